@@ -1,0 +1,1 @@
+"""The command line `nnunet_nacl`: one module per subcommand."""

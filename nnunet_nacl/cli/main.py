@@ -1,0 +1,91 @@
+"""`nnunet_nacl`: parses the command line and hands it to the module of the subcommand.
+
+A subcommand is a module of this package with `HELP` (one line), `configure(parser)` (its arguments) and `run(args)`
+(the work; returns the exit status). Heavy imports belong inside `run`: the help of the whole needs every module.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import nnunet_nacl
+from nnunet_nacl.errors import UserError
+
+SUBCOMMANDS = {
+    "demo": "nnunet_nacl.cli.demo",
+    "doctor": "nnunet_nacl.cli.doctor",
+    "evaluate": "nnunet_nacl.cli.evaluate",
+    "path": "nnunet_nacl.cli.path",
+    "trainers": "nnunet_nacl.cli.trainers",
+}
+
+DESCRIPTION = """\
+Calibrated-loss trainers for nnU-Net v2 and tools to measure calibration.
+
+Training and prediction stay nnU-Net's own commands, for example
+  nnUNetv2_train 4 3d_fullres 0 -tr nnUNetTrainerNACL --npz"""
+
+EPILOG = "`nnunet_nacl SUBCOMMAND -h` explains a subcommand. Research software: not for clinical use."
+
+
+def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser for a command line: it knows all subcommands, but only those that it needs are imported.
+
+    Args:
+        argv: The arguments. If they name a subcommand first, its module alone is imported, else all are, for the help.
+    """
+    parser = argparse.ArgumentParser(
+        prog="nnunet_nacl",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"nnunet_nacl {nnunet_nacl.__version__}")
+    subparsers = parser.add_subparsers(dest="subcommand", metavar="SUBCOMMAND", required=True)
+    first = argv[0] if argv else None
+    for name in [first] if first in SUBCOMMANDS else SUBCOMMANDS:
+        module = import_module(SUBCOMMANDS[name])
+        subparser = subparsers.add_parser(
+            name,
+            help=module.HELP,
+            description=module.HELP,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.configure(subparser)
+        subparser.set_defaults(run=module.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one subcommand.
+
+    Args:
+        argv: Arguments without the program's name; those of the process if None.
+
+    Returns:
+        The exit status: the subcommand's own, 2 for input that cannot be used (as argparse does), 130 if interrupted.
+    """
+    argv = sys.argv[1:] if argv is None else list(argv)
+    args = build_parser(argv).parse_args(argv)
+    try:
+        status = args.run(args)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # The reader of a pipe has gone (`| head`): no error of ours. Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (UserError, OSError) as error:
+        print(f"nnunet_nacl {args.subcommand}: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"nnunet_nacl {args.subcommand}: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,180 @@
+"""Stock commands: how they are shown, run side by side, logged and stopped."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sysconfig
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nnunet_nacl.errors import UserError
+
+_LAST_LINES = 15
+_POLL_S = 0.5
+_PATIENCE_S = 5.0
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command line.
+
+    Attributes:
+        arguments: Program and arguments.
+        log_file: Where its output goes.
+        environment: Variables of this command alone, shown before it.
+        on_line: Called with each line of its output.
+    """
+
+    arguments: tuple[str, ...]
+    log_file: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+    on_line: Callable[[str], None] | None = None
+
+    def shown(self) -> str:
+        """The command as one would type it."""
+        assignments = [f"{name}={shlex.quote(value)}" for name, value in self.environment.items()]
+        return " ".join([*assignments, shlex.join(self.arguments)])
+
+
+class CommandFailed(UserError):
+    """A command ended with an error; the message names its log file and holds its last lines."""
+
+
+def export_line(environment: Mapping[str, str]) -> str:
+    """One `export` for these variables."""
+    return "export " + " ".join(f"{name}={shlex.quote(value)}" for name, value in environment.items())
+
+
+def run_side_by_side(commands: Sequence[Command], environment: Mapping[str, str],
+                     on_poll: Callable[[], None] = lambda: None, keep_open: Sequence[int] = ()) -> None:
+    """Runs commands at the same time and waits for all of them.
+
+    Each runs in a process group of its own. If one fails, or this process is interrupted (Ctrl-C, SIGTERM), all groups
+    are stopped before the exception goes on.
+
+    Args:
+        commands: What to run.
+        environment: Variables added to this process's for all of them.
+        on_poll: Called twice a second, for a progress bar.
+        keep_open: File descriptors that the commands inherit.
+
+    Raises:
+        CommandFailed: If a command ended with another status than 0.
+        UserError: If a program is not installed.
+    """
+    running: list[_Running] = []
+    with _terminate_as_interrupt():
+        try:
+            for command in commands:
+                running.append(_Running(command, environment, keep_open))
+            while any([one.poll() for one in running]):
+                on_poll()
+                time.sleep(_POLL_S)
+            on_poll()
+        finally:
+            _stop(running)
+
+
+def find_program(name: str) -> str:
+    """Path of a console script of this Python's environment, else of the PATH."""
+    beside = Path(sysconfig.get_path("scripts")) / name
+    found = shutil.which(str(beside)) or shutil.which(name)
+    if found is None:
+        raise UserError(f"{name} is neither in {beside.parent} nor on the PATH; is nnunetv2 installed here?")
+    return found
+
+
+class _Running:
+    """A started command, and how far its log has been read."""
+
+    def __init__(self, command: Command, environment: Mapping[str, str], keep_open: Sequence[int]):
+        program = find_program(command.arguments[0])
+        command.log_file.parent.mkdir(parents=True, exist_ok=True)
+        with open(command.log_file, "ab") as log:
+            log.write(f"\n[{time.strftime('%Y-%m-%d %H:%M:%S')}] $ {command.shown()}\n".encode())
+            log.flush()
+            self._position = log.tell()
+            self.process = subprocess.Popen(
+                [program, *command.arguments[1:]], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **environment, **command.environment},
+                start_new_session=True, pass_fds=tuple(keep_open))
+        self.command = command
+        self._rest = b""
+
+    def poll(self) -> bool:
+        """Passes on new lines; whether the command still runs.
+
+        Raises:
+            CommandFailed: If it has ended with an error.
+        """
+        status = self.process.poll()
+        with open(self.command.log_file, "rb") as log:
+            log.seek(self._position)
+            lines = (self._rest + log.read()).split(b"\n")
+            self._position = log.tell()
+        self._rest = lines.pop()
+        if self.command.on_line is not None:
+            for line in lines:
+                self.command.on_line(line.decode(errors="replace"))
+        if status is None:
+            return True
+        if status != 0:
+            raise CommandFailed(self._failure(status))
+        return False
+
+    def _failure(self, status: int) -> str:
+        text = self.command.log_file.read_text(encoding="utf-8", errors="replace").rstrip().split("\n")
+        how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+        last = "\n".join(f"  | {line}" for line in text[-_LAST_LINES:])
+        return f"this command {how}:\n  $ {self.command.shown()}\nIts log is {self.command.log_file}; it ends with\n{last}"
+
+
+def _stop(running: Sequence[_Running]) -> None:
+    """Ends the process groups of the commands that still run, first by asking, then by force."""
+    alive = [one for one in running if one.process.poll() is None]
+    for one in alive:
+        _signal_group(one, signal.SIGTERM)
+    deadline = time.monotonic() + _PATIENCE_S
+    for one in alive:
+        try:
+            one.process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            pass
+    for one in alive:
+        _signal_group(one, getattr(signal, "SIGKILL", signal.SIGTERM))  # workers that outlive their parent, too
+        one.process.wait()
+
+
+def _signal_group(one: _Running, number: int) -> None:
+    try:
+        os.killpg(one.process.pid, number)
+    except (ProcessLookupError, PermissionError):
+        pass
+
+
+class _terminate_as_interrupt:  # noqa: N801 - used like a function
+    """SIGTERM and SIGHUP raise KeyboardInterrupt within, so that they stop the commands as Ctrl-C does."""
+
+    _SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+    def __enter__(self):
+        self._previous = {}
+        try:
+            for number in self._SIGNALS:
+                self._previous[number] = signal.signal(number, self._interrupt)
+        except ValueError:  # not in the main thread: signals are not ours to handle
+            pass
+
+    def __exit__(self, *exception):
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    @staticmethod
+    def _interrupt(number, frame):
+        raise KeyboardInterrupt

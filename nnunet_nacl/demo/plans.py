@@ -1,0 +1,56 @@
+"""A network that two CPU cores can train, as one more configuration in nnU-Net's plans file."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from pathlib import Path
+
+from nnunet_nacl.errors import UserError
+
+SMALL_SUFFIX = "_small"
+_LARGEST_BATCH = {2: 16, 3: 2}
+_FEATURES_FACTOR = 3 / 8
+
+
+def parent_configuration(configuration: str) -> str:
+    """The planned configuration whose preprocessed data this one uses."""
+    return configuration.removesuffix(SMALL_SUFFIX)
+
+
+def add_small_configuration(plans_file: str | os.PathLike, parent: str = "2d") -> tuple[str, str]:
+    """Adds the configuration `<parent>_small` to a plans file, by nnU-Net's own `inherits_from`.
+
+    Batches hold 16 slices (3D: 2 patches) at most and the network has 3/8 of the planned features, so 12, 24, 48, ...
+    for nnU-Net's 32, 64, 128, ...; all else, the preprocessed data included, is the parent's.
+
+    Args:
+        plans_file: nnUNetPlans.json of the preprocessed dataset.
+        parent: A configuration in it.
+
+    Returns:
+        Name of the configuration, and what it is in words.
+
+    Raises:
+        UserError: If the plans know no such parent.
+    """
+    plans_file = Path(plans_file)
+    plans = json.loads(plans_file.read_text(encoding="utf-8"))
+    configurations = plans["configurations"]
+    if parent not in configurations or "architecture" not in configurations[parent]:
+        raise UserError(f"{plans_file} has no configuration {parent!r} to derive a small one from; it has "
+                        f"{', '.join(configurations)}")
+    name = parent + SMALL_SUFFIX
+    planned = configurations[parent]
+    batch_size = min(planned["batch_size"], _LARGEST_BATCH[len(planned["patch_size"])])
+    architecture = copy.deepcopy(planned["architecture"])
+    features = [max(1, round(width * _FEATURES_FACTOR)) for width in architecture["arch_kwargs"]["features_per_stage"]]
+    architecture["arch_kwargs"]["features_per_stage"] = features
+    small = {"inherits_from": parent, "batch_size": batch_size, "architecture": architecture}
+    if configurations.get(name) != small:
+        configurations[name] = small
+        unfinished = plans_file.with_name(f".{plans_file.name}.unfinished")
+        unfinished.write_text(json.dumps(plans, indent=4), encoding="utf-8")
+        os.replace(unfinished, plans_file)
+    return name, f"batch {batch_size} instead of {planned['batch_size']}, features {'/'.join(map(str, features))}"

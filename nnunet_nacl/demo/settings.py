@@ -1,0 +1,98 @@
+"""What the demo is to do, with the defaults that depend on the device."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnunet_nacl.demo.names import DEFAULT_TRAINERS, Schedule, with_schedule
+from nnunet_nacl.errors import UserError
+
+DEFAULT_FOLDER = "nnunet_nacl_demo"
+DEVICES = ("cpu", "cuda", "mps")
+
+# (epochs, iterations per epoch): the virtual brains' fits two CPU cores in 10 minutes for all three trainers.
+SCHEDULES = {"virtual brains": (20, 30), "cpu": (40, 50), "gpu": (50, 100)}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Options of the demo, resolved.
+
+    Attributes:
+        folder: Where everything goes.
+        data: Decathlon task folder of the user's, if any.
+        download: Name of the Decathlon task to download, if any.
+        trainers: Full trainer names, with their schedules.
+        configuration: Configuration given by the user; None for the device's default.
+        folds: Folds to train.
+        device: `cpu`, `cuda` or `mps`.
+        cores: CPU cores that may be used.
+        parallel: Trainings at the same time.
+    """
+
+    folder: Path
+    data: Path | None
+    download: str | None
+    trainers: tuple[str, ...]
+    configuration: str | None
+    folds: tuple[str, ...]
+    device: str
+    cores: int
+    parallel: int
+
+
+def resolve(folder: str | os.PathLike = DEFAULT_FOLDER, data: str | os.PathLike | None = None,
+            download: str | None = None, trainers: tuple[str, ...] = DEFAULT_TRAINERS,
+            configuration: str | None = None, folds: tuple[str, ...] = ("0",), device: str | None = None,
+            epochs: int | None = None, iterations: int | None = None, adam: bool = True,
+            parallel: int | None = None) -> Settings:
+    """Fills in what was not given.
+
+    Raises:
+        UserError: If options contradict each other or a name is not a trainer's.
+    """
+    if data is not None and download is not None:
+        raise UserError("give either --data or --download, not both")
+    if device is None:
+        device = "cuda" if _has_cuda() else "cpu"
+    if device not in DEVICES:
+        raise UserError(f"-device must be one of {', '.join(DEVICES)}, received {device!r}")
+    folds = _unique(folds)
+    for fold in folds:
+        if fold not in ("0", "1", "2", "3", "4", "all"):
+            raise UserError(f"-f takes the folds 0 to 4 or all, received {fold!r}")
+    if device != "cpu":
+        default = SCHEDULES["gpu"]
+    else:
+        default = SCHEDULES["virtual brains" if data is None and download is None else "cpu"]
+    schedule = Schedule(default[0] if epochs is None else epochs, default[1] if iterations is None else iterations,
+                        adam)
+    trainers = _unique([with_schedule(name, schedule) for name in trainers])
+    if not trainers or not folds:
+        raise UserError("-tr and -f need at least one value each")
+    cores = available_cores()
+    if parallel is None:
+        parallel = cores if device == "cpu" else 1
+    if parallel < 1:
+        raise UserError(f"-np must be at least 1, received {parallel}")
+    return Settings(Path(os.path.abspath(folder)), None if data is None else Path(data), download, trainers,
+                    configuration, folds, device, cores, min(parallel, len(trainers) * len(folds)))
+
+
+def available_cores() -> int:
+    """CPU cores that this process may use, container limits included."""
+    from joblib import cpu_count
+
+    return cpu_count()
+
+
+def _has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _unique(values) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(str(value) for value in values))

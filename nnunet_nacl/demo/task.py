@@ -1,0 +1,70 @@
+"""What the demo needs to know of a Decathlon task, checked before nnU-Net reads it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnunet_nacl.errors import UserError
+
+_NAME = re.compile(r"Task(\d{1,3})_([^_]+)")
+_KEYS = ("labels", "modality", "training", "test")
+_FOLDERS = ("imagesTr", "labelsTr", "imagesTs")
+_FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Task:
+    """A Decathlon task.
+
+    Attributes:
+        folder: Its folder.
+        id: nnU-Net's dataset id.
+        dataset: nnU-Net's name, `DatasetNNN_Name`.
+        num_training: Number of labelled cases.
+        probabilities: Folder of the labels' true probabilities, where they are known.
+    """
+
+    folder: Path
+    id: int
+    dataset: str
+    num_training: int
+    probabilities: Path | None
+
+
+def read_task(folder: str | os.PathLike) -> Task:
+    """Reads and checks a task folder.
+
+    Args:
+        folder: Named `TaskNN_Name`, with imagesTr, labelsTr, imagesTs and dataset.json.
+
+    Raises:
+        UserError: If nnUNetv2_convert_MSD_dataset would not take it; the message says what is missing.
+    """
+    folder = Path(os.path.abspath(folder))  # a link keeps its own name
+    if not folder.is_dir():
+        raise UserError(f"there is no task folder {folder}")
+    name = _NAME.fullmatch(folder.name)
+    if name is None:
+        raise UserError(f"a Decathlon task's folder is named TaskNN_Name, with one underscore, such as "
+                        f"Task04_Hippocampus; received {folder.name!r}: rename it, or give a link of such a name")
+    missing = [part for part in _FOLDERS if not (folder / part).is_dir()]
+    if missing:
+        raise UserError(f"{folder} is not a Decathlon task: it has no folder {', '.join(missing)}")
+    try:
+        description = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {folder / 'dataset.json'}: {error}") from error
+    missing = [key for key in _KEYS if key not in description]
+    if missing:
+        raise UserError(f"{folder / 'dataset.json'} has no {', '.join(missing)}, which every Decathlon task has")
+    num_training = sum(1 for path in (folder / "labelsTr").glob("*.nii.gz") if not path.name.startswith((".", "_")))
+    if num_training < _FOLDS:
+        raise UserError(f"{folder / 'labelsTr'} holds {num_training} cases; nnU-Net's {_FOLDS} folds need at least "
+                        f"{_FOLDS}")
+    probabilities = folder / "probabilitiesTr"
+    return Task(folder, int(name[1]), f"Dataset{int(name[1]):03d}_{name[2]}", num_training,
+                probabilities if probabilities.is_dir() else None)

@@ -1,0 +1,145 @@
+"""What a target means: classes under a softmax or regions under sigmoids, and which voxels are ignored.
+
+nnU-Net has two kinds of segmentation heads. *Classes* exclude each other: K logits, a softmax, an integer label map.
+*Regions* may overlap: R logits, R sigmoids, R binary maps, and, where the data set has an ignore label, one more
+channel that marks the ignored voxels. Every loss turns both into the same pair ``(target, valid)`` here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["LabelSpace", "Target"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A checked target.
+
+    Attributes:
+        labels: For classes the label map, (B, *spatial), any dtype, ignored voxels set to 0;
+            for regions the binary maps, (B, R, *spatial), any dtype.
+        valid: Boolean, (B, *spatial), False where a voxel is ignored; None if nothing can be ignored.
+        num_voxels: Number of voxels, ignored ones included.
+    """
+
+    labels: Tensor
+    valid: Tensor | None
+    num_voxels: int
+
+    @property
+    def num_valid(self) -> Tensor | int:
+        """N, the number of voxels that are not ignored; a tensor where a mask exists (no device synchronisation)."""
+        return self.num_voxels if self.valid is None else self.valid.sum()
+
+
+@dataclass(frozen=True)
+class LabelSpace:
+    """The meaning of the target's values.
+
+    Args:
+        regions: False for mutually exclusive classes (softmax), True for regions (sigmoid).
+        ignore_label: Label of the voxels that have no ground truth. Only for classes: with regions the mask is the
+            target's last channel, so there is no label to name.
+
+    Raises:
+        ValueError: ``ignore_label`` is given together with ``regions``, or is not an integer.
+    """
+
+    regions: bool = False
+    ignore_label: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.ignore_label is None:
+            return
+        if self.regions:
+            raise ValueError(
+                f"ignore_label={self.ignore_label!r} has no meaning with regions=True: append the ignore mask to the "
+                "target as its last channel, as nnU-Net does."
+            )
+        if isinstance(self.ignore_label, bool) or int(self.ignore_label) != self.ignore_label:
+            raise ValueError(f"ignore_label must be an integer or None, got {self.ignore_label!r}.")
+
+    def read(self, logits: Tensor, target: Tensor, check_labels: bool = True) -> Target:
+        """Check ``target`` against ``logits`` and split it into labels and mask.
+
+        Args:
+            logits: (B, K, *spatial) for K classes, (B, R, *spatial) for R regions; one to three spatial axes.
+            target: Classes: (B, 1, *spatial) or (B, *spatial). Regions: (B, R, *spatial), or (B, R + 1, *spatial)
+                whose last channel is 1 where a voxel is ignored.
+            check_labels: Also check the values. That reads the target back from the device, so training loops check
+                their first batch only; it is left out while torch.compile traces.
+
+        Returns:
+            Labels and mask on the device of ``target``.
+
+        Raises:
+            ValueError: Shapes do not fit, logits are not floating point, or a label is none of the classes.
+        """
+        if not (3 <= logits.ndim <= 5) or not logits.is_floating_point():
+            raise ValueError(
+                "logits must be a floating point tensor of shape (batch, channels, *spatial) with one to three "
+                f"spatial axes, got {logits.dtype} of shape {tuple(logits.shape)}."
+            )
+        split = self._split_regions if self.regions else self._split_classes
+        labels, valid = split(logits, target, check_labels and not torch.compiler.is_compiling())
+        return Target(labels, valid, logits.shape[0] * logits.shape[2:].numel())
+
+    def _split_classes(self, logits: Tensor, target: Tensor, check_labels: bool) -> tuple[Tensor, Tensor | None]:
+        batch, num_classes, *spatial = logits.shape
+        if num_classes < 2:
+            raise ValueError(
+                f"a softmax needs at least two classes, got logits of shape {tuple(logits.shape)}; "
+                "for a single sigmoid output use regions=True."
+            )
+        labels = target
+        if target.ndim == logits.ndim and target.shape[1] == 1:
+            labels = target[:, 0]
+        if tuple(labels.shape) != (batch, *spatial):
+            raise ValueError(
+                f"target must have shape {(batch, 1, *spatial)} or {(batch, *spatial)} for logits of shape "
+                f"{tuple(logits.shape)}, got {tuple(target.shape)}."
+            )
+        if check_labels:
+            _check_labels(labels, num_classes, self.ignore_label)
+        if self.ignore_label is None:
+            return labels, None
+        valid = labels != self.ignore_label
+        return torch.where(valid, labels, torch.zeros((), dtype=labels.dtype, device=labels.device)), valid
+
+    def _split_regions(self, logits: Tensor, target: Tensor, check_labels: bool) -> tuple[Tensor, Tensor | None]:
+        batch, num_regions, *spatial = logits.shape
+        with_mask = (batch, num_regions + 1, *spatial)
+        if tuple(target.shape) not in (tuple(logits.shape), with_mask):
+            raise ValueError(
+                f"target must have shape {tuple(logits.shape)}, or {with_mask} with the ignore mask as last channel, "
+                f"for logits of {num_regions} regions, got {tuple(target.shape)}."
+            )
+        if check_labels and target.dtype != torch.bool:
+            outside = (target != 0) & (target != 1)
+            if outside.any():
+                value = target[outside][0].item()
+                raise ValueError(f"region targets must be 0 or 1, got {value:g}: convert label maps to regions first.")
+        if target.shape[1] == num_regions:
+            return target, None
+        return target[:, :-1], target[:, -1] == 0
+
+
+def _check_labels(labels: Tensor, num_classes: int, ignore_label: int | None) -> None:
+    if labels.numel() == 0:
+        return
+    outside = (labels < 0) | (labels >= num_classes)
+    if labels.is_floating_point():
+        outside |= labels != labels.floor()  # also catches NaN, for which every comparison above is False
+    if ignore_label is not None:
+        outside &= labels != ignore_label
+    if outside.any():
+        found = torch.unique(labels[outside])[:5].tolist()
+        ignored = "no ignore label is set" if ignore_label is None else f"the ignore label is {ignore_label}"
+        raise ValueError(
+            f"target holds label(s) {', '.join(f'{value:g}' for value in found)}, but the logits have classes 0 to "
+            f"{num_classes - 1} and {ignored}. Correct the labels or pass ignore_label."
+        )

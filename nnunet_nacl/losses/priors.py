@@ -1,0 +1,261 @@
+"""The prior tau: which share of a voxel's neighbourhood each class takes.
+
+``tau_k(v) = sum_u w(u - v) [y(u) = k] / sum_u w(u - v)`` over the k x k (x k) voxels u around v, v included
+(Murugesan et al. 2024, eq. 8 for the mean; the SVLS kernel is eq. 3). Every kernel here is a product of
+one-dimensional kernels plus an extra weight on the centre, so sums run along one axis after the other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import exp, prod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["PADDINGS", "PRIORS", "Neighborhood", "neighborhood_proportions", "region_proportions"]
+
+PRIORS = ("mean", "gaussian", "svls")
+PADDINGS = ("valid", "background", "zeros", "replicate")
+
+
+@dataclass(frozen=True)
+class Neighborhood:
+    """Size, weights and border rule of a neighbourhood.
+
+    Args:
+        kernel_size: Odd number of voxels along every axis, or one odd number per axis; 1 leaves an axis out.
+        prior: ``mean`` weighs all voxels alike; ``gaussian`` by exp(-d^2 / 2 sigma^2), d in voxels; ``svls`` is the
+            gaussian whose centre weighs as much as all its neighbours together (Islam & Glocker 2021).
+        sigma: Width of ``gaussian`` and ``svls`` in voxels.
+        padding: What lies outside of the image: ``valid`` nothing (shares of the voxels inside), ``background``
+            class 0 (the NACL authors' code), ``zeros`` voxels of no class (MONAI), ``replicate`` the nearest voxel
+            inside (the SVLS authors' code).
+
+    Raises:
+        ValueError: A size is even or not positive, sigma is not positive, or a name is unknown.
+    """
+
+    kernel_size: int | tuple[int, ...] = 3
+    prior: str = "mean"
+    sigma: float = 1.0
+    padding: str = "valid"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.kernel_size, list):
+            object.__setattr__(self, "kernel_size", tuple(self.kernel_size))
+        sizes = self.kernel_size if isinstance(self.kernel_size, tuple) else (self.kernel_size,)
+        if not sizes or any(not isinstance(size, int) or isinstance(size, bool) or size < 1 or size % 2 == 0
+                            for size in sizes):
+            raise ValueError(
+                f"kernel_size must be an odd positive integer, or one per axis, so that a centre exists; "
+                f"got {self.kernel_size!r}."
+            )
+        if self.prior not in PRIORS:
+            raise ValueError(f"prior must be one of {', '.join(PRIORS)}, got {self.prior!r}.")
+        if self.padding not in PADDINGS:
+            raise ValueError(f"padding must be one of {', '.join(PADDINGS)}, got {self.padding!r}.")
+        if not 0 < self.sigma < float("inf"):
+            raise ValueError(f"sigma must be a positive number of voxels, got {self.sigma!r}.")
+
+    def sizes(self, spatial_dims: int) -> tuple[int, ...]:
+        """Kernel size per axis; ValueError if sizes were given for another number of axes."""
+        if isinstance(self.kernel_size, int):
+            return (self.kernel_size,) * spatial_dims
+        if len(self.kernel_size) != spatial_dims:
+            raise ValueError(
+                f"kernel_size {self.kernel_size} names {len(self.kernel_size)} axes, but the images have {spatial_dims}."
+            )
+        return self.kernel_size
+
+    def axis_weights(self, spatial_dims: int) -> list[list[float]]:
+        """The one-dimensional kernels, one list per axis."""
+        return [self._axis_weights(size) for size in self.sizes(spatial_dims)]
+
+    def _axis_weights(self, size: int) -> list[float]:
+        if self.prior == "mean":
+            return [1.0] * size
+        return [exp(-((i - size // 2) ** 2) / (2 * self.sigma**2)) for i in range(size)]
+
+    def centre_extra(self, spatial_dims: int) -> float:
+        """Weight added to the centre on top of the product kernel, which itself has 1 there."""
+        if self.prior != "svls":
+            return 0.0
+        # A kernel of one voxel has no neighbours whose weight the centre could match: it stays the plain label.
+        neighbors = prod(sum(weights) for weights in self.axis_weights(spatial_dims)) - 1.0
+        return neighbors - 1.0 if neighbors > 0 else 0.0
+
+    def count_dtype(self, spatial_dims: int) -> torch.dtype:
+        """Narrowest dtype that holds the sums exactly: small integers for the mean, float32 for weighted kernels."""
+        if self.prior != "mean":
+            return torch.float32
+        count = prod(self.sizes(spatial_dims))
+        return torch.uint8 if count <= 255 else torch.int16 if count <= 32767 else torch.int32
+
+    @cached_property
+    def is_trivial(self) -> bool:
+        """True if the neighbourhood is the voxel alone, so that tau is the one-hot label."""
+        sizes = self.kernel_size if isinstance(self.kernel_size, tuple) else (self.kernel_size,)
+        return all(size == 1 for size in sizes)
+
+    def weighted_sum(self, x: Tensor, spatial_dims: int) -> Tensor:
+        """Sum of ``x`` over the neighbourhood along the last ``spatial_dims`` axes, in the dtype of ``x``.
+
+        Outside of the image ``x`` counts as 0, except under ``replicate``.
+        """
+        total = x
+        for axis, weights in enumerate(self.axis_weights(spatial_dims), start=-spatial_dims):
+            total = _sum_along(total, weights, axis, self.padding == "replicate")
+        extra = self.centre_extra(spatial_dims)
+        return total if extra == 0 else total + extra * x
+
+    def inside_weight(self, spatial: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+        """Kernel weight that lies inside of an image of this size, (*spatial); the full weight under ``replicate``."""
+        total = torch.ones((), device=device, dtype=dtype)
+        for axis, (length, weights) in enumerate(zip(spatial, self.axis_weights(len(spatial)))):
+            line = _sum_along(torch.ones(length, device=device, dtype=dtype), weights, -1, self.padding == "replicate")
+            total = total * line.reshape(-1, *(1,) * (len(spatial) - axis - 1))
+        return total + self.centre_extra(len(spatial))
+
+    def full_weight(self, spatial_dims: int) -> float:
+        """Sum of all kernel weights."""
+        return prod(sum(weights) for weights in self.axis_weights(spatial_dims)) + self.centre_extra(spatial_dims)
+
+    def total_weight(self, spatial: tuple[int, ...], valid: Tensor | None, device: torch.device,
+                     dtype: torch.dtype = torch.float32) -> Tensor:
+        """The denominator of tau, broadcastable to (B, *spatial).
+
+        Weights of ignored voxels never count, so that the remaining ones are renormalised whatever the padding.
+        Where a neighbourhood holds ignored voxels only (its centre is then ignored too) the value is 1.
+        """
+        dims = len(spatial)
+        if self.padding == "valid":
+            if valid is None:
+                return self.inside_weight(spatial, device, dtype)
+            total = self.weighted_sum(valid.to(dtype), dims)
+        elif valid is None:
+            return torch.full((1,) * dims, self.full_weight(dims), device=device, dtype=dtype)
+        elif self.padding == "replicate":
+            total = self.weighted_sum(valid.to(dtype), dims)
+        else:
+            total = self.full_weight(dims) - self.weighted_sum((~valid).to(dtype), dims)
+        # Sums of float weights leave rounding noise where nothing is valid; a valid centre contributes at least 1.
+        return torch.where(total > 0.5, total, torch.ones((), device=device, dtype=dtype))
+
+
+def neighborhood_proportions(
+    target: Tensor,
+    num_classes: int,
+    *,
+    kernel_size: int | tuple[int, ...] = 3,
+    prior: str = "mean",
+    sigma: float = 1.0,
+    padding: str = "valid",
+    valid: Tensor | None = None,
+) -> Tensor:
+    """Share of each class in the neighbourhood of each voxel, tau (Murugesan et al. 2024, eq. 8).
+
+    Args:
+        target: Label map, (B, *spatial) or (B, 1, *spatial), values 0 to ``num_classes`` - 1. Where four or more axes
+            are given and the second has length 1, that one is taken for the channel.
+        num_classes: K.
+        kernel_size: See :class:`Neighborhood`, like ``prior``, ``sigma`` and ``padding``.
+        prior: ``mean``, ``gaussian`` or ``svls``.
+        sigma: In voxels.
+        padding: ``valid``, ``background``, ``zeros`` or ``replicate``.
+        valid: Boolean, shape of ``target``; False where a voxel is ignored. Ignored voxels enter no neighbourhood.
+
+    Returns:
+        (B, K, *spatial) float32. Sums to 1 over the classes, except under ``zeros``, where the share of the
+        neighbourhood that lies outside is missing, and at voxels whose whole neighbourhood is ignored, where it is 0.
+
+    Raises:
+        ValueError: Bad kernel size, prior, sigma or padding, or ``valid`` of another shape.
+    """
+    neighborhood = Neighborhood(kernel_size, prior, sigma, padding)
+    if valid is not None and valid.shape != target.shape:
+        raise ValueError(f"valid must have the shape of target, {tuple(target.shape)}, got {tuple(valid.shape)}.")
+    if target.ndim >= 4 and target.shape[1] == 1:
+        target = target[:, 0]
+        valid = None if valid is None else valid[:, 0]
+    return class_shares(target, num_classes, neighborhood, valid)
+
+
+def class_shares(labels: Tensor, num_classes: int, neighborhood: Neighborhood, valid: Tensor | None,
+                 dtype: torch.dtype = torch.float32) -> Tensor:
+    """tau of a label map (B, *spatial) as (B, K, *spatial); the plain, differentiation-free form."""
+    dims = labels.ndim - 1
+    classes = torch.arange(num_classes, device=labels.device, dtype=labels.dtype).reshape(-1, *(1,) * dims)
+    return _shares(labels[:, None] == classes, neighborhood, valid, dims, dtype, background=0)
+
+
+def region_proportions(
+    target: Tensor,
+    *,
+    kernel_size: int | tuple[int, ...] = 3,
+    prior: str = "mean",
+    sigma: float = 1.0,
+    padding: str = "valid",
+    valid: Tensor | None = None,
+) -> Tensor:
+    """Share of each region in the neighbourhood of each voxel.
+
+    Args:
+        target: Binary maps, (B, R, *spatial); regions may overlap.
+        kernel_size: See :class:`Neighborhood`, like ``prior``, ``sigma`` and ``padding``. What lies outside of the
+            image belongs to no region under both ``background`` and ``zeros``.
+        prior: ``mean``, ``gaussian`` or ``svls``.
+        sigma: In voxels.
+        padding: ``valid``, ``background``, ``zeros`` or ``replicate``.
+        valid: Boolean, (B, *spatial); False where a voxel is ignored.
+
+    Returns:
+        (B, R, *spatial) float32.
+
+    Raises:
+        ValueError: Bad kernel size, prior, sigma or padding.
+    """
+    return region_shares(target, Neighborhood(kernel_size, prior, sigma, padding), valid)
+
+
+def region_shares(target: Tensor, neighborhood: Neighborhood, valid: Tensor | None,
+                  dtype: torch.dtype = torch.float32) -> Tensor:
+    """tau of binary maps (B, R, *spatial)."""
+    return _shares(target != 0, neighborhood, valid, target.ndim - 2, dtype, background=None)
+
+
+def _shares(member: Tensor, neighborhood: Neighborhood, valid: Tensor | None, dims: int, dtype: torch.dtype,
+            background: int | None) -> Tensor:
+    if valid is not None:
+        member = member & valid[:, None]
+    count_dtype = neighborhood.count_dtype(dims)
+    if count_dtype.is_floating_point or neighborhood.centre_extra(dims):
+        count_dtype = dtype
+    sums = neighborhood.weighted_sum(member.to(count_dtype), dims).to(dtype)
+    spatial = tuple(member.shape[-dims:])
+    if neighborhood.padding == "background" and background is not None:
+        outside = neighborhood.full_weight(dims) - neighborhood.inside_weight(spatial, member.device, dtype)
+        first = sums[:, background : background + 1] + outside
+        sums = torch.cat((sums[:, :background], first, sums[:, background + 1 :]), 1)
+    total = neighborhood.total_weight(spatial, valid, member.device, dtype)
+    return sums / (total[:, None] if total.ndim == dims + 1 else total)
+
+
+def _sum_along(x: Tensor, weights: list[float], axis: int, replicate: bool) -> Tensor:
+    """Weighted sum of a voxel and its neighbours along one (negative) axis, in the dtype of ``x``."""
+    reach = len(weights) // 2
+    if reach == 0:
+        return x
+    length = x.shape[axis]
+    if replicate:
+        edges = [x.narrow(axis, 0, 1)] * reach, [x.narrow(axis, length - 1, 1)] * reach
+        padded = torch.cat((*edges[0], x, *edges[1]), axis)
+    else:
+        padded = F.pad(x, (0, 0) * (-axis - 1) + (reach, reach))
+    unit = all(weight == 1 for weight in weights)
+    total = padded.narrow(axis, 0, length).clone() if unit else padded.narrow(axis, 0, length) * weights[0]
+    for i, weight in enumerate(weights[1:], start=1):
+        total = total.add_(padded.narrow(axis, i, length), alpha=1 if unit else weight)
+    return total

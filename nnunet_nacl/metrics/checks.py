@@ -1,0 +1,132 @@
+"""Whether arrays are what a calibration measurement needs, said in words when they are not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["SUM_TOLERANCE", "CaseArrays", "check_chunk", "read_inputs"]
+
+SUM_TOLERANCE = 1e-2  # of the sum over classes: half-precision probabilities pass, logits and single channels do not
+
+
+@dataclass(frozen=True)
+class CaseArrays:
+    """A case as flat tensors on one device.
+
+    Attributes:
+        probs: (K, N) or (R, N).
+        truth: (N,) class indices, or (R, N) booleans.
+        masks: (N,) booleans by name.
+        valid: (N,) booleans or None.
+        tolerance: How far the sum over classes may be from 1.
+    """
+
+    probs: Tensor
+    truth: Tensor
+    masks: dict[str, Tensor]
+    valid: Tensor | None
+    tolerance: float = SUM_TOLERANCE
+
+
+def read_inputs(
+    probs: Tensor | np.ndarray,
+    truth: Tensor | np.ndarray,
+    masks: Mapping[str, Tensor | np.ndarray],
+    valid: Tensor | np.ndarray | None,
+    ignore_label: int | None,
+    regions: bool,
+) -> CaseArrays:
+    """Check shapes, types and labels; see :func:`nnunet_nacl.metrics.counting.count_masks` for the arguments."""
+    probs, truth = _tensor(probs, "probs"), _tensor(truth, "truth")
+    if probs.ndim < 2 or not probs.is_floating_point():
+        raise ValueError(
+            f"probs must be floating point of shape (classes, *spatial), got {probs.dtype} {tuple(probs.shape)}."
+        )
+    spatial = tuple(probs.shape[1:])
+    if not regions and probs.shape[0] < 2:
+        raise ValueError(
+            "probs must hold at least two classes, background included, got one channel; for one sigmoid channel "
+            "give regions=True."
+        )
+    if ignore_label is not None and regions:
+        raise ValueError("ignore_label has no meaning with regions=True: give the mask of known voxels as valid.")
+    valid = None if valid is None else _mask(valid, "valid", spatial, probs.device)
+    truth = truth.to(probs.device)
+    if regions:
+        if tuple(truth.shape) != tuple(probs.shape):
+            raise ValueError(f"truth must have the shape of probs, {tuple(probs.shape)}, got {tuple(truth.shape)}.")
+        if truth.dtype != torch.bool:
+            if not bool(((truth == 0) | (truth == 1)).all()):
+                raise ValueError("truth of regions must be boolean or 0/1; other values were found.")
+            truth = truth != 0
+        truth = truth.reshape(truth.shape[0], -1)
+    else:
+        if tuple(truth.shape) not in (spatial, (1, *spatial)):
+            raise ValueError(
+                f"truth must have the spatial shape of probs, {spatial}, got {tuple(truth.shape)}."
+            )
+        truth, valid = _read_labels(truth.reshape(-1), valid, ignore_label, probs.shape[0])
+    masks = {name: _mask(mask, f"mask {name!r}", spatial, probs.device) for name, mask in masks.items()}
+    return CaseArrays(probs.reshape(probs.shape[0], -1), truth, masks, valid)
+
+
+def check_chunk(chunk: Tensor, regions: bool, tolerance: float = SUM_TOLERANCE) -> None:
+    """ValueError unless these (K, n) values are probabilities, and sum to 1 if they are classes'."""
+    smallest, largest = float(chunk.min()), float(chunk.max()) if regions else 1.0
+    if not (smallest >= 0 and largest <= 1):  # not (...): NaN fails every comparison
+        if np.isnan(smallest) or np.isnan(largest):
+            raise ValueError("the probabilities contain NaN")
+        value = smallest if smallest < 0 else largest
+        raise ValueError(f"the probabilities are not all in [0, 1], for example {value:.6g}; are these logits?")
+    if regions:
+        return
+    low, high = (float(value) for value in chunk.sum(0).aminmax())
+    if not (low >= 1 - tolerance and high <= 1 + tolerance):
+        worst = low if 1 - low > high - 1 else high
+        raise ValueError(f"the probabilities of a voxel sum to {worst:.6g} instead of 1")
+
+
+def _read_labels(
+    truth: Tensor, valid: Tensor | None, ignore_label: int | None, num_classes: int
+) -> tuple[Tensor, Tensor | None]:
+    if ignore_label is not None:
+        known = truth != ignore_label
+        if not bool(known.all()):
+            truth = torch.where(known, truth, 0)
+            valid = known if valid is None else valid & known
+    if valid is not None:
+        truth = torch.where(valid, truth, 0)
+    if truth.dtype == torch.bool:
+        return truth, valid
+    if truth.numel():
+        if truth.is_floating_point() and not bool((truth == truth.round()).all()):
+            wrong = float(truth[truth != truth.round()][0])
+            raise ValueError(f"truth holds {wrong:g}, which is no label: labels are integers")
+        low, high = (int(value) for value in (truth.min(), truth.max()))
+        if low < 0 or high >= num_classes:
+            raise ValueError(
+                f"truth holds the label {low if low < 0 else high}, expected 0 to {num_classes - 1}"
+                + ("" if ignore_label is None else f" or the ignore label {ignore_label}")
+            )
+    return truth, valid
+
+
+def _tensor(array: Tensor | np.ndarray, name: str) -> Tensor:
+    if isinstance(array, np.ndarray) and array.dtype.kind == "u" and array.dtype.itemsize > 1:
+        array = array.astype(np.int64)  # torch has few operations for wide unsigned types
+    try:
+        return torch.as_tensor(array).detach()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{name} must be a tensor or a numeric array, got {type(array).__name__}: {error}") from None
+
+
+def _mask(mask: Tensor | np.ndarray, name: str, spatial: tuple[int, ...], device: torch.device) -> Tensor:
+    mask = _tensor(mask, name).to(device)
+    if tuple(mask.shape) not in (spatial, (1, *spatial)):
+        raise ValueError(f"{name} must have the spatial shape of probs, {spatial}, got {tuple(mask.shape)}.")
+    return (mask if mask.dtype == torch.bool else mask != 0).reshape(-1)

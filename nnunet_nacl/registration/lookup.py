@@ -1,0 +1,83 @@
+"""Turns a trainer's name into its class, for the bridge module that nnU-Net asks.
+
+Whoever registered a name as an entry point is asked first (we before others), then the grammar of our names. What is
+returned is the class that Python imports from `nnunet_nacl_trainers`, never a copy, so that it compares and pickles.
+"""
+
+from __future__ import annotations
+
+import difflib
+import sys
+
+from nnunet_nacl.registration import TRAINERS_PACKAGE
+from nnunet_nacl.registration.entry_points import registered_trainers
+from nnunet_nacl.registration.grammar import PREFIX, parse
+
+__all__ = ["resolve", "suggest"]
+
+_hinted: set[str] = set()
+
+
+def resolve(name: str) -> type:
+    """The trainer class of that name.
+
+    Args:
+        name: What `-tr` was given, or what a checkpoint recorded.
+
+    Raises:
+        AttributeError: Nobody knows the name: nnU-Net's search goes on. If the name is close to a known one, that is
+            said on standard error, once.
+        ValueError: The method is one of ours, a token of the name is not; the message holds the grammar.
+        ImportError: The name is known, but its package cannot be imported.
+    """
+    trainers = registered_trainers()
+    for trainer in trainers:
+        if trainer.name == name:
+            return trainer.load()
+    if parse(name) is not None:
+        return _make_variant(name)
+    message = f"no installed package provides a trainer named {name!r}"
+    suggestion = suggest(name, [trainer.name for trainer in trainers])
+    if suggestion is not None:
+        message += f"; did you mean {suggestion!r}?"
+        if name not in _hinted:
+            _hinted.add(name)
+            print(f"nnunet_nacl: {message}", file=sys.stderr)
+    raise AttributeError(message)
+
+
+def suggest(name: str, known: list[str]) -> str | None:
+    """The known trainer that a mistyped name most likely means, with the tokens that follow it, or None.
+
+    Only what follows nnU-Net's common prefix is compared: `nnUNetTrainer_20epochs` resembles none of ours.
+    """
+    base, underscore, tokens = name.partition("_")
+    tails = {trainer.removeprefix(PREFIX).lower(): trainer for trainer in known if trainer.startswith(PREFIX)}
+    if base[: len(PREFIX)].lower() == PREFIX.lower():
+        base = base[len(PREFIX) :]
+    close = difflib.get_close_matches(base.lower(), tails, n=1, cutoff=0.7)
+    if not close:
+        return None
+    trainer = tails[close[0]]
+    try:
+        takes_tokens = parse(trainer + underscore + tokens) is not None
+    except ValueError:
+        takes_tokens = False
+    return trainer + underscore + tokens if takes_tokens else trainer
+
+
+def _make_variant(name: str) -> type:
+    try:
+        from nnunet_nacl_trainers import get_trainer
+
+        trainer = get_trainer(name)
+        if trainer is None:
+            raise LookupError(f"{TRAINERS_PACKAGE}.get_trainer does not know it")
+    except ValueError:
+        raise
+    except Exception as error:
+        raise ImportError(
+            f"trainer {name!r} belongs to nnunet_nacl, which cannot make it: {type(error).__name__}: {error}. "
+            "Run `nnunet_nacl doctor`."
+        ) from error
+    return trainer

@@ -1,0 +1,125 @@
+"""Packaging: metadata, the trainers' entry points, and the two startup files that let nnU-Net find them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+HERE = Path(__file__).resolve().parent
+
+# The site module reads these two files from site-packages when Python starts. Up to Python 3.14 it executes the
+# import line of the .pth file; from 3.15 on (PEP 829) the .start file takes precedence over a .pth file of the same
+# name, whose import lines are then ignored. Both lead to the same function, and running it twice changes nothing.
+STARTUP_FILES = {
+    "nnunet_nacl.pth": "import nnunet_nacl.registration._startup\n",
+    "nnunet_nacl.start": "nnunet_nacl.registration._startup:register\n",
+}
+
+TRAINERS = {
+    "nacl": ("nnUNetTrainerNACL", "nnUNetTrainerDiceNACL"),
+    "ce": ("nnUNetTrainerCE",),
+    "svls": ("nnUNetTrainerSVLS", "nnUNetTrainerDiceSVLS"),
+    "mbls": ("nnUNetTrainerMbLS", "nnUNetTrainerDiceMbLS"),
+    "label_smoothing": ("nnUNetTrainerLS", "nnUNetTrainerDiceLS"),
+    "focal": ("nnUNetTrainerFocal", "nnUNetTrainerDiceFocal"),
+    "ecp": ("nnUNetTrainerECP", "nnUNetTrainerDiceECP"),
+}
+
+
+class BuildPyWithStartupFiles(build_py):
+    """Puts the startup files at the top of site-packages, where no option of setuptools can put a file."""
+
+    def run(self) -> None:
+        super().run()
+        for name, content in STARTUP_FILES.items():
+            target = self._startup_folder() / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(content, encoding="utf-8")
+
+    def get_outputs(self, include_bytecode: bool = True) -> list[str]:
+        """Adds the startup files for a wheel; an editable wheel takes whatever lies in its folder."""
+        outputs = super().get_outputs(include_bytecode)
+        if not self._is_editable():
+            outputs += [str(self._startup_folder() / name) for name in STARTUP_FILES]
+        return outputs
+
+    def _is_editable(self) -> bool:
+        return bool(getattr(self, "editable_mode", False))
+
+    def _startup_folder(self) -> Path:
+        # In an editable build nothing is copied out of build_lib, but what lies in the folder of the `install`
+        # command is packed into the editable wheel, so that pip records it and removes it again.
+        if self._is_editable():
+            return Path(self.distribution.get_command_obj("install").install_lib)
+        return Path(self.build_lib)
+
+
+def read_version() -> str:
+    """The version that nnunet_nacl/__init__.py states, read without importing it."""
+    text = (HERE / "nnunet_nacl" / "__init__.py").read_text(encoding="utf-8")
+    return re.search(r'^__version__ = "([^"]+)"$', text, re.MULTILINE).group(1)
+
+
+def read_readme() -> str:
+    """The long description: the README, where there is one."""
+    readme = HERE / "README.md"
+    return readme.read_text(encoding="utf-8") if readme.is_file() else ""
+
+
+TEST_REQUIREMENTS = [
+    "pytest>=7",
+    "hypothesis>=6",
+    "monai>=1.4",
+    "torchmetrics>=1",
+    "scikit-learn",
+    "medpy",
+    # The tests build this package themselves, without isolation, so that they need no network.
+    "pip>=22.3",
+    "setuptools>=64",
+    "wheel",
+]
+
+setup(
+    name="nnunet_nacl",
+    version=read_version(),
+    description="Calibrated-loss trainers for nnU-Net v2 (NACL and its peers), and tools that measure calibration",
+    long_description=read_readme(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    keywords=["nnU-Net", "medical image segmentation", "calibration", "uncertainty", "NACL"],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Healthcare Industry",
+        "Intended Audience :: Science/Research",
+        "Operating System :: OS Independent",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Scientific/Engineering :: Medical Science Apps.",
+    ],
+    # `trainers` would be far too common a name in site-packages.
+    packages=[*find_packages(include=["nnunet_nacl", "nnunet_nacl.*"]), "nnunet_nacl_trainers"],
+    package_dir={"nnunet_nacl": "nnunet_nacl", "nnunet_nacl_trainers": "trainers"},
+    # The bridge folder is no package: nnU-Net imports what lies in it as top-level modules.
+    package_data={"nnunet_nacl.registration": ["_bridge/*.py"]},
+    include_package_data=False,
+    zip_safe=False,
+    python_requires=">=3.10",
+    install_requires=["nnunetv2>=2.8,<3", "torch", "numpy"],
+    extras_require={
+        "demo": ["nilearn"],
+        "test": TEST_REQUIREMENTS,
+        "dev": [*TEST_REQUIREMENTS, "nilearn", "build", "ruff"],
+    },
+    entry_points={
+        "console_scripts": ["nnunet_nacl = nnunet_nacl.cli.main:main"],
+        "nnunetv2.trainers": [
+            f"{name} = nnunet_nacl_trainers.{module}:{name}" for module, names in TRAINERS.items() for name in names
+        ],
+    },
+    cmdclass={"build_py": BuildPyWithStartupFiles},
+)

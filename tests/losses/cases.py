@@ -1,0 +1,113 @@
+"""Small inputs and the table of losses that the tests of this folder share."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from nnunet_nacl import losses
+from tests.reference import losses as reference
+
+
+class Case(NamedTuple):
+    """One loss: the function, its Module, the slow reference, and a setting of each argument that is not the default."""
+
+    function: Callable
+    module: type
+    reference: Callable
+    settings: dict
+
+
+CASES = {
+    "cross_entropy": Case(losses.cross_entropy, losses.CELoss, reference.cross_entropy, {}),
+    "label_smoothing": Case(
+        losses.label_smoothing, losses.LabelSmoothingLoss, reference.label_smoothing, {"smoothing": 0.25}
+    ),
+    "focal": Case(losses.focal, losses.FocalLoss, reference.focal, {"gamma": 1.5}),
+    "ecp": Case(losses.ecp, losses.ECPLoss, reference.ecp, {"penalty_weight": 0.3, "reduction": "sum"}),
+    "mbls": Case(
+        losses.mbls, losses.MbLSLoss, reference.mbls, {"penalty_weight": 0.3, "margin": 1.0, "reduction": "sum"}
+    ),
+    "svls": Case(
+        losses.svls, losses.SVLSLoss, reference.svls, {"sigma": 1.5, "kernel_size": 5, "padding": "valid"}
+    ),
+    "nacl": Case(
+        losses.nacl,
+        losses.NACLLoss,
+        reference.nacl,
+        {
+            "penalty_weight": 0.3,
+            "kernel_size": 5,
+            "prior": "gaussian",
+            "sigma": 1.5,
+            "penalty": "l2",
+            "space": "softmax",
+            "reduction": "sum",
+            "padding": "replicate",
+            "prior_scale": 2.0,
+        },
+    ),
+}
+NAMES = list(CASES)
+
+# every loss at its defaults and at other settings
+CONFIGURED = [(name, settings) for name in NAMES for settings in ([{}, CASES[name].settings] if CASES[name].settings else [{}])]
+CONFIGURED_IDS = [name if not settings else f"{name}-set" for name, settings in CONFIGURED]
+
+PRIORS = ("mean", "gaussian", "svls")
+PADDINGS = ("valid", "background", "zeros", "replicate")
+PENALTIES = ("l1", "l2")
+SPACES = ("logits", "softmax")
+REDUCTIONS = ("mean", "sum")
+PENALTY_FORMS = [
+    {"penalty": penalty, "space": space, "reduction": reduction}
+    for penalty, space, reduction in itertools.product(PENALTIES, SPACES, REDUCTIONS)
+]
+
+LABEL_SPACES = ("classes", "classes_ignore", "regions", "regions_mask")
+IGNORE = 7
+
+
+def problem(
+    label_space: str, spatial: tuple[int, ...], seed: int = 0, *, batch: int = 2, channels: int = 3, scale: float = 2.0
+) -> tuple[torch.Tensor, torch.Tensor, dict]:
+    """Random float64 logits, a target as nnU-Net passes it, and the arguments that name the label space.
+
+    Args:
+        label_space: one of LABEL_SPACES; about a third of the voxels are ignored where it has an ignore label.
+    """
+    random = np.random.default_rng(seed)
+    logits = torch.from_numpy(random.normal(0, scale, (batch, channels, *spatial)))
+    labels = random.integers(0, channels, (batch, 1, *spatial))
+    regions = random.integers(0, 2, (batch, channels, *spatial))
+    ignored = random.random((batch, 1, *spatial)) < 0.3
+    if label_space == "classes":
+        return logits, torch.from_numpy(labels), {}
+    if label_space == "classes_ignore":
+        return logits, torch.from_numpy(np.where(ignored, IGNORE, labels)), {"ignore_label": IGNORE}
+    if label_space == "regions":
+        return logits, torch.from_numpy(regions), {"regions": True}
+    return logits, torch.from_numpy(np.concatenate([regions, ignored], axis=1)), {"regions": True}
+
+
+def value_and_gradient(function: Callable, logits: torch.Tensor, target: torch.Tensor, **settings):
+    """Loss (a Python float) and its gradient (float64 numpy) with respect to the logits."""
+    leaf = logits.detach().clone().requires_grad_()
+    loss = function(leaf, target, **settings)
+    assert loss.shape == ()
+    (gradient,) = torch.autograd.grad(loss, leaf)
+    assert gradient.dtype == logits.dtype
+    return loss.item(), gradient.double().numpy()
+
+
+def assert_same(result, expected, *, value_tolerance=2e-6, gradient_tolerance=1e-5, message=""):
+    """Both a (value, gradient) pair; the gradient is compared relative to its own largest entry."""
+    np.testing.assert_allclose(result[0], expected[0], rtol=value_tolerance, atol=value_tolerance, err_msg=message)
+    largest = np.abs(expected[1]).max()
+    np.testing.assert_allclose(
+        result[1], expected[1], rtol=gradient_tolerance, atol=gradient_tolerance * largest, err_msg=message
+    )

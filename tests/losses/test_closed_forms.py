@@ -1,0 +1,368 @@
+"""Values that a person can work out, each derived where it is tested."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize_scalar
+
+from nnunet_nacl import losses
+from tests.losses.cases import LABEL_SPACES, assert_same, problem, value_and_gradient
+
+
+def proportions(labels, **settings):
+    """tau of a nested list of labels, without its batch axis: (K, *spatial)."""
+    return losses.neighborhood_proportions(torch.tensor(labels)[None], 2, **settings)[0]
+
+
+LONE_CORNER = [[1, 0, 0], [0, 0, 0], [0, 0, 0]]
+IGNORED_BESIDE_IT = torch.tensor([[1, 0, 1], [1, 1, 1], [1, 1, 1]], dtype=torch.bool)[None]
+E = math.exp(-1 / 2)  # weight of a neighbour across an edge at sigma 1; across a corner it is E^2
+FULL = (1 + 2 * E) ** 2  # all nine weights: the gaussian is a product of 1D kernels (E, 1, E)
+CENTRE = 4 * E + 4 * E**2  # svls: the centre weighs as much as its neighbours
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# tau
+
+
+@pytest.mark.parametrize(
+    "padding, prior, share_of_class_1",
+    [
+        # the corner voxel sees 4 of 9 places; one of them, itself, is of class 1
+        ("valid", "mean", 1 / 4),
+        ("zeros", "mean", 1 / 9),
+        ("background", "mean", 1 / 9),
+        # replicated, it stands for itself and the three places that clamp to it
+        ("replicate", "mean", 4 / 9),
+        ("valid", "gaussian", 1 / (1 + E) ** 2),
+        ("zeros", "gaussian", 1 / FULL),
+        ("background", "gaussian", 1 / FULL),
+        ("replicate", "gaussian", (1 + E) ** 2 / FULL),
+        ("valid", "svls", CENTRE / (CENTRE + 2 * E + E**2)),
+        ("zeros", "svls", 1 / 2),
+        ("background", "svls", 1 / 2),
+        ("replicate", "svls", (CENTRE + 2 * E + E**2) / (2 * CENTRE)),
+    ],
+)
+def test_proportions_at_a_corner(padding, prior, share_of_class_1):
+    tau = proportions(LONE_CORNER, padding=padding, prior=prior)
+    assert tau[1, 0, 0].item() == pytest.approx(share_of_class_1, abs=1e-6)
+    outside = {"mean": 5 / 9, "gaussian": 1 - (1 + E) ** 2 / FULL, "svls": (2 * E + 3 * E**2) / (2 * CENTRE)}[prior]
+    total = 1 - outside if padding == "zeros" else 1
+    assert tau[:, 0, 0].sum().item() == pytest.approx(total, abs=1e-6)
+    # away from the border all paddings agree
+    inside = {"mean": 1 / 9, "gaussian": E**2 / FULL, "svls": E**2 / (2 * CENTRE)}[prior]
+    assert tau[1, 1, 1].item() == pytest.approx(inside, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "padding, share_of_class_1, total",
+    [
+        ("valid", 1 / 3, 1),  # of the 4 places inside one is ignored
+        ("zeros", 1 / 8, 3 / 8),  # of all 9 places one is ignored, 5 are outside
+        ("background", 1 / 8, 1),
+        ("replicate", 4 / 7, 1),  # the ignored voxel also stands for the place above it
+    ],
+)
+def test_an_ignored_neighbour_weighs_nothing(padding, share_of_class_1, total):
+    tau = proportions(LONE_CORNER, padding=padding, valid=IGNORED_BESIDE_IT)
+    assert tau[1, 0, 0].item() == pytest.approx(share_of_class_1, abs=1e-6)
+    assert tau[:, 0, 0].sum().item() == pytest.approx(total, abs=1e-6)
+
+
+@pytest.mark.parametrize("spatial_dims", [1, 2, 3])
+def test_proportions_of_one_class_at_the_corners(spatial_dims):
+    ones = torch.ones(1, *[4] * spatial_dims, dtype=torch.long)
+    corner = (0, slice(None), *[0] * spatial_dims)
+    seen = (2 / 3) ** spatial_dims  # share of the neighbourhood inside the image
+    for padding, expected in {
+        "valid": [0, 1],
+        "zeros": [0, seen],
+        "background": [1 - seen, seen],
+        "replicate": [0, 1],
+    }.items():
+        tau = losses.neighborhood_proportions(ones, 2, padding=padding)
+        np.testing.assert_allclose(tau[corner], expected, atol=1e-6, err_msg=padding)
+
+
+def test_a_size_per_axis_looks_along_that_axis_only():
+    labels = [[0, 1, 0], [0, 0, 0], [1, 1, 0]]
+    np.testing.assert_allclose(
+        proportions(labels, kernel_size=(1, 3))[1], [[1 / 2, 1 / 3, 1 / 2], [0, 0, 0], [1, 2 / 3, 1 / 2]], atol=1e-6
+    )
+    np.testing.assert_allclose(
+        proportions(labels, kernel_size=(3, 1))[1], [[0, 1 / 2, 0], [1 / 3, 2 / 3, 0], [1 / 2, 1 / 2, 0]], atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("kernel_size", [3, 5, (3, 5)])
+def test_svls_centre_weighs_one_half_whatever_the_kernel(kernel_size):
+    labels = torch.zeros(1, 7, 7, dtype=torch.long)
+    labels[0, 3, 3] = 1
+    tau = losses.neighborhood_proportions(labels, 2, prior="svls", kernel_size=kernel_size, sigma=1.7)
+    assert tau[0, 1, 3, 3].item() == pytest.approx(0.5, abs=1e-6)
+
+
+def test_proportions_of_regions_that_overlap():
+    regions = torch.tensor([[[1, 1, 1, 0]], [[0, 1, 0, 0]]])[None, :, 0]  # (1, 2, 4): one axis
+    tau = losses.region_proportions(regions)
+    np.testing.assert_allclose(tau[0], [[1, 1, 2 / 3, 1 / 2], [1 / 2, 1 / 3, 1 / 3, 0]], atol=1e-6)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# one voxel, whose neighbourhood is itself: tau is its own label
+
+
+LOGITS = (0.5, -1.0, 2.0)
+EXPONENTIALS = [math.exp(x) for x in LOGITS]
+PROBS = [x / sum(EXPONENTIALS) for x in EXPONENTIALS]
+CE = -math.log(PROBS[0])  # the voxel is of class 0
+
+
+def of_one_voxel(loss, label=0, **settings):
+    logits = torch.tensor(LOGITS, dtype=torch.float64)[None, :, None, None]
+    return loss(logits, torch.full((1, 1, 1, 1), label), **settings).item()
+
+
+def test_cross_entropy_of_one_voxel():
+    assert of_one_voxel(losses.cross_entropy) == pytest.approx(CE)
+    assert of_one_voxel(losses.cross_entropy, label=2) == pytest.approx(-math.log(PROBS[2]))
+
+
+@pytest.mark.parametrize(
+    "settings, penalty",
+    [
+        ({"reduction": "sum"}, 0.5 + 1.0 + 2.0),
+        ({"reduction": "mean"}, (0.5 + 1.0 + 2.0) / 3),
+        ({"reduction": "sum", "penalty": "l2"}, 0.25 + 1.0 + 4.0),
+        ({"reduction": "sum", "prior_scale": 5.0}, 4.5 + 1.0 + 2.0),
+        ({"reduction": "sum", "prior_scale": 5.0, "penalty": "l2"}, 4.5**2 + 1.0 + 4.0),
+        ({"reduction": "sum", "space": "softmax"}, 1 - PROBS[0] + PROBS[1] + PROBS[2]),
+        ({"reduction": "sum", "space": "softmax", "penalty": "l2"}, (1 - PROBS[0]) ** 2 + PROBS[1] ** 2 + PROBS[2] ** 2),
+    ],
+)
+def test_nacl_of_one_voxel(settings, penalty):
+    assert of_one_voxel(losses.nacl, penalty_weight=0.2, **settings) == pytest.approx(CE + 0.2 * penalty)
+
+
+def test_mbls_of_one_voxel():
+    # distances to the highest logit: 1.5, 3, 0
+    for margin, excess in ((0.0, 4.5), (1.0, 0.5 + 2.0), (2.0, 1.0), (4.0, 0.0)):
+        result = of_one_voxel(losses.mbls, penalty_weight=0.2, margin=margin, reduction="sum")
+        assert result == pytest.approx(CE + 0.2 * excess)
+        result = of_one_voxel(losses.mbls, penalty_weight=0.2, margin=margin)
+        assert result == pytest.approx(CE + 0.2 * excess / 3)
+
+
+def test_the_other_losses_of_one_voxel():
+    entropy = -sum(p * math.log(p) for p in PROBS)
+    assert of_one_voxel(losses.ecp, penalty_weight=0.2, reduction="sum") == pytest.approx(CE - 0.2 * entropy)
+    assert of_one_voxel(losses.ecp, penalty_weight=0.2) == pytest.approx(CE - 0.2 * entropy / 3)
+    assert of_one_voxel(losses.focal, gamma=2.0) == pytest.approx((1 - PROBS[0]) ** 2 * CE)
+    mean_log_prob = sum(math.log(p) for p in PROBS) / 3
+    assert of_one_voxel(losses.label_smoothing, smoothing=0.3) == pytest.approx(0.7 * CE - 0.3 * mean_log_prob)
+    assert of_one_voxel(losses.svls) == pytest.approx(CE)  # nothing around it to smooth with
+
+
+def test_svls_of_two_voxels():
+    # one axis, sigma 2: neighbours at weight e = exp(-1/8) on either side, the centre at 2 e. Replicated at the border,
+    # a voxel of two is its own neighbour once: it weighs 3 e, the other e.
+    logits = torch.tensor([[0.0, 1.0], [0.5, -1.0]], dtype=torch.float64)[None]  # (1, 2 classes, 2 voxels)
+    log_probs = logits[0].log_softmax(0)
+    expected = -(0.75 * log_probs[0, 0] + 0.25 * log_probs[1, 0] + 0.75 * log_probs[1, 1] + 0.25 * log_probs[0, 1]) / 2
+    assert losses.svls(logits, torch.tensor([[[0, 1]]])).item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_the_defaults_are_those_of_the_paper():
+    random = torch.Generator().manual_seed(0)
+    logits = torch.randn(1, 3, 4, 4, generator=random, dtype=torch.float64)
+    logits[:, :, 0] *= 20  # beyond MbLS's margin
+    labels = torch.randint(0, 3, (1, 1, 4, 4), generator=random)
+    for loss, settings in (
+        (losses.nacl, {"penalty_weight": 0.1, "kernel_size": 3, "prior": "mean", "sigma": 1.0, "penalty": "l1",
+                       "space": "logits", "reduction": "mean", "padding": "valid", "prior_scale": 1.0}),
+        (losses.svls, {"sigma": 2.0, "kernel_size": 3, "padding": "replicate"}),
+        (losses.mbls, {"penalty_weight": 0.1, "margin": 5.0, "reduction": "mean"}),
+        (losses.ecp, {"penalty_weight": 0.1, "reduction": "mean"}),
+        (losses.focal, {"gamma": 3.0}),
+        (losses.label_smoothing, {"smoothing": 0.1}),
+    ):  # fmt: skip
+        assert loss(logits, labels).item() == loss(logits, labels, **settings).item()
+        for name, value in settings.items():
+            other = {"prior": "gaussian", "penalty": "l2", "space": "softmax", "padding": "zeros", "reduction": "sum",
+                     "kernel_size": 5, "sigma": value}.get(name, 0.5)  # fmt: skip
+            if other != value:
+                assert loss(logits, labels, **{**settings, name: other}).item() != loss(logits, labels).item(), name
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# one voxel inside one region, at logit 0.8
+
+
+def of_one_region(loss, logit=0.8, inside=1, **settings):
+    target = torch.full((1, 1, 1, 1), inside)
+    return loss(torch.full((1, 1, 1, 1), logit, dtype=torch.float64), target, regions=True, **settings).item()
+
+
+P = 1 / (1 + math.exp(-0.8))
+BCE = -math.log(P)
+
+
+@pytest.mark.parametrize(
+    "settings, penalty",
+    [
+        # 2 tau - 1 is 1 here
+        ({"reduction": "sum"}, 0.2),
+        ({"reduction": "mean"}, 0.1),
+        ({"reduction": "sum", "penalty": "l2"}, 0.04 / 2),
+        ({"reduction": "mean", "penalty": "l2"}, 0.04 / 4),
+        ({"reduction": "sum", "space": "softmax"}, 1 - (2 * P - 1)),
+        ({"reduction": "mean", "space": "softmax", "penalty": "l2"}, (1 - (2 * P - 1)) ** 2 / 4),
+        ({"reduction": "sum", "prior_scale": 5.0}, 5 - 0.8),
+    ],
+)
+def test_nacl_of_one_region(settings, penalty):
+    assert of_one_region(losses.nacl, penalty_weight=0.2, **settings) == pytest.approx(BCE + 0.2 * penalty)
+
+
+def test_nacl_outside_a_region():
+    expected = -math.log(1 - P) + 0.2 * abs(-1 - 0.8)
+    assert of_one_region(losses.nacl, inside=0, penalty_weight=0.2, reduction="sum") == pytest.approx(expected)
+
+
+def test_the_other_losses_of_one_region():
+    entropy = -P * math.log(P) - (1 - P) * math.log(1 - P)
+    assert of_one_region(losses.cross_entropy) == pytest.approx(BCE)
+    assert of_one_region(losses.mbls, penalty_weight=0.2, margin=0.5, reduction="sum") == pytest.approx(BCE + 0.2 * 0.3)
+    assert of_one_region(losses.mbls, penalty_weight=0.2, margin=0.5) == pytest.approx(BCE + 0.2 * 0.15)
+    assert of_one_region(losses.ecp, penalty_weight=0.2, reduction="sum") == pytest.approx(BCE - 0.2 * entropy)
+    assert of_one_region(losses.ecp, penalty_weight=0.2) == pytest.approx(BCE - 0.1 * entropy)
+    assert of_one_region(losses.focal, gamma=2.0) == pytest.approx((1 - P) ** 2 * BCE)
+    smooth = -0.9 * math.log(P) - 0.1 * math.log(1 - P)
+    assert of_one_region(losses.label_smoothing, smoothing=0.2) == pytest.approx(smooth)
+
+
+def test_cross_entropy_of_regions_is_torchs_mean_over_regions_and_valid_voxels():
+    random = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 3, 4, 5, generator=random)
+    regions = torch.randint(0, 2, (2, 3, 4, 5), generator=random)
+    bce = torch.nn.functional.binary_cross_entropy_with_logits(logits, regions.float(), reduction="none")
+    torch.testing.assert_close(losses.cross_entropy(logits, regions, regions=True), bce.mean())
+    mask = torch.randint(0, 2, (2, 1, 4, 5), generator=random)
+    expected = bce.mean(1, keepdim=True)[mask == 0].mean()
+    torch.testing.assert_close(losses.cross_entropy(logits, torch.cat([regions, mask], 1), regions=True), expected)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# what meets cross-entropy
+
+
+@pytest.mark.parametrize("label_space", LABEL_SPACES)
+@pytest.mark.parametrize(
+    "name, settings",
+    [
+        ("nacl", {"penalty_weight": 0.0}),
+        ("nacl", {"penalty_weight": 0.0, "penalty": "l2", "space": "softmax", "reduction": "sum", "prior": "svls"}),
+        ("mbls", {"penalty_weight": 0.0}),
+        ("mbls", {"margin": 1e4}),
+        ("ecp", {"penalty_weight": 0.0}),
+        ("focal", {"gamma": 0.0}),
+        ("label_smoothing", {"smoothing": 0.0}),
+    ],
+)
+def test_equals_cross_entropy(name, settings, label_space):
+    logits, target, where = problem(label_space, (4, 5))
+    for dtype in (torch.float32, torch.float64):
+        leaf = logits.to(dtype)
+        result = value_and_gradient(getattr(losses, name), leaf, target, **settings, **where)
+        expected = value_and_gradient(losses.cross_entropy, leaf, target, **where)
+        assert_same(result, expected, value_tolerance=1e-7, gradient_tolerance=1e-6)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
+def test_cross_entropy_and_label_smoothing_are_torchs(smoothing):
+    torch.manual_seed(0)
+    logits = torch.randn(2, 4, 3, 5, dtype=torch.float64)
+    labels = torch.randint(0, 4, (2, 3, 5))
+    labels[0, :, 1] = 9
+    expected = torch.nn.functional.cross_entropy(logits, labels, ignore_index=9)
+    torch.testing.assert_close(losses.cross_entropy(logits, labels, ignore_label=9), expected)
+    labels[0, :, 1] = 2  # torch's own smoothing of ignored voxels is not under test
+    expected = torch.nn.functional.cross_entropy(logits, labels, label_smoothing=smoothing)
+    torch.testing.assert_close(losses.label_smoothing(logits, labels, smoothing=smoothing), expected)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# what the L1 penalty does
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("num_classes, penalty_weight", [(3, 0.1), (4, 0.1), (3, 0.3)])
+def test_l1_equilibrium_of_free_logits(num_classes, penalty_weight, reduction):
+    """Where all neighbours agree, tau is one-hot. While l_y > 1 the penalty's slope along l_y is w = lambda / K (`mean`)
+    or lambda (`sum`), that of CE is p_y - 1: they cancel at p_y = 1 - w. The other logits rest in the kink at tau = 0,
+    where the penalty holds against any slope up to w, and CE's is p_k = w / (K - 1). So exp(l_y) / (K - 1) = (1 - w) / w.
+    """
+    slope = penalty_weight / num_classes if reduction == "mean" else penalty_weight
+    expected = math.log((num_classes - 1) * (1 - slope) / slope)
+    target = torch.ones(1, 1, 2, 2)
+
+    def loss_of(free_logits):
+        logits = torch.from_numpy(free_logits).reshape(1, -1, 1, 1).expand(1, -1, 2, 2)
+        return losses.nacl(logits, target, penalty_weight=penalty_weight, reduction=reduction).item()
+
+    # one logit after the other: the kinks of the loss lie along the axes, so that this descends to the minimum
+    found = np.full(num_classes, 0.3)
+    for _ in range(25):
+        for k in range(num_classes):
+            found[k] = minimize_scalar(
+                lambda x: loss_of(np.where(np.arange(num_classes) == k, x, found)),  # noqa: B023
+                bounds=(-8, 8),
+                method="bounded",
+                options={"xatol": 1e-6},
+            ).x
+    np.testing.assert_allclose(np.delete(found, 1), 0, atol=2e-3)
+    assert found[1] == pytest.approx(expected, abs=5e-3)
+    prob = np.exp(found[1]) / np.exp(found).sum()
+    assert prob == pytest.approx(1 - slope, abs=5e-4)
+
+
+def test_l1_equilibrium_is_the_papers_four_to_five():
+    assert math.log(2 * (1 - 0.1 / 3) / (0.1 / 3)) == pytest.approx(4.06, abs=0.005)
+    # the loss is convex in the logits: no step away from the equilibrium may lower it
+    logits = torch.zeros(1, 3, 1, 1, dtype=torch.float64)
+    logits[0, 2] = math.log(2 * (1 - 0.1 / 3) / (0.1 / 3))
+    target = torch.full((1, 1, 1, 1), 2)
+    lowest = losses.nacl(logits, target).item()
+    random = torch.Generator().manual_seed(0)
+    for length in (1e-3, 0.1, 2.0):
+        for _ in range(30):
+            step = torch.randn(logits.shape, generator=random, dtype=torch.float64)
+            assert losses.nacl(logits + length * step / step.norm(), target).item() >= lowest
+
+
+def test_prior_scale_lifts_the_cap():
+    """With |m tau - l| the kink of l_y moves from 1 to m. Past the m at which CE's slope has fallen to lambda / K it holds
+    l_y at m exactly; for K = 2, lambda = 0.1, m = 5: CE's slope there is 1 / (1 + e^5) = 0.007 < 0.05."""
+    target = torch.zeros(1, 1, 1, 1)
+    logits = torch.tensor([5.0, 0.0], dtype=torch.float64)[None, :, None, None]
+    lowest = losses.nacl(logits, target, prior_scale=5.0).item()
+    for change in (-1.0, -0.1, 0.1, 1.0):
+        moved = logits + torch.tensor([change, 0.0])[None, :, None, None]
+        assert losses.nacl(moved, target, prior_scale=5.0).item() > lowest
+
+
+def test_sum_is_the_number_of_classes_times_mean():
+    torch.manual_seed(0)
+    logits = torch.randn(2, 5, 4, 3, dtype=torch.float64) * 4
+    target = torch.randint(0, 5, (2, 1, 4, 3))
+    ce = losses.cross_entropy(logits, target)
+    for loss, settings in ((losses.nacl, {}), (losses.mbls, {"margin": 1.0}), (losses.ecp, {})):
+        by_mean = loss(logits, target, **settings) - ce
+        by_sum = loss(logits, target, reduction="sum", **settings) - ce
+        assert abs(by_mean) > 1e-3
+        torch.testing.assert_close(by_sum, 5 * by_mean)

@@ -1,0 +1,133 @@
+"""Gradients: against finite differences, once and again, and none where a voxel is ignored."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.losses.cases import CASES, CONFIGURED, CONFIGURED_IDS, IGNORE, LABEL_SPACES, PENALTY_FORMS, problem
+
+ALL_LOSSES = pytest.mark.parametrize("name, settings", CONFIGURED, ids=CONFIGURED_IDS)
+SPACE = pytest.mark.parametrize("label_space", LABEL_SPACES)
+
+
+@SPACE
+@ALL_LOSSES
+def test_gradcheck(name, settings, label_space):
+    """In float64 throughout: a single step of float32 inside would fail it."""
+    logits, target, where = problem(label_space, (3, 2), seed=21)
+    logits.requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: CASES[name].function(x, target, **settings, **where), (logits,))
+
+
+@pytest.mark.parametrize("regions", [False, True], ids=["classes", "regions"])
+@pytest.mark.parametrize("form", PENALTY_FORMS, ids=lambda form: "-".join(form.values()))
+def test_gradcheck_of_every_penalty_in_3d(form, regions):
+    logits, target, where = problem("regions_mask" if regions else "classes_ignore", (2, 2, 2), seed=22)
+    logits.requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: CASES["nacl"].function(x, target, **form, **where), (logits,))
+
+
+@SPACE
+@ALL_LOSSES
+def test_a_second_backward_gives_the_same_gradient(name, settings, label_space):
+    logits, target, where = problem(label_space, (4, 3), seed=23)
+    logits.requires_grad_()
+    loss = CASES[name].function(logits, target, **settings, **where)
+    first = torch.autograd.grad(loss, logits, retain_graph=True)[0].clone()
+    assert first.abs().max() > 1e-4
+    second = torch.autograd.grad(loss, logits, retain_graph=True)[0].clone()
+    tripled = torch.autograd.grad(loss, logits, torch.tensor(3.0, dtype=loss.dtype), retain_graph=True)[0].clone()
+    fourth = torch.autograd.grad(loss, logits)[0]
+    torch.testing.assert_close(second, first, rtol=1e-12, atol=0)
+    torch.testing.assert_close(tripled, 3 * first, rtol=1e-12, atol=1e-18)
+    torch.testing.assert_close(fourth, first, rtol=1e-12, atol=0)
+
+
+@SPACE
+@ALL_LOSSES
+def test_the_gradient_handed_out_is_the_callers_own(name, settings, label_space):
+    """A caller may clip it in place, or go on accumulating, between two backward passes."""
+    logits, target, where = problem(label_space, (4, 3), seed=24)
+    logits.requires_grad_()
+    loss = CASES[name].function(logits, target, **settings, **where)
+    first = torch.autograd.grad(loss, logits, retain_graph=True)[0]
+    kept = first.clone()
+    first.zero_()
+    torch.testing.assert_close(torch.autograd.grad(loss, logits)[0], kept, rtol=1e-12, atol=0)
+
+
+@SPACE
+@ALL_LOSSES
+def test_gradients_of_several_uses_of_the_logits_add_up(name, settings, label_space):
+    logits, target, where = problem(label_space, (4, 3), seed=25)
+    leaf = logits.clone().requires_grad_()
+    loss = CASES[name].function
+    (alone,) = torch.autograd.grad(loss(leaf, target, **settings, **where), leaf)
+    hidden = leaf * 1.0  # as in a network: not a leaf
+    total = 2 * loss(hidden, target, **settings, **where) + hidden.pow(2).sum() + loss(hidden, target, **where)
+    (together,) = torch.autograd.grad(total, leaf)
+    (at_defaults,) = torch.autograd.grad(loss(leaf, target, **where), leaf)
+    torch.testing.assert_close(together, 2 * alone + 2 * logits + at_defaults, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("label_space", ["classes_ignore", "regions_mask"])
+@ALL_LOSSES
+def test_ignored_voxels_have_zero_gradient_and_their_logits_do_not_matter(name, settings, label_space):
+    logits, target, where = problem(label_space, (5, 4), seed=26)
+    ignored = (target == IGNORE) if label_space == "classes_ignore" else target[:, 3:] == 1
+    assert 0.1 < ignored.double().mean() < 0.6
+    loss = CASES[name].function
+    leaf = logits.clone().requires_grad_()
+    value = loss(leaf, target, **settings, **where)
+    (gradient,) = torch.autograd.grad(value, leaf)
+    everywhere = ignored.expand_as(logits)
+    assert (gradient[everywhere] == 0).all()
+    assert (gradient[~everywhere] != 0).double().mean() > 0.5
+    spoiled = torch.where(everywhere, torch.tensor(1e4, dtype=torch.float64), logits).requires_grad_()
+    other = loss(spoiled, target, **settings, **where)
+    (other_gradient,) = torch.autograd.grad(other, spoiled)
+    torch.testing.assert_close(other, value, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(other_gradient, gradient, rtol=1e-9, atol=1e-12)
+
+
+@SPACE
+@ALL_LOSSES
+def test_inputs_are_left_as_they_were(name, settings, label_space):
+    logits, target, where = problem(label_space, (4, 3), seed=27)
+    leaf, given = logits.clone().requires_grad_(), target.clone()
+    CASES[name].function(leaf, given, **settings, **where).backward()
+    assert torch.equal(leaf.detach(), logits)
+    assert torch.equal(given, target)
+
+
+@SPACE
+@ALL_LOSSES
+def test_value_does_not_depend_on_whether_gradients_are_asked_for(name, settings, label_space):
+    logits, target, where = problem(label_space, (4, 3), seed=28)
+    loss = CASES[name].function
+    with_gradient = loss(logits.clone().requires_grad_(), target, **settings, **where)
+    assert with_gradient.requires_grad
+    plain = loss(logits, target, **settings, **where)
+    with torch.no_grad():
+        under_no_grad = loss(logits.clone().requires_grad_(), target, **settings, **where)
+    with torch.inference_mode():
+        under_inference = loss(logits.clone(), target, **settings, **where)
+    assert not plain.requires_grad and not under_no_grad.requires_grad
+    for value in (plain, under_no_grad, under_inference):
+        assert value.item() == pytest.approx(with_gradient.item(), rel=1e-12)
+
+
+@SPACE
+@ALL_LOSSES
+def test_memory_layout_of_the_logits_does_not_matter(name, settings, label_space):
+    logits, target, where = problem(label_space, (4, 3), seed=29)
+    loss = CASES[name].function
+    leaf = logits.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(loss(leaf, target, **settings, **where), leaf)
+    stepped = torch.empty(2, 3, 8, 6, dtype=torch.float64)[..., ::2, ::2].copy_(logits)
+    for layout in (logits.contiguous(memory_format=torch.channels_last), logits.mT.contiguous().mT, stepped):
+        leaf = layout.detach().requires_grad_()
+        assert torch.equal(leaf, logits)
+        (gradient,) = torch.autograd.grad(loss(leaf, target.mT.contiguous().mT, **settings, **where), leaf)
+        torch.testing.assert_close(gradient, expected, rtol=1e-9, atol=1e-12)

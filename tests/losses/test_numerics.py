@@ -1,0 +1,287 @@
+"""Half precision, extreme logits, and inputs with something missing."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from nnunet_nacl import losses
+from tests.losses.cases import (
+    CASES,
+    CONFIGURED,
+    CONFIGURED_IDS,
+    IGNORE,
+    LABEL_SPACES,
+    PADDINGS,
+    PENALTY_FORMS,
+    PRIORS,
+    assert_same,
+    problem,
+    value_and_gradient,
+)
+from tests.reference import losses as reference
+
+ALL_LOSSES = pytest.mark.parametrize("name, settings", CONFIGURED, ids=CONFIGURED_IDS)
+SPACE = pytest.mark.parametrize("label_space", LABEL_SPACES)
+HALF = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=["float16", "bfloat16"])
+ROUNDING = {torch.float16: 2**-11, torch.bfloat16: 2**-8}  # largest relative error of rounding to that type
+SMALLEST = {torch.float16: 2**-24, torch.bfloat16: 0.0}  # spacing of the smallest numbers
+
+
+def assert_rounded(gradient: np.ndarray, expected: np.ndarray, dtype: torch.dtype):
+    """The expected gradient but for its rounding to the logits' type, with room for a unit in the last place."""
+    np.testing.assert_allclose(gradient, expected, rtol=2 * ROUNDING[dtype] + 1e-4, atol=SMALLEST[dtype] + 1e-12)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# half precision
+
+
+@HALF
+@SPACE
+@ALL_LOSSES
+def test_half_logits_are_computed_in_float32(name, settings, label_space, dtype):
+    logits, target, where = problem(label_space, (5, 4), seed=31)
+    half = logits.to(dtype)
+    assert CASES[name].function(half, target, **settings, **where).dtype == torch.float32
+    value, gradient = value_and_gradient(CASES[name].function, half, target, **settings, **where)
+    expected = CASES[name].reference(half.double(), target, **settings, **where)
+    assert value == pytest.approx(expected[0], rel=2e-6)
+    assert_rounded(gradient, expected[1], dtype)
+
+
+@pytest.mark.parametrize("logits_dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64], ids=str)
+@HALF
+@SPACE
+@ALL_LOSSES
+def test_autocast_does_not_lower_the_precision(name, settings, label_space, dtype, logits_dtype):
+    logits, target, where = problem(label_space, (5, 4), seed=32)
+    logits = logits.to(logits_dtype)
+    expected = value_and_gradient(CASES[name].function, logits, target, **settings, **where)
+    leaf = logits.clone().requires_grad_()
+    with torch.autocast("cpu", dtype=dtype):
+        loss = CASES[name].function(leaf, target, **settings, **where)
+    assert loss.dtype == (torch.float64 if logits_dtype == torch.float64 else torch.float32)
+    (gradient,) = torch.autograd.grad(loss, leaf)  # outside of autocast, as in a training loop
+    assert gradient.dtype == logits_dtype
+    assert loss.item() == pytest.approx(expected[0], rel=1e-6)
+    torch.testing.assert_close(gradient.double(), torch.from_numpy(expected[1]), rtol=1e-6, atol=1e-9)
+
+
+@HALF
+@SPACE
+@ALL_LOSSES
+def test_a_scaled_gradient_does_not_flush_to_zero(name, settings, label_space, dtype):
+    """With N voxels the gradient is about 1 / N. float16 holds nothing below 6e-8, so what is divided by N before it is
+    multiplied by the GradScaler's factor is lost."""
+    scale = 65536.0
+    logits, target, where = problem(label_space, (96, 80), seed=33, batch=1, scale=4.0)
+    half = logits.to(dtype)
+    _, expected = value_and_gradient(CASES[name].function, half.double(), target, **settings, **where)
+    expected = expected * scale
+    leaf = half.clone().requires_grad_()
+    (scale * CASES[name].function(leaf, target, **settings, **where)).backward()
+    gradient = leaf.grad.double().numpy()
+    # what the type can hold must be there (a kink within rounding of the logits' float32 image is no matter: none here)
+    holdable = np.abs(expected) > 1e-6
+    assert holdable.mean() > 0.3
+    assert (gradient[holdable] != 0).all()
+    np.testing.assert_allclose(gradient, expected, rtol=2 * ROUNDING[dtype] + 1e-4, atol=2 * 2**-24)
+
+
+@pytest.mark.parametrize("label_space", ["classes_ignore", "regions_mask"])
+@ALL_LOSSES
+def test_a_step_with_grad_scaler_gives_the_gradients_of_float64(name, settings, label_space):
+    """A pointwise convolution under float16 autocast, as on a GPU: its weights' gradients after unscaling."""
+    _, target, where = problem(label_space, (16, 16), seed=34)
+    random = torch.Generator().manual_seed(0)
+    image = torch.randn(2, 4, 16, 16, generator=random).half().float()
+    network = torch.nn.Conv2d(4, 3, 1)
+    with torch.no_grad():
+        network.weight.copy_(torch.randn(network.weight.shape, generator=random))
+    exact = torch.nn.Conv2d(4, 3, 1).double()
+    exact.load_state_dict(network.state_dict())
+    loss = CASES[name].module(**settings, **where)
+    loss(exact(image.double()), target).backward()
+
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=65536.0)
+    with torch.autocast("cpu", dtype=torch.float16):
+        value = loss(network(image), target)
+    scaler.scale(value).backward()
+    scaler.unscale_(optimizer)
+    largest = exact.weight.grad.abs().max()
+    torch.testing.assert_close(network.weight.grad.double(), exact.weight.grad, rtol=0.01, atol=0.01 * largest.item())
+    before = network.weight.detach().clone()
+    scaler.step(optimizer)
+    assert not torch.equal(network.weight, before)  # the scaler found no infinity
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# logits of magnitude 1e4
+
+
+EXTREME = [pytest.param(dtype, id=str(dtype)[6:]) for dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16)]
+
+
+def extreme_logits(dtype):
+    """All sign patterns of three channels at magnitude 1e4, some equal, and one channel far from two near ones."""
+    patterns = [[a, b, c] for a in (-1e4, 0.3, 1e4) for b in (-1e4, 0.3, 1e4) for c in (-1e4, 0.6, 1e4)]
+    patterns += [[9.99e3, 1e4, -1e4], [1e4, 3.0, 2.0], [-1e4, 3.0, 2.0]]
+    return torch.tensor(patterns, dtype=torch.float64).T.reshape(1, 3, 5, 6).to(dtype)
+
+
+@pytest.mark.parametrize("dtype", EXTREME)
+@SPACE
+@pytest.mark.parametrize(
+    "name, settings",
+    [*CONFIGURED, ("focal", {"gamma": 0.5}), ("focal", {"gamma": 1.0}), *[("nacl", form) for form in PENALTY_FORMS]],
+    ids=str,
+)
+def test_logits_of_magnitude_1e4(name, settings, label_space, dtype):
+    logits = extreme_logits(dtype)
+    for seed in range(3):
+        _, target, where = problem(label_space, (5, 6), seed=seed, batch=1)
+        value, gradient = value_and_gradient(CASES[name].function, logits, target, **settings, **where)
+        assert math.isfinite(value) and np.isfinite(gradient).all()
+        expected_value, expected = CASES[name].reference(logits.double(), target, **settings, **where)
+        assert value == pytest.approx(expected_value, rel=1e-5)
+        # ties have no one gradient (MbLS's maximum, |x| at 0): leave these voxels out
+        ties = (logits[:, :, None] == logits[:, None]).sum((1, 2)) > 3 if "regions" not in where else (logits == 0)
+        keep = ~(ties[:, None].expand_as(logits) if "regions" not in where else ties).numpy()
+        if name == "focal" and settings.get("gamma", 3) < 1:
+            # (1 - p)^gamma has no complex derivative where p is 1; there log p = 0, so the gradient is 0
+            expected = np.where(np.isfinite(expected), expected, 0)
+        largest = np.abs(expected).max()
+        tolerance = 1e-5 if dtype in (torch.float32, torch.float64) else 2 * ROUNDING[dtype]
+        np.testing.assert_allclose(gradient[keep], expected[keep], rtol=tolerance, atol=1e-6 * largest + 2**-24)
+
+
+@pytest.mark.parametrize("regions", [False, True], ids=["classes", "regions"])
+@pytest.mark.parametrize("gamma", [0.3, 0.5, 1.0, 3.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_focal_of_a_certain_and_right_voxel_has_no_gradient_and_no_nan(dtype, gamma, regions):
+    for height in (20.0, 40.0, 120.0, 1e4):
+        logits = torch.zeros(1, 1 if regions else 2, 1, 1, dtype=dtype)
+        logits[0, -1] = height
+        value, gradient = value_and_gradient(losses.focal, logits, torch.ones(1, 1, 1, 1), gamma=gamma, regions=regions)
+        assert 0 <= value < 1e-6
+        assert np.isfinite(gradient).all() and np.abs(gradient).max() < 1e-6
+
+
+@SPACE
+@ALL_LOSSES
+def test_all_logits_equal(name, settings, label_space):
+    """At the start of a training with zero weights: finite, and near the reference where there is no tie."""
+    _, target, where = problem(label_space, (4, 5), seed=35)
+    logits = torch.zeros(2, 3, 4, 5)
+    value, gradient = value_and_gradient(CASES[name].function, logits, target, **settings, **where)
+    assert value == pytest.approx(CASES[name].reference(logits, target, **settings, **where)[0], abs=2e-6)
+    assert np.isfinite(gradient).all()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# something is missing
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("regions", [False, True], ids=["classes", "regions"])
+@ALL_LOSSES
+def test_no_valid_voxel_gives_zero_and_zero_gradient(name, settings, regions, dtype):
+    logits = torch.randn(2, 3, 4, 3, generator=torch.Generator().manual_seed(0)).to(dtype).requires_grad_()
+    if regions:
+        target, where = torch.ones(2, 4, 4, 3), {"regions": True}
+    else:
+        target, where = torch.full((2, 1, 4, 3), IGNORE), {"ignore_label": IGNORE}
+    loss = CASES[name].function(logits, target, **settings, **where)
+    assert loss.item() == 0
+    (65536 * loss).backward()
+    assert (logits.grad == 0).all()
+    with torch.no_grad():
+        assert CASES[name].function(logits, target, **settings, **where).item() == 0
+
+
+@pytest.mark.parametrize("label", [0, 3])
+@ALL_LOSSES
+def test_classes_absent_from_the_batch(name, settings, label):
+    logits, _, _ = problem("classes", (4, 3), channels=4)
+    target = torch.full((2, 1, 4, 3), label)
+    result = value_and_gradient(CASES[name].function, logits, target, **settings)
+    assert_same(result, CASES[name].reference(logits, target, **settings))
+    regions = torch.zeros(2, 4, 4, 3)
+    regions[:, label] = 1
+    result = value_and_gradient(CASES[name].function, logits, regions, regions=True, **settings)
+    assert_same(result, CASES[name].reference(logits, regions, regions=True, **settings))
+
+
+@pytest.mark.parametrize("spatial", [(1,), (1, 1), (1, 5), (1, 1, 1), (3, 1, 2)], ids=str)
+@SPACE
+@ALL_LOSSES
+def test_axes_of_one_voxel(name, settings, label_space, spatial):
+    logits, target, where = problem(label_space, spatial, seed=36)
+    result = value_and_gradient(CASES[name].function, logits, target, **settings, **where)
+    assert np.isfinite(result[1]).all()
+    assert_same(result, CASES[name].reference(logits, target, **settings, **where))
+
+
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("prior", PRIORS)
+def test_proportions_of_a_single_voxel(prior, padding):
+    tau = losses.neighborhood_proportions(torch.ones(1, 1, 1), 2, prior=prior, padding=padding)
+    expected = reference.neighborhood_proportions(np.ones((1, 1, 1), int), 2, prior=prior, padding=padding)
+    np.testing.assert_allclose(tau, expected, atol=1e-6)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# counts that narrow integers or floats would lose
+
+
+@pytest.mark.parametrize("kernel_size, size", [(7, 9), (41, 21)])
+def test_wide_kernels_count_right(kernel_size, size):
+    """7^3 places are more than 8 bits hold, 41^3 are more than 16; and float16 counts only up to 2048."""
+    labels = torch.ones(1, size, size, size, dtype=torch.uint8)
+    labels[0, 0, 0, 0] = 0
+    tau = losses.neighborhood_proportions(labels, 2, kernel_size=kernel_size)
+    inside = min(kernel_size, size) ** 3  # seen from the middle
+    middle = (0, slice(None), *[size // 2] * 3)
+    alone = 1 / inside if kernel_size > size else 0
+    np.testing.assert_allclose(tau[middle], [alone, 1 - alone], atol=1e-7)
+    seen_from_corner = min(kernel_size // 2 + 1, size) ** 3
+    np.testing.assert_allclose(
+        tau[0, :, 0, 0, 0], [1 / seen_from_corner, 1 - 1 / seen_from_corner], atol=1e-6
+    )
+    padded = losses.neighborhood_proportions(labels, 2, kernel_size=kernel_size, padding="background")
+    np.testing.assert_allclose(padded[0, 1, 0, 0, 0], (seen_from_corner - 1) / kernel_size**3, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.float32], ids=str)
+def test_many_classes(dtype):
+    logits, target, _ = problem("classes", (4, 5), channels=200, batch=1)
+    for name in CASES:
+        settings = {"penalty_weight": 2.0} if name in ("nacl", "mbls", "ecp") else {}
+        result = value_and_gradient(CASES[name].function, logits, target.to(dtype), **settings)
+        assert_same(result, CASES[name].reference(logits, target, **settings))
+
+
+def test_unsigned_labels_with_a_negative_ignore_label():
+    """-1 is not 255."""
+    logits, target, _ = problem("classes", (2, 2), channels=256, batch=1)
+    target[0, 0, 0, 0] = 255
+    for name in CASES:
+        expected = value_and_gradient(CASES[name].function, logits, target, ignore_label=-1)
+        result = value_and_gradient(CASES[name].function, logits, target.to(torch.uint8), ignore_label=-1)
+        assert_same(result, expected)
+
+
+@ALL_LOSSES
+def test_the_mean_over_many_voxels_keeps_its_digits(name, settings):
+    """Half a million voxels that are all alike have the loss of one; a running float32 sum would drift."""
+    one = torch.tensor([0.3, -0.2])[None, :, None, None]
+    many = one.expand(1, 2, 1024, 512)
+    target = torch.ones(1, 1, 1024, 512, dtype=torch.uint8)
+    expected = CASES[name].reference(one, np.ones((1, 1, 1, 1)), **{**settings, **({"padding": "valid"} if "padding" in settings else {})})[0]
+    settings = {**settings, "kernel_size": 3} if "kernel_size" in settings else settings
+    assert CASES[name].function(many, target, **settings).item() == pytest.approx(expected, rel=2e-6)

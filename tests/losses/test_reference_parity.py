@@ -1,0 +1,136 @@
+"""Every loss in every setting and label space against the slow reference: values and gradients."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from nnunet_nacl import losses
+from tests.losses.cases import (
+    CASES,
+    CONFIGURED,
+    CONFIGURED_IDS,
+    LABEL_SPACES,
+    PADDINGS,
+    PENALTY_FORMS,
+    PRIORS,
+    assert_same,
+    problem,
+    value_and_gradient,
+)
+from tests.reference import losses as reference
+
+SPATIAL = pytest.mark.parametrize("spatial", [(5, 4), (3, 4, 3)], ids=["2d", "3d"])
+SPACE = pytest.mark.parametrize("label_space", LABEL_SPACES)
+
+
+@SPATIAL
+@SPACE
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("prior", PRIORS)
+def test_nacl_in_every_prior_padding_penalty_space_and_reduction(prior, padding, label_space, spatial):
+    logits, target, where = problem(label_space, spatial, seed=1)
+    for form in PENALTY_FORMS:
+        settings = {"prior": prior, "padding": padding, "penalty_weight": 0.4, **form, **where}
+        result = value_and_gradient(losses.nacl, logits, target, **settings)
+        assert_same(result, reference.nacl(logits, target, **settings), message=str(settings))
+
+
+@SPATIAL
+@SPACE
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("name, settings", CONFIGURED, ids=CONFIGURED_IDS)
+def test_every_loss(name, settings, dtype, label_space, spatial):
+    logits, target, where = problem(label_space, spatial, seed=2)
+    logits = logits.to(dtype)
+    result = value_and_gradient(CASES[name].function, logits, target, **settings, **where)
+    assert_same(result, CASES[name].reference(logits, target, **settings, **where))
+
+
+@SPACE
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize(
+    "kernel_size, spatial",
+    [(1, (3, 4)), (5, (6, 7)), (7, (3, 2)), ((1, 3), (4, 5)), ((1, 3, 3), (3, 4, 4)), ((3, 1, 5), (3, 3, 6)), (3, (6,))],
+    ids=str,
+)
+def test_kernel_sizes_per_axis_and_beyond_the_image(kernel_size, spatial, padding, label_space):
+    logits, target, where = problem(label_space, spatial, seed=3)
+    priors = ("mean", "gaussian") if kernel_size == 1 else PRIORS  # the svls weights need a neighbour
+    for prior in priors:
+        settings = {"kernel_size": kernel_size, "prior": prior, "padding": padding, "sigma": 0.8, **where}
+        result = value_and_gradient(losses.nacl, logits, target, **settings)
+        assert_same(result, reference.nacl(logits, target, **settings), message=str(settings))
+
+
+@SPACE
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("kernel_size, sigma", [(3, 0.3), (5, 3.0), ((1, 3), 1.0)], ids=str)
+def test_svls_kernels(kernel_size, sigma, padding, label_space):
+    logits, target, where = problem(label_space, (5, 4), seed=4)
+    settings = {"kernel_size": kernel_size, "sigma": sigma, "padding": padding, **where}
+    result = value_and_gradient(losses.svls, logits, target, **settings)
+    assert_same(result, reference.svls(logits, target, **settings))
+
+
+@SPACE
+@pytest.mark.parametrize("prior_scale", [0.5, 5.0])
+def test_prior_scale(prior_scale, label_space):
+    logits, target, where = problem(label_space, (5, 4), seed=5)
+    for form in PENALTY_FORMS:
+        settings = {"prior_scale": prior_scale, **form, **where}
+        result = value_and_gradient(losses.nacl, logits, target, **settings)
+        assert_same(result, reference.nacl(logits, target, **settings), message=str(settings))
+
+
+@SPACE
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("margin", [0.0, 1.0, 4.0])
+def test_mbls_margins(margin, reduction, label_space):
+    logits, target, where = problem(label_space, (5, 4), seed=6)
+    settings = {"margin": margin, "reduction": reduction, "penalty_weight": 0.5, **where}
+    result = value_and_gradient(losses.mbls, logits, target, **settings)
+    assert_same(result, reference.mbls(logits, target, **settings))
+
+
+@SPACE
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
+def test_focal_gammas(gamma, label_space):
+    logits, target, where = problem(label_space, (5, 4), seed=7)
+    result = value_and_gradient(losses.focal, logits, target, gamma=gamma, **where)
+    assert_same(result, reference.focal(logits, target, gamma=gamma, **where))
+
+
+@pytest.mark.parametrize("kernel_size", [3, 5])
+@pytest.mark.parametrize("spatial", [(6, 5), (4, 3, 4)], ids=["2d", "3d"])
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("prior", PRIORS)
+@pytest.mark.parametrize("some_ignored", [False, True])
+def test_proportions(some_ignored, prior, padding, spatial, kernel_size):
+    random = np.random.default_rng(8)
+    labels = random.integers(0, 3, (2, *spatial))
+    regions = random.integers(0, 2, (2, 3, *spatial))
+    valid = random.random((2, *spatial)) < 0.6 if some_ignored else None
+    settings = {"kernel_size": kernel_size, "prior": prior, "sigma": 0.7, "padding": padding}
+    given = None if valid is None else torch.from_numpy(valid)
+    of_classes = losses.neighborhood_proportions(torch.from_numpy(labels), 3, valid=given, **settings)
+    of_regions = losses.region_proportions(torch.from_numpy(regions), valid=given, **settings)
+    assert of_classes.dtype == of_regions.dtype == torch.float32
+    for result, expected in (
+        (of_classes, reference.neighborhood_proportions(labels, 3, valid=valid, **settings)),
+        (of_regions, reference.region_proportions(regions, valid=valid, **settings)),
+    ):
+        known = ~np.isnan(expected)
+        assert known.mean() > 0.9
+        np.testing.assert_allclose(result.numpy()[known], expected[known], atol=5e-7)
+
+
+def test_proportions_take_labels_with_a_channel_axis_and_any_value_where_not_valid():
+    labels = torch.tensor([[0, 1, 1], [1, 0, 0]])[None]
+    valid = torch.tensor([[1, 1, 0], [0, 1, 1]], dtype=torch.bool)[None]
+    expected = losses.neighborhood_proportions(labels, 2, valid=valid)
+    spoiled = torch.where(valid, labels, 255)
+    torch.testing.assert_close(losses.neighborhood_proportions(spoiled, 2, valid=valid), expected)
+    torch.testing.assert_close(losses.neighborhood_proportions(spoiled[:, None], 2, valid=valid[:, None]), expected)
+    torch.testing.assert_close(losses.neighborhood_proportions(spoiled.float(), 2, valid=valid), expected)

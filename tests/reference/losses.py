@@ -1,0 +1,338 @@
+"""Slow, obvious float64 losses: what the fast ones are held against.
+
+Nothing here is clever. The neighbourhood is a Python loop over voxels and offsets, and each loss is its formula for one
+voxel, written for many at once. The gradient is not derived by hand: a complex step (Squire and Trapp 1998) gives it
+exactly, since a voxel's term depends on that voxel's logits only.
+
+Arrays are numpy, channels second: logits (B, K, *spatial), labels (B, *spatial) or (B, 1, *spatial), regions
+(B, R, *spatial) with the ignore mask as an optional last channel. Every loss returns (value, gradient).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+STEP = 1e-30  # of the complex derivative: it has no subtraction, so the smaller the better
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# neighbourhood
+
+
+def kernel_weights(kernel_size: int | tuple[int, ...], spatial_dims: int, prior: str, sigma: float) -> dict:
+    """Weight of each neighbour, by its offset from the centre in voxels."""
+    sizes = (kernel_size,) * spatial_dims if isinstance(kernel_size, int) else tuple(kernel_size)
+    weights = {}
+    for offset in itertools.product(*[range(-(size // 2), size // 2 + 1) for size in sizes]):
+        squared_distance = sum(step * step for step in offset)
+        weights[offset] = 1.0 if prior == "mean" else math.exp(-squared_distance / (2 * sigma**2))
+    if prior == "svls":
+        centre = (0,) * spatial_dims
+        weights[centre] = sum(weight for offset, weight in weights.items() if offset != centre)
+    return weights
+
+
+def neighborhood_proportions(
+    labels, num_classes: int, *, kernel_size=3, prior="mean", sigma=1.0, padding="valid", valid=None
+) -> np.ndarray:
+    """Share of each class in the neighbourhood, (B, K, *spatial); NaN where no neighbour counts."""
+    labels = np.asarray(labels)
+    valid = np.ones(labels.shape, bool) if valid is None else np.asarray(valid, bool)
+    spatial = labels.shape[1:]
+    weights = kernel_weights(kernel_size, len(spatial), prior, sigma)
+    tau = np.full((labels.shape[0], num_classes, *spatial), np.nan)
+    for batch in range(labels.shape[0]):
+        for centre in itertools.product(*[range(size) for size in spatial]):
+            weight_of_class = [0.0] * num_classes
+            total = 0.0
+            for offset, weight in weights.items():
+                place = tuple(c + o for c, o in zip(centre, offset))
+                if padding == "replicate":
+                    place = tuple(min(max(p, 0), size - 1) for p, size in zip(place, spatial))
+                inside = all(0 <= p < size for p, size in zip(place, spatial))
+                if not inside:
+                    if padding == "valid":
+                        continue
+                    total += weight
+                    if padding == "background":
+                        weight_of_class[0] += weight
+                    continue
+                if not valid[(batch, *place)]:
+                    continue
+                total += weight
+                weight_of_class[int(labels[(batch, *place)])] += weight
+            if total > 0:
+                tau[(batch, slice(None), *centre)] = np.array(weight_of_class) / total
+    return tau
+
+
+def region_proportions(regions, *, valid=None, **settings) -> np.ndarray:
+    """Share of the neighbourhood that lies in each region, (B, R, *spatial)."""
+    regions = np.asarray(regions)
+    shares = [
+        neighborhood_proportions(regions[:, r].astype(int), 2, valid=valid, **settings)[:, 1]
+        for r in range(regions.shape[1])
+    ]
+    return np.stack(shares, axis=1)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# one voxel's terms, for arrays (M, K) of logits; complex, so that they can be differentiated
+
+
+def _log_softmax(logits):
+    shifted = logits - logits.real.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+def _absolute(x):
+    return np.where(x.real >= 0, x, -x)
+
+
+def _relu(x):
+    return np.where(x.real > 0, x, 0)
+
+
+def _highest(logits):
+    return np.take_along_axis(logits, logits.real.argmax(axis=1)[:, None], axis=1)
+
+
+def _penalty(difference, penalty):
+    return _absolute(difference) if penalty == "l1" else difference**2
+
+
+def _over_classes(terms, reduction):
+    return terms.mean(axis=1) if reduction == "mean" else terms.sum(axis=1)
+
+
+def soft_cross_entropy_term(logits, soft_labels):
+    return -(soft_labels * _log_softmax(logits)).sum(axis=1)
+
+
+def focal_term(logits, one_hot, gamma):
+    log_probs = _log_softmax(logits)
+    prob_of_others = (np.exp(log_probs) * (1 - one_hot)).sum(axis=1)  # 1 - p_y without cancellation
+    return -(prob_of_others**gamma) * (log_probs * one_hot).sum(axis=1)
+
+
+def nacl_term(logits, one_hot, tau, penalty_weight, penalty, space, reduction, prior_scale):
+    position = np.exp(_log_softmax(logits)) if space == "softmax" else logits
+    terms = _penalty(prior_scale * tau - position, penalty)
+    return soft_cross_entropy_term(logits, one_hot) + penalty_weight * _over_classes(terms, reduction)
+
+
+def mbls_term(logits, one_hot, penalty_weight, margin, reduction):
+    terms = _relu(_highest(logits) - logits - margin)
+    return soft_cross_entropy_term(logits, one_hot) + penalty_weight * _over_classes(terms, reduction)
+
+
+def ecp_term(logits, one_hot, penalty_weight, reduction):
+    log_probs = _log_softmax(logits)
+    terms = -np.exp(log_probs) * log_probs
+    return soft_cross_entropy_term(logits, one_hot) - penalty_weight * _over_classes(terms, reduction)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# the same for one region, whose logits are (M, 1): in or out
+
+
+def _two_classes(logits):
+    """Logits of (out, in) whose difference is the region's logit."""
+    return np.concatenate([np.zeros_like(logits), logits], axis=1)
+
+
+def _in_and_out(share):
+    return np.concatenate([1 - share, share], axis=1)
+
+
+def _half_if_mean(reduction):
+    return 0.5 if reduction == "mean" else 1.0
+
+
+def region_soft_cross_entropy_term(logits, soft_membership):
+    return soft_cross_entropy_term(_two_classes(logits), _in_and_out(soft_membership))
+
+
+def region_focal_term(logits, membership, gamma):
+    return focal_term(_two_classes(logits), _in_and_out(membership), gamma)
+
+
+def region_nacl_term(logits, membership, tau, penalty_weight, penalty, space, reduction, prior_scale):
+    prob = np.exp(_log_softmax(_two_classes(logits)))[:, 1:]
+    position = 2 * prob - 1 if space == "softmax" else logits
+    term = _penalty(prior_scale * (2 * tau - 1) - position, penalty)[:, 0]
+    if penalty == "l2":
+        term = term / 2
+    return region_soft_cross_entropy_term(logits, membership) + penalty_weight * _half_if_mean(reduction) * term
+
+
+def region_mbls_term(logits, membership, penalty_weight, margin, reduction):
+    term = _relu(_absolute(logits) - margin)[:, 0]
+    return region_soft_cross_entropy_term(logits, membership) + penalty_weight * _half_if_mean(reduction) * term
+
+
+def region_ecp_term(logits, membership, penalty_weight, reduction):
+    log_probs = _log_softmax(_two_classes(logits))
+    entropy = -(np.exp(log_probs) * log_probs).sum(axis=1)
+    return region_soft_cross_entropy_term(logits, membership) - penalty_weight * _half_if_mean(reduction) * entropy
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# from voxels to the loss
+
+
+def _rows(array):
+    """(B, K, *spatial) -> (voxels, K)."""
+    array = np.asarray(array, float)
+    return np.moveaxis(array, 1, -1).reshape(-1, array.shape[1])
+
+
+def _mean_over_valid(term: Callable, logits, valid, *per_voxel) -> tuple[float, np.ndarray]:
+    """Mean of a voxel's term over the valid voxels, and its gradient with respect to all logits."""
+    rows, keep = _rows(logits), np.asarray(valid).reshape(-1)
+    gradient = np.zeros_like(rows)
+    count = int(keep.sum())
+    value = 0.0
+    if count:
+        fixed = [_rows(array)[keep] for array in per_voxel]
+        value = float(term(rows[keep].astype(complex), *fixed).real.sum() / count)
+        for channel in range(rows.shape[1]):
+            stepped = rows[keep].astype(complex)
+            stepped[:, channel] += 1j * STEP
+            gradient[keep, channel] = term(stepped, *fixed).imag / STEP / count
+    shape = np.asarray(logits).shape
+    return value, np.moveaxis(gradient.reshape(shape[0], *shape[2:], shape[1]), -1, 1)
+
+
+def _one_hot(labels, num_classes):
+    return np.stack([labels == k for k in range(num_classes)], axis=1).astype(float)
+
+
+def _evaluate(logits, target, ignore_label, regions, class_term, region_term, soften=None, neighborhood=None):
+    """One loss in either label space.
+
+    Args:
+        class_term, region_term: term(logits, hard labels[, tau]) for rows of voxels.
+        soften: hard labels and number of classes -> soft labels, where the loss takes these.
+        neighborhood: settings of the proportions where the loss needs tau.
+    """
+    logits, target = np.asarray(logits, float), np.asarray(target)
+    if not regions:
+        num_classes = logits.shape[1]
+        labels = target[:, 0] if target.ndim == logits.ndim else target
+        valid = np.ones(labels.shape, bool) if ignore_label is None else labels != ignore_label
+        labels = np.where(valid, labels, 0).astype(int)
+        one_hot = _one_hot(labels, num_classes)
+        fixed = [one_hot if soften is None else soften(one_hot, num_classes)]
+        if neighborhood is not None:
+            fixed.append(neighborhood_proportions(labels, num_classes, valid=valid, **neighborhood))
+        return _mean_over_valid(class_term, logits, valid, *fixed)
+
+    num_regions = logits.shape[1]
+    membership = target[:, :num_regions].astype(float)
+    has_mask = target.shape[1] == num_regions + 1
+    valid = target[:, -1] == 0 if has_mask else np.ones(membership[:, 0].shape, bool)
+    fixed = [membership if soften is None else soften(membership, 2)]
+    if neighborhood is not None:
+        fixed.append(region_proportions(membership, valid=valid, **neighborhood))
+    value, gradient = 0.0, np.zeros_like(logits)
+    for r in range(num_regions):
+        one = slice(r, r + 1)
+        region_value, region_gradient = _mean_over_valid(
+            region_term, logits[:, one], valid, *[array[:, one] for array in fixed]
+        )
+        value += region_value / num_regions
+        gradient[:, one] = region_gradient / num_regions
+    return value, gradient
+
+
+def cross_entropy(logits, target, *, ignore_label=None, regions=False):
+    return _evaluate(
+        logits, target, ignore_label, regions, soft_cross_entropy_term, region_soft_cross_entropy_term
+    )
+
+
+def label_smoothing(logits, target, *, smoothing=0.1, ignore_label=None, regions=False):
+    def soften(hard, num_classes):
+        return (1 - smoothing) * hard + smoothing / num_classes
+
+    return _evaluate(
+        logits, target, ignore_label, regions, soft_cross_entropy_term, region_soft_cross_entropy_term, soften
+    )
+
+
+def focal(logits, target, *, gamma=3.0, ignore_label=None, regions=False):
+    return _evaluate(
+        logits,
+        target,
+        ignore_label,
+        regions,
+        lambda rows, hard: focal_term(rows, hard, gamma),
+        lambda rows, hard: region_focal_term(rows, hard, gamma),
+    )
+
+
+def ecp(logits, target, *, penalty_weight=0.1, reduction="mean", ignore_label=None, regions=False):
+    return _evaluate(
+        logits,
+        target,
+        ignore_label,
+        regions,
+        lambda rows, hard: ecp_term(rows, hard, penalty_weight, reduction),
+        lambda rows, hard: region_ecp_term(rows, hard, penalty_weight, reduction),
+    )
+
+
+def mbls(logits, target, *, penalty_weight=0.1, margin=5.0, reduction="mean", ignore_label=None, regions=False):
+    return _evaluate(
+        logits,
+        target,
+        ignore_label,
+        regions,
+        lambda rows, hard: mbls_term(rows, hard, penalty_weight, margin, reduction),
+        lambda rows, hard: region_mbls_term(rows, hard, penalty_weight, margin, reduction),
+    )
+
+
+def svls(logits, target, *, sigma=2.0, kernel_size=3, padding="replicate", ignore_label=None, regions=False):
+    return _evaluate(
+        logits,
+        target,
+        ignore_label,
+        regions,
+        lambda rows, hard, tau: soft_cross_entropy_term(rows, tau),
+        lambda rows, hard, tau: region_soft_cross_entropy_term(rows, tau),
+        neighborhood={"prior": "svls", "sigma": sigma, "kernel_size": kernel_size, "padding": padding},
+    )
+
+
+def nacl(
+    logits,
+    target,
+    *,
+    penalty_weight=0.1,
+    kernel_size=3,
+    prior="mean",
+    sigma=1.0,
+    penalty="l1",
+    space="logits",
+    reduction="mean",
+    padding="valid",
+    prior_scale=1.0,
+    ignore_label=None,
+    regions=False,
+):
+    settings = (penalty_weight, penalty, space, reduction, prior_scale)
+    return _evaluate(
+        logits,
+        target,
+        ignore_label,
+        regions,
+        lambda rows, hard, tau: nacl_term(rows, hard, tau, *settings),
+        lambda rows, hard, tau: region_nacl_term(rows, hard, tau, *settings),
+        neighborhood={"prior": prior, "sigma": sigma, "kernel_size": kernel_size, "padding": padding},
+    )

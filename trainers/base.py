@@ -1,0 +1,128 @@
+"""What all trainers share: nnU-Net's trainer with another loss and, where the name says so, another schedule.
+
+nnU-Net reads a trainer's constructor arguments from its signature, names folders after the class, and makes the class
+anew from its name at prediction. So every trainer has nnU-Net's own constructor, all its settings stand in the class
+attribute ``variant``, and a variant is a subclass whose name spells them out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from typing import Any, ClassVar
+
+import torch
+from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from torch import nn
+
+from nnunet_nacl.label_space import LabelSpace
+from nnunet_nacl.registration.grammar import Variant
+from nnunet_nacl_trainers.schedule import HalfwayDecay
+from nnunet_nacl_trainers.loss import TrainingLoss
+
+__all__ = ["CalibrationTrainer"]
+
+
+class CalibrationTrainer(nnUNetTrainer):
+    """nnU-Net's trainer with the loss and schedule that ``variant`` describes.
+
+    Subclass it with a ``variant`` and :meth:`build_voxelwise_loss`. Planning, augmentation, the training loop,
+    checkpoints, validation and prediction are nnU-Net's.
+    """
+
+    variant: ClassVar[Variant]
+
+    def __init__(self, plans: dict, configuration: str, fold: int, dataset_json: dict,
+                 device: torch.device = torch.device("cuda")) -> None:
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        if self.device.type == "cpu" and os.environ.get("OMP_NUM_THREADS", "").isdigit():
+            # `-device cpu` takes all cores whatever the user asked for; trainings side by side would then fight.
+            torch.set_num_threads(max(1, int(os.environ["OMP_NUM_THREADS"])))
+        if self.variant.epochs is not None:
+            self.num_epochs = self.variant.epochs
+            # Short runs would end before nnU-Net's first checkpoint at epoch 50, and --c would find nothing.
+            self.save_every = min(self.save_every, max(1, self.num_epochs // 10))
+        if self.variant.iterations is not None:
+            self.num_iterations_per_epoch = self.variant.iterations
+            self.num_val_iterations_per_epoch = max(1, self.variant.iterations // 10)
+        if self.variant.adam:
+            self.initial_lr = 1e-3
+            self.weight_decay = 0.0
+
+    def build_voxelwise_loss(self, **common: Any) -> nn.Module:
+        """The method's loss without the Dice term.
+
+        Args:
+            **common: ``ignore_label``, ``regions`` and ``check_labels``, to be passed on to the loss module.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must say which loss it trains with.")
+
+    def _build_loss(self) -> nn.Module:
+        # nnU-Net's own loss is built first: its Dice term, and the weights of its deep supervision (which depend on
+        # DDP and torch.compile) are used as they are.
+        loss = super()._build_loss()
+        if isinstance(loss, DeepSupervisionWrapper):
+            loss.loss = self._replace_loss(loss.loss)
+            return loss
+        return self._replace_loss(loss)
+
+    def _replace_loss(self, stock: nn.Module) -> nn.Module:
+        space = self._label_space()
+        voxelwise = self.build_voxelwise_loss(
+            ignore_label=space.ignore_label, regions=space.regions, check_labels=False  # TrainingLoss checks
+        )
+        if self._do_i_compile():
+            voxelwise = torch.compile(voxelwise)
+        return TrainingLoss(voxelwise, space, stock.dc if self.variant.dice else None)
+
+    def _label_space(self) -> LabelSpace:
+        if self.label_manager.has_regions:
+            return LabelSpace(regions=True)
+        return LabelSpace(ignore_label=self.label_manager.ignore_label)
+
+    def neighborhood_size(self) -> tuple[int, ...]:
+        """Voxels of the neighbourhood along every axis.
+
+        What the trainer's name says, else 3, but 1 along axes where the plans' first convolution has size 1: there
+        slices are so thick that nnU-Net does not take the next one for a neighbour either.
+        """
+        num_axes = len(self.configuration_manager.patch_size)
+        if self.variant.kernel_size is not None:
+            return (self.variant.kernel_size,) * num_axes
+        kernels = self.configuration_manager.network_arch_init_kwargs.get("kernel_sizes")
+        first = kernels[0] if isinstance(kernels, (list, tuple)) and kernels else 3
+        sizes = first if isinstance(first, (list, tuple)) else (first,) * num_axes
+        return tuple(1 if size == 1 else 3 for size in sizes)
+
+    def configure_optimizers(self) -> tuple[torch.optim.Optimizer, Any]:
+        """nnU-Net's optimiser, or the paper's for ``adam``."""
+        if not self.variant.adam:
+            return super().configure_optimizers()
+        optimizer = torch.optim.Adam(self.network.parameters(), self.initial_lr, weight_decay=self.weight_decay)
+        return optimizer, HalfwayDecay(optimizer, self.initial_lr, self.num_epochs)
+
+    def on_train_epoch_start(self) -> None:
+        """Set this epoch's weight of the Dice term where it is annealed."""
+        super().on_train_epoch_start()
+        if self.variant.anneal:
+            weight = max(0.0, 1.0 - self.current_epoch / (self.num_epochs / 2))
+            loss = self.loss.loss if isinstance(self.loss, DeepSupervisionWrapper) else self.loss
+            loss.weight_dice = weight
+            self.print_to_log_file(f"Weight of the Dice term: {weight:.4f}")
+
+    def do_split(self) -> tuple[list[str], list[str]]:
+        """nnU-Net's split, its training cases cut to the variant's share by a fixed order of their names."""
+        training, validation = super().do_split()
+        if self.variant.train_percent is None:
+            return training, validation
+        order = sorted(training, key=lambda case: hashlib.sha256(case.encode()).hexdigest())
+        kept = set(order[: max(1, math.ceil(len(order) * self.variant.train_percent / 100))])
+        self.print_to_log_file(f"Training on {len(kept)} of {len(order)} cases ({self.variant.train_percent:g} %).")
+        return [case for case in training if case in kept], validation
+
+
+def given(**settings: Any) -> dict[str, Any]:
+    """The settings that a name spells out; the loss's own defaults hold for the others."""
+    return {name: value for name, value in settings.items() if value is not None}
