@@ -11,6 +11,8 @@ Common to all:
 * The result is the mean over the N valid voxels (regions: and over regions), a scalar in float32, or float64 for
   float64 logits, also under autocast. N = 0 gives 0 with zero gradient.
 * ValueError for shapes that do not fit and for settings out of range.
+* On the CPU most forms for classes compute the gradient together with the value, in less time and memory than
+  automatic differentiation takes (:mod:`nnunet_nacl.losses.analytic`). They can be differentiated once.
 
 Formulas are those of Murugesan et al. 2024 (arXiv 2401.14487) unless said otherwise. y is the label, p the softmax.
 """
@@ -21,8 +23,7 @@ import torch
 from torch import Tensor
 
 from nnunet_nacl.label_space import LabelSpace, Target
-from nnunet_nacl.losses import voxelwise
-from nnunet_nacl.losses.analytic import nacl_with_analytic_gradient, wants_analytic_gradient
+from nnunet_nacl.losses import analytic, voxelwise
 from nnunet_nacl.losses.penalties import class_reduction, penalty_function
 from nnunet_nacl.losses.priors import Neighborhood, class_shares, region_shares
 
@@ -80,6 +81,8 @@ def label_smoothing(logits: Tensor, target: Tensor, *, smoothing: float = 0.1, i
     if regions:
         shares = read.labels.to(logits.dtype) * (1 - smoothing) + smoothing / 2
         return _mean(voxelwise.region_cross_entropy(logits, shares), read)
+    if _in_place(logits, regions):
+        return analytic.mean_with_analytic_gradient(logits, read, analytic.SmoothedLabelTerm(smoothing))
     return _mean(voxelwise.class_cross_entropy(logits, read.labels, smoothing), read)
 
 
@@ -103,6 +106,8 @@ def focal(logits: Tensor, target: Tensor, *, gamma: float = 3.0, ignore_label: i
     """
     _require_weight("gamma", gamma)
     logits, read = _read(logits, target, ignore_label, regions, check_labels)
+    if _in_place(logits, regions):
+        return analytic.mean_with_analytic_gradient(logits, read, analytic.FocalTerm(gamma))
     term = voxelwise.region_focal if regions else voxelwise.class_focal
     return _mean(term(logits, read.labels, gamma), read)
 
@@ -131,6 +136,8 @@ def ecp(logits: Tensor, target: Tensor, *, penalty_weight: float = 0.1, reductio
     _require_weight("penalty_weight", penalty_weight)
     logits, read = _read(logits, target, ignore_label, regions, check_labels)
     factor = penalty_weight * class_reduction(reduction, logits.shape[1], regions)
+    if _in_place(logits, regions):
+        return analytic.mean_with_analytic_gradient(logits, read, analytic.EntropyTerm(factor))
     loss = _cross_entropy(logits, read, regions)
     if factor:
         loss = loss - factor * (voxelwise.region_entropy if regions else voxelwise.class_entropy)(logits)
@@ -161,6 +168,8 @@ def mbls(logits: Tensor, target: Tensor, *, penalty_weight: float = 0.1, margin:
     _require_weight("margin", margin)
     logits, read = _read(logits, target, ignore_label, regions, check_labels)
     factor = penalty_weight * class_reduction(reduction, logits.shape[1], regions)
+    if _in_place(logits, regions):
+        return analytic.mean_with_analytic_gradient(logits, read, analytic.MarginTerm(factor, margin))
     loss = _cross_entropy(logits, read, regions)
     if factor:
         term = voxelwise.region_margin_excess if regions else voxelwise.class_margin_excess
@@ -193,6 +202,10 @@ def svls(logits: Tensor, target: Tensor, *, sigma: float = 2.0, kernel_size: int
     """
     neighborhood = Neighborhood(kernel_size, "svls", sigma, padding)
     logits, read = _read(logits, target, ignore_label, regions, check_labels)
+    if _in_place(logits, regions) and padding != "zeros":  # under "zeros" tau does not sum to 1
+        return analytic.mean_with_analytic_gradient(
+            logits, read, analytic.SmoothedNeighborhoodTerm(neighborhood, logits, read)
+        )
     shares = _shares(logits, read, neighborhood, regions)
     term = voxelwise.region_cross_entropy if regions else voxelwise.class_soft_cross_entropy
     return _mean(term(logits, shares), read)
@@ -206,9 +219,6 @@ def nacl(logits: Tensor, target: Tensor, *, penalty_weight: float = 0.1, kernel_
 
     ``-log p_y + lambda R_k[P(m tau_k - l_k)]``, tau_k the share of class k in the voxel's neighbourhood (eq. 8).
     Where all neighbours agree, L1 holds p_y at 1 - lambda / K (``mean``) or 1 - lambda (``sum``).
-
-    On the CPU the gradient is computed together with the value, which takes half the time and a third of the memory
-    of automatic differentiation; it can then not be differentiated a second time.
 
     Args:
         logits: See the module's description, like all arguments not named here.
@@ -243,11 +253,12 @@ def nacl(logits: Tensor, target: Tensor, *, penalty_weight: float = 0.1, kernel_
     neighborhood = Neighborhood(kernel_size, prior, sigma, padding)
     logits, read = _read(logits, target, ignore_label, regions, check_labels)
     factor = penalty_weight * class_reduction(reduction, logits.shape[1], regions)
-    neighborhood.sizes(logits.ndim - 2)  # checked here, also where lambda = 0 leaves the prior out
+    neighborhood.sizes(logits.ndim - 2)  # checked also where lambda = 0 leaves the prior out
     if not factor:
-        return _mean(_cross_entropy(logits, read, regions), read)
-    if not regions and space == "logits" and wants_analytic_gradient(logits):
-        return nacl_with_analytic_gradient(logits, read, neighborhood, penalty, factor, prior_scale)
+        return cross_entropy(logits, target, ignore_label=ignore_label, regions=regions, check_labels=False)
+    if _in_place(logits, regions) and space == "logits":
+        term = analytic.NeighborhoodPenaltyTerm(neighborhood, logits, read, penalty, factor, prior_scale)
+        return analytic.mean_with_analytic_gradient(logits, read, term)
     shares = _shares(logits, read, neighborhood, regions)
     if regions:
         shares = 2 * shares - 1
@@ -265,6 +276,10 @@ def _read(logits: Tensor, target: Tensor, ignore_label: int | None, regions: boo
     read = LabelSpace(regions, ignore_label).read(logits, target, check_labels)
     # Half precision logits are computed in float32: their sums over a volume and exp() would overflow.
     return (logits if logits.dtype == torch.float64 else logits.float()), read
+
+
+def _in_place(logits: Tensor, regions: bool) -> bool:
+    return not regions and analytic.wants_analytic_gradient(logits)
 
 
 def _cross_entropy(logits: Tensor, read: Target, regions: bool) -> Tensor:

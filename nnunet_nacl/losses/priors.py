@@ -165,7 +165,8 @@ def neighborhood_proportions(
         prior: ``mean``, ``gaussian`` or ``svls``.
         sigma: In voxels.
         padding: ``valid``, ``background``, ``zeros`` or ``replicate``.
-        valid: Boolean, shape of ``target``; False where a voxel is ignored. Ignored voxels enter no neighbourhood.
+        valid: Boolean, (B, *spatial) or (B, 1, *spatial); False where a voxel is ignored. Ignored voxels enter no
+            neighbourhood.
 
     Returns:
         (B, K, *spatial) float32. Sums to 1 over the classes, except under ``zeros``, where the share of the
@@ -175,12 +176,9 @@ def neighborhood_proportions(
         ValueError: Bad kernel size, prior, sigma or padding, or ``valid`` of another shape.
     """
     neighborhood = Neighborhood(kernel_size, prior, sigma, padding)
-    if valid is not None and valid.shape != target.shape:
-        raise ValueError(f"valid must have the shape of target, {tuple(target.shape)}, got {tuple(valid.shape)}.")
     if target.ndim >= 4 and target.shape[1] == 1:
         target = target[:, 0]
-        valid = None if valid is None else valid[:, 0]
-    return class_shares(target, num_classes, neighborhood, valid)
+    return class_shares(target, num_classes, neighborhood, _read_valid(valid, target.shape[0], target.shape[1:]))
 
 
 def class_shares(labels: Tensor, num_classes: int, neighborhood: Neighborhood, valid: Tensor | None,
@@ -209,21 +207,31 @@ def region_proportions(
         prior: ``mean``, ``gaussian`` or ``svls``.
         sigma: In voxels.
         padding: ``valid``, ``background``, ``zeros`` or ``replicate``.
-        valid: Boolean, (B, *spatial); False where a voxel is ignored.
+        valid: Boolean, (B, *spatial) or (B, 1, *spatial); False where a voxel is ignored.
 
     Returns:
         (B, R, *spatial) float32.
 
     Raises:
-        ValueError: Bad kernel size, prior, sigma or padding.
+        ValueError: Bad kernel size, prior, sigma or padding, or ``valid`` of another shape.
     """
-    return region_shares(target, Neighborhood(kernel_size, prior, sigma, padding), valid)
+    neighborhood = Neighborhood(kernel_size, prior, sigma, padding)
+    return region_shares(target, neighborhood, _read_valid(valid, target.shape[0], target.shape[2:]))
 
 
 def region_shares(target: Tensor, neighborhood: Neighborhood, valid: Tensor | None,
                   dtype: torch.dtype = torch.float32) -> Tensor:
     """tau of binary maps (B, R, *spatial)."""
     return _shares(target != 0, neighborhood, valid, target.ndim - 2, dtype, background=None)
+
+
+def _read_valid(valid: Tensor | None, batch: int, spatial: torch.Size) -> Tensor | None:
+    if valid is None:
+        return None
+    if tuple(valid.shape) not in ((batch, *spatial), (batch, 1, *spatial)):
+        raise ValueError(f"valid must have shape {(batch, *spatial)} or {(batch, 1, *spatial)}, "
+                         f"got {tuple(valid.shape)}.")
+    return valid.reshape(batch, *spatial).bool()
 
 
 def _shares(member: Tensor, neighborhood: Neighborhood, valid: Tensor | None, dims: int, dtype: torch.dtype,

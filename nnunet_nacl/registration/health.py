@@ -12,8 +12,8 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from importlib import import_module, metadata
 
 from nnunet_nacl.registration import ENVIRONMENT_VARIABLE, TRAINERS_PACKAGE, bridge_folder
@@ -106,11 +106,21 @@ def check_trainers(find: FindTrainer) -> Iterator[Check]:
     trainers = registered_trainers()
     if not any(trainer.is_ours for trainer in trainers):
         yield Check(FAIL, "trainers", "none of this package's trainers is registered", _REINSTALL)
-    for trainer in trainers:
-        yield _check_trainer(trainer, find)
     if any(trainer.is_ours for trainer in trainers):
-        variant = RegisteredTrainer(_EXAMPLE_VARIANT, f"{TRAINERS_PACKAGE}:{_EXAMPLE_VARIANT}", "nnunet_nacl")
-        yield _check_trainer(variant, find)
+        value = f"{TRAINERS_PACKAGE}:{_EXAMPLE_VARIANT}"
+        trainers.append(RegisteredTrainer(_EXAMPLE_VARIANT, value, "nnunet_nacl"))
+    yield from _merge_alike(_check_trainer(trainer, find) for trainer in trainers)
+
+
+def _merge_alike(checks: Iterable[Check]) -> list[Check]:
+    """One row for all trainers that have the same trouble, in the place of the first."""
+    merged: dict[tuple[str, str, str], list[Check]] = {}
+    for check in checks:
+        merged.setdefault((check.status, check.found, check.mend), []).append(check)
+    return [
+        group[0] if len(group) == 1 else replace(group[0], found=f"{group[0].found} (and {len(group) - 1} more likewise)")
+        for group in merged.values()
+    ]
 
 
 def _check_trainer(trainer: RegisteredTrainer, find: FindTrainer) -> Check:
@@ -123,7 +133,7 @@ def _check_trainer(trainer: RegisteredTrainer, find: FindTrainer) -> Check:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             found = find(trainer.name)
     except RuntimeError:
-        return Check(broken, trainer.name, "nnU-Net does not find it", "see registration above")
+        return Check(broken, trainer.name, "not found by nnU-Net", "see registration above")
     except (Exception, SystemExit) as error:  # it imports all that lies in the user's folders, scripts as well
         return Check(broken, trainer.name, f"nnU-Net's look-up fails: {_describe(error)}", "see registration above")
     if found is not imported:

@@ -85,11 +85,12 @@ def test_a_scaled_gradient_does_not_flush_to_zero(name, settings, label_space, d
     leaf = half.clone().requires_grad_()
     (scale * CASES[name].function(leaf, target, **settings, **where)).backward()
     gradient = leaf.grad.double().numpy()
-    # what the type can hold must be there (a kink within rounding of the logits' float32 image is no matter: none here)
-    holdable = np.abs(expected) > 1e-6
-    assert holdable.mean() > 0.3
-    assert (gradient[holdable] != 0).all()
-    np.testing.assert_allclose(gradient, expected, rtol=2 * ROUNDING[dtype] + 1e-4, atol=2 * 2**-24)
+    # p - 1 in float32 is right to 1e-7 of the largest gradient; everything above that must be there
+    noise = 2e-7 * max(np.abs(expected).max(), 1.0)
+    held = np.abs(expected) > 4 * noise
+    assert held.mean() > 0.2
+    assert (gradient[held] != 0).all()
+    np.testing.assert_allclose(gradient, expected, rtol=2 * ROUNDING[dtype] + 1e-4, atol=noise)
 
 
 @pytest.mark.parametrize("label_space", ["classes_ignore", "regions_mask"])
@@ -128,9 +129,10 @@ EXTREME = [pytest.param(dtype, id=str(dtype)[6:]) for dtype in (torch.float64, t
 
 
 def extreme_logits(dtype):
-    """All sign patterns of three channels at magnitude 1e4, some equal, and one channel far from two near ones."""
-    patterns = [[a, b, c] for a in (-1e4, 0.3, 1e4) for b in (-1e4, 0.3, 1e4) for c in (-1e4, 0.6, 1e4)]
-    patterns += [[9.99e3, 1e4, -1e4], [1e4, 3.0, 2.0], [-1e4, 3.0, 2.0]]
+    """Three channels at magnitude 1e4 in all patterns of sign, some equal, and near ones far from zero. The
+    small numbers are no share of up to nine neighbours, where |tau - l| would have its kink."""
+    patterns = [[a, b, c] for a in (-1e4, 0.37, 1e4) for b in (-1e4, 0.37, 1e4) for c in (-1e4, 0.61, 1e4)]
+    patterns += [[9.992e3, 1e4, -1e4], [1e4, 9.999e3, 9.998e3], [-1e4, 3.0, 2.0]]  # fmt: skip
     return torch.tensor(patterns, dtype=torch.float64).T.reshape(1, 3, 5, 6).to(dtype)
 
 

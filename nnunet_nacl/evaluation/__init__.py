@@ -1,0 +1,1 @@
+"""Measures the predictions in nnU-Net's folders."""

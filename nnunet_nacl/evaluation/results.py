@@ -1,0 +1,191 @@
+"""What an evaluation knows: sums of each case, and the metrics that follow from them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from nnunet_nacl.metrics.binning import DEFAULT_N_BINS, BinStats, check_n_bins
+from nnunet_nacl.metrics.calibration import ace, cece, class_errors, ece, ece_per_row, mce
+from nnunet_nacl.metrics.overlap import Overlap
+from nnunet_nacl.metrics.scores import brier, brier_per_row, nll, nll_per_row
+
+__all__ = ["MASKS", "CaseResult", "Evaluation", "Settings", "Structure", "mask_metrics", "structure_calibration"]
+
+MASKS = ("foreground", "union", "dilated", "boundary", "predicted", "all")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is measured.
+
+    Attributes:
+        n_bins: Number of confidence bins.
+        dilation_mm: Radius by which the mask ``dilated`` grows the foreground.
+        boundary_mm: Reach of the mask ``boundary`` to either side of a surface.
+        hausdorff: ``pooled`` or ``max``: see :class:`~nnunet_nacl.metrics.surface.SurfaceDistances`.
+        paper: Also what :mod:`nnunet_nacl.metrics.paper` needs (HD95 at unit spacing).
+    """
+
+    n_bins: int = DEFAULT_N_BINS
+    dilation_mm: float = 2.0
+    boundary_mm: float = 2.0
+    hausdorff: str = "pooled"
+    paper: bool = False
+
+    def __post_init__(self) -> None:
+        check_n_bins(self.n_bins)
+        for name in ("dilation_mm", "boundary_mm"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
+                raise ValueError(f"{name} must be a distance in mm, 0 or more, got {getattr(self, name)!r}.")
+        if self.hausdorff not in ("pooled", "max"):
+            raise ValueError(f"hausdorff must be 'pooled' or 'max', got {self.hausdorff!r}.")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Structure:
+    """Segmentation metrics of one class or region in one case; distances are NaN where it is missing in either."""
+
+    overlap: Overlap
+    hd95_mm: float
+    assd_mm: float
+    hd95_voxels: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """In the words of nnU-Net's summary.json, and ours."""
+        o = self.overlap
+        result = {
+            "Dice": o.dice, "IoU": o.iou, "TP": o.tp, "FP": o.fp, "FN": o.fn, "TN": o.tn,
+            "n_pred": o.tp + o.fp, "n_ref": o.tp + o.fn, "HD95_mm": self.hd95_mm, "ASSD_mm": self.assd_mm,
+        }  # fmt: skip
+        if self.hd95_voxels is not None:
+            result["HD95_voxels"] = self.hd95_voxels
+        return result
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Structure:
+        """Inverse of :meth:`to_json`."""
+        overlap = Overlap(*(int(data[key]) for key in ("TP", "FP", "FN", "TN")))
+        return cls(overlap, number(data["HD95_mm"]), number(data["ASSD_mm"]), data.get("HD95_voxels"))
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """One case: its files, sums and segmentation metrics.
+
+    Attributes:
+        case: Name.
+        probabilities_file: Path of the npz file.
+        reference_file: Path of the ground truth.
+        prediction_file: Path of the segmentation; the npz file's if there was none.
+        structures: By nnU-Net's key, background excluded.
+        stats: By mask.
+        largest_label: Largest ground-truth label (the authors' code counts classes up to it).
+        n_changed_voxels: Voxels where the saved segmentation is not what the probabilities say (postprocessing).
+        signature: Identifies the files and settings that this was computed from.
+    """
+
+    case: str
+    probabilities_file: str
+    reference_file: str
+    prediction_file: str
+    structures: dict[str, Structure]
+    stats: dict[str, BinStats]
+    largest_label: int
+    n_changed_voxels: int
+    signature: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def dice(self) -> dict[str, float]:
+        """Dice by structure."""
+        return {key: structure.overlap.dice for key, structure in self.structures.items()}
+
+    def ece(self, mask: str = "foreground") -> float:
+        """Expected calibration error on a mask."""
+        return ece(self.stats[mask])
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All cases of one or more folders.
+
+    Attributes:
+        names: Name of each structure by nnU-Net's key, background excluded.
+        channels: Channel of each structure by the same key.
+        regions: Whether structures are sigmoid regions.
+        settings: What was measured.
+        cases: Results, in order.
+        problems: What was wrong with the cases that could not be evaluated, by name.
+    """
+
+    names: dict[str, str]
+    channels: dict[str, int]
+    regions: bool
+    settings: Settings
+    cases: list[CaseResult]
+    problems: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def pooled(self) -> dict[str, BinStats]:
+        """Sums over all cases, by mask."""
+        return {mask: BinStats.merge(case.stats[mask] for case in self.cases) for mask in MASKS}
+
+    def mean_dice(self, key: str | None = None) -> float:
+        """Mean Dice over the cases where it is defined; without a key, as nnU-Net, the mean of the structures' means."""
+        if key is not None:
+            return nanmean(case.structures[key].overlap.dice for case in self.cases)
+        return float(np.mean([self.mean_dice(key) for key in self.names]))
+
+    def mean_ece(self, mask: str = "foreground") -> float:
+        """Mean over the cases of the ECE on a mask; cases where the mask is empty are left out."""
+        return nanmean(case.ece(mask) for case in self.cases)
+
+    def pooled_ece(self, mask: str = "foreground") -> float:
+        """ECE over the voxels of all cases together."""
+        return ece(self.pooled[mask])
+
+
+def mask_metrics(stats: BinStats) -> dict[str, float]:
+    """All calibration metrics of one mask."""
+    return {
+        "n_voxels": stats.n_voxels,
+        "ECE": ece(stats),
+        "CECE_sum": cece(stats, reduction="sum"),
+        "CECE_mean": cece(stats, reduction="mean"),
+        "ACE": ace(stats),
+        "MCE": mce(stats),
+        "NLL": nll(stats),
+        "Brier": brier(stats),
+    }
+
+
+def structure_calibration(stats: BinStats, channel: int, regions: bool) -> dict[str, float]:
+    """Calibration of one class's or region's own probability on one mask."""
+    result = {"CE": float(class_errors(stats)[channel])}
+    if regions:
+        result |= {
+            "ECE": float(ece_per_row(stats)[channel]),
+            "NLL": float(nll_per_row(stats)[channel]),
+            "Brier": float(brier_per_row(stats)[channel]),
+        }
+    return result
+
+
+def nanmean(values: Iterable[float]) -> float:
+    """Mean of the values that are defined; NaN if none is."""
+    values = [value for value in values if not math.isnan(value)]
+    return float(np.mean(values)) if values else float("nan")
+
+
+def number(value: float | None) -> float:
+    """null in JSON is NaN here."""
+    return float("nan") if value is None else float(value)

@@ -1,0 +1,26 @@
+"""The losses with their gradients computed beside their values, for the CPU.
+
+Automatic differentiation keeps log-probabilities, one-hot labels, neighbourhood shares and distances, each as large as
+the logits. The gradients need none of them: each is the softmax less something that is cheap to make class by class,
+
+    d/dl_k [-log p_y] = p_k - [k = y]
+
+so the softmax goes straight into the gradient's buffer, which is then finished in place. Labels are compared, and
+neighbours counted, in single bytes. The plain formulas in :mod:`nnunet_nacl.losses.functional` say what is computed;
+tests hold both against each other.
+"""
+
+from nnunet_nacl.losses.analytic.engine import mean_with_analytic_gradient, wants_analytic_gradient
+from nnunet_nacl.losses.analytic.label_terms import EntropyTerm, FocalTerm, MarginTerm, SmoothedLabelTerm
+from nnunet_nacl.losses.analytic.neighborhood_terms import NeighborhoodPenaltyTerm, SmoothedNeighborhoodTerm
+
+__all__ = [
+    "EntropyTerm",
+    "FocalTerm",
+    "MarginTerm",
+    "NeighborhoodPenaltyTerm",
+    "SmoothedLabelTerm",
+    "SmoothedNeighborhoodTerm",
+    "mean_with_analytic_gradient",
+    "wants_analytic_gradient",
+]

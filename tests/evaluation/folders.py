@@ -1,0 +1,142 @@
+"""Folders as nnU-Net writes them, filled with synthetic predictions."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+CLASSES = {"background": 0, "anterior": 1, "posterior": 2}
+CLASSES_WITH_IGNORE = {**CLASSES, "ignore": 3}
+REGIONS = {"background": 0, "whole": [1, 2], "core": 2}
+REGIONS_WITH_IGNORE = {**REGIONS, "ignore": 3}
+
+
+@dataclass
+class Model:
+    """Where everything lies; ``environment`` holds nnU-Net's three variables."""
+
+    root: Path
+    dataset: str
+    trainer: str = "nnUNetTrainer"
+    plans: str = "nnUNetPlans"
+    configuration: str = "3d_fullres"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {name: str(self.root / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
+
+    @property
+    def folder(self) -> Path:
+        name = f"{self.trainer}__{self.plans}__{self.configuration}"
+        return self.root / "nnUNet_results" / self.dataset / name
+
+    @property
+    def references(self) -> Path:
+        return self.root / "nnUNet_preprocessed" / self.dataset / "gt_segmentations"
+
+    def validation(self, fold: int | str = 0) -> Path:
+        return self.folder / f"fold_{fold}" / "validation"
+
+
+def make_model(
+    root: Path,
+    *,
+    labels: dict | None = None,
+    cases: int = 3,
+    folds: int = 1,
+    shape: tuple[int, ...] = (6, 14, 12),
+    spacing_mm: tuple[float, ...] = (2.0, 1.0, 0.5),
+    seed: int = 0,
+    sharpness: float = 4.0,
+    file_ending: str = ".nii.gz",
+    reader: str = "SimpleITKIO",
+    dtype: str = "float32",
+) -> Model:
+    """Write a model folder with ``folds`` validated folds of ``cases`` cases each, and the ground truth."""
+    labels = dict(labels or CLASSES)
+    model = Model(root, "Dataset999_Synthetic")
+    rng = np.random.default_rng(seed)
+    dataset = {
+        "channel_names": {"0": "MRI"}, "labels": labels, "numTraining": cases * folds, "file_ending": file_ending,
+    }  # fmt: skip
+    regions = any(isinstance(value, list) for value in labels.values())
+    if regions:
+        dataset["regions_class_order"] = [1, 2]
+    plans = {
+        "dataset_name": model.dataset, "plans_name": model.plans, "image_reader_writer": reader,
+        "label_manager": "LabelManager", "configurations": {}, "transpose_forward": [0, 1, 2],
+        "transpose_backward": [0, 1, 2],
+    }  # fmt: skip
+    for folder in (model.folder, model.references):
+        folder.mkdir(parents=True, exist_ok=True)
+    for folder in (model.folder, model.references.parent):
+        write_json(folder / "dataset.json", dataset)
+    write_json(model.folder / "plans.json", plans)
+    splits = []
+    for fold in range(folds):
+        names = [f"case_{fold}{i}" for i in range(cases)]
+        splits.append({"train": [], "val": names})
+        model.validation(fold).mkdir(parents=True)
+        for name in names:
+            truth, probs, segmentation = random_case(rng, labels, shape, sharpness)
+            write_image(truth, model.references / f"{name}{file_ending}", spacing_mm)
+            write_prediction(model.validation(fold), name, probs.astype(dtype), segmentation, spacing_mm, file_ending)
+    for split in splits:
+        split["train"] = [name for other in splits if other is not split for name in other["val"]]
+    write_json(model.references.parent / "splits_final.json", splits)
+    return model
+
+
+def random_case(rng, labels: dict, shape: tuple[int, ...], sharpness: float = 4.0):
+    """Truth with two touching structures, noisy probabilities, and nnU-Net's segmentation of them."""
+    grid = np.stack(np.meshgrid(*(np.linspace(-1, 1, n) if n > 1 else np.zeros(1) for n in shape), indexing="ij"))
+    centre = rng.uniform(-0.25, 0.25, size=(len(shape),) + (1,) * len(shape))
+    distance = np.sqrt(((grid - centre) ** 2).sum(0)) / rng.uniform(0.5, 0.75)
+    truth = np.where(distance < 1, np.where(grid[-1] > centre[-1], 2, 1), 0).astype(np.uint8)
+    noise = rng.normal(size=(3, *shape))
+    logits = noise + sharpness * (np.arange(3).reshape(3, *[1] * len(shape)) == truth)
+    softmax = np.exp(logits) / np.exp(logits).sum(0)
+    if any(isinstance(value, list) for value in labels.values()):
+        probs = np.stack((softmax[1] + softmax[2], softmax[2])).clip(0, 1)
+        segmentation = np.zeros(shape, dtype=np.uint8)
+        segmentation[probs[0] > 0.5] = 1
+        segmentation[probs[1] > 0.5] = 2
+    else:
+        probs, segmentation = softmax, softmax.argmax(0).astype(np.uint8)
+    if "ignore" in labels:
+        truth[..., : shape[-1] // 3] = labels["ignore"]
+    return truth, probs, segmentation
+
+
+def write_prediction(folder: Path, name: str, probs, segmentation, spacing_mm, file_ending: str = ".nii.gz") -> None:
+    """npz, pkl and segmentation of one case."""
+    np.savez_compressed(folder / f"{name}.npz", probabilities=probs)
+    with open(folder / f"{name}.pkl", "wb") as file:
+        pickle.dump({"spacing": list(spacing_mm), "shape_before_cropping": segmentation.shape}, file)
+    write_image(segmentation, folder / f"{name}{file_ending}", spacing_mm)
+
+
+def write_image(array: np.ndarray, path: Path, spacing_mm: tuple[float, ...]) -> None:
+    """Write a label map in the format of the path's ending."""
+    if path.suffix == ".png":
+        from skimage import io
+
+        io.imsave(path, array[0] if array.ndim == 3 else array, check_contrast=False)
+        return
+    if path.suffix in (".tif", ".tiff"):
+        import tifffile
+
+        tifffile.imwrite(path, array)
+        return
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing([float(s) for s in spacing_mm[::-1]])
+    sitk.WriteImage(image, str(path))
+
+
+def write_json(path: Path, content) -> None:
+    path.write_text(json.dumps(content))

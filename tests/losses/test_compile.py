@@ -1,0 +1,95 @@
+"""torch.compile takes each loss whole, and changes nothing.
+
+The eager backend runs what dynamo captured: this finds graph breaks without needing a compiler.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from tests.losses.cases import CASES, CONFIGURED, CONFIGURED_IDS, LABEL_SPACES, PADDINGS, PRIORS, problem
+from tests.losses.cases import assert_same, value_and_gradient
+
+
+@pytest.fixture(autouse=True)
+def fresh_dynamo():
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+def assert_compiles(name, settings, label_space, spatial=(5, 4), dtype=torch.float32):
+    logits, target, where = problem(label_space, spatial, seed=41)
+    logits = logits.to(dtype)
+    module = CASES[name].module(**settings, **where)
+    compiled = torch.compile(module, fullgraph=True, backend="eager")
+    expected = value_and_gradient(module, logits, target)
+    assert_same(value_and_gradient(compiled, logits, target), expected)
+    with torch.no_grad():
+        assert compiled(logits, target).item() == pytest.approx(expected[0], rel=1e-6)
+    return compiled, module, where
+
+
+@pytest.mark.parametrize("label_space", LABEL_SPACES)
+@pytest.mark.parametrize("name, settings", CONFIGURED, ids=CONFIGURED_IDS)
+def test_each_loss_in_one_graph(name, settings, label_space):
+    assert_compiles(name, settings, label_space)
+
+
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("prior", PRIORS)
+def test_nacl_with_every_prior_and_padding_in_3d(prior, padding):
+    assert_compiles("nacl", {"prior": prior, "padding": padding}, "classes_ignore", spatial=(3, 4, 3))
+
+
+@pytest.mark.parametrize("name", ["nacl", "svls", "cross_entropy"])
+def test_under_autocast_with_half_logits(name):
+    logits, target, where = problem("classes_ignore", (5, 4))
+    logits = logits.bfloat16()
+    module = CASES[name].module(**where)
+    compiled = torch.compile(module, fullgraph=True, backend="eager")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        expected = value_and_gradient(module, logits, target)
+        result = value_and_gradient(compiled, logits, target)
+    assert_same(result, expected, gradient_tolerance=2**-8)
+
+
+@pytest.mark.parametrize("name", ["nacl", "svls", "cross_entropy", "focal"])
+def test_shapes_that_change(name):
+    """Deep supervision: from the second shape on dynamo compiles for any size."""
+    compiled, module, where = assert_compiles(name, {}, "classes_ignore", spatial=(8, 6))
+    for spatial in ((4, 3), (6, 9), (8, 6)):
+        logits, target, _ = problem("classes_ignore", spatial, seed=42)
+        assert_same(value_and_gradient(compiled, logits, target), value_and_gradient(module, logits, target))
+
+
+@pytest.mark.parametrize("name", list(CASES))
+def test_no_valid_voxel(name):
+    """No branch on the data: the graph for valid voxels also serves where there are none."""
+    compiled, _, _ = assert_compiles(name, {}, "classes_ignore")
+    logits, target, _ = problem("classes_ignore", (5, 4))
+    value, gradient = value_and_gradient(compiled, logits.float(), torch.full_like(target, 7))
+    assert value == 0 and not gradient.any()
+
+
+@pytest.mark.parametrize("name", list(CASES))
+def test_a_whole_step_with_a_network(name):
+    """The loss inside a larger compiled function, after a layer."""
+    torch.manual_seed(0)
+    layer = torch.nn.Conv2d(1, 3, 3, padding=1)
+    image = torch.randn(2, 1, 5, 4)
+    _, target, where = problem("classes_ignore", (5, 4))
+    module = CASES[name].module(**where)
+
+    def step(image, target):
+        return module(layer(image), target)
+
+    gradients = []
+    for function in (step, torch.compile(step, fullgraph=True, backend="eager")):
+        layer.zero_grad()
+        function(image, target).backward()
+        gradients.append(layer.weight.grad.clone().numpy())
+    assert np.abs(gradients[0]).max() > 1e-4
+    np.testing.assert_allclose(gradients[1], gradients[0], rtol=1e-4, atol=1e-7)

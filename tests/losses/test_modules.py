@@ -1,0 +1,75 @@
+"""The Modules: thin, printable, picklable, and the same as the functions."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+import torch
+
+from tests.losses.cases import CASES, CONFIGURED, CONFIGURED_IDS, LABEL_SPACES, problem
+
+ALL_LOSSES = pytest.mark.parametrize("name, settings", CONFIGURED, ids=CONFIGURED_IDS)
+
+
+@pytest.mark.parametrize("label_space", LABEL_SPACES)
+@ALL_LOSSES
+def test_module_equals_function(name, settings, label_space):
+    logits, target, where = problem(label_space, (4, 5))
+    module = CASES[name].module(**settings, **where)
+    assert isinstance(module, torch.nn.Module)
+    expected = CASES[name].function(logits, target, **settings, **where)
+    for made in (module, copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
+        assert made(logits, target).item() == expected.item()
+        assert repr(made) == repr(module)
+
+
+@ALL_LOSSES
+def test_representation_shows_every_setting(name, settings):
+    """It is what a training log keeps of the loss."""
+    module = CASES[name].module(**settings, ignore_label=7)
+    for argument, value in {**settings, "ignore_label": 7}.items():
+        assert f"{argument}={value}" in module.extra_repr().replace("'", "")
+    assert "regions=True" in repr(CASES[name].module(regions=True))
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.settings])
+def test_representation_differs_where_a_setting_differs(name):
+    shown = {repr(CASES[name].module())}
+    for argument, value in CASES[name].settings.items():
+        shown.add(repr(CASES[name].module(**{argument: value})))
+    assert len(shown) == 1 + len(CASES[name].settings)
+
+
+@ALL_LOSSES
+def test_modules_have_nothing_to_save_or_train(name, settings):
+    module = CASES[name].module(**settings)
+    assert not module.state_dict()
+    assert not list(module.parameters())
+
+
+@ALL_LOSSES
+def test_one_module_serves_every_scale_and_precision(name, settings):
+    """As deep supervision calls it: the same object, several shapes in turn, nothing kept from the last."""
+    module = CASES[name].module(**settings)
+    for spatial in ((6, 5), (3, 3), (6, 5), (1, 2)):
+        for dtype in (torch.float32, torch.float64):
+            logits, target, _ = problem("classes", spatial)
+            expected = CASES[name].function(logits.to(dtype), target, **settings)
+            assert module(logits.to(dtype), target).item() == expected.item()
+
+
+@ALL_LOSSES
+def test_settings_are_named_never_counted(name, settings):
+    """A third positional argument could be anything."""
+    logits, target, _ = problem("classes", (2, 2))
+    with pytest.raises(TypeError):
+        CASES[name].function(logits, target, 0.1)
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_one_nacl_module_takes_both_2d_and_3d(spatial_dims):
+    logits, target, _ = problem("classes", (3,) * spatial_dims)
+    case = CASES["nacl"]
+    assert case.module()(logits, target).item() == case.function(logits, target).item()

@@ -1,0 +1,92 @@
+"""Fresh virtual environments, made offline: pip of the running Python installs into them."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[2]
+SOURCES = ("nnunet_nacl", "trainers", "setup.py", "pyproject.toml", "MANIFEST.in", "LICENSE", "README.md")
+
+
+def copy_sources(target: Path) -> Path:
+    """Copies what a build needs, so that no build leaves anything in the project's own folder."""
+    target.mkdir(parents=True)
+    for name in SOURCES:
+        source = PROJECT / name
+        if source.is_dir():
+            shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+        elif source.is_file():
+            shutil.copy(source, target / name)
+    return target
+
+
+def link_libraries(target: Path) -> Path:
+    """A folder with all that is installed in the running Python, but for this package and all startup files."""
+    target.mkdir()
+    for folder in dict.fromkeys([sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]):
+        for entry in Path(folder).iterdir():
+            if "nnunet_nacl" not in entry.name and entry.suffix not in (".pth", ".start"):
+                (target / entry.name).symlink_to(entry)
+    return target
+
+
+class Environment:
+    """One virtual environment without pip."""
+
+    def __init__(self, folder: Path, environ: dict[str, str]) -> None:
+        venv.EnvBuilder(with_pip=False, symlinks=os.name != "nt").create(folder)
+        self.folder = folder
+        self.environ = environ
+        self.scripts = folder / ("Scripts" if os.name == "nt" else "bin")
+        self.python = self.scripts / ("python.exe" if os.name == "nt" else "python")
+        self.site_packages = Path(self.run("import sysconfig; print(sysconfig.get_path('purelib'))").strip())
+
+    def add_to_path(self, folder: Path) -> None:
+        """Makes a folder's packages importable, without processing the startup files there."""
+        (self.site_packages / f"added_{folder.name}.pth").write_text(f"{folder}\n")
+
+    def pip(self, *arguments: str, **variables: str) -> None:
+        """Runs the pip of the running Python on this environment."""
+        command = [sys.executable, "-m", "pip", "--python", str(self.python), *arguments]
+        _run(command, {**self.environ, "PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", **variables})
+
+    def run(self, code: str, *flags: str, **variables: str) -> str:
+        """Runs a piece of Python and returns what it printed."""
+        return _run([str(self.python), *flags, "-c", code], {**self.environ, **variables}).stdout
+
+    def command(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Runs our command line, whatever its exit status."""
+        command = [str(self.scripts / "nnunet_nacl"), *arguments]
+        environ = {**self.environ, **variables}
+        return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=300)
+
+    def files(self) -> set[str]:
+        """All files in it, for comparison."""
+        return {str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if not path.is_dir()}
+
+    def recorded_files(self) -> set[str]:
+        """What pip has recorded of this package, and would remove again."""
+        (record,) = self.site_packages.glob("nnunet_nacl-*.dist-info/RECORD")
+        return {re.sub(r",[^,]*,[^,]*$", "", line) for line in record.read_text().splitlines()}
+
+
+def build_wheel(source: Path, target: Path, environ: dict[str, str]) -> Path:
+    """Builds a wheel with the running Python's setuptools."""
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", str(target), str(source)]
+    _run(command, environ)
+    (wheel,) = target.glob("nnunet_nacl-*.whl")
+    return wheel
+
+
+def _run(command: list[str], environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    result = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=600, cwd=Path(sys.prefix))
+    if result.returncode != 0:
+        raise AssertionError(f"{command} exited with {result.returncode}:\n{result.stdout}\n{result.stderr}")
+    return result
