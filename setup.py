@@ -69,6 +69,9 @@ def read_readme() -> str:
     return readme.read_text(encoding="utf-8") if readme.is_file() else ""
 
 
+# nilearn brings the template from which the demo makes its data.
+DEMO_REQUIREMENTS = ["nilearn", "nibabel"]
+
 TEST_REQUIREMENTS = [
     "pytest>=7",
     "hypothesis>=6",
@@ -109,11 +112,11 @@ setup(
     include_package_data=False,
     zip_safe=False,
     python_requires=">=3.10",
-    install_requires=["nnunetv2>=2.8,<3", "torch", "numpy"],
+    install_requires=["nnunetv2>=2.8,<3", "torch", "numpy", "scipy", "matplotlib", "tqdm"],
     extras_require={
-        "demo": ["nilearn"],
+        "demo": DEMO_REQUIREMENTS,
         "test": TEST_REQUIREMENTS,
-        "dev": [*TEST_REQUIREMENTS, "nilearn", "build", "ruff"],
+        "dev": [*TEST_REQUIREMENTS, *DEMO_REQUIREMENTS, "build", "ruff"],
     },
     entry_points={
         "console_scripts": ["nnunet_nacl = nnunet_nacl.cli.main:main"],

@@ -69,11 +69,11 @@ def run_side_by_side(commands: Sequence[Command], environment: Mapping[str, str]
         UserError: If a program is not installed.
     """
     running: list[_Running] = []
-    with _terminate_as_interrupt():
+    with _TerminationAsInterrupt():
         try:
             for command in commands:
                 running.append(_Running(command, environment, keep_open))
-            while any([one.poll() for one in running]):
+            while sum(one.poll() for one in running):  # not any(): each has lines to pass on
                 on_poll()
                 time.sleep(_POLL_S)
             on_poll()
@@ -132,7 +132,8 @@ class _Running:
         text = self.command.log_file.read_text(encoding="utf-8", errors="replace").rstrip().split("\n")
         how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
         last = "\n".join(f"  | {line}" for line in text[-_LAST_LINES:])
-        return f"this command {how}:\n  $ {self.command.shown()}\nIts log is {self.command.log_file}; it ends with\n{last}"
+        return (f"this command {how}:\n  $ {self.command.shown()}\nIts log is {self.command.log_file}; it ends with\n"
+                f"{last}")
 
 
 def _stop(running: Sequence[_Running]) -> None:
@@ -152,13 +153,16 @@ def _stop(running: Sequence[_Running]) -> None:
 
 
 def _signal_group(one: _Running, number: int) -> None:
+    if not hasattr(os, "killpg"):  # Windows knows no process groups
+        one.process.terminate()
+        return
     try:
         os.killpg(one.process.pid, number)
     except (ProcessLookupError, PermissionError):
         pass
 
 
-class _terminate_as_interrupt:  # noqa: N801 - used like a function
+class _TerminationAsInterrupt:
     """SIGTERM and SIGHUP raise KeyboardInterrupt within, so that they stop the commands as Ctrl-C does."""
 
     _SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))

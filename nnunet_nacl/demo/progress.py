@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 from tqdm import tqdm
 
+_LINE_INTERVAL_S = 30.0
+
 
 @dataclass
 class Work:
@@ -82,11 +84,13 @@ class ProgressBar:
     def __init__(self, waves: Sequence[Sequence[Job]], show: bool = True):
         self._waves = waves
         self._begin = time.monotonic()
-        # A log file gets a line now and then, a terminal a bar that moves.
-        interval_s = 0.1 if sys.stderr.isatty() else 30.0
-        self._bar = tqdm(total=1000, disable=not show, mininterval=interval_s, miniters=0, leave=False, file=sys.stderr,
-                         bar_format="{percentage:3.0f}% |{bar}| {elapsed} {postfix[0]} | {desc}",
-                         postfix=["..."], dynamic_ncols=True)
+        self._what = ""
+        self._show = show
+        self._is_terminal = sys.stderr.isatty()
+        self._next_line = 0.0
+        self._bar = tqdm(total=1000, disable=not (show and self._is_terminal), miniters=0, leave=False, file=sys.stderr,
+                         bar_format="{percentage:3.0f}% |{bar}| {elapsed} {postfix[0]} {desc}", postfix=["..."],
+                         dynamic_ncols=True)
 
     def __enter__(self) -> ProgressBar:
         return self
@@ -96,16 +100,24 @@ class ProgressBar:
 
     def describe(self, what: str) -> None:
         """Names what is going on."""
+        self._what = what
         self._bar.set_description_str(what, refresh=False)
         self.refresh()
 
     def refresh(self) -> None:
-        """Draws the bar anew."""
+        """Draws the bar anew; where there is no terminal, writes a line every half minute."""
+        if not self._show:
+            return
         left = remaining_seconds(self._waves)
         spent = time.monotonic() - self._begin
-        share = spent / (spent + left) if left > 0 else 1.0
-        self._bar.postfix = [f"(about {_in_words(left)} left)"]
-        self._bar.update(max(0, min(1000, round(1000 * share)) - self._bar.n))
+        done = round(1000 * spent / (spent + left)) if spent + left > 0 else 1000
+        if self._is_terminal:
+            self._bar.postfix = [f"(about {_in_words(left)} left)"]
+            self._bar.update(max(0, min(1000, done) - self._bar.n))
+        elif spent >= self._next_line:
+            self._next_line = spent + _LINE_INTERVAL_S
+            print(f"  {done / 10:.0f} % after {_in_words(spent)}, about {_in_words(left)} left: {self._what}",
+                  file=sys.stderr, flush=True)
 
     def write(self, text: str) -> None:
         """Writes lines to standard output, above the bar."""

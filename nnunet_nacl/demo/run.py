@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import shutil
 from pathlib import Path
 
 from nnunet_nacl.demo.commands import Command, export_line, run_side_by_side
 from nnunet_nacl.demo.download import download_task
-from nnunet_nacl.demo.names import titles
 from nnunet_nacl.demo.plans import SMALL_SUFFIX, add_small_configuration, parent_configuration
 from nnunet_nacl.demo.progress import ProgressBar, Work
 from nnunet_nacl.demo.settings import Settings
@@ -55,7 +56,9 @@ class _Demo:
         self.environment = {"nnUNet_raw": str(workspace.raw), "nnUNet_preprocessed": str(workspace.preprocessed),
                             "nnUNet_results": str(workspace.results)}
         if on_cpu:
-            self.environment |= {"nnUNet_n_proc_DA": "1", "nnUNet_def_n_proc": "1"}
+            self.environment |= {"nnUNet_n_proc_DA": "1", "nnUNet_def_n_proc": "1",
+                                 # threads that spin while they wait take a hundred times as long on a busy machine
+                                 "OMP_WAIT_POLICY": "PASSIVE"}
         known = os.environ.get(ENVIRONMENT_VARIABLE, "")
         if bridge_folder() not in known.split(os.pathsep):
             self.environment[ENVIRONMENT_VARIABLE] = os.pathsep.join(filter(None, [known, bridge_folder()]))
@@ -90,8 +93,15 @@ class _Demo:
             self._train(waves)
             bar.describe("measuring calibration")
             evaluate.start()
-            text, folder = summarize(self.workspace, task, self.configuration, settings.trainers, settings.folds,
-                                     titles(list(settings.trainers)), bar.refresh)
+            folder = self.workspace.folder / "summary" / f"{task.dataset}__{self.configuration}"
+            references = self.workspace.preprocessed / task.dataset / "gt_segmentations"
+
+            def on_progress(done: float) -> None:
+                evaluate.reach(done)
+                bar.refresh()
+
+            with _one_thread():
+                text = summarize(trainings, references, task, folder, on_progress)
             evaluate.finish()
         print(text)
         return folder
@@ -130,7 +140,8 @@ class _Demo:
             return
         if target.exists():
             if source is None:
-                raise UserError(f"{target} exists, has no dataset.json and is not the demo's: give another folder with -o")
+                raise UserError(f"{target} exists, has no dataset.json and is not the demo's: give another folder with "
+                                "-o")
             shutil.rmtree(target)  # a conversion of ours that was broken off
         self.workspace.set_source(task.dataset, task.folder)
         processes = str(min(self.settings.cores, 8))
@@ -144,13 +155,17 @@ class _Demo:
             self.preprocess.skip(1)
         else:
             processes = str(min(self.settings.cores, 8))
-            if plans_file.is_file():  # planned for another configuration: planning anew would drop the small one
+            if self.workspace.is_planned(task.dataset):  # planning anew would drop the small configuration
                 arguments = ["nnUNetv2_preprocess", "-d", str(task.id), "-c", parent, "-np", processes]
             else:
                 arguments = ["nnUNetv2_plan_and_preprocess", "-d", str(task.id), "-c", parent, "-npfp", processes,
                              "-np", processes, "--verify_dataset_integrity"]
             self._run_one(arguments, f"preprocess_{task.dataset}_{parent}", "planning and preprocessing",
                           self.preprocess)
+            planned = json.loads(plans_file.read_text(encoding="utf-8"))["configurations"]
+            if parent not in planned:
+                raise UserError(f"nnU-Net has not planned a configuration {parent!r} for {task.dataset}; there are "
+                                f"{', '.join(planned)}")
             self.workspace.set_preprocessed(task.dataset, parent)
         if self.configuration.endswith(SMALL_SUFFIX):
             name, described = add_small_configuration(plans_file, parent)
@@ -183,3 +198,16 @@ class _Demo:
         for command in commands:
             self.bar.write(f"$ {command.shown()}")
         run_side_by_side(commands, self.environment, lambda: self.bar.describe(describe()), self.inherited)
+
+
+@contextlib.contextmanager
+def _one_thread():
+    """PyTorch's threads spin while they wait: on a busy machine more than one is slower than one."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -33,8 +33,8 @@ _README = """# Virtual brains: a template, not patients
   these; neighbouring voxels were drawn together, so that labels form patches. The images do not depend on what was
   drawn, so that no network can know more about the labels than these probabilities.
 
-Everything is repeatable from the seed ({seed}). Use it to try software and to check calibration measures against a known
-truth. It says nothing about how a network performs on people.
+Everything is repeatable from the seed ({seed}). Use it to try software and to check calibration measures against a
+known truth. It says nothing about how a network performs on people.
 
 Source: {reference}.
 

@@ -69,7 +69,11 @@ class Workspace:
 
     def is_preprocessed(self, dataset: str, configuration: str) -> bool:
         """Whether a configuration's data were preprocessed to the end."""
-        return (configuration in self._read().get("preprocessed", {}).get(dataset, [])
+        return self.is_planned(dataset) and configuration in self._read()["preprocessed"][dataset]
+
+    def is_planned(self, dataset: str) -> bool:
+        """Whether any configuration was planned and preprocessed to the end."""
+        return (bool(self._read().get("preprocessed", {}).get(dataset))
                 and (self.preprocessed / dataset / "nnUNetPlans.json").is_file())
 
     def set_preprocessed(self, dataset: str, configuration: str) -> None:

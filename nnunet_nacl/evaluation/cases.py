@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -209,7 +209,7 @@ class PredictionFolder:
                 problems[case] = f"{reference}: no ground truth for this prediction; add it or remove the prediction."
             elif case not in probabilities:
                 problems[case] = f"{self.folder / case}.npz is missing; {_RERUN}."
-            elif self.expected is not None and case not in self.expected and self.is_fold:
+            elif self.is_fold and self.expected is not None and case not in self.expected:
                 problems[case] = (
                     f"{self.folder / case}.npz is not in the validation split of this fold; remove it if it is left "
                     "over from another split."
@@ -220,6 +220,15 @@ class PredictionFolder:
             for case in sorted(set(self.expected) - segmentations - probabilities):
                 problems[case] = f"{self.folder / case}{ending} and .npz are missing; {_RERUN}, or pass --chill."
         return found, problems
+
+    def expecting_all_references(self) -> PredictionFolder:
+        """The same folder, with every case of the ground truth expected; UserError if there is no ground truth."""
+        ending = self.file_ending
+        names = (entry.name for entry in os.scandir(self.reference_folder) if entry.is_file())
+        expected = tuple(sorted(name[: -len(ending)] for name in names if name.endswith(ending)))
+        if not expected:
+            raise UserError(f"{self.reference_folder} holds no ground truth (no *{ending}); give the right folder.")
+        return replace(self, expected=expected)
 
     @property
     def is_fold(self) -> bool:
@@ -261,6 +270,8 @@ class PredictionFolder:
             )
         if probs.dtype.kind != "f":
             raise UserError(f"{files.probabilities}: probabilities must be floating point, got {probs.dtype}; {_RERUN}.")
+        if probs.dtype not in (np.float16, np.float32, np.float64) or not probs.dtype.isnative:
+            probs = probs.astype(np.float64)
         if files.segmentation is None:
             segmentation = np.asarray(self.label_manager.convert_probabilities_to_segmentation(probs))
         else:
@@ -317,7 +328,8 @@ def find_fold_folders(model: Path, folds: Sequence[str | int] | None = None) -> 
 
     Args:
         model: The model folder.
-        folds: Folds 0, 1, ... or ``all`` (nnU-Net's fold_all); None takes every fold that has a validation folder.
+        folds: Folds 0, 1, ... or ``all`` (nnU-Net's fold_all); None takes every numbered fold that has a validation
+            folder, or fold_all where there is none.
 
     Returns:
         Folders by fold name, in order.
@@ -327,7 +339,9 @@ def find_fold_folders(model: Path, folds: Sequence[str | int] | None = None) -> 
     """
     if folds is None:
         present = (entry for entry in model.glob("fold_*") if (entry / "validation").is_dir())
-        folds = sorted((entry.name.removeprefix("fold_") for entry in present), key=lambda f: (not f.isdigit(), f))
+        names = sorted(entry.name.removeprefix("fold_") for entry in present)
+        # fold_all holds the same cases as the folds: only on its own
+        folds = sorted((name for name in names if name.isdigit()), key=int) or names
         if not folds:
             raise UserError(f"{model} has no fold with a validation folder; finish a training first.")
     result = {}
@@ -337,9 +351,7 @@ def find_fold_folders(model: Path, folds: Sequence[str | int] | None = None) -> 
             raise UserError(f"{folder}: no such folder; train this fold or {_RERUN}.")
         opened = PredictionFolder.open(folder)
         expected = _cases_of_split(opened.plans.get("dataset_name"), fold)
-        result[fold] = PredictionFolder(
-            opened.folder, opened.reference_folder, opened.dataset_json, opened.plans, expected
-        )
+        result[fold] = replace(opened, expected=expected)
     return result
 
 

@@ -2,13 +2,12 @@
 
 ``tau_k(v) = sum_u w(u - v) [y(u) = k] / sum_u w(u - v)`` over the k x k (x k) voxels u around v, v included
 (Murugesan et al. 2024, eq. 8 for the mean; the SVLS kernel is eq. 3). Every kernel here is a product of
-one-dimensional kernels plus an extra weight on the centre, so sums run along one axis after the other.
+one-dimensional kernels but for the weight of its centre, so sums run along one axis after the other.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from math import exp, prod
 
 import torch
@@ -79,13 +78,19 @@ class Neighborhood:
             return [1.0] * size
         return [exp(-((i - size // 2) ** 2) / (2 * self.sigma**2)) for i in range(size)]
 
-    def centre_extra(self, spatial_dims: int) -> float:
-        """Weight added to the centre on top of the product kernel, which itself has 1 there."""
-        if self.prior != "svls":
-            return 0.0
-        # A kernel of one voxel has no neighbours whose weight the centre could match: it stays the plain label.
-        neighbors = prod(sum(weights) for weights in self.axis_weights(spatial_dims)) - 1.0
-        return neighbors - 1.0 if neighbors > 0 else 0.0
+    def centre_weight(self, spatial_dims: int) -> float:
+        """Weight of the voxel itself: 1, or for ``svls`` that of all its neighbours together.
+
+        Where a kernel leaves no neighbours (size 1, or sigma so small that their weights vanish) it is 1.
+        """
+        neighbors = self._neighbor_weight(spatial_dims)
+        return neighbors if self.prior == "svls" and neighbors > 1e-30 else 1.0
+
+    def _neighbor_weight(self, spatial_dims: int) -> float:
+        neighbors = 0.0
+        for weights in self.axis_weights(spatial_dims):
+            neighbors += 2 * sum(weights[: len(weights) // 2]) * (1 + neighbors)
+        return neighbors
 
     def count_dtype(self, spatial_dims: int) -> torch.dtype:
         """Narrowest dtype that holds the sums exactly: small integers for the mean, float32 for weighted kernels."""
@@ -94,34 +99,38 @@ class Neighborhood:
         count = prod(self.sizes(spatial_dims))
         return torch.uint8 if count <= 255 else torch.int16 if count <= 32767 else torch.int32
 
-    @cached_property
-    def is_trivial(self) -> bool:
-        """True if the neighbourhood is the voxel alone, so that tau is the one-hot label."""
-        sizes = self.kernel_size if isinstance(self.kernel_size, tuple) else (self.kernel_size,)
-        return all(size == 1 for size in sizes)
-
     def weighted_sum(self, x: Tensor, spatial_dims: int) -> Tensor:
         """Sum of ``x`` over the neighbourhood along the last ``spatial_dims`` axes, in the dtype of ``x``.
 
         Outside of the image ``x`` counts as 0, except under ``replicate``.
         """
-        total = x
+        replicate = self.padding == "replicate"
+        # Neighbours are summed apart from the centre: with a small sigma they would be lost beside it in float32.
+        neighbors: Tensor | None = None
         for axis, weights in enumerate(self.axis_weights(spatial_dims), start=-spatial_dims):
-            total = _sum_along(total, weights, axis, self.padding == "replicate")
-        extra = self.centre_extra(spatial_dims)
-        return total if extra == 0 else total + extra * x
+            if len(weights) > 1:
+                so_far = x if neighbors is None else neighbors + x
+                sides = _sum_sides(so_far, weights, axis, replicate)
+                neighbors = sides if neighbors is None else neighbors.add_(sides)
+        if neighbors is None:
+            return x
+        centre = self.centre_weight(spatial_dims)
+        return neighbors.add_(x) if centre == 1 else neighbors.add_(x, alpha=centre)
 
     def inside_weight(self, spatial: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
         """Kernel weight that lies inside of an image of this size, (*spatial); the full weight under ``replicate``."""
-        total = torch.ones((), device=device, dtype=dtype)
-        for axis, (length, weights) in enumerate(zip(spatial, self.axis_weights(len(spatial)))):
-            line = _sum_along(torch.ones(length, device=device, dtype=dtype), weights, -1, self.padding == "replicate")
-            total = total * line.reshape(-1, *(1,) * (len(spatial) - axis - 1))
-        return total + self.centre_extra(len(spatial))
+        dims = len(spatial)
+        neighbors = torch.zeros((), device=device, dtype=dtype)
+        for axis, (length, weights) in enumerate(zip(spatial, self.axis_weights(dims))):
+            line = torch.ones(length, device=device, dtype=dtype)
+            sides = torch.zeros_like(line) if len(weights) == 1 else \
+                _sum_sides(line, weights, -1, self.padding == "replicate")
+            neighbors = neighbors + sides.reshape(-1, *(1,) * (dims - axis - 1)) * (1 + neighbors)
+        return neighbors + self.centre_weight(dims)
 
     def full_weight(self, spatial_dims: int) -> float:
         """Sum of all kernel weights."""
-        return prod(sum(weights) for weights in self.axis_weights(spatial_dims)) + self.centre_extra(spatial_dims)
+        return self._neighbor_weight(spatial_dims) + self.centre_weight(spatial_dims)
 
     def total_weight(self, spatial: tuple[int, ...], valid: Tensor | None, device: torch.device,
                      dtype: torch.dtype = torch.float32) -> Tensor:
@@ -131,18 +140,19 @@ class Neighborhood:
         Where a neighbourhood holds ignored voxels only (its centre is then ignored too) the value is 1.
         """
         dims = len(spatial)
-        if self.padding == "valid":
-            if valid is None:
+        if valid is None:
+            if self.padding in ("valid", "replicate"):
                 return self.inside_weight(spatial, device, dtype)
-            total = self.weighted_sum(valid.to(dtype), dims)
-        elif valid is None:
             return torch.full((1,) * dims, self.full_weight(dims), device=device, dtype=dtype)
-        elif self.padding == "replicate":
-            total = self.weighted_sum(valid.to(dtype), dims)
-        else:
-            total = self.full_weight(dims) - self.weighted_sum((~valid).to(dtype), dims)
-        # Sums of float weights leave rounding noise where nothing is valid; a valid centre contributes at least 1.
-        return torch.where(total > 0.5, total, torch.ones((), device=device, dtype=dtype))
+        total = self.weighted_sum(valid.to(dtype), dims)
+        if self.padding in ("zeros", "background"):
+            total = total + self.outside_weight(spatial, device, dtype)
+        return torch.where(total > 0, total, torch.ones((), device=device, dtype=dtype))
+
+    def outside_weight(self, spatial: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+        """Kernel weight that lies outside of an image of this size, (*spatial); exactly 0 in its interior."""
+        outside = self.full_weight(len(spatial)) - self.inside_weight(spatial, device, dtype)
+        return torch.where(outside > 1e-6 * self.full_weight(len(spatial)), outside, torch.zeros_like(outside))
 
 
 def neighborhood_proportions(
@@ -239,31 +249,30 @@ def _shares(member: Tensor, neighborhood: Neighborhood, valid: Tensor | None, di
     if valid is not None:
         member = member & valid[:, None]
     count_dtype = neighborhood.count_dtype(dims)
-    if count_dtype.is_floating_point or neighborhood.centre_extra(dims):
+    if count_dtype.is_floating_point:
         count_dtype = dtype
     sums = neighborhood.weighted_sum(member.to(count_dtype), dims).to(dtype)
     spatial = tuple(member.shape[-dims:])
     if neighborhood.padding == "background" and background is not None:
-        outside = neighborhood.full_weight(dims) - neighborhood.inside_weight(spatial, member.device, dtype)
+        outside = neighborhood.outside_weight(spatial, member.device, dtype)
         first = sums[:, background : background + 1] + outside
         sums = torch.cat((sums[:, :background], first, sums[:, background + 1 :]), 1)
     total = neighborhood.total_weight(spatial, valid, member.device, dtype)
     return sums / (total[:, None] if total.ndim == dims + 1 else total)
 
 
-def _sum_along(x: Tensor, weights: list[float], axis: int, replicate: bool) -> Tensor:
-    """Weighted sum of a voxel and its neighbours along one (negative) axis, in the dtype of ``x``."""
+def _sum_sides(x: Tensor, weights: list[float], axis: int, replicate: bool) -> Tensor:
+    """Weighted sum of a voxel's neighbours along one (negative) axis, itself left out, in the dtype of ``x``."""
     reach = len(weights) // 2
-    if reach == 0:
-        return x
     length = x.shape[axis]
     if replicate:
-        edges = [x.narrow(axis, 0, 1)] * reach, [x.narrow(axis, length - 1, 1)] * reach
-        padded = torch.cat((*edges[0], x, *edges[1]), axis)
+        before, after = x.narrow(axis, 0, 1), x.narrow(axis, length - 1, 1)
+        padded = torch.cat((*[before] * reach, x, *[after] * reach), axis)
     else:
         padded = F.pad(x, (0, 0) * (-axis - 1) + (reach, reach))
-    unit = all(weight == 1 for weight in weights)
-    total = padded.narrow(axis, 0, length).clone() if unit else padded.narrow(axis, 0, length) * weights[0]
-    for i, weight in enumerate(weights[1:], start=1):
-        total = total.add_(padded.narrow(axis, i, length), alpha=1 if unit else weight)
+    neighbors = [(i, weight) for i, weight in enumerate(weights) if i != reach]
+    first = padded.narrow(axis, 0, length)
+    total = first.clone() if weights[0] == 1 else first * weights[0]
+    for i, weight in neighbors[1:]:
+        total = total.add_(padded.narrow(axis, i, length), alpha=1 if weight == 1 else weight)
     return total

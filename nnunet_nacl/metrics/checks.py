@@ -77,7 +77,8 @@ def read_inputs(
 
 def check_chunk(chunk: Tensor, regions: bool, tolerance: float = SUM_TOLERANCE) -> None:
     """ValueError unless these (K, n) values are probabilities, and sum to 1 if they are classes'."""
-    smallest, largest = float(chunk.min()), float(chunk.max()) if regions else 1.0
+    # amin reads a chunk where it lies, min would copy it first
+    smallest, largest = float(chunk.amin()), float(chunk.amax()) if regions else 1.0
     if not (smallest >= 0 and largest <= 1):  # not (...): NaN fails every comparison
         if np.isnan(smallest) or np.isnan(largest):
             raise ValueError("the probabilities contain NaN")

@@ -49,8 +49,8 @@ class SurfaceDistances:
 
     @property
     def assd(self) -> float:
-        """Average symmetric surface distance: the mean of the two directions' means (medpy's definition); else NaN."""
-        return float((self.to_truth.mean() + self.to_prediction.mean()) / 2) if self.defined else float("nan")
+        """Average symmetric surface distance: the mean of both directions' distances together, as medpy's; or NaN."""
+        return float(np.concatenate((self.to_truth, self.to_prediction)).mean()) if self.defined else float("nan")
 
 
 def surface_distances(

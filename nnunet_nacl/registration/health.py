@@ -91,7 +91,7 @@ def check_registration() -> Iterator[Check]:
         found = f"by the variable {ENVIRONMENT_VARIABLE} alone, which has to be set in every shell"
         yield Check(WARN, subject, found, f"put into your shell's profile: {_EXPORT}")
     elif by_startup_file:
-        found = f"{startup_file} works, but {ENVIRONMENT_VARIABLE} was changed after Python had started, or python -S used"
+        found = f"{startup_file} works, but this Python was started with -S, or has changed {ENVIRONMENT_VARIABLE}"
         yield Check(FAIL, subject, found, _EXPORT)
     elif startup_file is not None:
         found = f"{startup_file} is not read by this Python (a folder of --target or PYTHONPATH?)"
@@ -118,8 +118,8 @@ def _merge_alike(checks: Iterable[Check]) -> list[Check]:
     for check in checks:
         merged.setdefault((check.status, check.found, check.mend), []).append(check)
     return [
-        group[0] if len(group) == 1 else replace(group[0], found=f"{group[0].found} (and {len(group) - 1} more likewise)")
-        for group in merged.values()
+        replace(first, found=f"{first.found} (and {len(others)} more likewise)") if others else first
+        for first, *others in merged.values()
     ]
 
 
@@ -138,7 +138,8 @@ def _check_trainer(trainer: RegisteredTrainer, find: FindTrainer) -> Check:
         return Check(broken, trainer.name, f"nnU-Net's look-up fails: {_describe(error)}", "see registration above")
     if found is not imported:
         source = getattr(sys.modules.get(found.__module__), "__file__", None) or f"module {found.__module__}"
-        return Check(broken, trainer.name, f"nnU-Net finds another class of that name, in {source}", "rename one of them")
+        described = f"nnU-Net finds another class of that name, in {source}"
+        return Check(broken, trainer.name, described, "rename one of them")
     try:
         pickles = pickle.loads(pickle.dumps(found)) is found
     except Exception:

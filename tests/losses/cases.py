@@ -14,7 +14,7 @@ from tests.reference import losses as reference
 
 
 class Case(NamedTuple):
-    """One loss: the function, its Module, the slow reference, and a setting of each argument that is not the default."""
+    """One loss: function, Module, slow reference, and a setting of each argument that is not the default."""
 
     function: Callable
     module: type
@@ -55,7 +55,7 @@ CASES = {
 NAMES = list(CASES)
 
 # every loss at its defaults and at other settings
-CONFIGURED = [(name, settings) for name in NAMES for settings in ([{}, CASES[name].settings] if CASES[name].settings else [{}])]
+CONFIGURED = [(name, {}) for name in NAMES] + [(name, case.settings) for name, case in CASES.items() if case.settings]
 CONFIGURED_IDS = [name if not settings else f"{name}-set" for name, settings in CONFIGURED]
 
 PRIORS = ("mean", "gaussian", "svls")

@@ -150,14 +150,18 @@ def test_regions_have_a_mask_and_no_ignore_label(name):
 # shapes and types
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 4, 5), (2, 1, 5, 4), (2, 2, 4, 5), (2, 3, 4, 5), (2, 4), (2, 1, 4), (2, 1, 4, 5, 1)])
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 4, 5), (2, 1, 5, 4), (2, 2, 4, 5), (2, 3, 4, 5), (2, 4), (2, 1, 4), (2, 1, 4, 5, 1)]
+)
 @ALL_LOSSES
 def test_a_target_of_another_shape_is_named(name, shape):
     with raises_naming(tuple(LOGITS.shape), shape):
         CASES[name].function(LOGITS, torch.zeros(shape))
 
 
-@pytest.mark.parametrize("shape", [(2, 1, 4, 5), (2, 2, 4, 5), (2, 5, 4, 5), (1, 3, 4, 5), (2, 3, 5, 4), (2, 4, 5), (2, 3, 4)])
+@pytest.mark.parametrize(
+    "shape", [(2, 1, 4, 5), (2, 2, 4, 5), (2, 5, 4, 5), (1, 3, 4, 5), (2, 3, 5, 4), (2, 4, 5), (2, 3, 4)]
+)
 @ALL_LOSSES
 def test_regions_of_another_shape_are_named(name, shape):
     with raises_naming(tuple(LOGITS.shape), shape):

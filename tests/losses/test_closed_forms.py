@@ -142,7 +142,8 @@ def test_cross_entropy_of_one_voxel():
         ({"reduction": "sum", "prior_scale": 5.0}, 4.5 + 1.0 + 2.0),
         ({"reduction": "sum", "prior_scale": 5.0, "penalty": "l2"}, 4.5**2 + 1.0 + 4.0),
         ({"reduction": "sum", "space": "softmax"}, 1 - PROBS[0] + PROBS[1] + PROBS[2]),
-        ({"reduction": "sum", "space": "softmax", "penalty": "l2"}, (1 - PROBS[0]) ** 2 + PROBS[1] ** 2 + PROBS[2] ** 2),
+        ({"reduction": "sum", "space": "softmax", "penalty": "l2"},
+         (1 - PROBS[0]) ** 2 + PROBS[1] ** 2 + PROBS[2] ** 2),  # fmt: skip
     ],
 )
 def test_nacl_of_one_voxel(settings, penalty):
@@ -303,9 +304,10 @@ def test_cross_entropy_and_label_smoothing_are_torchs(smoothing):
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize("num_classes, penalty_weight", [(3, 0.1), (4, 0.1), (3, 0.3)])
 def test_l1_equilibrium_of_free_logits(num_classes, penalty_weight, reduction):
-    """Where all neighbours agree, tau is one-hot. While l_y > 1 the penalty's slope along l_y is w = lambda / K (`mean`)
-    or lambda (`sum`), that of CE is p_y - 1: they cancel at p_y = 1 - w. The other logits rest in the kink at tau = 0,
-    where the penalty holds against any slope up to w, and CE's is p_k = w / (K - 1). So exp(l_y) / (K - 1) = (1 - w) / w.
+    """Where all neighbours agree, tau is one-hot. While l_y > 1 the penalty's slope along l_y is w, lambda / K (`mean`)
+    or lambda (`sum`), and that of CE is p_y - 1: they cancel at p_y = 1 - w. The other logits rest in the kink at
+    tau = 0, where the penalty holds against any slope up to w; CE's is p_k = w / (K - 1). So exp(l_y) / (K - 1) =
+    (1 - w) / w.
     """
     slope = penalty_weight / num_classes if reduction == "mean" else penalty_weight
     expected = math.log((num_classes - 1) * (1 - slope) / slope)
@@ -346,8 +348,8 @@ def test_l1_equilibrium_is_the_papers_four_to_five():
 
 
 def test_prior_scale_lifts_the_cap():
-    """With |m tau - l| the kink of l_y moves from 1 to m. Past the m at which CE's slope has fallen to lambda / K it holds
-    l_y at m exactly; for K = 2, lambda = 0.1, m = 5: CE's slope there is 1 / (1 + e^5) = 0.007 < 0.05."""
+    """With |m tau - l| the kink of l_y moves from 1 to m, which holds l_y once CE's slope there is below lambda / K:
+    for K = 2, lambda = 0.1, m = 5 it is 1 / (1 + e^5) = 0.007 < 0.05."""
     target = torch.zeros(1, 1, 1, 1)
     logits = torch.tensor([5.0, 0.0], dtype=torch.float64)[None, :, None, None]
     lowest = losses.nacl(logits, target, prior_scale=5.0).item()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.losses.cases import CASES, CONFIGURED, CONFIGURED_IDS, IGNORE, LABEL_SPACES, PENALTY_FORMS, problem
+from tests.losses.cases import CASES, CONFIGURED, CONFIGURED_IDS, IGNORE, PENALTY_FORMS, problem
 
 ALL_LOSSES = pytest.mark.parametrize("name, settings", CONFIGURED, ids=CONFIGURED_IDS)
-SPACE = pytest.mark.parametrize("label_space", LABEL_SPACES)
+SPACE = pytest.mark.parametrize("label_space", ["classes_ignore", "regions_mask"])
 
 
 @SPACE
@@ -71,7 +71,7 @@ def test_gradients_of_several_uses_of_the_logits_add_up(name, settings, label_sp
     torch.testing.assert_close(together, 2 * alone + 2 * logits + at_defaults, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("label_space", ["classes_ignore", "regions_mask"])
+@SPACE
 @ALL_LOSSES
 def test_ignored_voxels_have_zero_gradient_and_their_logits_do_not_matter(name, settings, label_space):
     logits, target, where = problem(label_space, (5, 4), seed=26)

@@ -133,7 +133,8 @@ def test_the_ignore_label_may_be_one_of_the_classes():
 
 @pytest.mark.parametrize("name, settings", CONFIGURED, ids=CONFIGURED_IDS)
 @pytest.mark.parametrize(
-    "dtype", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.float16, torch.float32, torch.float64]
+    "dtype",
+    [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.float16, torch.float32, torch.float64],
 )
 def test_labels_of_any_dtype_with_or_without_channel_axis(dtype, name, settings):
     function = CASES[name].function

@@ -14,7 +14,6 @@ from tests.losses.cases import (
     CONFIGURED,
     CONFIGURED_IDS,
     IGNORE,
-    LABEL_SPACES,
     PADDINGS,
     PENALTY_FORMS,
     PRIORS,
@@ -25,7 +24,7 @@ from tests.losses.cases import (
 from tests.reference import losses as reference
 
 ALL_LOSSES = pytest.mark.parametrize("name, settings", CONFIGURED, ids=CONFIGURED_IDS)
-SPACE = pytest.mark.parametrize("label_space", LABEL_SPACES)
+SPACE = pytest.mark.parametrize("label_space", ["classes_ignore", "regions_mask"])
 HALF = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=["float16", "bfloat16"])
 ROUNDING = {torch.float16: 2**-11, torch.bfloat16: 2**-8}  # largest relative error of rounding to that type
 SMALLEST = {torch.float16: 2**-24, torch.bfloat16: 0.0}  # spacing of the smallest numbers
@@ -53,7 +52,7 @@ def test_half_logits_are_computed_in_float32(name, settings, label_space, dtype)
     assert_rounded(gradient, expected[1], dtype)
 
 
-@pytest.mark.parametrize("logits_dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64], ids=str)
+@pytest.mark.parametrize("logits_dtype", [torch.float32, torch.float16, torch.float64], ids=str)
 @HALF
 @SPACE
 @ALL_LOSSES
@@ -78,7 +77,7 @@ def test_a_scaled_gradient_does_not_flush_to_zero(name, settings, label_space, d
     """With N voxels the gradient is about 1 / N. float16 holds nothing below 6e-8, so what is divided by N before it is
     multiplied by the GradScaler's factor is lost."""
     scale = 65536.0
-    logits, target, where = problem(label_space, (96, 80), seed=33, batch=1, scale=4.0)
+    logits, target, where = problem(label_space, (64, 48), seed=33, batch=1, scale=4.0)
     half = logits.to(dtype)
     _, expected = value_and_gradient(CASES[name].function, half.double(), target, **settings, **where)
     expected = expected * scale
@@ -93,7 +92,7 @@ def test_a_scaled_gradient_does_not_flush_to_zero(name, settings, label_space, d
     np.testing.assert_allclose(gradient, expected, rtol=2 * ROUNDING[dtype] + 1e-4, atol=noise)
 
 
-@pytest.mark.parametrize("label_space", ["classes_ignore", "regions_mask"])
+@SPACE
 @ALL_LOSSES
 def test_a_step_with_grad_scaler_gives_the_gradients_of_float64(name, settings, label_space):
     """A pointwise convolution under float16 autocast, as on a GPU: its weights' gradients after unscaling."""
@@ -125,7 +124,7 @@ def test_a_step_with_grad_scaler_gives_the_gradients_of_float64(name, settings, 
 # logits of magnitude 1e4
 
 
-EXTREME = [pytest.param(dtype, id=str(dtype)[6:]) for dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16)]
+EXTREME = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
 def extreme_logits(dtype):
@@ -136,7 +135,7 @@ def extreme_logits(dtype):
     return torch.tensor(patterns, dtype=torch.float64).T.reshape(1, 3, 5, 6).to(dtype)
 
 
-@pytest.mark.parametrize("dtype", EXTREME)
+@pytest.mark.parametrize("dtype", EXTREME, ids=str)
 @SPACE
 @pytest.mark.parametrize(
     "name, settings",
@@ -145,7 +144,7 @@ def extreme_logits(dtype):
 )
 def test_logits_of_magnitude_1e4(name, settings, label_space, dtype):
     logits = extreme_logits(dtype)
-    for seed in range(3):
+    for seed in range(2):
         _, target, where = problem(label_space, (5, 6), seed=seed, batch=1)
         value, gradient = value_and_gradient(CASES[name].function, logits, target, **settings, **where)
         assert math.isfinite(value) and np.isfinite(gradient).all()
@@ -160,6 +159,17 @@ def test_logits_of_magnitude_1e4(name, settings, label_space, dtype):
         largest = np.abs(expected).max()
         tolerance = 1e-5 if dtype in (torch.float32, torch.float64) else 2 * ROUNDING[dtype]
         np.testing.assert_allclose(gradient[keep], expected[keep], rtol=tolerance, atol=1e-6 * largest + 2**-24)
+
+
+@pytest.mark.parametrize("name", list(CASES))
+def test_high_logits_keep_their_differences(name):
+    """Only differences count (for NACL: on the softmax). These logits are held exactly at 8192 too, so nothing may be
+    lost: the highest logit must be taken away before anything is summed."""
+    logits, target, _ = problem("classes", (6, 5), seed=37)
+    logits = (logits * 256).round().float() / 256
+    settings = {"space": "softmax"} if name == "nacl" else {}
+    low, high = (value_and_gradient(CASES[name].function, x, target, **settings) for x in (logits, logits + 8192))
+    assert_same(high, low, value_tolerance=5e-6, gradient_tolerance=2e-5)
 
 
 @pytest.mark.parametrize("regions", [False, True], ids=["classes", "regions"])
@@ -280,10 +290,9 @@ def test_unsigned_labels_with_a_negative_ignore_label():
 
 @ALL_LOSSES
 def test_the_mean_over_many_voxels_keeps_its_digits(name, settings):
-    """Half a million voxels that are all alike have the loss of one; a running float32 sum would drift."""
+    """A quarter of a million voxels that are all alike have the loss of one; a running float32 sum would drift."""
     one = torch.tensor([0.3, -0.2])[None, :, None, None]
-    many = one.expand(1, 2, 1024, 512)
-    target = torch.ones(1, 1, 1024, 512, dtype=torch.uint8)
-    expected = CASES[name].reference(one, np.ones((1, 1, 1, 1)), **{**settings, **({"padding": "valid"} if "padding" in settings else {})})[0]
-    settings = {**settings, "kernel_size": 3} if "kernel_size" in settings else settings
+    many = one.expand(1, 2, 512, 512)
+    target = torch.ones(1, 1, 512, 512, dtype=torch.uint8)
+    expected = CASES[name].reference(one, np.ones((1, 1, 1, 1)), **settings)[0]
     assert CASES[name].function(many, target, **settings).item() == pytest.approx(expected, rel=2e-6)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nnunet_nacl.registration import bridge_folder
-from tests.registration.environments import Environment
+from tests.environments import Environment
 
 pytest.importorskip("nnunetv2", reason="needs nnU-Net")
 
@@ -91,10 +91,16 @@ def test_nnunets_own_trainers_win(distribution: Callable) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["import a_missing_package", "raise RuntimeError('broken')", "1 +", "import sys; del sys.nothing", ""]
+    ("package", "module"),
+    [
+        ("without_dependency", "import a_missing_package"),
+        ("raising", "raise RuntimeError('broken')"),
+        ("unparsable", "1 +"),
+        ("attribute_error", "import sys; del sys.nothing"),
+        ("empty", ""),
+    ],
 )
-def test_a_broken_package_breaks_only_its_own_trainer(distribution: Callable, module: str) -> None:
-    package = f"broken_{abs(hash(module))}"
+def test_a_broken_package_breaks_only_its_own_trainer(distribution: Callable, package: str, module: str) -> None:
     distribution(package, other_trainer("nnUNetTrainerBroken", package), module, first=True)
     assert find("nnUNetTrainerNACL").__name__ == "nnUNetTrainerNACL"
     with pytest.raises(ImportError, match=rf"nnUNetTrainerBroken.*registered by {package} 1\.2"):

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.registration.conftest import install_editable
-from tests.registration.environments import Environment, copy_sources
+from tests.environments import Environment, copy_sources, install_editable
 
 STARTUP_FILES = {"nnunet_nacl.pth", "nnunet_nacl.start"}
 FOLDERS = "import os; print(os.environ.get('nnUNet_extTrainer', ''))"
@@ -56,7 +55,8 @@ def test_the_users_own_folders_come_first(installed: Environment) -> None:
 def test_child_processes_enter_the_folder_only_once(installed: Environment) -> None:
     code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {FOLDERS!r}], check=True)"
     assert installed.run(code).strip().split(":") == folders(installed)
-    code = "import multiprocessing as m, os; print(m.get_context('spawn').Pool(1).apply(os.getenv, ('nnUNet_extTrainer',)))"
+    spawn = "multiprocessing.get_context('spawn').Pool(1).apply(os.getenv, ('nnUNet_extTrainer',))"
+    code = f"import multiprocessing, os; print({spawn})"
     assert installed.run(code).strip().split(":") == folders(installed)
 
 

@@ -72,9 +72,7 @@ def test_a_bad_token_passes_through_hasattr(bridge: ModuleType) -> None:
         hasattr(bridge, "nnUNetTrainerNACL_k4")
 
 
-def test_a_variant_that_cannot_be_made_is_no_unknown_name(
-    bridge: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_variant_that_cannot_be_made_is_no_unknown_name(bridge: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(name: str) -> type:
         raise AttributeError("a mistake of ours")
 

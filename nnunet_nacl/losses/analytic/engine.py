@@ -40,11 +40,15 @@ class Sample:
                                 minlength=self.logits.shape[0])
         return (counts > 0).tolist()
 
-    def softmax(self) -> Tensor:
-        """Write the softmax into ``gradient`` and return the log-partition sum, log sum_k exp l_k, (*spatial)."""
+    def softmax(self) -> tuple[Tensor, Tensor]:
+        """Write the softmax into ``gradient``.
+
+        Returns:
+            The largest logit and the excess e, both (*spatial), with ``-log p_k = (largest - l_k) + e``. Kept apart,
+            they lose no digits where logits are large; e = -log max_k p_k, which cannot underflow.
+        """
         torch.softmax(self.logits, 0, out=self.gradient)
-        # Taken from the largest logit and its probability, which is at least 1 / K and so cannot underflow.
-        return self.logits.amax(0).sub_(self.gradient.amax(0).log_())
+        return self.logits.amax(0), self.gradient.amax(0).log_().neg_()
 
     def members(self) -> Iterator[tuple[int, Tensor]]:
         """Each class that occurs, with its indicator; the buffer is used again for the next one."""
@@ -52,6 +56,11 @@ class Sample:
         for k, present in enumerate(self.present):
             if present:
                 yield k, torch.eq(self.labels, k, out=member)
+
+    def cross_entropy(self, smoothing: float = 0.0) -> Tensor:
+        """Write p - (1 - smoothing) onehot(y) into ``gradient`` and return -log p_y, (*spatial)."""
+        largest, excess = self.softmax()
+        return excess.add_(largest.sub_(self.subtract_labels(1 - smoothing)))
 
     def subtract_labels(self, scale: float = 1.0) -> Tensor:
         """Subtract ``scale`` [k = y] from ``gradient`` and return the true class's logit, (*spatial)."""

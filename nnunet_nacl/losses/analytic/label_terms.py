@@ -19,14 +19,15 @@ class SmoothedLabelTerm:
     smoothing: float = 0.0
 
     def __call__(self, sample: Sample) -> Tensor:
-        loss = sample.softmax()
-        true_logit = sample.subtract_labels(1 - self.smoothing)
+        loss = sample.cross_entropy(self.smoothing)
         if not self.smoothing:
-            return loss.sub_(true_logit)
+            return loss
         sample.gradient.sub_(self.smoothing / sample.logits.shape[0])
-        # Two differences rather than one: logits may be so large that their sum would lose the small loss.
-        excess = loss - sample.logits.mean(0)
-        return loss.sub_(true_logit).mul_(1 - self.smoothing).add_(excess, alpha=self.smoothing)
+        # -log p_k = -log p_y + (l_y - l_k), averaged over k.
+        true_logit = torch.zeros_like(loss)
+        for k, member in sample.members():
+            true_logit.addcmul_(sample.logits[k], member)
+        return loss.add_(true_logit.sub_(sample.logits.mean(0)), alpha=self.smoothing)
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,13 @@ class FocalTerm:
     gamma: float
 
     def __call__(self, sample: Sample) -> Tensor:
-        log_partition = sample.softmax()
-        cross_entropy = log_partition.sub_(sample.subtract_labels()).clamp_min_(0)
+        cross_entropy = sample.cross_entropy()
         if not self.gamma:
             return cross_entropy
         wrong = torch.expm1(-cross_entropy).neg_().clamp_min_(torch.finfo(cross_entropy.dtype).tiny)
-        # (1 - p)^gamma / (1 - p) is taken as a quotient of c: c / (1 - p) tends to 1 where the power may not.
         power = wrong.pow(self.gamma)
-        slope = (cross_entropy / wrong).clamp_max_(torch.finfo(cross_entropy.dtype).max).mul_(1 - wrong)
+        # gamma (1 - p)^(gamma - 1) p c = (1 - p)^gamma gamma p c / (1 - p), where c / (1 - p) is at least 1 and finite.
+        slope = (cross_entropy / wrong).mul_(torch.exp(-cross_entropy))
         sample.gradient.mul_(slope.mul_(self.gamma).add_(1).mul_(power))
         return power.mul_(cross_entropy)
 
@@ -58,16 +58,17 @@ class EntropyTerm:
     factor: float
 
     def __call__(self, sample: Sample) -> Tensor:
-        log_partition = sample.softmax()
-        entropy = torch.zeros_like(log_partition)
-        log_prob = torch.empty_like(log_partition)
+        largest, excess = sample.softmax()
+        entropy = torch.zeros_like(excess)
+        log_prob = torch.empty_like(excess)
         for logit, prob in zip(sample.logits, sample.gradient):
-            torch.sub(logit, log_partition, out=log_prob)
+            torch.sub(logit, largest, out=log_prob).sub_(excess)
             entropy.addcmul_(prob, log_prob, value=-1)
         for logit, prob in zip(sample.logits, sample.gradient):
-            torch.sub(logit, log_partition, out=log_prob)
+            torch.sub(logit, largest, out=log_prob).sub_(excess)
             prob.mul_(log_prob.add_(entropy).mul_(self.factor).add_(1))
-        return log_partition.sub_(sample.subtract_labels()).sub_(entropy, alpha=self.factor)
+        cross_entropy = excess.add_(largest.sub_(sample.subtract_labels()))
+        return cross_entropy.sub_(entropy, alpha=self.factor)
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,10 @@ class MarginTerm:
     margin: float
 
     def __call__(self, sample: Sample) -> Tensor:
-        loss = sample.softmax()
-        largest = sample.logits.amax(0)
-        excess_total = torch.zeros_like(loss)
-        active_total = torch.zeros_like(loss)
-        below = torch.empty_like(loss)
+        largest, log_excess = sample.softmax()
+        excess_total = torch.zeros_like(largest)
+        active_total = torch.zeros_like(largest)
+        below = torch.empty_like(largest)
         for logit, grad in zip(sample.logits, sample.gradient):
             excess = torch.sub(largest, logit, out=below).sub_(self.margin).relu_()
             excess_total.add_(excess)
@@ -97,4 +97,5 @@ class MarginTerm:
             taken = torch.eq(logit, largest, out=below).mul_(active_total)
             grad.add_(taken, alpha=self.factor)
             active_total.sub_(taken)
-        return loss.sub_(sample.subtract_labels()).add_(excess_total, alpha=self.factor)
+        cross_entropy = log_excess.add_(largest.sub_(sample.subtract_labels()))
+        return cross_entropy.add_(excess_total, alpha=self.factor)

@@ -25,8 +25,7 @@ class _Shares:
         self._count_dtype = logits.dtype if count_dtype.is_floating_point else count_dtype
         self._outside: Tensor | None = None
         if neighborhood.padding == "background":
-            inside = neighborhood.inside_weight(self._spatial, logits.device, logits.dtype)
-            self._outside = neighborhood.full_weight(len(self._spatial)) - inside
+            self._outside = neighborhood.outside_weight(self._spatial, logits.device, logits.dtype)
         # Without a mask all samples share the denominator.
         self._shared = self._factor(None, logits) if target.valid is None else None
 
@@ -65,10 +64,10 @@ class NeighborhoodPenaltyTerm:
         self._factor = factor
 
     def __call__(self, sample: Sample) -> Tensor:
-        loss = sample.softmax()
-        true_logit = torch.zeros_like(loss)
-        excess = torch.zeros_like(loss)
-        distance = torch.empty_like(loss)
+        largest, log_excess = sample.softmax()
+        true_logit = torch.zeros_like(largest)
+        excess = torch.zeros_like(largest)
+        distance = torch.empty_like(largest)
         for member, logit, grad in zip(self._shares.write(sample, distance), sample.logits, sample.gradient):
             if member is None:
                 torch.neg(logit, out=distance)
@@ -82,7 +81,8 @@ class NeighborhoodPenaltyTerm:
             else:
                 excess.addcmul_(distance, distance)
                 grad.sub_(distance, alpha=2 * self._factor)
-        return loss.sub_(true_logit).add_(excess, alpha=self._factor)
+        cross_entropy = log_excess.add_(largest.sub_(true_logit))
+        return cross_entropy.add_(excess, alpha=self._factor)
 
 
 class SmoothedNeighborhoodTerm:
@@ -92,13 +92,12 @@ class SmoothedNeighborhoodTerm:
         self._shares = _Shares(neighborhood, logits, target)
 
     def __call__(self, sample: Sample) -> Tensor:
-        log_partition = sample.softmax()
-        loss = torch.zeros_like(log_partition)
-        share = torch.empty_like(log_partition)
-        cost = torch.empty_like(log_partition)
+        largest, log_excess = sample.softmax()
+        loss = torch.zeros_like(largest)
+        share = torch.empty_like(largest)
+        cost = torch.empty_like(largest)
         for member, logit, grad in zip(self._shares.write(sample, share), sample.logits, sample.gradient):
             if member is not None:
-                # tau_k (log sum_j exp l_j - l_k): the difference first, for logits may be large.
-                loss.addcmul_(share, torch.sub(log_partition, logit, out=cost))
+                loss.addcmul_(share, torch.sub(largest, logit, out=cost).add_(log_excess))  # tau_k (-log p_k)
                 grad.sub_(share)
         return loss

@@ -11,7 +11,7 @@ import sysconfig
 import venv
 from pathlib import Path
 
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[1]
 SOURCES = ("nnunet_nacl", "trainers", "setup.py", "pyproject.toml", "MANIFEST.in", "LICENSE", "README.md")
 
 
@@ -79,10 +79,16 @@ class Environment:
 
 def build_wheel(source: Path, target: Path, environ: dict[str, str]) -> Path:
     """Builds a wheel with the running Python's setuptools."""
-    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", str(target), str(source)]
-    _run(command, environ)
+    options = ["--no-deps", "--no-build-isolation", "--wheel-dir", str(target)]
+    _run([sys.executable, "-m", "pip", "wheel", *options, str(source)], environ)
     (wheel,) = target.glob("nnunet_nacl-*.whl")
     return wheel
+
+
+def install_editable(environment: Environment, source: Path, libraries: Path, mode: str = "lenient") -> None:
+    """`pip install --editable`; the build backend comes from the running Python."""
+    arguments = ["install", "--no-deps", "--no-build-isolation", "--config-settings", f"editable_mode={mode}"]
+    environment.pip(*arguments, "--editable", str(source), PYTHONPATH=str(libraries))
 
 
 def _run(command: list[str], environ: dict[str, str]) -> subprocess.CompletedProcess[str]:

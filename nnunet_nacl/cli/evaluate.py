@@ -1,0 +1,128 @@
+"""`nnunet_nacl evaluate`: segmentation and calibration of predictions that nnU-Net made."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+HELP = "measure segmentation and calibration of a validated model or of a folder of predictions"
+
+_DESCRIPTION = """\
+Measures how well predictions segment and how far their confidence can be trusted: Dice, HD95, ASSD, ECE, CECE, ACE,
+MCE, NLL and Brier score, per case, per structure, on six masks. The predictions need their probabilities: train with
+`nnUNetv2_train ... --npz`, predict with `--save_probabilities`.
+
+Either name a trained model, whose validation folders and ground truth are then found (-d, -tr, -p, -c, -f), or give
+two folders, ground truth first, as to nnUNetv2_evaluate_folder.
+"""
+
+_EPILOG = """\
+Writes calibration.json: into the folder of the predictions, or the model folder for several folds. Run again, it
+measures only the cases whose files changed. Exit status: 0; 1 if some cases or folds could not be evaluated (each is
+listed, the others are saved); 2 if nothing could.
+
+examples:
+  nnunet_nacl evaluate -d 4 -tr nnUNetTrainerNACL -c 3d_fullres
+  nnunet_nacl evaluate -d 4 -c 2d -f 0 -np 4 --csv
+  nnunet_nacl evaluate labelsTs predictions -djfile predictions/dataset.json -pfile predictions/plans.json
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the subcommand's arguments."""
+    parser.description = _DESCRIPTION
+    parser.epilog = _EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    add = parser.add_argument
+    add("gt_folder", nargs="?", help="folder with the ground truth")
+    add("pred_folder", nargs="?", help="folder with the predictions")
+    add("-djfile", metavar="FILE", help="dataset.json (default: in pred_folder or up to two levels above)")
+    add("-pfile", metavar="FILE", help="plans.json (default: likewise)")
+    add("-d", metavar="DATASET", help="data set, name or number")
+    add("-tr", metavar="TRAINER", default="nnUNetTrainer", help="default: %(default)s")
+    add("-p", metavar="PLANS", default="nnUNetPlans", help="default: %(default)s")
+    add("-c", metavar="CONFIGURATION", help="2d, 3d_fullres, ...")
+    add("-f", metavar="FOLD", nargs="+", help="folds 0 to 4, or all for fold_all (default: every fold present)")
+    add("-o", metavar="FILE", help="output file, must end with .json")
+    add("-np", metavar="N", type=int, help="cases at the same time (default: nnUNet_def_n_proc, or the number of "
+        "CPU cores, at most 8)")
+    add("-bins", metavar="N", type=int, default=15, help="confidence bins (default: %(default)s)")
+    add("-dilated", metavar="MM", type=float, default=2.0, help="radius of the mask `dilated` (default: %(default)s mm)")
+    add("-boundary", metavar="MM", type=float, default=2.0, help="reach of the mask `boundary` (default: %(default)s mm)")
+    add("-hd", choices=("pooled", "max"), default="pooled", help="HD95 of both directions pooled, or the larger of "
+        "the two directions' (default: %(default)s)")
+    add("--paper", action="store_true", help="also the NACL paper's own evaluation, for its tables (classes only)")
+    add("--csv", action="store_true", help="also write every number to a .csv file beside the output")
+    add("--chill", action="store_true", help="do not complain about cases that have no prediction")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluates; exit status 1 if something could not be evaluated."""
+    import sys
+    from pathlib import Path
+
+    from nnunet_nacl.errors import UserError
+    from nnunet_nacl.evaluation.cases import PredictionFolder, find_fold_folders, model_folder
+    from nnunet_nacl.evaluation.evaluate import evaluate_folder
+    from nnunet_nacl.evaluation.files import write_atomically
+    from nnunet_nacl.evaluation.folds import FILE_NAME, evaluate_folds
+    from nnunet_nacl.evaluation.results import Settings
+    from nnunet_nacl.evaluation.tables import csv_text, table_text
+
+    by_name, by_folder = args.d is not None, args.gt_folder is not None
+    if by_name == by_folder:
+        raise UserError("name a model (-d DATASET -c CONFIGURATION) or give two folders (gt_folder pred_folder).")
+    try:
+        settings = Settings(args.bins, args.dilated, args.boundary, args.hd, args.paper)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    processes = _default_processes() if args.np is None else args.np
+    if processes < 1:
+        raise UserError(f"-np must be at least 1, got {args.np}.")
+    common = dict(settings=settings, chill=args.chill, num_processes=processes, progress=True)
+
+    if by_name:
+        if args.c is None:
+            raise UserError("-d needs -c CONFIGURATION, such as -c 3d_fullres.")
+        model = model_folder(args.d, args.tr, args.p, args.c)
+        folders = find_fold_folders(model, args.f)
+        _check_paper(args.paper, next(iter(folders.values())))
+        evaluation, output, failed = evaluate_folds(folders, output=args.o, **common)
+        title = f"{model.parent.name}, {model.name}, fold {' '.join(folders)}: {len(evaluation.cases)} cases"
+    else:
+        if args.pred_folder is None:
+            raise UserError("two folders are needed: gt_folder pred_folder.")
+        references = Path(args.gt_folder)
+        folder = PredictionFolder.open(args.pred_folder, references, dataset_json=args.djfile, plans=args.pfile)
+        folder = folder.expecting_all_references()
+        _check_paper(args.paper, folder)
+        output = Path(args.o) if args.o else folder.folder / FILE_NAME
+        evaluation, failed = evaluate_folder(folder, output=output, **common), {}
+        title = f"{folder.folder}: {len(evaluation.cases)} cases"
+
+    print(table_text(evaluation, title))
+    print(f"\nwritten: {output}")
+    if args.csv:
+        write_atomically(output.with_suffix(".csv"), csv_text(evaluation))
+        print(f"written: {output.with_suffix('.csv')}")
+    problems = failed | evaluation.problems
+    if problems:
+        print(f"\nnnunet_nacl evaluate: {len(problems)} could not be evaluated:", file=sys.stderr)
+        for name, problem in problems.items():
+            print(f"  {name}: {problem}", file=sys.stderr)
+    return 1 if problems else 0
+
+
+def _check_paper(paper: bool, folder) -> None:
+    from nnunet_nacl.errors import UserError
+
+    if paper and folder.labels.regions:
+        raise UserError("--paper is defined for classes only; this data set has regions.")
+
+
+def _default_processes() -> int:
+    given = os.environ.get("nnUNet_def_n_proc", "")
+    if given.isdigit() and int(given):
+        return int(given)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, 8)

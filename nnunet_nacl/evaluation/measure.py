@@ -1,0 +1,179 @@
+"""Measures cases one by one, or several at a time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.evaluation.cases import CaseData, CaseFiles, PredictionFolder
+from nnunet_nacl.evaluation.results import CaseResult, Settings, Structure
+from nnunet_nacl.metrics.counting import count_masks
+from nnunet_nacl.metrics.masks import boundary_mask, dilated_mask
+from nnunet_nacl.metrics.overlap import count_overlap
+from nnunet_nacl.metrics.surface import surface_distances
+
+__all__ = ["evaluate_case", "measure_all"]
+
+Outcome = CaseResult | str
+Todo = tuple[CaseFiles, Any]
+T = TypeVar("T")
+
+
+def evaluate_case(folder: PredictionFolder, files: CaseFiles, settings: Settings = Settings()) -> CaseResult:
+    """Read one case and measure everything.
+
+    Raises:
+        UserError: A file cannot be read or does not fit; the message names it.
+    """
+    return _measure(folder, files, folder.load(files), settings)
+
+
+def _measure(folder: PredictionFolder, files: CaseFiles, data: CaseData, settings: Settings) -> CaseResult:
+    labels = folder.labels
+    truth, valid = data.truth, None
+    if labels.ignore_label is not None:
+        valid = truth != labels.ignore_label
+        if valid.all():
+            valid = None
+        else:
+            truth = np.where(valid, truth, 0)
+    extra = {
+        "dilated": dilated_mask(truth, settings.dilation_mm, data.spacing_mm, valid=valid),
+        "boundary": boundary_mask(truth, settings.boundary_mm, data.spacing_mm, valid=valid),
+    }
+    target = np.stack([labels.mask(truth, c) for c in labels.foreground]) if labels.regions else truth
+    try:
+        stats = count_masks(
+            data.probs, target, extra_masks=extra, valid=valid, regions=labels.regions, n_bins=settings.n_bins
+        )
+    except ValueError as error:
+        raise UserError(f"{files.probabilities}: {error}; predict this case again.") from None
+    structures = {
+        labels.key(channel): _structure(
+            labels.mask(truth, channel), labels.mask(data.segmentation, channel), valid, data.spacing_mm, settings
+        )
+        for channel in labels.foreground
+    }
+    return CaseResult(
+        case=files.case,
+        probabilities_file=str(files.probabilities),
+        reference_file=str(files.reference),
+        prediction_file=str(files.segmentation or files.probabilities),
+        structures=structures,
+        stats=stats,
+        largest_label=int(truth.max(initial=0)),
+        n_changed_voxels=_count_changed(folder, files, data, valid),
+    )
+
+
+def _structure(
+    truth: np.ndarray, predicted: np.ndarray, valid: np.ndarray | None, spacing_mm: Sequence[float], settings: Settings
+) -> Structure:
+    overlap = count_overlap(truth, predicted, valid)
+    if valid is not None:
+        truth, predicted = truth & valid, predicted & valid
+    distances = surface_distances(truth, predicted, spacing_mm)
+    in_voxels = None
+    if settings.paper:
+        in_voxels = surface_distances(truth, predicted).hausdorff(directions=settings.hausdorff)
+    return Structure(overlap, distances.hausdorff(directions=settings.hausdorff), distances.assd, in_voxels)
+
+
+def _count_changed(folder: PredictionFolder, files: CaseFiles, data: CaseData, valid: np.ndarray | None) -> int:
+    """Voxels where the saved segmentation is not what the probabilities say, as after postprocessing."""
+    if files.segmentation is None:
+        return 0
+    if folder.labels.regions:
+        expected = np.asarray(folder.label_manager.convert_probabilities_to_segmentation(data.probs))
+    else:
+        expected = _argmax(data.probs)
+    changed = expected != data.segmentation
+    return int(np.count_nonzero(changed if valid is None else changed & valid))
+
+
+def _argmax(probs: np.ndarray) -> np.ndarray:
+    """Label map in blocks, because NumPy's and PyTorch's argmax over the first axis are slow on large arrays."""
+    flat = torch.from_numpy(probs).flatten(1)
+    parts = [part.max(0)[1] for part in flat.split(1 << 16, dim=1)]
+    return torch.cat(parts).numpy().reshape(probs.shape[1:])
+
+
+def measure_all(
+    folder: PredictionFolder, todo: Sequence[Todo], settings: Settings, num_processes: int, progress: bool, total: int
+) -> Iterator[tuple[Todo, Outcome]]:
+    """Measure cases as they come, each with its result or a line that says what is wrong with it.
+
+    Args:
+        folder: Where they lie.
+        todo: Files of each case, with anything that shall come back with the result.
+        settings: What is measured.
+        num_processes: How many at a time; 1 measures here, and reads the next case meanwhile.
+        progress: Show a progress bar.
+        total: Cases of the bar; those not in ``todo`` count as done.
+    """
+    from tqdm import tqdm
+
+    with tqdm(
+        total=total, initial=total - len(todo), desc="evaluate", unit="case", disable=not progress or not todo
+    ) as bar:
+        processes = min(num_processes, len(todo))
+        run = _measure_here if processes <= 1 else _measure_in_processes
+        for item, outcome in run(folder, todo, settings, processes):
+            bar.update()
+            yield item, outcome
+
+
+def _measure_here(folder, todo, settings, _) -> Iterator[tuple[Todo, Outcome]]:
+    with ThreadPoolExecutor(1) as reader:
+        following: Future | None = None
+        for i, (files, extra) in enumerate(todo):
+            loading = following or reader.submit(folder.load, files)
+            data = _guarded(files, loading.result)
+            # one case ahead, not more: it bounds the memory
+            following = reader.submit(folder.load, todo[i + 1][0]) if i + 1 < len(todo) else None
+            if not isinstance(data, str):
+                data = _guarded(files, lambda d=data, f=files: _measure(folder, f, d, settings))
+            yield (files, extra), data
+
+
+def _measure_in_processes(folder, todo, settings, processes) -> Iterator[tuple[Todo, Outcome]]:
+    context = get_context("spawn")  # as nnU-Net; PyTorch does not survive a fork
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        futures = {pool.submit(_measure_safely, folder, files, settings): (files, extra) for files, extra in todo}
+        try:
+            for future in as_completed(futures):
+                item = futures[future]
+                try:
+                    yield item, future.result()
+                except BrokenProcessPool:
+                    yield item, (
+                        f"{item[0].probabilities}: a worker process died, perhaps for lack of memory; "
+                        "run again with a smaller -np, the finished cases are kept."
+                    )
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _measure_safely(folder: PredictionFolder, files: CaseFiles, settings: Settings) -> Outcome:
+    return _guarded(files, lambda: evaluate_case(folder, files, settings))
+
+
+def _guarded(files: CaseFiles, work: Callable[[], T]) -> T | str:
+    """One broken case must not take the others with it: its error becomes its line in the list of problems."""
+    try:
+        return work()
+    except UserError as error:
+        return str(error)
+    except MemoryError:
+        size = os.path.getsize(files.probabilities) / 2**20
+        return f"{files.probabilities} ({size:.0f} MiB compressed): not enough memory; run with a smaller -np."
+    except Exception as error:
+        return f"{files.probabilities}: unexpected {type(error).__name__}: {error}"

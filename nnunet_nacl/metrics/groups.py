@@ -1,0 +1,94 @@
+"""Calibration sums by disjoint group of voxels; every mask is a sum of groups."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nnunet_nacl.metrics.binning import BinStats, bin_index
+
+__all__ = ["FIRST_EXTRA", "PREDICTED", "GroupSums", "add_at", "group_numbers"]
+
+# bits of a group's number: in the true foreground, in the predicted foreground, in each further mask
+TRUTH, PREDICTED, FIRST_EXTRA = 0, 1, 2
+
+
+@dataclass
+class GroupSums:
+    """The fields of BinStats with a leading axis for the group, as tensors on the device of the probabilities."""
+
+    count: Tensor
+    confidence: Tensor
+    correct: Tensor
+    class_count: Tensor
+    class_confidence: Tensor
+    class_positive: Tensor
+    nll: Tensor
+    brier: Tensor
+
+    @classmethod
+    def zeros(
+        cls, groups: int, num_classes: int, n_bins: int, regions: bool, device: torch.device
+    ) -> GroupSums:
+        rows = num_classes if regions else 1
+
+        def make(*shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
+            return torch.zeros(groups, *shape, dtype=dtype, device=device)
+
+        real = torch.float64
+        return cls(
+            make(rows, n_bins), make(rows, n_bins, dtype=real), make(rows, n_bins),
+            make(num_classes, n_bins), make(num_classes, n_bins, dtype=real), make(num_classes, n_bins),
+            make(rows, dtype=real), make(rows, dtype=real),
+        )  # fmt: skip
+
+    def by_mask(self, extra: list[str]) -> dict[str, BinStats]:
+        arrays = [getattr(self, name).cpu().numpy() for name in self.__dataclass_fields__]
+        groups = np.arange(len(arrays[0]))
+        truth, predicted = groups >> TRUTH & 1 > 0, groups >> PREDICTED & 1 > 0
+        chosen = {"all": groups >= 0, "foreground": truth, "predicted": predicted, "union": truth | predicted}
+        chosen |= {name: groups >> FIRST_EXTRA + i & 1 > 0 for i, name in enumerate(extra)}
+        return {name: BinStats(*(array[which].sum(axis=0) for array in arrays)) for name, which in chosen.items()}
+
+    def add_class_bins(self, probs: Tensor, group: Tensor) -> Tensor:
+        """Bin (K, m) probabilities by group: those above the lowest bin one by one, the lowest bin from the totals.
+
+        Returns:
+            (K,) sums of the probabilities.
+        """
+        groups, num_classes, n_bins = self.class_count.shape
+        members = torch.zeros(len(group), groups, dtype=torch.float64, device=group.device)
+        members.scatter_(1, group[:, None], 1)
+        total_count, total = torch.bincount(group, minlength=groups), (probs.double() @ members).T
+        which, voxel = (probs > 1.0 / n_bins).nonzero(as_tuple=True)
+        values = probs[which, voxel]
+        index = (group[voxel] * num_classes + which) * n_bins + bin_index(values, n_bins)
+        size = self.class_count.numel()
+        count = torch.bincount(index, minlength=size).view_as(self.class_count)
+        # of an empty index bincount forgets the type of the weights: .double()
+        confidence = torch.bincount(index, values.double(), minlength=size).view_as(self.class_count).double()
+        # an edge rounded upwards may leave a few values of the lowest bin among those binned: add, do not overwrite
+        rest = total_count[:, None] - count.sum(-1)
+        count[..., 0] += rest
+        confidence[..., 0] += torch.where(rest > 0, (total - confidence.sum(-1)).clamp_min(0), 0)
+        self.class_count += count
+        self.class_confidence += confidence
+        return total.sum(0)
+
+
+def group_numbers(truth_foreground: Tensor, masks: list[Tensor]) -> Tensor:
+    """uint8 group of each voxel, the bit of the predicted foreground still 0."""
+    numbers = truth_foreground.to(torch.uint8)
+    for i, mask in enumerate(masks):
+        numbers |= mask.to(torch.uint8) << FIRST_EXTRA + i
+    return numbers
+
+
+def add_at(target: Tensor, index: Tensor, weights: Tensor | None = None) -> None:
+    """target.flat[index] += weights (or 1), duplicates included."""
+    if len(index):
+        flat = target.view(-1)
+        flat += torch.bincount(index, weights=weights, minlength=flat.numel())

@@ -1,0 +1,97 @@
+"""`nnunet_nacl demo`: options, errors and the whole of it."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from nnunet_nacl.cli.main import main
+from nnunet_nacl.demo import run as demo_run
+
+
+def test_help_names_defaults_and_examples(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["demo", "--help"])
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    for part in ("--data", "--download", "2d_small", "not\npatients", "nnunet_nacl demo --download Task04_Hippocampus"):
+        assert part in text
+
+
+def test_options_arrive(monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr(demo_run, "run_demo", seen.append)
+    assert main(["demo", "-o", str(tmp_path / "out"), "-tr", "nnUNetTrainer", "nnUNetTrainerNACL_k5", "-f", "0", "2",
+                 "-c", "2d", "-device", "cpu", "-epochs", "3", "-iters", "4", "--sgd", "-np", "1"]) == 0
+    (settings,) = seen
+    assert settings.trainers == ("nnUNetTrainerDiceCE_3epochs_4iters", "nnUNetTrainerNACL_k5_3epochs_4iters")
+    assert (settings.folds, settings.configuration, settings.device, settings.parallel) == (("0", "2"), "2d", "cpu", 1)
+    assert settings.folder == tmp_path / "out"
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["--data", "/nowhere/Task01_None"], "there is no task folder"), (["--data", "a", "--download", "b"], "not both"),
+    (["--download", "Task99_Foot"], "Task99_Foot"), (["-tr", "nnUNetTrainerNACL_q"], "nnUNetTrainerNACL_q"),
+    (["-f", "7"], "'7'"),
+])
+def test_errors_are_one_message_and_status_2(arguments, message, tmp_path, capsys):
+    assert main(["demo", "-o", str(tmp_path), "-device", "cpu", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("nnunet_nacl demo: error: ") and message in captured.err
+
+
+def test_an_interruption_says_how_to_go_on(monkeypatch, tmp_path, capsys):
+    def interrupt(settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo_run, "run_demo", interrupt)
+    assert main(["demo", "-o", str(tmp_path), "-device", "cpu"]) == 130
+    assert "The same command goes on" in capsys.readouterr().out
+
+
+def start(folder, *arguments):
+    return subprocess.Popen(
+        [sys.executable, "-m", "nnunet_nacl", "demo", "-o", str(folder), "-device", "cpu", "-epochs", "2", "-iters",
+         "2", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"})
+
+
+@pytest.mark.integration
+def test_the_whole_demo_interrupted_and_continued(tmp_path):
+    pytest.importorskip("nilearn", reason="nilearn (extra demo) is not installed")
+    process = start(tmp_path)
+    try:
+        logs = tmp_path / "logs"
+        deadline = time.monotonic() + 900
+        while not any("Epoch time" in log.read_text() for log in logs.glob("train_*.log")):
+            assert process.poll() is None and time.monotonic() < deadline, process.stdout.read()
+            time.sleep(0.5)
+        os.killpg(process.pid, signal.SIGINT)
+        output, _ = process.communicate(timeout=120)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 130, output
+    assert "The same command goes on" in output
+
+    process = start(tmp_path)
+    output, _ = process.communicate(timeout=1800)
+    assert process.returncode == 0, output
+    assert "convert_MSD" not in output and "nnUNetv2_train 90 2d_small 0 -tr nnUNetTrainerNACL_2epochs_2iters" in output
+    summary = tmp_path / "summary" / "Dataset090_VirtualBrains__2d_small"
+    assert (summary / "reliability.png").stat().st_size > 10_000
+    with open(summary / "table.csv", newline="") as file:
+        rows = {row["title"]: row for row in csv.DictReader(file)}
+    assert list(rows) == ["nnU-Net (Dice + CE)", "CE", "NACL", "true probabilities"]
+    assert all(row["cases"] == "5" for row in rows.values())
+    assert float(rows["true probabilities"]["ECE_all"]) < 0.02
+
+    process = start(tmp_path)
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == 0 and "$ nnUNetv2" not in output and "$ OMP" not in output, output

@@ -1,0 +1,221 @@
+"""The steps of the demo with stand-ins for nnU-Net's commands: what is run, what is skipped, what goes on."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from nnunet_nacl.demo import run as module
+from nnunet_nacl.demo.commands import CommandFailed
+from nnunet_nacl.demo.settings import Settings
+from nnunet_nacl.errors import UserError
+
+TRAINERS = tuple(f"nnUNetTrainer{method}_2epochs_3iters_adam" for method in ("DiceCE", "CE", "NACL"))
+PLANNED = {"batch_size": 63, "patch_size": [64, 64],
+           "architecture": {"arch_kwargs": {"features_per_stage": [32, 64]}}}
+
+
+class FakeNnunet:
+    """Leaves the files that nnU-Net's commands would leave."""
+
+    def __init__(self):
+        self.waves: list[list[str]] = []
+        self.environments: list[dict[str, str]] = []
+        self.stop_at: str | None = None
+        self.exception: BaseException = KeyboardInterrupt()
+
+    @property
+    def commands(self) -> list[str]:
+        return [command for wave in self.waves for command in wave]
+
+    def __call__(self, commands, environment, on_poll, keep_open):
+        self.waves.append([command.shown() for command in commands])
+        self.environments.append(dict(environment))
+        assert keep_open
+        for command in commands:
+            program, *arguments = command.arguments
+            interrupted = self.stop_at is not None and self.stop_at in command.shown()
+            getattr(self, program)(arguments, environment, interrupted)
+            on_poll()
+            if interrupted:
+                self.stop_at = None
+                raise self.exception
+
+    def nnUNetv2_convert_MSD_dataset(self, arguments, environment, interrupted):
+        target = Path(environment["nnUNet_raw"]) / "Dataset090_VirtualBrains"
+        (target / "imagesTr").mkdir(parents=True)  # like nnU-Net, fails if it is there
+        if not interrupted:
+            (target / "dataset.json").write_text("{}")
+
+    def nnUNetv2_plan_and_preprocess(self, arguments, environment, interrupted):
+        folder = Path(environment["nnUNet_preprocessed"]) / "Dataset090_VirtualBrains"
+        folder.mkdir(exist_ok=True)
+        (folder / "nnUNetPlans.json").write_text(json.dumps({"configurations": {"2d": PLANNED, "3d_fullres": PLANNED}}))
+
+    def nnUNetv2_preprocess(self, arguments, environment, interrupted):
+        pass
+
+    def nnUNetv2_train(self, arguments, environment, interrupted):
+        configuration, fold, trainer = arguments[1], arguments[2], arguments[4]
+        folder = (Path(environment["nnUNet_results"]) / "Dataset090_VirtualBrains"
+                  / f"{trainer}__nnUNetPlans__{configuration}" / f"fold_{fold}")
+        folder.mkdir(parents=True, exist_ok=True)
+        if "--c" in arguments:
+            assert (folder / "checkpoint_latest.pth").is_file()
+        with zipfile.ZipFile(folder / f"checkpoint_{'latest' if interrupted else 'final'}.pth", "w") as archive:
+            archive.writestr("data", "")
+        if not interrupted:
+            (folder / "validation").mkdir(exist_ok=True)
+            (folder / "validation" / "a.npz").touch()
+            summary = {"metric_per_case": [{"prediction_file": "a.nii.gz"}]}
+            (folder / "validation" / "summary.json").write_text(json.dumps(summary))
+
+
+@pytest.fixture
+def nnunet(monkeypatch):
+    fake = FakeNnunet()
+    monkeypatch.setattr(module, "run_side_by_side", fake)
+    return fake
+
+
+@pytest.fixture
+def demo(tmp_path, monkeypatch, nnunet):
+    """Runs the demo with stand-ins for data and evaluation."""
+    def write(folder, num_training, num_test, on_subject):
+        for part in ("imagesTr", "labelsTr", "imagesTs"):
+            (folder / part).mkdir(parents=True)
+        for i in range(num_training):
+            (folder / "labelsTr" / f"{i}.nii.gz").touch()
+        description = {"labels": {}, "modality": {}, "training": [], "test": []}
+        (folder / "dataset.json").write_text(json.dumps(description))
+        on_subject(1, 2)
+        return folder
+
+    def summarize(trainings, references, task, folder, on_progress):
+        assert all(training.state() == "done" for training in trainings)
+        on_progress(1)
+        return f"summary of {len(trainings)}"
+
+    monkeypatch.setattr(module, "write_virtual_brains", write)
+    monkeypatch.setattr(module, "summarize", summarize)
+
+    def run(**changes):
+        options = {"folder": tmp_path / "demo", "data": None, "download": None, "trainers": TRAINERS,
+                   "configuration": None, "folds": ("0",), "device": "cpu", "cores": 2, "parallel": 2, **changes}
+        return module.run_demo(Settings(**options), show_progress=False)
+    return run
+
+
+def kinds(commands):
+    return [command.split("nnUNetv2_")[1].split()[0] for command in commands]
+
+
+def test_the_stock_commands_run_in_order(demo, nnunet, capsys):
+    folder = demo()
+    assert kinds(nnunet.commands) == ["convert_MSD_dataset", "plan_and_preprocess", "train", "train", "train"]
+    assert nnunet.commands[1] == ("nnUNetv2_plan_and_preprocess -d 90 -c 2d -npfp 2 -np 2 "
+                                  "--verify_dataset_integrity")
+    assert nnunet.commands[2] == (f"OMP_NUM_THREADS=1 nnUNetv2_train 90 2d_small 0 -tr {TRAINERS[0]} -p nnUNetPlans "
+                                  "--npz -device cpu")
+    output = capsys.readouterr().out
+    for command in nnunet.commands:
+        assert f"$ {command}\n" in output
+    assert "$ export nnUNet_raw=" in output and "not patients" in output and "summary of 3" in output
+    assert folder.parent.name == "summary"
+
+
+def test_on_the_cpu_trainings_share_the_cores(demo, nnunet):
+    demo()
+    assert [len(wave) for wave in nnunet.waves[2:]] == [2, 1]
+    assert nnunet.waves[3][0].startswith("OMP_NUM_THREADS=2 ")
+    assert nnunet.environments[0]["nnUNet_n_proc_DA"] == "1"
+
+
+def test_on_a_gpu_the_stock_configuration_is_used(demo, nnunet):
+    demo(device="cuda", parallel=1)
+    assert nnunet.commands[2].startswith("nnUNetv2_train 90 2d 0 ")
+    assert "nnUNet_n_proc_DA" not in nnunet.environments[0]
+    plans = json.loads(next(Path(nnunet.environments[0]["nnUNet_preprocessed"]).rglob("nnUNetPlans.json")).read_text())
+    assert set(plans["configurations"]) == {"2d", "3d_fullres"}
+
+
+def test_a_second_run_only_sums_up(demo, nnunet, capsys):
+    demo()
+    nnunet.waves.clear()
+    demo()
+    assert nnunet.commands == []
+    assert "summary of 3" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("stop_at", "again"), [
+    ("convert", ["convert_MSD_dataset", "plan_and_preprocess", "train", "train", "train"]),
+    ("plan_and", ["plan_and_preprocess", "train", "train", "train"]),
+    (TRAINERS[0], ["train", "train", "train"]),
+    (TRAINERS[1], ["train", "train"]),
+    (TRAINERS[2], ["train"]),
+])
+def test_an_interrupted_run_goes_on_where_it_stopped(demo, nnunet, stop_at, again):
+    nnunet.stop_at = stop_at
+    with pytest.raises(KeyboardInterrupt):
+        demo()
+    nnunet.waves.clear()
+    demo()
+    assert kinds(nnunet.commands) == again
+    continued = [command for command in nnunet.commands if command.endswith("--c")]
+    assert [stop_at in command for command in continued] == ([True] if stop_at in TRAINERS else [])
+
+
+def test_a_missing_prediction_is_made_again(demo, nnunet, tmp_path):
+    demo()
+    nnunet.waves.clear()
+    next((tmp_path / "demo").rglob(f"{TRAINERS[1]}*/fold_0/validation/a.npz")).unlink()
+    demo()
+    assert len(nnunet.commands) == 1 and nnunet.commands[0].endswith("--val") and TRAINERS[1] in nnunet.commands[0]
+
+
+def test_a_failed_command_ends_the_demo(demo, nnunet):
+    nnunet.stop_at, nnunet.exception = TRAINERS[1], CommandFailed("its log is ...")
+    with pytest.raises(CommandFailed):
+        demo()
+    assert len(nnunet.waves) == 3
+
+
+def test_another_configuration_keeps_the_plans(demo, nnunet, tmp_path):
+    demo()
+    nnunet.waves.clear()
+    demo(configuration="3d_fullres", trainers=TRAINERS[:1])
+    assert nnunet.commands[0] == "nnUNetv2_preprocess -d 90 -c 3d_fullres -np 2"
+    assert " 90 3d_fullres 0 " in nnunet.commands[1]
+    plans = json.loads(next((tmp_path / "demo").rglob("nnUNetPlans.json")).read_text())
+    assert "2d_small" in plans["configurations"]
+
+
+def test_an_unplanned_configuration_is_an_error(demo):
+    with pytest.raises(UserError, match="3d_lowres.*2d, 3d_fullres"):
+        demo(configuration="3d_lowres")
+
+
+def test_a_folder_of_other_data_is_refused(demo, tmp_path):
+    demo()
+    copy = tmp_path / "Task90_VirtualBrains"
+    (tmp_path / "demo" / "data" / "Task90_VirtualBrains").rename(copy)
+    with pytest.raises(UserError, match="give another folder with -o"):
+        demo(data=copy)
+
+
+def test_folds_and_trainers_multiply(demo, nnunet):
+    demo(folds=("0", "1"), parallel=2)
+    assert [len(wave) for wave in nnunet.waves[2:]] == [2, 2, 2]
+    assert [command.split()[4] for command in nnunet.commands[2:]] == ["0", "0", "0", "1", "1", "1"]
+
+
+def test_a_demo_folder_with_a_foreign_dataset_is_left_alone(demo, tmp_path):
+    foreign = tmp_path / "demo" / "nnUNet_raw" / "Dataset090_VirtualBrains"
+    foreign.mkdir(parents=True)
+    (foreign / "mine.txt").touch()
+    with pytest.raises(UserError, match="not the demo's"):
+        demo()
+    assert (foreign / "mine.txt").exists()

@@ -1,0 +1,58 @@
+"""Options and the defaults that depend on the device."""
+
+from __future__ import annotations
+
+import pytest
+
+from nnunet_nacl.demo import settings as module
+from nnunet_nacl.demo.settings import available_cores, resolve
+from nnunet_nacl.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def two_cores_no_gpu(monkeypatch):
+    monkeypatch.setattr(module, "available_cores", lambda: 2)
+    monkeypatch.setattr(module, "_has_cuda", lambda: False)
+
+
+def test_without_a_gpu_there_is_one_training_per_core():
+    settings = resolve()
+    epochs, iterations = module.SCHEDULES["virtual brains"]
+    assert (settings.device, settings.parallel, settings.folds) == ("cpu", 2, ("0",))
+    assert settings.trainers == tuple(f"nnUNetTrainer{method}_{epochs}epochs_{iterations}iters_adam"
+                                      for method in ("DiceCE", "CE", "NACL"))
+
+
+def test_other_data_train_longer():
+    assert resolve(data="Task04_Hippocampus").trainers[2] == "nnUNetTrainerNACL_40epochs_50iters_adam"
+    assert resolve(download="Task04_Hippocampus").trainers[2] == "nnUNetTrainerNACL_40epochs_50iters_adam"
+
+
+def test_a_gpu_is_used_for_one_training_at_a_time(monkeypatch):
+    monkeypatch.setattr(module, "_has_cuda", lambda: True)
+    settings = resolve()
+    epochs, iterations = module.SCHEDULES["gpu"]
+    assert (settings.device, settings.parallel) == ("cuda", 1)
+    assert settings.trainers[1] == f"nnUNetTrainerCE_{epochs}epochs_{iterations}iters_adam"
+    assert resolve(device="cpu").device == "cpu"
+
+
+def test_what_is_given_is_taken():
+    settings = resolve(trainers=("nnUNetTrainerNACL", "nnUNetTrainerNACL"), folds=("1", "0", "1"), epochs=3,
+                       iterations=7, adam=False, parallel=8, configuration="3d_fullres")
+    assert settings.trainers == ("nnUNetTrainerNACL_3epochs_7iters",)
+    assert (settings.folds, settings.parallel, settings.configuration) == (("1", "0"), 2, "3d_fullres")
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"data": "a", "download": "b"}, "not both"), ({"device": "tpu"}, "tpu"), ({"folds": ("5",)}, "'5'"),
+    ({"parallel": 0}, "-np"), ({"epochs": 0}, "-epochs"), ({"trainers": ()}, "-tr"),
+    ({"trainers": ("nnUNetTrainerNACL_wrong",)}, "wrong"),
+])
+def test_bad_options_are_errors_that_name_them(options, message):
+    with pytest.raises(UserError, match=message):
+        resolve(**options)
+
+
+def test_there_is_a_core():
+    assert available_cores() >= 1
