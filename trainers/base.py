@@ -13,14 +13,15 @@ import os
 from typing import Any, ClassVar
 
 import torch
+from nnunetv2.configuration import default_num_processes
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import nn
 
 from nnunet_nacl.label_space import LabelSpace
 from nnunet_nacl.registration.grammar import Variant
-from nnunet_nacl_trainers.schedule import HalfwayDecay
 from nnunet_nacl_trainers.loss import TrainingLoss
+from nnunet_nacl_trainers.schedule import HalfwayDecay
 
 __all__ = ["CalibrationTrainer"]
 
@@ -121,6 +122,22 @@ class CalibrationTrainer(nnUNetTrainer):
         kept = set(order[: max(1, math.ceil(len(order) * self.variant.train_percent / 100))])
         self.print_to_log_file(f"Training on {len(kept)} of {len(order)} cases ({self.variant.train_percent:g} %).")
         return [case for case in training if case in kept], validation
+
+    def perform_actual_validation(self, save_probabilities: bool = False) -> None:
+        """nnU-Net's validation; with probabilities saved (``--npz``), calibration.json beside summary.json.
+
+        A failure of the latter is a warning in the log, never a lost training.
+        """
+        super().perform_actual_validation(save_probabilities)
+        if save_probabilities and self.local_rank == 0:  # all ranks have met at nnU-Net's barrier by now
+            from nnunet_nacl.evaluation.folds import evaluate_after_validation
+
+            evaluate_after_validation(
+                os.path.join(self.output_folder, "validation"),
+                os.path.join(self.preprocessed_dataset_folder_base, "gt_segmentations"),
+                log=self.print_to_log_file,
+                num_processes=default_num_processes,
+            )
 
 
 def given(**settings: Any) -> dict[str, Any]:

@@ -16,8 +16,8 @@ less than 10 minutes on two CPU cores. Interrupted or repeated, the demo goes on
 """
 
 _EPILOG = """\
-On the CPU, unless -c is given, the demo adds a configuration 2d_small to nnU-Net's plans: 2d with batches of at most 16
-and 3/8 of the features. On a GPU nnU-Net's 2d is used as planned.
+On the CPU, unless -c is given, the demo adds a configuration 2d_small to nnU-Net's plans: 2d with smaller batches (16
+slices; virtual brains: 4) and 3/8 of the features. On a GPU nnU-Net's 2d is used as planned.
 
 Trainer names without <n>epochs, <n>iters or adam get the demo's schedule appended, so that all compare; nnUNetTrainer
 stands for nnU-Net's own loss under that schedule. Names that have one of these tokens are run as they are.
@@ -56,8 +56,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-iters", metavar="N", type=int, help="iterations per epoch")
     parser.add_argument("--sgd", action="store_true", help="nnU-Net's own optimiser instead of the paper's Adam; it "
                         "needs longer schedules")
-    parser.add_argument("-np", metavar="N", type=int, help="trainings at the same time (default: one per CPU core, "
-                        "one on a GPU)")
+    parser.add_argument("-np", metavar="N", type=int, help="trainings at the same time (default: as many as keep all "
+                        "CPU cores busy; one on a GPU)")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -64,11 +64,12 @@ def schedule_of(name: str) -> Schedule:
 
 def titles(names: list[str]) -> dict[str, str]:
     """Short titles for a table: what sets each trainer apart, or the full names where that is not unique."""
-    short = {name: _title(name) for name in names}
+    short = {name: title(name) for name in names}
     return short if len(set(short.values())) == len(short) else {name: name for name in names}
 
 
-def _title(name: str) -> str:
+def title(name: str) -> str:
+    """A trainer's name without what the demo's trainers have in common."""
     variant = Variant("CE", dice=True) if name == STOCK else parse(name)
     if variant is None:
         return name

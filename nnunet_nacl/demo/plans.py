@@ -19,15 +19,17 @@ def parent_configuration(configuration: str) -> str:
     return configuration.removesuffix(SMALL_SUFFIX)
 
 
-def add_small_configuration(plans_file: str | os.PathLike, parent: str = "2d") -> tuple[str, str]:
+def add_small_configuration(plans_file: str | os.PathLike, parent: str = "2d",
+                            largest_batch: int | None = None) -> tuple[str, str]:
     """Adds the configuration `<parent>_small` to a plans file, by nnU-Net's own `inherits_from`.
 
-    Batches hold 16 slices (3D: 2 patches) at most and the network has 3/8 of the planned features, so 12, 24, 48, ...
-    for nnU-Net's 32, 64, 128, ...; all else, the preprocessed data included, is the parent's.
+    The network has 3/8 of the planned features, so 12, 24, 48, ... for nnU-Net's 32, 64, 128, ..., and batches are
+    smaller; all else, the preprocessed data included, is the parent's.
 
     Args:
         plans_file: nnUNetPlans.json of the preprocessed dataset.
         parent: A configuration in it.
+        largest_batch: What a batch holds at most; default 16 slices, or 2 patches in 3D.
 
     Returns:
         Name of the configuration, and what it is in words.
@@ -43,7 +45,7 @@ def add_small_configuration(plans_file: str | os.PathLike, parent: str = "2d") -
                         f"{', '.join(configurations)}")
     name = parent + SMALL_SUFFIX
     planned = configurations[parent]
-    batch_size = min(planned["batch_size"], _LARGEST_BATCH[len(planned["patch_size"])])
+    batch_size = min(planned["batch_size"], largest_batch or _LARGEST_BATCH[len(planned["patch_size"])])
     architecture = copy.deepcopy(planned["architecture"])
     features = [max(1, round(width * _FEATURES_FACTOR)) for width in architecture["arch_kwargs"]["features_per_stage"]]
     architecture["arch_kwargs"]["features_per_stage"] = features

@@ -92,7 +92,7 @@ class ProgressBar:
                          bar_format="{percentage:3.0f}% |{bar}| {elapsed} {postfix[0]} {desc}", postfix=["..."],
                          dynamic_ncols=True)
 
-    def __enter__(self) -> ProgressBar:
+    def __enter__(self):
         return self
 
     def __exit__(self, *exception) -> None:

@@ -23,6 +23,9 @@ from nnunet_nacl.registration import ENVIRONMENT_VARIABLE, bridge_folder
 
 _SUBJECTS = (24, 4)
 
+# On the CPU many small steps get further in the same time than few large ones.
+_VIRTUAL_BRAINS_BATCH = 4
+
 
 def run_demo(settings: Settings, show_progress: bool = True) -> Path:
     """Runs what is missing and writes the summary.
@@ -51,6 +54,7 @@ class _Demo:
         self.workspace = workspace
         self.inherited = inherited
         self.show_progress = show_progress
+        self.virtual = settings.data is None and settings.download is None
         on_cpu = settings.device == "cpu"
         self.configuration = settings.configuration or ("2d" + SMALL_SUFFIX if on_cpu else "2d")
         self.environment = {"nnUNet_raw": str(workspace.raw), "nnUNet_preprocessed": str(workspace.preprocessed),
@@ -71,17 +75,18 @@ class _Demo:
         if settings.download is not None:
             print(f"Downloading {settings.download} from the Medical Segmentation Decathlon's public mirror")
             download_task(settings.download, self.workspace.data, show_progress=self.show_progress)
-        virtual = settings.data is None and settings.download is None
         folder = settings.data or self.workspace.data / (settings.download or TASK_NAME)
-        task = None if virtual and not folder.exists() else read_task(folder)
+        task = None if self.virtual and not folder.exists() else read_task(folder)
         dataset = "Dataset090_VirtualBrains" if task is None else task.dataset
         num_training = _SUBJECTS[0] if task is None else task.num_training
+        share = max(1.0, settings.parallel / settings.cores) if settings.device == "cpu" else settings.parallel
         trainings = [Training(self.workspace.results, dataset, trainer, self.configuration, fold,
-                              num_training if fold == "all" else -(-num_training // 5), settings.device)
+                              num_training if fold == "all" else -(-num_training // 5), settings.device,
+                              work_per_iteration=share * (0.35 if self.virtual else 1.0))
                      for fold in settings.folds for trainer in settings.trainers]
         waves = [trainings[i:i + settings.parallel] for i in range(0, len(trainings), settings.parallel)]
         evaluate = Work("evaluation", len(trainings), 2.0)
-        self._introduce(folder, virtual)
+        self._introduce(folder)
         plan = [[[self.make] if task is None else []], [[self.convert]], [[self.preprocess]],
                 *[[training.job for training in wave] for wave in waves], [[evaluate]]]
         with ProgressBar(plan, self.show_progress) as bar:
@@ -106,9 +111,9 @@ class _Demo:
         print(text)
         return folder
 
-    def _introduce(self, task_folder: Path, virtual: bool) -> None:
+    def _introduce(self, task_folder: Path) -> None:
         settings = self.settings
-        what = "virtual brains (made from a template; not patients)" if virtual else str(task_folder)
+        what = "virtual brains (made from a template; not patients)" if self.virtual else str(task_folder)
         where = f"the CPU ({settings.cores} cores)" if settings.device == "cpu" else settings.device
         print(f"Data: {what}\nTrainers: {', '.join(settings.trainers)}\n"
               f"Folds {', '.join(settings.folds)}, configuration {self.configuration}, on {where}, "
@@ -168,7 +173,8 @@ class _Demo:
                                 f"{', '.join(planned)}")
             self.workspace.set_preprocessed(task.dataset, parent)
         if self.configuration.endswith(SMALL_SUFFIX):
-            name, described = add_small_configuration(plans_file, parent)
+            name, described = add_small_configuration(plans_file, parent,
+                                                      _VIRTUAL_BRAINS_BATCH if self.virtual else None)
             self.bar.write(f"Configuration {name} in {plans_file.name}, a network for the CPU: {parent} with "
                            f"{described}")
 

@@ -13,7 +13,7 @@ DEFAULT_FOLDER = "nnunet_nacl_demo"
 DEVICES = ("cpu", "cuda", "mps")
 
 # (epochs, iterations per epoch): the virtual brains' fits two CPU cores in 10 minutes for all three trainers.
-SCHEDULES = {"virtual brains": (20, 30), "cpu": (40, 50), "gpu": (50, 100)}
+SCHEDULES = {"virtual brains": (20, 100), "cpu": (40, 50), "gpu": (50, 100)}
 
 
 @dataclass(frozen=True)
@@ -73,12 +73,23 @@ def resolve(folder: str | os.PathLike = DEFAULT_FOLDER, data: str | os.PathLike 
     if not trainers or not folds:
         raise UserError("-tr and -f need at least one value each")
     cores = available_cores()
+    count = len(trainers) * len(folds)
     if parallel is None:
-        parallel = cores if device == "cpu" else 1
+        parallel = busy_cores(count, cores) if device == "cpu" else 1
     if parallel < 1:
         raise UserError(f"-np must be at least 1, received {parallel}")
     return Settings(Path(os.path.abspath(folder)), None if data is None else Path(data), download, trainers,
-                    configuration, folds, device, cores, min(parallel, len(trainers) * len(folds)))
+                    configuration, folds, device, cores, min(parallel, count))
+
+
+def busy_cores(count: int, cores: int) -> int:
+    """How many of `count` trainings of one thread to run at the same time, so that no core is idle at the end.
+
+    Three trainings share two cores better than two of them followed by one alone; and one alone with a thread per core
+    comes to a standstill if the machine has anything else to do, since its threads wait for each other.
+    """
+    waves = max(1, count // cores)
+    return -(-count // waves)
 
 
 def available_cores() -> int:

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_nacl.demo.commands import Command
-from nnunet_nacl.demo.names import schedule_of
+from nnunet_nacl.demo.names import schedule_of, title
 from nnunet_nacl.demo.progress import Work
 
 PLANS = "nnUNetPlans"
 
 _START_S = 12.0
 _EPOCH_OVERHEAD_S = 0.5
-_ITERATION_S = {"cpu": 0.2, "cuda": 0.1}
+_ITERATION_S = {"cpu": 0.2, "cuda": 0.1}  # by device, for 2d_small of usual data and for 2d
 _CASE_S = {"cpu": 2.0, "cuda": 3.0}
 _EPOCH_STARTS = re.compile(r"(?:^|: )Epoch (\d+)\s*$")
 _EPOCH_ENDS = re.compile(r"(?:^|: )Epoch time: ")
@@ -35,6 +35,7 @@ class Training:
         fold: `0` to `4` or `all`.
         num_validation_cases: Expected number, for the time left.
         device: As nnUNetv2_train takes it.
+        work_per_iteration: Relative to that of usual data, for the time left.
     """
 
     results: Path
@@ -44,11 +45,12 @@ class Training:
     fold: str
     num_validation_cases: int
     device: str
+    work_per_iteration: float = 1.0
 
     def __post_init__(self):
         schedule = schedule_of(self.trainer)
         device = "cpu" if self.device == "cpu" else "cuda"
-        epoch_s = _EPOCH_OVERHEAD_S + 1.1 * schedule.iterations * _ITERATION_S[device]
+        epoch_s = _EPOCH_OVERHEAD_S + 1.1 * schedule.iterations * _ITERATION_S[device] * self.work_per_iteration
         self.start = Work("start of a training", 1, _START_S)
         self.epochs = Work(f"epoch of {schedule.iterations} iterations", schedule.epochs, epoch_s)
         self.validation = Work("validation", self.num_validation_cases + 1, _CASE_S[device])
@@ -138,10 +140,10 @@ class Training:
             work.finish()
 
     def described(self) -> str:
-        """Where it stands, for a description of the bar."""
+        """Where it stands, in a few words."""
         if self.validation.done > 0:
-            return f"{self.trainer} validating"
-        return f"{self.trainer} epoch {self.epochs.done:.0f}/{self.epochs.units:.0f}"
+            return f"{title(self.trainer)} validating"
+        return f"{title(self.trainer)} epoch {self.epochs.done:.0f}/{self.epochs.units:.0f}"
 
 
 def _stem(file_name: str) -> str:

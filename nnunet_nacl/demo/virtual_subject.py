@@ -10,9 +10,9 @@ from scipy import ndimage
 from nnunet_nacl.demo.random_fields import draw_labels, exponential_displacement, gaussian_field
 from nnunet_nacl.demo.template import Template
 
-SPACING_MM = 3.0
-SHAPE = (56, 68, 56)
-"""Grid of every subject, in voxels along x, y, z; it holds the whole head after any deformation."""
+SPACING_MM = 3.5
+SHAPE = (48, 56, 48)
+"""Grid of every subject, in voxels along x, y, z; the largest brains touch its border."""
 
 LABEL_SMOOTHNESS_VOXELS = 1.0
 """Spatial correlation of the labels' randomness."""

@@ -20,7 +20,7 @@ __all__ = ["ClassCounter", "RegionCounter"]
 _SLACK = 1e-3  # how far a plain voxel's probabilities stay from the bin edges
 _SMALLEST = float(torch.finfo(torch.float32).tiny)
 _BLOCK = 128  # values that are added in single precision before double precision takes over; see _row_sums
-_SMALL = 1 << 15  # chunks of fewer voxels are added in double precision throughout
+_SMALL = 1 << 22  # cases of fewer voxels are added in double precision throughout
 
 
 class _Counter:
@@ -29,10 +29,12 @@ class _Counter:
     Args:
         sums: Where the result goes.
         batch_voxels: How many special voxels are gathered before they are counted.
+        num_voxels: How many voxels there will be.
     """
 
-    def __init__(self, sums: GroupSums, batch_voxels: int) -> None:
+    def __init__(self, sums: GroupSums, batch_voxels: int, num_voxels: int) -> None:
         self.sums, self._batch = sums, batch_voxels
+        self._block = 1 if num_voxels < _SMALL else _BLOCK
         self.num_groups, self.num_channels, self.n_bins = sums.class_count.shape
         self._pending: list[tuple[Tensor, Tensor, Tensor]] = []
         self._num_pending = 0
@@ -72,24 +74,16 @@ class ClassCounter(_Counter):
         plain = background > max(1 - 1 / self.n_bins, 0.5) + 2 * SUM_TOLERANCE + _SLACK
         plain &= group == 0
         special = (~plain).nonzero().squeeze(1)
-        num_plain = chunk.shape[1] - len(special)
-        if num_plain:
-            self.num_plain += num_plain
-            total, squares = _row_sums(chunk)
-            # near 1 the error of single precision would show in the top bin
-            total[0] = background.sum(dtype=torch.float64)
-            self.total += total
-            self.total_squares += squares.sum()
-            self.plain_log += _sum_of_logs(torch.where(plain, background, 1))
+        self.num_plain += chunk.shape[1] - len(special)
+        total, squares = _row_sums(chunk, self._block)
+        if self._block > 1:  # near 1 the error of single precision would show
+            background_double = background.double()
+            total[0], squares[0] = background_double.sum(), torch.dot(background_double, background_double)
+        self.total += total
+        self.total_squares += squares.sum()
+        self.plain_log += _sum_of_logs(torch.where(plain, background, 1))
         if len(special):
             self._put(chunk.index_select(1, special), truth.index_select(0, special), group.index_select(0, special))
-            if not num_plain:
-                self._uncounted(chunk)
-
-    def _uncounted(self, chunk: Tensor) -> None:
-        """A chunk without plain voxels was left out of the totals: add what the subtraction will take away."""
-        self.total += chunk.sum(1, dtype=torch.float64)
-        self.total_squares += chunk.square().sum(dtype=torch.float64)
 
     def _count(self, probs: Tensor, truth: Tensor, group: Tensor) -> None:
         sums, n_bins = self.sums, self.n_bins
@@ -101,10 +95,11 @@ class ClassCounter(_Counter):
         add_at(sums.count, key)
         add_at(sums.confidence, key, confidence.double())
         add_at(sums.correct, key[predicted == label])
-        self.total -= sums.add_class_bins(probs, group)
+        double = probs.double()
+        self.total -= sums.add_class_bins(probs, double, group)
         add_at(sums.class_positive, (group * self.num_channels + label) * n_bins + bin_index(own, n_bins))
         own = own.double()
-        squares = probs.square().sum(0, dtype=torch.float64)
+        squares = double.square_().sum(0)  # in place: the last use of it
         self.total_squares -= squares.sum()
         add_at(sums.nll, group, -own.clamp_min(_SMALLEST).log())
         add_at(sums.brier, group, squares - 2 * own + 1)
@@ -136,7 +131,7 @@ class RegionCounter(_Counter):
         plain &= group == 0
         special = (~plain).nonzero().squeeze(1)
         self.num_plain += chunk.shape[1] - len(special)
-        total, squares = _row_sums(chunk)
+        total, squares = _row_sums(chunk, self._block)
         self.total += total
         self.total_squares += squares
         self.plain_log += torch.stack([_sum_of_logs(torch.where(plain, 1 - row.double(), 1)) for row in chunk])
@@ -155,7 +150,7 @@ class RegionCounter(_Counter):
         add_at(sums.count, key)
         add_at(sums.confidence, key, confidence)
         add_at(sums.correct, key[(predicted == truth).view(-1)])
-        self.total -= sums.add_class_bins(probs, group)
+        self.total -= sums.add_class_bins(probs, double, group)
         add_at(sums.class_positive, (row * n_bins + bin_index(probs, n_bins).view(-1))[truth.reshape(-1)])
         own = torch.where(truth, double, 1 - double)
         self.total_squares -= double.square().sum(1)
@@ -177,19 +172,17 @@ class RegionCounter(_Counter):
         sums.brier[0] += 2 * self.total_squares.clamp_min(0)
 
 
-def _row_sums(chunk: Tensor) -> tuple[Tensor, Tensor]:
+def _row_sums(chunk: Tensor, block: int) -> tuple[Tensor, Tensor]:
     """Sums and sums of squares of each row of (K, n) values, float64.
 
-    Converting everything to double precision first would take longer than all the rest. So in large chunks blocks of a
+    In large cases converting everything to double precision first would take longer than all the rest. So blocks of a
     few values are added in single precision: their errors, 1e-7 of a block, have random signs and vanish in the mean.
     """
-    whole = chunk.shape[1] // _BLOCK * _BLOCK
-    if chunk.dtype == torch.float64 or chunk.shape[1] < _SMALL:
-        whole = 0
+    whole = chunk.shape[1] // block * block if block > 1 and chunk.dtype == torch.float32 else 0
     rest = chunk[:, whole:].double()
     total, squares = rest.sum(1), rest.square().sum(1)
     if whole:
-        blocks = chunk[:, :whole].unflatten(1, (-1, _BLOCK))
+        blocks = chunk[:, :whole].unflatten(1, (-1, block))
         total += blocks.sum(-1).sum(1, dtype=torch.float64)
         squares += torch.linalg.vector_norm(blocks, dim=-1).double().square().sum(1)
     return total, squares

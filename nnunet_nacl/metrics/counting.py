@@ -75,7 +75,7 @@ def count_masks(
     num_classes, num_voxels = case.probs.shape
     groups = 1 << (FIRST_EXTRA + len(case.masks))
     sums = GroupSums.zeros(groups, num_classes, n_bins, regions, case.probs.device)
-    counter = (RegionCounter if regions else ClassCounter)(sums, chunk_voxels)
+    counter = (RegionCounter if regions else ClassCounter)(sums, chunk_voxels, num_voxels)
     extra = list(case.masks.values())
     for start in range(0, num_voxels, chunk_voxels):
         part = slice(start, start + chunk_voxels)

@@ -53,16 +53,26 @@ class GroupSums:
         chosen |= {name: groups >> FIRST_EXTRA + i & 1 > 0 for i, name in enumerate(extra)}
         return {name: BinStats(*(array[which].sum(axis=0) for array in arrays)) for name, which in chosen.items()}
 
-    def add_class_bins(self, probs: Tensor, group: Tensor) -> Tensor:
+    def add_class_bins(self, probs: Tensor, double: Tensor, group: Tensor) -> Tensor:
         """Bin (K, m) probabilities by group: those above the lowest bin one by one, the lowest bin from the totals.
+
+        Args:
+            probs: The probabilities.
+            double: The same in double precision.
+            group: (m,) group of each voxel.
 
         Returns:
             (K,) sums of the probabilities.
         """
         groups, num_classes, n_bins = self.class_count.shape
-        members = torch.zeros(len(group), groups, dtype=torch.float64, device=group.device)
-        members.scatter_(1, group[:, None], 1)
-        total_count, total = torch.bincount(group, minlength=groups), (probs.double() @ members).T
+        total_count = torch.bincount(group, minlength=groups)
+        present = total_count.nonzero().squeeze(1)  # few of the groups: the product is that much cheaper
+        column = torch.zeros(groups, dtype=torch.long, device=group.device)
+        column[present] = torch.arange(len(present), device=group.device)
+        members = torch.zeros(len(group), len(present), dtype=torch.float64, device=group.device)
+        members.scatter_(1, column[group][:, None], 1)
+        total = torch.zeros(groups, num_classes, dtype=torch.float64, device=group.device)
+        total[present] = (double @ members).T
         which, voxel = (probs > 1.0 / n_bins).nonzero(as_tuple=True)
         values = probs[which, voxel]
         index = (group[voxel] * num_classes + which) * n_bins + bin_index(values, n_bins)

@@ -15,10 +15,16 @@ def two_cores_no_gpu(monkeypatch):
     monkeypatch.setattr(module, "_has_cuda", lambda: False)
 
 
-def test_without_a_gpu_there_is_one_training_per_core():
+@pytest.mark.parametrize(("count", "cores", "expected"), [
+    (1, 2, 1), (2, 2, 2), (3, 2, 3), (4, 2, 2), (5, 2, 3), (6, 4, 6), (3, 16, 3), (7, 1, 1)])
+def test_no_core_is_idle_at_the_end(count, cores, expected):
+    assert module.busy_cores(count, cores) == expected
+
+
+def test_without_a_gpu_trainings_share_the_cores():
     settings = resolve()
     epochs, iterations = module.SCHEDULES["virtual brains"]
-    assert (settings.device, settings.parallel, settings.folds) == ("cpu", 2, ("0",))
+    assert (settings.device, settings.parallel, settings.folds) == ("cpu", 3, ("0",))
     assert settings.trainers == tuple(f"nnUNetTrainer{method}_{epochs}epochs_{iterations}iters_adam"
                                       for method in ("DiceCE", "CE", "NACL"))
 

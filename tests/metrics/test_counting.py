@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnunet_nacl.metrics import BinStats, ace, brier, cece, count_masks, ece, mce, nll
+from nnunet_nacl.metrics import BinStats, ace, brier, cece, count_masks, counters, ece, mce, nll
 from tests.reference.metrics import class_metrics, region_metrics
 
 
@@ -99,6 +99,18 @@ def test_order_chunks_and_merging_do_not_matter(regions):
             assert (getattr(merged, field) == getattr(stats, field)).all(), field
         for field in ("confidence", "class_confidence", "nll", "brier"):
             np.testing.assert_allclose(getattr(merged, field), getattr(stats, field), rtol=1e-11, atol=1e-10)
+
+
+@pytest.mark.parametrize("regions", [False, True])
+def test_large_cases_are_as_exact_as_small_ones(regions, monkeypatch):
+    probs, truth = random_classes(3, 4, (40, 60, 70), 7.0)
+    if regions:
+        truth = np.stack([truth > 0, truth > 1, truth > 2, truth == 2])
+    small = count_masks(probs, truth, regions=regions)
+    monkeypatch.setattr(counters, "_SMALL", 0)
+    large = count_masks(probs, truth, regions=regions)
+    for name, stats in small.items():
+        close(all_metrics(large[name]), all_metrics(stats), 1e-9)
 
 
 def test_two_classes_and_their_one_region_form_agree():

@@ -1,0 +1,72 @@
+"""What the benchmarks share: the machine in words, and their sections of one Markdown page."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import tempfile
+from pathlib import Path
+
+import torch
+
+_PAGE = """# Performance
+
+The last run of the scripts in `benchmarks/`. Each rewrites its own section of this page:
+
+    python benchmarks/losses.py --output docs/reference/performance.md
+    python benchmarks/training_iteration.py DATASET CONFIGURATION FOLD --output docs/reference/performance.md
+
+"""
+
+
+def describe_machine() -> str:
+    """Processor, versions and threads in one line."""
+    return (f"{_processor()}, pinned to {len(os.sched_getaffinity(0))} of {os.cpu_count()} cores, "
+            f"{torch.get_num_threads()} thread(s), torch {torch.__version__} "
+            f"({torch.backends.cpu.get_cpu_capability()}), Python {platform.python_version()}, "
+            f"load average {os.getloadavg()[0]:.1f} at the end")
+
+
+def pin_to_one_core(core: int | None) -> None:
+    """Keep this process, and torch's threads, on one core (the first that it may use)."""
+    allowed = sorted(os.sched_getaffinity(0))
+    if core is not None and core not in allowed:
+        raise SystemExit(f"core {core} may not be used by this process; it may use {allowed}.")
+    os.sched_setaffinity(0, {allowed[0] if core is None else core})
+    torch.set_num_threads(1)
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table whose first column holds words and whose others hold numbers."""
+    lines = [header, [":--", *["--:"] * (len(header) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def write_section(page: Path, name: str, text: str) -> None:
+    """Replace the text between a section's two marks; a page that does not exist yet is made.
+
+    Args:
+        page: Markdown file.
+        name: Of the section, in its marks. A section that does not exist yet is added at the end.
+        text: Markdown.
+    """
+    old = page.read_text(encoding="utf-8") if page.exists() else _PAGE
+    begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
+    section = f"{begin}\n{text.strip()}\n{end}"
+    pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
+    new = pattern.sub(lambda _: section, old) if pattern.search(old) else f"{old.rstrip()}\n\n{section}\n"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=page.parent, prefix=f".{page.name}.", delete=False,
+                                     encoding="utf-8") as file:
+        file.write(new)
+    os.chmod(file.name, 0o644)
+    os.replace(file.name, page)
+
+
+def _processor() -> str:
+    try:
+        names = re.findall(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()

@@ -1,0 +1,65 @@
+"""Draws calibration_masks.png: reliability of a perfectly calibrated predictor on each mask.
+
+    python docs/explanation/calibration_masks_figure.py [FILE]
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.ndimage import gaussian_filter
+
+from nnunet_nacl.metrics import BinStats, count_masks, ece
+from nnunet_nacl.metrics.masks import boundary_mask, dilated_mask
+from nnunet_nacl.report.reliability import draw_reliability
+
+
+def perfect_case(seed: int, shape: tuple[int, ...] = (64, 64, 64)) -> tuple[np.ndarray, np.ndarray]:
+    """Smooth class probabilities, and a truth drawn from those very probabilities, voxel by voxel."""
+    rng = np.random.default_rng(seed)
+    grid = np.stack(np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij"))
+    radius = np.sqrt((grid**2).sum(0))
+    wobble = np.stack([gaussian_filter(rng.normal(size=shape), 4) * 14 for _ in range(3)])
+    organ = 10 * (0.5 - radius)
+    logits = np.stack([np.zeros(shape), organ + 3 * grid[0], organ - 3 * grid[0]]) + wobble
+    probs = torch.softmax(torch.as_tensor(logits), 0).numpy()
+    truth = (rng.random(shape) > probs.cumsum(0)[:2]).sum(axis=0)
+    return probs, truth
+
+
+def simulate(cases: int = 8) -> dict[str, BinStats]:
+    """Pooled sums of the masks, and of one that is drawn without looking at the truth."""
+    pooled: dict[str, list[BinStats]] = {}
+    for seed in range(cases):
+        probs, truth = perfect_case(seed)
+        independent = np.random.default_rng(1000 + seed).random(truth.shape) < 0.3
+        extra = {
+            "dilated": dilated_mask(truth, 2, (1, 1, 1)), "boundary": boundary_mask(truth, 2, (1, 1, 1)),
+            "independent": independent,
+        }  # fmt: skip
+        for name, stats in count_masks(probs, truth, extra_masks=extra).items():
+            pooled.setdefault(name, []).append(stats)
+    return {name: BinStats.merge(parts) for name, parts in pooled.items()}
+
+
+def main() -> None:
+    path = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).with_name("calibration_masks.png")
+    stats = simulate()
+    shown = {
+        "all": "all", "independent": "a random 30 % of the voxels", "predicted": "predicted", "foreground": "foreground",
+    }  # fmt: skip
+    draw_reliability(
+        {label: stats[name] for name, label in shown.items()},
+        path,
+        title="A perfectly calibrated predictor, on four masks",
+        subtitle="truth drawn voxel by voxel from the predicted probabilities; 8 simulated volumes of 64 x 64 x 64 voxels",
+    )
+    for name, sums in stats.items():
+        print(f"{name:12s} ECE {ece(sums):.4f}  n {sums.n_voxels}")
+
+
+if __name__ == "__main__":
+    main()

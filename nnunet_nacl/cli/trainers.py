@@ -1,0 +1,122 @@
+"""`nnunet_nacl trainers`: which trainers there are, what their names mean, and how to write others."""
+
+from __future__ import annotations
+
+import argparse
+
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.registration.entry_points import registered_trainers
+from nnunet_nacl.registration.grammar import METHODS, PREFIX, TOKENS, Variant, grammar, parse
+from nnunet_nacl.registration.lookup import suggest
+
+HELP = "list the trainers and the grammar of their names, or explain one name"
+
+_FORMULAS = {
+    "NACL": "-log p_y + lambda mean_k |m tau_k - l_k|",
+    "SVLS": "-sum_k tau_k log p_k",
+    "MbLS": "-log p_y + lambda mean_k relu(max_j l_j - l_k - m)",
+    "LS": "-sum_k q_k log p_k, q = (1 - alpha) onehot(y) + alpha / K",
+    "Focal": "-(1 - p_y)^gamma log p_y",
+    "ECP": "-log p_y - alpha mean_k(-p_k log p_k)",
+    "CE": "-log p_y",
+}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Its arguments."""
+    parser.description = (
+        "Without a name: the trainers that stand ready, their losses and defaults, and the tokens from which other\n"
+        "names are made. A name made of tokens needs no file and no registration: give it to nnUNetv2_train -tr.\n"
+        "With a name: what it means, and the command that trains it."
+    )
+    parser.epilog = (
+        "examples:\n"
+        "  nnunet_nacl trainers\n"
+        "  nnunet_nacl trainers nnUNetTrainerDiceNACL_anneal_lambda0p2_250epochs"
+    )
+    parser.add_argument("name", nargs="?", metavar="NAME", help="a trainer's name")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the list, or explain the name."""
+    print(_overview() if args.name is None else _explain(args.name))
+    return 0
+
+
+def _overview() -> str:
+    lines = ["Trainers for nnUNetv2_train -tr (l logits, p softmax, y label, tau class shares of the neighbourhood):", ""]
+    for method, meaning in METHODS.items():
+        defaults = ", ".join(_default(token.form, token.defaults[method]) for token in TOKENS
+                             if method in token.defaults and token.methods)
+        lines.append(f"  {PREFIX}{method:<6} {meaning}{f' ({defaults})' if defaults else ''}")
+        lines.append(f"  {'':<{len(PREFIX) + 6}} {_FORMULAS[method]}")
+    lines += [
+        "",
+        f"With nnU-Net's soft Dice term added: {PREFIX}Dice<METHOD>, e.g. {PREFIX}DiceNACL. nnU-Net's own {PREFIX} is",
+        f"Dice + CE; with tokens it is called {PREFIX}DiceCE_<token>.",
+        "",
+        "Class labels, regions and ignore label, 2d to 3d_cascade_fullres; stock schedule and optimiser unless a token",
+        "says otherwise. Fine-tuning: nnUNetv2_train ... -pretrained_weights CHECKPOINT, as for any trainer.",
+        "",
+        grammar(),
+    ]
+    foreign = [t.name for t in registered_trainers() if not t.value.startswith("nnunet_nacl_trainers")]
+    if foreign:
+        lines += ["", "Registered by other packages: " + ", ".join(sorted(foreign))]
+    return "\n".join(lines)
+
+
+def _default(form: str, value: float) -> str:
+    return f"{form.replace('<x>', '')} {value:g}"
+
+
+def _explain(name: str) -> str:
+    try:
+        variant = parse(name)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    if variant is None:
+        known = [trainer.name for trainer in registered_trainers()]
+        if name in known:
+            return f"{name}: registered by another package; see there."
+        if name == PREFIX:
+            return f"{name}: nnU-Net's own trainer, Dice + CE. Other schedules of it: {PREFIX}DiceCE_<token>."
+        hint = suggest(name, known)
+        raise UserError(f"{name} is none of these trainers" + (f"; did you mean {hint}?" if hint else "") +
+                        " `nnunet_nacl trainers` lists them.")
+    lines = [f"{name}: {METHODS[variant.method]}{_dice(variant)}", f"  loss: {_formula(variant)}"]
+    for token in TOKENS:
+        if not token.fits(variant.method) or (token.field == "anneal" and not variant.dice):
+            continue
+        value = getattr(variant, token.field)
+        if value not in (None, False):
+            lines.append(f"  {token.form:<14} {_shown(value):<8} {token.meaning}")
+        elif variant.method in token.defaults:
+            lines.append(f"  {token.form:<14} {token.defaults[variant.method]:<8g} {token.meaning} (default)")
+        else:
+            lines.append(f"  {token.form:<14} {'-':<8} not set: {token.meaning}")
+    lines += ["", "Train it:", f"  nnUNetv2_train DATASET CONFIGURATION FOLD -tr {name} --npz"]
+    return "\n".join(lines)
+
+
+def _shown(value: str | float | bool) -> str:
+    if isinstance(value, bool):
+        return "yes"
+    return value if isinstance(value, str) else f"{value:g}"
+
+
+def _dice(variant: Variant) -> str:
+    if not variant.dice:
+        return ""
+    return ", plus nnU-Net's soft Dice term" + (" with a falling weight" if variant.anneal else "")
+
+
+def _formula(variant: Variant) -> str:
+    formula = _FORMULAS[variant.method]
+    if variant.sum:
+        formula = formula.replace("mean_k", "sum_k")
+    if variant.l2:
+        formula = formula.replace("|m tau_k - l_k|", "(m tau_k - l_k)^2")
+    if variant.softmax:
+        formula = formula.replace("l_k", "p_k")
+    return formula + (" + Dice" if variant.dice else "")

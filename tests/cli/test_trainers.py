@@ -1,0 +1,138 @@
+"""`nnunet_nacl trainers`."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from nnunet_nacl.cli import trainers as cli_trainers
+from nnunet_nacl.cli.main import main
+from nnunet_nacl.registration.entry_points import RegisteredTrainer
+from nnunet_nacl.registration.grammar import METHODS, TOKENS, grammar
+
+NAMED = [f"nnUNetTrainer{dice}{method}" for method in METHODS for dice in ("", "Dice") if dice + method != "DiceCE"]
+
+
+@pytest.fixture
+def printed(capsys: pytest.CaptureFixture[str]):
+    def run(*arguments: str) -> str:
+        assert main(["trainers", *arguments]) == 0
+        captured = capsys.readouterr()
+        assert captured.err == ""
+        return captured.out
+
+    return run
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]):
+    def run(*arguments: str) -> str:
+        assert main(["trainers", *arguments]) == 2
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert captured.err.startswith("nnunet_nacl trainers: error: ")
+        return captured.err
+
+    return run
+
+
+def test_the_overview_lists_every_name(printed) -> None:
+    assert len(NAMED) == 13
+    overview = printed()
+    assert [name for name in NAMED if not re.search(rf"{name}\b", overview)] == []
+
+
+def test_the_overview_says_what_each_is_and_its_defaults(printed) -> None:
+    overview = printed()
+    for meaning in METHODS.values():
+        assert meaning in overview
+    for default in ("lambda 0.1", "sigma 2", "gamma 3", "alpha 0.1", "m 5"):
+        assert default in overview
+    assert grammar() in overview
+
+
+def test_the_overview_names_nnunets_own_trainer_and_its_schedules(printed) -> None:
+    overview = printed()
+    assert "nnU-Net's own nnUNetTrainer" in overview and "nnUNetTrainerDiceCE_<token>" in overview
+
+
+def test_the_overview_is_no_wider_than_a_line(printed) -> None:
+    assert max(map(len, printed().splitlines())) <= 160
+
+
+def test_the_overview_shows_what_other_packages_register(printed, monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs = RegisteredTrainer("nnUNetTrainerTheirs", "their_package:nnUNetTrainerTheirs", "theirs 1.0")
+    monkeypatch.setattr(cli_trainers, "registered_trainers", lambda: [theirs])
+    assert "nnUNetTrainerTheirs" in printed()
+    assert "another package" in printed("nnUNetTrainerTheirs")
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_each_name_is_explained_with_the_command_that_trains_it(printed, name: str) -> None:
+    explained = printed(name)
+    method = name.removeprefix("nnUNetTrainer").removeprefix("Dice")
+    assert METHODS[method] in explained
+    assert f"-tr {name} " in explained
+    assert ("soft Dice term" in explained) == ("Dice" in name)
+    for token in TOKENS:
+        if token.methods and token.fits(method):
+            assert token.form in explained
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("nnUNetTrainerNACL_lambda0p2_k5_gaussian_sigma2_l2_100epochs_adam",
+         [r"lambda<x> +0\.2", r"k<n> +5", r"gaussian\|svls +gaussian", r"sigma<x> +2", r"l2 +yes", r"<n>epochs +100",
+          r"adam +yes", r"<n>iters +250 .*\(default\)", r"m<x> +1 .*\(default\)", r"\(m tau_k - l_k\)\^2"]),
+        ("nnUNetTrainerNACL_softmax_sum_m5", [r"sum_k \|m tau_k - p_k\|", r"m<x> +5"]),
+        ("nnUNetTrainerDiceNACL_anneal", [r"anneal +yes", r"falling weight", r"\+ Dice"]),
+        ("nnUNetTrainerDiceCE_40epochs", [r"plain cross-entropy, plus nnU-Net's soft Dice term", r"<n>epochs +40"]),
+        ("nnUNetTrainerMbLS_m10", [r"m<x> +10", r"lambda<x> +0\.1 .*\(default\)"]),
+        ("nnUNetTrainerECP_sum_alpha0p3", [r"alpha<x> +0\.3", r"- alpha sum_k"]),
+        ("nnUNetTrainerCE_train12p5", [r"train<x> +12\.5"]),
+        ("nnUNetTrainer", [r"nnU-Net's own trainer", r"nnUNetTrainerDiceCE_<token>"]),
+    ],
+)
+def test_a_name_is_explained(printed, name: str, told: list[str]) -> None:
+    explained = printed(name)
+    for pattern in told:
+        assert re.search(pattern, explained), pattern
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("nnUNetTrainerNACL_nonsense", "unknown token 'nonsense'"),
+        ("nnUNetTrainerNACL_adam_l2", "must come before"),
+        ("nnUNetTrainerNACL_lambda0p1", "is the default"),
+        ("nnUNetTrainerCE_gamma2", "not of CE"),
+    ],
+)
+def test_a_wrong_token_is_refused_with_the_grammar(refused, name: str, reason: str) -> None:
+    message = refused(name)
+    assert reason in message
+    assert grammar(name.removeprefix("nnUNetTrainer").split("_")[0]) in message
+
+
+def test_dice_ce_without_tokens_is_refused(refused) -> None:
+    assert "nnU-Net's own nnUNetTrainer: use that name" in refused("nnUNetTrainerDiceCE")
+
+
+def test_a_near_miss_is_recognised(refused) -> None:
+    assert "did you mean nnUNetTrainerNACL?" in refused("nnUNetTrainerNALC")
+
+
+@pytest.mark.parametrize("name", ["somethingElse", "nnUNetTrainer_250epochs"])
+def test_a_name_of_nobody_is_refused(refused, name: str) -> None:
+    message = refused(name)
+    assert f"{name} is none of these trainers" in message and "did you mean" not in message
+
+
+def test_it_needs_no_torch() -> None:
+    code = ("import sys; from nnunet_nacl.cli.main import main; main(['trainers'])\n"
+            "sys.exit(int('torch' in sys.modules or 'nnunetv2' in sys.modules))")
+    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0

@@ -1,0 +1,44 @@
+"""Planned and preprocessed once per session, by the stock commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.integration import tiny_data as tiny
+from tests.integration.workspace import Workspace
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.integration)
+
+
+@pytest.fixture(scope="session")
+def workspace(tmp_path_factory: pytest.TempPathFactory, clean_environ: dict[str, str]) -> Workspace:
+    """Data sets in all label spaces and one of thick slices, with all plans, preprocessed."""
+    space = Workspace(tmp_path_factory.mktemp("nnunet"), clean_environ)
+    for folder in (space.raw, space.preprocessed, space.results):
+        folder.mkdir()
+    blobs = tiny.make_task(space.folder / f"Task{tiny.TASK_ID}_Classes", (20, 22, 24), (1.0, 1.0, 1.0), seed=1)
+    thick = tiny.make_task(space.folder / f"Task{tiny.THICK_SLICES_ID}_Thick", (9, 36, 32), (5.0, 1.0, 1.0), seed=2)
+    for task in (blobs, thick):
+        space.run("nnUNetv2_convert_MSD_dataset", "-i", task)
+    for label_space in [name for name in tiny.LABEL_SPACES if name != "classes"]:
+        tiny.copy_with_label_space(space.dataset_folder(space.raw, tiny.TASK_ID), label_space)
+
+    every_id = [*tiny.DATASET_IDS.values(), tiny.THICK_SLICES_ID]
+    space.run("nnUNetv2_plan_and_preprocess", "-d", *every_id, "--no_pp", "-npfp", 1, "--verify_dataset_integrity")
+    space.run("nnUNetv2_plan_experiment", "-d", tiny.TASK_ID, "-pl", "nnUNetPlannerResEncM")
+    residual = space.dataset_folder(space.preprocessed, tiny.TASK_ID) / f"{tiny.PLANS['resenc']}.json"
+    tiny.shrink_plans(residual)
+    for dataset_id in every_id:
+        plans_file = space.dataset_folder(space.preprocessed, dataset_id) / f"{tiny.PLANS['default']}.json"
+        tiny.shrink_plans(plans_file)
+        if dataset_id != tiny.THICK_SLICES_ID:
+            tiny.add_low_resolution_and_cascade(plans_file)
+            tiny.add_plans_of_other_kind(plans_file, residual)
+    space.run("nnUNetv2_preprocess", "-d", *every_id, "-c", "2d", "3d_fullres", "3d_lowres", "-np", 1)
+    return space

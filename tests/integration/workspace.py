@@ -1,0 +1,103 @@
+"""nnU-Net's three folders, and its stock commands run on them as a user would."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+TIMEOUT_S = 900
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Folders, and the environment without anything of the user's nnU-Net.
+
+    Attributes:
+        folder: Holds raw, preprocessed and results.
+        environ: Environment variables of the commands, nnU-Net's folders aside.
+    """
+
+    folder: Path
+    environ: dict[str, str]
+
+    @property
+    def raw(self) -> Path:
+        return self.folder / "raw"
+
+    @property
+    def preprocessed(self) -> Path:
+        return self.folder / "preprocessed"
+
+    @property
+    def results(self) -> Path:
+        return self.folder / "results"
+
+    def start(self, command: str, *arguments: object, **environ: str) -> subprocess.Popen:
+        """Start a console script of this Python; its output goes to ``Popen.stdout``."""
+        script = Path(sys.executable).parent / command
+        settings = {
+            **self.environ, "nnUNet_raw": str(self.raw), "nnUNet_preprocessed": str(self.preprocessed),
+            "nnUNet_results": str(self.results), "nnUNet_def_n_proc": "1", "OMP_NUM_THREADS": "1",
+            # No background workers: they would prepare more batches than these trainings take.
+            "nnUNet_n_proc_DA": "0", **environ,
+        }
+        return subprocess.Popen(
+            [sys.executable, str(script), *map(str, arguments)], env=settings, text=True, start_new_session=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=self.folder,
+        )
+
+    def run(self, command: str, *arguments: object, **environ: str) -> str:
+        """Run a console script; its output. A failure shows that output."""
+        process = self.start(command, *arguments, **environ)
+        try:
+            output, _ = process.communicate(timeout=TIMEOUT_S)
+        except BaseException:
+            kill(process)
+            raise
+        shown = f"{command} {' '.join(map(str, arguments))}"
+        assert process.returncode == 0, f"{shown} ended with status {process.returncode}:\n{output[-6000:]}"
+        return output
+
+    def model_folder(self, dataset_id: int, trainer: str, plans: str, configuration: str) -> Path:
+        """Where nnU-Net keeps the trained model."""
+        return self.dataset_folder(self.results, dataset_id) / f"{trainer}__{plans}__{configuration}"
+
+    @staticmethod
+    def dataset_folder(parent: Path, dataset_id: int) -> Path:
+        (folder,) = parent.glob(f"Dataset{dataset_id:03d}_*")
+        return folder
+
+
+def kill(process: subprocess.Popen) -> None:
+    """Kill a command and all that it started, without a chance to tidy up."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.communicate()
+
+
+def training_log(fold_folder: Path) -> str:
+    """The text of the newest training log."""
+    logs = sorted(fold_folder.glob("training_log_*.txt"), key=lambda path: path.stat().st_mtime_ns)
+    return logs[-1].read_text() if logs else ""
+
+
+def epochs_in(log: str) -> list[int]:
+    """The epochs that a training log tells of."""
+    return [int(epoch) for epoch in re.findall(r"Epoch (\d+) *$", log, re.MULTILINE)]
+
+
+def wait_for(condition, process: subprocess.Popen) -> None:
+    """Wait until ``condition()`` holds while the process runs."""
+    start = time.monotonic()
+    while not condition():
+        assert process.poll() is None, f"ended too early:\n{process.communicate()[0][-6000:]}"
+        assert time.monotonic() - start < TIMEOUT_S
+        time.sleep(0.02)

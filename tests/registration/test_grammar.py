@@ -1,0 +1,268 @@
+"""Trainer names: one name for every variant, and an error with the grammar for everything that only looks like one."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import nnunetv2
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nnunet_nacl.registration.grammar import (
+    MAX_NAME_LENGTH,
+    METHODS,
+    PREFIX,
+    TOKENS,
+    Variant,
+    format_name,
+    grammar,
+    parse,
+)
+
+DESIGN_EXAMPLE = "nnUNetTrainerNACL_lambda0p2_k5_gaussian_sigma2_l2_100epochs_adam"
+
+
+def built_in_trainers() -> list[str]:
+    """The classes that nnU-Net's own search can find, read from its files without importing them."""
+    names = []
+    for folder in Path(nnunetv2.__path__[0], "training").rglob("*.py"):
+        tree = ast.parse(folder.read_text(encoding="utf-8"))
+        names += [node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    return sorted(set(names))
+
+
+@st.composite
+def variants(draw: st.DrawFn) -> Variant:
+    """Any variant that has a name; a setting that equals the default is left out, as the grammar wants it."""
+    method = draw(st.sampled_from(list(METHODS)))
+    dice = draw(st.booleans())
+    numbers = st.integers(0, 99999).map(lambda number: number / 1000)
+    values = {
+        "penalty_weight": numbers, "kernel_size": st.integers(0, 5).map(lambda half: 2 * half + 1),
+        "prior": st.sampled_from(["gaussian", "svls"]), "sigma": numbers.filter(bool), "gamma": numbers,
+        "alpha": st.integers(0, 1000).map(lambda number: number / 1000), "scale": numbers, "epochs": st.integers(1, 5000),
+        "iterations": st.integers(1, 5000), "train_percent": st.integers(1, 999).map(lambda number: number / 10),
+    }
+    settings = {}
+    for token in TOKENS:
+        if not token.fits(method) or not draw(st.booleans()):
+            continue
+        value = draw(values.get(token.field, st.just(True)))
+        if value != token.defaults.get(method):
+            settings[token.field] = value
+    if not dice:
+        settings.pop("anneal", None)
+    if method == "NACL" and "prior" not in settings:
+        settings.pop("sigma", None)
+    if settings.get("penalty_weight") == 0:
+        for field in ("kernel_size", "prior", "sigma", "l2", "softmax", "sum", "scale"):
+            settings.pop(field, None)
+    if method == "CE" and dice and not settings:
+        settings["adam"] = True
+    return Variant(method, dice, **settings)
+
+
+@given(variants())
+def test_every_variant_has_one_name_that_means_it(variant: Variant) -> None:
+    name = format_name(variant)
+    assert parse(name) == variant
+    assert name.isidentifier() and len(name) <= MAX_NAME_LENGTH and "__" not in name
+
+
+@given(st.from_regex(rf"{PREFIX}(Dice)?(NACL|SVLS|MbLS|LS|Focal|ECP|CE)(_({'|'.join(t.pattern for t in TOKENS)}))*",
+                     fullmatch=True))
+def test_a_name_that_is_accepted_is_the_only_spelling(name: str) -> None:
+    try:
+        variant = parse(name)
+    except ValueError:
+        return
+    assert format_name(variant) == name
+
+
+@given(st.text(max_size=20))
+def test_any_text_after_a_method_is_read_or_refused(text: str) -> None:
+    try:
+        variant = parse(f"{PREFIX}NACL_{text}")
+    except ValueError as error:
+        assert grammar("NACL") in str(error) or len(text) > 100
+    else:
+        assert variant is not None and text.isascii()
+
+
+@pytest.mark.parametrize(
+    ("name", "variant"),
+    [
+        ("nnUNetTrainerNACL", Variant("NACL")),
+        ("nnUNetTrainerCE", Variant("CE")),
+        ("nnUNetTrainerDiceFocal", Variant("Focal", dice=True)),
+        (DESIGN_EXAMPLE, Variant("NACL", penalty_weight=0.2, kernel_size=5, prior="gaussian", sigma=2.0, l2=True,
+                                 epochs=100, adam=True)),
+        ("nnUNetTrainerDiceCE_adam", Variant("CE", dice=True, adam=True)),
+        ("nnUNetTrainerDiceCE_anneal_40epochs", Variant("CE", dice=True, anneal=True, epochs=40)),
+        ("nnUNetTrainerNACL_lambda0", Variant("NACL", penalty_weight=0.0)),
+        ("nnUNetTrainerNACL_lambda0p05_softmax_sum_m5", Variant("NACL", penalty_weight=0.05, softmax=True, sum=True,
+                                                                scale=5.0)),
+        ("nnUNetTrainerNACL_svls", Variant("NACL", prior="svls")),
+        ("nnUNetTrainerSVLS_k5_sigma1", Variant("SVLS", kernel_size=5, sigma=1.0)),
+        ("nnUNetTrainerMbLS_lambda0p2_m10", Variant("MbLS", penalty_weight=0.2, scale=10.0)),
+        ("nnUNetTrainerLS_alpha1", Variant("LS", alpha=1.0)),
+        ("nnUNetTrainerFocal_gamma0", Variant("Focal", gamma=0.0)),
+        ("nnUNetTrainerECP_sum_alpha0p3", Variant("ECP", sum=True, alpha=0.3)),
+        ("nnUNetTrainerCE_50iters_train12p5", Variant("CE", iterations=50, train_percent=12.5)),
+    ],
+)
+def test_names(name: str, variant: Variant) -> None:
+    assert parse(name) == variant
+    assert format_name(variant) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("NACL_lambda0p2_nonsense", "unknown token 'nonsense'"),
+        ("NACL_Adam", "unknown token 'Adam'"),
+        ("NACL_lambda", "unknown token 'lambda'"),
+        ("NACL_lambda-1", "unknown token 'lambda-1'"),
+        ("NACL_lambda0.2", "unknown token"),
+        ("NACL_mean", "unknown token"),
+        ("NACL_l1", "unknown token"),
+        ("NACL_epochs", "unknown token"),
+        ("NACL_100epochs_lambda0p2", "'lambda0p2' must come before '<n>epochs'"),
+        ("NACL_adam_l2", "'l2' must come before 'adam'"),
+        ("DiceNACL_lambda0p2_anneal", "'anneal' must come before 'lambda<x>'"),
+        ("NACL_lambda0p2_lambda0p3", "'lambda<x>' occurs twice"),
+        ("NACL_gaussian_svls", "'gaussian|svls' occurs twice"),
+        ("NACL_adam_adam", "'adam' occurs twice"),
+        ("NACL_lambda0p1", "'lambda0p1' is the default"),
+        ("NACL_gaussian_sigma1", "'sigma1' is the default"),
+        ("SVLS_sigma2", "'sigma2' is the default"),
+        ("MbLS_m5", "'m5' is the default"),
+        ("NACL_m1", "'m1' is the default"),
+        ("Focal_gamma3", "'gamma3' is the default"),
+        ("LS_alpha0p1", "'alpha0p1' is the default"),
+        ("CE_1000epochs", "'1000epochs' is the default"),
+        ("CE_250iters", "'250iters' is the default"),
+        ("CE_lambda0p2", "'lambda0p2' is a token of NACL, MbLS, not of CE"),
+        ("NACL_gamma2", "'gamma2' is a token of Focal, not of NACL"),
+        ("Focal_k5", "not of Focal"),
+        ("SVLS_gaussian", "not of SVLS"),
+        ("LS_sum", "not of LS"),
+        ("NACL_k4", "'k4': a neighbourhood needs a centre"),
+        ("SVLS_sigma0", "'sigma0': must be greater than 0"),
+        ("LS_alpha1p5", "'alpha1p5': a smoothing must not exceed 1"),
+        ("CE_train0", "'train0': must lie between 0 and 100"),
+        ("CE_train100", "'train100'"),
+        ("CE_train101", "'train101': must lie between 0 and 100"),
+        ("NACL_anneal", "use nnUNetTrainerDiceNACL_anneal"),
+        ("CE_anneal", "use nnUNetTrainerDiceCE_anneal"),
+        ("NACL_sigma2", "'sigma' needs 'gaussian' or 'svls'"),
+        ("NACL_lambda0_k5", "with 'lambda0' there is no penalty"),
+        ("MbLS_lambda0_m3", "with 'lambda0' there is no penalty"),
+        ("NACL_lambda0p2__adam", "'_' twice in a row or at the end"),
+        ("NACL__adam", "'_' twice in a row or at the end"),
+        ("NACL_", "'_' twice in a row or at the end"),
+        ("NACL_adam_", "'_' twice in a row or at the end"),
+        ("DiceCE_", "'_' twice in a row or at the end"),
+        ("NACL_lambda0p20", "unknown token 'lambda0p20'"),
+        ("NACL_lambda00", "unknown token 'lambda00'"),
+        ("NACL_lambda00p2", "unknown token 'lambda00p2'"),
+        ("NACL_lambda02", "unknown token 'lambda02'"),
+        ("NACL_lambdap2", "unknown token 'lambdap2'"),
+        ("NACL_lambda2p", "unknown token 'lambda2p'"),
+        ("NACL_lambda2p0", "unknown token 'lambda2p0'"),
+        ("NACL_lambda1e-1", "unknown token"),
+        ("NACL_k03", "unknown token 'k03'"),
+        ("NACL_k5p5", "unknown token 'k5p5'"),
+        ("NACL_k0", "unknown token 'k0'"),
+        ("CE_0epochs", "unknown token '0epochs'"),
+        ("CE_05iters", "unknown token '05iters'"),
+        ("NACL_adam\n", "unknown token"),
+        ("CE_1\u0662epochs", "unknown token"),
+        ("NACL_lambda0p\u0661", "unknown token"),
+        ("NACL_lambda0p20000000000000000001", "too many digits"),
+        ("NACL_lambda0p12345678901", "too many digits"),
+        ("NACL_lambda123456789012345678901234567890", "too many digits"),
+    ],
+)
+def test_a_bad_token_is_an_error_with_the_grammar(name: str, reason: str) -> None:
+    method = re.match("(?:Dice)?([A-Za-z]+)", name)[1].removeprefix("Dice")
+    with pytest.raises(ValueError) as caught:
+        parse(PREFIX + name)
+    message = str(caught.value)
+    assert reason in message
+    assert repr(PREFIX + name) in message
+    assert grammar(method) in message
+
+
+def test_stock_has_its_own_name() -> None:
+    with pytest.raises(ValueError, match="nnU-Net's own nnUNetTrainer: use that name"):
+        parse("nnUNetTrainerDiceCE")
+    with pytest.raises(ValueError, match="nnU-Net's own nnUNetTrainer: use that name"):
+        format_name(Variant("CE", dice=True))
+
+
+def test_names_have_a_greatest_length() -> None:
+    base = "nnUNetTrainerNACL_lambda0p"
+    longest = 128 - len(base + "_adam")
+    for digits in (longest, longest + 1):
+        name = base + "0" * (digits - 1) + "3_adam"
+        with pytest.raises(ValueError) as caught:  # so many digits are no number of ours, whatever the length
+            parse(name)
+        assert ("128" in str(caught.value)) == (digits > longest)
+    longest_of_all = format_name(Variant(
+        "NACL", True, anneal=True, penalty_weight=0.12345, kernel_size=13, prior="gaussian", sigma=10.25, l2=True,
+        softmax=True, sum=True, scale=2.125, epochs=10000, iterations=10000, adam=True, train_percent=12.5))
+    assert 100 < len(longest_of_all) <= MAX_NAME_LENGTH == 128
+
+
+@pytest.mark.parametrize("variant", [
+    Variant("NACL", anneal=True), Variant("NACL", kernel_size=4), Variant("NACL", sigma=2.0),
+    Variant("CE", gamma=2.0), Variant("LS", alpha=2.0), Variant("CE", train_percent=100.5),
+    Variant("CE", epochs=0), Variant("NACL", penalty_weight=-0.1), Variant("NACL", penalty_weight=1e-12),
+    Variant("Other"),
+])
+def test_a_variant_without_a_name_is_an_error(variant: Variant) -> None:
+    with pytest.raises(ValueError):
+        format_name(variant)
+
+
+def test_a_default_need_not_be_left_out_of_a_variant() -> None:
+    assert format_name(Variant("NACL", penalty_weight=0.1, epochs=1000)) == "nnUNetTrainerNACL"
+
+
+@pytest.mark.parametrize("name", [
+    "", "nnUNetTrainer", "nnUNetTrainer_250epochs", "nnUNetTrainerX", "NACL", "nnUNetTrainernacl",
+    "nnUNetTrainerNACLs", "nnUNetTrainerNACL2", "nnUNetTrainerDice", "nnUNetTrainerDiceDiceCE", "nnUNetTrainerCELoss",
+    "nnUNetTrainerDiceCELoss_noSmooth", "nnUNetTrainerMbls", "MyNnUNetTrainerNACL", "nnUNetTrainerNACL ",
+    "nnUNetTrainerNACL\n",
+])
+def test_other_names_are_not_ours(name: str) -> None:
+    assert parse(name) is None
+
+
+def test_no_trainer_of_nnunet_is_taken_for_ours() -> None:
+    names = built_in_trainers()
+    assert {"nnUNetTrainer", "nnUNetTrainerCELoss", "nnUNetTrainerDiceCELoss_noSmooth"} <= set(names)
+    assert len(names) > 80
+    assert [name for name in names if parse(name) is not None] == []
+
+
+def test_the_grammar_tells_every_token_and_default() -> None:
+    everything = grammar()
+    assert all(token.form in everything and token.meaning in everything for token in TOKENS)
+    assert all(method in everything for method in METHODS)
+    assert "default 0.1" in everything and "NACL 1, SVLS 2" in everything
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_grammar_of_a_method_tells_its_tokens_only(method: str) -> None:
+    forms = [line.split()[0] for line in grammar(method).splitlines() if line.startswith("  ")]
+    assert forms == [token.form for token in TOKENS if token.fits(method)]
+
+
+def test_the_grammars_own_example_is_a_name() -> None:
+    (example,) = re.findall(r"^Example: (.*)$", grammar(), re.MULTILINE)
+    assert parse(example) is not None
