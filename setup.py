@@ -64,9 +64,8 @@ def read_version() -> str:
 
 
 def read_readme() -> str:
-    """The long description: the README, where there is one."""
-    readme = HERE / "README.md"
-    return readme.read_text(encoding="utf-8") if readme.is_file() else ""
+    """The long description."""
+    return (HERE / "README.md").read_text(encoding="utf-8")
 
 
 # nilearn brings the template from which the demo makes its data.

@@ -1,0 +1,88 @@
+"""Draws l1_penalty.png: where free logits settle under NACL's L1 penalty.
+
+    python docs/explanation/l1_penalty_figure.py
+
+Free logits are a tensor that gradient descent changes as it likes: what is left when no network limits them. Dots are
+the result of minimising the package's own loss, lines are the formulas of what-the-l1-penalty-does.md.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+
+from nnunet_nacl.losses import nacl
+
+LAMBDA = 0.1
+
+
+def settle(labels: torch.Tensor, num_classes: int, steps: int = 6000, **settings) -> np.ndarray:
+    """Logits (K, length) that minimise NACL for a row of labels, by Adam with a rate that falls to nothing."""
+    logits = torch.zeros(1, num_classes, len(labels), dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.Adam([logits], lr=0.03)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(1e-4, 1 - step / steps) ** 2)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        (nacl(logits, labels[None], check_labels=False, **settings) * len(labels)).backward()
+        optimizer.step()
+        schedule.step()
+    return logits.detach()[0].numpy()
+
+
+def probability(logits: np.ndarray, label: int) -> np.ndarray:
+    weights = np.exp(logits - logits.max(0))
+    return weights[label] / weights.sum(0)
+
+
+def draw_cap(axis) -> None:
+    """Logit of the true class, in plain surroundings, against the number of classes."""
+    counts = np.arange(3, 21)
+    for reduction, color in (("mean", "tab:blue"), ("sum", "tab:orange")):
+        rate = LAMBDA / counts if reduction == "mean" else np.full(len(counts), LAMBDA)
+        axis.plot(counts, np.log((counts - 1) * (1 - rate) / rate), color=color, label=f"{reduction}: formula")
+        some = (3, 5, 8, 14, 20)
+        found = [settle(torch.zeros(1), k, penalty_weight=LAMBDA, reduction=reduction)[:, 0] for k in some]
+        print(reduction, [f"K={k}: l_y={logits[0]:.3f}, others {logits[1:].mean():.3f}, "
+                          f"p_y={probability(logits, 0):.4f}" for k, logits in zip(some, found)])
+        axis.plot(some, [logits[0] - logits[1:].mean() for logits in found], "o", color=color,
+                  label=f"{reduction}: free logits")
+    axis.set(xlabel="number of classes K", ylabel="logit of the true class, others 0",
+             title=f"Cap in plain surroundings, $\\lambda$ = {LAMBDA}", xlim=(2.5, 20.5), ylim=(0, 9))
+    axis.set_xticks(range(4, 21, 4))
+    axis.legend(frameon=False)
+
+
+def draw_edge(axis) -> None:
+    """Confidence along a row of voxels across an edge of two of three classes."""
+    row = torch.tensor([0] * 8 + [1] * 8)
+    place = np.arange(16) - 7.5
+    for scale, color, marker in ((1.0, "tab:blue", "o"), (5.0, "tab:green", "s")):
+        logits = settle(row, 3, penalty_weight=LAMBDA, prior_scale=scale)
+        confidence = np.where(row.numpy() == 0, probability(logits, 0), probability(logits, 1))
+        print(f"m={scale:g}", np.round(confidence, 4))
+        axis.plot(place, confidence, marker + "-", color=color, label=f"m = {scale:g}")
+    axis.axhline(1 - LAMBDA / 3, color="grey", linestyle="--", linewidth=1, label="1 $-$ $\\lambda$/K")
+    axis.axvline(0, color="lightgrey", zorder=0)
+    axis.set(xlabel="voxels from the edge", ylabel="probability of the true class", ylim=(0.95, 1.0),
+             title=f"Across an edge, K = 3, mean, $\\lambda$ = {LAMBDA}")
+    axis.legend(frameon=False)
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    draw_cap(axes[0])
+    draw_edge(axes[1])
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.savefig(Path(__file__).parent / "l1_penalty.png", dpi=130, metadata={"Software": None})
+
+
+if __name__ == "__main__":
+    main()

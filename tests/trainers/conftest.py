@@ -1,0 +1,48 @@
+"""Trainers that are constructed, as nnU-Net does, but do not train."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+from nnunet_nacl_trainers import get_trainer
+from tests.trainers.plans import DATASET, dataset_json, make_plans
+
+
+@pytest.fixture
+def nnunet_folders(tmp_path, monkeypatch: pytest.MonkeyPatch):
+    """nnU-Net's three folders, empty but for the data set's preprocessed cases."""
+    for name in ("raw", "preprocessed", "results"):
+        (tmp_path / name).mkdir()
+        monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path / name))
+    for configuration in ("2d", "3d_fullres"):
+        folder = tmp_path / "preprocessed" / DATASET / f"nnUNetPlans_{configuration}"
+        folder.mkdir(parents=True)
+        for number in range(5):
+            (folder / f"case_{number}.b2nd").touch()  # nnU-Net tells its data format by the file names
+            (folder / f"case_{number}_seg.b2nd").touch()
+    threads = torch.get_num_threads()
+    yield tmp_path
+    torch.set_num_threads(threads)  # nnU-Net's trainers and ours set it
+
+
+@pytest.fixture
+def make_trainer(nnunet_folders) -> Callable[..., nnUNetTrainer]:
+    """Makes a trainer from its name, nnU-Net's own included."""
+
+    def make(name: str, label_space: str = "classes", num_axes: int = 2, fold: int | str = 0, **plans) -> nnUNetTrainer:
+        trainer = nnUNetTrainer if name == "nnUNetTrainer" else get_trainer(name)
+        configuration = "2d" if num_axes == 2 else "3d_fullres"
+        return trainer(plans=make_plans(num_axes, **plans), configuration=configuration, fold=fold,
+                       dataset_json=dataset_json(label_space), device=torch.device("cpu"))
+
+    return make
+
+
+@pytest.fixture
+def make_loss(make_trainer):
+    """Makes the loss that a trainer trains with."""
+    return lambda *args, **kwargs: make_trainer(*args, **kwargs)._build_loss()

@@ -1,0 +1,119 @@
+"""The classes behind the names: one per name, importable, picklable, with nnU-Net's constructor."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import multiprocessing
+import pickle
+import subprocess
+import sys
+
+import nnunetv2
+import pytest
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
+
+import nnunet_nacl_trainers
+from nnunet_nacl.registration.entry_points import registered_trainers
+from nnunet_nacl.registration.grammar import parse
+from nnunet_nacl_trainers import NAMED_TRAINERS, get_trainer
+from nnunet_nacl_trainers.base import CalibrationTrainer
+
+ON_DEMAND = (
+    "nnUNetTrainerNACL_lambda0p2_k5_gaussian_sigma2_l2_100epochs_adam",
+    "nnUNetTrainerDiceNACL_anneal_svls",
+    "nnUNetTrainerDiceCE_40epochs_50iters_adam",
+    "nnUNetTrainerCE_train25",
+    "nnUNetTrainerDiceSVLS_k5",
+)
+EVERY_NAME = [*NAMED_TRAINERS, *ON_DEMAND]
+
+
+def describe(trainer: type) -> tuple[str, str, object]:
+    """Run in another process, which gets the class as a pickle."""
+    return trainer.__name__, trainer.__mro__[1].__name__, trainer.variant
+
+
+def test_thirteen_trainers_have_a_name_without_tokens() -> None:
+    assert len(NAMED_TRAINERS) == 13
+    assert "nnUNetTrainerDiceCE" not in NAMED_TRAINERS
+
+
+def test_each_of_them_is_an_entry_point() -> None:
+    ours = {trainer.name: trainer for trainer in registered_trainers() if trainer.is_ours}
+    assert set(ours) == set(NAMED_TRAINERS)
+    assert all(trainer.load() is get_trainer(name) for name, trainer in ours.items())
+
+
+@pytest.mark.parametrize("name", EVERY_NAME)
+def test_a_name_is_one_class_with_the_settings_of_its_name(name: str) -> None:
+    trainer = get_trainer(name)
+    assert trainer is get_trainer(name) is getattr(nnunet_nacl_trainers, name)
+    assert trainer.__name__ == trainer.__qualname__ == name
+    assert issubclass(trainer, CalibrationTrainer) and issubclass(trainer, nnUNetTrainer)
+    assert trainer.variant == parse(name)
+    assert getattr(importlib.import_module(trainer.__module__), name) is trainer
+
+
+@pytest.mark.parametrize("name", EVERY_NAME)
+def test_the_constructor_is_nnunets(name: str) -> None:
+    def arguments(trainer: type) -> list[tuple]:
+        parameters = inspect.signature(trainer.__init__).parameters.values()
+        return [(parameter.name, parameter.kind, parameter.default) for parameter in parameters]
+
+    assert arguments(get_trainer(name)) == arguments(nnUNetTrainer)
+
+
+@pytest.mark.parametrize("name", EVERY_NAME)
+def test_a_class_pickles(name: str) -> None:
+    trainer = get_trainer(name)
+    assert pickle.loads(pickle.dumps(trainer)) is trainer
+
+
+def test_classes_pickle_into_spawned_processes() -> None:
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        described = pool.map(describe, [get_trainer(name) for name in EVERY_NAME])
+    assert described == [describe(get_trainer(name)) for name in EVERY_NAME]
+
+
+def test_a_pickle_is_read_by_a_python_that_never_saw_the_name() -> None:
+    code = ("import pickle, sys; trainer = pickle.loads(sys.stdin.buffer.read())\n"
+            "import nnunet_nacl_trainers; assert trainer is getattr(nnunet_nacl_trainers, trainer.__name__)\n"
+            "print(trainer.__name__, trainer.variant.penalty_weight)")
+    process = subprocess.run([sys.executable, "-c", code], input=pickle.dumps(get_trainer(ON_DEMAND[0])),
+                             stdout=subprocess.PIPE, check=True)
+    assert process.stdout.decode().split() == [ON_DEMAND[0], "0.2"]
+
+
+@pytest.mark.parametrize("name", ["nnUNetTrainer", "nnUNetTrainer_250epochs", "nnUNetTrainerCELoss", "Other", "os", ""])
+def test_other_names_are_no_trainers(name: str) -> None:
+    assert get_trainer(name) is None
+
+
+@pytest.mark.parametrize("name", ["nnUNetTrainer", "nnUNetTrainerCELoss", "Other"])
+def test_other_names_are_no_attributes(name: str) -> None:
+    with pytest.raises(AttributeError, match=name):
+        getattr(nnunet_nacl_trainers, name)
+
+
+@pytest.mark.parametrize("name", ["nnUNetTrainerNACL_nonsense", "nnUNetTrainerDiceCE", "nnUNetTrainerNACL_lambda0p1"])
+def test_a_wrong_token_is_an_error(name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        get_trainer(name)
+    with pytest.raises(ValueError, match=name):
+        getattr(nnunet_nacl_trainers, name)
+
+
+def test_a_trainer_without_a_loss_says_so() -> None:
+    class Unfinished(CalibrationTrainer):
+        pass
+
+    with pytest.raises(NotImplementedError, match="Unfinished must say which loss"):
+        Unfinished.build_voxelwise_loss(object.__new__(Unfinished))
+
+
+def test_built_in_trainers_stay_nnunets() -> None:
+    folder = f"{nnunetv2.__path__[0]}/training/nnUNetTrainer"
+    found = recursive_find_python_class(folder, "nnUNetTrainerCELoss", "nnunetv2.training.nnUNetTrainer")
+    assert found.__module__.startswith("nnunetv2.")
