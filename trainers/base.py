@@ -123,6 +123,12 @@ class CalibrationTrainer(nnUNetTrainer):
         self.print_to_log_file(f"Training on {len(kept)} of {len(order)} cases ({self.variant.train_percent:g} %).")
         return [case for case in training if case in kept], validation
 
+    def save_checkpoint(self, filename: str) -> None:
+        """nnU-Net's checkpoint, written beside and then renamed: a killed job leaves the old one or the new one."""
+        super().save_checkpoint(f"{filename}.tmp")
+        if os.path.isfile(f"{filename}.tmp"):  # not with --disable_checkpointing, nor on other ranks
+            os.replace(f"{filename}.tmp", filename)
+
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """nnU-Net's validation; with probabilities saved (``--npz``), calibration.json beside summary.json.
 

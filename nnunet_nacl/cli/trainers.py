@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _overview() -> str:
-    lines = ["Trainers for nnUNetv2_train -tr (l logits, p softmax, y label, tau class shares of the neighbourhood):", ""]
+    lines = ["Trainers for nnUNetv2_train -tr (l logits, p softmax, y label, tau class shares among neighbours):", ""]
     for method, meaning in METHODS.items():
         defaults = ", ".join(_default(token.form, token.defaults[method]) for token in TOKENS
                              if method in token.defaults and token.methods)

@@ -65,7 +65,7 @@ class Neighborhood:
             return (self.kernel_size,) * spatial_dims
         if len(self.kernel_size) != spatial_dims:
             raise ValueError(
-                f"kernel_size {self.kernel_size} names {len(self.kernel_size)} axes, but the images have {spatial_dims}."
+                f"kernel_size {self.kernel_size} names {len(self.kernel_size)} axes, but images have {spatial_dims}."
             )
         return self.kernel_size
 

@@ -26,19 +26,19 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, clean_environ: dict[str,
     thick = tiny.make_task(space.folder / f"Task{tiny.THICK_SLICES_ID}_Thick", (9, 36, 32), (5.0, 1.0, 1.0), seed=2)
     for task in (blobs, thick):
         space.run("nnUNetv2_convert_MSD_dataset", "-i", task)
-    for label_space in [name for name in tiny.LABEL_SPACES if name != "classes"]:
-        tiny.copy_with_label_space(space.dataset_folder(space.raw, tiny.TASK_ID), label_space)
-
-    every_id = [*tiny.DATASET_IDS.values(), tiny.THICK_SLICES_ID]
-    space.run("nnUNetv2_plan_and_preprocess", "-d", *every_id, "--no_pp", "-npfp", 1, "--verify_dataset_integrity")
+    planned = (tiny.TASK_ID, tiny.THICK_SLICES_ID)
+    space.run("nnUNetv2_plan_and_preprocess", "-d", *planned, "--no_pp", "-npfp", 1, "--verify_dataset_integrity")
     space.run("nnUNetv2_plan_experiment", "-d", tiny.TASK_ID, "-pl", "nnUNetPlannerResEncM")
-    residual = space.dataset_folder(space.preprocessed, tiny.TASK_ID) / f"{tiny.PLANS['resenc']}.json"
-    tiny.shrink_plans(residual)
-    for dataset_id in every_id:
-        plans_file = space.dataset_folder(space.preprocessed, dataset_id) / f"{tiny.PLANS['default']}.json"
-        tiny.shrink_plans(plans_file)
-        if dataset_id != tiny.THICK_SLICES_ID:
-            tiny.add_low_resolution_and_cascade(plans_file)
-            tiny.add_plans_of_other_kind(plans_file, residual)
-    space.run("nnUNetv2_preprocess", "-d", *every_id, "-c", "2d", "3d_fullres", "3d_lowres", "-np", 1)
+    plans_files = {number: space.dataset_folder(space.preprocessed, number) / f"{tiny.PLANS['default']}.json"
+                   for number in planned}
+    residual = plans_files[tiny.TASK_ID].with_name(f"{tiny.PLANS['resenc']}.json")
+    for path in (*plans_files.values(), residual):
+        tiny.shrink_plans(path)
+    tiny.add_low_resolution_and_cascade(plans_files[tiny.TASK_ID])
+    for label_space, number in tiny.DATASET_IDS.items():
+        if number != tiny.TASK_ID:
+            plans_files[number] = tiny.copy_with_label_space(
+                space.dataset_folder(space.raw, tiny.TASK_ID), plans_files[tiny.TASK_ID].parent, label_space)
+        tiny.add_plans_of_other_kind(plans_files[number], residual)
+    space.run("nnUNetv2_preprocess", "-d", *plans_files, "-c", "3d_fullres", "3d_lowres", "-np", 1)
     return space

@@ -63,12 +63,20 @@ def make_task(folder: Path, shape: tuple[int, int, int], spacing_mm: tuple[float
     return folder
 
 
-def copy_with_label_space(converted: Path, label_space: str) -> None:
-    """The converted data set once more, with labels of another meaning."""
-    copied = converted.parent / f"Dataset{DATASET_IDS[label_space]}_{label_space.title().replace('_', '')}"
-    shutil.copytree(converted, copied)
-    description = read_json(copied / "dataset.json")
-    write_json(copied / "dataset.json", {**description, **LABEL_SPACES[label_space]})
+def copy_with_label_space(converted: Path, planned: Path, label_space: str) -> Path:
+    """The converted and planned data set once more, with labels of another meaning; its plans."""
+    name = f"Dataset{DATASET_IDS[label_space]}_{label_space.title().replace('_', '')}"
+    shutil.copytree(converted, converted.with_name(name))
+    copied = planned.with_name(name)
+    copied.mkdir()
+    # Planning looks at images only. The fingerprint is theirs, too, and takes as long as a training here.
+    shutil.copy(planned / "dataset_fingerprint.json", copied)
+    description = {**read_json(converted / "dataset.json"), **LABEL_SPACES[label_space]}
+    for folder in (converted.with_name(name), copied):
+        write_json(folder / "dataset.json", description)
+    plans_file = copied / f"{PLANS['default']}.json"
+    write_json(plans_file, {**read_json(planned / plans_file.name), "dataset_name": name})
+    return plans_file
 
 
 def shrink_plans(plans_file: Path) -> None:
@@ -77,6 +85,8 @@ def shrink_plans(plans_file: Path) -> None:
     for name, configuration in plans["configurations"].items():
         if "architecture" in configuration:
             plans["configurations"][name] = _shrunk(configuration)
+    # In these data slices are in line with volumes: one preprocessing does for both.
+    plans["configurations"]["2d"]["data_identifier"] = plans["configurations"]["3d_fullres"]["data_identifier"]
     write_json(plans_file, plans)
 
 

@@ -44,8 +44,7 @@ class Workspace:
         settings = {
             **self.environ, "nnUNet_raw": str(self.raw), "nnUNet_preprocessed": str(self.preprocessed),
             "nnUNet_results": str(self.results), "nnUNet_def_n_proc": "1", "OMP_NUM_THREADS": "1",
-            # No background workers: they would prepare more batches than these trainings take.
-            "nnUNet_n_proc_DA": "0", **environ,
+            "nnUNet_n_proc_DA": "1", **environ,
         }
         return subprocess.Popen(
             [sys.executable, str(script), *map(str, arguments)], env=settings, text=True, start_new_session=True,

@@ -9,8 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from tests.losses.cases import CASES, CONFIGURED, CONFIGURED_IDS, IGNORE, PADDINGS, PRIORS, assert_same, problem
-from tests.losses.cases import value_and_gradient
+from tests.losses.cases import (
+    CASES,
+    CONFIGURED,
+    CONFIGURED_IDS,
+    IGNORE,
+    PADDINGS,
+    PRIORS,
+    assert_same,
+    problem,
+    value_and_gradient,
+)
 
 
 @pytest.fixture(autouse=True)

@@ -12,8 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nnunet_nacl import losses
-from tests.losses.cases import CASES, CONFIGURED, IGNORE, NAMES, PADDINGS, PENALTY_FORMS, PRIORS, assert_same
-from tests.losses.cases import value_and_gradient
+from tests.losses.cases import (
+    CASES,
+    CONFIGURED,
+    IGNORE,
+    NAMES,
+    PADDINGS,
+    PENALTY_FORMS,
+    PRIORS,
+    assert_same,
+    value_and_gradient,
+)
 
 few = settings(max_examples=15, deadline=None, derandomize=True)
 

@@ -110,7 +110,8 @@ def test_large_cases_are_as_exact_as_small_ones(regions, monkeypatch):
     monkeypatch.setattr(counters, "_SMALL", 0)
     large = count_masks(probs, truth, regions=regions)
     for name, stats in small.items():
-        close(all_metrics(large[name]), all_metrics(stats), 1e-9)
+        # the errors of single precision have random signs: at 4 million voxels a fifth of this remains
+        close(all_metrics(large[name]), all_metrics(stats), 5e-9)
 
 
 def test_two_classes_and_their_one_region_form_agree():

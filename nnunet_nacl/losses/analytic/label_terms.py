@@ -53,7 +53,10 @@ class FocalTerm:
 
 @dataclass(frozen=True)
 class EntropyTerm:
-    """-log p_y - factor H with the entropy H = -sum_k p_k log p_k; gradient p_k (1 + factor (log p_k + H)) - [k = y]."""
+    """-log p_y - factor H with the entropy H = -sum_k p_k log p_k.
+
+    Its gradient is p_k (1 + factor (log p_k + H)) - [k = y].
+    """
 
     factor: float
 
