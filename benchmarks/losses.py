@@ -143,12 +143,13 @@ def report(shape: tuple[int, ...], seconds: dict[str, float], memory: dict[str, 
         goal = "" if name in (STOCK, MONAI) else "1"
         if name == NACL:
             goal = f"0.55; {monai_goal} x MONAI; memory 2"
-        rows.append([name, f"{1e3 * time_taken:.1f}", f"{of_stock:.2f}", f"{of_monai:.2f}", f"{memory[name]:.2f}", goal])
+        numbers = [f"{of_stock:.2f}", f"{of_monai:.2f}", f"{memory[name]:.2f}"]
+        rows.append([name, f"{1e3 * time_taken:.1f}", *numbers, goal])
     held = [len(torch.unique(sample)) for sample in target]
     foreground = (target != 0).double().mean().item()
     return (f"**Logits {shape}**, {4 * np.prod(shape) / 2**20:.0f} MiB; labels: {foreground:.0%} foreground, "
             f"{min(held)} to {max(held)} of {shape[1]} classes per sample\n\n"
-            + table(["loss", "CPU ms", "x stock", "x MONAI", "peak memory / logits", "goal (at most, x stock)"], rows))
+            + table(["loss", "CPU ms", "x stock", "x MONAI", "peak memory / logits", "goal: at most (x stock)"], rows))
 
 
 def read_shape(text: str) -> tuple[int, ...]:
@@ -187,7 +188,8 @@ def main() -> None:
               "classes a sample holds half")
     text = "\n\n".join([
         "## Losses",
-        f"Forward and backward pass, float32, medians of {args.rounds} interleaved rounds, CPU time. Labels: {labels}.\n"
+        f"Forward and backward pass, float32, CPU time, medians of {args.rounds} interleaved rounds.\n"
+        f"Labels: {labels}.\n"
         "Memory: the most that PyTorch's allocator had handed out at once, the gradient of the logits included.\n"
         "Stock is nnU-Net's `DC_and_CE_loss` with `MemoryEfficientSoftDiceLoss`.",
         f"Machine: {describe_machine()}.",

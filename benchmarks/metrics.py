@@ -74,6 +74,11 @@ def timed(function, repeat: int = 5) -> tuple[float, float]:
     return statistics.median(times), memory.peak
 
 
+def report(name: str, seconds: float, reference: float, memory: float) -> None:
+    """One line: time, time over torchmetrics', peak memory over the array."""
+    print(f"  {name:32s}{seconds:8.3f} s  {seconds / reference:5.2f} x  memory {memory:5.2f} x")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--small", action="store_true", help="an eighth of the volume")
@@ -113,14 +118,14 @@ def main() -> None:
             return count_masks(probs, truth, extra_masks=masks)
 
         reference, memory = timed(torchmetrics_foreground, 3)
-        print(f"  torchmetrics, foreground, ECE      {reference:8.3f} s           {memory / size:6.2f} x array")
+        report("torchmetrics, foreground, ECE", reference, reference, memory / size)
         try:
             seconds, memory = timed(monai_foreground, 3)
-            print(f"  MONAI, foreground, binning         {seconds:8.3f} s  {seconds / reference:5.2f} x  {memory / size:6.2f} x array")
+            report("MONAI, foreground, binning", seconds, reference, memory / size)
         except ImportError:
             print("  MONAI has no calibration binning in this version")
         seconds, memory = timed(ours)
-        print(f"  ours, six masks, all metrics       {seconds:8.3f} s  {seconds / reference:5.2f} x  {memory / size:6.2f} x array")
+        report("ours, six masks, all metrics", seconds, reference, memory / size)
 
         from medpy.metric import binary
 
@@ -134,7 +139,7 @@ def main() -> None:
             expected = binary.hd95(other, mask, SPACING_MM), binary.assd(other, mask, SPACING_MM)
             theirs = time.process_time() - start
             exact = np.allclose((distances.hausdorff(), distances.assd), expected, rtol=0, atol=1e-9)
-            print(f"  HD95 and ASSD, {name:12s}        {seconds:8.3f} s  {seconds / theirs:7.4f} x medpy's, equal: {exact}")
+            print(f"  HD95 and ASSD, {name:12s} {seconds:8.3f} s  {seconds / theirs:7.4f} x medpy's, equal: {exact}")
 
 
 if __name__ == "__main__":

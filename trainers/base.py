@@ -125,9 +125,11 @@ class CalibrationTrainer(nnUNetTrainer):
 
     def save_checkpoint(self, filename: str) -> None:
         """nnU-Net's checkpoint, written beside and then renamed: a killed job leaves the old one or the new one."""
+        if self.local_rank != 0 or self.disable_checkpointing:  # nnU-Net writes nothing then
+            super().save_checkpoint(filename)
+            return
         super().save_checkpoint(f"{filename}.tmp")
-        if os.path.isfile(f"{filename}.tmp"):  # not with --disable_checkpointing, nor on other ranks
-            os.replace(f"{filename}.tmp", filename)
+        os.replace(f"{filename}.tmp", filename)
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """nnU-Net's validation; with probabilities saved (``--npz``), calibration.json beside summary.json.

@@ -49,13 +49,16 @@ def main() -> None:
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).with_name("calibration_masks.png")
     stats = simulate()
     shown = {
-        "all": "all", "independent": "a random 30 % of the voxels", "predicted": "predicted", "foreground": "foreground",
-    }  # fmt: skip
+        "all": "all",
+        "independent": "a random 30 % of the voxels",
+        "predicted": "predicted",
+        "foreground": "foreground",
+    }
     draw_reliability(
         {label: stats[name] for name, label in shown.items()},
         path,
         title="A perfectly calibrated predictor, on four masks",
-        subtitle="truth drawn voxel by voxel from the predicted probabilities; 8 simulated volumes of 64 x 64 x 64 voxels",
+        subtitle="truth drawn voxel by voxel from the predicted probabilities; 8 simulated volumes of 64^3 voxels",
     )
     for name, sums in stats.items():
         print(f"{name:12s} ECE {ece(sums):.4f}  n {sums.n_voxels}")

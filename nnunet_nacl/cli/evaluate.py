@@ -47,8 +47,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-np", metavar="N", type=int, help="cases at the same time (default: nnUNet_def_n_proc, or the number of "
         "CPU cores, at most 8)")
     add("-bins", metavar="N", type=int, default=15, help="confidence bins (default: %(default)s)")
-    add("-dilated", metavar="MM", type=float, default=2.0, help="radius of the mask `dilated` (default: %(default)s mm)")
-    add("-boundary", metavar="MM", type=float, default=2.0, help="reach of the mask `boundary` (default: %(default)s mm)")
+    add("-dilated", metavar="MM", type=float, default=2.0, help="radius of the mask `dilated` (default: "
+        "%(default)s mm)")
+    add("-boundary", metavar="MM", type=float, default=2.0, help="reach of the mask `boundary` (default: "
+        "%(default)s mm)")
     add("-hd", choices=("pooled", "max"), default="pooled", help="HD95 of both directions pooled, or the larger of "
         "the two directions' (default: %(default)s)")
     add("--paper", action="store_true", help="also the NACL paper's own evaluation, for its tables (classes only)")

@@ -69,7 +69,8 @@ class CaseCache:
     def put(self, result: CaseResult, channels: dict[str, int], regions: bool) -> None:
         """Save one finished case, so that a killed run need not do it again."""
         path = self._partial / f"{result.case}.json"
-        write_atomically(path, to_json_text({"schema_version": SCHEMA_VERSION} | case_to_json(result, channels, regions)))
+        entry = {"schema_version": SCHEMA_VERSION} | case_to_json(result, channels, regions)
+        write_atomically(path, to_json_text(entry))
 
     def clear(self) -> None:
         """Remove the saved cases, once calibration.json holds them."""

@@ -250,7 +250,9 @@ class PredictionFolder:
             try:
                 return determine_reader_writer_from_dataset_json(self.dataset_json, verbose=False)()
             except RuntimeError as error:
-                raise UserError(f"No reader of nnU-Net takes {self.file_ending!r} files: {_first_line(error)}") from None
+                raise UserError(
+                    f"No reader of nnU-Net takes {self.file_ending!r} files: {_first_line(error)}"
+                ) from None
 
     def load(self, files: CaseFiles) -> CaseData:
         """Read one case.
@@ -265,11 +267,13 @@ class PredictionFolder:
         if probs.shape != expected:
             what = "regions" if self.labels.regions else "classes"
             raise UserError(
-                f"{files.probabilities}: probabilities of shape {probs.shape}, but {expected[0]} {what} of dataset.json "
-                f"and the ground truth {files.reference.name} ask for {expected}; {_RERUN}."
+                f"{files.probabilities}: probabilities of shape {probs.shape}, but {expected[0]} {what} of "
+                f"dataset.json and the ground truth {files.reference.name} ask for {expected}; {_RERUN}."
             )
         if probs.dtype.kind != "f":
-            raise UserError(f"{files.probabilities}: probabilities must be floating point, got {probs.dtype}; {_RERUN}.")
+            raise UserError(
+                f"{files.probabilities}: probabilities must be floating point, got {probs.dtype}; {_RERUN}."
+            )
         if probs.dtype not in (np.float16, np.float32, np.float64) or not probs.dtype.isnative:
             probs = probs.astype(np.float64)
         if files.segmentation is None:

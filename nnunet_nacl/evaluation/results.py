@@ -140,7 +140,7 @@ class Evaluation:
         return {mask: BinStats.merge(case.stats[mask] for case in self.cases) for mask in MASKS}
 
     def mean_dice(self, key: str | None = None) -> float:
-        """Mean Dice over the cases where it is defined; without a key, as nnU-Net, the mean of the structures' means."""
+        """Mean Dice over the cases where it is defined; without a key the mean of the structures' means, as nnU-Net."""
         if key is not None:
             return nanmean(case.structures[key].overlap.dice for case in self.cases)
         return float(np.mean([self.mean_dice(key) for key in self.names]))

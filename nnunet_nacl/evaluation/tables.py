@@ -53,8 +53,11 @@ def table_text(evaluation: Evaluation, title: str = "") -> str:
         lines += ["", *_paper(document, evaluation)]
     changed = sum(case.n_changed_voxels > 0 for case in evaluation.cases)
     if changed:
-        lines += ["", f"In {changed} of {len(evaluation.cases)} cases the segmentation differs from what the "
-                  "probabilities say (postprocessed?): Dice is the segmentation's, calibration the probabilities'."]  # fmt: skip
+        lines += [
+            "",
+            f"In {changed} of {len(evaluation.cases)} cases the segmentation differs from what the probabilities say "
+            "(postprocessed?): Dice is the segmentation's, calibration the probabilities'.",
+        ]
     return "\n".join(lines)
 
 
@@ -73,7 +76,7 @@ def _paper(document: dict[str, Any], evaluation: Evaluation) -> list[str]:
 
 
 def csv_text(evaluation: Evaluation) -> str:
-    """One value a line: scope (case, mean, pooled), case, structure, mask, metric, value; undefined values are empty."""
+    """One value a line: scope (case, mean, pooled), case, structure, mask, metric, value; empty if undefined."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(("scope", "case", "structure", "mask", "metric", "value"))
@@ -107,7 +110,8 @@ def _number(value: float, decimals: int = 4) -> str:
 
 def _align(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return [
-        "  " + "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths))).rstrip()
-        for row in rows
-    ]
+    lines = []
+    for first, *others in rows:
+        cells = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(others, widths[1:]))]
+        lines.append(f"  {'  '.join(cells)}".rstrip())
+    return lines

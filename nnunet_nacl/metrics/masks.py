@@ -30,7 +30,11 @@ def dilated_mask(
         ValueError: The radius is negative or the spacing does not fit.
     """
     foreground = labels != 0 if valid is None else (labels != 0) & valid
-    result = _in_box(foreground, radius_mm, spacing_mm, lambda part, _: _spread(part, radius_mm, spacing_mm, np.maximum))
+
+    def grow(part: np.ndarray, _: None) -> np.ndarray:
+        return _spread(part, radius_mm, spacing_mm, np.maximum)
+
+    result = _in_box(foreground, radius_mm, spacing_mm, grow)
     return result if valid is None else result & valid
 
 

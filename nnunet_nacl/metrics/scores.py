@@ -1,4 +1,4 @@
-"""Proper scores, which reward sharpness as well as calibration; means over the counted voxels, NaN if there are none."""
+"""Proper scores, which reward sharpness as well as calibration: means over the voxels, NaN if there are none."""
 
 from __future__ import annotations
 

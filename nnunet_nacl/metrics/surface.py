@@ -101,8 +101,8 @@ def surface_voxels(mask: np.ndarray) -> np.ndarray:
         if length == 1:
             continue
         for shift in (0, 2):
-            window = tuple(slice(shift, shift + n) if a == axis else slice(1, 1 + n) for a, n in enumerate(cropped.shape))
-            inside &= inner[window]
+            starts = (shift if a == axis else 1 for a in range(mask.ndim))
+            inside &= inner[tuple(slice(start, start + n) for start, n in zip(starts, cropped.shape))]
     return np.argwhere(cropped & ~inside) + [part.start for part in box]
 
 

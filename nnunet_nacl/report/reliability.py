@@ -95,7 +95,9 @@ def _panel(upper, lower, method: str, stats: BinStats) -> None:
         accuracy, mean = correct[i] / count[i], confidence[i] / count[i]
         pale = 0.35 if count[i] < _FEW * total else 1.0
         over = mean > accuracy
-        upper.bar(edges[i], accuracy, width, align="edge", color=_ACCURACY, alpha=0.85 * pale, edgecolor="white", lw=0.5)
+        upper.bar(
+            edges[i], accuracy, width, align="edge", color=_ACCURACY, alpha=0.85 * pale, edgecolor="white", lw=0.5
+        )  # fmt: skip
         upper.bar(
             edges[i], abs(mean - accuracy), width, bottom=min(mean, accuracy), align="edge",
             facecolor="none" if over else "#FFFFFF66", edgecolor=_OVERCONFIDENT if over else _UNDERCONFIDENT,

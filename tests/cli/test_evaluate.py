@@ -143,7 +143,8 @@ def spoil_array(rng, path: Path, how: str) -> None:
         np.savez_compressed(path, probabilities=probs.astype(dtype))
     elif how == "values":
         broken = probs.copy()
-        broken[tuple(rng.integers(0, n) for n in probs.shape)] = rng.choice([np.nan, np.inf, -np.inf, -1, 2, 1e30, -1e-9])
+        where = tuple(rng.integers(0, n) for n in probs.shape)
+        broken[where] = rng.choice([np.nan, np.inf, -np.inf, -1, 2, 1e30, -1e-9])
         np.savez_compressed(path, probabilities=broken)
     elif how == "bytes":
         for position in rng.integers(0, len(content), 5):

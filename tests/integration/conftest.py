@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.integration import tiny_data as tiny
+from tests.integration.chains import CHAINS, Chain, train
 from tests.integration.workspace import Workspace
 
 
@@ -42,3 +46,21 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, clean_environ: dict[str,
         tiny.add_plans_of_other_kind(plans_files[number], residual)
     space.run("nnUNetv2_preprocess", "-d", *plans_files, "-c", "3d_fullres", "3d_lowres", "-np", 1)
     return space
+
+
+@pytest.fixture(scope="session")
+def trained(workspace: Workspace, request: pytest.FixtureRequest) -> Iterator[Callable[[Chain], Workspace]]:
+    """Waits until a chain is trained. The chains of the selected tests are trained two at a time, from the first on."""
+    selected = [item.callspec.params["chain"] for item in request.session.items if hasattr(item, "callspec")
+                and isinstance(item.callspec.params.get("chain"), Chain)]
+    pool = ThreadPoolExecutor(min(2, os.cpu_count() or 1))
+    futures = {chain: pool.submit(train, workspace, chain) for chain in CHAINS if chain in selected}
+
+    def wait(chain: Chain) -> Workspace:
+        if chain not in futures:
+            futures[chain] = pool.submit(train, workspace, chain)
+        futures[chain].result()
+        return workspace
+
+    yield wait
+    pool.shutdown(cancel_futures=True)

@@ -23,7 +23,8 @@ def random_classes(seed: int, classes: int, shape: tuple[int, ...], sharpness: f
     """Probabilities with many nearly certain background voxels, some exact zeros and ones, and truth."""
     rng = np.random.default_rng(seed)
     truth = rng.integers(0, classes, shape) * (rng.random(shape) < 0.3)
-    logits = rng.normal(size=(classes, *shape)) + sharpness * (np.arange(classes).reshape(-1, *[1] * len(shape)) == truth)
+    one_hot = np.arange(classes).reshape(-1, *[1] * len(shape)) == truth
+    logits = rng.normal(size=(classes, *shape)) + sharpness * one_hot
     probs = np.exp(logits - logits.max(0))
     probs /= probs.sum(0)
     certain = rng.random(shape) < 0.1
@@ -156,7 +157,8 @@ def test_empty_masks_and_empty_images_give_nan():
     stats = count_masks(np.array([[1.0], [0.0]], dtype=np.float32), np.array([0]))
     assert stats["foreground"].n_voxels == 0
     assert all(np.isnan(value) for value in all_metrics(stats["foreground"]).values())
-    assert all(np.isnan(v) for v in all_metrics(count_masks(np.ones((2, 0), np.float32), np.ones(0, int))["all"]).values())
+    nothing = count_masks(np.ones((2, 0), np.float32), np.ones(0, int))["all"]
+    assert all(np.isnan(value) for value in all_metrics(nothing).values())
 
 
 @pytest.mark.parametrize(

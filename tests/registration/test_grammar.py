@@ -43,8 +43,9 @@ def variants(draw: st.DrawFn) -> Variant:
     values = {
         "penalty_weight": numbers, "kernel_size": st.integers(0, 5).map(lambda half: 2 * half + 1),
         "prior": st.sampled_from(["gaussian", "svls"]), "sigma": numbers.filter(bool), "gamma": numbers,
-        "alpha": st.integers(0, 1000).map(lambda number: number / 1000), "scale": numbers, "epochs": st.integers(1, 5000),
-        "iterations": st.integers(1, 5000), "train_percent": st.integers(1, 999).map(lambda number: number / 10),
+        "alpha": st.integers(0, 1000).map(lambda number: number / 1000), "scale": numbers,
+        "epochs": st.integers(1, 5000), "iterations": st.integers(1, 5000),
+        "train_percent": st.integers(1, 999).map(lambda number: number / 10),
     }
     settings = {}
     for token in TOKENS:

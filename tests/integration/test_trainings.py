@@ -1,0 +1,79 @@
+"""Every method, label space, configuration and kind of plans: trained for a moment, validated and predicted."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from nnunet_nacl.registration.grammar import METHODS, parse
+from tests.integration import tiny_data as tiny
+from tests.integration.chains import CHAINS, Chain, predictions
+from tests.integration.workspace import epochs_in, training_log
+
+
+def test_the_chains_cover_every_pair() -> None:
+    trained = {(chain.label_space, configuration, chain.plans) for chain in CHAINS
+               for configuration in chain.configurations}
+    configurations = ("2d", "3d_fullres", "3d_lowres", "3d_cascade_fullres")
+    factors = (tiny.LABEL_SPACES, configurations, tiny.PLANS)
+    for first, second in itertools.combinations(range(3), 2):
+        pairs = {(combination[first], combination[second]) for combination in trained}
+        assert pairs >= set(itertools.product(factors[first], factors[second]))
+    assert {parse(chain.trainer).method for chain in CHAINS} == set(METHODS)
+    assert any(parse(chain.trainer).dice for chain in CHAINS)
+
+
+def labels_of(path: Path) -> np.ndarray:
+    return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+
+
+@pytest.mark.parametrize("chain", CHAINS, ids=str)
+def test_it_trains_validates_and_predicts(trained, chain: Chain) -> None:
+    space = trained(chain)
+    (case,) = [path.name.removesuffix("_0000.nii.gz") for path in
+               (space.dataset_folder(space.raw, chain.dataset_id) / "imagesTs").iterdir()]
+    image = labels_of(space.dataset_folder(space.raw, chain.dataset_id) / "imagesTs" / f"{case}_0000.nii.gz")
+    num_labels = 3 if "ignore" in chain.label_space else 4
+    for configuration in chain.configurations:
+        model = space.model_folder(chain.dataset_id, chain.trainer, chain.plans_name, configuration)
+        fold = model / ("fold_all" if configuration == "3d_lowres" else "fold_0")
+        assert (fold / "checkpoint_final.pth").is_file()
+
+        log = training_log(fold)
+        assert epochs_in(log) == [0]
+        losses = [float(value) for value in re.findall(r"(?:train|val)_loss (\S+)", log)]
+        assert len(losses) == 2 and np.isfinite(losses).all()
+        assert "WARNING: calibration" not in log
+        assert chain.loss in tiny.read_json(fold / "debug.json")["loss"]
+
+        validation = fold / "validation"
+        truths = {path.name for path in validation.glob("*.nii.gz")}
+        assert len(truths) == (tiny.NUM_TRAINING if configuration == "3d_lowres" else 1)
+        summary = tiny.read_json(validation / "summary.json")
+        assert len(summary["metric_per_case"]) == len(truths)
+        with_probabilities = chain.npz and configuration == chain.configurations[-1]
+        assert len(list(validation.glob("*.npz"))) == (len(truths) if with_probabilities else 0)
+        assert (validation / "calibration.json").is_file() == with_probabilities
+
+        prediction = labels_of(predictions(space, chain, configuration) / f"{case}.nii.gz")
+        assert prediction.shape == image.shape
+        assert set(np.unique(prediction)) <= set(range(num_labels))
+        if configuration == "3d_lowres":
+            assert len(list((model / "predicted_next_stage" / "3d_cascade_fullres").iterdir())) == tiny.NUM_TRAINING
+
+
+def test_probabilities_are_those_of_the_heads(trained) -> None:
+    for chain in (chain for chain in CHAINS if chain.npz):
+        space = trained(chain)
+        model = space.model_folder(chain.dataset_id, chain.trainer, chain.plans_name, chain.configurations[-1])
+        (path,) = (model / "fold_0" / "validation").glob("*.npz")
+        probabilities = np.load(path)["probabilities"]
+        heads = {"classes": 4, "ignore": 3, "regions": 3, "regions_ignore": 2}[chain.label_space]
+        assert probabilities.shape[0] == heads and (probabilities >= 0).all() and (probabilities <= 1).all()
+        if "regions" not in chain.label_space:
+            np.testing.assert_allclose(probabilities.sum(0), 1, atol=5e-3)  # nnU-Net stores half precision

@@ -1,0 +1,266 @@
+"""Schedules, optimisers, checkpoints and splits as the name says, and nnU-Net's own wherever it says nothing."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
+
+from nnunet_nacl_trainers.schedule import HalfwayDecay
+from tests.trainers.plans import DATASET
+
+STOCK_SETTINGS = ("num_epochs", "num_iterations_per_epoch", "num_val_iterations_per_epoch", "initial_lr",
+                  "weight_decay", "save_every", "oversample_foreground_percent", "enable_deep_supervision")
+
+
+@pytest.fixture
+def prepared(make_trainer):
+    """Makes a trainer with a network of one layer, ready to go through epochs."""
+
+    def make(name: str, **kwargs):
+        trainer = make_trainer(name, **kwargs)
+        torch.manual_seed(0)
+        trainer.network = torch.nn.Conv2d(1, 3, 1)
+        trainer.optimizer, trainer.lr_scheduler = trainer.configure_optimizers()
+        trainer.loss = trainer._build_loss()
+        trainer.was_initialized = True
+        return trainer
+
+    return make
+
+
+def start_epoch(trainer, epoch: int) -> None:
+    trainer.current_epoch = epoch
+    trainer.on_train_epoch_start()
+
+
+@pytest.mark.parametrize("name", ["nnUNetTrainerNACL", "nnUNetTrainerDiceFocal_gamma2", "nnUNetTrainerCE"])
+def test_what_the_name_leaves_out_is_nnunets(make_trainer, name: str) -> None:
+    ours, stock = make_trainer(name), make_trainer("nnUNetTrainer")
+    assert {key: getattr(ours, key) for key in STOCK_SETTINGS} == {key: getattr(stock, key) for key in STOCK_SETTINGS}
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("NACL_100epochs", {"num_epochs": 100, "save_every": 10, "num_iterations_per_epoch": 250}),
+        ("NACL_3epochs", {"num_epochs": 3, "save_every": 1}),
+        ("CE_15epochs", {"num_epochs": 15, "save_every": 1}),
+        ("CE_40epochs", {"num_epochs": 40, "save_every": 4}),
+        ("CE_500epochs", {"num_epochs": 500, "save_every": 50}),
+        ("CE_2000epochs", {"num_epochs": 2000, "save_every": 50}),
+        ("NACL_50iters", {"num_iterations_per_epoch": 50, "num_val_iterations_per_epoch": 5, "num_epochs": 1000}),
+        ("NACL_2iters", {"num_iterations_per_epoch": 2, "num_val_iterations_per_epoch": 1}),
+        ("NACL_19iters", {"num_iterations_per_epoch": 19, "num_val_iterations_per_epoch": 1}),
+        ("NACL_500iters", {"num_iterations_per_epoch": 500, "num_val_iterations_per_epoch": 50}),
+        ("NACL_adam", {"initial_lr": 1e-3, "weight_decay": 0.0, "num_epochs": 1000}),
+        ("DiceCE_40epochs_50iters_adam", {"num_epochs": 40, "num_iterations_per_epoch": 50, "initial_lr": 1e-3}),
+    ],
+)
+def test_the_schedule_is_that_of_the_name(make_trainer, name: str, settings: dict) -> None:
+    trainer = make_trainer(f"nnUNetTrainer{name}")
+    assert {key: getattr(trainer, key) for key in settings} == settings
+
+
+def test_results_lie_under_the_name(make_trainer) -> None:
+    name = "nnUNetTrainerNACL_lambda0p2_3epochs"
+    assert f"/{DATASET}/{name}__nnUNetPlans__2d/fold_0" in make_trainer(name).output_folder.replace("\\", "/")
+
+
+def test_the_optimiser_is_nnunets(prepared) -> None:
+    ours, stock = prepared("nnUNetTrainerNACL_100epochs"), prepared("nnUNetTrainer")
+    assert type(ours.optimizer) is type(stock.optimizer) is torch.optim.SGD
+    assert ours.optimizer.defaults == stock.optimizer.defaults
+    assert isinstance(ours.lr_scheduler, PolyLRScheduler) and ours.lr_scheduler.max_steps == 100
+
+
+@pytest.mark.parametrize("name", ["nnUNetTrainerNACL_adam", "nnUNetTrainerDiceCE_adam"])
+def test_adam_is_the_papers(prepared, name: str) -> None:
+    trainer = prepared(name)
+    (group,) = trainer.optimizer.param_groups
+    assert type(trainer.optimizer) is torch.optim.Adam
+    assert (group["lr"], group["weight_decay"], group["betas"]) == (1e-3, 0.0, (0.9, 0.999))
+    assert isinstance(trainer.lr_scheduler, HalfwayDecay)
+
+
+def test_the_rate_of_adam_follows_the_epoch(prepared) -> None:
+    trainer = prepared("nnUNetTrainerNACL_4epochs_adam")
+    rates = []
+    for epoch in range(4):
+        start_epoch(trainer, epoch)
+        rates.append(trainer.optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4])
+
+
+def continued(prepared, name: str, tmp_path, epochs_done: int):
+    """A new trainer of that name that has loaded what another one saved."""
+    first = prepared(name)
+    for epoch in range(epochs_done):
+        start_epoch(first, epoch)
+        first.network(torch.ones(1, 1, 4, 4)).sum().backward()
+        first.optimizer.step()
+    first.save_checkpoint(str(tmp_path / "checkpoint.pth"))
+    second = prepared(name)
+    second.load_checkpoint(str(tmp_path / "checkpoint.pth"))
+    assert second.current_epoch == epochs_done
+    assert torch.equal(second.network.weight, first.network.weight)
+    return second
+
+
+@pytest.mark.parametrize(("epochs_done", "rate"), [(1, 1e-3), (2, 1e-4), (3, 1e-4)])
+def test_the_rate_of_adam_goes_on_after_loading(prepared, tmp_path, epochs_done: int, rate: float) -> None:
+    trainer = continued(prepared, "nnUNetTrainerNACL_4epochs_adam", tmp_path, epochs_done)
+    trainer.on_train_epoch_start()
+    assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(rate)
+    assert trainer.optimizer.state_dict()["state"]  # Adam's moments came along
+
+
+def test_a_checkpoint_is_replaced_only_by_a_complete_one(prepared, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer, path = prepared("nnUNetTrainerNACL"), tmp_path / "checkpoint.pth"
+    trainer.save_checkpoint(str(path))
+    assert [file.name for file in tmp_path.glob("checkpoint*")] == [path.name]
+    before = path.read_bytes()
+
+    def killed_while_writing(checkpoint: dict, filename: str) -> None:
+        with open(filename, "wb") as file:
+            file.write(b"half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", killed_while_writing)
+        with pytest.raises(KeyboardInterrupt):
+            trainer.save_checkpoint(str(path))
+    assert path.read_bytes() == before
+
+    trainer.disable_checkpointing = True  # what the killed run left must not be taken for a checkpoint
+    trainer.save_checkpoint(str(path))
+    assert path.read_bytes() == before
+
+
+def test_only_the_first_rank_writes_checkpoints(prepared, tmp_path) -> None:
+    trainer = prepared("nnUNetTrainerNACL")
+    unfinished = tmp_path / "checkpoint.pth.tmp"
+    unfinished.write_bytes(b"the first rank is at it")
+    trainer.local_rank = 1
+    trainer.save_checkpoint(str(tmp_path / "checkpoint.pth"))
+    assert unfinished.is_file() and not (tmp_path / "checkpoint.pth").exists()
+
+
+@pytest.mark.parametrize("label_space", ["classes", "regions"])
+@pytest.mark.parametrize("method", ["NACL", "CE", "LS"])
+def test_annealing_lowers_the_dice_term_to_nothing_at_half(prepared, method: str, label_space: str) -> None:
+    trainer = prepared(f"nnUNetTrainerDice{method}_anneal_8epochs", label_space=label_space)
+    weights = []
+    for epoch in range(8):
+        start_epoch(trainer, epoch)
+        weights.append(trainer.loss.loss.weight_dice)
+    assert weights == pytest.approx([1, 0.75, 0.5, 0.25, 0, 0, 0, 0])
+
+
+def test_annealing_takes_half_of_nnunets_epochs_by_default(prepared) -> None:
+    trainer = prepared("nnUNetTrainerDiceNACL_anneal")
+    for epoch, weight in ((0, 1), (250, 0.5), (499, 0.002), (500, 0), (999, 0)):
+        start_epoch(trainer, epoch)
+        assert trainer.loss.loss.weight_dice == pytest.approx(weight)
+
+
+def test_annealing_works_without_deep_supervision(prepared) -> None:
+    trainer = prepared("nnUNetTrainerDiceNACL_anneal_4epochs")
+    trainer.loss = trainer.loss.loss
+    start_epoch(trainer, 1)
+    assert trainer.loss.weight_dice == pytest.approx(0.5)
+
+
+def test_annealing_goes_on_after_loading(prepared, tmp_path) -> None:
+    trainer = continued(prepared, "nnUNetTrainerDiceNACL_anneal_8epochs", tmp_path, 3)
+    trainer.on_train_epoch_start()
+    assert trainer.loss.loss.weight_dice == pytest.approx(0.25)
+
+
+def test_without_annealing_the_dice_term_keeps_its_weight(prepared) -> None:
+    trainer = prepared("nnUNetTrainerDiceNACL_8epochs")
+    start_epoch(trainer, 7)
+    assert trainer.loss.loss.weight_dice == 1
+
+
+@pytest.fixture
+def split_of(make_trainer, nnunet_folders):
+    """Training and validation cases of a trainer, of 40 and 10."""
+    cases = [f"case_{number:02d}" for number in range(50)]
+    splits = [{"train": [case for case in cases if int(case[-2:]) % 5 != fold],
+               "val": [case for case in cases if int(case[-2:]) % 5 == fold]} for fold in range(5)]
+    (nnunet_folders / "preprocessed" / DATASET / "splits_final.json").write_text(json.dumps(splits))
+    return lambda name, fold=0: make_trainer(name, fold=fold).do_split()
+
+
+@pytest.mark.parametrize(("percent", "number"), [("50", 20), ("25", 10), ("10", 4), ("1", 1), ("12p5", 5), ("99", 40),
+                                                 ("51", 21)])
+def test_train_percent_cuts_the_training_cases(split_of, percent: str, number: int) -> None:
+    training, validation = split_of(f"nnUNetTrainerCE_train{percent}")
+    every_case, stock_validation = split_of("nnUNetTrainer")
+    assert len(training) == len(set(training)) == number
+    assert set(training) <= set(every_case) and training == sorted(training)
+    assert validation == stock_validation
+
+
+@pytest.mark.parametrize("fold", [0, 3])
+def test_smaller_shares_are_parts_of_larger_ones(split_of, fold: int) -> None:
+    shares = [set(split_of(f"nnUNetTrainerCE_train{percent}", fold)[0]) for percent in (5, 10, 25, 50, 75)]
+    assert all(smaller < larger for smaller, larger in zip(shares, shares[1:], strict=False))
+
+
+def test_the_choice_is_the_same_for_every_trainer_and_time(split_of) -> None:
+    chosen = split_of("nnUNetTrainerCE_train10")[0]
+    assert chosen == split_of("nnUNetTrainerDiceNACL_l2_train10")[0]
+    # What was chosen once must be chosen for ever, or results of different times could not be compared.
+    assert chosen == ["case_02", "case_13", "case_39", "case_44"]
+    assert chosen != sorted(split_of("nnUNetTrainer")[0])[:4]
+
+
+def test_without_train_percent_the_split_is_nnunets(split_of) -> None:
+    assert split_of("nnUNetTrainerNACL") == split_of("nnUNetTrainer")
+
+
+def test_fold_all_validates_on_every_case(make_trainer) -> None:
+    training, validation = make_trainer("nnUNetTrainerCE_train50", fold="all").do_split()
+    assert len(training) == 3 and len(validation) == 5
+
+
+def test_threads_on_the_cpu_are_those_that_the_user_allows(make_trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(2)
+    make_trainer("nnUNetTrainerNACL")
+    assert torch.get_num_threads() == 1
+
+
+@pytest.mark.parametrize("value", [None, "", "all", "0"])
+def test_threads_are_left_alone_if_nothing_usable_is_said(make_trainer, monkeypatch: pytest.MonkeyPatch, value) -> None:
+    if value is None:
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    else:
+        monkeypatch.setenv("OMP_NUM_THREADS", value)
+    torch.set_num_threads(2)
+    make_trainer("nnUNetTrainerNACL")
+    assert torch.get_num_threads() == (1 if value == "0" else 2)
+
+
+def test_the_label_space_is_that_of_the_data(make_trainer) -> None:
+    found = {name: make_trainer("nnUNetTrainerNACL", name)._label_space() for name in
+             ("classes", "ignore", "regions", "regions_ignore")}
+    assert {name: (space.regions, space.ignore_label) for name, space in found.items()} == {
+        "classes": (False, None), "ignore": (False, 3), "regions": (True, None), "regions_ignore": (True, None)}
+
+
+def test_the_network_trains(make_trainer) -> None:
+    """One step of nnU-Net's own loop with its own network, at every scale of the deep supervision."""
+    trainer = make_trainer("nnUNetTrainerDiceNACL_lambda0p2_adam", "ignore")
+    trainer.initialize()
+    before = [value.clone() for value in trainer.network.parameters()]
+    batch = {"data": torch.randn(2, 1, 16, 16),
+             "target": [torch.randint(4, (2, 1, size, size), dtype=torch.int16) for size in (16, 8, 4)]}
+    trainer.network.train()
+    loss = trainer.train_step(batch)["loss"]
+    assert float(loss) == pytest.approx(float(loss)) and abs(float(loss)) < 10
+    assert any(not torch.equal(old, new) for old, new in zip(before, trainer.network.parameters(), strict=True))

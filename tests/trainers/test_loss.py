@@ -1,0 +1,200 @@
+"""What nnU-Net minimises: a voxel-wise loss in every label space, with or without nnU-Net's Dice term."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
+from nnunetv2.utilities.helpers import softmax_helper_dim1
+
+from nnunet_nacl.label_space import LabelSpace
+from nnunet_nacl.losses import NACLLoss, cross_entropy, nacl
+from nnunet_nacl_trainers.loss import TrainingLoss
+from tests.trainers.plans import LABEL_SPACES
+
+IGNORE = 3
+NUM_HEADS = {"classes": 3, "ignore": 3, "regions": 2, "regions_ignore": 2}
+
+
+def batch(label_space: str, spatial: tuple[int, ...] = (7, 6), seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Random logits, and a target in the form in which nnU-Net hands it over."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(2, NUM_HEADS[label_space], *spatial, generator=generator)
+    labels = torch.randint(4 if "ignore" in label_space else 3, (2, 1, *spatial), generator=generator)
+    if not label_space.startswith("regions"):
+        return logits, labels.to(torch.int16)
+    channels = [(labels == 1) | (labels == 2), labels == 2]
+    if label_space == "regions_ignore":
+        channels.append(labels == IGNORE)
+    return logits, torch.cat(channels, 1)
+
+
+def keywords(label_space: str) -> dict:
+    if label_space.startswith("regions"):
+        return {"regions": True}
+    return {"ignore_label": IGNORE} if label_space == "ignore" else {}
+
+
+def gradient(loss, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    logits = logits.clone().requires_grad_()
+    loss(logits, target).backward()
+    return logits.grad
+
+
+@pytest.fixture
+def stock_dice(make_loss):
+    """nnU-Net's own compound loss without its cross-entropy."""
+
+    def make(label_space: str, **kwargs):
+        stock = make_loss("nnUNetTrainer", label_space, **kwargs).loss
+        stock.weight_ce = 0
+        return stock
+
+    return make
+
+
+@pytest.mark.parametrize("num_axes", [2, 3])
+@pytest.mark.parametrize("label_space", LABEL_SPACES)
+def test_it_is_the_voxelwise_loss(make_loss, label_space: str, num_axes: int) -> None:
+    logits, target = batch(label_space, (6, 5, 4)[:num_axes])
+    loss = make_loss("nnUNetTrainerNACL", label_space, num_axes=num_axes).loss
+    assert loss.dc is None
+    expected = nacl(logits, target, kernel_size=3, **keywords(label_space))
+    torch.testing.assert_close(loss(logits, target), expected)
+
+
+@pytest.mark.parametrize("num_axes", [2, 3])
+@pytest.mark.parametrize("label_space", LABEL_SPACES)
+def test_with_dice_it_is_the_sum_of_both(make_loss, stock_dice, label_space: str, num_axes: int) -> None:
+    logits, target = batch(label_space, (6, 5, 4)[:num_axes], seed=1)
+    loss = make_loss("nnUNetTrainerDiceNACL", label_space, num_axes=num_axes).loss
+    voxelwise = nacl(logits, target, kernel_size=3, **keywords(label_space))
+    dice = stock_dice(label_space, num_axes=num_axes)(logits, target)
+    assert -1 < dice < -0.1
+    for weight in (1.0, 0.25, 0.0):
+        loss.weight_dice = weight
+        torch.testing.assert_close(loss(logits, target), voxelwise + weight * dice)
+
+
+@pytest.mark.parametrize("label_space", ["classes", "ignore", "regions"])
+def test_with_plain_cross_entropy_it_is_nnunets_own_loss(make_loss, label_space: str) -> None:
+    """Focal loss at gamma 0. Regions with an ignore label are left out: nnU-Net sums over regions there."""
+    logits, target = batch(label_space, seed=2)
+    ours = make_loss("nnUNetTrainerDiceFocal_gamma0", label_space).loss
+    stock = make_loss("nnUNetTrainer", label_space).loss
+    target_of_stock = target if label_space != "regions" else target.float()
+    torch.testing.assert_close(ours(logits, target), stock(logits, target_of_stock))
+    torch.testing.assert_close(gradient(ours, logits, target), gradient(stock, logits, target_of_stock),
+                               rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("label_space", ["ignore", "regions_ignore"])
+def test_ignored_voxels_have_no_gradient(make_loss, label_space: str) -> None:
+    logits, target = batch(label_space, seed=3)
+    ignored = target[:, -1] == 1 if label_space == "regions_ignore" else target[:, 0] == IGNORE
+    found = gradient(make_loss("nnUNetTrainerDiceNACL", label_space).loss, logits, target).movedim(1, -1)
+    assert ignored.any() and not found[ignored].any() and found[~ignored].abs().sum(-1).min() > 0
+
+
+@pytest.mark.parametrize("label_space", ["ignore", "regions_ignore"])
+@pytest.mark.parametrize("name", ["nnUNetTrainerNACL", "nnUNetTrainerDiceNACL", "nnUNetTrainerDiceSVLS"])
+def test_a_batch_without_ground_truth_is_no_nan(make_loss, name: str, label_space: str) -> None:
+    logits, target = batch(label_space)
+    nothing = torch.full_like(target, IGNORE if label_space == "ignore" else 1)
+    loss = make_loss(name, label_space).loss
+    assert torch.isfinite(loss(logits, nothing))
+    assert torch.isfinite(gradient(loss, logits, nothing)).all()
+
+
+def test_float_targets_are_read_as_nnunets_augmentation_may_leave_them(make_loss) -> None:
+    logits, target = batch("ignore")
+    loss = make_loss("nnUNetTrainerDiceNACL", "ignore").loss
+    assert loss(logits, target.float()) == loss(logits, target)
+
+
+@pytest.mark.parametrize("name", ["nnUNetTrainerNACL", "nnUNetTrainerDiceFocal"])
+@pytest.mark.parametrize(("label_space", "label"), [("classes", 7), ("classes", -1), ("ignore", 4)])
+def test_a_label_that_is_no_class_is_named_in_the_first_batch(make_loss, name: str, label_space: str,
+                                                              label: int) -> None:
+    logits, target = batch(label_space)
+    target[0, 0, 2, 3] = label
+    with pytest.raises(ValueError, match=rf"label\(s\) {label}, but the logits have classes 0 to 2"):
+        make_loss(name, label_space).loss(logits, target)
+
+
+def test_only_the_first_batch_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked = []
+    read = LabelSpace.read
+
+    def record(self, logits, target, check_labels=True):
+        checked.append(check_labels)
+        return read(self, logits, target, check_labels)
+
+    loss = TrainingLoss(NACLLoss(check_labels=False), LabelSpace())
+    monkeypatch.setattr(LabelSpace, "read", record)
+    logits, target = batch("classes")
+    loss(logits, target)
+    assert checked.count(True) == 1
+    loss(logits, target)
+    assert checked.count(True) == 1
+
+
+def test_it_is_shown_with_its_settings() -> None:
+    shown = repr(TrainingLoss(NACLLoss(penalty_weight=0.25), LabelSpace(), torch.nn.Identity()))
+    assert "weight_dice=1.0" in shown and "NACLLoss" in shown and "penalty_weight=0.25" in shown
+    assert "weight_dice" not in repr(TrainingLoss(NACLLoss(), LabelSpace()))
+
+
+def training_loss(with_dice: bool, ddp: bool) -> TrainingLoss:
+    """As the trainer makes it; gathered over the ranks where nnU-Net does so."""
+    dice = MemoryEfficientSoftDiceLoss(apply_nonlin=softmax_helper_dim1, batch_dice=True, do_bg=False, smooth=1e-5,
+                                       ddp=ddp) if with_dice else None
+    return TrainingLoss(NACLLoss(check_labels=False), LabelSpace(), dice)
+
+
+def make_network() -> torch.nn.Module:
+    torch.manual_seed(0)
+    return torch.nn.Conv2d(3, 3, 3, padding=1)
+
+
+def network_gradients(network: torch.nn.Module, loss: TrainingLoss, part: slice) -> dict[str, torch.Tensor]:
+    images = torch.cat([batch("classes", seed=seed)[0] for seed in (4, 5)])
+    target = torch.cat([batch("classes", seed=seed)[1] for seed in (6, 7)])
+    network.zero_grad()
+    loss(network(images[part]), target[part]).backward()
+    return {name.removeprefix("module."): value.grad.clone() for name, value in network.named_parameters()}
+
+
+def one_rank(rank: int, rendezvous: str, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
+    try:
+        found = []
+        for with_dice in (False, True):
+            network = torch.nn.parallel.DistributedDataParallel(make_network())
+            found.append(network_gradients(network, training_loss(with_dice, ddp=True),
+                                           slice(2 * rank, 2 * rank + 2)))
+        torch.save(found, f"{folder}/{rank}.pt")
+    finally:
+        dist.destroy_process_group()
+
+
+@pytest.mark.skipif(not (dist.is_available() and dist.is_gloo_available()), reason="this torch has no gloo")
+def test_two_processes_have_the_gradients_of_the_joined_batch(tmp_path) -> None:
+    mp.spawn(one_rank, args=(str(tmp_path / "rendezvous"), str(tmp_path)), nprocs=2)
+    for rank in (0, 1):
+        for with_dice, found in enumerate(torch.load(tmp_path / f"{rank}.pt")):
+            loss = training_loss(bool(with_dice), ddp=False)
+            joined = network_gradients(make_network(), loss, slice(None))
+            alone = network_gradients(make_network(), loss, slice(0, 2))
+            for name, expected in joined.items():
+                torch.testing.assert_close(found[name], expected, rtol=1e-4, atol=1e-6)
+            assert not torch.allclose(alone["weight"], joined["weight"], rtol=1e-2)
+
+
+def test_cross_entropy_under_its_name(make_loss) -> None:
+    logits, target = batch("ignore")
+    assert make_loss("nnUNetTrainerCE", "ignore").loss(logits, target) == cross_entropy(
+        logits, target, ignore_label=IGNORE)

@@ -1,0 +1,167 @@
+"""Every method builds its loss with the settings of its name, on the neighbourhood of the plans."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from nnunetv2.experiment_planning.experiment_planners.network_topology import get_pool_and_conv_props
+from nnunetv2.training.loss.compound_losses import DC_and_BCE_loss, DC_and_CE_loss
+from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
+from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
+
+from nnunet_nacl.losses import CELoss, ECPLoss, FocalLoss, LabelSmoothingLoss, MbLSLoss, NACLLoss, SVLSLoss
+from nnunet_nacl_trainers import NAMED_TRAINERS
+from nnunet_nacl_trainers.loss import TrainingLoss
+from tests.trainers.plans import LABEL_SPACES
+from tests.trainers.test_loss import batch
+
+NACL_DEFAULTS = {"penalty_weight": 0.1, "kernel_size": (3, 3), "prior": "mean", "sigma": 1.0, "penalty": "l1",
+                 "space": "logits", "reduction": "mean", "padding": "valid", "prior_scale": 1.0}
+CONFIGURED = [
+    ("NACL", NACLLoss, NACL_DEFAULTS),
+    ("NACL_lambda0p2_k5_gaussian_sigma2_l2_softmax_sum_m5", NACLLoss,
+     {"penalty_weight": 0.2, "kernel_size": (5, 5), "prior": "gaussian", "sigma": 2.0, "penalty": "l2",
+      "space": "softmax", "reduction": "sum", "padding": "valid", "prior_scale": 5.0}),
+    ("NACL_lambda0", NACLLoss, {**NACL_DEFAULTS, "penalty_weight": 0.0}),
+    ("NACL_svls", NACLLoss, {**NACL_DEFAULTS, "prior": "svls"}),
+    ("NACL_m0p5", NACLLoss, {**NACL_DEFAULTS, "prior_scale": 0.5}),
+    ("SVLS", SVLSLoss, {"sigma": 2.0, "kernel_size": (3, 3), "padding": "replicate"}),
+    ("SVLS_k5_sigma1", SVLSLoss, {"sigma": 1.0, "kernel_size": (5, 5), "padding": "replicate"}),
+    ("MbLS", MbLSLoss, {"penalty_weight": 0.1, "margin": 5.0, "reduction": "mean"}),
+    ("MbLS_lambda0p2_sum_m10", MbLSLoss, {"penalty_weight": 0.2, "margin": 10.0, "reduction": "sum"}),
+    ("LS", LabelSmoothingLoss, {"smoothing": 0.1}),
+    ("LS_alpha0p2", LabelSmoothingLoss, {"smoothing": 0.2}),
+    ("LS_alpha0", LabelSmoothingLoss, {"smoothing": 0.0}),
+    ("Focal", FocalLoss, {"gamma": 3.0}),
+    ("Focal_gamma2", FocalLoss, {"gamma": 2.0}),
+    ("Focal_gamma0", FocalLoss, {"gamma": 0.0}),
+    ("ECP", ECPLoss, {"penalty_weight": 0.1, "reduction": "mean"}),
+    ("ECP_sum_alpha0p3", ECPLoss, {"penalty_weight": 0.3, "reduction": "sum"}),
+    ("CE", CELoss, {}),
+    ("CE_20epochs_adam", CELoss, {}),
+]
+
+
+@pytest.mark.parametrize(
+    ("dice", "name", "module", "settings"),
+    # DiceCE is nnU-Net's own loss
+    [(dice, *case) for dice in ("", "Dice") for case in CONFIGURED if dice + case[0].split("_")[0] != "DiceCE"],
+)
+def test_the_settings_of_the_name_reach_the_loss(make_loss, dice: str, name: str, module: type, settings: dict) -> None:
+    loss = make_loss(f"nnUNetTrainer{dice}{name}").loss
+    assert type(loss.voxelwise) is module
+    assert loss.voxelwise.settings == {**settings, "ignore_label": None, "regions": False}
+    assert loss.voxelwise.check_labels is False
+    assert (loss.dc is None) == (dice == "")
+
+
+@pytest.mark.parametrize("label_space", LABEL_SPACES)
+@pytest.mark.parametrize("name", NAMED_TRAINERS)
+def test_every_trainer_has_a_finite_loss_and_gradient_in_every_label_space(make_loss, name: str,
+                                                                          label_space: str) -> None:
+    loss = make_loss(name, label_space).loss
+    settings = loss.voxelwise.settings
+    assert settings["regions"] == label_space.startswith("regions")
+    assert settings["ignore_label"] == (3 if label_space == "ignore" else None)
+    logits, target = batch(label_space)
+    logits.requires_grad_()
+    loss(logits, target).backward()
+    assert torch.isfinite(logits.grad).all() and logits.grad.any()
+
+
+@pytest.mark.parametrize("label_space", LABEL_SPACES)
+@pytest.mark.parametrize("name", ["nnUNetTrainerNACL", "nnUNetTrainerDiceNACL", "nnUNetTrainerDiceCE_adam"])
+def test_deep_supervision_is_nnunets(make_loss, name: str, label_space: str) -> None:
+    ours, stock = make_loss(name, label_space), make_loss("nnUNetTrainer", label_space)
+    assert type(ours) is DeepSupervisionWrapper
+    assert ours.weight_factors == stock.weight_factors
+    scales = [(16, 16), (8, 8), (4, 4)]
+    logits, target = zip(*(batch(label_space, size) for size in scales), strict=True)
+    expected = sum(weight * ours.loss(*pair) for weight, *pair in zip(ours.weight_factors, logits, target, strict=True)
+                   if weight != 0)
+    torch.testing.assert_close(ours(logits, target), expected)
+
+
+def test_without_deep_supervision_there_is_no_wrapper(make_trainer) -> None:
+    trainer = make_trainer("nnUNetTrainerDiceNACL")
+    trainer.enable_deep_supervision = False
+    assert type(trainer._build_loss()) is TrainingLoss
+
+
+@pytest.mark.parametrize("num_axes", [2, 3])
+@pytest.mark.parametrize("label_space", LABEL_SPACES)
+def test_the_dice_term_is_nnunets_with_its_arguments(make_loss, label_space: str, num_axes: int) -> None:
+    ours = make_loss("nnUNetTrainerDiceNACL", label_space, num_axes=num_axes).loss.dc
+    stock = make_loss("nnUNetTrainer", label_space, num_axes=num_axes).loss.dc
+    assert type(ours) is type(stock) is MemoryEfficientSoftDiceLoss
+    for argument in ("batch_dice", "do_bg", "smooth", "ddp", "apply_nonlin"):
+        assert getattr(ours, argument) == getattr(stock, argument), argument
+
+
+@pytest.mark.parametrize("label_space", LABEL_SPACES)
+def test_dice_ce_is_nnunets_own_loss(make_loss, label_space: str) -> None:
+    loss = make_loss("nnUNetTrainerDiceCE_adam", label_space).loss
+    assert type(loss) is (DC_and_BCE_loss if label_space.startswith("regions") else DC_and_CE_loss)
+    stock = make_loss("nnUNetTrainer", label_space).loss
+    logits, target = batch(label_space)
+    target = target.float() if label_space == "regions" else target
+    assert loss(logits, target) == stock(logits, target)
+
+
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize(
+    ("token", "num_axes", "first_kernel", "size"),
+    [
+        ("", 2, None, (3, 3)),
+        ("", 3, None, (3, 3, 3)),
+        ("", 3, [1, 3, 3], (1, 3, 3)),
+        ("", 3, [1, 1, 3], (1, 1, 3)),
+        ("", 3, [5, 7, 7], (3, 3, 3)),
+        ("", 3, 3, (3, 3, 3)),
+        ("", 3, 1, (1, 1, 1)),
+        ("_k5", 2, None, (5, 5)),
+        ("_k5", 3, [1, 3, 3], (5, 5, 5)),
+        ("_k1", 3, None, (1, 1, 1)),
+        ("_k3", 3, [1, 3, 3], (3, 3, 3)),
+    ],
+)
+@pytest.mark.parametrize("method", ["NACL", "DiceSVLS"])
+def test_the_neighbourhood_follows_the_plans_unless_the_name_says_otherwise(
+    make_trainer, method: str, token: str, num_axes: int, first_kernel, size: tuple[int, ...], residual: bool
+) -> None:
+    trainer = make_trainer(f"nnUNetTrainer{method}{token}", num_axes=num_axes, first_kernel=first_kernel,
+                           residual=residual)
+    assert trainer.neighborhood_size() == size
+    assert trainer._build_loss().loss.voxelwise.settings["kernel_size"] == size
+
+
+@pytest.mark.parametrize(("spacing_mm", "size"), [((5.0, 1.0, 1.0), (1, 3, 3)), ((1.0, 1.0, 1.0), (3, 3, 3)),
+                                                  ((1.5, 1.0, 1.0), (3, 3, 3))])
+def test_slices_are_thick_where_nnunets_planner_finds_them_so(make_trainer, spacing_mm, size) -> None:
+    _, _, kernels, _, _ = get_pool_and_conv_props(spacing_mm, (16, 128, 128), 4, 999999)
+    trainer = make_trainer("nnUNetTrainerNACL", num_axes=3, first_kernel=list(kernels[0]))
+    assert trainer.neighborhood_size() == size
+
+
+def test_plans_of_a_network_without_convolution_kernels(make_trainer) -> None:
+    trainer = make_trainer("nnUNetTrainerNACL", num_axes=3)
+    del trainer.configuration_manager.configuration["architecture"]["arch_kwargs"]["kernel_sizes"]
+    assert trainer.neighborhood_size() == (3, 3, 3)
+
+
+@pytest.mark.parametrize("name", ["nnUNetTrainerNACL", "nnUNetTrainerDiceNACL", "nnUNetTrainerFocal"])
+def test_the_loss_is_compiled_where_nnunet_compiles(make_trainer, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda module, *args, **kwargs: compiled.append(module) or module)
+    trainer = make_trainer(name)
+    assert isinstance(trainer._build_loss().loss, TrainingLoss) and compiled == []
+    monkeypatch.setattr(trainer, "_do_i_compile", lambda: True)
+    loss = trainer._build_loss().loss
+    assert any(loss.voxelwise is module for module in compiled)
+    if loss.dc is not None:
+        assert any(loss.dc is module for module in compiled)
+    assert not any(isinstance(module, TrainingLoss) for module in compiled)  # its check of the labels must run
+    logits, target = batch("classes")
+    target[0, 0, 0, 0] = 9
+    with pytest.raises(ValueError, match=r"label\(s\) 9"):
+        loss(logits, target)
