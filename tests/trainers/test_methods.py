@@ -149,6 +149,18 @@ def test_plans_of_a_network_without_convolution_kernels(make_trainer) -> None:
     assert trainer.neighborhood_size() == (3, 3, 3)
 
 
+@pytest.mark.parametrize("label_space", LABEL_SPACES)
+@pytest.mark.parametrize("name", ["nnUNetTrainerNACL_k13", "nnUNetTrainerNACL_k13_svls", "nnUNetTrainerSVLS_k13"])
+def test_a_neighbourhood_may_exceed_the_coarsest_scales(make_loss, name: str, label_space: str) -> None:
+    loss = make_loss(name, label_space)
+    logits, target = zip(*(batch(label_space, size) for size in [(16, 4), (4, 2), (1, 1)]), strict=True)
+    for scale in logits:
+        scale.requires_grad_()
+    loss.loss(logits[2], target[2]).backward()
+    loss(logits, target).backward()
+    assert all(torch.isfinite(scale.grad).all() for scale in logits)
+
+
 @pytest.mark.parametrize("name", ["nnUNetTrainerNACL", "nnUNetTrainerDiceNACL", "nnUNetTrainerFocal"])
 def test_the_loss_is_compiled_where_nnunet_compiles(make_trainer, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     compiled = []
