@@ -1,5 +1,6 @@
 """Calibrating segmentation losses for PyTorch, usable with or without nnU-Net."""
 
+from nnunet_nacl.losses.analytic import automatic_differentiation
 from nnunet_nacl.losses.functional import cross_entropy, ecp, focal, label_smoothing, mbls, nacl, svls
 from nnunet_nacl.losses.modules import (
     CELoss,
@@ -20,6 +21,7 @@ __all__ = [
     "MbLSLoss",
     "NACLLoss",
     "SVLSLoss",
+    "automatic_differentiation",
     "cross_entropy",
     "ecp",
     "focal",

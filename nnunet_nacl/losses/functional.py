@@ -12,7 +12,8 @@ Common to all:
   float64 logits, also under autocast. N = 0 gives 0 with zero gradient.
 * ValueError for shapes that do not fit and for settings out of range.
 * On the CPU most forms for classes compute the gradient together with the value, in less time and memory than
-  automatic differentiation takes (:mod:`nnunet_nacl.losses.analytic`). They can be differentiated once.
+  automatic differentiation takes (:mod:`nnunet_nacl.losses.analytic`). They can be differentiated once; a second
+  time raises RuntimeError, except inside of ``with automatic_differentiation():``.
 
 Formulas are those of Murugesan et al. 2024 (arXiv 2401.14487) unless said otherwise. y is the label, p the softmax.
 """

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 
+from nnunet_nacl import losses
 from tests.losses.cases import CASES, CONFIGURED, CONFIGURED_IDS, IGNORE, PENALTY_FORMS, problem
 
 ALL_LOSSES = pytest.mark.parametrize("name, settings", CONFIGURED, ids=CONFIGURED_IDS)
@@ -131,3 +134,43 @@ def test_memory_layout_of_the_logits_does_not_matter(name, settings, label_space
         assert torch.equal(leaf, logits)
         (gradient,) = torch.autograd.grad(loss(leaf, target.mT.contiguous().mT, **settings, **where), leaf)
         torch.testing.assert_close(gradient, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_a_second_derivative_is_refused_or_right_but_never_a_silent_zero():
+    logits = torch.randn(1, 3, 4, 4, dtype=torch.float64, requires_grad=True)
+    target = torch.randint(3, (1, 1, 4, 4))
+    with pytest.raises(RuntimeError, match="automatic_differentiation"):
+        torch.autograd.grad(losses.cross_entropy(logits, target), logits, create_graph=True)
+    with losses.automatic_differentiation():
+        assert torch.autograd.gradgradcheck(lambda x: losses.cross_entropy(x, target), logits)
+
+
+@pytest.mark.parametrize("chunk_voxels", [7, 40])
+@pytest.mark.parametrize("shape", [(3, 4, 9, 8), (2, 3, 7, 5, 6), (2, 3, 11)], ids=str)
+@pytest.mark.parametrize("ignored", [False, True], ids=["all valid", "ignored"])
+def test_gradients_do_not_depend_on_how_the_image_is_cut_up(shape, chunk_voxels, ignored, monkeypatch):
+    """In slabs and groups of samples as at once, and as by automatic differentiation."""
+    monkeypatch.setattr("nnunet_nacl.losses.analytic.engine._CHUNK_VOXELS", chunk_voxels)
+    torch.manual_seed(0)
+    logits = 3 * torch.randn(shape, dtype=torch.float64)
+    target = torch.randint(shape[1], (shape[0], 1, *shape[2:]))
+    if ignored:
+        target[torch.rand(target.shape) < 0.3] = 9
+    common = {"ignore_label": 9} if ignored else {}
+    forms = [
+        (losses.nacl, {"prior": prior, "padding": padding, "penalty": penalty, "kernel_size": size})
+        for prior in ("mean", "svls")
+        for padding in ("valid", "background", "zeros", "replicate")
+        for penalty, size in (("l1", 3), ("l2", 5))
+    ]
+    forms += [(losses.svls, {"padding": "replicate"}), (losses.mbls, {"margin": 1.0}), (losses.ecp, {}),
+              (losses.focal, {}), (losses.label_smoothing, {})]  # fmt: skip
+    for function, settings in forms:
+        results = []
+        for context in (nullcontext, losses.automatic_differentiation):
+            leaf = logits.clone().requires_grad_()
+            with context():
+                value = function(leaf, target, **settings, **common)
+                value.backward()
+            results.append((value.detach(), leaf.grad))
+        torch.testing.assert_close(results[0], results[1], rtol=1e-12, atol=1e-14, msg=f"{function} {settings}")

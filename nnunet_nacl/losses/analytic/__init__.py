@@ -10,7 +10,11 @@ neighbours counted, in single bytes. The plain formulas in :mod:`nnunet_nacl.los
 tests hold both against each other.
 """
 
-from nnunet_nacl.losses.analytic.engine import mean_with_analytic_gradient, wants_analytic_gradient
+from nnunet_nacl.losses.analytic.engine import (
+    automatic_differentiation,
+    mean_with_analytic_gradient,
+    wants_analytic_gradient,
+)
 from nnunet_nacl.losses.analytic.label_terms import EntropyTerm, FocalTerm, MarginTerm, SmoothedLabelTerm
 from nnunet_nacl.losses.analytic.neighborhood_terms import NeighborhoodPenaltyTerm, SmoothedNeighborhoodTerm
 
@@ -21,6 +25,7 @@ __all__ = [
     "NeighborhoodPenaltyTerm",
     "SmoothedLabelTerm",
     "SmoothedNeighborhoodTerm",
+    "automatic_differentiation",
     "mean_with_analytic_gradient",
     "wants_analytic_gradient",
 ]

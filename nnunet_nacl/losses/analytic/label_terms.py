@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from nnunet_nacl.losses.analytic.engine import Sample
+from nnunet_nacl.losses.analytic.engine import Chunk
 
 __all__ = ["EntropyTerm", "FocalTerm", "MarginTerm", "SmoothedLabelTerm"]
 
@@ -17,17 +18,18 @@ class SmoothedLabelTerm:
     """-sum_k q_k log p_k with q = (1 - smoothing) onehot(y) + smoothing / K; gradient p - q."""
 
     smoothing: float = 0.0
+    halo: ClassVar[int] = 0
 
-    def __call__(self, sample: Sample) -> Tensor:
-        loss = sample.cross_entropy(self.smoothing)
+    def __call__(self, chunk: Chunk) -> Tensor:
+        loss = chunk.cross_entropy(self.smoothing)
         if not self.smoothing:
             return loss
-        sample.gradient.sub_(self.smoothing / sample.logits.shape[0])
+        chunk.gradient.sub_(self.smoothing / chunk.logits.shape[0])
         # -log p_k = -log p_y + (l_y - l_k), averaged over k.
-        true_logit = torch.zeros_like(loss)
-        for k, member in sample.members():
-            true_logit.addcmul_(sample.logits[k], member)
-        return loss.add_(true_logit.sub_(sample.logits.mean(0)), alpha=self.smoothing)
+        true_logit = chunk.new_map(0.0)
+        for k, member in chunk.members():
+            true_logit.addcmul_(chunk.logits[k], member)
+        return loss.add_(true_logit.sub_(chunk.logits.mean(0)), alpha=self.smoothing)
 
 
 @dataclass(frozen=True)
@@ -38,16 +40,17 @@ class FocalTerm:
     """
 
     gamma: float
+    halo: ClassVar[int] = 0
 
-    def __call__(self, sample: Sample) -> Tensor:
-        cross_entropy = sample.cross_entropy()
+    def __call__(self, chunk: Chunk) -> Tensor:
+        cross_entropy = chunk.cross_entropy()
         if not self.gamma:
             return cross_entropy
         wrong = torch.expm1(-cross_entropy).neg_().clamp_min_(torch.finfo(cross_entropy.dtype).tiny)
         power = wrong.pow(self.gamma)
         # gamma (1 - p)^(gamma - 1) p c = (1 - p)^gamma gamma p c / (1 - p), where c / (1 - p) is at least 1 and finite.
         slope = (cross_entropy / wrong).mul_(torch.exp(-cross_entropy))
-        sample.gradient.mul_(slope.mul_(self.gamma).add_(1).mul_(power))
+        chunk.gradient.mul_(slope.mul_(self.gamma).add_(1).mul_(power))
         return power.mul_(cross_entropy)
 
 
@@ -59,18 +62,19 @@ class EntropyTerm:
     """
 
     factor: float
+    halo: ClassVar[int] = 0
 
-    def __call__(self, sample: Sample) -> Tensor:
-        largest, excess = sample.softmax()
+    def __call__(self, chunk: Chunk) -> Tensor:
+        largest, excess = chunk.softmax()
         entropy = torch.zeros_like(excess)
         log_prob = torch.empty_like(excess)
-        for logit, prob in zip(sample.logits, sample.gradient):
+        for logit, prob in zip(chunk.logits, chunk.gradient):
             torch.sub(logit, largest, out=log_prob).sub_(excess)
             entropy.addcmul_(prob, log_prob, value=-1)
-        for logit, prob in zip(sample.logits, sample.gradient):
+        for logit, prob in zip(chunk.logits, chunk.gradient):
             torch.sub(logit, largest, out=log_prob).sub_(excess)
             prob.mul_(log_prob.add_(entropy).mul_(self.factor).add_(1))
-        cross_entropy = excess.add_(largest.sub_(sample.subtract_labels()))
+        cross_entropy = excess.add_(largest.sub_(chunk.subtract_labels()))
         return cross_entropy.sub_(entropy, alpha=self.factor)
 
 
@@ -83,22 +87,23 @@ class MarginTerm:
 
     factor: float
     margin: float
+    halo: ClassVar[int] = 0
 
-    def __call__(self, sample: Sample) -> Tensor:
-        largest, log_excess = sample.softmax()
+    def __call__(self, chunk: Chunk) -> Tensor:
+        largest, log_excess = chunk.softmax()
         excess_total = torch.zeros_like(largest)
         active_total = torch.zeros_like(largest)
         below = torch.empty_like(largest)
-        for logit, grad in zip(sample.logits, sample.gradient):
+        for logit, grad in zip(chunk.logits, chunk.gradient):
             excess = torch.sub(largest, logit, out=below).sub_(self.margin).relu_()
             excess_total.add_(excess)
             active = excess.sign_()
             active_total.add_(active)
             grad.sub_(active, alpha=self.factor)
-        for logit, grad in zip(sample.logits, sample.gradient):
+        for logit, grad in zip(chunk.logits, chunk.gradient):
             # Of several largest logits the first takes all, as torch.max does; afterwards nothing is left to take.
             taken = torch.eq(logit, largest, out=below).mul_(active_total)
             grad.add_(taken, alpha=self.factor)
             active_total.sub_(taken)
-        cross_entropy = log_excess.add_(largest.sub_(sample.subtract_labels()))
+        cross_entropy = log_excess.add_(largest.sub_(chunk.subtract_labels()))
         return cross_entropy.add_(excess_total, alpha=self.factor)

@@ -8,50 +8,67 @@ import torch
 from torch import Tensor
 
 from nnunet_nacl.label_space import Target
-from nnunet_nacl.losses.analytic.engine import Sample
+from nnunet_nacl.losses.analytic.engine import Chunk
 from nnunet_nacl.losses.priors import Neighborhood
 
 __all__ = ["NeighborhoodPenaltyTerm", "SmoothedNeighborhoodTerm"]
 
 
 class _Shares:
-    """tau of one sample, one class at a time, times a constant."""
+    """tau of one class at a time, times a constant."""
 
     def __init__(self, neighborhood: Neighborhood, logits: Tensor, target: Target, scale: float = 1.0) -> None:
         self._neighborhood = neighborhood
-        self._spatial = tuple(logits.shape[2:])
+        self._dims = logits.ndim - 2
+        self._dtype = logits.dtype
         self._scale = scale
-        count_dtype = neighborhood.count_dtype(len(self._spatial))
+        count_dtype = neighborhood.count_dtype(self._dims)
         self._count_dtype = logits.dtype if count_dtype.is_floating_point else count_dtype
+        spatial = tuple(logits.shape[2:])
         self._outside: Tensor | None = None
-        if neighborhood.padding == "background":
-            self._outside = neighborhood.outside_weight(self._spatial, logits.device, logits.dtype)
+        if neighborhood.padding in ("background", "zeros"):
+            self._outside = neighborhood.outside_weight(spatial, logits.device, logits.dtype)
         # Without a mask all samples share the denominator.
-        self._shared = self._factor(None, logits) if target.valid is None else None
+        self._shared: Tensor | None = None
+        if target.valid is None:
+            self._shared = scale / neighborhood.total_weight(spatial, None, logits.device, logits.dtype)
+        self.halo = neighborhood.sizes(self._dims)[0] // 2
 
-    def _factor(self, valid: Tensor | None, logits: Tensor) -> Tensor:
-        total = self._neighborhood.total_weight(self._spatial, valid, logits.device, logits.dtype)
-        return self._scale / total
-
-    def write(self, sample: Sample, out: Tensor) -> Iterator[Tensor | None]:
+    def write(self, chunk: Chunk, out: Tensor) -> Iterator[Tensor | None]:
         """Write scale tau_k into ``out`` for one class after the other.
 
         Yields:
             The valid voxels of the class; None where it has none and tau_k is 0 everywhere: ``out`` is then as it was.
         """
-        factor = self._shared if self._shared is not None else self._factor(sample.valid, sample.logits)
-        member = torch.empty_like(sample.labels)
-        for k, present in enumerate(sample.present):
-            outside = self._outside if k == 0 else None
-            if not present and outside is None:
+        factor = self._factor(chunk)
+        member = torch.empty_like(chunk.labels_around)
+        for k, present in enumerate(chunk.present):
+            counts_outside = k == 0 and self._neighborhood.padding == "background"
+            if not present and not counts_outside:
                 yield None
                 continue
-            torch.eq(sample.labels, k, out=member)
-            if sample.valid is not None:
-                member.mul_(sample.valid)
-            sums = self._neighborhood.weighted_sum(member.to(self._count_dtype), len(self._spatial))
-            torch.mul(sums if outside is None else sums + outside, factor, out=out)
-            yield member
+            torch.eq(chunk.labels_around, k, out=member)
+            if chunk.valid_around is not None:
+                member.mul_(chunk.valid_around)
+            sums = self._sum_around(member.to(self._count_dtype), chunk)
+            torch.mul(sums + self._rows(self._outside, chunk) if counts_outside else sums, factor, out=out)
+            yield member[:, chunk.rows_around]
+
+    def _sum_around(self, around: Tensor, chunk: Chunk) -> Tensor:
+        return self._neighborhood.weighted_sum(around, self._dims)[:, chunk.rows_around]
+
+    def _factor(self, chunk: Chunk) -> Tensor:
+        if chunk.valid_around is None:
+            return self._rows(self._shared, chunk)
+        total = self._sum_around(chunk.valid_around.to(self._dtype), chunk)
+        if self._outside is not None:
+            total = total + self._rows(self._outside, chunk)
+        return self._scale / torch.where(total > 0, total, torch.ones_like(total))
+
+    @staticmethod
+    def _rows(image: Tensor, chunk: Chunk) -> Tensor:
+        """The slab's rows of a map of the whole image, or the map itself where it is one number for all voxels."""
+        return image[chunk.rows] if image.shape[0] > 1 else image
 
 
 class NeighborhoodPenaltyTerm:
@@ -60,15 +77,16 @@ class NeighborhoodPenaltyTerm:
     def __init__(self, neighborhood: Neighborhood, logits: Tensor, target: Target, penalty: str, factor: float,
                  prior_scale: float) -> None:
         self._shares = _Shares(neighborhood, logits, target, prior_scale)
+        self.halo = self._shares.halo
         self._penalty = penalty
         self._factor = factor
 
-    def __call__(self, sample: Sample) -> Tensor:
-        largest, log_excess = sample.softmax()
+    def __call__(self, chunk: Chunk) -> Tensor:
+        largest, log_excess = chunk.softmax()
         true_logit = torch.zeros_like(largest)
         excess = torch.zeros_like(largest)
         distance = torch.empty_like(largest)
-        for member, logit, grad in zip(self._shares.write(sample, distance), sample.logits, sample.gradient):
+        for member, logit, grad in zip(self._shares.write(chunk, distance), chunk.logits, chunk.gradient):
             if member is None:
                 torch.neg(logit, out=distance)
             else:
@@ -90,13 +108,14 @@ class SmoothedNeighborhoodTerm:
 
     def __init__(self, neighborhood: Neighborhood, logits: Tensor, target: Target) -> None:
         self._shares = _Shares(neighborhood, logits, target)
+        self.halo = self._shares.halo
 
-    def __call__(self, sample: Sample) -> Tensor:
-        largest, log_excess = sample.softmax()
+    def __call__(self, chunk: Chunk) -> Tensor:
+        largest, log_excess = chunk.softmax()
         loss = torch.zeros_like(largest)
         share = torch.empty_like(largest)
         cost = torch.empty_like(largest)
-        for member, logit, grad in zip(self._shares.write(sample, share), sample.logits, sample.gradient):
+        for member, logit, grad in zip(self._shares.write(chunk, share), chunk.logits, chunk.gradient):
             if member is not None:
                 loss.addcmul_(share, torch.sub(largest, logit, out=cost).add_(log_excess))  # tau_k (-log p_k)
                 grad.sub_(share)
