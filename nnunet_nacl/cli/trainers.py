@@ -52,8 +52,9 @@ def _overview() -> str:
         lines.append(f"  {'':<{len(PREFIX) + 6}} {_FORMULAS[method]}")
     lines += [
         "",
-        f"With nnU-Net's soft Dice term added: {PREFIX}Dice<METHOD>, e.g. {PREFIX}DiceNACL. nnU-Net's own {PREFIX} is",
-        f"Dice + CE; with tokens it is called {PREFIX}DiceCE_<token>.",
+        "The same with nnU-Net's soft Dice term added:",
+        *(f"  {PREFIX}Dice{method}" for method in METHODS if method != "CE"),
+        f"nnU-Net's own {PREFIX} is Dice + CE; with tokens it is called {PREFIX}DiceCE_<token>.",
         "",
         "Class labels, regions and ignore label, 2d to 3d_cascade_fullres; stock schedule and optimiser unless a token",
         "says otherwise. Fine-tuning: nnUNetv2_train ... -pretrained_weights CHECKPOINT, as for any trainer.",

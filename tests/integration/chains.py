@@ -69,7 +69,7 @@ CHAINS = (
     Chain("regions_ignore", CASCADE, "anisotropic", "DiceNACL", "kernel_size=(1, 3, 3)"),
     Chain("thick_slices", ("3d_fullres",), "default", "DiceCE_anneal", "DC_and_CE_loss"),
 )
-NACL_2D, DICE_NACL_3D = CHAINS[0], CHAINS[1]
+NACL_2D = CHAINS[0]
 
 
 def train(space: Workspace, chain: Chain) -> None:

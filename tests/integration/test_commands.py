@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
+from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from tests.integration import tiny_data as tiny
-from tests.integration.chains import DICE_NACL_3D, NACL_2D, images, predictions
+from tests.integration.chains import NACL_2D, images, predictions
 from tests.integration.test_trainings import labels_of
 from tests.integration.workspace import Workspace, epochs_in, kill, training_log, wait_for
 
@@ -47,43 +48,47 @@ def test_a_model_goes_to_another_place_as_a_zip_file(trained, tmp_path) -> None:
     np.testing.assert_array_equal(labels_of(predicted), labels_of(predictions(space, NACL_2D, "2d") / predicted.name))
 
 
-def test_the_best_of_two_trainers_and_their_ensemble(trained) -> None:
-    first, second = NACL_2D, DICE_NACL_3D
-    space = trained(first)
-    assert trained(second) is space
-    space.run("nnUNetv2_find_best_configuration", first.dataset_id, "-tr", first.trainer, second.trainer,
-              "-p", first.plans_name, second.plans_name, "-c", "2d", "3d_fullres", "-f", 0, "-np", 1)
-    results = space.dataset_folder(space.results, first.dataset_id)
-    best = tiny.read_json(results / "inference_information.json")
-    scores = best["all_results"]
-    assert any(first.trainer in name and second.trainer in name for name in scores), "no ensemble of the two"
-    assert len(scores) == 3 and np.isfinite(list(scores.values())).all()
-    assert first.trainer in (results / "inference_instructions.txt").read_text() or second.trainer in (
-        results / "inference_instructions.txt").read_text()
-
-
-def test_a_killed_training_goes_on_under_its_parameterised_name(workspace, tmp_path) -> None:
-    chain = dataclasses.replace(NACL_2D, method="NACL_lambda0p2")
-    command = ("nnUNetv2_train", chain.dataset_id, "2d", "0", "-tr", RESUMED, "-device", "cpu", "--npz")
-    fold = workspace.results / workspace.dataset_folder(workspace.raw, chain.dataset_id).name / (
-        f"{RESUMED}__nnUNetPlans__2d") / "fold_0"
+@pytest.fixture(scope="module")
+def resumed(workspace: Workspace) -> Path:
+    """The fold of a training that was killed in its third epoch and then continued."""
+    command = ("nnUNetv2_train", NACL_2D.dataset_id, "2d", "0", "-tr", RESUMED, "-device", "cpu", "--npz")
+    name = workspace.dataset_folder(workspace.raw, NACL_2D.dataset_id).name
+    fold = workspace.results / name / f"{RESUMED}__nnUNetPlans__2d" / "fold_0"
     process = workspace.start(*command)
     try:
         wait_for(lambda: max(epochs_in(training_log(fold)), default=0) >= 2, process)
     finally:
         kill(process)
     assert (fold / "checkpoint_latest.pth").is_file() and not (fold / "checkpoint_final.pth").exists()
-
     workspace.run(*command, "--c")
-    epochs = epochs_in(training_log(fold))
+    return fold
+
+
+def test_a_killed_training_goes_on_under_its_parameterised_name(resumed: Path) -> None:
+    epochs = epochs_in(training_log(resumed))
     assert epochs[0] in (1, 2, 3) and epochs == list(range(epochs[0], 6))
-    checkpoint = torch.load(fold / "checkpoint_final.pth", map_location="cpu", weights_only=False)
+    checkpoint = torch.load(resumed / "checkpoint_final.pth", map_location="cpu", weights_only=False)
     assert checkpoint["trainer_name"] == RESUMED and checkpoint["current_epoch"] == 6
     (group,) = checkpoint["optimizer_state"]["param_groups"]
-    assert group["lr"] == 1e-4 and len(checkpoint["logging"]["lrs"]) == 6
-    assert "penalty_weight=0.2" in tiny.read_json(fold / "debug.json")["loss"]
-    assert len(list((fold / "validation").glob("*.npz"))) == 1
+    assert group["lr"] == pytest.approx(1e-4) and len(checkpoint["logging"]["lrs"]) == 6
+    assert "penalty_weight=0.2" in tiny.read_json(resumed / "debug.json")["loss"]
+    assert len(list((resumed / "validation").glob("*.npz"))) == 1
 
-    workspace.run("nnUNetv2_predict", "-d", chain.dataset_id, "-i", images(workspace, chain), "-o", tmp_path / "out",
-                  "-tr", RESUMED, "-c", "2d", "-f", 0, "-device", "cpu", "-npp", 0, "-nps", 0, "--disable_tta")
+
+def test_it_predicts_under_that_name(resumed: Path, workspace: Workspace, tmp_path: Path) -> None:
+    workspace.run("nnUNetv2_predict", "-d", NACL_2D.dataset_id, "-i", images(workspace, NACL_2D),
+                  "-o", tmp_path / "out", "-tr", RESUMED, "-c", "2d", "-f", 0, "-device", "cpu", "-npp", 0, "-nps", 0,
+                  "--disable_tta")
     assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 1
+
+
+def test_the_best_of_two_trainers_and_their_ensemble(trained, resumed: Path) -> None:
+    space = trained(NACL_2D)
+    space.run("nnUNetv2_find_best_configuration", NACL_2D.dataset_id, "-tr", NACL_2D.trainer, RESUMED, "-c", "2d",
+              "-f", 0, "-np", 1)
+    results = space.dataset_folder(space.results, NACL_2D.dataset_id)
+    scores = tiny.read_json(results / "inference_information.json")["all_results"]
+    assert len(scores) == 3 and np.isfinite(list(scores.values())).all()
+    assert any(NACL_2D.trainer in name and RESUMED in name for name in scores), "no ensemble of the two"
+    instructions = (results / "inference_instructions.txt").read_text()
+    assert f"-tr {NACL_2D.trainer} " in instructions or f"-tr {RESUMED} " in instructions
