@@ -83,7 +83,7 @@ def _explain(name: str) -> str:
         if name == PREFIX:
             return f"{name}: nnU-Net's own trainer, Dice + CE. Other schedules of it: {PREFIX}DiceCE_<token>."
         hint = suggest(name, known)
-        raise UserError(f"{name} is none of these trainers" + (f"; did you mean {hint}?" if hint else "") +
+        raise UserError(f"{name} is none of these trainers" + (f"; did you mean {hint}?" if hint else ".") +
                         " `nnunet_nacl trainers` lists them.")
     lines = [f"{name}: {METHODS[variant.method]}{_dice(variant)}", f"  loss: {_formula(variant)}"]
     for token in TOKENS:

@@ -25,7 +25,11 @@ METHODS = {
     "CE": "plain cross-entropy",
 }
 MAX_NAME_LENGTH = 128
-"""Result folders append plans and configuration, ensembles join two such names: file systems allow 255 bytes."""
+"""A result folder is named after trainer, plans and configuration, within the 255 bytes of file systems.
+
+`nnUNetv2_find_best_configuration` joins two such names into one folder: where ensembles of two trainers are wanted,
+their names may have about 150 characters together.
+"""
 
 
 @dataclass(frozen=True)
@@ -110,8 +114,8 @@ def _percent(value: float) -> str | None:
     return None if 0 < value < 100 else "must lie between 0 and 100"
 
 
-_NUMBER = r"((?:0|[1-9]\d*)(?:p\d*[1-9])?)"
-_INTEGER = r"([1-9]\d*)"
+_NUMBER = r"((?:0|[1-9][0-9]*)(?:p[0-9]*[1-9])?)"
+_INTEGER = r"([1-9][0-9]*)"
 
 TOKENS = (
     Token("anneal", "(anneal)", "anneal", "the Dice term's weight falls linearly from 1 to 0 over the first half of "
@@ -185,7 +189,10 @@ def parse(name: str) -> Variant | None:
         raise _error(name, "'sigma' needs 'gaussian' or 'svls' before it: the mean prior has no width")
     if settings.get("penalty_weight") == 0 and len(_PENALTY_FIELDS & set(settings)) > 1:
         raise _error(name, "with 'lambda0' there is no penalty for the other tokens to change")
-    return Variant(method, dice, **settings)
+    variant = Variant(method, dice, **settings)
+    if _spell(variant) != name:  # digits beyond a float's: another spelling would mean the same setting
+        raise _error(name, f"a number has too many digits: it is taken for {_spell(variant)}")
+    return variant
 
 
 def format_name(variant: Variant) -> str:
@@ -194,6 +201,16 @@ def format_name(variant: Variant) -> str:
     Raises:
         ValueError: No name stands for these settings.
     """
+    name = _spell(variant)
+    spelled = parse(name)
+    for token in TOKENS:
+        value = getattr(variant, token.field)
+        if spelled is None or value not in (getattr(spelled, token.field), token.defaults.get(variant.method)):
+            raise ValueError(f"no trainer name stands for {variant}")
+    return name
+
+
+def _spell(variant: Variant) -> str:
     parts = [f"{PREFIX}{'Dice' if variant.dice else ''}{variant.method}"]
     for token in TOKENS:
         value = getattr(variant, token.field)
@@ -202,11 +219,9 @@ def format_name(variant: Variant) -> str:
         if value is True or isinstance(value, str):
             parts.append(value if isinstance(value, str) else token.form)
         else:
-            number = f"{value:.10f}".rstrip("0").rstrip(".").replace(".", "p")
-            parts.append(re.sub("<.>", number, token.form))
-    name = "_".join(parts)
-    parse(name)
-    return name
+            number = str(value) if isinstance(value, int) else f"{value:.10f}".rstrip("0").rstrip(".")
+            parts.append(re.sub("<.>", number.replace(".", "p"), token.form))
+    return "_".join(parts)
 
 
 def grammar(method: str | None = None) -> str:
