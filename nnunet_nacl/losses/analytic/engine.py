@@ -21,7 +21,7 @@ __all__ = [
     "wants_analytic_gradient",
 ]
 
-_CHUNK_VOXELS = 1 << 18
+_CHUNK_VOXELS = 1 << 17
 """Voxels worked on at a time: maps of one class then stay in a core's own cache, and small patches share the price
 of an operation."""
 

@@ -86,6 +86,7 @@ class NeighborhoodPenaltyTerm:
         true_logit = torch.zeros_like(largest)
         excess = torch.zeros_like(largest)
         distance = torch.empty_like(largest)
+        size = torch.empty_like(largest)
         for member, logit, grad in zip(self._shares.write(chunk, distance), chunk.logits, chunk.gradient):
             if member is None:
                 torch.neg(logit, out=distance)
@@ -94,7 +95,7 @@ class NeighborhoodPenaltyTerm:
                 true_logit.addcmul_(logit, member)
                 grad.sub_(member)
             if self._penalty == "l1":
-                excess.add_(distance.abs())
+                excess.add_(torch.abs(distance, out=size))
                 grad.sub_(distance.sign_(), alpha=self._factor)
             else:
                 excess.addcmul_(distance, distance)
