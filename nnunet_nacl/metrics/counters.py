@@ -176,7 +176,8 @@ def _row_sums(chunk: Tensor, block: int) -> tuple[Tensor, Tensor]:
     """Sums and sums of squares of each row of (K, n) values, float64.
 
     In large cases converting everything to double precision first would take longer than all the rest. So blocks of a
-    few values are added in single precision: their errors, 1e-7 of a block, have random signs and vanish in the mean.
+    few values are added in single precision. Beside an independent sum in double precision that changes the Brier
+    score of the mask ``all`` by up to 3e-8 and the mean probabilities by up to 4e-9; counts stay exact.
     """
     whole = chunk.shape[1] // block * block if block > 1 and chunk.dtype == torch.float32 else 0
     rest = chunk[:, whole:].double()

@@ -39,6 +39,7 @@ def one_rank(rank, rendezvous, results):
             network = torch.nn.parallel.DistributedDataParallel(make_network())
             gradients.append(gradients_of(network, job, slice(2 * rank, 2 * rank + 2)))
         torch.save(gradients, f"{results}/{rank}.pt")
+        dist.barrier()  # a rank that leaves first would cut the other's connection
     finally:
         dist.destroy_process_group()
 

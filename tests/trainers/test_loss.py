@@ -177,6 +177,7 @@ def one_rank(rank: int, rendezvous: str, folder: str) -> None:
             found.append(network_gradients(network, training_loss(with_dice, ddp=True),
                                            slice(2 * rank, 2 * rank + 2)))
         torch.save(found, f"{folder}/{rank}.pt")
+        dist.barrier()  # a rank that leaves first would cut the other's connection
     finally:
         dist.destroy_process_group()
 
