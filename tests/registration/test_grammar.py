@@ -22,7 +22,7 @@ from nnunet_nacl.registration.grammar import (
     parse,
 )
 
-DESIGN_EXAMPLE = "nnUNetTrainerNACL_lambda0p2_k5_gaussian_sigma2_l2_100epochs_adam"
+EXAMPLE = "nnUNetTrainerNACL_lambda0p2_k5_gaussian_sigma2_l2_100epochs_adam"
 
 
 def built_in_trainers() -> list[str]:
@@ -99,7 +99,7 @@ def test_any_text_after_a_method_is_read_or_refused(text: str) -> None:
         ("nnUNetTrainerNACL", Variant("NACL")),
         ("nnUNetTrainerCE", Variant("CE")),
         ("nnUNetTrainerDiceFocal", Variant("Focal", dice=True)),
-        (DESIGN_EXAMPLE, Variant("NACL", penalty_weight=0.2, kernel_size=5, prior="gaussian", sigma=2.0, l2=True,
+        (EXAMPLE, Variant("NACL", penalty_weight=0.2, kernel_size=5, prior="gaussian", sigma=2.0, l2=True,
                                  epochs=100, adam=True)),
         ("nnUNetTrainerDiceCE_adam", Variant("CE", dice=True, adam=True)),
         ("nnUNetTrainerDiceCE_anneal_40epochs", Variant("CE", dice=True, anneal=True, epochs=40)),
