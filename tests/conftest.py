@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.environments import Environment, build_wheel, copy_sources, install_editable, link_libraries
+from tests.evaluation.folders import Model, make_model
 
 
 @pytest.fixture(scope="session")
@@ -71,3 +72,16 @@ def editable_environment(
     environment = Environment(folder / "environment", clean_environ)
     install_editable(environment, copy_sources(folder / "source"), libraries)
     return environment
+
+
+@pytest.fixture
+def make_validated(tmp_path, monkeypatch):
+    """Function that writes a model folder and sets nnU-Net's variables."""
+
+    def build(**arguments) -> Model:
+        model = make_model(tmp_path / "nnunet", **arguments)
+        for name, value in model.environment.items():
+            monkeypatch.setenv(name, value)
+        return model
+
+    return build

@@ -64,10 +64,11 @@ def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from nnunet_nacl.errors import UserError
-    from nnunet_nacl.evaluation.cases import PredictionFolder, find_fold_folders, model_folder
+    from nnunet_nacl.evaluation.cases import PredictionFolder
     from nnunet_nacl.evaluation.evaluate import evaluate_folder
     from nnunet_nacl.evaluation.files import write_atomically
     from nnunet_nacl.evaluation.folds import FILE_NAME, evaluate_folds
+    from nnunet_nacl.evaluation.locate import find_fold_folders, model_folder
     from nnunet_nacl.evaluation.results import Settings
     from nnunet_nacl.evaluation.tables import csv_text, table_text
 

@@ -1,4 +1,4 @@
-"""Finds and reads what nnU-Net wrote: the only place that opens npz, segmentation, dataset.json and plans.json files.
+"""Reads what nnU-Net wrote: the only place that opens npz, segmentation, dataset.json and plans.json files.
 
 nnU-Net's own reader classes and label manager do the reading, so every file ending, orientation and label definition
 that nnU-Net takes is taken here.
@@ -6,7 +6,6 @@ that nnU-Net takes is taken here.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -18,12 +17,13 @@ import numpy as np
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.geometry import geometry_difference
+from nnunet_nacl.evaluation.json_files import first_line, read_dict
 from nnunet_nacl.evaluation.npz import read_array
 from nnunet_nacl.evaluation.quiet import quiet
 
-__all__ = ["CaseData", "CaseFiles", "Labels", "PredictionFolder", "find_fold_folders", "model_folder"]
+__all__ = ["RERUN", "CaseData", "CaseFiles", "Labels", "PredictionFolder"]
 
-_RERUN = "rerun the validation with `nnUNetv2_train ... --val --npz` or the prediction with --save_probabilities"
+RERUN = "rerun the validation with `nnUNetv2_train ... --val --npz` or the prediction with --save_probabilities"
 
 
 @dataclass(frozen=True)
@@ -131,8 +131,8 @@ class PredictionFolder:
         folder = Path(folder)
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder; give the folder that holds the predictions.")
-        dataset = _read_dict(_find_above(folder, "dataset.json", dataset_json, "-djfile"))
-        plan = _read_dict(_find_above(folder, "plans.json", plans, "-pfile"))
+        dataset = read_dict(_find_above(folder, "dataset.json", dataset_json, "-djfile"))
+        plan = read_dict(_find_above(folder, "plans.json", plans, "-pfile"))
         for key, kind in (("labels", dict), ("file_ending", str)):
             if not isinstance(dataset.get(key), kind):
                 raise UserError(f"dataset.json of {folder} has no {key!r}; give nnU-Net's own file.")
@@ -180,7 +180,7 @@ class PredictionFolder:
                 return PlansManager(self.plans).get_label_manager(self.dataset_json)
         except Exception as error:  # nnU-Net raises anything from KeyError to AssertionError here
             raise UserError(
-                f"dataset.json or plans.json of {self.folder} is not nnU-Net's: {_first_line(error)}"
+                f"dataset.json or plans.json of {self.folder} is not nnU-Net's: {first_line(error)}"
             ) from error
 
     def cases(self, *, chill: bool = False) -> tuple[list[CaseFiles], dict[str, str]]:
@@ -200,7 +200,7 @@ class PredictionFolder:
         segmentations = {name[: -len(ending)] for name in names if name.endswith(ending)}
         probabilities = {name[:-4] for name in names if name.endswith(".npz")}
         if not segmentations | probabilities:
-            raise UserError(f"{self.folder} holds no predictions (no *{ending}, no *.npz); {_RERUN}.")
+            raise UserError(f"{self.folder} holds no predictions (no *{ending}, no *.npz); {RERUN}.")
         found, problems = [], {}
         for case in sorted(segmentations | probabilities):
             reference = self.reference_folder / f"{case}{ending}"
@@ -208,7 +208,7 @@ class PredictionFolder:
             if not reference.is_file():
                 problems[case] = f"{reference}: no ground truth for this prediction; add it or remove the prediction."
             elif case not in probabilities:
-                problems[case] = f"{self.folder / case}.npz is missing; {_RERUN}."
+                problems[case] = f"{self.folder / case}.npz is missing; {RERUN}."
             elif self.is_fold and self.expected is not None and case not in self.expected:
                 problems[case] = (
                     f"{self.folder / case}.npz is not in the validation split of this fold; remove it if it is left "
@@ -218,7 +218,7 @@ class PredictionFolder:
                 found.append(CaseFiles(case, self.folder / f"{case}.npz", reference, segmentation))
         if self.expected is not None and not chill:
             for case in sorted(set(self.expected) - segmentations - probabilities):
-                problems[case] = f"{self.folder / case}{ending} and .npz are missing; {_RERUN}, or pass --chill."
+                problems[case] = f"{self.folder / case}{ending} and .npz are missing; {RERUN}, or pass --chill."
         return found, problems
 
     def expecting_all_references(self) -> PredictionFolder:
@@ -251,7 +251,7 @@ class PredictionFolder:
                 return determine_reader_writer_from_dataset_json(self.dataset_json, verbose=False)()
             except RuntimeError as error:
                 raise UserError(
-                    f"No reader of nnU-Net takes {self.file_ending!r} files: {_first_line(error)}"
+                    f"No reader of nnU-Net takes {self.file_ending!r} files: {first_line(error)}"
                 ) from None
 
     def load(self, files: CaseFiles) -> CaseData:
@@ -262,17 +262,17 @@ class PredictionFolder:
         """
         truth, truth_properties = self._read_segmentation(files.reference)
         self._check_labels(truth, files.reference, "ground truth")
-        probs = read_array(files.probabilities, "probabilities", hint=_RERUN)
+        probs = read_array(files.probabilities, "probabilities", hint=RERUN)
         expected = (len(self.labels.values), *truth.shape)
         if probs.shape != expected:
             what = "regions" if self.labels.regions else "classes"
             raise UserError(
                 f"{files.probabilities}: probabilities of shape {probs.shape}, but {expected[0]} {what} of "
-                f"dataset.json and the ground truth {files.reference.name} ask for {expected}; {_RERUN}."
+                f"dataset.json and the ground truth {files.reference.name} ask for {expected}; {RERUN}."
             )
         if probs.dtype.kind != "f":
             raise UserError(
-                f"{files.probabilities}: probabilities must be floating point, got {probs.dtype}; {_RERUN}."
+                f"{files.probabilities}: probabilities must be floating point, got {probs.dtype}; {RERUN}."
             )
         if probs.dtype not in (np.float16, np.float32, np.float64) or not probs.dtype.isnative:
             probs = probs.astype(np.float64)
@@ -295,7 +295,7 @@ class PredictionFolder:
             with quiet():
                 array, properties = self._reader.read_seg(str(path))
         except Exception as error:  # the readers raise whatever their libraries do
-            raise UserError(f"{path}: cannot be read as a segmentation ({_first_line(error)}); restore it.") from error
+            raise UserError(f"{path}: cannot be read as a segmentation ({first_line(error)}); restore it.") from error
         return array[0], properties
 
     def _check_labels(self, array: np.ndarray, path: Path, what: str) -> None:
@@ -312,65 +312,8 @@ class PredictionFolder:
             )
 
 
-def model_folder(dataset: str | int, trainer: str, plans: str, configuration: str) -> Path:
-    """nnU-Net's folder of a trained model; UserError if it is not there."""
-    from nnunetv2.utilities.file_path_utilities import get_output_folder
-
-    _need_environment("nnUNet_results")
-    try:
-        folder = Path(get_output_folder(dataset, trainer, plans, configuration))
-    except Exception as error:  # RuntimeError, ValueError: unknown or ambiguous data set
-        raise UserError(f"data set {dataset!r}: {_first_line(error)}") from None
-    if not folder.is_dir():
-        present = sorted(entry.name for entry in folder.parent.glob("*__*")) if folder.parent.is_dir() else []
-        raise UserError(f"{folder}: no such model; there are {', '.join(present) or 'none'} in {folder.parent}.")
-    return folder
-
-
-def find_fold_folders(model: Path, folds: Sequence[str | int] | None = None) -> dict[str, PredictionFolder]:
-    """The validation folders of a model's folds.
-
-    Args:
-        model: The model folder.
-        folds: Folds 0, 1, ... or ``all`` (nnU-Net's fold_all); None takes every numbered fold that has a validation
-            folder, or fold_all where there is none.
-
-    Returns:
-        Folders by fold name, in order.
-
-    Raises:
-        UserError: A fold has no validation folder, or there is none at all.
-    """
-    if folds is None:
-        present = (entry for entry in model.glob("fold_*") if (entry / "validation").is_dir())
-        names = sorted(entry.name.removeprefix("fold_") for entry in present)
-        # fold_all holds the same cases as the folds: only on its own
-        folds = sorted((name for name in names if name.isdigit()), key=int) or names
-        if not folds:
-            raise UserError(f"{model} has no fold with a validation folder; finish a training first.")
-    result = {}
-    for fold in dict.fromkeys(str(f) for f in folds):
-        folder = model / f"fold_{fold}" / "validation"
-        if not folder.is_dir():
-            raise UserError(f"{folder}: no such folder; train this fold or {_RERUN}.")
-        opened = PredictionFolder.open(folder)
-        expected = _cases_of_split(opened.plans.get("dataset_name"), fold)
-        result[fold] = replace(opened, expected=expected)
-    return result
-
-
-def _cases_of_split(dataset_name: str | None, fold: str) -> tuple[str, ...] | None:
-    root = os.environ.get("nnUNet_preprocessed")
-    if not (root and dataset_name and fold.isdigit()):
-        return None
-    path = Path(root) / dataset_name / "splits_final.json"
-    if not path.is_file():
-        return None
-    splits = _read_json(path)
-    try:
-        return tuple(sorted(str(case) for case in splits[int(fold)]["val"]))
-    except (IndexError, KeyError, TypeError):
-        return None  # nnU-Net makes a random split for folds beyond the file: nothing to compare with
+def _small(segmentation: np.ndarray) -> np.ndarray:
+    return segmentation.astype(np.int16)
 
 
 def _find_above(folder: Path, name: str, given: str | os.PathLike | None, flag: str) -> Path:
@@ -397,36 +340,3 @@ def _find_references(dataset_name: str | None, folder: Path) -> Path:
             return candidate
         looked.append(str(candidate))
     raise UserError(f"no ground truth of {dataset_name} for {folder}: looked in {' and '.join(looked)}.")
-
-
-def _need_environment(variable: str) -> None:
-    if not os.environ.get(variable):
-        raise UserError(f"the environment variable {variable} is not set; nnU-Net's documentation says what it is.")
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file.") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
-    except ValueError as error:  # covers bad JSON and bad UTF-8
-        raise UserError(f"{path}: not a JSON file ({_first_line(error)}); restore it.") from None
-
-
-def _read_dict(path: Path) -> dict[str, Any]:
-    content = _read_json(path)
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: expected a JSON object, got {type(content).__name__}; give nnU-Net's own file.")
-    return content
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
-
-
-def _small(segmentation: np.ndarray) -> np.ndarray:
-    return segmentation.astype(np.int16)

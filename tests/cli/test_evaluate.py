@@ -14,7 +14,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nnunet_nacl.cli.main import main
-from tests.evaluation.conftest import make  # noqa: F401  (a fixture)
 from tests.evaluation.folders import CLASSES, REGIONS, make_model, write_image, write_json
 
 
@@ -22,8 +21,8 @@ def evaluate(*arguments) -> int:
     return main(["evaluate", *map(str, arguments), "-np", "1"])
 
 
-def test_a_model_by_name(make, capsys):  # noqa: F811
-    model = make(cases=2, folds=2)
+def test_a_model_by_name(make_validated, capsys):
+    model = make_validated(cases=2, folds=2)
     assert evaluate("-d", 999, "-c", "3d_fullres", "--csv", "--paper") == 0
     out = capsys.readouterr().out
     for text in ("Dataset999_Synthetic", "fold 0 1: 4 cases", "anterior", "foreground", "pooled", "paper's evaluation"):
@@ -37,8 +36,8 @@ def test_a_model_by_name(make, capsys):  # noqa: F811
     assert json.loads((model.root / "one.json").read_text())["n_cases"] == 2
 
 
-def test_two_folders(make, capsys):  # noqa: F811
-    model = make(cases=2, labels=REGIONS)
+def test_two_folders(make_validated, capsys):
+    model = make_validated(cases=2, labels=REGIONS)
     predictions = model.root / "predictions"
     shutil.copytree(model.validation(), predictions)
     arguments = (model.references, predictions)
@@ -49,8 +48,8 @@ def test_two_folders(make, capsys):  # noqa: F811
     assert evaluate(*arguments, *files, "--paper") == 2 and "classes only" in capsys.readouterr().err
 
 
-def test_all_problems_are_listed_and_the_rest_is_saved(make, capsys):  # noqa: F811
-    model = make(cases=4)
+def test_all_problems_are_listed_and_the_rest_is_saved(make_validated, capsys):
+    model = make_validated(cases=4)
     (model.validation() / "case_00.npz").write_bytes(b"PK")
     (model.validation() / "case_02.npz").unlink()
     assert evaluate("-d", 999, "-c", "3d_fullres") == 1
@@ -59,8 +58,8 @@ def test_all_problems_are_listed_and_the_rest_is_saved(make, capsys):  # noqa: F
     assert json.loads((model.validation() / "calibration.json").read_text())["n_cases"] == 2
 
 
-def test_chill_accepts_cases_without_prediction(make, capsys):  # noqa: F811
-    model = make(cases=2)
+def test_chill_accepts_cases_without_prediction(make_validated, capsys):
+    model = make_validated(cases=2)
     for path in model.validation().glob("case_01*"):
         path.unlink()
     assert evaluate("-d", 999, "-c", "3d_fullres") == 1 and "case_01" in capsys.readouterr().err
@@ -87,8 +86,8 @@ def test_chill_accepts_cases_without_prediction(make, capsys):  # noqa: F811
         (("-d", "999", "-c", "3d_fullres", "-o", "x.txt"), "end with .json"),
     ],
 )
-def test_bad_arguments_end_in_one_line(make, capsys, arguments, message):  # noqa: F811
-    make(cases=1)
+def test_bad_arguments_end_in_one_line(make_validated, capsys, arguments, message):
+    make_validated(cases=1)
     assert main(["evaluate", *arguments]) == 2
     error = capsys.readouterr().err.strip()
     assert message in error and error.startswith("nnunet_nacl evaluate: error:") and "Traceback" not in error
@@ -99,8 +98,8 @@ def test_missing_environment_is_named(monkeypatch, capsys):
     assert evaluate("-d", 4, "-c", "2d") == 2 and "nnUNet_results" in capsys.readouterr().err
 
 
-def test_number_of_processes_must_be_positive(make, capsys):  # noqa: F811
-    make(cases=1)
+def test_number_of_processes_must_be_positive(make_validated, capsys):
+    make_validated(cases=1)
     assert main(["evaluate", "-d", "999", "-c", "3d_fullres", "-np", "0"]) == 2 and "-np" in capsys.readouterr().err
 
 

@@ -11,10 +11,11 @@ import SimpleITK as sitk
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation import measure
-from nnunet_nacl.evaluation.cases import PredictionFolder, find_fold_folders, model_folder
+from nnunet_nacl.evaluation.cases import PredictionFolder
 from nnunet_nacl.evaluation.document import read_document, to_document
 from nnunet_nacl.evaluation.evaluate import evaluate_folder
 from nnunet_nacl.evaluation.folds import evaluate_after_validation, evaluate_folds
+from nnunet_nacl.evaluation.locate import find_fold_folders, model_folder
 from nnunet_nacl.evaluation.results import MASKS, Settings, mask_metrics
 from nnunet_nacl.metrics import BinStats
 from tests.evaluation.folders import CLASSES, make_model, write_image, write_json
@@ -48,8 +49,8 @@ def slow_case(model, name, labels):
     return {mask: function(probs, target, where & valid) for mask, where in masks.items()}
 
 
-def test_agrees_with_slow_loops_over_voxels(make, labels):
-    model = make(labels=labels, cases=2, shape=(5, 9, 8))
+def test_agrees_with_slow_loops_over_voxels(make_validated, labels):
+    model = make_validated(labels=labels, cases=2, shape=(5, 9, 8))
     evaluation = evaluate_folder(model.validation())
     assert [case.case for case in evaluation.cases] == ["case_00", "case_01"] and not evaluation.problems
     for case in evaluation.cases:
@@ -59,11 +60,11 @@ def test_agrees_with_slow_loops_over_voxels(make, labels):
                 assert actual[name] == pytest.approx(value, abs=1e-9, nan_ok=True), (mask, name)
 
 
-def test_dice_is_that_of_nnunets_summary(make, labels):
+def test_dice_is_that_of_nnunets_summary(make_validated, labels):
     from nnunetv2.evaluation.evaluate_predictions import compute_metrics, load_summary_json, save_summary_json
     from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 
-    model = make(labels=labels, cases=2, sharpness=2.0)
+    model = make_validated(labels=labels, cases=2, sharpness=2.0)
     folder = PredictionFolder.open(model.validation())
     document = to_document(evaluate_folder(folder))
     manager = folder.label_manager
@@ -90,8 +91,8 @@ def test_dice_is_that_of_nnunets_summary(make, labels):
         assert document["mean"][key]["Dice"] == np.nanmean([c["metrics"][key]["Dice"] for c in expected])
 
 
-def test_absent_structures_are_undefined_and_named(make):
-    model = make(cases=2)
+def test_absent_structures_are_undefined_and_named(make_validated):
+    model = make_validated(cases=2)
     path = model.references / "case_00.nii.gz"
     empty = np.zeros_like(read(path))
     write_image(empty, path, (2.0, 1.0, 0.5))
@@ -104,8 +105,8 @@ def test_absent_structures_are_undefined_and_named(make):
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_writes_a_file_that_reads_back_the_same(make, processes):
-    model = make(cases=3)
+def test_writes_a_file_that_reads_back_the_same(make_validated, processes):
+    model = make_validated(cases=3)
     output = model.validation() / "calibration.json"
     paper = Settings(paper=True)
     evaluation = evaluate_folder(model.validation(), output=output, num_processes=processes, settings=paper)
@@ -119,8 +120,8 @@ def test_writes_a_file_that_reads_back_the_same(make, processes):
     assert {path.name for path in model.validation().iterdir()} == expected | {"calibration.json"}
 
 
-def test_only_changed_cases_are_measured_again(make, monkeypatch):
-    model = make(cases=3)
+def test_only_changed_cases_are_measured_again(make_validated, monkeypatch):
+    model = make_validated(cases=3)
     output = model.validation() / "calibration.json"
     measured = []
     original = measure._measure
@@ -138,8 +139,8 @@ def test_only_changed_cases_are_measured_again(make, monkeypatch):
     assert len(measured) == 10  # the paper's distances were not there yet
 
 
-def test_a_killed_run_loses_no_finished_case(make, monkeypatch):
-    model = make(cases=3)
+def test_a_killed_run_loses_no_finished_case(make_validated, monkeypatch):
+    model = make_validated(cases=3)
     output = model.validation() / "calibration.json"
     output.write_text("the old file")
     original, measured = measure._measure, []
@@ -161,8 +162,8 @@ def test_a_killed_run_loses_no_finished_case(make, monkeypatch):
     assert not (model.validation() / "calibration.json.partial").exists()
 
 
-def test_folds_pool_into_the_model_folder(make):
-    model = make(cases=2, folds=2)
+def test_folds_pool_into_the_model_folder(make_validated):
+    model = make_validated(cases=2, folds=2)
     folders = find_fold_folders(model_folder(999, model.trainer, model.plans, model.configuration))
     together, path, failed = evaluate_folds(folders)
     assert path == model.folder / "calibration.json" and not failed and len(together.cases) == 4
@@ -180,15 +181,15 @@ def test_folds_pool_into_the_model_folder(make):
         (".tif", "Tiff3DIO", (6, 8, 7)),
     ],
 )  # fmt: skip
-def test_every_reader_of_nnunet(make, ending, reader, shape):
-    model = make(cases=1, file_ending=ending, reader=reader, shape=shape, spacing_mm=(1.0, 1.0, 1.0))
+def test_every_reader_of_nnunet(make_validated, ending, reader, shape):
+    model = make_validated(cases=1, file_ending=ending, reader=reader, shape=shape, spacing_mm=(1.0, 1.0, 1.0))
     evaluation = evaluate_folder(model.validation())
     assert not evaluation.problems and evaluation.mean_dice() > 0.6
     assert 0 < evaluation.pooled["dilated"].n_voxels <= evaluation.pooled["all"].n_voxels == np.prod(shape)
 
 
-def test_half_precision_and_missing_segmentation(make):
-    model = make(cases=1, dtype="float16")
+def test_half_precision_and_missing_segmentation(make_validated):
+    model = make_validated(cases=1, dtype="float16")
     before = evaluate_folder(model.validation())
     (model.validation() / "case_00.nii.gz").unlink()
     after = evaluate_folder(model.validation())
@@ -261,8 +262,8 @@ PROBLEMS = {
 
 
 @pytest.mark.parametrize("what", PROBLEMS)
-def test_a_bad_case_is_named_and_the_others_are_saved(make, what):
-    model = make(cases=2)
+def test_a_bad_case_is_named_and_the_others_are_saved(make_validated, what):
+    model = make_validated(cases=2)
     break_case(model, what)
     folders = find_fold_folders(model.folder)
     evaluation, path, _ = evaluate_folds(folders)
@@ -288,24 +289,24 @@ def test_a_bad_case_is_named_and_the_others_are_saved(make, what):
         (lambda m: m.references.rename(m.root / "elsewhere"), "no ground truth of Dataset999_Synthetic"),
     ],
 )
-def test_an_unusable_folder_is_named(make, change, message):
-    model = make(cases=1)
+def test_an_unusable_folder_is_named(make_validated, change, message):
+    model = make_validated(cases=1)
     change(model)
     with pytest.raises(UserError, match=message):
         evaluate_folder(model.validation())
 
 
 @pytest.mark.parametrize("name", ["out", "calibration.json/x.json", "out.txt"])
-def test_an_output_that_cannot_be_written_fails_first(make, name, tmp_path):
-    model = make(cases=1)
+def test_an_output_that_cannot_be_written_fails_first(make_validated, name, tmp_path):
+    model = make_validated(cases=1)
     (tmp_path / "out").mkdir()
     (tmp_path / "calibration.json").write_text("a file, no folder")
     with pytest.raises(UserError, match="folder|written|end with"):
         evaluate_folder(model.validation(), output=tmp_path / name)
 
 
-def test_the_trainers_hook_never_raises(make):
-    model = make(cases=2)
+def test_the_trainers_hook_never_raises(make_validated):
+    model = make_validated(cases=2)
     lines = []
     break_case(model, "NaN")
     assert evaluate_after_validation(model.validation(), model.references, log=lines.append) is not None
@@ -319,8 +320,8 @@ def test_the_trainers_hook_never_raises(make):
     assert len(lines) == count
 
 
-def test_masks_all_there(make):
-    assert set(evaluate_folder(make(cases=1).validation()).pooled) == set(MASKS)
+def test_masks_all_there(make_validated):
+    assert set(evaluate_folder(make_validated(cases=1).validation()).pooled) == set(MASKS)
 
 
 def test_synthetic_folders_are_reproducible(tmp_path):

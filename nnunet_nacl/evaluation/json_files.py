@@ -1,0 +1,35 @@
+"""Reads the JSON files that nnU-Net wrote, with an error that names the file where that fails."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from nnunet_nacl.errors import UserError
+
+__all__ = ["first_line", "read_dict", "read_json"]
+
+
+def read_json(path: Path) -> Any:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file.") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
+    except ValueError as error:  # covers bad JSON and bad UTF-8
+        raise UserError(f"{path}: not a JSON file ({first_line(error)}); restore it.") from None
+
+
+def read_dict(path: Path) -> dict[str, Any]:
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected a JSON object, got {type(content).__name__}; give nnU-Net's own file.")
+    return content
+
+
+def first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

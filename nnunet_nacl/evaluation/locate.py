@@ -1,0 +1,80 @@
+"""Finds what belongs together in nnU-Net's folders: models, their folds, ground truth, dataset.json and plans.json."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.evaluation.cases import RERUN, PredictionFolder
+from nnunet_nacl.evaluation.json_files import first_line, read_json
+
+__all__ = ["find_fold_folders", "model_folder"]
+
+
+def model_folder(dataset: str | int, trainer: str, plans: str, configuration: str) -> Path:
+    """nnU-Net's folder of a trained model; UserError if it is not there."""
+    from nnunetv2.utilities.file_path_utilities import get_output_folder
+
+    _need_environment("nnUNet_results")
+    try:
+        folder = Path(get_output_folder(dataset, trainer, plans, configuration))
+    except Exception as error:  # RuntimeError, ValueError: unknown or ambiguous data set
+        raise UserError(f"data set {dataset!r}: {first_line(error)}") from None
+    if not folder.is_dir():
+        present = sorted(entry.name for entry in folder.parent.glob("*__*")) if folder.parent.is_dir() else []
+        raise UserError(f"{folder}: no such model; there are {', '.join(present) or 'none'} in {folder.parent}.")
+    return folder
+
+
+def find_fold_folders(model: Path, folds: Sequence[str | int] | None = None) -> dict[str, PredictionFolder]:
+    """The validation folders of a model's folds.
+
+    Args:
+        model: The model folder.
+        folds: Folds 0, 1, ... or ``all`` (nnU-Net's fold_all); None takes every numbered fold that has a validation
+            folder, or fold_all where there is none.
+
+    Returns:
+        Folders by fold name, in order.
+
+    Raises:
+        UserError: A fold has no validation folder, or there is none at all.
+    """
+    if folds is None:
+        present = (entry for entry in model.glob("fold_*") if (entry / "validation").is_dir())
+        names = sorted(entry.name.removeprefix("fold_") for entry in present)
+        # fold_all holds the same cases as the folds: only on its own
+        folds = sorted((name for name in names if name.isdigit()), key=int) or names
+        if not folds:
+            raise UserError(f"{model} has no fold with a validation folder; finish a training first.")
+    result = {}
+    for fold in dict.fromkeys(str(f) for f in folds):
+        folder = model / f"fold_{fold}" / "validation"
+        if not folder.is_dir():
+            raise UserError(f"{folder}: no such folder; train this fold or {RERUN}.")
+        opened = PredictionFolder.open(folder)
+        expected = _cases_of_split(opened.plans.get("dataset_name"), fold)
+        result[fold] = replace(opened, expected=expected)
+    return result
+
+
+def _cases_of_split(dataset_name: str | None, fold: str) -> tuple[str, ...] | None:
+    root = os.environ.get("nnUNet_preprocessed")
+    if not (root and dataset_name and fold.isdigit()):
+        return None
+    path = Path(root) / dataset_name / "splits_final.json"
+    if not path.is_file():
+        return None
+    splits = read_json(path)
+    try:
+        return tuple(sorted(str(case) for case in splits[int(fold)]["val"]))
+    except (IndexError, KeyError, TypeError):
+        return None  # nnU-Net makes a random split for folds beyond the file: nothing to compare with
+
+
+def _need_environment(variable: str) -> None:
+    if not os.environ.get(variable):
+        raise UserError(f"the environment variable {variable} is not set; nnU-Net's documentation says what it is.")
