@@ -86,7 +86,8 @@ def check_chunk(chunk: Tensor, regions: bool, tolerance: float = SUM_TOLERANCE) 
         raise ValueError(f"the probabilities are not all in [0, 1], for example {value:.6g}; are these logits?")
     if regions:
         return
-    low, high = (float(value) for value in chunk.sum(0).aminmax())
+    total = chunk.sum(0)
+    low, high = float(total.amin()), float(total.amax())
     if not (low >= 1 - tolerance and high <= 1 + tolerance):
         worst = low if 1 - low > high - 1 else high
         raise ValueError(f"the probabilities of a voxel sum to {worst:.6g} instead of 1")

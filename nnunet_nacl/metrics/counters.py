@@ -2,8 +2,8 @@
 
 A voxel is plain if it is labelled background, lies in no mask, and its probabilities lie in bins that are known without
 looking: the background's in the top bin, all others in the lowest (a region's in the lowest). Special voxels are
-gathered over several chunks, so that the price of an operation is paid for many of them; what the plain ones sum to
-is what everything sums to less what the special ones do.
+gathered over several chunks, so that the price of an operation is paid for many of them. All sums are accumulated in
+double precision.
 """
 
 from __future__ import annotations
@@ -15,35 +15,49 @@ from nnunet_nacl.metrics.binning import bin_index
 from nnunet_nacl.metrics.checks import SUM_TOLERANCE
 from nnunet_nacl.metrics.groups import PREDICTED, GroupSums, add_at, group_numbers
 
-__all__ = ["ClassCounter", "RegionCounter"]
+__all__ = ["SMALLEST", "ClassCounter", "RegionCounter", "background_threshold", "region_threshold"]
 
 _SLACK = 1e-3  # how far a plain voxel's probabilities stay from the bin edges
-_SMALLEST = float(torch.finfo(torch.float32).tiny)
-_BLOCK = 128  # values that are added in single precision before double precision takes over; see _row_sums
-_SMALL = 1 << 22  # cases of fewer voxels are added in double precision throughout
+SMALLEST = float(torch.finfo(torch.float32).tiny)
+
+
+def background_threshold(n_bins: int) -> float:
+    """Above this background probability all others lie in the lowest bin, and are lower, even if the sum is not 1."""
+    return max(1 - 1 / n_bins, 0.5) + 2 * SUM_TOLERANCE + _SLACK
+
+
+def region_threshold(n_bins: int) -> float:
+    """Below this a region's probability lies in the lowest bin, and predicts "out"."""
+    return min(1 / n_bins, 0.5) - _SLACK
 
 
 class _Counter:
-    """Common part: what is pending, and the totals.
+    """Common part: what is pending, and the sums of the plain voxels.
 
     Args:
         sums: Where the result goes.
         batch_voxels: How many special voxels are gathered before they are counted.
-        num_voxels: How many voxels there will be.
     """
 
-    def __init__(self, sums: GroupSums, batch_voxels: int, num_voxels: int) -> None:
+    def __init__(self, sums: GroupSums, batch_voxels: int) -> None:
         self.sums, self._batch = sums, batch_voxels
-        self._block = 1 if num_voxels < _SMALL else _BLOCK
         self.num_groups, self.num_channels, self.n_bins = sums.class_count.shape
         self._pending: list[tuple[Tensor, Tensor, Tensor]] = []
         self._num_pending = 0
-        device = sums.nll.device
-        rows = sums.nll.shape[1]
+        self._double = torch.empty(0, dtype=torch.float64, device=sums.nll.device)
+        self._regions = len(sums.nll[0]) > 1 or isinstance(self, RegionCounter)
         self.num_plain = 0
-        self.total = torch.zeros(self.num_channels, dtype=torch.float64, device=device)
-        self.total_squares = torch.zeros(rows, dtype=torch.float64, device=device)
-        self.plain_log = torch.zeros(rows, dtype=torch.float64, device=device)
+        self.total = torch.zeros(self.num_channels, dtype=torch.float64, device=sums.nll.device)
+        self.brier, self.log = torch.zeros_like(sums.brier[0]), torch.zeros_like(sums.nll[0])
+
+    def _plain_only(self, values: Tensor, special: Tensor) -> Tensor:
+        """(K, n) values in double precision, 0 at the special voxels; valid until the next call."""
+        if values.shape[1] != self._double.shape[-1]:
+            self._double = torch.empty(values.shape, dtype=torch.float64, device=values.device)
+        self._double.copy_(values)
+        if not self._regions:
+            torch.sub(1, self._double[0], out=self._double[0])
+        return self._double.index_fill_(1, special, 0)
 
     def add(self, chunk: Tensor, truth: Tensor, masks: list[Tensor]) -> None:
         """Count (K, n) probabilities with their truth and masks."""
@@ -70,18 +84,14 @@ class ClassCounter(_Counter):
     def add(self, chunk: Tensor, truth: Tensor, masks: list[Tensor]) -> None:
         group = group_numbers(truth != 0, masks)
         background = chunk[0]
-        # above this all others lie in the lowest bin and the background wins, even if the sum is not quite 1
-        plain = background > max(1 - 1 / self.n_bins, 0.5) + 2 * SUM_TOLERANCE + _SLACK
+        plain = background > background_threshold(self.n_bins)
         plain &= group == 0
         special = (~plain).nonzero().squeeze(1)
         self.num_plain += chunk.shape[1] - len(special)
-        total, squares = _row_sums(chunk, self._block)
-        if self._block > 1:  # near 1 the error of single precision would show
-            background_double = background.double()
-            total[0], squares[0] = background_double.sum(), torch.dot(background_double, background_double)
-        self.total += total
-        self.total_squares += squares.sum()
-        self.plain_log += _sum_of_logs(torch.where(plain, background, 1))
+        distance = self._plain_only(chunk, special)  # from the truth: the background's row becomes 1 less itself
+        self.total += distance.sum(1)
+        self.brier += torch.dot(distance.view(-1), distance.view(-1))
+        self.log += _sum_of_logs(1 - distance[0])
         if len(special):
             self._put(chunk.index_select(1, special), truth.index_select(0, special), group.index_select(0, special))
 
@@ -96,12 +106,11 @@ class ClassCounter(_Counter):
         add_at(sums.confidence, key, confidence.double())
         add_at(sums.correct, key[predicted == label])
         double = probs.double()
-        self.total -= sums.add_class_bins(probs, double, group)
+        sums.add_class_bins(probs, double, group)
         add_at(sums.class_positive, (group * self.num_channels + label) * n_bins + bin_index(own, n_bins))
         own = own.double()
         squares = double.square_().sum(0)  # in place: the last use of it
-        self.total_squares -= squares.sum()
-        add_at(sums.nll, group, -own.clamp_min(_SMALLEST).log())
+        add_at(sums.nll, group, -own.clamp_min(SMALLEST).log())
         add_at(sums.brier, group, squares - 2 * own + 1)
 
     def finish(self) -> None:
@@ -109,7 +118,8 @@ class ClassCounter(_Counter):
         self._flush()
         if not self.num_plain:
             return
-        sums, count, total = self.sums, self.num_plain, self.total.clamp_min(0)
+        sums, count, total = self.sums, self.num_plain, self.total
+        total[0] = count - total[0]
         sums.count[0, 0, -1] += count
         sums.correct[0, 0, -1] += count
         sums.confidence[0, 0, -1] += total[0]
@@ -118,8 +128,8 @@ class ClassCounter(_Counter):
         sums.class_confidence[0, 0, -1] += total[0]
         sums.class_count[0, 1:, 0] += count
         sums.class_confidence[0, 1:, 0] += total[1:]
-        sums.nll[0] -= self.plain_log
-        sums.brier[0] += (self.total_squares - 2 * total[0] + count).clamp_min(0)
+        sums.nll[0] -= self.log
+        sums.brier[0] += self.brier
 
 
 class RegionCounter(_Counter):
@@ -127,14 +137,14 @@ class RegionCounter(_Counter):
 
     def add(self, chunk: Tensor, truth: Tensor, masks: list[Tensor]) -> None:
         group = group_numbers(truth.any(0), masks)
-        plain = chunk.amax(0) < min(1 / self.n_bins, 0.5) - _SLACK
+        plain = chunk.amax(0) < region_threshold(self.n_bins)
         plain &= group == 0
         special = (~plain).nonzero().squeeze(1)
         self.num_plain += chunk.shape[1] - len(special)
-        total, squares = _row_sums(chunk, self._block)
-        self.total += total
-        self.total_squares += squares
-        self.plain_log += torch.stack([_sum_of_logs(torch.where(plain, 1 - row.double(), 1)) for row in chunk])
+        values = self._plain_only(chunk, special)
+        self.total += values.sum(1)
+        self.log += torch.stack([_sum_of_logs(1 - row) for row in values])
+        self.brier += 2 * torch.stack([torch.dot(row, row) for row in values])
         if len(special):
             self._put(chunk.index_select(1, special), truth.index_select(1, special), group.index_select(0, special))
 
@@ -150,11 +160,10 @@ class RegionCounter(_Counter):
         add_at(sums.count, key)
         add_at(sums.confidence, key, confidence)
         add_at(sums.correct, key[(predicted == truth).view(-1)])
-        self.total -= sums.add_class_bins(probs, double, group)
+        sums.add_class_bins(probs, double, group)
         add_at(sums.class_positive, (row * n_bins + bin_index(probs, n_bins).view(-1))[truth.reshape(-1)])
         own = torch.where(truth, double, 1 - double)
-        self.total_squares -= double.square().sum(1)
-        add_at(sums.nll, row, -own.clamp_min(_SMALLEST).log().view(-1))
+        add_at(sums.nll, row, -own.clamp_min(SMALLEST).log().view(-1))
         add_at(sums.brier, row, 2 * (1 - own).square().view(-1))
 
     def finish(self) -> None:
@@ -162,31 +171,14 @@ class RegionCounter(_Counter):
         self._flush()
         if not self.num_plain:
             return
-        sums, count, total = self.sums, self.num_plain, self.total.clamp_min(0)
+        sums, count, total = self.sums, self.num_plain, self.total
         sums.count[0, :, -1] += count
         sums.correct[0, :, -1] += count
         sums.confidence[0, :, -1] += count - total
         sums.class_count[0, :, 0] += count
         sums.class_confidence[0, :, 0] += total
-        sums.nll[0] -= self.plain_log
-        sums.brier[0] += 2 * self.total_squares.clamp_min(0)
-
-
-def _row_sums(chunk: Tensor, block: int) -> tuple[Tensor, Tensor]:
-    """Sums and sums of squares of each row of (K, n) values, float64.
-
-    In large cases converting everything to double precision first would take longer than all the rest. So blocks of a
-    few values are added in single precision. Beside an independent sum in double precision that changes the Brier
-    score of the mask ``all`` by up to 3e-8 and the mean probabilities by up to 4e-9; counts stay exact.
-    """
-    whole = chunk.shape[1] // block * block if block > 1 and chunk.dtype == torch.float32 else 0
-    rest = chunk[:, whole:].double()
-    total, squares = rest.sum(1), rest.square().sum(1)
-    if whole:
-        blocks = chunk[:, :whole].unflatten(1, (-1, block))
-        total += blocks.sum(-1).sum(1, dtype=torch.float64)
-        squares += torch.linalg.vector_norm(blocks, dim=-1).double().square().sum(1)
-    return total, squares
+        sums.nll[0] -= self.log
+        sums.brier[0] += self.brier
 
 
 def _sum_of_logs(values: Tensor) -> Tensor:

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nnunet_nacl.metrics import compiled
 from nnunet_nacl.metrics.binning import DEFAULT_N_BINS, BinStats, check_n_bins
-from nnunet_nacl.metrics.checks import check_chunk, read_inputs
+from nnunet_nacl.metrics.checks import CaseArrays, check_chunk, read_inputs
 from nnunet_nacl.metrics.counters import ClassCounter, RegionCounter
 from nnunet_nacl.metrics.groups import FIRST_EXTRA, GroupSums
 
@@ -37,6 +38,7 @@ def count_masks(
     n_bins: int = DEFAULT_N_BINS,
     check_values: bool = True,
     chunk_voxels: int | None = None,
+    engine: str = "auto",
 ) -> dict[str, BinStats]:
     """Calibration sums of one case for all masks, in bounded memory.
 
@@ -54,13 +56,18 @@ def count_masks(
         regions: Whether the probabilities are those of sigmoid regions.
         n_bins: Number of equal bins.
         check_values: Check that probabilities are finite, in [0, 1] and, for classes, sum to 1.
-        chunk_voxels: Voxels per step; the result does not depend on it. Default: 65,536 on the CPU, 4 million else.
+        chunk_voxels: Voxels per step; the result does not depend on it. Default: 65,536 on the CPU (262,144 with
+            numba), 4 million else.
+        engine: ``torch``, or ``numba`` for the compiled loops of the optional extra ``fast`` (CPU only; several times
+            as fast). ``auto`` takes numba where it is installed and the case is large enough to be worth its import.
+            Counts are the same, sums agree to rounding.
 
     Returns:
         Sums by mask name; they live on the CPU.
 
     Raises:
-        ValueError: Shapes do not fit, a label is none of the classes, or probabilities are not probabilities.
+        ValueError: Shapes do not fit, a label is none of the classes, or probabilities are not probabilities; or
+            ``engine`` is not one of these, or ``numba`` without numba or with a tensor that is not on the CPU.
     """
     check_n_bins(n_bins)
     case = read_inputs(probs, truth, extra_masks or {}, valid, ignore_label, regions)
@@ -69,17 +76,48 @@ def count_masks(
             raise ValueError(f"The mask {name!r} is built in and cannot be given; use another name.")
     if len(case.masks) > _MAX_EXTRA_MASKS:
         raise ValueError(f"At most {_MAX_EXTRA_MASKS} extra masks are possible, got {len(case.masks)}.")
+    num_classes, device = case.probs.shape[0], case.probs.device
+    groups = 1 << (FIRST_EXTRA + len(case.masks))
+
+    def zeros() -> GroupSums:
+        return GroupSums.zeros(groups, num_classes, n_bins, regions, device)
+
+    sums = zeros()
+    if not (
+        _takes_numba(engine, case)
+        and compiled.count(
+            case, sums, regions=regions, check_values=check_values, chunk_voxels=chunk_voxels or compiled.CHUNK_VOXELS
+        )
+    ):
+        sums = zeros()
+        _count_with_torch(case, sums, regions, check_values, chunk_voxels)
+    return sums.by_mask(list(case.masks))
+
+
+def _takes_numba(engine: str, case: CaseArrays) -> bool:
+    if engine not in ("auto", "torch", "numba"):
+        raise ValueError(f"engine must be auto, torch or numba, got {engine!r}.")
+    on_cpu = case.probs.device.type == "cpu"
+    if engine == "numba":
+        if not compiled.is_available():
+            raise ValueError("engine='numba' needs numba: pip install numba, or use engine='auto'.")
+        if not on_cpu:
+            raise ValueError(f"engine='numba' counts on the CPU, the probabilities are on {case.probs.device}.")
+    return engine == "numba" or (
+        engine == "auto" and on_cpu and case.probs.numel() >= compiled.WORTHWHILE and compiled.is_available()
+    )
+
+
+def _count_with_torch(
+    case: CaseArrays, sums: GroupSums, regions: bool, check_values: bool, chunk_voxels: int | None
+) -> None:
     if chunk_voxels is None:
         chunk_voxels = 1 << 16 if case.probs.device.type == "cpu" else 1 << 22
-
-    num_classes, num_voxels = case.probs.shape
-    groups = 1 << (FIRST_EXTRA + len(case.masks))
-    sums = GroupSums.zeros(groups, num_classes, n_bins, regions, case.probs.device)
-    counter = (RegionCounter if regions else ClassCounter)(sums, chunk_voxels, num_voxels)
-    extra = list(case.masks.values())
-    for start in range(0, num_voxels, chunk_voxels):
+    counter = (RegionCounter if regions else ClassCounter)(sums, chunk_voxels)
+    for start in range(0, case.probs.shape[1], chunk_voxels):
         part = slice(start, start + chunk_voxels)
-        chunk, labels, masks = case.probs[:, part], case.truth[..., part], [mask[part] for mask in extra]
+        chunk, labels = case.probs[:, part], case.truth[..., part]
+        masks = [mask[part] for mask in case.masks.values()]
         if chunk.dtype not in (torch.float32, torch.float64):
             chunk = chunk.float()
         if check_values:
@@ -92,4 +130,3 @@ def count_masks(
         if chunk.shape[1]:
             counter.add(chunk, labels, masks)
     counter.finish()
-    return sums.by_mask(list(case.masks))

@@ -53,16 +53,13 @@ class GroupSums:
         chosen |= {name: groups >> FIRST_EXTRA + i & 1 > 0 for i, name in enumerate(extra)}
         return {name: BinStats(*(array[which].sum(axis=0) for array in arrays)) for name, which in chosen.items()}
 
-    def add_class_bins(self, probs: Tensor, double: Tensor, group: Tensor) -> Tensor:
-        """Bin (K, m) probabilities by group: those above the lowest bin one by one, the lowest bin from the totals.
+    def add_class_bins(self, probs: Tensor, double: Tensor, group: Tensor) -> None:
+        """Bin (K, m) probabilities by group: those above the lowest bin one by one, the others by a product.
 
         Args:
             probs: The probabilities.
             double: The same in double precision.
             group: (m,) group of each voxel.
-
-        Returns:
-            (K,) sums of the probabilities.
         """
         groups, num_classes, n_bins = self.class_count.shape
         total_count = torch.bincount(group, minlength=groups)
@@ -71,29 +68,23 @@ class GroupSums:
         column[present] = torch.arange(len(present), device=group.device)
         members = torch.zeros(len(group), len(present), dtype=torch.float64, device=group.device)
         members.scatter_(1, column[group][:, None], 1)
-        total = torch.zeros(groups, num_classes, dtype=torch.float64, device=group.device)
-        total[present] = (double @ members).T
-        which, voxel = (probs > 1.0 / n_bins).nonzero(as_tuple=True)
+        above = probs > 1.0 / n_bins
+        self.class_confidence[present, :, 0] += (torch.where(above, 0, double) @ members).T
+        which, voxel = above.nonzero(as_tuple=True)
         values = probs[which, voxel]
         index = (group[voxel] * num_classes + which) * n_bins + bin_index(values, n_bins)
-        size = self.class_count.numel()
-        count = torch.bincount(index, minlength=size).view_as(self.class_count)
-        # of an empty index bincount forgets the type of the weights: .double()
-        confidence = torch.bincount(index, values.double(), minlength=size).view_as(self.class_count).double()
-        # an edge rounded upwards may leave a few values of the lowest bin among those binned: add, do not overwrite
-        rest = total_count[:, None] - count.sum(-1)
-        count[..., 0] += rest
-        confidence[..., 0] += torch.where(rest > 0, (total - confidence.sum(-1)).clamp_min(0), 0)
+        # an edge rounded upwards may leave a few values of the lowest bin among these: add, do not overwrite
+        add_at(self.class_confidence, index, values.double())
+        count = torch.bincount(index, minlength=self.class_count.numel()).view_as(self.class_count)
+        count[..., 0] += total_count[:, None] - count.sum(-1)
         self.class_count += count
-        self.class_confidence += confidence
-        return total.sum(0)
 
 
 def group_numbers(truth_foreground: Tensor, masks: list[Tensor]) -> Tensor:
     """uint8 group of each voxel, the bit of the predicted foreground still 0."""
     numbers = truth_foreground.to(torch.uint8)
     for i, mask in enumerate(masks):
-        numbers |= mask.to(torch.uint8) << FIRST_EXTRA + i
+        numbers |= mask.view(torch.uint8) << FIRST_EXTRA + i
     return numbers
 
 
