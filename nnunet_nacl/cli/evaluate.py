@@ -66,8 +66,9 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.errors import UserError
     from nnunet_nacl.evaluation.cases import PredictionFolder
     from nnunet_nacl.evaluation.evaluate import evaluate_folder
-    from nnunet_nacl.evaluation.files import write_atomically
+    from nnunet_nacl.evaluation.files import check_writable, write_atomically
     from nnunet_nacl.evaluation.folds import FILE_NAME, evaluate_folds
+    from nnunet_nacl.evaluation.json_files import one_line
     from nnunet_nacl.evaluation.locate import find_fold_folders, model_folder
     from nnunet_nacl.evaluation.results import Settings
     from nnunet_nacl.evaluation.tables import csv_text, table_text
@@ -82,6 +83,10 @@ def run(args: argparse.Namespace) -> int:
     processes = _default_processes() if args.np is None else args.np
     if processes < 1:
         raise UserError(f"-np must be at least 1, got {args.np}.")
+    if args.csv and args.o:
+        check_writable(Path(args.o).with_suffix(".csv"), ours=False)
+    if hasattr(sys.stdout, "reconfigure"):  # names of labels and files may be more than the terminal can show
+        sys.stdout.reconfigure(errors="backslashreplace")
     common = dict(settings=settings, chill=args.chill, num_processes=processes, progress=True)
 
     if by_name:
@@ -103,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
         evaluation, failed = evaluate_folder(folder, output=output, **common), {}
         title = f"{folder.folder}: {len(evaluation.cases)} cases"
 
-    print(table_text(evaluation, title))
+    print(table_text(evaluation, one_line(title)))
     print(f"\nwritten: {output}")
     if args.csv:
         write_atomically(output.with_suffix(".csv"), csv_text(evaluation))
@@ -112,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
     if problems:
         print(f"\nnnunet_nacl evaluate: {len(problems)} could not be evaluated:", file=sys.stderr)
         for name, problem in problems.items():
-            print(f"  {name}: {problem}", file=sys.stderr)
+            print(f"  {one_line(name)}: {problem}", file=sys.stderr)
     return 1 if problems else 0
 
 

@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
 from nnunet_nacl.evaluation.cases import CaseFiles, Labels
 from nnunet_nacl.evaluation.document import SCHEMA_VERSION, case_from_json, case_to_json
-from nnunet_nacl.evaluation.files import to_json_text, write_atomically
+from nnunet_nacl.evaluation.files import check_writable, remove_leftovers, to_json_text, write_atomically
 from nnunet_nacl.evaluation.results import CaseResult, Settings
 
-__all__ = ["CaseCache", "signature"]
+__all__ = ["CaseCache", "save_case", "signature"]
 
 _COMPUTATION = 1  # raise it when a number changes for the same files
+_NOT_MEASURED = ("paper", "hausdorff")  # settings that choose among what is known of every case
 
 
 def signature(files: CaseFiles, labels: Labels, settings: Settings) -> dict[str, Any]:
     """Identifies what a result depends on: the files' sizes and times, the labels, and the settings."""
 
     def stamp(path: Path | None) -> list[int] | None:
-        if path is None:
-            return None
-        status = path.stat()
-        return [status.st_size, status.st_mtime_ns]
+        try:
+            status = None if path is None else path.stat()
+        except FileNotFoundError:
+            status = None
+        return None if status is None else [status.st_size, status.st_mtime_ns]
 
     return {
         "computation": _COMPUTATION,
@@ -32,51 +35,75 @@ def signature(files: CaseFiles, labels: Labels, settings: Settings) -> dict[str,
         "reference": stamp(files.reference),
         "segmentation": stamp(files.segmentation),
         "labels": [list(v) if isinstance(v, tuple) else v for v in labels.values] + [labels.ignore_label],
-        "settings": {key: value for key, value in settings.to_json().items() if key != "paper"},
+        "settings": {key: value for key, value in settings.to_json().items() if key not in _NOT_MEASURED},
     }
+
+
+def save_case(output: Path, result: CaseResult, channels: dict[str, int], regions: bool) -> None:
+    """Save one finished case where the evaluation that writes ``output`` looks for it."""
+    entry = {"schema_version": SCHEMA_VERSION} | case_to_json(result, channels, regions)
+    write_atomically(_partial_folder(output) / f"{result.case}.json", to_json_text(entry))
+
+
+def _partial_folder(output: Path) -> Path:
+    return output.with_name(output.name + ".partial")
 
 
 class CaseCache:
     """Results by case in an earlier calibration.json and in the folder where an unfinished run left its cases.
 
+    A result holds as long as the files and settings that it came from are the same. Probabilities that have been
+    removed since, to save space, are no reason to give it up: the segmentation and the ground truth tell.
+
     Args:
         output: Path of calibration.json. Finished cases lie in ``<output>.partial/`` until it is written.
+
+    Raises:
+        UserError: That folder is there but cannot be written.
     """
 
     def __init__(self, output: Path) -> None:
         self._output = output
-        self._partial = output.with_name(output.name + ".partial")
+        self._partial = _partial_folder(output)
         self._entries: dict[str, dict[str, Any]] = {}
         for entry in self._read(output).get("metric_per_case", []):
             self._remember(entry)
-        if self._partial.is_dir():
+        if self._partial.exists():
+            check_writable(self._partial / "case.json")
             for path in sorted(self._partial.glob("*.json")):
                 self._remember(self._read(path))
 
-    def get(self, case: str, wanted: dict[str, Any], *, paper: bool) -> CaseResult | None:
+    @property
+    def cases(self) -> Set[str]:
+        """Names of the cases of which something is known."""
+        return self._entries.keys()
+
+    def get(self, case: str, wanted: dict[str, Any], settings: Settings) -> CaseResult | None:
         """The earlier result, if it came from the same files, labels and settings."""
         entry = self._entries.get(case)
-        if entry is None or entry.get("signature") != wanted:
+        known = entry and entry.get("signature")
+        if not isinstance(known, dict):
+            return None
+        if wanted["probabilities"] is None:
+            known = known | {"probabilities": None}
+        if known != wanted:
             return None
         try:
-            result = case_from_json(entry)
+            return case_from_json(entry).under(settings)
         except (KeyError, TypeError, ValueError, AttributeError):
             return None  # from another version or edited by hand: compute it again
-        if paper and any(structure.hd95_voxels is None for structure in result.structures.values()):
-            return None
-        return result
 
     def put(self, result: CaseResult, channels: dict[str, int], regions: bool) -> None:
         """Save one finished case, so that a killed run need not do it again."""
-        path = self._partial / f"{result.case}.json"
-        entry = {"schema_version": SCHEMA_VERSION} | case_to_json(result, channels, regions)
-        write_atomically(path, to_json_text(entry))
+        save_case(self._output, result, channels, regions)
 
     def clear(self) -> None:
-        """Remove the saved cases, once calibration.json holds them."""
+        """Remove the saved cases, once calibration.json holds them, and what killed runs left."""
+        remove_leftovers(self._output.parent)
         if self._partial.is_dir():
             for path in self._partial.glob("*.json"):
                 path.unlink(missing_ok=True)
+            remove_leftovers(self._partial)
             with contextlib.suppress(OSError):
                 self._partial.rmdir()
 

@@ -7,7 +7,7 @@ that nnU-Net takes is taken here.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,7 @@ from nnunet_nacl.evaluation.json_files import first_line, read_dict
 from nnunet_nacl.evaluation.npz import read_array
 from nnunet_nacl.evaluation.quiet import quiet
 
-__all__ = ["RERUN", "CaseData", "CaseFiles", "Labels", "PredictionFolder"]
+__all__ = ["RERUN", "CaseData", "CaseFiles", "Labels", "Prediction", "PredictionFolder"]
 
 RERUN = "rerun the validation with `nnUNetv2_train ... --val --npz` or the prediction with --save_probabilities"
 
@@ -63,11 +63,15 @@ class Labels:
 
 @dataclass(frozen=True)
 class CaseFiles:
-    """The files of one case; ``segmentation`` may be None, then it follows from the probabilities."""
+    """The files of one case.
+
+    ``segmentation`` may be None, then it follows from the probabilities; ``reference`` is None where the folder was
+    opened without ground truth.
+    """
 
     case: str
     probabilities: Path
-    reference: Path
+    reference: Path | None
     segmentation: Path | None
 
 
@@ -89,19 +93,34 @@ class CaseData:
 
 
 @dataclass(frozen=True)
+class Prediction:
+    """What was predicted for one case, without ground truth; all arrays in nnU-Net's array axis order.
+
+    Attributes:
+        probs: (K, *spatial) class or (R, *spatial) region probabilities.
+        segmentation: (*spatial) predicted label map, as saved.
+        properties: Where the image lies, as nnU-Net's reader returned it for the segmentation file.
+    """
+
+    probs: np.ndarray
+    segmentation: np.ndarray
+    properties: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class PredictionFolder:
-    """A folder of nnU-Net predictions with their ground truth.
+    """A folder of nnU-Net predictions, usually with their ground truth.
 
     Attributes:
         folder: Where the predictions lie (a fold's ``validation``, or the output of nnUNetv2_predict).
-        reference_folder: Where the ground truth lies.
+        reference_folder: Where the ground truth lies; None for predictions without.
         dataset_json: Content of dataset.json.
         plans: Content of plans.json.
         expected: Cases that should be there (of a fold's split, or of the reference folder); None if unknown.
     """
 
     folder: Path
-    reference_folder: Path
+    reference_folder: Path | None
     dataset_json: dict[str, Any]
     plans: dict[str, Any]
     expected: tuple[str, ...] | None = field(default=None)
@@ -115,6 +134,7 @@ class PredictionFolder:
         dataset_json: str | os.PathLike | None = None,
         plans: str | os.PathLike | None = None,
         expected: Sequence[str] | None = None,
+        need_reference: bool = True,
     ) -> PredictionFolder:
         """Find what belongs to a folder of predictions.
 
@@ -124,6 +144,7 @@ class PredictionFolder:
             dataset_json: Path of dataset.json; None looks in ``folder`` and up to two levels above.
             plans: Path of plans.json; None looks there too.
             expected: Cases that should be there.
+            need_reference: Without it no ground truth is looked for, and only ``load_prediction`` can read the cases.
 
         Raises:
             UserError: A folder or file is missing or unreadable.
@@ -136,10 +157,10 @@ class PredictionFolder:
         for key, kind in (("labels", dict), ("file_ending", str)):
             if not isinstance(dataset.get(key), kind):
                 raise UserError(f"dataset.json of {folder} has no {key!r}; give nnU-Net's own file.")
-        if reference_folder is None:
+        if reference_folder is None and need_reference:
             reference_folder = _find_references(plan.get("dataset_name"), folder)
-        reference_folder = Path(reference_folder)
-        if not reference_folder.is_dir():
+        reference_folder = None if reference_folder is None else Path(reference_folder)
+        if reference_folder is not None and not reference_folder.is_dir():
             raise UserError(f"{reference_folder}: no such folder; give the folder that holds the ground truth.")
         result = cls(folder, reference_folder, dataset, plan, None if expected is None else tuple(sorted(expected)))
         result.labels  # noqa: B018  (a bad label definition is an error of the folder, not of every case)
@@ -183,11 +204,12 @@ class PredictionFolder:
                 f"dataset.json or plans.json of {self.folder} is not nnU-Net's: {first_line(error)}"
             ) from error
 
-    def cases(self, *, chill: bool = False) -> tuple[list[CaseFiles], dict[str, str]]:
+    def cases(self, *, chill: bool = False, known: Container[str] = ()) -> tuple[list[CaseFiles], dict[str, str]]:
         """The cases that can be read, and what is wrong with the others.
 
         Args:
             chill: Do not report expected cases that have no prediction (nnU-Net's word for it).
+            known: Cases that need no probabilities, because their sums are known.
 
         Returns:
             Files of the complete cases in alphabetic order, and problems by case name.
@@ -196,35 +218,44 @@ class PredictionFolder:
             UserError: There is no prediction at all.
         """
         ending = self.file_ending
-        names = sorted(entry.name for entry in os.scandir(self.folder) if entry.is_file())
+        names, others = _list_folder(self.folder)
         segmentations = {name[: -len(ending)] for name in names if name.endswith(ending)}
         probabilities = {name[:-4] for name in names if name.endswith(".npz")}
         if not segmentations | probabilities:
             raise UserError(f"{self.folder} holds no predictions (no *{ending}, no *.npz); {RERUN}.")
         found, problems = [], {}
         for case in sorted(segmentations | probabilities):
-            reference = self.reference_folder / f"{case}{ending}"
-            segmentation = self.folder / f"{case}{ending}" if case in segmentations else None
-            if not reference.is_file():
+            reference = self.files(case).reference
+            if reference is not None and not reference.is_file():
                 problems[case] = f"{reference}: no ground truth for this prediction; add it or remove the prediction."
-            elif case not in probabilities:
-                problems[case] = f"{self.folder / case}.npz is missing; {RERUN}."
             elif self.is_fold and self.expected is not None and case not in self.expected:
                 problems[case] = (
                     f"{self.folder / case}.npz is not in the validation split of this fold; remove it if it is left "
                     "over from another split."
                 )
+            elif case not in probabilities and case not in known:
+                odd = f"{case}.npz" in others
+                what = "is no file, or a link that leads nowhere" if odd else "is missing"
+                problems[case] = f"{self.folder / case}.npz {what}; {RERUN}."
             else:
-                found.append(CaseFiles(case, self.folder / f"{case}.npz", reference, segmentation))
+                found.append(self.files(case))
         if self.expected is not None and not chill:
             for case in sorted(set(self.expected) - segmentations - probabilities):
                 problems[case] = f"{self.folder / case}{ending} and .npz are missing; {RERUN}, or pass --chill."
         return found, problems
 
+    def files(self, case: str) -> CaseFiles:
+        """Where the files of a case lie; of these only the segmentation is known to exist, if it is not None."""
+        segmentation = self.folder / f"{case}{self.file_ending}"
+        reference = None if self.reference_folder is None else self.reference_folder / segmentation.name
+        return CaseFiles(
+            case, self.folder / f"{case}.npz", reference, segmentation if segmentation.is_file() else None
+        )
+
     def expecting_all_references(self) -> PredictionFolder:
         """The same folder, with every case of the ground truth expected; UserError if there is no ground truth."""
         ending = self.file_ending
-        names = (entry.name for entry in os.scandir(self.reference_folder) if entry.is_file())
+        names, _ = _list_folder(self.reference_folder)
         expected = tuple(sorted(name[: -len(ending)] for name in names if name.endswith(ending)))
         if not expected:
             raise UserError(f"{self.reference_folder} holds no ground truth (no *{ending}); give the right folder.")
@@ -254,31 +285,20 @@ class PredictionFolder:
                     f"No reader of nnU-Net takes {self.file_ending!r} files: {first_line(error)}"
                 ) from None
 
-    def load(self, files: CaseFiles) -> CaseData:
+    def load(self, files: CaseFiles, probs: np.ndarray | None = None) -> CaseData:
         """Read one case.
+
+        Args:
+            files: Its files.
+            probs: Its probabilities, where they are in memory already; None reads them.
 
         Raises:
             UserError: A file cannot be read or does not fit the others; the message names it.
         """
         truth, truth_properties = self._read_segmentation(files.reference)
         self._check_labels(truth, files.reference, "ground truth")
-        probs = read_array(files.probabilities, "probabilities", hint=RERUN)
-        expected = (len(self.labels.values), *truth.shape)
-        if probs.shape != expected:
-            what = "regions" if self.labels.regions else "classes"
-            raise UserError(
-                f"{files.probabilities}: probabilities of shape {probs.shape}, but {expected[0]} {what} of "
-                f"dataset.json and the ground truth {files.reference.name} ask for {expected}; {RERUN}."
-            )
-        if probs.dtype.kind != "f":
-            raise UserError(
-                f"{files.probabilities}: probabilities must be floating point, got {probs.dtype}; {RERUN}."
-            )
-        if probs.dtype not in (np.float16, np.float32, np.float64) or not probs.dtype.isnative:
-            probs = probs.astype(np.float64)
-        if files.segmentation is None:
-            segmentation = np.asarray(self.label_manager.convert_probabilities_to_segmentation(probs))
-        else:
+        segmentation = None
+        if files.segmentation is not None:
             segmentation, properties = self._read_segmentation(files.segmentation)
             difference = geometry_difference(truth_properties, properties, truth.shape, segmentation.shape)
             if difference:
@@ -287,8 +307,48 @@ class PredictionFolder:
                     "resample one of them or give the matching ground truth."
                 )
             self._check_labels(segmentation, files.segmentation, "prediction")
+        if probs is None:
+            probs = read_array(files.probabilities, "probabilities", hint=RERUN)
+        probs = self._checked(probs, files.probabilities, truth.shape, f"ground truth {files.reference.name}")
+        if segmentation is None:
+            segmentation = np.asarray(self.label_manager.convert_probabilities_to_segmentation(probs))
         spacing = tuple(float(value) for value in truth_properties["spacing"])
         return CaseData(probs, _small(truth), _small(segmentation), spacing)
+
+    def load_prediction(self, files: CaseFiles) -> Prediction:
+        """Read what was predicted for one case; the ground truth, if there is any, is not opened.
+
+        Raises:
+            UserError: A file is missing, cannot be read or does not fit the other; the message names it.
+        """
+        if files.segmentation is None:
+            raise UserError(
+                f"{self.folder / files.case}{self.file_ending} is missing, and with it where the image lies; {RERUN}."
+            )
+        segmentation, properties = self._read_segmentation(files.segmentation)
+        self._check_labels(segmentation, files.segmentation, "prediction")
+        probs = read_array(files.probabilities, "probabilities", hint=RERUN)
+        probs = self._checked(probs, files.probabilities, segmentation.shape, f"segmentation {files.segmentation.name}")
+        return Prediction(probs, _small(segmentation), properties)
+
+    @property
+    def reader_name(self) -> str:
+        """Class of nnU-Net that reads the images: it decides the order and orientation of array axes."""
+        return type(self._reader).__name__
+
+    def _checked(self, probs: np.ndarray, path: Path, spatial: tuple[int, ...], beside: str) -> np.ndarray:
+        expected = (len(self.labels.values), *spatial)
+        if probs.shape != expected:
+            what = "regions" if self.labels.regions else "classes"
+            raise UserError(
+                f"{path}: probabilities of shape {probs.shape}, but {expected[0]} {what} of "
+                f"dataset.json and the {beside} ask for {expected}; {RERUN}."
+            )
+        if probs.dtype.kind != "f":
+            raise UserError(f"{path}: probabilities must be floating point, got {probs.dtype}; {RERUN}.")
+        if probs.dtype not in (np.float16, np.float32, np.float64) or not probs.dtype.isnative:
+            probs = probs.astype(np.float64)
+        return probs
 
     def _read_segmentation(self, path: Path) -> tuple[np.ndarray, dict]:
         try:
@@ -303,13 +363,23 @@ class PredictionFolder:
         allowed = set(self.labels.known)
         if self.labels.ignore_label is not None and what == "ground truth":
             allowed.add(self.labels.ignore_label)
-        unknown = [f"{value:g}" for value in values.tolist() if value not in allowed]
+        unknown = [f"{value:.9g}" for value in values.tolist() if value not in allowed]
         if unknown:
             shown = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
             raise UserError(
                 f"{path}: the {what} holds the label {shown}, which dataset.json does not have "
                 f"({', '.join(str(v) for v in sorted(allowed))}); correct the file or dataset.json."
             )
+
+
+def _list_folder(folder: Path) -> tuple[list[str], set[str]]:
+    """Names of the files in a folder, and those of everything else: folders, links that lead nowhere or in circles."""
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be listed ({error.strerror}); change its permissions.") from None
+    files = [name for name in names if os.path.isfile(folder / name)]
+    return files, set(names).difference(files)
 
 
 def _small(segmentation: np.ndarray) -> np.ndarray:

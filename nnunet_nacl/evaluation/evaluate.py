@@ -11,6 +11,7 @@ from nnunet_nacl.evaluation.cache import CaseCache, signature
 from nnunet_nacl.evaluation.cases import PredictionFolder
 from nnunet_nacl.evaluation.document import to_document
 from nnunet_nacl.evaluation.files import check_writable, to_json_text, write_atomically
+from nnunet_nacl.evaluation.json_files import one_line
 from nnunet_nacl.evaluation.measure import evaluate_case, measure_all
 from nnunet_nacl.evaluation.results import Evaluation, Settings
 
@@ -25,7 +26,8 @@ def evaluate_folder(
     chill: bool = True,
     output: str | os.PathLike | None = None,
     num_processes: int = 1,
-    progress: bool = False,
+    progress: bool | str = False,
+    cache: CaseCache | None = None,
 ) -> Evaluation:
     """Measure every case of a folder of predictions.
 
@@ -37,7 +39,8 @@ def evaluate_folder(
         output: Where to write calibration.json; an earlier one there spares the cases whose files did not change, and
             so do the cases that a killed run finished. None writes nothing.
         num_processes: Cases measured at the same time; 1 starts no process.
-        progress: Show a progress bar on stderr.
+        progress: Show a progress bar on stderr; a text is its title.
+        cache: Where finished cases are kept instead of beside ``output``; it is not cleared.
 
     Returns:
         The results, and the problems of the cases that could not be evaluated.
@@ -51,12 +54,13 @@ def evaluate_folder(
     labels = folder.labels
     names = {labels.key(c): labels.names[c] for c in labels.foreground}
     channels = {labels.key(c): c for c in labels.foreground}
-    found, problems = folder.cases(chill=chill)
-    cache = None
+    own = None
     if output is not None:
         output = Path(output)
         check_writable(output)
-        cache = CaseCache(output)
+        own = CaseCache(output)
+    cache = cache or own
+    found, problems = folder.cases(chill=chill, known=cache.cases if cache else ())
 
     results, todo = {}, []
     for files in found:
@@ -65,7 +69,7 @@ def evaluate_folder(
         except OSError as error:
             problems[files.case] = f"{files.probabilities}: cannot be read ({error.strerror})."
             continue
-        known = cache and cache.get(files.case, stamp, paper=settings.paper)
+        known = cache and cache.get(files.case, stamp, settings)
         if known:
             results[files.case] = known
         else:
@@ -78,14 +82,14 @@ def evaluate_folder(
         results[files.case] = replace(outcome, signature=stamp)
         if cache:
             cache.put(results[files.case], channels, labels.regions)
-    problems = dict(sorted(problems.items()))
+    problems = {case: one_line(problem) for case, problem in sorted(problems.items())}
     if not results:
-        listed = "".join(f"\n  {case}: {problem}" for case, problem in problems.items())
+        listed = "".join(f"\n  {one_line(case)}: {problem}" for case, problem in problems.items())
         raise UserError(f"{folder.folder}: no case could be evaluated.{listed}")
     evaluation = Evaluation(
         names, channels, labels.regions, settings, [results[case] for case in sorted(results)], problems
     )
-    if cache:
+    if own:
         write_atomically(output, to_json_text(to_document(evaluation)))
-        cache.clear()
+        own.clear()
     return evaluation

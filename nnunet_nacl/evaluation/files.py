@@ -2,53 +2,100 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import math
 import os
+import secrets
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from nnunet_nacl.errors import UserError
 
-__all__ = ["check_writable", "to_json_text", "write_atomically"]
+__all__ = ["can_write", "check_writable", "remove_leftovers", "to_json_text", "write_atomically"]
+
+_TEMPORARY = ".nnunet_nacl.tmp"
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write text under a temporary name beside ``path``, then rename it.
+    """Write text under a temporary name beside ``path``, then rename it. The user's umask holds.
 
     Raises:
-        UserError: There is no permission or no space.
+        UserError: There is no permission or no space; nothing is left behind then.
     """
     path = Path(path)
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        temporary = path.with_name(f".{secrets.token_hex(6)}{_TEMPORARY}")
+        # names of files need not be UTF-8: such bytes go out as they came in
+        with open(temporary, "x", encoding="utf-8", errors="surrogateescape") as file:
             file.write(text)
-        os.chmod(temporary, 0o644)
         os.replace(temporary, path)
         temporary = None
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); free space or choose another -o.") from None
+        raise UserError(f"{path}: cannot be written ({error.strerror}); {_mend(error)}.") from None
     finally:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
 
 
-def check_writable(path: Path) -> None:
-    """Fail before hours of work rather than after them: UserError unless ``path`` can be written."""
+def check_writable(path: Path, *, ours: bool = True) -> None:
+    """Fail before hours of work rather than after them: UserError unless ``path`` can be written.
+
+    Args:
+        path: The file.
+        ours: It is a calibration.json: another JSON file, such as nnU-Net's own, is not replaced by it.
+    """
     if path.is_dir():
         raise UserError(f"{path} is a folder; give -o a file name that ends with .json.")
-    if path.suffix != ".json":
+    if ours and path.suffix != ".json":
         raise UserError(f"{path}: the output file must end with .json.")
+    if ours and _holds_something_else(path):
+        raise UserError(f"{path} is not a calibration.json and would be lost; choose another -o.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
+        _try(path.parent)
     except OSError as error:
-        raise UserError(f"{path.parent}: no file can be written there ({error.strerror}); choose another -o.") from None
+        raise UserError(f"{path.parent}: no file can be written there ({error.strerror}); {_mend(error)}.") from None
+
+
+def can_write(folder: Path) -> bool:
+    """Whether files can be written in a folder; found out by doing it, for modes do not tell of all file systems."""
+    try:
+        _try(folder)
+    except OSError:
+        return False
+    return True
+
+
+def _try(folder: Path) -> None:
+    with tempfile.TemporaryFile(dir=folder):
+        pass
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files that killed runs left in a folder."""
+    for path in folder.glob(f".*{_TEMPORARY}"):
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def _mend(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "free some space or choose another -o"
+    return "choose another -o, or change the folder's permissions"
+
+
+def _holds_something_else(path: Path) -> bool:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False  # not there, or damaged: nothing of worth
+    return not (isinstance(content, dict) and "schema_version" in content)
 
 
 def to_json_text(value: Any) -> str:

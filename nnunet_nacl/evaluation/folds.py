@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.evaluation.cache import CaseCache
 from nnunet_nacl.evaluation.cases import PredictionFolder
 from nnunet_nacl.evaluation.document import to_document
 from nnunet_nacl.evaluation.evaluate import evaluate_folder
-from nnunet_nacl.evaluation.files import check_writable, to_json_text, write_atomically
+from nnunet_nacl.evaluation.files import can_write, check_writable, to_json_text, write_atomically
+from nnunet_nacl.evaluation.handover import is_wanted
 from nnunet_nacl.evaluation.results import Evaluation, Settings
 
 __all__ = ["FILE_NAME", "evaluate_after_validation", "evaluate_folds", "merge"]
@@ -75,18 +77,27 @@ def evaluate_folds(
     """
     single = len(folders) == 1
     any_folder = next(iter(folders.values())).folder
+    elsewhere = output is not None
     if output is None:
         output = any_folder / FILE_NAME if single else any_folder.parent.parent / FILE_NAME
     output = Path(output)
     check_writable(output)
     done, failed = {}, {}
+    common: CaseCache | None = None
     for fold, folder in folders.items():
         own: Path | None = output if single else folder.folder / FILE_NAME
-        if not single and output.parent != any_folder.parent.parent and not os.access(folder.folder, os.W_OK):
-            own = None  # a read-only model folder is no obstacle when the result goes elsewhere
+        if not single and elsewhere and not can_write(folder.folder):
+            # a read-only model folder is no obstacle when the result goes elsewhere
+            own, common = None, common or CaseCache(output)
         try:
             done[fold] = evaluate_folder(
-                folder, settings=settings, chill=chill, output=own, num_processes=num_processes, progress=progress
+                folder,
+                settings=settings,
+                chill=chill,
+                output=own,
+                num_processes=num_processes,
+                progress=progress and f"fold {fold}",
+                cache=None if own else common,
             )
         except UserError as error:
             failed[f"fold {fold}"] = str(error)
@@ -95,6 +106,8 @@ def evaluate_folds(
     result = merge(done)
     if not single:
         write_atomically(output, to_json_text(to_document(result)))
+        if common:
+            common.clear()
     return result, output, failed
 
 
@@ -107,8 +120,8 @@ def evaluate_after_validation(
 ) -> Evaluation | None:
     """What a trainer calls once nnU-Net's validation has finished: write calibration.json beside summary.json.
 
-    Does nothing where the validation kept no probabilities (it ran without ``--npz``). Never raises: a training must
-    not be lost over its evaluation, so whatever goes wrong becomes a line of the log.
+    Does nothing where the validation kept neither probabilities (``--npz``) nor their sums. Never raises: a training
+    must not be lost over its evaluation, so whatever goes wrong becomes a line of the log.
 
     Args:
         validation_folder: ``fold_X/validation``; dataset.json and plans.json lie two levels above.
@@ -121,7 +134,7 @@ def evaluate_after_validation(
     """
     try:
         folder = Path(validation_folder)
-        if not any(folder.glob("*.npz")):
+        if not (is_wanted() or any(folder.glob("*.npz"))):
             return None
         opened = PredictionFolder.open(folder, reference_folder)
         evaluation = evaluate_folder(opened, output=folder / FILE_NAME, num_processes=num_processes)

@@ -8,7 +8,7 @@ from typing import Any
 
 from nnunet_nacl.errors import UserError
 
-__all__ = ["first_line", "read_dict", "read_json"]
+__all__ = ["first_line", "one_line", "read_dict", "read_json"]
 
 
 def read_json(path: Path) -> Any:
@@ -28,6 +28,11 @@ def read_dict(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a JSON object, got {type(content).__name__}; give nnU-Net's own file.")
     return content
+
+
+def one_line(text: str) -> str:
+    """The text with line breaks and whatever else cannot be printed escaped: file names may hold anything."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def first_line(error: BaseException) -> str:

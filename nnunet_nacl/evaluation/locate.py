@@ -56,6 +56,9 @@ def find_fold_folders(model: Path, folds: Sequence[str | int] | None = None) -> 
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder; train this fold or {RERUN}.")
         opened = PredictionFolder.open(folder)
+        if fold == "all":  # trained and validated on every case
+            result[fold] = opened.expecting_all_references()
+            continue
         expected = _cases_of_split(opened.plans.get("dataset_name"), fold)
         result[fold] = replace(opened, expected=expected)
     return result

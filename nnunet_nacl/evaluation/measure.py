@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.cases import CaseData, CaseFiles, PredictionFolder
-from nnunet_nacl.evaluation.results import CaseResult, Settings, Structure
+from nnunet_nacl.evaluation.results import HAUSDORFF, CaseResult, Settings, Structure
 from nnunet_nacl.metrics.counting import count_masks
 from nnunet_nacl.metrics.masks import boundary_mask, dilated_mask
 from nnunet_nacl.metrics.overlap import count_overlap
@@ -27,13 +28,21 @@ Todo = tuple[CaseFiles, Any]
 T = TypeVar("T")
 
 
-def evaluate_case(folder: PredictionFolder, files: CaseFiles, settings: Settings = Settings()) -> CaseResult:
+def evaluate_case(
+    folder: PredictionFolder, files: CaseFiles, settings: Settings = Settings(), probs: np.ndarray | None = None
+) -> CaseResult:
     """Read one case and measure everything.
+
+    Args:
+        folder: Where it lies.
+        files: Its files.
+        settings: What is measured.
+        probs: Its probabilities, where they are in memory already; None reads them.
 
     Raises:
         UserError: A file cannot be read or does not fit; the message names it.
     """
-    return _measure(folder, files, folder.load(files), settings)
+    return _measure(folder, files, folder.load(files, probs), settings)
 
 
 def _measure(folder: PredictionFolder, files: CaseFiles, data: CaseData, settings: Settings) -> CaseResult:
@@ -80,11 +89,12 @@ def _structure(
     overlap = count_overlap(truth, predicted, valid)
     if valid is not None:
         truth, predicted = truth & valid, predicted & valid
-    distances = surface_distances(truth, predicted, spacing_mm)
-    in_voxels = None
-    if settings.paper:
-        in_voxels = surface_distances(truth, predicted).hausdorff(directions=settings.hausdorff)
-    return Structure(overlap, distances.hausdorff(directions=settings.hausdorff), distances.assd, in_voxels)
+    in_mm = surface_distances(truth, predicted, spacing_mm)
+    in_voxels = in_mm if set(spacing_mm) == {1.0} else surface_distances(truth, predicted)
+    # every definition, so that asking for another one later needs no second reading
+    distances = {f"HD95_{directions}_mm": in_mm.hausdorff(directions=directions) for directions in HAUSDORFF}
+    distances["HD95_voxels"] = in_voxels.hausdorff()
+    return Structure(overlap, in_mm.hausdorff(), in_mm.assd, None, distances).under(settings)
 
 
 def _count_changed(folder: PredictionFolder, files: CaseFiles, data: CaseData, valid: np.ndarray | None) -> int:
@@ -107,7 +117,12 @@ def _argmax(probs: np.ndarray) -> np.ndarray:
 
 
 def measure_all(
-    folder: PredictionFolder, todo: Sequence[Todo], settings: Settings, num_processes: int, progress: bool, total: int
+    folder: PredictionFolder,
+    todo: Sequence[Todo],
+    settings: Settings,
+    num_processes: int,
+    progress: bool | str,
+    total: int,
 ) -> Iterator[tuple[Todo, Outcome]]:
     """Measure cases as they come, each with its result or a line that says what is wrong with it.
 
@@ -116,14 +131,13 @@ def measure_all(
         todo: Files of each case, with anything that shall come back with the result.
         settings: What is measured.
         num_processes: How many at a time; 1 measures here, and reads the next case meanwhile.
-        progress: Show a progress bar.
+        progress: Show a progress bar; a text is its title.
         total: Cases of the bar; those not in ``todo`` count as done.
     """
     from tqdm import tqdm
 
-    with tqdm(
-        total=total, initial=total - len(todo), desc="evaluate", unit="case", disable=not progress or not todo
-    ) as bar:
+    title, silent = progress if isinstance(progress, str) else "evaluate", not (progress and todo)
+    with tqdm(total=total, initial=total - len(todo), desc=title, unit="case", disable=silent) as bar:
         processes = min(num_processes, len(todo))
         run = _measure_here if processes <= 1 else _measure_in_processes
         for item, outcome in run(folder, todo, settings, processes):
@@ -145,21 +159,46 @@ def _measure_here(folder, todo, settings, _) -> Iterator[tuple[Todo, Outcome]]:
 
 
 def _measure_in_processes(folder, todo, settings, processes) -> Iterator[tuple[Todo, Outcome]]:
+    unfinished = yield from _measure_in_pool(folder, todo, settings, processes)
+    # A worker died, and took with it what the others had in hand. One at a time, there is more memory, and whoever
+    # dies now is named rightly.
+    while unfinished:
+        [item], unfinished = unfinished[:1], unfinished[1:]
+        if (yield from _measure_in_pool(folder, [item], settings, 1)):
+            yield item, (
+                f"{item[0].probabilities}: the process that measured this case died, for lack of memory or over a "
+                "damaged file; check both and run again, the finished cases are kept."
+            )
+
+
+def _measure_in_pool(folder, todo, settings, processes) -> Generator[tuple[Todo, Outcome], None, list[Todo]]:
+    """Yields what is finished; returns what a broken pool left."""
     context = get_context("spawn")  # as nnU-Net; PyTorch does not survive a fork
-    with ProcessPoolExecutor(processes, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    unfinished = []
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=_start_worker) as pool:
         futures = {pool.submit(_measure_safely, folder, files, settings): (files, extra) for files, extra in todo}
         try:
             for future in as_completed(futures):
-                item = futures[future]
                 try:
-                    yield item, future.result()
+                    outcome = future.result()
                 except BrokenProcessPool:
-                    yield item, (
-                        f"{item[0].probabilities}: a worker process died, perhaps for lack of memory; "
-                        "run again with a smaller -np, the finished cases are kept."
-                    )
+                    unfinished.append(futures[future])
+                else:
+                    yield futures[future], outcome
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+    return unfinished
+
+
+def _start_worker() -> None:
+    torch.set_num_threads(1)
+
+    def follow(parent) -> None:
+        parent.join()
+        os._exit(1)
+
+    # a killed parent tells its workers nothing: they would wait for work for ever
+    threading.Thread(target=follow, args=(parent_process(),), daemon=True).start()
 
 
 def _measure_safely(folder: PredictionFolder, files: CaseFiles, settings: Settings) -> Outcome:

@@ -25,6 +25,7 @@ except ImportError:  # nnU-Net may drop it one day; NumPy can read the files too
 __all__ = ["read_array"]
 
 _LOCAL_HEADER = struct.Struct("<4s22x2H")  # signature, ..., length of the name, length of the extra field
+_MOST_INFLATION = 1040  # deflate cannot do more than 1032
 
 
 def read_array(path: Path, name: str, *, hint: str = "write it again") -> np.ndarray:
@@ -74,6 +75,8 @@ def _inflate(file, member: zipfile.ZipInfo) -> np.ndarray:
         if start + member.compress_size > len(mapped):
             raise ValueError("the file ends before the array")
         with memoryview(mapped) as view, view[start : start + member.compress_size] as compressed:
+            if member.file_size > _MOST_INFLATION * (member.compress_size + 1):
+                raise ValueError("the directory promises more than so few bytes can hold")
             content = np.empty(member.file_size, dtype=np.uint8)
             imagecodecs.deflate_decode(compressed, raw=True, out=content)
     checksum = getattr(imagecodecs, "deflate_crc32", zlib.crc32)  # several times as fast as zlib's

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,8 +15,11 @@ from nnunet_nacl.metrics.calibration import ace, cece, class_errors, ece, ece_pe
 from nnunet_nacl.metrics.overlap import Overlap
 from nnunet_nacl.metrics.scores import brier, brier_per_row, nll, nll_per_row
 
-__all__ = ["MASKS", "CaseResult", "Evaluation", "Settings", "Structure", "mask_metrics", "structure_calibration"]
+__all__ = [
+    "HAUSDORFF", "MASKS", "CaseResult", "Evaluation", "Settings", "Structure", "mask_metrics", "structure_calibration",
+]  # fmt: skip
 
+HAUSDORFF = ("pooled", "max")
 MASKS = ("foreground", "union", "dilated", "boundary", "predicted", "all")
 
 
@@ -29,7 +32,9 @@ class Settings:
         dilation_mm: Radius by which the mask ``dilated`` grows the foreground.
         boundary_mm: Reach of the mask ``boundary`` to either side of a surface.
         hausdorff: ``pooled`` or ``max``: see :class:`~nnunet_nacl.metrics.surface.SurfaceDistances`.
-        paper: Also what :mod:`nnunet_nacl.metrics.paper` needs (HD95 at unit spacing).
+        paper: Also the scores of :mod:`nnunet_nacl.metrics.paper` (with HD95 at unit spacing).
+
+    The last two choose among what is known of every case; the others decide what has to be measured.
     """
 
     n_bins: int = DEFAULT_N_BINS
@@ -43,7 +48,7 @@ class Settings:
         for name in ("dilation_mm", "boundary_mm"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise ValueError(f"{name} must be a distance in mm, 0 or more, got {getattr(self, name)!r}.")
-        if self.hausdorff not in ("pooled", "max"):
+        if self.hausdorff not in HAUSDORFF:
             raise ValueError(f"hausdorff must be 'pooled' or 'max', got {self.hausdorff!r}.")
 
     def to_json(self) -> dict[str, Any]:
@@ -53,12 +58,26 @@ class Settings:
 
 @dataclass(frozen=True)
 class Structure:
-    """Segmentation metrics of one class or region in one case; distances are NaN where it is missing in either."""
+    """Segmentation metrics of one class or region in one case; distances are NaN where it is missing in either.
+
+    Attributes:
+        overlap: Voxel counts.
+        hd95_mm: HD95 as the settings want it.
+        assd_mm: Average symmetric surface distance.
+        hd95_voxels: HD95 at unit spacing; None unless the settings want the paper's scores.
+        distances: HD95 in every definition: ``HD95_pooled_mm``, ``HD95_max_mm``, ``HD95_voxels`` (pooled).
+    """
 
     overlap: Overlap
     hd95_mm: float
     assd_mm: float
     hd95_voxels: float | None = None
+    distances: dict[str, float] = field(default_factory=dict)
+
+    def under(self, settings: Settings) -> Structure:
+        """The same structure with the distances that the settings want; KeyError if they are not known."""
+        voxels = self.distances["HD95_voxels"] if settings.paper else None
+        return replace(self, hd95_mm=self.distances[f"HD95_{settings.hausdorff}_mm"], hd95_voxels=voxels)
 
     def to_json(self) -> dict[str, Any]:
         """In the words of nnU-Net's summary.json, and ours."""
@@ -69,13 +88,15 @@ class Structure:
         }  # fmt: skip
         if self.hd95_voxels is not None:
             result["HD95_voxels"] = self.hd95_voxels
-        return result
+        return result | {"distances": self.distances}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Structure:
         """Inverse of :meth:`to_json`."""
         overlap = Overlap(*(int(data[key]) for key in ("TP", "FP", "FN", "TN")))
-        return cls(overlap, number(data["HD95_mm"]), number(data["ASSD_mm"]), data.get("HD95_voxels"))
+        voxels = number(data["HD95_voxels"]) if "HD95_voxels" in data else None
+        distances = {key: number(value) for key, value in data.get("distances", {}).items()}
+        return cls(overlap, number(data["HD95_mm"]), number(data["ASSD_mm"]), voxels, distances)
 
 
 @dataclass(frozen=True)
@@ -108,6 +129,10 @@ class CaseResult:
     def dice(self) -> dict[str, float]:
         """Dice by structure."""
         return {key: structure.overlap.dice for key, structure in self.structures.items()}
+
+    def under(self, settings: Settings) -> CaseResult:
+        """The same case with the distances that the settings want; KeyError if they are not known."""
+        return replace(self, structures={key: value.under(settings) for key, value in self.structures.items()})
 
     def ece(self, mask: str = "foreground") -> float:
         """Expected calibration error on a mask."""

@@ -8,13 +8,16 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from nnunet_nacl.evaluation.document import to_document
 from nnunet_nacl.evaluation.results import MASKS, Evaluation
 
-__all__ = ["csv_text", "table_text"]
+__all__ = ["MASK_NOTES", "csv_text", "table_text"]
 
+_SHOWN = 3  # so many cases are named in a line
 _SCORES = ("ECE", "CECE_mean", "ACE", "MCE", "NLL", "Brier")
-_MASK_NOTES = {
+MASK_NOTES = {
     "foreground": "truth is not background: the paper's",
     "union": "truth or prediction is not background",
     "dilated": "foreground grown by {dilation_mm:g} mm",
@@ -22,6 +25,7 @@ _MASK_NOTES = {
     "predicted": "prediction is not background: known in use",
     "all": "every voxel",
 }
+_MASK_NOTES = MASK_NOTES
 
 
 def table_text(evaluation: Evaluation, title: str = "") -> str:
@@ -37,6 +41,7 @@ def table_text(evaluation: Evaluation, title: str = "") -> str:
     mean = document["foreground_mean"]
     rows.append(["mean", _number(mean["Dice"]), _number(mean["HD95_mm"], 2), _number(mean["ASSD_mm"], 2), ""])
     lines += _align(rows)
+    lines += _undefined(document, evaluation)
     for heading, values in (
         ("mean over cases", document["calibration"]["mean"]), ("pooled voxels", document["calibration"]["pooled"]),
     ):  # fmt: skip
@@ -48,7 +53,7 @@ def table_text(evaluation: Evaluation, title: str = "") -> str:
             rows.append([mask, *(_number(values[mask][score]) for score in _SCORES), f"{count:,}"])
         lines += _align(rows)
     settings = document["settings"]
-    lines += ["", *(f"  {mask}: {_MASK_NOTES[mask].format(**settings)}" for mask in MASKS)]
+    lines += ["", *(f"  {mask}: {MASK_NOTES[mask].format(**settings)}" for mask in MASKS)]
     if "paper" in document:
         lines += ["", *_paper(document, evaluation)]
     changed = sum(case.n_changed_voxels > 0 for case in evaluation.cases)
@@ -56,9 +61,29 @@ def table_text(evaluation: Evaluation, title: str = "") -> str:
         lines += [
             "",
             f"In {changed} of {len(evaluation.cases)} cases the segmentation differs from what the probabilities say "
-            "(postprocessed?): Dice is the segmentation's, calibration the probabilities'.",
+            "(postprocessed, or an npz left from an earlier run?): Dice is the segmentation's, calibration the "
+            "probabilities'.",
         ]
     return "\n".join(lines)
+
+
+def _undefined(document: dict[str, Any], evaluation: Evaluation) -> list[str]:
+    """Which cases are in no mean, and why: absent structures and empty masks must not pass unseen."""
+    undefined, lines = document["undefined"], []
+    for key, name in evaluation.names.items():
+        dice = undefined["Dice"].get(key, [])
+        distances = [case for case in undefined["HD95_mm"].get(key, []) if case not in dice]
+        if dice:
+            lines.append(f"  {key} {name} is in neither truth nor prediction of {_some(dice)}: no Dice, no distance")
+        if distances:
+            lines.append(f"  {key} {name} is missing in truth or prediction of {_some(distances)}: no distance")
+    lines += [f"  {mask} is empty in {_some(cases)}" for mask, cases in undefined["calibration"].items()]
+    return lines
+
+
+def _some(cases: Sequence[str]) -> str:
+    shown = ", ".join(cases[:_SHOWN])
+    return f"{len(cases)} ({shown}{', ...' if len(cases) > _SHOWN else ''})"
 
 
 def evaluation_count(document: dict[str, Any], key: str) -> int:
@@ -71,6 +96,8 @@ def _paper(document: dict[str, Any], evaluation: Evaluation) -> list[str]:
     rows = [["paper's evaluation", "DSC", "HD95 voxels", "ECE", "CECE"]]
     for key, name in evaluation.names.items():
         rows.append([f"{key} {name}", _number(paper["dsc"][key]), _number(paper["hd95_voxels"][key], 2), "", ""])
+    dsc, distance = (np.mean(list(paper[name].values())) for name in ("dsc", "hd95_voxels"))
+    rows.append(["mean", _number(dsc), _number(distance, 2), "", ""])
     rows.append(["foreground", "", "", _number(paper["ece"]), _number(paper["cece"])])
     return _align(rows)
 
@@ -94,7 +121,7 @@ def _rows(scope: str, case: str, structures: dict[str, Any], masks: dict[str, An
             if metric == "calibration":
                 for mask, scores in value.items():
                     yield from ((scope, case, key, mask, name, _value(score)) for name, score in scores.items())
-            else:
+            elif not isinstance(value, dict):
                 yield scope, case, key, "", metric, _value(value)
     for mask, scores in masks.items():
         yield from ((scope, case, "", mask, name, _value(score)) for name, score in scores.items())

@@ -138,5 +138,10 @@ def write_image(array: np.ndarray, path: Path, spacing_mm: tuple[float, ...]) ->
     sitk.WriteImage(image, str(path))
 
 
+def read(path: Path) -> np.ndarray:
+    """The array of an image."""
+    return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+
+
 def write_json(path: Path, content) -> None:
     path.write_text(json.dumps(content))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import struct
+import zipfile
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation import measure
@@ -18,12 +20,8 @@ from nnunet_nacl.evaluation.folds import evaluate_after_validation, evaluate_fol
 from nnunet_nacl.evaluation.locate import find_fold_folders, model_folder
 from nnunet_nacl.evaluation.results import MASKS, Settings, mask_metrics
 from nnunet_nacl.metrics import BinStats
-from tests.evaluation.folders import CLASSES, make_model, write_image, write_json
+from tests.evaluation.folders import CLASSES, make_model, read, write_image, write_json
 from tests.reference.metrics import boundary, class_metrics, dilated, region_metrics
-
-
-def read(path):
-    return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
 
 
 def slow_case(model, name, labels):
@@ -135,8 +133,8 @@ def test_only_changed_cases_are_measured_again(make_validated, monkeypatch):
     assert measured[3:] == ["case_01"] and to_document(second)["calibration"] == to_document(first)["calibration"]
     evaluate_folder(model.validation(), output=output, settings=Settings(n_bins=10))
     assert len(measured) == 7
-    evaluate_folder(model.validation(), output=output, settings=Settings(n_bins=10, paper=True))
-    assert len(measured) == 10  # the paper's distances were not there yet
+    evaluate_folder(model.validation(), output=output, settings=Settings(n_bins=10, paper=True, hausdorff="max"))
+    assert len(measured) == 7  # every case's file holds all definitions of the distances
 
 
 def test_a_killed_run_loses_no_finished_case(make_validated, monkeypatch):
@@ -196,6 +194,44 @@ def test_half_precision_and_missing_segmentation(make_validated):
     assert after.mean_dice() == pytest.approx(before.mean_dice(), abs=0.02)
 
 
+def rewrite(path, how):
+    """The same probabilities as another program might have saved them."""
+    probs = np.load(path)["probabilities"]
+    if how == "uncompressed":
+        np.savez(path, probabilities=probs)
+    elif how in ("bzip2", "lzma"):
+        content = io.BytesIO()
+        np.save(content, probs)
+        kind = zipfile.ZIP_BZIP2 if how == "bzip2" else zipfile.ZIP_LZMA
+        with zipfile.ZipFile(path, "w", kind) as archive:
+            archive.writestr("probabilities.npy", content.getvalue())
+    elif how == "beside another array":
+        np.savez_compressed(path, a=np.zeros(3), probabilities=probs, z=np.array([{}], dtype=object))
+    else:
+        dtype = {"big endian": ">f4", "double": "<f8", "big double": ">f8", "long double": np.longdouble}.get(how, "<f4")
+        order = "F" if how == "Fortran order" else "C"
+        np.savez_compressed(path, probabilities=probs.astype(dtype, order=order))
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["uncompressed", "bzip2", "lzma", "beside another array", "big endian", "double", "big double", "long double",
+     "Fortran order"],
+)  # fmt: skip
+@pytest.mark.parametrize("inflater", ["imagecodecs", "numpy"])
+def test_the_same_probabilities_saved_differently(make_validated, monkeypatch, how, inflater):
+    from nnunet_nacl.evaluation import npz
+
+    if inflater == "numpy":
+        monkeypatch.setattr(npz, "imagecodecs", None)
+    model = make_validated(cases=1)
+    before = evaluate_folder(model.validation())
+    rewrite(model.validation() / "case_00.npz", how)
+    after = evaluate_folder(model.validation())
+    for mask in MASKS:
+        assert mask_metrics(after.pooled[mask]) == pytest.approx(mask_metrics(before.pooled[mask]), abs=1e-7)
+
+
 def break_case(model, what):
     folder, references = model.validation(), model.references
     npz = folder / "case_00.npz"
@@ -242,9 +278,54 @@ def break_case(model, what):
         for path in list(folder.glob("case_00.*")):
             path.rename(str(path).replace("case_00", "case_07"))
         write_image(np.zeros(probs.shape[1:], np.uint8), references / "case_07.nii.gz", spacing)
-    elif what == "unreadable npz":
+    elif what == "npz is a folder":
         npz.unlink()
         npz.mkdir()
+    elif what == "npz links in a circle":
+        npz.unlink()
+        npz.symlink_to(npz)
+    elif what == "npz leads nowhere":
+        npz.unlink()
+        npz.symlink_to(folder / "moved.npz")
+    elif what == "truncated directory":
+        npz.write_bytes(npz.read_bytes()[:-30])
+    elif what == "cut within the array":
+        npz.write_bytes(npz.read_bytes()[: npz.stat().st_size // 2])
+    elif what == "false size":
+        content = npz.read_bytes()
+        size = content.index(struct.pack("<I", np.load(npz)["probabilities"].nbytes + 128), content.index(b"PK\x01\x02"))
+        npz.write_bytes(content[:size] + struct.pack("<I", 2**31) + content[size + 4 :])
+    elif what == "no zip":
+        np.save(folder / "array.npy", probs)
+        (folder / "array.npy").rename(npz)
+    elif what == "structured":
+        np.savez_compressed(npz, probabilities=np.zeros(probs.shape, dtype=[("p", "<f4")]))
+    elif what == "nothing in it":
+        np.savez_compressed(npz, probabilities=np.zeros((3, 0, 14, 12), np.float32))
+    elif what in ("inf", "negative"):
+        probs.flat[7] = np.inf if what == "inf" else -0.25
+        np.savez_compressed(npz, probabilities=probs)
+    elif what == "truth of another shape":
+        write_image(read(references / "case_00.nii.gz")[:, 1:], references / "case_00.nii.gz", spacing)
+    elif what in ("fraction", "almost"):
+        truth = read(references / "case_00.nii.gz").astype(np.float32) + (0.5 if what == "fraction" else 1e-6)
+        write_image(truth, references / "case_00.nii.gz", spacing)
+    elif what == "NaN in truth":
+        truth = read(references / "case_00.nii.gz").astype(np.float32)
+        truth.flat[3] = np.nan
+        write_image(truth, references / "case_00.nii.gz", spacing)
+    elif what == "label of prediction":
+        write_image(np.full(probs.shape[1:], 7, np.uint8), folder / "case_00.nii.gz", spacing)
+    elif what == "bad prediction":
+        (folder / "case_00.nii.gz").write_bytes((folder / "case_00.nii.gz").read_bytes()[:60])
+    elif what == "reference is a folder":
+        (references / "case_00.nii.gz").unlink()
+        (references / "case_00.nii.gz").mkdir()
+    elif what == "extra case without npz":
+        (folder / "case_07.nii.gz").write_bytes((folder / "case_00.nii.gz").read_bytes())
+        (references / "case_07.nii.gz").write_bytes((references / "case_00.nii.gz").read_bytes())
+        for path in folder.glob("case_00.*"):
+            path.unlink()
 
 
 PROBLEMS = {
@@ -257,12 +338,32 @@ PROBLEMS = {
     "geometry": ["case_00.nii.gz", "spacing (1.0, 1.0, 1.0) and (2.0, 1.0, 0.5)"],
     "bad image": ["case_00.nii.gz", "cannot be read"], "no reference": ["case_00.nii.gz", "no ground truth"],
     "missing case": ["case_00.nii.gz", "missing"], "extra case": ["case_07.npz", "validation split"],
-    "unreadable npz": ["case_00.npz", "--npz"],
+    "npz is a folder": ["case_00.npz is no file", "--npz"],
+    "npz links in a circle": ["case_00.npz is no file", "--npz"],
+    "npz leads nowhere": ["case_00.npz is no file", "--npz"],
+    "truncated directory": ["case_00.npz", "truncated or corrupt"],
+    "cut within the array": ["case_00.npz", "truncated or corrupt"],
+    "false size": ["case_00.npz", "truncated or corrupt"], "no zip": ["case_00.npz", "truncated or corrupt"],
+    "structured": ["case_00.npz", "floating point"], "nothing in it": ["case_00.npz", "(3, 0, 14, 12)"],
+    "inf": ["case_00.npz", "inf"], "negative": ["case_00.npz", "-0.25"],
+    "truth of another shape": ["gt_segmentations/case_00.nii.gz", "shape (6, 13, 12) and (6, 14, 12)"],
+    "fraction": ["gt_segmentations/case_00.nii.gz", "label 0.5"],
+    "almost": ["gt_segmentations/case_00.nii.gz", "label 1e-06, 1.0000009"],
+    "NaN in truth": ["gt_segmentations/case_00.nii.gz", "label nan"],
+    "label of prediction": ["validation/case_00.nii.gz", "prediction holds the label 7"],
+    "bad prediction": ["validation/case_00.nii.gz", "cannot be read"],
+    "reference is a folder": ["gt_segmentations/case_00.nii.gz", "no ground truth"],
+    "extra case without npz": ["case_07.npz", "validation split"],
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("what", PROBLEMS)
-def test_a_bad_case_is_named_and_the_others_are_saved(make_validated, what):
+@pytest.mark.parametrize("inflater", ["imagecodecs", "numpy"])
+def test_a_bad_case_is_named_and_the_others_are_saved(make_validated, monkeypatch, what, inflater):
+    from nnunet_nacl.evaluation import npz
+
+    if inflater == "numpy":
+        monkeypatch.setattr(npz, "imagecodecs", None)
     model = make_validated(cases=2)
     break_case(model, what)
     folders = find_fold_folders(model.folder)

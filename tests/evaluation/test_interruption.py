@@ -1,0 +1,127 @@
+"""Killed runs, dying workers and interrupted ones: what was finished is kept, nothing is left running or half done."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from nnunet_nacl.evaluation import measure
+from nnunet_nacl.evaluation.cases import PredictionFolder
+from nnunet_nacl.evaluation.document import read_document, to_document
+from nnunet_nacl.evaluation.evaluate import evaluate_folder
+
+# Kills itself at the moment when a finished temporary file would take its name: the worst one.
+_SUICIDE = """
+import os, signal, sys
+from nnunet_nacl.evaluation import files
+from nnunet_nacl.cli.main import main
+
+count, replace = 0, os.replace
+
+def replace_or_die(*arguments):
+    global count
+    count += 1
+    if count == int(sys.argv[1]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(*arguments)
+
+files.os.replace = replace_or_die
+sys.exit(main(["evaluate", "-d", "999", "-c", "3d_fullres", "-np", "1"]))
+"""
+
+
+@pytest.mark.parametrize("at", [1, 3, 5])
+def test_a_kill_between_writing_and_naming(make_validated, monkeypatch, at):
+    model = make_validated(cases=4)
+    output = model.validation() / "calibration.json"
+    output.write_text("the old file")
+    names = {path.name for path in model.validation().iterdir()}
+    result = subprocess.run([sys.executable, "-c", _SUICIDE, str(at)], capture_output=True, timeout=300)
+    assert result.returncode == -signal.SIGKILL, result.stderr.decode()
+    assert output.read_text() == "the old file"
+    finished = sorted((model.validation() / "calibration.json.partial").glob("*.json"))
+    assert len(finished) == at - 1 and all(json.loads(path.read_text())["case"] == path.stem for path in finished)
+    measured, original = [], measure._measure
+    monkeypatch.setattr(
+        measure, "_measure", lambda folder, files, *rest: measured.append(files.case) or original(folder, files, *rest)
+    )
+    resumed = evaluate_folder(model.validation(), output=output)
+    assert measured == [f"case_0{i}" for i in range(at - 1, 4)]
+    assert {path.name for path in model.validation().iterdir()} == names  # and no leftovers
+    assert to_document(resumed)["calibration"] == to_document(evaluate_folder(model.validation()))["calibration"]
+
+
+def _children(parent: int) -> set[int]:
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, its_parent = path.read_text().rpartition(")")[2].split()[:2]
+        except OSError:
+            continue
+        if int(its_parent) == parent and state != "Z":
+            found.add(int(path.parent.name))
+    return found
+
+
+def _alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.integration
+@pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="finds child processes through /proc")
+@pytest.mark.parametrize("with_signal", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_parallel_runs_end_with_their_parent(make_validated, with_signal):
+    model = make_validated(cases=40, shape=(16, 64, 64))
+    output = model.validation() / "calibration.json"
+    partial = model.validation() / "calibration.json.partial"
+    command = [sys.executable, "-m", "nnunet_nacl", "evaluate", "-d", "999", "-c", "3d_fullres", "-np", "2"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        deadline = time.monotonic() + 120
+        while not (partial.is_dir() and len(list(partial.glob("*.json"))) >= 2):
+            assert process.poll() is None and time.monotonic() < deadline, process.stderr.read().decode()
+            time.sleep(0.01)
+        workers = _children(process.pid)
+        assert len(workers) >= 2
+        process.send_signal(with_signal)
+        process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == (130 if with_signal == signal.SIGINT else -with_signal)
+    deadline = time.monotonic() + 30
+    while any(map(_alive, workers)):
+        assert time.monotonic() < deadline, "the workers outlive the run"
+        time.sleep(0.1)
+    assert not output.exists()
+    finished = [json.loads(path.read_text())["case"] for path in partial.glob("*.json")]
+    assert 2 <= len(finished) < 40
+    assert evaluate_folder(model.validation(), output=output).cases and not partial.exists()
+
+
+class DeadlyFolder(PredictionFolder):
+    """One case kills the process that reads it, as too little memory or a damaged file can do."""
+
+    def load(self, files, probs=None):
+        if files.case == "case_01":
+            os._exit(9)
+        return super().load(files, probs)
+
+
+@pytest.mark.integration
+def test_a_case_that_kills_its_worker_is_named_and_spares_the_others(make_validated):
+    model = make_validated(cases=4)
+    output = model.validation() / "calibration.json"
+    evaluation = evaluate_folder(DeadlyFolder.open(model.validation()), output=output, num_processes=2)
+    assert list(evaluation.problems) == ["case_01"]
+    assert "case_01.npz" in evaluation.problems["case_01"] and "died" in evaluation.problems["case_01"]
+    assert [case.case for case in read_document(output).cases] == ["case_00", "case_02", "case_03"]
