@@ -3,91 +3,148 @@
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.calibration import ece
+from nnunet_nacl.report.checks import as_interval, as_values, draw_interval
+from nnunet_nacl.report.sheet import Sheet, line_height, wrap
+from nnunet_nacl.report.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    MAX_WIDTH,
+    SMALL_SIZE,
+    TEXT_SIZE,
+    VERMILLION,
+    check_path,
+    figure_settings,
+    save_figure,
+)  # fmt: skip
 
-__all__ = ["draw_reliability"]
+__all__ = ["draw_reliability", "lay_out_reliability"]
 
-# Okabe and Ito's palette: distinguishable with any colour vision
-_ACCURACY, _OVERCONFIDENT, _UNDERCONFIDENT, _DIAGONAL = "#0072B2", "#D55E00", "#009E73", "#4D4D4D"
-_FORMATS = (".png", ".svg", ".pdf")
+_ACCURACY, _OVERCONFIDENT, _UNDERCONFIDENT = BLUE, VERMILLION, GREEN
 _FEW = 1e-4  # bins with a smaller share of the voxels are drawn pale: their accuracy means little
 _PANELS_PER_ROW = 4
+_LEFT, _RIGHT, _GAP, _WIDEST, _SINGLE = 0.72, 0.15, 0.22, 2.7, 3.4  # inches
+_HISTOGRAM, _BETWEEN, _BELOW = 0.62, 0.1, 0.5
+_TICKS, _TICK_LABELS = (0, 0.2, 0.4, 0.6, 0.8, 1), ("0", "0.2", "0.4", "0.6", "0.8", "1")  # short: panels stand close
 
 
 def draw_reliability(
     stats_by_method: Mapping[str, BinStats],
     path: str | os.PathLike,
     *,
+    bands: Mapping[str, tuple[Sequence[float], Sequence[float]]] | None = None,
+    band_label: str = "95 % interval over cases",
     title: str = "",
     subtitle: str = "",
+    notes: Sequence[str] = (),
     dpi: int = 150,
 ) -> Path:
     """Draw one panel per method: accuracy of each confidence bin above a histogram of the confidences.
 
-    The gap between a bar and the diagonal is shaded and its direction is told by colour and by hatching, so the figure
-    reads without colour too. Each panel states its ECE and number of voxels.
+    The gap between accuracy and mean confidence is shaded and its direction is told by colour and by hatching, so the
+    figure reads without colour too. Each panel states its ECE and number of voxels.
 
     Args:
         stats_by_method: Sums of each method, in the order of the panels. Regions are drawn together.
         path: Where to write; the suffix chooses PNG, SVG or PDF. Written atomically.
+        bands: For any of the methods the lower and upper end, per bin, of an interval of the accuracy, such as a
+            bootstrap over cases; NaN where a bin has none. Drawn as error bars.
+        band_label: What the intervals are, for the legend.
         title: Heading of the figure.
         subtitle: Second line, for the data, the mask and the number of cases.
+        notes: Sentences at the foot.
         dpi: Resolution of a PNG.
 
     Returns:
         The path.
 
     Raises:
-        ValueError: No method is given, or the suffix is not one of these.
+        ValueError: No method is given, the suffix is not one of these, or a band does not fit the bins.
         OSError: The file cannot be written.
     """
-    path = Path(path)
+    path = check_path(path)
+    sheet = lay_out_reliability(stats_by_method, bands=bands, band_label=band_label, title=title, subtitle=subtitle,
+                                notes=notes)
+    return save_figure(sheet.figure, path, dpi=dpi, title=title)
+
+
+def lay_out_reliability(
+    stats_by_method: Mapping[str, BinStats],
+    *,
+    bands: Mapping[str, tuple[Sequence[float], Sequence[float]]] | None = None,
+    band_label: str = "95 % interval over cases",
+    title: str = "",
+    subtitle: str = "",
+    notes: Sequence[str] = (),
+) -> Sheet:
+    """The figure of :func:`draw_reliability` before it is saved, for those who add to it; same arguments.
+
+    Returns:
+        The sheet; its axes are the diagram and the histogram of each method in turn.
+
+    Raises:
+        ValueError: No method is given, or a band does not fit the bins.
+    """
     if not stats_by_method:
         raise ValueError("draw_reliability needs the sums of at least one method, got none.")
-    if path.suffix.lower() not in _FORMATS:
-        raise ValueError(f"{path}: the figure's suffix must be one of {', '.join(_FORMATS)}, got {path.suffix!r}.")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
+    intervals = _check_bands(stats_by_method, bands or {})
     count = len(stats_by_method)
-    columns = min(count, _PANELS_PER_ROW)
-    rows = -(-count // columns)
-    head = (0.42 if title else 0) + (0.28 if subtitle else 0) + 0.1
-    width, height = max(3.1 * columns + 0.5, 5.2), 4.1 * rows + head + 0.7
-    figure = Figure(figsize=(width, height))  # no pyplot: nothing global, no display
-    FigureCanvasAgg(figure)
-    bottom, top = 0.92 / height, 1 - (head + 0.3) / height
-    grid = figure.add_gridspec(
-        rows, columns, left=0.72 / width, right=1 - 0.15 / width, bottom=bottom, top=top, wspace=0.18, hspace=0.32
-    )
-    for i, (method, stats) in enumerate(stats_by_method.items()):
-        cell = grid[i // columns, i % columns].subgridspec(2, 1, height_ratios=(3, 1), hspace=0.08)
-        upper, lower = figure.add_subplot(cell[0]), figure.add_subplot(cell[1])
-        _panel(upper, lower, method, stats)
-        first, last_row = i % columns == 0, i + columns >= count
-        upper.set_ylabel("accuracy" if first else "")
-        lower.set_ylabel("voxels" if first else "")
-        for axis in (upper, lower):
-            axis.tick_params(labelleft=first)
-        lower.set_xlabel("confidence" if last_row else "")
-    y = 1 - 0.12 / height
-    if title:
-        figure.text(0.5, y, title, ha="center", va="top", fontsize=13, fontweight="bold")
-        y -= 0.32 / height
-    if subtitle:
-        figure.text(0.5, y, subtitle, ha="center", va="top", fontsize=9.5, color="#333333")
-    _legend(figure, height)
-    return _save(figure, path, dpi)
+    rows = -(-count // _PANELS_PER_ROW)
+    columns = -(-count // rows)
+    side = min(_WIDEST if columns > 1 else _SINGLE, (MAX_WIDTH - _LEFT - _RIGHT - (columns - 1) * _GAP) / columns)
+    used = _LEFT + columns * side + (columns - 1) * _GAP + _RIGHT
+    width = max(used, 5.2)
+    titles = [wrap(method, side + 0.1, TEXT_SIZE + 1) for method in stats_by_method]
+    heads = [_head(titles[row * columns : (row + 1) * columns]) for row in range(rows)]
+    step = side + _BETWEEN + _HISTOGRAM + _BELOW
+    with figure_settings():
+        sheet = Sheet(width, sum(heads) + rows * step, title=title, subtitle=subtitle, notes=notes,
+                      legend=_legend(band_label if intervals else None))
+        for i, (method, stats) in enumerate(stats_by_method.items()):
+            row, column = divmod(i, columns)
+            left = (width - used) / 2 + _LEFT + column * (side + _GAP)
+            top = sum(heads[: row + 1]) + row * step
+            upper = sheet.axes(left, top, side, side)
+            lower = sheet.axes(left, top + side + _BETWEEN, side, _HISTOGRAM)
+            upper.set_title(titles[i], fontsize=TEXT_SIZE + 1, pad=18)
+            _draw_accuracy(upper, stats, intervals.get(method))
+            _draw_histogram(lower, stats)
+            upper.set_ylabel("accuracy" if column == 0 else "")
+            lower.set_ylabel("voxels" if column == 0 else "")
+            for axis in (upper, lower):
+                axis.tick_params(labelleft=column == 0)
+            lower.set_xlabel("confidence")
+    return sheet
 
 
-def _panel(upper, lower, method: str, stats: BinStats) -> None:
+def _check_bands(stats_by_method: Mapping[str, BinStats], bands) -> dict[str, list[tuple[float, float] | None]]:
+    intervals = {}
+    for method, (low, high) in bands.items():
+        if method not in stats_by_method:
+            raise ValueError(f"A band is given for {method!r}, which is not drawn: {', '.join(stats_by_method)}.")
+        n_bins = stats_by_method[method].n_bins
+        ends = zip(as_values(low, f"The band of {method}", n_bins), as_values(high, f"The band of {method}", n_bins))
+        intervals[method] = [as_interval(end, f"bin {i} of {method}") for i, end in enumerate(ends)]
+    return intervals
+
+
+def _head(titles: list[str]) -> float:
+    """Height in inches of the headings of a row of panels: the name, and the line with the error."""
+    return (max(text.count("\n") for text in titles) + 1) * line_height(TEXT_SIZE + 1) + 0.27
+
+
+def _draw_accuracy(axis: Axes, stats: BinStats, intervals: list | None) -> None:
     count = stats.count.sum(axis=0)
     confidence, correct = stats.confidence.sum(axis=0), stats.correct.sum(axis=0)
     edges, width, total = stats.edges, 1 / stats.n_bins, max(count.sum(), 1)
@@ -95,43 +152,50 @@ def _panel(upper, lower, method: str, stats: BinStats) -> None:
         accuracy, mean = correct[i] / count[i], confidence[i] / count[i]
         pale = 0.35 if count[i] < _FEW * total else 1.0
         over = mean > accuracy
-        upper.bar(
-            edges[i], accuracy, width, align="edge", color=_ACCURACY, alpha=0.85 * pale, edgecolor="white", lw=0.5
+        axis.bar(
+            edges[i], accuracy, width, align="edge", color=_ACCURACY, alpha=0.85 * pale, edgecolor="white", lw=0.5,
+            gid="accuracy",
         )  # fmt: skip
-        upper.bar(
+        axis.bar(
             edges[i], abs(mean - accuracy), width, bottom=min(mean, accuracy), align="edge",
             facecolor="none" if over else "#FFFFFF66", edgecolor=_OVERCONFIDENT if over else _UNDERCONFIDENT,
-            hatch="////" if over else "....", lw=0.6, alpha=max(pale, 0.5),
+            hatch="////" if over else "||||", lw=0.6, alpha=max(pale, 0.5), gid="over" if over else "under",
         )  # fmt: skip
-    upper.plot((0, 1), (0, 1), color=_DIAGONAL, lw=1, ls="--")
+        if intervals:
+            draw_interval(axis, edges[i] + width / 2, intervals[i], vertical=True, color=INK, gid="band")
+    axis.plot((0, 1), (0, 1), color=GREY, lw=1, ls="--")
     error = ece(stats)
-    text = "no voxel" if np.isnan(error) else f"ECE {error:.3f}\nn = {_short(stats.n_voxels)}"
-    upper.text(
-        0.04, 0.96, text, transform=upper.transAxes, va="top", fontsize=10,
-        bbox={"boxstyle": "round,pad=0.25", "facecolor": "white", "edgecolor": "#BBBBBB", "alpha": 0.9},
+    text = "no voxel" if np.isnan(error) else f"ECE {error:.3f}, n = {_short(stats.n_voxels)} voxels"
+    axis.annotate(text, (0.5, 1), xycoords="axes fraction", xytext=(0, 5), textcoords="offset points", ha="center",
+                  va="bottom", fontsize=SMALL_SIZE)
+    axis.set(xlim=(0, 1), ylim=(0, 1))
+    axis.set_yticks(_TICKS, _TICK_LABELS)
+    axis.set_xticks(_TICKS)
+    axis.tick_params(labelbottom=False)
+
+
+def _draw_histogram(axis: Axes, stats: BinStats) -> None:
+    count = stats.count.sum(axis=0)
+    axis.bar(
+        stats.edges[:-1], count / max(count.sum(), 1), 1 / stats.n_bins, align="edge", color="#7F7F7F",
+        edgecolor="white", lw=0.5, gid="share",
     )  # fmt: skip
-    upper.set_title(method, fontsize=11, wrap=True)
-    upper.set(xlim=(0, 1), ylim=(0, 1), xticks=np.linspace(0, 1, 6), yticks=np.linspace(0, 1, 6))
-    upper.tick_params(labelbottom=False, labelsize=8)
-    lower.bar(edges[:-1], count / total, width, align="edge", color="#7F7F7F", edgecolor="white", lw=0.5)
-    lower.set(xlim=(0, 1), ylim=(0, 1.05), xticks=np.linspace(0, 1, 6), yticks=(0, 0.5, 1))
-    lower.set_yticklabels(("0", "50 %", "100 %"))
-    lower.tick_params(labelsize=8)
-    for axis in (upper, lower):
-        axis.spines[["top", "right"]].set_visible(False)
+    axis.set(xlim=(0, 1), ylim=(0, 1.05))
+    axis.set_xticks(_TICKS, _TICK_LABELS)
+    axis.set_yticks((0, 0.5, 1), ("0", "50 %", "100 %"))
 
 
-def _legend(figure, height: float) -> None:
-    from matplotlib.patches import Patch
-
-    figure.legend(
-        handles=[
-            Patch(facecolor=_ACCURACY, alpha=0.85, label="accuracy"),
-            Patch(facecolor="none", edgecolor=_OVERCONFIDENT, hatch="////", label="overconfident by"),
-            Patch(facecolor="none", edgecolor=_UNDERCONFIDENT, hatch="....", label="underconfident by"),
-        ],
-        loc="lower center", ncol=3, frameon=False, fontsize=8.5, bbox_to_anchor=(0.5, 0.06 / height),
-    )  # fmt: skip
+def _legend(band_label: str | None) -> list:
+    handles: list = [
+        Patch(facecolor=_ACCURACY, alpha=0.85, label="accuracy"),
+        Patch(facecolor="none", edgecolor=_OVERCONFIDENT, hatch="////", label="overconfident by this much"),
+        Patch(facecolor="none", edgecolor=_UNDERCONFIDENT, hatch="||||", label="underconfident by this much"),
+        Line2D([], [], color=GREY, lw=1, ls="--", label="accuracy = confidence"),
+    ]
+    if band_label:
+        handles.append(Line2D([], [], color=INK, lw=0, marker="|", markersize=11, markeredgewidth=1.3,
+                              label=band_label))
+    return handles
 
 
 def _short(n: int) -> str:
@@ -139,23 +203,3 @@ def _short(n: int) -> str:
         if n >= size:
             return f"{n / size:.3g}{letter}"
     return str(n)
-
-
-def _save(figure, path: Path, dpi: int) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
-    os.close(handle)
-    try:
-        figure.savefig(temporary, dpi=dpi)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    return path
-
-
-def _umask() -> int:
-    value = os.umask(0)
-    os.umask(value)
-    return value

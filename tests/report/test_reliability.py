@@ -1,13 +1,15 @@
-"""The reliability diagram: what it writes, and what it refuses."""
+"""The reliability diagram: what it writes, what it shows, and what it refuses."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from nnunet_nacl.metrics import BinStats, count_masks
+from nnunet_nacl.metrics import BinStats, count_masks, ece
 from nnunet_nacl.report.reliability import draw_reliability
 from tests.metrics.test_counting import random_classes
+from tests.report.conftest import METHODS
+from tests.report.looks import all_text, assert_legible, marked, points
 
 
 def stats(seed: int = 0) -> BinStats:
@@ -17,7 +19,6 @@ def stats(seed: int = 0) -> BinStats:
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
 @pytest.mark.parametrize("methods", [1, 3, 6])
 def test_draws_every_number_of_methods(tmp_path, suffix, methods):
-    pytest.importorskip("matplotlib")
     path = tmp_path / "new" / f"figure{suffix}"
     by_method = {f"method {i}": stats(i) for i in range(methods)}
     assert draw_reliability(by_method, path, title="A title", subtitle="A subtitle") == path
@@ -26,19 +27,53 @@ def test_draws_every_number_of_methods(tmp_path, suffix, methods):
     assert [p.name for p in path.parent.iterdir()] == [path.name]  # no temporary file stays
 
 
-def test_svg_states_error_and_voxels(tmp_path):
-    matplotlib = pytest.importorskip("matplotlib")
-    with matplotlib.rc_context({"svg.fonttype": "none"}):
-        path = draw_reliability({"NACL": stats()}, tmp_path / "figure.svg")
+def test_shows_the_accuracy_the_gap_and_the_share_of_every_bin(tmp_path, drawn):
+    one = stats()
+    draw_reliability({"NACL": one}, tmp_path / "figure.png")
+    count, correct, confidence = one.count[0], one.correct[0], one.confidence[0]
+    full = np.flatnonzero(count)
+    accuracy, mean = correct[full] / count[full], confidence[full] / count[full]
+    upper, lower = drawn[0].axes
+    assert [bar.get_height() for bar in marked(upper, "accuracy")] == pytest.approx(accuracy.tolist())
+    assert [bar.get_x() for bar in marked(upper, "accuracy")] == pytest.approx(one.edges[full].tolist())
+    gaps = [(bar.get_y(), bar.get_height()) for mark in ("over", "under") for bar in marked(upper, mark)]
+    expected = [(min(a, m), abs(a - m)) for a, m in zip(accuracy, mean)]
+    assert sorted(gaps) == pytest.approx(sorted(expected))
+    assert len(marked(upper, "over")) == (mean > accuracy).sum()
+    assert [bar.get_height() for bar in marked(lower, "share")] == pytest.approx((count / count.sum()).tolist())
+    assert f"ECE {ece(one):.3f}, n = 720 voxels" in all_text(drawn[0])
+
+
+def test_bands_are_drawn_where_there_are_any(tmp_path, drawn):
+    one = stats()
+    low, high = np.full(15, np.nan), np.full(15, np.nan)
+    low[9], high[9], low[14], high[14] = 0.5, 0.7, 0.8, 0.9
+    draw_reliability({"a": one, "b": one}, tmp_path / "figure.png", bands={"a": (low, high)}, band_label="my interval")
+    first, _, second, _ = drawn[0].axes
+    expected = [(9.5 / 15, 0.5, 9.5 / 15, 0.7), (14.5 / 15, 0.8, 14.5 / 15, 0.9)]
+    assert [value for line in points(marked(first, "band")) for value in line] == pytest.approx(np.ravel(expected))
+    assert not marked(second, "band")
+    assert "my interval" in all_text(drawn[0])
+
+
+@pytest.mark.parametrize("count", [1, 5, 13])
+def test_long_names_do_not_overlap(tmp_path, drawn, count):
+    draw_reliability(dict.fromkeys(METHODS[:count], stats()), tmp_path / "figure.png", title="T " * 80, subtitle="s")
+    assert_legible(drawn[0])
+    assert drawn[0].get_size_inches()[0] <= 9
+
+
+def test_states_error_voxels_and_notes(tmp_path):
+    path = draw_reliability({"NACL": stats()}, tmp_path / "figure.svg", notes=["One case is left out."])
     text = path.read_text()
-    assert "NACL" in text and "ECE 0." in text and "n = 720" in text
+    assert "NACL" in text and "ECE 0." in text and "n = 720" in text and "One case is left out." in text
 
 
-def test_empty_and_region_sums(tmp_path):
-    pytest.importorskip("matplotlib")
+def test_empty_and_region_sums(tmp_path, drawn):
     probs = np.random.default_rng(0).random((2, 50)).astype(np.float32)
     regions = count_masks(probs, probs > 0.7, regions=True)["all"]
     draw_reliability({"none": BinStats.zeros(3), "regions": regions}, tmp_path / "figure.png")
+    assert "no voxel" in all_text(drawn[0])
 
 
 def test_refuses_what_it_cannot_draw(tmp_path):
@@ -46,6 +81,12 @@ def test_refuses_what_it_cannot_draw(tmp_path):
         draw_reliability({}, tmp_path / "figure.png")
     with pytest.raises(ValueError, match="'.jpg'"):
         draw_reliability({"a": stats()}, tmp_path / "figure.jpg")
+    with pytest.raises(ValueError, match="'b', which is not drawn: a"):
+        draw_reliability({"a": stats()}, tmp_path / "figure.png", bands={"b": ([0] * 15, [1] * 15)})
+    with pytest.raises(ValueError, match="band of a must have 15 values, got 3"):
+        draw_reliability({"a": stats()}, tmp_path / "figure.png", bands={"a": ([0] * 3, [1] * 15)})
+    with pytest.raises(ValueError, match="bin 0 of a must run from low to high"):
+        draw_reliability({"a": stats()}, tmp_path / "figure.png", bands={"a": ([1] * 15, [0] * 15)})
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError):
         draw_reliability({"a": stats()}, tmp_path / "file" / "figure.png")

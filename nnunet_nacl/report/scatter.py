@@ -1,0 +1,141 @@
+"""Scatter of discrimination against calibration (as fig. 10 of the NACL paper): is one bought with the other?"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from nnunet_nacl.report.checks import STEPS, arrow, as_interval, as_values, check_better, direction, draw_interval
+from nnunet_nacl.report.sheet import Sheet, line_height, wrap
+from nnunet_nacl.report.style import (
+    GREY,
+    MAX_WIDTH,
+    SMALL_SIZE,
+    MethodStyle,
+    check_path,
+    figure_settings,
+    save_figure,
+    styles_for,
+)  # fmt: skip
+
+__all__ = ["draw_scatter"]
+
+_LEFT, _RIGHT, _GAP, _BELOW, _TITLE = 0.72, 0.15, 0.85, 0.55, 0.3  # inches
+
+
+def draw_scatter(
+    panels: Mapping[str, Mapping[str, tuple]],
+    path: str | os.PathLike,
+    *,
+    x_label: str = "Dice",
+    y_label: str | Mapping[str, str] = "ECE",
+    x_better: str = "higher",
+    y_better: str = "lower",
+    order: Sequence[str] | None = None,
+    title: str = "",
+    subtitle: str = "",
+    notes: Sequence[str] = (),
+    dpi: int = 150,
+) -> Path:
+    """Draw one point per method with its intervals, one panel per calibration measure.
+
+    Args:
+        panels: Panel -> method -> (x, y, (x low, x high), (y low, y high)); an interval may be None, a method without
+            x or y is left out and named at the foot.
+        path: Where to write; the suffix chooses PNG, SVG or PDF. Written atomically.
+        x_label: What x is, with its unit. All panels have the same range of x.
+        y_label: What y is, for all panels or for each.
+        x_better: ``higher`` or ``lower``.
+        y_better: ``higher`` or ``lower``.
+        order: All methods of the comparison, so that each looks the same in every figure.
+        title: Heading of the figure.
+        subtitle: Second line, for the data, the number of cases and what the intervals are.
+        notes: Sentences at the foot.
+        dpi: Resolution of a PNG.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: Nothing is given, a value is infinite, an interval is upside down, a panel has no ``y_label``, or
+            the suffix is not one of these.
+        OSError: The file cannot be written.
+    """
+    path = check_path(path)
+    check_better(x_better, "x_better"), check_better(y_better, "y_better")
+    methods = list(dict.fromkeys(method for points in panels.values() for method in points))
+    if not methods:
+        raise ValueError("draw_scatter needs at least one panel with one method, got none.")
+    styles = styles_for(methods, order)
+    methods = [method for method in styles if method in methods]
+    y_labels = {panel: _label_of(y_label, panel) for panel in panels}
+    points = {panel: _check(panel, given) for panel, given in panels.items()}
+    missing = [f"{panel}: no value for {', '.join(names)}." for panel in panels
+               if (names := [name for name, point in points[panel].items() if point is None])]
+    columns = {1: 1, 2: 2, 3: 3, 4: 2}.get(len(panels), 3)
+    rows = -(-len(panels) // columns)
+    side = min(4.2 if columns == 1 else 3.4, (MAX_WIDTH - _LEFT - _RIGHT - (columns - 1) * _GAP) / columns)
+    titles = [wrap(panel, side, 10) for panel in panels]
+    with figure_settings():
+        head = max(text.count("\n") for text in titles) * line_height(10) + _TITLE
+        handles = [Line2D([], [], linestyle="none", label=method, **styles[method].markers) for method in methods]
+        step = head + side + _BELOW
+        sheet = Sheet(_LEFT + columns * side + (columns - 1) * _GAP + _RIGHT, rows * step, title=title,
+                      subtitle=subtitle, legend=handles, notes=[*missing, *notes])
+        limits = _limits([point for drawn in points.values() for point in drawn.values() if point])
+        for i, (panel, drawn) in enumerate(points.items()):
+            axis = sheet.axes(_LEFT + i % columns * (side + _GAP), i // columns * step + head, side, side)
+            axis.set_title(titles[i], pad=5)
+            _draw(axis, {method: drawn[method] for method in methods if drawn.get(method)}, styles)
+            axis.set_xlim(limits)
+            axis.set_xlabel(f"{x_label}, {direction(x_better)} {arrow(x_better)}")
+            axis.set_ylabel(f"{y_labels[panel]}, {direction(y_better)} {arrow(y_better)}")
+            axis.xaxis.set_major_locator(MaxNLocator(5, steps=STEPS))
+            axis.yaxis.set_major_locator(MaxNLocator(6, steps=STEPS))
+        return save_figure(sheet.figure, path, dpi=dpi, title=title)
+
+
+def _label_of(label: str | Mapping[str, str], panel: str) -> str:
+    if isinstance(label, str):
+        return label
+    if panel not in label:
+        raise ValueError(f"y_label lacks the panel {panel!r}: it has {', '.join(label)}.")
+    return label[panel]
+
+
+def _check(panel: str, given: Mapping[str, tuple]) -> dict[str, tuple | None]:
+    points: dict[str, tuple | None] = {}
+    for method, point in given.items():
+        name = f"{method} in {panel}"
+        if len(point) != 4:
+            raise ValueError(f"The point of {name} must be (x, y, x interval, y interval), got {point!r}.")
+        x, y = as_values(point[:2], f"The point of {name}")
+        intervals = as_interval(point[2], f"x of {name}"), as_interval(point[3], f"y of {name}")
+        points[method] = None if np.isnan(x) or np.isnan(y) else (float(x), float(y), *intervals)
+    return points
+
+
+def _limits(points: list[tuple]) -> tuple[float, float]:
+    ends = [value for x, _, interval, _ in points for value in (x, *(interval or ()))] or [0.0, 1.0]
+    margin = 0.06 * (max(ends) - min(ends)) or 0.01
+    return min(ends) - margin, max(ends) + margin
+
+
+def _draw(axis, points: Mapping[str, tuple], styles: Mapping[str, MethodStyle]) -> None:
+    axis.grid(True)
+    if not points:
+        axis.text(0.5, 0.5, "no value", transform=axis.transAxes, ha="center", va="center", fontsize=SMALL_SIZE,
+                  color=GREY)
+    alpha = 1.0 if len(points) <= 4 else 0.55  # many intervals must not drown the points
+    for method, (x, y, x_interval, y_interval) in points.items():
+        color = styles[method].color
+        draw_interval(axis, y, x_interval, vertical=False, color=color, alpha=alpha, gid="x interval")
+        draw_interval(axis, x, y_interval, vertical=True, color=color, alpha=alpha, gid="y interval")
+        axis.plot([x], [y], linestyle="none", label=method, zorder=3, **styles[method].markers)
+    low, high = axis.get_ylim()
+    axis.set_ylim(low, high + 0.03 * (high - low))
