@@ -21,6 +21,7 @@ from torch import nn
 from nnunet_nacl.label_space import LabelSpace
 from nnunet_nacl.registration.grammar import Variant
 from nnunet_nacl_trainers.loss import TrainingLoss
+from nnunet_nacl_trainers.recording import CalibrationRecorder
 from nnunet_nacl_trainers.schedule import HalfwayDecay
 
 __all__ = ["CalibrationTrainer"]
@@ -51,6 +52,7 @@ class CalibrationTrainer(nnUNetTrainer):
         if self.variant.adam:
             self.initial_lr = 1e-3
             self.weight_decay = 0.0
+        self.calibration_recorder = CalibrationRecorder(self)
 
     def build_voxelwise_loss(self, **common: Any) -> nn.Module:
         """The method's loss without the Dice term.
@@ -80,7 +82,7 @@ class CalibrationTrainer(nnUNetTrainer):
 
     def _label_space(self) -> LabelSpace:
         if self.label_manager.has_regions:
-            return LabelSpace(regions=True)
+            return LabelSpace(regions=True)  # nnU-Net appends the ignore mask to the target
         return LabelSpace(ignore_label=self.label_manager.ignore_label)
 
     def neighborhood_size(self) -> tuple[int, ...]:
@@ -104,6 +106,11 @@ class CalibrationTrainer(nnUNetTrainer):
         optimizer = torch.optim.Adam(self.network.parameters(), self.initial_lr, weight_decay=self.weight_decay)
         return optimizer, HalfwayDecay(optimizer, self.initial_lr, self.num_epochs)
 
+    def on_train_start(self) -> None:
+        """Also opens the record of calibration (``calibration_progress.json``)."""
+        super().on_train_start()
+        self.calibration_recorder.on_train_start()
+
     def on_train_epoch_start(self) -> None:
         """Set this epoch's weight of the Dice term where it is annealed."""
         super().on_train_epoch_start()
@@ -112,6 +119,21 @@ class CalibrationTrainer(nnUNetTrainer):
             loss = self.loss.loss if isinstance(self.loss, DeepSupervisionWrapper) else self.loss
             loss.weight_dice = weight
             self.print_to_log_file(f"Weight of the Dice term: {weight:.4f}")
+
+    def on_validation_epoch_start(self) -> None:
+        """Also observes the logits of the validation batches."""
+        super().on_validation_epoch_start()
+        self.calibration_recorder.on_validation_epoch_start()
+
+    def on_validation_epoch_end(self, val_outputs: list[dict]) -> None:
+        """Also records what they tell of calibration, before nnU-Net writes its checkpoint of the epoch."""
+        super().on_validation_epoch_end(val_outputs)
+        self.calibration_recorder.on_validation_epoch_end()
+
+    def on_train_end(self) -> None:
+        """Also draws the record."""
+        super().on_train_end()
+        self.calibration_recorder.on_train_end()
 
     def do_split(self) -> tuple[list[str], list[str]]:
         """nnU-Net's split, its training cases cut to the variant's share by a fixed order of their names."""

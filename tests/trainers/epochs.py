@@ -1,0 +1,88 @@
+"""Trainers that go through real epochs of nnU-Net's own loop, on batches made here, with a network of two layers."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+IGNORE = 3
+NUM_CLASSES = {"classes": 3, "ignore": 3, "regions": 2, "regions_ignore": 2}
+
+
+class TinyNetwork(nn.Module):
+    """Logits at one resolution, or at as many as nnU-Net's deep supervision asks for, each half the one before."""
+
+    def __init__(self, num_axes: int, num_channels: int, num_scales: int | None) -> None:
+        super().__init__()
+        self.layer = (nn.Conv2d, nn.Conv3d)[num_axes - 2](1, num_channels, 3, padding=1)
+        self.pool = (nn.functional.avg_pool2d, nn.functional.avg_pool3d)[num_axes - 2]
+        self.num_scales = num_scales
+
+    def forward(self, image: Tensor) -> Tensor | list[Tensor]:
+        logits = 3 * self.layer(image)
+        if self.num_scales is None:
+            return logits
+        return [logits if i == 0 else self.pool(logits, 2**i) for i in range(self.num_scales)]
+
+
+def make_batch(label_space: str, num_axes: int, seed: int, num_scales: int | None = None, batch: int = 2) -> dict:
+    """An image and its target as nnU-Net's loaders give them."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (16,) * num_axes if num_axes == 2 else (8, 8, 16)
+    labels = torch.randint(4 if "ignore" in label_space else 3, (batch, 1, *shape), generator=generator)
+    labels[torch.rand(labels.shape, generator=generator) < 0.5] = 0
+    image = labels.float() + torch.randn(labels.shape, generator=generator)
+    target = labels.to(torch.int16)
+    if label_space.startswith("regions"):
+        channels = [(labels == 1) | (labels == 2), labels == 2]
+        target = torch.cat([*channels, labels == IGNORE] if label_space == "regions_ignore" else channels, 1)
+    if num_scales is None:
+        return {"data": image, "target": target}
+    step = [(slice(None), slice(None), *[slice(None, None, 2**i)] * num_axes) for i in range(num_scales)]
+    return {"data": image, "target": [target[index].clone() for index in step]}
+
+
+def prepare(trainer, *, num_axes: int = 2, deep_supervision: bool = True):
+    """Give a trainer the tiny network and make it ready for :func:`run_epoch`."""
+    trainer.enable_deep_supervision = deep_supervision
+    num_scales = len(trainer._get_deep_supervision_scales()) if deep_supervision else None
+    torch.manual_seed(0)
+    trainer.network = TinyNetwork(num_axes, trainer.label_manager.num_segmentation_heads, num_scales)
+    trainer.optimizer, trainer.lr_scheduler = trainer.configure_optimizers()
+    trainer.loss = trainer._build_loss()
+    trainer.was_initialized = True
+    trainer.logger.plot_progress_png = lambda folder: None  # it takes two seconds
+    return trainer
+
+
+def run_epoch(trainer, training: Sequence[dict], validation: Sequence[dict]) -> None:
+    """What nnUNetTrainer.run_training does in an epoch. The batches stay as they are."""
+    trainer.on_epoch_start()
+    trainer.on_train_epoch_start()
+    trainer.on_train_epoch_end([trainer.train_step(copy.deepcopy(batch)) for batch in training])
+    with torch.no_grad():
+        trainer.on_validation_epoch_start()
+        trainer.on_validation_epoch_end([trainer.validation_step(copy.deepcopy(batch)) for batch in validation])
+    trainer.on_epoch_end()
+
+
+def observed(trainer, validation: Sequence[dict]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What a record of these batches is about: logits (K, n), truth (n,) or (R, n), and valid (n,)."""
+    logits, targets = [], []
+    for batch in validation:
+        with torch.no_grad():
+            output = trainer.network(batch["data"])
+        target = batch["target"]
+        if isinstance(target, list):
+            output, target = output[0], target[0]
+        logits.append(output.movedim(1, 0).flatten(1))
+        targets.append(target.movedim(1, 0).flatten(1))
+    logits, target = torch.cat(logits, 1).numpy(), torch.cat(targets, 1).numpy()
+    if not trainer.label_manager.has_regions:
+        return logits, target[0], target[0] != IGNORE
+    valid = ~target[2] if len(target) == 3 else np.ones(target.shape[1], dtype=bool)
+    return logits, target[:2], valid

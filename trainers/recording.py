@@ -1,0 +1,225 @@
+"""Records calibration on nnU-Net's own validation batches, epoch by epoch, and never stands in a training's way.
+
+Whatever fails here becomes one warning in the training log; then the part that failed stays quiet.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch.distributed as dist
+from torch import nn
+
+from nnunet_nacl.metrics.binning import DEFAULT_N_BINS
+from nnunet_nacl.training_record import FILE_NAME, EpochSums, MaxLogitBins, TrainingRecord, read_training_record
+from nnunet_nacl.training_record.summary import describe_epoch, tracked_values
+from nnunet_nacl_trainers.observation import LogitObserver
+
+if TYPE_CHECKING:
+    from nnunet_nacl_trainers.base import CalibrationTrainer
+
+__all__ = ["CalibrationRecorder"]
+
+DRAWING_SHARE = 0.005
+"""At most this share of a training's time goes into pictures of the record, the last one apart."""
+
+_FIRST_DRAWING_S = 1.0  # what the first picture is expected to take
+
+
+class CalibrationRecorder:
+    """Observes the logits of a trainer's validation batches and keeps the record in its fold folder.
+
+    The trainer calls the four ``on_...`` methods. While an epoch is validated the loss carries a hook that sees what
+    it gets; in training iterations there is none.
+
+    Args:
+        trainer: One of this package's.
+    """
+
+    def __init__(self, trainer: CalibrationTrainer) -> None:
+        self._trainer = trainer
+        self._failed: dict[str, str] = {}  # part -> what went wrong there
+        self._observer: LogitObserver | None = None
+        self._hook: Any = None
+        self._record: TrainingRecord | None = None
+        self._started_s = time.monotonic()
+        self._drawing_s, self._next_drawing_s = 0.0, _FIRST_DRAWING_S
+
+    def __repr__(self) -> str:  # lands in nnU-Net's debug.json
+        return f"CalibrationRecorder({FILE_NAME})"
+
+    @property
+    def path(self) -> Path:
+        """Where the record is kept."""
+        return Path(self._trainer.output_folder) / FILE_NAME
+
+    @property
+    def figure_path(self) -> Path:
+        """Where it is drawn."""
+        return self.path.with_suffix(".png")
+
+    def on_train_start(self) -> None:
+        """Continue the record of a training that nnU-Net continues; else start a new one."""
+        self._started_s = time.monotonic()
+        self._attempt("observation", self._open)
+
+    def on_validation_epoch_start(self) -> None:
+        """Hang on to the loss."""
+        self._attempt("observation", self._start_observing)
+
+    def on_validation_epoch_end(self) -> None:
+        """Let go of the loss, and record what was seen.
+
+        With DDP every rank takes part in the exchange in every epoch, also if it failed: the others wait for it.
+        """
+        observed = self._attempt("hook", self._let_go)  # also after a failure
+        sums = self._attempt("observation", self._observer.fetch) if observed else None
+        if self._trainer.is_ddp:
+            sums = self._attempt("observation", self._exchange, sums, always=True)
+        if sums is None or self._trainer.local_rank != 0:
+            return
+        # The record is written before nnU-Net writes its checkpoint: what is killed in between leaves an epoch too
+        # many, which a continued training drops, and not one too few.
+        entry = self._attempt("observation", self._append, sums)
+        if entry is None:
+            return
+        # What could not be written is still in memory: there may be room on the disk in the next epoch.
+        self._attempt("file", self._write, always=True)
+        self._attempt("line in the log", lambda: self._trainer.print_to_log_file(describe_epoch(entry)))
+        self._attempt("external loggers", self._log_externally, entry)
+        if self._drawing_s + self._next_drawing_s <= DRAWING_SHARE * (time.monotonic() - self._started_s):
+            self._attempt("figure", self._draw)
+
+    def on_train_end(self) -> None:
+        """Draw the whole record."""
+        if self._trainer.local_rank == 0 and self._record is not None and self._record.epochs:
+            self._attempt("figure", self._draw)
+
+    def _open(self) -> None:
+        trainer = self._trainer
+        self._record = TrainingRecord(self._header())
+        if trainer.local_rank != 0 or trainer.current_epoch == 0 or not self.path.exists():
+            return
+        try:
+            old = read_training_record(self.path)
+            if not self._record.same_kind(old):
+                raise ValueError(f"{self.path}: its classes or bins are others.")
+        except ValueError as error:
+            aside = self.path.with_name(f"{self.path.stem}.old.json")
+            os.replace(self.path, aside)
+            trainer.print_to_log_file(f"WARNING: {error} Calibration is recorded anew; the old file is {aside.name}.")
+            return
+        for entry in old["epochs"]:
+            # Where another training in this folder wrote the record than the checkpoint is of, the times differ.
+            start = _start_of(trainer, entry["epoch"])
+            if entry["epoch"] < trainer.current_epoch and start in (None, entry.get("epoch_start_timestamp")):
+                self._record.append(entry)
+
+    def _header(self) -> dict[str, Any]:
+        trainer = self._trainer
+        regions = trainer.label_manager.has_regions
+        channels = _channel_names(trainer.dataset_json["labels"], regions)
+        return {
+            "trainer": type(trainer).__name__, "dataset": trainer.plans_manager.dataset_name,
+            "configuration": trainer.configuration_name, "plans": trainer.plans_manager.plans_name,
+            "fold": trainer.fold, "regions": regions, "channels": channels,
+            "true_classes": ["outside all regions", *channels] if regions else channels,
+            "n_bins": DEFAULT_N_BINS, "max_logit_bins": MaxLogitBins().to_json(),
+        }  # fmt: skip
+
+    def _start_observing(self) -> None:
+        if self._observer is None:
+            self._observer = LogitObserver(self._trainer._label_space(),
+                                           self._trainer.label_manager.num_segmentation_heads)
+        self._observer.start()
+        # On the outermost loss, whoever made it: it gets all resolutions, and nothing that is compiled is touched.
+        self._hook = self._trainer.loss.register_forward_pre_hook(self._observe)
+
+    def _observe(self, module: nn.Module, args: tuple) -> None:
+        self._attempt("observation", lambda: self._observer.observe(*args))
+
+    def _let_go(self) -> bool:
+        """Whether there was something to let go of."""
+        hook, self._hook = self._hook, None
+        if hook is not None:
+            hook.remove()
+        return hook is not None
+
+    def _exchange(self, sums: EpochSums | None) -> EpochSums | None:
+        """The sums of all ranks; None on every rank if one of them has none."""
+        gathered: list = [None] * dist.get_world_size()
+        dist.all_gather_object(gathered, (sums, self._failed.get("observation")))
+        for rank, (_, reason) in enumerate(gathered):
+            if reason is not None:
+                self._give_up("observation", f"{reason} (rank {rank})")
+        if any(part is None for part, _ in gathered):
+            return None
+        return sum((part for part, _ in gathered[1:]), start=gathered[0][0])
+
+    def _append(self, sums: EpochSums) -> dict[str, Any]:
+        trainer = self._trainer
+        if self._record is None:
+            self._record = TrainingRecord(self._header())
+        if not self._record.epochs:
+            self.figure_path.unlink(missing_ok=True)  # it shows an earlier training in this folder
+        entry = sums.entry(trainer.current_epoch, _start_of(trainer, trainer.current_epoch))
+        self._record.append(entry)
+        return entry
+
+    def _write(self) -> None:
+        self._record.write(self.path)
+
+    def _log_externally(self, entry: dict[str, Any]) -> None:
+        # nnU-Net's own logger raises at a key that it does not know; those beside it (Weights & Biases) take any.
+        for logger in getattr(self._trainer.logger, "loggers", ()):
+            for key, value in tracked_values(entry).items():
+                logger.log(key, value, entry["epoch"])
+
+    def _draw(self) -> None:
+        from nnunet_nacl.report.progress import draw_calibration_progress
+
+        start = time.monotonic()
+        draw_calibration_progress(self._record.to_dict(), self.figure_path)
+        self._next_drawing_s = time.monotonic() - start
+        self._drawing_s += self._next_drawing_s
+
+    def _attempt(self, part: str, action: Callable, *args: Any, always: bool = False) -> Any:
+        """What the action returns; None where it raises, or where its part failed before."""
+        if part in self._failed and not always:
+            return None
+        try:
+            return action(*args)
+        except Exception as error:
+            self._give_up(part, f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
+            return None
+
+    def _give_up(self, part: str, reason: str) -> None:
+        if part in self._failed:
+            return
+        self._failed[part] = reason
+        try:
+            self._trainer.print_to_log_file(
+                f"WARNING: calibration during training, {part}: {reason}. The training goes on without."
+            )
+        except Exception:  # the log cannot be written either
+            pass
+
+
+def _channel_names(labels: dict[str, Any], regions: bool) -> list[str]:
+    """Names from dataset.json in the order of nnU-Net's channels: of the values, or of the regions as they stand."""
+    names = [name for name in labels if name != "ignore"]
+    if not regions:
+        return sorted(names, key=lambda name: labels[name])
+    return [name for name in names if labels[name] not in (0, [0])]
+
+
+def _start_of(trainer: CalibrationTrainer, epoch: int) -> float | None:
+    """When an epoch began, as nnU-Net's logger knows it, also from a checkpoint."""
+    try:
+        return float(trainer.logger.get_value("epoch_start_timestamps", None)[epoch])
+    except Exception:  # a logger that keeps no such times
+        return None
