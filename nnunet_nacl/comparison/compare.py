@@ -1,0 +1,220 @@
+"""A comparison: everything that tables, figures and comparison.json are made from, computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from nnunet_nacl.comparison.columns import RANK_METRICS, Column, case_value, family_of, make_columns
+from nnunet_nacl.comparison.gather import Dataset
+from nnunet_nacl.comparison.ranks import case_ranks, mean_case_ranks, sum_ranks
+from nnunet_nacl.comparison.statistics import (
+    MIN_CASES,
+    Interval,
+    PairedDifference,
+    holm,
+    mean_interval,
+    paired_difference,
+)
+from nnunet_nacl.comparison.trainers import Trainer
+
+__all__ = ["Comparison", "Difference", "compare"]
+
+ALPHA = 0.05
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One row of the statistics: a trainer against the reference in one column of one data set.
+
+    Attributes:
+        dataset: Name.
+        column: Id.
+        family: Table whose tests were corrected together (within the data set).
+        trainer: Name.
+        reference: Name of the first trainer.
+        paired: The numbers.
+        p_holm: p after Holm's correction; NaN where no test was made.
+        verdict: ``better`` or ``worse`` than the reference where ``p_holm`` is below 0.05; ``mixed`` where the mean
+            difference then points the other way than the ranks, that is than most cases do; ``none`` otherwise;
+            ``untested`` with too few cases.
+    """
+
+    dataset: str
+    column: str
+    family: str
+    trainer: str
+    reference: str
+    paired: PairedDifference
+    p_holm: float
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Trainers, the first of which is the reference, on one or more data sets.
+
+    Attributes:
+        trainers: In the order given.
+        datasets: In the order given.
+        columns: By id.
+        n_bootstrap: Number of bootstrap draws.
+        seed: Of the draws.
+        values: By data set, column and trainer: one value per case, NaN where undefined.
+        statistics: Every tested difference to the reference.
+        notes: What must be said on every output.
+    """
+
+    trainers: list[Trainer]
+    datasets: list[Dataset]
+    columns: dict[str, Column]
+    n_bootstrap: int
+    seed: int
+    values: dict[str, dict[str, dict[str, np.ndarray]]]
+    statistics: list[Difference] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the trainers."""
+        return [trainer.name for trainer in self.trainers]
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Label by name."""
+        return {trainer.name: trainer.label for trainer in self.trainers}
+
+    def columns_of(self, dataset: Dataset) -> dict[str, Column]:
+        """The columns that this data set has, titles with its own names of structures."""
+        own = make_columns([dataset.structures])
+        return {column_id: own[column_id] for column_id in self.columns if column_id in own}
+
+    @cached_property
+    def means(self) -> dict[str, dict[str, dict[str, Interval]]]:
+        """By data set, column and trainer: mean over the cases with a value, and its interval."""
+        return {
+            dataset: {
+                column: {name: self._mean(values) for name, values in by_trainer.items()}
+                for column, by_trainer in by_column.items()
+            }
+            for dataset, by_column in self.values.items()
+        }
+
+    def _mean(self, values: np.ndarray) -> Interval:
+        return mean_interval(values, n_bootstrap=self.n_bootstrap, seed=self.seed)
+
+    def mean(self, dataset: Dataset, column_id: str, name: str) -> float:
+        """What tables show: for all structures together nnU-Net's foreground mean (the mean of structures' means)."""
+        column = self.columns[column_id]
+        means = self.means[dataset.name]
+        if column.group == "discrimination" and column.structure is None:
+            return float(np.mean([means[f"{column.metric}:{key}"][name].mean for key in dataset.structures]))
+        return means[column_id][name].mean
+
+    @cached_property
+    def ranks(self) -> dict[str, Any]:
+        """Ranks as in the paper's fig. 2, both ways, of the metrics that every data set has."""
+        sums: dict[str, dict[str, float]] = {name: {} for name in self.names}
+        means: dict[str, dict[str, Interval]] = {name: {} for name in self.names}
+        by_metric: list[list[np.ndarray]] = []
+        for metric in RANK_METRICS:
+            better = self.columns[metric].better
+            table = np.array([[self.mean(dataset, metric, name) for name in self.names] for dataset in self.datasets])
+            per_case = [
+                case_ranks(np.stack([self.values[d.name][metric][name] for name in self.names], axis=1), better)
+                for d in self.datasets
+            ]
+            by_metric.append(per_case)
+            for name, total, mean in zip(self.names, sum_ranks(table, better), self._mean_ranks(per_case)):
+                sums[name][metric], means[name][metric] = float(total), mean
+        together = [np.mean([per_case[i] for per_case in by_metric], axis=0) for i in range(len(self.datasets))]
+        for name, mean in zip(self.names, self._mean_ranks(together)):
+            sums[name]["total"] = float(sum(sums[name][metric] for metric in RANK_METRICS))
+            means[name]["total"] = mean
+        return {"metrics": list(RANK_METRICS), "sum": sums, "mean": means}
+
+    def _mean_ranks(self, per_case: list[np.ndarray]) -> list[Interval]:
+        return mean_case_ranks(per_case, n_bootstrap=self.n_bootstrap, seed=self.seed)
+
+
+def compare(
+    trainers: Sequence[Trainer], datasets: Sequence[Dataset], *, n_bootstrap: int = 10_000, seed: int = 0
+) -> Comparison:
+    """Compute a comparison from evaluated data sets; the first trainer is the reference.
+
+    Args:
+        trainers: Two or more.
+        datasets: One or more, each with the results of all trainers.
+        n_bootstrap: Number of bootstrap draws.
+        seed: Of the draws.
+    """
+    columns = make_columns([dataset.structures for dataset in datasets])
+    result = Comparison(list(trainers), list(datasets), columns, n_bootstrap, seed, {})
+    for dataset in datasets:
+        result.values[dataset.name] = {
+            column_id: {
+                trainer.name: np.array([case_value(case, column) for case in dataset.results[trainer.name]])
+                for trainer in trainers
+            }
+            for column_id, column in result.columns_of(dataset).items()
+        }
+        result.notes.extend(dataset.notes)
+        if len(dataset.cases) < MIN_CASES:
+            result.notes.append(
+                f"{dataset.name}: only {len(dataset.cases)} cases, fewer than {MIN_CASES}: no test is made, and the "
+                "intervals are too narrow to rely on."
+            )
+        result.statistics.extend(_differences(result, dataset))
+    return result
+
+
+def _differences(comparison: Comparison, dataset: Dataset) -> list[Difference]:
+    reference, *others = comparison.names
+    rows: list[tuple[str, str, str, PairedDifference]] = []
+    for column_id, column in comparison.columns_of(dataset).items():
+        family = family_of(column_id, column)
+        if family is None or (column.structure is not None and len(dataset.structures) == 1):
+            continue  # a single structure is the mean as well
+        values = comparison.values[dataset.name][column_id]
+        for name in others:
+            paired = paired_difference(
+                values[reference], values[name], n_bootstrap=comparison.n_bootstrap, seed=comparison.seed
+            )
+            rows.append((family, column_id, name, paired))
+    result = []
+    corrected: dict[int, float] = {}
+    for family in dict.fromkeys(row[0] for row in rows):
+        members = [i for i, row in enumerate(rows) if row[0] == family]
+        corrected.update(zip(members, holm([rows[i][3].p for i in members])))
+    for i, (family, column_id, name, paired) in enumerate(rows):
+        better = comparison.columns[column_id].better
+        verdict = _verdict(paired, corrected[i], better)
+        result.append(Difference(dataset.name, column_id, family, name, reference, paired, corrected[i], verdict))
+    return result
+
+
+def _verdict(paired: PairedDifference, p: float, better: str) -> str:
+    if np.isnan(p):
+        return "untested"
+    if p >= ALPHA:
+        return "none"
+    if paired.difference * paired.rank_biserial <= 0:
+        return "mixed"
+    return "better" if (paired.difference > 0) == (better == "higher") else "worse"
+
+
+def difference_to_json(row: Difference, better: str) -> dict[str, Any]:
+    """A row of ``statistics`` in comparison.json."""
+    paired = asdict(row.paired)
+    lower, higher = paired.pop("n_lower"), paired.pop("n_higher")
+    n_better, n_worse = (higher, lower) if better == "higher" else (lower, higher)
+    return {
+        "dataset": row.dataset, "column": row.column, "family": row.family, "trainer": row.trainer,
+        "reference": row.reference, **{key: value for key, value in paired.items() if key != "p"},
+        "n_better": n_better, "n_worse": n_worse, "n_equal": row.paired.n - n_better - n_worse,
+        "p": row.paired.p, "p_holm": row.p_holm, "verdict": row.verdict,
+    }  # fmt: skip

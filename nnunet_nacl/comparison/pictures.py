@@ -1,0 +1,240 @@
+"""The figures of every comparison: reliability, radar, ranks, scatter, relative and paired differences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import numpy as np
+
+from nnunet_nacl.comparison.cells import number
+from nnunet_nacl.comparison.columns import RANK_METRICS
+from nnunet_nacl.comparison.compare import Comparison
+from nnunet_nacl.comparison.gather import Dataset
+from nnunet_nacl.comparison.picture import Picture, listed, pair
+from nnunet_nacl.comparison.statistics import bin_accuracy_bands, relative_difference
+from nnunet_nacl.comparison.tables import where
+from nnunet_nacl.evaluation.results import MASKS
+from nnunet_nacl.metrics.binning import BinStats
+from nnunet_nacl.metrics.calibration import ece
+from nnunet_nacl.report.intervals import Difference, draw_differences
+from nnunet_nacl.report.radar import draw_radar
+from nnunet_nacl.report.rank_heatmap import draw_rank_heatmap
+from nnunet_nacl.report.relative_difference import draw_relative_difference
+from nnunet_nacl.report.reliability import draw_reliability
+from nnunet_nacl.report.scatter import draw_scatter
+
+__all__ = ["make_pictures"]
+
+_RELIABILITY = ("foreground", "predicted", "all")
+_DIFFERENCES = (*RANK_METRICS, "ECE:predicted", "NLL:dilated")
+_RELATIVE = (*RANK_METRICS, "ECE:predicted", "ECE:all", "NLL:dilated", "Brier:dilated")
+_SCATTER = ("ECE:foreground", "ECE:union", "CECE_mean:foreground", "CECE_mean:union")
+_INTERVALS = "95 % bootstrap intervals over cases"
+
+
+def make_pictures(comparison: Comparison, relative: tuple[str, str] | None = None) -> Iterator[Picture]:
+    """The figures in the order in which they are read; with several data sets, most of them for each."""
+    several = len(comparison.datasets) > 1
+    relative = relative or (comparison.names[0], comparison.names[-1])
+    for dataset in comparison.datasets:
+        suffix = f"_{dataset.name}" if several else ""
+        for mask in _RELIABILITY:
+            yield _reliability(comparison, dataset, mask, suffix)
+        yield from _differences(comparison, dataset, suffix)
+        yield _scatter(comparison, dataset, suffix)
+        yield _relative(comparison, dataset, relative, suffix)
+    yield _radar(comparison, "Dice")
+    yield _radar(comparison, "ECE")
+    yield _rank_sum(comparison)
+    yield _rank_mean(comparison)
+
+
+def _reliability(comparison: Comparison, dataset: Dataset, mask: str, suffix: str) -> Picture:
+    stats, bands = {}, {}
+    for trainer in comparison.trainers:
+        per_case = [case.stats[mask] for case in dataset.results[trainer.name]]
+        stats[trainer.label] = BinStats.merge(per_case)
+        bands[trainer.label] = bin_accuracy_bands(
+            np.stack([s.count.sum(axis=0) for s in per_case]), np.stack([s.correct.sum(axis=0) for s in per_case]),
+            n_bootstrap=comparison.n_bootstrap, seed=comparison.seed,
+        )  # fmt: skip
+    signed = {label: _signed_gap(s) for label, s in stats.items()}
+    over = [label for label, gap in signed.items() if gap > 0]
+    caption = (
+        f"Accuracy of the voxels of each confidence bin, mask {mask}, all cases pooled, with {_INTERVALS} as error "
+        "bars; a bar below the dashed diagonal is overconfident, above it underconfident. Below, the share of the "
+        "voxels in each bin. The ECE written is that of the pooled voxels; tables give the mean over cases."
+    )
+    alt = (
+        f"Reliability diagrams on the mask {mask}. Pooled ECE: {listed((k, ece(s)) for k, s in stats.items())}. "
+        f"Mean confidence exceeds accuracy in {', '.join(over) or 'none of them'}."
+    )
+    draw = partial(draw_reliability, stats, bands=bands)
+    title = f"Reliability: {mask}"
+    return Picture(f"reliability_{mask}{suffix}", title, where(dataset), caption, alt, draw, dataset.name)
+
+
+def _signed_gap(stats: BinStats) -> float:
+    """Mean confidence less accuracy."""
+    return float(stats.confidence.sum() - stats.correct.sum())
+
+
+def _differences(comparison: Comparison, dataset: Dataset, suffix: str) -> Iterator[Picture]:
+    titles, reference = comparison.columns_of(dataset), comparison.trainers[0].label
+    found = {(row.column, row.trainer): row for row in comparison.statistics if row.dataset == dataset.name}
+    rows, sentences = [], []
+    for column_id in _DIFFERENCES:
+        column = titles[column_id]
+        metric = column.title.removesuffix(f" ({column.unit})")
+        shown = [found[column_id, name] for name in comparison.names[1:]]
+        rows += [
+            Difference(
+                comparison.labels[row.trainer], metric, row.paired.difference, row.paired.low, row.paired.high,
+                better=column.better, n=row.paired.n, p_value=row.p_holm, unit=column.unit,
+            )
+            for row in shown
+        ]  # fmt: skip
+        clear = [f"{comparison.labels[row.trainer]} {row.verdict} by {abs(row.paired.difference):.3g}"
+                 for row in shown if row.verdict in ("better", "worse")]  # fmt: skip
+        sentences.append(f"{metric}: {', '.join(clear) or 'no difference shown'}")
+    if all(np.isnan(row.difference) for row in rows):
+        return
+    caption = (
+        f"Mean difference to {reference} over the cases in which both have a value, with {_INTERVALS}. p: Wilcoxon's "
+        "signed-rank test with Holm's correction over all trainers and metrics of the same table. One training per "
+        "fold stands for each trainer: what varies between trainings is not in the intervals."
+    )
+    alt = f"Paired differences to {reference}, with p (Holm) below 0.05. {'; '.join(sentences)}."
+    draw = partial(draw_differences, rows, reference=reference)
+    title = f"Differences to {reference}"
+    subtitle = f"{where(dataset)}; {_INTERVALS}"
+    yield Picture(f"differences{suffix}", title, subtitle, caption, alt, draw, dataset.name)
+
+
+def _scatter(comparison: Comparison, dataset: Dataset, suffix: str) -> Picture:
+    titles, means = comparison.columns_of(dataset), comparison.means[dataset.name]
+    panels: dict[str, dict[str, tuple]] = {}
+    for column_id in _SCATTER:
+        panel = panels.setdefault(titles[column_id].title, {})
+        for trainer in comparison.trainers:
+            x, y = means["Dice"][trainer.name], means[column_id][trainer.name]
+            panel[trainer.label] = (x.mean, y.mean, pair(x.low, x.high), pair(y.low, y.high))
+    caption = (
+        "Discrimination against calibration (mean over cases): right and low is better. Left to right and down: ECE "
+        f"and CECE on the foreground and on the union of truth and prediction. Bars: {_INTERVALS}."
+    )
+    alt = "; ".join(
+        f"{comparison.labels[name]}: DSC {number(means['Dice'][name].mean, 3)}, "
+        + ", ".join(f"{titles[c].title} {number(means[c][name].mean, 3)}" for c in _SCATTER)
+        for name in comparison.names
+    )
+    draw = partial(draw_scatter, panels, x_label="DSC", y_label={panel: panel for panel in panels},
+                   order=list(comparison.labels.values()))  # fmt: skip
+    subtitle = f"{where(dataset)}; {_INTERVALS}"
+    title = "Discrimination and calibration"
+    return Picture(f"scatter{suffix}", title, subtitle, caption, f"{alt}.", draw, dataset.name)
+
+
+def _relative(comparison: Comparison, dataset: Dataset, pair_of: tuple[str, str], suffix: str) -> Picture:
+    first, second = (comparison.labels[name] for name in pair_of)
+    titles = comparison.columns_of(dataset)
+    names, percents, intervals, better = [], [], [], []
+    for column_id in _RELATIVE:
+        values = comparison.values[dataset.name][column_id]
+        interval = relative_difference(
+            values[pair_of[0]], values[pair_of[1]], n_bootstrap=comparison.n_bootstrap, seed=comparison.seed
+        )
+        column = titles[column_id]
+        names.append(column.title.removesuffix(f" ({column.unit})"))
+        percents.append(interval.mean)
+        intervals.append(pair(interval.low, interval.high))
+        better.append(column.better)
+    caption = (
+        f"Mean over cases of {second} against that of {first}, in percent of the latter: "
+        f"100 ({second} / {first} - 1), over the cases in which both have a value. Bars: {_INTERVALS}."
+    )
+    alt = f"{second} against {first}, in percent: {listed(zip(names, percents), 1)}."
+    draw = partial(draw_relative_difference, names, percents, intervals, better, first=first, second=second)
+    title = f"{second} against {first}"
+    subtitle = f"{where(dataset)}; {_INTERVALS}"
+    return Picture(f"relative_difference{suffix}", title, subtitle, caption, alt, draw, dataset.name)
+
+
+def _radar(comparison: Comparison, metric: str) -> Picture:
+    spokes = _spokes(comparison, metric)
+    axes = [name for name, _, _ in spokes]
+    values = {
+        trainer.label: [comparison.mean(dataset, column_id, trainer.name) for _, dataset, column_id in spokes]
+        for trainer in comparison.trainers
+    }
+    better, short = comparison.columns[spokes[0][2]].better, "DSC" if metric == "Dice" else "ECE"
+    alt = "; ".join(f"{label}: {listed(zip(axes, found))}" for label, found in values.items())
+    caption = f"{short} of each method (mean over cases), outward is better. One axis per {_kind(comparison, metric)}."
+    # axes of different difficulty each get their own range; the structures of one data set are comparable
+    scale = "common" if metric == "Dice" and len(comparison.datasets) == 1 else "axis"
+    draw = partial(draw_radar, axes, values, better=better, metric=short, scale=scale)
+    subtitle = "; ".join(where(dataset) for dataset in comparison.datasets)
+    return Picture(f"radar_{metric.lower()}", f"{short} by {_kind(comparison, metric)}", subtitle, caption,
+                   f"{short}. {alt}.", draw)  # fmt: skip
+
+
+def _kind(comparison: Comparison, metric: str) -> str:
+    if len(comparison.datasets) >= 3:
+        return "data set"
+    return "structure" if metric == "Dice" else "mask"
+
+
+def _spokes(comparison: Comparison, metric: str) -> list[tuple[str, Dataset, str]]:
+    """Name, data set and column of each axis: data sets where there are three, else structures or masks of each."""
+    datasets = comparison.datasets
+    if len(datasets) >= 3:
+        column_id = "Dice" if metric == "Dice" else "ECE:foreground"
+        return [(dataset.name, dataset, column_id) for dataset in datasets]
+    result = []
+    for dataset in datasets:
+        prefix = f"{dataset.name} " if len(datasets) > 1 else ""
+        if metric == "ECE":
+            result += [(f"{prefix}{mask}", dataset, f"ECE:{mask}") for mask in MASKS]
+        else:
+            result += [(f"{prefix}{name}", dataset, f"Dice:{key}") for key, name in dataset.structures.items()]
+            if len(dataset.structures) > 1:
+                result.append((f"{prefix}mean", dataset, "Dice"))
+    return result
+
+
+def _rank_sum(comparison: Comparison) -> Picture:
+    ranks = comparison.ranks["sum"]
+    caption = (
+        "Sum over data sets of the rank of each method's mean; ties take the lowest rank. ECE and CECE on the "
+        "foreground. 1 per data set is the best; the lowest of each column is framed."
+    )
+    return _heatmap(comparison, "rank_sum", "Sum of ranks", ranks, caption, decimals=0, what="sum of ranks")
+
+
+def _rank_mean(comparison: Comparison) -> Picture:
+    ranks = {
+        name: {key: interval.mean for key, interval in found.items()}
+        for name, found in comparison.ranks["mean"].items()
+    }
+    caption = (
+        "Mean over cases of the rank of each method within the case; ties take the mean of their ranks. ECE and CECE "
+        "on the foreground; total: mean of the four. 1 is the best; the lowest of each column is framed. Intervals "
+        "stand in the table of case ranks."
+    )
+    return _heatmap(comparison, "rank_mean", "Mean rank within a case", ranks, caption, decimals=2, what="mean rank")
+
+
+def _heatmap(
+    comparison: Comparison, picture_id: str, title: str, ranks: dict[str, dict[str, float]], caption: str, *,
+    decimals: int, what: str,
+) -> Picture:  # fmt: skip
+    keys: Sequence[str] = (*RANK_METRICS, "total")
+    shown = [*(comparison.columns[key].short for key in RANK_METRICS), "total"]
+    rows = [trainer.label for trainer in comparison.trainers]
+    values = np.array([[ranks[name][key] for key in keys] for name in comparison.names])
+    alt = "; ".join(f"{label}: {listed(zip(shown, row), decimals)}" for label, row in zip(rows, values))
+    draw = partial(draw_rank_heatmap, rows, shown, values, colour_by="column", best="column", decimals=decimals,
+                   what=what)  # fmt: skip
+    subtitle = "; ".join(where(dataset) for dataset in comparison.datasets)
+    return Picture(picture_id, title, subtitle, caption, f"{title}. {alt}.", draw)

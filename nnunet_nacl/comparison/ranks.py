@@ -1,0 +1,90 @@
+"""Ranks of the methods as in the paper's fig. 2: sums over data sets from their means, and means over cases.
+
+(Murugesan et al., "Neighbor-Aware Calibration of Segmentation Networks with Penalty-Based Constraints", Medical Image
+Analysis 2024.) Rank 1 is the best.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nnunet_nacl.comparison.statistics import Interval, percentile_interval, resamples
+
+__all__ = ["case_ranks", "mean_case_ranks", "rank_values", "sum_ranks"]
+
+
+def rank_values(values: np.ndarray, *, better: str, ties: str) -> np.ndarray:
+    """Rank each row's values, best first.
+
+    Args:
+        values: (..., n_methods).
+        better: ``lower`` or ``higher``.
+        ties: ``min`` gives equal values the lowest rank of theirs, ``average`` the mean of their ranks.
+
+    Returns:
+        (..., n_methods) ranks from 1; NaN throughout a row that holds a NaN.
+
+    Raises:
+        ValueError: ``better`` or ``ties`` is neither.
+    """
+    from scipy.stats import rankdata
+
+    if better not in ("lower", "higher"):
+        raise ValueError(f"better must be 'lower' or 'higher', got {better!r}.")
+    if ties not in ("min", "average"):
+        raise ValueError(f"ties must be 'min' or 'average', got {ties!r}.")
+    values = np.asarray(values, dtype=np.float64)
+    if values.size == 0:
+        return values.copy()
+    ranks = rankdata(-values if better == "higher" else values, method=ties, axis=-1).astype(np.float64)
+    return np.where(np.isnan(values).any(axis=-1, keepdims=True), np.nan, ranks)
+
+
+def sum_ranks(means: np.ndarray, better: str) -> np.ndarray:
+    """Sum over data sets of the ranks of the data sets' means (fig. 2a); ties take the lowest rank.
+
+    Args:
+        means: (n_datasets, n_methods) of one metric. A data set in which some method has no mean is left out.
+        better: ``lower`` or ``higher``.
+
+    Returns:
+        (n_methods,) sums; between n_datasets and n_datasets * n_methods. NaN if no data set counts.
+    """
+    ranks = rank_values(means, better=better, ties="min")
+    ranks = ranks[~np.isnan(ranks).any(axis=1)]
+    return ranks.sum(axis=0) if len(ranks) else np.full(np.shape(means)[1], np.nan)
+
+
+def case_ranks(values: np.ndarray, better: str) -> np.ndarray:
+    """(n_cases, n_methods) rank of each method in each case, ties averaged; NaN in cases that lack a value."""
+    return rank_values(values, better=better, ties="average")
+
+
+def mean_case_ranks(ranks: list[np.ndarray], *, n_bootstrap: int, seed: int) -> list[Interval]:
+    """Mean over the cases of all data sets of their case-specific ranks (fig. 2b), with 95 % bootstrap intervals.
+
+    Cases are drawn with replacement within their data set, whole: all methods of a case stay together. Every case
+    weighs the same, whatever the data set's size.
+
+    Args:
+        ranks: Per data set (n_cases, n_methods) from :func:`case_ranks`; rows with NaN are left out.
+        n_bootstrap: Number of draws.
+        seed: Of the draws.
+
+    Returns:
+        One per method; the interval is NaN with fewer than two cases.
+    """
+    n_methods = ranks[0].shape[1]
+    kept = [rows[~np.isnan(rows).any(axis=1)] for rows in ranks]
+    kept = [rows for rows in kept if len(rows)]
+    n, nan = sum(len(rows) for rows in kept), float("nan")
+    if n == 0:
+        return [Interval(nan, nan, nan, 0)] * n_methods
+    means = np.concatenate(kept).mean(axis=0)
+    if n == 1:
+        return [Interval(float(mean), nan, nan, 1) for mean in means]
+    total = np.zeros((n_bootstrap, n_methods))
+    for i, rows in enumerate(kept):
+        total += resamples(len(rows), n_bootstrap, seed + i) @ rows
+    ends = [percentile_interval(column) for column in total.T / n]
+    return [Interval(float(mean), low, high, n) for mean, (low, high) in zip(means, ends)]

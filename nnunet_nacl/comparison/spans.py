@@ -1,0 +1,130 @@
+"""Figures for trainers that differ in one setting: share of the training cases, or a hyper-parameter of the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+
+from nnunet_nacl.comparison.columns import RANK_METRICS
+from nnunet_nacl.comparison.compare import Comparison
+from nnunet_nacl.comparison.gather import Dataset
+from nnunet_nacl.comparison.picture import Picture, listed
+from nnunet_nacl.comparison.tables import where
+from nnunet_nacl.comparison.trainers import Trainer, short_labels, variant_of
+from nnunet_nacl.registration.grammar import TOKENS, Variant, format_name
+from nnunet_nacl.report.radar import draw_radar
+from nnunet_nacl.report.training_share import draw_training_share
+
+__all__ = ["make_span_pictures", "spans_of"]
+
+_HYPER = {
+    "penalty_weight": "lambda", "kernel_size": "kernel size", "sigma": "sigma", "gamma": "gamma", "alpha": "alpha",
+    "scale": "m",
+}  # fmt: skip
+
+
+def make_span_pictures(comparison: Comparison) -> Iterator[Picture]:
+    """Lines over the training share (paper fig. 9) and radars over hyper-parameters (fig. 6) that trainers span."""
+    several = len(comparison.datasets) > 1
+    for dataset in comparison.datasets:
+        suffix = f"_{dataset.name}" if several else ""
+        shares = spans_of(comparison.trainers, "train_percent")
+        if shares:
+            yield _training_share(comparison, dataset, shares, suffix)
+        for field, name in _HYPER.items():
+            for method, points in spans_of(comparison.trainers, field).items():
+                if len(points) >= 3:
+                    yield from _hyper(comparison, dataset, field, name, method, points, suffix)
+
+
+def spans_of(trainers: list[Trainer], field: str) -> dict[str, dict[float | None, Trainer]]:
+    """Trainers that differ in one setting only.
+
+    Args:
+        trainers: Those compared.
+        field: Attribute of :class:`~nnunet_nacl.registration.grammar.Variant`.
+
+    Returns:
+        Label of what they share -> value of the setting -> trainer, values in order; groups of at least two values.
+        None stands for what the plans decide (kernel size).
+    """
+    groups: dict[Variant, dict[float | None, Trainer]] = {}
+    for trainer in trainers:
+        variant = variant_of(trainer.trainer)
+        if variant is None or trainer.folder is not None:
+            continue  # a repeated training is no other setting
+        value = getattr(variant, field)
+        if value is None:
+            value = _default(variant, field)
+            if value is None and field != "kernel_size":
+                continue
+        groups.setdefault(replace(variant, **{field: None}), {})[value] = trainer
+    groups = {base: points for base, points in groups.items() if len(points) >= 2}
+    labels = short_labels([_name(base) for base in groups])
+    return {
+        label: dict(sorted(points.items(), key=lambda item: -1 if item[0] is None else item[0]))
+        for label, points in zip(labels, groups.values())
+    }
+
+
+def _name(variant: Variant) -> str:
+    try:
+        return format_name(variant)
+    except ValueError:  # a setting that needs the one left out, such as gaussian without its sigma's default
+        return f"nnUNetTrainer{variant.method}"
+
+
+def _default(variant: Variant, field: str) -> float | None:
+    token = next(token for token in TOKENS if token.field == field)
+    if field == "sigma" and variant.method == "NACL" and variant.prior is None:
+        return None  # the mean prior has no width
+    return token.defaults.get(variant.method)
+
+
+def _training_share(
+    comparison: Comparison, dataset: Dataset, groups: dict[str, dict[float | None, Trainer]], suffix: str
+) -> Picture:
+    titles, means = comparison.columns_of(dataset), comparison.means[dataset.name]
+    panels: dict[str, dict[str, list[tuple]]] = {}
+    better, sentences = {}, []
+    for column_id in RANK_METRICS:
+        title = titles[column_id].title
+        better[title] = titles[column_id].better
+        panels[title] = {
+            label: [(share, *_interval(means[column_id][trainer.name])) for share, trainer in points.items()]
+            for label, points in groups.items()
+        }
+        sentences += [
+            f"{title} of {label}: {listed((f'{share:g} %', value) for share, value, *_ in line)}"
+            for label, line in panels[title].items()
+        ]
+    caption = (
+        "Mean over cases against the share of the fold's training cases that was used, with 95 % bootstrap intervals "
+        "over cases. The validation cases are the same for all."
+    )
+    draw = partial(draw_training_share, panels, better=better)
+    subtitle = f"{where(dataset)}; 95 % bootstrap intervals over cases"
+    title = "Share of the training cases"
+    return Picture(f"training_share{suffix}", title, subtitle, caption, f"{'; '.join(sentences)}.", draw, dataset.name)
+
+
+def _interval(interval) -> tuple[float, float | None, float | None]:
+    defined = interval.n > 1
+    return interval.mean, interval.low if defined else None, interval.high if defined else None
+
+
+def _hyper(
+    comparison: Comparison, dataset: Dataset, field: str, name: str, method: str,
+    points: dict[float | None, Trainer], suffix: str,
+) -> Iterator[Picture]:  # fmt: skip
+    axes = [f"{name} {'of the plans' if value is None else f'{value:g}'}" for value in points]
+    for metric, column_id, short in (("dice", "Dice", "DSC"), ("ece", "ECE:foreground", "ECE foreground")):
+        values = [comparison.mean(dataset, column_id, trainer.name) for trainer in points.values()]
+        better = comparison.columns[column_id].better
+        alt = f"{short} of {method}: {listed(zip(axes, values))}."
+        caption = f"{short} (mean over cases) of {method} by {name}, all else equal. Outward is better."
+        slug = "".join(c if c.isalnum() else "-" for c in method).strip("-")
+        draw = partial(draw_radar, axes, {method: values}, better=better, metric=short)
+        yield Picture(f"hyper_{field}_{slug}_{metric}{suffix}", f"{short} by {name}", where(dataset), caption, alt,
+                      draw, dataset.name)  # fmt: skip

@@ -1,0 +1,236 @@
+"""The tables of a comparison: what stands in each cell, which cells are best and second, and the captions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields
+
+from nnunet_nacl.comparison.cells import Cell, Table, mark, number
+from nnunet_nacl.comparison.columns import RANK_METRICS
+from nnunet_nacl.comparison.compare import Comparison, Difference
+from nnunet_nacl.comparison.gather import Dataset, some
+from nnunet_nacl.comparison.statistics import PairedDifference
+from nnunet_nacl.evaluation.results import MASKS
+from nnunet_nacl.evaluation.tables import MASK_NOTES
+
+__all__ = ["make_tables", "where"]
+
+
+def make_tables(comparison: Comparison) -> list[Table]:
+    """All tables. With several data sets each has its own, named after it, and one overview is added."""
+    several = len(comparison.datasets) > 1
+    tables = [_overview(comparison)] if several else []
+    for dataset in comparison.datasets:
+        suffix = f"_{dataset.name}" if several else ""
+        for make in (_discrimination, _calibration, _masks, _statistics):
+            tables.append(make(comparison, dataset, suffix))
+    return [*tables, _sum_ranks(comparison), _case_ranks(comparison)]
+
+
+def _columns_of_marks(
+    comparison: Comparison, dataset: Dataset, column_ids: Sequence[str], *, decimals: Callable[[str], int]
+) -> list[list[Cell]]:
+    """One list of cells per column, the methods in order."""
+    result = []
+    for column_id in column_ids:
+        values = [comparison.mean(dataset, column_id, name) for name in comparison.names]
+        texts = [number(value, decimals(column_id)) for value in values]
+        result.append(mark(values, texts, comparison.columns[column_id].better))
+    return result
+
+
+def _decimals(column_id: str) -> int:
+    return 2 if column_id.startswith("HD95") else 3
+
+
+def _rows(comparison: Comparison, columns: Sequence[Sequence[Cell]]) -> list[list[Cell | str]]:
+    return [[trainer.label, *(cells[i] for cells in columns)] for i, trainer in enumerate(comparison.trainers)]
+
+
+def _discrimination(comparison: Comparison, dataset: Dataset, suffix: str) -> Table:
+    ids, header, titles = [], ["method"], comparison.columns_of(dataset)
+    for metric in ("Dice", "HD95_mm"):
+        keys = list(dataset.structures) if len(dataset.structures) > 1 else []
+        ids += [f"{metric}:{key}" for key in keys] + [metric]
+        header += [titles[f"{metric}:{key}"].title for key in keys]
+        header.append(titles[metric].title.replace(titles[metric].short, f"{titles[metric].short} mean"))
+    cells = _columns_of_marks(comparison, dataset, ids, decimals=_decimals)
+    caption = (
+        f"Discrimination on {where(dataset)}: mean over cases of the Dice coefficient (DSC) and the 95th percentile "
+        "of the surface distances (HD95, mm); the mean columns average the structures' means. "
+        f"{_marks_sentence()}{_undefined(comparison, dataset, ids)}"
+    )
+    return Table(f"discrimination{suffix}", "Discrimination", caption, header, _rows(comparison, cells), dataset.name)
+
+
+def _calibration(comparison: Comparison, dataset: Dataset, suffix: str) -> Table:
+    ids = ["ECE:foreground", "CECE_mean:foreground"]
+    cells = _columns_of_marks(comparison, dataset, ids, decimals=_decimals)
+    folds = len(dataset.folds)
+    bins = dataset.settings.n_bins
+    classes = len(dataset.structures) + (0 if dataset.regions else 1)
+    what = "regions" if dataset.regions else "classes, background included"
+    caption = (
+        f"Calibration on {where(dataset)}, {folds} {'fold' if folds == 1 else 'folds'}: mean over cases of ECE and "
+        f"CECE ({bins} bins) on the foreground, the voxels whose ground truth is not background. CECE is the mean "
+        f"over {classes} {what}; the paper's formula sums them. "
+        f"{_marks_sentence()}{_undefined(comparison, dataset, ids)}"
+    )
+    header = ["method", "ECE foreground", "CECE foreground"]
+    return Table(f"calibration{suffix}", "Calibration", caption, header, _rows(comparison, cells), dataset.name)
+
+
+def _masks(comparison: Comparison, dataset: Dataset, suffix: str) -> Table:
+    metrics = ("ECE", "NLL", "Brier")
+    rows: list[list[Cell | str]] = []
+    for mask in MASKS:
+        ids = [f"{metric}:{mask}" for metric in metrics]
+        cells = _columns_of_marks(comparison, dataset, ids, decimals=lambda _: 4)
+        rows += [[mask, *row] for row in _rows(comparison, cells)]
+    settings = dataset.settings.to_json()
+    masks = "; ".join(f"{mask}: {MASK_NOTES[mask].format(**settings)}" for mask in MASKS)
+    all_ids = [f"{metric}:{mask}" for metric in metrics[:1] for mask in MASKS]
+    caption = (
+        f"Calibration by mask on {where(dataset)}: mean over cases of ECE, negative log likelihood (nats) and Brier "
+        f"score. Masks: {masks}. Lower is better. Best of each mask bold, second underlined."
+        f"{_undefined(comparison, dataset, all_ids)}"
+    )
+    header = ["mask", "method", *metrics]
+    return Table(f"calibration_masks{suffix}", "Calibration by mask", caption, header, rows, dataset.name)
+
+
+_FULL = ("dataset", "column", "family", "trainer", "reference", *(f.name for f in fields(PairedDifference)), "p_holm",
+         "verdict")  # fmt: skip
+
+
+def _statistics(comparison: Comparison, dataset: Dataset, suffix: str) -> Table:
+    titles = comparison.columns_of(dataset)
+    found = [row for row in comparison.statistics if row.dataset == dataset.name]
+    reference = comparison.trainers[0]
+    rows: list[list[Cell | str]] = []
+    for row in found:
+        paired = row.paired
+        decimals = _decimals(row.column)
+        interval = f"[{_signed(paired.low, decimals)}, {_signed(paired.high, decimals)}]"
+        rows.append([
+            titles[row.column].title, comparison.labels[row.trainer], Cell(str(paired.n), paired.n),
+            Cell(_signed(paired.difference, decimals), paired.difference), interval,
+            Cell(_p(paired.p), paired.p), Cell(_p(row.p_holm), row.p_holm), _verdict_text(row),
+        ])  # fmt: skip
+    sizes = ", ".join(f"{family} {sum(r.family == family for r in found)}"
+                      for family in dict.fromkeys(r.family for r in found))  # fmt: skip
+    caption = (
+        f"Differences to {reference.label} on {where(dataset)}: mean over the n cases in which both have a value, "
+        f"with the 95 % percentile bootstrap interval over cases ({comparison.n_bootstrap:,} draws, seed "
+        f"{comparison.seed}). p: Wilcoxon signed-rank test, two-sided, cases of equal value dropped. p (Holm): "
+        f"corrected over all trainers and metrics of one table (tests: {sizes}). better, worse: p (Holm) below 0.05; "
+        "mixed: then the mean points the other way than most cases. One training per fold stands for each trainer: "
+        "what another training would give is not in these intervals."
+    )
+    header = ["metric", "method", "n", "difference", "95 % interval", "p", "p (Holm)", "verdict"]
+    full = [
+        [row.dataset, row.column, row.family, row.trainer, row.reference, *asdict(row.paired).values(), row.p_holm,
+         row.verdict]
+        for row in found
+    ]  # fmt: skip
+    title = f"Differences to {reference.label}"
+    return Table(f"statistics{suffix}", title, caption, header, rows, dataset.name, list(_FULL), full)
+
+
+def _verdict_text(row: Difference) -> str:
+    return {"none": "", "untested": "not tested"}.get(row.verdict, row.verdict)
+
+
+def _sum_ranks(comparison: Comparison) -> Table:
+    keys, shown = _rank_keys(comparison)
+    sums, n_datasets = comparison.ranks["sum"], len(comparison.datasets)
+    columns = []
+    for key in keys:
+        values = [sums[name][key] for name in comparison.names]
+        columns.append(mark(values, [number(value, 0) for value in values], "lower"))
+    caption = (
+        f"Sum ranks of {len(comparison.names)} methods (1 is the best): rank of the mean of each data set, ties taking "
+        f"the lowest, summed over {n_datasets} data {'set' if n_datasets == 1 else 'sets'}; total: over the metrics "
+        "too. ECE and CECE on the foreground. Lower is better. Best bold, second underlined."
+    )
+    return Table("ranks", "Sum ranks", caption, ["method", *shown], _rows(comparison, columns))
+
+
+def _case_ranks(comparison: Comparison) -> Table:
+    keys, shown = _rank_keys(comparison)
+    means = comparison.ranks["mean"]
+    columns = []
+    for key in keys:
+        found = [means[name][key] for name in comparison.names]
+        cells = mark([m.mean for m in found], [number(m.mean, 2) for m in found], "lower")
+        columns.append([
+            Cell(f"{cell.text} [{number(m.low, 2)}, {number(m.high, 2)}]", cell.value, cell.best, cell.second)
+            for cell, m in zip(cells, found)
+        ])  # fmt: skip
+    sizes = ", ".join(f"{name} {means[comparison.names[0]][key].n}" for name, key in zip(shown, keys))
+    caption = (
+        f"Case ranks of {len(comparison.names)} methods (1 is the best): rank within each case, ties averaged, mean "
+        f"over the cases in which all methods have a value ({sizes}), with 95 % bootstrap intervals over cases; "
+        "total: mean of the metrics' ranks. ECE and CECE on the foreground. Lower is better. Best bold, second "
+        "underlined."
+    )
+    csv_header = ["method", "trainer", *(f"{key} {what}" for key in keys for what in ("mean", "low", "high", "n"))]
+    csv_rows = [[comparison.labels[name], name, *(v for key in keys for v in means[name][key].to_json().values())]
+                for name in comparison.names]  # fmt: skip
+    rows = _rows(comparison, columns)
+    return Table("case_ranks", "Case ranks", caption, ["method", *shown], rows, None, csv_header, csv_rows)
+
+
+def _rank_keys(comparison: Comparison) -> tuple[list[str], list[str]]:
+    return [*RANK_METRICS, "total"], [*(comparison.columns[metric].short for metric in RANK_METRICS), "total"]
+
+
+def _overview(comparison: Comparison) -> Table:
+    header, cells = ["method"], []
+    for metric in RANK_METRICS:
+        for dataset in comparison.datasets:
+            header.append(f"{comparison.columns[metric].title} {dataset.name}")
+            cells += _columns_of_marks(comparison, dataset, [metric], decimals=_decimals)
+    sizes = "; ".join(where(dataset) for dataset in comparison.datasets)
+    caption = (
+        f"All data sets: {sizes}. Mean over cases; DSC and HD95 (mm) averaged over structures. {_marks_sentence()}"
+    )
+    return Table("overview", "All data sets", caption, header, _rows(comparison, cells))
+
+
+def _marks_sentence() -> str:
+    return "DSC: higher is better, else lower. Best bold, second underlined."
+
+
+def where(dataset: Dataset) -> str:
+    """Data set, configuration, folds and number of cases."""
+    folds = "fold" if len(dataset.folds) == 1 else "folds"
+    return f"{dataset.name}, {dataset.configuration}, {folds} {', '.join(dataset.folds)}, {len(dataset.cases)} cases"
+
+
+def _undefined(comparison: Comparison, dataset: Dataset, column_ids: Sequence[str]) -> str:
+    """Names the cases that have no value: they are left out of a mean."""
+    titles = comparison.columns_of(dataset)
+    parts = []
+    for column_id in column_ids:
+        if column_id in ("Dice", "HD95_mm") and len(dataset.structures) > 1:
+            continue  # the structures' columns tell it
+        for name, values in comparison.values[dataset.name][column_id].items():
+            missing = [case for case, value in zip(dataset.cases, values) if math.isnan(value)]
+            if missing:
+                parts.append(f"{titles[column_id].title}, {comparison.labels[name]}: {len(missing)} ({some(missing)})")
+    return f" Undefined and left out of the means: {'; '.join(parts)}." if parts else ""
+
+
+def _signed(value: float, decimals: int) -> str:
+    if math.isnan(value):
+        return "-"
+    text = f"{value:+.{decimals}f}"
+    return text if float(text) else text[1:]
+
+
+def _p(value: float) -> str:
+    if math.isnan(value):
+        return "-"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"

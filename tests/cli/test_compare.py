@@ -1,0 +1,155 @@
+"""`nnunet_nacl compare` as a user types it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from nnunet_nacl.cli.main import main
+from tests.comparison.conftest import TRAINERS, made_study, study  # noqa: F401  (fixtures)
+from tests.comparison.models import CONFIGURATION, DATASET, make_study
+
+NAMES = list(TRAINERS)
+
+
+@pytest.fixture
+def without_figures(monkeypatch):
+    """Drawing takes most of the time."""
+    monkeypatch.setattr("nnunet_nacl.comparison.figures.draw_figures", lambda *_, **__: [])
+
+
+def compare(*arguments, trainers=NAMES, dataset=("999",)) -> int:
+    return main(["compare", "-d", *dataset, "-c", CONFIGURATION, "-tr", *map(str, trainers), "-np", "1",
+                 "-bootstrap", "200", *map(str, arguments)])  # fmt: skip
+
+
+def test_from_models_to_tables_and_figures(study, capsys):  # noqa: F811
+    out = study.root / "out"
+    assert compare("-o", out, trainers=NAMES[::2]) == 0
+    text = capsys.readouterr().out
+    parts = ("Discrimination", "ECE foreground", "predicted", "Sum ranks", "Against CE+Dice (stock)", "written: ")
+    for part in parts:
+        assert part in text
+    data = json.loads((out / "comparison.json").read_text())
+    assert data["datasets"][0]["folds"] == ["0", "1"] and len(data["datasets"][0]["cases"]) == 6
+    assert data["datasets"][0]["model_folders"]["nnUNetTrainerNACL"].startswith(f"{DATASET}/nnUNetTrainerNACL__")
+    assert data["command"].startswith("nnunet_nacl compare -d 999")
+    for entry in (*data["tables"], *data["figures"]):
+        assert entry["files"] and all((out / name).is_file() for name in entry["files"])
+    assert len(data["figures"]) == 10 and all(figure["alt"] for figure in data["figures"])
+    # the table holds what evaluation wrote for the fold folders
+    evaluated = [json.loads(path.read_text()) for path in study.model("nnUNetTrainerNACL").rglob("calibration.json")]
+    dice = [case["metrics"]["1"]["Dice"] for document in evaluated for case in document["metric_per_case"]]
+    rows = list(csv.DictReader((out / "tables" / "discrimination.csv").open()))
+    assert float(rows[1]["DSC anterior"]) == pytest.approx(np.mean(dice), rel=1e-12)
+    assert [path.name for path in out.iterdir() if path.name.startswith(".")] == []
+
+
+def test_again(study, without_figures, monkeypatch):  # noqa: F811
+    out = study.root / "out"
+    assert compare("-o", out) == 0
+    before = json.loads((out / "comparison.json").read_text())
+    monkeypatch.setattr("nnunet_nacl.evaluation.cases.PredictionFolder.load", None)
+    assert compare("-o", out) == 0
+    assert json.loads((out / "comparison.json").read_text()) | {"created": ""} == before | {"created": ""}
+
+
+def test_what_is_missing_is_said_everywhere(study, without_figures, capsys):  # noqa: F811
+    shutil.rmtree(study.model(NAMES[1]) / "fold_1")
+    out = study.root / "out"
+    assert compare("-o", out) == 2
+    error = capsys.readouterr().err
+    assert "nnUNetTrainerCE has no fold 1" in error and "--allow-missing" in error
+    assert not (out / "comparison.json").exists()
+    assert compare("-o", out, "--allow-missing") == 0
+    assert "NOTE: " in capsys.readouterr().out
+    for path in (out / "tables").glob("*.md"):
+        assert "fold 0 only" in path.read_text()
+    for path in (out / "tables").glob("*.tex"):
+        assert "fold 0 only" in path.read_text()
+    assert "fold 0 only" in json.loads((out / "comparison.json").read_text())["notes"][0]
+
+
+def test_labels_and_a_repeated_training(study, without_figures, tmp_path, capsys):  # noqa: F811
+    other = tmp_path / "second" / DATASET / study.model(NAMES[2]).name
+    shutil.copytree(study.model(NAMES[2]), other)
+    trainers = [f"Stock & co={NAMES[0]}", NAMES[2], f"NACL, seed 2={other}"]
+    assert compare("-o", study.root / "out", trainers=trainers) == 0
+    assert "NACL, seed 2" in capsys.readouterr().out
+    assert r"Stock \& co" in (study.root / "out" / "tables" / "ranks.tex").read_text()
+    data = json.loads((study.root / "out" / "comparison.json").read_text())
+    assert data["trainers"][2] == {"name": str(other), "label": "NACL, seed 2", "trainer": NAMES[2]}
+    assert data["datasets"][0]["model_folders"][str(other)] == str(other)
+
+
+def test_two_data_sets(tmp_path, monkeypatch, without_figures, capsys):
+    names = ("Dataset998_Other", DATASET)
+    made = make_study(tmp_path, {NAMES[0]: 1.0, NAMES[2]: 3.0}, datasets=names, cases=2, shape=(3, 8, 8))
+    for name, value in made.environment.items():
+        monkeypatch.setenv(name, value)
+    out = tmp_path / "out"
+    assert compare("-o", out, dataset=["998", "999"], trainers=NAMES[::2]) == 0
+    assert "All data sets" in capsys.readouterr().out
+    data = json.loads((out / "comparison.json").read_text())
+    assert [dataset["name"] for dataset in data["datasets"]] == list(names)
+    values = [dataset["values"]["Dice"][NAMES[0]] for dataset in data["datasets"]]
+    assert values[0] != values[1]
+    assert (out / "tables" / "overview.tex").is_file() and data["ranks"]["n_datasets"] == 2
+    assert compare("-o", out, dataset=["998", "Dataset998_Other"], trainers=NAMES[::2]) == 2
+    assert "Dataset998_Other twice" in capsys.readouterr().err
+    folder = made.model(NAMES[2])
+    assert compare("-o", out, dataset=["998", "999"], trainers=[NAMES[0], folder]) == 2
+    assert "not on Dataset998_Other" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "trainers", "message"),
+    [
+        ((), [NAMES[0]], "at least two trainers"),
+        ((), [NAMES[0], NAMES[0]], "twice"),
+        ((), [NAMES[0], "nnUNetTrainerXYZ"], "there are nnUNetTrainerCE__"),
+        ((), [NAMES[0], "nowhere/nnUNetTrainer__nnUNetPlans__2d"], "no such folder"),
+        (("-f", "7"), NAMES, "no fold 7 (it has 0, 1)"),
+        (("-f", "x"), NAMES, "-f x: folds are 0, 1"),
+        (("-f", "-1"), NAMES, "-f -1: folds are 0, 1"),
+        (("-f", "0", "all"), NAMES, "give it alone"),
+        (("-f", "all"), NAMES, "no fold all"),
+        (("-bootstrap", "5"), NAMES, "-bootstrap must be at least 100"),
+        (("-seed", "-3"), NAMES, "-seed must be at least 0"),
+        (("-np", "0"), NAMES, "-np must be at least 1"),
+        (("-p", "otherPlans"), NAMES, "no such model"),
+        (("-d", "5"), NAMES, "data set '5'"),
+        (("-relative", "A", NAMES[0]), NAMES, "-relative A: not among"),
+        (("-relative", NAMES[0], NAMES[0]), NAMES, "two different"),
+        (("-o", "file"), NAMES, "-o file is a file"),
+    ],
+)  # fmt: skip
+def test_mistakes_end_in_one_line(study, monkeypatch, capsys, arguments, trainers, message):  # noqa: F811
+    monkeypatch.chdir(study.root)
+    (study.root / "file").write_text("")
+    monkeypatch.setattr("nnunet_nacl.evaluation.evaluate.measure_all", None)
+    try:
+        status = compare("-o", "out", *arguments, trainers=trainers)
+    except SystemExit as stop:
+        status = stop.code
+    error = capsys.readouterr().err.strip()
+    assert status == 2 and message in error and "Traceback" not in error
+    assert "nnunet_nacl compare: error: " in error.splitlines()[-1]
+
+
+def test_missing_environment_is_named(monkeypatch, tmp_path, capsys):
+    monkeypatch.delenv("nnUNet_results", raising=False)
+    assert compare("-o", tmp_path / "out") == 2 and "nnUNet_results" in capsys.readouterr().err
+
+
+def test_help_teaches(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["compare", "-h"])
+    text = capsys.readouterr().out
+    assert stop.value.code == 0
+    for part in ("examples:", "--allow-missing", "first is the reference", "comparison.json", "LABEL="):
+        assert part in text

@@ -1,0 +1,66 @@
+"""Evaluated cases without any file: small random cases, whose Dice and distances can be set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from nnunet_nacl.comparison.compare import Comparison, compare
+from nnunet_nacl.comparison.gather import Dataset
+from nnunet_nacl.comparison.trainers import Trainer
+from nnunet_nacl.evaluation.results import MASKS, CaseResult, Settings, Structure
+from nnunet_nacl.metrics import count_masks
+from nnunet_nacl.metrics.overlap import Overlap
+
+STRUCTURES = {"1": "Anterior", "2": "Posterior"}
+
+
+def make_case(name: str, rng: np.random.Generator, sharpness: float) -> CaseResult:
+    """A case of 200 voxels; sharper is more often right, and more confident."""
+    truth = rng.integers(0, 3, 200)
+    logits = rng.normal(size=(3, 200)) + sharpness * (np.arange(3)[:, None] == truth)
+    probs = np.exp(logits) / np.exp(logits).sum(0)
+    prediction = probs.argmax(0)
+    structures = {}
+    for key in STRUCTURES:
+        a, b = truth == int(key), prediction == int(key)
+        overlap = Overlap(*(int(n.sum()) for n in (a & b, ~a & b, a & ~b, ~a & ~b)))
+        structures[key] = Structure(overlap, float(rng.integers(2, 9)) / 2, 1.0)
+    counted = count_masks(probs, truth, extra_masks={"dilated": truth > 0, "boundary": truth > 0})
+    stats = {mask: counted[mask] for mask in MASKS}
+    return CaseResult(name, "a.npz", "a.nii.gz", "p.nii.gz", structures, stats, 2, 0)
+
+
+def make_dataset(
+    trainers: Mapping[str, float], *, cases: int = 8, name: str = "Dataset001_Made", seed: int = 0, notes: Sequence = ()
+) -> Dataset:
+    """Results of each trainer (by sharpness) on the same truth."""
+    names = tuple(f"case_{i:02d}" for i in range(cases))
+    results = {
+        trainer: [make_case(case, np.random.default_rng([seed, i]), sharpness) for i, case in enumerate(names)]
+        for trainer, sharpness in trainers.items()
+    }
+    return Dataset(
+        name=name, configuration="2d", plans="nnUNetPlans", folds=("0", "1"), regions=False, structures=STRUCTURES,
+        channels={"1": 1, "2": 2}, settings=Settings(), cases=names,
+        case_fold={case: str(i % 2) for i, case in enumerate(names)}, results=results,
+        model_folders={trainer: Path("/models") / trainer for trainer in trainers}, left_out={}, notes=list(notes),
+    )  # fmt: skip
+
+
+def make_comparison(
+    trainers: Mapping[str, float] | None = None, *, datasets: Sequence[Dataset] | None = None, **arguments
+) -> Comparison:
+    """Two trainers on one data set unless told otherwise."""
+    trainers = trainers or {"nnUNetTrainer": 1.0, "nnUNetTrainerNACL": 2.0}
+    given = [Trainer(name, name.removeprefix("nnUNetTrainer") or "stock", name) for name in trainers]
+    datasets = datasets or [make_dataset(trainers, **arguments)]
+    return compare(given, datasets, n_bootstrap=200)
+
+
+def with_structure(case: CaseResult, key: str, overlap: Overlap, hd95_mm: float) -> CaseResult:
+    """The case with another overlap and distance of one structure."""
+    return replace(case, structures={**case.structures, key: Structure(overlap, hd95_mm, hd95_mm)})

@@ -1,0 +1,165 @@
+"""What a comparison computes: values, pairs, families of tests, means and ranks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from nnunet_nacl.comparison.columns import case_value, family_of, make_columns
+from nnunet_nacl.comparison.compare import _verdict, compare
+from nnunet_nacl.comparison.statistics import holm, paired_difference, wilcoxon_p
+from nnunet_nacl.comparison.trainers import Trainer
+from nnunet_nacl.evaluation.results import mask_metrics
+from nnunet_nacl.metrics.overlap import Overlap
+from tests.comparison import slow
+from tests.comparison.synthetic import STRUCTURES, make_case, make_comparison, make_dataset, with_structure
+
+THREE = {"nnUNetTrainer": 1.0, "nnUNetTrainerCE": 1.5, "nnUNetTrainerNACL": 2.5}
+
+
+def test_columns_hold_what_the_evaluation_says():
+    case = make_case("a", np.random.default_rng(0), 1.0)
+    columns = make_columns([STRUCTURES])
+    assert case_value(case, columns["Dice:2"]) == case.dice["2"]
+    assert case_value(case, columns["Dice"]) == pytest.approx(np.mean(list(case.dice.values())))
+    assert case_value(case, columns["HD95_mm:1"]) == case.structures["1"].hd95_mm
+    for metric in ("ECE", "CECE_mean", "CECE_sum", "NLL", "Brier"):
+        for mask in ("foreground", "predicted", "all"):
+            assert case_value(case, columns[f"{metric}:{mask}"]) == mask_metrics(case.stats[mask])[metric]
+    assert columns["HD95_mm:1"].title == "HD95 Anterior (mm)" and columns["Dice"].better == "higher"
+
+
+def test_columns_of_several_data_sets_name_structures_where_they_agree():
+    columns = make_columns([{"1": "Anterior", "2": "Posterior"}, {"1": "Liver"}])
+    assert columns["Dice:1"].title == "DSC structure 1" and columns["Dice:2"].title == "DSC Posterior"
+    case = replace(make_case("a", np.random.default_rng(0), 1.0), structures={})
+    assert math.isnan(case_value(case, columns["Dice:1"])) and math.isnan(case_value(case, columns["Dice"]))
+
+
+def test_every_trainer_is_compared_with_the_first():
+    comparison = make_comparison(THREE, cases=8)
+    rows = comparison.statistics
+    assert {(row.trainer, row.reference) for row in rows} == {(name, "nnUNetTrainer") for name in list(THREE)[1:]}
+    # DSC, HD95 of 2 structures and all; ECE, CECE foreground; ECE, NLL, Brier of 6 masks but for that ECE
+    expected = {"discrimination": 12, "calibration": 4, "calibration_masks": 34}
+    assert {family: sum(row.family == family for row in rows) for family in expected} == expected
+    values = comparison.values["Dataset001_Made"]
+    for row in rows:
+        first, second = values[row.column]["nnUNetTrainer"], values[row.column][row.trainer]
+        assert row.paired.difference == pytest.approx(second.mean() - first.mean())
+        assert row.paired.p == wilcoxon_p(second - first)
+    for family in expected:
+        members = [row for row in rows if row.family == family]
+        assert [row.p_holm for row in members] == holm([row.paired.p for row in members])
+
+
+def test_a_clear_winner_is_better_in_every_direction():
+    comparison = make_comparison({"nnUNetTrainer": 0.5, "nnUNetTrainerNACL": 4.0}, cases=12)
+    verdicts = {row.column: row.verdict for row in comparison.statistics}
+    assert verdicts["Dice"] == verdicts["Dice:1"] == "better"  # higher
+    assert verdicts["NLL:all"] == verdicts["Brier:all"] == "better"  # lower
+    reverse = make_comparison({"nnUNetTrainerNACL": 4.0, "nnUNetTrainer": 0.5}, cases=12)
+    assert {row.column: row.verdict for row in reverse.statistics}["Dice"] == "worse"
+
+
+def test_a_mean_against_most_cases_is_mixed():
+    # a little worse in 19 cases, far better in one
+    paired = paired_difference([1.0] * 20, [*np.linspace(1.1, 1.2, 19), -9.0], n_bootstrap=100, seed=0)
+    assert paired.difference < 0 < paired.rank_biserial and paired.p < 0.05
+    # W+ = 1 + ... + 19, W- = 20
+    assert paired.rank_biserial == pytest.approx((190 - 20) / 210)
+    assert _verdict(paired, paired.p, "lower") == _verdict(paired, paired.p, "higher") == "mixed"
+    assert _verdict(paired, 0.2, "lower") == "none" and _verdict(paired, math.nan, "lower") == "untested"
+
+
+def test_equal_trainers_show_no_difference():
+    comparison = make_comparison({"nnUNetTrainer": 1.0, "nnUNetTrainerNACL": 1.0}, cases=8)
+    for row in comparison.statistics:
+        assert (row.paired.difference, row.paired.low, row.paired.high, row.paired.p) == (0, 0, 0, 1)
+        assert row.verdict == "none"
+    assert {interval.mean for interval in comparison.ranks["mean"]["nnUNetTrainer"].values()} == {1.5}
+    assert comparison.ranks["sum"]["nnUNetTrainer"]["total"] == 4  # ties take the lowest rank
+
+
+def test_few_cases_are_not_tested_and_said_so():
+    comparison = make_comparison(cases=5)
+    assert {row.verdict for row in comparison.statistics} == {"untested"}
+    assert "only 5 cases" in comparison.notes[0]
+    assert not make_comparison(cases=6).notes
+
+
+def test_undefined_values_leave_their_pairs_out():
+    dataset = make_dataset(THREE, cases=8)
+    nothing = Overlap(0, 0, 0, 200)
+    results = dataset.results["nnUNetTrainerNACL"]
+    results[2] = with_structure(results[2], "1", nothing, math.nan)
+    comparison = make_comparison(THREE, datasets=[dataset])
+    found = {(row.column, row.trainer): row.paired for row in comparison.statistics}
+    assert found["Dice:1", "nnUNetTrainerNACL"].n == found["HD95_mm:1", "nnUNetTrainerNACL"].n == 7
+    assert found["Dice:1", "nnUNetTrainerCE"].n == found["Dice:2", "nnUNetTrainerNACL"].n == 8
+    values = comparison.values[dataset.name]
+    assert values["Dice"]["nnUNetTrainerNACL"][2] == values["Dice:2"]["nnUNetTrainerNACL"][2]
+    assert comparison.ranks["mean"]["nnUNetTrainer"]["Dice"].n == 8
+
+
+def test_mean_of_all_structures_is_nnunets():
+    dataset = make_dataset(THREE, cases=4)
+    results = dataset.results["nnUNetTrainer"]
+    results[0] = with_structure(results[0], "1", Overlap(0, 0, 0, 200), math.nan)
+    comparison = make_comparison(THREE, datasets=[dataset])
+    structures = [slow.mean([case.dice[key] for case in results]) for key in STRUCTURES]
+    assert comparison.mean(dataset, "Dice", "nnUNetTrainer") == pytest.approx(sum(structures) / 2)
+    assert comparison.mean(dataset, "ECE:all", "nnUNetTrainer") == pytest.approx(
+        slow.mean([case.ece("all") for case in results])
+    )
+
+
+def test_order_of_the_cases_does_not_matter():
+    dataset = make_dataset(THREE, cases=9)
+    order = [4, 1, 0, 8, 3, 2, 7, 5, 6]
+    other = replace(
+        dataset, cases=tuple(dataset.cases[i] for i in order),
+        results={name: [results[i] for i in order] for name, results in dataset.results.items()},
+    )  # fmt: skip
+    one, two = (make_comparison(THREE, datasets=[d]) for d in (dataset, other))
+    for a, b in zip(one.statistics, two.statistics):
+        assert (a.paired.difference, a.p_holm, a.verdict) == pytest.approx((b.paired.difference, b.p_holm, b.verdict))
+    for name in THREE:
+        assert one.ranks["sum"][name] == two.ranks["sum"][name]
+
+
+def test_ranks_over_data_sets():
+    datasets = [make_dataset(THREE, cases=5, name=f"Dataset00{i}_Made", seed=i) for i in (1, 2)]
+    comparison = make_comparison(THREE, datasets=datasets)
+    names = list(THREE)
+    expected = np.zeros(3)
+    for dataset in datasets:
+        expected += slow.ranks([comparison.mean(dataset, "Dice", name) for name in names], "higher", "min")
+    assert [comparison.ranks["sum"][name]["Dice"] for name in names] == expected.tolist()
+    per_case = [
+        slow.ranks([comparison.values[d.name]["ECE:foreground"][name][i] for name in names], "lower", "average")
+        for d in datasets for i in range(5)
+    ]  # fmt: skip
+    for i, name in enumerate(names):
+        found = comparison.ranks["mean"][name]
+        assert found["ECE:foreground"].mean == pytest.approx(np.mean(per_case, axis=0)[i])
+        assert found["ECE:foreground"].n == 10
+        four = [found[m].mean for m in ("Dice", "HD95_mm", "ECE:foreground", "CECE_mean:foreground")]
+        assert found["total"].mean == pytest.approx(np.mean(four))
+
+
+def test_the_seed_decides():
+    dataset = make_dataset(THREE, cases=8)
+    trainers = [Trainer(name, name, name) for name in THREE]
+    one, two, three = (compare(trainers, [dataset], n_bootstrap=200, seed=seed) for seed in (0, 0, 1))
+    assert [row.paired for row in one.statistics] == [row.paired for row in two.statistics]
+    assert [row.paired for row in one.statistics] != [row.paired for row in three.statistics]
+
+
+def test_only_tables_are_tested():
+    columns = make_columns([STRUCTURES])
+    assert {family_of(c, column) for c, column in columns.items() if column.metric == "CECE_sum"} == {None}
+    assert family_of("CECE_mean:all", columns["CECE_mean:all"]) is None

@@ -1,0 +1,118 @@
+"""comparison.json, and what a second run leaves in the folder."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from nnunet_nacl.comparison.document import read_comparison, to_document
+from nnunet_nacl.comparison.tables import make_tables
+from nnunet_nacl.comparison.write import check_output_folder, write_comparison, write_tables
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.metrics.overlap import Overlap
+from tests.comparison.synthetic import make_comparison, make_dataset, with_structure
+
+TRAINERS = {"nnUNetTrainer": 1.0, "nnUNetTrainerNACL": 2.5}
+
+
+def write(comparison, folder, figures=()):
+    tables = make_tables(comparison)
+    write_tables(tables, folder, comparison.notes)
+    return write_comparison(comparison, tables, figures, folder, command="nnunet_nacl compare", allow_missing=True)
+
+
+def test_the_file_holds_every_number(tmp_path):
+    dataset = make_dataset(TRAINERS, cases=8, notes=["something was left out"])
+    results = dataset.results["nnUNetTrainer"]
+    results[1] = with_structure(results[1], "1", Overlap(0, 0, 0, 200), math.nan)
+    comparison = make_comparison(TRAINERS, datasets=[dataset])
+    path = write(comparison, tmp_path)
+    assert "NaN" not in path.read_text()
+    data = read_comparison(tmp_path)
+    assert data == read_comparison(path) == json.loads(path.read_text())
+    assert [trainer["name"] for trainer in data["trainers"]] == list(TRAINERS)
+    assert data["notes"] == ["something was left out"] and data["settings"]["allow_missing"] is True
+    assert data["settings"]["evaluation"]["n_bins"] == 15 and data["settings"]["confidence"] == 0.95
+    [entry] = data["datasets"]
+    assert entry["cases"] == list(dataset.cases) and entry["case_fold"]["case_01"] == "1"
+    for column, by_trainer in entry["values"].items():
+        assert column in data["columns"]
+        for name, values in by_trainer.items():
+            expected = comparison.values[dataset.name][column][name].tolist()
+            assert values == [None if math.isnan(value) else value for value in expected]
+    assert entry["undefined"]["Dice:1"] == {"nnUNetTrainer": ["case_01"]} and "Dice" not in entry["undefined"]
+    assert entry["means"]["Dice:1"]["nnUNetTrainer"]["n"] == 7
+    row = next(row for row in data["statistics"] if row["column"] == "NLL:all")
+    assert row["n_better"] + row["n_worse"] + row["n_equal"] == row["n"] == 8
+    assert row["mean"] < row["mean_reference"] and row["n_better"] > row["n_worse"]  # lower is better
+    assert set(data["ranks"]["sum"]["nnUNetTrainer"]) == {*data["ranks"]["metrics"], "total"}
+    for table in data["tables"]:
+        for name in table["files"]:
+            assert (tmp_path / name).is_file()
+    assert "something was left out" in (tmp_path / "tables" / "ranks.md").read_text()
+
+
+def test_values_are_the_same_bit_by_bit(tmp_path):
+    comparison = make_comparison(TRAINERS)
+    data = read_comparison(write(comparison, tmp_path))
+    for name in TRAINERS:
+        values = comparison.values["Dataset001_Made"]["ECE:foreground"][name].tolist()
+        assert data["datasets"][0]["values"]["ECE:foreground"][name] == values
+
+
+def test_an_earlier_comparisons_files_go(tmp_path):
+    datasets = [make_dataset(TRAINERS, name=f"Dataset00{i}_Made", seed=i) for i in (1, 2)]
+    write(make_comparison(TRAINERS, datasets=datasets), tmp_path, [{"id": "x", "files": ["figures/x.png"]}])
+    (tmp_path / "figures").mkdir()
+    for name in ("figures/x.png", "figures/mine.png", "tables/mine.csv"):
+        (tmp_path / name).write_text("")
+    write(make_comparison(TRAINERS), tmp_path)
+    assert not (tmp_path / "figures/x.png").exists() and not (tmp_path / "tables/overview.csv").exists()
+    assert (tmp_path / "figures/mine.png").exists() and (tmp_path / "tables/mine.csv").exists()
+    assert (tmp_path / "tables/discrimination.csv").exists()
+
+
+def test_an_edited_file_removes_nothing_elsewhere(tmp_path):
+    folder, precious = tmp_path / "out", tmp_path / "precious.txt"
+    path = write(make_comparison(TRAINERS), folder)
+    precious.write_text("")
+    data = json.loads(path.read_text())
+    data["figures"] = [{"id": "x", "files": ["../precious.txt", str(precious), "comparison.json"]}]
+    path.write_text(json.dumps(data))
+    write(make_comparison(TRAINERS), folder)
+    assert precious.exists() and path.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no such file; run `nnunet_nacl compare"),
+        ("{", "cannot be read"),
+        ("[]", "schema version None"),
+        ('{"schema_version": 2}', "schema version 2"),
+        ('{"schema_version": 1}', "lacks trainers"),
+    ],
+)
+def test_unusable_files_are_named(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "comparison.json").write_text(content)
+    with pytest.raises(UserError, match=message) as error:
+        read_comparison(tmp_path)
+    assert "comparison.json" in str(error.value)
+
+
+def test_output_must_be_a_folder(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(UserError, match="is a file"):
+        check_output_folder(file)
+    with pytest.raises(UserError, match="no file can be written"):
+        check_output_folder(file / "below")
+    check_output_folder(tmp_path / "new" / "folder")
+
+
+def test_regenerating_changes_nothing_but_the_date():
+    one, two = (to_document(make_comparison(TRAINERS), [], [], command="") for _ in range(2))
+    assert {**one, "created": ""} == {**two, "created": ""}

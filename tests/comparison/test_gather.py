@@ -1,0 +1,230 @@
+"""Which models can be compared, on which cases, and what is said where they cannot."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from nnunet_nacl.comparison import gather as module
+from nnunet_nacl.comparison.gather import gather
+from nnunet_nacl.comparison.trainers import read_trainers
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.evaluation.document import read_document
+from nnunet_nacl.evaluation.evaluate import evaluate_folder
+from nnunet_nacl.evaluation.results import Settings
+from tests.comparison.models import CONFIGURATION, DATASET, PLANS
+from tests.evaluation.folders import REGIONS, write_json
+
+NAMES = ["nnUNetTrainer", "nnUNetTrainerCE", "nnUNetTrainerNACL"]
+
+
+@pytest.fixture
+def collect(study):
+    """Function that gathers the study."""
+
+    def run(names=NAMES, **arguments):
+        arguments = {"plans": PLANS, "configuration": CONFIGURATION, "cache": study.root / "cache"} | arguments
+        return gather("999", read_trainers(names), **arguments)
+
+    return run
+
+
+def remove_case(study, trainer: str, fold: int, case: str) -> None:
+    for path in study.validation(trainer, fold).glob(f"{case}*"):
+        path.unlink()
+
+
+def test_all_folds_and_cases_by_default(study, collect):
+    found = collect()
+    assert (found.name, found.folds, found.regions) == (DATASET, ("0", "1"), False)
+    assert found.structures == {"1": "anterior", "2": "posterior"} and len(found.cases) == 6
+    assert found.cases == tuple(sorted(found.cases)) and not found.left_out and not found.notes
+    assert [found.case_fold[case] for case in ("case_00", "case_12")] == ["0", "1"]
+    for trainer, results in found.results.items():
+        assert [result.case for result in results] == list(found.cases)
+        own = read_document(study.validation(trainer, 1) / "calibration.json")
+        assert results[3].ece("all") == own.cases[0].ece("all") and (study.validation(trainer) / "calibration.json")
+    assert found.results[NAMES[0]][0].ece("all") != found.results[NAMES[1]][0].ece("all")
+
+
+def test_a_fold_by_itself(collect):
+    found = collect(folds=["1"])
+    assert found.folds == ("1",) and set(found.case_fold.values()) == {"1"}
+
+
+def test_a_missing_fold_is_listed(study, collect):
+    shutil.rmtree(study.model(NAMES[1]) / "fold_1")
+    with pytest.raises(UserError, match=r"nnUNetTrainerCE has no fold 1 \(it has 0\).*-f 0.*--allow-missing") as error:
+        collect()
+    assert "nnUNetTrainerNACL has" not in str(error.value)
+    assert collect(folds=["0"]).folds == ("0",) and not collect(folds=["0"]).notes
+    found = collect(allow_missing=True)
+    assert found.folds == ("0",) and len(found.cases) == 3
+    assert "fold 0 only" in found.notes[0] and "nnUNetTrainerCE has no fold 1" in found.notes[0]
+
+
+def test_no_fold_in_common(study, collect):
+    with pytest.raises(UserError, match="no fold in common: nnUNetTrainer has no fold 7"):
+        collect(folds=["7"])
+    shutil.rmtree(study.model(NAMES[1]) / "fold_1")
+    shutil.rmtree(study.model(NAMES[2]) / "fold_0")
+    with pytest.raises(UserError, match="no fold in common"):
+        collect(allow_missing=True)
+
+
+def test_a_fold_whose_validation_kept_no_probabilities_is_not_there(study, collect):
+    for path in (*study.validation(NAMES[0], 1).glob("*.npz"), study.validation(NAMES[0], 1) / "calibration.json"):
+        path.unlink()
+    with pytest.raises(UserError, match="--npz"):
+        collect()
+
+
+def test_fold_all(study, collect):
+    for trainer in NAMES:
+        validation = study.validation(trainer, "all")
+        for fold in (0, 1):
+            shutil.copytree(study.validation(trainer, fold), validation, dirs_exist_ok=True)
+        (validation / "calibration.json").unlink()
+    found = collect(folds=["all"])
+    assert len(found.cases) == 6 and set(found.case_fold.values()) == {"all"}
+    assert collect().folds == ("0", "1")
+    for trainer in NAMES:
+        for fold in (0, 1):
+            shutil.rmtree(study.model(trainer) / f"fold_{fold}")
+    assert collect().folds == ("all",)
+
+
+def test_a_missing_case_is_listed(study, collect):
+    remove_case(study, NAMES[2], 1, "case_12")
+    with pytest.raises(UserError, match="nnUNetTrainerNACL lacks 1 of 6 cases: case_12.*--allow-missing") as error:
+        collect()
+    assert "case_12.nii.gz and .npz are missing" in str(error.value)
+    found = collect(allow_missing=True)
+    assert "case_12" not in found.cases and len(found.cases) == 5
+    assert found.left_out == {NAMES[2]: ["case_12"]}
+    assert all(len(results) == 5 for results in found.results.values())
+    assert "5 of 6 cases" in found.notes[0] and "case_12" in found.notes[0]
+
+
+def test_cases_that_all_lack_are_missing_too(study, collect):
+    for trainer in NAMES:
+        remove_case(study, trainer, 0, "case_01")
+    with pytest.raises(UserError, match="nnUNetTrainer lacks 1 of 6 cases: case_01"):
+        collect()
+    assert len(collect(allow_missing=True).cases) == 5
+
+
+def test_no_case_in_common(study, collect):
+    for trainer, left in zip(NAMES, ("case_00", "case_01", "case_02")):
+        for case in {"case_00", "case_01", "case_02"} - {left}:
+            remove_case(study, trainer, 0, case)
+    with pytest.raises(UserError, match="No case is left"):
+        collect(folds=["0"], allow_missing=True)
+
+
+def test_other_labels_are_refused(study, collect):
+    path = study.model(NAMES[1]) / "dataset.json"
+    content = json.loads(path.read_text())
+    write_json(path, content | {"labels": {"background": 0, "head": 1, "tail": 2}})
+    with pytest.raises(UserError, match="1 head, 2 tail.*1 anterior, 2 posterior"):
+        collect()
+
+
+def test_other_settings_are_refused_before_any_work(study, collect, monkeypatch):
+    evaluate_folder(
+        study.validation(NAMES[1]), settings=Settings(n_bins=10), output=study.validation(NAMES[1]) / "calibration.json"
+    )
+    monkeypatch.setattr(module, "evaluate_folder", None)
+    with pytest.raises(UserError, match="fold 0 of nnUNetTrainerCE.*n_bins 10, not 15"):
+        collect()
+
+
+def test_settings_of_an_earlier_evaluation_are_kept(study, collect):
+    wide = Settings(dilation_mm=4.0)
+    for path in study.root.rglob("calibration.json"):
+        path.unlink()
+    evaluate_folder(study.validation(NAMES[2]), settings=wide, output=study.validation(NAMES[2]) / "calibration.json")
+    assert collect(folds=["0"]).settings == wide
+    assert read_document(study.validation(NAMES[0]) / "calibration.json").settings == wide
+
+
+def test_a_second_run_measures_nothing(study, collect, monkeypatch):
+    first = collect()
+
+    def fail(*_):
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr("nnunet_nacl.evaluation.cases.PredictionFolder.load", fail)
+    again = collect()
+    assert again.results[NAMES[0]][0].dice == first.results[NAMES[0]][0].dice
+    # probabilities may be deleted once they are measured
+    for trainer in NAMES:
+        for path in study.model(trainer).rglob("*.npz"):
+            path.unlink()
+    assert collect().cases == first.cases
+
+
+def test_a_read_only_model_folder(study, collect, monkeypatch):
+    expected = collect([NAMES[0], NAMES[1]])
+    (study.validation(NAMES[1], 1) / "calibration.json").unlink()
+
+    def times():
+        return {path: path.stat().st_mtime_ns for path in (study.root / "nnUNet_results").rglob("*")}
+
+    before = times()
+    monkeypatch.setattr(module, "_can_write", lambda folder: False)
+    found = collect([NAMES[0], NAMES[1]])
+    assert times() == before
+    assert len(list((study.root / "cache").rglob("calibration.json"))) == 4
+    assert found.results[NAMES[1]][4].dice == expected.results[NAMES[1]][4].dice
+    monkeypatch.setattr("nnunet_nacl.evaluation.cases.PredictionFolder.load", None)
+    assert collect([NAMES[0], NAMES[1]]).cases == expected.cases  # nothing is measured again
+
+
+def test_other_splits_are_refused(study, collect):
+    first, second = (study.validation(NAMES[1], fold) for fold in (0, 1))
+    (study.root / "nnUNet_preprocessed" / DATASET / "splits_final.json").unlink()
+    for ending in ("npz", "pkl", "nii.gz"):
+        (first / f"case_00.{ending}").rename(second / f"case_00.{ending}")
+    with pytest.raises(UserError, match="case_00 lies in fold 0 of nnUNetTrainer, but in fold 1 of nnUNetTrainerCE"):
+        collect()
+    shutil.copy(second / "case_00.npz", first / "case_00.npz")
+    with pytest.raises(UserError, match="nnUNetTrainerCE: case case_00 lies in fold 0 and in fold 1"):
+        collect()
+
+
+def test_a_repeated_training_in_another_folder(study, collect, tmp_path):
+    other = tmp_path / "results2" / DATASET / study.model(NAMES[2]).name
+    shutil.copytree(study.model(NAMES[2]), other)
+    found = collect([NAMES[0], NAMES[2], f"again={other}"])
+    assert list(found.results) == [NAMES[0], NAMES[2], str(other)] and found.model_folders[str(other)] == other
+    assert found.results[str(other)][3].dice == found.results[NAMES[2]][3].dice
+    assert collect([f"a={other}", f"b={study.model(NAMES[0])}"]).name == DATASET  # paths alone
+    with pytest.raises(UserError, match="-d 998, but the model folders belong to Dataset999_Synthetic"):
+        gather("998", read_trainers([str(other), str(study.model(NAMES[0]))]), plans=PLANS,
+               configuration=CONFIGURATION, cache=tmp_path)  # fmt: skip
+    other = other.rename(other.with_name("nnUNetTrainerNACL__nnUNetPlans__2d"))
+    assert collect([NAMES[0], f"flat={other}"]).notes == ["flat is a model of 2d, nnUNetPlans."]
+    plans = json.loads((other / "plans.json").read_text())
+    write_json(other / "plans.json", plans | {"dataset_name": "Dataset001_Other"})
+    (tmp_path / "nnunet" / "nnUNet_preprocessed" / "Dataset001_Other" / "gt_segmentations").mkdir(parents=True)
+    with pytest.raises(UserError, match="trained on Dataset001_Other, not on Dataset999_Synthetic"):
+        collect([NAMES[0], str(other)])
+
+
+def test_an_unknown_trainer_gets_those_that_exist(collect):
+    with pytest.raises(UserError, match="nnUNetTrainerXYZ.*no such model; there are nnUNetTrainerCE__.*NACL__"):
+        collect([NAMES[0], "nnUNetTrainerXYZ"])
+
+
+def test_regions(tmp_path, monkeypatch):
+    from tests.comparison.models import make_study
+
+    made = make_study(tmp_path, {NAMES[0]: 1.0, NAMES[2]: 3.0}, labels=REGIONS, cases=2, shape=(3, 8, 8))
+    for name, value in made.environment.items():
+        monkeypatch.setenv(name, value)
+    found = gather("999", read_trainers([NAMES[0], NAMES[2]]), plans=PLANS, configuration=CONFIGURATION,
+                   cache=tmp_path / "cache")  # fmt: skip
+    assert found.regions and found.structures == {"(1, 2)": "whole", "2": "core"}

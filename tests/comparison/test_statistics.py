@@ -1,0 +1,190 @@
+"""Statistics against closed forms, scipy, slow transcriptions, and what holds for any input."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nnunet_nacl.comparison.statistics import (
+    bin_accuracy_bands,
+    holm,
+    mean_interval,
+    paired_difference,
+    relative_difference,
+    resamples,
+    wilcoxon_p,
+)
+from tests.comparison import slow
+
+OPTIONS = {"n_bootstrap": 300, "seed": 1}
+VALUES = st.lists(st.floats(-10, 10), min_size=2, max_size=12)
+NAN = float("nan")
+
+
+def test_resamples_draw_n_cases_with_replacement():
+    counts = resamples(5, 4000, 3)
+    assert counts.shape == (4000, 5) and (counts.sum(axis=1) == 5).all()
+    # a count is binomial(5, 1/5): mean 1, variance 4/5
+    assert counts.mean() == 1 and counts.var() == pytest.approx(0.8, abs=0.03)
+    assert (resamples(5, 4000, 3) == counts).all() and (resamples(5, 4000, 4) != counts).any()
+
+
+def test_interval_of_two_values_is_known():
+    # the mean of a draw is 0, 1/2 or 1 with probability 1/4, 1/2, 1/4
+    interval = mean_interval([0, 1], **OPTIONS)
+    assert (interval.mean, interval.low, interval.high, interval.n) == (0.5, 0, 1, 2)
+
+
+def test_interval_of_many_values_agrees_with_normal_theory():
+    values = np.random.default_rng(0).normal(3, 2, 400)
+    interval = mean_interval(values, n_bootstrap=5000, seed=0)
+    half = 1.96 * values.std() / 20
+    assert interval.low == pytest.approx(values.mean() - half, abs=0.02)
+    assert interval.high == pytest.approx(values.mean() + half, abs=0.02)
+
+
+def test_interval_agrees_with_scipy():
+    values = np.random.default_rng(0).exponential(size=30)
+    ours = mean_interval(values, n_bootstrap=20_000, seed=0)
+    theirs = scipy.stats.bootstrap(
+        (values,), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(1)
+    ).confidence_interval
+    # Monte Carlo error of a 2.5 % quantile of 20,000 normal draws is 0.019 of their deviation
+    tolerance = 5 * 0.019 * values.std() / math.sqrt(30)
+    assert ours.low == pytest.approx(theirs.low, abs=tolerance)
+    assert ours.high == pytest.approx(theirs.high, abs=tolerance)
+
+
+@pytest.mark.parametrize(("values", "n"), [([], 0), ([NAN, NAN], 0), ([2.0], 1), ([NAN, 2.0], 1)])
+def test_too_few_values_have_no_interval(values, n):
+    interval = mean_interval(values, **OPTIONS)
+    assert interval.n == n and math.isnan(interval.low) and math.isnan(interval.high)
+    assert math.isnan(interval.mean) if n == 0 else interval.mean == 2
+
+
+def test_undefined_values_are_left_out():
+    assert mean_interval([1, NAN, 3, 5], **OPTIONS) == mean_interval([1, 3, 5], **OPTIONS)
+
+
+def test_pairs_need_both_values():
+    paired = paired_difference([1, NAN, 3, 4], [2, 5, NAN, 2], **OPTIONS)
+    assert paired.n == 2 and paired.difference == -0.5 and (paired.mean_reference, paired.mean) == (2.5, 2)
+    assert (paired.n_lower, paired.n_higher) == (1, 1) and math.isnan(paired.p)
+    with pytest.raises(ValueError, match="3 and 2"):
+        paired_difference([1, 2, 3], [1, 2], **OPTIONS)
+
+
+@settings(max_examples=40, deadline=None)
+@given(VALUES, st.integers(0, 2**32 - 1))
+def test_differences_are_antisymmetric(first, seed):
+    second = np.random.default_rng(seed).normal(size=len(first))
+    a, b = paired_difference(first, second, **OPTIONS), paired_difference(second, first, **OPTIONS)
+    assert (a.difference, a.low, a.high) == pytest.approx((-b.difference, -b.high, -b.low), abs=1e-12)
+    assert (a.n_lower, a.n_higher) == (b.n_higher, b.n_lower) and a.p == pytest.approx(b.p, nan_ok=True)
+
+
+@settings(max_examples=40, deadline=None)
+@given(VALUES, st.integers(0, 2**32 - 1), st.floats(-100, 100))
+def test_a_shift_of_both_changes_no_difference(first, seed, shift):
+    first, second = np.asarray(first), np.random.default_rng(seed).normal(size=len(first))
+    a, b = paired_difference(first, second, **OPTIONS), paired_difference(first + shift, second + shift, **OPTIONS)
+    assert (a.difference, a.low, a.high) == pytest.approx((b.difference, b.low, b.high), abs=1e-9)
+
+
+@settings(max_examples=40, deadline=None)
+@given(VALUES, st.floats(-100, 100))
+def test_interval_shifts_with_the_values_and_holds_their_range(values, shift):
+    a, b = mean_interval(values, **OPTIONS), mean_interval(np.asarray(values) + shift, **OPTIONS)
+    assert (b.mean, b.low, b.high) == pytest.approx((a.mean + shift, a.low + shift, a.high + shift), abs=1e-9)
+    assert min(values) - 1e-9 <= a.low <= a.high <= max(values) + 1e-9
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.floats(-10, 10), min_size=6, max_size=9), st.randoms())
+def test_order_of_the_cases_does_not_matter_to_mean_and_test(values, random):
+    shuffled = list(values)
+    random.shuffle(shuffled)
+    assert wilcoxon_p(values) == pytest.approx(wilcoxon_p(shuffled))
+    a, b = mean_interval(values, n_bootstrap=4000, seed=0), mean_interval(shuffled, n_bootstrap=4000, seed=0)
+    assert a.mean == pytest.approx(b.mean, abs=1e-12)
+    spread = np.std(values) / math.sqrt(len(values))
+    assert abs(a.low - b.low) <= 0.5 * spread + 1e-9 and abs(a.high - b.high) <= 0.5 * spread + 1e-9
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.floats(-10, 10).filter(lambda d: abs(d) > 1e-6), min_size=6, max_size=9, unique_by=abs))
+def test_wilcoxon_enumerates_all_signs(differences):
+    assert wilcoxon_p(differences) == pytest.approx(slow.wilcoxon(differences))
+
+
+def test_wilcoxon_drops_zeros_and_undefined():
+    differences = [0.3, -0.1, 0.5, 0.7, 0.2, 0.9, 0.4]
+    assert wilcoxon_p([*differences, NAN]) == wilcoxon_p(differences)
+    expected = scipy.stats.wilcoxon([*differences, 0.0, 0.0], zero_method="wilcox").pvalue
+    assert wilcoxon_p([*differences, 0.0, 0.0]) == expected
+
+
+@pytest.mark.parametrize("n", [1, 5, 6, 7])
+def test_wilcoxon_of_differences_of_one_sign(n):
+    p = wilcoxon_p(np.arange(1, n + 1))
+    assert math.isnan(p) if n < 6 else p == pytest.approx(2 / 2**n)
+
+
+def test_wilcoxon_without_any_difference_is_one():
+    assert wilcoxon_p(np.zeros(8)) == 1 and math.isnan(wilcoxon_p(np.zeros(5)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=7))
+def test_holm_is_the_closure_of_bonferroni(p_values):
+    assert holm(p_values) == pytest.approx(slow.holm(p_values))
+
+
+def test_holm_agrees_with_statsmodels():
+    multitest = pytest.importorskip("statsmodels.stats.multitest", reason="statsmodels is not installed")
+    p_values = np.random.default_rng(0).uniform(0, 0.1, 40)
+    assert holm(p_values) == pytest.approx(multitest.multipletests(p_values, method="holm")[1])
+
+
+def test_holm_by_hand():
+    # sorted 0.01, 0.02, 0.03: 3 * 0.01; max(0.03, 2 * 0.02); max(0.04, 0.03)
+    assert holm([0.02, 0.01, 0.03]) == pytest.approx([0.04, 0.03, 0.04])
+    assert holm([]) == [] and holm([0.6, 0.9]) == [1, 1]
+    with_untested = holm([0.02, NAN, 0.01])
+    assert with_untested[::2] == pytest.approx([0.02, 0.02]) and math.isnan(with_untested[1])
+
+
+def test_relative_difference_in_percent():
+    interval = relative_difference([1, 2, 3, NAN], [2, 2, 5, 9], **OPTIONS)
+    assert interval.mean == pytest.approx(50) and interval.n == 3 and interval.low <= 50 <= interval.high
+    # twice the reference in every case: every draw gives exactly 100 %
+    double = relative_difference([1, 2, 3], [2, 4, 6], **OPTIONS)
+    assert (double.mean, double.low, double.high) == pytest.approx((100, 100, 100))
+    for reference in ([0, 0], [NAN, NAN]):
+        assert math.isnan(relative_difference(reference, [1, 1], **OPTIONS).mean)
+    assert math.isnan(relative_difference([1], [2], **OPTIONS).low)
+
+
+def test_bands_hold_the_pooled_accuracy():
+    rng = np.random.default_rng(0)
+    count = rng.integers(0, 50, (30, 4))
+    count[:, 3] = 0
+    correct = rng.binomial(count, 0.7)
+    low, high = bin_accuracy_bands(count, correct, **OPTIONS)
+    pooled = correct[:, :3].sum(0) / count[:, :3].sum(0)
+    assert (low[:3] <= pooled).all() and (pooled <= high[:3]).all() and np.isnan([low[3], high[3]]).all()
+    # cases that agree exactly leave no doubt
+    low, high = bin_accuracy_bands([[10], [20]], [[5], [10]], **OPTIONS)
+    assert low == high == 0.5
+    assert np.isnan(bin_accuracy_bands([[10]], [[5]], **OPTIONS)).all()
+
+
+def test_bands_draw_cases_not_voxels():
+    # one case always right, one always wrong: voxels alone would leave the accuracy near 1/2
+    low, high = bin_accuracy_bands([[1000], [1000]], [[1000], [0]], **OPTIONS)
+    assert (low[0], high[0]) == (0, 1)

@@ -1,0 +1,140 @@
+"""Tables: marks, captions, and their text in every format."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nnunet_nacl.comparison.cells import Cell, Table, mark
+from nnunet_nacl.comparison.formats import (
+    csv_text,
+    escape_latex,
+    escape_markdown,
+    latex_text,
+    markdown_text,
+    terminal_text,
+)
+from nnunet_nacl.comparison.tables import make_tables
+from nnunet_nacl.metrics.overlap import Overlap
+from tests.comparison.synthetic import make_comparison, make_dataset, with_structure
+
+THREE = {"nnUNetTrainer": 1.0, "nnUNetTrainerCE": 1.5, "nnUNetTrainerNACL": 2.5}
+
+
+def marks(values, better="lower", decimals=3):
+    cells = mark(values, [f"{value:.{decimals}f}" for value in values], better)
+    return "".join("b" if cell.best else "s" if cell.second else "-" for cell in cells)
+
+
+@pytest.mark.parametrize(
+    ("values", "better", "expected"),
+    [
+        ([3, 1, 2], "lower", "-bs"),
+        ([3, 1, 2], "higher", "b-s"),
+        ([1, 1, 2], "lower", "bb-"),
+        ([1, 2, 2], "lower", "bss"),
+        ([1, 1, 2, 3], "lower", "bb--"),
+        ([1, 1, 1], "lower", "---"),
+        ([1, 2], "lower", "b-"),
+        ([0.12341, 0.12344, 0.2], "lower", "bb-"),
+        ([math.nan, 2, 1], "lower", "-sb"),
+        ([math.nan, math.nan], "lower", "--"),
+    ],
+)
+def test_best_and_second_with_all_that_look_equal(values, better, expected):
+    assert marks(values, better) == expected
+
+
+@pytest.fixture(scope="module")
+def tables():
+    dataset = make_dataset(THREE, cases=8)
+    results = dataset.results["nnUNetTrainerNACL"]
+    results[3] = with_structure(results[3], "2", Overlap(0, 0, 5, 195), math.nan)
+    return {table.id: table for table in make_tables(make_comparison(THREE, datasets=[dataset]))}
+
+
+def test_one_data_set_has_six_tables(tables):
+    assert list(tables) == ["discrimination", "calibration", "calibration_masks", "statistics", "ranks", "case_ranks"]
+    assert tables["discrimination"].columns == [
+        "method", "DSC Anterior", "DSC Posterior", "DSC mean", "HD95 Anterior (mm)", "HD95 Posterior (mm)",
+        "HD95 mean (mm)",
+    ]  # fmt: skip
+    assert [row[0] for row in tables["calibration"].rows] == ["stock", "CE", "NACL"]
+    assert len(tables["calibration_masks"].rows) == 18 and len(tables["statistics"].rows) == 50
+    for table in tables.values():
+        assert all(len(row) == len(table.columns) for row in table.rows)
+
+
+def test_captions_say_how_many_and_what_is_left_out(tables):
+    caption = tables["discrimination"].caption
+    assert "8 cases" in caption and "folds 0, 1" in caption
+    assert "HD95 Posterior (mm), NACL: 1 (case_03)" in caption and "DSC Posterior" not in caption
+    assert "2 folds" in tables["calibration"].caption and "15 bins" in tables["calibration"].caption
+    assert "Undefined" not in tables["calibration"].caption
+    assert "foreground grown by 2 mm" in tables["calibration_masks"].caption
+    assert "discrimination 12, calibration 4, calibration_masks 34" in tables["statistics"].caption
+    assert "HD95 8" in tables["case_ranks"].caption
+
+
+def test_several_data_sets_have_an_overview():
+    datasets = [make_dataset(THREE, cases=6, name=f"Dataset00{i}_Made", seed=i) for i in (1, 2)]
+    tables = {table.id: table for table in make_tables(make_comparison(THREE, datasets=datasets))}
+    assert len(tables) == 1 + 2 * 4 + 2 and "calibration_masks_Dataset002_Made" in tables
+    overview = tables["overview"]
+    assert overview.columns[:3] == ["method", "DSC Dataset001_Made", "DSC Dataset002_Made"]
+    assert overview.rows[1][2].value == tables["discrimination_Dataset002_Made"].rows[1][3].value
+    assert "over 2 data sets" in tables["ranks"].caption
+
+
+def test_csv_holds_full_precision(tables):
+    rows = list(csv.reader(io.StringIO(csv_text(tables["calibration"]))))
+    assert rows[0] == tables["calibration"].columns
+    assert float(rows[2][1]) == tables["calibration"].rows[1][1].value
+    full = list(csv.DictReader(io.StringIO(csv_text(tables["statistics"]))))
+    assert len(full) == 50 and float(full[0]["low"]) <= float(full[0]["difference"]) <= float(full[0]["high"])
+    assert csv_text(tables["ranks"]).splitlines()[1].split(",")[1].isdigit()
+    undefined = Table("t", "t", "", ["method", "x"], [["a", Cell("-", math.nan)], ["b", Cell("0.1", 0.1)]])
+    assert csv_text(undefined) == "method,x\na,\nb,0.1\n"
+
+
+HARD = Table("hard", "A_b", "50 % of A & B", ["method", "x|y"], [
+    ["A_b {x} & 5 % $1 #2 ~^\\ <b>|*", Cell("-0.10", -0.1, best=True)], ["plain", Cell("0.20", 0.2, second=True)],
+])  # fmt: skip
+
+
+def test_latex_is_escaped_and_uses_booktabs():
+    text = latex_text(HARD, ["5 % left out"])
+    assert r"\toprule" in text and r"\bottomrule" in text and r"\textbf{$-$0.10}" in text
+    assert r"\underline{0.20}" in text and r"50 \% of A \& B 5 \% left out" in text
+    assert r"A\_b \{x\} \& 5 \% \$1 \#2 \textasciitilde{}\textasciicircum{}\textbackslash{} \textless{}b" in text
+    for line in text.splitlines():
+        if line.endswith(r" \\"):
+            assert len(re.findall(r"(?<!\\)&", line)) == 1
+    assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
+
+
+def test_markdown_is_escaped():
+    text = markdown_text(HARD, ["5 cases_left"])
+    row = next(line for line in text.splitlines() if line.startswith("| A"))
+    assert len(re.findall(r"(?<!\\)\|", row)) == 3 and "**-0.10**" in row and r"\<b\>" in row
+    assert "<u>0.20</u>" in text and r"**Note:** 5 cases\_left" in text and r"x\|y" in text
+
+
+@given(st.text(max_size=30))
+def test_no_text_breaks_a_cell(text):
+    assert not re.search(r"[|<>*_`]", re.sub(r"\\.", "", escape_markdown(text)))
+    plain = re.sub(r"\\text[a-z]+\{\}|\\[&%$#_{}]", "", escape_latex(text))
+    assert not re.search(r"[\\&%$#_{}~^]", plain) and "\n" not in plain
+
+
+def test_terminal_text_is_aligned_and_grouped(tables):
+    lines = terminal_text(tables["calibration"]).splitlines()
+    assert lines[0].startswith("Calibration") and " *" in lines[2] + lines[3] + lines[4]
+    assert terminal_text(tables["calibration_masks"]).count("\n\n") == 5
+    assert "worse" in terminal_text(HARD) or "plain" in terminal_text(HARD)

@@ -1,0 +1,74 @@
+"""How trainers are named on the command line, and called in tables and figures."""
+
+from __future__ import annotations
+
+import pytest
+
+from nnunet_nacl.comparison.trainers import STOCK_LABEL, read_trainers, short_labels
+from nnunet_nacl.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("trainers", "labels"),
+    [
+        (["nnUNetTrainer", "nnUNetTrainerNACL"], [STOCK_LABEL, "NACL"]),
+        (["nnUNetTrainerDiceCE_40epochs", "nnUNetTrainerDiceNACL_40epochs"], [STOCK_LABEL, "NACL+Dice"]),
+        (["nnUNetTrainerNACL_lambda0p2_k5_40epochs_adam", "nnUNetTrainerCE_40epochs_adam"],
+         ["NACL lambda=0.2 k=5", "CE"]),
+        (["nnUNetTrainer", "nnUNetTrainerNACL_100epochs"], [STOCK_LABEL, "NACL 100epochs"]),
+        (["nnUNetTrainerCE_train10", "nnUNetTrainerCE"], ["CE 10 % of cases", "CE"]),
+        (["nnUNetTrainerDiceCE_anneal", "nnUNetTrainerNACL_gaussian_sigma2_l2_sum_m5"],
+         ["CE+Dice anneal", "NACL gaussian sigma=2 l2 sum m=5"]),
+        (["nnUNetTrainer_250epochs", "MyTrainer", "nnUNetTrainer"], ["250epochs", "MyTrainer", STOCK_LABEL]),
+        (["nnUNetTrainerNACL_40epochs", "nnUNetTrainerNACL_80epochs"], ["NACL 40epochs", "NACL 80epochs"]),
+        (["nnUNetTrainerNACL_l2_nonsense", "nnUNetTrainerNACL"], ["NACL_l2_nonsense", "NACL"]),
+    ],
+)  # fmt: skip
+def test_labels_say_what_differs(trainers, labels):
+    assert short_labels(trainers) == labels
+
+
+def test_equal_labels_get_a_number():
+    assert short_labels(["nnUNetTrainer", "nnUNetTrainerDiceCE_40epochs", "nnUNetTrainer"])[::2] == [
+        STOCK_LABEL, f"{STOCK_LABEL} (2)",
+    ]  # fmt: skip
+
+
+def test_a_folder_and_a_name(tmp_path, monkeypatch):
+    folder = tmp_path / "nnUNetTrainerNACL__nnUNetPlans__2d"
+    (folder / "fold_0").mkdir(parents=True)
+    first, second, third = read_trainers(["nnUNetTrainerNACL", str(folder), "Mine=nnUNetTrainerCE"])
+    assert (first.name, first.label, first.folder) == ("nnUNetTrainerNACL", "NACL", None)
+    assert (second.name, second.trainer, second.label) == (str(folder), "nnUNetTrainerNACL", "NACL (2)")
+    assert second.folder == folder and (third.label, third.name) == ("Mine", "nnUNetTrainerCE")
+    monkeypatch.chdir(tmp_path)
+    [_, relative] = read_trainers(["nnUNetTrainer", f"second  seed={folder.name}"])
+    assert relative.label == "second seed" and relative.folder.resolve() == folder
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nnUNetTrainer"], "at least two"),
+        ([], "got none"),
+        (["nnUNetTrainer", "nnUNetTrainer"], "nnUNetTrainer twice"),
+        (["A=nnUNetTrainer", "B=nnUNetTrainer"], "nnUNetTrainer twice"),
+        (["A=nnUNetTrainer", "A=nnUNetTrainerCE"], "label 'A' twice"),
+        (["=nnUNetTrainer", "nnUNetTrainerCE"], "LABEL=NAME"),
+        (["A=", "nnUNetTrainerCE"], "LABEL=NAME"),
+        (["nnUNetTrainer", "nowhere/nnUNetTrainer__nnUNetPlans__2d"], "no such folder"),
+        (["nnUNetTrainer", "./"], "no model folder"),
+    ],
+)
+def test_what_cannot_be_compared(tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=message) as error:
+        read_trainers(arguments)
+    assert "\n" not in str(error.value)
+
+
+def test_a_folder_twice_by_other_paths(tmp_path):
+    folder = tmp_path / "nnUNetTrainer__nnUNetPlans__2d"
+    (folder / "fold_0").mkdir(parents=True)
+    with pytest.raises(UserError, match="twice"):
+        read_trainers([str(folder), f"x={tmp_path}/../{tmp_path.name}/{folder.name}/"])
