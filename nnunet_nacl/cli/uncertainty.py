@@ -1,0 +1,93 @@
+"""`nnunet_nacl uncertainty`: maps of what a prediction is unsure about, and the cases to look at first."""
+
+from __future__ import annotations
+
+import argparse
+
+HELP = "write uncertainty maps of predictions and list the least certain cases first"
+
+_DESCRIPTION = """\
+For folders of predictions with probabilities (nnUNetv2_predict ... --save_probabilities, or a validation folder of
+nnUNetv2_train ... --npz): writes maps of each voxel's uncertainty as images that overlay the scan in 3D Slicer or
+ITK-SNAP, and review.csv, one row a case, the least certain cases first, empty predictions before all.
+
+Several folders of the same cases (each predicted with another fold, -f, or trainer) are taken as members of an
+ensemble: maps of their mean, of what they disagree about, and the spread of the volumes. No ground truth is needed.
+"""
+
+_EPILOG = """\
+maps, all between 0 and 1:
+  confidence           probability of the predicted class
+  entropy              entropy of the probabilities / log(number of classes): 0 certain, 1 undecided
+  margin               largest minus second largest probability
+  mutual_information   what the members disagree about: entropy of their mean minus mean of their entropies
+  expected_entropy     that mean of their entropies
+Regions (sigmoid) are in-or-out each; the map shows the least certain region of each voxel.
+
+Writes OUT/review.csv, OUT/uncertainty.json (settings) and OUT/CASE/CASE_MAP.*, with CASE_segmentation.* beside. uint8
+images hold round(255 * value). Run again, it does only the cases whose files or settings changed. Exit status: 0; 1 if
+some cases could not be done (each is listed, the others are written); 2 if nothing could.
+The order is a ranking, no threshold is validated. Research software, not for clinical use.
+
+examples:
+  nnunet_nacl uncertainty -i predictions -o review
+  nnunet_nacl uncertainty -i predictions_fold0 predictions_fold1 predictions_fold2 -o review -np 4
+  nnunet_nacl uncertainty -i predictions -o review -maps entropy -dtype float32 --probabilities
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the subcommand's arguments."""
+    parser.description = _DESCRIPTION
+    parser.epilog = _EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    add = parser.add_argument
+    add("-i", metavar="FOLDER", nargs="+", required=True, help="predictions; several folders of the same cases are "
+        "members of an ensemble")
+    add("-o", metavar="FOLDER", required=True, help="output folder, not inside a folder of predictions")
+    add("-maps", metavar="MAP", nargs="+", help="which maps (default: confidence entropy margin, and "
+        "mutual_information for several folders)")
+    add("-dtype", choices=("uint8", "float32"), default="uint8", help="type of the images (default: %(default)s, "
+        "255 = 1)")
+    add("--probabilities", action="store_true", help="also write the probabilities of each class or region")
+    add("-np", metavar="N", type=int, help="cases at the same time (default: nnUNet_def_n_proc, or the number of "
+        "CPU cores, at most 8)")
+    add("-djfile", metavar="FILE", help="dataset.json (default: in each folder or up to two levels above)")
+    add("-pfile", metavar="FILE", help="plans.json (default: likewise)")
+    add("--overwrite", action="store_true", help="do every case again (default: only what changed)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Writes the maps and the list; exit status 1 if some cases could not be done."""
+    import sys
+
+    from nnunet_nacl.cli.evaluate import _default_processes as default_processes
+    from nnunet_nacl.errors import UserError
+    from nnunet_nacl.uncertainty.review import table_text
+    from nnunet_nacl.uncertainty.run import REVIEW_FILE, write_uncertainty
+
+    processes = default_processes() if args.np is None else args.np
+    if processes < 1:
+        raise UserError(f"-np must be at least 1, got {args.np}.")
+    review = write_uncertainty(
+        args.i, args.o, maps=args.maps, dtype=args.dtype, probabilities=args.probabilities, dataset_json=args.djfile,
+        plans=args.pfile, num_processes=processes, overwrite=args.overwrite, progress=True,
+    )  # fmt: skip
+
+    shown = min(10, len(review.cases))
+    print(f"least certain first ({shown} of {len(review.cases)} cases; entropy and confidence are means over the "
+          "predicted foreground):")  # fmt: skip
+    print(table_text(review.cases, rows=shown))
+    n_empty = sum(case.empty for case in review.cases)
+    if n_empty:
+        print(f"{n_empty} empty: nothing was predicted there.")
+    print(f"\nlist: {review.output / REVIEW_FILE}")
+    example = review.output / review.cases[0].case
+    scale = ", 255 = 1" if args.dtype == "uint8" else ""
+    print(f"maps: {example}/{example.name}_*   ({', '.join(review.settings.maps)}; {args.dtype}{scale})")
+    print("The order is a ranking, no threshold is validated. Research software, not for clinical use.")
+    if review.problems:
+        print(f"\nnnunet_nacl uncertainty: {len(review.problems)} could not be done:", file=sys.stderr)
+        for name, problem in review.problems.items():
+            print(f"  {name}: {problem}", file=sys.stderr)
+    return 1 if review.problems else 0

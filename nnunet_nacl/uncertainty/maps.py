@@ -1,0 +1,195 @@
+"""Confidence, entropy, margin and mutual information of each voxel: pure functions of arrays.
+
+All lie in [0, 1]. Classes (softmax) have one form. Regions (sigmoid) are two-class problems, in or out, so each region
+r with probability p_r has a binary form of its own; what stands for the voxel is its least certain region. A mean over
+regions would let the certain regions of a voxel hide the uncertain one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nnunet_nacl.metrics.checks import check_chunk
+
+__all__ = ["confidence", "expected_entropy", "margin", "mutual_information", "normalised_entropy"]
+
+Array = TypeVar("Array", np.ndarray, Tensor)
+
+_BLOCK_VOXELS = 1 << 16  # the working memory stays in the cache, and double precision costs no second copy of a case
+
+
+def confidence(
+    probs: Array, *, regions: bool = False, aggregate: bool = True, check_values: bool = True
+) -> Array:
+    """Probability of the predicted class: max_k p_k, from 1/K (undecided) to 1.
+
+    Regions: c_r = max(p_r, 1 - p_r), from 1/2 to 1; the voxel has the smallest.
+
+    Args:
+        probs: (K, *spatial) class probabilities or (R, *spatial) region probabilities, any floating type.
+        regions: Whether these are sigmoid regions.
+        aggregate: For regions, one value for the voxel; else all of shape (R, *spatial). No effect on classes.
+        check_values: Check that the values are probabilities, and sum to 1 if they are classes'.
+
+    Returns:
+        (*spatial) array or tensor, as given; float32, or float64 for float64.
+
+    Raises:
+        ValueError: Wrong shape or type, or values that are no probabilities.
+
+    Example:
+        >>> confidence(np.array([[0.7], [0.2], [0.1]]))
+        array([0.7])
+    """
+    return _by_block(_confidence, [probs], regions, aggregate, check_values, least_certain="amin")
+
+
+def normalised_entropy(
+    probs: Array, *, regions: bool = False, aggregate: bool = True, check_values: bool = True
+) -> Array:
+    """Entropy over the largest that there can be: -sum_k p_k log p_k / log K, from 0 (certain) to 1 (uniform).
+
+    Regions: h_r = -(p_r log p_r + (1 - p_r) log(1 - p_r)) / log 2; the voxel has the largest. Values that rounding
+    pushes over 1 are set to 1. Arguments, result and errors as :func:`confidence`.
+
+    Example:
+        >>> normalised_entropy(np.array([[0.5], [0.5]]))
+        array([1.])
+    """
+    return _by_block(_entropy, [probs], regions, aggregate, check_values, least_certain="amax")
+
+
+def margin(probs: Array, *, regions: bool = False, aggregate: bool = True, check_values: bool = True) -> Array:
+    """How far the predicted class is ahead: largest minus second largest p_k, from 0 (a tie) to 1.
+
+    Regions: m_r = |2 p_r - 1|; the voxel has the smallest. Arguments, result and errors as :func:`confidence`.
+
+    Example:
+        >>> margin(np.array([[0.75], [0.25], [0.0]]))
+        array([0.5])
+    """
+    return _by_block(_margin, [probs], regions, aggregate, check_values, least_certain="amin")
+
+
+def expected_entropy(members: Sequence[Array] | Array, *, regions: bool = False, aggregate: bool = True) -> Array:
+    """Mean over M members of their normalised entropies: sum_m H(p_m) / M.
+
+    The part of the uncertainty that all members share. Regions: as in :func:`normalised_entropy`, the mean is taken
+    for each region, then the voxel has the largest.
+
+    Args:
+        members: M arrays or tensors of one shape, or one with a leading axis of members; see :func:`confidence`.
+        regions: Whether these are sigmoid regions.
+        aggregate: For regions, one value for the voxel.
+
+    Returns:
+        (*spatial) array or tensor.
+
+    Raises:
+        ValueError: No member, members of several shapes, or values that are no probabilities.
+    """
+    return _by_block(_expected_entropy, members, regions, aggregate, True, least_certain="amax")
+
+
+def mutual_information(members: Sequence[Array] | Array, *, regions: bool = False, aggregate: bool = True) -> Array:
+    """What the members disagree about: H(mean_m p_m) - mean_m H(p_m), H the normalised entropy.
+
+    From 0 (all members say the same, however unsure) to 1 (each sure, all K classes equally often). In units of log K
+    as the entropies, so that for classes entropy of the mean = expected entropy + mutual information. Regions: the
+    same for each region in units of log 2, and the voxel has the largest. With one member it is 0 by definition.
+
+    Arguments, result and errors as :func:`expected_entropy`.
+
+    Example:
+        >>> mutual_information([np.array([[1.0], [0.0]]), np.array([[0.0], [1.0]])])
+        array([1.])
+    """
+    return _by_block(_mutual_information, members, regions, aggregate, True, least_certain="amax")
+
+
+def _confidence(chunks: list[Tensor], regions: bool) -> Tensor:
+    [chunk] = chunks
+    return torch.maximum(chunk, 1 - chunk) if regions else chunk.amax(0, keepdim=True)
+
+
+def _entropy(chunks: list[Tensor], regions: bool) -> Tensor:
+    [chunk] = chunks
+    terms = torch.special.entr(chunk)
+    if regions:
+        return ((terms + torch.special.entr(1 - chunk)) / math.log(2)).clamp(0, 1)
+    return (terms.sum(0, keepdim=True) / math.log(chunk.shape[0])).clamp(0, 1)
+
+
+def _margin(chunks: list[Tensor], regions: bool) -> Tensor:
+    [chunk] = chunks
+    if regions:
+        return (2 * chunk - 1).abs()
+    first, second = chunk[0], torch.zeros_like(chunk[0])
+    for probability in chunk[1:]:  # faster than topk over the first axis
+        second = torch.maximum(second, torch.minimum(first, probability))
+        first = torch.maximum(first, probability)
+    return (first - second)[None]
+
+
+def _expected_entropy(chunks: list[Tensor], regions: bool) -> Tensor:
+    return _mean([_entropy([chunk], regions) for chunk in chunks])
+
+
+def _mutual_information(chunks: list[Tensor], regions: bool) -> Tensor:
+    return (_entropy([_mean(chunks)], regions) - _expected_entropy(chunks, regions)).clamp(0, 1)
+
+
+def _mean(values: list[Tensor]) -> Tensor:
+    return sum(values[1:], values[0]) / len(values)
+
+
+def _by_block(
+    function: Callable[[list[Tensor], bool], Tensor],
+    members: Sequence[np.ndarray | Tensor],
+    regions: bool,
+    aggregate: bool,
+    check_values: bool,
+    *,
+    least_certain: str,
+) -> np.ndarray | Tensor:
+    members = list(members)
+    tensors = [_tensor(probs, regions) for probs in members]
+    shapes = list(dict.fromkeys(tuple(tensor.shape) for tensor in tensors))
+    if len(shapes) != 1:
+        raise ValueError(f"members must be arrays of one shape, got {' and '.join(map(str, shapes)) or 'none'}.")
+    num_channels, spatial = shapes[0][0], shapes[0][1:]
+    flat = [tensor.reshape(num_channels, -1) for tensor in tensors]
+    channels = num_channels if regions and not aggregate else 1
+    dtype = torch.float64 if tensors[0].dtype == torch.float64 else torch.float32
+    result = torch.empty((channels, flat[0].shape[1]), dtype=dtype, device=tensors[0].device)
+    for start in range(0, result.shape[1], _BLOCK_VOXELS):
+        part = slice(start, start + _BLOCK_VOXELS)
+        chunks = [tensor[:, part].double() for tensor in flat]
+        if check_values:
+            for chunk in chunks:
+                check_chunk(chunk, regions)
+        values = function(chunks, regions)
+        result[:, part] = values if channels > 1 else getattr(values, least_certain)(0, keepdim=True)
+    result = result.reshape(num_channels, *spatial) if regions and not aggregate else result.reshape(spatial)
+    return result.numpy() if isinstance(members[0], np.ndarray) else result
+
+
+def _tensor(probs: np.ndarray | Tensor, regions: bool) -> Tensor:
+    try:
+        tensor = torch.as_tensor(probs).detach()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"probs must be an array or tensor, got {type(probs).__name__}: {error}") from None
+    smallest = 1 if regions else 2
+    if not tensor.is_floating_point() or tensor.ndim < 1 or tensor.shape[0] < smallest:
+        what = "region" if regions else "classes, background included"
+        raise ValueError(
+            f"probs must be floating point of shape (K, *spatial) with at least {smallest} {what}; got {tensor.dtype} "
+            f"{tuple(tensor.shape)}" + ("." if regions else "; for sigmoid channels give regions=True.")
+        )
+    return tensor
