@@ -107,11 +107,14 @@ setup(
     packages=[*find_packages(include=["nnunet_nacl", "nnunet_nacl.*"]), "nnunet_nacl_trainers"],
     package_dir={"nnunet_nacl": "nnunet_nacl", "nnunet_nacl_trainers": "trainers"},
     # The bridge folder is no package: nnU-Net imports what lies in it as top-level modules.
-    package_data={"nnunet_nacl.registration": ["_bridge/*.py"]},
+    package_data={
+        "nnunet_nacl.registration": ["_bridge/*.py"],
+        "nnunet_nacl.report.page": ["templates/*"],
+    },
     include_package_data=False,
     zip_safe=False,
     python_requires=">=3.10",
-    install_requires=["nnunetv2>=2.8,<3", "torch", "numpy", "scipy", "matplotlib", "tqdm"],
+    install_requires=["nnunetv2>=2.8,<3", "torch", "numpy", "scipy", "matplotlib", "tqdm", "jinja2", "pillow"],
     extras_require={
         "demo": DEMO_REQUIREMENTS,
         "test": TEST_REQUIREMENTS,

@@ -16,11 +16,14 @@ import nnunet_nacl
 from nnunet_nacl.errors import UserError
 
 SUBCOMMANDS = {
+    "compare": "nnunet_nacl.cli.compare",
     "demo": "nnunet_nacl.cli.demo",
     "doctor": "nnunet_nacl.cli.doctor",
     "evaluate": "nnunet_nacl.cli.evaluate",
     "path": "nnunet_nacl.cli.path",
+    "report": "nnunet_nacl.cli.report",
     "trainers": "nnunet_nacl.cli.trainers",
+    "uncertainty": "nnunet_nacl.cli.uncertainty",
 }
 
 DESCRIPTION = """\

@@ -43,7 +43,7 @@ def test_help_lists_every_subcommand(capsys: pytest.CaptureFixture[str]) -> None
         cli.main(["--help"])
     printed = capsys.readouterr().out
     assert stop.value.code == 0
-    assert all(f"    {name} " in printed for name in cli.SUBCOMMANDS)
+    assert all(f"\n    {name}" in printed for name in cli.SUBCOMMANDS)
 
 
 def test_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# The hippocampus study: trains, compares, and makes the tables, figures and pages of hippocampus.md.
+#
+#     docs/results/hippocampus.sh TASK04_FOLDER OUT
+#
+# TASK04_FOLDER is Task04_Hippocampus of the Medical Segmentation Decathlon. Every training is nnU-Net's own command,
+# which `nnunet_nacl demo` shows as it runs it. Interrupted or repeated, the same command goes on where it stopped.
+# Takes about seven hours on two CPU cores; a GPU works too (give CONFIGURATION=2d, and expect other figures).
+set -euo pipefail
+if [ $# -ne 2 ]; then
+    sed -n '2,9s/^# \{0,1\}//p' "$0" >&2
+    exit 2
+fi
+task=$(cd "$1" && pwd)
+mkdir -p "$2"
+out=$(cd "$2" && pwd)
+configuration=${CONFIGURATION:-2d_small}
+
+short=40epochs_50iters_adam # 2,000 iterations
+long=100epochs_50iters_adam # 5,000 iterations
+methods=(DiceCE CE NACL LS Focal ECP SVLS MbLS DiceNACL DiceCE_anneal DiceNACL_anneal NACL_m5)
+repeated=(DiceCE CE NACL)
+settings=(NACL_lambda0p03 NACL NACL_lambda0p3 NACL_k5 NACL_sum)
+
+names() { # SCHEDULE METHOD...
+    local schedule=$1 method
+    shift
+    for method in "$@"; do echo "nnUNetTrainer${method}_$schedule"; done
+}
+
+train() { # FOLDER FOLDS TRAINER...
+    local folder=$1 folds=$2
+    shift 2
+    # shellcheck disable=SC2086
+    nnunet_nacl demo --data "$task" -o "$folder" -c "$configuration" -f $folds -tr "$@"
+}
+
+# names hold no spaces
+# shellcheck disable=SC2207
+short_names=($(names "$short" "${methods[@]}"))
+long_names=($(names "$long" "${repeated[@]}"))
+repeated_names=($(names "$short" "${repeated[@]}"))
+settings_names=($(names "$short" "${settings[@]}"))
+
+train "$out/study" "0 1" "${short_names[@]}"
+train "$out/study" "0 1" "${long_names[@]}"
+train "$out/study" "0" "${settings_names[@]}"
+train "$out/again" "0 1" "${repeated_names[@]}" # nnU-Net draws its random numbers anew in every training
+
+export nnUNet_raw=$out/study/nnUNet_raw nnUNet_preprocessed=$out/study/nnUNet_preprocessed
+export nnUNet_results=$out/study/nnUNet_results
+again=$out/again/nnUNet_results/Dataset004_Hippocampus
+
+compare() { # NAME FOLDS TRAINER...
+    local name=$1 folds=$2
+    shift 2
+    # shellcheck disable=SC2086
+    nnunet_nacl compare -d 4 -c "$configuration" -f $folds -tr "$@" -o "$out/$name"
+    nnunet_nacl report -o "$out/$name"
+}
+
+compare compare_short "0 1" "${short_names[@]}"
+compare compare_long "0 1" "${long_names[@]}"
+compare compare_settings "0" "${settings_names[@]}"
+both=()
+for method in "${repeated[@]}"; do
+    both+=("$method, first=nnUNetTrainer${method}_$short"
+        "$method, second=$again/nnUNetTrainer${method}_${short}__nnUNetPlans__$configuration")
+done
+compare compare_repeated "0 1" "${both[@]}"

@@ -1,0 +1,185 @@
+"""What the gallery shows of one case, read from nnU-Net's folders; whatever is missing becomes a sentence."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.evaluation.cases import CaseFiles, PredictionFolder
+from nnunet_nacl.evaluation.json_files import first_line
+from nnunet_nacl.evaluation.quiet import quiet
+from nnunet_nacl.metrics.binning import BinStats
+from nnunet_nacl.metrics.counting import count_masks
+
+__all__ = ["Folders", "Probabilities", "Truth", "read_image", "read_probabilities", "read_segmentation", "read_truth"]
+
+
+class Folders:
+    """The validation folders of one data set of a comparison, opened when they are asked for."""
+
+    def __init__(self, dataset: Mapping[str, Any]) -> None:
+        self._models = dataset["model_folders"]
+        self._open: dict[tuple[str, str], PredictionFolder] = {}
+
+    def get(self, trainer: str, fold: str) -> PredictionFolder:
+        """Validation folder of a trainer's fold.
+
+        Raises:
+            UserError: It is not there, or nnU-Net's variables are not set.
+        """
+        if (trainer, fold) not in self._open:
+            if trainer not in self._models:
+                raise UserError(f"comparison.json names no model folder of {trainer}; run `nnunet_nacl compare` again.")
+            model = Path(self._models[trainer])
+            if not model.is_absolute():
+                root = os.environ.get("nnUNet_results")
+                if not root:
+                    raise UserError(f"the environment variable nnUNet_results is not set; {model} lies there.")
+                model = Path(root) / model
+            self._open[trainer, fold] = PredictionFolder.open(model / f"fold_{fold}" / "validation")
+        return self._open[trainer, fold]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Ground truth of a case in nnU-Net's array axis order.
+
+    Attributes:
+        labels: (*spatial) label map.
+        valid: (*spatial), False where a voxel is ignored.
+        spacing_mm: Voxel spacing in the order of the axes.
+        properties: What nnU-Net's reader says about the geometry.
+        physical: Whether spacings are millimetres; natural images have none.
+    """
+
+    labels: np.ndarray
+    valid: np.ndarray
+    spacing_mm: tuple[float, ...]
+    properties: dict[str, Any]
+
+    @property
+    def physical(self) -> bool:
+        return len(self.properties) > 1
+
+
+@dataclass(frozen=True)
+class Probabilities:
+    """What is kept of a case's probabilities.
+
+    Attributes:
+        plane: (K or R, rows, columns) probabilities of one slice, as stored.
+        foreground: Calibration sums of the case's foreground.
+    """
+
+    plane: np.ndarray
+    foreground: BinStats
+
+
+def read_truth(folder: PredictionFolder, case: str) -> Truth:
+    """Ground truth of a case; UserError if it cannot be read."""
+    array, properties = folder._read_segmentation(_reference(folder, case))
+    labels = array.astype(np.int16)
+    ignore = folder.labels.ignore_label
+    valid = np.ones(labels.shape, dtype=bool) if ignore is None else labels != ignore
+    return Truth(labels, valid, tuple(float(value) for value in properties["spacing"]), properties)
+
+
+def read_segmentation(folder: PredictionFolder, case: str, shape: Sequence[int]) -> np.ndarray:
+    """Predicted label map: the file, or what the probabilities say where there is none.
+
+    Raises:
+        UserError: Neither can be read, or the shape is another one.
+    """
+    files = _files(folder, case)
+    if files.segmentation is None:
+        return folder.load(files).segmentation
+    array = folder._read_segmentation(files.segmentation)[0].astype(np.int16)
+    if array.shape != tuple(shape):
+        raise UserError(f"{files.segmentation}: shape {array.shape}, the ground truth has {tuple(shape)}.")
+    return array
+
+
+def read_probabilities(folder: PredictionFolder, case: str, axis: int, index: int, n_bins: int) -> Probabilities:
+    """One slice of a case's probabilities and the calibration of its foreground; the volume is not kept.
+
+    Raises:
+        UserError: The file is missing, broken, or does not fit the ground truth.
+    """
+    files, labels = _files(folder, case), folder.labels
+    data = folder.load(files)
+    valid = None if labels.ignore_label is None else data.truth != labels.ignore_label
+    truth = data.truth if valid is None else np.where(valid, data.truth, 0)
+    target = np.stack([labels.mask(truth, c) for c in labels.foreground]) if labels.regions else truth
+    try:
+        stats = count_masks(data.probs, target, valid=valid, regions=labels.regions, n_bins=n_bins)
+    except ValueError as error:
+        raise UserError(f"{files.probabilities}: {error}; predict this case again.") from None
+    return Probabilities(np.take(data.probs, index, axis=axis + 1).copy(), stats["foreground"])
+
+
+def read_image(folder: PredictionFolder, case: str, channel: int, shape: Sequence[int]) -> np.ndarray:
+    """One channel of the case's image from nnUNet_raw's imagesTr, through nnU-Net's reader.
+
+    Raises:
+        UserError: nnUNet_raw is not set, there is no such image or channel, or it does not fit the ground truth.
+    """
+    files = _image_files(folder, case)
+    try:
+        with quiet():
+            if channel < len(files):
+                array = folder._reader.read_images((str(files[channel]),))[0][0]
+            else:  # a colour picture has several channels in its one file
+                array = folder._reader.read_images((str(files[0]),))[0]
+                if len(files) > 1 or channel >= len(array):
+                    raise UserError(f"{files[0].parent}: {case} has no channel {channel}; choose another -channel.")
+                array = array[channel]
+    except UserError:
+        raise
+    except Exception as error:  # the readers raise whatever their libraries do
+        raise UserError(f"{files[0]}: cannot be read as an image ({first_line(error)}); restore it.") from error
+    if array.shape != tuple(shape):
+        raise UserError(f"{files[0]}: shape {array.shape}, the ground truth has {tuple(shape)}.")
+    return array
+
+
+def channel_name(folder: PredictionFolder, channel: int) -> str:
+    """What dataset.json calls a channel."""
+    names = folder.dataset_json.get("channel_names", folder.dataset_json.get("modality"))
+    return str(names.get(str(channel), f"channel {channel}")) if isinstance(names, dict) else f"channel {channel}"
+
+
+def _image_files(folder: PredictionFolder, case: str) -> list[Path]:
+    """The files of a case's channels: dataset.json may list them, else they are numbered."""
+    root = os.environ.get("nnUNet_raw")
+    name = str(folder.plans.get("dataset_name", ""))
+    if not root:
+        raise UserError("the environment variable nnUNet_raw is not set; the images lie there.")
+    base = Path(root) / name
+    listed = folder.dataset_json.get("dataset")
+    if isinstance(listed, dict) and case in listed:
+        found = [base / os.path.expandvars(file) for file in listed[case]["images"]]
+        missing = [file for file in found if not file.is_file()]
+    else:
+        found = []
+        while (file := base / "imagesTr" / f"{case}_{len(found):04d}{folder.file_ending}").is_file():
+            found.append(file)
+        missing = [] if found else [file]
+    if missing:
+        raise UserError(f"{missing[0]}: no such image.")
+    return found
+
+
+def _files(folder: PredictionFolder, case: str) -> CaseFiles:
+    segmentation = folder.folder / f"{case}{folder.file_ending}"
+    reference = _reference(folder, case)
+    return CaseFiles(case, folder.folder / f"{case}.npz", reference, segmentation if segmentation.is_file() else None)
+
+
+def _reference(folder: PredictionFolder, case: str) -> Path:
+    return folder.reference_folder / f"{case}{folder.file_ending}"

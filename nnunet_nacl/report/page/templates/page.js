@@ -1,0 +1,56 @@
+(() => {
+  "use strict";
+  const status = document.getElementById("sort-status");
+  const collator = new Intl.Collator("en", { numeric: true });
+  const key = (row, column) => {
+    const cell = row.cells[column];
+    return "value" in cell.dataset ? Number(cell.dataset.value) : null;
+  };
+  const compare = (column, numeric, sign) => (a, b) => {
+    if (!numeric) {
+      return sign * collator.compare(a.cells[column].textContent.trim(), b.cells[column].textContent.trim());
+    }
+    const [x, y] = [key(a, column), key(b, column)];
+    if (x === null || y === null) {
+      return (x === null) - (y === null); // what has no value stays at the end
+    }
+    return sign * (x - y);
+  };
+  for (const table of document.querySelectorAll("table.sortable")) {
+    const body = table.tBodies[0];
+    const original = [...body.rows];
+    const headers = [...table.tHead.rows[0].cells];
+    headers.forEach((header, column) => {
+      const numeric = original.some((row) => key(row, column) !== null);
+      const button = document.createElement("button");
+      button.type = "button";
+      button.append(...header.childNodes);
+      header.append(button);
+      header.setAttribute("aria-sort", "none");
+      button.addEventListener("click", () => {
+        const next = { none: "ascending", ascending: "descending", descending: "none" }[header.getAttribute("aria-sort")];
+        headers.forEach((other) => other.setAttribute("aria-sort", "none"));
+        header.setAttribute("aria-sort", next);
+        const rows = [...original];
+        if (next !== "none") {
+          rows.sort(compare(column, numeric, next === "ascending" ? 1 : -1));
+        }
+        body.append(...rows);
+        const how = next === "none" ? "in the order of the comparison" : `sorted by ${button.textContent.trim()}, ${next}`;
+        status.textContent = `${table.caption.textContent.split(":")[0].trim()}: ${how}`;
+      });
+    });
+  }
+  // What scrolls must be reachable by keyboard; what does not scroll should not be a stop.
+  const update = () => {
+    for (const box of document.querySelectorAll(".scroll")) {
+      if (box.scrollWidth > box.clientWidth + 1 || box.scrollHeight > box.clientHeight + 1) {
+        box.tabIndex = 0;
+      } else {
+        box.removeAttribute("tabindex");
+      }
+    }
+  };
+  window.addEventListener("load", update);
+  window.addEventListener("resize", update);
+})();
