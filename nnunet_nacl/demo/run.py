@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import shutil
 from pathlib import Path
 
@@ -108,7 +109,7 @@ class _Demo:
             with _one_thread():
                 text = summarize(trainings, references, task, folder, on_progress)
             evaluate.finish()
-        print(text)
+        print("\n\n".join(filter(None, [text, self._next_steps(task)])))
         return folder
 
     def _introduce(self, task_folder: Path) -> None:
@@ -121,6 +122,17 @@ class _Demo:
               f"Everything goes to {settings.folder}; interrupt with Ctrl-C at any time, the same command goes on.\n\n"
               "The commands are nnU-Net's own. To run them by hand, first set its folders:\n"
               f"$ {export_line(self.environment)}\n", flush=True)
+
+    def _next_steps(self, task: Task) -> str:
+        """The commands that go on from the demo's results; nothing where there is nothing to compare."""
+        settings, folder = self.settings, str(self.workspace.folder / "comparison")
+        if len(settings.trainers) < 2:
+            return ""
+        compare = ["nnunet_nacl", "compare", "-d", str(task.id), "-c", self.configuration, "-f", *settings.folds,
+                   "-tr", *settings.trainers, "-o", folder]
+        report = ["nnunet_nacl", "report", "-o", folder]
+        return "\n".join(["Next: statistics, ranks and figures over the same cases, and a page to read them on:",
+                          f"$ {export_line(self.environment)}", f"$ {shlex.join(compare)}", f"$ {shlex.join(report)}"])
 
     def _make(self, folder: Path) -> Task:
         self.bar.describe("making virtual brains")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import zipfile
 from pathlib import Path
 
@@ -125,6 +126,24 @@ def test_the_stock_commands_run_in_order(demo, nnunet, capsys):
         assert f"$ {command}\n" in output
     assert "$ export nnUNet_raw=" in output and "not patients" in output and "summary of 3" in output
     assert folder.parent.name == "summary"
+
+
+def test_the_end_names_commands_that_compare_the_same_trainings(demo, capsys):
+    from nnunet_nacl.cli.main import build_parser
+
+    demo()
+    after = capsys.readouterr().out.split("summary of 3", 1)[1]
+    commands = [line.removeprefix("$ ") for line in after.splitlines() if line.startswith("$ ")]
+    export, compare, report = (shlex.split(command) for command in commands)
+    assert {word.split("=")[0] for word in export[1:]} >= {"nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"}
+    compared, reported = (build_parser(command[1:]).parse_args(command[1:]) for command in (compare, report))
+    assert (compared.d, compared.c, compared.f, compared.tr) == (["90"], "2d_small", ["0"], list(TRAINERS))
+    assert compared.o == reported.o
+
+
+def test_a_single_trainer_is_not_compared(demo, capsys):
+    demo(trainers=TRAINERS[:1])
+    assert "nnunet_nacl compare" not in capsys.readouterr().out
 
 
 def test_on_the_cpu_trainings_share_the_cores(demo, nnunet):
