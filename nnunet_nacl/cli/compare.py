@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from nnunet_nacl.cli.processes import add_processes_option, number_of_processes
+
 HELP = "compare trainers on the same cases: tables, statistics, ranks and figures"
 
 _DESCRIPTION = """\
@@ -48,8 +50,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "against A, by name or label (default: the last against the first)")
     add("-bootstrap", metavar="N", type=int, default=10_000, help="draws of the bootstrap (default: %(default)s)")
     add("-seed", metavar="N", type=int, default=0, help="seed of the draws (default: %(default)s)")
-    add("-np", metavar="N", type=int, help="cases measured at the same time (default: nnUNet_def_n_proc, or the number "
-        "of CPU cores, at most 8)")
+    add_processes_option(parser, "cases measured at the same time")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -58,7 +59,6 @@ def run(args: argparse.Namespace) -> int:
     import sys
     from pathlib import Path
 
-    from nnunet_nacl.cli.evaluate import _default_processes
     from nnunet_nacl.comparison.compare import compare
     from nnunet_nacl.comparison.figures import draw_figures
     from nnunet_nacl.comparison.formats import terminal_text
@@ -68,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.comparison.write import check_output_folder, write_comparison, write_tables
 
     _check(args)
+    processes = number_of_processes(args.np)
     trainers = read_trainers(args.tr)
     relative = _relative(args.relative, trainers)
     folder = Path(args.o)
@@ -75,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     datasets = [
         gather(
             dataset, trainers, plans=args.p, configuration=args.c, folds=args.f, allow_missing=args.allow_missing,
-            cache=folder / "cache", num_processes=args.np or _default_processes(), progress=True,
+            cache=folder / "cache", num_processes=processes, progress=True,
         )
         for dataset in args.d
     ]  # fmt: skip
@@ -106,7 +107,7 @@ def _check(args: argparse.Namespace) -> None:
             raise UserError(f"-f {fold}: folds are 0, 1, 2, ... or all (nnU-Net's fold_all).")
     if args.f and "all" in args.f and len(set(args.f)) > 1:
         raise UserError("-f all is nnU-Net's fold_all, whose cases lie in the other folds too; give it alone.")
-    for flag, value, least in (("-bootstrap", args.bootstrap, 100), ("-seed", args.seed, 0), ("-np", args.np, 1)):
+    for flag, value, least in (("-bootstrap", args.bootstrap, 100), ("-seed", args.seed, 0)):
         if value is not None and value < least:
             raise UserError(f"{flag} must be at least {least}, got {value}.")
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import os
+
+from nnunet_nacl.cli.processes import add_processes_option, number_of_processes
 
 HELP = "measure segmentation and calibration of a validated model or of a folder of predictions"
 
@@ -44,8 +45,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-c", metavar="CONFIGURATION", help="2d, 3d_fullres, ...")
     add("-f", metavar="FOLD", nargs="+", help="folds 0 to 4, or all for fold_all (default: every fold present)")
     add("-o", metavar="FILE", help="output file, must end with .json")
-    add("-np", metavar="N", type=int, help="cases at the same time (default: nnUNet_def_n_proc, or the number of "
-        "CPU cores, at most 8)")
+    add_processes_option(parser)
     add("-bins", metavar="N", type=int, default=15, help="confidence bins (default: %(default)s)")
     add("-dilated", metavar="MM", type=float, default=2.0, help="radius of the mask `dilated` (default: "
         "%(default)s mm)")
@@ -80,9 +80,7 @@ def run(args: argparse.Namespace) -> int:
         settings = Settings(args.bins, args.dilated, args.boundary, args.hd, args.paper)
     except ValueError as error:
         raise UserError(str(error)) from None
-    processes = _default_processes() if args.np is None else args.np
-    if processes < 1:
-        raise UserError(f"-np must be at least 1, got {args.np}.")
+    processes = number_of_processes(args.np)
     if args.csv and args.o:
         check_writable(Path(args.o).with_suffix(".csv"), ours=False)
     if hasattr(sys.stdout, "reconfigure"):  # names of labels and files may be more than the terminal can show
@@ -126,11 +124,3 @@ def _check_paper(paper: bool, folder) -> None:
 
     if paper and folder.labels.regions:
         raise UserError("--paper is defined for classes only; this data set has regions.")
-
-
-def _default_processes() -> int:
-    given = os.environ.get("nnUNet_def_n_proc", "")
-    if given.isdigit() and int(given):
-        return int(given)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, 8)

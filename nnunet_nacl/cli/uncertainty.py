@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from nnunet_nacl.cli.processes import add_processes_option, number_of_processes
+
 HELP = "write uncertainty maps of predictions and list the least certain cases first"
 
 _DESCRIPTION = """\
@@ -50,8 +52,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-dtype", choices=("uint8", "float32"), default="uint8", help="type of the images (default: %(default)s, "
         "255 = 1)")
     add("--probabilities", action="store_true", help="also write the probabilities of each class or region")
-    add("-np", metavar="N", type=int, help="cases at the same time (default: nnUNet_def_n_proc, or the number of "
-        "CPU cores, at most 8)")
+    add_processes_option(parser)
     add("-djfile", metavar="FILE", help="dataset.json (default: in each folder or up to two levels above)")
     add("-pfile", metavar="FILE", help="plans.json (default: likewise)")
     add("--overwrite", action="store_true", help="do every case again (default: only what changed)")
@@ -61,14 +62,10 @@ def run(args: argparse.Namespace) -> int:
     """Writes the maps and the list; exit status 1 if some cases could not be done."""
     import sys
 
-    from nnunet_nacl.cli.evaluate import _default_processes as default_processes
-    from nnunet_nacl.errors import UserError
     from nnunet_nacl.uncertainty.review import table_text
     from nnunet_nacl.uncertainty.run import REVIEW_FILE, write_uncertainty
 
-    processes = default_processes() if args.np is None else args.np
-    if processes < 1:
-        raise UserError(f"-np must be at least 1, got {args.np}.")
+    processes = number_of_processes(args.np)
     review = write_uncertainty(
         args.i, args.o, maps=args.maps, dtype=args.dtype, probabilities=args.probabilities, dataset_json=args.djfile,
         plans=args.pfile, num_processes=processes, overwrite=args.overwrite, progress=True,

@@ -1,0 +1,46 @@
+"""The number of cases at a time."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+import pytest
+
+from nnunet_nacl.cli.processes import add_processes_option, number_of_processes
+from nnunet_nacl.errors import UserError
+
+
+def test_what_is_given_is_taken(monkeypatch):
+    monkeypatch.setenv("nnUNet_def_n_proc", "3")
+    assert number_of_processes(5) == 5
+
+
+@pytest.mark.parametrize("given", [0, -2])
+def test_less_than_one_is_refused(given):
+    with pytest.raises(UserError, match=f"-np must be at least 1, got {given}"):
+        number_of_processes(given)
+
+
+@pytest.mark.parametrize(("variable", "cores", "expected"), [
+    ("3", 16, 3), ("", 2, 2), ("", 64, 8), ("0", 2, 2), ("many", 2, 2),
+])  # fmt: skip
+def test_the_default_is_nnunets_or_the_cores(monkeypatch, variable, cores, expected):
+    monkeypatch.setenv("nnUNet_def_n_proc", variable)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    assert number_of_processes(None) == expected
+
+
+def test_systems_without_affinity_count_their_cores(monkeypatch):
+    monkeypatch.delenv("nnUNet_def_n_proc", raising=False)
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    for cores, expected in ((4, 4), (None, 1)):
+        monkeypatch.setattr(os, "cpu_count", lambda cores=cores: cores)
+        assert number_of_processes(None) == expected
+
+
+def test_the_option():
+    parser = argparse.ArgumentParser()
+    add_processes_option(parser, "scans at once")
+    assert parser.parse_args([]).np is None and parser.parse_args(["-np", "2"]).np == 2
+    assert "scans at once (default: nnUNet_def_n_proc" in " ".join(parser.format_help().split())
