@@ -8,12 +8,13 @@ from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.evaluation.cases import CaseFiles, Labels
+from nnunet_nacl.evaluation.cases import CaseFiles
 from nnunet_nacl.evaluation.document import SCHEMA_VERSION, case_from_json, case_to_json
 from nnunet_nacl.evaluation.files import check_writable, remove_leftovers, to_json_text, write_atomically
+from nnunet_nacl.evaluation.labels import Labels
 from nnunet_nacl.evaluation.results import CaseResult, Settings
 
-__all__ = ["CaseCache", "save_case", "signature"]
+__all__ = ["CaseCache", "signature"]
 
 _COMPUTATION = 1  # raise it when a number changes for the same files
 _NOT_MEASURED = ("paper", "hausdorff")  # settings that choose among what is known of every case
@@ -39,16 +40,6 @@ def signature(files: CaseFiles, labels: Labels, settings: Settings) -> dict[str,
     }
 
 
-def save_case(output: Path, result: CaseResult, channels: dict[str, int], regions: bool) -> None:
-    """Save one finished case where the evaluation that writes ``output`` looks for it."""
-    entry = {"schema_version": SCHEMA_VERSION} | case_to_json(result, channels, regions)
-    write_atomically(_partial_folder(output) / f"{result.case}.json", to_json_text(entry))
-
-
-def _partial_folder(output: Path) -> Path:
-    return output.with_name(output.name + ".partial")
-
-
 class CaseCache:
     """Results by case in an earlier calibration.json and in the folder where an unfinished run left its cases.
 
@@ -64,7 +55,7 @@ class CaseCache:
 
     def __init__(self, output: Path) -> None:
         self._output = output
-        self._partial = _partial_folder(output)
+        self._partial = output.with_name(output.name + ".partial")
         self._entries: dict[str, dict[str, Any]] = {}
         for entry in self._read(output).get("metric_per_case", []):
             self._remember(entry)
@@ -95,7 +86,8 @@ class CaseCache:
 
     def put(self, result: CaseResult, channels: dict[str, int], regions: bool) -> None:
         """Save one finished case, so that a killed run need not do it again."""
-        save_case(self._output, result, channels, regions)
+        entry = {"schema_version": SCHEMA_VERSION} | case_to_json(result, channels, regions)
+        write_atomically(self._partial / f"{result.case}.json", to_json_text(entry))
 
     def clear(self) -> None:
         """Remove the saved cases, once calibration.json holds them, and what killed runs left."""

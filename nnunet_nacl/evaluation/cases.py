@@ -1,8 +1,4 @@
-"""Reads what nnU-Net wrote: the only place that opens npz, segmentation, dataset.json and plans.json files.
-
-nnU-Net's own reader classes and label manager do the reading, so every file ending, orientation and label definition
-that nnU-Net takes is taken here.
-"""
+"""A folder of nnU-Net predictions and its cases: what is there, what is missing, and what each case holds."""
 
 from __future__ import annotations
 
@@ -17,48 +13,12 @@ import numpy as np
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.geometry import geometry_difference
-from nnunet_nacl.evaluation.json_files import first_line, read_dict
-from nnunet_nacl.evaluation.npz import read_array
-from nnunet_nacl.evaluation.quiet import quiet
+from nnunet_nacl.evaluation.json_files import read_dict
+from nnunet_nacl.evaluation.labels import Labels, label_manager_of
+from nnunet_nacl.evaluation.reading import RERUN, check_labels, find_reader, read_probabilities, read_segmentation
+from nnunet_nacl.evaluation.surroundings import find_above, find_references, list_folder
 
 __all__ = ["RERUN", "CaseData", "CaseFiles", "Labels", "Prediction", "PredictionFolder"]
-
-RERUN = "rerun the validation with `nnUNetv2_train ... --val --npz` or the prediction with --save_probabilities"
-
-
-@dataclass(frozen=True)
-class Labels:
-    """The structures of a data set in the order of the probability channels.
-
-    Attributes:
-        names: Name of each channel; for classes the first is the background.
-        values: Label value of each class, or the tuple of label values of each region.
-        regions: Whether the channels are sigmoid regions.
-        ignore_label: Label of voxels without ground truth, or None.
-        known: All label values that may occur in the ground truth, the ignore label apart.
-    """
-
-    names: tuple[str, ...]
-    values: tuple[int | tuple[int, ...], ...]
-    regions: bool
-    ignore_label: int | None
-    known: tuple[int, ...]
-
-    @property
-    def foreground(self) -> tuple[int, ...]:
-        """Indices of the channels that are structures."""
-        return tuple(range(0 if self.regions else 1, len(self.values)))
-
-    def key(self, channel: int) -> str:
-        """The name that nnU-Net's summary.json gives to a structure: ``"1"`` or ``"(1, 2)"``."""
-        return str(self.values[channel])
-
-    def mask(self, segmentation: np.ndarray, channel: int) -> np.ndarray:
-        """Voxels of a structure in a label map."""
-        value = self.values[channel]
-        if isinstance(value, tuple):
-            return np.isin(segmentation, value)
-        return segmentation == value
 
 
 @dataclass(frozen=True)
@@ -152,13 +112,13 @@ class PredictionFolder:
         folder = Path(folder)
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder; give the folder that holds the predictions.")
-        dataset = read_dict(_find_above(folder, "dataset.json", dataset_json, "-djfile"))
-        plan = read_dict(_find_above(folder, "plans.json", plans, "-pfile"))
+        dataset = read_dict(find_above(folder, "dataset.json", dataset_json, "-djfile"))
+        plan = read_dict(find_above(folder, "plans.json", plans, "-pfile"))
         for key, kind in (("labels", dict), ("file_ending", str)):
             if not isinstance(dataset.get(key), kind):
                 raise UserError(f"dataset.json of {folder} has no {key!r}; give nnU-Net's own file.")
         if reference_folder is None and need_reference:
-            reference_folder = _find_references(plan.get("dataset_name"), folder)
+            reference_folder = find_references(plan.get("dataset_name"), folder)
         reference_folder = None if reference_folder is None else Path(reference_folder)
         if reference_folder is not None and not reference_folder.is_dir():
             raise UserError(f"{reference_folder}: no such folder; give the folder that holds the ground truth.")
@@ -174,35 +134,12 @@ class PredictionFolder:
     @cached_property
     def labels(self) -> Labels:
         """The structures, through nnU-Net's label manager."""
-        manager = self.label_manager
-        if manager.has_regions:
-            values = tuple(
-                tuple(int(v) for v in r) if isinstance(r, (tuple, list)) else int(r) for r in manager.foreground_regions
-            )
-        else:
-            values = tuple(int(v) for v in manager.all_labels)
-            if values != tuple(range(len(values))):
-                raise UserError(f"dataset.json of {self.folder}: labels must be 0, 1, 2, ..., got {values}.")
-        by_value = {
-            tuple(int(v) for v in value) if isinstance(value, (tuple, list)) else int(value): name
-            for name, value in self.dataset_json["labels"].items()
-        }
-        names = tuple(by_value.get(value, str(value)) for value in values)
-        known = tuple(int(v) for v in manager.all_labels)
-        return Labels(names, values, bool(manager.has_regions), manager.ignore_label, known)
+        return Labels.of(self.label_manager, self.dataset_json, self.folder)
 
     @cached_property
     def label_manager(self) -> Any:
         """nnU-Net's label manager of this data set."""
-        from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-
-        try:
-            with quiet():
-                return PlansManager(self.plans).get_label_manager(self.dataset_json)
-        except Exception as error:  # nnU-Net raises anything from KeyError to AssertionError here
-            raise UserError(
-                f"dataset.json or plans.json of {self.folder} is not nnU-Net's: {first_line(error)}"
-            ) from error
+        return label_manager_of(self.plans, self.dataset_json, self.folder)
 
     def cases(self, *, chill: bool = False, known: Container[str] = ()) -> tuple[list[CaseFiles], dict[str, str]]:
         """The cases that can be read, and what is wrong with the others.
@@ -218,7 +155,7 @@ class PredictionFolder:
             UserError: There is no prediction at all.
         """
         ending = self.file_ending
-        names, others = _list_folder(self.folder)
+        names, others = list_folder(self.folder)
         segmentations = {name[: -len(ending)] for name in names if name.endswith(ending)}
         probabilities = {name[:-4] for name in names if name.endswith(".npz")}
         if not segmentations | probabilities:
@@ -255,7 +192,7 @@ class PredictionFolder:
     def expecting_all_references(self) -> PredictionFolder:
         """The same folder, with every case of the ground truth expected; UserError if there is no ground truth."""
         ending = self.file_ending
-        names, _ = _list_folder(self.reference_folder)
+        names, _ = list_folder(self.reference_folder)
         expected = tuple(sorted(name[: -len(ending)] for name in names if name.endswith(ending)))
         if not expected:
             raise UserError(f"{self.reference_folder} holds no ground truth (no *{ending}); give the right folder.")
@@ -267,49 +204,30 @@ class PredictionFolder:
         return self.folder.name == "validation" and self.folder.parent.name.startswith("fold_")
 
     @cached_property
-    def _reader(self) -> Any:
-        from nnunetv2.imageio.reader_writer_registry import (
-            determine_reader_writer_from_dataset_json,
-            recursive_find_reader_writer_by_name,
-        )
+    def reader(self) -> Any:
+        """nnU-Net's reader and writer of this data set's images: it decides the order and orientation of array axes."""
+        return find_reader(self.plans, self.dataset_json)
 
-        with quiet():
-            try:  # nnU-Net's validation uses the plans' reader, so that DSC agrees with its summary.json
-                return recursive_find_reader_writer_by_name(self.plans["image_reader_writer"])()
-            except (KeyError, RuntimeError):
-                pass
-            try:
-                return determine_reader_writer_from_dataset_json(self.dataset_json, verbose=False)()
-            except RuntimeError as error:
-                raise UserError(
-                    f"No reader of nnU-Net takes {self.file_ending!r} files: {first_line(error)}"
-                ) from None
-
-    def load(self, files: CaseFiles, probs: np.ndarray | None = None) -> CaseData:
+    def load(self, files: CaseFiles) -> CaseData:
         """Read one case.
-
-        Args:
-            files: Its files.
-            probs: Its probabilities, where they are in memory already; None reads them.
 
         Raises:
             UserError: A file cannot be read or does not fit the others; the message names it.
         """
-        truth, truth_properties = self._read_segmentation(files.reference)
-        self._check_labels(truth, files.reference, "ground truth")
+        truth, truth_properties = self.read_segmentation(files.reference)
+        check_labels(truth, files.reference, self.labels, "ground truth")
         segmentation = None
         if files.segmentation is not None:
-            segmentation, properties = self._read_segmentation(files.segmentation)
+            segmentation, properties = self.read_segmentation(files.segmentation)
             difference = geometry_difference(truth_properties, properties, truth.shape, segmentation.shape)
             if difference:
                 raise UserError(
                     f"{files.reference}: other geometry than the prediction {files.segmentation} ({difference}); "
                     "resample one of them or give the matching ground truth."
                 )
-            self._check_labels(segmentation, files.segmentation, "prediction")
-        if probs is None:
-            probs = read_array(files.probabilities, "probabilities", hint=RERUN)
-        probs = self._checked(probs, files.probabilities, truth.shape, f"ground truth {files.reference.name}")
+            check_labels(segmentation, files.segmentation, self.labels, "prediction")
+        beside = f"ground truth {files.reference.name}"
+        probs = read_probabilities(files.probabilities, self.labels, truth.shape, beside)
         if segmentation is None:
             segmentation = np.asarray(self.label_manager.convert_probabilities_to_segmentation(probs))
         spacing = tuple(float(value) for value in truth_properties["spacing"])
@@ -325,88 +243,21 @@ class PredictionFolder:
             raise UserError(
                 f"{self.folder / files.case}{self.file_ending} is missing, and with it where the image lies; {RERUN}."
             )
-        segmentation, properties = self._read_segmentation(files.segmentation)
-        self._check_labels(segmentation, files.segmentation, "prediction")
-        probs = read_array(files.probabilities, "probabilities", hint=RERUN)
-        probs = self._checked(probs, files.probabilities, segmentation.shape, f"segmentation {files.segmentation.name}")
+        segmentation, properties = self.read_segmentation(files.segmentation)
+        check_labels(segmentation, files.segmentation, self.labels, "prediction")
+        beside = f"segmentation {files.segmentation.name}"
+        probs = read_probabilities(files.probabilities, self.labels, segmentation.shape, beside)
         return Prediction(probs, _small(segmentation), properties)
+
+    def read_segmentation(self, path: Path) -> tuple[np.ndarray, dict[str, Any]]:
+        """(*spatial) label map and where it lies, by nnU-Net's reader; UserError if it cannot be read."""
+        return read_segmentation(self.reader, path)
 
     @property
     def reader_name(self) -> str:
-        """Class of nnU-Net that reads the images: it decides the order and orientation of array axes."""
-        return type(self._reader).__name__
-
-    def _checked(self, probs: np.ndarray, path: Path, spatial: tuple[int, ...], beside: str) -> np.ndarray:
-        expected = (len(self.labels.values), *spatial)
-        if probs.shape != expected:
-            what = "regions" if self.labels.regions else "classes"
-            raise UserError(
-                f"{path}: probabilities of shape {probs.shape}, but {expected[0]} {what} of "
-                f"dataset.json and the {beside} ask for {expected}; {RERUN}."
-            )
-        if probs.dtype.kind != "f":
-            raise UserError(f"{path}: probabilities must be floating point, got {probs.dtype}; {RERUN}.")
-        if probs.dtype not in (np.float16, np.float32, np.float64) or not probs.dtype.isnative:
-            probs = probs.astype(np.float64)
-        return probs
-
-    def _read_segmentation(self, path: Path) -> tuple[np.ndarray, dict]:
-        try:
-            with quiet():
-                array, properties = self._reader.read_seg(str(path))
-        except Exception as error:  # the readers raise whatever their libraries do
-            raise UserError(f"{path}: cannot be read as a segmentation ({first_line(error)}); restore it.") from error
-        return array[0], properties
-
-    def _check_labels(self, array: np.ndarray, path: Path, what: str) -> None:
-        values = np.unique(array)
-        allowed = set(self.labels.known)
-        if self.labels.ignore_label is not None and what == "ground truth":
-            allowed.add(self.labels.ignore_label)
-        unknown = [f"{value:.9g}" for value in values.tolist() if value not in allowed]
-        if unknown:
-            shown = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
-            raise UserError(
-                f"{path}: the {what} holds the label {shown}, which dataset.json does not have "
-                f"({', '.join(str(v) for v in sorted(allowed))}); correct the file or dataset.json."
-            )
-
-
-def _list_folder(folder: Path) -> tuple[list[str], set[str]]:
-    """Names of the files in a folder, and those of everything else: folders, links that lead nowhere or in circles."""
-    try:
-        names = sorted(os.listdir(folder))
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be listed ({error.strerror}); change its permissions.") from None
-    files = [name for name in names if os.path.isfile(folder / name)]
-    return files, set(names).difference(files)
+        """Class of nnU-Net that reads the images."""
+        return type(self.reader).__name__
 
 
 def _small(segmentation: np.ndarray) -> np.ndarray:
     return segmentation.astype(np.int16)
-
-
-def _find_above(folder: Path, name: str, given: str | os.PathLike | None, flag: str) -> Path:
-    if given is not None:
-        return Path(given)
-    resolved = folder.resolve()
-    for candidate in (folder, resolved.parent, resolved.parent.parent):
-        if (candidate / name).is_file():
-            return candidate / name
-    raise UserError(f"{folder}: no {name} there or up to two levels above; give it with {flag}.")
-
-
-def _find_references(dataset_name: str | None, folder: Path) -> Path:
-    if not dataset_name:
-        raise UserError(f"plans.json of {folder} names no data set; give the ground-truth folder too.")
-    looked = []
-    for variable, sub in (("nnUNet_preprocessed", "gt_segmentations"), ("nnUNet_raw", "labelsTr")):
-        root = os.environ.get(variable)
-        if not root:
-            looked.append(f"{variable} (not set)")
-            continue
-        candidate = Path(root) / dataset_name / sub
-        if candidate.is_dir():
-            return candidate
-        looked.append(str(candidate))
-    raise UserError(f"no ground truth of {dataset_name} for {folder}: looked in {' and '.join(looked)}.")

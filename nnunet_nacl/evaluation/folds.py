@@ -12,7 +12,6 @@ from nnunet_nacl.evaluation.cases import PredictionFolder
 from nnunet_nacl.evaluation.document import to_document
 from nnunet_nacl.evaluation.evaluate import evaluate_folder
 from nnunet_nacl.evaluation.files import can_write, check_writable, to_json_text, write_atomically
-from nnunet_nacl.evaluation.handover import is_wanted
 from nnunet_nacl.evaluation.results import Evaluation, Settings
 
 __all__ = ["FILE_NAME", "evaluate_after_validation", "evaluate_folds", "merge"]
@@ -120,7 +119,7 @@ def evaluate_after_validation(
 ) -> Evaluation | None:
     """What a trainer calls once nnU-Net's validation has finished: write calibration.json beside summary.json.
 
-    Does nothing where the validation kept neither probabilities (``--npz``) nor their sums. Never raises: a training
+    Does nothing where the validation kept no probabilities (``--npz``). Never raises: a training
     must not be lost over its evaluation, so whatever goes wrong becomes a line of the log.
 
     Args:
@@ -134,7 +133,7 @@ def evaluate_after_validation(
     """
     try:
         folder = Path(validation_folder)
-        if not (is_wanted() or any(folder.glob("*.npz"))):
+        if not any(folder.glob("*.npz")):
             return None
         opened = PredictionFolder.open(folder, reference_folder)
         evaluation = evaluate_folder(opened, output=folder / FILE_NAME, num_processes=num_processes)

@@ -28,21 +28,18 @@ Todo = tuple[CaseFiles, Any]
 T = TypeVar("T")
 
 
-def evaluate_case(
-    folder: PredictionFolder, files: CaseFiles, settings: Settings = Settings(), probs: np.ndarray | None = None
-) -> CaseResult:
+def evaluate_case(folder: PredictionFolder, files: CaseFiles, settings: Settings = Settings()) -> CaseResult:
     """Read one case and measure everything.
 
     Args:
         folder: Where it lies.
         files: Its files.
         settings: What is measured.
-        probs: Its probabilities, where they are in memory already; None reads them.
 
     Raises:
         UserError: A file cannot be read or does not fit; the message names it.
     """
-    return _measure(folder, files, folder.load(files, probs), settings)
+    return _measure(folder, files, folder.load(files), settings)
 
 
 def _measure(folder: PredictionFolder, files: CaseFiles, data: CaseData, settings: Settings) -> CaseResult:

@@ -52,7 +52,10 @@ def read_array(path: Path, name: str, *, hint: str = "write it again") -> np.nda
             if imagecodecs is not None and member.compress_type == zipfile.ZIP_DEFLATED and member.file_size:
                 return _inflate(file, member)
             with archive.open(member) as stream:
-                return np.lib.format.read_array(io.BytesIO(stream.read()), allow_pickle=False)
+                content = stream.read()
+            if len(content) != member.file_size:
+                raise ValueError("the directory promises another size than the array has")
+            return np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
     except UserError:
         raise
     except FileNotFoundError:

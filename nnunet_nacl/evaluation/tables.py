@@ -25,7 +25,6 @@ MASK_NOTES = {
     "predicted": "prediction is not background: known in use",
     "all": "every voxel",
 }
-_MASK_NOTES = MASK_NOTES
 
 
 def table_text(evaluation: Evaluation, title: str = "") -> str:
@@ -35,7 +34,7 @@ def table_text(evaluation: Evaluation, title: str = "") -> str:
     rows = [["structure", "Dice", "HD95 mm", "ASSD mm", "cases"]]
     for key, name in evaluation.names.items():
         mean = document["mean"][key]
-        defined = evaluation_count(document, key)
+        defined = _count_defined(document, key)
         rows.append([f"{key} {name}", _number(mean["Dice"]), _number(mean["HD95_mm"], 2), _number(mean["ASSD_mm"], 2),
                      str(defined)])  # fmt: skip
     mean = document["foreground_mean"]
@@ -86,7 +85,7 @@ def _some(cases: Sequence[str]) -> str:
     return f"{len(cases)} ({shown}{', ...' if len(cases) > _SHOWN else ''})"
 
 
-def evaluation_count(document: dict[str, Any], key: str) -> int:
+def _count_defined(document: dict[str, Any], key: str) -> int:
     """Cases in which a structure's Dice is defined."""
     return document["n_cases"] - len(document["undefined"]["Dice"].get(key, ()))
 

@@ -348,7 +348,7 @@ PROBLEMS = {
     "inf": ["case_00.npz", "inf"], "negative": ["case_00.npz", "-0.25"],
     "truth of another shape": ["gt_segmentations/case_00.nii.gz", "shape (6, 13, 12) and (6, 14, 12)"],
     "fraction": ["gt_segmentations/case_00.nii.gz", "label 0.5"],
-    "almost": ["gt_segmentations/case_00.nii.gz", "label 1e-06, 1.0000009"],
+    "almost": ["gt_segmentations/case_00.nii.gz", "label 1e-06, 1.000001"],
     "NaN in truth": ["gt_segmentations/case_00.nii.gz", "label nan"],
     "label of prediction": ["validation/case_00.nii.gz", "prediction holds the label 7"],
     "bad prediction": ["validation/case_00.nii.gz", "cannot be read"],

@@ -111,10 +111,10 @@ def test_parallel_runs_end_with_their_parent(make_validated, with_signal):
 class DeadlyFolder(PredictionFolder):
     """One case kills the process that reads it, as too little memory or a damaged file can do."""
 
-    def load(self, files, probs=None):
+    def load(self, files):
         if files.case == "case_01":
             os._exit(9)
-        return super().load(files, probs)
+        return super().load(files)
 
 
 @pytest.mark.integration

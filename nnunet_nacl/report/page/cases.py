@@ -83,7 +83,7 @@ class Probabilities:
 
 def read_truth(folder: PredictionFolder, case: str) -> Truth:
     """Ground truth of a case; UserError if it cannot be read."""
-    array, properties = folder._read_segmentation(_reference(folder, case))
+    array, properties = folder.read_segmentation(_reference(folder, case))
     labels = array.astype(np.int16)
     ignore = folder.labels.ignore_label
     valid = np.ones(labels.shape, dtype=bool) if ignore is None else labels != ignore
@@ -99,7 +99,7 @@ def read_segmentation(folder: PredictionFolder, case: str, shape: Sequence[int])
     files = _files(folder, case)
     if files.segmentation is None:
         return folder.load(files).segmentation
-    array = folder._read_segmentation(files.segmentation)[0].astype(np.int16)
+    array = folder.read_segmentation(files.segmentation)[0].astype(np.int16)
     if array.shape != tuple(shape):
         raise UserError(f"{files.segmentation}: shape {array.shape}, the ground truth has {tuple(shape)}.")
     return array
@@ -133,9 +133,9 @@ def read_image(folder: PredictionFolder, case: str, channel: int, shape: Sequenc
     try:
         with quiet():
             if channel < len(files):
-                array = folder._reader.read_images((str(files[channel]),))[0][0]
+                array = folder.reader.read_images((str(files[channel]),))[0][0]
             else:  # a colour picture has several channels in its one file
-                array = folder._reader.read_images((str(files[0]),))[0]
+                array = folder.reader.read_images((str(files[0]),))[0]
                 if len(files) > 1 or channel >= len(array):
                     raise UserError(f"{files[0].parent}: {case} has no channel {channel}; choose another -channel.")
                 array = array[channel]
