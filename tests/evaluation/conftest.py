@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from nnunet_nacl.evaluation import measure
 from tests.evaluation.folders import CLASSES, CLASSES_WITH_IGNORE, REGIONS, REGIONS_WITH_IGNORE
 
 
@@ -12,3 +13,13 @@ def labels(request):
     """Every kind of label definition."""
     return dict(zip(("classes", "classes_ignore", "regions", "regions_ignore"),
                     (CLASSES, CLASSES_WITH_IGNORE, REGIONS, REGIONS_WITH_IGNORE)))[request.param]  # fmt: skip
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """Names of the cases that are measured."""
+    names, original = [], measure._measure
+    monkeypatch.setattr(
+        measure, "_measure", lambda folder, files, *rest: names.append(files.case) or original(folder, files, *rest)
+    )
+    return names

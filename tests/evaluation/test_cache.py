@@ -9,22 +9,11 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation import measure
 from nnunet_nacl.evaluation.document import read_document, to_document
 from nnunet_nacl.evaluation.evaluate import evaluate_folder
 from nnunet_nacl.evaluation.results import Settings
 from nnunet_nacl.evaluation.tables import csv_text, table_text
 from tests.evaluation.folders import read, write_image, write_json
-
-
-@pytest.fixture
-def measured(monkeypatch):
-    """Names of the cases that are measured."""
-    names, original = [], measure._measure
-    monkeypatch.setattr(
-        measure, "_measure", lambda folder, files, *rest: names.append(files.case) or original(folder, files, *rest)
-    )
-    return names
 
 
 @pytest.fixture
@@ -74,8 +63,11 @@ def test_other_files_or_settings_need_the_probabilities_again(model, name):
     assert [case.case for case in evaluation.cases] == ["case_01"]
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"schema_version": 1, "metric_per_case": [{"case": "case_00"}]}',
-                                     '{"schema_version": 99}', '{"schema_version": 1, "metric_per_case": 5}'])  # fmt: skip
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "{}", '{"schema_version": 1, "metric_per_case": [{"case": "case_00"}]}', '{"schema_version": 99}',
+     '{"schema_version": 1, "metric_per_case": 5}'],
+)  # fmt: skip
 def test_a_file_of_another_kind_knows_nothing(model, measured, content):
     path = model.validation() / "calibration.json"
     path.write_text(content)
@@ -103,9 +95,8 @@ def test_table_names_what_is_undefined(model):
     path = model.references / "case_00.nii.gz"
     truth = read(path)
     write_image(np.where(truth == 2, 0, truth), path, (2.0, 1.0, 0.5))
-    path = model.references / "case_01.nii.gz"
-    for path in (path, model.validation() / "case_01.nii.gz"):
-        write_image(np.zeros_like(truth), path, (2.0, 1.0, 0.5))
+    for folder in (model.references, model.validation()):
+        write_image(np.zeros_like(truth), folder / "case_01.nii.gz", (2.0, 1.0, 0.5))
     evaluation = evaluate(model, paper=True)
     table = table_text(evaluation)
     assert "1 anterior is in neither truth nor prediction of 1 (case_01): no Dice, no distance" in table

@@ -25,16 +25,6 @@ _NOBODY = 65534
 
 
 @pytest.fixture
-def measured(monkeypatch):
-    """Names of the cases that are measured."""
-    names, original = [], measure._measure
-    monkeypatch.setattr(
-        measure, "_measure", lambda folder, files, *rest: names.append(files.case) or original(folder, files, *rest)
-    )
-    return names
-
-
-@pytest.fixture
 def read_only(monkeypatch):
     """Function that takes the right to write into folders, also from root; and the model that it is used on."""
     root = Path(tempfile.mkdtemp())

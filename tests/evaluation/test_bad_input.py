@@ -1,0 +1,186 @@
+"""Bad input: each broken case is named with what is wrong, and the good ones are evaluated and saved."""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+import pytest
+
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.evaluation.document import read_document
+from nnunet_nacl.evaluation.evaluate import evaluate_folder
+from nnunet_nacl.evaluation.folds import evaluate_folds
+from nnunet_nacl.evaluation.locate import find_fold_folders
+from tests.evaluation.folders import read, write_image, write_json
+
+
+def break_case(model, what):
+    folder, references = model.validation(), model.references
+    npz = folder / "case_00.npz"
+    probs = np.load(npz)["probabilities"]
+    spacing = (2.0, 1.0, 0.5)
+    if what == "missing npz":
+        npz.unlink()
+    elif what == "truncated npz":
+        npz.write_bytes(npz.read_bytes()[:-200])
+    elif what == "corrupt npz":
+        content = bytearray(npz.read_bytes())
+        content[300:320] = bytes(20)
+        npz.write_bytes(content)
+    elif what == "empty npz":
+        npz.write_bytes(b"")
+    elif what == "other key":
+        np.savez_compressed(npz, softmax=probs)
+    elif what == "pickled npz":
+        np.savez_compressed(npz, probabilities=np.array([{}], dtype=object))
+    elif what == "shape":
+        np.savez_compressed(npz, probabilities=probs[:, 1:])
+    elif what == "channels":
+        np.savez_compressed(npz, probabilities=probs[:2])
+    elif what == "integers":
+        np.savez_compressed(npz, probabilities=np.ones(probs.shape, dtype=np.uint8))
+    elif what == "NaN":
+        np.savez_compressed(npz, probabilities=np.where(probs > 0.999, np.nan, probs))
+    elif what == "sum":
+        np.savez_compressed(npz, probabilities=probs * 0.9)
+    elif what == "logits":
+        np.savez_compressed(npz, probabilities=np.log(probs))
+    elif what == "label":
+        write_image(np.full(probs.shape[1:], 7, np.uint8), references / "case_00.nii.gz", spacing)
+    elif what == "geometry":
+        write_image(read(references / "case_00.nii.gz"), references / "case_00.nii.gz", (1.0, 1.0, 1.0))
+    elif what == "bad image":
+        (references / "case_00.nii.gz").write_bytes(b"not an image")
+    elif what == "no reference":
+        (references / "case_00.nii.gz").unlink()
+    elif what == "missing case":
+        for path in folder.glob("case_00.*"):
+            path.unlink()
+    elif what == "extra case":
+        for path in list(folder.glob("case_00.*")):
+            path.rename(str(path).replace("case_00", "case_07"))
+        write_image(np.zeros(probs.shape[1:], np.uint8), references / "case_07.nii.gz", spacing)
+    elif what == "npz is a folder":
+        npz.unlink()
+        npz.mkdir()
+    elif what == "npz links in a circle":
+        npz.unlink()
+        npz.symlink_to(npz)
+    elif what == "npz leads nowhere":
+        npz.unlink()
+        npz.symlink_to(folder / "moved.npz")
+    elif what == "truncated directory":
+        npz.write_bytes(npz.read_bytes()[:-30])
+    elif what == "cut within the array":
+        npz.write_bytes(npz.read_bytes()[: npz.stat().st_size // 2])
+    elif what == "false size":
+        content = npz.read_bytes()
+        size = content.index(struct.pack("<I", probs.nbytes + 128), content.index(b"PK\x01\x02"))
+        npz.write_bytes(content[:size] + struct.pack("<I", 2**31) + content[size + 4 :])
+    elif what == "no zip":
+        np.save(folder / "array.npy", probs)
+        (folder / "array.npy").rename(npz)
+    elif what == "structured":
+        np.savez_compressed(npz, probabilities=np.zeros(probs.shape, dtype=[("p", "<f4")]))
+    elif what == "nothing in it":
+        np.savez_compressed(npz, probabilities=np.zeros((3, 0, 14, 12), np.float32))
+    elif what in ("inf", "negative"):
+        probs.flat[7] = np.inf if what == "inf" else -0.25
+        np.savez_compressed(npz, probabilities=probs)
+    elif what == "truth of another shape":
+        write_image(read(references / "case_00.nii.gz")[:, 1:], references / "case_00.nii.gz", spacing)
+    elif what in ("fraction", "almost"):
+        truth = read(references / "case_00.nii.gz").astype(np.float32) + (0.5 if what == "fraction" else 1e-6)
+        write_image(truth, references / "case_00.nii.gz", spacing)
+    elif what == "label of prediction":
+        write_image(np.full(probs.shape[1:], 7, np.uint8), folder / "case_00.nii.gz", spacing)
+    elif what == "bad prediction":
+        (folder / "case_00.nii.gz").write_bytes((folder / "case_00.nii.gz").read_bytes()[:60])
+    elif what == "reference is a folder":
+        (references / "case_00.nii.gz").unlink()
+        (references / "case_00.nii.gz").mkdir()
+    elif what == "extra case without npz":
+        (folder / "case_07.nii.gz").write_bytes((folder / "case_00.nii.gz").read_bytes())
+        (references / "case_07.nii.gz").write_bytes((references / "case_00.nii.gz").read_bytes())
+        for path in folder.glob("case_00.*"):
+            path.unlink()
+
+
+PROBLEMS = {
+    "missing npz": ["case_00.npz", "--npz"], "truncated npz": ["case_00.npz", "truncated or corrupt"],
+    "corrupt npz": ["case_00.npz", "truncated or corrupt"], "empty npz": ["case_00.npz", "truncated or corrupt"],
+    "other key": ["case_00.npz", "'softmax'"], "pickled npz": ["case_00.npz", "corrupt"],
+    "shape": ["case_00.npz", "(3, 5, 14, 12)", "(3, 6, 14, 12)"], "channels": ["case_00.npz", "3 classes"],
+    "integers": ["case_00.npz", "floating point"], "NaN": ["case_00.npz", "NaN"], "sum": ["case_00.npz", "sum to 0.9"],
+    "logits": ["case_00.npz", "logits"], "label": ["case_00.nii.gz", "label 7"],
+    "geometry": ["case_00.nii.gz", "spacing (1.0, 1.0, 1.0) and (2.0, 1.0, 0.5)"],
+    "bad image": ["case_00.nii.gz", "cannot be read"], "no reference": ["case_00.nii.gz", "no ground truth"],
+    "missing case": ["case_00.nii.gz", "missing"], "extra case": ["case_07.npz", "validation split"],
+    "npz is a folder": ["case_00.npz is no file", "--npz"],
+    "npz links in a circle": ["case_00.npz is no file", "--npz"],
+    "npz leads nowhere": ["case_00.npz is no file", "--npz"],
+    "truncated directory": ["case_00.npz", "truncated or corrupt"],
+    "cut within the array": ["case_00.npz", "truncated or corrupt"],
+    "false size": ["case_00.npz", "truncated or corrupt"], "no zip": ["case_00.npz", "truncated or corrupt"],
+    "structured": ["case_00.npz", "floating point"], "nothing in it": ["case_00.npz", "(3, 0, 14, 12)"],
+    "inf": ["case_00.npz", "inf"], "negative": ["case_00.npz", "-0.25"],
+    "truth of another shape": ["gt_segmentations/case_00.nii.gz", "shape (6, 13, 12) and (6, 14, 12)"],
+    "fraction": ["gt_segmentations/case_00.nii.gz", "label 0.5"],
+    "almost": ["gt_segmentations/case_00.nii.gz", "label 1e-06, 1.000001"],
+    "label of prediction": ["validation/case_00.nii.gz", "prediction holds the label 7"],
+    "bad prediction": ["validation/case_00.nii.gz", "cannot be read"],
+    "reference is a folder": ["gt_segmentations/case_00.nii.gz", "no ground truth"],
+    "extra case without npz": ["case_07.npz", "validation split"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", PROBLEMS)
+@pytest.mark.parametrize("inflater", ["imagecodecs", "numpy"])
+def test_a_bad_case_is_named_and_the_others_are_saved(make_validated, monkeypatch, what, inflater):
+    from nnunet_nacl.evaluation import npz
+
+    if inflater == "numpy":
+        monkeypatch.setattr(npz, "imagecodecs", None)
+    model = make_validated(cases=2)
+    break_case(model, what)
+    folders = find_fold_folders(model.folder)
+    evaluation, path, _ = evaluate_folds(folders)
+    message = " ".join(evaluation.problems.values())
+    for part in PROBLEMS[what]:
+        assert part in message
+    assert all("\n" not in problem for problem in evaluation.problems.values())
+    assert [case.case for case in read_document(path).cases] == ["case_01"]
+    assert read_document(path).problems == evaluation.problems
+
+
+def test_a_truth_that_is_not_a_number_is_named(make_validated):
+    model = make_validated(cases=2, file_ending=".nrrd")  # from a .nii, SimpleITK reads NaN as 0
+    path = model.references / "case_00.nrrd"
+    truth = read(path).astype(np.float32)
+    truth.flat[3] = np.nan
+    write_image(truth, path, (2.0, 1.0, 0.5))
+    evaluation = evaluate_folder(model.validation())
+    assert f"{path}: the ground truth holds the label nan" in evaluation.problems["case_00"]
+    assert [case.case for case in evaluation.cases] == ["case_01"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: (m.folder / "dataset.json").unlink(), "no dataset.json .* -djfile"),
+        (lambda m: (m.folder / "plans.json").unlink(), "no plans.json .* -pfile"),
+        (lambda m: (m.folder / "plans.json").write_text("{"), "plans.json: not a JSON file"),
+        (lambda m: write_json(m.folder / "plans.json", [1]), "expected a JSON object, got list"),
+        (lambda m: write_json(m.folder / "dataset.json", {"file_ending": ".nii.gz"}), "'labels'"),
+        (lambda m: write_json(m.folder / "dataset.json", {"file_ending": ".mha", "labels": {"a": 1}}), "not nnU-Net's"),
+        (lambda m: [p.unlink() for p in m.validation().iterdir()], "holds no predictions"),
+        (lambda m: [p.unlink() for p in m.validation().glob("*.npz")], "no case could be evaluated"),
+        (lambda m: m.references.rename(m.root / "elsewhere"), "no ground truth of Dataset999_Synthetic"),
+    ],
+)
+def test_an_unusable_folder_is_named(make_validated, change, message):
+    model = make_validated(cases=1)
+    change(model)
+    with pytest.raises(UserError, match=message):
+        evaluate_folder(model.validation())
