@@ -106,7 +106,7 @@ class LogitObserver:
         logits = torch.where(finite, logits, 0)  # what is not finite could not even be multiplied by 0
         if self._space.regions:
             truth = truth != 0
-            probs = logits.double().sigmoid_()
+            probs = logits.double().sigmoid()  # not in place: double() of float64 are the logits themselves
             inside = probs > 0.5
             confidence, correct, max_logit = torch.where(inside, probs, 1 - probs), inside == truth, logits.abs()
             foreground, predicted = truth.any(1, keepdim=True), inside.any(1, keepdim=True)

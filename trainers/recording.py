@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch.distributed as dist
 from torch import nn
 
+from nnunet_nacl.errors import UserError
 from nnunet_nacl.metrics.binning import DEFAULT_N_BINS
 from nnunet_nacl.training_record import FILE_NAME, EpochSums, MaxLogitBins, TrainingRecord, read_training_record
 from nnunet_nacl.training_record.summary import describe_epoch, tracked_values
@@ -24,8 +25,11 @@ if TYPE_CHECKING:
 
 __all__ = ["CalibrationRecorder"]
 
-DRAWING_SHARE = 0.005
-"""At most this share of a training's time goes into pictures of the record, the last one apart."""
+DRAWING_SHARE = 0.003
+"""At most this share of a training's time goes into pictures of the record, the last one apart.
+
+Observing takes most of the one percent that all this may take where networks are smallest.
+"""
 
 _FIRST_DRAWING_S = 1.0  # what the first picture is expected to take
 
@@ -105,14 +109,18 @@ class CalibrationRecorder:
         if trainer.local_rank != 0 or trainer.current_epoch == 0 or not self.path.exists():
             return
         try:
-            old = read_training_record(self.path)
-            if not self._record.same_kind(old):
-                raise ValueError(f"{self.path}: its classes or bins are others.")
-        except ValueError as error:
+            self._continue(read_training_record(self.path))
+        except (ValueError, TypeError) as error:
+            self._record = TrainingRecord(self._header())
             aside = self.path.with_name(f"{self.path.stem}.old.json")
             os.replace(self.path, aside)
             trainer.print_to_log_file(f"WARNING: {error} Calibration is recorded anew; the old file is {aside.name}.")
-            return
+
+    def _continue(self, old: dict[str, Any]) -> None:
+        """Take over the epochs that nnU-Net's checkpoint knows too."""
+        trainer = self._trainer
+        if not self._record.same_kind(old):
+            raise ValueError(f"{self.path}: its classes or bins are others.")
         for entry in old["epochs"]:
             # Where another training in this folder wrote the record than the checkpoint is of, the times differ.
             start = _start_of(trainer, entry["epoch"])
@@ -136,6 +144,7 @@ class CalibrationRecorder:
             self._observer = LogitObserver(self._trainer._label_space(),
                                            self._trainer.label_manager.num_segmentation_heads)
         self._observer.start()
+        self._let_go()  # of a validation that was broken off
         # On the outermost loss, whoever made it: it gets all resolutions, and nothing that is compiled is touched.
         self._hook = self._trainer.loss.register_forward_pre_hook(self._observe)
 
@@ -180,9 +189,9 @@ class CalibrationRecorder:
                 logger.log(key, value, entry["epoch"])
 
     def _draw(self) -> None:
+        start = time.monotonic()
         from nnunet_nacl.report.progress import draw_calibration_progress
 
-        start = time.monotonic()
         draw_calibration_progress(self._record.to_dict(), self.figure_path)
         self._next_drawing_s = time.monotonic() - start
         self._drawing_s += self._next_drawing_s
@@ -194,17 +203,18 @@ class CalibrationRecorder:
         try:
             return action(*args)
         except Exception as error:
-            self._give_up(part, f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
+            text = (str(error).splitlines() or [""])[0].rstrip(".")
+            kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+            self._give_up(part, kind + text, again=always)
             return None
 
-    def _give_up(self, part: str, reason: str) -> None:
+    def _give_up(self, part: str, reason: str, again: bool = False) -> None:
         if part in self._failed:
             return
         self._failed[part] = reason
+        after = "This is tried again after every epoch" if again else "The training goes on without"
         try:
-            self._trainer.print_to_log_file(
-                f"WARNING: calibration during training, {part}: {reason}. The training goes on without."
-            )
+            self._trainer.print_to_log_file(f"WARNING: calibration during training, {part}: {reason}. {after}.")
         except Exception:  # the log cannot be written either
             pass
 

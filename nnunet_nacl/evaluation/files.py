@@ -19,8 +19,13 @@ __all__ = ["can_write", "check_writable", "remove_leftovers", "to_json_text", "w
 _TEMPORARY = ".nnunet_nacl.tmp"
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str, *, mend: str | None = None) -> None:
     """Write text under a temporary name beside ``path``, then rename it. The user's umask holds.
+
+    Args:
+        path: The file; missing folders are made.
+        text: Its content.
+        mend: What an error advises; default: another ``-o``, or what made the system refuse.
 
     Raises:
         UserError: There is no permission or no space; nothing is left behind then.
@@ -36,7 +41,7 @@ def write_atomically(path: Path, text: str) -> None:
         os.replace(temporary, path)
         temporary = None
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); {_mend(error)}.") from None
+        raise UserError(f"{path}: cannot be written ({error.strerror}); {mend or _mend(error)}.") from None
     finally:
         if temporary is not None:
             with contextlib.suppress(OSError):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
@@ -36,6 +36,7 @@ _LEFT, _RIGHT, _GAP, _TITLE, _BELOW = 0.72, 0.15, 0.72, 0.32, 0.55  # inches
 _HEIGHT, _SMALL_HEIGHT, _MATRIX_HEIGHT = 2.6, 1.75, 3.2
 _BAR = 0.75  # a colour bar with its numbers and label
 _MOST_LINES = 6  # channels; with more of them lines cannot be told apart
+_LAST = 5  # epochs whose mean is stated: a single one, of a few patches, tells little
 _MASK_LINES = {"foreground": (BLACK, "-", 2.0), "predicted": (VERMILLION, "--", 1.4), "all": (BLUE, "-.", 1.4)}
 _LINESTYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 # From white to a blue that is dark in grey scale too; lines in black and orange stand off it.
@@ -78,7 +79,7 @@ def draw_calibration_progress(record: Mapping[str, Any], path: str | os.PathLike
     body += _TITLE + _MATRIX_HEIGHT + _BELOW if matrix else 0
     with figure_settings():
         sheet = Sheet(MAX_WIDTH, body, title=title, subtitle=subtitle or _subtitle(record),
-                      notes=_notes(record, matrix), legend=_channel_handles(record["channels"]) if lines else ())
+                      notes=_notes(record, matrix), legend=_channel_handles(record) if lines else ())
         _draw_errors(sheet.axes(_LEFT, _TITLE, width, _HEIGHT), epochs)
         _draw_max_logits(sheet, _LEFT + width + _GAP, width, record)
         if lines:
@@ -101,7 +102,9 @@ def _subtitle(record: Mapping[str, Any]) -> str:
 def _notes(record: Mapping[str, Any], matrix: bool) -> list[str]:
     notes = [f"ECE: expected calibration error of the winning class, {record['n_bins']} bins, pooled over the voxels "
              "of an epoch's patches. foreground: the true label is not background; predicted: the predicted label is "
-             "not background."]
+             "not background.", _overconfidence(record["epochs"])]
+    if _highest_errors(record["epochs"]).max() > _error_limit(record["epochs"]):
+        notes.append("The first epochs' ECE runs out of the picture: the axis is that of the others.")
     if record["regions"]:
         notes.append("Regions: the maximum logit is |l|, over all regions; ECE is the mean over regions.")
     if not matrix and record["epochs"][-1]["mean_logits"] is None:
@@ -110,6 +113,35 @@ def _notes(record: Mapping[str, Any], matrix: bool) -> list[str]:
     if left_out:
         notes.append(f"{left_out:,} voxels with infinite or undefined logits are left out.")
     return notes
+
+
+def _overconfidence(epochs: list[dict[str, Any]]) -> str:
+    """The sign that ECE does not have."""
+    gaps = {mask: _last(_values(epochs, "calibration", mask, "confidence")
+                        - _values(epochs, "calibration", mask, "accuracy")) for mask in _MASK_LINES}
+    told = ", ".join(f"{mask} {format_number(gap, 3) if gap < 0 else '+' + format_number(gap, 3)}"
+                     for mask, gap in gaps.items() if np.isfinite(gap))
+    return f"Confidence minus accuracy, {_last_epochs(epochs)}: {told} (above 0: overconfident)." if told else ""
+
+
+def _last(values: np.ndarray) -> float:
+    values = values[-_LAST:]
+    return float(values[np.isfinite(values)].mean()) if np.isfinite(values).any() else np.nan
+
+
+def _last_epochs(epochs: list[dict[str, Any]]) -> str:
+    number = min(_LAST, len(epochs))
+    return f"mean of the last {number} epochs" if number > 1 else "last epoch"
+
+
+def _highest_errors(epochs: list[dict[str, Any]]) -> np.ndarray:
+    errors = [np.nan_to_num(_values(epochs, "calibration", mask, "ECE")) for mask in _MASK_LINES]
+    return np.max(errors, 0)
+
+
+def _error_limit(epochs: list[dict[str, Any]]) -> float:
+    """Upper end of the error axis, with room for the legend: the first tenth of a training would squash the rest."""
+    return 1.45 * float(_highest_errors(epochs)[len(epochs) // 10 :].max()) or 1.0
 
 
 def _values(epochs: list[dict[str, Any]], *keys: Any) -> np.ndarray:
@@ -128,7 +160,7 @@ def _numbers(epochs: list[dict[str, Any]]) -> np.ndarray:
 def _epoch_axis(axis: Axes, epochs: list[dict[str, Any]], label: bool = True) -> None:
     first, last = epochs[0]["epoch"], epochs[-1]["epoch"]
     axis.set_xlim(first - 0.5, max(last, first + 1) + 0.5)
-    axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axis.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
     if label:
         axis.set_xlabel("epoch")
 
@@ -141,20 +173,21 @@ def _markers(epochs: list[dict[str, Any]]) -> dict[str, Any]:
 def _draw_errors(axis: Axes, epochs: list[dict[str, Any]]) -> None:
     axis.set_title("ECE (lower is better)", loc="left")
     axis.grid(True)
-    x, highest = _numbers(epochs), 0.0
-    handles = []
+    x, handles = _numbers(epochs), []
     for mask, (color, style, width) in _MASK_LINES.items():
         y = _values(epochs, "calibration", mask, "ECE")
         axis.plot(x, y, color=color, linestyle=style, linewidth=width, gid=f"ECE {mask}", **_markers(epochs))
-        last = y[np.isfinite(y)][-1] if np.isfinite(y).any() else np.nan
-        highest = np.nanmax([highest, *y])
         handles.append(Line2D([], [], color=color, linestyle=style, linewidth=width,
-                              label=f"{mask}, last {format_number(last, 4)}"))
-    axis.legend(handles=handles, loc="upper right", framealpha=0.85, edgecolor="none", fontsize=SMALL_SIZE,
-                handlelength=2.8)
-    axis.set_ylim(0, highest * 1.4 or 1)
+                              label=f"{mask} {format_number(_last(y), 4)}"))
+    _draw_legend(axis, handles, epochs)
+    axis.set_ylim(0, _error_limit(epochs))
     axis.set_ylabel("ECE")
     _epoch_axis(axis, epochs)
+
+
+def _draw_legend(axis: Axes, handles: list[Line2D], epochs: list[dict[str, Any]]) -> None:
+    axis.legend(handles=handles, loc="upper right", framealpha=0.85, edgecolor="none", fontsize=SMALL_SIZE,
+                handlelength=2.8, title=_last_epochs(epochs), title_fontsize=SMALL_SIZE, alignment="left")
 
 
 def _draw_max_logits(sheet: Sheet, left: float, width: float, record: Mapping[str, Any]) -> None:
@@ -174,7 +207,8 @@ def _draw_max_logits(sheet: Sheet, left: float, width: float, record: Mapping[st
     first, last = (used[0], used[-1] + 1) if len(used) else (0, bins["number"])
     low = bins["low"] - bins["width"]  # the open bins are drawn as wide as the others
     image = axis.imshow(
-        shares[first:last], origin="lower", aspect="auto", cmap=_SHARES, interpolation="nearest", vmin=0,
+        shares[first:last], origin="lower", aspect="auto", cmap=_SHARES, interpolation="nearest",
+        norm=PowerNorm(0.5, vmin=0),  # a single peak would else leave nothing to see of the tails
         extent=(epochs[0]["epoch"] - 0.5, epochs[-1]["epoch"] + 0.5, low + first * bins["width"],
                 low + last * bins["width"]),
     )  # fmt: skip
@@ -183,12 +217,11 @@ def _draw_max_logits(sheet: Sheet, left: float, width: float, record: Mapping[st
     for mask, color, style in (("foreground", BLACK, "-"), ("all", ORANGE, "--")):
         y = _values(epochs, "max_logit", mask, "mean")
         (line,) = axis.plot(x, y, color=color, linestyle=style, linewidth=1.8, gid=f"mean maximum logit {mask}",
-                            label=f"mean, {mask}, last {format_number(y[-1], 2)}", **_markers(epochs))
+                            label=f"mean, {mask} {format_number(_last(y), 2)}", **_markers(epochs))
         handles.append(line)
     low_limit, high_limit = axis.get_ylim()
-    axis.set_ylim(low_limit, high_limit + 0.3 * (high_limit - low_limit))  # room for the legend
-    axis.legend(handles=handles, loc="upper right", framealpha=0.85, edgecolor="none", fontsize=SMALL_SIZE,
-                handlelength=2.8)
+    axis.set_ylim(low_limit, high_limit + 0.35 * (high_limit - low_limit))  # room for the legend
+    _draw_legend(axis, handles, epochs)
     axis.set_ylabel("|logit|" if record["regions"] else "maximum logit")
     _epoch_axis(axis, epochs)
     bar = sheet.figure.colorbar(image, cax=sheet.axes(left + width + 0.08, _TITLE, 0.12, _HEIGHT))
@@ -196,9 +229,15 @@ def _draw_max_logits(sheet: Sheet, left: float, width: float, record: Mapping[st
     bar.set_label(f"% of voxels per {bins['width']:g}", fontsize=SMALL_SIZE)
 
 
-def _channel_handles(channels: list[str]) -> list[Line2D]:
-    return [Line2D([], [], color=PALETTE[k % len(PALETTE)], linestyle=_LINESTYLES[k % len(_LINESTYLES)], linewidth=1.6,
-                   label=f"logit of {name}") for k, name in enumerate(channels)]
+def _channel_line(k: int, regions: bool) -> dict[str, Any]:
+    """Look of a channel's line. The background is grey: black is the foreground in the panels above."""
+    colors = PALETTE if regions else (GREY, *PALETTE[1:])
+    return {"color": colors[k % len(colors)], "linestyle": _LINESTYLES[k % len(_LINESTYLES)], "linewidth": 1.6}
+
+
+def _channel_handles(record: Mapping[str, Any]) -> list[Line2D]:
+    return [Line2D([], [], **_channel_line(k, record["regions"]), label=f"logit of {name}")
+            for k, name in enumerate(record["channels"])]
 
 
 def _draw_lines(sheet: Sheet, top: float, record: Mapping[str, Any]) -> None:
@@ -217,11 +256,10 @@ def _draw_lines(sheet: Sheet, top: float, record: Mapping[str, Any]) -> None:
         counts = np.median([entry["n_class_voxels"][k] for entry in epochs])
         axis.set_title(f"true: {_shortened(name)} (n = {counts:,.0f})", loc="left", fontsize=9)
         axis.grid(True)
-        axis.axhline(0, color=GREY, linewidth=0.8)
+        axis.axhline(0, color=INK, linewidth=0.6)
         for j in range(matrices.shape[2]):
-            axis.plot(_numbers(epochs), matrices[:, k, j], color=PALETTE[j % len(PALETTE)], linewidth=1.6,
-                      linestyle=_LINESTYLES[j % len(_LINESTYLES)], gid=f"logit {j} of true class {k}",
-                      **_markers(epochs))
+            axis.plot(_numbers(epochs), matrices[:, k, j], **_channel_line(j, record["regions"]),
+                      gid=f"logit {j} of true class {k}", **_markers(epochs))
         if not counts and not np.isfinite(matrices[:, k]).any():
             axis.text(0.5, 0.6, "no voxel", transform=axis.transAxes, ha="center", fontsize=SMALL_SIZE, color=GREY)
         axis.set_ylim(low - margin, high + margin)

@@ -11,14 +11,15 @@ from typing import Any
 import nnunet_nacl
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.files import write_atomically
-from nnunet_nacl.evaluation.json_files import read_dict
+from nnunet_nacl.evaluation.json_files import read_json
 
 __all__ = ["FILE_NAME", "SCHEMA_VERSION", "TrainingRecord", "read_training_record"]
 
 FILE_NAME = "calibration_progress.json"
 SCHEMA_VERSION = 1
 _LISTS = ("channels", "true_classes", "epochs")
-_ENTRY_KEYS = ("epoch", "calibration", "max_logit", "mean_logits")
+_OTHERS = ("regions", "n_bins", "max_logit_bins")
+_ENTRY_KEYS = ("epoch", "calibration", "max_logit", "mean_logits", "n_class_voxels")
 
 
 class TrainingRecord:
@@ -70,7 +71,8 @@ class TrainingRecord:
         """
         head = json.dumps(self.header, indent=1, allow_nan=False)[:-2]  # without the closing brace
         lines = ",\n  ".join(self._lines)
-        write_atomically(Path(path), f'{head},\n "epochs": [\n  {lines}\n ]\n}}\n')
+        write_atomically(Path(path), f'{head},\n "epochs": [\n  {lines}\n ]\n}}\n',
+                         mend="free some space, or change the folder's permissions")
 
 
 def read_training_record(path: str | os.PathLike) -> dict[str, Any]:
@@ -88,13 +90,20 @@ def read_training_record(path: str | os.PathLike) -> dict[str, Any]:
     path = Path(path)
     if path.is_dir():
         path = path / FILE_NAME
-    record = read_dict(path)
-    version = record.get("schema_version")
+    record = read_json(path)
+    version = record.get("schema_version") if isinstance(record, dict) else None
     if version != SCHEMA_VERSION:
         raise UserError(f"{path}: expected schema_version {SCHEMA_VERSION}, got {version!r}; "
                         "read it with the version of nnunet_nacl that wrote it.")
-    if not all(isinstance(record.get(key), list) for key in _LISTS) or not all(
-        isinstance(entry, dict) and all(key in entry for key in _ENTRY_KEYS) for entry in record["epochs"]
-    ):
+    if not _is_record(record):
         raise UserError(f"{path}: not the record of a training; give the {FILE_NAME} of a fold folder.")
     return record
+
+
+def _is_record(content: dict[str, Any]) -> bool:
+    if not all(isinstance(content.get(key), list) for key in _LISTS):
+        return False
+    if not all(key in content for key in _OTHERS):
+        return False
+    return all(isinstance(entry, dict) and all(key in entry for key in _ENTRY_KEYS)
+               and isinstance(entry["epoch"], int) for entry in content["epochs"])

@@ -1,4 +1,4 @@
-"""Two ranks on half of the batches each record what one process records on all of them, and never wait for a lost one."""
+"""Two ranks on half of the batches each record what one process records on all, and never wait for a lost one."""
 
 from __future__ import annotations
 
