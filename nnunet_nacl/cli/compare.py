@@ -67,6 +67,8 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.comparison.trainers import read_trainers
     from nnunet_nacl.comparison.write import check_output_folder, write_comparison, write_tables
 
+    if hasattr(sys.stdout, "reconfigure"):  # names of structures and labels may be more than the terminal can show
+        sys.stdout.reconfigure(errors="backslashreplace")
     _check(args)
     processes = number_of_processes(args.np)
     trainers = read_trainers(args.tr)

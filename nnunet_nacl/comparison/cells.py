@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Cell", "Table", "mark", "number"]
+__all__ = ["Cell", "Table", "mark", "marked", "number", "numeric_columns"]
 
 
 @dataclass(frozen=True)
@@ -66,3 +66,16 @@ def mark(values: Sequence[float], texts: Sequence[str], better: str) -> list[Cel
 def number(value: float, decimals: int) -> str:
     """As tables show it."""
     return "-" if math.isnan(value) else f"{value:.{decimals}f}"
+
+
+def numeric_columns(table: Table) -> list[bool]:
+    """Which columns hold numbers: they are set flush right."""
+    return [any(isinstance(row[i], Cell) for row in table.rows) for i in range(len(table.columns))]
+
+
+def marked(cell: Cell | str, escape: Callable[[str], str], bold: str, underlined: str) -> str:
+    """A cell's text, escaped, within the format ``bold`` if it is the best, ``underlined`` if it is second."""
+    if isinstance(cell, str):
+        return escape(cell)
+    text = escape(cell.text)
+    return bold.format(text) if cell.best else underlined.format(text) if cell.second else text

@@ -87,7 +87,8 @@ def make_columns(structures: Sequence[Mapping[str, str]]) -> dict[str, Column]:
 def case_value(case: CaseResult, column: Column) -> float:
     """The column's value in a case; NaN where it is undefined, or the data set has no such structure.
 
-    ``Dice`` and ``HD95_mm`` of all structures together are the mean over those that are defined in the case.
+    ``Dice`` and ``HD95_mm`` of all structures together are the mean over those that are defined in the case; a
+    comparison takes for ``HD95_mm`` only those that are defined for all trainers.
     """
     if column.mask is not None:
         return float(CALIBRATION_METRICS[column.metric](case.stats[column.mask]))

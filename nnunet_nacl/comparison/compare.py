@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
@@ -64,7 +64,8 @@ class Comparison:
         columns: By id.
         n_bootstrap: Number of bootstrap draws.
         seed: Of the draws.
-        values: By data set, column and trainer: one value per case, NaN where undefined.
+        values: By data set, column and trainer: one value per case, NaN where undefined. ``HD95_mm`` is the mean over
+            those structures of the case that have a distance for all trainers.
         statistics: Every tested difference to the reference.
         notes: What must be said on every output.
     """
@@ -155,13 +156,7 @@ def compare(
     columns = make_columns([dataset.structures for dataset in datasets])
     result = Comparison(list(trainers), list(datasets), columns, n_bootstrap, seed, {})
     for dataset in datasets:
-        result.values[dataset.name] = {
-            column_id: {
-                trainer.name: np.array([case_value(case, column) for case in dataset.results[trainer.name]])
-                for trainer in trainers
-            }
-            for column_id, column in result.columns_of(dataset).items()
-        }
+        result.values[dataset.name] = _values(dataset, result.columns_of(dataset), result.names)
         result.notes.extend(dataset.notes)
         if len(dataset.cases) < MIN_CASES:
             result.notes.append(
@@ -169,6 +164,26 @@ def compare(
                 "intervals are too narrow to rely on."
             )
         result.statistics.extend(_differences(result, dataset))
+    return result
+
+
+def _values(
+    dataset: Dataset, columns: Mapping[str, Column], names: Sequence[str]
+) -> dict[str, dict[str, np.ndarray]]:
+    result = {
+        column_id: {
+            name: np.array([case_value(case, column) for case in dataset.results[name]], dtype=np.float64)
+            for name in names
+        }
+        for column_id, column in columns.items()
+    }
+    # A structure that one trainer missed has a Dice of 0 but no distance, and those that are hard to find have the
+    # largest: without it, whoever misses it would look closer than whoever finds it. So it counts for none.
+    distances = np.array([[result[f"HD95_mm:{key}"][name] for key in dataset.structures] for name in names])
+    known = ~np.isnan(distances).any(axis=0)  # (n_structures, n_cases)
+    sums, counts = np.where(known, distances, 0).sum(axis=1), known.sum(axis=0)
+    means = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+    result["HD95_mm"] = dict(zip(names, means))
     return result
 
 

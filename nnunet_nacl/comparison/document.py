@@ -1,11 +1,9 @@
-"""comparison.json: what a comparison looks like in a file. The format is described in docs/how-to."""
+"""comparison.json: a comparison as a file. What its entries mean stands in docs/how-to/compare-trainers.md."""
 
 from __future__ import annotations
 
 import datetime
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,12 +14,12 @@ from nnunet_nacl.comparison.compare import Comparison, difference_to_json
 from nnunet_nacl.comparison.gather import Dataset
 from nnunet_nacl.comparison.models import relative_to_results
 from nnunet_nacl.comparison.statistics import CONFIDENCE
-from nnunet_nacl.errors import UserError
 
-__all__ = ["FILE_NAME", "SCHEMA_VERSION", "read_comparison", "to_document"]
+__all__ = ["FIGURES", "FILE_NAME", "SCHEMA_VERSION", "TABLES", "to_document"]
 
 FILE_NAME = "comparison.json"
 SCHEMA_VERSION = 1
+TABLES, FIGURES = "tables", "figures"  # folders beside it
 
 
 def to_document(
@@ -119,33 +117,5 @@ def _table(table: Table) -> dict[str, Any]:
         "caption": table.caption,
         "columns": table.columns,
         "rows": [[cell.to_json() if isinstance(cell, Cell) else cell for cell in row] for row in table.rows],
-        "files": [f"tables/{table.id}.{ending}" for ending in ("csv", "md", "tex")],
+        "files": [f"{TABLES}/{table.id}.{ending}" for ending in ("csv", "md", "tex")],
     }
-
-
-def read_comparison(path: Path | str) -> dict[str, Any]:
-    """Read comparison.json, given itself or the folder that holds it; undefined numbers are None.
-
-    Raises:
-        UserError: It is missing, not such a file, or of a newer schema.
-    """
-    path = Path(path)
-    if path.is_dir():
-        path = path / FILE_NAME
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run `nnunet_nacl compare ... -o {path.parent}` first.") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); run `nnunet_nacl compare` again.") from None
-    version = data.get("schema_version") if isinstance(data, dict) else None
-    if version != SCHEMA_VERSION:
-        raise UserError(
-            f"{path}: schema version {version!r}, this version of nnunet_nacl reads {SCHEMA_VERSION}; update it or "
-            "run `nnunet_nacl compare` again."
-        )
-    missing = [key for key in ("trainers", "datasets", "columns", "tables", "statistics", "ranks", "figures", "notes")
-               if key not in data]  # fmt: skip
-    if missing:
-        raise UserError(f"{path}: lacks {', '.join(missing)}; run `nnunet_nacl compare` again.")
-    return data

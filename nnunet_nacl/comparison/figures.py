@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_nacl.comparison.compare import Comparison
+from nnunet_nacl.comparison.document import FIGURES
 from nnunet_nacl.comparison.picture import Picture
 from nnunet_nacl.comparison.pictures import make_pictures
 from nnunet_nacl.comparison.spans import make_span_pictures
@@ -40,8 +41,8 @@ def draw_figures(
 
 
 def _draw(picture: Picture, comparison: Comparison, folder: Path) -> dict[str, Any]:
-    files = [f"figures/{picture.id}.{ending}" for ending in _ENDINGS]
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    files = [f"{FIGURES}/{picture.id}.{ending}" for ending in _ENDINGS]
+    (folder / FIGURES).mkdir(parents=True, exist_ok=True)
     for name in files:
         picture.draw(folder / name, title=picture.title, subtitle=picture.subtitle, notes=tuple(comparison.notes))
     return {"id": picture.id, "dataset": picture.dataset, "title": picture.title, "caption": picture.caption,

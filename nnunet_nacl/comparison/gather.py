@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from nnunet_nacl.comparison.trainers import Trainer
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.cases import PredictionFolder
 from nnunet_nacl.evaluation.evaluate import evaluate_folder
+from nnunet_nacl.evaluation.files import can_write
 from nnunet_nacl.evaluation.folds import FILE_NAME
 from nnunet_nacl.evaluation.json_files import read_dict
 from nnunet_nacl.evaluation.locate import find_fold_folders
@@ -156,7 +156,7 @@ def _evaluate(
     folder: PredictionFolder, settings: Settings, place: Path, num_processes: int, progress: bool | str
 ) -> Evaluation:
     output = known = folder.folder / FILE_NAME
-    if not _can_write(folder.folder):
+    if not can_write(folder.folder):
         output = place / FILE_NAME
         if known.is_file() and not output.is_file():
             output.parent.mkdir(parents=True, exist_ok=True)
@@ -164,14 +164,6 @@ def _evaluate(
     return evaluate_folder(
         folder, settings=settings, chill=False, output=output, num_processes=num_processes, progress=progress
     )
-
-
-def _can_write(folder: Path) -> bool:
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            return True
-    except OSError:
-        return False
 
 
 def _align(

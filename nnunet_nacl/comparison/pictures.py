@@ -97,13 +97,15 @@ def _differences(comparison: Comparison, dataset: Dataset, suffix: str) -> Itera
         ]  # fmt: skip
         clear = [f"{comparison.labels[row.trainer]} {row.verdict} by {abs(row.paired.difference):.3g}"
                  for row in shown if row.verdict in ("better", "worse")]  # fmt: skip
-        sentences.append(f"{metric}: {', '.join(clear) or 'no difference shown'}")
+        otherwise = "not tested" if all(row.verdict == "untested" for row in shown) else "no difference shown"
+        sentences.append(f"{metric}: {', '.join(clear) or otherwise}")
     if all(np.isnan(row.difference) for row in rows):
         return
     caption = (
         f"Mean difference to {reference} over the cases in which both have a value, with {_INTERVALS}. p: Wilcoxon's "
-        "signed-rank test with Holm's correction over all trainers and metrics of the same table. One training per "
-        "fold stands for each trainer: what varies between trainings is not in the intervals."
+        "signed-rank test with Holm's correction over all trainers and metrics of the same table; the colours follow "
+        "the intervals, which are not corrected for their number. One training per fold stands for each trainer: what "
+        "varies between trainings is not in the intervals."
     )
     alt = f"Paired differences to {reference}, with p (Holm) below 0.05. {'; '.join(sentences)}."
     draw = partial(draw_differences, rows, reference=reference)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nnunet_nacl.comparison.statistics import Interval, percentile_interval, resamples
+from nnunet_nacl.comparison.statistics import Interval, percentile_interval, resamples, without_noise
 
 __all__ = ["case_ranks", "mean_case_ranks", "rank_values", "sum_ranks"]
 
@@ -17,7 +17,7 @@ def rank_values(values: np.ndarray, *, better: str, ties: str) -> np.ndarray:
     """Rank each row's values, best first.
 
     Args:
-        values: (..., n_methods).
+        values: (..., n_methods); equal to ten decimals is equal.
         better: ``lower`` or ``higher``.
         ties: ``min`` gives equal values the lowest rank of theirs, ``average`` the mean of their ranks.
 
@@ -33,7 +33,7 @@ def rank_values(values: np.ndarray, *, better: str, ties: str) -> np.ndarray:
         raise ValueError(f"better must be 'lower' or 'higher', got {better!r}.")
     if ties not in ("min", "average"):
         raise ValueError(f"ties must be 'min' or 'average', got {ties!r}.")
-    values = np.asarray(values, dtype=np.float64)
+    values = without_noise(np.asarray(values, dtype=np.float64))
     if values.size == 0:
         return values.copy()
     ranks = rankdata(-values if better == "higher" else values, method=ties, axis=-1).astype(np.float64)

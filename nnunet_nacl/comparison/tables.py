@@ -16,6 +16,10 @@ from nnunet_nacl.evaluation.tables import MASK_NOTES
 
 __all__ = ["make_tables", "where"]
 
+_HAUSDORFF = {"pooled": "both directions pooled", "max": "the larger of the two directions"}
+_BOTH_WAYS = "Higher DSC is better, lower of all else."
+_MARKS = "Best bold, second underlined."
+
 
 def make_tables(comparison: Comparison) -> list[Table]:
     """All tables. With several data sets each has its own, named after it, and one overview is added."""
@@ -58,8 +62,8 @@ def _discrimination(comparison: Comparison, dataset: Dataset, suffix: str) -> Ta
     cells = _columns_of_marks(comparison, dataset, ids, decimals=_decimals)
     caption = (
         f"Discrimination on {where(dataset)}: mean over cases of the Dice coefficient (DSC) and the 95th percentile "
-        "of the surface distances (HD95, mm); the mean columns average the structures' means. "
-        f"{_marks_sentence()}{_undefined(comparison, dataset, ids)}"
+        f"of the surface distances (HD95, mm, {_HAUSDORFF[dataset.settings.hausdorff]}); the mean columns average the "
+        f"structures' means. {_BOTH_WAYS} {_MARKS}{_undefined(comparison, dataset, ids)}"
     )
     return Table(f"discrimination{suffix}", "Discrimination", caption, header, _rows(comparison, cells), dataset.name)
 
@@ -67,15 +71,13 @@ def _discrimination(comparison: Comparison, dataset: Dataset, suffix: str) -> Ta
 def _calibration(comparison: Comparison, dataset: Dataset, suffix: str) -> Table:
     ids = ["ECE:foreground", "CECE_mean:foreground"]
     cells = _columns_of_marks(comparison, dataset, ids, decimals=_decimals)
-    folds = len(dataset.folds)
     bins = dataset.settings.n_bins
     classes = len(dataset.structures) + (0 if dataset.regions else 1)
     what = "regions" if dataset.regions else "classes, background included"
     caption = (
-        f"Calibration on {where(dataset)}, {folds} {'fold' if folds == 1 else 'folds'}: mean over cases of ECE and "
-        f"CECE ({bins} bins) on the foreground, the voxels whose ground truth is not background. CECE is the mean "
-        f"over {classes} {what}; the paper's formula sums them. "
-        f"{_marks_sentence()}{_undefined(comparison, dataset, ids)}"
+        f"Calibration on {where(dataset)}: mean over cases of ECE and CECE ({bins} bins) on the foreground, the voxels "
+        f"whose ground truth is not background. CECE is the mean over {classes} {what}; the paper's formula sums them. "
+        f"Lower is better. {_MARKS}{_undefined(comparison, dataset, ids)}"
     )
     header = ["method", "ECE foreground", "CECE foreground"]
     return Table(f"calibration{suffix}", "Calibration", caption, header, _rows(comparison, cells), dataset.name)
@@ -93,7 +95,8 @@ def _masks(comparison: Comparison, dataset: Dataset, suffix: str) -> Table:
     all_ids = [f"{metric}:{mask}" for metric in metrics[:1] for mask in MASKS]
     caption = (
         f"Calibration by mask on {where(dataset)}: mean over cases of ECE, negative log likelihood (nats) and Brier "
-        f"score. Masks: {masks}. Lower is better. Best of each mask bold, second underlined."
+        f"score, {dataset.settings.n_bins} bins. Masks: {masks}. Lower is better. Best of each mask bold, second "
+        "underlined."
         f"{_undefined(comparison, dataset, all_ids)}"
     )
     header = ["mask", "method", *metrics]
@@ -125,7 +128,8 @@ def _statistics(comparison: Comparison, dataset: Dataset, suffix: str) -> Table:
         f"with the 95 % percentile bootstrap interval over cases ({comparison.n_bootstrap:,} draws, seed "
         f"{comparison.seed}). p: Wilcoxon signed-rank test, two-sided, cases of equal value dropped. p (Holm): "
         f"corrected over all trainers and metrics of one table (tests: {sizes}). better, worse: p (Holm) below 0.05; "
-        "mixed: then the mean points the other way than most cases. One training per fold stands for each trainer: "
+        "mixed: then the mean points the other way than most cases. "
+        f"{_distances(dataset)}One training per fold stands for each trainer: "
         "what another training would give is not in these intervals."
     )
     header = ["metric", "method", "n", "difference", "95 % interval", "p", "p (Holm)", "verdict"]
@@ -136,6 +140,12 @@ def _statistics(comparison: Comparison, dataset: Dataset, suffix: str) -> Table:
     ]  # fmt: skip
     title = f"Differences to {reference.label}"
     return Table(f"statistics{suffix}", title, caption, header, rows, dataset.name, list(_FULL), full)
+
+
+def _distances(dataset: Dataset) -> str:
+    if len(dataset.structures) < 2:
+        return ""
+    return "HD95 of a case: mean over the structures that have a distance for all methods. "
 
 
 def _verdict_text(row: Difference) -> str:
@@ -194,13 +204,10 @@ def _overview(comparison: Comparison) -> Table:
             cells += _columns_of_marks(comparison, dataset, [metric], decimals=_decimals)
     sizes = "; ".join(where(dataset) for dataset in comparison.datasets)
     caption = (
-        f"All data sets: {sizes}. Mean over cases; DSC and HD95 (mm) averaged over structures. {_marks_sentence()}"
+        f"All data sets: {sizes}. Mean over cases; DSC and HD95 (mm) averaged over structures. {_BOTH_WAYS} "
+        f"ECE and CECE on the foreground. {_MARKS}"
     )
     return Table("overview", "All data sets", caption, header, _rows(comparison, cells))
-
-
-def _marks_sentence() -> str:
-    return "DSC: higher is better, else lower. Best bold, second underlined."
 
 
 def where(dataset: Dataset) -> str:

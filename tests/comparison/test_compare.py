@@ -105,6 +105,24 @@ def test_undefined_values_leave_their_pairs_out():
     assert comparison.ranks["mean"]["nnUNetTrainer"]["Dice"].n == 8
 
 
+def test_a_missed_structure_brings_no_trainer_closer():
+    dataset = make_dataset(THREE, cases=8)
+    near, far = Overlap(50, 0, 0, 150), Overlap(10, 50, 50, 90)
+    for results, hd95 in zip(dataset.results.values(), (math.nan, 30.0, 40.0)):
+        missed = math.isnan(hd95)
+        results[5] = with_structure(results[5], "1", near, 2.0)
+        results[5] = with_structure(results[5], "2", Overlap(0, 0, 60, 140) if missed else far, hd95)
+        results[6] = with_structure(with_structure(results[6], "1", near, math.nan), "2", near, math.nan)
+    values = make_comparison(THREE, datasets=[dataset]).values[dataset.name]
+    # the first found only what is easy: a mean over what each found would call it the closest by far
+    assert [values["HD95_mm"][name][5] for name in THREE] == [2, 2, 2]
+    assert [values["HD95_mm:2"][name][5] for name in THREE] == pytest.approx([math.nan, 30, 40], nan_ok=True)
+    assert values["Dice"]["nnUNetTrainer"][5] == pytest.approx((1 + 0) / 2)  # while a missed structure has no overlap
+    for name in THREE:
+        assert values["HD95_mm"][name][4] == np.mean([values[f"HD95_mm:{key}"][name][4] for key in STRUCTURES])
+        assert math.isnan(values["HD95_mm"][name][6])
+
+
 def test_mean_of_all_structures_is_nnunets():
     dataset = make_dataset(THREE, cases=4)
     results = dataset.results["nnUNetTrainer"]

@@ -174,7 +174,7 @@ def test_a_read_only_model_folder(study, collect, monkeypatch):
         return {path: path.stat().st_mtime_ns for path in (study.root / "nnUNet_results").rglob("*")}
 
     before = times()
-    monkeypatch.setattr(module, "_can_write", lambda folder: False)
+    monkeypatch.setattr(module, "can_write", lambda folder: False)
     found = collect([NAMES[0], NAMES[1]])
     assert times() == before
     assert len(list((study.root / "cache").rglob("calibration.json"))) == 4

@@ -77,6 +77,10 @@ def test_ties_take_the_lowest_rank_or_the_mean():
     assert case_ranks(values, "higher").tolist() == [[1.5, 3, 1.5, 4]]
 
 
+def test_what_differs_by_rounding_alone_shares_its_rank():
+    assert case_ranks(np.array([[0.1 + 0.2, 0.3, 0.2]]), "lower").tolist() == [[2.5, 2.5, 1]]
+
+
 def test_what_is_undefined_for_one_is_ranked_for_none():
     values = np.array([[1, 2], [np.nan, 2], [4, 3]])
     ranks = case_ranks(values, "lower")
