@@ -14,24 +14,35 @@ nnUNetv2_train ... --npz): writes maps of each voxel's uncertainty as images tha
 ITK-SNAP, and review.csv, one row a case, the least certain cases first, empty predictions before all.
 
 Several folders of the same cases (each predicted with another fold, -f, or trainer) are taken as members of an
-ensemble: maps of their mean, of what they disagree about, and the spread of the volumes. No ground truth is needed.
+ensemble: maps of their mean, of what they disagree about, and the spread of the volumes. That spread is the only
+uncertainty of a volume given here; with one folder there is none. No ground truth is needed.
 """
 
 _EPILOG = """\
 maps, all between 0 and 1:
-  confidence           probability of the predicted class
+  confidence           largest class probability
   entropy              entropy of the probabilities / log(number of classes): 0 certain, 1 undecided
-  margin               largest minus second largest probability
+  margin               largest minus second largest probability: 0 a tie, 1 certain
   mutual_information   what the members disagree about: entropy of their mean minus mean of their entropies
   expected_entropy     that mean of their entropies
 Regions (sigmoid) are in-or-out each; the map shows the least certain region of each voxel.
 
+columns of review.csv:
+  rank, case, empty (nothing predicted), empty_structures, problem (why a case could not be done)
+  mean_foreground_entropy, ..._confidence, ..._mutual_information: means over the voxels of the predicted structures;
+      the first decides the rank
+  STRUCTURE volume_ml  predicted (area_mm2 in 2D, area_pixels without spacing); ..._sd, _min, _max between the folders
+  STRUCTURE pieces     connected pieces
+  STRUCTURE max_probability  largest anywhere in the image: how near an empty structure came to being predicted
+An empty cell is a number that is not defined: means of an empty prediction, spread of one folder.
+
 Writes OUT/review.csv, OUT/uncertainty.json (settings) and OUT/CASE/CASE_MAP.*, with CASE_segmentation.* beside. uint8
 images hold round(255 * value). Run again, it does only the cases whose files or settings changed. Exit status: 0; 1 if
-some cases could not be done (each is listed, the others are written); 2 if nothing could.
+some cases could not be done (each is named, also at the end of review.csv; the others are written); 2 if nothing could.
 The order is a ranking, no threshold is validated. Research software, not for clinical use.
 
 examples:
+  nnUNetv2_predict -i scans -o predictions -d 4 -c 3d_fullres -tr nnUNetTrainerNACL --save_probabilities
   nnunet_nacl uncertainty -i predictions -o review
   nnunet_nacl uncertainty -i predictions_fold0 predictions_fold1 predictions_fold2 -o review -np 4
   nnunet_nacl uncertainty -i predictions -o review -maps entropy -dtype float32 --probabilities
@@ -62,10 +73,13 @@ def run(args: argparse.Namespace) -> int:
     """Writes the maps and the list; exit status 1 if some cases could not be done."""
     import sys
 
+    from nnunet_nacl.evaluation.json_files import one_line
     from nnunet_nacl.uncertainty.review import table_text
     from nnunet_nacl.uncertainty.run import REVIEW_FILE, write_uncertainty
 
     processes = number_of_processes(args.np)
+    if hasattr(sys.stdout, "reconfigure"):  # names of structures and cases may be more than the terminal can show
+        sys.stdout.reconfigure(errors="backslashreplace")
     review = write_uncertainty(
         args.i, args.o, maps=args.maps, dtype=args.dtype, probabilities=args.probabilities, dataset_json=args.djfile,
         plans=args.pfile, num_processes=processes, overwrite=args.overwrite, progress=True,
@@ -75,6 +89,10 @@ def run(args: argparse.Namespace) -> int:
     print(f"least certain first ({shown} of {len(review.cases)} cases; entropy and confidence are means over the "
           "predicted foreground):")  # fmt: skip
     print(table_text(review.cases, rows=shown))
+    if len(review.members) > 1:
+        print(f"+-: standard deviation between the volumes that the {len(review.members)} folders predicted.")
+    else:
+        print("One folder: no uncertainty of the volumes. Give several (-i FOLD0 FOLD1 ...) for their spread.")
     n_empty = sum(case.empty for case in review.cases)
     if n_empty:
         print(f"{n_empty} empty: nothing was predicted there.")
@@ -86,5 +104,5 @@ def run(args: argparse.Namespace) -> int:
     if review.problems:
         print(f"\nnnunet_nacl uncertainty: {len(review.problems)} could not be done:", file=sys.stderr)
         for name, problem in review.problems.items():
-            print(f"  {name}: {problem}", file=sys.stderr)
+            print(f"  {one_line(name)}: {problem}", file=sys.stderr)
     return 1 if review.problems else 0

@@ -24,8 +24,6 @@ __all__ = ["MAPS", "MEMBER_MAPS", "ComputedCase", "compute_case"]
 MEMBER_MAPS = ("mutual_information", "expected_entropy")
 MAPS = ("confidence", "entropy", "margin", *MEMBER_MAPS)
 
-_BLOCK_VOXELS = 1 << 20
-
 
 @dataclass(frozen=True)
 class ComputedCase:
@@ -139,7 +137,7 @@ def _review(
             StructureReview(
                 name=labels.names[channel],
                 volume=np.count_nonzero(mask) * size,
-                expected_volume=float(probs[channel].sum(dtype=np.float64)) * size,
+                max_probability=float(probs[channel].max()),
                 pieces=_count_pieces(mask),
                 member_volumes=tuple(voxels[i] * size for voxels in member_voxels),
             )

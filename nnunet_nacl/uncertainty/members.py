@@ -136,13 +136,20 @@ def find_cases(members: Sequence[PredictionFolder]) -> tuple[list[MemberCase], d
 def member_names(folders: Sequence[Path]) -> list[str]:
     """Short names of folders: the parts of their paths that not all of them share.
 
-    For example ``fold_0`` and ``fold_1`` for ``a/fold_0/validation`` and ``a/fold_1/validation``.
+    For example ``fold_0`` and ``fold_1`` for ``a/fold_0/validation`` and ``a/fold_1/validation``, ``A`` and ``B`` for
+    ``A__nnUNetPlans__2d/fold_0/validation`` and ``B__nnUNetPlans__2d/fold_0/validation``.
     """
-    parts = [list(folder.resolve().parts) for folder in folders]
-    if len(parts) == 1:
+    if len(folders) == 1:
         return [folders[0].resolve().name]
-    while all(parts) and len({p[0] for p in parts}) == 1:
-        parts = [p[1:] for p in parts]
-    while all(parts) and len({p[-1] for p in parts}) == 1:
-        parts = [p[:-1] for p in parts]
-    return ["/".join(p) or folder.resolve().name for p, folder in zip(parts, folders)]
+    names = ["/".join(p) for p in _without_common_ends([list(folder.resolve().parts) for folder in folders])]
+    if not any("/" in name for name in names):
+        names = ["__".join(p) for p in _without_common_ends([name.split("__") for name in names])]
+    names = [name or folder.resolve().name for name, folder in zip(names, folders)]
+    return names if len(set(names)) == len(names) else [str(folder.resolve()) for folder in folders]
+
+
+def _without_common_ends(parts: list[list[str]]) -> list[list[str]]:
+    for end, rest in ((0, slice(1, None)), (-1, slice(None, -1))):
+        while all(parts) and len({p[end] for p in parts}) == 1:
+            parts = [p[rest] for p in parts]
+    return parts

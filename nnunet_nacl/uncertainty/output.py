@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -101,9 +102,9 @@ class OutputFolder:
             UserError: A file cannot be read, does not fit or cannot be written; the message names it.
         """
         signature = self._signature(case)
-        computed = compute_case(self.members, case, self.settings.maps)
         folder = self.path / case.case
         self._clean(folder, case)
+        computed = compute_case(self.members, case, self.settings.maps)
         files = {}
         for name, array in self._images(computed).items():
             path = folder / f"{case.case}_{name}{self.members[0].file_ending}"
@@ -124,7 +125,10 @@ class OutputFolder:
         return images
 
     def _clean(self, folder: Path, case: MemberCase) -> None:
-        """Remove what an earlier run wrote: maps of other predictions must not lie beside the new ones."""
+        """Remove what an earlier run wrote: maps of other predictions must not lie beside the new ones.
+
+        Nor in their place, if the new ones cannot be made.
+        """
         record = self._read_record(case)
         (folder / _RECORD).unlink(missing_ok=True)
         if not folder.is_dir():
@@ -134,6 +138,8 @@ class OutputFolder:
                 (folder / name).unlink(missing_ok=True)
         for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
             leftover.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the user's own files may be there
+            folder.rmdir()
 
     def _read_record(self, case: MemberCase) -> dict[str, Any]:
         try:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from statistics import stdev
 from typing import Any
+
+from nnunet_nacl.evaluation.json_files import one_line
 
 __all__ = ["CaseReview", "StructureReview", "csv_text", "in_order", "table_text"]
 
@@ -20,14 +22,15 @@ class StructureReview:
     Attributes:
         name: Its name in dataset.json.
         volume: Of the predicted structure, in the case's unit.
-        expected_volume: Sum of its probability over all voxels times the voxel size.
+        max_probability: Its largest probability anywhere in the image: how near an empty structure came to being
+            predicted.
         pieces: Connected pieces of the prediction; voxels that touch at a corner are connected.
         member_volumes: Of each member's own prediction, in the order of the folders.
     """
 
     name: str
     volume: float
-    expected_volume: float
+    max_probability: float
     pieces: int
     member_volumes: tuple[float, ...]
 
@@ -86,26 +89,29 @@ class CaseReview:
 def in_order(reviews: Sequence[CaseReview]) -> list[CaseReview]:
     """Least certain first.
 
-    Empty predictions come before all others, those with the largest expected volume first: there the network was
-    nearest to predicting something. The others follow by falling mean foreground entropy.
+    Empty predictions come before all others, those with the largest probability of any structure first: there the
+    network was nearest to predicting something. The others follow by falling mean foreground entropy.
     """
 
     def key(review: CaseReview) -> tuple:
         if review.empty:
-            return (0, -sum(structure.expected_volume for structure in review.structures), review.case)
+            return (0, -max(structure.max_probability for structure in review.structures), review.case)
         return (1, -review.mean_foreground_entropy, review.case)
 
     return sorted(reviews, key=key)
 
 
-def csv_text(reviews: Sequence[CaseReview], members: Sequence[str]) -> str:
-    """The list as CSV, one row a case.
+def csv_text(reviews: Sequence[CaseReview], members: Sequence[str], problems: Mapping[str, str] | None = None) -> str:
+    """The list as CSV, one row a case. A cell is empty where a number is not defined.
 
     Args:
         reviews: In the order of the rows.
         members: Names of the folders; with two or more each structure has a column for each.
+        problems: Why other cases could not be done. Each has a row without a rank at the end: whoever works through
+            the list must not miss them.
     """
     rows = [_row(rank, review, members) for rank, review in enumerate(reviews, 1)]
+    rows += [{"case": case, "problem": problem} for case, problem in (problems or {}).items()]
     columns = list(dict.fromkeys(column for row in rows for column in row))
     out = io.StringIO()
     writer = csv.DictWriter(out, columns, restval="", lineterminator="\n")
@@ -120,6 +126,7 @@ def _row(rank: int, review: CaseReview, members: Sequence[str]) -> dict[str, Any
         "case": review.case,
         "empty": "yes" if review.empty else "no",
         "empty_structures": "; ".join(review.empty_structures),
+        "problem": None,
         "mean_foreground_entropy": review.mean_foreground_entropy,
         "mean_foreground_confidence": review.mean_foreground_confidence,
         "mean_foreground_mutual_information": review.mean_foreground_mutual_information,
@@ -133,8 +140,8 @@ def _row(rank: int, review: CaseReview, members: Sequence[str]) -> dict[str, Any
             f"{s.name} {size}_sd_{unit}": s.volume_sd,
             f"{s.name} {size}_min_{unit}": min(s.member_volumes) if several else None,
             f"{s.name} {size}_max_{unit}": max(s.member_volumes) if several else None,
-            f"{s.name} expected_{size}_{unit}": s.expected_volume,
             f"{s.name} pieces": s.pieces,
+            f"{s.name} max_probability": s.max_probability,
         }
         if several:
             row |= {f"{s.name} {size}_{unit} {name}": volume for name, volume in zip(members, s.member_volumes)}
@@ -158,13 +165,14 @@ def table_text(reviews: Sequence[CaseReview], *, rows: int = 10) -> str:
     reviews = reviews[:rows]
     several = any(review.n_members > 1 for review in reviews)
     header = ["rank", "case", "empty", "entropy", "confidence"] + (["mutual information"] if several else [])
-    header += [f"{s.name} ({reviews[0].unit})" for s in reviews[0].structures]
+    header += [one_line(f"{s.name} ({reviews[0].unit})") for s in reviews[0].structures]
     lines = [header]
     for rank, review in enumerate(reviews, 1):
         numbers = [review.mean_foreground_entropy, review.mean_foreground_confidence]
         numbers += [review.mean_foreground_mutual_information] if several else []
-        empty = "yes" if review.empty else ", ".join(review.empty_structures) or "-"
-        lines.append([str(rank), review.case, empty] + ["-" if math.isnan(x) else f"{x:.3f}" for x in numbers])
+        empty = "yes" if review.empty else one_line(", ".join(review.empty_structures)) or "-"
+        lines.append([str(rank), one_line(review.case), empty])
+        lines[-1] += ["-" if math.isnan(x) else f"{x:.3f}" for x in numbers]
         for s in review.structures:
             lines[-1].append(f"{s.volume:.4g}" + (f" +- {s.volume_sd:.2g}" if s.volume_sd is not None else ""))
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ __all__ = ["REVIEW_FILE", "SETTINGS_FILE", "Review", "write_uncertainty"]
 
 REVIEW_FILE = "review.csv"
 SETTINGS_FILE = "uncertainty.json"
+
+_BYTES_PER_PROCESS = 64 << 20  # a new process needs seconds to load PyTorch; so many bytes of npz take longer
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ def write_uncertainty(
         probabilities: Also write each channel's probabilities as an image.
         dataset_json: Path of dataset.json; None looks in each folder and up to two levels above.
         plans: Path of plans.json; likewise.
-        num_processes: Cases at the same time; 1 starts no process.
+        num_processes: Cases at the same time, at most: 1, or little to do, starts no process.
         overwrite: Do every case again.
         progress: Show a progress bar on stderr.
 
@@ -111,8 +114,8 @@ def write_uncertainty(
 
     names = member_names([member.folder for member in members])
     reviews = in_order(list(done.values()))
-    write_atomically(folder.path / SETTINGS_FILE, to_json_text(_describe(folder, names)))
-    write_atomically(folder.path / REVIEW_FILE, csv_text(reviews, names))
+    write_atomically(folder.path / SETTINGS_FILE, to_json_text(_describe(folder, names, problems)))
+    write_atomically(folder.path / REVIEW_FILE, csv_text(reviews, names, problems))
     return Review(folder.path, settings, names, reviews, problems)
 
 
@@ -127,19 +130,25 @@ def _check_maps(maps: Sequence[str] | None, n_members: int) -> tuple[str, ...]:
     return tuple(dict.fromkeys(maps))
 
 
-def _describe(folder: OutputFolder, names: Sequence[str]) -> dict:
+def _describe(folder: OutputFolder, names: Sequence[str], problems: Mapping[str, str]) -> dict:
     labels, settings = folder.members[0].labels, folder.settings
     form = "least certain region of each voxel" if labels.regions else "classes"
     return {
         "schema_version": 1,
         "generated_by": f"nnunet_nacl {nnunet_nacl.__version__}",
-        "members": [{"name": name, "folder": str(m.folder)} for name, m in zip(names, folder.members)],
+        "members": [{"name": name, "folder": str(m.folder.resolve())} for name, m in zip(names, folder.members)],
         "maps": list(settings.maps),
         "form": form,
         "dtype": settings.dtype,
         "value": "stored / 255" if settings.dtype == "uint8" else "stored",
         "structures": {labels.key(c): labels.names[c] for c in labels.foreground},
         "ranked_by": "mean_foreground_entropy, falling; empty predictions first",
+        "volume_uncertainty": (
+            f"sample standard deviation and range of the volumes that {len(names)} members predicted"
+            if len(names) > 1
+            else "none: there is one member, and voxels are not independent"
+        ),
+        "not_done": dict(problems),
         "note": "Research software, not for clinical use. The order is a ranking; no threshold is validated.",
     }
 
@@ -149,7 +158,7 @@ def _run(
 ) -> Iterator[tuple[MemberCase, CaseReview | str]]:
     from tqdm import tqdm
 
-    processes = min(num_processes, len(todo))
+    processes = _number_of_processes(todo, num_processes)
     with tqdm(
         total=total, initial=total - len(todo), desc="uncertainty", unit="case", disable=not progress or not todo
     ) as bar:
@@ -161,6 +170,15 @@ def _run(
         for case, outcome in outcomes:
             bar.update()
             yield case, outcome
+
+
+def _number_of_processes(todo: Sequence[MemberCase], most: int) -> int:
+    size = 0
+    for case in todo:
+        for files in case.files:
+            with contextlib.suppress(OSError):  # gone since the folder was listed: a problem of that case
+                size += files.probabilities.stat().st_size
+    return min(most, len(todo), size // _BYTES_PER_PROCESS)
 
 
 def _run_in_processes(folder, todo, processes) -> Iterator[tuple[MemberCase, CaseReview | str]]:

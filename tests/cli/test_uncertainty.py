@@ -18,7 +18,7 @@ def test_the_least_certain_cases_in_one_command(predict, tmp_path, capsys):  # n
     printed = capsys.readouterr().out
     assert printed.index("case_2") < printed.index("case_1") < printed.index("case_0")
     assert str(tmp_path / "review" / "review.csv") in printed and "not for clinical use" in printed
-    assert "255 = 1" in printed and "3 of 3 cases" in printed
+    assert "255 = 1" in printed and "3 of 3 cases" in printed and "no uncertainty of the volumes" in printed
     assert {p.name for p in (tmp_path / "review").iterdir()} == {
         "case_0", "case_1", "case_2", "review.csv", "uncertainty.json",
     }  # fmt: skip
@@ -31,7 +31,8 @@ def test_several_folders_and_every_option(predict, tmp_path, capsys):  # noqa: F
     arguments += ("--probabilities", "-djfile", one / "dataset.json", "-pfile", one / "plans.json", "--overwrite")
     assert uncertainty(*arguments) == 0
     printed = capsys.readouterr().out
-    assert "mutual information" in printed and "+-" in printed and "1 empty" in printed
+    assert "mutual information" in printed and "1 empty" in printed and "no uncertainty of the volumes" not in printed
+    assert "+-: standard deviation between the volumes that the 2 folders predicted" in printed
     assert len(list((tmp_path / "review" / "case_0").glob("*.nii.gz"))) == 2 + 3 + 1
 
 

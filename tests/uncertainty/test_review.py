@@ -13,16 +13,16 @@ from nnunet_nacl.uncertainty.members import member_names
 from nnunet_nacl.uncertainty.review import CaseReview, StructureReview, csv_text, in_order, table_text
 
 
-def review(case="a", entropy=0.5, volumes=(2.0,), expected=2.5, pieces=1, members=(2.0,)):
-    structures = tuple(StructureReview(f"s{i}", v, expected, pieces, members) for i, v in enumerate(volumes))
+def review(case="a", entropy=0.5, volumes=(2.0,), largest=0.9, pieces=1, members=(2.0,)):
+    structures = tuple(StructureReview(f"s{i}", v, largest, pieces, members) for i, v in enumerate(volumes))
     return CaseReview(case, entropy, 0.8, math.nan, "ml", structures, len(members))
 
 
-@given(st.lists(st.tuples(st.floats(0, 1), st.booleans(), st.floats(0, 9)), max_size=12))
+@given(st.lists(st.tuples(st.floats(0, 1), st.booleans(), st.floats(0, 1)), max_size=12))
 def test_empty_predictions_first_then_falling_entropy(cases):
     reviews = [
-        review(f"{i:02}", math.nan if empty else entropy, expected=expected, pieces=0 if empty else 1)
-        for i, (entropy, empty, expected) in enumerate(cases)
+        review(f"{i:02}", math.nan if empty else entropy, largest=largest, pieces=0 if empty else 1)
+        for i, (entropy, empty, largest) in enumerate(cases)
     ]
     ordered = in_order(reviews)
     assert sorted(r.case for r in ordered) == sorted(r.case for r in reviews)
@@ -30,7 +30,7 @@ def test_empty_predictions_first_then_falling_entropy(cases):
     assert all(r.empty for r in ordered[:n_empty])
     entropies = [r.mean_foreground_entropy for r in ordered[n_empty:]]
     assert entropies == sorted(entropies, reverse=True)
-    nearness = [r.structures[0].expected_volume for r in ordered[:n_empty]]
+    nearness = [r.structures[0].max_probability for r in ordered[:n_empty]]
     assert nearness == sorted(nearness, reverse=True)
 
 
@@ -53,14 +53,30 @@ def test_text():
     assert table.splitlines()[0].split() == "rank case empty entropy confidence mutual information s0 (ml)".split()
     assert "liver_1" in table and "2 +- 1.4" in table and "yes" in table
     assert len(table_text([review(str(i)) for i in range(30)], rows=10).splitlines()) == 11
-    lines = csv_text([review('a "b", c')], ["p"]).splitlines()
-    assert lines[1].startswith('1,"a ""b"", c",no,,0.5,0.8,,1,2,,,,2.5,1')
+
+
+def test_csv():
+    lines = csv_text([review('a "b", c')], ["p"], {"d": "d.npz is missing"}).splitlines()
+    assert lines[0] == (
+        "rank,case,empty,empty_structures,problem,mean_foreground_entropy,mean_foreground_confidence,"
+        "mean_foreground_mutual_information,n_members,s0 volume_ml,s0 volume_sd_ml,s0 volume_min_ml,s0 volume_max_ml,"
+        "s0 pieces,s0 max_probability"
+    )
+    assert lines[1:] == ['1,"a ""b"", c",no,,,0.5,0.8,,1,2,,,,1,0.9', ",d,,,d.npz is missing,,,,,,,,,,"]
+    header, row = csv_text([review(members=(1.0, 3.0))], ["p", "q"]).splitlines()
+    assert header.endswith("s0 pieces,s0 max_probability,s0 volume_ml p,s0 volume_ml q")
+    assert row.endswith(",2,1.41421,1,3,1,0.9,1,3")
 
 
 def test_members_are_named_by_what_differs(tmp_path):
     folders = [Path(tmp_path, model, "fold_0", "validation") for model in ("A__p__2d", "B__p__2d")]
-    assert member_names(folders) == ["A__p__2d", "B__p__2d"]
+    assert member_names(folders) == ["A", "B"]
+    assert member_names([tmp_path / f"A__p__{c}" / "fold_0" / "validation" for c in ("2d", "3d")]) == ["2d", "3d"]
+    assert member_names([tmp_path / "A__p" / "fold_0", tmp_path / "B__p" / "fold_1"]) == ["A__p/fold_0", "B__p/fold_1"]
+    assert member_names([tmp_path / "A", tmp_path / "A__p"]) == ["A", "p"]
     assert member_names([tmp_path / fold / "validation" for fold in ("fold_0", "fold_1")]) == ["fold_0", "fold_1"]
     assert member_names([tmp_path / "p0", tmp_path / "p1"]) == ["p0", "p1"]
     assert member_names([tmp_path / "p0"]) == ["p0"]
     assert member_names([tmp_path / "p0", tmp_path / "p0" / "more"]) == ["p0", "more"]
+    nested = [tmp_path / "p0", tmp_path / "p0" / "p0"]
+    assert member_names(nested) == [str(folder.resolve()) for folder in nested]

@@ -17,6 +17,7 @@ from skimage import io
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.uncertainty import output as output_module
+from nnunet_nacl.uncertainty import run as run_module
 from nnunet_nacl.uncertainty.images import TEMPORARY_PREFIX
 from nnunet_nacl.uncertainty.maps import mutual_information
 from nnunet_nacl.uncertainty.run import write_uncertainty
@@ -97,11 +98,12 @@ def test_the_list_says_what_the_predictions_hold(predict, tmp_path):
         assert (row["empty"], row["empty_structures"], row["n_members"]) == ("no", "", "1")
         for label, name in ((1, "anterior"), (2, "posterior")):
             assert number[f"{name} volume_ml"] == pytest.approx((segmentation == label).sum() * VOXEL_ML, rel=1e-5)
-            assert number[f"{name} expected_volume_ml"] == pytest.approx(probs[label].sum() * VOXEL_ML, rel=1e-5)
+            assert number[f"{name} max_probability"] == pytest.approx(probs[label].max(), rel=1e-5)
             assert number[f"{name} pieces"] == ndimage.label(segmentation == label, np.ones((3, 3, 3)))[1]
             for spread in ("sd", "min", "max"):  # one member has no spread, and voxels are no substitute for it
                 assert row[f"{name} volume_{spread}_ml"] == ""
         assert row["mean_foreground_mutual_information"] == ""
+    assert json.loads((tmp_path / "out" / "uncertainty.json").read_text())["volume_uncertainty"].startswith("none")
 
 
 def test_empty_predictions_come_first(predict, tmp_path):
@@ -134,7 +136,7 @@ def test_members_give_their_mean_their_disagreement_and_a_spread(predict, tmp_pa
     expected = {
         "volume_ml": (predicted == 1).sum() * VOXEL_ML, "volume_sd_ml": np.std(volumes, ddof=1),
         "volume_min_ml": min(volumes), "volume_max_ml": max(volumes),
-        "expected_volume_ml": probs.mean(0)[1].sum() * VOXEL_ML, "volume_ml fold_2": volumes[2],
+        "max_probability": probs.mean(0)[1].max(), "volume_ml fold_2": volumes[2],
     }  # fmt: skip
     for name, value in expected.items():
         assert float(row[f"anterior {name}"]) == pytest.approx(value, rel=1e-5)
@@ -143,6 +145,8 @@ def test_members_give_their_mean_their_disagreement_and_a_spread(predict, tmp_pa
     assert row["n_members"] == "3"
     settings = json.loads((tmp_path / "out" / "uncertainty.json").read_text())
     assert settings["value"] == "stored" and [m["name"] for m in settings["members"]] == review.members
+    assert [m["folder"] for m in settings["members"]] == [str(folder.resolve()) for folder in folders]
+    assert "3 members" in settings["volume_uncertainty"]
 
 
 @pytest.mark.parametrize("labels", [REGIONS, REGIONS_WITH_IGNORE])
@@ -254,7 +258,8 @@ def test_a_run_that_dies_while_writing_does_not_count_as_finished(predict, tmp_p
 
 
 @pytest.mark.integration  # each process imports PyTorch
-def test_processes_give_the_same(predict, tmp_path):
+def test_processes_give_the_same(predict, tmp_path, monkeypatch):
+    monkeypatch.setattr(run_module, "_BYTES_PER_PROCESS", 1)
     folders = [predict("a"), predict("b", seed=1)]
     (folders[0] / "case_2.npz").write_bytes(b"PK")
     reviews = [write_uncertainty(folders, tmp_path / f"out{n}", num_processes=n) for n in (1, 2)]
@@ -282,6 +287,19 @@ def test_broken_cases_are_listed_and_the_others_done(predict, tmp_path):
     ):
         assert message in review.problems[f"case_{i}"] and f"case_{i}" in review.problems[f"case_{i}"]
     assert not any((tmp_path / "out" / f"case_{i}").exists() for i in range(1, 8))
+    table = rows(tmp_path / "out")
+    assert [(row["rank"], row["case"]) for row in table] == [("1", "case_0")] + [("", f"case_{i}") for i in range(1, 8)]
+    assert all(row["problem"] == review.problems.get(row["case"], "") for row in table)
+    settings = json.loads((tmp_path / "out" / "uncertainty.json").read_text())
+    assert settings["not_done"] == review.problems
+
+
+def test_maps_of_older_predictions_do_not_outlive_them(predict, tmp_path):
+    folder, out = predict(cases=2), tmp_path / "out"
+    write_uncertainty([folder], out)
+    (folder / "case_1.npz").write_bytes(b"PK")
+    review = write_uncertainty([folder], out)
+    assert list(review.problems) == ["case_1"] and not (out / "case_1").exists()
 
 
 def test_members_that_do_not_fit(predict, tmp_path):
