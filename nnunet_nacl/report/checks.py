@@ -6,8 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
-__all__ = ["STEPS", "arrow", "as_interval", "as_values", "check_better", "direction", "draw_interval", "format_number"]
+from nnunet_nacl.report.sheet import text_width
+from nnunet_nacl.report.style import SMALL_SIZE
+
+__all__ = [
+    "STEPS", "arrow", "as_interval", "as_values", "check_better", "direction", "draw_interval", "format_number",
+    "set_x_ticks",
+]  # fmt: skip
 
 STEPS = [1, 2, 2.5, 5, 10]  # between the ticks of an axis
 
@@ -83,3 +90,17 @@ def draw_interval(axis, position: float, interval: tuple[float, float] | None, *
         markeredgewidth=1.3, markeredgecolor=color, zorder=2.5, gid=gid, label="_interval", solid_capstyle="butt",
         transform=axis.transData if transform is None else transform,
     )  # fmt: skip
+
+
+def set_x_ticks(axis, width: float, most: int = 6) -> None:
+    """Round ticks on a horizontal axis ``width`` inches wide, as many as have room for their numbers."""
+    low, high = axis.get_xlim()
+    for count in range(most, 1, -1):
+        locator = MaxNLocator(count, steps=STEPS)
+        ticks = locator.tick_values(low, high)
+        step = ticks[1] - ticks[0]
+        decimals = next((n for n in range(9) if np.allclose(ticks, np.round(ticks, n), rtol=0, atol=step / 100)), 9)
+        numbers = max(text_width(format_number(tick, decimals), SMALL_SIZE) for tick in ticks)
+        if numbers + 0.12 <= step / (high - low) * width:
+            break
+    axis.xaxis.set_major_locator(locator)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.ticker import MaxNLocator
 
-from nnunet_nacl.report.checks import STEPS, arrow, direction, format_number
-from nnunet_nacl.report.sheet import Sheet, line_height, text_width, widest, wrap
+from nnunet_nacl.report.checks import arrow, direction, format_number, set_x_ticks
+from nnunet_nacl.report.sheet import Sheet, line_height, row_height, widest, wrap
 from nnunet_nacl.report.style import GREY, MAX_WIDTH, SMALL_SIZE, TEXT_SIZE, MethodStyle
 
 __all__ = ["draw_dots"]
@@ -51,7 +50,7 @@ def draw_dots(
     table = np.stack(list(values.values()))
     numbers = widest([format_number(value, decimals) for value in table.ravel()], SMALL_SIZE) + 0.12
     width = min(3.6, (MAX_WIDTH - left - 0.1) / len(axes) - numbers - _GAP)
-    row = max(_ROW, *((label.count("\n") + 1) * line_height(TEXT_SIZE) + 0.02 for label in labels))
+    row = row_height(labels, _ROW, 0.02)
     titles = [wrap(axis, width, 10) for axis in axes]
     head = (max(text.count("\n") for text in titles) + 1) * line_height(10) + 0.08
     height = row * len(values)
@@ -74,8 +73,7 @@ def draw_dots(
         axis.set_ylim(len(values) - 0.5, -0.5)
         axis.set_yticks(np.arange(len(values)), labels if j == 0 else [""] * len(values), fontsize=TEXT_SIZE)
         axis.tick_params(axis="y", length=0)
-        count = max(2, min(5, int(width / (text_width(format_number(high, decimals), SMALL_SIZE) + 0.2))))
-        axis.xaxis.set_major_locator(MaxNLocator(count, steps=STEPS))
+        set_x_ticks(axis, width, 5)
         axis.set_xlabel(words)
     return sheet
 

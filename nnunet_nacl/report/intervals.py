@@ -9,10 +9,9 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 
-from nnunet_nacl.report.checks import STEPS, as_interval, as_values, check_better, draw_interval
-from nnunet_nacl.report.sheet import Sheet, line_height, text_width, widest, wrap
+from nnunet_nacl.report.checks import as_interval, as_values, check_better, draw_interval, set_x_ticks
+from nnunet_nacl.report.sheet import Sheet, line_height, row_height, text_width, widest, wrap
 from nnunet_nacl.report.style import (
     BLUE,
     GREY,
@@ -116,27 +115,30 @@ def draw_differences(
     with_p = any(row.p_value is not None for row in rows)
     foot = [f"n = {counts.pop()} cases."] if len(counts) == 1 else []
     with_n = len(counts) > 1
-    missing = [f"{row.metric}: no value for {row.label}." for row in rows if np.isnan(_value(row))]
+    if with_p:
+        foot.append("p is corrected for the number of tests, the intervals are not.")
+    missing = [f"{metric}: no {what} for {', '.join(names)}." for metric, of in panels.items()
+               for what in ("value", "interval") if (names := [row.label for row in of if _lacks(row) == what])]
     labels = [wrap(method, _LABEL) for method in methods]
     left = widest(labels) + 0.25
     side = (text_width(p_label, SMALL_SIZE) + 0.12 if with_p else 0) + (0.45 if with_n else 0)
     columns = min(len(panels), max(1, int((MAX_WIDTH - left) / (2.0 + side + _GAP))), 3)
     lines = -(-len(panels) // columns)
     width = min(4.2, (MAX_WIDTH - left - columns * (side + _GAP)) / columns)
-    row_height = max(_ROW, *((label.count("\n") + 1) * line_height(TEXT_SIZE) + 0.02 for label in labels))
+    row = row_height(labels, _ROW, 0.02)
     titles = {metric: wrap(f"{metric} ({of[0].unit})" if of[0].unit else metric, width + side, 10)
               for metric, of in panels.items()}
     with figure_settings():
         head = (max(text.count("\n") for text in titles.values()) + 1) * line_height(10) + line_height(8) + 0.04
-        step = head + row_height * len(methods) + _BELOW
+        step = head + row * len(methods) + _BELOW
         sheet = Sheet(left + columns * (width + side + _GAP), lines * step, title=title, subtitle=subtitle,
                       legend=_legend(reference, confidence), notes=[*foot, *missing, *notes])
         for i, (metric, of) in enumerate(panels.items()):
             column, line = i % columns, i // columns
             x, y = left + column * (width + side + _GAP), line * step
             sheet.text(x, y, titles[metric], fontsize=10, va="top", fontweight="bold")
-            axis = sheet.axes(x, y + head, width, row_height * len(methods))
-            _draw_panel(axis, of, methods)
+            axis = sheet.axes(x, y + head, width, row * len(methods))
+            _draw_panel(axis, of, methods, width)
             axis.set_yticks(np.arange(len(methods)), labels if column == 0 else [""] * len(methods), fontsize=TEXT_SIZE)
             _draw_columns(axis, of, methods, with_p, with_n, p_label, width, side)
         return save_figure(sheet.figure, path, dpi=dpi, title=title)
@@ -144,6 +146,12 @@ def draw_differences(
 
 def _value(row: Difference) -> float:
     return float(as_values([row.difference], f"The difference of {row.label} in {row.metric}")[0])
+
+
+def _lacks(row: Difference) -> str:
+    if np.isnan(_value(row)):
+        return "value"
+    return "interval" if as_interval((row.low, row.high), row.label) is None else ""
 
 
 def _panels(rows: Sequence[Difference]) -> dict[str, list[Difference]]:
@@ -164,7 +172,7 @@ def _panels(rows: Sequence[Difference]) -> dict[str, list[Difference]]:
     return panels
 
 
-def _draw_panel(axis, of: list[Difference], methods: list[str]) -> None:
+def _draw_panel(axis, of: list[Difference], methods: list[str], width: float) -> None:
     axis.grid(True, axis="x")
     axis.axvline(0, color=INK, linewidth=1, gid="zero")
     for row in of:
@@ -180,7 +188,7 @@ def _draw_panel(axis, of: list[Difference], methods: list[str]) -> None:
     low, high = axis.get_xlim()
     axis.set_xlim(min(low, -0.1 * high), max(high, -0.1 * low))
     axis.set_ylim(len(methods) - 0.5, -0.5)
-    axis.xaxis.set_major_locator(MaxNLocator(4, steps=STEPS))
+    set_x_ticks(axis, width)
     axis.tick_params(axis="y", length=0)
     axis.spines["left"].set_visible(False)
     left, right = ("worse", "better") if of[0].better == "higher" else ("better", "worse")

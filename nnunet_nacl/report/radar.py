@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from nnunet_nacl.report.checks import as_values, check_better, direction, format_number
 from nnunet_nacl.report.dots import draw_dots
 from nnunet_nacl.report.radial import RadialScale, common_scale, own_scales
-from nnunet_nacl.report.sheet import Sheet, line_height, wrap
+from nnunet_nacl.report.sheet import Sheet, line_height, widest_word, wrap
 from nnunet_nacl.report.style import (
     GREY,
     INK,
@@ -31,6 +31,9 @@ __all__ = ["draw_radar"]
 
 _IN_ONE = 6  # more polygons on top of each other cannot be told apart: then one small radar per method
 _GRID = "#CFCFCF"
+_MARGIN = 1.04  # of the axes around the rim, so that markers are whole
+_AWAY = 0.125  # inches between a spoke and its label
+_UPRIGHT = 0.2  # spokes that point aside by less have their label centred
 
 
 def draw_radar(
@@ -120,11 +123,9 @@ def _draw_one(axes, ranges, values, styles, scales, notes, keywords) -> Sheet:
     """All polygons in one radar, with a legend."""
     labels = [f"{axis}\n{text}" for axis, text in zip(axes, ranges)] if ranges else axes
     legend = [Line2D([], [], label=method, **styles[method].line, **styles[method].markers) for method in values]
-    wrapped = [wrap(label, 1.6) for label in labels]
-    side, room = 3.4, 0.2 + max(label.count("\n") + 1 for label in wrapped) * line_height(TEXT_SIZE)
-    sheet = Sheet(7.4, side + 2 * room, legend=legend, notes=notes, **keywords)
-    axis = sheet.axes((sheet.width - side) / 2, room, side, side)
-    _draw_web(axis, wrapped, scales, TEXT_SIZE, numbers=True)
+    web = _Web(labels, 7.4, 1.65, TEXT_SIZE)
+    sheet = Sheet(7.4, web.up + web.down + 0.1, legend=legend, notes=notes, **keywords)
+    axis = web.draw(sheet, 0, 0, scales, numbers=True)
     for method, line in values.items():
         _draw_polygon(axis, method, line, scales, styles[method])
     return sheet
@@ -136,25 +137,83 @@ def _draw_each(axes, ranges, values, styles, scales, notes, keywords) -> Sheet:
         notes = [notes[0], f"Ranges: {'; '.join(f'{axis} {text}' for axis, text in zip(axes, ranges))}.", *notes[1:]]
     reference, columns = next(iter(values)), 3
     panel = MAX_WIDTH / columns
-    wrapped = [wrap(axis, 0.85, SMALL_SIZE) for axis in axes]
+    web = _Web(axes, panel, 0.78, SMALL_SIZE)
     titles = [wrap(method, panel - 0.2, TEXT_SIZE, "bold") for method in values]
-    room, side = 0.12 + max(label.count("\n") + 1 for label in wrapped) * line_height(SMALL_SIZE), 1.55
     rows = -(-len(values) // columns)
     heads = [(max(t.count("\n") for t in titles[row * columns : (row + 1) * columns]) + 1) * line_height(TEXT_SIZE)
              for row in range(rows)]
-    step = side + 2 * room + 0.15
+    step = web.up + web.down + 0.3
     sheet = Sheet(MAX_WIDTH, sum(heads) + rows * step, **keywords,
                   notes=[f"Grey and dashed in every radar: {reference}.", *notes])
     for i, (method, line) in enumerate(values.items()):
         row, column = divmod(i, columns)
         left, top = column * panel, sum(heads[: row + 1]) + row * step
         sheet.text(left + panel / 2, top, titles[i], ha="center", va="bottom", fontsize=TEXT_SIZE, fontweight="bold")
-        axis = sheet.axes(left + (panel - side) / 2, top + room, side, side)
-        _draw_web(axis, wrapped, scales, SMALL_SIZE, numbers=False)
+        axis = web.draw(sheet, left, top + 0.08, scales, numbers=False)
         if method != reference:
             axis.plot(*_corners(values[reference], scales), color=GREY, linestyle="--", linewidth=1.3, gid="reference")
         _draw_polygon(axis, method, line, scales, styles[method], fill=True)
     return sheet
+
+
+class _Web:
+    """Spokes, rings and labels, and the room that they take.
+
+    Args:
+        labels: Of the spokes.
+        panel: Width in inches that spokes and labels may take.
+        radius: Length in inches of the spokes, where the longest words of the labels leave room for it.
+        size: Of the text in points.
+    """
+
+    def __init__(self, labels: Sequence[str], panel: float, radius: float, size: float) -> None:
+        self._spokes, self._size, self._panel = _spokes(len(labels)), size, panel
+        beside = [(abs(x), label) for (x, _), label in zip(self._spokes, labels) if abs(x) >= _UPRIGHT]
+        room = [(panel / 2 - 0.03 - widest_word(label, size)) / x - _AWAY for x, label in beside]
+        self._radius = max(min([radius, *room]), 0.6 * radius)
+        self._labels = [wrap(label, self._room(abs(x)), size) for (x, _), label in zip(self._spokes, labels)]
+        up, down = zip(*map(self._reach, self._spokes, self._labels))
+        self.up, self.down = max(up), max(down)
+
+    def _room(self, x: float) -> float:
+        return 1.6 if x < _UPRIGHT else min(1.6, self._panel / 2 - x * (self._radius + _AWAY) - 0.02)
+
+    def _reach(self, spoke: np.ndarray, label: str) -> tuple[float, float]:
+        """How far a label reaches above and below the centre, in inches."""
+        height = (label.count("\n") + 1) * line_height(self._size)
+        above = {"bottom": height, "center": height / 2, "top": 0.0}[_sides(*spoke)[1]]
+        y = spoke[1] * (self._radius + _AWAY)
+        return y + above, height - y - above
+
+    def draw(self, sheet: Sheet, left: float, top: float, scales: list[RadialScale], *, numbers: bool) -> Axes:
+        """Draw it with its panel's upper left corner there; (0, 0) of the axes is the centre and 1 the rim."""
+        side = 2 * _MARGIN * self._radius
+        axis = sheet.axes(left + (self._panel - side) / 2, top + self.up - side / 2, side, side)
+        ring = np.concatenate([self._spokes, self._spokes[:1]]).T
+        ticks = scales[0].ticks
+        for radius in [scales[0].radius(tick) for tick in ticks] or (0.2, 0.4, 0.6, 0.8, 1.0):
+            axis.plot(*(ring * radius), color=_GRID, linewidth=0.8, zorder=1)
+        for (x, y), label in zip(self._spokes, self._labels):
+            axis.plot((0, x), (0, y), color=_GRID, linewidth=0.8, zorder=1)
+            ha, va = _sides(x, y)
+            axis.annotate(label, (x, y), xytext=(72 * _AWAY * x, 72 * _AWAY * y), textcoords="offset points", ha=ha,
+                          va=va, fontsize=self._size, linespacing=1.2, annotation_clip=False, gid="axis")
+        for tick in ticks if numbers else ():
+            axis.annotate(
+                format_number(tick, scales[0].decimals), (0, scales[0].radius(tick)), xytext=(-6, 0),
+                textcoords="offset points", fontsize=SMALL_SIZE, ha="right", va="center", color=INK, zorder=4,
+                gid="tick", bbox={"boxstyle": "square,pad=0.02", "facecolor": "white", "edgecolor": "none",
+                                  "alpha": 0.8},
+            )  # fmt: skip
+        axis.set(xlim=(-_MARGIN, _MARGIN), ylim=(-_MARGIN, _MARGIN), aspect="equal")
+        axis.axis("off")
+        return axis
+
+
+def _sides(x: float, y: float) -> tuple[str, str]:
+    """Alignment of the label of a spoke that points there."""
+    ha = "center" if abs(x) < _UPRIGHT else "left" if x > 0 else "right"
+    return ha, "center" if abs(y) < 0.45 else "bottom" if y > 0 else "top"
 
 
 def _spokes(count: int) -> np.ndarray:
@@ -176,26 +235,3 @@ def _draw_polygon(axis: Axes, method: str, line: np.ndarray, scales, style: Meth
         axis.fill(*corners, color=style.color, alpha=0.15, linewidth=0)
     markers = {**style.markers, **({"markersize": 5} if fill else {})}
     axis.plot(*corners, label=method, zorder=3, gid="polygon", **style.line, **markers)
-
-
-def _draw_web(axis: Axes, labels: list[str], scales: list[RadialScale], size: float, *, numbers: bool) -> None:
-    spokes = _spokes(len(labels))
-    ring = np.concatenate([spokes, spokes[:1]]).T
-    ticks = scales[0].ticks
-    for radius in [scales[0].radius(tick) for tick in ticks] or (0.2, 0.4, 0.6, 0.8, 1.0):
-        axis.plot(*(ring * radius), color=_GRID, linewidth=0.8, zorder=1)
-    for (x, y), label in zip(spokes, labels):
-        axis.plot((0, x), (0, y), color=_GRID, linewidth=0.8, zorder=1)
-        axis.annotate(
-            label, (x, y), xytext=(9 * x, 9 * y), textcoords="offset points", fontsize=size, linespacing=1.2,
-            ha="center" if abs(x) < 0.2 else "left" if x > 0 else "right",
-            va="center" if abs(y) < 0.5 else "bottom" if y > 0 else "top", annotation_clip=False, gid="axis",
-        )  # fmt: skip
-    for tick in ticks if numbers else ():
-        axis.annotate(
-            format_number(tick, scales[0].decimals), (0, scales[0].radius(tick)), xytext=(-6, 0),
-            textcoords="offset points", fontsize=SMALL_SIZE, ha="right", va="center", color=INK, zorder=4, gid="tick",
-            bbox={"boxstyle": "square,pad=0.02", "facecolor": "white", "edgecolor": "none", "alpha": 0.8},
-        )  # fmt: skip
-    axis.set(xlim=(-1.04, 1.04), ylim=(-1.04, 1.04), aspect="equal")
-    axis.axis("off")

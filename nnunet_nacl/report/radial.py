@@ -54,6 +54,8 @@ def common_scale(table: np.ndarray, better: str) -> list[RadialScale]:
     ends = sorted((worst - sign * 0.25 * spread, best))
     if low >= 0 and ends[0] < 0:  # a metric without negative values gets no negative ring
         ends[0] = 0.0
+    if ends[0] == ends[1]:  # all are 0, and lower would be negative
+        ends[1] += spread
     ticks = MaxNLocator(6, steps=STEPS).tick_values(*ends)
     ticks = [float(np.round(tick, 10)) for tick in ticks]
     center, rim = (ticks[0], ticks[-1]) if sign > 0 else (ticks[-1], ticks[0])

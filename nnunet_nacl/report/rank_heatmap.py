@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.patches import Rectangle
 
 from nnunet_nacl.report.checks import as_values, format_number
-from nnunet_nacl.report.sheet import Sheet, line_height, text_width, widest, wrap
+from nnunet_nacl.report.sheet import Sheet, line_height, row_height, text_width, widest, widest_word, wrap
 from nnunet_nacl.report.style import (
     MAX_WIDTH,
     TEXT_SIZE,
@@ -85,7 +85,7 @@ def draw_rank_heatmap(
     left = widest(row_labels) + 0.24
     cell = min(_WIDEST_CELL, max(_NARROWEST_CELL, (MAX_WIDTH - left - 0.3) / len(columns)))
     column_labels = [wrap(column, cell - 0.08) for column in columns]
-    flat = all(label.count("\n") <= 2 and not _is_cut(column, label) for column, label in zip(columns, column_labels))
+    flat = all(label.count("\n") <= 2 for label in column_labels) and max(map(widest_word, columns)) <= cell - 0.08
     if flat:
         head, right = (max(label.count("\n") for label in column_labels) + 1) * line_height(TEXT_SIZE) + 0.12, 0.12
     else:  # slanted, and the last ones need room at the right
@@ -94,7 +94,7 @@ def draw_rank_heatmap(
         head = max(slant) + 0.3
         right = max(0.12, max(s - (len(columns) - 0.6 - i) * cell for i, s in enumerate(slant)) + 0.1)
         cell = min(cell, max(_NARROWEST_CELL, (MAX_WIDTH - left - right) / len(columns)))
-    height = max(_CELL_HEIGHT, *((label.count("\n") + 1) * line_height(TEXT_SIZE) + 0.1 for label in row_labels))
+    height = row_height(row_labels, _CELL_HEIGHT, 0.1)
     with figure_settings():
         width = max(left + cell * len(columns) + right, 4.5)
         sheet = Sheet(width, head + height * len(rows) + 0.12, title=title, subtitle=subtitle,
@@ -171,9 +171,3 @@ def _luminance(color: Sequence[float]) -> float:
     """Relative luminance of an sRGB colour (WCAG 2): above 0.179 black has more contrast to it, below it white."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in color[:3]]
     return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
-
-
-def _is_cut(column: str, label: str) -> bool:
-    """Whether wrapping had to break inside a word."""
-    words = column.replace("_", " ").replace("-", " ").replace("/", " ").split()
-    return any(word not in label for word in words)

@@ -19,7 +19,7 @@ from nnunet_nacl.report.checks import (
     draw_interval,
     format_number,
 )
-from nnunet_nacl.report.sheet import Sheet, line_height, widest, wrap
+from nnunet_nacl.report.sheet import Sheet, line_height, row_height, widest, wrap
 from nnunet_nacl.report.style import (
     BLUE,
     GREY,
@@ -92,10 +92,10 @@ def draw_relative_difference(
     shown = [*values[~np.isnan(values)], *(end for interval in ends if interval for end in interval)]
     reach = max(map(abs, shown), default=1.0) or 1.0
     cut = reach > _LIMIT
-    foot = ["Bars that end in a point go on beyond the axis: their numbers are written."] if cut else []
+    foot = ["Bars and intervals that end in an arrow go on beyond the axis."] if cut else []
     if np.isnan(values).any():
         foot.append(f"No value: {', '.join(m for m, v in zip(metrics, values) if np.isnan(v))}.")
-    row = max(_ROW, *((label.count("\n") + 1) * line_height(TEXT_SIZE) + 0.06 for label in labels))
+    row = row_height(labels, _ROW, 0.06)
     left = widest(labels) + 0.28
     width = min(MAX_WIDTH, left + 5.0)
     x_label = wrap(f"difference of {second}, in percent of {first}", width - left)
@@ -148,6 +148,10 @@ def _draw_row(axis, i: int, value: float, interval, better: str, limit: float) -
         inside = tuple(float(np.clip(end, -limit, limit)) for end in interval)
         if abs(value) <= limit:
             draw_interval(axis, i, inside, vertical=False, color=INK, gid="interval")
+            for end in interval:
+                if abs(end) > limit:
+                    axis.plot([np.copysign(limit, end)], [i], marker=">" if end > 0 else "<", markersize=6, color=INK,
+                              zorder=3, gid="cut interval")
         ends += inside
     text = format_number(value, 1) + " %"
     text = f"+{text}" if value > 0 else text

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
@@ -16,7 +17,6 @@ from nnunet_nacl.metrics.calibration import ece
 from nnunet_nacl.report.checks import as_interval, as_values, draw_interval
 from nnunet_nacl.report.sheet import Sheet, line_height, wrap
 from nnunet_nacl.report.style import (
-    BLUE,
     GREEN,
     GREY,
     INK,
@@ -31,8 +31,12 @@ from nnunet_nacl.report.style import (
 
 __all__ = ["draw_reliability", "lay_out_reliability"]
 
-_ACCURACY, _OVERCONFIDENT, _UNDERCONFIDENT = BLUE, VERMILLION, GREEN
-_FEW = 1e-4  # bins with a smaller share of the voxels are drawn pale: their accuracy means little
+_BODY, _TOP = "#4A9CCB", "#003E63"
+_FEW = 100  # bins with fewer voxels are drawn pale: their accuracy means little
+_PALE = 0.35
+_EDGES = {"over": VERMILLION, "under": GREEN}
+_HATCHES = {"over": "////", "under": "||||"}
+_FACES = {"over": "#FFFFFF", "under": "#CDE4F1"}  # the latter lies inside the bar: a paler blue
 _PANELS_PER_ROW = 4
 _LEFT, _RIGHT, _GAP, _WIDEST, _SINGLE = 0.72, 0.15, 0.22, 2.7, 3.4  # inches
 _HISTOGRAM, _BETWEEN, _BELOW = 0.62, 0.1, 0.5
@@ -52,8 +56,9 @@ def draw_reliability(
 ) -> Path:
     """Draw one panel per method: accuracy of each confidence bin above a histogram of the confidences.
 
-    The gap between accuracy and mean confidence is shaded and its direction is told by colour and by hatching, so the
-    figure reads without colour too. Each panel states its ECE and number of voxels.
+    A bar ends, with a dark edge, at the accuracy of its bin. The gap to the bin's mean confidence is hatched, above the
+    bar where the method is overconfident and inside it where it is underconfident; colour and hatching both tell which.
+    Each panel states its number of voxels and its ECE pooled over them, which is not the mean over cases of a table.
 
     Args:
         stats_by_method: Sums of each method, in the order of the panels. Regions are drawn together.
@@ -106,18 +111,22 @@ def lay_out_reliability(
     used = _LEFT + columns * side + (columns - 1) * _GAP + _RIGHT
     width = max(used, 5.2)
     titles = [wrap(method, side + 0.1, TEXT_SIZE + 1) for method in stats_by_method]
-    heads = [_head(titles[row * columns : (row + 1) * columns]) for row in range(rows)]
+    words = [wrap(_in_words(stats), side + _GAP - 0.1, SMALL_SIZE) for stats in stats_by_method.values()]
+    below_title = max(text.count("\n") for text in words) * line_height(SMALL_SIZE) + 0.25
+    heads = [_height(titles[row * columns : (row + 1) * columns]) + below_title for row in range(rows)]
     step = side + _BETWEEN + _HISTOGRAM + _BELOW
     with figure_settings():
         sheet = Sheet(width, sum(heads) + rows * step, title=title, subtitle=subtitle, notes=notes,
-                      legend=_legend(band_label if intervals else None))
+                      legend=_legend(stats_by_method, band_label if any(map(any, intervals.values())) else None))
         for i, (method, stats) in enumerate(stats_by_method.items()):
             row, column = divmod(i, columns)
             left = (width - used) / 2 + _LEFT + column * (side + _GAP)
             top = sum(heads[: row + 1]) + row * step
             upper = sheet.axes(left, top, side, side)
             lower = sheet.axes(left, top + side + _BETWEEN, side, _HISTOGRAM)
-            upper.set_title(titles[i], fontsize=TEXT_SIZE + 1, pad=18)
+            upper.set_title(titles[i], fontsize=TEXT_SIZE + 1, pad=72 * below_title)
+            upper.annotate(words[i], (0.5, 1), xycoords="axes fraction", xytext=(0, 5), textcoords="offset points",
+                           ha="center", va="bottom", fontsize=SMALL_SIZE, linespacing=1.2)
             _draw_accuracy(upper, stats, intervals.get(method))
             _draw_histogram(lower, stats)
             upper.set_ylabel("accuracy" if column == 0 else "")
@@ -139,36 +148,41 @@ def _check_bands(stats_by_method: Mapping[str, BinStats], bands) -> dict[str, li
     return intervals
 
 
-def _head(titles: list[str]) -> float:
-    """Height in inches of the headings of a row of panels: the name, and the line with the error."""
-    return (max(text.count("\n") for text in titles) + 1) * line_height(TEXT_SIZE + 1) + 0.27
+def _height(titles: list[str]) -> float:
+    """Height in inches of the names above a row of panels."""
+    return (max(text.count("\n") for text in titles) + 1) * line_height(TEXT_SIZE + 1)
+
+
+def _in_words(stats: BinStats) -> str:
+    if not stats.n_voxels:
+        return "no voxel"
+    return f"pooled ECE {ece(stats):.3f}, n = {_short(stats.n_voxels)} voxels"
+
+
+def _few(stats: BinStats) -> np.ndarray:
+    """Which bins hold some voxels, but too few."""
+    count = stats.count.sum(axis=0)
+    return (count > 0) & (count < _FEW)
 
 
 def _draw_accuracy(axis: Axes, stats: BinStats, intervals: list | None) -> None:
-    count = stats.count.sum(axis=0)
+    count, few, width = stats.count.sum(axis=0), _few(stats), 1 / stats.n_bins
     confidence, correct = stats.confidence.sum(axis=0), stats.correct.sum(axis=0)
-    edges, width, total = stats.edges, 1 / stats.n_bins, max(count.sum(), 1)
+    axis.plot((0, 1), (0, 1), color=GREY, lw=1, ls="--", zorder=2.2)
     for i in np.flatnonzero(count):
-        accuracy, mean = correct[i] / count[i], confidence[i] / count[i]
-        pale = 0.35 if count[i] < _FEW * total else 1.0
-        over = mean > accuracy
+        accuracy, mean, left = correct[i] / count[i], confidence[i] / count[i], stats.edges[i]
+        alpha, side = _PALE if few[i] else 1.0, "over" if mean > accuracy else "under"
+        axis.bar(left, accuracy, width, align="edge", color=to_rgba(_BODY, alpha), edgecolor="white", lw=0.5,
+                 gid="accuracy")
         axis.bar(
-            edges[i], accuracy, width, align="edge", color=_ACCURACY, alpha=0.85 * pale, edgecolor="white", lw=0.5,
-            gid="accuracy",
+            left, abs(mean - accuracy), width, bottom=min(mean, accuracy), align="edge", hatch=_HATCHES[side], lw=0.6,
+            facecolor=to_rgba(_FACES[side], alpha), edgecolor=to_rgba(_EDGES[side], alpha), gid=side,
         )  # fmt: skip
-        axis.bar(
-            edges[i], abs(mean - accuracy), width, bottom=min(mean, accuracy), align="edge",
-            facecolor="none" if over else "#FFFFFF66", edgecolor=_OVERCONFIDENT if over else _UNDERCONFIDENT,
-            hatch="////" if over else "||||", lw=0.6, alpha=max(pale, 0.5), gid="over" if over else "under",
-        )  # fmt: skip
+        axis.plot((left + 0.1 * width, left + 0.9 * width), (accuracy, accuracy), color=to_rgba(_TOP, alpha), lw=2,
+                  solid_capstyle="butt", zorder=2.3, gid="top")
         if intervals:
-            draw_interval(axis, edges[i] + width / 2, intervals[i], vertical=True, color=INK, gid="band")
-    axis.plot((0, 1), (0, 1), color=GREY, lw=1, ls="--")
-    error = ece(stats)
-    text = "no voxel" if np.isnan(error) else f"ECE {error:.3f}, n = {_short(stats.n_voxels)} voxels"
-    axis.annotate(text, (0.5, 1), xycoords="axes fraction", xytext=(0, 5), textcoords="offset points", ha="center",
-                  va="bottom", fontsize=SMALL_SIZE)
-    axis.set(xlim=(0, 1), ylim=(0, 1))
+            draw_interval(axis, left + width / 2, intervals[i], vertical=True, color=INK, gid="band")
+    axis.set(xlim=(0, 1), ylim=(0, 1.01))
     axis.set_yticks(_TICKS, _TICK_LABELS)
     axis.set_xticks(_TICKS)
     axis.tick_params(labelbottom=False)
@@ -185,16 +199,18 @@ def _draw_histogram(axis: Axes, stats: BinStats) -> None:
     axis.set_yticks((0, 0.5, 1), ("0", "50 %", "100 %"))
 
 
-def _legend(band_label: str | None) -> list:
+def _legend(stats_by_method: Mapping[str, BinStats], band_label: str | None) -> list:
     handles: list = [
-        Patch(facecolor=_ACCURACY, alpha=0.85, label="accuracy"),
-        Patch(facecolor="none", edgecolor=_OVERCONFIDENT, hatch="////", label="overconfident by this much"),
-        Patch(facecolor="none", edgecolor=_UNDERCONFIDENT, hatch="||||", label="underconfident by this much"),
+        Patch(facecolor=_BODY, label="accuracy (dark edge)"),
+        *(Patch(facecolor=_FACES[side], edgecolor=_EDGES[side], hatch=_HATCHES[side], lw=0.6,
+                label=f"{side}confident by this much") for side in ("over", "under")),
         Line2D([], [], color=GREY, lw=1, ls="--", label="accuracy = confidence"),
     ]
     if band_label:
         handles.append(Line2D([], [], color=INK, lw=0, marker="|", markersize=11, markeredgewidth=1.3,
                               label=band_label))
+    if any(_few(stats).any() for stats in stats_by_method.values()):
+        handles.append(Patch(facecolor=to_rgba(_BODY, _PALE), label=f"pale: fewer than {_FEW} voxels in the bin"))
     return handles
 
 

@@ -10,22 +10,20 @@ import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from nnunet_nacl.report.checks import STEPS, arrow, as_interval, as_values, check_better, direction, draw_interval
-from nnunet_nacl.report.sheet import Sheet, line_height, wrap
-from nnunet_nacl.report.style import (
-    GREY,
-    MAX_WIDTH,
-    SMALL_SIZE,
-    MethodStyle,
-    check_path,
-    figure_settings,
-    save_figure,
-    styles_for,
+from nnunet_nacl.report.checks import (
+    STEPS,
+    arrow,
+    as_interval,
+    as_values,
+    check_better,
+    direction,
+    draw_interval,
+    set_x_ticks,
 )  # fmt: skip
+from nnunet_nacl.report.grid import Grid, of_panel, shown_methods
+from nnunet_nacl.report.style import GREY, SMALL_SIZE, MethodStyle, check_path, figure_settings, save_figure
 
 __all__ = ["draw_scatter"]
-
-_LEFT, _RIGHT, _GAP, _BELOW, _TITLE = 0.72, 0.15, 0.85, 0.55, 0.3  # inches
 
 
 def draw_scatter(
@@ -68,44 +66,24 @@ def draw_scatter(
     """
     path = check_path(path)
     check_better(x_better, "x_better"), check_better(y_better, "y_better")
-    methods = list(dict.fromkeys(method for points in panels.values() for method in points))
-    if not methods:
-        raise ValueError("draw_scatter needs at least one panel with one method, got none.")
-    styles = styles_for(methods, order)
-    methods = [method for method in styles if method in methods]
-    y_labels = {panel: _label_of(y_label, panel) for panel in panels}
+    looks = shown_methods(panels, order)
+    y_labels = {panel: of_panel(y_label, panel, "y_label") for panel in panels}
     points = {panel: _check(panel, given) for panel, given in panels.items()}
     missing = [f"{panel}: no value for {', '.join(names)}." for panel in panels
                if (names := [name for name, point in points[panel].items() if point is None])]
-    columns = {1: 1, 2: 2, 3: 3, 4: 2}.get(len(panels), 3)
-    rows = -(-len(panels) // columns)
-    side = min(4.2 if columns == 1 else 3.4, (MAX_WIDTH - _LEFT - _RIGHT - (columns - 1) * _GAP) / columns)
-    titles = [wrap(panel, side, 10) for panel in panels]
     with figure_settings():
-        head = max(text.count("\n") for text in titles) * line_height(10) + _TITLE
-        handles = [Line2D([], [], linestyle="none", label=method, **styles[method].markers) for method in methods]
-        step = head + side + _BELOW
-        sheet = Sheet(_LEFT + columns * side + (columns - 1) * _GAP + _RIGHT, rows * step, title=title,
-                      subtitle=subtitle, legend=handles, notes=[*missing, *notes])
+        grid = Grid(panels, widest=(4.2, 3.4), height=None, gap=0.85)
+        handles = [Line2D([], [], linestyle="none", label=method, **look.markers) for method, look in looks.items()]
+        sheet = grid.sheet(title=title, subtitle=subtitle, legend=handles, notes=[*missing, *notes])
         limits = _limits([point for drawn in points.values() for point in drawn.values() if point])
-        for i, (panel, drawn) in enumerate(points.items()):
-            axis = sheet.axes(_LEFT + i % columns * (side + _GAP), i // columns * step + head, side, side)
-            axis.set_title(titles[i], pad=5)
-            _draw(axis, {method: drawn[method] for method in methods if drawn.get(method)}, styles)
+        for (panel, drawn), axis in zip(points.items(), grid.axes(sheet)):
+            _draw(axis, {method: drawn[method] for method in looks if drawn.get(method)}, looks)
             axis.set_xlim(limits)
             axis.set_xlabel(f"{x_label}, {direction(x_better)} {arrow(x_better)}")
             axis.set_ylabel(f"{y_labels[panel]}, {direction(y_better)} {arrow(y_better)}")
-            axis.xaxis.set_major_locator(MaxNLocator(5, steps=STEPS))
+            set_x_ticks(axis, grid.width)
             axis.yaxis.set_major_locator(MaxNLocator(6, steps=STEPS))
         return save_figure(sheet.figure, path, dpi=dpi, title=title)
-
-
-def _label_of(label: str | Mapping[str, str], panel: str) -> str:
-    if isinstance(label, str):
-        return label
-    if panel not in label:
-        raise ValueError(f"y_label lacks the panel {panel!r}: it has {', '.join(label)}.")
-    return label[panel]
 
 
 def _check(panel: str, given: Mapping[str, tuple]) -> dict[str, tuple | None]:
@@ -127,7 +105,6 @@ def _limits(points: list[tuple]) -> tuple[float, float]:
 
 
 def _draw(axis, points: Mapping[str, tuple], styles: Mapping[str, MethodStyle]) -> None:
-    axis.grid(True)
     if not points:
         axis.text(0.5, 0.5, "no value", transform=axis.transAxes, ha="center", va="center", fontsize=SMALL_SIZE,
                   color=GREY)

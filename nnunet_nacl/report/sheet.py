@@ -14,10 +14,11 @@ from matplotlib.textpath import text_to_path
 
 from nnunet_nacl.report.style import GREY, HEADING_SIZE, INK, SMALL_SIZE, TEXT_SIZE
 
-__all__ = ["Sheet", "line_height", "text_width", "widest", "wrap"]
+__all__ = ["Sheet", "line_height", "row_height", "text_width", "widest", "widest_word", "wrap"]
 
 _MARGIN = 0.12  # inches around everything
 _HANDLE = 0.62  # room of a legend's handle and the gaps around it
+_PIECES = re.compile(r"\s*[^\s_/\-]*[_/\-]*")  # what a line may be broken between
 
 
 @lru_cache(maxsize=4096)
@@ -38,6 +39,11 @@ def line_height(size: float) -> float:
     return size * 1.35 / 72
 
 
+def row_height(labels: Sequence[str], least: float, gap: float) -> float:
+    """Height in inches of rows that all hold the tallest of the labels and a gap, and are no lower than ``least``."""
+    return max(least, *((label.count("\n") + 1) * line_height(TEXT_SIZE) + gap for label in labels))
+
+
 def wrap(text: str, width: float, size: float = TEXT_SIZE, weight: str = "normal") -> str:
     """Break a text into lines no wider than ``width`` inches: at spaces, and in names behind ``_``, ``-`` and ``/``.
 
@@ -46,7 +52,7 @@ def wrap(text: str, width: float, size: float = TEXT_SIZE, weight: str = "normal
     lines: list[str] = []
     for paragraph in text.split("\n"):
         line = ""
-        for piece in re.findall(r"\s*[^\s_/\-]*[_/\-]*", paragraph):
+        for piece in _PIECES.findall(paragraph):
             if not piece or text_width((line + piece).rstrip(), size, weight) <= width:
                 line += piece
                 continue
@@ -61,6 +67,11 @@ def wrap(text: str, width: float, size: float = TEXT_SIZE, weight: str = "normal
                 line = line[cut:]
         lines.append(line.rstrip())
     return "\n".join(lines)
+
+
+def widest_word(text: str, size: float = TEXT_SIZE) -> float:
+    """Width in inches below which :func:`wrap` has to cut inside a word."""
+    return max(text_width(piece.strip(), size) for piece in _PIECES.findall(text))
 
 
 class Sheet:
@@ -100,7 +111,7 @@ class Sheet:
             self.figure.legend(
                 handles=legend, ncols=columns, loc="upper left", frameon=False, borderpad=0.2, borderaxespad=0,
                 bbox_to_anchor=(_MARGIN / width, 1 - y / self.height), columnspacing=1.5, handlelength=2.2,
-                labelspacing=0.45,
+                labelspacing=0.45, fontsize=TEXT_SIZE,
             )  # fmt: skip
         y += legend_height + (0.06 if notes else 0)
         for note in notes:

@@ -11,12 +11,12 @@ from matplotlib.lines import Line2D
 from matplotlib.transforms import ScaledTranslation
 
 from nnunet_nacl.report.checks import arrow, as_interval, as_values, check_better, direction, draw_interval
-from nnunet_nacl.report.sheet import Sheet, line_height, wrap
-from nnunet_nacl.report.style import MAX_WIDTH, MethodStyle, check_path, figure_settings, save_figure, styles_for
+from nnunet_nacl.report.grid import Grid, of_panel, shown_methods
+from nnunet_nacl.report.style import MethodStyle, check_path, figure_settings, save_figure
 
 __all__ = ["draw_training_share"]
 
-_LEFT, _RIGHT, _GAP, _BELOW, _TITLE, _HEIGHT = 0.72, 0.15, 0.8, 0.55, 0.3, 2.8  # inches
+_HEIGHT = 2.8  # inches
 _APART = 3.0  # points between methods at the same share, so that their intervals do not hide each other
 _ROOM = 14.0  # points that all methods of a share take at most
 _LOGARITHMIC = 4.0  # from this ratio of the largest to the smallest share
@@ -63,50 +63,31 @@ def draw_training_share(
         OSError: The file cannot be written.
     """
     path = check_path(path)
-    methods = list(dict.fromkeys(method for lines in panels.values() for method in lines))
-    if not methods:
-        raise ValueError("draw_training_share needs at least one panel with one method, got none.")
-    styles = styles_for(methods, order)
-    methods = [method for method in styles if method in methods]
-    directions = {panel: check_better(_of(better, panel, "better"), f"better of {panel}") for panel in panels}
-    labels = {panel: _of(y_label, panel, "y_label") or panel for panel in panels}
+    looks = shown_methods(panels, order)
+    directions = {panel: check_better(of_panel(better, panel, "better"), f"better of {panel}") for panel in panels}
+    labels = {panel: of_panel(y_label, panel, "y_label") or panel for panel in panels}
     lines = {panel: {method: _check(points, f"{method} in {panel}") for method, points in given.items()}
              for panel, given in panels.items()}
     missing = [f"{panel}: no value for {method} at {share:g} %." for panel, drawn in lines.items()
                for method, points in drawn.items() for share, value, _ in points if np.isnan(value)]
-    columns = {1: 1, 2: 2, 3: 3, 4: 2}.get(len(panels), 3)
-    rows = -(-len(panels) // columns)
-    width = min(5.0 if columns == 1 else 3.6, (MAX_WIDTH - _LEFT - _RIGHT - (columns - 1) * _GAP) / columns)
-    titles = [wrap(panel, width, 10) for panel in panels]
     shares = sorted({share for drawn in lines.values() for points in drawn.values() for share, _, _ in points})
+    if not shares:
+        raise ValueError(f"draw_training_share needs at least one point, got none for {', '.join(looks)}.")
     with figure_settings():
-        head = max(text.count("\n") for text in titles) * line_height(10) + _TITLE
-        step = head + _HEIGHT + _BELOW
-        legend = [Line2D([], [], label=method, **styles[method].line, **styles[method].markers) for method in methods]
-        sheet = Sheet(_LEFT + columns * width + (columns - 1) * _GAP + _RIGHT, rows * step, title=title,
-                      subtitle=subtitle, legend=legend, notes=[*missing, *notes])
-        for i, (panel, drawn) in enumerate(lines.items()):
-            axis = sheet.axes(_LEFT + i % columns * (width + _GAP), i // columns * step + head, width, _HEIGHT)
-            axis.set_title(titles[i], pad=5)
-            axis.grid(True)
-            present = [method for method in methods if method in drawn]
+        grid = Grid(panels, widest=(5.0, 3.6), height=_HEIGHT, gap=0.8)
+        legend = [Line2D([], [], label=method, **look.line, **look.markers) for method, look in looks.items()]
+        sheet = grid.sheet(title=title, subtitle=subtitle, legend=legend, notes=[*missing, *notes])
+        for (panel, drawn), axis in zip(lines.items(), grid.axes(sheet)):
+            present = [method for method in looks if method in drawn]
             for place, method in enumerate(present):
                 offset = (place - (len(present) - 1) / 2) * min(_APART, _ROOM / len(present))
                 moved = axis.transData + ScaledTranslation(offset / 72, 0, sheet.figure.dpi_scale_trans)
-                _draw_line(axis, method, drawn[method], styles[method], moved, 1.0 if len(present) <= 4 else 0.55)
-            _set_shares(axis, shares, width)
+                _draw_line(axis, method, drawn[method], looks[method], moved, 1.0 if len(present) <= 4 else 0.55)
+            _set_shares(axis, shares, grid.width)
             axis.set_xlabel(x_label)
             word = directions[panel]
             axis.set_ylabel(f"{labels[panel]}, {direction(word)} {arrow(word)}")
         return save_figure(sheet.figure, path, dpi=dpi, title=title)
-
-
-def _of(value: str | Mapping[str, str], panel: str, name: str) -> str:
-    if isinstance(value, str):
-        return value
-    if panel not in value:
-        raise ValueError(f"{name} lacks the panel {panel!r}: it has {', '.join(value)}.")
-    return value[panel]
 
 
 def _check(points: Sequence[tuple], name: str) -> list[_Point]:

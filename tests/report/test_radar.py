@@ -19,7 +19,7 @@ def radii(line) -> np.ndarray:
     return np.hypot(*line.get_xydata()[:-1].T)  # without the corner that closes the polygon
 
 
-@pytest.mark.parametrize(("better", "center", "rim"), [("higher", 0.6, 1.0), ("lower", 1.0, 0.6)])
+@pytest.mark.parametrize(("better", "center", "rim"), [("higher", 0.6, 1.0), ("lower", 1.1, 0.7)])
 def test_corners_are_the_values_and_better_ones_lie_outward(tmp_path, drawn, better, center, rim):
     values = {"a": [0.7, 0.8, 0.9, 0.95], "b": [0.9, 0.7, 0.7, 0.7]}
     draw_radar(SETS, values, tmp_path / "radar.png", better=better, metric="M")
