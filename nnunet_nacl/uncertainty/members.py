@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.cases import CaseFiles, PredictionFolder
+from nnunet_nacl.evaluation.cases import RERUN, CaseFiles, PredictionFolder
 from nnunet_nacl.uncertainty.maps import normalised_entropy
 
 __all__ = ["Ensemble", "MemberCase", "find_cases", "member_names", "open_members"]
@@ -75,12 +75,15 @@ def open_members(
     """Open folders of predictions that shall be compared voxel by voxel; no ground truth is looked for.
 
     Raises:
-        UserError: A folder cannot be used or is given twice, or the folders differ in their labels or readers.
+        UserError: A folder cannot be used, holds no probabilities or is given twice, or the folders differ in their
+            labels or readers.
     """
     opened = [
         PredictionFolder.open(folder, dataset_json=dataset_json, plans=plans, need_reference=False)
         for folder in folders
     ]
+    for member in opened:
+        _check_probabilities(member.folder)
     first = opened[0]
     seen: dict[Path, Path] = {}
     for member in opened:
@@ -98,6 +101,16 @@ def open_members(
                     "give predictions of one data set."
                 )
     return opened
+
+
+def _check_probabilities(folder: Path) -> None:
+    """UserError for a folder without a single npz: one line instead of one for each case."""
+    if next(folder.glob("*.npz"), None) is not None:
+        return
+    for validation in (folder / "validation", *sorted(folder.glob("fold_*/validation"))):
+        if next(validation.glob("*.npz"), None) is not None:
+            raise UserError(f"{folder} holds no predictions, but {validation} does: give that.")
+    raise UserError(f"{folder} holds no probabilities (*.npz); {RERUN}.")
 
 
 def _structures(folder: PredictionFolder) -> dict[str, int | tuple[int, ...]]:

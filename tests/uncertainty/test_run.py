@@ -362,12 +362,22 @@ def test_folders_of_different_data_sets_or_cases(predict, tmp_path):
         path.rename(apart / path.name.replace("case_0", "case_9"))
     with pytest.raises(UserError, match="no case in common.*-f FOLD"):
         write_uncertainty([one, apart], tmp_path / "out")
-    nothing = predict("nothing", cases=0)
-    with pytest.raises(UserError, match="holds no predictions"):
-        write_uncertainty([nothing], tmp_path / "out")
     (one / "case_0.npz").write_bytes(b"")
     with pytest.raises(UserError, match="no case could be done.\n  case_0: .*case_0.npz"):
         write_uncertainty([one], tmp_path / "out")
+
+
+def test_folders_without_probabilities(predict, make_validated, tmp_path):
+    folder = predict()
+    for path in folder.glob("*.npz"):
+        path.unlink()
+    with pytest.raises(UserError, match=r"holds no probabilities \(\*.npz\); rerun .*--save_probabilities.$"):
+        write_uncertainty([folder], tmp_path / "out")
+    model = make_validated(cases=1, folds=2)
+    for near in (model.folder, model.validation().parent):
+        with pytest.raises(UserError, match="fold_0/validation does: give that"):
+            write_uncertainty([near], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_names_of_structures_become_names_of_files(predict, tmp_path):
