@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from nnunetv2.training.logging import nnunet_logger
 
 from nnunet_nacl.report import progress
 from nnunet_nacl.training_record import FILE_NAME, read_training_record
@@ -197,16 +201,20 @@ def test_epochs_of_another_training_than_the_checkpoints_are_dropped(make_traine
     assert [entry["epoch"] for entry in record_of(third)["epochs"]] == [3]
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"schema_version": 99, "epochs": []}', None])
-def test_a_record_that_cannot_be_continued_is_set_aside(make_trainer, recorded, content: str | None) -> None:
+@pytest.mark.parametrize("change", [
+    lambda text: "{", lambda text: "[]", lambda text: '{"schema_version": 99, "epochs": []}',
+    lambda text: text.replace('"b"', '"c"'),  # of other classes
+    lambda text: text.replace('"epoch": 1', '"epoch": "one"'), lambda text: text.replace('"epoch": 1', '"epoch": NaN'),
+    lambda text: text.replace('"n_not_finite": 0', '"n_not_finite": NaN'),
+])  # fmt: skip
+def test_a_record_that_cannot_be_continued_is_set_aside(make_trainer, recorded, change) -> None:
     data = batches("classes", 2, True)
     trainer = recorded()
     for _ in range(2):
         run_epoch(trainer, data, data)
     path = trainer.calibration_recorder.path
-    if content is None:  # of other classes
-        content = path.read_text().replace('"b"', '"c"')
-        assert '"c"' in content
+    content = change(path.read_text())
+    assert content != path.read_text()
     path.write_text(content)
     after = continued(make_trainer, trainer)
     run_epoch(after, data, data)
@@ -215,39 +223,49 @@ def test_a_record_that_cannot_be_continued_is_set_aside(make_trainer, recorded, 
     assert "WARNING" in log_of(after)
 
 
-class FakeLogger:
-    """As nnU-Net's logger for Weights & Biases: one value at a time, of the same epoch or a later one."""
+class FakeRun:
+    """As a run of Weights & Biases: what belongs to an earlier step than the last one is not taken."""
 
     def __init__(self) -> None:
         self.values: dict[str, list] = {}
-        self.last = 0
+        self.step, self.config, self.summary = 0, {}, {}
 
-    def log(self, key: str, value: float, step: int) -> None:
-        assert step >= self.last and np.isscalar(value)
-        self.last = step
-        self.values.setdefault(key, []).append((step, value))
+    def log(self, values: dict[str, float], step: int) -> None:
+        assert step >= self.step
+        self.step = step
+        for key, value in values.items():
+            assert np.isscalar(value)
+            self.values.setdefault(key, []).append((step, value))
 
 
-def test_values_arrive_at_the_loggers_beside_nnunets_own(recorded) -> None:
-    trainer, logger = recorded(), FakeLogger()
-    trainer.logger.loggers.append(logger)
-    data = batches("classes", 2, True)
+@pytest.fixture
+def wandb_run(monkeypatch: pytest.MonkeyPatch) -> FakeRun:
+    """nnU-Net's own logger for Weights & Biases, switched on as its users do; only the service is not there."""
+    run = FakeRun()
+    monkeypatch.setenv("nnUNet_wandb_enabled", "1")
+    monkeypatch.setattr(nnunet_logger, "wandb", SimpleNamespace(init=lambda **settings: run))
+    return run
+
+
+def test_values_arrive_at_weights_and_biases(wandb_run: FakeRun, recorded) -> None:
+    trainer, data = recorded(), batches("classes", 2, True)
     for _ in range(2):
         run_epoch(trainer, data, data)
     entries = record_of(trainer)["epochs"]
-    assert logger.values["calibration/ECE_foreground"] == [
+    assert wandb_run.values["calibration/ECE_foreground"] == [
         (entry["epoch"], entry["calibration"]["foreground"]["ECE"]) for entry in entries]
-    assert logger.values["calibration/mean_max_logit_all"][1] == (1, entries[1]["max_logit"]["all"]["mean"])
-    assert {"calibration/ECE_predicted", "calibration/ECE_all", "val_losses", "mean_fg_dice"} <= set(logger.values)
+    assert wandb_run.values["calibration/mean_max_logit_all"][1] == (1, entries[1]["max_logit"]["all"]["mean"])
+    assert {"calibration/ECE_predicted", "calibration/ECE_all", "val_losses", "mean_fg_dice"} <= set(wandb_run.values)
     assert not any(key.startswith("calibration") for key in trainer.logger.local_logger.my_fantastic_logging)
+    assert "WARNING" not in log_of(trainer)
 
 
 def fail(*args, **kwargs):
     raise RuntimeError("injected\nwith a second line")
 
 
-def fail_at_our_keys(self, key: str, value, step: int) -> None:
-    if key.startswith("calibration"):
+def fail_at_our_keys(self, values: dict, step: int) -> None:
+    if any(key.startswith("calibration") for key in values):
         fail()
 
 
@@ -272,18 +290,18 @@ FAILURES = {
     "in writing": (recording.TrainingRecord, "write", fail, "file"),
     "in the text": (recording, "describe_epoch", fail, "line in the log"),
     "in the figure": (progress, "draw_calibration_progress", fail, "figure"),
-    "in a logger": (FakeLogger, "log", fail_at_our_keys, "external loggers"),
+    "in a logger": (FakeRun, "log", fail_at_our_keys, "external loggers"),
 }
 
 
 @pytest.mark.parametrize("where", FAILURES)
-def test_a_failure_is_one_warning_and_the_training_goes_on(make_trainer, monkeypatch: pytest.MonkeyPatch,
+def test_a_failure_is_one_warning_and_the_training_goes_on(wandb_run, make_trainer, monkeypatch: pytest.MonkeyPatch,
                                                            where: str) -> None:
     owner, name, replacement, part = FAILURES[where]
+    monkeypatch.setattr(progress, "draw_calibration_progress", lambda record, path: None)  # real ones take long
     monkeypatch.setattr(owner, name, replacement)
     monkeypatch.setattr(recording, "DRAWING_SHARE", float("inf"))  # a picture in every epoch
     trainer = prepare(make_trainer("nnUNetTrainerNACL_8epochs"))
-    trainer.logger.loggers.append(FakeLogger())
     trainer.calibration_recorder.on_train_start()
     data = batches("classes", 2, True)
     for _ in range(3):
@@ -292,7 +310,8 @@ def test_a_failure_is_one_warning_and_the_training_goes_on(make_trainer, monkeyp
     assert trainer.current_epoch == 3 and len(trainer.logger.get_value("val_losses", None)) == 3
     log = log_of(trainer)
     assert log.count("WARNING") == 1
-    assert f"WARNING: calibration during training, {part}: RuntimeError: injected. The training goes on" in log
+    after = "This is tried again after every epoch" if part == "file" else "The training goes on without"
+    assert f"WARNING: calibration during training, {part}: RuntimeError: injected. {after}." in log
     assert not trainer.loss._forward_pre_hooks
     if part not in ("observation", "file"):
         assert len(record_of(trainer)["epochs"]) == 3
@@ -300,10 +319,20 @@ def test_a_failure_is_one_warning_and_the_training_goes_on(make_trainer, monkeyp
 
 def test_a_disk_that_was_full_for_a_while_costs_no_epoch(recorded, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer, data = recorded(), batches("classes", 2, True)
+    replace = os.replace
+
+    def refuse(source, target) -> None:
+        if str(target).endswith(FILE_NAME):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(source, target)
+
     with monkeypatch.context() as full:
-        full.setattr(recording.TrainingRecord, "write", fail)
+        full.setattr(os, "replace", refuse)
         run_epoch(trainer, data, data)
         assert not trainer.calibration_recorder.path.exists()
+        left = [name for name in os.listdir(trainer.output_folder) if FILE_NAME in name or name.endswith(".tmp")]
+        assert not left
+    assert f"{FILE_NAME}: cannot be written (No space left on device); free some space" in log_of(trainer)
     run_epoch(trainer, data, data)
     assert [entry["epoch"] for entry in record_of(trainer)["epochs"]] == [0, 1]
 
@@ -320,6 +349,16 @@ def test_a_log_that_cannot_be_written_stops_nothing(recorded, monkeypatch: pytes
     monkeypatch.setattr(trainer, "print_to_log_file", full)
     run_epoch(trainer, data, data)
     assert len(record_of(trainer)["epochs"]) == 1
+
+
+def test_a_validation_that_was_broken_off_is_not_counted_twice(recorded) -> None:
+    trainer, data = recorded(), batches("classes", 2, True)
+    trainer.calibration_recorder.on_validation_epoch_start()
+    run_epoch(trainer, data, data)
+    expected = recorded()
+    run_epoch(expected, data, data)
+    assert record_of(expected)["epochs"][0]["calibration"] == record_of(trainer)["epochs"][0]["calibration"]
+    assert not trainer.loss._forward_pre_hooks
 
 
 def test_a_loss_that_is_no_module_is_left_alone(recorded) -> None:

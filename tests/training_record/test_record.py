@@ -134,13 +134,28 @@ def test_an_entry_that_is_no_strict_json_is_refused() -> None:
 
 
 @pytest.mark.parametrize(("content", "message"), [
-    ("{", "not a JSON file"), ("[]", "expected a JSON object"), ("{}", "expected schema_version 1, got None"),
+    ("{", "not a JSON file"), ("[]", "expected schema_version 1, got None"), ("{}", "schema_version 1, got None"),
     ('{"schema_version": 2}', "got 2"), ('{"schema_version": 1}', "not the record of a training"),
-    ('{"schema_version": 1, "channels": [], "true_classes": [], "epochs": [1]}', "not the record of a training"),
 ])
 def test_other_files_are_refused(tmp_path, content: str, message: str) -> None:
     (tmp_path / FILE_NAME).write_text(content)
     with pytest.raises(UserError, match=message):
+        read_training_record(tmp_path)
+
+
+@pytest.mark.parametrize("key", ["channels", "true_classes", "epochs", "regions", "n_bins", "max_logit_bins"])
+def test_a_record_with_a_missing_part_is_refused(tmp_path, key: str) -> None:
+    content = make_record().to_dict()
+    del content[key]
+    (tmp_path / FILE_NAME).write_text(json.dumps(content))
+    with pytest.raises(UserError, match="not the record of a training"):
+        read_training_record(tmp_path)
+
+
+@pytest.mark.parametrize("entry", [1, {}, {**make_sums().entry(0), "epoch": "0"}])
+def test_an_epoch_of_another_kind_is_refused(tmp_path, entry) -> None:
+    (tmp_path / FILE_NAME).write_text(json.dumps({**make_record().to_dict(), "epochs": [entry]}))
+    with pytest.raises(UserError, match="not the record of a training"):
         read_training_record(tmp_path)
 
 
