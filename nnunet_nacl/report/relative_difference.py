@@ -116,7 +116,7 @@ def draw_relative_difference(
             _draw_row(axis, i, value, interval, word, limit)
         axis.set_yticks(np.arange(len(metrics)), labels, fontsize=TEXT_SIZE)
         axis.tick_params(axis="y", length=0)
-        axis.xaxis.set_major_locator(MaxNLocator(6, steps=STEPS))
+        axis.xaxis.set_major_locator(MaxNLocator(8, steps=STEPS))
         axis.xaxis.set_major_formatter(lambda tick, _: format_number(tick, 0 if limit > 4 else 1) + " %")
         axis.set_xlabel(x_label)
         axis.spines["left"].set_visible(False)

@@ -29,7 +29,7 @@ from nnunet_nacl.report.style import (
     save_figure,
 )  # fmt: skip
 
-__all__ = ["draw_reliability", "lay_out_reliability"]
+__all__ = ["draw_reliability"]
 
 _BODY, _TOP = "#4A9CCB", "#003E63"
 _FEW = 100  # bins with fewer voxels are drawn pale: their accuracy means little
@@ -61,7 +61,8 @@ def draw_reliability(
     Each panel states its number of voxels and its ECE pooled over them, which is not the mean over cases of a table.
 
     Args:
-        stats_by_method: Sums of each method, in the order of the panels. Regions are drawn together.
+        stats_by_method: Sums of each method, in the order of the panels. Regions are drawn together, and
+            the ECE is then the mean of theirs.
         path: Where to write; the suffix chooses PNG, SVG or PDF. Written atomically.
         bands: For any of the methods the lower and upper end, per bin, of an interval of the accuracy, such as a
             bootstrap over cases; NaN where a bin has none. Drawn as error bars.
@@ -79,28 +80,6 @@ def draw_reliability(
         OSError: The file cannot be written.
     """
     path = check_path(path)
-    sheet = lay_out_reliability(stats_by_method, bands=bands, band_label=band_label, title=title, subtitle=subtitle,
-                                notes=notes)
-    return save_figure(sheet.figure, path, dpi=dpi, title=title)
-
-
-def lay_out_reliability(
-    stats_by_method: Mapping[str, BinStats],
-    *,
-    bands: Mapping[str, tuple[Sequence[float], Sequence[float]]] | None = None,
-    band_label: str = "95 % interval over cases",
-    title: str = "",
-    subtitle: str = "",
-    notes: Sequence[str] = (),
-) -> Sheet:
-    """The figure of :func:`draw_reliability` before it is saved, for those who add to it; same arguments.
-
-    Returns:
-        The sheet; its axes are the diagram and the histogram of each method in turn.
-
-    Raises:
-        ValueError: No method is given, or a band does not fit the bins.
-    """
     if not stats_by_method:
         raise ValueError("draw_reliability needs the sums of at least one method, got none.")
     intervals = _check_bands(stats_by_method, bands or {})
@@ -134,7 +113,7 @@ def lay_out_reliability(
             for axis in (upper, lower):
                 axis.tick_params(labelleft=column == 0)
             lower.set_xlabel("confidence")
-    return sheet
+        return save_figure(sheet.figure, path, dpi=dpi, title=title)
 
 
 def _check_bands(stats_by_method: Mapping[str, BinStats], bands) -> dict[str, list[tuple[float, float] | None]]:
@@ -178,7 +157,7 @@ def _draw_accuracy(axis: Axes, stats: BinStats, intervals: list | None) -> None:
             left, abs(mean - accuracy), width, bottom=min(mean, accuracy), align="edge", hatch=_HATCHES[side], lw=0.6,
             facecolor=to_rgba(_FACES[side], alpha), edgecolor=to_rgba(_EDGES[side], alpha), gid=side,
         )  # fmt: skip
-        axis.plot((left + 0.1 * width, left + 0.9 * width), (accuracy, accuracy), color=to_rgba(_TOP, alpha), lw=2,
+        axis.plot((left + 0.1 * width, left + 0.9 * width), (accuracy, accuracy), color=to_rgba(_TOP, alpha), lw=1.6,
                   solid_capstyle="butt", zorder=2.3, gid="top")
         if intervals:
             draw_interval(axis, left + width / 2, intervals[i], vertical=True, color=INK, gid="band")

@@ -23,6 +23,7 @@ BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 BLUE, VERMILLION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
 AMBER = "#F0E442"  # that yellow, for surfaces with an edge
 PALETTE = (BLACK, BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
+_DASHED = 4  # the palette from here on has dashed lines: to some eyes purple is like green, orange like vermillion
 INK, GREY, PALE = "#222222", "#6E6E6E", "#E6E6E6"
 
 # At 100 % nothing is smaller than 8 points, and no figure is wider than a page of text on a screen.
@@ -31,7 +32,6 @@ MAX_WIDTH = 9.0
 
 FORMATS = (".png", ".svg", ".pdf")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", "p", ">", "h", "*", "d", "8", "H")
-_HATCHES = ("", "///", "...", "\\\\\\", "xxx", "---", "ooo", "+++", "|||", "//..", "\\\\..", "**", "xx..", "--..", "OO")
 _LINES = ("-", "--", "-.", ":")
 
 _SETTINGS = {
@@ -70,19 +70,17 @@ _SETTINGS = {
 
 @dataclass(frozen=True)
 class MethodStyle:
-    """How a method looks, in every figure: no two methods share a marker or a hatch, so colour is never needed.
+    """How a method looks, in every figure: no two of the first fifteen share a marker, so colour is never needed.
 
     Attributes:
         color: Hexadecimal.
         marker: For points and lines.
-        hatch: For surfaces.
         linestyle: For lines.
         filled: Whether the marker is filled.
     """
 
     color: str
     marker: str
-    hatch: str
     linestyle: str
     filled: bool
 
@@ -115,8 +113,8 @@ def method_styles(methods: Iterable[str]) -> dict[str, MethodStyle]:
         raise ValueError(f"Every method needs a label of its own, got more than once: {', '.join(twice)}.")
     return {
         method: MethodStyle(
-            PALETTE[i % len(PALETTE)], _MARKERS[i % len(_MARKERS)], _HATCHES[i % len(_HATCHES)],
-            _LINES[i // len(PALETTE) % len(_LINES)], i // len(PALETTE) % 2 == 0,
+            PALETTE[i % len(PALETTE)], _MARKERS[i % len(_MARKERS)],
+            _LINES[(i // len(PALETTE) + (i % len(PALETTE) >= _DASHED)) % len(_LINES)], i // len(PALETTE) % 2 == 0,
         )
         for i, method in enumerate(methods)
     }  # fmt: skip

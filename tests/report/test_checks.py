@@ -6,8 +6,11 @@ import math
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
-from nnunet_nacl.report.checks import as_interval, as_values, check_better, format_number
+from nnunet_nacl.report.checks import as_interval, as_values, check_better, format_number, set_x_ticks
+from nnunet_nacl.report.style import figure_settings
+from tests.report.looks import assert_legible
 
 
 def test_missing_values_become_nan():
@@ -42,3 +45,18 @@ def test_direction_words():
 )
 def test_numbers_as_text(value, text):
     assert format_number(value) == text
+
+
+@pytest.mark.parametrize("limits", [(-0.0137, 0.0421), (-1234.5, 90), (0.8, 0.8001), (0, 1)])
+def test_ticks_have_room_for_their_numbers(limits):
+    counts = []
+    for width in (0.9, 2, 4):
+        with figure_settings():
+            figure = Figure(figsize=(width + 1.2, 1))
+            axis = figure.add_axes((0.6 / (width + 1.2), 0.4, width / (width + 1.2), 0.5))
+            axis.set_xlim(limits)
+            set_x_ticks(axis, width)
+            axis.set_yticks([])
+        assert_legible(figure)
+        counts.append(sum(limits[0] <= tick <= limits[1] for tick in axis.get_xticks()))
+    assert counts == sorted(counts) and counts[-1] >= 3

@@ -56,6 +56,18 @@ def test_differing_numbers_of_cases_get_a_column_and_missing_values_a_note(tmp_p
     assert "ECE: no value for LS." in all_text(drawn[0])
 
 
+def test_a_point_without_an_interval_says_so(tmp_path, drawn):
+    rows = [row("CE", low=None, high=math.nan), row("LS", low=None, high=None), row("NACL")]
+    draw_differences(rows, tmp_path / "forest.png", reference="r")
+    assert "ECE: no interval for CE, LS." in all_text(drawn[0]) and len(marked(drawn[0], "interval")) == 1
+    assert "p is corrected" not in all_text(drawn[0])  # no p is shown
+
+
+def test_says_that_p_is_corrected_and_intervals_are_not(tmp_path, drawn):
+    draw_differences([row(p_value=0.2)], tmp_path / "forest.png", reference="r")
+    assert "p is corrected for the number of tests, the intervals are not." in all_text(drawn[0])
+
+
 @pytest.mark.parametrize("metrics", [1, 5])
 def test_many_long_names_do_not_overlap(tmp_path, drawn, metrics):
     rows = [row(m, f"metric {i}", n=40 + i, p_value=0.5) for i in range(metrics) for m in METHODS]

@@ -42,8 +42,7 @@ def test_a_scale_of_each_axis_runs_from_its_worst_to_its_best(tmp_path, drawn):
     assert "ACDC 0.60 to 0.50" in all_text(drawn[0]) and "FLARE 30.00 to 10.00" in all_text(drawn[0])
 
 
-@pytest.mark.parametrize("scale", ["common", "axis"])
-@pytest.mark.parametrize("count", [6, 13])
+@pytest.mark.parametrize(("count", "scale"), [(6, "common"), (6, "axis"), (13, "axis")])
 def test_missing_values_are_gaps_and_named(tmp_path, drawn, scale, count):
     values = {method: [0.5, 0.6, 0.7, 0.8] for method in METHODS[:count]}
     values["CE"] = [0.5, math.nan, None, 0.8]
@@ -65,8 +64,7 @@ def test_many_methods_get_a_radar_each_over_the_first(tmp_path, drawn):
     assert "Grey and dashed in every radar: CE+Dice (stock)." in all_text(drawn[0])
 
 
-@pytest.mark.parametrize("axes", [1, 2])
-@pytest.mark.parametrize("scale", ["common", "axis"])
+@pytest.mark.parametrize(("axes", "scale"), [(1, "axis"), (2, "common"), (2, "axis")])
 def test_one_or_two_axes_become_rows_of_points(tmp_path, drawn, axes, scale):
     values = {method: [i / 7, i / 100][:axes] for i, method in enumerate(METHODS)}
     values["NACL"] = [None] * axes
@@ -79,6 +77,22 @@ def test_one_or_two_axes_become_rows_of_points(tmp_path, drawn, axes, scale):
     assert "No value for NACL" in all_text(drawn[0])
     assert (drawn[0].axes[0].get_xlim() == drawn[0].axes[-1].get_xlim()) == (scale == "common" or axes == 1)
     assert_legible(drawn[0])
+
+
+def test_labels_beside_small_radars_stay_inside(tmp_path, drawn):
+    names = ["ACDC", "FLARE", "Dataset104_Hippocampus", "KiTS", "Prostate MRI", "a_data_set_of_many_words_in_its_name"]
+    values = {method: range(6) for method in METHODS[:8]}
+    draw_radar(names, values, tmp_path / "radar.png", better="higher")
+    assert_legible(drawn[0])
+    words = all_text(drawn[0])
+    assert words.count("Hippocampus") == 8  # in one piece
+
+
+def test_a_triangle_takes_less_room_than_a_square(tmp_path, drawn):
+    for names in (SETS[:3], SETS):
+        draw_radar(names, {"a": range(len(names))}, tmp_path / "radar.png", better="higher")
+    three, four = (figure.get_size_inches()[1] for figure in drawn)
+    assert three < four - 0.5
 
 
 def test_a_method_keeps_its_look(tmp_path, drawn):

@@ -29,12 +29,14 @@ def test_bars_are_the_numbers_and_tell_better_from_worse(tmp_path, drawn):
 
 
 def test_a_bar_too_long_is_cut_marked_and_written(tmp_path, drawn):
-    draw(tmp_path, ["ECE", "NLL"], [667.2, 10], [(600, 700), (-5, 400)], ["lower", "lower"])
+    draw(tmp_path, ["ECE", "NLL", "HD95"], [667.2, 10, 0], [(600, 700), (-5, 400), (-151, 7)], ["lower"] * 3)
     bars = marked(drawn[0], "difference")
-    assert [bar.get_width() for bar in bars] == [150, 10]
+    assert [bar.get_width() for bar in bars] == [150, 10, 0]
     assert len(marked(drawn[0], "cut")) == 1 and "+667.2 %" in all_text(drawn[0])
     assert "go on beyond the axis" in all_text(drawn[0])
-    assert points(marked(drawn[0], "interval")) == [(-5, 1, 150, 1)]
+    assert points(marked(drawn[0], "interval")) == [(-5, 1, 150, 1), (-150, 2, 7, 2)]
+    assert points(marked(drawn[0], "cut interval")) == [(150, 1), (-150, 2)]
+    assert [line.get_marker() for line in marked(drawn[0], "cut interval")] == [">", "<"]
     assert_legible(drawn[0])
 
 

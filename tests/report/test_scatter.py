@@ -33,7 +33,7 @@ def test_missing_values_are_left_out_and_named(tmp_path, drawn):
     assert "no value" in [text.get_text() for text in drawn[0].axes[1].texts]
 
 
-@pytest.mark.parametrize("panels", [1, 2, 4, 5])
+@pytest.mark.parametrize("panels", [1, 5])
 def test_many_long_names_do_not_overlap(tmp_path, drawn, panels):
     points = {method: (0.8 + i / 100, 0.1, None, None) for i, method in enumerate(METHODS)}
     draw_scatter({f"panel {i}": points for i in range(panels)}, tmp_path / "scatter.png", title="t", subtitle="s")

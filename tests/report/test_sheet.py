@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.lines import Line2D
 
-from nnunet_nacl.report.sheet import Sheet, text_width, wrap
+from nnunet_nacl.report.sheet import Sheet, row_height, text_width, widest_word, wrap
 from tests.report.conftest import LONG, METHODS
 from tests.report.looks import assert_legible
 
@@ -25,6 +25,21 @@ def test_names_break_behind_their_joints_and_words_at_spaces():
     assert wrap("one two", text_width("one tw")) == "one\ntwo"
     assert wrap("one\ntwo", 9) == "one\ntwo"
     assert len(wrap("W" * 40, 1).split("\n")) > 2
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.text("abc _-/W", max_size=40).filter(str.strip))
+def test_the_widest_word_is_the_least_width_that_cuts_none(text):
+    width = widest_word(text)
+    words = wrap(text, width).split("\n")
+    assert all(text_width(word) <= width for word in words)
+    assert width == max(map(text_width, wrap(text, 1e-6 + width).split("\n")))
+    assert "".join(words).replace(" ", "") == text.replace(" ", "")
+
+
+def test_rows_grow_with_their_tallest_label():
+    assert row_height(["a", "b"], 0.3, 0.02) == 0.3
+    assert row_height(["a", "b\nb\nb"], 0.3, 0.02) == pytest.approx(3 * 9 * 1.35 / 72 + 0.02)
 
 
 @pytest.mark.parametrize("width", [4.5, 9.0])

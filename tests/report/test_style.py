@@ -25,9 +25,14 @@ def figure() -> Figure:
 def test_no_two_methods_look_alike_without_colour():
     styles = method_styles([f"m{i}" for i in range(15)])
     assert len({style.marker for style in styles.values()}) == 15
-    assert len({style.hatch for style in styles.values()}) == 15
     assert len({(style.color, style.linestyle) for style in list(styles.values())[:14]}) == 14
     assert styles["m0"].color == "#000000"
+
+
+def test_lines_of_colours_that_some_eyes_confuse_differ_in_their_dashes():
+    looks = {look.color: look.linestyle for look in method_styles("abcdefg").values()}
+    for first, second in ((style.GREEN, style.PURPLE), (style.VERMILLION, style.ORANGE), (style.BLUE, style.SKY)):
+        assert looks[first] != looks[second]
 
 
 def test_a_method_keeps_its_look_in_a_figure_of_few():
