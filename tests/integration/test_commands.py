@@ -10,7 +10,7 @@ import torch
 
 from tests.integration import tiny_data as tiny
 from tests.integration.chains import NACL_2D, images, predictions
-from tests.integration.test_trainings import labels_of
+from tests.integration.test_trainings import assert_calibration_recorded, labels_of
 from tests.integration.workspace import Workspace, epochs_in, kill, training_log, wait_for
 
 RESUMED = "nnUNetTrainerNACL_lambda0p2_6epochs_2iters_adam"
@@ -72,6 +72,7 @@ def test_a_killed_training_goes_on_under_its_parameterised_name(resumed: Path) -
     (group,) = checkpoint["optimizer_state"]["param_groups"]
     assert group["lr"] == pytest.approx(1e-4) and len(checkpoint["logging"]["lrs"]) == 6
     assert "penalty_weight=0.2" in tiny.read_json(resumed / "debug.json")["loss"]
+    assert_calibration_recorded(resumed, 6)
     assert len(list((resumed / "validation").glob("*.npz"))) == 1
 
 

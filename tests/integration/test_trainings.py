@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 
 from nnunet_nacl.registration.grammar import METHODS, parse
+from nnunet_nacl.training_record import FILE_NAME, read_training_record
 from tests.integration import tiny_data as tiny
 from tests.integration.chains import CHAINS, Chain, predictions
 from tests.integration.workspace import epochs_in, training_log
@@ -32,6 +34,18 @@ def labels_of(path: Path) -> np.ndarray:
     return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
 
 
+def assert_calibration_recorded(fold: Path, num_epochs: int) -> None:
+    """Every epoch that the final checkpoint knows stands in the record, and the picture was drawn after the last."""
+    epochs = read_training_record(fold)["epochs"]
+    assert [entry["epoch"] for entry in epochs] == list(range(num_epochs))
+    logged = torch.load(fold / "checkpoint_final.pth", map_location="cpu", weights_only=False)["logging"]
+    assert [entry["epoch_start_timestamp"] for entry in epochs] == logged["epoch_start_timestamps"]
+    assert all(entry["calibration"]["all"]["n_voxels"] > 0 and entry["n_not_finite"] == 0 for entry in epochs)
+    picture = fold / "calibration_progress.png"
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert picture.stat().st_mtime_ns >= (fold / FILE_NAME).stat().st_mtime_ns
+
+
 @pytest.mark.parametrize("chain", CHAINS, ids=str)
 def test_it_trains_validates_and_predicts(trained, chain: Chain) -> None:
     space = trained(chain)
@@ -49,6 +63,7 @@ def test_it_trains_validates_and_predicts(trained, chain: Chain) -> None:
         losses = [float(value) for value in re.findall(r"(?:train|val)_loss (\S+)", log)]
         assert len(losses) == 2 and np.isfinite(losses).all()
         assert "WARNING: calibration" not in log
+        assert_calibration_recorded(fold, 1)
         assert chain.loss in tiny.read_json(fold / "debug.json")["loss"]
 
         validation = fold / "validation"
