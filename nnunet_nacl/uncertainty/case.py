@@ -136,7 +136,7 @@ def _review(
         structures.append(
             StructureReview(
                 name=labels.names[channel],
-                volume=np.count_nonzero(mask) * size,
+                volume=int(np.count_nonzero(mask)) * size,
                 max_probability=float(probs[channel].max()),
                 pieces=_count_pieces(mask),
                 member_volumes=tuple(voxels[i] * size for voxels in member_voxels),
