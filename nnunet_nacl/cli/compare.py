@@ -36,12 +36,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add = parser.add_argument
-    add("-d", metavar="DATASET", nargs="+", required=True, help="data sets, names or numbers")
+    add("-d", metavar="DATASET", nargs="+", action="extend", required=True, help="data sets, names or numbers")
     add("-c", metavar="CONFIGURATION", required=True, help="2d, 3d_fullres, ... (of all data sets)")
-    add("-tr", metavar="TRAINER", nargs="+", required=True, help="two or more: [LABEL=]NAME or [LABEL=]MODEL_FOLDER; "
-        "the first is the reference of all differences")
-    add("-f", metavar="FOLD", nargs="+", help="folds 0 to 4, or all for fold_all (default: the folds that are present, "
-        "which must be the same for all trainers)")
+    add("-tr", metavar="TRAINER", nargs="+", action="extend", required=True, help="two or more: [LABEL=]NAME or "
+        "[LABEL=]MODEL_FOLDER; the first is the reference of all differences")
+    add("-f", metavar="FOLD", nargs="+", action="extend", help="folds 0 to 4, or all for fold_all (default: the folds "
+        "that are present, which must be the same for all trainers)")
     add("-p", metavar="PLANS", default="nnUNetPlans", help="default: %(default)s")
     add("-o", metavar="FOLDER", required=True, help="output folder")
     add("--allow-missing", action="store_true", help="where folds or cases are missing for some trainer, compare on "
@@ -63,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.comparison.figures import draw_figures
     from nnunet_nacl.comparison.formats import terminal_text
     from nnunet_nacl.comparison.gather import gather
+    from nnunet_nacl.comparison.models import check_models
     from nnunet_nacl.comparison.tables import make_tables
     from nnunet_nacl.comparison.trainers import read_trainers
     from nnunet_nacl.comparison.write import check_output_folder, write_comparison, write_tables
@@ -75,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
     relative = _relative(args.relative, trainers)
     folder = Path(args.o)
     check_output_folder(folder)
+    check_models(args.d, trainers, args.p, args.c, args.f, args.allow_missing)
     datasets = [
         gather(
             dataset, trainers, plans=args.p, configuration=args.c, folds=args.f, allow_missing=args.allow_missing,
@@ -133,19 +135,16 @@ def _relative(given: list[str] | None, trainers: list) -> tuple[str, str] | None
 
 
 def _check_datasets(datasets: list) -> None:
-    """UserError unless the data sets differ and were measured in the same way."""
+    """UserError unless the data sets were measured in the same way."""
     from nnunet_nacl.errors import UserError
 
-    names = [dataset.name for dataset in datasets]
-    for i, dataset in enumerate(datasets):
-        if dataset.name in names[:i]:
-            raise UserError(f"-d names {dataset.name} twice; name each data set once.")
+    for dataset in datasets:
         own, first = dataset.settings.to_json(), datasets[0].settings.to_json()
         differing = [key for key in own if key != "paper" and own[key] != first[key]]
         if differing:
             raise UserError(
-                f"{dataset.name} and {names[0]} were evaluated with other settings ({', '.join(differing)}); run "
-                "`nnunet_nacl evaluate` with the same options for both."
+                f"{dataset.name} and {datasets[0].name} were evaluated with other settings ({', '.join(differing)}); "
+                "run `nnunet_nacl evaluate` with the same options for both."
             )
 
 

@@ -9,7 +9,7 @@ from nnunet_nacl.comparison.cells import Cell, Table, marked, numeric_columns
 
 __all__ = ["escape_latex", "latex_text"]
 
-_LONG = 40  # rows that fit a page together with the caption
+_LONG = 30  # rows that fit a page together with a caption of some lines
 _TEXT_WIDTH = 345  # points, of LaTeX's article
 
 
@@ -47,7 +47,7 @@ def _long_table(table: Table, caption: str, label: str, columns: str) -> list[st
     ends = (*header, r"\endfirsthead", *header, r"\endhead", r"\bottomrule", r"\endlastfoot")
     return [
         r"% needs \usepackage{booktabs,longtable}",
-        r"\begingroup\footnotesize\setlength{\tabcolsep}{3pt}",
+        r"\begingroup\footnotesize\setlength{\tabcolsep}{2pt}",
         f"\\begin{{longtable}}{{{columns}}}",
         f"  \\caption{{{caption}}}{label} \\\\",
         *(f"  {line}" for line in (*ends, *_body(table))),
@@ -67,11 +67,11 @@ def _header(table: Table) -> list[str]:
 
 
 def _body(table: Table) -> list[str]:
-    """Rows; a rule parts the groups where the first two columns are text."""
+    """Rows; a rule parts groups, rows of the same first text where the second column is text too."""
     lines, previous = [], None
-    for row in table.rows:
-        group = row[0] if len(row) > 1 and isinstance(row[1], str) else None
-        if previous is not None and group != previous:
+    groups = [row[0] if len(row) > 1 and isinstance(row[1], str) else None for row in table.rows]
+    for row, group in zip(table.rows, groups):
+        if previous not in (None, group) and len(set(groups)) < len(groups):
             lines.append(r"\midrule")
         previous = group
         cells = [marked(cell, escape_latex, r"\textbf{{{}}}", r"\underline{{{}}}") for cell in row]

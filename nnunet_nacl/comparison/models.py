@@ -11,7 +11,25 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.folds import FILE_NAME
 from nnunet_nacl.evaluation.locate import model_folder
 
-__all__ = ["common_folds", "find_models", "other_configurations", "relative_to_results"]
+__all__ = ["check_models", "common_folds", "find_models", "other_configurations", "relative_to_results"]
+
+
+def check_models(
+    datasets: Sequence[str],
+    trainers: Sequence[Trainer],
+    plans: str,
+    configuration: str,
+    folds: Sequence[str] | None,
+    allow_missing: bool,
+) -> None:
+    """Fail before anything is measured: UserError unless all data sets have all models and folds, each named once."""
+    names: list[str] = []
+    for dataset in datasets:
+        name, models = find_models(dataset, trainers, plans, configuration)
+        if name in names:
+            raise UserError(f"-d names {name} twice; name each data set once.")
+        names.append(name)
+        common_folds(name, models, folds, allow_missing, [])
 
 
 def find_models(
@@ -20,12 +38,17 @@ def find_models(
     """The data set's full name, and each trainer's model folder.
 
     Raises:
-        UserError: There is no such data set or model.
+        UserError: There is no such data set or model, or two trainers are the same model.
     """
     models = {
         trainer.name: trainer.folder or model_folder(dataset, trainer.trainer, plans, configuration)
         for trainer in trainers
     }
+    seen: dict[Path, str] = {}
+    for trainer, folder in models.items():
+        if other := seen.get(folder.resolve()):
+            raise UserError(f"-tr names one model twice, as {other} and as {trainer}; name it once.")
+        seen[folder.resolve()] = trainer
     by_name = [models[trainer.name].parent.name for trainer in trainers if trainer.folder is None]
     if by_name:
         return by_name[0], models
