@@ -1,0 +1,58 @@
+"""Draws the reliability of one trainer on several masks, for read-a-reliability-diagram.md.
+
+    python docs/how-to/reliability_figure.py CALIBRATION_JSON [CALIBRATION_JSON ...] -o masks.png
+
+CALIBRATION_JSON is what `nnunet_nacl evaluate` or `nnunet_nacl compare` wrote: one per fold.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from nnunet_nacl.comparison.statistics import bin_accuracy_bands
+from nnunet_nacl.evaluation.document import read_document
+from nnunet_nacl.evaluation.results import CaseResult
+from nnunet_nacl.metrics import BinStats, ece
+from nnunet_nacl.report.reliability import draw_reliability
+
+MASKS = ("foreground", "predicted", "all")
+
+
+def draw(cases: list[CaseResult], path: Path, *, title: str, subtitle: str) -> None:
+    """Write the figure, and print the error of each mask: pooled over voxels, and as mean over cases.
+
+    Args:
+        cases: Of one trainer.
+        path: PNG, SVG or PDF.
+        title: Heading.
+        subtitle: Second line; the number of cases is added.
+    """
+    pooled, bands = {}, {}
+    for mask in MASKS:
+        per_case = [case.stats[mask] for case in cases]
+        pooled[mask] = BinStats.merge(per_case)
+        bands[mask] = bin_accuracy_bands(
+            np.stack([stats.count.sum(axis=0) for stats in per_case]),
+            np.stack([stats.correct.sum(axis=0) for stats in per_case]), n_bootstrap=10_000, seed=0,
+        )  # fmt: skip
+        print(f"{mask}: ECE pooled {ece(pooled[mask]):.3f}, mean over cases {np.nanmean([*map(ece, per_case)]):.3f}")
+    subtitle = ", ".join(text for text in (subtitle, f"{len(cases)} cases") if text)
+    draw_reliability(pooled, path, bands=bands, title=title, subtitle=subtitle)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("documents", nargs="+", type=Path, metavar="CALIBRATION_JSON")
+    parser.add_argument("-o", required=True, type=Path, metavar="FILE")
+    parser.add_argument("-title", default="One network, three masks")
+    parser.add_argument("-subtitle", default="")
+    arguments = parser.parse_args()
+    cases = [case for path in arguments.documents for case in read_document(path).cases]
+    draw(cases, arguments.o, title=arguments.title, subtitle=arguments.subtitle)
+
+
+if __name__ == "__main__":
+    main()
