@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import torch
@@ -47,9 +49,11 @@ def validate(trainer, batches: list[dict]) -> None:
     recorder.on_validation_epoch_end()
 
 
-def one_rank(rank: int, rendezvous: str) -> None:
+def one_rank(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2,
+    for name in ("raw", "preprocessed", "results"):
+        os.environ[f"nnUNet_{name}"] = os.path.join(folder, name)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2,
                             timeout=timedelta(seconds=120))  # a deadlock becomes an error
     try:
         validate(trainer_on_the_cpu(EQUAL), validation(rank))
@@ -72,24 +76,26 @@ def one_rank(rank: int, rendezvous: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory):
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the two ranks have left their records."""
     folder = tmp_path_factory.mktemp("ranks")
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("raw", "preprocessed", "results"):
-            (folder / name).mkdir()
-            patch.setenv(f"nnUNet_{name}", str(folder / name))
-        mp.spawn(one_rank, args=(str(folder / "rendezvous"),), nprocs=2)
-        yield folder
+    for name in ("raw", "preprocessed", "results"):
+        (folder / name).mkdir()
+    multiprocessing.set_forkserver_preload([__name__])  # nnU-Net is imported once for both
+    mp.start_processes(one_rank, args=(str(folder),), nprocs=2, start_method="forkserver")
+    return folder
 
 
-def fold_of(folder, name: str):
+def fold_of(folder: Path, name: str) -> Path:
     (fold,) = folder.glob(f"results/*/{name}__*/fold_0")
     return fold
 
 
-def test_the_ranks_record_what_one_process_records(folder, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_ranks_record_what_one_process_records(folder: Path, tmp_path: Path,
+                                                   monkeypatch: pytest.MonkeyPatch) -> None:
     (found,) = read_training_record(fold_of(folder, EQUAL))["epochs"]
+    for name in ("raw", "preprocessed"):
+        monkeypatch.setenv(f"nnUNet_{name}", str(folder / name))
     monkeypatch.setenv("nnUNet_results", str(tmp_path))
     alone = trainer_on_the_cpu(EQUAL)
     validate(alone, validation(0) + validation(1))
@@ -105,7 +111,7 @@ def test_the_ranks_record_what_one_process_records(folder, tmp_path, monkeypatch
         assert row == pytest.approx(expected_row, rel=2e-5)
 
 
-def test_a_rank_that_fails_makes_no_other_wait(folder) -> None:
+def test_a_rank_that_fails_makes_no_other_wait(folder: Path) -> None:
     fold = fold_of(folder, FAILING)
     assert [entry["epoch"] for entry in read_training_record(fold)["epochs"]] == [0]
     log = "".join(path.read_text() for path in fold.glob("training_log_*.txt"))
