@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.cases import CaseFiles, PredictionFolder
+from nnunet_nacl.evaluation.cases import PredictionFolder
 from nnunet_nacl.evaluation.json_files import first_line
 from nnunet_nacl.evaluation.quiet import quiet
 from nnunet_nacl.metrics.binning import BinStats
@@ -83,7 +83,7 @@ class Probabilities:
 
 def read_truth(folder: PredictionFolder, case: str) -> Truth:
     """Ground truth of a case; UserError if it cannot be read."""
-    array, properties = folder.read_segmentation(_reference(folder, case))
+    array, properties = folder.read_segmentation(folder.files(case).reference)
     labels = array.astype(np.int16)
     ignore = folder.labels.ignore_label
     valid = np.ones(labels.shape, dtype=bool) if ignore is None else labels != ignore
@@ -96,7 +96,7 @@ def read_segmentation(folder: PredictionFolder, case: str, shape: Sequence[int])
     Raises:
         UserError: Neither can be read, or the shape is another one.
     """
-    files = _files(folder, case)
+    files = folder.files(case)
     if files.segmentation is None:
         return folder.load(files).segmentation
     array = folder.read_segmentation(files.segmentation)[0].astype(np.int16)
@@ -111,7 +111,7 @@ def read_probabilities(folder: PredictionFolder, case: str, axis: int, index: in
     Raises:
         UserError: The file is missing, broken, or does not fit the ground truth.
     """
-    files, labels = _files(folder, case), folder.labels
+    files, labels = folder.files(case), folder.labels
     data = folder.load(files)
     valid = None if labels.ignore_label is None else data.truth != labels.ignore_label
     truth = data.truth if valid is None else np.where(valid, data.truth, 0)
@@ -173,13 +173,3 @@ def _image_files(folder: PredictionFolder, case: str) -> list[Path]:
     if missing:
         raise UserError(f"{missing[0]}: no such image.")
     return found
-
-
-def _files(folder: PredictionFolder, case: str) -> CaseFiles:
-    segmentation = folder.folder / f"{case}{folder.file_ending}"
-    reference = _reference(folder, case)
-    return CaseFiles(case, folder.folder / f"{case}.npz", reference, segmentation if segmentation.is_file() else None)
-
-
-def _reference(folder: PredictionFolder, case: str) -> Path:
-    return folder.reference_folder / f"{case}{folder.file_ending}"

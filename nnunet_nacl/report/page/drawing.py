@@ -110,7 +110,7 @@ def draw_labels(
     for i, mask in enumerate(enlarged):
         color = _rgb(STRUCTURE_COLORS[i % len(STRUCTURE_COLORS)])
         inside = fill == i
-        canvas[inside] = ((1 - _FILL) * canvas[inside] + _FILL * color).astype(np.uint8)
+        canvas[inside] = ((1 - _FILL) * canvas[inside] + _FILL * color).round().astype(np.uint8)
         canvas[_outline(mask)] = color
     picture = Image.fromarray(canvas)
     if edges is not None:

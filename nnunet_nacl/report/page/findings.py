@@ -20,7 +20,10 @@ _VERDICT_COLUMNS = (
     "Dice", "HD95_mm", "ECE:foreground", "CECE_mean:foreground", "ECE:dilated", "ECE:predicted", "ECE:all",
     "NLL:dilated", "NLL:all",
 )  # fmt: skip
-_VERDICTS = {"better": "better in", "worse": "worse in", "none": "no clear difference in", "untested": "not tested:"}
+_VERDICTS = {
+    "better": "better in", "worse": "worse in", "mixed": "a difference whose mean most cases contradict in",
+    "none": "no clear difference in", "untested": "not tested:",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -86,32 +89,45 @@ def _finding(
     reference = data["trainers"][0]["name"]
     if len(leading) > 1:
         detail += " Equal to three decimals."
-    elif best == reference:
-        others = {name: entry for name, entry in values.items() if name != best}
-        second = _leading(others, data["columns"][column]["better"])[0]
-        detail += f" It is the reference; next is {labels[second]} with {_number(values[second]['mean'])}."
+        return Finding(question, _join([labels[name] for name in leading]), detail)
+    others = {name: entry for name, entry in values.items() if name != best}
+    second = _leading(others, data["columns"][column]["better"])[0]
+    next_one = f"ext is {labels[second]} with {_number(values[second]['mean'])}"
+    if best == reference:
+        tested = _outcome(_statistic(data, dataset["name"], column, second))
+        detail += f" It is the reference; n{next_one}{tested}."
     else:
         detail += _against_reference(_statistic(data, dataset["name"], column, best), labels[reference], level)
-    return Finding(question, _join([labels[name] for name in leading]), detail)
+        detail += "" if second == reference else f" N{next_one}."
+    return Finding(question, labels[best], detail)
 
 
 def _against_reference(row: Mapping[str, Any] | None, reference: str, level: str) -> str:
+    """The difference of a method to the reference, as a sentence."""
     if row is None or row["difference"] is None:
         return ""
     size = f"{_number(abs(row['difference']))} {'higher' if row['difference'] > 0 else 'lower'}"
     text = f" {size} than the reference {reference} in the same {row['n']} cases"
     if row["low"] is not None and row["high"] is not None:
         text += f" ({level} interval of the difference {_signed(row['low'])} to {_signed(row['high'])})"
+    return f"{text}{_outcome(row)}."
+
+
+def _outcome(row: Mapping[str, Any] | None) -> str:
+    """What the test of a row says, as a clause."""
+    if row is None:
+        return ""
     p = row.get("p_holm")
     shown = "" if p is None else f" (p\N{NO-BREAK SPACE}{'<' if p < 0.001 else '='}\N{NO-BREAK SPACE}"
     shown = shown and f"{shown}{max(p, 0.001):.3f} after Holm's correction)"
     ending = {
         "better": f"; the test finds a difference{shown}",
         "worse": f"; the test finds a difference{shown}",
+        "mixed": f"; the test finds a difference that points the other way in most cases{shown}",
         "none": f"; the test finds no clear difference{shown}",
         "untested": "; too few cases for a test",
     }
-    return text + ending.get(row["verdict"], "") + "."
+    return ending.get(row["verdict"], "")
 
 
 def _statistic(data: Mapping[str, Any], dataset: str, column: str, trainer: str) -> Mapping[str, Any] | None:

@@ -37,7 +37,6 @@ class Gallery:
     dataset: str
     structures: list[str]
     cases: list[GalleryCase]
-    has_ignored: bool = False
     problems: list[str] = field(default_factory=list)
 
 
@@ -88,7 +87,7 @@ def make_gallery(
     folders, names = Folders(dataset), [trainer["name"] for trainer in trainers]
     picked = pick_cases(dataset, names)
     cases, problems = [], {}
-    structures, has_ignored = list(dataset["structures"].values()), False
+    structures = list(dataset["structures"].values())
     for number, (case, reasons) in enumerate(picked.items(), 1):
         say(f"{dataset['name']}: case {number} of {len(picked)}, {case}")
         fold = dataset["case_fold"].get(case, dataset["folds"][0] if dataset["folds"] else "0")
@@ -98,13 +97,12 @@ def make_gallery(
             problems[str(error)] = None
             panels = CasePanels(case)
         problems |= dict.fromkeys(panels.problems)
-        has_ignored |= panels.has_ignored
         methods = [
             (trainer["label"], _scores(dataset, name, case), panels.methods.get(name, MethodPanels()))
             for name, trainer in zip(names, trainers)
         ]
         cases.append(GalleryCase(case, fold, reasons, panels, methods))
-    return Gallery(dataset["name"], structures, cases, has_ignored, list(problems))
+    return Gallery(dataset["name"], structures, cases, list(problems))
 
 
 def _scores(dataset: Mapping[str, Any], trainer: str, case: str) -> str:

@@ -41,12 +41,15 @@ _TRUTH = (
 )
 
 
-def glossary(columns: Iterable[Mapping[str, Any]], evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
+def glossary(
+    columns: Iterable[Mapping[str, Any]], evaluation: Mapping[str, Any], *, tested: bool = False
+) -> list[tuple[str, str]]:
     """Terms and what they mean: the metrics that were compared, the masks, intervals and tests.
 
     Args:
         columns: Of comparison.json.
         evaluation: Settings of the evaluation: the masks' radii.
+        tested: Whether differences were tested.
     """
     columns = list(columns)
     metrics = {column.get("metric") for column in columns}
@@ -60,6 +63,14 @@ def glossary(columns: Iterable[Mapping[str, Any]], evaluation: Mapping[str, Any]
     result.append((
         "Interval",
         "Where the mean would lie with other cases of the same kind, from drawing the cases again many times "
-        "(bootstrap). If the interval of a difference holds 0, the cases leave open which method is better.",
+        "(bootstrap). If the interval of a difference holds 0, the cases leave open which method is better. Each "
+        "interval stands for itself: among many, some miss 0 by chance.",
     ))  # fmt: skip
+    if tested:
+        result.append((
+            "Test, p (Holm)",
+            "Wilcoxon's signed-rank test asks whether one method has the larger value in so many cases, and by so "
+            "much, that chance hardly explains it. p is how often chance alone would do it; Holm's correction raises "
+            "it for the number of tests in a table. Below 0.05 the page speaks of a difference.",
+        ))  # fmt: skip
     return result

@@ -31,6 +31,8 @@ __all__ = ["PAGE_NAME", "Page", "make_page"]
 
 PAGE_NAME = "report.html"
 
+_INTERVAL = re.compile(r"\[([+-]?\d+(?:\.\d+)?(?:e[+-]?\d+)?), ")
+
 
 @dataclass(frozen=True)
 class Page:
@@ -79,10 +81,12 @@ def _render(data: Mapping[str, Any], figures: Sequence[Mapping[str, Any]], galle
     datasets, trainers = data["datasets"], data["trainers"]
     names = ", ".join(dataset["name"] for dataset in datasets)
     version = f"nnunet_nacl {nnunet_nacl.__version__}"
+    tested = any(row.get("p_holm") is not None for row in data.get("statistics", ()))
     n_cases = sum(len(dataset["cases"]) for dataset in datasets)
     contents = [("notes", "Read this first")] if data["notes"] else []
     contents += [("findings", "Key findings"), ("compared", "What was compared"), ("tables", "Tables")]
     contents += [("figures", "Figures")] + ([("cases", "Cases")] if galleries else [])
+    anchor = _Anchors()
     return render(
         "page.html",
         title=f"{len(trainers)} methods on {names}",
@@ -97,20 +101,21 @@ def _render(data: Mapping[str, Any], figures: Sequence[Mapping[str, Any]], galle
             {"dataset": dataset["name"], "leaders": key_findings(data, dataset), "verdicts": verdicts(data, dataset)}
             for dataset in datasets
         ],
-        p_corrected=any(row.get("p_holm") is not None for row in data.get("statistics", ())),
+        p_corrected=tested,
         trainers=trainers,
         datasets=[{**dataset, "regions": dataset.get("regions", False), "left_out": _left_out(data, dataset)}
                   for dataset in datasets],
         left_out=any(dataset.get("left_out") for dataset in datasets),
         facts=_facts(data),
         command=_command(data["command"]),
-        tables=[_titled(_table(table), len(datasets)) for table in data["tables"]],
-        figures=[_titled(figure, len(datasets)) for figure in figures],
-        galleries=[{**vars(entry), "anchor": f"cases-{_anchor(entry.dataset)}"} for entry in galleries],
+        tables=[_titled(_table(table), len(datasets), anchor("table", table["id"])) for table in data["tables"]],
+        figures=[_titled(figure, len(datasets), anchor("figure", figure["id"])) for figure in figures],
+        galleries=[{**vars(entry), "anchor": anchor("cases", entry.dataset)} for entry in galleries],
         colors=len(STRUCTURE_COLORS),
         lowest_confidence=f"{LOWEST_CONFIDENCE:g}",
         scale=_scale() if galleries else "",
-        glossary=glossary(data["columns"].values(), data["settings"].get("evaluation", {})),
+        regions=any(dataset.get("regions") for dataset in datasets),
+        glossary=glossary(data["columns"].values(), data["settings"].get("evaluation", {}), tested=tested),
     )  # fmt: skip
 
 
@@ -119,7 +124,6 @@ def _table(table: Mapping[str, Any]) -> dict[str, Any]:
     numbers = [any(row[i]["value"] is not None for row in rows) for i in range(len(table["columns"]))]
     return {
         **table,
-        "anchor": f"table-{_anchor(table['id'])}",
         "rows": rows,
         "columns": [{"text": text, "number": number} for text, number in zip(table["columns"], numbers)],
         "marked": any(cell["best"] or cell["second"] for row in rows for cell in row),
@@ -128,8 +132,10 @@ def _table(table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _cell(cell: str | Mapping[str, Any]) -> dict[str, Any]:
-    if isinstance(cell, str):
-        return {"text": cell, "value": None, "best": False, "second": False}
+    if isinstance(cell, str):  # an interval is sorted by its lower end
+        interval = _INTERVAL.match(cell)
+        value = float(interval[1]) if interval else None
+        return {"text": cell, "value": value, "best": False, "second": False}
     value = cell.get("value")
     number = value if isinstance(value, (int, float)) and np.isfinite(value) else None
     return {"text": cell.get("text", ""), "value": number, "best": bool(cell.get("best")),
@@ -137,13 +143,14 @@ def _cell(cell: str | Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _figure(folder: Path, figure: Mapping[str, Any]) -> dict[str, Any]:
-    return {**figure, "anchor": f"figure-{_anchor(figure['id'])}", "src": embed_figure(folder, figure["files"])}
+    return {**figure, "src": embed_figure(folder, figure["files"])}
 
 
-def _titled(entry: dict[str, Any], n_datasets: int) -> dict[str, Any]:
-    """With the data set in its title, where there are several."""
+def _titled(entry: Mapping[str, Any], n_datasets: int, anchor: str) -> dict[str, Any]:
+    """With an id, and the data set in its title where there are several."""
     name = entry.get("dataset")
-    return {**entry, "title": f"{entry['title']}: {name}"} if n_datasets > 1 and name else entry
+    title = f"{entry['title']}: {name}" if n_datasets > 1 and name else entry["title"]
+    return {**entry, "title": title, "anchor": anchor}
 
 
 def _command(text: str) -> str:
@@ -186,9 +193,20 @@ def _date(text: str) -> str:
         return text
 
 
-def _anchor(text: str) -> str:
-    """Letters, digits and hyphens, so that it is an id whatever the data are called."""
-    return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-") or "x"
+class _Anchors:
+    """Ids for elements, each given once: letters, digits and hyphens, whatever the data are called."""
+
+    def __init__(self) -> None:
+        self._given: set[str] = set()
+
+    def __call__(self, kind: str, text: str) -> str:
+        start = f"{kind}-{re.sub(r'[^A-Za-z0-9]+', '-', text).strip('-')}"
+        anchor, number = start, 1
+        while anchor in self._given:
+            number += 1
+            anchor = f"{start}-{number}"
+        self._given.add(anchor)
+        return anchor
 
 
 def _hash(text: str) -> str:

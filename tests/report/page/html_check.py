@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 
-VOID = {"meta", "img", "br", "link", "hr", "input"}
+VOID = {"meta", "img", "br", "link", "hr", "input", "wbr"}
 CLOSES_P = {"p", "div", "ul", "ol", "dl", "table", "section", "h2", "h3", "h4", "figure", "pre", "article"}
 
 

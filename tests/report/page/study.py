@@ -16,7 +16,7 @@ from tests.evaluation.folders import CLASSES, Model, write_image, write_predicti
 
 SCRIPT = "<script>document.title = 'hacked'</script>"
 HOSTILE_CASE = "case \"1\" & 'two' <b>"
-HOSTILE_LABEL = 'NACL "<i>" & co'
+HOSTILE_LABEL = f'NACL "<i>" & co {"x" * 150}'
 HOSTILE_NOTE = "left out: <img src=x onerror=\"document.title='hacked'\">"
 
 
@@ -118,6 +118,8 @@ def _comparison(model, models, labels, cases, folds, rng, hostile: bool) -> dict
         for i, name in enumerate(names)
     ]
     rows[2][2] = {"text": "-", "value": None, "best": False, "second": False}
+    for row, more in zip(rows, (("[-0.02, 0.10]", ""), ("[-0.10, 0.20]", "worse"), ("[+0.10, +0.20]", "better"))):
+        row += more
     statistics = [
         {"dataset": model.dataset, "column": c, "family": "x", "trainer": t, "reference": names[0], "n": len(cases),
          "mean_reference": means[c][names[0]]["mean"], "mean": means[c][t]["mean"],
@@ -143,8 +145,8 @@ def _comparison(model, models, labels, cases, folds, rng, hostile: bool) -> dict
         }],
         "columns": columns,
         "tables": [{"id": "all", "title": "All of it", "caption": "Means over cases.", "dataset": model.dataset,
-                    "columns": ["method", *(c["title"] for c in columns.values())], "rows": rows,
-                    "files": ["tables/all.csv"]}],
+                    "columns": ["method", *(c["title"] for c in columns.values()), "95 % interval", "verdict"],
+                    "rows": rows, "files": ["tables/all.csv"]}],
         "statistics": statistics,
         "ranks": {},
         "figures": [{"id": "one", "title": "A figure", "caption": "What it is.", "alt": "A line from 0 to 1.",

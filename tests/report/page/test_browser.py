@@ -9,10 +9,9 @@ from tests.evaluation.folders import make_model
 from tests.report.page.browser import NAMES, Browser, find_browser
 from tests.report.page.study import SCRIPT, make_study
 
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.skipif(find_browser() is None, reason=f"needs a browser: none of {', '.join(NAMES)} is on PATH"),
-]
+pytestmark = pytest.mark.skipif(
+    find_browser() is None, reason=f"needs a browser: none of {', '.join(NAMES)} is on PATH"
+)
 
 ORDER = "[...document.querySelectorAll('table.sortable tbody tr')].map(row => row.cells[0].textContent)"
 SORTED = "[...document.querySelectorAll('table.sortable thead th')].map(header => header.getAttribute('aria-sort'))"
@@ -86,8 +85,8 @@ def click(browser: Browser, column: int) -> None:
 
 def test_a_click_sorts_upwards_downwards_and_back(browser):
     original = browser.run(ORDER)
-    values = browser.run("[...document.querySelectorAll('table.sortable tbody tr')].map(r => +r.cells[1].dataset.value)")
-    upwards = [name for _, name in sorted(zip(values, original))]
+    values = browser.run(ORDER.replace("cells[0].textContent", "cells[1].dataset.value"))
+    upwards = [name for _, name in sorted(zip(map(float, values), original))]
     assert upwards not in (original, original[::-1]) or len(set(values)) == 3
     click(browser, 1)
     assert browser.run(ORDER) == upwards and browser.run(SORTED)[:3] == ["none", "ascending", "none"]
@@ -106,6 +105,36 @@ def test_missing_values_stay_at_the_end_and_text_sorts_as_text(browser):
         assert browser.run(ORDER)[2] == missing
     click(browser, 0)
     assert browser.run(ORDER) == sorted(browser.run(ORDER)) and browser.run(SORTED)[2] == "none"
+
+
+def test_intervals_sort_by_their_lower_end_and_empty_cells_stay_at_the_end(browser):
+    column = ORDER.replace("cells[0]", "cells[{}]")
+    click(browser, 5)
+    assert browser.run(column.format(5)) == ["[-0.10, 0.20]", "[-0.02, 0.10]", "[+0.10, +0.20]"]
+    for expected in (["better", "worse", ""], ["worse", "better", ""]):
+        click(browser, 6)
+        assert browser.run(column.format(6)) == expected
+
+
+def test_fingers_hit_what_they_aim_at(browser, page):
+    browser.call("Emulation.setTouchEmulationEnabled", enabled=True)
+    try:
+        browser.open(page, width=360)
+        sizes = browser.run("""[...document.querySelectorAll('button, nav a')].map(
+            e => (b => [b.width, b.height])(e.getBoundingClientRect()))""")
+    finally:
+        browser.call("Emulation.setTouchEmulationEnabled", enabled=False)
+    assert len(sizes) > 10 and all(width >= 44 and height >= 40 for width, height in sizes)
+
+
+def test_the_name_of_the_row_stays_while_a_table_scrolls(browser, page):
+    browser.open(page, width=360)
+    left, width = browser.run("""(table => {
+        table.parentElement.scrollLeft = 300;
+        const box = table.tBodies[0].rows[2].cells[0].getBoundingClientRect();
+        return [box.left - table.parentElement.getBoundingClientRect().left, box.width];
+    })(document.querySelector('table.sortable'))""")
+    assert abs(left) < 1 and width <= 0.45 * 360 + 1, "and a long one leaves room for the numbers"
 
 
 def test_everything_can_be_done_by_keyboard(browser):

@@ -34,12 +34,23 @@ def test_the_best_is_named_with_its_interval_and_the_difference_to_the_reference
         "Lowest calibration error on the structures (ECE foreground): B, 0.050 (90 % interval 0.040 to 0.060, 9 cases)."
         " 0.050 lower than the reference A in the same 9 cases (90 % interval of the difference −0.061 to −0.040);"
         " the test finds a difference (p\N{NO-BREAK SPACE}<\N{NO-BREAK SPACE}0.001 after Holm's correction)."
+        " Next is C with 0.070."
     )
+
+
+def test_the_next_best_is_named_unless_it_is_the_reference():
+    [text] = sentences(comparison({"ECE:foreground": [0.10, 0.05, 0.07]}))
+    assert text.endswith("9 cases). Next is C with 0.070.")
+    [text] = sentences(comparison({"ECE:foreground": [0.06, 0.05, 0.07]}))
+    assert text.endswith("9 cases).")
 
 
 def test_higher_is_better_for_dice_and_the_reference_may_win():
     [text] = sentences(comparison({"Dice": [0.9, 0.8, 0.85]}))
-    assert "(mean Dice): A, 0.900" in text and "It is the reference; next is C with 0.850." in text
+    assert "(mean Dice): A, 0.900" in text and text.endswith("It is the reference; next is C with 0.850.")
+    rows = [("Dice", name, -0.05, -0.1, 0.0, 9, "none", 0.2) for name in "bc"]
+    [text] = sentences(comparison({"Dice": [0.9, 0.8, 0.85]}, rows))
+    assert "next is C with 0.850; the test finds no clear difference (p" in text
 
 
 def test_an_unclear_difference_is_called_so():
@@ -48,6 +59,8 @@ def test_an_unclear_difference_is_called_so():
     assert "0.010 higher than the reference" in text and "no clear difference" in text and "0.310" in text
     [text] = sentences(comparison({"Dice": [0.80, 0.81, 0.7]}, [(*row[:6], "untested", None)]))
     assert "too few cases for a test" in text
+    [text] = sentences(comparison({"Dice": [0.80, 0.81, 0.7]}, [(*row[:6], "mixed", 0.01)]))
+    assert "points the other way in most cases" in text and "0.010 after" in text
 
 
 def test_what_looks_equal_shares_the_place():
@@ -76,9 +89,10 @@ def test_verdicts_are_sorted_by_outcome():
         ("ECE:foreground", "b", -0.05, 0, 0, 9, "better", 0.01),
         ("ECE:all", "b", 0.0, 0, 0, 9, "none", 1.0),
         ("Dice", "c", 0.0, 0, 0, 9, "untested", None),
+        ("ECE:foreground", "c", 0.01, 0, 0, 9, "mixed", 0.01),
     ]
     data = comparison({"Dice": [0.9, 0.8, 0.7], "ECE:foreground": [0.1] * 3, "ECE:all": [0.1] * 3}, rows)
     b, c = verdicts(data, data["datasets"][0])
     assert b.question == "B against A"
     assert b.answer == "better in ECE foreground; worse in Dice; no clear difference in ECE all"
-    assert c.answer == "not tested: Dice"
+    assert c.answer == "a difference whose mean most cases contradict in ECE foreground; not tested: Dice"

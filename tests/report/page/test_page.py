@@ -109,7 +109,7 @@ def test_without_gallery_no_case_is_shown(study):
 def test_several_data_sets(study):
     second = {**study.data["datasets"][0], "name": "Dataset998_Other", "left_out": {"nnUNetTrainerCE": ["case_99"]}}
     [table] = study.data["tables"]
-    tables = [table, {**table, "id": "all_Dataset998_Other", "dataset": second["name"]}]
+    tables = [table, *({**table, "id": name, "dataset": second["name"]} for name in ("all_x", "all x"))]
     study.write(datasets=[study.data["datasets"][0], second], tables=tables)
     make_page(study.out)
     page = Page(study.page)
@@ -117,6 +117,30 @@ def test_several_data_sets(study):
     for text in ("All of it: Dataset998_Other", "3 methods on Dataset999_Synthetic, Dataset998_Other", "CE: case_99"):
         assert text in page.text
     assert [text for _, text in page.headings].count("Dataset998_Other") == 2  # findings and cases
+
+
+def test_what_is_put_into_words_about_tests_follows_the_comparison(study):
+    make_page(study.out, gallery=False)
+    assert "Wilcoxon" in study.page and "corrected by Holm" in study.page
+    untested = {"p": None, "p_holm": None, "verdict": "untested"}
+    study.write(statistics=[row | untested for row in study.data["statistics"]])
+    make_page(study.out, gallery=False)
+    assert "Wilcoxon" not in study.page and "corrected by Holm" not in study.page and "not tested: DSC" in study.page
+
+
+def test_names_may_break_after_an_underscore_and_stay_the_same_text(study):
+    make_page(study.out, gallery=False)
+    assert "Dataset999_<wbr>Synthetic" in study.page and "Dataset999_Synthetic" in Page(study.page).text
+
+
+@pytest.mark.parametrize(
+    ("cell", "value"),
+    [("[-0.010, -0.001]", -0.01), ("[+0.04, +0.63]", 0.04), ("[0.00, 1]", 0), ("[1.2e-05, 2]", 1.2e-5),
+     ("better", None), ("", None), ("[a, b]", None), ({"text": "< 0.001", "value": 0.0002}, 0.0002),
+     ({"text": "-", "value": None}, None), ({"text": "nan", "value": float("nan")}, None)],
+)  # fmt: skip
+def test_what_a_cell_is_sorted_by(cell, value):
+    assert page_module._cell(cell)["value"] == value
 
 
 def test_what_is_missing_is_said_and_the_page_is_made(study, monkeypatch):

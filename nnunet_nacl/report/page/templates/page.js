@@ -8,7 +8,8 @@
   };
   const compare = (column, numeric, sign) => (a, b) => {
     if (!numeric) {
-      return sign * collator.compare(a.cells[column].textContent.trim(), b.cells[column].textContent.trim());
+      const [x, y] = [a, b].map((row) => row.cells[column].textContent.trim());
+      return (x === "") - (y === "") || sign * collator.compare(x, y);
     }
     const [x, y] = [key(a, column), key(b, column)];
     if (x === null || y === null) {
