@@ -13,10 +13,9 @@ from matplotlib.lines import Line2D
 from nnunet_nacl.report.checks import as_values, check_better, direction, format_number
 from nnunet_nacl.report.dots import draw_dots
 from nnunet_nacl.report.radial import RadialScale, common_scale, own_scales
-from nnunet_nacl.report.sheet import Sheet, line_height, widest_word, wrap
+from nnunet_nacl.report.sheet import Sheet, line_height, wrap
 from nnunet_nacl.report.style import (
     GREY,
-    INK,
     MAX_WIDTH,
     SMALL_SIZE,
     TEXT_SIZE,
@@ -26,14 +25,11 @@ from nnunet_nacl.report.style import (
     save_figure,
     styles_for,
 )  # fmt: skip
+from nnunet_nacl.report.web import Web, spokes
 
 __all__ = ["draw_radar"]
 
 _IN_ONE = 6  # more polygons on top of each other cannot be told apart: then one small radar per method
-_GRID = "#CFCFCF"
-_MARGIN = 1.04  # of the axes around the rim, so that markers are whole
-_AWAY = 0.125  # inches between a spoke and its label
-_UPRIGHT = 0.2  # spokes that point aside by less have their label centred
 
 
 def draw_radar(
@@ -54,8 +50,9 @@ def draw_radar(
 ) -> Path:
     """Draw a polygon per method; outward is always better, so the radial axis of an error runs inward.
 
-    Up to six methods share one radar. More get a small radar each, over the outline of the first. One or two axes make
-    no polygon: they are drawn as rows of points.
+    Up to six methods share one radar. More get a small radar each, over the outline of the first. Spokes whose names
+    would lie on each other are numbered, and named at the foot. One or two axes make no polygon: they are drawn as rows
+    of points.
 
     Args:
         axes: Names of the spokes, clockwise from the top.
@@ -121,9 +118,11 @@ def _describe(scales: list[RadialScale]) -> str:
 
 def _draw_one(axes, ranges, values, styles, scales, notes, keywords) -> Sheet:
     """All polygons in one radar, with a legend."""
-    labels = [f"{axis}\n{text}" for axis, text in zip(axes, ranges)] if ranges else axes
     legend = [Line2D([], [], label=method, **styles[method].line, **styles[method].markers) for method in values]
-    web = _Web(labels, 7.4, 1.65, TEXT_SIZE)
+    labels = [f"{axis}\n{text}" for axis, text in zip(axes, ranges)] if ranges else axes
+    web = Web(labels, 7.4, 1.65, TEXT_SIZE)
+    if web.crowded:
+        web, notes = web.numbered(), [notes[0], _key(axes, ranges), *notes[1:]]
     sheet = Sheet(7.4, web.up + web.down + 0.1, legend=legend, notes=notes, **keywords)
     axis = web.draw(sheet, 0, 0, scales, numbers=True)
     for method, line in values.items():
@@ -133,11 +132,13 @@ def _draw_one(axes, ranges, values, styles, scales, notes, keywords) -> Sheet:
 
 def _draw_each(axes, ranges, values, styles, scales, notes, keywords) -> Sheet:
     """A small radar per method, each over the first method's outline; numbers stand at the foot."""
-    if ranges:
-        notes = [notes[0], f"Ranges: {'; '.join(f'{axis} {text}' for axis, text in zip(axes, ranges))}.", *notes[1:]]
     reference, columns = next(iter(values)), 3
     panel = MAX_WIDTH / columns
-    web = _Web(axes, panel, 0.78, SMALL_SIZE)
+    web = Web(axes, panel, 0.78, SMALL_SIZE)
+    if web.crowded:
+        web, notes = web.numbered(), [notes[0], _key(axes, ranges), *notes[1:]]
+    elif ranges:
+        notes = [notes[0], f"Ranges: {'; '.join(f'{axis} {text}' for axis, text in zip(axes, ranges))}.", *notes[1:]]
     titles = [wrap(method, panel - 0.2, TEXT_SIZE, "bold") for method in values]
     rows = -(-len(values) // columns)
     heads = [(max(t.count("\n") for t in titles[row * columns : (row + 1) * columns]) + 1) * line_height(TEXT_SIZE)
@@ -156,76 +157,16 @@ def _draw_each(axes, ranges, values, styles, scales, notes, keywords) -> Sheet:
     return sheet
 
 
-class _Web:
-    """Spokes, rings and labels, and the room that they take.
-
-    Args:
-        labels: Of the spokes.
-        panel: Width in inches that spokes and labels may take.
-        radius: Length in inches of the spokes, where the longest words of the labels leave room for it.
-        size: Of the text in points.
-    """
-
-    def __init__(self, labels: Sequence[str], panel: float, radius: float, size: float) -> None:
-        self._spokes, self._size, self._panel = _spokes(len(labels)), size, panel
-        beside = [(abs(x), label) for (x, _), label in zip(self._spokes, labels) if abs(x) >= _UPRIGHT]
-        room = [(panel / 2 - 0.03 - widest_word(label, size)) / x - _AWAY for x, label in beside]
-        self._radius = max(min([radius, *room]), 0.6 * radius)
-        self._labels = [wrap(label, self._room(abs(x)), size) for (x, _), label in zip(self._spokes, labels)]
-        up, down = zip(*map(self._reach, self._spokes, self._labels))
-        self.up, self.down = max(up), max(down)
-
-    def _room(self, x: float) -> float:
-        return 1.6 if x < _UPRIGHT else min(1.6, self._panel / 2 - x * (self._radius + _AWAY) - 0.02)
-
-    def _reach(self, spoke: np.ndarray, label: str) -> tuple[float, float]:
-        """How far a label reaches above and below the centre, in inches."""
-        height = (label.count("\n") + 1) * line_height(self._size)
-        above = {"bottom": height, "center": height / 2, "top": 0.0}[_sides(*spoke)[1]]
-        y = spoke[1] * (self._radius + _AWAY)
-        return y + above, height - y - above
-
-    def draw(self, sheet: Sheet, left: float, top: float, scales: list[RadialScale], *, numbers: bool) -> Axes:
-        """Draw it with its panel's upper left corner there; (0, 0) of the axes is the centre and 1 the rim."""
-        side = 2 * _MARGIN * self._radius
-        axis = sheet.axes(left + (self._panel - side) / 2, top + self.up - side / 2, side, side)
-        ring = np.concatenate([self._spokes, self._spokes[:1]]).T
-        ticks = scales[0].ticks
-        for radius in [scales[0].radius(tick) for tick in ticks] or (0.2, 0.4, 0.6, 0.8, 1.0):
-            axis.plot(*(ring * radius), color=_GRID, linewidth=0.8, zorder=1)
-        for (x, y), label in zip(self._spokes, self._labels):
-            axis.plot((0, x), (0, y), color=_GRID, linewidth=0.8, zorder=1)
-            ha, va = _sides(x, y)
-            axis.annotate(label, (x, y), xytext=(72 * _AWAY * x, 72 * _AWAY * y), textcoords="offset points", ha=ha,
-                          va=va, fontsize=self._size, linespacing=1.2, annotation_clip=False, gid="axis")
-        for tick in ticks if numbers else ():
-            axis.annotate(
-                format_number(tick, scales[0].decimals), (0, scales[0].radius(tick)), xytext=(-6, 0),
-                textcoords="offset points", fontsize=SMALL_SIZE, ha="right", va="center", color=INK, zorder=4,
-                gid="tick", bbox={"boxstyle": "square,pad=0.02", "facecolor": "white", "edgecolor": "none",
-                                  "alpha": 0.8},
-            )  # fmt: skip
-        axis.set(xlim=(-_MARGIN, _MARGIN), ylim=(-_MARGIN, _MARGIN), aspect="equal")
-        axis.axis("off")
-        return axis
-
-
-def _sides(x: float, y: float) -> tuple[str, str]:
-    """Alignment of the label of a spoke that points there."""
-    ha = "center" if abs(x) < _UPRIGHT else "left" if x > 0 else "right"
-    return ha, "center" if abs(y) < 0.45 else "bottom" if y > 0 else "top"
-
-
-def _spokes(count: int) -> np.ndarray:
-    """(count, 2) unit vectors, clockwise from the top."""
-    angle = 2 * np.pi * np.arange(count) / count
-    return np.stack([np.sin(angle), np.cos(angle)], axis=1)
+def _key(axes: Sequence[str], ranges: Sequence[str] | None) -> str:
+    """What the numbers stand for, where names would lie on each other."""
+    names = [f"{axis} ({text})" for axis, text in zip(axes, ranges)] if ranges else axes
+    return f"Spokes: {'; '.join(f'{number} {name}' for number, name in enumerate(names, 1))}."
 
 
 def _corners(line: np.ndarray, scales: list[RadialScale]) -> np.ndarray:
     """(2, axes + 1) corners of a closed polygon; NaN where there is no value."""
     radius = np.array([one.radius(value) for one, value in zip(scales, line)])
-    corners = _spokes(len(line)) * radius[:, None]
+    corners = spokes(len(line)) * radius[:, None]
     return np.concatenate([corners, corners[:1]]).T
 
 

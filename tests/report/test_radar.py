@@ -88,6 +88,26 @@ def test_labels_beside_small_radars_stay_inside(tmp_path, drawn):
     assert words.count("Hippocampus") == 8  # in one piece
 
 
+@pytest.mark.parametrize(("methods", "count"), [(2, 24), (8, 12)])
+def test_names_that_would_lie_on_each_other_become_numbers(tmp_path, drawn, methods, count):
+    names = [f"Dataset{100 + i}_with_a_long_name of part {i}" for i in range(count)]
+    values = {method: np.linspace(0.1, 0.4, count) for method in METHODS[:methods]}
+    draw_radar(names, values, tmp_path / "radar.png", better="lower", scale="axis")
+    (first, *_) = drawn[0].axes
+    assert [text.get_text() for text in marked(first, "axis")] == [str(i + 1) for i in range(count)]
+    assert "Spokes: 1 Dataset100_with_a_long_name of part 0 (0.100); 2 Dataset101" in all_text(drawn[0])
+    assert_legible(drawn[0])
+
+
+def test_of_very_many_spokes_some_are_numbered_and_all_are_named(tmp_path, drawn):
+    names = [f"structure {i}" for i in range(104)]
+    draw_radar(names, {"a": np.arange(104), "b": np.ones(104)}, tmp_path / "radar.png", better="higher")
+    shown = [text.get_text() for text in marked(drawn[0], "axis") if text.get_text()]
+    assert shown[0] == "1" and 20 < len(shown) < 104 and all(name in all_text(drawn[0]) for name in names)
+    assert len(marked(drawn[0], "polygon")[0].get_xdata()) == 105
+    assert_legible(drawn[0])
+
+
 def test_a_triangle_takes_less_room_than_a_square(tmp_path, drawn):
     for names in (SETS[:3], SETS):
         draw_radar(names, {"a": range(len(names))}, tmp_path / "radar.png", better="higher")
