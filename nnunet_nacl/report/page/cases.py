@@ -40,9 +40,13 @@ class Folders:
             if not model.is_absolute():
                 root = os.environ.get("nnUNet_results")
                 if not root:
-                    raise UserError(f"the environment variable nnUNet_results is not set; {model} lies there.")
+                    raise UserError(f"the environment variable nnUNet_results is not set; {model} should lie there.")
                 model = Path(root) / model
-            self._open[trainer, fold] = PredictionFolder.open(model / f"fold_{fold}" / "validation")
+            folder = model / f"fold_{fold}" / "validation"
+            if not folder.is_dir():
+                moved = "set nnUNet_results to where the models are now, or run `nnunet_nacl compare` again"
+                raise UserError(f"{folder}: no such folder; {moved}.")
+            self._open[trainer, fold] = PredictionFolder.open(folder)
         return self._open[trainer, fold]
 
 

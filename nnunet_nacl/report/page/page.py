@@ -111,6 +111,7 @@ def _render(data: Mapping[str, Any], figures: Sequence[Mapping[str, Any]], galle
         tables=[_titled(_table(table), len(datasets), anchor("table", table["id"])) for table in data["tables"]],
         figures=[_titled(figure, len(datasets), anchor("figure", figure["id"])) for figure in figures],
         galleries=[{**vars(entry), "anchor": anchor("cases", entry.dataset)} for entry in galleries],
+        pictured=any(case.panels.pictures for entry in galleries for case in entry.cases),
         colors=len(STRUCTURE_COLORS),
         lowest_confidence=f"{LOWEST_CONFIDENCE:g}",
         scale=_scale() if galleries else "",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -167,9 +169,18 @@ def cell(value: float, *, best: bool = False, second: bool = False) -> dict[str,
 
 
 def _draw(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    for name, content in _figure().items():
+        (folder / name).write_bytes(content)
+
+
+@lru_cache(maxsize=1)
+def _figure() -> dict[str, bytes]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(3, 2))
     figure.add_subplot().plot((0, 1))
-    for suffix in ("png", "svg"):
-        save_figure(figure, folder / f"one.{suffix}")
+    with tempfile.TemporaryDirectory() as folder:
+        for suffix in ("png", "svg"):
+            save_figure(figure, Path(folder) / f"one.{suffix}")
+        return {path.name: path.read_bytes() for path in Path(folder).iterdir()}

@@ -154,6 +154,18 @@ def test_what_is_missing_is_said_and_the_page_is_made(study, monkeypatch):
     assert "run the comparison again" in page.text and "nnUNet_raw is not set" in page.text
 
 
+def test_without_models_the_page_has_everything_but_pictures_of_cases(study, monkeypatch):
+    monkeypatch.setenv("nnUNet_results", str(study.out))
+    [*problems] = make_page(study.out).problems
+    assert problems and all("set nnUNet_results to where the models are now" in problem for problem in problems)
+    page = Page(study.page)
+    check(page)
+    assert "best mean Dice" in page.text and problems[0] in page.text and len(page.all("img")) == 1
+    assert "This page holds images of the cases" not in page.text and "legend" not in [
+        attributes.get("class") for _, attributes in page.elements
+    ]  # fmt: skip
+
+
 def test_a_killed_run_leaves_the_old_page(study, monkeypatch):
     make_page(study.out)
     before = study.page
