@@ -91,7 +91,8 @@ def _render(data: Mapping[str, Any], figures: Sequence[Mapping[str, Any]], galle
         "page.html",
         title=f"{len(trainers)} methods on {names}",
         lead=f"{', '.join(trainer['label'] for trainer in trainers)}: segmentation and calibration on the same "
-        f"{n_cases} cases, {_date(data['created'])}.",
+        f"{n_cases} cases",
+        date=_date(data["created"]),
         generated_by=version,
         made_by=f"Compared by {data['generated_by']}, page made by {version}.",
         style=Markup(style), script=Markup(script), script_hash=_hash(script),

@@ -1,6 +1,7 @@
 (() => {
   "use strict";
   const status = document.getElementById("sort-status");
+  document.getElementById("sort-hint").hidden = false;
   const collator = new Intl.Collator("en", { numeric: true });
   const key = (row, column) => {
     const cell = row.cells[column];
