@@ -21,7 +21,7 @@ from nnunet_nacl.uncertainty import run as run_module
 from nnunet_nacl.uncertainty.images import TEMPORARY_PREFIX
 from nnunet_nacl.uncertainty.maps import mutual_information
 from nnunet_nacl.uncertainty.run import write_uncertainty
-from tests.evaluation.folders import CLASSES, REGIONS, REGIONS_WITH_IGNORE, write_image
+from tests.evaluation.folders import CLASSES, CLASSES_WITH_IGNORE, REGIONS, REGIONS_WITH_IGNORE, write_image
 from tests.uncertainty.conftest import SHAPE, SPACING_MM, empty_prediction
 
 VOXEL_ML = np.prod(SPACING_MM) / 1000
@@ -200,6 +200,18 @@ def test_validation_folders_need_no_ground_truth(make_validated, monkeypatch, tm
         monkeypatch.delenv(name)
     review = write_uncertainty([model.validation()], tmp_path / "out")
     assert len(review.cases) == 2 and not review.problems
+
+
+def test_an_ignore_label_is_no_class(predict, tmp_path):
+    folder = predict(labels=CLASSES_WITH_IGNORE, cases=1)
+    write_uncertainty([folder], tmp_path / "out", dtype="float32", probabilities=True)
+    probs = probabilities(folder, "case_0")
+    assert len(probs) == 3
+    np.testing.assert_allclose(
+        read(tmp_path / "out" / "case_0" / "case_0_entropy.nii.gz"), entropy(probs), atol=1e-6
+    )  # over log 3, not log 4
+    assert not any("ignore" in column for column in rows(tmp_path / "out")[0])
+    assert not list((tmp_path / "out" / "case_0").glob("*ignore*"))
 
 
 def test_half_precision(predict, tmp_path):
