@@ -117,6 +117,9 @@ class PredictionFolder:
         for key, kind in (("labels", dict), ("file_ending", str)):
             if not isinstance(dataset.get(key), kind):
                 raise UserError(f"dataset.json of {folder} has no {key!r}; give nnU-Net's own file.")
+        ending = dataset["file_ending"]
+        if len(ending) < 2 or not ending.startswith(".") or "/" in ending or ending == ".npz":
+            raise UserError(f"dataset.json of {folder} has the file_ending {ending!r}; nnU-Net's is like '.nii.gz'.")
         if reference_folder is None and need_reference:
             reference_folder = find_references(plan.get("dataset_name"), folder)
         reference_folder = None if reference_folder is None else Path(reference_folder)
@@ -159,7 +162,9 @@ class PredictionFolder:
         segmentations = {name[: -len(ending)] for name in names if name.endswith(ending)}
         probabilities = {name[:-4] for name in names if name.endswith(".npz")}
         if not segmentations | probabilities:
-            raise UserError(f"{self.folder} holds no predictions (no *{ending}, no *.npz); {RERUN}.")
+            raise UserError(
+                f"{self.folder} holds no predictions (no *{ending}, as dataset.json has it, no *.npz); {RERUN}."
+            )
         found, problems = [], {}
         for case in sorted(segmentations | probabilities):
             reference = self.files(case).reference
@@ -195,7 +200,10 @@ class PredictionFolder:
         names, _ = list_folder(self.reference_folder)
         expected = tuple(sorted(name[: -len(ending)] for name in names if name.endswith(ending)))
         if not expected:
-            raise UserError(f"{self.reference_folder} holds no ground truth (no *{ending}); give the right folder.")
+            raise UserError(
+                f"{self.reference_folder} holds no ground truth (no *{ending}, as dataset.json has it); give the right "
+                "folder."
+            )
         return replace(self, expected=expected)
 
     @property

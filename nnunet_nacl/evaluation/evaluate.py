@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.cache import CaseCache, signature
-from nnunet_nacl.evaluation.cases import PredictionFolder
+from nnunet_nacl.evaluation.cases import RERUN, PredictionFolder
 from nnunet_nacl.evaluation.document import to_document
 from nnunet_nacl.evaluation.files import check_writable, to_json_text, write_atomically
 from nnunet_nacl.evaluation.json_files import one_line
@@ -83,6 +83,10 @@ def evaluate_folder(
         if cache:
             cache.put(results[files.case], channels, labels.regions)
     problems = {case: one_line(problem) for case, problem in sorted(problems.items())}
+    if not results and not any(folder.folder.glob("*.npz")):  # once for all, rather than once for every case
+        swapped = any(folder.reference_folder.glob("*.npz"))
+        mend = f"those of {folder.reference_folder} have: give the ground truth first" if swapped else RERUN
+        raise UserError(f"{folder.folder}: its predictions have no probabilities (there is no *.npz); {mend}.")
     if not results:
         listed = "".join(f"\n  {one_line(case)}: {problem}" for case, problem in problems.items())
         raise UserError(f"{folder.folder}: no case could be evaluated.{listed}")

@@ -36,5 +36,6 @@ def one_line(text: str) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
+    """The first line of an error that says something; SimpleITK's begin with a place in its own source."""
+    lines = [line for line in str(error).strip().splitlines() if not line.startswith("Exception thrown in SimpleITK")]
+    return lines[0].removeprefix("sitk::ERROR: ") if lines else type(error).__name__

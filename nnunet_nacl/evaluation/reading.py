@@ -15,6 +15,7 @@ from nnunet_nacl.evaluation.json_files import first_line
 from nnunet_nacl.evaluation.labels import Labels
 from nnunet_nacl.evaluation.npz import read_array
 from nnunet_nacl.evaluation.quiet import quiet
+from nnunet_nacl.evaluation.whole import why_broken
 
 __all__ = ["RERUN", "check_labels", "find_reader", "read_probabilities", "read_segmentation"]
 
@@ -48,6 +49,12 @@ def find_reader(plans: dict[str, Any], dataset_json: dict[str, Any]) -> Any:
 
 def read_segmentation(reader: Any, path: Path) -> tuple[np.ndarray, dict[str, Any]]:
     """(*spatial) label map and where it lies, by one of nnU-Net's readers; UserError if it cannot be read."""
+    try:
+        broken = why_broken(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); restore it or change its permissions.") from None
+    if broken:
+        raise UserError(f"{path}: cannot be read as a segmentation ({broken}); restore it.")
     try:
         with quiet():
             array, properties = reader.read_seg(str(path))

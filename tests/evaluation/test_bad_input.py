@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import struct
 
 import numpy as np
 import pytest
 
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.evaluation.cases import PredictionFolder
 from nnunet_nacl.evaluation.document import read_document
 from nnunet_nacl.evaluation.evaluate import evaluate_folder
 from nnunet_nacl.evaluation.folds import evaluate_folds
@@ -97,6 +99,9 @@ def break_case(model, what):
         write_image(np.full(probs.shape[1:], 7, np.uint8), folder / "case_00.nii.gz", spacing)
     elif what == "bad prediction":
         (folder / "case_00.nii.gz").write_bytes((folder / "case_00.nii.gz").read_bytes()[:60])
+    elif what in ("cut prediction", "cut reference"):
+        path = (folder if what == "cut prediction" else references) / "case_00.nii.gz"
+        path.write_bytes(path.read_bytes()[:-20])  # the header and most voxels are there
     elif what == "reference is a folder":
         (references / "case_00.nii.gz").unlink()
         (references / "case_00.nii.gz").mkdir()
@@ -110,7 +115,7 @@ def break_case(model, what):
 PROBLEMS = {
     "missing npz": ["case_00.npz", "--npz"], "truncated npz": ["case_00.npz", "truncated or corrupt"],
     "corrupt npz": ["case_00.npz", "truncated or corrupt"], "empty npz": ["case_00.npz", "truncated or corrupt"],
-    "other key": ["case_00.npz", "'softmax'"], "pickled npz": ["case_00.npz", "corrupt"],
+    "other key": ["case_00.npz", "'softmax'"], "pickled npz": ["case_00.npz", "truncated or corrupt"],
     "shape": ["case_00.npz", "(3, 5, 14, 12)", "(3, 6, 14, 12)"], "channels": ["case_00.npz", "3 classes"],
     "integers": ["case_00.npz", "floating point"], "NaN": ["case_00.npz", "NaN"], "sum": ["case_00.npz", "sum to 0.9"],
     "logits": ["case_00.npz", "logits"], "label": ["case_00.nii.gz", "label 7"],
@@ -130,13 +135,19 @@ PROBLEMS = {
     "almost": ["gt_segmentations/case_00.nii.gz", "label 1e-06, 1.000001"],
     "label of prediction": ["validation/case_00.nii.gz", "prediction holds the label 7"],
     "bad prediction": ["validation/case_00.nii.gz", "cannot be read"],
+    "cut prediction": ["validation/case_00.nii.gz", "truncated or corrupt"],
+    "cut reference": ["gt_segmentations/case_00.nii.gz", "truncated or corrupt"],
     "reference is a folder": ["gt_segmentations/case_00.nii.gz", "no ground truth"],
     "extra case without npz": ["case_07.npz", "validation split"],
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("what", PROBLEMS)
-@pytest.mark.parametrize("inflater", ["imagecodecs", "numpy"])
+BROKEN_FILES = [what for what, parts in PROBLEMS.items() if parts[:2] == ["case_00.npz", "truncated or corrupt"]]
+
+
+@pytest.mark.parametrize(
+    ("what", "inflater"), [(what, "imagecodecs") for what in PROBLEMS] + [(what, "numpy") for what in BROKEN_FILES]
+)
 def test_a_bad_case_is_named_and_the_others_are_saved(make_validated, monkeypatch, what, inflater):
     from nnunet_nacl.evaluation import npz
 
@@ -152,6 +163,48 @@ def test_a_bad_case_is_named_and_the_others_are_saved(make_validated, monkeypatc
     assert all("\n" not in problem for problem in evaluation.problems.values())
     assert [case.case for case in read_document(path).cases] == ["case_01"]
     assert read_document(path).problems == evaluation.problems
+
+
+@pytest.mark.parametrize("reader", ["SimpleITKIO", "NibabelIO"])
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+def test_a_truth_that_was_cut_off_is_not_taken_for_background(make_validated, ending, reader):
+    model = make_validated(cases=2, file_ending=ending, reader=reader)
+    path = model.references / f"case_00{ending}"
+    path.write_bytes(path.read_bytes()[: -30 if ending == ".nii.gz" else -1])
+    evaluation = evaluate_folder(model.validation())
+    assert f"{path}: cannot be read" in evaluation.problems["case_00"] and "truncated" in evaluation.problems["case_00"]
+    assert [case.case for case in evaluation.cases] == ["case_01"]
+
+
+def test_a_gzip_file_with_less_than_its_header_says_is_truncated(make_validated):
+    model = make_validated(cases=2)
+    path = model.references / "case_00.nii.gz"
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:-7]))
+    assert "truncated: 1353 of 1360 bytes" in evaluate_folder(model.validation()).problems["case_00"]
+
+
+@pytest.mark.parametrize("how", ["not compressed", "trailing zeros", "two members"])
+def test_whole_files_of_unusual_make_are_read(make_validated, how):
+    model = make_validated(cases=1)
+    before = evaluate_folder(model.validation())
+    path = model.references / "case_00.nii.gz"
+    content = gzip.decompress(path.read_bytes())
+    if how == "not compressed":
+        path.write_bytes(content)
+    elif how == "trailing zeros":
+        path.write_bytes(path.read_bytes() + bytes(64))
+    else:
+        path.write_bytes(gzip.compress(content[:500]) + gzip.compress(content[500:]))
+    after = evaluate_folder(model.validation())
+    assert not after.problems and after.mean_dice() == before.mean_dice()
+
+
+def test_the_two_folders_swapped_are_noticed(make_validated):
+    model = make_validated(cases=1)
+    files = {"dataset_json": model.folder / "dataset.json", "plans": model.folder / "plans.json"}
+    swapped = PredictionFolder.open(model.references, model.validation(), **files)
+    with pytest.raises(UserError, match="no probabilities .* give the ground truth first"):
+        evaluate_folder(swapped)
 
 
 def test_a_truth_that_is_not_a_number_is_named(make_validated):
@@ -175,7 +228,8 @@ def test_a_truth_that_is_not_a_number_is_named(make_validated):
         (lambda m: write_json(m.folder / "dataset.json", {"file_ending": ".nii.gz"}), "'labels'"),
         (lambda m: write_json(m.folder / "dataset.json", {"file_ending": ".mha", "labels": {"a": 1}}), "not nnU-Net's"),
         (lambda m: [p.unlink() for p in m.validation().iterdir()], "holds no predictions"),
-        (lambda m: [p.unlink() for p in m.validation().glob("*.npz")], "no case could be evaluated"),
+        (lambda m: [p.unlink() for p in m.validation().glob("*.npz")], "no probabilities .* --npz"),
+        (lambda m: [p.write_bytes(b"") for p in m.validation().glob("*.npz")], "no case could be .*\n.*case_00.npz"),
         (lambda m: m.references.rename(m.root / "elsewhere"), "no ground truth of Dataset999_Synthetic"),
     ],
 )

@@ -1,0 +1,177 @@
+"""Whatever lies in a folder, `nnunet_nacl evaluate` ends in a result or in a message that names the file."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import tempfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from nnunet_nacl.cli.main import main
+from tests.evaluation.folders import (
+    CLASSES,
+    CLASSES_WITH_IGNORE,
+    REGIONS,
+    REGIONS_WITH_IGNORE,
+    make_model,
+    write_image,
+    write_json,
+)
+
+SPACING_MM = (2.0, 1.0, 0.5)
+LABELS = (CLASSES, CLASSES_WITH_IGNORE, REGIONS, REGIONS_WITH_IGNORE)
+IN_ARRAY = ("good", "shape", "dtype", "values", "sum", "bytes", "cut", "none", "0d", "empty", "huge header")
+IN_IMAGE = ("good", "labels", "float", "shape", "2d", "geometry", "bytes", "cut", "none")
+IN_JSON = ("good", "bytes", "type", "labels", "regions", "ending", "none")
+DTYPES = ("<f2", ">f4", "<f8", ">f8", "<i4", "|b1", "<c8", "|u1", "<U3", "<M8[s]", "V4")
+LABEL_DEFINITIONS = (
+    {}, "b", {"background": 1}, {"background": 0}, {"background": 0, "a": 2}, {"background": 0, "a": "x"},
+    {"background": 0, "a": None}, {"background": 0, "a": 1, "ignore": 1}, {"background": 0, "a": [1, "x"]},
+    {"background": 0, "a": 1, "b": 2, "c": 3},
+)  # fmt: skip
+# what may be broken where; most examples break one thing, so that its own message is what is tested
+BREAKS = st.one_of(
+    st.tuples(st.sampled_from(IN_ARRAY), st.just("good"), st.just("good")),
+    st.tuples(st.just("good"), st.sampled_from(IN_IMAGE), st.just("good")),
+    st.tuples(st.just("good"), st.just("good"), st.sampled_from(IN_JSON)),
+    st.tuples(st.sampled_from(IN_ARRAY), st.sampled_from(IN_IMAGE), st.sampled_from(IN_JSON)),
+)
+FUZZ = {"deadline": None, "suppress_health_check": list(HealthCheck), "derandomize": True, "database": None}
+
+
+@settings(max_examples=60, **FUZZ)
+@given(BREAKS, st.sampled_from(LABELS), st.booleans(), st.integers(0, 2**16))
+def test_whatever_is_broken_ends_in_a_message(breaks, labels, in_truth, seed):
+    array, image, file = breaks
+    rng = np.random.default_rng(seed)
+    with tempfile.TemporaryDirectory() as root:
+        model = make_model(Path(root), labels=labels, cases=2, shape=(3, 6, 5), spacing_mm=SPACING_MM, seed=seed)
+        spoil_array(rng, model.validation() / "case_00.npz", array)
+        spoil_image(rng, (model.references if in_truth else model.validation()) / "case_00.nii.gz", image)
+        name = str(rng.choice(["dataset.json", "plans.json"])) if file in ("bytes", "type", "none") else "dataset.json"
+        spoil_json(rng, model.folder / name, file)
+        status, output, error = evaluate(model.references, model.validation())
+    assert_explained(status, output, error, ("case_00", name))
+    if file == "good" and (array in ("shape", "0d", "empty", "none", "cut") or image in ("2d", "cut")):
+        assert status == 1 and "case_00" in error  # never silently taken as something else
+    if (array, image, file) == ("good", "good", "good"):
+        assert status == 0
+
+
+@settings(max_examples=40, **FUZZ)
+@given(
+    shape=st.tuples(st.integers(1, 6), st.integers(1, 9), st.integers(1, 9)),
+    spacing_mm=st.tuples(*[st.sampled_from([0.01, 0.3, 1.0, 2.5, 40.0])] * 3),
+    labels=st.sampled_from(LABELS), dtype=st.sampled_from(["float16", "float32", "float64"]),
+    sharpness=st.sampled_from([0.0, 2.0, 80.0]), seed=st.integers(0, 2**16),
+)  # fmt: skip
+def test_any_whole_folder_is_evaluated(shape, spacing_mm, labels, dtype, sharpness, seed):
+    with tempfile.TemporaryDirectory() as root:
+        model = make_model(Path(root), labels=labels, cases=1, shape=shape, spacing_mm=spacing_mm, dtype=dtype,
+                           sharpness=sharpness, seed=seed)  # fmt: skip
+        status, output, error = evaluate(model.references, model.validation())
+        assert status == 0, error
+        document = json.loads((model.validation() / "calibration.json").read_text())
+    voxels = document["calibration"]["pooled"]["all"]["n_voxels"]
+    assert voxels == np.prod(shape) - ("ignore" in labels) * np.prod(shape[:2]) * (shape[2] // 3)
+    for scores in document["calibration"]["pooled"].values():
+        assert all(scores[name] is None or -1e-12 <= scores[name] <= 1 + 1e-12 for name in ("ECE", "ACE", "MCE"))
+        assert (scores["ECE"] is None) == (scores["n_voxels"] == 0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_random_files_in_place_of_everything(seed, tmp_path):
+    rng = np.random.default_rng(seed)
+    model = make_model(tmp_path, cases=1, shape=(3, 6, 5))
+    for path in [*model.validation().iterdir(), *model.references.iterdir()]:
+        path.write_bytes(rng.bytes(rng.integers(0, 500)))
+    status, output, error = evaluate(model.references, model.validation())
+    assert status == 2
+    assert_explained(status, output, error, ("case_00",))
+
+
+def evaluate(*folders: Path) -> tuple[int, str, str]:
+    output, error = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stderr(error), contextlib.redirect_stdout(output):
+        status = main(["evaluate", *map(str, folders), "-np", "1"])
+    return status, output.getvalue(), error.getvalue()
+
+
+def assert_explained(status: int, output: str, error: str, names: tuple[str, ...]) -> None:
+    """A result, or a line with the broken file's name that is no exception of some library."""
+    assert status in (0, 1, 2) and "Traceback" not in error and "unexpected" not in error, error
+    assert ("written" in output) == (status < 2), error
+    if status:
+        assert any(name in line for name in names for line in error.splitlines()), error
+
+
+def spoil_bytes(rng, path: Path, how: str) -> None:
+    content = bytearray(path.read_bytes())
+    if how == "bytes":
+        for position in rng.integers(0, len(content), rng.integers(1, 6)):
+            content[position] = rng.integers(0, 256)
+        path.write_bytes(content)
+    elif how == "cut":
+        path.write_bytes(content[: rng.integers(0, len(content))])
+    elif how == "none":
+        path.unlink()
+
+
+def spoil_array(rng, path: Path, how: str) -> None:
+    probs = np.load(path)["probabilities"]
+    spoil_bytes(rng, path, how)
+    if how == "shape":
+        shape = (probs.shape[0] + rng.integers(0, 2), *(n + 1 for n in probs.shape[1:]))[: rng.integers(1, 5)]
+        np.savez_compressed(path, probabilities=np.full(shape, 1 / shape[0], np.float32))
+    elif how == "dtype":
+        dtype = DTYPES[rng.integers(len(DTYPES))]
+        changed = np.zeros(probs.shape, dtype) if dtype[0] in "V" or "M8" in dtype else probs.astype(dtype)
+        np.savez_compressed(path, probabilities=changed)
+    elif how == "values":
+        where = tuple(rng.integers(0, n) for n in probs.shape)
+        probs[where] = rng.choice([np.nan, np.inf, -np.inf, -1, 2, 1e30, -1e-9])
+        np.savez_compressed(path, probabilities=probs)
+    elif how == "sum":
+        np.savez_compressed(path, probabilities=probs * rng.uniform(0, 0.99))
+    elif how == "0d":
+        np.savez_compressed(path, probabilities=np.float32(1))
+    elif how == "empty":
+        np.savez_compressed(path, probabilities=np.zeros((len(probs), 0, 6, 5), np.float32))
+    elif how == "huge header":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (3, 100000, 100000, 9), }"
+            archive.writestr("probabilities.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+
+
+def spoil_image(rng, path: Path, how: str) -> None:
+    spoil_bytes(rng, path, how)
+    if how == "labels":
+        write_image(rng.integers(0, 9, (3, 6, 5)).astype(np.uint8), path, SPACING_MM)
+    elif how == "float":
+        write_image(rng.normal(size=(3, 6, 5)).astype(np.float32), path, SPACING_MM)
+    elif how == "shape":
+        write_image(np.zeros(tuple(int(n) for n in rng.integers(1, 8, 3)), np.uint8), path, SPACING_MM)
+    elif how == "2d":
+        write_image(np.zeros((6, 5), np.uint8), path, SPACING_MM[1:])
+    elif how == "geometry":
+        write_image(np.zeros((3, 6, 5), np.uint8), path, tuple(rng.uniform(0.1, 5, 3)))
+
+
+def spoil_json(rng, path: Path, how: str) -> None:
+    content = json.loads(path.read_text())
+    spoil_bytes(rng, path, how)
+    if how == "type":
+        write_json(path, [[], "text", None, 1, [content]][rng.integers(5)])
+    elif how == "labels":
+        write_json(path, content | {"labels": LABEL_DEFINITIONS[rng.integers(len(LABEL_DEFINITIONS))]})
+    elif how == "regions":
+        write_json(path, content | {"labels": {"background": 0, "a": [1, 2]}, "regions_class_order": [1, 2, 3]})
+    elif how == "ending":
+        write_json(path, content | {"file_ending": [".xyz", "", 5, ".npz", "/"][rng.integers(5)]})
