@@ -1,9 +1,6 @@
-"""Count chunks of voxels: the plain ones by sums over everything, the special ones one by one.
+"""Count chunks of voxels: the plain ones by sums over everything, the special ones one by one, in double precision.
 
-A voxel is plain if it is labelled background, lies in no mask, and its probabilities lie in bins that are known without
-looking: the background's in the top bin, all others in the lowest (a region's in the lowest). Special voxels are
-gathered over several chunks, so that the price of an operation is paid for many of them. All sums are accumulated in
-double precision.
+Special voxels are gathered over several chunks, so that the price of an operation is paid for many of them.
 """
 
 from __future__ import annotations
@@ -12,141 +9,182 @@ import torch
 from torch import Tensor
 
 from nnunet_nacl.metrics.binning import bin_index
-from nnunet_nacl.metrics.checks import SUM_TOLERANCE
-from nnunet_nacl.metrics.groups import PREDICTED, GroupSums, add_at, group_numbers
+from nnunet_nacl.metrics.groups import PREDICTED, GroupSums, group_numbers
+from nnunet_nacl.metrics.plain import EXACT_BELOW, PlainSums, background_threshold, region_threshold
+from nnunet_nacl.metrics.primitives import add_at, exceeds, order_of, where_true
 
-__all__ = ["SMALLEST", "ClassCounter", "RegionCounter", "background_threshold", "region_threshold"]
+__all__ = ["SMALLEST", "ClassCounter", "RegionCounter"]
 
-_SLACK = 1e-3  # how far a plain voxel's probabilities stay from the bin edges
 SMALLEST = float(torch.finfo(torch.float32).tiny)
-
-
-def background_threshold(n_bins: int) -> float:
-    """Above this background probability all others lie in the lowest bin, and are lower, even if the sum is not 1."""
-    return max(1 - 1 / n_bins, 0.5) + 2 * SUM_TOLERANCE + _SLACK
-
-
-def region_threshold(n_bins: int) -> float:
-    """Below this a region's probability lies in the lowest bin, and predicts "out"."""
-    return min(1 / n_bins, 0.5) - _SLACK
 
 
 class _Counter:
     """Common part: what is pending, and the sums of the plain voxels.
 
     Args:
+        probs: (K, N) probabilities of the case.
         sums: Where the result goes.
         batch_voxels: How many special voxels are gathered before they are counted.
     """
 
-    def __init__(self, sums: GroupSums, batch_voxels: int) -> None:
-        self.sums, self._batch = sums, batch_voxels
+    regions: bool
+
+    def __init__(self, probs: Tensor, sums: GroupSums, batch_voxels: int) -> None:
+        self.probs, self.sums, self._batch = probs, sums, batch_voxels
         self.num_groups, self.num_channels, self.n_bins = sums.class_count.shape
-        self._pending: list[tuple[Tensor, Tensor, Tensor]] = []
+        exact = probs.numel() < EXACT_BELOW
+        self.plain = PlainSums(self.num_channels, self.regions, exact, sums.nll.device)
+        self._pending: list[tuple[Tensor, ...]] = []
         self._num_pending = 0
-        self._double = torch.empty(0, dtype=torch.float64, device=sums.nll.device)
-        self._regions = len(sums.nll[0]) > 1 or isinstance(self, RegionCounter)
-        self.num_plain = 0
-        self.total = torch.zeros(self.num_channels, dtype=torch.float64, device=sums.nll.device)
-        self.brier, self.log = torch.zeros_like(sums.brier[0]), torch.zeros_like(sums.nll[0])
 
-    def _plain_only(self, values: Tensor, special: Tensor) -> Tensor:
-        """(K, n) values in double precision, 0 at the special voxels; valid until the next call."""
-        if values.shape[1] != self._double.shape[-1]:
-            self._double = torch.empty(values.shape, dtype=torch.float64, device=values.device)
-        self._double.copy_(values)
-        if not self._regions:
-            torch.sub(1, self._double[0], out=self._double[0])
-        return self._double.index_fill_(1, special, 0)
+    def add(self, chunk: Tensor, index: Tensor | int, truth: Tensor, masks: list[Tensor]) -> None:
+        """Count a chunk.
 
-    def add(self, chunk: Tensor, truth: Tensor, masks: list[Tensor]) -> None:
-        """Count (K, n) probabilities with their truth and masks."""
+        Args:
+            chunk: (K, n) probabilities, float32 or float64.
+            index: Where they stand in ``probs``: (n,) indices, or the first of n in a row.
+            truth: (n,) labels, or (R, n) booleans.
+            masks: (n,) booleans.
+        """
+        group, plain = self._divide(chunk, truth, masks)
+        special = where_true(~plain)
+        self.plain.add(chunk, plain, chunk.shape[1] - len(special))
+        if len(special):
+            where = index + special if isinstance(index, int) else index.index_select(0, special)
+            self._pending.append((where, truth.index_select(-1, special), group.index_select(0, special)))
+            self._num_pending += len(special)
+            if self._num_pending >= self._batch:
+                self._flush()
+
+    def finish(self) -> None:
+        """Count what is pending, and the plain voxels."""
+        self._flush()
+        if self.plain.num_voxels:
+            self._add_plain(self.plain)
+
+    def _divide(self, chunk: Tensor, truth: Tensor, masks: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """(n,) group numbers without the bit of the predicted foreground, and which voxels are plain."""
         raise NotImplementedError
-
-    def _put(self, probs: Tensor, truth: Tensor, group: Tensor) -> None:
-        self._pending.append((probs, truth, group))
-        self._num_pending += probs.shape[1]
-        if self._num_pending >= self._batch:
-            self._flush()
-
-    def _flush(self) -> None:
-        if self._num_pending:
-            self._count(*(torch.cat(parts, -1) for parts in zip(*self._pending)))
-        self._pending, self._num_pending = [], 0
 
     def _count(self, probs: Tensor, truth: Tensor, group: Tensor) -> None:
+        """Count special voxels, sorted by group."""
         raise NotImplementedError
+
+    def _add_plain(self, plain: PlainSums) -> None:
+        raise NotImplementedError
+
+    def _flush(self) -> None:
+        if not self._num_pending:
+            return
+        where, truth, group = (torch.cat(parts, -1) for parts in zip(*self._pending))
+        self._pending, self._num_pending = [], 0
+        order = order_of(group)
+        where, truth, group = (values.index_select(-1, order) for values in (where, truth, group))
+        probs = torch.empty(self.num_channels, len(where), dtype=self.probs.dtype, device=self.probs.device)
+        for row, out in zip(self.probs, probs):  # faster than all rows at once
+            torch.index_select(row, 0, where, out=out)
+        if probs.dtype not in (torch.float32, torch.float64):
+            probs = probs.float()
+        self._count(probs, truth, group)
 
 
 class ClassCounter(_Counter):
     """Counts softmax classes."""
 
-    def add(self, chunk: Tensor, truth: Tensor, masks: list[Tensor]) -> None:
-        group = group_numbers(truth != 0, masks)
-        background = chunk[0]
-        plain = background > background_threshold(self.n_bins)
-        plain &= group == 0
-        special = (~plain).nonzero().squeeze(1)
-        self.num_plain += chunk.shape[1] - len(special)
-        distance = self._plain_only(chunk, special)  # from the truth: the background's row becomes 1 less itself
-        self.total += distance.sum(1)
-        self.brier += torch.dot(distance.view(-1), distance.view(-1))
-        self.log += _sum_of_logs(1 - distance[0])
-        if len(special):
-            self._put(chunk.index_select(1, special), truth.index_select(0, special), group.index_select(0, special))
+    regions = False
+
+    def _divide(self, chunk: Tensor, truth: Tensor, masks: list[Tensor]) -> tuple[Tensor, Tensor]:
+        group = group_numbers(truth.bool(), masks)
+        plain = exceeds(chunk[0], background_threshold(self.n_bins))
+        plain &= ~group.bool()
+        return group, plain
 
     def _count(self, probs: Tensor, truth: Tensor, group: Tensor) -> None:
-        sums, n_bins = self.sums, self.n_bins
+        sums, n_bins, num_classes = self.sums, self.n_bins, self.num_channels
         label = truth.long()
         confidence, predicted = probs.max(0)
-        group = group.long() | (predicted != 0).long() << PREDICTED
         own = probs.gather(0, label[None])[0]
-        key = group * n_bins + bin_index(confidence, n_bins)
-        add_at(sums.count, key)
-        add_at(sums.confidence, key, confidence.double())
-        add_at(sums.correct, key[predicted == label])
-        double = probs.double()
-        sums.add_class_bins(probs, double, group)
-        add_at(sums.class_positive, (group * self.num_channels + label) * n_bins + bin_index(own, n_bins))
-        own = own.double()
-        squares = double.square_().sum(0)  # in place: the last use of it
-        add_at(sums.nll, group, -own.clamp_min(SMALLEST).log())
-        add_at(sums.brier, group, squares - 2 * own + 1)
+        wrong = predicted != label
+        foreground = predicted.bool()
+        full = group.long() + (foreground.long() << PREDICTED)
 
-    def finish(self) -> None:
-        """Count what is pending, and the plain voxels."""
-        self._flush()
-        if not self.num_plain:
-            return
-        sums, count, total = self.sums, self.num_plain, self.total
-        total[0] = count - total[0]
+        # the most probable classes: with these keys, they tell of the bins of all classes and of the top label
+        key = ((full * num_classes + predicted) * 2 + wrong) * n_bins + bin_index(confidence, n_bins)
+        shape = self.num_groups, num_classes, 2, n_bins
+        count = torch.bincount(key, minlength=sums.class_count.numel() * 2).view(shape)
+        confidences = torch.bincount(key, weights=confidence.double(), minlength=count.numel()).view(shape)
+        sums.count[:, 0] += count.sum((1, 2))
+        sums.correct[:, 0] += count[:, :, 0].sum(1)
+        sums.confidence[:, 0] += confidences.sum((1, 2))
+        class_count, class_confidence = count.sum(2), confidences.sum(2)
+        sums.class_positive += count[:, :, 0]
+        total_count = count.sum((1, 2, 3))
+
+        missed = where_true(wrong)
+        add_at(
+            sums.class_positive,
+            (full[missed] * num_classes + label[missed]) * n_bins + bin_index(own[missed], n_bins),
+        )
+        # further classes above the lowest bin: possible only where the most probable one leaves room
+        unsure = where_true(~exceeds(confidence, background_threshold(n_bins)))
+        rest = probs.index_select(1, unsure).scatter_(0, predicted[unsure][None], 0)
+        above = where_true(exceeds(rest, 1.0 / n_bins))
+        if len(above):
+            values = rest.view(-1).index_select(0, above)
+            which = torch.div(above, len(unsure), rounding_mode="floor")
+            voxel = above - which * len(unsure)
+            key = (full[unsure][voxel] * num_classes + which) * n_bins + bin_index(values, n_bins)
+            add_at(class_count, key)
+            add_at(class_confidence, key, values.double())
+
+        # the lowest bins get what the others leave of the totals
+        per_voxel = torch.empty(num_classes + 2, len(label), dtype=torch.float64, device=probs.device)
+        double = per_voxel[:num_classes].copy_(probs)
+        own = own.double()
+        per_voxel[-2] = own.clamp_min(SMALLEST).log_()
+        torch.sum(double.square(), 0, out=per_voxel[-1])
+        per_voxel[-1] += 1 - 2 * own
+        total = torch.zeros(self.num_groups, num_classes + 2, dtype=torch.float64, device=probs.device)
+        side = torch.stack([~foreground, foreground]).double()
+        sizes = torch.bincount(group, minlength=self.num_groups).tolist()
+        start = 0
+        for number, size in enumerate(sizes):
+            if size:
+                part = slice(start, start + size)
+                total[[number, number | 1 << PREDICTED]] += side[:, part] @ per_voxel[:, part].T
+                start += size
+        class_count[..., 0] += total_count[:, None] - class_count.sum(-1)
+        class_confidence[..., 0] += (total[:, :num_classes] - class_confidence.sum(-1)).clamp_min_(0)
+        sums.class_count += class_count
+        sums.class_confidence += class_confidence
+        sums.nll[:, 0] -= total[:, -2]
+        sums.brier[:, 0] += total[:, -1]
+
+    def _add_plain(self, plain: PlainSums) -> None:
+        sums, count = self.sums, plain.num_voxels
+        confidence = count - plain.total[0]
         sums.count[0, 0, -1] += count
         sums.correct[0, 0, -1] += count
-        sums.confidence[0, 0, -1] += total[0]
+        sums.confidence[0, 0, -1] += confidence
         sums.class_count[0, 0, -1] += count
         sums.class_positive[0, 0, -1] += count
-        sums.class_confidence[0, 0, -1] += total[0]
+        sums.class_confidence[0, 0, -1] += confidence
         sums.class_count[0, 1:, 0] += count
-        sums.class_confidence[0, 1:, 0] += total[1:]
-        sums.nll[0] -= self.log
-        sums.brier[0] += self.brier
+        sums.class_confidence[0, 1:, 0] += plain.total[1:]
+        sums.nll[0] -= plain.log
+        sums.brier[0] += plain.squares.sum()
 
 
 class RegionCounter(_Counter):
     """Counts sigmoid regions: each a problem of two classes, in and out."""
 
-    def add(self, chunk: Tensor, truth: Tensor, masks: list[Tensor]) -> None:
+    regions = True
+
+    def _divide(self, chunk: Tensor, truth: Tensor, masks: list[Tensor]) -> tuple[Tensor, Tensor]:
         group = group_numbers(truth.any(0), masks)
-        plain = chunk.amax(0) < region_threshold(self.n_bins)
-        plain &= group == 0
-        special = (~plain).nonzero().squeeze(1)
-        self.num_plain += chunk.shape[1] - len(special)
-        values = self._plain_only(chunk, special)
-        self.total += values.sum(1)
-        self.log += torch.stack([_sum_of_logs(1 - row) for row in values])
-        self.brier += 2 * torch.stack([torch.dot(row, row) for row in values])
-        if len(special):
-            self._put(chunk.index_select(1, special), truth.index_select(1, special), group.index_select(0, special))
+        plain = ~exceeds(chunk.amax(0), region_threshold(self.n_bins))
+        plain &= ~group.bool()
+        return group, plain
 
     def _count(self, probs: Tensor, truth: Tensor, group: Tensor) -> None:
         sums, n_bins = self.sums, self.n_bins
@@ -160,30 +198,20 @@ class RegionCounter(_Counter):
         add_at(sums.count, key)
         add_at(sums.confidence, key, confidence)
         add_at(sums.correct, key[(predicted == truth).view(-1)])
-        sums.add_class_bins(probs, double, group)
-        add_at(sums.class_positive, (row * n_bins + bin_index(probs, n_bins).view(-1))[truth.reshape(-1)])
+        key = row * n_bins + bin_index(probs, n_bins).view(-1)
+        add_at(sums.class_count, key)
+        add_at(sums.class_confidence, key, double.view(-1))
+        add_at(sums.class_positive, key[truth.reshape(-1)])
         own = torch.where(truth, double, 1 - double)
         add_at(sums.nll, row, -own.clamp_min(SMALLEST).log().view(-1))
         add_at(sums.brier, row, 2 * (1 - own).square().view(-1))
 
-    def finish(self) -> None:
-        """Count what is pending, and the plain voxels."""
-        self._flush()
-        if not self.num_plain:
-            return
-        sums, count, total = self.sums, self.num_plain, self.total
+    def _add_plain(self, plain: PlainSums) -> None:
+        sums, count = self.sums, plain.num_voxels
         sums.count[0, :, -1] += count
         sums.correct[0, :, -1] += count
-        sums.confidence[0, :, -1] += count - total
+        sums.confidence[0, :, -1] += count - plain.total
         sums.class_count[0, :, 0] += count
-        sums.class_confidence[0, :, 0] += total
-        sums.nll[0] -= self.log
-        sums.brier[0] += self.brier
-
-
-def _sum_of_logs(values: Tensor) -> Tensor:
-    """Sum of the logarithms of values not far below 1, in float64 at the price of few logarithms: of products."""
-    factors = 64
-    whole = len(values) // factors * factors
-    products = values[:whole].view(factors, -1).prod(0, dtype=torch.float64)
-    return products.log().sum() + values[whole:].double().log().sum()
+        sums.class_confidence[0, :, 0] += plain.total
+        sums.nll[0] -= plain.log
+        sums.brier[0] += 2 * plain.squares

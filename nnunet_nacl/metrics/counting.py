@@ -14,17 +14,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnunet_nacl.metrics import compiled
 from nnunet_nacl.metrics.binning import DEFAULT_N_BINS, BinStats, check_n_bins
-from nnunet_nacl.metrics.checks import CaseArrays, check_chunk, read_inputs
+from nnunet_nacl.metrics.checks import check_chunk, read_inputs
 from nnunet_nacl.metrics.counters import ClassCounter, RegionCounter
 from nnunet_nacl.metrics.groups import FIRST_EXTRA, GroupSums
+from nnunet_nacl.metrics.primitives import where_true
 
 __all__ = ["BUILT_IN_MASKS", "count_masks"]
 
 BUILT_IN_MASKS = ("all", "foreground", "predicted", "union")
 
 _MAX_EXTRA_MASKS = 5
+_BATCH = 1 << 15
 
 
 def count_masks(
@@ -38,7 +39,6 @@ def count_masks(
     n_bins: int = DEFAULT_N_BINS,
     check_values: bool = True,
     chunk_voxels: int | None = None,
-    engine: str = "auto",
 ) -> dict[str, BinStats]:
     """Calibration sums of one case for all masks, in bounded memory.
 
@@ -56,18 +56,14 @@ def count_masks(
         regions: Whether the probabilities are those of sigmoid regions.
         n_bins: Number of equal bins.
         check_values: Check that probabilities are finite, in [0, 1] and, for classes, sum to 1.
-        chunk_voxels: Voxels per step; the result does not depend on it. Default: 65,536 on the CPU (262,144 with
-            numba), 4 million else.
-        engine: ``torch``, or ``numba`` for the compiled loops of the optional extra ``fast`` (CPU only; several times
-            as fast). ``auto`` takes numba where it is installed and the case is large enough to be worth its import.
-            Counts are the same, sums agree to rounding.
+        chunk_voxels: Voxels per step; the result does not depend on it. Default: about a million probabilities on the
+            CPU, 4 million voxels else.
 
     Returns:
         Sums by mask name; they live on the CPU.
 
     Raises:
-        ValueError: Shapes do not fit, a label is none of the classes, or probabilities are not probabilities; or
-            ``engine`` is not one of these, or ``numba`` without numba or with a tensor that is not on the CPU.
+        ValueError: Shapes do not fit, a label is none of the classes, or probabilities are not probabilities.
     """
     check_n_bins(n_bins)
     case = read_inputs(probs, truth, extra_masks or {}, valid, ignore_label, regions)
@@ -77,56 +73,24 @@ def count_masks(
     if len(case.masks) > _MAX_EXTRA_MASKS:
         raise ValueError(f"At most {_MAX_EXTRA_MASKS} extra masks are possible, got {len(case.masks)}.")
     num_classes, device = case.probs.shape[0], case.probs.device
-    groups = 1 << (FIRST_EXTRA + len(case.masks))
-
-    def zeros() -> GroupSums:
-        return GroupSums.zeros(groups, num_classes, n_bins, regions, device)
-
-    sums = zeros()
-    if not (
-        _takes_numba(engine, case)
-        and compiled.count(
-            case, sums, regions=regions, check_values=check_values, chunk_voxels=chunk_voxels or compiled.CHUNK_VOXELS
-        )
-    ):
-        sums = zeros()
-        _count_with_torch(case, sums, regions, check_values, chunk_voxels)
-    return sums.by_mask(list(case.masks))
-
-
-def _takes_numba(engine: str, case: CaseArrays) -> bool:
-    if engine not in ("auto", "torch", "numba"):
-        raise ValueError(f"engine must be auto, torch or numba, got {engine!r}.")
-    on_cpu = case.probs.device.type == "cpu"
-    if engine == "numba":
-        if not compiled.is_available():
-            raise ValueError("engine='numba' needs numba: pip install numba, or use engine='auto'.")
-        if not on_cpu:
-            raise ValueError(f"engine='numba' counts on the CPU, the probabilities are on {case.probs.device}.")
-    return engine == "numba" or (
-        engine == "auto" and on_cpu and case.probs.numel() >= compiled.WORTHWHILE and compiled.is_available()
-    )
-
-
-def _count_with_torch(
-    case: CaseArrays, sums: GroupSums, regions: bool, check_values: bool, chunk_voxels: int | None
-) -> None:
+    sums = GroupSums.zeros(1 << (FIRST_EXTRA + len(case.masks)), num_classes, n_bins, regions, device)
     if chunk_voxels is None:
-        chunk_voxels = 1 << 16 if case.probs.device.type == "cpu" else 1 << 22
-    counter = (RegionCounter if regions else ClassCounter)(sums, chunk_voxels)
+        chunk_voxels = max(1 << 12, (1 << 20) // num_classes // 256 * 256) if device.type == "cpu" else 1 << 22
+    counter = (RegionCounter if regions else ClassCounter)(case.probs, sums, min(chunk_voxels, _BATCH))
     for start in range(0, case.probs.shape[1], chunk_voxels):
         part = slice(start, start + chunk_voxels)
-        chunk, labels = case.probs[:, part], case.truth[..., part]
+        chunk, index, labels = case.probs[:, part], start, case.truth[..., part]
         masks = [mask[part] for mask in case.masks.values()]
         if chunk.dtype not in (torch.float32, torch.float64):
             chunk = chunk.float()
         if check_values:
             check_chunk(chunk, regions, case.tolerance)
         if case.valid is not None:
-            keep = case.valid[part].nonzero().squeeze(1)
+            keep = where_true(case.valid[part])
             if len(keep) < chunk.shape[1]:
-                chunk, labels = chunk.index_select(1, keep), labels.index_select(-1, keep)
+                chunk, labels, index = chunk.index_select(1, keep), labels.index_select(-1, keep), keep + start
                 masks = [mask.index_select(0, keep) for mask in masks]
         if chunk.shape[1]:
-            counter.add(chunk, labels, masks)
+            counter.add(chunk, index, labels, masks)
     counter.finish()
+    return sums.by_mask(list(case.masks))

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnunet_nacl.metrics.binning import BinStats, bin_index
+from nnunet_nacl.metrics.binning import BinStats
 
-__all__ = ["FIRST_EXTRA", "PREDICTED", "GroupSums", "add_at", "group_numbers"]
+__all__ = ["FIRST_EXTRA", "PREDICTED", "GroupSums", "group_numbers"]
 
 # bits of a group's number: in the true foreground, in the predicted foreground, in each further mask
 TRUTH, PREDICTED, FIRST_EXTRA = 0, 1, 2
@@ -53,43 +53,10 @@ class GroupSums:
         chosen |= {name: groups >> FIRST_EXTRA + i & 1 > 0 for i, name in enumerate(extra)}
         return {name: BinStats(*(array[which].sum(axis=0) for array in arrays)) for name, which in chosen.items()}
 
-    def add_class_bins(self, probs: Tensor, double: Tensor, group: Tensor) -> None:
-        """Bin (K, m) probabilities by group: those above the lowest bin one by one, the others by a product.
-
-        Args:
-            probs: The probabilities.
-            double: The same in double precision.
-            group: (m,) group of each voxel.
-        """
-        groups, num_classes, n_bins = self.class_count.shape
-        total_count = torch.bincount(group, minlength=groups)
-        present = total_count.nonzero().squeeze(1)  # few of the groups: the product is that much cheaper
-        column = torch.zeros(groups, dtype=torch.long, device=group.device)
-        column[present] = torch.arange(len(present), device=group.device)
-        members = torch.zeros(len(group), len(present), dtype=torch.float64, device=group.device)
-        members.scatter_(1, column[group][:, None], 1)
-        above = probs > 1.0 / n_bins
-        self.class_confidence[present, :, 0] += (torch.where(above, 0, double) @ members).T
-        which, voxel = above.nonzero(as_tuple=True)
-        values = probs[which, voxel]
-        index = (group[voxel] * num_classes + which) * n_bins + bin_index(values, n_bins)
-        # an edge rounded upwards may leave a few values of the lowest bin among these: add, do not overwrite
-        add_at(self.class_confidence, index, values.double())
-        count = torch.bincount(index, minlength=self.class_count.numel()).view_as(self.class_count)
-        count[..., 0] += total_count[:, None] - count.sum(-1)
-        self.class_count += count
-
 
 def group_numbers(truth_foreground: Tensor, masks: list[Tensor]) -> Tensor:
     """uint8 group of each voxel, the bit of the predicted foreground still 0."""
-    numbers = truth_foreground.to(torch.uint8)
+    numbers = truth_foreground.view(torch.uint8).clone()
     for i, mask in enumerate(masks):
-        numbers |= mask.view(torch.uint8) << FIRST_EXTRA + i
+        numbers |= mask.view(torch.uint8) * (1 << FIRST_EXTRA + i)
     return numbers
-
-
-def add_at(target: Tensor, index: Tensor, weights: Tensor | None = None) -> None:
-    """target.flat[index] += weights (or 1), duplicates included."""
-    if len(index):
-        flat = target.view(-1)
-        flat += torch.bincount(index, weights=weights, minlength=flat.numel())

