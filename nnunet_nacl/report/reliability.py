@@ -15,15 +15,21 @@ from matplotlib.patches import Patch
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.calibration import ece
 from nnunet_nacl.report.checks import as_interval, as_values, draw_interval
+from nnunet_nacl.report.reliability_look import (
+    ACCURACY,
+    ACCURACY_EDGE,
+    FEW_OPACITY,
+    FEW_VOXELS,
+    GAP_EDGES,
+    GAP_FACES,
+)  # fmt: skip
 from nnunet_nacl.report.sheet import Sheet, line_height, wrap
 from nnunet_nacl.report.style import (
-    GREEN,
     GREY,
     INK,
     MAX_WIDTH,
     SMALL_SIZE,
     TEXT_SIZE,
-    VERMILLION,
     check_path,
     figure_settings,
     save_figure,
@@ -31,12 +37,7 @@ from nnunet_nacl.report.style import (
 
 __all__ = ["draw_reliability"]
 
-_BODY, _TOP = "#4A9CCB", "#003E63"
-_FEW = 100  # bins with fewer voxels are drawn pale: their accuracy means little
-_PALE = 0.35
-_EDGES = {"over": VERMILLION, "under": GREEN}
 _HATCHES = {"over": "////", "under": "||||"}
-_FACES = {"over": "#FFFFFF", "under": "#CDE4F1"}  # the latter lies inside the bar: a paler blue
 _PANELS_PER_ROW = 4
 _LEFT, _RIGHT, _GAP, _WIDEST, _SINGLE = 0.72, 0.15, 0.22, 2.7, 3.4  # inches
 _HISTOGRAM, _BETWEEN, _BELOW = 0.62, 0.1, 0.5
@@ -141,7 +142,7 @@ def _in_words(stats: BinStats) -> str:
 def _few(stats: BinStats) -> np.ndarray:
     """Which bins hold some voxels, but too few."""
     count = stats.count.sum(axis=0)
-    return (count > 0) & (count < _FEW)
+    return (count > 0) & (count < FEW_VOXELS)
 
 
 def _draw_accuracy(axis: Axes, stats: BinStats, intervals: list | None) -> None:
@@ -150,15 +151,15 @@ def _draw_accuracy(axis: Axes, stats: BinStats, intervals: list | None) -> None:
     axis.plot((0, 1), (0, 1), color=GREY, lw=1, ls="--", zorder=2.2)
     for i in np.flatnonzero(count):
         accuracy, mean, left = correct[i] / count[i], confidence[i] / count[i], stats.edges[i]
-        alpha, side = _PALE if few[i] else 1.0, "over" if mean > accuracy else "under"
-        axis.bar(left, accuracy, width, align="edge", color=to_rgba(_BODY, alpha), edgecolor="white", lw=0.5,
+        alpha, side = FEW_OPACITY if few[i] else 1.0, "over" if mean > accuracy else "under"
+        axis.bar(left, accuracy, width, align="edge", color=to_rgba(ACCURACY, alpha), edgecolor="white", lw=0.5,
                  gid="accuracy")
         axis.bar(
             left, abs(mean - accuracy), width, bottom=min(mean, accuracy), align="edge", hatch=_HATCHES[side], lw=0.6,
-            facecolor=to_rgba(_FACES[side], alpha), edgecolor=to_rgba(_EDGES[side], alpha), gid=side,
+            facecolor=to_rgba(GAP_FACES[side], alpha), edgecolor=to_rgba(GAP_EDGES[side], alpha), gid=side,
         )  # fmt: skip
-        axis.plot((left + 0.1 * width, left + 0.9 * width), (accuracy, accuracy), color=to_rgba(_TOP, alpha), lw=1.6,
-                  solid_capstyle="butt", zorder=2.3, gid="top")
+        axis.plot((left + 0.1 * width, left + 0.9 * width), (accuracy, accuracy), lw=1.6, solid_capstyle="butt",
+                  color=to_rgba(ACCURACY_EDGE, alpha), zorder=2.3, gid="top")
         if intervals:
             draw_interval(axis, left + width / 2, intervals[i], vertical=True, color=INK, gid="band")
     axis.set(xlim=(0, 1), ylim=(0, 1.01))
@@ -180,8 +181,8 @@ def _draw_histogram(axis: Axes, stats: BinStats) -> None:
 
 def _legend(stats_by_method: Mapping[str, BinStats], band_label: str | None) -> list:
     handles: list = [
-        Patch(facecolor=_BODY, label="accuracy (dark edge)"),
-        *(Patch(facecolor=_FACES[side], edgecolor=_EDGES[side], hatch=_HATCHES[side], lw=0.6,
+        Patch(facecolor=ACCURACY, label="accuracy (dark edge)"),
+        *(Patch(facecolor=GAP_FACES[side], edgecolor=GAP_EDGES[side], hatch=_HATCHES[side], lw=0.6,
                 label=f"{side}confident by this much") for side in ("over", "under")),
         Line2D([], [], color=GREY, lw=1, ls="--", label="accuracy = confidence"),
     ]
@@ -189,7 +190,8 @@ def _legend(stats_by_method: Mapping[str, BinStats], band_label: str | None) -> 
         handles.append(Line2D([], [], color=INK, lw=0, marker="|", markersize=11, markeredgewidth=1.3,
                               label=band_label))
     if any(_few(stats).any() for stats in stats_by_method.values()):
-        handles.append(Patch(facecolor=to_rgba(_BODY, _PALE), label=f"pale: fewer than {_FEW} voxels in the bin"))
+        handles.append(Patch(facecolor=to_rgba(ACCURACY, FEW_OPACITY),
+                             label=f"pale: fewer than {FEW_VOXELS} voxels in the bin"))
     return handles
 
 

@@ -7,16 +7,22 @@ import numpy as np
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.calibration import ece
 from nnunet_nacl.report.page.templating import render
-from nnunet_nacl.report.style import BLUE, GREEN, VERMILLION
+from nnunet_nacl.report.reliability_look import (
+    ACCURACY,
+    ACCURACY_EDGE,
+    FEW_OPACITY,
+    FEW_VOXELS,
+    GAP_EDGES,
+    GAP_FACES,
+)  # fmt: skip
 
 __all__ = ["reliability_svg", "reliability_text"]
 
 _SIDE, _STRIP = 180, 34  # of the diagram and of the histogram below it, in units of the drawing
-_FEW = 1e-3  # bins with a smaller share of the voxels are drawn pale
 
 
 def reliability_svg(stats: BinStats) -> str:
-    """Accuracy of each confidence bin, the gap to its mean confidence, and below the share of voxels in it."""
+    """As `draw_reliability`: accuracy of each bin, the gap to its mean confidence, and below its share of voxels."""
     count, total = stats.count.sum(axis=0), max(stats.count.sum(), 1)
     bins = []
     for i in np.flatnonzero(count):
@@ -28,11 +34,11 @@ def reliability_svg(stats: BinStats) -> str:
             "accuracy": accuracy * _SIDE,
             "top": max(accuracy, confidence) * _SIDE,
             "gap": abs(confidence - accuracy) * _SIDE,
-            "over": confidence > accuracy,
-            "pale": count[i] < _FEW * total,
+            "side": "over" if confidence > accuracy else "under",
+            "opacity": FEW_OPACITY if count[i] < FEW_VOXELS else 1,
             "share": count[i] / total * _STRIP,
         })  # fmt: skip
-    colors = {"accuracy": BLUE, "over": VERMILLION, "under": GREEN}
+    colors = {"accuracy": ACCURACY, "accuracy_edge": ACCURACY_EDGE, "edges": GAP_EDGES, "faces": GAP_FACES}
     return render("reliability.svg", bins=bins, side=_SIDE, strip=_STRIP, error=f"{ece(stats):.3f}", colors=colors)
 
 

@@ -26,6 +26,7 @@ from nnunet_nacl.report.page.glossary import glossary
 from nnunet_nacl.report.page.pictures import data_uri, embed_figure
 from nnunet_nacl.report.page.reading import read_comparison
 from nnunet_nacl.report.page.templating import render, source
+from nnunet_nacl.report.reliability_look import FEW_VOXELS
 
 __all__ = ["PAGE_NAME", "Page", "make_page"]
 
@@ -115,6 +116,7 @@ def _render(data: Mapping[str, Any], figures: Sequence[Mapping[str, Any]], galle
         pictured=any(case.panels.pictures for entry in galleries for case in entry.cases),
         colors=len(STRUCTURE_COLORS),
         lowest_confidence=f"{LOWEST_CONFIDENCE:g}",
+        few_voxels=FEW_VOXELS,
         scale=_scale() if galleries else "",
         regions=any(dataset.get("regions") for dataset in datasets),
         glossary=glossary(data["columns"].values(), data["settings"].get("evaluation", {}), tested=tested),
