@@ -10,7 +10,7 @@ from nnunet_nacl.registration.grammar import parse
 from nnunet_nacl_trainers import nnUNetTrainerCE, nnUNetTrainerNACL
 
 
-class nnUNetTrainerCEWithoutDeepSupervision(nnUNetTrainerCE):
+class nnUNetTrainerCEWithoutDeepSupervision_40epochs_50iters_adam(nnUNetTrainerCE):
     """Plain cross-entropy, 2,000 iterations of Adam, no deep supervision."""
 
     variant = parse("nnUNetTrainerCE_40epochs_50iters_adam")
@@ -21,7 +21,7 @@ class nnUNetTrainerCEWithoutDeepSupervision(nnUNetTrainerCE):
         self.enable_deep_supervision = False
 
 
-class nnUNetTrainerNACLWithoutDeepSupervision(nnUNetTrainerNACL):
+class nnUNetTrainerNACLWithoutDeepSupervision_40epochs_50iters_adam(nnUNetTrainerNACL):
     """NACL, 2,000 iterations of Adam, no deep supervision."""
 
     variant = parse("nnUNetTrainerNACL_40epochs_50iters_adam")
