@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from nnunet_nacl.metrics.binning import bin_index
+from nnunet_nacl.metrics.checks import SUM_TOLERANCE
 from nnunet_nacl.metrics.groups import PREDICTED, GroupSums, group_numbers
-from nnunet_nacl.metrics.plain import EXACT_BELOW, PlainSums, background_threshold, region_threshold
-from nnunet_nacl.metrics.primitives import add_at, exceeds, order_of, where_true
+from nnunet_nacl.metrics.plain import PlainSums, background_threshold, region_threshold
+from nnunet_nacl.metrics.primitives import add_at, exceeds, order_of, take_columns, where_true
 
 __all__ = ["SMALLEST", "ClassCounter", "RegionCounter"]
 
@@ -32,8 +33,7 @@ class _Counter:
     def __init__(self, probs: Tensor, sums: GroupSums, batch_voxels: int) -> None:
         self.probs, self.sums, self._batch = probs, sums, batch_voxels
         self.num_groups, self.num_channels, self.n_bins = sums.class_count.shape
-        exact = probs.numel() < EXACT_BELOW
-        self.plain = PlainSums(self.num_channels, self.regions, exact, sums.nll.device)
+        self.plain = PlainSums(self.num_channels, self.regions, sums.nll.device)
         self._pending: list[tuple[Tensor, ...]] = []
         self._num_pending = 0
 
@@ -46,13 +46,18 @@ class _Counter:
             truth: (n,) labels, or (R, n) booleans.
             masks: (n,) booleans.
         """
-        group, plain = self._divide(chunk, truth, masks)
-        special = where_true(~plain)
-        self.plain.add(chunk, plain, chunk.shape[1] - len(special))
-        if len(special):
-            where = index + special if isinstance(index, int) else index.index_select(0, special)
-            self._pending.append((where, truth.index_select(-1, special), group.index_select(0, special)))
-            self._num_pending += len(special)
+        special = self._unsure(chunk)
+        foreground = self._foreground(truth)
+        special |= foreground
+        for mask in masks:
+            special |= mask
+        where = where_true(special)
+        self.plain.add(chunk, where)
+        if len(where):
+            group = group_numbers(foreground[where], [mask[where] for mask in masks])
+            place = index + where if isinstance(index, int) else index.index_select(0, where)
+            self._pending.append((place, truth.index_select(-1, where), group))
+            self._num_pending += len(where)
             if self._num_pending >= self._batch:
                 self._flush()
 
@@ -60,10 +65,15 @@ class _Counter:
         """Count what is pending, and the plain voxels."""
         self._flush()
         if self.plain.num_voxels:
+            self.plain.finish()
             self._add_plain(self.plain)
 
-    def _divide(self, chunk: Tensor, truth: Tensor, masks: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """(n,) group numbers without the bit of the predicted foreground, and which voxels are plain."""
+    def _unsure(self, chunk: Tensor) -> Tensor:
+        """(n,) whether a voxel's probabilities may lie in other bins than a plain voxel's."""
+        raise NotImplementedError
+
+    def _foreground(self, truth: Tensor) -> Tensor:
+        """(n,) whether a voxel is labelled foreground."""
         raise NotImplementedError
 
     def _count(self, probs: Tensor, truth: Tensor, group: Tensor) -> None:
@@ -80,9 +90,7 @@ class _Counter:
         self._pending, self._num_pending = [], 0
         order = order_of(group)
         where, truth, group = (values.index_select(-1, order) for values in (where, truth, group))
-        probs = torch.empty(self.num_channels, len(where), dtype=self.probs.dtype, device=self.probs.device)
-        for row, out in zip(self.probs, probs):  # faster than all rows at once
-            torch.index_select(row, 0, where, out=out)
+        probs = take_columns(self.probs, where)
         if probs.dtype not in (torch.float32, torch.float64):
             probs = probs.float()
         self._count(probs, truth, group)
@@ -93,17 +101,20 @@ class ClassCounter(_Counter):
 
     regions = False
 
-    def _divide(self, chunk: Tensor, truth: Tensor, masks: list[Tensor]) -> tuple[Tensor, Tensor]:
-        group = group_numbers(truth.bool(), masks)
-        plain = exceeds(chunk[0], background_threshold(self.n_bins))
-        plain &= ~group.bool()
-        return group, plain
+    def _unsure(self, chunk: Tensor) -> Tensor:
+        return ~exceeds(chunk[0], background_threshold(self.n_bins))
+
+    def _foreground(self, truth: Tensor) -> Tensor:
+        return exceeds(truth, 0)
 
     def _count(self, probs: Tensor, truth: Tensor, group: Tensor) -> None:
         sums, n_bins, num_classes = self.sums, self.n_bins, self.num_channels
-        label = truth.long()
-        confidence, predicted = probs.max(0)
-        own = probs.gather(0, label[None])[0]
+        label, voxel = truth.long(), torch.arange(len(truth), device=truth.device)
+        own = probs.view(-1).index_select(0, label * len(voxel) + voxel)
+        # above a half the labelled class is the most probable one; only the other voxels need a look at all classes
+        confidence, predicted = own.clone(), label.clone()
+        unsure = where_true(~exceeds(own, 0.5 + SUM_TOLERANCE))
+        confidence[unsure], predicted[unsure] = take_columns(probs, unsure).max(0)
         wrong = predicted != label
         foreground = predicted.bool()
         full = group.long() + (foreground.long() << PREDICTED)
@@ -125,15 +136,15 @@ class ClassCounter(_Counter):
             sums.class_positive,
             (full[missed] * num_classes + label[missed]) * n_bins + bin_index(own[missed], n_bins),
         )
-        # further classes above the lowest bin: possible only where the most probable one leaves room
-        unsure = where_true(~exceeds(confidence, background_threshold(n_bins)))
-        rest = probs.index_select(1, unsure).scatter_(0, predicted[unsure][None], 0)
-        above = where_true(exceeds(rest, 1.0 / n_bins))
+        # further classes above the lowest bin
+        above = exceeds(probs, 1.0 / n_bins)
+        above.view(-1).index_fill_(0, predicted * len(voxel) + voxel, False)
+        above = where_true(above)
         if len(above):
-            values = rest.view(-1).index_select(0, above)
-            which = torch.div(above, len(unsure), rounding_mode="floor")
-            voxel = above - which * len(unsure)
-            key = (full[unsure][voxel] * num_classes + which) * n_bins + bin_index(values, n_bins)
+            which = torch.div(above, len(voxel), rounding_mode="floor")
+            key = (full[above - which * len(voxel)] * num_classes + which) * n_bins
+            values = probs.view(-1).index_select(0, above)
+            key += bin_index(values, n_bins)
             add_at(class_count, key)
             add_at(class_confidence, key, values.double())
 
@@ -142,6 +153,7 @@ class ClassCounter(_Counter):
         double = per_voxel[:num_classes].copy_(probs)
         own = own.double()
         per_voxel[-2] = own.clamp_min(SMALLEST).log_()
+        self.plain.take_off(double)
         torch.sum(double.square(), 0, out=per_voxel[-1])
         per_voxel[-1] += 1 - 2 * own
         total = torch.zeros(self.num_groups, num_classes + 2, dtype=torch.float64, device=probs.device)
@@ -180,15 +192,16 @@ class RegionCounter(_Counter):
 
     regions = True
 
-    def _divide(self, chunk: Tensor, truth: Tensor, masks: list[Tensor]) -> tuple[Tensor, Tensor]:
-        group = group_numbers(truth.any(0), masks)
-        plain = ~exceeds(chunk.amax(0), region_threshold(self.n_bins))
-        plain &= ~group.bool()
-        return group, plain
+    def _unsure(self, chunk: Tensor) -> Tensor:
+        return exceeds(chunk.amax(0), region_threshold(self.n_bins))
+
+    def _foreground(self, truth: Tensor) -> Tensor:
+        return truth.any(0)
 
     def _count(self, probs: Tensor, truth: Tensor, group: Tensor) -> None:
         sums, n_bins = self.sums, self.n_bins
         double = probs.double()
+        self.plain.take_off(double)
         predicted = probs > 0.5
         group = group.long() | predicted.any(0).long() << PREDICTED
         region = torch.arange(self.num_channels, device=probs.device)[:, None]

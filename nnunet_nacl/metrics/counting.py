@@ -18,6 +18,7 @@ from nnunet_nacl.metrics.binning import DEFAULT_N_BINS, BinStats, check_n_bins
 from nnunet_nacl.metrics.checks import check_chunk, read_inputs
 from nnunet_nacl.metrics.counters import ClassCounter, RegionCounter
 from nnunet_nacl.metrics.groups import FIRST_EXTRA, GroupSums
+from nnunet_nacl.metrics.plain import BLOCK, EXACT_BELOW
 from nnunet_nacl.metrics.primitives import where_true
 
 __all__ = ["BUILT_IN_MASKS", "count_masks"]
@@ -25,7 +26,7 @@ __all__ = ["BUILT_IN_MASKS", "count_masks"]
 BUILT_IN_MASKS = ("all", "foreground", "predicted", "union")
 
 _MAX_EXTRA_MASKS = 5
-_BATCH = 1 << 15
+_BATCH = 1 << 17  # probabilities of special voxels that are counted together: they stay in the cache
 
 
 def count_masks(
@@ -75,13 +76,16 @@ def count_masks(
     num_classes, device = case.probs.shape[0], case.probs.device
     sums = GroupSums.zeros(1 << (FIRST_EXTRA + len(case.masks)), num_classes, n_bins, regions, device)
     if chunk_voxels is None:
-        chunk_voxels = max(1 << 12, (1 << 20) // num_classes // 256 * 256) if device.type == "cpu" else 1 << 22
-    counter = (RegionCounter if regions else ClassCounter)(case.probs, sums, min(chunk_voxels, _BATCH))
+        chunk_voxels = max(1 << 12, (1 << 20) // num_classes // BLOCK * BLOCK) if device.type == "cpu" else 1 << 22
+    counter = (RegionCounter if regions else ClassCounter)(case.probs, sums, max(1 << 10, _BATCH // num_classes))
+    exact = case.probs.numel() < EXACT_BELOW
     for start in range(0, case.probs.shape[1], chunk_voxels):
         part = slice(start, start + chunk_voxels)
         chunk, index, labels = case.probs[:, part], start, case.truth[..., part]
         masks = [mask[part] for mask in case.masks.values()]
-        if chunk.dtype not in (torch.float32, torch.float64):
+        if exact:
+            chunk = chunk.double()
+        elif chunk.dtype not in (torch.float32, torch.float64):
             chunk = chunk.float()
         if check_values:
             check_chunk(chunk, regions, case.tolerance)

@@ -56,7 +56,7 @@ class GroupSums:
 
 def group_numbers(truth_foreground: Tensor, masks: list[Tensor]) -> Tensor:
     """uint8 group of each voxel, the bit of the predicted foreground still 0."""
-    numbers = truth_foreground.view(torch.uint8).clone()
+    numbers = truth_foreground.to(torch.uint8)
     for i, mask in enumerate(masks):
-        numbers |= mask.view(torch.uint8) * (1 << FIRST_EXTRA + i)
+        numbers |= mask.to(torch.uint8) << FIRST_EXTRA + i
     return numbers

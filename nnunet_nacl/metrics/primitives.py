@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["add_at", "exceeds", "extremes", "order_of", "where_true"]
+__all__ = ["add_at", "exceeds", "order_of", "take_columns", "where_true"]
 
 
 def exceeds(values: Tensor, threshold: float) -> Tensor:
@@ -18,14 +18,6 @@ def exceeds(values: Tensor, threshold: float) -> Tensor:
         array = values.numpy()
         return torch.from_numpy(np.greater(array, array.dtype.type(threshold)))
     return values > torch.tensor(threshold, dtype=values.dtype, device=values.device)
-
-
-def extremes(values: Tensor) -> tuple[float, float]:
-    """Smallest and largest value; NaN if there is one."""
-    if values.device.type == "cpu":
-        array = values.numpy()
-        return float(array.min()), float(array.max())
-    return tuple(torch.stack(torch.aminmax(values)).tolist())
 
 
 def where_true(flags: Tensor) -> Tensor:
@@ -40,6 +32,17 @@ def order_of(keys: Tensor) -> Tensor:
     if keys.device.type == "cpu":
         return torch.from_numpy(np.argsort(keys.numpy(), kind="stable"))  # a radix sort for these
     return keys.argsort()
+
+
+def take_columns(values: Tensor, index: Tensor) -> Tensor:
+    """values[:, index] of a matrix, as a contiguous one."""
+    if values.device.type == "cpu" and values.dtype != torch.bfloat16:  # which numpy lacks
+        array, places = values.numpy(), index.numpy()
+        columns = np.empty((len(array), len(places)), array.dtype)
+        for row, out in zip(array, columns):  # faster than all rows at once
+            out[:] = row.take(places)
+        return torch.from_numpy(columns)
+    return values.index_select(1, index)
 
 
 def add_at(target: Tensor, index: Tensor, weights: Tensor | None = None) -> None:
