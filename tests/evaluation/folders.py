@@ -116,8 +116,16 @@ def random_case(rng, labels: dict, shape: tuple[int, ...], sharpness: float = 4.
 def write_prediction(folder: Path, name: str, probs, segmentation, spacing_mm, file_ending: str = ".nii.gz") -> None:
     """npz, pkl and segmentation of one case."""
     np.savez_compressed(folder / f"{name}.npz", probabilities=probs)
+    dimensions = len(spacing_mm)
+    in_space = {
+        "spacing": tuple(map(float, spacing_mm[::-1])), "origin": (0.0,) * dimensions,
+        "direction": tuple(np.eye(dimensions).ravel()),
+    }  # fmt: skip
+    properties = {
+        "spacing": list(spacing_mm), "shape_before_cropping": segmentation.shape, "sitk_stuff": in_space,
+    }  # fmt: skip
     with open(folder / f"{name}.pkl", "wb") as file:
-        pickle.dump({"spacing": list(spacing_mm), "shape_before_cropping": segmentation.shape}, file)
+        pickle.dump(properties, file)
     write_image(segmentation, folder / f"{name}{file_ending}", spacing_mm)
 
 
