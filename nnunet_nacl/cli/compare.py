@@ -29,6 +29,8 @@ examples:
 nnUNetTrainer__nnUNetPlans__2d"
 """
 
+_MOST_DRAWS = 100_000  # their counts take 8 bytes per draw and case: 0.8 GB for 1,000 cases
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
@@ -111,9 +113,12 @@ def _check(args: argparse.Namespace) -> None:
             raise UserError(f"-f {fold}: folds are 0, 1, 2, ... or all (nnU-Net's fold_all).")
     if args.f and "all" in args.f and len(set(args.f)) > 1:
         raise UserError("-f all is nnU-Net's fold_all, whose cases lie in the other folds too; give it alone.")
-    for flag, value, least in (("-bootstrap", args.bootstrap, 100), ("-seed", args.seed, 0)):
-        if value is not None and value < least:
-            raise UserError(f"{flag} must be at least {least}, got {value}.")
+    if not args.o.strip():
+        raise UserError("-o is empty; give a folder.")
+    if not 100 <= args.bootstrap <= _MOST_DRAWS:
+        raise UserError(f"-bootstrap must be at least 100 and at most {_MOST_DRAWS}, got {args.bootstrap}.")
+    if args.seed < 0:
+        raise UserError(f"-seed must be at least 0, got {args.seed}.")
 
 
 def _relative(given: list[str] | None, trainers: list) -> tuple[str, str] | None:
@@ -173,4 +178,6 @@ def _summary(comparison) -> str:
             if not any(row.trainer == name and row.verdict in ("better", "worse", "mixed") for row in found):
                 untested = any(row.trainer == name and row.verdict == "untested" for row in found)
                 lines.append(f"  {labels[name]}: {'too few cases for a test' if untested else 'no difference shown'}")
+        if powerless := comparison.powerless(dataset):
+            lines.append(f"  too few cases for p (Holm) < 0.05, however clear the difference: {', '.join(powerless)}")
     return "\n".join(lines)

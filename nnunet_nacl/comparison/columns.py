@@ -102,7 +102,7 @@ def family_of(column_id: str, column: Column) -> str | None:
     """The table whose tests are corrected together with this column's; None if it is not tested.
 
     ``CECE_sum`` is ``CECE_mean`` times the number of classes: testing both would count one question twice. Of CECE
-    only the foreground's is shown in a table.
+    only the foreground's is tested, the paper's: with it on five more masks all other tests would lose power.
     """
     if column.group == "discrimination":
         return "discrimination"

@@ -108,6 +108,17 @@ class Comparison:
     def _mean(self, values: np.ndarray) -> Interval:
         return mean_interval(values, n_bootstrap=self.n_bootstrap, seed=self.seed)
 
+    def powerless(self, dataset: Dataset) -> list[str]:
+        """Families of tests in which no result can pass: the smallest possible p times their number is 0.05 or more.
+
+        The smallest two-sided p of Wilcoxon's test over n cases is 2 / 2**n. Families without any test are left out.
+        """
+        tests: dict[str, list[int]] = {}
+        for row in self.statistics:
+            if row.dataset == dataset.name and row.verdict != "untested":
+                tests.setdefault(row.family, []).append(row.paired.n)
+        return [family for family, sizes in tests.items() if len(sizes) * 2 / 2 ** max(sizes) >= ALPHA]
+
     def mean(self, dataset: Dataset, column_id: str, name: str) -> float:
         """What tables show: for all structures together nnU-Net's foreground mean (the mean of structures' means)."""
         column = self.columns[column_id]

@@ -84,7 +84,7 @@ def _calibration(comparison: Comparison, dataset: Dataset, suffix: str) -> Table
 
 
 def _masks(comparison: Comparison, dataset: Dataset, suffix: str) -> Table:
-    metrics = ("ECE", "NLL", "Brier")
+    metrics = ("ECE", "CECE_mean", "NLL", "Brier")
     rows: list[list[Cell | str]] = []
     for mask in MASKS:
         ids = [f"{metric}:{mask}" for metric in metrics]
@@ -94,12 +94,12 @@ def _masks(comparison: Comparison, dataset: Dataset, suffix: str) -> Table:
     masks = "; ".join(f"{mask}: {MASK_NOTES[mask].format(**settings)}" for mask in MASKS)
     all_ids = [f"{metric}:{mask}" for metric in metrics[:1] for mask in MASKS]
     caption = (
-        f"Calibration by mask on {where(dataset)}: mean over cases of ECE, negative log likelihood (nats) and Brier "
-        f"score, {dataset.settings.n_bins} bins. Masks: {masks}. Lower is better. Best of each mask bold, second "
-        "underlined."
+        f"Calibration by mask on {where(dataset)}: mean over cases of ECE, CECE (mean over "
+        f"{'regions' if dataset.regions else 'classes'}), negative log likelihood (nats) and Brier score, "
+        f"{dataset.settings.n_bins} bins. Masks: {masks}. Lower is better. Best of each mask bold, second underlined."
         f"{_undefined(comparison, dataset, all_ids)}"
     )
-    header = ["mask", "method", *metrics]
+    header = ["mask", "method", *(comparison.columns[f"{metric}:foreground"].short for metric in metrics)]
     return Table(f"calibration_masks{suffix}", "Calibration by mask", caption, header, rows, dataset.name)
 
 
@@ -127,9 +127,9 @@ def _statistics(comparison: Comparison, dataset: Dataset, suffix: str) -> Table:
         f"Differences to {reference.label} on {where(dataset)}: mean over the n cases in which both have a value, "
         f"with the 95 % percentile bootstrap interval over cases ({comparison.n_bootstrap:,} draws, seed "
         f"{comparison.seed}). p: Wilcoxon signed-rank test, two-sided, cases of equal value dropped. p (Holm): "
-        f"corrected over all trainers and metrics of one table (tests: {sizes}). better, worse: p (Holm) below 0.05; "
-        "mixed: then the mean points the other way than most cases. "
-        f"{_distances(dataset)}One training per fold stands for each trainer: "
+        f"corrected over all trainers and metrics of one table, CECE on the foreground only (tests: {sizes}). better, "
+        "worse: p (Holm) below 0.05; mixed: then the mean points the other way than most cases. "
+        f"{_powerless(comparison, dataset)}{_distances(dataset)}One training per fold stands for each trainer: "
         "what another training would give is not in these intervals."
     )
     header = ["metric", "method", "n", "difference", "95 % interval", "p", "p (Holm)", "verdict"]
@@ -140,6 +140,13 @@ def _statistics(comparison: Comparison, dataset: Dataset, suffix: str) -> Table:
     ]  # fmt: skip
     title = f"Differences to {reference.label}"
     return Table(f"statistics{suffix}", title, caption, header, rows, dataset.name, list(_FULL), full)
+
+
+def _powerless(comparison: Comparison, dataset: Dataset) -> str:
+    families = comparison.powerless(dataset)
+    if not families:
+        return ""
+    return f"Too few cases for p (Holm) below 0.05, however clear the difference: {', '.join(families)}. "
 
 
 def _distances(dataset: Dataset) -> str:

@@ -74,7 +74,7 @@ def _read(argument: str) -> tuple[str, str, str, Path | None]:
     label, separator, rest = argument.partition("=")
     if not separator or Path(argument).is_dir():
         label, rest = "", argument
-    elif not label.strip() or not rest.strip():
+    if not rest.strip() or (rest != argument and not label.strip()):
         raise UserError(f"-tr {argument!r}: expected NAME, LABEL=NAME or LABEL=FOLDER.")
     label, rest = " ".join(label.split()), rest.strip()
     path = Path(rest)

@@ -71,6 +71,9 @@ def test_what_is_missing_is_said_everywhere(study, without_figures, capsys):  # 
         assert "fold 0 only" in path.read_text()
     for path in (out / "tables").glob("*.tex"):
         assert "fold 0 only" in path.read_text()
+    for path in (out / "tables").glob("*.csv"):
+        rows = list(csv.DictReader(path.open()))
+        assert rows and all("fold 0 only" in row["note"] for row in rows), path.name
     assert "fold 0 only" in json.loads((out / "comparison.json").read_text())["notes"][0]
 
 
@@ -119,6 +122,8 @@ def test_two_data_sets(tmp_path, monkeypatch, without_figures, capsys):
         (("-f", "0", "all"), NAMES, "give it alone"),
         (("-f", "all"), NAMES, "no fold all"),
         (("-bootstrap", "5"), NAMES, "-bootstrap must be at least 100"),
+        (("-bootstrap", "100000000"), NAMES, "at most 100000, got 100000000"),  # would need all memory
+        (("-o", ""), NAMES, "-o is empty"),
         (("-seed", "-3"), NAMES, "-seed must be at least 0"),
         (("-np", "0"), NAMES, "-np must be at least 1"),
         (("-p", "otherPlans"), NAMES, "no such model"),

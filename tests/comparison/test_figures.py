@@ -78,6 +78,17 @@ def test_figures_are_drawn_with_the_notes(tmp_path, monkeypatch):
     assert all("only 4 cases" in notes[0] for *_, notes in drawn)
 
 
+def test_the_notes_stand_on_every_figure(tmp_path):
+    names = [f"nnUNetTrainerNACL{token}" for token in ("", "_lambda0p2", "_lambda0p3", "_train10")]
+    comparison = named(names, cases=6, notes=["Only-fold-zero was compared."])
+    pictures = [*make_pictures(comparison), *make_span_pictures(comparison)]
+    assert {"training_share", "hyper_penalty_weight_NACL_dice"} < {picture.id for picture in pictures}
+    for picture in pictures:
+        path = picture.draw(tmp_path / f"{picture.id}.svg", title=picture.title, subtitle=picture.subtitle,
+                            notes=tuple(comparison.notes))  # fmt: skip
+        assert "Only-fold-zero" in path.read_text(), picture.id
+
+
 def test_training_shares_are_found_by_their_names(tmp_path):
     shares = ("_train10", "_train50", "")
     names = [f"nnUNetTrainer{method}_40epochs{share}" for method in ("NACL", "CE") for share in shares]

@@ -60,6 +60,7 @@ def test_one_data_set_has_six_tables(tables):
         "HD95 mean (mm)",
     ]  # fmt: skip
     assert [row[0] for row in tables["calibration"].rows] == ["stock", "CE", "NACL"]
+    assert tables["calibration_masks"].columns == ["mask", "method", "ECE", "CECE", "NLL", "Brier"]
     assert len(tables["calibration_masks"].rows) == 18 and len(tables["statistics"].rows) == 50
     for table in tables.values():
         assert all(len(row) == len(table.columns) for row in table.rows)
@@ -74,6 +75,25 @@ def test_captions_say_how_many_and_what_is_left_out(tables):
     assert "foreground grown by 2 mm" in tables["calibration_masks"].caption
     assert "discrimination 12, calibration 4, calibration_masks 34" in tables["statistics"].caption
     assert "HD95 8" in tables["case_ranks"].caption
+
+
+def test_captions_say_where_no_test_can_pass():
+    # 12 tests of 8 cases: 12 * 2 / 2**8 = 0.09 and 34 times that; 4 tests: 0.03
+    made = {table.id: table.caption for table in make_tables(make_comparison(THREE, cases=8))}
+    assert "however clear the difference: discrimination, calibration_masks. " in made["statistics"]
+    made = {table.id: table.caption for table in make_tables(make_comparison(THREE, cases=12))}
+    assert "however clear" not in made["statistics"]  # 34 * 2 / 2**12 = 0.017
+    assert make_comparison(cases=5).powerless(make_dataset(THREE)) == []  # no test was made at all
+
+
+def test_the_table_of_masks_holds_the_means(tables):
+    comparison = make_comparison(THREE, cases=8)
+    dataset = comparison.datasets[0]
+    rows = {(row[0], row[1]): row for row in tables["calibration_masks"].rows}
+    for i, metric in enumerate(("ECE", "CECE_mean", "NLL", "Brier"), 2):
+        cell = rows["union", "CE"][i]
+        assert cell.value == comparison.mean(dataset, f"{metric}:union", "nnUNetTrainerCE")
+        assert cell.text == f"{cell.value:.4f}"
 
 
 def test_several_data_sets_have_an_overview():

@@ -56,6 +56,8 @@ def test_a_folder_and_a_name(tmp_path, monkeypatch):
         (["A=nnUNetTrainer", "A=nnUNetTrainerCE"], "label 'A' twice"),
         (["=nnUNetTrainer", "nnUNetTrainerCE"], "LABEL=NAME"),
         (["A=", "nnUNetTrainerCE"], "LABEL=NAME"),
+        (["", "nnUNetTrainerCE"], "'': expected NAME"),
+        ([" ", "nnUNetTrainerCE"], "' ': expected NAME"),
         (["nnUNetTrainer", "nowhere/nnUNetTrainer__nnUNetPlans__2d"], "no such folder"),
         (["nnUNetTrainer", "./"], "no model folder"),
     ],
