@@ -10,6 +10,8 @@ the special ones have of it is taken off at the end.
 How exact: small cases are summed in double precision. Of larger ones (``EXACT_BELOW`` probabilities and more), float32
 values are summed in float32 in blocks of 256, and the blocks' sums in double precision. Roundings have random signs:
 metrics of all voxels change by some 1e-9 (see the tests), those of the masks, which hold no plain voxel, not at all.
+Chunks of mostly special voxels are summed in double precision: few plain voxels would be a small remainder of large,
+rounded sums.
 """
 
 from __future__ import annotations
@@ -67,7 +69,11 @@ class PlainSums:
             special: Indices of the voxels in it that are not plain.
         """
         self.num_voxels += chunk.shape[1] - len(special)
-        self._add(chunk[self._first :], slice(self._first, None))
+        if 2 * len(special) <= chunk.shape[1]:
+            self._add(chunk[self._first :], slice(self._first, None))
+        else:  # what remains when most is taken off must be exact; row by row, for the memory
+            for k in range(self._first, len(chunk)):
+                self._add(chunk[k : k + 1].double(), slice(k, k + 1))
         if self._first:
             certainty = chunk[0].clone().index_fill_(0, special, 1)
             self.log += _sum_of_logs(certainty)

@@ -14,7 +14,7 @@ __all__ = ["add_at", "exceeds", "order_of", "take_columns", "where_true"]
 
 def exceeds(values: Tensor, threshold: float) -> Tensor:
     """values > threshold, the threshold rounded to the type of ``values``."""
-    if values.device.type == "cpu":
+    if _numpy_can(values):
         array = values.numpy()
         return torch.from_numpy(np.greater(array, array.dtype.type(threshold)))
     return values > torch.tensor(threshold, dtype=values.dtype, device=values.device)
@@ -36,7 +36,7 @@ def order_of(keys: Tensor) -> Tensor:
 
 def take_columns(values: Tensor, index: Tensor) -> Tensor:
     """values[:, index] of a matrix, as a contiguous one."""
-    if values.device.type == "cpu" and values.dtype != torch.bfloat16:  # which numpy lacks
+    if _numpy_can(values):
         array, places = values.numpy(), index.numpy()
         columns = np.empty((len(array), len(places)), array.dtype)
         for row, out in zip(array, columns):  # faster than all rows at once
@@ -50,3 +50,7 @@ def add_at(target: Tensor, index: Tensor, weights: Tensor | None = None) -> None
     if len(index):
         flat = target.view(-1)
         flat += torch.bincount(index, weights=weights, minlength=flat.numel())
+
+
+def _numpy_can(values: Tensor) -> bool:
+    return values.device.type == "cpu" and values.dtype != torch.bfloat16  # which numpy lacks

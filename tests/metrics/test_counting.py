@@ -115,6 +115,22 @@ def test_large_cases_are_as_exact_as_small_ones(regions, monkeypatch):
         close(all_metrics(large[name]), all_metrics(stats), 5e-9)
 
 
+@pytest.mark.parametrize("regions", [False, True])
+def test_few_plain_voxels_of_a_large_case_are_summed_exactly(regions, monkeypatch):
+    rng = np.random.default_rng(0)
+    inside = (0.9 + 0.0999 * rng.random(1 << 18)).astype(np.float32)
+    plain = rng.choice(len(inside), 10, replace=False)
+    truth = np.ones(len(inside), dtype=np.uint8)
+    inside[plain], truth[plain] = 1 - inside[plain], 0
+    probs = inside[None] if regions else np.stack([1 - inside, inside])
+    truth = truth[None] if regions else truth
+    small = count_masks(probs, truth, regions=regions)["all"]
+    monkeypatch.setattr("nnunet_nacl.metrics.counting.EXACT_BELOW", 0)
+    large = count_masks(probs, truth, regions=regions)["all"]
+    # ten probabilities below 0.1 beside a quarter of a million near 1, whose sum in float32 is wrong by about 1e-4
+    np.testing.assert_allclose(large.class_confidence, small.class_confidence, rtol=1e-9)
+
+
 def test_two_classes_and_their_one_region_form_agree():
     probs, truth = random_classes(5, 2, (10, 10, 10), 3.0, np.float64)
     classes, region = count_masks(probs, truth)["all"], count_masks(probs[1:], truth[None] == 1, regions=True)["all"]
@@ -128,6 +144,36 @@ def test_takes_any_floating_type(dtype):
     probs = torch.tensor([[1.0, 0.75, 0.25], [0.0, 0.25, 0.75]], dtype=dtype)
     stats = count_masks(probs, torch.tensor([0, 1, 1]))["all"]
     assert stats.n_voxels == 3 and stats.correct.sum() == 2 and ece(stats) == pytest.approx(1 / 6)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.float16, torch.bfloat16, torch.float64])
+def test_takes_labels_of_any_type(dtype):
+    probs, truth = random_classes(3, 4, (20, 30), 4.0)
+    expected = all_metrics(count_masks(probs, truth)["foreground"])
+    close(all_metrics(count_masks(probs, torch.as_tensor(truth).to(dtype))["foreground"]), expected)
+
+
+@pytest.mark.parametrize("regions", [False, True])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), -0.001, 1.5])
+def test_one_value_that_is_no_probability_is_found(value, regions):
+    probs, truth = random_classes(4, 3, (20, 30), 4.0)
+    truth = np.stack([truth > 0, truth > 1, truth == 2]) if regions else truth
+    for channel in range(3):
+        wrong = probs.copy()
+        wrong[channel, 7, 8] = value
+        with pytest.raises(ValueError, match="the probabilities"):
+            count_masks(wrong, truth, regions=regions)
+
+
+def test_views_and_tensors_with_gradients_are_taken_and_left_as_they_are():
+    probs, truth = random_classes(5, 3, (20, 30), 4.0)
+    expected = all_metrics(count_masks(probs, truth)["all"])
+    wide = torch.zeros(3, 40, 30)
+    wide[:, ::2] = torch.as_tensor(probs)
+    last = torch.as_tensor(probs).movedim(0, -1).contiguous().movedim(-1, 0)
+    for view in (wide[:, ::2], last, torch.as_tensor(probs.copy()).requires_grad_()):
+        close(all_metrics(count_masks(view, truth)["all"]), expected)
+        assert np.array_equal(view.detach().numpy(), probs)
 
 
 def test_bin_edges_belong_to_the_lower_bin():
