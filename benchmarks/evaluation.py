@@ -1,6 +1,6 @@
 """Time of an evaluation from disk, on one core.
 
-    taskset -c 0 python benchmarks/evaluation.py VALIDATION_FOLDER
+    python benchmarks/evaluation.py VALIDATION_FOLDER [--core N] [--output docs/reference/performance.md]
 
 Needs nnU-Net's environment variables. Measures one fold end to end, and what its parts take.
 """
@@ -13,14 +13,17 @@ import time
 from pathlib import Path
 
 import numpy as np
-import torch
+from page import describe_machine, pin_to_one_core, table, write_section
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", help="a validation folder with npz files")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--core", type=int, help="core to run on; default: the first")
+    parser.add_argument("--output", type=Path, help="page whose section to rewrite")
     args = parser.parse_args()
-    torch.set_num_threads(1)
+    pin_to_one_core(args.core)
     from nnunet_nacl.evaluation.cases import PredictionFolder
     from nnunet_nacl.evaluation.evaluate import evaluate_folder
     from nnunet_nacl.evaluation.npz import read_array
@@ -29,19 +32,38 @@ def main() -> None:
     files, _ = folder.cases(chill=True)
     folder.load(files[0])  # imports
     megabytes = sum(f.probabilities.stat().st_size for f in files) / 2**20
-    print(f"{len(files)} cases, {megabytes:.1f} MiB of npz")
-    with tempfile.TemporaryDirectory() as temporary:
-        output = Path(temporary) / "calibration.json"
-        for name, function in {
-            "np.load": lambda: [np.load(f.probabilities)["probabilities"] for f in files],
-            "read_array": lambda: [read_array(f.probabilities, "probabilities") for f in files],
-            "load (npz, truth, segmentation)": lambda: [folder.load(f) for f in files],
-            "evaluate and write": lambda: evaluate_folder(folder, output=output),
-            "evaluate again, nothing changed": lambda: evaluate_folder(folder, output=output),
-        }.items():
-            start, wall = time.process_time(), time.perf_counter()
-            function()
-            print(f"  {name:34s}{time.process_time() - start:8.3f} s CPU {time.perf_counter() - wall:8.3f} s")
+    voxels = sum(np.load(f.probabilities)["probabilities"].size for f in files) / 1e6
+    times: dict[str, list[tuple[float, float]]] = {}
+    for _ in range(args.rounds):
+        with tempfile.TemporaryDirectory() as temporary:
+            output = Path(temporary) / "calibration.json"
+            for name, function in {
+                "np.load of the npz": lambda: [np.load(f.probabilities)["probabilities"] for f in files],
+                "reading the npz as the evaluation does": lambda: [
+                    read_array(f.probabilities, "probabilities") for f in files
+                ],
+                "loading cases: npz, truth, segmentation": lambda: [folder.load(f) for f in files],
+                "evaluating and writing, all of it": lambda: evaluate_folder(folder, output=output),  # noqa: B023
+                "again, nothing changed": lambda: evaluate_folder(folder, output=output),  # noqa: B023
+            }.items():
+                start, wall = time.process_time(), time.perf_counter()
+                function()
+                times.setdefault(name, []).append((time.process_time() - start, time.perf_counter() - wall))
+    medians = {name: np.median(values, axis=0) for name, values in times.items()}
+    reference = medians["np.load of the npz"][0]
+    text = "\n\n".join([
+        "## Evaluation of a fold",
+        f"{len(files)} cases, {megabytes:.1f} MiB of npz, {voxels:.1f} million probabilities; medians of "
+        f"{args.rounds} interleaved rounds, one process.",
+        table(
+            ["part", "CPU s", "wall s", "CPU x np.load"],
+            [[name, f"{cpu:.3f}", f"{wall:.3f}", f"{cpu / reference:.2f}"] for name, (cpu, wall) in medians.items()],
+        ),
+        f"Machine: {describe_machine()}.",
+    ])
+    print(text)
+    if args.output:
+        write_section(args.output, "evaluation", text)
 
 
 if __name__ == "__main__":

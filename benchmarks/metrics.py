@@ -1,6 +1,6 @@
 """Time and memory of the metrics, side by side with torchmetrics and MONAI on one core.
 
-    taskset -c 0 python benchmarks/metrics.py [--small]
+    python benchmarks/metrics.py [--small] [--core N] [--output docs/reference/performance.md]
 
 Synthetic softmax maps, 6 % foreground. torchmetrics and MONAI measure the foreground alone (ECE and one binary error
 per class); ours measures six masks and all metrics. The masks in mm are timed apart.
@@ -9,13 +9,18 @@ per class); ours measures six masks and all metrics. The masks in mm are timed a
 from __future__ import annotations
 
 import argparse
+import ctypes
 import gc
 import statistics
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
+from page import describe_machine, pin_to_one_core, table, write_section
 
 SPACING_MM = (1.5, 0.8, 0.8)
 
@@ -37,10 +42,17 @@ def make_case(classes: int, shape: tuple[int, int, int], seed: int = 0) -> tuple
 
 
 class PeakMemory:
-    """Highest resident memory above the start, sampled every millisecond."""
+    """Highest resident memory above the start, sampled every millisecond; Linux with glibc.
+
+    Freed memory would hide what is taken again: it is given back first, and from then on whenever it is freed, by the
+    option of malloc that maps everything larger than 64 KiB apart. Time nothing after this.
+    """
 
     def __enter__(self) -> PeakMemory:
         gc.collect()
+        libc, mmap_threshold = ctypes.CDLL(None), -3
+        libc.mallopt(mmap_threshold, 1 << 16)
+        libc.malloc_trim(0)
         self._start, self.peak, self._stop = self._resident(), 0, threading.Event()
         self._thread = threading.Thread(target=self._watch)
         self._thread.start()
@@ -61,85 +73,126 @@ class PeakMemory:
             return int(file.read().split()[1]) * 4096
 
 
-def timed(function, repeat: int = 5) -> tuple[float, float]:
-    """Median seconds of process time, and peak extra bytes of one run."""
-    function()
-    times = []
-    for _ in range(repeat):
-        start = time.process_time()
-        function()
-        times.append(time.process_time() - start)
-    with PeakMemory() as memory:
-        function()
-    return statistics.median(times), memory.peak
+def interleaved(functions: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Median seconds of process time of each, every round running all of them once; the first round is not counted."""
+    times = {name: [] for name in functions}
+    for _ in range(1 + rounds):
+        for name, function in functions.items():
+            start = time.process_time()
+            function()
+            times[name].append(time.process_time() - start)
+    return {name: statistics.median(values[1:]) for name, values in times.items()}
 
 
-def report(name: str, seconds: float, reference: float, memory: float) -> None:
-    """One line: time, time over torchmetrics', peak memory over the array."""
-    print(f"  {name:32s}{seconds:8.3f} s  {seconds / reference:5.2f} x  memory {memory:5.2f} x")
+def once(function: Callable[[], object]) -> tuple[object, float]:
+    """Result and seconds of process time."""
+    start = time.process_time()
+    result = function()
+    return result, time.process_time() - start
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--small", action="store_true", help="an eighth of the volume")
-    args = parser.parse_args()
-    torch.set_num_threads(1)
+def counters(probs: torch.Tensor, truth: np.ndarray, masks: dict[str, np.ndarray]) -> dict[str, Callable[[], object]]:
+    """What is compared, by name; torchmetrics first."""
+    from monai.metrics.calibration import calibration_binning
     from torchmetrics.functional.classification import binary_calibration_error, multiclass_calibration_error
 
     from nnunet_nacl.metrics import count_masks
-    from nnunet_nacl.metrics.masks import boundary_mask, dilated_mask
+
+    labels, classes = torch.as_tensor(truth), len(probs)
+
+    def foreground() -> tuple[torch.Tensor, torch.Tensor]:
+        index = (labels != 0).flatten().nonzero().squeeze(1)
+        return probs.flatten(1)[:, index], labels.flatten()[index].long()
+
+    def torchmetrics() -> None:
+        p, y = foreground()
+        p = p.T
+        multiclass_calibration_error(p, y, classes, n_bins=15)
+        for k in range(classes):
+            binary_calibration_error(p[:, k], (y == k).long(), n_bins=15)
+
+    def monai() -> None:
+        p, y = foreground()
+        calibration_binning(p[None], torch.nn.functional.one_hot(y, classes).T[None].float(), num_bins=15)
+
+    return {
+        "torchmetrics, foreground, ECE and one binary error per class": torchmetrics,
+        "MONAI, foreground, binning": monai,
+        "ours, four masks, all metrics": lambda: count_masks(probs, truth),
+        "ours, six masks, all metrics": lambda: count_masks(probs, truth, extra_masks=masks),
+        "ours, six masks, probabilities not checked": lambda: count_masks(
+            probs, truth, extra_masks=masks, check_values=False
+        ),
+    }
+
+
+def surfaces(truth: np.ndarray) -> list[list[str]]:
+    """Rows of the table of surface distances."""
+    from medpy.metric import binary
+
     from nnunet_nacl.metrics.surface import surface_distances
 
+    rows = []
+    for name, mask in (("one organ", truth == 1), ("all organs", truth > 0)):
+        other = np.roll(mask, (1, 2, -1), axis=(0, 1, 2))
+        distances, seconds = once(partial(surface_distances, mask, other, SPACING_MM))
+        hd95, hd95_seconds = once(partial(binary.hd95, other, mask, SPACING_MM))
+        assd, assd_seconds = once(partial(binary.assd, other, mask, SPACING_MM))
+        theirs = hd95_seconds + assd_seconds
+        difference = np.abs(np.subtract((distances.hausdorff(), distances.assd), (hd95, assd))).max()
+        rows.append([name, f"{seconds:.3f}", f"{theirs:.2f}", f"{seconds / theirs:.4f}", f"{difference:.0e}"])
+    return rows
+
+
+def measure(classes: int, shape: tuple[int, int, int], rounds: int) -> str:
+    """Markdown of one case."""
+    from nnunet_nacl.metrics.masks import boundary_mask, dilated_mask
+
+    probs, truth = make_case(classes, shape)
+    size = probs.numel() * 4
+    masks, building = once(
+        lambda: {"dilated": dilated_mask(truth, 2, SPACING_MM), "boundary": boundary_mask(truth, 2, SPACING_MM)}
+    )
+    functions = counters(probs, truth, masks)
+    seconds = interleaved(functions, rounds)
+    distances = surfaces(truth)
+    reference, rows = next(iter(seconds.values())), []
+    for name, function in functions.items():
+        with PeakMemory() as memory:
+            function()
+        time_ratio, extra = seconds[name] / reference, memory.peak / size
+        goal = "0.4; memory 0.15" if name == "ours, six masks, all metrics" else ""
+        rows.append([name, f"{seconds[name]:.3f}", f"{time_ratio:.2f}", f"{extra:.3f}", goal])
+    return "\n\n".join([
+        f"**{classes} classes, {shape}, float32**, {size / 2**20:.0f} MiB, foreground {(truth > 0).mean():.1%}",
+        table(["counting", "CPU s", "x torchmetrics", "extra memory / array", "goal: at most"], rows),
+        f"Building `dilated` and `boundary` (2 mm), not in these times: {building:.3f} s.",
+        table(["HD95 and ASSD", "CPU s", "medpy CPU s", "x medpy", "largest difference in mm"], distances),
+    ])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--small", action="store_true", help="an eighth of the volume")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--core", type=int, help="core to run on; default: the first")
+    parser.add_argument("--output", type=Path, help="page whose section to rewrite")
+    args = parser.parse_args()
+    pin_to_one_core(args.core)
     shape = (64, 128, 128) if args.small else (128, 256, 256)
+    parts = []
     for classes in (4, 14):
-        probs, truth = make_case(classes, shape)
-        size = probs.numel() * 4
-        print(f"\nK={classes} {shape}, {size / 2**20:.0f} MiB, foreground {(truth > 0).mean():.1%}")
-        start = time.process_time()
-        masks = {"dilated": dilated_mask(truth, 2, SPACING_MM), "boundary": boundary_mask(truth, 2, SPACING_MM)}
-        print(f"  building dilated and boundary      {time.process_time() - start:8.3f} s")
-        labels = torch.as_tensor(truth)
-
-        def torchmetrics_foreground(probs=probs, labels=labels, classes=classes):
-            index = (labels != 0).flatten().nonzero().squeeze(1)
-            p, y = probs.flatten(1)[:, index].T, labels.flatten()[index].long()
-            multiclass_calibration_error(p, y, classes, n_bins=15)
-            for k in range(classes):
-                binary_calibration_error(p[:, k], (y == k).long(), n_bins=15)
-
-        def monai_foreground(probs=probs, labels=labels, classes=classes):
-            from monai.metrics.calibration import calibration_binning
-
-            index = (labels != 0).flatten().nonzero().squeeze(1)
-            p, y = probs.flatten(1)[:, index], labels.flatten()[index].long()
-            calibration_binning(p[None], torch.nn.functional.one_hot(y, classes).T[None].float(), num_bins=15)
-
-        def ours(probs=probs, truth=truth, masks=masks):
-            return count_masks(probs, truth, extra_masks=masks)
-
-        reference, memory = timed(torchmetrics_foreground, 3)
-        report("torchmetrics, foreground, ECE", reference, reference, memory / size)
-        try:
-            seconds, memory = timed(monai_foreground, 3)
-            report("MONAI, foreground, binning", seconds, reference, memory / size)
-        except ImportError:
-            print("  MONAI has no calibration binning in this version")
-        seconds, memory = timed(ours)
-        report("ours, six masks, all metrics", seconds, reference, memory / size)
-
-        from medpy.metric import binary
-
-        for name, organ in (("small organ", 1), ("all organs", None)):
-            mask = truth == organ if organ else truth > 0
-            other = np.roll(mask, (1, 2, -1), axis=(0, 1, 2))
-            start = time.process_time()
-            distances = surface_distances(mask, other, SPACING_MM)
-            seconds = time.process_time() - start
-            start = time.process_time()
-            expected = binary.hd95(other, mask, SPACING_MM), binary.assd(other, mask, SPACING_MM)
-            theirs = time.process_time() - start
-            exact = np.allclose((distances.hausdorff(), distances.assd), expected, rtol=0, atol=1e-9)
-            print(f"  HD95 and ASSD, {name:12s} {seconds:8.3f} s  {seconds / theirs:7.4f} x medpy's, equal: {exact}")
+        parts.append(measure(classes, shape, args.rounds))
+        print(parts[-1], end="\n\n", flush=True)
+    text = "\n\n".join([
+        "## Calibration metrics",
+        f"From arrays in memory: synthetic organs, medians of {args.rounds} interleaved rounds, CPU time of one pinned "
+        "core. Extra memory: the highest resident memory during a run above that before it.",
+        *parts,
+        f"Machine: {describe_machine()}.",
+    ])
+    if args.output:
+        write_section(args.output, "metrics", text)
 
 
 if __name__ == "__main__":
