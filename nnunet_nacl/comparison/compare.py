@@ -21,6 +21,7 @@ from nnunet_nacl.comparison.statistics import (
     paired_difference,
 )
 from nnunet_nacl.comparison.trainers import Trainer
+from nnunet_nacl.evaluation.results import nanmean
 
 __all__ = ["Comparison", "Difference", "compare"]
 
@@ -120,12 +121,24 @@ class Comparison:
         return [family for family, sizes in tests.items() if len(sizes) * 2 / 2 ** max(sizes) >= ALPHA]
 
     def mean(self, dataset: Dataset, column_id: str, name: str) -> float:
-        """What tables show: for all structures together nnU-Net's foreground mean (the mean of structures' means)."""
+        """What tables show: for all structures together nnU-Net's foreground mean (the mean of structures' means).
+
+        nnU-Net has no such mean where a structure has no value in any case; here it is that of the other structures.
+        """
         column = self.columns[column_id]
         means = self.means[dataset.name]
         if column.group == "discrimination" and column.structure is None:
-            return float(np.mean([means[f"{column.metric}:{key}"][name].mean for key in dataset.structures]))
+            return nanmean(means[f"{column.metric}:{key}"][name].mean for key in self.averaged(dataset, column.metric))
         return means[column_id][name].mean
+
+    def averaged(self, dataset: Dataset, metric: str) -> list[str]:
+        """Structures in the mean of all: those for which every trainer has a value in some case.
+
+        Else whoever never finds the hardest structure would have the mean of the easier ones.
+        """
+        means = self.means[dataset.name]
+        return [key for key in dataset.structures
+                if not any(np.isnan(interval.mean) for interval in means[f"{metric}:{key}"].values())]  # fmt: skip
 
     @cached_property
     def ranks(self) -> dict[str, Any]:
@@ -171,8 +184,8 @@ def compare(
         result.notes.extend(dataset.notes)
         if len(dataset.cases) < MIN_CASES:
             result.notes.append(
-                f"{dataset.name}: only {len(dataset.cases)} cases, fewer than {MIN_CASES}: no test is made, and the "
-                "intervals are too narrow to rely on."
+                f"{dataset.name}: only {dataset.size}, fewer than {MIN_CASES}: no test is made, and intervals are too "
+                "narrow to rely on."
             )
         result.statistics.extend(_differences(result, dataset))
     return result

@@ -60,6 +60,11 @@ class Dataset:
     left_out: dict[str, list[str]]
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def size(self) -> str:
+        """``40 cases``, ``1 case``."""
+        return f"{len(self.cases)} case{'s' * (len(self.cases) != 1)}"
+
 
 def gather(
     dataset: str,

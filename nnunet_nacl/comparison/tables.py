@@ -63,7 +63,7 @@ def _discrimination(comparison: Comparison, dataset: Dataset, suffix: str) -> Ta
     caption = (
         f"Discrimination on {where(dataset)}: mean over cases of the Dice coefficient (DSC) and the 95th percentile "
         f"of the surface distances (HD95, mm, {_HAUSDORFF[dataset.settings.hausdorff]}); the mean columns average the "
-        f"structures' means. {_BOTH_WAYS} {_MARKS}{_undefined(comparison, dataset, ids)}"
+        f"structures' means. {_BOTH_WAYS} {_MARKS}{_undefined(comparison, dataset, ids)}{_not_averaged(comparison)}"
     )
     return Table(f"discrimination{suffix}", "Discrimination", caption, header, _rows(comparison, cells), dataset.name)
 
@@ -170,6 +170,7 @@ def _sum_ranks(comparison: Comparison) -> Table:
         f"Sum ranks of {len(comparison.names)} methods (1 is the best): rank of the mean of each data set, ties taking "
         f"the lowest, summed over {n_datasets} data {'set' if n_datasets == 1 else 'sets'}; total: over the metrics "
         "too. ECE and CECE on the foreground. Lower is better. Best bold, second underlined."
+        f"{_not_averaged(comparison)}{_unranked(comparison)}"
     )
     return Table("ranks", "Sum ranks", caption, ["method", *shown], _rows(comparison, columns))
 
@@ -212,7 +213,7 @@ def _overview(comparison: Comparison) -> Table:
     sizes = "; ".join(where(dataset) for dataset in comparison.datasets)
     caption = (
         f"All data sets: {sizes}. Mean over cases; DSC and HD95 (mm) averaged over structures. {_BOTH_WAYS} "
-        f"ECE and CECE on the foreground. {_MARKS}"
+        f"ECE and CECE on the foreground. {_MARKS}{_not_averaged(comparison)}"
     )
     return Table("overview", "All data sets", caption, header, _rows(comparison, cells))
 
@@ -220,7 +221,7 @@ def _overview(comparison: Comparison) -> Table:
 def where(dataset: Dataset) -> str:
     """Data set, configuration, folds and number of cases."""
     folds = "fold" if len(dataset.folds) == 1 else "folds"
-    return f"{dataset.name}, {dataset.configuration}, {folds} {', '.join(dataset.folds)}, {len(dataset.cases)} cases"
+    return f"{dataset.name}, {dataset.configuration}, {folds} {', '.join(dataset.folds)}, {dataset.size}"
 
 
 def _undefined(comparison: Comparison, dataset: Dataset, column_ids: Sequence[str]) -> str:
@@ -235,6 +236,28 @@ def _undefined(comparison: Comparison, dataset: Dataset, column_ids: Sequence[st
             if missing:
                 parts.append(f"{titles[column_id].title}, {comparison.labels[name]}: {len(missing)} ({some(missing)})")
     return f" Undefined and left out of the means: {'; '.join(parts)}." if parts else ""
+
+
+def _not_averaged(comparison: Comparison) -> str:
+    """Names the structures that are in no mean over structures."""
+    parts = []
+    for dataset in comparison.datasets:
+        titles, several = comparison.columns_of(dataset), len(comparison.datasets) > 1
+        for metric in ("Dice", "HD95_mm"):
+            kept = comparison.averaged(dataset, metric)
+            parts += [titles[f"{metric}:{key}"].title + f" of {dataset.name}" * several
+                      for key in dataset.structures if key not in kept]  # fmt: skip
+    return f" Without a value for some method, so in no mean over structures: {', '.join(parts)}." if parts else ""
+
+
+def _unranked(comparison: Comparison) -> str:
+    """Names what has no ranks since some method has no mean."""
+    parts = [
+        f"{comparison.columns[metric].short} of {dataset.name}"
+        for metric in RANK_METRICS for dataset in comparison.datasets
+        if any(math.isnan(comparison.mean(dataset, metric, name)) for name in comparison.names)
+    ]  # fmt: skip
+    return f" Without a mean for some method, so not ranked: {', '.join(parts)}." if parts else ""
 
 
 def _signed(value: float, decimals: int) -> str:

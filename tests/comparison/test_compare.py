@@ -11,6 +11,7 @@ import pytest
 from nnunet_nacl.comparison.columns import case_value, family_of, make_columns
 from nnunet_nacl.comparison.compare import _verdict, compare
 from nnunet_nacl.comparison.statistics import holm, paired_difference, wilcoxon_p
+from nnunet_nacl.comparison.tables import make_tables
 from nnunet_nacl.comparison.trainers import Trainer
 from nnunet_nacl.evaluation.results import mask_metrics
 from nnunet_nacl.metrics.overlap import Overlap
@@ -87,7 +88,7 @@ def test_equal_trainers_show_no_difference():
 def test_few_cases_are_not_tested_and_said_so():
     comparison = make_comparison(cases=5)
     assert {row.verdict for row in comparison.statistics} == {"untested"}
-    assert "only 5 cases" in comparison.notes[0]
+    assert "only 5 cases" in comparison.notes[0] and "only 1 case," in make_comparison(cases=1).notes[0]
     assert not make_comparison(cases=6).notes
 
 
@@ -133,6 +134,37 @@ def test_mean_of_all_structures_is_nnunets():
     assert comparison.mean(dataset, "ECE:all", "nnUNetTrainer") == pytest.approx(
         slow.mean([case.ece("all") for case in results])
     )
+
+
+def test_a_structure_that_a_trainer_never_finds_is_in_no_mean():
+    dataset = make_dataset(THREE, cases=7)
+    results = dataset.results["nnUNetTrainer"]
+    for i in range(7):
+        results[i] = with_structure(results[i], "2", Overlap(0, 0, 50, 150), math.nan)
+    comparison = make_comparison(THREE, datasets=[dataset])
+    for name in THREE:
+        anterior, posterior = (slow.mean([case.dice[key] for case in dataset.results[name]]) for key in STRUCTURES)
+        assert comparison.mean(dataset, "Dice", name) == pytest.approx((anterior + posterior) / 2)
+        distance = slow.mean([case.structures["1"].hd95_mm for case in dataset.results[name]])
+        assert comparison.mean(dataset, "HD95_mm", name) == pytest.approx(distance)
+    assert comparison.averaged(dataset, "Dice") == ["1", "2"] and comparison.averaged(dataset, "HD95_mm") == ["1"]
+    assert not any(math.isnan(ranks["total"]) for ranks in comparison.ranks["sum"].values())
+    captions = {table.id: table.caption for table in make_tables(comparison)}
+    for name in ("discrimination", "ranks"):
+        assert captions[name].endswith("so in no mean over structures: HD95 Posterior (mm).")
+
+
+def test_without_any_distance_nothing_is_ranked_by_it():
+    dataset = make_dataset(THREE, cases=7)
+    for results in dataset.results.values():
+        for i in range(7):
+            for key in STRUCTURES:
+                results[i] = with_structure(results[i], key, Overlap(0, 9, 50, 141), math.nan)
+    comparison = make_comparison(THREE, datasets=[dataset])
+    ranks = comparison.ranks["sum"]["nnUNetTrainer"]
+    assert math.isnan(ranks["HD95_mm"]) and math.isnan(ranks["total"]) and ranks["Dice"] == 1
+    caption = next(table.caption for table in make_tables(comparison) if table.id == "ranks")
+    assert caption.endswith("so not ranked: HD95 of Dataset001_Made.")
 
 
 def test_order_of_the_cases_does_not_matter():
