@@ -45,6 +45,8 @@ def test_sum_ranks_of_the_paper():
     for metric in BETTER:
         for method in methods:
             assert abs(ours[metric][method] - figure[metric][method]) <= 2, (metric, method)
+    for method in methods:
+        assert abs(sum(ours[metric][method] for metric in BETTER) - figure["total"][method]) <= 2, method
 
 
 def test_sum_ranks_of_the_paper_by_counting():
