@@ -184,8 +184,8 @@ def compare(
         result.notes.extend(dataset.notes)
         if len(dataset.cases) < MIN_CASES:
             result.notes.append(
-                f"{dataset.name}: only {dataset.size}, fewer than {MIN_CASES}: no test is made, and intervals are too "
-                "narrow to rely on."
+                f"{dataset.name}: only {dataset.size}, fewer than {MIN_CASES}: no test is made, and "
+                + ("intervals are too narrow to rely on." if len(dataset.cases) > 1 else "there are no intervals.")
             )
         result.statistics.extend(_differences(result, dataset))
     return result
