@@ -5,7 +5,7 @@
 #
 # TASK04_FOLDER is Task04_Hippocampus of the Medical Segmentation Decathlon. Every training is nnU-Net's own command,
 # which `nnunet_nacl demo` shows as it runs it. Interrupted or repeated, the same command goes on where it stopped.
-# Takes two to three hours on two CPU cores; a GPU works too (give CONFIGURATION=2d, and expect other figures).
+# Takes about two hours on two CPU cores; a GPU works too (give CONFIGURATION=2d, and expect other figures).
 # All methods are trained on folds 0 and 1; lengths, seeds and settings vary on the folds of MORE_FOLDS, by default 0.
 set -euo pipefail
 if [ $# -ne 2 ]; then
@@ -23,7 +23,7 @@ short=40epochs_50iters_adam # 2,000 iterations
 long=100epochs_50iters_adam # 5,000 iterations
 methods=(DiceCE CE NACL LS Focal ECP SVLS MbLS DiceNACL DiceCE_anneal DiceNACL_anneal NACL_m5)
 repeated=(DiceCE CE NACL)
-settings=(CE NACL NACL_lambda0p03 NACL_lambda0p3 NACL_k5 NACL_sum CEWithoutDeepSupervision NACLWithoutDeepSupervision)
+settings=(CE NACL NACL_lambda0p3 NACL_sum NACL_k5 NACLWithoutDeepSupervision)
 
 names() { # SCHEDULE METHOD...
     local schedule=$1 method
@@ -45,7 +45,7 @@ long_names=($(names "$long" "${repeated[@]}"))
 repeated_names=($(names "$short" "${repeated[@]}"))
 settings_names=($(names "$short" "${settings[@]}"))
 
-# the two trainers without deep supervision are a file of this study, which nnU-Net finds by this variable
+# the trainer without deep supervision is a file of this study, which nnU-Net finds by this variable
 export nnUNet_extTrainer=$here/trainers
 
 train "$out/study" "0 1" "${short_names[@]}"
