@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from nnunet_nacl.metrics.paper import PaperScores, paper_mean, paper_scores
 __all__ = ["SCHEMA_VERSION", "case_from_json", "case_to_json", "paper_of", "read_document", "to_document"]
 
 SCHEMA_VERSION = 1
+_SETTINGS = {field.name for field in fields(Settings)}  # keys may be added within a version
 
 
 def to_document(evaluation: Evaluation) -> dict[str, Any]:
@@ -121,7 +122,7 @@ def read_document(path: Path | str) -> Evaluation:
             names={key: value["name"] for key, value in data["structures"].items()},
             channels={key: value["channel"] for key, value in data["structures"].items()},
             regions=data["regions"],
-            settings=Settings(**data["settings"]),
+            settings=Settings(**{key: value for key, value in data["settings"].items() if key in _SETTINGS}),
             cases=[case_from_json(case) for case in data["metric_per_case"]],
             problems=data["problems"],
         )

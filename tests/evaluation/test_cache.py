@@ -91,6 +91,20 @@ def test_an_edited_entry_is_measured_again(model, measured):
     assert measured == ["case_00", "case_01"]
 
 
+def test_keys_that_a_later_version_added_are_passed_over(model, measured):
+    expected = to_document(evaluate(model))
+    path = model.validation() / "calibration.json"
+    document = json.loads(path.read_text())
+    for where in (document, document["settings"], document["structures"]["1"], *document["metric_per_case"]):
+        where["of a later version"] = 1
+    for case in document["metric_per_case"]:
+        case["metrics"]["1"]["of a later version"] = case["calibration"]["all"]["of a later version"] = 1
+    write_json(path, document)
+    assert to_document(read_document(path)) == expected
+    measured.clear()
+    assert to_document(evaluate(model)) == expected and not measured
+
+
 def test_table_names_what_is_undefined(model):
     path = model.references / "case_00.nii.gz"
     truth = read(path)
