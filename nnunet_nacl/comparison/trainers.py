@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_nacl.errors import UserError
@@ -161,8 +161,3 @@ def _different(labels: Sequence[str], given: Sequence[str]) -> list[str]:
         taken.add(candidate)
         result.append(candidate)
     return result
-
-
-def without(variant: Variant, field: str) -> Variant:
-    """The same settings but for one: trainers that agree in it differ in that field only."""
-    return replace(variant, **{field: None})
