@@ -11,8 +11,10 @@ import stat
 import tempfile
 from pathlib import Path
 
+import nnunetv2
 import pytest
 
+import nnunet_nacl
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation import files, measure
@@ -32,14 +34,15 @@ def read_only(monkeypatch):
     model = make_model(root / "nnunet", cases=2, folds=2)
     for name, value in model.environment.items():
         monkeypatch.setenv(name, value)
-    # import now whatever an evaluation imports: another user may not be allowed to read this Python's libraries
-    assert evaluate("-f", 0, "-o", root / "warm.json") == 0
+    assert evaluate("-f", 0, "-o", root / "warm.json") == 0  # imports what an evaluation imports
 
     def take(*folders: Path) -> None:
         for folder in folders:
             folder.chmod(0o555)
         if os.geteuid() == 0:  # modes do not hold root back
             os.seteuid(_NOBODY)
+            if not libraries_are_readable():  # nnU-Net looks through its own folders for classes
+                pytest.skip("run as root, from a folder that is closed to the user who stands for one without rights")
         assert not any(can_write(folder) for folder in folders), "this test needs folders that cannot be written"
 
     yield model, take
@@ -48,6 +51,13 @@ def read_only(monkeypatch):
     for folder in (model.folder, *(model.validation(fold) for fold in range(2))):
         folder.chmod(0o755)
     shutil.rmtree(root)
+
+
+def libraries_are_readable() -> bool:
+    try:
+        return all(os.listdir(package.__path__[0]) for package in (nnunetv2, nnunet_nacl))
+    except PermissionError:
+        return False
 
 
 def evaluate(*arguments) -> int:
