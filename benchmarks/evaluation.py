@@ -51,16 +51,21 @@ def main() -> None:
                 times.setdefault(name, []).append((time.process_time() - start, time.perf_counter() - wall))
     medians = {name: np.median(values, axis=0) for name, values in times.items()}
     reference = medians["np.load of the npz"][0]
-    text = "\n\n".join([
-        "## Evaluation of a fold",
-        f"{len(files)} cases, {megabytes:.1f} MiB of npz, {voxels:.1f} million probabilities; medians of "
-        f"{args.rounds} interleaved rounds, one process.",
-        table(
-            ["part", "CPU s", "wall s", "CPU x np.load"],
-            [[name, f"{cpu:.3f}", f"{wall:.3f}", f"{cpu / reference:.2f}"] for name, (cpu, wall) in medians.items()],
-        ),
-        f"Machine: {describe_machine()}.",
-    ])
+    text = "\n\n".join(
+        [
+            "## Evaluation of a fold",
+            f"{len(files)} cases, {megabytes:.1f} MiB of npz, {voxels:.1f} million probabilities; medians of "
+            f"{args.rounds} interleaved rounds, one process.",
+            table(
+                ["part", "CPU s", "wall s", "CPU x np.load"],
+                [
+                    [name, f"{cpu:.3f}", f"{wall:.3f}", f"{cpu / reference:.2f}"]
+                    for name, (cpu, wall) in medians.items()
+                ],
+            ),
+            f"Machine: {describe_machine()}.",
+        ]
+    )
     print(text)
     if args.output:
         write_section(args.output, "evaluation", text)

@@ -74,8 +74,9 @@ def blob_labels(shape: tuple[int, ...], rng: np.random.Generator) -> Tensor:
 
 def make_losses(shape: tuple[int, ...], logits: Tensor, target: Tensor) -> dict[str, Callable[[], Tensor]]:
     """Every loss as a call without arguments; conversions that MONAI's loss asks of its caller are not timed."""
-    stock = DC_and_CE_loss({"batch_dice": True, "smooth": 1e-5, "do_bg": False, "ddp": False}, {},
-                           dice_class=MemoryEfficientSoftDiceLoss)
+    stock = DC_and_CE_loss(
+        {"batch_dice": True, "smooth": 1e-5, "do_bg": False, "ddp": False}, {}, dice_class=MemoryEfficientSoftDiceLoss
+    )
     calls = {STOCK: lambda: stock(logits, target)}
     try:
         from monai.losses import NACLLoss as MonaiNACLLoss
@@ -147,9 +148,11 @@ def report(shape: tuple[int, ...], seconds: dict[str, float], memory: dict[str, 
         rows.append([name, f"{1e3 * time_taken:.1f}", *numbers, goal])
     held = [len(torch.unique(sample)) for sample in target]
     foreground = (target != 0).double().mean().item()
-    return (f"**Logits {shape}**, {4 * np.prod(shape) / 2**20:.0f} MiB; labels: {foreground:.0%} foreground, "
-            f"{min(held)} to {max(held)} of {shape[1]} classes per sample\n\n"
-            + table(["loss", "CPU ms", "x stock", "x MONAI", "peak memory / logits", "goal: at most (x stock)"], rows))
+    return (
+        f"**Logits {shape}**, {4 * np.prod(shape) / 2**20:.0f} MiB; labels: {foreground:.0%} foreground, "
+        f"{min(held)} to {max(held)} of {shape[1]} classes per sample\n\n"
+        + table(["loss", "CPU ms", "x stock", "x MONAI", "peak memory / logits", "goal: at most (x stock)"], rows)
+    )
 
 
 def read_shape(text: str) -> tuple[int, ...]:
@@ -168,8 +171,14 @@ def read_shape(text: str) -> tuple[int, ...]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15, help="default: %(default)s")
-    parser.add_argument("--shapes", type=read_shape, nargs="+", default=list(SHAPES.values()), metavar="SHAPE",
-                        help=f"{', '.join(SHAPES)} or batch,classes,x,y[,z]; default: all three")
+    parser.add_argument(
+        "--shapes",
+        type=read_shape,
+        nargs="+",
+        default=list(SHAPES.values()),
+        metavar="SHAPE",
+        help=f"{', '.join(SHAPES)} or batch,classes,x,y[,z]; default: all three",
+    )
     parser.add_argument("--noise", action="store_true", help="labels without any structure: the worst case")
     parser.add_argument("--core", type=int, help="which core to use; default: the first that is allowed")
     parser.add_argument("--output", type=Path, help="page whose section on losses is rewritten")
@@ -183,18 +192,23 @@ def main() -> None:
         tables.append(report(shape, *measure(shape, args.rounds, args.noise)))
         print(tables[-1], flush=True)
         print()
-    labels = ("every voxel's label drawn at random" if args.noise else
-              f"smooth blobs over {FOREGROUND:.0%} of every sample, background else; of more than four foreground "
-              "classes a sample holds half")
-    text = "\n\n".join([
-        "## Losses",
-        f"Forward and backward pass, float32, CPU time, medians of {args.rounds} interleaved rounds.\n"
-        f"Labels: {labels}.\n"
-        "Memory: the most that PyTorch's allocator had handed out at once, the gradient of the logits included.\n"
-        "Stock is nnU-Net's `DC_and_CE_loss` with `MemoryEfficientSoftDiceLoss`.",
-        f"Machine: {describe_machine()}.",
-        *tables,
-    ])
+    labels = (
+        "every voxel's label drawn at random"
+        if args.noise
+        else f"smooth blobs over {FOREGROUND:.0%} of every sample, background else; of more than four foreground "
+        "classes a sample holds half"
+    )
+    text = "\n\n".join(
+        [
+            "## Losses",
+            f"Forward and backward pass, float32, CPU time, medians of {args.rounds} interleaved rounds.\n"
+            f"Labels: {labels}.\n"
+            "Memory: the most that PyTorch's allocator had handed out at once, the gradient of the logits included.\n"
+            "Stock is nnU-Net's `DC_and_CE_loss` with `MemoryEfficientSoftDiceLoss`.",
+            f"Machine: {describe_machine()}.",
+            *tables,
+        ]
+    )
     print(f"Machine: {describe_machine()}.")
     if args.output is not None:
         write_section(args.output, "losses", text)

@@ -147,8 +147,10 @@ def surfaces(truth: np.ndarray) -> list[list[str]]:
 def verdict_on(time_ratio: float, extra: float) -> str:
     """Whether the goals are reached, in a sentence."""
     words = {True: "reached", False: "not reached"}
-    return (f"Goals for six masks: time {words[time_ratio <= 0.4]} ({time_ratio:.2f} x, goal 0.4 x), "
-            f"memory {words[extra <= 0.15]} ({extra:.3f} x, goal 0.15 x).")
+    return (
+        f"Goals for six masks: time {words[time_ratio <= 0.4]} ({time_ratio:.2f} x, goal 0.4 x), "
+        f"memory {words[extra <= 0.15]} ({extra:.3f} x, goal 0.15 x)."
+    )
 
 
 def measure(classes: int, shape: tuple[int, int, int], rounds: int) -> str:
@@ -172,13 +174,15 @@ def measure(classes: int, shape: tuple[int, int, int], rounds: int) -> str:
         if name == "ours, six masks, all metrics":
             goal, verdict = "0.4; memory 0.15", verdict_on(time_ratio, extra)
         rows.append([name, f"{seconds[name]:.3f}", f"{time_ratio:.2f}", f"{extra:.3f}", goal])
-    return "\n\n".join([
-        f"**{classes} classes, {shape}, float32**, {size / 2**20:.0f} MiB, foreground {(truth > 0).mean():.1%}",
-        table(["counting", "CPU s", "x torchmetrics", "extra memory / array", "goal: at most"], rows),
-        verdict,
-        f"Building `dilated` and `boundary` (2 mm), not in these times: {building:.3f} s.",
-        table(["HD95 and ASSD", "CPU s", "medpy CPU s", "x medpy", "largest difference in mm"], distances),
-    ])
+    return "\n\n".join(
+        [
+            f"**{classes} classes, {shape}, float32**, {size / 2**20:.0f} MiB, foreground {(truth > 0).mean():.1%}",
+            table(["counting", "CPU s", "x torchmetrics", "extra memory / array", "goal: at most"], rows),
+            verdict,
+            f"Building `dilated` and `boundary` (2 mm), not in these times: {building:.3f} s.",
+            table(["HD95 and ASSD", "CPU s", "medpy CPU s", "x medpy", "largest difference in mm"], distances),
+        ]
+    )
 
 
 def main() -> None:
@@ -194,13 +198,15 @@ def main() -> None:
     for classes in (4, 14):
         parts.append(measure(classes, shape, args.rounds))
         print(parts[-1], end="\n\n", flush=True)
-    text = "\n\n".join([
-        "## Calibration metrics",
-        f"From arrays in memory: synthetic organs, medians of {args.rounds} interleaved rounds, CPU time of one pinned "
-        "core. Extra memory: the highest resident memory during a run above that before it.",
-        *parts,
-        f"Machine: {describe_machine()}.",
-    ])
+    text = "\n\n".join(
+        [
+            "## Calibration metrics",
+            f"From arrays in memory: synthetic organs, medians of {args.rounds} interleaved rounds, CPU time of one "
+            "pinned core. Extra memory: the highest resident memory during a run above that before it.",
+            *parts,
+            f"Machine: {describe_machine()}.",
+        ]
+    )
     if args.output:
         write_section(args.output, "metrics", text)
 

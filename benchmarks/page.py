@@ -25,10 +25,12 @@ The last run of the scripts in `benchmarks/`. Each rewrites its own section of t
 
 def describe_machine() -> str:
     """Processor, versions and threads in one line."""
-    return (f"{_processor()}, pinned to {len(os.sched_getaffinity(0))} of {os.cpu_count()} cores, "
-            f"{torch.get_num_threads()} thread(s), torch {torch.__version__} "
-            f"({torch.backends.cpu.get_cpu_capability()}), Python {platform.python_version()}, "
-            f"load average {os.getloadavg()[0]:.1f} at the end")
+    return (
+        f"{_processor()}, pinned to {len(os.sched_getaffinity(0))} of {os.cpu_count()} cores, "
+        f"{torch.get_num_threads()} thread(s), torch {torch.__version__} "
+        f"({torch.backends.cpu.get_cpu_capability()}), Python {platform.python_version()}, "
+        f"load average {os.getloadavg()[0]:.1f} at the end"
+    )
 
 
 def pin_to_one_core(core: int | None) -> None:
@@ -60,8 +62,9 @@ def write_section(page: Path, name: str, text: str) -> None:
     pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
     new = pattern.sub(lambda _: section, old) if pattern.search(old) else f"{old.rstrip()}\n\n{section}\n"
     page.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=page.parent, prefix=f".{page.name}.", delete=False,
-                                     encoding="utf-8") as file:
+    with tempfile.NamedTemporaryFile(
+        "w", dir=page.parent, prefix=f".{page.name}.", delete=False, encoding="utf-8"
+    ) as file:
         file.write(new)
     os.chmod(file.name, 0o644)
     os.replace(file.name, page)

@@ -130,43 +130,58 @@ def measure(args: argparse.Namespace, device: torch.device) -> tuple[dict[str, n
         raise SystemExit(f"The record failed: {recorder._failed}")
     recorder._draw()
     picture = timed(recorder._draw)
-    facts = {"batch": tuple(validation["data"].shape), "heads": trainer.label_manager.num_segmentation_heads,
-             "network": type(trainer.network).__name__, "file": recorder.path.stat().st_size,
-             "parameters": sum(p.numel() for p in trainer.network.parameters())}
+    facts = {
+        "batch": tuple(validation["data"].shape),
+        "heads": trainer.label_manager.num_segmentation_heads,
+        "network": type(trainer.network).__name__,
+        "file": recorder.path.stat().st_size,
+        "parameters": sum(p.numel() for p in trainer.network.parameters()),
+    }
     return seconds, picture, facts
 
 
 def shares_of(seconds: dict[str, np.ndarray], training: int, validation: int) -> np.ndarray:
     """The share of an epoch's time in every round."""
-    return ((validation * seconds["observer"] + seconds["once"])
-            / (training * seconds["training"] + validation * seconds["plain"]))
+    return (validation * seconds["observer"] + seconds["once"]) / (
+        training * seconds["training"] + validation * seconds["plain"]
+    )
 
 
 def report(args: argparse.Namespace, seconds: dict[str, np.ndarray], picture: float, facts: dict) -> str:
     """The parts, and the share in each schedule with its spread."""
     from nnunet_nacl_trainers.recording import DRAWING_SHARE
 
-    names = {"training": "training step", "plain": "validation step, not observed",
-             "observed": "validation step, observed", "observer": "the observer in it",
-             "once": f"once per epoch, in a record of {LONGEST_RECORD} epochs ({facts['file'] / 1e6:.1f} MB)"}
-    rows = [[text, f"{1e3 * np.median(seconds[name]):.1f}", f"{1e3 * seconds[name].min():.1f}"]
-            for name, text in names.items()]
+    names = {
+        "training": "training step",
+        "plain": "validation step, not observed",
+        "observed": "validation step, observed",
+        "observer": "the observer in it",
+        "once": f"once per epoch, in a record of {LONGEST_RECORD} epochs ({facts['file'] / 1e6:.1f} MB)",
+    }
+    rows = [
+        [text, f"{1e3 * np.median(seconds[name]):.1f}", f"{1e3 * seconds[name].min():.1f}"]
+        for name, text in names.items()
+    ]
     difference = 1e3 * np.median(seconds["observed"] - seconds["plain"])
     results = []
     for training, validation in SCHEDULES:
         low, middle, high = np.percentile(100 * shares_of(seconds, training, validation), (25, 50, 75))
         results.append([f"{training} : {validation}", f"**{middle:.2f} %**", f"{low:.2f} to {high:.2f} %"])
-    return "\n\n".join([
-        f"**Dataset {args.dataset}, {args.configuration}, fold {args.fold}, {args.p}, {args.tr}**: {facts['network']} "
-        f"with {facts['parameters'] / 1e6:.1f} million parameters, batch {facts['batch']}, {facts['heads']} heads, "
-        f"{args.rounds} rounds",
-        table(["part", "median ms", "fastest"], rows),
-        f"Observed and plain step differ by {difference:.1f} ms (median of the rounds).",
-        table(["training : validation steps", "share of the epoch, median", "quartiles"], results),
-        f"Goal: at most {100 * GOAL:g} %, pictures included. They come on top with at most {100 * DRAWING_SHARE:g} %: "
-        f"a picture waits until the time since the training began pays for it (here {picture:.1f} s with "
-        f"{LONGEST_RECORD} epochs). Only the last one, at the training's end, is drawn in any case.",
-    ])
+    return "\n\n".join(
+        [
+            f"**Dataset {args.dataset}, {args.configuration}, fold {args.fold}, {args.p}, {args.tr}**: "
+            f"{facts['network']} with {facts['parameters'] / 1e6:.1f} million parameters, batch {facts['batch']}, "
+            f"{facts['heads']} heads, "
+            f"{args.rounds} rounds",
+            table(["part", "median ms", "fastest"], rows),
+            f"Observed and plain step differ by {difference:.1f} ms (median of the rounds).",
+            table(["training : validation steps", "share of the epoch, median", "quartiles"], results),
+            f"Goal: at most {100 * GOAL:g} %, pictures included. They come on top with at most "
+            f"{100 * DRAWING_SHARE:g} %: a picture waits until the time since the training began pays for it "
+            f"(here {picture:.1f} s with "
+            f"{LONGEST_RECORD} epochs). Only the last one, at the training's end, is drawn in any case.",
+        ]
+    )
 
 
 def main() -> None:
@@ -196,8 +211,11 @@ def main() -> None:
     text += f"\n\nMachine: {describe_machine()}; {clock}."
     print("\n" + text)
     if args.output is not None:
-        write_section(args.output, f"training calibration, {args.dataset} {args.configuration}",
-                      f"## Calibration while training, {args.configuration}\n\n{text}")
+        write_section(
+            args.output,
+            f"training calibration, {args.dataset} {args.configuration}",
+            f"## Calibration while training, {args.configuration}\n\n{text}",
+        )
 
 
 if __name__ == "__main__":

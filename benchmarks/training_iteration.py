@@ -61,14 +61,18 @@ def measure(args: argparse.Namespace, device: torch.device) -> tuple[np.ndarray,
     batches = [next(loader) for _ in range(args.batches)]
     seconds = np.empty((args.rounds, 2))
     for i in range(-WARM_UP, args.rounds):
-        for j in ((0, 1) if i % 2 else (1, 0)):
+        for j in (0, 1) if i % 2 else (1, 0):
             taken = seconds_of_step((stock, ours)[j], batches[i % args.batches])
             if i >= 0:
                 seconds[i, j] = taken
     target = batches[0]["target"]
-    facts = {"batch": tuple(batches[0]["data"].shape), "scales": len(target) if isinstance(target, list) else 1,
-             "heads": stock.label_manager.num_segmentation_heads, "network": type(stock.network).__name__,
-             "parameters": sum(p.numel() for p in stock.network.parameters())}
+    facts = {
+        "batch": tuple(batches[0]["data"].shape),
+        "scales": len(target) if isinstance(target, list) else 1,
+        "heads": stock.label_manager.num_segmentation_heads,
+        "network": type(stock.network).__name__,
+        "parameters": sum(p.numel() for p in stock.network.parameters()),
+    }
     return seconds, facts
 
 
@@ -79,16 +83,20 @@ def report(args: argparse.Namespace, seconds: np.ndarray, facts: dict) -> str:
     # Medians of resampled rounds: how far the median itself can be trusted.
     resampled = np.random.default_rng(0).choice(ratios, (2000, len(ratios)))
     ci_low, ci_high = np.percentile(np.median(resampled, 1), (2.5, 97.5))
-    rows = [[name, f"{1e3 * np.median(column):.0f}", f"{1e3 * column.min():.0f}"]
-            for name, column in zip((STOCK, args.tr), seconds.T)]
-    return "\n\n".join([
-        f"**Dataset {args.dataset}, {args.configuration}, fold {args.fold}, {args.p}**: {facts['network']} with "
-        f"{facts['parameters'] / 1e6:.1f} million parameters, batch {facts['batch']}, {facts['heads']} heads, "
-        f"{facts['scales']} scale(s), {args.rounds} rounds on {args.batches} batch(es)",
-        table(["trainer", "median ms per iteration", "fastest"], rows),
-        f"{args.tr} / {STOCK}: median of the rounds' ratios **{middle:.3f}** (quartiles {low:.3f} to {high:.3f}; 95 % "
-        f"interval of the median {ci_low:.3f} to {ci_high:.3f}). Goal: at most 1.",
-    ])
+    rows = [
+        [name, f"{1e3 * np.median(column):.0f}", f"{1e3 * column.min():.0f}"]
+        for name, column in zip((STOCK, args.tr), seconds.T)
+    ]
+    return "\n\n".join(
+        [
+            f"**Dataset {args.dataset}, {args.configuration}, fold {args.fold}, {args.p}**: {facts['network']} with "
+            f"{facts['parameters'] / 1e6:.1f} million parameters, batch {facts['batch']}, {facts['heads']} heads, "
+            f"{facts['scales']} scale(s), {args.rounds} rounds on {args.batches} batch(es)",
+            table(["trainer", "median ms per iteration", "fastest"], rows),
+            f"{args.tr} / {STOCK}: median of the rounds' ratios **{middle:.3f}** (quartiles {low:.3f} to {high:.3f}; "
+            f"95 % interval of the median {ci_low:.3f} to {ci_high:.3f}). Goal: at most 1.",
+        ]
+    )
 
 
 def main() -> None:
@@ -119,8 +127,11 @@ def main() -> None:
     text += f"\n\nMachine: {describe_machine()}; {clock}."
     print("\n" + text)
     if args.output is not None:
-        write_section(args.output, f"training iteration, {args.dataset} {args.configuration}",
-                      f"## Training iteration, {args.configuration}\n\n{text}")
+        write_section(
+            args.output,
+            f"training iteration, {args.dataset} {args.configuration}",
+            f"## Training iteration, {args.configuration}\n\n{text}",
+        )
 
 
 if __name__ == "__main__":

@@ -13,8 +13,15 @@ from nnunet_nacl.registration.grammar import METHODS, PREFIX, parse
 
 __all__ = ["NAMED_TRAINERS", "get_trainer"]
 
-_MODULES = {"NACL": "nacl", "SVLS": "svls", "MbLS": "mbls", "LS": "label_smoothing", "Focal": "focal", "ECP": "ecp",
-            "CE": "ce"}
+_MODULES = {
+    "NACL": "nacl",
+    "SVLS": "svls",
+    "MbLS": "mbls",
+    "LS": "label_smoothing",
+    "Focal": "focal",
+    "ECP": "ecp",
+    "CE": "ce",
+}
 
 NAMED_TRAINERS = tuple(
     f"{PREFIX}{dice}{method}" for method in METHODS for dice in ("", "Dice") if (dice, method) != ("Dice", "CE")
@@ -45,12 +52,16 @@ def get_trainer(name: str) -> type | None:
     else:
         base = f"{PREFIX}{'Dice' if variant.dice else ''}{variant.method}"
         parent = getattr(module, "StockLossTrainer" if base == f"{PREFIX}DiceCE" else base)
-        trainer = type(name, (parent,), {
-            "__module__": __name__,
-            "__qualname__": name,
-            "__doc__": f"{parent.__name__} with the settings of its name.",
-            "variant": variant,
-        })
+        trainer = type(
+            name,
+            (parent,),
+            {
+                "__module__": __name__,
+                "__qualname__": name,
+                "__doc__": f"{parent.__name__} with the settings of its name.",
+                "variant": variant,
+            },
+        )
     globals()[name] = trainer
     return trainer
 

@@ -36,8 +36,14 @@ class CalibrationTrainer(nnUNetTrainer):
 
     variant: ClassVar[Variant]
 
-    def __init__(self, plans: dict, configuration: str, fold: int, dataset_json: dict,
-                 device: torch.device = torch.device("cuda")) -> None:
+    def __init__(
+        self,
+        plans: dict,
+        configuration: str,
+        fold: int,
+        dataset_json: dict,
+        device: torch.device = torch.device("cuda"),
+    ) -> None:
         super().__init__(plans, configuration, fold, dataset_json, device)
         if self.device.type == "cpu" and os.environ.get("OMP_NUM_THREADS", "").isdigit():
             # `-device cpu` takes all cores whatever the user asked for; trainings side by side would then fight.
@@ -74,7 +80,9 @@ class CalibrationTrainer(nnUNetTrainer):
     def _replace_loss(self, stock: nn.Module) -> nn.Module:
         space = self._label_space()
         voxelwise = self.build_voxelwise_loss(
-            ignore_label=space.ignore_label, regions=space.regions, check_labels=False  # TrainingLoss checks
+            ignore_label=space.ignore_label,
+            regions=space.regions,
+            check_labels=False,  # TrainingLoss checks
         )
         if self._do_i_compile():
             voxelwise = torch.compile(voxelwise)

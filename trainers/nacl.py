@@ -26,8 +26,12 @@ class nnUNetTrainerNACL(CalibrationTrainer):
             penalty="l2" if variant.l2 else "l1",
             space="softmax" if variant.softmax else "logits",
             reduction="sum" if variant.sum else "mean",
-            **given(penalty_weight=variant.penalty_weight, prior=variant.prior, sigma=variant.sigma,
-                    prior_scale=variant.scale),
+            **given(
+                penalty_weight=variant.penalty_weight,
+                prior=variant.prior,
+                sigma=variant.sigma,
+                prior_scale=variant.scale,
+            ),
             **common,
         )
 

@@ -70,8 +70,7 @@ class LogitObserver:
         for samples, voxels in self._chunks(logits):
             part = logits.flatten(2)[samples, :, voxels]
             part = part if part.dtype == torch.float64 else part.float()
-            self._add(part, labels.flatten(2)[samples, :, voxels],
-                      None if valid is None else valid[samples, :, voxels])
+            self._add(part, labels.flatten(2)[samples, :, voxels], None if valid is None else valid[samples, :, voxels])
 
     def fetch(self) -> EpochSums | None:
         """The sums so far, on the CPU, or None if nothing was seen."""
@@ -83,11 +82,14 @@ class LogitObserver:
         return EpochSums(**values)
 
     def _zeros(self, device: torch.device) -> dict[str, Tensor]:
-        shapes = EpochSums.shapes(self._space.regions, self._num_channels, groups=GROUPS + 1,
-                                  max_logit_bins=self._bins.number)
+        shapes = EpochSums.shapes(
+            self._space.regions, self._num_channels, groups=GROUPS + 1, max_logit_bins=self._bins.number
+        )
         floats = ("confidence", "max_logit_sum", "logit_sum")
-        return {name: torch.zeros(shape, dtype=torch.float64 if name in floats else torch.int64, device=device)
-                for name, shape in shapes.items()}
+        return {
+            name: torch.zeros(shape, dtype=torch.float64 if name in floats else torch.int64, device=device)
+            for name, shape in shapes.items()
+        }
 
     def _chunks(self, logits: Tensor) -> Iterator[tuple[slice, slice]]:
         limit = _CHUNK_CPU if _on_cpu(logits) else _CHUNK_GPU
@@ -153,8 +155,9 @@ def _add_at(target: Tensor, key: Tensor, weights: Tensor | None = None) -> None:
     lane = torch.arange(key.numel(), device=key.device) % _LANES
     weights = torch.ones_like(key) if weights is None else weights.flatten()
     spread = torch.zeros(size * _LANES, dtype=target.dtype, device=key.device)
-    target += spread.scatter_add_(0, key * _LANES + lane, weights.to(target.dtype)).view(size, _LANES).sum(1).view_as(
-        target)
+    target += (
+        spread.scatter_add_(0, key * _LANES + lane, weights.to(target.dtype)).view(size, _LANES).sum(1).view_as(target)
+    )
 
 
 def _sums_by_class(members: Tensor, logits: Tensor) -> Tensor:

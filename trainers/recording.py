@@ -132,17 +132,23 @@ class CalibrationRecorder:
         regions = trainer.label_manager.has_regions
         channels = _channel_names(trainer.dataset_json["labels"], regions)
         return {
-            "trainer": type(trainer).__name__, "dataset": trainer.plans_manager.dataset_name,
-            "configuration": trainer.configuration_name, "plans": trainer.plans_manager.plans_name,
-            "fold": trainer.fold, "regions": regions, "channels": channels,
+            "trainer": type(trainer).__name__,
+            "dataset": trainer.plans_manager.dataset_name,
+            "configuration": trainer.configuration_name,
+            "plans": trainer.plans_manager.plans_name,
+            "fold": trainer.fold,
+            "regions": regions,
+            "channels": channels,
             "true_classes": ["outside all regions", *channels] if regions else channels,
-            "n_bins": DEFAULT_N_BINS, "max_logit_bins": MaxLogitBins().to_json(),
-        }  # fmt: skip
+            "n_bins": DEFAULT_N_BINS,
+            "max_logit_bins": MaxLogitBins().to_json(),
+        }
 
     def _start_observing(self) -> None:
         if self._observer is None:
-            self._observer = LogitObserver(self._trainer._label_space(),
-                                           self._trainer.label_manager.num_segmentation_heads)
+            self._observer = LogitObserver(
+                self._trainer._label_space(), self._trainer.label_manager.num_segmentation_heads
+            )
         self._observer.start()
         self._let_go()  # of a validation that was broken off
         # On the outermost loss, whoever made it: it gets all resolutions, and nothing that is compiled is touched.

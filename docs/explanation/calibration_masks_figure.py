@@ -1,6 +1,6 @@
 """Draws calibration_masks.png: reliability of a perfectly calibrated predictor on each mask.
 
-    python docs/explanation/calibration_masks_figure.py [FILE]
+python docs/explanation/calibration_masks_figure.py [FILE]
 """
 
 from __future__ import annotations
@@ -37,9 +37,10 @@ def simulate(cases: int = 8) -> dict[str, BinStats]:
         probs, truth = perfect_case(seed)
         independent = np.random.default_rng(1000 + seed).random(truth.shape) < 0.3
         extra = {
-            "dilated": dilated_mask(truth, 2, (1, 1, 1)), "boundary": boundary_mask(truth, 2, (1, 1, 1)),
+            "dilated": dilated_mask(truth, 2, (1, 1, 1)),
+            "boundary": boundary_mask(truth, 2, (1, 1, 1)),
             "independent": independent,
-        }  # fmt: skip
+        }
         for name, stats in count_masks(probs, truth, extra_masks=extra).items():
             pooled.setdefault(name, []).append(stats)
     return {name: BinStats.merge(parts) for name, parts in pooled.items()}

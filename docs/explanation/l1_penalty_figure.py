@@ -48,12 +48,27 @@ def draw_cap(axis) -> None:
         axis.plot(counts, np.log((counts - 1) * (1 - rate) / rate), color=color, label=f"{reduction}: formula")
         some = (3, 5, 8, 14, 20)
         found = [settle(torch.zeros(1), k, penalty_weight=LAMBDA, reduction=reduction)[:, 0] for k in some]
-        print(reduction, [f"K={k}: l_y={logits[0]:.3f}, others {logits[1:].mean():.3f}, "
-                          f"p_y={probability(logits, 0):.4f}" for k, logits in zip(some, found)])
-        axis.plot(some, [logits[0] - logits[1:].mean() for logits in found], "o", color=color,
-                  label=f"{reduction}: free logits")
-    axis.set(xlabel="number of classes K", ylabel="logit of the true class, others 0",
-             title=f"Cap in plain surroundings, $\\lambda$ = {LAMBDA}", xlim=(2.5, 20.5), ylim=(0, 9))
+        print(
+            reduction,
+            [
+                f"K={k}: l_y={logits[0]:.3f}, others {logits[1:].mean():.3f}, p_y={probability(logits, 0):.4f}"
+                for k, logits in zip(some, found)
+            ],
+        )
+        axis.plot(
+            some,
+            [logits[0] - logits[1:].mean() for logits in found],
+            "o",
+            color=color,
+            label=f"{reduction}: free logits",
+        )
+    axis.set(
+        xlabel="number of classes K",
+        ylabel="logit of the true class, others 0",
+        title=f"Cap in plain surroundings, $\\lambda$ = {LAMBDA}",
+        xlim=(2.5, 20.5),
+        ylim=(0, 9),
+    )
     axis.set_xticks(range(4, 21, 4))
     axis.legend(frameon=False)
 
@@ -69,8 +84,12 @@ def draw_edge(axis) -> None:
         axis.plot(place, confidence, marker + "-", color=color, label=f"m = {scale:g}")
     axis.axhline(1 - LAMBDA / 3, color="grey", linestyle="--", linewidth=1, label="1 $-$ $\\lambda$/K")
     axis.axvline(0, color="lightgrey", zorder=0)
-    axis.set(xlabel="voxels from the edge", ylabel="probability of the true class", ylim=(0.95, 1.0),
-             title=f"Across an edge, K = 3, mean, $\\lambda$ = {LAMBDA}")
+    axis.set(
+        xlabel="voxels from the edge",
+        ylabel="probability of the true class",
+        ylim=(0.95, 1.0),
+        title=f"Across an edge, K = 3, mean, $\\lambda$ = {LAMBDA}",
+    )
     axis.legend(frameon=False)
 
 

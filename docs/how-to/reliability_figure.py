@@ -36,8 +36,10 @@ def draw(cases: list[CaseResult], path: Path, *, title: str, subtitle: str) -> N
         pooled[mask] = BinStats.merge(per_case)
         bands[mask] = bin_accuracy_bands(
             np.stack([stats.count.sum(axis=0) for stats in per_case]),
-            np.stack([stats.correct.sum(axis=0) for stats in per_case]), n_bootstrap=10_000, seed=0,
-        )  # fmt: skip
+            np.stack([stats.correct.sum(axis=0) for stats in per_case]),
+            n_bootstrap=10_000,
+            seed=0,
+        )
         print(f"{mask}: ECE pooled {ece(pooled[mask]):.3f}, mean over cases {np.nanmean([*map(ece, per_case)]):.3f}")
     subtitle = ", ".join(text for text in (subtitle, f"{len(cases)} cases") if text)
     draw_reliability(pooled, path, bands=bands, title=title, subtitle=subtitle)

@@ -47,13 +47,19 @@ def draw(records: dict[str, dict], path: Path) -> None:
         records: Records by the name that the legend shall show.
         path: PNG, SVG or PDF.
     """
-    lines = {name: {**style.line, "linestyle": DASHES[i % len(DASHES)]}
-             for i, (name, style) in enumerate(method_styles(records).items())}
+    lines = {
+        name: {**style.line, "linestyle": DASHES[i % len(DASHES)]}
+        for i, (name, style) in enumerate(method_styles(records).items())
+    }
     first = next(iter(records.values()))
     with figure_settings():
-        sheet = Sheet(MAX_WIDTH, TOP + HEIGHT + BELOW, title="Calibration while training, foreground",
-                      subtitle=f"{first['dataset']}, {first['configuration']}, validation patches of nnU-Net",
-                      legend=[Line2D([], [], label=name, **lines[name]) for name in records])
+        sheet = Sheet(
+            MAX_WIDTH,
+            TOP + HEIGHT + BELOW,
+            title="Calibration while training, foreground",
+            subtitle=f"{first['dataset']}, {first['configuration']}, validation patches of nnU-Net",
+            legend=[Line2D([], [], label=name, **lines[name]) for name in records],
+        )
         axes = [sheet.axes(LEFT + i * (WIDTH + GAP), TOP, WIDTH, HEIGHT) for i in range(3)]
         for name, record in records.items():
             line, bins, epochs = lines[name], record["max_logit_bins"], record["epochs"]
@@ -71,9 +77,11 @@ def draw(records: dict[str, dict], path: Path) -> None:
                 axes[2].plot(centers[used], 100 * counts[used] / counts.sum(), **line)
         share = f"% of voxels per {first['max_logit_bins']['width']:g}"
         for axis, title, x_label, y_label in zip(
-            axes, ("ECE (lower is better)", "Maximum logit: mean, middle 80 %", f"Maximum logit, last {LAST} epochs"),
-            ("epoch", "epoch", "maximum logit"), ("ECE", "maximum logit", share),
-        ):  # fmt: skip
+            axes,
+            ("ECE (lower is better)", "Maximum logit: mean, middle 80 %", f"Maximum logit, last {LAST} epochs"),
+            ("epoch", "epoch", "maximum logit"),
+            ("ECE", "maximum logit", share),
+        ):
             axis.set_title(title, loc="left")
             axis.set_xlabel(x_label)
             axis.set_ylabel(y_label)

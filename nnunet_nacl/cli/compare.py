@@ -40,16 +40,36 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("-d", metavar="DATASET", nargs="+", action="extend", required=True, help="data sets, names or numbers")
     add("-c", metavar="CONFIGURATION", required=True, help="2d, 3d_fullres, ... (of all data sets)")
-    add("-tr", metavar="TRAINER", nargs="+", action="extend", required=True, help="two or more: [LABEL=]NAME or "
-        "[LABEL=]MODEL_FOLDER; the first is the reference of all differences")
-    add("-f", metavar="FOLD", nargs="+", action="extend", help="folds 0 to 4, or all for fold_all (default: the folds "
-        "that are present, which must be the same for all trainers)")
+    add(
+        "-tr",
+        metavar="TRAINER",
+        nargs="+",
+        action="extend",
+        required=True,
+        help="two or more: [LABEL=]NAME or [LABEL=]MODEL_FOLDER; the first is the reference of all differences",
+    )
+    add(
+        "-f",
+        metavar="FOLD",
+        nargs="+",
+        action="extend",
+        help="folds 0 to 4, or all for fold_all (default: the folds "
+        "that are present, which must be the same for all trainers)",
+    )
     add("-p", metavar="PLANS", default="nnUNetPlans", help="default: %(default)s")
     add("-o", metavar="FOLDER", required=True, help="output folder")
-    add("--allow-missing", action="store_true", help="where folds or cases are missing for some trainer, compare on "
-        "what all have and say so on every output")
-    add("-relative", metavar=("A", "B"), nargs=2, help="the two trainers of the figure of relative differences, B "
-        "against A, by name or label (default: the last against the first)")
+    add(
+        "--allow-missing",
+        action="store_true",
+        help="where folds or cases are missing for some trainer, compare on what all have and say so on every output",
+    )
+    add(
+        "-relative",
+        metavar=("A", "B"),
+        nargs=2,
+        help="the two trainers of the figure of relative differences, B "
+        "against A, by name or label (default: the last against the first)",
+    )
     add("-bootstrap", metavar="N", type=int, default=10_000, help="draws of the bootstrap (default: %(default)s)")
     add("-seed", metavar="N", type=int, default=0, help="seed of the draws (default: %(default)s)")
     add_processes_option(parser, "cases measured at the same time")
@@ -81,26 +101,33 @@ def run(args: argparse.Namespace) -> int:
     check_models(args.d, trainers, args.p, args.c, args.f, args.allow_missing)
     datasets = [
         gather(
-            dataset, trainers, plans=args.p, configuration=args.c, folds=args.f, allow_missing=args.allow_missing,
-            cache=folder / "cache", num_processes=processes, progress=True,
+            dataset,
+            trainers,
+            plans=args.p,
+            configuration=args.c,
+            folds=args.f,
+            allow_missing=args.allow_missing,
+            cache=folder / "cache",
+            num_processes=processes,
+            progress=True,
         )
         for dataset in args.d
-    ]  # fmt: skip
+    ]
     _check_datasets(datasets)
     comparison = compare(trainers, datasets, n_bootstrap=args.bootstrap, seed=args.seed)
     tables = make_tables(comparison)
     write_tables(tables, folder, comparison.notes)
     figures = draw_figures(comparison, folder, relative=relative, progress=True)
     command = shlex.join(["nnunet_nacl", *_typed(args, sys.argv)])
-    path = write_comparison(
-        comparison, tables, figures, folder, command=command, allow_missing=args.allow_missing
-    )
+    path = write_comparison(comparison, tables, figures, folder, command=command, allow_missing=args.allow_missing)
     print("\n\n".join(terminal_text(table) for table in tables if not table.id.startswith("statistics")))
     print(f"\n{_summary(comparison)}")
     for note in comparison.notes:
         print(f"\nNOTE: {note}")
-    print(f"\nwritten: {path}, {len(tables)} tables in {folder / 'tables'}, {len(figures)} figures in "
-          f"{folder / 'figures'}")  # fmt: skip
+    print(
+        f"\nwritten: {path}, {len(tables)} tables in {folder / 'tables'}, {len(figures)} figures in "
+        f"{folder / 'figures'}"
+    )
     return 0
 
 

@@ -47,12 +47,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-o", metavar="FILE", help="output file, must end with .json")
     add_processes_option(parser)
     add("-bins", metavar="N", type=int, default=15, help="confidence bins (default: %(default)s)")
-    add("-dilated", metavar="MM", type=float, default=2.0, help="radius of the mask `dilated` (default: "
-        "%(default)s mm)")
-    add("-boundary", metavar="MM", type=float, default=2.0, help="reach of the mask `boundary` (default: "
-        "%(default)s mm)")
-    add("-hd", choices=("pooled", "max"), default="pooled", help="HD95 of both directions pooled, or the larger of "
-        "the two directions' (default: %(default)s)")
+    add(
+        "-dilated", metavar="MM", type=float, default=2.0, help="radius of the mask `dilated` (default: %(default)s mm)"
+    )
+    add(
+        "-boundary",
+        metavar="MM",
+        type=float,
+        default=2.0,
+        help="reach of the mask `boundary` (default: %(default)s mm)",
+    )
+    add(
+        "-hd",
+        choices=("pooled", "max"),
+        default="pooled",
+        help="HD95 of both directions pooled, or the larger of the two directions' (default: %(default)s)",
+    )
     add("--paper", action="store_true", help="also the NACL paper's own evaluation, for its tables (classes only)")
     add("--csv", action="store_true", help="also write every number to a .csv file beside the output")
     add("--chill", action="store_true", help="do not complain about cases that have no prediction")
@@ -66,12 +76,12 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.errors import UserError
     from nnunet_nacl.evaluation.cases import PredictionFolder
     from nnunet_nacl.evaluation.evaluate import evaluate_folder
-    from nnunet_nacl.evaluation.files import check_writable, write_atomically
     from nnunet_nacl.evaluation.folds import FILE_NAME, evaluate_folds
-    from nnunet_nacl.evaluation.json_files import one_line
     from nnunet_nacl.evaluation.locate import find_fold_folders, model_folder
     from nnunet_nacl.evaluation.results import Settings
     from nnunet_nacl.evaluation.tables import csv_text, table_text
+    from nnunet_nacl.files import check_writable, write_atomically
+    from nnunet_nacl.json_files import one_line
 
     by_name, by_folder = args.d is not None, args.gt_folder is not None
     if by_name == by_folder:

@@ -15,8 +15,9 @@ def add_processes_option(parser: argparse.ArgumentParser, what: str = "cases at 
         parser: Of the subcommand.
         what: What the number counts, for the help.
     """
-    parser.add_argument("-np", metavar="N", type=int, help=f"{what} (default: nnUNet_def_n_proc, or the number of CPU "
-                        "cores, at most 8)")  # fmt: skip
+    parser.add_argument(
+        "-np", metavar="N", type=int, help=f"{what} (default: nnUNet_def_n_proc, or the number of CPU cores, at most 8)"
+    )
 
 
 def number_of_processes(given: int | None) -> int:

@@ -30,9 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "With a name: what it means, and the command that trains it."
     )
     parser.epilog = (
-        "examples:\n"
-        "  nnunet_nacl trainers\n"
-        "  nnunet_nacl trainers nnUNetTrainerDiceNACL_anneal_lambda0p2_250epochs"
+        "examples:\n  nnunet_nacl trainers\n  nnunet_nacl trainers nnUNetTrainerDiceNACL_anneal_lambda0p2_250epochs"
     )
     parser.add_argument("name", nargs="?", metavar="NAME", help="a trainer's name")
 
@@ -46,8 +44,11 @@ def run(args: argparse.Namespace) -> int:
 def _overview() -> str:
     lines = ["Trainers for nnUNetv2_train -tr (l logits, p softmax, y label, tau class shares among neighbours):", ""]
     for method, meaning in METHODS.items():
-        defaults = ", ".join(_default(token.form, token.defaults[method]) for token in TOKENS
-                             if method in token.defaults and token.methods)
+        defaults = ", ".join(
+            _default(token.form, token.defaults[method])
+            for token in TOKENS
+            if method in token.defaults and token.methods
+        )
         lines.append(f"  {PREFIX}{method:<6} {meaning}{f' ({defaults})' if defaults else ''}")
         lines.append(f"  {'':<{len(PREFIX) + 6}} {_FORMULAS[method]}")
     lines += [
@@ -83,8 +84,11 @@ def _explain(name: str) -> str:
         if name == PREFIX:
             return f"{name}: nnU-Net's own trainer, Dice + CE. Other schedules of it: {PREFIX}DiceCE_<token>."
         hint = suggest(name, known)
-        raise UserError(f"{name} is none of these trainers" + (f"; did you mean {hint}?" if hint else ".") +
-                        " `nnunet_nacl trainers` lists them.")
+        raise UserError(
+            f"{name} is none of these trainers"
+            + (f"; did you mean {hint}?" if hint else ".")
+            + " `nnunet_nacl trainers` lists them."
+        )
     lines = [f"{name}: {METHODS[variant.method]}{_dice(variant)}", f"  loss: {_formula(variant)}"]
     for token in TOKENS:
         if not token.fits(variant.method) or (token.field == "anneal" and not variant.dice):

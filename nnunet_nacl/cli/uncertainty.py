@@ -55,13 +55,26 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add = parser.add_argument
-    add("-i", metavar="FOLDER", nargs="+", required=True, help="predictions; several folders of the same cases are "
-        "members of an ensemble")
+    add(
+        "-i",
+        metavar="FOLDER",
+        nargs="+",
+        required=True,
+        help="predictions; several folders of the same cases are members of an ensemble",
+    )
     add("-o", metavar="FOLDER", required=True, help="output folder, not inside a folder of predictions")
-    add("-maps", metavar="MAP", nargs="+", help="which maps (default: confidence entropy margin, and "
-        "mutual_information for several folders)")
-    add("-dtype", choices=("uint8", "float32"), default="uint8", help="type of the images (default: %(default)s, "
-        "255 = 1)")
+    add(
+        "-maps",
+        metavar="MAP",
+        nargs="+",
+        help="which maps (default: confidence entropy margin, and mutual_information for several folders)",
+    )
+    add(
+        "-dtype",
+        choices=("uint8", "float32"),
+        default="uint8",
+        help="type of the images (default: %(default)s, 255 = 1)",
+    )
     add("--probabilities", action="store_true", help="also write the probabilities of each class or region")
     add_processes_option(parser)
     add("-djfile", metavar="FILE", help="dataset.json (default: in each folder or up to two levels above)")
@@ -73,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
     """Writes the maps and the list; exit status 1 if some cases could not be done."""
     import sys
 
-    from nnunet_nacl.evaluation.json_files import one_line
+    from nnunet_nacl.json_files import one_line
     from nnunet_nacl.uncertainty.review import table_text
     from nnunet_nacl.uncertainty.run import REVIEW_FILE, write_uncertainty
 
@@ -81,13 +94,23 @@ def run(args: argparse.Namespace) -> int:
     if hasattr(sys.stdout, "reconfigure"):  # names of structures and cases may be more than the terminal can show
         sys.stdout.reconfigure(errors="backslashreplace")
     review = write_uncertainty(
-        args.i, args.o, maps=args.maps, dtype=args.dtype, probabilities=args.probabilities, dataset_json=args.djfile,
-        plans=args.pfile, num_processes=processes, overwrite=args.overwrite, progress=True,
-    )  # fmt: skip
+        args.i,
+        args.o,
+        maps=args.maps,
+        dtype=args.dtype,
+        probabilities=args.probabilities,
+        dataset_json=args.djfile,
+        plans=args.pfile,
+        num_processes=processes,
+        overwrite=args.overwrite,
+        progress=True,
+    )
 
     shown = min(10, len(review.cases))
-    print(f"least certain first ({shown} of {len(review.cases)} cases; entropy and confidence are means over the "
-          "predicted foreground):")  # fmt: skip
+    print(
+        f"least certain first ({shown} of {len(review.cases)} cases; entropy and confidence are means over the "
+        "predicted foreground):"
+    )
     print(table_text(review.cases, rows=shown))
     if len(review.members) > 1:
         print(f"+-: standard deviation between the volumes that the {len(review.members)} folders predicted.")

@@ -93,8 +93,11 @@ def case_value(case: CaseResult, column: Column) -> float:
     if column.mask is not None:
         return float(CALIBRATION_METRICS[column.metric](case.stats[column.mask]))
     found = case.structures if column.structure is None else {column.structure: case.structures.get(column.structure)}
-    values = (structure.overlap.dice if column.metric == "Dice" else structure.hd95_mm
-              for structure in found.values() if structure is not None)  # fmt: skip
+    values = (
+        structure.overlap.dice if column.metric == "Dice" else structure.hd95_mm
+        for structure in found.values()
+        if structure is not None
+    )
     return nanmean(values)
 
 

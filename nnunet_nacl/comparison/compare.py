@@ -137,8 +137,11 @@ class Comparison:
         Else whoever never finds the hardest structure would have the mean of the easier ones.
         """
         means = self.means[dataset.name]
-        return [key for key in dataset.structures
-                if not any(np.isnan(interval.mean) for interval in means[f"{metric}:{key}"].values())]  # fmt: skip
+        return [
+            key
+            for key in dataset.structures
+            if not any(np.isnan(interval.mean) for interval in means[f"{metric}:{key}"].values())
+        ]
 
     @cached_property
     def ranks(self) -> dict[str, Any]:
@@ -191,9 +194,7 @@ def compare(
     return result
 
 
-def _values(
-    dataset: Dataset, columns: Mapping[str, Column], names: Sequence[str]
-) -> dict[str, dict[str, np.ndarray]]:
+def _values(dataset: Dataset, columns: Mapping[str, Column], names: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:
     result = {
         column_id: {
             name: np.array([case_value(case, column) for case in dataset.results[name]], dtype=np.float64)
@@ -252,8 +253,16 @@ def difference_to_json(row: Difference, better: str) -> dict[str, Any]:
     lower, higher = paired.pop("n_lower"), paired.pop("n_higher")
     n_better, n_worse = (higher, lower) if better == "higher" else (lower, higher)
     return {
-        "dataset": row.dataset, "column": row.column, "family": row.family, "trainer": row.trainer,
-        "reference": row.reference, **{key: value for key, value in paired.items() if key != "p"},
-        "n_better": n_better, "n_worse": n_worse, "n_equal": row.paired.n - n_better - n_worse,
-        "p": row.paired.p, "p_holm": row.p_holm, "verdict": row.verdict,
-    }  # fmt: skip
+        "dataset": row.dataset,
+        "column": row.column,
+        "family": row.family,
+        "trainer": row.trainer,
+        "reference": row.reference,
+        **{key: value for key, value in paired.items() if key != "p"},
+        "n_better": n_better,
+        "n_worse": n_worse,
+        "n_equal": row.paired.n - n_better - n_worse,
+        "p": row.paired.p,
+        "p_holm": row.p_holm,
+        "verdict": row.verdict,
+    }

@@ -67,10 +67,11 @@ def _dataset(comparison: Comparison, dataset: Dataset) -> dict[str, Any]:
     undefined = {
         column: {
             name: [case for case, value in zip(dataset.cases, found) if np.isnan(value)]
-            for name, found in by_trainer.items() if np.isnan(found).any()
+            for name, found in by_trainer.items()
+            if np.isnan(found).any()
         }
         for column, by_trainer in values.items()
-    }  # fmt: skip
+    }
     return {
         "name": dataset.name,
         "configuration": dataset.configuration,

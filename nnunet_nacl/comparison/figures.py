@@ -45,5 +45,11 @@ def _draw(picture: Picture, comparison: Comparison, folder: Path) -> dict[str, A
     (folder / FIGURES).mkdir(parents=True, exist_ok=True)
     for name in files:
         picture.draw(folder / name, title=picture.title, subtitle=picture.subtitle, notes=tuple(comparison.notes))
-    return {"id": picture.id, "dataset": picture.dataset, "title": picture.title, "caption": picture.caption,
-            "alt": picture.alt, "files": files}  # fmt: skip
+    return {
+        "id": picture.id,
+        "dataset": picture.dataset,
+        "title": picture.title,
+        "caption": picture.caption,
+        "alt": picture.alt,
+        "files": files,
+    }

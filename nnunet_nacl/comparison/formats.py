@@ -75,8 +75,9 @@ def terminal_text(table: Table) -> str:
         previous = rows[i - 1][0] if i > 1 else row[0]
         if i > 1 and row[0] != previous and not isinstance(table.rows[0][1], Cell):
             lines.append("")
-        cells = [cell.rjust(width) if is_number else cell.ljust(width)
-                 for cell, width, is_number in zip(row, widths, right)]  # fmt: skip
+        cells = [
+            cell.rjust(width) if is_number else cell.ljust(width) for cell, width, is_number in zip(row, widths, right)
+        ]
         lines.append("  " + "  ".join(cells).rstrip())
     return "\n".join(lines)
 

@@ -13,11 +13,11 @@ from nnunet_nacl.comparison.trainers import Trainer
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.cases import PredictionFolder
 from nnunet_nacl.evaluation.evaluate import evaluate_folder
-from nnunet_nacl.evaluation.files import can_write
 from nnunet_nacl.evaluation.folds import FILE_NAME
-from nnunet_nacl.evaluation.json_files import read_dict
 from nnunet_nacl.evaluation.locate import find_fold_folders
 from nnunet_nacl.evaluation.results import CaseResult, Evaluation, Settings
+from nnunet_nacl.files import can_write
+from nnunet_nacl.json_files import read_dict
 
 __all__ = ["Dataset", "gather", "some"]
 
@@ -110,11 +110,14 @@ def gather(
         place = cache / name / f"{resolved.name}-{hashlib.sha1(str(resolved).encode()).hexdigest()[:8]}"
         evaluations[trainer] = {
             fold: _evaluate(
-                folder, settings[trainer, fold], place / f"fold_{fold}", num_processes,
+                folder,
+                settings[trainer, fold],
+                place / f"fold_{fold}",
+                num_processes,
                 f"{trainers[i].label}, fold {fold}" if progress else False,
             )
             for fold, folder in found.items()
-        }  # fmt: skip
+        }
     return _align(name, configuration, plans, common, models, evaluations, allow_missing, notes)
 
 
@@ -196,28 +199,46 @@ def _align(
     left_out = {trainer: missing for trainer, missing in left_out.items() if missing}
     common = sorted(known.difference(*left_out.values()))
     if left_out:
-        listed = [f"{trainer} lacks {len(missing)} of {len(known)} cases: {some(missing)}"
-                  for trainer, missing in left_out.items()]  # fmt: skip
+        listed = [
+            f"{trainer} lacks {len(missing)} of {len(known)} cases: {some(missing)}"
+            for trainer, missing in left_out.items()
+        ]
         if not (allow_missing and common):
-            why = [f"  {case}: {text.replace(', or pass --chill', '')}"
-                   for trainer in left_out for case, text in problems[trainer].items()]  # fmt: skip
+            why = [
+                f"  {case}: {text.replace(', or pass --chill', '')}"
+                for trainer in left_out
+                for case, text in problems[trainer].items()
+            ]
             why = why[:_SHOWN] + ([f"  ... and {len(why) - _SHOWN} more"] if len(why) > _SHOWN else [])
-            mend = ("Predict them, or pass --allow-missing to compare on the cases that all have." if common else
-                    "No case is left to compare.")  # fmt: skip
+            mend = (
+                "Predict them, or pass --allow-missing to compare on the cases that all have."
+                if common
+                else "No case is left to compare."
+            )
             raise UserError(f"{name}: {'; '.join(listed)}. {mend}" + "".join(f"\n{line}" for line in why))
-        notes.append(f"{name}: compared on the {len(common)} of {len(known)} cases that all trainers have. "
-                     f"{'; '.join(listed)}.")  # fmt: skip
+        notes.append(
+            f"{name}: compared on the {len(common)} of {len(known)} cases that all trainers have. {'; '.join(listed)}."
+        )
     reference, *others = cases
     for trainer in others:
         for case in common:
             _check_fold(case, reference, trainer, cases)
     return Dataset(
-        name=name, configuration=configuration, plans=plans, folds=tuple(folds), regions=first.regions,
-        structures=dict(first.names), channels=dict(first.channels), settings=first.settings, cases=tuple(common),
+        name=name,
+        configuration=configuration,
+        plans=plans,
+        folds=tuple(folds),
+        regions=first.regions,
+        structures=dict(first.names),
+        channels=dict(first.channels),
+        settings=first.settings,
+        cases=tuple(common),
         case_fold={case: cases[reference][case][0] for case in common},
         results={trainer: [found[case][1] for case in common] for trainer, found in cases.items()},
-        model_folders=models, left_out=left_out, notes=notes,
-    )  # fmt: skip
+        model_folders=models,
+        left_out=left_out,
+        notes=notes,
+    )
 
 
 def _check_same(trainer: str, fold: str, evaluation: Evaluation, first: Evaluation) -> None:

@@ -84,8 +84,10 @@ def common_folds(
     lacking = {name: folds for name, folds in lacking.items() if folds}
     if not lacking:
         return wanted
-    listed = "; ".join(f"{name} has no fold {', '.join(folds)} (it has {', '.join(present[name]) or 'none'})"
-                       for name, folds in lacking.items())  # fmt: skip
+    listed = "; ".join(
+        f"{name} has no fold {', '.join(folds)} (it has {', '.join(present[name]) or 'none'})"
+        for name, folds in lacking.items()
+    )
     common = [fold for fold in wanted if all(fold in folds for folds in present.values())]
     train = "Validate with --npz (nnUNetv2_train ... --val --npz)"
     if not common:
@@ -102,9 +104,10 @@ def common_folds(
 def _folds_of(model: Path) -> list[str]:
     """Folds with a validation that can be measured, or was."""
     present = (
-        entry for entry in model.glob("fold_*")
+        entry
+        for entry in model.glob("fold_*")
         if (entry / "validation" / FILE_NAME).is_file() or any((entry / "validation").glob("*.npz"))
-    )  # fmt: skip
+    )
     names = [entry.name.removeprefix("fold_") for entry in present]
     return sorted(names, key=lambda fold: (not fold.isdigit(), int(fold) if fold.isdigit() else 0, fold))
 

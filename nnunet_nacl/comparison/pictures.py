@@ -56,9 +56,11 @@ def _reliability(comparison: Comparison, dataset: Dataset, mask: str, suffix: st
         per_case = [case.stats[mask] for case in dataset.results[trainer.name]]
         stats[trainer.label] = BinStats.merge(per_case)
         bands[trainer.label] = bin_accuracy_bands(
-            np.stack([s.count.sum(axis=0) for s in per_case]), np.stack([s.correct.sum(axis=0) for s in per_case]),
-            n_bootstrap=comparison.n_bootstrap, seed=comparison.seed,
-        )  # fmt: skip
+            np.stack([s.count.sum(axis=0) for s in per_case]),
+            np.stack([s.correct.sum(axis=0) for s in per_case]),
+            n_bootstrap=comparison.n_bootstrap,
+            seed=comparison.seed,
+        )
     signed = {label: _signed_gap(s) for label, s in stats.items()}
     over = [label for label, gap in signed.items() if gap > 0]
     caption = (
@@ -90,13 +92,23 @@ def _differences(comparison: Comparison, dataset: Dataset, suffix: str) -> Itera
         shown = [found[column_id, name] for name in comparison.names[1:]]
         rows += [
             Difference(
-                comparison.labels[row.trainer], metric, row.paired.difference, row.paired.low, row.paired.high,
-                better=column.better, n=row.paired.n, p_value=row.p_holm, unit=column.unit,
+                comparison.labels[row.trainer],
+                metric,
+                row.paired.difference,
+                row.paired.low,
+                row.paired.high,
+                better=column.better,
+                n=row.paired.n,
+                p_value=row.p_holm,
+                unit=column.unit,
             )
             for row in shown
-        ]  # fmt: skip
-        clear = [f"{comparison.labels[row.trainer]} {row.verdict} by {abs(row.paired.difference):.3g}"
-                 for row in shown if row.verdict in ("better", "worse")]  # fmt: skip
+        ]
+        clear = [
+            f"{comparison.labels[row.trainer]} {row.verdict} by {abs(row.paired.difference):.3g}"
+            for row in shown
+            if row.verdict in ("better", "worse")
+        ]
         otherwise = "not tested" if all(row.verdict == "untested" for row in shown) else "no difference shown"
         sentences.append(f"{metric}: {', '.join(clear) or otherwise}")
     if all(np.isnan(row.difference) for row in rows):
@@ -131,8 +143,13 @@ def _scatter(comparison: Comparison, dataset: Dataset, suffix: str) -> Picture:
         + ", ".join(f"{titles[c].title} {number(means[c][name].mean, 3)}" for c in _SCATTER)
         for name in comparison.names
     )
-    draw = partial(draw_scatter, panels, x_label="DSC", y_label={panel: panel for panel in panels},
-                   order=list(comparison.labels.values()))  # fmt: skip
+    draw = partial(
+        draw_scatter,
+        panels,
+        x_label="DSC",
+        y_label={panel: panel for panel in panels},
+        order=list(comparison.labels.values()),
+    )
     subtitle = f"{where(dataset)}; {_INTERVALS}"
     title = "Discrimination and calibration"
     return Picture(f"scatter{suffix}", title, subtitle, caption, f"{alt}.", draw, dataset.name)
@@ -177,8 +194,14 @@ def _radar(comparison: Comparison, metric: str) -> Picture:
     scale = "common" if metric == "Dice" and len(comparison.datasets) == 1 else "axis"
     draw = partial(draw_radar, axes, values, better=better, metric=short, scale=scale)
     subtitle = "; ".join(where(dataset) for dataset in comparison.datasets)
-    return Picture(f"radar_{metric.lower()}", f"{short} by {_kind(comparison, metric)}", subtitle, caption,
-                   f"{short}. {alt}.", draw)  # fmt: skip
+    return Picture(
+        f"radar_{metric.lower()}",
+        f"{short} by {_kind(comparison, metric)}",
+        subtitle,
+        caption,
+        f"{short}. {alt}.",
+        draw,
+    )
 
 
 def _kind(comparison: Comparison, metric: str) -> str:
@@ -228,15 +251,22 @@ def _rank_mean(comparison: Comparison) -> Picture:
 
 
 def _heatmap(
-    comparison: Comparison, picture_id: str, title: str, ranks: dict[str, dict[str, float]], caption: str, *,
-    decimals: int, what: str,
-) -> Picture:  # fmt: skip
+    comparison: Comparison,
+    picture_id: str,
+    title: str,
+    ranks: dict[str, dict[str, float]],
+    caption: str,
+    *,
+    decimals: int,
+    what: str,
+) -> Picture:
     keys: Sequence[str] = (*RANK_METRICS, "total")
     shown = [*(comparison.columns[key].short for key in RANK_METRICS), "total"]
     rows = [trainer.label for trainer in comparison.trainers]
     values = np.array([[ranks[name][key] for key in keys] for name in comparison.names])
     alt = "; ".join(f"{label}: {listed(zip(shown, row), decimals)}" for label, row in zip(rows, values))
-    draw = partial(draw_rank_heatmap, rows, shown, values, colour_by="column", best="column", decimals=decimals,
-                   what=what)  # fmt: skip
+    draw = partial(
+        draw_rank_heatmap, rows, shown, values, colour_by="column", best="column", decimals=decimals, what=what
+    )
     subtitle = "; ".join(where(dataset) for dataset in comparison.datasets)
     return Picture(picture_id, title, subtitle, caption, f"{title}. {alt}.", draw)

@@ -19,9 +19,13 @@ from nnunet_nacl.report.training_share import draw_training_share
 __all__ = ["make_span_pictures", "spans_of"]
 
 _HYPER = {
-    "penalty_weight": "lambda", "kernel_size": "kernel size", "sigma": "sigma", "gamma": "gamma", "alpha": "alpha",
+    "penalty_weight": "lambda",
+    "kernel_size": "kernel size",
+    "sigma": "sigma",
+    "gamma": "gamma",
+    "alpha": "alpha",
     "scale": "m",
-}  # fmt: skip
+}
 
 
 def make_span_pictures(comparison: Comparison) -> Iterator[Picture]:
@@ -115,9 +119,14 @@ def _interval(interval) -> tuple[float, float | None, float | None]:
 
 
 def _hyper(
-    comparison: Comparison, dataset: Dataset, field: str, name: str, method: str,
-    points: dict[float | None, Trainer], suffix: str,
-) -> Iterator[Picture]:  # fmt: skip
+    comparison: Comparison,
+    dataset: Dataset,
+    field: str,
+    name: str,
+    method: str,
+    points: dict[float | None, Trainer],
+    suffix: str,
+) -> Iterator[Picture]:
     axes = [f"{name} {'of the plans' if value is None else f'{value:g}'}" for value in points]
     for metric, column_id, short in (("dice", "Dice", "DSC"), ("ece", "ECE:foreground", "ECE foreground")):
         values = [comparison.mean(dataset, column_id, trainer.name) for trainer in points.values()]
@@ -126,5 +135,12 @@ def _hyper(
         caption = f"{short} (mean over cases) of {method} by {name}, all else equal. Outward is better."
         slug = "".join(c if c.isalnum() else "-" for c in method).strip("-")
         draw = partial(draw_radar, axes, {method: values}, better=better, metric=short)
-        yield Picture(f"hyper_{field}_{slug}_{metric}{suffix}", f"{short} by {name}", where(dataset), caption, alt,
-                      draw, dataset.name)  # fmt: skip
+        yield Picture(
+            f"hyper_{field}_{slug}_{metric}{suffix}",
+            f"{short} by {name}",
+            where(dataset),
+            caption,
+            alt,
+            draw,
+            dataset.name,
+        )

@@ -103,8 +103,16 @@ def _masks(comparison: Comparison, dataset: Dataset, suffix: str) -> Table:
     return Table(f"calibration_masks{suffix}", "Calibration by mask", caption, header, rows, dataset.name)
 
 
-_FULL = ("dataset", "column", "family", "trainer", "reference", *(f.name for f in fields(PairedDifference)), "p_holm",
-         "verdict")  # fmt: skip
+_FULL = (
+    "dataset",
+    "column",
+    "family",
+    "trainer",
+    "reference",
+    *(f.name for f in fields(PairedDifference)),
+    "p_holm",
+    "verdict",
+)
 
 
 def _statistics(comparison: Comparison, dataset: Dataset, suffix: str) -> Table:
@@ -116,13 +124,21 @@ def _statistics(comparison: Comparison, dataset: Dataset, suffix: str) -> Table:
         paired = row.paired
         decimals = _decimals(row.column)
         interval = f"[{_signed(paired.low, decimals)}, {_signed(paired.high, decimals)}]"
-        rows.append([
-            titles[row.column].title, comparison.labels[row.trainer], Cell(str(paired.n), paired.n),
-            Cell(_signed(paired.difference, decimals), paired.difference), interval,
-            Cell(_p(paired.p), paired.p), Cell(_p(row.p_holm), row.p_holm), _verdict_text(row),
-        ])  # fmt: skip
-    sizes = ", ".join(f"{family} {sum(r.family == family for r in found)}"
-                      for family in dict.fromkeys(r.family for r in found))  # fmt: skip
+        rows.append(
+            [
+                titles[row.column].title,
+                comparison.labels[row.trainer],
+                Cell(str(paired.n), paired.n),
+                Cell(_signed(paired.difference, decimals), paired.difference),
+                interval,
+                Cell(_p(paired.p), paired.p),
+                Cell(_p(row.p_holm), row.p_holm),
+                _verdict_text(row),
+            ]
+        )
+    sizes = ", ".join(
+        f"{family} {sum(r.family == family for r in found)}" for family in dict.fromkeys(r.family for r in found)
+    )
     caption = (
         f"Differences to {reference.label} on {where(dataset)}: mean over the n cases in which both have a value, "
         f"with the 95 % percentile bootstrap interval over cases ({comparison.n_bootstrap:,} draws, seed "
@@ -134,10 +150,18 @@ def _statistics(comparison: Comparison, dataset: Dataset, suffix: str) -> Table:
     )
     header = ["metric", "method", "n", "difference", "95 % interval", "p", "p (Holm)", "verdict"]
     full = [
-        [row.dataset, row.column, row.family, row.trainer, row.reference, *asdict(row.paired).values(), row.p_holm,
-         row.verdict]
+        [
+            row.dataset,
+            row.column,
+            row.family,
+            row.trainer,
+            row.reference,
+            *asdict(row.paired).values(),
+            row.p_holm,
+            row.verdict,
+        ]
         for row in found
-    ]  # fmt: skip
+    ]
     title = f"Differences to {reference.label}"
     return Table(f"statistics{suffix}", title, caption, header, rows, dataset.name, list(_FULL), full)
 
@@ -182,10 +206,12 @@ def _case_ranks(comparison: Comparison) -> Table:
     for key in keys:
         found = [means[name][key] for name in comparison.names]
         cells = mark([m.mean for m in found], [number(m.mean, 2) for m in found], "lower")
-        columns.append([
-            Cell(f"{cell.text} [{number(m.low, 2)}, {number(m.high, 2)}]", cell.value, cell.best, cell.second)
-            for cell, m in zip(cells, found)
-        ])  # fmt: skip
+        columns.append(
+            [
+                Cell(f"{cell.text} [{number(m.low, 2)}, {number(m.high, 2)}]", cell.value, cell.best, cell.second)
+                for cell, m in zip(cells, found)
+            ]
+        )
     sizes = ", ".join(f"{name} {means[comparison.names[0]][key].n}" for name, key in zip(shown, keys))
     caption = (
         f"Case ranks of {len(comparison.names)} methods (1 is the best): rank within each case, ties averaged, mean "
@@ -194,8 +220,10 @@ def _case_ranks(comparison: Comparison) -> Table:
         "underlined."
     )
     csv_header = ["method", "trainer", *(f"{key} {what}" for key in keys for what in ("mean", "low", "high", "n"))]
-    csv_rows = [[comparison.labels[name], name, *(v for key in keys for v in means[name][key].to_json().values())]
-                for name in comparison.names]  # fmt: skip
+    csv_rows = [
+        [comparison.labels[name], name, *(v for key in keys for v in means[name][key].to_json().values())]
+        for name in comparison.names
+    ]
     rows = _rows(comparison, columns)
     return Table("case_ranks", "Case ranks", caption, ["method", *shown], rows, None, csv_header, csv_rows)
 
@@ -245,8 +273,11 @@ def _not_averaged(comparison: Comparison) -> str:
         titles, several = comparison.columns_of(dataset), len(comparison.datasets) > 1
         for metric in ("Dice", "HD95_mm"):
             kept = comparison.averaged(dataset, metric)
-            parts += [titles[f"{metric}:{key}"].title + f" of {dataset.name}" * several
-                      for key in dataset.structures if key not in kept]  # fmt: skip
+            parts += [
+                titles[f"{metric}:{key}"].title + f" of {dataset.name}" * several
+                for key in dataset.structures
+                if key not in kept
+            ]
     return f" Without a value for some method, so in no mean over structures: {', '.join(parts)}." if parts else ""
 
 
@@ -254,9 +285,10 @@ def _unranked(comparison: Comparison) -> str:
     """Names what has no ranks since some method has no mean."""
     parts = [
         f"{comparison.columns[metric].short} of {dataset.name}"
-        for metric in RANK_METRICS for dataset in comparison.datasets
+        for metric in RANK_METRICS
+        for dataset in comparison.datasets
         if any(math.isnan(comparison.mean(dataset, metric, name)) for name in comparison.names)
-    ]  # fmt: skip
+    ]
     return f" Without a mean for some method, so not ranked: {', '.join(parts)}." if parts else ""
 
 

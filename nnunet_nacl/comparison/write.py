@@ -13,8 +13,8 @@ from nnunet_nacl.comparison.document import FIGURES, FILE_NAME, TABLES, to_docum
 from nnunet_nacl.comparison.formats import csv_text, markdown_text
 from nnunet_nacl.comparison.latex import latex_text
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.files import to_json_text, write_atomically
-from nnunet_nacl.evaluation.json_files import read_dict
+from nnunet_nacl.files import to_json_text, write_atomically
+from nnunet_nacl.json_files import read_dict
 
 __all__ = ["check_output_folder", "write_comparison", "write_tables"]
 

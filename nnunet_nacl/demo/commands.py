@@ -51,8 +51,12 @@ def export_line(environment: Mapping[str, str]) -> str:
     return "export " + " ".join(f"{name}={shlex.quote(value)}" for name, value in environment.items())
 
 
-def run_side_by_side(commands: Sequence[Command], environment: Mapping[str, str],
-                     on_poll: Callable[[], None] = lambda: None, keep_open: Sequence[int] = ()) -> None:
+def run_side_by_side(
+    commands: Sequence[Command],
+    environment: Mapping[str, str],
+    on_poll: Callable[[], None] = lambda: None,
+    keep_open: Sequence[int] = (),
+) -> None:
     """Runs commands at the same time and waits for all of them.
 
     Each runs in a process group of its own. If one fails, or this process is interrupted (Ctrl-C, SIGTERM), all groups
@@ -101,9 +105,14 @@ class _Running:
             log.flush()
             self._position = log.tell()
             self.process = subprocess.Popen(
-                [program, *command.arguments[1:]], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                [program, *command.arguments[1:]],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
                 env={**os.environ, "PYTHONUNBUFFERED": "1", **environment, **command.environment},
-                start_new_session=True, pass_fds=tuple(keep_open))
+                start_new_session=True,
+                pass_fds=tuple(keep_open),
+            )
         self.command = command
         self._rest = b""
 
@@ -132,8 +141,9 @@ class _Running:
         text = self.command.log_file.read_text(encoding="utf-8", errors="replace").rstrip().split("\n")
         how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
         last = "\n".join(f"  | {line}" for line in text[-_LAST_LINES:])
-        return (f"this command {how}:\n  $ {self.command.shown()}\nIts log is {self.command.log_file}; it ends with\n"
-                f"{last}")
+        return (
+            f"this command {how}:\n  $ {self.command.shown()}\nIts log is {self.command.log_file}; it ends with\n{last}"
+        )
 
 
 def _stop(running: Sequence[_Running]) -> None:

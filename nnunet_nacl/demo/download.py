@@ -39,8 +39,15 @@ MD5 = {
 _CHUNK_BYTES = 1 << 20
 
 
-def download_task(task: str, folder: str | os.PathLike, *, base_url: str | None = None, md5: str | None = None,
-                  timeout_s: float = 60.0, show_progress: bool = True) -> Path:
+def download_task(
+    task: str,
+    folder: str | os.PathLike,
+    *,
+    base_url: str | None = None,
+    md5: str | None = None,
+    timeout_s: float = 60.0,
+    show_progress: bool = True,
+) -> Path:
     """Downloads and unpacks one Decathlon task, unless it is there already.
 
     What an interrupted download has left is continued. The archive is unpacked only if its MD5 is right, and removed
@@ -89,8 +96,10 @@ def _fetch_checked(url: str, archive: Path, md5: str, timeout_s: float, show_pro
         received = _md5_of(archive)
     if received != md5:
         archive.unlink()
-        raise UserError(f"{url} has the MD5 {received}, but {md5} is published: the download was damaged or the file "
-                        "is not the Decathlon's. It was removed; run again to download it anew")
+        raise UserError(
+            f"{url} has the MD5 {received}, but {md5} is published: the download was damaged or the file "
+            "is not the Decathlon's. It was removed; run again to download it anew"
+        )
 
 
 def _fetch(url: str, archive: Path, timeout_s: float, show_progress: bool) -> None:
@@ -103,25 +112,40 @@ def _fetch(url: str, archive: Path, timeout_s: float, show_progress: bool) -> No
                 have = 0
             length = response.headers.get("Content-Length")
             total = have + int(length) if length is not None else None
-            with open(archive, "ab" if have else "wb") as file, tqdm(
-                    total=total, initial=have, unit="B", unit_scale=True, unit_divisor=1024,
-                    desc=archive.name.removesuffix(".part"), disable=not show_progress) as bar:
+            with (
+                open(archive, "ab" if have else "wb") as file,
+                tqdm(
+                    total=total,
+                    initial=have,
+                    unit="B",
+                    unit_scale=True,
+                    unit_divisor=1024,
+                    desc=archive.name.removesuffix(".part"),
+                    disable=not show_progress,
+                ) as bar,
+            ):
                 while chunk := response.read(_CHUNK_BYTES):
                     file.write(chunk)
                     bar.update(len(chunk))
     except urllib.error.HTTPError as error:
         if error.code == 416:  # nothing left to send: complete, or not what it was; the MD5 tells
             return
-        raise UserError(f"{url} answered {error.code} {error.reason}; if the mirror has moved, name another with the "
-                        f"environment variable {BASE_URL_VARIABLE}") from error
+        raise UserError(
+            f"{url} answered {error.code} {error.reason}; if the mirror has moved, name another with the "
+            f"environment variable {BASE_URL_VARIABLE}"
+        ) from error
     except (urllib.error.URLError, HTTPException, ConnectionError, TimeoutError, ssl.SSLError) as error:
         reason = getattr(error, "reason", None) or error
-        raise UserError(f"cannot download {url} ({reason}). Is this computer offline? Run again later to continue; "
-                        "`--data TASK_FOLDER` takes a task that is already here, and without --data or --download "
-                        "the demo makes its own data") from error
+        raise UserError(
+            f"cannot download {url} ({reason}). Is this computer offline? Run again later to continue; "
+            "`--data TASK_FOLDER` takes a task that is already here, and without --data or --download "
+            "the demo makes its own data"
+        ) from error
     if total is not None and archive.stat().st_size < total:
-        raise UserError(f"the connection to {url} broke off after {archive.stat().st_size} of {total} bytes; "
-                        "run again to continue from there")
+        raise UserError(
+            f"the connection to {url} broke off after {archive.stat().st_size} of {total} bytes; "
+            "run again to continue from there"
+        )
 
 
 def _md5_of(path: Path) -> str:
@@ -145,13 +169,17 @@ def _unpack(archive: Path, target: Path) -> None:
                 if not parts or parts[-1].startswith("._"):  # AppleDouble companions
                     continue
                 if parts[0] != target.name or ".." in parts or "\\" in member.name or ":" in member.name:
-                    raise UserError(f"the archive of {target.name} holds {member.name!r}, which lies outside of its "
-                                    "folder: not unpacked")
+                    raise UserError(
+                        f"the archive of {target.name} holds {member.name!r}, which lies outside of its "
+                        "folder: not unpacked"
+                    )
                 if member.isdir():
                     continue
                 if not member.isreg():
-                    raise UserError(f"the archive of {target.name} holds {member.name!r}, which is neither a file nor "
-                                    "a folder: not unpacked")
+                    raise UserError(
+                        f"the archive of {target.name} holds {member.name!r}, which is neither a file nor "
+                        "a folder: not unpacked"
+                    )
                 path = unfinished.joinpath(*parts[1:])
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with tar.extractfile(member) as source, open(path, "wb") as file:

@@ -19,8 +19,9 @@ def parent_configuration(configuration: str) -> str:
     return configuration.removesuffix(SMALL_SUFFIX)
 
 
-def add_small_configuration(plans_file: str | os.PathLike, parent: str = "2d",
-                            largest_batch: int | None = None) -> tuple[str, str]:
+def add_small_configuration(
+    plans_file: str | os.PathLike, parent: str = "2d", largest_batch: int | None = None
+) -> tuple[str, str]:
     """Adds the configuration `<parent>_small` to a plans file, by nnU-Net's own `inherits_from`.
 
     The network has 3/8 of the planned features, so 12, 24, 48, ... for nnU-Net's 32, 64, 128, ..., and batches are
@@ -41,8 +42,10 @@ def add_small_configuration(plans_file: str | os.PathLike, parent: str = "2d",
     plans = json.loads(plans_file.read_text(encoding="utf-8"))
     configurations = plans["configurations"]
     if parent not in configurations or "architecture" not in configurations[parent]:
-        raise UserError(f"{plans_file} has no configuration {parent!r} to derive a small one from; it has "
-                        f"{', '.join(configurations)}")
+        raise UserError(
+            f"{plans_file} has no configuration {parent!r} to derive a small one from; it has "
+            f"{', '.join(configurations)}"
+        )
     name = parent + SMALL_SUFFIX
     planned = configurations[parent]
     batch_size = min(planned["batch_size"], largest_batch or _LARGEST_BATCH[len(planned["patch_size"])])

@@ -69,8 +69,13 @@ def remaining_seconds(waves: Sequence[Sequence[Job]]) -> float:
         sums[0] += work.seconds
         sums[1] += work.measured * work.guess_s
     factor = {kind: seconds / guessed if guessed > 0 else 1.0 for kind, (seconds, guessed) in measured.items()}
-    return sum(max((sum((work.units - work.done) * work.guess_s * factor[work.kind] for work in job) for job in wave),
-                   default=0.0) for wave in waves)
+    return sum(
+        max(
+            (sum((work.units - work.done) * work.guess_s * factor[work.kind] for work in job) for job in wave),
+            default=0.0,
+        )
+        for wave in waves
+    )
 
 
 class ProgressBar:
@@ -88,9 +93,16 @@ class ProgressBar:
         self._show = show
         self._is_terminal = sys.stderr.isatty()
         self._next_line = 0.0
-        self._bar = tqdm(total=1000, disable=not (show and self._is_terminal), miniters=0, leave=False, file=sys.stderr,
-                         bar_format="{percentage:3.0f}% |{bar}| {elapsed} {postfix[0]} {desc}", postfix=["..."],
-                         dynamic_ncols=True)
+        self._bar = tqdm(
+            total=1000,
+            disable=not (show and self._is_terminal),
+            miniters=0,
+            leave=False,
+            file=sys.stderr,
+            bar_format="{percentage:3.0f}% |{bar}| {elapsed} {postfix[0]} {desc}",
+            postfix=["..."],
+            dynamic_ncols=True,
+        )
 
     def __enter__(self):
         return self
@@ -116,8 +128,11 @@ class ProgressBar:
             self._bar.update(max(0, min(1000, done) - self._bar.n))
         elif spent >= self._next_line:
             self._next_line = spent + _LINE_INTERVAL_S
-            print(f"  {done / 10:.0f} % after {_in_words(spent)}, about {_in_words(left)} left: {self._what}",
-                  file=sys.stderr, flush=True)
+            print(
+                f"  {done / 10:.0f} % after {_in_words(spent)}, about {_in_words(left)} left: {self._what}",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def write(self, text: str) -> None:
         """Writes lines to standard output, above the bar."""

@@ -63,8 +63,10 @@ def draw_labels(probabilities: np.ndarray, sigma_voxels: float, random: np.rando
     probabilities = np.asarray(probabilities, dtype=np.float64)
     if probabilities.min() < 0 or not np.allclose(probabilities.sum(0), 1, atol=1e-5):
         sums = probabilities.sum(0)
-        raise ValueError("probabilities must be 0 or more and sum to 1 over the first axis, received values from "
-                         f"{probabilities.min()} and sums from {sums.min()} to {sums.max()}")
+        raise ValueError(
+            "probabilities must be 0 or more and sum to 1 over the first axis, received values from "
+            f"{probabilities.min()} and sums from {sums.min()} to {sums.max()}"
+        )
     best = np.full(probabilities.shape[1:], -np.inf)
     labels = np.zeros(probabilities.shape[1:], dtype=np.uint8)
     for label, class_probabilities in enumerate(probabilities):
@@ -101,6 +103,9 @@ def exponential_displacement(velocity: np.ndarray, squarings: int = 4) -> np.nda
     identity = np.indices(velocity.shape[1:], dtype=np.float64)
     for _ in range(squarings):
         displacement = displacement + np.stack(
-            [ndimage.map_coordinates(one_axis, identity + displacement, order=1, mode="grid-wrap")
-             for one_axis in displacement])
+            [
+                ndimage.map_coordinates(one_axis, identity + displacement, order=1, mode="grid-wrap")
+                for one_axis in displacement
+            ]
+        )
     return displacement

@@ -58,12 +58,18 @@ class _Demo:
         self.virtual = settings.data is None and settings.download is None
         on_cpu = settings.device == "cpu"
         self.configuration = settings.configuration or ("2d" + SMALL_SUFFIX if on_cpu else "2d")
-        self.environment = {"nnUNet_raw": str(workspace.raw), "nnUNet_preprocessed": str(workspace.preprocessed),
-                            "nnUNet_results": str(workspace.results)}
+        self.environment = {
+            "nnUNet_raw": str(workspace.raw),
+            "nnUNet_preprocessed": str(workspace.preprocessed),
+            "nnUNet_results": str(workspace.results),
+        }
         if on_cpu:
-            self.environment |= {"nnUNet_n_proc_DA": "1", "nnUNet_def_n_proc": "1",
-                                 # threads that spin while they wait take a hundred times as long on a busy machine
-                                 "OMP_WAIT_POLICY": "PASSIVE"}
+            self.environment |= {
+                "nnUNet_n_proc_DA": "1",
+                "nnUNet_def_n_proc": "1",
+                # threads that spin while they wait take a hundred times as long on a busy machine
+                "OMP_WAIT_POLICY": "PASSIVE",
+            }
         known = os.environ.get(ENVIRONMENT_VARIABLE, "")
         if bridge_folder() not in known.split(os.pathsep):
             self.environment[ENVIRONMENT_VARIABLE] = os.pathsep.join(filter(None, [known, bridge_folder()]))
@@ -81,15 +87,30 @@ class _Demo:
         dataset = "Dataset090_VirtualBrains" if task is None else task.dataset
         num_training = _SUBJECTS[0] if task is None else task.num_training
         share = max(1.0, settings.parallel / settings.cores) if settings.device == "cpu" else settings.parallel
-        trainings = [Training(self.workspace.results, dataset, trainer, self.configuration, fold,
-                              num_training if fold == "all" else -(-num_training // 5), settings.device,
-                              work_per_iteration=share * (0.35 if self.virtual else 1.0))
-                     for fold in settings.folds for trainer in settings.trainers]
-        waves = [trainings[i:i + settings.parallel] for i in range(0, len(trainings), settings.parallel)]
+        trainings = [
+            Training(
+                self.workspace.results,
+                dataset,
+                trainer,
+                self.configuration,
+                fold,
+                num_training if fold == "all" else -(-num_training // 5),
+                settings.device,
+                work_per_iteration=share * (0.35 if self.virtual else 1.0),
+            )
+            for fold in settings.folds
+            for trainer in settings.trainers
+        ]
+        waves = [trainings[i : i + settings.parallel] for i in range(0, len(trainings), settings.parallel)]
         evaluate = Work("evaluation", len(trainings), 2.0)
         self._introduce(folder)
-        plan = [[[self.make] if task is None else []], [[self.convert]], [[self.preprocess]],
-                *[[training.job for training in wave] for wave in waves], [[evaluate]]]
+        plan = [
+            [[self.make] if task is None else []],
+            [[self.convert]],
+            [[self.preprocess]],
+            *[[training.job for training in wave] for wave in waves],
+            [[evaluate]],
+        ]
         with ProgressBar(plan, self.show_progress) as bar:
             self.bar = bar
             if task is None:
@@ -116,23 +137,44 @@ class _Demo:
         settings = self.settings
         what = "virtual brains (made from a template; not patients)" if self.virtual else str(task_folder)
         where = f"the CPU ({settings.cores} cores)" if settings.device == "cpu" else settings.device
-        print(f"Data: {what}\nTrainers: {', '.join(settings.trainers)}\n"
-              f"Folds {', '.join(settings.folds)}, configuration {self.configuration}, on {where}, "
-              f"{settings.parallel} at the same time\n"
-              f"Everything goes to {settings.folder}; interrupt with Ctrl-C at any time, the same command goes on.\n\n"
-              "The commands are nnU-Net's own. To run them by hand, first set its folders:\n"
-              f"$ {export_line(self.environment)}\n", flush=True)
+        print(
+            f"Data: {what}\nTrainers: {', '.join(settings.trainers)}\n"
+            f"Folds {', '.join(settings.folds)}, configuration {self.configuration}, on {where}, "
+            f"{settings.parallel} at the same time\n"
+            f"Everything goes to {settings.folder}; interrupt with Ctrl-C at any time, the same command goes on.\n\n"
+            "The commands are nnU-Net's own. To run them by hand, first set its folders:\n"
+            f"$ {export_line(self.environment)}\n",
+            flush=True,
+        )
 
     def _next_steps(self, task: Task) -> str:
         """The commands that go on from the demo's results; nothing where there is nothing to compare."""
         settings, folder = self.settings, str(self.workspace.folder / "comparison")
         if len(settings.trainers) < 2:
             return ""
-        compare = ["nnunet_nacl", "compare", "-d", str(task.id), "-c", self.configuration, "-f", *settings.folds,
-                   "-tr", *settings.trainers, "-o", folder]
+        compare = [
+            "nnunet_nacl",
+            "compare",
+            "-d",
+            str(task.id),
+            "-c",
+            self.configuration,
+            "-f",
+            *settings.folds,
+            "-tr",
+            *settings.trainers,
+            "-o",
+            folder,
+        ]
         report = ["nnunet_nacl", "report", "-o", folder]
-        return "\n".join(["Next: statistics, ranks and figures over the same cases, and a page to read them on:",
-                          f"$ {export_line(self.environment)}", f"$ {shlex.join(compare)}", f"$ {shlex.join(report)}"])
+        return "\n".join(
+            [
+                "Next: statistics, ranks and figures over the same cases, and a page to read them on:",
+                f"$ {export_line(self.environment)}",
+                f"$ {shlex.join(compare)}",
+                f"$ {shlex.join(report)}",
+            ]
+        )
 
     def _make(self, folder: Path) -> Task:
         self.bar.describe("making virtual brains")
@@ -149,21 +191,28 @@ class _Demo:
         target = self.workspace.raw / task.dataset
         source = self.workspace.source_of(task.dataset)
         if source is not None and source != str(task.folder):
-            raise UserError(f"{self.workspace.folder} holds {task.dataset} from another folder, {source}; give another "
-                            "folder with -o")
+            raise UserError(
+                f"{self.workspace.folder} holds {task.dataset} from another folder, {source}; give another "
+                "folder with -o"
+            )
         if (target / "dataset.json").is_file():  # nnU-Net writes it last
             self.workspace.set_source(task.dataset, task.folder)
             self.convert.skip(1)
             return
         if target.exists():
             if source is None:
-                raise UserError(f"{target} exists, has no dataset.json and is not the demo's: give another folder with "
-                                "-o")
+                raise UserError(
+                    f"{target} exists, has no dataset.json and is not the demo's: give another folder with -o"
+                )
             shutil.rmtree(target)  # a conversion of ours that was broken off
         self.workspace.set_source(task.dataset, task.folder)
         processes = str(min(self.settings.cores, 8))
-        self._run_one(["nnUNetv2_convert_MSD_dataset", "-i", str(task.folder), "-np", processes],
-                      f"convert_{task.dataset}", "converting", self.convert)
+        self._run_one(
+            ["nnUNetv2_convert_MSD_dataset", "-i", str(task.folder), "-np", processes],
+            f"convert_{task.dataset}",
+            "converting",
+            self.convert,
+        )
 
     def _preprocess(self, task: Task) -> None:
         parent = parent_configuration(self.configuration)
@@ -175,20 +224,35 @@ class _Demo:
             if self.workspace.is_planned(task.dataset):  # planning anew would drop the small configuration
                 arguments = ["nnUNetv2_preprocess", "-d", str(task.id), "-c", parent, "-np", processes]
             else:
-                arguments = ["nnUNetv2_plan_and_preprocess", "-d", str(task.id), "-c", parent, "-npfp", processes,
-                             "-np", processes, "--verify_dataset_integrity"]
-            self._run_one(arguments, f"preprocess_{task.dataset}_{parent}", "planning and preprocessing",
-                          self.preprocess)
+                arguments = [
+                    "nnUNetv2_plan_and_preprocess",
+                    "-d",
+                    str(task.id),
+                    "-c",
+                    parent,
+                    "-npfp",
+                    processes,
+                    "-np",
+                    processes,
+                    "--verify_dataset_integrity",
+                ]
+            self._run_one(
+                arguments, f"preprocess_{task.dataset}_{parent}", "planning and preprocessing", self.preprocess
+            )
             planned = json.loads(plans_file.read_text(encoding="utf-8"))["configurations"]
             if parent not in planned:
-                raise UserError(f"nnU-Net has not planned a configuration {parent!r} for {task.dataset}; there are "
-                                f"{', '.join(planned)}")
+                raise UserError(
+                    f"nnU-Net has not planned a configuration {parent!r} for {task.dataset}; there are "
+                    f"{', '.join(planned)}"
+                )
             self.workspace.set_preprocessed(task.dataset, parent)
         if self.configuration.endswith(SMALL_SUFFIX):
-            name, described = add_small_configuration(plans_file, parent,
-                                                      _VIRTUAL_BRAINS_BATCH if self.virtual else None)
-            self.bar.write(f"Configuration {name} in {plans_file.name}, a network for the CPU: {parent} with "
-                           f"{described}")
+            name, described = add_small_configuration(
+                plans_file, parent, _VIRTUAL_BRAINS_BATCH if self.virtual else None
+            )
+            self.bar.write(
+                f"Configuration {name} in {plans_file.name}, a network for the CPU: {parent} with {described}"
+            )
 
     def _train(self, waves: list[list[Training]]) -> None:
         for wave in waves:
@@ -200,8 +264,10 @@ class _Demo:
             if not todo:
                 continue
             threads = max(1, self.settings.cores // len(todo)) if self.settings.device == "cpu" else None
-            self._run([training.command(self.workspace.logs, threads) for training in todo],
-                      lambda todo=todo: ", ".join(training.described() for training in todo))
+            self._run(
+                [training.command(self.workspace.logs, threads) for training in todo],
+                lambda todo=todo: ", ".join(training.described() for training in todo),
+            )
             for training in todo:
                 training.finish()
 

@@ -43,11 +43,19 @@ class Settings:
     parallel: int
 
 
-def resolve(folder: str | os.PathLike = DEFAULT_FOLDER, data: str | os.PathLike | None = None,
-            download: str | None = None, trainers: tuple[str, ...] = DEFAULT_TRAINERS,
-            configuration: str | None = None, folds: tuple[str, ...] = ("0",), device: str | None = None,
-            epochs: int | None = None, iterations: int | None = None, adam: bool = True,
-            parallel: int | None = None) -> Settings:
+def resolve(
+    folder: str | os.PathLike = DEFAULT_FOLDER,
+    data: str | os.PathLike | None = None,
+    download: str | None = None,
+    trainers: tuple[str, ...] = DEFAULT_TRAINERS,
+    configuration: str | None = None,
+    folds: tuple[str, ...] = ("0",),
+    device: str | None = None,
+    epochs: int | None = None,
+    iterations: int | None = None,
+    adam: bool = True,
+    parallel: int | None = None,
+) -> Settings:
     """Fills in what was not given.
 
     Raises:
@@ -67,8 +75,9 @@ def resolve(folder: str | os.PathLike = DEFAULT_FOLDER, data: str | os.PathLike 
         default = SCHEDULES["gpu"]
     else:
         default = SCHEDULES["virtual brains" if data is None and download is None else "cpu"]
-    schedule = Schedule(default[0] if epochs is None else epochs, default[1] if iterations is None else iterations,
-                        adam)
+    schedule = Schedule(
+        default[0] if epochs is None else epochs, default[1] if iterations is None else iterations, adam
+    )
     trainers = _unique([with_schedule(name, schedule) for name in trainers])
     if not trainers or not folds:
         raise UserError("-tr and -f need at least one value each")
@@ -78,8 +87,17 @@ def resolve(folder: str | os.PathLike = DEFAULT_FOLDER, data: str | os.PathLike 
         parallel = busy_cores(count, cores) if device == "cpu" else 1
     if parallel < 1:
         raise UserError(f"-np must be at least 1, received {parallel}")
-    return Settings(Path(os.path.abspath(folder)), None if data is None else Path(data), download, trainers,
-                    configuration, folds, device, cores, min(parallel, count))
+    return Settings(
+        Path(os.path.abspath(folder)),
+        None if data is None else Path(data),
+        download,
+        trainers,
+        configuration,
+        folds,
+        device,
+        cores,
+        min(parallel, count),
+    )
 
 
 def busy_cores(count: int, cores: int) -> int:

@@ -38,8 +38,13 @@ class Row:
     evaluation: Evaluation
 
 
-def summarize(trainings: Sequence[Training], references: Path, task: Task, folder: Path,
-              on_progress: Callable[[float], None] = lambda done: None) -> str:
+def summarize(
+    trainings: Sequence[Training],
+    references: Path,
+    task: Task,
+    folder: Path,
+    on_progress: Callable[[float], None] = lambda done: None,
+) -> str:
     """Evaluates the trainings and writes reliability.png, table.csv and summary.txt.
 
     Args:
@@ -64,22 +69,42 @@ def summarize(trainings: Sequence[Training], references: Path, task: Task, folde
     short = titles(list(evaluations))
     rows = [Row(short[trainer], trainer, evaluation) for trainer, evaluation in evaluations.items()]
     if task.probabilities is not None:
-        rows.append(Row(ORACLE, "", true_probabilities(task.probabilities, trainings[0].validation_folder, references,
-                                                       rows[0].evaluation)))
+        rows.append(
+            Row(
+                ORACLE,
+                "",
+                true_probabilities(task.probabilities, trainings[0].validation_folder, references, rows[0].evaluation),
+            )
+        )
     configuration, folds = trainings[0].configuration, sorted({training.fold for training in trainings})
     cases = len(rows[0].evaluation.cases)
     what = f"{task.dataset}, {configuration}, fold{'s' if len(folds) > 1 else ''} {', '.join(folds)}, {cases} cases"
     folder.mkdir(parents=True, exist_ok=True)
-    figure = draw_reliability({row.title: row.evaluation.pooled["foreground"] for row in rows},
-                              folder / "reliability.png", title="Reliability on the foreground",
-                              subtitle=f"{what}; all voxels pooled")
+    figure = draw_reliability(
+        {row.title: row.evaluation.pooled["foreground"] for row in rows},
+        folder / "reliability.png",
+        title="Reliability on the foreground",
+        subtitle=f"{what}; all voxels pooled",
+    )
     _write(folder / "table.csv", _as_csv(rows))
-    text = "\n".join([
-        f"{what}, mean over cases:", "", format_table(rows), "",
-        *read_table(rows, len(folds), len({schedule_of(row.trainer) for row in rows if row.trainer}) == 1), "",
-        f"Figure          {figure}", f"Table           {folder / 'table.csv'}",
-        *(f"{row.title:<15} {training.model_folder}" for row in rows
-          for training in trainings if training.trainer == row.trainer and training.fold == folds[0])])
+    text = "\n".join(
+        [
+            f"{what}, mean over cases:",
+            "",
+            format_table(rows),
+            "",
+            *read_table(rows, len(folds), len({schedule_of(row.trainer) for row in rows if row.trainer}) == 1),
+            "",
+            f"Figure          {figure}",
+            f"Table           {folder / 'table.csv'}",
+            *(
+                f"{row.title:<15} {training.model_folder}"
+                for row in rows
+                for training in trainings
+                if training.trainer == row.trainer and training.fold == folds[0]
+            ),
+        ]
+    )
     _write(folder / "summary.txt", text + "\n")
     return text
 
@@ -106,8 +131,10 @@ def format_table(rows: Sequence[Row]) -> str:
     lines = [f"{'':<{width}}    DSC    ECE foreground    ECE whole image"]
     for row in rows:
         evaluation = row.evaluation
-        lines.append(f"{row.title:<{width}}  {evaluation.mean_dice():.3f}    {evaluation.mean_ece('foreground'):^14.3f}"
-                     f"    {evaluation.mean_ece('all'):^15.3f}".rstrip())
+        lines.append(
+            f"{row.title:<{width}}  {evaluation.mean_dice():.3f}    {evaluation.mean_ece('foreground'):^14.3f}"
+            f"    {evaluation.mean_ece('all'):^15.3f}".rstrip()
+        )
     return "\n".join(lines)
 
 
@@ -118,12 +145,18 @@ def _together(one: Evaluation, other: Evaluation) -> Evaluation:
 def _as_csv(rows: Sequence[Row]) -> str:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["title", "trainer", "cases", "DSC", "ECE_foreground", "ECE_all", "ECE_foreground_pooled",
-                     "ECE_all_pooled"])
+    writer.writerow(
+        ["title", "trainer", "cases", "DSC", "ECE_foreground", "ECE_all", "ECE_foreground_pooled", "ECE_all_pooled"]
+    )
     for row in rows:
         evaluation = row.evaluation
-        numbers = [evaluation.mean_dice(), evaluation.mean_ece("foreground"), evaluation.mean_ece("all"),
-                   evaluation.pooled_ece("foreground"), evaluation.pooled_ece("all")]
+        numbers = [
+            evaluation.mean_dice(),
+            evaluation.mean_ece("foreground"),
+            evaluation.mean_ece("all"),
+            evaluation.pooled_ece("foreground"),
+            evaluation.pooled_ece("all"),
+        ]
         writer.writerow([row.title, row.trainer, len(evaluation.cases), *(f"{number:.6f}" for number in numbers)])
     return file.getvalue()
 

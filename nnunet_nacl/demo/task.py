@@ -49,8 +49,10 @@ def read_task(folder: str | os.PathLike) -> Task:
         raise UserError(f"there is no task folder {folder}")
     name = _NAME.fullmatch(folder.name)
     if name is None:
-        raise UserError(f"a Decathlon task's folder is named TaskNN_Name, with one underscore, such as "
-                        f"Task04_Hippocampus; received {folder.name!r}: rename it, or give a link of such a name")
+        raise UserError(
+            f"a Decathlon task's folder is named TaskNN_Name, with one underscore, such as "
+            f"Task04_Hippocampus; received {folder.name!r}: rename it, or give a link of such a name"
+        )
     missing = [part for part in _FOLDERS if not (folder / part).is_dir()]
     if missing:
         raise UserError(f"{folder} is not a Decathlon task: it has no folder {', '.join(missing)}")
@@ -63,8 +65,14 @@ def read_task(folder: str | os.PathLike) -> Task:
         raise UserError(f"{folder / 'dataset.json'} has no {', '.join(missing)}, which every Decathlon task has")
     num_training = sum(1 for path in (folder / "labelsTr").glob("*.nii.gz") if not path.name.startswith((".", "_")))
     if num_training < _FOLDS:
-        raise UserError(f"{folder / 'labelsTr'} holds {num_training} cases; nnU-Net's {_FOLDS} folds need at least "
-                        f"{_FOLDS}")
+        raise UserError(
+            f"{folder / 'labelsTr'} holds {num_training} cases; nnU-Net's {_FOLDS} folds need at least {_FOLDS}"
+        )
     probabilities = folder / "probabilitiesTr"
-    return Task(folder, int(name[1]), f"Dataset{int(name[1]):03d}_{name[2]}", num_training,
-                probabilities if probabilities.is_dir() else None)
+    return Task(
+        folder,
+        int(name[1]),
+        f"Dataset{int(name[1]):03d}_{name[2]}",
+        num_training,
+        probabilities if probabilities.is_dir() else None,
+    )

@@ -64,14 +64,19 @@ def load_template(antialias_mm: float = 0.0) -> Template:
     try:
         from nilearn import datasets
     except ImportError as error:
-        raise UserError("the demo's virtual brains need the package nilearn: pip install 'nnunet_nacl[demo]', "
-                        "or give a Decathlon task with --data or --download") from error
+        raise UserError(
+            "the demo's virtual brains need the package nilearn: pip install 'nnunet_nacl[demo]', "
+            "or give a Decathlon task with --data or --download"
+        ) from error
     image = datasets.load_mni152_template(resolution=1)
     t1 = np.asarray(image.dataobj, dtype=np.float32)
     mask = np.asarray(datasets.load_mni152_brain_mask(resolution=1).dataobj)
-    maps = [t1, mask.astype(np.float32),
-            np.asarray(datasets.load_mni152_gm_template(resolution=1).dataobj, dtype=np.float32),
-            np.asarray(datasets.load_mni152_wm_template(resolution=1).dataobj, dtype=np.float32)]
+    maps = [
+        t1,
+        mask.astype(np.float32),
+        np.asarray(datasets.load_mni152_gm_template(resolution=1).dataobj, dtype=np.float32),
+        np.asarray(datasets.load_mni152_wm_template(resolution=1).dataobj, dtype=np.float32),
+    ]
     if antialias_mm > 0:
         maps = [ndimage.gaussian_filter(one, antialias_mm, truncate=3) for one in maps]
     t1, mask, grey_matter, white_matter = maps

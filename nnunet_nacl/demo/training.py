@@ -107,8 +107,19 @@ class Training:
             threads: CPU threads of the training; None leaves them to nnU-Net.
         """
         dataset_id = str(int(re.match(r"Dataset(\d+)", self.dataset)[1]))
-        arguments = ["nnUNetv2_train", dataset_id, self.configuration, self.fold, "-tr", self.trainer, "-p", PLANS,
-                     "--npz", "-device", self.device]
+        arguments = [
+            "nnUNetv2_train",
+            dataset_id,
+            self.configuration,
+            self.fold,
+            "-tr",
+            self.trainer,
+            "-p",
+            PLANS,
+            "--npz",
+            "-device",
+            self.device,
+        ]
         state = self.state()
         if state == "continue":
             arguments.append("--c")

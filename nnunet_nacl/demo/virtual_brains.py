@@ -14,13 +14,19 @@ from nnunet_nacl.demo.template import LABELS, Template, load_template
 from nnunet_nacl.demo.virtual_subject import SHAPE, SPACING_MM, VirtualSubject, make_subject
 
 TASK_NAME = "Task90_VirtualBrains"
-DESCRIPTION = ("Virtual brains made from the ICBM152 template: NOT patients, nor volunteers. Each is the same average "
-               "brain, deformed, re-coloured and made noisy at random; labels are drawn from known probabilities.")
-REFERENCE = ("ICBM 2009a nonlinear symmetric atlas, McConnell Brain Imaging Centre, McGill University, as shipped with "
-             "the Python package nilearn; Fonov et al., NeuroImage 54(1), 2011")
-LICENCE = ("Template: Copyright (C) 1993-2009 Louis Collins, McConnell Brain Imaging Centre, Montreal Neurological "
-           "Institute, McGill University. Permission to use, copy, modify, and distribute for any purpose and without "
-           "fee is granted by its authors, provided that this notice appears in all copies.")
+DESCRIPTION = (
+    "Virtual brains made from the ICBM152 template: NOT patients, nor volunteers. Each is the same average "
+    "brain, deformed, re-coloured and made noisy at random; labels are drawn from known probabilities."
+)
+REFERENCE = (
+    "ICBM 2009a nonlinear symmetric atlas, McConnell Brain Imaging Centre, McGill University, as shipped with "
+    "the Python package nilearn; Fonov et al., NeuroImage 54(1), 2011"
+)
+LICENCE = (
+    "Template: Copyright (C) 1993-2009 Louis Collins, McConnell Brain Imaging Centre, Montreal Neurological "
+    "Institute, McGill University. Permission to use, copy, modify, and distribute for any purpose and without "
+    "fee is granted by its authors, provided that this notice appears in all copies."
+)
 
 _README = """# Virtual brains: a template, not patients
 
@@ -42,10 +48,16 @@ Source: {reference}.
 """
 
 
-def write_virtual_brains(folder: str | os.PathLike, num_training: int = 24, num_test: int = 4, seed: int = 2024,
-                         template: Template | None = None, shape: tuple[int, int, int] = SHAPE,
-                         spacing_mm: float = SPACING_MM,
-                         on_subject: Callable[[int, int], None] | None = None) -> Path:
+def write_virtual_brains(
+    folder: str | os.PathLike,
+    num_training: int = 24,
+    num_test: int = 4,
+    seed: int = 2024,
+    template: Template | None = None,
+    shape: tuple[int, int, int] = SHAPE,
+    spacing_mm: float = SPACING_MM,
+    on_subject: Callable[[int, int], None] | None = None,
+) -> Path:
     """Writes virtual subjects in the Decathlon's format; the folder appears when it is complete.
 
     Args:
@@ -96,21 +108,37 @@ def _write_subject(folder: Path, kind: str, name: str, subject: VirtualSubject) 
         image = nibabel.Nifti1Image(values, subject.affine)
         image.header.set_xyzt_units("mm")
         nibabel.save(image, folder / f"{part}{kind}" / f"{name}.nii.gz")
-    np.savez_compressed(folder / f"probabilities{kind}" / f"{name}.npz",
-                        probabilities=np.ascontiguousarray(subject.probabilities.transpose(0, 3, 2, 1)))
+    np.savez_compressed(
+        folder / f"probabilities{kind}" / f"{name}.npz",
+        probabilities=np.ascontiguousarray(subject.probabilities.transpose(0, 3, 2, 1)),
+    )
 
 
 def _write_descriptions(folder: Path, names: dict[str, list[str]], seed: int, spacing_mm: float) -> None:
     labels = {str(value): name for value, name in enumerate(LABELS)}
     description = {
-        "name": folder.name.split("_")[-1].split(".")[0], "description": DESCRIPTION, "reference": REFERENCE,
-        "licence": LICENCE, "release": "1.0", "tensorImageSize": "3D", "modality": {"0": "MRI"}, "labels": labels,
-        "numTraining": len(names["Tr"]), "numTest": len(names["Ts"]),
-        "training": [{"image": f"./imagesTr/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"}
-                     for name in names["Tr"]],
+        "name": folder.name.split("_")[-1].split(".")[0],
+        "description": DESCRIPTION,
+        "reference": REFERENCE,
+        "licence": LICENCE,
+        "release": "1.0",
+        "tensorImageSize": "3D",
+        "modality": {"0": "MRI"},
+        "labels": labels,
+        "numTraining": len(names["Tr"]),
+        "numTest": len(names["Ts"]),
+        "training": [
+            {"image": f"./imagesTr/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"} for name in names["Tr"]
+        ],
         "test": [f"./imagesTs/{name}.nii.gz" for name in names["Ts"]],
     }
     (folder / "dataset.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-    readme = _README.format(description=DESCRIPTION, reference=REFERENCE, licence=LICENCE, seed=seed,
-                            spacing=f"{spacing_mm:g}", labels=", ".join(f"{v} {name}" for v, name in labels.items()))
+    readme = _README.format(
+        description=DESCRIPTION,
+        reference=REFERENCE,
+        licence=LICENCE,
+        seed=seed,
+        spacing=f"{spacing_mm:g}",
+        labels=", ".join(f"{v} {name}" for v, name in labels.items()),
+    )
     (folder / "README.md").write_text(readme, encoding="utf-8")

@@ -35,8 +35,9 @@ class VirtualSubject:
     affine: np.ndarray
 
 
-def make_subject(template: Template, random: np.random.Generator, shape: tuple[int, int, int] = SHAPE,
-                 spacing_mm: float = SPACING_MM) -> VirtualSubject:
+def make_subject(
+    template: Template, random: np.random.Generator, shape: tuple[int, int, int] = SHAPE, spacing_mm: float = SPACING_MM
+) -> VirtualSubject:
     """Makes one virtual subject.
 
     The image is rendered from the deformed template, not from the labels drawn, so that the stored probabilities are
@@ -53,26 +54,32 @@ def make_subject(template: Template, random: np.random.Generator, shape: tuple[i
     affine[:3, 3] = center_mm - spacing_mm * (np.array(shape) - 1) / 2
     where = _sampling_positions(template, affine, center_mm, shape, spacing_mm, random)
 
-    probabilities = np.stack([ndimage.map_coordinates(one, where, order=1, mode="nearest")
-                              for one in template.probabilities]).astype(np.float64)
+    probabilities = np.stack(
+        [ndimage.map_coordinates(one, where, order=1, mode="nearest") for one in template.probabilities]
+    ).astype(np.float64)
     probabilities = (probabilities / probabilities.sum(0)).astype(np.float32)
     t1 = ndimage.map_coordinates(template.t1, where, order=1, mode="nearest")
-    return VirtualSubject(image=_render(t1, probabilities, random, spacing_mm),
-                          labels=draw_labels(probabilities, LABEL_SMOOTHNESS_VOXELS, random),
-                          probabilities=probabilities, affine=affine)
+    return VirtualSubject(
+        image=_render(t1, probabilities, random, spacing_mm),
+        labels=draw_labels(probabilities, LABEL_SMOOTHNESS_VOXELS, random),
+        probabilities=probabilities,
+        affine=affine,
+    )
 
 
 def _brain_center(template: Template) -> np.ndarray:
     inside = template.probabilities[0] < 0.5
-    return np.array([np.mean(np.flatnonzero(inside.any(tuple(j for j in range(3) if j != axis)))[[0, -1]])
-                     for axis in range(3)])
+    return np.array(
+        [np.mean(np.flatnonzero(inside.any(tuple(j for j in range(3) if j != axis)))[[0, -1]]) for axis in range(3)]
+    )
 
 
 def _sampling_positions(template, affine, center_mm, shape, spacing_mm, random) -> np.ndarray:
     """Template voxel positions (3, *shape) that the subject's voxels take their values from."""
-    velocity = sum(amplitude_mm / spacing_mm * np.stack([gaussian_field(shape, sigma_mm / spacing_mm, random)
-                                                         for _ in range(3)])
-                   for sigma_mm, amplitude_mm in ((24.0, 4.0), (9.0, 1.0)))
+    velocity = sum(
+        amplitude_mm / spacing_mm * np.stack([gaussian_field(shape, sigma_mm / spacing_mm, random) for _ in range(3)])
+        for sigma_mm, amplitude_mm in ((24.0, 4.0), (9.0, 1.0))
+    )
     voxels = np.indices(shape, dtype=np.float64) + exponential_displacement(velocity)
     millimetres = np.einsum("ij,j...->i...", affine[:3, :3], voxels) + affine[:3, 3].reshape(3, 1, 1, 1)
 
@@ -88,8 +95,11 @@ def _sampling_positions(template, affine, center_mm, shape, spacing_mm, random) 
 
 def _rotation(angles: np.ndarray) -> np.ndarray:
     (sx, sy, sz), (cx, cy, cz) = np.sin(angles), np.cos(angles)
-    return (np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]]) @ np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
-            @ np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]]))
+    return (
+        np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
+        @ np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
+        @ np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
+    )
 
 
 def _render(t1: np.ndarray, probabilities: np.ndarray, random: np.random.Generator, spacing_mm: float) -> np.ndarray:

@@ -53,8 +53,9 @@ class Workspace:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                raise UserError(f"another demo is running in {self.folder}; wait for it, or give another folder with "
-                                "-o") from error
+                raise UserError(
+                    f"another demo is running in {self.folder}; wait for it, or give another folder with -o"
+                ) from error
             yield [file.fileno()]
 
     def source_of(self, dataset: str) -> str | None:
@@ -73,8 +74,10 @@ class Workspace:
 
     def is_planned(self, dataset: str) -> bool:
         """Whether any configuration was planned and preprocessed to the end."""
-        return (bool(self._read().get("preprocessed", {}).get(dataset))
-                and (self.preprocessed / dataset / "nnUNetPlans.json").is_file())
+        return (
+            bool(self._read().get("preprocessed", {}).get(dataset))
+            and (self.preprocessed / dataset / "nnUNetPlans.json").is_file()
+        )
 
     def set_preprocessed(self, dataset: str, configuration: str) -> None:
         """Remembers a preprocessing."""

@@ -10,9 +10,9 @@ from typing import Any
 
 from nnunet_nacl.evaluation.cases import CaseFiles
 from nnunet_nacl.evaluation.document import SCHEMA_VERSION, case_from_json, case_to_json
-from nnunet_nacl.evaluation.files import check_writable, remove_leftovers, to_json_text, write_atomically
 from nnunet_nacl.evaluation.labels import Labels
 from nnunet_nacl.evaluation.results import CaseResult, Settings
+from nnunet_nacl.files import check_writable, remove_leftovers, to_json_text, write_atomically
 
 __all__ = ["CaseCache", "signature"]
 

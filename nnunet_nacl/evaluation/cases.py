@@ -13,10 +13,10 @@ import numpy as np
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.geometry import geometry_difference
-from nnunet_nacl.evaluation.json_files import read_dict
 from nnunet_nacl.evaluation.labels import Labels, label_manager_of
 from nnunet_nacl.evaluation.reading import RERUN, check_labels, find_reader, read_probabilities, read_segmentation
 from nnunet_nacl.evaluation.surroundings import find_above, find_references, list_folder
+from nnunet_nacl.json_files import read_dict
 
 __all__ = ["RERUN", "CaseData", "CaseFiles", "Labels", "Prediction", "PredictionFolder"]
 
@@ -190,9 +190,7 @@ class PredictionFolder:
         """Where the files of a case lie; of these only the segmentation is known to exist, if it is not None."""
         segmentation = self.folder / f"{case}{self.file_ending}"
         reference = None if self.reference_folder is None else self.reference_folder / segmentation.name
-        return CaseFiles(
-            case, self.folder / f"{case}.npz", reference, segmentation if segmentation.is_file() else None
-        )
+        return CaseFiles(case, self.folder / f"{case}.npz", reference, segmentation if segmentation.is_file() else None)
 
     def expecting_all_references(self) -> PredictionFolder:
         """The same folder, with every case of the ground truth expected; UserError if there is no ground truth."""

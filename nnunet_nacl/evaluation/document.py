@@ -41,9 +41,7 @@ def to_document(evaluation: Evaluation) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "generated_by": f"nnunet_nacl {nnunet_nacl.__version__}",
         "settings": evaluation.settings.to_json(),
-        "structures": {
-            key: {"name": evaluation.names[key], "channel": evaluation.channels[key]} for key in keys
-        },
+        "structures": {key: {"name": evaluation.names[key], "channel": evaluation.channels[key]} for key in keys},
         "regions": evaluation.regions,
         "n_cases": len(cases),
         "foreground_mean": {name: float(np.mean([mean[key][name] for key in keys])) for name in segmentation_keys},
@@ -74,11 +72,7 @@ def case_to_json(case: CaseResult, channels: dict[str, int], regions: bool) -> d
         "probabilities_file": case.probabilities_file,
         "metrics": {
             key: structure.to_json()
-            | {
-                "calibration": {
-                    mask: structure_calibration(case.stats[mask], channels[key], regions) for mask in MASKS
-                }
-            }
+            | {"calibration": {mask: structure_calibration(case.stats[mask], channels[key], regions) for mask in MASKS}}
             for key, structure in case.structures.items()
         },
         "calibration": {mask: mask_metrics(case.stats[mask]) for mask in MASKS},

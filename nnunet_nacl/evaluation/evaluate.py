@@ -10,10 +10,10 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.cache import CaseCache, signature
 from nnunet_nacl.evaluation.cases import RERUN, PredictionFolder
 from nnunet_nacl.evaluation.document import to_document
-from nnunet_nacl.evaluation.files import check_writable, to_json_text, write_atomically
-from nnunet_nacl.evaluation.json_files import one_line
 from nnunet_nacl.evaluation.measure import evaluate_case, measure_all
 from nnunet_nacl.evaluation.results import Evaluation, Settings
+from nnunet_nacl.files import check_writable, to_json_text, write_atomically
+from nnunet_nacl.json_files import one_line
 
 __all__ = ["evaluate_case", "evaluate_folder"]
 

@@ -11,8 +11,8 @@ from nnunet_nacl.evaluation.cache import CaseCache
 from nnunet_nacl.evaluation.cases import PredictionFolder
 from nnunet_nacl.evaluation.document import to_document
 from nnunet_nacl.evaluation.evaluate import evaluate_folder
-from nnunet_nacl.evaluation.files import can_write, check_writable, to_json_text, write_atomically
 from nnunet_nacl.evaluation.results import Evaluation, Settings
+from nnunet_nacl.files import can_write, check_writable, to_json_text, write_atomically
 
 __all__ = ["FILE_NAME", "evaluate_after_validation", "evaluate_folds", "merge"]
 

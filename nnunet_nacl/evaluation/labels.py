@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.json_files import first_line
 from nnunet_nacl.evaluation.quiet import quiet
+from nnunet_nacl.json_files import first_line
 
 __all__ = ["Labels", "label_manager_of"]
 

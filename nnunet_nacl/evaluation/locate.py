@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.cases import RERUN, PredictionFolder
-from nnunet_nacl.evaluation.json_files import first_line, read_json
+from nnunet_nacl.json_files import first_line, read_json
 
 __all__ = ["find_fold_folders", "model_folder"]
 

@@ -162,9 +162,12 @@ def _measure_in_processes(folder, todo, settings, processes) -> Iterator[tuple[T
     while unfinished:
         [item], unfinished = unfinished[:1], unfinished[1:]
         if (yield from _measure_in_pool(folder, [item], settings, 1)):
-            yield item, (
-                f"{item[0].probabilities}: the process that measured this case died, for lack of memory or over a "
-                "damaged file; check both and run again, the finished cases are kept."
+            yield (
+                item,
+                (
+                    f"{item[0].probabilities}: the process that measured this case died, for lack of memory or over a "
+                    "damaged file; check both and run again, the finished cases are kept."
+                ),
             )
 
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.json_files import first_line
 from nnunet_nacl.evaluation.labels import Labels
 from nnunet_nacl.evaluation.npz import read_array
 from nnunet_nacl.evaluation.quiet import quiet
 from nnunet_nacl.evaluation.whole import why_broken
+from nnunet_nacl.json_files import first_line
 
 __all__ = ["RERUN", "check_labels", "find_reader", "read_probabilities", "read_segmentation"]
 

@@ -16,8 +16,15 @@ from nnunet_nacl.metrics.overlap import Overlap
 from nnunet_nacl.metrics.scores import brier, brier_per_row, nll, nll_per_row
 
 __all__ = [
-    "HAUSDORFF", "MASKS", "CaseResult", "Evaluation", "Settings", "Structure", "mask_metrics", "structure_calibration",
-]  # fmt: skip
+    "HAUSDORFF",
+    "MASKS",
+    "CaseResult",
+    "Evaluation",
+    "Settings",
+    "Structure",
+    "mask_metrics",
+    "structure_calibration",
+]
 
 HAUSDORFF = ("pooled", "max")
 MASKS = ("foreground", "union", "dilated", "boundary", "predicted", "all")
@@ -83,9 +90,17 @@ class Structure:
         """In the words of nnU-Net's summary.json, and ours."""
         o = self.overlap
         result = {
-            "Dice": o.dice, "IoU": o.iou, "TP": o.tp, "FP": o.fp, "FN": o.fn, "TN": o.tn,
-            "n_pred": o.tp + o.fp, "n_ref": o.tp + o.fn, "HD95_mm": self.hd95_mm, "ASSD_mm": self.assd_mm,
-        }  # fmt: skip
+            "Dice": o.dice,
+            "IoU": o.iou,
+            "TP": o.tp,
+            "FP": o.fp,
+            "FN": o.fn,
+            "TN": o.tn,
+            "n_pred": o.tp + o.fp,
+            "n_ref": o.tp + o.fn,
+            "HD95_mm": self.hd95_mm,
+            "ASSD_mm": self.assd_mm,
+        }
         if self.hd95_voxels is not None:
             result["HD95_voxels"] = self.hd95_voxels
         return result | {"distances": self.distances}

@@ -35,15 +35,23 @@ def table_text(evaluation: Evaluation, title: str = "") -> str:
     for key, name in evaluation.names.items():
         mean = document["mean"][key]
         defined = _count_defined(document, key)
-        rows.append([f"{key} {name}", _number(mean["Dice"]), _number(mean["HD95_mm"], 2), _number(mean["ASSD_mm"], 2),
-                     str(defined)])  # fmt: skip
+        rows.append(
+            [
+                f"{key} {name}",
+                _number(mean["Dice"]),
+                _number(mean["HD95_mm"], 2),
+                _number(mean["ASSD_mm"], 2),
+                str(defined),
+            ]
+        )
     mean = document["foreground_mean"]
     rows.append(["mean", _number(mean["Dice"]), _number(mean["HD95_mm"], 2), _number(mean["ASSD_mm"], 2), ""])
     lines += _align(rows)
     lines += _undefined(document, evaluation)
     for heading, values in (
-        ("mean over cases", document["calibration"]["mean"]), ("pooled voxels", document["calibration"]["pooled"]),
-    ):  # fmt: skip
+        ("mean over cases", document["calibration"]["mean"]),
+        ("pooled voxels", document["calibration"]["pooled"]),
+    ):
         lines += ["", f"calibration, {heading}"]
         last = "cases" if heading == "mean over cases" else "voxels"
         rows = [["mask", *_SCORES, last]]

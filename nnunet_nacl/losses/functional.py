@@ -33,8 +33,9 @@ __all__ = ["cross_entropy", "ecp", "focal", "label_smoothing", "mbls", "nacl", "
 SPACES = ("logits", "softmax")
 
 
-def cross_entropy(logits: Tensor, target: Tensor, *, ignore_label: int | None = None, regions: bool = False,
-                  check_labels: bool = True) -> Tensor:
+def cross_entropy(
+    logits: Tensor, target: Tensor, *, ignore_label: int | None = None, regions: bool = False, check_labels: bool = True
+) -> Tensor:
     """Cross-entropy, -log p_y (eq. 1); binary cross-entropy for regions.
 
     With an ignore label nnU-Net's own binary cross-entropy sums over the regions; this one is always their mean.
@@ -52,12 +53,20 @@ def cross_entropy(logits: Tensor, target: Tensor, *, ignore_label: int | None = 
     Raises:
         ValueError: Shapes or labels do not fit.
     """
-    return label_smoothing(logits, target, smoothing=0.0, ignore_label=ignore_label, regions=regions,
-                           check_labels=check_labels)
+    return label_smoothing(
+        logits, target, smoothing=0.0, ignore_label=ignore_label, regions=regions, check_labels=check_labels
+    )
 
 
-def label_smoothing(logits: Tensor, target: Tensor, *, smoothing: float = 0.1, ignore_label: int | None = None,
-                    regions: bool = False, check_labels: bool = True) -> Tensor:
+def label_smoothing(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    smoothing: float = 0.1,
+    ignore_label: int | None = None,
+    regions: bool = False,
+    check_labels: bool = True,
+) -> Tensor:
     """Cross-entropy against (1 - alpha) onehot(y) + alpha / K (LS, eq. 2; Szegedy et al. 2016).
 
     Regions are smoothed as two classes, in and out: 1 becomes 1 - alpha / 2 and 0 becomes alpha / 2.
@@ -87,8 +96,15 @@ def label_smoothing(logits: Tensor, target: Tensor, *, smoothing: float = 0.1, i
     return _mean(voxelwise.class_cross_entropy(logits, read.labels, smoothing), read)
 
 
-def focal(logits: Tensor, target: Tensor, *, gamma: float = 3.0, ignore_label: int | None = None,
-          regions: bool = False, check_labels: bool = True) -> Tensor:
+def focal(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    gamma: float = 3.0,
+    ignore_label: int | None = None,
+    regions: bool = False,
+    check_labels: bool = True,
+) -> Tensor:
     """Focal loss, -(1 - p_y)^gamma log p_y (Lin et al. 2017), as a mean over voxels.
 
     Args:
@@ -113,8 +129,16 @@ def focal(logits: Tensor, target: Tensor, *, gamma: float = 3.0, ignore_label: i
     return _mean(term(logits, read.labels, gamma), read)
 
 
-def ecp(logits: Tensor, target: Tensor, *, penalty_weight: float = 0.1, reduction: str = "mean",
-        ignore_label: int | None = None, regions: bool = False, check_labels: bool = True) -> Tensor:
+def ecp(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    penalty_weight: float = 0.1,
+    reduction: str = "mean",
+    ignore_label: int | None = None,
+    regions: bool = False,
+    check_labels: bool = True,
+) -> Tensor:
     """Cross-entropy less alpha times the entropy of the prediction (ECP, Pereyra et al. 2017).
 
     ``CE - alpha R_k[-p_k log p_k]``; the authors of NACL average the entropy's terms over the classes.
@@ -145,8 +169,17 @@ def ecp(logits: Tensor, target: Tensor, *, penalty_weight: float = 0.1, reductio
     return _mean(loss, read)
 
 
-def mbls(logits: Tensor, target: Tensor, *, penalty_weight: float = 0.1, margin: float = 5.0, reduction: str = "mean",
-         ignore_label: int | None = None, regions: bool = False, check_labels: bool = True) -> Tensor:
+def mbls(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    penalty_weight: float = 0.1,
+    margin: float = 5.0,
+    reduction: str = "mean",
+    ignore_label: int | None = None,
+    regions: bool = False,
+    check_labels: bool = True,
+) -> Tensor:
     """Margin-based label smoothing, CE + lambda R_k[relu(max_j l_j - l_k - m)] (Liu et al. 2022, eq. 7).
 
     Args:
@@ -178,9 +211,17 @@ def mbls(logits: Tensor, target: Tensor, *, penalty_weight: float = 0.1, margin:
     return _mean(loss, read)
 
 
-def svls(logits: Tensor, target: Tensor, *, sigma: float = 2.0, kernel_size: int | tuple[int, ...] = 3,
-         padding: str = "replicate", ignore_label: int | None = None, regions: bool = False,
-         check_labels: bool = True) -> Tensor:
+def svls(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    sigma: float = 2.0,
+    kernel_size: int | tuple[int, ...] = 3,
+    padding: str = "replicate",
+    ignore_label: int | None = None,
+    regions: bool = False,
+    check_labels: bool = True,
+) -> Tensor:
     """Cross-entropy against spatially smoothed labels, -sum_k tau_k log p_k (SVLS, eq. 3; Islam & Glocker 2021).
 
     tau comes from a Gaussian kernel whose centre weighs as much as all of its neighbours together.
@@ -212,10 +253,23 @@ def svls(logits: Tensor, target: Tensor, *, sigma: float = 2.0, kernel_size: int
     return _mean(term(logits, shares), read)
 
 
-def nacl(logits: Tensor, target: Tensor, *, penalty_weight: float = 0.1, kernel_size: int | tuple[int, ...] = 3,
-         prior: str = "mean", sigma: float = 1.0, penalty: str = "l1", space: str = "logits",
-         reduction: str = "mean", padding: str = "valid", prior_scale: float = 1.0, ignore_label: int | None = None,
-         regions: bool = False, check_labels: bool = True) -> Tensor:
+def nacl(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    penalty_weight: float = 0.1,
+    kernel_size: int | tuple[int, ...] = 3,
+    prior: str = "mean",
+    sigma: float = 1.0,
+    penalty: str = "l1",
+    space: str = "logits",
+    reduction: str = "mean",
+    padding: str = "valid",
+    prior_scale: float = 1.0,
+    ignore_label: int | None = None,
+    regions: bool = False,
+    check_labels: bool = True,
+) -> Tensor:
     """Neighbour-aware calibration: cross-entropy plus a penalty that ties logits to neighbourhood shares (eq. 9).
 
     ``-log p_y + lambda R_k[P(m tau_k - l_k)]``, tau_k the share of class k in the voxel's neighbourhood (eq. 8).
@@ -272,8 +326,9 @@ def nacl(logits: Tensor, target: Tensor, *, penalty_weight: float = 0.1, kernel_
     return _mean(_cross_entropy(logits, read, regions) + factor * excess, read)
 
 
-def _read(logits: Tensor, target: Tensor, ignore_label: int | None, regions: bool,
-          check_labels: bool) -> tuple[Tensor, Target]:
+def _read(
+    logits: Tensor, target: Tensor, ignore_label: int | None, regions: bool, check_labels: bool
+) -> tuple[Tensor, Target]:
     read = LabelSpace(regions, ignore_label).read(logits, target, check_labels)
     # Half precision logits are computed in float32: their sums over a volume and exp() would overflow.
     return (logits if logits.dtype == torch.float64 else logits.float()), read

@@ -22,8 +22,9 @@ __all__ = ["CELoss", "ECPLoss", "FocalLoss", "LabelSmoothingLoss", "MbLSLoss", "
 class _Loss(nn.Module):
     function: ClassVar[Callable[..., Tensor]]
 
-    def __init__(self, *, ignore_label: int | None = None, regions: bool = False, check_labels: bool = True,
-                 **settings: Any) -> None:
+    def __init__(
+        self, *, ignore_label: int | None = None, regions: bool = False, check_labels: bool = True, **settings: Any
+    ) -> None:
         super().__init__()
         self.settings = {**settings, "ignore_label": ignore_label, "regions": regions}
         self.check_labels = check_labels
@@ -83,8 +84,9 @@ class MbLSLoss(_Loss):
 
     function = staticmethod(functional.mbls)
 
-    def __init__(self, *, penalty_weight: float = 0.1, margin: float = 5.0, reduction: str = "mean",
-                 **common: Any) -> None:
+    def __init__(
+        self, *, penalty_weight: float = 0.1, margin: float = 5.0, reduction: str = "mean", **common: Any
+    ) -> None:
         super().__init__(penalty_weight=penalty_weight, margin=margin, reduction=reduction, **common)
 
 
@@ -93,8 +95,9 @@ class SVLSLoss(_Loss):
 
     function = staticmethod(functional.svls)
 
-    def __init__(self, *, sigma: float = 2.0, kernel_size: int | tuple[int, ...] = 3, padding: str = "replicate",
-                 **common: Any) -> None:
+    def __init__(
+        self, *, sigma: float = 2.0, kernel_size: int | tuple[int, ...] = 3, padding: str = "replicate", **common: Any
+    ) -> None:
         super().__init__(sigma=sigma, kernel_size=kernel_size, padding=padding, **common)
 
 
@@ -112,9 +115,29 @@ class NACLLoss(_Loss):
 
     function = staticmethod(functional.nacl)
 
-    def __init__(self, *, penalty_weight: float = 0.1, kernel_size: int | tuple[int, ...] = 3, prior: str = "mean",
-                 sigma: float = 1.0, penalty: str = "l1", space: str = "logits", reduction: str = "mean",
-                 padding: str = "valid", prior_scale: float = 1.0, **common: Any) -> None:
-        super().__init__(penalty_weight=penalty_weight, kernel_size=kernel_size, prior=prior, sigma=sigma,
-                         penalty=penalty, space=space, reduction=reduction, padding=padding, prior_scale=prior_scale,
-                         **common)
+    def __init__(
+        self,
+        *,
+        penalty_weight: float = 0.1,
+        kernel_size: int | tuple[int, ...] = 3,
+        prior: str = "mean",
+        sigma: float = 1.0,
+        penalty: str = "l1",
+        space: str = "logits",
+        reduction: str = "mean",
+        padding: str = "valid",
+        prior_scale: float = 1.0,
+        **common: Any,
+    ) -> None:
+        super().__init__(
+            penalty_weight=penalty_weight,
+            kernel_size=kernel_size,
+            prior=prior,
+            sigma=sigma,
+            penalty=penalty,
+            space=space,
+            reduction=reduction,
+            padding=padding,
+            prior_scale=prior_scale,
+            **common,
+        )

@@ -46,8 +46,9 @@ class Neighborhood:
         if isinstance(self.kernel_size, list):
             object.__setattr__(self, "kernel_size", tuple(self.kernel_size))
         sizes = self.kernel_size if isinstance(self.kernel_size, tuple) else (self.kernel_size,)
-        if not sizes or any(not isinstance(size, int) or isinstance(size, bool) or size < 1 or size % 2 == 0
-                            for size in sizes):
+        if not sizes or any(
+            not isinstance(size, int) or isinstance(size, bool) or size < 1 or size % 2 == 0 for size in sizes
+        ):
             raise ValueError(
                 f"kernel_size must be an odd positive integer, or one per axis, so that a centre exists; "
                 f"got {self.kernel_size!r}."
@@ -123,8 +124,11 @@ class Neighborhood:
         neighbors = torch.zeros((), device=device, dtype=dtype)
         for axis, (length, weights) in enumerate(zip(spatial, self.axis_weights(dims))):
             line = torch.ones(length, device=device, dtype=dtype)
-            sides = torch.zeros_like(line) if len(weights) == 1 else \
-                _sum_sides(line, weights, -1, self.padding == "replicate")
+            sides = (
+                torch.zeros_like(line)
+                if len(weights) == 1
+                else _sum_sides(line, weights, -1, self.padding == "replicate")
+            )
             neighbors = neighbors + sides.reshape(-1, *(1,) * (dims - axis - 1)) * (1 + neighbors)
         return neighbors + self.centre_weight(dims)
 
@@ -132,8 +136,9 @@ class Neighborhood:
         """Sum of all kernel weights."""
         return self._neighbor_weight(spatial_dims) + self.centre_weight(spatial_dims)
 
-    def total_weight(self, spatial: tuple[int, ...], valid: Tensor | None, device: torch.device,
-                     dtype: torch.dtype = torch.float32) -> Tensor:
+    def total_weight(
+        self, spatial: tuple[int, ...], valid: Tensor | None, device: torch.device, dtype: torch.dtype = torch.float32
+    ) -> Tensor:
         """The denominator of tau, broadcastable to (B, *spatial).
 
         Weights of ignored voxels never count, so that the remaining ones are renormalised whatever the padding.
@@ -191,8 +196,13 @@ def neighborhood_proportions(
     return class_shares(target, num_classes, neighborhood, _read_valid(valid, target.shape[0], target.shape[1:]))
 
 
-def class_shares(labels: Tensor, num_classes: int, neighborhood: Neighborhood, valid: Tensor | None,
-                 dtype: torch.dtype = torch.float32) -> Tensor:
+def class_shares(
+    labels: Tensor,
+    num_classes: int,
+    neighborhood: Neighborhood,
+    valid: Tensor | None,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
     """tau of a label map (B, *spatial) as (B, K, *spatial); the plain, differentiation-free form."""
     dims = labels.ndim - 1
     classes = torch.arange(num_classes, device=labels.device, dtype=labels.dtype).reshape(-1, *(1,) * dims)
@@ -229,8 +239,9 @@ def region_proportions(
     return region_shares(target, neighborhood, _read_valid(valid, target.shape[0], target.shape[2:]))
 
 
-def region_shares(target: Tensor, neighborhood: Neighborhood, valid: Tensor | None,
-                  dtype: torch.dtype = torch.float32) -> Tensor:
+def region_shares(
+    target: Tensor, neighborhood: Neighborhood, valid: Tensor | None, dtype: torch.dtype = torch.float32
+) -> Tensor:
     """tau of binary maps (B, R, *spatial)."""
     return _shares(target != 0, neighborhood, valid, target.ndim - 2, dtype, background=None)
 
@@ -239,13 +250,20 @@ def _read_valid(valid: Tensor | None, batch: int, spatial: torch.Size) -> Tensor
     if valid is None:
         return None
     if tuple(valid.shape) not in ((batch, *spatial), (batch, 1, *spatial)):
-        raise ValueError(f"valid must have shape {(batch, *spatial)} or {(batch, 1, *spatial)}, "
-                         f"got {tuple(valid.shape)}.")
+        raise ValueError(
+            f"valid must have shape {(batch, *spatial)} or {(batch, 1, *spatial)}, got {tuple(valid.shape)}."
+        )
     return valid.reshape(batch, *spatial).bool()
 
 
-def _shares(member: Tensor, neighborhood: Neighborhood, valid: Tensor | None, dims: int, dtype: torch.dtype,
-            background: int | None) -> Tensor:
+def _shares(
+    member: Tensor,
+    neighborhood: Neighborhood,
+    valid: Tensor | None,
+    dims: int,
+    dtype: torch.dtype,
+    background: int | None,
+) -> Tensor:
     if valid is not None:
         member = member & valid[:, None]
     count_dtype = neighborhood.count_dtype(dims)

@@ -67,9 +67,7 @@ def read_inputs(
         truth = truth.reshape(truth.shape[0], -1)
     else:
         if tuple(truth.shape) not in (spatial, (1, *spatial)):
-            raise ValueError(
-                f"truth must have the spatial shape of probs, {spatial}, got {tuple(truth.shape)}."
-            )
+            raise ValueError(f"truth must have the spatial shape of probs, {spatial}, got {tuple(truth.shape)}.")
         truth, valid = _read_labels(truth.reshape(-1), valid, ignore_label, probs.shape[0])
     masks = {name: _mask(mask, f"mask {name!r}", spatial, probs.device) for name, mask in masks.items()}
     return CaseArrays(probs.reshape(probs.shape[0], -1), truth, masks, valid)

@@ -30,9 +30,7 @@ class GroupSums:
     brier: Tensor
 
     @classmethod
-    def zeros(
-        cls, groups: int, num_classes: int, n_bins: int, regions: bool, device: torch.device
-    ) -> GroupSums:
+    def zeros(cls, groups: int, num_classes: int, n_bins: int, regions: bool, device: torch.device) -> GroupSums:
         rows = num_classes if regions else 1
 
         def make(*shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
@@ -40,10 +38,15 @@ class GroupSums:
 
         real = torch.float64
         return cls(
-            make(rows, n_bins), make(rows, n_bins, dtype=real), make(rows, n_bins),
-            make(num_classes, n_bins), make(num_classes, n_bins, dtype=real), make(num_classes, n_bins),
-            make(rows, dtype=real), make(rows, dtype=real),
-        )  # fmt: skip
+            make(rows, n_bins),
+            make(rows, n_bins, dtype=real),
+            make(rows, n_bins),
+            make(num_classes, n_bins),
+            make(num_classes, n_bins, dtype=real),
+            make(num_classes, n_bins),
+            make(rows, dtype=real),
+            make(rows, dtype=real),
+        )
 
     def by_mask(self, extra: list[str]) -> dict[str, BinStats]:
         arrays = [getattr(self, name).cpu().numpy() for name in self.__dataclass_fields__]

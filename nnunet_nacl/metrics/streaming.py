@@ -87,18 +87,31 @@ class CalibrationMetric:
                 probs = probs if probs.dtype == torch.float64 else probs.float()
                 probs = torch.sigmoid(probs) if self.regions else torch.softmax(probs, 0)
             target = target.transpose(0, 1) if self.regions else target.reshape(batch, *spatial)
-            self.stats = self.stats + count_masks(
-                probs, target, valid=None if valid is None else valid.reshape(batch, *spatial),
-                ignore_label=self.ignore_label, regions=self.regions, n_bins=self._zero.n_bins,
-            )[self.mask]  # fmt: skip
+            self.stats = (
+                self.stats
+                + count_masks(
+                    probs,
+                    target,
+                    valid=None if valid is None else valid.reshape(batch, *spatial),
+                    ignore_label=self.ignore_label,
+                    regions=self.regions,
+                    n_bins=self._zero.n_bins,
+                )[self.mask]
+            )
 
     def compute(self) -> dict[str, float]:
         """The metrics of everything seen by all ranks: ECE, CECE_sum, CECE_mean, ACE, MCE, NLL, Brier, n_voxels."""
         stats = self.merged()
         return {
-            "ECE": ece(stats), "CECE_sum": cece(stats, reduction="sum"), "CECE_mean": cece(stats), "ACE": ace(stats),
-            "MCE": mce(stats), "NLL": nll(stats), "Brier": brier(stats), "n_voxels": float(stats.n_voxels),
-        }  # fmt: skip
+            "ECE": ece(stats),
+            "CECE_sum": cece(stats, reduction="sum"),
+            "CECE_mean": cece(stats),
+            "ACE": ace(stats),
+            "MCE": mce(stats),
+            "NLL": nll(stats),
+            "Brier": brier(stats),
+            "n_voxels": float(stats.n_voxels),
+        }
 
     def merged(self) -> BinStats:
         """Sums over all ranks (over this process alone without torch.distributed); the own sums stay as they are."""

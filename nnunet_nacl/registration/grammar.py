@@ -118,32 +118,100 @@ _NUMBER = r"((?:0|[1-9][0-9]*)(?:p[0-9]*[1-9])?)"
 _INTEGER = r"([1-9][0-9]*)"
 
 TOKENS = (
-    Token("anneal", "(anneal)", "anneal", "the Dice term's weight falls linearly from 1 to 0 over the first half of "
-          "the epochs (only after Dice)", {}),
-    Token("lambda<x>", "lambda" + _NUMBER, "penalty_weight", "weight lambda of the penalty",
-          {"NACL": 0.1, "MbLS": 0.1}, ("NACL", "MbLS")),
-    Token("k<n>", "k" + _INTEGER, "kernel_size", "neighbourhood of n voxels along every axis (default: 3, but 1 "
-          "along axes whose first convolution in the plans has size 1)", {}, ("NACL", "SVLS"), _odd),
-    Token("gaussian|svls", "(gaussian|svls)", "prior", "neighbours weighted by a Gaussian, or by one whose centre "
-          "weighs as much as all others together (default: all weigh the same)", {}, ("NACL",)),
-    Token("sigma<x>", "sigma" + _NUMBER, "sigma", "width of those weights in voxels", {"NACL": 1, "SVLS": 2},
-          ("NACL", "SVLS"), _positive),
+    Token(
+        "anneal",
+        "(anneal)",
+        "anneal",
+        "the Dice term's weight falls linearly from 1 to 0 over the first half of the epochs (only after Dice)",
+        {},
+    ),
+    Token(
+        "lambda<x>",
+        "lambda" + _NUMBER,
+        "penalty_weight",
+        "weight lambda of the penalty",
+        {"NACL": 0.1, "MbLS": 0.1},
+        ("NACL", "MbLS"),
+    ),
+    Token(
+        "k<n>",
+        "k" + _INTEGER,
+        "kernel_size",
+        "neighbourhood of n voxels along every axis (default: 3, but 1 "
+        "along axes whose first convolution in the plans has size 1)",
+        {},
+        ("NACL", "SVLS"),
+        _odd,
+    ),
+    Token(
+        "gaussian|svls",
+        "(gaussian|svls)",
+        "prior",
+        "neighbours weighted by a Gaussian, or by one whose centre "
+        "weighs as much as all others together (default: all weigh the same)",
+        {},
+        ("NACL",),
+    ),
+    Token(
+        "sigma<x>",
+        "sigma" + _NUMBER,
+        "sigma",
+        "width of those weights in voxels",
+        {"NACL": 1, "SVLS": 2},
+        ("NACL", "SVLS"),
+        _positive,
+    ),
     Token("l2", "(l2)", "l2", "squared penalty (default: absolute)", {}, ("NACL",)),
     Token("softmax", "(softmax)", "softmax", "penalty on probabilities (default: on logits)", {}, ("NACL",)),
-    Token("sum", "(sum)", "sum", "penalty summed over classes, as in the paper's formula (default: their mean, as in "
-          "its code)", {}, ("NACL", "MbLS", "ECP")),
+    Token(
+        "sum",
+        "(sum)",
+        "sum",
+        "penalty summed over classes, as in the paper's formula (default: their mean, as in its code)",
+        {},
+        ("NACL", "MbLS", "ECP"),
+    ),
     Token("gamma<x>", "gamma" + _NUMBER, "gamma", "focusing exponent", {"Focal": 3}, ("Focal",)),
-    Token("alpha<x>", "alpha" + _NUMBER, "alpha", "smoothing (LS, at most 1) or weight of the entropy (ECP)",
-          {"LS": 0.1, "ECP": 0.1}, ("LS", "ECP")),
-    Token("m<x>", "m" + _NUMBER, "scale", "MbLS: margin m; NACL: scale m of the prior, |m tau - l|",
-          {"NACL": 1, "MbLS": 5}, ("NACL", "MbLS")),
+    Token(
+        "alpha<x>",
+        "alpha" + _NUMBER,
+        "alpha",
+        "smoothing (LS, at most 1) or weight of the entropy (ECP)",
+        {"LS": 0.1, "ECP": 0.1},
+        ("LS", "ECP"),
+    ),
+    Token(
+        "m<x>",
+        "m" + _NUMBER,
+        "scale",
+        "MbLS: margin m; NACL: scale m of the prior, |m tau - l|",
+        {"NACL": 1, "MbLS": 5},
+        ("NACL", "MbLS"),
+    ),
     Token("<n>epochs", _INTEGER + "epochs", "epochs", "number of epochs", dict.fromkeys(METHODS, 1000)),
-    Token("<n>iters", _INTEGER + "iters", "iterations", "training iterations per epoch; a tenth as many, at least "
-          "one, are validation iterations", dict.fromkeys(METHODS, 250)),
-    Token("adam", "(adam)", "adam", "the paper's optimiser: Adam at 1e-3, from half-way on 1e-4, without weight "
-          "decay (default: nnU-Net's SGD)", {}),
-    Token("train<x>", "train" + _NUMBER, "train_percent", "train on x % of the fold's training cases; smaller shares "
-          "are parts of larger ones, validation is unchanged", dict.fromkeys(METHODS, 100), (), _percent),
+    Token(
+        "<n>iters",
+        _INTEGER + "iters",
+        "iterations",
+        "training iterations per epoch; a tenth as many, at least one, are validation iterations",
+        dict.fromkeys(METHODS, 250),
+    ),
+    Token(
+        "adam",
+        "(adam)",
+        "adam",
+        "the paper's optimiser: Adam at 1e-3, from half-way on 1e-4, without weight decay (default: nnU-Net's SGD)",
+        {},
+    ),
+    Token(
+        "train<x>",
+        "train" + _NUMBER,
+        "train_percent",
+        "train on x % of the fold's training cases; smaller shares are parts of larger ones, validation is unchanged",
+        dict.fromkeys(METHODS, 100),
+        (),
+        _percent,
+    ),
 )
 
 _PENALTY_FIELDS = frozenset({"penalty_weight", "kernel_size", "prior", "sigma", "l2", "softmax", "sum", "scale"})
@@ -168,11 +236,15 @@ def parse(name: str) -> Variant | None:
         return None
     dice, method, rest = bool(match[1]), match[2], match[3]
     if dice and method == "CE" and rest is None:
-        raise ValueError(f"{name} would be nnU-Net's own {PREFIX}: use that name. {PREFIX}DiceCE_<token> exists for "
-                         "other schedules of it.")
+        raise ValueError(
+            f"{name} would be nnU-Net's own {PREFIX}: use that name. {PREFIX}DiceCE_<token> exists for "
+            "other schedules of it."
+        )
     if len(name) > MAX_NAME_LENGTH:
-        raise ValueError(f"trainer name of {len(name)} characters; at most {MAX_NAME_LENGTH} are allowed, since "
-                         f"nnU-Net makes folder names of it: {name}")
+        raise ValueError(
+            f"trainer name of {len(name)} characters; at most {MAX_NAME_LENGTH} are allowed, since "
+            f"nnU-Net makes folder names of it: {name}"
+        )
     settings: dict[str, Any] = {}
     last = -1
     for text in [] if rest is None else rest.split("_"):

@@ -12,9 +12,16 @@ from nnunet_nacl.report.sheet import text_width
 from nnunet_nacl.report.style import SMALL_SIZE
 
 __all__ = [
-    "STEPS", "arrow", "as_interval", "as_values", "check_better", "direction", "draw_interval", "format_number",
+    "STEPS",
+    "arrow",
+    "as_interval",
+    "as_values",
+    "check_better",
+    "direction",
+    "draw_interval",
+    "format_number",
     "set_x_ticks",
-]  # fmt: skip
+]
 
 STEPS = [1, 2, 2.5, 5, 10]  # between the ticks of an axis
 
@@ -79,17 +86,36 @@ def format_number(value: float, decimals: int = 3) -> str:
     return text.replace("-", "−")
 
 
-def draw_interval(axis, position: float, interval: tuple[float, float] | None, *, vertical: bool, color: str,
-                  alpha: float = 1.0, transform=None, gid: str | None = None) -> None:
+def draw_interval(
+    axis,
+    position: float,
+    interval: tuple[float, float] | None,
+    *,
+    vertical: bool,
+    color: str,
+    alpha: float = 1.0,
+    transform=None,
+    gid: str | None = None,
+) -> None:
     """A line from low to high with a cap at either end."""
     if interval is None:
         return
     ends = ((position, position), interval) if vertical else (interval, (position, position))
     axis.plot(
-        *ends, color=color, linewidth=1.3, alpha=alpha, marker="_" if vertical else "|", markersize=5,
-        markeredgewidth=1.3, markeredgecolor=color, zorder=2.5, gid=gid, label="_interval", solid_capstyle="butt",
+        *ends,
+        color=color,
+        linewidth=1.3,
+        alpha=alpha,
+        marker="_" if vertical else "|",
+        markersize=5,
+        markeredgewidth=1.3,
+        markeredgecolor=color,
+        zorder=2.5,
+        gid=gid,
+        label="_interval",
+        solid_capstyle="butt",
         transform=axis.transData if transform is None else transform,
-    )  # fmt: skip
+    )
 
 
 def set_x_ticks(axis, width: float, most: int = 6) -> None:

@@ -57,8 +57,13 @@ def draw_dots(
     words = f"{direction(better)} {arrow(better)}"
     words = wrap(f"{what}, {words}" if what else words, width + 0.3)
     below = 0.3 + (words.count("\n") + 1) * line_height(TEXT_SIZE)
-    sheet = Sheet(max(4.5, left + len(axes) * (width + numbers + _GAP)), head + height + below, title=title,
-                  subtitle=subtitle, notes=notes)
+    sheet = Sheet(
+        max(4.5, left + len(axes) * (width + numbers + _GAP)),
+        head + height + below,
+        title=title,
+        subtitle=subtitle,
+        notes=notes,
+    )
     for j, name in enumerate(titles):
         axis = sheet.axes(left + j * (width + numbers + _GAP), head, width, height)
         axis.set_title(name, pad=5)
@@ -66,8 +71,17 @@ def draw_dots(
         for i, (method, line) in enumerate(values.items()):
             text = format_number(line[j], decimals)
             axis.plot([line[j]], [i], linestyle="none", label=method, **styles[method].markers)
-            axis.text(1 + (numbers - 0.02) / width, i, text, transform=axis.get_yaxis_transform(), ha="right",
-                      va="center", fontsize=SMALL_SIZE, color=GREY if np.isnan(line[j]) else "black", gid="number")
+            axis.text(
+                1 + (numbers - 0.02) / width,
+                i,
+                text,
+                transform=axis.get_yaxis_transform(),
+                ha="right",
+                va="center",
+                fontsize=SMALL_SIZE,
+                color=GREY if np.isnan(line[j]) else "black",
+                gid="number",
+            )
         low, high = _limits(table if shared else table[:, j])
         axis.set_xlim(low, high)
         axis.set_ylim(len(values) - 0.5, -0.5)

@@ -47,8 +47,9 @@ class Grid:
         """The panels on that sheet, with heading and grid lines."""
         for i, title in enumerate(self._titles):
             row, column = divmod(i, self._columns)
-            axis = sheet.axes(_LEFT + column * (self.width + self._gap), row * self._step + self._head, self.width,
-                              self.height)
+            axis = sheet.axes(
+                _LEFT + column * (self.width + self._gap), row * self._step + self._head, self.width, self.height
+            )
             axis.set_title(title, pad=5)
             axis.grid(True)
             yield axis

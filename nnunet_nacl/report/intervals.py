@@ -23,7 +23,7 @@ from nnunet_nacl.report.style import (
     check_path,
     figure_settings,
     save_figure,
-)  # fmt: skip
+)
 
 __all__ = ["Difference", "draw_differences"]
 
@@ -117,8 +117,12 @@ def draw_differences(
     with_n = len(counts) > 1
     if with_p:
         foot.append("p is corrected for the number of tests, the intervals are not.")
-    missing = [f"{metric}: no {what} for {', '.join(names)}." for metric, of in panels.items()
-               for what in ("value", "interval") if (names := [row.label for row in of if _lacks(row) == what])]
+    missing = [
+        f"{metric}: no {what} for {', '.join(names)}."
+        for metric, of in panels.items()
+        for what in ("value", "interval")
+        if (names := [row.label for row in of if _lacks(row) == what])
+    ]
     labels = [wrap(method, _LABEL) for method in methods]
     left = widest(labels) + 0.25
     side = (text_width(p_label, SMALL_SIZE) + 0.12 if with_p else 0) + (0.45 if with_n else 0)
@@ -126,13 +130,21 @@ def draw_differences(
     lines = -(-len(panels) // columns)
     width = min(4.2, (MAX_WIDTH - left - columns * (side + _GAP)) / columns)
     row = row_height(labels, _ROW, 0.02)
-    titles = {metric: wrap(f"{metric} ({of[0].unit})" if of[0].unit else metric, width + side, 10)
-              for metric, of in panels.items()}
+    titles = {
+        metric: wrap(f"{metric} ({of[0].unit})" if of[0].unit else metric, width + side, 10)
+        for metric, of in panels.items()
+    }
     with figure_settings():
         head = (max(text.count("\n") for text in titles.values()) + 1) * line_height(10) + line_height(8) + 0.04
         step = head + row * len(methods) + _BELOW
-        sheet = Sheet(left + columns * (width + side + _GAP), lines * step, title=title, subtitle=subtitle,
-                      legend=_legend(reference, confidence), notes=[*foot, *missing, *notes])
+        sheet = Sheet(
+            left + columns * (width + side + _GAP),
+            lines * step,
+            title=title,
+            subtitle=subtitle,
+            legend=_legend(reference, confidence),
+            notes=[*foot, *missing, *notes],
+        )
         for i, (metric, of) in enumerate(panels.items()):
             column, line = i % columns, i // columns
             x, y = left + column * (width + side + _GAP), line * step
@@ -166,8 +178,10 @@ def _panels(rows: Sequence[Difference]) -> dict[str, list[Difference]]:
         if any(other.label == row.label for other in panel):
             raise ValueError(f"{row.metric} has more than one difference of {row.label!r}.")
         if panel and (panel[0].better, panel[0].unit) != (row.better, row.unit):
-            raise ValueError(f"{row.metric}: all differences need the same unit and direction, got "
-                             f"{(panel[0].better, panel[0].unit)} and {(row.better, row.unit)}.")
+            raise ValueError(
+                f"{row.metric}: all differences need the same unit and direction, got "
+                f"{(panel[0].better, panel[0].unit)} and {(row.better, row.unit)}."
+            )
         panel.append(row)
     return panels
 
@@ -178,13 +192,32 @@ def _draw_panel(axis, of: list[Difference], methods: list[str], width: float) ->
     for row in of:
         y, value, look = methods.index(row.label), _value(row), _LOOKS[row.verdict]
         if np.isnan(value):
-            axis.text(0.5, y, "no value", transform=axis.get_yaxis_transform(), ha="center", va="center",
-                      fontsize=SMALL_SIZE, color=GREY, style="italic")
+            axis.text(
+                0.5,
+                y,
+                "no value",
+                transform=axis.get_yaxis_transform(),
+                ha="center",
+                va="center",
+                fontsize=SMALL_SIZE,
+                color=GREY,
+                style="italic",
+            )
             continue
         interval = as_interval((row.low, row.high), row.label)
         draw_interval(axis, y, interval, vertical=False, color=look["color"], gid="interval")
-        axis.plot([value], [y], linestyle="none", markersize=6.5, markeredgewidth=1.2, markeredgecolor=look["color"],
-                  marker=look["marker"], markerfacecolor=look["markerfacecolor"], zorder=3, label=row.label)
+        axis.plot(
+            [value],
+            [y],
+            linestyle="none",
+            markersize=6.5,
+            markeredgewidth=1.2,
+            markeredgecolor=look["color"],
+            marker=look["marker"],
+            markerfacecolor=look["markerfacecolor"],
+            zorder=3,
+            label=row.label,
+        )
     low, high = axis.get_xlim()
     axis.set_xlim(min(low, -0.1 * high), max(high, -0.1 * low))
     axis.set_ylim(len(methods) - 0.5, -0.5)
@@ -205,11 +238,26 @@ def _draw_columns(axis, of, methods, with_p: bool, with_n: bool, p_label: str, w
         texts.append((p_label, side - 0.04, {row.label: _format_p(row.p_value) for row in of}))
     for heading, right, by_method in texts:
         x = 1 + right / width
-        axis.text(x, -0.5, heading, transform=axis.get_yaxis_transform(), ha="right", va="bottom",
-                  fontsize=SMALL_SIZE, color=GREY)
+        axis.text(
+            x,
+            -0.5,
+            heading,
+            transform=axis.get_yaxis_transform(),
+            ha="right",
+            va="bottom",
+            fontsize=SMALL_SIZE,
+            color=GREY,
+        )
         for method, text in by_method.items():
-            axis.text(x, methods.index(method), text, transform=axis.get_yaxis_transform(), ha="right", va="center",
-                      fontsize=SMALL_SIZE)
+            axis.text(
+                x,
+                methods.index(method),
+                text,
+                transform=axis.get_yaxis_transform(),
+                ha="right",
+                va="center",
+                fontsize=SMALL_SIZE,
+            )
 
 
 def _format_p(p_value: float | None) -> str:
@@ -227,5 +275,16 @@ def _legend(reference: str, confidence: float) -> list[Line2D]:
         "worse": f"worse than {reference}: {interval} excludes 0",
         "open": f"undecided: {interval} holds 0",
     }
-    return [Line2D([], [], linewidth=1.3, markersize=6.5, markeredgewidth=1.2, markeredgecolor=look["color"],
-                   label=words[verdict], **look) for verdict, look in _LOOKS.items()]
+    return [
+        Line2D(
+            [],
+            [],
+            linewidth=1.3,
+            markersize=6.5,
+            markeredgewidth=1.2,
+            markeredgecolor=look["color"],
+            label=words[verdict],
+            **look,
+        )
+        for verdict, look in _LOOKS.items()
+    ]

@@ -28,7 +28,7 @@ from nnunet_nacl.report.style import (
     check_path,
     figure_settings,
     save_figure,
-)  # fmt: skip
+)
 
 __all__ = ["draw_calibration_progress"]
 
@@ -43,8 +43,9 @@ _LINESTYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 _SHARES = LinearSegmentedColormap.from_list("shares", ["#FFFFFF", "#BBD7EE", "#5B9BD0", "#0B4F8A"])
 
 
-def draw_calibration_progress(record: Mapping[str, Any], path: str | os.PathLike, *, title: str = "",
-                              subtitle: str = "", dpi: int = 110) -> Path:
+def draw_calibration_progress(
+    record: Mapping[str, Any], path: str | os.PathLike, *, title: str = "", subtitle: str = "", dpi: int = 110
+) -> Path:
     """Draw the record of a training: what the figures 4 and 5 of the NACL paper show, over the epochs.
 
     Above: the calibration error of the winning class on three masks, and how the maximum logit of the foreground is
@@ -78,8 +79,14 @@ def draw_calibration_progress(record: Mapping[str, Any], path: str | os.PathLike
     body = top + (_TITLE + rows * (_TITLE + _SMALL_HEIGHT + _BELOW) if lines else 0)
     body += _TITLE + _MATRIX_HEIGHT + _BELOW if matrix else 0
     with figure_settings():
-        sheet = Sheet(MAX_WIDTH, body, title=title, subtitle=subtitle or _subtitle(record),
-                      notes=_notes(record, matrix), legend=_channel_handles(record) if lines else ())
+        sheet = Sheet(
+            MAX_WIDTH,
+            body,
+            title=title,
+            subtitle=subtitle or _subtitle(record),
+            notes=_notes(record, matrix),
+            legend=_channel_handles(record) if lines else (),
+        )
         _draw_errors(sheet.axes(_LEFT, _TITLE, width, _HEIGHT), epochs)
         _draw_max_logits(sheet, _LEFT + width + _GAP, width, record)
         if lines:
@@ -90,19 +97,26 @@ def draw_calibration_progress(record: Mapping[str, Any], path: str | os.PathLike
 
 
 def _subtitle(record: Mapping[str, Any]) -> str:
-    n = {mask: np.median([entry["calibration"][mask]["n_voxels"] for entry in record["epochs"]])
-         for mask in ("foreground", "all")}
+    n = {
+        mask: np.median([entry["calibration"][mask]["n_voxels"] for entry in record["epochs"]])
+        for mask in ("foreground", "all")
+    }
     name = ", ".join(str(record[key]) for key in ("dataset", "configuration") if key in record)
     fold = f", fold {record['fold']}" if "fold" in record else ""
     first, last = record["epochs"][0]["epoch"], record["epochs"][-1]["epoch"]
-    return (f"{name}{fold}; epochs {first} to {last}\nn = {n['all']:,.0f} voxels per epoch (median) of nnU-Net's "
-            f"validation patches, {n['foreground']:,.0f} of them foreground")
+    return (
+        f"{name}{fold}; epochs {first} to {last}\nn = {n['all']:,.0f} voxels per epoch (median) of nnU-Net's "
+        f"validation patches, {n['foreground']:,.0f} of them foreground"
+    )
 
 
 def _notes(record: Mapping[str, Any], matrix: bool) -> list[str]:
-    notes = [f"ECE: expected calibration error of the winning class, {record['n_bins']} bins, pooled over the voxels "
-             "of an epoch's patches. foreground: the true label is not background; predicted: the predicted label is "
-             "not background.", _overconfidence(record["epochs"])]
+    notes = [
+        f"ECE: expected calibration error of the winning class, {record['n_bins']} bins, pooled over the voxels "
+        "of an epoch's patches. foreground: the true label is not background; predicted: the predicted label is "
+        "not background.",
+        _overconfidence(record["epochs"]),
+    ]
     if _highest_errors(record["epochs"]).max() > _error_limit(record["epochs"]):
         notes.append("The first epochs' ECE runs out of the picture: the axis is that of the others.")
     if record["regions"]:
@@ -117,10 +131,17 @@ def _notes(record: Mapping[str, Any], matrix: bool) -> list[str]:
 
 def _overconfidence(epochs: list[dict[str, Any]]) -> str:
     """The sign that ECE does not have."""
-    gaps = {mask: _last(_values(epochs, "calibration", mask, "confidence")
-                        - _values(epochs, "calibration", mask, "accuracy")) for mask in _MASK_LINES}
-    told = ", ".join(f"{mask} {format_number(gap, 3) if gap < 0 else '+' + format_number(gap, 3)}"
-                     for mask, gap in gaps.items() if np.isfinite(gap))
+    gaps = {
+        mask: _last(
+            _values(epochs, "calibration", mask, "confidence") - _values(epochs, "calibration", mask, "accuracy")
+        )
+        for mask in _MASK_LINES
+    }
+    told = ", ".join(
+        f"{mask} {format_number(gap, 3) if gap < 0 else '+' + format_number(gap, 3)}"
+        for mask, gap in gaps.items()
+        if np.isfinite(gap)
+    )
     return f"Confidence minus accuracy, {_last_epochs(epochs)}: {told} (above 0: overconfident)." if told else ""
 
 
@@ -177,8 +198,9 @@ def _draw_errors(axis: Axes, epochs: list[dict[str, Any]]) -> None:
     for mask, (color, style, width) in _MASK_LINES.items():
         y = _values(epochs, "calibration", mask, "ECE")
         axis.plot(x, y, color=color, linestyle=style, linewidth=width, gid=f"ECE {mask}", **_markers(epochs))
-        handles.append(Line2D([], [], color=color, linestyle=style, linewidth=width,
-                              label=f"{mask} {format_number(_last(y), 4)}"))
+        handles.append(
+            Line2D([], [], color=color, linestyle=style, linewidth=width, label=f"{mask} {format_number(_last(y), 4)}")
+        )
     _draw_legend(axis, handles, epochs)
     axis.set_ylim(0, _error_limit(epochs))
     axis.set_ylabel("ECE")
@@ -186,8 +208,17 @@ def _draw_errors(axis: Axes, epochs: list[dict[str, Any]]) -> None:
 
 
 def _draw_legend(axis: Axes, handles: list[Line2D], epochs: list[dict[str, Any]]) -> None:
-    axis.legend(handles=handles, loc="upper right", framealpha=0.85, edgecolor="none", fontsize=SMALL_SIZE,
-                handlelength=2.8, title=_last_epochs(epochs), title_fontsize=SMALL_SIZE, alignment="left")
+    axis.legend(
+        handles=handles,
+        loc="upper right",
+        framealpha=0.85,
+        edgecolor="none",
+        fontsize=SMALL_SIZE,
+        handlelength=2.8,
+        title=_last_epochs(epochs),
+        title_fontsize=SMALL_SIZE,
+        alignment="left",
+    )
 
 
 def _draw_max_logits(sheet: Sheet, left: float, width: float, record: Mapping[str, Any]) -> None:
@@ -202,22 +233,39 @@ def _draw_max_logits(sheet: Sheet, left: float, width: float, record: Mapping[st
             column = shares[:, entry["epoch"] - epochs[0]["epoch"]]
             column[:] = 0
             column[of_mask["first_bin"] : of_mask["first_bin"] + len(of_mask["counts"])] = (
-                100 * np.array(of_mask["counts"]) / total)
+                100 * np.array(of_mask["counts"]) / total
+            )
     used = np.flatnonzero(np.nan_to_num(shares).max(1) > 0.05)  # percent: single voxels would stretch the axis
     first, last = (used[0], used[-1] + 1) if len(used) else (0, bins["number"])
     low = bins["low"] - bins["width"]  # the open bins are drawn as wide as the others
     image = axis.imshow(
-        shares[first:last], origin="lower", aspect="auto", cmap=_SHARES, interpolation="nearest",
+        shares[first:last],
+        origin="lower",
+        aspect="auto",
+        cmap=_SHARES,
+        interpolation="nearest",
         norm=PowerNorm(0.5, vmin=0),  # a single peak would else leave nothing to see of the tails
-        extent=(epochs[0]["epoch"] - 0.5, epochs[-1]["epoch"] + 0.5, low + first * bins["width"],
-                low + last * bins["width"]),
-    )  # fmt: skip
+        extent=(
+            epochs[0]["epoch"] - 0.5,
+            epochs[-1]["epoch"] + 0.5,
+            low + first * bins["width"],
+            low + last * bins["width"],
+        ),
+    )
     x = _numbers(epochs)
     handles = []
     for mask, color, style in (("foreground", BLACK, "-"), ("all", ORANGE, "--")):
         y = _values(epochs, "max_logit", mask, "mean")
-        (line,) = axis.plot(x, y, color=color, linestyle=style, linewidth=1.8, gid=f"mean maximum logit {mask}",
-                            label=f"mean, {mask} {format_number(_last(y), 2)}", **_markers(epochs))
+        (line,) = axis.plot(
+            x,
+            y,
+            color=color,
+            linestyle=style,
+            linewidth=1.8,
+            gid=f"mean maximum logit {mask}",
+            label=f"mean, {mask} {format_number(_last(y), 2)}",
+            **_markers(epochs),
+        )
         handles.append(line)
     low_limit, high_limit = axis.get_ylim()
     axis.set_ylim(low_limit, high_limit + 0.35 * (high_limit - low_limit))  # room for the legend
@@ -236,8 +284,10 @@ def _channel_line(k: int, regions: bool) -> dict[str, Any]:
 
 
 def _channel_handles(record: Mapping[str, Any]) -> list[Line2D]:
-    return [Line2D([], [], **_channel_line(k, record["regions"]), label=f"logit of {name}")
-            for k, name in enumerate(record["channels"])]
+    return [
+        Line2D([], [], **_channel_line(k, record["regions"]), label=f"logit of {name}")
+        for k, name in enumerate(record["channels"])
+    ]
 
 
 def _draw_lines(sheet: Sheet, top: float, record: Mapping[str, Any]) -> None:
@@ -251,15 +301,24 @@ def _draw_lines(sheet: Sheet, top: float, record: Mapping[str, Any]) -> None:
     margin = 0.08 * (high - low) or 1
     for k, name in enumerate(record["true_classes"]):
         row, column = divmod(k, columns)
-        axis = sheet.axes(_LEFT + column * (width + 0.35), top + 2 * _TITLE + row * (_TITLE + _SMALL_HEIGHT + _BELOW),
-                          width, _SMALL_HEIGHT)
+        axis = sheet.axes(
+            _LEFT + column * (width + 0.35),
+            top + 2 * _TITLE + row * (_TITLE + _SMALL_HEIGHT + _BELOW),
+            width,
+            _SMALL_HEIGHT,
+        )
         counts = np.median([entry["n_class_voxels"][k] for entry in epochs])
         axis.set_title(f"true: {_shortened(name)} (n = {counts:,.0f})", loc="left", fontsize=9)
         axis.grid(True)
         axis.axhline(0, color=INK, linewidth=0.6)
         for j in range(matrices.shape[2]):
-            axis.plot(_numbers(epochs), matrices[:, k, j], **_channel_line(j, record["regions"]),
-                      gid=f"logit {j} of true class {k}", **_markers(epochs))
+            axis.plot(
+                _numbers(epochs),
+                matrices[:, k, j],
+                **_channel_line(j, record["regions"]),
+                gid=f"logit {j} of true class {k}",
+                **_markers(epochs),
+            )
         if not counts and not np.isfinite(matrices[:, k]).any():
             axis.text(0.5, 0.6, "no voxel", transform=axis.transAxes, ha="center", fontsize=SMALL_SIZE, color=GREY)
         axis.set_ylim(low - margin, high + margin)
@@ -281,8 +340,9 @@ def _draw_matrix(sheet: Sheet, top: float, record: Mapping[str, Any]) -> None:
     what = "region" if record["regions"] else "class"
     shift = int(record["regions"])  # the first row is what lies in no region; regions are numbered from 1
     axis.set_xticks(range(matrix.shape[1]), [str(k + shift) for k in range(matrix.shape[1])])
-    axis.set_yticks(range(matrix.shape[0]), [f"{_shortened(name)}  {k}" for k, name in
-                                             enumerate(record["true_classes"])])
+    axis.set_yticks(
+        range(matrix.shape[0]), [f"{_shortened(name)}  {k}" for k, name in enumerate(record["true_classes"])]
+    )
     if len(matrix) > 20:
         axis.tick_params(labelsize=6)
     axis.set_xlabel(f"logit of {what}, numbered as on the left")

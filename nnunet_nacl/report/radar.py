@@ -24,7 +24,7 @@ from nnunet_nacl.report.style import (
     figure_settings,
     save_figure,
     styles_for,
-)  # fmt: skip
+)
 from nnunet_nacl.report.web import Web, spokes
 
 __all__ = ["draw_radar"]
@@ -88,19 +88,34 @@ def draw_radar(
     checked = {method: as_values(given, f"The values of {method}", len(axes)) for method, given in values.items()}
     styles = styles_for(list(checked), order)
     checked = {method: checked[method] for method in styles if method in checked}
-    missing = [f"No value for {method}: {', '.join(a for a, v in zip(axes, line) if np.isnan(v))}."
-               for method, line in checked.items() if np.isnan(line).any()]
+    missing = [
+        f"No value for {method}: {', '.join(a for a, v in zip(axes, line) if np.isnan(v))}."
+        for method, line in checked.items()
+        if np.isnan(line).any()
+    ]
     what = f"{metric} ({unit})" if unit else metric
     with figure_settings():
         keywords = {"title": title, "subtitle": subtitle}
         if len(axes) < 3:
-            sheet = draw_dots(axes, checked, styles, better=better, what=what, shared=scale == "common",
-                              decimals=decimals, notes=[*missing, *notes], **keywords)
+            sheet = draw_dots(
+                axes,
+                checked,
+                styles,
+                better=better,
+                what=what,
+                shared=scale == "common",
+                decimals=decimals,
+                notes=[*missing, *notes],
+                **keywords,
+            )
             return save_figure(sheet.figure, path, dpi=dpi, title=title)
         table = np.stack(list(checked.values()))
         scales = common_scale(table, better) if scale == "common" else own_scales(table, better)
-        foot = [f"Outward is better ({what + ': ' if what else ''}{direction(better)}). {_describe(scales)}",
-                *missing, *notes]
+        foot = [
+            f"Outward is better ({what + ': ' if what else ''}{direction(better)}). {_describe(scales)}",
+            *missing,
+            *notes,
+        ]
         ranges = [one.describe(decimals) for one in scales] if scale == "axis" else None
         draw = _draw_one if len(checked) <= _IN_ONE else _draw_each
         sheet = draw(axes, ranges, checked, styles, scales, foot, keywords)
@@ -110,8 +125,10 @@ def draw_radar(
 def _describe(scales: list[RadialScale]) -> str:
     one = scales[0]
     if not one.ticks:
-        return ("Every spoke has its own range, given as worst to best: compare along a spoke, not between spokes; "
-                "small differences look large.")
+        return (
+            "Every spoke has its own range, given as worst to best: compare along a spoke, not between spokes; "
+            "small differences look large."
+        )
     center, rim = (format_number(end, one.decimals) for end in (one.center, one.rim))
     return f"Centre {center}, rim {rim}, rings {format_number(abs(one.ticks[0] - one.ticks[1]), one.decimals)} apart."
 
@@ -141,11 +158,14 @@ def _draw_each(axes, ranges, values, styles, scales, notes, keywords) -> Sheet:
         notes = [notes[0], f"Ranges: {'; '.join(f'{axis} {text}' for axis, text in zip(axes, ranges))}.", *notes[1:]]
     titles = [wrap(method, panel - 0.2, TEXT_SIZE, "bold") for method in values]
     rows = -(-len(values) // columns)
-    heads = [(max(t.count("\n") for t in titles[row * columns : (row + 1) * columns]) + 1) * line_height(TEXT_SIZE)
-             for row in range(rows)]
+    heads = [
+        (max(t.count("\n") for t in titles[row * columns : (row + 1) * columns]) + 1) * line_height(TEXT_SIZE)
+        for row in range(rows)
+    ]
     step = web.up + web.down + 0.3
-    sheet = Sheet(MAX_WIDTH, sum(heads) + rows * step, **keywords,
-                  notes=[f"Grey and dashed in every radar: {reference}.", *notes])
+    sheet = Sheet(
+        MAX_WIDTH, sum(heads) + rows * step, **keywords, notes=[f"Grey and dashed in every radar: {reference}.", *notes]
+    )
     for i, (method, line) in enumerate(values.items()):
         row, column = divmod(i, columns)
         left, top = column * panel, sum(heads[: row + 1]) + row * step

@@ -19,7 +19,7 @@ from nnunet_nacl.report.style import (
     check_path,
     figure_settings,
     save_figure,
-)  # fmt: skip
+)
 
 __all__ = ["draw_rank_heatmap"]
 
@@ -97,8 +97,7 @@ def draw_rank_heatmap(
     height = row_height(row_labels, _CELL_HEIGHT, 0.1)
     with figure_settings():
         width = max(left + cell * len(columns) + right, 4.5)
-        sheet = Sheet(width, head + height * len(rows) + 0.12, title=title, subtitle=subtitle,
-                      notes=[*foot, *notes])
+        sheet = Sheet(width, head + height * len(rows) + 0.12, title=title, subtitle=subtitle, notes=[*foot, *notes])
         axis = sheet.axes(left, head, cell * len(columns), height * len(rows))
         _draw_cells(axis, values, shade, decimals, _best(values, best))
         axis.set_yticks(np.arange(len(rows)), row_labels, fontsize=TEXT_SIZE)
@@ -149,19 +148,39 @@ def _draw_cells(axis, values: np.ndarray, shade: np.ndarray, decimals: int, best
     for (i, j), value in np.ndenumerate(values):
         empty = np.isnan(value)
         color = (1, 1, 1, 1) if empty else blues(0.96 * shade[i, j])
-        axis.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, facecolor=color, edgecolor="#999999" if empty else "white",
-                                 hatch="////" if empty else None, linewidth=0.8))
+        axis.add_patch(
+            Rectangle(
+                (j - 0.5, i - 0.5),
+                1,
+                1,
+                facecolor=color,
+                edgecolor="#999999" if empty else "white",
+                hatch="////" if empty else None,
+                linewidth=0.8,
+            )
+        )
         if empty:
             continue
         axis.text(
-            j, i, format_number(value, decimals), ha="center", va="center", fontsize=TEXT_SIZE, gid=f"cell {i} {j}",
-            color="black" if _luminance(color) > 0.179 else "white", fontweight="bold" if best[i, j] else "normal",
-        )  # fmt: skip
+            j,
+            i,
+            format_number(value, decimals),
+            ha="center",
+            va="center",
+            fontsize=TEXT_SIZE,
+            gid=f"cell {i} {j}",
+            color="black" if _luminance(color) > 0.179 else "white",
+            fontweight="bold" if best[i, j] else "normal",
+        )
     for i, j in zip(*np.nonzero(best)):
-        axis.add_patch(Rectangle((j - 0.44, i - 0.42), 0.88, 0.84, fill=False, edgecolor="white", linewidth=2.6,
-                                 zorder=3))
-        axis.add_patch(Rectangle((j - 0.44, i - 0.42), 0.88, 0.84, fill=False, edgecolor=VERMILLION, linewidth=1.4,
-                                 zorder=4, gid="best"))
+        axis.add_patch(
+            Rectangle((j - 0.44, i - 0.42), 0.88, 0.84, fill=False, edgecolor="white", linewidth=2.6, zorder=3)
+        )
+        axis.add_patch(
+            Rectangle(
+                (j - 0.44, i - 0.42), 0.88, 0.84, fill=False, edgecolor=VERMILLION, linewidth=1.4, zorder=4, gid="best"
+            )
+        )
     axis.set(xlim=(-0.5, values.shape[1] - 0.5), ylim=(values.shape[0] - 0.5, -0.5))
     axis.spines[:].set_visible(False)
     axis.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)

@@ -31,7 +31,7 @@ from nnunet_nacl.report.style import (
     check_path,
     figure_settings,
     save_figure,
-)  # fmt: skip
+)
 
 __all__ = ["draw_relative_difference"]
 
@@ -100,12 +100,13 @@ def draw_relative_difference(
     width = min(MAX_WIDTH, left + 5.0)
     x_label = wrap(f"difference of {second}, in percent of {first}", width - left)
     with figure_settings():
-        legend = [Patch(facecolor=BLUE, edgecolor=INK, linewidth=0.6, label=f"{second} is better"),
-                  Patch(facecolor=ORANGE, edgecolor=INK, linewidth=0.6, hatch="////", label=f"{second} is worse")]
+        legend = [
+            Patch(facecolor=BLUE, edgecolor=INK, linewidth=0.6, label=f"{second} is better"),
+            Patch(facecolor=ORANGE, edgecolor=INK, linewidth=0.6, hatch="////", label=f"{second} is worse"),
+        ]
         height = row * len(metrics)
         below = 0.4 + (x_label.count("\n") + 1) * line_height(TEXT_SIZE)
-        sheet = Sheet(width, height + below, title=title, subtitle=subtitle, legend=legend,
-                      notes=[*foot, *notes])
+        sheet = Sheet(width, height + below, title=title, subtitle=subtitle, legend=legend, notes=[*foot, *notes])
         axis = sheet.axes(left, 0.04, sheet.width - left - 0.15, height)
         limit = min(reach, _LIMIT)
         axis.set_xlim(_range(values, shown, limit, sheet.width - left - 0.15))
@@ -138,8 +139,16 @@ def _draw_row(axis, i: int, value: float, interval, better: str, limit: float) -
         return
     good = value == 0 or (value > 0) == (better == "higher")
     length = float(np.clip(value, -limit, limit))
-    axis.barh(i, length, _BAR, color=BLUE if good else ORANGE, hatch=None if good else "////", edgecolor=INK,
-              linewidth=0.6, gid="difference")
+    axis.barh(
+        i,
+        length,
+        _BAR,
+        color=BLUE if good else ORANGE,
+        hatch=None if good else "////",
+        edgecolor=INK,
+        linewidth=0.6,
+        gid="difference",
+    )
     ends = [length, 0.0]
     if abs(value) > limit:
         axis.plot([length], [i], marker=">" if value > 0 else "<", markersize=11, color=INK, zorder=3, gid="cut")
@@ -150,11 +159,25 @@ def _draw_row(axis, i: int, value: float, interval, better: str, limit: float) -
             draw_interval(axis, i, inside, vertical=False, color=INK, gid="interval")
             for end in interval:
                 if abs(end) > limit:
-                    axis.plot([np.copysign(limit, end)], [i], marker=">" if end > 0 else "<", markersize=6, color=INK,
-                              zorder=3, gid="cut interval")
+                    axis.plot(
+                        [np.copysign(limit, end)],
+                        [i],
+                        marker=">" if end > 0 else "<",
+                        markersize=6,
+                        color=INK,
+                        zorder=3,
+                        gid="cut interval",
+                    )
         ends += inside
     text = format_number(value, 1) + " %"
     text = f"+{text}" if value > 0 else text
     right = value >= 0
-    axis.annotate(text, (max(ends) if right else min(ends), i), xytext=(6 if right else -6, 0),
-                  textcoords="offset points", ha="left" if right else "right", va="center", fontsize=SMALL_SIZE)
+    axis.annotate(
+        text,
+        (max(ends) if right else min(ends), i),
+        xytext=(6 if right else -6, 0),
+        textcoords="offset points",
+        ha="left" if right else "right",
+        va="center",
+        fontsize=SMALL_SIZE,
+    )

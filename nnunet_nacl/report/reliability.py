@@ -22,7 +22,7 @@ from nnunet_nacl.report.reliability_look import (
     FEW_VOXELS,
     GAP_EDGES,
     GAP_FACES,
-)  # fmt: skip
+)
 from nnunet_nacl.report.sheet import Sheet, line_height, wrap
 from nnunet_nacl.report.style import (
     GREY,
@@ -33,7 +33,7 @@ from nnunet_nacl.report.style import (
     check_path,
     figure_settings,
     save_figure,
-)  # fmt: skip
+)
 
 __all__ = ["draw_reliability"]
 
@@ -96,8 +96,14 @@ def draw_reliability(
     heads = [_height(titles[row * columns : (row + 1) * columns]) + below_title for row in range(rows)]
     step = side + _BETWEEN + _HISTOGRAM + _BELOW
     with figure_settings():
-        sheet = Sheet(width, sum(heads) + rows * step, title=title, subtitle=subtitle, notes=notes,
-                      legend=_legend(stats_by_method, band_label if any(map(any, intervals.values())) else None))
+        sheet = Sheet(
+            width,
+            sum(heads) + rows * step,
+            title=title,
+            subtitle=subtitle,
+            notes=notes,
+            legend=_legend(stats_by_method, band_label if any(map(any, intervals.values())) else None),
+        )
         for i, (method, stats) in enumerate(stats_by_method.items()):
             row, column = divmod(i, columns)
             left = (width - used) / 2 + _LEFT + column * (side + _GAP)
@@ -105,8 +111,17 @@ def draw_reliability(
             upper = sheet.axes(left, top, side, side)
             lower = sheet.axes(left, top + side + _BETWEEN, side, _HISTOGRAM)
             upper.set_title(titles[i], fontsize=TEXT_SIZE + 1, pad=72 * below_title)
-            upper.annotate(words[i], (0.5, 1), xycoords="axes fraction", xytext=(0, 5), textcoords="offset points",
-                           ha="center", va="bottom", fontsize=SMALL_SIZE, linespacing=1.2)
+            upper.annotate(
+                words[i],
+                (0.5, 1),
+                xycoords="axes fraction",
+                xytext=(0, 5),
+                textcoords="offset points",
+                ha="center",
+                va="bottom",
+                fontsize=SMALL_SIZE,
+                linespacing=1.2,
+            )
             _draw_accuracy(upper, stats, intervals.get(method))
             _draw_histogram(lower, stats)
             upper.set_ylabel("accuracy" if column == 0 else "")
@@ -152,14 +167,37 @@ def _draw_accuracy(axis: Axes, stats: BinStats, intervals: list | None) -> None:
     for i in np.flatnonzero(count):
         accuracy, mean, left = correct[i] / count[i], confidence[i] / count[i], stats.edges[i]
         alpha, side = FEW_OPACITY if few[i] else 1.0, "over" if mean > accuracy else "under"
-        axis.bar(left, accuracy, width, align="edge", color=to_rgba(ACCURACY, alpha), edgecolor="white", lw=0.5,
-                 gid="accuracy")
         axis.bar(
-            left, abs(mean - accuracy), width, bottom=min(mean, accuracy), align="edge", hatch=_HATCHES[side], lw=0.6,
-            facecolor=to_rgba(GAP_FACES[side], alpha), edgecolor=to_rgba(GAP_EDGES[side], alpha), gid=side,
-        )  # fmt: skip
-        axis.plot((left + 0.1 * width, left + 0.9 * width), (accuracy, accuracy), lw=1.6, solid_capstyle="butt",
-                  color=to_rgba(ACCURACY_EDGE, alpha), zorder=2.3, gid="top")
+            left,
+            accuracy,
+            width,
+            align="edge",
+            color=to_rgba(ACCURACY, alpha),
+            edgecolor="white",
+            lw=0.5,
+            gid="accuracy",
+        )
+        axis.bar(
+            left,
+            abs(mean - accuracy),
+            width,
+            bottom=min(mean, accuracy),
+            align="edge",
+            hatch=_HATCHES[side],
+            lw=0.6,
+            facecolor=to_rgba(GAP_FACES[side], alpha),
+            edgecolor=to_rgba(GAP_EDGES[side], alpha),
+            gid=side,
+        )
+        axis.plot(
+            (left + 0.1 * width, left + 0.9 * width),
+            (accuracy, accuracy),
+            lw=1.6,
+            solid_capstyle="butt",
+            color=to_rgba(ACCURACY_EDGE, alpha),
+            zorder=2.3,
+            gid="top",
+        )
         if intervals:
             draw_interval(axis, left + width / 2, intervals[i], vertical=True, color=INK, gid="band")
     axis.set(xlim=(0, 1), ylim=(0, 1.01))
@@ -171,9 +209,15 @@ def _draw_accuracy(axis: Axes, stats: BinStats, intervals: list | None) -> None:
 def _draw_histogram(axis: Axes, stats: BinStats) -> None:
     count = stats.count.sum(axis=0)
     axis.bar(
-        stats.edges[:-1], count / max(count.sum(), 1), 1 / stats.n_bins, align="edge", color="#7F7F7F",
-        edgecolor="white", lw=0.5, gid="share",
-    )  # fmt: skip
+        stats.edges[:-1],
+        count / max(count.sum(), 1),
+        1 / stats.n_bins,
+        align="edge",
+        color="#7F7F7F",
+        edgecolor="white",
+        lw=0.5,
+        gid="share",
+    )
     axis.set(xlim=(0, 1), ylim=(0, 1.05))
     axis.set_xticks(_TICKS, _TICK_LABELS)
     axis.set_yticks((0, 0.5, 1), ("0", "50 %", "100 %"))
@@ -182,16 +226,26 @@ def _draw_histogram(axis: Axes, stats: BinStats) -> None:
 def _legend(stats_by_method: Mapping[str, BinStats], band_label: str | None) -> list:
     handles: list = [
         Patch(facecolor=ACCURACY, label="accuracy (dark edge)"),
-        *(Patch(facecolor=GAP_FACES[side], edgecolor=GAP_EDGES[side], hatch=_HATCHES[side], lw=0.6,
-                label=f"{side}confident by this much") for side in ("over", "under")),
+        *(
+            Patch(
+                facecolor=GAP_FACES[side],
+                edgecolor=GAP_EDGES[side],
+                hatch=_HATCHES[side],
+                lw=0.6,
+                label=f"{side}confident by this much",
+            )
+            for side in ("over", "under")
+        ),
         Line2D([], [], color=GREY, lw=1, ls="--", label="accuracy = confidence"),
     ]
     if band_label:
-        handles.append(Line2D([], [], color=INK, lw=0, marker="|", markersize=11, markeredgewidth=1.3,
-                              label=band_label))
+        handles.append(
+            Line2D([], [], color=INK, lw=0, marker="|", markersize=11, markeredgewidth=1.3, label=band_label)
+        )
     if any(_few(stats).any() for stats in stats_by_method.values()):
-        handles.append(Patch(facecolor=to_rgba(ACCURACY, FEW_OPACITY),
-                             label=f"pale: fewer than {FEW_VOXELS} voxels in the bin"))
+        handles.append(
+            Patch(facecolor=to_rgba(ACCURACY, FEW_OPACITY), label=f"pale: fewer than {FEW_VOXELS} voxels in the bin")
+        )
     return handles
 
 

@@ -19,7 +19,7 @@ from nnunet_nacl.report.checks import (
     direction,
     draw_interval,
     set_x_ticks,
-)  # fmt: skip
+)
 from nnunet_nacl.report.grid import Grid, of_panel, shown_methods
 from nnunet_nacl.report.style import GREY, SMALL_SIZE, MethodStyle, check_path, figure_settings, save_figure
 
@@ -69,8 +69,11 @@ def draw_scatter(
     looks = shown_methods(panels, order)
     y_labels = {panel: of_panel(y_label, panel, "y_label") for panel in panels}
     points = {panel: _check(panel, given) for panel, given in panels.items()}
-    missing = [f"{panel}: no value for {', '.join(names)}." for panel in panels
-               if (names := [name for name, point in points[panel].items() if point is None])]
+    missing = [
+        f"{panel}: no value for {', '.join(names)}."
+        for panel in panels
+        if (names := [name for name, point in points[panel].items() if point is None])
+    ]
     with figure_settings():
         grid = Grid(panels, widest=(4.2, 3.4), height=None, gap=0.85)
         handles = [Line2D([], [], linestyle="none", label=method, **look.markers) for method, look in looks.items()]
@@ -106,8 +109,9 @@ def _limits(points: list[tuple]) -> tuple[float, float]:
 
 def _draw(axis, points: Mapping[str, tuple], styles: Mapping[str, MethodStyle]) -> None:
     if not points:
-        axis.text(0.5, 0.5, "no value", transform=axis.transAxes, ha="center", va="center", fontsize=SMALL_SIZE,
-                  color=GREY)
+        axis.text(
+            0.5, 0.5, "no value", transform=axis.transAxes, ha="center", va="center", fontsize=SMALL_SIZE, color=GREY
+        )
     alpha = 1.0 if len(points) <= 4 else 0.55  # many intervals must not drown the points
     for method, (x, y, x_interval, y_interval) in points.items():
         color = styles[method].color

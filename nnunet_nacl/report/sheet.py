@@ -88,8 +88,16 @@ class Sheet:
         notes: Sentences below the legend.
     """
 
-    def __init__(self, width: float, body: float, *, title: str = "", subtitle: str = "", legend: Sequence = (),
-                 notes: Sequence[str] = ()) -> None:  # fmt: skip
+    def __init__(
+        self,
+        width: float,
+        body: float,
+        *,
+        title: str = "",
+        subtitle: str = "",
+        legend: Sequence = (),
+        notes: Sequence[str] = (),
+    ) -> None:
         room = width - 2 * _MARGIN
         title = wrap(title, room, HEADING_SIZE, "bold") if title else ""
         subtitle = wrap(subtitle, room, TEXT_SIZE) if subtitle else ""
@@ -109,10 +117,18 @@ class Sheet:
         y = head + body
         if legend:
             self.figure.legend(
-                handles=legend, ncols=columns, loc="upper left", frameon=False, borderpad=0.2, borderaxespad=0,
-                bbox_to_anchor=(_MARGIN / width, 1 - y / self.height), columnspacing=1.5, handlelength=2.2,
-                labelspacing=0.45, fontsize=TEXT_SIZE,
-            )  # fmt: skip
+                handles=legend,
+                ncols=columns,
+                loc="upper left",
+                frameon=False,
+                borderpad=0.2,
+                borderaxespad=0,
+                bbox_to_anchor=(_MARGIN / width, 1 - y / self.height),
+                columnspacing=1.5,
+                handlelength=2.2,
+                labelspacing=0.45,
+                fontsize=TEXT_SIZE,
+            )
         y += legend_height + (0.06 if notes else 0)
         for note in notes:
             self._text(y, note, SMALL_SIZE, color=GREY)
@@ -131,9 +147,15 @@ class Sheet:
 
     def _text(self, top: float, text: str, size: float, **keywords) -> None:
         self.figure.text(
-            _MARGIN / self.width, 1 - top / self.height, text, fontsize=size, ha="left", va="top", linespacing=1.2,
+            _MARGIN / self.width,
+            1 - top / self.height,
+            text,
+            fontsize=size,
+            ha="left",
+            va="top",
+            linespacing=1.2,
             **keywords,
-        )  # fmt: skip
+        )
 
 
 def _height(text: str, size: float) -> float:

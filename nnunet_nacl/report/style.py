@@ -13,10 +13,30 @@ from matplotlib import style as matplotlib_style
 from matplotlib.figure import Figure
 
 __all__ = [
-    "AMBER", "BLACK", "BLUE", "FORMATS", "GREEN", "GREY", "HEADING_SIZE", "INK", "MAX_WIDTH", "MethodStyle", "ORANGE",
-    "PALETTE", "PALE", "PURPLE", "SKY", "SMALL_SIZE", "TEXT_SIZE", "VERMILLION", "check_path", "figure_settings",
-    "method_styles", "save_figure", "styles_for",
-]  # fmt: skip
+    "AMBER",
+    "BLACK",
+    "BLUE",
+    "FORMATS",
+    "GREEN",
+    "GREY",
+    "HEADING_SIZE",
+    "INK",
+    "MAX_WIDTH",
+    "MethodStyle",
+    "ORANGE",
+    "PALETTE",
+    "PALE",
+    "PURPLE",
+    "SKY",
+    "SMALL_SIZE",
+    "TEXT_SIZE",
+    "VERMILLION",
+    "check_path",
+    "figure_settings",
+    "method_styles",
+    "save_figure",
+    "styles_for",
+]
 
 # Okabe and Ito's palette: distinguishable with any colour vision. Their yellow is left out, too faint on white.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
@@ -88,10 +108,12 @@ class MethodStyle:
     def markers(self) -> dict:
         """Keywords of ``Axes.plot`` for the marker; a dark edge holds pale colours off the paper."""
         return {
-            "marker": self.marker, "markersize": 7, "markeredgewidth": 0.8 if self.filled else 1.6,
+            "marker": self.marker,
+            "markersize": 7,
+            "markeredgewidth": 0.8 if self.filled else 1.6,
             "markeredgecolor": INK if self.filled else self.color,
             "markerfacecolor": self.color if self.filled else "white",
-        }  # fmt: skip
+        }
 
     @property
     def line(self) -> dict:
@@ -113,11 +135,13 @@ def method_styles(methods: Iterable[str]) -> dict[str, MethodStyle]:
         raise ValueError(f"Every method needs a label of its own, got more than once: {', '.join(twice)}.")
     return {
         method: MethodStyle(
-            PALETTE[i % len(PALETTE)], _MARKERS[i % len(_MARKERS)],
-            _LINES[(i // len(PALETTE) + (i % len(PALETTE) >= _DASHED)) % len(_LINES)], i // len(PALETTE) % 2 == 0,
+            PALETTE[i % len(PALETTE)],
+            _MARKERS[i % len(_MARKERS)],
+            _LINES[(i // len(PALETTE) + (i % len(PALETTE) >= _DASHED)) % len(_LINES)],
+            i // len(PALETTE) % 2 == 0,
         )
         for i, method in enumerate(methods)
-    }  # fmt: skip
+    }
 
 
 def styles_for(methods: Sequence[str], order: Sequence[str] | None) -> Mapping[str, MethodStyle]:

@@ -66,10 +66,17 @@ def draw_training_share(
     looks = shown_methods(panels, order)
     directions = {panel: check_better(of_panel(better, panel, "better"), f"better of {panel}") for panel in panels}
     labels = {panel: of_panel(y_label, panel, "y_label") or panel for panel in panels}
-    lines = {panel: {method: _check(points, f"{method} in {panel}") for method, points in given.items()}
-             for panel, given in panels.items()}
-    missing = [f"{panel}: no value for {method} at {share:g} %." for panel, drawn in lines.items()
-               for method, points in drawn.items() for share, value, _ in points if np.isnan(value)]
+    lines = {
+        panel: {method: _check(points, f"{method} in {panel}") for method, points in given.items()}
+        for panel, given in panels.items()
+    }
+    missing = [
+        f"{panel}: no value for {method} at {share:g} %."
+        for panel, drawn in lines.items()
+        for method, points in drawn.items()
+        for share, value, _ in points
+        if np.isnan(value)
+    ]
     shares = sorted({share for drawn in lines.values() for points in drawn.values() for share, _, _ in points})
     if not shares:
         raise ValueError(f"draw_training_share needs at least one point, got none for {', '.join(looks)}.")
@@ -102,13 +109,20 @@ def _check(points: Sequence[tuple], name: str) -> list[_Point]:
     return sorted(checked, key=lambda point: point[0])
 
 
-def _draw_line(axis, method: str, points: list[_Point], style: MethodStyle, transform,
-               alpha: float) -> None:
+def _draw_line(axis, method: str, points: list[_Point], style: MethodStyle, transform, alpha: float) -> None:
     for share, _, interval in points:
-        draw_interval(axis, share, interval, vertical=True, color=style.color, alpha=alpha, transform=transform,
-                      gid="interval")
-    axis.plot([share for share, _, _ in points], [value for _, value, _ in points], label=method, zorder=3,
-              transform=transform, **style.line, **style.markers)
+        draw_interval(
+            axis, share, interval, vertical=True, color=style.color, alpha=alpha, transform=transform, gid="interval"
+        )
+    axis.plot(
+        [share for share, _, _ in points],
+        [value for _, value, _ in points],
+        label=method,
+        zorder=3,
+        transform=transform,
+        **style.line,
+        **style.markers,
+    )
     axis.update_datalim([(share, value) for share, value, _ in points if not np.isnan(value)])
     axis.update_datalim([(share, end) for share, _, interval in points if interval for end in interval])
     axis.autoscale_view()

@@ -88,15 +88,32 @@ class Web:
         for (x, y), label in zip(self._spokes, self._labels):
             axis.plot((0, x), (0, y), color=_GRID, linewidth=0.8, zorder=1)
             ha, va = _sides(x, y)
-            axis.annotate(label, (x, y), xytext=(72 * _AWAY * x, 72 * _AWAY * y), textcoords="offset points", ha=ha,
-                          va=va, fontsize=self._size, linespacing=1.2, annotation_clip=False, gid="axis")
+            axis.annotate(
+                label,
+                (x, y),
+                xytext=(72 * _AWAY * x, 72 * _AWAY * y),
+                textcoords="offset points",
+                ha=ha,
+                va=va,
+                fontsize=self._size,
+                linespacing=1.2,
+                annotation_clip=False,
+                gid="axis",
+            )
         for tick in ticks if numbers else ():
             axis.annotate(
-                format_number(tick, scales[0].decimals), (0, scales[0].radius(tick)), xytext=(-6, 0),
-                textcoords="offset points", fontsize=SMALL_SIZE, ha="right", va="center", color=INK, zorder=4,
-                gid="tick", bbox={"boxstyle": "square,pad=0.02", "facecolor": "white", "edgecolor": "none",
-                                  "alpha": 0.8},
-            )  # fmt: skip
+                format_number(tick, scales[0].decimals),
+                (0, scales[0].radius(tick)),
+                xytext=(-6, 0),
+                textcoords="offset points",
+                fontsize=SMALL_SIZE,
+                ha="right",
+                va="center",
+                color=INK,
+                zorder=4,
+                gid="tick",
+                bbox={"boxstyle": "square,pad=0.02", "facecolor": "white", "edgecolor": "none", "alpha": 0.8},
+            )
         axis.set(xlim=(-_MARGIN, _MARGIN), ylim=(-_MARGIN, _MARGIN), aspect="equal")
         axis.axis("off")
         return axis

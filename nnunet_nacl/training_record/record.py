@@ -10,8 +10,8 @@ from typing import Any
 
 import nnunet_nacl
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.files import write_atomically
-from nnunet_nacl.evaluation.json_files import read_json
+from nnunet_nacl.files import write_atomically
+from nnunet_nacl.json_files import read_json
 
 __all__ = ["FILE_NAME", "SCHEMA_VERSION", "TrainingRecord", "read_training_record"]
 
@@ -32,8 +32,11 @@ class TrainingRecord:
     """
 
     def __init__(self, header: dict[str, Any], epochs: list[dict[str, Any]] | None = None) -> None:
-        self.header = {"schema_version": SCHEMA_VERSION, "generated_by": f"nnunet_nacl {nnunet_nacl.__version__}",
-                       **header}
+        self.header = {
+            "schema_version": SCHEMA_VERSION,
+            "generated_by": f"nnunet_nacl {nnunet_nacl.__version__}",
+            **header,
+        }
         self.epochs: list[dict[str, Any]] = []
         # Each epoch is turned into text once: with a thousand of them that would else take longer than the epoch may.
         self._lines: list[str] = []
@@ -71,8 +74,11 @@ class TrainingRecord:
         """
         head = json.dumps(self.header, indent=1, allow_nan=False)[:-2]  # without the closing brace
         lines = ",\n  ".join(self._lines)
-        write_atomically(Path(path), f'{head},\n "epochs": [\n  {lines}\n ]\n}}\n',
-                         mend="free some space, or change the folder's permissions")
+        write_atomically(
+            Path(path),
+            f'{head},\n "epochs": [\n  {lines}\n ]\n}}\n',
+            mend="free some space, or change the folder's permissions",
+        )
 
 
 def read_training_record(path: str | os.PathLike) -> dict[str, Any]:
@@ -93,8 +99,10 @@ def read_training_record(path: str | os.PathLike) -> dict[str, Any]:
     record = read_json(path)
     version = record.get("schema_version") if isinstance(record, dict) else None
     if version != SCHEMA_VERSION:
-        raise UserError(f"{path}: expected schema_version {SCHEMA_VERSION}, got {version!r}; "
-                        "read it with the version of nnunet_nacl that wrote it.")
+        raise UserError(
+            f"{path}: expected schema_version {SCHEMA_VERSION}, got {version!r}; "
+            "read it with the version of nnunet_nacl that wrote it."
+        )
     if not _is_record(record):
         raise UserError(f"{path}: not the record of a training; give the {FILE_NAME} of a fold folder.")
     return record
@@ -105,5 +113,7 @@ def _is_record(content: dict[str, Any]) -> bool:
         return False
     if not all(key in content for key in _OTHERS):
         return False
-    return all(isinstance(entry, dict) and all(key in entry for key in _ENTRY_KEYS)
-               and isinstance(entry["epoch"], int) for entry in content["epochs"])
+    return all(
+        isinstance(entry, dict) and all(key in entry for key in _ENTRY_KEYS) and isinstance(entry["epoch"], int)
+        for entry in content["epochs"]
+    )

@@ -23,8 +23,10 @@ def tracked_values(entry: dict[str, Any]) -> dict[str, float]:
     """Values by key, such as ``calibration/ECE_foreground``; what is undefined is left out."""
     values = {f"calibration/ECE_{mask}": entry["calibration"][mask]["ECE"] for mask in MASKS}
     values |= {f"calibration/mean_max_logit_{mask}": entry["max_logit"][mask]["mean"] for mask in MASKS}
-    values |= {f"calibration/{name}_foreground": entry["calibration"]["foreground"][name]
-               for name in ("accuracy", "confidence")}
+    values |= {
+        f"calibration/{name}_foreground": entry["calibration"]["foreground"][name]
+        for name in ("accuracy", "confidence")
+    }
     return {key: value for key, value in values.items() if value is not None}
 
 

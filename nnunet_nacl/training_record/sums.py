@@ -73,23 +73,38 @@ class EpochSums:
         for field in fields(self):
             dtype = np.float64 if field.name in _FLOATS else np.int64
             object.__setattr__(self, field.name, np.asarray(getattr(self, field.name), dtype=dtype))
-        for field, shape in self.shapes(self.regions, self.logit_sum.shape[1], n_bins=self.count.shape[-1],
-                                        max_logit_bins=self.max_logit_count.shape[-1]).items():
+        for field, shape in self.shapes(
+            self.regions,
+            self.logit_sum.shape[1],
+            n_bins=self.count.shape[-1],
+            max_logit_bins=self.max_logit_count.shape[-1],
+        ).items():
             if getattr(self, field).shape != shape:
                 raise ValueError(f"EpochSums.{field} must have shape {shape}, got {getattr(self, field).shape}.")
 
     @staticmethod
-    def shapes(regions: bool, num_channels: int, *, groups: int = GROUPS, n_bins: int = DEFAULT_N_BINS,
-               max_logit_bins: int = MaxLogitBins.number) -> dict[str, tuple[int, ...]]:
+    def shapes(
+        regions: bool,
+        num_channels: int,
+        *,
+        groups: int = GROUPS,
+        n_bins: int = DEFAULT_N_BINS,
+        max_logit_bins: int = MaxLogitBins.number,
+    ) -> dict[str, tuple[int, ...]]:
         """The shape of each field."""
         rows = num_channels if regions else 1
         classes = num_channels + regions
         bins = (rows, groups, n_bins)
         return {
-            "count": bins, "correct": bins, "confidence": bins, "max_logit_count": (rows, groups, max_logit_bins),
-            "max_logit_sum": (rows, groups), "class_count": (classes,), "logit_sum": (classes, num_channels),
+            "count": bins,
+            "correct": bins,
+            "confidence": bins,
+            "max_logit_count": (rows, groups, max_logit_bins),
+            "max_logit_sum": (rows, groups),
+            "class_count": (classes,),
+            "logit_sum": (classes, num_channels),
             "not_finite": (1,),
-        }  # fmt: skip
+        }
 
     @property
     def regions(self) -> bool:
@@ -105,8 +120,9 @@ class EpochSums:
         """The sums of the winning class in one mask; those of each class by itself are not kept and 0."""
         groups = list(MASKS[mask])
         empty = BinStats.zeros(self.logit_sum.shape[1], n_bins=self.count.shape[-1], regions=self.regions)
-        return replace(empty, **{name: getattr(self, name)[:, groups].sum(1)
-                                 for name in ("count", "correct", "confidence")})
+        return replace(
+            empty, **{name: getattr(self, name)[:, groups].sum(1) for name in ("count", "correct", "confidence")}
+        )
 
     def entry(self, epoch: int, epoch_start_timestamp: float | None = None) -> dict[str, Any]:
         """What the record keeps of the epoch, in plain numbers and lists; what is undefined is None.
@@ -117,25 +133,36 @@ class EpochSums:
         """
         matrix = self.logit_sum / np.where(self.class_count > 0, self.class_count, np.nan)[:, None]
         own = np.arange(len(matrix)) - self.regions  # channel of each true class; outside of all regions there is none
-        entry = {"epoch": int(epoch), "epoch_start_timestamp": epoch_start_timestamp, "calibration": {},
-                 "max_logit": {}, "n_class_voxels": self.class_count.tolist(),
-                 "mean_logit_of_true_class": [_rounded(row[k]) if k >= 0 else None for k, row in zip(own, matrix)],
-                 "mean_logits": [[_rounded(value) for value in row] for row in matrix]
-                 if len(matrix) <= MAX_MATRIX_CLASSES else None,
-                 "n_not_finite": int(self.not_finite[0]), "bins": {}}
+        entry = {
+            "epoch": int(epoch),
+            "epoch_start_timestamp": epoch_start_timestamp,
+            "calibration": {},
+            "max_logit": {},
+            "n_class_voxels": self.class_count.tolist(),
+            "mean_logit_of_true_class": [_rounded(row[k]) if k >= 0 else None for k, row in zip(own, matrix)],
+            "mean_logits": [[_rounded(value) for value in row] for row in matrix]
+            if len(matrix) <= MAX_MATRIX_CLASSES
+            else None,
+            "n_not_finite": int(self.not_finite[0]),
+            "bins": {},
+        }
         for mask, groups in MASKS.items():
             stats = self.bins(mask)
             count = self.max_logit_count[:, list(groups)].sum((0, 1))
             total, number = self.max_logit_sum[:, list(groups)].sum(), int(count.sum())
             entry["calibration"][mask] = {
-                "n_voxels": stats.n_voxels, "ECE": _rounded(ece(stats), 9),
+                "n_voxels": stats.n_voxels,
+                "ECE": _rounded(ece(stats), 9),
                 "accuracy": _rounded(stats.correct.sum() / number, 9) if number else None,
                 "confidence": _rounded(stats.confidence.sum() / number, 9) if number else None,
-            }  # fmt: skip
+            }
             used = np.flatnonzero(count)
             first, last = (int(used[0]), int(used[-1]) + 1) if len(used) else (0, 0)
-            entry["max_logit"][mask] = {"mean": _rounded(total / number, 9) if number else None, "first_bin": first,
-                                        "counts": count[first:last].tolist()}
+            entry["max_logit"][mask] = {
+                "mean": _rounded(total / number, 9) if number else None,
+                "first_bin": first,
+                "counts": count[first:last].tolist(),
+            }
             entry["bins"][mask] = {name: getattr(stats, name).tolist() for name in ("count", "confidence", "correct")}
         return entry
 

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.files import write_atomically
-from nnunet_nacl.evaluation.json_files import first_line
+from nnunet_nacl.files import write_atomically
+from nnunet_nacl.json_files import first_line
 
 __all__ = ["DTYPES", "TEMPORARY_PREFIX", "check_dtype", "is_2d", "to_dtype", "voxel_unit", "write_image"]
 

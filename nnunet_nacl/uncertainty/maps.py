@@ -24,9 +24,7 @@ Array = TypeVar("Array", np.ndarray, Tensor)
 _BLOCK_VOXELS = 1 << 16  # the working memory stays in the cache, and double precision costs no second copy of a case
 
 
-def confidence(
-    probs: Array, *, regions: bool = False, aggregate: bool = True, check_values: bool = True
-) -> Array:
+def confidence(probs: Array, *, regions: bool = False, aggregate: bool = True, check_values: bool = True) -> Array:
     """Probability of the predicted class: max_k p_k, from 1/K (undecided) to 1.
 
     Regions: c_r = max(p_r, 1 - p_r), from 1/2 to 1; the voxel has the smallest.

@@ -14,7 +14,7 @@ from typing import Any
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.cases import PredictionFolder
-from nnunet_nacl.evaluation.files import to_json_text, write_atomically
+from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.uncertainty.case import ComputedCase, compute_case
 from nnunet_nacl.uncertainty.images import TEMPORARY_PREFIX, to_dtype, write_image
 from nnunet_nacl.uncertainty.members import MemberCase

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from statistics import stdev
 from typing import Any
 
-from nnunet_nacl.evaluation.json_files import one_line
+from nnunet_nacl.json_files import one_line
 
 __all__ = ["CaseReview", "StructureReview", "csv_text", "in_order", "table_text"]
 

@@ -15,7 +15,7 @@ import torch
 
 import nnunet_nacl
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.files import to_json_text, write_atomically
+from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.uncertainty.case import MAPS, MEMBER_MAPS
 from nnunet_nacl.uncertainty.images import DTYPES, check_dtype
 from nnunet_nacl.uncertainty.members import MemberCase, find_cases, member_names, open_members
@@ -191,9 +191,12 @@ def _run_in_processes(folder, todo, processes) -> Iterator[tuple[MemberCase, Cas
                 try:
                     yield case, future.result()
                 except BrokenProcessPool:
-                    yield case, (
-                        f"{case.files[0].probabilities}: a worker process died, perhaps for lack of memory; run again "
-                        "with a smaller -np, the finished cases are kept."
+                    yield (
+                        case,
+                        (
+                            f"{case.files[0].probabilities}: a worker process died, perhaps for lack of memory; run "
+                            "again with a smaller -np, the finished cases are kept."
+                        ),
                     )
         finally:
             pool.shutdown(wait=True, cancel_futures=True)

@@ -23,8 +23,22 @@ def without_figures(monkeypatch):
 
 
 def compare(*arguments, trainers=NAMES, dataset=("999",)) -> int:
-    return main(["compare", "-d", *dataset, "-c", CONFIGURATION, "-tr", *map(str, trainers), "-np", "1",
-                 "-bootstrap", "200", *map(str, arguments)])  # fmt: skip
+    return main(
+        [
+            "compare",
+            "-d",
+            *dataset,
+            "-c",
+            CONFIGURATION,
+            "-tr",
+            *map(str, trainers),
+            "-np",
+            "1",
+            "-bootstrap",
+            "200",
+            *map(str, arguments),
+        ]
+    )
 
 
 def test_from_models_to_tables_and_figures(study, capsys):  # noqa: F811
@@ -132,7 +146,7 @@ def test_two_data_sets(tmp_path, monkeypatch, without_figures, capsys):
         (("-relative", NAMES[0], NAMES[0]), NAMES, "two different"),
         (("-o", "file"), NAMES, "-o file is a file"),
     ],
-)  # fmt: skip
+)
 def test_mistakes_end_in_one_line(study, monkeypatch, capsys, arguments, trainers, message):  # noqa: F811
     monkeypatch.chdir(study.root)
     (study.root / "file").write_text("")

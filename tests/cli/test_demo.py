@@ -27,19 +27,49 @@ def test_help_names_defaults_and_examples(capsys):
 def test_options_arrive(monkeypatch, tmp_path):
     seen = []
     monkeypatch.setattr(demo_run, "run_demo", seen.append)
-    assert main(["demo", "-o", str(tmp_path / "out"), "-tr", "nnUNetTrainer", "nnUNetTrainerNACL_k5", "-f", "0", "2",
-                 "-c", "2d", "-device", "cpu", "-epochs", "3", "-iters", "4", "--sgd", "-np", "1"]) == 0
+    assert (
+        main(
+            [
+                "demo",
+                "-o",
+                str(tmp_path / "out"),
+                "-tr",
+                "nnUNetTrainer",
+                "nnUNetTrainerNACL_k5",
+                "-f",
+                "0",
+                "2",
+                "-c",
+                "2d",
+                "-device",
+                "cpu",
+                "-epochs",
+                "3",
+                "-iters",
+                "4",
+                "--sgd",
+                "-np",
+                "1",
+            ]
+        )
+        == 0
+    )
     (settings,) = seen
     assert settings.trainers == ("nnUNetTrainerDiceCE_3epochs_4iters", "nnUNetTrainerNACL_k5_3epochs_4iters")
     assert (settings.folds, settings.configuration, settings.device, settings.parallel) == (("0", "2"), "2d", "cpu", 1)
     assert settings.folder == tmp_path / "out"
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    (["--data", "/nowhere/Task01_None"], "there is no task folder"), (["--data", "a", "--download", "b"], "not both"),
-    (["--download", "Task99_Foot"], "Task99_Foot"), (["-tr", "nnUNetTrainerNACL_q"], "nnUNetTrainerNACL_q"),
-    (["-f", "7"], "'7'"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "/nowhere/Task01_None"], "there is no task folder"),
+        (["--data", "a", "--download", "b"], "not both"),
+        (["--download", "Task99_Foot"], "Task99_Foot"),
+        (["-tr", "nnUNetTrainerNACL_q"], "nnUNetTrainerNACL_q"),
+        (["-f", "7"], "'7'"),
+    ],
+)
 def test_errors_are_one_message_and_status_2(arguments, message, tmp_path, capsys):
     assert main(["demo", "-o", str(tmp_path), "-device", "cpu", *arguments]) == 2
     captured = capsys.readouterr()
@@ -57,9 +87,27 @@ def test_an_interruption_says_how_to_go_on(monkeypatch, tmp_path, capsys):
 
 def start(folder, *arguments):
     return subprocess.Popen(
-        [sys.executable, "-m", "nnunet_nacl", "demo", "-o", str(folder), "-device", "cpu", "-epochs", "2", "-iters",
-         "2", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"})
+        [
+            sys.executable,
+            "-m",
+            "nnunet_nacl",
+            "demo",
+            "-o",
+            str(folder),
+            "-device",
+            "cpu",
+            "-epochs",
+            "2",
+            "-iters",
+            "2",
+            *arguments,
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
 
 
 @pytest.mark.integration

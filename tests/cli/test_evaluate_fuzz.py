@@ -32,10 +32,17 @@ IN_IMAGE = ("good", "labels", "float", "shape", "2d", "geometry", "bytes", "cut"
 IN_JSON = ("good", "bytes", "type", "labels", "regions", "ending", "none")
 DTYPES = ("<f2", ">f4", "<f8", ">f8", "<i4", "|b1", "<c8", "|u1", "<U3", "<M8[s]", "V4")
 LABEL_DEFINITIONS = (
-    {}, "b", {"background": 1}, {"background": 0}, {"background": 0, "a": 2}, {"background": 0, "a": "x"},
-    {"background": 0, "a": None}, {"background": 0, "a": 1, "ignore": 1}, {"background": 0, "a": [1, "x"]},
+    {},
+    "b",
+    {"background": 1},
+    {"background": 0},
+    {"background": 0, "a": 2},
+    {"background": 0, "a": "x"},
+    {"background": 0, "a": None},
+    {"background": 0, "a": 1, "ignore": 1},
+    {"background": 0, "a": [1, "x"]},
     {"background": 0, "a": 1, "b": 2, "c": 3},
-)  # fmt: skip
+)
 # what may be broken where; most examples break one thing, so that its own message is what is tested
 BREAKS = st.one_of(
     st.tuples(st.sampled_from(IN_ARRAY), st.just("good"), st.just("good")),
@@ -69,13 +76,23 @@ def test_whatever_is_broken_ends_in_a_message(breaks, labels, in_truth, seed):
 @given(
     shape=st.tuples(st.integers(1, 6), st.integers(1, 9), st.integers(1, 9)),
     spacing_mm=st.tuples(*[st.sampled_from([0.01, 0.3, 1.0, 2.5, 40.0])] * 3),
-    labels=st.sampled_from(LABELS), dtype=st.sampled_from(["float16", "float32", "float64"]),
-    sharpness=st.sampled_from([0.0, 2.0, 80.0]), seed=st.integers(0, 2**16),
-)  # fmt: skip
+    labels=st.sampled_from(LABELS),
+    dtype=st.sampled_from(["float16", "float32", "float64"]),
+    sharpness=st.sampled_from([0.0, 2.0, 80.0]),
+    seed=st.integers(0, 2**16),
+)
 def test_any_whole_folder_is_evaluated(shape, spacing_mm, labels, dtype, sharpness, seed):
     with tempfile.TemporaryDirectory() as root:
-        model = make_model(Path(root), labels=labels, cases=1, shape=shape, spacing_mm=spacing_mm, dtype=dtype,
-                           sharpness=sharpness, seed=seed)  # fmt: skip
+        model = make_model(
+            Path(root),
+            labels=labels,
+            cases=1,
+            shape=shape,
+            spacing_mm=spacing_mm,
+            dtype=dtype,
+            sharpness=sharpness,
+            seed=seed,
+        )
         status, output, error = evaluate(model.references, model.validation())
         assert status == 0, error
         document = json.loads((model.validation() / "calibration.json").read_text())

@@ -22,9 +22,16 @@ def test_less_than_one_is_refused(given):
         number_of_processes(given)
 
 
-@pytest.mark.parametrize(("variable", "cores", "expected"), [
-    ("3", 16, 3), ("", 2, 2), ("", 64, 8), ("0", 2, 2), ("many", 2, 2),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("variable", "cores", "expected"),
+    [
+        ("3", 16, 3),
+        ("", 2, 2),
+        ("", 64, 8),
+        ("0", 2, 2),
+        ("many", 2, 2),
+    ],
+)
 def test_the_default_is_nnunets_or_the_cores(monkeypatch, variable, cores, expected):
     monkeypatch.setenv("nnUNet_def_n_proc", variable)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)

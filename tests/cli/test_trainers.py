@@ -85,9 +85,21 @@ def test_each_name_is_explained_with_the_command_that_trains_it(printed, name: s
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("nnUNetTrainerNACL_lambda0p2_k5_gaussian_sigma2_l2_100epochs_adam",
-         [r"lambda<x> +0\.2", r"k<n> +5", r"gaussian\|svls +gaussian", r"sigma<x> +2", r"l2 +yes", r"<n>epochs +100",
-          r"adam +yes", r"<n>iters +250 .*\(default\)", r"m<x> +1 .*\(default\)", r"\(m tau_k - l_k\)\^2"]),
+        (
+            "nnUNetTrainerNACL_lambda0p2_k5_gaussian_sigma2_l2_100epochs_adam",
+            [
+                r"lambda<x> +0\.2",
+                r"k<n> +5",
+                r"gaussian\|svls +gaussian",
+                r"sigma<x> +2",
+                r"l2 +yes",
+                r"<n>epochs +100",
+                r"adam +yes",
+                r"<n>iters +250 .*\(default\)",
+                r"m<x> +1 .*\(default\)",
+                r"\(m tau_k - l_k\)\^2",
+            ],
+        ),
         ("nnUNetTrainerNACL_softmax_sum_m5", [r"sum_k \|m tau_k - p_k\|", r"m<x> +5"]),
         ("nnUNetTrainerDiceNACL_anneal", [r"anneal +yes", r"falling weight", r"\+ Dice"]),
         ("nnUNetTrainerDiceCE_40epochs", [r"plain cross-entropy, plus nnU-Net's soft Dice term", r"<n>epochs +40"]),
@@ -133,6 +145,8 @@ def test_a_name_of_nobody_is_refused(refused, name: str) -> None:
 
 
 def test_it_needs_no_torch() -> None:
-    code = ("import sys; from nnunet_nacl.cli.main import main; main(['trainers'])\n"
-            "sys.exit(int('torch' in sys.modules or 'nnunetv2' in sys.modules))")
+    code = (
+        "import sys; from nnunet_nacl.cli.main import main; main(['trainers'])\n"
+        "sys.exit(int('torch' in sys.modules or 'nnunetv2' in sys.modules))"
+    )
     assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0

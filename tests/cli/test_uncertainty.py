@@ -20,8 +20,12 @@ def test_the_least_certain_cases_in_one_command(predict, tmp_path, capsys):  # n
     assert str(tmp_path / "review" / "review.csv") in printed and "not for clinical use" in printed
     assert "255 = 1" in printed and "3 of 3 cases" in printed and "no uncertainty of the volumes" in printed
     assert {p.name for p in (tmp_path / "review").iterdir()} == {
-        "case_0", "case_1", "case_2", "review.csv", "uncertainty.json",
-    }  # fmt: skip
+        "case_0",
+        "case_1",
+        "case_2",
+        "review.csv",
+        "uncertainty.json",
+    }
 
 
 def test_several_folders_and_every_option(predict, tmp_path, capsys):  # noqa: F811

@@ -51,8 +51,6 @@ def make_study(
             study.model(trainer, dataset).parent.mkdir(parents=True, exist_ok=True)
             made.folder.rename(study.model(trainer, dataset))
             # the truth depends on the seed alone, so it is the same for all trainers
-            shutil.copytree(
-                made.references.parent, root / "nnUNet_preprocessed" / dataset, dirs_exist_ok=True
-            )
+            shutil.copytree(made.references.parent, root / "nnUNet_preprocessed" / dataset, dirs_exist_ok=True)
             shutil.rmtree(root / "made")
     return study

@@ -44,11 +44,21 @@ def make_dataset(
         for trainer, sharpness in trainers.items()
     }
     return Dataset(
-        name=name, configuration="2d", plans="nnUNetPlans", folds=("0", "1"), regions=False, structures=STRUCTURES,
-        channels={"1": 1, "2": 2}, settings=Settings(), cases=names,
-        case_fold={case: str(i % 2) for i, case in enumerate(names)}, results=results,
-        model_folders={trainer: Path("/models") / trainer for trainer in trainers}, left_out={}, notes=list(notes),
-    )  # fmt: skip
+        name=name,
+        configuration="2d",
+        plans="nnUNetPlans",
+        folds=("0", "1"),
+        regions=False,
+        structures=STRUCTURES,
+        channels={"1": 1, "2": 2},
+        settings=Settings(),
+        cases=names,
+        case_fold={case: str(i % 2) for i, case in enumerate(names)},
+        results=results,
+        model_folders={trainer: Path("/models") / trainer for trainer in trainers},
+        left_out={},
+        notes=list(notes),
+    )
 
 
 def make_comparison(

@@ -173,9 +173,10 @@ def test_order_of_the_cases_does_not_matter():
     dataset = make_dataset(THREE, cases=9)
     order = [4, 1, 0, 8, 3, 2, 7, 5, 6]
     other = replace(
-        dataset, cases=tuple(dataset.cases[i] for i in order),
+        dataset,
+        cases=tuple(dataset.cases[i] for i in order),
         results={name: [results[i] for i in order] for name, results in dataset.results.items()},
-    )  # fmt: skip
+    )
     one, two = (make_comparison(THREE, datasets=[d]) for d in (dataset, other))
     for a, b in zip(one.statistics, two.statistics):
         assert (a.paired.difference, a.p_holm, a.verdict) == pytest.approx((b.paired.difference, b.p_holm, b.verdict))
@@ -193,8 +194,9 @@ def test_ranks_over_data_sets():
     assert [comparison.ranks["sum"][name]["Dice"] for name in names] == expected.tolist()
     per_case = [
         slow.ranks([comparison.values[d.name]["ECE:foreground"][name][i] for name in names], "lower", "average")
-        for d in datasets for i in range(5)
-    ]  # fmt: skip
+        for d in datasets
+        for i in range(5)
+    ]
     for i, name in enumerate(names):
         found = comparison.ranks["mean"][name]
         assert found["ECE:foreground"].mean == pytest.approx(np.mean(per_case, axis=0)[i])

@@ -15,8 +15,18 @@ from nnunet_nacl.comparison.trainers import read_trainers
 from tests.comparison.synthetic import make_comparison, make_dataset
 
 THREE = {"nnUNetTrainer": 1.0, "nnUNetTrainerCE": 1.5, "nnUNetTrainerNACL": 2.5}
-IDS = ["reliability_foreground", "reliability_predicted", "reliability_all", "differences", "scatter",
-       "relative_difference", "radar_dice", "radar_ece", "rank_sum", "rank_mean"]  # fmt: skip
+IDS = [
+    "reliability_foreground",
+    "reliability_predicted",
+    "reliability_all",
+    "differences",
+    "scatter",
+    "relative_difference",
+    "radar_dice",
+    "radar_ece",
+    "rank_sum",
+    "rank_mean",
+]
 
 
 def named(names, **arguments):
@@ -84,8 +94,12 @@ def test_the_notes_stand_on_every_figure(tmp_path):
     pictures = [*make_pictures(comparison), *make_span_pictures(comparison)]
     assert {"training_share", "hyper_penalty_weight_NACL_dice"} < {picture.id for picture in pictures}
     for picture in pictures:
-        path = picture.draw(tmp_path / f"{picture.id}.svg", title=picture.title, subtitle=picture.subtitle,
-                            notes=tuple(comparison.notes))  # fmt: skip
+        path = picture.draw(
+            tmp_path / f"{picture.id}.svg",
+            title=picture.title,
+            subtitle=picture.subtitle,
+            notes=tuple(comparison.notes),
+        )
         assert "Only-fold-zero" in path.read_text(), picture.id
 
 

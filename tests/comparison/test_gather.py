@@ -203,8 +203,13 @@ def test_a_repeated_training_in_another_folder(study, collect, tmp_path):
     assert found.results[str(other)][3].dice == found.results[NAMES[2]][3].dice
     assert collect([f"a={other}", f"b={study.model(NAMES[0])}"]).name == DATASET  # paths alone
     with pytest.raises(UserError, match="-d 998, but the model folders belong to Dataset999_Synthetic"):
-        gather("998", read_trainers([str(other), str(study.model(NAMES[0]))]), plans=PLANS,
-               configuration=CONFIGURATION, cache=tmp_path)  # fmt: skip
+        gather(
+            "998",
+            read_trainers([str(other), str(study.model(NAMES[0]))]),
+            plans=PLANS,
+            configuration=CONFIGURATION,
+            cache=tmp_path,
+        )
     other = other.rename(other.with_name("nnUNetTrainerNACL__nnUNetPlans__2d"))
     assert collect([NAMES[0], f"flat={other}"]).notes == ["flat is a model of 2d, nnUNetPlans."]
     plans = json.loads((other / "plans.json").read_text())
@@ -225,6 +230,7 @@ def test_regions(tmp_path, monkeypatch):
     made = make_study(tmp_path, {NAMES[0]: 1.0, NAMES[2]: 3.0}, labels=REGIONS, cases=2, shape=(3, 8, 8))
     for name, value in made.environment.items():
         monkeypatch.setenv(name, value)
-    found = gather("999", read_trainers([NAMES[0], NAMES[2]]), plans=PLANS, configuration=CONFIGURATION,
-                   cache=tmp_path / "cache")  # fmt: skip
+    found = gather(
+        "999", read_trainers([NAMES[0], NAMES[2]]), plans=PLANS, configuration=CONFIGURATION, cache=tmp_path / "cache"
+    )
     assert found.regions and found.structures == {"(1, 2)": "whole", "2": "core"}

@@ -56,9 +56,14 @@ def tables():
 def test_one_data_set_has_six_tables(tables):
     assert list(tables) == ["discrimination", "calibration", "calibration_masks", "statistics", "ranks", "case_ranks"]
     assert tables["discrimination"].columns == [
-        "method", "DSC Anterior", "DSC Posterior", "DSC mean", "HD95 Anterior (mm)", "HD95 Posterior (mm)",
+        "method",
+        "DSC Anterior",
+        "DSC Posterior",
+        "DSC mean",
+        "HD95 Anterior (mm)",
+        "HD95 Posterior (mm)",
         "HD95 mean (mm)",
-    ]  # fmt: skip
+    ]
     assert [row[0] for row in tables["calibration"].rows] == ["stock", "CE", "NACL"]
     assert tables["calibration_masks"].columns == ["mask", "method", "ECE", "CECE", "NLL", "Brier"]
     assert len(tables["calibration_masks"].rows) == 18 and len(tables["statistics"].rows) == 50
@@ -117,9 +122,16 @@ def test_csv_holds_full_precision(tables):
     assert csv_text(undefined) == "method,x\na,\nb,0.1\n"
 
 
-HARD = Table("hard", "A_b", "50 % of A & B", ["method", "x|y"], [
-    ["A_b {x} & 5 % $1 #2 ~^\\ <b>|*", Cell("-0.10", -0.1, best=True)], ["plain", Cell("0.20", 0.2, second=True)],
-])  # fmt: skip
+HARD = Table(
+    "hard",
+    "A_b",
+    "50 % of A & B",
+    ["method", "x|y"],
+    [
+        ["A_b {x} & 5 % $1 #2 ~^\\ <b>|*", Cell("-0.10", -0.1, best=True)],
+        ["plain", Cell("0.20", 0.2, second=True)],
+    ],
+)
 
 
 def test_latex_is_escaped_and_uses_booktabs():

@@ -13,25 +13,30 @@ from nnunet_nacl.errors import UserError
     [
         (["nnUNetTrainer", "nnUNetTrainerNACL"], [STOCK_LABEL, "NACL"]),
         (["nnUNetTrainerDiceCE_40epochs", "nnUNetTrainerDiceNACL_40epochs"], [STOCK_LABEL, "NACL+Dice"]),
-        (["nnUNetTrainerNACL_lambda0p2_k5_40epochs_adam", "nnUNetTrainerCE_40epochs_adam"],
-         ["NACL lambda=0.2 k=5", "CE"]),
+        (
+            ["nnUNetTrainerNACL_lambda0p2_k5_40epochs_adam", "nnUNetTrainerCE_40epochs_adam"],
+            ["NACL lambda=0.2 k=5", "CE"],
+        ),
         (["nnUNetTrainer", "nnUNetTrainerNACL_100epochs"], [STOCK_LABEL, "NACL 100epochs"]),
         (["nnUNetTrainerCE_train10", "nnUNetTrainerCE"], ["CE 10 % of cases", "CE"]),
-        (["nnUNetTrainerDiceCE_anneal", "nnUNetTrainerNACL_gaussian_sigma2_l2_sum_m5"],
-         ["CE+Dice anneal", "NACL gaussian sigma=2 l2 sum m=5"]),
+        (
+            ["nnUNetTrainerDiceCE_anneal", "nnUNetTrainerNACL_gaussian_sigma2_l2_sum_m5"],
+            ["CE+Dice anneal", "NACL gaussian sigma=2 l2 sum m=5"],
+        ),
         (["nnUNetTrainer_250epochs", "MyTrainer", "nnUNetTrainer"], ["250epochs", "MyTrainer", STOCK_LABEL]),
         (["nnUNetTrainerNACL_40epochs", "nnUNetTrainerNACL_80epochs"], ["NACL 40epochs", "NACL 80epochs"]),
         (["nnUNetTrainerNACL_l2_nonsense", "nnUNetTrainerNACL"], ["NACL_l2_nonsense", "NACL"]),
     ],
-)  # fmt: skip
+)
 def test_labels_say_what_differs(trainers, labels):
     assert short_labels(trainers) == labels
 
 
 def test_equal_labels_get_a_number():
     assert short_labels(["nnUNetTrainer", "nnUNetTrainerDiceCE_40epochs", "nnUNetTrainer"])[::2] == [
-        STOCK_LABEL, f"{STOCK_LABEL} (2)",
-    ]  # fmt: skip
+        STOCK_LABEL,
+        f"{STOCK_LABEL} (2)",
+    ]
 
 
 def test_a_folder_and_a_name(tmp_path, monkeypatch):

@@ -19,8 +19,9 @@ from nnunet_nacl.errors import UserError
 
 @pytest.fixture(autouse=True)
 def python_is_a_program(monkeypatch):
-    monkeypatch.setattr(commands, "find_program",
-                        lambda name: sys.executable if name == "python" else find_program(name))
+    monkeypatch.setattr(
+        commands, "find_program", lambda name: sys.executable if name == "python" else find_program(name)
+    )
     monkeypatch.setattr(commands, "_POLL_S", 0.05)
 
 
@@ -35,7 +36,7 @@ def test_a_command_is_shown_so_that_a_shell_takes_it(tmp_path):
 
 def test_exports_survive_a_shell():
     values = {"nnUNet_raw": "/a folder/raw", "nnUNet_results": "/b$c"}
-    shell = f"{export_line(values)}; printf '%s|%s' \"$nnUNet_raw\" \"$nnUNet_results\""
+    shell = f'{export_line(values)}; printf \'%s|%s\' "$nnUNet_raw" "$nnUNet_results"'
     printed = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, check=True).stdout
     assert printed == "/a folder/raw|/b$c"
 
@@ -43,8 +44,17 @@ def test_exports_survive_a_shell():
 def test_output_goes_to_the_log_and_to_the_listener(tmp_path):
     lines = []
     log = tmp_path / "logs" / "one.log"
-    run_side_by_side([python("import os; print(os.environ['A'] + os.environ['B']); print('two')", log,
-                             environment={"B": "2"}, on_line=lines.append)], {"A": "1"})
+    run_side_by_side(
+        [
+            python(
+                "import os; print(os.environ['A'] + os.environ['B']); print('two')",
+                log,
+                environment={"B": "2"},
+                on_line=lines.append,
+            )
+        ],
+        {"A": "1"},
+    )
     assert lines == ["12", "two"]
     assert log.read_text().endswith("12\ntwo\n") and "$ B=2 python -c" in log.read_text()
 
@@ -58,11 +68,18 @@ def test_a_second_run_is_appended_and_only_its_lines_are_heard(tmp_path):
 
 
 def test_commands_run_at_the_same_time(tmp_path):
-    code = ("import pathlib, time\npathlib.Path({mine!r}).touch()\nend = time.time() + 20\n"
-            "while not pathlib.Path({other!r}).exists():\n    assert time.time() < end\n    time.sleep(0.02)\n")
+    code = (
+        "import pathlib, time\npathlib.Path({mine!r}).touch()\nend = time.time() + 20\n"
+        "while not pathlib.Path({other!r}).exists():\n    assert time.time() < end\n    time.sleep(0.02)\n"
+    )
     a, b = str(tmp_path / "a"), str(tmp_path / "b")
-    run_side_by_side([python(code.format(mine=a, other=b), tmp_path / "1.log"),
-                      python(code.format(mine=b, other=a), tmp_path / "2.log")], {})
+    run_side_by_side(
+        [
+            python(code.format(mine=a, other=b), tmp_path / "1.log"),
+            python(code.format(mine=b, other=a), tmp_path / "2.log"),
+        ],
+        {},
+    )
 
 
 def test_an_error_names_the_log_and_shows_its_last_lines(tmp_path):
@@ -85,20 +102,24 @@ def wait_for_group_to_end(pid: int) -> bool:
     return False
 
 
-_WITH_WORKER = ("import os, pathlib, subprocess, sys, time\n"
-                "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
-                "path = pathlib.Path({pid!r})\npath.with_suffix('.new').write_text(str(os.getpid()))\n"
-                "os.replace(path.with_suffix('.new'), path)\ntime.sleep(60)\n")
+_WITH_WORKER = (
+    "import os, pathlib, subprocess, sys, time\n"
+    "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+    "path = pathlib.Path({pid!r})\npath.with_suffix('.new').write_text(str(os.getpid()))\n"
+    "os.replace(path.with_suffix('.new'), path)\ntime.sleep(60)\n"
+)
 
 
 def test_if_one_fails_the_others_and_their_workers_are_stopped(tmp_path):
     pid = tmp_path / "pid"
-    failing = (f"import pathlib, time\nwhile not pathlib.Path({str(pid)!r}).exists(): time.sleep(0.02)\n"
-               "raise SystemExit(1)")
+    failing = (
+        f"import pathlib, time\nwhile not pathlib.Path({str(pid)!r}).exists(): time.sleep(0.02)\nraise SystemExit(1)"
+    )
     begin = time.monotonic()
     with pytest.raises(CommandFailed, match="status 1"):
-        run_side_by_side([python(_WITH_WORKER.format(pid=str(pid)), tmp_path / "1.log"),
-                          python(failing, tmp_path / "2.log")], {})
+        run_side_by_side(
+            [python(_WITH_WORKER.format(pid=str(pid)), tmp_path / "1.log"), python(failing, tmp_path / "2.log")], {}
+        )
     assert time.monotonic() - begin < 30
     assert wait_for_group_to_end(int(pid.read_text()))
 

@@ -37,8 +37,11 @@ def link(kind: bytes, target: str) -> tarfile.TarInfo:
     return info
 
 
-GOOD = make_tar((f"{TASK}/dataset.json", b"{}"), (f"./{TASK}/imagesTr/case.nii.gz", bytes(range(256)) * 4000),
-                (f"{TASK}/imagesTr/._case.nii.gz", b"AppleDouble"))
+GOOD = make_tar(
+    (f"{TASK}/dataset.json", b"{}"),
+    (f"./{TASK}/imagesTr/case.nii.gz", bytes(range(256)) * 4000),
+    (f"{TASK}/imagesTr/._case.nii.gz", b"AppleDouble"),
+)
 
 
 def md5(content: bytes) -> str:
@@ -69,7 +72,7 @@ class Server:
                 self.send_response(206 if start else 200)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                self.wfile.write(body if outer.send_at_most is None else body[:outer.send_at_most])
+                self.wfile.write(body if outer.send_at_most is None else body[: outer.send_at_most])
 
             def log_message(self, *args):
                 pass
@@ -95,8 +98,10 @@ def server(monkeypatch):
 @pytest.fixture
 def fetch(server, tmp_path):
     def run(expected_md5=None, **options):
-        return download_task(TASK, tmp_path, base_url=server.url, md5=expected_md5 or md5(server.content),
-                             show_progress=False, **options)
+        return download_task(
+            TASK, tmp_path, base_url=server.url, md5=expected_md5 or md5(server.content), show_progress=False, **options
+        )
+
     return run
 
 
@@ -192,12 +197,19 @@ def test_an_unknown_task_lists_the_ten(tmp_path):
     assert len(MD5) == 10 and all(len(value) == 32 for value in MD5.values())
 
 
-@pytest.mark.parametrize(("member", "content"), [
-    ("../outside.txt", b"x"), ("/tmp/outside.txt", b"x"), (f"{TASK}/../../outside.txt", b"x"),
-    ("Task05_Prostate/file", b"x"), (f"{TASK}\\..\\outside", b"x"),
-    (f"{TASK}/link", link(tarfile.SYMTYPE, "/etc/passwd")), (f"{TASK}/link", link(tarfile.LNKTYPE, "/etc/passwd")),
-    (f"{TASK}/device", link(tarfile.CHRTYPE, "")),
-])
+@pytest.mark.parametrize(
+    ("member", "content"),
+    [
+        ("../outside.txt", b"x"),
+        ("/tmp/outside.txt", b"x"),
+        (f"{TASK}/../../outside.txt", b"x"),
+        ("Task05_Prostate/file", b"x"),
+        (f"{TASK}\\..\\outside", b"x"),
+        (f"{TASK}/link", link(tarfile.SYMTYPE, "/etc/passwd")),
+        (f"{TASK}/link", link(tarfile.LNKTYPE, "/etc/passwd")),
+        (f"{TASK}/device", link(tarfile.CHRTYPE, "")),
+    ],
+)
 def test_an_archive_may_not_reach_out_of_its_folder(fetch, server, tmp_path, member, content):
     server.content = make_tar((f"{TASK}/dataset.json", b"{}"), (member, content))
     with pytest.raises(UserError, match="not unpacked"):

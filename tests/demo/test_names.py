@@ -10,17 +10,20 @@ from nnunet_nacl.errors import UserError
 SHORT = Schedule(40, 50)
 
 
-@pytest.mark.parametrize(("given", "run"), [
-    ("nnUNetTrainer", "nnUNetTrainerDiceCE_40epochs_50iters_adam"),
-    ("nnUNetTrainerCE", "nnUNetTrainerCE_40epochs_50iters_adam"),
-    ("nnUNetTrainerNACL_lambda0p2_l2", "nnUNetTrainerNACL_lambda0p2_l2_40epochs_50iters_adam"),
-    ("nnUNetTrainerNACL_train50", "nnUNetTrainerNACL_40epochs_50iters_adam_train50"),
-    ("nnUNetTrainerDiceNACL_anneal", "nnUNetTrainerDiceNACL_anneal_40epochs_50iters_adam"),
-    ("nnUNetTrainerNACL_7epochs", "nnUNetTrainerNACL_7epochs"),
-    ("nnUNetTrainerNACL_adam", "nnUNetTrainerNACL_adam"),
-    ("nnUNetTrainer_5epochs", "nnUNetTrainer_5epochs"),
-    ("nnUNetTrainerDiceCELoss", "nnUNetTrainerDiceCELoss"),
-])
+@pytest.mark.parametrize(
+    ("given", "run"),
+    [
+        ("nnUNetTrainer", "nnUNetTrainerDiceCE_40epochs_50iters_adam"),
+        ("nnUNetTrainerCE", "nnUNetTrainerCE_40epochs_50iters_adam"),
+        ("nnUNetTrainerNACL_lambda0p2_l2", "nnUNetTrainerNACL_lambda0p2_l2_40epochs_50iters_adam"),
+        ("nnUNetTrainerNACL_train50", "nnUNetTrainerNACL_40epochs_50iters_adam_train50"),
+        ("nnUNetTrainerDiceNACL_anneal", "nnUNetTrainerDiceNACL_anneal_40epochs_50iters_adam"),
+        ("nnUNetTrainerNACL_7epochs", "nnUNetTrainerNACL_7epochs"),
+        ("nnUNetTrainerNACL_adam", "nnUNetTrainerNACL_adam"),
+        ("nnUNetTrainer_5epochs", "nnUNetTrainer_5epochs"),
+        ("nnUNetTrainerDiceCELoss", "nnUNetTrainerDiceCELoss"),
+    ],
+)
 def test_names_without_a_schedule_get_the_demos(given, run):
     assert with_schedule(given, SHORT) == run
 

@@ -15,24 +15,52 @@ def architecture(dimensions: int, features: list[int]) -> dict:
     return {
         "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
         "arch_kwargs": {
-            "n_stages": stages, "features_per_stage": features, "conv_op": f"torch.nn.modules.conv.Conv{dimensions}d",
+            "n_stages": stages,
+            "features_per_stage": features,
+            "conv_op": f"torch.nn.modules.conv.Conv{dimensions}d",
             "kernel_sizes": [[3] * dimensions] * stages,
             "strides": [[1] * dimensions] + [[2] * dimensions] * (stages - 1),
-            "n_conv_per_stage": [2] * stages, "n_conv_per_stage_decoder": [2] * (stages - 1), "conv_bias": True,
-            "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{dimensions}d", "norm_op_kwargs": {"affine": True},
-            "dropout_op": None, "dropout_op_kwargs": None, "nonlin": "torch.nn.LeakyReLU",
-            "nonlin_kwargs": {"inplace": True}},
-        "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"]}
+            "n_conv_per_stage": [2] * stages,
+            "n_conv_per_stage_decoder": [2] * (stages - 1),
+            "conv_bias": True,
+            "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{dimensions}d",
+            "norm_op_kwargs": {"affine": True},
+            "dropout_op": None,
+            "dropout_op_kwargs": None,
+            "nonlin": "torch.nn.LeakyReLU",
+            "nonlin_kwargs": {"inplace": True},
+        },
+        "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
+    }
 
 
 @pytest.fixture
 def plans_file(tmp_path):
     path = tmp_path / "nnUNetPlans.json"
-    path.write_text(json.dumps({"dataset_name": "Dataset001_A", "plans_name": "nnUNetPlans", "configurations": {
-        "2d": {"data_identifier": "nnUNetPlans_2d", "batch_size": 281, "patch_size": [32, 32], "spacing": [1, 1],
-               "architecture": architecture(2, [32, 64, 128, 256, 512, 512])},
-        "3d_fullres": {"data_identifier": "nnUNetPlans_3d_fullres", "batch_size": 7, "patch_size": [16, 16, 16],
-                       "spacing": [1, 1, 1], "architecture": architecture(3, [32, 64])}}}))
+    path.write_text(
+        json.dumps(
+            {
+                "dataset_name": "Dataset001_A",
+                "plans_name": "nnUNetPlans",
+                "configurations": {
+                    "2d": {
+                        "data_identifier": "nnUNetPlans_2d",
+                        "batch_size": 281,
+                        "patch_size": [32, 32],
+                        "spacing": [1, 1],
+                        "architecture": architecture(2, [32, 64, 128, 256, 512, 512]),
+                    },
+                    "3d_fullres": {
+                        "data_identifier": "nnUNetPlans_3d_fullres",
+                        "batch_size": 7,
+                        "patch_size": [16, 16, 16],
+                        "spacing": [1, 1, 1],
+                        "architecture": architecture(3, [32, 64]),
+                    },
+                },
+            }
+        )
+    )
     return path
 
 
@@ -55,8 +83,14 @@ def test_nnunet_builds_the_network(plans_file):
 
     name, _ = add_small_configuration(plans_file, "3d_fullres")
     small = PlansManager(str(plans_file)).get_configuration(name)
-    network = get_network_from_plans(small.network_arch_class_name, small.network_arch_init_kwargs,
-                                     small.network_arch_init_kwargs_req_import, 1, 3, deep_supervision=False)
+    network = get_network_from_plans(
+        small.network_arch_class_name,
+        small.network_arch_init_kwargs,
+        small.network_arch_init_kwargs_req_import,
+        1,
+        3,
+        deep_supervision=False,
+    )
     assert network(torch.zeros(1, 1, 16, 16, 16)).shape == (1, 3, 16, 16, 16)
     assert small.batch_size == 2
 

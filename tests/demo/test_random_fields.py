@@ -50,9 +50,11 @@ def test_labels_follow_the_stated_probabilities_at_every_voxel(sigma_voxels):
 
 def test_smooth_randomness_lets_neighbours_agree():
     probabilities = np.full((2, 30, 30), 0.5)
+
     def agreement(sigma_voxels):
         labels = draw_labels(probabilities, sigma_voxels, np.random.default_rng(3))
         return np.mean(labels[1:] == labels[:-1])
+
     assert agreement(0.0) == pytest.approx(0.5, abs=0.06)
     assert agreement(2.0) > 0.75
 

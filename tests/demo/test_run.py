@@ -15,8 +15,7 @@ from nnunet_nacl.demo.settings import Settings
 from nnunet_nacl.errors import UserError
 
 TRAINERS = tuple(f"nnUNetTrainer{method}_2epochs_3iters_adam" for method in ("DiceCE", "CE", "NACL"))
-PLANNED = {"batch_size": 63, "patch_size": [64, 64],
-           "architecture": {"arch_kwargs": {"features_per_stage": [32, 64]}}}
+PLANNED = {"batch_size": 63, "patch_size": [64, 64], "architecture": {"arch_kwargs": {"features_per_stage": [32, 64]}}}
 
 
 class FakeNnunet:
@@ -61,8 +60,12 @@ class FakeNnunet:
 
     def nnUNetv2_train(self, arguments, environment, interrupted):
         configuration, fold, trainer = arguments[1], arguments[2], arguments[4]
-        folder = (Path(environment["nnUNet_results"]) / "Dataset090_VirtualBrains"
-                  / f"{trainer}__nnUNetPlans__{configuration}" / f"fold_{fold}")
+        folder = (
+            Path(environment["nnUNet_results"])
+            / "Dataset090_VirtualBrains"
+            / f"{trainer}__nnUNetPlans__{configuration}"
+            / f"fold_{fold}"
+        )
         folder.mkdir(parents=True, exist_ok=True)
         if "--c" in arguments:
             assert (folder / "checkpoint_latest.pth").is_file()
@@ -85,6 +88,7 @@ def nnunet(monkeypatch):
 @pytest.fixture
 def demo(tmp_path, monkeypatch, nnunet):
     """Runs the demo with stand-ins for data and evaluation."""
+
     def write(folder, num_training, num_test, on_subject):
         for part in ("imagesTr", "labelsTr", "imagesTs"):
             (folder / part).mkdir(parents=True)
@@ -104,9 +108,20 @@ def demo(tmp_path, monkeypatch, nnunet):
     monkeypatch.setattr(module, "summarize", summarize)
 
     def run(**changes):
-        options = {"folder": tmp_path / "demo", "data": None, "download": None, "trainers": TRAINERS,
-                   "configuration": None, "folds": ("0",), "device": "cpu", "cores": 2, "parallel": 2, **changes}
+        options = {
+            "folder": tmp_path / "demo",
+            "data": None,
+            "download": None,
+            "trainers": TRAINERS,
+            "configuration": None,
+            "folds": ("0",),
+            "device": "cpu",
+            "cores": 2,
+            "parallel": 2,
+            **changes,
+        }
         return module.run_demo(Settings(**options), show_progress=False)
+
     return run
 
 
@@ -117,10 +132,10 @@ def kinds(commands):
 def test_the_stock_commands_run_in_order(demo, nnunet, capsys):
     folder = demo()
     assert kinds(nnunet.commands) == ["convert_MSD_dataset", "plan_and_preprocess", "train", "train", "train"]
-    assert nnunet.commands[1] == ("nnUNetv2_plan_and_preprocess -d 90 -c 2d -npfp 2 -np 2 "
-                                  "--verify_dataset_integrity")
-    assert nnunet.commands[2] == (f"OMP_NUM_THREADS=1 nnUNetv2_train 90 2d_small 0 -tr {TRAINERS[0]} -p nnUNetPlans "
-                                  "--npz -device cpu")
+    assert nnunet.commands[1] == ("nnUNetv2_plan_and_preprocess -d 90 -c 2d -npfp 2 -np 2 --verify_dataset_integrity")
+    assert nnunet.commands[2] == (
+        f"OMP_NUM_THREADS=1 nnUNetv2_train 90 2d_small 0 -tr {TRAINERS[0]} -p nnUNetPlans --npz -device cpu"
+    )
     output = capsys.readouterr().out
     for command in nnunet.commands:
         assert f"$ {command}\n" in output
@@ -169,13 +184,16 @@ def test_a_second_run_only_sums_up(demo, nnunet, capsys):
     assert "summary of 3" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("stop_at", "again"), [
-    ("convert", ["convert_MSD_dataset", "plan_and_preprocess", "train", "train", "train"]),
-    ("plan_and", ["plan_and_preprocess", "train", "train", "train"]),
-    (TRAINERS[0], ["train", "train", "train"]),
-    (TRAINERS[1], ["train", "train"]),
-    (TRAINERS[2], ["train"]),
-])
+@pytest.mark.parametrize(
+    ("stop_at", "again"),
+    [
+        ("convert", ["convert_MSD_dataset", "plan_and_preprocess", "train", "train", "train"]),
+        ("plan_and", ["plan_and_preprocess", "train", "train", "train"]),
+        (TRAINERS[0], ["train", "train", "train"]),
+        (TRAINERS[1], ["train", "train"]),
+        (TRAINERS[2], ["train"]),
+    ],
+)
 def test_an_interrupted_run_goes_on_where_it_stopped(demo, nnunet, stop_at, again):
     nnunet.stop_at = stop_at
     with pytest.raises(KeyboardInterrupt):

@@ -15,8 +15,10 @@ def two_cores_no_gpu(monkeypatch):
     monkeypatch.setattr(module, "_has_cuda", lambda: False)
 
 
-@pytest.mark.parametrize(("count", "cores", "expected"), [
-    (1, 2, 1), (2, 2, 2), (3, 2, 3), (4, 2, 2), (5, 2, 3), (6, 4, 6), (3, 16, 3), (7, 1, 1)])
+@pytest.mark.parametrize(
+    ("count", "cores", "expected"),
+    [(1, 2, 1), (2, 2, 2), (3, 2, 3), (4, 2, 2), (5, 2, 3), (6, 4, 6), (3, 16, 3), (7, 1, 1)],
+)
 def test_no_core_is_idle_at_the_end(count, cores, expected):
     assert module.busy_cores(count, cores) == expected
 
@@ -25,8 +27,9 @@ def test_without_a_gpu_trainings_share_the_cores():
     settings = resolve()
     epochs, iterations = module.SCHEDULES["virtual brains"]
     assert (settings.device, settings.parallel, settings.folds) == ("cpu", 3, ("0",))
-    assert settings.trainers == tuple(f"nnUNetTrainer{method}_{epochs}epochs_{iterations}iters_adam"
-                                      for method in ("DiceCE", "CE", "NACL"))
+    assert settings.trainers == tuple(
+        f"nnUNetTrainer{method}_{epochs}epochs_{iterations}iters_adam" for method in ("DiceCE", "CE", "NACL")
+    )
 
 
 def test_other_data_train_longer():
@@ -44,17 +47,31 @@ def test_a_gpu_is_used_for_one_training_at_a_time(monkeypatch):
 
 
 def test_what_is_given_is_taken():
-    settings = resolve(trainers=("nnUNetTrainerNACL", "nnUNetTrainerNACL"), folds=("1", "0", "1"), epochs=3,
-                       iterations=7, adam=False, parallel=8, configuration="3d_fullres")
+    settings = resolve(
+        trainers=("nnUNetTrainerNACL", "nnUNetTrainerNACL"),
+        folds=("1", "0", "1"),
+        epochs=3,
+        iterations=7,
+        adam=False,
+        parallel=8,
+        configuration="3d_fullres",
+    )
     assert settings.trainers == ("nnUNetTrainerNACL_3epochs_7iters",)
     assert (settings.folds, settings.parallel, settings.configuration) == (("1", "0"), 2, "3d_fullres")
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"data": "a", "download": "b"}, "not both"), ({"device": "tpu"}, "tpu"), ({"folds": ("5",)}, "'5'"),
-    ({"parallel": 0}, "-np"), ({"epochs": 0}, "-epochs"), ({"trainers": ()}, "-tr"),
-    ({"trainers": ("nnUNetTrainerNACL_wrong",)}, "wrong"),
-])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"data": "a", "download": "b"}, "not both"),
+        ({"device": "tpu"}, "tpu"),
+        ({"folds": ("5",)}, "'5'"),
+        ({"parallel": 0}, "-np"),
+        ({"epochs": 0}, "-epochs"),
+        ({"trainers": ()}, "-tr"),
+        ({"trainers": ("nnUNetTrainerNACL_wrong",)}, "wrong"),
+    ],
+)
 def test_bad_options_are_errors_that_name_them(options, message):
     with pytest.raises(UserError, match=message):
         resolve(**options)

@@ -18,8 +18,11 @@ from nnunet_nacl.evaluation.evaluate import evaluate_folder
 from tests.evaluation.folders import make_model
 
 SCHEDULE = "_2epochs_3iters_adam"
-SHARPNESS = {f"nnUNetTrainerDiceCE{SCHEDULE}": 6.0, f"nnUNetTrainerCE{SCHEDULE}": 3.0,
-             f"nnUNetTrainerNACL{SCHEDULE}": 2.0}
+SHARPNESS = {
+    f"nnUNetTrainerDiceCE{SCHEDULE}": 6.0,
+    f"nnUNetTrainerCE{SCHEDULE}": 3.0,
+    f"nnUNetTrainerNACL{SCHEDULE}": 2.0,
+}
 
 
 @pytest.fixture(scope="module")
@@ -30,17 +33,23 @@ def trained(tmp_path_factory):
     for trainer, sharpness in SHARPNESS.items():
         model = make_model(root / trainer, folds=2, sharpness=sharpness)
         model.folder.rename(model.folder.with_name(f"{trainer}__nnUNetPlans__2d_small"))
-        trainings += [Training(root / trainer / "nnUNet_results", model.dataset, trainer, "2d_small", fold, 3, "cpu")
-                      for fold in ("0", "1")]
+        trainings += [
+            Training(root / trainer / "nnUNet_results", model.dataset, trainer, "2d_small", fold, 3, "cpu")
+            for fold in ("0", "1")
+        ]
     return trainings, model.references, Task(root, 999, model.dataset, 6, None)
 
 
 @pytest.fixture
 def rows(trained):
     trainings, references, _ = trained
-    return {training.trainer: Row(training.trainer, training.trainer,
-                                  evaluate_folder(training.validation_folder, references))
-            for training in trainings if training.fold == "0"}
+    return {
+        training.trainer: Row(
+            training.trainer, training.trainer, evaluate_folder(training.validation_folder, references)
+        )
+        for training in trainings
+        if training.fold == "0"
+    }
 
 
 def sentences(rows, **options):
@@ -53,11 +62,19 @@ def test_table_figure_and_text_are_written(trained, tmp_path):
     seen = []
     text = summarize(trainings, references, task, tmp_path / "summary", seen.append)
     assert seen == [1, 2, 3, 4, 5, 6]
-    assert sorted(path.name for path in (tmp_path / "summary").iterdir()) == ["reliability.png", "summary.txt",
-                                                                              "table.csv"]
+    assert sorted(path.name for path in (tmp_path / "summary").iterdir()) == [
+        "reliability.png",
+        "summary.txt",
+        "table.csv",
+    ]
     assert (tmp_path / "summary" / "summary.txt").read_text() == text + "\n"
-    for part in ("folds 0, 1, 6 cases", "nnU-Net (Dice + CE)", "ECE foreground", str(tmp_path / "summary"),
-                 str(trainings[0].model_folder)):
+    for part in (
+        "folds 0, 1, 6 cases",
+        "nnU-Net (Dice + CE)",
+        "ECE foreground",
+        str(tmp_path / "summary"),
+        str(trainings[0].model_folder),
+    ):
         assert part in text
 
 

@@ -23,6 +23,7 @@ def make_task(tmp_path):
         description = {"labels": {"0": "background"}, "modality": {"0": "CT"}, "training": [], "test": [], **changes}
         (folder / "dataset.json").write_text(json.dumps({k: v for k, v in description.items() if v is not None}))
         return folder
+
     return make
 
 
@@ -37,12 +38,18 @@ def test_a_trailing_slash_and_a_link_are_fine(make_task, tmp_path):
     assert read_task(f"{tmp_path / 'Task12_Mine'}/").dataset == "Dataset012_Mine"
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"name": "Spleen"}, "TaskNN_Name"), ({"name": "Task09_My_Spleen"}, "one underscore"),
-    ({"without": ("imagesTs",)}, "imagesTs"), ({"without": ("labelsTr",)}, "labelsTr"),
-    ({"modality": None}, "modality"), ({"training": None, "test": None}, "training, test"),
-    ({"cases": 4}, "4 cases"),
-])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "Spleen"}, "TaskNN_Name"),
+        ({"name": "Task09_My_Spleen"}, "one underscore"),
+        ({"without": ("imagesTs",)}, "imagesTs"),
+        ({"without": ("labelsTr",)}, "labelsTr"),
+        ({"modality": None}, "modality"),
+        ({"training": None, "test": None}, "training, test"),
+        ({"cases": 4}, "4 cases"),
+    ],
+)
 def test_what_nnunet_would_not_take_is_an_error_that_says_why(make_task, options, message):
     with pytest.raises(UserError, match=message):
         read_task(make_task(**options))

@@ -41,8 +41,9 @@ def arguments(training, tmp_path, threads=1):
 
 
 def test_the_command_is_the_stock_one(training, tmp_path):
-    assert arguments(training, tmp_path) == (f"OMP_NUM_THREADS=1 nnUNetv2_train 4 2d_small 1 -tr {NAME} -p nnUNetPlans "
-                                             "--npz -device cpu")
+    assert arguments(training, tmp_path) == (
+        f"OMP_NUM_THREADS=1 nnUNetv2_train 4 2d_small 1 -tr {NAME} -p nnUNetPlans --npz -device cpu"
+    )
     assert arguments(training, tmp_path, threads=None).startswith("nnUNetv2_train")
 
 
@@ -86,8 +87,11 @@ def test_a_finished_training_is_done(training):
 
 
 def test_progress_follows_the_output(training):
-    for line in ("2026-01-01 00:00:00.000000: Epoch 0 ", "2026-01-01 00:00:01.000000: Epoch time: 1.0 s",
-                 "2026-01-01 00:00:01.000000: Epoch 1 "):
+    for line in (
+        "2026-01-01 00:00:00.000000: Epoch 0 ",
+        "2026-01-01 00:00:01.000000: Epoch time: 1.0 s",
+        "2026-01-01 00:00:01.000000: Epoch 1 ",
+    ):
         training.on_line(line)
     assert (training.start.done, training.epochs.done) == (1, 1)
     assert training.described().endswith("epoch 1/20")

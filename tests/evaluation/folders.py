@@ -62,16 +62,23 @@ def make_model(
     model = Model(root, "Dataset999_Synthetic")
     rng = np.random.default_rng(seed)
     dataset = {
-        "channel_names": {"0": "MRI"}, "labels": labels, "numTraining": cases * folds, "file_ending": file_ending,
-    }  # fmt: skip
+        "channel_names": {"0": "MRI"},
+        "labels": labels,
+        "numTraining": cases * folds,
+        "file_ending": file_ending,
+    }
     regions = any(isinstance(value, list) for value in labels.values())
     if regions:
         dataset["regions_class_order"] = [1, 2]
     plans = {
-        "dataset_name": model.dataset, "plans_name": model.plans, "image_reader_writer": reader,
-        "label_manager": "LabelManager", "configurations": {}, "transpose_forward": [0, 1, 2],
+        "dataset_name": model.dataset,
+        "plans_name": model.plans,
+        "image_reader_writer": reader,
+        "label_manager": "LabelManager",
+        "configurations": {},
+        "transpose_forward": [0, 1, 2],
         "transpose_backward": [0, 1, 2],
-    }  # fmt: skip
+    }
     for folder in (model.folder, model.references):
         folder.mkdir(parents=True, exist_ok=True)
     for folder in (model.folder, model.references.parent):
@@ -118,12 +125,15 @@ def write_prediction(folder: Path, name: str, probs, segmentation, spacing_mm, f
     np.savez_compressed(folder / f"{name}.npz", probabilities=probs)
     dimensions = len(spacing_mm)
     in_space = {
-        "spacing": tuple(map(float, spacing_mm[::-1])), "origin": (0.0,) * dimensions,
+        "spacing": tuple(map(float, spacing_mm[::-1])),
+        "origin": (0.0,) * dimensions,
         "direction": tuple(np.eye(dimensions).ravel()),
-    }  # fmt: skip
+    }
     properties = {
-        "spacing": list(spacing_mm), "shape_before_cropping": segmentation.shape, "sitk_stuff": in_space,
-    }  # fmt: skip
+        "spacing": list(spacing_mm),
+        "shape_before_cropping": segmentation.shape,
+        "sitk_stuff": in_space,
+    }
     with open(folder / f"{name}.pkl", "wb") as file:
         pickle.dump(properties, file)
     write_image(segmentation, folder / f"{name}{file_ending}", spacing_mm)

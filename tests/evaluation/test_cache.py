@@ -65,9 +65,15 @@ def test_other_files_or_settings_need_the_probabilities_again(model, name):
 
 @pytest.mark.parametrize(
     "content",
-    ["", "[]", "{}", '{"schema_version": 1, "metric_per_case": [{"case": "case_00"}]}', '{"schema_version": 99}',
-     '{"schema_version": 1, "metric_per_case": 5}'],
-)  # fmt: skip
+    [
+        "",
+        "[]",
+        "{}",
+        '{"schema_version": 1, "metric_per_case": [{"case": "case_00"}]}',
+        '{"schema_version": 99}',
+        '{"schema_version": 1, "metric_per_case": 5}',
+    ],
+)
 def test_a_file_of_another_kind_knows_nothing(model, measured, content):
     path = model.validation() / "calibration.json"
     path.write_text(content)

@@ -37,9 +37,12 @@ def slow_case(model, name, labels):
     else:
         foreground, predicted = truth > 0, probs.argmax(0) > 0
     masks = {
-        "foreground": foreground, "union": foreground | predicted, "predicted": predicted, "all": valid,
+        "foreground": foreground,
+        "union": foreground | predicted,
+        "predicted": predicted,
+        "all": valid,
         "dilated": dilated(truth, 2.0, spacing),
-    }  # fmt: skip
+    }
     if valid.all():
         masks["boundary"] = boundary(truth, 2.0, spacing)
     function, target = (region_metrics, inside) if regions else (class_metrics, truth)
@@ -68,9 +71,15 @@ def test_dice_is_that_of_nnunets_summary(make_validated, labels):
     wanted = manager.foreground_regions if manager.has_regions else manager.foreground_labels
     names = [case["case"] for case in document["metric_per_case"]]
     summary = [
-        compute_metrics(str(model.references / f"{n}.nii.gz"), str(model.validation() / f"{n}.nii.gz"), SimpleITKIO(),
-                        wanted, manager.ignore_label) for n in names
-    ]  # fmt: skip
+        compute_metrics(
+            str(model.references / f"{n}.nii.gz"),
+            str(model.validation() / f"{n}.nii.gz"),
+            SimpleITKIO(),
+            wanted,
+            manager.ignore_label,
+        )
+        for n in names
+    ]
     path = model.root / "summary.json"
     from nnunetv2.utilities.json_export import recursive_fix_for_json_export
 
@@ -170,11 +179,14 @@ def test_folds_pool_into_the_model_folder(make_validated):
 @pytest.mark.parametrize(
     ("ending", "reader", "shape"),
     [
-        (".nrrd", "SimpleITKIO", (6, 8, 7)), (".mha", "SimpleITKIO", (6, 8, 7)), (".nii.gz", "NibabelIO", (6, 8, 7)),
-        (".nii.gz", "NibabelIOWithReorient", (6, 8, 7)), (".png", "NaturalImage2DIO", (1, 20, 18)),
+        (".nrrd", "SimpleITKIO", (6, 8, 7)),
+        (".mha", "SimpleITKIO", (6, 8, 7)),
+        (".nii.gz", "NibabelIO", (6, 8, 7)),
+        (".nii.gz", "NibabelIOWithReorient", (6, 8, 7)),
+        (".png", "NaturalImage2DIO", (1, 20, 18)),
         (".tif", "Tiff3DIO", (6, 8, 7)),
     ],
-)  # fmt: skip
+)
 def test_every_reader_of_nnunet(make_validated, ending, reader, shape):
     model = make_validated(cases=1, file_ending=ending, reader=reader, shape=shape, spacing_mm=(1.0, 1.0, 1.0))
     if reader == "NibabelIOWithReorient":  # nnU-Net saves probabilities in the order in which its reader gives the axes
@@ -216,9 +228,18 @@ def rewrite(path, how):
 
 @pytest.mark.parametrize(
     "how",
-    ["uncompressed", "bzip2", "lzma", "beside another array", "big endian", "double", "big double", "long double",
-     "Fortran order"],
-)  # fmt: skip
+    [
+        "uncompressed",
+        "bzip2",
+        "lzma",
+        "beside another array",
+        "big endian",
+        "double",
+        "big double",
+        "long double",
+        "Fortran order",
+    ],
+)
 @pytest.mark.parametrize("inflater", ["imagecodecs", "numpy"])
 def test_the_same_probabilities_saved_differently(make_validated, monkeypatch, how, inflater):
     from nnunet_nacl.evaluation import npz

@@ -19,7 +19,7 @@ from nnunet_nacl.evaluation.evaluate import evaluate_folder
 # Kills itself at the moment when a finished temporary file would take its name: the worst one.
 _SUICIDE = """
 import os, signal, sys
-from nnunet_nacl.evaluation import files
+from nnunet_nacl import files
 from nnunet_nacl.cli.main import main
 
 count, replace = 0, os.replace
@@ -37,7 +37,8 @@ sys.exit(main(["evaluate", "-d", "999", "-c", "3d_fullres", "-np", "1"]))
 
 
 @pytest.mark.parametrize(
-    "at", [3, *(pytest.param(at, marks=pytest.mark.integration) for at in (1, 5))]  # each starts a Python
+    "at",
+    [3, *(pytest.param(at, marks=pytest.mark.integration) for at in (1, 5))],  # each starts a Python
 )
 def test_a_kill_between_writing_and_naming(make_validated, measured, at):
     model = make_validated(cases=4)

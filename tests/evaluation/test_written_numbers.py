@@ -31,10 +31,13 @@ def scores(probs, truth):
     hot = np.eye(len(probs))[truth].T
     errors = [gap(p, y) for p, y in zip(probs, hot)]
     return {
-        "n_voxels": truth.size, "ECE": gap(probs.max(0), (probs.argmax(0) == truth).astype(float)),
-        "CECE_sum": sum(errors), "CECE_mean": np.mean(errors), "NLL": -np.log((probs * hot).sum(0)).mean(),
+        "n_voxels": truth.size,
+        "ECE": gap(probs.max(0), (probs.argmax(0) == truth).astype(float)),
+        "CECE_sum": sum(errors),
+        "CECE_mean": np.mean(errors),
+        "NLL": -np.log((probs * hot).sum(0)).mean(),
         "Brier": ((probs - hot) ** 2).sum(0).mean(),
-    }  # fmt: skip
+    }
 
 
 def test_a_short_script_finds_the_same_numbers(make_validated):
@@ -47,8 +50,11 @@ def test_a_short_script_finds_the_same_numbers(make_validated):
         truth, saved = (read(folder / f"{name}.nii.gz") for folder in (model.references, model.validation(fold)))
         winner = probs.argmax(0)
         masks = {
-            "foreground": truth > 0, "predicted": winner > 0, "union": (truth > 0) | (winner > 0), "all": truth >= 0,
-        }  # fmt: skip
+            "foreground": truth > 0,
+            "predicted": winner > 0,
+            "union": (truth > 0) | (winner > 0),
+            "all": truth >= 0,
+        }
         [entry] = [case for case in document["metric_per_case"] if case["case"] == name]
         for mask, inside in masks.items():
             for metric, value in scores(probs[:, inside], truth[inside]).items():

@@ -77,15 +77,51 @@ def train(space: Workspace, chain: Chain) -> None:
     for configuration in chain.configurations:
         fold = "all" if configuration == "3d_lowres" else "0"
         last = configuration == chain.configurations[-1]
-        space.run("nnUNetv2_train", chain.dataset_id, configuration, fold, "-tr", chain.trainer,
-                  "-p", chain.plans_name, "-device", "cpu", *(["--npz"] if chain.npz and last else []),
-                  # No background workers: they would prepare more batches than these trainings take.
-                  nnUNet_n_proc_DA="0")
-        previous = ["-prev_stage_predictions", predictions(space, chain, "3d_lowres")] \
-            if configuration == "3d_cascade_fullres" else []
-        space.run("nnUNetv2_predict", "-d", chain.dataset_id, "-i", images(space, chain),
-                  "-o", predictions(space, chain, configuration), "-tr", chain.trainer, "-p", chain.plans_name,
-                  "-c", configuration, "-f", fold, "-device", "cpu", "-npp", 0, "-nps", 0, "--disable_tta", *previous)
+        space.run(
+            "nnUNetv2_train",
+            chain.dataset_id,
+            configuration,
+            fold,
+            "-tr",
+            chain.trainer,
+            "-p",
+            chain.plans_name,
+            "-device",
+            "cpu",
+            *(["--npz"] if chain.npz and last else []),
+            # No background workers: they would prepare more batches than these trainings take.
+            nnUNet_n_proc_DA="0",
+        )
+        previous = (
+            ["-prev_stage_predictions", predictions(space, chain, "3d_lowres")]
+            if configuration == "3d_cascade_fullres"
+            else []
+        )
+        space.run(
+            "nnUNetv2_predict",
+            "-d",
+            chain.dataset_id,
+            "-i",
+            images(space, chain),
+            "-o",
+            predictions(space, chain, configuration),
+            "-tr",
+            chain.trainer,
+            "-p",
+            chain.plans_name,
+            "-c",
+            configuration,
+            "-f",
+            fold,
+            "-device",
+            "cpu",
+            "-npp",
+            0,
+            "-nps",
+            0,
+            "--disable_tta",
+            *previous,
+        )
 
 
 def images(space: Workspace, chain: Chain) -> Path:

@@ -33,8 +33,9 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, clean_environ: dict[str,
     planned = (tiny.TASK_ID, tiny.THICK_SLICES_ID)
     space.run("nnUNetv2_plan_and_preprocess", "-d", *planned, "--no_pp", "-npfp", 1, "--verify_dataset_integrity")
     space.run("nnUNetv2_plan_experiment", "-d", tiny.TASK_ID, "-pl", "nnUNetPlannerResEncM")
-    plans_files = {number: space.dataset_folder(space.preprocessed, number) / f"{tiny.PLANS['default']}.json"
-                   for number in planned}
+    plans_files = {
+        number: space.dataset_folder(space.preprocessed, number) / f"{tiny.PLANS['default']}.json" for number in planned
+    }
     residual = plans_files[tiny.TASK_ID].with_name(f"{tiny.PLANS['resenc']}.json")
     for path in (*plans_files.values(), residual):
         tiny.shrink_plans(path)
@@ -42,7 +43,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, clean_environ: dict[str,
     for label_space, number in tiny.DATASET_IDS.items():
         if number != tiny.TASK_ID:
             plans_files[number] = tiny.copy_with_label_space(
-                space.dataset_folder(space.raw, tiny.TASK_ID), plans_files[tiny.TASK_ID].parent, label_space)
+                space.dataset_folder(space.raw, tiny.TASK_ID), plans_files[tiny.TASK_ID].parent, label_space
+            )
         tiny.add_plans_of_other_kind(plans_files[number], residual)
     space.run("nnUNetv2_preprocess", "-d", *plans_files, "-c", "3d_fullres", "3d_lowres", "-np", 1)
     return space
@@ -51,8 +53,11 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, clean_environ: dict[str,
 @pytest.fixture(scope="session")
 def trained(workspace: Workspace, request: pytest.FixtureRequest) -> Iterator[Callable[[Chain], Workspace]]:
     """Waits until a chain is trained. The chains of the selected tests are trained two at a time, from the first on."""
-    selected = [item.callspec.params["chain"] for item in request.session.items if hasattr(item, "callspec")
-                and isinstance(item.callspec.params.get("chain"), Chain)]
+    selected = [
+        item.callspec.params["chain"]
+        for item in request.session.items
+        if hasattr(item, "callspec") and isinstance(item.callspec.params.get("chain"), Chain)
+    ]
     pool = ThreadPoolExecutor(min(2, os.cpu_count() or 1))
     futures = {chain: pool.submit(train, workspace, chain) for chain in CHAINS if chain in selected}
 

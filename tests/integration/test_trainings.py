@@ -19,8 +19,9 @@ from tests.integration.workspace import epochs_in, training_log
 
 
 def test_the_chains_cover_every_pair() -> None:
-    trained = {(chain.label_space, configuration, chain.plans) for chain in CHAINS
-               for configuration in chain.configurations}
+    trained = {
+        (chain.label_space, configuration, chain.plans) for chain in CHAINS for configuration in chain.configurations
+    }
     configurations = ("2d", "3d_fullres", "3d_lowres", "3d_cascade_fullres")
     factors = (tiny.LABEL_SPACES, configurations, tiny.PLANS)
     for first, second in itertools.combinations(range(3), 2):
@@ -49,8 +50,10 @@ def assert_calibration_recorded(fold: Path, num_epochs: int) -> None:
 @pytest.mark.parametrize("chain", CHAINS, ids=str)
 def test_it_trains_validates_and_predicts(trained, chain: Chain) -> None:
     space = trained(chain)
-    (case,) = [path.name.removesuffix("_0000.nii.gz") for path in
-               (space.dataset_folder(space.raw, chain.dataset_id) / "imagesTs").iterdir()]
+    (case,) = [
+        path.name.removesuffix("_0000.nii.gz")
+        for path in (space.dataset_folder(space.raw, chain.dataset_id) / "imagesTs").iterdir()
+    ]
     image = labels_of(space.dataset_folder(space.raw, chain.dataset_id) / "imagesTs" / f"{case}_0000.nii.gz")
     num_labels = 3 if "ignore" in chain.label_space else 4
     for configuration in chain.configurations:

@@ -20,10 +20,14 @@ TASK_ID = 901
 LABEL_SPACES = {
     "classes": {"labels": {"background": 0, "shell": 1, "core": 2, "speck": 3}},
     "ignore": {"labels": {"background": 0, "shell": 1, "core": 2, "ignore": 3}},
-    "regions": {"labels": {"background": 0, "whole": [1, 2, 3], "inner": [2, 3], "speck": 3},
-                "regions_class_order": [1, 2, 3]},
-    "regions_ignore": {"labels": {"background": 0, "whole": [1, 2], "core": 2, "ignore": 3},
-                       "regions_class_order": [1, 2]},
+    "regions": {
+        "labels": {"background": 0, "whole": [1, 2, 3], "inner": [2, 3], "speck": 3},
+        "regions_class_order": [1, 2, 3],
+    },
+    "regions_ignore": {
+        "labels": {"background": 0, "whole": [1, 2], "core": 2, "ignore": 3},
+        "regions_class_order": [1, 2],
+    },
 }
 DATASET_IDS = {name: TASK_ID + number for number, name in enumerate(LABEL_SPACES)}
 THICK_SLICES_ID = 905
@@ -55,11 +59,20 @@ def make_task(folder: Path, shape: tuple[int, int, int], spacing_mm: tuple[float
             sitk.WriteImage(image, str(folder / "imagesTr" / f"{case}.nii.gz"))
             sitk.WriteImage(truth, str(folder / "labelsTr" / f"{case}.nii.gz"))
     files = [{"image": f"./imagesTr/{case}.nii.gz", "label": f"./labelsTr/{case}.nii.gz"} for case in cases[:-1]]
-    write_json(folder / "dataset.json", {
-        "name": "Blobs", "description": "generated", "tensorImageSize": "3D", "modality": {"0": "MRI"},
-        "labels": {"0": "background", "1": "shell", "2": "core", "3": "speck"}, "numTraining": NUM_TRAINING,
-        "numTest": 1, "training": files, "test": [f"./imagesTs/{cases[-1]}.nii.gz"],
-    })
+    write_json(
+        folder / "dataset.json",
+        {
+            "name": "Blobs",
+            "description": "generated",
+            "tensorImageSize": "3D",
+            "modality": {"0": "MRI"},
+            "labels": {"0": "background", "1": "shell", "2": "core", "3": "speck"},
+            "numTraining": NUM_TRAINING,
+            "numTest": 1,
+            "training": files,
+            "test": [f"./imagesTs/{cases[-1]}.nii.gz"],
+        },
+    )
     return folder
 
 

@@ -42,13 +42,23 @@ class Workspace:
         """Start a console script of this Python; its output goes to ``Popen.stdout``."""
         script = Path(sys.executable).parent / command
         settings = {
-            **self.environ, "nnUNet_raw": str(self.raw), "nnUNet_preprocessed": str(self.preprocessed),
-            "nnUNet_results": str(self.results), "nnUNet_def_n_proc": "1", "OMP_NUM_THREADS": "1",
-            "nnUNet_n_proc_DA": "1", **environ,
+            **self.environ,
+            "nnUNet_raw": str(self.raw),
+            "nnUNet_preprocessed": str(self.preprocessed),
+            "nnUNet_results": str(self.results),
+            "nnUNet_def_n_proc": "1",
+            "OMP_NUM_THREADS": "1",
+            "nnUNet_n_proc_DA": "1",
+            **environ,
         }
         return subprocess.Popen(
-            [sys.executable, str(script), *map(str, arguments)], env=settings, text=True, start_new_session=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=self.folder,
+            [sys.executable, str(script), *map(str, arguments)],
+            env=settings,
+            text=True,
+            start_new_session=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd=self.folder,
         )
 
     def run(self, command: str, *arguments: object, **environ: str) -> str:

@@ -20,7 +20,9 @@ for _penalty in ("l1", "l2"):
     for _space in ("logits", "softmax"):
         for _prior, _settings in (("mean", AUTHORS_MEAN), ("gaussian", AUTHORS_GAUSSIAN)):
             AUTHORS_LOSSES[f"nacl_{_prior}_{_penalty}_{_space}"] = (
-                "nacl", {**_settings, "penalty": _penalty, "space": _space}, "2d"
+                "nacl",
+                {**_settings, "penalty": _penalty, "space": _space},
+                "2d",
             )
 for _margin in (5, 1):
     AUTHORS_LOSSES[f"mbls_m{_margin}"] = ("mbls", {"margin": float(_margin)}, "2d")

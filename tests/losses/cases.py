@@ -32,9 +32,7 @@ CASES = {
     "mbls": Case(
         losses.mbls, losses.MbLSLoss, reference.mbls, {"penalty_weight": 0.3, "margin": 1.0, "reduction": "sum"}
     ),
-    "svls": Case(
-        losses.svls, losses.SVLSLoss, reference.svls, {"sigma": 1.5, "kernel_size": 5, "padding": "valid"}
-    ),
+    "svls": Case(losses.svls, losses.SVLSLoss, reference.svls, {"sigma": 1.5, "kernel_size": 5, "padding": "valid"}),
     "nacl": Case(
         losses.nacl,
         losses.NACLLoss,

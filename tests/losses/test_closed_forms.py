@@ -142,8 +142,10 @@ def test_cross_entropy_of_one_voxel():
         ({"reduction": "sum", "prior_scale": 5.0}, 4.5 + 1.0 + 2.0),
         ({"reduction": "sum", "prior_scale": 5.0, "penalty": "l2"}, 4.5**2 + 1.0 + 4.0),
         ({"reduction": "sum", "space": "softmax"}, 1 - PROBS[0] + PROBS[1] + PROBS[2]),
-        ({"reduction": "sum", "space": "softmax", "penalty": "l2"},
-         (1 - PROBS[0]) ** 2 + PROBS[1] ** 2 + PROBS[2] ** 2),  # fmt: skip
+        (
+            {"reduction": "sum", "space": "softmax", "penalty": "l2"},
+            (1 - PROBS[0]) ** 2 + PROBS[1] ** 2 + PROBS[2] ** 2,
+        ),
     ],
 )
 def test_nacl_of_one_voxel(settings, penalty):
@@ -184,18 +186,37 @@ def test_the_defaults_are_those_of_the_paper():
     logits[:, :, 0] *= 20  # beyond MbLS's margin
     labels = torch.randint(0, 3, (1, 1, 4, 4), generator=random)
     for loss, settings in (
-        (losses.nacl, {"penalty_weight": 0.1, "kernel_size": 3, "prior": "mean", "sigma": 1.0, "penalty": "l1",
-                       "space": "logits", "reduction": "mean", "padding": "valid", "prior_scale": 1.0}),
+        (
+            losses.nacl,
+            {
+                "penalty_weight": 0.1,
+                "kernel_size": 3,
+                "prior": "mean",
+                "sigma": 1.0,
+                "penalty": "l1",
+                "space": "logits",
+                "reduction": "mean",
+                "padding": "valid",
+                "prior_scale": 1.0,
+            },
+        ),
         (losses.svls, {"sigma": 2.0, "kernel_size": 3, "padding": "replicate"}),
         (losses.mbls, {"penalty_weight": 0.1, "margin": 5.0, "reduction": "mean"}),
         (losses.ecp, {"penalty_weight": 0.1, "reduction": "mean"}),
         (losses.focal, {"gamma": 3.0}),
         (losses.label_smoothing, {"smoothing": 0.1}),
-    ):  # fmt: skip
+    ):
         assert loss(logits, labels).item() == loss(logits, labels, **settings).item()
         for name, value in settings.items():
-            other = {"prior": "gaussian", "penalty": "l2", "space": "softmax", "padding": "zeros", "reduction": "sum",
-                     "kernel_size": 5, "sigma": value}.get(name, 0.5)  # fmt: skip
+            other = {
+                "prior": "gaussian",
+                "penalty": "l2",
+                "space": "softmax",
+                "padding": "zeros",
+                "reduction": "sum",
+                "kernel_size": 5,
+                "sigma": value,
+            }.get(name, 0.5)
             if other != value:
                 assert loss(logits, labels, **{**settings, name: other}).item() != loss(logits, labels).item(), name
 

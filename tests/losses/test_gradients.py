@@ -163,8 +163,13 @@ def test_gradients_do_not_depend_on_how_the_image_is_cut_up(shape, chunk_voxels,
         for padding in ("valid", "background", "zeros", "replicate")
         for penalty, size in (("l1", 3), ("l2", 5))
     ]
-    forms += [(losses.svls, {"padding": "replicate"}), (losses.mbls, {"margin": 1.0}), (losses.ecp, {}),
-              (losses.focal, {}), (losses.label_smoothing, {})]  # fmt: skip
+    forms += [
+        (losses.svls, {"padding": "replicate"}),
+        (losses.mbls, {"margin": 1.0}),
+        (losses.ecp, {}),
+        (losses.focal, {}),
+        (losses.label_smoothing, {}),
+    ]
     for function, settings in forms:
         results = []
         for context in (nullcontext, losses.automatic_differentiation):

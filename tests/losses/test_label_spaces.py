@@ -151,9 +151,7 @@ def test_labels_of_any_dtype_with_or_without_channel_axis(dtype, name, settings)
 def test_a_label_map_whose_spatial_size_equals_its_batch_is_not_misread():
     """(B, *spatial) and (B, 1, *spatial) are told apart by the number of axes alone."""
     logits, target, _ = problem("classes", (1, 2), batch=2)  # target (2, 1, 1, 2)
-    assert_same(
-        value_and_gradient(losses.nacl, logits, target[:, 0]), value_and_gradient(losses.nacl, logits, target)
-    )
+    assert_same(value_and_gradient(losses.nacl, logits, target[:, 0]), value_and_gradient(losses.nacl, logits, target))
 
 
 @pytest.mark.parametrize("padding", PADDINGS)

@@ -131,7 +131,7 @@ def extreme_logits(dtype):
     """Three channels at magnitude 1e4 in all patterns of sign, some equal, and near ones far from zero. The
     small numbers are no share of up to nine neighbours, where |tau - l| would have its kink."""
     patterns = [[a, b, c] for a in (-1e4, 0.37, 1e4) for b in (-1e4, 0.37, 1e4) for c in (-1e4, 0.61, 1e4)]
-    patterns += [[9.992e3, 1e4, -1e4], [1e4, 9.999e3, 9.998e3], [-1e4, 3.0, 2.0]]  # fmt: skip
+    patterns += [[9.992e3, 1e4, -1e4], [1e4, 9.999e3, 9.998e3], [-1e4, 3.0, 2.0]]
     return torch.tensor(patterns, dtype=torch.float64).T.reshape(1, 3, 5, 6).to(dtype)
 
 
@@ -262,9 +262,7 @@ def test_wide_kernels_count_right(kernel_size, size):
     alone = 1 / inside if kernel_size > size else 0
     np.testing.assert_allclose(tau[middle], [alone, 1 - alone], atol=1e-7)
     seen_from_corner = min(kernel_size // 2 + 1, size) ** 3
-    np.testing.assert_allclose(
-        tau[0, :, 0, 0, 0], [1 / seen_from_corner, 1 - 1 / seen_from_corner], atol=1e-6
-    )
+    np.testing.assert_allclose(tau[0, :, 0, 0, 0], [1 / seen_from_corner, 1 - 1 / seen_from_corner], atol=1e-6)
     padded = losses.neighborhood_proportions(labels, 2, kernel_size=kernel_size, padding="background")
     np.testing.assert_allclose(padded[0, 1, 0, 0, 0], (seen_from_corner - 1) / kernel_size**3, atol=1e-6)
 

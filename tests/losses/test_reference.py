@@ -52,6 +52,7 @@ def test_complex_step_agrees_with_finite_differences(name, regions):
     for place in np.ndindex(logits.shape):
         step = np.zeros_like(logits)
         step[place] = 1e-6
-        numeric[place] = (loss(logits + step, target, regions=regions)[0]
-                          - loss(logits - step, target, regions=regions)[0]) / 2e-6
+        numeric[place] = (
+            loss(logits + step, target, regions=regions)[0] - loss(logits - step, target, regions=regions)[0]
+        ) / 2e-6
     np.testing.assert_allclose(gradient, numeric, atol=1e-8)

@@ -52,8 +52,15 @@ def test_every_loss(name, settings, dtype, label_space, spatial):
 @pytest.mark.parametrize("padding", PADDINGS)
 @pytest.mark.parametrize(
     "kernel_size, spatial",
-    [(1, (3, 4)), (5, (6, 7)), (7, (3, 2)),
-     ((1, 3), (4, 5)), ((1, 3, 3), (3, 4, 4)), ((3, 1, 5), (3, 3, 6)), (3, (6,))],
+    [
+        (1, (3, 4)),
+        (5, (6, 7)),
+        (7, (3, 2)),
+        ((1, 3), (4, 5)),
+        ((1, 3, 3), (3, 4, 4)),
+        ((3, 1, 5), (3, 3, 6)),
+        (3, (6,)),
+    ],
     ids=str,
 )
 def test_kernel_sizes_per_axis_and_beyond_the_image(kernel_size, spatial, padding, label_space):

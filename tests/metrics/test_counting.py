@@ -14,9 +14,14 @@ from tests.reference.metrics import class_metrics, region_metrics
 
 def all_metrics(stats: BinStats) -> dict[str, float]:
     return {
-        "ECE": ece(stats), "CECE_sum": cece(stats, reduction="sum"), "CECE_mean": cece(stats), "ACE": ace(stats),
-        "MCE": mce(stats), "NLL": nll(stats), "Brier": brier(stats),
-    }  # fmt: skip
+        "ECE": ece(stats),
+        "CECE_sum": cece(stats, reduction="sum"),
+        "CECE_mean": cece(stats),
+        "ACE": ace(stats),
+        "MCE": mce(stats),
+        "NLL": nll(stats),
+        "Brier": brier(stats),
+    }
 
 
 def random_classes(seed: int, classes: int, shape: tuple[int, ...], sharpness: float, dtype=np.float32):
@@ -39,22 +44,27 @@ def close(actual: dict[str, float], expected: dict[str, float], tolerance: float
 
 @settings(deadline=None, max_examples=25)
 @given(
-    seed=st.integers(0, 2**31), classes=st.integers(2, 6), sharpness=st.sampled_from([0.0, 3.0, 8.0, 20.0]),
-    n_bins=st.sampled_from([1, 2, 3, 10, 15, 20]), shape=st.sampled_from([(7,), (5, 6), (3, 4, 5), (1, 8, 8)]),
-    dtype=st.sampled_from([np.float32, np.float64]), chunk=st.sampled_from([1, 7, 1000]),
-)  # fmt: skip
+    seed=st.integers(0, 2**31),
+    classes=st.integers(2, 6),
+    sharpness=st.sampled_from([0.0, 3.0, 8.0, 20.0]),
+    n_bins=st.sampled_from([1, 2, 3, 10, 15, 20]),
+    shape=st.sampled_from([(7,), (5, 6), (3, 4, 5), (1, 8, 8)]),
+    dtype=st.sampled_from([np.float32, np.float64]),
+    chunk=st.sampled_from([1, 7, 1000]),
+)
 def test_classes_agree_with_loops_over_voxels(seed, classes, sharpness, n_bins, shape, dtype, chunk):
     probs, truth = random_classes(seed, classes, shape, sharpness, dtype)
     rng = np.random.default_rng(seed + 1)
     extra, valid = rng.random(shape) < 0.4, rng.random(shape) < 0.8
-    stats = count_masks(
-        probs, truth, extra_masks={"extra": extra}, valid=valid, n_bins=n_bins, chunk_voxels=chunk
-    )
+    stats = count_masks(probs, truth, extra_masks={"extra": extra}, valid=valid, n_bins=n_bins, chunk_voxels=chunk)
     predicted = probs.argmax(0) != 0
     masks = {
-        "all": valid, "foreground": (truth != 0) & valid, "predicted": predicted & valid,
-        "union": ((truth != 0) | predicted) & valid, "extra": extra & valid,
-    }  # fmt: skip
+        "all": valid,
+        "foreground": (truth != 0) & valid,
+        "predicted": predicted & valid,
+        "union": ((truth != 0) | predicted) & valid,
+        "extra": extra & valid,
+    }
     assert set(stats) == set(masks)
     for name, mask in masks.items():
         assert stats[name].n_voxels == mask.sum()
@@ -63,9 +73,12 @@ def test_classes_agree_with_loops_over_voxels(seed, classes, sharpness, n_bins, 
 
 @settings(deadline=None, max_examples=25)
 @given(
-    seed=st.integers(0, 2**31), regions=st.integers(1, 4), spread=st.sampled_from([1.0, 4.0, 30.0]),
-    n_bins=st.sampled_from([1, 2, 3, 10, 15]), chunk=st.sampled_from([1, 7, 1000]),
-)  # fmt: skip
+    seed=st.integers(0, 2**31),
+    regions=st.integers(1, 4),
+    spread=st.sampled_from([1.0, 4.0, 30.0]),
+    n_bins=st.sampled_from([1, 2, 3, 10, 15]),
+    chunk=st.sampled_from([1, 7, 1000]),
+)
 def test_regions_agree_with_loops_over_voxels(seed, regions, spread, n_bins, chunk):
     rng = np.random.default_rng(seed)
     shape = (3, 5, 4)
@@ -75,9 +88,11 @@ def test_regions_agree_with_loops_over_voxels(seed, regions, spread, n_bins, chu
     stats = count_masks(probs, inside, valid=valid, regions=True, n_bins=n_bins, chunk_voxels=chunk)
     predicted = (probs > 0.5).any(0)
     for name, mask in {
-        "all": valid, "foreground": inside.any(0) & valid, "predicted": predicted & valid,
+        "all": valid,
+        "foreground": inside.any(0) & valid,
+        "predicted": predicted & valid,
         "union": (inside.any(0) | predicted) & valid,
-    }.items():  # fmt: skip
+    }.items():
         close(all_metrics(stats[name]), region_metrics(probs, inside, mask, n_bins))
 
 

@@ -17,9 +17,11 @@ shapes = st.sampled_from([(9,), (6, 7), (4, 5, 6), (1, 6, 7)])
 
 @settings(deadline=None, max_examples=30)
 @given(
-    seed=st.integers(0, 2**31), shape=shapes, radius=st.sampled_from([0.0, 0.4, 1.0, 2.0, 3.3, 50.0]),
+    seed=st.integers(0, 2**31),
+    shape=shapes,
+    radius=st.sampled_from([0.0, 0.4, 1.0, 2.0, 3.3, 50.0]),
     density=st.sampled_from([0.0, 0.02, 0.2, 1.0]),
-)  # fmt: skip
+)
 def test_masks_hold_what_is_near_enough(seed, shape, radius, density):
     rng = np.random.default_rng(seed)
     labels = (rng.integers(1, 4, shape) * (rng.random(shape) < density)).astype(np.int16)

@@ -251,9 +251,7 @@ def _evaluate(logits, target, ignore_label, regions, class_term, region_term, so
 
 
 def cross_entropy(logits, target, *, ignore_label=None, regions=False):
-    return _evaluate(
-        logits, target, ignore_label, regions, soft_cross_entropy_term, region_soft_cross_entropy_term
-    )
+    return _evaluate(logits, target, ignore_label, regions, soft_cross_entropy_term, region_soft_cross_entropy_term)
 
 
 def label_smoothing(logits, target, *, smoothing=0.1, ignore_label=None, regions=False):

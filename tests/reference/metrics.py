@@ -50,9 +50,7 @@ def class_metrics(probs: np.ndarray, truth: np.ndarray, mask: np.ndarray, n_bins
     confidence = [p[w] for p, w in zip(voxels, winners)]
     right = [w == y for w, y in zip(winners, labels)]
     gaps = bin_gaps(confidence, right, n_bins)
-    per_class = [
-        weighted_gap([p[k] for p in voxels], [y == k for y in labels], n_bins) for k in range(probs.shape[0])
-    ]
+    per_class = [weighted_gap([p[k] for p in voxels], [y == k for y in labels], n_bins) for k in range(probs.shape[0])]
     return {
         "ECE": weighted_gap(confidence, right, n_bins),
         "CECE_sum": math.fsum(per_class),

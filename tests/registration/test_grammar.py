@@ -41,10 +41,15 @@ def variants(draw: st.DrawFn) -> Variant:
     dice = draw(st.booleans())
     numbers = st.integers(0, 99999).map(lambda number: number / 1000)
     values = {
-        "penalty_weight": numbers, "kernel_size": st.integers(0, 5).map(lambda half: 2 * half + 1),
-        "prior": st.sampled_from(["gaussian", "svls"]), "sigma": numbers.filter(bool), "gamma": numbers,
-        "alpha": st.integers(0, 1000).map(lambda number: number / 1000), "scale": numbers,
-        "epochs": st.integers(1, 5000), "iterations": st.integers(1, 5000),
+        "penalty_weight": numbers,
+        "kernel_size": st.integers(0, 5).map(lambda half: 2 * half + 1),
+        "prior": st.sampled_from(["gaussian", "svls"]),
+        "sigma": numbers.filter(bool),
+        "gamma": numbers,
+        "alpha": st.integers(0, 1000).map(lambda number: number / 1000),
+        "scale": numbers,
+        "epochs": st.integers(1, 5000),
+        "iterations": st.integers(1, 5000),
         "train_percent": st.integers(1, 999).map(lambda number: number / 10),
     }
     settings = {}
@@ -73,8 +78,11 @@ def test_every_variant_has_one_name_that_means_it(variant: Variant) -> None:
     assert name.isidentifier() and len(name) <= MAX_NAME_LENGTH and "__" not in name
 
 
-@given(st.from_regex(rf"{PREFIX}(Dice)?(NACL|SVLS|MbLS|LS|Focal|ECP|CE)(_({'|'.join(t.pattern for t in TOKENS)}))*",
-                     fullmatch=True))
+@given(
+    st.from_regex(
+        rf"{PREFIX}(Dice)?(NACL|SVLS|MbLS|LS|Focal|ECP|CE)(_({'|'.join(t.pattern for t in TOKENS)}))*", fullmatch=True
+    )
+)
 def test_a_name_that_is_accepted_is_the_only_spelling(name: str) -> None:
     try:
         variant = parse(name)
@@ -99,13 +107,19 @@ def test_any_text_after_a_method_is_read_or_refused(text: str) -> None:
         ("nnUNetTrainerNACL", Variant("NACL")),
         ("nnUNetTrainerCE", Variant("CE")),
         ("nnUNetTrainerDiceFocal", Variant("Focal", dice=True)),
-        (EXAMPLE, Variant("NACL", penalty_weight=0.2, kernel_size=5, prior="gaussian", sigma=2.0, l2=True,
-                                 epochs=100, adam=True)),
+        (
+            EXAMPLE,
+            Variant(
+                "NACL", penalty_weight=0.2, kernel_size=5, prior="gaussian", sigma=2.0, l2=True, epochs=100, adam=True
+            ),
+        ),
         ("nnUNetTrainerDiceCE_adam", Variant("CE", dice=True, adam=True)),
         ("nnUNetTrainerDiceCE_anneal_40epochs", Variant("CE", dice=True, anneal=True, epochs=40)),
         ("nnUNetTrainerNACL_lambda0", Variant("NACL", penalty_weight=0.0)),
-        ("nnUNetTrainerNACL_lambda0p05_softmax_sum_m5", Variant("NACL", penalty_weight=0.05, softmax=True, sum=True,
-                                                                scale=5.0)),
+        (
+            "nnUNetTrainerNACL_lambda0p05_softmax_sum_m5",
+            Variant("NACL", penalty_weight=0.05, softmax=True, sum=True, scale=5.0),
+        ),
         ("nnUNetTrainerNACL_svls", Variant("NACL", prior="svls")),
         ("nnUNetTrainerSVLS_k5_sigma1", Variant("SVLS", kernel_size=5, sigma=1.0)),
         ("nnUNetTrainerMbLS_lambda0p2_m10", Variant("MbLS", penalty_weight=0.2, scale=10.0)),
@@ -213,18 +227,43 @@ def test_names_have_a_greatest_length() -> None:
         with pytest.raises(ValueError) as caught:  # so many digits are no number of ours, whatever the length
             parse(name)
         assert ("128" in str(caught.value)) == (digits > longest)
-    longest_of_all = format_name(Variant(
-        "NACL", True, anneal=True, penalty_weight=0.12345, kernel_size=13, prior="gaussian", sigma=10.25, l2=True,
-        softmax=True, sum=True, scale=2.125, epochs=10000, iterations=10000, adam=True, train_percent=12.5))
+    longest_of_all = format_name(
+        Variant(
+            "NACL",
+            True,
+            anneal=True,
+            penalty_weight=0.12345,
+            kernel_size=13,
+            prior="gaussian",
+            sigma=10.25,
+            l2=True,
+            softmax=True,
+            sum=True,
+            scale=2.125,
+            epochs=10000,
+            iterations=10000,
+            adam=True,
+            train_percent=12.5,
+        )
+    )
     assert 100 < len(longest_of_all) <= MAX_NAME_LENGTH == 128
 
 
-@pytest.mark.parametrize("variant", [
-    Variant("NACL", anneal=True), Variant("NACL", kernel_size=4), Variant("NACL", sigma=2.0),
-    Variant("CE", gamma=2.0), Variant("LS", alpha=2.0), Variant("CE", train_percent=100.5),
-    Variant("CE", epochs=0), Variant("NACL", penalty_weight=-0.1), Variant("NACL", penalty_weight=1e-12),
-    Variant("Other"),
-])
+@pytest.mark.parametrize(
+    "variant",
+    [
+        Variant("NACL", anneal=True),
+        Variant("NACL", kernel_size=4),
+        Variant("NACL", sigma=2.0),
+        Variant("CE", gamma=2.0),
+        Variant("LS", alpha=2.0),
+        Variant("CE", train_percent=100.5),
+        Variant("CE", epochs=0),
+        Variant("NACL", penalty_weight=-0.1),
+        Variant("NACL", penalty_weight=1e-12),
+        Variant("Other"),
+    ],
+)
 def test_a_variant_without_a_name_is_an_error(variant: Variant) -> None:
     with pytest.raises(ValueError):
         format_name(variant)
@@ -234,12 +273,27 @@ def test_a_default_need_not_be_left_out_of_a_variant() -> None:
     assert format_name(Variant("NACL", penalty_weight=0.1, epochs=1000)) == "nnUNetTrainerNACL"
 
 
-@pytest.mark.parametrize("name", [
-    "", "nnUNetTrainer", "nnUNetTrainer_250epochs", "nnUNetTrainerX", "NACL", "nnUNetTrainernacl",
-    "nnUNetTrainerNACLs", "nnUNetTrainerNACL2", "nnUNetTrainerDice", "nnUNetTrainerDiceDiceCE", "nnUNetTrainerCELoss",
-    "nnUNetTrainerDiceCELoss_noSmooth", "nnUNetTrainerMbls", "MyNnUNetTrainerNACL", "nnUNetTrainerNACL ",
-    "nnUNetTrainerNACL\n",
-])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "nnUNetTrainer",
+        "nnUNetTrainer_250epochs",
+        "nnUNetTrainerX",
+        "NACL",
+        "nnUNetTrainernacl",
+        "nnUNetTrainerNACLs",
+        "nnUNetTrainerNACL2",
+        "nnUNetTrainerDice",
+        "nnUNetTrainerDiceDiceCE",
+        "nnUNetTrainerCELoss",
+        "nnUNetTrainerDiceCELoss_noSmooth",
+        "nnUNetTrainerMbls",
+        "MyNnUNetTrainerNACL",
+        "nnUNetTrainerNACL ",
+        "nnUNetTrainerNACL\n",
+    ],
+)
 def test_other_names_are_not_ours(name: str) -> None:
     assert parse(name) is None
 

@@ -6,8 +6,21 @@ import pytest
 from matplotlib.figure import Figure
 
 LONG = "NACL_lambda0p2_k5_gaussian_sigma2_l2_softmax_sum_100epochs"
-METHODS = ["CE+Dice (stock)", "CE", "NACL", "SVLS", "MbLS", "LS", "Focal", "ECP", LONG, "NACL+Dice, annealed",
-           "NACL m5", "a method whose label has many words in it", "L" * 60]  # fmt: skip
+METHODS = [
+    "CE+Dice (stock)",
+    "CE",
+    "NACL",
+    "SVLS",
+    "MbLS",
+    "LS",
+    "Focal",
+    "ECP",
+    LONG,
+    "NACL+Dice, annealed",
+    "NACL m5",
+    "a method whose label has many words in it",
+    "L" * 60,
+]
 
 
 @pytest.fixture

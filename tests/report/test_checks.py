@@ -19,9 +19,13 @@ def test_missing_values_become_nan():
 
 @pytest.mark.parametrize(
     ("values", "message"),
-    [([1, math.inf], "x must be finite"), (["a"], r"x must be numbers.*\['a'\]"), (3, "x must be numbers"),
-     ([1, 2, 3], "x must have 2 values, got 3")],
-)  # fmt: skip
+    [
+        ([1, math.inf], "x must be finite"),
+        (["a"], r"x must be numbers.*\['a'\]"),
+        (3, "x must be numbers"),
+        ([1, 2, 3], "x must have 2 values, got 3"),
+    ],
+)
 def test_bad_values(values, message):
     with pytest.raises(ValueError, match=message):
         as_values(values, "x", 2)
@@ -40,9 +44,7 @@ def test_direction_words():
         check_better("smaller", "better of ECE")
 
 
-@pytest.mark.parametrize(
-    ("value", "text"), [(0.12345, "0.123"), (-0.5, "−0.500"), (-0.0001, "0.000"), (math.nan, "–")]
-)
+@pytest.mark.parametrize(("value", "text"), [(0.12345, "0.123"), (-0.5, "−0.500"), (-0.0001, "0.000"), (math.nan, "–")])
 def test_numbers_as_text(value, text):
     assert format_number(value) == text
 

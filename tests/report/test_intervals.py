@@ -17,21 +17,32 @@ def row(label="NACL", metric="ECE", difference=-0.1, low=-0.2, high=-0.05, bette
 
 @pytest.mark.parametrize(
     ("low", "high", "better", "verdict"),
-    [(-2, -1, "lower", "better"), (-2, -1, "higher", "worse"), (1, 2, "higher", "better"), (1, 2, "lower", "worse"),
-     (-1, 1, "lower", "open"), (0, 1, "higher", "open"), (None, None, "lower", "open")],
-)  # fmt: skip
+    [
+        (-2, -1, "lower", "better"),
+        (-2, -1, "higher", "worse"),
+        (1, 2, "higher", "better"),
+        (1, 2, "lower", "worse"),
+        (-1, 1, "lower", "open"),
+        (0, 1, "higher", "open"),
+        (None, None, "lower", "open"),
+    ],
+)
 def test_verdicts(low, high, better, verdict):
     assert row(low=low, high=high, better=better).verdict == verdict
 
 
 def test_points_intervals_and_texts(tmp_path, drawn):
-    rows = [row("CE", n=40, p_value=0.04), row("NACL", difference=0.01, low=-0.1, high=0.2, n=40, p_value=1e-9),
-            row("CE", "HD95", 1.5, 1, 2, unit="mm", n=40, p_value=0.5)]  # fmt: skip
+    rows = [
+        row("CE", n=40, p_value=0.04),
+        row("NACL", difference=0.01, low=-0.1, high=0.2, n=40, p_value=1e-9),
+        row("CE", "HD95", 1.5, 1, 2, unit="mm", n=40, p_value=0.5),
+    ]
     draw_differences(rows, tmp_path / "forest.png", reference="CE+Dice (stock)", confidence=0.9)
     ece, hd95 = drawn[0].axes
     assert {line.get_label(): tuple(line.get_xydata()[0]) for line in ece.lines if line.get_gid() is None} == {
-        "CE": (-0.1, 0), "NACL": (0.01, 1),
-    }  # fmt: skip
+        "CE": (-0.1, 0),
+        "NACL": (0.01, 1),
+    }
     assert points(marked(ece, "interval")) == [(-0.2, 0, -0.05, 0), (-0.1, 1, 0.2, 1)]
     assert points(marked(hd95, "interval")) == [(1, 0, 2, 0)]
     for panel in (ece, hd95):
@@ -78,11 +89,16 @@ def test_many_long_names_do_not_overlap(tmp_path, drawn, metrics):
 
 @pytest.mark.parametrize(
     ("rows", "message"),
-    [([], "at least one difference"), ([row(), row()], "ECE has more than one difference of 'NACL'"),
-     ([row("a"), row("b", unit="mm")], "same unit and direction"), ([row(better="down")], "'down'"),
-     ([row(low=1, high=0)], "from low to high"), ([row(difference=math.inf)], "difference of NACL in ECE"),
-     ([row(p_value=2)], "p-value must lie in 0..1, got 2")],
-)  # fmt: skip
+    [
+        ([], "at least one difference"),
+        ([row(), row()], "ECE has more than one difference of 'NACL'"),
+        ([row("a"), row("b", unit="mm")], "same unit and direction"),
+        ([row(better="down")], "'down'"),
+        ([row(low=1, high=0)], "from low to high"),
+        ([row(difference=math.inf)], "difference of NACL in ECE"),
+        ([row(p_value=2)], "p-value must lie in 0..1, got 2"),
+    ],
+)
 def test_refuses_what_it_cannot_draw(tmp_path, rows, message):
     with pytest.raises(ValueError, match=message):
         draw_differences(rows, tmp_path / "forest.png", reference="r")

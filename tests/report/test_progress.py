@@ -24,9 +24,19 @@ def test_every_format(tmp_path, suffix: str) -> None:
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
-@pytest.mark.parametrize(("num_channels", "regions", "epochs"), [
-    (2, False, 30), (3, False, 1), (6, False, 2), (7, False, 30), (40, False, 1), (1, True, 30), (3, True, 2),
-    (9, True, 1)])
+@pytest.mark.parametrize(
+    ("num_channels", "regions", "epochs"),
+    [
+        (2, False, 30),
+        (3, False, 1),
+        (6, False, 2),
+        (7, False, 30),
+        (40, False, 1),
+        (1, True, 30),
+        (3, True, 2),
+        (9, True, 1),
+    ],
+)
 def test_every_kind_of_record(tmp_path, num_channels: int, regions: bool, epochs: int) -> None:
     text = svg_of(make_record(epochs, num_channels, regions).to_dict(), tmp_path)
     assert "ECE (lower is better)" in text and "Maximum logit, foreground" in text

@@ -133,11 +133,17 @@ def test_scales_of_degenerate_values_are_finite(table, better):
 
 @pytest.mark.parametrize(
     ("keywords", "message"),
-    [({"better": "smaller"}, "'smaller'"), ({"scale": "log"}, "'log'"), ({"axes": []}, "0 axes and 1 methods"),
-     ({"values": {}}, "3 axes and 0 methods"), ({"values": {"a": [1, 2]}}, "values of a must have 3 values, got 2"),
-     ({"values": {"a": [1, 2, math.inf]}}, "values of a must be finite"), ({"order": ["b"]}, "'a' is not in the order"),
-     ({"path": "radar.gif"}, "'.gif'")],
-)  # fmt: skip
+    [
+        ({"better": "smaller"}, "'smaller'"),
+        ({"scale": "log"}, "'log'"),
+        ({"axes": []}, "0 axes and 1 methods"),
+        ({"values": {}}, "3 axes and 0 methods"),
+        ({"values": {"a": [1, 2]}}, "values of a must have 3 values, got 2"),
+        ({"values": {"a": [1, 2, math.inf]}}, "values of a must be finite"),
+        ({"order": ["b"]}, "'a' is not in the order"),
+        ({"path": "radar.gif"}, "'.gif'"),
+    ],
+)
 def test_refuses_what_it_cannot_draw(tmp_path, keywords, message):
     given = {"axes": SETS[:3], "values": {"a": [1, 2, 3]}, "path": "radar.png", "better": "higher", **keywords}
     given["path"] = tmp_path / given["path"]

@@ -66,10 +66,17 @@ def test_long_names_do_not_overlap(tmp_path, drawn, turned):
 
 @pytest.mark.parametrize(
     ("keywords", "message"),
-    [({"rows": []}, "0 and 2"), ({"ranks": [[1, 2]]}, "2 rows, got 1"), ({"ranks": [[1], [2]]}, "must have 2 values"),
-     ({"ranks": [[1, 2], [3, math.inf]]}, "ranks of b must be finite"), ({"ranks": [[1, -2], [3, 4]]}, "got -2"),
-     ({"colour_by": "cell"}, "'cell'"), ({"best": "all"}, "'all'"), ({"path": "r.txt"}, "'.txt'")],
-)  # fmt: skip
+    [
+        ({"rows": []}, "0 and 2"),
+        ({"ranks": [[1, 2]]}, "2 rows, got 1"),
+        ({"ranks": [[1], [2]]}, "must have 2 values"),
+        ({"ranks": [[1, 2], [3, math.inf]]}, "ranks of b must be finite"),
+        ({"ranks": [[1, -2], [3, 4]]}, "got -2"),
+        ({"colour_by": "cell"}, "'cell'"),
+        ({"best": "all"}, "'all'"),
+        ({"path": "r.txt"}, "'.txt'"),
+    ],
+)
 def test_refuses_what_it_cannot_draw(tmp_path, keywords, message):
     given = {"rows": ["a", "b"], "columns": ["x", "y"], "ranks": [[1, 2], [3, 4]], "path": "r.png", **keywords}
     given["path"] = tmp_path / given["path"]

@@ -23,8 +23,15 @@ def test_bars_are_the_numbers_and_tell_better_from_worse(tmp_path, drawn):
     assert [bar.get_hatch() is not None for bar in bars] == [True, False, False]  # worse is hatched
     assert points(marked(drawn[0], "interval")) == [(-3, 0, -1, 0), (-1, 2, 1, 2)]
     text = all_text(drawn[0])
-    for words in ("−2.5 %", "−40.0 %", "0.0 %", "Dice, higher is better", "ECE, lower is better", "NACL is worse",
-                  "difference of NACL, in percent of CE"):  # fmt: skip
+    for words in (
+        "−2.5 %",
+        "−40.0 %",
+        "0.0 %",
+        "Dice, higher is better",
+        "ECE, lower is better",
+        "NACL is worse",
+        "difference of NACL, in percent of CE",
+    ):
         assert words in text
 
 
@@ -53,11 +60,16 @@ def test_missing_values_are_named(tmp_path, drawn):
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({0: []}, "at least one metric"), ({1: [1]}, "percent must have 2 values, got 1"),
-     ({1: [1, math.inf]}, "percent must be finite"), ({2: [None]}, "intervals must have 2 entries"),
-     ({2: [(2, 1), None]}, "interval of ECE"), ({3: ["lower"]}, "better must have 2 entries"),
-     ({3: ["lower", "low"]}, "better of NLL must be")],
-)  # fmt: skip
+    [
+        ({0: []}, "at least one metric"),
+        ({1: [1]}, "percent must have 2 values, got 1"),
+        ({1: [1, math.inf]}, "percent must be finite"),
+        ({2: [None]}, "intervals must have 2 entries"),
+        ({2: [(2, 1), None]}, "interval of ECE"),
+        ({3: ["lower"]}, "better must have 2 entries"),
+        ({3: ["lower", "low"]}, "better of NLL must be"),
+    ],
+)
 def test_refuses_what_it_cannot_draw(tmp_path, change, message):
     given = [["ECE", "NLL"], [1, 2], None, ["lower", "lower"]]
     for place, value in change.items():

@@ -44,13 +44,17 @@ def test_many_long_names_do_not_overlap(tmp_path, drawn, panels):
 
 @pytest.mark.parametrize(
     ("keywords", "message"),
-    [({"panels": {}}, "at least one panel"), ({"panels": {"ECE": {}}}, "at least one panel"),
-     ({"panels": {"ECE": {"a": (1, 2)}}}, "point of a in ECE must be"),
-     ({"panels": {"ECE": {"a": (1, math.inf, None, None)}}}, "point of a in ECE must be finite"),
-     ({"panels": {"ECE": {"a": (1, 2, (3, 1), None)}}}, "x of a in ECE must run from low to high"),
-     ({"y_label": {"other": "y"}}, "lacks the panel 'ECE'"), ({"y_better": "less"}, "y_better must be.*'less'"),
-     ({"path": "s.tiff"}, "'.tiff'")],
-)  # fmt: skip
+    [
+        ({"panels": {}}, "at least one panel"),
+        ({"panels": {"ECE": {}}}, "at least one panel"),
+        ({"panels": {"ECE": {"a": (1, 2)}}}, "point of a in ECE must be"),
+        ({"panels": {"ECE": {"a": (1, math.inf, None, None)}}}, "point of a in ECE must be finite"),
+        ({"panels": {"ECE": {"a": (1, 2, (3, 1), None)}}}, "x of a in ECE must run from low to high"),
+        ({"y_label": {"other": "y"}}, "lacks the panel 'ECE'"),
+        ({"y_better": "less"}, "y_better must be.*'less'"),
+        ({"path": "s.tiff"}, "'.tiff'"),
+    ],
+)
 def test_refuses_what_it_cannot_draw(tmp_path, keywords, message):
     given = {"panels": {"ECE": {"a": POINT}}, "path": "s.png", **keywords}
     given["path"] = tmp_path / given["path"]

@@ -61,10 +61,15 @@ def test_many_long_names_do_not_overlap(tmp_path, drawn, panels):
 
 @pytest.mark.parametrize(
     ("point", "message"),
-    [((0, 1, None, None), r"share of a in ECE must lie in \(0, 100\] percent, got 0"), ((5, 1), "point of a in ECE"),
-     ((101, 1, None, None), "got 101"), ((None, 1, None, None), "got nan"), ((5, math.inf, 0, 0), "must be finite"),
-     ((5, 1, 3, 2), "a in ECE at 5 % must run from low to high")],
-)  # fmt: skip
+    [
+        ((0, 1, None, None), r"share of a in ECE must lie in \(0, 100\] percent, got 0"),
+        ((5, 1), "point of a in ECE"),
+        ((101, 1, None, None), "got 101"),
+        ((None, 1, None, None), "got nan"),
+        ((5, math.inf, 0, 0), "must be finite"),
+        ((5, 1, 3, 2), "a in ECE at 5 % must run from low to high"),
+    ],
+)
 def test_refuses_bad_points(tmp_path, point, message):
     with pytest.raises(ValueError, match=message):
         draw_training_share({"ECE": {"a": [point]}}, tmp_path / "share.png", better="lower")

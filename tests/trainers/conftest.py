@@ -36,8 +36,13 @@ def make_trainer(nnunet_folders) -> Callable[..., nnUNetTrainer]:
     def make(name: str, label_space: str = "classes", num_axes: int = 2, fold: int | str = 0, **plans) -> nnUNetTrainer:
         trainer = nnUNetTrainer if name == "nnUNetTrainer" else get_trainer(name)
         configuration = "2d" if num_axes == 2 else "3d_fullres"
-        return trainer(plans=make_plans(num_axes, **plans), configuration=configuration, fold=fold,
-                       dataset_json=dataset_json(label_space), device=torch.device("cpu"))
+        return trainer(
+            plans=make_plans(num_axes, **plans),
+            configuration=configuration,
+            fold=fold,
+            dataset_json=dataset_json(label_space),
+            device=torch.device("cpu"),
+        )
 
     return make
 

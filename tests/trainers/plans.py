@@ -8,8 +8,10 @@ LABEL_SPACES = {
     "classes": {"labels": {"background": 0, "a": 1, "b": 2}},
     "ignore": {"labels": {"background": 0, "a": 1, "b": 2, "ignore": 3}},
     "regions": {"labels": {"background": 0, "whole": [1, 2], "core": 2}, "regions_class_order": [1, 2]},
-    "regions_ignore": {"labels": {"background": 0, "whole": [1, 2], "core": 2, "ignore": 3},
-                       "regions_class_order": [1, 2]},
+    "regions_ignore": {
+        "labels": {"background": 0, "whole": [1, 2], "core": 2, "ignore": 3},
+        "regions_class_order": [1, 2],
+    },
 }
 
 
@@ -37,18 +39,35 @@ def make_plans(num_axes: int = 2, first_kernel: list[int] | None = None, residua
         "transpose_forward": [0, 1, 2],
         "transpose_backward": [0, 1, 2],
         "label_manager": "LabelManager",
-        "configurations": {name: {
-            "data_identifier": f"nnUNetPlans_{name}", "preprocessor_name": "DefaultPreprocessor", "batch_size": 2,
-            "patch_size": [16] * num_axes, "spacing": [1.0] * num_axes, "batch_dice": num_axes == 2,
-            "architecture": {
-                "network_class_name": f"dynamic_network_architectures.architectures.unet.{unet}",
-                "arch_kwargs": {
-                    "n_stages": stages, "features_per_stage": [4, 8, 8, 8], "kernel_sizes": kernels,
-                    "conv_op": f"torch.nn.modules.conv.Conv{num_axes}d", "strides": strides, depth: [1] * stages,
-                    "n_conv_per_stage_decoder": [1] * (stages - 1), "conv_bias": True,
-                    "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{num_axes}d",
-                    "norm_op_kwargs": {"eps": 1e-5, "affine": True}, "dropout_op": None, "dropout_op_kwargs": None,
-                    "nonlin": "torch.nn.LeakyReLU", "nonlin_kwargs": {"inplace": True}},
-                "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"]}}},
+        "configurations": {
+            name: {
+                "data_identifier": f"nnUNetPlans_{name}",
+                "preprocessor_name": "DefaultPreprocessor",
+                "batch_size": 2,
+                "patch_size": [16] * num_axes,
+                "spacing": [1.0] * num_axes,
+                "batch_dice": num_axes == 2,
+                "architecture": {
+                    "network_class_name": f"dynamic_network_architectures.architectures.unet.{unet}",
+                    "arch_kwargs": {
+                        "n_stages": stages,
+                        "features_per_stage": [4, 8, 8, 8],
+                        "kernel_sizes": kernels,
+                        "conv_op": f"torch.nn.modules.conv.Conv{num_axes}d",
+                        "strides": strides,
+                        depth: [1] * stages,
+                        "n_conv_per_stage_decoder": [1] * (stages - 1),
+                        "conv_bias": True,
+                        "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{num_axes}d",
+                        "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+                        "dropout_op": None,
+                        "dropout_op_kwargs": None,
+                        "nonlin": "torch.nn.LeakyReLU",
+                        "nonlin_kwargs": {"inplace": True},
+                    },
+                    "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
+                },
+            }
+        },
         "continue_training": False,
     }

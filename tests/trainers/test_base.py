@@ -11,8 +11,16 @@ from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunet_nacl_trainers.schedule import HalfwayDecay
 from tests.trainers.plans import DATASET
 
-STOCK_SETTINGS = ("num_epochs", "num_iterations_per_epoch", "num_val_iterations_per_epoch", "initial_lr",
-                  "weight_decay", "save_every", "oversample_foreground_percent", "enable_deep_supervision")
+STOCK_SETTINGS = (
+    "num_epochs",
+    "num_iterations_per_epoch",
+    "num_val_iterations_per_epoch",
+    "initial_lr",
+    "weight_decay",
+    "save_every",
+    "oversample_foreground_percent",
+    "enable_deep_supervision",
+)
 
 
 @pytest.fixture
@@ -189,14 +197,20 @@ def test_without_annealing_the_dice_term_keeps_its_weight(prepared) -> None:
 def split_of(make_trainer, nnunet_folders):
     """Training and validation cases of a trainer, of 40 and 10."""
     cases = [f"case_{number:02d}" for number in range(50)]
-    splits = [{"train": [case for case in cases if int(case[-2:]) % 5 != fold],
-               "val": [case for case in cases if int(case[-2:]) % 5 == fold]} for fold in range(5)]
+    splits = [
+        {
+            "train": [case for case in cases if int(case[-2:]) % 5 != fold],
+            "val": [case for case in cases if int(case[-2:]) % 5 == fold],
+        }
+        for fold in range(5)
+    ]
     (nnunet_folders / "preprocessed" / DATASET / "splits_final.json").write_text(json.dumps(splits))
     return lambda name, fold=0: make_trainer(name, fold=fold).do_split()
 
 
-@pytest.mark.parametrize(("percent", "number"), [("50", 20), ("25", 10), ("10", 4), ("1", 1), ("12p5", 5), ("99", 40),
-                                                 ("51", 21)])
+@pytest.mark.parametrize(
+    ("percent", "number"), [("50", 20), ("25", 10), ("10", 4), ("1", 1), ("12p5", 5), ("99", 40), ("51", 21)]
+)
 def test_train_percent_cuts_the_training_cases(split_of, percent: str, number: int) -> None:
     training, validation = split_of(f"nnUNetTrainerCE_train{percent}")
     every_case, stock_validation = split_of("nnUNetTrainer")
@@ -247,10 +261,16 @@ def test_threads_are_left_alone_if_nothing_usable_is_said(make_trainer, monkeypa
 
 
 def test_the_label_space_is_that_of_the_data(make_trainer) -> None:
-    found = {name: make_trainer("nnUNetTrainerNACL", name)._label_space() for name in
-             ("classes", "ignore", "regions", "regions_ignore")}
+    found = {
+        name: make_trainer("nnUNetTrainerNACL", name)._label_space()
+        for name in ("classes", "ignore", "regions", "regions_ignore")
+    }
     assert {name: (space.regions, space.ignore_label) for name, space in found.items()} == {
-        "classes": (False, None), "ignore": (False, 3), "regions": (True, None), "regions_ignore": (True, None)}
+        "classes": (False, None),
+        "ignore": (False, 3),
+        "regions": (True, None),
+        "regions_ignore": (True, None),
+    }
 
 
 def test_the_network_trains(make_trainer) -> None:
@@ -258,8 +278,10 @@ def test_the_network_trains(make_trainer) -> None:
     trainer = make_trainer("nnUNetTrainerDiceNACL_lambda0p2_adam", "ignore")
     trainer.initialize()
     before = [value.clone() for value in trainer.network.parameters()]
-    batch = {"data": torch.randn(2, 1, 16, 16),
-             "target": [torch.randint(4, (2, 1, size, size), dtype=torch.int16) for size in (16, 8, 4)]}
+    batch = {
+        "data": torch.randn(2, 1, 16, 16),
+        "target": [torch.randint(4, (2, 1, size, size), dtype=torch.int16) for size in (16, 8, 4)],
+    }
     trainer.network.train()
     loss = trainer.train_step(batch)["loss"]
     assert float(loss) == pytest.approx(float(loss)) and abs(float(loss)) < 10

@@ -86,8 +86,9 @@ def test_with_plain_cross_entropy_it_is_nnunets_own_loss(make_loss, label_space:
     stock = make_loss("nnUNetTrainer", label_space).loss
     target_of_stock = target if label_space != "regions" else target.float()
     torch.testing.assert_close(ours(logits, target), stock(logits, target_of_stock))
-    torch.testing.assert_close(gradient(ours, logits, target), gradient(stock, logits, target_of_stock),
-                               rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(
+        gradient(ours, logits, target), gradient(stock, logits, target_of_stock), rtol=1e-4, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("label_space", ["ignore", "regions_ignore"])
@@ -116,8 +117,9 @@ def test_float_targets_are_read_as_nnunets_augmentation_may_leave_them(make_loss
 
 @pytest.mark.parametrize("name", ["nnUNetTrainerNACL", "nnUNetTrainerDiceFocal"])
 @pytest.mark.parametrize(("label_space", "label"), [("classes", 7), ("classes", -1), ("ignore", 4)])
-def test_a_label_that_is_no_class_is_named_in_the_first_batch(make_loss, name: str, label_space: str,
-                                                              label: int) -> None:
+def test_a_label_that_is_no_class_is_named_in_the_first_batch(
+    make_loss, name: str, label_space: str, label: int
+) -> None:
     logits, target = batch(label_space)
     target[0, 0, 2, 3] = label
     with pytest.raises(ValueError, match=rf"label\(s\) {label}, but the logits have classes 0 to 2"):
@@ -149,8 +151,13 @@ def test_it_is_shown_with_its_settings() -> None:
 
 def training_loss(with_dice: bool, ddp: bool) -> TrainingLoss:
     """As the trainer makes it; gathered over the ranks where nnU-Net does so."""
-    dice = MemoryEfficientSoftDiceLoss(apply_nonlin=softmax_helper_dim1, batch_dice=True, do_bg=False, smooth=1e-5,
-                                       ddp=ddp) if with_dice else None
+    dice = (
+        MemoryEfficientSoftDiceLoss(
+            apply_nonlin=softmax_helper_dim1, batch_dice=True, do_bg=False, smooth=1e-5, ddp=ddp
+        )
+        if with_dice
+        else None
+    )
     return TrainingLoss(NACLLoss(check_labels=False), LabelSpace(), dice)
 
 
@@ -174,8 +181,7 @@ def one_rank(rank: int, rendezvous: str, folder: str) -> None:
         found = []
         for with_dice in (False, True):
             network = torch.nn.parallel.DistributedDataParallel(make_network())
-            found.append(network_gradients(network, training_loss(with_dice, ddp=True),
-                                           slice(2 * rank, 2 * rank + 2)))
+            found.append(network_gradients(network, training_loss(with_dice, ddp=True), slice(2 * rank, 2 * rank + 2)))
         torch.save(found, f"{folder}/{rank}.pt")
         dist.barrier()  # a rank that leaves first would cut the other's connection
     finally:
@@ -198,4 +204,5 @@ def test_two_processes_have_the_gradients_of_the_joined_batch(tmp_path) -> None:
 def test_cross_entropy_under_its_name(make_loss) -> None:
     logits, target = batch("ignore")
     assert make_loss("nnUNetTrainerCE", "ignore").loss(logits, target) == cross_entropy(
-        logits, target, ignore_label=IGNORE)
+        logits, target, ignore_label=IGNORE
+    )

@@ -15,13 +15,34 @@ from nnunet_nacl_trainers.loss import TrainingLoss
 from tests.trainers.plans import LABEL_SPACES
 from tests.trainers.test_loss import batch
 
-NACL_DEFAULTS = {"penalty_weight": 0.1, "kernel_size": (3, 3), "prior": "mean", "sigma": 1.0, "penalty": "l1",
-                 "space": "logits", "reduction": "mean", "padding": "valid", "prior_scale": 1.0}
+NACL_DEFAULTS = {
+    "penalty_weight": 0.1,
+    "kernel_size": (3, 3),
+    "prior": "mean",
+    "sigma": 1.0,
+    "penalty": "l1",
+    "space": "logits",
+    "reduction": "mean",
+    "padding": "valid",
+    "prior_scale": 1.0,
+}
 CONFIGURED = [
     ("NACL", NACLLoss, NACL_DEFAULTS),
-    ("NACL_lambda0p2_k5_gaussian_sigma2_l2_softmax_sum_m5", NACLLoss,
-     {"penalty_weight": 0.2, "kernel_size": (5, 5), "prior": "gaussian", "sigma": 2.0, "penalty": "l2",
-      "space": "softmax", "reduction": "sum", "padding": "valid", "prior_scale": 5.0}),
+    (
+        "NACL_lambda0p2_k5_gaussian_sigma2_l2_softmax_sum_m5",
+        NACLLoss,
+        {
+            "penalty_weight": 0.2,
+            "kernel_size": (5, 5),
+            "prior": "gaussian",
+            "sigma": 2.0,
+            "penalty": "l2",
+            "space": "softmax",
+            "reduction": "sum",
+            "padding": "valid",
+            "prior_scale": 5.0,
+        },
+    ),
     ("NACL_lambda0", NACLLoss, {**NACL_DEFAULTS, "penalty_weight": 0.0}),
     ("NACL_svls", NACLLoss, {**NACL_DEFAULTS, "prior": "svls"}),
     ("NACL_m0p5", NACLLoss, {**NACL_DEFAULTS, "prior_scale": 0.5}),
@@ -57,8 +78,9 @@ def test_the_settings_of_the_name_reach_the_loss(make_loss, dice: str, name: str
 
 @pytest.mark.parametrize("label_space", LABEL_SPACES)
 @pytest.mark.parametrize("name", NAMED_TRAINERS)
-def test_every_trainer_has_a_finite_loss_and_gradient_in_every_label_space(make_loss, name: str,
-                                                                          label_space: str) -> None:
+def test_every_trainer_has_a_finite_loss_and_gradient_in_every_label_space(
+    make_loss, name: str, label_space: str
+) -> None:
     loss = make_loss(name, label_space).loss
     settings = loss.voxelwise.settings
     assert settings["regions"] == label_space.startswith("regions")
@@ -77,8 +99,11 @@ def test_deep_supervision_is_nnunets(make_loss, name: str, label_space: str) -> 
     assert ours.weight_factors == stock.weight_factors
     scales = [(16, 16), (8, 8), (4, 4)]
     logits, target = zip(*(batch(label_space, size) for size in scales), strict=True)
-    expected = sum(weight * ours.loss(*pair) for weight, *pair in zip(ours.weight_factors, logits, target, strict=True)
-                   if weight != 0)
+    expected = sum(
+        weight * ours.loss(*pair)
+        for weight, *pair in zip(ours.weight_factors, logits, target, strict=True)
+        if weight != 0
+    )
     torch.testing.assert_close(ours(logits, target), expected)
 
 
@@ -129,14 +154,16 @@ def test_dice_ce_is_nnunets_own_loss(make_loss, label_space: str) -> None:
 def test_the_neighbourhood_follows_the_plans_unless_the_name_says_otherwise(
     make_trainer, method: str, token: str, num_axes: int, first_kernel, size: tuple[int, ...], residual: bool
 ) -> None:
-    trainer = make_trainer(f"nnUNetTrainer{method}{token}", num_axes=num_axes, first_kernel=first_kernel,
-                           residual=residual)
+    trainer = make_trainer(
+        f"nnUNetTrainer{method}{token}", num_axes=num_axes, first_kernel=first_kernel, residual=residual
+    )
     assert trainer.neighborhood_size() == size
     assert trainer._build_loss().loss.voxelwise.settings["kernel_size"] == size
 
 
-@pytest.mark.parametrize(("spacing_mm", "size"), [((5.0, 1.0, 1.0), (1, 3, 3)), ((1.0, 1.0, 1.0), (3, 3, 3)),
-                                                  ((1.5, 1.0, 1.0), (3, 3, 3))])
+@pytest.mark.parametrize(
+    ("spacing_mm", "size"), [((5.0, 1.0, 1.0), (1, 3, 3)), ((1.0, 1.0, 1.0), (3, 3, 3)), ((1.5, 1.0, 1.0), (3, 3, 3))]
+)
 def test_slices_are_thick_where_nnunets_planner_finds_them_so(make_trainer, spacing_mm, size) -> None:
     _, _, kernels, _, _ = get_pool_and_conv_props(spacing_mm, (16, 128, 128), 4, 999999)
     trainer = make_trainer("nnUNetTrainerNACL", num_axes=3, first_kernel=list(kernels[0]))

@@ -83,8 +83,9 @@ def test_the_bins_are_those_of_the_evaluation(space: str, shape: tuple[int, ...]
 
 @pytest.mark.parametrize(("dtype", "rounding"), [(torch.float32, SINGLE), (torch.float64, 0.0)])
 @pytest.mark.parametrize("space", SPACES)
-def test_batches_and_chunks_add_up(space: str, dtype: torch.dtype, rounding: float,
-                                   monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_and_chunks_add_up(
+    space: str, dtype: torch.dtype, rounding: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     logits, target = problem(space, (3, 50, 47))
     logits = logits.to(dtype)
     whole = sums(space, logits, target)
@@ -129,8 +130,17 @@ def test_the_batch_stays_as_it_is_and_gets_no_gradient() -> None:
 class NothingThatWaits(TorchDispatchMode):
     """Refuses what would make the host wait for a GPU."""
 
-    WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "bincount", "unique", "is_nonzero", "equal.default",
-               "index.Tensor", "index_put")
+    WAITING = (
+        "_local_scalar_dense",
+        "nonzero",
+        "masked_select",
+        "bincount",
+        "unique",
+        "is_nonzero",
+        "equal.default",
+        "index.Tensor",
+        "index_put",
+    )
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         if any(name in str(function) for name in self.WAITING):

@@ -78,11 +78,14 @@ def test_classes_pickle_into_spawned_processes() -> None:
 
 
 def test_a_pickle_is_read_by_a_python_that_never_saw_the_name() -> None:
-    code = ("import pickle, sys; trainer = pickle.loads(sys.stdin.buffer.read())\n"
-            "import nnunet_nacl_trainers; assert trainer is getattr(nnunet_nacl_trainers, trainer.__name__)\n"
-            "print(trainer.__name__, trainer.variant.penalty_weight)")
-    process = subprocess.run([sys.executable, "-c", code], input=pickle.dumps(get_trainer(ON_DEMAND[0])),
-                             stdout=subprocess.PIPE, check=True)
+    code = (
+        "import pickle, sys; trainer = pickle.loads(sys.stdin.buffer.read())\n"
+        "import nnunet_nacl_trainers; assert trainer is getattr(nnunet_nacl_trainers, trainer.__name__)\n"
+        "print(trainer.__name__, trainer.variant.penalty_weight)"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", code], input=pickle.dumps(get_trainer(ON_DEMAND[0])), stdout=subprocess.PIPE, check=True
+    )
     assert process.stdout.decode().split() == [ON_DEMAND[0], "0.2"]
 
 

@@ -26,10 +26,15 @@ LABEL_SPACES = ("classes", "ignore", "regions", "regions_ignore")
 def recorded(make_trainer):
     """Makes a trainer that is ready to go through epochs."""
 
-    def make(name: str = "nnUNetTrainerNACL_8epochs", label_space: str = "classes", num_axes: int = 2,
-             deep_supervision: bool = True):
-        trainer = prepare(make_trainer(name, label_space, num_axes=num_axes), num_axes=num_axes,
-                          deep_supervision=deep_supervision)
+    def make(
+        name: str = "nnUNetTrainerNACL_8epochs",
+        label_space: str = "classes",
+        num_axes: int = 2,
+        deep_supervision: bool = True,
+    ):
+        trainer = prepare(
+            make_trainer(name, label_space, num_axes=num_axes), num_axes=num_axes, deep_supervision=deep_supervision
+        )
         trainer.calibration_recorder.on_train_start()
         return trainer
 
@@ -53,8 +58,9 @@ def log_of(trainer) -> str:
 @pytest.mark.parametrize("num_axes", [2, 3])
 @pytest.mark.parametrize("label_space", LABEL_SPACES)
 @pytest.mark.parametrize("name", ["nnUNetTrainerDiceNACL", "nnUNetTrainerDiceCE_8epochs"])
-def test_the_numbers_are_those_of_the_validation_batches(recorded, name: str, label_space: str, num_axes: int,
-                                                         deep_supervision: bool) -> None:
+def test_the_numbers_are_those_of_the_validation_batches(
+    recorded, name: str, label_space: str, num_axes: int, deep_supervision: bool
+) -> None:
     trainer = recorded(name, label_space, num_axes, deep_supervision)
     validation = batches(label_space, num_axes, deep_supervision)
     run_epoch(trainer, batches(label_space, num_axes, deep_supervision, (5,)), validation)
@@ -80,7 +86,8 @@ def test_the_numbers_are_those_of_the_validation_batches(recorded, name: str, la
         assert found["ECE"] == pytest.approx(metrics(probs, truth, voxels)["ECE"], abs=1e-6)
         assert entry["max_logit"][mask]["mean"] == pytest.approx(max_logits[:, voxels].mean(), rel=1e-5)
         assert histogram(entry, mask) == pytest.approx(
-            np.histogram(max_logits[:, voxels], np.r_[-np.inf, -10 + 0.25 * np.arange(201), np.inf])[0], abs=0)
+            np.histogram(max_logits[:, voxels], np.r_[-np.inf, -10 + 0.25 * np.arange(201), np.inf])[0], abs=0
+        )
     for k, member in enumerate(members):
         assert entry["n_class_voxels"][k] == (member & valid).sum()
         assert entry["mean_logits"][k] == pytest.approx(logits[:, member & valid].mean(1), rel=1e-4, abs=1e-5)
@@ -201,12 +208,18 @@ def test_epochs_of_another_training_than_the_checkpoints_are_dropped(make_traine
     assert [entry["epoch"] for entry in record_of(third)["epochs"]] == [3]
 
 
-@pytest.mark.parametrize("change", [
-    lambda text: "{", lambda text: "[]", lambda text: '{"schema_version": 99, "epochs": []}',
-    lambda text: text.replace('"b"', '"c"'),  # of other classes
-    lambda text: text.replace('"epoch": 1', '"epoch": "one"'), lambda text: text.replace('"epoch": 1', '"epoch": NaN'),
-    lambda text: text.replace('"n_not_finite": 0', '"n_not_finite": NaN'),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: "{",
+        lambda text: "[]",
+        lambda text: '{"schema_version": 99, "epochs": []}',
+        lambda text: text.replace('"b"', '"c"'),  # of other classes
+        lambda text: text.replace('"epoch": 1', '"epoch": "one"'),
+        lambda text: text.replace('"epoch": 1', '"epoch": NaN'),
+        lambda text: text.replace('"n_not_finite": 0', '"n_not_finite": NaN'),
+    ],
+)
 def test_a_record_that_cannot_be_continued_is_set_aside(make_trainer, recorded, change) -> None:
     data = batches("classes", 2, True)
     trainer = recorded()
@@ -253,7 +266,8 @@ def test_values_arrive_at_weights_and_biases(wandb_run: FakeRun, recorded) -> No
         run_epoch(trainer, data, data)
     entries = record_of(trainer)["epochs"]
     assert wandb_run.values["calibration/ECE_foreground"] == [
-        (entry["epoch"], entry["calibration"]["foreground"]["ECE"]) for entry in entries]
+        (entry["epoch"], entry["calibration"]["foreground"]["ECE"]) for entry in entries
+    ]
     assert wandb_run.values["calibration/mean_max_logit_all"][1] == (1, entries[1]["max_logit"]["all"]["mean"])
     assert {"calibration/ECE_predicted", "calibration/ECE_all", "val_losses", "mean_fg_dice"} <= set(wandb_run.values)
     assert not any(key.startswith("calibration") for key in trainer.logger.local_logger.my_fantastic_logging)
@@ -295,8 +309,9 @@ FAILURES = {
 
 
 @pytest.mark.parametrize("where", FAILURES)
-def test_a_failure_is_one_warning_and_the_training_goes_on(wandb_run, make_trainer, monkeypatch: pytest.MonkeyPatch,
-                                                           where: str) -> None:
+def test_a_failure_is_one_warning_and_the_training_goes_on(
+    wandb_run, make_trainer, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
     owner, name, replacement, part = FAILURES[where]
     monkeypatch.setattr(progress, "draw_calibration_progress", lambda record, path: None)  # real ones take long
     monkeypatch.setattr(owner, name, replacement)

@@ -26,8 +26,9 @@ EQUAL, FAILING = "nnUNetTrainerNACL_4epochs", "nnUNetTrainerCE_4epochs"
 
 def trainer_on_the_cpu(name: str) -> nnUNetTrainer:
     """nnU-Net puts every rank on a GPU of its own; here there may be none."""
-    trainer = get_trainer(name)(plans=make_plans(), configuration="2d", fold=0, dataset_json=dataset_json("ignore"),
-                                device=torch.device("cpu"))
+    trainer = get_trainer(name)(
+        plans=make_plans(), configuration="2d", fold=0, dataset_json=dataset_json("ignore"), device=torch.device("cpu")
+    )
     trainer.device, trainer.grad_scaler = torch.device("cpu"), None
     prepare(trainer)
     if trainer.is_ddp:
@@ -53,8 +54,9 @@ def one_rank(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     for name in ("raw", "preprocessed", "results"):
         os.environ[f"nnUNet_{name}"] = os.path.join(folder, name)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2,
-                            timeout=timedelta(seconds=120))  # a deadlock becomes an error
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2, timeout=timedelta(seconds=120)
+    )  # a deadlock becomes an error
     try:
         validate(trainer_on_the_cpu(EQUAL), validation(rank))
 
@@ -91,8 +93,9 @@ def fold_of(folder: Path, name: str) -> Path:
     return fold
 
 
-def test_the_ranks_record_what_one_process_records(folder: Path, tmp_path: Path,
-                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_ranks_record_what_one_process_records(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (found,) = read_training_record(fold_of(folder, EQUAL))["epochs"]
     for name in ("raw", "preprocessed"):
         monkeypatch.setenv(f"nnUNet_{name}", str(folder / name))

@@ -27,10 +27,17 @@ def make_sums(num_channels: int = 3, regions: bool = False, seed: int = 0) -> Ep
 
 def header(num_channels: int = 3, regions: bool = False) -> dict:
     channels = [f"structure {k}" for k in range(num_channels)]
-    return {"trainer": "nnUNetTrainerNACL", "dataset": "Dataset001_Test", "configuration": "2d", "fold": 0,
-            "regions": regions, "channels": channels,
-            "true_classes": ["outside all regions", *channels] if regions else channels, "n_bins": 15,
-            "max_logit_bins": MaxLogitBins().to_json()}
+    return {
+        "trainer": "nnUNetTrainerNACL",
+        "dataset": "Dataset001_Test",
+        "configuration": "2d",
+        "fold": 0,
+        "regions": regions,
+        "channels": channels,
+        "true_classes": ["outside all regions", *channels] if regions else channels,
+        "n_bins": 15,
+        "max_logit_bins": MaxLogitBins().to_json(),
+    }
 
 
 def make_record(epochs: int = 3, num_channels: int = 3, regions: bool = False) -> TrainingRecord:
@@ -71,7 +78,8 @@ def test_masks_are_sums_of_groups() -> None:
         entry = sums.entry(0)
         assert entry["calibration"][mask]["n_voxels"] == sums.count[0, groups].sum()
         assert entry["calibration"][mask]["confidence"] == pytest.approx(
-            sums.confidence[:, groups].sum() / sums.count[:, groups].sum(), rel=1e-8)
+            sums.confidence[:, groups].sum() / sums.count[:, groups].sum(), rel=1e-8
+        )
 
 
 def test_what_was_not_seen_is_none() -> None:
@@ -133,10 +141,16 @@ def test_an_entry_that_is_no_strict_json_is_refused() -> None:
     assert len(record.epochs) == 1
 
 
-@pytest.mark.parametrize(("content", "message"), [
-    ("{", "not a JSON file"), ("[]", "expected schema_version 1, got None"), ("{}", "schema_version 1, got None"),
-    ('{"schema_version": 2}', "got 2"), ('{"schema_version": 1}', "not the record of a training"),
-])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "not a JSON file"),
+        ("[]", "expected schema_version 1, got None"),
+        ("{}", "schema_version 1, got None"),
+        ('{"schema_version": 2}', "got 2"),
+        ('{"schema_version": 1}', "not the record of a training"),
+    ],
+)
 def test_other_files_are_refused(tmp_path, content: str, message: str) -> None:
     (tmp_path / FILE_NAME).write_text(content)
     with pytest.raises(UserError, match=message):

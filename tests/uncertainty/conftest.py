@@ -36,10 +36,14 @@ def predict(tmp_path: Path) -> Callable[..., Path]:
         if any(isinstance(value, list) for value in labels.values()):
             dataset["regions_class_order"] = [1, 2]
         plans = {
-            "dataset_name": "Dataset999_Synthetic", "plans_name": "nnUNetPlans", "image_reader_writer": reader,
-            "label_manager": "LabelManager", "configurations": {}, "transpose_forward": [0, 1, 2],
+            "dataset_name": "Dataset999_Synthetic",
+            "plans_name": "nnUNetPlans",
+            "image_reader_writer": reader,
+            "label_manager": "LabelManager",
+            "configurations": {},
+            "transpose_forward": [0, 1, 2],
             "transpose_backward": [0, 1, 2],
-        }  # fmt: skip
+        }
         write_json(folder / "dataset.json", dataset)
         write_json(folder / "plans.json", plans)
         write_json(folder / "predict_from_raw_data_args.json", {})

@@ -19,10 +19,16 @@ DIRECTION = Rotation.from_euler("xyz", [12, -8, 5], degrees=True).as_matrix() @ 
     [[0, 0, 1], [-1, 0, 0], [0, 1, 0]], dtype=float
 )
 SCANS = [
-    ("SimpleITKIO", ".nii.gz"), ("SimpleITKIO", ".nrrd"), ("SimpleITKIO", ".mha"), ("SimpleITKIO", ".gipl"),
-    ("SimpleITKIOWithReorient", ".nii.gz"), ("SimpleITKIOWithReorient", ".mha"), ("NibabelIO", ".nii.gz"),
-    ("NibabelIO", ".nii"), ("NibabelIOWithReorient", ".nii.gz"),
-]  # fmt: skip
+    ("SimpleITKIO", ".nii.gz"),
+    ("SimpleITKIO", ".nrrd"),
+    ("SimpleITKIO", ".mha"),
+    ("SimpleITKIO", ".gipl"),
+    ("SimpleITKIOWithReorient", ".nii.gz"),
+    ("SimpleITKIOWithReorient", ".mha"),
+    ("NibabelIO", ".nii.gz"),
+    ("NibabelIO", ".nii"),
+    ("NibabelIOWithReorient", ".nii.gz"),
+]
 
 
 def reader_of(name):

@@ -21,7 +21,7 @@ SINGLE = (confidence, normalised_entropy, margin)
 def class_probs(draw, shape=None):
     shape = shape or (draw(st.integers(2, 5)), draw(st.integers(1, 3)), draw(st.integers(1, 4)))
     weights = draw(hnp.arrays(np.float64, shape, elements=st.floats(0, 1, width=32)))
-    weights[0] += (weights.sum(0) == 0)
+    weights[0] += weights.sum(0) == 0
     return (weights / weights.sum(0)).astype(np.float32)
 
 
@@ -122,9 +122,7 @@ def test_arrays_and_tensors_give_the_same(monkeypatch):
         assert isinstance(tensor, torch.Tensor)
         np.testing.assert_array_equal(tensor.numpy(), expected)
     members = np.stack([probs, probs[::-1]])
-    np.testing.assert_array_equal(
-        mutual_information(members), mutual_information(torch.from_numpy(members)).numpy()
-    )
+    np.testing.assert_array_equal(mutual_information(members), mutual_information(torch.from_numpy(members)).numpy())
     assert confidence(probs.astype(np.float64)).dtype == np.float64
     half = normalised_entropy(probs.astype(np.float16))
     assert half.dtype == np.float32 and np.abs(half - whole[1]).max() < 5e-3

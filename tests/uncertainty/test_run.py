@@ -64,10 +64,14 @@ def test_maps_agree_with_the_npz_voxel_by_voxel(tilted, tmp_path):
         probs = probabilities(tilted, case)
         ordered = np.sort(probs, axis=0)
         expected = {
-            "confidence": ordered[-1], "margin": ordered[-1] - ordered[-2], "entropy": entropy(probs),
-            "segmentation": read(tilted / f"{case}.nii.gz"), "probability_0_background": probs[0],
-            "probability_1_anterior": probs[1], "probability_2_posterior": probs[2],
-        }  # fmt: skip
+            "confidence": ordered[-1],
+            "margin": ordered[-1] - ordered[-2],
+            "entropy": entropy(probs),
+            "segmentation": read(tilted / f"{case}.nii.gz"),
+            "probability_0_background": probs[0],
+            "probability_1_anterior": probs[1],
+            "probability_2_posterior": probs[2],
+        }
         there = sitk.ReadImage(str(tilted / f"{case}.nii.gz"))
         written = {path.name: path for path in (out / case).glob("*.nii.gz")}
         assert set(written) == {f"{case}_{name}.nii.gz" for name in expected}
@@ -134,10 +138,13 @@ def test_members_give_their_mean_their_disagreement_and_a_spread(predict, tmp_pa
     [row] = [row for row in rows(tmp_path / "out") if row["case"] == "case_1"]
     volumes = [(read(folder / "case_1.nii.gz") == 1).sum() * VOXEL_ML for folder in folders]
     expected = {
-        "volume_ml": (predicted == 1).sum() * VOXEL_ML, "volume_sd_ml": np.std(volumes, ddof=1),
-        "volume_min_ml": min(volumes), "volume_max_ml": max(volumes),
-        "max_probability": probs.mean(0)[1].max(), "volume_ml fold_2": volumes[2],
-    }  # fmt: skip
+        "volume_ml": (predicted == 1).sum() * VOXEL_ML,
+        "volume_sd_ml": np.std(volumes, ddof=1),
+        "volume_min_ml": min(volumes),
+        "volume_max_ml": max(volumes),
+        "max_probability": probs.mean(0)[1].max(),
+        "volume_ml fold_2": volumes[2],
+    }
     for name, value in expected.items():
         assert float(row[f"anterior {name}"]) == pytest.approx(value, rel=1e-5)
     information = mutual_information(probs)[predicted > 0].mean()
@@ -174,9 +181,14 @@ def test_regions_show_the_least_certain_one(predict, tmp_path, labels):
 
 @pytest.mark.parametrize(
     ("reader", "ending", "shape"),
-    [("NibabelIO", ".nii.gz", SHAPE), ("NibabelIOWithReorient", ".nii.gz", SHAPE), ("SimpleITKIO", ".nrrd", SHAPE),
-     ("Tiff3DIO", ".tif", SHAPE), ("NaturalImage2DIO", ".png", (1, 20, 16))],
-)  # fmt: skip
+    [
+        ("NibabelIO", ".nii.gz", SHAPE),
+        ("NibabelIOWithReorient", ".nii.gz", SHAPE),
+        ("SimpleITKIO", ".nrrd", SHAPE),
+        ("Tiff3DIO", ".tif", SHAPE),
+        ("NaturalImage2DIO", ".png", (1, 20, 16)),
+    ],
+)
 def test_other_file_formats(predict, tmp_path, reader, ending, shape):
     folder = predict(reader=reader, file_ending=ending, shape=shape, cases=1)
     write_uncertainty([folder], tmp_path / "out")

@@ -15,7 +15,13 @@ class nnUNetTrainerNACLWithoutDeepSupervision_40epochs_50iters_adam(nnUNetTraine
 
     variant = parse("nnUNetTrainerNACL_40epochs_50iters_adam")
 
-    def __init__(self, plans: dict, configuration: str, fold: int, dataset_json: dict,
-                 device: torch.device = torch.device("cuda")):
+    def __init__(
+        self,
+        plans: dict,
+        configuration: str,
+        fold: int,
+        dataset_json: dict,
+        device: torch.device = torch.device("cuda"),
+    ):
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.enable_deep_supervision = False

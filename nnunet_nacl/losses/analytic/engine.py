@@ -41,8 +41,9 @@ class Chunk:
         rows_around: Which of the rows of ``labels_around`` are the slab's own.
     """
 
-    def __init__(self, logits: Tensor, gradient: Tensor, target: Target, samples: slice, rows: slice,
-                 halo: int) -> None:
+    def __init__(
+        self, logits: Tensor, gradient: Tensor, target: Target, samples: slice, rows: slice, halo: int
+    ) -> None:
         self._logits = logits[samples, :, rows]
         self._gradient = gradient[samples, :, rows]
         self.logits = self._logits.transpose(0, 1)
@@ -61,8 +62,9 @@ class Chunk:
     def present(self) -> list[bool]:
         """For each class whether any voxel has it, here or around. Most patches hold few of many classes."""
         labels = self.labels_around.reshape(-1)
-        counts = torch.bincount(labels if labels.dtype == torch.uint8 else labels.long(),
-                                minlength=self.logits.shape[0])
+        counts = torch.bincount(
+            labels if labels.dtype == torch.uint8 else labels.long(), minlength=self.logits.shape[0]
+        )
         return (counts > 0).tolist()
 
     def softmax(self) -> tuple[Tensor, Tensor]:

@@ -74,8 +74,15 @@ class _Shares:
 class NeighborhoodPenaltyTerm:
     """-log p_y + factor sum_k P(m tau_k - l_k); gradient p_k - [k = y] - factor P'(m tau_k - l_k)."""
 
-    def __init__(self, neighborhood: Neighborhood, logits: Tensor, target: Target, penalty: str, factor: float,
-                 prior_scale: float) -> None:
+    def __init__(
+        self,
+        neighborhood: Neighborhood,
+        logits: Tensor,
+        target: Target,
+        penalty: str,
+        factor: float,
+        prior_scale: float,
+    ) -> None:
         self._shares = _Shares(neighborhood, logits, target, prior_scale)
         self.halo = self._shares.halo
         self._penalty = penalty

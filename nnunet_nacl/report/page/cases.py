@@ -12,8 +12,8 @@ import numpy as np
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.cases import PredictionFolder
-from nnunet_nacl.evaluation.json_files import first_line
 from nnunet_nacl.evaluation.quiet import quiet
+from nnunet_nacl.json_files import first_line
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.counting import count_masks
 

@@ -14,7 +14,7 @@ from nnunet_nacl.report.reliability_look import (
     FEW_VOXELS,
     GAP_EDGES,
     GAP_FACES,
-)  # fmt: skip
+)
 
 __all__ = ["reliability_svg", "reliability_text"]
 
@@ -28,16 +28,18 @@ def reliability_svg(stats: BinStats) -> str:
     for i in np.flatnonzero(count):
         accuracy = stats.correct.sum(axis=0)[i] / count[i]
         confidence = stats.confidence.sum(axis=0)[i] / count[i]
-        bins.append({
-            "x": i * _SIDE / stats.n_bins,
-            "width": _SIDE / stats.n_bins,
-            "accuracy": accuracy * _SIDE,
-            "top": max(accuracy, confidence) * _SIDE,
-            "gap": abs(confidence - accuracy) * _SIDE,
-            "side": "over" if confidence > accuracy else "under",
-            "opacity": FEW_OPACITY if count[i] < FEW_VOXELS else 1,
-            "share": count[i] / total * _STRIP,
-        })  # fmt: skip
+        bins.append(
+            {
+                "x": i * _SIDE / stats.n_bins,
+                "width": _SIDE / stats.n_bins,
+                "accuracy": accuracy * _SIDE,
+                "top": max(accuracy, confidence) * _SIDE,
+                "gap": abs(confidence - accuracy) * _SIDE,
+                "side": "over" if confidence > accuracy else "under",
+                "opacity": FEW_OPACITY if count[i] < FEW_VOXELS else 1,
+                "share": count[i] / total * _STRIP,
+            }
+        )
     colors = {"accuracy": ACCURACY, "accuracy_edge": ACCURACY_EDGE, "edges": GAP_EDGES, "faces": GAP_FACES}
     return render("reliability.svg", bins=bins, side=_SIDE, strip=_STRIP, error=f"{ece(stats):.3f}", colors=colors)
 

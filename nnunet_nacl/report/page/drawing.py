@@ -56,9 +56,7 @@ class Grid:
 
     def enlarge(self, array: np.ndarray) -> np.ndarray:
         """Voxels as blocks of pixels."""
-        rows, columns = (
-            ((np.arange(n) + 0.5) * old / n).astype(int) for n, old in zip(self.pixels, self.shape)
-        )
+        rows, columns = (((np.arange(n) + 0.5) * old / n).astype(int) for n, old in zip(self.pixels, self.shape))
         return array[rows][:, columns]
 
     def scale_bar(self) -> tuple[float, int]:
@@ -84,9 +82,13 @@ def grey_levels(image: np.ndarray, grid: Grid) -> np.ndarray:
 
 
 def draw_labels(
-    image: np.ndarray | None, masks: Sequence[np.ndarray], grid: Grid, *, ignored: np.ndarray | None = None,
+    image: np.ndarray | None,
+    masks: Sequence[np.ndarray],
+    grid: Grid,
+    *,
+    ignored: np.ndarray | None = None,
     edges: Sequence[str] | None = None,
-) -> bytes:  # fmt: skip
+) -> bytes:
     """A slice with its structures in colour over it.
 
     Args:

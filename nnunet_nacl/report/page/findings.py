@@ -17,13 +17,23 @@ _QUESTIONS = (
     ("NLL:dilated", "Best probabilities in and around the structures (lowest NLL dilated)"),
 )
 _VERDICT_COLUMNS = (
-    "Dice", "HD95_mm", "ECE:foreground", "CECE_mean:foreground", "ECE:dilated", "ECE:predicted", "ECE:all",
-    "NLL:dilated", "NLL:all",
-)  # fmt: skip
+    "Dice",
+    "HD95_mm",
+    "ECE:foreground",
+    "CECE_mean:foreground",
+    "ECE:dilated",
+    "ECE:predicted",
+    "ECE:all",
+    "NLL:dilated",
+    "NLL:all",
+)
 _VERDICTS = {
-    "better": "better in", "worse": "worse in", "mixed": "a difference whose mean most cases contradict in",
-    "none": "no clear difference in", "untested": "not tested:",
-}  # fmt: skip
+    "better": "better in",
+    "worse": "worse in",
+    "mixed": "a difference whose mean most cases contradict in",
+    "none": "no clear difference in",
+    "untested": "not tested:",
+}
 
 
 @dataclass(frozen=True)

@@ -60,17 +60,21 @@ def glossary(
         result.append(("Masks", "Which voxels a calibration metric looks at. " + _TRUTH))
         notes = {mask: MASK_NOTES[mask].format(**radii) for mask in masks}
         result += [(f"Mask {mask}", f"{note[:1].upper()}{note[1:]}.") for mask, note in notes.items()]
-    result.append((
-        "Interval",
-        "Where the mean would lie with other cases of the same kind, from drawing the cases again many times "
-        "(bootstrap). If the interval of a difference holds 0, the cases leave open which method is better. Each "
-        "interval stands for itself: among many, some miss 0 by chance.",
-    ))  # fmt: skip
+    result.append(
+        (
+            "Interval",
+            "Where the mean would lie with other cases of the same kind, from drawing the cases again many times "
+            "(bootstrap). If the interval of a difference holds 0, the cases leave open which method is better. Each "
+            "interval stands for itself: among many, some miss 0 by chance.",
+        )
+    )
     if tested:
-        result.append((
-            "Test, p (Holm)",
-            "Wilcoxon's signed-rank test asks whether one method has the larger value in so many cases, and by so "
-            "much, that chance hardly explains it. p is how often chance alone would do it; Holm's correction raises "
-            "it for the number of tests in a table. Below 0.05 the page speaks of a difference.",
-        ))  # fmt: skip
+        result.append(
+            (
+                "Test, p (Holm)",
+                "Wilcoxon's signed-rank test asks whether one method has the larger value in so many cases, and by so "
+                "much, that chance hardly explains it. p is how often chance alone would do it; Holm's correction "
+                "raises it for the number of tests in a table. Below 0.05 the page speaks of a difference.",
+            )
+        )
     return result

@@ -13,9 +13,13 @@ __all__ = ["Plane", "anatomical_axes", "plane_of"]
 _LEFT, _BACK, _HEAD = range(3)
 _LETTERS = (("R", "L"), ("A", "P"), ("I", "S"))
 _WORDS = {
-    "R": "the patient's right", "L": "the patient's left", "A": "anterior", "P": "posterior", "I": "inferior",
+    "R": "the patient's right",
+    "L": "the patient's left",
+    "A": "anterior",
+    "P": "posterior",
+    "I": "inferior",
     "S": "superior",
-}  # fmt: skip
+}
 # For a slice across a world axis: its name, then world axis and direction of growth of its rows and of its columns.
 _VIEWS = {
     _HEAD: ("axial", (_BACK, 1), (_LEFT, 1)),

@@ -18,7 +18,7 @@ from markupsafe import Markup
 from PIL import Image
 
 import nnunet_nacl
-from nnunet_nacl.evaluation.files import write_atomically
+from nnunet_nacl.files import write_atomically
 from nnunet_nacl.report.page.drawing import LOWEST_CONFIDENCE, STRUCTURE_COLORS, confidence_colors
 from nnunet_nacl.report.page.findings import key_findings, verdicts
 from nnunet_nacl.report.page.gallery import Gallery, make_gallery
@@ -96,7 +96,9 @@ def _render(data: Mapping[str, Any], figures: Sequence[Mapping[str, Any]], galle
         date=_date(data["created"]),
         generated_by=version,
         made_by=f"Compared by {data['generated_by']}, page made by {version}.",
-        style=Markup(style), script=Markup(script), script_hash=_hash(script),
+        style=Markup(style),
+        script=Markup(script),
+        script_hash=_hash(script),
         contents=[*contents, ("reading", "How to read the numbers")],
         notes=data["notes"],
         findings=[
@@ -105,8 +107,10 @@ def _render(data: Mapping[str, Any], figures: Sequence[Mapping[str, Any]], galle
         ],
         p_corrected=tested,
         trainers=trainers,
-        datasets=[{**dataset, "regions": dataset.get("regions", False), "left_out": _left_out(data, dataset)}
-                  for dataset in datasets],
+        datasets=[
+            {**dataset, "regions": dataset.get("regions", False), "left_out": _left_out(data, dataset)}
+            for dataset in datasets
+        ],
         left_out=any(dataset.get("left_out") for dataset in datasets),
         facts=_facts(data),
         command=_command(data["command"]),
@@ -120,7 +124,7 @@ def _render(data: Mapping[str, Any], figures: Sequence[Mapping[str, Any]], galle
         scale=_scale() if galleries else "",
         regions=any(dataset.get("regions") for dataset in datasets),
         glossary=glossary(data["columns"].values(), data["settings"].get("evaluation", {}), tested=tested),
-    )  # fmt: skip
+    )
 
 
 def _table(table: Mapping[str, Any]) -> dict[str, Any]:
@@ -142,8 +146,12 @@ def _cell(cell: str | Mapping[str, Any]) -> dict[str, Any]:
         return {"text": cell, "value": value, "best": False, "second": False}
     value = cell.get("value")
     number = value if isinstance(value, (int, float)) and np.isfinite(value) else None
-    return {"text": cell.get("text", ""), "value": number, "best": bool(cell.get("best")),
-            "second": bool(cell.get("second"))}  # fmt: skip
+    return {
+        "text": cell.get("text", ""),
+        "value": number,
+        "best": bool(cell.get("best")),
+        "second": bool(cell.get("second")),
+    }
 
 
 def _figure(folder: Path, figure: Mapping[str, Any]) -> dict[str, Any]:

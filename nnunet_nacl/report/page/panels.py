@@ -83,9 +83,15 @@ class _View:
 
 
 def make_panels(
-    folders: Folders, dataset: Mapping[str, Any], trainers: Sequence[Mapping[str, str]], case: str, fold: str, *,
-    n_bins: int, channel: int,
-) -> CasePanels:  # fmt: skip
+    folders: Folders,
+    dataset: Mapping[str, Any],
+    trainers: Sequence[Mapping[str, str]],
+    case: str,
+    fold: str,
+    *,
+    n_bins: int,
+    channel: int,
+) -> CasePanels:
     """Read a case of every method and draw the slice where they differ most.
 
     One method's probabilities are in memory at a time.
@@ -114,9 +120,10 @@ def make_panels(
 
     image = attempt(read_image, folder, case, channel, truth.labels.shape)
     segmentations = {
-        name: found for name, where in opened.items()
+        name: found
+        for name, where in opened.items()
         if (found := attempt(read_segmentation, where, case, truth.labels.shape)) is not None
-    }  # fmt: skip
+    }
     preferred = _preferred_axis(folder)
     axis = slicing_axis(truth.spacing_mm, preferred)
     choice = choose_slice(truth.labels, truth.valid, list(segmentations.values()), axis)
@@ -129,11 +136,13 @@ def make_panels(
         found = None
         if name in opened:
             found = attempt(read_probabilities, opened[name], case, axis, choice.index, n_bins)
-        result.methods[name] = MethodPanels((
-            _prediction(folder, truth, image, segmentations.get(name), view, names, trainer["label"]),
-            _confidence(folder, truth, found, view, trainer["label"]),
-            _reliability(found, trainer["label"]),
-        ))  # fmt: skip
+        result.methods[name] = MethodPanels(
+            (
+                _prediction(folder, truth, image, segmentations.get(name), view, names, trainer["label"]),
+                _confidence(folder, truth, found, view, trainer["label"]),
+                _reliability(found, trainer["label"]),
+            )
+        )
     return result
 
 
@@ -198,9 +207,7 @@ def _shared(folder, truth: Truth, image, view: _View, names, channel: str, case:
     alt = f"Ground truth in the same slice: {areas}."
     if not valid.all():
         alt += f" {view.area(~valid)} have no ground truth and are striped."
-    second = Picture(
-        "Ground truth", alt, data_uri(draw_labels(cut, masks, view.grid, ignored=~valid), ".png"), **size
-    )
+    second = Picture("Ground truth", alt, data_uri(draw_labels(cut, masks, view.grid, ignored=~valid), ".png"), **size)
     return first, second
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.json_files import read_json
+from nnunet_nacl.json_files import NUMBER, Optional, mismatch, read_json
 
 __all__ = ["FILE_NAME", "SCHEMA_VERSION", "read_comparison"]
 
@@ -14,7 +14,6 @@ FILE_NAME = "comparison.json"
 SCHEMA_VERSION = 1
 
 _AGAIN = "run `nnunet_nacl compare` again"
-_NUMBER = (int, float, type(None))
 
 # A list holds the pattern of its items, a dict that of its values where the key is "*".
 _PATTERN: dict[str, Any] = {
@@ -34,19 +33,27 @@ _PATTERN: dict[str, Any] = {
             "cases": [str],
             "case_fold": {"*": str},
             "model_folders": {"*": str},
-            "values": {"*": {"*": [_NUMBER]}},
+            "values": {"*": {"*": [NUMBER]}},
         }
     ],
     "columns": {"*": {"title": str, "better": str}},
     "tables": [{"id": str, "title": str, "caption": str, "columns": [str], "rows": [[(str, dict)]]}],
     "figures": [{"id": str, "title": str, "caption": str, "alt": str, "files": [str]}],
+    "statistics": Optional(
+        [
+            {
+                "dataset": str,
+                "column": str,
+                "trainer": str,
+                "difference": NUMBER,
+                "low": NUMBER,
+                "high": NUMBER,
+                "n": int,
+                "verdict": str,
+            }
+        ]
+    ),
 }
-_OPTIONAL: dict[str, Any] = {
-    "statistics": [
-        {"dataset": str, "column": str, "trainer": str, "difference": _NUMBER, "low": _NUMBER, "high": _NUMBER,
-         "n": int, "verdict": str}
-    ],
-}  # fmt: skip
 
 
 def read_comparison(folder: Path) -> dict[str, Any]:
@@ -72,30 +79,10 @@ def read_comparison(folder: Path) -> dict[str, Any]:
         newer = isinstance(version, int) and version > SCHEMA_VERSION
         mend = "update nnunet_nacl" if newer else _AGAIN
         raise UserError(f"{path}: schema version {version!r}, this version reads {SCHEMA_VERSION}; {mend}.")
-    optional = {key: pattern for key, pattern in _OPTIONAL.items() if key in data}
-    problem = _mismatch(data, _PATTERN | optional, "") or _inconsistency(data)
+    problem = mismatch(data, _PATTERN) or _inconsistency(data)
     if problem:
         raise UserError(f"{path}: not a comparison.json of this package ({problem}); {_AGAIN}.")
     return data
-
-
-def _mismatch(value: Any, pattern: Any, place: str) -> str:
-    """Where a value does not look like the pattern; empty if it does."""
-    kind = type(pattern) if isinstance(pattern, (dict, list)) else pattern
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        return f"{place or 'the whole'} is {type(value).__name__}"
-    if isinstance(pattern, list):
-        found = (_mismatch(item, pattern[0], f"{place}[{i}]") for i, item in enumerate(value))
-    elif isinstance(pattern, dict) and "*" in pattern:
-        found = (_mismatch(item, pattern["*"], f"{place}[{key!r}]") for key, item in value.items())
-    elif isinstance(pattern, dict):
-        missing = [key for key in pattern if key not in value]
-        if missing:
-            return f"{place or 'it'} has no {missing[0]!r}"
-        found = (_mismatch(value[key], pattern[key], f"{place}.{key}".strip(".")) for key in pattern)
-    else:
-        return ""
-    return next((text for text in found if text), "")
 
 
 def _inconsistency(data: dict[str, Any]) -> str:

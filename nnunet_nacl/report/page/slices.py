@@ -40,9 +40,7 @@ def slicing_axis(spacing_mm: Sequence[float], preferred: int = 0) -> int:
     return preferred if preferred in thick else thick[0]
 
 
-def choose_slice(
-    truth: np.ndarray, valid: np.ndarray, segmentations: Sequence[np.ndarray], axis: int
-) -> Choice:
+def choose_slice(truth: np.ndarray, valid: np.ndarray, segmentations: Sequence[np.ndarray], axis: int) -> Choice:
     """The slice where the methods differ most.
 
     Counted are voxels that not all of them label alike; where no slice has any, voxels where one differs from the
@@ -63,9 +61,13 @@ def choose_slice(
     kinds = (
         (differing, "where the methods' predictions differ most"),
         (wrong, "where the predictions, which agree with each other, differ most from the ground truth"),
-        (truth != 0, "which holds most of the structures (predictions and ground truth agree)" if segmentations
-         else "which holds most of the structures"),
-    )  # fmt: skip
+        (
+            truth != 0,
+            "which holds most of the structures (predictions and ground truth agree)"
+            if segmentations
+            else "which holds most of the structures",
+        ),
+    )
     for voxels, reason in kinds:
         counts = np.count_nonzero(voxels & valid, axis=others)
         if counts.any():

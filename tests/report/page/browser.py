@@ -40,12 +40,25 @@ class Browser:
         # above 10, so that putting them at 3 and 4, where the browser wants them, overwrites neither
         ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (to_read, to_write)]
         self._process = subprocess.Popen(
-            [executable or find_browser(), "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-             "--remote-debugging-pipe", "--no-first-run", "--hide-scrollbars", "--disable-background-networking",
-             f"--user-data-dir={folder}", "about:blank"],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, pass_fds=(3, 4),
+            [
+                executable or find_browser(),
+                "--headless=new",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-dev-shm-usage",
+                "--remote-debugging-pipe",
+                "--no-first-run",
+                "--hide-scrollbars",
+                "--disable-background-networking",
+                f"--user-data-dir={folder}",
+                "about:blank",
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=(3, 4),
             preexec_fn=lambda: [os.dup2(end, place) for end, place in zip(ends, (3, 4))],
-        )  # fmt: skip
+        )
         for end in (to_read, to_write, *ends):
             os.close(end)
         self._session: str | None = None

@@ -9,8 +9,10 @@ from tests.evaluation.folders import CLASSES, CLASSES_WITH_IGNORE, REGIONS, REGI
 from tests.report.page.study import SCRIPT, Study, make_study
 
 
-@pytest.fixture(params=[CLASSES, CLASSES_WITH_IGNORE, REGIONS, REGIONS_WITH_IGNORE],
-                ids=["classes", "ignore", "regions", "regions_ignore"])  # fmt: skip
+@pytest.fixture(
+    params=[CLASSES, CLASSES_WITH_IGNORE, REGIONS, REGIONS_WITH_IGNORE],
+    ids=["classes", "ignore", "regions", "regions_ignore"],
+)
 def labels(request) -> dict:
     return request.param
 

@@ -62,8 +62,9 @@ def make_study(model: Model, *, labels: dict | None = None, hostile: bool = Fals
     for case, fold in cases.items():
         truth = sitk.ReadImage(str(model.references / f"{case}.nii.gz"))
         array, spacing = sitk.GetArrayFromImage(truth), truth.GetSpacing()[::-1]
-        write_image((array * 40 + rng.normal(0, 10, array.shape)).astype(np.float32), images / f"{case}_0000.nii.gz",
-                    spacing)  # fmt: skip
+        write_image(
+            (array * 40 + rng.normal(0, 10, array.shape)).astype(np.float32), images / f"{case}_0000.nii.gz", spacing
+        )
         for trainer in list(models)[1:]:
             validation = models[trainer].validation(fold)
             probs = np.load(validation / f"{case}.npz")["probabilities"]
@@ -110,9 +111,12 @@ def _comparison(model, models, labels, cases, folds, rng, hostile: bool) -> dict
     }
     values = {c: {t: rng.uniform(0.1, 0.9, len(cases)).round(4).tolist() for t in models} for c in columns}
     means = {
-        c: {t: {"mean": float(np.mean(v)), "low": float(np.mean(v)) - 0.1, "high": float(np.mean(v)) + 0.1, "n": len(v)}
-            for t, v in by_trainer.items()} for c, by_trainer in values.items()
-    }  # fmt: skip
+        c: {
+            t: {"mean": float(np.mean(v)), "low": float(np.mean(v)) - 0.1, "high": float(np.mean(v)) + 0.1, "n": len(v)}
+            for t, v in by_trainer.items()
+        }
+        for c, by_trainer in values.items()
+    }
     names = list(models)
     labels_shown = dict(zip(names, ("CE+Dice (stock)", "CE", HOSTILE_LABEL if hostile else "NACL")))
     rows = [
@@ -123,44 +127,94 @@ def _comparison(model, models, labels, cases, folds, rng, hostile: bool) -> dict
     for row, more in zip(rows, (("[-0.02, 0.10]", ""), ("[-0.10, 0.20]", "worse"), ("[+0.10, +0.20]", "better"))):
         row += more
     statistics = [
-        {"dataset": model.dataset, "column": c, "family": "x", "trainer": t, "reference": names[0], "n": len(cases),
-         "mean_reference": means[c][names[0]]["mean"], "mean": means[c][t]["mean"],
-         "difference": means[c][t]["mean"] - means[c][names[0]]["mean"], "low": -0.2, "high": 0.2, "p": 0.2,
-         "p_holm": 0.4, "verdict": "none"}
-        for c in columns for t in names[1:]
-    ]  # fmt: skip
+        {
+            "dataset": model.dataset,
+            "column": c,
+            "family": "x",
+            "trainer": t,
+            "reference": names[0],
+            "n": len(cases),
+            "mean_reference": means[c][names[0]]["mean"],
+            "mean": means[c][t]["mean"],
+            "difference": means[c][t]["mean"] - means[c][names[0]]["mean"],
+            "low": -0.2,
+            "high": 0.2,
+            "p": 0.2,
+            "p_holm": 0.4,
+            "verdict": "none",
+        }
+        for c in columns
+        for t in names[1:]
+    ]
     return {
         "schema_version": 1,
         "generated_by": "nnunet_nacl 0.0",
         "created": "2025-01-02T03:04:05+00:00",
         "command": "nnunet_nacl compare -d 999 -c 3d_fullres -o 'my out'",
-        "settings": {"n_bootstrap": 1000, "seed": 0, "confidence": 0.95, "allow_missing": False,
-                     "evaluation": {"n_bins": 15, "dilation_mm": 2.0, "boundary_mm": 3.0}},
+        "settings": {
+            "n_bootstrap": 1000,
+            "seed": 0,
+            "confidence": 0.95,
+            "allow_missing": False,
+            "evaluation": {"n_bins": 15, "dilation_mm": 2.0, "boundary_mm": 3.0},
+        },
         "notes": [HOSTILE_NOTE] if hostile else [],
         "trainers": [{"name": name, "label": labels_shown[name]} for name in names],
-        "datasets": [{
-            "name": model.dataset, "configuration": model.configuration, "plans": model.plans, "folds": folds,
-            "regions": any(isinstance(value, list) for value in labels.values()), "structures": structures,
-            "cases": list(cases), "case_fold": cases, "left_out": {},
-            "model_folders": {t: f"{m.dataset}/{m.folder.name}" for t, m in models.items()},
-            "values": values, "means": means,
-        }],
+        "datasets": [
+            {
+                "name": model.dataset,
+                "configuration": model.configuration,
+                "plans": model.plans,
+                "folds": folds,
+                "regions": any(isinstance(value, list) for value in labels.values()),
+                "structures": structures,
+                "cases": list(cases),
+                "case_fold": cases,
+                "left_out": {},
+                "model_folders": {t: f"{m.dataset}/{m.folder.name}" for t, m in models.items()},
+                "values": values,
+                "means": means,
+            }
+        ],
         "columns": columns,
-        "tables": [{"id": "all", "title": "All of it", "caption": "Means over cases.", "dataset": model.dataset,
-                    "columns": ["method", *(c["title"] for c in columns.values()), "95 % interval", "verdict"],
-                    "rows": rows, "files": ["tables/all.csv"]}],
+        "tables": [
+            {
+                "id": "all",
+                "title": "All of it",
+                "caption": "Means over cases.",
+                "dataset": model.dataset,
+                "columns": ["method", *(c["title"] for c in columns.values()), "95 % interval", "verdict"],
+                "rows": rows,
+                "files": ["tables/all.csv"],
+            }
+        ],
         "statistics": statistics,
         "ranks": {},
-        "figures": [{"id": "one", "title": "A figure", "caption": "What it is.", "alt": "A line from 0 to 1.",
-                     "dataset": None, "files": ["figures/one.png", "figures/one.svg"]}],
-    }  # fmt: skip
+        "figures": [
+            {
+                "id": "one",
+                "title": "A figure",
+                "caption": "What it is.",
+                "alt": "A line from 0 to 1.",
+                "dataset": None,
+                "files": ["figures/one.png", "figures/one.svg"],
+            }
+        ],
+    }
 
 
 def column(title: str, better: str, metric: str, mask: str | None = None) -> dict[str, Any]:
     """An entry of `columns`."""
     group = "calibration" if mask else "discrimination"
-    return {"title": title, "group": group, "better": better, "unit": "", "metric": metric, "mask": mask,
-            "structure": None}  # fmt: skip
+    return {
+        "title": title,
+        "group": group,
+        "better": better,
+        "unit": "",
+        "metric": metric,
+        "mask": mask,
+        "structure": None,
+    }
 
 
 def cell(value: float, *, best: bool = False, second: bool = False) -> dict[str, Any]:

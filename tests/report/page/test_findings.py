@@ -10,17 +10,27 @@ def comparison(means: dict[str, list[float | None]], statistics=(), better=None)
     """Methods A (the reference), B and C with these means."""
     names = ["a", "b", "c"]
     entry = {
-        c: {n: {"mean": m, "low": None if m is None else m - 0.01, "high": None if m is None else m + 0.01,
-                "n": 0 if m is None else 9} for n, m in zip(names, row)} for c, row in means.items()
-    }  # fmt: skip
+        c: {
+            n: {
+                "mean": m,
+                "low": None if m is None else m - 0.01,
+                "high": None if m is None else m + 0.01,
+                "n": 0 if m is None else 9,
+            }
+            for n, m in zip(names, row)
+        }
+        for c, row in means.items()
+    }
     return {
         "settings": {"confidence": 0.9},
         "trainers": [{"name": n, "label": n.upper()} for n in names],
         "columns": {c: column(c.replace(":", " "), "higher" if c == "Dice" else "lower", c) for c in means},
         "datasets": [{"name": "D", "means": entry}],
-        "statistics": [dict(zip(("column", "trainer", "difference", "low", "high", "n", "verdict", "p_holm"), row),
-                            dataset="D") for row in statistics],
-    }  # fmt: skip
+        "statistics": [
+            dict(zip(("column", "trainer", "difference", "low", "high", "n", "verdict", "p_holm"), row), dataset="D")
+            for row in statistics
+        ],
+    }
 
 
 def sentences(data) -> list[str]:

@@ -168,8 +168,9 @@ def test_models_outside_of_nnunet_results(study, monkeypatch):
 
 
 def test_pictures_without_millimetres(make_validated):
-    model = make_validated(cases=1, shape=(1, 40, 60), spacing_mm=(999, 1, 1), file_ending=".png",
-                           reader="NaturalImage2DIO")  # fmt: skip
+    model = make_validated(
+        cases=1, shape=(1, 40, 60), spacing_mm=(999, 1, 1), file_ending=".png", reader="NaturalImage2DIO"
+    )
     images = model.root / "nnUNet_raw" / model.dataset / "imagesTr"
     images.mkdir(parents=True)
     colours = np.random.default_rng(0).integers(0, 255, (40, 60, 3)).astype(np.uint8)
@@ -177,9 +178,14 @@ def test_pictures_without_millimetres(make_validated):
 
     io.imsave(images / "case_00_0000.png", colours, check_contrast=False)
     dataset = {
-        "name": model.dataset, "cases": ["case_00"], "case_fold": {"case_00": "0"}, "folds": ["0"], "structures": {},
-        "values": {"Dice": {"a": [0.5]}}, "model_folders": {"a": str(model.folder)},
-    }  # fmt: skip
+        "name": model.dataset,
+        "cases": ["case_00"],
+        "case_fold": {"case_00": "0"},
+        "folds": ["0"],
+        "structures": {},
+        "values": {"Dice": {"a": [0.5]}},
+        "model_folders": {"a": str(model.folder)},
+    }
     for channel in (0, 2):
         gallery = make_gallery(dataset, [{"name": "a", "label": "A"}], n_bins=15, channel=channel)
         assert gallery.problems == []

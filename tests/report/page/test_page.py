@@ -54,14 +54,30 @@ def check(page: Page) -> None:
 def test_the_page_is_valid_and_accessible(read):
     check(read)
     assert read.elements[[name for name, _ in read.elements].index("body") + 1] == (
-        "a", {"class": "skip", "href": "#main"}
-    )  # fmt: skip
+        "a",
+        {"class": "skip", "href": "#main"},
+    )
 
 
 def test_it_says_what_was_compared_and_how(read, study):
-    for text in ("CE+Dice (stock)", "nnUNetTrainerNACL", "Dataset999_Synthetic", "3d_fullres", "2025-01-02", "1,000",
-                 "nnunet_nacl compare", "-o 'my out'", "anterior, posterior", "What it is.", "Means over cases.",
-                 "tables/all.csv", "best mean Dice", "Lowest calibration error", "3 mm", "not for clinical use"):
+    for text in (
+        "CE+Dice (stock)",
+        "nnUNetTrainerNACL",
+        "Dataset999_Synthetic",
+        "3d_fullres",
+        "2025-01-02",
+        "1,000",
+        "nnunet_nacl compare",
+        "-o 'my out'",
+        "anterior, posterior",
+        "What it is.",
+        "Means over cases.",
+        "tables/all.csv",
+        "best mean Dice",
+        "Lowest calibration error",
+        "3 mm",
+        "not for clinical use",
+    ):
         assert text in read.text, text
     assert "A line from 0 to 1." in [image["alt"] for image in read.all("img")]
     assert len(re.findall(r"<strong>0\.\d{3}</strong><span class=\"hidden\"> best</span>", study.page)) == 4
@@ -135,10 +151,19 @@ def test_names_may_break_after_an_underscore_and_stay_the_same_text(study):
 
 @pytest.mark.parametrize(
     ("cell", "value"),
-    [("[-0.010, -0.001]", -0.01), ("[+0.04, +0.63]", 0.04), ("[0.00, 1]", 0), ("[1.2e-05, 2]", 1.2e-5),
-     ("better", None), ("", None), ("[a, b]", None), ({"text": "< 0.001", "value": 0.0002}, 0.0002),
-     ({"text": "-", "value": None}, None), ({"text": "nan", "value": float("nan")}, None)],
-)  # fmt: skip
+    [
+        ("[-0.010, -0.001]", -0.01),
+        ("[+0.04, +0.63]", 0.04),
+        ("[0.00, 1]", 0),
+        ("[1.2e-05, 2]", 1.2e-5),
+        ("better", None),
+        ("", None),
+        ("[a, b]", None),
+        ({"text": "< 0.001", "value": 0.0002}, 0.0002),
+        ({"text": "-", "value": None}, None),
+        ({"text": "nan", "value": float("nan")}, None),
+    ],
+)
 def test_what_a_cell_is_sorted_by(cell, value):
     assert page_module._cell(cell)["value"] == value
 
@@ -163,7 +188,7 @@ def test_without_models_the_page_has_everything_but_pictures_of_cases(study, mon
     assert "best mean Dice" in page.text and problems[0] in page.text and len(page.all("img")) == 1
     assert "This page holds images of the cases" not in page.text and "legend" not in [
         attributes.get("class") for _, attributes in page.elements
-    ]  # fmt: skip
+    ]
 
 
 def test_a_killed_run_leaves_the_old_page(study, monkeypatch):
@@ -174,8 +199,10 @@ def test_a_killed_run_leaves_the_old_page(study, monkeypatch):
     with pytest.raises(UserError, match="cannot be written"):
         make_page(study.out)
     assert study.page == before and sorted(path.name for path in study.out.iterdir()) == [
-        "comparison.json", "figures", "report.html"
-    ]  # fmt: skip
+        "comparison.json",
+        "figures",
+        "report.html",
+    ]
 
 
 def test_figures_come_from_the_output_folder_only(study, tmp_path):

@@ -10,9 +10,16 @@ from nnunet_nacl.report.page.slices import choose_slice, crop_box, slicing_axis
 
 @pytest.mark.parametrize(
     ("spacing_mm", "preferred", "axis"),
-    [((3, 1, 1), 2, 0), ((1, 1, 3), 0, 2), ((1, 1, 1), 0, 0), ((1, 1, 1), 1, 1), ((1, 1.005, 1), 0, 0),
-     ((1, 2, 2), 0, 1), ((999, 1, 1), 1, 0)],
-)  # fmt: skip
+    [
+        ((3, 1, 1), 2, 0),
+        ((1, 1, 3), 0, 2),
+        ((1, 1, 1), 0, 0),
+        ((1, 1, 1), 1, 1),
+        ((1, 1.005, 1), 0, 0),
+        ((1, 2, 2), 0, 1),
+        ((999, 1, 1), 1, 0),
+    ],
+)
 def test_slices_lie_across_the_largest_spacing(spacing_mm, preferred, axis):
     assert slicing_axis(spacing_mm, preferred) == axis
 

@@ -1,20 +1,23 @@
-"""Writing files so that a killed run leaves the old one or the new one, never half of it."""
+"""Writes files so that a killed run leaves the old one or the new one, never half of it."""
 
 from __future__ import annotations
 
 import contextlib
+import csv
 import errno
+import io
 import json
 import math
 import os
 import secrets
 import tempfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from nnunet_nacl.errors import UserError
 
-__all__ = ["can_write", "check_writable", "remove_leftovers", "to_json_text", "write_atomically"]
+__all__ = ["can_write", "check_writable", "remove_leftovers", "to_csv_text", "to_json_text", "write_atomically"]
 
 _TEMPORARY = ".nnunet_nacl.tmp"
 
@@ -120,3 +123,24 @@ def _format(value: Any, indent: str) -> str:
             return "[\n" + ",\n".join(inner + _format(item, inner) for item in value) + f"\n{indent}]"
         return "[" + ", ".join(_format(item, inner) for item in value) + "]"
     return json.dumps(value)
+
+
+def to_csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """CSV whose floating-point numbers are read back bit by bit; NaN and None are empty cells.
+
+    Text that a spreadsheet would run as a formula (``=``, ``+``, ``-`` or ``@`` first, as in a case's name) gets a
+    leading quote, with which spreadsheets show it as it is.
+    """
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow([_csv_cell(cell) for cell in header])
+    writer.writerows([_csv_cell(cell) for cell in row] for row in rows)
+    return stream.getvalue()
+
+
+def _csv_cell(value: Any) -> Any:
+    if isinstance(value, str) and value.lstrip("\t\r\n ").startswith(("=", "+", "-", "@")):
+        return f"'{value}"
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return repr(float(value)) if isinstance(value, float) else value
