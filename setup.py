@@ -109,7 +109,7 @@ setup(
     # The bridge folder is no package: nnU-Net imports what lies in it as top-level modules.
     package_data={
         "nnunet_nacl.registration": ["_bridge/*.py"],
-        "nnunet_nacl.report.page": ["templates/*"],
+        "nnunet_nacl.page": ["templates/*"],
     },
     include_package_data=False,
     zip_safe=False,

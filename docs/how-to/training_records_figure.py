@@ -16,8 +16,8 @@ import numpy as np
 from matplotlib.lines import Line2D
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.report.sheet import Sheet
-from nnunet_nacl.report.style import GREY, MAX_WIDTH, figure_settings, method_styles, save_figure
+from nnunet_nacl.figures.sheet import Sheet
+from nnunet_nacl.figures.style import GREY, MAX_WIDTH, figure_settings, method_styles, save_figure
 from nnunet_nacl.training_record import read_training_record
 
 LAST = 5

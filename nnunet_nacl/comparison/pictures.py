@@ -17,12 +17,12 @@ from nnunet_nacl.comparison.tables import where
 from nnunet_nacl.evaluation.results import MASKS
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.calibration import ece
-from nnunet_nacl.report.intervals import Difference, draw_differences
-from nnunet_nacl.report.radar import draw_radar
-from nnunet_nacl.report.rank_heatmap import draw_rank_heatmap
-from nnunet_nacl.report.relative_difference import draw_relative_difference
-from nnunet_nacl.report.reliability import draw_reliability
-from nnunet_nacl.report.scatter import draw_scatter
+from nnunet_nacl.figures.intervals import Difference, draw_differences
+from nnunet_nacl.figures.radar import draw_radar
+from nnunet_nacl.figures.rank_heatmap import draw_rank_heatmap
+from nnunet_nacl.figures.relative_difference import draw_relative_difference
+from nnunet_nacl.figures.reliability import draw_reliability
+from nnunet_nacl.figures.scatter import draw_scatter
 
 __all__ = ["make_pictures"]
 

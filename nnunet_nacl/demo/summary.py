@@ -16,7 +16,7 @@ from nnunet_nacl.demo.training import Training
 from nnunet_nacl.evaluation.cases import PredictionFolder
 from nnunet_nacl.evaluation.evaluate import evaluate_case, evaluate_folder
 from nnunet_nacl.evaluation.results import Evaluation
-from nnunet_nacl.report.reliability import draw_reliability
+from nnunet_nacl.figures.reliability import draw_reliability
 
 __all__ = ["ORACLE", "Row", "format_table", "summarize", "true_probabilities"]
 

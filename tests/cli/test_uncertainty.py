@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nnunet_nacl.cli.main import main
-from tests.uncertainty.conftest import empty_prediction, predict  # noqa: F401  (a fixture)
+from tests.quality.conftest import empty_prediction, predict  # noqa: F401  (a fixture)
 
 
 def uncertainty(*arguments) -> int:

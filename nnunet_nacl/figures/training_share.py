@@ -1,0 +1,145 @@
+"""Metrics over the share of the training cases (as fig. 9 of the NACL paper): which method lives on few cases?"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.lines import Line2D
+from matplotlib.transforms import ScaledTranslation
+
+from nnunet_nacl.figures.checks import arrow, as_interval, as_values, check_better, direction, draw_interval
+from nnunet_nacl.figures.grid import Grid, of_panel, shown_methods
+from nnunet_nacl.figures.style import MethodStyle, check_path, figure_settings, save_figure
+
+__all__ = ["draw_training_share"]
+
+_HEIGHT = 2.8  # inches
+_APART = 3.0  # points between methods at the same share, so that their intervals do not hide each other
+_ROOM = 14.0  # points that all methods of a share take at most
+_LOGARITHMIC = 4.0  # from this ratio of the largest to the smallest share
+
+_Point = tuple[float, float, "tuple[float, float] | None"]
+
+
+def draw_training_share(
+    panels: Mapping[str, Mapping[str, Sequence[tuple]]],
+    path: str | os.PathLike,
+    *,
+    better: str | Mapping[str, str],
+    y_label: str | Mapping[str, str] = "",
+    x_label: str = "share of the training cases (%)",
+    order: Sequence[str] | None = None,
+    title: str = "",
+    subtitle: str = "",
+    notes: Sequence[str] = (),
+    dpi: int = 150,
+) -> Path:
+    """Draw a line per method over the share of training cases, one panel per metric.
+
+    Methods at the same share stand a few points apart, so that all intervals are seen.
+
+    Args:
+        panels: Panel -> method -> (share in percent, value, low, high) in any order; low and high may be None. A value
+            that is None or NaN leaves a gap in the line.
+        path: Where to write; the suffix chooses PNG, SVG or PDF. Written atomically.
+        better: ``higher`` or ``lower``, for all panels or for each.
+        y_label: What is drawn, with its unit, for all panels or for each; default the panel's name.
+        x_label: What the shares are.
+        order: All methods of the comparison, so that each looks the same in every figure.
+        title: Heading of the figure.
+        subtitle: Second line, for the data, the number of cases and what the intervals are.
+        notes: Sentences at the foot.
+        dpi: Resolution of a PNG.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: Nothing is given, a share is not in (0, 100], a value is infinite, an interval is upside down, a
+            panel has no ``better``, or the suffix is not one of these.
+        OSError: The file cannot be written.
+    """
+    path = check_path(path)
+    looks = shown_methods(panels, order)
+    directions = {panel: check_better(of_panel(better, panel, "better"), f"better of {panel}") for panel in panels}
+    labels = {panel: of_panel(y_label, panel, "y_label") or panel for panel in panels}
+    lines = {
+        panel: {method: _check(points, f"{method} in {panel}") for method, points in given.items()}
+        for panel, given in panels.items()
+    }
+    missing = [
+        f"{panel}: no value for {method} at {share:g} %."
+        for panel, drawn in lines.items()
+        for method, points in drawn.items()
+        for share, value, _ in points
+        if np.isnan(value)
+    ]
+    shares = sorted({share for drawn in lines.values() for points in drawn.values() for share, _, _ in points})
+    if not shares:
+        raise ValueError(f"draw_training_share needs at least one point, got none for {', '.join(looks)}.")
+    with figure_settings():
+        grid = Grid(panels, widest=(5.0, 3.6), height=_HEIGHT, gap=0.8)
+        legend = [Line2D([], [], label=method, **look.line, **look.markers) for method, look in looks.items()]
+        sheet = grid.sheet(title=title, subtitle=subtitle, legend=legend, notes=[*missing, *notes])
+        for (panel, drawn), axis in zip(lines.items(), grid.axes(sheet)):
+            present = [method for method in looks if method in drawn]
+            for place, method in enumerate(present):
+                offset = (place - (len(present) - 1) / 2) * min(_APART, _ROOM / len(present))
+                moved = axis.transData + ScaledTranslation(offset / 72, 0, sheet.figure.dpi_scale_trans)
+                _draw_line(axis, method, drawn[method], looks[method], moved, 1.0 if len(present) <= 4 else 0.55)
+            _set_shares(axis, shares, grid.width)
+            axis.set_xlabel(x_label)
+            word = directions[panel]
+            axis.set_ylabel(f"{labels[panel]}, {direction(word)} {arrow(word)}")
+        return save_figure(sheet.figure, path, dpi=dpi, title=title)
+
+
+def _check(points: Sequence[tuple], name: str) -> list[_Point]:
+    checked = []
+    for point in points:
+        if len(point) != 4:
+            raise ValueError(f"Every point of {name} must be (share, value, low, high), got {point!r}.")
+        share, value = as_values(point[:2], f"The point of {name}")
+        if not 0 < share <= 100:
+            raise ValueError(f"The share of {name} must lie in (0, 100] percent, got {share}.")
+        checked.append((float(share), float(value), as_interval(point[2:], f"{name} at {share:g} %")))
+    return sorted(checked, key=lambda point: point[0])
+
+
+def _draw_line(axis, method: str, points: list[_Point], style: MethodStyle, transform, alpha: float) -> None:
+    for share, _, interval in points:
+        draw_interval(
+            axis, share, interval, vertical=True, color=style.color, alpha=alpha, transform=transform, gid="interval"
+        )
+    axis.plot(
+        [share for share, _, _ in points],
+        [value for _, value, _ in points],
+        label=method,
+        zorder=3,
+        transform=transform,
+        **style.line,
+        **style.markers,
+    )
+    axis.update_datalim([(share, value) for share, value, _ in points if not np.isnan(value)])
+    axis.update_datalim([(share, end) for share, _, interval in points if interval for end in interval])
+    axis.autoscale_view()
+
+
+def _set_shares(axis, shares: list[float], width: float) -> None:
+    """Ticks at the shares; logarithmic where they span much, as shares are mostly halved again and again."""
+    logarithmic = shares[-1] >= _LOGARITHMIC * shares[0]
+    axis.set_xscale("log" if logarithmic else "linear")
+    places = np.log(shares) if logarithmic else np.asarray(shares)
+    reach = (places[-1] - places[0]) or 0.1 * places[-1] or 1.0
+    low, high = places[0] - 0.12 * reach, places[-1] + 0.12 * reach
+    axis.set_xlim(np.exp([low, high]) if logarithmic else (low, high))
+    labels, last = [], -np.inf
+    for share, place in zip(shares, places):
+        free = (place - last) / (high - low) * width > 0.3  # else it would touch the label before
+        labels.append(f"{share:g}" if free else "")
+        last = place if free else last
+    axis.set_xticks(shares, labels)
+    axis.set_xticks([], minor=True)

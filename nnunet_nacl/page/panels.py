@@ -1,0 +1,253 @@
+"""The pictures of one case, each with the words that stand for it where it cannot be seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.evaluation.cases import PredictionFolder
+from nnunet_nacl.page.cases import (
+    Folders,
+    Truth,
+    channel_name,
+    read_image,
+    read_probabilities,
+    read_segmentation,
+    read_truth,
+)
+from nnunet_nacl.page.chart import reliability_svg, reliability_text
+from nnunet_nacl.page.drawing import Grid, draw_confidence, draw_labels
+from nnunet_nacl.page.orientation import Plane, anatomical_axes, plane_of
+from nnunet_nacl.page.pictures import data_uri
+from nnunet_nacl.page.slices import choose_slice, crop_box, slicing_axis
+
+__all__ = ["CasePanels", "MethodPanels", "Picture", "make_panels"]
+
+_SURE = 0.8
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture for an ``img``; without ``src`` it is missing, and ``alt`` says so."""
+
+    title: str
+    alt: str
+    src: str = ""
+    width: int = 0
+    height: int = 0
+
+
+@dataclass(frozen=True)
+class MethodPanels:
+    """Prediction, confidence and reliability of one method."""
+
+    pictures: tuple[Picture, ...] = ()
+
+
+@dataclass
+class CasePanels:
+    """What is shown of a case; ``methods`` by trainer."""
+
+    case: str
+    caption: str = ""
+    pictures: tuple[Picture, ...] = ()
+    methods: dict[str, MethodPanels] = field(default_factory=dict)
+    has_ignored: bool = False
+    problems: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _View:
+    """A part of a slice, as it is shown."""
+
+    plane: Plane
+    index: int
+    box: tuple[slice, slice]
+    grid: Grid
+
+    def __call__(self, volume: np.ndarray) -> np.ndarray:
+        return self.plane.cut(volume, self.index)[self.box]
+
+    def flat(self, array: np.ndarray) -> np.ndarray:
+        """The part of a slice that was cut already."""
+        return self.plane.turn(array)[self.box]
+
+    def area(self, mask: np.ndarray) -> str:
+        """Of a mask of the part."""
+        count = np.count_nonzero(mask)
+        return f"{count * np.prod(self.grid.spacing_mm):.0f} mm²" if self.grid.physical else f"{count} pixels"
+
+
+def make_panels(
+    folders: Folders,
+    dataset: Mapping[str, Any],
+    trainers: Sequence[Mapping[str, str]],
+    case: str,
+    fold: str,
+    *,
+    n_bins: int,
+    channel: int,
+) -> CasePanels:
+    """Read a case of every method and draw the slice where they differ most.
+
+    One method's probabilities are in memory at a time.
+
+    Raises:
+        UserError: Not even the ground truth can be read.
+    """
+    result, opened = CasePanels(case), {}
+    for trainer in trainers:
+        try:
+            opened[trainer["name"]] = folders.get(trainer["name"], fold)
+        except UserError as error:
+            result.problems.append(str(error))
+    if not opened:
+        raise UserError(result.problems[0])
+    folder = next(iter(opened.values()))
+    truth = read_truth(folder, case)
+    result.has_ignored = not truth.valid.all()
+
+    def attempt(function, *arguments):
+        try:
+            return function(*arguments)
+        except UserError as error:
+            result.problems.append(str(error))
+            return None
+
+    image = attempt(read_image, folder, case, channel, truth.labels.shape)
+    segmentations = {
+        name: found
+        for name, where in opened.items()
+        if (found := attempt(read_segmentation, where, case, truth.labels.shape)) is not None
+    }
+    preferred = _preferred_axis(folder)
+    axis = slicing_axis(truth.spacing_mm, preferred)
+    choice = choose_slice(truth.labels, truth.valid, list(segmentations.values()), axis)
+    view = _view(truth, segmentations, axis, choice.index)
+    names = _names(folder, dataset)
+    result.caption = _caption(truth, view, choice, channel_name(folder, channel), image is not None)
+    result.pictures = _shared(folder, truth, image, view, names, channel_name(folder, channel), case)
+    for trainer in trainers:
+        name = trainer["name"]
+        found = None
+        if name in opened:
+            found = attempt(read_probabilities, opened[name], case, axis, choice.index, n_bins)
+        result.methods[name] = MethodPanels(
+            (
+                _prediction(folder, truth, image, segmentations.get(name), view, names, trainer["label"]),
+                _confidence(folder, truth, found, view, trainer["label"]),
+                _reliability(found, trainer["label"]),
+            )
+        )
+    return result
+
+
+def _preferred_axis(folder: PredictionFolder) -> int:
+    """Axis along which nnU-Net's 2D configurations slice."""
+    try:
+        return int(folder.plans["transpose_forward"][0])
+    except (KeyError, IndexError, TypeError, ValueError):
+        return 0
+
+
+def _names(folder: PredictionFolder, dataset: Mapping[str, Any]) -> list[str]:
+    labels = folder.labels
+    return [dataset["structures"].get(labels.key(c), labels.names[c]) for c in labels.foreground]
+
+
+def _view(truth: Truth, segmentations: Mapping[str, np.ndarray], axis: int, index: int) -> _View:
+    plane = plane_of(axis, anatomical_axes(truth.properties) if truth.labels.ndim == 3 else None)
+    occupied = plane.cut((truth.labels != 0) & truth.valid, index)
+    for segmentation in segmentations.values():
+        occupied = occupied | (plane.cut(segmentation, index) != 0)
+    box = crop_box(occupied)
+    shape = tuple(part.stop - part.start for part in box)
+    return _View(plane, index, box, Grid(shape, plane.spacing_mm(truth.spacing_mm), truth.physical))
+
+
+def _masks(folder: PredictionFolder, labels: np.ndarray) -> list[np.ndarray]:
+    return [folder.labels.mask(labels, channel) for channel in folder.labels.foreground]
+
+
+def _caption(truth: Truth, view: _View, choice, channel: str, has_image: bool) -> str:
+    total = truth.labels.shape[view.plane.axis]
+    height, width = view.grid.size_mm
+    unit = "mm" if truth.physical else "pixels"
+    parts = [f"Shown {choice.reason}: slice {choice.index + 1} of {total}"]
+    if total == 1:
+        parts = ["The case has one slice"]
+    if choice.n_differing:
+        parts[0] += f" ({choice.n_differing:,} voxels on which the methods do not agree)"
+    parts.append(view.plane.description)
+    cropped = view.grid.shape != view.plane.cut(truth.labels, view.index).shape
+    parts.append(f"{'part of' if cropped else 'all of'} the slice, {width:.0f} × {height:.0f} {unit}")
+    if has_image:
+        parts.append(f"{channel}, window from the 1st to the 99th percentile of what is shown")
+    return "; ".join(parts) + "."
+
+
+def _shared(folder, truth: Truth, image, view: _View, names, channel: str, case: str) -> tuple[Picture, ...]:
+    height, width = view.grid.pixels
+    size = {"width": width, "height": height}
+    cut = None if image is None else view(image)
+    if cut is None:
+        first = Picture("Image", "The image is missing.")
+    else:
+        where = f"{view.plane.name} slice {view.index + 1}".strip()
+        alt = f"{channel} of case {case}, {where}, without any label; a scale bar is {view.grid.scale_bar()[0]:g} "
+        alt += ("mm" if truth.physical else "pixels") + " long."
+        first = Picture("Image", alt, data_uri(draw_labels(cut, (), view.grid, edges=view.plane.edges), ".png"), **size)
+    valid = view(truth.valid)
+    masks = [mask & valid for mask in _masks(folder, view(truth.labels))]
+    areas = ", ".join(f"{name} {view.area(mask)}" for name, mask in zip(names, masks))
+    alt = f"Ground truth in the same slice: {areas}."
+    if not valid.all():
+        alt += f" {view.area(~valid)} have no ground truth and are striped."
+    second = Picture("Ground truth", alt, data_uri(draw_labels(cut, masks, view.grid, ignored=~valid), ".png"), **size)
+    return first, second
+
+
+def _prediction(folder, truth: Truth, image, segmentation, view: _View, names, label: str) -> Picture:
+    if segmentation is None:
+        return Picture("Prediction", f"The prediction of {label} is missing.")
+    cut, masks = view(segmentation), _masks(folder, view(segmentation))
+    valid = view(truth.valid)
+    areas = ", ".join(f"{name} {view.area(mask)}" for name, mask in zip(names, masks))
+    wrong = view.area((cut != view(truth.labels)) & valid)
+    alt = f"Prediction of {label} in the same slice: {areas}; {wrong} differ from the ground truth."
+    height, width = view.grid.pixels
+    png = draw_labels(None if image is None else view(image), masks, view.grid)
+    return Picture("Prediction", alt, data_uri(png, ".png"), width, height)
+
+
+def _confidence(folder, truth: Truth, found, view: _View, label: str) -> Picture:
+    from nnunet_nacl.quality.maps import confidence
+
+    if found is None:
+        return Picture("Confidence", f"The confidence of {label} is missing: no probabilities.")
+    values = view.flat(confidence(found.plane, regions=folder.labels.regions, check_values=False))
+    valid = view(truth.valid)
+    masks = [mask & valid for mask in _masks(folder, view(truth.labels))]
+    inside = values[np.logical_or.reduce(masks)] if masks else values[:0]
+    alt = f"Confidence of {label} in the same slice: "
+    if inside.size:
+        alt += f"mean {inside.mean():.2f} and lowest {inside.min():.2f} inside the structures; "
+    share = np.mean(values[valid] < _SURE) * 100 if valid.any() else 0.0
+    alt += f"below {_SURE:g} in {share:.1f} % of what is shown. Outlines are the ground truth's."
+    height, width = view.grid.pixels
+    png = draw_confidence(values, masks, view.grid, ignored=~valid)
+    return Picture("Confidence", alt, data_uri(png, ".png"), width, height)
+
+
+def _reliability(found, label: str) -> Picture:
+    if found is None:
+        return Picture("Reliability", f"The reliability of {label} is missing: no probabilities.")
+    stats = found.foreground
+    if not stats.n_voxels:
+        return Picture("Reliability", "The case has no foreground, so there is no reliability.")
+    alt = f"Reliability of {label} on the foreground of the whole case: {reliability_text(stats)}."
+    return Picture("Reliability", alt, data_uri(reliability_svg(stats), ".svg"), 222, 272)

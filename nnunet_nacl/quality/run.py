@@ -1,0 +1,214 @@
+"""Folders of predictions in; maps and the list of cases out."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+
+import nnunet_nacl
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import to_json_text, write_atomically
+from nnunet_nacl.quality.case import MAPS, MEMBER_MAPS
+from nnunet_nacl.quality.images import DTYPES, check_dtype
+from nnunet_nacl.quality.members import MemberCase, find_cases, member_names, open_members
+from nnunet_nacl.quality.output import OutputFolder, Settings
+from nnunet_nacl.quality.review import CaseReview, csv_text, in_order
+
+__all__ = ["REVIEW_FILE", "SETTINGS_FILE", "Review", "write_uncertainty"]
+
+REVIEW_FILE = "review.csv"
+SETTINGS_FILE = "uncertainty.json"
+
+_BYTES_PER_PROCESS = 64 << 20  # a new process needs seconds to load PyTorch; so many bytes of npz take longer
+
+
+@dataclass(frozen=True)
+class Review:
+    """What was written.
+
+    Attributes:
+        output: The folder; the maps of a case lie in ``output/CASE/``.
+        settings: Which maps, and how they are stored.
+        members: Short names of the folders.
+        cases: The rows, least certain first.
+        problems: What is wrong with the cases that are not among them.
+    """
+
+    output: Path
+    settings: Settings
+    members: list[str]
+    cases: list[CaseReview]
+    problems: dict[str, str]
+
+
+def write_uncertainty(
+    folders: Sequence[str | os.PathLike],
+    output: str | os.PathLike,
+    *,
+    maps: Sequence[str] | None = None,
+    dtype: str = "uint8",
+    probabilities: bool = False,
+    dataset_json: str | os.PathLike | None = None,
+    plans: str | os.PathLike | None = None,
+    num_processes: int = 1,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> Review:
+    """Write uncertainty maps of every case and the list of the cases to look at first.
+
+    Args:
+        folders: Predictions with probabilities; several folders of the same cases are members of an ensemble.
+        output: Folder to write to, none of ``folders`` and not inside one. Cases that an earlier run finished from
+            the same files with the same settings are kept.
+        maps: Some of ``confidence``, ``entropy``, ``margin`` and, for several folders, ``mutual_information`` and
+            ``expected_entropy``. None takes the first three, and ``mutual_information`` for several folders.
+        dtype: ``uint8`` (255 = 1) or ``float32``.
+        probabilities: Also write each channel's probabilities as an image.
+        dataset_json: Path of dataset.json; None looks in each folder and up to two levels above.
+        plans: Path of plans.json; likewise.
+        num_processes: Cases at the same time, at most: 1, or little to do, starts no process.
+        overwrite: Do every case again.
+        progress: Show a progress bar on stderr.
+
+    Returns:
+        The list, and the problems of the cases that are not in it.
+
+    Raises:
+        UserError: A folder or setting cannot be used, or not a single case could be done.
+    """
+    if not folders:
+        raise UserError("give at least one folder of predictions.")
+    members = open_members(folders, dataset_json=dataset_json, plans=plans)
+    settings = Settings(_check_maps(maps, len(members)), dtype, probabilities)
+    if dtype not in DTYPES:
+        raise UserError(f"the type must be one of {', '.join(DTYPES)}, got {dtype!r}.")
+    check_dtype(dtype, members[0].file_ending)
+    cases, problems = find_cases(members)
+    folder = OutputFolder.open(output, members, settings, [case.case for case in cases])
+
+    done: dict[str, CaseReview] = {}
+    todo = []
+    for case in cases:
+        known = None if overwrite else folder.finished(case)
+        if known is None:
+            todo.append(case)
+        else:
+            done[case.case] = known
+    for case, outcome in _run(folder, todo, num_processes, progress, len(cases)):
+        if isinstance(outcome, str):
+            problems[case.case] = outcome
+        else:
+            done[case.case] = outcome
+    problems = dict(sorted(problems.items()))
+    if not done:
+        listed = "".join(f"\n  {case}: {problem}" for case, problem in problems.items())
+        raise UserError(f"no case could be done.{listed}")
+
+    names = member_names([member.folder for member in members])
+    reviews = in_order(list(done.values()))
+    write_atomically(folder.path / SETTINGS_FILE, to_json_text(_describe(folder, names, problems)))
+    write_atomically(folder.path / REVIEW_FILE, csv_text(reviews, names, problems))
+    return Review(folder.path, settings, names, reviews, problems)
+
+
+def _check_maps(maps: Sequence[str] | None, n_members: int) -> tuple[str, ...]:
+    if maps is None:
+        return MAPS[:3] if n_members == 1 else MAPS[:4]
+    for name in maps:
+        if name not in MAPS:
+            raise UserError(f"there is no map {name!r}; there are {', '.join(MAPS)}.")
+        if name in MEMBER_MAPS and n_members == 1:
+            raise UserError(f"the map {name} compares members: give two or more folders of the same cases.")
+    return tuple(dict.fromkeys(maps))
+
+
+def _describe(folder: OutputFolder, names: Sequence[str], problems: Mapping[str, str]) -> dict:
+    labels, settings = folder.members[0].labels, folder.settings
+    form = "least certain region of each voxel" if labels.regions else "classes"
+    return {
+        "schema_version": 1,
+        "generated_by": f"nnunet_nacl {nnunet_nacl.__version__}",
+        "members": [{"name": name, "folder": str(m.folder.resolve())} for name, m in zip(names, folder.members)],
+        "maps": list(settings.maps),
+        "form": form,
+        "dtype": settings.dtype,
+        "value": "stored / 255" if settings.dtype == "uint8" else "stored",
+        "structures": {labels.key(c): labels.names[c] for c in labels.foreground},
+        "ranked_by": "mean_foreground_entropy, falling; empty predictions first",
+        "volume_uncertainty": (
+            f"sample standard deviation and range of the volumes that {len(names)} members predicted"
+            if len(names) > 1
+            else "none: there is one member, and voxels are not independent"
+        ),
+        "not_done": dict(problems),
+        "note": "Research software, not for clinical use. The order is a ranking; no threshold is validated.",
+    }
+
+
+def _run(
+    folder: OutputFolder, todo: Sequence[MemberCase], num_processes: int, progress: bool, total: int
+) -> Iterator[tuple[MemberCase, CaseReview | str]]:
+    from tqdm import tqdm
+
+    processes = _number_of_processes(todo, num_processes)
+    with tqdm(
+        total=total, initial=total - len(todo), desc="uncertainty", unit="case", disable=not progress or not todo
+    ) as bar:
+        outcomes = (
+            ((case, _process(folder, case)) for case in todo)
+            if processes <= 1
+            else _run_in_processes(folder, todo, processes)
+        )
+        for case, outcome in outcomes:
+            bar.update()
+            yield case, outcome
+
+
+def _number_of_processes(todo: Sequence[MemberCase], most: int) -> int:
+    size = 0
+    for case in todo:
+        for files in case.files:
+            with contextlib.suppress(OSError):  # gone since the folder was listed: a problem of that case
+                size += files.probabilities.stat().st_size
+    return min(most, len(todo), size // _BYTES_PER_PROCESS)
+
+
+def _run_in_processes(folder, todo, processes) -> Iterator[tuple[MemberCase, CaseReview | str]]:
+    context = get_context("spawn")  # as nnU-Net; PyTorch does not survive a fork
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        futures = {pool.submit(_process, folder, case): case for case in todo}
+        try:
+            for future in as_completed(futures):
+                case = futures[future]
+                try:
+                    yield case, future.result()
+                except BrokenProcessPool:
+                    yield (
+                        case,
+                        (
+                            f"{case.files[0].probabilities}: a worker process died, perhaps for lack of memory; run "
+                            "again with a smaller -np, the finished cases are kept."
+                        ),
+                    )
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _process(folder: OutputFolder, case: MemberCase) -> CaseReview | str:
+    """One broken case must not take the others with it: its error becomes its line in the list of problems."""
+    try:
+        return folder.process(case)
+    except UserError as error:
+        return str(error)
+    except MemoryError:
+        return f"{case.files[0].probabilities}: not enough memory; run with a smaller -np."
+    except Exception as error:
+        return f"{case.files[0].probabilities}: unexpected {type(error).__name__}: {error}"

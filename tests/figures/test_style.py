@@ -1,0 +1,100 @@
+"""One look per method, files that come out the same and whole, and no trace in matplotlib's global state."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import matplotlib
+import pytest
+from matplotlib.figure import Figure
+
+from nnunet_nacl.figures import style
+from nnunet_nacl.figures.style import check_path, figure_settings, method_styles, save_figure, styles_for
+
+
+def figure() -> Figure:
+    with figure_settings():
+        made = Figure(figsize=(2, 1))
+        axis = made.add_axes((0.2, 0.3, 0.7, 0.6))
+        axis.bar([0], [1], hatch="//", label="$5 a_b")
+        axis.set_title("$5 a_b$")
+    return made
+
+
+def test_no_two_methods_look_alike_without_colour():
+    styles = method_styles([f"m{i}" for i in range(15)])
+    assert len({style.marker for style in styles.values()}) == 15
+    assert len({(style.color, style.linestyle) for style in list(styles.values())[:14]}) == 14
+    assert styles["m0"].color == "#000000"
+
+
+def test_lines_of_colours_that_some_eyes_confuse_differ_in_their_dashes():
+    looks = {look.color: look.linestyle for look in method_styles("abcdefg").values()}
+    for first, second in ((style.GREEN, style.PURPLE), (style.VERMILLION, style.ORANGE), (style.BLUE, style.SKY)):
+        assert looks[first] != looks[second]
+
+
+def test_a_method_keeps_its_look_in_a_figure_of_few():
+    order = ["a", "b", "c", "d"]
+    assert styles_for(["c", "a"], order)["c"] == method_styles(order)["c"]
+    assert styles_for(["c", "a"], None)["c"] == method_styles(["c", "a"])["c"]
+
+
+def test_refuses_unknown_and_repeated_methods():
+    with pytest.raises(ValueError, match="'z' is not in the order"):
+        styles_for(["z"], ["a"])
+    with pytest.raises(ValueError, match="more than once: b"):
+        method_styles(["a", "b", "b"])
+
+
+@pytest.mark.parametrize("suffix", [".png", ".SVG", ".pdf"])
+def test_same_figure_gives_same_bytes(tmp_path, suffix):
+    first = save_figure(figure(), tmp_path / f"first{suffix}", title="t").read_bytes()
+    assert first == save_figure(figure(), tmp_path / f"second{suffix}", title="t").read_bytes()
+
+
+def test_text_of_an_svg_stays_text_and_dollars_are_no_formula(tmp_path):
+    assert ">$5 a_b$<" in save_figure(figure(), tmp_path / "figure.svg").read_text()
+
+
+def test_the_users_matplotlibrc_changes_nothing_and_is_left_alone(tmp_path):
+    expected = save_figure(figure(), tmp_path / "figure.png").read_bytes()
+    with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "black", "savefig.bbox": "tight"}):
+        assert save_figure(figure(), tmp_path / "figure.png").read_bytes() == expected
+        assert matplotlib.rcParams["font.size"] == 30
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "figure.png"
+    path.write_bytes(b"old")
+
+    def fail(self, name, **keywords):
+        open(name, "wb").write(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Figure, "savefig", fail)
+    with pytest.raises(OSError, match="disk full"):
+        save_figure(figure(), path)
+    assert path.read_bytes() == b"old" and [p.name for p in tmp_path.iterdir()] == ["figure.png"]
+
+
+def test_the_file_is_readable_as_the_umask_says(tmp_path):
+    before = os.umask(0o027)
+    try:
+        path = save_figure(figure(), tmp_path / "new" / "figure.png")
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("name", ["figure.jpg", "figure", "figure.svg.gz"])
+def test_refuses_other_suffixes(tmp_path, name):
+    with pytest.raises(ValueError, match="suffix must be one of"):
+        check_path(tmp_path / name)
+
+
+def test_figures_leave_pyplot_alone():
+    """It picks a backend for the whole process, and keeps every figure until it is closed."""
+    sources = list(Path(style.__file__).parent.glob("*.py"))
+    assert len(sources) > 10 and not [path for path in sources if "pyplot" in path.read_text()]

@@ -1,0 +1,115 @@
+"""Pictures of a slice: proportions in millimetres, scale bar, window, outlines, colours."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from nnunet_nacl.page.drawing import (
+    LOWEST_CONFIDENCE,
+    STRUCTURE_COLORS,
+    Grid,
+    confidence_colors,
+    draw_confidence,
+    draw_labels,
+    grey_levels,
+)
+
+
+def pixels(png: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
+
+
+def rgb(color: str) -> list[int]:
+    return [int(color[i : i + 2], 16) for i in (1, 3, 5)]
+
+
+@given(
+    st.tuples(st.integers(1, 600), st.integers(1, 600)),
+    st.tuples(st.floats(0.1, 10), st.floats(0.1, 10)),
+)
+@settings(max_examples=100, deadline=None)
+def test_a_pixel_is_as_high_as_wide_in_millimetres(shape, spacing_mm):
+    grid = Grid(shape, spacing_mm)
+    height, width = grid.pixels
+    assert max(height, width) <= 481 and min(height, width) >= 1
+    for pixel, size in zip((height, width), grid.size_mm):
+        assert abs(pixel * grid.pixel_mm - size) <= max(grid.pixel_mm, 1e-9)
+    assert grid.enlarge(np.zeros(shape)).shape == (height, width)
+    length, bar = grid.scale_bar()
+    assert 0 < length <= 0.4 * grid.size_mm[1] + 1e-9
+    assert bar == pytest.approx(length / grid.pixel_mm, abs=1)
+    assert f"{length:e}"[0] in "125"
+
+
+def test_every_voxel_is_a_block_at_its_place():
+    mask = np.zeros((10, 20), bool)
+    mask[3, 7] = True
+    grid = Grid(mask.shape, (2.0, 1.0))
+    rows, columns = np.nonzero(grid.enlarge(mask))
+    height, width = grid.pixels
+    assert height == width == 320
+    assert (rows.min(), rows.max() + 1) == (96, 128) and (columns.min(), columns.max() + 1) == (112, 128)
+
+
+def test_the_window_runs_from_the_1st_to_the_99th_percentile():
+    image = np.linspace(0, 1, 10_000).reshape(100, 100)
+    image[0, 0], image[-1, -1] = -1e6, 1e6  # metal
+    grey = grey_levels(image, Grid((100, 100), (1, 1)))[..., 0].astype(int)
+    assert grey.min() == 0 and grey.max() == 255 and abs(np.median(grey) - 127) <= 4
+    for flat in (np.full((5, 5), 7.0), np.full((5, 5), np.nan)):
+        assert len(np.unique(grey_levels(flat, Grid((5, 5), (1, 1))))) == 1
+
+
+def test_structures_are_tinted_and_outlined_and_later_ones_lie_on_top():
+    outer, inner = np.zeros((2, 40, 40), bool)
+    outer[5:35, 5:35], inner[15:25, 15:25] = True, True
+    shown = pixels(draw_labels(None, [outer, inner], Grid((40, 40), (1, 1))))
+    assert shown.shape == (320, 320, 3)
+    assert np.abs(shown[8, 8] - 64).max() <= 2
+    assert np.abs(shown[40, 160] - rgb(STRUCTURE_COLORS[0])).max() <= 2
+    assert np.abs(shown[120, 160] - rgb(STRUCTURE_COLORS[1])).max() <= 2
+    for place, color in (((80, 80), 0), ((160, 160), 1)):
+        tint = 0.65 * 64 + 0.35 * np.array(rgb(STRUCTURE_COLORS[color]))
+        assert np.abs(shown[place] - tint).max() <= 0.5, "rounded, not cut off"
+
+
+def test_a_structure_at_the_edge_has_no_outline_there():
+    mask = np.zeros((20, 20), bool)
+    mask[:, :10] = True
+    shown = pixels(draw_labels(None, [mask], Grid((20, 20), (1, 1))))
+    outline = np.abs(shown - rgb(STRUCTURE_COLORS[0])).max(-1) <= 2
+    assert outline[:, 158:160].all() and outline.sum() == 640
+
+
+def test_ignored_voxels_are_striped_in_both_pictures():
+    ignored = np.zeros((20, 20), bool)
+    ignored[:5] = True
+    grid = Grid((20, 20), (1, 1))
+    sure = np.ones((20, 20))
+    for png in (draw_labels(None, (), grid, ignored=ignored), draw_confidence(sure, (), grid, ignored=ignored)):
+        shown = pixels(png)
+        assert len(np.unique(shown[:80].reshape(-1, 3), axis=0)) == 2
+        assert len(np.unique(shown[80:].reshape(-1, 3), axis=0)) == 1
+
+
+def test_letters_and_scale_bar_are_drawn_on_request():
+    image, grid = np.zeros((30, 30)), Grid((30, 30), (1, 1))
+    assert (pixels(draw_labels(image, (), grid, edges=("R", "L", "A", "P"))) == 255).sum() > 300
+    assert (pixels(draw_labels(image, (), grid, edges=())) == 255).any()
+    assert not (pixels(draw_labels(image, (), grid)) == 255).any()
+
+
+def test_confidence_runs_from_dark_to_light():
+    dark, middle, light = confidence_colors(np.array([0.2, 0.75, 1.0])).astype(int)
+    assert np.array_equal(dark, confidence_colors(np.array(LOWEST_CONFIDENCE)))
+    assert dark.sum() < middle.sum() < light.sum()
+    mask = np.zeros((20, 20), bool)
+    mask[5:15, 5:15] = True
+    shown = pixels(draw_confidence(np.full((20, 20), 0.2), [mask], Grid((20, 20), (1, 1))))
+    assert (shown == 255).all(-1).any() and (shown == 0).all(-1).any()

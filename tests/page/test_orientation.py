@@ -1,0 +1,79 @@
+"""Slices look as radiologists are used to see them, whichever way round the file stores them."""
+
+from __future__ import annotations
+
+from itertools import permutations, product
+
+import numpy as np
+import pytest
+
+from nnunet_nacl.page.orientation import Plane, anatomical_axes, plane_of
+
+ORIENTATIONS = [
+    np.stack([sign * np.eye(3)[axis] for axis, sign in zip(order, signs)], axis=1)
+    for order in permutations(range(3))
+    for signs in product((1, -1), repeat=3)
+]
+# world x grows to the left, y to the back, z to the head: rows and columns of the picture that show these
+VIEWS = {"axial": ((1, 1), (0, 1)), "coronal": ((2, -1), (0, 1)), "sagittal": ((2, -1), (1, 1))}
+
+
+def world_coordinate(directions: np.ndarray, world: int, shape=(4, 5, 6)) -> np.ndarray:
+    """World coordinate of each voxel, in nnU-Net's array axis order."""
+    indices = np.indices(shape[::-1])[::-1]  # the file's first axis is the array's last
+    return sum(directions[world, i] * indices[i] for i in range(3))
+
+
+@pytest.mark.parametrize("directions", ORIENTATIONS)
+def test_all_48_orientations(directions):
+    properties = {"sitk_stuff": {"direction": tuple(directions.ravel())}}
+    axes = anatomical_axes(properties)
+    seen = set()
+    for axis in range(3):
+        plane = plane_of(axis, axes)
+        seen.add(plane.name)
+        for direction, (world, sign) in enumerate(VIEWS[plane.name]):
+            shown = plane.cut(world_coordinate(directions, world), 1)
+            steps = np.diff(shown, axis=direction)
+            assert (np.sign(steps) == sign).all() and not np.diff(shown, axis=1 - direction).any()
+    assert seen == set(VIEWS)
+
+
+def test_letters_and_words():
+    axes = anatomical_axes({"sitk_stuff": {"direction": (1, 0, 0, 0, 1, 0, 0, 0, 1)}})
+    assert [plane_of(i, axes).name for i in range(3)] == ["axial", "coronal", "sagittal"]
+    assert plane_of(0, axes).edges == ("R", "L", "A", "P")
+    assert plane_of(1, axes).edges == ("R", "L", "S", "I")
+    assert plane_of(2, axes).edges == ("A", "P", "S", "I")
+    assert plane_of(1, axes).description == "coronal, the patient's right on the left, superior at the top"
+
+
+def test_nibabel_says_the_same_as_simpleitk():
+    for directions in ORIENTATIONS:
+        affine = np.eye(4)
+        affine[:3, :3] = np.diag([-1, -1, 1]) @ directions * (0.5, 2, 3)
+        expected = anatomical_axes({"sitk_stuff": {"direction": tuple(directions.ravel())}})
+        assert anatomical_axes({"nibabel_stuff": {"original_affine": affine}}) == expected
+        both = {"original_affine": np.eye(4), "reoriented_affine": affine}
+        assert anatomical_axes({"nibabel_stuff": both}) == expected
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [
+        {"spacing": (999, 1, 1)},
+        {"sitk_stuff": {"direction": (1, 0, 0, 1)}},
+        {"sitk_stuff": {"direction": (1, 1, 0, 0, 0, 0, 0, 0, 1)}},
+        {"nibabel_stuff": {"original_affine": np.zeros((4, 4))}},
+    ],
+)
+def test_unknown_orientations_are_shown_as_stored(properties):
+    assert anatomical_axes(properties) is None
+    plane, volume = plane_of(1, None), np.arange(24).reshape(2, 3, 4)
+    assert plane == Plane(1) and np.array_equal(plane.cut(volume, 2), volume[:, 2])
+    assert plane.description == "turned as it is stored"
+
+
+def test_spacing_follows_the_turn():
+    assert Plane(0).spacing_mm((3, 2, 1)) == (2, 1)
+    assert Plane(1, transpose=True).spacing_mm((3, 2, 1)) == (1, 3)

@@ -1,0 +1,82 @@
+"""The list of cases: order and text."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nnunet_nacl.quality.members import member_names
+from nnunet_nacl.quality.review import CaseReview, StructureReview, csv_text, in_order, table_text
+
+
+def review(case="a", entropy=0.5, volumes=(2.0,), largest=0.9, pieces=1, members=(2.0,)):
+    structures = tuple(StructureReview(f"s{i}", v, largest, pieces, members) for i, v in enumerate(volumes))
+    return CaseReview(case, entropy, 0.8, math.nan, "ml", structures, len(members))
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.booleans(), st.floats(0, 1)), max_size=12))
+def test_empty_predictions_first_then_falling_entropy(cases):
+    reviews = [
+        review(f"{i:02}", math.nan if empty else entropy, largest=largest, pieces=0 if empty else 1)
+        for i, (entropy, empty, largest) in enumerate(cases)
+    ]
+    ordered = in_order(reviews)
+    assert sorted(r.case for r in ordered) == sorted(r.case for r in reviews)
+    n_empty = sum(r.empty for r in reviews)
+    assert all(r.empty for r in ordered[:n_empty])
+    entropies = [r.mean_foreground_entropy for r in ordered[n_empty:]]
+    assert entropies == sorted(entropies, reverse=True)
+    nearness = [r.structures[0].max_probability for r in ordered[:n_empty]]
+    assert nearness == sorted(nearness, reverse=True)
+
+
+def test_rows_survive_json():
+    for original in (review(members=(1.0, 3.0)), review(entropy=math.nan, pieces=0)):
+        content = original.to_json()
+        content = {key: None if isinstance(v, float) and math.isnan(v) else v for key, v in content.items()}
+        assert repr(CaseReview.from_json(content)) == repr(original)
+    with pytest.raises((KeyError, TypeError)):
+        CaseReview.from_json({"case": "a"})
+
+
+def test_the_spread_is_the_sample_standard_deviation():
+    assert review(members=(1.0, 3.0)).structures[0].volume_sd == pytest.approx(math.sqrt(2))
+    assert review().structures[0].volume_sd is None
+
+
+def test_text():
+    table = table_text([review("liver_1", members=(1.0, 3.0)), review("b", math.nan, pieces=0, members=(0.0, 0.0))])
+    assert table.splitlines()[0].split() == "rank case empty entropy confidence mutual information s0 (ml)".split()
+    assert "liver_1" in table and "2 +- 1.4" in table and "yes" in table
+    assert len(table_text([review(str(i)) for i in range(30)], rows=10).splitlines()) == 11
+
+
+def test_csv():
+    lines = csv_text([review('a "b", c')], ["p"], {"d": "d.npz is missing"}).splitlines()
+    assert lines[0] == (
+        "rank,case,empty,empty_structures,problem,mean_foreground_entropy,mean_foreground_confidence,"
+        "mean_foreground_mutual_information,n_members,s0 volume_ml,s0 volume_sd_ml,s0 volume_min_ml,s0 volume_max_ml,"
+        "s0 pieces,s0 max_probability"
+    )
+    assert lines[1:] == ['1,"a ""b"", c",no,,,0.5,0.8,,1,2,,,,1,0.9', ",d,,,d.npz is missing,,,,,,,,,,"]
+    header, row = csv_text([review(members=(1.0, 3.0))], ["p", "q"]).splitlines()
+    assert header.endswith("s0 pieces,s0 max_probability,s0 volume_ml p,s0 volume_ml q")
+    assert row.endswith(",2,1.41421,1,3,1,0.9,1,3")
+
+
+def test_members_are_named_by_what_differs(tmp_path):
+    folders = [Path(tmp_path, model, "fold_0", "validation") for model in ("A__p__2d", "B__p__2d")]
+    assert member_names(folders) == ["A", "B"]
+    assert member_names([tmp_path / f"A__p__{c}" / "fold_0" / "validation" for c in ("2d", "3d")]) == ["2d", "3d"]
+    assert member_names([tmp_path / "A__p" / "fold_0", tmp_path / "B__p" / "fold_1"]) == ["A__p/fold_0", "B__p/fold_1"]
+    assert member_names([tmp_path / "A", tmp_path / "A__p"]) == ["A", "p"]
+    assert member_names([tmp_path / fold / "validation" for fold in ("fold_0", "fold_1")]) == ["fold_0", "fold_1"]
+    assert member_names([tmp_path / "p0", tmp_path / "p1"]) == ["p0", "p1"]
+    assert member_names([tmp_path / "p0"]) == ["p0"]
+    assert member_names([tmp_path / "p0", tmp_path / "p0" / "more"]) == ["p0", "more"]
+    nested = [tmp_path / "p0", tmp_path / "p0" / "p0"]
+    assert member_names(nested) == [str(folder.resolve()) for folder in nested]
