@@ -12,9 +12,9 @@ from nnunet_nacl.comparison.gather import Dataset
 from nnunet_nacl.comparison.picture import Picture, listed
 from nnunet_nacl.comparison.tables import where
 from nnunet_nacl.comparison.trainers import Trainer, short_labels, variant_of
-from nnunet_nacl.registration.grammar import TOKENS, Variant, format_name
 from nnunet_nacl.figures.radar import draw_radar
 from nnunet_nacl.figures.training_share import draw_training_share
+from nnunet_nacl.registration.grammar import TOKENS, Variant, format_name
 
 __all__ = ["make_span_pictures", "spans_of"]
 

@@ -12,8 +12,6 @@ from matplotlib.colors import to_rgba
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from nnunet_nacl.metrics.binning import BinStats
-from nnunet_nacl.metrics.calibration import ece
 from nnunet_nacl.figures.checks import as_interval, as_values, draw_interval
 from nnunet_nacl.figures.reliability_look import (
     ACCURACY,
@@ -34,6 +32,8 @@ from nnunet_nacl.figures.style import (
     figure_settings,
     save_figure,
 )
+from nnunet_nacl.metrics.binning import BinStats
+from nnunet_nacl.metrics.calibration import ece
 
 __all__ = ["draw_reliability"]
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from nnunet_nacl.metrics.binning import BinStats
-from nnunet_nacl.metrics.calibration import ece
-from nnunet_nacl.page.templating import render
 from nnunet_nacl.figures.reliability_look import (
     ACCURACY,
     ACCURACY_EDGE,
@@ -15,6 +12,9 @@ from nnunet_nacl.figures.reliability_look import (
     GAP_EDGES,
     GAP_FACES,
 )
+from nnunet_nacl.metrics.binning import BinStats
+from nnunet_nacl.metrics.calibration import ece
+from nnunet_nacl.page.templating import render
 
 __all__ = ["reliability_svg", "reliability_text"]
 

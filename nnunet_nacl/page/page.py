@@ -18,6 +18,7 @@ from markupsafe import Markup
 from PIL import Image
 
 import nnunet_nacl
+from nnunet_nacl.figures.reliability_look import FEW_VOXELS
 from nnunet_nacl.files import write_atomically
 from nnunet_nacl.page.drawing import LOWEST_CONFIDENCE, STRUCTURE_COLORS, confidence_colors
 from nnunet_nacl.page.findings import key_findings, verdicts
@@ -26,7 +27,6 @@ from nnunet_nacl.page.glossary import glossary
 from nnunet_nacl.page.pictures import data_uri, embed_figure
 from nnunet_nacl.page.reading import read_comparison
 from nnunet_nacl.page.templating import render, source
-from nnunet_nacl.figures.reliability_look import FEW_VOXELS
 
 __all__ = ["PAGE_NAME", "Page", "make_page"]
 
