@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.evaluation.evaluate import evaluate_folder
     from nnunet_nacl.evaluation.folds import FILE_NAME, evaluate_folds
     from nnunet_nacl.evaluation.locate import find_fold_folders, model_folder
-    from nnunet_nacl.evaluation.results import Settings
+    from nnunet_nacl.evaluation.results import EvaluationSettings
     from nnunet_nacl.evaluation.tables import csv_text, table_text
     from nnunet_nacl.files import check_writable, write_atomically
     from nnunet_nacl.json_files import one_line
@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
     if by_name == by_folder:
         raise UserError("name a model (-d DATASET -c CONFIGURATION) or give two folders (gt_folder pred_folder).")
     try:
-        settings = Settings(args.bins, args.dilated, args.boundary, args.hd, args.paper)
+        settings = EvaluationSettings(args.bins, args.dilated, args.boundary, args.hd, args.paper)
     except ValueError as error:
         raise UserError(str(error)) from None
     processes = number_of_processes(args.np)

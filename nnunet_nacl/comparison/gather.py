@@ -15,7 +15,7 @@ from nnunet_nacl.evaluation.cases import PredictionFolder
 from nnunet_nacl.evaluation.evaluate import evaluate_folder
 from nnunet_nacl.evaluation.folds import FILE_NAME
 from nnunet_nacl.evaluation.locate import find_fold_folders
-from nnunet_nacl.evaluation.results import CaseResult, Evaluation, Settings
+from nnunet_nacl.evaluation.results import CaseResult, Evaluation, EvaluationSettings
 from nnunet_nacl.files import can_write
 from nnunet_nacl.json_files import read_dict
 
@@ -52,7 +52,7 @@ class Dataset:
     regions: bool
     structures: dict[str, str]
     channels: dict[str, int]
-    settings: Settings
+    settings: EvaluationSettings
     cases: tuple[str, ...]
     case_fold: dict[str, str]
     results: dict[str, list[CaseResult]]
@@ -127,7 +127,7 @@ def _check_dataset(trainer: Trainer, name: str, folders: Mapping[str, Prediction
         raise UserError(f"{trainer.folder} was trained on {own}, not on {name}; compare models of the same data set.")
 
 
-def _settings(folders: Mapping[str, Mapping[str, PredictionFolder]]) -> dict[tuple[str, str], Settings]:
+def _settings(folders: Mapping[str, Mapping[str, PredictionFolder]]) -> dict[tuple[str, str], EvaluationSettings]:
     """Settings of each trainer's folds: those of an earlier evaluation, so that a user's choice of masks is kept.
 
     Raises:
@@ -139,7 +139,7 @@ def _settings(folders: Mapping[str, Mapping[str, PredictionFolder]]) -> dict[tup
             settings = _settings_in(folder.folder / FILE_NAME)
             if settings is not None:
                 earlier[trainer, fold] = settings
-    default = replace(next(iter(earlier.values()), Settings()), paper=False)
+    default = replace(next(iter(earlier.values()), EvaluationSettings()), paper=False)
     for (trainer, fold), settings in earlier.items():
         own, other = replace(settings, paper=False).to_json(), default.to_json()
         if own != other:
@@ -151,17 +151,17 @@ def _settings(folders: Mapping[str, Mapping[str, PredictionFolder]]) -> dict[tup
     return {(trainer, fold): earlier.get((trainer, fold), default) for trainer, f in folders.items() for fold in f}
 
 
-def _settings_in(path: Path) -> Settings | None:
+def _settings_in(path: Path) -> EvaluationSettings | None:
     if not path.is_file():
         return None
     try:
-        return Settings(**read_dict(path)["settings"])
+        return EvaluationSettings(**read_dict(path)["settings"])
     except (UserError, KeyError, TypeError, ValueError):
         return None  # damaged or of another version: the evaluation replaces it
 
 
 def _evaluate(
-    folder: PredictionFolder, settings: Settings, place: Path, num_processes: int, progress: bool | str
+    folder: PredictionFolder, settings: EvaluationSettings, place: Path, num_processes: int, progress: bool | str
 ) -> Evaluation:
     output = known = folder.folder / FILE_NAME
     if not can_write(folder.folder):

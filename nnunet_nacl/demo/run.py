@@ -13,7 +13,7 @@ from nnunet_nacl.demo.commands import Command, export_line, run_side_by_side
 from nnunet_nacl.demo.download import download_task
 from nnunet_nacl.demo.plans import SMALL_SUFFIX, add_small_configuration, parent_configuration
 from nnunet_nacl.demo.progress import ProgressBar, Work
-from nnunet_nacl.demo.settings import Settings
+from nnunet_nacl.demo.settings import DemoSettings
 from nnunet_nacl.demo.summary import summarize
 from nnunet_nacl.demo.task import Task, read_task
 from nnunet_nacl.demo.training import Training
@@ -28,7 +28,7 @@ _SUBJECTS = (24, 4)
 _VIRTUAL_BRAINS_BATCH = 4
 
 
-def run_demo(settings: Settings, show_progress: bool = True) -> Path:
+def run_demo(settings: DemoSettings, show_progress: bool = True) -> Path:
     """Runs what is missing and writes the summary.
 
     Args:
@@ -50,7 +50,7 @@ def run_demo(settings: Settings, show_progress: bool = True) -> Path:
 class _Demo:
     """One run: the plan of what to do, and its steps in order."""
 
-    def __init__(self, settings: Settings, workspace: Workspace, inherited: list[int], show_progress: bool):
+    def __init__(self, settings: DemoSettings, workspace: Workspace, inherited: list[int], show_progress: bool):
         self.settings = settings
         self.workspace = workspace
         self.inherited = inherited

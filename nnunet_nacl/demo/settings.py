@@ -17,7 +17,7 @@ SCHEDULES = {"virtual brains": (20, 100), "cpu": (40, 50), "gpu": (50, 100)}
 
 
 @dataclass(frozen=True)
-class Settings:
+class DemoSettings:
     """Options of the demo, resolved.
 
     Attributes:
@@ -55,7 +55,7 @@ def resolve(
     iterations: int | None = None,
     adam: bool = True,
     parallel: int | None = None,
-) -> Settings:
+) -> DemoSettings:
     """Fills in what was not given.
 
     Raises:
@@ -87,7 +87,7 @@ def resolve(
         parallel = busy_cores(count, cores) if device == "cpu" else 1
     if parallel < 1:
         raise UserError(f"-np must be at least 1, received {parallel}")
-    return Settings(
+    return DemoSettings(
         Path(os.path.abspath(folder)),
         None if data is None else Path(data),
         download,

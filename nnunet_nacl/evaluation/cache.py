@@ -11,7 +11,7 @@ from typing import Any
 from nnunet_nacl.evaluation.cases import CaseFiles
 from nnunet_nacl.evaluation.document import SCHEMA_VERSION, case_from_json, case_to_json
 from nnunet_nacl.evaluation.labels import Labels
-from nnunet_nacl.evaluation.results import CaseResult, Settings
+from nnunet_nacl.evaluation.results import CaseResult, EvaluationSettings
 from nnunet_nacl.files import check_writable, remove_leftovers, to_json_text, write_atomically
 
 __all__ = ["CaseCache", "signature"]
@@ -20,7 +20,7 @@ _COMPUTATION = 1  # raise it when a number changes for the same files
 _NOT_MEASURED = ("paper", "hausdorff")  # settings that choose among what is known of every case
 
 
-def signature(files: CaseFiles, labels: Labels, settings: Settings) -> dict[str, Any]:
+def signature(files: CaseFiles, labels: Labels, settings: EvaluationSettings) -> dict[str, Any]:
     """Identifies what a result depends on: the files' sizes and times, the labels, and the settings."""
 
     def stamp(path: Path | None) -> list[int] | None:
@@ -69,7 +69,7 @@ class CaseCache:
         """Names of the cases of which something is known."""
         return self._entries.keys()
 
-    def get(self, case: str, wanted: dict[str, Any], settings: Settings) -> CaseResult | None:
+    def get(self, case: str, wanted: dict[str, Any], settings: EvaluationSettings) -> CaseResult | None:
         """The earlier result, if it came from the same files, labels and settings."""
         entry = self._entries.get(case)
         known = entry and entry.get("signature")

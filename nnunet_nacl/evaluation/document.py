@@ -16,7 +16,7 @@ from nnunet_nacl.evaluation.results import (
     MASKS,
     CaseResult,
     Evaluation,
-    Settings,
+    EvaluationSettings,
     Structure,
     mask_metrics,
     nanmean,
@@ -28,7 +28,7 @@ from nnunet_nacl.metrics.paper import PaperScores, paper_mean, paper_scores
 __all__ = ["SCHEMA_VERSION", "case_from_json", "case_to_json", "paper_of", "read_document", "to_document"]
 
 SCHEMA_VERSION = 1
-_SETTINGS = {field.name for field in fields(Settings)}  # keys may be added within a version
+_SETTINGS = {field.name for field in fields(EvaluationSettings)}  # keys may be added within a version
 
 
 def to_document(evaluation: Evaluation) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def read_document(path: Path | str) -> Evaluation:
             names={key: value["name"] for key, value in data["structures"].items()},
             channels={key: value["channel"] for key, value in data["structures"].items()},
             regions=data["regions"],
-            settings=Settings(**{key: value for key, value in data["settings"].items() if key in _SETTINGS}),
+            settings=EvaluationSettings(**{key: value for key, value in data["settings"].items() if key in _SETTINGS}),
             cases=[case_from_json(case) for case in data["metric_per_case"]],
             problems=data["problems"],
         )

@@ -11,7 +11,7 @@ from nnunet_nacl.evaluation.cache import CaseCache, signature
 from nnunet_nacl.evaluation.cases import RERUN, PredictionFolder
 from nnunet_nacl.evaluation.document import to_document
 from nnunet_nacl.evaluation.measure import evaluate_case, measure_all
-from nnunet_nacl.evaluation.results import Evaluation, Settings
+from nnunet_nacl.evaluation.results import Evaluation, EvaluationSettings
 from nnunet_nacl.files import check_writable, to_json_text, write_atomically
 from nnunet_nacl.json_files import one_line
 
@@ -22,7 +22,7 @@ def evaluate_folder(
     folder: PredictionFolder | str | os.PathLike,
     reference_folder: str | os.PathLike | None = None,
     *,
-    settings: Settings = Settings(),
+    settings: EvaluationSettings = EvaluationSettings(),
     chill: bool = True,
     output: str | os.PathLike | None = None,
     num_processes: int = 1,

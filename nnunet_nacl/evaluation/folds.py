@@ -11,7 +11,7 @@ from nnunet_nacl.evaluation.cache import CaseCache
 from nnunet_nacl.evaluation.cases import PredictionFolder
 from nnunet_nacl.evaluation.document import to_document
 from nnunet_nacl.evaluation.evaluate import evaluate_folder
-from nnunet_nacl.evaluation.results import Evaluation, Settings
+from nnunet_nacl.evaluation.results import Evaluation, EvaluationSettings
 from nnunet_nacl.files import can_write, check_writable, to_json_text, write_atomically
 
 __all__ = ["FILE_NAME", "evaluate_after_validation", "evaluate_folds", "merge"]
@@ -49,7 +49,7 @@ def merge(evaluations: Mapping[str, Evaluation]) -> Evaluation:
 def evaluate_folds(
     folders: Mapping[str, PredictionFolder],
     *,
-    settings: Settings = Settings(),
+    settings: EvaluationSettings = EvaluationSettings(),
     chill: bool = False,
     output: str | os.PathLike | None = None,
     num_processes: int = 1,

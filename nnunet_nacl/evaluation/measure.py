@@ -15,7 +15,7 @@ import torch
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.cases import CaseData, CaseFiles, PredictionFolder
-from nnunet_nacl.evaluation.results import HAUSDORFF, CaseResult, Settings, Structure
+from nnunet_nacl.evaluation.results import HAUSDORFF, CaseResult, EvaluationSettings, Structure
 from nnunet_nacl.metrics.counting import count_masks
 from nnunet_nacl.metrics.masks import boundary_mask, dilated_mask
 from nnunet_nacl.metrics.overlap import count_overlap
@@ -28,7 +28,9 @@ Todo = tuple[CaseFiles, Any]
 T = TypeVar("T")
 
 
-def evaluate_case(folder: PredictionFolder, files: CaseFiles, settings: Settings = Settings()) -> CaseResult:
+def evaluate_case(
+    folder: PredictionFolder, files: CaseFiles, settings: EvaluationSettings = EvaluationSettings()
+) -> CaseResult:
     """Read one case and measure everything.
 
     Args:
@@ -42,7 +44,7 @@ def evaluate_case(folder: PredictionFolder, files: CaseFiles, settings: Settings
     return _measure(folder, files, folder.load(files), settings)
 
 
-def _measure(folder: PredictionFolder, files: CaseFiles, data: CaseData, settings: Settings) -> CaseResult:
+def _measure(folder: PredictionFolder, files: CaseFiles, data: CaseData, settings: EvaluationSettings) -> CaseResult:
     labels = folder.labels
     truth, valid = data.truth, None
     if labels.ignore_label is not None:
@@ -81,7 +83,11 @@ def _measure(folder: PredictionFolder, files: CaseFiles, data: CaseData, setting
 
 
 def _structure(
-    truth: np.ndarray, predicted: np.ndarray, valid: np.ndarray | None, spacing_mm: Sequence[float], settings: Settings
+    truth: np.ndarray,
+    predicted: np.ndarray,
+    valid: np.ndarray | None,
+    spacing_mm: Sequence[float],
+    settings: EvaluationSettings,
 ) -> Structure:
     overlap = count_overlap(truth, predicted, valid)
     if valid is not None:
@@ -116,7 +122,7 @@ def _argmax(probs: np.ndarray) -> np.ndarray:
 def measure_all(
     folder: PredictionFolder,
     todo: Sequence[Todo],
-    settings: Settings,
+    settings: EvaluationSettings,
     num_processes: int,
     progress: bool | str,
     total: int,
@@ -201,7 +207,7 @@ def _start_worker() -> None:
     threading.Thread(target=follow, args=(parent_process(),), daemon=True).start()
 
 
-def _measure_safely(folder: PredictionFolder, files: CaseFiles, settings: Settings) -> Outcome:
+def _measure_safely(folder: PredictionFolder, files: CaseFiles, settings: EvaluationSettings) -> Outcome:
     return _guarded(files, lambda: evaluate_case(folder, files, settings))
 
 

@@ -20,7 +20,7 @@ __all__ = [
     "MASKS",
     "CaseResult",
     "Evaluation",
-    "Settings",
+    "EvaluationSettings",
     "Structure",
     "mask_metrics",
     "structure_calibration",
@@ -31,7 +31,7 @@ MASKS = ("foreground", "union", "dilated", "boundary", "predicted", "all")
 
 
 @dataclass(frozen=True)
-class Settings:
+class EvaluationSettings:
     """What is measured.
 
     Attributes:
@@ -81,7 +81,7 @@ class Structure:
     hd95_voxels: float | None = None
     distances: dict[str, float] = field(default_factory=dict)
 
-    def under(self, settings: Settings) -> Structure:
+    def under(self, settings: EvaluationSettings) -> Structure:
         """The same structure with the distances that the settings want; KeyError if they are not known."""
         voxels = self.distances["HD95_voxels"] if settings.paper else None
         return replace(self, hd95_mm=self.distances[f"HD95_{settings.hausdorff}_mm"], hd95_voxels=voxels)
@@ -145,7 +145,7 @@ class CaseResult:
         """Dice by structure."""
         return {key: structure.overlap.dice for key, structure in self.structures.items()}
 
-    def under(self, settings: Settings) -> CaseResult:
+    def under(self, settings: EvaluationSettings) -> CaseResult:
         """The same case with the distances that the settings want; KeyError if they are not known."""
         return replace(self, structures={key: value.under(settings) for key, value in self.structures.items()})
 
@@ -170,7 +170,7 @@ class Evaluation:
     names: dict[str, str]
     channels: dict[str, int]
     regions: bool
-    settings: Settings
+    settings: EvaluationSettings
     cases: list[CaseResult]
     problems: dict[str, str] = field(default_factory=dict)
 

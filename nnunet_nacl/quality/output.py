@@ -20,14 +20,14 @@ from nnunet_nacl.quality.images import TEMPORARY_PREFIX, to_dtype, write_image
 from nnunet_nacl.quality.members import MemberCase
 from nnunet_nacl.quality.review import CaseReview
 
-__all__ = ["OutputFolder", "Settings"]
+__all__ = ["OutputFolder", "MapSettings"]
 
 _RECORD = "review.json"
 _COMPUTATION = 1  # raise it when a number or a map changes for the same files
 
 
 @dataclass(frozen=True)
-class Settings:
+class MapSettings:
     """Which images are written: names of maps, their type, and whether the probabilities are written too."""
 
     maps: tuple[str, ...]
@@ -45,11 +45,11 @@ class OutputFolder:
 
     path: Path
     members: tuple[PredictionFolder, ...]
-    settings: Settings
+    settings: MapSettings
 
     @classmethod
     def open(
-        cls, path: str | os.PathLike, members: Sequence[PredictionFolder], settings: Settings, cases: Sequence[str]
+        cls, path: str | os.PathLike, members: Sequence[PredictionFolder], settings: MapSettings, cases: Sequence[str]
     ) -> OutputFolder:
         """Make the folder.
 

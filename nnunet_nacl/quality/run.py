@@ -19,7 +19,7 @@ from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.quality.case import MAPS, MEMBER_MAPS
 from nnunet_nacl.quality.images import DTYPES, check_dtype
 from nnunet_nacl.quality.members import MemberCase, find_cases, member_names, open_members
-from nnunet_nacl.quality.output import OutputFolder, Settings
+from nnunet_nacl.quality.output import MapSettings, OutputFolder
 from nnunet_nacl.quality.review import CaseReview, csv_text, in_order
 
 __all__ = ["REVIEW_FILE", "SETTINGS_FILE", "Review", "write_uncertainty"]
@@ -43,7 +43,7 @@ class Review:
     """
 
     output: Path
-    settings: Settings
+    settings: MapSettings
     members: list[str]
     cases: list[CaseReview]
     problems: dict[str, str]
@@ -87,7 +87,7 @@ def write_uncertainty(
     if not folders:
         raise UserError("give at least one folder of predictions.")
     members = open_members(folders, dataset_json=dataset_json, plans=plans)
-    settings = Settings(_check_maps(maps, len(members)), dtype, probabilities)
+    settings = MapSettings(_check_maps(maps, len(members)), dtype, probabilities)
     if dtype not in DTYPES:
         raise UserError(f"the type must be one of {', '.join(DTYPES)}, got {dtype!r}.")
     check_dtype(dtype, members[0].file_ending)

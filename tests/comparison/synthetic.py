@@ -11,7 +11,7 @@ import numpy as np
 from nnunet_nacl.comparison.compare import Comparison, compare
 from nnunet_nacl.comparison.gather import Dataset
 from nnunet_nacl.comparison.trainers import Trainer
-from nnunet_nacl.evaluation.results import MASKS, CaseResult, Settings, Structure
+from nnunet_nacl.evaluation.results import MASKS, CaseResult, EvaluationSettings, Structure
 from nnunet_nacl.metrics import count_masks
 from nnunet_nacl.metrics.overlap import Overlap
 
@@ -51,7 +51,7 @@ def make_dataset(
         regions=False,
         structures=STRUCTURES,
         channels={"1": 1, "2": 2},
-        settings=Settings(),
+        settings=EvaluationSettings(),
         cases=names,
         case_fold={case: str(i % 2) for i, case in enumerate(names)},
         results=results,

@@ -13,7 +13,7 @@ from nnunet_nacl.comparison.trainers import read_trainers
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.document import read_document
 from nnunet_nacl.evaluation.evaluate import evaluate_folder
-from nnunet_nacl.evaluation.results import Settings
+from nnunet_nacl.evaluation.results import EvaluationSettings
 from tests.comparison.models import CONFIGURATION, DATASET, PLANS
 from tests.evaluation.folders import REGIONS, write_json
 
@@ -134,7 +134,9 @@ def test_other_labels_are_refused(study, collect):
 
 def test_other_settings_are_refused_before_any_work(study, collect, monkeypatch):
     evaluate_folder(
-        study.validation(NAMES[1]), settings=Settings(n_bins=10), output=study.validation(NAMES[1]) / "calibration.json"
+        study.validation(NAMES[1]),
+        settings=EvaluationSettings(n_bins=10),
+        output=study.validation(NAMES[1]) / "calibration.json",
     )
     monkeypatch.setattr(module, "evaluate_folder", None)
     with pytest.raises(UserError, match="fold 0 of nnUNetTrainerCE.*n_bins 10, not 15"):
@@ -142,7 +144,7 @@ def test_other_settings_are_refused_before_any_work(study, collect, monkeypatch)
 
 
 def test_settings_of_an_earlier_evaluation_are_kept(study, collect):
-    wide = Settings(dilation_mm=4.0)
+    wide = EvaluationSettings(dilation_mm=4.0)
     for path in study.root.rglob("calibration.json"):
         path.unlink()
     evaluate_folder(study.validation(NAMES[2]), settings=wide, output=study.validation(NAMES[2]) / "calibration.json")

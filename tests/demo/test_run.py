@@ -11,7 +11,7 @@ import pytest
 
 from nnunet_nacl.demo import run as module
 from nnunet_nacl.demo.commands import CommandFailed
-from nnunet_nacl.demo.settings import Settings
+from nnunet_nacl.demo.settings import DemoSettings
 from nnunet_nacl.errors import UserError
 
 TRAINERS = tuple(f"nnUNetTrainer{method}_2epochs_3iters_adam" for method in ("DiceCE", "CE", "NACL"))
@@ -120,7 +120,7 @@ def demo(tmp_path, monkeypatch, nnunet):
             "parallel": 2,
             **changes,
         }
-        return module.run_demo(Settings(**options), show_progress=False)
+        return module.run_demo(DemoSettings(**options), show_progress=False)
 
     return run
 

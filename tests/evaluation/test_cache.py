@@ -11,7 +11,7 @@ import pytest
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.document import read_document, to_document
 from nnunet_nacl.evaluation.evaluate import evaluate_folder
-from nnunet_nacl.evaluation.results import Settings
+from nnunet_nacl.evaluation.results import EvaluationSettings
 from nnunet_nacl.evaluation.tables import csv_text, table_text
 from tests.evaluation.folders import read, write_image, write_json
 
@@ -23,12 +23,12 @@ def model(make_validated):
 
 def evaluate(model, **settings):
     folder = model.validation()
-    return evaluate_folder(folder, output=folder / "calibration.json", settings=Settings(**settings))
+    return evaluate_folder(folder, output=folder / "calibration.json", settings=EvaluationSettings(**settings))
 
 
 @pytest.mark.parametrize("settings", [{}, {"paper": True}, {"hausdorff": "max"}, {"hausdorff": "max", "paper": True}])
 def test_probabilities_may_go_once_they_are_measured(model, measured, settings):
-    expected = to_document(evaluate_folder(model.validation(), settings=Settings(**settings)))
+    expected = to_document(evaluate_folder(model.validation(), settings=EvaluationSettings(**settings)))
     evaluate(model)
     for path in model.validation().glob("*.npz"):
         path.unlink()

@@ -17,7 +17,7 @@ from nnunet_nacl.evaluation.document import read_document, to_document
 from nnunet_nacl.evaluation.evaluate import evaluate_folder
 from nnunet_nacl.evaluation.folds import evaluate_after_validation, evaluate_folds
 from nnunet_nacl.evaluation.locate import find_fold_folders, model_folder
-from nnunet_nacl.evaluation.results import MASKS, Settings, mask_metrics
+from nnunet_nacl.evaluation.results import MASKS, EvaluationSettings, mask_metrics
 from nnunet_nacl.metrics import BinStats
 from tests.evaluation.folders import CLASSES, make_model, read, write_image
 from tests.reference.metrics import boundary, class_metrics, dilated, region_metrics
@@ -114,7 +114,7 @@ def test_absent_structures_are_undefined_and_named(make_validated):
 def test_writes_a_file_that_reads_back_the_same(make_validated, processes):
     model = make_validated(cases=3)
     output = model.validation() / "calibration.json"
-    paper = Settings(paper=True)
+    paper = EvaluationSettings(paper=True)
     evaluation = evaluate_folder(model.validation(), output=output, num_processes=processes, settings=paper)
     again = read_document(output)
     assert to_document(again) == to_document(evaluation)
@@ -134,9 +134,11 @@ def test_only_changed_cases_are_measured_again(make_validated, measured):
     os.utime(model.validation() / "case_01.npz", (1, 1))
     second = evaluate_folder(model.validation(), output=output)
     assert measured[3:] == ["case_01"] and to_document(second)["calibration"] == to_document(first)["calibration"]
-    evaluate_folder(model.validation(), output=output, settings=Settings(n_bins=10))
+    evaluate_folder(model.validation(), output=output, settings=EvaluationSettings(n_bins=10))
     assert len(measured) == 7
-    evaluate_folder(model.validation(), output=output, settings=Settings(n_bins=10, paper=True, hausdorff="max"))
+    evaluate_folder(
+        model.validation(), output=output, settings=EvaluationSettings(n_bins=10, paper=True, hausdorff="max")
+    )
     assert len(measured) == 7  # every case's file holds all definitions of the distances
 
 
