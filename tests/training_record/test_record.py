@@ -11,8 +11,8 @@ import pytest
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.training_record import FILE_NAME, EpochSums, MaxLogitBins, TrainingRecord, read_training_record
-from nnunet_nacl.training_record.summary import describe_epoch, tracked_values
-from nnunet_nacl.training_record.sums import MAX_MATRIX_CLASSES
+from nnunet_nacl.training_record.epoch_log import describe_epoch, tracked_values
+from nnunet_nacl.training_record.epoch_sums import MAX_MATRIX_CLASSES
 
 
 def make_sums(num_channels: int = 3, regions: bool = False, seed: int = 0) -> EpochSums:

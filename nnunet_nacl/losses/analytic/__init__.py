@@ -6,11 +6,12 @@ the logits. The gradients need none of them: each is the softmax less something 
     d/dl_k [-log p_y] = p_k - [k = y]
 
 so the softmax goes straight into the gradient's buffer, which is then finished in place. Labels are compared, and
-neighbours counted, in single bytes. The plain formulas in :mod:`nnunet_nacl.losses.functional` say what is computed;
+neighbours counted, in single bytes. The plain formulas in the file of each loss say what is computed;
 tests hold both against each other.
 """
 
 from nnunet_nacl.losses.analytic.engine import (
+    Term,
     automatic_differentiation,
     mean_with_analytic_gradient,
     wants_analytic_gradient,
@@ -25,6 +26,7 @@ __all__ = [
     "NeighborhoodPenaltyTerm",
     "SmoothedLabelTerm",
     "SmoothedNeighborhoodTerm",
+    "Term",
     "automatic_differentiation",
     "mean_with_analytic_gradient",
     "wants_analytic_gradient",

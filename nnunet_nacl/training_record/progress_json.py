@@ -28,7 +28,7 @@ class TrainingRecord:
     Args:
         header: What holds for all epochs: ``regions``, ``channels``, ``true_classes``, ``n_bins``, ``max_logit_bins``
             and whatever names the training.
-        epochs: Entries of :meth:`EpochSums.entry <nnunet_nacl.training_record.sums.EpochSums.entry>`, ascending.
+        epochs: Entries of :meth:`EpochSums.entry <nnunet_nacl.training_record.epoch_sums.EpochSums.entry>`, ascending.
     """
 
     def __init__(self, header: dict[str, Any], epochs: list[dict[str, Any]] | None = None) -> None:
