@@ -167,8 +167,8 @@ class Method:
         module: Its class there.
         meaning: What it is, in words.
         formula: Loss of a voxel: l logits, p softmax, y label, tau class shares among its neighbours.
-        defaults: The loss's settings and their defaults.
-        tokens: Attributes of :class:`Variant` that the method knows -> the settings that they stand for.
+        settings: For each setting of the loss its default, and the attribute of :class:`Variant` whose token sets it,
+            or None.
         check: Says what is wrong with a variant of the method, or None.
     """
 
@@ -177,9 +177,18 @@ class Method:
     module: str
     meaning: str
     formula: str
-    defaults: Mapping[str, Any] = field(default_factory=dict)
-    tokens: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, tuple[Any, str | None]] = field(default_factory=dict)
     check: Callable[[Variant], str | None] = lambda variant: None
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """Default of each setting."""
+        return {name: default for name, (default, _) in self.settings.items()}
+
+    @property
+    def tokens(self) -> dict[str, str]:
+        """Attribute of :class:`Variant` -> the setting that its token sets."""
+        return {token: name for name, (_, token) in self.settings.items() if token is not None}
 
 
 def _check_nacl(variant: Variant) -> str | None:
@@ -201,28 +210,18 @@ METHODS = {
             "NACLLoss",
             "cross-entropy plus a penalty that ties logits to the class shares of the neighbourhood",
             "-log p_y + lambda mean_k |m tau_k - l_k|",
-            defaults={
-                "penalty_weight": 0.1,
-                "kernel_size": 3,
-                "prior": "mean",
-                "sigma": 1.0,
-                "penalty": "l1",
-                "space": "logits",
-                "reduction": "mean",
-                "padding": "valid",
-                "prior_scale": 1.0,
+            {
+                "penalty_weight": (0.1, "penalty_weight"),
+                "kernel_size": (3, "kernel_size"),
+                "prior": ("mean", "prior"),
+                "sigma": (1.0, "sigma"),
+                "penalty": ("l1", "l2"),
+                "space": ("logits", "softmax"),
+                "reduction": ("mean", "sum"),
+                "padding": ("valid", None),
+                "prior_scale": (1.0, "scale"),
             },
-            tokens={
-                "penalty_weight": "penalty_weight",
-                "kernel_size": "kernel_size",
-                "prior": "prior",
-                "sigma": "sigma",
-                "l2": "penalty",
-                "softmax": "space",
-                "sum": "reduction",
-                "scale": "prior_scale",
-            },
-            check=_check_nacl,
+            _check_nacl,
         ),
         Method(
             "SVLS",
@@ -230,8 +229,7 @@ METHODS = {
             "SVLSLoss",
             "cross-entropy against labels smoothed over the neighbourhood",
             "-sum_k tau_k log p_k",
-            defaults={"sigma": 2.0, "kernel_size": 3, "padding": "replicate"},
-            tokens={"sigma": "sigma", "kernel_size": "kernel_size"},
+            {"sigma": (2.0, "sigma"), "kernel_size": (3, "kernel_size"), "padding": ("replicate", None)},
         ),
         Method(
             "MbLS",
@@ -239,8 +237,7 @@ METHODS = {
             "MbLSLoss",
             "cross-entropy plus a penalty on logit differences beyond a margin",
             "-log p_y + lambda mean_k relu(max_j l_j - l_k - m)",
-            defaults={"penalty_weight": 0.1, "margin": 5.0, "reduction": "mean"},
-            tokens={"penalty_weight": "penalty_weight", "scale": "margin", "sum": "reduction"},
+            {"penalty_weight": (0.1, "penalty_weight"), "margin": (5.0, "scale"), "reduction": ("mean", "sum")},
         ),
         Method(
             "LS",
@@ -248,27 +245,17 @@ METHODS = {
             "LabelSmoothingLoss",
             "cross-entropy with label smoothing",
             "-sum_k q_k log p_k, q = (1 - alpha) onehot(y) + alpha / K",
-            defaults={"smoothing": 0.1},
-            tokens={"alpha": "smoothing"},
-            check=_check_label_smoothing,
+            {"smoothing": (0.1, "alpha")},
+            _check_label_smoothing,
         ),
-        Method(
-            "Focal",
-            "focal",
-            "FocalLoss",
-            "focal loss",
-            "-(1 - p_y)^gamma log p_y",
-            defaults={"gamma": 3.0},
-            tokens={"gamma": "gamma"},
-        ),
+        Method("Focal", "focal", "FocalLoss", "focal loss", "-(1 - p_y)^gamma log p_y", {"gamma": (3.0, "gamma")}),
         Method(
             "ECP",
             "ecp",
             "ECPLoss",
             "cross-entropy less a multiple of the prediction's entropy",
             "-log p_y - alpha mean_k(-p_k log p_k)",
-            defaults={"penalty_weight": 0.1, "reduction": "mean"},
-            tokens={"alpha": "penalty_weight", "sum": "reduction"},
+            {"penalty_weight": (0.1, "alpha"), "reduction": ("mean", "sum")},
         ),
         Method("CE", "cross_entropy", "CELoss", "plain cross-entropy", "-log p_y"),
     )
@@ -285,10 +272,9 @@ NAMED_TRAINERS = tuple(
 
 def loss_settings(variant: Variant) -> dict[str, Any]:
     """The settings of the loss that a name spells out; the loss's own defaults hold for the others."""
-    method, settings = METHODS[variant.method], {}
-    for token in TOKENS:
-        value = getattr(variant, token.field)
-        if token.field in method.tokens and value is not None and value is not False:
-            # A word, such as l2, is the value of its setting.
-            settings[method.tokens[token.field]] = token.form if value is True else value
+    settings = {}
+    for token, name in METHODS[variant.method].tokens.items():
+        value = getattr(variant, token)
+        if value is not None and value is not False:
+            settings[name] = token if value is True else value  # a word such as l2 is the value itself
     return settings

@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from nnunet_nacl.losses.analytic import automatic_differentiation
+from nnunet_nacl.losses.analytic.engine import automatic_differentiation
 from nnunet_nacl.losses.priors import neighborhood_proportions, region_proportions
 from nnunet_nacl.methods import METHODS
 

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from nnunet_nacl.label_space import LabelSpace, Target
-from nnunet_nacl.losses import analytic
+from nnunet_nacl.losses.analytic.engine import Term, mean_with_analytic_gradient, wants_analytic_gradient
 from nnunet_nacl.losses.priors import Neighborhood, class_shares, region_shares
 
 __all__ = ["Batch", "read_batch", "require_weight"]
@@ -54,7 +54,7 @@ class Batch:
     @property
     def in_place(self) -> bool:
         """Whether the gradient is better computed beside the value, by :meth:`mean_in_place`."""
-        return not self.regions and analytic.wants_analytic_gradient(self.logits)
+        return not self.regions and wants_analytic_gradient(self.logits)
 
     def shares(self, neighborhood: Neighborhood) -> Tensor:
         """tau of every channel, as large as the logits."""
@@ -72,9 +72,9 @@ class Batch:
         total = torch.where(valid, per_voxel, torch.zeros((), dtype=per_voxel.dtype, device=per_voxel.device)).sum()
         return total / (target.num_valid.clamp_min(1) * (per_voxel.numel() // max(target.num_voxels, 1)))
 
-    def mean_in_place(self, term: analytic.Term) -> Tensor:
+    def mean_in_place(self, term: Term) -> Tensor:
         """The same for a term that brings its gradient."""
-        return analytic.mean_with_analytic_gradient(self.logits, self.target, term)
+        return mean_with_analytic_gradient(self.logits, self.target, term)
 
 
 def read_batch(logits: Tensor, target: Tensor, ignore_label: int | None, regions: bool, check_labels: bool) -> Batch:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nnunet_nacl.losses import analytic
+from nnunet_nacl.losses.analytic.label_terms import SmoothedLabelTerm
 from nnunet_nacl.losses.batch import Batch, read_batch
 from nnunet_nacl.losses.module import Loss
 
@@ -45,7 +45,7 @@ class CELoss(Loss):
 def mean_cross_entropy(batch: Batch) -> Tensor:
     """Cross-entropy of a batch."""
     if batch.in_place:
-        return batch.mean_in_place(analytic.SmoothedLabelTerm())
+        return batch.mean_in_place(SmoothedLabelTerm())
     return batch.mean(voxelwise_cross_entropy(batch))
 
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nnunet_nacl.losses import analytic
+from nnunet_nacl.losses.analytic.label_terms import EntropyTerm
 from nnunet_nacl.losses.batch import Batch, read_batch, require_weight
 from nnunet_nacl.losses.cross_entropy import voxelwise_cross_entropy
 from nnunet_nacl.losses.module import Loss
@@ -51,7 +51,7 @@ def ecp(
     batch = read_batch(logits, target, ignore_label, regions, check_labels)
     factor = penalty_weight * class_reduction(reduction, logits.shape[1], regions)
     if batch.in_place:
-        return batch.mean_in_place(analytic.EntropyTerm(factor))
+        return batch.mean_in_place(EntropyTerm(factor))
     loss = voxelwise_cross_entropy(batch)
     return batch.mean(loss - factor * _entropy(batch) if factor else loss)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nnunet_nacl.losses import analytic
+from nnunet_nacl.losses.analytic.label_terms import FocalTerm
 from nnunet_nacl.losses.batch import read_batch, require_weight
 from nnunet_nacl.losses.cross_entropy import voxelwise_cross_entropy
 from nnunet_nacl.losses.module import Loss
@@ -44,7 +44,7 @@ def focal(
     require_weight("gamma", gamma)
     batch = read_batch(logits, target, ignore_label, regions, check_labels)
     if batch.in_place:
-        return batch.mean_in_place(analytic.FocalTerm(gamma))
+        return batch.mean_in_place(FocalTerm(gamma))
     cross_entropy = voxelwise_cross_entropy(batch)
     if gamma == 0:
         return batch.mean(cross_entropy)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from nnunet_nacl.losses import analytic
+from nnunet_nacl.losses.analytic.label_terms import SmoothedLabelTerm
 from nnunet_nacl.losses.batch import read_batch
 from nnunet_nacl.losses.cross_entropy import soft_cross_entropy
 from nnunet_nacl.losses.module import Loss
@@ -51,7 +51,7 @@ def label_smoothing(
             soft_cross_entropy(batch, batch.labels.to(batch.logits.dtype) * (1 - smoothing) + smoothing / 2)
         )
     if batch.in_place:
-        return batch.mean_in_place(analytic.SmoothedLabelTerm(smoothing))
+        return batch.mean_in_place(SmoothedLabelTerm(smoothing))
     labels = batch.labels.long()
     return batch.mean(F.cross_entropy(batch.logits, labels, reduction="none", label_smoothing=smoothing))
 

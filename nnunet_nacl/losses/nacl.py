@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nnunet_nacl.losses import analytic
+from nnunet_nacl.losses.analytic.neighborhood_terms import NeighborhoodPenaltyTerm
 from nnunet_nacl.losses.batch import read_batch, require_weight
 from nnunet_nacl.losses.cross_entropy import mean_cross_entropy, voxelwise_cross_entropy
 from nnunet_nacl.losses.module import Loss
@@ -79,7 +79,7 @@ def nacl(
         return mean_cross_entropy(batch)
     if batch.in_place and space == "logits":
         return batch.mean_in_place(
-            analytic.NeighborhoodPenaltyTerm(neighborhood, batch.logits, batch.target, penalty, factor, prior_scale)
+            NeighborhoodPenaltyTerm(neighborhood, batch.logits, batch.target, penalty, factor, prior_scale)
         )
     shares = batch.shares(neighborhood)
     if regions:

@@ -21,8 +21,7 @@ ROW = """
             "PolyLoss",
             "cross-entropy plus the probability that is missing",
             "-log p_y + alpha (1 - p_y)",
-            defaults={"epsilon": 1.0},
-            tokens={"alpha": "epsilon"},
+            {"epsilon": (1.0, "alpha")},
         ),"""
 # 2. A file in nnunet_nacl/losses/ of the function's name.
 LOSS = '''

@@ -145,7 +145,7 @@ def test_an_entry_that_is_no_strict_json_is_refused() -> None:
     ("content", "message"),
     [
         ("{", "not a JSON file"),
-        ("[]", "expected schema_version 1, got None"),
+        ("[]", "expected a JSON object, got list"),
         ("{}", "schema_version 1, got None"),
         ('{"schema_version": 2}', "got 2"),
         ('{"schema_version": 1}', "not the record of a training"),

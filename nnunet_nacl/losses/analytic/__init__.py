@@ -9,25 +9,3 @@ so the softmax goes straight into the gradient's buffer, which is then finished 
 neighbours counted, in single bytes. The plain formulas in the file of each loss say what is computed;
 tests hold both against each other.
 """
-
-from nnunet_nacl.losses.analytic.engine import (
-    Term,
-    automatic_differentiation,
-    mean_with_analytic_gradient,
-    wants_analytic_gradient,
-)
-from nnunet_nacl.losses.analytic.label_terms import EntropyTerm, FocalTerm, MarginTerm, SmoothedLabelTerm
-from nnunet_nacl.losses.analytic.neighborhood_terms import NeighborhoodPenaltyTerm, SmoothedNeighborhoodTerm
-
-__all__ = [
-    "EntropyTerm",
-    "FocalTerm",
-    "MarginTerm",
-    "NeighborhoodPenaltyTerm",
-    "SmoothedLabelTerm",
-    "SmoothedNeighborhoodTerm",
-    "Term",
-    "automatic_differentiation",
-    "mean_with_analytic_gradient",
-    "wants_analytic_gradient",
-]
