@@ -6,20 +6,21 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import nnunet_nacl
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import write_atomically
-from nnunet_nacl.json_files import read_json
+from nnunet_nacl.json_files import mismatch, read_dict
 
 __all__ = ["FILE_NAME", "SCHEMA_VERSION", "TrainingRecord", "read_training_record"]
 
 FILE_NAME = "calibration_progress.json"
 SCHEMA_VERSION = 1
-_LISTS = ("channels", "true_classes", "epochs")
-_OTHERS = ("regions", "n_bins", "max_logit_bins")
-_ENTRY_KEYS = ("epoch", "calibration", "max_logit", "mean_logits", "n_class_voxels")
+_EPOCH = {"epoch": int, "calibration": dict, "max_logit": dict, "mean_logits": (list, NoneType), "n_class_voxels": list}
+_PATTERN = {"regions": bool, "channels": list, "true_classes": list, "n_bins": int, "max_logit_bins": dict}
+_PATTERN |= {"epochs": [_EPOCH]}
 
 
 class TrainingRecord:
@@ -28,7 +29,7 @@ class TrainingRecord:
     Args:
         header: What holds for all epochs: ``regions``, ``channels``, ``true_classes``, ``n_bins``, ``max_logit_bins``
             and whatever names the training.
-        epochs: Entries of :meth:`EpochSums.entry <nnunet_nacl.training_record.sums.EpochSums.entry>`, ascending.
+        epochs: Entries of :meth:`EpochSums.entry <nnunet_nacl.training_record.epoch_sums.EpochSums.entry>`, ascending.
     """
 
     def __init__(self, header: dict[str, Any], epochs: list[dict[str, Any]] | None = None) -> None:
@@ -96,24 +97,14 @@ def read_training_record(path: str | os.PathLike) -> dict[str, Any]:
     path = Path(path)
     if path.is_dir():
         path = path / FILE_NAME
-    record = read_json(path)
-    version = record.get("schema_version") if isinstance(record, dict) else None
+    record = read_dict(path)
+    version = record.get("schema_version")
     if version != SCHEMA_VERSION:
         raise UserError(
             f"{path}: expected schema_version {SCHEMA_VERSION}, got {version!r}; "
             "read it with the version of nnunet_nacl that wrote it."
         )
-    if not _is_record(record):
-        raise UserError(f"{path}: not the record of a training; give the {FILE_NAME} of a fold folder.")
+    problem = mismatch(record, _PATTERN)
+    if problem:
+        raise UserError(f"{path}: not the record of a training ({problem}); give the {FILE_NAME} of a fold folder.")
     return record
-
-
-def _is_record(content: dict[str, Any]) -> bool:
-    if not all(isinstance(content.get(key), list) for key in _LISTS):
-        return False
-    if not all(key in content for key in _OTHERS):
-        return False
-    return all(
-        isinstance(entry, dict) and all(key in entry for key in _ENTRY_KEYS) and isinstance(entry["epoch"], int)
-        for entry in content["epochs"]
-    )

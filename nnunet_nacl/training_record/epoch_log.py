@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nnunet_nacl.training_record.sums import MASKS
+from nnunet_nacl.training_record.epoch_sums import MASKS
 
 __all__ = ["describe_epoch", "tracked_values"]
 
