@@ -130,7 +130,8 @@ def test_a_file_of_nnunet_is_not_replaced(make_validated, measured, name, capsys
     gt_and_predictions = (model.references, model.validation())
     arguments = ("-djfile", model.references.parent / "dataset.json", "-o", model.folder / name)
     assert main(["evaluate", *map(str, gt_and_predictions + arguments)]) == 2
-    assert f"{name} is not a calibration.json" in capsys.readouterr().err and not measured
+    error = capsys.readouterr().err
+    assert f"{name}: not a calibration.json" in error and "would be lost" in error and not measured
     assert (model.folder / name).read_text() == before
 
 
