@@ -22,7 +22,7 @@ from nnunet_nacl.figures.relative_difference import draw_relative_difference
 from nnunet_nacl.figures.reliability import draw_reliability
 from nnunet_nacl.figures.scatter import draw_scatter
 from nnunet_nacl.metrics.binning import BinStats
-from nnunet_nacl.metrics.calibration import ece
+from nnunet_nacl.metrics.calibration_error import ece
 
 __all__ = ["make_pictures"]
 

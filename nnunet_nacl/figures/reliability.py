@@ -33,7 +33,7 @@ from nnunet_nacl.figures.style import (
     save_figure,
 )
 from nnunet_nacl.metrics.binning import BinStats
-from nnunet_nacl.metrics.calibration import ece
+from nnunet_nacl.metrics.calibration_error import ece
 
 __all__ = ["draw_reliability"]
 

@@ -13,7 +13,7 @@ from nnunet_nacl.figures.reliability_look import (
     GAP_FACES,
 )
 from nnunet_nacl.metrics.binning import BinStats
-from nnunet_nacl.metrics.calibration import ece
+from nnunet_nacl.metrics.calibration_error import ece
 from nnunet_nacl.page.templating import render
 
 __all__ = ["reliability_svg", "reliability_text"]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_nacl.metrics.binning import DEFAULT_N_BINS, BinStats
-from nnunet_nacl.metrics.calibration import ece
+from nnunet_nacl.metrics.calibration_error import ece
 
 __all__ = ["GROUPS", "MASKS", "MAX_MATRIX_CLASSES", "EpochSums", "MaxLogitBins"]
 

@@ -7,9 +7,10 @@ sums are needed, over everything.
 The background enters as 1 - p_0 and without the special voxels; the other channels are summed over all voxels, and what
 the special ones have of it is taken off at the end.
 
-How exact: small cases are summed in double precision. Of larger ones (``EXACT_BELOW`` probabilities and more), float32
-values are summed in float32 in blocks of 256, and the blocks' sums in double precision. Roundings have random signs:
-metrics of all voxels change by some 1e-9 (see the tests), those of the masks, which hold no plain voxel, not at all.
+How exact: logarithms are summed in double precision, and so is everything of small cases. Of larger ones
+(``EXACT_BELOW`` probabilities and more), float32 values are summed in float32 in blocks of 256, and the blocks' sums in
+double precision. Roundings have random signs: metrics of all voxels but NLL change by some 1e-9 (see the tests), those
+of the masks, which hold no plain voxel, not at all.
 Chunks of mostly special voxels are summed in double precision: few plain voxels would be a small remainder of large,
 rounded sums.
 """
@@ -24,8 +25,7 @@ from nnunet_nacl.metrics.checks import SUM_TOLERANCE
 __all__ = ["BLOCK", "EXACT_BELOW", "PlainSums", "background_threshold", "region_threshold"]
 
 EXACT_BELOW = 1 << 23  # probabilities of a case
-BLOCK = 256
-_FACTORS = 16  # numbers between 1/2 and 1 whose product stays in the range of single precision
+BLOCK = 256  # so many numbers between 1/2 and 1 have a product that is far from the smallest double
 _SLACK = 1e-3  # how far a plain voxel's probabilities stay from the bin edges
 
 
@@ -79,7 +79,7 @@ class PlainSums:
             self.log += _sum_of_logs(certainty)
             self._add(torch.sub(1, certainty, out=certainty)[None], slice(0, 1))
         else:
-            self.log += torch.stack([_sum_of_logs((1 - row).index_fill_(0, special, 1)) for row in chunk])
+            self.log += torch.stack([_sum_of_logs((1 - row.double()).index_fill_(0, special, 1)) for row in chunk])
 
     def take_off(self, special: Tensor) -> None:
         """Subtract (K, m) probabilities of special voxels, in double precision, where they were added."""
@@ -101,7 +101,7 @@ class PlainSums:
 
 
 def _sum_of_logs(values: Tensor) -> Tensor:
-    """Sum of the logarithms of values not far below 1, at the price of few logarithms: of products."""
-    whole = len(values) // _FACTORS * _FACTORS
-    products = values[:whole].view(_FACTORS, -1).prod(0).double()
-    return products.log_().sum() + values[whole:].double().log().sum()
+    """Sum of the logarithms of values between 1/2 and 1, in double precision; few logarithms are taken, of products."""
+    values = values.double()
+    whole = len(values) // BLOCK * BLOCK
+    return values[:whole].view(BLOCK, -1).prod(0).log_().sum() + values[whole:].log().sum()

@@ -12,13 +12,17 @@ from typing import Any
 import numpy as np
 
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.evaluation.companion_files import find_above, find_references, list_folder
 from nnunet_nacl.evaluation.geometry import geometry_difference
+from nnunet_nacl.evaluation.image_files import check_name, find_reader, read_segmentation
 from nnunet_nacl.evaluation.labels import Labels, label_manager_of
-from nnunet_nacl.evaluation.reading import RERUN, check_labels, find_reader, read_probabilities, read_segmentation
-from nnunet_nacl.evaluation.surroundings import find_above, find_references, list_folder
-from nnunet_nacl.json_files import read_dict
+from nnunet_nacl.evaluation.npz import RERUN, read_probabilities
+from nnunet_nacl.json_files import Optional, mismatch, read_dict
 
 __all__ = ["RERUN", "CaseData", "CaseFiles", "Labels", "Prediction", "PredictionFolder"]
+
+_DATASET = {"labels": dict, "file_ending": str}
+_PLANS = {"dataset_name": Optional(str), "image_reader_writer": Optional(str)}
 
 
 @dataclass(frozen=True)
@@ -112,11 +116,9 @@ class PredictionFolder:
         folder = Path(folder)
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder; give the folder that holds the predictions.")
-        dataset = read_dict(find_above(folder, "dataset.json", dataset_json, "-djfile"))
-        plan = read_dict(find_above(folder, "plans.json", plans, "-pfile"))
-        for key, kind in (("labels", dict), ("file_ending", str)):
-            if not isinstance(dataset.get(key), kind):
-                raise UserError(f"dataset.json of {folder} has no {key!r}; give nnU-Net's own file.")
+        check_name(folder)
+        dataset = _read_like(_DATASET, find_above(folder, "dataset.json", dataset_json, "-djfile"))
+        plan = _read_like(_PLANS, find_above(folder, "plans.json", plans, "-pfile"))
         ending = dataset["file_ending"]
         if len(ending) < 2 or not ending.startswith(".") or "/" in ending or ending == ".npz":
             raise UserError(f"dataset.json of {folder} has the file_ending {ending!r}; nnU-Net's is like '.nii.gz'.")
@@ -221,7 +223,7 @@ class PredictionFolder:
             UserError: A file cannot be read or does not fit the others; the message names it.
         """
         truth, truth_properties = self.read_segmentation(files.reference)
-        check_labels(truth, files.reference, self.labels, "ground truth")
+        self.labels.check(truth, files.reference, is_truth=True)
         segmentation = None
         if files.segmentation is not None:
             segmentation, properties = self.read_segmentation(files.segmentation)
@@ -231,7 +233,7 @@ class PredictionFolder:
                     f"{files.reference}: other geometry than the prediction {files.segmentation} ({difference}); "
                     "resample one of them or give the matching ground truth."
                 )
-            check_labels(segmentation, files.segmentation, self.labels, "prediction")
+            self.labels.check(segmentation, files.segmentation, is_truth=False)
         beside = f"ground truth {files.reference.name}"
         probs = read_probabilities(files.probabilities, self.labels, truth.shape, beside)
         if segmentation is None:
@@ -250,7 +252,7 @@ class PredictionFolder:
                 f"{self.folder / files.case}{self.file_ending} is missing, and with it where the image lies; {RERUN}."
             )
         segmentation, properties = self.read_segmentation(files.segmentation)
-        check_labels(segmentation, files.segmentation, self.labels, "prediction")
+        self.labels.check(segmentation, files.segmentation, is_truth=False)
         beside = f"segmentation {files.segmentation.name}"
         probs = read_probabilities(files.probabilities, self.labels, segmentation.shape, beside)
         return Prediction(probs, _small(segmentation), properties)
@@ -265,5 +267,14 @@ class PredictionFolder:
         return type(self.reader).__name__
 
 
+def _read_like(pattern: dict[str, Any], path: Path) -> dict[str, Any]:
+    content = read_dict(path)
+    if problem := mismatch(content, pattern):
+        raise UserError(f"{path}: {problem}; give nnU-Net's own file.")
+    return content
+
+
 def _small(segmentation: np.ndarray) -> np.ndarray:
-    return segmentation.astype(np.int16)
+    """The label map in the smallest signed type that holds its labels."""
+    largest = segmentation.max(initial=0)
+    return segmentation.astype(next(kind for kind in (np.int16, np.int32, np.int64) if largest <= np.iinfo(kind).max))
