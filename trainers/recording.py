@@ -196,7 +196,7 @@ class CalibrationRecorder:
 
     def _draw(self) -> None:
         start = time.monotonic()
-        from nnunet_nacl.figures.progress import draw_calibration_progress
+        from nnunet_nacl.figures.calibration_progress import draw_calibration_progress
 
         draw_calibration_progress(self._record.to_dict(), self.figure_path)
         self._next_drawing_s = time.monotonic() - start

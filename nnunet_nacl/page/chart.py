@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nnunet_nacl.figures.reliability_look import (
+from nnunet_nacl.figures.reliability import (
     ACCURACY,
     ACCURACY_EDGE,
     FEW_OPACITY,

@@ -179,5 +179,5 @@ def test_a_missing_file_is_named(tmp_path) -> None:
 
 
 def test_nnunet_is_not_needed_to_read_a_record() -> None:
-    code = "import sys, nnunet_nacl.training_record, nnunet_nacl.figures.progress; sys.exit('nnunetv2' in sys.modules)"
+    code = "import sys, nnunet_nacl.training_record, nnunet_nacl.figures.calibration_progress; sys.exit('nnunetv2' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

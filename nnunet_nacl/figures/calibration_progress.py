@@ -10,31 +10,29 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, PowerNorm
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from nnunet_nacl.figures.checks import format_number
-from nnunet_nacl.figures.sheet import Sheet
+from nnunet_nacl.figures.layout import MAX_WIDTH, write_figure
 from nnunet_nacl.figures.style import (
     BLACK,
     BLUE,
     GREY,
     INK,
-    MAX_WIDTH,
     ORANGE,
     PALETTE,
     SMALL_SIZE,
     VERMILLION,
     check_path,
     figure_settings,
-    save_figure,
 )
+from nnunet_nacl.figures.values import format_number
 
 __all__ = ["draw_calibration_progress"]
 
-_LEFT, _RIGHT, _GAP, _TITLE, _BELOW = 0.72, 0.15, 0.72, 0.32, 0.55  # inches
-_HEIGHT, _SMALL_HEIGHT, _MATRIX_HEIGHT = 2.6, 1.75, 3.2
-_BAR = 0.75  # a colour bar with its numbers and label
+_HEIGHT, _LINES_HEIGHT, _MATRIX_HEIGHT, _TITLE = 3.5, 2.5, 4.0, 0.3  # inches of a row of panels, and of a heading
 _MOST_LINES = 6  # channels; with more of them lines cannot be told apart
 _LAST = 5  # epochs whose mean is stated: a single one, of a few patches, tells little
 _MASK_LINES = {"foreground": (BLACK, "-", 2.0), "predicted": (VERMILLION, "--", 1.4), "all": (BLUE, "-.", 1.4)}
@@ -71,29 +69,29 @@ def draw_calibration_progress(
     if not epochs:
         raise ValueError("The record has no epoch yet: nothing to draw.")
     title = title or f"Calibration during training: {record.get('trainer', 'unnamed trainer')}"
-    width = (MAX_WIDTH - _LEFT - _GAP - _BAR - _RIGHT) / 2
-    top = _TITLE + _HEIGHT + _BELOW
     lines = len(record["channels"]) <= _MOST_LINES and any(entry["mean_logits"] for entry in epochs)
     matrix = not lines and epochs[-1]["mean_logits"] is not None
-    rows = -(-len(record["true_classes"]) // 3) if lines else 0
-    body = top + (_TITLE + rows * (_TITLE + _SMALL_HEIGHT + _BELOW) if lines else 0)
-    body += _TITLE + _MATRIX_HEIGHT + _BELOW if matrix else 0
+    below = (_LINES_HEIGHT * -(-len(record["true_classes"]) // 3) if lines else _MATRIX_HEIGHT * matrix) + _TITLE
     with figure_settings():
-        sheet = Sheet(
-            MAX_WIDTH,
+        figure = Figure(figsize=(MAX_WIDTH, _HEIGHT + below), layout="constrained")
+        body = figure.subfigures()
+        parts = body.subfigures(2, 1, height_ratios=(_HEIGHT, below))
+        left, right = parts[0].subplots(1, 2)
+        _draw_errors(left, epochs)
+        _draw_max_logits(right, record)
+        if lines:
+            _draw_lines(parts[1], record)
+        elif matrix:
+            _draw_matrix(parts[1].subplots(), record)
+        return write_figure(
             body,
+            path,
             title=title,
             subtitle=subtitle or _subtitle(record),
             notes=_notes(record, matrix),
             legend=_channel_handles(record) if lines else (),
+            dpi=dpi,
         )
-        _draw_errors(sheet.axes(_LEFT, _TITLE, width, _HEIGHT), epochs)
-        _draw_max_logits(sheet, _LEFT + width + _GAP, width, record)
-        if lines:
-            _draw_lines(sheet, top, record)
-        elif matrix:
-            _draw_matrix(sheet, top, record)
-        return save_figure(sheet.figure, path, dpi=dpi, title=title)
 
 
 def _subtitle(record: Mapping[str, Any]) -> str:
@@ -221,9 +219,8 @@ def _draw_legend(axis: Axes, handles: list[Line2D], epochs: list[dict[str, Any]]
     )
 
 
-def _draw_max_logits(sheet: Sheet, left: float, width: float, record: Mapping[str, Any]) -> None:
+def _draw_max_logits(axis: Axes, record: Mapping[str, Any]) -> None:
     epochs, bins = record["epochs"], record["max_logit_bins"]
-    axis = sheet.axes(left, _TITLE, width, _HEIGHT)
     axis.set_title("Maximum logit, foreground", loc="left")
     shares = np.full((bins["number"], epochs[-1]["epoch"] - epochs[0]["epoch"] + 1), np.nan)
     for entry in epochs:
@@ -272,9 +269,13 @@ def _draw_max_logits(sheet: Sheet, left: float, width: float, record: Mapping[st
     _draw_legend(axis, handles, epochs)
     axis.set_ylabel("|logit|" if record["regions"] else "maximum logit")
     _epoch_axis(axis, epochs)
-    bar = sheet.figure.colorbar(image, cax=sheet.axes(left + width + 0.08, _TITLE, 0.12, _HEIGHT))
+    _add_bar(axis, image, f"% of voxels per {bins['width']:g}")
+
+
+def _add_bar(axis: Axes, image: AxesImage, label: str) -> None:
+    bar = axis.figure.colorbar(image, ax=axis, pad=0.02, aspect=25)
     bar.outline.set_visible(False)
-    bar.set_label(f"% of voxels per {bins['width']:g}", fontsize=SMALL_SIZE)
+    bar.set_label(label, fontsize=SMALL_SIZE)
 
 
 def _channel_line(k: int, regions: bool) -> dict[str, Any]:
@@ -290,23 +291,18 @@ def _channel_handles(record: Mapping[str, Any]) -> list[Line2D]:
     ]
 
 
-def _draw_lines(sheet: Sheet, top: float, record: Mapping[str, Any]) -> None:
+def _draw_lines(part: SubFigure, record: Mapping[str, Any]) -> None:
     epochs = [entry for entry in record["epochs"] if entry["mean_logits"] is not None]
     matrices = np.array([entry["mean_logits"] for entry in epochs], dtype=float)  # None becomes NaN
-    sheet.text(0.12, top + 0.1, "Mean logit vector of the voxels of each true class", fontsize=10, va="top", color=INK)
+    part.suptitle("Mean logit vector of the voxels of each true class", x=0.01, ha="left", fontsize=10)
     columns = min(3, len(record["true_classes"]))
-    width = (MAX_WIDTH - _LEFT - _RIGHT - (columns - 1) * 0.35) / columns
+    axes = part.subplots(-(-len(record["true_classes"]) // columns), columns, squeeze=False, sharey=True).ravel()
+    for unused in axes[len(record["true_classes"]) :]:
+        unused.remove()
     finite = matrices[np.isfinite(matrices)]
     low, high = (finite.min(), finite.max()) if finite.size else (0, 1)
     margin = 0.08 * (high - low) or 1
-    for k, name in enumerate(record["true_classes"]):
-        row, column = divmod(k, columns)
-        axis = sheet.axes(
-            _LEFT + column * (width + 0.35),
-            top + 2 * _TITLE + row * (_TITLE + _SMALL_HEIGHT + _BELOW),
-            width,
-            _SMALL_HEIGHT,
-        )
+    for k, (name, axis) in enumerate(zip(record["true_classes"], axes)):
         counts = np.median([entry["n_class_voxels"][k] for entry in epochs])
         axis.set_title(f"true: {_shortened(name)} (n = {counts:,.0f})", loc="left", fontsize=9)
         axis.grid(True)
@@ -322,19 +318,15 @@ def _draw_lines(sheet: Sheet, top: float, record: Mapping[str, Any]) -> None:
         if not counts and not np.isfinite(matrices[:, k]).any():
             axis.text(0.5, 0.6, "no voxel", transform=axis.transAxes, ha="center", fontsize=SMALL_SIZE, color=GREY)
         axis.set_ylim(low - margin, high + margin)
-        if column == 0:
+        if k % columns == 0:
             axis.set_ylabel("mean logit")
-        else:
-            axis.tick_params(labelleft=False)
         _epoch_axis(axis, epochs)
 
 
-def _draw_matrix(sheet: Sheet, top: float, record: Mapping[str, Any]) -> None:
-    entry, left = record["epochs"][-1], 2.3
+def _draw_matrix(axis: Axes, record: Mapping[str, Any]) -> None:
+    entry = record["epochs"][-1]
     matrix = np.array(entry["mean_logits"], dtype=float)
     bound = np.nanmax(np.abs(matrix)) if np.isfinite(matrix).any() else 1
-    width = MAX_WIDTH - left - _BAR - _RIGHT
-    axis = sheet.axes(left, top + _TITLE, width, _MATRIX_HEIGHT)
     image = axis.imshow(matrix, aspect="auto", cmap="PuOr_r", vmin=-bound, vmax=bound, interpolation="nearest")
     axis.set_title(f"Mean logit vector of the voxels of each true class, epoch {entry['epoch']}", loc="left")
     what = "region" if record["regions"] else "class"
@@ -347,9 +339,7 @@ def _draw_matrix(sheet: Sheet, top: float, record: Mapping[str, Any]) -> None:
         axis.tick_params(labelsize=6)
     axis.set_xlabel(f"logit of {what}, numbered as on the left")
     axis.set_ylabel("true class")
-    bar = sheet.figure.colorbar(image, cax=sheet.axes(left + width + 0.08, top + _TITLE, 0.12, _MATRIX_HEIGHT))
-    bar.outline.set_visible(False)
-    bar.set_label("mean logit", fontsize=SMALL_SIZE)
+    _add_bar(axis, image, "mean logit")
 
 
 def _shortened(name: str) -> str:
