@@ -248,10 +248,10 @@ def resampling_difference(
     read: Callable[[], tuple[np.ndarray, Sequence[float]]],
     calibration: AffineMap,
 ) -> tuple[float, float] | None:
-    """What cubic resampling of logits makes of the map: it clips each channel and does not commute with it.
+    """What cubic resampling of logits makes of the map: it clips each channel to its range and does not commute with it.
 
-    The log-odds of a case, brought to the network's grid, stand for its logits; they are mapped before, or after, they
-    are resampled to the image as the plans say.
+    The centred log probabilities of a case, brought to the network's grid, stand for its logits, which are known but
+    for a constant; they are mapped before, or after, they are resampled to the image as the plans say.
 
     Args:
         plans: Content of plans.json.
@@ -260,11 +260,12 @@ def resampling_difference(
         calibration: The map.
 
     Returns:
-        Largest and mean difference of a probability; None where resampling is linear or nearest, and the map commutes.
+        Largest and mean difference of a probability; None where the map commutes: resampling is linear or nearest, or
+        the structures are regions, each of which keeps to its own channel.
     """
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-    if configuration not in plans.get("configurations", {}):
+    if calibration.regions or configuration not in plans.get("configurations", {}):
         return None
     manager = PlansManager(plans)
     settings = manager.get_configuration(configuration)
@@ -273,8 +274,9 @@ def resampling_difference(
         return None
     probs, spacing = read()
     forward = list(manager.transpose_forward)
-    odds = log_odds(probs.transpose([0, *(1 + axis for axis in forward)]), calibration.regions).float()
-    logits = (odds if calibration.regions else torch.cat([torch.zeros_like(odds[:1]), odds])).numpy()
+    odds = log_odds(probs.transpose([0, *(1 + axis for axis in forward)])).float()
+    logits = torch.cat([torch.zeros_like(odds[:1]), odds])
+    logits = (logits - logits.mean(0)).numpy()
     here = [float(spacing[axis]) for axis in forward]
     there = list(settings.spacing)
     there = there if len(there) == len(here) else [here[0], *there]
@@ -290,7 +292,6 @@ def resampling_difference(
 
     network_grid = resample(logits, coarse, here, there)
     ways = (resample(mapped(network_grid), shape, there, here), mapped(resample(network_grid, shape, there, here)))
-    nonlinearity = torch.sigmoid if calibration.regions else (lambda z: z.softmax(0))
-    first, second = (nonlinearity(torch.from_numpy(way).float()) for way in ways)
+    first, second = (torch.from_numpy(way).float().softmax(0) for way in ways)
     difference = (first - second).abs()
     return float(difference.max()), float(difference.mean())
