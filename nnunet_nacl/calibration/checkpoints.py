@@ -248,7 +248,7 @@ def resampling_difference(
     read: Callable[[], tuple[np.ndarray, Sequence[float]]],
     calibration: AffineMap,
 ) -> tuple[float, float] | None:
-    """What cubic resampling of logits makes of the map: it clips each channel to its range and does not commute with it.
+    """What cubic resampling of logits makes of the map: it clips each channel to its range, so they do not commute.
 
     The centred log probabilities of a case, brought to the network's grid, stand for its logits, which are known but
     for a constant; they are mapped before, or after, they are resampled to the image as the plans say.

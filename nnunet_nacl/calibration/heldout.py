@@ -55,6 +55,11 @@ class CalibratedFolder(PredictionFolder):
         """A view of ``folder``."""
         return cls(**{f.name: getattr(folder, f.name) for f in fields(PredictionFolder)}, maps=maps)
 
+    def cases(self, **options: Any) -> tuple[list[CaseFiles], dict[str, str]]:
+        """The cases that have a map; what is wrong with the others has been said."""
+        found, _ = super().cases(**options)
+        return [files for files in found if files.case in self.maps], {}
+
     def load(self, files: CaseFiles) -> CaseData:
         """Read one case and calibrate it; UserError as the folder's own."""
         data = super().load(files)
@@ -209,8 +214,7 @@ class HeldOut:
                 here = CalibratedFolder.of(folder, maps)
                 if target is not None:
                     _forget_other_maps(target.parent, {case: maps[case] for case in maps if self.fold[case] == name})
-            wanted = replace(here, expected=None)
-            results[name] = evaluate_folder(wanted, settings=self.settings, output=target, **options)
+            results[name] = evaluate_folder(here, settings=self.settings, output=target, **options)
         return merge(results)
 
 
