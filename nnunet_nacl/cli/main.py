@@ -16,6 +16,8 @@ import nnunet_nacl
 from nnunet_nacl.errors import UserError
 
 SUBCOMMANDS = {
+    "apply": "nnunet_nacl.cli.apply",
+    "calibrate": "nnunet_nacl.cli.calibrate",
     "compare": "nnunet_nacl.cli.compare",
     "demo": "nnunet_nacl.cli.demo",
     "doctor": "nnunet_nacl.cli.doctor",
