@@ -9,7 +9,6 @@ import secrets
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from nnunet_nacl.calibration.checkpoints import CALIBRATED_NAME
 from nnunet_nacl.calibration.map_file import MAP_NAME
@@ -18,7 +17,7 @@ from nnunet_nacl.evaluation.document import read_document
 from nnunet_nacl.evaluation.folds import FILE_NAME, merge
 from nnunet_nacl.evaluation.results import Evaluation
 from nnunet_nacl.json_files import first_line, read_dict
-from nnunet_nacl.models.card import CARD_NAME, card_text, file_hash
+from nnunet_nacl.models.card import CARD_NAME, card_text, stream_hash
 from nnunet_nacl.models.portable import check_portable, portable_checkpoint, read_checkpoint
 
 __all__ = ["export_model", "install_model"]
@@ -193,7 +192,7 @@ def _add_card(
     for name in archive.namelist():
         if name.endswith((".pth", MAP_NAME)):
             with archive.open(name) as stream:
-                hashes[str(PurePosixPath(name).relative_to(place))] = _stream_hash(stream)
+                hashes[str(PurePosixPath(name).relative_to(place))] = stream_hash(stream)
     text = card_text(
         name=model.name,
         trainer=trainer,
@@ -232,13 +231,3 @@ def _diagram(evaluations: dict[str, Evaluation]) -> bytes | None:
             subtitle="validation cases, predicted foreground",
         )
         return Path(path).read_bytes()
-
-
-def _stream_hash(stream: Any) -> str:
-    import hashlib
-
-    return (
-        hashlib.file_digest(stream, "sha256").hexdigest()
-        if hasattr(hashlib, "file_digest")
-        else (hashlib.sha256(stream.read()).hexdigest())
-    )

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import nnunet_nacl
 from nnunet_nacl.evaluation.results import Evaluation
 
-__all__ = ["CARD_NAME", "card_text", "file_hash"]
+__all__ = ["CARD_NAME", "card_text", "stream_hash"]
 
 CARD_NAME = "model_card.md"
 _SCORES = (("ECE", "ECE"), ("NLL", "NLL"), ("Brier", "Brier"))
@@ -18,12 +17,11 @@ _MASKS = ("foreground", "dilated", "predicted", "all")
 _BLOCK = 1 << 20
 
 
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal digits."""
+def stream_hash(stream: BinaryIO) -> str:
+    """SHA-256 of what a stream still holds, in hexadecimal digits."""
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
+    while block := stream.read(_BLOCK):
+        digest.update(block)
     return digest.hexdigest()
 
 
@@ -59,8 +57,8 @@ def card_text(
     """
     sections = [
         f"# {plans.get('dataset_name', 'nnU-Net model')}, {configuration}",
-        "Research software, not a medical device. Calibration holds for cases like those below, not for other scanners, "
-        "protocols or patients: measure it on your own before you rely on it.",
+        "Research software, not a medical device. Calibration holds for cases like those below, not for other "
+        "scanners, protocols or patients: measure it on your own before you rely on it.",
         "## Data\n\n" + _table(_data(dataset_json)),
         "## Network and training\n\n" + _table(_network(trainer, configuration, folds, plans, portable)),
         "## Calibration\n\n" + _calibration(evaluations, calibration_map, diagram),

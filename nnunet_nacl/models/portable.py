@@ -31,8 +31,8 @@ def check_portable(trainer: str) -> None:
     own = getattr(found, _NETWORK_METHOD)
     if getattr(own, "__func__", own) is not getattr(nnUNetTrainer, _NETWORK_METHOD):
         raise UserError(
-            f"{trainer} builds its own network, which {STOCK_TRAINER} would not build; leave out --portable and install "
-            "the package that has this trainer where the model is used."
+            f"{trainer} builds its own network, which {STOCK_TRAINER} would not build; leave out --portable and "
+            "install the package that has this trainer where the model is used."
         )
 
 
