@@ -22,6 +22,8 @@ SUBCOMMANDS = {
     "demo": "nnunet_nacl.cli.demo",
     "doctor": "nnunet_nacl.cli.doctor",
     "evaluate": "nnunet_nacl.cli.evaluate",
+    "export": "nnunet_nacl.cli.export",
+    "import": "nnunet_nacl.cli.import_model",
     "path": "nnunet_nacl.cli.path",
     "report": "nnunet_nacl.cli.report",
     "trainers": "nnunet_nacl.cli.trainers",
