@@ -2,8 +2,8 @@
 
     python docs/results/corruptions.py IMAGES OUT
 
-writes OUT/KIND_SEVERITY/ with every image of the folder IMAGES, for each kind below and the severities 1 to 3. Labels stay
-as they are: no corruption moves anything.
+writes OUT/KIND_SEVERITY/ with every image of the folder IMAGES, for each kind below and the severities 1 to 3. Labels
+stay as they are: no corruption moves anything.
 """
 
 from __future__ import annotations
