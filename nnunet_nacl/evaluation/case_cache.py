@@ -124,8 +124,8 @@ class CaseCache:
         now = signature(files, labels, settings, known)
         try:
             if known and _contents(known) == _contents(now):
-                return case_from_json(entry, channels, labels.regions, settings.n_bins).under(settings), now
-        except (ValueError, KeyError):
+                return case_from_json(entry, channels, labels.regions, settings), now
+        except ValueError:
             pass  # from another version or edited by hand: measure it again
         return None, now
 

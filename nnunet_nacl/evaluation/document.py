@@ -22,7 +22,7 @@ from nnunet_nacl.evaluation.results import (
     structure_calibration,
 )
 from nnunet_nacl.files import check_writable, to_json_text
-from nnunet_nacl.json_files import NUMBER, Optional, mismatch, read_json
+from nnunet_nacl.json_files import NUMBER, mismatch, read_json
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.paper import PaperScores, paper_mean, paper_scores
 
@@ -52,23 +52,24 @@ _DOCUMENT = _ANY_VERSION | {
     "regions": bool,
     "problems": {"*": str},
 }
-_CASE = {
+_PLAIN = {
     "case": str,
     "reference_file": str,
     "prediction_file": str,
     "probabilities_file": str,
+    "largest_label": int,
+    "n_changed_voxels": int,
+    "signature": dict,
+}
+_CASE = _PLAIN | {
     "metrics": {
         "*": {
             **dict.fromkeys(("TP", "FP", "FN", "TN"), int),
-            **dict.fromkeys(("HD95_mm", "ASSD_mm"), NUMBER),
-            "HD95_voxels": Optional(NUMBER),
-            "distances": Optional({"*": NUMBER}),
+            "ASSD_mm": NUMBER,
+            "distances": dict.fromkeys(("HD95_pooled_mm", "HD95_max_mm", "HD95_voxels"), NUMBER),
         }
     },
-    "largest_label": int,
-    "n_changed_voxels": int,
     "bins": dict.fromkeys(MASKS, dict),
-    "signature": dict,
 }
 
 
@@ -107,58 +108,40 @@ def to_document(evaluation: Evaluation) -> dict[str, Any]:
 def case_to_json(case: CaseResult, channels: Mapping[str, int], regions: bool) -> dict[str, Any]:
     """One entry of ``metric_per_case``."""
     return {
-        "case": case.case,
-        "reference_file": case.reference_file,
-        "prediction_file": case.prediction_file,
-        "probabilities_file": case.probabilities_file,
+        **{key: getattr(case, key) for key in _PLAIN},
         "metrics": {
             key: structure.to_json()
             | {"calibration": {mask: structure_calibration(case.stats[mask], channels[key], regions) for mask in MASKS}}
             for key, structure in case.structures.items()
         },
         "calibration": {mask: mask_metrics(case.stats[mask]) for mask in MASKS},
-        "largest_label": case.largest_label,
-        "n_changed_voxels": case.n_changed_voxels,
         "bins": {mask: case.stats[mask].to_json() for mask in MASKS},
-        "signature": case.signature,
-    } | case.blocks
+        **case.blocks,
+    }
 
 
-def case_from_json(data: Any, channels: Mapping[str, int], regions: bool, n_bins: int) -> CaseResult:
-    """Inverse of :func:`case_to_json`.
+def case_from_json(data: Any, channels: Mapping[str, int], regions: bool, settings: EvaluationSettings) -> CaseResult:
+    """Inverse of :func:`case_to_json`, with the distances that the settings want.
 
     Raises:
         ValueError: It is not such an entry, or one of other structures or bins.
     """
     if problem := mismatch(data, _CASE):
         raise ValueError(problem)
-    if data["metrics"].keys() != channels.keys():
-        raise ValueError(f"{data['case']} has the structures {', '.join(data['metrics'])}, not {', '.join(channels)}")
     num_classes = len(channels) if regions else len(channels) + 1
-    if not (0 <= data["largest_label"] and (regions or data["largest_label"] < num_classes)):
-        raise ValueError(f"{data['case']} has the largest_label {data['largest_label']}, of {num_classes} classes")
+    nothing = BinStats.zeros(num_classes, n_bins=settings.n_bins, regions=regions)
     try:
-        structures = {key: Structure.from_json(value) for key, value in data["metrics"].items()}
-        stats = {mask: BinStats.from_json(data["bins"][mask]) for mask in MASKS}
+        structures = {key: Structure.from_json(value).under(settings) for key, value in data["metrics"].items()}
+        stats = {mask: nothing + BinStats.from_json(data["bins"][mask]) for mask in MASKS}  # fails for other shapes
         blocks = {key: value for key, value in data.items() if key not in _CASE and key != "calibration"}
         to_json_text(blocks)
     except (OverflowError, RecursionError) as error:  # numbers beyond any float, blocks nested beyond any use
         raise ValueError(f"{data['case']}: {error}") from None
-    shape = BinStats.zeros(num_classes, n_bins=n_bins, regions=regions).count.shape
-    if any(s.count.shape != shape or s.num_classes != num_classes for s in stats.values()):
-        raise ValueError(f"{data['case']} has other bins than {n_bins} for {num_classes} channels")
-    return CaseResult(
-        case=data["case"],
-        probabilities_file=data["probabilities_file"],
-        reference_file=data["reference_file"],
-        prediction_file=data["prediction_file"],
-        structures=structures,
-        stats=stats,
-        largest_label=data["largest_label"],
-        n_changed_voxels=data["n_changed_voxels"],
-        signature=data["signature"],
-        blocks=blocks,
-    )
+    if structures.keys() != channels.keys():
+        raise ValueError(f"{data['case']} has the structures {', '.join(structures)}, not {', '.join(channels)}")
+    if not (0 <= data["largest_label"] and (regions or data["largest_label"] < num_classes)):
+        raise ValueError(f"{data['case']} has the largest_label {data['largest_label']}, of {num_classes} classes")
+    return CaseResult(structures=structures, stats=stats, blocks=blocks, **{key: data[key] for key in _PLAIN})
 
 
 def read_document(path: Path | str) -> Evaluation:
@@ -174,7 +157,7 @@ def read_document(path: Path | str) -> Evaluation:
     channels = {key: value["channel"] for key, value in data["structures"].items()}
     try:
         settings = EvaluationSettings.from_json(data["settings"])
-        cases = [case_from_json(case, channels, data["regions"], settings.n_bins) for case in data["metric_per_case"]]
+        cases = [case_from_json(case, channels, data["regions"], settings) for case in data["metric_per_case"]]
     except ValueError as error:
         raise UserError(f"{path}: not a calibration.json of this package ({error}); evaluate again.") from None
     names = {key: value["name"] for key, value in data["structures"].items()}

@@ -126,11 +126,10 @@ class Structure:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Structure:
-        """Inverse of :meth:`to_json`."""
-        overlap = Overlap(*(int(data[key]) for key in ("TP", "FP", "FN", "TN")))
-        voxels = number(data["HD95_voxels"]) if "HD95_voxels" in data else None
-        distances = {key: number(value) for key, value in data.get("distances", {}).items()}
-        return cls(overlap, number(data["HD95_mm"]), number(data["ASSD_mm"]), voxels, distances)
+        """Inverse of :meth:`to_json` but for the settings' choice of distances: see :meth:`under`."""
+        overlap = Overlap(*(data[key] for key in ("TP", "FP", "FN", "TN")))
+        distances = {key: number(value) for key, value in data["distances"].items()}
+        return cls(overlap, float("nan"), number(data["ASSD_mm"]), None, distances)
 
 
 @dataclass(frozen=True)
@@ -165,10 +164,6 @@ class CaseResult:
     def dice(self) -> dict[str, float]:
         """Dice by structure."""
         return {key: structure.overlap.dice for key, structure in self.structures.items()}
-
-    def under(self, settings: EvaluationSettings) -> CaseResult:
-        """The same case with the distances that the settings want; KeyError if they are not known."""
-        return replace(self, structures={key: value.under(settings) for key, value in self.structures.items()})
 
     def ece(self, mask: str = "foreground") -> float:
         """Expected calibration error on a mask."""

@@ -166,7 +166,7 @@ def test_what_this_version_cannot_read_is_not_lost(model, measured, change, mess
     "edit",
     [
         lambda case: case["metrics"]["1"].pop("distances"),
-        lambda case: case["metrics"]["1"].update(HD95_mm=10**400),
+        lambda case: case["metrics"]["1"]["distances"].update(HD95_voxels=10**400),
         lambda case: case["metrics"]["1"].update(TP="3"),
         lambda case: case["metrics"].pop("2"),
         lambda case: case["bins"]["all"].update(count="many"),
