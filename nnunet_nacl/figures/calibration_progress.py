@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, PowerNorm
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.figure import SubFigure
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from nnunet_nacl.figures.layout import MAX_WIDTH, write_figure
+from nnunet_nacl.figures.layout import new_body, new_panels, write_figure
 from nnunet_nacl.figures.style import (
     BLACK,
     BLUE,
@@ -73,25 +73,18 @@ def draw_calibration_progress(
     matrix = not lines and epochs[-1]["mean_logits"] is not None
     below = (_LINES_HEIGHT * -(-len(record["true_classes"]) // 3) if lines else _MATRIX_HEIGHT * matrix) + _TITLE
     with figure_settings():
-        figure = Figure(figsize=(MAX_WIDTH, _HEIGHT + below), layout="constrained")
-        body = figure.subfigures()
-        parts = body.subfigures(2, 1, height_ratios=(_HEIGHT, below))
-        left, right = parts[0].subplots(1, 2)
+        body = new_body(_HEIGHT + below)
+        upper, lower = body.subfigures(2, 1, height_ratios=(_HEIGHT, below))
+        left, right = upper.subplots(1, 2)
         _draw_errors(left, epochs)
         _draw_max_logits(right, record)
         if lines:
-            _draw_lines(parts[1], record)
+            _draw_lines(lower, record)
         elif matrix:
-            _draw_matrix(parts[1].subplots(), record)
-        return write_figure(
-            body,
-            path,
-            title=title,
-            subtitle=subtitle or _subtitle(record),
-            notes=_notes(record, matrix),
-            legend=_channel_handles(record) if lines else (),
-            dpi=dpi,
-        )
+            _draw_matrix(lower.subplots(), record)
+        legend, notes = _channel_handles(record) if lines else (), _notes(record, matrix)
+        subtitle = subtitle or _subtitle(record)
+        return write_figure(body, path, title=title, subtitle=subtitle, notes=notes, legend=legend, dpi=dpi)
 
 
 def _subtitle(record: Mapping[str, Any]) -> str:
@@ -129,18 +122,14 @@ def _notes(record: Mapping[str, Any], matrix: bool) -> list[str]:
 
 def _overconfidence(epochs: list[dict[str, Any]]) -> str:
     """The sign that ECE does not have."""
-    gaps = {
-        mask: _last(
-            _values(epochs, "calibration", mask, "confidence") - _values(epochs, "calibration", mask, "accuracy")
-        )
-        for mask in _MASK_LINES
-    }
-    told = ", ".join(
-        f"{mask} {format_number(gap, 3) if gap < 0 else '+' + format_number(gap, 3)}"
-        for mask, gap in gaps.items()
-        if np.isfinite(gap)
-    )
-    return f"Confidence minus accuracy, {_last_epochs(epochs)}: {told} (above 0: overconfident)." if told else ""
+    told = []
+    for mask in _MASK_LINES:
+        confidence, accuracy = (_values(epochs, "calibration", mask, key) for key in ("confidence", "accuracy"))
+        gap = _last(confidence - accuracy)
+        if np.isfinite(gap):
+            told.append(f"{mask} {'' if gap < 0 else '+'}{format_number(gap, 3)}")
+    words = f"Confidence minus accuracy, {_last_epochs(epochs)}: {', '.join(told)} (above 0: overconfident)."
+    return words if told else ""
 
 
 def _last(values: np.ndarray) -> float:
@@ -172,108 +161,61 @@ def _values(epochs: list[dict[str, Any]], *keys: Any) -> np.ndarray:
     return np.array([value(entry) for entry in epochs], dtype=float)
 
 
-def _numbers(epochs: list[dict[str, Any]]) -> np.ndarray:
-    return np.array([entry["epoch"] for entry in epochs])
+def _plot(axes: Axes, epochs: list[dict[str, Any]], values: np.ndarray, **look: Any) -> None:
+    """A line over the epochs; through few points it would not be seen without markers."""
+    markers = {"marker": "o", "markersize": 4} if len(epochs) <= 10 else {}
+    axes.plot([entry["epoch"] for entry in epochs], values, **markers, **look)
 
 
-def _epoch_axis(axis: Axes, epochs: list[dict[str, Any]], label: bool = True) -> None:
+def _finish(axes: Axes, epochs: list[dict[str, Any]], what: str, legend: bool = True) -> None:
     first, last = epochs[0]["epoch"], epochs[-1]["epoch"]
-    axis.set_xlim(first - 0.5, max(last, first + 1) + 0.5)
-    axis.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
-    if label:
-        axis.set_xlabel("epoch")
+    axes.set(xlabel="epoch", ylabel=what, xlim=(first - 0.5, max(last, first + 1) + 0.5))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
+    if legend:
+        look = {"framealpha": 0.85, "edgecolor": "none", "fontsize": SMALL_SIZE, "title_fontsize": SMALL_SIZE}
+        axes.legend(loc="upper right", handlelength=2.8, title=_last_epochs(epochs), alignment="left", **look)
 
 
-def _markers(epochs: list[dict[str, Any]]) -> dict[str, Any]:
-    """A line through one or two points would not be seen."""
-    return {"marker": "o", "markersize": 4} if len(epochs) <= 10 else {}
-
-
-def _draw_errors(axis: Axes, epochs: list[dict[str, Any]]) -> None:
-    axis.set_title("ECE (lower is better)", loc="left")
-    axis.grid(True)
-    x, handles = _numbers(epochs), []
+def _draw_errors(axes: Axes, epochs: list[dict[str, Any]]) -> None:
+    axes.set_title("ECE (lower is better)", loc="left")
+    axes.grid(True)
     for mask, (color, style, width) in _MASK_LINES.items():
-        y = _values(epochs, "calibration", mask, "ECE")
-        axis.plot(x, y, color=color, linestyle=style, linewidth=width, gid=f"ECE {mask}", **_markers(epochs))
-        handles.append(
-            Line2D([], [], color=color, linestyle=style, linewidth=width, label=f"{mask} {format_number(_last(y), 4)}")
-        )
-    _draw_legend(axis, handles, epochs)
-    axis.set_ylim(0, _error_limit(epochs))
-    axis.set_ylabel("ECE")
-    _epoch_axis(axis, epochs)
+        values = _values(epochs, "calibration", mask, "ECE")
+        look = {"color": color, "linestyle": style, "linewidth": width, "gid": f"ECE {mask}"}
+        _plot(axes, epochs, values, label=f"{mask} {format_number(_last(values), 4)}", **look)
+    axes.set_ylim(0, _error_limit(epochs))
+    _finish(axes, epochs, "ECE")
 
 
-def _draw_legend(axis: Axes, handles: list[Line2D], epochs: list[dict[str, Any]]) -> None:
-    axis.legend(
-        handles=handles,
-        loc="upper right",
-        framealpha=0.85,
-        edgecolor="none",
-        fontsize=SMALL_SIZE,
-        handlelength=2.8,
-        title=_last_epochs(epochs),
-        title_fontsize=SMALL_SIZE,
-        alignment="left",
-    )
-
-
-def _draw_max_logits(axis: Axes, record: Mapping[str, Any]) -> None:
+def _draw_max_logits(axes: Axes, record: Mapping[str, Any]) -> None:
     epochs, bins = record["epochs"], record["max_logit_bins"]
-    axis.set_title("Maximum logit, foreground", loc="left")
-    shares = np.full((bins["number"], epochs[-1]["epoch"] - epochs[0]["epoch"] + 1), np.nan)
+    axes.set_title("Maximum logit, foreground", loc="left")
+    start, end = epochs[0]["epoch"], epochs[-1]["epoch"]
+    shares = np.full((bins["number"], end - start + 1), np.nan)
     for entry in epochs:
-        of_mask = entry["max_logit"]["foreground"]
-        total = sum(of_mask["counts"])
-        if total:
-            column = shares[:, entry["epoch"] - epochs[0]["epoch"]]
-            column[:] = 0
-            column[of_mask["first_bin"] : of_mask["first_bin"] + len(of_mask["counts"])] = (
-                100 * np.array(of_mask["counts"]) / total
-            )
+        counts, below = (entry["max_logit"]["foreground"][key] for key in ("counts", "first_bin"))
+        if sum(counts):
+            above = bins["number"] - below - len(counts)
+            shares[:, entry["epoch"] - start] = np.pad(100 * np.array(counts) / sum(counts), (below, above))
     used = np.flatnonzero(np.nan_to_num(shares).max(1) > 0.05)  # percent: single voxels would stretch the axis
     first, last = (used[0], used[-1] + 1) if len(used) else (0, bins["number"])
-    low = bins["low"] - bins["width"]  # the open bins are drawn as wide as the others
-    image = axis.imshow(
-        shares[first:last],
-        origin="lower",
-        aspect="auto",
-        cmap=_SHARES,
-        interpolation="nearest",
-        norm=PowerNorm(0.5, vmin=0),  # a single peak would else leave nothing to see of the tails
-        extent=(
-            epochs[0]["epoch"] - 0.5,
-            epochs[-1]["epoch"] + 0.5,
-            low + first * bins["width"],
-            low + last * bins["width"],
-        ),
-    )
-    x = _numbers(epochs)
-    handles = []
+    # the open bins are drawn as wide as the others
+    low, high = (bins["low"] + (edge - 1) * bins["width"] for edge in (first, last))
+    norm = PowerNorm(0.5, vmin=0)  # a single peak would else leave nothing to see of the tails
+    look = {"cmap": _SHARES, "norm": norm, "interpolation": "nearest", "aspect": "auto", "origin": "lower"}
+    image = axes.imshow(shares[first:last], extent=(start - 0.5, end + 0.5, low, high), **look)
     for mask, color, style in (("foreground", BLACK, "-"), ("all", ORANGE, "--")):
-        y = _values(epochs, "max_logit", mask, "mean")
-        (line,) = axis.plot(
-            x,
-            y,
-            color=color,
-            linestyle=style,
-            linewidth=1.8,
-            gid=f"mean maximum logit {mask}",
-            label=f"mean, {mask} {format_number(_last(y), 2)}",
-            **_markers(epochs),
-        )
-        handles.append(line)
-    low_limit, high_limit = axis.get_ylim()
-    axis.set_ylim(low_limit, high_limit + 0.35 * (high_limit - low_limit))  # room for the legend
-    _draw_legend(axis, handles, epochs)
-    axis.set_ylabel("|logit|" if record["regions"] else "maximum logit")
-    _epoch_axis(axis, epochs)
-    _add_bar(axis, image, f"% of voxels per {bins['width']:g}")
+        values = _values(epochs, "max_logit", mask, "mean")
+        look = {"color": color, "linestyle": style, "linewidth": 1.8, "gid": f"mean maximum logit {mask}"}
+        _plot(axes, epochs, values, label=f"mean, {mask} {format_number(_last(values), 2)}", **look)
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + 0.35 * (high - low))  # room for the legend
+    _finish(axes, epochs, "|logit|" if record["regions"] else "maximum logit")
+    _add_bar(axes, image, f"% of voxels per {bins['width']:g}")
 
 
-def _add_bar(axis: Axes, image: AxesImage, label: str) -> None:
-    bar = axis.figure.colorbar(image, ax=axis, pad=0.02, aspect=25)
+def _add_bar(axes: Axes, image: AxesImage, label: str) -> None:
+    bar = axes.figure.colorbar(image, ax=axes, pad=0.02, aspect=25)
     bar.outline.set_visible(False)
     bar.set_label(label, fontsize=SMALL_SIZE)
 
@@ -295,51 +237,39 @@ def _draw_lines(part: SubFigure, record: Mapping[str, Any]) -> None:
     epochs = [entry for entry in record["epochs"] if entry["mean_logits"] is not None]
     matrices = np.array([entry["mean_logits"] for entry in epochs], dtype=float)  # None becomes NaN
     part.suptitle("Mean logit vector of the voxels of each true class", x=0.01, ha="left", fontsize=10)
-    columns = min(3, len(record["true_classes"]))
-    axes = part.subplots(-(-len(record["true_classes"]) // columns), columns, squeeze=False, sharey=True).ravel()
-    for unused in axes[len(record["true_classes"]) :]:
-        unused.remove()
+    _, panels = new_panels(len(record["true_classes"]), min(3, len(record["true_classes"])), body=part, sharey=True)
     finite = matrices[np.isfinite(matrices)]
     low, high = (finite.min(), finite.max()) if finite.size else (0, 1)
     margin = 0.08 * (high - low) or 1
-    for k, (name, axis) in enumerate(zip(record["true_classes"], axes)):
+    for k, (name, axes) in enumerate(zip(record["true_classes"], panels)):
         counts = np.median([entry["n_class_voxels"][k] for entry in epochs])
-        axis.set_title(f"true: {_shortened(name)} (n = {counts:,.0f})", loc="left", fontsize=9)
-        axis.grid(True)
-        axis.axhline(0, color=INK, linewidth=0.6)
+        axes.set_title(f"true: {_shortened(name)} (n = {counts:,.0f})", loc="left", fontsize=9)
+        axes.grid(True)
+        axes.axhline(0, color=INK, linewidth=0.6)
         for j in range(matrices.shape[2]):
-            axis.plot(
-                _numbers(epochs),
-                matrices[:, k, j],
-                **_channel_line(j, record["regions"]),
-                gid=f"logit {j} of true class {k}",
-                **_markers(epochs),
-            )
+            look = {"gid": f"logit {j} of true class {k}", **_channel_line(j, record["regions"])}
+            _plot(axes, epochs, matrices[:, k, j], **look)
         if not counts and not np.isfinite(matrices[:, k]).any():
-            axis.text(0.5, 0.6, "no voxel", transform=axis.transAxes, ha="center", fontsize=SMALL_SIZE, color=GREY)
-        axis.set_ylim(low - margin, high + margin)
-        if k % columns == 0:
-            axis.set_ylabel("mean logit")
-        _epoch_axis(axis, epochs)
+            axes.text(0.5, 0.6, "no voxel", transform=axes.transAxes, ha="center", fontsize=SMALL_SIZE, color=GREY)
+        axes.set_ylim(low - margin, high + margin)
+        _finish(axes, epochs, "" if k % 3 else "mean logit", legend=False)
 
 
-def _draw_matrix(axis: Axes, record: Mapping[str, Any]) -> None:
+def _draw_matrix(axes: Axes, record: Mapping[str, Any]) -> None:
     entry = record["epochs"][-1]
     matrix = np.array(entry["mean_logits"], dtype=float)
     bound = np.nanmax(np.abs(matrix)) if np.isfinite(matrix).any() else 1
-    image = axis.imshow(matrix, aspect="auto", cmap="PuOr_r", vmin=-bound, vmax=bound, interpolation="nearest")
-    axis.set_title(f"Mean logit vector of the voxels of each true class, epoch {entry['epoch']}", loc="left")
+    image = axes.imshow(matrix, aspect="auto", cmap="PuOr_r", vmin=-bound, vmax=bound, interpolation="nearest")
+    axes.set_title(f"Mean logit vector of the voxels of each true class, epoch {entry['epoch']}", loc="left")
     what = "region" if record["regions"] else "class"
     shift = int(record["regions"])  # the first row is what lies in no region; regions are numbered from 1
-    axis.set_xticks(range(matrix.shape[1]), [str(k + shift) for k in range(matrix.shape[1])])
-    axis.set_yticks(
-        range(matrix.shape[0]), [f"{_shortened(name)}  {k}" for k, name in enumerate(record["true_classes"])]
-    )
+    names = [f"{_shortened(name)}  {k}" for k, name in enumerate(record["true_classes"])]
+    axes.set_xticks(range(matrix.shape[1]), [str(k + shift) for k in range(matrix.shape[1])])
+    axes.set_yticks(range(len(matrix)), names)
     if len(matrix) > 20:
-        axis.tick_params(labelsize=6)
-    axis.set_xlabel(f"logit of {what}, numbered as on the left")
-    axis.set_ylabel("true class")
-    _add_bar(axis, image, "mean logit")
+        axes.tick_params(labelsize=6)
+    axes.set(xlabel=f"logit of {what}, numbered as on the left", ylabel="true class")
+    _add_bar(axes, image, "mean logit")
 
 
 def _shortened(name: str) -> str:

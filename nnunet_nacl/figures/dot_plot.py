@@ -29,7 +29,7 @@ def draw_dots(
     what: str,
     shared: bool,
     decimals: int,
-    **heading: Any,
+    **frame: Any,
 ) -> Path:
     """Draw a panel per axis, a row per method, the number beside every row.
 
@@ -42,7 +42,7 @@ def draw_dots(
         what: Label of the value axes.
         shared: Whether all panels have the same range.
         decimals: Decimals of the numbers.
-        heading: ``title``, ``subtitle``, ``notes`` and ``dpi`` of :func:`~nnunet_nacl.figures.layout.write_figure`.
+        frame: Further keywords of :func:`~nnunet_nacl.figures.layout.write_figure`.
 
     Returns:
         The path.
@@ -71,4 +71,4 @@ def draw_dots(
         panel.set_ylim(len(values) - 0.5, -0.5)
         panel.tick_params(axis="y", length=0)
         panel.tick_params(labelbottom=True)
-    return write_figure(body, path, (3.6, row_height(labels, _ROW, 0.02) * len(values)), **heading)
+    return write_figure(body, path, (3.6, row_height(labels, _ROW, 0.02) * len(values)), **frame)

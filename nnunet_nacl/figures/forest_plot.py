@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,6 +14,7 @@ from matplotlib.lines import Line2D
 
 from nnunet_nacl.figures.layout import (
     MAX_WIDTH,
+    Frame,
     draw_interval,
     line_height,
     new_panels,
@@ -32,6 +34,9 @@ from nnunet_nacl.figures.style import (
     figure_settings,
 )
 from nnunet_nacl.figures.values import as_interval, as_values, check_better
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["ForestRow", "draw_differences"]
 
@@ -113,10 +118,7 @@ def draw_differences(
     reference: str,
     confidence: float = 0.95,
     p_label: str = "p (Holm)",
-    title: str = "",
-    subtitle: str = "",
-    notes: Sequence[str] = (),
-    dpi: int = 150,
+    **frame: Unpack[Frame],
 ) -> Path:
     """Draw one panel per metric and one line per method; an interval that excludes 0 differs in marker and colour.
 
@@ -126,10 +128,7 @@ def draw_differences(
         reference: The method that is subtracted.
         confidence: Of the intervals, for the legend.
         p_label: Heading of the p-values.
-        title: Heading of the figure.
-        subtitle: Second line, for the data and how intervals and p-values were got.
-        notes: Sentences at the foot.
-        dpi: Resolution of a PNG.
+        frame: ``title``, ``subtitle``, ``notes`` and ``dpi``, as in :class:`~nnunet_nacl.figures.layout.Frame`.
 
     Returns:
         The path.
@@ -167,16 +166,8 @@ def draw_differences(
             _draw_panel(panel, of, methods)
             _draw_columns(panel, of, methods, columns)
             panel.set_yticks(range(len(methods)), labels, fontsize=TEXT_SIZE)
-        return write_figure(
-            body,
-            path,
-            (_WIDEST, row_height(labels, _ROW, 0.02) * len(methods)),
-            title=title,
-            subtitle=subtitle,
-            legend=_legend(reference, confidence),
-            notes=[*foot, *notes],
-            dpi=dpi,
-        )
+        size, legend = (_WIDEST, row_height(labels, _ROW, 0.02) * len(methods)), _legend(reference, confidence)
+        return write_figure(body, path, size, legend=legend, told=foot, **frame)
 
 
 def _panels(rows: Sequence[ForestRow]) -> dict[str, list[ForestRow]]:

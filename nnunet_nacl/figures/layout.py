@@ -7,21 +7,24 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.font_manager import FontProperties
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.textpath import text_to_path
 from matplotlib.ticker import AutoLocator, MaxNLocator
 
 from nnunet_nacl.figures.style import GREY, HEADING_SIZE, INK, SMALL_SIZE, TEXT_SIZE, save_figure
 
 __all__ = [
-    "STEPS",
+    "Frame",
     "MAX_WIDTH",
+    "STEPS",
     "draw_interval",
     "line_height",
+    "new_body",
     "new_panels",
     "row_height",
     "text_width",
@@ -73,18 +76,42 @@ def wrap(text: str, width: float, size: float = TEXT_SIZE, weight: str = "normal
     return "\n".join(line.rstrip() for line in lines)
 
 
-def new_panels(count: int, columns: int | None = None, **keywords: Any) -> tuple[SubFigure, list[Axes]]:
-    """Panels of one size, row by row, on a figure that :func:`write_figure` completes.
+class Frame(TypedDict, total=False):
+    """What every figure may have around its panels, and its resolution.
+
+    Attributes:
+        title: Heading.
+        subtitle: Second line: the data, units, number of cases, what the intervals are.
+        notes: Sentences at the foot.
+        dpi: Resolution of a PNG; 150 by default.
+    """
+
+    title: str
+    subtitle: str
+    notes: Sequence[str]
+    dpi: int
+
+
+def new_body(height: float) -> SubFigure:
+    """Room for panels, ``height`` inches high, on a figure that :func:`write_figure` completes."""
+    layout = ConstrainedLayoutEngine(w_pad=_PAD, h_pad=_PAD)
+    return cast(SubFigure, Figure(figsize=(MAX_WIDTH, height), layout=layout).subfigures())
+
+
+def new_panels(
+    count: int, columns: int | None = None, *, body: SubFigure | None = None, **keywords: Any
+) -> tuple[SubFigure, list[Axes]]:
+    """Panels of one size, row by row.
 
     Args:
         count: Number of panels.
         columns: Of panels beside each other; default: at most three.
+        body: Where they are drawn; default: :func:`new_body`.
         keywords: Of :meth:`matplotlib.figure.Figure.subplots`.
     """
     columns = columns or {1: 1, 2: 2, 4: 2}.get(count, 3)
     rows = -(-count // columns)
-    body = Figure(figsize=(MAX_WIDTH, 4 * rows + 1), layout="constrained").subfigures()
-    body.figure.get_layout_engine().set(w_pad=_PAD, h_pad=_PAD)
+    body = body or new_body(4 * rows + 1)
     axes = list(body.subplots(rows, columns, squeeze=False, **keywords).flat)
     for unused in axes[count:]:
         unused.remove()
@@ -96,9 +123,10 @@ def write_figure(
     path: str | os.PathLike,
     panel: tuple[float, float | None] | None = None,
     *,
+    legend: Sequence = (),
+    told: Sequence[str] = (),
     title: str = "",
     subtitle: str = "",
-    legend: Sequence = (),
     notes: Sequence[str] = (),
     dpi: int = 150,
 ) -> Path:
@@ -107,67 +135,76 @@ def write_figure(
     Headings and horizontal labels of the panels, handles and notes are broken into lines where they are too long.
 
     Args:
-        body: What the panels are drawn on, the only subfigure of a figure with constrained layout.
+        body: What the panels are drawn on.
         path: Where to write.
         panel: Width and height in inches of the first panel; the other ones follow. It becomes narrower where the
             figure would be wider than :data:`MAX_WIDTH`. A height of None makes it square. None for the pair leaves
             the figure's size to the body.
-        title: Heading.
-        subtitle: Second line: the data, units, number of cases.
         legend: Handles of a legend below the panels.
-        notes: Sentences below the legend.
-        dpi: Resolution of a PNG.
+        told: Sentences below the legend that follow from the numbers.
+        title: As in :class:`Frame`, as are the other ones.
 
     Returns:
         The path.
     """
-    figure = body.figure
-    engine = figure.get_layout_engine()
-    if panel:
-        first, grid = body.axes[0], body.axes[0].get_gridspec()
-        engine.execute(figure)
-        shares = grid.get_width_ratios()
-        width = figure.get_figwidth() + (panel[0] - first.bbox.width / figure.dpi) * sum(shares) / shares[0]
-        figure.set_figwidth(min(max(width, _MIN_WIDTH), MAX_WIDTH))
+    figure, first = body.figure, body.axes[0] if panel else cast(Any, None)
+    engine = cast(ConstrainedLayoutEngine, figure.get_layout_engine())
     engine.execute(figure)
+    if panel:
+        missing = (panel[0] - first.bbox.width / figure.dpi) / _share(first.get_gridspec().get_width_ratios())
+        figure.set_figwidth(min(max(figure.get_figwidth() + missing, _MIN_WIDTH), MAX_WIDTH))
+        engine.execute(figure)
     for axes in figure.axes:
         _fit(axes, axes.bbox.width / figure.dpi)
     room = figure.get_figwidth() - 2 * _MARGIN
-    head = [(title, HEADING_SIZE, "bold", INK), (subtitle, TEXT_SIZE, "normal", INK)]
-    foot = [(note, SMALL_SIZE, "normal", GREY) for note in notes]
-    above, below = (
-        [(wrap(text, room, *font), *font, color) for text, *font, color in lines if text] for lines in (head, foot)
-    )
-    top, bottom = (sum(map(_height, lines)) + _MARGIN for lines in (above, below))
-    top += 0.08 if above else 0  # between heading and panels
     _add_legend(body, legend, room)
-    figure.set_figheight(figure.get_figheight() + top + bottom)
+    head = _Lines([(title, HEADING_SIZE, "bold", INK), (subtitle, TEXT_SIZE, "normal", INK)], room)
+    foot = _Lines([(note, SMALL_SIZE, "normal", GREY) for note in (*told, *notes)], room)
+    figure.set_figheight(figure.get_figheight() + head.height + foot.height)
     for last in (False, True):
-        whole = figure.get_figheight()
-        engine.set(rect=(0, bottom / whole, 1, 1 - (top + bottom) / whole))
+        height = figure.get_figheight()
+        engine.set(rect=(0, foot.height / height, 1, 1 - (head.height + foot.height) / height))
         engine.execute(figure)
         if panel and not last:
-            shares = grid.get_height_ratios()
-            wanted = panel[1] or first.bbox.width / figure.dpi
-            figure.set_figheight(whole + (wanted - first.bbox.height / figure.dpi) * sum(shares) / shares[0])
+            missing = (panel[1] or first.bbox.width / figure.dpi) - first.bbox.height / figure.dpi
+            figure.set_figheight(height + missing / _share(first.get_gridspec().get_height_ratios()))
     figure.set_layout_engine("none")
-    for y, lines in ((whole - _MARGIN, above), (bottom, below)):
-        for line in lines:
-            text, size, weight, color = line
-            place = (_MARGIN / figure.get_figwidth(), y / whole)
-            figure.text(*place, text, fontsize=size, fontweight=weight, color=color, va="top", linespacing=1.2)
-            y -= _height(line)
+    head.write(figure, figure.get_figheight() - _MARGIN)
+    foot.write(figure, foot.height - _PAD)
     return save_figure(figure, path, dpi=dpi, title=title)
 
 
-def _height(line: tuple) -> float:
-    return (line[0].count("\n") + 1) * line_height(line[1])
+def _share(ratios: Sequence[float]) -> float:
+    """Of the first column or row in all."""
+    return ratios[0] / sum(ratios)
+
+
+class _Lines:
+    """Texts above each other, each (text, size, weight, colour), broken to fit ``room`` inches."""
+
+    def __init__(self, texts: Sequence[tuple[str, float, str, str]], room: float) -> None:
+        self._texts = [
+            (wrap(text, room, size, weight), size, weight, color) for text, size, weight, color in texts if text
+        ]
+        self.height = sum(self._step(text, size) for text, size, *_ in self._texts) + _MARGIN + _PAD * bool(self._texts)
+
+    @staticmethod
+    def _step(text: str, size: float) -> float:
+        return (text.count("\n") + 1) * line_height(size)
+
+    def write(self, figure: Figure, y: float) -> None:
+        """Write them ``y`` inches above the lower edge and below."""
+        width, height = figure.get_size_inches()
+        for text, size, weight, color in self._texts:
+            look = {"fontsize": size, "fontweight": weight, "color": color, "linespacing": 1.2}
+            figure.text(_MARGIN / width, y / height, text, va="top", **look)
+            y -= self._step(text, size)
 
 
 def _fit(axes: Axes, width: float) -> None:
     """Break the texts of a panel, and put as many numbers below it as have room."""
     room = width + (1.2 if axes.name == "polar" else 0.1)  # beside a circle there is room
-    for text in (axes.title, axes._left_title, axes.xaxis.label):
+    for text in (axes.title, cast(Any, axes)._left_title, axes.xaxis.label):
         text.set_text(wrap(text.get_text(), room, text.get_fontsize(), text.get_fontweight()))
     if isinstance(axes.xaxis.get_major_locator(), AutoLocator):
         most = min(max(int(width / _TICK), 2), 6)

@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from nnunet_nacl.figures.layout import draw_interval, new_panels, write_figure
+from nnunet_nacl.figures.layout import Frame, draw_interval, new_panels, write_figure
 from nnunet_nacl.figures.style import BLUE, GREY, INK, SMALL_SIZE, VERMILLION, check_path, figure_settings
 from nnunet_nacl.figures.values import as_interval, as_values
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["covered_cases", "draw_predicted_dice"]
 
@@ -36,10 +40,7 @@ def draw_predicted_dice(
     path: str | os.PathLike,
     *,
     level: float = 0.9,
-    title: str = "",
-    subtitle: str = "",
-    notes: Sequence[str] = (),
-    dpi: int = 150,
+    **frame: Unpack[Frame],
 ) -> Path:
     """Draw a panel per structure and a point per case on or off the line where the prediction is true.
 
@@ -55,10 +56,7 @@ def draw_predicted_dice(
         high: Upper ends.
         path: Where to write; the suffix chooses PNG, SVG or PDF. Written atomically.
         level: Share of the cases that the intervals are meant to cover.
-        title: Heading of the figure.
-        subtitle: Second line, for the data and how the intervals were got.
-        notes: Sentences at the foot.
-        dpi: Resolution of a PNG.
+        frame: ``title``, ``subtitle``, ``notes`` and ``dpi``, as in :class:`~nnunet_nacl.figures.layout.Frame`.
 
     Returns:
         The path.
@@ -79,7 +77,7 @@ def draw_predicted_dice(
             raise ValueError(f"{name} must have an entry per structure, {len(structures)}, got {len(values)}.")
     panels = [_check(name, {key: values[i] for key, values in given.items()}) for i, name in enumerate(structures)]
     gaps = [(name, len(true[i]), len(true[i]) - panels[i].shape[1]) for i, name in enumerate(structures)]
-    gone = ", ".join(f"{name} {count} of {total}" for name, total, count in gaps if count)
+    gone = ", ".join(f"{name} ({count} of {total})" for name, total, count in gaps if count)
     left_out = [f"Cases without a predicted or a true Dice are left out: {gone}."] if gone else []
     low_end = min(np.fmin.reduce(cases, axis=None, initial=1) for cases in panels)
     limits = (low_end - 0.04 * (1.02 - low_end), 1.02)
@@ -92,16 +90,8 @@ def draw_predicted_dice(
             panel.set_title(f"{name}\n{counted}")
             panel.set(xlabel="predicted Dice", ylabel="true Dice", xlim=limits, ylim=limits)
             panel.tick_params(labelbottom=True)
-        return write_figure(
-            body,
-            path,
-            (4.2 if len(structures) == 1 else 3.2, None),
-            title=title,
-            subtitle=subtitle,
-            legend=_legend(level),
-            notes=[*left_out, *notes],
-            dpi=dpi,
-        )
+        size = (4.2 if len(structures) == 1 else 3.2, None)
+        return write_figure(body, path, size, legend=_legend(level), told=left_out, **frame)
 
 
 def _check(structure: str, given: Mapping[str, Sequence[float]]) -> np.ndarray:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from nnunet_nacl.figures.dot_plot import draw_dots
-from nnunet_nacl.figures.layout import STEPS, new_panels, wrap, write_figure
+from nnunet_nacl.figures.layout import STEPS, Frame, new_panels, wrap, write_figure
 from nnunet_nacl.figures.style import GREY, SMALL_SIZE, check_path, figure_settings, legend_handles, styles_for
 from nnunet_nacl.figures.values import as_values, check_better, format_number
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["draw_radar"]
 
@@ -32,10 +36,7 @@ def draw_radar(
     scale: str = "common",
     decimals: int = 3,
     order: Sequence[str] | None = None,
-    title: str = "",
-    subtitle: str = "",
-    notes: Sequence[str] = (),
-    dpi: int = 150,
+    **frame: Unpack[Frame],
 ) -> Path:
     """Draw a polygon per method; outward is always better, so the radial axis of an error runs inward.
 
@@ -53,10 +54,7 @@ def draw_radar(
             sets of different difficulty, between which differences would else be lost.
         decimals: Decimals of the numbers.
         order: All methods of the comparison, so that each looks the same in every figure.
-        title: Heading of the figure.
-        subtitle: Second line, for the data and the number of cases.
-        notes: Sentences at the foot.
-        dpi: Resolution of a PNG.
+        frame: ``title``, ``subtitle``, ``notes`` and ``dpi``, as in :class:`~nnunet_nacl.figures.layout.Frame`.
 
     Returns:
         The path.
@@ -75,13 +73,12 @@ def draw_radar(
     styles, own = styles_for(checked, order), scale == "axis"
     table = np.stack([checked[method] for method in styles])
     gaps = {method: [axis for axis, gap in zip(axes, np.isnan(checked[method])) if gap] for method in styles}
-    foot = [*(f"No value for {method}: {', '.join(gap)}." for method, gap in gaps.items() if gap), *notes]
+    foot = [*(f"No value for {method}: {', '.join(gap)}." for method, gap in gaps.items() if gap)]
     what = f"{metric} ({unit})" if unit else metric
-    frame = {"title": title, "subtitle": subtitle, "dpi": dpi}
     low, high = (extreme.reduce(table, axis=0 if own else None) for extreme in (np.fmin, np.fmax))
     if len(axes) < 3 or (np.isnan(table).any() and len(axes) <= _MOST_DOTS) or not np.any(high > low):
         looks = {"styles": styles, "better": better, "what": what, "shared": not own, "decimals": decimals}
-        return draw_dots(axes, dict(zip(styles, table)), path, notes=foot, **looks, **frame)
+        return draw_dots(axes, dict(zip(styles, table)), path, told=foot, **looks, **frame)
     worst, best = (low, high) if better == "higher" else (high, low)
     center, rim, rings, told = (_own_scales if own else _common_scale)(worst, best)
     together, labels, spokes = len(styles) <= _IN_ONE, axes, axes
@@ -114,7 +111,7 @@ def draw_radar(
             if not together and i:
                 panel.plot(angles, lines[0], color=GREY, linestyle="--", linewidth=1.3, gid="reference")
         legend, size = (legend_handles(styles), 4.8 if crowded else 3.4) if together else ((), 1.6)
-        return write_figure(body, path, (size, None), legend=legend, notes=[*told, *foot], **frame)
+        return write_figure(body, path, (size, None), legend=legend, told=[*told, *foot], **frame)
 
 
 def _common_scale(worst: float, best: float) -> tuple[float, float, dict[float, str], str]:

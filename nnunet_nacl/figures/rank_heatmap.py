@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import matplotlib
 import numpy as np
 from matplotlib.patches import Rectangle
 
-from nnunet_nacl.figures.layout import MAX_WIDTH, new_panels, row_height, text_width, wrap, write_figure
+from nnunet_nacl.figures.layout import MAX_WIDTH, Frame, new_panels, row_height, text_width, wrap, write_figure
 from nnunet_nacl.figures.style import TEXT_SIZE, VERMILLION, check_path, figure_settings
 from nnunet_nacl.figures.values import as_values, format_number
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["draw_rank_heatmap"]
 
@@ -31,10 +35,7 @@ def draw_rank_heatmap(
     best: str | None = None,
     decimals: int = 0,
     what: str = "rank",
-    title: str = "",
-    subtitle: str = "",
-    notes: Sequence[str] = (),
-    dpi: int = 150,
+    **frame: Unpack[Frame],
 ) -> Path:
     """Draw a table of ranks (or sums or means of ranks) with the number in every cell; dark is good.
 
@@ -50,10 +51,7 @@ def draw_rank_heatmap(
         best: Frame the lowest value of each ``row`` or ``column``, ties included; None frames nothing.
         decimals: Decimals of the numbers.
         what: What the numbers are, for the key.
-        title: Heading of the figure.
-        subtitle: Second line, for the data and the number of cases.
-        notes: Sentences at the foot.
-        dpi: Resolution of a PNG.
+        frame: ``title``, ``subtitle``, ``notes`` and ``dpi``, as in :class:`~nnunet_nacl.figures.layout.Frame`.
 
     Returns:
         The path.
@@ -90,7 +88,7 @@ def draw_rank_heatmap(
             if slanted:
                 label.set(rotation=45, ha="left", va="bottom", rotation_mode="anchor")
         size = (_WIDEST_CELL * len(columns), row_height(row_labels, _CELL_HEIGHT, 0.1) * len(rows))
-        return write_figure(body, path, size, title=title, subtitle=subtitle, notes=[*foot, *notes], dpi=dpi)
+        return write_figure(body, path, size, told=foot, **frame)
 
 
 def _check(rows: list[str], columns: list[str], ranks, colour_by: str, best: str | None) -> np.ndarray:

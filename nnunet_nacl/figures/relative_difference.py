@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.patches import Patch
 
-from nnunet_nacl.figures.layout import draw_interval, new_panels, row_height, wrap, write_figure
+from nnunet_nacl.figures.layout import Frame, draw_interval, new_panels, row_height, wrap, write_figure
 from nnunet_nacl.figures.style import BLUE, GREY, INK, ORANGE, SMALL_SIZE, TEXT_SIZE, check_path, figure_settings
 from nnunet_nacl.figures.values import as_interval, as_values, check_better, format_number
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["draw_relative_difference"]
 
@@ -28,10 +32,7 @@ def draw_relative_difference(
     *,
     first: str,
     second: str,
-    title: str = "",
-    subtitle: str = "",
-    notes: Sequence[str] = (),
-    dpi: int = 150,
+    **frame: Unpack[Frame],
 ) -> Path:
     """Draw a bar per metric: 100 * (second - first) / first. Better and worse differ in colour and in hatching.
 
@@ -45,10 +46,7 @@ def draw_relative_difference(
         path: Where to write; the suffix chooses PNG, SVG or PDF. Written atomically.
         first: The method that is 100 %.
         second: The method that is compared with it.
-        title: Heading of the figure.
-        subtitle: Second line, for the data, the number of cases and what the intervals are.
-        notes: Sentences at the foot.
-        dpi: Resolution of a PNG.
+        frame: ``title``, ``subtitle``, ``notes`` and ``dpi``, as in :class:`~nnunet_nacl.figures.layout.Frame`.
 
     Returns:
         The path.
@@ -96,10 +94,7 @@ def draw_relative_difference(
         axes.xaxis.set_major_formatter(lambda tick, _: format_number(tick, 0 if limit > 4 else 1) + " %")
         axes.set_xlabel(f"difference of {second}, in percent of {first}")
         axes.spines["left"].set_visible(False)
-        notes = [*foot, *notes]
-        return write_figure(
-            body, path, (5, height), title=title, subtitle=subtitle, legend=legend, notes=notes, dpi=dpi
-        )
+        return write_figure(body, path, (5, height), legend=legend, told=foot, **frame)
 
 
 def _draw_row(axes, i: int, value: float, interval, better: str, limit: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,11 +13,14 @@ from matplotlib.colors import to_rgba
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from nnunet_nacl.figures.layout import draw_interval, line_height, new_panels, write_figure
+from nnunet_nacl.figures.layout import Frame, draw_interval, line_height, new_panels, write_figure
 from nnunet_nacl.figures.style import GREEN, GREY, INK, SMALL_SIZE, VERMILLION, check_path, figure_settings
 from nnunet_nacl.figures.values import as_interval, as_values
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.calibration_error import ece
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["ACCURACY", "ACCURACY_EDGE", "FEW_OPACITY", "FEW_VOXELS", "GAP_EDGES", "GAP_FACES", "draw_reliability"]
 
@@ -40,10 +44,7 @@ def draw_reliability(
     *,
     bands: Mapping[str, tuple[Sequence[float], Sequence[float]]] | None = None,
     band_label: str = "95 % interval over cases",
-    title: str = "",
-    subtitle: str = "",
-    notes: Sequence[str] = (),
-    dpi: int = 150,
+    **frame: Unpack[Frame],
 ) -> Path:
     """Draw one panel per method: accuracy of each confidence bin above a histogram of the confidences.
 
@@ -58,10 +59,7 @@ def draw_reliability(
         bands: For any of the methods the lower and upper end, per bin, of an interval of the accuracy, such as a
             bootstrap over cases; NaN where a bin has none. Drawn as error bars.
         band_label: What the intervals are, for the legend.
-        title: Heading of the figure.
-        subtitle: Second line, for the data, the mask and the number of cases.
-        notes: Sentences at the foot.
-        dpi: Resolution of a PNG.
+        frame: ``title``, ``subtitle``, ``notes`` and ``dpi``, as in :class:`~nnunet_nacl.figures.layout.Frame`.
 
     Returns:
         The path.
@@ -96,16 +94,8 @@ def draw_reliability(
                 lower.set_ylabel("voxels")
             lower.set_xlabel("confidence")
             lower.tick_params(labelbottom=True)
-        return write_figure(
-            body,
-            path,
-            (_WIDEST if columns > 1 else _SINGLE, None),
-            title=title,
-            subtitle=subtitle,
-            legend=_legend(stats_by_method, band_label if any(map(any, intervals.values())) else None),
-            notes=notes,
-            dpi=dpi,
-        )
+        legend = _legend(stats_by_method, band_label if any(map(any, intervals.values())) else None)
+        return write_figure(body, path, (_WIDEST if columns > 1 else _SINGLE, None), legend=legend, **frame)
 
 
 def _check_bands(stats_by_method: Mapping[str, BinStats], bands) -> dict[str, list[tuple[float, float] | None]]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nnunet_nacl.figures.layout import draw_interval, new_panels, write_figure
+from nnunet_nacl.figures.layout import Frame, draw_interval, new_panels, write_figure
 from nnunet_nacl.figures.style import (
     GREY,
     SMALL_SIZE,
@@ -19,6 +20,9 @@ from nnunet_nacl.figures.style import (
     styles_for,
 )
 from nnunet_nacl.figures.values import as_interval, as_values, check_better, of_panel, with_direction
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["draw_scatter"]
 
@@ -32,10 +36,7 @@ def draw_scatter(
     x_better: str = "higher",
     y_better: str = "lower",
     order: Sequence[str] | None = None,
-    title: str = "",
-    subtitle: str = "",
-    notes: Sequence[str] = (),
-    dpi: int = 150,
+    **frame: Unpack[Frame],
 ) -> Path:
     """Draw one point per method with its intervals, one panel per calibration measure.
 
@@ -48,10 +49,7 @@ def draw_scatter(
         x_better: ``higher`` or ``lower``.
         y_better: ``higher`` or ``lower``.
         order: All methods of the comparison, so that each looks the same in every figure.
-        title: Heading of the figure.
-        subtitle: Second line, for the data, the number of cases and what the intervals are.
-        notes: Sentences at the foot.
-        dpi: Resolution of a PNG.
+        frame: ``title``, ``subtitle``, ``notes`` and ``dpi``, as in :class:`~nnunet_nacl.figures.layout.Frame`.
 
     Returns:
         The path.
@@ -81,16 +79,8 @@ def draw_scatter(
             panel_axes.set_xlabel(with_direction(x_label, x_better))
             panel_axes.set_ylabel(with_direction(y_labels[panel], y_better))
             panel_axes.tick_params(labelbottom=True)
-        return write_figure(
-            body,
-            path,
-            (4.2 if len(panels) == 1 else 3.4, None),
-            title=title,
-            subtitle=subtitle,
-            legend=legend_handles(styles, lines=False),
-            notes=[*missing, *notes],
-            dpi=dpi,
-        )
+        legend, size = legend_handles(styles, lines=False), (4.2 if len(panels) == 1 else 3.4, None)
+        return write_figure(body, path, size, legend=legend, told=missing, **frame)
 
 
 def _check(panel: str, given: Mapping[str, tuple]) -> dict[str, tuple]:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.transforms import ScaledTranslation
 
-from nnunet_nacl.figures.layout import draw_interval, new_panels, write_figure
+from nnunet_nacl.figures.layout import Frame, draw_interval, new_panels, write_figure
 from nnunet_nacl.figures.style import MethodStyle, check_path, figure_settings, legend_handles, styles_for
 from nnunet_nacl.figures.values import as_interval, as_values, check_better, of_panel, with_direction
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["draw_training_share"]
 
@@ -31,10 +35,7 @@ def draw_training_share(
     y_label: str | Mapping[str, str] = "",
     x_label: str = "share of the training cases (%)",
     order: Sequence[str] | None = None,
-    title: str = "",
-    subtitle: str = "",
-    notes: Sequence[str] = (),
-    dpi: int = 150,
+    **frame: Unpack[Frame],
 ) -> Path:
     """Draw a line per method over the share of training cases, one panel per metric.
 
@@ -48,10 +49,7 @@ def draw_training_share(
         y_label: What is drawn, with its unit, for all panels or for each; default the panel's name.
         x_label: What the shares are.
         order: All methods of the comparison, so that each looks the same in every figure.
-        title: Heading of the figure.
-        subtitle: Second line, for the data, the number of cases and what the intervals are.
-        notes: Sentences at the foot.
-        dpi: Resolution of a PNG.
+        frame: ``title``, ``subtitle``, ``notes`` and ``dpi``, as in :class:`~nnunet_nacl.figures.layout.Frame`.
 
     Returns:
         The path.
@@ -94,16 +92,7 @@ def draw_training_share(
             _set_shares(panel_axes, shares, width)
             panel_axes.grid(True)
             panel_axes.set(title=panel, xlabel=x_label, ylabel=with_direction(labels[panel], directions[panel]))
-        return write_figure(
-            body,
-            path,
-            (width, _HEIGHT),
-            title=title,
-            subtitle=subtitle,
-            legend=legend_handles(styles),
-            notes=[*missing, *notes],
-            dpi=dpi,
-        )
+        return write_figure(body, path, (width, _HEIGHT), legend=legend_handles(styles), told=missing, **frame)
 
 
 def _check(points: Sequence[tuple], name: str) -> list[_Point]:

@@ -313,7 +313,8 @@ def test_a_failure_is_one_warning_and_the_training_goes_on(
     wandb_run, make_trainer, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     owner, name, replacement, part = FAILURES[where]
-    monkeypatch.setattr(calibration_progress, "draw_calibration_progress", lambda record, path: None)  # real ones take long
+    # real ones take long
+    monkeypatch.setattr(calibration_progress, "draw_calibration_progress", lambda record, path: None)
     monkeypatch.setattr(owner, name, replacement)
     monkeypatch.setattr(recording, "DRAWING_SHARE", float("inf"))  # a picture in every epoch
     trainer = prepare(make_trainer("nnUNetTrainerNACL_8epochs"))

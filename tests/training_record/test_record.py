@@ -179,5 +179,6 @@ def test_a_missing_file_is_named(tmp_path) -> None:
 
 
 def test_nnunet_is_not_needed_to_read_a_record() -> None:
-    code = "import sys, nnunet_nacl.training_record, nnunet_nacl.figures.calibration_progress; sys.exit('nnunetv2' in sys.modules)"
+    modules = "nnunet_nacl.training_record, nnunet_nacl.figures.calibration_progress"
+    code = f"import sys, {modules}; sys.exit('nnunetv2' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -6,11 +6,8 @@ import math
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
-from nnunet_nacl.figures.checks import as_interval, as_values, check_better, format_number, set_x_ticks
-from nnunet_nacl.figures.style import figure_settings
-from tests.figures.looks import assert_legible
+from nnunet_nacl.figures.values import as_interval, as_values, check_better, format_number, of_panel
 
 
 def test_missing_values_become_nan():
@@ -49,16 +46,7 @@ def test_numbers_as_text(value, text):
     assert format_number(value) == text
 
 
-@pytest.mark.parametrize("limits", [(-0.0137, 0.0421), (-1234.5, 90), (0.8, 0.8001), (0, 1)])
-def test_ticks_have_room_for_their_numbers(limits):
-    counts = []
-    for width in (0.9, 2, 4):
-        with figure_settings():
-            figure = Figure(figsize=(width + 1.2, 1))
-            axis = figure.add_axes((0.6 / (width + 1.2), 0.4, width / (width + 1.2), 0.5))
-            axis.set_xlim(limits)
-            set_x_ticks(axis, width)
-            axis.set_yticks([])
-        assert_legible(figure)
-        counts.append(sum(limits[0] <= tick <= limits[1] for tick in axis.get_xticks()))
-    assert counts == sorted(counts) and counts[-1] >= 3
+def test_what_belongs_to_a_panel():
+    assert of_panel("all", "ECE", "better") == "all" and of_panel({"ECE": "own"}, "ECE", "better") == "own"
+    with pytest.raises(ValueError, match="better lacks the panel 'ECE': it has DSC, NLL"):
+        of_panel({"DSC": "x", "NLL": "y"}, "ECE", "better")

@@ -6,13 +6,13 @@ import math
 
 import pytest
 
-from nnunet_nacl.figures.intervals import Difference, draw_differences
+from nnunet_nacl.figures.forest_plot import ForestRow, draw_differences
 from tests.figures.conftest import LONG, METHODS
 from tests.figures.looks import all_text, assert_legible, marked, points
 
 
 def row(label="NACL", metric="ECE", difference=-0.1, low=-0.2, high=-0.05, better="lower", **keywords):
-    return Difference(label, metric, difference, low, high, better, **keywords)
+    return ForestRow(label, metric, difference, low, high, better, **keywords)
 
 
 @pytest.mark.parametrize(
