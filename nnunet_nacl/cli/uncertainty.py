@@ -87,8 +87,9 @@ def run(args: argparse.Namespace) -> int:
     import sys
 
     from nnunet_nacl.json_files import one_line
-    from nnunet_nacl.quality.review import table_text
-    from nnunet_nacl.quality.run import REVIEW_FILE, write_uncertainty
+    from nnunet_nacl.quality.output_folder import REVIEW_FILE
+    from nnunet_nacl.quality.review_list import table_text
+    from nnunet_nacl.quality.uncertainty import write_uncertainty
 
     processes = number_of_processes(args.np)
     if hasattr(sys.stdout, "reconfigure"):  # names of structures and cases may be more than the terminal can show

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.geometry import geometry_difference
+from nnunet_nacl.evaluation.geometry import Geometry, geometry_difference
 from nnunet_nacl.evaluation.labels import Labels, label_manager_of
 from nnunet_nacl.evaluation.reading import RERUN, check_labels, find_reader, read_probabilities, read_segmentation
 from nnunet_nacl.evaluation.surroundings import find_above, find_references, list_folder
@@ -220,12 +220,13 @@ class PredictionFolder:
         Raises:
             UserError: A file cannot be read or does not fit the others; the message names it.
         """
-        truth, truth_properties = self.read_segmentation(files.reference)
+        truth, properties = self.read_segmentation(files.reference)
+        geometry = Geometry.of(properties)
         check_labels(truth, files.reference, self.labels, "ground truth")
         segmentation = None
         if files.segmentation is not None:
             segmentation, properties = self.read_segmentation(files.segmentation)
-            difference = geometry_difference(truth_properties, properties, truth.shape, segmentation.shape)
+            difference = geometry_difference(geometry, Geometry.of(properties), truth.shape, segmentation.shape)
             if difference:
                 raise UserError(
                     f"{files.reference}: other geometry than the prediction {files.segmentation} ({difference}); "
@@ -236,8 +237,7 @@ class PredictionFolder:
         probs = read_probabilities(files.probabilities, self.labels, truth.shape, beside)
         if segmentation is None:
             segmentation = np.asarray(self.label_manager.convert_probabilities_to_segmentation(probs))
-        spacing = tuple(float(value) for value in truth_properties["spacing"])
-        return CaseData(probs, _small(truth), _small(segmentation), spacing)
+        return CaseData(probs, _small(truth), _small(segmentation), geometry.spacing_mm)
 
     def load_prediction(self, files: CaseFiles) -> Prediction:
         """Read what was predicted for one case; the ground truth, if there is any, is not opened.

@@ -15,9 +15,9 @@ from nnunet_nacl.evaluation.labels import Labels
 from nnunet_nacl.evaluation.npz import read_array
 from nnunet_nacl.evaluation.quiet import quiet
 from nnunet_nacl.evaluation.whole import why_broken
-from nnunet_nacl.json_files import first_line
+from nnunet_nacl.json_files import first_line, one_line
 
-__all__ = ["RERUN", "check_labels", "find_reader", "read_probabilities", "read_segmentation"]
+__all__ = ["RERUN", "check_labels", "check_name", "find_reader", "read_probabilities", "read_segmentation"]
 
 RERUN = "rerun the validation with `nnUNetv2_train ... --val --npz` or the prediction with --save_probabilities"
 
@@ -49,6 +49,7 @@ def find_reader(plans: dict[str, Any], dataset_json: dict[str, Any]) -> Any:
 
 def read_segmentation(reader: Any, path: Path) -> tuple[np.ndarray, dict[str, Any]]:
     """(*spatial) label map and where it lies, by one of nnU-Net's readers; UserError if it cannot be read."""
+    check_name(path)
     try:
         broken = why_broken(path)
     except OSError as error:
@@ -61,6 +62,16 @@ def read_segmentation(reader: Any, path: Path) -> tuple[np.ndarray, dict[str, An
     except Exception as error:  # the readers raise whatever their libraries do
         raise UserError(f"{path}: cannot be read as a segmentation ({first_line(error)}); restore it.") from error
     return array[0], properties
+
+
+def check_name(path: Path) -> None:
+    """UserError for a path that is not UTF-8: SimpleITK ends the whole process on it, with no exception to catch."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"{one_line(str(path))}: the name is not UTF-8, which the image libraries need; rename it."
+        ) from None
 
 
 def check_labels(array: np.ndarray, path: Path, labels: Labels, what: str) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.cases import RERUN, CaseFiles, PredictionFolder
-from nnunet_nacl.quality.maps import normalised_entropy
+from nnunet_nacl.quality.voxel_uncertainty import normalised_entropy
 
 __all__ = ["Ensemble", "MemberCase", "find_cases", "member_names", "open_members"]
 
