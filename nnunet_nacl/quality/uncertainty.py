@@ -32,7 +32,7 @@ class Review:
         output: The folder; the maps of a case lie in ``output/CASE/``.
         settings: Which maps, and how they are stored.
         members: Short names of the folders.
-        cases: The rows, least certain first.
+        cases: The rows, in the order in which to look at them.
         problems: What is wrong with the cases that are not among them.
     """
 
