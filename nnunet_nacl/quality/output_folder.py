@@ -111,15 +111,19 @@ class OutputFolder:
         """
         signature = self._signature(case)
         folder = self.path / case.case
-        self._clean(folder, case)
+        self._remove(case, self._read_record(case).get("files"))
         computed = compute_case(self.members, case, self.settings.maps)
-        files = {}
-        for name, array in self._images(computed).items():
-            path = folder / f"{case.case}_{name}{self.members[0].file_ending}"
-            for written in write_image(array, path, computed.geometry):
-                files[written.name] = written.stat().st_size
-        record = {"signature": signature, "files": files, "review": computed.review.to_json()}
-        write_atomically(folder / _RECORD, to_json_text(record))
+        files: dict[str, int] = {}
+        try:
+            for name, array in self._images(computed).items():
+                path = folder / f"{case.case}_{name}{self.members[0].file_ending}"
+                for written in write_image(array, path, computed.geometry):
+                    files[written.name] = written.stat().st_size
+            record = {"signature": signature, "files": files, "review": computed.review.to_json()}
+            write_atomically(folder / _RECORD, to_json_text(record))
+        except BaseException:
+            self._remove(case, files)
+            raise
         return computed.review
 
     def _images(self, computed: ComputedCase) -> dict[str, Any]:
@@ -132,16 +136,14 @@ class OutputFolder:
                 images[f"probability_{channel}_{plain}"] = to_dtype(computed.probs[channel], settings.dtype)
         return images
 
-    def _clean(self, folder: Path, case: MemberCase) -> None:
-        """Remove what an earlier run wrote: maps of other predictions must not lie beside the new ones.
+    def _remove(self, case: MemberCase, files: Any) -> None:
+        """Remove a case's images: those of other predictions must not lie beside the new ones.
 
         Nor in their place, if the new ones cannot be made.
         """
-        record = self._read_record(case)
+        folder = self.path / case.case
         (folder / _RECORD).unlink(missing_ok=True)
-        if not folder.is_dir():
-            return
-        for name in record.get("files", {}) if isinstance(record.get("files"), dict) else ():
+        for name in files if isinstance(files, dict) else ():
             if Path(name).name == name and name.startswith(f"{case.case}_"):
                 (folder / name).unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # the user's own files may be there
