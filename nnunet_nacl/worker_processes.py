@@ -35,7 +35,7 @@ def run_in_workers(
     Yields:
         Each item and its result, in the order in which they are finished; None where the worker died twice.
     """
-    unfinished = yield from _run_in_pool(function, items, processes)
+    unfinished: list[Item] = yield from _run_in_pool(function, items, processes)
     for item in unfinished:
         if (yield from _run_in_pool(function, [item], 1)):
             yield item, None
@@ -62,7 +62,7 @@ def guarded(path: Path, work: Callable[[], Result]) -> Result | str:
 def _run_in_pool(function, items, processes) -> Generator[tuple[Item, Result], None, list[Item]]:
     """Yields what is finished; returns what a broken pool left."""
     context = get_context("spawn")  # as nnU-Net; PyTorch does not survive a fork
-    unfinished = []
+    unfinished: list[Item] = []
     with ProcessPoolExecutor(processes, mp_context=context, initializer=_start_worker) as pool:
         futures = {pool.submit(function, item): item for item in items}
         try:

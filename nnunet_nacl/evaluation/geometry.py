@@ -108,7 +108,9 @@ def geometry_difference(
     """
     if tuple(first_shape) != tuple(second_shape):
         return f"shape {tuple(first_shape)} and {tuple(second_shape)}"
-    compared = [("spacing", first.spacing_mm, second.spacing_mm, {"rtol": _SPACING_TOLERANCE, "atol": 0})]
+    compared: list[tuple[str, Any, Any, dict[str, float]]] = [
+        ("spacing", first.spacing_mm, second.spacing_mm, {"rtol": _SPACING_TOLERANCE, "atol": 0})
+    ]
     if first.affine is not None and second.affine is not None:
         if first.affine.shape != second.affine.shape:
             return f"{len(first.affine) - 1} and {len(second.affine) - 1} dimensions"

@@ -122,8 +122,7 @@ def _review(
     geometry: Geometry,
     member_segmentations: Sequence[np.ndarray],
 ) -> CaseReview:
-    regions = [tuple(np.atleast_1d(value)) for value in labels.values] if labels.regions else None
-    overlap = count_expected(probs, segmentation, regions=regions)
+    overlap = count_expected(probs, segmentation, regions=labels.values if labels.regions else None)
     size, structures, foreground = geometry.voxel_size, [], np.zeros(segmentation.shape, dtype=bool)
     for i, channel in enumerate(labels.foreground):
         mask = labels.mask(segmentation, channel)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -90,11 +91,13 @@ def _writer(path: Path, geometry: Geometry):
 def _write_sitk(array: np.ndarray, path: str, geometry: Geometry) -> None:
     import SimpleITK as sitk
 
-    n = len(geometry.affine) - 1
+    affine: Any = geometry.affine  # not None, with this library
+    directions: Any = geometry.directions
+    n = len(affine) - 1
     image = sitk.GetImageFromArray(array[0] if n == 2 else array)
     image.SetSpacing(geometry.spacing_mm[: -n - 1 : -1])
-    image.SetOrigin(geometry.affine[:n, n].tolist())
-    image.SetDirection(geometry.directions.ravel().tolist())
+    image.SetOrigin(affine[:n, n].tolist())
+    image.SetDirection(directions.ravel().tolist())
     if geometry.file_orientation:  # the reader turned the image, turn it back
         image = sitk.DICOMOrient(image, geometry.file_orientation)
     sitk.WriteImage(image, path, True)

@@ -98,7 +98,10 @@ def write_uncertainty(
         else:
             todo.append(case)
     for case, outcome in _run(folder, todo, num_processes, progress, len(cases)):
-        (problems if isinstance(outcome, str) else done)[case.case] = outcome
+        if isinstance(outcome, str):
+            problems[case.case] = outcome
+        else:
+            done[case.case] = outcome
     problems = dict(sorted(problems.items()))
     if not done:
         listed = "".join(f"\n  {case}: {problem}" for case, problem in problems.items())
