@@ -13,10 +13,16 @@ nnUNet_results, or would replace a model that is there already.
 A checkpoint can hold code: install models from people that you trust.
 """
 
+_EPILOG = """\
+example:
+  nnunet_nacl import -i hippocampus.zip
+"""
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
     parser.description = _DESCRIPTION
+    parser.epilog = _EPILOG
     parser.add_argument("-i", metavar="FILE", required=True, help="the zip")
     parser.add_argument("--overwrite", action="store_true", help="replace models that are there already")
 

@@ -74,7 +74,7 @@ class OutputFolder:
         if path.exists() and not path.is_dir():
             raise UserError(f"{path} is a file; give -o a folder.")
         check_name(path)
-        check_writable(path / REVIEW_FILE, ours=False)
+        check_writable(path / REVIEW_FILE)
         for entry in os.scandir(path):
             if entry.is_file() and entry.name.endswith((".npz", members[0].file_ending)):
                 raise UserError(f"{path} holds images or predictions ({entry.name}); choose another -o.")
