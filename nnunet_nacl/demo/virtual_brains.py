@@ -10,10 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunet_nacl.demo.template import LABELS, Template, load_template
+from nnunet_nacl.demo.brain_template import LABELS, Template, load_template
 from nnunet_nacl.demo.virtual_subject import SHAPE, SPACING_MM, VirtualSubject, make_subject
 
 TASK_NAME = "Task90_VirtualBrains"
+MASK_RADIUS_MM = 4.0
+"""Of the masks `dilated` and `boundary`: reaches the next voxel along each axis, which the default, 2 mm, does not."""
+
 DESCRIPTION = (
     "Virtual brains made from the ICBM152 template: NOT patients, nor volunteers. Each is the same average "
     "brain, deformed, re-coloured and made noisy at random; labels are drawn from known probabilities."

@@ -12,8 +12,8 @@ import time
 
 import pytest
 
-from nnunet_nacl.demo import commands
-from nnunet_nacl.demo.commands import Command, CommandFailed, export_line, find_program, run_side_by_side
+from nnunet_nacl.demo import shell_commands as commands
+from nnunet_nacl.demo.shell_commands import Command, CommandFailed, export_line, find_program, run_side_by_side
 from nnunet_nacl.errors import UserError
 
 
