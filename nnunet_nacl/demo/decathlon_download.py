@@ -161,7 +161,9 @@ def _unpack(archive: Path, target: Path) -> None:
                     raise UserError(f"the archive of {target.name} holds {member.name!r}, which {why}: not unpacked")
                 path = unfinished.joinpath(*parts[1:])
                 path.parent.mkdir(parents=True, exist_ok=True)
-                with tar.extractfile(member) as source, open(path, "wb") as file:
+                source = tar.extractfile(member)
+                assert source is not None  # it is a regular file
+                with source, open(path, "wb") as file:
                     shutil.copyfileobj(source, file, _CHUNK_BYTES)
         if not (unfinished / "dataset.json").is_file():
             raise UserError(f"the archive of {target.name} holds no {target.name}/dataset.json: not unpacked")

@@ -107,7 +107,7 @@ class Training:
             log_folder: Where its output goes.
             threads: CPU threads of the training; None leaves them to the environment.
         """
-        dataset_id = str(int(re.match(r"Dataset(\d+)", self.dataset)[1]))
+        dataset_id = str(int(self.dataset.removeprefix("Dataset").partition("_")[0]))
         arguments = ["nnUNetv2_train", dataset_id, self.configuration, self.fold, "-tr", self.trainer, "-p", PLANS]
         arguments += ["--npz", "-device", self.device]
         state = self.state()

@@ -132,8 +132,9 @@ class _Running:
                 lines = (self._rest + log.read()).split(b"\n")
                 self._position = log.tell()
             self._rest = lines.pop()
-            for line in lines if self.command.on_line is not None else ():
-                self.command.on_line(line.decode(errors="replace"))
+            if on_line := self.command.on_line:
+                for line in lines:
+                    on_line(line.decode(errors="replace"))
         if status is None:
             return True
         if status != 0:

@@ -355,7 +355,7 @@ def _mean(per_voxel: Tensor, read: Target) -> Tensor:
         return per_voxel.sum() / max(per_voxel.numel(), 1)
     valid = read.valid if per_voxel.ndim == read.valid.ndim else read.valid[:, None]
     total = torch.where(valid, per_voxel, torch.zeros((), dtype=per_voxel.dtype, device=per_voxel.device)).sum()
-    return total / (read.num_valid.clamp_min(1) * (per_voxel.numel() // max(read.num_voxels, 1)))
+    return total / (read.valid.sum().clamp_min(1) * (per_voxel.numel() // max(read.num_voxels, 1)))
 
 
 def _require_weight(name: str, value: float) -> None:
