@@ -11,7 +11,7 @@ from pathlib import Path
 from nnunet_nacl.demo.decathlon_download import download_task
 from nnunet_nacl.demo.decathlon_task import Task, read_task
 from nnunet_nacl.demo.demo_schedule import schedule_of
-from nnunet_nacl.demo.fold_training import Training
+from nnunet_nacl.demo.fold_training import PLANS, Training
 from nnunet_nacl.demo.options import DemoSettings
 from nnunet_nacl.demo.shell_commands import Command, export_line, run_side_by_side
 from nnunet_nacl.demo.small_network import SMALL_SUFFIX, add_small_configuration, parent_configuration
@@ -22,10 +22,9 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.registration import ENVIRONMENT_VARIABLE, bridge_folder
 
-TRUE_PROBABILITIES = "true probabilities"
-
 _SUBJECTS = (24, 4)
 _DATASET = "Dataset090_VirtualBrains"
+_TRUTH = "TrueProbabilities"
 
 # On the CPU many small steps get further in the same time than few large ones.
 _VIRTUAL_BRAINS_BATCH = 4
@@ -217,26 +216,20 @@ class _Demo:
         if task.probabilities is None:
             return None
         radii = ["-dilated", f"{MASK_RADIUS_MM:g}", "-boundary", f"{MASK_RADIUS_MM:g}"]
-        preprocessed = self.workspace.preprocessed / task.dataset
-        truth = self.workspace.folder / "true_probabilities" / f"{task.dataset}_fold_{'_'.join(self.settings.folds)}"
-        truth.mkdir(parents=True, exist_ok=True)
-        # what makes it a folder of predictions to nnU-Net: the cases validated, the labels and the plans
-        shutil.copy2(preprocessed / "dataset.json", truth)
-        shutil.copy2(preprocessed / "nnUNetPlans.json", truth / "plans.json")
-        for training in trainings:
+        truth = trainings[0].model_folder.with_name(f"{_TRUTH}__{PLANS}__{self.configuration}")
+        for training in trainings:  # laid out as if a network had predicted them, so that the same commands read them
+            folder = truth / training.fold_folder.name / training.validation_folder.name
+            folder.mkdir(parents=True, exist_ok=True)
             for path in training.validation_folder.glob("*.npz"):
-                shutil.copy2(task.probabilities / path.name, truth)
-        commands = [
-            self._command(
-                ["nnunet_nacl", "evaluate", *self._models(task), "-tr", trainer, *radii], f"evaluate_{trainer}"
-            )
-            for trainer in self.settings.trainers
-        ]
-        references = preprocessed / "gt_segmentations"
-        arguments = ["nnunet_nacl", "evaluate", str(references), str(truth), "--chill", *radii]
-        commands.append(self._command(arguments, "evaluate_true_probabilities"))
+                shutil.copy2(task.probabilities / path.name, folder)
+        for name in ("dataset.json", "plans.json"):
+            shutil.copy2(trainings[0].model_folder / name, truth)
+        evaluate = ["nnunet_nacl", "evaluate", *self._models(task), *radii, "-tr"]
+        names = [*self.settings.trainers, _TRUTH]
+        commands = [self._command([*evaluate, name], f"evaluate_{task.dataset}_{name}") for name in names]
         self._run(commands, lambda: "measuring calibration", self.evaluate)
-        return truth
+        # where `evaluate` writes its document: several folds have one together
+        return truth if len(self.settings.folds) > 1 else folder
 
     def _compare(self, task: Task, truth: Path | None) -> Path:
         """The closing table, and what to type next."""
@@ -245,7 +238,7 @@ class _Demo:
         if len(trainers) == 1 and truth is None:
             self._show(["nnunet_nacl", "evaluate", *self._models(task), "-tr", *trainers])
             return folder
-        oracle = [] if truth is None else ["-i", f"{TRUE_PROBABILITIES}={truth}"]
+        oracle = [] if truth is None else ["-i", f"true probabilities={truth}"]
         self._show(
             ["nnunet_nacl", "compare", *self._models(task), "-tr", *trainers, *oracle, "-o", str(folder)],
         )

@@ -139,8 +139,8 @@ def test_the_whole_demo_interrupted_and_continued(tmp_path):
     assert [trainer["label"] for trainer in document["trainers"]][-1] == "true probabilities"
     (dataset,) = document["datasets"]
     assert len(dataset["cases"]) == 5 and dataset["settings"]["boundary_mm"] == 4
-    truth = json.loads(next((tmp_path / "true_probabilities").rglob("calibration.json")).read_text())
-    assert truth["mean"]["all"]["ECE"] < 0.02
+    truth = json.loads(next(tmp_path.rglob("TrueProbabilities__*/**/calibration.json")).read_text())
+    assert truth["calibration"]["mean"]["all"]["ECE"] < 0.02
 
     moved = tmp_path.with_name(f"{tmp_path.name}_moved")
     tmp_path.rename(moved)

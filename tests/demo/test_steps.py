@@ -39,6 +39,7 @@ class FakeNnunet:
     def __init__(self):
         self.waves: list[list[str]] = []
         self.environments: list[dict[str, str]] = []
+        self.evaluated: list[str] = []
         self.compared: list = []
         self.stop_at: str | None = None
         self.exception: BaseException = KeyboardInterrupt()
@@ -73,7 +74,6 @@ class FakeNnunet:
     def nnUNetv2_plan_and_preprocess(self, arguments, environment, interrupted):
         folder = Path(environment["nnUNet_preprocessed"]) / "Dataset090_VirtualBrains"
         folder.mkdir(exist_ok=True)
-        (folder / "dataset.json").write_text("{}")
         (folder / "nnUNetPlans.json").write_text(json.dumps({"configurations": {"2d": PLANNED, "3d_fullres": PLANNED}}))
 
     def nnUNetv2_preprocess(self, arguments, environment, interrupted):
@@ -88,6 +88,8 @@ class FakeNnunet:
             / f"fold_{fold}"
         )
         folder.mkdir(parents=True, exist_ok=True)
+        for name in ("dataset.json", "plans.json"):
+            (folder.parent / name).touch()
         if "--c" in arguments:
             assert (folder / "checkpoint_latest.pth").is_file()
         with zipfile.ZipFile(folder / f"checkpoint_{'latest' if interrupted else 'final'}.pth", "w") as archive:
@@ -99,7 +101,8 @@ class FakeNnunet:
             (folder / "validation" / "summary.json").write_text(json.dumps(summary))
 
     def evaluate(self, arguments):
-        assert (arguments.dilated, arguments.boundary) == (4, 4)
+        assert (arguments.d, arguments.c, arguments.dilated, arguments.boundary) == ("90", "2d_small", 4, 4)
+        self.evaluated.append(arguments.tr)
 
     def compare(self, arguments):
         self.compared.append(arguments)
@@ -172,8 +175,15 @@ def test_the_end_is_a_comparison_of_the_trainings_and_the_truth(demo, nnunet, ca
     assert (compared.d, compared.c, compared.f, compared.tr) == (["90"], "2d_small", ["0"], list(TRAINERS))
     (truth,) = compared.i
     label, _, place = truth.partition("=")
-    assert label == "true probabilities"
-    assert {path.name for path in Path(place).iterdir()} == {"a.npz", "dataset.json", "plans.json"}
+    model = Path(nnunet.environments[0]["nnUNet_results"], "Dataset090_VirtualBrains")
+    model /= "TrueProbabilities__nnUNetPlans__2d_small"
+    assert label == "true probabilities" and Path(place) == model / "fold_0" / "validation"
+    assert {str(path.relative_to(model)) for path in model.rglob("*.*")} == {
+        "fold_0/validation/a.npz",
+        "dataset.json",
+        "plans.json",
+    }
+    assert nnunet.evaluated == [*TRAINERS, "TrueProbabilities"]
     assert Path(compared.o) == folder
     last = [line.removeprefix("$ ") for line in capsys.readouterr().out.splitlines() if line.startswith("$ ")][-1]
     reported = parse(shlex.split(last)[1:])
@@ -280,6 +290,7 @@ def test_folds_and_trainers_multiply(demo, nnunet):
     demo(folds=("0", "1"), parallel=2)
     assert [len(wave) for wave in nnunet.waves[2:5]] == [2, 2, 2]
     assert [command.split()[3] for command in nnunet.commands[2:]] == ["0", "0", "0", "1", "1", "1"]
+    assert nnunet.compared[0].i[0].endswith("TrueProbabilities__nnUNetPlans__2d_small")  # one document of both
 
 
 def test_a_demo_folder_with_a_foreign_dataset_is_left_alone(demo, tmp_path):
