@@ -70,43 +70,30 @@ def resolve(
     """
     if data is not None and download is not None:
         raise UserError("give either --data or --download, not both")
-    if device is None:
-        device = "cuda" if _has_cuda() else "cpu"
+    device = device or ("cuda" if _has_cuda() else "cpu")
     if device not in DEVICES:
         raise UserError(f"-device must be one of {', '.join(DEVICES)}, received {device!r}")
     folds = _unique(folds)
     for fold in folds:
         if fold not in ("0", "1", "2", "3", "4", "all"):
             raise UserError(f"-f takes the folds 0 to 4 or all, received {fold!r}")
-    if device != "cpu":
-        default = SCHEDULES["gpu"]
-    else:
-        default = SCHEDULES["virtual brains" if data is None and download is None else "cpu"]
-    schedule = Schedule(
-        default[0] if epochs is None else epochs, default[1] if iterations is None else iterations, adam
-    )
-    trainers = _unique([with_schedule(name, schedule) for name in trainers])
-    for name in trainers:
-        _check_known(name)
+    virtual = data is None and download is None
+    default = SCHEDULES["gpu" if device != "cpu" else "virtual brains" if virtual else "cpu"]
+    given = (default[0] if epochs is None else epochs, default[1] if iterations is None else iterations)
+    trainers = _unique([with_schedule(name, Schedule(*given, adam)) for name in trainers])
     if not trainers or not folds:
         raise UserError("-tr and -f need at least one value each")
+    for name in trainers:
+        _check_known(name)
     cores = available_cores()
     count = len(trainers) * len(folds)
     if parallel is None:
         parallel = busy_cores(count, cores) if device == "cpu" else 1
     if parallel < 1:
         raise UserError(f"-np must be at least 1, received {parallel}")
-    return DemoSettings(
-        Path(os.path.abspath(folder)),
-        None if data is None else Path(data),
-        download,
-        trainers,
-        configuration,
-        folds,
-        device,
-        cores,
-        min(parallel, count),
-    )
+    task = None if data is None else Path(data)
+    place, parallel = Path(os.path.abspath(folder)), min(parallel, count)
+    return DemoSettings(place, task, download, trainers, configuration, folds, device, cores, parallel)
 
 
 def busy_cores(count: int, cores: int) -> int:

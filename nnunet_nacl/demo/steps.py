@@ -107,21 +107,16 @@ class _Demo:
     def _trainings(self, task: Task | None) -> list[Training]:
         settings = self.settings
         num_training = _SUBJECTS[0] if task is None else task.num_training
+        results, dataset = self.workspace.results, _DATASET if task is None else task.dataset
         share = max(1.0, settings.parallel / settings.cores) if self.on_cpu else settings.parallel
-        return [
-            Training(
-                self.workspace.results,
-                _DATASET if task is None else task.dataset,
-                trainer,
-                self.configuration,
-                fold,
-                num_training if fold == "all" else -(-num_training // 5),
-                settings.device,
-                work_per_iteration=share * (0.35 if self.virtual else 1.0),
-            )
-            for fold in settings.folds
-            for trainer in settings.trainers
-        ]
+        work = share * (0.35 if self.virtual else 1.0)
+        trainings = []
+        for fold in settings.folds:
+            cases = num_training if fold == "all" else -(-num_training // 5)
+            for trainer in settings.trainers:
+                training = Training(results, dataset, trainer, self.configuration, fold, cases, settings.device, work)
+                trainings.append(training)
+        return trainings
 
     def _introduce(self, task_folder: Path) -> None:
         settings = self.settings
@@ -150,16 +145,11 @@ class _Demo:
         target = self.workspace.raw / task.dataset
         source = self.workspace.source_of(task.dataset)
         if source is not None and source != task.folder:
-            raise UserError(
-                f"{self.workspace.folder} holds {task.dataset} from another folder, {source}; give another "
-                "folder with -o"
-            )
+            raise UserError(f"{self.workspace.folder} holds {task.dataset} of {source}; give another folder with -o")
         is_converted = (target / "dataset.json").is_file()  # nnU-Net writes it last
         if target.exists() and not is_converted:
             if source is None:
-                raise UserError(
-                    f"{target} exists, has no dataset.json and is not the demo's: give another folder with -o"
-                )
+                raise UserError(f"{target} has no dataset.json and is not the demo's: give another folder with -o")
             shutil.rmtree(target)  # a conversion of ours that was broken off
         self.workspace.set_source(task.dataset, task.folder)
         if is_converted:
@@ -183,17 +173,13 @@ class _Demo:
             self._run([command], lambda: "planning and preprocessing", self.preprocess)
             planned = read_dict(plans_file)["configurations"]
             if parent not in planned:
-                raise UserError(
-                    f"nnU-Net has not planned a configuration {parent!r} for {task.dataset}; there are "
-                    f"{', '.join(planned)}"
-                )
+                there = ", ".join(planned)
+                raise UserError(f"nnU-Net has planned no configuration {parent!r} for {task.dataset}; it has {there}")
             self.workspace.set_preprocessed(task.dataset, parent)
         if self.configuration.endswith(SMALL_SUFFIX):
             batch = _VIRTUAL_BRAINS_BATCH if self.virtual else None
             name, described = add_small_configuration(plans_file, parent, batch)
-            self.bar.write(
-                f"Configuration {name} in {plans_file.name}, a network for the CPU: {parent} with {described}"
-            )
+            self.bar.write(f"Configuration {name} in {plans_file.name} is for the CPU: {parent} with {described}")
 
     def _train(self, wave: list[Training]) -> None:
         todo = [training for training in wave if training.state() != "done"]
@@ -239,9 +225,7 @@ class _Demo:
             self._show(["nnunet_nacl", "evaluate", *self._models(task), "-tr", *trainers])
             return folder
         oracle = [] if truth is None else ["-i", f"true probabilities={truth}"]
-        self._show(
-            ["nnunet_nacl", "compare", *self._models(task), "-tr", *trainers, *oracle, "-o", str(folder)],
-        )
+        self._show(["nnunet_nacl", "compare", *self._models(task), "-tr", *trainers, *oracle, "-o", str(folder)])
         print("\nReliability diagrams:", *sorted((folder / "figures").glob("reliability_*.png")), sep="\n  ")
         if truth is not None:
             print(

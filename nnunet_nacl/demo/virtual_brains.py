@@ -136,12 +136,6 @@ def _write_descriptions(folder: Path, names: dict[str, list[str]], seed: int, sp
         "test": [f"./imagesTs/{name}.nii.gz" for name in names["Ts"]],
     }
     (folder / "dataset.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-    readme = _README.format(
-        description=DESCRIPTION,
-        reference=REFERENCE,
-        licence=LICENCE,
-        seed=seed,
-        spacing=f"{spacing_mm:g}",
-        labels=", ".join(f"{v} {name}" for v, name in labels.items()),
-    )
+    texts = {"description": DESCRIPTION, "reference": REFERENCE, "licence": LICENCE, "spacing": f"{spacing_mm:g}"}
+    readme = _README.format(**texts, seed=seed, labels=", ".join(f"{v} {name}" for v, name in labels.items()))
     (folder / "README.md").write_text(readme, encoding="utf-8")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 
 import pytest
 
@@ -125,7 +126,10 @@ def test_if_one_fails_the_others_and_their_workers_are_stopped(tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interruption_stops_the_commands_and_goes_on(tmp_path, number):
+def test_an_interruption_stops_the_commands_and_goes_on(tmp_path, number, request):
+    # a shell that starts pytest in the background lets it ignore Ctrl-C
+    request.addfinalizer(partial(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT)))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     pid = tmp_path / "pid"
 
     def interrupt():

@@ -101,7 +101,7 @@ class FakeNnunet:
             (folder / "validation" / "summary.json").write_text(json.dumps(summary))
 
     def evaluate(self, arguments):
-        assert (arguments.d, arguments.c, arguments.dilated, arguments.boundary) == ("90", "2d_small", 4, 4)
+        assert (arguments.d, arguments.dilated, arguments.boundary) == ("90", 4, 4)
         self.evaluated.append(arguments.tr)
 
     def compare(self, arguments):
