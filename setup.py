@@ -58,12 +58,36 @@ def read_version() -> str:
 
 
 def read_readme() -> str:
-    """The long description."""
-    return (HERE / "README.md").read_text(encoding="utf-8")
+    """The README as a package index shows it, where relative links lead nowhere: places in the sources instead."""
+    text = (HERE / "README.md").read_text(encoding="utf-8")
+    relative = r"\((?!https?://|#)([^)]+)\)"
+    text = re.sub(r"!\[([^\]]*)\]" + relative, r"*\1: `\2` of the source distribution.*", text)
+    return re.sub(r"\[([^\]]+)\]" + relative, r"\1 (`\2`)", text)
 
 
-# nilearn brings the template from which the demo makes its data.
-DEMO_REQUIREMENTS = ["nilearn", "nibabel"]
+# Lower bounds are the oldest versions that the tests were run with (Python 3.10), see tools/check_versions.sh; several
+# come with nnU-Net, but are imported here too.
+REQUIREMENTS = [
+    "nnunetv2>=2.8,<3",
+    "torch>=2.3",
+    "numpy>=1.26",
+    "scipy>=1.11",
+    "pandas>=2.1",
+    "matplotlib>=3.8",
+    "SimpleITK>=2.3",
+    "nibabel>=5.2",
+    "tifffile>=2024.1",
+    "scikit-image>=0.22",
+    "imagecodecs>=2024.1",
+    "pillow>=10.2",
+    "jinja2>=3.1",
+    "markupsafe>=2.1",
+    "joblib>=1.3",
+    "tqdm>=4.66",
+]
+
+# nilearn brings the template of the virtual brains.
+DEMO_REQUIREMENTS = ["nilearn>=0.10.4"]
 
 TEST_REQUIREMENTS = [
     "pytest>=7",
@@ -84,8 +108,13 @@ setup(
     description="Calibrated-loss trainers for nnU-Net v2 (NACL and its peers), and tools that measure calibration",
     long_description=read_readme(),
     long_description_content_type="text/markdown",
+    author="The nnunet_nacl authors",
     license="Apache-2.0",
-    license_files=["LICENSE"],
+    license_files=["LICENSE", "NOTICE"],
+    project_urls={
+        "Paper": "https://doi.org/10.1016/j.media.2025.103501",
+        "nnU-Net": "https://github.com/MIC-DKFZ/nnUNet",
+    },
     keywords=["nnU-Net", "medical image segmentation", "calibration", "uncertainty", "NACL"],
     classifiers=[
         "Development Status :: 4 - Beta",
@@ -94,25 +123,29 @@ setup(
         "Operating System :: OS Independent",
         "Programming Language :: Python :: 3",
         "Programming Language :: Python :: 3 :: Only",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in range(10, 15)),
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
         "Topic :: Scientific/Engineering :: Medical Science Apps.",
+        "Typing :: Typed",
     ],
     # `trainers` would be far too common a name in site-packages.
     packages=[*find_packages(include=["nnunet_nacl", "nnunet_nacl.*"]), "nnunet_nacl_trainers"],
     package_dir={"nnunet_nacl": "nnunet_nacl", "nnunet_nacl_trainers": "trainers"},
     # The bridge folder is no package: nnU-Net imports what lies in it as top-level modules.
     package_data={
+        "nnunet_nacl": ["py.typed"],
+        "nnunet_nacl_trainers": ["py.typed"],
         "nnunet_nacl.registration": ["_bridge/*.py"],
         "nnunet_nacl.page": ["templates/*"],
     },
     include_package_data=False,
     zip_safe=False,
     python_requires=">=3.10",
-    install_requires=["nnunetv2>=2.8,<3", "torch", "numpy", "scipy", "matplotlib", "tqdm", "jinja2", "pillow"],
+    install_requires=REQUIREMENTS,
     extras_require={
         "demo": DEMO_REQUIREMENTS,
         "test": TEST_REQUIREMENTS,
-        "dev": [*TEST_REQUIREMENTS, *DEMO_REQUIREMENTS, "build", "ruff"],
+        "dev": [*TEST_REQUIREMENTS, *DEMO_REQUIREMENTS, "build", "mypy", "ruff"],
     },
     entry_points={
         "console_scripts": ["nnunet_nacl = nnunet_nacl.cli.main:main"],

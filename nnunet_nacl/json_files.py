@@ -62,7 +62,7 @@ def mismatch(value: Any, pattern: Any, place: str = "") -> str:
     """
     if isinstance(pattern, Optional):
         return mismatch(value, pattern.pattern, place)
-    kind = type(pattern) if isinstance(pattern, (dict, list)) else pattern
+    kind: Any = type(pattern) if isinstance(pattern, (dict, list)) else pattern
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         return f"{place or 'the whole'} is {type(value).__name__}"
     if isinstance(pattern, list):

@@ -12,7 +12,7 @@ import venv
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
-SOURCES = ("nnunet_nacl", "trainers", "setup.py", "pyproject.toml", "MANIFEST.in", "LICENSE", "README.md")
+SOURCES = ("nnunet_nacl", "trainers", "setup.py", "pyproject.toml", "MANIFEST.in", "LICENSE", "NOTICE", "README.md")
 
 
 def copy_sources(target: Path) -> Path:

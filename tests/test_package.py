@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -32,10 +34,82 @@ def test_an_unknown_attribute_is_an_attribute_error() -> None:
         nnunet_nacl.NoSuchLoss  # noqa: B018
 
 
-def test_the_citation_file_states_the_same_version() -> None:
-    citation = Path(nnunet_nacl.__file__).parents[1] / "CITATION.cff"
-    if not citation.is_file():
+@pytest.fixture
+def sources() -> Path:
+    """The source tree; skips where the tests run on an installed package alone."""
+    folder = Path(nnunet_nacl.__file__).parents[1]
+    if not (folder / "setup.py").is_file():
         pytest.skip("not run from the source tree")
-    assert (
-        re.search(r"^version: (.*)$", citation.read_text(encoding="utf-8"), re.MULTILINE)[1] == nnunet_nacl.__version__
+    return folder
+
+
+def test_version_and_date_are_the_same_everywhere(sources: Path) -> None:
+    citation = (sources / "CITATION.cff").read_text(encoding="utf-8")
+    released = re.findall(r"^(?:version|date-released): (.*)$", citation, re.MULTILINE)
+    changes = (sources / "CHANGELOG.md").read_text(encoding="utf-8")
+    newest = re.search(r"^## \[(\d[^]]*)\] - (\d{4}-\d\d-\d\d)$", changes, re.MULTILINE)
+    assert list(newest.groups()) == released and released[0] == nnunet_nacl.__version__
+
+
+def test_every_module_has_a_name_of_its_own(sources: Path) -> None:
+    """cli/ is named after its subcommands."""
+    modules = [
+        path.stem
+        for path in (sources / "nnunet_nacl").rglob("*.py")
+        if path.parent.name != "cli" and not path.stem.startswith("__")
+    ]
+    twice = {name for name in modules if modules.count(name) > 1}
+    assert not twice
+
+
+def imported(*folders: Path) -> set[str]:
+    """Top-level names of all modules imported anywhere in the folders' code."""
+    names = set()
+    for path in (path for folder in folders for path in folder.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                names.add(node.module.partition(".")[0])
+    return names - set(sys.stdlib_module_names) - {"nnunet_nacl", "nnunet_nacl_trainers", "nnunet_nacl_bridge", "tests"}
+
+
+def required(*extras: str) -> set[str]:
+    """Normalised names of the distributions that the installed package requires."""
+    found = set()
+    for line in metadata.requires("nnunet_nacl"):
+        extra = re.search(r"extra == ['\"](\w+)['\"]", line)
+        if extra is None or extra[1] in extras:
+            found.add(normalised(re.match(r"[\w.-]+", line)[0]))
+    return found
+
+
+def normalised(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+@pytest.mark.parametrize(
+    ("folders", "extras"), [(("nnunet_nacl", "trainers"), ("demo",)), (("tests",), ("demo", "test"))]
+)
+def test_what_is_imported_is_required(sources: Path, folders: tuple[str, ...], extras: tuple[str, ...]) -> None:
+    distributions = metadata.packages_distributions()
+    undeclared = {
+        name
+        for name in imported(*(sources / folder for folder in folders))
+        if not {normalised(one) for one in distributions.get(name, [name])} & required(*extras)
+    }
+    assert not undeclared
+
+
+def test_only_the_demo_needs_its_extra(sources: Path) -> None:
+    assert "nilearn" not in required()
+    assert "nilearn" not in imported(
+        *(path for path in (sources / "nnunet_nacl").iterdir() if path.is_dir() and path.name != "demo")
     )
+
+
+def test_the_long_description_has_no_relative_links(sources: Path) -> None:
+    text = metadata.metadata("nnunet_nacl").get_payload() or metadata.metadata("nnunet_nacl")["Description"]
+    assert "(`docs/reference/losses.md`)" in text
+    targets = re.findall(r"\]\(([^)]*)\)", text)
+    assert targets and all(target.startswith(("https://", "http://", "#")) for target in targets)

@@ -8,11 +8,12 @@ HELP = "train stock nnU-Net, CE and NACL on a small task and compare their calib
 
 _DESCRIPTION = """\
 Trains stock nnU-Net (Dice + CE), plain CE and NACL on the same data, schedule and optimiser, and compares how far their
-confidence can be trusted. Every step is one of nnU-Net's own commands, shown as it is run.
+confidence can be trusted. Every step is a command of nnU-Net's or of this package, shown as it is run; the last is
+`nnunet_nacl compare`.
 
 Without --data or --download the data are made here: virtual brains from the ICBM152 template (a template, not
 patients), whose true label probabilities are known. That needs `pip install 'nnunet_nacl[demo]'`, no network, and takes
-less than 10 minutes on two CPU cores. Interrupted or repeated, the demo goes on where it stopped.
+about 10 minutes on two CPU cores. Interrupted or repeated, the demo resumes; its folder can be moved.
 """
 
 _EPILOG = """\
@@ -31,8 +32,8 @@ examples:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
-    from nnunet_nacl.demo.names import DEFAULT_TRAINERS
-    from nnunet_nacl.demo.settings import DEFAULT_FOLDER, DEVICES, SCHEDULES
+    from nnunet_nacl.demo.demo_schedule import DEFAULT_TRAINERS
+    from nnunet_nacl.demo.options import DEFAULT_FOLDER, DEVICES, SCHEDULES
 
     virtual, cpu, gpu = (
         f"{epochs} x {iterations}"
@@ -41,78 +42,37 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument(
-        "-o",
-        metavar="FOLDER",
-        default=DEFAULT_FOLDER,
-        help="everything goes there, nnU-Net's three folders too (default: ./%(default)s)",
-    )
-    parser.add_argument(
-        "--data",
-        metavar="TASK_FOLDER",
-        help="a task in the format of the Medical Segmentation Decathlon, in a folder named TaskNN_Name",
-    )
-    parser.add_argument(
-        "--download",
-        metavar="TASK",
-        help="one of the Decathlon's ten tasks, such as Task04_Hippocampus, from its public mirror",
-    )
-    parser.add_argument(
-        "-tr",
-        metavar="TRAINER",
-        nargs="+",
-        default=list(DEFAULT_TRAINERS),
-        help=f"trainers to compare (default: {' '.join(DEFAULT_TRAINERS)})",
-    )
-    parser.add_argument(
-        "-c",
-        metavar="CONFIGURATION",
-        help="nnU-Net's configuration (default: 2d on a GPU, 2d_small on the CPU, see below)",
-    )
-    parser.add_argument("-f", metavar="FOLD", nargs="+", default=["0"], help="folds, 0 to 4 (default: 0)")
-    parser.add_argument("-device", choices=DEVICES, help="default: cuda if there is a GPU, else cpu")
-    parser.add_argument(
-        "-epochs",
-        metavar="N",
-        type=int,
-        help="epochs; with -iters by default "
-        f"{virtual} (virtual brains on the CPU), {cpu} (other data on the CPU), {gpu} (GPU)",
-    )
-    parser.add_argument("-iters", metavar="N", type=int, help="iterations per epoch")
-    parser.add_argument(
-        "--sgd",
-        action="store_true",
-        help="nnU-Net's own optimiser instead of the paper's Adam; it needs longer schedules",
-    )
-    parser.add_argument(
-        "-np",
-        metavar="N",
-        type=int,
-        help="trainings at the same time (default: as many as keep all CPU cores busy; one on a GPU)",
-    )
+    add = parser.add_argument  # dest: names of `nnunet_nacl.demo.options.resolve`
+    where = "everything goes there, nnU-Net's three folders too (default: ./%(default)s)"
+    add("-o", dest="folder", metavar="FOLDER", default=DEFAULT_FOLDER, help=where)
+    data = "a task in the format of the Medical Segmentation Decathlon, in a folder named TaskNN_Name"
+    add("--data", metavar="TASK_FOLDER", help=data)
+    download = "one of the Decathlon's ten tasks, such as Task04_Hippocampus, from its public mirror"
+    add("--download", metavar="TASK", help=download)
+    names = f"trainers to compare (default: {' '.join(DEFAULT_TRAINERS)})"
+    add("-tr", dest="trainers", metavar="TRAINER", nargs="+", default=DEFAULT_TRAINERS, help=names)
+    network = "nnU-Net's configuration (default: 2d on a GPU, 2d_small on the CPU, see below)"
+    add("-c", dest="configuration", metavar="CONFIGURATION", help=network)
+    add("-f", dest="folds", metavar="FOLD", nargs="+", default=["0"], help="folds, 0 to 4, or all (default: 0)")
+    add("-device", choices=DEVICES, help="default: cuda if there is a GPU, else cpu")
+    length = f"{virtual} (virtual brains on the CPU), {cpu} (other data on the CPU), {gpu} (GPU)"
+    add("-epochs", metavar="N", type=int, help=f"epochs; with -iters by default {length}")
+    add("-iters", dest="iterations", metavar="N", type=int, help="iterations per epoch")
+    optimiser = "nnU-Net's own optimiser instead of the paper's Adam; it needs longer schedules"
+    add("--sgd", dest="adam", action="store_false", help=optimiser)
+    busy = "trainings at the same time (default: as many as keep all CPU cores busy; one on a GPU)"
+    add("-np", dest="parallel", metavar="N", type=int, help=busy)
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs the demo; exit status 130 if interrupted."""
-    from nnunet_nacl.demo.run import run_demo
-    from nnunet_nacl.demo.settings import resolve
+    from nnunet_nacl.demo.options import resolve
+    from nnunet_nacl.demo.steps import run_demo
 
-    settings = resolve(
-        folder=args.o,
-        data=args.data,
-        download=args.download,
-        trainers=tuple(args.tr),
-        configuration=args.c,
-        folds=tuple(args.f),
-        device=args.device,
-        epochs=args.epochs,
-        iterations=args.iters,
-        adam=not args.sgd,
-        parallel=args.np,
-    )
+    settings = resolve(**{name: value for name, value in vars(args).items() if name not in ("subcommand", "run")})
     try:
         run_demo(settings)
     except KeyboardInterrupt:
-        print("\nStopped. The same command goes on from here.")
+        print("\nStopped. The same command resumes.")
         return 130
     return 0

@@ -33,7 +33,7 @@ def number_of_processes(given: int | None) -> int:
             raise UserError(f"-np must be at least 1, got {given}.")
         return given
     default = os.environ.get("nnUNet_def_n_proc", "")
-    if default.isdigit() and int(default):
+    if default.isdecimal() and int(default):  # isdigit() takes "²", which int() does not
         return int(default)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, 8)

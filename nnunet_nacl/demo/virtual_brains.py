@@ -10,10 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunet_nacl.demo.template import LABELS, Template, load_template
+from nnunet_nacl.demo.brain_template import LABELS, Template, load_template
 from nnunet_nacl.demo.virtual_subject import SHAPE, SPACING_MM, VirtualSubject, make_subject
 
 TASK_NAME = "Task90_VirtualBrains"
+MASK_RADIUS_MM = 4.0
+"""Of the masks `dilated` and `boundary`: reaches the next voxel along each axis, which the default, 2 mm, does not."""
+
 DESCRIPTION = (
     "Virtual brains made from the ICBM152 template: NOT patients, nor volunteers. Each is the same average "
     "brain, deformed, re-coloured and made noisy at random; labels are drawn from known probabilities."
@@ -133,12 +136,6 @@ def _write_descriptions(folder: Path, names: dict[str, list[str]], seed: int, sp
         "test": [f"./imagesTs/{name}.nii.gz" for name in names["Ts"]],
     }
     (folder / "dataset.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-    readme = _README.format(
-        description=DESCRIPTION,
-        reference=REFERENCE,
-        licence=LICENCE,
-        seed=seed,
-        spacing=f"{spacing_mm:g}",
-        labels=", ".join(f"{v} {name}" for v, name in labels.items()),
-    )
+    texts = {"description": DESCRIPTION, "reference": REFERENCE, "licence": LICENCE, "spacing": f"{spacing_mm:g}"}
+    readme = _README.format(**texts, seed=seed, labels=", ".join(f"{v} {name}" for v, name in labels.items()))
     (folder / "README.md").write_text(readme, encoding="utf-8")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from nnunet_nacl.demo.brain_template import Template
 from nnunet_nacl.demo.random_fields import draw_labels, exponential_displacement, gaussian_field
-from nnunet_nacl.demo.template import Template
 
 SPACING_MM = 3.5
 SHAPE = (48, 56, 48)
@@ -24,7 +24,7 @@ class VirtualSubject:
 
     Attributes:
         image: float32 T1-weighted magnitude image, arbitrary units.
-        labels: uint8, values as in `nnunet_nacl.demo.template.LABELS`.
+        labels: uint8, values as in `nnunet_nacl.demo.brain_template.LABELS`.
         probabilities: (4, x, y, z) float32; the probability with which each label was drawn.
         affine: (4, 4) voxel index to millimetres.
     """

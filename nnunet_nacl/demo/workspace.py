@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import to_json_text, write_atomically
+from nnunet_nacl.json_files import Optional, mismatch, read_dict
+
+_STATE = {"converted": Optional({"*": str}), "preprocessed": Optional({"*": [str]})}
 
 
 class Workspace:
@@ -58,41 +61,48 @@ class Workspace:
                 ) from error
             yield [file.fileno()]
 
-    def source_of(self, dataset: str) -> str | None:
+    def source_of(self, dataset: str) -> Path | None:
         """The task folder that a dataset was converted from."""
-        return self._read().get("converted", {}).get(dataset)
+        source = self._read("converted").get(dataset)
+        return None if source is None else self.folder / source
 
     def set_source(self, dataset: str, task_folder: Path) -> None:
-        """Remembers a conversion."""
-        state = self._read()
-        state.setdefault("converted", {})[dataset] = str(task_folder)
-        self._write(state)
+        """Remembers a conversion; a task in the demo's folder by its place there, so that the folder can be moved."""
+        inside = task_folder.is_relative_to(self.folder)
+        source = task_folder.relative_to(self.folder) if inside else task_folder
+        self._update("converted", dataset, str(source))
 
     def is_preprocessed(self, dataset: str, configuration: str) -> bool:
         """Whether a configuration's data were preprocessed to the end."""
-        return self.is_planned(dataset) and configuration in self._read()["preprocessed"][dataset]
+        return self.is_planned(dataset) and configuration in self._read("preprocessed")[dataset]
 
     def is_planned(self, dataset: str) -> bool:
         """Whether any configuration was planned and preprocessed to the end."""
-        return (
-            bool(self._read().get("preprocessed", {}).get(dataset))
-            and (self.preprocessed / dataset / "nnUNetPlans.json").is_file()
-        )
+        plans = self.preprocessed / dataset / "nnUNetPlans.json"
+        return bool(self._read("preprocessed").get(dataset)) and plans.is_file()
 
     def set_preprocessed(self, dataset: str, configuration: str) -> None:
         """Remembers a preprocessing."""
-        state = self._read()
-        done = state.setdefault("preprocessed", {}).setdefault(dataset, [])
-        done.append(configuration)
-        self._write(state)
+        self._update("preprocessed", dataset, [*self._read("preprocessed").get(dataset, []), configuration])
 
-    def _read(self) -> dict:
-        try:
-            return json.loads(self._state_file.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+    def _read(self, key: str) -> dict[str, Any]:
+        return self._state().get(key, {})
+
+    def _state(self) -> dict[str, Any]:
+        if not self._state_file.is_file():
             return {}
+        try:
+            state = read_dict(self._state_file)
+            problem = mismatch(state, _STATE)
+        except UserError as error:
+            problem = str(error)
+        if problem:
+            raise UserError(
+                f"{self._state_file} is damaged ({problem}); remove it: data are prepared again, trainings kept"
+            )
+        return state
 
-    def _write(self, state: dict) -> None:
-        unfinished = self._state_file.with_suffix(".unfinished")
-        unfinished.write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
-        os.replace(unfinished, self._state_file)
+    def _update(self, key: str, dataset: str, value: Any) -> None:
+        state = self._state()
+        state.setdefault(key, {})[dataset] = value
+        write_atomically(self._state_file, to_json_text(state))

@@ -73,8 +73,8 @@ def read_inputs(
         if tuple(truth.shape) not in (spatial, (1, *spatial)):
             raise ValueError(f"truth must have the spatial shape of probs, {spatial}, got {tuple(truth.shape)}.")
         truth, valid = _read_labels(truth.reshape(-1), valid, ignore_label, probs.shape[0])
-    masks = {name: _mask(mask, f"mask {name!r}", spatial, probs.device) for name, mask in masks.items()}
-    return CaseArrays(probs.reshape(probs.shape[0], -1), truth, masks, valid)
+    flat = {name: _mask(mask, f"mask {name!r}", spatial, probs.device) for name, mask in masks.items()}
+    return CaseArrays(probs.reshape(probs.shape[0], -1), truth, flat, valid)
 
 
 def has_double_precision(device: torch.device) -> bool:

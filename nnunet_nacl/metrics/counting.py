@@ -82,7 +82,8 @@ def count_masks(
     exact = case.probs.numel() < EXACT_BELOW
     for start in range(0, case.probs.shape[1], chunk_voxels):
         part = slice(start, start + chunk_voxels)
-        chunk, index, labels = case.probs[:, part], start, case.truth[..., part]
+        index: int | Tensor = start
+        chunk, labels = case.probs[:, part], case.truth[..., part]
         masks = [mask[part] for mask in case.masks.values()]
         if exact:
             chunk = chunk.double()

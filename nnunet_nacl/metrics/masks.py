@@ -80,15 +80,15 @@ def _in_box(foreground, radius_mm, spacing_mm, function, labels=None, known=None
     if not radius_mm >= 0:
         raise ValueError(f"the radius in mm must not be negative, got {radius_mm!r}.")
     result = np.zeros(foreground.shape, dtype=bool)
-    box = []
+    slices = []
     for axis, (length, spacing) in enumerate(zip(foreground.shape, spacing_mm)):
         hit = np.flatnonzero(foreground.any(axis=tuple(a for a in range(foreground.ndim) if a != axis)))
         if not len(hit):
             return result
         # one voxel more than the radius, so that the border of the box is background
         reach = int(radius_mm / spacing) + 1
-        box.append(slice(max(int(hit[0]) - reach, 0), min(int(hit[-1]) + 1 + reach, length)))
-    box = tuple(box)
+        slices.append(slice(max(int(hit[0]) - reach, 0), min(int(hit[-1]) + 1 + reach, length)))
+    box = tuple(slices)
     part = foreground[box] if labels is None else labels[box]
     result[box] = function(part, None if known is None else known[box])
     return result

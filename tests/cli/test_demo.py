@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import csv
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.demo import run as demo_run
+from nnunet_nacl.demo import steps as demo_run
 
 
 def test_help_names_defaults_and_examples(capsys):
@@ -68,6 +69,7 @@ def test_options_arrive(monkeypatch, tmp_path):
         (["--download", "Task99_Foot"], "Task99_Foot"),
         (["-tr", "nnUNetTrainerNACL_q"], "nnUNetTrainerNACL_q"),
         (["-f", "7"], "'7'"),
+        (["-tr", "nope"], "nope"),
     ],
 )
 def test_errors_are_one_message_and_status_2(arguments, message, tmp_path, capsys):
@@ -76,13 +78,13 @@ def test_errors_are_one_message_and_status_2(arguments, message, tmp_path, capsy
     assert captured.err.startswith("nnunet_nacl demo: error: ") and message in captured.err
 
 
-def test_an_interruption_says_how_to_go_on(monkeypatch, tmp_path, capsys):
+def test_an_interruption_says_how_to_resume(monkeypatch, tmp_path, capsys):
     def interrupt(settings):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(demo_run, "run_demo", interrupt)
     assert main(["demo", "-o", str(tmp_path), "-device", "cpu"]) == 130
-    assert "The same command goes on" in capsys.readouterr().out
+    assert "The same command resumes" in capsys.readouterr().out
 
 
 def start(folder, *arguments):
@@ -106,6 +108,7 @@ def start(folder, *arguments):
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a background shell's children ignore it
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )
 
@@ -126,20 +129,23 @@ def test_the_whole_demo_interrupted_and_continued(tmp_path):
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 130, output
-    assert "The same command goes on" in output
+    assert "The same command resumes" in output
 
     process = start(tmp_path)
     output, _ = process.communicate(timeout=1800)
     assert process.returncode == 0, output
     assert "convert_MSD" not in output and "nnUNetv2_train 90 2d_small 0 -tr nnUNetTrainerNACL_2epochs_2iters" in output
-    summary = tmp_path / "summary" / "Dataset090_VirtualBrains__2d_small"
-    assert (summary / "reliability.png").stat().st_size > 10_000
-    with open(summary / "table.csv", newline="") as file:
-        rows = {row["title"]: row for row in csv.DictReader(file)}
-    assert list(rows) == ["nnU-Net (Dice + CE)", "CE", "NACL", "true probabilities"]
-    assert all(row["cases"] == "5" for row in rows.values())
-    assert float(rows["true probabilities"]["ECE_all"]) < 0.02
+    comparison = tmp_path / "comparison" / "Dataset090_VirtualBrains__2d_small"
+    assert (comparison / "figures" / "reliability_foreground.png").stat().st_size > 10_000
+    document = json.loads((comparison / "comparison.json").read_text())
+    assert [trainer["label"] for trainer in document["trainers"]][-1] == "true probabilities"
+    (dataset,) = document["datasets"]
+    assert len(dataset["cases"]) == 5 and dataset["settings"]["boundary_mm"] == 4
+    truth = json.loads(next(tmp_path.rglob("TrueProbabilities__*/**/calibration.json")).read_text())
+    assert truth["calibration"]["mean"]["all"]["ECE"] < 0.02
 
-    process = start(tmp_path)
+    moved = tmp_path.with_name(f"{tmp_path.name}_moved")
+    tmp_path.rename(moved)
+    process = start(moved)
     output, _ = process.communicate(timeout=600)
-    assert process.returncode == 0 and "$ nnUNetv2" not in output and "$ OMP" not in output, output
+    assert process.returncode == 0 and "$ nnUNetv2" not in output, output

@@ -30,6 +30,7 @@ def test_less_than_one_is_refused(given):
         ("", 64, 8),
         ("0", 2, 2),
         ("many", 2, 2),
+        ("²", 2, 2),
     ],
 )
 def test_the_default_is_nnunets_or_the_cores(monkeypatch, variable, cores, expected):

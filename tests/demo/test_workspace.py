@@ -28,7 +28,7 @@ def test_the_state_is_kept(workspace):
     workspace.set_source("Dataset004_A", Path("/data/Task04_A"))
     workspace.set_preprocessed("Dataset004_A", "2d")
     again = Workspace(workspace.folder)
-    assert again.source_of("Dataset004_A") == "/data/Task04_A" and again.source_of("Dataset005_B") is None
+    assert again.source_of("Dataset004_A") == Path("/data/Task04_A") and again.source_of("Dataset005_B") is None
     assert not again.is_preprocessed("Dataset004_A", "2d")  # the plans are not there (any more)
     (workspace.preprocessed / "Dataset004_A").mkdir()
     (workspace.preprocessed / "Dataset004_A" / "nnUNetPlans.json").touch()
@@ -52,3 +52,10 @@ def test_a_command_that_outlives_the_demo_still_holds_the_folder(workspace):
         command.communicate(b"\n")
     with workspace.lock():
         pass
+
+
+@pytest.mark.parametrize("content", ["", '{"converted": {"Data', "null", '{"preprocessed": ["2d"]}'])
+def test_a_damaged_state_is_an_error_that_says_what_to_do(workspace, content):
+    (workspace.folder / "demo_state.json").write_text(content)
+    with pytest.raises(UserError, match="demo_state.json is damaged.*remove it"):
+        workspace.source_of("Dataset004_A")

@@ -109,7 +109,8 @@ class Term(Protocol):
         halo: Rows of the first spatial axis around a slab whose labels it needs.
     """
 
-    halo: int
+    @property
+    def halo(self) -> int: ...
 
     def __call__(self, chunk: Chunk) -> Tensor:
         """Write the chunk's gradient, of order 1, into its buffer; return the loss of every voxel, (b, *slab)."""

@@ -43,23 +43,24 @@ class _Shares:
         factor = self._factor(chunk)
         member = torch.empty_like(chunk.labels_around)
         for k, present in enumerate(chunk.present):
-            counts_outside = k == 0 and self._neighborhood.padding == "background"
-            if not present and not counts_outside:
+            outside = self._outside if k == 0 and self._neighborhood.padding == "background" else None
+            if not present and outside is None:
                 yield None
                 continue
             torch.eq(chunk.labels_around, k, out=member)
             if chunk.valid_around is not None:
                 member.mul_(chunk.valid_around)
             sums = self._sum_around(member.to(self._count_dtype), chunk)
-            torch.mul(sums + self._rows(self._outside, chunk) if counts_outside else sums, factor, out=out)
+            torch.mul(sums if outside is None else sums + self._rows(outside, chunk), factor, out=out)
             yield member[:, chunk.rows_around]
 
     def _sum_around(self, around: Tensor, chunk: Chunk) -> Tensor:
         return self._neighborhood.weighted_sum(around, self._dims)[:, chunk.rows_around]
 
     def _factor(self, chunk: Chunk) -> Tensor:
-        if chunk.valid_around is None:
+        if self._shared is not None:
             return self._rows(self._shared, chunk)
+        assert chunk.valid_around is not None  # else there is a denominator shared by all samples
         total = self._sum_around(chunk.valid_around.to(self._dtype), chunk)
         if self._outside is not None:
             total = total + self._rows(self._outside, chunk)

@@ -1,10 +1,10 @@
-"""The schedule in trainer names, and titles for the table."""
+"""The schedule in trainer names."""
 
 from __future__ import annotations
 
 import pytest
 
-from nnunet_nacl.demo.names import DEFAULT_TRAINERS, Schedule, schedule_of, titles, with_schedule
+from nnunet_nacl.demo.demo_schedule import Schedule, schedule_of, short_name, with_schedule
 from nnunet_nacl.errors import UserError
 
 SHORT = Schedule(40, 50)
@@ -52,9 +52,15 @@ def test_the_schedule_is_read_back():
     assert schedule_of("nnUNetTrainer_5epochs").epochs == 5
 
 
-def test_titles_are_short_where_that_is_clear():
-    names = [with_schedule(name, SHORT) for name in DEFAULT_TRAINERS]
-    assert list(titles(names).values()) == ["nnU-Net (Dice + CE)", "CE", "NACL"]
-    assert titles(["nnUNetTrainerNACL_lambda0p2_5epochs"]) == {"nnUNetTrainerNACL_lambda0p2_5epochs": "NACL_lambda0p2"}
-    two = ["nnUNetTrainerNACL_5epochs", "nnUNetTrainerNACL_9epochs"]
-    assert list(titles(two).values()) == two
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("nnUNetTrainerDiceCE_40epochs_50iters_adam", "DiceCE"),
+        ("nnUNetTrainerNACL_lambda0p2_5epochs", "NACL_lambda0p2"),
+        ("nnUNetTrainerNACL_adam", "NACL"),
+        ("nnUNetTrainer", "nnUNetTrainer"),
+        ("nnUNetTrainer_5epochs", "nnUNetTrainer_5epochs"),
+    ],
+)
+def test_the_progress_bar_leaves_out_what_all_share(name, shown):
+    assert short_name(name) == shown

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from nnunet_nacl.demo.download import BASE_URL_VARIABLE, MD5, download_task
+from nnunet_nacl.demo.decathlon_download import BASE_URL_VARIABLE, MD5, download_task
 from nnunet_nacl.errors import UserError
 
 TASK = "Task04_Hippocampus"

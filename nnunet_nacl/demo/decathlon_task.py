@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.json_files import mismatch, read_dict
 
 _NAME = re.compile(r"Task(\d{1,3})_([^_]+)")
-_KEYS = ("labels", "modality", "training", "test")
+_DESCRIPTION = {"labels": dict, "modality": dict, "training": list, "test": list}
 _FOLDERS = ("imagesTr", "labelsTr", "imagesTs")
 _FOLDS = 5
 
@@ -56,13 +56,9 @@ def read_task(folder: str | os.PathLike) -> Task:
     missing = [part for part in _FOLDERS if not (folder / part).is_dir()]
     if missing:
         raise UserError(f"{folder} is not a Decathlon task: it has no folder {', '.join(missing)}")
-    try:
-        description = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {folder / 'dataset.json'}: {error}") from error
-    missing = [key for key in _KEYS if key not in description]
-    if missing:
-        raise UserError(f"{folder / 'dataset.json'} has no {', '.join(missing)}, which every Decathlon task has")
+    problem = mismatch(read_dict(folder / "dataset.json"), _DESCRIPTION)
+    if problem:
+        raise UserError(f"{folder / 'dataset.json'} is not as in the Decathlon: {problem}; restore it")
     num_training = sum(1 for path in (folder / "labelsTr").glob("*.nii.gz") if not path.name.startswith((".", "_")))
     if num_training < _FOLDS:
         raise UserError(

@@ -9,11 +9,12 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 
 import pytest
 
-from nnunet_nacl.demo import commands
-from nnunet_nacl.demo.commands import Command, CommandFailed, export_line, find_program, run_side_by_side
+from nnunet_nacl.demo import shell_commands as commands
+from nnunet_nacl.demo.shell_commands import Command, CommandFailed, export_line, find_program, run_side_by_side
 from nnunet_nacl.errors import UserError
 
 
@@ -125,7 +126,10 @@ def test_if_one_fails_the_others_and_their_workers_are_stopped(tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interruption_stops_the_commands_and_goes_on(tmp_path, number):
+def test_an_interruption_stops_the_commands_and_goes_on(tmp_path, number, request):
+    # a shell that starts pytest in the background lets it ignore Ctrl-C
+    request.addfinalizer(partial(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT)))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     pid = tmp_path / "pid"
 
     def interrupt():

@@ -1,4 +1,4 @@
-"""Trainer names of the demo: every trainer gets the same schedule, which its name spells out."""
+"""The demo's schedule: every trainer gets the same one, and its name spells it out."""
 
 from __future__ import annotations
 
@@ -62,18 +62,6 @@ def schedule_of(name: str) -> Schedule:
     return Schedule(int(epochs[1]) if epochs else _STOCK_EPOCHS, _STOCK_ITERATIONS, adam=False)
 
 
-def titles(names: list[str]) -> dict[str, str]:
-    """Short titles for a table: what sets each trainer apart, or the full names where that is not unique."""
-    short = {name: title(name) for name in names}
-    return short if len(set(short.values())) == len(short) else {name: name for name in names}
-
-
-def title(name: str) -> str:
-    """A trainer's name without what the demo's trainers have in common."""
-    variant = Variant("CE", dice=True) if name == STOCK else parse(name)
-    if variant is None:
-        return name
-    plain = replace(variant, epochs=None, iterations=None, adam=False)
-    if plain == Variant("CE", dice=True):
-        return "nnU-Net (Dice + CE)"
-    return format_name(plain).removeprefix(PREFIX)
+def short_name(name: str) -> str:
+    """A trainer's name without nnU-Net's prefix and the schedule, for the progress bar."""
+    return re.split(r"_(?:\d+epochs?|\d+iters|adam)", name.removeprefix(PREFIX))[0] or name

@@ -86,20 +86,18 @@ def download_task(
 
 
 def _fetch_checked(url: str, archive: Path, md5: str, timeout_s: float, show_progress: bool) -> None:
-    continued = archive.is_file() and archive.stat().st_size > 0
-    _fetch(url, archive, timeout_s, show_progress)
-    received = _md5_of(archive)
-    if received != md5 and continued:
-        # The beginning may be of another version, or damaged: once more from the start.
-        archive.unlink()
+    # What an earlier run has left may be of another version, or damaged: then once more from the start.
+    for attempt in (1, 2) if archive.is_file() and archive.stat().st_size > 0 else (2,):
         _fetch(url, archive, timeout_s, show_progress)
         received = _md5_of(archive)
-    if received != md5:
+        if received == md5:
+            return
         archive.unlink()
-        raise UserError(
-            f"{url} has the MD5 {received}, but {md5} is published: the download was damaged or the file "
-            "is not the Decathlon's. It was removed; run again to download it anew"
-        )
+        if attempt == 2:
+            raise UserError(
+                f"{url} has the MD5 {received}, but {md5} is published: the download was damaged or the file "
+                "is not the Decathlon's. It was removed; run again to download it anew"
+            )
 
 
 def _fetch(url: str, archive: Path, timeout_s: float, show_progress: bool) -> None:
@@ -112,18 +110,9 @@ def _fetch(url: str, archive: Path, timeout_s: float, show_progress: bool) -> No
                 have = 0
             length = response.headers.get("Content-Length")
             total = have + int(length) if length is not None else None
-            with (
-                open(archive, "ab" if have else "wb") as file,
-                tqdm(
-                    total=total,
-                    initial=have,
-                    unit="B",
-                    unit_scale=True,
-                    unit_divisor=1024,
-                    desc=archive.name.removesuffix(".part"),
-                    disable=not show_progress,
-                ) as bar,
-            ):
+            units = {"unit": "B", "unit_scale": True, "unit_divisor": 1024, "desc": archive.name.removesuffix(".part")}
+            bar = tqdm(total=total, initial=have, disable=not show_progress, **units)
+            with open(archive, "ab" if have else "wb") as file, bar:
                 while chunk := response.read(_CHUNK_BYTES):
                     file.write(chunk)
                     bar.update(len(chunk))
@@ -164,25 +153,17 @@ def _unpack(archive: Path, target: Path) -> None:
         with tarfile.open(archive) as tar:
             for member in tar:
                 parts = PurePosixPath(member.name).parts
-                if parts[:1] == (".",):
-                    parts = parts[1:]
-                if not parts or parts[-1].startswith("._"):  # AppleDouble companions
+                if not parts or parts[-1].startswith("._") or member.isdir():  # ._: AppleDouble companions
                     continue
-                if parts[0] != target.name or ".." in parts or "\\" in member.name or ":" in member.name:
-                    raise UserError(
-                        f"the archive of {target.name} holds {member.name!r}, which lies outside of its "
-                        "folder: not unpacked"
-                    )
-                if member.isdir():
-                    continue
-                if not member.isreg():
-                    raise UserError(
-                        f"the archive of {target.name} holds {member.name!r}, which is neither a file nor "
-                        "a folder: not unpacked"
-                    )
+                outside = parts[0] != target.name or ".." in parts or "\\" in member.name or ":" in member.name
+                if outside or not member.isreg():
+                    why = "lies outside of its folder" if outside else "is neither a file nor a folder"
+                    raise UserError(f"the archive of {target.name} holds {member.name!r}, which {why}: not unpacked")
                 path = unfinished.joinpath(*parts[1:])
                 path.parent.mkdir(parents=True, exist_ok=True)
-                with tar.extractfile(member) as source, open(path, "wb") as file:
+                source = tar.extractfile(member)
+                assert source is not None  # it is a regular file
+                with source, open(path, "wb") as file:
                     shutil.copyfileobj(source, file, _CHUNK_BYTES)
         if not (unfinished / "dataset.json").is_file():
             raise UserError(f"the archive of {target.name} holds no {target.name}/dataset.json: not unpacked")

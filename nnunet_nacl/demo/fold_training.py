@@ -1,16 +1,17 @@
-"""One training with nnUNetv2_train: how far it is, the command that goes on from there, and its progress."""
+"""One training with nnUNetv2_train: how far it is, the command that resumes it, and its progress."""
 
 from __future__ import annotations
 
-import json
 import re
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_nacl.demo.commands import Command
-from nnunet_nacl.demo.names import schedule_of, title
-from nnunet_nacl.demo.progress import Work
+from nnunet_nacl.demo.demo_schedule import schedule_of, short_name
+from nnunet_nacl.demo.shell_commands import Command
+from nnunet_nacl.demo.time_left import Work
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.json_files import read_dict
 
 PLANS = "nnUNetPlans"
 
@@ -51,9 +52,9 @@ class Training:
         schedule = schedule_of(self.trainer)
         device = "cpu" if self.device == "cpu" else "cuda"
         epoch_s = _EPOCH_OVERHEAD_S + 1.1 * schedule.iterations * _ITERATION_S[device] * self.work_per_iteration
-        self.start = Work("start of a training", 1, _START_S)
-        self.epochs = Work(f"epoch of {schedule.iterations} iterations", schedule.epochs, epoch_s)
-        self.validation = Work("validation", self.num_validation_cases + 1, _CASE_S[device])
+        self.start = Work(1, _START_S)
+        self.epochs = Work(schedule.epochs, epoch_s)
+        self.validation = Work(self.num_validation_cases + 1, _CASE_S[device])
 
     @property
     def model_folder(self) -> Path:
@@ -93,9 +94,9 @@ class Training:
     def _is_validated(self) -> bool:
         """nnU-Net writes summary.json last; each case in it needs probabilities beside its prediction."""
         try:
-            summary = json.loads((self.validation_folder / "summary.json").read_text(encoding="utf-8"))
+            summary = read_dict(self.validation_folder / "summary.json")
             cases = [Path(case["prediction_file"]).name for case in summary["metric_per_case"]]
-        except (OSError, ValueError, KeyError):
+        except (UserError, KeyError, TypeError):
             return False
         return bool(cases) and all((self.validation_folder / (_stem(case) + ".npz")).is_file() for case in cases)
 
@@ -104,30 +105,19 @@ class Training:
 
         Args:
             log_folder: Where its output goes.
-            threads: CPU threads of the training; None leaves them to nnU-Net.
+            threads: CPU threads of the training; None leaves them to the environment.
         """
-        dataset_id = str(int(re.match(r"Dataset(\d+)", self.dataset)[1]))
-        arguments = [
-            "nnUNetv2_train",
-            dataset_id,
-            self.configuration,
-            self.fold,
-            "-tr",
-            self.trainer,
-            "-p",
-            PLANS,
-            "--npz",
-            "-device",
-            self.device,
-        ]
+        dataset_id = str(int(self.dataset.removeprefix("Dataset").partition("_")[0]))
+        arguments = ["nnUNetv2_train", dataset_id, self.configuration, self.fold, "-tr", self.trainer, "-p", PLANS]
+        arguments += ["--npz", "-device", self.device]
         state = self.state()
         if state == "continue":
             arguments.append("--c")
         elif state == "validate":
             arguments.append("--val")
-            self.epochs.skip(self.epochs.units)
+            self.epochs.skip()
         log_file = log_folder / f"train_{self.dataset}_{self.trainer}_{self.configuration}_fold_{self.fold}.log"
-        environment = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
+        environment = {} if threads in (None, 1) else {"OMP_NUM_THREADS": str(threads)}
         return Command(tuple(arguments), log_file, environment, self.on_line)
 
     def on_line(self, line: str) -> None:
@@ -135,26 +125,24 @@ class Training:
         if match := _EPOCH_STARTS.search(line):
             self.start.finish()
             self.epochs.skip(int(match[1]))
-            self.epochs.start()
         elif _EPOCH_ENDS.search(line):
             self.epochs.reach(self.epochs.done + 1)
         elif _PREDICTS.search(line):
             self.start.finish()
             self.epochs.finish()
-            self.validation.start()
             # The first of these lines says that prediction begins; the last unit is the export of what is left.
             self.validation.reach(min(self.validation.done + 1, self.validation.units - 1))
 
-    def finish(self) -> None:
-        """Marks everything as done."""
+    def skip(self) -> None:
+        """Marks everything as done by an earlier run."""
         for work in self.job:
-            work.finish()
+            work.skip()
 
     def described(self) -> str:
         """Where it stands, in a few words."""
         if self.validation.done > 0:
-            return f"{title(self.trainer)} validating"
-        return f"{title(self.trainer)} epoch {self.epochs.done:.0f}/{self.epochs.units:.0f}"
+            return f"{short_name(self.trainer)} validating"
+        return f"{short_name(self.trainer)} epoch {self.epochs.done:.0f}/{self.epochs.units:.0f}"
 
 
 def _stem(file_name: str) -> str:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from nnunet_nacl.demo.plans import add_small_configuration, parent_configuration
+from nnunet_nacl.demo.small_network import add_small_configuration, parent_configuration
 from nnunet_nacl.errors import UserError
 
 

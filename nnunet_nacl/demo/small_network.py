@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import write_atomically
+from nnunet_nacl.json_files import read_dict
 
 SMALL_SUFFIX = "_small"
 _LARGEST_BATCH = {2: 16, 3: 2}
@@ -39,7 +41,7 @@ def add_small_configuration(
         UserError: If the plans know no such parent.
     """
     plans_file = Path(plans_file)
-    plans = json.loads(plans_file.read_text(encoding="utf-8"))
+    plans = read_dict(plans_file)
     configurations = plans["configurations"]
     if parent not in configurations or "architecture" not in configurations[parent]:
         raise UserError(
@@ -55,7 +57,5 @@ def add_small_configuration(
     small = {"inherits_from": parent, "batch_size": batch_size, "architecture": architecture}
     if configurations.get(name) != small:
         configurations[name] = small
-        unfinished = plans_file.with_name(f".{plans_file.name}.unfinished")
-        unfinished.write_text(json.dumps(plans, indent=4), encoding="utf-8")
-        os.replace(unfinished, plans_file)
+        write_atomically(plans_file, json.dumps(plans, indent=4))
     return name, f"batch {batch_size} instead of {planned['batch_size']}, features {'/'.join(map(str, features))}"

@@ -7,7 +7,7 @@ import zipfile
 
 import pytest
 
-from nnunet_nacl.demo.training import Training
+from nnunet_nacl.demo.fold_training import Training
 
 NAME = "nnUNetTrainerNACL_20epochs_30iters_adam"
 
@@ -41,10 +41,8 @@ def arguments(training, tmp_path, threads=1):
 
 
 def test_the_command_is_the_stock_one(training, tmp_path):
-    assert arguments(training, tmp_path) == (
-        f"OMP_NUM_THREADS=1 nnUNetv2_train 4 2d_small 1 -tr {NAME} -p nnUNetPlans --npz -device cpu"
-    )
-    assert arguments(training, tmp_path, threads=None).startswith("nnUNetv2_train")
+    assert arguments(training, tmp_path) == (f"nnUNetv2_train 4 2d_small 1 -tr {NAME} -p nnUNetPlans --npz -device cpu")
+    assert arguments(training, tmp_path, threads=2).startswith("OMP_NUM_THREADS=2 nnUNetv2_train")
 
 
 def test_a_new_training_starts_from_scratch(training):
@@ -66,7 +64,7 @@ def test_a_checkpoint_cut_off_while_written_gives_way_to_the_one_before(training
     assert training.state() == "new"
 
 
-@pytest.mark.parametrize("broken", ["no validation", "no summary", "no npz", "bad summary"])
+@pytest.mark.parametrize("broken", ["no validation", "no summary", "no npz", "bad summary", "null"])
 def test_a_trained_network_without_all_predictions_is_validated(training, tmp_path, broken):
     checkpoint(training, "final")
     if broken != "no validation":
@@ -75,6 +73,8 @@ def test_a_trained_network_without_all_predictions_is_validated(training, tmp_pa
         (training.validation_folder / "summary.json").unlink()
     if broken == "bad summary":
         (training.validation_folder / "summary.json").write_text("{")
+    if broken == "null":
+        (training.validation_folder / "summary.json").write_text('{"metric_per_case": null}')
     assert training.state() == "validate"
     assert arguments(training, tmp_path).endswith("--npz -device cpu --val")
     assert training.epochs.done == 20
@@ -101,15 +101,15 @@ def test_progress_follows_the_output(training):
         training.on_line(f"2026-01-01 00:00:01.000000: predicting {case}")
     assert training.epochs.done == 20 and training.validation.done == 3 < training.validation.units
     assert training.described().endswith("validating")
-    training.finish()
+    training.skip()
     assert all(work.done == work.units for work in training.job)
 
 
 def test_a_continued_training_counts_from_where_it_was(training):
     training.on_line("2026-01-01 00:00:00.000000: Epoch 15 ")
-    assert training.epochs.done == 15 and training.epochs.measured == 0
+    assert (training.epochs.done, training.epochs.skipped) == (15, 15)
     training.on_line("2026-01-01 00:00:01.000000: Epoch time: 1.0 s")
-    assert training.epochs.done == 16 and training.epochs.measured == 1
+    assert (training.epochs.done, training.epochs.skipped) == (16, 15)
 
 
 def test_other_lines_are_no_progress(training):

@@ -1,21 +1,36 @@
-"""The steps of the demo with stand-ins for nnU-Net's commands: what is run, what is skipped, what goes on."""
+"""The steps of the demo with stand-ins for nnU-Net's commands: what is run, what is skipped, what is resumed."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import shlex
+import shutil
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from nnunet_nacl.demo import run as module
-from nnunet_nacl.demo.commands import CommandFailed
-from nnunet_nacl.demo.settings import DemoSettings
+from nnunet_nacl.cli.main import build_parser
+from nnunet_nacl.demo import steps as module
+from nnunet_nacl.demo.options import DemoSettings
+from nnunet_nacl.demo.shell_commands import CommandFailed
 from nnunet_nacl.errors import UserError
 
 TRAINERS = tuple(f"nnUNetTrainer{method}_2epochs_3iters_adam" for method in ("DiceCE", "CE", "NACL"))
 PLANNED = {"batch_size": 63, "patch_size": [64, 64], "architecture": {"arch_kwargs": {"features_per_stage": [32, 64]}}}
+
+
+def parse(arguments):
+    """The arguments as our own command reads them."""
+    if arguments[0] != "compare":
+        return build_parser(arguments).parse_args(arguments)
+    parser = argparse.ArgumentParser()
+    for name in ("-d", "-f", "-tr", "-i"):
+        parser.add_argument(name, nargs="+")
+    for name in ("-c", "-o"):
+        parser.add_argument(name, required=True)
+    return parser.parse_args(arguments[1:])
 
 
 class FakeNnunet:
@@ -24,21 +39,27 @@ class FakeNnunet:
     def __init__(self):
         self.waves: list[list[str]] = []
         self.environments: list[dict[str, str]] = []
+        self.evaluated: list[str] = []
+        self.compared: list = []
         self.stop_at: str | None = None
         self.exception: BaseException = KeyboardInterrupt()
 
     @property
     def commands(self) -> list[str]:
-        return [command for wave in self.waves for command in wave]
+        """nnU-Net's."""
+        return [command for wave in self.waves for command in wave if "nnUNetv2" in command]
 
-    def __call__(self, commands, environment, on_poll, keep_open):
+    def __call__(self, commands, environment, on_poll=lambda: None, keep_open=()):
         self.waves.append([command.shown() for command in commands])
         self.environments.append(dict(environment))
         assert keep_open
         for command in commands:
             program, *arguments = command.arguments
             interrupted = self.stop_at is not None and self.stop_at in command.shown()
-            getattr(self, program)(arguments, environment, interrupted)
+            if program == "nnunet_nacl":
+                getattr(self, arguments[0])(parse(arguments))
+            else:
+                getattr(self, program)(arguments, environment, interrupted)
             on_poll()
             if interrupted:
                 self.stop_at = None
@@ -67,6 +88,8 @@ class FakeNnunet:
             / f"fold_{fold}"
         )
         folder.mkdir(parents=True, exist_ok=True)
+        for name in ("dataset.json", "plans.json"):
+            (folder.parent / name).touch()
         if "--c" in arguments:
             assert (folder / "checkpoint_latest.pth").is_file()
         with zipfile.ZipFile(folder / f"checkpoint_{'latest' if interrupted else 'final'}.pth", "w") as archive:
@@ -76,6 +99,15 @@ class FakeNnunet:
             (folder / "validation" / "a.npz").touch()
             summary = {"metric_per_case": [{"prediction_file": "a.nii.gz"}]}
             (folder / "validation" / "summary.json").write_text(json.dumps(summary))
+
+    def evaluate(self, arguments):
+        assert (arguments.d, arguments.dilated, arguments.boundary) == ("90", 4, 4)
+        self.evaluated.append(arguments.tr)
+
+    def compare(self, arguments):
+        self.compared.append(arguments)
+        (Path(arguments.o) / "figures").mkdir(parents=True, exist_ok=True)
+        (Path(arguments.o) / "figures" / "reliability_foreground.png").touch()
 
 
 @pytest.fixture
@@ -90,22 +122,18 @@ def demo(tmp_path, monkeypatch, nnunet):
     """Runs the demo with stand-ins for data and evaluation."""
 
     def write(folder, num_training, num_test, on_subject):
-        for part in ("imagesTr", "labelsTr", "imagesTs"):
+        for part in ("imagesTr", "labelsTr", "imagesTs", "probabilitiesTr"):
             (folder / part).mkdir(parents=True)
         for i in range(num_training):
             (folder / "labelsTr" / f"{i}.nii.gz").touch()
+        for name in "ab":  # only a is validated
+            (folder / "probabilitiesTr" / f"{name}.npz").touch()
         description = {"labels": {}, "modality": {}, "training": [], "test": []}
         (folder / "dataset.json").write_text(json.dumps(description))
         on_subject(1, 2)
         return folder
 
-    def summarize(trainings, references, task, folder, on_progress):
-        assert all(training.state() == "done" for training in trainings)
-        on_progress(1)
-        return f"summary of {len(trainings)}"
-
     monkeypatch.setattr(module, "write_virtual_brains", write)
-    monkeypatch.setattr(module, "summarize", summarize)
 
     def run(**changes):
         options = {
@@ -133,37 +161,51 @@ def test_the_stock_commands_run_in_order(demo, nnunet, capsys):
     folder = demo()
     assert kinds(nnunet.commands) == ["convert_MSD_dataset", "plan_and_preprocess", "train", "train", "train"]
     assert nnunet.commands[1] == ("nnUNetv2_plan_and_preprocess -d 90 -c 2d -npfp 2 -np 2 --verify_dataset_integrity")
-    assert nnunet.commands[2] == (
-        f"OMP_NUM_THREADS=1 nnUNetv2_train 90 2d_small 0 -tr {TRAINERS[0]} -p nnUNetPlans --npz -device cpu"
-    )
+    assert nnunet.commands[2] == (f"nnUNetv2_train 90 2d_small 0 -tr {TRAINERS[0]} -p nnUNetPlans --npz -device cpu")
     output = capsys.readouterr().out
-    for command in nnunet.commands:
+    for command in (command for wave in nnunet.waves for command in wave):
         assert f"$ {command}\n" in output
-    assert "$ export nnUNet_raw=" in output and "not patients" in output and "summary of 3" in output
-    assert folder.parent.name == "summary"
+    assert "$ export nnUNet_raw=" in output and "not patients" in output
+    assert str(folder / "figures" / "reliability_foreground.png") in output
 
 
-def test_the_end_names_commands_that_compare_the_same_trainings(demo, capsys):
-    from nnunet_nacl.cli.main import build_parser
-
-    demo()
-    after = capsys.readouterr().out.split("summary of 3", 1)[1]
-    commands = [line.removeprefix("$ ") for line in after.splitlines() if line.startswith("$ ")]
-    export, compare, report = (shlex.split(command) for command in commands)
-    assert {word.split("=")[0] for word in export[1:]} >= {"nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"}
-    compared, reported = (build_parser(command[1:]).parse_args(command[1:]) for command in (compare, report))
+def test_the_end_is_a_comparison_of_the_trainings_and_the_truth(demo, nnunet, capsys):
+    folder = demo()
+    (compared,) = nnunet.compared
     assert (compared.d, compared.c, compared.f, compared.tr) == (["90"], "2d_small", ["0"], list(TRAINERS))
-    assert compared.o == reported.o
+    (truth,) = compared.i
+    label, _, place = truth.partition("=")
+    model = Path(nnunet.environments[0]["nnUNet_results"], "Dataset090_VirtualBrains")
+    model /= "TrueProbabilities__nnUNetPlans__2d_small"
+    assert label == "true probabilities" and Path(place) == model / "fold_0" / "validation"
+    assert {str(path.relative_to(model)) for path in model.rglob("*.*")} == {
+        "fold_0/validation/a.npz",
+        "dataset.json",
+        "plans.json",
+    }
+    assert nnunet.evaluated == [*TRAINERS, "TrueProbabilities"]
+    assert Path(compared.o) == folder
+    last = [line.removeprefix("$ ") for line in capsys.readouterr().out.splitlines() if line.startswith("$ ")][-1]
+    reported = parse(shlex.split(last)[1:])
+    assert Path(reported.o) == folder
 
 
-def test_a_single_trainer_is_not_compared(demo, capsys):
+def test_other_data_have_no_truth_and_need_no_evaluation(demo, nnunet, tmp_path):
+    demo()
+    shutil.rmtree(tmp_path / "demo" / "data" / "Task90_VirtualBrains" / "probabilitiesTr")
+    nnunet.waves.clear()
+    demo()
+    assert [len(wave) for wave in nnunet.waves] == [1] and nnunet.compared[-1].i is None
+
+
+def test_a_single_trainer_is_compared_with_the_truth(demo, nnunet):
     demo(trainers=TRAINERS[:1])
-    assert "nnunet_nacl compare" not in capsys.readouterr().out
+    assert nnunet.compared[0].tr == [TRAINERS[0]]
 
 
 def test_on_the_cpu_trainings_share_the_cores(demo, nnunet):
     demo()
-    assert [len(wave) for wave in nnunet.waves[2:]] == [2, 1]
+    assert [len(wave) for wave in nnunet.waves[2:4]] == [2, 1]
     assert nnunet.waves[3][0].startswith("OMP_NUM_THREADS=2 ")
     assert nnunet.environments[0]["nnUNet_n_proc_DA"] == "1"
 
@@ -176,12 +218,13 @@ def test_on_a_gpu_the_stock_configuration_is_used(demo, nnunet):
     assert set(plans["configurations"]) == {"2d", "3d_fullres"}
 
 
-def test_a_second_run_only_sums_up(demo, nnunet, capsys):
+def test_a_second_run_only_compares_also_in_another_place(demo, nnunet, tmp_path):
     demo()
     nnunet.waves.clear()
     demo()
-    assert nnunet.commands == []
-    assert "summary of 3" in capsys.readouterr().out
+    (tmp_path / "demo").rename(tmp_path / "moved")
+    demo(folder=tmp_path / "moved")
+    assert nnunet.commands == [] and len(nnunet.compared) == 3
 
 
 @pytest.mark.parametrize(
@@ -194,7 +237,7 @@ def test_a_second_run_only_sums_up(demo, nnunet, capsys):
         (TRAINERS[2], ["train"]),
     ],
 )
-def test_an_interrupted_run_goes_on_where_it_stopped(demo, nnunet, stop_at, again):
+def test_an_interrupted_run_is_resumed(demo, nnunet, stop_at, again):
     nnunet.stop_at = stop_at
     with pytest.raises(KeyboardInterrupt):
         demo()
@@ -245,8 +288,9 @@ def test_a_folder_of_other_data_is_refused(demo, tmp_path):
 
 def test_folds_and_trainers_multiply(demo, nnunet):
     demo(folds=("0", "1"), parallel=2)
-    assert [len(wave) for wave in nnunet.waves[2:]] == [2, 2, 2]
-    assert [command.split()[4] for command in nnunet.commands[2:]] == ["0", "0", "0", "1", "1", "1"]
+    assert [len(wave) for wave in nnunet.waves[2:5]] == [2, 2, 2]
+    assert [command.split()[3] for command in nnunet.commands[2:]] == ["0", "0", "0", "1", "1", "1"]
+    assert nnunet.compared[0].i[0].endswith("TrueProbabilities__nnUNetPlans__2d_small")  # one document of both
 
 
 def test_a_demo_folder_with_a_foreign_dataset_is_left_alone(demo, tmp_path):

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_nacl.demo.names import DEFAULT_TRAINERS, Schedule, with_schedule
+from nnunet_nacl.demo.demo_schedule import DEFAULT_TRAINERS, STOCK, Schedule, with_schedule
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.json_files import first_line
+from nnunet_nacl.registration.entry_points import registered_trainers
+from nnunet_nacl.registration.grammar import parse
+from nnunet_nacl.registration.health import check_nnunet
+from nnunet_nacl.registration.lookup import suggest
 
 DEFAULT_FOLDER = "nnunet_nacl_demo"
 DEVICES = ("cpu", "cuda", "mps")
@@ -63,41 +70,30 @@ def resolve(
     """
     if data is not None and download is not None:
         raise UserError("give either --data or --download, not both")
-    if device is None:
-        device = "cuda" if _has_cuda() else "cpu"
+    device = device or ("cuda" if _has_cuda() else "cpu")
     if device not in DEVICES:
         raise UserError(f"-device must be one of {', '.join(DEVICES)}, received {device!r}")
     folds = _unique(folds)
     for fold in folds:
         if fold not in ("0", "1", "2", "3", "4", "all"):
             raise UserError(f"-f takes the folds 0 to 4 or all, received {fold!r}")
-    if device != "cpu":
-        default = SCHEDULES["gpu"]
-    else:
-        default = SCHEDULES["virtual brains" if data is None and download is None else "cpu"]
-    schedule = Schedule(
-        default[0] if epochs is None else epochs, default[1] if iterations is None else iterations, adam
-    )
-    trainers = _unique([with_schedule(name, schedule) for name in trainers])
+    virtual = data is None and download is None
+    default = SCHEDULES["gpu" if device != "cpu" else "virtual brains" if virtual else "cpu"]
+    given = (default[0] if epochs is None else epochs, default[1] if iterations is None else iterations)
+    trainers = _unique([with_schedule(name, Schedule(*given, adam)) for name in trainers])
     if not trainers or not folds:
         raise UserError("-tr and -f need at least one value each")
+    for name in trainers:
+        _check_known(name)
     cores = available_cores()
     count = len(trainers) * len(folds)
     if parallel is None:
         parallel = busy_cores(count, cores) if device == "cpu" else 1
     if parallel < 1:
         raise UserError(f"-np must be at least 1, received {parallel}")
-    return DemoSettings(
-        Path(os.path.abspath(folder)),
-        None if data is None else Path(data),
-        download,
-        trainers,
-        configuration,
-        folds,
-        device,
-        cores,
-        min(parallel, count),
-    )
+    task = None if data is None else Path(data)
+    place, parallel = Path(os.path.abspath(folder)), min(parallel, count)
+    return DemoSettings(place, task, download, trainers, configuration, folds, device, cores, parallel)
 
 
 def busy_cores(count: int, cores: int) -> int:
@@ -115,6 +111,24 @@ def available_cores() -> int:
     from joblib import cpu_count
 
     return cpu_count()
+
+
+def _check_known(trainer: str) -> None:
+    """UserError, before data are prepared, unless nnU-Net finds the trainer; names of our grammar it always does."""
+    if trainer == STOCK or parse(trainer) is not None:
+        return
+    check, find = check_nnunet()
+    if find is None:
+        raise UserError(f"nnU-Net: {check.found}; {check.mend}")
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            find(trainer)
+    except Exception as error:  # whatever importing another package's trainer raises
+        hint = suggest(trainer, [registered.name for registered in registered_trainers()])
+        raise UserError(
+            f"-tr {trainer}: nnU-Net finds no such trainer ({first_line(error).partition('. ')[0]})"
+            + (f"; did you mean {hint}?" if hint else "; `nnunet_nacl trainers` lists those of this package")
+        ) from error
 
 
 def _has_cuda() -> bool:

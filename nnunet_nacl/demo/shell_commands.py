@@ -1,7 +1,8 @@
-"""Stock commands: how they are shown, run side by side, logged and stopped."""
+"""Command lines: how they are shown, run side by side, logged and stopped."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import shutil
@@ -9,7 +10,7 @@ import signal
 import subprocess
 import sysconfig
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,13 +27,13 @@ class Command:
 
     Attributes:
         arguments: Program and arguments.
-        log_file: Where its output goes.
+        log_file: Where its output goes; None leaves it where this process's goes.
         environment: Variables of this command alone, shown before it.
         on_line: Called with each line of its output.
     """
 
     arguments: tuple[str, ...]
-    log_file: Path
+    log_file: Path | None
     environment: Mapping[str, str] = field(default_factory=dict)
     on_line: Callable[[str], None] | None = None
 
@@ -73,7 +74,7 @@ def run_side_by_side(
         UserError: If a program is not installed.
     """
     running: list[_Running] = []
-    with _TerminationAsInterrupt():
+    with _termination_as_interrupt():
         try:
             for command in commands:
                 running.append(_Running(command, environment, keep_open))
@@ -98,23 +99,25 @@ class _Running:
     """A started command, and how far its log has been read."""
 
     def __init__(self, command: Command, environment: Mapping[str, str], keep_open: Sequence[int]):
-        program = find_program(command.arguments[0])
-        command.log_file.parent.mkdir(parents=True, exist_ok=True)
-        with open(command.log_file, "ab") as log:
-            log.write(f"\n[{time.strftime('%Y-%m-%d %H:%M:%S')}] $ {command.shown()}\n".encode())
-            log.flush()
-            self._position = log.tell()
+        self.command = command
+        self._position, self._rest = 0, b""
+        with contextlib.ExitStack() as stack:
+            log = None
+            if command.log_file is not None:
+                command.log_file.parent.mkdir(parents=True, exist_ok=True)
+                log = stack.enter_context(open(command.log_file, "ab"))
+                log.write(f"\n[{time.strftime('%Y-%m-%d %H:%M:%S')}] $ {command.shown()}\n".encode())
+                log.flush()
+                self._position = log.tell()
             self.process = subprocess.Popen(
-                [program, *command.arguments[1:]],
+                [find_program(command.arguments[0]), *command.arguments[1:]],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
-                stderr=subprocess.STDOUT,
+                stderr=None if log is None else subprocess.STDOUT,
                 env={**os.environ, "PYTHONUNBUFFERED": "1", **environment, **command.environment},
                 start_new_session=True,
                 pass_fds=tuple(keep_open),
             )
-        self.command = command
-        self._rest = b""
 
     def poll(self) -> bool:
         """Passes on new lines; whether the command still runs.
@@ -123,14 +126,15 @@ class _Running:
             CommandFailed: If it has ended with an error.
         """
         status = self.process.poll()
-        with open(self.command.log_file, "rb") as log:
-            log.seek(self._position)
-            lines = (self._rest + log.read()).split(b"\n")
-            self._position = log.tell()
-        self._rest = lines.pop()
-        if self.command.on_line is not None:
-            for line in lines:
-                self.command.on_line(line.decode(errors="replace"))
+        if self.command.log_file is not None:
+            with open(self.command.log_file, "rb") as log:
+                log.seek(self._position)
+                lines = (self._rest + log.read()).split(b"\n")
+                self._position = log.tell()
+            self._rest = lines.pop()
+            if on_line := self.command.on_line:
+                for line in lines:
+                    on_line(line.decode(errors="replace"))
         if status is None:
             return True
         if status != 0:
@@ -138,12 +142,13 @@ class _Running:
         return False
 
     def _failure(self, status: int) -> str:
-        text = self.command.log_file.read_text(encoding="utf-8", errors="replace").rstrip().split("\n")
         how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+        message = f"this command {how}:\n  $ {self.command.shown()}"
+        if self.command.log_file is None:
+            return message
+        text = self.command.log_file.read_text(encoding="utf-8", errors="replace").rstrip().split("\n")
         last = "\n".join(f"  | {line}" for line in text[-_LAST_LINES:])
-        return (
-            f"this command {how}:\n  $ {self.command.shown()}\nIts log is {self.command.log_file}; it ends with\n{last}"
-        )
+        return f"{message}\nIts log is {self.command.log_file}; it ends with\n{last}"
 
 
 def _stop(running: Sequence[_Running]) -> None:
@@ -153,10 +158,8 @@ def _stop(running: Sequence[_Running]) -> None:
         _signal_group(one, signal.SIGTERM)
     deadline = time.monotonic() + _PATIENCE_S
     for one in alive:
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             one.process.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            pass
     for one in alive:
         _signal_group(one, getattr(signal, "SIGKILL", signal.SIGTERM))  # workers that outlive their parent, too
         one.process.wait()
@@ -166,29 +169,23 @@ def _signal_group(one: _Running, number: int) -> None:
     if not hasattr(os, "killpg"):  # Windows knows no process groups
         one.process.terminate()
         return
-    try:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(one.process.pid, number)
-    except (ProcessLookupError, PermissionError):
-        pass
 
 
-class _TerminationAsInterrupt:
+@contextlib.contextmanager
+def _termination_as_interrupt() -> Iterator[None]:
     """SIGTERM and SIGHUP raise KeyboardInterrupt within, so that they stop the commands as Ctrl-C does."""
 
-    _SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
-
-    def __enter__(self):
-        self._previous = {}
-        try:
-            for number in self._SIGNALS:
-                self._previous[number] = signal.signal(number, self._interrupt)
-        except ValueError:  # not in the main thread: signals are not ours to handle
-            pass
-
-    def __exit__(self, *exception):
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    @staticmethod
-    def _interrupt(number, frame):
+    def interrupt(number, frame):
         raise KeyboardInterrupt
+
+    previous = {}
+    try:
+        for number in (getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)):
+            with contextlib.suppress(ValueError):  # not in the main thread: signals are not ours to handle
+                previous[number] = signal.signal(number, interrupt)
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from nnunet_nacl.demo.task import read_task
+from nnunet_nacl.demo.decathlon_task import read_task
 from nnunet_nacl.errors import UserError
 
 
@@ -46,7 +46,8 @@ def test_a_trailing_slash_and_a_link_are_fine(make_task, tmp_path):
         ({"without": ("imagesTs",)}, "imagesTs"),
         ({"without": ("labelsTr",)}, "labelsTr"),
         ({"modality": None}, "modality"),
-        ({"training": None, "test": None}, "training, test"),
+        ({"training": None}, "training"),
+        ({"labels": ["background"]}, "labels is list"),
         ({"cases": 4}, "4 cases"),
     ],
 )
@@ -59,6 +60,7 @@ def test_a_missing_folder_and_a_broken_json_are_errors(make_task, tmp_path):
     with pytest.raises(UserError, match="Task01_None"):
         read_task(tmp_path / "Task01_None")
     folder = make_task()
-    (folder / "dataset.json").write_text("{")
-    with pytest.raises(UserError, match="dataset.json"):
-        read_task(folder)
+    for content in ("{", "null"):
+        (folder / "dataset.json").write_text(content)
+        with pytest.raises(UserError, match="dataset.json"):
+            read_task(folder)

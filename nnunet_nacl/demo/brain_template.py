@@ -69,15 +69,9 @@ def load_template(antialias_mm: float = 0.0) -> Template:
             "or give a Decathlon task with --data or --download"
         ) from error
     image = datasets.load_mni152_template(resolution=1)
-    t1 = np.asarray(image.dataobj, dtype=np.float32)
-    mask = np.asarray(datasets.load_mni152_brain_mask(resolution=1).dataobj)
-    maps = [
-        t1,
-        mask.astype(np.float32),
-        np.asarray(datasets.load_mni152_gm_template(resolution=1).dataobj, dtype=np.float32),
-        np.asarray(datasets.load_mni152_wm_template(resolution=1).dataobj, dtype=np.float32),
-    ]
+    mask = datasets.load_mni152_brain_mask(resolution=1)
+    matter = datasets.load_mni152_gm_template(resolution=1), datasets.load_mni152_wm_template(resolution=1)
+    maps = [np.asarray(one.dataobj).astype(np.float32) for one in (image, mask, *matter)]
     if antialias_mm > 0:
         maps = [ndimage.gaussian_filter(one, antialias_mm, truncate=3) for one in maps]
-    t1, mask, grey_matter, white_matter = maps
-    return Template(t1, tissue_probabilities(mask, grey_matter, white_matter), np.asarray(image.affine), 1.0)
+    return Template(maps[0], tissue_probabilities(*maps[1:]), np.asarray(image.affine), 1.0)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from nnunet_nacl.demo import settings as module
-from nnunet_nacl.demo.settings import available_cores, resolve
+from nnunet_nacl.demo import options as module
+from nnunet_nacl.demo.options import available_cores, resolve
 from nnunet_nacl.errors import UserError
 
 
@@ -70,11 +70,17 @@ def test_what_is_given_is_taken():
         ({"epochs": 0}, "-epochs"),
         ({"trainers": ()}, "-tr"),
         ({"trainers": ("nnUNetTrainerNACL_wrong",)}, "wrong"),
+        ({"trainers": ("nope",)}, "-tr nope: nnU-Net finds no such trainer"),
+        ({"trainers": ("nnUNetTrainerNACk",)}, "did you mean nnUNetTrainerNACL"),
     ],
 )
 def test_bad_options_are_errors_that_name_them(options, message):
     with pytest.raises(UserError, match=message):
         resolve(**options)
+
+
+def test_a_trainer_of_nnunets_own_is_known():
+    assert resolve(trainers=("nnUNetTrainer_5epochs",)).trainers == ("nnUNetTrainer_5epochs",)
 
 
 def test_there_is_a_core():

@@ -1,0 +1,263 @@
+"""The demo's steps, one after the other; each is skipped if an earlier run has done it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from nnunet_nacl.demo.decathlon_download import download_task
+from nnunet_nacl.demo.decathlon_task import Task, read_task
+from nnunet_nacl.demo.demo_schedule import schedule_of
+from nnunet_nacl.demo.fold_training import PLANS, Training
+from nnunet_nacl.demo.options import DemoSettings
+from nnunet_nacl.demo.shell_commands import Command, export_line, run_side_by_side
+from nnunet_nacl.demo.small_network import SMALL_SUFFIX, add_small_configuration, parent_configuration
+from nnunet_nacl.demo.time_left import ProgressBar, Work
+from nnunet_nacl.demo.virtual_brains import MASK_RADIUS_MM, TASK_NAME, write_virtual_brains
+from nnunet_nacl.demo.workspace import Workspace
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.json_files import read_dict
+from nnunet_nacl.registration import ENVIRONMENT_VARIABLE, bridge_folder
+
+_SUBJECTS = (24, 4)
+_DATASET = "Dataset090_VirtualBrains"
+_TRUTH = "TrueProbabilities"
+
+# On the CPU many small steps get further in the same time than few large ones.
+_VIRTUAL_BRAINS_BATCH = 4
+
+
+def run_demo(settings: DemoSettings, show_progress: bool = True) -> Path:
+    """Runs what is missing, then `nnunet_nacl compare`.
+
+    Args:
+        settings: See `nnunet_nacl.demo.options.resolve`.
+        show_progress: Whether to draw the progress bar; what is done is printed in any case.
+
+    Returns:
+        The folder of the comparison.
+
+    Raises:
+        UserError: If data, names or folders cannot be used, or a command fails.
+    """
+    workspace = Workspace(settings.folder)
+    workspace.create()
+    with workspace.lock() as inherited:
+        return _Demo(settings, workspace, inherited, show_progress).run()
+
+
+class _Demo:
+    """One run: the plan of what to do, and its steps in order."""
+
+    def __init__(self, settings: DemoSettings, workspace: Workspace, inherited: list[int], show_progress: bool):
+        self.settings = settings
+        self.workspace = workspace
+        self.inherited = inherited
+        self.show_progress = show_progress
+        self.virtual = settings.data is None and settings.download is None
+        self.on_cpu = settings.device == "cpu"
+        self.processes = str(min(settings.cores, 8))
+        self.configuration = settings.configuration or ("2d" + SMALL_SUFFIX if self.on_cpu else "2d")
+        self.environment = {
+            "nnUNet_raw": str(workspace.raw),
+            "nnUNet_preprocessed": str(workspace.preprocessed),
+            "nnUNet_results": str(workspace.results),
+        }
+        if self.on_cpu:
+            self.environment |= {
+                "nnUNet_n_proc_DA": "1",
+                "nnUNet_def_n_proc": "1",
+                # threads that spin while they wait take a hundred times as long on a busy machine
+                "OMP_WAIT_POLICY": "PASSIVE",
+                "OMP_NUM_THREADS": "1",
+            }
+        known = os.environ.get(ENVIRONMENT_VARIABLE, "")
+        if bridge_folder() not in known.split(os.pathsep):
+            self.environment[ENVIRONMENT_VARIABLE] = os.pathsep.join(filter(None, [known, bridge_folder()]))
+        self.make = Work(sum(_SUBJECTS), 0.7)
+        self.convert = Work(1, 8.0)
+        self.preprocess = Work(1, 20.0)
+        self.evaluate = Work(1, 12.0 if self.virtual else 0.0)
+
+    def run(self) -> Path:
+        settings = self.settings
+        if settings.download is not None:
+            print(f"Downloading {settings.download} from the Medical Segmentation Decathlon's public mirror")
+            download_task(settings.download, self.workspace.data, show_progress=self.show_progress)
+        folder = settings.data or self.workspace.data / (settings.download or TASK_NAME)
+        task = None if self.virtual and not folder.exists() else read_task(folder)
+        trainings = self._trainings(task)
+        waves = [trainings[i : i + settings.parallel] for i in range(0, len(trainings), settings.parallel)]
+        self._introduce(folder)
+        before = [self.make, self.convert, self.preprocess] if task is None else [self.convert, self.preprocess]
+        plan = [[before], *[[training.job for training in wave] for wave in waves], [[self.evaluate]]]
+        with ProgressBar(plan, self.show_progress) as self.bar:
+            if task is None:
+                task = self._make(folder)
+            self._convert(task)
+            self._preprocess(task)
+            for wave in waves:
+                self._train(wave)
+            truth = self._measure(task, trainings)
+        return self._compare(task, truth)
+
+    def _trainings(self, task: Task | None) -> list[Training]:
+        settings = self.settings
+        num_training = _SUBJECTS[0] if task is None else task.num_training
+        results, dataset = self.workspace.results, _DATASET if task is None else task.dataset
+        share = max(1.0, settings.parallel / settings.cores) if self.on_cpu else settings.parallel
+        work = share * (0.35 if self.virtual else 1.0)
+        trainings = []
+        for fold in settings.folds:
+            cases = num_training if fold == "all" else -(-num_training // 5)
+            for trainer in settings.trainers:
+                training = Training(results, dataset, trainer, self.configuration, fold, cases, settings.device, work)
+                trainings.append(training)
+        return trainings
+
+    def _introduce(self, task_folder: Path) -> None:
+        settings = self.settings
+        what = "virtual brains (made from a template; not patients)" if self.virtual else str(task_folder)
+        where = f"the CPU ({settings.cores} cores)" if self.on_cpu else settings.device
+        print(
+            f"Data: {what}\nTrainers: {', '.join(settings.trainers)}\n"
+            f"Folds {', '.join(settings.folds)}, configuration {self.configuration}, on {where}, "
+            f"{settings.parallel} at the same time\n"
+            f"Everything goes to {settings.folder}; interrupt with Ctrl-C at any time, the same command resumes.\n\n"
+            "All steps are nnU-Net's commands and this package's. To run them by hand, first set nnU-Net's folders:\n"
+            f"$ {export_line(self.environment)}\n",
+            flush=True,
+        )
+
+    def _make(self, folder: Path) -> Task:
+        self.bar.write(f"Making {sum(_SUBJECTS)} virtual brains in {folder}")
+
+        def on_subject(done: int, total: int) -> None:
+            self.make.reach(done)
+            self.bar.describe("making virtual brains")
+
+        return read_task(write_virtual_brains(folder, *_SUBJECTS, on_subject=on_subject))
+
+    def _convert(self, task: Task) -> None:
+        target = self.workspace.raw / task.dataset
+        source = self.workspace.source_of(task.dataset)
+        if source is not None and source != task.folder:
+            raise UserError(f"{self.workspace.folder} holds {task.dataset} of {source}; give another folder with -o")
+        is_converted = (target / "dataset.json").is_file()  # nnU-Net writes it last
+        if target.exists() and not is_converted:
+            if source is None:
+                raise UserError(f"{target} has no dataset.json and is not the demo's: give another folder with -o")
+            shutil.rmtree(target)  # a conversion of ours that was broken off
+        self.workspace.set_source(task.dataset, task.folder)
+        if is_converted:
+            self.convert.skip()
+            return
+        arguments = ["nnUNetv2_convert_MSD_dataset", "-i", str(task.folder), "-np", self.processes]
+        self._run([self._command(arguments, f"convert_{task.dataset}")], lambda: "converting", self.convert)
+
+    def _preprocess(self, task: Task) -> None:
+        parent = parent_configuration(self.configuration)
+        plans_file = self.workspace.preprocessed / task.dataset / "nnUNetPlans.json"
+        if self.workspace.is_preprocessed(task.dataset, parent):
+            self.preprocess.skip()
+        else:
+            if self.workspace.is_planned(task.dataset):  # planning anew would drop the small configuration
+                arguments = ["nnUNetv2_preprocess", "-d", str(task.id), "-c", parent, "-np", self.processes]
+            else:
+                arguments = ["nnUNetv2_plan_and_preprocess", "-d", str(task.id), "-c", parent]
+                arguments += ["-npfp", self.processes, "-np", self.processes, "--verify_dataset_integrity"]
+            command = self._command(arguments, f"preprocess_{task.dataset}_{parent}")
+            self._run([command], lambda: "planning and preprocessing", self.preprocess)
+            planned = read_dict(plans_file)["configurations"]
+            if parent not in planned:
+                there = ", ".join(planned)
+                raise UserError(f"nnU-Net has planned no configuration {parent!r} for {task.dataset}; it has {there}")
+            self.workspace.set_preprocessed(task.dataset, parent)
+        if self.configuration.endswith(SMALL_SUFFIX):
+            batch = _VIRTUAL_BRAINS_BATCH if self.virtual else None
+            name, described = add_small_configuration(plans_file, parent, batch)
+            self.bar.write(f"Configuration {name} in {plans_file.name} is for the CPU: {parent} with {described}")
+
+    def _train(self, wave: list[Training]) -> None:
+        todo = [training for training in wave if training.state() != "done"]
+        for training in wave:
+            if training not in todo:
+                training.skip()
+        if todo:
+            threads = max(1, self.settings.cores // len(todo)) if self.on_cpu else None
+            self._run(
+                [training.command(self.workspace.logs, threads) for training in todo],
+                lambda: ", ".join(training.described() for training in todo),
+                *(work for training in todo for work in training.job),
+            )
+
+    def _measure(self, task: Task, trainings: list[Training]) -> Path | None:
+        """Evaluates with masks that suit large voxels, and the true probabilities; None where these are not known.
+
+        Other data need no command: the trainers have measured calibration after their validation.
+        """
+        if task.probabilities is None:
+            return None
+        radii = ["-dilated", f"{MASK_RADIUS_MM:g}", "-boundary", f"{MASK_RADIUS_MM:g}"]
+        truth = trainings[0].model_folder.with_name(f"{_TRUTH}__{PLANS}__{self.configuration}")
+        for training in trainings:  # laid out as if a network had predicted them, so that the same commands read them
+            folder = truth / training.fold_folder.name / training.validation_folder.name
+            folder.mkdir(parents=True, exist_ok=True)
+            for path in training.validation_folder.glob("*.npz"):
+                shutil.copy2(task.probabilities / path.name, folder)
+        for name in ("dataset.json", "plans.json"):
+            shutil.copy2(trainings[0].model_folder / name, truth)
+        evaluate = ["nnunet_nacl", "evaluate", *self._models(task), *radii, "-tr"]
+        names = [*self.settings.trainers, _TRUTH]
+        commands = [self._command([*evaluate, name], f"evaluate_{task.dataset}_{name}") for name in names]
+        self._run(commands, lambda: "measuring calibration", self.evaluate)
+        # where `evaluate` writes its document: several folds have one together
+        return truth if len(self.settings.folds) > 1 else folder
+
+    def _compare(self, task: Task, truth: Path | None) -> Path:
+        """The closing table, and what to type next."""
+        trainers = self.settings.trainers
+        folder = self.workspace.folder / "comparison" / f"{task.dataset}__{self.configuration}"
+        if len(trainers) == 1 and truth is None:
+            self._show(["nnunet_nacl", "evaluate", *self._models(task), "-tr", *trainers])
+            return folder
+        oracle = [] if truth is None else ["-i", f"true probabilities={truth}"]
+        self._show(["nnunet_nacl", "compare", *self._models(task), "-tr", *trainers, *oracle, "-o", str(folder)])
+        print("\nReliability diagrams:", *sorted((folder / "figures").glob("reliability_*.png")), sep="\n  ")
+        if truth is not None:
+            print(
+                "The true probabilities show what a perfectly calibrated network reaches: the foreground is chosen by "
+                "the true labels, so that not even they reach 0 there."
+            )
+        if len({schedule_of(trainer) for trainer in trainers}) > 1:
+            print("The trainers differ in schedule or optimiser, not only in their loss.")
+        print(
+            "One training each, on a short schedule: this shows the workflow, it does not rank the methods.\n\n"
+            "Next: a page to read the comparison on. Further commands need nnU-Net's folders:\n"
+            f"$ {export_line(self.environment)}\n$ {shlex.join(['nnunet_nacl', 'report', '-o', str(folder)])}"
+        )
+        return folder
+
+    def _models(self, task: Task) -> list[str]:
+        return ["-d", str(task.id), "-c", self.configuration, "-f", *self.settings.folds]
+
+    def _command(self, arguments: list[str], log: str) -> Command:
+        return Command(tuple(arguments), self.workspace.logs / f"{log}.log")
+
+    def _show(self, arguments: list[str]) -> None:
+        """Runs a command whose output goes to the terminal."""
+        command = Command(tuple(arguments), None)
+        print(f"$ {command.shown()}", flush=True)
+        run_side_by_side([command], self.environment, keep_open=self.inherited)
+
+    def _run(self, commands: list[Command], describe: Callable[[], str], *works: Work) -> None:
+        if len(commands) > 1:
+            self.bar.write(f"{len(commands)} at the same time:")
+        for command in commands:
+            self.bar.write(f"$ {command.shown()}")
+        run_side_by_side(commands, self.environment, lambda: self.bar.describe(describe()), self.inherited)
+        for work in works:
+            work.finish()
