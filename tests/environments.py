@@ -30,10 +30,12 @@ def copy_sources(target: Path) -> Path:
 def link_libraries(target: Path) -> Path:
     """A folder with all that is installed in the running Python, but for this package and all startup files."""
     target.mkdir()
-    for folder in dict.fromkeys([sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]):
+    added = [folder for folder in sys.path if Path(folder).name == "site-packages"]  # by startup files
+    for folder in dict.fromkeys([sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *added]):
         for entry in Path(folder).iterdir():
-            if "nnunet_nacl" not in entry.name and entry.suffix not in (".pth", ".start"):
-                (target / entry.name).symlink_to(entry)
+            link = target / entry.name
+            if "nnunet_nacl" not in entry.name and entry.suffix not in (".pth", ".start") and not link.is_symlink():
+                link.symlink_to(entry)
     return target
 
 

@@ -70,7 +70,7 @@ class Batch:
             return per_voxel.sum() / max(per_voxel.numel(), 1)
         valid = target.valid if per_voxel.ndim == target.valid.ndim else target.valid[:, None]
         total = torch.where(valid, per_voxel, torch.zeros((), dtype=per_voxel.dtype, device=per_voxel.device)).sum()
-        return total / (target.num_valid.clamp_min(1) * (per_voxel.numel() // max(target.num_voxels, 1)))
+        return total / (target.valid.sum().clamp_min(1) * (per_voxel.numel() // max(target.num_voxels, 1)))
 
     def mean_in_place(self, term: Term) -> Tensor:
         """The same for a term that brings its gradient."""

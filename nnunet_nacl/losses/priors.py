@@ -46,8 +46,8 @@ class Neighborhood:
     padding: str = "valid"
 
     def __post_init__(self) -> None:
-        one_for_all = not isinstance(self.kernel_size, (tuple, list))
-        sizes = (self.kernel_size,) if one_for_all else tuple(self.kernel_size)
+        one_per_axis = isinstance(self.kernel_size, (tuple, list))
+        sizes: tuple[int, ...] = tuple(self.kernel_size) if one_per_axis else (self.kernel_size,)  # type: ignore
         if not sizes or any(
             not isinstance(size, Integral) or isinstance(size, bool) or size < 1 or size % 2 == 0 for size in sizes
         ):
@@ -56,7 +56,7 @@ class Neighborhood:
                 f"got {self.kernel_size!r}."
             )
         sizes = tuple(int(size) for size in sizes)  # numpy's integers too
-        object.__setattr__(self, "kernel_size", sizes[0] if one_for_all else sizes)
+        object.__setattr__(self, "kernel_size", sizes if one_per_axis else sizes[0])
         if self.prior not in PRIORS:
             raise ValueError(f"prior must be one of {', '.join(PRIORS)}, got {self.prior!r}.")
         if self.padding not in PADDINGS:

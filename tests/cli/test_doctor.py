@@ -21,7 +21,7 @@ class Trainer:
     """Stands for a trainer class."""
 
 
-def registered(name: str = "nnUNetTrainerNACL", module: str = "nnunet_nacl_trainers.nacl") -> RegisteredTrainer:
+def registered(name: str = "nnUNetTrainerNACL", module: str = "nnunet_nacl_trainers") -> RegisteredTrainer:
     return RegisteredTrainer(name, f"{module}:{name}", "somebody 1.0")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -18,7 +17,7 @@ class SmoothedLabelTerm:
     """-sum_k q_k log p_k with q = (1 - smoothing) onehot(y) + smoothing / K; gradient p - q."""
 
     smoothing: float = 0.0
-    halo: ClassVar[int] = 0
+    halo = 0
 
     def __call__(self, chunk: Chunk) -> Tensor:
         loss = chunk.cross_entropy(self.smoothing)
@@ -40,7 +39,7 @@ class FocalTerm:
     """
 
     gamma: float
-    halo: ClassVar[int] = 0
+    halo = 0
 
     def __call__(self, chunk: Chunk) -> Tensor:
         cross_entropy = chunk.cross_entropy()
@@ -62,7 +61,7 @@ class EntropyTerm:
     """
 
     factor: float
-    halo: ClassVar[int] = 0
+    halo = 0
 
     def __call__(self, chunk: Chunk) -> Tensor:
         largest, excess = chunk.softmax()
@@ -87,7 +86,7 @@ class MarginTerm:
 
     factor: float
     margin: float
-    halo: ClassVar[int] = 0
+    halo = 0
 
     def __call__(self, chunk: Chunk) -> Tensor:
         largest, log_excess = chunk.softmax()

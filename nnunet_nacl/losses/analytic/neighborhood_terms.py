@@ -67,8 +67,9 @@ class _Shares:
         return self._scale / torch.where(total > 0, total, torch.ones_like(total))
 
     @staticmethod
-    def _rows(image: Tensor, chunk: Chunk) -> Tensor:
+    def _rows(image: Tensor | None, chunk: Chunk) -> Tensor:
         """The slab's rows of a map of the whole image, or the map itself where it is one number for all voxels."""
+        assert image is not None  # each is made wherever it is asked for
         return image[chunk.rows] if image.shape[0] > 1 else image
 
 
