@@ -18,7 +18,7 @@ from nnunet_nacl.evaluation.results import CaseResult, EvaluationSettings
 from nnunet_nacl.files import check_writable, remove_leftovers, to_json_text, write_atomically
 from nnunet_nacl.json_files import read_json
 
-__all__ = ["CaseCache", "signature"]
+__all__ = ["CaseCache", "is_current", "signature"]
 
 _COMPUTATION = 1  # raise it when a number changes for the same files
 _NOT_MEASURED = ("paper", "hausdorff")  # settings that choose among what is known of every case
@@ -54,6 +54,16 @@ def signature(
         except FileNotFoundError:
             result[kind] = known.get(kind)
     return result
+
+
+def is_current(result: CaseResult, files: CaseFiles, labels: Labels, settings: EvaluationSettings) -> bool:
+    """Whether a result came from the same contents of files, labels and settings, wherever the files lie.
+
+    Raises:
+        OSError: A file cannot be read.
+    """
+    known = _signature_in({key: getattr(result, key) for key in ("signature", *_FILES.values())})
+    return _contents(known) == _contents(signature(files, labels, settings, known))
 
 
 def _identity(path: Path, checksum: Callable[[Path], Any], known: Any) -> dict[str, Any]:
@@ -120,10 +130,10 @@ class CaseCache:
             OSError: A file cannot be read.
         """
         entry = self._entries.get(files.case, {})
-        known = _with_identities(entry)
+        known = _signature_in(entry)
         now = signature(files, labels, settings, known)
         try:
-            if known and _contents(known) == _contents(now):
+            if _contents(known) == _contents(now):
                 return case_from_json(entry, channels, labels.regions, settings), now
         except ValueError:
             pass  # from another version or edited by hand: measure it again
@@ -144,12 +154,18 @@ class CaseCache:
                 self._partial.rmdir()
 
 
-def _with_identities(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """The signature in an entry; the first version kept sizes and times alone there, the paths beside it."""
+def _signature_in(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The signature in a case's entry, as this version would have written it; empty if there is none.
+
+    The first version kept sizes and times alone there, the paths beside it; a later one may have further settings.
+    """
     known = entry.get("signature")
     if not isinstance(known, dict):
         return {}
     known = dict(known)
+    if isinstance(known.get("settings"), dict):
+        settings = EvaluationSettings.__dataclass_fields__
+        known["settings"] = {key: value for key, value in known["settings"].items() if key in settings}
     for kind, key in _FILES.items():
         if isinstance(known.get(kind), list) and len(known[kind]) == 2 and isinstance(entry.get(key), str):
             size, time = known[kind]

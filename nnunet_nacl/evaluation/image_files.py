@@ -1,7 +1,8 @@
 """Reads segmentations by nnU-Net's own reader classes, so that every file ending and orientation is taken.
 
 Before that it makes sure that a file is whole: SimpleITK reads a NIfTI file that a full disk or a broken copy cut off
-as if all that is missing were background, and so it reads voxels that are no number.
+as if all that is missing were background, and so it reads voxels that are no number; in place of what a GIPL file lacks
+it reads whatever was in the memory. It does not notice when it writes such files, either.
 """
 
 from __future__ import annotations
@@ -98,8 +99,6 @@ def check_name(path: Path) -> None:
 def why_broken(path: Path) -> str:
     """What is wrong with a NIfTI, GIPL or any gzip file, in words; empty if nothing is, or if the format cannot tell.
 
-    SimpleITK reads what a NIfTI file lacks as background, and what a GIPL file lacks as whatever was in the memory.
-
     Raises:
         OSError: The file cannot be opened.
     """
@@ -112,35 +111,34 @@ def why_broken(path: Path) -> str:
                 size = sum(map(len, iter(lambda: file.read(_BLOCK), b"")))
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             return f"truncated or corrupt: {error}"
-    if path.name.endswith((".nii", ".nii.gz")):
-        return _why_broken_nifti(path, size)
-    expected = _gipl_size(path) if path.suffix == ".gipl" else 0
+    try:
+        if path.name.endswith((".nii", ".nii.gz")):
+            return _why_broken_nifti(path, size)
+        return _why_truncated(size, _gipl_size(path)) if path.suffix == ".gipl" else ""
+    except Exception:  # there is no such header: the reader will say so
+        return ""
+
+
+def _why_truncated(size: int, expected: int) -> str:
     return f"truncated: {size} of {expected} bytes" if size < expected else ""
 
 
 def _why_broken_nifti(path: Path, size: int) -> str:
     import nibabel
 
-    try:
-        voxels = nibabel.load(path).dataobj
-        expected = int(voxels.offset) + math.prod(map(int, voxels.shape)) * voxels.dtype.itemsize
-        if size < expected:
-            return f"truncated: {size} of {expected} bytes"
-        odd = voxels.dtype.kind == "f" and not np.isfinite(voxels.get_unscaled()).all()
-    except Exception:  # there is no such header: the reader will say so
-        return ""
-    return "it holds voxels that are NaN or infinite" if odd else ""
+    voxels = nibabel.load(path).dataobj
+    expected = int(voxels.offset) + math.prod(map(int, voxels.shape)) * voxels.dtype.itemsize
+    if size >= expected and voxels.dtype.kind == "f" and not np.isfinite(voxels.get_unscaled()).all():
+        return "it holds voxels that are NaN or infinite"
+    return _why_truncated(size, expected)
 
 
 def _gipl_size(path: Path) -> int:
-    """Bytes that the header promises, itself included; 0 if there is no such header: the reader will say so."""
+    """Bytes that the header promises, itself included."""
     import SimpleITK as sitk
 
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError:
-        return 0
+    reader.ReadImageInformation()
     pixel = sitk.Image([1] * reader.GetDimension(), reader.GetPixelID())
     return 256 + math.prod(reader.GetSize()) * pixel.GetSizeOfPixelComponent()

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from nnunet_nacl.metrics.binning import DEFAULT_N_BINS, BinStats, check_n_bins
-from nnunet_nacl.metrics.calibration_error import ace, cece, class_errors, ece, ece_per_row, mce
+from nnunet_nacl.metrics.calibration_error import class_errors, ece, ece_per_row, mask_metrics
 from nnunet_nacl.metrics.overlap import Overlap
-from nnunet_nacl.metrics.scores import brier, brier_per_row, nll, nll_per_row
+from nnunet_nacl.metrics.scores import brier_per_row, nll_per_row
 
 __all__ = [
     "HAUSDORFF",
@@ -208,20 +208,6 @@ class Evaluation:
     def pooled_ece(self, mask: str = "foreground") -> float:
         """ECE over the voxels of all cases together."""
         return ece(self.pooled[mask])
-
-
-def mask_metrics(stats: BinStats) -> dict[str, float]:
-    """All calibration metrics of one mask."""
-    return {
-        "n_voxels": stats.n_voxels,
-        "ECE": ece(stats),
-        "CECE_sum": cece(stats, reduction="sum"),
-        "CECE_mean": cece(stats, reduction="mean"),
-        "ACE": ace(stats),
-        "MCE": mce(stats),
-        "NLL": nll(stats),
-        "Brier": brier(stats),
-    }
 
 
 def structure_calibration(stats: BinStats, channel: int, regions: bool) -> dict[str, float]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from nnunet_nacl.metrics.binning import BinStats
+from nnunet_nacl.metrics.scores import brier, nll
 
-__all__ = ["ace", "cece", "class_errors", "ece", "ece_per_row", "mce"]
+__all__ = ["ace", "cece", "class_errors", "ece", "ece_per_row", "mask_metrics", "mce"]
 
 
 def _gaps(count: np.ndarray, confidence: np.ndarray, positive: np.ndarray) -> np.ndarray:
@@ -79,6 +80,20 @@ def ace(stats: BinStats) -> float:
 def mce(stats: BinStats) -> float:
     """Maximum calibration error: the largest gap of the non-empty top-label bins. For regions the mean over regions."""
     return _over_bins(stats, np.nanmax)
+
+
+def mask_metrics(stats: BinStats) -> dict[str, float]:
+    """All metrics of one mask, the proper scores included, under the names that calibration.json gives them."""
+    return {
+        "n_voxels": stats.n_voxels,
+        "ECE": ece(stats),
+        "CECE_sum": cece(stats, reduction="sum"),
+        "CECE_mean": cece(stats, reduction="mean"),
+        "ACE": ace(stats),
+        "MCE": mce(stats),
+        "NLL": nll(stats),
+        "Brier": brier(stats),
+    }
 
 
 def _over_bins(stats: BinStats, reduce) -> float:

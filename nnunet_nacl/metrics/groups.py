@@ -31,22 +31,10 @@ class GroupSums:
 
     @classmethod
     def zeros(cls, groups: int, num_classes: int, n_bins: int, regions: bool, device: torch.device) -> GroupSums:
-        rows = num_classes if regions else 1
-
-        def make(*shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
-            return torch.zeros(groups, *shape, dtype=dtype, device=device)
-
-        real = torch.float64
-        return cls(
-            make(rows, n_bins),
-            make(rows, n_bins, dtype=real),
-            make(rows, n_bins),
-            make(num_classes, n_bins),
-            make(num_classes, n_bins, dtype=real),
-            make(num_classes, n_bins),
-            make(rows, dtype=real),
-            make(rows, dtype=real),
-        )
+        """Sums of no voxel at all, in every group."""
+        single = BinStats.zeros(num_classes, n_bins=n_bins, regions=regions)
+        arrays = (torch.as_tensor(getattr(single, name), device=device) for name in cls.__dataclass_fields__)
+        return cls(*(array.repeat(groups, *[1] * array.ndim) for array in arrays))
 
     def by_mask(self, extra: list[str]) -> dict[str, BinStats]:
         arrays = [getattr(self, name).cpu().numpy() for name in self.__dataclass_fields__]

@@ -7,6 +7,8 @@ from itertools import product
 
 import numpy as np
 
+from nnunet_nacl.metrics.surface import bounding_box
+
 __all__ = ["boundary_mask", "dilated_mask"]
 
 _ROUNDING = 1e-6  # relative; a neighbour exactly at the radius counts, whatever its distance rounds to
@@ -61,7 +63,8 @@ def boundary_mask(
     labels = np.asarray(labels)
     if labels.dtype == bool:
         labels = labels.astype(np.uint8)
-    dtype = np.uint8 if labels.size and labels.min() >= 0 and labels.max() < 255 else np.int32
+    kinds = (np.uint8, np.int32, np.int64) if labels.min(initial=0) >= 0 else (np.int32, np.int64)
+    dtype = next(kind for kind in kinds if labels.max(initial=0) < np.iinfo(kind).max)
     top = np.iinfo(dtype).max
     known = np.ones(labels.shape, dtype=bool) if valid is None else valid
 
@@ -80,15 +83,12 @@ def _in_box(foreground, radius_mm, spacing_mm, function, labels=None, known=None
     if not radius_mm >= 0:
         raise ValueError(f"the radius in mm must not be negative, got {radius_mm!r}.")
     result = np.zeros(foreground.shape, dtype=bool)
-    slices = []
-    for axis, (length, spacing) in enumerate(zip(foreground.shape, spacing_mm)):
-        hit = np.flatnonzero(foreground.any(axis=tuple(a for a in range(foreground.ndim) if a != axis)))
-        if not len(hit):
-            return result
-        # one voxel more than the radius, so that the border of the box is background
-        reach = int(radius_mm / spacing) + 1
-        slices.append(slice(max(int(hit[0]) - reach, 0), min(int(hit[-1]) + 1 + reach, length)))
-    box = tuple(slices)
+    box = bounding_box(foreground)
+    if box is None:
+        return result
+    # one voxel more than the radius, so that the border of the box is background
+    reach = [int(radius_mm / spacing) + 1 for spacing in spacing_mm]
+    box = tuple(slice(max(part.start - r, 0), part.stop + r) for part, r in zip(box, reach))
     part = foreground[box] if labels is None else labels[box]
     result[box] = function(part, None if known is None else known[box])
     return result

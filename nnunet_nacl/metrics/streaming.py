@@ -9,9 +9,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from nnunet_nacl.metrics.binning import DEFAULT_N_BINS, BinStats
-from nnunet_nacl.metrics.calibration_error import ace, cece, ece, mce
+from nnunet_nacl.metrics.calibration_error import mask_metrics
 from nnunet_nacl.metrics.counting import BUILT_IN_MASKS, count_masks
-from nnunet_nacl.metrics.scores import brier, nll
 
 __all__ = ["CalibrationMetric"]
 
@@ -101,17 +100,7 @@ class CalibrationMetric:
 
     def compute(self) -> dict[str, float]:
         """The metrics of everything seen by all ranks: ECE, CECE_sum, CECE_mean, ACE, MCE, NLL, Brier, n_voxels."""
-        stats = self.merged()
-        return {
-            "ECE": ece(stats),
-            "CECE_sum": cece(stats, reduction="sum"),
-            "CECE_mean": cece(stats),
-            "ACE": ace(stats),
-            "MCE": mce(stats),
-            "NLL": nll(stats),
-            "Brier": brier(stats),
-            "n_voxels": float(stats.n_voxels),
-        }
+        return {name: float(value) for name, value in mask_metrics(self.merged()).items()}
 
     def merged(self) -> BinStats:
         """Sums over all ranks (over this process alone without torch.distributed); the own sums stay as they are."""

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import find_objects
 from scipy.spatial import cKDTree
 
-__all__ = ["SurfaceDistances", "surface_distances", "surface_voxels"]
+__all__ = ["SurfaceDistances", "bounding_box", "surface_distances", "surface_voxels"]
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def surface_distances(
 def surface_voxels(mask: np.ndarray) -> np.ndarray:
     """(n, ndim) indices of the mask's surface voxels; see :func:`surface_distances`."""
     mask = np.asarray(mask, dtype=bool)
-    box = _bounding_box(mask)
+    box = bounding_box(mask)
     if box is None:
         return np.empty((0, mask.ndim), dtype=np.int64)
     cropped = mask[box]
@@ -106,14 +107,9 @@ def surface_voxels(mask: np.ndarray) -> np.ndarray:
     return np.argwhere(cropped & ~inside) + [part.start for part in box]
 
 
-def _bounding_box(mask: np.ndarray) -> tuple[slice, ...] | None:
-    box = []
-    for axis in range(mask.ndim):
-        hit = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
-        if not len(hit):
-            return None
-        box.append(slice(int(hit[0]), int(hit[-1]) + 1))
-    return tuple(box)
+def bounding_box(mask: np.ndarray) -> tuple[slice, ...] | None:
+    """The smallest box that holds all of a boolean mask; None if nothing is in it."""
+    return next(iter(find_objects(mask.view(np.int8))), None) if mask.size else None
 
 
 def _nearest(points: np.ndarray, search: np.ndarray, others: np.ndarray) -> np.ndarray:

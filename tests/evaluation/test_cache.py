@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.evaluation.case_cache import is_current
 from nnunet_nacl.evaluation.document import read_document, to_document
 from nnunet_nacl.evaluation.evaluate import evaluate_folder
+from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
 from nnunet_nacl.evaluation.results import EvaluationSettings
 from nnunet_nacl.evaluation.table_text import csv_text, table_text
 from tests.evaluation.folders import read, write_image, write_json
@@ -79,7 +81,11 @@ def test_files_that_were_moved_copied_or_touched_are_the_same(model, measured):
     shutil.copytree(model.references, references, copy_function=shutil.copyfile)
     moved = model.validation().rename(model.folder / "predictions")
     measured.clear()
-    again = to_document(evaluate_folder(moved, references, output=moved / "calibration.json"))
+    folder = PredictionFolder.open(moved, references)
+    for result in read_document(moved / "calibration.json").cases:
+        assert is_current(result, folder.files(result.case), folder.labels, EvaluationSettings())
+        assert not is_current(result, folder.files(result.case), folder.labels, EvaluationSettings(n_bins=10))
+    again = to_document(evaluate_folder(folder, output=moved / "calibration.json"))
     assert not measured and again["calibration"] == expected["calibration"]
     assert again["metric_per_case"][0]["reference_file"] == str(references / "case_00.nii.gz")  # where it lies now
     assert again["metric_per_case"][0]["probabilities_file"] == str(moved / "case_00.npz")
@@ -202,6 +208,9 @@ def test_what_a_later_version_added_is_passed_over_but_blocks_of_a_case_are_kept
         case["expected_dice"] = other["expected_dice"] = {"1": 0.5, "values": [1, None]}
     write_json(path, document)
     assert to_document(read_document(path)) == expected
+    for case in document["metric_per_case"]:
+        case["signature"]["settings"]["of a later version"] = 1
+    write_json(path, document)
     measured.clear()
     evaluate(model)
     assert to_document(read_document(path)) == expected and not measured
