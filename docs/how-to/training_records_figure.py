@@ -16,15 +16,15 @@ import numpy as np
 from matplotlib.lines import Line2D
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.figures.sheet import Sheet
-from nnunet_nacl.figures.style import GREY, MAX_WIDTH, figure_settings, method_styles, save_figure
+from nnunet_nacl.figures.layout import new_panels, write_figure
+from nnunet_nacl.figures.style import GREY, figure_settings, method_styles
 from nnunet_nacl.training_record import read_training_record
 
 LAST = 5
 """Epochs whose histograms are added up on the right."""
 
 DASHES = ("-", "--", "-.", ":")  # for those who do not see the colours
-LEFT, GAP, WIDTH, HEIGHT, TOP, BELOW = 0.6, 0.62, 2.35, 2.5, 0.3, 0.55  # inches
+WIDTH, HEIGHT = 2.35, 2.5  # inches
 
 
 def histogram(entry: dict, bins: dict) -> np.ndarray:
@@ -53,14 +53,7 @@ def draw(records: dict[str, dict], path: Path) -> None:
     }
     first = next(iter(records.values()))
     with figure_settings():
-        sheet = Sheet(
-            MAX_WIDTH,
-            TOP + HEIGHT + BELOW,
-            title="Calibration while training, foreground",
-            subtitle=f"{first['dataset']}, {first['configuration']}, validation patches of nnU-Net",
-            legend=[Line2D([], [], label=name, **lines[name]) for name in records],
-        )
-        axes = [sheet.axes(LEFT + i * (WIDTH + GAP), TOP, WIDTH, HEIGHT) for i in range(3)]
+        body, axes = new_panels(3)
         for name, record in records.items():
             line, bins, epochs = lines[name], record["max_logit_bins"], record["epochs"]
             x = [entry["epoch"] for entry in epochs]
@@ -78,7 +71,7 @@ def draw(records: dict[str, dict], path: Path) -> None:
         share = f"% of voxels per {first['max_logit_bins']['width']:g}"
         for axis, title, x_label, y_label in zip(
             axes,
-            ("ECE (lower is better)", "Maximum logit: mean, middle 80 %", f"Maximum logit, last {LAST} epochs"),
+            ("ECE (lower is better)", "Maximum logit, middle 80 %", f"Maximum logit, last {LAST} epochs"),
             ("epoch", "epoch", "maximum logit"),
             ("ECE", "maximum logit", share),
         ):
@@ -89,7 +82,14 @@ def draw(records: dict[str, dict], path: Path) -> None:
         axes[0].set_ylim(bottom=0)
         axes[2].set_ylim(bottom=0)
         axes[1].axhline(0, color=GREY, linewidth=0.8)
-        save_figure(sheet.figure, path)
+        write_figure(
+            body,
+            path,
+            (WIDTH, HEIGHT),
+            title="Calibration while training, foreground",
+            subtitle=f"{first['dataset']}, {first['configuration']}, validation patches of nnU-Net",
+            legend=[Line2D([], [], label=name, **lines[name]) for name in records],
+        )
 
 
 def main() -> None:

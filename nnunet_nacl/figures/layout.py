@@ -38,7 +38,7 @@ _MARGIN = 0.12  # inches around heading and notes
 _PAD = 0.08  # inches around every panel
 _HANDLE = 0.62  # room of a legend's handle and the gaps around it
 STEPS = [1, 2, 2.5, 5, 10]  # between the numbers on an axis
-_TICK = 0.65  # least room of a number on a horizontal axis
+_APART = 0.12  # inches between the numbers on a horizontal axis
 _PIECES = re.compile(r"\s*[^\s_/\-]*[_/\-]*")  # what a line may be broken between
 
 
@@ -206,9 +206,19 @@ def _fit(axes: Axes, width: float) -> None:
     room = width + (1.2 if axes.name == "polar" else 0.1)  # beside a circle there is room
     for text in (axes.title, cast(Any, axes)._left_title, axes.xaxis.label):
         text.set_text(wrap(text.get_text(), room, text.get_fontsize(), text.get_fontweight()))
-    if isinstance(axes.xaxis.get_major_locator(), AutoLocator):
-        most = min(max(int(width / _TICK), 2), 6)
-        axes.xaxis.set_major_locator(MaxNLocator(most, steps=STEPS))
+    if not isinstance(axes.xaxis.get_major_locator(), AutoLocator):
+        return
+    low, high = axes.get_xlim()
+    for most in range(6, 1, -1):
+        locator = MaxNLocator(most, steps=STEPS)
+        ticks = locator.tick_values(low, high)
+        numbers = axes.xaxis.get_major_formatter().format_ticks(list(ticks))
+        if (
+            max(text_width(number, SMALL_SIZE) for number in numbers) + _APART
+            <= (ticks[1] - ticks[0]) / (high - low) * width
+        ):
+            break
+    axes.xaxis.set_major_locator(locator)
 
 
 def _add_legend(body: SubFigure, handles: Sequence, room: float) -> None:

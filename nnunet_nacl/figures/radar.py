@@ -140,8 +140,8 @@ def _draw_web(panel, angles: np.ndarray, labels: list[str], rings: dict[float, s
     look = {"fontsize": SMALL_SIZE, "ha": "center", "va": "center", "zorder": 4, "bbox": box, "gid": "tick"}
     for radius, text in rings.items():
         panel.text(-np.pi / len(angles), radius, text, **look)
-    panel.set_xticks(angles, labels, linespacing=1.2, gid="axis")
+    panel.set_xticks(angles, labels, linespacing=1.2)
     panel.grid(color="#CFCFCF"), panel.spines["polar"].set_visible(False)
     for label, x, y in zip(panel.get_xticklabels(), np.sin(angles), np.cos(angles)):
-        label.set_horizontalalignment("center" if abs(x) < 0.2 else "left" if x > 0 else "right")
-        label.set_verticalalignment("center" if abs(y) < 0.45 else "bottom" if y > 0 else "top")
+        label.set(ha="center" if abs(x) < 0.2 else "left" if x > 0 else "right", gid="axis")
+        label.set(va="center" if abs(y) < 0.45 else "bottom" if y > 0 else "top")
