@@ -1,0 +1,1 @@
+"""The segmentation with the highest expected Dice, and how high that is."""
