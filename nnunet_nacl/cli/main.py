@@ -17,6 +17,7 @@ from nnunet_nacl.errors import UserError
 
 SUBCOMMANDS = {
     "compare": "nnunet_nacl.cli.compare",
+    "decide": "nnunet_nacl.cli.decide",
     "demo": "nnunet_nacl.cli.demo",
     "doctor": "nnunet_nacl.cli.doctor",
     "evaluate": "nnunet_nacl.cli.evaluate",
