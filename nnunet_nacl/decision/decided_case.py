@@ -37,6 +37,7 @@ class DecidedStructure:
         voxels_after: Its size.
         gained: Voxels that it has only after.
         lost: Voxels that it has only before.
+        expected_voxels: Its expected size, the sum of its probability.
         expected_dice_before: NaN where it is absent.
         expected_dice_after: NaN where it is absent.
         dice_before: True Dice; NaN where it is absent from both, or without ground truth.
@@ -47,6 +48,7 @@ class DecidedStructure:
     voxels_after: int
     gained: int
     lost: int
+    expected_voxels: float
     expected_dice_before: float
     expected_dice_after: float
     dice_before: float
@@ -137,6 +139,7 @@ def decide_case(
             int(decision.after.chosen[i]),
             int(decision.gained[i]),
             int(decision.lost[i]),
+            float(decision.after.expected[i]),
             float(decision.before.dice[i]),
             float(decision.after.dice[i]),
             *dice,
