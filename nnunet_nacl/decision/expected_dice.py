@@ -66,7 +66,7 @@ def expected_dice(
     probs: Tensor | np.ndarray,
     segmentation: Tensor | np.ndarray,
     *,
-    regions: Sequence[tuple[int, ...]] | None = None,
+    regions: Sequence[int | tuple[int, ...]] | None = None,
     valid: Tensor | np.ndarray | None = None,
 ) -> np.ndarray:
     """(S,) expected Dice E_k of every structure; see :func:`count_expected` for arguments and errors.
@@ -86,7 +86,7 @@ def count_expected(
     probs: Tensor | np.ndarray,
     segmentation: Tensor | np.ndarray,
     *,
-    regions: Sequence[tuple[int, ...]] | None = None,
+    regions: Sequence[int | tuple[int, ...]] | None = None,
     valid: Tensor | np.ndarray | None = None,
 ) -> ExpectedOverlap:
     """The sums behind expected Dice and volume, in blocks: extra memory does not grow with the image.
@@ -96,7 +96,7 @@ def count_expected(
             floating type, any device. Sums are float64.
         segmentation: (*spatial) integer label map: the argmax, a decided or a postprocessed one. Classes: 0 to K - 1.
             Regions: nnU-Net's painted map; a region is where one of its label values stands.
-        regions: The label values of each region; None for classes.
+        regions: The label value or values of each region; None for classes.
         valid: (*spatial) boolean, False where the truth is ignored. At prediction nothing is ignored: a network says
             something of every voxel, and all count. Only beside a true Dice, which leaves ignored voxels out, must
             they be left out here too.
@@ -136,11 +136,12 @@ def blocks_of(probs: Tensor) -> Iterator[tuple[slice, Tensor]]:
         yield part, block if block.dtype in (torch.float32, torch.float64) else block.float()
 
 
-def region_table(regions: Sequence[tuple[int, ...]], largest_label: int) -> Tensor:
+def region_table(regions: Sequence[int | tuple[int, ...]], largest_label: int) -> Tensor:
     """(R, labels) booleans: whether a region holds a label value; label maps are looked up in it."""
-    table = torch.zeros(len(regions), 1 + max(largest_label, *(max(values) for values in regions)), dtype=torch.bool)
-    for row, values in zip(table, regions):
-        row[list(values)] = True
+    values = [np.atleast_1d(value).tolist() for value in regions]
+    table = torch.zeros(len(values), 1 + max(largest_label, *map(max, values)), dtype=torch.bool)
+    for row, inside in zip(table, values):
+        row[inside] = True
     return table
 
 
@@ -170,7 +171,7 @@ def sum_inside(chunk: Tensor, labels: Tensor, table: Tensor | None) -> tuple[np.
 def _check(
     probs: Tensor,
     segmentation: Tensor,
-    regions: Sequence[tuple[int, ...]] | None,
+    regions: Sequence[int | tuple[int, ...]] | None,
     valid: Tensor | np.ndarray | None,
 ) -> None:
     if probs.ndim < 2 or not probs.is_floating_point():

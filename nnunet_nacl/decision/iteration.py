@@ -54,7 +54,7 @@ class Decision:
 def decide(
     probs: Tensor | np.ndarray,
     *,
-    regions: Sequence[tuple[int, ...]] | None = None,
+    regions: Sequence[int | tuple[int, ...]] | None = None,
     region_labels: Sequence[int] | None = None,
     max_rounds: int = MAX_ROUNDS,
 ) -> Decision:
@@ -79,7 +79,7 @@ def decide(
     Args:
         probs: (K, *spatial) class probabilities, background first, or (R, *spatial) region probabilities; any
             floating type, any device.
-        regions: The label values of each region; None for classes.
+        regions: The label value or values of each region; None for classes.
         region_labels: With regions, the label that each paints with: nnU-Net's ``regions_class_order``.
         max_rounds: Most rounds; 0 gives the argmax.
 
@@ -103,7 +103,7 @@ def decide(
     if regions is None:
         first = ClassRule.argmax(len(probs))
     else:
-        first = RegionRule.argmax(Regions(tuple(map(tuple, regions)), tuple(region_labels)))
+        first = RegionRule.argmax(Regions(regions, region_labels))
     expected = _sum_all(probs, regions is not None)
     rule = first
     own, before = _apply(rule, probs, expected)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,7 +78,7 @@ class Regions:
     """What the regions of a data set are.
 
     Args:
-        values: Label values of each region.
+        values: Label value or values of each region.
         labels: The label that each region paints with, in the order of the channels; a later region paints over an
             earlier one (nnU-Net's ``regions_class_order``).
 
@@ -85,10 +86,10 @@ class Regions:
         ValueError: There is not one label for each region.
     """
 
-    def __init__(self, values: tuple[tuple[int, ...], ...], labels: tuple[int, ...]) -> None:
+    def __init__(self, values: Sequence[int | tuple[int, ...]], labels: Sequence[int]) -> None:
         if len(values) != len(labels):
             raise ValueError(f"every region paints with one label, got {len(values)} regions and the labels {labels}.")
-        self.values, self.labels = tuple(values), tuple(int(label) for label in labels)
+        self.labels = tuple(int(label) for label in labels)
         self.table = region_table(values, max(self.labels))
 
 
@@ -107,7 +108,7 @@ class RegionRule:
     @classmethod
     def argmax(cls, regions: Regions) -> RegionRule:
         """In, where in is more probable than out."""
-        return cls(regions, np.full(len(regions.values), 0.5))
+        return cls(regions, np.full(len(regions.labels), 0.5))
 
     def next(self, own: ExpectedOverlap, painted: ExpectedOverlap) -> RegionRule:
         """In, where the region gains by it: 2 p_r > E_r.

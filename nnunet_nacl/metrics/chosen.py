@@ -59,7 +59,7 @@ def count_chosen(
     truth: Tensor | np.ndarray,
     *,
     mask: Tensor | np.ndarray | None = None,
-    regions: Sequence[tuple[int, ...]] | None = None,
+    regions: Sequence[int | tuple[int, ...]] | None = None,
     n_bins: int = DEFAULT_N_BINS,
 ) -> ChosenStats:
     """Sums of one case, in blocks.
@@ -70,7 +70,7 @@ def count_chosen(
         truth: (*spatial) integer label map.
         mask: (*spatial) boolean, the voxels that count; leave ignored ones out here. Usual: all, or where the
             segmentation is not background.
-        regions: The label values of each region; None for classes.
+        regions: The label value or values of each region; None for classes.
         n_bins: Number of equal bins.
 
     Raises:
@@ -82,7 +82,7 @@ def count_chosen(
         maps = [torch.where(torch.as_tensor(mask), labels, 0) for labels in maps]
     if regions is not None:
         maps = [
-            torch.stack([torch.isin(labels, torch.tensor(values, device=labels.device)) for values in regions])
+            torch.stack([torch.isin(labels, torch.as_tensor(values, device=labels.device)) for values in regions])
             for labels in maps
         ]
     masks = {} if mask is None else {"counted": mask}

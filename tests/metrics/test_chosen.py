@@ -7,7 +7,7 @@ import pytest
 
 from nnunet_nacl.metrics import chosen_ece, count_chosen, count_masks, ece
 
-REGIONS = ((1, 2), (2,))
+REGIONS = ((1, 2), 2)
 
 
 def test_confidence_is_the_probability_of_the_label_that_was_chosen():
