@@ -13,6 +13,9 @@ from nnunet_nacl.json_files import first_line
 
 __all__ = ["apply_postprocessing", "choose_postprocessing", "read_postprocessing"]
 
+_STEP = "remove_all_but_largest_component_from_segmentation"
+_NUMPY_NUMBERS = {("numpy", "dtype"), ("numpy.core.multiarray", "scalar"), ("numpy._core.multiarray", "scalar")}
+
 Postprocessing = tuple[list[Callable], list[dict[str, Any]]]
 
 
@@ -20,7 +23,8 @@ class _NnunetUnpickler(pickle.Unpickler):
     """Reads only what nnU-Net writes: a pickle may otherwise run anything."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if module != "nnunetv2.postprocessing.remove_connected_components" or "." in name:
+        step = module == "nnunetv2.postprocessing.remove_connected_components" and name == _STEP
+        if not step and (module, name) not in _NUMPY_NUMBERS:
             raise pickle.UnpicklingError(f"it refers to {module}.{name}")
         return super().find_class(module, name)
 
