@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -18,15 +19,8 @@ STARTUP_FILES = {
     "nnunet_nacl.start": "nnunet_nacl.registration._startup:register\n",
 }
 
-TRAINERS = {
-    "nacl": ("nnUNetTrainerNACL", "nnUNetTrainerDiceNACL"),
-    "ce": ("nnUNetTrainerCE",),
-    "svls": ("nnUNetTrainerSVLS", "nnUNetTrainerDiceSVLS"),
-    "mbls": ("nnUNetTrainerMbLS", "nnUNetTrainerDiceMbLS"),
-    "label_smoothing": ("nnUNetTrainerLS", "nnUNetTrainerDiceLS"),
-    "focal": ("nnUNetTrainerFocal", "nnUNetTrainerDiceFocal"),
-    "ecp": ("nnUNetTrainerECP", "nnUNetTrainerDiceECP"),
-}
+# The table of methods imports nothing but the standard library, and is executed without importing the package.
+NAMED_TRAINERS = runpy.run_path(str(HERE / "nnunet_nacl" / "methods.py"))["NAMED_TRAINERS"]
 
 
 class BuildPyWithStartupFiles(build_py):
@@ -123,9 +117,7 @@ setup(
     },
     entry_points={
         "console_scripts": ["nnunet_nacl = nnunet_nacl.cli.main:main"],
-        "nnunetv2.trainers": [
-            f"{name} = nnunet_nacl_trainers.{module}:{name}" for module, names in TRAINERS.items() for name in names
-        ],
+        "nnunetv2.trainers": [f"{name} = nnunet_nacl_trainers:{name}" for name in NAMED_TRAINERS],
     },
     cmdclass={"build_py": BuildPyWithStartupFiles},
 )

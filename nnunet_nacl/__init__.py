@@ -12,18 +12,30 @@ imports nothing: the losses, and PyTorch with them, are loaded when they are fir
 
 __version__ = "0.1.0"
 
-_LOSSES = ("CELoss", "ECPLoss", "FocalLoss", "LabelSmoothingLoss", "MbLSLoss", "NACLLoss", "SVLSLoss")
-
-__all__ = [*_LOSSES, "__version__"]
+TYPE_CHECKING = False  # typing itself takes longer to import than Python may take longer to start
+if TYPE_CHECKING:
+    from nnunet_nacl.losses import CELoss as CELoss
+    from nnunet_nacl.losses import ECPLoss as ECPLoss
+    from nnunet_nacl.losses import FocalLoss as FocalLoss
+    from nnunet_nacl.losses import LabelSmoothingLoss as LabelSmoothingLoss
+    from nnunet_nacl.losses import MbLSLoss as MbLSLoss
+    from nnunet_nacl.losses import NACLLoss as NACLLoss
+    from nnunet_nacl.losses import SVLSLoss as SVLSLoss
 
 
 def __getattr__(name):
-    if name in _LOSSES:
-        from nnunet_nacl import losses
+    if name == "__all__" or name.endswith("Loss"):
+        from nnunet_nacl.methods import METHODS
 
-        return getattr(losses, name)
+        modules = [method.module for method in METHODS.values()]
+        if name == "__all__":
+            return [*modules, "__version__"]
+        if name in modules:
+            from nnunet_nacl import losses
+
+            return getattr(losses, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__():
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__getattr__("__all__")})

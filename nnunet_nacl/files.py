@@ -51,24 +51,22 @@ def write_atomically(path: Path, text: str, *, mend: str | None = None) -> None:
                 temporary.unlink()
 
 
-def check_writable(path: Path, *, ours: bool = True) -> None:
-    """Fail before hours of work rather than after them: UserError unless ``path`` can be written.
+def check_writable(path: Path) -> None:
+    """Fail before hours of work rather than after them; what killed runs left beside ``path`` is removed.
 
-    Args:
-        path: The file.
-        ours: It is a calibration.json: another JSON file, such as nnU-Net's own, is not replaced by it.
+    Raises:
+        UserError: ``path`` is a folder or device, or no file can be written there.
     """
     if path.is_dir():
-        raise UserError(f"{path} is a folder; give -o a file name that ends with .json.")
-    if ours and path.suffix != ".json":
-        raise UserError(f"{path}: the output file must end with .json.")
-    if ours and _holds_something_else(path):
-        raise UserError(f"{path} is not a calibration.json and would be lost; choose another -o.")
+        raise UserError(f"{path} is a folder; give a file name.")
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is no regular file; give another file name.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _try(path.parent)
     except OSError as error:
         raise UserError(f"{path.parent}: no file can be written there ({error.strerror}); {_mend(error)}.") from None
+    remove_leftovers(path.parent)
 
 
 def can_write(folder: Path) -> bool:
@@ -96,14 +94,6 @@ def _mend(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "free some space or choose another -o"
     return "choose another -o, or change the folder's permissions"
-
-
-def _holds_something_else(path: Path) -> bool:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False  # not there, or damaged: nothing of worth
-    return not (isinstance(content, dict) and "schema_version" in content)
 
 
 def to_json_text(value: Any) -> str:

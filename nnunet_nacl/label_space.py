@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["LabelSpace", "Target"]
+__all__ = ["LabelSpace", "Target", "signed"]
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class LabelSpace:
                 f"spatial axes, got {logits.dtype} of shape {tuple(logits.shape)}."
             )
         split = self._split_regions if self.regions else self._split_classes
-        labels, valid = split(logits, target, check_labels and not torch.compiler.is_compiling())
+        labels, valid = split(logits, signed(target), check_labels and not torch.compiler.is_compiling())
         return Target(labels, valid, logits.shape[0] * logits.shape[2:].numel())
 
     def _split_classes(self, logits: Tensor, target: Tensor, check_labels: bool) -> tuple[Tensor, Tensor | None]:
@@ -127,6 +127,13 @@ class LabelSpace:
         if target.shape[1] == num_regions:
             return target, None
         return target[:, :-1], target[:, -1] == 0
+
+
+def signed(labels: Tensor) -> Tensor:
+    """Labels in a dtype that torch computes with: for the wider unsigned integers it lacks most operations."""
+    if labels.dtype in (torch.uint32, torch.uint64):
+        return labels.long()
+    return labels.int() if labels.dtype == torch.uint16 else labels
 
 
 def _widen(labels: Tensor, num_classes: int, ignore_label: int | None) -> Tensor:

@@ -1,32 +1,18 @@
 """nnU-Net trainers with calibrating losses.
 
-Named trainers stand in the modules of this package. Any other name of the grammar in
-:mod:`nnunet_nacl.registration.grammar` is made when it is asked for, and is from then on an attribute of this package,
-so that instances of it can be pickled: ``from nnunet_nacl_trainers import nnUNetTrainerNACL_lambda0p2``.
+One trainer of each method stands in :mod:`nnunet_nacl_trainers.methods`. Any other name of the grammar in
+:mod:`nnunet_nacl.registration.grammar` is made when it is asked for. Every trainer is an attribute of this package, so
+that instances of it can be pickled: ``from nnunet_nacl_trainers import nnUNetTrainerNACL_lambda0p2``.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
 
-from nnunet_nacl.registration.grammar import METHODS, PREFIX, parse
+from nnunet_nacl.methods import NAMED_TRAINERS, PREFIX, Variant
+from nnunet_nacl.registration.grammar import parse
 
 __all__ = ["NAMED_TRAINERS", "get_trainer"]
-
-_MODULES = {
-    "NACL": "nacl",
-    "SVLS": "svls",
-    "MbLS": "mbls",
-    "LS": "label_smoothing",
-    "Focal": "focal",
-    "ECP": "ecp",
-    "CE": "ce",
-}
-
-NAMED_TRAINERS = tuple(
-    f"{PREFIX}{dice}{method}" for method in METHODS for dice in ("", "Dice") if (dice, method) != ("Dice", "CE")
-)
-"""The trainers without tokens, one class each."""
 
 
 def get_trainer(name: str) -> type | None:
@@ -46,22 +32,15 @@ def get_trainer(name: str) -> type | None:
     variant = parse(name)
     if variant is None:
         return None
-    module = import_module(f"{__name__}.{_MODULES[variant.method]}")
-    if name in NAMED_TRAINERS:
-        trainer = getattr(module, name)
-    else:
-        base = f"{PREFIX}{'Dice' if variant.dice else ''}{variant.method}"
-        parent = getattr(module, "StockLossTrainer" if base == f"{PREFIX}DiceCE" else base)
-        trainer = type(
-            name,
-            (parent,),
-            {
-                "__module__": __name__,
-                "__qualname__": name,
-                "__doc__": f"{parent.__name__} with the settings of its name.",
-                "variant": variant,
-            },
-        )
+    trainer = getattr(import_module(f"{__name__}.methods"), f"{PREFIX}{variant.method}")
+    if variant != Variant(variant.method):
+        settings = {
+            "__module__": __name__,
+            "__qualname__": name,
+            "__doc__": f"{trainer.__name__} with the settings of its name.",
+            "variant": variant,
+        }
+        trainer = type(name, (trainer,), settings)
     globals()[name] = trainer
     return trainer
 

@@ -13,16 +13,20 @@ import os
 from typing import Any, ClassVar
 
 import torch
+from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from nnunetv2.configuration import default_num_processes
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoDA import nnUNetTrainerNoDA
 from torch import nn
 
+from nnunet_nacl import losses
 from nnunet_nacl.label_space import LabelSpace
-from nnunet_nacl.registration.grammar import Variant
+from nnunet_nacl.methods import METHODS, Variant, loss_settings
 from nnunet_nacl_trainers.loss import TrainingLoss
 from nnunet_nacl_trainers.recording import CalibrationRecorder
 from nnunet_nacl_trainers.schedule import HalfwayDecay
+from nnunet_nacl_trainers.seeding import seed_process, seed_workers
 
 __all__ = ["CalibrationTrainer"]
 
@@ -30,8 +34,8 @@ __all__ = ["CalibrationTrainer"]
 class CalibrationTrainer(nnUNetTrainer):
     """nnU-Net's trainer with the loss and schedule that ``variant`` describes.
 
-    Subclass it with a ``variant`` and :meth:`build_voxelwise_loss`. Planning, augmentation, the training loop,
-    checkpoints, validation and prediction are nnU-Net's.
+    Subclass it with a ``variant``. Planning, augmentation, the training loop, checkpoints, validation and prediction
+    are nnU-Net's.
     """
 
     variant: ClassVar[Variant]
@@ -61,12 +65,16 @@ class CalibrationTrainer(nnUNetTrainer):
         self.calibration_recorder = CalibrationRecorder(self)
 
     def build_voxelwise_loss(self, **common: Any) -> nn.Module:
-        """The method's loss without the Dice term.
+        """The method's loss with the variant's settings, on the plans' neighbourhood, without the Dice term.
 
         Args:
             **common: ``ignore_label``, ``regions`` and ``check_labels``, to be passed on to the loss module.
         """
-        raise NotImplementedError(f"{type(self).__name__} must say which loss it trains with.")
+        method = METHODS[self.variant.method]
+        settings = loss_settings(self.variant)
+        if "kernel_size" in method.defaults:
+            settings["kernel_size"] = self.neighborhood_size()
+        return getattr(losses, method.module)(**settings, **common)
 
     def _build_loss(self) -> nn.Module:
         # nnU-Net's own loss is built first: its Dice term, and the weights of its deep supervision (which depend on
@@ -100,12 +108,44 @@ class CalibrationTrainer(nnUNetTrainer):
         slices are so thick that nnU-Net does not take the next one for a neighbour either.
         """
         num_axes = len(self.configuration_manager.patch_size)
-        if self.variant.kernel_size is not None:
-            return (self.variant.kernel_size,) * num_axes
         kernels = self.configuration_manager.network_arch_init_kwargs.get("kernel_sizes")
         first = kernels[0] if isinstance(kernels, (list, tuple)) and kernels else 3
         sizes = first if isinstance(first, (list, tuple)) else (first,) * num_axes
-        return tuple(1 if size == 1 else 3 for size in sizes)
+        return tuple(1 if size == 1 else self.variant.kernel_size or 3 for size in sizes)
+
+    def initialize(self) -> None:
+        """nnU-Net's network, optimiser and loss; for ``seed`` the network's first weights are those of the seed."""
+        if self.variant.seed is not None:
+            seed_process(self.variant.seed)
+        super().initialize()
+
+    def get_dataloaders(self) -> tuple[Any, Any]:
+        """nnU-Net's loaders; for ``seed`` their random numbers follow from seed, rank and the epoch they start at."""
+        if self.variant.seed is None:
+            return super().get_dataloaders()
+        # The epoch, so that a training that is continued does not see its first batches again.
+        entropy = (self.variant.seed, 1 + self.local_rank, self.current_epoch)
+        seed_process(*entropy)
+        loaders = super().get_dataloaders()
+        for number, loader in enumerate(loaders):
+            seed_workers(loader, *entropy, number)
+        return loaders
+
+    @classmethod
+    def get_training_transforms(cls, *args: Any, **kwargs: Any) -> BasicTransform:
+        """nnU-Net's augmentation; for ``noda`` none, as in its nnUNetTrainerNoDA."""
+        stock = nnUNetTrainerNoDA if cls.variant.noda else super()
+        return stock.get_training_transforms(*args, **kwargs)
+
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple:
+        """nnU-Net's; for ``noda`` patches are read at their final size, and not mirrored in prediction either."""
+        rotation, dummy_2d, patch_size, mirror_axes = (
+            super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        )
+        if self.variant.noda:
+            self.inference_allowed_mirroring_axes = mirror_axes = None
+            patch_size = self.configuration_manager.patch_size
+        return rotation, dummy_2d, patch_size, mirror_axes
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, Any]:
         """nnU-Net's optimiser, or the paper's for ``adam``."""
@@ -176,8 +216,3 @@ class CalibrationTrainer(nnUNetTrainer):
                 log=self.print_to_log_file,
                 num_processes=default_num_processes,
             )
-
-
-def given(**settings: Any) -> dict[str, Any]:
-    """The settings that a name spells out; the loss's own defaults hold for the others."""
-    return {name: value for name, value in settings.items() if value is not None}

@@ -14,7 +14,7 @@ from torch import Tensor
 from nnunet_nacl.label_space import LabelSpace
 from nnunet_nacl.metrics.binning import DEFAULT_N_BINS
 from nnunet_nacl.training_record import EpochSums, MaxLogitBins
-from nnunet_nacl.training_record.sums import GROUPS
+from nnunet_nacl.training_record.epoch_sums import GROUPS
 
 __all__ = ["LogitObserver"]
 

@@ -17,7 +17,7 @@ from torch import nn
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.metrics.binning import DEFAULT_N_BINS
 from nnunet_nacl.training_record import FILE_NAME, EpochSums, MaxLogitBins, TrainingRecord, read_training_record
-from nnunet_nacl.training_record.summary import describe_epoch, tracked_values
+from nnunet_nacl.training_record.epoch_log import describe_epoch, tracked_values
 from nnunet_nacl_trainers.observation import LogitObserver
 
 if TYPE_CHECKING:
@@ -72,15 +72,15 @@ class CalibrationRecorder:
         self._attempt("observation", self._open)
 
     def on_validation_epoch_start(self) -> None:
-        """Hang on to the loss."""
+        """Register the forward hook on the loss."""
         self._attempt("observation", self._start_observing)
 
     def on_validation_epoch_end(self) -> None:
-        """Let go of the loss, and record what was seen.
+        """Remove the forward hook, and record what it saw.
 
         With DDP every rank takes part in the exchange in every epoch, also if it failed: the others wait for it.
         """
-        observed = self._attempt("hook", self._let_go)  # also after a failure
+        observed = self._attempt("hook", self._remove_hook)  # also after a failure
         sums = self._attempt("observation", self._observer.fetch) if observed else None
         if self._trainer.is_ddp:
             sums = self._attempt("observation", self._exchange, sums, always=True)
@@ -150,15 +150,15 @@ class CalibrationRecorder:
                 self._trainer._label_space(), self._trainer.label_manager.num_segmentation_heads
             )
         self._observer.start()
-        self._let_go()  # of a validation that was broken off
+        self._remove_hook()  # of a validation that was broken off
         # On the outermost loss, whoever made it: it gets all resolutions, and nothing that is compiled is touched.
         self._hook = self._trainer.loss.register_forward_pre_hook(self._observe)
 
     def _observe(self, module: nn.Module, args: tuple) -> None:
         self._attempt("observation", lambda: self._observer.observe(*args))
 
-    def _let_go(self) -> bool:
-        """Whether there was something to let go of."""
+    def _remove_hook(self) -> bool:
+        """Whether there was one."""
         hook, self._hook = self._hook, None
         if hook is not None:
             hook.remove()
@@ -196,7 +196,7 @@ class CalibrationRecorder:
 
     def _draw(self) -> None:
         start = time.monotonic()
-        from nnunet_nacl.figures.progress import draw_calibration_progress
+        from nnunet_nacl.figures.calibration_progress import draw_calibration_progress
 
         draw_calibration_progress(self._record.to_dict(), self.figure_path)
         self._next_drawing_s = time.monotonic() - start

@@ -9,7 +9,7 @@ __all__ = ["HalfwayDecay"]
 
 
 class HalfwayDecay(LRScheduler):
-    """Learning rate that drops to a tenth at half of the training (Murugesan et al. 2024, section 4.2).
+    """Learning rate that drops to a tenth at half of the training (Murugesan et al. 2025, section 4.2).
 
     A function of the epoch alone, so that a training that nnU-Net continues needs no saved state.
 

@@ -1,4 +1,4 @@
-"""`nnunet_nacl doctor`: one table that tells whether nnU-Net can use the trainers here, and the mend if not."""
+"""`nnunet_nacl doctor`: one table that tells whether nnU-Net can use the trainers here, and the fix if not."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nnunet_nacl.registration.health import (
     check_trainers,
 )
 
-HELP = "check that nnU-Net finds the trainers here, and say how to mend what is broken"
+HELP = "check that nnU-Net finds the trainers here, and say how to fix what is broken"
 
 _NEEDED_FOR = {
     "nnUNet_raw": "for planning and preprocessing",
@@ -47,8 +47,8 @@ def run(args: argparse.Namespace) -> int:
     for check in _checks():
         counts[check.status] += 1
         _print_row(check.status, check.subject, check.found)
-        if check.mend:
-            _print_row("", "", f"-> {check.mend}")
+        if check.fix:
+            _print_row("", "", f"-> {check.fix}")
     print(f"\n{counts[OK]} OK, {counts[WARN]} to note, {counts[FAIL]} broken")
     return 1 if counts[FAIL] or (args.strict and counts[WARN]) else 0
 

@@ -74,13 +74,12 @@ def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from nnunet_nacl.errors import UserError
-    from nnunet_nacl.evaluation.cases import PredictionFolder
-    from nnunet_nacl.evaluation.evaluate import evaluate_folder
-    from nnunet_nacl.evaluation.folds import FILE_NAME, evaluate_folds
+    from nnunet_nacl.evaluation.folds import default_output, evaluate_folds
     from nnunet_nacl.evaluation.locate import find_fold_folders, model_folder
+    from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
     from nnunet_nacl.evaluation.results import EvaluationSettings
-    from nnunet_nacl.evaluation.tables import csv_text, table_text
-    from nnunet_nacl.files import check_writable, write_atomically
+    from nnunet_nacl.evaluation.table_text import check_csv, csv_text, table_text
+    from nnunet_nacl.files import write_atomically
     from nnunet_nacl.json_files import one_line
 
     by_name, by_folder = args.d is not None, args.gt_folder is not None
@@ -91,32 +90,32 @@ def run(args: argparse.Namespace) -> int:
     except ValueError as error:
         raise UserError(str(error)) from None
     processes = number_of_processes(args.np)
-    if args.csv and args.o:
-        check_writable(Path(args.o).with_suffix(".csv"), ours=False)
     if hasattr(sys.stdout, "reconfigure"):  # names of labels and files may be more than the terminal can show
         sys.stdout.reconfigure(errors="backslashreplace")
-    common = dict(settings=settings, chill=args.chill, num_processes=processes, progress=True)
 
     if by_name:
         if args.c is None:
             raise UserError("-d needs -c CONFIGURATION, such as -c 3d_fullres.")
         model = model_folder(args.d, args.tr, args.p, args.c)
         folders = find_fold_folders(model, args.f)
-        _check_paper(args.paper, next(iter(folders.values())))
-        evaluation, output, failed = evaluate_folds(folders, output=args.o, **common)
-        title = f"{model.parent.name}, {model.name}, fold {' '.join(folders)}: {len(evaluation.cases)} cases"
+        title = f"{model.parent.name}, {model.name}, fold {' '.join(folders)}"
     else:
         if args.pred_folder is None:
             raise UserError("two folders are needed: gt_folder pred_folder.")
         references = Path(args.gt_folder)
         folder = PredictionFolder.open(args.pred_folder, references, dataset_json=args.djfile, plans=args.pfile)
-        folder = folder.expecting_all_references()
-        _check_paper(args.paper, folder)
-        output = Path(args.o) if args.o else folder.folder / FILE_NAME
-        evaluation, failed = evaluate_folder(folder, output=output, **common), {}
-        title = f"{folder.folder}: {len(evaluation.cases)} cases"
+        folders = {"": folder.expecting_all_references()}
+        title = str(folder.folder)
+    if args.paper and next(iter(folders.values())).labels.regions:
+        raise UserError("--paper is defined for classes only; this data set has regions.")
+    output = Path(args.o or default_output(folders))
+    if args.csv:
+        check_csv(output.with_suffix(".csv"))
 
-    print(table_text(evaluation, one_line(title)))
+    evaluation, output, failed = evaluate_folds(
+        folders, settings=settings, chill=args.chill, output=args.o, num_processes=processes, progress=True
+    )
+    print(table_text(evaluation, one_line(f"{title}: {len(evaluation.cases)} cases")))
     print(f"\nwritten: {output}")
     if args.csv:
         write_atomically(output.with_suffix(".csv"), csv_text(evaluation))
@@ -127,10 +126,3 @@ def run(args: argparse.Namespace) -> int:
         for name, problem in problems.items():
             print(f"  {one_line(name)}: {problem}", file=sys.stderr)
     return 1 if problems else 0
-
-
-def _check_paper(paper: bool, folder) -> None:
-    from nnunet_nacl.errors import UserError
-
-    if paper and folder.labels.regions:
-        raise UserError("--paper is defined for classes only; this data set has regions.")

@@ -16,11 +16,15 @@ import nnunet_nacl
 from nnunet_nacl.errors import UserError
 
 SUBCOMMANDS = {
+    "apply": "nnunet_nacl.cli.apply",
+    "calibrate": "nnunet_nacl.cli.calibrate",
     "compare": "nnunet_nacl.cli.compare",
     "decide": "nnunet_nacl.cli.decide",
     "demo": "nnunet_nacl.cli.demo",
     "doctor": "nnunet_nacl.cli.doctor",
     "evaluate": "nnunet_nacl.cli.evaluate",
+    "export": "nnunet_nacl.cli.export",
+    "import": "nnunet_nacl.cli.import_model",
     "path": "nnunet_nacl.cli.path",
     "report": "nnunet_nacl.cli.report",
     "trainers": "nnunet_nacl.cli.trainers",

@@ -5,21 +5,12 @@ from __future__ import annotations
 import argparse
 
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.methods import METHODS, NAMED_TRAINERS, PREFIX, TOKENS, Variant
 from nnunet_nacl.registration.entry_points import registered_trainers
-from nnunet_nacl.registration.grammar import METHODS, PREFIX, TOKENS, Variant, grammar, parse
+from nnunet_nacl.registration.grammar import grammar, parse
 from nnunet_nacl.registration.lookup import suggest
 
 HELP = "list the trainers and the grammar of their names, or explain one name"
-
-_FORMULAS = {
-    "NACL": "-log p_y + lambda mean_k |m tau_k - l_k|",
-    "SVLS": "-sum_k tau_k log p_k",
-    "MbLS": "-log p_y + lambda mean_k relu(max_j l_j - l_k - m)",
-    "LS": "-sum_k q_k log p_k, q = (1 - alpha) onehot(y) + alpha / K",
-    "Focal": "-(1 - p_y)^gamma log p_y",
-    "ECP": "-log p_y - alpha mean_k(-p_k log p_k)",
-    "CE": "-log p_y",
-}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -43,18 +34,16 @@ def run(args: argparse.Namespace) -> int:
 
 def _overview() -> str:
     lines = ["Trainers for nnUNetv2_train -tr (l logits, p softmax, y label, tau class shares among neighbours):", ""]
-    for method, meaning in METHODS.items():
+    for name, method in METHODS.items():
         defaults = ", ".join(
-            _default(token.form, token.defaults[method])
-            for token in TOKENS
-            if method in token.defaults and token.methods
+            f"{token.name} {token.defaults[name]:g}" for token in TOKENS if token.methods and name in token.defaults
         )
-        lines.append(f"  {PREFIX}{method:<6} {meaning}{f' ({defaults})' if defaults else ''}")
-        lines.append(f"  {'':<{len(PREFIX) + 6}} {_FORMULAS[method]}")
+        lines.append(f"  {PREFIX}{name:<6} {method.meaning}{f' ({defaults})' if defaults else ''}")
+        lines.append(f"  {'':<{len(PREFIX) + 6}} {method.formula}")
     lines += [
         "",
         "The same with nnU-Net's soft Dice term added:",
-        *(f"  {PREFIX}Dice{method}" for method in METHODS if method != "CE"),
+        *(f"  {name}" for name in NAMED_TRAINERS if name.startswith(f"{PREFIX}Dice")),
         f"nnU-Net's own {PREFIX} is Dice + CE; with tokens it is called {PREFIX}DiceCE_<token>.",
         "",
         "Class labels, regions and ignore label, 2d to 3d_cascade_fullres; stock schedule and optimiser unless a token",
@@ -62,14 +51,10 @@ def _overview() -> str:
         "",
         grammar(),
     ]
-    foreign = [t.name for t in registered_trainers() if not t.value.startswith("nnunet_nacl_trainers")]
+    foreign = [t.name for t in registered_trainers() if not t.is_ours]
     if foreign:
         lines += ["", "Registered by other packages: " + ", ".join(sorted(foreign))]
     return "\n".join(lines)
-
-
-def _default(form: str, value: float) -> str:
-    return f"{form.replace('<x>', '')} {value:g}"
 
 
 def _explain(name: str) -> str:
@@ -89,7 +74,7 @@ def _explain(name: str) -> str:
             + (f"; did you mean {hint}?" if hint else ".")
             + " `nnunet_nacl trainers` lists them."
         )
-    lines = [f"{name}: {METHODS[variant.method]}{_dice(variant)}", f"  loss: {_formula(variant)}"]
+    lines = [f"{name}: {METHODS[variant.method].meaning}{_dice(variant)}", f"  loss: {_formula(variant)}"]
     for token in TOKENS:
         if not token.fits(variant.method) or (token.field == "anneal" and not variant.dice):
             continue
@@ -117,11 +102,8 @@ def _dice(variant: Variant) -> str:
 
 
 def _formula(variant: Variant) -> str:
-    formula = _FORMULAS[variant.method]
-    if variant.sum:
-        formula = formula.replace("mean_k", "sum_k")
-    if variant.l2:
-        formula = formula.replace("|m tau_k - l_k|", "(m tau_k - l_k)^2")
-    if variant.softmax:
-        formula = formula.replace("l_k", "p_k")
+    formula = METHODS[variant.method].formula
+    for token in TOKENS:
+        if token.rewrites and getattr(variant, token.field):
+            formula = formula.replace(*token.rewrites)
     return formula + (" + Dice" if variant.dice else "")

@@ -8,7 +8,7 @@ from typing import Any
 
 from nnunet_nacl.evaluation.results import MASKS, CaseResult, nanmean
 from nnunet_nacl.metrics.binning import BinStats
-from nnunet_nacl.metrics.calibration import cece, ece
+from nnunet_nacl.metrics.calibration_error import cece, ece
 from nnunet_nacl.metrics.scores import brier, nll
 
 __all__ = ["CALIBRATION_METRICS", "RANK_METRICS", "Column", "case_value", "family_of", "make_columns"]

@@ -11,10 +11,10 @@ from pathlib import Path
 from nnunet_nacl.comparison.models import common_folds, find_models, other_configurations
 from nnunet_nacl.comparison.trainers import Trainer
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.cases import PredictionFolder
 from nnunet_nacl.evaluation.evaluate import evaluate_folder
 from nnunet_nacl.evaluation.folds import FILE_NAME
 from nnunet_nacl.evaluation.locate import find_fold_folders
+from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
 from nnunet_nacl.evaluation.results import CaseResult, Evaluation, EvaluationSettings
 from nnunet_nacl.files import can_write
 from nnunet_nacl.json_files import read_dict

@@ -15,14 +15,14 @@ from nnunet_nacl.comparison.picture import Picture, listed, pair
 from nnunet_nacl.comparison.statistics import bin_accuracy_bands, relative_difference
 from nnunet_nacl.comparison.tables import where
 from nnunet_nacl.evaluation.results import MASKS
-from nnunet_nacl.figures.intervals import Difference, draw_differences
+from nnunet_nacl.figures.forest_plot import ForestRow, draw_differences
 from nnunet_nacl.figures.radar import draw_radar
 from nnunet_nacl.figures.rank_heatmap import draw_rank_heatmap
 from nnunet_nacl.figures.relative_difference import draw_relative_difference
 from nnunet_nacl.figures.reliability import draw_reliability
 from nnunet_nacl.figures.scatter import draw_scatter
 from nnunet_nacl.metrics.binning import BinStats
-from nnunet_nacl.metrics.calibration import ece
+from nnunet_nacl.metrics.calibration_error import ece
 
 __all__ = ["make_pictures"]
 
@@ -91,7 +91,7 @@ def _differences(comparison: Comparison, dataset: Dataset, suffix: str) -> Itera
         metric = column.title.removesuffix(f" ({column.unit})")
         shown = [found[column_id, name] for name in comparison.names[1:]]
         rows += [
-            Difference(
+            ForestRow(
                 comparison.labels[row.trainer],
                 metric,
                 row.paired.difference,

@@ -18,14 +18,7 @@ from nnunet_nacl.registration.grammar import TOKENS, Variant, format_name
 
 __all__ = ["make_span_pictures", "spans_of"]
 
-_HYPER = {
-    "penalty_weight": "lambda",
-    "kernel_size": "kernel size",
-    "sigma": "sigma",
-    "gamma": "gamma",
-    "alpha": "alpha",
-    "scale": "m",
-}
+_HYPER = {token.field: token.name for token in TOKENS if token.is_number and token.methods}
 
 
 def make_span_pictures(comparison: Comparison) -> Iterator[Picture]:

@@ -11,8 +11,7 @@ from nnunet_nacl.comparison.columns import RANK_METRICS
 from nnunet_nacl.comparison.compare import Comparison, Difference
 from nnunet_nacl.comparison.gather import Dataset, some
 from nnunet_nacl.comparison.statistics import PairedDifference
-from nnunet_nacl.evaluation.results import MASKS
-from nnunet_nacl.evaluation.tables import MASK_NOTES
+from nnunet_nacl.evaluation.results import MASK_NOTES, MASKS
 
 __all__ = ["make_tables", "where"]
 

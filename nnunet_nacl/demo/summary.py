@@ -13,8 +13,8 @@ from nnunet_nacl.demo.names import schedule_of, titles
 from nnunet_nacl.demo.reading import read_table
 from nnunet_nacl.demo.task import Task
 from nnunet_nacl.demo.training import Training
-from nnunet_nacl.evaluation.cases import PredictionFolder
 from nnunet_nacl.evaluation.evaluate import evaluate_case, evaluate_folder
+from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
 from nnunet_nacl.evaluation.results import Evaluation
 from nnunet_nacl.figures.reliability import draw_reliability
 

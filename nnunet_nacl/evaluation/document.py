@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from dataclasses import asdict, fields
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,56 @@ from nnunet_nacl.evaluation.results import (
     nanmean,
     structure_calibration,
 )
+from nnunet_nacl.files import check_writable, to_json_text
+from nnunet_nacl.json_files import NUMBER, mismatch, read_json
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.paper import PaperScores, paper_mean, paper_scores
 
-__all__ = ["SCHEMA_VERSION", "case_from_json", "case_to_json", "paper_of", "read_document", "to_document"]
+__all__ = [
+    "FILE_NAME",
+    "SCHEMA_VERSION",
+    "case_from_json",
+    "case_to_json",
+    "check_output",
+    "paper_of",
+    "read_document",
+    "to_document",
+]
 
-SCHEMA_VERSION = 1
-_SETTINGS = {field.name for field in fields(EvaluationSettings)}  # keys may be added within a version
+FILE_NAME = "calibration.json"
+SCHEMA_VERSION = 1  # keys may be added within a version
+_ANY_VERSION = {"schema_version": int, "generated_by": str, "metric_per_case": list, "bins": dict}
+_DOCUMENT = _ANY_VERSION | {
+    "settings": {
+        "n_bins": int,
+        "dilation_mm": (int, float),
+        "boundary_mm": (int, float),
+        "hausdorff": str,
+        "paper": bool,
+    },
+    "structures": {"*": {"name": str, "channel": int}},
+    "regions": bool,
+    "problems": {"*": str},
+}
+_PLAIN = {
+    "case": str,
+    "reference_file": str,
+    "prediction_file": str,
+    "probabilities_file": str,
+    "largest_label": int,
+    "n_changed_voxels": int,
+    "signature": dict,
+}
+_CASE = _PLAIN | {
+    "metrics": {
+        "*": {
+            **dict.fromkeys(("TP", "FP", "FN", "TN"), int),
+            "ASSD_mm": NUMBER,
+            "distances": dict.fromkeys(("HD95_pooled_mm", "HD95_max_mm", "HD95_voxels"), NUMBER),
+        }
+    },
+    "bins": dict.fromkeys(MASKS, dict),
+}
 
 
 def to_document(evaluation: Evaluation) -> dict[str, Any]:
@@ -63,69 +105,109 @@ def to_document(evaluation: Evaluation) -> dict[str, Any]:
     return document
 
 
-def case_to_json(case: CaseResult, channels: dict[str, int], regions: bool) -> dict[str, Any]:
+def case_to_json(case: CaseResult, channels: Mapping[str, int], regions: bool) -> dict[str, Any]:
     """One entry of ``metric_per_case``."""
     return {
-        "case": case.case,
-        "reference_file": case.reference_file,
-        "prediction_file": case.prediction_file,
-        "probabilities_file": case.probabilities_file,
+        **{key: getattr(case, key) for key in _PLAIN},
         "metrics": {
             key: structure.to_json()
             | {"calibration": {mask: structure_calibration(case.stats[mask], channels[key], regions) for mask in MASKS}}
             for key, structure in case.structures.items()
         },
         "calibration": {mask: mask_metrics(case.stats[mask]) for mask in MASKS},
-        "largest_label": case.largest_label,
-        "n_changed_voxels": case.n_changed_voxels,
         "bins": {mask: case.stats[mask].to_json() for mask in MASKS},
-        "signature": case.signature,
+        **case.blocks,
     }
 
 
-def case_from_json(data: dict[str, Any]) -> CaseResult:
-    """Inverse of :func:`case_to_json`; KeyError, TypeError or ValueError if it is not such an entry."""
-    return CaseResult(
-        case=data["case"],
-        probabilities_file=data["probabilities_file"],
-        reference_file=data["reference_file"],
-        prediction_file=data["prediction_file"],
-        structures={key: Structure.from_json(value) for key, value in data["metrics"].items()},
-        stats={mask: BinStats.from_json(data["bins"][mask]) for mask in MASKS},
-        largest_label=int(data["largest_label"]),
-        n_changed_voxels=int(data["n_changed_voxels"]),
-        signature=data["signature"],
-    )
+def case_from_json(data: Any, channels: Mapping[str, int], regions: bool, settings: EvaluationSettings) -> CaseResult:
+    """Inverse of :func:`case_to_json`, with the distances that the settings want.
+
+    Raises:
+        ValueError: It is not such an entry, or one of other structures or bins.
+    """
+    if problem := mismatch(data, _CASE):
+        raise ValueError(problem)
+    num_classes = len(channels) if regions else len(channels) + 1
+    nothing = BinStats.zeros(num_classes, n_bins=settings.n_bins, regions=regions)
+    try:
+        structures = {key: Structure.from_json(value).under(settings) for key, value in data["metrics"].items()}
+        stats = {mask: nothing + BinStats.from_json(data["bins"][mask]) for mask in MASKS}  # fails for other shapes
+        blocks = {key: value for key, value in data.items() if key not in _CASE and key != "calibration"}
+        to_json_text(blocks)
+    except (OverflowError, RecursionError) as error:  # numbers beyond any float, blocks nested beyond any use
+        raise ValueError(f"{data['case']}: {error}") from None
+    if structures.keys() != channels.keys():
+        raise ValueError(f"{data['case']} has the structures {', '.join(structures)}, not {', '.join(channels)}")
+    if not (0 <= data["largest_label"] and (regions or data["largest_label"] < num_classes)):
+        raise ValueError(f"{data['case']} has the largest_label {data['largest_label']}, of {num_classes} classes")
+    return CaseResult(structures=structures, stats=stats, blocks=blocks, **{key: data[key] for key in _PLAIN})
 
 
 def read_document(path: Path | str) -> Evaluation:
-    """Read a calibration.json back.
+    """Read a calibration.json back: the one reader of such files.
+
+    Keys and settings that a later version added within the schema version are passed over; blocks that it added to a
+    case are kept as they are.
 
     Raises:
-        UserError: The file is missing, not such a file, or of a newer schema.
+        UserError: The file is missing, not such a file, or of another schema version.
     """
+    data = _checked(Path(path), read_json(Path(path)))
+    channels = {key: value["channel"] for key, value in data["structures"].items()}
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-        version = data["schema_version"]
-        if version != SCHEMA_VERSION:
-            raise UserError(
-                f"{path}: schema version {version!r}, this version of nnunet_nacl reads {SCHEMA_VERSION}; "
-                "update it or evaluate again."
-            )
-        return Evaluation(
-            names={key: value["name"] for key, value in data["structures"].items()},
-            channels={key: value["channel"] for key, value in data["structures"].items()},
-            regions=data["regions"],
-            settings=EvaluationSettings(**{key: value for key, value in data["settings"].items() if key in _SETTINGS}),
-            cases=[case_from_json(case) for case in data["metric_per_case"]],
-            problems=data["problems"],
-        )
-    except UserError:
-        raise
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); run `nnunet_nacl evaluate` first.") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        settings = EvaluationSettings.from_json(data["settings"])
+        cases = [case_from_json(case, channels, data["regions"], settings) for case in data["metric_per_case"]]
+    except ValueError as error:
         raise UserError(f"{path}: not a calibration.json of this package ({error}); evaluate again.") from None
+    names = {key: value["name"] for key, value in data["structures"].items()}
+    return Evaluation(names, channels, data["regions"], settings, cases, data["problems"])
+
+
+def _checked(path: Path, data: Any) -> dict[str, Any]:
+    """The values of a calibration.json whose cases are not looked at yet; UserError if it is none."""
+    problem = mismatch(data, _ANY_VERSION)
+    if not problem and (version := data["schema_version"]) != SCHEMA_VERSION:
+        raise UserError(
+            f"{path}: schema version {version}, this version of nnunet_nacl reads {SCHEMA_VERSION}; update it or "
+            "evaluate again."
+        )
+    problem = problem or mismatch(data, _DOCUMENT)
+    if not problem:
+        first, channels = int(not data["regions"]), sorted(value["channel"] for value in data["structures"].values())
+        if not channels or channels != list(range(first, first + len(channels))):
+            problem = f"structures have the channels {channels}"
+    if problem:
+        raise UserError(f"{path}: not a calibration.json of this package ({problem}); evaluate again.")
+    return data
+
+
+def check_output(path: Path) -> list[Any]:
+    """Fail before hours of work: only a calibration.json may be written over, nothing else of the user's.
+
+    A file of that name that is no JSON at all, damaged by a full disk or a broken copy, may be written over too.
+
+    Returns:
+        The entries of the cases that it holds, in the form that :func:`case_from_json` takes but unchecked.
+
+    Raises:
+        UserError: ``path`` cannot be written, or holds something else or what only a later version can read.
+    """
+    if path.suffix != ".json" and not path.is_dir():
+        raise UserError(f"{path}: the output file must end with .json.")
+    check_writable(path)
+    if not path.exists():
+        return []
+    try:
+        content = read_json(path)
+    except UserError:
+        if path.name == FILE_NAME:
+            return []
+        content = None
+    try:
+        return _checked(path, content)["metric_per_case"]
+    except UserError as error:
+        raise UserError(f"{str(error).rsplit(';', 1)[0]}, and would be lost; remove it or choose another -o.") from None
 
 
 def paper_of(case: CaseResult) -> PaperScores:

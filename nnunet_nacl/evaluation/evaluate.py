@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.cache import CaseCache, signature
-from nnunet_nacl.evaluation.cases import RERUN, PredictionFolder
+from nnunet_nacl.evaluation.case_cache import CaseCache
 from nnunet_nacl.evaluation.document import to_document
 from nnunet_nacl.evaluation.measure import evaluate_case, measure_all
-from nnunet_nacl.evaluation.results import Evaluation, EvaluationSettings
-from nnunet_nacl.files import check_writable, to_json_text, write_atomically
+from nnunet_nacl.evaluation.npz import RERUN
+from nnunet_nacl.evaluation.prediction_folder import CaseFiles, PredictionFolder
+from nnunet_nacl.evaluation.results import CaseResult, Evaluation, EvaluationSettings
+from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.json_files import one_line
 
 __all__ = ["evaluate_case", "evaluate_folder"]
@@ -54,32 +56,30 @@ def evaluate_folder(
     labels = folder.labels
     names = {labels.key(c): labels.names[c] for c in labels.foreground}
     channels = {labels.key(c): c for c in labels.foreground}
-    own = None
-    if output is not None:
-        output = Path(output)
-        check_writable(output)
-        own = CaseCache(output)
+    own = None if output is None else CaseCache(Path(output))
     cache = cache or own
     found, problems = folder.cases(chill=chill, known=cache.cases if cache else ())
 
     results, todo = {}, []
     for files in found:
         try:
-            stamp = signature(files, labels, settings)
+            if cache:
+                known, now = cache.get(files, labels, settings, channels)
+            else:
+                known, now = None, {}
         except OSError as error:
-            problems[files.case] = f"{files.probabilities}: cannot be read ({error.strerror})."
+            problems[files.case] = f"{error.filename or files.probabilities}: cannot be read ({error.strerror})."
             continue
-        known = cache and cache.get(files.case, stamp, settings)
         if known:
-            results[files.case] = known
+            results[files.case] = _signed(known, files, now)
         else:
-            todo.append((files, stamp))
+            todo.append((files, now))
 
-    for (files, stamp), outcome in measure_all(folder, todo, settings, num_processes, progress, len(found)):
+    for (files, now), outcome in measure_all(folder, todo, settings, num_processes, progress, len(found)):
         if isinstance(outcome, str):
             problems[files.case] = outcome
             continue
-        results[files.case] = replace(outcome, signature=stamp)
+        results[files.case] = _signed(outcome, files, now)
         if cache:
             cache.put(results[files.case], channels, labels.regions)
     problems = {case: one_line(problem) for case, problem in sorted(problems.items())}
@@ -94,6 +94,17 @@ def evaluate_folder(
         names, channels, labels.regions, settings, [results[case] for case in sorted(results)], problems
     )
     if own:
-        write_atomically(output, to_json_text(to_document(evaluation)))
+        write_atomically(Path(output), to_json_text(to_document(evaluation)))
         own.clear()
     return evaluation
+
+
+def _signed(result: CaseResult, files: CaseFiles, signature: dict[str, Any]) -> CaseResult:
+    """The result of a case, with where its files lie now."""
+    return replace(
+        result,
+        reference_file=os.path.abspath(files.reference),
+        prediction_file=os.path.abspath(files.segmentation or files.probabilities),
+        probabilities_file=os.path.abspath(files.probabilities),
+        signature=signature,
+    )

@@ -7,16 +7,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.cache import CaseCache
-from nnunet_nacl.evaluation.cases import PredictionFolder
-from nnunet_nacl.evaluation.document import to_document
+from nnunet_nacl.evaluation.case_cache import CaseCache
+from nnunet_nacl.evaluation.document import FILE_NAME, check_output, to_document
 from nnunet_nacl.evaluation.evaluate import evaluate_folder
+from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
 from nnunet_nacl.evaluation.results import Evaluation, EvaluationSettings
-from nnunet_nacl.files import can_write, check_writable, to_json_text, write_atomically
+from nnunet_nacl.files import can_write, to_json_text, write_atomically
 
-__all__ = ["FILE_NAME", "evaluate_after_validation", "evaluate_folds", "merge"]
-
-FILE_NAME = "calibration.json"
+__all__ = ["FILE_NAME", "default_output", "evaluate_after_validation", "evaluate_folds", "merge"]
 
 
 def merge(evaluations: Mapping[str, Evaluation]) -> Evaluation:
@@ -46,6 +44,12 @@ def merge(evaluations: Mapping[str, Evaluation]) -> Evaluation:
     return Evaluation(first.names, first.channels, first.regions, first.settings, cases, problems)
 
 
+def default_output(folders: Mapping[str, PredictionFolder]) -> Path:
+    """Where the calibration.json of folds goes: into the folder of a single one, or into the model folder."""
+    first = next(iter(folders.values())).folder
+    return (first if len(folders) == 1 else first.parent.parent) / FILE_NAME
+
+
 def evaluate_folds(
     folders: Mapping[str, PredictionFolder],
     *,
@@ -61,7 +65,8 @@ def evaluate_folds(
     model folder.
 
     Args:
-        folders: Validation folders by fold, as ``find_fold_folders`` gives them.
+        folders: Validation folders by fold, as ``find_fold_folders`` gives them; a single folder of predictions may
+            have the empty name.
         settings: What is measured.
         chill: Do not report cases of the split that have no prediction.
         output: Where the result goes instead; the folds' own files are then written where that is possible.
@@ -74,13 +79,9 @@ def evaluate_folds(
     Raises:
         UserError: No fold could be evaluated, or the file cannot be written.
     """
-    single = len(folders) == 1
-    any_folder = next(iter(folders.values())).folder
-    elsewhere = output is not None
-    if output is None:
-        output = any_folder / FILE_NAME if single else any_folder.parent.parent / FILE_NAME
-    output = Path(output)
-    check_writable(output)
+    single, elsewhere = len(folders) == 1, output is not None
+    output = Path(output) if elsewhere else default_output(folders)
+    check_output(output)
     done, failed = {}, {}
     common: CaseCache | None = None
     for fold, folder in folders.items():
@@ -95,7 +96,7 @@ def evaluate_folds(
                 chill=chill,
                 output=own,
                 num_processes=num_processes,
-                progress=progress and f"fold {fold}",
+                progress=progress and (f"fold {fold}" if fold else True),
                 cache=None if own else common,
             )
         except UserError as error:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.quiet import quiet
+from nnunet_nacl.evaluation.image_files import quiet
 from nnunet_nacl.json_files import first_line
 
 __all__ = ["Labels", "label_manager_of"]
@@ -48,6 +48,26 @@ class Labels:
         if isinstance(value, tuple):
             return np.isin(segmentation, value)
         return segmentation == value
+
+    def check(self, segmentation: np.ndarray, path: Path, *, is_truth: bool) -> None:
+        """UserError where a label map holds values that dataset.json does not have.
+
+        Args:
+            segmentation: The label map.
+            path: Its file, for the message.
+            is_truth: Whether it is the ground truth, which alone may hold the ignore label.
+        """
+        allowed = set(self.known)
+        if self.ignore_label is not None and is_truth:
+            allowed.add(self.ignore_label)
+        unknown = [str(value).removesuffix(".0") for value in np.unique(segmentation) if value not in allowed]
+        if unknown:
+            what = "ground truth" if is_truth else "prediction"
+            shown = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
+            raise UserError(
+                f"{path}: the {what} holds the label {shown}, which dataset.json does not have "
+                f"({', '.join(str(v) for v in sorted(allowed))}); correct the file or dataset.json."
+            )
 
     @classmethod
     def of(cls, manager: Any, dataset_json: dict[str, Any], source: Path) -> Labels:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.cases import RERUN, PredictionFolder
+from nnunet_nacl.evaluation.prediction_folder import RERUN, PredictionFolder
 from nnunet_nacl.json_files import first_line, read_json
 
 __all__ = ["find_fold_folders", "model_folder"]
@@ -47,7 +47,7 @@ def find_fold_folders(model: Path, folds: Sequence[str | int] | None = None) -> 
         present = (entry for entry in model.glob("fold_*") if (entry / "validation").is_dir())
         names = sorted(entry.name.removeprefix("fold_") for entry in present)
         # fold_all holds the same cases as the folds: only on its own
-        folds = sorted((name for name in names if name.isdigit()), key=int) or names
+        folds = sorted(filter(_is_number, names), key=int) or names
         if not folds:
             raise UserError(f"{model} has no fold with a validation folder; finish a training first.")
     result = {}
@@ -66,7 +66,7 @@ def find_fold_folders(model: Path, folds: Sequence[str | int] | None = None) -> 
 
 def _cases_of_split(dataset_name: str | None, fold: str) -> tuple[str, ...] | None:
     root = os.environ.get("nnUNet_preprocessed")
-    if not (root and dataset_name and fold.isdigit()):
+    if not (root and dataset_name and _is_number(fold)):
         return None
     path = Path(root) / dataset_name / "splits_final.json"
     if not path.is_file():
@@ -76,6 +76,10 @@ def _cases_of_split(dataset_name: str | None, fold: str) -> tuple[str, ...] | No
         return tuple(sorted(str(case) for case in splits[int(fold)]["val"]))
     except (IndexError, KeyError, TypeError):
         return None  # nnU-Net makes a random split for folds beyond the file: nothing to compare with
+
+
+def _is_number(fold: str) -> bool:
+    return fold.isascii() and fold.isdigit()  # isdigit alone takes "²", which int() does not
 
 
 def _need_environment(variable: str) -> None:

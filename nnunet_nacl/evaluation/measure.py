@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.cases import CaseData, CaseFiles, PredictionFolder
+from nnunet_nacl.evaluation.prediction_folder import CaseData, CaseFiles, PredictionFolder
 from nnunet_nacl.evaluation.results import HAUSDORFF, CaseResult, EvaluationSettings, Structure
 from nnunet_nacl.metrics.counting import count_masks
 from nnunet_nacl.metrics.masks import boundary_mask, dilated_mask

@@ -1,46 +1,98 @@
-"""Reads one array of an npz file, with the fastest inflater at hand.
+"""Reads nnU-Net's probabilities from npz files, with the fastest inflater at hand.
 
-Nearly all the time of an evaluation goes into decompressing nnU-Net's probabilities. `imagecodecs`, which nnU-Net
-brings along, inflates them in about half the time that NumPy's reader takes.
+Nearly all the time of an evaluation goes into decompressing them. `imagecodecs`, which nnU-Net brings along, inflates
+them in about half the time that NumPy's reader takes. Shape and type are checked before anything is inflated: a small
+file can promise more than memory holds.
 """
 
 from __future__ import annotations
 
-import io
 import mmap
 import struct
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.evaluation.labels import Labels
 
 try:
     import imagecodecs
 except ImportError:  # nnU-Net may drop it one day; NumPy can read the files too
     imagecodecs = None
 
-__all__ = ["read_array"]
+__all__ = ["RERUN", "array_checksum", "read_array", "read_probabilities"]
 
+RERUN = "rerun the validation with `nnUNetv2_train ... --val --npz` or the prediction with --save_probabilities"
+_NAME = "probabilities"
 _LOCAL_HEADER = struct.Struct("<4s22x2H")  # signature, ..., length of the name, length of the extra field
-_MOST_INFLATION = 1040  # deflate cannot do more than 1032
 
 
-def read_array(path: Path, name: str, *, hint: str = "write it again") -> np.ndarray:
+def read_probabilities(path: Path, labels: Labels, spatial: tuple[int, ...], beside: str) -> np.ndarray:
+    """(K, *spatial) probabilities of an npz file, in a type that the metrics take.
+
+    Args:
+        path: The file.
+        labels: What its channels are.
+        spatial: The shape that belongs to it.
+        beside: Where that shape comes from, in words.
+
+    Raises:
+        UserError: The file is missing or broken, or its array is of another shape or no floating point.
+    """
+    expected = (len(labels.values), *spatial)
+
+    def check(shape: tuple[int, ...], dtype: np.dtype) -> None:
+        if shape != expected:
+            what = "regions" if labels.regions else "classes"
+            raise UserError(
+                f"{path}: probabilities of shape {shape}, but {expected[0]} {what} of "
+                f"dataset.json and the {beside} ask for {expected}; {RERUN}."
+            )
+        if dtype.kind != "f":
+            raise UserError(f"{path}: probabilities must be floating point, got {dtype}; {RERUN}.")
+
+    probs = read_array(path, _NAME, hint=RERUN, check=check)
+    if probs.dtype not in (np.float16, np.float32, np.float64) or not probs.dtype.isnative:
+        probs = probs.astype(np.float64)
+    return probs
+
+
+def array_checksum(path: Path) -> int | None:
+    """CRC-32 of the probabilities in an npz file, from the file's directory: the array is not read.
+
+    None if there is no such array or the file is broken, as reading it will say.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.getinfo(f"{_NAME}.npy").CRC
+    except Exception:  # zipfile raises many kinds on broken bytes
+        return None
+
+
+def read_array(
+    path: Path,
+    name: str,
+    *,
+    hint: str = "write it again",
+    check: Callable[[tuple[int, ...], np.dtype], None] | None = None,
+) -> np.ndarray:
     """Read the array ``name`` of an npz file, its checksum verified.
 
     Args:
         path: The file.
         name: Key of the array.
         hint: What the user can do if the file is broken.
+        check: Gets shape and type before memory is taken for them, and raises UserError if they are not what is wanted.
 
     Returns:
         The array.
 
     Raises:
-        UserError: The file is missing, cut off, corrupt, or has no such array.
+        UserError: The file is missing, cut off, corrupt, or has no such array; or ``check`` raised it.
     """
     try:
         with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
@@ -49,27 +101,45 @@ def read_array(path: Path, name: str, *, hint: str = "write it again") -> np.nda
             except KeyError:
                 keys = ", ".join(repr(key.removesuffix(".npy")) for key in archive.namelist()) or "nothing"
                 raise UserError(f"{path}: no array {name!r} in this file, it holds {keys}; {hint}.") from None
-            if imagecodecs is not None and member.compress_type == zipfile.ZIP_DEFLATED and member.file_size:
-                return _inflate(file, member)
             with archive.open(member) as stream:
-                content = stream.read()
-            if len(content) != member.file_size:
+                shape, fortran_order, dtype = _read_header(stream)
+                start = stream.tell()
+            if dtype.hasobject:
+                raise ValueError("holds Python objects")
+            if check is not None:
+                check(shape, dtype)
+            if member.file_size != start + np.prod(shape, dtype=object) * dtype.itemsize:
                 raise ValueError("the directory promises another size than the array has")
-            return np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
-    except UserError:
+            content = np.empty(member.file_size, dtype=np.uint8)
+            if imagecodecs is not None and member.compress_type == zipfile.ZIP_DEFLATED:
+                _inflate(file, member, content)
+            else:
+                with archive.open(member) as stream:
+                    if stream.readinto(content) != len(content):
+                        raise EOFError("the file ends before the array")
+        return content[start:].view(dtype).reshape(shape, order="F" if fortran_order else "C")
+    except (UserError, MemoryError):
         raise
     except FileNotFoundError:
         raise UserError(f"{path} is missing; {hint}.") from None
     except PermissionError:
         raise UserError(f"{path}: no permission to read it; change its mode or owner.") from None
-    except MemoryError:
-        raise
     except Exception as error:  # zip, zlib, npy and imagecodecs each raise their own kinds on broken bytes
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path}: truncated or corrupt ({reason}); {hint}.") from error
 
 
-def _inflate(file, member: zipfile.ZipInfo) -> np.ndarray:
+def _read_header(stream) -> tuple[tuple[int, ...], bool, np.dtype]:
+    version = np.lib.format.read_magic(stream)
+    if version == (1, 0):
+        return np.lib.format.read_array_header_1_0(stream)
+    if version == (2, 0):
+        return np.lib.format.read_array_header_2_0(stream)
+    raise ValueError(f"unknown npy version {version}")
+
+
+def _inflate(file, member: zipfile.ZipInfo, content: np.ndarray) -> None:
+    """Fill ``content`` with the bytes of a deflated member, and verify its checksum."""
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         signature, name_length, extra_length = _LOCAL_HEADER.unpack_from(mapped, member.header_offset)
         if signature != b"PK\x03\x04":
@@ -78,24 +148,7 @@ def _inflate(file, member: zipfile.ZipInfo) -> np.ndarray:
         if start + member.compress_size > len(mapped):
             raise ValueError("the file ends before the array")
         with memoryview(mapped) as view, view[start : start + member.compress_size] as compressed:
-            if member.file_size > _MOST_INFLATION * (member.compress_size + 1):
-                raise ValueError("the directory promises more than so few bytes can hold")
-            content = np.empty(member.file_size, dtype=np.uint8)
             imagecodecs.deflate_decode(compressed, raw=True, out=content)
     checksum = getattr(imagecodecs, "deflate_crc32", zlib.crc32)  # several times as fast as zlib's
     if checksum(content) != member.CRC:
         raise ValueError("wrong checksum")
-    return _as_array(content)
-
-
-def _as_array(content: np.ndarray) -> np.ndarray:
-    header = io.BytesIO(content[:65536].tobytes())
-    version = np.lib.format.read_magic(header)
-    read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    if version not in read_header:
-        raise ValueError(f"unknown npy version {version}")
-    shape, fortran_order, dtype = read_header[version](header)
-    if dtype.hasobject:
-        raise ValueError("holds Python objects")
-    array = content[header.tell() :].view(dtype)
-    return array.reshape(shape, order="F" if fortran_order else "C")

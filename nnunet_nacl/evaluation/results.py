@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from nnunet_nacl.metrics.binning import DEFAULT_N_BINS, BinStats, check_n_bins
-from nnunet_nacl.metrics.calibration import ace, cece, class_errors, ece, ece_per_row, mce
+from nnunet_nacl.metrics.calibration_error import ace, cece, class_errors, ece, ece_per_row, mce
 from nnunet_nacl.metrics.overlap import Overlap
 from nnunet_nacl.metrics.scores import brier, brier_per_row, nll, nll_per_row
 
 __all__ = [
     "HAUSDORFF",
     "MASKS",
+    "MASK_NOTES",
     "CaseResult",
     "Evaluation",
     "EvaluationSettings",
@@ -27,7 +28,18 @@ __all__ = [
 ]
 
 HAUSDORFF = ("pooled", "max")
-MASKS = ("foreground", "union", "dilated", "boundary", "predicted", "all")
+MASK_NOTES = {
+    "foreground": "truth is not background: the paper's",
+    "union": "truth or prediction is not background",
+    "dilated": "foreground grown by {dilation_mm:g} mm",
+    "boundary": "within {boundary_mm:g} mm of a surface of the truth",
+    "predicted": "prediction is not background: known in use",
+    "all": "every voxel",
+}
+"""The masks in the order of the tables, and what is in them; the settings' radii are to be filled in."""
+
+MASKS = tuple(MASK_NOTES)
+LARGEST_RADIUS_MM = 100.0
 
 
 @dataclass(frozen=True)
@@ -36,8 +48,8 @@ class EvaluationSettings:
 
     Attributes:
         n_bins: Number of confidence bins.
-        dilation_mm: Radius by which the mask ``dilated`` grows the foreground.
-        boundary_mm: Reach of the mask ``boundary`` to either side of a surface.
+        dilation_mm: Radius by which the mask ``dilated`` grows the foreground, at most 100 mm.
+        boundary_mm: Reach of the mask ``boundary`` to either side of a surface, at most 100 mm.
         hausdorff: ``pooled`` or ``max``: see :class:`~nnunet_nacl.metrics.surface.SurfaceDistances`.
         paper: Also the scores of :mod:`nnunet_nacl.metrics.paper` (with HD95 at unit spacing).
 
@@ -53,14 +65,21 @@ class EvaluationSettings:
     def __post_init__(self) -> None:
         check_n_bins(self.n_bins)
         for name in ("dilation_mm", "boundary_mm"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
-                raise ValueError(f"{name} must be a distance in mm, 0 or more, got {getattr(self, name)!r}.")
+            if not 0 <= getattr(self, name) <= LARGEST_RADIUS_MM:
+                raise ValueError(
+                    f"{name} must be a distance in mm, from 0 to {LARGEST_RADIUS_MM:g}, got {getattr(self, name)!r}."
+                )
         if self.hausdorff not in HAUSDORFF:
             raise ValueError(f"hausdorff must be 'pooled' or 'max', got {self.hausdorff!r}.")
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> EvaluationSettings:
+        """Inverse of :meth:`to_json`; settings that a later version added are passed over."""
+        return cls(**{field.name: data[field.name] for field in fields(cls) if field.name in data})
 
 
 @dataclass(frozen=True)
@@ -107,11 +126,10 @@ class Structure:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Structure:
-        """Inverse of :meth:`to_json`."""
-        overlap = Overlap(*(int(data[key]) for key in ("TP", "FP", "FN", "TN")))
-        voxels = number(data["HD95_voxels"]) if "HD95_voxels" in data else None
-        distances = {key: number(value) for key, value in data.get("distances", {}).items()}
-        return cls(overlap, number(data["HD95_mm"]), number(data["ASSD_mm"]), voxels, distances)
+        """Inverse of :meth:`to_json` but for the settings' choice of distances: see :meth:`under`."""
+        overlap = Overlap(*(data[key] for key in ("TP", "FP", "FN", "TN")))
+        distances = {key: number(value) for key, value in data["distances"].items()}
+        return cls(overlap, float("nan"), number(data["ASSD_mm"]), None, distances)
 
 
 @dataclass(frozen=True)
@@ -128,6 +146,7 @@ class CaseResult:
         largest_label: Largest ground-truth label (the authors' code counts classes up to it).
         n_changed_voxels: Voxels where the saved segmentation is not what the probabilities say (postprocessing).
         signature: Identifies the files and settings that this was computed from.
+        blocks: What else stands in the case's entry, by name: other packages may add to it. It is kept as it is.
     """
 
     case: str
@@ -139,15 +158,12 @@ class CaseResult:
     largest_label: int
     n_changed_voxels: int
     signature: dict[str, Any] = field(default_factory=dict)
+    blocks: dict[str, Any] = field(default_factory=dict)
 
     @property
     def dice(self) -> dict[str, float]:
         """Dice by structure."""
         return {key: structure.overlap.dice for key, structure in self.structures.items()}
-
-    def under(self, settings: EvaluationSettings) -> CaseResult:
-        """The same case with the distances that the settings want; KeyError if they are not known."""
-        return replace(self, structures={key: value.under(settings) for key, value in self.structures.items()})
 
     def ece(self, mask: str = "foreground") -> float:
         """Expected calibration error on a mask."""

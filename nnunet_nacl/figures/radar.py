@@ -5,31 +5,24 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
-from nnunet_nacl.figures.checks import as_values, check_better, direction, format_number
-from nnunet_nacl.figures.dots import draw_dots
-from nnunet_nacl.figures.radial import RadialScale, common_scale, own_scales
-from nnunet_nacl.figures.sheet import Sheet, line_height, wrap
-from nnunet_nacl.figures.style import (
-    GREY,
-    MAX_WIDTH,
-    SMALL_SIZE,
-    TEXT_SIZE,
-    MethodStyle,
-    check_path,
-    figure_settings,
-    save_figure,
-    styles_for,
-)
-from nnunet_nacl.figures.web import Web, spokes
+from nnunet_nacl.figures.dot_plot import draw_dots
+from nnunet_nacl.figures.layout import STEPS, Frame, new_panels, wrap, write_figure
+from nnunet_nacl.figures.style import GREY, SMALL_SIZE, check_path, figure_settings, legend_handles, styles_for
+from nnunet_nacl.figures.values import as_values, check_better, format_number
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["draw_radar"]
 
 _IN_ONE = 6  # more polygons on top of each other cannot be told apart: then one small radar per method
+_MOST_DOTS = 12  # axes; more of them are drawn as a radar even where values are missing
+_MOST_NAMES, _MOST_NUMBERS = 12, 36  # spokes
 
 
 def draw_radar(
@@ -43,32 +36,25 @@ def draw_radar(
     scale: str = "common",
     decimals: int = 3,
     order: Sequence[str] | None = None,
-    title: str = "",
-    subtitle: str = "",
-    notes: Sequence[str] = (),
-    dpi: int = 150,
+    **frame: Unpack[Frame],
 ) -> Path:
     """Draw a polygon per method; outward is always better, so the radial axis of an error runs inward.
 
-    Up to six methods share one radar. More get a small radar each, over the outline of the first. Spokes whose names
-    would lie on each other are numbered, and named at the foot. One or two axes make no polygon: they are drawn as rows
-    of points.
+    Up to six methods share one radar. More get a small radar each, over the outline of the first. Rows of points take
+    its place where it would hide something: one or two axes, equal values, missing values on up to twelve axes.
 
     Args:
-        axes: Names of the spokes, clockwise from the top.
-        values: Method -> one value per axis; NaN or None leaves a gap, named at the foot.
+        axes: Names of the spokes, clockwise from the top; many are numbered, and named at the foot.
+        values: Method -> one value per axis; NaN or None where there is none, named at the foot.
         path: Where to write; the suffix chooses PNG, SVG or PDF. Written atomically.
         better: ``higher`` or ``lower``.
         metric: What is drawn.
         unit: Its unit.
-        scale: ``common``, one range for all axes, or ``axis``, a range for each, written beside its name: for data
+        scale: ``common``, one range for all axes, or ``axis``, a range for each, written with its name: for data
             sets of different difficulty, between which differences would else be lost.
         decimals: Decimals of the numbers.
         order: All methods of the comparison, so that each looks the same in every figure.
-        title: Heading of the figure.
-        subtitle: Second line, for the data and the number of cases.
-        notes: Sentences at the foot.
-        dpi: Resolution of a PNG.
+        frame: ``title``, ``subtitle``, ``notes`` and ``dpi``, as in :class:`~nnunet_nacl.figures.layout.Frame`.
 
     Returns:
         The path.
@@ -78,121 +64,84 @@ def draw_radar(
             the suffix is not one of these.
         OSError: The file cannot be written.
     """
-    path = check_path(path)
-    axes = list(axes)
-    check_better(better)
+    path, axes, better = check_path(path), list(axes), check_better(better)
     if scale not in ("common", "axis"):
         raise ValueError(f"scale must be 'common' or 'axis', got {scale!r}.")
     if not axes or not values:
         raise ValueError(f"draw_radar needs axes and methods, got {len(axes)} axes and {len(values)} methods.")
     checked = {method: as_values(given, f"The values of {method}", len(axes)) for method, given in values.items()}
-    styles = styles_for(list(checked), order)
-    checked = {method: checked[method] for method in styles if method in checked}
-    missing = [
-        f"No value for {method}: {', '.join(a for a, v in zip(axes, line) if np.isnan(v))}."
-        for method, line in checked.items()
-        if np.isnan(line).any()
-    ]
+    styles, own = styles_for(checked, order), scale == "axis"
+    table = np.stack([checked[method] for method in styles])
+    gaps = {method: [axis for axis, gap in zip(axes, np.isnan(checked[method])) if gap] for method in styles}
+    foot = [*(f"No value for {method}: {', '.join(gap)}." for method, gap in gaps.items() if gap)]
     what = f"{metric} ({unit})" if unit else metric
+    low, high = (extreme.reduce(table, axis=0 if own else None) for extreme in (np.fmin, np.fmax))
+    if len(axes) < 3 or (np.isnan(table).any() and len(axes) <= _MOST_DOTS) or not np.any(high > low):
+        looks = {"styles": styles, "better": better, "what": what, "shared": not own, "decimals": decimals}
+        return draw_dots(axes, dict(zip(styles, table)), path, told=foot, **looks, **frame)
+    worst, best = (low, high) if better == "higher" else (high, low)
+    center, rim, rings, told = (_own_scales if own else _common_scale)(worst, best)
+    together, labels, spokes = len(styles) <= _IN_ONE, axes, axes
+    if own:
+        ends = [dict.fromkeys(format_number(end, decimals) for end in pair) for pair in zip(worst, best)]
+        spokes = [f"{axis} ({' to '.join(pair)})" for axis, pair in zip(axes, ends)]
+        labels = [f"{axis}\n{' to '.join(pair)}" for axis, pair in zip(axes, ends)] if together else labels
+    labels = [wrap(label, 1.5 if together else 0.85, SMALL_SIZE) for label in labels]
+    crowded = len(axes) > _MOST_NAMES / (1 if together else 2) or any(label.count("\n") > 4 for label in labels)
+    if crowded:
+        every = -(-len(axes) // _MOST_NUMBERS)
+        labels = ["" if i % every else str(i + 1) for i in range(len(axes))]
+        spokes = [f"{i} {spoke}" for i, spoke in enumerate(spokes, 1)]
+    told = [f"Outward is better ({what + ': ' if what else ''}{better} is better). {told}"]
+    told += [f"Spokes: {'; '.join(spokes)}."] if crowded or (own and not together) else []
+    told += [] if together else [f"Grey and dashed in every radar: {next(iter(styles))}."]
+    angles, radii = np.linspace(0, 2 * np.pi, len(axes) + 1), (table - center) / (rim - center)
+    lines = np.concatenate([radii, radii[:, :1]], axis=1)
     with figure_settings():
-        keywords = {"title": title, "subtitle": subtitle}
-        if len(axes) < 3:
-            sheet = draw_dots(
-                axes,
-                checked,
-                styles,
-                better=better,
-                what=what,
-                shared=scale == "common",
-                decimals=decimals,
-                notes=[*missing, *notes],
-                **keywords,
-            )
-            return save_figure(sheet.figure, path, dpi=dpi, title=title)
-        table = np.stack(list(checked.values()))
-        scales = common_scale(table, better) if scale == "common" else own_scales(table, better)
-        foot = [
-            f"Outward is better ({what + ': ' if what else ''}{direction(better)}). {_describe(scales)}",
-            *missing,
-            *notes,
-        ]
-        ranges = [one.describe(decimals) for one in scales] if scale == "axis" else None
-        draw = _draw_one if len(checked) <= _IN_ONE else _draw_each
-        sheet = draw(axes, ranges, checked, styles, scales, foot, keywords)
-        return save_figure(sheet.figure, path, dpi=dpi, title=title)
+        body, panels = new_panels(*((1, 1) if together else (len(styles), 3)), subplot_kw={"projection": "polar"})
+        for panel in panels:
+            _draw_web(panel, angles[:-1], labels, rings if together else dict.fromkeys(rings, ""))
+        for i, (method, style) in enumerate(styles.items()):
+            panel = panels[0 if together else i]
+            look = {**style.markers, "markersize": 7 if together else 5, **style.line, "clip_on": False}
+            panel.plot(angles, lines[i], label=method, zorder=3, gid="polygon", **look)
+            if not together:
+                panel.set_title(method, fontsize="medium", fontweight="bold")
+                panel.fill(angles, np.nan_to_num(lines[i]), color=style.color, alpha=0.15)
+            if not together and i:
+                panel.plot(angles, lines[0], color=GREY, linestyle="--", linewidth=1.3, gid="reference")
+        legend, size = (legend_handles(styles), 4.8 if crowded else 3.4) if together else ((), 1.6)
+        return write_figure(body, path, (size, None), legend=legend, told=[*told, *foot], **frame)
 
 
-def _describe(scales: list[RadialScale]) -> str:
-    one = scales[0]
-    if not one.ticks:
-        return (
-            "Every spoke has its own range, given as worst to best: compare along a spoke, not between spokes; "
-            "small differences look large."
-        )
-    center, rim = (format_number(end, one.decimals) for end in (one.center, one.rim))
-    return f"Centre {center}, rim {rim}, rings {format_number(abs(one.ticks[0] - one.ticks[1]), one.decimals)} apart."
+def _common_scale(worst: float, best: float) -> tuple[float, float, dict[float, str], str]:
+    """Round values at the centre and the rim, the radii of rings with their values, and all that in words."""
+    off = worst + (worst - best) / 4  # holds the worst value off the centre
+    ticks = MaxNLocator(6, steps=STEPS).tick_values(*sorted((max(off, 0) if min(worst, best) >= 0 else off, best)))
+    center, *_, rim = ticks = np.round(ticks if best > worst else ticks[::-1], 10)
+    decimals = max(len(f"{tick:.10g}".partition(".")[2]) for tick in ticks)
+    words = [format_number(tick, decimals) for tick in (*ticks, abs(ticks[1] - center))]
+    told = f"Centre {words[0]}, rim {words[-2]}, rings {words[-1]} apart."
+    return center, rim, dict(zip((ticks[1:] - center) / (rim - center), words[1:-1])), told
 
 
-def _draw_one(axes, ranges, values, styles, scales, notes, keywords) -> Sheet:
-    """All polygons in one radar, with a legend."""
-    legend = [Line2D([], [], label=method, **styles[method].line, **styles[method].markers) for method in values]
-    labels = [f"{axis}\n{text}" for axis, text in zip(axes, ranges)] if ranges else axes
-    web = Web(labels, 7.4, 1.65, TEXT_SIZE)
-    if web.crowded:
-        web, notes = web.numbered(), [notes[0], _key(axes, ranges), *notes[1:]]
-    sheet = Sheet(7.4, web.up + web.down + 0.1, legend=legend, notes=notes, **keywords)
-    axis = web.draw(sheet, 0, 0, scales, numbers=True)
-    for method, line in values.items():
-        _draw_polygon(axis, method, line, scales, styles[method])
-    return sheet
+def _own_scales(worst: np.ndarray, best: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[float, str], str]:
+    """As above: the best value of each spoke lies at the rim, the worst at a fifth of it, a single one between."""
+    same = worst == best
+    center, rim = np.where(same, best - 0.6, best - (best - worst) / 0.8), np.where(same, best + 0.4, best)
+    told = "Every spoke has its own range, given as worst to best: compare along a spoke, not between spokes; "
+    return center, rim, dict.fromkeys((0.2, 0.4, 0.6, 0.8, 1.0), ""), f"{told}small differences look large."
 
 
-def _draw_each(axes, ranges, values, styles, scales, notes, keywords) -> Sheet:
-    """A small radar per method, each over the first method's outline; numbers stand at the foot."""
-    reference, columns = next(iter(values)), 3
-    panel = MAX_WIDTH / columns
-    web = Web(axes, panel, 0.78, SMALL_SIZE)
-    if web.crowded:
-        web, notes = web.numbered(), [notes[0], _key(axes, ranges), *notes[1:]]
-    elif ranges:
-        notes = [notes[0], f"Ranges: {'; '.join(f'{axis} {text}' for axis, text in zip(axes, ranges))}.", *notes[1:]]
-    titles = [wrap(method, panel - 0.2, TEXT_SIZE, "bold") for method in values]
-    rows = -(-len(values) // columns)
-    heads = [
-        (max(t.count("\n") for t in titles[row * columns : (row + 1) * columns]) + 1) * line_height(TEXT_SIZE)
-        for row in range(rows)
-    ]
-    step = web.up + web.down + 0.3
-    sheet = Sheet(
-        MAX_WIDTH, sum(heads) + rows * step, **keywords, notes=[f"Grey and dashed in every radar: {reference}.", *notes]
-    )
-    for i, (method, line) in enumerate(values.items()):
-        row, column = divmod(i, columns)
-        left, top = column * panel, sum(heads[: row + 1]) + row * step
-        sheet.text(left + panel / 2, top, titles[i], ha="center", va="bottom", fontsize=TEXT_SIZE, fontweight="bold")
-        axis = web.draw(sheet, left, top + 0.08, scales, numbers=False)
-        if method != reference:
-            axis.plot(*_corners(values[reference], scales), color=GREY, linestyle="--", linewidth=1.3, gid="reference")
-        _draw_polygon(axis, method, line, scales, styles[method], fill=True)
-    return sheet
-
-
-def _key(axes: Sequence[str], ranges: Sequence[str] | None) -> str:
-    """What the numbers stand for, where names would lie on each other."""
-    names = [f"{axis} ({text})" for axis, text in zip(axes, ranges)] if ranges else axes
-    return f"Spokes: {'; '.join(f'{number} {name}' for number, name in enumerate(names, 1))}."
-
-
-def _corners(line: np.ndarray, scales: list[RadialScale]) -> np.ndarray:
-    """(2, axes + 1) corners of a closed polygon; NaN where there is no value."""
-    radius = np.array([one.radius(value) for one, value in zip(scales, line)])
-    corners = spokes(len(line)) * radius[:, None]
-    return np.concatenate([corners, corners[:1]]).T
-
-
-def _draw_polygon(axis: Axes, method: str, line: np.ndarray, scales, style: MethodStyle, fill: bool = False) -> None:
-    corners = _corners(line, scales)
-    if fill and not np.isnan(line).any():
-        axis.fill(*corners, color=style.color, alpha=0.15, linewidth=0)
-    markers = {**style.markers, **({"markersize": 5} if fill else {})}
-    axis.plot(*corners, label=method, zorder=3, gid="polygon", **style.line, **markers)
+def _draw_web(panel, angles: np.ndarray, labels: list[str], rings: dict[float, str]) -> None:
+    panel.set(theta_zero_location="N", theta_direction=-1, ylim=(0, 1), aspect="auto")
+    panel.set_yticks(list(rings), [""] * len(rings))
+    box = {"boxstyle": "square,pad=0.05", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
+    look = {"fontsize": SMALL_SIZE, "ha": "center", "va": "center", "zorder": 4, "bbox": box, "gid": "tick"}
+    for radius, text in rings.items():
+        panel.text(-np.pi / len(angles), radius, text, **look)
+    panel.set_xticks(angles, labels, linespacing=1.2, gid="axis")
+    panel.grid(color="#CFCFCF"), panel.spines["polar"].set_visible(False)
+    for label, x, y in zip(panel.get_xticklabels(), np.sin(angles), np.cos(angles)):
+        label.set_horizontalalignment("center" if abs(x) < 0.2 else "left" if x > 0 else "right")
+        label.set_verticalalignment("center" if abs(y) < 0.45 else "bottom" if y > 0 else "top")

@@ -5,26 +5,24 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import matplotlib
 import numpy as np
 from matplotlib.patches import Rectangle
 
-from nnunet_nacl.figures.checks import as_values, format_number
-from nnunet_nacl.figures.sheet import Sheet, line_height, row_height, text_width, widest, widest_word, wrap
-from nnunet_nacl.figures.style import (
-    MAX_WIDTH,
-    TEXT_SIZE,
-    VERMILLION,
-    check_path,
-    figure_settings,
-    save_figure,
-)
+from nnunet_nacl.figures.layout import MAX_WIDTH, Frame, new_panels, row_height, text_width, wrap, write_figure
+from nnunet_nacl.figures.style import TEXT_SIZE, VERMILLION, check_path, figure_settings
+from nnunet_nacl.figures.values import as_values, format_number
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["draw_rank_heatmap"]
 
-_CELL_HEIGHT, _WIDEST_CELL, _NARROWEST_CELL = 0.34, 1.0, 0.42  # inches
+_CELL_HEIGHT, _WIDEST_CELL = 0.34, 1.0  # inches
 _LABEL = 2.6  # widest row label
+_ALONG = {"row": 1, "column": 0, "all": None}
 
 
 def draw_rank_heatmap(
@@ -37,10 +35,7 @@ def draw_rank_heatmap(
     best: str | None = None,
     decimals: int = 0,
     what: str = "rank",
-    title: str = "",
-    subtitle: str = "",
-    notes: Sequence[str] = (),
-    dpi: int = 150,
+    **frame: Unpack[Frame],
 ) -> Path:
     """Draw a table of ranks (or sums or means of ranks) with the number in every cell; dark is good.
 
@@ -56,10 +51,7 @@ def draw_rank_heatmap(
         best: Frame the lowest value of each ``row`` or ``column``, ties included; None frames nothing.
         decimals: Decimals of the numbers.
         what: What the numbers are, for the key.
-        title: Heading of the figure.
-        subtitle: Second line, for the data and the number of cases.
-        notes: Sentences at the foot.
-        dpi: Resolution of a PNG.
+        frame: ``title``, ``subtitle``, ``notes`` and ``dpi``, as in :class:`~nnunet_nacl.figures.layout.Frame`.
 
     Returns:
         The path.
@@ -82,30 +74,21 @@ def draw_rank_heatmap(
     if missing:
         foot.append(f"Hatched: no value ({missing} of {values.size} cells).")
     row_labels = [wrap(row, _LABEL) for row in rows]
-    left = widest(row_labels) + 0.24
-    cell = min(_WIDEST_CELL, max(_NARROWEST_CELL, (MAX_WIDTH - left - 0.3) / len(columns)))
-    column_labels = [wrap(column, cell - 0.08) for column in columns]
-    flat = all(label.count("\n") <= 2 for label in column_labels) and max(map(widest_word, columns)) <= cell - 0.08
-    if flat:
-        head, right = (max(label.count("\n") for label in column_labels) + 1) * line_height(TEXT_SIZE) + 0.12, 0.12
-    else:  # slanted, and the last ones need room at the right
-        column_labels = [wrap(column, 2.2) for column in columns]
-        slant = [text_width(label) * np.sqrt(0.5) + label.count("\n") * 0.12 for label in column_labels]
-        head = max(slant) + 0.3
-        right = max(0.12, max(s - (len(columns) - 0.6 - i) * cell for i, s in enumerate(slant)) + 0.1)
-        cell = min(cell, max(_NARROWEST_CELL, (MAX_WIDTH - left - right) / len(columns)))
-    height = row_height(row_labels, _CELL_HEIGHT, 0.1)
+    cell = min(_WIDEST_CELL, (MAX_WIDTH - max(map(text_width, row_labels)) - 0.4) / len(columns)) - 0.08
+    column_labels = [wrap(column, cell) for column in columns]
+    words = [text_width(word) for column in columns for word in wrap(column, 0.01).split("\n")]
+    slanted = max(words) > cell or any(label.count("\n") > 2 for label in column_labels)
     with figure_settings():
-        width = max(left + cell * len(columns) + right, 4.5)
-        sheet = Sheet(width, head + height * len(rows) + 0.12, title=title, subtitle=subtitle, notes=[*foot, *notes])
-        axis = sheet.axes(left, head, cell * len(columns), height * len(rows))
-        _draw_cells(axis, values, shade, decimals, _best(values, best))
-        axis.set_yticks(np.arange(len(rows)), row_labels, fontsize=TEXT_SIZE)
-        axis.set_xticks(np.arange(len(columns)), column_labels, fontsize=TEXT_SIZE)
-        if not flat:
-            for label in axis.get_xticklabels():
+        body, (axes,) = new_panels(1)
+        _draw_cells(axes, values, shade, decimals, _best(values, best))
+        axes.set_yticks(range(len(rows)), row_labels, fontsize=TEXT_SIZE)
+        axes.set_xticks(range(len(columns)), [wrap(name, 2.2) for name in columns] if slanted else column_labels)
+        for label in axes.get_xticklabels():
+            label.set_fontsize(TEXT_SIZE)
+            if slanted:
                 label.set(rotation=45, ha="left", va="bottom", rotation_mode="anchor")
-        return save_figure(sheet.figure, path, dpi=dpi, title=title)
+        size = (_WIDEST_CELL * len(columns), row_height(row_labels, _CELL_HEIGHT, 0.1) * len(rows))
+        return write_figure(body, path, size, told=foot, **frame)
 
 
 def _check(rows: list[str], columns: list[str], ranks, colour_by: str, best: str | None) -> np.ndarray:
@@ -113,7 +96,7 @@ def _check(rows: list[str], columns: list[str], ranks, colour_by: str, best: str
         raise ValueError(f"draw_rank_heatmap needs rows and columns, got {len(rows)} and {len(columns)}.")
     if len(ranks) != len(rows):
         raise ValueError(f"ranks must have a line for each of the {len(rows)} rows, got {len(ranks)}.")
-    if colour_by not in ("all", "row", "column"):
+    if colour_by not in _ALONG:
         raise ValueError(f"colour_by must be 'all', 'row' or 'column', got {colour_by!r}.")
     if best not in (None, "row", "column"):
         raise ValueError(f"best must be 'row', 'column' or None, got {best!r}.")
@@ -123,67 +106,37 @@ def _check(rows: list[str], columns: list[str], ranks, colour_by: str, best: str
     return values
 
 
-def _along(by: str | None) -> int | None:
-    return {"row": 1, "column": 0}.get(by)
-
-
 def _shade(values: np.ndarray, colour_by: str) -> np.ndarray:
     """0 for the lowest to 1 for the highest of the range; 0.5 where all are the same."""
-    axis = _along(colour_by)
-    filled_low, filled_high = np.where(np.isnan(values), np.inf, values), np.where(np.isnan(values), -np.inf, values)
-    low, high = filled_low.min(axis=axis, keepdims=True), filled_high.max(axis=axis, keepdims=True)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(high > low, (values - low) / (high - low), np.where(np.isnan(values), np.nan, 0.5))
+    low, high = (extreme.reduce(values, axis=_ALONG[colour_by], keepdims=True) for extreme in (np.fmin, np.fmax))
+    return np.where(high > low, (values - low) / np.where(high > low, high - low, 1), 0.5)
 
 
 def _best(values: np.ndarray, best: str | None) -> np.ndarray:
     if best is None:
         return np.zeros(values.shape, dtype=bool)
-    filled = np.where(np.isnan(values), np.inf, values)
-    return np.isfinite(filled) & (filled == filled.min(axis=_along(best), keepdims=True))
+    return values == np.fmin.reduce(values, axis=_ALONG[best], keepdims=True)
 
 
-def _draw_cells(axis, values: np.ndarray, shade: np.ndarray, decimals: int, best: np.ndarray) -> None:
+def _draw_cells(axes, values: np.ndarray, shade: np.ndarray, decimals: int, best: np.ndarray) -> None:
     blues = matplotlib.colormaps["Blues_r"]
     for (i, j), value in np.ndenumerate(values):
-        empty = np.isnan(value)
-        color = (1, 1, 1, 1) if empty else blues(0.96 * shade[i, j])
-        axis.add_patch(
-            Rectangle(
-                (j - 0.5, i - 0.5),
-                1,
-                1,
-                facecolor=color,
-                edgecolor="#999999" if empty else "white",
-                hatch="////" if empty else None,
-                linewidth=0.8,
-            )
-        )
-        if empty:
+        corner = (j - 0.5, i - 0.5)
+        if np.isnan(value):
+            axes.add_patch(Rectangle(corner, 1, 1, facecolor="white", edgecolor="#999999", hatch="////", linewidth=0.8))
             continue
-        axis.text(
-            j,
-            i,
-            format_number(value, decimals),
-            ha="center",
-            va="center",
-            fontsize=TEXT_SIZE,
-            gid=f"cell {i} {j}",
-            color="black" if _luminance(color) > 0.179 else "white",
-            fontweight="bold" if best[i, j] else "normal",
-        )
+        color = blues(0.96 * shade[i, j])
+        axes.add_patch(Rectangle(corner, 1, 1, facecolor=color, edgecolor="white", linewidth=0.8))
+        ink, weight = "black" if _luminance(color) > 0.179 else "white", "bold" if best[i, j] else "normal"
+        place = {"ha": "center", "va": "center", "fontsize": TEXT_SIZE, "gid": f"cell {i} {j}"}
+        axes.text(j, i, format_number(value, decimals), color=ink, fontweight=weight, **place)
     for i, j in zip(*np.nonzero(best)):
-        axis.add_patch(
-            Rectangle((j - 0.44, i - 0.42), 0.88, 0.84, fill=False, edgecolor="white", linewidth=2.6, zorder=3)
-        )
-        axis.add_patch(
-            Rectangle(
-                (j - 0.44, i - 0.42), 0.88, 0.84, fill=False, edgecolor=VERMILLION, linewidth=1.4, zorder=4, gid="best"
-            )
-        )
-    axis.set(xlim=(-0.5, values.shape[1] - 0.5), ylim=(values.shape[0] - 0.5, -0.5))
-    axis.spines[:].set_visible(False)
-    axis.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
+        for color, width, gid in (("white", 2.6, None), (VERMILLION, 1.4, "best")):
+            frame = {"fill": False, "edgecolor": color, "linewidth": width, "zorder": 3, "gid": gid}
+            axes.add_patch(Rectangle((j - 0.44, i - 0.42), 0.88, 0.84, **frame))
+    axes.set(xlim=(-0.5, values.shape[1] - 0.5), ylim=(values.shape[0] - 0.5, -0.5))
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
 
 
 def _luminance(color: Sequence[float]) -> float:

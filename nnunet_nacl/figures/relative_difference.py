@@ -5,33 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
 
-from nnunet_nacl.figures.checks import (
-    STEPS,
-    as_interval,
-    as_values,
-    check_better,
-    direction,
-    draw_interval,
-    format_number,
-)
-from nnunet_nacl.figures.sheet import Sheet, line_height, row_height, widest, wrap
-from nnunet_nacl.figures.style import (
-    BLUE,
-    GREY,
-    INK,
-    MAX_WIDTH,
-    ORANGE,
-    SMALL_SIZE,
-    TEXT_SIZE,
-    check_path,
-    figure_settings,
-    save_figure,
-)
+from nnunet_nacl.figures.layout import Frame, draw_interval, new_panels, row_height, wrap, write_figure
+from nnunet_nacl.figures.style import BLUE, GREY, INK, ORANGE, SMALL_SIZE, TEXT_SIZE, check_path, figure_settings
+from nnunet_nacl.figures.values import as_interval, as_values, check_better, format_number
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["draw_relative_difference"]
 
@@ -48,10 +32,7 @@ def draw_relative_difference(
     *,
     first: str,
     second: str,
-    title: str = "",
-    subtitle: str = "",
-    notes: Sequence[str] = (),
-    dpi: int = 150,
+    **frame: Unpack[Frame],
 ) -> Path:
     """Draw a bar per metric: 100 * (second - first) / first. Better and worse differ in colour and in hatching.
 
@@ -65,10 +46,7 @@ def draw_relative_difference(
         path: Where to write; the suffix chooses PNG, SVG or PDF. Written atomically.
         first: The method that is 100 %.
         second: The method that is compared with it.
-        title: Heading of the figure.
-        subtitle: Second line, for the data, the number of cases and what the intervals are.
-        notes: Sentences at the foot.
-        dpi: Resolution of a PNG.
+        frame: ``title``, ``subtitle``, ``notes`` and ``dpi``, as in :class:`~nnunet_nacl.figures.layout.Frame`.
 
     Returns:
         The path.
@@ -88,92 +66,59 @@ def draw_relative_difference(
             raise ValueError(f"{name} must have {len(metrics)} entries, one per metric, got {len(given)}.")
     ends = [as_interval(interval, metric) for metric, interval in zip(metrics, intervals or [None] * len(metrics))]
     better = [check_better(word, f"better of {metric}") for metric, word in zip(metrics, better)]
-    labels = [wrap(f"{metric}, {direction(word)}", _LABEL) for metric, word in zip(metrics, better)]
+    labels = [wrap(f"{metric}, {word} is better", _LABEL) for metric, word in zip(metrics, better)]
     shown = [*values[~np.isnan(values)], *(end for interval in ends if interval for end in interval)]
     reach = max(map(abs, shown), default=1.0) or 1.0
     cut = reach > _LIMIT
     foot = ["Bars and intervals that end in an arrow go on beyond the axis."] if cut else []
     if np.isnan(values).any():
         foot.append(f"No value: {', '.join(m for m, v in zip(metrics, values) if np.isnan(v))}.")
-    row = row_height(labels, _ROW, 0.06)
-    left = widest(labels) + 0.28
-    width = min(MAX_WIDTH, left + 5.0)
-    x_label = wrap(f"difference of {second}, in percent of {first}", width - left)
+    limit, height = min(reach, _LIMIT), row_height(labels, _ROW, 0.06) * len(metrics)
+    legend = [
+        Patch(facecolor=BLUE, edgecolor=INK, linewidth=0.6, label=f"{second} is better"),
+        Patch(facecolor=ORANGE, edgecolor=INK, linewidth=0.6, hatch="////", label=f"{second} is worse"),
+    ]
     with figure_settings():
-        legend = [
-            Patch(facecolor=BLUE, edgecolor=INK, linewidth=0.6, label=f"{second} is better"),
-            Patch(facecolor=ORANGE, edgecolor=INK, linewidth=0.6, hatch="////", label=f"{second} is worse"),
-        ]
-        height = row * len(metrics)
-        below = 0.4 + (x_label.count("\n") + 1) * line_height(TEXT_SIZE)
-        sheet = Sheet(width, height + below, title=title, subtitle=subtitle, legend=legend, notes=[*foot, *notes])
-        axis = sheet.axes(left, 0.04, sheet.width - left - 0.15, height)
-        limit = min(reach, _LIMIT)
-        axis.set_xlim(_range(values, shown, limit, sheet.width - left - 0.15))
-        axis.set_ylim(len(metrics) - 0.5, -0.5)
-        axis.axvline(0, color=INK, linewidth=1)
-        axis.grid(True, axis="x")
+        body, (axes,) = new_panels(1)
+        axes.axvline(0, color=INK, linewidth=1)
+        axes.grid(True, axis="x")
         for i, (value, interval, word) in enumerate(zip(values, ends, better)):
-            _draw_row(axis, i, value, interval, word, limit)
-        axis.set_yticks(np.arange(len(metrics)), labels, fontsize=TEXT_SIZE)
-        axis.tick_params(axis="y", length=0)
-        axis.xaxis.set_major_locator(MaxNLocator(8, steps=STEPS))
-        axis.xaxis.set_major_formatter(lambda tick, _: format_number(tick, 0 if limit > 4 else 1) + " %")
-        axis.set_xlabel(x_label)
-        axis.spines["left"].set_visible(False)
-        return save_figure(sheet.figure, path, dpi=dpi, title=title)
+            _draw_row(axes, i, value, interval, word, limit)
+        low, high = max(min(shown, default=0), -limit), min(max(shown, default=0), limit)
+        low, high = min(low, 0), max(high, 0)
+        room = 0.22 * ((high - low) or 1)  # for the numbers beside the bars
+        axes.set_xlim(low - room * (0.1 + (values < 0).any()), high + room * (0.1 + (values >= 0).any()))
+        axes.set_ylim(len(metrics) - 0.5, -0.5)
+        axes.set_yticks(range(len(metrics)), labels, fontsize=TEXT_SIZE)
+        axes.tick_params(axis="y", length=0)
+        axes.xaxis.set_major_formatter(lambda tick, _: format_number(tick, 0 if limit > 4 else 1) + " %")
+        axes.set_xlabel(f"difference of {second}, in percent of {first}")
+        axes.spines["left"].set_visible(False)
+        return write_figure(body, path, (5, height), legend=legend, told=foot, **frame)
 
 
-def _range(values: np.ndarray, shown: list[float], limit: float, width: float) -> tuple[float, float]:
-    """Ends of the axis in percent, with room for the numbers beside the bars."""
-    low, high = max(min(shown, default=0.0), -limit), min(max(shown, default=0.0), limit)
-    low, high = min(low, 0.0), max(high, 0.0)
-    left, right = np.nanmin(values, initial=0) < 0, np.nanmax(values, initial=-1) >= 0
-    per_inch = ((high - low) or 1.0) / (width - 0.85 * (int(left) + int(right)) - 0.1)
-    return low - per_inch * (0.85 if left else 0.05), high + per_inch * (0.85 if right else 0.05)
-
-
-def _draw_row(axis, i: int, value: float, interval, better: str, limit: float) -> None:
+def _draw_row(axes, i: int, value: float, interval, better: str, limit: float) -> None:
     if np.isnan(value):
-        axis.text(0, i, " no value", va="center", fontsize=SMALL_SIZE, color=GREY, style="italic")
+        axes.text(0, i, " no value", va="center", fontsize=SMALL_SIZE, color=GREY, style="italic")
         return
     good = value == 0 or (value > 0) == (better == "higher")
     length = float(np.clip(value, -limit, limit))
-    axis.barh(
-        i,
-        length,
-        _BAR,
-        color=BLUE if good else ORANGE,
-        hatch=None if good else "////",
-        edgecolor=INK,
-        linewidth=0.6,
-        gid="difference",
-    )
+    look = {"color": BLUE if good else ORANGE, "hatch": None if good else "////"}
+    axes.barh(i, length, _BAR, edgecolor=INK, linewidth=0.6, gid="difference", **look)
     ends = [length, 0.0]
     if abs(value) > limit:
-        axis.plot([length], [i], marker=">" if value > 0 else "<", markersize=11, color=INK, zorder=3, gid="cut")
+        _draw_arrow(axes, length, i, size=11, gid="cut")
         ends.append(length * 1.04)
-    if interval:
+    elif interval:
         inside = tuple(float(np.clip(end, -limit, limit)) for end in interval)
-        if abs(value) <= limit:
-            draw_interval(axis, i, inside, vertical=False, color=INK, gid="interval")
-            for end in interval:
-                if abs(end) > limit:
-                    axis.plot(
-                        [np.copysign(limit, end)],
-                        [i],
-                        marker=">" if end > 0 else "<",
-                        markersize=6,
-                        color=INK,
-                        zorder=3,
-                        gid="cut interval",
-                    )
+        draw_interval(axes, i, inside, vertical=False, color=INK, gid="interval")
+        for end, cut in zip(interval, inside):
+            if end != cut:
+                _draw_arrow(axes, cut, i, size=6, gid="cut interval")
         ends += inside
-    text = format_number(value, 1) + " %"
-    text = f"+{text}" if value > 0 else text
-    right = value >= 0
-    axis.annotate(
-        text,
+    text, right = format_number(value, 1) + " %", value >= 0
+    axes.annotate(
+        f"+{text}" if value > 0 else text,
         (max(ends) if right else min(ends), i),
         xytext=(6 if right else -6, 0),
         textcoords="offset points",
@@ -181,3 +126,8 @@ def _draw_row(axis, i: int, value: float, interval, better: str, limit: float) -
         va="center",
         fontsize=SMALL_SIZE,
     )
+
+
+def _draw_arrow(axes, x: float, y: float, *, size: float, gid: str) -> None:
+    """What goes on beyond the axis."""
+    axes.plot([x], [y], marker=">" if x > 0 else "<", markersize=size, color=INK, zorder=3, gid=gid)

@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import os
-import tempfile
+import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from matplotlib import style as matplotlib_style
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 __all__ = [
-    "AMBER",
-    "BLACK",
-    "BLUE",
-    "FORMATS",
-    "GREEN",
-    "GREY",
-    "HEADING_SIZE",
-    "INK",
-    "MAX_WIDTH",
     "MethodStyle",
-    "ORANGE",
-    "PALETTE",
-    "PALE",
-    "PURPLE",
-    "SKY",
-    "SMALL_SIZE",
-    "TEXT_SIZE",
-    "VERMILLION",
     "check_path",
     "figure_settings",
+    "legend_handles",
     "method_styles",
     "save_figure",
     "styles_for",
@@ -46,11 +33,13 @@ PALETTE = (BLACK, BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
 _DASHED = 4  # the palette from here on has dashed lines: to some eyes purple is like green, orange like vermillion
 INK, GREY, PALE = "#222222", "#6E6E6E", "#E6E6E6"
 
-# At 100 % nothing is smaller than 8 points, and no figure is wider than a page of text on a screen.
-HEADING_SIZE, TEXT_SIZE, SMALL_SIZE = 12, 9, 8
-MAX_WIDTH = 9.0
+HEADING_SIZE, TEXT_SIZE, SMALL_SIZE = 12, 9, 8  # points; at 100 % nothing is smaller
 
-FORMATS = (".png", ".svg", ".pdf")
+_METADATA: dict[str, dict[str, Any]] = {
+    ".png": {"Software": None},
+    ".svg": {"Date": None},
+    ".pdf": {"CreationDate": None},
+}
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", "p", ">", "h", "*", "d", "8", "H")
 _LINES = ("-", "--", "-.", ":")
 
@@ -64,17 +53,14 @@ _SETTINGS = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
+    "axes.formatter.useoffset": False,  # it would stand where the label does
     "xtick.labelsize": SMALL_SIZE,
     "ytick.labelsize": SMALL_SIZE,
     "legend.fontsize": TEXT_SIZE,
     "grid.color": PALE,
     "grid.linewidth": 0.8,
     "hatch.linewidth": 0.7,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.titlecolor": INK,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
+    **{f"{what}color": INK for what in ("text.", "axes.label", "axes.title", "xtick.label", "ytick.label")},
     "xtick.color": GREY,
     "ytick.color": GREY,
     "text.parse_math": False,  # a name may hold a dollar sign
@@ -144,17 +130,26 @@ def method_styles(methods: Iterable[str]) -> dict[str, MethodStyle]:
     }
 
 
-def styles_for(methods: Sequence[str], order: Sequence[str] | None) -> Mapping[str, MethodStyle]:
-    """Styles of ``methods`` by their places in ``order``; by their own places where no order is given.
+def styles_for(methods: Iterable[str], order: Sequence[str] | None) -> dict[str, MethodStyle]:
+    """Styles of ``methods``, in the order of the comparison; in their own order where none is given.
 
     Raises:
         ValueError: A method is not in the order.
     """
+    methods = list(methods)
     styles = method_styles(methods if order is None else order)
     for method in methods:
         if method not in styles:
             raise ValueError(f"The method {method!r} is not in the order {list(order or ())}.")
-    return styles
+    return {method: style for method, style in styles.items() if method in methods}
+
+
+def legend_handles(styles: Mapping[str, MethodStyle], lines: bool = True) -> list[Line2D]:
+    """What a legend shows of the methods: their markers, on their lines where there are any."""
+    return [
+        Line2D([], [], label=method, **style.markers, **(style.line if lines else {"linestyle": "none"}))
+        for method, style in styles.items()
+    ]
 
 
 @contextmanager
@@ -171,8 +166,8 @@ def check_path(path: str | os.PathLike) -> Path:
         ValueError: Its suffix is not one of PNG, SVG or PDF.
     """
     path = Path(path)
-    if path.suffix.lower() not in FORMATS:
-        raise ValueError(f"{path}: the figure's suffix must be one of {', '.join(FORMATS)}, got {path.suffix!r}.")
+    if path.suffix.lower() not in _METADATA:
+        raise ValueError(f"{path}: the figure's suffix must be one of {', '.join(_METADATA)}, got {path.suffix!r}.")
     return path
 
 
@@ -195,25 +190,15 @@ def save_figure(figure: Figure, path: str | os.PathLike, *, dpi: int = 150, titl
         OSError: The file cannot be written.
     """
     path = check_path(path)
-    kind = path.suffix.lower()[1:]
-    metadata: dict = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
-    if title:
-        metadata["Title"] = title
+    kind, content = path.suffix.lower(), io.BytesIO()
+    metadata = {**_METADATA[kind], **({"Title": title} if title else {})}
+    with figure_settings():
+        figure.savefig(content, format=kind[1:], dpi=dpi, metadata=metadata)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=".tmp")
-    os.close(handle)
+    temporary = path.with_name(f".{secrets.token_hex(6)}.nnunet_nacl.tmp")
     try:
-        with figure_settings():
-            figure.savefig(temporary, format=kind, dpi=dpi, metadata=metadata)
-        os.chmod(temporary, 0o666 & ~_umask())
+        temporary.write_bytes(content.getvalue())
         os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    finally:
+        temporary.unlink(missing_ok=True)
     return path
-
-
-def _umask() -> int:
-    value = os.umask(0)
-    os.umask(value)
-    return value

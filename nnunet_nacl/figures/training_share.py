@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.lines import Line2D
 from matplotlib.transforms import ScaledTranslation
 
-from nnunet_nacl.figures.checks import arrow, as_interval, as_values, check_better, direction, draw_interval
-from nnunet_nacl.figures.grid import Grid, of_panel, shown_methods
-from nnunet_nacl.figures.style import MethodStyle, check_path, figure_settings, save_figure
+from nnunet_nacl.figures.layout import Frame, draw_interval, new_panels, write_figure
+from nnunet_nacl.figures.style import MethodStyle, check_path, figure_settings, legend_handles, styles_for
+from nnunet_nacl.figures.values import as_interval, as_values, check_better, of_panel, with_direction
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["draw_training_share"]
 
@@ -32,10 +35,7 @@ def draw_training_share(
     y_label: str | Mapping[str, str] = "",
     x_label: str = "share of the training cases (%)",
     order: Sequence[str] | None = None,
-    title: str = "",
-    subtitle: str = "",
-    notes: Sequence[str] = (),
-    dpi: int = 150,
+    **frame: Unpack[Frame],
 ) -> Path:
     """Draw a line per method over the share of training cases, one panel per metric.
 
@@ -49,10 +49,7 @@ def draw_training_share(
         y_label: What is drawn, with its unit, for all panels or for each; default the panel's name.
         x_label: What the shares are.
         order: All methods of the comparison, so that each looks the same in every figure.
-        title: Heading of the figure.
-        subtitle: Second line, for the data, the number of cases and what the intervals are.
-        notes: Sentences at the foot.
-        dpi: Resolution of a PNG.
+        frame: ``title``, ``subtitle``, ``notes`` and ``dpi``, as in :class:`~nnunet_nacl.figures.layout.Frame`.
 
     Returns:
         The path.
@@ -63,7 +60,9 @@ def draw_training_share(
         OSError: The file cannot be written.
     """
     path = check_path(path)
-    looks = shown_methods(panels, order)
+    styles = styles_for(dict.fromkeys(method for found in panels.values() for method in found), order)
+    if not styles:
+        raise ValueError("draw_training_share needs at least one panel with one method, got none.")
     directions = {panel: check_better(of_panel(better, panel, "better"), f"better of {panel}") for panel in panels}
     labels = {panel: of_panel(y_label, panel, "y_label") or panel for panel in panels}
     lines = {
@@ -79,22 +78,21 @@ def draw_training_share(
     ]
     shares = sorted({share for drawn in lines.values() for points in drawn.values() for share, _, _ in points})
     if not shares:
-        raise ValueError(f"draw_training_share needs at least one point, got none for {', '.join(looks)}.")
+        raise ValueError(f"draw_training_share needs at least one point, got none for {', '.join(styles)}.")
+    width = 5.0 if len(panels) == 1 else 3.6 if len(panels) in (2, 4) else 2.2
     with figure_settings():
-        grid = Grid(panels, widest=(5.0, 3.6), height=_HEIGHT, gap=0.8)
-        legend = [Line2D([], [], label=method, **look.line, **look.markers) for method, look in looks.items()]
-        sheet = grid.sheet(title=title, subtitle=subtitle, legend=legend, notes=[*missing, *notes])
-        for (panel, drawn), axis in zip(lines.items(), grid.axes(sheet)):
-            present = [method for method in looks if method in drawn]
+        body, axes = new_panels(len(panels))
+        for (panel, drawn), panel_axes in zip(lines.items(), axes):
+            present = [method for method in styles if method in drawn]
             for place, method in enumerate(present):
                 offset = (place - (len(present) - 1) / 2) * min(_APART, _ROOM / len(present))
-                moved = axis.transData + ScaledTranslation(offset / 72, 0, sheet.figure.dpi_scale_trans)
-                _draw_line(axis, method, drawn[method], looks[method], moved, 1.0 if len(present) <= 4 else 0.55)
-            _set_shares(axis, shares, grid.width)
-            axis.set_xlabel(x_label)
-            word = directions[panel]
-            axis.set_ylabel(f"{labels[panel]}, {direction(word)} {arrow(word)}")
-        return save_figure(sheet.figure, path, dpi=dpi, title=title)
+                moved = panel_axes.transData + ScaledTranslation(offset / 72, 0, body.dpi_scale_trans)
+                look = {"transform": moved, "alpha": 1.0 if len(present) <= 4 else 0.55}
+                _draw_line(panel_axes, method, drawn[method], styles[method], look)
+            _set_shares(panel_axes, shares, width)
+            panel_axes.grid(True)
+            panel_axes.set(title=panel, xlabel=x_label, ylabel=with_direction(labels[panel], directions[panel]))
+        return write_figure(body, path, (width, _HEIGHT), legend=legend_handles(styles), told=missing, **frame)
 
 
 def _check(points: Sequence[tuple], name: str) -> list[_Point]:
@@ -109,37 +107,28 @@ def _check(points: Sequence[tuple], name: str) -> list[_Point]:
     return sorted(checked, key=lambda point: point[0])
 
 
-def _draw_line(axis, method: str, points: list[_Point], style: MethodStyle, transform, alpha: float) -> None:
+def _draw_line(axes, method: str, points: list[_Point], style: MethodStyle, look: dict) -> None:
     for share, _, interval in points:
-        draw_interval(
-            axis, share, interval, vertical=True, color=style.color, alpha=alpha, transform=transform, gid="interval"
-        )
-    axis.plot(
-        [share for share, _, _ in points],
-        [value for _, value, _ in points],
-        label=method,
-        zorder=3,
-        transform=transform,
-        **style.line,
-        **style.markers,
-    )
-    axis.update_datalim([(share, value) for share, value, _ in points if not np.isnan(value)])
-    axis.update_datalim([(share, end) for share, _, interval in points if interval for end in interval])
-    axis.autoscale_view()
+        draw_interval(axes, share, interval, vertical=True, color=style.color, gid="interval", **look)
+    line = np.reshape([point[:2] for point in points], (-1, 2)).T
+    axes.plot(*line, label=method, zorder=3, transform=look["transform"], **style.line, **style.markers)
+    axes.update_datalim([(share, value) for share, value, _ in points if not np.isnan(value)])
+    axes.update_datalim([(share, end) for share, _, interval in points if interval for end in interval])
+    axes.autoscale_view()
 
 
-def _set_shares(axis, shares: list[float], width: float) -> None:
+def _set_shares(axes, shares: list[float], width: float) -> None:
     """Ticks at the shares; logarithmic where they span much, as shares are mostly halved again and again."""
     logarithmic = shares[-1] >= _LOGARITHMIC * shares[0]
-    axis.set_xscale("log" if logarithmic else "linear")
+    axes.set_xscale("log" if logarithmic else "linear")
     places = np.log(shares) if logarithmic else np.asarray(shares)
     reach = (places[-1] - places[0]) or 0.1 * places[-1] or 1.0
     low, high = places[0] - 0.12 * reach, places[-1] + 0.12 * reach
-    axis.set_xlim(np.exp([low, high]) if logarithmic else (low, high))
+    axes.set_xlim(np.exp([low, high]) if logarithmic else (low, high))
     labels, last = [], -np.inf
     for share, place in zip(shares, places):
         free = (place - last) / (high - low) * width > 0.3  # else it would touch the label before
         labels.append(f"{share:g}" if free else "")
         last = place if free else last
-    axis.set_xticks(shares, labels)
-    axis.set_xticks([], minor=True)
+    axes.set_xticks(shares, labels)
+    axes.set_xticks([], minor=True)

@@ -1,4 +1,4 @@
-"""Penalties P on the distance between a logit and its constraint (Murugesan et al. 2024, section 3.3 and table 4)."""
+"""Penalties P on the distance between a logit and its constraint (Murugesan et al. 2025, section 3.3 and table 4)."""
 
 from __future__ import annotations
 

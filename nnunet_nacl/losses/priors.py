@@ -1,7 +1,7 @@
 """The prior tau: which share of a voxel's neighbourhood each class takes.
 
 ``tau_k(v) = sum_u w(u - v) [y(u) = k] / sum_u w(u - v)`` over the k x k (x k) voxels u around v, v included
-(Murugesan et al. 2024, eq. 8 for the mean; the SVLS kernel is eq. 3). Every kernel here is a product of
+(Murugesan et al. 2025, eq. 8 for the mean; the SVLS kernel is eq. 3). Every kernel here is a product of
 one-dimensional kernels but for the weight of its centre, so sums run along one axis after the other.
 """
 
@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import exp, prod
+from numbers import Integral
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from nnunet_nacl.label_space import signed
 
 __all__ = ["PADDINGS", "PRIORS", "Neighborhood", "neighborhood_proportions", "region_proportions"]
 
@@ -43,16 +46,17 @@ class Neighborhood:
     padding: str = "valid"
 
     def __post_init__(self) -> None:
-        if isinstance(self.kernel_size, list):
-            object.__setattr__(self, "kernel_size", tuple(self.kernel_size))
-        sizes = self.kernel_size if isinstance(self.kernel_size, tuple) else (self.kernel_size,)
+        one_for_all = not isinstance(self.kernel_size, (tuple, list))
+        sizes = (self.kernel_size,) if one_for_all else tuple(self.kernel_size)
         if not sizes or any(
-            not isinstance(size, int) or isinstance(size, bool) or size < 1 or size % 2 == 0 for size in sizes
+            not isinstance(size, Integral) or isinstance(size, bool) or size < 1 or size % 2 == 0 for size in sizes
         ):
             raise ValueError(
                 f"kernel_size must be an odd positive integer, or one per axis, so that a centre exists; "
                 f"got {self.kernel_size!r}."
             )
+        sizes = tuple(int(size) for size in sizes)  # numpy's integers too
+        object.__setattr__(self, "kernel_size", sizes[0] if one_for_all else sizes)
         if self.prior not in PRIORS:
             raise ValueError(f"prior must be one of {', '.join(PRIORS)}, got {self.prior!r}.")
         if self.padding not in PADDINGS:
@@ -170,7 +174,7 @@ def neighborhood_proportions(
     padding: str = "valid",
     valid: Tensor | None = None,
 ) -> Tensor:
-    """Share of each class in the neighbourhood of each voxel, tau (Murugesan et al. 2024, eq. 8).
+    """Share of each class in the neighbourhood of each voxel, tau (Murugesan et al. 2025, eq. 8).
 
     Args:
         target: Label map, (B, *spatial) or (B, 1, *spatial), values 0 to ``num_classes`` - 1. Where four or more axes
@@ -193,7 +197,9 @@ def neighborhood_proportions(
     neighborhood = Neighborhood(kernel_size, prior, sigma, padding)
     if target.ndim >= 4 and target.shape[1] == 1:
         target = target[:, 0]
-    return class_shares(target, num_classes, neighborhood, _read_valid(valid, target.shape[0], target.shape[1:]))
+    return class_shares(
+        signed(target), num_classes, neighborhood, _read_valid(valid, target.shape[0], target.shape[1:])
+    )
 
 
 def class_shares(
@@ -236,7 +242,7 @@ def region_proportions(
         ValueError: Bad kernel size, prior, sigma or padding, or ``valid`` of another shape.
     """
     neighborhood = Neighborhood(kernel_size, prior, sigma, padding)
-    return region_shares(target, neighborhood, _read_valid(valid, target.shape[0], target.shape[2:]))
+    return region_shares(signed(target), neighborhood, _read_valid(valid, target.shape[0], target.shape[2:]))
 
 
 def region_shares(

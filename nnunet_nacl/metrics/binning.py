@@ -14,6 +14,7 @@ from torch import Tensor
 __all__ = ["DEFAULT_N_BINS", "BinStats", "bin_edges", "bin_index", "check_n_bins"]
 
 DEFAULT_N_BINS = 15
+MAX_N_BINS = 10_000
 
 _COUNTS = ("count", "correct", "class_count", "class_positive")
 
@@ -53,6 +54,8 @@ class BinStats:
         for field in fields(self):
             dtype = np.int64 if field.name in _COUNTS else np.float64
             object.__setattr__(self, field.name, np.asarray(getattr(self, field.name), dtype=dtype))
+        if self.count.ndim != 2 or self.class_count.ndim != 2:
+            raise ValueError(f"BinStats needs a table of counts, got shape {self.count.shape}.")
         rows, n_bins = self.count.shape
         for name in ("confidence", "correct"):
             if getattr(self, name).shape != (rows, n_bins):
@@ -137,18 +140,22 @@ class BinStats:
         """Inverse of :meth:`to_json`.
 
         Raises:
-            ValueError: A field is missing or shapes do not agree.
+            ValueError: A field is missing or holds no numbers, or shapes do not agree.
         """
         missing = [field.name for field in fields(cls) if field.name not in data]
         if missing:
             raise ValueError(f"These bins lack {', '.join(missing)}: got the keys {sorted(data)}.")
-        return cls(*(data[field.name] for field in fields(cls)))
+        arrays = [np.asarray(data[field.name]) for field in fields(cls)]
+        for field, array in zip(fields(cls), arrays):
+            if array.dtype.kind not in ("i" if field.name in _COUNTS else "if"):
+                raise ValueError(f"BinStats.{field.name} holds other than numbers.")
+        return cls(*arrays)
 
 
 def check_n_bins(n_bins: int) -> None:
-    """ValueError unless ``n_bins`` is a positive integer."""
-    if isinstance(n_bins, bool) or not isinstance(n_bins, (int, np.integer)) or n_bins < 1:
-        raise ValueError(f"n_bins must be a positive integer, got {n_bins!r}.")
+    """ValueError unless ``n_bins`` is an integer from 1 to 10,000."""
+    if isinstance(n_bins, bool) or not isinstance(n_bins, (int, np.integer)) or not 1 <= n_bins <= MAX_N_BINS:
+        raise ValueError(f"n_bins must be an integer from 1 to {MAX_N_BINS:,}, got {n_bins!r}.")
 
 
 @lru_cache(maxsize=64)

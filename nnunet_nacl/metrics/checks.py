@@ -11,6 +11,8 @@ from torch import Tensor
 
 __all__ = ["SUM_TOLERANCE", "CaseArrays", "check_chunk", "read_inputs"]
 
+# torch has few operations for these types, and before 2.3 not even the types
+_WIDE_UNSIGNED = tuple(getattr(torch, name) for name in ("uint16", "uint32", "uint64") if hasattr(torch, name))
 SUM_TOLERANCE = 1e-2  # of the sum over classes: half-precision probabilities pass, logits and single channels do not
 
 
@@ -43,6 +45,8 @@ def read_inputs(
 ) -> CaseArrays:
     """Check shapes, types and labels; see :func:`nnunet_nacl.metrics.counting.count_masks` for the arguments."""
     probs, truth = _tensor(probs, "probs"), _tensor(truth, "truth")
+    if not has_double_precision(probs.device):
+        probs = probs.cpu()
     if probs.ndim < 2 or not probs.is_floating_point():
         raise ValueError(
             f"probs must be floating point of shape (classes, *spatial), got {probs.dtype} {tuple(probs.shape)}."
@@ -71,6 +75,11 @@ def read_inputs(
         truth, valid = _read_labels(truth.reshape(-1), valid, ignore_label, probs.shape[0])
     masks = {name: _mask(mask, f"mask {name!r}", spatial, probs.device) for name, mask in masks.items()}
     return CaseArrays(probs.reshape(probs.shape[0], -1), truth, masks, valid)
+
+
+def has_double_precision(device: torch.device) -> bool:
+    """Whether float64 can be computed on a device: Apple's GPUs (``mps``) cannot."""
+    return device.type != "mps"
 
 
 def check_chunk(chunk: Tensor, regions: bool, tolerance: float = SUM_TOLERANCE) -> None:
@@ -118,11 +127,12 @@ def _read_labels(
 
 def _tensor(array: Tensor | np.ndarray, name: str) -> Tensor:
     if isinstance(array, np.ndarray) and array.dtype.kind == "u" and array.dtype.itemsize > 1:
-        array = array.astype(np.int64)  # torch has few operations for wide unsigned types
+        array = array.astype(np.int64)
     try:
-        return torch.as_tensor(array).detach()
+        tensor = torch.as_tensor(array).detach()
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{name} must be a tensor or a numeric array, got {type(array).__name__}: {error}") from None
+    return tensor.long() if tensor.dtype in _WIDE_UNSIGNED else tensor
 
 
 def _mask(mask: Tensor | np.ndarray, name: str, spatial: tuple[int, ...], device: torch.device) -> Tensor:

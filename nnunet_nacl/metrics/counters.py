@@ -11,7 +11,7 @@ from torch import Tensor
 from nnunet_nacl.metrics.binning import bin_index
 from nnunet_nacl.metrics.checks import SUM_TOLERANCE
 from nnunet_nacl.metrics.groups import PREDICTED, GroupSums, group_numbers
-from nnunet_nacl.metrics.plain import PlainSums, background_threshold, region_threshold
+from nnunet_nacl.metrics.plain_voxels import PlainSums, background_threshold, region_threshold
 from nnunet_nacl.metrics.primitives import add_at, exceeds, order_of, take_columns, where_true
 
 __all__ = ["SMALLEST", "ClassCounter", "RegionCounter"]

@@ -18,7 +18,7 @@ from nnunet_nacl.metrics.binning import DEFAULT_N_BINS, BinStats, check_n_bins
 from nnunet_nacl.metrics.checks import check_chunk, read_inputs
 from nnunet_nacl.metrics.counters import ClassCounter, RegionCounter
 from nnunet_nacl.metrics.groups import FIRST_EXTRA, GroupSums
-from nnunet_nacl.metrics.plain import BLOCK, EXACT_BELOW
+from nnunet_nacl.metrics.plain_voxels import BLOCK, EXACT_BELOW
 from nnunet_nacl.metrics.primitives import where_true
 
 __all__ = ["BUILT_IN_MASKS", "count_masks"]
@@ -49,7 +49,8 @@ def count_masks(
 
     Args:
         probs: (K, *spatial) class probabilities, background first, or (R, *spatial) region probabilities; any
-            floating type, any device. Ties of the largest probability go to the lower class.
+            floating type, any device (where that has no double precision, Apple's MPS, a copy on the CPU is counted).
+            Ties of the largest probability go to the lower class.
         truth: (*spatial) or (1, *spatial) class indices 0..K-1; with ``regions`` (R, *spatial) booleans or 0/1.
         extra_masks: Further masks by name, each (*spatial) boolean; at most five.
         valid: (*spatial) boolean, False where a voxel is ignored.

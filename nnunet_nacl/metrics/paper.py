@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nnunet_nacl.metrics.binning import BinStats
-from nnunet_nacl.metrics.calibration import cece, ece
+from nnunet_nacl.metrics.calibration_error import cece, ece
 from nnunet_nacl.metrics.overlap import Overlap
 
 __all__ = ["PaperScores", "paper_mean", "paper_scores"]

@@ -9,7 +9,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from nnunet_nacl.metrics.binning import DEFAULT_N_BINS, BinStats
-from nnunet_nacl.metrics.calibration import ace, cece, ece, mce
+from nnunet_nacl.metrics.calibration_error import ace, cece, ece, mce
 from nnunet_nacl.metrics.counting import BUILT_IN_MASKS, count_masks
 from nnunet_nacl.metrics.scores import brier, nll
 

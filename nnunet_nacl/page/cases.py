@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.cases import PredictionFolder
-from nnunet_nacl.evaluation.quiet import quiet
+from nnunet_nacl.evaluation.image_files import quiet
+from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
 from nnunet_nacl.json_files import first_line
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.counting import count_masks

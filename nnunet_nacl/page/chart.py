@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nnunet_nacl.figures.reliability_look import (
+from nnunet_nacl.figures.reliability import (
     ACCURACY,
     ACCURACY_EDGE,
     FEW_OPACITY,
@@ -13,7 +13,7 @@ from nnunet_nacl.figures.reliability_look import (
     GAP_FACES,
 )
 from nnunet_nacl.metrics.binning import BinStats
-from nnunet_nacl.metrics.calibration import ece
+from nnunet_nacl.metrics.calibration_error import ece
 from nnunet_nacl.page.templating import render
 
 __all__ = ["reliability_svg", "reliability_text"]

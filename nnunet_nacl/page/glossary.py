@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from nnunet_nacl.evaluation.results import MASKS
-from nnunet_nacl.evaluation.tables import MASK_NOTES
+from nnunet_nacl.evaluation.results import MASK_NOTES, MASKS
 
 __all__ = ["glossary"]
 

@@ -18,7 +18,7 @@ from markupsafe import Markup
 from PIL import Image
 
 import nnunet_nacl
-from nnunet_nacl.figures.reliability_look import FEW_VOXELS
+from nnunet_nacl.figures.reliability import FEW_VOXELS
 from nnunet_nacl.files import write_atomically
 from nnunet_nacl.page.drawing import LOWEST_CONFIDENCE, STRUCTURE_COLORS, confidence_colors
 from nnunet_nacl.page.findings import key_findings, verdicts

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.cases import PredictionFolder
+from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
 from nnunet_nacl.page.cases import (
     Folders,
     Truth,

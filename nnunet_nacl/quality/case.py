@@ -12,8 +12,8 @@ import torch
 from scipy import ndimage
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.cases import Labels, PredictionFolder
 from nnunet_nacl.evaluation.geometry import geometry_difference
+from nnunet_nacl.evaluation.prediction_folder import Labels, PredictionFolder
 from nnunet_nacl.quality.images import voxel_unit
 from nnunet_nacl.quality.maps import confidence, margin, normalised_entropy
 from nnunet_nacl.quality.members import Ensemble, MemberCase

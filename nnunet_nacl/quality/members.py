@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.cases import RERUN, CaseFiles, PredictionFolder
+from nnunet_nacl.evaluation.prediction_folder import RERUN, CaseFiles, PredictionFolder
 from nnunet_nacl.quality.maps import normalised_entropy
 
 __all__ = ["Ensemble", "MemberCase", "find_cases", "member_names", "open_members"]

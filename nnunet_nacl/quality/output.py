@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.cases import PredictionFolder
+from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
 from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.quality.case import ComputedCase, compute_case
 from nnunet_nacl.quality.images import TEMPORARY_PREFIX, to_dtype, write_image

@@ -39,13 +39,13 @@ class Check:
         status: `OK`, `WARN` (works, or is not needed for everything) or `FAIL` (broken).
         subject: What was checked.
         found: What was found.
-        mend: What to do about it; empty if there is nothing to do.
+        fix: What to do about it; empty if there is nothing to do.
     """
 
     status: str
     subject: str
     found: str
-    mend: str = ""
+    fix: str = ""
 
 
 def check_nnunet() -> tuple[Check, FindTrainer | None]:
@@ -69,8 +69,8 @@ def check_nnunet() -> tuple[Check, FindTrainer | None]:
         if isinstance(error, ModuleNotFoundError) and error.name == "nnunetv2.utilities.find_objects":
             too_old = "too old: it looks for trainers in its own folder only (from 2.8.0 on elsewhere, too)"
             return Check(FAIL, subject, f"{described}, {too_old}", _INSTALL_NNUNET), None
-        mend = f"install what it misses, or {_INSTALL_NNUNET.replace('install', 'install --force-reinstall')}"
-        return Check(FAIL, subject, f"{described}, cannot be imported: {_describe(error)}", mend), None
+        fix = f"install what it misses, or {_INSTALL_NNUNET.replace('install', 'install --force-reinstall')}"
+        return Check(FAIL, subject, f"{described}, cannot be imported: {_describe(error)}", fix), None
     if _version("nnunetv2").split(".")[0] not in ("2", "unknown"):
         return Check(WARN, subject, f"{described}, newer than this package knows", _INSTALL_NNUNET), find
     return Check(OK, subject, f"{described}, can be extended"), find
@@ -83,8 +83,8 @@ def check_registration() -> Iterator[Check]:
     startup_file = next(_startup_files(), None)
     by_startup_file = startup_file is not None and bridge in _folders_of_a_new_python()
     if os.pathsep in bridge:
-        mend = "use an environment whose path has no such character"
-        yield Check(FAIL, subject, f"the path {bridge} holds {os.pathsep!r}, which separates folders", mend)
+        fix = "use an environment whose path has no such character"
+        yield Check(FAIL, subject, f"the path {bridge} holds {os.pathsep!r}, which separates folders", fix)
     elif bridge in folders and by_startup_file:
         yield Check(OK, subject, f"by {startup_file}, whenever Python starts")
     elif bridge in folders:
@@ -116,7 +116,7 @@ def _merge_alike(checks: Iterable[Check]) -> list[Check]:
     """One row for all trainers that have the same trouble, in the place of the first."""
     merged: dict[tuple[str, str, str], list[Check]] = {}
     for check in checks:
-        merged.setdefault((check.status, check.found, check.mend), []).append(check)
+        merged.setdefault((check.status, check.found, check.fix), []).append(check)
     return [
         replace(first, found=f"{first.found} (and {len(others)} more likewise)") if others else first
         for first, *others in merged.values()
@@ -124,7 +124,7 @@ def _merge_alike(checks: Iterable[Check]) -> list[Check]:
 
 
 def _check_trainer(trainer: RegisteredTrainer, find: FindTrainer) -> Check:
-    broken = FAIL if trainer.is_ours else WARN  # others' trainers are theirs to mend
+    broken = FAIL if trainer.is_ours else WARN  # others' trainers are theirs to fix
     try:
         imported = trainer.load()
     except ImportError as error:

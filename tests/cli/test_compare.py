@@ -67,7 +67,7 @@ def test_again(study, without_figures, monkeypatch):  # noqa: F811
     out = study.root / "out"
     assert compare("-o", out) == 0
     before = json.loads((out / "comparison.json").read_text())
-    monkeypatch.setattr("nnunet_nacl.evaluation.cases.PredictionFolder.load", None)
+    monkeypatch.setattr("nnunet_nacl.evaluation.prediction_folder.PredictionFolder.load", None)
     assert compare("-o", out) == 0
     assert json.loads((out / "comparison.json").read_text()) | {"created": ""} == before | {"created": ""}
 

@@ -67,7 +67,7 @@ def test_without_nnunet_it_says_how_to_install_it(wheel_environment: Environment
     assert "nnunet_nacl.pth, whenever Python starts" in result.stdout
 
 
-def test_an_old_nnunet_is_named_with_the_mend(wheel_environment: Environment, tmp_path: Path) -> None:
+def test_an_old_nnunet_is_named_with_the_fix(wheel_environment: Environment, tmp_path: Path) -> None:
     noisy = "print('nnUNet_raw is not defined ...')"
     old = pretend_nnunet(tmp_path, "2.5.1", {"nnunetv2/utilities/__init__.py": noisy})
     result = wheel_environment.command("doctor", PYTHONPATH=old)
@@ -114,7 +114,7 @@ def by_startup_file(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool, bool], N
 
 
 @pytest.mark.parametrize(
-    ("in_variable", "exists", "read", "status", "found", "mend"),
+    ("in_variable", "exists", "read", "status", "found", "fix"),
     [
         (True, True, True, "OK", "by /site/nnunet_nacl.pth", ""),
         (True, False, False, "WARN", "by the variable nnUNet_extTrainer alone", "profile"),
@@ -124,12 +124,12 @@ def by_startup_file(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool, bool], N
     ],
 )
 def test_the_kind_of_registration_is_told(
-    monkeypatch: pytest.MonkeyPatch, by_startup_file, in_variable, exists, read, status, found, mend
+    monkeypatch: pytest.MonkeyPatch, by_startup_file, in_variable, exists, read, status, found, fix
 ) -> None:
     by_startup_file(exists, read)
     monkeypatch.setenv("nnUNet_extTrainer", bridge_folder() if in_variable else "")
     (check,) = health.check_registration()
-    assert check.status == status and found in check.found and mend in check.mend
+    assert check.status == status and found in check.found and fix in check.fix
 
 
 def test_the_users_own_folders_are_looked_at(monkeypatch: pytest.MonkeyPatch, by_startup_file, tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_the_users_own_folders_are_looked_at(monkeypatch: pytest.MonkeyPatch, by
     )
     checks = list(health.check_registration())
     assert [check.status for check in checks] == ["OK", "OK", "WARN", "FAIL", "FAIL", "OK"]
-    assert checks[3].mend == "remove that folder from nnUNet_extTrainer"
+    assert checks[3].fix == "remove that folder from nnUNet_extTrainer"
 
 
 # --- trainers ---------------------------------------------------------------------------------------------------------
@@ -182,7 +182,7 @@ def test_broken_trainers_of_others_are_no_failure() -> None:
     trainer = registered("nnUNetTrainerTheirs", "a_missing_package.trainers")
     check = health._check_trainer(trainer, lambda name: Trainer)
     assert check.status == "WARN"
-    assert "No module named 'a_missing_package'" in check.found and check.mend == "reinstall somebody"
+    assert "No module named 'a_missing_package'" in check.found and check.fix == "reinstall somebody"
 
 
 def test_the_same_trouble_of_many_trainers_is_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,7 +198,7 @@ def test_the_same_trouble_of_many_trainers_is_one_row(monkeypatch: pytest.Monkey
 def test_no_registered_trainer_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "registered_trainers", lambda: [])
     (check,) = health.check_trainers(lambda name: Trainer)
-    assert check.status == "FAIL" and "reinstall" in check.mend
+    assert check.status == "FAIL" and "reinstall" in check.fix
 
 
 # --- nnU-Net's folders ------------------------------------------------------------------------------------------------
@@ -212,7 +212,7 @@ def test_a_folder_that_is_not_there_yet(
 ) -> None:
     monkeypatch.setenv(variable, str(tmp_path / "a" / "b"))
     check = doctor.check_folder(variable)
-    assert check.status == status and "does not exist" in check.found and "mkdir -p" in check.mend
+    assert check.status == status and "does not exist" in check.found and "mkdir -p" in check.fix
 
 
 def test_a_file_is_no_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ def test_a_folder_that_cannot_be_written(
     monkeypatch.setenv(variable, str(tmp_path if exists else tmp_path / "a" / "b"))
     check = doctor.check_folder(variable)
     assert check.status == (status if exists else "FAIL")
-    assert check.status == "OK" or check.mend
+    assert check.status == "OK" or check.fix
 
 
 def test_a_folder_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 
 import pytest
@@ -76,6 +77,8 @@ def test_chill_accepts_cases_without_prediction(make_validated, capsys):
         (("-d", "999", "-c", "2d"), "nnUNetTrainer__nnUNetPlans__3d_fullres"),
         (("-d", "999", "-c", "3d_fullres", "-f", "4"), "fold_4"),
         (("-d", "999", "-c", "3d_fullres", "-bins", "0"), "n_bins"),
+        (("-d", "999", "-c", "3d_fullres", "-bins", str(10**12)), "from 1 to 10,000, got 1000000000000"),
+        (("-d", "999", "-c", "3d_fullres", "-dilated", "1e300"), "from 0 to 100, got 1e+300"),
         (("-d", "999", "-c", "3d_fullres", "-dilated", "-1"), "dilation_mm"),
         (("-d", "999", "-c", "3d_fullres", "-boundary", "nan"), "boundary_mm"),
         (("-d", "999", "-c", "3d_fullres", "-o", "x.txt"), "end with .json"),
@@ -86,6 +89,54 @@ def test_bad_arguments_end_in_one_line(make_validated, capsys, arguments, messag
     assert main(["evaluate", *arguments]) == 2
     error = capsys.readouterr().err.strip()
     assert message in error and error.startswith("nnunet_nacl evaluate: error:") and "Traceback" not in error
+
+
+def test_only_its_own_files_are_replaced(make_validated, capsys):
+    model = make_validated(cases=1)
+    folders = (model.references, model.validation())
+    comparison, table = model.root / "comparison.json", model.validation() / "calibration.csv"
+    comparison.write_text('{"schema_version": 1, "generated_by": "nnunet_nacl 0.1.0", "datasets": []}')
+    for text in ("age,height\n1,2\n", "scope,case\n"):
+        table.write_text(text)
+        assert evaluate(*folders, "--csv") == 2 and "calibration.csv was not written by" in capsys.readouterr().err
+        assert table.read_text() == text and not (model.validation() / "calibration.json").exists()
+    assert evaluate(*folders, "-o", comparison) == 2
+    assert "comparison.json: not a calibration.json" in capsys.readouterr().err and "datasets" in comparison.read_text()
+    notes = model.root / "notes.json"
+    notes.write_text("{not JSON")
+    assert evaluate(*folders, "-o", notes) == 2 and notes.read_text() == "{not JSON"
+    table.unlink()
+    for _ in range(2):
+        assert evaluate(*folders, "--csv") == 0
+
+
+def test_names_cannot_disturb_the_table_or_run_in_a_spreadsheet(make_validated, capsys):
+    model = make_validated(cases=1, labels={"background": 0, "an\u202eterior": 1, "post\nerior": 2})
+    for path in (*model.validation().glob("case_00*"), model.references / "case_00.nii.gz"):
+        path.rename(path.with_name(path.name.replace("case_00", "=1+1")))
+    assert evaluate(model.references, model.validation(), "--csv") == 0
+    out = capsys.readouterr().out
+    assert "1 an\\u202eterior" in out and "2 post\\nerior" in out and "\u202e" not in out
+    rows = list(csv.DictReader((model.validation() / "calibration.csv").open()))
+    assert {row["case"] for row in rows} == {"'=1+1", ""}
+
+
+@pytest.mark.parametrize("name", ["calibration.json", "calibration.json.partial/case_00.json"])
+def test_a_pipe_is_not_waited_for(make_validated, capsys, name):
+    model = make_validated(cases=1)
+    pipe = model.validation() / name
+    pipe.parent.mkdir(exist_ok=True)
+    os.mkfifo(pipe)
+    status = evaluate(model.references, model.validation())
+    assert status == (2 if name == "calibration.json" else 0)
+    assert status == 0 or "no regular file" in capsys.readouterr().err
+
+
+def test_a_fold_with_an_odd_name_is_no_fold(make_validated):
+    model = make_validated(cases=1)
+    shutil.copytree(model.folder / "fold_0", model.folder / "fold_²")
+    assert evaluate("-d", 999, "-c", "3d_fullres") == 0
+    assert json.loads((model.validation() / "calibration.json").read_text())["n_cases"] == 1
 
 
 def test_missing_environment_is_named(monkeypatch, capsys):

@@ -10,10 +10,9 @@ import pytest
 
 from nnunet_nacl.cli import trainers as cli_trainers
 from nnunet_nacl.cli.main import main
+from nnunet_nacl.methods import METHODS, NAMED_TRAINERS, TOKENS
 from nnunet_nacl.registration.entry_points import RegisteredTrainer
-from nnunet_nacl.registration.grammar import METHODS, TOKENS, grammar
-
-NAMED = [f"nnUNetTrainer{dice}{method}" for method in METHODS for dice in ("", "Dice") if dice + method != "DiceCE"]
+from nnunet_nacl.registration.grammar import grammar
 
 
 @pytest.fixture
@@ -40,15 +39,14 @@ def refused(capsys: pytest.CaptureFixture[str]):
 
 
 def test_the_overview_lists_every_name(printed) -> None:
-    assert len(NAMED) == 13
     overview = printed()
-    assert [name for name in NAMED if not re.search(rf"{name}\b", overview)] == []
+    assert [name for name in NAMED_TRAINERS if not re.search(rf"{name}\b", overview)] == []
 
 
 def test_the_overview_says_what_each_is_and_its_defaults(printed) -> None:
     overview = printed()
-    for meaning in METHODS.values():
-        assert meaning in overview
+    for method in METHODS.values():
+        assert method.meaning in overview and method.formula in overview
     for default in ("lambda 0.1", "sigma 2", "gamma 3", "alpha 0.1", "m 5"):
         assert default in overview
     assert grammar() in overview
@@ -70,11 +68,11 @@ def test_the_overview_shows_what_other_packages_register(printed, monkeypatch: p
     assert "another package" in printed("nnUNetTrainerTheirs")
 
 
-@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize("name", NAMED_TRAINERS)
 def test_each_name_is_explained_with_the_command_that_trains_it(printed, name: str) -> None:
     explained = printed(name)
     method = name.removeprefix("nnUNetTrainer").removeprefix("Dice")
-    assert METHODS[method] in explained
+    assert METHODS[method].meaning in explained
     assert f"-tr {name} " in explained
     assert ("soft Dice term" in explained) == ("Dice" in name)
     for token in TOKENS:
@@ -105,7 +103,7 @@ def test_each_name_is_explained_with_the_command_that_trains_it(printed, name: s
         ("nnUNetTrainerDiceCE_40epochs", [r"plain cross-entropy, plus nnU-Net's soft Dice term", r"<n>epochs +40"]),
         ("nnUNetTrainerMbLS_m10", [r"m<x> +10", r"lambda<x> +0\.1 .*\(default\)"]),
         ("nnUNetTrainerECP_sum_alpha0p3", [r"alpha<x> +0\.3", r"- alpha sum_k"]),
-        ("nnUNetTrainerCE_train12p5", [r"train<x> +12\.5"]),
+        ("nnUNetTrainerCE_train12p5_noda_seed3", [r"train<x> +12\.5", r"noda +yes", r"seed<n> +3"]),
         ("nnUNetTrainer", [r"nnU-Net's own trainer", r"nnUNetTrainerDiceCE_<token>"]),
     ],
 )

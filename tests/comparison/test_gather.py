@@ -158,7 +158,7 @@ def test_a_second_run_measures_nothing(study, collect, monkeypatch):
     def fail(*_):
         raise AssertionError("measured again")
 
-    monkeypatch.setattr("nnunet_nacl.evaluation.cases.PredictionFolder.load", fail)
+    monkeypatch.setattr("nnunet_nacl.evaluation.prediction_folder.PredictionFolder.load", fail)
     again = collect()
     assert again.results[NAMES[0]][0].dice == first.results[NAMES[0]][0].dice
     # probabilities may be deleted once they are measured
@@ -181,7 +181,7 @@ def test_a_read_only_model_folder(study, collect, monkeypatch):
     assert times() == before
     assert len(list((study.root / "cache").rglob("calibration.json"))) == 4
     assert found.results[NAMES[1]][4].dice == expected.results[NAMES[1]][4].dice
-    monkeypatch.setattr("nnunet_nacl.evaluation.cases.PredictionFolder.load", None)
+    monkeypatch.setattr("nnunet_nacl.evaluation.prediction_folder.PredictionFolder.load", None)
     assert collect([NAMES[0], NAMES[1]]).cases == expected.cases  # nothing is measured again
 
 

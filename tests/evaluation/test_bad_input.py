@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import gzip
+import json
+import os
 import struct
 
 import numpy as np
 import pytest
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.cases import PredictionFolder
+from nnunet_nacl.evaluation import npz
 from nnunet_nacl.evaluation.document import read_document
 from nnunet_nacl.evaluation.evaluate import evaluate_folder
 from nnunet_nacl.evaluation.folds import evaluate_folds
 from nnunet_nacl.evaluation.locate import find_fold_folders
-from tests.evaluation.folders import read, write_image, write_json
+from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
+from tests.evaluation.folders import REGIONS, read, write_image, write_json
 
 
 def break_case(model, what):
@@ -87,6 +90,16 @@ def break_case(model, what):
         np.savez_compressed(npz, probabilities=np.zeros(probs.shape, dtype=[("p", "<f4")]))
     elif what == "nothing in it":
         np.savez_compressed(npz, probabilities=np.zeros((3, 0, 14, 12), np.float32))
+    elif what == "far too large":  # 12 kB that inflate to 12 MB, a thousand times what fits the truth
+        np.savez_compressed(npz, probabilities=np.zeros((3, 6000, 14, 12), np.float32))
+    elif what in ("truth is NaN", "prediction is infinite"):
+        path = (references if what == "truth is NaN" else folder) / "case_00.nii.gz"
+        array = read(path).astype(np.float32)
+        array.flat[3] = np.nan if what == "truth is NaN" else np.inf
+        write_image(array, path, spacing)
+    elif what == "not UTF-8":
+        for path in (npz, folder / "case_00.nii.gz", references / "case_00.nii.gz"):
+            path.rename(path.with_name(os.fsdecode(b"caf\xe9") + path.name.removeprefix("case_00")))
     elif what in ("inf", "negative"):
         probs.flat[7] = np.inf if what == "inf" else -0.25
         np.savez_compressed(npz, probabilities=probs)
@@ -140,6 +153,10 @@ PROBLEMS = {
     "no zip": ["case_00.npz", "truncated or corrupt"],
     "structured": ["case_00.npz", "floating point"],
     "nothing in it": ["case_00.npz", "(3, 0, 14, 12)"],
+    "far too large": ["case_00.npz", "(3, 6000, 14, 12)", "(3, 6, 14, 12)"],
+    "truth is NaN": ["gt_segmentations/case_00.nii.gz", "NaN or infinite"],
+    "prediction is infinite": ["validation/case_00.nii.gz", "NaN or infinite"],
+    "not UTF-8": ["caf\\udce9.npz is not in the validation split"],
     "inf": ["case_00.npz", "inf"],
     "negative": ["case_00.npz", "-0.25"],
     "truth of another shape": ["gt_segmentations/case_00.nii.gz", "shape (6, 13, 12) and (6, 14, 12)"],
@@ -161,8 +178,6 @@ BROKEN_FILES = [what for what, parts in PROBLEMS.items() if parts[:2] == ["case_
     ("what", "inflater"), [(what, "imagecodecs") for what in PROBLEMS] + [(what, "numpy") for what in BROKEN_FILES]
 )
 def test_a_bad_case_is_named_and_the_others_are_saved(make_validated, monkeypatch, what, inflater):
-    from nnunet_nacl.evaluation import npz
-
     if inflater == "numpy":
         monkeypatch.setattr(npz, "imagecodecs", None)
     model = make_validated(cases=2)
@@ -211,6 +226,45 @@ def test_whole_files_of_unusual_make_are_read(make_validated, how):
     assert not after.problems and after.mean_dice() == before.mean_dice()
 
 
+def test_a_name_that_is_not_utf_8_costs_its_own_case(make_validated):
+    model = make_validated(cases=2)
+    break_case(model, "not UTF-8")
+    evaluation = evaluate_folder(model.validation(), output=model.validation() / "calibration.json")
+    assert list(evaluation.problems.values()) == [
+        f"{model.references}/caf\\udce9.nii.gz: the name is not UTF-8, which the image libraries need; rename it."
+    ]
+    assert [case.case for case in read_document(model.validation() / "calibration.json").cases] == ["case_01"]
+
+
+def test_shape_and_type_are_checked_before_anything_is_inflated(make_validated, monkeypatch):
+    model = make_validated(cases=1)
+    path = model.validation() / "case_00.npz"
+    labels, shape = PredictionFolder.open(model.validation()).labels, (6, 14, 12)
+    monkeypatch.setattr(npz, "_inflate", lambda *_: pytest.fail("it was inflated"))
+    for probs, message in (
+        (np.zeros((3, 60, 140, 120), np.float32), r"shape \(3, 60, 140, 120\)"),
+        (np.zeros((3, *shape), "S1000"), "floating point"),
+    ):
+        np.savez_compressed(path, probabilities=probs)
+        with pytest.raises(UserError, match=message):
+            npz.read_probabilities(path, labels, shape, "truth")
+
+
+def test_large_labels_are_kept(make_validated):
+    model = make_validated(cases=1, labels=REGIONS)
+    expected = evaluate_folder(model.validation())
+    dataset = json.loads((model.folder / "dataset.json").read_text())
+    dataset |= {"labels": {"background": 0, "whole": [1, 40_000], "core": 40_000}, "regions_class_order": [1, 40_000]}
+    write_json(model.folder / "dataset.json", dataset)
+    for folder in (model.references, model.validation()):
+        array = read(folder / "case_00.nii.gz").astype(np.int32)
+        write_image(np.where(array == 2, 40_000, array), folder / "case_00.nii.gz", (2.0, 1.0, 0.5))
+    evaluation = evaluate_folder(model.validation())
+    assert not evaluation.problems and evaluation.mean_dice() == expected.mean_dice() > 0.5
+    assert evaluation.pooled["foreground"].to_json() == expected.pooled["foreground"].to_json()
+    assert evaluation.cases[0].n_changed_voxels == 0
+
+
 def test_the_two_folders_swapped_are_noticed(make_validated):
     model = make_validated(cases=1)
     files = {"dataset_json": model.folder / "dataset.json", "plans": model.folder / "plans.json"}
@@ -237,6 +291,9 @@ def test_a_truth_that_is_not_a_number_is_named(make_validated):
         (lambda m: (m.folder / "plans.json").unlink(), "no plans.json .* -pfile"),
         (lambda m: (m.folder / "plans.json").write_text("{"), "plans.json: not a JSON file"),
         (lambda m: write_json(m.folder / "plans.json", [1]), "expected a JSON object, got list"),
+        (lambda m: (m.folder / "plans.json").write_text("[" * 10**5), "plans.json: .*nested too deeply"),
+        (lambda m: write_json(m.folder / "plans.json", {"image_reader_writer": 5}), "image_reader_writer is int"),
+        (lambda m: write_json(m.folder / "plans.json", {"dataset_name": [5]}), "dataset_name is list"),
         (lambda m: write_json(m.folder / "dataset.json", {"file_ending": ".nii.gz"}), "'labels'"),
         (lambda m: write_json(m.folder / "dataset.json", {"file_ending": ".mha", "labels": {"a": 1}}), "not nnU-Net's"),
         (lambda m: [p.unlink() for p in m.validation().iterdir()], "holds no predictions"),

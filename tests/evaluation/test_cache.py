@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.document import read_document, to_document
 from nnunet_nacl.evaluation.evaluate import evaluate_folder
 from nnunet_nacl.evaluation.results import EvaluationSettings
-from nnunet_nacl.evaluation.tables import csv_text, table_text
+from nnunet_nacl.evaluation.table_text import csv_text, table_text
 from tests.evaluation.folders import read, write_image, write_json
 
 
@@ -24,6 +26,12 @@ def model(make_validated):
 def evaluate(model, **settings):
     folder = model.validation()
     return evaluate_folder(folder, output=folder / "calibration.json", settings=EvaluationSettings(**settings))
+
+
+def change_a_voxel(path):
+    array = read(path)
+    array.flat[0] = 1 - array.flat[0]
+    write_image(array, path, (2.0, 1.0, 0.5))
 
 
 @pytest.mark.parametrize("settings", [{}, {"paper": True}, {"hausdorff": "max"}, {"hausdorff": "max", "paper": True}])
@@ -57,58 +65,149 @@ def test_other_files_or_settings_need_the_probabilities_again(model, name):
         dataset["labels"] = {"background": 0, "anterior": 1, "posterior": 2, "ignore": 3}
         write_json(model.folder / "dataset.json", dataset)
     elif name != "bins":
-        os.utime((model.validation() if name == "prediction" else model.references) / "case_00.nii.gz", (1, 1))
+        change_a_voxel((model.validation() if name == "prediction" else model.references) / "case_00.nii.gz")
     evaluation = evaluate(model, **settings)
     assert "case_00.npz is missing" in evaluation.problems["case_00"]
     assert [case.case for case in evaluation.cases] == ["case_01"]
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        "",
-        "[]",
-        "{}",
-        '{"schema_version": 1, "metric_per_case": [{"case": "case_00"}]}',
-        '{"schema_version": 99}',
-        '{"schema_version": 1, "metric_per_case": 5}',
-    ],
-)
-def test_a_file_of_another_kind_knows_nothing(model, measured, content):
+def test_files_that_were_moved_copied_or_touched_are_the_same(model, measured):
+    expected = to_document(evaluate(model))
+    for path in model.validation().glob("case_*"):
+        os.utime(path, (1, 1))
+    references = model.root / "elsewhere"
+    shutil.copytree(model.references, references, copy_function=shutil.copyfile)
+    moved = model.validation().rename(model.folder / "predictions")
+    measured.clear()
+    again = to_document(evaluate_folder(moved, references, output=moved / "calibration.json"))
+    assert not measured and again["calibration"] == expected["calibration"]
+    assert again["metric_per_case"][0]["reference_file"] == str(references / "case_00.nii.gz")  # where it lies now
+    assert again["metric_per_case"][0]["probabilities_file"] == str(moved / "case_00.npz")
+
+
+def test_another_truth_of_equal_size_and_time_is_another_truth(model, measured):
+    for path in model.references.glob("*.nii.gz"):  # not compressed: equal sizes
+        path.write_bytes(gzip.decompress(path.read_bytes()))
+    first = evaluate(model)
+    other = model.root / "other"
+    shutil.copytree(model.references, other)
+    for path in other.glob("*.nii.gz"):
+        content = bytearray(path.read_bytes())
+        content[-200:] = b"\1" * 200
+        path.write_bytes(content)
+        time = (model.references / path.name).stat().st_mtime_ns
+        os.utime(path, ns=(time, time))
+    measured.clear()
+    second = evaluate_folder(model.validation(), other, output=model.validation() / "calibration.json")
+    assert measured == ["case_00", "case_01"] and second.mean_dice() != first.mean_dice()
+    references = [case.reference_file for case in second.cases]
+    assert references == [str(other / f"case_0{i}.nii.gz") for i in range(2)]
+
+
+def test_results_of_the_first_version_hold_as_long_as_nothing_was_touched(model, measured):
+    evaluate(model)
+    path = model.validation() / "calibration.json"
+    document = json.loads(path.read_text())
+    for case in document["metric_per_case"]:
+        for kind in ("reference", "segmentation", "probabilities"):
+            case["signature"][kind] = [case["signature"][kind][part] for part in ("size", "mtime_ns")]
+    write_json(path, document)
+    os.utime(model.references / "case_01.nii.gz", (1, 1))
+    measured.clear()
+    for _ in range(2):
+        evaluate(model)
+        assert measured == ["case_01"]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[" * 100_000])
+def test_a_damaged_file_knows_nothing(model, measured, content):
     path = model.validation() / "calibration.json"
     path.write_text(content)
-    if content in ("[]", "{}"):
-        with pytest.raises(UserError, match="not a calibration.json"):
-            evaluate(model)
-        return
     evaluate(model)
     assert measured == ["case_00", "case_01"] and len(read_document(path).cases) == 2
 
 
-def test_an_edited_entry_is_measured_again(model, measured):
+def later_version(document):
+    document["schema_version"] = 2
+
+
+def comparison(document):
+    for key in ("metric_per_case", "bins"):
+        del document[key]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (later_version, "schema version 2, this version of nnunet_nacl reads 1"),
+        (comparison, "not a calibration.json .* no 'metric_per_case'"),
+        (lambda d: d.update(metric_per_case=5), "metric_per_case is int"),
+        (lambda d: d["settings"].update(n_bins="many"), "settings.n_bins is str"),
+        (lambda d: d["structures"]["1"].update(channel=7), r"the channels \[2, 7\]"),
+        (lambda d: d.clear(), "not a calibration.json"),
+    ],
+)
+def test_what_this_version_cannot_read_is_not_lost(model, measured, change, message):
     evaluate(model)
     path = model.validation() / "calibration.json"
     document = json.loads(path.read_text())
-    del document["metric_per_case"][0]["metrics"]["1"]["distances"]
-    document["metric_per_case"][1]["bins"]["all"]["count"] = "many"
+    change(document)
+    write_json(path, document)
+    before = path.read_text()
+    measured.clear()
+    with pytest.raises(UserError, match=f"{message}.*would be lost; remove it or choose another -o"):
+        evaluate(model)
+    with pytest.raises(UserError, match=message):
+        read_document(path)
+    assert path.read_text() == before and not measured
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda case: case["metrics"]["1"].pop("distances"),
+        lambda case: case["metrics"]["1"]["distances"].update(HD95_voxels=10**400),
+        lambda case: case["metrics"]["1"].update(TP="3"),
+        lambda case: case["metrics"].pop("2"),
+        lambda case: case["bins"]["all"].update(count="many"),
+        lambda case: case["bins"]["all"].update(count=[[1] * 14]),
+        lambda case: case["bins"]["all"].update(nll=[None]),
+        lambda case: case["bins"]["union"].pop("brier"),
+        lambda case: case.update(bins=[]),
+        lambda case: case.update(largest_label=3),
+        lambda case: case.update(largest_label=1e400),
+        lambda case: case.update(signature={"reference": [1]}),
+        lambda case: case.update(nested=json.loads("[" * 500 + "]" * 500)),
+        lambda case: case.clear(),
+    ],
+)
+def test_an_edited_entry_is_measured_again(model, measured, edit):
+    expected = to_document(evaluate(model, paper=True))
+    path = model.validation() / "calibration.json"
+    document = json.loads(path.read_text())
+    edit(document["metric_per_case"][0])
     write_json(path, document)
     measured.clear()
-    evaluate(model)
-    assert measured == ["case_00", "case_01"]
+    assert to_document(evaluate(model, paper=True)) == expected and measured == ["case_00"]
 
 
-def test_keys_that_a_later_version_added_are_passed_over(model, measured):
+def test_what_a_later_version_added_is_passed_over_but_blocks_of_a_case_are_kept(model, measured):
     expected = to_document(evaluate(model))
     path = model.validation() / "calibration.json"
     document = json.loads(path.read_text())
-    for where in (document, document["settings"], document["structures"]["1"], *document["metric_per_case"]):
+    for where in (document, document["settings"], document["structures"]["1"]):
         where["of a later version"] = 1
-    for case in document["metric_per_case"]:
+    for case, other in zip(document["metric_per_case"], expected["metric_per_case"]):
         case["metrics"]["1"]["of a later version"] = case["calibration"]["all"]["of a later version"] = 1
+        case["expected_dice"] = other["expected_dice"] = {"1": 0.5, "values": [1, None]}
     write_json(path, document)
     assert to_document(read_document(path)) == expected
     measured.clear()
-    assert to_document(evaluate(model)) == expected and not measured
+    evaluate(model)
+    assert to_document(read_document(path)) == expected and not measured
+    change_a_voxel(model.references / "case_00.nii.gz")  # a block belongs to what was measured then
+    blocks = [case.blocks for case in evaluate(model).cases]
+    assert blocks == [{}, {"expected_dice": {"1": 0.5, "values": [1, None]}}]
 
 
 def test_table_names_what_is_undefined(model):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import zipfile
 
 import numpy as np
@@ -12,11 +11,11 @@ import pytest
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation import measure
-from nnunet_nacl.evaluation.cases import PredictionFolder
 from nnunet_nacl.evaluation.document import read_document, to_document
 from nnunet_nacl.evaluation.evaluate import evaluate_folder
 from nnunet_nacl.evaluation.folds import evaluate_after_validation, evaluate_folds
 from nnunet_nacl.evaluation.locate import find_fold_folders, model_folder
+from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
 from nnunet_nacl.evaluation.results import MASKS, EvaluationSettings, mask_metrics
 from nnunet_nacl.metrics import BinStats
 from tests.evaluation.folders import CLASSES, make_model, read, write_image
@@ -131,7 +130,8 @@ def test_only_changed_cases_are_measured_again(make_validated, measured):
     output = model.validation() / "calibration.json"
     first = evaluate_folder(model.validation(), output=output)
     assert measured == ["case_00", "case_01", "case_02"]
-    os.utime(model.validation() / "case_01.npz", (1, 1))
+    npz = model.validation() / "case_01.npz"
+    np.savez_compressed(npz, probabilities=np.load(npz)["probabilities"].astype(np.float64))
     second = evaluate_folder(model.validation(), output=output)
     assert measured[3:] == ["case_01"] and to_document(second)["calibration"] == to_document(first)["calibration"]
     evaluate_folder(model.validation(), output=output, settings=EvaluationSettings(n_bins=10))

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_nacl.evaluation.cases import PredictionFolder
 from nnunet_nacl.evaluation.document import read_document, to_document
 from nnunet_nacl.evaluation.evaluate import evaluate_folder
+from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
 
 # Kills itself at the moment when a finished temporary file would take its name: the worst one.
 _SUICIDE = """

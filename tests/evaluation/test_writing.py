@@ -20,7 +20,6 @@ from nnunet_nacl.cli.main import main
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation import measure
 from nnunet_nacl.evaluation.document import read_document
-from nnunet_nacl.evaluation.evaluate import evaluate_folder
 from nnunet_nacl.files import can_write, write_atomically
 from tests.evaluation.folders import make_model, write_json
 
@@ -130,7 +129,8 @@ def test_a_file_of_nnunet_is_not_replaced(make_validated, measured, name, capsys
     gt_and_predictions = (model.references, model.validation())
     arguments = ("-djfile", model.references.parent / "dataset.json", "-o", model.folder / name)
     assert main(["evaluate", *map(str, gt_and_predictions + arguments)]) == 2
-    assert f"{name} is not a calibration.json" in capsys.readouterr().err and not measured
+    error = capsys.readouterr().err
+    assert f"{name}: not a calibration.json" in error and "would be lost" in error and not measured
     assert (model.folder / name).read_text() == before
 
 
@@ -188,12 +188,12 @@ def test_the_users_umask_holds(tmp_path, umask, mode):
 
 
 def test_leftovers_of_killed_runs_are_removed(make_validated):
-    model = make_validated(cases=1)
-    output = model.validation() / "calibration.json"
+    model = make_validated(cases=1, folds=2)
     partial = model.validation() / "calibration.json.partial"
     partial.mkdir()
-    (partial / ".0123.nnunet_nacl.tmp").write_text("half a ca")
-    (model.validation() / ".4567.nnunet_nacl.tmp").write_text("half a docu")
-    evaluate_folder(model.validation(), output=output)
-    assert not partial.exists() and not list(model.validation().glob(".*"))
-    assert json.loads(output.read_text())["n_cases"] == 1
+    leftovers = [folder / ".0123.nnunet_nacl.tmp" for folder in (partial, model.validation(), model.folder)]
+    for path in leftovers:
+        path.write_text("half a docu")
+    assert evaluate() == 0
+    assert not partial.exists() and not any(path.exists() for path in leftovers)
+    assert json.loads((model.folder / "calibration.json").read_text())["n_cases"] == 2

@@ -49,7 +49,7 @@ def test_bands_are_drawn_where_there_are_any(tmp_path, drawn):
     low, high = np.full(15, np.nan), np.full(15, np.nan)
     low[9], high[9], low[14], high[14] = 0.5, 0.7, 0.8, 0.9
     draw_reliability({"a": one, "b": one}, tmp_path / "figure.png", bands={"a": (low, high)}, band_label="my interval")
-    first, _, second, _ = drawn[0].axes
+    first, second, *_ = drawn[0].axes
     expected = [(9.5 / 15, 0.5, 9.5 / 15, 0.7), (14.5 / 15, 0.8, 14.5 / 15, 0.9)]
     assert [value for line in points(marked(first, "band")) for value in line] == pytest.approx(np.ravel(expected))
     assert not marked(second, "band")

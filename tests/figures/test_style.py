@@ -38,6 +38,7 @@ def test_lines_of_colours_that_some_eyes_confuse_differ_in_their_dashes():
 def test_a_method_keeps_its_look_in_a_figure_of_few():
     order = ["a", "b", "c", "d"]
     assert styles_for(["c", "a"], order)["c"] == method_styles(order)["c"]
+    assert list(styles_for(["c", "a"], order)) == ["a", "c"]
     assert styles_for(["c", "a"], None)["c"] == method_styles(["c", "a"])["c"]
 
 
@@ -69,11 +70,10 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "figure.png"
     path.write_bytes(b"old")
 
-    def fail(self, name, **keywords):
-        open(name, "wb").write(b"half")
+    def fail(source, target):
         raise OSError("disk full")
 
-    monkeypatch.setattr(Figure, "savefig", fail)
+    monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="disk full"):
         save_figure(figure(), path)
     assert path.read_bytes() == b"old" and [p.name for p in tmp_path.iterdir()] == ["figure.png"]

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from nnunet_nacl import losses
+from nnunet_nacl.methods import METHODS, Method
 from tests.reference import losses as reference
 
 
@@ -22,33 +23,37 @@ class Case(NamedTuple):
     settings: dict
 
 
+# A value of each argument that is no loss's default; other numbers are half as large again as their default.
+OTHER_VALUES = {
+    "penalty_weight": 0.3,
+    "kernel_size": 5,
+    "prior": "gaussian",
+    "penalty": "l2",
+    "space": "softmax",
+    "reduction": "sum",
+    "margin": 1.0,
+}
+
+
+def other_settings(method: Method) -> dict:
+    """All settings of a method at values that are not their defaults."""
+    settings = {name: OTHER_VALUES.get(name, default) for name, default in method.defaults.items()}
+    if "padding" in settings:
+        settings["padding"] = "valid" if settings["padding"] == "replicate" else "replicate"
+    for name, default in method.defaults.items():
+        if settings[name] == default:
+            settings[name] = 1.5 * default
+    return settings
+
+
 CASES = {
-    "cross_entropy": Case(losses.cross_entropy, losses.CELoss, reference.cross_entropy, {}),
-    "label_smoothing": Case(
-        losses.label_smoothing, losses.LabelSmoothingLoss, reference.label_smoothing, {"smoothing": 0.25}
-    ),
-    "focal": Case(losses.focal, losses.FocalLoss, reference.focal, {"gamma": 1.5}),
-    "ecp": Case(losses.ecp, losses.ECPLoss, reference.ecp, {"penalty_weight": 0.3, "reduction": "sum"}),
-    "mbls": Case(
-        losses.mbls, losses.MbLSLoss, reference.mbls, {"penalty_weight": 0.3, "margin": 1.0, "reduction": "sum"}
-    ),
-    "svls": Case(losses.svls, losses.SVLSLoss, reference.svls, {"sigma": 1.5, "kernel_size": 5, "padding": "valid"}),
-    "nacl": Case(
-        losses.nacl,
-        losses.NACLLoss,
-        reference.nacl,
-        {
-            "penalty_weight": 0.3,
-            "kernel_size": 5,
-            "prior": "gaussian",
-            "sigma": 1.5,
-            "penalty": "l2",
-            "space": "softmax",
-            "reduction": "sum",
-            "padding": "replicate",
-            "prior_scale": 2.0,
-        },
-    ),
+    method.function: Case(
+        getattr(losses, method.function),
+        getattr(losses, method.module),
+        getattr(reference, method.function),
+        other_settings(method),
+    )
+    for method in METHODS.values()
 }
 NAMES = list(CASES)
 

@@ -96,7 +96,7 @@ def test_proportions_name_a_bad_prior_and_sigma():
 # labels
 
 
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.float32], ids=str)
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.int64, torch.float32], ids=str)
 @pytest.mark.parametrize("label", [3, 255])
 @ALL_LOSSES
 def test_a_label_beyond_the_classes_is_named(name, label, dtype):

@@ -99,7 +99,7 @@ def test_a_size_per_axis_looks_along_that_axis_only():
     )
 
 
-@pytest.mark.parametrize("kernel_size", [3, 5, (3, 5)])
+@pytest.mark.parametrize("kernel_size", [3, 5, (3, 5), np.int64(3), [np.int32(3), 5]], ids=str)
 def test_svls_centre_weighs_one_half_whatever_the_kernel(kernel_size):
     labels = torch.zeros(1, 7, 7, dtype=torch.long)
     labels[0, 3, 3] = 1

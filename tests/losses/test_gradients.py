@@ -145,6 +145,24 @@ def test_a_second_derivative_is_refused_or_right_but_never_a_silent_zero():
         assert torch.autograd.gradgradcheck(lambda x: losses.cross_entropy(x, target), logits)
 
 
+@SPACE
+@ALL_LOSSES
+def test_torch_func_gives_the_same_gradients_also_sample_by_sample(name, settings, label_space):
+    logits, target, where = problem(label_space, (4, 3), seed=30)
+    loss = CASES[name].function
+    leaf = logits.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(loss(leaf, target, **settings, **where), leaf)
+    result = torch.func.grad(lambda x: loss(x, target, **settings, **where))(logits)
+    torch.testing.assert_close(result, expected, rtol=1e-9, atol=1e-12)
+
+    def of_one(x, labels):  # labels of a sample that vmap hides cannot be looked at
+        return loss(x[None], labels[None], check_labels=False, **settings, **where)
+
+    one_by_one = torch.stack([torch.func.grad(of_one)(*sample) for sample in zip(logits, target)])
+    at_once = torch.func.vmap(torch.func.grad(of_one))(logits, target)
+    torch.testing.assert_close(at_once, one_by_one, rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize("chunk_voxels", [7, 40])
 @pytest.mark.parametrize("shape", [(3, 4, 9, 8), (2, 3, 7, 5, 6), (2, 3, 11)], ids=str)
 @pytest.mark.parametrize("ignored", [False, True], ids=["all valid", "ignored"])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
 
 import pytest
 import torch
 
+from nnunet_nacl.methods import METHODS
 from tests.losses.cases import CASES, CONFIGURED, CONFIGURED_IDS, LABEL_SPACES, problem
 
 ALL_LOSSES = pytest.mark.parametrize("name, settings", CONFIGURED, ids=CONFIGURED_IDS)
@@ -40,6 +42,20 @@ def test_representation_differs_where_a_setting_differs(name):
     for argument, value in CASES[name].settings.items():
         shown.add(repr(CASES[name].module(**{argument: value})))
     assert len(shown) == 1 + len(CASES[name].settings)
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=lambda method: method.name)
+def test_function_and_module_show_their_defaults_which_are_those_of_the_table(method):
+    function, module = CASES[method.function][:2]
+    shown = [
+        {name: parameter.default for name, parameter in inspect.signature(it).parameters.items()}
+        for it in (function, module)
+    ]
+    common = {"ignore_label": None, "regions": False, "check_labels": True}
+    assert shown[0].pop("logits") is shown[0].pop("target") is inspect.Parameter.empty
+    assert shown[0] == shown[1] == {**method.defaults, **common}
+    with pytest.raises(TypeError, match="colour"):
+        module(colour=1)
 
 
 @ALL_LOSSES

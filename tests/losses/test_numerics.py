@@ -267,13 +267,24 @@ def test_wide_kernels_count_right(kernel_size, size):
     np.testing.assert_allclose(padded[0, 1, 0, 0, 0], (seen_from_corner - 1) / kernel_size**3, atol=1e-6)
 
 
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.float32], ids=str)
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.uint16, torch.uint32, torch.float32], ids=str)
 def test_many_classes(dtype):
     logits, target, _ = problem("classes", (4, 5), channels=200, batch=1)
     for name in CASES:
         settings = {"penalty_weight": 2.0} if name in ("nacl", "mbls", "ecp") else {}
         result = value_and_gradient(CASES[name].function, logits, target.to(dtype), **settings)
         assert_same(result, CASES[name].reference(logits, target, **settings))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint16, torch.uint32, torch.uint64], ids=str)
+def test_wide_unsigned_regions_and_neighbourhoods(dtype):
+    logits, target, where = problem("regions_mask", (4, 3))
+    for name in CASES:
+        expected = CASES[name].function(logits, target, **where)
+        assert CASES[name].function(logits, target.to(dtype), **where) == expected
+    for proportions, labels in ((losses.neighborhood_proportions, target[:, 0]), (losses.region_proportions, target)):
+        count = (2,) if labels.ndim == 3 else ()
+        assert torch.equal(proportions(labels.to(dtype), *count), proportions(labels, *count))
 
 
 def test_unsigned_labels_with_a_negative_ignore_label():

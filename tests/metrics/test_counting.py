@@ -128,6 +128,7 @@ def test_large_cases_are_as_exact_as_small_ones(regions, monkeypatch):
     for name, stats in small.items():
         # the errors of single precision have random signs: at 4 million voxels a fifth of this remains
         close(all_metrics(large[name]), all_metrics(stats), 5e-9)
+        assert nll(large[name]) == pytest.approx(nll(stats), rel=1e-14)
 
 
 @pytest.mark.parametrize("regions", [False, True])
@@ -161,11 +162,36 @@ def test_takes_any_floating_type(dtype):
     assert stats.n_voxels == 3 and stats.correct.sum() == 2 and ece(stats) == pytest.approx(1 / 6)
 
 
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize(
+    "dtype", [torch.uint8, torch.uint16, torch.uint32, torch.int16, torch.float16, torch.bfloat16, torch.float64]
+)
 def test_takes_labels_of_any_type(dtype):
     probs, truth = random_classes(3, 4, (20, 30), 4.0)
     expected = all_metrics(count_masks(probs, truth)["foreground"])
     close(all_metrics(count_masks(probs, torch.as_tensor(truth).to(dtype))["foreground"]), expected)
+
+
+class OnAppleGPU(torch.Tensor):
+    """Stands for a tensor on a device that has no double precision: all that can be done is to copy it from there."""
+
+    device = torch.device("mps")
+
+    def detach(self):
+        return self
+
+    def cpu(self):
+        return self.as_subclass(torch.Tensor)
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        assert function is torch.Tensor.as_subclass or function.__name__ == "__get__", f"{function} on the device"
+        return super().__torch_function__(function, types, args, kwargs)
+
+
+def test_a_device_without_double_precision_is_left():
+    probs, truth = random_classes(5, 3, (20, 30), 4.0)
+    stats = count_masks(torch.as_tensor(probs).as_subclass(OnAppleGPU), truth)
+    assert stats["all"].to_json() == count_masks(probs, truth)["all"].to_json()
 
 
 @pytest.mark.parametrize("regions", [False, True])

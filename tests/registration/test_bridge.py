@@ -62,7 +62,7 @@ def test_another_packages_trainer_is_found_and_pickles(distribution: Callable) -
 
 def test_our_trainers_are_the_classes_that_python_imports() -> None:
     import nnunet_nacl_trainers
-    from nnunet_nacl_trainers.nacl import nnUNetTrainerNACL
+    from nnunet_nacl_trainers import nnUNetTrainerNACL
 
     assert find("nnUNetTrainerNACL") is nnUNetTrainerNACL
     variant = find("nnUNetTrainerNACL_lambda0p2_3epochs")
@@ -72,7 +72,7 @@ def test_our_trainers_are_the_classes_that_python_imports() -> None:
 
 
 def test_nobody_takes_our_names(distribution: Callable) -> None:
-    from nnunet_nacl_trainers.nacl import nnUNetTrainerNACL
+    from nnunet_nacl_trainers import nnUNetTrainerNACL
 
     name = "nnUNetTrainerNACL"
     distribution("other_two", other_trainer(name, "other_two"), TRAINER_MODULE.format(name=name), first=True)
@@ -137,7 +137,7 @@ def test_two_bridge_folders_do_no_harm(tmp_path: Path, monkeypatch: pytest.Monke
     other = tmp_path / "nnunet_nacl_bridge.py"
     other.write_text((Path(bridge_folder()) / "nnunet_nacl_bridge.py").read_text())
     monkeypatch.setenv("nnUNet_extTrainer", f"{tmp_path}:{bridge_folder()}")
-    from nnunet_nacl_trainers.nacl import nnUNetTrainerNACL
+    from nnunet_nacl_trainers import nnUNetTrainerNACL
 
     assert find("nnUNetTrainerNACL") is nnUNetTrainerNACL
 

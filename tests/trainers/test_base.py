@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import random
 
+import numpy as np
 import pytest
 import torch
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoDA import nnUNetTrainerNoDA
 
 from nnunet_nacl_trainers.schedule import HalfwayDecay
 from tests.trainers.plans import DATASET
@@ -271,6 +275,48 @@ def test_the_label_space_is_that_of_the_data(make_trainer) -> None:
         "regions": (True, None),
         "regions_ignore": (True, None),
     }
+
+
+@pytest.mark.parametrize("num_axes", [2, 3])
+def test_noda_is_nnunets_switch_off(make_trainer, num_axes: int) -> None:
+    def transforms(trainer: type, *arguments) -> list[type]:
+        return [type(step) for step in trainer.get_training_transforms(*arguments).transforms]
+
+    ours, stock = make_trainer("nnUNetTrainerCE_noda", num_axes=num_axes), make_trainer("nnUNetTrainerCE")
+    arguments = ([16] * num_axes, (0, 0), [[1.0] * num_axes], (0, 1), False)
+    assert transforms(ours, *arguments) == transforms(nnUNetTrainerNoDA, *arguments)
+    assert len(transforms(stock, *arguments)) > len(transforms(ours, *arguments))
+    _, _, patch_size, mirror_axes = ours.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+    assert list(patch_size) == [16] * num_axes and mirror_axes is ours.inference_allowed_mirroring_axes is None
+    _, _, patch_size, mirror_axes = stock.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+    assert min(patch_size) > 16 and mirror_axes == stock.inference_allowed_mirroring_axes == (0, 1)
+
+
+def test_a_seed_fixes_the_first_weights(make_trainer) -> None:
+    def first_weights(name: str) -> torch.Tensor:
+        trainer = make_trainer(f"nnUNetTrainer{name}")
+        trainer.initialize()
+        return torch.cat([parameter.detach().flatten() for parameter in trainer.network.parameters()])
+
+    assert torch.equal(first_weights("NACL_seed1"), first_weights("DiceCE_seed1"))
+    assert not torch.equal(first_weights("NACL_seed1"), first_weights("NACL_seed2"))
+    assert not torch.equal(first_weights("NACL"), first_weights("NACL"))
+
+
+def test_a_seed_fixes_the_batches_of_each_rank_and_start(make_trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def draws(name: str, rank: int = 0, epoch: int = 0) -> tuple[float, ...]:
+        trainer = make_trainer(f"nnUNetTrainer{name}")
+        trainer.local_rank, trainer.current_epoch = rank, epoch
+        return trainer.get_dataloaders()
+
+    monkeypatch.setattr(
+        nnUNetTrainer, "get_dataloaders", lambda self: (np.random.rand(), random.random(), torch.rand(()).item())
+    )
+    assert draws("CE_seed1") == draws("NACL_seed1")
+    # Other seeds, other GPUs, a training that is continued, and trainings without a seed.
+    others = [draws("CE_seed1"), draws("CE_seed2"), draws("CE_seed1", rank=1), draws("CE_seed1", epoch=1)]
+    drawn = [number for numbers in [*others, draws("CE"), draws("CE")] for number in numbers]
+    assert len(set(drawn)) == 18
 
 
 def test_the_network_trains(make_trainer) -> None:

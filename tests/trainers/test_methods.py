@@ -145,9 +145,10 @@ def test_dice_ce_is_nnunets_own_loss(make_loss, label_space: str) -> None:
         ("", 3, 3, (3, 3, 3)),
         ("", 3, 1, (1, 1, 1)),
         ("_k5", 2, None, (5, 5)),
-        ("_k5", 3, [1, 3, 3], (5, 5, 5)),
+        ("_k5", 3, [1, 3, 3], (1, 5, 5)),
+        ("_k5", 3, [5, 7, 7], (5, 5, 5)),
         ("_k1", 3, None, (1, 1, 1)),
-        ("_k3", 3, [1, 3, 3], (3, 3, 3)),
+        ("_k3", 3, [1, 3, 3], (1, 3, 3)),
     ],
 )
 @pytest.mark.parametrize("method", ["NACL", "DiceSVLS"])

@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from nnunet_nacl.label_space import LabelSpace
 from nnunet_nacl.metrics import count_masks
-from nnunet_nacl.metrics.calibration import ece
+from nnunet_nacl.metrics.calibration_error import ece
 from nnunet_nacl_trainers import observation
 from nnunet_nacl_trainers.observation import LogitObserver
 

@@ -26,6 +26,7 @@ ON_DEMAND = (
     "nnUNetTrainerDiceCE_40epochs_50iters_adam",
     "nnUNetTrainerCE_train25",
     "nnUNetTrainerDiceSVLS_k5",
+    "nnUNetTrainerNACL_noda_seed2",
 )
 EVERY_NAME = [*NAMED_TRAINERS, *ON_DEMAND]
 
@@ -106,14 +107,6 @@ def test_a_wrong_token_is_an_error(name: str) -> None:
         get_trainer(name)
     with pytest.raises(ValueError, match=name):
         getattr(nnunet_nacl_trainers, name)
-
-
-def test_a_trainer_without_a_loss_says_so() -> None:
-    class Unfinished(CalibrationTrainer):
-        pass
-
-    with pytest.raises(NotImplementedError, match="Unfinished must say which loss"):
-        Unfinished.build_voxelwise_loss(object.__new__(Unfinished))
 
 
 def test_built_in_trainers_stay_nnunets() -> None:

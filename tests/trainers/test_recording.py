@@ -12,7 +12,7 @@ import pytest
 import torch
 from nnunetv2.training.logging import nnunet_logger
 
-from nnunet_nacl.figures import progress
+from nnunet_nacl.figures import calibration_progress
 from nnunet_nacl.training_record import FILE_NAME, read_training_record
 from nnunet_nacl_trainers import recording
 from nnunet_nacl_trainers.observation import LogitObserver
@@ -303,7 +303,7 @@ FAILURES = {
     "in the names": (recording, "_channel_names", fail, "observation"),
     "in writing": (recording.TrainingRecord, "write", fail, "file"),
     "in the text": (recording, "describe_epoch", fail, "line in the log"),
-    "in the figure": (progress, "draw_calibration_progress", fail, "figure"),
+    "in the figure": (calibration_progress, "draw_calibration_progress", fail, "figure"),
     "in a logger": (FakeRun, "log", fail_at_our_keys, "external loggers"),
 }
 
@@ -313,7 +313,8 @@ def test_a_failure_is_one_warning_and_the_training_goes_on(
     wandb_run, make_trainer, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     owner, name, replacement, part = FAILURES[where]
-    monkeypatch.setattr(progress, "draw_calibration_progress", lambda record, path: None)  # real ones take long
+    # real ones take long
+    monkeypatch.setattr(calibration_progress, "draw_calibration_progress", lambda record, path: None)
     monkeypatch.setattr(owner, name, replacement)
     monkeypatch.setattr(recording, "DRAWING_SHARE", float("inf"))  # a picture in every epoch
     trainer = prepare(make_trainer("nnUNetTrainerNACL_8epochs"))
@@ -412,7 +413,7 @@ def test_pictures_take_little_of_a_trainings_time(recorded, monkeypatch: pytest.
         drawn.append(len(record["epochs"]))
         clock[0] += 0.4
 
-    monkeypatch.setattr(progress, "draw_calibration_progress", draw)
+    monkeypatch.setattr(calibration_progress, "draw_calibration_progress", draw)
     trainer, data = recorded(), batches("classes", 2, True)
     for _ in range(60):
         clock[0] += 10

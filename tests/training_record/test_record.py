@@ -11,8 +11,8 @@ import pytest
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.training_record import FILE_NAME, EpochSums, MaxLogitBins, TrainingRecord, read_training_record
-from nnunet_nacl.training_record.summary import describe_epoch, tracked_values
-from nnunet_nacl.training_record.sums import MAX_MATRIX_CLASSES
+from nnunet_nacl.training_record.epoch_log import describe_epoch, tracked_values
+from nnunet_nacl.training_record.epoch_sums import MAX_MATRIX_CLASSES
 
 
 def make_sums(num_channels: int = 3, regions: bool = False, seed: int = 0) -> EpochSums:
@@ -145,7 +145,7 @@ def test_an_entry_that_is_no_strict_json_is_refused() -> None:
     ("content", "message"),
     [
         ("{", "not a JSON file"),
-        ("[]", "expected schema_version 1, got None"),
+        ("[]", "expected a JSON object, got list"),
         ("{}", "schema_version 1, got None"),
         ('{"schema_version": 2}', "got 2"),
         ('{"schema_version": 1}', "not the record of a training"),
@@ -179,5 +179,6 @@ def test_a_missing_file_is_named(tmp_path) -> None:
 
 
 def test_nnunet_is_not_needed_to_read_a_record() -> None:
-    code = "import sys, nnunet_nacl.training_record, nnunet_nacl.figures.progress; sys.exit('nnunetv2' in sys.modules)"
+    modules = "nnunet_nacl.training_record, nnunet_nacl.figures.calibration_progress"
+    code = f"import sys, {modules}; sys.exit('nnunetv2' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -6,26 +6,6 @@ the logits. The gradients need none of them: each is the softmax less something 
     d/dl_k [-log p_y] = p_k - [k = y]
 
 so the softmax goes straight into the gradient's buffer, which is then finished in place. Labels are compared, and
-neighbours counted, in single bytes. The plain formulas in :mod:`nnunet_nacl.losses.functional` say what is computed;
+neighbours counted, in single bytes. The plain formulas in the file of each loss say what is computed;
 tests hold both against each other.
 """
-
-from nnunet_nacl.losses.analytic.engine import (
-    automatic_differentiation,
-    mean_with_analytic_gradient,
-    wants_analytic_gradient,
-)
-from nnunet_nacl.losses.analytic.label_terms import EntropyTerm, FocalTerm, MarginTerm, SmoothedLabelTerm
-from nnunet_nacl.losses.analytic.neighborhood_terms import NeighborhoodPenaltyTerm, SmoothedNeighborhoodTerm
-
-__all__ = [
-    "EntropyTerm",
-    "FocalTerm",
-    "MarginTerm",
-    "NeighborhoodPenaltyTerm",
-    "SmoothedLabelTerm",
-    "SmoothedNeighborhoodTerm",
-    "automatic_differentiation",
-    "mean_with_analytic_gradient",
-    "wants_analytic_gradient",
-]

@@ -132,10 +132,12 @@ def automatic_differentiation() -> Iterator[None]:
 def wants_analytic_gradient(logits: Tensor) -> bool:
     """Whether the in-place form is the better one here.
 
-    Elsewhere than on the CPU the loops over classes would be bound by kernel launches, and torch.compile fuses the
-    plain formulas by itself.
+    Elsewhere than on the CPU the loops over classes would be bound by kernel launches, torch.compile fuses the
+    plain formulas by itself, and the transforms of torch.func (grad, vmap, jvp) need operations that they know.
     """
-    return logits.device.type == "cpu" and not torch.compiler.is_compiling() and not _plain_formulas.get()
+    if logits.device.type != "cpu" or torch.compiler.is_compiling() or _plain_formulas.get():
+        return False
+    return not torch._C._are_functorch_transforms_active()  # what torch.autograd.Function itself asks
 
 
 def mean_with_analytic_gradient(logits: Tensor, target: Target, term: Term) -> Tensor:

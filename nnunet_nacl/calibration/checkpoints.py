@@ -1,0 +1,297 @@
+"""Writes a map into checkpoints: into the layer that makes the class channels. Knows nnU-Net's networks.
+
+    W'_k = W_0 + a_k (W_k - W_0),  bias likewise plus b_k      (regions: W'_r = a_r W_r, bias a_r c_r + b_r)
+
+Stock nnU-Net then predicts calibrated probabilities: `nnUNetv2_predict ... -chk checkpoint_calibrated.pth`.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import secrets
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nnunet_nacl.calibration.affine import AffineMap, log_odds
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.evaluation.quiet import quiet
+from nnunet_nacl.files import can_write, remove_leftovers
+from nnunet_nacl.json_files import first_line
+
+__all__ = [
+    "CALIBRATED",
+    "MARK",
+    "bake",
+    "check_checkpoints",
+    "class_layer",
+    "resampling_difference",
+    "write_calibrated",
+]
+
+CALIBRATED = "checkpoint_calibrated.pth"
+MARK = "nnunet_nacl_calibration"
+"""Key of a checkpoint that says by which map it was calibrated."""
+
+_TOLERANCE = 1e-4  # relative: float32 convolutions agree to about 1e-6
+_GAUSSIAN = 10.0  # nnU-Net weighs tiles by up to this, and adds them up in half precision
+
+
+def check_checkpoints(model: Path, folds: Sequence[str], checkpoint_name: str, *, youngest_ns: dict[str, int]) -> None:
+    """Find out before hours of work whether calibrated checkpoints can be made.
+
+    Args:
+        model: The model folder.
+        folds: Its folds.
+        checkpoint_name: The checkpoint that made the predictions.
+        youngest_ns: For each fold the time of its oldest prediction; a fold that is missing is not compared.
+
+    Raises:
+        UserError: A checkpoint is missing, calibrated already or younger than a prediction, or no file can be written.
+    """
+    for fold in folds:
+        path = model / f"fold_{fold}" / checkpoint_name
+        _load(path)
+        if fold in youngest_ns and youngest_ns[fold] < path.stat().st_mtime_ns:
+            raise UserError(
+                f"predictions in {path.parent / 'validation'} are older than {checkpoint_name}: this network did not "
+                "make them. Predict again with `nnUNetv2_train ... --val --npz`, or pass --any-age if a copy of the "
+                "folder changed the times."
+            )
+    for folder in (model, *(model / f"fold_{fold}" for fold in folds)):
+        if not can_write(folder):
+            raise UserError(
+                f"{folder}: no file can be written there; change its permissions, or pass --no-checkpoints and -o."
+            )
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        # as nnU-Net loads it: its checkpoints hold numpy numbers in the log
+        checkpoint = torch.load(path, map_location="cpu", weights_only=False)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such checkpoint; finish the training, or name another with -chk.") from None
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as a checkpoint ({first_line(error)}); restore it.") from None
+    if not isinstance(checkpoint, dict) or "network_weights" not in checkpoint:
+        raise UserError(f"{path}: not a checkpoint of nnU-Net; give one with -chk.")
+    if MARK in checkpoint:
+        raise UserError(f"{path} is calibrated already; calibrate from the original, checkpoint_final.pth.")
+    return checkpoint
+
+
+def class_layer(network: nn.Module) -> tuple[str, int]:
+    """The layer that makes the class channels: its name, and the axis of its weight that the classes are on.
+
+    Raises:
+        UserError: The architecture is none of those whose last layer is known to be it.
+    """
+    from dynamic_network_architectures.architectures.primus import Primus
+    from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
+
+    if isinstance(network, (PlainConvUNet, ResidualEncoderUNet)):
+        return f"decoder.seg_layers.{len(network.decoder.seg_layers) - 1}", 0
+    if isinstance(network, Primus):  # ends in a transposed convolution
+        return f"up_projection.decode.{len(network.up_projection.decode) - 1}", 1
+    raise UserError(
+        f"the network {type(network).__name__} is none of PlainConvUNet, ResidualEncoderUNet and Primus: which layer "
+        "makes its class channels is not known. Use `nnunet_nacl calibrate ... --no-checkpoints` and "
+        "`nnunet_nacl apply` on saved probabilities instead."
+    )
+
+
+def bake(weights: dict[str, Tensor], layer: str, axis: int, calibration: AffineMap) -> dict[str, Tensor]:
+    """The network's weights with the map in them; the given ones stay as they are.
+
+    Args:
+        weights: State dict.
+        layer: Name of the layer, see :func:`class_layer`.
+        axis: Axis of its weight that the classes are on.
+        calibration: The map.
+
+    Raises:
+        UserError: The layer has no such weights, no bias, or another number of channels.
+    """
+    try:
+        weight, bias = weights[f"{layer}.weight"], weights[f"{layer}.bias"]
+    except KeyError as error:
+        raise UserError(f"the checkpoint has no {error}: it is not of the network that the plans describe.") from None
+    if weight.shape[axis] != calibration.num_channels or len(bias) != calibration.num_channels:
+        raise UserError(
+            f"{layer} makes {weight.shape[axis]} channels, the map is for {calibration.num_channels}; calibrate again."
+        )
+    matrix, vector = (torch.from_numpy(part) for part in calibration.matrix())
+    mixed = torch.tensordot(matrix, weight.double().movedim(axis, 0), dims=1).movedim(0, axis)
+    result = dict(weights)
+    result[f"{layer}.weight"] = mixed.to(weight.dtype).contiguous()
+    result[f"{layer}.bias"] = (matrix @ bias.double() + vector).to(bias.dtype)
+    return result
+
+
+def check_baked(
+    network: nn.Module,
+    original: dict[str, Tensor],
+    calibrated: dict[str, Tensor],
+    calibration: AffineMap,
+    patch_shape: Sequence[int],
+) -> float:
+    """Run both networks on one random patch in float32 and compare.
+
+    Args:
+        network: Takes either weights.
+        original: Its weights.
+        calibrated: Those with the map in them.
+        calibration: The map.
+        patch_shape: (channels, *spatial) of the patch.
+
+    Returns:
+        Largest difference of a calibrated logit from the map of the original ones.
+
+    Raises:
+        UserError: They differ by more than rounding, or the calibrated logits are too large for half precision.
+    """
+    patch = torch.from_numpy(np.random.default_rng(0).standard_normal((1, *patch_shape)).astype(np.float32))
+    before, after = (_logits(network, weights, patch) for weights in (original, calibrated))
+    matrix, vector = (torch.from_numpy(part) for part in calibration.matrix())
+    expected = torch.tensordot(matrix, before.double(), dims=1) + vector.view(-1, *[1] * (before.ndim - 1))
+    difference = float((after.double() - expected).abs().max())
+    if not difference <= _TOLERANCE * (1 + float(expected.abs().max())):
+        raise UserError(
+            f"the calibrated network differs from the map by {difference:.2g}: this network does something after the "
+            "layer that makes its class channels. Use --no-checkpoints and `nnunet_nacl apply` instead."
+        )
+    most = torch.finfo(torch.half).max / (_GAUSSIAN * 2 ** (before.ndim - 1))
+    largest = float(after.abs().max())
+    if largest > most and largest > float(before.abs().max()):
+        raise UserError(
+            f"the calibrated logits reach {largest:.0f}, and nnU-Net adds tiles up in half precision, which overflows "
+            f"from {most:.0f} on (slopes {calibration.slopes.round(3).tolist()}). Use --no-checkpoints and "
+            "`nnunet_nacl apply` instead."
+        )
+    return difference
+
+
+@torch.no_grad()
+def _logits(network: nn.Module, weights: dict[str, Tensor], patch: Tensor) -> Tensor:
+    network.load_state_dict(weights)
+    network.eval()
+    output = network.float()(patch)
+    return (output[0] if isinstance(output, (list, tuple)) else output)[0]
+
+
+def write_calibrated(
+    model: Path, folds: Sequence[str], checkpoint_name: str, calibration: AffineMap, description: dict[str, Any]
+) -> dict[str, float]:
+    """Write ``checkpoint_calibrated.pth`` into each fold: all of them, or none if one cannot be made.
+
+    Args:
+        model: The model folder.
+        folds: Its folds.
+        checkpoint_name: The checkpoint that is calibrated; it stays as it is.
+        calibration: The map, the same for all folds.
+        description: What the checkpoint shall say about it, plain values.
+
+    Returns:
+        For each fold what :func:`check_baked` measured.
+
+    Raises:
+        UserError: See :func:`class_layer`, :func:`bake` and :func:`check_baked`; or a file cannot be written.
+    """
+    differences, written = {}, []
+    try:
+        for fold in folds:
+            folder = model / f"fold_{fold}"
+            remove_leftovers(folder)
+            checkpoint = _load(folder / checkpoint_name)
+            network, patch_shape = _network(model, fold, checkpoint_name)
+            original = checkpoint["network_weights"]
+            weights = bake(original, *class_layer(network), calibration)
+            differences[fold] = check_baked(network, original, weights, calibration, patch_shape)
+            temporary = folder / f".{secrets.token_hex(6)}.nnunet_nacl.tmp"
+            written.append((temporary, folder / CALIBRATED))
+            with open(temporary, "xb") as file:
+                torch.save(checkpoint | {"network_weights": weights, MARK: description}, file)
+                os.fsync(file.fileno())
+        for temporary, path in written:
+            os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"{model}: a checkpoint cannot be written ({error.strerror}); free space there.") from None
+    finally:
+        for temporary, _ in written:
+            temporary.unlink(missing_ok=True)
+    return differences
+
+
+def _network(model: Path, fold: str, checkpoint_name: str) -> tuple[nn.Module, tuple[int, ...]]:
+    """The network as nnU-Net builds it for a prediction, and the shape of a patch with its channels."""
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+    from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
+
+    with quiet():
+        predictor = nnUNetPredictor(device=torch.device("cpu"), perform_everything_on_device=False)
+        predictor.initialize_from_trained_model_folder(str(model), (fold,), checkpoint_name)
+    channels = determine_num_input_channels(
+        predictor.plans_manager, predictor.configuration_manager, predictor.dataset_json
+    )
+    network = getattr(predictor.network, "_orig_mod", predictor.network)  # not the compiled one: it runs twice only
+    return network, (channels, *predictor.configuration_manager.patch_size)
+
+
+def resampling_difference(
+    plans: dict[str, Any],
+    configuration: str,
+    read: Callable[[], tuple[np.ndarray, Sequence[float]]],
+    calibration: AffineMap,
+) -> tuple[float, float] | None:
+    """What cubic resampling of logits makes of the map: it clips each channel to its range, so they do not commute.
+
+    The centred log probabilities of a case, brought to the network's grid, stand for its logits, which are known but
+    for a constant; they are mapped before, or after, they are resampled to the image as the plans say.
+
+    Args:
+        plans: Content of plans.json.
+        configuration: Name of the configuration.
+        read: Gives probabilities (C, *spatial) of the case and its spacing in mm; only called where it matters.
+        calibration: The map.
+
+    Returns:
+        Largest and mean difference of a probability; None where the map commutes: resampling is linear or nearest, or
+        the structures are regions, each of which keeps to its own channel.
+    """
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    if calibration.regions or configuration not in plans.get("configurations", {}):
+        return None
+    manager = PlansManager(plans)
+    settings = manager.get_configuration(configuration)
+    asked = settings.configuration.get("resampling_fn_probabilities_kwargs", {})
+    if max(asked.get("order") or 0, asked.get("order_z") or 0) <= 1 and "cubic" not in str(asked.get("mode")):
+        return None
+    probs, spacing = read()
+    forward = list(manager.transpose_forward)
+    odds = log_odds(probs.transpose([0, *(1 + axis for axis in forward)])).float()
+    logits = torch.cat([torch.zeros_like(odds[:1]), odds])
+    logits = (logits - logits.mean(0)).numpy()
+    here = [float(spacing[axis]) for axis in forward]
+    there = list(settings.spacing)
+    there = there if len(there) == len(here) else [here[0], *there]
+    shape = logits.shape[1:]
+    coarse = [max(1, round(n * a / b)) for n, a, b in zip(shape, here, there)]
+    matrix, vector = calibration.matrix()
+
+    def mapped(z: np.ndarray) -> np.ndarray:
+        return (np.tensordot(matrix, z, 1) + vector.reshape(-1, *[1] * (z.ndim - 1))).astype(np.float32)
+
+    def resample(z: np.ndarray, new: Sequence[int], current: Sequence[float], wanted: Sequence[float]) -> np.ndarray:
+        return np.asarray(settings.resampling_fn_probabilities(z, list(new), list(current), list(wanted)))
+
+    network_grid = resample(logits, coarse, here, there)
+    ways = (resample(mapped(network_grid), shape, there, here), mapped(resample(network_grid, shape, there, here)))
+    first, second = (torch.from_numpy(way).float().softmax(0) for way in ways)
+    difference = (first - second).abs()
+    return float(difference.max()), float(difference.mean())

@@ -1,0 +1,202 @@
+"""Fits maps: Newton's method on the mean loss of the cases, in passes over cases that need not fit into memory.
+
+Several fits (all cases; all but one part, for cross-fitting) share each pass, so every case is read once a pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nnunet_nacl.calibration.affine import AffineMap
+from nnunet_nacl.calibration.likelihood import Voxels, case_terms
+
+__all__ = ["FORMS", "RIDGE", "SMALLEST_SLOPE", "Fit", "design", "fit"]
+
+FORMS = ("temperature", "shift", "logodds")
+"""One slope; one slope and an offset per structure; a slope and an offset per structure. Each holds the one before."""
+
+RIDGE = 1e-6
+"""Weight of ((a - 1)^2 + b^2) / 2 beside the mean loss in nats: separable classes would diverge without it."""
+
+SMALLEST_SLOPE = 0.01
+_ENOUGH = 1e-13  # Newton decrement in nats: parameters are then right to about 1e-5
+_MOST_PASSES = 100
+
+Cases = Callable[[], Iterable[Voxels]]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fitted map.
+
+    Attributes:
+        map: The map.
+        loss: Mean over cases of the mean loss over a case's voxels, in nats; without the ridge.
+        standard_errors: (2m,) of slopes and offsets, over cases (sandwich estimate; cases of a group as one draw).
+        passes: How often the cases were read.
+    """
+
+    map: AffineMap
+    loss: float
+    standard_errors: np.ndarray
+    passes: int
+
+    @property
+    def parameters(self) -> np.ndarray:
+        """(2m,) slopes, then offsets."""
+        return np.concatenate([self.map.slopes, self.map.offsets])
+
+
+def design(form: str, num: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """What a form leaves free.
+
+    Args:
+        form: One of ``FORMS``.
+        num: Number of structures m.
+
+    Returns:
+        (2m, q) matrix and (2m,) vector with (slopes, offsets) = matrix @ free + vector, and how many of the free
+        parameters, the first ones, are slopes.
+
+    Raises:
+        ValueError: There is no such form.
+    """
+    one, each, none = np.ones((num, 1)), np.eye(num), np.zeros((num, num))
+    constant = np.zeros(2 * num)
+    if form == "temperature":
+        return np.concatenate([one, 0 * one]), constant, 1
+    if form == "shift":
+        return np.block([[one, none], [0 * one, each]]), constant, 1
+    if form == "logodds":
+        return np.block([[each, none], [none, each]]), constant, num
+    raise ValueError(f"form must be one of {', '.join(FORMS)}, got {form!r}.")
+
+
+def fit(
+    cases: Cases,
+    form: str,
+    *,
+    left_out: Sequence[np.ndarray | None] = (None,),
+    starts: Sequence[AffineMap | None] | None = None,
+    groups: Sequence[int] | None = None,
+    ridge: float = RIDGE,
+) -> list[Fit]:
+    """Fit one map for each set of cases, every case of a set weighing the same.
+
+    Args:
+        cases: Gives the cases anew for each pass, in the same order.
+        form: One of ``FORMS``.
+        left_out: For each fit a boolean mask of the cases that it must not see; None for none.
+        starts: Where each begins; a map fitted to a sample saves passes.
+        groups: Number of the group of each case (a patient), for the standard errors; None: each its own.
+        ridge: See :data:`RIDGE`.
+
+    Returns:
+        A fit for each entry of ``left_out``.
+
+    Raises:
+        ValueError: The form is unknown, or a fit sees no case.
+    """
+    runs: list[_Newton] = []
+    passes = 0
+    regions = False
+    while not runs or not all(run.done for run in runs):
+        passes += 1
+        if passes > _MOST_PASSES:
+            raise ValueError(f"the fit did not settle in {_MOST_PASSES} passes; check the probabilities.")
+        for run in runs:
+            run.start_pass()
+        for index, voxels in enumerate(cases()):
+            if not runs:
+                regions = voxels.regions
+                shape = design(form, len(voxels.log_odds))
+                begins = starts or [None] * len(left_out)
+                runs = [_Newton(shape, skipped, start, ridge) for skipped, start in zip(left_out, begins)]
+            for run in runs:
+                run.see(index, voxels)
+        for run in runs:
+            run.end_pass()
+        if not runs:
+            raise ValueError("there is no case to fit to.")
+    return [run.result(regions, groups, passes) for run in runs]
+
+
+class _Newton:
+    """One fit: where it is, what it proposes, and the sums of the pass that judges the proposal."""
+
+    def __init__(self, shape, left_out: np.ndarray | None, start: AffineMap | None, ridge: float) -> None:
+        self._matrix, self._constant, self._num_slopes = shape
+        free = self._matrix.shape[1]
+        self._centre = np.concatenate([np.ones(self._num_slopes), np.zeros(free - self._num_slopes)])
+        self._left_out, self._ridge = left_out, ridge
+        self._proposal = self._centre.copy()
+        if start is not None:
+            wanted = np.concatenate([start.slopes, start.offsets])
+            self._proposal = np.linalg.lstsq(self._matrix, wanted - self._constant, rcond=None)[0]
+        self._point: np.ndarray | None = None
+        self.done = False
+        self.start_pass()
+
+    def start_pass(self) -> None:
+        self._losses: list[float] = []
+        self._gradients: list[np.ndarray] = []
+        self._hessian = np.zeros((len(self._centre), len(self._centre)))
+        self._indices: list[int] = []
+
+    def see(self, index: int, voxels: Voxels) -> None:
+        if self.done or (self._left_out is not None and self._left_out[index]):
+            return
+        terms = case_terms(voxels, self._matrix @ self._proposal + self._constant)
+        self._indices.append(index)
+        self._losses.append(terms.loss)
+        self._gradients.append(self._matrix.T @ terms.gradient)
+        self._hessian += self._matrix.T @ terms.hessian @ self._matrix
+
+    def end_pass(self) -> None:
+        """Take the proposal if it is better, and propose the next; else propose half the step."""
+        if self.done:
+            return
+        if not self._losses:
+            raise ValueError("every case is left out of a fit.")
+        away = self._proposal - self._centre
+        loss = float(np.mean(self._losses))
+        objective = loss + self._ridge * float(away @ away) / 2
+        if self._point is not None and not objective <= self._objective - 1e-4 * self._length * self._decrement + 1e-15:
+            self._length /= 2
+            self._proposal = self._point + self._length * self._step
+            self.done = self._length < 1e-10
+            return
+        self._point, self._objective, self.loss = self._proposal, objective, loss
+        self._kept = (np.array(self._gradients), self._hessian / len(self._losses), list(self._indices))
+        gradient = self._kept[0].mean(0) + self._ridge * away
+        hessian = self._kept[1] + self._ridge * np.eye(len(away))
+        slope = np.arange(len(away)) < self._num_slopes
+        free = ~(slope & (self._point <= SMALLEST_SLOPE) & (gradient > 0))
+        self._step = np.zeros(len(away))
+        self._step[free] = -np.linalg.solve(hessian[np.ix_(free, free)], gradient[free])
+        self._decrement = float(-gradient @ self._step)
+        self._length = 1.0
+        for i in np.flatnonzero(slope & (self._step < 0)):  # stop at the smallest slope
+            self._length = min(self._length, (SMALLEST_SLOPE - self._point[i]) / self._step[i])
+        self._proposal = self._point + self._length * self._step
+        self._proposal[slope] = np.maximum(self._proposal[slope], SMALLEST_SLOPE)
+        self.done = self._decrement < _ENOUGH
+
+    def result(self, regions: bool, groups: Sequence[int] | None, passes: int) -> Fit:
+        full = self._matrix @ self._point + self._constant
+        num = len(full) // 2
+        gradients, hessian, indices = self._kept
+        named = np.array(indices) if groups is None else np.asarray(groups)[indices]
+        _, codes = np.unique(named, return_inverse=True)
+        count = int(codes.max()) + 1
+        summed = np.zeros((count, gradients.shape[1]))
+        np.add.at(summed, codes, gradients - gradients.mean(0))
+        errors = np.full(len(full), np.nan)
+        if count > 1:
+            bread = np.linalg.inv(hessian + self._ridge * np.eye(len(hessian)))
+            meat = summed.T @ summed / len(gradients) ** 2 * count / (count - 1)
+            errors = np.sqrt(np.diag(self._matrix @ bread @ meat @ bread @ self._matrix.T))
+        return Fit(AffineMap(full[:num], full[num:], regions), self.loss, errors, passes)

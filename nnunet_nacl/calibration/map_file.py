@@ -1,0 +1,75 @@
+"""calibration_map.json: a map, what it was fitted on and what it changes. The format is described in docs/reference."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nnunet_nacl.calibration.affine import AffineMap
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.json_files import mismatch, read_dict
+
+__all__ = ["APPLIED_FILE", "MAP_FILE", "SCHEMA_VERSION", "map_to_json", "read_map"]
+
+MAP_FILE = "calibration_map.json"
+APPLIED_FILE = "calibration_applied.json"
+"""In a folder that was calibrated: the map, and the folder that it was applied to."""
+
+SCHEMA_VERSION = 1
+_PATTERN = {"structures": [{"key": str, "name": str, "slope": (int, float), "offset": (int, float)}], "regions": bool}
+
+
+def map_to_json(calibration: AffineMap, structures: Mapping[str, str]) -> dict[str, Any]:
+    """The part of the file that a reader needs.
+
+    Args:
+        calibration: The map.
+        structures: Name of each structure by nnU-Net's key, in order.
+    """
+    rows = zip(structures.items(), calibration.slopes, calibration.offsets)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "regions": calibration.regions,
+        "structures": [{"key": key, "name": name, "slope": float(a), "offset": float(b)} for (key, name), a, b in rows],
+    }
+
+
+def read_map(path: str | os.PathLike, structures: Mapping[str, str], regions: bool) -> AffineMap:
+    """Read a map back, for predictions of certain structures.
+
+    Args:
+        path: The file.
+        structures: Name of each structure of the predictions by nnU-Net's key, in order.
+        regions: Whether they are sigmoid regions.
+
+    Raises:
+        UserError: The file is missing, is no such file, is of a newer schema, or of other structures.
+    """
+    path = Path(path)
+    data = read_dict(path)
+    if data.get("schema_version") != SCHEMA_VERSION:
+        raise UserError(
+            f"{path}: schema version {data.get('schema_version')!r}, this version of nnunet_nacl reads "
+            f"{SCHEMA_VERSION}; update it or calibrate again."
+        )
+    wrong = mismatch(data, _PATTERN)
+    if wrong:
+        raise UserError(f"{path}: not a map of `nnunet_nacl calibrate` ({wrong}); give its calibration_map.json.")
+    rows = data["structures"]
+    there = {row["key"]: row["name"] for row in rows}
+    if list(there.items()) != list(structures.items()) or data["regions"] != regions:
+        kinds = {True: "regions", False: "classes"}
+        raise UserError(
+            f"{path} is for the {kinds[data['regions']]} {_listed(there)}, the predictions have the {kinds[regions]} "
+            f"{_listed(structures)}; give the map of this model."
+        )
+    try:
+        return AffineMap([row["slope"] for row in rows], [row["offset"] for row in rows], regions)
+    except ValueError as error:
+        raise UserError(f"{path}: {error} Calibrate again.") from None
+
+
+def _listed(structures: Mapping[str, str]) -> str:
+    return ", ".join(f"{key} {name}" for key, name in structures.items())

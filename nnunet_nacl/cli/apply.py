@@ -1,0 +1,57 @@
+"""`nnunet_nacl apply`: calibrates probabilities that are saved already."""
+
+from __future__ import annotations
+
+import argparse
+
+from nnunet_nacl.cli.processes import add_processes_option, number_of_processes
+
+HELP = "apply a calibration map to a folder of predictions with probabilities"
+
+_DESCRIPTION = """\
+Writes a sibling of a folder of predictions with calibrated probabilities: npz, pkl and segmentation of every case,
+dataset.json and plans.json, as nnU-Net writes them. nnUNetv2_ensemble, `nnunet_nacl evaluate` and `nnunet_nacl
+uncertainty` read it. The predictions stay as they are.
+"""
+
+_EPILOG = """\
+Run again, it does only the cases whose probabilities changed. Exit status: 0; 1 if some cases could not be done (each
+is listed, the others are saved); 2 if nothing could.
+
+example:
+  nnunet_nacl apply -i predictions -map calibration_map.json -o predictions_calibrated
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the subcommand's arguments."""
+    parser.description = _DESCRIPTION
+    parser.epilog = _EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    add = parser.add_argument
+    add("-i", metavar="PREDICTIONS", required=True, help="folder of predictions with probabilities")
+    add("-map", metavar="FILE", required=True, help="calibration_map.json of `nnunet_nacl calibrate`")
+    add("-o", metavar="OUT", required=True, help="the new folder")
+    add("-djfile", metavar="FILE", help="dataset.json (default: in PREDICTIONS or up to two levels above)")
+    add("-pfile", metavar="FILE", help="plans.json (default: likewise)")
+    add_processes_option(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Applies; exit status 1 if some cases could not be done."""
+    import sys
+
+    from nnunet_nacl.calibration.conversion import apply_to_folder
+    from nnunet_nacl.evaluation.cases import PredictionFolder
+    from nnunet_nacl.json_files import one_line
+
+    folder = PredictionFolder.open(args.i, dataset_json=args.djfile, plans=args.pfile, need_reference=False)
+    done, problems = apply_to_folder(
+        folder, args.map, args.o, num_processes=number_of_processes(args.np), progress=True
+    )
+    print(f"{len(done)} cases written to {args.o}")
+    if problems:
+        print(f"\nnnunet_nacl apply: {len(problems)} cases could not be done:", file=sys.stderr)
+        for name, problem in problems.items():
+            print(f"  {one_line(name)}: {problem}", file=sys.stderr)
+    return (1 if done else 2) if problems else 0

@@ -1,0 +1,223 @@
+"""`nnunet_nacl calibrate`: honest probabilities from a model that is trained already."""
+
+from __future__ import annotations
+
+import argparse
+
+from nnunet_nacl.cli.processes import add_processes_option, number_of_processes
+
+HELP = "calibrate a trained model on its held-out cases, and write it into the checkpoints"
+
+_DESCRIPTION = """\
+Fits a map of the log-odds, z_0 + a_k (z_k - z_0) + b_k, to cases that the network was not trained on, and reports what
+it changes, measured on cases that its fit has not seen. Nothing is trained.
+
+Of a model (-d, -tr, -p, -c, -f) the validation cases of the folds are taken (`nnUNetv2_train ... --npz`), one map
+serves all folds, and each fold gets a checkpoint_calibrated.pth; the originals stay. Of a folder (-i, -gt) the map
+alone is written: for ensembles, or for a hospital's own cases, predicted as the model is used
+(`nnUNetv2_predict ... --save_probabilities`).
+"""
+
+_EPILOG = """\
+Predict with the calibrated checkpoints, in stock nnU-Net too:  nnUNetv2_predict ... -chk checkpoint_calibrated.pth
+or calibrate saved probabilities:  nnunet_nacl apply -i PREDICTIONS -map calibration_map.json -o OUT
+
+Exit status: 0; 1 if some cases could not be used (each is listed); 2 if nothing was done.
+
+examples:
+  nnunet_nacl calibrate -d 4 -tr nnUNetTrainer -c 3d_fullres
+  nnunet_nacl calibrate -i predictions -gt labels -groups '^(patient[0-9]+)' -o our_hospital.json
+  nnunet_nacl calibrate -d 4 -tr nnUNetTrainer -c 3d_fullres -map our_hospital.json
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the subcommand's arguments."""
+    parser.description = _DESCRIPTION
+    parser.epilog = _EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    add = parser.add_argument
+    add("-d", metavar="DATASET", help="data set, name or number")
+    add("-tr", metavar="TRAINER", default="nnUNetTrainer", help="default: %(default)s")
+    add("-p", metavar="PLANS", default="nnUNetPlans", help="default: %(default)s")
+    add("-c", metavar="CONFIGURATION", help="2d, 3d_fullres, ...")
+    add("-f", metavar="FOLD", nargs="+", help="folds (default: every fold present)")
+    add("-chk", metavar="NAME", default="checkpoint_final.pth", help="checkpoint of the folds (default: %(default)s)")
+    add("-i", metavar="PREDICTIONS", help="folder of predictions with probabilities, instead of a model")
+    add("-gt", metavar="LABELS", help="their ground truth")
+    add("-djfile", metavar="FILE", help="dataset.json (default: in PREDICTIONS or up to two levels above)")
+    add("-pfile", metavar="FILE", help="plans.json (default: likewise)")
+    add("-o", metavar="MAP", help="the map (default: calibration_map.json in the model's or the predictions' folder)")
+    add(
+        "-form",
+        choices=("auto", "temperature", "shift", "logodds"),
+        default="auto",
+        help="one slope; one slope and offsets; slopes and offsets; auto takes `shift`, and `logodds` where it is "
+        "better by more than one standard error (default: %(default)s)",
+    )
+    add("-groups", metavar="FILE|REGEX", help="patient of each case: a .json object, or an expression for the name")
+    add("-map", metavar="FILE", help="fit nothing, write this map into the model's checkpoints")
+    add_processes_option(parser)
+    add("--no-checkpoints", action="store_true", help="write no calibrated checkpoints")
+    add("--any-age", action="store_true", help="take predictions that are older than the checkpoint")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Calibrates; exit status 1 if some cases could not be used."""
+    import sys
+    from pathlib import Path
+
+    from nnunet_nacl.calibration.crossfit import read_groups
+    from nnunet_nacl.calibration.effect import effect_table
+    from nnunet_nacl.calibration.heldout import HeldOut
+    from nnunet_nacl.calibration.map_file import APPLIED_FILE, MAP_FILE
+    from nnunet_nacl.calibration.workflow import calibrate
+    from nnunet_nacl.errors import UserError
+    from nnunet_nacl.evaluation.cases import PredictionFolder
+    from nnunet_nacl.evaluation.locate import find_fold_folders, model_folder
+    from nnunet_nacl.files import check_writable, to_json_text, write_atomically
+    from nnunet_nacl.json_files import one_line
+
+    if (args.d is None) == (args.i is None):
+        raise UserError("name a model (-d DATASET -c CONFIGURATION) or give a folder (-i PREDICTIONS -gt LABELS).")
+    processes = number_of_processes(args.np)
+    model = None
+    if args.d is not None:
+        if args.c is None:
+            raise UserError("-d needs -c CONFIGURATION, such as -c 3d_fullres.")
+        model = model_folder(args.d, args.tr, args.p, args.c)
+        if args.map:
+            return _write_given(args, model)
+        folders = find_fold_folders(model, args.f)
+        if "all" in folders:
+            raise UserError(
+                "fold all was trained on every case, its validation cases too: nothing is held out. Give trained folds "
+                "(-f 0 1 2 3 4), or cases of your own (-i PREDICTIONS -gt LABELS)."
+            )
+    else:
+        if args.gt is None:
+            raise UserError("-i needs -gt LABELS, the ground truth of these predictions.")
+        if args.map:
+            raise UserError("-map goes with a model (-d); for a folder use `nnunet_nacl apply`.")
+        folders = {"": PredictionFolder.open(args.i, args.gt, dataset_json=args.djfile, plans=args.pfile)}
+        if (Path(args.i) / APPLIED_FILE).is_file():
+            raise UserError(f"{args.i} is calibrated already; give the folder that it was made from.")
+    output = Path(args.o) if args.o else (model or Path(args.i)) / MAP_FILE
+    check_writable(output)
+    held_out = HeldOut(folders)
+    bake = model is not None and not args.no_checkpoints
+    if bake:
+        _check_checkpoints(args, model, held_out)
+    cases = list(held_out.files)
+    groups = read_groups(args.groups, cases) if args.groups else None
+
+    calibration = calibrate(
+        held_out,
+        form=args.form,
+        groups=groups,
+        output=None if model else output,
+        num_processes=processes,
+        progress=True,
+    )
+    document = calibration.to_json() | {"source": str(model or Path(args.i).resolve()), "folds": sorted(folders)}
+    notes = _notes(args, held_out, calibration) if model else []
+    document |= {"notes": notes, "problems": held_out.problems}
+    if bake:
+        from nnunet_nacl.calibration.checkpoints import CALIBRATED, write_calibrated
+
+        print("checking and writing checkpoints", file=sys.stderr)
+        mark = {key: document[key] for key in ("schema_version", "regions", "structures", "form", "generated_by")}
+        document["checkpoints"] = write_calibrated(model, list(folders), args.chk, calibration.fit.map, mark)
+    write_atomically(output, to_json_text(document))
+
+    print(_summary(calibration))
+    print(effect_table(calibration.effect, calibration.structures))
+    for note in notes:
+        print(f"\nnote: {note}")
+    print(f"\nwritten: {output}")
+    if bake:
+        for fold in folders:
+            print(f"written: {model / f'fold_{fold}' / CALIBRATED}")
+    if held_out.problems:
+        print(f"\nnnunet_nacl calibrate: {len(held_out.problems)} cases could not be used:", file=sys.stderr)
+        for name, problem in held_out.problems.items():
+            print(f"  {one_line(name)}: {problem}", file=sys.stderr)
+    return 1 if held_out.problems else 0
+
+
+def _check_checkpoints(args: argparse.Namespace, model, held_out) -> None:
+    from nnunet_nacl.calibration.checkpoints import check_checkpoints
+
+    oldest: dict[str, int] = {}
+    for case, files in held_out.files.items():
+        if not args.any_age and files.probabilities.is_file():
+            fold, time = held_out.fold[case], files.probabilities.stat().st_mtime_ns
+            oldest[fold] = min(time, oldest.get(fold, time))
+    check_checkpoints(model, list(held_out.folders), args.chk, youngest_ns=oldest)
+
+
+def _notes(args: argparse.Namespace, held_out, calibration) -> list[str]:
+    """What the user must know of this configuration."""
+    from nnunet_nacl.calibration.checkpoints import resampling_difference
+
+    folder = held_out.first
+    configuration = folder.plans.get("configurations", {}).get(args.c, {})
+    notes = []
+    if configuration.get("previous_stage"):
+        notes.append(
+            f"cascade: this is its last stage. Predict {configuration['previous_stage']} with its original checkpoint; "
+            "a calibrated one would change what this stage is given."
+        )
+    if configuration.get("next_stage"):
+        notes.append(
+            f"cascade: {configuration['next_stage']} was trained on predictions of the original checkpoint; "
+            "never give it those of the calibrated one."
+        )
+
+    def read():
+        data = folder.load(next(iter(held_out.files.values())))
+        return data.probs, data.spacing_mm
+
+    if calibration.exact:
+        difference = resampling_difference(folder.plans, args.c, read, calibration.fit.map)
+        if difference:
+            notes.append(
+                "these plans resample probabilities by cubic interpolation, which clips: the calibrated checkpoint and "
+                f"`nnunet_nacl apply` differ, on case {next(iter(held_out.files))} by at most {difference[0]:.2g}, "
+                f"{difference[1]:.2g} on average."
+            )
+    return notes
+
+
+def _write_given(args: argparse.Namespace, model) -> int:
+    from nnunet_nacl.calibration.checkpoints import CALIBRATED, check_checkpoints, write_calibrated
+    from nnunet_nacl.calibration.heldout import structures_of
+    from nnunet_nacl.calibration.map_file import map_to_json, read_map
+    from nnunet_nacl.evaluation.locate import find_fold_folders
+
+    folders = find_fold_folders(model, args.f)
+    folder = next(iter(folders.values()))
+    calibration = read_map(args.map, structures_of(folder), folder.labels.regions)
+    check_checkpoints(model, list(folders), args.chk, youngest_ns={})
+    mark = map_to_json(calibration, structures_of(folder))
+    write_calibrated(model, list(folders), args.chk, calibration, mark)
+    for fold in folders:
+        print(f"written: {model / f'fold_{fold}' / CALIBRATED}")
+    return 0
+
+
+def _summary(calibration) -> str:
+    errors, one = calibration.fit.standard_errors, calibration.fit.map
+    num = len(calibration.structures)
+    lines = [f"form {calibration.form}, {len(calibration.parts)} cases, {len(calibration.part_maps)} parts"]
+    for i, (key, name) in enumerate(calibration.structures.items()):
+        lines.append(
+            f"  {key} {name}: slope {one.slopes[i]:.4f} (standard error {errors[i]:.4f}), "
+            f"offset {one.offsets[i]:+.4f} ({errors[num + i]:.4f})"
+        )
+    lines.append("cross-validated NLL: " + ", ".join(f"{f} {s.nll:.5f}" for f, s in calibration.scores.items()))
+    lines.append(
+        f"confident foreground voxels (p > 0.9) that get another label: {calibration.confident_changed:.0f} of "
+        f"{calibration.confident:.0f}\n"
+    )
+    return "\n".join(lines)

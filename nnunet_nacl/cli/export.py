@@ -1,0 +1,50 @@
+"""`nnunet_nacl export`: a model as a zip that other sites can install."""
+
+from __future__ import annotations
+
+import argparse
+
+HELP = "export a trained model with its calibration and a model card; --portable: nnU-Net alone can use it"
+
+_DESCRIPTION = """\
+Writes the zip of nnUNetv2_export_model_to_zip, and in it also the calibrated checkpoints, calibration_map.json and
+model_card.md: data, plans, trainer, how far the confidence holds (table and diagram), versions, hashes.
+
+--portable changes one thing in each checkpoint, the name of the trainer, to nnU-Net's own, and stores the calibrated
+network, where there is one, as checkpoint_final.pth: predictions are the same, and this package is not needed for
+them. The folder keeps its name, so that the site's own models stay. Refused where a trainer changes the network.
+"""
+
+_EPILOG = """\
+examples:
+  nnunet_nacl export -d 4 -c 3d_fullres -tr nnUNetTrainerNACL -o hippocampus.zip
+  nnunet_nacl export -d 4 -c 3d_fullres -tr nnUNetTrainerNACL -o hippocampus.zip --portable
+  nnunet_nacl import -i hippocampus.zip            # there; or nnUNetv2_install_pretrained_model_from_zip
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the subcommand's arguments."""
+    parser.description = _DESCRIPTION
+    parser.epilog = _EPILOG
+    add = parser.add_argument
+    add("-d", metavar="DATASET", required=True, help="name or number of the data set")
+    add("-c", metavar="CONFIGURATION", required=True, help="2d, 3d_fullres, ...")
+    add("-tr", metavar="TRAINER", default="nnUNetTrainer", help="trainer (default: %(default)s)")
+    add("-p", metavar="PLANS", default="nnUNetPlans", help="plans (default: %(default)s)")
+    add("-f", metavar="FOLD", nargs="+", help="folds (default: all that are trained to the end)")
+    add("-o", metavar="FILE", required=True, help="the zip to write")
+    add("--portable", action="store_true", help="record nnU-Net's own trainer, so that nnU-Net alone can predict")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Writes the zip."""
+    from pathlib import Path
+
+    from nnunet_nacl.evaluation.locate import model_folder
+    from nnunet_nacl.models.archive import export_model
+
+    model = model_folder(args.d, args.tr, args.p, args.c)
+    path = export_model(model, Path(args.o), folds=args.f, portable=args.portable, say=print)
+    print(f"written: {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    return 0

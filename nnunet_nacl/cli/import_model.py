@@ -1,0 +1,37 @@
+"""`nnunet_nacl import`: installs a model's zip, after a look at what it holds."""
+
+from __future__ import annotations
+
+import argparse
+
+HELP = "install the zip of an exported model into nnUNet_results, without overwriting what is there"
+
+_DESCRIPTION = """\
+Does what nnUNetv2_install_pretrained_model_from_zip does, but refuses a zip that is damaged, names places outside
+nnUNet_results, or would replace a model that is there already.
+
+A checkpoint can hold code: install models from people that you trust.
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the subcommand's arguments."""
+    parser.description = _DESCRIPTION
+    parser.add_argument("-i", metavar="FILE", required=True, help="the zip")
+    parser.add_argument("--overwrite", action="store_true", help="replace models that are there already")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Installs the models and names them."""
+    import os
+    from pathlib import Path
+
+    from nnunet_nacl.errors import UserError
+    from nnunet_nacl.models.archive import install_model
+
+    results = os.environ.get("nnUNet_results")
+    if not results:
+        raise UserError("the environment variable nnUNet_results is not set; nnU-Net's documentation says what it is.")
+    for model in install_model(Path(args.i), Path(results), overwrite=args.overwrite):
+        print(f"installed: {Path(results) / model}")
+    return 0

@@ -1,0 +1,157 @@
+"""Which results of an earlier, finished or killed run still hold."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Set
+from pathlib import Path
+from typing import Any
+
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.evaluation.document import SCHEMA_VERSION, case_from_json, case_to_json, check_output
+from nnunet_nacl.evaluation.labels import Labels
+from nnunet_nacl.evaluation.npz import array_checksum
+from nnunet_nacl.evaluation.prediction_folder import CaseFiles
+from nnunet_nacl.evaluation.results import CaseResult, EvaluationSettings
+from nnunet_nacl.files import check_writable, remove_leftovers, to_json_text, write_atomically
+from nnunet_nacl.json_files import read_json
+
+__all__ = ["CaseCache", "signature"]
+
+_COMPUTATION = 1  # raise it when a number changes for the same files
+_NOT_MEASURED = ("paper", "hausdorff")  # settings that choose among what is known of every case
+_FILES = {"probabilities": "probabilities_file", "reference": "reference_file", "segmentation": "prediction_file"}
+_BLOCK = 1 << 20
+
+
+def signature(
+    files: CaseFiles, labels: Labels, settings: EvaluationSettings, known: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Identifies what a result depends on: the contents of the files, the labels, and the settings.
+
+    Args:
+        files: Files of a case.
+        labels: What they may hold.
+        settings: What is measured.
+        known: An earlier signature of the case. A file that lies where it lay, with size and time unchanged, has the
+            checksum that stands there, and is not read; nor need probabilities exist that it knows.
+
+    Raises:
+        OSError: A file cannot be read.
+    """
+    known = known or {}
+    result = {
+        "computation": _COMPUTATION,
+        "labels": [list(v) if isinstance(v, tuple) else v for v in labels.values] + [labels.ignore_label],
+        "settings": {key: value for key, value in settings.to_json().items() if key not in _NOT_MEASURED},
+    }
+    for kind in _FILES:
+        path, checksum = getattr(files, kind), array_checksum if kind == "probabilities" else _checksum
+        try:
+            result[kind] = path and _identity(path, checksum, known.get(kind))
+        except FileNotFoundError:
+            result[kind] = known.get(kind)
+    return result
+
+
+def _identity(path: Path, checksum: Callable[[Path], Any], known: Any) -> dict[str, Any]:
+    status = path.stat()
+    place = {"path": os.path.abspath(path), "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+    untouched = isinstance(known, dict) and place.items() <= known.items()
+    return place | {"checksum": known.get("checksum") if untouched else checksum(path)}
+
+
+def _checksum(path: Path) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    with open(path, "rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _contents(signature: Mapping[str, Any]) -> dict[str, Any]:
+    """A signature without the places and times of the files: those may be moved and copied."""
+    files = {kind: value for kind in _FILES if isinstance(value := signature.get(kind), dict)}
+    return {**signature, **{kind: (value.get("size"), value.get("checksum")) for kind, value in files.items()}}
+
+
+class CaseCache:
+    """Results by case in an earlier calibration.json and in the folder where an unfinished run left its cases.
+
+    A result holds as long as the contents of the files and the settings that it came from are the same, wherever the
+    files lie. Probabilities that have been removed since, to save space, are no reason to give it up: the segmentation
+    and the ground truth tell.
+
+    Args:
+        output: Path of calibration.json. Finished cases lie in ``<output>.partial/`` until it is written.
+
+    Raises:
+        UserError: ``output`` or that folder cannot be written, or ``output`` is something else of the user's.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self._output = output
+        self._partial = output.with_name(output.name + ".partial")
+        entries = list(check_output(output))
+        if self._partial.exists():
+            check_writable(self._partial / "case.json")
+            for path in sorted(self._partial.glob("*.json")):
+                with contextlib.suppress(UserError):  # damaged: measured again
+                    entry = read_json(path) if path.is_file() else None
+                    if isinstance(entry, dict) and entry.pop("schema_version", None) == SCHEMA_VERSION:
+                        entries.append(entry)
+        self._entries = {
+            entry["case"]: entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("case"), str)
+        }
+
+    @property
+    def cases(self) -> Set[str]:
+        """Names of the cases of which something is known."""
+        return self._entries.keys()
+
+    def get(
+        self, files: CaseFiles, labels: Labels, settings: EvaluationSettings, channels: Mapping[str, int]
+    ) -> tuple[CaseResult | None, dict[str, Any]]:
+        """The earlier result, if it came from the same contents, labels and settings; and the signature as it is now.
+
+        Raises:
+            OSError: A file cannot be read.
+        """
+        entry = self._entries.get(files.case, {})
+        known = _with_identities(entry)
+        now = signature(files, labels, settings, known)
+        try:
+            if known and _contents(known) == _contents(now):
+                return case_from_json(entry, channels, labels.regions, settings), now
+        except ValueError:
+            pass  # from another version or edited by hand: measure it again
+        return None, now
+
+    def put(self, result: CaseResult, channels: Mapping[str, int], regions: bool) -> None:
+        """Save one finished case, so that a killed run need not do it again."""
+        entry = {"schema_version": SCHEMA_VERSION} | case_to_json(result, channels, regions)
+        write_atomically(self._partial / f"{result.case}.json", to_json_text(entry))
+
+    def clear(self) -> None:
+        """Remove the saved cases, once calibration.json holds them."""
+        if self._partial.is_dir():
+            for path in self._partial.glob("*.json"):
+                path.unlink(missing_ok=True)
+            remove_leftovers(self._partial)
+            with contextlib.suppress(OSError):
+                self._partial.rmdir()
+
+
+def _with_identities(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The signature in an entry; the first version kept sizes and times alone there, the paths beside it."""
+    known = entry.get("signature")
+    if not isinstance(known, dict):
+        return {}
+    known = dict(known)
+    for kind, key in _FILES.items():
+        if isinstance(known.get(kind), list) and len(known[kind]) == 2 and isinstance(entry.get(key), str):
+            size, time = known[kind]
+            known[kind] = {"path": os.path.abspath(entry[key]), "size": size, "mtime_ns": time, "checksum": "unknown"}
+    return known

@@ -1,0 +1,127 @@
+"""Reads segmentations by nnU-Net's own reader classes, so that every file ending and orientation is taken.
+
+Before that it makes sure that a file is whole: SimpleITK reads a NIfTI file that a full disk or a broken copy cut off
+as if all that is missing were background, and so it reads voxels that are no number.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import io
+import logging
+import math
+import warnings
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.json_files import first_line, one_line
+
+__all__ = ["check_name", "find_reader", "quiet", "read_segmentation", "why_broken"]
+
+_BLOCK = 1 << 20
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Swallow what nnU-Net's Python code prints and warns inside the block, which would tear a table or a progress bar.
+
+    Exceptions pass.
+    """
+    sink = io.StringIO()
+    with warnings.catch_warnings(), contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink):
+        warnings.simplefilter("ignore")
+        logging.raiseExceptions, before = False, logging.raiseExceptions
+        try:
+            yield
+        finally:
+            logging.raiseExceptions = before
+
+
+def find_reader(plans: dict[str, Any], dataset_json: dict[str, Any]) -> Any:
+    """nnU-Net's reader of a data set's images.
+
+    That of the plans, as in nnU-Net's validation, so that Dice agrees with its summary.json; else by the file ending.
+
+    Raises:
+        UserError: nnU-Net has none.
+    """
+    from nnunetv2.imageio.reader_writer_registry import (
+        determine_reader_writer_from_dataset_json,
+        recursive_find_reader_writer_by_name,
+    )
+
+    with quiet():
+        try:
+            return recursive_find_reader_writer_by_name(plans["image_reader_writer"])()
+        except (KeyError, RuntimeError):
+            pass
+        try:
+            return determine_reader_writer_from_dataset_json(dataset_json, verbose=False)()
+        except RuntimeError as error:
+            ending = dataset_json["file_ending"]
+            raise UserError(f"No reader of nnU-Net takes {ending!r} files: {first_line(error)}") from None
+
+
+def read_segmentation(reader: Any, path: Path) -> tuple[np.ndarray, dict[str, Any]]:
+    """(*spatial) label map and where it lies, by one of nnU-Net's readers; UserError if it cannot be read."""
+    check_name(path)
+    try:
+        broken = why_broken(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); restore it or change its permissions.") from None
+    if broken:
+        raise UserError(f"{path}: cannot be read as a segmentation ({broken}); restore it.")
+    try:
+        with quiet():
+            array, properties = reader.read_seg(str(path))
+    except Exception as error:  # the readers raise whatever their libraries do
+        raise UserError(f"{path}: cannot be read as a segmentation ({first_line(error)}); restore it.") from error
+    return array[0], properties
+
+
+def check_name(path: Path) -> None:
+    """UserError for a path that is not UTF-8: SimpleITK ends the whole process on it, with no exception to catch."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"{one_line(str(path))}: the name is not UTF-8, which the image libraries need; rename it."
+        ) from None
+
+
+def why_broken(path: Path) -> str:
+    """What is wrong with a NIfTI or any gzip file, in words; empty if nothing is, or if the format cannot tell.
+
+    Raises:
+        OSError: The file cannot be opened.
+    """
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        compressed = path.suffix == ".gz" and file.read(2) == b"\x1f\x8b"
+    if compressed:
+        try:
+            with gzip.open(path) as file:  # also verifies the checksum
+                size = sum(map(len, iter(lambda: file.read(_BLOCK), b"")))
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            return f"truncated or corrupt: {error}"
+    return _why_broken_nifti(path, size) if path.name.endswith((".nii", ".nii.gz")) else ""
+
+
+def _why_broken_nifti(path: Path, size: int) -> str:
+    import nibabel
+
+    try:
+        voxels = nibabel.load(path).dataobj
+        expected = int(voxels.offset) + math.prod(map(int, voxels.shape)) * voxels.dtype.itemsize
+        if size < expected:
+            return f"truncated: {size} of {expected} bytes"
+        odd = voxels.dtype.kind == "f" and not np.isfinite(voxels.get_unscaled()).all()
+    except Exception:  # there is no such header: the reader will say so
+        return ""
+    return "it holds voxels that are NaN or infinite" if odd else ""

@@ -1,0 +1,94 @@
+"""A batch as the losses see it: logits in at least single precision, the target read, and the mean over its voxels.
+
+Common to all losses:
+
+* ``logits``: (B, K, *spatial) for K classes, (B, R, *spatial) with ``regions=True``; one to three spatial axes.
+* ``target``: classes (B, 1, *spatial) or (B, *spatial), any dtype; regions (B, R, *spatial) binary, or
+  (B, R + 1, *spatial) whose last channel marks ignored voxels.
+* ``ignore_label``: voxels with this label give no loss and no gradient and enter no neighbourhood.
+* ``check_labels``: raise ValueError for labels that are no class. Reads the target back from the device; left out
+  under torch.compile. Inside of torch.func.vmap over targets it must be False.
+* The result is the mean over the N valid voxels (regions: and over regions), a scalar in float32, or float64 for
+  float64 logits, also under autocast. N = 0 gives 0 with zero gradient.
+* ValueError for shapes that do not fit and for settings out of range.
+* On the CPU most forms for classes compute the gradient together with the value, in less time and memory than
+  automatic differentiation takes (:mod:`nnunet_nacl.losses.analytic`). They can be differentiated once; a second
+  time raises RuntimeError, except inside of ``with automatic_differentiation():`` and of torch.func's transforms.
+
+Formulas are those of Murugesan et al. 2025 (arXiv 2401.14487) unless said otherwise. y is the label, p the softmax.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nnunet_nacl.label_space import LabelSpace, Target
+from nnunet_nacl.losses.analytic.engine import Term, mean_with_analytic_gradient, wants_analytic_gradient
+from nnunet_nacl.losses.priors import Neighborhood, class_shares, region_shares
+
+__all__ = ["Batch", "read_batch", "require_weight"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Logits and what they are held against.
+
+    Attributes:
+        logits: (B, K, *spatial) or (B, R, *spatial), float32 or float64.
+        target: Labels and mask.
+        regions: Whether the channels are regions.
+    """
+
+    logits: Tensor
+    target: Target
+    regions: bool
+
+    @property
+    def labels(self) -> Tensor:
+        """(B, *spatial), or (B, R, *spatial) for regions."""
+        return self.target.labels
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the gradient is better computed beside the value, by :meth:`mean_in_place`."""
+        return not self.regions and wants_analytic_gradient(self.logits)
+
+    def shares(self, neighborhood: Neighborhood) -> Tensor:
+        """tau of every channel, as large as the logits."""
+        valid, dtype = self.target.valid, self.logits.dtype
+        if self.regions:
+            return region_shares(self.labels, neighborhood, valid, dtype)
+        return class_shares(self.labels, self.logits.shape[1], neighborhood, valid, dtype)
+
+    def mean(self, per_voxel: Tensor) -> Tensor:
+        """Mean over valid voxels, and over regions where there are any; 0 if no voxel is valid."""
+        target = self.target
+        if target.valid is None:
+            return per_voxel.sum() / max(per_voxel.numel(), 1)
+        valid = target.valid if per_voxel.ndim == target.valid.ndim else target.valid[:, None]
+        total = torch.where(valid, per_voxel, torch.zeros((), dtype=per_voxel.dtype, device=per_voxel.device)).sum()
+        return total / (target.num_valid.clamp_min(1) * (per_voxel.numel() // max(target.num_voxels, 1)))
+
+    def mean_in_place(self, term: Term) -> Tensor:
+        """The same for a term that brings its gradient."""
+        return mean_with_analytic_gradient(self.logits, self.target, term)
+
+
+def read_batch(logits: Tensor, target: Tensor, ignore_label: int | None, regions: bool, check_labels: bool) -> Batch:
+    """The batch that a loss is called with; see the module's description for the arguments.
+
+    Raises:
+        ValueError: Shapes or labels do not fit.
+    """
+    read = LabelSpace(regions, ignore_label).read(logits, target, check_labels)
+    # Half precision logits are computed in float32: their sums over a volume and exp() would overflow.
+    return Batch(logits if logits.dtype == torch.float64 else logits.float(), read, regions)
+
+
+def require_weight(name: str, value: float) -> None:
+    """ValueError unless ``value`` is a finite number and not negative."""
+    if not 0 <= value < float("inf"):
+        raise ValueError(f"{name} must be a finite number, not negative; got {value!r}.")

@@ -1,0 +1,64 @@
+"""Cross-entropy, the first term of most losses."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nnunet_nacl.losses.analytic.label_terms import SmoothedLabelTerm
+from nnunet_nacl.losses.batch import Batch, read_batch
+from nnunet_nacl.losses.module import Loss
+
+__all__ = ["CELoss", "cross_entropy", "mean_cross_entropy", "soft_cross_entropy", "voxelwise_cross_entropy"]
+
+
+def cross_entropy(
+    logits: Tensor, target: Tensor, *, ignore_label: int | None = None, regions: bool = False, check_labels: bool = True
+) -> Tensor:
+    """Cross-entropy, -log p_y (eq. 1); binary cross-entropy for regions.
+
+    With an ignore label nnU-Net's own binary cross-entropy sums over the regions; this one is always their mean.
+
+    Args:
+        logits: See :mod:`nnunet_nacl.losses.batch`, like all arguments.
+        target: Labels.
+        ignore_label: Label without ground truth.
+        regions: Sigmoid heads.
+        check_labels: Check the values of ``target``.
+
+    Returns:
+        Scalar.
+
+    Raises:
+        ValueError: Shapes or labels do not fit.
+    """
+    return mean_cross_entropy(read_batch(logits, target, ignore_label, regions, check_labels))
+
+
+class CELoss(Loss):
+    """:func:`cross_entropy` as a module."""
+
+    function = staticmethod(cross_entropy)
+
+
+def mean_cross_entropy(batch: Batch) -> Tensor:
+    """Cross-entropy of a batch."""
+    if batch.in_place:
+        return batch.mean_in_place(SmoothedLabelTerm())
+    return batch.mean(voxelwise_cross_entropy(batch))
+
+
+def voxelwise_cross_entropy(batch: Batch) -> Tensor:
+    """-log p_y of every voxel, (B, *spatial); for regions -log of the true side's probability, (B, R, *spatial)."""
+    if batch.regions:
+        return soft_cross_entropy(batch, batch.labels)
+    return F.cross_entropy(batch.logits, batch.labels.long(), reduction="none")
+
+
+def soft_cross_entropy(batch: Batch, shares: Tensor) -> Tensor:
+    """-sum_k q_k log p_k for given shares q, as large as the logits; for regions -q log p - (1 - q) log(1 - p)."""
+    if batch.regions:
+        shares = shares.to(batch.logits.dtype)
+        return F.binary_cross_entropy_with_logits(batch.logits, shares, reduction="none")
+    return -(shares * torch.log_softmax(batch.logits, 1)).sum(1)

@@ -1,0 +1,71 @@
+"""Explicit confidence penalty (ECP)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nnunet_nacl.losses.analytic.label_terms import EntropyTerm
+from nnunet_nacl.losses.batch import Batch, read_batch, require_weight
+from nnunet_nacl.losses.cross_entropy import voxelwise_cross_entropy
+from nnunet_nacl.losses.module import Loss
+from nnunet_nacl.losses.penalties import class_reduction
+from nnunet_nacl.methods import METHODS
+
+__all__ = ["ECPLoss", "ecp"]
+
+DEFAULTS = METHODS["ECP"].defaults
+
+
+def ecp(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    penalty_weight: float = DEFAULTS["penalty_weight"],
+    reduction: str = DEFAULTS["reduction"],
+    ignore_label: int | None = None,
+    regions: bool = False,
+    check_labels: bool = True,
+) -> Tensor:
+    """Cross-entropy less alpha times the entropy of the prediction (ECP, Pereyra et al. 2017).
+
+    ``CE - alpha R_k[-p_k log p_k]``; the authors of NACL average the entropy's terms over the classes.
+
+    Args:
+        logits: See :mod:`nnunet_nacl.losses.batch`, like all arguments not named here.
+        target: Labels.
+        penalty_weight: alpha, not negative; 0 is cross-entropy.
+        reduction: R, ``mean`` or ``sum`` over classes; they differ by the factor K.
+        ignore_label: Label without ground truth.
+        regions: Sigmoid heads: the binary entropy (``sum``) or half of it (``mean``).
+        check_labels: Check the values of ``target``.
+
+    Returns:
+        Scalar.
+
+    Raises:
+        ValueError: A setting out of range, or shapes or labels do not fit.
+    """
+    require_weight("penalty_weight", penalty_weight)
+    batch = read_batch(logits, target, ignore_label, regions, check_labels)
+    factor = penalty_weight * class_reduction(reduction, logits.shape[1], regions)
+    if batch.in_place:
+        return batch.mean_in_place(EntropyTerm(factor))
+    loss = voxelwise_cross_entropy(batch)
+    return batch.mean(loss - factor * _entropy(batch) if factor else loss)
+
+
+def _entropy(batch: Batch) -> Tensor:
+    """-sum_k p_k log p_k of every voxel; for regions the binary entropy."""
+    if batch.regions:
+        # H(p) = CE(p, q = p): the stable binary cross-entropy, with p as its own soft target.
+        return F.softplus(batch.logits) - batch.logits * torch.sigmoid(batch.logits)
+    log_probs = torch.log_softmax(batch.logits, 1)
+    return -(log_probs.exp() * log_probs).sum(1)
+
+
+class ECPLoss(Loss):
+    """:func:`ecp` as a module."""
+
+    function = staticmethod(ecp)

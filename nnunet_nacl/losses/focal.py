@@ -1,0 +1,60 @@
+"""Focal loss."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from nnunet_nacl.losses.analytic.label_terms import FocalTerm
+from nnunet_nacl.losses.batch import read_batch, require_weight
+from nnunet_nacl.losses.cross_entropy import voxelwise_cross_entropy
+from nnunet_nacl.losses.module import Loss
+from nnunet_nacl.methods import METHODS
+
+__all__ = ["FocalLoss", "focal"]
+
+DEFAULTS = METHODS["Focal"].defaults
+
+
+def focal(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    gamma: float = DEFAULTS["gamma"],
+    ignore_label: int | None = None,
+    regions: bool = False,
+    check_labels: bool = True,
+) -> Tensor:
+    """Focal loss, -(1 - p_y)^gamma log p_y (Lin et al. 2017, eq. 4 without class weights), as a mean over voxels.
+
+    Args:
+        logits: See :mod:`nnunet_nacl.losses.batch`, like all arguments not named here.
+        target: Labels.
+        gamma: Focusing parameter, not negative; 0 is cross-entropy.
+        ignore_label: Label without ground truth.
+        regions: Sigmoid heads; p_y is then the probability of the true side.
+        check_labels: Check the values of ``target``.
+
+    Returns:
+        Scalar.
+
+    Raises:
+        ValueError: ``gamma`` is negative, or shapes or labels do not fit.
+    """
+    require_weight("gamma", gamma)
+    batch = read_batch(logits, target, ignore_label, regions, check_labels)
+    if batch.in_place:
+        return batch.mean_in_place(FocalTerm(gamma))
+    cross_entropy = voxelwise_cross_entropy(batch)
+    if gamma == 0:
+        return batch.mean(cross_entropy)
+    # 1 - p_y = -expm1(-CE) without cancellation. Its power has an infinite slope at 0 for gamma < 1: there the
+    # whole term is 0 to first order, so the clamp changes no value and keeps the gradient finite.
+    wrong = -torch.expm1(-cross_entropy)
+    return batch.mean(wrong.clamp_min(torch.finfo(cross_entropy.dtype).tiny).pow(gamma) * cross_entropy)
+
+
+class FocalLoss(Loss):
+    """:func:`focal` as a module."""
+
+    function = staticmethod(focal)

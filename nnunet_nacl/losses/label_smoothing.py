@@ -1,0 +1,62 @@
+"""Label smoothing (LS)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from nnunet_nacl.losses.analytic.label_terms import SmoothedLabelTerm
+from nnunet_nacl.losses.batch import read_batch
+from nnunet_nacl.losses.cross_entropy import soft_cross_entropy
+from nnunet_nacl.losses.module import Loss
+from nnunet_nacl.methods import METHODS
+
+__all__ = ["LabelSmoothingLoss", "label_smoothing"]
+
+DEFAULTS = METHODS["LS"].defaults
+
+
+def label_smoothing(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    smoothing: float = DEFAULTS["smoothing"],
+    ignore_label: int | None = None,
+    regions: bool = False,
+    check_labels: bool = True,
+) -> Tensor:
+    """Cross-entropy against (1 - alpha) onehot(y) + alpha / K (LS, eq. 2; Szegedy et al. 2016).
+
+    Regions are smoothed as two classes, in and out: 1 becomes 1 - alpha / 2 and 0 becomes alpha / 2.
+
+    Args:
+        logits: See :mod:`nnunet_nacl.losses.batch`, like all arguments not named here.
+        target: Labels.
+        smoothing: alpha, in [0, 1]; 0 is cross-entropy.
+        ignore_label: Label without ground truth.
+        regions: Sigmoid heads.
+        check_labels: Check the values of ``target``.
+
+    Returns:
+        Scalar.
+
+    Raises:
+        ValueError: ``smoothing`` out of range, or shapes or labels do not fit.
+    """
+    if not 0 <= smoothing <= 1:
+        raise ValueError(f"smoothing must lie in [0, 1], got {smoothing!r}.")
+    batch = read_batch(logits, target, ignore_label, regions, check_labels)
+    if regions:
+        return batch.mean(
+            soft_cross_entropy(batch, batch.labels.to(batch.logits.dtype) * (1 - smoothing) + smoothing / 2)
+        )
+    if batch.in_place:
+        return batch.mean_in_place(SmoothedLabelTerm(smoothing))
+    labels = batch.labels.long()
+    return batch.mean(F.cross_entropy(batch.logits, labels, reduction="none", label_smoothing=smoothing))
+
+
+class LabelSmoothingLoss(Loss):
+    """:func:`label_smoothing` as a module."""
+
+    function = staticmethod(label_smoothing)

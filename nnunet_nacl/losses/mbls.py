@@ -1,0 +1,71 @@
+"""Margin-based label smoothing (MbLS)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from nnunet_nacl.losses.analytic.label_terms import MarginTerm
+from nnunet_nacl.losses.batch import Batch, read_batch, require_weight
+from nnunet_nacl.losses.cross_entropy import voxelwise_cross_entropy
+from nnunet_nacl.losses.module import Loss
+from nnunet_nacl.losses.penalties import class_reduction
+from nnunet_nacl.methods import METHODS
+
+__all__ = ["MbLSLoss", "mbls"]
+
+DEFAULTS = METHODS["MbLS"].defaults
+
+
+def mbls(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    penalty_weight: float = DEFAULTS["penalty_weight"],
+    margin: float = DEFAULTS["margin"],
+    reduction: str = DEFAULTS["reduction"],
+    ignore_label: int | None = None,
+    regions: bool = False,
+    check_labels: bool = True,
+) -> Tensor:
+    """Margin-based label smoothing, CE + lambda R_k[relu(max_j l_j - l_k - m)] (Liu et al. 2022, eq. 7).
+
+    Args:
+        logits: See :mod:`nnunet_nacl.losses.batch`, like all arguments not named here.
+        target: Labels.
+        penalty_weight: lambda, not negative; 0 is cross-entropy.
+        margin: m, how far the largest logit may exceed the others, not negative.
+        reduction: R, ``mean`` or ``sum`` over classes; they differ by the factor K.
+        ignore_label: Label without ground truth.
+        regions: Sigmoid heads: relu(|l_r| - m) (``sum``) or half of it (``mean``).
+        check_labels: Check the values of ``target``.
+
+    Returns:
+        Scalar.
+
+    Raises:
+        ValueError: A setting out of range, or shapes or labels do not fit.
+    """
+    require_weight("penalty_weight", penalty_weight)
+    require_weight("margin", margin)
+    batch = read_batch(logits, target, ignore_label, regions, check_labels)
+    factor = penalty_weight * class_reduction(reduction, logits.shape[1], regions)
+    if batch.in_place:
+        return batch.mean_in_place(MarginTerm(factor, margin))
+    loss = voxelwise_cross_entropy(batch)
+    return batch.mean(loss + factor * _excess(batch, margin) if factor else loss)
+
+
+def _excess(batch: Batch, margin: float) -> Tensor:
+    """sum_k relu(max_j l_j - l_k - margin); for regions the larger of the two class logits against the other."""
+    logits = batch.logits
+    if batch.regions:
+        return F.relu(logits.abs() - margin)
+    # The authors' code lets the gradient flow through the maximum too, as max does here.
+    return F.relu(logits.max(1, keepdim=True).values - logits - margin).sum(1)
+
+
+class MbLSLoss(Loss):
+    """:func:`mbls` as a module."""
+
+    function = staticmethod(mbls)

@@ -1,0 +1,108 @@
+"""Neighbour-aware calibration (NACL)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from nnunet_nacl.losses.analytic.neighborhood_terms import NeighborhoodPenaltyTerm
+from nnunet_nacl.losses.batch import read_batch, require_weight
+from nnunet_nacl.losses.cross_entropy import mean_cross_entropy, voxelwise_cross_entropy
+from nnunet_nacl.losses.module import Loss
+from nnunet_nacl.losses.penalties import class_reduction, penalty_function
+from nnunet_nacl.losses.priors import Neighborhood
+from nnunet_nacl.methods import METHODS
+
+__all__ = ["NACLLoss", "nacl"]
+
+SPACES = ("logits", "softmax")
+DEFAULTS = METHODS["NACL"].defaults
+
+
+def nacl(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    penalty_weight: float = DEFAULTS["penalty_weight"],
+    kernel_size: int | tuple[int, ...] = DEFAULTS["kernel_size"],
+    prior: str = DEFAULTS["prior"],
+    sigma: float = DEFAULTS["sigma"],
+    penalty: str = DEFAULTS["penalty"],
+    space: str = DEFAULTS["space"],
+    reduction: str = DEFAULTS["reduction"],
+    padding: str = DEFAULTS["padding"],
+    prior_scale: float = DEFAULTS["prior_scale"],
+    ignore_label: int | None = None,
+    regions: bool = False,
+    check_labels: bool = True,
+) -> Tensor:
+    """Neighbour-aware calibration: cross-entropy plus a penalty that ties logits to neighbourhood shares (eq. 9).
+
+    ``-log p_y + lambda R_k[P(m tau_k - l_k)]``, tau_k the share of class k in the voxel's neighbourhood (eq. 8).
+    Where all neighbours agree, L1 holds p_y at 1 - lambda / K (``mean``) or 1 - lambda (``sum``).
+
+    Args:
+        logits: See :mod:`nnunet_nacl.losses.batch`, like all arguments not named here.
+        target: Labels.
+        penalty_weight: lambda, not negative; 0 is cross-entropy.
+        kernel_size: Odd size of the neighbourhood in voxels, one for all axes or one per axis.
+        prior: Weights in the neighbourhood: ``mean``, ``gaussian`` or ``svls`` (what the paper calls Gaussian).
+        sigma: Width of ``gaussian`` and ``svls`` in voxels.
+        penalty: P, ``l1`` or ``l2``.
+        space: ``logits`` as above, or ``softmax``, which replaces l by the probabilities (fig. 3 of the paper).
+        reduction: R, ``mean`` over classes (the authors' code) or ``sum`` (the paper's formula). They differ by the
+            factor K: lambda 0.1 under ``mean`` is lambda 0.1 / K under ``sum``.
+        padding: Beyond the border: ``valid``, ``background``, ``zeros`` or ``replicate``; see ``Neighborhood``.
+        prior_scale: m, not negative: the constraint becomes m tau. Not in the paper; with m = 5 the logits of plain
+            background may differ by 5, so that it keeps its confidence.
+        ignore_label: Label without ground truth.
+        regions: Sigmoid heads: the constraint is m (2 tau_r - 1) and the penalty that of the two classes in and out,
+            |.| or (.)^2 / 2 for ``sum``, half of that for ``mean``. ``softmax`` replaces l by 2 sigmoid(l) - 1.
+        check_labels: Check the values of ``target``.
+
+    Returns:
+        Scalar.
+
+    Raises:
+        ValueError: A setting out of range, or shapes or labels do not fit.
+    """
+    require_weight("penalty_weight", penalty_weight)
+    require_weight("prior_scale", prior_scale)
+    distance_penalty = penalty_function(penalty)
+    if space not in SPACES:
+        raise ValueError(f"space must be one of {', '.join(SPACES)}, got {space!r}.")
+    neighborhood = Neighborhood(kernel_size, prior, sigma, padding)
+    batch = read_batch(logits, target, ignore_label, regions, check_labels)
+    factor = penalty_weight * class_reduction(reduction, logits.shape[1], regions)
+    neighborhood.sizes(logits.ndim - 2)  # checked also where lambda = 0 leaves the prior out
+    if not factor:
+        return mean_cross_entropy(batch)
+    if batch.in_place and space == "logits":
+        return batch.mean_in_place(
+            NeighborhoodPenaltyTerm(neighborhood, batch.logits, batch.target, penalty, factor, prior_scale)
+        )
+    shares = batch.shares(neighborhood)
+    if regions:
+        shares = 2 * shares - 1
+        prediction = batch.logits if space == "logits" else 2 * torch.sigmoid(batch.logits) - 1
+        # Half of the two classes' squared distances, each of which is half of this one's: (d / 2)^2 + (d / 2)^2.
+        excess = distance_penalty(prior_scale * shares - prediction) * (0.5 if penalty == "l2" else 1.0)
+    else:
+        prediction = batch.logits if space == "logits" else torch.softmax(batch.logits, 1)
+        excess = distance_penalty(prior_scale * shares - prediction).sum(1)
+    return batch.mean(voxelwise_cross_entropy(batch) + factor * excess)
+
+
+class NACLLoss(Loss):
+    """:func:`nacl` as a module.
+
+    Example:
+        >>> import torch
+        >>> from nnunet_nacl.losses import NACLLoss
+        >>> logits = torch.zeros(2, 3, 16, 16, requires_grad=True)
+        >>> labels = torch.randint(3, (2, 1, 16, 16))
+        >>> loss = NACLLoss(penalty_weight=0.1)(logits, labels)
+        >>> loss.backward()
+    """
+
+    function = staticmethod(nacl)

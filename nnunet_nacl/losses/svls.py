@@ -1,0 +1,60 @@
+"""Spatially varying label smoothing (SVLS)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from nnunet_nacl.losses.analytic.neighborhood_terms import SmoothedNeighborhoodTerm
+from nnunet_nacl.losses.batch import read_batch
+from nnunet_nacl.losses.cross_entropy import soft_cross_entropy
+from nnunet_nacl.losses.module import Loss
+from nnunet_nacl.losses.priors import Neighborhood
+from nnunet_nacl.methods import METHODS
+
+__all__ = ["SVLSLoss", "svls"]
+
+DEFAULTS = METHODS["SVLS"].defaults
+
+
+def svls(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    sigma: float = DEFAULTS["sigma"],
+    kernel_size: int | tuple[int, ...] = DEFAULTS["kernel_size"],
+    padding: str = DEFAULTS["padding"],
+    ignore_label: int | None = None,
+    regions: bool = False,
+    check_labels: bool = True,
+) -> Tensor:
+    """Cross-entropy against spatially smoothed labels, -sum_k tau_k log p_k (SVLS, eq. 3; Islam & Glocker 2021).
+
+    tau comes from a Gaussian kernel whose centre weighs as much as all of its neighbours together.
+
+    Args:
+        logits: See :mod:`nnunet_nacl.losses.batch`, like all arguments not named here.
+        target: Labels.
+        sigma: Width of the kernel in voxels.
+        kernel_size: Odd size, one for all axes or one per axis.
+        padding: ``replicate`` (the authors' code), ``valid``, ``background`` or ``zeros``.
+        ignore_label: Label without ground truth.
+        regions: Sigmoid heads: binary cross-entropy against the region's share.
+        check_labels: Check the values of ``target``.
+
+    Returns:
+        Scalar.
+
+    Raises:
+        ValueError: A setting out of range, or shapes or labels do not fit.
+    """
+    neighborhood = Neighborhood(kernel_size, "svls", sigma, padding)
+    batch = read_batch(logits, target, ignore_label, regions, check_labels)
+    if batch.in_place and padding != "zeros":  # under "zeros" tau does not sum to 1
+        return batch.mean_in_place(SmoothedNeighborhoodTerm(neighborhood, batch.logits, batch.target))
+    return batch.mean(soft_cross_entropy(batch, batch.shares(neighborhood)))
+
+
+class SVLSLoss(Loss):
+    """:func:`svls` as a module."""
+
+    function = staticmethod(svls)

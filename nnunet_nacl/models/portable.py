@@ -1,0 +1,67 @@
+"""Checkpoints that nnU-Net alone can predict with."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+from nnunet_nacl.errors import UserError
+
+__all__ = ["STOCK_TRAINER", "check_portable", "portable_checkpoint"]
+
+STOCK_TRAINER = "nnUNetTrainer"
+# What nnU-Net's predictor asks of a trainer's class. All else of a trainer matters in training only.
+_NETWORK_METHOD = "build_network_architecture"
+
+
+def check_portable(trainer: str) -> None:
+    """UserError where nnU-Net's own trainer would build another network than this one does.
+
+    Args:
+        trainer: Class name, as checkpoints record it.
+    """
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+    from nnunetv2.utilities.find_class_by_name import recursive_find_trainer_class_by_name
+
+    try:
+        found = recursive_find_trainer_class_by_name(trainer)
+    except Exception as error:
+        raise UserError(f"the trainer {trainer} cannot be found ({error}); install the package that has it.") from None
+    own = getattr(found, _NETWORK_METHOD)
+    if getattr(own, "__func__", own) is not getattr(nnUNetTrainer, _NETWORK_METHOD):
+        raise UserError(
+            f"{trainer} builds its own network, which {STOCK_TRAINER} would not build; leave out --portable and "
+            "install the package that has this trainer where the model is used."
+        )
+
+
+def portable_checkpoint(path: Path) -> bytes:
+    """The checkpoint with nnU-Net's own trainer recorded in place of its own; all else is as it was.
+
+    Args:
+        path: A checkpoint that nnU-Net wrote, or a calibrated copy of one.
+
+    Raises:
+        UserError: It cannot be read, or is no checkpoint of nnU-Net.
+    """
+    import torch
+
+    checkpoint = read_checkpoint(path)
+    checkpoint["trainer_name"] = STOCK_TRAINER
+    stream = io.BytesIO()
+    torch.save(checkpoint, stream)
+    return stream.getvalue()
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint, on the CPU; UserError where it is none of nnU-Net's."""
+    import torch
+
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=False)
+    except Exception as error:  # zipfile, pickle and PyTorch have exceptions of their own
+        raise UserError(f"{path}: cannot be read as a checkpoint ({type(error).__name__}: {error}).") from None
+    if not isinstance(checkpoint, dict) or not {"network_weights", "trainer_name", "init_args"} <= checkpoint.keys():
+        raise UserError(f"{path}: not a checkpoint of nnU-Net; give one that nnUNetv2_train wrote.")
+    return checkpoint

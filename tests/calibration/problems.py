@@ -1,0 +1,34 @@
+"""Voxels whose best map is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from nnunet_nacl.calibration.affine import AffineMap
+from nnunet_nacl.calibration.likelihood import Voxels
+
+
+def drawn_from(calibration: AffineMap, cases: int = 6, voxels: int = 4000, seed: int = 0) -> list[Voxels]:
+    """Truths drawn from what the map says, so that it is the best one up to chance."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in range(cases):
+        odds = torch.from_numpy(rng.normal(-0.5, 2.0, (len(calibration.slopes), voxels)))
+        probs = calibration.to_probabilities(odds).numpy()
+        if calibration.regions:
+            target = rng.random(probs.shape) < probs
+        else:
+            target = (probs.cumsum(0) < rng.random(voxels)).sum(0)
+        found.append(Voxels(odds, torch.from_numpy(target)))
+    return found
+
+
+def exact_for(calibration: AffineMap, voxels: int = 50, seed: int = 0) -> list[Voxels]:
+    """Each voxel once for each class, weighted by its probability under the map: that map is the best, exactly."""
+    rng = np.random.default_rng(seed)
+    odds = rng.normal(size=(len(calibration.slopes), voxels)) * 2
+    probs = calibration.to_probabilities(torch.from_numpy(odds)).numpy()
+    num = len(probs)
+    target = np.repeat(np.arange(num), voxels)
+    return [Voxels(torch.from_numpy(np.tile(odds, num)), torch.from_numpy(target), torch.from_numpy(probs.ravel()))]

@@ -1,0 +1,80 @@
+"""A method is added to a copy of the project by the three steps of CONTRIBUTING.md, and trained."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.environments import build_wheel, copy_sources
+from tests.integration import tiny_data as tiny
+from tests.integration.chains import NACL_2D
+from tests.integration.workspace import epochs_in, training_log
+
+TRAINER = "nnUNetTrainerDicePoly_alpha0p5_2epochs_2iters"
+
+# 1. A row in nnunet_nacl/methods.py.
+ROW = """
+        Method(
+            "Poly",
+            "poly",
+            "PolyLoss",
+            "cross-entropy plus the probability that is missing",
+            "-log p_y + alpha (1 - p_y)",
+            {"epsilon": (1.0, "alpha")},
+        ),"""
+# 2. A file in nnunet_nacl/losses/ of the function's name.
+LOSS = '''
+"""Poly-1 loss (Leng et al. 2022)."""
+
+from nnunet_nacl.losses.batch import read_batch
+from nnunet_nacl.losses.cross_entropy import voxelwise_cross_entropy
+from nnunet_nacl.losses.module import Loss
+from nnunet_nacl.methods import METHODS
+
+DEFAULTS = METHODS["Poly"].defaults
+
+
+def poly(logits, target, *, epsilon=DEFAULTS["epsilon"], ignore_label=None, regions=False, check_labels=True):
+    """Cross-entropy plus epsilon (1 - p_y)."""
+    batch = read_batch(logits, target, ignore_label, regions, check_labels)
+    cross_entropy = voxelwise_cross_entropy(batch)
+    return batch.mean(cross_entropy + epsilon * (1 - (-cross_entropy).exp()))
+
+
+class PolyLoss(Loss):
+    """:func:`poly` as a module."""
+
+    function = staticmethod(poly)
+'''
+# 3. A class in trainers/methods.py.
+TRAINER_CLASS = '''
+
+class nnUNetTrainerPoly(CalibrationTrainer):
+    """Poly-1 loss."""
+
+    variant = Variant("Poly")
+'''
+
+
+def test_a_method_needs_a_row_a_loss_and_a_class(workspace, clean_environ: dict[str, str], tmp_path: Path) -> None:
+    source = copy_sources(tmp_path / "source")
+    table = source / "nnunet_nacl" / "methods.py"
+    before, start, after = table.read_text().partition("for method in (")
+    table.write_text(before + start + ROW + after)
+    (source / "nnunet_nacl" / "losses" / "poly.py").write_text(LOSS)
+    with open(source / "trainers" / "methods.py", "a") as file:
+        file.write(TRAINER_CLASS)
+    wheel, target = build_wheel(source, tmp_path / "wheel", clean_environ), tmp_path / "installed"
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(target)]
+    subprocess.run([*install, str(wheel)], check=True, env=clean_environ)
+    assert "nnUNetTrainerDicePoly = " in next(target.glob("*.dist-info/entry_points.txt")).read_text()
+
+    environ = {"PYTHONPATH": str(target), "nnUNet_extTrainer": str(target / "nnunet_nacl" / "registration" / "_bridge")}
+    told = workspace.run("nnunet_nacl", "trainers", TRAINER, **environ)
+    assert "-log p_y + alpha (1 - p_y) + Dice" in told and "alpha<x>       0.5" in told
+    arguments = (NACL_2D.dataset_id, "2d", "0", "-tr", TRAINER, "-device", "cpu")
+    workspace.run("nnUNetv2_train", *arguments, nnUNet_n_proc_DA="0", **environ)
+    fold = workspace.model_folder(NACL_2D.dataset_id, TRAINER, NACL_2D.plans_name, "2d") / "fold_0"
+    assert (fold / "checkpoint_final.pth").is_file() and epochs_in(training_log(fold)) == [0, 1]
+    assert "PolyLoss(epsilon=0.5, " in tiny.read_json(fold / "debug.json")["loss"]

@@ -1,0 +1,28 @@
+"""The tokens `seed<n>` and `noda` in real trainings."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.integration.chains import NACL_2D
+from tests.integration.workspace import Workspace
+
+
+def trained_weights(space: Workspace, tokens: str, workers: str) -> dict[str, torch.Tensor]:
+    """The final weights of a training that starts from nothing, whatever an earlier one of its name left."""
+    name = f"nnUNetTrainerNACL_2epochs_2iters_{tokens}"
+    arguments = (NACL_2D.dataset_id, "2d", "0", "-tr", name, "-device", "cpu")
+    space.run("nnUNetv2_train", *arguments, nnUNet_n_proc_DA=workers)
+    fold = space.model_folder(NACL_2D.dataset_id, name, NACL_2D.plans_name, "2d") / "fold_0"
+    checkpoint = torch.load(fold / "checkpoint_final.pth", map_location="cpu", weights_only=False)
+    assert (checkpoint["inference_allowed_mirroring_axes"] is None) == ("noda" in tokens)
+    return checkpoint["network_weights"]
+
+
+@pytest.mark.parametrize(("tokens", "workers"), [("seed3", "0"), ("seed3", "1"), ("noda_seed3", "1")])
+def test_a_seed_repeats_a_training_to_the_last_digit(workspace: Workspace, tokens: str, workers: str) -> None:
+    first, second = (trained_weights(workspace, tokens, workers) for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    other = trained_weights(workspace, tokens.replace("3", "4"), workers)
+    assert not any(torch.equal(first[name], other[name]) for name in first if name.endswith("conv.weight"))
