@@ -15,10 +15,9 @@ import numpy as np
 
 from nnunet_nacl.decision.iteration import Decision, decide
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.cases import CaseFiles, Prediction, PredictionFolder
 from nnunet_nacl.evaluation.geometry import geometry_difference
-from nnunet_nacl.evaluation.quiet import quiet
-from nnunet_nacl.evaluation.reading import check_labels
+from nnunet_nacl.evaluation.image_files import quiet
+from nnunet_nacl.evaluation.prediction_folder import CaseFiles, Prediction, PredictionFolder
 from nnunet_nacl.json_files import NUMBER, first_line, mismatch
 from nnunet_nacl.metrics.overlap import count_overlap
 
@@ -151,7 +150,7 @@ def decide_case(
 
 def _read_truth(folder: PredictionFolder, path: Path, prediction: Prediction) -> np.ndarray:
     truth, properties = folder.read_segmentation(path)
-    check_labels(truth, path, folder.labels, "ground truth")
+    folder.labels.check(truth, path, is_truth=True)
     shape = prediction.segmentation.shape
     difference = geometry_difference(properties, prediction.properties, truth.shape, shape)
     if difference:

@@ -6,27 +6,24 @@ import contextlib
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
-
-import torch
 
 import nnunet_nacl
 from nnunet_nacl.decision.decided_case import UNFINISHED, DecidedCase, decide_case
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.cases import CaseFiles, PredictionFolder
+from nnunet_nacl.evaluation.prediction_folder import CaseFiles, PredictionFolder
 from nnunet_nacl.files import check_writable, remove_leftovers, to_json_text, write_atomically
 from nnunet_nacl.json_files import one_line, read_dict
+from nnunet_nacl.worker_processes import guarded, run_in_workers
 
 __all__ = ["FILE_NAME", "Decided", "decide_folder"]
 
 FILE_NAME = "decision.json"
 _RECORDS = f"{FILE_NAME}.partial"  # a finished case's row, until decision.json holds it
 _SCHEMA_VERSION = 1
+_DIED = "the process that decided this case died, for lack of memory perhaps; run again, finished cases are kept."
 _COMPUTATION = 1  # raise it when another segmentation or number comes from the same files
 
 
@@ -139,7 +136,7 @@ def _check_output(output: Path, folder: PredictionFolder) -> None:
         raise UserError(f"{output} is or lies in the folder of predictions {folder.folder}; choose another -o.")
     if output.exists() and not output.is_dir():
         raise UserError(f"{output} is a file; give -o a folder.")
-    check_writable(output / FILE_NAME, ours=False)
+    check_writable(output / FILE_NAME)
     ours = (output / FILE_NAME).exists() or (output / _RECORDS).exists()
     for entry in os.scandir(output):
         if not ours and entry.is_file() and entry.name.endswith((".npz", folder.file_ending)):
@@ -227,38 +224,15 @@ def _run(
     from tqdm import tqdm
 
     processes = min(num_processes, len(todo))
-    outcomes = ((task, _decide(task)) for task in todo) if processes <= 1 else _run_in_processes(todo, processes)
+    here = processes <= 1
+    outcomes = ((task, _decide(task)) for task in todo) if here else run_in_workers(_decide, todo, processes)
     silent = not (progress and todo)
     with tqdm(total=total, initial=total - len(todo), desc="decide", unit="case", disable=silent) as bar:
         for task, outcome in outcomes:
             bar.update()
-            yield task, outcome
-
-
-def _run_in_processes(todo: Sequence[Task], processes: int) -> Iterator[tuple[Task, DecidedCase | str]]:
-    context = get_context("spawn")  # as nnU-Net; PyTorch does not survive a fork
-    with ProcessPoolExecutor(processes, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        futures = {pool.submit(_decide, task): task for task in todo}
-        try:
-            for future in as_completed(futures):
-                task = futures[future]
-                try:
-                    yield task, future.result()
-                except BrokenProcessPool:
-                    died = "a worker process died, perhaps for lack of memory; run again with a smaller -np, the "
-                    yield task, f"{task[1].probabilities}: {died}finished cases are kept."
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            yield task, f"{task[1].probabilities}: {_DIED}" if outcome is None else outcome
 
 
 def _decide(task: Task) -> DecidedCase | str:
-    """One broken case must not take the others with it: its error becomes its line in the list of problems."""
-    path = task[1].probabilities
-    try:
-        return decide_case(*task)
-    except UserError as error:
-        return str(error)
-    except MemoryError:
-        return f"{path}: not enough memory; run with a smaller -np."
-    except Exception as error:
-        return f"{path}: unexpected {type(error).__name__}: {error}"
+    """A case's result, or what is wrong with it."""
+    return guarded(task[1].probabilities, lambda: decide_case(*task))

@@ -44,8 +44,8 @@ class ChosenStats:
 def chosen_ece(stats: ChosenStats) -> float:
     """Expected calibration error of the chosen label: sum_b n_b / N * |accuracy_b - mean confidence_b|, in [0, 1].
 
-    Where the chosen label is the most probable one it equals :func:`nnunet_nacl.metrics.calibration_error.ece`. For regions
-    the mean over regions. NaN where no voxel was counted.
+    Where the chosen label is the most probable one it equals :func:`nnunet_nacl.metrics.ece`. For regions the mean over
+    regions. NaN where no voxel was counted.
     """
     total = stats.count.sum(axis=1)
     gaps = np.abs(stats.correct - stats.confidence).sum(axis=1)

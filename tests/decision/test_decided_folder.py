@@ -17,8 +17,8 @@ from nnunet_nacl.decision import decided_folder
 from nnunet_nacl.decision.decided_folder import decide_folder
 from nnunet_nacl.decision.iteration import decide
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.cases import PredictionFolder
 from nnunet_nacl.evaluation.evaluate import evaluate_folder
+from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
 from tests.evaluation.folders import (
     CLASSES,
     CLASSES_WITH_IGNORE,

@@ -1,0 +1,91 @@
+"""Does one thing to many cases, in processes that end with this one, and survives broken cases and dead processes."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context, parent_process
+from pathlib import Path
+from typing import TypeVar
+
+from nnunet_nacl.errors import UserError
+
+__all__ = ["guarded", "run_in_workers"]
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def run_in_workers(
+    function: Callable[[Item], Result], items: Sequence[Item], processes: int
+) -> Iterator[tuple[Item, Result | None]]:
+    """Call a function with each item, several at a time, each process with one thread of PyTorch.
+
+    A worker that dies, for lack of memory perhaps, takes with it what the others had in hand. Those items are tried
+    again one at a time: there is more memory then, and whoever dies now is named rightly.
+
+    Args:
+        function: Can be pickled, and does not raise: an exception ends the iteration.
+        items: Can be pickled.
+        processes: Number of workers. They end with this process, even if it is killed.
+
+    Yields:
+        Each item and its result, in the order in which they are finished; None where the worker died twice.
+    """
+    unfinished: list[Item] = yield from _run_in_pool(function, items, processes)
+    for item in unfinished:
+        if (yield from _run_in_pool(function, [item], 1)):
+            yield item, None
+
+
+def guarded(path: Path, work: Callable[[], Result]) -> Result | str:
+    """The result of ``work``, or the line that says why there is none: a broken case must not take others with it.
+
+    Args:
+        path: The case's largest file, which the line names if the error does not.
+        work: Handles one case.
+    """
+    try:
+        return work()
+    except UserError as error:
+        return str(error)
+    except MemoryError:
+        size = os.path.getsize(path) / 2**20
+        return f"{path} ({size:.0f} MiB compressed): not enough memory; run with a smaller -np."
+    except Exception as error:
+        return f"{path}: unexpected {type(error).__name__}: {error}"
+
+
+def _run_in_pool(function, items, processes) -> Generator[tuple[Item, Result], None, list[Item]]:
+    """Yields what is finished; returns what a broken pool left."""
+    context = get_context("spawn")  # as nnU-Net; PyTorch does not survive a fork
+    unfinished: list[Item] = []
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=_start_worker) as pool:
+        futures = {pool.submit(function, item): item for item in items}
+        try:
+            for future in as_completed(futures):
+                try:
+                    result = future.result()
+                except BrokenProcessPool:
+                    unfinished.append(futures[future])
+                else:
+                    yield futures[future], result
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+    return unfinished
+
+
+def _start_worker() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+    def follow(parent) -> None:
+        parent.join()
+        os._exit(1)
+
+    # a killed parent tells its workers nothing: they would wait for work for ever
+    threading.Thread(target=follow, args=(parent_process(),), daemon=True).start()
