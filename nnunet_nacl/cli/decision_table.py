@@ -55,7 +55,7 @@ def _cells(rows: Sequence[DecidedStructure], measured: bool) -> list[str]:
     present = [row for row in rows if row.voxels_before]
     expected = [[row.expected_dice_before for row in present], [row.expected_dice_after for row in present]]
     cells = [str(sum(row.gained for row in rows)), str(sum(row.lost for row in rows))]
-    cells += [_number(np.mean(np.nan_to_num(values)) if values else float("nan")) for values in expected]
+    cells += [_number(float(np.mean(np.nan_to_num(values))) if values else float("nan")) for values in expected]
     if not measured:
         return cells
     before, after = [row.dice_before for row in rows], [row.dice_after for row in rows]

@@ -92,10 +92,10 @@ class DecidedCase:
         problem = mismatch(content, pattern | {"rounds": int, "measured": bool})
         if problem:
             raise ValueError(f"no decided case: {problem}")
-        structures = {
-            key: DecidedStructure(**{name: float("nan") if row[name] is None else row[name] for name in numbers})
-            for key, row in content["structures"].items()
-        }
+        structures = {}
+        for key, row in content["structures"].items():
+            values: dict[str, Any] = {name: float("nan") if row[name] is None else row[name] for name in numbers}
+            structures[key] = DecidedStructure(**values)
         return cls(**{name: content[name] for name in cls.__dataclass_fields__} | {"structures": structures})
 
 

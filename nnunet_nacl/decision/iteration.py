@@ -100,7 +100,8 @@ def decide(
         raise ValueError("classes need at least two channels, background included, got 1; give regions for a sigmoid.")
     if regions is not None and len(regions) != len(probs):
         raise ValueError(f"got {len(regions)} regions for {len(probs)} channels of probs; give one for each.")
-    if regions is None:
+    first: Rule
+    if regions is None or region_labels is None:
         first = ClassRule.argmax(len(probs))
     else:
         first = RegionRule.argmax(Regions(regions, region_labels))

@@ -86,22 +86,22 @@ class StructureEstimate:
         Raises:
             ValueError: Lengths differ, or ``alpha`` is not in (0, 1).
         """
-        expected, true = np.asarray(expected, float), np.asarray(true, float)
-        if not len(expected) == len(true) == len(patients):
-            sizes = f"{len(expected)}, {len(true)} and {len(patients)}"
+        x, y = np.asarray(expected, float), np.asarray(true, float)
+        if not len(x) == len(y) == len(patients):
+            sizes = f"{len(x)}, {len(y)} and {len(patients)}"
             raise ValueError(f"expected, true and patients must be of the same cases, got {sizes}.")
         if not 0 < alpha < 1:
             raise ValueError(f"alpha must be between 0 and 1, got {alpha!r}.")
-        usable = ~(np.isnan(expected) | np.isnan(true))
-        expected, true = expected[usable], true[usable]
+        usable = ~(np.isnan(x) | np.isnan(y))
+        x, y = x[usable], y[usable]
         names = [name for name, use in zip(patients, usable) if use]
         number = {name: i for i, name in enumerate(dict.fromkeys(names))}
         patient = np.array([number[name] for name in names], int)
         weight = 1 / np.bincount(patient)[patient] if names else np.zeros(0)
         kept = [patient != i for i in range(len(number))]
-        lines = np.array([_fit_line(expected[k], true[k], weight[k]) for k in kept]).reshape(-1, 2)
-        residual = np.abs(true - _at(lines[patient], expected)) if len(number) > 1 else np.full(len(names), np.nan)
-        return cls(_fit_line(expected, true, weight), lines, patient, residual, float(alpha), bounds)
+        lines = np.array([_fit_line(x[k], y[k], weight[k]) for k in kept]).reshape(-1, 2)
+        residual = np.abs(y - _at(lines[patient], x)) if len(number) > 1 else np.full(len(names), np.nan)
+        return cls(_fit_line(x, y, weight), lines, patient, residual, float(alpha), bounds)
 
     @property
     def n_patients(self) -> int:
@@ -162,11 +162,11 @@ class StructureEstimate:
             lines, patient = np.array(content["lines_without_patient"], float).reshape(-1, 2), content["patient"]
             same = len(patient) == len(content["residual"]) and set(patient) == set(range(len(lines)))
             if same and len(content["line"]) == len(content["bounds"]) == 2 and 0 < content["alpha"] < 1:
-                line = tuple(math.nan if value is None else value for value in content["line"])
+                slope, intercept = (math.nan if value is None else value for value in content["line"])
                 low, high = content["bounds"]
                 bounds = (-math.inf if low is None else low, math.inf if high is None else high)
                 residual = np.array(content["residual"], float)
-                return cls(line, lines, np.array(patient, int), residual, content["alpha"], bounds)
+                return cls((slope, intercept), lines, np.array(patient, int), residual, content["alpha"], bounds)
         problem = problem or "its lists do not belong together"
         raise UserError(f"{source} is not one of this package's quality estimates: {problem}; calibrate again.")
 
