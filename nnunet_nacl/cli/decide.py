@@ -87,6 +87,8 @@ def run(args: argparse.Namespace) -> int:
     )
     print("\n".join(summary_lines(decided)))
     print(f"\nsegmentations: {decided.output}\nwhat changed: {decided.output / FILE_NAME}")
+    if not args.probabilities:
+        print("To evaluate or compare them, decide again with --probabilities.")
     if args.postprocessing:
         choose_postprocessing(decided.output, args.gt, processes)
     elif chosen:
