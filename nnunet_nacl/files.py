@@ -11,13 +11,21 @@ import math
 import os
 import secrets
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from nnunet_nacl.errors import UserError
 
-__all__ = ["can_write", "check_writable", "remove_leftovers", "to_csv_text", "to_json_text", "write_atomically"]
+__all__ = [
+    "can_write",
+    "check_writable",
+    "remove_leftovers",
+    "replacing",
+    "to_csv_text",
+    "to_json_text",
+    "write_atomically",
+]
 
 _TEMPORARY = ".nnunet_nacl.tmp"
 
@@ -33,22 +41,36 @@ def write_atomically(path: Path, text: str, *, mend: str | None = None) -> None:
     Raises:
         UserError: There is no permission or no space; nothing is left behind then.
     """
+    # names of files need not be UTF-8: such bytes go out as they came in
+    with replacing(path, mend=mend) as temporary, open(temporary, "x", encoding="utf-8", errors="surrogateescape") as f:
+        f.write(text)
+
+
+@contextlib.contextmanager
+def replacing(path: Path, *, ending: str = "", mend: str | None = None) -> Iterator[Path]:
+    """A temporary name beside ``path``; the file that the block writes there replaces ``path`` at the block's end.
+
+    Args:
+        path: The file; missing folders are made.
+        ending: Of the temporary name, for libraries that take the format from it. It is all that the temporary name
+            has of the name of ``path``, which may be as long as names can be.
+        mend: What an error advises; default: another ``-o``, or what made the system refuse.
+
+    Raises:
+        UserError: The block raised OSError, such as no permission or no space. Nothing is left behind, whatever it
+            raised.
+    """
     path = Path(path)
-    temporary = None
+    temporary = path.with_name(f".{secrets.token_hex(6)}{_TEMPORARY}{ending}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{secrets.token_hex(6)}{_TEMPORARY}")
-        # names of files need not be UTF-8: such bytes go out as they came in
-        with open(temporary, "x", encoding="utf-8", errors="surrogateescape") as file:
-            file.write(text)
+        yield temporary
         os.replace(temporary, path)
-        temporary = None
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); {mend or _mend(error)}.") from None
+        raise UserError(f"{path}: cannot be written ({error.strerror or error}); {mend or _mend(error)}.") from None
     finally:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def check_writable(path: Path) -> None:
@@ -85,13 +107,13 @@ def _try(folder: Path) -> None:
 
 def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files that killed runs left in a folder."""
-    for path in folder.glob(f".*{_TEMPORARY}"):
+    for path in folder.glob(f".*{_TEMPORARY}*"):
         with contextlib.suppress(OSError):
             path.unlink()
 
 
 def _mend(error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return "free some space or choose another -o"
     return "choose another -o, or change the folder's permissions"
 

@@ -16,9 +16,9 @@ from nnunet_nacl.calibration.affine import AffineMap, log_odds, network_box
 from nnunet_nacl.calibration.likelihood import Voxels
 from nnunet_nacl.calibration.sampling import MASK_BITS, Sample, draw_sample, pack, read_sample, write_sample
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.cases import CaseData, CaseFiles, PredictionFolder
 from nnunet_nacl.evaluation.evaluate import evaluate_folder
 from nnunet_nacl.evaluation.folds import merge
+from nnunet_nacl.evaluation.prediction_folder import CaseData, CaseFiles, PredictionFolder
 from nnunet_nacl.evaluation.results import MASKS, Evaluation, EvaluationSettings, mask_metrics
 from nnunet_nacl.files import can_write, to_json_text, write_atomically
 from nnunet_nacl.metrics.masks import boundary_mask, dilated_mask

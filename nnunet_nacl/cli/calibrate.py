@@ -73,8 +73,8 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.calibration.map_file import APPLIED_FILE, MAP_FILE
     from nnunet_nacl.calibration.workflow import calibrate
     from nnunet_nacl.errors import UserError
-    from nnunet_nacl.evaluation.cases import PredictionFolder
     from nnunet_nacl.evaluation.locate import find_fold_folders, model_folder
+    from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
     from nnunet_nacl.files import check_writable, to_json_text, write_atomically
     from nnunet_nacl.json_files import one_line
 

@@ -6,12 +6,12 @@ import argparse
 
 from nnunet_nacl.cli.processes import add_processes_option, number_of_processes
 
-HELP = "write uncertainty maps of predictions and list the least certain cases first"
+HELP = "write uncertainty maps of predictions and list the cases to look at first"
 
 _DESCRIPTION = """\
 For folders of predictions with probabilities (nnUNetv2_predict ... --save_probabilities, or a validation folder of
 nnUNetv2_train ... --npz): writes maps of each voxel's uncertainty as images that overlay the scan in 3D Slicer or
-ITK-SNAP, and review.csv, one row a case, the least certain cases first, empty predictions before all.
+ITK-SNAP, and review.csv, one row a case, those with the lowest expected Dice first, empty predictions before all.
 
 Several folders of the same cases (each predicted with another fold, -f, or trainer) are taken as members of an
 ensemble: maps of their mean, of what they disagree about, and the spread of the volumes. That spread is the only
@@ -29,8 +29,11 @@ Regions (sigmoid) are in-or-out each; the map shows the least certain region of 
 
 columns of review.csv:
   rank, case, empty (nothing predicted), empty_structures, problem (why a case could not be done)
-  mean_foreground_entropy, ..._confidence, ..._mutual_information: means over the voxels of the predicted structures;
-      the first decides the rank
+  lowest_expected_dice decides the rank: the smallest STRUCTURE expected_dice of the predicted structures
+  mean_foreground_entropy, ..._confidence, ..._mutual_information: means over the voxels of the predicted structures
+  STRUCTURE expected_dice  Dice that the probabilities p promise: 2 sum_predicted p / (sum p + predicted voxels)
+  STRUCTURE members_dice  mean Dice between the segmentations of two folders, over all pairs
+  STRUCTURE expected_volume_ml  sum of p times the size of a voxel
   STRUCTURE volume_ml  predicted (area_mm2 in 2D, area_pixels without spacing); ..._sd, _min, _max between the folders
   STRUCTURE pieces     connected pieces
   STRUCTURE max_probability  largest anywhere in the image: how near an empty structure came to being predicted
@@ -87,8 +90,9 @@ def run(args: argparse.Namespace) -> int:
     import sys
 
     from nnunet_nacl.json_files import one_line
-    from nnunet_nacl.quality.review import table_text
-    from nnunet_nacl.quality.run import REVIEW_FILE, write_uncertainty
+    from nnunet_nacl.quality.output_folder import REVIEW_FILE
+    from nnunet_nacl.quality.review_list import table_text
+    from nnunet_nacl.quality.uncertainty import write_uncertainty
 
     processes = number_of_processes(args.np)
     if hasattr(sys.stdout, "reconfigure"):  # names of structures and cases may be more than the terminal can show
@@ -108,8 +112,8 @@ def run(args: argparse.Namespace) -> int:
 
     shown = min(10, len(review.cases))
     print(
-        f"least certain first ({shown} of {len(review.cases)} cases; entropy and confidence are means over the "
-        "predicted foreground):"
+        f"lowest expected Dice first ({shown} of {len(review.cases)} cases; of the worst structure; entropy and "
+        "confidence are means over the predicted foreground):"
     )
     print(table_text(review.cases, rows=shown))
     if len(review.members) > 1:

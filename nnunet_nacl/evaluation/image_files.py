@@ -96,7 +96,9 @@ def check_name(path: Path) -> None:
 
 
 def why_broken(path: Path) -> str:
-    """What is wrong with a NIfTI or any gzip file, in words; empty if nothing is, or if the format cannot tell.
+    """What is wrong with a NIfTI, GIPL or any gzip file, in words; empty if nothing is, or if the format cannot tell.
+
+    SimpleITK reads what a NIfTI file lacks as background, and what a GIPL file lacks as whatever was in the memory.
 
     Raises:
         OSError: The file cannot be opened.
@@ -110,7 +112,10 @@ def why_broken(path: Path) -> str:
                 size = sum(map(len, iter(lambda: file.read(_BLOCK), b"")))
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             return f"truncated or corrupt: {error}"
-    return _why_broken_nifti(path, size) if path.name.endswith((".nii", ".nii.gz")) else ""
+    if path.name.endswith((".nii", ".nii.gz")):
+        return _why_broken_nifti(path, size)
+    expected = _gipl_size(path) if path.suffix == ".gipl" else 0
+    return f"truncated: {size} of {expected} bytes" if size < expected else ""
 
 
 def _why_broken_nifti(path: Path, size: int) -> str:
@@ -125,3 +130,17 @@ def _why_broken_nifti(path: Path, size: int) -> str:
     except Exception:  # there is no such header: the reader will say so
         return ""
     return "it holds voxels that are NaN or infinite" if odd else ""
+
+
+def _gipl_size(path: Path) -> int:
+    """Bytes that the header promises, itself included; 0 if there is no such header: the reader will say so."""
+    import SimpleITK as sitk
+
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError:
+        return 0
+    pixel = sitk.Image([1] * reader.GetDimension(), reader.GetPixelID())
+    return 256 + math.prod(reader.GetSize()) * pixel.GetSizeOfPixelComponent()

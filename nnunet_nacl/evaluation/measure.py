@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context, parent_process
-from typing import Any, TypeVar
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,12 +17,12 @@ from nnunet_nacl.metrics.counting import count_masks
 from nnunet_nacl.metrics.masks import boundary_mask, dilated_mask
 from nnunet_nacl.metrics.overlap import count_overlap
 from nnunet_nacl.metrics.surface import surface_distances
+from nnunet_nacl.worker_processes import guarded, run_in_workers
 
 __all__ = ["evaluate_case", "measure_all"]
 
 Outcome = CaseResult | str
 Todo = tuple[CaseFiles, Any]
-T = TypeVar("T")
 
 
 def evaluate_case(
@@ -153,72 +150,23 @@ def _measure_here(folder, todo, settings, _) -> Iterator[tuple[Todo, Outcome]]:
         following: Future | None = None
         for i, (files, extra) in enumerate(todo):
             loading = following or reader.submit(folder.load, files)
-            data = _guarded(files, loading.result)
+            data = guarded(files.probabilities, loading.result)
             # one case ahead, not more: it bounds the memory
             following = reader.submit(folder.load, todo[i + 1][0]) if i + 1 < len(todo) else None
             if not isinstance(data, str):
-                data = _guarded(files, lambda d=data, f=files: _measure(folder, f, d, settings))
+                data = guarded(files.probabilities, lambda d=data, f=files: _measure(folder, f, d, settings))
             yield (files, extra), data
 
 
 def _measure_in_processes(folder, todo, settings, processes) -> Iterator[tuple[Todo, Outcome]]:
-    unfinished = yield from _measure_in_pool(folder, todo, settings, processes)
-    # A worker died, and took with it what the others had in hand. One at a time, there is more memory, and whoever
-    # dies now is named rightly.
-    while unfinished:
-        [item], unfinished = unfinished[:1], unfinished[1:]
-        if (yield from _measure_in_pool(folder, [item], settings, 1)):
-            yield (
-                item,
-                (
-                    f"{item[0].probabilities}: the process that measured this case died, for lack of memory or over a "
-                    "damaged file; check both and run again, the finished cases are kept."
-                ),
-            )
+    for item, outcome in run_in_workers(partial(_measure_safely, folder, settings), todo, processes):
+        yield (
+            item,
+            outcome
+            or f"{item[0].probabilities}: the process that measured this case died, for lack of memory or over a "
+            "damaged file; check both and run again, the finished cases are kept.",
+        )
 
 
-def _measure_in_pool(folder, todo, settings, processes) -> Generator[tuple[Todo, Outcome], None, list[Todo]]:
-    """Yields what is finished; returns what a broken pool left."""
-    context = get_context("spawn")  # as nnU-Net; PyTorch does not survive a fork
-    unfinished = []
-    with ProcessPoolExecutor(processes, mp_context=context, initializer=_start_worker) as pool:
-        futures = {pool.submit(_measure_safely, folder, files, settings): (files, extra) for files, extra in todo}
-        try:
-            for future in as_completed(futures):
-                try:
-                    outcome = future.result()
-                except BrokenProcessPool:
-                    unfinished.append(futures[future])
-                else:
-                    yield futures[future], outcome
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-    return unfinished
-
-
-def _start_worker() -> None:
-    torch.set_num_threads(1)
-
-    def follow(parent) -> None:
-        parent.join()
-        os._exit(1)
-
-    # a killed parent tells its workers nothing: they would wait for work for ever
-    threading.Thread(target=follow, args=(parent_process(),), daemon=True).start()
-
-
-def _measure_safely(folder: PredictionFolder, files: CaseFiles, settings: EvaluationSettings) -> Outcome:
-    return _guarded(files, lambda: evaluate_case(folder, files, settings))
-
-
-def _guarded(files: CaseFiles, work: Callable[[], T]) -> T | str:
-    """One broken case must not take the others with it: its error becomes its line in the list of problems."""
-    try:
-        return work()
-    except UserError as error:
-        return str(error)
-    except MemoryError:
-        size = os.path.getsize(files.probabilities) / 2**20
-        return f"{files.probabilities} ({size:.0f} MiB compressed): not enough memory; run with a smaller -np."
-    except Exception as error:
-        return f"{files.probabilities}: unexpected {type(error).__name__}: {error}"
+def _measure_safely(folder: PredictionFolder, settings: EvaluationSettings, item: Todo) -> Outcome:
+    return guarded(item[0].probabilities, lambda: evaluate_case(folder, item[0], settings))

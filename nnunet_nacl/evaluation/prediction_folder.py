@@ -13,7 +13,7 @@ import numpy as np
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.companion_files import find_above, find_references, list_folder
-from nnunet_nacl.evaluation.geometry import geometry_difference
+from nnunet_nacl.evaluation.geometry import Geometry, geometry_difference
 from nnunet_nacl.evaluation.image_files import check_name, find_reader, read_segmentation
 from nnunet_nacl.evaluation.labels import Labels, label_manager_of
 from nnunet_nacl.evaluation.npz import RERUN, read_probabilities
@@ -222,12 +222,13 @@ class PredictionFolder:
         Raises:
             UserError: A file cannot be read or does not fit the others; the message names it.
         """
-        truth, truth_properties = self.read_segmentation(files.reference)
+        truth, properties = self.read_segmentation(files.reference)
+        geometry = Geometry.of(properties)
         self.labels.check(truth, files.reference, is_truth=True)
         segmentation = None
         if files.segmentation is not None:
             segmentation, properties = self.read_segmentation(files.segmentation)
-            difference = geometry_difference(truth_properties, properties, truth.shape, segmentation.shape)
+            difference = geometry_difference(geometry, Geometry.of(properties), truth.shape, segmentation.shape)
             if difference:
                 raise UserError(
                     f"{files.reference}: other geometry than the prediction {files.segmentation} ({difference}); "
@@ -238,8 +239,7 @@ class PredictionFolder:
         probs = read_probabilities(files.probabilities, self.labels, truth.shape, beside)
         if segmentation is None:
             segmentation = np.asarray(self.label_manager.convert_probabilities_to_segmentation(probs))
-        spacing = tuple(float(value) for value in truth_properties["spacing"])
-        return CaseData(probs, _small(truth), _small(segmentation), spacing)
+        return CaseData(probs, _small(truth), _small(segmentation), geometry.spacing_mm)
 
     def load_prediction(self, files: CaseFiles) -> Prediction:
         """Read what was predicted for one case; the ground truth, if there is any, is not opened.

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.evaluation.geometry import Geometry
 from nnunet_nacl.evaluation.image_files import quiet
 from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
 from nnunet_nacl.json_files import first_line
@@ -58,18 +59,18 @@ class Truth:
         labels: (*spatial) label map.
         valid: (*spatial), False where a voxel is ignored.
         spacing_mm: Voxel spacing in the order of the axes.
-        properties: What nnU-Net's reader says about the geometry.
+        geometry: Where the image lies.
         physical: Whether spacings are millimetres; natural images have none.
     """
 
     labels: np.ndarray
     valid: np.ndarray
     spacing_mm: tuple[float, ...]
-    properties: dict[str, Any]
+    geometry: Geometry
 
     @property
     def physical(self) -> bool:
-        return len(self.properties) > 1
+        return self.geometry.unit != "pixels"
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,8 @@ def read_truth(folder: PredictionFolder, case: str) -> Truth:
     labels = array.astype(np.int16)
     ignore = folder.labels.ignore_label
     valid = np.ones(labels.shape, dtype=bool) if ignore is None else labels != ignore
-    return Truth(labels, valid, tuple(float(value) for value in properties["spacing"]), properties)
+    geometry = Geometry.of(properties)
+    return Truth(labels, valid, geometry.spacing_mm, geometry)
 
 
 def read_segmentation(folder: PredictionFolder, case: str, shape: Sequence[int]) -> np.ndarray:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+
+from nnunet_nacl.evaluation.geometry import Geometry
 
 __all__ = ["Plane", "anatomical_axes", "plane_of"]
 
@@ -73,25 +74,14 @@ class Plane:
         return f"{self.name}, {_WORDS[self.edges[0]]} on the left, {_WORDS[self.edges[2]]} at the top"
 
 
-def anatomical_axes(properties: dict[str, Any]) -> Axes | None:
-    """World axis and direction (1 or -1) of each array axis, from the properties that nnU-Net's readers give.
+def anatomical_axes(geometry: Geometry) -> Axes | None:
+    """World axis and direction (1 or -1) of each array axis.
 
     None where the file says nothing about it (as PNG), the data are 2D, or the volume is so oblique that it cannot
     be told.
     """
-    directions = None
-    if "sitk_stuff" in properties:
-        cosines = np.asarray(properties["sitk_stuff"].get("direction", ()), dtype=float)
-        if cosines.size == 9:
-            directions = cosines.reshape(3, 3)
-    elif "nibabel_stuff" in properties:
-        stuff = properties["nibabel_stuff"]
-        affine = np.asarray(stuff.get("reoriented_affine", stuff.get("original_affine", ())), dtype=float)
-        if affine.shape == (4, 4):
-            directions = np.diag([-1.0, -1.0, 1.0]) @ affine[:3, :3]  # its x and y grow to the right and to the front
-            lengths = np.linalg.norm(directions, axis=0)
-            directions = directions / lengths if lengths.all() else None
-    if directions is None or not np.isfinite(directions).all():
+    directions = geometry.directions
+    if directions is None or directions.shape != (3, 3) or not np.isfinite(directions).all():
         return None
     world = np.abs(directions).argmax(axis=0)
     if sorted(world) != [0, 1, 2]:

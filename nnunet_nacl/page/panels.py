@@ -160,7 +160,7 @@ def _names(folder: PredictionFolder, dataset: Mapping[str, Any]) -> list[str]:
 
 
 def _view(truth: Truth, segmentations: Mapping[str, np.ndarray], axis: int, index: int) -> _View:
-    plane = plane_of(axis, anatomical_axes(truth.properties) if truth.labels.ndim == 3 else None)
+    plane = plane_of(axis, anatomical_axes(truth.geometry) if truth.labels.ndim == 3 else None)
     occupied = plane.cut((truth.labels != 0) & truth.valid, index)
     for segmentation in segmentations.values():
         occupied = occupied | (plane.cut(segmentation, index) != 0)
@@ -225,7 +225,7 @@ def _prediction(folder, truth: Truth, image, segmentation, view: _View, names, l
 
 
 def _confidence(folder, truth: Truth, found, view: _View, label: str) -> Picture:
-    from nnunet_nacl.quality.maps import confidence
+    from nnunet_nacl.quality.voxel_uncertainty import confidence
 
     if found is None:
         return Picture("Confidence", f"The confidence of {label} is missing: no probabilities.")

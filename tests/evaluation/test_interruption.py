@@ -15,6 +15,7 @@ import pytest
 from nnunet_nacl.evaluation.document import read_document, to_document
 from nnunet_nacl.evaluation.evaluate import evaluate_folder
 from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
+from tests.processes import children, is_alive
 
 # Kills itself at the moment when a finished temporary file would take its name: the worst one.
 _SUICIDE = """
@@ -56,25 +57,6 @@ def test_a_kill_between_writing_and_naming(make_validated, measured, at):
     assert to_document(resumed)["calibration"] == to_document(evaluate_folder(model.validation()))["calibration"]
 
 
-def _children(parent: int) -> set[int]:
-    found = set()
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, its_parent = path.read_text().rpartition(")")[2].split()[:2]
-        except OSError:
-            continue
-        if int(its_parent) == parent and state != "Z":
-            found.add(int(path.parent.name))
-    return found
-
-
-def _alive(process: int) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
 @pytest.mark.integration
 @pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="finds child processes through /proc")
 @pytest.mark.parametrize("with_signal", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
@@ -89,7 +71,7 @@ def test_parallel_runs_end_with_their_parent(make_validated, with_signal):
         while not (partial.is_dir() and len(list(partial.glob("*.json"))) >= 2):
             assert process.poll() is None and time.monotonic() < deadline, process.stderr.read().decode()
             time.sleep(0.01)
-        workers = _children(process.pid)
+        workers = children(process.pid)
         assert len(workers) >= 2
         process.send_signal(with_signal)
         process.communicate(timeout=120)
@@ -97,7 +79,7 @@ def test_parallel_runs_end_with_their_parent(make_validated, with_signal):
         process.kill()
     assert process.returncode == (130 if with_signal == signal.SIGINT else -with_signal)
     deadline = time.monotonic() + 30
-    while any(map(_alive, workers)):
+    while any(map(is_alive, workers)):
         assert time.monotonic() < deadline, "the workers outlive the run"
         time.sleep(0.1)
     assert not output.exists()

@@ -7,6 +7,7 @@ from itertools import permutations, product
 import numpy as np
 import pytest
 
+from nnunet_nacl.evaluation.geometry import Geometry
 from nnunet_nacl.page.orientation import Plane, anatomical_axes, plane_of
 
 ORIENTATIONS = [
@@ -18,6 +19,16 @@ ORIENTATIONS = [
 VIEWS = {"axial": ((1, 1), (0, 1)), "coronal": ((2, -1), (0, 1)), "sagittal": ((2, -1), (1, 1))}
 
 
+def simpleitk(directions) -> Geometry:
+    n = len(directions)
+    stuff = {"spacing": (0.5, 2, 3)[:n], "origin": (7,) * n, "direction": tuple(np.ravel(directions))}
+    return Geometry.of({"spacing": (3, 2, 0.5), "sitk_stuff": stuff})
+
+
+def nibabel(**affines) -> Geometry:
+    return Geometry.of({"spacing": (3, 2, 0.5), "nibabel_stuff": affines})
+
+
 def world_coordinate(directions: np.ndarray, world: int, shape=(4, 5, 6)) -> np.ndarray:
     """World coordinate of each voxel, in nnU-Net's array axis order."""
     indices = np.indices(shape[::-1])[::-1]  # the file's first axis is the array's last
@@ -26,8 +37,7 @@ def world_coordinate(directions: np.ndarray, world: int, shape=(4, 5, 6)) -> np.
 
 @pytest.mark.parametrize("directions", ORIENTATIONS)
 def test_all_48_orientations(directions):
-    properties = {"sitk_stuff": {"direction": tuple(directions.ravel())}}
-    axes = anatomical_axes(properties)
+    axes = anatomical_axes(simpleitk(directions))
     seen = set()
     for axis in range(3):
         plane = plane_of(axis, axes)
@@ -40,7 +50,7 @@ def test_all_48_orientations(directions):
 
 
 def test_letters_and_words():
-    axes = anatomical_axes({"sitk_stuff": {"direction": (1, 0, 0, 0, 1, 0, 0, 0, 1)}})
+    axes = anatomical_axes(simpleitk(np.eye(3)))
     assert [plane_of(i, axes).name for i in range(3)] == ["axial", "coronal", "sagittal"]
     assert plane_of(0, axes).edges == ("R", "L", "A", "P")
     assert plane_of(1, axes).edges == ("R", "L", "S", "I")
@@ -52,23 +62,22 @@ def test_nibabel_says_the_same_as_simpleitk():
     for directions in ORIENTATIONS:
         affine = np.eye(4)
         affine[:3, :3] = np.diag([-1, -1, 1]) @ directions * (0.5, 2, 3)
-        expected = anatomical_axes({"sitk_stuff": {"direction": tuple(directions.ravel())}})
-        assert anatomical_axes({"nibabel_stuff": {"original_affine": affine}}) == expected
-        both = {"original_affine": np.eye(4), "reoriented_affine": affine}
-        assert anatomical_axes({"nibabel_stuff": both}) == expected
+        expected = anatomical_axes(simpleitk(directions))
+        assert anatomical_axes(nibabel(original_affine=affine)) == expected
+        assert anatomical_axes(nibabel(original_affine=np.eye(4), reoriented_affine=affine)) == expected
 
 
 @pytest.mark.parametrize(
-    "properties",
+    "geometry",
     [
-        {"spacing": (999, 1, 1)},
-        {"sitk_stuff": {"direction": (1, 0, 0, 1)}},
-        {"sitk_stuff": {"direction": (1, 1, 0, 0, 0, 0, 0, 0, 1)}},
-        {"nibabel_stuff": {"original_affine": np.zeros((4, 4))}},
+        Geometry((999, 1, 1)),
+        simpleitk(np.eye(2)),
+        simpleitk([[1, 1, 0], [0, 0, 0], [0, 0, 1]]),
+        nibabel(original_affine=np.zeros((4, 4))),
     ],
 )
-def test_unknown_orientations_are_shown_as_stored(properties):
-    assert anatomical_axes(properties) is None
+def test_unknown_orientations_are_shown_as_stored(geometry):
+    assert anatomical_axes(geometry) is None
     plane, volume = plane_of(1, None), np.arange(24).reshape(2, 3, 4)
     assert plane == Plane(1) and np.array_equal(plane.cut(volume, 2), volume[:, 2])
     assert plane.description == "turned as it is stored"

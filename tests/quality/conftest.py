@@ -50,7 +50,7 @@ def predict(tmp_path: Path) -> Callable[..., Path]:
         rng = np.random.default_rng(seed)
         for i in range(cases):
             # ever less sure of the case
-            _, probs, segmentation = random_case(rng, labels, shape, sharpness=5 - i)
+            _, probs, segmentation = random_case(rng, labels, shape, sharpness=6 - 1.5 * i)
             write_prediction(folder, f"case_{i}", probs.astype(dtype), segmentation, SPACING_MM, file_ending)
         return folder
 

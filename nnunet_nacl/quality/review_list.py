@@ -1,27 +1,31 @@
-"""The list of cases to look at first: one row a case, the least certain on top."""
+"""The list of cases to look at first: one row a case, the one that is expected to be worst on top."""
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from statistics import stdev
 from typing import Any
 
+from nnunet_nacl.files import to_csv_text
 from nnunet_nacl.json_files import one_line
 
-__all__ = ["CaseReview", "StructureReview", "csv_text", "in_order", "table_text"]
+__all__ = ["CaseReview", "StructureReview", "in_order", "review_csv_text", "table_text"]
 
 
 @dataclass(frozen=True)
 class StructureReview:
-    """Size of one structure in one case.
+    """One structure in one case.
 
     Attributes:
         name: Its name in dataset.json.
+        expected_dice: Of the segmentation, as :func:`nnunet_nacl.decision.expected_dice.expected_dice` has it; NaN
+            where the structure was not predicted.
+        members_dice: Mean Dice between the segmentations of two members, over all pairs that have the structure in at
+            least one of them; NaN with one member, or without such a pair.
         volume: Of the predicted structure, in the case's unit.
+        expected_volume: Sum of the structure's probabilities over all voxels, times the size of a voxel.
         max_probability: Its largest probability anywhere in the image: how near an empty structure came to being
             predicted.
         pieces: Connected pieces of the prediction; voxels that touch at a corner are connected.
@@ -29,7 +33,10 @@ class StructureReview:
     """
 
     name: str
+    expected_dice: float
+    members_dice: float
     volume: float
+    expected_volume: float
     max_probability: float
     pieces: int
     member_volumes: tuple[float, ...]
@@ -73,35 +80,44 @@ class CaseReview:
         """Names of the structures that were not predicted."""
         return [structure.name for structure in self.structures if structure.pieces == 0]
 
+    @property
+    def lowest_expected_dice(self) -> float:
+        """Smallest expected Dice of the structures that were predicted; NaN if there are none."""
+        return min((s.expected_dice for s in self.structures if s.pieces), default=math.nan)
+
     def to_json(self) -> dict[str, Any]:
         """As a JSON object."""
-        result = {field.name: getattr(self, field.name) for field in fields(self)}
-        return result | {"structures": [dict(vars(structure)) for structure in self.structures]}
+        return asdict(self)
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> CaseReview:
         """The reverse of ``to_json``; null is NaN. KeyError, TypeError or ValueError if that is no such object."""
-        content = {key: math.nan if value is None else value for key, value in content.items()}
-        structures = (s | {"member_volumes": tuple(s["member_volumes"])} for s in content["structures"])
-        return cls(**content | {"structures": tuple(StructureReview(**structure) for structure in structures)})
+
+        def numbers(values: dict[str, Any]) -> dict[str, Any]:
+            return {key: math.nan if value is None else value for key, value in values.items()}
+
+        structures = (numbers(s) | {"member_volumes": tuple(s["member_volumes"])} for s in content["structures"])
+        return cls(**numbers(content) | {"structures": tuple(StructureReview(**structure) for structure in structures)})
 
 
 def in_order(reviews: Sequence[CaseReview]) -> list[CaseReview]:
-    """Least certain first.
+    """The cases that need a look most first.
 
     Empty predictions come before all others, those with the largest probability of any structure first: there the
-    network was nearest to predicting something. The others follow by falling mean foreground entropy.
+    network was nearest to predicting something. The others follow by their lowest expected Dice, rising.
     """
 
     def key(review: CaseReview) -> tuple:
         if review.empty:
             return (0, -max(structure.max_probability for structure in review.structures), review.case)
-        return (1, -review.mean_foreground_entropy, review.case)
+        return (1, review.lowest_expected_dice, review.case)
 
     return sorted(reviews, key=key)
 
 
-def csv_text(reviews: Sequence[CaseReview], members: Sequence[str], problems: Mapping[str, str] | None = None) -> str:
+def review_csv_text(
+    reviews: Sequence[CaseReview], members: Sequence[str], problems: Mapping[str, str] | None = None
+) -> str:
     """The list as CSV, one row a case. A cell is empty where a number is not defined.
 
     Args:
@@ -113,11 +129,11 @@ def csv_text(reviews: Sequence[CaseReview], members: Sequence[str], problems: Ma
     rows = [_row(rank, review, members) for rank, review in enumerate(reviews, 1)]
     rows += [{"case": case, "problem": problem} for case, problem in (problems or {}).items()]
     columns = list(dict.fromkeys(column for row in rows for column in row))
-    out = io.StringIO()
-    writer = csv.DictWriter(out, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({column: _cell(value) for column, value in row.items()} for row in rows)
-    return out.getvalue()
+    return to_csv_text(columns, ([_short(row.get(column)) for column in columns] for row in rows))
+
+
+def _short(value: Any) -> Any:
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def _row(rank: int, review: CaseReview, members: Sequence[str]) -> dict[str, Any]:
@@ -127,48 +143,42 @@ def _row(rank: int, review: CaseReview, members: Sequence[str]) -> dict[str, Any
         "empty": "yes" if review.empty else "no",
         "empty_structures": "; ".join(review.empty_structures),
         "problem": None,
+        "lowest_expected_dice": review.lowest_expected_dice,
         "mean_foreground_entropy": review.mean_foreground_entropy,
         "mean_foreground_confidence": review.mean_foreground_confidence,
         "mean_foreground_mutual_information": review.mean_foreground_mutual_information,
         "n_members": review.n_members,
     }
+    size, unit = ("volume" if review.unit == "ml" else "area"), review.unit
     for s in review.structures:
         several = len(s.member_volumes) > 1
-        size, unit = _size(review.unit)
-        row |= {
-            f"{s.name} {size}_{unit}": s.volume,
-            f"{s.name} {size}_sd_{unit}": s.volume_sd,
-            f"{s.name} {size}_min_{unit}": min(s.member_volumes) if several else None,
-            f"{s.name} {size}_max_{unit}": max(s.member_volumes) if several else None,
-            f"{s.name} pieces": s.pieces,
-            f"{s.name} max_probability": s.max_probability,
+        columns = {
+            "expected_dice": s.expected_dice,
+            "members_dice": s.members_dice,
+            f"{size}_{unit}": s.volume,
+            f"expected_{size}_{unit}": s.expected_volume,
+            f"{size}_sd_{unit}": s.volume_sd,
+            f"{size}_min_{unit}": min(s.member_volumes) if several else None,
+            f"{size}_max_{unit}": max(s.member_volumes) if several else None,
+            "pieces": s.pieces,
+            "max_probability": s.max_probability,
         }
         if several:
-            row |= {f"{s.name} {size}_{unit} {name}": volume for name, volume in zip(members, s.member_volumes)}
+            columns |= {f"{size}_{unit} {name}": volume for name, volume in zip(members, s.member_volumes)}
+        row |= {f"{s.name} {column}": value for column, value in columns.items()}
     return row
-
-
-def _size(unit: str) -> tuple[str, str]:
-    return {"ml": ("volume", "ml"), "mm2": ("area", "mm2")}.get(unit, ("area", unit))
-
-
-def _cell(value: Any) -> Any:
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return "" if math.isnan(value) else f"{value:.6g}"
-    return value
 
 
 def table_text(reviews: Sequence[CaseReview], *, rows: int = 10) -> str:
     """The first rows for the terminal."""
     reviews = reviews[:rows]
     several = any(review.n_members > 1 for review in reviews)
-    header = ["rank", "case", "empty", "entropy", "confidence"] + (["mutual information"] if several else [])
+    header = ["rank", "case", "empty", "expected Dice", "entropy", "confidence"]
+    header += ["mutual information"] if several else []
     header += [one_line(f"{s.name} ({reviews[0].unit})") for s in reviews[0].structures]
     lines = [header]
     for rank, review in enumerate(reviews, 1):
-        numbers = [review.mean_foreground_entropy, review.mean_foreground_confidence]
+        numbers = [review.lowest_expected_dice, review.mean_foreground_entropy, review.mean_foreground_confidence]
         numbers += [review.mean_foreground_mutual_information] if several else []
         empty = "yes" if review.empty else one_line(", ".join(review.empty_structures)) or "-"
         lines.append([str(rank), one_line(review.case), empty])

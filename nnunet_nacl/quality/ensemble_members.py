@@ -11,7 +11,7 @@ import numpy as np
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.prediction_folder import RERUN, CaseFiles, PredictionFolder
-from nnunet_nacl.quality.maps import normalised_entropy
+from nnunet_nacl.quality.voxel_uncertainty import normalised_entropy
 
 __all__ = ["Ensemble", "MemberCase", "find_cases", "member_names", "open_members"]
 
@@ -36,8 +36,8 @@ class Ensemble:
 
     def __init__(self, *, regions: bool) -> None:
         self._regions = regions
-        self._probs: np.ndarray | None = None
-        self._entropy: np.ndarray | None = None
+        self._probs: np.ndarray
+        self._entropy: np.ndarray
         self.n_members = 0
 
     def add(self, probs: np.ndarray) -> None:
@@ -51,7 +51,7 @@ class Ensemble:
         if probs.dtype not in (np.float32, np.float64):
             probs = probs.astype(np.float32)
         entropy = normalised_entropy(probs, regions=self._regions, aggregate=False)
-        if self._probs is None:
+        if not self.n_members:
             self._probs, self._entropy = probs, entropy
         else:
             self._probs += probs

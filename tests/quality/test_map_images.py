@@ -10,8 +10,8 @@ from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer
 from scipy.spatial.transform import Rotation
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.quality import images
-from nnunet_nacl.quality.images import check_dtype, is_2d, to_dtype, voxel_unit, write_image
+from nnunet_nacl.evaluation.geometry import Geometry
+from nnunet_nacl.quality.map_images import check_dtype, to_dtype, write_image
 
 SHAPE, SPACING_MM = (4, 6, 5), (0.7, 1.3, 3.1)  # z, y, x and x, y, z
 # axes permuted and flipped, then tilted: nothing of it is the default of any format
@@ -62,7 +62,7 @@ def test_a_map_lies_where_nnunet_writes_a_segmentation(tmp_path, reader, ending,
     reference = tmp_path / f"reference{ending}"
     reader.write_seg(np.rint(values * 250).astype(np.uint8), str(reference), properties)
     path = tmp_path / "maps" / f"map{ending}"
-    assert write_image(to_dtype(values, dtype), path, properties) == [path]
+    assert write_image(to_dtype(values, dtype), path, Geometry.of(properties)) == [path]
     for a, b, c in zip(geometry(path), geometry(reference), geometry(tmp_path / f"scan{ending}")):
         np.testing.assert_allclose(a, b, atol=1e-6)
         np.testing.assert_allclose(a, c, atol=1e-5)
@@ -72,7 +72,7 @@ def test_a_map_lies_where_nnunet_writes_a_segmentation(tmp_path, reader, ending,
     np.testing.assert_allclose(written / scale, sitk.GetArrayFromImage(sitk.ReadImage(str(reference))) / 250, atol=5e-3)
     again, _ = reader.read_seg(str(path))
     np.testing.assert_array_equal(again[0], to_dtype(values, dtype))
-    assert not list(path.parent.glob(f"{images.TEMPORARY_PREFIX}*"))
+    assert [other.name for other in path.parent.iterdir()] == [path.name]
 
 
 @pytest.mark.parametrize("reader", ["NibabelIO", "NibabelIOWithReorient"])
@@ -81,7 +81,7 @@ def test_a_sheared_affine_is_kept(tmp_path, reader):
     nibabel.save(nibabel.Nifti1Image(np.zeros(SHAPE, dtype=np.uint8), affine), tmp_path / "scan.nii.gz")
     array, properties = reader_of(reader).read_seg(str(tmp_path / "scan.nii.gz"))
     values = np.random.default_rng(1).random(array.shape[1:]).astype(np.float32)
-    write_image(values, tmp_path / "map.nii.gz", properties)
+    write_image(values, tmp_path / "map.nii.gz", Geometry.of(properties))
     np.testing.assert_allclose(nibabel.load(tmp_path / "map.nii.gz").affine, affine, atol=1e-6)
     np.testing.assert_array_equal(reader_of(reader).read_seg(str(tmp_path / "map.nii.gz"))[0][0], values)
 
@@ -94,11 +94,10 @@ def test_a_2d_image_stays_2d(tmp_path, ending):
     sitk.WriteImage(image, str(tmp_path / f"scan{ending}"))
     _, properties = reader_of("SimpleITKIO").read_seg(str(tmp_path / f"scan{ending}"))
     values = np.random.default_rng(1).random((1, 6, 5)).astype(np.float32)
-    write_image(values, tmp_path / f"map{ending}", properties)
+    write_image(values, tmp_path / f"map{ending}", Geometry.of(properties))
     assert geometry(tmp_path / f"map{ending}") == geometry(tmp_path / f"scan{ending}")
     assert geometry(tmp_path / f"map{ending}")[0] == (5, 6)
     np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / f"map{ending}"))), values[0])
-    assert is_2d(properties) and voxel_unit(properties) == (pytest.approx(0.4), "mm2")
 
 
 @pytest.mark.parametrize("ending", [".png", ".bmp", ".tif"])
@@ -108,9 +107,8 @@ def test_a_picture(tmp_path, ending):
     io.imsave(tmp_path / f"picture{ending}", np.zeros((6, 5), dtype=np.uint8), check_contrast=False)
     _, properties = reader_of("NaturalImage2DIO").read_seg(str(tmp_path / f"picture{ending}"))
     values = to_dtype(np.random.default_rng(1).random((1, 6, 5)), "uint8")
-    assert write_image(values, tmp_path / f"map{ending}", properties) == [tmp_path / f"map{ending}"]
+    assert write_image(values, tmp_path / f"map{ending}", Geometry.of(properties)) == [tmp_path / f"map{ending}"]
     np.testing.assert_array_equal(io.imread(tmp_path / f"map{ending}"), values[0])
-    assert voxel_unit(properties) == (1.0, "pixels")
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
@@ -118,11 +116,13 @@ def test_a_3d_tif_has_its_spacing_beside_it(tmp_path, dtype):
     reader = reader_of("Tiff3DIO")
     values = to_dtype(np.random.default_rng(1).random(SHAPE), dtype)
     properties = {"spacing": (3.0, 1.5, 0.5)}
-    assert write_image(values, tmp_path / "map.tif", properties) == [tmp_path / "map.tif", tmp_path / "map.json"]
+    assert write_image(values, tmp_path / "map.tif", Geometry.of(properties)) == [
+        tmp_path / "map.tif",
+        tmp_path / "map.json",
+    ]
     again, read = reader.read_seg(str(tmp_path / "map.tif"))
     np.testing.assert_array_equal(again[0], values)
     assert tuple(read["spacing"]) == (3.0, 1.5, 0.5)
-    assert voxel_unit(properties) == (pytest.approx(3 * 1.5 * 0.5 / 1000), "ml")
 
 
 def test_rounding_to_bytes():
@@ -140,7 +140,7 @@ def test_rounding_to_bytes():
 def test_a_failed_write_leaves_the_old_image_and_nothing_else(tmp_path, monkeypatch):
     _, properties = reader_of("SimpleITKIO").read_seg(str(scan(tmp_path / "scan.nii.gz")))
     path = tmp_path / "maps" / "map.nii.gz"
-    write_image(np.zeros(SHAPE, dtype=np.uint8), path, properties)
+    write_image(np.zeros(SHAPE, dtype=np.uint8), path, Geometry.of(properties))
     before = path.read_bytes()
 
     def full(image, name, compress):
@@ -149,10 +149,10 @@ def test_a_failed_write_leaves_the_old_image_and_nothing_else(tmp_path, monkeypa
 
     monkeypatch.setattr(sitk, "WriteImage", full)
     with pytest.raises(UserError, match="map.nii.gz: cannot be written .No space left on device"):
-        write_image(np.ones(SHAPE, dtype=np.uint8), path, properties)
+        write_image(np.ones(SHAPE, dtype=np.uint8), path, Geometry.of(properties))
     assert path.read_bytes() == before and list(path.parent.iterdir()) == [path]
 
 
 def test_an_unknown_geometry_is_refused(tmp_path):
     with pytest.raises(UserError, match="keeps no geometry"):
-        write_image(np.zeros(SHAPE, dtype=np.uint8), tmp_path / "map.xyz", {"spacing": (1, 1, 1)})
+        write_image(np.zeros(SHAPE, dtype=np.uint8), tmp_path / "map.xyz", Geometry((1.0, 1.0, 1.0)))

@@ -11,8 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from nnunet_nacl.quality import maps
-from nnunet_nacl.quality.maps import confidence, expected_entropy, margin, mutual_information, normalised_entropy
+from nnunet_nacl.quality import voxel_uncertainty
+from nnunet_nacl.quality.voxel_uncertainty import (
+    confidence,
+    expected_entropy,
+    margin,
+    mutual_information,
+    normalised_entropy,
+)
 
 SINGLE = (confidence, normalised_entropy, margin)
 
@@ -115,7 +121,7 @@ def test_arrays_and_tensors_give_the_same(monkeypatch):
     rng = np.random.default_rng(0)
     probs = rng.dirichlet([1, 1, 1], size=(5, 7)).transpose(2, 0, 1).astype(np.float32)
     whole = [function(probs) for function in SINGLE]
-    monkeypatch.setattr(maps, "_BLOCK_VOXELS", 8)  # 35 voxels: the last block is short
+    monkeypatch.setattr(voxel_uncertainty, "_BLOCK_VOXELS", 8)  # 35 voxels: the last block is short
     for function, expected in zip(SINGLE, whole):
         np.testing.assert_array_equal(function(probs), expected)
         tensor = function(torch.from_numpy(probs))

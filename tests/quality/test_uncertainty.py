@@ -6,7 +6,14 @@ import csv
 import json
 import math
 import os
+import re
+import resource
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,12 +23,20 @@ from scipy import ndimage
 from skimage import io
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.quality import output as output_module
-from nnunet_nacl.quality import run as run_module
-from nnunet_nacl.quality.images import TEMPORARY_PREFIX
-from nnunet_nacl.quality.maps import mutual_information
-from nnunet_nacl.quality.run import write_uncertainty
-from tests.evaluation.folders import CLASSES, CLASSES_WITH_IGNORE, REGIONS, REGIONS_WITH_IGNORE, write_image
+from nnunet_nacl.quality import map_images
+from nnunet_nacl.quality import output_folder as output_module
+from nnunet_nacl.quality import uncertainty as run_module
+from nnunet_nacl.quality.uncertainty import write_uncertainty
+from nnunet_nacl.quality.voxel_uncertainty import mutual_information
+from tests.evaluation.folders import (
+    CLASSES,
+    CLASSES_WITH_IGNORE,
+    REGIONS,
+    REGIONS_WITH_IGNORE,
+    write_image,
+    write_prediction,
+)
+from tests.processes import children, is_alive
 from tests.quality.conftest import SHAPE, SPACING_MM, empty_prediction
 
 VOXEL_ML = np.prod(SPACING_MM) / 1000
@@ -39,8 +54,8 @@ def entropy(probs):
     return -(probs * np.log(np.where(probs > 0, probs, 1))).sum(0) / np.log(len(probs))
 
 
-def rows(output):
-    return list(csv.DictReader((output / "review.csv").open()))
+def rows(output, errors="strict"):
+    return list(csv.DictReader((output / "review.csv").open(errors=errors)))
 
 
 @pytest.fixture
@@ -101,12 +116,19 @@ def test_the_list_says_what_the_predictions_hold(predict, tmp_path):
         assert number["mean_foreground_confidence"] == pytest.approx(probs.max(0)[foreground].mean(), rel=1e-5)
         assert (row["empty"], row["empty_structures"], row["n_members"]) == ("no", "", "1")
         for label, name in ((1, "anterior"), (2, "posterior")):
-            assert number[f"{name} volume_ml"] == pytest.approx((segmentation == label).sum() * VOXEL_ML, rel=1e-5)
+            mask, expected = segmentation == label, probs[label].sum()
+            dice = 2 * probs[label][mask].sum() / (expected + mask.sum())
+            assert number[f"{name} expected_dice"] == pytest.approx(dice, rel=1e-5)
+            assert number[f"{name} expected_volume_ml"] == pytest.approx(expected * VOXEL_ML, rel=1e-5)
+            assert number[f"{name} volume_ml"] == pytest.approx(mask.sum() * VOXEL_ML, rel=1e-5)
             assert number[f"{name} max_probability"] == pytest.approx(probs[label].max(), rel=1e-5)
             assert number[f"{name} pieces"] == ndimage.label(segmentation == label, np.ones((3, 3, 3)))[1]
             for spread in ("sd", "min", "max"):  # one member has no spread, and voxels are no substitute for it
                 assert row[f"{name} volume_{spread}_ml"] == ""
+            assert row[f"{name} members_dice"] == ""
         assert row["mean_foreground_mutual_information"] == ""
+        lowest = min(number[f"{name} expected_dice"] for name in ("anterior", "posterior"))
+        assert number["lowest_expected_dice"] == lowest
     assert json.loads((tmp_path / "out" / "uncertainty.json").read_text())["volume_uncertainty"].startswith("none")
 
 
@@ -121,8 +143,13 @@ def test_empty_predictions_come_first(predict, tmp_path):
     assert [case.case for case in review.cases] == ["nearly", "sure", "case_2", "case_1", "case_0"]
     table = {row["case"]: row for row in rows(tmp_path / "out")}
     assert table["sure"]["empty"] == "yes" and table["sure"]["empty_structures"] == "anterior; posterior"
-    assert table["sure"]["mean_foreground_entropy"] == "" and table["sure"]["anterior volume_ml"] == "0"
+    for name in ("mean_foreground_entropy", "lowest_expected_dice", "anterior expected_dice"):
+        assert table["sure"][name] == ""
+    assert float(table["sure"]["anterior volume_ml"]) == 0
+    assert float(table["sure"]["anterior expected_volume_ml"]) == pytest.approx(0.005 * np.prod(SHAPE) * VOXEL_ML)
     assert table["case_0"]["empty"] == "no" and table["case_0"]["empty_structures"] == "posterior"
+    assert table["case_0"]["posterior expected_dice"] == ""
+    assert table["case_0"]["lowest_expected_dice"] == table["case_0"]["anterior expected_dice"]
 
 
 def test_members_give_their_mean_their_disagreement_and_a_spread(predict, tmp_path):
@@ -136,9 +163,12 @@ def test_members_give_their_mean_their_disagreement_and_a_spread(predict, tmp_pa
     predicted = read(case / "case_1_segmentation.nii.gz")
     np.testing.assert_array_equal(predicted, probs.mean(0).argmax(0))
     [row] = [row for row in rows(tmp_path / "out") if row["case"] == "case_1"]
-    volumes = [(read(folder / "case_1.nii.gz") == 1).sum() * VOXEL_ML for folder in folders]
+    masks = [read(folder / "case_1.nii.gz") == 1 for folder in folders]
+    volumes = [mask.sum() * VOXEL_ML for mask in masks]
+    dice = [2 * (masks[a] & masks[b]).sum() / (masks[a].sum() + masks[b].sum()) for a, b in ((0, 1), (0, 2), (1, 2))]
     expected = {
         "volume_ml": (predicted == 1).sum() * VOXEL_ML,
+        "members_dice": np.mean(dice),
         "volume_sd_ml": np.std(volumes, ddof=1),
         "volume_min_ml": min(volumes),
         "volume_max_ml": max(volumes),
@@ -168,7 +198,10 @@ def test_regions_show_the_least_certain_one(predict, tmp_path, labels):
     np.testing.assert_allclose(read(case / "case_0_probability_1_core.nii.gz"), probs[1], atol=1e-6)
     row = rows(tmp_path / "one")[-1]
     segmentation = read(folders[0] / f"{row['case']}.nii.gz")
-    assert float(row["whole volume_ml"]) == pytest.approx((segmentation > 0).sum() * VOXEL_ML, rel=1e-5)
+    whole, probs = segmentation > 0, probabilities(folders[0], row["case"])
+    assert float(row["whole volume_ml"]) == pytest.approx(whole.sum() * VOXEL_ML, rel=1e-5)
+    dice = 2 * probs[0][whole].sum() / (probs[0].sum() + whole.sum())
+    assert float(row["whole expected_dice"]) == pytest.approx(dice, rel=1e-5)
     write_uncertainty(folders, tmp_path / "two", dtype="float32")
     both = np.stack([probabilities(folder, "case_0") for folder in folders])
     information = read(tmp_path / "two" / "case_0" / "case_0_mutual_information.nii.gz")
@@ -254,11 +287,9 @@ def test_a_second_run_does_only_what_changed(predict, tmp_path, monkeypatch):
     assert (out / "review.csv").read_text() == text
     again("case_0", "case_1", "case_2", overwrite=True)
     (out / "case_0" / "case_0_margin.nii.gz").unlink()
-    (out / "case_1" / f"{TEMPORARY_PREFIX}x.nii.gz").write_bytes(b"half")
     (out / "case_1" / "review.json").unlink()
     os.utime(folder / "case_2.npz", ns=(1, 1))
     again("case_0", "case_1", "case_2")
-    assert not list(out.glob(f"*/{TEMPORARY_PREFIX}*"))
     (out / "case_0" / "my_scene.mrb").write_text("the user's own")
     again("case_0", "case_1", "case_2", maps=["entropy"])
     names = {path.name for path in (out / "case_0").iterdir()}
@@ -270,13 +301,15 @@ def test_a_run_that_dies_while_writing_does_not_count_as_finished(predict, tmp_p
     folder, out = predict(cases=1), tmp_path / "out"
     write_uncertainty([folder], out)
 
-    def dies(array, path, properties):
-        raise KeyboardInterrupt
+    def dies(array, path, geometry):
+        if "margin" in path.name:
+            raise KeyboardInterrupt
+        return map_images.write_image(array, path, geometry)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(output_module, "write_image", dies)
         write_uncertainty([folder], out, dtype="float32")
-    assert not (out / "case_0" / "review.json").exists()
+    assert not (out / "case_0").exists()  # nor are maps of another type left beside those to come
     write_uncertainty([folder], out)
     assert read(out / "case_0" / "case_0_entropy.nii.gz").dtype == np.uint8
 
@@ -291,6 +324,97 @@ def test_processes_give_the_same(predict, tmp_path, monkeypatch):
     assert list(reviews[0].problems) == ["case_2"]
     for path in (tmp_path / "out1").glob("case_*/*.nii.gz"):
         np.testing.assert_array_equal(read(path), read(tmp_path / "out2" / path.relative_to(tmp_path / "out1")))
+
+
+def test_what_a_killed_run_left_behind_is_removed(predict, tmp_path):
+    folder, out = predict(cases=1), tmp_path / "out"
+    write_uncertainty([folder], out)
+    names = {path.name for path in out.rglob("*")}
+    for left in (out / ".0a.nnunet_nacl.tmp", out / "case_0" / ".1b.nnunet_nacl.tmp.nii.gz"):
+        left.write_bytes(b"half")
+    write_uncertainty([folder], out)
+    assert {path.name for path in out.rglob("*")} == names
+
+
+_PARALLEL = """
+import sys
+from nnunet_nacl.cli.main import main
+from nnunet_nacl.quality import uncertainty
+
+if __name__ == "__main__":  # the workers import this
+    uncertainty._BYTES_PER_PROCESS = 1
+    sys.exit(main(["uncertainty", "-i", sys.argv[1], "-o", sys.argv[2], "-np", "2"]))
+"""
+
+
+@pytest.mark.integration  # each process imports PyTorch
+@pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="finds child processes through /proc")
+def test_workers_end_with_their_killed_parent(predict, tmp_path):
+    folder, out = predict(cases=40, shape=(16, 64, 64)), tmp_path / "out"
+    (tmp_path / "parallel.py").write_text(_PARALLEL)
+    process = subprocess.Popen([sys.executable, tmp_path / "parallel.py", folder, out], stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 400  # a busy computer starts Python slowly
+        while not list(out.glob("*/review.json")):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.01)
+        workers = children(process.pid)
+        assert len(workers) >= 2
+    finally:
+        process.kill()
+        process.communicate()
+    deadline = time.monotonic() + 30
+    while (alive := [worker for worker in workers if is_alive(worker)]) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    for worker in alive:
+        os.kill(worker, signal.SIGKILL)
+    assert not alive, "the workers outlive the run"
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".nrrd", ".gipl", ".mha"])
+def test_an_image_that_the_disk_does_not_hold_is_no_finished_case(predict, tmp_path, ending):
+    folder = predict(cases=2, shape=(16, 64, 64), file_ending=ending)
+    write_prediction(folder, "small", np.full((3, 2, 2, 2), 1 / 3), np.ones((2, 2, 2), np.uint8), SPACING_MM, ending)
+    command = [sys.executable, "-m", "nnunet_nacl", "uncertainty", "-i", folder, "-o", tmp_path / "out", "-np", "1"]
+    limit = (20 * 512, 20 * 512)  # bytes; a file system that is full does the same
+    result = subprocess.run(
+        command, capture_output=True, text=True, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    )
+    assert result.returncode == 1, result.stderr
+    for i in range(2):
+        assert re.search(rf"case_{i}: .*case_{i}_\w+{ending}: cannot be written .*free some space", result.stderr)
+    done = rows(tmp_path / "out")
+    assert [row["case"] for row in done if row["rank"]] == ["small"]
+    images = [path for path in (tmp_path / "out").rglob(f"*{ending}")]
+    assert images and all(path.parent.name == "small" for path in images)
+    assert not list((tmp_path / "out").rglob("*.tmp*"))
+
+
+def test_a_name_that_is_not_utf8_costs_only_its_case(predict, tmp_path):
+    folder = predict(cases=2)
+    name = os.fsdecode(b"caf\xe9")
+    try:
+        for ending in (".nii.gz", ".npz"):
+            os.rename(folder / f"case_0{ending}", folder / f"{name}{ending}")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 only")
+    command = [sys.executable, "-m", "nnunet_nacl", "uncertainty", "-i", folder, "-o", tmp_path / "out", "-np", "1"]
+    result = subprocess.run(command, capture_output=True, text=True, errors="replace")  # it would end this process
+    assert result.returncode == 1, result.stderr
+    assert "the name is not UTF-8" in result.stderr and result.stderr.count("rename it") == 1
+    assert [row["case"] for row in rows(tmp_path / "out", errors="replace") if row["rank"]] == ["case_1"]
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "review.csv", "uncertainty.json"])
+def test_a_name_that_can_be_no_folder_costs_only_its_case(predict, tmp_path, name):
+    folder = predict(cases=2)
+    for ending in (".nii.gz", ".npz"):
+        os.rename(folder / f"case_0{ending}", folder / f"{name}{ending}")
+    out = tmp_path / "somewhere" / "out"
+    review = write_uncertainty([folder], out)
+    assert list(review.problems) == [name] and "rename the case" in review.problems[name]
+    assert {path.name for path in out.iterdir()} == {"case_1", "review.csv", "uncertainty.json"}
+    assert list(out.parent.iterdir()) == [out] and [case.case for case in review.cases] == ["case_1"]
 
 
 def test_broken_cases_are_listed_and_the_others_done(predict, tmp_path):

@@ -8,8 +8,8 @@ regions would let the certain regions of a voxel hide the uncertain one.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -149,13 +149,13 @@ def _mean(values: list[Tensor]) -> Tensor:
 
 def _by_block(
     function: Callable[[list[Tensor], bool], Tensor],
-    members: Sequence[np.ndarray | Tensor],
+    members: Iterable[np.ndarray | Tensor],
     regions: bool,
     aggregate: bool,
     check_values: bool,
     *,
     least_certain: str,
-) -> np.ndarray | Tensor:
+) -> Any:
     members = list(members)
     tensors = [_tensor(probs, regions) for probs in members]
     shapes = list(dict.fromkeys(tuple(tensor.shape) for tensor in tensors))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -9,35 +10,37 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnunet_nacl.quality.members import member_names
-from nnunet_nacl.quality.review import CaseReview, StructureReview, csv_text, in_order, table_text
+from nnunet_nacl.files import to_json_text
+from nnunet_nacl.quality.ensemble_members import member_names
+from nnunet_nacl.quality.review_list import CaseReview, StructureReview, in_order, review_csv_text, table_text
 
 
-def review(case="a", entropy=0.5, volumes=(2.0,), largest=0.9, pieces=1, members=(2.0,)):
-    structures = tuple(StructureReview(f"s{i}", v, largest, pieces, members) for i, v in enumerate(volumes))
-    return CaseReview(case, entropy, 0.8, math.nan, "ml", structures, len(members))
+def review(case="a", dice=0.5, largest=0.9, pieces=1, members=(2.0,), structures=1):
+    rows = tuple(
+        StructureReview(f"s{i}", dice + i / 10, math.nan, 2.0, 2.5, largest, pieces, members) for i in range(structures)
+    )
+    return CaseReview(case, 0.7, 0.8, math.nan, "ml", rows, len(members))
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans(), st.floats(0, 1)), max_size=12))
-def test_empty_predictions_first_then_falling_entropy(cases):
+def test_empty_predictions_first_then_rising_expected_dice(cases):
     reviews = [
-        review(f"{i:02}", math.nan if empty else entropy, largest=largest, pieces=0 if empty else 1)
-        for i, (entropy, empty, largest) in enumerate(cases)
+        review(f"{i:02}", math.nan if empty else dice, largest=largest, pieces=0 if empty else 1, structures=2)
+        for i, (dice, empty, largest) in enumerate(cases)
     ]
     ordered = in_order(reviews)
     assert sorted(r.case for r in ordered) == sorted(r.case for r in reviews)
     n_empty = sum(r.empty for r in reviews)
     assert all(r.empty for r in ordered[:n_empty])
-    entropies = [r.mean_foreground_entropy for r in ordered[n_empty:]]
-    assert entropies == sorted(entropies, reverse=True)
+    dice = [r.structures[0].expected_dice for r in ordered[n_empty:]]
+    assert dice == sorted(dice)
     nearness = [r.structures[0].max_probability for r in ordered[:n_empty]]
     assert nearness == sorted(nearness, reverse=True)
 
 
 def test_rows_survive_json():
-    for original in (review(members=(1.0, 3.0)), review(entropy=math.nan, pieces=0)):
-        content = original.to_json()
-        content = {key: None if isinstance(v, float) and math.isnan(v) else v for key, v in content.items()}
+    for original in (review(members=(1.0, 3.0)), review(dice=math.nan, pieces=0)):
+        content = json.loads(to_json_text(original.to_json()))
         assert repr(CaseReview.from_json(content)) == repr(original)
     with pytest.raises((KeyError, TypeError)):
         CaseReview.from_json({"case": "a"})
@@ -49,23 +52,33 @@ def test_the_spread_is_the_sample_standard_deviation():
 
 
 def test_text():
-    table = table_text([review("liver_1", members=(1.0, 3.0)), review("b", math.nan, pieces=0, members=(0.0, 0.0))])
-    assert table.splitlines()[0].split() == "rank case empty entropy confidence mutual information s0 (ml)".split()
+    table = table_text([review("liver_1", members=(1.0, 3.0)), review("b", pieces=0, members=(0.0, 0.0))])
+    assert (
+        table.splitlines()[0].split()
+        == "rank case empty expected Dice entropy confidence mutual information s0 (ml)".split()
+    )
     assert "liver_1" in table and "2 +- 1.4" in table and "yes" in table
     assert len(table_text([review(str(i)) for i in range(30)], rows=10).splitlines()) == 11
 
 
 def test_csv():
-    lines = csv_text([review('a "b", c')], ["p"], {"d": "d.npz is missing"}).splitlines()
+    lines = review_csv_text([review('a "b", c')], ["p"], {"d": "d.npz is missing"}).splitlines()
     assert lines[0] == (
-        "rank,case,empty,empty_structures,problem,mean_foreground_entropy,mean_foreground_confidence,"
-        "mean_foreground_mutual_information,n_members,s0 volume_ml,s0 volume_sd_ml,s0 volume_min_ml,s0 volume_max_ml,"
-        "s0 pieces,s0 max_probability"
+        "rank,case,empty,empty_structures,problem,lowest_expected_dice,mean_foreground_entropy,"
+        "mean_foreground_confidence,mean_foreground_mutual_information,n_members,s0 expected_dice,s0 members_dice,"
+        "s0 volume_ml,s0 expected_volume_ml,s0 volume_sd_ml,s0 volume_min_ml,s0 volume_max_ml,s0 pieces,"
+        "s0 max_probability"
     )
-    assert lines[1:] == ['1,"a ""b"", c",no,,,0.5,0.8,,1,2,,,,1,0.9', ",d,,,d.npz is missing,,,,,,,,,,"]
-    header, row = csv_text([review(members=(1.0, 3.0))], ["p", "q"]).splitlines()
+    assert lines[1] == '1,"a ""b"", c",no,,,0.5,0.7,0.8,,1,0.5,,2.0,2.5,,,,1,0.9'
+    assert lines[2] == ",d,,,d.npz is missing" + 14 * ","
+    header, row = review_csv_text([review(members=(1.0, 3.0))], ["p", "q"]).splitlines()
     assert header.endswith("s0 pieces,s0 max_probability,s0 volume_ml p,s0 volume_ml q")
-    assert row.endswith(",2,1.41421,1,3,1,0.9,1,3")
+    assert row.endswith(",2.0,2.5,1.41421,1.0,3.0,1,0.9,1.0,3.0")
+
+
+def test_no_cell_is_a_formula():
+    lines = review_csv_text([review("=cmd|' /C calc'!A0")], ["p"], {"-1+1": "@x"}).splitlines()
+    assert lines[1].startswith("1,'=cmd|") and lines[2].startswith(",'-1+1,,,'@x")
 
 
 def test_members_are_named_by_what_differs(tmp_path):

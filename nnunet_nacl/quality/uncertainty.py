@@ -5,27 +5,21 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
-
-import torch
 
 import nnunet_nacl
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text, write_atomically
-from nnunet_nacl.quality.case import MAPS, MEMBER_MAPS
-from nnunet_nacl.quality.images import DTYPES, check_dtype
-from nnunet_nacl.quality.members import MemberCase, find_cases, member_names, open_members
-from nnunet_nacl.quality.output import MapSettings, OutputFolder
-from nnunet_nacl.quality.review import CaseReview, csv_text, in_order
+from nnunet_nacl.quality.case_maps import MAPS, MEMBER_MAPS
+from nnunet_nacl.quality.ensemble_members import MemberCase, find_cases, member_names, open_members
+from nnunet_nacl.quality.map_images import DTYPES, check_dtype
+from nnunet_nacl.quality.output_folder import REVIEW_FILE, SETTINGS_FILE, MapSettings, OutputFolder
+from nnunet_nacl.quality.review_list import CaseReview, in_order, review_csv_text
+from nnunet_nacl.worker_processes import guarded, run_in_workers
 
-__all__ = ["REVIEW_FILE", "SETTINGS_FILE", "Review", "write_uncertainty"]
-
-REVIEW_FILE = "review.csv"
-SETTINGS_FILE = "uncertainty.json"
+__all__ = ["Review", "write_uncertainty"]
 
 _BYTES_PER_PROCESS = 64 << 20  # a new process needs seconds to load PyTorch; so many bytes of npz take longer
 
@@ -38,7 +32,7 @@ class Review:
         output: The folder; the maps of a case lie in ``output/CASE/``.
         settings: Which maps, and how they are stored.
         members: Short names of the folders.
-        cases: The rows, least certain first.
+        cases: The rows, in the order in which to look at them.
         problems: What is wrong with the cases that are not among them.
     """
 
@@ -97,11 +91,12 @@ def write_uncertainty(
     done: dict[str, CaseReview] = {}
     todo = []
     for case in cases:
-        known = None if overwrite else folder.finished(case)
-        if known is None:
-            todo.append(case)
-        else:
+        if refusal := folder.refusal(case):
+            problems[case.case] = refusal
+        elif not overwrite and (known := folder.finished(case)):
             done[case.case] = known
+        else:
+            todo.append(case)
     for case, outcome in _run(folder, todo, num_processes, progress, len(cases)):
         if isinstance(outcome, str):
             problems[case.case] = outcome
@@ -115,7 +110,7 @@ def write_uncertainty(
     names = member_names([member.folder for member in members])
     reviews = in_order(list(done.values()))
     write_atomically(folder.path / SETTINGS_FILE, to_json_text(_describe(folder, names, problems)))
-    write_atomically(folder.path / REVIEW_FILE, csv_text(reviews, names, problems))
+    write_atomically(folder.path / REVIEW_FILE, review_csv_text(reviews, names, problems))
     return Review(folder.path, settings, names, reviews, problems)
 
 
@@ -142,7 +137,7 @@ def _describe(folder: OutputFolder, names: Sequence[str], problems: Mapping[str,
         "dtype": settings.dtype,
         "value": "stored / 255" if settings.dtype == "uint8" else "stored",
         "structures": {labels.key(c): labels.names[c] for c in labels.foreground},
-        "ranked_by": "mean_foreground_entropy, falling; empty predictions first",
+        "ranked_by": "lowest_expected_dice, rising; empty predictions first",
         "volume_uncertainty": (
             f"sample standard deviation and range of the volumes that {len(names)} members predicted"
             if len(names) > 1
@@ -158,18 +153,15 @@ def _run(
 ) -> Iterator[tuple[MemberCase, CaseReview | str]]:
     from tqdm import tqdm
 
+    process = partial(_process, folder)
     processes = _number_of_processes(todo, num_processes)
-    with tqdm(
-        total=total, initial=total - len(todo), desc="uncertainty", unit="case", disable=not progress or not todo
-    ) as bar:
-        outcomes = (
-            ((case, _process(folder, case)) for case in todo)
-            if processes <= 1
-            else _run_in_processes(folder, todo, processes)
-        )
+    outcomes = zip(todo, map(process, todo)) if processes <= 1 else run_in_workers(process, todo, processes)
+    bar = tqdm(total=total, initial=total - len(todo), desc="uncertainty", unit="case", disable=not (progress and todo))
+    with bar:
         for case, outcome in outcomes:
             bar.update()
-            yield case, outcome
+            died = "a worker process died, perhaps for lack of memory; run again with a smaller -np, the finished cases"
+            yield case, outcome or f"{case.files[0].probabilities}: {died} are kept."
 
 
 def _number_of_processes(todo: Sequence[MemberCase], most: int) -> int:
@@ -181,34 +173,5 @@ def _number_of_processes(todo: Sequence[MemberCase], most: int) -> int:
     return min(most, len(todo), size // _BYTES_PER_PROCESS)
 
 
-def _run_in_processes(folder, todo, processes) -> Iterator[tuple[MemberCase, CaseReview | str]]:
-    context = get_context("spawn")  # as nnU-Net; PyTorch does not survive a fork
-    with ProcessPoolExecutor(processes, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        futures = {pool.submit(_process, folder, case): case for case in todo}
-        try:
-            for future in as_completed(futures):
-                case = futures[future]
-                try:
-                    yield case, future.result()
-                except BrokenProcessPool:
-                    yield (
-                        case,
-                        (
-                            f"{case.files[0].probabilities}: a worker process died, perhaps for lack of memory; run "
-                            "again with a smaller -np, the finished cases are kept."
-                        ),
-                    )
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
 def _process(folder: OutputFolder, case: MemberCase) -> CaseReview | str:
-    """One broken case must not take the others with it: its error becomes its line in the list of problems."""
-    try:
-        return folder.process(case)
-    except UserError as error:
-        return str(error)
-    except MemoryError:
-        return f"{case.files[0].probabilities}: not enough memory; run with a smaller -np."
-    except Exception as error:
-        return f"{case.files[0].probabilities}: unexpected {type(error).__name__}: {error}"
+    return guarded(case.files[0].probabilities, lambda: folder.process(case))

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.evaluation.image_files import check_name
 from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
-from nnunet_nacl.files import to_json_text, write_atomically
-from nnunet_nacl.quality.case import ComputedCase, compute_case
-from nnunet_nacl.quality.images import TEMPORARY_PREFIX, to_dtype, write_image
-from nnunet_nacl.quality.members import MemberCase
-from nnunet_nacl.quality.review import CaseReview
+from nnunet_nacl.files import check_writable, remove_leftovers, to_json_text, write_atomically
+from nnunet_nacl.json_files import read_dict
+from nnunet_nacl.quality.case_maps import ComputedCase, compute_case
+from nnunet_nacl.quality.ensemble_members import MemberCase
+from nnunet_nacl.quality.map_images import to_dtype, write_image
+from nnunet_nacl.quality.review_list import CaseReview
 
-__all__ = ["OutputFolder", "MapSettings"]
+__all__ = ["REVIEW_FILE", "SETTINGS_FILE", "MapSettings", "OutputFolder"]
+
+REVIEW_FILE = "review.csv"
+SETTINGS_FILE = "uncertainty.json"
 
 _RECORD = "review.json"
-_COMPUTATION = 1  # raise it when a number or a map changes for the same files
+_COMPUTATION = 2  # raise it when a number or a map changes for the same files
 
 
 @dataclass(frozen=True)
@@ -70,17 +73,22 @@ class OutputFolder:
                 raise UserError(f"{path} would mix the maps of {folder.name} with {member.folder}; choose another -o.")
         if path.exists() and not path.is_dir():
             raise UserError(f"{path} is a file; give -o a folder.")
-        if path.is_dir():
-            for entry in os.scandir(path):
-                if entry.is_file() and entry.name.endswith((".npz", members[0].file_ending)):
-                    raise UserError(f"{path} holds images or predictions ({entry.name}); choose another -o.")
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=path):
-                pass
-        except OSError as error:
-            raise UserError(f"{path}: no file can be written there ({error.strerror}); choose another -o.") from None
+        check_name(path)
+        check_writable(path / REVIEW_FILE, ours=False)
+        for entry in os.scandir(path):
+            if entry.is_file() and entry.name.endswith((".npz", members[0].file_ending)):
+                raise UserError(f"{path} holds images or predictions ({entry.name}); choose another -o.")
+        for folder in (path, *(path / case for case in cases)):
+            remove_leftovers(folder)
         return cls(path, tuple(members), settings)
+
+    def refusal(self, case: MemberCase) -> str:
+        """Why a case can have no folder of its name beside the list, in words; empty if it can."""
+        if case.case in ("", ".", "..") or case.case.casefold() in (REVIEW_FILE, SETTINGS_FILE):
+            return (
+                f"{case.files[0].probabilities}: no folder for maps can have the name {case.case!r}; rename the case."
+            )
+        return ""
 
     def finished(self, case: MemberCase) -> CaseReview | None:
         """The row of a case that was finished from the same files with the same settings, if its images are there."""
@@ -103,15 +111,19 @@ class OutputFolder:
         """
         signature = self._signature(case)
         folder = self.path / case.case
-        self._clean(folder, case)
+        self._remove(case, self._read_record(case).get("files"))
         computed = compute_case(self.members, case, self.settings.maps)
-        files = {}
-        for name, array in self._images(computed).items():
-            path = folder / f"{case.case}_{name}{self.members[0].file_ending}"
-            for written in write_image(array, path, computed.properties):
-                files[written.name] = written.stat().st_size
-        record = {"signature": signature, "files": files, "review": computed.review.to_json()}
-        write_atomically(folder / _RECORD, to_json_text(record))
+        files: dict[str, int] = {}
+        try:
+            for name, array in self._images(computed).items():
+                path = folder / f"{case.case}_{name}{self.members[0].file_ending}"
+                for written in write_image(array, path, computed.geometry):
+                    files[written.name] = written.stat().st_size
+            record = {"signature": signature, "files": files, "review": computed.review.to_json()}
+            write_atomically(folder / _RECORD, to_json_text(record))
+        except BaseException:
+            self._remove(case, files)
+            raise
         return computed.review
 
     def _images(self, computed: ComputedCase) -> dict[str, Any]:
@@ -124,29 +136,24 @@ class OutputFolder:
                 images[f"probability_{channel}_{plain}"] = to_dtype(computed.probs[channel], settings.dtype)
         return images
 
-    def _clean(self, folder: Path, case: MemberCase) -> None:
-        """Remove what an earlier run wrote: maps of other predictions must not lie beside the new ones.
+    def _remove(self, case: MemberCase, files: Any) -> None:
+        """Remove a case's images: those of other predictions must not lie beside the new ones.
 
         Nor in their place, if the new ones cannot be made.
         """
-        record = self._read_record(case)
+        folder = self.path / case.case
         (folder / _RECORD).unlink(missing_ok=True)
-        if not folder.is_dir():
-            return
-        for name in record.get("files", {}) if isinstance(record.get("files"), dict) else ():
+        for name in files if isinstance(files, dict) else ():
             if Path(name).name == name and name.startswith(f"{case.case}_"):
                 (folder / name).unlink(missing_ok=True)
-        for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
-            leftover.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # the user's own files may be there
             folder.rmdir()
 
     def _read_record(self, case: MemberCase) -> dict[str, Any]:
         try:
-            record = json.loads((self.path / case.case / _RECORD).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            return read_dict(self.path / case.case / _RECORD)
+        except UserError:
             return {}
-        return record if isinstance(record, dict) else {}
 
     def _signature(self, case: MemberCase) -> dict[str, Any]:
         """What the images depend on: files by path, size and time, the labels, and the settings."""

@@ -5,19 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import combinations
 
 import numpy as np
 import torch
 from scipy import ndimage
 
+from nnunet_nacl.decision.expected_dice import count_expected
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.geometry import geometry_difference
+from nnunet_nacl.evaluation.geometry import Geometry, geometry_difference
 from nnunet_nacl.evaluation.prediction_folder import Labels, PredictionFolder
-from nnunet_nacl.quality.images import voxel_unit
-from nnunet_nacl.quality.maps import confidence, margin, normalised_entropy
-from nnunet_nacl.quality.members import Ensemble, MemberCase
-from nnunet_nacl.quality.review import CaseReview, StructureReview
+from nnunet_nacl.metrics.overlap import count_overlap
+from nnunet_nacl.quality.ensemble_members import Ensemble, MemberCase
+from nnunet_nacl.quality.review_list import CaseReview, StructureReview
+from nnunet_nacl.quality.voxel_uncertainty import confidence, margin, normalised_entropy
 
 __all__ = ["MAPS", "MEMBER_MAPS", "ComputedCase", "compute_case"]
 
@@ -33,14 +34,14 @@ class ComputedCase:
         maps: (*spatial) float maps in [0, 1] by name.
         probs: (K, *spatial) class or (R, *spatial) region probabilities, the mean over members.
         segmentation: (*spatial) label map that the row describes.
-        properties: Where the image lies.
+        geometry: Where the image lies.
         review: The row.
     """
 
     maps: dict[str, np.ndarray]
     probs: np.ndarray
     segmentation: np.ndarray
-    properties: dict[str, Any]
+    geometry: Geometry
     review: CaseReview
 
 
@@ -62,35 +63,28 @@ def compute_case(
     """
     labels = folders[0].labels
     ensemble = Ensemble(regions=labels.regions)
-    member_voxels: list[list[int]] = []
-    segmentation, properties = None, None
+    segmentations: list[np.ndarray] = []
+    geometries: list[Geometry] = []
     for folder, files in zip(folders, case.files):
         prediction = folder.load_prediction(files)
-        if segmentation is None:
-            segmentation, properties = prediction.segmentation, prediction.properties
-        else:
-            difference = geometry_difference(
-                properties, prediction.properties, segmentation.shape, prediction.segmentation.shape
+        segmentations.append(prediction.segmentation)
+        geometries.append(Geometry.of(prediction.properties))
+        difference = geometry_difference(geometries[0], geometries[-1], segmentations[0].shape, segmentations[-1].shape)
+        if difference:
+            raise UserError(
+                f"{files.segmentation}: other geometry than {case.files[0].segmentation} ({difference}); "
+                "give predictions of the same images."
             )
-            if difference:
-                raise UserError(
-                    f"{files.segmentation}: other geometry than {case.files[0].segmentation} ({difference}); "
-                    "give predictions of the same images."
-                )
-        member_voxels.append(
-            [int(np.count_nonzero(labels.mask(prediction.segmentation, c))) for c in labels.foreground]
-        )
         try:
             ensemble.add(prediction.probs)
         except ValueError as error:
             raise UserError(f"{files.probabilities}: {error}; predict this case again.") from None
         del prediction
     probs, expected = ensemble.finish()
-    if ensemble.n_members > 1:
-        segmentation = _segmentation(probs, folders[0])
+    segmentation = segmentations[0] if ensemble.n_members == 1 else _segmentation(probs, folders[0])
     maps = _maps(probs, expected, ensemble.n_members, labels.regions, wanted)
-    review = _review(case.case, probs, segmentation, maps, labels, voxel_unit(properties), member_voxels)
-    return ComputedCase({name: maps[name] for name in wanted}, probs, segmentation, properties, review)
+    review = _review(case.case, probs, segmentation, maps, labels, geometries[0], segmentations)
+    return ComputedCase({name: maps[name] for name in wanted}, probs, segmentation, geometries[0], review)
 
 
 def _maps(
@@ -125,21 +119,25 @@ def _review(
     segmentation: np.ndarray,
     maps: dict[str, np.ndarray],
     labels: Labels,
-    voxel: tuple[float, str],
-    member_voxels: list[list[int]],
+    geometry: Geometry,
+    member_segmentations: Sequence[np.ndarray],
 ) -> CaseReview:
-    size, unit = voxel
-    structures, foreground = [], np.zeros(segmentation.shape, dtype=bool)
+    overlap = count_expected(probs, segmentation, regions=labels.values if labels.regions else None)
+    size, structures, foreground = geometry.voxel_size, [], np.zeros(segmentation.shape, dtype=bool)
     for i, channel in enumerate(labels.foreground):
         mask = labels.mask(segmentation, channel)
         foreground |= mask
+        of_members = [labels.mask(member, channel) for member in member_segmentations]
         structures.append(
             StructureReview(
                 name=labels.names[channel],
-                volume=int(np.count_nonzero(mask)) * size,
+                expected_dice=float(overlap.dice[i]),
+                members_dice=_mean_pairwise_dice(of_members),
+                volume=int(overlap.chosen[i]) * size,
+                expected_volume=float(overlap.expected[i]) * size,
                 max_probability=float(probs[channel].max()),
                 pieces=_count_pieces(mask),
-                member_volumes=tuple(voxels[i] * size for voxels in member_voxels),
+                member_volumes=tuple(int(np.count_nonzero(member)) * size for member in of_members),
             )
         )
     mean = _mean_over(foreground)
@@ -148,10 +146,17 @@ def _review(
         mean_foreground_entropy=mean(maps["entropy"]),
         mean_foreground_confidence=mean(maps["confidence"]),
         mean_foreground_mutual_information=mean(maps.get("mutual_information")),
-        unit=unit,
+        unit=geometry.unit,
         structures=tuple(structures),
-        n_members=len(member_voxels),
+        n_members=len(member_segmentations),
     )
+
+
+def _mean_pairwise_dice(masks: Sequence[np.ndarray]) -> float:
+    """Mean over the pairs that have the structure in at least one of the two; NaN if there is no such pair."""
+    values = [count_overlap(a, b).dice for a, b in combinations(masks, 2)]
+    defined = [value for value in values if not math.isnan(value)]
+    return sum(defined) / len(defined) if defined else math.nan
 
 
 def _mean_over(mask: np.ndarray) -> Callable[[np.ndarray | None], float]:
