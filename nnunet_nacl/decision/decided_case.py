@@ -15,7 +15,7 @@ import numpy as np
 
 from nnunet_nacl.decision.iteration import Decision, decide
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.geometry import geometry_difference
+from nnunet_nacl.evaluation.geometry import Geometry, geometry_difference
 from nnunet_nacl.evaluation.image_files import quiet
 from nnunet_nacl.evaluation.prediction_folder import CaseFiles, Prediction, PredictionFolder
 from nnunet_nacl.json_files import NUMBER, first_line, mismatch
@@ -151,8 +151,8 @@ def decide_case(
 def _read_truth(folder: PredictionFolder, path: Path, prediction: Prediction) -> np.ndarray:
     truth, properties = folder.read_segmentation(path)
     folder.labels.check(truth, path, is_truth=True)
-    shape = prediction.segmentation.shape
-    difference = geometry_difference(properties, prediction.properties, truth.shape, shape)
+    geometries = Geometry.of(properties), Geometry.of(prediction.properties)
+    difference = geometry_difference(*geometries, truth.shape, prediction.segmentation.shape)
     if difference:
         raise UserError(f"{path}: other geometry than the prediction ({difference}); give the matching ground truth.")
     return truth
