@@ -96,6 +96,7 @@ TEST_REQUIREMENTS = [
     "torchmetrics>=1",
     "scikit-learn",
     "medpy",
+    "rankseg",
     # The tests build this package themselves, without isolation, so that they need no network.
     "pip>=22.3",
     "setuptools>=64",

@@ -18,6 +18,7 @@ The last run of the scripts in `benchmarks/`. Each rewrites its own section of t
     python benchmarks/training_iteration.py DATASET CONFIGURATION FOLD --output docs/reference/performance.md
     python benchmarks/training_calibration.py DATASET CONFIGURATION FOLD --output docs/reference/performance.md
     python benchmarks/metrics.py --output docs/reference/performance.md
+    python benchmarks/decision.py --output docs/reference/performance.md
     python benchmarks/evaluation.py VALIDATION_FOLDER --output docs/reference/performance.md
 
 """

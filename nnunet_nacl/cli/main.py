@@ -19,6 +19,7 @@ SUBCOMMANDS = {
     "apply": "nnunet_nacl.cli.apply",
     "calibrate": "nnunet_nacl.cli.calibrate",
     "compare": "nnunet_nacl.cli.compare",
+    "decide": "nnunet_nacl.cli.decide",
     "demo": "nnunet_nacl.cli.demo",
     "doctor": "nnunet_nacl.cli.doctor",
     "evaluate": "nnunet_nacl.cli.evaluate",

@@ -1,0 +1,69 @@
+"""What `nnunet_nacl decide` prints about its result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nnunet_nacl.json_files import one_line
+
+if TYPE_CHECKING:
+    from nnunet_nacl.decision.decided_case import DecidedStructure
+    from nnunet_nacl.decision.decided_folder import Decided
+
+__all__ = ["summary_lines"]
+
+_N_BOOTSTRAP = 10_000
+
+
+def summary_lines(decided: Decided) -> list[str]:
+    """Voxels changed, expected and, where there is ground truth, true Dice of each structure, for the terminal.
+
+    Expected Dice is a mean over the cases whose argmax has the structure; one that was removed counts 0. True Dice is
+    a mean over the cases where it is defined before and after, its difference has a 95 % bootstrap interval over cases.
+    """
+    cases = decided.cases
+    measured = sum(case.measured for case in cases)
+    header = ["structure", "voxels gained", "lost", "expected Dice: argmax", "decided"]
+    header += ["true Dice: argmax", "decided", "difference [95 % interval]", "cases lower / higher"] if measured else []
+    rows = [header]
+    for key, name in decided.names.items():
+        rows.append([one_line(name), *_cells([case.structures[key] for case in cases], measured > 0)])
+    widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
+    lines = [f"{len(cases)} cases decided, {sum(case.n_changed for case in cases)} voxels have another label."]
+    lines += ["  ".join(c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths))) for row in rows]
+    if 0 < measured < len(cases):
+        lines.append(f"{len(cases) - measured} cases have no ground truth and are not in the true Dice.")
+    for key, name in decided.names.items():
+        removed = [one_line(case.case) for case in cases if case.structures[key].removed]
+        if removed:
+            lines.append(f"removed altogether: {one_line(name)} in {', '.join(removed)}")
+    differs = sum(case.n_saved_differs > 0 for case in cases)
+    if differs:
+        lines.append(
+            f"In {differs} cases the predicted segmentation is not the argmax of the probabilities, as after "
+            "postprocessing; the decision starts from the argmax."
+        )
+    return lines
+
+
+def _cells(rows: Sequence[DecidedStructure], measured: bool) -> list[str]:
+    from nnunet_nacl.comparison.statistics import paired_difference
+
+    present = [row for row in rows if row.voxels_before]
+    expected = [[row.expected_dice_before for row in present], [row.expected_dice_after for row in present]]
+    cells = [str(sum(row.gained for row in rows)), str(sum(row.lost for row in rows))]
+    cells += [_number(float(np.mean(np.nan_to_num(values))) if values else float("nan")) for values in expected]
+    if not measured:
+        return cells
+    before, after = [row.dice_before for row in rows], [row.dice_after for row in rows]
+    difference = paired_difference(before, after, n_bootstrap=_N_BOOTSTRAP, seed=0)
+    interval = f"{difference.difference:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}]"
+    cells += [_number(difference.mean_reference), _number(difference.mean), interval if difference.n else "-"]
+    return [*cells, f"{difference.n_lower} / {difference.n_higher}"]
+
+
+def _number(value: float) -> str:
+    return "-" if np.isnan(value) else f"{value:.4f}"

@@ -1,0 +1,193 @@
+"""What expected Dice says of true Dice: a line learned from cases with ground truth, and an interval about it.
+
+Expected Dice is off, for the voxels of an image err together, and by more the less the probabilities are calibrated.
+How it is off is alike from case to case, and so can be learned: from cases that the network did not train on, segmented
+as they will be delivered (argmax and decided segmentations have estimates of their own). The same is done for volumes.
+
+Intervals are jackknife+ (Barber et al., Annals of Statistics 49, 2021) with patients in the place of cases: neither
+the line nor a residual that a case is judged by has seen any case of its patient, and a patient with several cases
+counts as one (Lee, Barber and Willett 2023 treat such hierarchies). What is promised: for a new patient like those
+before, an interval of level 1 - alpha holds the true value with a probability of at least 1 - 2 alpha, typically
+1 - alpha. "Like those before" is exchangeability: the patients could have come in any order. It breaks with another
+scanner, another disease, or another network than the line was learned with, the average of five folds instead of one
+fold included.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.json_files import NUMBER, mismatch
+
+__all__ = ["DEFAULT_ALPHA", "Prediction", "StructureEstimate", "patients_needed"]
+
+DEFAULT_ALPHA = 0.1
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """An estimate with its interval; NaN where there is none."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+def patients_needed(alpha: float) -> int:
+    """Fewest patients with which a jackknife+ interval of level 1 - alpha is finite: 9 for 90 %, 19 for 95 %."""
+    return math.ceil(1 / alpha - 1 - 1e-9)
+
+
+@dataclass(frozen=True, eq=False)
+class StructureEstimate:
+    """How a true value of one structure (Dice, or a volume) follows from the expected one.
+
+    Attributes:
+        line: Slope and intercept, learned from all cases.
+        lines: (G, 2) those without each patient.
+        patient: (n,) which patient a case belongs to, an index into ``lines``.
+        residual: (n,) |true - line without the patient| of each case.
+        alpha: The interval has level 1 - alpha.
+        bounds: The least and the greatest value that there can be.
+    """
+
+    line: tuple[float, float]
+    lines: np.ndarray
+    patient: np.ndarray
+    residual: np.ndarray
+    alpha: float = DEFAULT_ALPHA
+    bounds: tuple[float, float] = (0.0, 1.0)
+
+    @classmethod
+    def fit(
+        cls,
+        expected: Sequence[float] | np.ndarray,
+        true: Sequence[float] | np.ndarray,
+        patients: Sequence[Hashable],
+        *,
+        alpha: float = DEFAULT_ALPHA,
+        bounds: tuple[float, float] = (0.0, 1.0),
+    ) -> StructureEstimate:
+        """Learn from cases; every patient weighs the same.
+
+        Args:
+            expected: (n,) expected Dice or volume. NaN, a structure that was not segmented, is left out.
+            true: (n,) true Dice (0 where the truth is empty) or volume. NaN is left out.
+            patients: (n,) to whom each case belongs; the cases' names where each is a patient of its own.
+            alpha: Of the interval, in (0, 1).
+            bounds: The least and the greatest possible value.
+
+        Raises:
+            ValueError: Lengths differ, or ``alpha`` is not in (0, 1).
+        """
+        x, y = np.asarray(expected, float), np.asarray(true, float)
+        if not len(x) == len(y) == len(patients):
+            sizes = f"{len(x)}, {len(y)} and {len(patients)}"
+            raise ValueError(f"expected, true and patients must be of the same cases, got {sizes}.")
+        if not 0 < alpha < 1:
+            raise ValueError(f"alpha must be between 0 and 1, got {alpha!r}.")
+        usable = ~(np.isnan(x) | np.isnan(y))
+        x, y = x[usable], y[usable]
+        names = [name for name, use in zip(patients, usable) if use]
+        number = {name: i for i, name in enumerate(dict.fromkeys(names))}
+        patient = np.array([number[name] for name in names], int)
+        weight = 1 / np.bincount(patient)[patient] if names else np.zeros(0)
+        kept = [patient != i for i in range(len(number))]
+        lines = np.array([_fit_line(x[k], y[k], weight[k]) for k in kept]).reshape(-1, 2)
+        residual = np.abs(y - _at(lines[patient], x)) if len(number) > 1 else np.full(len(names), np.nan)
+        return cls(_fit_line(x, y, weight), lines, patient, residual, float(alpha), bounds)
+
+    @property
+    def n_patients(self) -> int:
+        """How many patients it was learned from."""
+        return len(self.lines)
+
+    @property
+    def why_no_interval(self) -> str:
+        """Why there is no interval, in words; empty if there is."""
+        needed = patients_needed(self.alpha)
+        if self.n_patients >= needed:
+            return ""
+        level = f"{100 * (1 - self.alpha):g} %"
+        return f"{self.n_patients} patients with this structure, an interval of {level} needs {needed}"
+
+    def predict(self, expected: float) -> Prediction:
+        """The true value that an expected one stands for, within the bounds; the estimate lies in its interval.
+
+        Args:
+            expected: Expected Dice or volume of a case; NaN for a structure that was not segmented.
+
+        Returns:
+            NaN for what is not known: everything where ``expected`` is NaN or nothing was learned, the interval with
+            fewer patients than it needs.
+        """
+        estimate = float(np.clip(_at(np.array(self.line), expected), *self.bounds))
+        if math.isnan(estimate) or self.why_no_interval:
+            return Prediction(estimate, math.nan, math.nan)
+        centre = _at(self.lines[self.patient], expected)
+        weight = 1 / np.bincount(self.patient)[self.patient] / (self.n_patients + 1)
+        high = _quantile(centre + self.residual, weight, 1 - self.alpha)
+        low = -_quantile(self.residual - centre, weight, 1 - self.alpha)
+        low, high = np.clip([low, high], *self.bounds)
+        return Prediction(estimate, float(min(low, estimate)), float(max(high, estimate)))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; ``from_json`` predicts the same from them."""
+        return {
+            "line": list(self.line),
+            "lines_without_patient": self.lines.tolist(),
+            "patient": self.patient.tolist(),
+            "residual": self.residual.tolist(),
+            "alpha": self.alpha,
+            "bounds": [bound if math.isfinite(bound) else None for bound in self.bounds],
+        }
+
+    @classmethod
+    def from_json(cls, content: Any, source: str = "the estimate") -> StructureEstimate:
+        """The reverse of ``to_json``.
+
+        Raises:
+            UserError: It does not hold such an object; ``source`` says where it stood.
+        """
+        numbers = [NUMBER]
+        pattern = {"line": numbers, "lines_without_patient": [numbers], "patient": [int], "residual": numbers}
+        problem = mismatch(content, pattern | {"alpha": float, "bounds": numbers})
+        if not problem:
+            lines, patient = np.array(content["lines_without_patient"], float).reshape(-1, 2), content["patient"]
+            same = len(patient) == len(content["residual"]) and set(patient) == set(range(len(lines)))
+            if same and len(content["line"]) == len(content["bounds"]) == 2 and 0 < content["alpha"] < 1:
+                slope, intercept = (math.nan if value is None else value for value in content["line"])
+                low, high = content["bounds"]
+                bounds = (-math.inf if low is None else low, math.inf if high is None else high)
+                residual = np.array(content["residual"], float)
+                return cls((slope, intercept), lines, np.array(patient, int), residual, content["alpha"], bounds)
+        problem = problem or "its lists do not belong together"
+        raise UserError(f"{source} is not one of this package's quality estimates: {problem}; calibrate again.")
+
+
+def _fit_line(expected: np.ndarray, true: np.ndarray, weight: np.ndarray) -> tuple[float, float]:
+    """Slope and intercept of weighted least squares; a line that falls is noise, and the mean is taken instead."""
+    if not len(expected):
+        return math.nan, math.nan
+    x, y = np.average(expected, weights=weight), np.average(true, weights=weight)
+    spread = np.sum(weight * (expected - x) ** 2)
+    slope = np.sum(weight * (expected - x) * (true - y)) / spread if spread > 1e-12 * max(1, x * x) else 0.0
+    slope = max(float(slope), 0.0)
+    return slope, float(y - slope * x)
+
+
+def _at(lines: np.ndarray, expected: float | np.ndarray) -> np.ndarray:
+    return lines[..., 0] * expected + lines[..., 1]
+
+
+def _quantile(values: np.ndarray, weight: np.ndarray, level: float) -> float:
+    """The smallest value with at least ``level`` of the mass up to it; what the weights leave of 1 lies at infinity."""
+    order = np.argsort(values)
+    reached = np.cumsum(weight[order]) >= level - 1e-9
+    return float(values[order][reached.argmax()]) if reached.any() else math.inf

@@ -1,0 +1,162 @@
+"""How far predicted Dice can be trusted: its error, the coverage of its intervals, and what its order is worth."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = [
+    "Coverage",
+    "WorkloadRow",
+    "aurc",
+    "compare_orders",
+    "coverage",
+    "mean_absolute_error",
+    "spearman",
+    "workload",
+]
+
+Values = Sequence[float] | np.ndarray
+
+
+def mean_absolute_error(predicted: Values, true: Values) -> float:
+    """Mean of |predicted - true| over the cases where both are defined; NaN without one."""
+    predicted, true = _defined(predicted, true)
+    return float(np.mean(np.abs(predicted - true))) if len(true) else math.nan
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How many of ``n`` true values lie in their intervals.
+
+    Attributes:
+        share: The share; NaN where n is 0.
+        low: Lower end of its 95 % interval (Clopper and Pearson 1934), as if cases were independent: with several
+            cases a patient it is somewhat too narrow.
+        high: Upper end.
+        n: Cases with a true value and an interval.
+    """
+
+    share: float
+    low: float
+    high: float
+    n: int
+
+
+def coverage(low: Values, high: Values, true: Values) -> Coverage:
+    """Share of the true values that lie in their intervals, ends included."""
+    from scipy.stats import binomtest
+
+    low, high, true = _defined(low, high, true)
+    if not len(true):
+        return Coverage(math.nan, math.nan, math.nan, 0)
+    inside = int(np.count_nonzero((low <= true) & (true <= high)))
+    interval = binomtest(inside, len(true)).proportion_ci(0.95, method="exact")
+    return Coverage(inside / len(true), float(interval.low), float(interval.high), len(true))
+
+
+def spearman(trust: Values, true: Values) -> float:
+    """Spearman's rank correlation, ties at their mean rank; NaN with fewer than three cases, or without an order."""
+    from scipy.stats import rankdata
+
+    ranks = [rankdata(values) for values in _defined(trust, true)]
+    if len(ranks[0]) < 3 or any(np.ptp(rank) == 0 for rank in ranks):
+        return math.nan
+    return float(np.corrcoef(*ranks)[0, 1])
+
+
+def aurc(trust: Values, risk: Values) -> float:
+    """Area under the risk-coverage curve: mean over k = 1..n of the mean risk of the k most trusted cases.
+
+    Lower is better: the mean risk where the order says nothing, less where what is trusted is good. (Geifman and
+    El-Yaniv 2017; over segmentations with risk 1 - Dice as in Zenk et al., Medical Image Analysis 2025.)
+
+    Args:
+        trust: One value per case, such as predicted Dice or confidence; NaN is left out. Equal values are taken in
+            random order: the mean over all orders.
+        risk: Of the same cases; NaN is left out.
+
+    Returns:
+        A mean of risks; NaN without a case.
+    """
+    trust, risk = _defined(trust, risk)
+    if not len(risk):
+        return math.nan
+    return float(np.mean(np.cumsum(_in_order(-trust, risk)) / np.arange(1, len(risk) + 1)))
+
+
+def compare_orders(true: Values, orders: Mapping[str, Values]) -> dict[str, dict[str, float]]:
+    """AURC with risk 1 - Dice, and Spearman's rho with Dice, of several orders of the same cases.
+
+    Args:
+        true: True Dice.
+        orders: Trust by name, larger is better: the negative of an entropy. Only the cases that all orders have a value
+            for are compared.
+
+    Returns:
+        ``{"AURC": ..., "rho": ...}`` by name, ``oracle`` (the true Dice) and ``random`` (no order) added.
+    """
+    true, *trusts = _defined(true, *orders.values())
+    named = dict(zip(orders, trusts)) | {"oracle": true}
+    result = {name: {"AURC": aurc(trust, 1 - true), "rho": spearman(trust, true)} for name, trust in named.items()}
+    return result | {"random": {"AURC": aurc(np.zeros(len(true)), 1 - true), "rho": math.nan}}
+
+
+@dataclass(frozen=True)
+class WorkloadRow:
+    """One row of the table "look at x % of the cases, catch y % of the bad ones".
+
+    Attributes:
+        looked_at: Share of the cases that are looked at.
+        n_cases: How many these are, rounded up.
+        caught: Share of the bad cases that are among them; NaN where no case is bad.
+    """
+
+    looked_at: float
+    n_cases: int
+    caught: float
+
+
+def workload(
+    trust: Values, true: Values, threshold: float, shares: Sequence[float] = (0.05, 0.1, 0.2, 0.3, 0.5)
+) -> list[WorkloadRow]:
+    """What looking at the least trusted cases finds.
+
+    Args:
+        trust: One value per case; NaN, a case of which nothing is known, is looked at first. Equal values in random
+            order: the mean over all orders.
+        true: True Dice; NaN is left out.
+        threshold: A case is bad where its true Dice is below.
+        shares: How many to look at, each in [0, 1].
+
+    Raises:
+        ValueError: A share is outside [0, 1].
+    """
+    if not all(0 <= share <= 1 for share in shares):
+        raise ValueError(f"shares of the cases must be in [0, 1], got {list(shares)}.")
+    trust, true = _defined(np.where(np.isnan(np.asarray(trust, float)), -np.inf, trust), true)
+    caught = np.append(0, np.cumsum(_in_order(trust, (true < threshold).astype(float))))
+    rows = []
+    for share in shares:
+        n_cases = math.ceil(share * len(true) - 1e-9)
+        rows.append(WorkloadRow(share, n_cases, float(caught[n_cases] / caught[-1]) if caught[-1] else math.nan))
+    return rows
+
+
+def _in_order(keys: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Values by rising key; those of equal keys are replaced by their mean, which is what random order gives."""
+    _, group = np.unique(keys, return_inverse=True)
+    means = np.bincount(group, weights=values) / np.bincount(group)
+    return means[np.sort(group)]
+
+
+def _defined(*columns: Values) -> list[np.ndarray]:
+    """The rows in which nothing is NaN; ValueError if the columns differ in length."""
+    arrays = [np.asarray(column, dtype=float) for column in columns]
+    if len({array.shape for array in arrays}) > 1 or arrays[0].ndim != 1:
+        raise ValueError(f"one value per case is needed, of the same cases; got {[a.shape for a in arrays]}.")
+    keep = ~np.any(np.isnan(arrays), axis=0)
+    return [array[keep] for array in arrays]

@@ -1,0 +1,185 @@
+"""The decision: optimal where an exhaustive search can tell, never worse than the argmax, and as RankSEG decides."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
+
+from nnunet_nacl.decision.expected_dice import count_expected, expected_dice
+from nnunet_nacl.decision.iteration import Decision, decide
+from tests.reference import decision as reference
+
+NESTED, ORDER = ((1, 2, 3), (2, 3), (3,)), (1, 2, 3)
+CYCLE = [[0.2, 0.1, 0.0, 0.0], [0.2, 0.4, 0.7, 0.1], [0.6, 0.5, 0.3, 0.9]]  # two states take turns
+
+
+@st.composite
+def probabilities(draw, classes=st.integers(2, 4), voxels=st.integers(1, 7)):
+    """(K, N) with tenths as values, so that ties and exact halves occur."""
+    num_classes, size = draw(classes), draw(voxels)
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    weights = rng.dirichlet(np.full(num_classes, draw(st.sampled_from([0.3, 1.0, 3.0]))), size)
+    return np.array([rng.multinomial(10, row) for row in weights]).T / 10
+
+
+@settings(deadline=None, max_examples=60)
+@given(probabilities(classes=st.just(2), voxels=st.integers(1, 9)))
+def test_one_structure_gets_the_best_of_all_segmentations(probs):
+    assert decide(probs).after.total == pytest.approx(reference.largest_total(probs), abs=1e-12)
+
+
+@settings(deadline=None, max_examples=40)
+@given(probabilities(voxels=st.integers(1, 5)))
+def test_between_the_argmax_and_the_best_of_all_segmentations(probs):
+    decision = decide(probs)
+    assert decision.before.total - 1e-12 <= decision.after.total <= reference.largest_total(probs) + 1e-12
+
+
+@settings(deadline=None, max_examples=60)
+@given(probabilities())
+def test_the_best_of_the_states_that_the_formula_goes_through(probs):
+    decision = decide(probs, max_rounds=6)
+    states = reference.rounds(probs, 6)
+    totals = [np.nansum(reference.expected_dice(probs, s, reference.classes(len(probs)))) for s in states]
+    assert decision.after.total == pytest.approx(max(totals), abs=1e-9)
+
+
+@settings(deadline=None, max_examples=60)
+@given(probabilities(), st.booleans())
+def test_what_is_said_of_it_is_what_was_done(probs, regions):
+    keywords = {}
+    if regions:
+        probs = np.cumsum(probs[:0:-1], 0)[::-1].clip(0, 1)
+        keywords = {"regions": NESTED[-len(probs) :], "region_labels": ORDER[-len(probs) :]}
+    decision = decide(probs, **keywords)
+    structures = NESTED[-len(probs) :] if regions else tuple((k,) for k in range(1, len(probs)))
+    for i, values in enumerate(structures):
+        was, is_now = np.isin(decision.argmax, values), np.isin(decision.segmentation, values)
+        assert (decision.gained[i], decision.lost[i]) == ((is_now & ~was).sum(), (was & ~is_now).sum())
+        assert was.any() or not is_now.any()  # what was absent stays absent
+        assert (i in decision.removed) == (was.any() and not is_now.any())
+    assert decision.n_changed == np.count_nonzero(decision.argmax != decision.segmentation)
+    for sums, labels in ((decision.before, decision.argmax), (decision.after, decision.segmentation)):
+        again = count_expected(probs, labels, regions=structures if regions else None)
+        np.testing.assert_allclose(sums.dice, again.dice, rtol=1e-12)
+
+
+def test_a_voxel_belongs_to_a_structure_from_half_its_expected_dice_on():
+    rng = np.random.default_rng(0)
+    p = rng.beta(0.4, 0.6, 5000)
+    decision = decide(np.stack([1 - p, p]))
+    threshold = decision.after.dice[0] / 2
+    assert 0.3 < threshold < 0.45
+    np.testing.assert_array_equal(decision.segmentation, p > threshold)
+
+
+def test_a_cycle_ends_on_its_best_state():
+    probs = np.array(CYCLE)
+    states = [state.tolist() for state in reference.rounds(probs, 4)]
+    assert states[2] == states[4] != states[3]  # it does cycle
+    totals = [np.nansum(expected_dice(probs, np.array(state))) for state in states]
+    decision = decide(probs)
+    assert decision.rounds < 5 and decision.after.total == pytest.approx(max(totals))
+
+
+def test_no_round_gives_the_argmax_with_ties_to_the_lower_class():
+    probs = np.array([[0.4, 0.2, 0.2], [0.4, 0.4, 0.3], [0.2, 0.4, 0.5]])
+    assert decide(probs, max_rounds=0).segmentation.tolist() == [0, 1, 2]
+
+
+def test_only_background_stays_background():
+    probs = np.array([[0.6, 0.9], [0.4, 0.1]])
+    decision = decide(probs)
+    assert decision.segmentation.tolist() == [0, 0] and np.isnan(decision.after.dice).all() and not decision.removed
+
+
+def test_removed_lists_what_was_emptied_but_not_what_was_never_there():
+    before = count_expected(np.full((4, 3), 0.25), np.array([1, 2, 0]))
+    after = count_expected(np.full((4, 3), 0.25), np.array([1, 1, 0]))
+    assert Decision(None, None, before, after, None, None, 1, 1).removed == (1,)
+
+
+def test_regions_are_decided_one_by_one_and_painted_in_order():
+    rng = np.random.default_rng(2)
+    logits = gaussian_filter(rng.normal(size=(3, 20, 20)), (0, 2, 2)) * 20
+    probs = 1 / (1 + np.exp(-logits))  # not nested: the order of painting matters
+    decision = decide(probs, regions=NESTED, region_labels=ORDER)
+    np.testing.assert_array_equal(decision.argmax, reference.paint(probs, [0.5] * 3, ORDER))
+    structures = dict(enumerate(NESTED))
+    thresholds, states = [0.5] * 3, [reference.paint(probs, [0.5] * 3, ORDER)]
+    for _ in range(20):
+        alone = [reference.expected_dice(probs, p > t, {i: (1,)})[0] for i, (p, t) in enumerate(zip(probs, thresholds))]
+        thresholds = [e / 2 for e in alone]
+        states.append(reference.paint(probs, thresholds, ORDER))
+    totals = [sum(reference.expected_dice(probs, state, structures)) for state in states]
+    np.testing.assert_array_equal(decision.segmentation, states[int(np.argmax(totals))])
+    assert decision.after.total == pytest.approx(max(totals)) and max(totals) > totals[0]
+
+
+def test_a_region_that_was_painted_over_does_not_come_back():
+    # region (1,) lies under region (2,) wherever it is above a half; where only 0.4 of it is left, it would show
+    probs = np.array([[0.6, 0.4, 0.4, 0.0], [0.9, 0.0, 0.0, 0.0]])
+    decision = decide(probs, regions=((1,), (2,)), region_labels=(1, 2))
+    assert decision.segmentation.tolist() == [2, 0, 0, 0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_any_floating_type_and_more_than_one_block(dtype):
+    probs = smooth_probabilities(np.random.default_rng(1), 3, (70, 70, 70))
+    decision, other = decide(probs), decide(torch.from_numpy(probs).to(dtype))
+    assert probs.size > 3 * (1 << 18) and decision.n_changed > 0
+    tolerance = {torch.float16: 1e-3, torch.bfloat16: 1e-2, torch.float64: 1e-5}[dtype]
+    assert np.count_nonzero(decision.segmentation != other.segmentation) < 3 * tolerance * decision.segmentation.size
+    assert other.after.dice == pytest.approx(decision.after.dice, abs=tolerance)
+
+
+def test_agrees_with_rankseg_in_mean_dice():
+    """Its reciprocal-moment solver, on truths that are drawn from the probabilities, voxels beside each other alike."""
+    rankseg = pytest.importorskip("rankseg")
+    solver = rankseg.RankSEG(metric="dice", solver="RMA", output_mode="multiclass")
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(20):
+        probs = smooth_probabilities(rng, int(rng.integers(2, 5)), (32, 32, 32))
+        ours, theirs = decide(probs), solver.predict(torch.from_numpy(probs)[None])[0].numpy()
+        level = gaussian_filter(rng.normal(size=probs.shape[1:]), 1.5)
+        level = level.argsort(axis=None).argsort().reshape(level.shape) / level.size  # uniform, so that p is right
+        truth = (level > np.cumsum(probs[:-1], 0)).sum(0)
+        found.append([mean_dice(truth, s, len(probs)) for s in (ours.argmax, ours.segmentation, theirs)])
+    argmax, ours, theirs = np.mean(found, 0)
+    assert ours == pytest.approx(theirs, abs=3e-4)
+    assert ours > argmax + 3e-4
+
+
+def smooth_probabilities(rng, num_classes: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Blurred outlines, most of it background, as a network's."""
+    fields = np.stack([gaussian_filter(rng.normal(size=shape), 3) for _ in range(num_classes)])
+    logits = 7 * fields / fields.std()
+    logits[0] += 5
+    probs = np.exp(logits - logits.max(0))
+    return (probs / probs.sum(0)).astype(np.float32)
+
+
+def mean_dice(truth, segmentation, num_classes: int) -> float:
+    overlaps = ((truth == k, segmentation == k) for k in range(1, num_classes))
+    return float(np.mean([2 * (a & b).sum() / max(1, a.sum() + b.sum()) for a, b in overlaps]))
+
+
+@pytest.mark.parametrize(
+    ("probs", "keywords", "message"),
+    [
+        (np.ones((2, 3), int), {}, "floating point"),
+        (np.full((1, 3), 0.5), {}, "at least two channels"),
+        (np.full((2, 3), 0.9), {}, "sum to 1.8"),
+        (np.full((2, 3), 0.5), {"regions": NESTED}, "belong together"),
+        (np.full((2, 3), 0.5), {"regions": NESTED, "region_labels": ORDER}, "3 regions for 2 channels"),
+        (np.full((3, 3), 0.5), {"regions": NESTED, "region_labels": (1, 2)}, "one label"),
+    ],
+)
+def test_what_cannot_be_used_is_named(probs, keywords, message):
+    with pytest.raises(ValueError, match=message):
+        decide(probs, **keywords)

@@ -1,0 +1,176 @@
+"""What is learned from expected Dice: closed forms of line and interval, coverage in finite samples, what is kept."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.quality.dice_estimate import StructureEstimate, patients_needed
+from nnunet_nacl.quality.learned_quality import HeldOutStructure, LearnedQuality
+
+
+def test_exact_line_is_found_and_clipped():
+    expected = np.linspace(0.6, 0.9, 10)
+    estimate = StructureEstimate.fit(expected, 2 * expected - 0.9, range(10))
+    assert estimate.line == pytest.approx((2, -0.9))
+    prediction = estimate.predict(0.7)
+    assert (prediction.estimate, prediction.low, prediction.high) == pytest.approx((0.5, 0.5, 0.5))
+    assert estimate.predict(0.99).estimate == 1 and estimate.predict(0.2).estimate == 0
+
+
+def test_interval_of_nine_equal_expectations_by_hand():
+    # no spread: the line is the mean. Without value i, the mean is (sum - y_i) / 8, the residual |y_i - that mean|;
+    # 90 % of 10 are 9: the ends are the least mean - residual and the greatest mean + residual
+    true = np.array([0.2, 0.3, 0.35, 0.4, 0.5, 0.55, 0.6, 0.7, 0.9])
+    without = (true.sum() - true) / 8
+    residual = np.abs(true - without)
+    prediction = StructureEstimate.fit(np.full(9, 0.8), true, range(9)).predict(0.8)
+    assert prediction.estimate == pytest.approx(0.5)
+    assert prediction.low == pytest.approx((without - residual).min())
+    assert prediction.high == pytest.approx((without + residual).max())
+
+
+def test_jackknife_plus_ranks_by_hand():
+    # 19 patients, 90 %: the 18th of 19 upper ends, and the 2nd of the lower ones
+    rng = np.random.default_rng(0)
+    x, y = rng.uniform(0.5, 0.9, 19), rng.uniform(0.3, 0.7, 19)
+    ends = []
+    for i in range(19):
+        slope, intercept = np.polyfit(np.delete(x, i), np.delete(y, i), 1)
+        if slope < 0:
+            slope, intercept = 0, np.delete(y, i).mean()
+        residual = abs(y[i] - slope * x[i] - intercept)
+        ends.append((slope * 0.7 + intercept - residual, slope * 0.7 + intercept + residual))
+    low, high = np.sort(ends, axis=0)[1, 0], np.sort(ends, axis=0)[17, 1]
+    prediction = StructureEstimate.fit(x, y, range(19)).predict(0.7)
+    assert (prediction.low, prediction.high) == pytest.approx((low, high))
+
+
+def test_patients_weigh_the_same_and_are_left_out_whole():
+    # patient a has three cases, b one: no spread, so the line is the mean of the patients' means
+    estimate = StructureEstimate.fit([0.5] * 4, [0.2, 0.2, 0.2, 0.8], list("aaab"))
+    assert estimate.predict(0.5).estimate == pytest.approx(0.5)
+    assert estimate.residual == pytest.approx([0.6] * 4)  # nobody's line has seen the own patient
+
+
+def test_repeating_a_patients_case_changes_nothing():
+    rng = np.random.default_rng(1)
+    x, y, who = rng.uniform(0.5, 0.9, 12), rng.uniform(0.3, 0.8, 12), list(range(12))
+    once = StructureEstimate.fit(x, y, who).predict(0.7)
+    twice = StructureEstimate.fit(np.append(x, [x[0]] * 5), np.append(y, [y[0]] * 5), [*who, *[0] * 5]).predict(0.7)
+    assert vars(once) == pytest.approx(vars(twice))
+
+
+def test_too_few_patients_have_an_estimate_but_no_interval():
+    values = np.linspace(0.5, 0.9, 16)
+    estimate = StructureEstimate.fit(values, values, [i // 2 for i in range(16)])  # 16 cases of 8 patients
+    prediction = estimate.predict(0.7)
+    assert prediction.estimate == pytest.approx(0.7) and math.isnan(prediction.low) and math.isnan(prediction.high)
+    assert estimate.why_no_interval == "8 patients with this structure, an interval of 90 % needs 9"
+    assert [patients_needed(alpha) for alpha in (0.1, 0.05, 0.2)] == [9, 19, 4]
+    nine = StructureEstimate.fit(values, values, [i % 9 for i in range(16)])
+    assert not nine.why_no_interval and nine.predict(0.7).low == pytest.approx(0.7)
+
+
+def test_absent_structures_are_left_out_and_nothing_learned_gives_nothing():
+    nan = math.nan
+    estimate = StructureEstimate.fit([0.5, nan, 0.9, 0.7], [0.5, 0.1, 0.9, nan], range(4))
+    assert estimate.n_patients == 2 and estimate.line == pytest.approx((1, 0))
+    assert math.isnan(estimate.predict(nan).estimate)
+    empty = StructureEstimate.fit([nan], [0.3], [0])
+    assert empty.n_patients == 0 and math.isnan(empty.predict(0.5).estimate) and empty.why_no_interval
+
+
+def test_a_falling_line_is_taken_for_noise():
+    estimate = StructureEstimate.fit([0.5, 0.6, 0.7], [0.9, 0.8, 0.7], range(3))
+    assert estimate.line == pytest.approx((0, 0.8))
+
+
+@pytest.mark.parametrize("cases_per_patient", [1, 3])
+def test_coverage_in_finite_samples(cases_per_patient):
+    """At least 1 - 2 alpha is proven, 1 - alpha is what is seen; the patients' own errors make their cases alike."""
+    rng = np.random.default_rng(7)
+    alpha, n_patients, runs = 0.1, 20, 1500
+    inside, width = 0, []
+    for _ in range(runs):
+        shape = (n_patients + 1, cases_per_patient)
+        x = rng.uniform(0.5, 0.95, shape)
+        y = np.clip(1.4 * x - 0.4 + 0.07 * rng.standard_t(3, (n_patients + 1, 1)) + 0.02 * rng.normal(size=shape), 0, 1)
+        who = np.repeat(np.arange(n_patients), cases_per_patient)
+        prediction = StructureEstimate.fit(x[:-1].ravel(), y[:-1].ravel(), who, alpha=alpha).predict(x[-1, 0])
+        inside += prediction.low <= y[-1, 0] <= prediction.high
+        width.append(prediction.high - prediction.low)
+    error = math.sqrt(alpha * (1 - alpha) / runs)
+    assert 1 - alpha - 3 * error < inside / runs < 1 - alpha + 0.05 + 3 * error
+    assert np.mean(width) < 0.5  # not bought with intervals that say nothing
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(9, 30), st.integers(0, 2**32 - 1), st.floats(-0.5, 1.5))
+def test_the_estimate_lies_in_its_interval_within_the_bounds(n, seed, expected):
+    rng = np.random.default_rng(seed)
+    who = rng.integers(0, n, 2 * n)
+    prediction = StructureEstimate.fit(rng.random(2 * n), rng.random(2 * n), who).predict(expected)
+    assert 0 <= prediction.estimate <= 1
+    assert math.isnan(prediction.low) or 0 <= prediction.low <= prediction.estimate <= prediction.high <= 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "keywords", "message"),
+    [
+        (([0.5], [0.5, 0.6], [1]), {}, "same cases, got 1, 2 and 1"),
+        (([0.5], [0.5], [1]), {"alpha": 1.0}, "alpha must be between 0 and 1, got 1.0"),
+    ],
+)
+def test_what_cannot_be_learned_from_is_named(arguments, keywords, message):
+    with pytest.raises(ValueError, match=message):
+        StructureEstimate.fit(*arguments, **keywords)
+
+
+def learned(n: int = 12, **keywords) -> LearnedQuality:
+    rng = np.random.default_rng(0)
+    dice, volume = rng.uniform(0.5, 1, n), rng.uniform(2, 5, n)
+    structures = {
+        "left": HeldOutStructure(dice, dice * 0.9, volume, volume * 1.1),
+        "rare": HeldOutStructure([math.nan] * n, [math.nan] * n, volume * 0.01, np.zeros(n)),
+    }
+    settings = {"delivered": "decided", "as_deployed": False} | keywords
+    return LearnedQuality.learn(structures, [f"patient {i // 2}" for i in range(n)], **settings)
+
+
+def test_what_was_learned_comes_back_from_json():
+    quality = learned(24)
+    text = json.dumps(quality.to_json(), allow_nan=True).replace("NaN", "null")
+    again = LearnedQuality.from_json(json.loads(text))
+    assert (again.delivered, again.as_deployed) == ("decided", False)
+    assert vars(again.dice["left"].predict(0.8)) == vars(quality.dice["left"].predict(0.8))
+    assert vars(again.volume["left"].predict(3.0)) == vars(quality.volume["left"].predict(3.0))
+    assert quality.volume["left"].predict(50.0).estimate == pytest.approx(55)  # volumes have no upper bound
+    assert math.isnan(again.dice["rare"].predict(0.5).estimate)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d.update(delivered="both"), "delivered is 'both'"),
+        (lambda d: d.pop("dice"), "has no 'dice'"),
+        (lambda d: d["dice"]["left"].update(alpha="x"), "dice of left.*alpha is str"),
+        (lambda d: d["dice"]["left"]["patient"].pop(), "dice of left.*belong together"),
+    ],
+)
+def test_damaged_json_is_named(change, message):
+    content = learned().to_json()
+    change(content)
+    with pytest.raises(UserError, match=message):
+        LearnedQuality.from_json(content, "map.json")
+
+
+def test_a_way_of_deciding_that_there_is_not():
+    with pytest.raises(ValueError, match="argmax, decided, got 'best'"):
+        learned(delivered="best")
