@@ -30,9 +30,11 @@ def copy_sources(target: Path) -> Path:
 def link_libraries(target: Path) -> Path:
     """A folder with all that is installed in the running Python, but for this package and all startup files."""
     target.mkdir()
-    for folder in dict.fromkeys([sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]):
+    installed = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *sys.path]  # .pth files add folders
+    for folder in dict.fromkeys(path for path in installed if Path(path).name == "site-packages"):
         for entry in Path(folder).iterdir():
-            if "nnunet_nacl" not in entry.name and entry.suffix not in (".pth", ".start"):
+            there = (target / entry.name).is_symlink()  # the first one counts, as in an import
+            if not there and "nnunet_nacl" not in entry.name and entry.suffix not in (".pth", ".start"):
                 (target / entry.name).symlink_to(entry)
     return target
 
