@@ -12,7 +12,7 @@ import venv
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
-SOURCES = ("nnunet_nacl", "trainers", "setup.py", "pyproject.toml", "MANIFEST.in", "LICENSE", "NOTICE", "README.md")
+SOURCES = ("nnunet_nacl", "trainers", "setup.py", "pyproject.toml", "MANIFEST.in", "LICENSE", "README.md")
 
 
 def copy_sources(target: Path) -> Path:
@@ -30,12 +30,12 @@ def copy_sources(target: Path) -> Path:
 def link_libraries(target: Path) -> Path:
     """A folder with all that is installed in the running Python, but for this package and all startup files."""
     target.mkdir()
-    added = [folder for folder in sys.path if Path(folder).name == "site-packages"]  # by startup files
-    for folder in dict.fromkeys([sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *added]):
+    installed = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *sys.path]  # .pth files add folders
+    for folder in dict.fromkeys(path for path in installed if Path(path).name == "site-packages"):
         for entry in Path(folder).iterdir():
-            link = target / entry.name
-            if "nnunet_nacl" not in entry.name and entry.suffix not in (".pth", ".start") and not link.is_symlink():
-                link.symlink_to(entry)
+            there = (target / entry.name).is_symlink()  # the first one counts, as in an import
+            if not there and "nnunet_nacl" not in entry.name and entry.suffix not in (".pth", ".start"):
+                (target / entry.name).symlink_to(entry)
     return target
 
 

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from nnunet_nacl.calibration.affine import AffineMap, log_odds
+from nnunet_nacl.calibration.heldout import quiet
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.image_files import quiet
 from nnunet_nacl.files import can_write, remove_leftovers
 from nnunet_nacl.json_files import first_line
 

@@ -14,10 +14,9 @@ import numpy as np
 import torch
 
 from nnunet_nacl.calibration.affine import AffineMap
-from nnunet_nacl.calibration.heldout import structures_of
+from nnunet_nacl.calibration.heldout import CaseFiles, PredictionFolder, structures_of
 from nnunet_nacl.calibration.map_file import APPLIED_FILE, map_to_json, read_map
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.prediction_folder import CaseFiles, PredictionFolder
 from nnunet_nacl.files import can_write, remove_leftovers, to_json_text, write_atomically
 from nnunet_nacl.json_files import read_json
 

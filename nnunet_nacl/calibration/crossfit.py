@@ -132,10 +132,14 @@ def compare_forms(
 
 
 def choose_form(scores: Mapping[str, FormScore]) -> str:
-    """``shift``, unless ``logodds`` is better by more than one standard error over cases.
+    """``shift``; ``logodds`` where it is better by more than one standard error over cases.
+
+    ``temperature`` where the offsets of ``shift`` do not pay at all, as with few cases.
 
     Slopes that differ can reorder foreground classes: z = (-20, 10, 0) and a = (0.5, 0.8) turn a probability of
     0.99995 into 0.27. So the richer form has to earn its place.
     """
-    richer = scores.get("logodds")
-    return "logodds" if richer is not None and richer.gain > richer.standard_error else DEFAULT_FORM
+    richer, poorer = scores.get("logodds"), scores.get("temperature")
+    if richer is not None and richer.gain > richer.standard_error:
+        return "logodds"
+    return "temperature" if poorer is not None and poorer.gain > 0 else DEFAULT_FORM

@@ -1,4 +1,4 @@
-"""The held-out cases of a model or of a folder. All that calibration knows of evaluation is here."""
+"""The held-out cases of a model or of a folder. All that calibration needs of evaluation comes through here."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from nnunet_nacl.calibration.sampling import MASK_BITS, Sample, draw_sample, pac
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.evaluate import evaluate_folder
 from nnunet_nacl.evaluation.folds import merge
+from nnunet_nacl.evaluation.image_files import quiet
+from nnunet_nacl.evaluation.locate import find_fold_folders, model_folder
 from nnunet_nacl.evaluation.prediction_folder import CaseData, CaseFiles, PredictionFolder
 from nnunet_nacl.evaluation.results import MASKS, Evaluation, EvaluationSettings, mask_metrics
 from nnunet_nacl.files import can_write, to_json_text, write_atomically
@@ -25,12 +27,18 @@ from nnunet_nacl.metrics.masks import boundary_mask, dilated_mask
 
 __all__ = [
     "AFTER_FOLDER",
-    "CalibratedFolder",
-    "HeldOut",
-    "HeldOutCase",
     "SAMPLES_FOLDER",
     "VALUES",
+    "CalibratedFolder",
+    "CaseFiles",
+    "Evaluation",
+    "HeldOut",
+    "HeldOutCase",
+    "PredictionFolder",
     "case_values",
+    "find_fold_folders",
+    "model_folder",
+    "quiet",
     "structures_of",
 ]
 

@@ -9,9 +9,10 @@ from typing import Any
 
 from nnunet_nacl.calibration.affine import AffineMap
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import check_writable
 from nnunet_nacl.json_files import mismatch, read_dict
 
-__all__ = ["APPLIED_FILE", "MAP_FILE", "SCHEMA_VERSION", "map_to_json", "read_map"]
+__all__ = ["APPLIED_FILE", "MAP_FILE", "SCHEMA_VERSION", "check_output_map", "map_to_json", "read_map"]
 
 MAP_FILE = "calibration_map.json"
 APPLIED_FILE = "calibration_applied.json"
@@ -69,6 +70,15 @@ def read_map(path: str | os.PathLike, structures: Mapping[str, str], regions: bo
         return AffineMap([row["slope"] for row in rows], [row["offset"] for row in rows], regions)
     except ValueError as error:
         raise UserError(f"{path}: {error} Calibrate again.") from None
+
+
+def check_output_map(path: Path) -> None:
+    """Fail before the work rather than after it: UserError unless a map may be written there."""
+    if path.suffix != ".json":
+        raise UserError(f"{path}: the map's file name must end with .json.")
+    check_writable(path)
+    if path.is_file() and mismatch(read_dict(path), _PATTERN):
+        raise UserError(f"{path} is no calibration map and would be lost; choose another -o.")
 
 
 def _listed(structures: Mapping[str, str]) -> str:

@@ -16,12 +16,11 @@ from nnunet_nacl.calibration.crossfit import FormScore, choose_form, compare_for
 from nnunet_nacl.calibration.effect import Change, changes
 from nnunet_nacl.calibration.estimates import estimate_values
 from nnunet_nacl.calibration.fitting import FORMS, Fit, fit
-from nnunet_nacl.calibration.heldout import HeldOut, case_values, structures_of
+from nnunet_nacl.calibration.heldout import Evaluation, HeldOut, case_values, structures_of
 from nnunet_nacl.calibration.likelihood import Voxels
 from nnunet_nacl.calibration.map_file import map_to_json
 from nnunet_nacl.calibration.sampling import Sample
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.results import Evaluation
 from nnunet_nacl.files import can_write
 
 __all__ = ["CONFIDENT", "MIN_CASES", "Calibration", "calibrate"]

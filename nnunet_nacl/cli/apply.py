@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     import sys
 
     from nnunet_nacl.calibration.conversion import apply_to_folder
-    from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
+    from nnunet_nacl.calibration.heldout import PredictionFolder
     from nnunet_nacl.json_files import one_line
 
     folder = PredictionFolder.open(args.i, dataset_json=args.djfile, plans=args.pfile, need_reference=False)

@@ -52,8 +52,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "-form",
         choices=("auto", "temperature", "shift", "logodds"),
         default="auto",
-        help="one slope; one slope and offsets; slopes and offsets; auto takes `shift`, and `logodds` where it is "
-        "better by more than one standard error (default: %(default)s)",
+        help="one slope; one slope and offsets; slopes and offsets; auto takes `shift`, `logodds` where that is better "
+        "by more than one standard error, `temperature` where offsets make it worse (default: %(default)s)",
     )
     add("-groups", metavar="FILE|REGEX", help="patient of each case: a .json object, or an expression for the name")
     add("-map", metavar="FILE", help="fit nothing, write this map into the model's checkpoints")
@@ -69,13 +69,11 @@ def run(args: argparse.Namespace) -> int:
 
     from nnunet_nacl.calibration.crossfit import read_groups
     from nnunet_nacl.calibration.effect import effect_table
-    from nnunet_nacl.calibration.heldout import HeldOut
-    from nnunet_nacl.calibration.map_file import APPLIED_FILE, MAP_FILE
+    from nnunet_nacl.calibration.heldout import HeldOut, PredictionFolder, find_fold_folders, model_folder
+    from nnunet_nacl.calibration.map_file import APPLIED_FILE, MAP_FILE, check_output_map
     from nnunet_nacl.calibration.workflow import calibrate
     from nnunet_nacl.errors import UserError
-    from nnunet_nacl.evaluation.locate import find_fold_folders, model_folder
-    from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
-    from nnunet_nacl.files import check_writable, to_json_text, write_atomically
+    from nnunet_nacl.files import to_json_text, write_atomically
     from nnunet_nacl.json_files import one_line
 
     if (args.d is None) == (args.i is None):
@@ -103,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
         if (Path(args.i) / APPLIED_FILE).is_file():
             raise UserError(f"{args.i} is calibrated already; give the folder that it was made from.")
     output = Path(args.o) if args.o else (model or Path(args.i)) / MAP_FILE
-    check_writable(output)
+    check_output_map(output)
     held_out = HeldOut(folders)
     bake = model is not None and not args.no_checkpoints
     if bake:
@@ -191,9 +189,8 @@ def _notes(args: argparse.Namespace, held_out, calibration) -> list[str]:
 
 def _write_given(args: argparse.Namespace, model) -> int:
     from nnunet_nacl.calibration.checkpoints import CALIBRATED, check_checkpoints, write_calibrated
-    from nnunet_nacl.calibration.heldout import structures_of
+    from nnunet_nacl.calibration.heldout import find_fold_folders, structures_of
     from nnunet_nacl.calibration.map_file import map_to_json, read_map
-    from nnunet_nacl.evaluation.locate import find_fold_folders
 
     folders = find_fold_folders(model, args.f)
     folder = next(iter(folders.values()))

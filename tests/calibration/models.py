@@ -42,9 +42,9 @@ def architecture(kind: str) -> dict:
     }
 
 
-def make_network(kind: str, num_classes: int) -> torch.nn.Module:
+def make_network(kind: str, num_classes: int, seed: int = 0) -> torch.nn.Module:
     """A network as nnU-Net builds it, its weights random."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     if kind == "primus":
         from dynamic_network_architectures.architectures.primus import Primus
 
@@ -66,6 +66,7 @@ def make_trained(root: Path, *, kind: str = "plain", **arguments) -> Model:
     """What ``make_model`` writes, with a checkpoint older than the predictions in each fold."""
     model = make_model(root, **arguments)
     plans = read_dict(model.folder / "plans.json")
+    plans["foreground_intensity_properties_per_channel"] = {"0": {}}
     plans["configurations"]["3d_fullres"] = {
         "data_identifier": "nnUNetPlans_3d_fullres",
         "preprocessor_name": "DefaultPreprocessor",
@@ -86,8 +87,8 @@ def make_trained(root: Path, *, kind: str = "plain", **arguments) -> Model:
     }
     write_json(model.folder / "plans.json", plans)
     regions = any(isinstance(value, list) for value in read_dict(model.folder / "dataset.json")["labels"].values())
-    network = make_network(kind, 2 if regions else 3)
-    for fold in model.folder.glob("fold_*"):
+    for seed, fold in enumerate(sorted(model.folder.glob("fold_*"))):
+        network = make_network(kind, 2 if regions else 3, seed)
         path = fold / "checkpoint_final.pth"
         checkpoint = {
             "network_weights": network.state_dict(),

@@ -50,6 +50,8 @@ def test_the_richer_form_has_to_earn_its_place(slopes, form):
     assert set(maps["logodds"]) == {f"part_{i}" for i in range(8)}
 
 
-def test_a_gain_within_one_standard_error_is_none():
+def test_a_gain_within_one_standard_error_is_none_and_offsets_that_cost_are_left_out():
     assert choose_form({"logodds": FormScore(0.1, 0.009, 0.01)}) == "shift"
     assert choose_form({"logodds": FormScore(0.1, 0.011, 0.01)}) == "logodds"
+    assert choose_form({"temperature": FormScore(0.1, 0.001, 0.01)}) == "temperature"
+    assert choose_form({"temperature": FormScore(0.1, -0.001, 0.01)}) == "shift"
