@@ -10,8 +10,8 @@ import pytest
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.page import page as page_module
+from nnunet_nacl.page.data_uris import embed_figure
 from nnunet_nacl.page.page import make_page
-from nnunet_nacl.page.pictures import embed_figure
 from nnunet_nacl.page.templating import render
 from tests.page.html_check import Page
 from tests.page.study import HOSTILE_CASE, HOSTILE_LABEL, HOSTILE_NOTE, SCRIPT
@@ -61,7 +61,7 @@ def test_the_page_is_valid_and_accessible(read):
 
 def test_it_says_what_was_compared_and_how(read, study):
     for text in (
-        "CE+Dice (stock)",
+        "Dice + CE (stock)",
         "nnUNetTrainerNACL",
         "Dataset999_Synthetic",
         "3d_fullres",

@@ -7,9 +7,10 @@ import shutil
 
 import pytest
 
-from nnunet_nacl.comparison import gather as module
-from nnunet_nacl.comparison.gather import gather
-from nnunet_nacl.comparison.trainers import read_trainers
+from nnunet_nacl.comparison import resolution as module
+from nnunet_nacl.comparison.alignment import align
+from nnunet_nacl.comparison.entries import read_entries
+from nnunet_nacl.comparison.resolution import Options, locate, read_documents
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.document import read_document
 from nnunet_nacl.evaluation.evaluate import evaluate_folder
@@ -20,13 +21,19 @@ from tests.evaluation.folders import REGIONS, write_json
 NAMES = ["nnUNetTrainer", "nnUNetTrainerCE", "nnUNetTrainerNACL"]
 
 
+def gather(names, paths=(), dataset="999", **options):
+    """What the command line does before it computes."""
+    arguments = [*(("-tr", name) for name in names), *(("-i", str(path)) for path in paths)]
+    located = locate(dataset, read_entries(arguments), Options(plans=PLANS, configuration=CONFIGURATION, **options))
+    return align(located, read_documents(located))
+
+
 @pytest.fixture
 def collect(study):
     """Function that gathers the study."""
 
-    def run(names=NAMES, **arguments):
-        arguments = {"plans": PLANS, "configuration": CONFIGURATION, "cache": study.root / "cache"} | arguments
-        return gather("999", read_trainers(names), **arguments)
+    def run(names=NAMES, paths=(), **options):
+        return gather(names, paths, **{"cache": study.root / "cache"} | options)
 
     return run
 
@@ -87,13 +94,15 @@ def test_fold_all(study, collect):
         for fold in (0, 1):
             shutil.copytree(study.validation(trainer, fold), validation, dirs_exist_ok=True)
         (validation / "calibration.json").unlink()
-    found = collect(folds=["all"])
+    found = collect(folds=["all"], allow_training_cases=True)
     assert len(found.cases) == 6 and set(found.case_fold.values()) == {"all"}
     assert collect().folds == ("0", "1")
     for trainer in NAMES:
         for fold in (0, 1):
             shutil.rmtree(study.model(trainer) / f"fold_{fold}")
-    assert collect().folds == ("all",)
+    assert collect(allow_training_cases=True).folds == ("all",)
+    with pytest.raises(UserError, match="fold_all is trained on all cases.*--allow-training-cases"):
+        collect()
 
 
 def test_a_missing_case_is_listed(study, collect):
@@ -179,7 +188,7 @@ def test_a_read_only_model_folder(study, collect, monkeypatch):
     monkeypatch.setattr(module, "can_write", lambda folder: False)
     found = collect([NAMES[0], NAMES[1]])
     assert times() == before
-    assert len(list((study.root / "cache").rglob("calibration.json"))) == 4
+    assert len(list((study.root / "cache").rglob("calibration.json"))) == 1  # what is known lies where it lay
     assert found.results[NAMES[1]][4].dice == expected.results[NAMES[1]][4].dice
     monkeypatch.setattr("nnunet_nacl.evaluation.cases.PredictionFolder.load", None)
     assert collect([NAMES[0], NAMES[1]]).cases == expected.cases  # nothing is measured again
@@ -201,17 +210,13 @@ def test_a_repeated_training_in_another_folder(study, collect, tmp_path):
     other = tmp_path / "results2" / DATASET / study.model(NAMES[2]).name
     shutil.copytree(study.model(NAMES[2]), other)
     found = collect([NAMES[0], NAMES[2], f"again={other}"])
-    assert list(found.results) == [NAMES[0], NAMES[2], str(other)] and found.model_folders[str(other)] == other
+    assert list(found.results) == [NAMES[0], NAMES[2], str(other)] and found.predictions[str(other)]["1"] == {
+        "folder": str(other / "fold_1" / "validation")
+    }
     assert found.results[str(other)][3].dice == found.results[NAMES[2]][3].dice
     assert collect([f"a={other}", f"b={study.model(NAMES[0])}"]).name == DATASET  # paths alone
     with pytest.raises(UserError, match="-d 998, but the model folders belong to Dataset999_Synthetic"):
-        gather(
-            "998",
-            read_trainers([str(other), str(study.model(NAMES[0]))]),
-            plans=PLANS,
-            configuration=CONFIGURATION,
-            cache=tmp_path,
-        )
+        collect([str(other), str(study.model(NAMES[0]))], dataset="998")
     other = other.rename(other.with_name("nnUNetTrainerNACL__nnUNetPlans__2d"))
     assert collect([NAMES[0], f"flat={other}"]).notes == ["flat is a model of 2d, nnUNetPlans."]
     plans = json.loads((other / "plans.json").read_text())
@@ -232,7 +237,5 @@ def test_regions(tmp_path, monkeypatch):
     made = make_study(tmp_path, {NAMES[0]: 1.0, NAMES[2]: 3.0}, labels=REGIONS, cases=2, shape=(3, 8, 8))
     for name, value in made.environment.items():
         monkeypatch.setenv(name, value)
-    found = gather(
-        "999", read_trainers([NAMES[0], NAMES[2]]), plans=PLANS, configuration=CONFIGURATION, cache=tmp_path / "cache"
-    )
+    found = gather([NAMES[0], NAMES[2]], cache=tmp_path / "cache")
     assert found.regions and found.structures == {"(1, 2)": "whole", "2": "core"}
