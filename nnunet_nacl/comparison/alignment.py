@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nnunet_nacl.comparison.resolution import Located, Part
-from nnunet_nacl.comparison.training_cases import check_training_cases, predictions_by_fold
+from nnunet_nacl.comparison.training_cases import fold_of
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.results import CaseResult, Evaluation, EvaluationSettings
 
@@ -81,8 +81,9 @@ def align(located: Located, documents: Mapping[str, Sequence[tuple[Part, Evaluat
     for name, found in documents.items():
         for part, document in found:
             _check_structures(part, document, first)
-        notes += check_training_cases(found, allow=options.allow_training_cases, plans=options.plans_json)
-        by_fold = [(part, *item) for part, document in found for item in predictions_by_fold(part, document).items()]
+        by_fold = [(part, *item) for part, document in found for item in _by_fold(part, document).items()]
+        for part, fold, (folder, document) in by_fold:
+            notes += options.check_training(part.entry.label, fold, folder, {case.case for case in document.cases})
         cases[name] = _by_case(name, [(fold, document) for _, fold, (_, document) in by_fold])
         problems[name] = {case: text for _, document in found for case, text in document.problems.items()}
         predictions[name] = {
@@ -113,6 +114,17 @@ def _check_structures(part: Part, document: Evaluation, first: Evaluation) -> No
             f"{part.entry.name}{f', fold {part.fold}' if part.fold else ''} has the structures {own}, the first "
             f"entry {other}; compare models of the same labels."
         )
+
+
+def _by_fold(part: Part, document: Evaluation) -> dict[str, tuple[Path, Evaluation]]:
+    """Where the predictions of a document lie, and its cases there, by fold (empty where they belong to none)."""
+    result: dict[str, tuple[Path, Evaluation]] = {}
+    for case in document.cases:
+        recorded = Path(case.probabilities_file).parent
+        folder = part.folder.folder if part.folder else recorded if recorded.is_dir() else part.document.parent
+        place, earlier = result.get(part.fold or fold_of(folder), (folder, replace(document, cases=[])))
+        result[part.fold or fold_of(folder)] = place, replace(document, cases=[*earlier.cases, case])
+    return result
 
 
 def _by_case(entry: str, by_fold: Sequence[tuple[str, Evaluation]]) -> dict[str, tuple[str, CaseResult]]:

@@ -70,7 +70,10 @@ def read_entries(arguments: Sequence[tuple[str, str]]) -> list[Entry]:
     for i, label in enumerate(labels):
         if label and label in labels[:i]:
             raise UserError(f"the label {label!r} is given twice; labels must differ.")
-    made = _different(short_labels([title for _, _, title, _, _ in given]), labels)
+    titles = [title for _, _, title, _, _ in given]
+    # a folder that is no trainer's has no settings, so it is not asked which of them all share
+    short = iter(short_labels([title for title in titles if title.startswith(PREFIX)]))
+    made = _different([next(short) if title.startswith(PREFIX) else title for title in titles], labels)
     return [Entry(name, made[i], trainer, path) for i, (_, name, _, trainer, path) in enumerate(given)]
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from nnunet_nacl.comparison.entries import Entry
 from nnunet_nacl.comparison.trained_models import common_folds, find_models, other_configurations
+from nnunet_nacl.comparison.training_cases import check_training_cases, fold_of
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.cache import signature
 from nnunet_nacl.evaluation.cases import PredictionFolder
@@ -57,6 +58,10 @@ class Options:
     cache: Path = Path("cache")
     num_processes: int = 1
     progress: bool = False
+
+    def check_training(self, label: str, fold: str, folder: Path, cases: set[str]) -> list[str]:
+        """See :func:`~nnunet_nacl.comparison.training_cases.check_training_cases`."""
+        return check_training_cases(label, fold, folder, cases, allow=self.allow_training_cases, plans=self.plans_json)
 
 
 @dataclass(frozen=True)
@@ -123,7 +128,12 @@ def locate(dataset: str | None, entries: Sequence[Entry], options: Options) -> L
     if name is None:
         found = [p.folder.plans.get("dataset_name") for own in parts.values() for p in own if p.folder]
         name = dataset if dataset and not dataset.isdecimal() else next(filter(None, found), dataset or "cases")
-    return Located(name, entries, [p for entry in entries for p in parts[entry.name]], folds, options, notes)
+    found = [part for entry in entries for part in parts[entry.name]]
+    for part in found:
+        if not part.document.is_file():  # an error comes before hours of work; notes are made when all is known
+            cases = {files.case for files in part.folder.cases()[0]}
+            options.check_training(part.entry.label, part.fold, part.folder.folder, cases)
+    return Located(name, entries, found, folds, options, notes)
 
 
 def _parts_of_model(entry: Entry, dataset: str, model: Path, folds: Sequence[str]) -> list[Part]:
@@ -147,7 +157,7 @@ def _part_of_path(entry: Entry, options: Options) -> Part:
         if not document.is_file():
             raise
         folder = None  # its predictions cannot be measured (again): the document stands for them
-    return Part(entry, "", document, folder)
+    return Part(entry, fold_of(entry.path), document, folder)
 
 
 def read_documents(located: Located) -> dict[str, list[tuple[Part, Evaluation]]]:

@@ -11,86 +11,71 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.comparison.resolution import Part
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.results import Evaluation
 from nnunet_nacl.json_files import mismatch, read_dict, read_json
 
-__all__ = ["PREDICT_ARGUMENTS", "check_training_cases", "predictions_by_fold"]
+__all__ = ["PREDICT_ARGUMENTS", "check_training_cases", "fold_of"]
 
 PREDICT_ARGUMENTS = "predict_from_raw_data_args.json"
 """What nnUNetv2_predict was asked to do, beside its predictions."""
 
 
-def check_training_cases(documents: Sequence[tuple[Part, Evaluation]], *, allow: bool, plans: Path | None) -> list[str]:
+def check_training_cases(
+    label: str, fold: str, folder: Path, cases: set[str], *, allow: bool, plans: Path | None
+) -> list[str]:
     """Make sure that an entry's networks were not trained on its cases.
 
     Args:
-        documents: Of one entry.
+        label: Of the entry.
+        fold: Of a model's validation folder, see :func:`fold_of`.
+        folder: The predictions.
+        cases: Names.
         allow: Give a note instead of an error.
         plans: plans.json of folders that have none.
 
     Returns:
-        What must be said beside every number: cases that were trained on, or that this is not known.
+        What must be said beside every number: that they were trained on some, or that this is not known.
 
     Raises:
         UserError: They certainly were, and ``allow`` is not set.
     """
-    label, notes = documents[0][0].entry.label, []
-    for part, document in documents:
-        for fold, (folder, cases) in predictions_by_fold(part, document).items():
-            trained, why, unknown = _trained_on(folder, fold, [case.case for case in cases.cases], plans)
-            if trained and not allow:
-                raise UserError(
-                    f"{label}: its networks were trained on cases that they are compared on ({why}); give predictions "
-                    "of other cases, or pass --allow-training-cases to compare them with a note."
-                )
-            if trained or unknown:
-                what = "were trained on cases that they are compared on" if trained else "may have been trained on"
-                notes.append(
-                    f"{label}: its networks {what}{'' if trained else ' cases that they are compared on'} ({why})."
-                )
-    return notes
+    certain, why = _trained_on(folder, fold, cases, plans)
+    if certain and not allow:
+        raise UserError(
+            f"{label}: its networks were trained on cases that they are compared on ({why}); give predictions of other "
+            "cases, or pass --allow-training-cases to compare them with a note."
+        )
+    what = "were" if certain else "may have been"
+    return [f"{label}: its networks {what} trained on cases that they are compared on ({why})."] if why else []
 
 
-def predictions_by_fold(part: Part, document: Evaluation) -> dict[str, tuple[Path, Evaluation]]:
-    """Where the predictions of a document lie, and its cases there, by fold (empty where they belong to none)."""
-    result: dict[str, tuple[Path, Evaluation]] = {}
-    for case in document.cases:
-        recorded = Path(case.probabilities_file).parent
-        folder = part.folder.folder if part.folder else recorded if recorded.is_dir() else part.document.parent
-        place = Path(os.path.abspath(folder))
-        fold = part.fold
-        if place.name == "validation" and (match := re.fullmatch("fold_([0-9]+|all)", place.parent.name)):
-            fold = match[1]
-        earlier = result.get(fold, (folder, replace(document, cases=[])))
-        result[fold] = earlier[0], replace(document, cases=[*earlier[1].cases, case])
-    return result
+def fold_of(folder: Path) -> str:
+    """Fold of a model's validation folder; empty for any other folder."""
+    place = Path(os.path.abspath(folder))
+    match = re.fullmatch("fold_([0-9]+|all)", place.parent.name) if place.name == "validation" else None
+    return match[1] if match else ""
 
 
-def _trained_on(folder: Path, fold: str, cases: list[str], plans: Path | None) -> tuple[bool, str, bool]:
-    """Whether it is certain, why (or why not), and whether it is unknown."""
+def _trained_on(folder: Path, fold: str, cases: set[str], plans: Path | None) -> tuple[bool, str]:
+    """Whether it is certain, and why it is, or why it is not known; no reason where they were not trained on any."""
     if fold == "all":
-        return True, "fold_all is trained on all cases, those of its validation included", False
+        return True, "fold_all is trained on all cases, those of its validation included"
     dataset = _dataset_name(folder, plans)
     splits = _splits(dataset)
     if fold:
-        seen = set(cases) & set(splits[int(fold)]["train"]) if splits and int(fold) < len(splits) else set()
-        return bool(seen), f"{_some(seen)} in the training part of fold {fold}", False
+        seen = cases & set(splits[int(fold)]["train"]) if int(fold) < len(splits) else set()
+        return bool(seen), f"{_some(seen)} in the training part of fold {fold}" if seen else ""
     if not splits:
-        return False, "there is no plans.json beside the predictions, or no splits_final.json of its data set", True
-    known = set().union(*(split["train"] + split["val"] for split in splits))
-    inside = set(cases) & known
+        return False, "there is no plans.json beside the predictions, or no splits_final.json of its data set"
+    inside = cases & set().union(*(split["train"] + split["val"] for split in splits))
     if not inside:
-        return False, "", False
+        return False, ""
     if (folder / PREDICT_ARGUMENTS).is_file() and not any(inside <= set(split["val"]) for split in splits):
-        return True, f"{_some(inside)} in the splits of {dataset}, in no single fold's validation part", False
-    return False, f"{_some(inside)} in the splits of {dataset}; which folds predicted them is not recorded", True
+        return True, f"{_some(inside)} in the splits of {dataset}, in no single fold's validation part"
+    return False, f"{_some(inside)} in the splits of {dataset}; which folds predicted them is not recorded"
 
 
 def _some(cases: set[str]) -> str:

@@ -83,3 +83,21 @@ def test_a_folder_twice_by_other_paths(tmp_path):
     (folder / "fold_0").mkdir(parents=True)
     with pytest.raises(UserError, match="twice"):
         read_models([str(folder), f"x={tmp_path}/../{tmp_path.name}/{folder.name}/"])
+
+
+def test_models_and_paths_in_their_order(tmp_path):
+    fold = tmp_path / "nnUNetTrainerNACL_40epochs__nnUNetPlans__2d" / "fold_0" / "validation"
+    for folder in (fold, tmp_path / "ensemble"):
+        folder.mkdir(parents=True)
+    (fold / "calibration.json").write_text("{}")
+    given = [
+        ("-i", str(tmp_path / "ensemble")),
+        ("-tr", "nnUNetTrainerDiceCE_40epochs"),
+        ("-i", str(fold)),
+        ("-i", f"A=b={fold / 'calibration.json'}"),
+    ]
+    with pytest.raises(UserError, match="no such file or folder"):
+        read_entries(given)
+    entries = read_entries([*given[:3], ("-i", f"A={fold / 'calibration.json'}")])
+    assert [entry.label for entry in entries] == ["ensemble", STOCK_LABEL, "NACL", "A"]
+    assert [entry.is_model for entry in entries] == [False, True, False, False]

@@ -172,3 +172,8 @@ def test_terminal_text_is_aligned_and_grouped(tables):
     assert lines[0].startswith("Calibration") and " *" in lines[2] + lines[3] + lines[4]
     assert terminal_text(tables["calibration_masks"]).count("\n\n") == 5
     assert "worse" in terminal_text(HARD) or "plain" in terminal_text(HARD)
+
+
+def test_a_name_does_not_become_a_formula():
+    table = Table("t", "t", "", ["method", "x"], [["=cmd|' /C calc'!A0", Cell("-0.1", -0.1)]])
+    assert table_csv_text(table, ["+1"]).splitlines() == ["method,x,note", "'=cmd|' /C calc'!A0,-0.1,'+1"]

@@ -102,6 +102,20 @@ def test_text_from_the_data_stays_text(hostile, hostile_study):
     assert any(SCRIPT in image["alt"] for image in hostile.all("img"))
 
 
+def test_no_name_turns_the_page_the_other_way(study):
+    study.data["trainers"][1]["label"] = "CE \u202eevil\u2066"
+    study.write(notes=["half a pair: \ud800"])
+    assert make_page(study.out).problems == []
+    assert not re.search("[\u202a-\u202e\u2066-\u2069]", study.page)
+    assert "CE \\u202eevil\\u2066" in Page(study.page).text and "half a pair: \\ud800" in study.page
+
+
+def test_what_killed_runs_left_is_removed(study):
+    (study.out / ".x.nnunet_nacl.tmp").write_text("images of patients")
+    make_page(study.out, gallery=False)
+    assert not (study.out / ".x.nnunet_nacl.tmp").exists()
+
+
 def test_notes_come_first(hostile):
     assert [text for level, text in hostile.headings if level == 2][0] == "Read this first"
 
