@@ -22,7 +22,7 @@ The gallery holds images of the cases: --no-gallery leaves it out of a page that
 Exit status: 0; 1 if something is missing on the page (each is listed); 2 if it could not be made.
 
 examples:
-  nnunet_nacl compare -d 4 -c 2d -tr nnUNetTrainer nnUNetTrainerNACL -f all -o comparison
+  nnunet_nacl compare -d 4 -c 2d -tr nnUNetTrainer nnUNetTrainerNACL -o comparison
   nnunet_nacl report -o comparison
 """
 
