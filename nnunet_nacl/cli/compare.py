@@ -158,6 +158,8 @@ def _check(args: argparse.Namespace) -> None:
         raise UserError("-i holds the cases of one data set; give one -d with it.")
     if not args.i and (args.gt or args.djfile or args.pfile):
         raise UserError("-gt, -djfile and -pfile belong to predictions given with -i; the models of -tr have theirs.")
+    if args.f and not args.tr:
+        raise UserError("-f chooses folds of -tr; a folder given with -i is compared as a whole.")
     for fold in args.f or ():
         if not (fold.isdecimal() or fold == "all"):
             raise UserError(f"-f {fold}: folds are 0, 1, 2, ... or all (nnU-Net's fold_all).")

@@ -12,9 +12,8 @@ file. It holds the findings in words, the tables (sortable), the figures, and fo
 best, median and worst by Dice and by ECE, each with image, ground truth and, for every method, prediction, confidence
 map and reliability, in the slice where the methods differ most.
 
-The gallery reads the models' validation folders with their npz files (nnUNet_results), the ground truth
-(nnUNet_preprocessed or nnUNet_raw) and the images (nnUNet_raw). What is not there is named, and the page is made
-without it.
+The gallery reads the predictions with their npz files and the ground truth where `compare` found them, and the images
+(nnUNet_raw, or where nnUNetv2_predict read them). What is not there is named, and the page is made without it.
 """
 
 _EPILOG = """\

@@ -249,20 +249,8 @@ def _verdict(paired: PairedDifference, p: float, better: str) -> str:
 
 def difference_to_json(row: Difference, better: str) -> dict[str, Any]:
     """A row of ``statistics`` in comparison.json."""
-    paired = asdict(row.paired)
-    lower, higher = paired.pop("n_lower"), paired.pop("n_higher")
+    values = asdict(row)
+    values |= values.pop("paired")
+    lower, higher = values.pop("n_lower"), values.pop("n_higher")
     n_better, n_worse = (higher, lower) if better == "higher" else (lower, higher)
-    return {
-        "dataset": row.dataset,
-        "column": row.column,
-        "family": row.family,
-        "trainer": row.trainer,
-        "reference": row.reference,
-        **{key: value for key, value in paired.items() if key != "p"},
-        "n_better": n_better,
-        "n_worse": n_worse,
-        "n_equal": row.paired.n - n_better - n_worse,
-        "p": row.paired.p,
-        "p_holm": row.p_holm,
-        "verdict": row.verdict,
-    }
+    return values | {"n_better": n_better, "n_worse": n_worse, "n_equal": row.paired.n - n_better - n_worse}

@@ -102,7 +102,7 @@ def comparison_to_json(
         },
         "notes": list(comparison.notes),
         "trainers": [entry.to_json() for entry in comparison.entries],
-        "columns": {column_id: column.to_json() for column_id, column in comparison.columns.items()},
+        "columns": {column_id: asdict(column) for column_id, column in comparison.columns.items()},
         "tables": [_table(table) for table in tables],
         "statistics": [difference_to_json(row, comparison.columns[row.column].better) for row in comparison.statistics],
         "ranks": _ranks(comparison),
@@ -114,34 +114,23 @@ def comparison_to_json(
 def _dataset(comparison: Comparison, dataset: Dataset) -> dict[str, Any]:
     values, means = comparison.values[dataset.name], comparison.means[dataset.name]
     undefined = {
-        column: {
-            name: [case for case, value in zip(dataset.cases, found) if np.isnan(value)]
-            for name, found in by_trainer.items()
-            if np.isnan(found).any()
-        }
-        for column, by_trainer in values.items()
+        column: found
+        for column, by_name in values.items()
+        if (found := {name: cases for name, v in by_name.items() if (cases := _undefined(dataset, v))})
     }
+    keys = ("name", "configuration", "plans", "regions", "structures", "case_fold", "left_out", "predictions")
     return {
-        "name": dataset.name,
-        "configuration": dataset.configuration,
-        "plans": dataset.plans,
+        **{key: getattr(dataset, key) for key in keys},
         "folds": list(dataset.folds),
-        "regions": dataset.regions,
-        "structures": dataset.structures,
         "cases": list(dataset.cases),
-        "case_fold": dataset.case_fold,
-        "left_out": dataset.left_out,
-        "predictions": dataset.predictions,
-        "values": {
-            column: {name: found.tolist() for name, found in by_trainer.items()}
-            for column, by_trainer in values.items()
-        },
-        "means": {
-            column: {name: interval.to_json() for name, interval in by_trainer.items()}
-            for column, by_trainer in means.items()
-        },
-        "undefined": {column: found for column, found in undefined.items() if found},
+        "values": {column: {name: v.tolist() for name, v in by_name.items()} for column, by_name in values.items()},
+        "means": {column: {name: asdict(mean) for name, mean in by_name.items()} for column, by_name in means.items()},
+        "undefined": undefined,
     }
+
+
+def _undefined(dataset: Dataset, values: np.ndarray) -> list[str]:
+    return [case for case, value in zip(dataset.cases, values) if np.isnan(value)]
 
 
 def _ranks(comparison: Comparison) -> dict[str, Any]:
@@ -150,7 +139,7 @@ def _ranks(comparison: Comparison) -> dict[str, Any]:
         "metrics": ranks["metrics"],
         "sum": ranks["sum"],
         "mean": {
-            name: {metric: interval.to_json() for metric, interval in found.items()}
+            name: {metric: asdict(interval) for metric, interval in found.items()}
             for name, found in ranks["mean"].items()
         },
         "n_trainers": len(comparison.entries),
@@ -161,11 +150,7 @@ def _ranks(comparison: Comparison) -> dict[str, Any]:
 
 def _table(table: Table) -> dict[str, Any]:
     return {
-        "id": table.id,
-        "dataset": table.dataset,
-        "title": table.title,
-        "caption": table.caption,
-        "columns": table.columns,
+        **{key: getattr(table, key) for key in ("id", "dataset", "title", "caption", "columns")},
         "rows": [[asdict(cell) if isinstance(cell, Cell) else cell for cell in row] for row in table.rows],
         "files": [f"{TABLES}/{table.id}.{ending}" for ending in ("csv", "md", "tex")],
     }

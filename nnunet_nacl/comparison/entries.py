@@ -88,7 +88,7 @@ def _read(flag: str, argument: str) -> tuple[str, str, str, str | None, Path | N
     label, rest = " ".join(label.split()), rest.strip()
     path = Path(rest)
     if flag == "-i":
-        if not path.exists():
+        if not (path.is_dir() or path.is_file()):  # a pipe would never end
             raise UserError(f"-i {rest}: no such file or folder; give a calibration.json or a folder of predictions.")
         return label, rest.rstrip(os.sep) or rest, _title(path), None, path
     if not (os.sep in rest or (path.is_dir() and any(path.glob("fold_*")))):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import astuple, fields
 
 from nnunet_nacl.comparison.alignment import Dataset, some
 from nnunet_nacl.comparison.columns import RANK_METRICS
@@ -141,7 +141,7 @@ def _statistics(comparison: Comparison, dataset: Dataset, suffix: str) -> Table:
     full = [
         [
             *(row.dataset, row.column, row.family, row.trainer, row.reference),
-            *(*asdict(row.paired).values(), row.p_holm, row.verdict),
+            *(*astuple(row.paired), row.p_holm, row.verdict),
         ]
         for row in found
     ]
@@ -205,7 +205,7 @@ def _case_ranks(comparison: Comparison) -> Table:
     )
     csv_header = ["method", "trainer", *(f"{key} {what}" for key in keys for what in ("mean", "low", "high", "n"))]
     csv_rows = [
-        [comparison.labels[name], name, *(v for key in keys for v in means[name][key].to_json().values())]
+        [comparison.labels[name], name, *(v for key in keys for v in astuple(means[name][key]))]
         for name in comparison.names
     ]
     rows = _rows(comparison, columns)

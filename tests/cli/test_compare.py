@@ -147,6 +147,9 @@ def test_two_data_sets(tmp_path, monkeypatch, without_figures, capsys):
         (("-relative", "A", NAMES[0]), NAMES, "-relative A: not among"),
         (("-relative", NAMES[0], NAMES[0]), NAMES, "two different"),
         (("-o", "file"), NAMES, "-o file is a file"),
+        (("-gt", "labels"), NAMES, "belong to predictions given with -i"),
+        (("-i", "nowhere"), NAMES, "-i nowhere: no such file or folder"),
+        (("-i", "A=.", "-d", "998"), NAMES, "give one -d with it"),
     ],
 )
 def test_mistakes_end_in_one_line(study, monkeypatch, capsys, arguments, trainers, message):  # noqa: F811
@@ -160,6 +163,24 @@ def test_mistakes_end_in_one_line(study, monkeypatch, capsys, arguments, trainer
     error = capsys.readouterr().err.strip()
     assert status == 2 and message in error and "Traceback" not in error
     assert "nnunet_nacl compare: error: " in error.splitlines()[-1]
+
+
+def test_paths_first_then_a_model(study, without_figures, capsys):  # noqa: F811
+    out, folder = study.root / "out", study.validation(NAMES[1])
+    words = ["-i", f"A={folder}", f"B={study.validation(NAMES[2]) / 'calibration.json'}", "-tr", NAMES[0]]
+    assert main(["compare", *words, "-d", "999", "-c", CONFIGURATION, "-f", "0", "-o", str(out), "-np", "1"]) == 0
+    assert "Against A on" in capsys.readouterr().out
+    data = json.loads((out / "comparison.json").read_text())
+    assert [entry["label"] for entry in data["trainers"]] == ["A", "B", "Dice + CE (stock)"]
+    assert {row["reference"] for row in data["statistics"]} == {str(folder)} and data["notes"][0].startswith(
+        "Dataset999"
+    )
+    assert f"compare -i A={folder} B=" in data["command"] and f"-tr {NAMES[0]}" in data["command"]
+    assert main(["compare", *words, "-o", str(out)]) == 2 and "-tr needs -d" in capsys.readouterr().err
+    assert main(["compare", *words[:3], "-f", "0", "-o", str(out)]) == 2
+    assert "-f chooses folds of -tr" in capsys.readouterr().err
+    (out / "comparison.json").write_text('{"schema_version": 1}')
+    assert main(["compare", *words[:3], "-o", str(out)]) == 2 and "would be lost" in capsys.readouterr().err
 
 
 def test_missing_environment_is_named(monkeypatch, tmp_path, capsys):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
@@ -45,8 +45,7 @@ def standard_figures(comparison: Comparison, relative: tuple[str, str] | None = 
         yield _relative(comparison, dataset, relative, suffix)
     yield _radar(comparison, "Dice")
     yield _radar(comparison, "ECE")
-    yield _rank_sum(comparison)
-    yield _rank_mean(comparison)
+    yield from _rank_heatmaps(comparison)
 
 
 def _reliability(comparison: Comparison, dataset: Dataset, mask: str, suffix: str) -> DescribedFigure:
@@ -227,45 +226,29 @@ def _spokes(comparison: Comparison, metric: str) -> list[tuple[str, Dataset, str
     return result
 
 
-def _rank_sum(comparison: Comparison) -> DescribedFigure:
-    ranks = comparison.ranks["sum"]
-    caption = (
-        "Sum over data sets of the rank of each method's mean; ties take the lowest rank. ECE and CECE on the "
-        "foreground. 1 per data set is the best; the lowest of each column is framed."
-    )
-    return _heatmap(comparison, "rank_sum", "Sum of ranks", ranks, caption, decimals=0, what="sum of ranks")
-
-
-def _rank_mean(comparison: Comparison) -> DescribedFigure:
-    ranks = {
-        name: {key: interval.mean for key, interval in found.items()}
-        for name, found in comparison.ranks["mean"].items()
-    }
-    caption = (
-        "Mean over cases of the rank of each method within the case; ties take the mean of their ranks. ECE and CECE "
-        "on the foreground; total: mean of the four. 1 is the best; the lowest of each column is framed. Intervals "
-        "stand in the table of case ranks."
-    )
-    return _heatmap(comparison, "rank_mean", "Mean rank within a case", ranks, caption, decimals=2, what="mean rank")
-
-
-def _heatmap(
-    comparison: Comparison,
-    figure_id: str,
-    title: str,
-    ranks: dict[str, dict[str, float]],
-    caption: str,
-    *,
-    decimals: int,
-    what: str,
-) -> DescribedFigure:
-    keys: Sequence[str] = (*RANK_METRICS, "total")
+def _rank_heatmaps(comparison: Comparison) -> Iterator[DescribedFigure]:
+    keys = (*RANK_METRICS, "total")
     shown = [*(comparison.columns[key].short for key in RANK_METRICS), "total"]
-    rows = [entry.label for entry in comparison.entries]
-    values = np.array([[ranks[name][key] for key in keys] for name in comparison.names])
-    alt = "; ".join(f"{label}: {listed(zip(shown, row), decimals)}" for label, row in zip(rows, values))
-    draw = partial(
-        draw_rank_heatmap, rows, shown, values, colour_by="column", best="column", decimals=decimals, what=what
-    )
-    subtitle = "; ".join(dataset.where for dataset in comparison.datasets)
-    return DescribedFigure(figure_id, title, subtitle, caption, f"{title}. {alt}.", draw)
+    rows, subtitle = list(comparison.labels.values()), "; ".join(dataset.where for dataset in comparison.datasets)
+    sums = comparison.ranks["sum"]
+    means = {
+        name: {k: interval.mean for k, interval in found.items()} for name, found in comparison.ranks["mean"].items()
+    }
+    for figure_id, title, what, ranks, decimals, caption in (
+        (
+            *("rank_sum", "Sum of ranks", "sum of ranks", sums, 0),
+            "Sum over data sets of the rank of each method's mean; ties take the lowest rank. ECE and CECE on the "
+            "foreground. 1 per data set is the best; the lowest of each column is framed.",
+        ),
+        (
+            *("rank_mean", "Mean rank within a case", "mean rank", means, 2),
+            "Mean over cases of the rank of each method within the case; ties take the mean of their ranks. ECE and "
+            "CECE on the foreground; total: mean of the four. 1 is the best; the lowest of each column is framed. "
+            "Intervals stand in the table of case ranks.",
+        ),
+    ):
+        values = np.array([[ranks[name][key] for key in keys] for name in comparison.names])
+        looks = {"colour_by": "column", "best": "column", "decimals": decimals, "what": what}
+        draw = partial(draw_rank_heatmap, rows, shown, values, **looks)
+        alt = "; ".join(f"{label}: {listed(zip(shown, row), decimals)}" for label, row in zip(rows, values))
+        yield DescribedFigure(figure_id, title, subtitle, caption, f"{title}. {alt}.", draw)
