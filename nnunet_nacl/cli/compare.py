@@ -6,30 +6,48 @@ import argparse
 
 from nnunet_nacl.cli.processes import add_processes_option, number_of_processes
 
-HELP = "compare trainers on the same cases: tables, statistics, ranks and figures"
+HELP = "compare trainers, ensembles or any predictions on the same cases: tables, statistics, ranks and figures"
 
 _DESCRIPTION = """\
-Compares validated models: segmentation (DSC, HD95) and calibration (ECE, CECE, NLL, Brier on six masks), with paired
-differences to the first trainer, their 95 % bootstrap intervals over cases, Wilcoxon tests with Holm's correction, and
-ranks. All trainers must have validated the same cases with their probabilities (nnUNetv2_train ... --npz).
+Compares segmentation (DSC, HD95) and calibration (ECE, CECE, NLL, Brier on six masks) on the same cases, with paired
+differences to the first entry, their 95 % bootstrap intervals over cases, Wilcoxon tests with Holm's correction, and
+ranks. An entry is
 
-A trainer is named as to nnU-Net, or given as the path of its model folder, such as a second training in another
-nnUNet_results. LABEL= before either is how tables and figures call it.
+  -tr TRAINER   a trained model, named as to nnU-Net (with -d and -c), or the path of its model folder: the cases of its
+                validation folders, which need their probabilities (nnUNetv2_train ... --npz);
+  -i PATH       a calibration.json, a folder that has one, or a folder of predictions with their probabilities
+                (nnUNetv2_predict --save_probabilities, nnUNetv2_ensemble --save_npz, other tools' with nnU-Net's npz).
+
+The two may be mixed. LABEL= before either is how tables and figures call it.
 """
 
 _EPILOG = """\
 Writes into OUT: comparison.json (every number, for `nnunet_nacl report` and your own scripts), tables/*.csv, *.md and
-*.tex (the .csv in full precision), figures/*.png and *.svg. What calibration.json of a fold knows is not measured
-again, so a second run only redraws.
+*.tex (the .csv in full precision), figures/*.png and *.svg. Folders without a calibration.json are evaluated first;
+what it holds is not measured again, so a second run only redraws.
+
+Cases that the networks were trained on are refused where nnU-Net's files tell (--allow-training-cases).
 
 examples:
   nnunet_nacl compare -d 4 -c 3d_fullres -tr nnUNetTrainer nnUNetTrainerCE nnUNetTrainerNACL -o comparison
   nnunet_nacl compare -d 4 27 -c 2d -f 0 1 -tr nnUNetTrainer nnUNetTrainerNACL -o comparison --allow-missing
-  nnunet_nacl compare -d 4 -c 2d -o repeated -tr Stock=nnUNetTrainer "Stock again=results2/Dataset004_Hippocampus/\\
-nnUNetTrainer__nnUNetPlans__2d"
+  nnunet_nacl compare -i Stock=test_stock NACL=test_nacl Both=test_ensemble -gt labelsTs -o test \\
+      -djfile test_stock/dataset.json -pfile test_stock/plans.json
+  nnunet_nacl compare -d 4 -c 2d -tr nnUNetTrainerNACL "Again=results2/Dataset004_Hippocampus/\\
+nnUNetTrainerNACL__nnUNetPlans__2d" -i Ensemble=ensembled -o mixed
 """
 
 _MOST_DRAWS = 100_000  # their counts take 8 bytes per draw and case: 0.8 GB for 1,000 cases
+
+
+class _AppendEntries(argparse.Action):
+    """Keeps the order of -tr and -i among each other: the first entry is the reference."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        given = [*(getattr(namespace, self.dest) or ()), *values]
+        setattr(namespace, self.dest, given)
+        entries = getattr(namespace, "entries", None) or []
+        namespace.entries = [*entries, *((self.option_strings[0], value) for value in values)]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -37,39 +55,29 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    add = parser.add_argument
-    add("-d", metavar="DATASET", nargs="+", action="extend", required=True, help="data sets, names or numbers")
-    add("-c", metavar="CONFIGURATION", required=True, help="2d, 3d_fullres, ... (of all data sets)")
-    add(
-        "-tr",
-        metavar="TRAINER",
-        nargs="+",
-        action="extend",
-        required=True,
-        help="two or more: [LABEL=]NAME or [LABEL=]MODEL_FOLDER; the first is the reference of all differences",
-    )
-    add(
-        "-f",
-        metavar="FOLD",
-        nargs="+",
-        action="extend",
-        help="folds 0 to 4, or all for fold_all (default: the folds "
-        "that are present, which must be the same for all trainers)",
-    )
+    parser.set_defaults(entries=[])
+    add, several = parser.add_argument, {"nargs": "+", "action": "extend"}
+    entries = {"nargs": "+", "action": _AppendEntries}
+    add("-tr", metavar="TRAINER", **entries, help="[LABEL=]NAME or [LABEL=]MODEL_FOLDER")
+    add("-i", metavar="PATH", **entries, help="[LABEL=]FOLDER or [LABEL=]FILE; the first entry is the reference")
+    add("-d", metavar="DATASET", **several, help="data sets, names or numbers; for -i alone it is not needed")
+    add("-c", metavar="CONFIGURATION", help="2d, 3d_fullres, ... (of all data sets); needed with -tr")
     add("-p", metavar="PLANS", default="nnUNetPlans", help="default: %(default)s")
+    folds = "folds 0 to 4, or all for fold_all (default: the folds that are present, which must be the same for all)"
+    add("-f", metavar="FOLD", **several, help=folds)
+    add("-gt", metavar="LABELS", help="folder with the ground truth of -i (default: nnU-Net's own)")
+    add("-djfile", metavar="FILE", help="dataset.json of -i (default: in its folder or up to two levels above)")
+    add("-pfile", metavar="FILE", help="plans.json of -i (default: likewise)")
     add("-o", metavar="FOLDER", required=True, help="output folder")
-    add(
-        "--allow-missing",
-        action="store_true",
-        help="where folds or cases are missing for some trainer, compare on what all have and say so on every output",
+    missing = "where folds or cases are missing for some entry, compare on what all have and say so on every output"
+    add("--allow-missing", action="store_true", help=missing)
+    seen = "compare cases that networks were trained on all the same, and say so on every output"
+    add("--allow-training-cases", action="store_true", help=seen)
+    relative = (
+        "the two entries of the figure of relative differences, B against A, by name or label (default: the last "
+        "against the first)"
     )
-    add(
-        "-relative",
-        metavar=("A", "B"),
-        nargs=2,
-        help="the two trainers of the figure of relative differences, B "
-        "against A, by name or label (default: the last against the first)",
-    )
+    add("-relative", metavar=("A", "B"), nargs=2, help=relative)
     add("-bootstrap", metavar="N", type=int, default=10_000, help="draws of the bootstrap (default: %(default)s)")
     add("-seed", metavar="N", type=int, default=0, help="seed of the draws (default: %(default)s)")
     add_processes_option(parser, "cases measured at the same time")
@@ -81,53 +89,62 @@ def run(args: argparse.Namespace) -> int:
     import sys
     from pathlib import Path
 
-    from nnunet_nacl.comparison.compare import compare
-    from nnunet_nacl.comparison.figures import draw_figures
-    from nnunet_nacl.comparison.formats import terminal_text
-    from nnunet_nacl.comparison.gather import gather
-    from nnunet_nacl.comparison.models import check_models
-    from nnunet_nacl.comparison.tables import make_tables
-    from nnunet_nacl.comparison.trainers import read_trainers
-    from nnunet_nacl.comparison.write import check_output_folder, write_comparison, write_tables
+    from nnunet_nacl.comparison.alignment import align
+    from nnunet_nacl.comparison.comparison import compare
+    from nnunet_nacl.comparison.comparison_json import comparison_to_json
+    from nnunet_nacl.comparison.entries import read_entries
+    from nnunet_nacl.comparison.figure_choice.described import write_figures
+    from nnunet_nacl.comparison.figure_choice.over_settings import figures_over_settings
+    from nnunet_nacl.comparison.figure_choice.standard import standard_figures
+    from nnunet_nacl.comparison.output_folder import (
+        check_output_folder,
+        remove_temporaries,
+        write_comparison,
+        write_tables,
+    )
+    from nnunet_nacl.comparison.resolution import Options, locate, read_documents
+    from nnunet_nacl.comparison.result_tables import make_tables
+    from nnunet_nacl.comparison.table_formats import terminal_text
 
     if hasattr(sys.stdout, "reconfigure"):  # names of structures and labels may be more than the terminal can show
         sys.stdout.reconfigure(errors="backslashreplace")
     _check(args)
-    processes = number_of_processes(args.np)
-    trainers = read_trainers(args.tr)
-    relative = _relative(args.relative, trainers)
-    folder = Path(args.o)
+    entries, folder = read_entries(args.entries), Path(args.o)
+    relative = _relative(args.relative, entries)
+    references, dataset_json, plans_json = (path and Path(path) for path in (args.gt, args.djfile, args.pfile))
+    options = Options(
+        plans=args.p,
+        configuration=args.c,
+        folds=args.f,
+        references=references,
+        dataset_json=dataset_json,
+        plans_json=plans_json,
+        allow_missing=args.allow_missing,
+        allow_training_cases=args.allow_training_cases,
+        cache=folder / "cache",
+        num_processes=number_of_processes(args.np),
+        progress=True,
+    )
     check_output_folder(folder)
-    check_models(args.d, trainers, args.p, args.c, args.f, args.allow_missing)
-    datasets = [
-        gather(
-            dataset,
-            trainers,
-            plans=args.p,
-            configuration=args.c,
-            folds=args.f,
-            allow_missing=args.allow_missing,
-            cache=folder / "cache",
-            num_processes=processes,
-            progress=True,
-        )
-        for dataset in args.d
-    ]
-    _check_datasets(datasets)
-    comparison = compare(trainers, datasets, n_bootstrap=args.bootstrap, seed=args.seed)
+    remove_temporaries(folder)
+    found = [locate(dataset, entries, options) for dataset in args.d or [None]]
+    _check_different([located.name for located in found])
+    datasets = [align(located, read_documents(located)) for located in found]
+    _check_settings(datasets)
+    comparison = compare(entries, datasets, n_bootstrap=args.bootstrap, seed=args.seed)
     tables = make_tables(comparison)
     write_tables(tables, folder, comparison.notes)
-    figures = draw_figures(comparison, folder, relative=relative, progress=True)
+    figures = [*standard_figures(comparison, relative), *figures_over_settings(comparison)]
+    drawn = write_figures(figures, folder, comparison.notes, progress=True)
     command = shlex.join(["nnunet_nacl", *_typed(args, sys.argv)])
-    path = write_comparison(comparison, tables, figures, folder, command=command, allow_missing=args.allow_missing)
+    allowed = {"allow_missing": args.allow_missing, "allow_training_cases": args.allow_training_cases}
+    path = write_comparison(comparison_to_json(comparison, tables, drawn, command=command, allowed=allowed), folder)
     print("\n\n".join(terminal_text(table) for table in tables if not table.id.startswith("statistics")))
     print(f"\n{_summary(comparison)}")
     for note in comparison.notes:
         print(f"\nNOTE: {note}")
-    print(
-        f"\nwritten: {path}, {len(tables)} tables in {folder / 'tables'}, {len(figures)} figures in "
-        f"{folder / 'figures'}"
-    )
+    where = f"{len(tables)} tables in {folder / 'tables'}, {len(figures)} figures in {folder / 'figures'}"
+    print(f"\nwritten: {path}, {where}")
     return 0
 
 
@@ -135,8 +152,16 @@ def _check(args: argparse.Namespace) -> None:
     """What can be wrong with the arguments alone."""
     from nnunet_nacl.errors import UserError
 
+    if args.tr and not (args.d and args.c):
+        raise UserError("-tr needs -d DATASET and -c CONFIGURATION, such as -d 4 -c 3d_fullres.")
+    if args.i and args.d and len(args.d) > 1:
+        raise UserError("-i holds the cases of one data set; give one -d with it.")
+    if not args.i and (args.gt or args.djfile or args.pfile):
+        raise UserError("-gt, -djfile and -pfile belong to predictions given with -i; the models of -tr have theirs.")
+    if args.f and not args.tr:
+        raise UserError("-f chooses folds of -tr; a folder given with -i is compared as a whole.")
     for fold in args.f or ():
-        if not (fold.isdigit() or fold == "all"):
+        if not (fold.isdecimal() or fold == "all"):
             raise UserError(f"-f {fold}: folds are 0, 1, 2, ... or all (nnU-Net's fold_all).")
     if args.f and "all" in args.f and len(set(args.f)) > 1:
         raise UserError("-f all is nnU-Net's fold_all, whose cases lie in the other folds too; give it alone.")
@@ -148,25 +173,33 @@ def _check(args: argparse.Namespace) -> None:
         raise UserError(f"-seed must be at least 0, got {args.seed}.")
 
 
-def _relative(given: list[str] | None, trainers: list) -> tuple[str, str] | None:
-    """Names of the two trainers of ``-relative``."""
+def _relative(given: list[str] | None, entries: list) -> tuple[str, str] | None:
+    """Names of the two entries of ``-relative``."""
     from nnunet_nacl.errors import UserError
 
     if given is None:
         return None
     names = []
     for text in given:
-        found = [trainer.name for trainer in trainers if text in (trainer.name, trainer.label)]
+        found = [entry.name for entry in entries if text in (entry.name, entry.label)]
         if not found:
-            listed = ", ".join(f"{trainer.name} ({trainer.label})" for trainer in trainers)
-            raise UserError(f"-relative {text}: not among the trainers compared: {listed}.")
+            listed = ", ".join(f"{entry.name} ({entry.label})" for entry in entries)
+            raise UserError(f"-relative {text}: not among those compared: {listed}.")
         names.append(found[0])
     if names[0] == names[1]:
-        raise UserError(f"-relative needs two different trainers, got {given[0]} twice.")
+        raise UserError(f"-relative needs two different entries, got {given[0]} twice.")
     return names[0], names[1]
 
 
-def _check_datasets(datasets: list) -> None:
+def _check_different(names: list[str]) -> None:
+    from nnunet_nacl.errors import UserError
+
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            raise UserError(f"-d names {name} twice; name each data set once.")
+
+
+def _check_settings(datasets: list) -> None:
     """UserError unless the data sets were measured in the same way."""
     from nnunet_nacl.errors import UserError
 
@@ -184,10 +217,16 @@ def _typed(args: argparse.Namespace, argv: list[str]) -> list[str]:
     """The command line, rebuilt from the arguments where this was not started as a command (tests, notebooks)."""
     if len(argv) > 1 and argv[1] == "compare":
         return argv[1:]
-    words = ["compare", "-d", *args.d, "-c", args.c, "-tr", *args.tr, "-p", args.p, "-o", args.o]
-    words += ["-bootstrap", str(args.bootstrap), "-seed", str(args.seed)]
-    words += (["-f", *args.f] if args.f else []) + (["-relative", *args.relative] if args.relative else [])
-    return [*words, *(["--allow-missing"] if args.allow_missing else [])]
+    words, last = ["compare"], None
+    for flag, value in args.entries:
+        words += [value] if flag == last else [flag, value]
+        last = flag
+    for flag in ("d", "c", "p", "f", "gt", "djfile", "pfile", "relative", "bootstrap", "seed", "o"):
+        value = getattr(args, flag)
+        if value is not None:
+            words += [f"-{flag}", *(map(str, value) if isinstance(value, list) else [str(value)])]
+    switches = {"--allow-missing": args.allow_missing, "--allow-training-cases": args.allow_training_cases}
+    return words + [switch for switch, given in switches.items() if given]
 
 
 def _summary(comparison) -> str:
@@ -196,7 +235,7 @@ def _summary(comparison) -> str:
     for dataset in comparison.datasets:
         titles = comparison.columns_of(dataset)
         found = [row for row in comparison.statistics if row.dataset == dataset.name]
-        lines.append(f"Against {comparison.trainers[0].label} on {dataset.name}, p < 0.05 after Holm's correction:")
+        lines.append(f"Against {comparison.entries[0].label} on {dataset.name}, p < 0.05 after Holm's correction:")
         for name in comparison.names[1:]:
             for verdict in ("better", "worse", "mixed"):
                 listed = [titles[row.column].title for row in found if (row.trainer, row.verdict) == (name, verdict)]

@@ -12,9 +12,8 @@ file. It holds the findings in words, the tables (sortable), the figures, and fo
 best, median and worst by Dice and by ECE, each with image, ground truth and, for every method, prediction, confidence
 map and reliability, in the slice where the methods differ most.
 
-The gallery reads the models' validation folders with their npz files (nnUNet_results), the ground truth
-(nnUNet_preprocessed or nnUNet_raw) and the images (nnUNet_raw). What is not there is named, and the page is made
-without it.
+The gallery reads the predictions with their npz files and the ground truth where `compare` found them, and the images
+(nnUNet_raw, or where nnUNetv2_predict read them). What is not there is named, and the page is made without it.
 """
 
 _EPILOG = """\
@@ -22,7 +21,7 @@ The gallery holds images of the cases: --no-gallery leaves it out of a page that
 Exit status: 0; 1 if something is missing on the page (each is listed); 2 if it could not be made.
 
 examples:
-  nnunet_nacl compare -d 4 -c 2d -tr nnUNetTrainer nnUNetTrainerNACL -f all -o comparison
+  nnunet_nacl compare -d 4 -c 2d -tr nnUNetTrainer nnUNetTrainerNACL -o comparison
   nnunet_nacl report -o comparison
 """
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from nnunet_nacl.evaluation.results import MASKS, CaseResult, nanmean
 from nnunet_nacl.metrics.binning import BinStats
@@ -52,10 +51,6 @@ class Column:
     def short(self) -> str:
         """The metric's name alone."""
         return _SHORT.get(self.metric, self.metric)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
 
 
 def make_columns(structures: Sequence[Mapping[str, str]]) -> dict[str, Column]:

@@ -41,10 +41,6 @@ class Interval:
     high: float
     n: int
 
-    def to_json(self) -> dict[str, float]:
-        """Plain values."""
-        return {"mean": self.mean, "low": self.low, "high": self.high, "n": self.n}
-
 
 @dataclass(frozen=True)
 class PairedDifference:

@@ -49,9 +49,9 @@ def key_findings(data: Mapping[str, Any], dataset: Mapping[str, Any]) -> list[Fi
     """Which method leads in what on a data set, and by how much over the reference."""
     found, leaders = [], {}
     for column, question in _QUESTIONS:
-        means = dataset.get("means", {}).get(column, {})
+        means = dataset["means"].get(column, {})
         values = {t["name"]: means[t["name"]] for t in data["trainers"] if means.get(t["name"], {}).get("n")}
-        if len(values) < 2 or any(entry.get("mean") is None for entry in values.values()):
+        if len(values) < 2 or any(entry["mean"] is None for entry in values.values()):
             continue
         leading = _leading(values, data["columns"][column]["better"])
         found.append(_finding(data, dataset, column, question, values, leading))
@@ -91,9 +91,9 @@ def _finding(
 ) -> Finding:
     best, labels = leading[0], {t["name"]: t["label"] for t in data["trainers"]}
     entry, shown = values[best], _number(values[best]["mean"])
-    level = f"{data['settings'].get('confidence', 0.95) * 100:g} %"
+    level = f"{data['settings']['confidence'] * 100:g} %"
     interval = ""
-    if entry.get("low") is not None and entry.get("high") is not None:
+    if None not in (entry["low"], entry["high"]):
         interval = f"{level} interval {_number(entry['low'])} to {_number(entry['high'])}, "
     detail = f"{shown} ({interval}{entry['n']} cases)."
     reference = data["trainers"][0]["name"]
@@ -118,7 +118,7 @@ def _against_reference(row: Mapping[str, Any] | None, reference: str, level: str
         return ""
     size = f"{_number(abs(row['difference']))} {'higher' if row['difference'] > 0 else 'lower'}"
     text = f" {size} than the reference {reference} in the same {row['n']} cases"
-    if row["low"] is not None and row["high"] is not None:
+    if None not in (row["low"], row["high"]):
         text += f" ({level} interval of the difference {_signed(row['low'])} to {_signed(row['high'])})"
     return f"{text}{_outcome(row)}."
 
@@ -127,7 +127,7 @@ def _outcome(row: Mapping[str, Any] | None) -> str:
     """What the test of a row says, as a clause."""
     if row is None:
         return ""
-    p = row.get("p_holm")
+    p = row["p_holm"]
     shown = "" if p is None else f" (p\N{NO-BREAK SPACE}{'<' if p < 0.001 else '='}\N{NO-BREAK SPACE}"
     shown = shown and f"{shown}{max(p, 0.001):.3f} after Holm's correction)"
     ending = {
@@ -142,8 +142,7 @@ def _outcome(row: Mapping[str, Any] | None) -> str:
 
 def _statistic(data: Mapping[str, Any], dataset: str, column: str, trainer: str) -> Mapping[str, Any] | None:
     wanted = (dataset, column, trainer)
-    rows = data.get("statistics", ())
-    return next((row for row in rows if (row["dataset"], row["column"], row["trainer"]) == wanted), None)
+    return next((row for row in data["statistics"] if (row["dataset"], row["column"], row["trainer"]) == wanted), None)
 
 
 def _title(data: Mapping[str, Any], column: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.page.cases import Folders
+from nnunet_nacl.page.case_files import Folders
 from nnunet_nacl.page.panels import CasePanels, MethodPanels, make_panels
 
 __all__ = ["Gallery", "GalleryCase", "make_gallery", "pick_cases"]
@@ -90,7 +90,7 @@ def make_gallery(
     structures = list(dataset["structures"].values())
     for number, (case, reasons) in enumerate(picked.items(), 1):
         say(f"{dataset['name']}: case {number} of {len(picked)}, {case}")
-        fold = dataset["case_fold"].get(case, dataset["folds"][0] if dataset["folds"] else "0")
+        fold = dataset["case_fold"].get(case, "")
         try:
             panels = make_panels(folders, dataset, trainers, case, fold, n_bins=n_bins, channel=channel)
         except UserError as error:
@@ -109,6 +109,6 @@ def _scores(dataset: Mapping[str, Any], trainer: str, case: str) -> str:
     i = dataset["cases"].index(case)
     parts = []
     for column, title in (("Dice", "Dice"), ("ECE:foreground", "ECE")):
-        value = dataset["values"].get(column, {}).get(trainer, {i: None})[i]
+        value = dataset["values"][column][trainer][i] if column in dataset["values"] else None
         parts.append(f"{title} {'undefined' if value is None else f'{value:.3f}'}")
     return ", ".join(parts)

@@ -51,13 +51,12 @@ def glossary(
         tested: Whether differences were tested.
     """
     columns = list(columns)
-    metrics = {column.get("metric") for column in columns}
+    metrics = {column["metric"] for column in columns}
     result = [entry for metric, entry in _METRICS.items() if metric in metrics]
-    masks = [mask for mask in MASKS if mask in {column.get("mask") for column in columns}]
+    masks = [mask for mask in MASKS if mask in {column["mask"] for column in columns}]
     if masks:
-        radii = {"dilation_mm": evaluation.get("dilation_mm", 2), "boundary_mm": evaluation.get("boundary_mm", 2)}
         result.append(("Masks", "Which voxels a calibration metric looks at. " + _TRUTH))
-        notes = {mask: MASK_NOTES[mask].format(**radii) for mask in masks}
+        notes = {mask: MASK_NOTES[mask].format(**evaluation) for mask in masks}
         result += [(f"Mask {mask}", f"{note[:1].upper()}{note[1:]}.") for mask, note in notes.items()]
     result.append(
         (

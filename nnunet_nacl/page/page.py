@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import math
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -18,14 +19,15 @@ from markupsafe import Markup
 from PIL import Image
 
 import nnunet_nacl
+from nnunet_nacl.comparison.comparison_json import read_comparison
+from nnunet_nacl.comparison.output_folder import remove_temporaries
 from nnunet_nacl.figures.reliability import FEW_VOXELS
 from nnunet_nacl.files import write_atomically
+from nnunet_nacl.page.data_uris import data_uri, embed_figure
 from nnunet_nacl.page.drawing import LOWEST_CONFIDENCE, STRUCTURE_COLORS, confidence_colors
 from nnunet_nacl.page.findings import key_findings, verdicts
 from nnunet_nacl.page.gallery import Gallery, make_gallery
 from nnunet_nacl.page.glossary import glossary
-from nnunet_nacl.page.pictures import data_uri, embed_figure
-from nnunet_nacl.page.reading import read_comparison
 from nnunet_nacl.page.templating import render, source
 
 __all__ = ["PAGE_NAME", "Page", "make_page"]
@@ -62,12 +64,13 @@ def make_page(
         UserError: There is no usable comparison.json, or the page cannot be written.
     """
     data = read_comparison(folder)
-    n_bins = data["settings"].get("evaluation", {}).get("n_bins", 15)
+    remove_temporaries(folder)
+    n_bins = data["settings"]["evaluation"]["n_bins"]
     galleries = [
         make_gallery(dataset, data["trainers"], n_bins=n_bins, channel=channel, say=say)
         for dataset in (data["datasets"] if gallery else ())
     ]
-    figures = [_figure(folder, figure) for figure in data["figures"]]
+    figures = [{**figure, "src": embed_figure(folder, figure["files"])} for figure in data["figures"]]
     text = _render(data, figures, galleries)
     path = folder / PAGE_NAME
     write_atomically(path, text)
@@ -82,7 +85,7 @@ def _render(data: Mapping[str, Any], figures: Sequence[Mapping[str, Any]], galle
     datasets, trainers = data["datasets"], data["trainers"]
     names = ", ".join(dataset["name"] for dataset in datasets)
     version = f"nnunet_nacl {nnunet_nacl.__version__}"
-    tested = any(row.get("p_holm") is not None for row in data.get("statistics", ()))
+    tested = any(row["p_holm"] is not None for row in data["statistics"])
     n_cases = sum(len(dataset["cases"]) for dataset in datasets)
     contents = [("notes", "Read this first")] if data["notes"] else []
     contents += [("findings", "Key findings"), ("compared", "What was compared"), ("tables", "Tables")]
@@ -107,11 +110,8 @@ def _render(data: Mapping[str, Any], figures: Sequence[Mapping[str, Any]], galle
         ],
         p_corrected=tested,
         trainers=trainers,
-        datasets=[
-            {**dataset, "regions": dataset.get("regions", False), "left_out": _left_out(data, dataset)}
-            for dataset in datasets
-        ],
-        left_out=any(dataset.get("left_out") for dataset in datasets),
+        datasets=[{**dataset, "left_out": _left_out(data, dataset)} for dataset in datasets],
+        left_out=any(dataset["left_out"] for dataset in datasets),
         facts=_facts(data),
         command=_command(data["command"]),
         tables=[_titled(_table(table), len(datasets), anchor("table", table["id"])) for table in data["tables"]],
@@ -122,8 +122,8 @@ def _render(data: Mapping[str, Any], figures: Sequence[Mapping[str, Any]], galle
         lowest_confidence=f"{LOWEST_CONFIDENCE:g}",
         few_voxels=FEW_VOXELS,
         scale=_scale() if galleries else "",
-        regions=any(dataset.get("regions") for dataset in datasets),
-        glossary=glossary(data["columns"].values(), data["settings"].get("evaluation", {}), tested=tested),
+        regions=any(dataset["regions"] for dataset in datasets),
+        glossary=glossary(data["columns"].values(), data["settings"]["evaluation"], tested=tested),
     )
 
 
@@ -135,7 +135,6 @@ def _table(table: Mapping[str, Any]) -> dict[str, Any]:
         "rows": rows,
         "columns": [{"text": text, "number": number} for text, number in zip(table["columns"], numbers)],
         "marked": any(cell["best"] or cell["second"] for row in rows for cell in row),
-        "files": table.get("files", []),
     }
 
 
@@ -144,25 +143,14 @@ def _cell(cell: str | Mapping[str, Any]) -> dict[str, Any]:
         interval = _INTERVAL.match(cell)
         value = float(interval[1]) if interval else None
         return {"text": cell, "value": value, "best": False, "second": False}
-    value = cell.get("value")
-    number = value if isinstance(value, (int, float)) and np.isfinite(value) else None
-    return {
-        "text": cell.get("text", ""),
-        "value": number,
-        "best": bool(cell.get("best")),
-        "second": bool(cell.get("second")),
-    }
-
-
-def _figure(folder: Path, figure: Mapping[str, Any]) -> dict[str, Any]:
-    return {**figure, "src": embed_figure(folder, figure["files"])}
+    value = cell["value"]
+    return {**cell, "value": None if value is None or not math.isfinite(value) else value}
 
 
 def _titled(entry: Mapping[str, Any], n_datasets: int, anchor: str) -> dict[str, Any]:
     """With an id, and the data set in its title where there are several."""
-    name = entry.get("dataset")
-    title = f"{entry['title']}: {name}" if n_datasets > 1 and name else entry["title"]
-    return {**entry, "title": title, "anchor": anchor}
+    of = f": {entry['dataset']}" if n_datasets > 1 and entry["dataset"] else ""
+    return {**entry, "title": entry["title"] + of, "anchor": anchor}
 
 
 def _command(text: str) -> str:
@@ -176,26 +164,24 @@ def _command(text: str) -> str:
 
 
 def _facts(data: Mapping[str, Any]) -> list[tuple[str, str]]:
-    settings = data["settings"]
-    evaluation = settings.get("evaluation", {})
-    facts = [("Compared on", _date(data["created"])), ("Reference", data["trainers"][0]["label"])]
-    if "n_bins" in evaluation:
-        facts.append(("Confidence bins", str(evaluation["n_bins"])))
-    for key, title in (("dilation_mm", "Reach of the mask dilated"), ("boundary_mm", "Reach of the mask boundary")):
-        if key in evaluation:
-            facts.append((title, f"{evaluation[key]:g} mm"))
-    if "n_bootstrap" in settings:
-        facts.append(("Bootstrap draws", f"{settings['n_bootstrap']:,}, seed {settings.get('seed', 0)}"))
-    facts.append(("Level of the intervals", f"{settings.get('confidence', 0.95) * 100:g} %"))
-    facts.append(("Made with", data["generated_by"]))
-    return facts
+    settings, evaluation = data["settings"], data["settings"]["evaluation"]
+    return [
+        ("Compared on", _date(data["created"])),
+        ("Reference", data["trainers"][0]["label"]),
+        ("Confidence bins", str(evaluation["n_bins"])),
+        ("Reach of the mask dilated", f"{evaluation['dilation_mm']:g} mm"),
+        ("Reach of the mask boundary", f"{evaluation['boundary_mm']:g} mm"),
+        ("Bootstrap draws", f"{settings['n_bootstrap']:,}, seed {settings['seed']}"),
+        ("Level of the intervals", f"{settings['confidence'] * 100:g} %"),
+        ("Made with", data["generated_by"]),
+    ]
 
 
 def _left_out(data: Mapping[str, Any], dataset: Mapping[str, Any]) -> str:
     """Cases that not all methods have, as a clause; empty where there is none."""
     labels = {trainer["name"]: trainer["label"] for trainer in data["trainers"]}
-    found = {name: cases for name, cases in (dataset.get("left_out") or {}).items() if cases}
-    return "; ".join(f"{labels.get(name, name)}: {', '.join(map(str, cases))}" for name, cases in found.items())
+    found = {name: cases for name, cases in dataset["left_out"].items() if cases}
+    return "; ".join(f"{labels.get(name, name)}: {', '.join(cases)}" for name, cases in found.items())
 
 
 def _date(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,19 +10,19 @@ import numpy as np
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
-from nnunet_nacl.page.cases import (
+from nnunet_nacl.page.case_files import (
     Folders,
     Truth,
     channel_name,
     read_image,
-    read_probabilities,
-    read_segmentation,
+    read_prediction,
+    read_slice_probabilities,
     read_truth,
 )
-from nnunet_nacl.page.chart import reliability_svg, reliability_text
+from nnunet_nacl.page.data_uris import data_uri
 from nnunet_nacl.page.drawing import Grid, draw_confidence, draw_labels
 from nnunet_nacl.page.orientation import Plane, anatomical_axes, plane_of
-from nnunet_nacl.page.pictures import data_uri
+from nnunet_nacl.page.reliability_chart import reliability_svg, reliability_text
 from nnunet_nacl.page.slices import choose_slice, crop_box, slicing_axis
 
 __all__ = ["CasePanels", "MethodPanels", "Picture", "make_panels"]
@@ -118,11 +118,11 @@ def make_panels(
             result.problems.append(str(error))
             return None
 
-    image = attempt(read_image, folder, case, channel, truth.labels.shape)
+    image = _image(opened.values(), case, channel, truth, result.problems)
     segmentations = {
         name: found
         for name, where in opened.items()
-        if (found := attempt(read_segmentation, where, case, truth.labels.shape)) is not None
+        if (found := attempt(read_prediction, where, case, truth.labels.shape)) is not None
     }
     preferred = _preferred_axis(folder)
     axis = slicing_axis(truth.spacing_mm, preferred)
@@ -135,7 +135,7 @@ def make_panels(
         name = trainer["name"]
         found = None
         if name in opened:
-            found = attempt(read_probabilities, opened[name], case, axis, choice.index, n_bins)
+            found = attempt(read_slice_probabilities, opened[name], case, axis, choice.index, n_bins)
         result.methods[name] = MethodPanels(
             (
                 _prediction(folder, truth, image, segmentations.get(name), view, names, trainer["label"]),
@@ -144,6 +144,18 @@ def make_panels(
             )
         )
     return result
+
+
+def _image(folders: Iterable[PredictionFolder], case: str, channel: int, truth: Truth, problems: list[str]):
+    """The image, from wherever one of the methods' folders leads; the first failure is told where none does."""
+    failures = []
+    for folder in folders:
+        try:
+            return read_image(folder, case, channel, truth.labels.shape)
+        except UserError as error:
+            failures.append(str(error))
+    problems.append(failures[0])
+    return None
 
 
 def _preferred_axis(folder: PredictionFolder) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import Any
 
@@ -15,10 +16,22 @@ def _environment() -> Environment:
     return Environment(
         loader=PackageLoader("nnunet_nacl.page", "templates"),
         autoescape=True,
+        finalize=_printable,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+# Marks, embeddings, overrides and isolates of Unicode's bidirectional algorithm, and halves of surrogate pairs.
+_NOT_PRINTABLE = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def _printable(value: Any) -> Any:
+    """Text without what would turn the text around it the other way, or cannot be written: shown as its escape."""
+    if type(value) is not str:
+        return value
+    return _NOT_PRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", value)
 
 
 def render(name: str, **values: Any) -> str:

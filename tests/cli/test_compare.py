@@ -19,7 +19,7 @@ NAMES = list(TRAINERS)
 @pytest.fixture
 def without_figures(monkeypatch):
     """Drawing takes most of the time."""
-    monkeypatch.setattr("nnunet_nacl.comparison.figures.draw_figures", lambda *_, **__: [])
+    monkeypatch.setattr("nnunet_nacl.comparison.figure_choice.described.write_figures", lambda *_, **__: [])
 
 
 def compare(*arguments, trainers=NAMES, dataset=("999",)) -> int:
@@ -45,13 +45,15 @@ def test_from_models_to_tables_and_figures(study, capsys):  # noqa: F811
     out = study.root / "out"
     assert compare("-o", out, trainers=NAMES[::2]) == 0
     text = capsys.readouterr().out
-    parts = ("Discrimination", "ECE foreground", "predicted", "Sum ranks", "Against CE+Dice (stock)", "written: ")
+    parts = ("Discrimination", "ECE foreground", "predicted", "Sum ranks", "Against Dice + CE (stock)", "written: ")
     for part in parts:
         assert part in text
     data = json.loads((out / "comparison.json").read_text())
     assert data["datasets"][0]["folds"] == ["0", "1"] and len(data["datasets"][0]["cases"]) == 6
-    assert data["datasets"][0]["model_folders"]["nnUNetTrainerNACL"].startswith(f"{DATASET}/nnUNetTrainerNACL__")
-    assert data["command"].startswith("nnunet_nacl compare -d 999")
+    assert data["datasets"][0]["predictions"]["nnUNetTrainerNACL"]["0"]["folder"].startswith(
+        f"{DATASET}/nnUNetTrainerNACL"
+    )
+    assert data["command"].startswith("nnunet_nacl compare -tr nnUNetTrainer nnUNetTrainerNACL -d 999")
     for entry in (*data["tables"], *data["figures"]):
         assert entry["files"] and all((out / name).is_file() for name in entry["files"])
     assert len(data["figures"]) == 10 and all(figure["alt"] for figure in data["figures"])
@@ -100,7 +102,7 @@ def test_labels_and_a_repeated_training(study, without_figures, tmp_path, capsys
     assert r"Stock \& co" in (study.root / "out" / "tables" / "ranks.tex").read_text()
     data = json.loads((study.root / "out" / "comparison.json").read_text())
     assert data["trainers"][2] == {"name": str(other), "label": "NACL, seed 2", "trainer": NAMES[2]}
-    assert data["datasets"][0]["model_folders"][str(other)] == str(other)
+    assert data["datasets"][0]["predictions"][str(other)]["0"] == {"folder": str(other / "fold_0" / "validation")}
 
 
 def test_two_data_sets(tmp_path, monkeypatch, without_figures, capsys):
@@ -126,7 +128,7 @@ def test_two_data_sets(tmp_path, monkeypatch, without_figures, capsys):
 @pytest.mark.parametrize(
     ("arguments", "trainers", "message"),
     [
-        ((), [NAMES[0]], "at least two trainers"),
+        ((), [NAMES[0]], "at least two"),
         ((), [NAMES[0], NAMES[0]], "twice"),
         ((), [NAMES[0], "nnUNetTrainerXYZ"], "there are nnUNetTrainerCE__"),
         ((), [NAMES[0], "nowhere/nnUNetTrainer__nnUNetPlans__2d"], "no such folder"),
@@ -145,6 +147,9 @@ def test_two_data_sets(tmp_path, monkeypatch, without_figures, capsys):
         (("-relative", "A", NAMES[0]), NAMES, "-relative A: not among"),
         (("-relative", NAMES[0], NAMES[0]), NAMES, "two different"),
         (("-o", "file"), NAMES, "-o file is a file"),
+        (("-gt", "labels"), NAMES, "belong to predictions given with -i"),
+        (("-i", "nowhere"), NAMES, "-i nowhere: no such file or folder"),
+        (("-i", "A=.", "-d", "998"), NAMES, "give one -d with it"),
     ],
 )
 def test_mistakes_end_in_one_line(study, monkeypatch, capsys, arguments, trainers, message):  # noqa: F811
@@ -160,6 +165,24 @@ def test_mistakes_end_in_one_line(study, monkeypatch, capsys, arguments, trainer
     assert "nnunet_nacl compare: error: " in error.splitlines()[-1]
 
 
+def test_paths_first_then_a_model(study, without_figures, capsys):  # noqa: F811
+    out, folder = study.root / "out", study.validation(NAMES[1])
+    words = ["-i", f"A={folder}", f"B={study.validation(NAMES[2]) / 'calibration.json'}", "-tr", NAMES[0]]
+    assert main(["compare", *words, "-d", "999", "-c", CONFIGURATION, "-f", "0", "-o", str(out), "-np", "1"]) == 0
+    assert "Against A on" in capsys.readouterr().out
+    data = json.loads((out / "comparison.json").read_text())
+    assert [entry["label"] for entry in data["trainers"]] == ["A", "B", "Dice + CE (stock)"]
+    assert {row["reference"] for row in data["statistics"]} == {str(folder)} and data["notes"][0].startswith(
+        "Dataset999"
+    )
+    assert f"compare -i A={folder} B=" in data["command"] and f"-tr {NAMES[0]}" in data["command"]
+    assert main(["compare", *words, "-o", str(out)]) == 2 and "-tr needs -d" in capsys.readouterr().err
+    assert main(["compare", *words[:3], "-f", "0", "-o", str(out)]) == 2
+    assert "-f chooses folds of -tr" in capsys.readouterr().err
+    (out / "comparison.json").write_text('{"schema_version": 1}')
+    assert main(["compare", *words[:3], "-o", str(out)]) == 2 and "would be lost" in capsys.readouterr().err
+
+
 def test_missing_environment_is_named(monkeypatch, tmp_path, capsys):
     monkeypatch.delenv("nnUNet_results", raising=False)
     assert compare("-o", tmp_path / "out") == 2 and "nnUNet_results" in capsys.readouterr().err
@@ -170,5 +193,5 @@ def test_help_teaches(capsys):
         main(["compare", "-h"])
     text = capsys.readouterr().out
     assert stop.value.code == 0
-    for part in ("examples:", "--allow-missing", "first is the reference", "comparison.json", "LABEL="):
+    for part in ("examples:", "--allow-missing", "first entry", "comparison.json", "LABEL="):
         assert part in text

@@ -62,4 +62,4 @@ def test_after_compare(study, capsys):
     assert main(["compare", "-d", "999", "-c", "3d_fullres", "-tr", *trainers, "-o", str(out)]) == 0
     assert report("-o", out) == 0
     page = (out / "report.html").read_text(encoding="utf-8")
-    assert "CE+Dice (stock)" in page and page.count("<figure>") > 8 and "figure is missing" not in page
+    assert "Dice + CE (stock)" in page and page.count("<figure>") > 8 and "figure is missing" not in page

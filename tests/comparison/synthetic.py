@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
-from nnunet_nacl.comparison.compare import Comparison, compare
-from nnunet_nacl.comparison.gather import Dataset
-from nnunet_nacl.comparison.trainers import Trainer
+from nnunet_nacl.comparison.alignment import Dataset
+from nnunet_nacl.comparison.comparison import Comparison, compare
+from nnunet_nacl.comparison.entries import Entry
 from nnunet_nacl.evaluation.results import MASKS, CaseResult, EvaluationSettings, Structure
 from nnunet_nacl.metrics import count_masks
 from nnunet_nacl.metrics.overlap import Overlap
@@ -50,12 +49,11 @@ def make_dataset(
         folds=("0", "1"),
         regions=False,
         structures=STRUCTURES,
-        channels={"1": 1, "2": 2},
         settings=EvaluationSettings(),
         cases=names,
         case_fold={case: str(i % 2) for i, case in enumerate(names)},
         results=results,
-        model_folders={trainer: Path("/models") / trainer for trainer in trainers},
+        predictions={trainer: {"0": {"folder": f"/models/{trainer}"}} for trainer in trainers},
         left_out={},
         notes=list(notes),
     )
@@ -66,7 +64,7 @@ def make_comparison(
 ) -> Comparison:
     """Two trainers on one data set unless told otherwise."""
     trainers = trainers or {"nnUNetTrainer": 1.0, "nnUNetTrainerNACL": 2.0}
-    given = [Trainer(name, name.removeprefix("nnUNetTrainer") or "stock", name) for name in trainers]
+    given = [Entry(name, name.removeprefix("nnUNetTrainer") or "stock", name) for name in trainers]
     datasets = datasets or [make_dataset(trainers, **arguments)]
     return compare(given, datasets, n_bootstrap=200)
 

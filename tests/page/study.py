@@ -118,7 +118,7 @@ def _comparison(model, models, labels, cases, folds, rng, hostile: bool) -> dict
         for c, by_trainer in values.items()
     }
     names = list(models)
-    labels_shown = dict(zip(names, ("CE+Dice (stock)", "CE", HOSTILE_LABEL if hostile else "NACL")))
+    labels_shown = dict(zip(names, ("Dice + CE (stock)", "CE", HOSTILE_LABEL if hostile else "NACL")))
     rows = [
         [labels_shown[name], *(cell(means[c][name]["mean"], best=i == 1, second=i == 2) for c in columns)]
         for i, name in enumerate(names)
@@ -147,7 +147,7 @@ def _comparison(model, models, labels, cases, folds, rng, hostile: bool) -> dict
         for t in names[1:]
     ]
     return {
-        "schema_version": 1,
+        "schema_version": 2,
         "generated_by": "nnunet_nacl 0.0",
         "created": "2025-01-02T03:04:05+00:00",
         "command": "nnunet_nacl compare -d 999 -c 3d_fullres -o 'my out'",
@@ -159,7 +159,7 @@ def _comparison(model, models, labels, cases, folds, rng, hostile: bool) -> dict
             "evaluation": {"n_bins": 15, "dilation_mm": 2.0, "boundary_mm": 3.0},
         },
         "notes": [HOSTILE_NOTE] if hostile else [],
-        "trainers": [{"name": name, "label": labels_shown[name]} for name in names],
+        "trainers": [{"name": name, "label": labels_shown[name], "trainer": name} for name in names],
         "datasets": [
             {
                 "name": model.dataset,
@@ -171,7 +171,10 @@ def _comparison(model, models, labels, cases, folds, rng, hostile: bool) -> dict
                 "cases": list(cases),
                 "case_fold": cases,
                 "left_out": {},
-                "model_folders": {t: f"{m.dataset}/{m.folder.name}" for t, m in models.items()},
+                "predictions": {
+                    t: {fold: {"folder": f"{m.dataset}/{m.folder.name}/fold_{fold}/validation"} for fold in folds}
+                    for t, m in models.items()
+                },
                 "values": values,
                 "means": means,
             }

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_nacl.page.cases import Folders, read_probabilities
+from nnunet_nacl.page.case_files import Folders, read_slice_probabilities
 from nnunet_nacl.page.gallery import make_gallery, pick_cases
 from tests.evaluation.folders import write_image, write_json
 from tests.page.study import make_study
@@ -96,7 +96,7 @@ def test_the_reliability_is_that_of_calibration_json(make_validated):
     study = make_study(make_validated(cases=1, folds=1))
     folders = Folders(study.data["datasets"][0])
     for name, model in study.models.items():
-        found = read_probabilities(folders.get(name, "0"), "case_00", 0, 3, 15)
+        found = read_slice_probabilities(folders.get(name, "0"), "case_00", 0, 3, 15)
         expected = evaluate_folder(model.validation()).cases[0].stats["foreground"]
         assert found.foreground.to_json() == expected.to_json()
         assert np.array_equal(found.plane, np.load(model.validation() / "case_00.npz")["probabilities"][:, 3])
@@ -160,9 +160,9 @@ def test_one_missing_model_leaves_the_others(study):
 
 
 def test_models_outside_of_nnunet_results(study, monkeypatch):
-    folders = study.data["datasets"][0]["model_folders"]
+    predictions = study.data["datasets"][0]["predictions"]
     for name, model in study.models.items():
-        folders[name] = str(model.folder)
+        predictions[name] = {fold: {"folder": str(model.validation(fold))} for fold in predictions[name]}
     monkeypatch.delenv("nnUNet_results")
     assert gallery_of(study).problems == []
 
@@ -184,7 +184,7 @@ def test_pictures_without_millimetres(make_validated):
         "folds": ["0"],
         "structures": {},
         "values": {"Dice": {"a": [0.5]}},
-        "model_folders": {"a": str(model.folder)},
+        "predictions": {"a": {"0": {"folder": str(model.validation())}}},
     }
     for channel in (0, 2):
         gallery = make_gallery(dataset, [{"name": "a", "label": "A"}], n_bins=15, channel=channel)

@@ -10,8 +10,8 @@ import pytest
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.page import page as page_module
+from nnunet_nacl.page.data_uris import embed_figure
 from nnunet_nacl.page.page import make_page
-from nnunet_nacl.page.pictures import embed_figure
 from nnunet_nacl.page.templating import render
 from tests.page.html_check import Page
 from tests.page.study import HOSTILE_CASE, HOSTILE_LABEL, HOSTILE_NOTE, SCRIPT
@@ -61,7 +61,7 @@ def test_the_page_is_valid_and_accessible(read):
 
 def test_it_says_what_was_compared_and_how(read, study):
     for text in (
-        "CE+Dice (stock)",
+        "Dice + CE (stock)",
         "nnUNetTrainerNACL",
         "Dataset999_Synthetic",
         "3d_fullres",
@@ -102,14 +102,27 @@ def test_text_from_the_data_stays_text(hostile, hostile_study):
     assert any(SCRIPT in image["alt"] for image in hostile.all("img"))
 
 
+def test_no_name_turns_the_page_the_other_way(study):
+    study.data["trainers"][1]["label"] = "CE \u202eevil\u2066"
+    study.write(notes=["half a pair: \ud800"])
+    assert make_page(study.out).problems == []
+    assert not re.search("[\u202a-\u202e\u2066-\u2069]", study.page)
+    assert "CE \\u202eevil\\u2066" in Page(study.page).text and "half a pair: \\ud800" in study.page
+
+
+def test_what_killed_runs_left_is_removed(study):
+    (study.out / ".x.nnunet_nacl.tmp").write_text("images of patients")
+    make_page(study.out, gallery=False)
+    assert not (study.out / ".x.nnunet_nacl.tmp").exists()
+
+
 def test_notes_come_first(hostile):
     assert [text for level, text in hostile.headings if level == 2][0] == "Read this first"
 
 
 def test_the_least_comparison_makes_a_page(study):
-    study.data["datasets"][0].pop("means")
-    study.data.pop("statistics")
-    study.write(tables=[], figures=[], settings={})
+    study.data["datasets"][0]["means"] = {}
+    study.write(tables=[], figures=[], statistics=[])
     assert make_page(study.out, gallery=False).problems == []
     text = study.page
     assert "There are too few values" in text and "no tables" in text and "no figures" in text

@@ -6,12 +6,12 @@ import re
 
 import pytest
 
-from nnunet_nacl.comparison.compare import compare
-from nnunet_nacl.comparison.figures import draw_figures
-from nnunet_nacl.comparison.picture import Picture
-from nnunet_nacl.comparison.pictures import make_pictures
-from nnunet_nacl.comparison.spans import make_span_pictures, spans_of
-from nnunet_nacl.comparison.trainers import read_trainers
+from nnunet_nacl.comparison.comparison import compare
+from nnunet_nacl.comparison.entries import read_entries
+from nnunet_nacl.comparison.figure_choice.described import DescribedFigure, write_figures
+from nnunet_nacl.comparison.figure_choice.over_settings import entries_over, figures_over_settings
+from nnunet_nacl.comparison.figure_choice.standard import standard_figures
+from nnunet_nacl.errors import UserError
 from tests.comparison.synthetic import make_comparison, make_dataset
 
 THREE = {"nnUNetTrainer": 1.0, "nnUNetTrainerCE": 1.5, "nnUNetTrainerNACL": 2.5}
@@ -29,16 +29,20 @@ IDS = [
 ]
 
 
+def read_models(names):
+    return read_entries([("-tr", name) for name in names])
+
+
 def named(names, **arguments):
-    trainers = read_trainers(names)
+    trainers = read_models(names)
     sharpness = {trainer.name: 1.0 + 0.3 * i for i, trainer in enumerate(trainers)}
     return compare(trainers, [make_dataset(sharpness, **arguments)], n_bootstrap=100)
 
 
 def test_every_figure_says_what_it_shows():
     comparison = make_comparison(THREE, cases=8)
-    pictures = list(make_pictures(comparison))
-    assert [picture.id for picture in pictures] == IDS and not list(make_span_pictures(comparison))
+    pictures = list(standard_figures(comparison))
+    assert [picture.id for picture in pictures] == IDS and not list(figures_over_settings(comparison))
     for picture in pictures:
         assert picture.title and picture.caption.endswith(".") and picture.alt.endswith(".")
         assert "8 cases" in picture.subtitle
@@ -55,43 +59,48 @@ def test_every_figure_says_what_it_shows():
 
 def test_relative_difference_of_the_two_that_are_asked_for():
     comparison = make_comparison(THREE)
-    [picture] = [p for p in make_pictures(comparison) if p.id == "relative_difference"]
+    [picture] = [p for p in standard_figures(comparison) if p.id == "relative_difference"]
     assert picture.title == "NACL against stock"
     asked = ("nnUNetTrainerNACL", "nnUNetTrainerCE")
-    [picture] = [p for p in make_pictures(comparison, asked) if p.id == "relative_difference"]
+    [picture] = [p for p in standard_figures(comparison, asked) if p.id == "relative_difference"]
     assert picture.title == "CE against NACL"
 
 
 def test_several_data_sets_have_their_own_figures():
     datasets = [make_dataset(THREE, cases=6, name=f"Dataset00{i}_Made", seed=i) for i in (1, 2, 3)]
-    pictures = {picture.id: picture for picture in make_pictures(make_comparison(THREE, datasets=datasets))}
+    pictures = {picture.id: picture for picture in standard_figures(make_comparison(THREE, datasets=datasets))}
     assert len(pictures) == 3 * 6 + 4 and "scatter_Dataset002_Made" in pictures
     assert pictures["scatter_Dataset002_Made"].dataset == "Dataset002_Made" and pictures["rank_sum"].dataset is None
     assert "Dataset003_Made 0." in pictures["radar_dice"].alt  # an axis per data set
-    two = {picture.id: picture for picture in make_pictures(make_comparison(THREE, datasets=datasets[:2]))}
+    two = {picture.id: picture for picture in standard_figures(make_comparison(THREE, datasets=datasets[:2]))}
     assert "Dataset002_Made Posterior 0." in two["radar_dice"].alt
 
 
-def test_figures_are_drawn_with_the_notes(tmp_path, monkeypatch):
+def test_figures_are_drawn_with_the_notes(tmp_path):
     drawn = []
 
     def draw(path, *, title, subtitle, notes):
         drawn.append((path.name, title, subtitle, notes))
         return path
 
-    picture = Picture("a", "Title", "Sub", "Caption.", "Alt.", draw)
-    monkeypatch.setattr("nnunet_nacl.comparison.figures.make_pictures", lambda comparison, relative: [picture])
-    comparison = make_comparison(THREE, cases=4)
-    [entry] = draw_figures(comparison, tmp_path)
+    figure = DescribedFigure("a", "Title", "Sub", "Caption.", "Alt.", draw)
+    [entry] = write_figures([figure], tmp_path, ["only 4 cases"])
     assert entry["files"] == ["figures/a.png", "figures/a.svg"] and entry["dataset"] is None
-    assert [name for name, *_ in drawn] == ["a.png", "a.svg"]
-    assert all("only 4 cases" in notes[0] for *_, notes in drawn)
+    assert drawn == [(name, "Title", "Sub", ("only 4 cases",)) for name in ("a.png", "a.svg")]
+
+
+def test_a_full_disk_says_what_to_do(tmp_path):
+    def draw(path, **_):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(UserError, match="a.png: cannot be written .No space left on device.; free some space.*-o"):
+        write_figures([DescribedFigure("a", "T", "S", "C.", "A.", draw)], tmp_path)
 
 
 def test_the_notes_stand_on_every_figure(tmp_path):
     names = [f"nnUNetTrainerNACL{token}" for token in ("", "_lambda0p2", "_lambda0p3", "_train10")]
     comparison = named(names, cases=6, notes=["Only-fold-zero was compared."])
-    pictures = [*make_pictures(comparison), *make_span_pictures(comparison)]
+    pictures = [*standard_figures(comparison), *figures_over_settings(comparison)]
     assert {"training_share", "hyper_penalty_weight_NACL_dice"} < {picture.id for picture in pictures}
     for picture in pictures:
         path = picture.draw(
@@ -106,11 +115,11 @@ def test_the_notes_stand_on_every_figure(tmp_path):
 def test_training_shares_are_found_by_their_names(tmp_path):
     shares = ("_train10", "_train50", "")
     names = [f"nnUNetTrainer{method}_40epochs{share}" for method in ("NACL", "CE") for share in shares]
-    spans = spans_of(read_trainers(names), "train_percent")
+    spans = entries_over(read_models(names), "train_percent")
     assert {label: list(points) for label, points in spans.items()} == {"NACL": [10, 50, 100], "CE": [10, 50, 100]}
     assert spans["NACL"][50].name == "nnUNetTrainerNACL_40epochs_train50"
     comparison = named(names)
-    [picture] = make_span_pictures(comparison)
+    [picture] = figures_over_settings(comparison)
     assert picture.id == "training_share" and "DSC of NACL: 10 % 0." in picture.alt
     picture.draw(tmp_path / "a.svg", title=picture.title, subtitle=picture.subtitle, notes=())
 
@@ -130,13 +139,13 @@ def test_training_shares_are_found_by_their_names(tmp_path):
     ],
 )
 def test_hyper_parameters_are_found_by_their_names(names, field, expected):
-    spans = spans_of(read_trainers([f"nnUNetTrainer{name}" for name in names]), field)
+    spans = entries_over(read_models([f"nnUNetTrainer{name}" for name in names]), field)
     assert {label.split()[0]: list(points) for label, points in spans.items()} == expected
 
 
 def test_hyper_parameter_radars(tmp_path):
     comparison = named(["nnUNetTrainerNACL_lambda0p05", "nnUNetTrainerNACL", "nnUNetTrainerNACL_lambda0p2"])
-    pictures = list(make_span_pictures(comparison))
+    pictures = list(figures_over_settings(comparison))
     assert [p.id for p in pictures] == ["hyper_penalty_weight_NACL_dice", "hyper_penalty_weight_NACL_ece"]
     assert "lambda 0.05 0." in pictures[0].alt and "lambda 0.2 0." in pictures[1].alt
     for picture in pictures:
@@ -145,5 +154,5 @@ def test_hyper_parameter_radars(tmp_path):
 
 def test_too_few_cases_for_any_interval(tmp_path):
     comparison = make_comparison({"nnUNetTrainer": 1.0, "nnUNetTrainerNACL": 2.5}, cases=1)
-    for picture in make_pictures(comparison):
+    for picture in standard_figures(comparison):
         picture.draw(tmp_path / f"{picture.id}.svg", title=picture.title, subtitle=picture.subtitle, notes=())

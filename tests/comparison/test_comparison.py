@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.comparison.columns import case_value, family_of, make_columns
-from nnunet_nacl.comparison.compare import _verdict, compare
+from nnunet_nacl.comparison.comparison import _verdict, compare
+from nnunet_nacl.comparison.entries import Entry
+from nnunet_nacl.comparison.result_tables import make_tables
 from nnunet_nacl.comparison.statistics import holm, paired_difference, wilcoxon_p
-from nnunet_nacl.comparison.tables import make_tables
-from nnunet_nacl.comparison.trainers import Trainer
 from nnunet_nacl.evaluation.results import mask_metrics
 from nnunet_nacl.metrics.overlap import Overlap
 from tests.comparison import slow
@@ -207,7 +207,7 @@ def test_ranks_over_data_sets():
 
 def test_the_seed_decides():
     dataset = make_dataset(THREE, cases=8)
-    trainers = [Trainer(name, name, name) for name in THREE]
+    trainers = [Entry(name, name, name) for name in THREE]
     one, two, three = (compare(trainers, [dataset], n_bootstrap=200, seed=seed) for seed in (0, 0, 1))
     assert [row.paired for row in one.statistics] == [row.paired for row in two.statistics]
     assert [row.paired for row in one.statistics] != [row.paired for row in three.statistics]

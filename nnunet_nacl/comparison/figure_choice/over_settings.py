@@ -2,61 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
+from nnunet_nacl.comparison.alignment import Dataset
 from nnunet_nacl.comparison.columns import RANK_METRICS
-from nnunet_nacl.comparison.compare import Comparison
-from nnunet_nacl.comparison.gather import Dataset
-from nnunet_nacl.comparison.picture import Picture, listed
-from nnunet_nacl.comparison.tables import where
-from nnunet_nacl.comparison.trainers import Trainer, short_labels, variant_of
+from nnunet_nacl.comparison.comparison import Comparison
+from nnunet_nacl.comparison.entries import Entry, short_labels, variant_of
+from nnunet_nacl.comparison.figure_choice.described import DescribedFigure, listed
+from nnunet_nacl.comparison.statistics import Interval
 from nnunet_nacl.figures.radar import draw_radar
 from nnunet_nacl.figures.training_share import draw_training_share
 from nnunet_nacl.registration.grammar import TOKENS, Variant, format_name
 
-__all__ = ["make_span_pictures", "spans_of"]
+__all__ = ["figures_over_settings", "entries_over"]
 
 _HYPER = {token.field: token.name for token in TOKENS if token.is_number and token.methods}
 
 
-def make_span_pictures(comparison: Comparison) -> Iterator[Picture]:
+def figures_over_settings(comparison: Comparison) -> Iterator[DescribedFigure]:
     """Lines over the training share (paper fig. 9) and radars over hyper-parameters (fig. 6) that trainers span."""
     several = len(comparison.datasets) > 1
     for dataset in comparison.datasets:
         suffix = f"_{dataset.name}" if several else ""
-        shares = spans_of(comparison.trainers, "train_percent")
+        shares = entries_over(comparison.entries, "train_percent")
         if shares:
             yield _training_share(comparison, dataset, shares, suffix)
         for field, name in _HYPER.items():
-            for method, points in spans_of(comparison.trainers, field).items():
+            for method, points in entries_over(comparison.entries, field).items():
                 if len(points) >= 3:
                     yield from _hyper(comparison, dataset, field, name, method, points, suffix)
 
 
-def spans_of(trainers: list[Trainer], field: str) -> dict[str, dict[float | None, Trainer]]:
-    """Trainers that differ in one setting only.
+def entries_over(entries: Sequence[Entry], field: str) -> dict[str, dict[float | None, Entry]]:
+    """Entrys that differ in one setting only.
 
     Args:
-        trainers: Those compared.
+        entries: Those compared.
         field: Attribute of :class:`~nnunet_nacl.registration.grammar.Variant`.
 
     Returns:
         Label of what they share -> value of the setting -> trainer, values in order; groups of at least two values.
         None stands for what the plans decide (kernel size).
     """
-    groups: dict[Variant, dict[float | None, Trainer]] = {}
-    for trainer in trainers:
-        variant = variant_of(trainer.trainer)
-        if variant is None or trainer.folder is not None:
+    groups: dict[Variant, dict[float | None, Entry]] = {}
+    for entry in entries:
+        variant = None if entry.trainer is None or entry.path is not None else variant_of(entry.trainer)
+        if variant is None:
             continue  # a repeated training is no other setting
         value = getattr(variant, field)
         if value is None:
             value = _default(variant, field)
             if value is None and field != "kernel_size":
                 continue
-        groups.setdefault(replace(variant, **{field: None}), {})[value] = trainer
+        groups.setdefault(replace(variant, **{field: None}), {})[value] = entry
     groups = {base: points for base, points in groups.items() if len(points) >= 2}
     labels = short_labels([_name(base) for base in groups])
     return {
@@ -80,8 +81,8 @@ def _default(variant: Variant, field: str) -> float | None:
 
 
 def _training_share(
-    comparison: Comparison, dataset: Dataset, groups: dict[str, dict[float | None, Trainer]], suffix: str
-) -> Picture:
+    comparison: Comparison, dataset: Dataset, groups: dict[str, dict[float | None, Entry]], suffix: str
+) -> DescribedFigure:
     titles, means = comparison.columns_of(dataset), comparison.means[dataset.name]
     panels: dict[str, dict[str, list[tuple]]] = {}
     better, sentences = {}, []
@@ -89,7 +90,7 @@ def _training_share(
         title = titles[column_id].title
         better[title] = titles[column_id].better
         panels[title] = {
-            label: [(share, *_interval(means[column_id][trainer.name])) for share, trainer in points.items()]
+            label: [(share, *_interval(means[column_id][entry.name])) for share, entry in points.items()]
             for label, points in groups.items()
         }
         sentences += [
@@ -101,12 +102,14 @@ def _training_share(
         "over cases. The validation cases are the same for all."
     )
     draw = partial(draw_training_share, panels, better=better)
-    subtitle = f"{where(dataset)}; 95 % bootstrap intervals over cases"
+    subtitle = f"{dataset.where}; 95 % bootstrap intervals over cases"
     title = "Share of the training cases"
-    return Picture(f"training_share{suffix}", title, subtitle, caption, f"{'; '.join(sentences)}.", draw, dataset.name)
+    return DescribedFigure(
+        f"training_share{suffix}", title, subtitle, caption, f"{'; '.join(sentences)}.", draw, dataset.name
+    )
 
 
-def _interval(interval) -> tuple[float, float | None, float | None]:
+def _interval(interval: Interval) -> tuple[float, float | None, float | None]:
     defined = interval.n > 1
     return interval.mean, interval.low if defined else None, interval.high if defined else None
 
@@ -117,21 +120,21 @@ def _hyper(
     field: str,
     name: str,
     method: str,
-    points: dict[float | None, Trainer],
+    points: dict[float | None, Entry],
     suffix: str,
-) -> Iterator[Picture]:
+) -> Iterator[DescribedFigure]:
     axes = [f"{name} {'of the plans' if value is None else f'{value:g}'}" for value in points]
     for metric, column_id, short in (("dice", "Dice", "DSC"), ("ece", "ECE:foreground", "ECE foreground")):
-        values = [comparison.mean(dataset, column_id, trainer.name) for trainer in points.values()]
+        values = [comparison.mean(dataset, column_id, entry.name) for entry in points.values()]
         better = comparison.columns[column_id].better
         alt = f"{short} of {method}: {listed(zip(axes, values))}."
         caption = f"{short} (mean over cases) of {method} by {name}, all else equal. Outward is better."
-        slug = "".join(c if c.isalnum() else "-" for c in method).strip("-")
+        slug = re.sub("[^A-Za-z0-9]+", "-", method).strip("-")
         draw = partial(draw_radar, axes, {method: values}, better=better, metric=short)
-        yield Picture(
+        yield DescribedFigure(
             f"hyper_{field}_{slug}_{metric}{suffix}",
             f"{short} by {name}",
-            where(dataset),
+            dataset.where,
             caption,
             alt,
             draw,

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from nnunet_nacl.comparison.trainers import STOCK_LABEL, read_trainers, short_labels
+from nnunet_nacl.comparison.entries import STOCK_LABEL, read_entries, short_labels
 from nnunet_nacl.errors import UserError
+
+
+def read_models(arguments):
+    return read_entries([("-tr", argument) for argument in arguments])
 
 
 @pytest.mark.parametrize(
     ("trainers", "labels"),
     [
         (["nnUNetTrainer", "nnUNetTrainerNACL"], [STOCK_LABEL, "NACL"]),
-        (["nnUNetTrainerDiceCE_40epochs", "nnUNetTrainerDiceNACL_40epochs"], [STOCK_LABEL, "NACL+Dice"]),
+        (["nnUNetTrainerDiceCE_40epochs", "nnUNetTrainerDiceNACL_40epochs"], [STOCK_LABEL, "Dice + NACL"]),
         (
             ["nnUNetTrainerNACL_lambda0p2_k5_40epochs_adam", "nnUNetTrainerCE_40epochs_adam"],
             ["NACL lambda=0.2 k=5", "CE"],
@@ -21,7 +25,7 @@ from nnunet_nacl.errors import UserError
         (["nnUNetTrainerCE_train10", "nnUNetTrainerCE"], ["CE 10 % of cases", "CE"]),
         (
             ["nnUNetTrainerDiceCE_anneal", "nnUNetTrainerNACL_gaussian_sigma2_l2_sum_m5"],
-            ["CE+Dice anneal", "NACL gaussian sigma=2 l2 sum m=5"],
+            ["Dice + CE anneal", "NACL gaussian sigma=2 l2 sum m=5"],
         ),
         (["nnUNetTrainer_250epochs", "MyTrainer", "nnUNetTrainer"], ["250epochs", "MyTrainer", STOCK_LABEL]),
         (["nnUNetTrainerNACL_40epochs", "nnUNetTrainerNACL_80epochs"], ["NACL 40epochs", "NACL 80epochs"]),
@@ -42,13 +46,13 @@ def test_equal_labels_get_a_number():
 def test_a_folder_and_a_name(tmp_path, monkeypatch):
     folder = tmp_path / "nnUNetTrainerNACL__nnUNetPlans__2d"
     (folder / "fold_0").mkdir(parents=True)
-    first, second, third = read_trainers(["nnUNetTrainerNACL", str(folder), "Mine=nnUNetTrainerCE"])
-    assert (first.name, first.label, first.folder) == ("nnUNetTrainerNACL", "NACL", None)
+    first, second, third = read_models(["nnUNetTrainerNACL", str(folder), "Mine=nnUNetTrainerCE"])
+    assert (first.name, first.label, first.path) == ("nnUNetTrainerNACL", "NACL", None)
     assert (second.name, second.trainer, second.label) == (str(folder), "nnUNetTrainerNACL", "NACL (2)")
-    assert second.folder == folder and (third.label, third.name) == ("Mine", "nnUNetTrainerCE")
+    assert second.path == folder and (third.label, third.name) == ("Mine", "nnUNetTrainerCE")
     monkeypatch.chdir(tmp_path)
-    [_, relative] = read_trainers(["nnUNetTrainer", f"second  seed={folder.name}"])
-    assert relative.label == "second seed" and relative.folder.resolve() == folder
+    [_, relative] = read_models(["nnUNetTrainer", f"second  seed={folder.name}"])
+    assert relative.label == "second seed" and relative.path.resolve() == folder
 
 
 @pytest.mark.parametrize(
@@ -58,7 +62,7 @@ def test_a_folder_and_a_name(tmp_path, monkeypatch):
         ([], "got none"),
         (["nnUNetTrainer", "nnUNetTrainer"], "nnUNetTrainer twice"),
         (["A=nnUNetTrainer", "B=nnUNetTrainer"], "nnUNetTrainer twice"),
-        (["A=nnUNetTrainer", "A=nnUNetTrainerCE"], "label 'A' twice"),
+        (["A=nnUNetTrainer", "A=nnUNetTrainerCE"], "label 'A' is given twice"),
         (["=nnUNetTrainer", "nnUNetTrainerCE"], "LABEL=NAME"),
         (["A=", "nnUNetTrainerCE"], "LABEL=NAME"),
         (["", "nnUNetTrainerCE"], "'': expected NAME"),
@@ -70,7 +74,7 @@ def test_a_folder_and_a_name(tmp_path, monkeypatch):
 def test_what_cannot_be_compared(tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=message) as error:
-        read_trainers(arguments)
+        read_models(arguments)
     assert "\n" not in str(error.value)
 
 
@@ -78,4 +82,22 @@ def test_a_folder_twice_by_other_paths(tmp_path):
     folder = tmp_path / "nnUNetTrainer__nnUNetPlans__2d"
     (folder / "fold_0").mkdir(parents=True)
     with pytest.raises(UserError, match="twice"):
-        read_trainers([str(folder), f"x={tmp_path}/../{tmp_path.name}/{folder.name}/"])
+        read_models([str(folder), f"x={tmp_path}/../{tmp_path.name}/{folder.name}/"])
+
+
+def test_models_and_paths_in_their_order(tmp_path):
+    fold = tmp_path / "nnUNetTrainerNACL_40epochs__nnUNetPlans__2d" / "fold_0" / "validation"
+    for folder in (fold, tmp_path / "ensemble"):
+        folder.mkdir(parents=True)
+    (fold / "calibration.json").write_text("{}")
+    given = [
+        ("-i", str(tmp_path / "ensemble")),
+        ("-tr", "nnUNetTrainerDiceCE_40epochs"),
+        ("-i", str(fold)),
+        ("-i", f"A=b={fold / 'calibration.json'}"),
+    ]
+    with pytest.raises(UserError, match="no such file or folder"):
+        read_entries(given)
+    entries = read_entries([*given[:3], ("-i", f"A={fold / 'calibration.json'}")])
+    assert [entry.label for entry in entries] == ["ensemble", STOCK_LABEL, "NACL", "A"]
+    assert [entry.is_model for entry in entries] == [False, True, False, False]

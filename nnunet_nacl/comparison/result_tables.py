@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, fields
+from collections.abc import Sequence
+from dataclasses import astuple, fields
 
-from nnunet_nacl.comparison.cells import Cell, Table, mark, number
+from nnunet_nacl.comparison.alignment import Dataset, some
 from nnunet_nacl.comparison.columns import RANK_METRICS
-from nnunet_nacl.comparison.compare import Comparison, Difference
-from nnunet_nacl.comparison.gather import Dataset, some
+from nnunet_nacl.comparison.comparison import Comparison, Difference
 from nnunet_nacl.comparison.statistics import PairedDifference
+from nnunet_nacl.comparison.table_formats import Cell, Table, mark, number
 from nnunet_nacl.evaluation.results import MASK_NOTES, MASKS
 
-__all__ = ["make_tables", "where"]
+__all__ = ["make_tables"]
 
 _HAUSDORFF = {"pooled": "both directions pooled", "max": "the larger of the two directions"}
 _BOTH_WAYS = "Higher DSC is better, lower of all else."
@@ -32,13 +32,13 @@ def make_tables(comparison: Comparison) -> list[Table]:
 
 
 def _columns_of_marks(
-    comparison: Comparison, dataset: Dataset, column_ids: Sequence[str], *, decimals: Callable[[str], int]
+    comparison: Comparison, dataset: Dataset, column_ids: Sequence[str], decimals: int | None = None
 ) -> list[list[Cell]]:
     """One list of cells per column, the methods in order."""
     result = []
     for column_id in column_ids:
         values = [comparison.mean(dataset, column_id, name) for name in comparison.names]
-        texts = [number(value, decimals(column_id)) for value in values]
+        texts = [number(value, decimals or _decimals(column_id)) for value in values]
         result.append(mark(values, texts, comparison.columns[column_id].better))
     return result
 
@@ -48,7 +48,7 @@ def _decimals(column_id: str) -> int:
 
 
 def _rows(comparison: Comparison, columns: Sequence[Sequence[Cell]]) -> list[list[Cell | str]]:
-    return [[trainer.label, *(cells[i] for cells in columns)] for i, trainer in enumerate(comparison.trainers)]
+    return [[entry.label, *(cells[i] for cells in columns)] for i, entry in enumerate(comparison.entries)]
 
 
 def _discrimination(comparison: Comparison, dataset: Dataset, suffix: str) -> Table:
@@ -58,9 +58,9 @@ def _discrimination(comparison: Comparison, dataset: Dataset, suffix: str) -> Ta
         ids += [f"{metric}:{key}" for key in keys] + [metric]
         header += [titles[f"{metric}:{key}"].title for key in keys]
         header.append(titles[metric].title.replace(titles[metric].short, f"{titles[metric].short} mean"))
-    cells = _columns_of_marks(comparison, dataset, ids, decimals=_decimals)
+    cells = _columns_of_marks(comparison, dataset, ids)
     caption = (
-        f"Discrimination on {where(dataset)}: mean over cases of the Dice coefficient (DSC) and the 95th percentile "
+        f"Discrimination on {dataset.where}: mean over cases of the Dice coefficient (DSC) and the 95th percentile "
         f"of the surface distances (HD95, mm, {_HAUSDORFF[dataset.settings.hausdorff]}); the mean columns average the "
         f"structures' means. {_BOTH_WAYS} {_MARKS}{_undefined(comparison, dataset, ids)}{_not_averaged(comparison)}"
     )
@@ -69,12 +69,12 @@ def _discrimination(comparison: Comparison, dataset: Dataset, suffix: str) -> Ta
 
 def _calibration(comparison: Comparison, dataset: Dataset, suffix: str) -> Table:
     ids = ["ECE:foreground", "CECE_mean:foreground"]
-    cells = _columns_of_marks(comparison, dataset, ids, decimals=_decimals)
+    cells = _columns_of_marks(comparison, dataset, ids)
     bins = dataset.settings.n_bins
     classes = len(dataset.structures) + (0 if dataset.regions else 1)
     what = "regions" if dataset.regions else "classes, background included"
     caption = (
-        f"Calibration on {where(dataset)}: mean over cases of ECE and CECE ({bins} bins) on the foreground, the voxels "
+        f"Calibration on {dataset.where}: mean over cases of ECE and CECE ({bins} bins) on the foreground, the voxels "
         f"whose ground truth is not background. CECE is the mean over {classes} {what}; the paper's formula sums them. "
         f"Lower is better. {_MARKS}{_undefined(comparison, dataset, ids)}"
     )
@@ -87,13 +87,13 @@ def _masks(comparison: Comparison, dataset: Dataset, suffix: str) -> Table:
     rows: list[list[Cell | str]] = []
     for mask in MASKS:
         ids = [f"{metric}:{mask}" for metric in metrics]
-        cells = _columns_of_marks(comparison, dataset, ids, decimals=lambda _: 4)
+        cells = _columns_of_marks(comparison, dataset, ids, decimals=4)
         rows += [[mask, *row] for row in _rows(comparison, cells)]
     settings = dataset.settings.to_json()
     masks = "; ".join(f"{mask}: {MASK_NOTES[mask].format(**settings)}" for mask in MASKS)
     all_ids = [f"{metric}:{mask}" for metric in metrics[:1] for mask in MASKS]
     caption = (
-        f"Calibration by mask on {where(dataset)}: mean over cases of ECE, CECE (mean over "
+        f"Calibration by mask on {dataset.where}: mean over cases of ECE, CECE (mean over "
         f"{'regions' if dataset.regions else 'classes'}), negative log likelihood (nats) and Brier score, "
         f"{dataset.settings.n_bins} bins. Masks: {masks}. Lower is better. Best of each mask bold, second underlined."
         f"{_undefined(comparison, dataset, all_ids)}"
@@ -102,22 +102,10 @@ def _masks(comparison: Comparison, dataset: Dataset, suffix: str) -> Table:
     return Table(f"calibration_masks{suffix}", "Calibration by mask", caption, header, rows, dataset.name)
 
 
-_FULL = (
-    "dataset",
-    "column",
-    "family",
-    "trainer",
-    "reference",
-    *(f.name for f in fields(PairedDifference)),
-    "p_holm",
-    "verdict",
-)
-
-
 def _statistics(comparison: Comparison, dataset: Dataset, suffix: str) -> Table:
     titles = comparison.columns_of(dataset)
     found = [row for row in comparison.statistics if row.dataset == dataset.name]
-    reference = comparison.trainers[0]
+    reference = comparison.entries[0]
     rows: list[list[Cell | str]] = []
     for row in found:
         paired = row.paired
@@ -139,30 +127,25 @@ def _statistics(comparison: Comparison, dataset: Dataset, suffix: str) -> Table:
         f"{family} {sum(r.family == family for r in found)}" for family in dict.fromkeys(r.family for r in found)
     )
     caption = (
-        f"Differences to {reference.label} on {where(dataset)}: mean over the n cases in which both have a value, "
+        f"Differences to {reference.label} on {dataset.where}: mean over the n cases in which both have a value, "
         f"with the 95 % percentile bootstrap interval over cases ({comparison.n_bootstrap:,} draws, seed "
         f"{comparison.seed}). p: Wilcoxon signed-rank test, two-sided, cases of equal value dropped. p (Holm): "
-        f"corrected over all trainers and metrics of one table, CECE on the foreground only (tests: {sizes}). better, "
+        f"corrected over all methods and metrics of one table, CECE on the foreground only (tests: {sizes}). better, "
         "worse: p (Holm) below 0.05; mixed: then the mean points the other way than most cases. "
-        f"{_powerless(comparison, dataset)}{_distances(dataset)}One training per fold stands for each trainer: "
+        f"{_powerless(comparison, dataset)}{_distances(dataset)}One training per fold stands for each method: "
         "what another training would give is not in these intervals."
     )
     header = ["metric", "method", "n", "difference", "95 % interval", "p", "p (Holm)", "verdict"]
+    keys = ["dataset", "column", "family", "trainer", "reference", *(f.name for f in fields(PairedDifference))]
     full = [
         [
-            row.dataset,
-            row.column,
-            row.family,
-            row.trainer,
-            row.reference,
-            *asdict(row.paired).values(),
-            row.p_holm,
-            row.verdict,
+            *(row.dataset, row.column, row.family, row.trainer, row.reference),
+            *(*astuple(row.paired), row.p_holm, row.verdict),
         ]
         for row in found
     ]
-    title = f"Differences to {reference.label}"
-    return Table(f"statistics{suffix}", title, caption, header, rows, dataset.name, list(_FULL), full)
+    title, csv = f"Differences to {reference.label}", ([*keys, "p_holm", "verdict"], full)
+    return Table(f"statistics{suffix}", title, caption, header, rows, dataset.name, csv)
 
 
 def _powerless(comparison: Comparison, dataset: Dataset) -> str:
@@ -188,6 +171,7 @@ def _sum_ranks(comparison: Comparison) -> Table:
     columns = []
     for key in keys:
         values = [sums[name][key] for name in comparison.names]
+        values = [int(value) if value.is_integer() else value for value in values]
         columns.append(mark(values, [number(value, 0) for value in values], "lower"))
     caption = (
         f"Sum ranks of {len(comparison.names)} methods (1 is the best): rank of the mean of each data set, ties taking "
@@ -220,11 +204,11 @@ def _case_ranks(comparison: Comparison) -> Table:
     )
     csv_header = ["method", "trainer", *(f"{key} {what}" for key in keys for what in ("mean", "low", "high", "n"))]
     csv_rows = [
-        [comparison.labels[name], name, *(v for key in keys for v in means[name][key].to_json().values())]
+        [comparison.labels[name], name, *(v for key in keys for v in astuple(means[name][key]))]
         for name in comparison.names
     ]
     rows = _rows(comparison, columns)
-    return Table("case_ranks", "Case ranks", caption, ["method", *shown], rows, None, csv_header, csv_rows)
+    return Table("case_ranks", "Case ranks", caption, ["method", *shown], rows, csv=(csv_header, csv_rows))
 
 
 def _rank_keys(comparison: Comparison) -> tuple[list[str], list[str]]:
@@ -236,19 +220,13 @@ def _overview(comparison: Comparison) -> Table:
     for metric in RANK_METRICS:
         for dataset in comparison.datasets:
             header.append(f"{comparison.columns[metric].title} {dataset.name}")
-            cells += _columns_of_marks(comparison, dataset, [metric], decimals=_decimals)
-    sizes = "; ".join(where(dataset) for dataset in comparison.datasets)
+            cells += _columns_of_marks(comparison, dataset, [metric])
+    sizes = "; ".join(dataset.where for dataset in comparison.datasets)
     caption = (
         f"All data sets: {sizes}. Mean over cases; DSC and HD95 (mm) averaged over structures. {_BOTH_WAYS} "
         f"ECE and CECE on the foreground. {_MARKS}{_not_averaged(comparison)}"
     )
     return Table("overview", "All data sets", caption, header, _rows(comparison, cells))
-
-
-def where(dataset: Dataset) -> str:
-    """Data set, configuration, folds and number of cases."""
-    folds = "fold" if len(dataset.folds) == 1 else "folds"
-    return f"{dataset.name}, {dataset.configuration}, {folds} {', '.join(dataset.folds)}, {dataset.size}"
 
 
 def _undefined(comparison: Comparison, dataset: Dataset, column_ids: Sequence[str]) -> str:

@@ -7,9 +7,10 @@ import shutil
 
 import pytest
 
-from nnunet_nacl.comparison import gather as module
-from nnunet_nacl.comparison.gather import gather
-from nnunet_nacl.comparison.trainers import read_trainers
+from nnunet_nacl.comparison import resolution as module
+from nnunet_nacl.comparison.alignment import align
+from nnunet_nacl.comparison.entries import read_entries
+from nnunet_nacl.comparison.resolution import Options, locate, read_documents
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.document import read_document
 from nnunet_nacl.evaluation.evaluate import evaluate_folder
@@ -20,13 +21,19 @@ from tests.evaluation.folders import REGIONS, write_json
 NAMES = ["nnUNetTrainer", "nnUNetTrainerCE", "nnUNetTrainerNACL"]
 
 
+def gather(names, paths=(), dataset="999", **options):
+    """What the command line does before it computes."""
+    arguments = [*(("-tr", name) for name in names), *(("-i", str(path)) for path in paths)]
+    located = locate(dataset, read_entries(arguments), Options(plans=PLANS, configuration=CONFIGURATION, **options))
+    return align(located, read_documents(located))
+
+
 @pytest.fixture
 def collect(study):
     """Function that gathers the study."""
 
-    def run(names=NAMES, **arguments):
-        arguments = {"plans": PLANS, "configuration": CONFIGURATION, "cache": study.root / "cache"} | arguments
-        return gather("999", read_trainers(names), **arguments)
+    def run(names=NAMES, paths=(), **options):
+        return gather(names, paths, **{"cache": study.root / "cache"} | options)
 
     return run
 
@@ -87,13 +94,15 @@ def test_fold_all(study, collect):
         for fold in (0, 1):
             shutil.copytree(study.validation(trainer, fold), validation, dirs_exist_ok=True)
         (validation / "calibration.json").unlink()
-    found = collect(folds=["all"])
+    found = collect(folds=["all"], allow_training_cases=True)
     assert len(found.cases) == 6 and set(found.case_fold.values()) == {"all"}
     assert collect().folds == ("0", "1")
     for trainer in NAMES:
         for fold in (0, 1):
             shutil.rmtree(study.model(trainer) / f"fold_{fold}")
-    assert collect().folds == ("all",)
+    assert collect(allow_training_cases=True).folds == ("all",)
+    with pytest.raises(UserError, match="fold_all is trained on all cases.*--allow-training-cases"):
+        collect()
 
 
 def test_a_missing_case_is_listed(study, collect):
@@ -179,7 +188,7 @@ def test_a_read_only_model_folder(study, collect, monkeypatch):
     monkeypatch.setattr(module, "can_write", lambda folder: False)
     found = collect([NAMES[0], NAMES[1]])
     assert times() == before
-    assert len(list((study.root / "cache").rglob("calibration.json"))) == 4
+    assert len(list((study.root / "cache").rglob("calibration.json"))) == 1  # what is known lies where it lay
     assert found.results[NAMES[1]][4].dice == expected.results[NAMES[1]][4].dice
     monkeypatch.setattr("nnunet_nacl.evaluation.prediction_folder.PredictionFolder.load", None)
     assert collect([NAMES[0], NAMES[1]]).cases == expected.cases  # nothing is measured again
@@ -201,17 +210,13 @@ def test_a_repeated_training_in_another_folder(study, collect, tmp_path):
     other = tmp_path / "results2" / DATASET / study.model(NAMES[2]).name
     shutil.copytree(study.model(NAMES[2]), other)
     found = collect([NAMES[0], NAMES[2], f"again={other}"])
-    assert list(found.results) == [NAMES[0], NAMES[2], str(other)] and found.model_folders[str(other)] == other
+    assert list(found.results) == [NAMES[0], NAMES[2], str(other)] and found.predictions[str(other)]["1"] == {
+        "folder": str(other / "fold_1" / "validation")
+    }
     assert found.results[str(other)][3].dice == found.results[NAMES[2]][3].dice
     assert collect([f"a={other}", f"b={study.model(NAMES[0])}"]).name == DATASET  # paths alone
     with pytest.raises(UserError, match="-d 998, but the model folders belong to Dataset999_Synthetic"):
-        gather(
-            "998",
-            read_trainers([str(other), str(study.model(NAMES[0]))]),
-            plans=PLANS,
-            configuration=CONFIGURATION,
-            cache=tmp_path,
-        )
+        collect([str(other), str(study.model(NAMES[0]))], dataset="998")
     other = other.rename(other.with_name("nnUNetTrainerNACL__nnUNetPlans__2d"))
     assert collect([NAMES[0], f"flat={other}"]).notes == ["flat is a model of 2d, nnUNetPlans."]
     plans = json.loads((other / "plans.json").read_text())
@@ -232,7 +237,93 @@ def test_regions(tmp_path, monkeypatch):
     made = make_study(tmp_path, {NAMES[0]: 1.0, NAMES[2]: 3.0}, labels=REGIONS, cases=2, shape=(3, 8, 8))
     for name, value in made.environment.items():
         monkeypatch.setenv(name, value)
-    found = gather(
-        "999", read_trainers([NAMES[0], NAMES[2]]), plans=PLANS, configuration=CONFIGURATION, cache=tmp_path / "cache"
-    )
+    found = gather([NAMES[0], NAMES[2]], cache=tmp_path / "cache")
     assert found.regions and found.structures == {"(1, 2)": "whole", "2": "core"}
+
+
+def copy_predictions(study, trainer: str, fold: int, folder):
+    """A fold's predictions as a folder of nnUNetv2_predict, without a document."""
+    shutil.copytree(study.validation(trainer, fold), folder, dirs_exist_ok=True)
+    (folder / "calibration.json").unlink(missing_ok=True)
+    for name in ("dataset.json", "plans.json"):
+        shutil.copy(study.model(trainer) / name, folder)
+    return folder
+
+
+def test_settings_of_a_later_version_are_not_measured_again(study, collect, monkeypatch):
+    path = study.validation(NAMES[1]) / "calibration.json"
+    later = json.loads(path.read_text())
+    later["settings"]["later"] = 3
+    for case in later["metric_per_case"]:
+        case["signature"]["settings"]["later"] = 3
+    write_json(path, later)
+    before = path.read_bytes()
+    expected = collect()
+    assert path.read_bytes() == before and expected.settings == EvaluationSettings()
+    with path.with_name("case_00.nii.gz").open("ab"):
+        path.with_name("case_00.nii.gz").touch()
+    with pytest.raises(UserError, match="calibration.json was written by a later version.*settings later.*update"):
+        collect()
+    assert path.read_bytes() == before
+    for file in path.parent.glob("case_*"):
+        file.unlink()
+    assert collect(folds=["0"]).results[NAMES[1]][0].dice == expected.results[NAMES[1]][0].dice
+    write_json(path, later | {"schema_version": 99})
+    with pytest.raises(UserError, match="schema version 99.*update it"):
+        collect()
+
+
+def test_folders_and_documents_beside_a_model(study, collect, tmp_path):
+    folder = copy_predictions(study, NAMES[2], 0, tmp_path / "ensemble")
+    document = study.validation(NAMES[1]) / "calibration.json"
+    found = collect(NAMES[:1], [f"Ens={folder}", document], folds=["0"])
+    assert list(found.results) == [NAMES[0], str(folder), str(document)]
+    assert (
+        found.results[str(folder)][1].dice
+        == read_document(study.validation(NAMES[2]) / "calibration.json").cases[1].dice
+    )
+    assert (folder / "calibration.json").is_file() and found.case_fold["case_00"] == "0"
+    assert found.predictions[str(folder)][""]["folder"] == str(folder)
+    assert [note for note in found.notes if note.startswith("Ens: its networks may have been trained on cases")]
+    assert not [note for note in found.notes if "nnUNetTrainerCE" in note]  # a fold's validation, so it is known
+    # deleted probabilities and an unreadable plans.json are no obstacle once there is a document
+    for path in (*folder.glob("*.npz"), folder / "plans.json"):
+        path.unlink()
+    assert collect(NAMES[:1], [f"Ens={folder}"], folds=["0"]).cases == found.cases
+
+
+def test_paths_alone_need_no_variable_of_nnunet(study, tmp_path, monkeypatch):
+    references = study.root / "nnUNet_preprocessed" / DATASET / "gt_segmentations"
+    folders = [copy_predictions(study, name, 0, tmp_path / name[-4:]) for name in NAMES[1:]]
+    (folders[1] / "plans.json").rename(tmp_path / "plans_elsewhere.json")  # as nnUNetv2_ensemble leaves it
+    for name in study.environment:
+        monkeypatch.delenv(name)
+    with pytest.raises(UserError, match="no plans.json there.*-pfile"):
+        gather([], folders, None, references=references)
+    given = {"references": references, "plans_json": tmp_path / "plans_elsewhere.json"}
+    found = gather([], folders, None, **given)
+    assert (found.name, found.folds, found.where) == (DATASET, (), f"{DATASET}, 3 cases")
+    assert found.predictions[str(folders[1])][""]["plans"] == str(tmp_path / "plans_elsewhere.json")
+    assert len(found.notes) == 2 and all("no splits_final.json" in note for note in found.notes)
+
+
+def test_cases_of_the_training_are_refused_where_it_is_certain(study, collect, tmp_path):
+    folder = copy_predictions(study, NAMES[2], 0, tmp_path / "predicted")
+    copy_predictions(study, NAMES[2], 1, folder)
+    write_json(folder / "predict_from_raw_data_args.json", {"list_of_lists_or_source_folder": "imagesTr"})
+    paths = [f"Five={folder}"]
+    with pytest.raises(UserError, match="Five: .*6 of them .*in no single fold's validation.*--allow-training-cases"):
+        collect(NAMES[:1], paths)
+    note = collect(NAMES[:1], paths, allow_training_cases=True).notes[0]
+    assert note.startswith("Five: its networks were trained on cases that they are compared on (6 of them (case_00")
+    for path in folder.glob("case_1*"):  # what is left fold 0 alone could have predicted
+        path.unlink()
+    (folder / "calibration.json").unlink()
+    [note] = collect(NAMES[:1], paths, folds=["0"]).notes
+    assert "may have been trained" in note and "which folds predicted them is not recorded" in note
+    splits = study.root / "nnUNet_preprocessed" / DATASET / "splits_final.json"
+    write_json(splits, [{"train": ["case_90"], "val": ["case_91"]}] * 2)
+    assert not collect([], [*paths, study.validation(NAMES[1]) / "calibration.json"], dataset=None).notes
+    write_json(splits, [{"train": ["case_00"], "val": ["case_01", "case_02"]}] * 2)
+    with pytest.raises(UserError, match="CE: .*1 of them .case_00. is in the training part of fold 0"):
+        collect([], [f"CE={study.validation(NAMES[1])}", *paths], dataset=None)

@@ -10,45 +10,57 @@ from typing import Any
 
 import numpy as np
 
+from nnunet_nacl.comparison.training_cases import PREDICT_ARGUMENTS
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.geometry import Geometry
 from nnunet_nacl.evaluation.image_files import quiet
 from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
-from nnunet_nacl.json_files import first_line
+from nnunet_nacl.json_files import first_line, read_dict
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.counting import count_masks
 
-__all__ = ["Folders", "Probabilities", "Truth", "read_image", "read_probabilities", "read_segmentation", "read_truth"]
+__all__ = [
+    "Folders",
+    "Probabilities",
+    "Truth",
+    "read_image",
+    "read_slice_probabilities",
+    "read_prediction",
+    "read_truth",
+]
 
 
 class Folders:
-    """The validation folders of one data set of a comparison, opened when they are asked for."""
+    """The folders of predictions of one data set of a comparison, opened when they are asked for."""
 
     def __init__(self, dataset: Mapping[str, Any]) -> None:
-        self._models = dataset["model_folders"]
+        self._places = dataset["predictions"]
         self._open: dict[tuple[str, str], PredictionFolder] = {}
 
-    def get(self, trainer: str, fold: str) -> PredictionFolder:
-        """Validation folder of a trainer's fold.
+    def get(self, name: str, fold: str) -> PredictionFolder:
+        """Where a method's predictions of a fold's cases lie; a method without folds has them in one place.
 
         Raises:
-            UserError: It is not there, or nnU-Net's variables are not set.
+            UserError: They are not there, or nnU-Net's variables are not set.
         """
-        if (trainer, fold) not in self._open:
-            if trainer not in self._models:
-                raise UserError(f"comparison.json names no model folder of {trainer}; run `nnunet_nacl compare` again.")
-            model = Path(self._models[trainer])
-            if not model.is_absolute():
+        places = self._places.get(name, {})
+        place = places.get(fold) or places.get("")
+        if place is None:
+            raise UserError(f"comparison.json does not say where {name} lies; run `nnunet_nacl compare` again.")
+        if (name, fold) not in self._open:
+            folder = Path(place["folder"])
+            if not folder.is_absolute():
                 root = os.environ.get("nnUNet_results")
                 if not root:
-                    raise UserError(f"the environment variable nnUNet_results is not set; {model} should lie there.")
-                model = Path(root) / model
-            folder = model / f"fold_{fold}" / "validation"
+                    raise UserError(f"the environment variable nnUNet_results is not set; {folder} should lie there.")
+                folder = Path(root) / folder
             if not folder.is_dir():
                 moved = "set nnUNet_results to where the models are now, or run `nnunet_nacl compare` again"
                 raise UserError(f"{folder}: no such folder; {moved}.")
-            self._open[trainer, fold] = PredictionFolder.open(folder)
-        return self._open[trainer, fold]
+            self._open[name, fold] = PredictionFolder.open(
+                folder, place.get("references"), dataset_json=place.get("dataset_json"), plans=place.get("plans")
+            )
+        return self._open[name, fold]
 
 
 @dataclass(frozen=True)
@@ -96,7 +108,7 @@ def read_truth(folder: PredictionFolder, case: str) -> Truth:
     return Truth(labels, valid, geometry.spacing_mm, geometry)
 
 
-def read_segmentation(folder: PredictionFolder, case: str, shape: Sequence[int]) -> np.ndarray:
+def read_prediction(folder: PredictionFolder, case: str, shape: Sequence[int]) -> np.ndarray:
     """Predicted label map: the file, or what the probabilities say where there is none.
 
     Raises:
@@ -111,7 +123,7 @@ def read_segmentation(folder: PredictionFolder, case: str, shape: Sequence[int])
     return array
 
 
-def read_probabilities(folder: PredictionFolder, case: str, axis: int, index: int, n_bins: int) -> Probabilities:
+def read_slice_probabilities(folder: PredictionFolder, case: str, axis: int, index: int, n_bins: int) -> Probabilities:
     """One slice of a case's probabilities and the calibration of its foreground; the volume is not kept.
 
     Raises:
@@ -130,7 +142,9 @@ def read_probabilities(folder: PredictionFolder, case: str, axis: int, index: in
 
 
 def read_image(folder: PredictionFolder, case: str, channel: int, shape: Sequence[int]) -> np.ndarray:
-    """One channel of the case's image from nnUNet_raw's imagesTr, through nnU-Net's reader.
+    """One channel of the case's image through nnU-Net's reader.
+
+    It lies where nnUNetv2_predict was told, beside whose predictions that is recorded, else in nnUNet_raw.
 
     Raises:
         UserError: nnUNet_raw is not set, there is no such image or channel, or it does not fit the ground truth.
@@ -162,20 +176,31 @@ def channel_name(folder: PredictionFolder, channel: int) -> str:
 
 def _image_files(folder: PredictionFolder, case: str) -> list[Path]:
     """The files of a case's channels: dataset.json may list them, else they are numbered."""
-    root = os.environ.get("nnUNet_raw")
-    name = str(folder.plans.get("dataset_name", ""))
+    root, name = os.environ.get("nnUNet_raw"), str(folder.plans.get("dataset_name", ""))
+    listed = folder.dataset_json.get("dataset")
+    if root and isinstance(listed, dict) and case in listed:
+        found = [Path(root) / name / os.path.expandvars(file) for file in listed[case]["images"]]
+        if missing := [file for file in found if not file.is_file()]:
+            raise UserError(f"{missing[0]}: no such image.")
+        return found
+    places = _predicted_from(folder.folder) + (
+        [Path(root) / name / sub for sub in ("imagesTr", "imagesTs")] if root else []
+    )
+    for place in places:
+        found = []
+        while (file := place / f"{case}_{len(found):04d}{folder.file_ending}").is_file():
+            found.append(file)
+        if found:
+            return found
     if not root:
         raise UserError("the environment variable nnUNet_raw is not set; the images lie there.")
-    base = Path(root) / name
-    listed = folder.dataset_json.get("dataset")
-    if isinstance(listed, dict) and case in listed:
-        found = [base / os.path.expandvars(file) for file in listed[case]["images"]]
-        missing = [file for file in found if not file.is_file()]
-    else:
-        found = []
-        while (file := base / "imagesTr" / f"{case}_{len(found):04d}{folder.file_ending}").is_file():
-            found.append(file)
-        missing = [] if found else [file]
-    if missing:
-        raise UserError(f"{missing[0]}: no such image.")
-    return found
+    raise UserError(f"{places[0] / case}_0000{folder.file_ending}: no such image.")
+
+
+def _predicted_from(folder: Path) -> list[Path]:
+    """The folder of images that nnUNetv2_predict was given, if its predictions say so."""
+    try:
+        source = read_dict(folder / PREDICT_ARGUMENTS).get("list_of_lists_or_source_folder")
+    except UserError:
+        return []
+    return [Path(source)] if isinstance(source, str) else []

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from nnunet_nacl.comparison.alignment import Dataset
 from nnunet_nacl.comparison.columns import RANK_METRICS, Column, case_value, family_of, make_columns
-from nnunet_nacl.comparison.gather import Dataset
+from nnunet_nacl.comparison.entries import Entry
 from nnunet_nacl.comparison.ranks import case_ranks, mean_case_ranks, sum_ranks
 from nnunet_nacl.comparison.statistics import (
     MIN_CASES,
@@ -20,7 +21,6 @@ from nnunet_nacl.comparison.statistics import (
     mean_interval,
     paired_difference,
 )
-from nnunet_nacl.comparison.trainers import Trainer
 from nnunet_nacl.evaluation.results import nanmean
 
 __all__ = ["Comparison", "Difference", "compare"]
@@ -57,43 +57,42 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Trainers, the first of which is the reference, on one or more data sets.
+    """Entries, the first of which is the reference, on one or more data sets.
 
     Attributes:
-        trainers: In the order given.
+        entries: In the order given.
         datasets: In the order given.
         columns: By id.
         n_bootstrap: Number of bootstrap draws.
         seed: Of the draws.
-        values: By data set, column and trainer: one value per case, NaN where undefined. ``HD95_mm`` is the mean over
-            those structures of the case that have a distance for all trainers.
+        values: By data set, column and entry: one value per case, NaN where undefined. ``HD95_mm`` is the mean over
+            those structures of the case that have a distance for all entries.
         statistics: Every tested difference to the reference.
         notes: What must be said on every output.
     """
 
-    trainers: list[Trainer]
-    datasets: list[Dataset]
-    columns: dict[str, Column]
+    entries: Sequence[Entry]
+    datasets: Sequence[Dataset]
+    columns: Mapping[str, Column]
     n_bootstrap: int
     seed: int
-    values: dict[str, dict[str, dict[str, np.ndarray]]]
-    statistics: list[Difference] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    values: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]]
+    statistics: Sequence[Difference]
+    notes: Sequence[str]
 
     @property
     def names(self) -> list[str]:
-        """Names of the trainers."""
-        return [trainer.name for trainer in self.trainers]
+        """Names of the entries."""
+        return [entry.name for entry in self.entries]
 
     @property
     def labels(self) -> dict[str, str]:
         """Label by name."""
-        return {trainer.name: trainer.label for trainer in self.trainers}
+        return {entry.name: entry.label for entry in self.entries}
 
     def columns_of(self, dataset: Dataset) -> dict[str, Column]:
         """The columns that this data set has, titles with its own names of structures."""
-        own = make_columns([dataset.structures])
-        return {column_id: own[column_id] for column_id in self.columns if column_id in own}
+        return make_columns([dataset.structures])
 
     @cached_property
     def means(self) -> dict[str, dict[str, dict[str, Interval]]]:
@@ -170,28 +169,30 @@ class Comparison:
 
 
 def compare(
-    trainers: Sequence[Trainer], datasets: Sequence[Dataset], *, n_bootstrap: int = 10_000, seed: int = 0
+    entries: Sequence[Entry], datasets: Sequence[Dataset], *, n_bootstrap: int = 10_000, seed: int = 0
 ) -> Comparison:
-    """Compute a comparison from evaluated data sets; the first trainer is the reference.
+    """Compute a comparison from evaluated data sets; the first entry is the reference.
 
     Args:
-        trainers: Two or more.
-        datasets: One or more, each with the results of all trainers.
+        entries: Two or more.
+        datasets: One or more, each with the results of all entries.
         n_bootstrap: Number of bootstrap draws.
         seed: Of the draws.
     """
-    columns = make_columns([dataset.structures for dataset in datasets])
-    result = Comparison(list(trainers), list(datasets), columns, n_bootstrap, seed, {})
+    names, draws = [entry.name for entry in entries], {"n_bootstrap": n_bootstrap, "seed": seed}
+    values, statistics, notes = {}, [], []
     for dataset in datasets:
-        result.values[dataset.name] = _values(dataset, result.columns_of(dataset), result.names)
-        result.notes.extend(dataset.notes)
+        columns = make_columns([dataset.structures])
+        values[dataset.name] = _values(dataset, columns, names)
+        statistics += _differences(dataset, columns, values[dataset.name], names, draws)
+        notes += dataset.notes
         if len(dataset.cases) < MIN_CASES:
-            result.notes.append(
+            notes.append(
                 f"{dataset.name}: only {dataset.size}, fewer than {MIN_CASES}: no test is made, and "
                 + ("intervals are too narrow to rely on." if len(dataset.cases) > 1 else "there are no intervals.")
             )
-        result.statistics.extend(_differences(result, dataset))
-    return result
+    columns = make_columns([dataset.structures for dataset in datasets])
+    return Comparison(entries, datasets, columns, n_bootstrap, seed, values, statistics, notes)
 
 
 def _values(dataset: Dataset, columns: Mapping[str, Column], names: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:
@@ -212,29 +213,28 @@ def _values(dataset: Dataset, columns: Mapping[str, Column], names: Sequence[str
     return result
 
 
-def _differences(comparison: Comparison, dataset: Dataset) -> list[Difference]:
-    reference, *others = comparison.names
-    rows: list[tuple[str, str, str, PairedDifference]] = []
-    for column_id, column in comparison.columns_of(dataset).items():
+def _differences(
+    dataset: Dataset,
+    columns: Mapping[str, Column],
+    values: Mapping[str, Mapping[str, np.ndarray]],
+    names: Sequence[str],
+    draws: Mapping[str, int],
+) -> list[Difference]:
+    reference, *others = names
+    families: dict[str, list[tuple[str, str, PairedDifference]]] = {}
+    for column_id, column in columns.items():
         family = family_of(column_id, column)
         if family is None or (column.structure is not None and len(dataset.structures) == 1):
             continue  # a single structure is the mean as well
-        values = comparison.values[dataset.name][column_id]
         for name in others:
-            paired = paired_difference(
-                values[reference], values[name], n_bootstrap=comparison.n_bootstrap, seed=comparison.seed
-            )
-            rows.append((family, column_id, name, paired))
+            paired = paired_difference(values[column_id][reference], values[column_id][name], **draws)
+            families.setdefault(family, []).append((column_id, name, paired))
     result = []
-    corrected: dict[int, float] = {}
-    for family in dict.fromkeys(row[0] for row in rows):
-        members = [i for i, row in enumerate(rows) if row[0] == family]
-        corrected.update(zip(members, holm([rows[i][3].p for i in members])))
-    for i, (family, column_id, name, paired) in enumerate(rows):
-        better = comparison.columns[column_id].better
-        verdict = _verdict(paired, corrected[i], better)
-        result.append(Difference(dataset.name, column_id, family, name, reference, paired, corrected[i], verdict))
-    return result
+    for family, rows in families.items():
+        for (column_id, name, paired), p in zip(rows, holm([paired.p for _, _, paired in rows])):
+            verdict = _verdict(paired, p, columns[column_id].better)
+            result.append(Difference(dataset.name, column_id, family, name, reference, paired, p, verdict))
+    return sorted(result, key=lambda row: list(columns).index(row.column))
 
 
 def _verdict(paired: PairedDifference, p: float, better: str) -> str:
@@ -249,20 +249,8 @@ def _verdict(paired: PairedDifference, p: float, better: str) -> str:
 
 def difference_to_json(row: Difference, better: str) -> dict[str, Any]:
     """A row of ``statistics`` in comparison.json."""
-    paired = asdict(row.paired)
-    lower, higher = paired.pop("n_lower"), paired.pop("n_higher")
+    values = asdict(row)
+    values |= values.pop("paired")
+    lower, higher = values.pop("n_lower"), values.pop("n_higher")
     n_better, n_worse = (higher, lower) if better == "higher" else (lower, higher)
-    return {
-        "dataset": row.dataset,
-        "column": row.column,
-        "family": row.family,
-        "trainer": row.trainer,
-        "reference": row.reference,
-        **{key: value for key, value in paired.items() if key != "p"},
-        "n_better": n_better,
-        "n_worse": n_worse,
-        "n_equal": row.paired.n - n_better - n_worse,
-        "p": row.paired.p,
-        "p_holm": row.p_holm,
-        "verdict": row.verdict,
-    }
+    return values | {"n_better": n_better, "n_worse": n_worse, "n_equal": row.paired.n - n_better - n_worse}

@@ -23,7 +23,10 @@ def embed_figure(folder: Path, files: Sequence[str]) -> str | None:
     root = folder.resolve()
     found: dict[str, Path] = {}
     for name in files:
-        path = (root / name).resolve()
+        try:
+            path = (root / name).resolve()
+        except ValueError:  # no name of a file at all
+            continue
         if path.suffix in _TYPES and path.is_file() and path.is_relative_to(root):
             found[path.suffix] = path
     svg, png = found.get(".svg"), found.get(".png")

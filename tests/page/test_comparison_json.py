@@ -6,8 +6,8 @@ import json
 
 import pytest
 
+from nnunet_nacl.comparison.comparison_json import read_comparison
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.page.reading import read_comparison
 
 
 def write(folder, content) -> None:
@@ -30,10 +30,10 @@ def test_before_compare(tmp_path):
         ("", "not a JSON file"),
         ([1], "no schema_version"),
         ({}, "no schema_version"),
-        ({"schema_version": 2}, "schema version 2, this version reads 1; update nnunet_nacl"),
-        ({"schema_version": 0}, "schema version 0, this version reads 1; run `nnunet_nacl compare` again"),
+        ({"schema_version": 3}, "schema version 3, this version reads 2; update nnunet_nacl"),
+        ({"schema_version": 0}, "schema version 0, this version reads 2; run `nnunet_nacl compare` again"),
         ({"schema_version": "x"}, "schema version 'x'"),
-        ({"schema_version": 1}, "it has no 'generated_by'"),
+        ({"schema_version": 2}, "it has no 'generated_by'"),
     ],
 )
 def test_broken_files(tmp_path, content, words):

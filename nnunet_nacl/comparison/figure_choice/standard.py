@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
 
-from nnunet_nacl.comparison.cells import number
+from nnunet_nacl.comparison.alignment import Dataset
 from nnunet_nacl.comparison.columns import RANK_METRICS
-from nnunet_nacl.comparison.compare import Comparison
-from nnunet_nacl.comparison.gather import Dataset
-from nnunet_nacl.comparison.picture import Picture, listed, pair
+from nnunet_nacl.comparison.comparison import Comparison
+from nnunet_nacl.comparison.figure_choice.described import DescribedFigure, drawn_interval, listed
 from nnunet_nacl.comparison.statistics import bin_accuracy_bands, relative_difference
-from nnunet_nacl.comparison.tables import where
+from nnunet_nacl.comparison.table_formats import number
 from nnunet_nacl.evaluation.results import MASKS
 from nnunet_nacl.figures.forest_plot import ForestRow, draw_differences
 from nnunet_nacl.figures.radar import draw_radar
@@ -24,7 +23,7 @@ from nnunet_nacl.figures.scatter import draw_scatter
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.calibration_error import ece
 
-__all__ = ["make_pictures"]
+__all__ = ["standard_figures"]
 
 _RELIABILITY = ("foreground", "predicted", "all")
 _DIFFERENCES = (*RANK_METRICS, "ECE:predicted", "NLL:dilated")
@@ -33,7 +32,7 @@ _SCATTER = ("ECE:foreground", "ECE:union", "CECE_mean:foreground", "CECE_mean:un
 _INTERVALS = "95 % bootstrap intervals over cases"
 
 
-def make_pictures(comparison: Comparison, relative: tuple[str, str] | None = None) -> Iterator[Picture]:
+def standard_figures(comparison: Comparison, relative: tuple[str, str] | None = None) -> Iterator[DescribedFigure]:
     """The figures in the order in which they are read; with several data sets, most of them for each."""
     several = len(comparison.datasets) > 1
     relative = relative or (comparison.names[0], comparison.names[-1])
@@ -46,16 +45,15 @@ def make_pictures(comparison: Comparison, relative: tuple[str, str] | None = Non
         yield _relative(comparison, dataset, relative, suffix)
     yield _radar(comparison, "Dice")
     yield _radar(comparison, "ECE")
-    yield _rank_sum(comparison)
-    yield _rank_mean(comparison)
+    yield from _rank_heatmaps(comparison)
 
 
-def _reliability(comparison: Comparison, dataset: Dataset, mask: str, suffix: str) -> Picture:
+def _reliability(comparison: Comparison, dataset: Dataset, mask: str, suffix: str) -> DescribedFigure:
     stats, bands = {}, {}
-    for trainer in comparison.trainers:
-        per_case = [case.stats[mask] for case in dataset.results[trainer.name]]
-        stats[trainer.label] = BinStats.merge(per_case)
-        bands[trainer.label] = bin_accuracy_bands(
+    for entry in comparison.entries:
+        per_case = [case.stats[mask] for case in dataset.results[entry.name]]
+        stats[entry.label] = BinStats.merge(per_case)
+        bands[entry.label] = bin_accuracy_bands(
             np.stack([s.count.sum(axis=0) for s in per_case]),
             np.stack([s.correct.sum(axis=0) for s in per_case]),
             n_bootstrap=comparison.n_bootstrap,
@@ -74,7 +72,7 @@ def _reliability(comparison: Comparison, dataset: Dataset, mask: str, suffix: st
     )
     draw = partial(draw_reliability, stats, bands=bands)
     title = f"Reliability: {mask}"
-    return Picture(f"reliability_{mask}{suffix}", title, where(dataset), caption, alt, draw, dataset.name)
+    return DescribedFigure(f"reliability_{mask}{suffix}", title, dataset.where, caption, alt, draw, dataset.name)
 
 
 def _signed_gap(stats: BinStats) -> float:
@@ -82,8 +80,8 @@ def _signed_gap(stats: BinStats) -> float:
     return float(stats.confidence.sum() - stats.correct.sum())
 
 
-def _differences(comparison: Comparison, dataset: Dataset, suffix: str) -> Iterator[Picture]:
-    titles, reference = comparison.columns_of(dataset), comparison.trainers[0].label
+def _differences(comparison: Comparison, dataset: Dataset, suffix: str) -> Iterator[DescribedFigure]:
+    titles, reference = comparison.columns_of(dataset), comparison.entries[0].label
     found = {(row.column, row.trainer): row for row in comparison.statistics if row.dataset == dataset.name}
     rows, sentences = [], []
     for column_id in _DIFFERENCES:
@@ -115,25 +113,25 @@ def _differences(comparison: Comparison, dataset: Dataset, suffix: str) -> Itera
         return
     caption = (
         f"Mean difference to {reference} over the cases in which both have a value, with {_INTERVALS}. p: Wilcoxon's "
-        "signed-rank test with Holm's correction over all trainers and metrics of the same table; the colours follow "
-        "the intervals, which are not corrected for their number. One training per fold stands for each trainer: what "
+        "signed-rank test with Holm's correction over all methods and metrics of the same table; the colours follow "
+        "the intervals, which are not corrected for their number. One training per fold stands for each method: what "
         "varies between trainings is not in the intervals."
     )
     alt = f"Paired differences to {reference}, with p (Holm) below 0.05. {'; '.join(sentences)}."
     draw = partial(draw_differences, rows, reference=reference)
     title = f"Differences to {reference}"
-    subtitle = f"{where(dataset)}; {_INTERVALS}"
-    yield Picture(f"differences{suffix}", title, subtitle, caption, alt, draw, dataset.name)
+    subtitle = f"{dataset.where}; {_INTERVALS}"
+    yield DescribedFigure(f"differences{suffix}", title, subtitle, caption, alt, draw, dataset.name)
 
 
-def _scatter(comparison: Comparison, dataset: Dataset, suffix: str) -> Picture:
+def _scatter(comparison: Comparison, dataset: Dataset, suffix: str) -> DescribedFigure:
     titles, means = comparison.columns_of(dataset), comparison.means[dataset.name]
     panels: dict[str, dict[str, tuple]] = {}
     for column_id in _SCATTER:
         panel = panels.setdefault(titles[column_id].title, {})
-        for trainer in comparison.trainers:
-            x, y = means["Dice"][trainer.name], means[column_id][trainer.name]
-            panel[trainer.label] = (x.mean, y.mean, pair(x.low, x.high), pair(y.low, y.high))
+        for entry in comparison.entries:
+            x, y = means["Dice"][entry.name], means[column_id][entry.name]
+            panel[entry.label] = (x.mean, y.mean, drawn_interval(x.low, x.high), drawn_interval(y.low, y.high))
     caption = (
         "Discrimination against calibration (mean over cases): right and low is better. Left to right and down: ECE "
         f"and CECE on the foreground and on the union of truth and prediction. Bars: {_INTERVALS}."
@@ -150,12 +148,12 @@ def _scatter(comparison: Comparison, dataset: Dataset, suffix: str) -> Picture:
         y_label={panel: panel for panel in panels},
         order=list(comparison.labels.values()),
     )
-    subtitle = f"{where(dataset)}; {_INTERVALS}"
+    subtitle = f"{dataset.where}; {_INTERVALS}"
     title = "Discrimination and calibration"
-    return Picture(f"scatter{suffix}", title, subtitle, caption, f"{alt}.", draw, dataset.name)
+    return DescribedFigure(f"scatter{suffix}", title, subtitle, caption, f"{alt}.", draw, dataset.name)
 
 
-def _relative(comparison: Comparison, dataset: Dataset, pair_of: tuple[str, str], suffix: str) -> Picture:
+def _relative(comparison: Comparison, dataset: Dataset, pair_of: tuple[str, str], suffix: str) -> DescribedFigure:
     first, second = (comparison.labels[name] for name in pair_of)
     titles = comparison.columns_of(dataset)
     names, percents, intervals, better = [], [], [], []
@@ -167,7 +165,7 @@ def _relative(comparison: Comparison, dataset: Dataset, pair_of: tuple[str, str]
         column = titles[column_id]
         names.append(column.title.removesuffix(f" ({column.unit})"))
         percents.append(interval.mean)
-        intervals.append(pair(interval.low, interval.high))
+        intervals.append(drawn_interval(interval.low, interval.high))
         better.append(column.better)
     caption = (
         f"Mean over cases of {second} against that of {first}, in percent of the latter: "
@@ -176,16 +174,16 @@ def _relative(comparison: Comparison, dataset: Dataset, pair_of: tuple[str, str]
     alt = f"{second} against {first}, in percent: {listed(zip(names, percents), 1)}."
     draw = partial(draw_relative_difference, names, percents, intervals, better, first=first, second=second)
     title = f"{second} against {first}"
-    subtitle = f"{where(dataset)}; {_INTERVALS}"
-    return Picture(f"relative_difference{suffix}", title, subtitle, caption, alt, draw, dataset.name)
+    subtitle = f"{dataset.where}; {_INTERVALS}"
+    return DescribedFigure(f"relative_difference{suffix}", title, subtitle, caption, alt, draw, dataset.name)
 
 
-def _radar(comparison: Comparison, metric: str) -> Picture:
+def _radar(comparison: Comparison, metric: str) -> DescribedFigure:
     spokes = _spokes(comparison, metric)
     axes = [name for name, _, _ in spokes]
     values = {
-        trainer.label: [comparison.mean(dataset, column_id, trainer.name) for _, dataset, column_id in spokes]
-        for trainer in comparison.trainers
+        entry.label: [comparison.mean(dataset, column_id, entry.name) for _, dataset, column_id in spokes]
+        for entry in comparison.entries
     }
     better, short = comparison.columns[spokes[0][2]].better, "DSC" if metric == "Dice" else "ECE"
     alt = "; ".join(f"{label}: {listed(zip(axes, found))}" for label, found in values.items())
@@ -193,8 +191,8 @@ def _radar(comparison: Comparison, metric: str) -> Picture:
     # axes of different difficulty each get their own range; the structures of one data set are comparable
     scale = "common" if metric == "Dice" and len(comparison.datasets) == 1 else "axis"
     draw = partial(draw_radar, axes, values, better=better, metric=short, scale=scale)
-    subtitle = "; ".join(where(dataset) for dataset in comparison.datasets)
-    return Picture(
+    subtitle = "; ".join(dataset.where for dataset in comparison.datasets)
+    return DescribedFigure(
         f"radar_{metric.lower()}",
         f"{short} by {_kind(comparison, metric)}",
         subtitle,
@@ -228,45 +226,29 @@ def _spokes(comparison: Comparison, metric: str) -> list[tuple[str, Dataset, str
     return result
 
 
-def _rank_sum(comparison: Comparison) -> Picture:
-    ranks = comparison.ranks["sum"]
-    caption = (
-        "Sum over data sets of the rank of each method's mean; ties take the lowest rank. ECE and CECE on the "
-        "foreground. 1 per data set is the best; the lowest of each column is framed."
-    )
-    return _heatmap(comparison, "rank_sum", "Sum of ranks", ranks, caption, decimals=0, what="sum of ranks")
-
-
-def _rank_mean(comparison: Comparison) -> Picture:
-    ranks = {
-        name: {key: interval.mean for key, interval in found.items()}
-        for name, found in comparison.ranks["mean"].items()
-    }
-    caption = (
-        "Mean over cases of the rank of each method within the case; ties take the mean of their ranks. ECE and CECE "
-        "on the foreground; total: mean of the four. 1 is the best; the lowest of each column is framed. Intervals "
-        "stand in the table of case ranks."
-    )
-    return _heatmap(comparison, "rank_mean", "Mean rank within a case", ranks, caption, decimals=2, what="mean rank")
-
-
-def _heatmap(
-    comparison: Comparison,
-    picture_id: str,
-    title: str,
-    ranks: dict[str, dict[str, float]],
-    caption: str,
-    *,
-    decimals: int,
-    what: str,
-) -> Picture:
-    keys: Sequence[str] = (*RANK_METRICS, "total")
+def _rank_heatmaps(comparison: Comparison) -> Iterator[DescribedFigure]:
+    keys = (*RANK_METRICS, "total")
     shown = [*(comparison.columns[key].short for key in RANK_METRICS), "total"]
-    rows = [trainer.label for trainer in comparison.trainers]
-    values = np.array([[ranks[name][key] for key in keys] for name in comparison.names])
-    alt = "; ".join(f"{label}: {listed(zip(shown, row), decimals)}" for label, row in zip(rows, values))
-    draw = partial(
-        draw_rank_heatmap, rows, shown, values, colour_by="column", best="column", decimals=decimals, what=what
-    )
-    subtitle = "; ".join(where(dataset) for dataset in comparison.datasets)
-    return Picture(picture_id, title, subtitle, caption, f"{title}. {alt}.", draw)
+    rows, subtitle = list(comparison.labels.values()), "; ".join(dataset.where for dataset in comparison.datasets)
+    sums = comparison.ranks["sum"]
+    means = {
+        name: {k: interval.mean for k, interval in found.items()} for name, found in comparison.ranks["mean"].items()
+    }
+    for figure_id, title, what, ranks, decimals, caption in (
+        (
+            *("rank_sum", "Sum of ranks", "sum of ranks", sums, 0),
+            "Sum over data sets of the rank of each method's mean; ties take the lowest rank. ECE and CECE on the "
+            "foreground. 1 per data set is the best; the lowest of each column is framed.",
+        ),
+        (
+            *("rank_mean", "Mean rank within a case", "mean rank", means, 2),
+            "Mean over cases of the rank of each method within the case; ties take the mean of their ranks. ECE and "
+            "CECE on the foreground; total: mean of the four. 1 is the best; the lowest of each column is framed. "
+            "Intervals stand in the table of case ranks.",
+        ),
+    ):
+        values = np.array([[ranks[name][key] for key in keys] for name in comparison.names])
+        looks = {"colour_by": "column", "best": "column", "decimals": decimals, "what": what}
+        draw = partial(draw_rank_heatmap, rows, shown, values, **looks)
+        alt = "; ".join(f"{label}: {listed(zip(shown, row), decimals)}" for label, row in zip(rows, values))
+        yield DescribedFigure(figure_id, title, subtitle, caption, f"{title}. {alt}.", draw)

@@ -7,9 +7,9 @@ import math
 
 import pytest
 
-from nnunet_nacl.comparison.document import to_document
-from nnunet_nacl.comparison.tables import make_tables
-from nnunet_nacl.comparison.write import check_output_folder, write_comparison, write_tables
+from nnunet_nacl.comparison.comparison_json import comparison_to_json
+from nnunet_nacl.comparison.output_folder import check_output_folder, remove_temporaries, write_comparison, write_tables
+from nnunet_nacl.comparison.result_tables import make_tables
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.metrics.overlap import Overlap
 from tests.comparison.synthetic import make_comparison, make_dataset, with_structure
@@ -20,7 +20,10 @@ TRAINERS = {"nnUNetTrainer": 1.0, "nnUNetTrainerNACL": 2.5}
 def write(comparison, folder, figures=()):
     tables = make_tables(comparison)
     write_tables(tables, folder, comparison.notes)
-    return write_comparison(comparison, tables, figures, folder, command="nnunet_nacl compare", allow_missing=True)
+    allowed = {"allow_missing": True, "allow_training_cases": False}
+    return write_comparison(
+        comparison_to_json(comparison, tables, figures, command="nnunet_nacl compare", allowed=allowed), folder
+    )
 
 
 def test_the_file_holds_every_number(tmp_path):
@@ -84,13 +87,33 @@ def test_an_edited_file_removes_nothing_elsewhere(tmp_path):
     assert precious.exists() and path.exists()
 
 
-@pytest.mark.parametrize(
-    "content", ["{", "[]", "{}", '{"tables": [1], "figures": []}', '{"tables": 1, "figures": 2}', b"\xff"]
-)
+@pytest.mark.parametrize("content", [b"{", b"\xff", b"[" * 100_000])
 def test_a_damaged_file_is_replaced(tmp_path, content):
     path = tmp_path / "comparison.json"
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    assert json.loads(write(make_comparison(TRAINERS), tmp_path).read_text())["schema_version"] == 1
+    path.write_bytes(content)
+    check_output_folder(tmp_path)
+    assert json.loads(write(make_comparison(TRAINERS), tmp_path).read_text())["schema_version"] == 2
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"schema_version": 1, "metric_per_case": []}', '{"tables": [1]}'])
+def test_only_a_comparison_is_replaced(tmp_path, content):
+    (tmp_path / "comparison.json").write_text(content)
+    with pytest.raises(UserError, match="is not a comparison of this package and would be lost"):
+        check_output_folder(tmp_path)
+    write(make_comparison(TRAINERS), tmp_path / "other")
+    check_output_folder(tmp_path / "other")
+
+
+def test_what_killed_runs_left_is_removed(tmp_path):
+    left = [".a.nnunet_nacl.tmp", "tables/.a.nnunet_nacl.tmp", "figures/.rank_sum.x1y2.tmp"]
+    for name in (*left, "figures/mine.tmp", ".mine"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    remove_temporaries(tmp_path)
+    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()) == [
+        ".mine",
+        "figures/mine.tmp",
+    ]
 
 
 def test_output_must_be_a_folder(tmp_path):
@@ -108,5 +131,5 @@ def test_output_must_be_a_folder(tmp_path):
 
 
 def test_regenerating_changes_nothing_but_the_date():
-    one, two = (to_document(make_comparison(TRAINERS), [], [], command="") for _ in range(2))
+    one, two = (comparison_to_json(make_comparison(TRAINERS), [], [], command="", allowed={}) for _ in range(2))
     assert {**one, "created": ""} == {**two, "created": ""}

@@ -1,0 +1,179 @@
+"""What is compared: trained models or folders of predictions, and the short labels that people read."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.registration.grammar import PREFIX, TOKENS, Variant, parse
+
+__all__ = ["STOCK_LABEL", "Entry", "read_entries", "short_labels", "variant_of"]
+
+STOCK_LABEL = "Dice + CE (stock)"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One method of a comparison.
+
+    Attributes:
+        name: Unique among those compared: the trainer's class name, or the path as it was given.
+        label: What people read, unique too.
+        trainer: The class name; None for predictions or a document, whatever made them.
+        path: The model folder, the folder of predictions or the document; None finds the model in nnUNet_results.
+    """
+
+    name: str
+    label: str
+    trainer: str | None = None
+    path: Path | None = None
+
+    @property
+    def is_model(self) -> bool:
+        """Whether the validation folders of a trained model are compared."""
+        return self.trainer is not None
+
+    def to_json(self) -> dict[str, str | None]:
+        """Plain values."""
+        return {"name": self.name, "label": self.label, "trainer": self.trainer}
+
+
+def read_entries(arguments: Sequence[tuple[str, str]]) -> list[Entry]:
+    """The entries of a command line.
+
+    Args:
+        arguments: Flag and value. After ``-tr`` a trainer's name or the path of a model folder (one that holds
+            ``fold_X``), after ``-i`` the path of a document or a folder; each with an optional ``LABEL=`` before it.
+
+    Returns:
+        The entries in the same order, each with a label of its own.
+
+    Raises:
+        UserError: Fewer than two, one twice, a path that is not what the flag asks for, or a label twice.
+    """
+    given = [_read(flag, argument) for flag, argument in arguments]
+    if len(given) < 2:
+        listed = ", ".join(argument for _, argument in arguments) or "none"
+        raise UserError(
+            f"a comparison needs at least two trainers or folders, got {listed}; name another with -tr or -i, or use "
+            "`nnunet_nacl evaluate` for one."
+        )
+    places = [os.path.realpath(path) if path else name for _, name, _, _, path in given]
+    for i, place in enumerate(places):
+        if place in places[:i]:
+            raise UserError(f"{arguments[i][0]} names {given[i][1]} twice; name each trainer or folder once.")
+    labels = [label for label, *_ in given]
+    for i, label in enumerate(labels):
+        if label and label in labels[:i]:
+            raise UserError(f"the label {label!r} is given twice; labels must differ.")
+    titles = [title for _, _, title, _, _ in given]
+    # a folder that is no trainer's has no settings, so it is not asked which of them all share
+    short = iter(short_labels([title for title in titles if title.startswith(PREFIX)]))
+    made = _different([next(short) if title.startswith(PREFIX) else title for title in titles], labels)
+    return [Entry(name, made[i], trainer, path) for i, (_, name, _, trainer, path) in enumerate(given)]
+
+
+def _read(flag: str, argument: str) -> tuple[str, str, str, str | None, Path | None]:
+    """Label, name, what a label is made from, trainer and path."""
+    label, separator, rest = argument.partition("=")
+    if not separator or Path(argument).exists():
+        label, rest = "", argument
+    what = "NAME, LABEL=NAME or LABEL=FOLDER" if flag == "-tr" else "PATH or LABEL=PATH"
+    if not rest.strip() or (rest != argument and not label.strip()):
+        raise UserError(f"{flag} {argument!r}: expected {what}.")
+    label, rest = " ".join(label.split()), rest.strip()
+    path = Path(rest)
+    if flag == "-i":
+        if not (path.is_dir() or path.is_file()):  # a pipe would never end
+            raise UserError(f"-i {rest}: no such file or folder; give a calibration.json or a folder of predictions.")
+        return label, rest.rstrip(os.sep) or rest, _title(path), None, path
+    if not (os.sep in rest or (path.is_dir() and any(path.glob("fold_*")))):
+        return label, rest, rest, rest, None
+    if not path.is_dir():
+        raise UserError(f"{path}: no such folder; give a trainer's name or its model folder (it holds fold_0, ...).")
+    resolved = path.resolve()
+    if resolved.name.count("__") != 2 or not any(path.glob("fold_*")):
+        raise UserError(
+            f"{path} is no model folder; give one named TRAINER__PLANS__CONFIGURATION that holds fold_0, ..., or -i "
+            "for predictions."
+        )
+    trainer = resolved.name.split("__")[0]
+    return label, rest.rstrip(os.sep), trainer, trainer, path
+
+
+def _title(path: Path) -> str:
+    """What tells a path from others: the trainer of a model's fold, else the folder's own name."""
+    resolved = path.resolve()
+    folders = [folder.name for folder in (resolved, *resolved.parents) if not folder.is_file()]
+    names = [name for name in folders if name != "validation" and not name.startswith("fold_")]
+    return names[0].split("__")[0] if names and names[0] else str(path)
+
+
+def variant_of(trainer: str) -> Variant | None:
+    """The settings that a trainer's name stands for, nnU-Net's own trainer included; None for others' trainers."""
+    if trainer == PREFIX:
+        return Variant("CE", dice=True)
+    try:
+        return parse(trainer)
+    except ValueError:  # a class of someone else that only looks like one of ours
+        return None
+
+
+def short_labels(trainers: Sequence[str]) -> list[str]:
+    """Labels for people: the loss, and the settings in which the trainers differ.
+
+    ``nnUNetTrainer`` and the tokens that all trainers share are left out; ``DiceX`` is shown as ``Dice + X`` and
+    nnU-Net's own loss as ``Dice + CE (stock)``. Equal labels get a number.
+
+    Args:
+        trainers: Class names; other names are shown as they are.
+    """
+    variants = [variant_of(trainer) for trainer in trainers]
+    tokens = [dict(_tokens(variant)) if variant else {} for variant in variants]
+    known = [entry for variant, entry in zip(variants, tokens) if variant]
+    shared = set.intersection(*map(set, known)) if len(known) == len(trainers) > 0 else set()
+    labels = []
+    for trainer, variant, entry in zip(trainers, variants, tokens):
+        if variant is None:
+            labels.append(trainer.removeprefix(PREFIX).strip("_") or trainer)
+            continue
+        stock = variant.dice and variant.method == "CE" and not variant.anneal
+        method = STOCK_LABEL if stock else "Dice + " * variant.dice + variant.method
+        labels.append(" ".join([method, *(shown for text, shown in entry.items() if text not in shared)]))
+    return _different(labels, [""] * len(labels))
+
+
+def _tokens(variant: Variant) -> list[tuple[str, str]]:
+    """Each token that a name spells out, and how it is shown: ``lambda0p2`` as ``lambda=0.2``."""
+    result = []
+    for token in TOKENS:
+        value = getattr(variant, token.field)
+        if value is None or value is False or value == token.defaults.get(variant.method):
+            continue
+        if isinstance(value, (str, bool)):
+            shown = value if isinstance(value, str) else token.form
+        elif token.field == "train_percent":
+            shown = f"{value:g} % of cases"
+        else:
+            number = f"{value:g}" if token.form.startswith("<") else f"={value:g}"
+            shown = re.sub("<.>", number, token.form)
+        result.append((f"{token.field}={value}", shown))
+    return result
+
+
+def _different(labels: Sequence[str], given: Sequence[str]) -> list[str]:
+    """``given`` where there is one, else ``labels``, with a number where it occurs already."""
+    result: list[str] = []
+    taken = {label for label in given if label}
+    for label, own in zip(labels, given):
+        candidate, number = own or label, 1
+        while not own and candidate in taken:
+            number += 1
+            candidate = f"{label} ({number})"
+        taken.add(candidate)
+        result.append(candidate)
+    return result

@@ -1,0 +1,83 @@
+"""A figure of a comparison before it is drawn: its words and its numbers; and how all of them are written."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nnunet_nacl.comparison.comparison_json import FIGURES
+from nnunet_nacl.errors import UserError
+
+__all__ = ["DescribedFigure", "drawn_interval", "listed", "write_figures"]
+
+
+@dataclass(frozen=True)
+class DescribedFigure:
+    """A figure.
+
+    Attributes:
+        id: Name of its files.
+        title: Heading.
+        subtitle: Second line of the figure: data, number of cases, what the intervals are.
+        caption: What it shows and how it is read.
+        alt: Its numbers in one or two sentences, for whoever cannot see it.
+        draw: Function of (path, title, subtitle, notes) of the package `figures` with everything else bound.
+        dataset: Name of the data set, None if it is about several.
+    """
+
+    id: str
+    title: str
+    subtitle: str
+    caption: str
+    alt: str
+    draw: Callable[..., Path]
+    dataset: str | None = None
+
+
+def write_figures(
+    figures: Sequence[DescribedFigure], folder: Path, notes: Sequence[str] = (), *, progress: bool = False
+) -> list[dict[str, Any]]:
+    """Write ``figures/<id>.png`` and ``.svg`` of each.
+
+    Args:
+        figures: What is drawn.
+        folder: Output folder of the comparison.
+        notes: Sentences at the foot of every figure.
+        progress: Show a progress bar on stderr.
+
+    Returns:
+        One entry of comparison.json per figure: ``id``, ``dataset``, ``title``, ``caption``, ``alt``, ``files``.
+
+    Raises:
+        UserError: A file cannot be written.
+    """
+    from tqdm import tqdm
+
+    (folder / FIGURES).mkdir(parents=True, exist_ok=True)
+    entries = []
+    for figure in tqdm(figures, desc="figures", disable=not progress, leave=False):
+        files = [f"{FIGURES}/{figure.id}.{ending}" for ending in ("png", "svg")]
+        for name in files:
+            try:
+                figure.draw(folder / name, title=figure.title, subtitle=figure.subtitle, notes=tuple(notes))
+            except OSError as error:
+                raise UserError(
+                    f"{folder / name}: cannot be written ({error.strerror or error}); free some space or choose "
+                    "another -o, then run the same command again: what was measured is kept."
+                ) from None
+        words = {key: getattr(figure, key) for key in ("id", "dataset", "title", "caption", "alt")}
+        entries.append(words | {"files": files})
+    return entries
+
+
+def listed(values: Iterable[tuple[str, float]], decimals: int = 3) -> str:
+    """``CE 0.054, NACL 0.057``; what is undefined is called so."""
+    return ", ".join(f"{name} {'undefined' if math.isnan(v) else f'{v:.{decimals}f}'}" for name, v in values)
+
+
+def drawn_interval(low: float, high: float) -> tuple[float, float] | None:
+    """An interval for the functions that draw: None where it is undefined."""
+    return None if math.isnan(low) or math.isnan(high) else (low, high)

@@ -1,0 +1,81 @@
+"""Writes what a comparison found into a folder, and takes away what an earlier one left there."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nnunet_nacl.comparison.comparison_json import COMPARISON_FILE, FIGURES, TABLES, is_comparison
+from nnunet_nacl.comparison.table_formats import Table, latex_text, markdown_text, table_csv_text
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import remove_leftovers, to_json_text, write_atomically
+
+__all__ = ["check_output_folder", "remove_temporaries", "write_comparison", "write_tables"]
+
+
+def check_output_folder(folder: Path) -> None:
+    """Fail before the work rather than after it: UserError unless a comparison can be written there. Makes nothing."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"-o {folder} is a file; give a folder.")
+    earlier = _earlier(folder / COMPARISON_FILE)
+    if earlier is not None and not is_comparison(earlier):
+        raise UserError(
+            f"{folder / COMPARISON_FILE} is not a comparison of this package and would be lost; choose another -o."
+        )
+    for place in (folder, folder / TABLES, folder / FIGURES):
+        while not place.exists():  # nothing is made yet: a comparison that fails leaves no empty folder
+            place = place.parent
+        try:
+            with tempfile.TemporaryFile(dir=place):
+                pass
+        except OSError as error:
+            raise UserError(
+                f"-o {folder}: no file can be written in {place} ({error.strerror}); choose another."
+            ) from None
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what killed runs left in an output folder: unfinished tables, figures and pages."""
+    for place in (folder, folder / TABLES, folder / FIGURES):
+        remove_leftovers(place)
+    for path in (folder / FIGURES).glob(".*.tmp"):
+        path.unlink(missing_ok=True)
+
+
+def write_tables(tables: Sequence[Table], folder: Path, notes: Sequence[str] = ()) -> None:
+    """``tables/<id>.csv``, ``.md`` and ``.tex`` of each."""
+    for table in tables:
+        for ending, text in (("csv", table_csv_text), ("md", markdown_text), ("tex", latex_text)):
+            write_atomically(folder / TABLES / f"{table.id}.{ending}", text(table, notes))
+
+
+def write_comparison(document: dict[str, Any], folder: Path) -> Path:
+    """Write comparison.json, last of all, and remove files that only the one before it lists."""
+    path = folder / COMPARISON_FILE
+    before = _listed(_earlier(path))
+    write_atomically(path, to_json_text(document))
+    for name in before - _listed(document):
+        place = (folder / name).resolve()
+        # only what lies where this package puts it: the old file may have been edited by hand
+        if place.parent in ((folder / TABLES).resolve(), (folder / FIGURES).resolve()):
+            place.unlink(missing_ok=True)
+    return path
+
+
+def _earlier(path: Path) -> Any:
+    """What is there already; None where nothing is, or nothing of worth: a damaged file."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def _listed(document: Any) -> set[str]:
+    """Files that a comparison.json names; none where it is damaged or something else."""
+    try:
+        return {str(name) for entry in (*document["tables"], *document["figures"]) for name in entry["files"]}
+    except (KeyError, TypeError):
+        return set()

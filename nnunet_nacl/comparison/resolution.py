@@ -1,0 +1,256 @@
+"""Turns what a command line names into documents: the one step that knows nnU-Net's folders, and that evaluates.
+
+A new kind of entry needs a function that gives its :class:`Part` objects; what follows takes documents only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from nnunet_nacl.comparison.entries import Entry
+from nnunet_nacl.comparison.trained_models import common_folds, find_models, other_configurations
+from nnunet_nacl.comparison.training_cases import check_training_cases, fold_of
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.evaluation.cache import signature
+from nnunet_nacl.evaluation.document import read_document
+from nnunet_nacl.evaluation.evaluate import evaluate_folder
+from nnunet_nacl.evaluation.folds import FILE_NAME
+from nnunet_nacl.evaluation.locate import find_fold_folders
+from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
+from nnunet_nacl.evaluation.results import Evaluation, EvaluationSettings
+from nnunet_nacl.files import can_write
+from nnunet_nacl.json_files import read_dict
+
+__all__ = ["Located", "Options", "Part", "locate", "read_documents"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How what is compared is found and measured.
+
+    Attributes:
+        plans: Name of the plans, of models by name.
+        configuration: ``2d``, ``3d_fullres``, ..., of models by name; None where there are none.
+        folds: Of models; None takes those that are present for all.
+        references: Ground truth of folders given by path; None finds nnU-Net's own.
+        dataset_json: dataset.json of such folders; None looks in them and up to two levels above.
+        plans_json: plans.json of such folders; likewise.
+        allow_missing: Compare on what is common to all, with a note, where folds or cases are missing.
+        allow_training_cases: Compare, with a note, cases on which a network was trained.
+        cache: Folder for documents that cannot lie beside the predictions.
+        num_processes: Cases measured at the same time.
+        progress: Show progress bars.
+    """
+
+    plans: str = "nnUNetPlans"
+    configuration: str | None = None
+    folds: Sequence[str] | None = None
+    references: Path | None = None
+    dataset_json: Path | None = None
+    plans_json: Path | None = None
+    allow_missing: bool = False
+    allow_training_cases: bool = False
+    cache: Path = Path("cache")
+    num_processes: int = 1
+    progress: bool = False
+
+    def check_training(self, label: str, fold: str, folder: Path, cases: set[str]) -> list[str]:
+        """See :func:`~nnunet_nacl.comparison.training_cases.check_training_cases`."""
+        return check_training_cases(label, fold, folder, cases, allow=self.allow_training_cases, plans=self.plans_json)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Predictions of one entry that have one document.
+
+    Attributes:
+        entry: Whose they are.
+        fold: Of a model's validation folder; empty for everything else.
+        document: Its calibration.json, whether it is there or not.
+        folder: The predictions; None where the document is all that is known of them.
+    """
+
+    entry: Entry
+    fold: str
+    document: Path
+    folder: PredictionFolder | None
+
+
+@dataclass(frozen=True)
+class Located:
+    """What is compared on one data set, before anything is measured.
+
+    Attributes:
+        name: Of the data set.
+        entries: In order.
+        parts: Of all entries.
+        folds: Of the models; empty where only paths are compared.
+        notes: What must be said beside every number.
+        options: How it was found.
+    """
+
+    name: str
+    entries: Sequence[Entry]
+    parts: Sequence[Part]
+    folds: Sequence[str]
+    options: Options
+    notes: list[str] = field(default_factory=list)
+
+
+def locate(dataset: str | None, entries: Sequence[Entry], options: Options) -> Located:
+    """Find the models' folds and the folders on a data set; nothing is measured.
+
+    Args:
+        dataset: Name or number; may be None where no model is compared.
+        entries: What is compared.
+        options: How.
+
+    Raises:
+        UserError: Something is missing, or belongs to another data set.
+    """
+    models = [entry for entry in entries if entry.is_model]
+    name, folds, notes = None, [], []
+    parts: dict[str, list[Part]] = {}
+    if models:
+        name, folders = find_models(dataset, models, options.plans, options.configuration)
+        folds, notes = common_folds(name, folders, options.folds, options.allow_missing)
+        notes = other_configurations(models, options.plans, options.configuration) + notes
+        for entry in models:
+            parts[entry.name] = _parts_of_model(entry, name, folders[entry.name], folds)
+    for entry in entries:
+        if not entry.is_model:
+            parts[entry.name] = [_part_of_path(entry, options)]
+    if name is None:
+        found = [p.folder.plans.get("dataset_name") for own in parts.values() for p in own if p.folder]
+        name = dataset if dataset and not dataset.isdecimal() else next(filter(None, found), dataset or "cases")
+    found = [part for entry in entries for part in parts[entry.name]]
+    for part in found:
+        if not part.document.is_file():  # an error comes before hours of work; notes are made when all is known
+            cases = {files.case for files in part.folder.cases()[0]}
+            options.check_training(part.entry.label, part.fold, part.folder.folder, cases)
+    return Located(name, entries, found, folds, options, notes)
+
+
+def _parts_of_model(entry: Entry, dataset: str, model: Path, folds: Sequence[str]) -> list[Part]:
+    found = find_fold_folders(model, folds)
+    own = next(iter(found.values())).plans.get("dataset_name")
+    if entry.path is not None and own != dataset:
+        raise UserError(f"{entry.path} was trained on {own}, not on {dataset}; compare models of the same data set.")
+    return [Part(entry, fold, folder.folder / FILE_NAME, folder) for fold, folder in found.items()]
+
+
+def _part_of_path(entry: Entry, options: Options) -> Part:
+    if not entry.path.is_dir():
+        return Part(entry, "", entry.path, None)
+    document, folder = entry.path / FILE_NAME, None
+    try:
+        folder = PredictionFolder.open(
+            entry.path, options.references, dataset_json=options.dataset_json, plans=options.plans_json
+        )
+        folder.cases()
+    except UserError:
+        if not document.is_file():
+            raise
+        folder = None  # its predictions cannot be measured (again): the document stands for them
+    return Part(entry, fold_of(entry.path), document, folder)
+
+
+def read_documents(located: Located) -> dict[str, list[tuple[Part, Evaluation]]]:
+    """The document of every part, by entry; what has none yet, or predictions that are newer, is evaluated first.
+
+    What a document knows already is not measured again. A folder that cannot be written keeps its document in the
+    cache. All documents have the settings of those that are there already, so that a user's choice of masks is kept.
+
+    Raises:
+        UserError: A document cannot be read, the predictions cannot be evaluated, or two documents have other settings.
+    """
+    there: dict[int, tuple[Path, Evaluation]] = {}
+    for i, part in enumerate(located.parts):
+        for path in (_in_cache(part, located), part.document):
+            if path.is_file():
+                there[i] = path, read_document(path)
+                break
+    settings = _common_settings(located.parts, {i: document for i, (_, document) in there.items()})
+    result: dict[str, list[tuple[Part, Evaluation]]] = {entry.name: [] for entry in located.entries}
+    for i, part in enumerate(located.parts):
+        path, document = there.get(i, (None, None))
+        if document is None or not (part.folder is None or _is_current(document, part.folder)):
+            document = _evaluate(part, path, document.settings if document else settings, located)
+        result[part.entry.name].append((part, document))
+    return result
+
+
+def _common_settings(parts: Sequence[Part], documents: Mapping[int, Evaluation]) -> EvaluationSettings:
+    default = replace(next((d.settings for d in documents.values()), EvaluationSettings()), paper=False)
+    for i, document in documents.items():
+        own, other = replace(document.settings, paper=False).to_json(), default.to_json()
+        if own != other:
+            part = parts[i]
+            differing = ", ".join(f"{key} {own[key]}, not {other[key]}" for key in own if own[key] != other[key])
+            raise UserError(
+                f"{f'fold {part.fold} of ' if part.fold else ''}{part.entry.name} was evaluated with other settings "
+                f"({differing}); run `nnunet_nacl evaluate` with the same options for all, or delete its {FILE_NAME}."
+            )
+    return default
+
+
+def _is_current(document: Evaluation, folder: PredictionFolder) -> bool:
+    """Whether the predictions and their ground truth are those that the document was made from."""
+    known, labels = {case.case: case.signature for case in document.cases}, folder.labels
+    if document.names != {labels.key(channel): labels.names[channel] for channel in labels.foreground}:
+        return False
+    try:
+        found, problems = folder.cases(known=known)
+    except UserError:
+        return True  # no predictions are left, only what is known of them
+    if problems or {files.case for files in found} != set(known):
+        return False
+    for files in found:
+        try:
+            now = signature(files, labels, document.settings)
+        except OSError:
+            return False
+        then = dict(known[files.case])
+        if now["probabilities"] is None:  # deleted once they were measured
+            then["probabilities"] = None
+        # a later version may have more settings, which are no reason to measure again without them
+        then["settings"] = {key: value for key, value in then.get("settings", {}).items() if key in now["settings"]}
+        if then != now:
+            return False
+    return True
+
+
+def _evaluate(part: Part, path: Path | None, settings: EvaluationSettings, located: Located) -> Evaluation:
+    if path is not None:
+        unknown = sorted(set(read_dict(path)["settings"]) - set(settings.to_json()))
+        if unknown:
+            raise UserError(
+                f"{path} was written by a later version of this package, with the settings {', '.join(unknown)}, and "
+                "the predictions have changed since; update nnunet_nacl, or evaluate them again with this one."
+            )
+    output, options = part.document, located.options
+    if not can_write(part.folder.folder):
+        output = _in_cache(part, located)
+        if path is not None and not output.is_file():
+            output.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, output)
+    title = part.entry.label + (f", fold {part.fold}" if part.fold else "")
+    return evaluate_folder(
+        part.folder,
+        settings=settings,
+        chill=False,
+        output=output,
+        num_processes=options.num_processes,
+        progress=title if options.progress else False,
+    )
+
+
+def _in_cache(part: Part, located: Located) -> Path:
+    place = os.path.realpath(part.document.parent)
+    own = f"{Path(place).parts[-3] if part.fold else Path(place).name}-{hashlib.sha1(place.encode()).hexdigest()[:8]}"
+    return located.options.cache / located.name / own / FILE_NAME

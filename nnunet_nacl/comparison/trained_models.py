@@ -1,0 +1,90 @@
+"""Which model folders are compared, and which of their folds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from nnunet_nacl.comparison.entries import Entry
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.evaluation.folds import FILE_NAME
+from nnunet_nacl.evaluation.locate import model_folder
+
+__all__ = ["common_folds", "find_models", "other_configurations"]
+
+
+def find_models(dataset: str, entries: Sequence[Entry], plans: str, configuration: str) -> tuple[str, dict[str, Path]]:
+    """The data set's full name, and each trainer's model folder.
+
+    Raises:
+        UserError: There is no such data set or model, or two trainers are the same model.
+    """
+    models = {entry.name: entry.path or model_folder(dataset, entry.trainer, plans, configuration) for entry in entries}
+    seen: dict[Path, str] = {}
+    for trainer, folder in models.items():
+        if other := seen.get(folder.resolve()):
+            raise UserError(f"-tr names one model twice, as {other} and as {trainer}; name it once.")
+        seen[folder.resolve()] = trainer
+    by_name = [models[entry.name].parent.name for entry in entries if entry.path is None]
+    if by_name:
+        return by_name[0], models
+    name = models[entries[0].name].resolve().parent.name
+    number = name.removeprefix("Dataset").split("_")[0]
+    if dataset != name and not (dataset.isdecimal() and number.isdecimal() and int(dataset) == int(number)):
+        raise UserError(f"-d {dataset}, but the model folders belong to {name}; name that data set.")
+    return name, models
+
+
+def other_configurations(entries: Sequence[Entry], plans: str, configuration: str) -> list[str]:
+    """A sentence for each model folder, given by path, of other plans or another configuration than the rest."""
+    notes = []
+    for entry in entries:
+        if entry.path is not None:
+            _, own_plans, own_configuration = entry.path.resolve().name.split("__")
+            if (own_plans, own_configuration) != (plans, configuration):
+                notes.append(f"{entry.label} is a model of {own_configuration}, {own_plans}.")
+    return notes
+
+
+def common_folds(
+    dataset: str, models: Mapping[str, Path], wanted: Sequence[str] | None, allow_missing: bool
+) -> tuple[list[str], list[str]]:
+    """The folds to compare, those asked for or all that are present, and what is to be said about them.
+
+    Raises:
+        UserError: A fold is not present for all, and ``allow_missing`` is not set or leaves none.
+    """
+    present = {name: _folds_of(model) for name, model in models.items()}
+    if wanted is None:
+        numbered = {fold for folds in present.values() for fold in folds if fold.isdecimal()}
+        # fold_all holds the same cases as the folds: only on its own
+        wanted = sorted(numbered, key=int) or ["all"]
+    wanted = list(dict.fromkeys(wanted))
+    lacking = {name: [fold for fold in wanted if fold not in folds] for name, folds in present.items()}
+    lacking = {name: folds for name, folds in lacking.items() if folds}
+    if not lacking:
+        return wanted, []
+    listed = "; ".join(
+        f"{name} has no fold {', '.join(folds)} (it has {', '.join(present[name]) or 'none'})"
+        for name, folds in lacking.items()
+    )
+    common = [fold for fold in wanted if all(fold in folds for folds in present.values())]
+    train = "Validate with --npz (nnUNetv2_train ... --val --npz)"
+    if not common:
+        raise UserError(f"{dataset}: no fold in common: {listed}. {train}, or choose others with -f.")
+    if not allow_missing:
+        raise UserError(
+            f"{dataset}: folds are missing: {listed}. {train}, choose -f {' '.join(common)}, or pass "
+            "--allow-missing to compare on what all have."
+        )
+    return common, [f"{dataset}: compared on fold {', '.join(common)} only: {listed}."]
+
+
+def _folds_of(model: Path) -> list[str]:
+    """Folds with a validation that can be measured, or was."""
+    present = (
+        entry.name.removeprefix("fold_")
+        for entry in model.glob("fold_*")
+        if (entry / "validation" / FILE_NAME).is_file() or any((entry / "validation").glob("*.npz"))
+    )
+    return sorted(present, key=lambda fold: (not fold.isdecimal(), int(fold) if fold.isdecimal() else 0, fold))

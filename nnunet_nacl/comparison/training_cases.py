@@ -1,0 +1,102 @@
+"""Which of the cases that are compared the networks had seen in training, as far as nnU-Net's files tell.
+
+A fold's ``validation`` holds the cases that its network was not trained on; fold_all was trained on all of them.
+nnUNetv2_predict records neither the trainer nor the folds that it used, only (in plans.json) the data set: cases that
+are in no split of that data set were trained on by none of its networks. If one run of it predicted cases from the
+validation parts of several folds, every choice of folds was trained on some of them. For ensembles and for other
+tools' predictions nothing is known of cases that are in the splits.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.json_files import mismatch, read_dict, read_json
+
+__all__ = ["PREDICT_ARGUMENTS", "check_training_cases", "fold_of"]
+
+PREDICT_ARGUMENTS = "predict_from_raw_data_args.json"
+"""What nnUNetv2_predict was asked to do, beside its predictions."""
+
+
+def check_training_cases(
+    label: str, fold: str, folder: Path, cases: set[str], *, allow: bool, plans: Path | None
+) -> list[str]:
+    """Make sure that an entry's networks were not trained on its cases.
+
+    Args:
+        label: Of the entry.
+        fold: Of a model's validation folder, see :func:`fold_of`.
+        folder: The predictions.
+        cases: Names.
+        allow: Give a note instead of an error.
+        plans: plans.json of folders that have none.
+
+    Returns:
+        What must be said beside every number: that they were trained on some, or that this is not known.
+
+    Raises:
+        UserError: They certainly were, and ``allow`` is not set.
+    """
+    certain, why = _trained_on(folder, fold, cases, plans)
+    if certain and not allow:
+        raise UserError(
+            f"{label}: its networks were trained on cases that they are compared on ({why}); give predictions of other "
+            "cases, or pass --allow-training-cases to compare them with a note."
+        )
+    what = "were" if certain else "may have been"
+    return [f"{label}: its networks {what} trained on cases that they are compared on ({why})."] if why else []
+
+
+def fold_of(folder: Path) -> str:
+    """Fold of a model's validation folder; empty for any other folder."""
+    place = Path(os.path.abspath(folder))
+    match = re.fullmatch("fold_([0-9]+|all)", place.parent.name) if place.name == "validation" else None
+    return match[1] if match else ""
+
+
+def _trained_on(folder: Path, fold: str, cases: set[str], plans: Path | None) -> tuple[bool, str]:
+    """Whether it is certain, and why it is, or why it is not known; no reason where they were not trained on any."""
+    if fold == "all":
+        return True, "fold_all is trained on all cases, those of its validation included"
+    dataset = _dataset_name(folder, plans)
+    splits = _splits(dataset)
+    if fold:
+        seen = cases & set(splits[int(fold)]["train"]) if int(fold) < len(splits) else set()
+        return bool(seen), f"{_some(seen)} in the training part of fold {fold}" if seen else ""
+    if not splits:
+        return False, "there is no plans.json beside the predictions, or no splits_final.json of its data set"
+    inside = cases & set().union(*(split["train"] + split["val"] for split in splits))
+    if not inside:
+        return False, ""
+    if (folder / PREDICT_ARGUMENTS).is_file() and not any(inside <= set(split["val"]) for split in splits):
+        return True, f"{_some(inside)} in the splits of {dataset}, in no single fold's validation part"
+    return False, f"{_some(inside)} in the splits of {dataset}; which folds predicted them is not recorded"
+
+
+def _some(cases: set[str]) -> str:
+    listed = ", ".join(sorted(cases)[:3]) + (", ..." if len(cases) > 3 else "")
+    return f"{len(cases)} of them ({listed}) {'is' if len(cases) == 1 else 'are'}"
+
+
+def _dataset_name(folder: Path, plans: Path | None) -> str:
+    places = [folder, *Path(os.path.abspath(folder)).parents[:2]]
+    found = [plans] if plans else [place / "plans.json" for place in places if (place / "plans.json").is_file()]
+    try:
+        name = read_dict(found[0]).get("dataset_name") if found else None
+    except UserError:
+        name = None
+    return name if isinstance(name, str) else ""
+
+
+def _splits(dataset: str) -> list[dict[str, Any]]:
+    root = os.environ.get("nnUNet_preprocessed")
+    path = Path(root or "") / dataset / "splits_final.json"
+    if not (root and dataset and path.is_file()):
+        return []
+    splits = read_json(path)
+    return [] if mismatch(splits, [{"train": [str], "val": [str]}]) else splits
