@@ -16,7 +16,7 @@ from nnunet_nacl.comparison.entries import Entry
 from nnunet_nacl.comparison.trained_models import common_folds, find_models, other_configurations
 from nnunet_nacl.comparison.training_cases import check_training_cases, fold_of
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.cache import signature
+from nnunet_nacl.evaluation.case_cache import is_current
 from nnunet_nacl.evaluation.document import read_document
 from nnunet_nacl.evaluation.evaluate import evaluate_folder
 from nnunet_nacl.evaluation.folds import FILE_NAME
@@ -201,7 +201,7 @@ def _common_settings(parts: Sequence[Part], documents: Mapping[int, Evaluation])
 
 def _is_current(document: Evaluation, folder: PredictionFolder) -> bool:
     """Whether the predictions and their ground truth are those that the document was made from."""
-    known, labels = {case.case: case.signature for case in document.cases}, folder.labels
+    known, labels = {case.case: case for case in document.cases}, folder.labels
     if document.names != {labels.key(channel): labels.names[channel] for channel in labels.foreground}:
         return False
     try:
@@ -210,19 +210,10 @@ def _is_current(document: Evaluation, folder: PredictionFolder) -> bool:
         return True  # no predictions are left, only what is known of them
     if problems or {files.case for files in found} != set(known):
         return False
-    for files in found:
-        try:
-            now = signature(files, labels, document.settings)
-        except OSError:
-            return False
-        then = dict(known[files.case])
-        if now["probabilities"] is None:  # deleted once they were measured
-            then["probabilities"] = None
-        # a later version may have more settings, which are no reason to measure again without them
-        then["settings"] = {key: value for key, value in then.get("settings", {}).items() if key in now["settings"]}
-        if then != now:
-            return False
-    return True
+    try:
+        return all(is_current(known[files.case], files, labels, document.settings) for files in found)
+    except OSError:
+        return False
 
 
 def _evaluate(part: Part, path: Path | None, settings: EvaluationSettings, located: Located) -> Evaluation:

@@ -10,8 +10,9 @@ import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
-from nnunet_nacl.calibration.checkpoints import CALIBRATED_NAME
-from nnunet_nacl.calibration.map_file import MAP_NAME
+from nnunet_nacl.calibration.checkpoints import CALIBRATED
+from nnunet_nacl.calibration.heldout import AFTER_FOLDER
+from nnunet_nacl.calibration.map_file import MAP_FILE
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.document import read_document
 from nnunet_nacl.evaluation.folds import FILE_NAME, merge
@@ -24,7 +25,7 @@ __all__ = ["export_model", "install_model"]
 
 FINAL_NAME = "checkpoint_final.pth"
 DIAGRAM_NAME = "model_card_reliability.png"
-VALIDATIONS = {"as trained": "validation", "calibrated": "validation_calibrated"}
+VALIDATIONS = {"as trained": "validation", "calibrated": AFTER_FOLDER}
 
 
 def export_model(
@@ -66,13 +67,13 @@ def export_model(
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         say(f"nnU-Net's export of {model.name}, folds {', '.join(folds)}")
-        checkpoints = () if portable else (FINAL_NAME, *((CALIBRATED_NAME,) if calibrated else ()))
+        checkpoints = () if portable else (FINAL_NAME, *((CALIBRATED,) if calibrated else ()))
         _stock_export(dataset, temporary, configuration, trainer, plans_name, folds, checkpoints)
         place = PurePosixPath(dataset, model.name)
         with zipfile.ZipFile(temporary, "a", zipfile.ZIP_DEFLATED) as archive:
             if portable:
                 for fold in folds:
-                    source = model / f"fold_{fold}" / (CALIBRATED_NAME if calibrated else FINAL_NAME)
+                    source = model / f"fold_{fold}" / (CALIBRATED if calibrated else FINAL_NAME)
                     say(f"fold {fold}: {source.name}, with nnU-Net's own trainer recorded")
                     archive.writestr(str(place / f"fold_{fold}" / FINAL_NAME), portable_checkpoint(source))
             _add_measurements(archive, model, folds, place)
@@ -150,7 +151,7 @@ def _folds(model: Path, folds: Sequence[str] | None) -> list[str]:
 
 def _calibrated(model: Path, folds: Sequence[str]) -> bool:
     """Whether the folds are calibrated: all of them, or none."""
-    found = [fold for fold in folds if (model / f"fold_{fold}" / CALIBRATED_NAME).is_file()]
+    found = [fold for fold in folds if (model / f"fold_{fold}" / CALIBRATED).is_file()]
     if found and len(found) < len(folds):
         missing = ", ".join(fold for fold in folds if fold not in found)
         raise UserError(
@@ -177,8 +178,8 @@ def _add_measurements(archive: zipfile.ZipFile, model: Path, folds: Sequence[str
             path = model / f"fold_{fold}" / folder / FILE_NAME
             if path.is_file():
                 archive.write(path, str(place / f"fold_{fold}" / folder / FILE_NAME))
-    if (model / MAP_NAME).is_file():
-        archive.write(model / MAP_NAME, str(place / MAP_NAME))
+    if (model / MAP_FILE).is_file():
+        archive.write(model / MAP_FILE, str(place / MAP_FILE))
 
 
 def _add_card(
@@ -190,7 +191,7 @@ def _add_card(
         archive.writestr(str(place / DIAGRAM_NAME), picture)
     hashes = {}
     for name in archive.namelist():
-        if name.endswith((".pth", MAP_NAME)):
+        if name.endswith((".pth", MAP_FILE)):
             with archive.open(name) as stream:
                 hashes[str(PurePosixPath(name).relative_to(place))] = stream_hash(stream)
     text = card_text(
@@ -201,7 +202,7 @@ def _add_card(
         dataset_json=read_dict(model / "dataset.json"),
         plans=read_dict(model / "plans.json"),
         evaluations=evaluations,
-        calibration_map=read_dict(model / MAP_NAME) if (model / MAP_NAME).is_file() else None,
+        calibration_map=read_dict(model / MAP_FILE) if (model / MAP_FILE).is_file() else None,
         hashes=hashes,
         portable=portable,
         diagram=DIAGRAM_NAME if picture is not None else None,
