@@ -172,7 +172,12 @@ def _finish(axes: Axes, epochs: list[dict[str, Any]], what: str, legend: bool = 
     axes.set(xlabel="epoch", ylabel=what, xlim=(first - 0.5, max(last, first + 1) + 0.5))
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
     if legend:
-        look = {"framealpha": 0.85, "edgecolor": "none", "fontsize": SMALL_SIZE, "title_fontsize": SMALL_SIZE}
+        look: dict[str, Any] = {
+            "framealpha": 0.85,
+            "edgecolor": "none",
+            "fontsize": SMALL_SIZE,
+            "title_fontsize": SMALL_SIZE,
+        }
         axes.legend(loc="upper right", handlelength=2.8, title=_last_epochs(epochs), alignment="left", **look)
 
 
@@ -181,7 +186,7 @@ def _draw_errors(axes: Axes, epochs: list[dict[str, Any]]) -> None:
     axes.grid(True)
     for mask, (color, style, width) in _MASK_LINES.items():
         values = _values(epochs, "calibration", mask, "ECE")
-        look = {"color": color, "linestyle": style, "linewidth": width, "gid": f"ECE {mask}"}
+        look: dict[str, Any] = {"color": color, "linestyle": style, "linewidth": width, "gid": f"ECE {mask}"}
         _plot(axes, epochs, values, label=f"{mask} {format_number(_last(values), 4)}", **look)
     axes.set_ylim(0, _error_limit(epochs))
     _finish(axes, epochs, "ECE")
@@ -202,7 +207,13 @@ def _draw_max_logits(axes: Axes, record: Mapping[str, Any]) -> None:
     # the open bins are drawn as wide as the others
     low, high = (bins["low"] + (edge - 1) * bins["width"] for edge in (first, last))
     norm = PowerNorm(0.5, vmin=0)  # a single peak would else leave nothing to see of the tails
-    look = {"cmap": _SHARES, "norm": norm, "interpolation": "nearest", "aspect": "auto", "origin": "lower"}
+    look: dict[str, Any] = {
+        "cmap": _SHARES,
+        "norm": norm,
+        "interpolation": "nearest",
+        "aspect": "auto",
+        "origin": "lower",
+    }
     image = axes.imshow(shares[first:last], extent=(start - 0.5, end + 0.5, low, high), **look)
     for mask, color, style in (("foreground", BLACK, "-"), ("all", ORANGE, "--")):
         values = _values(epochs, "max_logit", mask, "mean")

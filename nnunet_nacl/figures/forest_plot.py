@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -41,12 +41,12 @@ if TYPE_CHECKING:
 __all__ = ["ForestRow", "draw_differences"]
 
 _ROW, _LABEL, _WIDEST, _NARROWEST = 0.27, 2.3, 4.2, 2.0  # inches
-_LOOKS = {
+_LOOKS: dict[str, dict[str, Any]] = {
     "better": {"color": BLUE, "marker": "o", "markerfacecolor": BLUE},
     "worse": {"color": VERMILLION, "marker": "s", "markerfacecolor": VERMILLION},
     "open": {"color": GREY, "marker": "D", "markerfacecolor": "white"},
 }
-_POINT = {"markersize": 6.5, "markeredgewidth": 1.2}
+_POINT: dict[str, Any] = {"markersize": 6.5, "markeredgewidth": 1.2}
 
 
 @dataclass(frozen=True)
@@ -223,7 +223,11 @@ def _draw_columns(axes: Axes, of: list[ForestRow], methods: list[str], columns: 
 
 def _write(axes: Axes, text: str, x: float, y: float, right: float = 0, **look) -> None:
     """Text at a share of the width and inches right of it, in a row of the panel."""
-    place = {"xycoords": axes.get_yaxis_transform(), "xytext": (72 * right, 0), "textcoords": "offset points"}
+    place: dict[str, Any] = {
+        "xycoords": axes.get_yaxis_transform(),
+        "xytext": (72 * right, 0),
+        "textcoords": "offset points",
+    }
     axes.annotate(text, (x, y), **place, **{"va": "center", "fontsize": SMALL_SIZE, **look})
 
 

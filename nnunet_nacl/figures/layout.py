@@ -147,7 +147,7 @@ def write_figure(
     Returns:
         The path.
     """
-    figure, first = body.figure, body.axes[0] if panel else cast(Any, None)
+    figure, first = body.figure, cast(Any, body.axes[0] if panel else None)
     engine = cast(ConstrainedLayoutEngine, figure.get_layout_engine())
     engine.execute(figure)
     if panel:
@@ -196,7 +196,7 @@ class _Lines:
         """Write them ``y`` inches above the lower edge and below."""
         width, height = figure.get_size_inches()
         for text, size, weight, color in self._texts:
-            look = {"fontsize": size, "fontweight": weight, "color": color, "linespacing": 1.2}
+            look: dict[str, Any] = {"fontsize": size, "fontweight": weight, "color": color, "linespacing": 1.2}
             figure.text(_MARGIN / width, y / height, text, va="top", **look)
             y -= self._step(text, size)
 
@@ -204,7 +204,8 @@ class _Lines:
 def _fit(axes: Axes, width: float) -> None:
     """Break the texts of a panel, and put as many numbers below it as have room."""
     room = width + (1.2 if axes.name == "polar" else 0.1)  # beside a circle there is room
-    for text in (axes.title, cast(Any, axes)._left_title, axes.xaxis.label):
+    texts: tuple[Any, ...] = (axes.title, cast(Any, axes)._left_title, axes.xaxis.label)
+    for text in texts:
         text.set_text(wrap(text.get_text(), room, text.get_fontsize(), text.get_fontweight()))
     if not isinstance(axes.xaxis.get_major_locator(), AutoLocator):
         return
@@ -240,5 +241,5 @@ def draw_interval(
     """A line from low to high with a cap at either end."""
     if interval is not None:
         ends = ((position, position), interval) if vertical else (interval, (position, position))
-        caps = {"marker": "_" if vertical else "|", "markersize": 5, "markeredgewidth": 1.3}
+        caps: dict[str, Any] = {"marker": "_" if vertical else "|", "markersize": 5, "markeredgewidth": 1.3}
         axes.plot(*ends, linewidth=1.3, zorder=2.5, label="_interval", solid_capstyle="butt", **caps, **look)

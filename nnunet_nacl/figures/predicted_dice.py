@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -20,15 +20,26 @@ if TYPE_CHECKING:
 
 __all__ = ["covered_cases", "draw_predicted_dice"]
 
-_INSIDE = {"marker": "o", "color": BLUE, "markersize": 4.5}
-_OUTSIDE = {"marker": "s", "color": VERMILLION, "markerfacecolor": "white", "markersize": 5.5, "markeredgewidth": 1.4}
-_ALONE = {"marker": "D", "color": GREY, "markerfacecolor": "white", "markersize": 4.5}  # without an interval
+_INSIDE: dict[str, Any] = {"marker": "o", "color": BLUE, "markersize": 4.5}
+_OUTSIDE: dict[str, Any] = {
+    "marker": "s",
+    "color": VERMILLION,
+    "markerfacecolor": "white",
+    "markersize": 5.5,
+    "markeredgewidth": 1.4,
+}
+_ALONE: dict[str, Any] = {
+    "marker": "D",
+    "color": GREY,
+    "markerfacecolor": "white",
+    "markersize": 4.5,
+}  # without an interval
 
 
 def covered_cases(true: Sequence[float], low: Sequence[float], high: Sequence[float]) -> tuple[int, int]:
     """How many cases have their true Dice within the interval, and how many have both; ends belong to it."""
-    true, low, high = (np.asarray(as_values(values, "Dice")) for values in (true, low, high))
-    return int(((low <= true) & (true <= high)).sum()), int((~np.isnan(true + low + high)).sum())
+    dice, lower, upper = (as_values(values, "Dice") for values in (true, low, high))
+    return int(((lower <= dice) & (dice <= upper)).sum()), int((~np.isnan(dice + lower + upper)).sum())
 
 
 def draw_predicted_dice(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator
@@ -77,8 +77,8 @@ def draw_radar(
     what = f"{metric} ({unit})" if unit else metric
     low, high = (extreme.reduce(table, axis=0 if own else None) for extreme in (np.fmin, np.fmax))
     if len(axes) < 3 or (np.isnan(table).any() and len(axes) <= _MOST_DOTS) or not np.any(high > low):
-        looks = {"styles": styles, "better": better, "what": what, "shared": not own, "decimals": decimals}
-        return draw_dots(axes, dict(zip(styles, table)), path, told=foot, **looks, **frame)
+        looks: dict[str, Any] = {"styles": styles, "better": better, "what": what, "shared": not own, "told": foot}
+        return draw_dots(axes, dict(zip(styles, table)), path, decimals=decimals, **looks, **frame)
     worst, best = (low, high) if better == "higher" else (high, low)
     center, rim, rings, told = (_own_scales if own else _common_scale)(worst, best)
     together, labels, spokes = len(styles) <= _IN_ONE, axes, axes

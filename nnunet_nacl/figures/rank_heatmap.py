@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
@@ -132,8 +132,8 @@ def _draw_cells(axes, values: np.ndarray, shade: np.ndarray, decimals: int, best
         axes.text(j, i, format_number(value, decimals), color=ink, fontweight=weight, **place)
     for i, j in zip(*np.nonzero(best)):
         for color, width, gid in (("white", 2.6, None), (VERMILLION, 1.4, "best")):
-            frame = {"fill": False, "edgecolor": color, "linewidth": width, "zorder": 3, "gid": gid}
-            axes.add_patch(Rectangle((j - 0.44, i - 0.42), 0.88, 0.84, **frame))
+            look: dict[str, Any] = {"fill": False, "edgecolor": color, "linewidth": width, "zorder": 3, "gid": gid}
+            axes.add_patch(Rectangle((j - 0.44, i - 0.42), 0.88, 0.84, **look))
     axes.set(xlim=(-0.5, values.shape[1] - 0.5), ylim=(values.shape[0] - 0.5, -0.5))
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -81,11 +81,17 @@ def draw_reliability(
         for i in range(rows * columns):
             upper, lower = (axes[(2 * (i // columns) + below) * columns + i % columns] for below in (0, 1))
             if i >= len(stats_by_method):
-                upper.remove(), lower.remove()
+                upper.remove()
+                lower.remove()
                 continue
             method, stats = list(stats_by_method.items())[i]
             upper.set_title(method, pad=72 * 2 * line_height(SMALL_SIZE) + 8)
-            words = {"xycoords": "axes fraction", "xytext": (0, 5), "textcoords": "offset points", "ha": "center"}
+            words: dict[str, Any] = {
+                "xycoords": "axes fraction",
+                "xytext": (0, 5),
+                "textcoords": "offset points",
+                "ha": "center",
+            }
             upper.annotate(_in_words(stats), (0.5, 1), va="bottom", fontsize=SMALL_SIZE, linespacing=1.2, **words)
             _draw_accuracy(upper, stats, intervals.get(method))
             _draw_histogram(lower, stats)
@@ -128,7 +134,7 @@ def _draw_accuracy(axes: Axes, stats: BinStats, intervals: list | None) -> None:
     for i in np.flatnonzero(count):
         accuracy, mean, left = correct[i] / count[i], confidence[i] / count[i], stats.edges[i]
         alpha, side = FEW_OPACITY if few[i] else 1.0, "over" if mean > accuracy else "under"
-        look = {"color": to_rgba(ACCURACY, alpha), "edgecolor": "white", "lw": 0.5}
+        look: dict[str, Any] = {"color": to_rgba(ACCURACY, alpha), "edgecolor": "white", "lw": 0.5}
         axes.bar(left, accuracy, width, align="edge", gid="accuracy", **look)
         look = {"facecolor": to_rgba(GAP_FACES[side], alpha), "edgecolor": to_rgba(GAP_EDGES[side], alpha)}
         look |= {"hatch": _HATCHES[side], "lw": 0.6}
@@ -142,7 +148,7 @@ def _draw_accuracy(axes: Axes, stats: BinStats, intervals: list | None) -> None:
 
 def _draw_histogram(axes: Axes, stats: BinStats) -> None:
     count = stats.count.sum(axis=0)
-    look = {"color": "#7F7F7F", "edgecolor": "white", "lw": 0.5}
+    look: dict[str, Any] = {"color": "#7F7F7F", "edgecolor": "white", "lw": 0.5}
     axes.bar(stats.edges[:-1], count / max(count.sum(), 1), 1 / stats.n_bins, align="edge", gid="share", **look)
     axes.set(xlim=(0, 1), ylim=(0, 1.05), xticks=_TICKS, xticklabels=_TICK_LABELS)
     axes.set_yticks((0, 0.5, 1), ("0", "50 %", "100 %"))
