@@ -42,14 +42,14 @@ _TOLERANCE = 1e-4  # relative: float32 convolutions agree to about 1e-6
 _GAUSSIAN = 10.0  # nnU-Net weighs tiles by up to this, and adds them up in half precision
 
 
-def check_checkpoints(model: Path, folds: Sequence[str], checkpoint_name: str, *, youngest_ns: dict[str, int]) -> None:
+def check_checkpoints(model: Path, folds: Sequence[str], checkpoint_name: str, *, predicted_ns: dict[str, int]) -> None:
     """Find out before hours of work whether calibrated checkpoints can be made.
 
     Args:
         model: The model folder.
         folds: Its folds.
         checkpoint_name: The checkpoint that made the predictions.
-        youngest_ns: For each fold the time of its oldest prediction; a fold that is missing is not compared.
+        predicted_ns: For each fold the time of its oldest prediction; a fold that is missing is not compared.
 
     Raises:
         UserError: A checkpoint is missing, calibrated already or younger than a prediction, or no file can be written.
@@ -57,7 +57,7 @@ def check_checkpoints(model: Path, folds: Sequence[str], checkpoint_name: str, *
     for fold in folds:
         path = model / f"fold_{fold}" / checkpoint_name
         _load(path)
-        if fold in youngest_ns and youngest_ns[fold] < path.stat().st_mtime_ns:
+        if fold in predicted_ns and predicted_ns[fold] < path.stat().st_mtime_ns:
             raise UserError(
                 f"predictions in {path.parent / 'validation'} are older than {checkpoint_name}: this network did not "
                 "make them. Predict again with `nnUNetv2_train ... --val --npz`, or pass --any-age if a copy of the "

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from nnunet_nacl.calibration.affine import AffineMap, log_odds, network_box
+from nnunet_nacl.calibration.affine import AffineMap
+from nnunet_nacl.calibration.case_voxels import HeldOutCase, read_voxels
 from nnunet_nacl.calibration.likelihood import Voxels
-from nnunet_nacl.calibration.sampling import MASK_BITS, Sample, draw_sample, pack, read_sample, write_sample
+from nnunet_nacl.calibration.sampling import Sample, read_sample, write_sample
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.evaluation.document import read_document
 from nnunet_nacl.evaluation.evaluate import evaluate_folder
 from nnunet_nacl.evaluation.folds import merge
 from nnunet_nacl.evaluation.image_files import quiet
@@ -23,7 +24,6 @@ from nnunet_nacl.evaluation.locate import find_fold_folders, model_folder
 from nnunet_nacl.evaluation.prediction_folder import CaseData, CaseFiles, PredictionFolder
 from nnunet_nacl.evaluation.results import MASKS, Evaluation, EvaluationSettings, mask_metrics
 from nnunet_nacl.files import can_write, to_json_text, write_atomically
-from nnunet_nacl.metrics.masks import boundary_mask, dilated_mask
 
 __all__ = [
     "AFTER_FOLDER",
@@ -33,7 +33,6 @@ __all__ = [
     "CaseFiles",
     "Evaluation",
     "HeldOut",
-    "HeldOutCase",
     "PredictionFolder",
     "case_values",
     "find_fold_folders",
@@ -76,52 +75,28 @@ class CalibratedFolder(PredictionFolder):
         return replace(data, probs=probs, segmentation=segmentation.astype(np.int16))
 
 
-@dataclass(frozen=True)
-class HeldOutCase:
-    """What calibration needs of one case.
-
-    Attributes:
-        voxels: Those that the network saw and that have a truth.
-        masks: (N,) bits of ``MASK_BITS`` for each.
-        outside: (V, 3) target, masks and number of the voxels that the network did not see.
-    """
-
-    voxels: Voxels
-    masks: np.ndarray
-    outside: np.ndarray
-
-    def sample(self, signature: str, seed: int) -> Sample:
-        """A few voxels that stand for all."""
-        return draw_sample(
-            self.voxels.log_odds.numpy(),
-            self.voxels.target.numpy(),
-            self.masks,
-            self.outside,
-            regions=self.voxels.regions,
-            seed=seed,
-            signature=signature,
-        )
-
-
 @dataclass
 class HeldOut:
     """Cases that the network was not trained on, with their truth.
 
     Attributes:
         folders: Folders of predictions, by fold of a model, or one under the name ``""``.
-        settings: What is measured before and after.
+        settings: What is measured before and after; None: as in the calibration.json that is there, else the defaults.
         files: Files of each case that can be used, in order.
         fold: Fold of each of them.
         problems: What is wrong with the others.
     """
 
     folders: dict[str, PredictionFolder]
-    settings: EvaluationSettings = field(default_factory=EvaluationSettings)
+    settings: EvaluationSettings | None = None
     files: dict[str, CaseFiles] = field(default_factory=dict)
     fold: dict[str, str] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
+    _kept: dict[str, Voxels] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
+        if self.settings is None:
+            self.settings = _settings_of(self.first.folder / _DOCUMENT)
         for name, folder in self.folders.items():
             found, problems = folder.cases(chill=True, known=_sampled_cases(folder.folder))
             for files in found:
@@ -151,20 +126,28 @@ class HeldOut:
     def read(self, case: str) -> HeldOutCase:
         """Read a case's probabilities and truth; UserError if they cannot be."""
         folder = self.folders[self.fold[case]]
-        return _read(folder, folder.load(self.files[case]), self.settings)
+        data = folder.load(self.files[case])
+        try:
+            return read_voxels(data, folder.labels, self.settings)
+        except ValueError as error:
+            raise UserError(f"{self.files[case].probabilities}: {error}") from None
 
     def voxels(self, memory_bytes: int = 1 << 30) -> Iterator[Voxels]:
         """All voxels of every case, in order; small data sets are read once and kept."""
-        kept = self.__dict__.setdefault("_kept", {})
+        free = memory_bytes - sum(voxels.nbytes for voxels in self._kept.values())
         for case in self.files:
-            if case not in kept:
+            voxels = self._kept.get(case)
+            if voxels is None:
                 voxels = self.read(case).voxels
-                size = sum(v.log_odds.nbytes + v.target.nbytes for v in (*kept.values(), voxels))
-                if size > memory_bytes:
-                    yield voxels
-                    continue
-                kept[case] = voxels
-            yield kept[case]
+                if voxels.nbytes <= free:
+                    self._kept[case] = voxels
+                    free -= voxels.nbytes
+            yield voxels
+
+    def made(self, case: str) -> int:
+        """When a case was predicted, by its probabilities or else its sample, in ns."""
+        files = self.files[case]
+        return (files.probabilities if files.probabilities.is_file() else _sample_path(files)).stat().st_mtime_ns
 
     def sample(self, case: str) -> Sample:
         """A case's sample: the one beside its calibration.json, or a new one if the files changed since.
@@ -173,7 +156,7 @@ class HeldOut:
             UserError: There are neither probabilities nor a sample of this ground truth.
         """
         files = self.files[case]
-        path = files.probabilities.parent / SAMPLES_FOLDER / f"{case}.sample"
+        path = _sample_path(files)
         wanted = {name: _stamp(getattr(files, name)) for name in ("probabilities", "reference")}
         labels = self.folders[self.fold[case]].labels
         wanted |= {"settings": [self.settings.dilation_mm, self.settings.boundary_mm], "labels": str(labels.values)}
@@ -203,8 +186,8 @@ class HeldOut:
 
         Args:
             maps: The map of each case; None for the predictions as they are.
-            output: Where the document of a folder under the name ``""`` goes; folds have their own places:
-                ``fold_X/validation/calibration.json`` before, ``fold_X/validation_calibrated/calibration.json`` after.
+            output: Where the document of a folder under the name ``""`` goes. Folds have their own places where they
+                can be written: ``fold_X/validation/`` before, ``fold_X/validation_calibrated/`` after.
             **options: ``num_processes`` and ``progress`` of an evaluation.
 
         Raises:
@@ -213,8 +196,8 @@ class HeldOut:
         results = {}
         for name, folder in self.folders.items():
             if name:
-                place = folder.folder if maps is None else folder.folder.parent / AFTER_FOLDER
-                target = place / _DOCUMENT
+                place = folder.folder if maps is None else folder.folder.parent
+                target = place / ("" if maps is None else AFTER_FOLDER) / _DOCUMENT if can_write(place) else None
             else:
                 target = output
             here = folder
@@ -246,42 +229,15 @@ def case_values(evaluation: Evaluation, cases: Sequence[str]) -> dict[str, list[
     return {name: [row[name] for row in rows] for name in rows[0]}
 
 
-def _read(folder: PredictionFolder, data: CaseData, settings: EvaluationSettings) -> HeldOutCase:
-    labels, probs = folder.labels, data.probs
-    truth, valid = data.truth, np.ones(data.truth.shape, dtype=bool)
-    if labels.ignore_label is not None:
-        valid = truth != labels.ignore_label
-        truth = np.where(valid, truth, 0)
-    target = np.stack([labels.mask(truth, c) for c in labels.foreground]) if labels.regions else truth
-    inside = target.any(0) if labels.regions else truth != 0
-    predicted = (probs > 0.5).any(0) if labels.regions else probs.argmax(0) != 0
-    known = {
-        "foreground": inside,
-        "union": inside | predicted,
-        "dilated": dilated_mask(truth, settings.dilation_mm, data.spacing_mm, valid=valid),
-        "boundary": boundary_mask(truth, settings.boundary_mm, data.spacing_mm, valid=valid),
-        "predicted": predicted,
-    }
-    bits = np.zeros(truth.shape, dtype=np.uint8)
-    for bit, name in enumerate(MASK_BITS):
-        bits |= known[name].astype(np.uint8) << bit
-    seen = np.zeros(truth.shape, dtype=bool)
-    box = network_box(probs, labels.regions)
-    if box is not None:
-        seen[box] = True
-    inner, outer = seen & valid, ~seen & valid
-    codes = pack(target.reshape(len(target), -1)).reshape(truth.shape) if labels.regions else truth
-    pairs, counts = np.unique(
-        np.stack([codes[outer].astype(np.int64), bits[outer].astype(np.int64)], 1), axis=0, return_counts=True
-    )
-    if not inner.any():
-        raise UserError(f"{folder.folder}: a prediction holds background alone, or nothing of it has a ground truth.")
-    odds = log_odds(probs[:, inner], labels.regions).float()
-    return HeldOutCase(
-        Voxels(odds, torch.from_numpy(np.ascontiguousarray(target[..., inner]))),
-        bits[inner],
-        np.concatenate([pairs, counts[:, None]], 1),
-    )
+def _sample_path(files: CaseFiles) -> Path:
+    return files.probabilities.parent / SAMPLES_FOLDER / f"{files.case}.sample"
+
+
+def _settings_of(document: Path) -> EvaluationSettings:
+    try:
+        return read_document(document).settings
+    except UserError:
+        return EvaluationSettings()
 
 
 def _stamp(path: Path | None) -> list[int] | None:

@@ -34,6 +34,11 @@ class Voxels:
     weights: Tensor | None = None
 
     @property
+    def nbytes(self) -> int:
+        """Memory of the two large arrays."""
+        return self.log_odds.nbytes + self.target.nbytes
+
+    @property
     def regions(self) -> bool:
         """Whether the target is of regions."""
         return self.target.ndim == 2

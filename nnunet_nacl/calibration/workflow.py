@@ -111,6 +111,8 @@ def calibrate(
         UserError: There are fewer than ``MIN_CASES`` cases, a structure is in none of them, or the cases cannot be
             read.
     """
+    from tqdm import tqdm
+
     options = {"num_processes": num_processes, "progress": progress and "before"}
     place = held_out.first.folder
     before = held_out.evaluate(None, place / "calibration.json" if can_write(place) else None, **options)
@@ -132,8 +134,12 @@ def calibrate(
     first_guess = fit(sampled, chosen, groups=codes)[0]
     whole, part_maps = first_guess, maps[chosen]
     if exact:
+
+        def everything():
+            return tqdm(held_out.voxels(), desc="fit", unit="case", total=len(cases), leave=False, disable=not progress)
+
         fits = fit(
-            held_out.voxels,
+            everything,
             chosen,
             left_out=[None, *masks.values()],
             starts=[first_guess.map, *(part_maps[part] for part in masks)],

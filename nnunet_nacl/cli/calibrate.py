@@ -147,11 +147,9 @@ def _check_checkpoints(args: argparse.Namespace, model, held_out) -> None:
     from nnunet_nacl.calibration.checkpoints import check_checkpoints
 
     oldest: dict[str, int] = {}
-    for case, files in held_out.files.items():
-        if not args.any_age and files.probabilities.is_file():
-            fold, time = held_out.fold[case], files.probabilities.stat().st_mtime_ns
-            oldest[fold] = min(time, oldest.get(fold, time))
-    check_checkpoints(model, list(held_out.folders), args.chk, youngest_ns=oldest)
+    for case, fold in held_out.fold.items() if not args.any_age else ():
+        oldest[fold] = min(held_out.made(case), oldest.get(fold, held_out.made(case)))
+    check_checkpoints(model, list(held_out.folders), args.chk, predicted_ns=oldest)
 
 
 def _notes(args: argparse.Namespace, held_out, calibration) -> list[str]:
@@ -195,7 +193,7 @@ def _write_given(args: argparse.Namespace, model) -> int:
     folders = find_fold_folders(model, args.f)
     folder = next(iter(folders.values()))
     calibration = read_map(args.map, structures_of(folder), folder.labels.regions)
-    check_checkpoints(model, list(folders), args.chk, youngest_ns={})
+    check_checkpoints(model, list(folders), args.chk, predicted_ns={})
     mark = map_to_json(calibration, structures_of(folder))
     write_calibrated(model, list(folders), args.chk, calibration, mark)
     for fold in folders:

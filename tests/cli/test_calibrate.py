@@ -175,6 +175,15 @@ def test_a_given_map_is_written_into_a_model(make, tmp_path):
     assert [row["offset"] for row in made[MARK]["structures"]] == [0.1, 0.2]
 
 
+def test_the_settings_of_an_earlier_evaluation_stay(make):
+    model = make()
+    assert run("evaluate", "-d", model.dataset, "-c", "3d_fullres", "-dilated", "3", "-bins", "10") == 0
+    assert calibrate(model, "--no-checkpoints") == 0
+    for folder in (model.validation(0), model.folder / "fold_0" / "validation_calibrated"):
+        settings = read_document(folder / "calibration.json").settings
+        assert (settings.dilation_mm, settings.n_bins) == (3.0, 10)
+
+
 def test_a_cascade_is_told_what_is_calibrated(make, capsys):
     model = make()
     plans = read_dict(model.folder / "plans.json")
