@@ -13,8 +13,8 @@ For folders of predictions with probabilities (nnUNetv2_predict ... --save_proba
 nnUNetv2_train ... --npz): gives every case the segmentation that can expect the highest Dice, by the probabilities,
 instead of the most probable label of each voxel. A voxel then belongs to a structure from a probability of half the
 structure's expected Dice on, rather than from one half. Networks that trained with a Dice loss have learned that
-threshold into their probabilities; cross-entropy, NACL and calibrated ones leave it to this decision.
-It takes the probabilities at their word: calibrate first where they cannot be trusted.
+threshold into their probabilities; those of cross-entropy and calibrated ones leave it to this decision.
+It takes the probabilities at their word: calibrate first where they cannot be trusted (NACL's are held back).
 """
 
 _EPILOG = """\
@@ -31,7 +31,7 @@ Run again, it does only the cases whose files changed. Exit status: 0; 1 if some
 named, the others are written); 2 if nothing could. Research software, not for clinical use.
 
 examples:
-  nnUNetv2_predict -i scans -o predictions -d 4 -c 3d_fullres -tr nnUNetTrainerNACL --save_probabilities
+  nnUNetv2_predict -i scans -o predictions -d 4 -c 3d_fullres -tr nnUNetTrainerCE --save_probabilities
   nnunet_nacl decide -i predictions -o decided
   nnunet_nacl decide -i .../fold_0/validation -o decided_0 -gt .../gt_segmentations --probabilities --postprocessing
   nnunet_nacl decide -i predictions -o decided -pp_pkl_file decided_0/postprocessing.pkl
