@@ -84,6 +84,10 @@ REQUIREMENTS = [
     "markupsafe>=2.1",
     "joblib>=1.3",
     "tqdm>=4.66",
+    "batchgenerators>=0.25",
+    "batchgeneratorsv2>=0.3",
+    "dynamic_network_architectures>=0.4",
+    "typing_extensions>=4.8",
 ]
 
 # nilearn brings the template of the virtual brains.

@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     import sys
 
     from nnunet_nacl.json_files import one_line
-    from nnunet_nacl.quality.output_folder import REVIEW_FILE
+    from nnunet_nacl.quality.map_folder import REVIEW_FILE
     from nnunet_nacl.quality.review_list import table_text
     from nnunet_nacl.quality.uncertainty import write_uncertainty
 

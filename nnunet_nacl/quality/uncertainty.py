@@ -14,8 +14,8 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.quality.case_maps import MAPS, MEMBER_MAPS
 from nnunet_nacl.quality.ensemble_members import MemberCase, find_cases, member_names, open_members
+from nnunet_nacl.quality.map_folder import REVIEW_FILE, SETTINGS_FILE, MapSettings, OutputFolder
 from nnunet_nacl.quality.map_images import DTYPES, check_dtype
-from nnunet_nacl.quality.output_folder import REVIEW_FILE, SETTINGS_FILE, MapSettings, OutputFolder
 from nnunet_nacl.quality.review_list import CaseReview, in_order, review_csv_text
 from nnunet_nacl.worker_processes import guarded, run_in_workers
 
