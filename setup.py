@@ -84,9 +84,9 @@ REQUIREMENTS = [
     "markupsafe>=2.1",
     "joblib>=1.3",
     "tqdm>=4.66",
-    "batchgenerators>=0.25",
-    "batchgeneratorsv2>=0.3",
-    "dynamic_network_architectures>=0.4",
+    "batchgenerators>=0.25.1",
+    "batchgeneratorsv2>=0.3.2",
+    "dynamic_network_architectures>=0.4.4",
     "typing_extensions>=4.8",
 ]
 
