@@ -13,7 +13,7 @@ import torch
 import nnunet_nacl
 from nnunet_nacl.calibration.affine import AffineMap
 from nnunet_nacl.calibration.crossfit import FormScore, choose_form, compare_forms, left_out_masks, parts_of
-from nnunet_nacl.calibration.effect import Change, changes
+from nnunet_nacl.calibration.effect import changes
 from nnunet_nacl.calibration.estimates import estimate_values
 from nnunet_nacl.calibration.fitting import FORMS, Fit, fit
 from nnunet_nacl.calibration.heldout import Evaluation, HeldOut, case_values, structures_of
@@ -52,7 +52,7 @@ class Calibration:
     parts: dict[str, str]
     part_maps: dict[str, AffineMap]
     structures: dict[str, str]
-    effect: dict[str, Change]
+    effect: dict[str, dict[str, Any]]
     confident: float
     confident_changed: float
     exact: bool
@@ -76,7 +76,7 @@ class Calibration:
                 "n": self.confident,
                 "n_changed": self.confident_changed,
             },
-            "effect": {name: change.to_json() for name, change in self.effect.items()},
+            "effect": self.effect,
             "cross_fit": {
                 part: {
                     "slopes": list(one.slopes),
@@ -215,7 +215,7 @@ def _confident_changes(voxels: Voxels, calibration: AffineMap) -> tuple[float, f
     return total, changed
 
 
-def _effect(held_out: HeldOut, before, samples, by_case, exact, output, options) -> dict[str, Change]:
+def _effect(held_out: HeldOut, before, samples, by_case, exact, output, options) -> dict[str, dict[str, Any]]:
     cases = list(by_case)
     old = case_values(before, cases)
     if exact:
