@@ -7,9 +7,9 @@ Stock nnU-Net then predicts calibrated probabilities: `nnUNetv2_predict ... -chk
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
-import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from nnunet_nacl.calibration.affine import AffineMap, log_odds
-from nnunet_nacl.calibration.heldout import quiet
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.files import can_write, remove_leftovers
+from nnunet_nacl.evaluation.image_files import quiet
+from nnunet_nacl.files import can_write, remove_leftovers, replacing
 from nnunet_nacl.json_files import first_line
 
 __all__ = [
@@ -202,8 +202,8 @@ def write_calibrated(
     Raises:
         UserError: See :func:`class_layer`, :func:`bake` and :func:`check_baked`; or a file cannot be written.
     """
-    differences, written = {}, []
-    try:
+    differences = {}
+    with contextlib.ExitStack() as stack:  # at its end all get their names, or none if something went wrong
         for fold in folds:
             folder = model / f"fold_{fold}"
             remove_leftovers(folder)
@@ -212,18 +212,10 @@ def write_calibrated(
             original = checkpoint["network_weights"]
             weights = bake(original, *class_layer(network), calibration)
             differences[fold] = check_baked(network, original, weights, calibration, patch_shape)
-            temporary = folder / f".{secrets.token_hex(6)}.nnunet_nacl.tmp"
-            written.append((temporary, folder / CALIBRATED))
+            temporary = stack.enter_context(replacing(folder / CALIBRATED, mend="free space there"))
             with open(temporary, "xb") as file:
                 torch.save(checkpoint | {"network_weights": weights, MARK: description}, file)
                 os.fsync(file.fileno())
-        for temporary, path in written:
-            os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"{model}: a checkpoint cannot be written ({error.strerror}); free space there.") from None
-    finally:
-        for temporary, _ in written:
-            temporary.unlink(missing_ok=True)
     return differences
 
 
@@ -235,11 +227,10 @@ def _network(model: Path, fold: str, checkpoint_name: str) -> tuple[nn.Module, t
     with quiet():
         predictor = nnUNetPredictor(device=torch.device("cpu"), perform_everything_on_device=False)
         predictor.initialize_from_trained_model_folder(str(model), (fold,), checkpoint_name)
-    channels = determine_num_input_channels(
-        predictor.plans_manager, predictor.configuration_manager, predictor.dataset_json
-    )
+    configuration = predictor.configuration_manager
+    channels = determine_num_input_channels(predictor.plans_manager, configuration, predictor.dataset_json)
     network = getattr(predictor.network, "_orig_mod", predictor.network)  # not the compiled one: it runs twice only
-    return network, (channels, *predictor.configuration_manager.patch_size)
+    return network, (channels, *configuration.patch_size)
 
 
 def resampling_difference(
@@ -277,9 +268,8 @@ def resampling_difference(
     odds = log_odds(probs.transpose([0, *(1 + axis for axis in forward)])).float()
     logits = torch.cat([torch.zeros_like(odds[:1]), odds])
     logits = (logits - logits.mean(0)).numpy()
-    here = [float(spacing[axis]) for axis in forward]
-    there = list(settings.spacing)
-    there = there if len(there) == len(here) else [here[0], *there]
+    here, there = [float(spacing[axis]) for axis in forward], list(settings.spacing)
+    there = [*here[: len(here) - len(there)], *there]  # 2D: slices stay apart as they are
     shape = logits.shape[1:]
     coarse = [max(1, round(n * a / b)) for n, a, b in zip(shape, here, there)]
     matrix, vector = calibration.matrix()
@@ -287,11 +277,9 @@ def resampling_difference(
     def mapped(z: np.ndarray) -> np.ndarray:
         return (np.tensordot(matrix, z, 1) + vector.reshape(-1, *[1] * (z.ndim - 1))).astype(np.float32)
 
-    def resample(z: np.ndarray, new: Sequence[int], current: Sequence[float], wanted: Sequence[float]) -> np.ndarray:
-        return np.asarray(settings.resampling_fn_probabilities(z, list(new), list(current), list(wanted)))
-
-    network_grid = resample(logits, coarse, here, there)
-    ways = (resample(mapped(network_grid), shape, there, here), mapped(resample(network_grid, shape, there, here)))
-    first, second = (torch.from_numpy(way).float().softmax(0) for way in ways)
+    resample = settings.resampling_fn_probabilities
+    network_grid = np.asarray(resample(logits, coarse, here, there))
+    ways = resample(mapped(network_grid), shape, there, here), mapped(resample(network_grid, shape, there, here))
+    first, second = (torch.as_tensor(way).float().softmax(0) for way in ways)
     difference = (first - second).abs()
     return float(difference.max()), float(difference.mean())

@@ -39,19 +39,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Applies; exit status 1 if some cases could not be done."""
-    import sys
-
     from nnunet_nacl.calibration.conversion import apply_to_folder
-    from nnunet_nacl.calibration.heldout import PredictionFolder
-    from nnunet_nacl.json_files import one_line
+    from nnunet_nacl.cli.case_problems import end_with
+    from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
 
     folder = PredictionFolder.open(args.i, dataset_json=args.djfile, plans=args.pfile, need_reference=False)
-    done, problems = apply_to_folder(
-        folder, args.map, args.o, num_processes=number_of_processes(args.np), progress=True
-    )
+    processes = number_of_processes(args.np)
+    done, problems = apply_to_folder(folder, args.map, args.o, num_processes=processes, progress=True)
     print(f"{len(done)} cases written to {args.o}")
-    if problems:
-        print(f"\nnnunet_nacl apply: {len(problems)} cases could not be done:", file=sys.stderr)
-        for name, problem in problems.items():
-            print(f"  {one_line(name)}: {problem}", file=sys.stderr)
-    return (1 if done else 2) if problems else 0
+    status = end_with("apply", problems, "cases could not be done")
+    return status if done else 2

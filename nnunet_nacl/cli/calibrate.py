@@ -67,14 +67,17 @@ def run(args: argparse.Namespace) -> int:
     import sys
     from pathlib import Path
 
+    from nnunet_nacl.calibration.checkpoints import CALIBRATED, write_calibrated
     from nnunet_nacl.calibration.crossfit import read_groups
     from nnunet_nacl.calibration.effect import effect_table
-    from nnunet_nacl.calibration.heldout import HeldOut, PredictionFolder, find_fold_folders, model_folder
+    from nnunet_nacl.calibration.heldout import HeldOut
     from nnunet_nacl.calibration.map_file import APPLIED_FILE, MAP_FILE, check_output_map
     from nnunet_nacl.calibration.workflow import calibrate
+    from nnunet_nacl.cli.case_problems import end_with
     from nnunet_nacl.errors import UserError
+    from nnunet_nacl.evaluation.locate import find_fold_folders, model_folder
+    from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
     from nnunet_nacl.files import to_json_text, write_atomically
-    from nnunet_nacl.json_files import one_line
 
     if (args.d is None) == (args.i is None):
         raise UserError("name a model (-d DATASET -c CONFIGURATION) or give a folder (-i PREDICTIONS -gt LABELS).")
@@ -106,23 +109,14 @@ def run(args: argparse.Namespace) -> int:
     bake = model is not None and not args.no_checkpoints
     if bake:
         _check_checkpoints(args, model, held_out)
-    cases = list(held_out.files)
-    groups = read_groups(args.groups, cases) if args.groups else None
-
-    calibration = calibrate(
-        held_out,
-        form=args.form,
-        groups=groups,
-        output=None if model else output,
-        num_processes=processes,
-        progress=True,
-    )
-    document = calibration.to_json() | {"source": str(model or Path(args.i).resolve()), "folds": sorted(folders)}
+    groups = read_groups(args.groups, list(held_out.files)) if args.groups else None
+    place = None if model else output
+    options = {"form": args.form, "groups": groups, "output": place, "num_processes": processes, "progress": True}
+    calibration = calibrate(held_out, **options)
     notes = _notes(args, held_out, calibration) if model else []
+    document = calibration.to_json() | {"source": str(model or Path(args.i).resolve()), "folds": sorted(folders)}
     document |= {"notes": notes, "problems": held_out.problems}
     if bake:
-        from nnunet_nacl.calibration.checkpoints import CALIBRATED, write_calibrated
-
         print("checking and writing checkpoints", file=sys.stderr)
         mark = {key: document[key] for key in ("schema_version", "regions", "structures", "form", "generated_by")}
         document["checkpoints"] = write_calibrated(model, list(folders), args.chk, calibration.fit.map, mark)
@@ -133,14 +127,9 @@ def run(args: argparse.Namespace) -> int:
     for note in notes:
         print(f"\nnote: {note}")
     print(f"\nwritten: {output}")
-    if bake:
-        for fold in folders:
-            print(f"written: {model / f'fold_{fold}' / CALIBRATED}")
-    if held_out.problems:
-        print(f"\nnnunet_nacl calibrate: {len(held_out.problems)} cases could not be used:", file=sys.stderr)
-        for name, problem in held_out.problems.items():
-            print(f"  {one_line(name)}: {problem}", file=sys.stderr)
-    return 1 if held_out.problems else 0
+    for fold in folders if bake else ():
+        print(f"written: {model / f'fold_{fold}' / CALIBRATED}")
+    return end_with("calibrate", held_out.problems, "cases could not be used")
 
 
 def _check_checkpoints(args: argparse.Namespace, model, held_out) -> None:
@@ -188,9 +177,9 @@ def _notes(args: argparse.Namespace, held_out, calibration) -> list[str]:
 def _write_given(args: argparse.Namespace, model) -> int:
     """Write a map into a model, which may have come as a zip file: without validation folders."""
     from nnunet_nacl.calibration.checkpoints import CALIBRATED, check_checkpoints, write_calibrated
-    from nnunet_nacl.calibration.heldout import PredictionFolder, structures_of
-    from nnunet_nacl.calibration.map_file import map_to_json, read_map
+    from nnunet_nacl.calibration.map_file import map_to_json, read_map, structures_of
     from nnunet_nacl.errors import UserError
+    from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
 
     present = sorted(path.parent.name.removeprefix("fold_") for path in model.glob(f"fold_*/{args.chk}"))
     folds = list(dict.fromkeys(args.f or present))
@@ -207,17 +196,15 @@ def _write_given(args: argparse.Namespace, model) -> int:
 
 
 def _summary(calibration) -> str:
-    errors, one = calibration.fit.standard_errors, calibration.fit.map
-    num = len(calibration.structures)
+    fit, scores = calibration.fit, calibration.scores
     lines = [f"form {calibration.form}, {len(calibration.parts)} cases, {len(calibration.part_maps)} parts"]
-    for i, (key, name) in enumerate(calibration.structures.items()):
+    columns = (*fit.standard_errors.reshape(2, -1), fit.map.slopes, fit.map.offsets)
+    for (key, name), slope_error, offset_error, slope, offset in zip(calibration.structures.items(), *columns):
         lines.append(
-            f"  {key} {name}: slope {one.slopes[i]:.4f} (standard error {errors[i]:.4f}), "
-            f"offset {one.offsets[i]:+.4f} ({errors[num + i]:.4f})"
+            f"  {key} {name}: slope {slope:.4f} (standard error {slope_error:.4f}), "
+            f"offset {offset:+.4f} ({offset_error:.4f})"
         )
-    lines.append("cross-validated NLL: " + ", ".join(f"{f} {s.nll:.5f}" for f, s in calibration.scores.items()))
-    lines.append(
-        f"confident foreground voxels (p > 0.9) that get another label: {calibration.confident_changed:.0f} of "
-        f"{calibration.confident:.0f}\n"
-    )
+    lines.append("cross-validated NLL: " + ", ".join(f"{form} {score.nll:.5f}" for form, score in scores.items()))
+    changed = f"{calibration.confident_changed:.0f} of {calibration.confident:.0f}"
+    lines.append(f"confident foreground voxels (p > 0.9) that get another label: {changed}\n")
     return "\n".join(lines)
