@@ -67,6 +67,11 @@ class AffineMap:
         matrix[:, 0] = 1 - np.diag(matrix)
         return matrix, np.append(0.0, self.offsets)
 
+    def on_logits(self, logits: Tensor) -> Tensor:
+        """(C, ...) float64 calibrated logits of a network's (C, ...) logits."""
+        matrix, vector = (torch.from_numpy(part) for part in self.matrix())
+        return torch.tensordot(matrix, logits.double(), dims=1) + vector.view(-1, *[1] * (logits.ndim - 1))
+
     def to_probabilities(self, odds: Tensor) -> Tensor:
         """(C, ...) calibrated probabilities of (m, ...) log-odds."""
         column = (-1,) + (1,) * (odds.ndim - 1)

@@ -157,8 +157,7 @@ def check_baked(
     """
     patch = torch.from_numpy(np.random.default_rng(0).standard_normal((1, *patch_shape)).astype(np.float32))
     before, after = (_logits(network, weights, patch) for weights in (original, calibrated))
-    matrix, vector = (torch.from_numpy(part) for part in calibration.matrix())
-    expected = torch.tensordot(matrix, before.double(), dims=1) + vector.view(-1, *[1] * (before.ndim - 1))
+    expected = calibration.on_logits(before)
     difference = float((after.double() - expected).abs().max())
     if not difference <= _TOLERANCE * (1 + float(expected.abs().max())):
         raise UserError(
@@ -267,19 +266,17 @@ def resampling_difference(
     forward = list(manager.transpose_forward)
     odds = log_odds(probs.transpose([0, *(1 + axis for axis in forward)])).float()
     logits = torch.cat([torch.zeros_like(odds[:1]), odds])
-    logits = (logits - logits.mean(0)).numpy()
+    logits = logits - logits.mean(0)
     here, there = [float(spacing[axis]) for axis in forward], list(settings.spacing)
     there = [*here[: len(here) - len(there)], *there]  # 2D: slices stay apart as they are
     shape = logits.shape[1:]
     coarse = [max(1, round(n * a / b)) for n, a, b in zip(shape, here, there)]
-    matrix, vector = calibration.matrix()
 
-    def mapped(z: np.ndarray) -> np.ndarray:
-        return (np.tensordot(matrix, z, 1) + vector.reshape(-1, *[1] * (z.ndim - 1))).astype(np.float32)
+    def resample(z: Tensor, *how: Sequence[float]) -> Tensor:
+        return torch.as_tensor(settings.resampling_fn_probabilities(z.float().numpy(), *how))
 
-    resample = settings.resampling_fn_probabilities
-    network_grid = np.asarray(resample(logits, coarse, here, there))
-    ways = resample(mapped(network_grid), shape, there, here), mapped(resample(network_grid, shape, there, here))
-    first, second = (torch.as_tensor(way).float().softmax(0) for way in ways)
+    network_grid = resample(logits, coarse, here, there)
+    first = resample(calibration.on_logits(network_grid), shape, there, here).softmax(0)
+    second = calibration.on_logits(resample(network_grid, shape, there, here)).softmax(0)
     difference = (first - second).abs()
     return float(difference.max()), float(difference.mean())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -64,22 +65,22 @@ class HeldOut:
 
     Attributes:
         folders: Folders of predictions, by fold of a model, or one under the name ``""``.
-        settings: What is measured before and after; None: as in the calibration.json that is there, else the defaults.
+        settings: What is measured before and after: as in the calibration.json that is there, else the defaults.
         files: Files of each case that can be used, in order.
         fold: Fold of each of them.
         problems: What is wrong with the others.
     """
 
     folders: dict[str, PredictionFolder]
-    settings: EvaluationSettings | None = None
+    settings: EvaluationSettings = field(default_factory=EvaluationSettings)
     files: dict[str, CaseFiles] = field(default_factory=dict)
     fold: dict[str, str] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
     _kept: dict[str, Voxels] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        if self.settings is None:
-            self.settings = _settings_of(self.first.folder / _DOCUMENT)
+        with contextlib.suppress(UserError):
+            self.settings = read_document(self.first.folder / _DOCUMENT).settings
         for name, folder in self.folders.items():
             sampled = {path.stem for path in (folder.folder / SAMPLES_FOLDER).glob("*.sample")}
             found, problems = folder.cases(chill=True, known=sampled)
@@ -203,13 +204,6 @@ def case_values(evaluation: Evaluation, cases: Sequence[str]) -> dict[str, list[
 
 def _sample_path(files: CaseFiles) -> Path:
     return files.probabilities.parent / SAMPLES_FOLDER / f"{files.case}.sample"
-
-
-def _settings_of(document: Path) -> EvaluationSettings:
-    try:
-        return read_document(document).settings
-    except UserError:
-        return EvaluationSettings()
 
 
 def _stamp(path: Path | None) -> list[int] | None:

@@ -78,16 +78,13 @@ def most_bytes(num_channels: int) -> int:
 
 def pack(inside: np.ndarray) -> np.ndarray:
     """(R, N) booleans as integers, region r in bit r."""
-    dtype = next(kind for kind, bits in ((np.uint8, 8), (np.uint16, 16), (np.uint64, 64)) if len(inside) <= bits)
-    result = np.zeros(inside.shape[1], dtype=dtype)
-    for bit, row in enumerate(inside):
-        result |= row.astype(dtype) << dtype(bit)
-    return result
+    dtype = np.min_scalar_type((1 << len(inside)) - 1)
+    return np.bitwise_or.reduce(inside.astype(dtype) << np.arange(len(inside), dtype=dtype)[:, None], axis=0)
 
 
 def unpack(packed: np.ndarray, num: int) -> np.ndarray:
     """Inverse of :func:`pack`, as uint8."""
-    return np.stack([(packed >> packed.dtype.type(bit)) & packed.dtype.type(1) for bit in range(num)]).astype(np.uint8)
+    return (packed >> np.arange(num, dtype=packed.dtype)[:, None] & packed.dtype.type(1)).astype(np.uint8)
 
 
 def draw_sample(
@@ -128,13 +125,11 @@ def draw_sample(
 
 def _certainty(log_odds: np.ndarray, target: np.ndarray, regions: bool) -> tuple[np.ndarray, np.ndarray]:
     """Largest probability (regions: of the least certain region), and whether the voxel is right (in all regions)."""
+    odds = torch.from_numpy(log_odds).double()  # in which 1 - p keeps its digits
+    probs = AffineMap.identity(len(odds), regions).to_probabilities(odds.abs() if regions else odds).numpy()
     if regions:
-        return 1 / (1 + np.exp(-np.abs(log_odds).min(0).astype(np.float64))), ((log_odds > 0) == target).all(0)
-    probs = AffineMap.identity(len(log_odds)).to_probabilities(torch.from_numpy(log_odds)).double().numpy()
-    best = probs.argmax(0)
-    # 1 - p by the others' sum, which keeps its digits
-    rest = probs.sum(0) - np.take_along_axis(probs, best[None], 0)[0]
-    return 1 - np.maximum(rest, 0), best == target
+        return probs.min(0), ((log_odds > 0) == target).all(0)
+    return probs.max(0), probs.argmax(0) == target
 
 
 def _shares(present: np.ndarray, budget: int) -> np.ndarray:

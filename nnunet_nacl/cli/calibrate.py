@@ -46,14 +46,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-i", metavar="PREDICTIONS", help="folder of predictions with probabilities, instead of a model")
     add("-gt", metavar="LABELS", help="their ground truth")
     add("-djfile", metavar="FILE", help="dataset.json (default: in PREDICTIONS or up to two levels above)")
-    add("-pfile", metavar="FILE", help="plans.json (default: likewise)")
+    add("-pfile", metavar="FILE", help="plans.json (default: likewise; nnUNetv2_ensemble writes none)")
     add("-o", metavar="MAP", help="the map (default: calibration_map.json in the model's or the predictions' folder)")
     add(
         "-form",
         choices=("auto", "temperature", "shift", "logodds"),
         default="auto",
-        help="one slope; one slope and offsets; slopes and offsets; auto takes `shift`, `logodds` where that is better "
-        "by more than one standard error, `temperature` where offsets make it worse (default: %(default)s)",
+        help="temperature: one slope; shift: one slope, an offset for each structure; logodds: a slope and an offset "
+        "for each. auto, the default: shift, unless left-out cases speak against it: logodds where their NLL is better "
+        "by more than one standard error, temperature where shift's offsets make it worse, as with few cases",
     )
     add("-groups", metavar="FILE|REGEX", help="patient of each case: a .json object, or an expression for the name")
     add("-map", metavar="FILE", help="fit nothing, write this map into the model's checkpoints")
@@ -73,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.calibration.heldout import HeldOut
     from nnunet_nacl.calibration.map_file import APPLIED_FILE, MAP_FILE, check_output_map
     from nnunet_nacl.calibration.workflow import calibrate
-    from nnunet_nacl.cli.case_problems import end_with
+    from nnunet_nacl.cli.problem_list import report_problems
     from nnunet_nacl.errors import UserError
     from nnunet_nacl.evaluation.locate import find_fold_folders, model_folder
     from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
@@ -129,7 +130,8 @@ def run(args: argparse.Namespace) -> int:
     print(f"\nwritten: {output}")
     for fold in folders if bake else ():
         print(f"written: {model / f'fold_{fold}' / CALIBRATED}")
-    return end_with("calibrate", held_out.problems, "cases could not be used")
+    report_problems("calibrate", held_out.problems, "cases could not be used")
+    return 1 if held_out.problems else 0
 
 
 def _check_checkpoints(args: argparse.Namespace, model, held_out) -> None:

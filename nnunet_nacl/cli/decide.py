@@ -62,9 +62,9 @@ def run(args: argparse.Namespace) -> int:
     """Decides; exit status 1 if some cases could not be done."""
     import sys
 
-    from nnunet_nacl.cli.case_problems import end_with
     from nnunet_nacl.cli.decision_table import summary_lines
     from nnunet_nacl.cli.postprocessing import apply_postprocessing, choose_postprocessing, read_postprocessing
+    from nnunet_nacl.cli.problem_list import report_problems
     from nnunet_nacl.decision.decided_folder import FILE_NAME, decide_folder
     from nnunet_nacl.errors import UserError
 
@@ -93,4 +93,5 @@ def run(args: argparse.Namespace) -> int:
         choose_postprocessing(decided.output, args.gt, processes)
     elif chosen:
         apply_postprocessing(decided.output, chosen, processes)
-    return end_with("decide", decided.problems, "could not be done")
+    report_problems("decide", decided.problems)
+    return 1 if decided.problems else 0
