@@ -149,6 +149,17 @@ def test_a_folder_is_calibrated_and_the_result_is_one_of_nnunet(make, labels, tm
     assert capsys.readouterr().err.count("calibrated already") == 2
 
 
+def test_a_folder_of_other_images_is_not_written_into(make, tmp_path, capsys):
+    folder = predictions(make(), tmp_path)
+    write_json(tmp_path / "map.json", map_to_json(AffineMap([1, 1], [0, 0]), STRUCTURES))
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    (scans / "case_00.nii.gz").write_bytes(b"a scan")
+    assert run("apply", "-i", folder, "-map", tmp_path / "map.json", "-o", scans) == 2
+    assert "holds other images or predictions (case_00.nii.gz)" in capsys.readouterr().err
+    assert [(p.name, p.read_bytes()) for p in scans.iterdir()] == [("case_00.nii.gz", b"a scan")]
+
+
 def test_another_map_leaves_nothing_of_the_one_before(make, tmp_path):
     folder = predictions(make(), tmp_path)
     for slope in (1.0, 0.5):
