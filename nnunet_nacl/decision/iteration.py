@@ -92,11 +92,11 @@ def decide(
         array([1, 1, 1, 0], dtype=uint8)
     """
     probs = torch.as_tensor(probs).detach()
+    if (regions is None) != (region_labels is None):
+        raise ValueError("regions and region_labels belong together: give both or none.")
     check_probs(probs, regions)
     if not probs.numel():
         raise ValueError(f"probs must hold voxels, got {tuple(probs.shape)}.")
-    if (regions is None) != (region_labels is None):
-        raise ValueError("regions and region_labels belong together: give both or none.")
     classes = regions is None or region_labels is None
     first: Rule = ClassRule.argmax(len(probs)) if classes else RegionRule.argmax(Regions(regions, region_labels))
     expected = _sum_all(probs, regions is not None)

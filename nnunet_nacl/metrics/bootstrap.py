@@ -80,16 +80,16 @@ def mean_interval(values: Sequence[float] | np.ndarray, *, n_bootstrap: int, see
     Returns:
         NaN everywhere without a defined case; with one, an interval would be a lie and is NaN.
     """
-    values = np.asarray(values, dtype=np.float64)
-    values = values[~np.isnan(values)]
-    n = values.size
+    defined = np.asarray(values, dtype=np.float64)
+    defined = defined[~np.isnan(defined)]
+    n, nan = defined.size, float("nan")
     if n == 0:
-        return Interval(*[float("nan")] * 3, 0)
+        return Interval(nan, nan, nan, 0)
     # about a value near the mean, so that a shift of all values shifts the interval by as much
-    centre = float(values.mean())
+    centre = float(defined.mean())
     if n == 1:
-        return Interval(centre, float("nan"), float("nan"), 1)
-    low, high = percentile_interval(resamples(n, n_bootstrap, seed) @ (values - centre) / n)
+        return Interval(centre, nan, nan, 1)
+    low, high = percentile_interval(resamples(n, n_bootstrap, seed) @ (defined - centre) / n)
     return Interval(centre, centre + low, centre + high, n)
 
 
@@ -105,19 +105,19 @@ def relative_difference(
     Returns:
         NaN where the reference's mean is 0 or no case is left.
     """
-    reference, values = np.asarray(reference, np.float64), np.asarray(values, np.float64)
-    both = ~(np.isnan(reference) | np.isnan(values))
-    reference, values = reference[both], values[both]
+    old, new = np.asarray(reference, np.float64), np.asarray(values, np.float64)
+    both = ~(np.isnan(old) | np.isnan(new))
+    old, new = old[both], new[both]
     n, nan = int(both.sum()), float("nan")
-    if n == 0 or reference.mean() == 0:
+    if n == 0 or old.mean() == 0:
         return Interval(nan, nan, nan, n)
-    percent = 100 * (float(values.mean()) / float(reference.mean()) - 1)
+    percent = 100 * (float(new.mean()) / float(old.mean()) - 1)
     if n == 1:
         return Interval(percent, nan, nan, 1)
     counts = resamples(n, n_bootstrap, seed)
-    below = counts @ reference
+    below = counts @ old
     with np.errstate(divide="ignore", invalid="ignore"):
-        drawn = 100 * (counts @ values / np.where(below > 0, below, np.nan) - 1)
+        drawn = 100 * (counts @ new / np.where(below > 0, below, np.nan) - 1)
     return Interval(percent, *percentile_interval(drawn), n)
 
 
