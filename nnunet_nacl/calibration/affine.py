@@ -44,11 +44,15 @@ class AffineMap:
         for name in ("slopes", "offsets"):
             object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.float64))
         if self.slopes.ndim != 1 or self.slopes.shape != self.offsets.shape or not self.slopes.size:
-            raise ValueError(
-                f"slopes and offsets must be lists of one length, got {self.slopes.shape} and {self.offsets.shape}."
-            )
+            shapes = f"{self.slopes.shape} and {self.offsets.shape}"
+            raise ValueError(f"slopes and offsets must be lists of one length, got {shapes}.")
         if not (np.isfinite(self.slopes).all() and np.isfinite(self.offsets).all() and (self.slopes > 0).all()):
             raise ValueError(f"slopes must be above 0 and all finite, got {self.slopes} and {self.offsets}.")
+
+    @classmethod
+    def identity(cls, num: int, regions: bool = False) -> AffineMap:
+        """The map of ``num`` structures that changes nothing."""
+        return cls(np.ones(num), np.zeros(num), regions)
 
     @property
     def num_channels(self) -> int:
@@ -59,18 +63,19 @@ class AffineMap:
         """(C, C) matrix and (C,) vector that act on a network's logits: z' = matrix @ z + vector."""
         if self.regions:
             return np.diag(self.slopes), self.offsets.copy()
-        size = self.num_channels
-        matrix, vector = np.zeros((size, size)), np.zeros(size)
-        matrix[1:, 1:] = np.diag(self.slopes)
-        matrix[:, 0] = 1 - np.concatenate([[0.0], self.slopes])
-        vector[1:] = self.offsets
-        return matrix, vector
+        matrix = np.diag(np.append(0.0, self.slopes))
+        matrix[:, 0] = 1 - np.diag(matrix)
+        return matrix, np.append(0.0, self.offsets)
+
+    def on_logits(self, logits: Tensor) -> Tensor:
+        """(C, ...) float64 calibrated logits of a network's (C, ...) logits."""
+        matrix, vector = (torch.from_numpy(part) for part in self.matrix())
+        return torch.tensordot(matrix, logits.double(), dims=1) + vector.view(-1, *[1] * (logits.ndim - 1))
 
     def to_probabilities(self, odds: Tensor) -> Tensor:
         """(C, ...) calibrated probabilities of (m, ...) log-odds."""
         column = (-1,) + (1,) * (odds.ndim - 1)
-        slopes = torch.as_tensor(self.slopes, dtype=odds.dtype, device=odds.device).view(column)
-        offsets = torch.as_tensor(self.offsets, dtype=odds.dtype, device=odds.device).view(column)
+        slopes, offsets = (torch.as_tensor(part).to(odds).view(column) for part in (self.slopes, self.offsets))
         mapped = odds * slopes + offsets
         if self.regions:
             return mapped.sigmoid()
@@ -142,12 +147,8 @@ def network_box(probs: np.ndarray, regions: bool = False) -> tuple[slice, ...] |
         A slice for each spatial axis; None if no structure has any probability anywhere.
     """
     seen = (probs if regions else probs[1:]).max(axis=0) > 0
-    if seen.all():
-        return tuple(slice(0, length) for length in seen.shape)
-    box = []
-    for axis in range(seen.ndim):
-        hit = np.flatnonzero(seen.any(axis=tuple(a for a in range(seen.ndim) if a != axis)))
-        if not len(hit):
-            return None
-        box.append(slice(int(hit[0]), int(hit[-1]) + 1))
-    return tuple(box)
+    if not seen.any():
+        return None
+    axes = range(seen.ndim)
+    hits = [np.flatnonzero(seen.any(axis=tuple(a for a in axes if a != axis))) for axis in axes]
+    return tuple(slice(int(hit[0]), int(hit[-1]) + 1) for hit in hits)

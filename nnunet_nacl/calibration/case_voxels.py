@@ -10,7 +10,7 @@ import torch
 
 from nnunet_nacl.calibration.affine import log_odds, network_box
 from nnunet_nacl.calibration.likelihood import Voxels
-from nnunet_nacl.calibration.sampling import MASK_BITS, Sample, draw_sample, pack
+from nnunet_nacl.calibration.sampling import MASK_BITS, pack
 from nnunet_nacl.metrics.masks import boundary_mask, dilated_mask
 
 __all__ = ["HeldOutCase", "read_voxels"]
@@ -29,18 +29,6 @@ class HeldOutCase:
     voxels: Voxels
     masks: np.ndarray
     outside: np.ndarray
-
-    def sample(self, signature: str, seed: int) -> Sample:
-        """A few voxels that stand for all."""
-        return draw_sample(
-            self.voxels.log_odds.numpy(),
-            self.voxels.target.numpy(),
-            self.masks,
-            self.outside,
-            regions=self.voxels.regions,
-            seed=seed,
-            signature=signature,
-        )
 
 
 def read_voxels(data: Any, labels: Any, settings: Any) -> HeldOutCase:
@@ -69,23 +57,16 @@ def read_voxels(data: Any, labels: Any, settings: Any) -> HeldOutCase:
         "boundary": boundary_mask(truth, settings.boundary_mm, data.spacing_mm, valid=valid),
         "predicted": predicted,
     }
-    bits = np.zeros(truth.shape, dtype=np.uint8)
-    for bit, name in enumerate(MASK_BITS):
-        bits |= known[name].astype(np.uint8) << bit
-    seen = np.zeros(truth.shape, dtype=bool)
-    box = network_box(probs, labels.regions)
+    bits = sum(known[name].astype(np.uint8) << bit for bit, name in enumerate(MASK_BITS))
+    inner, box = np.zeros(truth.shape, dtype=bool), network_box(probs, labels.regions)
     if box is not None:
-        seen[box] = True
-    inner, outer = seen & valid, ~seen & valid
+        inner[box] = valid[box]
+    outer = valid & ~inner
     codes = pack(target.reshape(len(target), -1)).reshape(truth.shape) if labels.regions else truth
-    pairs, counts = np.unique(
-        np.stack([codes[outer].astype(np.int64), bits[outer].astype(np.int64)], 1), axis=0, return_counts=True
-    )
+    pairs = np.stack([codes[outer], bits[outer]], 1).astype(np.int64)
+    pairs, counts = np.unique(pairs, axis=0, return_counts=True)
     if not inner.any():
         raise ValueError("nothing but certain background, or nothing with a ground truth; leave this case out.")
     odds = log_odds(probs[:, inner], labels.regions).float()
-    return HeldOutCase(
-        Voxels(odds, torch.from_numpy(np.ascontiguousarray(target[..., inner]))),
-        bits[inner],
-        np.concatenate([pairs, counts[:, None]], 1),
-    )
+    voxels = Voxels(odds, torch.from_numpy(np.ascontiguousarray(target[..., inner])))
+    return HeldOutCase(voxels, bits[inner], np.column_stack([pairs, counts]))

@@ -7,9 +7,9 @@ Stock nnU-Net then predicts calibrated probabilities: `nnUNetv2_predict ... -chk
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
-import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from nnunet_nacl.calibration.affine import AffineMap, log_odds
-from nnunet_nacl.calibration.heldout import quiet
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.files import can_write, remove_leftovers
+from nnunet_nacl.evaluation.image_files import quiet
+from nnunet_nacl.files import can_write, remove_leftovers, replacing
 from nnunet_nacl.json_files import first_line
 
 __all__ = [
@@ -157,8 +157,7 @@ def check_baked(
     """
     patch = torch.from_numpy(np.random.default_rng(0).standard_normal((1, *patch_shape)).astype(np.float32))
     before, after = (_logits(network, weights, patch) for weights in (original, calibrated))
-    matrix, vector = (torch.from_numpy(part) for part in calibration.matrix())
-    expected = torch.tensordot(matrix, before.double(), dims=1) + vector.view(-1, *[1] * (before.ndim - 1))
+    expected = calibration.on_logits(before)
     difference = float((after.double() - expected).abs().max())
     if not difference <= _TOLERANCE * (1 + float(expected.abs().max())):
         raise UserError(
@@ -202,8 +201,8 @@ def write_calibrated(
     Raises:
         UserError: See :func:`class_layer`, :func:`bake` and :func:`check_baked`; or a file cannot be written.
     """
-    differences, written = {}, []
-    try:
+    differences = {}
+    with contextlib.ExitStack() as stack:  # at its end all get their names, or none if something went wrong
         for fold in folds:
             folder = model / f"fold_{fold}"
             remove_leftovers(folder)
@@ -212,18 +211,10 @@ def write_calibrated(
             original = checkpoint["network_weights"]
             weights = bake(original, *class_layer(network), calibration)
             differences[fold] = check_baked(network, original, weights, calibration, patch_shape)
-            temporary = folder / f".{secrets.token_hex(6)}.nnunet_nacl.tmp"
-            written.append((temporary, folder / CALIBRATED))
+            temporary = stack.enter_context(replacing(folder / CALIBRATED, mend="free space there"))
             with open(temporary, "xb") as file:
                 torch.save(checkpoint | {"network_weights": weights, MARK: description}, file)
                 os.fsync(file.fileno())
-        for temporary, path in written:
-            os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"{model}: a checkpoint cannot be written ({error.strerror}); free space there.") from None
-    finally:
-        for temporary, _ in written:
-            temporary.unlink(missing_ok=True)
     return differences
 
 
@@ -235,11 +226,10 @@ def _network(model: Path, fold: str, checkpoint_name: str) -> tuple[nn.Module, t
     with quiet():
         predictor = nnUNetPredictor(device=torch.device("cpu"), perform_everything_on_device=False)
         predictor.initialize_from_trained_model_folder(str(model), (fold,), checkpoint_name)
-    channels = determine_num_input_channels(
-        predictor.plans_manager, predictor.configuration_manager, predictor.dataset_json
-    )
+    configuration = predictor.configuration_manager
+    channels = determine_num_input_channels(predictor.plans_manager, configuration, predictor.dataset_json)
     network = getattr(predictor.network, "_orig_mod", predictor.network)  # not the compiled one: it runs twice only
-    return network, (channels, *predictor.configuration_manager.patch_size)
+    return network, (channels, *configuration.patch_size)
 
 
 def resampling_difference(
@@ -276,22 +266,17 @@ def resampling_difference(
     forward = list(manager.transpose_forward)
     odds = log_odds(probs.transpose([0, *(1 + axis for axis in forward)])).float()
     logits = torch.cat([torch.zeros_like(odds[:1]), odds])
-    logits = (logits - logits.mean(0)).numpy()
-    here = [float(spacing[axis]) for axis in forward]
-    there = list(settings.spacing)
-    there = there if len(there) == len(here) else [here[0], *there]
+    logits = logits - logits.mean(0)
+    here, there = [float(spacing[axis]) for axis in forward], list(settings.spacing)
+    there = [*here[: len(here) - len(there)], *there]  # 2D: slices stay apart as they are
     shape = logits.shape[1:]
     coarse = [max(1, round(n * a / b)) for n, a, b in zip(shape, here, there)]
-    matrix, vector = calibration.matrix()
 
-    def mapped(z: np.ndarray) -> np.ndarray:
-        return (np.tensordot(matrix, z, 1) + vector.reshape(-1, *[1] * (z.ndim - 1))).astype(np.float32)
-
-    def resample(z: np.ndarray, new: Sequence[int], current: Sequence[float], wanted: Sequence[float]) -> np.ndarray:
-        return np.asarray(settings.resampling_fn_probabilities(z, list(new), list(current), list(wanted)))
+    def resample(z: Tensor, *how: Sequence[float]) -> Tensor:
+        return torch.as_tensor(settings.resampling_fn_probabilities(z.float().numpy(), *how))
 
     network_grid = resample(logits, coarse, here, there)
-    ways = (resample(mapped(network_grid), shape, there, here), mapped(resample(network_grid, shape, there, here)))
-    first, second = (torch.from_numpy(way).float().softmax(0) for way in ways)
+    first = resample(calibration.on_logits(network_grid), shape, there, here).softmax(0)
+    second = calibration.on_logits(resample(network_grid, shape, there, here)).softmax(0)
     difference = (first - second).abs()
     return float(difference.max()), float(difference.mean())

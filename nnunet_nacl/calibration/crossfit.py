@@ -51,8 +51,7 @@ def read_groups(given: str | None, cases: Sequence[str]) -> dict[str, str]:
         return {case: case for case in cases}
     if given.endswith(".json"):
         table = read_dict(Path(given))
-        wrong = mismatch(table, {"*": (str, int)})
-        if wrong:
+        if wrong := mismatch(table, {"*": (str, int)}):
             raise UserError(f"{given}: {wrong}; it must be an object with the patient of each case, as text.")
         found = {case: str(table[case]) if case in table else None for case in cases}
     else:
@@ -113,22 +112,19 @@ def compare_forms(
         The scores, and by form the map of each part, fitted without it.
     """
     masks = left_out_masks(parts)
-    maps = {}
-    for form in forms:
-        fits = fit(cases, form, left_out=list(masks.values()))
-        maps[form] = {part: one.map for part, one in zip(masks, fits)}
+    maps = {form: [one.map for one in fit(cases, form, left_out=list(masks.values()))] for form in forms}
+    by_part = {form: dict(zip(masks, found)) for form, found in maps.items()}
     losses: dict[str, list[float]] = {form: [] for form in forms}
     for part, voxels in zip(parts, cases()):
         for form in forms:
-            one = maps[form][part]
-            losses[form].append(case_terms(voxels, np.concatenate([one.slopes, one.offsets])).loss)
-    base = np.array(losses[DEFAULT_FORM])
+            one = by_part[form][part]
+            losses[form].append(case_terms(voxels, np.append(one.slopes, one.offsets)).loss)
     scores = {}
-    for form in forms:
-        gains = base - np.array(losses[form])
-        error = float(gains.std(ddof=1) / np.sqrt(len(gains))) if len(gains) > 1 else float("nan")
-        scores[form] = FormScore(float(np.mean(losses[form])), float(gains.mean()), error)
-    return scores, maps
+    for form, found in losses.items():
+        gains = np.array(losses[DEFAULT_FORM]) - found
+        error = gains.std(ddof=1) / np.sqrt(len(gains)) if len(gains) > 1 else np.nan
+        scores[form] = FormScore(float(np.mean(found)), float(gains.mean()), float(error))
+    return scores, by_part
 
 
 def choose_form(scores: Mapping[str, FormScore]) -> str:

@@ -32,87 +32,72 @@ def estimate_values(
         Value and standard error, over draws of the sample (delete-a-group jackknife within strata; strata that were
         drawn whole have none), by the names of ``case_values``.
     """
-    table = _Table.of(sample, calibration, regions_order, keys)
-    values = table.values(table.weights, keys, n_bins)
-    group = np.random.default_rng(0).permutation(len(sample.stratum)) % _GROUPS
-    drawn, there = sample.drawn_of.T
-    random = np.concatenate([(drawn < there)[sample.stratum], np.zeros(len(sample.outside), dtype=bool)])
-    group = np.concatenate([group, np.full(len(sample.outside), -1)])
-    replicates = []
-    if random.any():
-        for number in range(_GROUPS):
-            gone = random & (group == number)
-            weights = np.where(gone, 0.0, np.where(random, table.weights * _GROUPS / (_GROUPS - 1), table.weights))
-            replicates.append(table.values(weights, keys, n_bins))
+    probs, truth, segmented, masks, weights = _rows(sample, calibration, regions_order or [], keys)
+    every = _replicates(sample, weights)
+    if sample.regions:
+        confidence, right = np.maximum(probs, 1 - probs), (probs > 0.5) == truth
+        own = np.where(truth, probs, 1 - probs)
+        squares = (2 * (probs - truth) ** 2).mean(0)
+    else:
+        best = probs.argmax(0)[None]
+        confidence, right = np.take_along_axis(probs, best, 0), np.take_along_axis(truth, best, 0)
+        own = (probs * truth).sum(0)[None]
+        squares = ((probs - truth) ** 2).sum(0)
+    loss = -np.log(np.maximum(own, _SMALLEST)).mean(0)
+    bins = np.clip(np.ceil(confidence * n_bins).astype(np.int64) - 1, 0, n_bins - 1)
+    values = {}
+    with np.errstate(invalid="ignore"):  # 0 / 0 where a mask or a structure is empty
+        for name, mask in masks.items():
+            w = every * mask
+            gaps = [[np.bincount(b, one * g, n_bins) for b, g in zip(bins, confidence - right)] for one in w]
+            values[f"ECE {name}"] = np.abs(gaps).sum(2).mean(1) / w.sum(1)
+            values[f"NLL {name}"] = w @ loss / w.sum(1)
+            values[f"Brier {name}"] = w @ squares / w.sum(1)
+        for key, true, found in zip(keys, truth[-len(keys) :], segmented):
+            values[f"Dice {key}"] = 2 * (every @ (true & found)) / (every @ true + every @ found)
     result = {}
-    for name, value in values.items():
-        each = np.array([one[name] for one in replicates]) if replicates else np.array([value])
-        spread = np.nansum((each - np.nanmean(each)) ** 2) if np.isfinite(each).any() else float("nan")
-        result[name] = (value, float(np.sqrt((_GROUPS - 1) / _GROUPS * spread)))
+    for name, (value, *others) in values.items():
+        defined = np.array([one for one in others if np.isfinite(one)] or [np.nan if others else 0.0])
+        spread = ((defined - defined.mean()) ** 2).sum()
+        result[name] = (float(value), float(np.sqrt((_GROUPS - 1) / _GROUPS * spread)))
     return result
 
 
-class _Table:
-    """One row per sampled voxel, and one per kind of voxel outside the crop, which stays background for certain."""
+def _replicates(sample: Sample, weights: np.ndarray) -> np.ndarray:
+    """(1 + G, N) the weights, and those without each group of what was drawn by chance; G is 0 if nothing was."""
+    drawn, there = sample.drawn_of.T
+    group = np.random.default_rng(0).permutation(len(sample.stratum)) % _GROUPS
+    group = np.append(np.where((drawn < there)[sample.stratum], group, -1), np.full(len(sample.outside), -1))
+    chance = group >= 0
+    more = np.where(chance, weights * _GROUPS / (_GROUPS - 1), weights)
+    return np.stack([weights, *(np.where(group == g, 0.0, more) for g in range(_GROUPS) if chance.any())])
 
-    def __init__(self, probs, truth, bits, weights, segmented) -> None:
-        self.probs, self.truth, self.bits, self.weights, self.segmented = probs, truth, bits, weights, segmented
 
-    @classmethod
-    def of(cls, sample: Sample, calibration: AffineMap, order: list[int] | None, keys: list[str]) -> _Table:
-        num, regions = len(sample.log_odds), sample.regions
-        inside = calibration.to_probabilities(torch.from_numpy(sample.log_odds.astype(np.float64))).numpy()
-        outside = np.zeros((len(inside), len(sample.outside)))
-        if not regions:
-            outside[0] = 1
-        probs = np.concatenate([inside, outside], 1)
-        codes = np.concatenate([sample.target.astype(np.uint64), sample.outside[:, 0].astype(np.uint64)])
-        if regions:
-            truth = unpack(codes, num).astype(bool)
-            painted = np.zeros(probs.shape[1], dtype=np.int64)
-            for row, label in zip(probs, order or []):
-                painted[row > 0.5] = label
-            members = [[int(v) for v in key.strip("()").split(",") if v.strip()] for key in keys]
-            segmented = np.stack([np.isin(painted, values) for values in members])
-            predicted = (probs > 0.5).any(0)
-        else:
-            truth = codes[None] == np.arange(num + 1, dtype=np.uint64)[:, None]
-            best = probs.argmax(0)
-            segmented = best[None] == np.arange(1, num + 1)[:, None]
-            predicted = best != 0
-        bits = np.concatenate([sample.masks, sample.outside[:, 1].astype(np.uint8)])
-        place = {name: np.uint8(1 << i) for i, name in enumerate(MASK_BITS)}
-        foreground = (bits & place["foreground"]) != 0
-        masks = {name: (bits & bit) != 0 for name, bit in place.items()}
-        masks |= {"predicted": predicted, "union": predicted | foreground, "all": np.ones_like(foreground)}
-        weights = np.concatenate([sample.weights, sample.outside[:, 2].astype(np.float64)])
-        table = cls(probs, truth, masks, weights, segmented)
-        table.regions = regions
-        return table
+def _rows(sample: Sample, calibration: AffineMap, order: list[int], keys: list[str]):
+    """A column for each sampled voxel, and for each kind of voxel outside the crop, which is background for certain.
 
-    def values(self, weights: np.ndarray, keys: list[str], n_bins: int) -> dict[str, float]:
-        probs, truth = self.probs, self.truth
-        if self.regions:
-            confidence, right = np.maximum(probs, 1 - probs), (probs > 0.5) == truth
-            own = np.where(truth, probs, 1 - probs)
-            squares = 2 * (probs - truth) ** 2
-        else:
-            best = probs.argmax(0)
-            confidence = np.take_along_axis(probs, best[None], 0)
-            right = np.take_along_axis(truth, best[None], 0)
-            own = (probs * truth).sum(0)[None]
-            squares = ((probs - truth) ** 2).sum(0)[None]
-        loss = -np.log(np.maximum(own, _SMALLEST))
-        bins = np.clip(np.ceil(confidence * n_bins).astype(np.int64) - 1, 0, n_bins - 1)
-        result = {}
-        for name, mask in self.bits.items():
-            w = weights * mask
-            total = w.sum()
-            rows = [np.abs(np.bincount(b, w * (c - r), n_bins)).sum() for b, c, r in zip(bins, confidence, right)]
-            for value, sums in (("ECE", np.mean(rows)), ("NLL", (loss @ w).mean()), ("Brier", (squares @ w).mean())):
-                result[f"{value} {name}"] = float(sums / total) if total else float("nan")
-        inside = truth if self.regions else truth[1:]
-        for key, true, found in zip(keys, inside, self.segmented):
-            size = weights @ true + weights @ found
-            result[f"Dice {key}"] = float(2 * (weights @ (true & found)) / size) if size else float("nan")
-        return result
+    Returns:
+        (C, N) probabilities and truth, (m, N) segmentation, masks by name and weights.
+    """
+    num = len(sample.log_odds)
+    inside = calibration.to_probabilities(torch.from_numpy(sample.log_odds.astype(np.float64))).numpy()
+    outside = np.zeros((len(inside), len(sample.outside)))
+    outside[: 0 if sample.regions else 1] = 1
+    probs = np.concatenate([inside, outside], 1)
+    codes = np.concatenate([sample.target.astype(np.uint64), sample.outside[:, 0].astype(np.uint64)])
+    if sample.regions:
+        truth = unpack(codes, num).astype(bool)
+        painted = np.zeros(probs.shape[1], dtype=np.int64)
+        for row, label in zip(probs, order):
+            painted[row > 0.5] = label
+        members = [[int(v) for v in key.strip("()").split(",") if v.strip()] for key in keys]
+        segmented = np.stack([np.isin(painted, values) for values in members])
+        predicted = (probs > 0.5).any(0)
+    else:
+        truth = codes == np.arange(num + 1, dtype=np.uint64)[:, None]
+        segmented = probs.argmax(0) == np.arange(1, num + 1)[:, None]
+        predicted = segmented.any(0)
+    bits = np.concatenate([sample.masks, sample.outside[:, 1].astype(np.uint8)])
+    masks = {name: (bits >> i & 1).astype(bool) for i, name in enumerate(MASK_BITS)}
+    masks |= {"predicted": predicted, "union": predicted | masks["foreground"], "all": np.ones_like(predicted)}
+    return probs, truth, segmented, masks, np.concatenate([sample.weights, sample.outside[:, 2]])

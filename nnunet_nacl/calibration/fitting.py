@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.linalg import block_diag
 
 from nnunet_nacl.calibration.affine import AffineMap
-from nnunet_nacl.calibration.likelihood import Voxels, case_terms
+from nnunet_nacl.calibration.likelihood import Terms, Voxels, case_terms
 
 __all__ = ["FORMS", "RIDGE", "SMALLEST_SLOPE", "Fit", "design", "fit"]
 
@@ -50,7 +51,7 @@ class Fit:
         return np.concatenate([self.map.slopes, self.map.offsets])
 
 
-def design(form: str, num: int) -> tuple[np.ndarray, np.ndarray, int]:
+def design(form: str, num: int) -> tuple[np.ndarray, int]:
     """What a form leaves free.
 
     Args:
@@ -58,21 +59,17 @@ def design(form: str, num: int) -> tuple[np.ndarray, np.ndarray, int]:
         num: Number of structures m.
 
     Returns:
-        (2m, q) matrix and (2m,) vector with (slopes, offsets) = matrix @ free + vector, and how many of the free
-        parameters, the first ones, are slopes.
+        (2m, q) matrix with (slopes, offsets) = matrix @ free, and how many of the free parameters, the first ones, are
+        slopes.
 
     Raises:
         ValueError: There is no such form.
     """
-    one, each, none = np.ones((num, 1)), np.eye(num), np.zeros((num, num))
-    constant = np.zeros(2 * num)
-    if form == "temperature":
-        return np.concatenate([one, 0 * one]), constant, 1
-    if form == "shift":
-        return np.block([[one, none], [0 * one, each]]), constant, 1
-    if form == "logodds":
-        return np.block([[each, none], [none, each]]), constant, num
-    raise ValueError(f"form must be one of {', '.join(FORMS)}, got {form!r}.")
+    if form not in FORMS:
+        raise ValueError(f"form must be one of {', '.join(FORMS)}, got {form!r}.")
+    slopes = np.eye(num) if form == "logodds" else np.ones((num, 1))
+    offsets = np.eye(num)[:, : 0 if form == "temperature" else num]
+    return block_diag(slopes, offsets), slopes.shape[1]
 
 
 def fit(
@@ -101,68 +98,51 @@ def fit(
         ValueError: The form is unknown, or a fit sees no case.
     """
     runs: list[_Newton] = []
-    passes = 0
-    regions = False
-    while not runs or not all(run.done for run in runs):
-        passes += 1
-        if passes > _MOST_PASSES:
-            raise ValueError(f"the fit did not settle in {_MOST_PASSES} passes; check the probabilities.")
-        for run in runs:
-            run.start_pass()
+    for passes in range(1, _MOST_PASSES + 1):
         for index, voxels in enumerate(cases()):
             if not runs:
-                regions = voxels.regions
-                shape = design(form, len(voxels.log_odds))
-                begins = starts or [None] * len(left_out)
+                shape, begins = design(form, len(voxels.log_odds)), starts or [None] * len(left_out)
                 runs = [_Newton(shape, skipped, start, ridge) for skipped, start in zip(left_out, begins)]
             for run in runs:
                 run.see(index, voxels)
-        for run in runs:
-            run.end_pass()
         if not runs:
             raise ValueError("there is no case to fit to.")
-    return [run.result(regions, groups, passes) for run in runs]
+        for run in runs:
+            run.end_pass()
+        if all(run.done for run in runs):
+            return [run.result(voxels.regions, groups, passes) for run in runs]
+    raise ValueError(f"the fit did not settle in {_MOST_PASSES} passes; check the probabilities.")
 
 
 class _Newton:
     """One fit: where it is, what it proposes, and the sums of the pass that judges the proposal."""
 
     def __init__(self, shape, left_out: np.ndarray | None, start: AffineMap | None, ridge: float) -> None:
-        self._matrix, self._constant, self._num_slopes = shape
+        self._matrix, self._num_slopes = shape
         free = self._matrix.shape[1]
-        self._centre = np.concatenate([np.ones(self._num_slopes), np.zeros(free - self._num_slopes)])
+        self._centre = (np.arange(free) < self._num_slopes).astype(np.float64)
         self._left_out, self._ridge = left_out, ridge
-        self._proposal = self._centre.copy()
+        self._proposal = self._centre
         if start is not None:
-            wanted = np.concatenate([start.slopes, start.offsets])
-            self._proposal = np.linalg.lstsq(self._matrix, wanted - self._constant, rcond=None)[0]
+            self._proposal = np.linalg.lstsq(self._matrix, np.append(start.slopes, start.offsets), rcond=None)[0]
         self._point: np.ndarray | None = None
         self.done = False
-        self.start_pass()
-
-    def start_pass(self) -> None:
-        self._losses: list[float] = []
-        self._gradients: list[np.ndarray] = []
-        self._hessian = np.zeros((len(self._centre), len(self._centre)))
-        self._indices: list[int] = []
+        self._seen: list[tuple[int, Terms]] = []
 
     def see(self, index: int, voxels: Voxels) -> None:
         if self.done or (self._left_out is not None and self._left_out[index]):
             return
-        terms = case_terms(voxels, self._matrix @ self._proposal + self._constant)
-        self._indices.append(index)
-        self._losses.append(terms.loss)
-        self._gradients.append(self._matrix.T @ terms.gradient)
-        self._hessian += self._matrix.T @ terms.hessian @ self._matrix
+        self._seen.append((index, case_terms(voxels, self._matrix @ self._proposal)))
 
     def end_pass(self) -> None:
         """Take the proposal if it is better, and propose the next; else propose half the step."""
         if self.done:
             return
-        if not self._losses:
+        seen, self._seen = self._seen, []
+        if not seen:
             raise ValueError("every case is left out of a fit.")
         away = self._proposal - self._centre
-        loss = float(np.mean(self._losses))
+        loss = float(np.mean([terms.loss for _, terms in seen]))
         objective = loss + self._ridge * float(away @ away) / 2
         if self._point is not None and not objective <= self._objective - 1e-4 * self._length * self._decrement + 1e-15:
             self._length /= 2
@@ -170,10 +150,12 @@ class _Newton:
             self.done = self._length < 1e-10
             return
         self._point, self._objective, self.loss = self._proposal, objective, loss
-        self._kept = (np.array(self._gradients), self._hessian / len(self._losses), list(self._indices))
-        gradient = self._kept[0].mean(0) + self._ridge * away
-        hessian = self._kept[1] + self._ridge * np.eye(len(away))
-        slope = np.arange(len(away)) < self._num_slopes
+        self._gradients = np.array([terms.gradient for _, terms in seen]) @ self._matrix
+        self._indices = [index for index, _ in seen]
+        hessian = self._matrix.T @ np.mean([terms.hessian for _, terms in seen], axis=0) @ self._matrix
+        self._hessian = hessian = hessian + self._ridge * np.eye(len(away))
+        gradient = self._gradients.mean(0) + self._ridge * away
+        slope = self._centre > 0
         free = ~(slope & (self._point <= SMALLEST_SLOPE) & (gradient > 0))
         self._step = np.zeros(len(away))
         self._step[free] = -np.linalg.solve(hessian[np.ix_(free, free)], gradient[free])
@@ -186,17 +168,16 @@ class _Newton:
         self.done = self._decrement < _ENOUGH
 
     def result(self, regions: bool, groups: Sequence[int] | None, passes: int) -> Fit:
-        full = self._matrix @ self._point + self._constant
-        num = len(full) // 2
-        gradients, hessian, indices = self._kept
-        named = np.array(indices) if groups is None else np.asarray(groups)[indices]
+        full = self._matrix @ self._point
+        gradients = self._gradients
+        named = np.array(self._indices) if groups is None else np.asarray(groups)[self._indices]
         _, codes = np.unique(named, return_inverse=True)
         count = int(codes.max()) + 1
         summed = np.zeros((count, gradients.shape[1]))
         np.add.at(summed, codes, gradients - gradients.mean(0))
         errors = np.full(len(full), np.nan)
         if count > 1:
-            bread = np.linalg.inv(hessian + self._ridge * np.eye(len(hessian)))
+            bread = self._matrix @ np.linalg.inv(self._hessian)
             meat = summed.T @ summed / len(gradients) ** 2 * count / (count - 1)
-            errors = np.sqrt(np.diag(self._matrix @ bread @ meat @ bread @ self._matrix.T))
-        return Fit(AffineMap(full[:num], full[num:], regions), self.loss, errors, passes)
+            errors = np.sqrt(np.diag(bread @ meat @ bread.T))
+        return Fit(AffineMap(*np.split(full, 2), regions), self.loss, errors, passes)

@@ -1,7 +1,8 @@
-"""The held-out cases of a model or of a folder. All that calibration needs of evaluation comes through here."""
+"""The held-out cases of a model or of a folder, as they are and as they would be under a map."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,36 +15,19 @@ import numpy as np
 from nnunet_nacl.calibration.affine import AffineMap
 from nnunet_nacl.calibration.case_voxels import HeldOutCase, read_voxels
 from nnunet_nacl.calibration.likelihood import Voxels
-from nnunet_nacl.calibration.sampling import Sample, read_sample, write_sample
+from nnunet_nacl.calibration.sampling import Sample, draw_sample, read_sample, write_sample
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.document import read_document
 from nnunet_nacl.evaluation.evaluate import evaluate_folder
 from nnunet_nacl.evaluation.folds import merge
-from nnunet_nacl.evaluation.image_files import quiet
-from nnunet_nacl.evaluation.locate import find_fold_folders, model_folder
 from nnunet_nacl.evaluation.prediction_folder import CaseData, CaseFiles, PredictionFolder
 from nnunet_nacl.evaluation.results import MASKS, Evaluation, EvaluationSettings, mask_metrics
 from nnunet_nacl.files import can_write, to_json_text, write_atomically
 
-__all__ = [
-    "AFTER_FOLDER",
-    "SAMPLES_FOLDER",
-    "VALUES",
-    "CalibratedFolder",
-    "CaseFiles",
-    "Evaluation",
-    "HeldOut",
-    "PredictionFolder",
-    "case_values",
-    "find_fold_folders",
-    "model_folder",
-    "quiet",
-    "structures_of",
-]
+__all__ = ["AFTER_FOLDER", "SAMPLES_FOLDER", "HeldOut", "case_values"]
 
 SAMPLES_FOLDER = "calibration_samples"
 AFTER_FOLDER = "validation_calibrated"
-VALUES = ("ECE", "NLL", "Brier")
 _DOCUMENT = "calibration.json"
 
 
@@ -81,24 +65,25 @@ class HeldOut:
 
     Attributes:
         folders: Folders of predictions, by fold of a model, or one under the name ``""``.
-        settings: What is measured before and after; None: as in the calibration.json that is there, else the defaults.
+        settings: What is measured before and after: as in the calibration.json that is there, else the defaults.
         files: Files of each case that can be used, in order.
         fold: Fold of each of them.
         problems: What is wrong with the others.
     """
 
     folders: dict[str, PredictionFolder]
-    settings: EvaluationSettings | None = None
+    settings: EvaluationSettings = field(default_factory=EvaluationSettings)
     files: dict[str, CaseFiles] = field(default_factory=dict)
     fold: dict[str, str] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
     _kept: dict[str, Voxels] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        if self.settings is None:
-            self.settings = _settings_of(self.first.folder / _DOCUMENT)
+        with contextlib.suppress(UserError):
+            self.settings = read_document(self.first.folder / _DOCUMENT).settings
         for name, folder in self.folders.items():
-            found, problems = folder.cases(chill=True, known=_sampled_cases(folder.folder))
+            sampled = {path.stem for path in (folder.folder / SAMPLES_FOLDER).glob("*.sample")}
+            found, problems = folder.cases(chill=True, known=sampled)
             for files in found:
                 if files.case in self.files:
                     raise UserError(f"case {files.case} lies in the folds {self.fold[files.case]} and {name}.")
@@ -157,26 +142,25 @@ class HeldOut:
         """
         files = self.files[case]
         path = _sample_path(files)
-        wanted = {name: _stamp(getattr(files, name)) for name in ("probabilities", "reference")}
         labels = self.folders[self.fold[case]].labels
+        wanted = {name: _stamp(getattr(files, name)) for name in ("probabilities", "reference")}
         wanted |= {"settings": [self.settings.dilation_mm, self.settings.boundary_mm], "labels": str(labels.values)}
+        gone = {"probabilities": None} if wanted["probabilities"] is None else {}
         if path.is_file():
             try:
                 found = read_sample(path)
-                known = json.loads(found.signature)
-                if wanted["probabilities"] is None:
-                    known["probabilities"] = None
-                if known == wanted:
+                if json.loads(found.signature) | gone == wanted:
                     return found
             except (UserError, ValueError, TypeError):
-                if wanted["probabilities"] is None:
+                if gone:
                     raise
-        if wanted["probabilities"] is None:
+        if gone:
             raise UserError(
                 f"{files.probabilities} is gone, and the sample {path} is of another ground truth or other settings; "
                 "predict this case again with its probabilities."
             )
-        drawn = self.read(case).sample(json.dumps(wanted), seed=0)
+        read = self.read(case)
+        drawn = draw_sample(read.voxels, read.masks, read.outside, signature=json.dumps(wanted))
         if can_write(files.probabilities.parent):
             write_sample(drawn, path)
         return drawn
@@ -195,36 +179,25 @@ class HeldOut:
         """
         results = {}
         for name, folder in self.folders.items():
-            if name:
-                place = folder.folder if maps is None else folder.folder.parent
-                target = place / ("" if maps is None else AFTER_FOLDER) / _DOCUMENT if can_write(place) else None
-            else:
-                target = output
-            here = folder
+            here, target, place = folder, output, folder.folder
             if maps is not None:
-                here = CalibratedFolder.of(folder, maps)
-                if target is not None:
-                    _forget_other_maps(target.parent, {case: maps[case] for case in maps if self.fold[case] == name})
+                here, place = CalibratedFolder.of(folder, maps), place.parent / AFTER_FOLDER
+            if name:
+                writable = can_write(folder.folder if maps is None else folder.folder.parent)
+                target = place / _DOCUMENT if writable else None
+            if maps is not None and target is not None:
+                _forget_other_maps(target.parent, {case: maps[case] for case in maps if self.fold[case] == name})
             results[name] = evaluate_folder(here, settings=self.settings, output=target, **options)
         return merge(results)
-
-
-def structures_of(folder: PredictionFolder) -> dict[str, str]:
-    """Name of each structure that has a slope and an offset, by nnU-Net's key, in their order."""
-    labels = folder.labels
-    return {labels.key(channel): labels.names[channel] for channel in labels.foreground}
 
 
 def case_values(evaluation: Evaluation, cases: Sequence[str]) -> dict[str, list[float]]:
     """By name (``ECE predicted``, ``Dice 1``, ...) a value of each case, NaN where it is not defined."""
     by_name = {result.case: result for result in evaluation.cases}
     rows = []
-    for case in cases:
-        result = by_name[case]
-        row = {}
-        for mask in MASKS:
-            metrics = mask_metrics(result.stats[mask])
-            row |= {f"{value} {mask}": metrics[value] for value in VALUES}
+    for result in (by_name[case] for case in cases):
+        measured = {mask: mask_metrics(result.stats[mask]) for mask in MASKS}
+        row = {f"{value} {mask}": found[value] for mask, found in measured.items() for value in ("ECE", "NLL", "Brier")}
         rows.append(row | {f"Dice {key}": dice for key, dice in result.dice.items()})
     return {name: [row[name] for row in rows] for name in rows[0]}
 
@@ -233,23 +206,12 @@ def _sample_path(files: CaseFiles) -> Path:
     return files.probabilities.parent / SAMPLES_FOLDER / f"{files.case}.sample"
 
 
-def _settings_of(document: Path) -> EvaluationSettings:
-    try:
-        return read_document(document).settings
-    except UserError:
-        return EvaluationSettings()
-
-
 def _stamp(path: Path | None) -> list[int] | None:
     try:
-        status = path.stat() if path is not None else None
-    except OSError:
-        status = None
-    return None if status is None else [status.st_size, status.st_mtime_ns]
-
-
-def _sampled_cases(folder: Path) -> set[str]:
-    return {path.name.removesuffix(".sample") for path in (folder / SAMPLES_FOLDER).glob("*.sample")}
+        status = path.stat()
+    except (OSError, AttributeError):
+        return None
+    return [status.st_size, status.st_mtime_ns]
 
 
 def _forget_other_maps(folder: Path, maps: Mapping[str, AffineMap]) -> None:

@@ -9,10 +9,11 @@ from typing import Any
 
 from nnunet_nacl.calibration.affine import AffineMap
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
 from nnunet_nacl.files import check_writable
 from nnunet_nacl.json_files import mismatch, read_dict
 
-__all__ = ["APPLIED_FILE", "MAP_FILE", "SCHEMA_VERSION", "check_output_map", "map_to_json", "read_map"]
+__all__ = ["APPLIED_FILE", "MAP_FILE", "SCHEMA_VERSION", "check_output_map", "map_to_json", "read_map", "structures_of"]
 
 MAP_FILE = "calibration_map.json"
 APPLIED_FILE = "calibration_applied.json"
@@ -20,6 +21,12 @@ APPLIED_FILE = "calibration_applied.json"
 
 SCHEMA_VERSION = 1
 _PATTERN = {"structures": [{"key": str, "name": str, "slope": (int, float), "offset": (int, float)}], "regions": bool}
+
+
+def structures_of(folder: PredictionFolder) -> dict[str, str]:
+    """Name of each structure that has a slope and an offset, by nnU-Net's key, in their order."""
+    labels = folder.labels
+    return {labels.key(channel): labels.names[channel] for channel in labels.foreground}
 
 
 def map_to_json(calibration: AffineMap, structures: Mapping[str, str]) -> dict[str, Any]:
@@ -55,17 +62,12 @@ def read_map(path: str | os.PathLike, structures: Mapping[str, str], regions: bo
             f"{path}: schema version {data.get('schema_version')!r}, this version of nnunet_nacl reads "
             f"{SCHEMA_VERSION}; update it or calibrate again."
         )
-    wrong = mismatch(data, _PATTERN)
-    if wrong:
+    if wrong := mismatch(data, _PATTERN):
         raise UserError(f"{path}: not a map of `nnunet_nacl calibrate` ({wrong}); give its calibration_map.json.")
     rows = data["structures"]
-    there = {row["key"]: row["name"] for row in rows}
-    if list(there.items()) != list(structures.items()) or data["regions"] != regions:
-        kinds = {True: "regions", False: "classes"}
-        raise UserError(
-            f"{path} is for the {kinds[data['regions']]} {_listed(there)}, the predictions have the {kinds[regions]} "
-            f"{_listed(structures)}; give the map of this model."
-        )
+    there, here = _listed({row["key"]: row["name"] for row in rows}, data["regions"]), _listed(structures, regions)
+    if there != here:
+        raise UserError(f"{path} is for the {there}, the predictions have the {here}; give the map of this model.")
     try:
         return AffineMap([row["slope"] for row in rows], [row["offset"] for row in rows], regions)
     except ValueError as error:
@@ -81,5 +83,5 @@ def check_output_map(path: Path) -> None:
         raise UserError(f"{path} is no calibration map and would be lost; choose another -o.")
 
 
-def _listed(structures: Mapping[str, str]) -> str:
-    return ", ".join(f"{key} {name}" for key, name in structures.items())
+def _listed(structures: Mapping[str, str], regions: bool) -> str:
+    return f"{'regions' if regions else 'classes'} " + ", ".join(f"{key} {name}" for key, name in structures.items())

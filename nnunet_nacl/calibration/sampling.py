@@ -9,9 +9,6 @@ unbiased, although the truth helped to choose.
 
 from __future__ import annotations
 
-import io
-import os
-import secrets
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +19,7 @@ import torch
 from nnunet_nacl.calibration.affine import AffineMap
 from nnunet_nacl.calibration.likelihood import Voxels
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import replacing
 
 __all__ = ["MASK_BITS", "Sample", "draw_sample", "most_bytes", "read_sample", "write_sample"]
 
@@ -29,7 +27,7 @@ MASK_BITS = ("foreground", "union", "dilated", "boundary", "predicted")
 """The bits of ``Sample.masks``, lowest first; every voxel is in ``all``."""
 
 _DECADES = 6  # uncertainty 1 .. 1e-6
-_KEYS = ("log_odds", "target", "masks", "stratum", "drawn_of", "outside", "signature")
+_KEYS = ("log_odds", "target", "masks", "stratum", "drawn_of", "outside", "regions", "signature")
 _SCHEMA = 1
 
 
@@ -80,25 +78,20 @@ def most_bytes(num_channels: int) -> int:
 
 def pack(inside: np.ndarray) -> np.ndarray:
     """(R, N) booleans as integers, region r in bit r."""
-    dtype = next(kind for kind, bits in ((np.uint8, 8), (np.uint16, 16), (np.uint64, 64)) if len(inside) <= bits)
-    result = np.zeros(inside.shape[1], dtype=dtype)
-    for bit, row in enumerate(inside):
-        result |= row.astype(dtype) << dtype(bit)
-    return result
+    dtype = np.min_scalar_type((1 << len(inside)) - 1)
+    return np.bitwise_or.reduce(inside.astype(dtype) << np.arange(len(inside), dtype=dtype)[:, None], axis=0)
 
 
 def unpack(packed: np.ndarray, num: int) -> np.ndarray:
     """Inverse of :func:`pack`, as uint8."""
-    return np.stack([(packed >> packed.dtype.type(bit)) & packed.dtype.type(1) for bit in range(num)]).astype(np.uint8)
+    return (packed >> np.arange(num, dtype=packed.dtype)[:, None] & packed.dtype.type(1)).astype(np.uint8)
 
 
 def draw_sample(
-    log_odds: np.ndarray,
-    target: np.ndarray,
+    voxels: Voxels,
     masks: np.ndarray,
     outside: np.ndarray,
     *,
-    regions: bool,
     seed: int = 0,
     limit_bytes: int | None = None,
     signature: str = "",
@@ -106,16 +99,15 @@ def draw_sample(
     """Draw voxels of one case without replacement within strata.
 
     Args:
-        log_odds: (m, N) of the voxels that the network saw and that have a truth.
-        target: (N,) true class, or (m, N) booleans for regions.
-        masks: (N,) uint8 bits.
+        voxels: Those that the network saw and that have a truth.
+        masks: (N,) uint8 bits of each.
         outside: (V, 3), see :class:`Sample`.
-        regions: Whether the structures are regions.
         seed: Of the draw.
         limit_bytes: Size of the arrays at most; default :func:`most_bytes`.
         signature: Text that identifies the files.
     """
-    rng = np.random.default_rng(seed)
+    rng, regions = np.random.default_rng(seed), voxels.regions
+    log_odds, target = voxels.log_odds.numpy(), voxels.target.numpy()
     largest, right = _certainty(log_odds, target, regions)
     decade = np.clip(np.floor(-np.log10(np.maximum(1 - largest, 1e-30))), 0, _DECADES).astype(np.int64)
     key = (2 * decade + right).astype(np.uint8)
@@ -124,33 +116,20 @@ def draw_sample(
     limit = most_bytes(len(log_odds) + (not regions)) if limit_bytes is None else limit_bytes
     present = np.bincount(key, minlength=2 * _DECADES + 2)
     wanted = _shares(present, limit // each)
-    chosen = [
-        rng.choice(np.flatnonzero(key == stratum), wanted[stratum], replace=False) for stratum in np.flatnonzero(wanted)
-    ]
+    chosen = [rng.choice(np.flatnonzero(key == s), wanted[s], replace=False) for s in np.flatnonzero(wanted)]
     index = np.sort(np.concatenate(chosen)) if chosen else np.zeros(0, dtype=np.int64)
-    return Sample(
-        # float16 ends at 65504; log-odds of probabilities do not exceed 88
-        log_odds[:, index].astype(np.float16),
-        packed[index],
-        masks[index],
-        key[index],
-        np.stack([wanted, present], 1),
-        outside,
-        regions,
-        signature,
-    )
+    odds = log_odds[:, index].astype(np.float16)  # which ends at 65504; log-odds of probabilities do not exceed 88
+    drawn_of = np.stack([wanted, present], 1)
+    return Sample(odds, packed[index], masks[index], key[index], drawn_of, outside, regions, signature)
 
 
 def _certainty(log_odds: np.ndarray, target: np.ndarray, regions: bool) -> tuple[np.ndarray, np.ndarray]:
     """Largest probability (regions: of the least certain region), and whether the voxel is right (in all regions)."""
+    odds = torch.from_numpy(log_odds).double()  # in which 1 - p keeps its digits
+    probs = AffineMap.identity(len(odds), regions).to_probabilities(odds.abs() if regions else odds).numpy()
     if regions:
-        return 1 / (1 + np.exp(-np.abs(log_odds).min(0).astype(np.float64))), ((log_odds > 0) == target).all(0)
-    identity = AffineMap(np.ones(len(log_odds)), np.zeros(len(log_odds)))
-    probs = identity.to_probabilities(torch.from_numpy(log_odds)).double().numpy()
-    best = probs.argmax(0)
-    # 1 - p by the others' sum, which keeps its digits
-    rest = probs.sum(0) - np.take_along_axis(probs, best[None], 0)[0]
-    return 1 - np.maximum(rest, 0), best == target
+        return probs.min(0), ((log_odds > 0) == target).all(0)
+    return probs.max(0), probs.argmax(0) == target
 
 
 def _shares(present: np.ndarray, budget: int) -> np.ndarray:
@@ -165,20 +144,13 @@ def _shares(present: np.ndarray, budget: int) -> np.ndarray:
 
 
 def write_sample(sample: Sample, path: Path) -> None:
-    """Write under a temporary name, then rename; OSError where that is not possible.
+    """Write under a temporary name, then rename; UserError where that is not possible.
 
     The file is an npz archive under another ending: nnU-Net takes every ``*.npz`` of a folder for a prediction.
     """
-    stream = io.BytesIO()
     arrays = {name: np.asarray(getattr(sample, name)) for name in _KEYS}
-    np.savez_compressed(stream, schema=_SCHEMA, regions=sample.regions, **arrays)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{secrets.token_hex(6)}.nnunet_nacl.tmp")
-    try:
-        temporary.write_bytes(stream.getvalue())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary, open(temporary, "xb") as file:  # an open file: NumPy would add .npz to a name
+        np.savez_compressed(file, schema=_SCHEMA, **arrays)
 
 
 def read_sample(path: Path) -> Sample:
@@ -188,8 +160,6 @@ def read_sample(path: Path) -> Sample:
             if int(data["schema"]) != _SCHEMA:
                 raise ValueError(f"schema {int(data['schema'])}")
             values = {name: data[name] for name in _KEYS}
-            regions = bool(data["regions"])
-        values["signature"] = str(values["signature"])
-        return Sample(regions=regions, **values)
+        return Sample(**values | {"regions": bool(values["regions"]), "signature": str(values["signature"])})
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: not a sample of this version of nnunet_nacl ({error}); calibrate again.") from None

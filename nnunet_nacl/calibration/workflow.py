@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,15 @@ import torch
 import nnunet_nacl
 from nnunet_nacl.calibration.affine import AffineMap
 from nnunet_nacl.calibration.crossfit import FormScore, choose_form, compare_forms, left_out_masks, parts_of
-from nnunet_nacl.calibration.effect import Change, changes
+from nnunet_nacl.calibration.effect import changes
 from nnunet_nacl.calibration.estimates import estimate_values
 from nnunet_nacl.calibration.fitting import FORMS, Fit, fit
-from nnunet_nacl.calibration.heldout import Evaluation, HeldOut, case_values, structures_of
+from nnunet_nacl.calibration.heldout import HeldOut, case_values
 from nnunet_nacl.calibration.likelihood import Voxels
-from nnunet_nacl.calibration.map_file import map_to_json
+from nnunet_nacl.calibration.map_file import map_to_json, structures_of
 from nnunet_nacl.calibration.sampling import Sample
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.evaluation.results import Evaluation
 from nnunet_nacl.files import can_write
 
 __all__ = ["CONFIDENT", "MIN_CASES", "Calibration", "calibrate"]
@@ -52,18 +53,19 @@ class Calibration:
     parts: dict[str, str]
     part_maps: dict[str, AffineMap]
     structures: dict[str, str]
-    effect: dict[str, Change]
+    effect: dict[str, dict[str, Any]]
     confident: float
     confident_changed: float
     exact: bool
 
     def to_json(self) -> dict[str, Any]:
         """Content of calibration_map.json."""
-        num = len(self.structures)
         document = map_to_json(self.fit.map, self.structures)
-        for i, row in enumerate(document["structures"]):
-            errors = self.fit.standard_errors
-            row |= {"slope_standard_error": float(errors[i]), "offset_standard_error": float(errors[num + i])}
+        for row, *errors in zip(document["structures"], *np.split(self.fit.standard_errors, 2)):
+            row |= dict(zip(("slope_standard_error", "offset_standard_error"), map(float, errors)))
+        cases: dict[str, list[str]] = {part: [] for part in self.part_maps}
+        for case, part in self.parts.items():
+            cases[part].append(case)
         return document | {
             "generated_by": f"nnunet_nacl {nnunet_nacl.__version__}",
             "form": self.form,
@@ -71,18 +73,10 @@ class Calibration:
             "fitted_to": "all voxels inside nnU-Net's crop" if self.exact else "samples of the cases",
             "nll": self.fit.loss,
             "forms": {form: asdict(score) for form, score in self.scores.items()},
-            "confident_voxels": {
-                "threshold": CONFIDENT,
-                "n": self.confident,
-                "n_changed": self.confident_changed,
-            },
-            "effect": {name: change.to_json() for name, change in self.effect.items()},
+            "confident_voxels": {"threshold": CONFIDENT, "n": self.confident, "n_changed": self.confident_changed},
+            "effect": self.effect,
             "cross_fit": {
-                part: {
-                    "slopes": list(one.slopes),
-                    "offsets": list(one.offsets),
-                    "cases": [case for case, own in self.parts.items() if own == part],
-                }
+                part: {"slopes": list(one.slopes), "offsets": list(one.offsets), "cases": cases[part]}
                 for part, one in self.part_maps.items()
             },
         }
@@ -121,48 +115,28 @@ def calibrate(
     cases, structures = list(held_out.files), structures_of(held_out.first)
     _check(cases, before, structures, form, held_out)
     grouped = [groups[case] if groups else case for case in cases]
-    folds = [held_out.fold[case] for case in cases] if len(held_out.folders) > 1 else None
-    parts = parts_of(grouped, folds)
+    codes = list(np.unique(grouped, return_inverse=True)[1])
+    parts = parts_of(grouped, [held_out.fold[case] for case in cases] if len(held_out.folders) > 1 else None)
 
-    def sampled():
+    def sampled() -> Iterator[Voxels]:
         return (samples[case].voxels() for case in cases)
+
+    def everything() -> Iterator[Voxels]:
+        return tqdm(held_out.voxels(), desc="fit", unit="case", total=len(cases), leave=False, disable=not progress)
 
     scores, maps = compare_forms(sampled, parts)
     chosen = choose_form(scores) if form == "auto" else form
-    masks, exact = left_out_masks(parts), held_out.complete
-    codes = list(np.unique(grouped, return_inverse=True)[1])
-    first_guess = fit(sampled, chosen, groups=codes)[0]
-    whole, part_maps = first_guess, maps[chosen]
+    exact, part_maps = held_out.complete, maps[chosen]
+    whole = fit(sampled, chosen, groups=codes)[0]
     if exact:
-
-        def everything():
-            return tqdm(held_out.voxels(), desc="fit", unit="case", total=len(cases), leave=False, disable=not progress)
-
-        fits = fit(
-            everything,
-            chosen,
-            left_out=[None, *masks.values()],
-            starts=[first_guess.map, *(part_maps[part] for part in masks)],
-            groups=codes,
-        )
-        whole, part_maps = fits[0], {part: one.map for part, one in zip(masks, fits[1:])}
+        left_out, starts = [None, *left_out_masks(parts).values()], [whole.map, *part_maps.values()]
+        whole, *others = fit(everything, chosen, left_out=left_out, starts=starts, groups=codes)
+        part_maps = {part: one.map for part, one in zip(part_maps, others)}
     source = held_out.voxels() if exact else sampled()
-    confident, changed = np.sum([_confident_changes(voxels, whole.map) for voxels in source], axis=0)
+    confident = [float(n) for n in np.sum([_confident_changes(voxels, whole.map) for voxels in source], axis=0)]
     by_case = {case: part_maps[part] for case, part in zip(cases, parts)}
-    options["progress"] = progress and "after"
-    effect = _effect(held_out, before, samples, by_case, exact, output, options)
-    return Calibration(
-        whole,
-        chosen,
-        scores,
-        dict(zip(cases, parts)),
-        part_maps,
-        structures,
-        effect,
-        float(confident),
-        float(changed),
-        exact,
-    )
+    effect = _effect(held_out, before, samples, by_case, exact, output, options | {"progress": progress and "after"})
+    return Calibration(whole, chosen, scores, dict(zip(cases, parts)), part_maps, structures, effect, *confident, exact)
 
 
 def _draw(held_out: HeldOut, progress: bool) -> dict[str, Sample]:
@@ -186,9 +160,9 @@ def _check(cases: Sequence[str], before: Evaluation, structures: Mapping[str, st
         raise UserError(
             f"{len(cases)} held-out cases are too few to calibrate, it takes {MIN_CASES}; add folds or cases.{listed}"
         )
-    results = [result for result in before.cases if result.case in set(cases)]
+    kept = set(cases)
     for key, name in structures.items():
-        overlaps = [result.structures[key].overlap for result in results]
+        overlaps = [result.structures[key].overlap for result in before.cases if result.case in kept]
         if form != "temperature" and not any(one.tp + one.fn for one in overlaps):
             raise UserError(
                 f"no held-out case has a voxel of {key} {name}, so it cannot get an offset; add cases that have it, or "
@@ -198,9 +172,8 @@ def _check(cases: Sequence[str], before: Evaluation, structures: Mapping[str, st
 
 def _confident_changes(voxels: Voxels, calibration: AffineMap) -> tuple[float, float]:
     """Foreground voxels that were sure before, and how many of them have another label after."""
-    num = len(voxels.log_odds)
     weights = torch.ones(voxels.log_odds.shape[1]) if voxels.weights is None else voxels.weights
-    identity = AffineMap(np.ones(num), np.zeros(num), calibration.regions)
+    identity = AffineMap.identity(len(voxels.log_odds), calibration.regions)
     total = changed = 0.0
     for start in range(0, len(weights), 1 << 18):
         part = slice(start, start + (1 << 18))
@@ -215,7 +188,8 @@ def _confident_changes(voxels: Voxels, calibration: AffineMap) -> tuple[float, f
     return total, changed
 
 
-def _effect(held_out: HeldOut, before, samples, by_case, exact, output, options) -> dict[str, Change]:
+def _effect(held_out: HeldOut, before, samples, by_case, exact, output, options) -> dict[str, dict[str, Any]]:
+    """What :func:`changes` finds: of all voxels where they are there, else estimates from samples."""
     cases = list(by_case)
     old = case_values(before, cases)
     if exact:

@@ -12,6 +12,8 @@ _DESCRIPTION = """\
 Writes a sibling of a folder of predictions with calibrated probabilities: npz, pkl and segmentation of every case,
 dataset.json and plans.json, as nnU-Net writes them. nnUNetv2_ensemble, `nnunet_nacl evaluate` and `nnunet_nacl
 uncertainty` read it. The predictions stay as they are.
+Predictions of a checkpoint_calibrated.pth are calibrated already, which nothing in their folder says: give only those
+of the original checkpoint.
 """
 
 _EPILOG = """\
@@ -33,25 +35,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-map", metavar="FILE", required=True, help="calibration_map.json of `nnunet_nacl calibrate`")
     add("-o", metavar="OUT", required=True, help="the new folder")
     add("-djfile", metavar="FILE", help="dataset.json (default: in PREDICTIONS or up to two levels above)")
-    add("-pfile", metavar="FILE", help="plans.json (default: likewise)")
+    add("-pfile", metavar="FILE", help="plans.json (default: likewise; nnUNetv2_ensemble writes none)")
     add_processes_option(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Applies; exit status 1 if some cases could not be done."""
-    import sys
-
     from nnunet_nacl.calibration.conversion import apply_to_folder
-    from nnunet_nacl.calibration.heldout import PredictionFolder
-    from nnunet_nacl.json_files import one_line
+    from nnunet_nacl.cli.problem_list import report_problems
+    from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
 
     folder = PredictionFolder.open(args.i, dataset_json=args.djfile, plans=args.pfile, need_reference=False)
-    done, problems = apply_to_folder(
-        folder, args.map, args.o, num_processes=number_of_processes(args.np), progress=True
-    )
+    processes = number_of_processes(args.np)
+    done, problems = apply_to_folder(folder, args.map, args.o, num_processes=processes, progress=True)
     print(f"{len(done)} cases written to {args.o}")
-    if problems:
-        print(f"\nnnunet_nacl apply: {len(problems)} cases could not be done:", file=sys.stderr)
-        for name, problem in problems.items():
-            print(f"  {one_line(name)}: {problem}", file=sys.stderr)
+    report_problems("apply", problems, "cases could not be done")
     return (1 if done else 2) if problems else 0

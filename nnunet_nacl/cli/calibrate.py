@@ -46,14 +46,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-i", metavar="PREDICTIONS", help="folder of predictions with probabilities, instead of a model")
     add("-gt", metavar="LABELS", help="their ground truth")
     add("-djfile", metavar="FILE", help="dataset.json (default: in PREDICTIONS or up to two levels above)")
-    add("-pfile", metavar="FILE", help="plans.json (default: likewise)")
+    add("-pfile", metavar="FILE", help="plans.json (default: likewise; nnUNetv2_ensemble writes none)")
     add("-o", metavar="MAP", help="the map (default: calibration_map.json in the model's or the predictions' folder)")
     add(
         "-form",
         choices=("auto", "temperature", "shift", "logodds"),
         default="auto",
-        help="one slope; one slope and offsets; slopes and offsets; auto takes `shift`, `logodds` where that is better "
-        "by more than one standard error, `temperature` where offsets make it worse (default: %(default)s)",
+        help="temperature: one slope; shift: one slope, an offset for each structure; logodds: a slope and an offset "
+        "for each. auto, the default: shift, unless left-out cases speak against it: logodds where their NLL is better "
+        "by more than one standard error, temperature where shift's offsets make it worse, as with few cases",
     )
     add("-groups", metavar="FILE|REGEX", help="patient of each case: a .json object, or an expression for the name")
     add("-map", metavar="FILE", help="fit nothing, write this map into the model's checkpoints")
@@ -67,14 +68,17 @@ def run(args: argparse.Namespace) -> int:
     import sys
     from pathlib import Path
 
+    from nnunet_nacl.calibration.checkpoints import CALIBRATED, write_calibrated
     from nnunet_nacl.calibration.crossfit import read_groups
     from nnunet_nacl.calibration.effect import effect_table
-    from nnunet_nacl.calibration.heldout import HeldOut, PredictionFolder, find_fold_folders, model_folder
+    from nnunet_nacl.calibration.heldout import HeldOut
     from nnunet_nacl.calibration.map_file import APPLIED_FILE, MAP_FILE, check_output_map
     from nnunet_nacl.calibration.workflow import calibrate
+    from nnunet_nacl.cli.problem_list import report_problems
     from nnunet_nacl.errors import UserError
+    from nnunet_nacl.evaluation.locate import find_fold_folders, model_folder
+    from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
     from nnunet_nacl.files import to_json_text, write_atomically
-    from nnunet_nacl.json_files import one_line
 
     if (args.d is None) == (args.i is None):
         raise UserError("name a model (-d DATASET -c CONFIGURATION) or give a folder (-i PREDICTIONS -gt LABELS).")
@@ -106,23 +110,14 @@ def run(args: argparse.Namespace) -> int:
     bake = model is not None and not args.no_checkpoints
     if bake:
         _check_checkpoints(args, model, held_out)
-    cases = list(held_out.files)
-    groups = read_groups(args.groups, cases) if args.groups else None
-
-    calibration = calibrate(
-        held_out,
-        form=args.form,
-        groups=groups,
-        output=None if model else output,
-        num_processes=processes,
-        progress=True,
-    )
-    document = calibration.to_json() | {"source": str(model or Path(args.i).resolve()), "folds": sorted(folders)}
+    groups = read_groups(args.groups, list(held_out.files)) if args.groups else None
+    place = None if model else output
+    options = {"form": args.form, "groups": groups, "output": place, "num_processes": processes, "progress": True}
+    calibration = calibrate(held_out, **options)
     notes = _notes(args, held_out, calibration) if model else []
+    document = calibration.to_json() | {"source": str(model or Path(args.i).resolve()), "folds": sorted(folders)}
     document |= {"notes": notes, "problems": held_out.problems}
     if bake:
-        from nnunet_nacl.calibration.checkpoints import CALIBRATED, write_calibrated
-
         print("checking and writing checkpoints", file=sys.stderr)
         mark = {key: document[key] for key in ("schema_version", "regions", "structures", "form", "generated_by")}
         document["checkpoints"] = write_calibrated(model, list(folders), args.chk, calibration.fit.map, mark)
@@ -133,13 +128,9 @@ def run(args: argparse.Namespace) -> int:
     for note in notes:
         print(f"\nnote: {note}")
     print(f"\nwritten: {output}")
-    if bake:
-        for fold in folders:
-            print(f"written: {model / f'fold_{fold}' / CALIBRATED}")
-    if held_out.problems:
-        print(f"\nnnunet_nacl calibrate: {len(held_out.problems)} cases could not be used:", file=sys.stderr)
-        for name, problem in held_out.problems.items():
-            print(f"  {one_line(name)}: {problem}", file=sys.stderr)
+    for fold in folders if bake else ():
+        print(f"written: {model / f'fold_{fold}' / CALIBRATED}")
+    report_problems("calibrate", held_out.problems, "cases could not be used")
     return 1 if held_out.problems else 0
 
 
@@ -188,9 +179,9 @@ def _notes(args: argparse.Namespace, held_out, calibration) -> list[str]:
 def _write_given(args: argparse.Namespace, model) -> int:
     """Write a map into a model, which may have come as a zip file: without validation folders."""
     from nnunet_nacl.calibration.checkpoints import CALIBRATED, check_checkpoints, write_calibrated
-    from nnunet_nacl.calibration.heldout import PredictionFolder, structures_of
-    from nnunet_nacl.calibration.map_file import map_to_json, read_map
+    from nnunet_nacl.calibration.map_file import map_to_json, read_map, structures_of
     from nnunet_nacl.errors import UserError
+    from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
 
     present = sorted(path.parent.name.removeprefix("fold_") for path in model.glob(f"fold_*/{args.chk}"))
     folds = list(dict.fromkeys(args.f or present))
@@ -207,17 +198,15 @@ def _write_given(args: argparse.Namespace, model) -> int:
 
 
 def _summary(calibration) -> str:
-    errors, one = calibration.fit.standard_errors, calibration.fit.map
-    num = len(calibration.structures)
+    fit, scores = calibration.fit, calibration.scores
     lines = [f"form {calibration.form}, {len(calibration.parts)} cases, {len(calibration.part_maps)} parts"]
-    for i, (key, name) in enumerate(calibration.structures.items()):
+    columns = (*fit.standard_errors.reshape(2, -1), fit.map.slopes, fit.map.offsets)
+    for (key, name), slope_error, offset_error, slope, offset in zip(calibration.structures.items(), *columns):
         lines.append(
-            f"  {key} {name}: slope {one.slopes[i]:.4f} (standard error {errors[i]:.4f}), "
-            f"offset {one.offsets[i]:+.4f} ({errors[num + i]:.4f})"
+            f"  {key} {name}: slope {slope:.4f} (standard error {slope_error:.4f}), "
+            f"offset {offset:+.4f} ({offset_error:.4f})"
         )
-    lines.append("cross-validated NLL: " + ", ".join(f"{f} {s.nll:.5f}" for f, s in calibration.scores.items()))
-    lines.append(
-        f"confident foreground voxels (p > 0.9) that get another label: {calibration.confident_changed:.0f} of "
-        f"{calibration.confident:.0f}\n"
-    )
+    lines.append("cross-validated NLL: " + ", ".join(f"{form} {score.nll:.5f}" for form, score in scores.items()))
+    changed = f"{calibration.confident_changed:.0f} of {calibration.confident:.0f}"
+    lines.append(f"confident foreground voxels (p > 0.9) that get another label: {changed}\n")
     return "\n".join(lines)

@@ -64,9 +64,9 @@ def run(args: argparse.Namespace) -> int:
 
     from nnunet_nacl.cli.decision_table import summary_lines
     from nnunet_nacl.cli.postprocessing import apply_postprocessing, choose_postprocessing, read_postprocessing
+    from nnunet_nacl.cli.problem_list import report_problems
     from nnunet_nacl.decision.decided_folder import FILE_NAME, decide_folder
     from nnunet_nacl.errors import UserError
-    from nnunet_nacl.json_files import one_line
 
     processes = number_of_processes(args.np)
     if args.postprocessing and not args.gt:
@@ -93,8 +93,5 @@ def run(args: argparse.Namespace) -> int:
         choose_postprocessing(decided.output, args.gt, processes)
     elif chosen:
         apply_postprocessing(decided.output, chosen, processes)
-    if decided.problems:
-        print(f"\nnnunet_nacl decide: {len(decided.problems)} could not be done:", file=sys.stderr)
-        for name, problem in decided.problems.items():
-            print(f"  {one_line(name)}: {problem}", file=sys.stderr)
+    report_problems("decide", decided.problems)
     return 1 if decided.problems else 0

@@ -50,7 +50,7 @@ def summary_lines(decided: Decided) -> list[str]:
 
 
 def _cells(rows: Sequence[DecidedStructure], measured: bool) -> list[str]:
-    from nnunet_nacl.comparison.statistics import paired_difference
+    from nnunet_nacl.metrics.bootstrap import mean_interval, without_noise
 
     present = [row for row in rows if row.voxels_before]
     expected = [[row.expected_dice_before for row in present], [row.expected_dice_after for row in present]]
@@ -58,11 +58,14 @@ def _cells(rows: Sequence[DecidedStructure], measured: bool) -> list[str]:
     cells += [_number(float(np.mean(np.nan_to_num(values))) if values else float("nan")) for values in expected]
     if not measured:
         return cells
-    before, after = [row.dice_before for row in rows], [row.dice_after for row in rows]
-    difference = paired_difference(before, after, n_bootstrap=_N_BOOTSTRAP, seed=0)
-    interval = f"{difference.difference:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}]"
-    cells += [_number(difference.mean_reference), _number(difference.mean), interval if difference.n else "-"]
-    return [*cells, f"{difference.n_lower} / {difference.n_higher}"]
+    dice = np.array([(row.dice_before, row.dice_after) for row in rows])
+    before, after = dice[~np.isnan(dice).any(1)].T
+    if not len(before):
+        return [*cells, "-", "-", "-", "0 / 0"]
+    change = without_noise(after - before)
+    found = mean_interval(after - before, n_bootstrap=_N_BOOTSTRAP, seed=0)
+    cells += [_number(before.mean()), _number(after.mean()), f"{found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"]
+    return [*cells, f"{(change < 0).sum()} / {(change > 0).sum()}"]
 
 
 def _number(value: float) -> str:

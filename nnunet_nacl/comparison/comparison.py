@@ -13,15 +13,9 @@ from nnunet_nacl.comparison.alignment import Dataset
 from nnunet_nacl.comparison.columns import RANK_METRICS, Column, case_value, family_of, make_columns
 from nnunet_nacl.comparison.entries import Entry
 from nnunet_nacl.comparison.ranks import case_ranks, mean_case_ranks, sum_ranks
-from nnunet_nacl.comparison.statistics import (
-    MIN_CASES,
-    Interval,
-    PairedDifference,
-    holm,
-    mean_interval,
-    paired_difference,
-)
+from nnunet_nacl.comparison.statistics import MIN_CASES, PairedDifference, holm, paired_difference
 from nnunet_nacl.evaluation.results import nanmean
+from nnunet_nacl.metrics.bootstrap import Interval, mean_interval
 
 __all__ = ["Comparison", "Difference", "compare"]
 

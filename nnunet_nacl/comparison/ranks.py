@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nnunet_nacl.comparison.statistics import Interval, percentile_interval, resamples, without_noise
+from nnunet_nacl.metrics.bootstrap import Interval, percentile_interval, resamples, without_noise
 
 __all__ = ["case_ranks", "mean_case_ranks", "rank_values", "sum_ranks"]
 

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.decision.iteration import Decision, decide
+from nnunet_nacl.decision.iteration import decide
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.geometry import Geometry, geometry_difference
-from nnunet_nacl.evaluation.image_files import quiet
 from nnunet_nacl.evaluation.prediction_folder import CaseFiles, Prediction, PredictionFolder
-from nnunet_nacl.json_files import NUMBER, first_line, mismatch
+from nnunet_nacl.evaluation.prediction_output import write_case
+from nnunet_nacl.json_files import NUMBER, mismatch
 from nnunet_nacl.metrics.overlap import count_overlap
 
-__all__ = ["UNFINISHED", "DecidedCase", "DecidedStructure", "decide_case"]
-
-UNFINISHED = ".unfinished-"
-"""Prefix of the folders in which files are written before they get their place."""
+__all__ = ["DecidedCase", "DecidedStructure", "decide_case"]
 
 
 @dataclass(frozen=True)
@@ -133,17 +125,12 @@ def decide_case(
                 count_overlap(labels.mask(truth, channel), labels.mask(segmentation, channel), valid).dice
                 for segmentation in (decision.argmax, decision.segmentation)
             ]
-        structures[labels.key(channel)] = DecidedStructure(
-            int(decision.before.chosen[i]),
-            int(decision.after.chosen[i]),
-            int(decision.gained[i]),
-            int(decision.lost[i]),
-            float(decision.after.expected[i]),
-            float(decision.before.dice[i]),
-            float(decision.after.dice[i]),
-            *dice,
-        )
-    _write(folder, files, output, decision, prediction.properties, probabilities)
+        before, after = decision.before, decision.after
+        counts = (int(each[i]) for each in (before.chosen, after.chosen, decision.gained, decision.lost))
+        expected = (float(each[i]) for each in (after.expected, before.dice, after.dice))
+        structures[labels.key(channel)] = DecidedStructure(*counts, *expected, *dice)
+    copied = files.probabilities if probabilities else None
+    write_case(folder, files, output, decision.segmentation, prediction.properties, copied)
     differs = int(np.count_nonzero(prediction.segmentation != decision.argmax))
     return DecidedCase(files.case, structures, decision.n_changed, differs, decision.rounds, truth is not None)
 
@@ -156,42 +143,3 @@ def _read_truth(folder: PredictionFolder, path: Path, prediction: Prediction) ->
     if difference:
         raise UserError(f"{path}: other geometry than the prediction ({difference}); give the matching ground truth.")
     return truth
-
-
-def _write(
-    folder: PredictionFolder,
-    files: CaseFiles,
-    output: Path,
-    decision: Decision,
-    properties: dict[str, Any],
-    probabilities: bool,
-) -> None:
-    """Write into a folder that nnU-Net does not look into, then move: a killed run leaves no half file."""
-    extra = [files.probabilities, files.probabilities.with_suffix(".pkl")]
-    name = f"{files.case}{folder.file_ending}"
-    with _unfinished(output, name) as unfinished:
-        for path in extra:
-            if probabilities and path.is_file():
-                shutil.copyfile(path, unfinished / path.name)
-            else:  # an earlier run's must not lie beside another segmentation
-                (output / path.name).unlink(missing_ok=True)
-        try:
-            with quiet():
-                folder.reader.write_seg(decision.segmentation, str(unfinished / name), properties)
-        except OSError:
-            raise
-        except Exception as error:  # SimpleITK reports a full disk as RuntimeError
-            raise UserError(f"{output / name}: cannot be written ({first_line(error)}); choose another -o.") from None
-        for path in sorted(unfinished.iterdir()):
-            os.replace(path, output / path.name)
-
-
-@contextlib.contextmanager
-def _unfinished(output: Path, name: str) -> Iterator[Path]:
-    try:
-        with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=output) as folder:
-            yield Path(folder)
-    except OSError as error:
-        raise UserError(
-            f"{output / name}: cannot be written ({error.strerror}); free space or choose another -o."
-        ) from None

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import nnunet_nacl
-from nnunet_nacl.decision.decided_case import UNFINISHED, DecidedCase, decide_case
+from nnunet_nacl.decision.decided_case import DecidedCase, decide_case
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.prediction_folder import CaseFiles, PredictionFolder
-from nnunet_nacl.files import check_writable, remove_leftovers, to_json_text, write_atomically
+from nnunet_nacl.evaluation.prediction_output import prepare_output
+from nnunet_nacl.files import remove_leftovers, to_json_text, write_atomically
 from nnunet_nacl.json_files import one_line, read_dict
 from nnunet_nacl.worker_processes import guarded, run_in_workers
 
@@ -81,7 +82,8 @@ def decide_folder(
     found, problems = opened.cases()
     truths = _find_references(found, references, opened.file_ending, need_all_references)
     output = Path(output)
-    _check_output(output, opened)
+    prepare_output(output, opened, [FILE_NAME, _RECORDS])
+    (output / _RECORDS).mkdir(exist_ok=True)
     records = _Records(output, opened, probabilities)
     todo, done = [], {}
     for files in found:
@@ -96,8 +98,6 @@ def decide_folder(
         else:
             records.forget(files.case)
             todo.append((opened, files, output, truths[files.case], probabilities))
-    for name, content in (("dataset.json", opened.dataset_json), ("plans.json", opened.plans)):
-        write_atomically(output / name, to_json_text(content))
     for (_, files, *_), outcome in _run(todo, num_processes, progress, len(found)):
         if isinstance(outcome, str):
             problems[files.case] = one_line(outcome)
@@ -128,22 +128,6 @@ def _find_references(
     if missing and (need_all or len(missing) == len(paths)):
         raise UserError(f"{missing[0]}: no ground truth for this prediction; add it, or leave the folder out.")
     return {case: path if path.is_file() else None for case, path in paths.items()}
-
-
-def _check_output(output: Path, folder: PredictionFolder) -> None:
-    resolved, source = output.resolve(), folder.folder.resolve()
-    if resolved == source or source in resolved.parents:
-        raise UserError(f"{output} is or lies in the folder of predictions {folder.folder}; choose another -o.")
-    if output.exists() and not output.is_dir():
-        raise UserError(f"{output} is a file; give -o a folder.")
-    check_writable(output / FILE_NAME)
-    ours = (output / FILE_NAME).exists() or (output / _RECORDS).exists()
-    for entry in os.scandir(output):
-        if not ours and entry.is_file() and entry.name.endswith((".npz", folder.file_ending)):
-            raise UserError(f"{output} holds other images or predictions ({entry.name}); choose another -o.")
-        if entry.name.startswith(UNFINISHED):  # a killed run's
-            shutil.rmtree(entry.path, ignore_errors=True)
-    (output / _RECORDS).mkdir(exist_ok=True)
 
 
 class _Records:

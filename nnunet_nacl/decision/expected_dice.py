@@ -21,7 +21,15 @@ from torch import Tensor
 from nnunet_nacl.metrics.checks import check_chunk
 from nnunet_nacl.metrics.primitives import where_true
 
-__all__ = ["ExpectedOverlap", "blocks_of", "count_expected", "expected_dice", "region_table", "sum_inside"]
+__all__ = [
+    "ExpectedOverlap",
+    "blocks_of",
+    "check_probs",
+    "count_expected",
+    "expected_dice",
+    "region_table",
+    "sum_inside",
+]
 
 _BLOCK_PROBABILITIES = 1 << 18  # that are worked on together: they stay in the cache
 
@@ -168,30 +176,31 @@ def sum_inside(chunk: Tensor, labels: Tensor, table: Tensor | None) -> tuple[np.
     return sizes.cpu().numpy(), sums.cpu().numpy()
 
 
+def check_probs(probs: Tensor, regions: Sequence[int | tuple[int, ...]] | None) -> None:
+    """ValueError unless ``probs`` have the type and the channels of class or region probabilities."""
+    if probs.ndim < 2 or not probs.is_floating_point():
+        raise ValueError(f"probs must be floating point, (channels, *spatial), got {probs.dtype} {tuple(probs.shape)}.")
+    if regions is None and len(probs) < 2:
+        raise ValueError("classes need at least two channels, background included, got 1; give regions for a sigmoid.")
+    if regions is not None and len(regions) != len(probs):
+        raise ValueError(f"got {len(regions)} regions for {len(probs)} channels of probs; give one for each.")
+
+
 def _check(
     probs: Tensor,
     segmentation: Tensor,
     regions: Sequence[int | tuple[int, ...]] | None,
     valid: Tensor | np.ndarray | None,
 ) -> None:
-    if probs.ndim < 2 or not probs.is_floating_point():
-        raise ValueError(
-            f"probs must be floating point of shape (channels, *spatial), got {probs.dtype} {tuple(probs.shape)}."
-        )
+    check_probs(probs, regions)
     spatial = tuple(probs.shape[1:])
     if tuple(segmentation.shape) != spatial or (valid is not None and tuple(valid.shape) != spatial):
         shapes = f"{tuple(segmentation.shape)}" + (f" and {tuple(valid.shape)}" if valid is not None else "")
         raise ValueError(f"segmentation and valid must have the spatial shape of probs, {spatial}, got {shapes}.")
     if segmentation.is_floating_point():
         raise ValueError(f"segmentation must hold integer labels, got {segmentation.dtype}.")
-    if regions is None and len(probs) < 2:
-        raise ValueError("classes need at least two channels, background included, got 1; give regions for a sigmoid.")
-    if regions is not None and len(regions) != len(probs):
-        raise ValueError(f"got {len(regions)} regions for {len(probs)} channels of probs; give one for each.")
     if segmentation.numel():
         low, high = int(segmentation.min()), int(segmentation.max())
+        most = "the largest label value" if regions is not None else len(probs) - 1
         if low < 0 or (regions is None and high >= len(probs)):
-            raise ValueError(
-                f"segmentation holds the label {low if low < 0 else high}, expected 0 to "
-                f"{len(probs) - 1 if regions is None else 'the largest label value'}."
-            )
+            raise ValueError(f"segmentation holds the label {low if low < 0 else high}, expected 0 to {most}.")

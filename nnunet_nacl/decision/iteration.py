@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnunet_nacl.decision.expected_dice import ExpectedOverlap, blocks_of
+from nnunet_nacl.decision.expected_dice import ExpectedOverlap, blocks_of, check_probs
 from nnunet_nacl.decision.rules import ClassRule, RegionRule, Regions
 from nnunet_nacl.metrics.checks import check_chunk
 from nnunet_nacl.metrics.primitives import where_true
@@ -92,19 +92,13 @@ def decide(
         array([1, 1, 1, 0], dtype=uint8)
     """
     probs = torch.as_tensor(probs).detach()
-    if probs.ndim < 2 or not probs.is_floating_point() or not probs.numel():
-        raise ValueError(f"probs must be floating point, (channels, *spatial), got {probs.dtype} {tuple(probs.shape)}.")
     if (regions is None) != (region_labels is None):
         raise ValueError("regions and region_labels belong together: give both or none.")
-    if regions is None and len(probs) < 2:
-        raise ValueError("classes need at least two channels, background included, got 1; give regions for a sigmoid.")
-    if regions is not None and len(regions) != len(probs):
-        raise ValueError(f"got {len(regions)} regions for {len(probs)} channels of probs; give one for each.")
-    first: Rule
-    if regions is None or region_labels is None:
-        first = ClassRule.argmax(len(probs))
-    else:
-        first = RegionRule.argmax(Regions(regions, region_labels))
+    check_probs(probs, regions)
+    if not probs.numel():
+        raise ValueError(f"probs must hold voxels, got {tuple(probs.shape)}.")
+    classes = regions is None or region_labels is None
+    first: Rule = ClassRule.argmax(len(probs)) if classes else RegionRule.argmax(Regions(regions, region_labels))
     expected = _sum_all(probs, regions is not None)
     rule = first
     own, before = _apply(rule, probs, expected)

@@ -94,7 +94,7 @@ def make_trained(root: Path, *, kind: str = "plain", **arguments) -> Model:
             "network_weights": network.state_dict(),
             "trainer_name": "nnUNetTrainer",
             "init_args": {"configuration": "3d_fullres"},
-            "inference_allowed_mirroring_axes": (0, 1, 2),
+            "inference_allowed_mirroring_axes": (0,),
         }
         torch.save(checkpoint, path)
         os.utime(path, (1, 1))

@@ -9,7 +9,8 @@ import pytest
 
 from nnunet_nacl.calibration.affine import AffineMap
 from nnunet_nacl.calibration.estimates import estimate_values
-from nnunet_nacl.calibration.heldout import HeldOut, case_values, structures_of
+from nnunet_nacl.calibration.heldout import HeldOut, case_values
+from nnunet_nacl.calibration.map_file import structures_of
 from nnunet_nacl.calibration.sampling import draw_sample
 from nnunet_nacl.evaluation.locate import find_fold_folders
 from tests.evaluation.folders import CLASSES, CLASSES_WITH_IGNORE, REGIONS, REGIONS_WITH_IGNORE
@@ -62,19 +63,10 @@ def test_estimates_of_small_samples_spread_as_their_standard_errors_say(make_val
     (case,) = held_out.files
     read, calibration = held_out.read(case), AffineMap([0.6, 1.3], [-0.4, 0.7])
     keys = list(structures_of(held_out.first))
-    exact = estimate_values(read.sample("", 0), calibration, keys)
+    exact = estimate_values(draw_sample(read.voxels, read.masks, read.outside), calibration, keys)
 
     def small(seed):
-        voxels = read.voxels
-        return draw_sample(
-            voxels.log_odds.numpy(),
-            voxels.target.numpy(),
-            read.masks,
-            read.outside,
-            regions=False,
-            seed=seed,
-            limit_bytes=12_000,
-        )
+        return draw_sample(read.voxels, read.masks, read.outside, seed=seed, limit_bytes=12_000)
 
     found = [estimate_values(small(seed), calibration, keys) for seed in range(60)]
     for name in ("NLL all", "Brier union", "Dice 1"):

@@ -8,7 +8,7 @@ import torch
 
 from nnunet_nacl.calibration.affine import AffineMap
 from nnunet_nacl.calibration.fitting import fit
-from nnunet_nacl.calibration.likelihood import case_terms
+from nnunet_nacl.calibration.likelihood import Voxels, case_terms
 from nnunet_nacl.calibration.sampling import draw_sample, most_bytes, pack, read_sample, unpack, write_sample
 from nnunet_nacl.errors import UserError
 from tests.calibration.problems import drawn_from
@@ -19,9 +19,7 @@ NOWHERE = np.zeros((0, 3), dtype=np.int64)
 def draw(voxels, **options):
     n = voxels.log_odds.shape[1]
     masks = np.zeros(n, np.uint8)
-    return draw_sample(
-        voxels.log_odds.numpy(), voxels.target.numpy(), masks, NOWHERE, regions=voxels.regions, **options
-    )
+    return draw_sample(voxels, masks, NOWHERE, **options)
 
 
 @pytest.mark.parametrize("regions", [False, True])
@@ -37,14 +35,7 @@ def test_the_loss_of_many_samples_is_on_average_that_of_all_voxels(regions):
 def test_weights_add_up_and_uncertain_voxels_are_drawn_densely():
     rng = np.random.default_rng(0)
     odds = np.concatenate([rng.normal(-12, 1, 95_000), rng.normal(0, 1, 1000)])[None]
-    sample = draw_sample(
-        odds,
-        np.zeros(odds.shape[1], int),
-        np.zeros(odds.shape[1], np.uint8),
-        NOWHERE,
-        regions=False,
-        limit_bytes=20_000,
-    )
+    sample = draw(Voxels(torch.from_numpy(odds), torch.zeros(odds.shape[1], dtype=int)), limit_bytes=20_000)
     assert sample.weights.sum() == pytest.approx(odds.shape[1])
     uncertain = np.abs(sample.log_odds[0].astype(float)) < 2
     assert sample.weights[uncertain].max() == 1 and sample.weights[~uncertain].max() > 20
@@ -53,8 +44,8 @@ def test_weights_add_up_and_uncertain_voxels_are_drawn_densely():
 @pytest.mark.parametrize("channels", [2, 5, 20])
 def test_files_keep_to_their_size_and_their_name(tmp_path, channels):
     rng = np.random.default_rng(0)
-    odds = rng.normal(size=(channels - 1, 200_000)).astype(np.float32) * 3
-    sample = draw_sample(odds, rng.integers(0, channels, 200_000), np.zeros(200_000, np.uint8), NOWHERE, regions=False)
+    odds = torch.from_numpy(rng.normal(size=(channels - 1, 200_000)).astype(np.float32) * 3)
+    sample = draw(Voxels(odds, torch.from_numpy(rng.integers(0, channels, 200_000))))
     path = tmp_path / "samples" / "case.sample"
     write_sample(sample, path)
     assert path.stat().st_size <= min(60_000 * channels, 900_000)

@@ -138,8 +138,8 @@ def test_a_folder_is_calibrated_and_the_result_is_one_of_nnunet(make, labels, tm
 
     times = {p: p.stat().st_mtime_ns for p in out.glob("*.nii.gz")}
     (out / "case_00.npz").unlink()
-    (out / ".0123.nnunet_nacl.tmp.d").mkdir()  # what a kill leaves
-    (out / ".0123.nnunet_nacl.tmp.d" / "case_00.nii.gz").write_bytes(b"half")
+    (out / ".unfinished-0123").mkdir()  # what a kill leaves
+    (out / ".unfinished-0123" / "case_00.nii.gz").write_bytes(b"half")
     assert run("apply", "-i", folder, "-map", folder / "calibration_map.json", "-o", out) == 0
     assert [p.name for p, time in times.items() if p.stat().st_mtime_ns != time] == ["case_00.nii.gz"]
     assert not list(out.glob(".*"))
@@ -147,6 +147,17 @@ def test_a_folder_is_calibrated_and_the_result_is_one_of_nnunet(make, labels, tm
     assert run("apply", "-i", out, "-map", folder / "calibration_map.json", "-o", tmp_path / "twice") == 2
     assert run("calibrate", "-i", out, "-gt", model.references) == 2
     assert capsys.readouterr().err.count("calibrated already") == 2
+
+
+def test_a_folder_of_other_images_is_not_written_into(make, tmp_path, capsys):
+    folder = predictions(make(), tmp_path)
+    write_json(tmp_path / "map.json", map_to_json(AffineMap([1, 1], [0, 0]), STRUCTURES))
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    (scans / "case_00.nii.gz").write_bytes(b"a scan")
+    assert run("apply", "-i", folder, "-map", tmp_path / "map.json", "-o", scans) == 2
+    assert "holds other images or predictions (case_00.nii.gz)" in capsys.readouterr().err
+    assert [(p.name, p.read_bytes()) for p in scans.iterdir()] == [("case_00.nii.gz", b"a scan")]
 
 
 def test_another_map_leaves_nothing_of_the_one_before(make, tmp_path):

@@ -10,15 +10,8 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnunet_nacl.comparison.statistics import (
-    bin_accuracy_bands,
-    holm,
-    mean_interval,
-    paired_difference,
-    relative_difference,
-    resamples,
-    wilcoxon_p,
-)
+from nnunet_nacl.comparison.statistics import holm, paired_difference, wilcoxon_p
+from nnunet_nacl.metrics.bootstrap import bin_accuracy_bands, mean_interval, relative_difference, resamples
 from tests.comparison import slow
 
 OPTIONS = {"n_bootstrap": 300, "seed": 1}

@@ -12,9 +12,9 @@ from nnunet_nacl.comparison.columns import RANK_METRICS
 from nnunet_nacl.comparison.comparison import Comparison
 from nnunet_nacl.comparison.entries import Entry, short_labels, variant_of
 from nnunet_nacl.comparison.figure_choice.described import DescribedFigure, listed
-from nnunet_nacl.comparison.statistics import Interval
 from nnunet_nacl.figures.radar import draw_radar
 from nnunet_nacl.figures.training_share import draw_training_share
+from nnunet_nacl.metrics.bootstrap import Interval
 from nnunet_nacl.registration.grammar import TOKENS, Variant, format_name
 
 __all__ = ["figures_over_settings", "entries_over"]

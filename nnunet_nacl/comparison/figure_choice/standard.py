@@ -11,7 +11,6 @@ from nnunet_nacl.comparison.alignment import Dataset
 from nnunet_nacl.comparison.columns import RANK_METRICS
 from nnunet_nacl.comparison.comparison import Comparison
 from nnunet_nacl.comparison.figure_choice.described import DescribedFigure, drawn_interval, listed
-from nnunet_nacl.comparison.statistics import bin_accuracy_bands, relative_difference
 from nnunet_nacl.comparison.table_formats import number
 from nnunet_nacl.evaluation.results import MASKS
 from nnunet_nacl.figures.forest_plot import ForestRow, draw_differences
@@ -21,6 +20,7 @@ from nnunet_nacl.figures.relative_difference import draw_relative_difference
 from nnunet_nacl.figures.reliability import draw_reliability
 from nnunet_nacl.figures.scatter import draw_scatter
 from nnunet_nacl.metrics.binning import BinStats
+from nnunet_nacl.metrics.bootstrap import bin_accuracy_bands, relative_difference
 from nnunet_nacl.metrics.calibration_error import ece
 
 __all__ = ["standard_figures"]

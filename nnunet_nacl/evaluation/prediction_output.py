@@ -1,0 +1,100 @@
+"""Folders of predictions that this package writes, as nnU-Net would have: no half file, nothing of others lost."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.evaluation.image_files import quiet
+from nnunet_nacl.evaluation.prediction_folder import CaseFiles, PredictionFolder
+from nnunet_nacl.files import check_writable, to_json_text, write_atomically
+from nnunet_nacl.json_files import first_line
+
+__all__ = ["prepare_output", "write_case"]
+
+_UNFINISHED = ".unfinished-"  # nnU-Net does not look into folders
+
+
+def prepare_output(output: Path, folder: PredictionFolder, marks: Sequence[str]) -> None:
+    """Make a folder with dataset.json and plans.json, before hours of work; what killed runs left is removed.
+
+    Args:
+        output: The new folder.
+        folder: The predictions that it is made from.
+        marks: Names of entries by one of which a folder is known to be an earlier run's.
+
+    Raises:
+        UserError: ``output`` is or lies in the folder of predictions, is a file, holds images or predictions that are
+            no earlier run's, or no file can be written there.
+    """
+    resolved, source = output.resolve(), folder.folder.resolve()
+    if resolved == source or source in resolved.parents:
+        raise UserError(f"{output} is or lies in the folder of predictions {folder.folder}; choose another -o.")
+    if output.exists() and not output.is_dir():
+        raise UserError(f"{output} is a file; give -o a folder.")
+    check_writable(output / marks[0])
+    ours = any((output / mark).exists() for mark in marks)
+    for entry in os.scandir(output):
+        if not ours and entry.is_file() and entry.name.endswith((".npz", folder.file_ending)):
+            raise UserError(f"{output} holds other images or predictions ({entry.name}); choose another -o.")
+        if entry.name.startswith(_UNFINISHED):
+            shutil.rmtree(entry.path, ignore_errors=True)
+    for name, content in (("dataset.json", folder.dataset_json), ("plans.json", folder.plans)):
+        write_atomically(output / name, to_json_text(content))
+
+
+def write_case(
+    folder: PredictionFolder,
+    files: CaseFiles,
+    output: Path,
+    segmentation: np.ndarray,
+    properties: dict[str, Any],
+    probabilities: np.ndarray | Path | None,
+) -> None:
+    """Write a case beside the others, then move its files to their names: a killed run leaves no half file.
+
+    Args:
+        folder: The predictions that it was made from.
+        files: The case's among them.
+        output: The folder to write to.
+        segmentation: (*spatial) label map.
+        properties: Where the image lies, as ``folder`` read it.
+        probabilities: To save, or the file to copy; its .pkl comes with it. The npz is moved last, and has the time of
+            the one in ``folder``. None: there shall be none, and an earlier run's are removed.
+
+    Raises:
+        UserError: A file cannot be written; the message names the segmentation.
+    """
+    name = f"{files.case}{folder.file_ending}"
+    pickled = files.probabilities.with_suffix(".pkl")
+    try:
+        with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=output) as made:
+            work, status = Path(made), files.probabilities.stat()
+            target = work / files.probabilities.name
+            if isinstance(probabilities, Path):
+                shutil.copyfile(probabilities, target)
+            elif probabilities is not None:
+                np.savez_compressed(target, probabilities=probabilities)
+            if probabilities is not None:
+                os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
+                if pickled.is_file():
+                    shutil.copyfile(pickled, work / pickled.name)
+            for path in (target, work / pickled.name):
+                if not path.exists():  # an earlier run's must not lie beside another segmentation
+                    (output / path.name).unlink(missing_ok=True)
+            with quiet():
+                folder.reader.write_seg(segmentation, str(work / name), properties)
+            for path in sorted(work.iterdir(), key=lambda path: (path.suffix == ".npz", path.name)):
+                os.replace(path, output / path.name)  # some formats keep the spacing in a file of its own
+    except (MemoryError, UserError):
+        raise
+    except Exception as error:  # SimpleITK reports a full disk as RuntimeError
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
+        raise UserError(f"{output / name}: cannot be written ({reason}); free space or choose another -o.") from None
