@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import shutil
@@ -66,7 +67,8 @@ def apply_to_folder(
     if not can_write(output):
         raise UserError(f"{output}: no file can be written there; choose another -o.")
     found, problems = folder.cases(chill=True)
-    record = map_to_json(calibration, structures_of(folder)) | {"applied_to": str(source)}
+    digest = hashlib.sha256(Path(map_path).read_bytes()).hexdigest()  # names the map, as a model's card does
+    record = map_to_json(calibration, structures_of(folder)) | {"applied_to": str(source), "map_sha256": digest}
     _start(output, record)
     todo = [files for files in found if not _finished(files, output, folder.file_ending)]
     done = [files.case for files in found if files not in todo]

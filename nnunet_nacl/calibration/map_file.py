@@ -12,14 +12,18 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_writable
 from nnunet_nacl.json_files import mismatch, read_dict
 
-__all__ = ["APPLIED_FILE", "MAP_FILE", "SCHEMA_VERSION", "check_output_map", "map_to_json", "read_map"]
+__all__ = ["APPLIED_FILE", "MAP_FILE", "MAP_PATTERN", "SCHEMA_VERSION", "check_output_map", "map_to_json", "read_map"]
 
 MAP_FILE = "calibration_map.json"
 APPLIED_FILE = "calibration_applied.json"
 """In a folder that was calibrated: the map, and the folder that it was applied to."""
 
 SCHEMA_VERSION = 1
-_PATTERN = {"structures": [{"key": str, "name": str, "slope": (int, float), "offset": (int, float)}], "regions": bool}
+MAP_PATTERN = {
+    "structures": [{"key": str, "name": str, "slope": (int, float), "offset": (int, float)}],
+    "regions": bool,
+}
+"""What a map must have, for :func:`~nnunet_nacl.json_files.mismatch`."""
 
 
 def map_to_json(calibration: AffineMap, structures: Mapping[str, str]) -> dict[str, Any]:
@@ -55,7 +59,7 @@ def read_map(path: str | os.PathLike, structures: Mapping[str, str], regions: bo
             f"{path}: schema version {data.get('schema_version')!r}, this version of nnunet_nacl reads "
             f"{SCHEMA_VERSION}; update it or calibrate again."
         )
-    wrong = mismatch(data, _PATTERN)
+    wrong = mismatch(data, MAP_PATTERN)
     if wrong:
         raise UserError(f"{path}: not a map of `nnunet_nacl calibrate` ({wrong}); give its calibration_map.json.")
     rows = data["structures"]
@@ -77,7 +81,7 @@ def check_output_map(path: Path) -> None:
     if path.suffix != ".json":
         raise UserError(f"{path}: the map's file name must end with .json.")
     check_writable(path)
-    if path.is_file() and mismatch(read_dict(path), _PATTERN):
+    if path.is_file() and mismatch(read_dict(path), MAP_PATTERN):
         raise UserError(f"{path} is no calibration map and would be lost; choose another -o.")
 
 
