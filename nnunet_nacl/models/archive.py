@@ -207,7 +207,7 @@ def _calibration_map(model: Path, fold: str, calibrated: bool) -> dict[str, Any]
     if not calibrated:
         return there
     checkpoint = model / f"fold_{fold}" / CALIBRATED
-    baked = read_checkpoint(checkpoint).get(MARK)
+    baked: Any = read_checkpoint(checkpoint).get(MARK)
     if mismatch(baked, MAP_PATTERN):
         raise UserError(
             f"{checkpoint}: does not say by which map it was calibrated; run `nnunet_nacl calibrate` again."
@@ -240,8 +240,8 @@ def _stock_export(
             export_pretrained_model(
                 dataset, str(output), (configuration,), trainer, plans, tuple(folds), True, tuple(checkpoints)
             )
-    except (AssertionError, RuntimeError, FileNotFoundError) as error:
-        raise UserError(f"nnU-Net could not export the model: {first_line(error)}; finish its training.") from None
+    except (AssertionError, RuntimeError, FileNotFoundError, ValueError) as error:  # ValueError: a date before 1980
+        raise UserError(f"nnU-Net could not export the model: {first_line(error)}; mend its folder.") from None
 
 
 def _add_evaluations(

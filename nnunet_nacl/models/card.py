@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import nnunet_nacl
 from nnunet_nacl.evaluation.document import to_document
@@ -25,7 +25,7 @@ _CHECK = {"error": NUMBER, "error_of_constant": NUMBER, "coverage": dict.fromkey
 _QUALITY = {"unit": str, "checks": {"*": {"*": {"*": _CHECK}}}}
 
 
-def stream_hash(stream: BinaryIO) -> str:
+def stream_hash(stream: IO[bytes]) -> str:
     """SHA-256 of what a stream still holds, in hexadecimal digits."""
     digest = hashlib.sha256()
     while block := stream.read(_BLOCK):
@@ -135,7 +135,9 @@ def _calibration(
 ) -> str:
     parts = []
     if calibration_map is not None:
-        rows = [(row["name"], _number(row["slope"]), _number(row["offset"])) for row in calibration_map["structures"]]
+        numbers = [
+            (row["name"], _number(row["slope"]), _number(row["offset"])) for row in calibration_map["structures"]
+        ]
         cases = calibration_map.get("n_cases")
         parts.append(
             f"Calibrated after training{f' on {cases} held-out cases' if cases else ''}, "
@@ -146,7 +148,7 @@ def _calibration(
             )
             + ". Log-odds against the background (regions: logits) become slope x log-odds + offset:"
         )
-        parts.append(_table(["structure", "slope", "offset"], rows))
+        parts.append(_table(["structure", "slope", "offset"], numbers))
     if not evaluations:
         return "\n\n".join([*parts, "Not measured on the validation cases of these folds (`nnunet_nacl evaluate`)."])
     parts.append(
@@ -154,7 +156,7 @@ def _calibration(
         + (", and calibrated by a map that was fitted without it." if "calibrated" in evaluations else ".")
     )
     means = [to_document(evaluation)["calibration"]["mean"] for evaluation in evaluations.values()]
-    rows = [
+    rows: list[tuple[Any, ...]] = [
         ("cases", *(len(evaluation.cases) for evaluation in evaluations.values())),
         ("Dice", *(_number(evaluation.mean_dice(), ".4f") for evaluation in evaluations.values())),
     ]
@@ -171,7 +173,7 @@ def _calibration(
 
 def _quality(calibration_map: Mapping[str, Any]) -> str:
     """How well Dice and volume of a case are predicted, as measured on cases left out."""
-    quality = calibration_map.get("quality")
+    quality: Any = calibration_map.get("quality")
     if mismatch(quality, _QUALITY) or not quality["checks"]:
         return "Nothing was learned about the Dice and volumes of single cases."
     names = {row["key"]: row["name"] for row in calibration_map["structures"]}
