@@ -275,8 +275,8 @@ def resampling_difference(
     probs, spacing = read()
     forward = list(manager.transpose_forward)
     odds = log_odds(probs.transpose([0, *(1 + axis for axis in forward)])).float()
-    logits = torch.cat([torch.zeros_like(odds[:1]), odds])
-    logits = (logits - logits.mean(0)).numpy()
+    with_background = torch.cat([torch.zeros_like(odds[:1]), odds])
+    logits = (with_background - with_background.mean(0)).numpy()
     here = [float(spacing[axis]) for axis in forward]
     there = list(settings.spacing)
     there = there if len(there) == len(here) else [here[0], *there]

@@ -55,8 +55,9 @@ def estimate_values(
 class _Table:
     """One row per sampled voxel, and one per kind of voxel outside the crop, which stays background for certain."""
 
-    def __init__(self, probs, truth, bits, weights, segmented) -> None:
+    def __init__(self, probs, truth, bits, weights, segmented, regions: bool) -> None:
         self.probs, self.truth, self.bits, self.weights, self.segmented = probs, truth, bits, weights, segmented
+        self.regions = regions
 
     @classmethod
     def of(cls, sample: Sample, calibration: AffineMap, order: list[int] | None, keys: list[str]) -> _Table:
@@ -86,9 +87,7 @@ class _Table:
         masks = {name: (bits & bit) != 0 for name, bit in place.items()}
         masks |= {"predicted": predicted, "union": predicted | foreground, "all": np.ones_like(foreground)}
         weights = np.concatenate([sample.weights, sample.outside[:, 2].astype(np.float64)])
-        table = cls(probs, truth, masks, weights, segmented)
-        table.regions = regions
-        return table
+        return cls(probs, truth, masks, weights, segmented, regions)
 
     def values(self, weights: np.ndarray, keys: list[str], n_bins: int) -> dict[str, float]:
         probs, truth = self.probs, self.truth

@@ -5,6 +5,7 @@ Several fits (all cases; all but one part, for cross-fitting) share each pass, s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -137,6 +138,7 @@ class _Newton:
             wanted = np.concatenate([start.slopes, start.offsets])
             self._proposal = np.linalg.lstsq(self._matrix, wanted - self._constant, rcond=None)[0]
         self._point: np.ndarray | None = None
+        self._objective, self._length, self._decrement, self._step = math.inf, 1.0, 0.0, np.zeros(free)
         self.done = False
         self.start_pass()
 

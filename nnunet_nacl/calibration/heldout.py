@@ -88,7 +88,7 @@ class HeldOut:
     """
 
     folders: dict[str, PredictionFolder]
-    settings: EvaluationSettings | None = None
+    settings: EvaluationSettings = None  # type: ignore[assignment]  # never None from __post_init__ on
     files: dict[str, CaseFiles] = field(default_factory=dict)
     fold: dict[str, str] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
@@ -157,7 +157,7 @@ class HeldOut:
         """
         files = self.files[case]
         path = _sample_path(files)
-        wanted = {name: _stamp(getattr(files, name)) for name in ("probabilities", "reference")}
+        wanted: dict[str, Any] = {name: _stamp(getattr(files, name)) for name in ("probabilities", "reference")}
         labels = self.folders[self.fold[case]].labels
         wanted |= {"settings": [self.settings.dilation_mm, self.settings.boundary_mm], "labels": str(labels.values)}
         if path.is_file():
@@ -221,7 +221,7 @@ def case_values(evaluation: Evaluation, cases: Sequence[str]) -> dict[str, list[
     rows = []
     for case in cases:
         result = by_name[case]
-        row = {}
+        row: dict[str, float] = {}
         for mask in MASKS:
             metrics = mask_metrics(result.stats[mask])
             row |= {f"{value} {mask}": metrics[value] for value in VALUES}

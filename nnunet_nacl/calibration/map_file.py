@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from nnunet_nacl.calibration.affine import AffineMap
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_writable
@@ -71,7 +73,8 @@ def read_map(path: str | os.PathLike, structures: Mapping[str, str], regions: bo
             f"{_listed(structures)}; give the map of this model."
         )
     try:
-        return AffineMap([row["slope"] for row in rows], [row["offset"] for row in rows], regions)
+        slopes, offsets = (np.array([row[name] for row in rows], float) for name in ("slope", "offset"))
+        return AffineMap(slopes, offsets, regions)
     except ValueError as error:
         raise UserError(f"{path}: {error} Calibrate again.") from None
 

@@ -15,6 +15,7 @@ import secrets
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -80,8 +81,8 @@ def most_bytes(num_channels: int) -> int:
 
 def pack(inside: np.ndarray) -> np.ndarray:
     """(R, N) booleans as integers, region r in bit r."""
-    dtype = next(kind for kind, bits in ((np.uint8, 8), (np.uint16, 16), (np.uint64, 64)) if len(inside) <= bits)
-    result = np.zeros(inside.shape[1], dtype=dtype)
+    dtype: Any = next(kind for kind, bits in ((np.uint8, 8), (np.uint16, 16), (np.uint64, 64)) if len(inside) <= bits)
+    result: np.ndarray = np.zeros(inside.shape[1], dtype=dtype)
     for bit, row in enumerate(inside):
         result |= row.astype(dtype) << dtype(bit)
     return result
@@ -170,7 +171,7 @@ def write_sample(sample: Sample, path: Path) -> None:
     The file is an npz archive under another ending: nnU-Net takes every ``*.npz`` of a folder for a prediction.
     """
     stream = io.BytesIO()
-    arrays = {name: np.asarray(getattr(sample, name)) for name in _KEYS}
+    arrays: dict[str, Any] = {name: np.asarray(getattr(sample, name)) for name in _KEYS}
     np.savez_compressed(stream, schema=_SCHEMA, regions=sample.regions, **arrays)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{secrets.token_hex(6)}.nnunet_nacl.tmp")
