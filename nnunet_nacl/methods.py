@@ -151,6 +151,23 @@ class Variant:
         "seed<n>", "a replicate under its own name: random numbers are seeded with n (default: not seeded)"
     )
 
+    @property
+    def meaning(self) -> str:
+        """What its loss is, in words."""
+        text = METHODS[self.method].meaning
+        if self.dice:
+            text += ", plus nnU-Net's soft Dice term" + (" with a falling weight" if self.anneal else "")
+        return text
+
+    @property
+    def formula(self) -> str:
+        """Loss of a voxel, see :class:`Method`, as its tokens have it."""
+        formula = METHODS[self.method].formula
+        for token in TOKENS:
+            if token.rewrites and getattr(self, token.field):
+                formula = formula.replace(*token.rewrites)
+        return formula + (" + Dice" if self.dice else "")
+
 
 TOKENS = tuple(
     replace(entry.metadata["token"], field=entry.name) for entry in fields(Variant) if "token" in entry.metadata

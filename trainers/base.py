@@ -55,7 +55,7 @@ class CalibrationTrainer(nnUNetTrainer):
         if self.variant.epochs is not None:
             self.num_epochs = self.variant.epochs
             # Short runs would end before nnU-Net's first checkpoint at epoch 50, and --c would find nothing.
-            self.save_every = min(self.save_every, max(1, self.num_epochs // 10))
+            self.save_every: int = min(self.save_every, max(1, self.num_epochs // 10))
         if self.variant.iterations is not None:
             self.num_iterations_per_epoch = self.variant.iterations
             self.num_val_iterations_per_epoch = max(1, self.variant.iterations // 10)
@@ -92,9 +92,8 @@ class CalibrationTrainer(nnUNetTrainer):
             regions=space.regions,
             check_labels=False,  # TrainingLoss checks
         )
-        if self._do_i_compile():
-            voxelwise = torch.compile(voxelwise)
-        return TrainingLoss(voxelwise, space, stock.dc if self.variant.dice else None)
+        compiled: Any = torch.compile(voxelwise) if self._do_i_compile() else voxelwise
+        return TrainingLoss(compiled, space, stock.dc if self.variant.dice else None)
 
     def _label_space(self) -> LabelSpace:
         if self.label_manager.has_regions:
@@ -134,7 +133,7 @@ class CalibrationTrainer(nnUNetTrainer):
     @classmethod
     def get_training_transforms(cls, *args: Any, **kwargs: Any) -> BasicTransform:
         """nnU-Net's augmentation; for ``noda`` none, as in its nnUNetTrainerNoDA."""
-        stock = nnUNetTrainerNoDA if cls.variant.noda else super()
+        stock: Any = nnUNetTrainerNoDA if cls.variant.noda else super()
         return stock.get_training_transforms(*args, **kwargs)
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from nnunet_nacl.label_space import LabelSpace
@@ -46,7 +48,8 @@ class TrainingLoss(nn.Module):
         read = self._label_space.read(logits, target, check_labels=False)
         labels = read.labels if self._label_space.regions else read.labels[:, None]
         mask = None if read.valid is None else read.valid[:, None]
-        return self.dc(logits, labels, loss_mask=mask)
+        dice: Any = self.dc
+        return dice(logits, labels, loss_mask=mask)
 
     def extra_repr(self) -> str:
         """Shown in nnU-Net's debug.json."""

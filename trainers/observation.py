@@ -52,9 +52,8 @@ class LogitObserver:
             output: (B, K, *spatial) logits of any floating type, or a list of them.
             target: Targets of the same resolutions. They are not changed.
         """
-        if isinstance(output, (list, tuple)):
-            output, target = output[0], target[0]
-        logits = output.detach()
+        logits = (output if isinstance(output, Tensor) else output[0]).detach()
+        target = target if isinstance(target, Tensor) else target[0]
         if logits.device.type not in ("cpu", "cuda"):  # Apple's GPUs have no double precision
             logits, target = logits.cpu(), target.cpu()
         # Under autocast the products below would be taken in half precision.
@@ -65,12 +64,15 @@ class LogitObserver:
         read = self._space.read(logits, target, check_labels=False)
         if self._sums is None:
             self._sums = self._zeros(logits.device)
+        sums = self._sums
         labels = read.labels if self._space.regions else read.labels[:, None]
         valid = None if read.valid is None else read.valid[:, None].flatten(2)
         for samples, voxels in self._chunks(logits):
             part = logits.flatten(2)[samples, :, voxels]
             part = part if part.dtype == torch.float64 else part.float()
-            self._add(part, labels.flatten(2)[samples, :, voxels], None if valid is None else valid[samples, :, voxels])
+            self._add(
+                sums, part, labels.flatten(2)[samples, :, voxels], None if valid is None else valid[samples, :, voxels]
+            )
 
     def fetch(self) -> EpochSums | None:
         """The sums so far, on the CPU, or None if nothing was seen."""
@@ -99,9 +101,8 @@ class LogitObserver:
             for start in range(0, size, voxels):
                 yield slice(first, first + samples), slice(start, start + voxels)
 
-    def _add(self, logits: Tensor, truth: Tensor, valid: Tensor | None) -> None:
-        """Add (b, K, n) logits, (b, 1, n) labels or (b, R, n) region maps, and (b, 1, n) valid or None."""
-        sums = self._sums
+    def _add(self, sums: dict[str, Tensor], logits: Tensor, truth: Tensor, valid: Tensor | None) -> None:
+        """Add to the sums (b, K, n) logits, (b, 1, n) labels or (b, R, n) region maps, and (b, 1, n) valid or None."""
         finite = logits.sum(1, keepdim=True).isfinite()
         counted = finite if valid is None else finite & valid
         sums["not_finite"] += (~finite if valid is None else ~finite & valid).sum()
@@ -168,4 +169,4 @@ def _sums_by_class(members: Tensor, logits: Tensor) -> Tensor:
     if whole:
         blocks = [values[..., :whole].unflatten(2, (-1, _BLOCK)).transpose(1, 2) for values in (members, logits)]
         parts.append((blocks[0].flatten(0, 1), blocks[1].flatten(0, 1)))
-    return sum((a @ b.transpose(1, 2)).sum(0, dtype=torch.float64) for a, b in parts)
+    return torch.stack([(a @ b.transpose(1, 2)).sum(0, dtype=torch.float64) for a, b in parts]).sum(0)

@@ -47,9 +47,9 @@ class CalibrationRecorder:
     def __init__(self, trainer: CalibrationTrainer) -> None:
         self._trainer = trainer
         self._failed: dict[str, str] = {}  # part -> what went wrong there
-        self._observer: LogitObserver | None = None
+        self._observer: Any = None  # a LogitObserver, from the first validation on
         self._hook: Any = None
-        self._record: TrainingRecord | None = None
+        self._record: Any = None  # a TrainingRecord, once it is opened
         self._started_s = time.monotonic()
         self._drawing_s, self._next_drawing_s = 0.0, _FIRST_DRAWING_S
 

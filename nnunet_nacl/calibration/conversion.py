@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -51,7 +52,8 @@ def apply_to_folder(
     if (folder.folder / APPLIED_FILE).is_file():
         raise UserError(f"{folder.folder} is calibrated already ({APPLIED_FILE}); give the folder that it came from.")
     prepare_output(output, folder, [APPLIED_FILE])
-    record = map_to_json(calibration, structures) | {"applied_to": str(folder.folder.resolve())}
+    digest = hashlib.sha256(Path(map_path).read_bytes()).hexdigest()  # names the map, as a model's card does
+    record = map_to_json(calibration, structures) | {"applied_to": str(folder.folder.resolve()), "map_sha256": digest}
     if not (output / APPLIED_FILE).is_file() or read_json(output / APPLIED_FILE) != record:
         for old in output.glob("*.npz"):  # nothing of another map may count as finished
             old.unlink()

@@ -5,6 +5,7 @@ Several fits (all cases; all but one part, for cross-fitting) share each pass, s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -126,6 +127,7 @@ class _Newton:
         if start is not None:
             self._proposal = np.linalg.lstsq(self._matrix, np.append(start.slopes, start.offsets), rcond=None)[0]
         self._point: np.ndarray | None = None
+        self._objective, self._length, self._decrement, self._step = math.inf, 1.0, 0.0, np.zeros(free)
         self.done = False
         self._seen: list[tuple[int, Terms]] = []
 

@@ -13,14 +13,26 @@ from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
 from nnunet_nacl.files import check_writable
 from nnunet_nacl.json_files import mismatch, read_dict
 
-__all__ = ["APPLIED_FILE", "MAP_FILE", "SCHEMA_VERSION", "check_output_map", "map_to_json", "read_map", "structures_of"]
+__all__ = [
+    "APPLIED_FILE",
+    "MAP_FILE",
+    "MAP_PATTERN",
+    "SCHEMA_VERSION",
+    "check_output_map",
+    "map_to_json",
+    "read_map",
+    "structures_of",
+]
 
 MAP_FILE = "calibration_map.json"
 APPLIED_FILE = "calibration_applied.json"
 """In a folder that was calibrated: the map, and the folder that it was applied to."""
 
 SCHEMA_VERSION = 1
-_PATTERN = {"structures": [{"key": str, "name": str, "slope": (int, float), "offset": (int, float)}], "regions": bool}
+MAP_PATTERN = {
+    "structures": [{"key": str, "name": str, "slope": (int, float), "offset": (int, float)}],
+    "regions": bool,
+}
 
 
 def structures_of(folder: PredictionFolder) -> dict[str, str]:
@@ -62,7 +74,7 @@ def read_map(path: str | os.PathLike, structures: Mapping[str, str], regions: bo
             f"{path}: schema version {data.get('schema_version')!r}, this version of nnunet_nacl reads "
             f"{SCHEMA_VERSION}; update it or calibrate again."
         )
-    if wrong := mismatch(data, _PATTERN):
+    if wrong := mismatch(data, MAP_PATTERN):
         raise UserError(f"{path}: not a map of `nnunet_nacl calibrate` ({wrong}); give its calibration_map.json.")
     rows = data["structures"]
     there, here = _listed({row["key"]: row["name"] for row in rows}, data["regions"]), _listed(structures, regions)
@@ -79,7 +91,7 @@ def check_output_map(path: Path) -> None:
     if path.suffix != ".json":
         raise UserError(f"{path}: the map's file name must end with .json.")
     check_writable(path)
-    if path.is_file() and mismatch(read_dict(path), _PATTERN):
+    if path.is_file() and mismatch(read_dict(path), MAP_PATTERN):
         raise UserError(f"{path} is no calibration map and would be lost; choose another -o.")
 
 

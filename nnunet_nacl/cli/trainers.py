@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.methods import METHODS, NAMED_TRAINERS, PREFIX, TOKENS, Variant
+from nnunet_nacl.methods import METHODS, NAMED_TRAINERS, PREFIX, TOKENS
 from nnunet_nacl.registration.entry_points import registered_trainers
 from nnunet_nacl.registration.grammar import grammar, parse
 from nnunet_nacl.registration.lookup import suggest
@@ -74,7 +74,7 @@ def _explain(name: str) -> str:
             + (f"; did you mean {hint}?" if hint else ".")
             + " `nnunet_nacl trainers` lists them."
         )
-    lines = [f"{name}: {METHODS[variant.method].meaning}{_dice(variant)}", f"  loss: {_formula(variant)}"]
+    lines = [f"{name}: {variant.meaning}", f"  loss: {variant.formula}"]
     for token in TOKENS:
         if not token.fits(variant.method) or (token.field == "anneal" and not variant.dice):
             continue
@@ -93,17 +93,3 @@ def _shown(value: str | float | bool) -> str:
     if isinstance(value, bool):
         return "yes"
     return value if isinstance(value, str) else f"{value:g}"
-
-
-def _dice(variant: Variant) -> str:
-    if not variant.dice:
-        return ""
-    return ", plus nnU-Net's soft Dice term" + (" with a falling weight" if variant.anneal else "")
-
-
-def _formula(variant: Variant) -> str:
-    formula = METHODS[variant.method].formula
-    for token in TOKENS:
-        if token.rewrites and getattr(variant, token.field):
-            formula = formula.replace(*token.rewrites)
-    return formula + (" + Dice" if variant.dice else "")

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
-import secrets
+import shutil
+import tempfile
 import zipfile
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
-from nnunet_nacl.calibration.checkpoints import CALIBRATED
+from nnunet_nacl.calibration.checkpoints import CALIBRATED, MARK
 from nnunet_nacl.calibration.heldout import AFTER_FOLDER
-from nnunet_nacl.calibration.map_file import MAP_FILE
+from nnunet_nacl.calibration.map_file import MAP_FILE, MAP_PATTERN
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.document import read_document
 from nnunet_nacl.evaluation.folds import FILE_NAME, merge
+from nnunet_nacl.evaluation.image_files import quiet
 from nnunet_nacl.evaluation.results import Evaluation
-from nnunet_nacl.json_files import first_line, read_dict
+from nnunet_nacl.files import check_writable, replacing, to_json_text
+from nnunet_nacl.json_files import first_line, mismatch, read_dict
 from nnunet_nacl.models.card import CARD_NAME, card_text, stream_hash
 from nnunet_nacl.models.portable import check_portable, portable_checkpoint, read_checkpoint
 
@@ -55,35 +58,47 @@ def export_model(
             (``portable``), or the zip cannot be written. Nothing is left half-written.
     """
     output = Path(output)
-    if output.suffix != ".zip" or output.is_dir():
+    if output.suffix != ".zip":
         raise UserError(f"-o {output}: give the name of a file that ends with .zip.")
-    dataset, (trainer, plans_name, configuration) = model.parent.name, _parts(model)
+    trainer, plans_name, configuration = _parts(model)
     folds = _folds(model, folds)
     calibrated = _calibrated(model, folds)
-    recorded = read_checkpoint(model / f"fold_{folds[0]}" / FINAL_NAME)["trainer_name"]
+    calibration_map = _calibration_map(model, folds[0], calibrated)
     if portable:
-        check_portable(recorded)
-    temporary = output.with_name(f".{secrets.token_hex(6)}.nnunet_nacl.tmp")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        say(f"nnU-Net's export of {model.name}, folds {', '.join(folds)}")
+        check_portable(read_checkpoint(model / f"fold_{folds[0]}" / FINAL_NAME)["trainer_name"])
+    check_writable(output)
+    place = PurePosixPath(model.parent.name, model.name)
+    say(f"nnU-Net's export of {model.name}, folds {', '.join(folds)}")
+    with replacing(output) as temporary:
         checkpoints = () if portable else (FINAL_NAME, *((CALIBRATED,) if calibrated else ()))
-        _stock_export(dataset, temporary, configuration, trainer, plans_name, folds, checkpoints)
-        place = PurePosixPath(dataset, model.name)
+        _stock_export(model.parent.name, temporary, configuration, trainer, plans_name, folds, checkpoints)
         with zipfile.ZipFile(temporary, "a", zipfile.ZIP_DEFLATED) as archive:
-            if portable:
-                for fold in folds:
-                    source = model / f"fold_{fold}" / (CALIBRATED if calibrated else FINAL_NAME)
-                    say(f"fold {fold}: {source.name}, with nnU-Net's own trainer recorded")
-                    archive.writestr(str(place / f"fold_{fold}" / FINAL_NAME), portable_checkpoint(source))
-            _add_measurements(archive, model, folds, place)
-            _add_card(archive, model, folds, place, recorded, configuration, portable)
-        os.replace(temporary, output)
-    except OSError as error:
-        raise UserError(f"{output}: cannot be written ({error.strerror or error}); choose another -o.") from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+            for fold in folds if portable else ():
+                source = model / f"fold_{fold}" / (CALIBRATED if calibrated else FINAL_NAME)
+                say(f"fold {fold}: {source.name}, with nnU-Net's own trainer recorded")
+                archive.writestr(str(place / f"fold_{fold}" / FINAL_NAME), portable_checkpoint(source))
+            if (model / MAP_FILE).is_file():  # as it is: outputs name its hash
+                archive.write(model / MAP_FILE, str(place / MAP_FILE))
+            elif calibration_map is not None:
+                archive.writestr(str(place / MAP_FILE), to_json_text(calibration_map))
+            evaluations = _add_evaluations(archive, model, folds, place, calibration_map)
+            picture = _diagram(evaluations)
+            if picture is not None:
+                archive.writestr(str(place / DIAGRAM_NAME), picture)
+            text = card_text(
+                model=model.name,
+                folds=folds,
+                dataset_json=read_dict(model / "dataset.json"),
+                plans=read_dict(model / "plans.json"),
+                evaluations=evaluations,
+                calibration_map=calibration_map,
+                hashes=_hashes(archive, place),
+                checkpoint=CALIBRATED if calibrated and not portable else FINAL_NAME,
+                calibrated=calibrated,
+                portable=portable,
+                diagram=DIAGRAM_NAME if picture is not None else None,
+            )
+            archive.writestr(str(place / CARD_NAME), text)
     return output
 
 
@@ -93,38 +108,62 @@ def install_model(archive: Path, results: Path, *, overwrite: bool = False) -> l
     Args:
         archive: Zip that ``export_model`` or nnU-Net wrote.
         results: nnUNet_results.
-        overwrite: Replace models that are there already.
+        overwrite: Replace models that are there already. Without it, what nnU-Net chose among the models here
+            (ensembles, ``inference_information.json``) is kept, too.
 
     Returns:
         The model folders, relative to ``results``.
 
     Raises:
-        UserError: It is no such zip, names a place outside ``results``, or holds a model that is there already.
+        UserError: It is no such zip, damaged, names a place outside ``results``, or holds a model that is there
+            already. Nothing is changed then.
     """
+    archive, results = Path(archive), Path(results)
+    work = results / f".{archive.name}.nnunet_nacl.tmp.d"  # always this name: the next run removes what a kill left
     try:
         with zipfile.ZipFile(archive) as opened:
-            names = [name for name in opened.namelist() if not name.endswith("/")]
-            for name in names:
-                parts = PurePosixPath(name.replace("\\", "/")).parts
-                if ".." in parts or PurePosixPath(name).is_absolute() or ":" in parts[0]:
-                    raise UserError(f"{archive}: holds the path {name!r}, outside its folder; do not trust this file.")
-                if not parts[0].startswith("Dataset"):
-                    raise UserError(f"{archive}: holds {name!r}; a model's zip holds DatasetNNN_Name/ alone.")
-            models = sorted({"/".join(PurePosixPath(name).parts[:2]) for name in names if name.count("/") > 1})
+            entries = _entries(archive, [name for name in opened.namelist() if not name.endswith("/")])
+            models = [entry for entry, is_model in entries.items() if is_model]
+            if not models:
+                raise UserError(f"{archive}: holds no model; give the zip of `nnunet_nacl export` or of nnU-Net.")
             present = [model for model in models if (results / model).exists()]
             if present and not overwrite:
                 raise UserError(f"{results / present[0]} is there already; pass --overwrite to replace it.")
-            broken = opened.testzip()
-            if broken:
-                raise UserError(f"{archive}: {broken} is damaged; copy the file again.")
-            opened.extractall(results)
-            return models
-    except (zipfile.BadZipFile, EOFError) as error:
-        raise UserError(f"{archive}: not a zip file, or cut off ({error}); copy it again.") from None
+            shutil.rmtree(work, ignore_errors=True)
+            opened.extractall(work)  # to the end, or none of it: checksums are compared on the way
+        for number, entry in enumerate(entries):
+            target = results / entry
+            if target.exists():
+                if not overwrite:  # what the site chose for itself, beside its models
+                    continue
+                os.replace(target, work / f"old_{number}")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(work / entry, target)
+        return models
+    except (zipfile.BadZipFile, EOFError, zlib.error, RuntimeError) as error:  # RuntimeError: encrypted
+        raise UserError(
+            f"{archive}: not a zip file, damaged or cut off ({first_line(error)}); copy it again."
+        ) from None
     except OSError as error:
         raise UserError(
             f"{error.filename or archive}: {error.strerror or error}; check the path and the disk."
         ) from None
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _entries(archive: Path, names: Sequence[str]) -> dict[str, bool]:
+    """What the names belong to, and whether that is a model: the rest is what nnU-Net chose among its models."""
+    entries = {}
+    for name in names:
+        parts = PurePosixPath(name.replace("\\", "/")).parts
+        if ".." in parts or name.startswith(("/", "\\")) or ":" in name:
+            raise UserError(f"{archive}: holds the path {name!r}, outside its folder; do not trust this file.")
+        if len(parts) < 2 or not parts[0].startswith("Dataset"):
+            raise UserError(f"{archive}: holds {name!r}; a model's zip holds DatasetNNN_Name/ alone.")
+        is_model = "__" in parts[1]
+        entries["/".join(parts[: 3 if parts[1] == "ensembles" else 2])] = is_model and len(parts) > 2
+    return dict(sorted(entries.items()))
 
 
 def _parts(model: Path) -> tuple[str, str, str]:
@@ -141,10 +180,11 @@ def _folds(model: Path, folds: Sequence[str] | None) -> list[str]:
         if not folds:
             raise UserError(f"{model}: no fold is trained to the end (there is no fold_X/{FINAL_NAME}).")
     for fold in folds:
-        for name in (FINAL_NAME, "validation/summary.json"):
+        for name in (FINAL_NAME, "progress.png", "validation/summary.json"):  # nnU-Net's export wants all of them
             if not (model / f"fold_{fold}" / name).is_file():
                 raise UserError(
-                    f"{model / f'fold_{fold}' / name} is missing; finish this fold, or name others with -f."
+                    f"{model / f'fold_{fold}' / name} is missing; finish this fold (`nnUNetv2_train ... --c`, or "
+                    "`--val` where the validation alone is missing), or name others with -f."
                 )
     return list(dict.fromkeys(map(str, folds)))
 
@@ -160,69 +200,85 @@ def _calibrated(model: Path, folds: Sequence[str]) -> bool:
     return bool(found)
 
 
-def _stock_export(dataset, output, configuration, trainer, plans, folds, checkpoints) -> None:
+def _calibration_map(model: Path, fold: str, calibrated: bool) -> dict[str, Any] | None:
+    """The map beside the folds, or else as the checkpoint has it; they must agree."""
+    path = model / MAP_FILE
+    there = read_dict(path) if path.is_file() else None
+    if not calibrated:
+        return there
+    checkpoint = model / f"fold_{fold}" / CALIBRATED
+    baked: Any = read_checkpoint(checkpoint).get(MARK)
+    if mismatch(baked, MAP_PATTERN):
+        raise UserError(
+            f"{checkpoint}: does not say by which map it was calibrated; run `nnunet_nacl calibrate` again."
+        )
+    if there is not None and (mismatch(there, MAP_PATTERN) or _numbers(there) != _numbers(baked)):
+        raise UserError(
+            f"{path} is not the map in {checkpoint}; copy there what `nnunet_nacl calibrate` was given with -map, or "
+            "calibrate again."
+        )
+    return baked if there is None else there
+
+
+def _numbers(calibration_map: Mapping[str, Any]) -> list[tuple[str, float, float]]:
+    return [(row["key"], row["slope"], row["offset"]) for row in calibration_map["structures"]]
+
+
+def _stock_export(
+    dataset: str,
+    output: Path,
+    configuration: str,
+    trainer: str,
+    plans: str,
+    folds: Sequence[str],
+    checkpoints: Sequence[str],
+) -> None:
     from nnunetv2.model_sharing.model_export import export_pretrained_model
 
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with quiet():
             export_pretrained_model(
                 dataset, str(output), (configuration,), trainer, plans, tuple(folds), True, tuple(checkpoints)
             )
-    except (AssertionError, RuntimeError, FileNotFoundError) as error:
-        raise UserError(f"nnU-Net could not export the model: {first_line(error)}") from None
+    except (AssertionError, RuntimeError, FileNotFoundError, ValueError) as error:  # ValueError: a date before 1980
+        raise UserError(f"nnU-Net could not export the model: {first_line(error)}; mend its folder.") from None
 
 
-def _add_measurements(archive: zipfile.ZipFile, model: Path, folds: Sequence[str], place: PurePosixPath) -> None:
-    for fold in folds:
-        for folder in VALIDATIONS.values():
-            path = model / f"fold_{fold}" / folder / FILE_NAME
-            if path.is_file():
+def _add_evaluations(
+    archive: zipfile.ZipFile,
+    model: Path,
+    folds: Sequence[str],
+    place: PurePosixPath,
+    calibration_map: Mapping[str, Any] | None,
+) -> dict[str, Evaluation]:
+    """Add what was measured of the folds; returned by what it was measured on, where that is known of all folds."""
+    evaluations = {}
+    for title, folder in VALIDATIONS.items():
+        # a map from other cases was not measured on these
+        if folder == AFTER_FOLDER and not set(folds) <= set((calibration_map or {}).get("folds", ())):
+            continue
+        paths = {fold: model / f"fold_{fold}" / folder / FILE_NAME for fold in folds}
+        if all(path.is_file() for path in paths.values()):
+            evaluations[title] = merge({fold: read_document(path) for fold, path in paths.items()})
+            for fold, path in paths.items():
                 archive.write(path, str(place / f"fold_{fold}" / folder / FILE_NAME))
-    if (model / MAP_FILE).is_file():
-        archive.write(model / MAP_FILE, str(place / MAP_FILE))
+    return evaluations
 
 
-def _add_card(
-    archive, model: Path, folds, place: PurePosixPath, trainer: str, configuration: str, portable: bool
-) -> None:
-    evaluations = {title: found for title, folder in VALIDATIONS.items() if (found := _measured(model, folds, folder))}
-    picture = _diagram(evaluations)
-    if picture is not None:
-        archive.writestr(str(place / DIAGRAM_NAME), picture)
+def _hashes(archive: zipfile.ZipFile, place: PurePosixPath) -> dict[str, str]:
+    """SHA-256 of the checkpoints and the map, as they are in the archive."""
     hashes = {}
     for name in archive.namelist():
         if name.endswith((".pth", MAP_FILE)):
             with archive.open(name) as stream:
                 hashes[str(PurePosixPath(name).relative_to(place))] = stream_hash(stream)
-    text = card_text(
-        name=model.name,
-        trainer=trainer,
-        configuration=configuration,
-        folds=folds,
-        dataset_json=read_dict(model / "dataset.json"),
-        plans=read_dict(model / "plans.json"),
-        evaluations=evaluations,
-        calibration_map=read_dict(model / MAP_FILE) if (model / MAP_FILE).is_file() else None,
-        hashes=hashes,
-        portable=portable,
-        diagram=DIAGRAM_NAME if picture is not None else None,
-    )
-    archive.writestr(str(place / CARD_NAME), text)
-
-
-def _measured(model: Path, folds: Sequence[str], folder: str) -> Evaluation | None:
-    paths = {fold: model / f"fold_{fold}" / folder / FILE_NAME for fold in folds}
-    if not all(path.is_file() for path in paths.values()):
-        return None
-    return merge({fold: read_document(path) for fold, path in paths.items()})
+    return hashes
 
 
 def _diagram(evaluations: dict[str, Evaluation]) -> bytes | None:
     """PNG of the reliability on the predicted foreground, None where nothing was measured."""
     if not evaluations:
         return None
-    import tempfile
-
     from nnunet_nacl.figures.reliability import draw_reliability
 
     with tempfile.TemporaryDirectory() as folder:

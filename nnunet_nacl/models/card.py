@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any, BinaryIO
+from importlib.metadata import version
+from typing import IO, Any
 
 import nnunet_nacl
+from nnunet_nacl.evaluation.document import to_document
 from nnunet_nacl.evaluation.results import Evaluation
+from nnunet_nacl.json_files import NUMBER, mismatch
+from nnunet_nacl.methods import PREFIX, STOCK
+from nnunet_nacl.registration.grammar import parse
 
 __all__ = ["CARD_NAME", "card_text", "stream_hash"]
 
 CARD_NAME = "model_card.md"
-_SCORES = (("ECE", "ECE"), ("NLL", "NLL"), ("Brier", "Brier"))
+_SCORES = ("ECE", "NLL", "Brier")
 _MASKS = ("foreground", "dilated", "predicted", "all")
 _BLOCK = 1 << 20
+_CHECK = {"error": NUMBER, "error_of_constant": NUMBER, "coverage": dict.fromkeys(("share", "low", "high"), NUMBER)}
+_QUALITY = {"unit": str, "checks": {"*": {"*": {"*": _CHECK}}}}
 
 
-def stream_hash(stream: BinaryIO) -> str:
+def stream_hash(stream: IO[bytes]) -> str:
     """SHA-256 of what a stream still holds, in hexadecimal digits."""
     digest = hashlib.sha256()
     while block := stream.read(_BLOCK):
@@ -27,62 +35,64 @@ def stream_hash(stream: BinaryIO) -> str:
 
 def card_text(
     *,
-    name: str,
-    trainer: str,
-    configuration: str,
+    model: str,
     folds: Sequence[str],
     dataset_json: Mapping[str, Any],
     plans: Mapping[str, Any],
     evaluations: Mapping[str, Evaluation],
     calibration_map: Mapping[str, Any] | None,
     hashes: Mapping[str, str],
+    checkpoint: str,
+    calibrated: bool,
     portable: bool,
     diagram: str | None,
 ) -> str:
     """The card as Markdown.
 
     Args:
-        name: Name of the model's folder.
-        trainer: Class name that the model was trained with.
-        configuration: Configuration of the plans.
+        model: Name of the model's folder, TRAINER__PLANS__CONFIGURATION.
         folds: Folds in the archive.
         dataset_json: Content of dataset.json.
         plans: Content of plans.json.
         evaluations: Of the validation cases, by what was measured (``as trained``, ``calibrated``); empty where the
             validation was never evaluated.
-        calibration_map: Content of calibration_map.json, None where the model was not calibrated.
+        calibration_map: Content of calibration_map.json, None where there is no map.
         hashes: SHA-256 by file in the archive.
+        checkpoint: Name of the checkpoint to predict with.
+        calibrated: Whether the map is in it.
         portable: Whether the checkpoints name nnU-Net's own trainer.
         diagram: File name of the reliability diagram beside the card, None if there is none.
     """
+    trainer, _, configuration = model.split("__")
     sections = [
         f"# {plans.get('dataset_name', 'nnU-Net model')}, {configuration}",
         "Research software, not a medical device. Calibration holds for cases like those below, not for other "
         "scanners, protocols or patients: measure it on your own before you rely on it.",
-        "## Data\n\n" + _table(_data(dataset_json)),
-        "## Network and training\n\n" + _table(_network(trainer, configuration, folds, plans, portable)),
-        "## Calibration\n\n" + _calibration(evaluations, calibration_map, diagram),
-    ]
-    quality = (calibration_map or {}).get("quality")
-    if quality:
-        sections.append("## Expected quality of a case\n\n" + _table(_quality(quality)))
-    sections += [
-        "## Use\n\n" + _use(name, trainer, configuration, folds, portable, calibration_map is not None),
+        "## Data\n\n" + _table(["", ""], _data(dataset_json)),
+        "## Network and training\n\n" + _table(["", ""], _network(trainer, configuration, folds, plans)),
+        "## Calibration\n\n" + _calibration(evaluations, calibration_map, calibrated, diagram),
+        "## Expected quality of a case\n\n" + _quality(calibration_map or {}),
+        "## Use\n\n" + _use(model, folds, plans, checkpoint, calibrated, portable),
         "## Files\n\nSHA-256:\n\n" + "\n".join(f"- `{file}`: `{digest}`" for file, digest in hashes.items()),
         f"Written by nnunet_nacl {nnunet_nacl.__version__}.",
     ]
     return "\n\n".join(sections) + "\n"
 
 
-def _table(rows: Sequence[tuple[str, Any]]) -> str:
-    lines = ["| | |", "|:--|:--|"]
-    lines += [f"| {_escape(key)} | {_escape(value)} |" for key, value in rows if value not in (None, "", [])]
-    return "\n".join(lines)
+def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A table without the rows that hold nothing but their title."""
+    lines = [header, [":--", *["--:" if len(header) > 2 else ":--"] * (len(header) - 1)]]
+    lines += [[_escape(cell) for cell in row] for row in rows if any(cell not in (None, "") for cell in row[1:])]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _escape(value: Any) -> str:
     text = " ".join(str(value).split())
     return "".join(f"\\{c}" if c in "\\|*_`<>[]" else c for c in text)
+
+
+def _number(value: float | None, form: str = ".4g") -> str:
+    return "" if value is None or math.isnan(value) else format(value, form)
 
 
 def _data(dataset: Mapping[str, Any]) -> list[tuple[str, Any]]:
@@ -99,76 +109,106 @@ def _data(dataset: Mapping[str, Any]) -> list[tuple[str, Any]]:
     ]
 
 
-def _network(
-    trainer: str, configuration: str, folds: Sequence[str], plans: Mapping[str, Any], portable: bool
-) -> list[tuple[str, Any]]:
+def _network(trainer: str, configuration: str, folds: Sequence[str], plans: Mapping[str, Any]) -> list[tuple[str, Any]]:
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
     planned = PlansManager(dict(plans)).get_configuration(configuration)
-    recorded = " (recorded as nnUNetTrainer: nnU-Net alone can predict with it)" if portable else ""
+    variant = STOCK if trainer == PREFIX else parse(trainer)
     return [
-        ("trainer", trainer + recorded),
+        ("trainer", trainer),
+        ("loss", variant and variant.meaning),
+        ("loss of a voxel (l logits, p softmax, y label, tau neighbours' shares)", variant and variant.formula),
         ("plans", plans.get("plans_name")),
         ("folds", ", ".join(folds)),
         ("network", planned.network_arch_class_name.rpartition(".")[2]),
         ("voxel spacing of the network (mm)", " x ".join(f"{value:g}" for value in planned.spacing)),
         ("patch size (voxels)", " x ".join(map(str, planned.patch_size))),
-        *((f"{package} here", version) for package, version in _versions().items()),
+        *((f"{package}, at export", version(package)) for package in ("nnunetv2", "torch", "nnunet_nacl")),
     ]
-
-
-def _versions() -> dict[str, str]:
-    from importlib.metadata import version
-
-    return {package: version(package) for package in ("nnunetv2", "torch", "nnunet_nacl")}
 
 
 def _calibration(
-    evaluations: Mapping[str, Evaluation], calibration_map: Mapping[str, Any] | None, diagram: str | None
+    evaluations: Mapping[str, Evaluation],
+    calibration_map: Mapping[str, Any] | None,
+    calibrated: bool,
+    diagram: str | None,
 ) -> str:
-    if not evaluations:
-        return "Not measured: the validation kept no probabilities (`nnunet_nacl evaluate` says how to)."
-    from nnunet_nacl.evaluation.document import to_document
-
-    header = ["validation", "cases", "Dice", *(f"{title} {mask}" for title, _ in _SCORES for mask in _MASKS)]
-    lines = [f"| {' | '.join(header)} |", "|:--|" + "--:|" * (len(header) - 1)]
-    for title, evaluation in evaluations.items():
-        mean = to_document(evaluation)["calibration"]["mean"]
-        scores = [f"{mean[mask][key]:.4f}" for _, key in _SCORES for mask in _MASKS]
-        lines.append(f"| {' | '.join([title, str(len(evaluation.cases)), f'{evaluation.mean_dice():.4f}', *scores])} |")
-    text = "Means over the validation cases of the folds, each predicted by the network that was not trained on it.\n\n"
-    text += "\n".join(lines)
+    parts = []
     if calibration_map is not None:
-        text += "\n\nCalibrated after training: `calibration_map.json` has the map and what it was fitted on."
+        numbers = [
+            (row["name"], _number(row["slope"]), _number(row["offset"])) for row in calibration_map["structures"]
+        ]
+        cases = calibration_map.get("n_cases")
+        parts.append(
+            f"Calibrated after training{f' on {cases} held-out cases' if cases else ''}, "
+            + (
+                "the map is in the checkpoints"
+                if calibrated
+                else "the map is not in the checkpoints (`nnunet_nacl apply`)"
+            )
+            + ". Log-odds against the background (regions: logits) become slope x log-odds + offset:"
+        )
+        parts.append(_table(["structure", "slope", "offset"], numbers))
+    if not evaluations:
+        return "\n\n".join([*parts, "Not measured on the validation cases of these folds (`nnunet_nacl evaluate`)."])
+    parts.append(
+        "Means over the validation cases of the folds, each predicted by the network that was not trained on it"
+        + (", and calibrated by a map that was fitted without it." if "calibrated" in evaluations else ".")
+    )
+    means = [to_document(evaluation)["calibration"]["mean"] for evaluation in evaluations.values()]
+    rows: list[tuple[Any, ...]] = [
+        ("cases", *(len(evaluation.cases) for evaluation in evaluations.values())),
+        ("Dice", *(_number(evaluation.mean_dice(), ".4f") for evaluation in evaluations.values())),
+    ]
+    rows += [
+        (f"{score} {mask}", *(_number(mean[mask][score], ".4f") for mean in means))
+        for score in _SCORES
+        for mask in _MASKS
+    ]
+    parts.append(_table(["", *evaluations], rows))
     if diagram:
-        text += f"\n\n![Reliability on the predicted foreground]({diagram})"
-    return text
+        parts.append(f"![Reliability on the predicted foreground]({diagram})")
+    return "\n\n".join(parts)
 
 
-def _quality(quality: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """What is known of the predicted Dice: rows by structure, as calibration_map.json has them."""
+def _quality(calibration_map: Mapping[str, Any]) -> str:
+    """How well Dice and volume of a case are predicted, as measured on cases left out."""
+    quality: Any = calibration_map.get("quality")
+    if mismatch(quality, _QUALITY) or not quality["checks"]:
+        return "Nothing was learned about the Dice and volumes of single cases."
+    names = {row["key"]: row["name"] for row in calibration_map["structures"]}
     rows = []
-    for structure, found in quality.items():
-        if isinstance(found, Mapping):
-            known = {key: value for key, value in found.items() if isinstance(value, (int, float, str))}
-            rows.append((structure, ", ".join(f"{key} {_short(value)}" for key, value in known.items())))
-    return rows
+    for delivered, kinds in quality["checks"].items():
+        for kind, checks in kinds.items():
+            what = f"Dice, {delivered}" if kind == "dice" else f"volume ({quality['unit']}), {delivered}"
+            for key, check in checks.items():
+                share, low, high = (_number(check["coverage"][name]) for name in ("share", "low", "high"))
+                covers = f"{share} ({low} to {high})" if share else ""
+                error = (_number(check[name]) for name in ("error", "error_of_constant"))
+                rows.append((f"{what}, {names.get(key, key)}", *error, covers))
+    return _table(["predicted", "mean absolute error", "that of a constant", "90 % interval covers"], rows)
 
 
-def _short(value: float | str) -> str:
-    return value if isinstance(value, str) else f"{value:.4g}"
-
-
-def _use(name: str, trainer: str, configuration: str, folds: Sequence[str], portable: bool, calibrated: bool) -> str:
-    checkpoint = "" if portable or not calibrated else " -chk checkpoint_calibrated.pth"
+def _use(
+    model: str, folds: Sequence[str], plans: Mapping[str, Any], checkpoint: str, calibrated: bool, portable: bool
+) -> str:
+    trainer, plans_name, configuration = model.split("__")
+    named = "" if plans_name == "nnUNetPlans" else f" -p {plans_name}"
+    asked = "" if checkpoint == "checkpoint_final.pth" else f" -chk {checkpoint}"
     lines = [
         "    nnunet_nacl import -i MODEL.zip        # or nnUNetv2_install_pretrained_model_from_zip MODEL.zip",
-        f"    nnUNetv2_predict -i SCANS -o PREDICTIONS -d DATASET -c {configuration} -tr {trainer} "
-        f"-f {' '.join(folds)}{checkpoint}",
+        f"    nnUNetv2_predict -i SCANS -o PREDICTIONS -d {plans.get('dataset_name', 'DATASET')} -c {configuration} "
+        f"-tr {trainer}{named} -f {' '.join(folds)}{asked}",
     ]
     text = "\n".join(lines)
     if portable:
-        text += f"\n\nnnU-Net alone is enough; the folder keeps its name, {name}, and `-tr` names that folder."
-        if calibrated:
-            text += " `checkpoint_final.pth` is the calibrated network."
+        text += (
+            f"\n\nnnU-Net alone is enough: the checkpoints record its own trainer, {PREFIX}, which builds the same "
+            "network. `-tr` names the folder, which keeps the name of the trainer that trained the model."
+        )
+        text += f" `{checkpoint}` is the calibrated network." if calibrated else ""
+    elif trainer != PREFIX:
+        text += (
+            "\n\nnnU-Net needs the package that has this trainer (`nnunet_nacl trainers` lists those of nnunet_nacl)."
+        )
     return text

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.evaluation.image_files import quiet
+from nnunet_nacl.json_files import first_line
 
-__all__ = ["STOCK_TRAINER", "check_portable", "portable_checkpoint"]
+__all__ = ["STOCK_TRAINER", "check_portable", "portable_checkpoint", "read_checkpoint"]
 
 STOCK_TRAINER = "nnUNetTrainer"
 # What nnU-Net's predictor asks of a trainer's class. All else of a trainer matters in training only.
@@ -22,12 +24,15 @@ def check_portable(trainer: str) -> None:
         trainer: Class name, as checkpoints record it.
     """
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-    from nnunetv2.utilities.find_class_by_name import recursive_find_trainer_class_by_name
+    from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
     try:
-        found = recursive_find_trainer_class_by_name(trainer)
+        with quiet():
+            found = recursive_find_trainer_class_by_name(trainer)
     except Exception as error:
-        raise UserError(f"the trainer {trainer} cannot be found ({error}); install the package that has it.") from None
+        raise UserError(
+            f"the trainer {trainer} cannot be found ({first_line(error)}); install the package that has it."
+        ) from None
     own = getattr(found, _NETWORK_METHOD)
     if getattr(own, "__func__", own) is not getattr(nnUNetTrainer, _NETWORK_METHOD):
         raise UserError(
@@ -61,7 +66,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=False)
     except Exception as error:  # zipfile, pickle and PyTorch have exceptions of their own
-        raise UserError(f"{path}: cannot be read as a checkpoint ({type(error).__name__}: {error}).") from None
+        raise UserError(f"{path}: cannot be read as a checkpoint ({first_line(error)}); restore it.") from None
     if not isinstance(checkpoint, dict) or not {"network_weights", "trainer_name", "init_args"} <= checkpoint.keys():
         raise UserError(f"{path}: not a checkpoint of nnU-Net; give one that nnUNetv2_train wrote.")
     return checkpoint

@@ -19,7 +19,13 @@ __all__ = ["FILE_NAME", "SCHEMA_VERSION", "TrainingRecord", "read_training_recor
 FILE_NAME = "calibration_progress.json"
 SCHEMA_VERSION = 1
 _EPOCH = {"epoch": int, "calibration": dict, "max_logit": dict, "mean_logits": (list, NoneType), "n_class_voxels": list}
-_PATTERN = {"regions": bool, "channels": list, "true_classes": list, "n_bins": int, "max_logit_bins": dict}
+_PATTERN: dict[str, Any] = {
+    "regions": bool,
+    "channels": list,
+    "true_classes": list,
+    "n_bins": int,
+    "max_logit_bins": dict,
+}
 _PATTERN |= {"epochs": [_EPOCH]}
 
 

@@ -1,0 +1,190 @@
+"""Models leave and arrive whole, or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import zipfile
+
+import pytest
+import torch
+
+from nnunet_nacl.calibration.checkpoints import CALIBRATED
+from nnunet_nacl.cli.main import main
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.models.archive import export_model, install_model
+from tests.evaluation.folders import write_json
+from tests.models.travelling import MARK, calibrate_folds, make_finished
+
+FINAL = "checkpoint_final.pth"
+
+
+@pytest.fixture
+def model(tmp_path, monkeypatch):
+    model = make_finished(tmp_path / "nnunet")
+    for name, value in model.environment.items():
+        monkeypatch.setenv(name, value)
+    # nnU-Net reads the variables when it is imported, which other tests may have done
+    monkeypatch.setattr("nnunetv2.model_sharing.model_export.nnUNet_results", model.environment["nnUNet_results"])
+    monkeypatch.setattr("nnunetv2.utilities.file_path_utilities.nnUNet_results", model.environment["nnUNet_results"])
+    monkeypatch.setattr("nnunetv2.utilities.dataset_name_id_conversion.nnUNet_results", str(tmp_path))
+    return model
+
+
+def refuse(what, message, *arguments, **keywords):
+    with pytest.raises(UserError, match=message) as caught:
+        what(*arguments, **keywords)
+    assert "\n" not in str(caught.value)
+
+
+def files(folder) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+def test_a_model_goes_out_and_comes_in_as_it_was(model, tmp_path):
+    calibrate_folds(model, "0", "1")
+    archive = export_model(model.folder, tmp_path / "out" / "model.zip")
+    assert files(tmp_path / "out") == {"model.zip"}
+    results = tmp_path / "other"
+    assert install_model(archive, results) == [f"{model.dataset}/{model.folder.name}"]
+    there = results / model.dataset / model.folder.name
+    for name in ("plans.json", "calibration_map.json", f"fold_1/{FINAL}", f"fold_0/{CALIBRATED}"):
+        assert (there / name).read_bytes() == (model.folder / name).read_bytes()
+    card = (there / "model_card.md").read_text()
+    hashes = dict(re.findall(r"^- `(.+)`: `([0-9a-f]{64})`$", card, re.MULTILINE))
+    assert set(hashes) == {"calibration_map.json", *(f"fold_{f}/{n}" for f in "01" for n in (FINAL, CALIBRATED))}
+    assert all(hashlib.sha256((there / name).read_bytes()).hexdigest() == found for name, found in hashes.items())
+    assert "| anterior | 0.7 | -0.5 |" in card and "-log p\\_y + Dice" in card
+    assert f"-tr nnUNetTrainer -f 0 1 -chk {CALIBRATED}" in card
+
+
+def test_portable_changes_one_name_in_a_checkpoint(model, tmp_path):
+    calibrate_folds(model, "0", "1")
+    for fold in "01":
+        for name in (FINAL, CALIBRATED):
+            path = model.folder / f"fold_{fold}" / name
+            checkpoint = torch.load(path, weights_only=False)
+            torch.save(checkpoint | {"trainer_name": "nnUNetTrainerNACL_k5"}, path)
+    ours = model.folder.rename(model.folder.with_name(model.folder.name.replace("Trainer", "TrainerNACL_k5")))
+    archive = export_model(ours, tmp_path / "model.zip", portable=True)
+    install_model(archive, tmp_path / "other")
+    there = tmp_path / "other" / model.dataset / ours.name
+    assert not list(there.rglob(CALIBRATED))
+    for fold in "01":
+        found = torch.load(there / f"fold_{fold}" / FINAL, weights_only=False)
+        before = torch.load(ours / f"fold_{fold}" / CALIBRATED, weights_only=False)
+        weights, expected = found.pop("network_weights"), before.pop("network_weights")
+        assert found == before | {"trainer_name": "nnUNetTrainer"}
+        assert weights.keys() == expected.keys() and all(torch.equal(weights[k], expected[k]) for k in weights)
+
+
+@pytest.mark.parametrize(
+    "own, refused",
+    [("batch_size = 1", False), ("build_network_architecture = staticmethod(lambda *a, **k: None)", True)],
+    ids=["same network", "another network"],
+)
+def test_portable_is_refused_where_a_trainer_changes_the_network(model, tmp_path, monkeypatch, own, refused):
+    toys = tmp_path / "toys"
+    toys.mkdir()
+    base = "from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer\n"
+    (toys / "toy_trainers.py").write_text(f"{base}class nnUNetTrainerToy(nnUNetTrainer):\n    {own}\n")
+    monkeypatch.setenv("nnUNet_extTrainer", str(toys))
+    path = model.folder / "fold_0" / FINAL
+    torch.save(torch.load(path, weights_only=False) | {"trainer_name": "nnUNetTrainerToy"}, path)
+    output = tmp_path / "out" / "model.zip"
+    if refused:
+        refuse(export_model, "Toy builds its own network.*leave out --portable", model.folder, output, portable=True)
+        assert not output.parent.exists()
+    else:
+        assert export_model(model.folder, output, portable=True).is_file()
+
+
+@pytest.mark.parametrize("name", ["progress.png", "validation/summary.json", FINAL])
+def test_unfinished_folds_are_named_before_the_work(model, tmp_path, name):
+    (model.folder / "fold_1" / name).unlink()
+    output = tmp_path / "model.zip"
+    refuse(export_model, f"fold_1/{name} is missing; finish this fold", model.folder, output, folds=["0", "1"])
+    assert not output.exists()
+    assert export_model(model.folder, output, folds=["0"]).is_file()
+
+
+def test_folds_that_are_not_all_calibrated_and_another_map_are_refused(model, tmp_path):
+    calibrate_folds(model, "0")
+    refuse(export_model, "folds 1 are not calibrated.*calibrate` again", model.folder, tmp_path / "model.zip")
+    calibrate_folds(model, "0", "1")
+    write_json(model.folder / "calibration_map.json", MARK | {"structures": [MARK["structures"][0]]})
+    refuse(export_model, "is not the map in .*fold_0", model.folder, tmp_path / "model.zip")
+    (model.folder / "calibration_map.json").unlink()  # a map that was given with -map is in the checkpoints alone
+    export_model(model.folder, tmp_path / "model.zip")
+    with zipfile.ZipFile(tmp_path / "model.zip") as archive:
+        assert f"{model.dataset}/{model.folder.name}/calibration_map.json" in archive.namelist()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_takes_no_files_is_named(model, tmp_path):
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+    refuse(export_model, "no file can be written there", model.folder, locked / "model.zip")
+
+
+def test_names_that_are_no_zip_are_refused(model, tmp_path):
+    refuse(export_model, "ends with .zip", model.folder, tmp_path / "model.tar")
+    (tmp_path / "folder.zip").mkdir()
+    refuse(export_model, "is a folder", model.folder, tmp_path / "folder.zip")
+
+
+@pytest.mark.parametrize(
+    "name", ["../evil.txt", "/evil.txt", "Dataset001_A/..\\..\\evil.txt", "C:/evil.txt", "evil.txt"]
+)
+def test_paths_outside_the_folder_are_refused(tmp_path, name):
+    archive = tmp_path / "model.zip"
+    with zipfile.ZipFile(archive, "w") as opened:
+        opened.writestr("Dataset001_A/T__P__C/plans.json", "{}")
+        opened.writestr(name, "")
+    refuse(install_model, "holds .*evil.txt", archive, tmp_path / "results")
+    assert files(tmp_path) == {"model.zip"}
+
+
+def test_a_damaged_zip_leaves_nothing(model, tmp_path):
+    archive = export_model(model.folder, tmp_path / "model.zip")
+    whole = archive.read_bytes()
+    with zipfile.ZipFile(archive) as opened:
+        entry = next(info for info in opened.infolist() if info.filename.endswith(FINAL))
+    results = tmp_path / "results"
+    middle = entry.header_offset + entry.compress_size // 2
+    for damaged in (whole[:-100], b"", whole[:middle] + bytes(50) + whole[middle + 50 :]):
+        archive.write_bytes(damaged)
+        refuse(install_model, "damaged or cut off.*copy it again", archive, results)
+        assert not results.exists() or not files(results)
+
+
+def test_what_is_there_stays_unless_it_may_be_replaced(tmp_path):
+    archive, results = tmp_path / "model.zip", tmp_path / "results"
+    with zipfile.ZipFile(archive, "w") as opened:
+        for name in ("T__P__C/plans.json", "ensembles/E/summary.json", "inference_information.json"):
+            opened.writestr(f"Dataset001_A/{name}", "new")
+    model, chosen = results / "Dataset001_A" / "T__P__C", results / "Dataset001_A" / "inference_information.json"
+    model.mkdir(parents=True)
+    (model / "old.txt").write_text("old")
+    chosen.write_text("old")
+    refuse(install_model, "T__P__C is there already; pass --overwrite", archive, results)
+    assert files(model) == {"old.txt"}
+    model.rename(results / "Dataset001_A" / "U__P__C")
+    install_model(archive, results)
+    assert chosen.read_text() == "old" and (chosen.parent / "ensembles/E/summary.json").read_text() == "new"
+    (model / "old.txt").write_text("old")
+    install_model(archive, results, overwrite=True)
+    assert files(model) == {"plans.json"} and chosen.read_text() == "new"
+    assert {path.name for path in results.iterdir()} == {"Dataset001_A"}
+
+
+def test_the_commands_do_both(model, tmp_path, monkeypatch, capsys):
+    archive = tmp_path / "model.zip"
+    assert main(["export", "-d", model.dataset, "-c", "3d_fullres", "-f", "1", "-o", str(archive)]) == 0
+    assert "written: " in capsys.readouterr().out
+    assert main(["import", "-i", str(archive)]) == 2
+    assert "is there already" in capsys.readouterr().err
+    monkeypatch.setenv("nnUNet_results", str(tmp_path / "other"))
+    assert main(["import", "-i", str(archive)]) == 0
+    assert (tmp_path / "other" / model.dataset / model.folder.name / "fold_1" / FINAL).is_file()
