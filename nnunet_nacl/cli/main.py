@@ -47,10 +47,7 @@ def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         argv: The arguments. If they name a subcommand first, its module alone is imported, else all are, for the help.
     """
     parser = argparse.ArgumentParser(
-        prog="nnunet_nacl",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog="nnunet_nacl", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--version", action="version", version=f"nnunet_nacl {nnunet_nacl.__version__}")
     subparsers = parser.add_subparsers(dest="subcommand", metavar="SUBCOMMAND", required=True)
@@ -58,10 +55,7 @@ def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     for name in [first] if first in SUBCOMMANDS else SUBCOMMANDS:
         module = import_module(SUBCOMMANDS[name])
         subparser = subparsers.add_parser(
-            name,
-            help=module.HELP,
-            description=module.HELP,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            name, help=module.HELP, description=module.HELP, formatter_class=argparse.RawDescriptionHelpFormatter
         )
         module.configure(subparser)
         subparser.set_defaults(run=module.run)
