@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from nnunet_nacl.demo.brain_template import LABELS, Template, load_template
 from nnunet_nacl.demo.virtual_subject import SHAPE, SPACING_MM, VirtualSubject, make_subject
@@ -59,7 +59,7 @@ def write_virtual_brains(
     template: Template | None = None,
     shape: tuple[int, int, int] = SHAPE,
     spacing_mm: float = SPACING_MM,
-    on_subject: Callable[[int, int], None] | None = None,
+    progress: bool = False,
 ) -> Path:
     """Writes virtual subjects in the Decathlon's format; the folder appears when it is complete.
 
@@ -71,7 +71,7 @@ def write_virtual_brains(
         template: Default: nilearn's ICBM152 template.
         shape: Grid of a subject in voxels (x, y, z).
         spacing_mm: Edge length of a voxel.
-        on_subject: Called with (subjects done, subjects in all) after each.
+        progress: Show a progress bar on stderr.
 
     Returns:
         The folder.
@@ -92,13 +92,11 @@ def write_virtual_brains(
     for kind in ("Tr", "Ts"):
         for part in ("images", "labels", "probabilities"):
             (unfinished / f"{part}{kind}").mkdir(parents=True)
-    for done, (kind, number) in enumerate(cases, start=1):
+    for kind, number in tqdm(cases, unit="brain", leave=False, disable=not progress):
         name = f"brain_{number + 1:03d}"
         subject = make_subject(template, np.random.default_rng([seed, number]), shape, spacing_mm)
         _write_subject(unfinished, kind, name, subject)
         names[kind].append(name)
-        if on_subject is not None:
-            on_subject(done, len(cases))
     _write_descriptions(unfinished, names, seed, spacing_mm)
     os.replace(unfinished, folder)
     return folder
