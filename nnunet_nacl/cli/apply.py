@@ -27,7 +27,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add = parser.add_argument
     add("-i", metavar="PREDICTIONS", required=True, help="folder of predictions with probabilities")
     add("-map", metavar="FILE", required=True, help="calibration_map.json of `nnunet_nacl calibrate`")
@@ -39,19 +38,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Applies; exit status 1 if some cases could not be done."""
-    import sys
 
     from nnunet_nacl.calibration.conversion import apply_to_folder
     from nnunet_nacl.calibration.heldout import PredictionFolder
-    from nnunet_nacl.json_files import one_line
+    from nnunet_nacl.cli.problem_list import report_problems
 
     folder = PredictionFolder.open(args.i, dataset_json=args.djfile, plans=args.pfile, need_reference=False)
     done, problems = apply_to_folder(
         folder, args.map, args.o, num_processes=number_of_processes(args.np), progress=True
     )
     print(f"{len(done)} cases written to {args.o}")
-    if problems:
-        print(f"\nnnunet_nacl apply: {len(problems)} cases could not be done:", file=sys.stderr)
-        for name, problem in problems.items():
-            print(f"  {one_line(name)}: {problem}", file=sys.stderr)
+    report_problems("apply", problems, "cases could not be done")
     return (1 if done else 2) if problems else 0

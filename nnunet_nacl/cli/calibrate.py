@@ -35,7 +35,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add = parser.add_argument
     add("-d", metavar="DATASET", help="data set, name or number")
     add("-tr", metavar="TRAINER", default="nnUNetTrainer", help="default: %(default)s")
@@ -72,9 +71,9 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.calibration.heldout import HeldOut, PredictionFolder, find_fold_folders, model_folder
     from nnunet_nacl.calibration.map_file import APPLIED_FILE, MAP_FILE, check_output_map
     from nnunet_nacl.calibration.workflow import calibrate
+    from nnunet_nacl.cli.problem_list import report_problems
     from nnunet_nacl.errors import UserError
     from nnunet_nacl.files import to_json_text, write_atomically
-    from nnunet_nacl.json_files import one_line
 
     if (args.d is None) == (args.i is None):
         raise UserError("name a model (-d DATASET -c CONFIGURATION) or give a folder (-i PREDICTIONS -gt LABELS).")
@@ -136,10 +135,7 @@ def run(args: argparse.Namespace) -> int:
     if bake:
         for fold in folders:
             print(f"written: {model / f'fold_{fold}' / CALIBRATED}")
-    if held_out.problems:
-        print(f"\nnnunet_nacl calibrate: {len(held_out.problems)} cases could not be used:", file=sys.stderr)
-        for name, problem in held_out.problems.items():
-            print(f"  {one_line(name)}: {problem}", file=sys.stderr)
+    report_problems("calibrate", held_out.problems, "cases could not be used")
     return 1 if held_out.problems else 0
 
 

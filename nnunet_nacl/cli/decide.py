@@ -42,7 +42,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add = parser.add_argument
     add("-i", metavar="FOLDER", required=True, help="predictions with probabilities")
     add("-o", metavar="FOLDER", required=True, help="output folder, not the folder of predictions")
@@ -60,20 +59,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Decides; exit status 1 if some cases could not be done."""
-    import sys
 
     from nnunet_nacl.cli.decision_table import summary_lines
     from nnunet_nacl.cli.postprocessing import apply_postprocessing, choose_postprocessing, read_postprocessing
+    from nnunet_nacl.cli.problem_list import report_problems
     from nnunet_nacl.decision.decided_folder import FILE_NAME, decide_folder
     from nnunet_nacl.errors import UserError
-    from nnunet_nacl.json_files import one_line
 
     processes = number_of_processes(args.np)
     if args.postprocessing and not args.gt:
         raise UserError("--postprocessing compares with the ground truth; give its folder with -gt.")
     chosen = read_postprocessing(args.pp_pkl_file) if args.pp_pkl_file else None
-    if hasattr(sys.stdout, "reconfigure"):  # names of structures and cases may be more than the terminal can show
-        sys.stdout.reconfigure(errors="backslashreplace")
     decided = decide_folder(
         args.i,
         args.o,
@@ -93,8 +89,5 @@ def run(args: argparse.Namespace) -> int:
         choose_postprocessing(decided.output, args.gt, processes)
     elif chosen:
         apply_postprocessing(decided.output, chosen, processes)
-    if decided.problems:
-        print(f"\nnnunet_nacl decide: {len(decided.problems)} could not be done:", file=sys.stderr)
-        for name, problem in decided.problems.items():
-            print(f"  {one_line(name)}: {problem}", file=sys.stderr)
+    report_problems("decide", decided.problems)
     return 1 if decided.problems else 0

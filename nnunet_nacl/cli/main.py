@@ -15,21 +15,9 @@ from importlib import import_module
 import nnunet_nacl
 from nnunet_nacl.errors import UserError
 
-SUBCOMMANDS = {
-    "apply": "nnunet_nacl.cli.apply",
-    "calibrate": "nnunet_nacl.cli.calibrate",
-    "compare": "nnunet_nacl.cli.compare",
-    "decide": "nnunet_nacl.cli.decide",
-    "demo": "nnunet_nacl.cli.demo",
-    "doctor": "nnunet_nacl.cli.doctor",
-    "evaluate": "nnunet_nacl.cli.evaluate",
-    "export": "nnunet_nacl.cli.export",
-    "import": "nnunet_nacl.cli.import_model",
-    "path": "nnunet_nacl.cli.path",
-    "report": "nnunet_nacl.cli.report",
-    "trainers": "nnunet_nacl.cli.trainers",
-    "uncertainty": "nnunet_nacl.cli.uncertainty",
-}
+_NAMES = "apply calibrate compare decide demo doctor evaluate export import path report trainers uncertainty".split()
+SUBCOMMANDS = {name: f"nnunet_nacl.cli.{name}" for name in _NAMES} | {"import": "nnunet_nacl.cli.import_model"}
+
 
 DESCRIPTION = """\
 Calibrated-loss trainers for nnU-Net v2 and tools to measure calibration.
@@ -73,6 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     args = build_parser(argv).parse_args(argv)
+    if hasattr(sys.stdout, "reconfigure"):  # names of structures and files may be more than the terminal can show
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = args.run(args)
         sys.stdout.flush()

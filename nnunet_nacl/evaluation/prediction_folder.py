@@ -17,6 +17,7 @@ from nnunet_nacl.evaluation.geometry import Geometry, geometry_difference
 from nnunet_nacl.evaluation.image_files import check_name, find_reader, read_segmentation
 from nnunet_nacl.evaluation.labels import Labels, label_manager_of
 from nnunet_nacl.evaluation.npz import RERUN, read_probabilities
+from nnunet_nacl.files import check_writable
 from nnunet_nacl.json_files import Optional, mismatch, read_dict
 
 __all__ = ["RERUN", "CaseData", "CaseFiles", "Labels", "Prediction", "PredictionFolder"]
@@ -37,6 +38,13 @@ class CaseFiles:
     probabilities: Path
     reference: Path | None
     segmentation: Path | None
+
+    @property
+    def places(self) -> dict[str, str]:
+        """Where the files lie, as a result names them."""
+        files = (self.probabilities, self.reference, self.segmentation or self.probabilities)
+        names = ("probabilities_file", "reference_file", "prediction_file")
+        return {name: os.path.abspath(path) for name, path in zip(names, files)}
 
 
 @dataclass(frozen=True)
@@ -238,7 +246,7 @@ class PredictionFolder:
         beside = f"ground truth {files.reference.name}"
         probs = read_probabilities(files.probabilities, self.labels, truth.shape, beside)
         if segmentation is None:
-            segmentation = np.asarray(self.label_manager.convert_probabilities_to_segmentation(probs))
+            segmentation = self.label_map(probs)
         return CaseData(probs, _small(truth), _small(segmentation), geometry.spacing_mm)
 
     def load_prediction(self, files: CaseFiles) -> Prediction:
@@ -256,6 +264,28 @@ class PredictionFolder:
         beside = f"segmentation {files.segmentation.name}"
         probs = read_probabilities(files.probabilities, self.labels, segmentation.shape, beside)
         return Prediction(probs, _small(segmentation), properties)
+
+    def label_map(self, probs: np.ndarray) -> np.ndarray:
+        """(*spatial) label map that nnU-Net makes of (K, *spatial) or (R, *spatial) probabilities."""
+        if self.labels.regions:
+            return np.asarray(self.label_manager.convert_probabilities_to_segmentation(probs)).astype(np.int16)
+        import torch
+
+        # in blocks, because NumPy's and PyTorch's argmax over the first axis are slow on large arrays
+        parts = [part.max(0)[1].short() for part in torch.from_numpy(probs).flatten(1).split(1 << 16, dim=1)]
+        return torch.cat(parts).numpy().reshape(probs.shape[1:])
+
+    def check_output(self, output: Path, file: str) -> None:
+        """UserError unless ``file`` can be written in the folder ``output``, which must not be or lie in this one.
+
+        nnU-Net takes every image of a folder for a case, so results must not get there.
+        """
+        resolved, source = output.resolve(), self.folder.resolve()
+        if resolved == source or source in resolved.parents:
+            raise UserError(f"{output} is or lies in the folder of predictions {self.folder}; choose another -o.")
+        if output.exists() and not output.is_dir():
+            raise UserError(f"{output} is a file; give -o a folder.")
+        check_writable(output / file)
 
     def read_segmentation(self, path: Path) -> tuple[np.ndarray, dict[str, Any]]:
         """(*spatial) label map and where it lies, by nnU-Net's reader; UserError if it cannot be read."""

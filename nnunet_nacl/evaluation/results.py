@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
@@ -11,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_nacl.metrics.binning import DEFAULT_N_BINS, BinStats, check_n_bins
-from nnunet_nacl.metrics.calibration_error import class_errors, ece, ece_per_row, mask_metrics
+from nnunet_nacl.metrics.calibration_error import class_errors, ece, ece_per_row, mask_metrics, nanmean
 from nnunet_nacl.metrics.overlap import Overlap
 from nnunet_nacl.metrics.scores import brier_per_row, nll_per_row
 
@@ -24,6 +22,7 @@ __all__ = [
     "EvaluationSettings",
     "Structure",
     "mask_metrics",
+    "nanmean",
     "structure_calibration",
 ]
 
@@ -220,12 +219,6 @@ def structure_calibration(stats: BinStats, channel: int, regions: bool) -> dict[
             "Brier": float(brier_per_row(stats)[channel]),
         }
     return result
-
-
-def nanmean(values: Iterable[float]) -> float:
-    """Mean of the values that are defined; NaN if none is."""
-    values = [value for value in values if not math.isnan(value)]
-    return float(np.mean(values)) if values else float("nan")
 
 
 def number(value: float | None) -> float:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-import torch
 from scipy import ndimage
 
 from nnunet_nacl.decision.expected_dice import count_expected
@@ -81,7 +80,7 @@ def compute_case(
             raise UserError(f"{files.probabilities}: {error}; predict this case again.") from None
         del prediction
     probs, expected = ensemble.finish()
-    segmentation = segmentations[0] if ensemble.n_members == 1 else _segmentation(probs, folders[0])
+    segmentation = segmentations[0] if ensemble.n_members == 1 else folders[0].label_map(probs)
     maps = _maps(probs, expected, ensemble.n_members, labels.regions, wanted)
     review = _review(case.case, probs, segmentation, maps, labels, geometries[0], segmentations)
     return ComputedCase({name: maps[name] for name in wanted}, probs, segmentation, geometries[0], review)
@@ -102,15 +101,6 @@ def _maps(
     entropy = normalised_entropy(probs, aggregate=False, **known)
     maps |= {"entropy": per_voxel(entropy), "mutual_information": per_voxel((entropy - expected).clip(0, 1))}
     return maps | {"expected_entropy": per_voxel(expected)}
-
-
-def _segmentation(probs: np.ndarray, folder: PredictionFolder) -> np.ndarray:
-    """nnU-Net's label map of probabilities."""
-    if folder.labels.regions:
-        return np.asarray(folder.label_manager.convert_probabilities_to_segmentation(probs)).astype(np.int16)
-    flat = torch.from_numpy(probs).flatten(1)
-    parts = [part.max(0)[1].to(torch.int16) for part in flat.split(1 << 16, dim=1)]  # faster than argmax over axis 0
-    return torch.cat(parts).numpy().reshape(probs.shape[1:])
 
 
 def _review(
