@@ -62,10 +62,7 @@ def evaluate_folder(
     results, todo = {}, []
     for files in found:
         try:
-            if cache:
-                known, now = cache.get(files, labels, settings, channels)
-            else:
-                known, now = None, {}
+            known, now = cache.get(files, labels, settings, channels) if cache else (None, {})
         except OSError as error:
             problems[files.case] = f"{error.filename or files.probabilities}: cannot be read ({error.strerror})."
             continue

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Container
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -95,7 +95,7 @@ class PredictionFolder:
     reference_folder: Path | None
     dataset_json: dict[str, Any]
     plans: dict[str, Any]
-    expected: tuple[str, ...] | None = field(default=None)
+    expected: tuple[str, ...] | None = None
 
     @classmethod
     def open(
@@ -105,7 +105,6 @@ class PredictionFolder:
         *,
         dataset_json: str | os.PathLike | None = None,
         plans: str | os.PathLike | None = None,
-        expected: Sequence[str] | None = None,
         need_reference: bool = True,
     ) -> PredictionFolder:
         """Find what belongs to a folder of predictions.
@@ -115,7 +114,6 @@ class PredictionFolder:
             reference_folder: Ground truth; None takes nnU-Net's own copy in nnUNet_preprocessed, else nnUNet_raw.
             dataset_json: Path of dataset.json; None looks in ``folder`` and up to two levels above.
             plans: Path of plans.json; None looks there too.
-            expected: Cases that should be there.
             need_reference: Without it no ground truth is looked for, and only ``load_prediction`` can read the cases.
 
         Raises:
@@ -135,7 +133,7 @@ class PredictionFolder:
         reference_folder = None if reference_folder is None else Path(reference_folder)
         if reference_folder is not None and not reference_folder.is_dir():
             raise UserError(f"{reference_folder}: no such folder; give the folder that holds the ground truth.")
-        result = cls(folder, reference_folder, dataset, plan, None if expected is None else tuple(sorted(expected)))
+        result = cls(folder, reference_folder, dataset, plan)
         result.labels  # noqa: B018  (a bad label definition is an error of the folder, not of every case)
         return result
 
@@ -268,7 +266,7 @@ class PredictionFolder:
     def label_map(self, probs: np.ndarray) -> np.ndarray:
         """(*spatial) label map that nnU-Net makes of (K, *spatial) or (R, *spatial) probabilities."""
         if self.labels.regions:
-            return np.asarray(self.label_manager.convert_probabilities_to_segmentation(probs)).astype(np.int16)
+            return _small(np.asarray(self.label_manager.convert_probabilities_to_segmentation(probs)))
         import torch
 
         # in blocks, because NumPy's and PyTorch's argmax over the first axis are slow on large arrays

@@ -29,10 +29,12 @@ class TrainingRecord:
     Args:
         header: What holds for all epochs: ``regions``, ``channels``, ``true_classes``, ``n_bins``, ``max_logit_bins``
             and whatever names the training.
+
+    Attributes:
         epochs: Entries of :meth:`EpochSums.entry <nnunet_nacl.training_record.epoch_sums.EpochSums.entry>`, ascending.
     """
 
-    def __init__(self, header: dict[str, Any], epochs: list[dict[str, Any]] | None = None) -> None:
+    def __init__(self, header: dict[str, Any]) -> None:
         self.header = {
             "schema_version": SCHEMA_VERSION,
             "generated_by": f"nnunet_nacl {nnunet_nacl.__version__}",
@@ -41,8 +43,6 @@ class TrainingRecord:
         self.epochs: list[dict[str, Any]] = []
         # Each epoch is turned into text once: with a thousand of them that would else take longer than the epoch may.
         self._lines: list[str] = []
-        for entry in epochs or []:
-            self.append(entry)
 
     def append(self, entry: dict[str, Any]) -> None:
         """Add an epoch; one of the same number or a later one, of a training that was continued, is dropped."""
