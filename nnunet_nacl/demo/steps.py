@@ -68,13 +68,9 @@ class _Demo:
             "nnUNet_results": str(workspace.results),
         }
         if self.on_cpu:
-            self.environment |= {
-                "nnUNet_n_proc_DA": "1",
-                "nnUNet_def_n_proc": "1",
-                # threads that spin while they wait take a hundred times as long on a busy machine
-                "OMP_WAIT_POLICY": "PASSIVE",
-                "OMP_NUM_THREADS": "1",
-            }
+            # threads that spin while they wait take a hundred times as long on a busy machine
+            threads = {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1"}
+            self.environment |= {"nnUNet_n_proc_DA": "1", "nnUNet_def_n_proc": "1", **threads}
         known = os.environ.get(ENVIRONMENT_VARIABLE, "")
         if bridge_folder() not in known.split(os.pathsep):
             self.environment[ENVIRONMENT_VARIABLE] = os.pathsep.join(filter(None, [known, bridge_folder()]))

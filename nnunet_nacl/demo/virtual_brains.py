@@ -109,10 +109,8 @@ def _write_subject(folder: Path, kind: str, name: str, subject: VirtualSubject) 
         image = nibabel.Nifti1Image(values, subject.affine)
         image.header.set_xyzt_units("mm")
         nibabel.save(image, folder / f"{part}{kind}" / f"{name}.nii.gz")
-    np.savez_compressed(
-        folder / f"probabilities{kind}" / f"{name}.npz",
-        probabilities=np.ascontiguousarray(subject.probabilities.transpose(0, 3, 2, 1)),
-    )
+    probabilities = np.ascontiguousarray(subject.probabilities.transpose(0, 3, 2, 1))
+    np.savez_compressed(folder / f"probabilities{kind}" / f"{name}.npz", probabilities=probabilities)
 
 
 def _write_descriptions(folder: Path, names: dict[str, list[str]], seed: int, spacing_mm: float) -> None:
@@ -128,9 +126,7 @@ def _write_descriptions(folder: Path, names: dict[str, list[str]], seed: int, sp
         "labels": labels,
         "numTraining": len(names["Tr"]),
         "numTest": len(names["Ts"]),
-        "training": [
-            {"image": f"./imagesTr/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"} for name in names["Tr"]
-        ],
+        "training": [{part: f"./{part}sTr/{name}.nii.gz" for part in ("image", "label")} for name in names["Tr"]],
         "test": [f"./imagesTs/{name}.nii.gz" for name in names["Ts"]],
     }
     (folder / "dataset.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")

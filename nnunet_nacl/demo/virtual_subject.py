@@ -69,7 +69,7 @@ def make_subject(
 
 
 def _brain_center(template: Template) -> np.ndarray:
-    (box,) = ndimage.find_objects(template.probabilities[0] < 0.5)
+    (box,) = ndimage.find_objects((template.probabilities[0] < 0.5).astype(np.uint8))
     return np.array([(part.start + part.stop - 1) / 2 for part in box])
 
 

@@ -107,18 +107,8 @@ class Structure:
     def to_json(self) -> dict[str, Any]:
         """In the words of nnU-Net's summary.json, and ours."""
         o = self.overlap
-        result = {
-            "Dice": o.dice,
-            "IoU": o.iou,
-            "TP": o.tp,
-            "FP": o.fp,
-            "FN": o.fn,
-            "TN": o.tn,
-            "n_pred": o.tp + o.fp,
-            "n_ref": o.tp + o.fn,
-            "HD95_mm": self.hd95_mm,
-            "ASSD_mm": self.assd_mm,
-        }
+        result = {"Dice": o.dice, "IoU": o.iou, "TP": o.tp, "FP": o.fp, "FN": o.fn, "TN": o.tn}
+        result |= {"n_pred": o.tp + o.fp, "n_ref": o.tp + o.fn, "HD95_mm": self.hd95_mm, "ASSD_mm": self.assd_mm}
         if self.hd95_voxels is not None:
             result["HD95_voxels"] = self.hd95_voxels
         return result | {"distances": self.distances}
@@ -213,11 +203,8 @@ def structure_calibration(stats: BinStats, channel: int, regions: bool) -> dict[
     """Calibration of one class's or region's own probability on one mask."""
     result = {"CE": float(class_errors(stats)[channel])}
     if regions:
-        result |= {
-            "ECE": float(ece_per_row(stats)[channel]),
-            "NLL": float(nll_per_row(stats)[channel]),
-            "Brier": float(brier_per_row(stats)[channel]),
-        }
+        scores = {"ECE": ece_per_row, "NLL": nll_per_row, "Brier": brier_per_row}
+        result |= {name: float(score(stats)[channel]) for name, score in scores.items()}
     return result
 
 

@@ -33,10 +33,8 @@ def open_members(
         UserError: A folder cannot be used, holds no probabilities or is given twice, or the folders differ in their
             labels or readers.
     """
-    opened = [
-        PredictionFolder.open(folder, dataset_json=dataset_json, plans=plans, need_reference=False)
-        for folder in folders
-    ]
+    options = {"dataset_json": dataset_json, "plans": plans, "need_reference": False}
+    opened = [PredictionFolder.open(folder, **options) for folder in folders]
     for member in opened:
         _check_probabilities(member.folder)
     first = opened[0]

@@ -35,11 +35,8 @@ class TrainingRecord:
     """
 
     def __init__(self, header: dict[str, Any]) -> None:
-        self.header = {
-            "schema_version": SCHEMA_VERSION,
-            "generated_by": f"nnunet_nacl {nnunet_nacl.__version__}",
-            **header,
-        }
+        version = f"nnunet_nacl {nnunet_nacl.__version__}"
+        self.header = {"schema_version": SCHEMA_VERSION, "generated_by": version, **header}
         self.epochs: list[dict[str, Any]] = []
         # Each epoch is turned into text once: with a thousand of them that would else take longer than the epoch may.
         self._lines: list[str] = []
@@ -75,11 +72,8 @@ class TrainingRecord:
         """
         head = json.dumps(self.header, indent=1, allow_nan=False)[:-2]  # without the closing brace
         lines = ",\n  ".join(self._lines)
-        write_atomically(
-            Path(path),
-            f'{head},\n "epochs": [\n  {lines}\n ]\n}}\n',
-            mend="free some space, or change the folder's permissions",
-        )
+        text = f'{head},\n "epochs": [\n  {lines}\n ]\n}}\n'
+        write_atomically(Path(path), text, mend="free some space, or change the folder's permissions")
 
 
 def read_training_record(path: str | os.PathLike) -> dict[str, Any]:
