@@ -20,8 +20,10 @@ from nnunet_nacl.errors import UserError
 __all__ = [
     "can_write",
     "check_writable",
+    "checksum",
     "remove_leftovers",
     "replacing",
+    "stamp",
     "to_csv_text",
     "to_json_text",
     "write_atomically",
@@ -116,6 +118,19 @@ def _mend(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return "free some space or choose another -o"
     return "choose another -o, or change the folder's permissions"
+
+
+def stamp(path: Path | None) -> list[Any]:
+    """Place, size and time of a file, which tell whether it has changed; empty for None. OSError if it is gone."""
+    return [] if path is None else [str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns]
+
+
+def checksum(path: Path, digest: Any) -> str:
+    """The content of a file, hashed by one of hashlib's objects, in hexadecimal; OSError if it cannot be read."""
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def to_json_text(value: Any) -> str:

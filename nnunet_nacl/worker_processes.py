@@ -4,19 +4,68 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import TypeVar
 
 from nnunet_nacl.errors import UserError
 
-__all__ = ["guarded", "run_in_workers"]
+__all__ = ["guarded", "run_in_workers", "work_through"]
+
+_DIED = (
+    "the process that handled this case died, for lack of memory or over a damaged file; check both and run again, the "
+    "finished cases are kept."
+)
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+def work_through(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    path: Callable[[Item], Path],
+    processes: int,
+    title: str,
+    total: int,
+    progress: bool,
+    *,
+    here: Iterable[tuple[Item, Result | str]] | None = None,
+) -> Iterator[tuple[Item, Result | str]]:
+    """Call a function with each case, under a progress bar on stderr.
+
+    Args:
+        function: Can be pickled if there are processes.
+        items: The cases; they can be pickled likewise.
+        path: The largest file of a case, for the lines that say what is wrong with it.
+        processes: Cases at the same time; 1 starts no process.
+        title: Of the bar.
+        total: Cases of the bar; those not in ``items`` count as done.
+        progress: Show it.
+        here: What to take the results from instead.
+
+    Yields:
+        Each case and its result, or the line that says why there is none.
+    """
+    from tqdm import tqdm
+
+    processes, work = min(processes, len(items)), partial(_work_guarded, function, path)
+    outcomes: Iterable[tuple[Item, Result | str | None]] = here or zip(items, map(work, items))
+    if here is None and processes > 1:
+        outcomes = run_in_workers(work, items, processes)
+    silent = not (progress and items)
+    with tqdm(total=total, initial=total - len(items), desc=title, unit="case", disable=silent) as bar:
+        for item, outcome in outcomes:
+            bar.update()
+            yield item, f"{path(item)}: {_DIED}" if outcome is None else outcome
+
+
+def _work_guarded(function: Callable[[Item], Result], path: Callable[[Item], Path], item: Item) -> Result | str:
+    return guarded(path(item), partial(function, item))
 
 
 def run_in_workers(

@@ -87,11 +87,8 @@ class CalibrationTrainer(nnUNetTrainer):
 
     def _replace_loss(self, stock: nn.Module) -> nn.Module:
         space = self._label_space()
-        voxelwise = self.build_voxelwise_loss(
-            ignore_label=space.ignore_label,
-            regions=space.regions,
-            check_labels=False,  # TrainingLoss checks
-        )
+        common: dict[str, Any] = {"ignore_label": space.ignore_label, "regions": space.regions, "check_labels": False}
+        voxelwise = self.build_voxelwise_loss(**common)  # TrainingLoss checks the labels
         compiled: Any = torch.compile(voxelwise) if self._do_i_compile() else voxelwise
         return TrainingLoss(compiled, space, stock.dc if self.variant.dice else None)
 

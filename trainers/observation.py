@@ -84,9 +84,8 @@ class LogitObserver:
         return EpochSums(**values)
 
     def _zeros(self, device: torch.device) -> dict[str, Tensor]:
-        shapes = EpochSums.shapes(
-            self._space.regions, self._num_channels, groups=GROUPS + 1, max_logit_bins=self._bins.number
-        )
+        bins = {"groups": GROUPS + 1, "max_logit_bins": self._bins.number}
+        shapes = EpochSums.shapes(self._space.regions, self._num_channels, **bins)
         floats = ("confidence", "max_logit_sum", "logit_sum")
         return {
             name: torch.zeros(shape, dtype=torch.float64 if name in floats else torch.int64, device=device)
@@ -156,9 +155,8 @@ def _add_at(target: Tensor, key: Tensor, weights: Tensor | None = None) -> None:
     lane = torch.arange(key.numel(), device=key.device) % _LANES
     weights = torch.ones_like(key) if weights is None else weights.flatten()
     spread = torch.zeros(size * _LANES, dtype=target.dtype, device=key.device)
-    target += (
-        spread.scatter_add_(0, key * _LANES + lane, weights.to(target.dtype)).view(size, _LANES).sum(1).view_as(target)
-    )
+    spread.scatter_add_(0, key * _LANES + lane, weights.to(target.dtype))
+    target += spread.view(size, _LANES).sum(1).view_as(target)
 
 
 def _sums_by_class(members: Tensor, logits: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import nn
 
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.evaluation.labels import Labels
 from nnunet_nacl.metrics.binning import DEFAULT_N_BINS
 from nnunet_nacl.training_record import FILE_NAME, EpochSums, MaxLogitBins, TrainingRecord, read_training_record
 from nnunet_nacl.training_record.epoch_log import describe_epoch, tracked_values
@@ -92,7 +93,7 @@ class CalibrationRecorder:
         if entry is None:
             return
         # What could not be written is still in memory: there may be room on the disk in the next epoch.
-        self._attempt("file", self._write, always=True)
+        self._attempt("file", self._record.write, self.path, always=True)
         self._attempt("line in the log", lambda: self._trainer.print_to_log_file(describe_epoch(entry)))
         self._attempt("external loggers", self._log_externally, entry)
         if self._drawing_s + self._next_drawing_s <= DRAWING_SHARE * (time.monotonic() - self._started_s):
@@ -129,8 +130,8 @@ class CalibrationRecorder:
 
     def _header(self) -> dict[str, Any]:
         trainer = self._trainer
-        regions = trainer.label_manager.has_regions
-        channels = _channel_names(trainer.dataset_json["labels"], regions)
+        labels = Labels.of(trainer.label_manager, trainer.dataset_json, Path(trainer.preprocessed_dataset_folder_base))
+        regions, channels = labels.regions, list(labels.names)
         return {
             "trainer": type(trainer).__name__,
             "dataset": trainer.plans_manager.dataset_name,
@@ -185,9 +186,6 @@ class CalibrationRecorder:
         self._record.append(entry)
         return entry
 
-    def _write(self) -> None:
-        self._record.write(self.path)
-
     def _log_externally(self, entry: dict[str, Any]) -> None:
         # nnU-Net's own logger raises at a key that it does not know; those beside it (Weights & Biases) take any.
         for logger in getattr(self._trainer.logger, "loggers", ()):
@@ -223,14 +221,6 @@ class CalibrationRecorder:
             self._trainer.print_to_log_file(f"WARNING: calibration during training, {part}: {reason}. {after}.")
         except Exception:  # the log cannot be written either
             pass
-
-
-def _channel_names(labels: dict[str, Any], regions: bool) -> list[str]:
-    """Names from dataset.json in the order of nnU-Net's channels: of the values, or of the regions as they stand."""
-    names = [name for name in labels if name != "ignore"]
-    if not regions:
-        return sorted(names, key=lambda name: labels[name])
-    return [name for name in names if labels[name] not in (0, [0])]
 
 
 def _start_of(trainer: CalibrationTrainer, epoch: int) -> float | None:

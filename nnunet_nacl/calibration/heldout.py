@@ -10,8 +10,6 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from nnunet_nacl.calibration.affine import AffineMap
 from nnunet_nacl.calibration.case_voxels import HeldOutCase, read_voxels
 from nnunet_nacl.calibration.likelihood import Voxels
@@ -55,8 +53,7 @@ class CalibratedFolder(PredictionFolder):
         """Read one case and calibrate it; UserError as the folder's own."""
         data = super().load(files)
         probs = self.maps[files.case](data.probs)
-        segmentation = np.asarray(self.label_manager.convert_probabilities_to_segmentation(probs))
-        return replace(data, probs=probs, segmentation=segmentation.astype(np.int16))
+        return replace(data, probs=probs, segmentation=self.label_map(probs))
 
 
 @dataclass

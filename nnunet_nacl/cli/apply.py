@@ -29,7 +29,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add = parser.add_argument
     add("-i", metavar="PREDICTIONS", required=True, help="folder of predictions with probabilities")
     add("-map", metavar="FILE", required=True, help="calibration_map.json of `nnunet_nacl calibrate`")
@@ -41,6 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Applies; exit status 1 if some cases could not be done."""
+
     from nnunet_nacl.calibration.conversion import apply_to_folder
     from nnunet_nacl.cli.problem_list import report_problems
     from nnunet_nacl.evaluation.prediction_folder import PredictionFolder

@@ -35,7 +35,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add = parser.add_argument
     add("-d", metavar="DATASET", help="data set, name or number")
     add("-tr", metavar="TRAINER", default="nnUNetTrainer", help="default: %(default)s")

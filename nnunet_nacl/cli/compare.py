@@ -54,7 +54,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.set_defaults(entries=[])
     add, several = parser.add_argument, {"nargs": "+", "action": "extend"}
     entries = {"nargs": "+", "action": _AppendEntries}
@@ -106,8 +105,6 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.comparison.result_tables import make_tables
     from nnunet_nacl.comparison.table_formats import terminal_text
 
-    if hasattr(sys.stdout, "reconfigure"):  # names of structures and labels may be more than the terminal can show
-        sys.stdout.reconfigure(errors="backslashreplace")
     _check(args)
     entries, folder = read_entries(args.entries), Path(args.o)
     relative = _relative(args.relative, entries)

@@ -42,7 +42,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add = parser.add_argument
     add("-i", metavar="FOLDER", required=True, help="predictions with probabilities")
     add("-o", metavar="FOLDER", required=True, help="output folder, not the folder of predictions")
@@ -60,7 +59,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Decides; exit status 1 if some cases could not be done."""
-    import sys
 
     from nnunet_nacl.cli.decision_table import summary_lines
     from nnunet_nacl.cli.postprocessing import apply_postprocessing, choose_postprocessing, read_postprocessing
@@ -72,8 +70,6 @@ def run(args: argparse.Namespace) -> int:
     if args.postprocessing and not args.gt:
         raise UserError("--postprocessing compares with the ground truth; give its folder with -gt.")
     chosen = read_postprocessing(args.pp_pkl_file) if args.pp_pkl_file else None
-    if hasattr(sys.stdout, "reconfigure"):  # names of structures and cases may be more than the terminal can show
-        sys.stdout.reconfigure(errors="backslashreplace")
     decided = decide_folder(
         args.i,
         args.o,

@@ -41,7 +41,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add = parser.add_argument  # dest: names of `nnunet_nacl.demo.options.resolve`
     where = "everything goes there, nnU-Net's three folders too (default: ./%(default)s)"
     add("-o", dest="folder", metavar="FOLDER", default=DEFAULT_FOLDER, help=where)

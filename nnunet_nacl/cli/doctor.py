@@ -9,15 +9,7 @@ import sys
 from collections.abc import Iterator
 
 import nnunet_nacl
-from nnunet_nacl.registration.health import (
-    FAIL,
-    OK,
-    WARN,
-    Check,
-    check_nnunet,
-    check_registration,
-    check_trainers,
-)
+from nnunet_nacl.registration.health import FAIL, OK, WARN, Check, check_nnunet, check_registration, check_trainers
 
 HELP = "check that nnU-Net finds the trainers here, and say how to fix what is broken"
 

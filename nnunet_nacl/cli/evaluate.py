@@ -33,7 +33,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add = parser.add_argument
     add("gt_folder", nargs="?", help="folder with the ground truth")
     add("pred_folder", nargs="?", help="folder with the predictions")
@@ -47,22 +46,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-o", metavar="FILE", help="output file, must end with .json")
     add_processes_option(parser)
     add("-bins", metavar="N", type=int, default=15, help="confidence bins (default: %(default)s)")
-    add(
-        "-dilated", metavar="MM", type=float, default=2.0, help="radius of the mask `dilated` (default: %(default)s mm)"
-    )
-    add(
-        "-boundary",
-        metavar="MM",
-        type=float,
-        default=2.0,
-        help="reach of the mask `boundary` (default: %(default)s mm)",
-    )
-    add(
-        "-hd",
-        choices=("pooled", "max"),
-        default="pooled",
-        help="HD95 of both directions pooled, or the larger of the two directions' (default: %(default)s)",
-    )
+    for mask, what in (("dilated", "radius"), ("boundary", "reach")):
+        explained = f"{what} of the mask `{mask}` (default: %(default)s mm)"
+        add(f"-{mask}", metavar="MM", type=float, default=2.0, help=explained)
+    directions = "HD95 of both directions pooled, or the larger of the two directions' (default: %(default)s)"
+    add("-hd", choices=("pooled", "max"), default="pooled", help=directions)
     add("--paper", action="store_true", help="also the NACL paper's own evaluation, for its tables (classes only)")
     add("--csv", action="store_true", help="also write every number to a .csv file beside the output")
     add("--chill", action="store_true", help="do not complain about cases that have no prediction")
@@ -70,9 +58,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluates; exit status 1 if something could not be evaluated."""
-    import sys
     from pathlib import Path
 
+    from nnunet_nacl.cli.problem_list import report_problems
     from nnunet_nacl.errors import UserError
     from nnunet_nacl.evaluation.folds import default_output, evaluate_folds
     from nnunet_nacl.evaluation.locate import find_fold_folders, model_folder
@@ -90,8 +78,6 @@ def run(args: argparse.Namespace) -> int:
     except ValueError as error:
         raise UserError(str(error)) from None
     processes = number_of_processes(args.np)
-    if hasattr(sys.stdout, "reconfigure"):  # names of labels and files may be more than the terminal can show
-        sys.stdout.reconfigure(errors="backslashreplace")
 
     if by_name:
         if args.c is None:
@@ -121,8 +107,5 @@ def run(args: argparse.Namespace) -> int:
         write_atomically(output.with_suffix(".csv"), csv_text(evaluation))
         print(f"written: {output.with_suffix('.csv')}")
     problems = failed | evaluation.problems
-    if problems:
-        print(f"\nnnunet_nacl evaluate: {len(problems)} could not be evaluated:", file=sys.stderr)
-        for name, problem in problems.items():
-            print(f"  {one_line(name)}: {problem}", file=sys.stderr)
+    report_problems("evaluate", problems, "could not be evaluated")
     return 1 if problems else 0

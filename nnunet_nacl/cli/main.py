@@ -15,21 +15,9 @@ from importlib import import_module
 import nnunet_nacl
 from nnunet_nacl.errors import UserError
 
-SUBCOMMANDS = {
-    "apply": "nnunet_nacl.cli.apply",
-    "calibrate": "nnunet_nacl.cli.calibrate",
-    "compare": "nnunet_nacl.cli.compare",
-    "decide": "nnunet_nacl.cli.decide",
-    "demo": "nnunet_nacl.cli.demo",
-    "doctor": "nnunet_nacl.cli.doctor",
-    "evaluate": "nnunet_nacl.cli.evaluate",
-    "export": "nnunet_nacl.cli.export",
-    "import": "nnunet_nacl.cli.import_model",
-    "path": "nnunet_nacl.cli.path",
-    "report": "nnunet_nacl.cli.report",
-    "trainers": "nnunet_nacl.cli.trainers",
-    "uncertainty": "nnunet_nacl.cli.uncertainty",
-}
+_NAMES = "apply calibrate compare decide demo doctor evaluate export import path report trainers uncertainty".split()
+SUBCOMMANDS = {name: f"nnunet_nacl.cli.{name}" for name in _NAMES} | {"import": "nnunet_nacl.cli.import_model"}
+
 
 DESCRIPTION = """\
 Calibrated-loss trainers for nnU-Net v2 and tools to measure calibration.
@@ -47,10 +35,7 @@ def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         argv: The arguments. If they name a subcommand first, its module alone is imported, else all are, for the help.
     """
     parser = argparse.ArgumentParser(
-        prog="nnunet_nacl",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog="nnunet_nacl", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--version", action="version", version=f"nnunet_nacl {nnunet_nacl.__version__}")
     subparsers = parser.add_subparsers(dest="subcommand", metavar="SUBCOMMAND", required=True)
@@ -58,10 +43,7 @@ def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     for name in [first] if first in SUBCOMMANDS else SUBCOMMANDS:
         module = import_module(SUBCOMMANDS[name])
         subparser = subparsers.add_parser(
-            name,
-            help=module.HELP,
-            description=module.HELP,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            name, help=module.HELP, description=module.HELP, formatter_class=argparse.RawDescriptionHelpFormatter
         )
         module.configure(subparser)
         subparser.set_defaults(run=module.run)
@@ -79,6 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     args = build_parser(argv).parse_args(argv)
+    if hasattr(sys.stdout, "reconfigure"):  # names of structures and files may be more than the terminal can show
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = args.run(args)
         sys.stdout.flush()

@@ -26,6 +26,8 @@ def number_of_processes(given: int | None) -> int:
     Raises:
         UserError: The value is below 1.
     """
+    from joblib import cpu_count
+
     from nnunet_nacl.errors import UserError
 
     if given is not None:
@@ -35,5 +37,4 @@ def number_of_processes(given: int | None) -> int:
     default = os.environ.get("nnUNet_def_n_proc", "")
     if default.isdecimal() and int(default):  # isdigit() takes "²", which int() does not
         return int(default)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, 8)
+    return min(cpu_count(), 8)

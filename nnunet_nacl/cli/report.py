@@ -30,7 +30,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add = parser.add_argument
     add("-o", metavar="OUT", required=True, help="output folder of `nnunet_nacl compare`; the page goes there too")
     add("-channel", metavar="N", type=int, default=0, help="image channel of the gallery (default: %(default)s)")

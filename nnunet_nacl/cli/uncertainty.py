@@ -56,7 +56,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add = parser.add_argument
     add(
         "-i",
@@ -87,16 +86,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the maps and the list; exit status 1 if some cases could not be done."""
-    import sys
 
-    from nnunet_nacl.json_files import one_line
+    from nnunet_nacl.cli.problem_list import report_problems
     from nnunet_nacl.quality.map_folder import REVIEW_FILE
     from nnunet_nacl.quality.review_list import table_text
     from nnunet_nacl.quality.uncertainty import write_uncertainty
 
     processes = number_of_processes(args.np)
-    if hasattr(sys.stdout, "reconfigure"):  # names of structures and cases may be more than the terminal can show
-        sys.stdout.reconfigure(errors="backslashreplace")
     review = write_uncertainty(
         args.i,
         args.o,
@@ -128,8 +124,5 @@ def run(args: argparse.Namespace) -> int:
     scale = ", 255 = 1" if args.dtype == "uint8" else ""
     print(f"maps: {example}/{example.name}_*   ({', '.join(review.settings.maps)}; {args.dtype}{scale})")
     print("The order is a ranking, no threshold is validated. Research software, not for clinical use.")
-    if review.problems:
-        print(f"\nnnunet_nacl uncertainty: {len(review.problems)} could not be done:", file=sys.stderr)
-        for name, problem in review.problems.items():
-            print(f"  {one_line(name)}: {problem}", file=sys.stderr)
+    report_problems("uncertainty", review.problems)
     return 1 if review.problems else 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,15 @@ from nnunet_nacl.decision.decided_case import DecidedCase, decide_case
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.prediction_folder import CaseFiles, PredictionFolder
 from nnunet_nacl.evaluation.prediction_output import prepare_output
-from nnunet_nacl.files import remove_leftovers, to_json_text, write_atomically
+from nnunet_nacl.files import remove_leftovers, stamp, to_json_text, write_atomically
 from nnunet_nacl.json_files import one_line, read_dict
-from nnunet_nacl.worker_processes import guarded, run_in_workers
+from nnunet_nacl.worker_processes import work_through
 
 __all__ = ["FILE_NAME", "Decided", "decide_folder"]
 
 FILE_NAME = "decision.json"
 _RECORDS = f"{FILE_NAME}.partial"  # a finished case's row, until decision.json holds it
 _SCHEMA_VERSION = 1
-_DIED = "the process that decided this case died, for lack of memory perhaps; run again, finished cases are kept."
 _COMPUTATION = 1  # raise it when another segmentation or number comes from the same files
 
 
@@ -98,7 +97,8 @@ def decide_folder(
         else:
             records.forget(files.case)
             todo.append((opened, files, output, truths[files.case], probabilities))
-    for (_, files, *_), outcome in _run(todo, num_processes, progress, len(found)):
+    outcomes = work_through(_decide, todo, _probabilities, num_processes, "decide", len(found), progress)
+    for (_, files, *_), outcome in outcomes:
         if isinstance(outcome, str):
             problems[files.case] = one_line(outcome)
         else:
@@ -146,16 +146,13 @@ class _Records:
     def signature(self, files: CaseFiles, reference: Path | None) -> dict[str, Any]:
         """What a case's segmentation and row depend on, and what was written. OSError if a file is gone."""
 
-        def stamp(path: Path | None) -> list:
-            return [] if path is None else [str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns]
-
         labels, written = self._folder.labels, self._output / f"{files.case}{self._folder.file_ending}"
         order = self._folder.label_manager.regions_class_order if labels.regions else []
         return {
             "computation": _COMPUTATION,
             "probabilities": self._probabilities,
             "inputs": [stamp(files.probabilities), stamp(files.segmentation), stamp(reference)],
-            "labels": [list(v) if isinstance(v, tuple) else v for v in labels.values] + [labels.ignore_label],
+            "labels": [*labels.listed, labels.ignore_label],
             "order": [int(label) for label in order],
             "written": stamp(written)[1:] if written.exists() else [],
         }
@@ -202,21 +199,9 @@ class _Records:
 Task = tuple[PredictionFolder, CaseFiles, Path, Path | None, bool]
 
 
-def _run(
-    todo: Sequence[Task], num_processes: int, progress: bool, total: int
-) -> Iterator[tuple[Task, DecidedCase | str]]:
-    from tqdm import tqdm
-
-    processes = min(num_processes, len(todo))
-    here = processes <= 1
-    outcomes = ((task, _decide(task)) for task in todo) if here else run_in_workers(_decide, todo, processes)
-    silent = not (progress and todo)
-    with tqdm(total=total, initial=total - len(todo), desc="decide", unit="case", disable=silent) as bar:
-        for task, outcome in outcomes:
-            bar.update()
-            yield task, f"{task[1].probabilities}: {_DIED}" if outcome is None else outcome
+def _decide(task: Task) -> DecidedCase:
+    return decide_case(*task)
 
 
-def _decide(task: Task) -> DecidedCase | str:
-    """A case's result, or what is wrong with it."""
-    return guarded(task[1].probabilities, lambda: decide_case(*task))
+def _probabilities(task: Task) -> Path:
+    return task[1].probabilities

@@ -20,13 +20,11 @@ class Template:
         t1: (x, y, z) T1-weighted intensity, 0 to 1, without skull.
         probabilities: (4, x, y, z) float32 probabilities of `LABELS`, summing to 1.
         affine: (4, 4) voxel index to millimetres.
-        spacing_mm: Edge length of the (cubic) voxels.
     """
 
     t1: np.ndarray
     probabilities: np.ndarray
     affine: np.ndarray
-    spacing_mm: float
 
 
 def tissue_probabilities(mask: np.ndarray, grey_matter: np.ndarray, white_matter: np.ndarray) -> np.ndarray:
@@ -74,4 +72,4 @@ def load_template(antialias_mm: float = 0.0) -> Template:
     maps = [np.asarray(one.dataobj).astype(np.float32) for one in (image, mask, *matter)]
     if antialias_mm > 0:
         maps = [ndimage.gaussian_filter(one, antialias_mm, truncate=3) for one in maps]
-    return Template(maps[0], tissue_probabilities(*maps[1:]), np.asarray(image.affine), 1.0)
+    return Template(maps[0], tissue_probabilities(*maps[1:]), np.asarray(image.affine))

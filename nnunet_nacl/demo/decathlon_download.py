@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from tqdm import tqdm
 
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import checksum
 
 BASE_URL = "https://msd-for-monai.s3-us-west-2.amazonaws.com"
 """The Decathlon's public mirror, as MONAI's DecathlonDataset names it."""
@@ -89,7 +90,7 @@ def _fetch_checked(url: str, archive: Path, md5: str, timeout_s: float, show_pro
     # What an earlier run has left may be of another version, or damaged: then once more from the start.
     for attempt in (1, 2) if archive.is_file() and archive.stat().st_size > 0 else (2,):
         _fetch(url, archive, timeout_s, show_progress)
-        received = _md5_of(archive)
+        received = checksum(archive, hashlib.md5(usedforsecurity=False))
         if received == md5:
             return
         archive.unlink()
@@ -135,14 +136,6 @@ def _fetch(url: str, archive: Path, timeout_s: float, show_progress: bool) -> No
             f"the connection to {url} broke off after {archive.stat().st_size} of {total} bytes; "
             "run again to continue from there"
         )
-
-
-def _md5_of(path: Path) -> str:
-    digest = hashlib.md5(usedforsecurity=False)
-    with open(path, "rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _unpack(archive: Path, target: Path) -> None:

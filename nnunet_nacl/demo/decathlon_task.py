@@ -24,14 +24,12 @@ class Task:
         folder: Its folder.
         id: nnU-Net's dataset id.
         dataset: nnU-Net's name, `DatasetNNN_Name`.
-        num_training: Number of labelled cases.
         probabilities: Folder of the labels' true probabilities, where they are known.
     """
 
     folder: Path
     id: int
     dataset: str
-    num_training: int
     probabilities: Path | None
 
 
@@ -65,10 +63,5 @@ def read_task(folder: str | os.PathLike) -> Task:
             f"{folder / 'labelsTr'} holds {num_training} cases; nnU-Net's {_FOLDS} folds need at least {_FOLDS}"
         )
     probabilities = folder / "probabilitiesTr"
-    return Task(
-        folder,
-        int(name[1]),
-        f"Dataset{int(name[1]):03d}_{name[2]}",
-        num_training,
-        probabilities if probabilities.is_dir() else None,
-    )
+    known = probabilities if probabilities.is_dir() else None
+    return Task(folder, int(name[1]), f"Dataset{int(name[1]):03d}_{name[2]}", known)

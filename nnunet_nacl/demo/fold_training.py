@@ -9,16 +9,11 @@ from pathlib import Path
 
 from nnunet_nacl.demo.demo_schedule import schedule_of, short_name
 from nnunet_nacl.demo.shell_commands import Command
-from nnunet_nacl.demo.time_left import Work
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import read_dict
 
 PLANS = "nnUNetPlans"
 
-_START_S = 12.0
-_EPOCH_OVERHEAD_S = 0.5
-_ITERATION_S = {"cpu": 0.2, "cuda": 0.1}  # by device, for 2d_small of usual data and for 2d
-_CASE_S = {"cpu": 2.0, "cuda": 3.0}
 _EPOCH_STARTS = re.compile(r"(?:^|: )Epoch (\d+)\s*$")
 _EPOCH_ENDS = re.compile(r"(?:^|: )Epoch time: ")
 _PREDICTS = re.compile(r"(?:^|: )predicting ")
@@ -34,9 +29,10 @@ class Training:
         trainer: Trainer name.
         configuration: Configuration of the plans.
         fold: `0` to `4` or `all`.
-        num_validation_cases: Expected number, for the time left.
         device: As nnUNetv2_train takes it.
-        work_per_iteration: Relative to that of usual data, for the time left.
+        epochs_done: How many are, as the output tells.
+        epochs_before: Those of them that an earlier run did.
+        validating: Whether it has got to the validation cases.
     """
 
     results: Path
@@ -44,17 +40,10 @@ class Training:
     trainer: str
     configuration: str
     fold: str
-    num_validation_cases: int
     device: str
-    work_per_iteration: float = 1.0
-
-    def __post_init__(self):
-        schedule = schedule_of(self.trainer)
-        device = "cpu" if self.device == "cpu" else "cuda"
-        epoch_s = _EPOCH_OVERHEAD_S + 1.1 * schedule.iterations * _ITERATION_S[device] * self.work_per_iteration
-        self.start = Work(1, _START_S)
-        self.epochs = Work(schedule.epochs, epoch_s)
-        self.validation = Work(self.num_validation_cases + 1, _CASE_S[device])
+    epochs_done: int = 0
+    epochs_before: int = 0
+    validating: bool = False
 
     @property
     def model_folder(self) -> Path:
@@ -72,9 +61,9 @@ class Training:
         return self.fold_folder / "validation"
 
     @property
-    def job(self) -> list[Work]:
-        """What there is to do, for the time left."""
-        return [self.start, self.epochs, self.validation]
+    def epochs(self) -> int:
+        """How many there are to be."""
+        return schedule_of(self.trainer).epochs
 
     def state(self) -> str:
         """`new`, `continue` (there is a checkpoint), `validate` (trained, predictions missing) or `done`.
@@ -115,7 +104,7 @@ class Training:
             arguments.append("--c")
         elif state == "validate":
             arguments.append("--val")
-            self.epochs.skip()
+            self.skip()
         log_file = log_folder / f"train_{self.dataset}_{self.trainer}_{self.configuration}_fold_{self.fold}.log"
         environment = {} if threads in (None, 1) else {"OMP_NUM_THREADS": str(threads)}
         return Command(tuple(arguments), log_file, environment, self.on_line)
@@ -123,26 +112,22 @@ class Training:
     def on_line(self, line: str) -> None:
         """Follows the progress in nnU-Net's output."""
         if match := _EPOCH_STARTS.search(line):
-            self.start.finish()
-            self.epochs.skip(int(match[1]))
+            self.epochs_before += int(match[1]) - self.epochs_done
+            self.epochs_done = int(match[1])
         elif _EPOCH_ENDS.search(line):
-            self.epochs.reach(self.epochs.done + 1)
+            self.epochs_done += 1
         elif _PREDICTS.search(line):
-            self.start.finish()
-            self.epochs.finish()
-            # The first of these lines says that prediction begins; the last unit is the export of what is left.
-            self.validation.reach(min(self.validation.done + 1, self.validation.units - 1))
+            self.validating = True
 
     def skip(self) -> None:
-        """Marks everything as done by an earlier run."""
-        for work in self.job:
-            work.skip()
+        """Marks the epochs as done by an earlier run."""
+        self.epochs_done = self.epochs_before = self.epochs
 
     def described(self) -> str:
         """Where it stands, in a few words."""
-        if self.validation.done > 0:
+        if self.validating:
             return f"{short_name(self.trainer)} validating"
-        return f"{short_name(self.trainer)} epoch {self.epochs.done:.0f}/{self.epochs.units:.0f}"
+        return f"{short_name(self.trainer)} epoch {self.epochs_done}/{self.epochs}"
 
 
 def _stem(file_name: str) -> str:

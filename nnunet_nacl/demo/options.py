@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_nacl.demo.demo_schedule import DEFAULT_TRAINERS, STOCK, Schedule, with_schedule
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.evaluation.image_files import quiet
 from nnunet_nacl.json_files import first_line
 from nnunet_nacl.registration.entry_points import registered_trainers
 from nnunet_nacl.registration.grammar import parse
@@ -121,7 +120,7 @@ def _check_known(trainer: str) -> None:
     if find is None:
         raise UserError(f"nnU-Net: {check.found}; {check.mend}")
     try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        with quiet():
             find(trainer)
     except Exception as error:  # whatever importing another package's trainer raises
         hint = suggest(trainer, [registered.name for registered in registered_trainers()])

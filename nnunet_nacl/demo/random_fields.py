@@ -102,10 +102,7 @@ def exponential_displacement(velocity: np.ndarray, squarings: int = 4) -> np.nda
     displacement = velocity / 2**squarings
     identity = np.indices(velocity.shape[1:], dtype=np.float64)
     for _ in range(squarings):
-        displacement = displacement + np.stack(
-            [
-                ndimage.map_coordinates(one_axis, identity + displacement, order=1, mode="grid-wrap")
-                for one_axis in displacement
-            ]
-        )
+        where = identity + displacement
+        moved = [ndimage.map_coordinates(axis, where, order=1, mode="grid-wrap") for axis in displacement]
+        displacement = displacement + np.stack(moved)
     return displacement

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
+
+from tqdm import tqdm
 
 from nnunet_nacl.demo.decathlon_download import download_task
 from nnunet_nacl.demo.decathlon_task import Task, read_task
@@ -15,7 +18,6 @@ from nnunet_nacl.demo.fold_training import PLANS, Training
 from nnunet_nacl.demo.options import DemoSettings
 from nnunet_nacl.demo.shell_commands import Command, export_line, run_side_by_side
 from nnunet_nacl.demo.small_network import SMALL_SUFFIX, add_small_configuration, parent_configuration
-from nnunet_nacl.demo.time_left import ProgressBar, Work
 from nnunet_nacl.demo.virtual_brains import MASK_RADIUS_MM, TASK_NAME, write_virtual_brains
 from nnunet_nacl.demo.workspace import Workspace
 from nnunet_nacl.errors import UserError
@@ -23,7 +25,6 @@ from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.registration import ENVIRONMENT_VARIABLE, bridge_folder
 
 _SUBJECTS = (24, 4)
-_DATASET = "Dataset090_VirtualBrains"
 _TRUTH = "TrueProbabilities"
 
 # On the CPU many small steps get further in the same time than few large ones.
@@ -67,20 +68,12 @@ class _Demo:
             "nnUNet_results": str(workspace.results),
         }
         if self.on_cpu:
-            self.environment |= {
-                "nnUNet_n_proc_DA": "1",
-                "nnUNet_def_n_proc": "1",
-                # threads that spin while they wait take a hundred times as long on a busy machine
-                "OMP_WAIT_POLICY": "PASSIVE",
-                "OMP_NUM_THREADS": "1",
-            }
+            # threads that spin while they wait take a hundred times as long on a busy machine
+            threads = {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1"}
+            self.environment |= {"nnUNet_n_proc_DA": "1", "nnUNet_def_n_proc": "1", **threads}
         known = os.environ.get(ENVIRONMENT_VARIABLE, "")
         if bridge_folder() not in known.split(os.pathsep):
             self.environment[ENVIRONMENT_VARIABLE] = os.pathsep.join(filter(None, [known, bridge_folder()]))
-        self.make = Work(sum(_SUBJECTS), 0.7)
-        self.convert = Work(1, 8.0)
-        self.preprocess = Work(1, 20.0)
-        self.evaluate = Work(1, 12.0 if self.virtual else 0.0)
 
     def run(self) -> Path:
         settings = self.settings
@@ -89,34 +82,20 @@ class _Demo:
             download_task(settings.download, self.workspace.data, show_progress=self.show_progress)
         folder = settings.data or self.workspace.data / (settings.download or TASK_NAME)
         task = None if self.virtual and not folder.exists() else read_task(folder)
-        trainings = self._trainings(task)
-        waves = [trainings[i : i + settings.parallel] for i in range(0, len(trainings), settings.parallel)]
         self._introduce(folder)
-        before = [self.make, self.convert, self.preprocess] if task is None else [self.convert, self.preprocess]
-        plan = [[before], *[[training.job for training in wave] for wave in waves], [[self.evaluate]]]
-        with ProgressBar(plan, self.show_progress) as self.bar:
-            if task is None:
-                task = self._make(folder)
-            self._convert(task)
-            self._preprocess(task)
-            for wave in waves:
-                self._train(wave)
-            truth = self._measure(task, trainings)
-        return self._compare(task, truth)
-
-    def _trainings(self, task: Task | None) -> list[Training]:
-        settings = self.settings
-        num_training = _SUBJECTS[0] if task is None else task.num_training
-        results, dataset = self.workspace.results, _DATASET if task is None else task.dataset
-        share = max(1.0, settings.parallel / settings.cores) if self.on_cpu else settings.parallel
-        work = share * (0.35 if self.virtual else 1.0)
-        trainings = []
-        for fold in settings.folds:
-            cases = num_training if fold == "all" else -(-num_training // 5)
-            for trainer in settings.trainers:
-                training = Training(results, dataset, trainer, self.configuration, fold, cases, settings.device, work)
-                trainings.append(training)
-        return trainings
+        if task is None:
+            _write(f"Making {sum(_SUBJECTS)} virtual brains in {folder}")
+            task = read_task(write_virtual_brains(folder, *_SUBJECTS, progress=self.show_progress))
+        self._convert(task)
+        self._preprocess(task)
+        place = self.workspace.results, task.dataset
+        trainings = [
+            Training(*place, trainer, self.configuration, fold, settings.device)
+            for fold in settings.folds
+            for trainer in settings.trainers
+        ]
+        self._train(trainings)
+        return self._compare(task, self._measure(task, trainings))
 
     def _introduce(self, task_folder: Path) -> None:
         settings = self.settings
@@ -132,15 +111,6 @@ class _Demo:
             flush=True,
         )
 
-    def _make(self, folder: Path) -> Task:
-        self.bar.write(f"Making {sum(_SUBJECTS)} virtual brains in {folder}")
-
-        def on_subject(done: int, total: int) -> None:
-            self.make.reach(done)
-            self.bar.describe("making virtual brains")
-
-        return read_task(write_virtual_brains(folder, *_SUBJECTS, on_subject=on_subject))
-
     def _convert(self, task: Task) -> None:
         target = self.workspace.raw / task.dataset
         source = self.workspace.source_of(task.dataset)
@@ -152,25 +122,20 @@ class _Demo:
                 raise UserError(f"{target} has no dataset.json and is not the demo's: give another folder with -o")
             shutil.rmtree(target)  # a conversion of ours that was broken off
         self.workspace.set_source(task.dataset, task.folder)
-        if is_converted:
-            self.convert.skip()
-            return
-        arguments = ["nnUNetv2_convert_MSD_dataset", "-i", str(task.folder), "-np", self.processes]
-        self._run([self._command(arguments, f"convert_{task.dataset}")], lambda: "converting", self.convert)
+        if not is_converted:
+            arguments = ["nnUNetv2_convert_MSD_dataset", "-i", str(task.folder), "-np", self.processes]
+            self._run([self._command(arguments, f"convert_{task.dataset}")])
 
     def _preprocess(self, task: Task) -> None:
         parent = parent_configuration(self.configuration)
         plans_file = self.workspace.preprocessed / task.dataset / "nnUNetPlans.json"
-        if self.workspace.is_preprocessed(task.dataset, parent):
-            self.preprocess.skip()
-        else:
+        if not self.workspace.is_preprocessed(task.dataset, parent):
             if self.workspace.is_planned(task.dataset):  # planning anew would drop the small configuration
                 arguments = ["nnUNetv2_preprocess", "-d", str(task.id), "-c", parent, "-np", self.processes]
             else:
                 arguments = ["nnUNetv2_plan_and_preprocess", "-d", str(task.id), "-c", parent]
                 arguments += ["-npfp", self.processes, "-np", self.processes, "--verify_dataset_integrity"]
-            command = self._command(arguments, f"preprocess_{task.dataset}_{parent}")
-            self._run([command], lambda: "planning and preprocessing", self.preprocess)
+            self._run([self._command(arguments, f"preprocess_{task.dataset}_{parent}")])
             planned = read_dict(plans_file)["configurations"]
             if parent not in planned:
                 there = ", ".join(planned)
@@ -179,20 +144,24 @@ class _Demo:
         if self.configuration.endswith(SMALL_SUFFIX):
             batch = _VIRTUAL_BRAINS_BATCH if self.virtual else None
             name, described = add_small_configuration(plans_file, parent, batch)
-            self.bar.write(f"Configuration {name} in {plans_file.name} is for the CPU: {parent} with {described}")
+            _write(f"Configuration {name} in {plans_file.name} is for the CPU: {parent} with {described}")
 
-    def _train(self, wave: list[Training]) -> None:
-        todo = [training for training in wave if training.state() != "done"]
-        for training in wave:
-            if training not in todo:
-                training.skip()
-        if todo:
-            threads = max(1, self.settings.cores // len(todo)) if self.on_cpu else None
-            self._run(
-                [training.command(self.workspace.logs, threads) for training in todo],
-                lambda: ", ".join(training.described() for training in todo),
-                *(work for training in todo for work in training.job),
-            )
+    def _train(self, trainings: list[Training]) -> None:
+        """Trains what is not trained yet, under one bar that counts the epochs of all."""
+        todo = [training for training in trainings if training.state() != "done"]
+        total, interval = sum(training.epochs for training in todo), 0.5 if sys.stderr.isatty() else 30.0
+        look = {"unit": "epoch", "smoothing": 0, "miniters": 0, "mininterval": interval, "leave": False}
+        with tqdm(total=total, disable=not (self.show_progress and todo), dynamic_ncols=True, **look) as bar:
+            for start in range(0, len(todo), self.settings.parallel):
+                wave = todo[start : start + self.settings.parallel]
+
+                def show(wave: list[Training] = wave) -> None:
+                    bar.set_description_str(", ".join(training.described() for training in wave), refresh=False)
+                    bar.initial = sum(training.epochs_before for training in todo)  # says nothing of the speed
+                    bar.update(sum(training.epochs_done for training in todo) - bar.n)
+
+                threads = max(1, self.settings.cores // len(wave)) if self.on_cpu else None
+                self._run([training.command(self.workspace.logs, threads) for training in wave], show)
 
     def _measure(self, task: Task, trainings: list[Training]) -> Path | None:
         """Evaluates with masks that suit large voxels, and the true probabilities; None where these are not known.
@@ -213,7 +182,7 @@ class _Demo:
         evaluate = ["nnunet_nacl", "evaluate", *self._models(task), *radii, "-tr"]
         names = [*self.settings.trainers, _TRUTH]
         commands = [self._command([*evaluate, name], f"evaluate_{task.dataset}_{name}") for name in names]
-        self._run(commands, lambda: "measuring calibration", self.evaluate)
+        self._run(commands)
         # where `evaluate` writes its document: several folds have one together
         return truth if len(self.settings.folds) > 1 else folder
 
@@ -253,11 +222,15 @@ class _Demo:
         print(f"$ {command.shown()}", flush=True)
         run_side_by_side([command], self.environment, keep_open=self.inherited)
 
-    def _run(self, commands: list[Command], describe: Callable[[], str], *works: Work) -> None:
+    def _run(self, commands: list[Command], on_poll: Callable[[], None] = lambda: None) -> None:
         if len(commands) > 1:
-            self.bar.write(f"{len(commands)} at the same time:")
+            _write(f"{len(commands)} at the same time:")
         for command in commands:
-            self.bar.write(f"$ {command.shown()}")
-        run_side_by_side(commands, self.environment, lambda: self.bar.describe(describe()), self.inherited)
-        for work in works:
-            work.finish()
+            _write(f"$ {command.shown()}")
+        run_side_by_side(commands, self.environment, on_poll, self.inherited)
+
+
+def _write(text: str) -> None:
+    """Writes lines to standard output, above a bar."""
+    tqdm.write(text, file=sys.stdout)
+    sys.stdout.flush()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from nnunet_nacl.demo.brain_template import LABELS, Template, load_template
 from nnunet_nacl.demo.virtual_subject import SHAPE, SPACING_MM, VirtualSubject, make_subject
@@ -59,7 +59,7 @@ def write_virtual_brains(
     template: Template | None = None,
     shape: tuple[int, int, int] = SHAPE,
     spacing_mm: float = SPACING_MM,
-    on_subject: Callable[[int, int], None] | None = None,
+    progress: bool = False,
 ) -> Path:
     """Writes virtual subjects in the Decathlon's format; the folder appears when it is complete.
 
@@ -71,7 +71,7 @@ def write_virtual_brains(
         template: Default: nilearn's ICBM152 template.
         shape: Grid of a subject in voxels (x, y, z).
         spacing_mm: Edge length of a voxel.
-        on_subject: Called with (subjects done, subjects in all) after each.
+        progress: Show a progress bar on stderr.
 
     Returns:
         The folder.
@@ -92,13 +92,11 @@ def write_virtual_brains(
     for kind in ("Tr", "Ts"):
         for part in ("images", "labels", "probabilities"):
             (unfinished / f"{part}{kind}").mkdir(parents=True)
-    for done, (kind, number) in enumerate(cases, start=1):
+    for kind, number in tqdm(cases, unit="brain", leave=False, disable=not progress):
         name = f"brain_{number + 1:03d}"
         subject = make_subject(template, np.random.default_rng([seed, number]), shape, spacing_mm)
         _write_subject(unfinished, kind, name, subject)
         names[kind].append(name)
-        if on_subject is not None:
-            on_subject(done, len(cases))
     _write_descriptions(unfinished, names, seed, spacing_mm)
     os.replace(unfinished, folder)
     return folder
@@ -111,10 +109,8 @@ def _write_subject(folder: Path, kind: str, name: str, subject: VirtualSubject) 
         image = nibabel.Nifti1Image(values, subject.affine)
         image.header.set_xyzt_units("mm")
         nibabel.save(image, folder / f"{part}{kind}" / f"{name}.nii.gz")
-    np.savez_compressed(
-        folder / f"probabilities{kind}" / f"{name}.npz",
-        probabilities=np.ascontiguousarray(subject.probabilities.transpose(0, 3, 2, 1)),
-    )
+    probabilities = np.ascontiguousarray(subject.probabilities.transpose(0, 3, 2, 1))
+    np.savez_compressed(folder / f"probabilities{kind}" / f"{name}.npz", probabilities=probabilities)
 
 
 def _write_descriptions(folder: Path, names: dict[str, list[str]], seed: int, spacing_mm: float) -> None:
@@ -130,9 +126,7 @@ def _write_descriptions(folder: Path, names: dict[str, list[str]], seed: int, sp
         "labels": labels,
         "numTraining": len(names["Tr"]),
         "numTest": len(names["Ts"]),
-        "training": [
-            {"image": f"./imagesTr/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"} for name in names["Tr"]
-        ],
+        "training": [{part: f"./{part}sTr/{name}.nii.gz" for part in ("image", "label")} for name in names["Tr"]],
         "test": [f"./imagesTs/{name}.nii.gz" for name in names["Ts"]],
     }
     (folder / "dataset.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
+from scipy.spatial.transform import Rotation
 
 from nnunet_nacl.demo.brain_template import Template
 from nnunet_nacl.demo.random_fields import draw_labels, exponential_displacement, gaussian_field
@@ -68,10 +69,8 @@ def make_subject(
 
 
 def _brain_center(template: Template) -> np.ndarray:
-    inside = template.probabilities[0] < 0.5
-    return np.array(
-        [np.mean(np.flatnonzero(inside.any(tuple(j for j in range(3) if j != axis)))[[0, -1]]) for axis in range(3)]
-    )
+    (box,) = ndimage.find_objects((template.probabilities[0] < 0.5).astype(np.uint8))
+    return np.array([(part.start + part.stop - 1) / 2 for part in box])
 
 
 def _sampling_positions(template, affine, center_mm, shape, spacing_mm, random) -> np.ndarray:
@@ -83,7 +82,7 @@ def _sampling_positions(template, affine, center_mm, shape, spacing_mm, random) 
     voxels = np.indices(shape, dtype=np.float64) + exponential_displacement(velocity)
     millimetres = np.einsum("ij,j...->i...", affine[:3, :3], voxels) + affine[:3, 3].reshape(3, 1, 1, 1)
 
-    turn = _rotation(np.radians(np.clip(random.normal(0, 4, size=3), -8, 8)))
+    turn = Rotation.from_euler("XYZ", np.clip(random.normal(0, 4, size=3), -8, 8), degrees=True).as_matrix()
     size = np.clip(1 + random.normal(0, 0.03) + random.normal(0, 0.02, size=3), 0.92, 1.08)
     linear = turn @ np.diag(1 / size)
     centered = millimetres - center_mm.reshape(3, 1, 1, 1)
@@ -91,15 +90,6 @@ def _sampling_positions(template, affine, center_mm, shape, spacing_mm, random) 
 
     to_voxels = np.linalg.inv(template.affine)
     return np.einsum("ij,j...->i...", to_voxels[:3, :3], millimetres) + to_voxels[:3, 3].reshape(3, 1, 1, 1)
-
-
-def _rotation(angles: np.ndarray) -> np.ndarray:
-    (sx, sy, sz), (cx, cy, cz) = np.sin(angles), np.cos(angles)
-    return (
-        np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
-        @ np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
-        @ np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
-    )
 
 
 def _render(t1: np.ndarray, probabilities: np.ndarray, random: np.random.Generator, spacing_mm: float) -> np.ndarray:

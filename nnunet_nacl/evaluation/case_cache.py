@@ -15,7 +15,7 @@ from nnunet_nacl.evaluation.labels import Labels
 from nnunet_nacl.evaluation.npz import array_checksum
 from nnunet_nacl.evaluation.prediction_folder import CaseFiles
 from nnunet_nacl.evaluation.results import CaseResult, EvaluationSettings
-from nnunet_nacl.files import check_writable, remove_leftovers, to_json_text, write_atomically
+from nnunet_nacl.files import check_writable, checksum, remove_leftovers, to_json_text, write_atomically
 from nnunet_nacl.json_files import read_json
 
 __all__ = ["CaseCache", "is_current", "signature"]
@@ -23,7 +23,6 @@ __all__ = ["CaseCache", "is_current", "signature"]
 _COMPUTATION = 1  # raise it when a number changes for the same files
 _NOT_MEASURED = ("paper", "hausdorff")  # settings that choose among what is known of every case
 _FILES = {"probabilities": "probabilities_file", "reference": "reference_file", "segmentation": "prediction_file"}
-_BLOCK = 1 << 20
 
 
 def signature(
@@ -44,13 +43,13 @@ def signature(
     known = known or {}
     result = {
         "computation": _COMPUTATION,
-        "labels": [list(v) if isinstance(v, tuple) else v for v in labels.values] + [labels.ignore_label],
+        "labels": [*labels.listed, labels.ignore_label],
         "settings": {key: value for key, value in settings.to_json().items() if key not in _NOT_MEASURED},
     }
     for kind in _FILES:
-        path, checksum = getattr(files, kind), array_checksum if kind == "probabilities" else _checksum
+        path, hashed = getattr(files, kind), array_checksum if kind == "probabilities" else _checksum
         try:
-            result[kind] = path and _identity(path, checksum, known.get(kind))
+            result[kind] = path and _identity(path, hashed, known.get(kind))
         except FileNotFoundError:
             result[kind] = known.get(kind)
     return result
@@ -66,19 +65,15 @@ def is_current(result: CaseResult, files: CaseFiles, labels: Labels, settings: E
     return _contents(known) == _contents(signature(files, labels, settings, known))
 
 
-def _identity(path: Path, checksum: Callable[[Path], Any], known: Any) -> dict[str, Any]:
+def _identity(path: Path, hashed: Callable[[Path], Any], known: Any) -> dict[str, Any]:
     status = path.stat()
     place = {"path": os.path.abspath(path), "size": status.st_size, "mtime_ns": status.st_mtime_ns}
     untouched = isinstance(known, dict) and place.items() <= known.items()
-    return place | {"checksum": known.get("checksum") if untouched else checksum(path)}
+    return place | {"checksum": known.get("checksum") if untouched else hashed(path)}
 
 
 def _checksum(path: Path) -> str:
-    digest = hashlib.blake2b(digest_size=8)
-    with open(path, "rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+    return checksum(path, hashlib.blake2b(digest_size=8))
 
 
 def _contents(signature: Mapping[str, Any]) -> dict[str, Any]:

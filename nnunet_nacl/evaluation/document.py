@@ -40,35 +40,19 @@ __all__ = [
 FILE_NAME = "calibration.json"
 SCHEMA_VERSION = 1  # keys may be added within a version
 _ANY_VERSION = {"schema_version": int, "generated_by": str, "metric_per_case": list, "bins": dict}
+_SETTINGS = {"n_bins": int, "dilation_mm": (int, float), "boundary_mm": (int, float), "hausdorff": str, "paper": bool}
 _DOCUMENT = _ANY_VERSION | {
-    "settings": {
-        "n_bins": int,
-        "dilation_mm": (int, float),
-        "boundary_mm": (int, float),
-        "hausdorff": str,
-        "paper": bool,
-    },
+    "settings": _SETTINGS,
     "structures": {"*": {"name": str, "channel": int}},
     "regions": bool,
     "problems": {"*": str},
 }
-_PLAIN = {
-    "case": str,
-    "reference_file": str,
-    "prediction_file": str,
-    "probabilities_file": str,
-    "largest_label": int,
-    "n_changed_voxels": int,
-    "signature": dict,
-}
+_PLAIN: dict[str, type] = dict.fromkeys(("case", "reference_file", "prediction_file", "probabilities_file"), str)
+_PLAIN |= {"largest_label": int, "n_changed_voxels": int, "signature": dict}
+_DISTANCES = dict.fromkeys(("HD95_pooled_mm", "HD95_max_mm", "HD95_voxels"), NUMBER)
+_STRUCTURE = {**dict.fromkeys(("TP", "FP", "FN", "TN"), int), "ASSD_mm": NUMBER, "distances": _DISTANCES}
 _CASE = _PLAIN | {
-    "metrics": {
-        "*": {
-            **dict.fromkeys(("TP", "FP", "FN", "TN"), int),
-            "ASSD_mm": NUMBER,
-            "distances": dict.fromkeys(("HD95_pooled_mm", "HD95_max_mm", "HD95_voxels"), NUMBER),
-        }
-    },
+    "metrics": {"*": _STRUCTURE},
     "bins": dict.fromkeys(MASKS, dict),
 }
 

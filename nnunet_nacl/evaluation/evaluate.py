@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.case_cache import CaseCache
 from nnunet_nacl.evaluation.document import to_document
 from nnunet_nacl.evaluation.measure import evaluate_case, measure_all
 from nnunet_nacl.evaluation.npz import RERUN
-from nnunet_nacl.evaluation.prediction_folder import CaseFiles, PredictionFolder
-from nnunet_nacl.evaluation.results import CaseResult, Evaluation, EvaluationSettings
+from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
+from nnunet_nacl.evaluation.results import Evaluation, EvaluationSettings
 from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.json_files import one_line
 
@@ -63,15 +62,12 @@ def evaluate_folder(
     results, todo = {}, []
     for files in found:
         try:
-            if cache:
-                known, now = cache.get(files, labels, settings, channels)
-            else:
-                known, now = None, {}
+            known, now = cache.get(files, labels, settings, channels) if cache else (None, {})
         except OSError as error:
             problems[files.case] = f"{error.filename or files.probabilities}: cannot be read ({error.strerror})."
             continue
         if known:
-            results[files.case] = _signed(known, files, now)
+            results[files.case] = replace(known, signature=now, **files.places)
         else:
             todo.append((files, now))
 
@@ -79,7 +75,7 @@ def evaluate_folder(
         if isinstance(outcome, str):
             problems[files.case] = outcome
             continue
-        results[files.case] = _signed(outcome, files, now)
+        results[files.case] = replace(outcome, signature=now)
         if cache:
             cache.put(results[files.case], channels, labels.regions)
     problems = {case: one_line(problem) for case, problem in sorted(problems.items())}
@@ -97,14 +93,3 @@ def evaluate_folder(
         write_atomically(Path(output), to_json_text(to_document(evaluation)))
         own.clear()
     return evaluation
-
-
-def _signed(result: CaseResult, files: CaseFiles, signature: dict[str, Any]) -> CaseResult:
-    """The result of a case, with where its files lie now."""
-    return replace(
-        result,
-        reference_file=os.path.abspath(files.reference),
-        prediction_file=os.path.abspath(files.segmentation or files.probabilities),
-        probabilities_file=os.path.abspath(files.probabilities),
-        signature=signature,
-    )

@@ -38,6 +38,11 @@ class Labels:
         """Indices of the channels that are structures."""
         return tuple(range(0 if self.regions else 1, len(self.values)))
 
+    @property
+    def listed(self) -> list[int | list[int]]:
+        """The values as JSON holds them."""
+        return [list(value) if isinstance(value, tuple) else value for value in self.values]
+
     def key(self, channel: int) -> str:
         """The name that nnU-Net's summary.json gives to a structure: ``"1"`` or ``"(1, 2)"``."""
         return str(self.values[channel])

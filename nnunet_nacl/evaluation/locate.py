@@ -18,7 +18,8 @@ def model_folder(dataset: str | int, trainer: str, plans: str, configuration: st
     """nnU-Net's folder of a trained model; UserError if it is not there."""
     from nnunetv2.utilities.file_path_utilities import get_output_folder
 
-    _need_environment("nnUNet_results")
+    if not os.environ.get("nnUNet_results"):
+        raise UserError("the environment variable nnUNet_results is not set; nnU-Net's documentation says what it is.")
     try:
         folder = Path(get_output_folder(dataset, trainer, plans, configuration))
     except Exception as error:  # RuntimeError, ValueError: unknown or ambiguous data set
@@ -59,8 +60,7 @@ def find_fold_folders(model: Path, folds: Sequence[str | int] | None = None) -> 
         if fold == "all":  # trained and validated on every case
             result[fold] = opened.expecting_all_references()
             continue
-        expected = _cases_of_split(opened.plans.get("dataset_name"), fold)
-        result[fold] = replace(opened, expected=expected)
+        result[fold] = replace(opened, expected=_cases_of_split(opened.plans.get("dataset_name"), fold))
     return result
 
 
@@ -80,8 +80,3 @@ def _cases_of_split(dataset_name: str | None, fold: str) -> tuple[str, ...] | No
 
 def _is_number(fold: str) -> bool:
     return fold.isascii() and fold.isdigit()  # isdigit alone takes "²", which int() does not
-
-
-def _need_environment(variable: str) -> None:
-    if not os.environ.get(variable):
-        raise UserError(f"the environment variable {variable} is not set; nnU-Net's documentation says what it is.")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.prediction_folder import CaseData, CaseFiles, PredictionFolder
@@ -17,7 +17,7 @@ from nnunet_nacl.metrics.counting import count_masks
 from nnunet_nacl.metrics.masks import boundary_mask, dilated_mask
 from nnunet_nacl.metrics.overlap import count_overlap
 from nnunet_nacl.metrics.surface import surface_distances
-from nnunet_nacl.worker_processes import guarded, run_in_workers
+from nnunet_nacl.worker_processes import guarded, work_through
 
 __all__ = ["evaluate_case", "measure_all"]
 
@@ -69,9 +69,7 @@ def _measure(folder: PredictionFolder, files: CaseFiles, data: CaseData, setting
     }
     return CaseResult(
         case=files.case,
-        probabilities_file=str(files.probabilities),
-        reference_file=str(files.reference),
-        prediction_file=str(files.segmentation or files.probabilities),
+        **files.places,
         structures=structures,
         stats=stats,
         largest_label=int(truth.max(initial=0)),
@@ -101,19 +99,8 @@ def _count_changed(folder: PredictionFolder, files: CaseFiles, data: CaseData, v
     """Voxels where the saved segmentation is not what the probabilities say, as after postprocessing."""
     if files.segmentation is None:
         return 0
-    if folder.labels.regions:
-        expected = np.asarray(folder.label_manager.convert_probabilities_to_segmentation(data.probs))
-    else:
-        expected = _argmax(data.probs)
-    changed = expected != data.segmentation
+    changed = folder.label_map(data.probs) != data.segmentation
     return int(np.count_nonzero(changed if valid is None else changed & valid))
-
-
-def _argmax(probs: np.ndarray) -> np.ndarray:
-    """Label map in blocks, because NumPy's and PyTorch's argmax over the first axis are slow on large arrays."""
-    flat = torch.from_numpy(probs).flatten(1)
-    parts = [part.max(0)[1] for part in flat.split(1 << 16, dim=1)]
-    return torch.cat(parts).numpy().reshape(probs.shape[1:])
 
 
 def measure_all(
@@ -134,18 +121,13 @@ def measure_all(
         progress: Show a progress bar; a text is its title.
         total: Cases of the bar; those not in ``todo`` count as done.
     """
-    from tqdm import tqdm
-
-    title, silent = progress if isinstance(progress, str) else "evaluate", not (progress and todo)
-    with tqdm(total=total, initial=total - len(todo), desc=title, unit="case", disable=silent) as bar:
-        processes = min(num_processes, len(todo))
-        run = _measure_here if processes <= 1 else _measure_in_processes
-        for item, outcome in run(folder, todo, settings, processes):
-            bar.update()
-            yield item, outcome
+    here = _measure_here(folder, todo, settings) if min(num_processes, len(todo)) <= 1 else None
+    title = progress if isinstance(progress, str) else "evaluate"
+    measure = partial(_measure_one, folder, settings)
+    yield from work_through(measure, todo, _probabilities, num_processes, title, total, bool(progress), here=here)
 
 
-def _measure_here(folder, todo, settings, _) -> Iterator[tuple[Todo, Outcome]]:
+def _measure_here(folder, todo, settings) -> Iterator[tuple[Todo, Outcome]]:
     with ThreadPoolExecutor(1) as reader:
         following: Future | None = None
         for i, (files, extra) in enumerate(todo):
@@ -158,15 +140,9 @@ def _measure_here(folder, todo, settings, _) -> Iterator[tuple[Todo, Outcome]]:
             yield (files, extra), data
 
 
-def _measure_in_processes(folder, todo, settings, processes) -> Iterator[tuple[Todo, Outcome]]:
-    for item, outcome in run_in_workers(partial(_measure_safely, folder, settings), todo, processes):
-        yield (
-            item,
-            outcome
-            or f"{item[0].probabilities}: the process that measured this case died, for lack of memory or over a "
-            "damaged file; check both and run again, the finished cases are kept.",
-        )
+def _measure_one(folder: PredictionFolder, settings: EvaluationSettings, item: Todo) -> CaseResult:
+    return evaluate_case(folder, item[0], settings)
 
 
-def _measure_safely(folder: PredictionFolder, settings: EvaluationSettings, item: Todo) -> Outcome:
-    return guarded(item[0].probabilities, lambda: evaluate_case(folder, item[0], settings))
+def _probabilities(item: Todo) -> Path:
+    return item[0].probabilities

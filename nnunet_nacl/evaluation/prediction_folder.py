@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Container
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from nnunet_nacl.evaluation.geometry import Geometry, geometry_difference
 from nnunet_nacl.evaluation.image_files import check_name, find_reader, read_segmentation
 from nnunet_nacl.evaluation.labels import Labels, label_manager_of
 from nnunet_nacl.evaluation.npz import RERUN, read_probabilities
+from nnunet_nacl.files import check_writable
 from nnunet_nacl.json_files import Optional, mismatch, read_dict
 
 __all__ = ["RERUN", "CaseData", "CaseFiles", "Labels", "Prediction", "PredictionFolder"]
@@ -37,6 +38,13 @@ class CaseFiles:
     probabilities: Path
     reference: Path | None
     segmentation: Path | None
+
+    @property
+    def places(self) -> dict[str, str]:
+        """Where the files lie, as a result names them."""
+        files = (self.probabilities, self.reference, self.segmentation or self.probabilities)
+        names = ("probabilities_file", "reference_file", "prediction_file")
+        return {name: os.path.abspath(path) for name, path in zip(names, files)}
 
 
 @dataclass(frozen=True)
@@ -87,7 +95,7 @@ class PredictionFolder:
     reference_folder: Path | None
     dataset_json: dict[str, Any]
     plans: dict[str, Any]
-    expected: tuple[str, ...] | None = field(default=None)
+    expected: tuple[str, ...] | None = None
 
     @classmethod
     def open(
@@ -97,7 +105,6 @@ class PredictionFolder:
         *,
         dataset_json: str | os.PathLike | None = None,
         plans: str | os.PathLike | None = None,
-        expected: Sequence[str] | None = None,
         need_reference: bool = True,
     ) -> PredictionFolder:
         """Find what belongs to a folder of predictions.
@@ -107,7 +114,6 @@ class PredictionFolder:
             reference_folder: Ground truth; None takes nnU-Net's own copy in nnUNet_preprocessed, else nnUNet_raw.
             dataset_json: Path of dataset.json; None looks in ``folder`` and up to two levels above.
             plans: Path of plans.json; None looks there too.
-            expected: Cases that should be there.
             need_reference: Without it no ground truth is looked for, and only ``load_prediction`` can read the cases.
 
         Raises:
@@ -127,7 +133,7 @@ class PredictionFolder:
         reference_folder = None if reference_folder is None else Path(reference_folder)
         if reference_folder is not None and not reference_folder.is_dir():
             raise UserError(f"{reference_folder}: no such folder; give the folder that holds the ground truth.")
-        result = cls(folder, reference_folder, dataset, plan, None if expected is None else tuple(sorted(expected)))
+        result = cls(folder, reference_folder, dataset, plan)
         result.labels  # noqa: B018  (a bad label definition is an error of the folder, not of every case)
         return result
 
@@ -238,7 +244,7 @@ class PredictionFolder:
         beside = f"ground truth {files.reference.name}"
         probs = read_probabilities(files.probabilities, self.labels, truth.shape, beside)
         if segmentation is None:
-            segmentation = np.asarray(self.label_manager.convert_probabilities_to_segmentation(probs))
+            segmentation = self.label_map(probs)
         return CaseData(probs, _small(truth), _small(segmentation), geometry.spacing_mm)
 
     def load_prediction(self, files: CaseFiles) -> Prediction:
@@ -256,6 +262,28 @@ class PredictionFolder:
         beside = f"segmentation {files.segmentation.name}"
         probs = read_probabilities(files.probabilities, self.labels, segmentation.shape, beside)
         return Prediction(probs, _small(segmentation), properties)
+
+    def label_map(self, probs: np.ndarray) -> np.ndarray:
+        """(*spatial) label map that nnU-Net makes of (K, *spatial) or (R, *spatial) probabilities."""
+        if self.labels.regions:
+            return _small(np.asarray(self.label_manager.convert_probabilities_to_segmentation(probs)))
+        import torch
+
+        # in blocks, because NumPy's and PyTorch's argmax over the first axis are slow on large arrays
+        parts = [part.max(0)[1].short() for part in torch.from_numpy(probs).flatten(1).split(1 << 16, dim=1)]
+        return torch.cat(parts).numpy().reshape(probs.shape[1:])
+
+    def check_output(self, output: Path, file: str) -> None:
+        """UserError unless ``file`` can be written in the folder ``output``, which must not be or lie in this one.
+
+        nnU-Net takes every image of a folder for a case, so results must not get there.
+        """
+        resolved, source = output.resolve(), self.folder.resolve()
+        if resolved == source or source in resolved.parents:
+            raise UserError(f"{output} is or lies in the folder of predictions {self.folder}; choose another -o.")
+        if output.exists() and not output.is_dir():
+            raise UserError(f"{output} is a file; give -o a folder.")
+        check_writable(output / file)
 
     def read_segmentation(self, path: Path) -> tuple[np.ndarray, dict[str, Any]]:
         """(*spatial) label map and where it lies, by nnU-Net's reader; UserError if it cannot be read."""

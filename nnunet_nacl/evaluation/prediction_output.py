@@ -14,7 +14,7 @@ import numpy as np
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.image_files import quiet
 from nnunet_nacl.evaluation.prediction_folder import CaseFiles, PredictionFolder
-from nnunet_nacl.files import check_writable, to_json_text, write_atomically
+from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.json_files import first_line
 
 __all__ = ["prepare_output", "write_case"]
@@ -34,12 +34,7 @@ def prepare_output(output: Path, folder: PredictionFolder, marks: Sequence[str])
         UserError: ``output`` is or lies in the folder of predictions, is a file, holds images or predictions that are
             no earlier run's, or no file can be written there.
     """
-    resolved, source = output.resolve(), folder.folder.resolve()
-    if resolved == source or source in resolved.parents:
-        raise UserError(f"{output} is or lies in the folder of predictions {folder.folder}; choose another -o.")
-    if output.exists() and not output.is_dir():
-        raise UserError(f"{output} is a file; give -o a folder.")
-    check_writable(output / marks[0])
+    folder.check_output(output, marks[0])
     ours = any((output / mark).exists() for mark in marks)
     for entry in os.scandir(output):
         if not ours and entry.is_file() and entry.name.endswith((".npz", folder.file_ending)):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
@@ -11,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_nacl.metrics.binning import DEFAULT_N_BINS, BinStats, check_n_bins
-from nnunet_nacl.metrics.calibration_error import class_errors, ece, ece_per_row, mask_metrics
+from nnunet_nacl.metrics.calibration_error import class_errors, ece, ece_per_row, mask_metrics, nanmean
 from nnunet_nacl.metrics.overlap import Overlap
 from nnunet_nacl.metrics.scores import brier_per_row, nll_per_row
 
@@ -24,6 +22,7 @@ __all__ = [
     "EvaluationSettings",
     "Structure",
     "mask_metrics",
+    "nanmean",
     "structure_calibration",
 ]
 
@@ -108,18 +107,8 @@ class Structure:
     def to_json(self) -> dict[str, Any]:
         """In the words of nnU-Net's summary.json, and ours."""
         o = self.overlap
-        result = {
-            "Dice": o.dice,
-            "IoU": o.iou,
-            "TP": o.tp,
-            "FP": o.fp,
-            "FN": o.fn,
-            "TN": o.tn,
-            "n_pred": o.tp + o.fp,
-            "n_ref": o.tp + o.fn,
-            "HD95_mm": self.hd95_mm,
-            "ASSD_mm": self.assd_mm,
-        }
+        result = {"Dice": o.dice, "IoU": o.iou, "TP": o.tp, "FP": o.fp, "FN": o.fn, "TN": o.tn}
+        result |= {"n_pred": o.tp + o.fp, "n_ref": o.tp + o.fn, "HD95_mm": self.hd95_mm, "ASSD_mm": self.assd_mm}
         if self.hd95_voxels is not None:
             result["HD95_voxels"] = self.hd95_voxels
         return result | {"distances": self.distances}
@@ -214,18 +203,9 @@ def structure_calibration(stats: BinStats, channel: int, regions: bool) -> dict[
     """Calibration of one class's or region's own probability on one mask."""
     result = {"CE": float(class_errors(stats)[channel])}
     if regions:
-        result |= {
-            "ECE": float(ece_per_row(stats)[channel]),
-            "NLL": float(nll_per_row(stats)[channel]),
-            "Brier": float(brier_per_row(stats)[channel]),
-        }
+        scores = {"ECE": ece_per_row, "NLL": nll_per_row, "Brier": brier_per_row}
+        result |= {name: float(score(stats)[channel]) for name, score in scores.items()}
     return result
-
-
-def nanmean(values: Iterable[float]) -> float:
-    """Mean of the values that are defined; NaN if none is."""
-    values = [value for value in values if not math.isnan(value)]
-    return float(np.mean(values)) if values else float("nan")
 
 
 def number(value: float | None) -> float:

@@ -47,9 +47,8 @@ def label_smoothing(
         raise ValueError(f"smoothing must lie in [0, 1], got {smoothing!r}.")
     batch = read_batch(logits, target, ignore_label, regions, check_labels)
     if regions:
-        return batch.mean(
-            soft_cross_entropy(batch, batch.labels.to(batch.logits.dtype) * (1 - smoothing) + smoothing / 2)
-        )
+        shares = batch.labels.to(batch.logits.dtype) * (1 - smoothing) + smoothing / 2
+        return batch.mean(soft_cross_entropy(batch, shares))
     if batch.in_place:
         return batch.mean_in_place(SmoothedLabelTerm(smoothing))
     labels = batch.labels.long()

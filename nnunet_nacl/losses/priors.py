@@ -97,10 +97,10 @@ class Neighborhood:
             neighbors += 2 * sum(weights[: len(weights) // 2]) * (1 + neighbors)
         return neighbors
 
-    def count_dtype(self, spatial_dims: int) -> torch.dtype:
-        """Narrowest dtype that holds the sums exactly: small integers for the mean, float32 for weighted kernels."""
+    def count_dtype(self, spatial_dims: int, weighted: torch.dtype) -> torch.dtype:
+        """Narrowest dtype that holds the sums exactly: small integers for the mean, ``weighted`` for other kernels."""
         if self.prior != "mean":
-            return torch.float32
+            return weighted
         count = prod(self.sizes(spatial_dims))
         return torch.uint8 if count <= 255 else torch.int16 if count <= 32767 else torch.int32
 
@@ -124,15 +124,11 @@ class Neighborhood:
 
     def inside_weight(self, spatial: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
         """Kernel weight that lies inside of an image of this size, (*spatial); the full weight under ``replicate``."""
-        dims = len(spatial)
+        dims, replicate = len(spatial), self.padding == "replicate"
         neighbors = torch.zeros((), device=device, dtype=dtype)
         for axis, (length, weights) in enumerate(zip(spatial, self.axis_weights(dims))):
             line = torch.ones(length, device=device, dtype=dtype)
-            sides = (
-                torch.zeros_like(line)
-                if len(weights) == 1
-                else _sum_sides(line, weights, -1, self.padding == "replicate")
-            )
+            sides = _sum_sides(line, weights, -1, replicate) if len(weights) > 1 else torch.zeros_like(line)
             neighbors = neighbors + sides.reshape(-1, *(1,) * (dims - axis - 1)) * (1 + neighbors)
         return neighbors + self.centre_weight(dims)
 
@@ -212,7 +208,7 @@ def class_shares(
     """tau of a label map (B, *spatial) as (B, K, *spatial); the plain, differentiation-free form."""
     dims = labels.ndim - 1
     classes = torch.arange(num_classes, device=labels.device, dtype=labels.dtype).reshape(-1, *(1,) * dims)
-    return _shares(labels[:, None] == classes, neighborhood, valid, dims, dtype, background=0)
+    return _shares(labels[:, None] == classes, neighborhood, valid, dims, dtype, has_background=True)
 
 
 def region_proportions(
@@ -249,7 +245,7 @@ def region_shares(
     target: Tensor, neighborhood: Neighborhood, valid: Tensor | None, dtype: torch.dtype = torch.float32
 ) -> Tensor:
     """tau of binary maps (B, R, *spatial)."""
-    return _shares(target != 0, neighborhood, valid, target.ndim - 2, dtype, background=None)
+    return _shares(target != 0, neighborhood, valid, target.ndim - 2, dtype, has_background=False)
 
 
 def _read_valid(valid: Tensor | None, batch: int, spatial: torch.Size) -> Tensor | None:
@@ -268,19 +264,15 @@ def _shares(
     valid: Tensor | None,
     dims: int,
     dtype: torch.dtype,
-    background: int | None,
+    has_background: bool,
 ) -> Tensor:
     if valid is not None:
         member = member & valid[:, None]
-    count_dtype = neighborhood.count_dtype(dims)
-    if count_dtype.is_floating_point:
-        count_dtype = dtype
-    sums = neighborhood.weighted_sum(member.to(count_dtype), dims).to(dtype)
+    sums = neighborhood.weighted_sum(member.to(neighborhood.count_dtype(dims, dtype)), dims).to(dtype)
     spatial = tuple(member.shape[-dims:])
-    if neighborhood.padding == "background" and background is not None:
-        outside = neighborhood.outside_weight(spatial, member.device, dtype)
-        first = sums[:, background : background + 1] + outside
-        sums = torch.cat((sums[:, :background], first, sums[:, background + 1 :]), 1)
+    if neighborhood.padding == "background" and has_background:
+        first = sums[:, :1] + neighborhood.outside_weight(spatial, member.device, dtype)
+        sums = torch.cat((first, sums[:, 1:]), 1)
     total = neighborhood.total_weight(spatial, valid, member.device, dtype)
     return sums / (total[:, None] if total.ndim == dims + 1 else total)
 

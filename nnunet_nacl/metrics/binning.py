@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["DEFAULT_N_BINS", "BinStats", "bin_edges", "bin_index", "check_n_bins"]
+__all__ = ["DEFAULT_N_BINS", "BinStats", "bin_index", "check_n_bins"]
 
 DEFAULT_N_BINS = 15
 MAX_N_BINS = 10_000
@@ -57,18 +57,12 @@ class BinStats:
         if self.count.ndim != 2 or self.class_count.ndim != 2:
             raise ValueError(f"BinStats needs a table of counts, got shape {self.count.shape}.")
         rows, n_bins = self.count.shape
-        for name in ("confidence", "correct"):
-            if getattr(self, name).shape != (rows, n_bins):
-                raise ValueError(f"BinStats.{name} has shape {getattr(self, name).shape}, count has {(rows, n_bins)}.")
-        for name in ("class_count", "class_confidence", "class_positive"):
-            if getattr(self, name).shape != (self.num_classes, n_bins):
-                raise ValueError(
-                    f"BinStats.{name} has shape {getattr(self, name).shape}, expected {(self.num_classes, n_bins)}."
-                )
-        if rows not in (1, self.num_classes) or self.nll.shape != (rows,) or self.brier.shape != (rows,):
+        for name, shape in _shapes(rows, self.num_classes, n_bins).items():
+            if getattr(self, name).shape != shape:
+                raise ValueError(f"BinStats.{name} has shape {getattr(self, name).shape}, expected {shape}.")
+        if rows not in (1, self.num_classes):
             raise ValueError(
-                f"BinStats needs one top-label row, or one per region: got {rows} rows, {self.num_classes} classes, "
-                f"nll of shape {self.nll.shape}, brier of shape {self.brier.shape}."
+                f"BinStats needs one top-label row, or one per region: got {rows} rows, {self.num_classes} classes."
             )
 
     @classmethod
@@ -84,9 +78,8 @@ class BinStats:
             The neutral element of addition.
         """
         check_n_bins(n_bins)
-        rows = num_classes if regions else 1
-        top, per_class = (rows, n_bins), (num_classes, n_bins)
-        return cls(*(np.zeros(shape) for shape in (top, top, top, per_class, per_class, per_class, (rows,), (rows,))))
+        shapes = _shapes(num_classes if regions else 1, num_classes, n_bins)
+        return cls(**{name: np.zeros(shape) for name, shape in shapes.items()})
 
     @property
     def n_bins(self) -> int:
@@ -152,6 +145,12 @@ class BinStats:
         return cls(*arrays)
 
 
+def _shapes(rows: int, num_classes: int, n_bins: int) -> dict[str, tuple[int, ...]]:
+    top = dict.fromkeys(("count", "confidence", "correct"), (rows, n_bins))
+    per_class = dict.fromkeys(("class_count", "class_confidence", "class_positive"), (num_classes, n_bins))
+    return {**top, **per_class, "nll": (rows,), "brier": (rows,)}
+
+
 def check_n_bins(n_bins: int) -> None:
     """ValueError unless ``n_bins`` is an integer from 1 to 10,000."""
     if isinstance(n_bins, bool) or not isinstance(n_bins, (int, np.integer)) or not 1 <= n_bins <= MAX_N_BINS:
@@ -170,12 +169,6 @@ def _multiplication_is_exact(n_bins: int, dtype: torch.dtype) -> bool:
     expected = torch.arange(1, n_bins, dtype=dtype)
     above = torch.nextafter(edges, torch.full_like(edges, 2))
     return bool(((edges * n_bins).ceil() == expected).all() and ((above * n_bins).ceil() == expected + 1).all())
-
-
-def bin_edges(n_bins: int) -> np.ndarray:
-    """(n_bins + 1,) float64 edges i / n_bins of the bins."""
-    check_n_bins(n_bins)
-    return np.arange(n_bins + 1) / n_bins
 
 
 def bin_index(probs: Tensor, n_bins: int) -> Tensor:

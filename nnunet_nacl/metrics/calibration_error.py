@@ -6,12 +6,14 @@ Penalty-Based Constraints", Medical Image Analysis 2025. Every function gives Na
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.scores import brier, nll
 
-__all__ = ["ace", "cece", "class_errors", "ece", "ece_per_row", "mask_metrics", "mce"]
+__all__ = ["ace", "cece", "class_errors", "ece", "ece_per_row", "mask_metrics", "mce", "nanmean"]
 
 
 def _gaps(count: np.ndarray, confidence: np.ndarray, positive: np.ndarray) -> np.ndarray:
@@ -94,6 +96,12 @@ def mask_metrics(stats: BinStats) -> dict[str, float]:
         "NLL": nll(stats),
         "Brier": brier(stats),
     }
+
+
+def nanmean(values: Iterable[float]) -> float:
+    """Mean of the values that are defined; NaN if none is."""
+    values = [value for value in values if not np.isnan(value)]
+    return float(np.mean(values)) if values else float("nan")
 
 
 def _over_bins(stats: BinStats, reduce) -> float:

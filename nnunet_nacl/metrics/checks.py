@@ -25,14 +25,12 @@ class CaseArrays:
         truth: (N,) class indices, or (R, N) booleans.
         masks: (N,) booleans by name.
         valid: (N,) booleans or None.
-        tolerance: How far the sum over classes may be from 1.
     """
 
     probs: Tensor
     truth: Tensor
     masks: dict[str, Tensor]
     valid: Tensor | None
-    tolerance: float = SUM_TOLERANCE
 
 
 def read_inputs(
@@ -82,7 +80,7 @@ def has_double_precision(device: torch.device) -> bool:
     return device.type != "mps"
 
 
-def check_chunk(chunk: Tensor, regions: bool, tolerance: float = SUM_TOLERANCE) -> None:
+def check_chunk(chunk: Tensor, regions: bool) -> None:
     """ValueError unless these (K, n) values are probabilities, and sum to 1 if they are classes'."""
     # amin reads a chunk where it lies, min would copy it first
     smallest, largest = float(chunk.amin()), float(chunk.amax()) if regions else 1.0
@@ -95,7 +93,7 @@ def check_chunk(chunk: Tensor, regions: bool, tolerance: float = SUM_TOLERANCE) 
         return
     total = chunk.sum(0)
     low, high = float(total.amin()), float(total.amax())
-    if not (low >= 1 - tolerance and high <= 1 + tolerance):
+    if not (low >= 1 - SUM_TOLERANCE and high <= 1 + SUM_TOLERANCE):
         worst = low if 1 - low > high - 1 else high
         raise ValueError(f"the probabilities of a voxel sum to {worst:.6g} instead of 1")
 

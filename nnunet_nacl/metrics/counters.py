@@ -133,8 +133,7 @@ class ClassCounter(_Counter):
 
         missed = where_true(wrong)
         add_at(
-            sums.class_positive,
-            (full[missed] * num_classes + label[missed]) * n_bins + bin_index(own[missed], n_bins),
+            sums.class_positive, (full[missed] * num_classes + label[missed]) * n_bins + bin_index(own[missed], n_bins)
         )
         # further classes above the lowest bin
         above = exceeds(probs, 1.0 / n_bins)

@@ -90,7 +90,7 @@ def count_masks(
         elif chunk.dtype not in (torch.float32, torch.float64):
             chunk = chunk.float()
         if check_values:
-            check_chunk(chunk, regions, case.tolerance)
+            check_chunk(chunk, regions)
         if case.valid is not None:
             keep = where_true(case.valid[part])
             if len(keep) < chunk.shape[1]:

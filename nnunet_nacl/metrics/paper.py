@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nnunet_nacl.metrics.binning import BinStats
-from nnunet_nacl.metrics.calibration_error import cece, ece
+from nnunet_nacl.metrics.calibration_error import cece, ece, nanmean
 from nnunet_nacl.metrics.overlap import Overlap
 
 __all__ = ["PaperScores", "paper_mean", "paper_scores"]
@@ -71,13 +71,9 @@ def paper_mean(cases: list[PaperScores]) -> PaperScores:
         raise ValueError("paper_mean needs at least one case, got none.")
     keys = cases[0].dsc
 
-    def mean(values: list[float]) -> float:
-        values = [value for value in values if not np.isnan(value)]
-        return float(np.mean(values)) if values else float("nan")
-
     return PaperScores(
-        {key: mean([case.dsc[key] for case in cases]) for key in keys},
-        {key: mean([case.hd95_voxels[key] for case in cases]) for key in keys},
-        mean([case.ece for case in cases]),
-        mean([case.cece for case in cases]),
+        {key: nanmean(case.dsc[key] for case in cases) for key in keys},
+        {key: nanmean(case.hd95_voxels[key] for case in cases) for key in keys},
+        nanmean(case.ece for case in cases),
+        nanmean(case.cece for case in cases),
     )

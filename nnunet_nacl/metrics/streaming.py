@@ -86,17 +86,9 @@ class CalibrationMetric:
                 probs = probs if probs.dtype == torch.float64 else probs.float()
                 probs = torch.sigmoid(probs) if self.regions else torch.softmax(probs, 0)
             target = target.transpose(0, 1) if self.regions else target.reshape(batch, *spatial)
-            self.stats = (
-                self.stats
-                + count_masks(
-                    probs,
-                    target,
-                    valid=None if valid is None else valid.reshape(batch, *spatial),
-                    ignore_label=self.ignore_label,
-                    regions=self.regions,
-                    n_bins=self._zero.n_bins,
-                )[self.mask]
-            )
+            valid = None if valid is None else valid.reshape(batch, *spatial)
+            kind = {"ignore_label": self.ignore_label, "regions": self.regions, "n_bins": self._zero.n_bins}
+            self.stats = self.stats + count_masks(probs, target, valid=valid, **kind)[self.mask]
 
     def compute(self) -> dict[str, float]:
         """The metrics of everything seen by all ranks: ECE, CECE_sum, CECE_mean, ACE, MCE, NLL, Brier, n_voxels."""

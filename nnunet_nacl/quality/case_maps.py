@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-import torch
 from scipy import ndimage
 
 from nnunet_nacl.decision.expected_dice import count_expected
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.geometry import Geometry, geometry_difference
 from nnunet_nacl.evaluation.prediction_folder import Labels, PredictionFolder
+from nnunet_nacl.metrics.calibration_error import nanmean
 from nnunet_nacl.metrics.overlap import count_overlap
-from nnunet_nacl.quality.ensemble_members import Ensemble, MemberCase
+from nnunet_nacl.quality.ensemble_members import MemberCase
 from nnunet_nacl.quality.review_list import CaseReview, StructureReview
 from nnunet_nacl.quality.voxel_uncertainty import confidence, margin, normalised_entropy
 
@@ -62,7 +62,9 @@ def compute_case(
         UserError: A file cannot be read or does not fit; the message names it.
     """
     labels = folders[0].labels
-    ensemble = Ensemble(regions=labels.regions)
+    # Sums of the probabilities and entropies of the members, added in place: memory holds two of each. The entropies
+    # are kept for each region, because the mutual information of a voxel is that of its most disputed region.
+    sums: list[np.ndarray] = []
     segmentations: list[np.ndarray] = []
     geometries: list[Geometry] = []
     for folder, files in zip(folders, case.files):
@@ -75,14 +77,17 @@ def compute_case(
                 f"{files.segmentation}: other geometry than {case.files[0].segmentation} ({difference}); "
                 "give predictions of the same images."
             )
+        probs = prediction.probs.astype(np.promote_types(prediction.probs.dtype, np.float32), copy=False)
         try:
-            ensemble.add(prediction.probs)
+            entropy = normalised_entropy(probs, regions=labels.regions, aggregate=False)
         except ValueError as error:
             raise UserError(f"{files.probabilities}: {error}; predict this case again.") from None
+        sums = [np.add(total, part, out=total) for total, part in zip(sums, (probs, entropy))] or [probs, entropy]
         del prediction
-    probs, expected = ensemble.finish()
-    segmentation = segmentations[0] if ensemble.n_members == 1 else _segmentation(probs, folders[0])
-    maps = _maps(probs, expected, ensemble.n_members, labels.regions, wanted)
+    n_members = len(folders)
+    probs, expected = (total if n_members == 1 else np.divide(total, n_members, out=total) for total in sums)
+    segmentation = segmentations[0] if n_members == 1 else folders[0].label_map(probs)
+    maps = _maps(probs, expected, n_members, labels.regions, wanted)
     review = _review(case.case, probs, segmentation, maps, labels, geometries[0], segmentations)
     return ComputedCase({name: maps[name] for name in wanted}, probs, segmentation, geometries[0], review)
 
@@ -102,15 +107,6 @@ def _maps(
     entropy = normalised_entropy(probs, aggregate=False, **known)
     maps |= {"entropy": per_voxel(entropy), "mutual_information": per_voxel((entropy - expected).clip(0, 1))}
     return maps | {"expected_entropy": per_voxel(expected)}
-
-
-def _segmentation(probs: np.ndarray, folder: PredictionFolder) -> np.ndarray:
-    """nnU-Net's label map of probabilities."""
-    if folder.labels.regions:
-        return np.asarray(folder.label_manager.convert_probabilities_to_segmentation(probs)).astype(np.int16)
-    flat = torch.from_numpy(probs).flatten(1)
-    parts = [part.max(0)[1].to(torch.int16) for part in flat.split(1 << 16, dim=1)]  # faster than argmax over axis 0
-    return torch.cat(parts).numpy().reshape(probs.shape[1:])
 
 
 def _review(
@@ -154,9 +150,7 @@ def _review(
 
 def _mean_pairwise_dice(masks: Sequence[np.ndarray]) -> float:
     """Mean over the pairs that have the structure in at least one of the two; NaN if there is no such pair."""
-    values = [count_overlap(a, b).dice for a, b in combinations(masks, 2)]
-    defined = [value for value in values if not math.isnan(value)]
-    return sum(defined) / len(defined) if defined else math.nan
+    return nanmean(count_overlap(a, b).dice for a, b in combinations(masks, 2))
 
 
 def _mean_over(mask: np.ndarray) -> Callable[[np.ndarray | None], float]:

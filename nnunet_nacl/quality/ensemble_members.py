@@ -7,13 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.prediction_folder import RERUN, CaseFiles, PredictionFolder
-from nnunet_nacl.quality.voxel_uncertainty import normalised_entropy
 
-__all__ = ["Ensemble", "MemberCase", "find_cases", "member_names", "open_members"]
+__all__ = ["MemberCase", "find_cases", "member_names", "open_members"]
 
 
 @dataclass(frozen=True)
@@ -22,48 +19,6 @@ class MemberCase:
 
     case: str
     files: tuple[CaseFiles, ...]
-
-
-class Ensemble:
-    """Mean probabilities and mean entropy of members that come one after the other, so that memory holds two of them.
-
-    The entropies are kept for each region, because the mutual information of a voxel is that of its most disputed
-    region.
-
-    Args:
-        regions: Whether the probabilities are those of sigmoid regions.
-    """
-
-    def __init__(self, *, regions: bool) -> None:
-        self._regions = regions
-        self._probs: np.ndarray
-        self._entropy: np.ndarray
-        self.n_members = 0
-
-    def add(self, probs: np.ndarray) -> None:
-        """Take one member's (K, *spatial) probabilities.
-
-        The first member's array is kept and added to: it must not be used afterwards.
-
-        Raises:
-            ValueError: These are no probabilities.
-        """
-        if probs.dtype not in (np.float32, np.float64):
-            probs = probs.astype(np.float32)
-        entropy = normalised_entropy(probs, regions=self._regions, aggregate=False)
-        if not self.n_members:
-            self._probs, self._entropy = probs, entropy
-        else:
-            self._probs += probs
-            self._entropy += entropy
-        self.n_members += 1
-
-    def finish(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean probabilities (K, *spatial) and expected entropy, (*spatial) or for regions (R, *spatial)."""
-        if self.n_members > 1:
-            self._probs /= self.n_members
-            self._entropy /= self.n_members
-        return self._probs, self._entropy
 
 
 def open_members(
@@ -78,10 +33,8 @@ def open_members(
         UserError: A folder cannot be used, holds no probabilities or is given twice, or the folders differ in their
             labels or readers.
     """
-    opened = [
-        PredictionFolder.open(folder, dataset_json=dataset_json, plans=plans, need_reference=False)
-        for folder in folders
-    ]
+    options = {"dataset_json": dataset_json, "plans": plans, "need_reference": False}
+    opened = [PredictionFolder.open(folder, **options) for folder in folders]
     for member in opened:
         _check_probabilities(member.folder)
     first = opened[0]

@@ -13,7 +13,7 @@ from typing import Any
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.image_files import check_name
 from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
-from nnunet_nacl.files import check_writable, remove_leftovers, to_json_text, write_atomically
+from nnunet_nacl.files import remove_leftovers, stamp, to_json_text, write_atomically
 from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.quality.case_maps import ComputedCase, compute_case
 from nnunet_nacl.quality.ensemble_members import MemberCase
@@ -61,20 +61,13 @@ class OutputFolder:
                 image of a folder for a case, so maps must not get there.
         """
         path = Path(path)
+        check_name(path)
         resolved = path.resolve()
         for member in members:
+            member.check_output(path, REVIEW_FILE)
             folder = member.folder.resolve()
-            if resolved == folder or folder in resolved.parents:
-                raise UserError(
-                    f"{path} is or lies in the folder of predictions {member.folder}, where nnU-Net takes every image "
-                    "for a case; choose another -o."
-                )
             if folder.parent == resolved and folder.name in cases:
                 raise UserError(f"{path} would mix the maps of {folder.name} with {member.folder}; choose another -o.")
-        if path.exists() and not path.is_dir():
-            raise UserError(f"{path} is a file; give -o a folder.")
-        check_name(path)
-        check_writable(path / REVIEW_FILE)
         for entry in os.scandir(path):
             if entry.is_file() and entry.name.endswith((".npz", members[0].file_ending)):
                 raise UserError(f"{path} holds images or predictions ({entry.name}); choose another -o.")
@@ -157,17 +150,10 @@ class OutputFolder:
 
     def _signature(self, case: MemberCase) -> dict[str, Any]:
         """What the images depend on: files by path, size and time, the labels, and the settings."""
-
-        def stamp(path: Path | None) -> list:
-            if path is None:
-                return []
-            status = path.stat()
-            return [str(path.resolve()), status.st_size, status.st_mtime_ns]
-
         labels = self.members[0].labels
         return {
             "computation": _COMPUTATION,
             "settings": [list(self.settings.maps), self.settings.dtype, self.settings.probabilities],
-            "labels": [[name, list(v) if isinstance(v, tuple) else v] for name, v in zip(labels.names, labels.values)],
+            "labels": [list(pair) for pair in zip(labels.names, labels.listed)],
             "inputs": [[stamp(files.probabilities), stamp(files.segmentation)] for files in case.files],
         }

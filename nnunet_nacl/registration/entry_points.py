@@ -53,9 +53,8 @@ def registered_trainers() -> list[RegisteredTrainer]:
     The distributions are read one by one, since one that is broken (an interrupted uninstall leaves such behind) would
     otherwise take all others with it.
     """
-    found = list(_entry_points())
     trainers: dict[str, RegisteredTrainer] = {}
-    for trainer in sorted(found, key=lambda entry: not entry.is_ours):
+    for trainer in sorted(_entry_points(), key=lambda entry: not entry.is_ours):
         trainers.setdefault(trainer.name, trainer)
     return list(trainers.values())
 

@@ -73,14 +73,10 @@ class EpochSums:
         for field in fields(self):
             dtype = np.float64 if field.name in _FLOATS else np.int64
             object.__setattr__(self, field.name, np.asarray(getattr(self, field.name), dtype=dtype))
-        for name, shape in self.shapes(
-            self.regions,
-            self.logit_sum.shape[1],
-            n_bins=self.count.shape[-1],
-            max_logit_bins=self.max_logit_count.shape[-1],
-        ).items():
-            if getattr(self, name).shape != shape:
-                raise ValueError(f"EpochSums.{name} must have shape {shape}, got {getattr(self, name).shape}.")
+        bins = {"n_bins": self.count.shape[-1], "max_logit_bins": self.max_logit_count.shape[-1]}
+        for field, shape in self.shapes(self.regions, self.logit_sum.shape[1], **bins).items():
+            if getattr(self, field).shape != shape:
+                raise ValueError(f"EpochSums.{field} must have shape {shape}, got {getattr(self, field).shape}.")
 
     @staticmethod
     def shapes(
@@ -92,13 +88,8 @@ class EpochSums:
         max_logit_bins: int = MaxLogitBins.number,
     ) -> dict[str, tuple[int, ...]]:
         """The shape of each field."""
-        rows = num_channels if regions else 1
-        classes = num_channels + regions
-        bins = (rows, groups, n_bins)
-        return {
-            "count": bins,
-            "correct": bins,
-            "confidence": bins,
+        rows, classes = num_channels if regions else 1, num_channels + regions
+        return dict.fromkeys(("count", "correct", "confidence"), (rows, groups, n_bins)) | {
             "max_logit_count": (rows, groups, max_logit_bins),
             "max_logit_sum": (rows, groups),
             "class_count": (classes,),
@@ -120,9 +111,8 @@ class EpochSums:
         """The sums of the winning class in one mask; those of each class by itself are not kept and 0."""
         groups = list(MASKS[mask])
         empty = BinStats.zeros(self.logit_sum.shape[1], n_bins=self.count.shape[-1], regions=self.regions)
-        return replace(
-            empty, **{name: getattr(self, name)[:, groups].sum(1) for name in ("count", "correct", "confidence")}
-        )
+        sums = {name: getattr(self, name)[:, groups].sum(1) for name in ("count", "correct", "confidence")}
+        return replace(empty, **sums)
 
     def entry(self, epoch: int, epoch_start_timestamp: float | None = None) -> dict[str, Any]:
         """What the record keeps of the epoch, in plain numbers and lists; what is undefined is None.

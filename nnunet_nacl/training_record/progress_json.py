@@ -35,20 +35,17 @@ class TrainingRecord:
     Args:
         header: What holds for all epochs: ``regions``, ``channels``, ``true_classes``, ``n_bins``, ``max_logit_bins``
             and whatever names the training.
+
+    Attributes:
         epochs: Entries of :meth:`EpochSums.entry <nnunet_nacl.training_record.epoch_sums.EpochSums.entry>`, ascending.
     """
 
-    def __init__(self, header: dict[str, Any], epochs: list[dict[str, Any]] | None = None) -> None:
-        self.header = {
-            "schema_version": SCHEMA_VERSION,
-            "generated_by": f"nnunet_nacl {nnunet_nacl.__version__}",
-            **header,
-        }
+    def __init__(self, header: dict[str, Any]) -> None:
+        version = f"nnunet_nacl {nnunet_nacl.__version__}"
+        self.header = {"schema_version": SCHEMA_VERSION, "generated_by": version, **header}
         self.epochs: list[dict[str, Any]] = []
         # Each epoch is turned into text once: with a thousand of them that would else take longer than the epoch may.
         self._lines: list[str] = []
-        for entry in epochs or []:
-            self.append(entry)
 
     def append(self, entry: dict[str, Any]) -> None:
         """Add an epoch; one of the same number or a later one, of a training that was continued, is dropped."""
@@ -81,11 +78,8 @@ class TrainingRecord:
         """
         head = json.dumps(self.header, indent=1, allow_nan=False)[:-2]  # without the closing brace
         lines = ",\n  ".join(self._lines)
-        write_atomically(
-            Path(path),
-            f'{head},\n "epochs": [\n  {lines}\n ]\n}}\n',
-            mend="free some space, or change the folder's permissions",
-        )
+        text = f'{head},\n "epochs": [\n  {lines}\n ]\n}}\n'
+        write_atomically(Path(path), text, mend="free some space, or change the folder's permissions")
 
 
 def read_training_record(path: str | os.PathLike) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 
 import pytest
 
@@ -35,16 +34,8 @@ def test_less_than_one_is_refused(given):
 )
 def test_the_default_is_nnunets_or_the_cores(monkeypatch, variable, cores, expected):
     monkeypatch.setenv("nnUNet_def_n_proc", variable)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    monkeypatch.setattr("joblib.cpu_count", lambda: cores)
     assert number_of_processes(None) == expected
-
-
-def test_systems_without_affinity_count_their_cores(monkeypatch):
-    monkeypatch.delenv("nnUNet_def_n_proc", raising=False)
-    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
-    for cores, expected in ((4, 4), (None, 1)):
-        monkeypatch.setattr(os, "cpu_count", lambda cores=cores: cores)
-        assert number_of_processes(None) == expected
 
 
 def test_the_option():

@@ -21,4 +21,4 @@ def small_template() -> Template:
     t1 = np.tensordot(np.array([0.0, 0.2, 0.6, 0.9]), probabilities, axes=1).astype(np.float32)
     affine = np.diag([4.0, 4.0, 4.0, 1.0])
     affine[:3, 3] = (-80, -90, -70)
-    return Template(t1, probabilities, affine, 4.0)
+    return Template(t1, probabilities, affine)

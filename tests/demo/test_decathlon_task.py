@@ -29,7 +29,7 @@ def make_task(tmp_path):
 
 def test_a_task_is_read(make_task):
     task = read_task(make_task())
-    assert (task.id, task.dataset, task.num_training, task.probabilities) == (9, "Dataset009_Spleen", 5, None)
+    assert (task.id, task.dataset, task.probabilities) == (9, "Dataset009_Spleen", None)
 
 
 def test_a_trailing_slash_and_a_link_are_fine(make_task, tmp_path):

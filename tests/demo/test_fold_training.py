@@ -14,7 +14,7 @@ NAME = "nnUNetTrainerNACL_20epochs_30iters_adam"
 
 @pytest.fixture
 def training(tmp_path):
-    return Training(tmp_path / "results", "Dataset004_Hippocampus", NAME, "2d_small", "1", 3, "cpu")
+    return Training(tmp_path / "results", "Dataset004_Hippocampus", NAME, "2d_small", "1", "cpu")
 
 
 def checkpoint(training, name, whole=True):
@@ -77,7 +77,7 @@ def test_a_trained_network_without_all_predictions_is_validated(training, tmp_pa
         (training.validation_folder / "summary.json").write_text('{"metric_per_case": null}')
     assert training.state() == "validate"
     assert arguments(training, tmp_path).endswith("--npz -device cpu --val")
-    assert training.epochs.done == 20
+    assert training.epochs_done == training.epochs_before == 20
 
 
 def test_a_finished_training_is_done(training):
@@ -93,26 +93,23 @@ def test_progress_follows_the_output(training):
         "2026-01-01 00:00:01.000000: Epoch 1 ",
     ):
         training.on_line(line)
-    assert (training.start.done, training.epochs.done) == (1, 1)
+    assert training.epochs_done == 1
     assert training.described().endswith("epoch 1/20")
     for _ in range(19):
         training.on_line("2026-01-01 00:00:01.000000: Epoch time: 1.0 s")
-    for case in "abc":
-        training.on_line(f"2026-01-01 00:00:01.000000: predicting {case}")
-    assert training.epochs.done == 20 and training.validation.done == 3 < training.validation.units
+    training.on_line("2026-01-01 00:00:01.000000: predicting a")
+    assert (training.epochs_done, training.epochs_before) == (20, 0)
     assert training.described().endswith("validating")
-    training.skip()
-    assert all(work.done == work.units for work in training.job)
 
 
 def test_a_continued_training_counts_from_where_it_was(training):
     training.on_line("2026-01-01 00:00:00.000000: Epoch 15 ")
-    assert (training.epochs.done, training.epochs.skipped) == (15, 15)
+    assert (training.epochs_done, training.epochs_before) == (15, 15)
     training.on_line("2026-01-01 00:00:01.000000: Epoch time: 1.0 s")
-    assert (training.epochs.done, training.epochs.skipped) == (16, 15)
+    assert (training.epochs_done, training.epochs_before) == (16, 15)
 
 
 def test_other_lines_are_no_progress(training):
     for line in ("", "Epoch-wise statistics", "This split has 19 training and 5 validation cases.", "Using Epoch 3 x"):
         training.on_line(line)
-    assert training.start.done == training.epochs.done == 0
+    assert training.epochs_done == 0 and not training.validating

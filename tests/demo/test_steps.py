@@ -121,7 +121,7 @@ def nnunet(monkeypatch):
 def demo(tmp_path, monkeypatch, nnunet):
     """Runs the demo with stand-ins for data and evaluation."""
 
-    def write(folder, num_training, num_test, on_subject):
+    def write(folder, num_training, num_test, progress):
         for part in ("imagesTr", "labelsTr", "imagesTs", "probabilitiesTr"):
             (folder / part).mkdir(parents=True)
         for i in range(num_training):
@@ -130,12 +130,11 @@ def demo(tmp_path, monkeypatch, nnunet):
             (folder / "probabilitiesTr" / f"{name}.npz").touch()
         description = {"labels": {}, "modality": {}, "training": [], "test": []}
         (folder / "dataset.json").write_text(json.dumps(description))
-        on_subject(1, 2)
         return folder
 
     monkeypatch.setattr(module, "write_virtual_brains", write)
 
-    def run(**changes):
+    def run(show_progress=False, **changes):
         options = {
             "folder": tmp_path / "demo",
             "data": None,
@@ -148,7 +147,7 @@ def demo(tmp_path, monkeypatch, nnunet):
             "parallel": 2,
             **changes,
         }
-        return module.run_demo(DemoSettings(**options), show_progress=False)
+        return module.run_demo(DemoSettings(**options), show_progress)
 
     return run
 
@@ -167,6 +166,11 @@ def test_the_stock_commands_run_in_order(demo, nnunet, capsys):
         assert f"$ {command}\n" in output
     assert "$ export nnUNet_raw=" in output and "not patients" in output
     assert str(folder / "figures" / "reliability_foreground.png") in output
+
+
+def test_one_bar_counts_the_epochs_of_all_trainings(demo, nnunet, capsys):
+    demo(show_progress=True)
+    assert " 0/6 " in capsys.readouterr().err  # two epochs of three trainers
 
 
 def test_the_end_is_a_comparison_of_the_trainings_and_the_truth(demo, nnunet, capsys):

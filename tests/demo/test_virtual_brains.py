@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import hashlib
 import json
+from unittest.mock import Mock
 
 import nibabel
 import numpy as np
@@ -40,7 +41,7 @@ def task_folder(small_template, tmp_path_factory):
 
 def test_the_folder_is_a_decathlon_task(task_folder):
     task = read_task(task_folder)
-    assert (task.id, task.dataset, task.num_training) == (90, "Dataset090_VirtualBrains", 6)
+    assert (task.id, task.dataset) == (90, "Dataset090_VirtualBrains")
     description = json.loads((task_folder / "dataset.json").read_text())
     assert description["labels"] == {"0": "background", "1": "CSF", "2": "GM", "3": "WM"}
     assert len(description["training"]) == 6 and len(description["test"]) == 2
@@ -126,12 +127,10 @@ def test_an_existing_folder_is_left_alone(task_folder, small_template):
     assert digests(task_folder) == before
 
 
-def test_an_interruption_leaves_no_folder_and_does_not_hinder(small_template, tmp_path):
-    def interrupt(done, total):
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        write(tmp_path, small_template, num_training=2, num_test=0, on_subject=interrupt)
+def test_an_interruption_leaves_no_folder_and_does_not_hinder(small_template, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("nnunet_nacl.demo.virtual_brains._write_subject", Mock(side_effect=[None, KeyboardInterrupt]))
+        write(tmp_path, small_template, num_training=2, num_test=0)
     assert not (tmp_path / TASK_NAME).exists()
     assert write(tmp_path, small_template, num_training=1, num_test=0).is_dir()
     assert [path.name for path in tmp_path.iterdir()] == [TASK_NAME]

@@ -11,7 +11,7 @@ from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.geometry import Geometry, geometry_difference
 from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
-from nnunet_nacl.page.cases import read_truth
+from nnunet_nacl.page.case_files import read_truth
 from nnunet_nacl.quality.uncertainty import write_uncertainty
 from tests.evaluation.folders import make_model
 

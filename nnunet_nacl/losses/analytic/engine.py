@@ -13,13 +13,7 @@ from torch import Tensor
 
 from nnunet_nacl.label_space import Target
 
-__all__ = [
-    "Chunk",
-    "Term",
-    "automatic_differentiation",
-    "mean_with_analytic_gradient",
-    "wants_analytic_gradient",
-]
+__all__ = ["Chunk", "Term", "automatic_differentiation", "mean_with_analytic_gradient", "wants_analytic_gradient"]
 
 _CHUNK_VOXELS = 1 << 17
 """Voxels worked on at a time: maps of one class then stay in a core's own cache, and small patches share the price

@@ -22,8 +22,7 @@ class _Shares:
         self._dims = logits.ndim - 2
         self._dtype = logits.dtype
         self._scale = scale
-        count_dtype = neighborhood.count_dtype(self._dims)
-        self._count_dtype = logits.dtype if count_dtype.is_floating_point else count_dtype
+        self._count_dtype = neighborhood.count_dtype(self._dims, logits.dtype)
         spatial = tuple(logits.shape[2:])
         self._outside: Tensor | None = None
         if neighborhood.padding in ("background", "zeros"):
