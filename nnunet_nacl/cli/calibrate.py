@@ -75,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.errors import UserError
     from nnunet_nacl.files import to_json_text, write_atomically
     from nnunet_nacl.json_files import one_line
+    from nnunet_nacl.quality.held_out_quality import learn_quality
 
     if (args.d is None) == (args.i is None):
         raise UserError("name a model (-d DATASET -c CONFIGURATION) or give a folder (-i PREDICTIONS -gt LABELS).")
@@ -117,7 +118,16 @@ def run(args: argparse.Namespace) -> int:
         num_processes=processes,
         progress=True,
     )
-    document = calibration.to_json() | {"source": str(model or Path(args.i).resolve()), "folds": sorted(folders)}
+    quality = learn_quality(
+        held_out,
+        {case: calibration.part_maps[part] for case, part in calibration.parts.items()},
+        groups=groups,
+        as_deployed=model is None,
+        num_processes=processes,
+        progress=True,
+    )
+    document = calibration.to_json() | {"quality": quality.to_json()}
+    document |= {"source": str(model or Path(args.i).resolve()), "folds": sorted(folders)}
     notes = _notes(args, held_out, calibration) if model else []
     document |= {"notes": notes, "problems": held_out.problems}
     if bake:
@@ -130,6 +140,7 @@ def run(args: argparse.Namespace) -> int:
 
     print(_summary(calibration))
     print(effect_table(calibration.effect, calibration.structures))
+    print(f"\n{quality.table()}")
     for note in notes:
         print(f"\nnote: {note}")
     print(f"\nwritten: {output}")

@@ -23,8 +23,8 @@ from scipy import ndimage
 from skimage import io
 
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.quality import map_folder as output_module
 from nnunet_nacl.quality import map_images
-from nnunet_nacl.quality import output_folder as output_module
 from nnunet_nacl.quality import uncertainty as run_module
 from nnunet_nacl.quality.uncertainty import write_uncertainty
 from nnunet_nacl.quality.voxel_uncertainty import mutual_information
