@@ -18,8 +18,8 @@ ensemble: maps of their mean, of what they disagree about, and the spread of the
 uncertainty of a volume given without a map; with one folder there is none. No ground truth is needed.
 
 With a calibration map (-map, of `nnunet_nacl calibrate`) and predictions that it calibrated, Dice and volume of every
-structure are predicted from what the map learned on held-out cases, with 90 % intervals, and the cases are ordered by
-the lowest predicted Dice. Intervals hold for patients like those that the map was learned from.
+structure are predicted from what the map learned on held-out cases, with 90 % intervals. They hold for patients like
+those that the map was learned from.
 """
 
 _EPILOG = """\
@@ -33,7 +33,7 @@ Regions (sigmoid) are in-or-out each; the map shows the least certain region of 
 
 columns of review.csv:
   rank, case, empty (nothing predicted), empty_structures, problem (why a case could not be done)
-  flag, lowest_predicted_dice (with -map; it decides the rank), STRUCTURE predicted_dice, predicted_volume_ml, each with
+  flag, lowest_predicted_dice (with -map), STRUCTURE predicted_dice, predicted_volume_ml, each with
       _low and _high; flag is yes for empty predictions and where the lowest predicted Dice is below -threshold
   lowest_expected_dice decides the rank: the smallest STRUCTURE expected_dice of the predicted structures
   mean_foreground_entropy, ..._confidence, ..._mutual_information: means over the voxels of the predicted structures
@@ -124,9 +124,8 @@ def run(args: argparse.Namespace) -> int:
     )
 
     shown, predicted = min(10, len(review.cases)), review.predicted
-    kind = "expected" if predicted is None else "predicted"
     print(
-        f"lowest {kind} Dice first ({shown} of {len(review.cases)} cases; of the worst structure; entropy and "
+        f"lowest expected Dice first ({shown} of {len(review.cases)} cases; of the worst structure; entropy and "
         "confidence are means over the predicted foreground):"
     )
     print(table_text(review.cases, rows=shown, predicted=predicted, threshold=args.threshold))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import nnunet_nacl
+from nnunet_nacl.calibration.map_file import APPLIED_FILE
 from nnunet_nacl.decision.decided_case import UNFINISHED, DecidedCase, decide_case
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.prediction_folder import CaseFiles, PredictionFolder
@@ -98,6 +99,9 @@ def decide_folder(
             todo.append((opened, files, output, truths[files.case], probabilities))
     for name, content in (("dataset.json", opened.dataset_json), ("plans.json", opened.plans)):
         write_atomically(output / name, to_json_text(content))
+    (output / APPLIED_FILE).unlink(missing_ok=True)
+    if (opened.folder / APPLIED_FILE).is_file():  # what is decided is as calibrated as what it is decided from
+        write_atomically(output / APPLIED_FILE, to_json_text(read_dict(opened.folder / APPLIED_FILE)))
     for (_, files, *_), outcome in _run(todo, num_processes, progress, len(found)):
         if isinstance(outcome, str):
             problems[files.case] = one_line(outcome)

@@ -3,6 +3,7 @@
 Expected Dice is off, for the voxels of an image err together, and by more the less the probabilities are calibrated.
 How it is off is alike from case to case, and so can be learned: from cases that the network did not train on, segmented
 as they will be delivered (argmax and decided segmentations have estimates of their own). The same is done for volumes.
+The line's slope has a prior around 1, what it would be if expectations were right, so that few cases do not make it up.
 
 Intervals are jackknife+ (Barber et al., Annals of Statistics 49, 2021) with patients in the place of cases: neither
 the line nor a residual that a case is judged by has seen any case of its patient, and a patient with several cases

@@ -75,8 +75,7 @@ def write_uncertainty(
             ``expected_entropy``. None takes the first three, and ``mutual_information`` for several folders.
         dtype: ``uint8`` (255 = 1) or ``float32``.
         probabilities: Also write each channel's probabilities as an image.
-        calibration_map: calibration_map.json that has learned about Dice and volumes: both are then predicted, and the
-            cases ordered by the lowest predicted Dice.
+        calibration_map: calibration_map.json that has learned about Dice and volumes: both are then predicted.
         calibrated: Whether the predictions were made with the checkpoint that this map was written into; a folder of
             ``nnunet_nacl apply`` is known to be calibrated.
         threshold: Flag the cases whose lowest predicted Dice is below.
@@ -124,7 +123,7 @@ def write_uncertainty(
 
     names = member_names([member.folder for member in members])
     predicted = None if quality is None else {case: quality.predict(review) for case, review in done.items()}
-    reviews = in_order(list(done.values()), predicted)
+    reviews = in_order(list(done.values()))
     described = _describe(folder, names, problems) | _describe_quality(quality, threshold)
     write_atomically(folder.path / SETTINGS_FILE, to_json_text(described))
     write_atomically(folder.path / REVIEW_FILE, review_csv_text(reviews, names, problems, predicted, threshold))
@@ -157,7 +156,6 @@ def _describe_quality(quality: QualityOfMap | None, threshold: float | None) -> 
         return {}
     learned = quality.learned
     return {
-        "ranked_by": "lowest_predicted_dice, rising; empty predictions first",
         "predicted": {
             "map": str(quality.path.resolve()),
             "segmentations": learned.delivered,
