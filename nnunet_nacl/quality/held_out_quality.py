@@ -20,6 +20,7 @@ from nnunet_nacl.calibration.heldout import CaseFiles, HeldOut, PredictionFolder
 from nnunet_nacl.decision.expected_dice import count_expected
 from nnunet_nacl.decision.iteration import decide
 from nnunet_nacl.evaluation.geometry import Geometry
+from nnunet_nacl.json_files import one_line
 from nnunet_nacl.metrics.overlap import count_overlap
 from nnunet_nacl.quality.dice_estimate import DEFAULT_ALPHA, StructureEstimate
 from nnunet_nacl.quality.estimate_report import Coverage, coverage, mean_absolute_error
@@ -44,6 +45,11 @@ class EstimateCheck:
     error_of_constant: float
     coverage: Coverage
     n: int
+
+    @property
+    def ratio(self) -> float:
+        """``error`` / ``error_of_constant``; NaN where all true values are alike."""
+        return self.error / self.error_of_constant if self.error_of_constant else math.nan
 
 
 @dataclass(frozen=True)
@@ -90,21 +96,18 @@ class HeldOutQuality:
         if self.why_not:
             return f"nothing was learned about Dice and volumes: {self.why_not}"
         head = f"{'predicted':<32}{'mean abs. error':>16}{'of a constant':>15}{'ratio':>7}"
-        lines = [f"{head}  90 % interval covers  cases"]
-        for delivered, kinds in self.checks.items():
-            for kind, rows in kinds.items():
-                if kind == "volume" and delivered != DELIVERED[0]:
-                    continue  # the same probabilities, the same volumes
-                what = f"Dice, {delivered}" if kind == "dice" else f"volume ({self.unit})"
-                for key, check in rows.items():
-                    label, ratio = f"{what}, {self.names[key]}", check.error / check.error_of_constant
-                    why = getattr(self.learned[delivered], kind)[key].why_no_interval
-                    c = check.coverage
-                    covers = why or f"{c.share:.2f} ({c.low:.2f} to {c.high:.2f})"
-                    lines.append(
-                        f"{label:<32}{check.error:>16.4g}{check.error_of_constant:>15.4g}{ratio:>7.2f}  {covers:<20}"
-                        f"  {check.n}"
-                    )
+        lines = [f"{head}  cases  90 % interval covers"]
+        shown = [(delivered, "dice") for delivered in DELIVERED] + [(DELIVERED[0], "volume")]  # decisions keep volumes
+        for delivered, kind in shown:
+            what = f"Dice, {delivered}" if kind == "dice" else f"volume ({self.unit})"
+            for key, check in self.checks[delivered][kind].items():
+                c, why = check.coverage, getattr(self.learned[delivered], kind)[key].why_no_interval
+                numbers = f"{check.error:>16.4g}{check.error_of_constant:>15.4g}{check.ratio:>7.2f}  {check.n:>5}"
+                covers = f"{c.share:.2f} ({c.low:.2f} to {c.high:.2f})" if c.n else why or "too few patients to tell"
+                lines.append(f"{f'{what}, {self.names[key]}':<32}{numbers}  {covers}")
+        if self.problems:
+            case, problem = next(iter(self.problems.items()))
+            lines.append(f"{len(self.problems)} cases were not learned from, {one_line(case)} first: {problem}")
         if not self.learned[DELIVERED[0]].as_deployed:
             lines.append(
                 "Learned from single networks: these estimates are not for the average of several folds. For those "

@@ -51,6 +51,7 @@ def test_an_estimate_is_checked_on_cases_that_it_has_not_seen():
     assert check.error > (12 * 0.4 + 12 * 0.0) / 24 and check.coverage.n == 24
     line = np.linspace(0.6, 0.9, 12)
     assert check_estimate(line, 2 * line - 0.9, patients[:12]).error == pytest.approx(0, abs=1e-9)
+    assert math.isnan(check_estimate(line, np.zeros(12), patients[:12]).ratio)  # a structure that no truth has
     assert check_estimate([math.nan, 0.5], [0.5, 0.5], ["a", "b"]).n == 1
 
 
