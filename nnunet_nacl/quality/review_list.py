@@ -207,7 +207,7 @@ def _row(
     size, unit = ("volume" if review.unit == "ml" else "area"), review.unit
     for i, s in enumerate(review.structures):
         several = len(s.member_volumes) > 1
-        columns = {}
+        columns: dict[str, Any] = {}
         if predicted is not None:
             for name, after, found in (("dice", "", predicted.dice[i]), (size, f"_{unit}", predicted.volume[i])):
                 for part, value in (("", found.estimate), ("_low", found.low), ("_high", found.high)):
