@@ -78,6 +78,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.evaluation.locate import find_fold_folders, model_folder
     from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
     from nnunet_nacl.files import to_json_text, write_atomically
+    from nnunet_nacl.quality.held_out_quality import learn_quality
 
     if (args.d is None) == (args.i is None):
         raise UserError("name a model (-d DATASET -c CONFIGURATION) or give a folder (-i PREDICTIONS -gt LABELS).")
@@ -113,9 +114,17 @@ def run(args: argparse.Namespace) -> int:
     place = None if model else output
     options = {"form": args.form, "groups": groups, "output": place, "num_processes": processes, "progress": True}
     calibration = calibrate(held_out, **options)
+    quality = learn_quality(
+        held_out,
+        {case: calibration.part_maps[part] for case, part in calibration.parts.items()},
+        groups=groups,
+        as_deployed=model is None,
+        num_processes=processes,
+        progress=True,
+    )
     notes = _notes(args, held_out, calibration) if model else []
     document = calibration.to_json() | {"source": str(model or Path(args.i).resolve()), "folds": sorted(folders)}
-    document |= {"notes": notes, "problems": held_out.problems}
+    document |= {"quality": quality.to_json(), "notes": notes, "problems": held_out.problems}
     if bake:
         print("checking and writing checkpoints", file=sys.stderr)
         mark = {key: document[key] for key in ("schema_version", "regions", "structures", "form", "generated_by")}
@@ -124,6 +133,7 @@ def run(args: argparse.Namespace) -> int:
 
     print(_summary(calibration))
     print(effect_table(calibration.effect, calibration.structures))
+    print(f"\n{quality.table()}")
     for note in notes:
         print(f"\nnote: {note}")
     print(f"\nwritten: {output}")

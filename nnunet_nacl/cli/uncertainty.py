@@ -15,7 +15,11 @@ ITK-SNAP, and review.csv, one row a case, those with the lowest expected Dice fi
 
 Several folders of the same cases (each predicted with another fold, -f, or trainer) are taken as members of an
 ensemble: maps of their mean, of what they disagree about, and the spread of the volumes. That spread is the only
-uncertainty of a volume given here; with one folder there is none. No ground truth is needed.
+uncertainty of a volume given without a map; with one folder there is none. No ground truth is needed.
+
+With a calibration map (-map, of `nnunet_nacl calibrate`) and predictions that it calibrated, Dice and volume of every
+structure are predicted from what the map learned on held-out cases, with 90 % intervals. They hold for patients like
+those that the map was learned from.
 """
 
 _EPILOG = """\
@@ -29,6 +33,8 @@ Regions (sigmoid) are in-or-out each; the map shows the least certain region of 
 
 columns of review.csv:
   rank, case, empty (nothing predicted), empty_structures, problem (why a case could not be done)
+  flag, lowest_predicted_dice (with -map), STRUCTURE predicted_dice, predicted_volume_ml, each with
+      _low and _high; flag is yes for empty predictions and where the lowest predicted Dice is below -threshold
   lowest_expected_dice decides the rank: the smallest STRUCTURE expected_dice of the predicted structures
   mean_foreground_entropy, ..._confidence, ..._mutual_information: means over the voxels of the predicted structures
   STRUCTURE expected_dice  Dice that the probabilities p promise: 2 sum_predicted p / (sum p + predicted voxels)
@@ -47,6 +53,7 @@ The order is a ranking, no threshold is validated. Research software, not for cl
 examples:
   nnUNetv2_predict -i scans -o predictions -d 4 -c 3d_fullres -tr nnUNetTrainerNACL --save_probabilities
   nnunet_nacl uncertainty -i predictions -o review
+  nnunet_nacl uncertainty -i predictions_calibrated -o review -map calibration_map.json -threshold 0.8
   nnunet_nacl uncertainty -i predictions_fold0 predictions_fold1 predictions_fold2 -o review -np 4
   nnunet_nacl uncertainty -i predictions -o review -maps entropy -dtype float32 --probabilities
 """
@@ -77,6 +84,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default="uint8",
         help="type of the images (default: %(default)s, 255 = 1)",
     )
+    add("-map", metavar="FILE", help="calibration_map.json: predict Dice and volumes by what it learned")
+    add("-threshold", metavar="DICE", type=float, help="with -map: flag cases whose lowest predicted Dice is below")
+    add("--calibrated", action="store_true", help="with -map: predicted with the calibrated checkpoint of this map")
     add("--probabilities", action="store_true", help="also write the probabilities of each class or region")
     add_processes_option(parser)
     add("-djfile", metavar="FILE", help="dataset.json (default: in each folder or up to two levels above)")
@@ -89,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
 
     from nnunet_nacl.cli.problem_list import report_problems
     from nnunet_nacl.quality.map_folder import REVIEW_FILE
-    from nnunet_nacl.quality.review_list import table_text
+    from nnunet_nacl.quality.review_list import is_flagged, table_text
     from nnunet_nacl.quality.uncertainty import write_uncertainty
 
     processes = number_of_processes(args.np)
@@ -99,6 +109,9 @@ def run(args: argparse.Namespace) -> int:
         maps=args.maps,
         dtype=args.dtype,
         probabilities=args.probabilities,
+        calibration_map=args.map,
+        calibrated=args.calibrated,
+        threshold=args.threshold,
         dataset_json=args.djfile,
         plans=args.pfile,
         num_processes=processes,
@@ -106,13 +119,20 @@ def run(args: argparse.Namespace) -> int:
         progress=True,
     )
 
-    shown = min(10, len(review.cases))
+    shown, predicted = min(10, len(review.cases)), review.predicted
     print(
         f"lowest expected Dice first ({shown} of {len(review.cases)} cases; of the worst structure; entropy and "
         "confidence are means over the predicted foreground):"
     )
-    print(table_text(review.cases, rows=shown))
-    if len(review.members) > 1:
+    print(table_text(review.cases, rows=shown, predicted=predicted, threshold=args.threshold))
+    if predicted is not None:
+        print("In brackets: 90 % intervals, for patients like those that the map was learned from.")
+        if not review.as_deployed:
+            print("The map learned from single networks: for the average of several folds the intervals do not hold.")
+        if args.threshold is not None:
+            n_flagged = sum(is_flagged(case, predicted[case.case], args.threshold) for case in review.cases)
+            print(f"flag: {n_flagged} of {len(review.cases)} cases are empty or predicted below {args.threshold:g}.")
+    elif len(review.members) > 1:
         print(f"+-: standard deviation between the volumes that the {len(review.members)} folders predicted.")
     else:
         print("One folder: no uncertainty of the volumes. Give several (-i FOLD0 FOLD1 ...) for their spread.")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import nnunet_nacl
+from nnunet_nacl.calibration.map_file import APPLIED_FILE
 from nnunet_nacl.decision.decided_case import DecidedCase, decide_case
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.prediction_folder import CaseFiles, PredictionFolder
@@ -97,6 +98,9 @@ def decide_folder(
         else:
             records.forget(files.case)
             todo.append((opened, files, output, truths[files.case], probabilities))
+    (output / APPLIED_FILE).unlink(missing_ok=True)
+    if (opened.folder / APPLIED_FILE).is_file():  # what is decided is as calibrated as what it is decided from
+        write_atomically(output / APPLIED_FILE, to_json_text(read_dict(opened.folder / APPLIED_FILE)))
     outcomes = work_through(_decide, todo, _probabilities, num_processes, "decide", len(found), progress)
     for (_, files, *_), outcome in outcomes:
         if isinstance(outcome, str):

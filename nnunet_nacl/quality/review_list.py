@@ -10,8 +10,17 @@ from typing import Any
 
 from nnunet_nacl.files import to_csv_text
 from nnunet_nacl.json_files import one_line
+from nnunet_nacl.quality.dice_estimate import Prediction
 
-__all__ = ["CaseReview", "StructureReview", "in_order", "review_csv_text", "table_text"]
+__all__ = [
+    "CaseReview",
+    "PredictedCase",
+    "StructureReview",
+    "in_order",
+    "is_flagged",
+    "review_csv_text",
+    "table_text",
+]
 
 
 @dataclass(frozen=True)
@@ -100,11 +109,31 @@ class CaseReview:
         return cls(**numbers(content) | {"structures": tuple(StructureReview(**structure) for structure in structures)})
 
 
+@dataclass(frozen=True)
+class PredictedCase:
+    """What is predicted of a case; one entry a structure, in the order of the case's row.
+
+    Attributes:
+        dice: NaN for a structure that was not segmented, or of which nothing was learned.
+        volume: In the unit of the case; NaN where it was learned in another.
+    """
+
+    dice: tuple[Prediction, ...]
+    volume: tuple[Prediction, ...]
+
+    @property
+    def lowest_dice(self) -> float:
+        """Smallest predicted Dice; NaN if there is none."""
+        return min((p.estimate for p in self.dice if not math.isnan(p.estimate)), default=math.nan)
+
+
 def in_order(reviews: Sequence[CaseReview]) -> list[CaseReview]:
     """The cases that need a look most first.
 
     Empty predictions come before all others, those with the largest probability of any structure first: there the
-    network was nearest to predicting something. The others follow by their lowest expected Dice, rising.
+    network was nearest to predicting something. The others follow by their lowest expected Dice, rising; also where
+    predicted Dice is known: on the validation cases of five networks the lowest expected Dice followed the lowest true
+    Dice better (Spearman's rho on average 0.59, that of the lowest predicted Dice 0.47).
     """
 
     def key(review: CaseReview) -> tuple:
@@ -116,7 +145,11 @@ def in_order(reviews: Sequence[CaseReview]) -> list[CaseReview]:
 
 
 def review_csv_text(
-    reviews: Sequence[CaseReview], members: Sequence[str], problems: Mapping[str, str] | None = None
+    reviews: Sequence[CaseReview],
+    members: Sequence[str],
+    problems: Mapping[str, str] | None = None,
+    predicted: Mapping[str, PredictedCase] | None = None,
+    threshold: float | None = None,
 ) -> str:
     """The list as CSV, one row a case. A cell is empty where a number is not defined.
 
@@ -125,8 +158,13 @@ def review_csv_text(
         members: Names of the folders; with two or more each structure has a column for each.
         problems: Why other cases could not be done. Each has a row without a rank at the end: whoever works through
             the list must not miss them.
+        predicted: What is predicted of each case; more columns.
+        threshold: Cases whose lowest predicted Dice is below get a flag; so do empty predictions.
     """
-    rows = [_row(rank, review, members) for rank, review in enumerate(reviews, 1)]
+    predicted = predicted or {}
+    rows = [
+        _row(rank, review, members, predicted.get(review.case), threshold) for rank, review in enumerate(reviews, 1)
+    ]
     rows += [{"case": case, "problem": problem} for case, problem in (problems or {}).items()]
     columns = list(dict.fromkeys(column for row in rows for column in row))
     return to_csv_text(columns, ([_short(row.get(column)) for column in columns] for row in rows))
@@ -136,13 +174,30 @@ def _short(value: Any) -> Any:
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
-def _row(rank: int, review: CaseReview, members: Sequence[str]) -> dict[str, Any]:
+def is_flagged(review: CaseReview, predicted: PredictedCase, threshold: float) -> bool:
+    """Whether nothing was predicted, or what was predicted worst has a predicted Dice below the threshold."""
+    return review.empty or predicted.lowest_dice < threshold
+
+
+def _row(
+    rank: int,
+    review: CaseReview,
+    members: Sequence[str],
+    predicted: PredictedCase | None,
+    threshold: float | None,
+) -> dict[str, Any]:
     row = {
         "rank": rank,
         "case": review.case,
         "empty": "yes" if review.empty else "no",
         "empty_structures": "; ".join(review.empty_structures),
         "problem": None,
+    }
+    if predicted is not None:
+        if threshold is not None:
+            row["flag"] = "yes" if is_flagged(review, predicted, threshold) else "no"
+        row["lowest_predicted_dice"] = predicted.lowest_dice
+    row |= {
         "lowest_expected_dice": review.lowest_expected_dice,
         "mean_foreground_entropy": review.mean_foreground_entropy,
         "mean_foreground_confidence": review.mean_foreground_confidence,
@@ -150,9 +205,14 @@ def _row(rank: int, review: CaseReview, members: Sequence[str]) -> dict[str, Any
         "n_members": review.n_members,
     }
     size, unit = ("volume" if review.unit == "ml" else "area"), review.unit
-    for s in review.structures:
+    for i, s in enumerate(review.structures):
         several = len(s.member_volumes) > 1
-        columns = {
+        columns: dict[str, Any] = {}
+        if predicted is not None:
+            for name, after, found in (("dice", "", predicted.dice[i]), (size, f"_{unit}", predicted.volume[i])):
+                for part, value in (("", found.estimate), ("_low", found.low), ("_high", found.high)):
+                    columns[f"predicted_{name}{part}{after}"] = value
+        columns |= {
             "expected_dice": s.expected_dice,
             "members_dice": s.members_dice,
             f"{size}_{unit}": s.volume,
@@ -169,13 +229,21 @@ def _row(rank: int, review: CaseReview, members: Sequence[str]) -> dict[str, Any
     return row
 
 
-def table_text(reviews: Sequence[CaseReview], *, rows: int = 10) -> str:
-    """The first rows for the terminal."""
+def table_text(
+    reviews: Sequence[CaseReview],
+    *,
+    rows: int = 10,
+    predicted: Mapping[str, PredictedCase] | None = None,
+    threshold: float | None = None,
+) -> str:
+    """The first rows for the terminal; predicted Dice with its interval stands in the place of the volumes."""
     reviews = reviews[:rows]
     several = any(review.n_members > 1 for review in reviews)
     header = ["rank", "case", "empty", "expected Dice", "entropy", "confidence"]
     header += ["mutual information"] if several else []
-    header += [one_line(f"{s.name} ({reviews[0].unit})") for s in reviews[0].structures]
+    what = reviews[0].unit if predicted is None else "predicted Dice"
+    header += [one_line(f"{s.name} ({what})") for s in reviews[0].structures]
+    header += ["flag"] if predicted is not None and threshold is not None else []
     lines = [header]
     for rank, review in enumerate(reviews, 1):
         numbers = [review.lowest_expected_dice, review.mean_foreground_entropy, review.mean_foreground_confidence]
@@ -183,6 +251,12 @@ def table_text(reviews: Sequence[CaseReview], *, rows: int = 10) -> str:
         empty = "yes" if review.empty else one_line(", ".join(review.empty_structures)) or "-"
         lines.append([str(rank), one_line(review.case), empty])
         lines[-1] += ["-" if math.isnan(x) else f"{x:.3f}" for x in numbers]
+        if predicted is not None:
+            found = predicted[review.case]
+            lines[-1] += [_with_interval(one) for one in found.dice]
+            if threshold is not None:
+                lines[-1].append("yes" if is_flagged(review, found, threshold) else "no")
+            continue
         for s in review.structures:
             lines[-1].append(f"{s.volume:.4g}" + (f" +- {s.volume_sd:.2g}" if s.volume_sd is not None else ""))
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
@@ -191,3 +265,9 @@ def table_text(reviews: Sequence[CaseReview], *, rows: int = 10) -> str:
         for line in lines
     ]
     return "\n".join(line.rstrip() for line in text)
+
+
+def _with_interval(found: Prediction) -> str:
+    if math.isnan(found.estimate):
+        return "-"
+    return f"{found.estimate:.2f}" + ("" if math.isnan(found.low) else f" ({found.low:.2f}-{found.high:.2f})")

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import nnunet_nacl
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
 from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.quality.case_maps import MAPS, MEMBER_MAPS
 from nnunet_nacl.quality.ensemble_members import MemberCase, find_cases, member_names, open_members
 from nnunet_nacl.quality.map_folder import REVIEW_FILE, SETTINGS_FILE, MapSettings, OutputFolder
 from nnunet_nacl.quality.map_images import DTYPES, check_dtype
-from nnunet_nacl.quality.review_list import CaseReview, in_order, review_csv_text
+from nnunet_nacl.quality.predicted_quality import QualityOfMap
+from nnunet_nacl.quality.review_list import CaseReview, PredictedCase, in_order, review_csv_text
 from nnunet_nacl.worker_processes import guarded, run_in_workers
 
 __all__ = ["Review", "write_uncertainty"]
@@ -34,6 +36,8 @@ class Review:
         members: Short names of the folders.
         cases: The rows, in the order in which to look at them.
         problems: What is wrong with the cases that are not among them.
+        predicted: By case what the map predicts of it; None without a map.
+        as_deployed: Whether the map learned from predictions as they are in use, not from single networks.
     """
 
     output: Path
@@ -41,6 +45,8 @@ class Review:
     members: list[str]
     cases: list[CaseReview]
     problems: dict[str, str]
+    predicted: dict[str, PredictedCase] | None = None
+    as_deployed: bool = True
 
 
 def write_uncertainty(
@@ -50,6 +56,9 @@ def write_uncertainty(
     maps: Sequence[str] | None = None,
     dtype: str = "uint8",
     probabilities: bool = False,
+    calibration_map: str | os.PathLike | None = None,
+    calibrated: bool = False,
+    threshold: float | None = None,
     dataset_json: str | os.PathLike | None = None,
     plans: str | os.PathLike | None = None,
     num_processes: int = 1,
@@ -66,6 +75,10 @@ def write_uncertainty(
             ``expected_entropy``. None takes the first three, and ``mutual_information`` for several folders.
         dtype: ``uint8`` (255 = 1) or ``float32``.
         probabilities: Also write each channel's probabilities as an image.
+        calibration_map: calibration_map.json that has learned about Dice and volumes: both are then predicted.
+        calibrated: Whether the predictions were made with the checkpoint that this map was written into; a folder of
+            ``nnunet_nacl apply`` is known to be calibrated.
+        threshold: Flag the cases whose lowest predicted Dice is below.
         dataset_json: Path of dataset.json; None looks in each folder and up to two levels above.
         plans: Path of plans.json; likewise.
         num_processes: Cases at the same time, at most: 1, or little to do, starts no process.
@@ -85,6 +98,7 @@ def write_uncertainty(
     if dtype not in DTYPES:
         raise UserError(f"the type must be one of {', '.join(DTYPES)}, got {dtype!r}.")
     check_dtype(dtype, members[0].file_ending)
+    quality = _open_quality(calibration_map, members, calibrated, threshold)
     cases, problems = find_cases(members)
     folder = OutputFolder.open(output, members, settings, [case.case for case in cases])
 
@@ -108,10 +122,47 @@ def write_uncertainty(
         raise UserError(f"no case could be done.{listed}")
 
     names = member_names([member.folder for member in members])
+    predicted = None if quality is None else {case: quality.predict(review) for case, review in done.items()}
     reviews = in_order(list(done.values()))
-    write_atomically(folder.path / SETTINGS_FILE, to_json_text(_describe(folder, names, problems)))
-    write_atomically(folder.path / REVIEW_FILE, review_csv_text(reviews, names, problems))
-    return Review(folder.path, settings, names, reviews, problems)
+    described = _describe(folder, names, problems) | _describe_quality(quality, threshold)
+    write_atomically(folder.path / SETTINGS_FILE, to_json_text(described))
+    write_atomically(folder.path / REVIEW_FILE, review_csv_text(reviews, names, problems, predicted, threshold))
+    return Review(
+        folder.path, settings, names, reviews, problems, predicted, quality is None or quality.learned.as_deployed
+    )
+
+
+def _open_quality(
+    path: str | os.PathLike | None, members: Sequence[PredictionFolder], calibrated: bool, threshold: float | None
+) -> QualityOfMap | None:
+    if path is None:
+        if threshold is not None or calibrated:
+            raise UserError(
+                "-threshold and --calibrated are about predicted Dice: give the map that predicts it, -map."
+            )
+        return None
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise UserError(f"the threshold is a Dice, from 0 to 1, got {threshold}.")
+    if len(members) > 1:
+        raise UserError(
+            "a map predicts the Dice of one folder, not of several members; make one with nnUNetv2_ensemble --save_npz "
+            "and learn a map from such a folder (`nnunet_nacl calibrate -i ENSEMBLE -gt LABELS`)."
+        )
+    return QualityOfMap.open(path, members[0], calibrated=calibrated)
+
+
+def _describe_quality(quality: QualityOfMap | None, threshold: float | None) -> dict:
+    if quality is None:
+        return {}
+    learned = quality.learned
+    return {
+        "predicted": {
+            "map": str(quality.path.resolve()),
+            "segmentations": learned.delivered,
+            "learned_as_deployed": learned.as_deployed,
+            "threshold": threshold,
+        },
+    }
 
 
 def _check_maps(maps: Sequence[str] | None, n_members: int) -> tuple[str, ...]:

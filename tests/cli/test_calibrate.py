@@ -49,7 +49,10 @@ def test_a_model_is_calibrated_in_one_command(make, labels, capsys):
     assert calibrate(model) == 0
     printed = capsys.readouterr().out
     assert "slope" in printed and "NLL all" in printed and f"fold_1/{CALIBRATED}" in printed
+    assert "6 patients with this structure, an interval of 90 % needs 9" in printed
+    assert "from single networks" in printed
     document = read_dict(model.folder / "calibration_map.json")
+    assert document["quality"]["learned"]["decided"]["as_deployed"] is False
     assert set(document["cross_fit"]) == {"fold_0", "fold_1"} and document["n_cases"] == 6
     assert document["effect"]["NLL all"]["difference"]["mean"] < 0
     for fold in (0, 1):
@@ -88,7 +91,9 @@ def test_without_probabilities_samples_stand_in(make, capsys):
             path.unlink()
     assert calibrate(model, "--no-checkpoints") == 0
     sampled = read_dict(model.folder / "calibration_map.json")
-    assert sampled["fitted_to"].startswith("samples") and "sampling error" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert sampled["fitted_to"].startswith("samples") and "sampling error" in printed
+    assert sampled["quality"]["learned"] == {} and "nothing was learned about Dice and volumes" in printed
     for one, other in zip(exact["structures"], sampled["structures"]):
         assert one["slope"] == pytest.approx(other["slope"], abs=one["slope_standard_error"])
     for name in ("NLL all", "ECE predicted", "Dice 1"):

@@ -1,0 +1,90 @@
+"""How many cases does calibration after training take? Maps fitted to few held-out cases, measured on the others.
+
+    python docs/results/cases_needed.py PREDICTIONS LABELS [PREDICTIONS LABELS ...] [--groups REGEX] [--form FORM]
+
+Every pair is a folder of predictions with probabilities by one network, of cases that it was not trained on, and their
+ground truth. For each number of patients, that many are drawn (``--draws`` times), a map is fitted to them, and the
+cases that were not drawn are measured under it. Prints a Markdown table. Draws from a finite set overlap, so standard
+errors are divided by sqrt(1 - n / N).
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from nnunet_nacl.calibration.affine import AffineMap
+from nnunet_nacl.calibration.crossfit import read_groups
+from nnunet_nacl.calibration.fitting import fit
+from nnunet_nacl.calibration.heldout import HeldOut, PredictionFolder, structures_of
+from nnunet_nacl.calibration.likelihood import case_terms
+from nnunet_nacl.calibration.sampling import Sample
+
+SIZES = (5, 8, 10, 15, 20, 30)
+BINS = 15
+
+
+def ece_predicted(sample: Sample, calibration: AffineMap) -> float:
+    """ECE over the voxels that are predicted as a structure, estimated from a sample; NaN if there are none."""
+    probs = calibration.to_probabilities(torch.from_numpy(sample.log_odds.astype(np.float64))).numpy()
+    label, confidence = probs.argmax(0), probs.max(0)
+    weight = sample.weights * (label != 0)
+    bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+    gap = np.bincount(bins, weight * (confidence - (label == sample.target)), BINS)
+    return float(np.abs(gap).sum() / weight.sum()) if weight.any() else np.nan
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="+", metavar="PREDICTIONS LABELS")
+    parser.add_argument("--groups", help="patient of each case: expression for its name, or a .json file")
+    parser.add_argument("--form", default="shift")
+    parser.add_argument("--draws", type=int, default=20)
+    arguments = parser.parse_args()
+    pairs = list(zip(arguments.folders[::2], arguments.folders[1::2]))
+    held_out = HeldOut({str(i): PredictionFolder.open(*pair) for i, pair in enumerate(pairs)})
+    if held_out.first.labels.regions:
+        parser.error("regions are not measured here")
+    cases = list(held_out.files)
+    samples = [held_out.sample(case) for case in tqdm(cases, "sample")]
+    patient = np.array(list(read_groups(arguments.groups, cases).values()))
+    everyone = np.unique(patient)
+    names = list(structures_of(held_out.first).values())
+    identity = AffineMap(np.ones(len(names)), np.zeros(len(names)))
+
+    def measure(calibration: AffineMap, where: np.ndarray) -> tuple[float, float]:
+        parameters = np.concatenate([calibration.slopes, calibration.offsets])
+        chosen = [samples[i] for i in np.flatnonzero(where)]
+        nll = np.mean([case_terms(sample.voxels(), parameters).loss for sample in chosen])
+        return float(np.nanmean([ece_predicted(sample, calibration) for sample in chosen])), float(nll)
+
+    print(f"{len(everyone)} patients, {len(cases)} cases, form {arguments.form}, {arguments.draws} draws\n")
+    offsets = [f"offset {name}" for name in names]
+    print("| patients | " + " | ".join(["slope", *offsets, "ECE predicted", "worst draw", "NLL", "worst draw"]) + " |")
+    print("| --: |" + " --: |" * (5 + len(names)))
+    before = measure(identity, np.ones(len(cases), bool))
+    row = ["0 (before)", "1", *["0"] * len(names), f"{before[0]:.4f}", "", f"{before[1]:.5f}", ""]
+    print("| " + " | ".join(row) + " |")
+    generator = np.random.default_rng(0)
+    for size in SIZES:
+        if size > len(everyone) / 2:
+            break
+        drawn = [np.isin(patient, generator.permutation(everyone)[:size]) for _ in range(arguments.draws)]
+        fits = fit(lambda: (sample.voxels() for sample in samples), arguments.form, left_out=[~one for one in drawn])
+        maps = [one.map for one in fits]
+        values = np.array([[one.slopes[0], *one.offsets] for one in maps])
+        spread = values.std(0, ddof=1) / np.sqrt(1 - size / len(everyone))
+        ece, nll = np.array([measure(one, ~where) for one, where in zip(maps, drawn)]).T
+        centre = values.mean(0)
+        row = [str(size), f"{centre[0]:.2f} ± {spread[0]:.3f}"]
+        row += [f"{c:+.2f} ± {s:.2f}" for c, s in zip(centre[1:], spread[1:])]
+        row += [f"{ece.mean():.4f} ± {ece.std(ddof=1):.4f}", f"{ece.max():.4f}"]
+        row += [f"{nll.mean():.5f} ± {nll.std(ddof=1):.5f}", f"{nll.max():.5f}"]
+        print("| " + " | ".join(row) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""What a calibration map has learned about Dice and volumes, asked about new predictions.
+
+A map may be asked only about what it was learned for: probabilities that it calibrated, once, and the segmentation of
+the kind that it was learned from. Saved probabilities do not tell who made them, so a folder must say that it is
+calibrated (``calibration_applied.json``, of the same map), or the user must; nothing is calibrated here in passing,
+since the segmentation beside it would still be that of the probabilities as they were.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nnunet_nacl.calibration.heldout import PredictionFolder, structures_of
+from nnunet_nacl.calibration.map_file import APPLIED_FILE, read_map
+from nnunet_nacl.decision.decided_folder import FILE_NAME as DECISION_FILE
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.json_files import Optional, mismatch, read_dict
+from nnunet_nacl.quality.dice_estimate import Prediction
+from nnunet_nacl.quality.learned_quality import LearnedQuality
+from nnunet_nacl.quality.review_list import CaseReview, PredictedCase
+
+__all__ = ["QualityOfMap"]
+
+_PATTERN = {"quality": {"unit": str, "why_not": Optional(str), "learned": dict}}
+_UNKNOWN = Prediction(math.nan, math.nan, math.nan)
+
+
+@dataclass(frozen=True)
+class QualityOfMap:
+    """The learned part of a map, for one folder of predictions.
+
+    Attributes:
+        path: The map.
+        learned: For the segmentations that lie in the folder.
+        unit: Of the volumes.
+        keys: nnU-Net's key of each structure, in order.
+    """
+
+    path: Path
+    learned: LearnedQuality
+    unit: str
+    keys: tuple[str, ...]
+
+    @classmethod
+    def open(cls, path: str | os.PathLike, folder: PredictionFolder, *, calibrated: bool = False) -> QualityOfMap:
+        """Read what a map has learned.
+
+        Args:
+            path: calibration_map.json.
+            folder: The predictions that it will be asked about; with a decision.json they are taken as decided.
+            calibrated: Whether the user says that the checkpoint was calibrated with this map.
+
+        Raises:
+            UserError: The map is of other structures or holds nothing learned; or the predictions were calibrated by
+                another map, or are not known to be calibrated.
+        """
+        path = Path(path)
+        structures, regions = structures_of(folder), folder.labels.regions
+        calibration = read_map(path, structures, regions)
+        applied = folder.folder / APPLIED_FILE
+        if applied.is_file():
+            other = read_map(applied, structures, regions)
+            if not (np.allclose(other.slopes, calibration.slopes) and np.allclose(other.offsets, calibration.offsets)):
+                raise UserError(f"{folder.folder} was calibrated by another map than {path}; give that one.")
+            if calibrated:
+                raise UserError(
+                    f"{folder.folder} was calibrated by `nnunet_nacl apply` ({APPLIED_FILE}), and with --calibrated "
+                    "once before; give the predictions without --calibrated if they were not, else predict again."
+                )
+        elif not calibrated:
+            raise UserError(
+                f"{folder.folder} is not known to be calibrated (no {APPLIED_FILE}). Calibrate it first: `nnunet_nacl "
+                f"apply -i {folder.folder} -map {path} -o CALIBRATED`, and give CALIBRATED; or pass --calibrated if it "
+                "was predicted with checkpoint_calibrated.pth."
+            )
+        content = read_dict(path)
+        if mismatch(content, _PATTERN) or not content["quality"]["learned"]:
+            quality = content.get("quality")
+            why = quality.get("why_not") if isinstance(quality, dict) else None
+            raise UserError(
+                f"{path} has learned nothing about Dice and volumes{f' ({why})' if why else ''}; calibrate again, with "
+                "the probabilities of the held-out cases."
+            )
+        delivered = "decided" if (folder.folder / DECISION_FILE).is_file() else "argmax"
+        learned = LearnedQuality.from_json(content["quality"]["learned"].get(delivered), f"{path}, {delivered}")
+        if not set(structures) == set(learned.dice) == set(learned.volume):
+            raise UserError(f"{path}: what it learned is of other structures than its map; calibrate again.")
+        return cls(path, learned, content["quality"]["unit"], tuple(structures))
+
+    def predict(self, review: CaseReview) -> PredictedCase:
+        """Dice and volumes of a case, from its row."""
+        dice, volume = [], []
+        for key, structure in zip(self.keys, review.structures):
+            dice.append(self.learned.dice[key].predict(structure.expected_dice))
+            same = review.unit == self.unit
+            volume.append(self.learned.volume[key].predict(structure.expected_volume) if same else _UNKNOWN)
+        return PredictedCase(tuple(dice), tuple(volume))

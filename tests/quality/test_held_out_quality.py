@@ -1,0 +1,141 @@
+"""What held-out cases teach: values of a case in closed form, the check on unseen parts, the way to a review list."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import shutil
+
+import numpy as np
+import pytest
+
+from nnunet_nacl.calibration.affine import AffineMap
+from nnunet_nacl.cli.main import main
+from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
+from nnunet_nacl.quality.held_out_quality import check_estimate, measure_case
+from nnunet_nacl.quality.learned_quality import LearnedQuality
+from tests.evaluation.folders import CLASSES_WITH_IGNORE, REGIONS, random_case, write_image, write_prediction
+from tests.quality.conftest import SPACING_MM, predict  # noqa: F401  (a fixture)
+
+IDENTITY = AffineMap([1.0, 1.0], [0.0, 0.0])
+
+
+def test_values_of_a_case_in_closed_form(predict, tmp_path):  # noqa: F811
+    # two voxels: p_1 = 0.6 and 0.4, 1 is true in the first only; E = 2 * 0.6 / (1 + 1) = 0.6 for the argmax, and
+    # 2 * 1 / (1 + 2) = 2 / 3 where both are taken; 2 is in neither, but a third voxel, which is ignored, is full of it
+    folder, voxel_ml = predict(labels=CLASSES_WITH_IGNORE, cases=0), np.prod(SPACING_MM) / 1000
+    ignore = max(CLASSES_WITH_IGNORE.values())
+    probs = np.array([[0.4, 0.6, 0.0], [0.6, 0.4, 0.0], [0.0, 0.0, 1.0]], dtype=np.float32).reshape(3, 1, 1, 3)
+    write_prediction(folder, "case", probs, np.array([[[1, 0, 2]]], dtype=np.uint8), SPACING_MM)
+    (tmp_path / "labels").mkdir()
+    write_image(np.array([[[1, 0, ignore]]], dtype=np.uint8), tmp_path / "labels" / "case.nii.gz", SPACING_MM)
+    opened = PredictionFolder.open(folder, tmp_path / "labels")
+    found = measure_case(opened, opened.files("case"), IDENTITY)
+    assert found["unit"] == "ml"
+    assert found["argmax"]["1"] == pytest.approx([0.6, 1, voxel_ml, voxel_ml])
+    assert found["decided"]["1"] == pytest.approx([2 / 3, 2 / 3, voxel_ml, voxel_ml])
+    expected, true, *volumes = found["argmax"]["2"]
+    assert math.isnan(expected) and math.isnan(true) and volumes == pytest.approx([0, 0])
+    shifted = measure_case(opened, opened.files("case"), AffineMap([1.0, 1.0], [math.log(4), 0.0]))
+    p = np.array([6 / 7, 8 / 11])  # odds times 4
+    assert shifted["argmax"]["1"][0] == pytest.approx(2 * p.sum() / (p.sum() + 2))
+
+
+def test_an_estimate_is_checked_on_cases_that_it_has_not_seen():
+    # alike expectations: all that can be predicted is the mean of the others, so that nothing is gained, and a patient
+    # who is unlike the others is missed by the whole difference, however many cases there are of it
+    patients = [f"p{i}" for i in range(12)] + ["odd"] * 12
+    check = check_estimate([0.7] * 24, [0.5] * 12 + [0.9] * 12, patients)
+    assert check.error == pytest.approx(check.error_of_constant)
+    assert check.error > (12 * 0.4 + 12 * 0.0) / 24 and check.coverage.n == 24
+    line = np.linspace(0.6, 0.9, 12)
+    assert check_estimate(line, 2 * line - 0.9, patients[:12]).error == pytest.approx(0, abs=1e-9)
+    assert math.isnan(check_estimate(line, np.zeros(12), patients[:12]).ratio)  # a structure that no truth has
+    assert check_estimate([math.nan, 0.5], [0.5, 0.5], ["a", "b"]).n == 1
+
+
+@pytest.fixture
+def learned_folders(predict, tmp_path):  # noqa: F811
+    """Predictions with a map that has learned from them, and what ``apply`` and ``decide`` make of them."""
+
+    def build(labels=None):
+        folder = predict(labels=labels, cases=0)
+        truths = tmp_path / "labels"
+        truths.mkdir()
+        rng = np.random.default_rng(0)
+        labels = json.loads((folder / "dataset.json").read_text())["labels"]
+        for i in range(10):
+            truth, probs, segmentation = random_case(rng, labels, (6, 14, 12), sharpness=5 - 0.4 * i)
+            write_prediction(folder, f"case_{i}", probs, segmentation, SPACING_MM)
+            write_image(truth, truths / f"case_{i}.nii.gz", SPACING_MM)
+        path = tmp_path / "calibration_map.json"
+        run("calibrate", "-i", folder, "-gt", truths, "-o", path, "-form", "temperature")
+        run("apply", "-i", folder, "-map", path, "-o", tmp_path / "calibrated")
+        run("decide", "-i", tmp_path / "calibrated", "-o", tmp_path / "decided", "--probabilities")
+        return folder, path
+
+    return build
+
+
+def run(*arguments, status=0) -> None:
+    assert main([*map(str, arguments), "-np", "1"]) == status
+
+
+def rows_of(folder) -> list[dict[str, str]]:
+    with open(folder / "review.csv", encoding="utf-8-sig", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("labels", [None, REGIONS], ids=["classes", "regions"])
+def test_what_calibrate_learns_is_predicted_in_the_review(learned_folders, labels, tmp_path, capsys):
+    _, path = learned_folders(labels)
+    printed = capsys.readouterr().out
+    assert "mean abs. error" in printed and "single networks" not in printed
+    quality = json.loads(path.read_text())["quality"]
+    for delivered, folder in (("argmax", "calibrated"), ("decided", "decided")):
+        learned = LearnedQuality.from_json(quality["learned"][delivered])
+        assert learned.as_deployed
+        run("uncertainty", "-i", tmp_path / folder, "-o", tmp_path / "out", "-map", path, "-threshold", 0.5)
+        rows = rows_of(tmp_path / "out")
+        lowest = [float(row["lowest_predicted_dice"]) for row in rows]
+        assert len(rows) == 10
+        assert [row["flag"] for row in rows] == ["yes" if value < 0.5 else "no" for value in lowest]
+        (name, *_), (key, *_) = [c.split(" ")[0] for c in rows[0] if c.endswith(" expected_dice")], learned.dice
+        for row in rows:
+            of = learned.dice[key].predict(float(row[f"{name} expected_dice"]))
+            found = [float(row[f"{name} predicted_dice{part}"]) for part in ("", "_low", "_high")]
+            assert found == pytest.approx([of.estimate, of.low, of.high], abs=1e-4)
+            volume = learned.volume[key].predict(float(row[f"{name} expected_volume_ml"]))
+            assert float(row[f"{name} predicted_volume_high_ml"]) == pytest.approx(volume.high, rel=1e-4)
+        settings = json.loads((tmp_path / "out" / "uncertainty.json").read_text())
+        assert settings["predicted"]["segmentations"] == delivered
+    assert "(0." in capsys.readouterr().out
+
+
+def test_a_map_is_never_asked_about_what_it_was_not_learned_for(learned_folders, tmp_path, capsys):
+    folder, path = learned_folders()
+
+    def refused(*arguments) -> str:
+        capsys.readouterr()
+        run("uncertainty", "-o", tmp_path / "out", *arguments, status=2)
+        assert not (tmp_path / "out").exists()
+        return capsys.readouterr().err
+
+    assert f"`nnunet_nacl apply -i {folder}" in refused("-i", folder, "-map", path)
+    assert "calibrated by `nnunet_nacl apply`" in refused("-i", tmp_path / "calibrated", "-map", path, "--calibrated")
+    assert "give the map" in refused("-i", folder, "-threshold", "0.8")
+    assert "from 0 to 1, got 80" in refused("-i", tmp_path / "calibrated", "-map", path, "-threshold", "80")
+    shutil.copytree(tmp_path / "calibrated", tmp_path / "second")
+    assert "not of several" in refused("-i", tmp_path / "calibrated", tmp_path / "second", "-map", path)
+    content = json.loads(path.read_text())
+    for change, message in (
+        ({"quality": None}, "has learned nothing about Dice"),
+        ({"quality": content["quality"] | {"learned": {}, "why_not": "all gone"}}, "(all gone)"),
+        ({"structures": [row | {"slope": 2 * row["slope"]} for row in content["structures"]]}, "another map"),
+        ({"structures": [row | {"name": "liver"} for row in content["structures"]]}, "give the map of this model"),
+    ):
+        (tmp_path / "other.json").write_text(json.dumps(content | change))
+        assert message in refused("-i", tmp_path / "calibrated", "-map", tmp_path / "other.json")
+    # a checkpoint that was calibrated leaves no trace in the folder: the user must say so
+    run("uncertainty", "-i", folder, "-o", tmp_path / "out", "-map", path, "--calibrated")
