@@ -53,17 +53,23 @@ def signature(
             result[kind] = path and _identity(path, checksum, known.get(kind))
         except FileNotFoundError:
             result[kind] = known.get(kind)
-    return result
+    return result if files.derived is None else result | {"derived": files.derived}
 
 
 def is_current(result: CaseResult, files: CaseFiles, labels: Labels, settings: EvaluationSettings) -> bool:
     """Whether a result came from the same contents of files, labels and settings, wherever the files lie.
 
+    One that lacks what this version measures does not count, as long as the probabilities are there to measure it.
+
     Raises:
         OSError: A file cannot be read.
     """
     known = _signature_in({key: getattr(result, key) for key in ("signature", *_FILES.values())})
-    return _contents(known) == _contents(signature(files, labels, settings, known))
+    return _is_whole(result, files) and _contents(known) == _contents(signature(files, labels, settings, known))
+
+
+def _is_whole(result: CaseResult, files: CaseFiles) -> bool:
+    return bool(result.chosen) or not files.probabilities.is_file()
 
 
 def _identity(path: Path, checksum: Callable[[Path], Any], known: Any) -> dict[str, Any]:
@@ -134,7 +140,8 @@ class CaseCache:
         now = signature(files, labels, settings, known)
         try:
             if _contents(known) == _contents(now):
-                return case_from_json(entry, channels, labels.regions, settings), now
+                result = case_from_json(entry, channels, labels.regions, settings)
+                return (result if _is_whole(result, files) else None), now
         except ValueError:
             pass  # from another version or edited by hand: measure it again
         return None, now
