@@ -186,17 +186,22 @@ def _notes(args: argparse.Namespace, held_out, calibration) -> list[str]:
 
 
 def _write_given(args: argparse.Namespace, model) -> int:
+    """Write a map into a model, which may have come as a zip file: without validation folders."""
     from nnunet_nacl.calibration.checkpoints import CALIBRATED, check_checkpoints, write_calibrated
-    from nnunet_nacl.calibration.heldout import find_fold_folders, structures_of
+    from nnunet_nacl.calibration.heldout import PredictionFolder, structures_of
     from nnunet_nacl.calibration.map_file import map_to_json, read_map
+    from nnunet_nacl.errors import UserError
 
-    folders = find_fold_folders(model, args.f)
-    folder = next(iter(folders.values()))
+    present = sorted(path.parent.name.removeprefix("fold_") for path in model.glob(f"fold_*/{args.chk}"))
+    folds = list(dict.fromkeys(args.f or present))
+    if not folds:
+        raise UserError(f"{model} has no fold with a {args.chk}; name another with -chk.")
+    folder = PredictionFolder.open(model, need_reference=False)
     calibration = read_map(args.map, structures_of(folder), folder.labels.regions)
-    check_checkpoints(model, list(folders), args.chk, predicted_ns={})
+    check_checkpoints(model, folds, args.chk, predicted_ns={})
     mark = map_to_json(calibration, structures_of(folder))
-    write_calibrated(model, list(folders), args.chk, calibration, mark)
-    for fold in folders:
+    write_calibrated(model, folds, args.chk, calibration, mark)
+    for fold in folds:
         print(f"written: {model / f'fold_{fold}' / CALIBRATED}")
     return 0
 

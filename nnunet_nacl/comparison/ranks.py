@@ -1,7 +1,7 @@
 """Ranks of the methods as in the paper's fig. 2: sums over data sets from their means, and means over cases.
 
 (Murugesan et al., "Neighbor-Aware Calibration of Segmentation Networks with Penalty-Based Constraints", Medical Image
-Analysis 2024.) Rank 1 is the best.
+Analysis 2025.) Rank 1 is the best.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Calibration errors from :class:`~nnunet_nacl.metrics.binning.BinStats`.
 
 Equation numbers are those of Murugesan et al., "Neighbor-Aware Calibration of Segmentation Networks with
-Penalty-Based Constraints", Medical Image Analysis 2024. Every function gives NaN where no voxel was counted.
+Penalty-Based Constraints", Medical Image Analysis 2025. Every function gives NaN where no voxel was counted.
 """
 
 from __future__ import annotations

@@ -167,8 +167,10 @@ def test_a_broken_case_is_named_and_the_others_are_done(make, tmp_path, capsys):
     assert read_dict(model.folder / "calibration_map.json")["n_cases"] == 7
 
 
-def test_a_given_map_is_written_into_a_model(make, tmp_path):
+def test_a_given_map_is_written_into_a_model_that_came_without_validation(make, tmp_path):
     model = make()
+    for fold in (0, 1):
+        shutil.rmtree(model.validation(fold))
     write_json(tmp_path / "ours.json", map_to_json(AffineMap([0.5, 0.5], [0.1, 0.2]), STRUCTURES))
     assert calibrate(model, "-map", tmp_path / "ours.json") == 0
     made = torch.load(model.folder / "fold_1" / CALIBRATED, weights_only=False)

@@ -1,0 +1,106 @@
+#!/usr/bin/env bash
+# Trains, calibrates, decides and compares: from a Decathlon task to the tables of calibration_study.md.
+#
+#     docs/results/calibration_study.sh TASK_FOLDER DATASET_ID OUT [SPACING_MM]
+#
+# TASK_FOLDER holds, beside the task, splits_final.json (nnU-Net's folds) and outer_test.json (a list of labelled cases
+# that are in no fold). Networks, maps and every choice come from the folds; all tables are of the outer test cases.
+# Every step is one of nnU-Net's commands or of `nnunet_nacl`; what is finished is not done again, and FOLDS, METHODS and
+# STEPS cut the work into pieces (STEPS="train" takes most of the time: about six minutes a training on one core).
+set -euo pipefail
+if [ $# -lt 3 ]; then
+    sed -n '2,10s/^# \{0,1\}//p' "$0" >&2
+    exit 2
+fi
+task=$(cd "$1" && pwd) id=$2 spacing=${4:-}
+mkdir -p "$3"
+out=$(cd "$3" && pwd)
+here=$(cd "$(dirname "$0")" && pwd)
+read -r -a folds <<< "${FOLDS:-0 1 2 3 4}"
+read -r -a methods <<< "${METHODS:-DiceCE CE NACL DiceCE_anneal}"
+steps=${STEPS:-prepare train predict calibrate compare}
+schedule=40epochs_50iters_adam
+configuration=2d_small
+[ -z "$spacing" ] || configuration=2d_coarse_small
+
+export nnUNet_raw=$out/raw nnUNet_preprocessed=$out/pre nnUNet_results=$out/results
+export nnUNet_n_proc_DA=${nnUNet_n_proc_DA:-1} nnUNet_def_n_proc=${nnUNet_def_n_proc:-1}
+mkdir -p "$nnUNet_raw" "$nnUNet_preprocessed" "$nnUNet_results"
+
+wanted() { [[ " $steps " == *" $1 "* ]]; }
+folder_of() { find "$1" -maxdepth 1 -name "Dataset$(printf %03d "$id")_*" | head -n 1; }
+
+if wanted prepare && [ ! -f "$out/prepared_$id" ]; then
+    [ -n "$(folder_of "$nnUNet_raw")" ] || nnUNetv2_convert_MSD_dataset -i "$task"
+    nnUNetv2_extract_fingerprint -d "$id"
+    nnUNetv2_plan_experiment -d "$id"
+    preprocessed=$(folder_of "$nnUNet_preprocessed")
+    python "$here/study_plans.py" "$preprocessed" "$configuration" $spacing
+    cp "$task/splits_final.json" "$preprocessed/"
+    nnUNetv2_preprocess -d "$id" -c "$configuration" -np 1
+    touch "$out/prepared_$id"
+fi
+dataset=$(basename "$(folder_of "$nnUNet_raw")")
+outer=$out/outer/$dataset
+if [ ! -d "$outer/labels" ]; then
+    mkdir -p "$outer/images" "$outer/labels.new"
+    for case in $(python -c 'import json, sys; print(*json.load(open(sys.argv[1])))' "$task/outer_test.json"); do
+        ln -sf "$nnUNet_raw/$dataset/imagesTr/$case"_0*.nii.gz "$outer/images/"
+        ln -sf "$nnUNet_raw/$dataset/labelsTr/$case.nii.gz" "$outer/labels.new/"
+    done
+    mv "$outer/labels.new" "$outer/labels"
+fi
+
+predict() { # NAME METHOD CHECKPOINT FOLD...
+    local name=$1 trainer=nnUNetTrainer$2_$schedule checkpoint=$3
+    shift 3
+    [ -f "$outer/pred/$name/.complete" ] && return
+    nnUNetv2_predict -i "$outer/images" -o "$outer/pred/$name" -d "$id" -c "$configuration" -tr "$trainer" -f "$@" \
+        -chk "$checkpoint" -device "${DEVICE:-cpu}" -npp 1 -nps 1 --save_probabilities
+    touch "$outer/pred/$name/.complete"
+}
+
+average=average_$(IFS=_; echo "${folds[*]}")
+for method in "${methods[@]}"; do
+    trainer=nnUNetTrainer${method}_$schedule
+    model=$nnUNet_results/$dataset/${trainer}__nnUNetPlans__$configuration
+    for fold in "${folds[@]}"; do
+        if wanted train && [ ! -f "$model/fold_$fold/validation/summary.json" ]; then
+            resume=()
+            [ ! -f "$model/fold_$fold/checkpoint_latest.pth" ] || resume=(--c)
+            nnUNetv2_train "$id" "$configuration" "$fold" -tr "$trainer" -device "${DEVICE:-cpu}" --npz "${resume[@]}"
+        fi
+        ! wanted predict || predict "${method}_$fold" "$method" checkpoint_final.pth "$fold"
+    done
+    if wanted predict && [ ${#folds[@]} -gt 1 ]; then
+        predict "${method}_$average" "$method" checkpoint_final.pth "${folds[@]}"
+    fi
+    if wanted calibrate; then
+        groups=()
+        [ -z "${GROUPS_REGEX:-}" ] || groups=(-groups "$GROUPS_REGEX")
+        [ -f "$model/calibration_map.json" ] ||
+            nnunet_nacl calibrate -d "$id" -c "$configuration" -tr "$trainer" -f "${folds[@]}" "${groups[@]}"
+        for name in "${method}_${folds[0]}" "${method}_$average"; do
+            [ -d "$outer/pred/$name" ] || continue
+            nnunet_nacl apply -i "$outer/pred/$name" -map "$model/calibration_map.json" -o "$outer/calibrated/$name"
+            for kind in pred calibrated; do
+                nnunet_nacl decide -i "$outer/$kind/$name" -o "$outer/${kind}_decided/$name" --probabilities
+            done
+        done
+    fi
+done
+
+compare() { # NAME SUFFIX
+    local entries=() method
+    for method in "${methods[@]}"; do
+        entries+=("$method=$outer/pred/${method}_$2" "$method, decided=$outer/pred_decided/${method}_$2"
+            "$method, calibrated=$outer/calibrated/${method}_$2"
+            "$method, calibrated, decided=$outer/calibrated_decided/${method}_$2")
+    done
+    nnunet_nacl compare -i "${entries[@]}" -gt "$outer/labels" -o "$out/compare_${dataset}_$1"
+}
+
+if wanted compare; then
+    compare "fold_${folds[0]}" "${folds[0]}"
+    [ ${#folds[@]} -eq 1 ] || compare "$average" "$average"
+fi
