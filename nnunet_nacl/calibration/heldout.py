@@ -27,6 +27,7 @@ from nnunet_nacl.files import can_write, to_json_text, write_atomically
 
 __all__ = [
     "AFTER_FOLDER",
+    "MAPS_FILE",
     "SAMPLES_FOLDER",
     "VALUES",
     "CalibratedFolder",
@@ -43,6 +44,8 @@ __all__ = [
 
 SAMPLES_FOLDER = "calibration_samples"
 AFTER_FOLDER = "validation_calibrated"
+MAPS_FILE = "maps.json"
+"""There, the map of each case: slopes, then offsets."""
 VALUES = ("ECE", "NLL", "Brier")
 _DOCUMENT = "calibration.json"
 
@@ -254,7 +257,7 @@ def _sampled_cases(folder: Path) -> set[str]:
 
 def _forget_other_maps(folder: Path, maps: Mapping[str, AffineMap]) -> None:
     """Results under other maps must not count as finished: a document's signatures know only the files."""
-    path = folder / "maps.json"
+    path = folder / MAPS_FILE
     text = to_json_text({case: [list(one.slopes), list(one.offsets)] for case, one in sorted(maps.items())})
     if path.is_file() and path.read_text(encoding="utf-8") == text:
         return

@@ -18,7 +18,7 @@ from nnunet_nacl.evaluation.results import CaseResult, EvaluationSettings
 from nnunet_nacl.files import check_writable, remove_leftovers, to_json_text, write_atomically
 from nnunet_nacl.json_files import read_json
 
-__all__ = ["CaseCache", "is_current", "signature"]
+__all__ = ["CaseCache", "came_from", "is_current", "signature"]
 
 _COMPUTATION = 1  # raise it when a number changes for the same files
 _NOT_MEASURED = ("paper", "hausdorff")  # settings that choose among what is known of every case
@@ -57,15 +57,24 @@ def signature(
 
 
 def is_current(result: CaseResult, files: CaseFiles, labels: Labels, settings: EvaluationSettings) -> bool:
-    """Whether a result came from the same contents of files, labels and settings, wherever the files lie.
+    """Whether a result need not be measured again.
 
-    One that lacks what this version measures does not count, as long as the probabilities are there to measure it.
+    One that lacks what this version measures must be, as long as the probabilities are there.
+
+    Raises:
+        OSError: A file cannot be read.
+    """
+    return _is_whole(result, files) and came_from(result, files, labels, settings)
+
+
+def came_from(result: CaseResult, files: CaseFiles, labels: Labels, settings: EvaluationSettings) -> bool:
+    """Whether a result came from the same contents of files, labels and settings, wherever the files lie.
 
     Raises:
         OSError: A file cannot be read.
     """
     known = _signature_in({key: getattr(result, key) for key in ("signature", *_FILES.values())})
-    return _is_whole(result, files) and _contents(known) == _contents(signature(files, labels, settings, known))
+    return _contents(known) == _contents(signature(files, labels, settings, known))
 
 
 def _is_whole(result: CaseResult, files: CaseFiles) -> bool:
