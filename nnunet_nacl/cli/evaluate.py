@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from nnunet_nacl.cli.processes import add_processes_option, number_of_processes
+from nnunet_nacl.cli.quality_text import add_threshold_option, check_threshold, quality_text
 
 HELP = "measure segmentation and calibration of a validated model or of a folder of predictions"
 
@@ -63,6 +64,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default="pooled",
         help="HD95 of both directions pooled, or the larger of the two directions' (default: %(default)s)",
     )
+    add_threshold_option(parser)
     add("--paper", action="store_true", help="also the NACL paper's own evaluation, for its tables (classes only)")
     add("--csv", action="store_true", help="also write every number to a .csv file beside the output")
     add("--chill", action="store_true", help="do not complain about cases that have no prediction")
@@ -89,6 +91,7 @@ def run(args: argparse.Namespace) -> int:
         settings = EvaluationSettings(args.bins, args.dilated, args.boundary, args.hd, args.paper)
     except ValueError as error:
         raise UserError(str(error)) from None
+    check_threshold(args.threshold)
     processes = number_of_processes(args.np)
     if hasattr(sys.stdout, "reconfigure"):  # names of labels and files may be more than the terminal can show
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -116,6 +119,8 @@ def run(args: argparse.Namespace) -> int:
         folders, settings=settings, chill=args.chill, output=args.o, num_processes=processes, progress=True
     )
     print(table_text(evaluation, one_line(f"{title}: {len(evaluation.cases)} cases")))
+    if quality := quality_text(evaluation.cases, args.threshold):
+        print(f"\n{quality}")
     print(f"\nwritten: {output}")
     if args.csv:
         write_atomically(output.with_suffix(".csv"), csv_text(evaluation))

@@ -93,8 +93,8 @@ def _read(flag: str, argument: str) -> tuple[tuple[str, str, str, str | None, Pa
 
 
 def _split_treatment(argument: str) -> tuple[str, tuple[str, ...]]:
-    if Path(argument).exists() or Path(argument.partition("=")[2]).is_dir():
-        return argument, ()
+    if any(text and Path(text).exists() for text in (argument, argument.partition("=")[2])):
+        return argument, ()  # a folder whose own name has a +
     folder, name = os.path.split(argument.rstrip(os.sep))
     name, *given = name.split("+")
     if unknown := [word for word in given if word not in TREATMENTS]:
