@@ -22,10 +22,12 @@ from nnunet_nacl.evaluation.prediction_folder import CaseData, CaseFiles, Predic
 from nnunet_nacl.evaluation.results import MASKS, Evaluation, EvaluationSettings, mask_metrics
 from nnunet_nacl.files import can_write, to_json_text, write_atomically
 
-__all__ = ["AFTER_FOLDER", "SAMPLES_FOLDER", "HeldOut", "case_values"]
+__all__ = ["AFTER_FOLDER", "MAPS_FILE", "SAMPLES_FOLDER", "HeldOut", "case_values"]
 
 SAMPLES_FOLDER = "calibration_samples"
 AFTER_FOLDER = "validation_calibrated"
+MAPS_FILE = "maps.json"
+"""There, the map of each case: slopes, then offsets."""
 _DOCUMENT = "calibration.json"
 
 
@@ -213,7 +215,7 @@ def _stamp(path: Path | None) -> list[int] | None:
 
 def _forget_other_maps(folder: Path, maps: Mapping[str, AffineMap]) -> None:
     """Results under other maps must not count as finished: a document's signatures know only the files."""
-    path = folder / "maps.json"
+    path = folder / MAPS_FILE
     text = to_json_text({case: [list(one.slopes), list(one.offsets)] for case, one in sorted(maps.items())})
     if path.is_file() and path.read_text(encoding="utf-8") == text:
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from nnunet_nacl.cli.processes import add_processes_option, number_of_processes
+from nnunet_nacl.cli.quality_text import add_threshold_option, check_threshold
 
 HELP = "compare trainers, ensembles or any predictions on the same cases: tables, statistics, ranks and figures"
 
@@ -14,7 +15,9 @@ differences to the first entry, their 95 % bootstrap intervals over cases, Wilco
 ranks. An entry is
 
   -tr TRAINER   a trained model, named as to nnU-Net (with -d and -c), or the path of its model folder: the cases of its
-                validation folders, which need their probabilities (nnUNetv2_train ... --npz);
+                validation folders, which need their probabilities (nnUNetv2_train ... --npz). +calibrated behind it
+                takes them through the maps of `nnunet_nacl calibrate`, each case through one that has not seen it;
+                +decided takes the segmentation with the highest expected Dice; +calibrated+decided does both;
   -i PATH       a calibration.json, a folder that has one, or a folder of predictions with their probabilities
                 (nnUNetv2_predict --save_probabilities, nnUNetv2_ensemble --save_npz, other tools' with nnU-Net's npz).
 
@@ -30,6 +33,7 @@ Cases that the networks were trained on are refused where nnU-Net's files tell (
 
 examples:
   nnunet_nacl compare -d 4 -c 3d_fullres -tr nnUNetTrainer nnUNetTrainerCE nnUNetTrainerNACL -o comparison
+  nnunet_nacl compare -d 4 -c 2d -tr nnUNetTrainer nnUNetTrainer+calibrated nnUNetTrainer+calibrated+decided -o after
   nnunet_nacl compare -d 4 27 -c 2d -f 0 1 -tr nnUNetTrainer nnUNetTrainerNACL -o comparison --allow-missing
   nnunet_nacl compare -i Stock=test_stock NACL=test_nacl Both=test_ensemble -gt labelsTs -o test \\
       -djfile test_stock/dataset.json -pfile test_stock/plans.json
@@ -77,6 +81,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "against the first)"
     )
     add("-relative", metavar=("A", "B"), nargs=2, help=relative)
+    add_threshold_option(parser)
     add("-bootstrap", metavar="N", type=int, default=10_000, help="draws of the bootstrap (default: %(default)s)")
     add("-seed", metavar="N", type=int, default=0, help="seed of the draws (default: %(default)s)")
     add_processes_option(parser, "cases measured at the same time")
@@ -95,12 +100,15 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.comparison.figure_choice.described import write_figures
     from nnunet_nacl.comparison.figure_choice.over_settings import figures_over_settings
     from nnunet_nacl.comparison.figure_choice.standard import standard_figures
+    from nnunet_nacl.comparison.learned_dice import predicted_dice
     from nnunet_nacl.comparison.output_folder import (
         check_output_folder,
         remove_temporaries,
         write_comparison,
         write_tables,
     )
+    from nnunet_nacl.comparison.quality_figures import quality_figures
+    from nnunet_nacl.comparison.quality_table import quality_tables
     from nnunet_nacl.comparison.resolution import Options, locate, read_documents
     from nnunet_nacl.comparison.result_tables import make_tables
     from nnunet_nacl.comparison.table_formats import terminal_text
@@ -129,9 +137,11 @@ def run(args: argparse.Namespace) -> int:
     datasets = [align(located, read_documents(located)) for located in found]
     _check_settings(datasets)
     comparison = compare(entries, datasets, n_bootstrap=args.bootstrap, seed=args.seed)
-    tables = make_tables(comparison)
+    predicted = {dataset.name: predicted_dice(located, dataset) for located, dataset in zip(found, datasets)}
+    tables = [*make_tables(comparison), *quality_tables(comparison, predicted, args.threshold)]
     write_tables(tables, folder, comparison.notes)
     figures = [*standard_figures(comparison, relative), *figures_over_settings(comparison)]
+    figures += quality_figures(comparison, predicted)
     drawn = write_figures(figures, folder, comparison.notes, progress=True)
     command = shlex.join(["nnunet_nacl", *_typed(args, sys.argv)])
     allowed = {"allow_missing": args.allow_missing, "allow_training_cases": args.allow_training_cases}
@@ -166,6 +176,7 @@ def _check(args: argparse.Namespace) -> None:
         raise UserError("-o is empty; give a folder.")
     if not 100 <= args.bootstrap <= _MOST_DRAWS:
         raise UserError(f"-bootstrap must be at least 100 and at most {_MOST_DRAWS}, got {args.bootstrap}.")
+    check_threshold(args.threshold)
     if args.seed < 0:
         raise UserError(f"-seed must be at least 0, got {args.seed}.")
 
@@ -218,7 +229,7 @@ def _typed(args: argparse.Namespace, argv: list[str]) -> list[str]:
     for flag, value in args.entries:
         words += [value] if flag == last else [flag, value]
         last = flag
-    for flag in ("d", "c", "p", "f", "gt", "djfile", "pfile", "relative", "bootstrap", "seed", "o"):
+    for flag in ("d", "c", "p", "f", "gt", "djfile", "pfile", "relative", "threshold", "bootstrap", "seed", "o"):
         value = getattr(args, flag)
         if value is not None:
             words += [f"-{flag}", *(map(str, value) if isinstance(value, list) else [str(value)])]

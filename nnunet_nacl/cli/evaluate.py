@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from nnunet_nacl.cli.processes import add_processes_option, number_of_processes
+from nnunet_nacl.cli.quality_text import add_threshold_option, check_threshold, quality_text
 
 HELP = "measure segmentation and calibration of a validated model or of a folder of predictions"
 
@@ -51,6 +52,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         add(f"-{mask}", metavar="MM", type=float, default=2.0, help=explained)
     directions = "HD95 of both directions pooled, or the larger of the two directions' (default: %(default)s)"
     add("-hd", choices=("pooled", "max"), default="pooled", help=directions)
+    add_threshold_option(parser)
     add("--paper", action="store_true", help="also the NACL paper's own evaluation, for its tables (classes only)")
     add("--csv", action="store_true", help="also write every number to a .csv file beside the output")
     add("--chill", action="store_true", help="do not complain about cases that have no prediction")
@@ -77,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
         settings = EvaluationSettings(args.bins, args.dilated, args.boundary, args.hd, args.paper)
     except ValueError as error:
         raise UserError(str(error)) from None
+    check_threshold(args.threshold)
     processes = number_of_processes(args.np)
 
     if by_name:
@@ -102,6 +105,8 @@ def run(args: argparse.Namespace) -> int:
         folders, settings=settings, chill=args.chill, output=args.o, num_processes=processes, progress=True
     )
     print(table_text(evaluation, one_line(f"{title}: {len(evaluation.cases)} cases")))
+    if quality := quality_text(evaluation.cases, args.threshold):
+        print(f"\n{quality}")
     print(f"\nwritten: {output}")
     if args.csv:
         write_atomically(output.with_suffix(".csv"), csv_text(evaluation))

@@ -33,7 +33,8 @@ class Dataset:
         case_fold: Fold of each case; empty where no entry tells it.
         results: By entry, one per case, in that order.
         predictions: By entry and fold (empty for those of no fold) where predictions and ground truth lie: ``folder``,
-            and where they do not lie where nnU-Net has them ``references``, ``dataset_json`` and ``plans``.
+            where they do not lie where nnU-Net has them ``references``, ``dataset_json`` and ``plans``, and where
+            something is done to them before they are compared the ``treatment``.
         left_out: By entry, the cases that others have and it lacks.
         notes: What must be said beside every number.
     """
@@ -185,6 +186,8 @@ def _places(folder: Path, part: Part, document: Evaluation, located: Located) ->
     place = folder.resolve()
     inside = root and place.is_relative_to(Path(root).resolve())
     places = {"folder": str(place.relative_to(Path(root).resolve()) if inside else place)}
+    if part.entry.treatment:
+        places |= {"treatment": "+".join(part.entry.treatment)}
     if not part.entry.is_model:
         given = {"references": reference, "dataset_json": options.dataset_json, "plans": options.plans_json}
         places |= {key: os.path.abspath(path) for key, path in given.items() if path is not None}

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from nnunet_nacl.evaluation.results import MASKS, CaseResult, nanmean
+from nnunet_nacl.evaluation.results import CHOSEN_MASKS, MASKS, CaseResult, nanmean
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.calibration_error import cece, ece
+from nnunet_nacl.metrics.chosen import chosen_ece
 from nnunet_nacl.metrics.scores import brier, nll
 
-__all__ = ["CALIBRATION_METRICS", "RANK_METRICS", "Column", "case_value", "family_of", "make_columns"]
+__all__ = ["CALIBRATION_METRICS", "CHOSEN", "RANK_METRICS", "Column", "case_value", "family_of", "make_columns"]
 
 CALIBRATION_METRICS: dict[str, Callable[[BinStats], float]] = {
     "ECE": ece,
@@ -19,7 +21,17 @@ CALIBRATION_METRICS: dict[str, Callable[[BinStats], float]] = {
     "NLL": nll,
     "Brier": brier,
 }
-_SHORT = {"Dice": "DSC", "HD95_mm": "HD95", "CECE_mean": "CECE", "CECE_sum": "CECE (sum)"}
+CHOSEN = "ECE_chosen"
+"""ECE of the segmentation's own label, on ``CHOSEN_MASKS``. That of the probabilities asks about the likeliest label:
+another question where the segmentation is decided or postprocessed, so the two are never one column."""
+
+_SHORT = {
+    "ECE_chosen": "ECE of the chosen label",
+    "Dice": "DSC",
+    "HD95_mm": "HD95",
+    "CECE_mean": "CECE",
+    "CECE_sum": "CECE (sum)",
+}
 
 RANK_METRICS = ("Dice", "HD95_mm", "ECE:foreground", "CECE_mean:foreground")
 """The four metrics of the paper's ranks (fig. 2)."""
@@ -34,7 +46,7 @@ class Column:
         group: ``discrimination`` or ``calibration``.
         better: ``lower`` or ``higher``.
         unit: ``mm`` or empty.
-        metric: ``Dice``, ``HD95_mm``, or a key of ``CALIBRATION_METRICS``.
+        metric: ``Dice``, ``HD95_mm``, ``CHOSEN``, or a key of ``CALIBRATION_METRICS``.
         mask: Of a calibration metric.
         structure: nnU-Net's key of one structure; None for all together.
     """
@@ -76,6 +88,8 @@ def make_columns(structures: Sequence[Mapping[str, str]]) -> dict[str, Column]:
         for mask in MASKS:
             title = f"{_SHORT.get(metric, metric)} {mask}"
             result[f"{metric}:{mask}"] = Column(title, "calibration", "lower", "", metric, mask)
+    for mask in CHOSEN_MASKS:
+        result[f"{CHOSEN}:{mask}"] = Column(f"{_SHORT[CHOSEN]} {mask}", "calibration", "lower", "", CHOSEN, mask)
     return result
 
 
@@ -85,6 +99,8 @@ def case_value(case: CaseResult, column: Column) -> float:
     ``Dice`` and ``HD95_mm`` of all structures together are the mean over those that are defined in the case; a
     comparison takes for ``HD95_mm`` only those that are defined for all trainers.
     """
+    if column.metric == CHOSEN:
+        return chosen_ece(case.chosen[column.mask]) if case.chosen else math.nan
     if column.mask is not None:
         return float(CALIBRATION_METRICS[column.metric](case.stats[column.mask]))
     found = case.structures if column.structure is None else {column.structure: case.structures.get(column.structure)}
@@ -101,6 +117,7 @@ def family_of(column_id: str, column: Column) -> str | None:
 
     ``CECE_sum`` is ``CECE_mean`` times the number of classes: testing both would count one question twice. Of CECE
     only the foreground's is tested, the paper's: with it on five more masks all other tests would lose power.
+    The ECE of the chosen label is not tested: where the likeliest label is delivered, as mostly, it is the ECE.
     """
     if column.group == "discrimination":
         return "discrimination"

@@ -39,7 +39,9 @@ _DATASET = {
     "case_fold": {"*": str},
     "left_out": {"*": [str]},
     "predictions": {
-        "*": {"*": {"folder": str, **{key: Optional(str) for key in ("references", "dataset_json", "plans")}}}
+        "*": {
+            "*": {"folder": str, **{key: Optional(str) for key in ("references", "dataset_json", "plans", "treatment")}}
+        }
     },
     "values": {"*": {"*": [NUMBER]}},
     "means": {"*": {"*": _INTERVAL}},

@@ -11,9 +11,11 @@ from pathlib import Path
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.registration.grammar import PREFIX, TOKENS, Variant, parse
 
-__all__ = ["STOCK_LABEL", "Entry", "read_entries", "short_labels", "variant_of"]
+__all__ = ["STOCK_LABEL", "TREATMENTS", "Entry", "read_entries", "short_labels", "variant_of"]
 
 STOCK_LABEL = "Dice + CE (stock)"
+TREATMENTS = ("calibrated", "decided")
+"""What may follow a trainer's name after a +: its predictions are compared as if this had been done to them."""
 
 
 @dataclass(frozen=True)
@@ -25,12 +27,14 @@ class Entry:
         label: What people read, unique too.
         trainer: The class name; None for predictions or a document, whatever made them.
         path: The model folder, the folder of predictions or the document; None finds the model in nnUNet_results.
+        treatment: Of a model's predictions, in the order of ``TREATMENTS``.
     """
 
     name: str
     label: str
     trainer: str | None = None
     path: Path | None = None
+    treatment: tuple[str, ...] = ()
 
     @property
     def is_model(self) -> bool:
@@ -47,7 +51,8 @@ def read_entries(arguments: Sequence[tuple[str, str]]) -> list[Entry]:
 
     Args:
         arguments: Flag and value. After ``-tr`` a trainer's name or the path of a model folder (one that holds
-            ``fold_X``), after ``-i`` the path of a document or a folder; each with an optional ``LABEL=`` before it.
+            ``fold_X``), either with ``+calibrated``, ``+decided`` or both behind it; after ``-i`` the path of a
+            document or a folder; each with an optional ``LABEL=`` before it.
 
     Returns:
         The entries in the same order, each with a label of its own.
@@ -62,23 +67,43 @@ def read_entries(arguments: Sequence[tuple[str, str]]) -> list[Entry]:
             f"a comparison needs at least two trainers or folders, got {listed}; name another with -tr or -i, or use "
             "`nnunet_nacl evaluate` for one."
         )
-    places = [os.path.realpath(path) if path else name for _, name, _, _, path in given]
+    given, treated = zip(*((rest, treatment) for rest, treatment in given))
+    models = [os.path.realpath(path) if path else name for _, name, _, _, path in given]
+    names = ["+".join((name, *treatment)) for (_, name, *_), treatment in zip(given, treated)]
+    places = list(zip(models, treated))
     for i, place in enumerate(places):
         if place in places[:i]:
-            raise UserError(f"{arguments[i][0]} names {given[i][1]} twice; name each trainer or folder once.")
+            raise UserError(f"{arguments[i][0]} names {names[i]} twice; name each trainer or folder once.")
     labels = [label for label, *_ in given]
     for i, label in enumerate(labels):
         if label and label in labels[:i]:
             raise UserError(f"the label {label!r} is given twice; labels must differ.")
-    titles = [title for _, _, title, _, _ in given]
+    titles = {model: title for model, (_, _, title, _, _) in zip(models, given)}
     # a folder that is no trainer's has no settings, so it is not asked which of them all share
-    short = iter(short_labels([title for title in titles if title.startswith(PREFIX)]))
-    made = _different([next(short) if title.startswith(PREFIX) else title for title in titles], labels)
-    return [Entry(name, made[i], trainer, path) for i, (_, name, _, trainer, path) in enumerate(given)]
+    ours = [model for model, title in titles.items() if title.startswith(PREFIX)]
+    titles |= zip(ours, short_labels([titles[model] for model in ours]))
+    made = _different([", ".join((titles[model], *treatment)) for model, treatment in places], labels)
+    return [Entry(names[i], made[i], trainer, path, treated[i]) for i, (_, _, _, trainer, path) in enumerate(given)]
 
 
-def _read(flag: str, argument: str) -> tuple[str, str, str, str | None, Path | None]:
-    """Label, name, what a label is made from, trainer and path."""
+def _read(flag: str, argument: str) -> tuple[tuple[str, str, str, str | None, Path | None], tuple[str, ...]]:
+    """Label, name, what a label is made from, trainer and path; and what is done to the predictions."""
+    bare, treatment = (argument, ()) if flag == "-i" else _split_treatment(argument)
+    return _read_bare(flag, bare), treatment
+
+
+def _split_treatment(argument: str) -> tuple[str, tuple[str, ...]]:
+    if any(text and Path(text).exists() for text in (argument, argument.partition("=")[2])):
+        return argument, ()  # a folder whose own name has a +
+    folder, name = os.path.split(argument.rstrip(os.sep))
+    name, *given = name.split("+")
+    if unknown := [word for word in given if word not in TREATMENTS]:
+        known = ", ".join(f"+{word}" for word in TREATMENTS)
+        raise UserError(f"-tr {argument}: +{unknown[0]} is none of {known}; correct it.")
+    return os.path.join(folder, name), tuple(word for word in TREATMENTS if word in given)
+
+
+def _read_bare(flag: str, argument: str) -> tuple[str, str, str, str | None, Path | None]:
     label, separator, rest = argument.partition("=")
     if not separator or Path(argument).exists():
         label, rest = "", argument

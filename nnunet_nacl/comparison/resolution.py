@@ -15,6 +15,7 @@ from pathlib import Path
 from nnunet_nacl.comparison.entries import Entry
 from nnunet_nacl.comparison.trained_models import common_folds, find_models, other_configurations
 from nnunet_nacl.comparison.training_cases import check_training_cases, fold_of
+from nnunet_nacl.comparison.treated_folder import treated_document, treated_folder
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.case_cache import is_current
 from nnunet_nacl.evaluation.document import read_document
@@ -141,7 +142,10 @@ def _parts_of_model(entry: Entry, dataset: str, model: Path, folds: Sequence[str
     own = next(iter(found.values())).plans.get("dataset_name")
     if entry.path is not None and own != dataset:
         raise UserError(f"{entry.path} was trained on {own}, not on {dataset}; compare models of the same data set.")
-    return [Part(entry, fold, folder.folder / FILE_NAME, folder) for fold, folder in found.items()]
+    return [
+        Part(entry, fold, treated_document(folder.folder, entry.treatment), treated_folder(folder, entry.treatment))
+        for fold, folder in found.items()
+    ]
 
 
 def _part_of_path(entry: Entry, options: Options) -> Part:
@@ -225,7 +229,8 @@ def _evaluate(part: Part, path: Path | None, settings: EvaluationSettings, locat
                 "the predictions have changed since; update nnunet_nacl, or evaluate them again with this one."
             )
     output, options = part.document, located.options
-    if not can_write(part.folder.folder):
+    beside = output.parent
+    if not can_write(beside if beside.is_dir() else beside.parent):
         output = _in_cache(part, located)
         if path is not None and not output.is_file():
             output.parent.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import astuple, fields
 
 from nnunet_nacl.comparison.alignment import Dataset, some
-from nnunet_nacl.comparison.columns import RANK_METRICS
+from nnunet_nacl.comparison.columns import CHOSEN, RANK_METRICS
 from nnunet_nacl.comparison.comparison import Comparison, Difference
 from nnunet_nacl.comparison.statistics import PairedDifference
 from nnunet_nacl.comparison.table_formats import Cell, Table, mark, number
@@ -68,7 +68,11 @@ def _discrimination(comparison: Comparison, dataset: Dataset, suffix: str) -> Ta
 
 
 def _calibration(comparison: Comparison, dataset: Dataset, suffix: str) -> Table:
-    ids = ["ECE:foreground", "CECE_mean:foreground"]
+    ids, header = ["ECE:foreground", "CECE_mean:foreground"], ["method", "ECE foreground", "CECE foreground"]
+    chosen, told = f"{CHOSEN}:predicted", ""
+    if any(not math.isnan(comparison.mean(dataset, chosen, name)) for name in comparison.names):
+        ids, header = [*ids, chosen], [*header, comparison.columns[chosen].title]
+        told = "The chosen label is the segmentation's, measured where that is not background. "
     cells = _columns_of_marks(comparison, dataset, ids)
     bins = dataset.settings.n_bins
     classes = len(dataset.structures) + (0 if dataset.regions else 1)
@@ -76,9 +80,8 @@ def _calibration(comparison: Comparison, dataset: Dataset, suffix: str) -> Table
     caption = (
         f"Calibration on {dataset.where}: mean over cases of ECE and CECE ({bins} bins) on the foreground, the voxels "
         f"whose ground truth is not background. CECE is the mean over {classes} {what}; the paper's formula sums them. "
-        f"Lower is better. {_MARKS}{_undefined(comparison, dataset, ids)}"
+        f"{told}Lower is better. {_MARKS}{_undefined(comparison, dataset, ids)}"
     )
-    header = ["method", "ECE foreground", "CECE foreground"]
     return Table(f"calibration{suffix}", "Calibration", caption, header, _rows(comparison, cells), dataset.name)
 
 

@@ -20,11 +20,12 @@ def find_models(dataset: str, entries: Sequence[Entry], plans: str, configuratio
         UserError: There is no such data set or model, or two trainers are the same model.
     """
     models = {entry.name: entry.path or model_folder(dataset, entry.trainer, plans, configuration) for entry in entries}
-    seen: dict[Path, str] = {}
-    for trainer, folder in models.items():
-        if other := seen.get(folder.resolve()):
-            raise UserError(f"-tr names one model twice, as {other} and as {trainer}; name it once.")
-        seen[folder.resolve()] = trainer
+    seen: dict[tuple, str] = {}
+    for entry in entries:
+        place = models[entry.name].resolve(), entry.treatment
+        if other := seen.get(place):
+            raise UserError(f"-tr names one model twice, as {other} and as {entry.name}; name it once.")
+        seen[place] = entry.name
     by_name = [models[entry.name].parent.name for entry in entries if entry.path is None]
     if by_name:
         return by_name[0], models

@@ -18,7 +18,7 @@ from nnunet_nacl.evaluation.results import CaseResult, EvaluationSettings
 from nnunet_nacl.files import check_writable, checksum, remove_leftovers, to_json_text, write_atomically
 from nnunet_nacl.json_files import read_json
 
-__all__ = ["CaseCache", "is_current", "signature"]
+__all__ = ["CaseCache", "came_from", "is_current", "signature"]
 
 _COMPUTATION = 1  # raise it when a number changes for the same files
 _NOT_MEASURED = ("paper", "hausdorff")  # settings that choose among what is known of every case
@@ -52,10 +52,21 @@ def signature(
             result[kind] = path and _identity(path, hashed, known.get(kind))
         except FileNotFoundError:
             result[kind] = known.get(kind)
-    return result
+    return result if files.derived is None else result | {"derived": files.derived}
 
 
 def is_current(result: CaseResult, files: CaseFiles, labels: Labels, settings: EvaluationSettings) -> bool:
+    """Whether a result need not be measured again.
+
+    One that lacks what this version measures must be, as long as the probabilities are there.
+
+    Raises:
+        OSError: A file cannot be read.
+    """
+    return _is_whole(result, files) and came_from(result, files, labels, settings)
+
+
+def came_from(result: CaseResult, files: CaseFiles, labels: Labels, settings: EvaluationSettings) -> bool:
     """Whether a result came from the same contents of files, labels and settings, wherever the files lie.
 
     Raises:
@@ -63,6 +74,10 @@ def is_current(result: CaseResult, files: CaseFiles, labels: Labels, settings: E
     """
     known = _signature_in({key: getattr(result, key) for key in ("signature", *_FILES.values())})
     return _contents(known) == _contents(signature(files, labels, settings, known))
+
+
+def _is_whole(result: CaseResult, files: CaseFiles) -> bool:
+    return bool(result.chosen) or not files.probabilities.is_file()
 
 
 def _identity(path: Path, hashed: Callable[[Path], Any], known: Any) -> dict[str, Any]:
@@ -129,7 +144,8 @@ class CaseCache:
         now = signature(files, labels, settings, known)
         try:
             if _contents(known) == _contents(now):
-                return case_from_json(entry, channels, labels.regions, settings), now
+                result = case_from_json(entry, channels, labels.regions, settings)
+                return (result if _is_whole(result, files) else None), now
         except ValueError:
             pass  # from another version or edited by hand: measure it again
         return None, now

@@ -12,6 +12,7 @@ import numpy as np
 import nnunet_nacl
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.results import (
+    CHOSEN_MASKS,
     MASKS,
     CaseResult,
     Evaluation,
@@ -22,8 +23,9 @@ from nnunet_nacl.evaluation.results import (
     structure_calibration,
 )
 from nnunet_nacl.files import check_writable, to_json_text
-from nnunet_nacl.json_files import NUMBER, mismatch, read_json
+from nnunet_nacl.json_files import NUMBER, Optional, mismatch, read_json
 from nnunet_nacl.metrics.binning import BinStats
+from nnunet_nacl.metrics.chosen import ChosenStats
 from nnunet_nacl.metrics.paper import PaperScores, paper_mean, paper_scores
 
 __all__ = [
@@ -54,6 +56,7 @@ _STRUCTURE = {**dict.fromkeys(("TP", "FP", "FN", "TN"), int), "ASSD_mm": NUMBER,
 _CASE = _PLAIN | {
     "metrics": {"*": _STRUCTURE},
     "bins": dict.fromkeys(MASKS, dict),
+    "chosen": Optional(dict.fromkeys(CHOSEN_MASKS, dict)),
 }
 
 
@@ -100,6 +103,7 @@ def case_to_json(case: CaseResult, channels: Mapping[str, int], regions: bool) -
         },
         "calibration": {mask: mask_metrics(case.stats[mask]) for mask in MASKS},
         "bins": {mask: case.stats[mask].to_json() for mask in MASKS},
+        **({"chosen": {mask: stats.to_json() for mask, stats in case.chosen.items()}} if case.chosen else {}),
         **case.blocks,
     }
 
@@ -117,6 +121,11 @@ def case_from_json(data: Any, channels: Mapping[str, int], regions: bool, settin
     try:
         structures = {key: Structure.from_json(value).under(settings) for key, value in data["metrics"].items()}
         stats = {mask: nothing + BinStats.from_json(data["bins"][mask]) for mask in MASKS}  # fails for other shapes
+        chosen = {
+            mask: ChosenStats.from_json(data["chosen"][mask], stats["all"].count.shape)
+            for mask in CHOSEN_MASKS
+            if "chosen" in data
+        }
         blocks = {key: value for key, value in data.items() if key not in _CASE and key != "calibration"}
         to_json_text(blocks)
     except (OverflowError, RecursionError) as error:  # numbers beyond any float, blocks nested beyond any use
@@ -125,7 +134,8 @@ def case_from_json(data: Any, channels: Mapping[str, int], regions: bool, settin
         raise ValueError(f"{data['case']} has the structures {', '.join(structures)}, not {', '.join(channels)}")
     if not (0 <= data["largest_label"] and (regions or data["largest_label"] < num_classes)):
         raise ValueError(f"{data['case']} has the largest_label {data['largest_label']}, of {num_classes} classes")
-    return CaseResult(structures=structures, stats=stats, blocks=blocks, **{key: data[key] for key in _PLAIN})
+    plain = {key: data[key] for key in _PLAIN}
+    return CaseResult(structures=structures, stats=stats, chosen=chosen, blocks=blocks, **plain)
 
 
 def read_document(path: Path | str) -> Evaluation:

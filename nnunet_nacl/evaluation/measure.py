@@ -12,7 +12,9 @@ import numpy as np
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.prediction_folder import CaseData, CaseFiles, PredictionFolder
-from nnunet_nacl.evaluation.results import HAUSDORFF, CaseResult, EvaluationSettings, Structure
+from nnunet_nacl.evaluation.quality_block import QUALITY, measure_quality
+from nnunet_nacl.evaluation.results import CHOSEN_MASKS, HAUSDORFF, CaseResult, EvaluationSettings, Structure
+from nnunet_nacl.metrics.chosen import count_chosen
 from nnunet_nacl.metrics.counting import count_masks
 from nnunet_nacl.metrics.masks import boundary_mask, dilated_mask
 from nnunet_nacl.metrics.overlap import count_overlap
@@ -67,6 +69,12 @@ def _measure(folder: PredictionFolder, files: CaseFiles, data: CaseData, setting
         )
         for channel in labels.foreground
     }
+    predicted = data.segmentation > 0 if valid is None else (data.segmentation > 0) & valid
+    values = labels.values if labels.regions else None
+    chosen = {
+        mask: count_chosen(data.probs, data.segmentation, truth, mask=where, regions=values, n_bins=settings.n_bins)
+        for mask, where in zip(CHOSEN_MASKS, (predicted, valid))
+    }
     return CaseResult(
         case=files.case,
         **files.places,
@@ -74,6 +82,8 @@ def _measure(folder: PredictionFolder, files: CaseFiles, data: CaseData, setting
         stats=stats,
         largest_label=int(truth.max(initial=0)),
         n_changed_voxels=_count_changed(folder, files, data, valid),
+        chosen=chosen,
+        blocks={QUALITY: measure_quality(data, labels, valid, predicted)},
     )
 
 

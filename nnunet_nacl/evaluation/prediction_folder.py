@@ -31,13 +31,15 @@ class CaseFiles:
     """The files of one case.
 
     ``segmentation`` may be None, then it follows from the probabilities; ``reference`` is None where the folder was
-    opened without ground truth.
+    opened without ground truth. ``derived`` says, in JSON values, what is done to the case when it is read: a result
+    holds for one such treatment only.
     """
 
     case: str
     probabilities: Path
     reference: Path | None
     segmentation: Path | None
+    derived: Any = None
 
     @property
     def places(self) -> dict[str, str]:
@@ -55,13 +57,18 @@ class CaseData:
         probs: (K, *spatial) class or (R, *spatial) region probabilities.
         truth: (*spatial) ground-truth label map, ignored voxels still marked.
         segmentation: (*spatial) predicted label map, as saved.
-        spacing_mm: Voxel spacing in the order of the axes.
+        geometry: Where the image lies.
     """
 
     probs: np.ndarray
     truth: np.ndarray
     segmentation: np.ndarray
-    spacing_mm: tuple[float, ...]
+    geometry: Geometry
+
+    @property
+    def spacing_mm(self) -> tuple[float, ...]:
+        """Voxel spacing in the order of the axes."""
+        return self.geometry.spacing_mm
 
 
 @dataclass(frozen=True)
@@ -245,7 +252,7 @@ class PredictionFolder:
         probs = read_probabilities(files.probabilities, self.labels, truth.shape, beside)
         if segmentation is None:
             segmentation = self.label_map(probs)
-        return CaseData(probs, _small(truth), _small(segmentation), geometry.spacing_mm)
+        return CaseData(probs, _small(truth), _small(segmentation), geometry)
 
     def load_prediction(self, files: CaseFiles) -> Prediction:
         """Read what was predicted for one case; the ground truth, if there is any, is not opened.

@@ -7,7 +7,8 @@ segmentation delivers others, of which the network may be less sure than of the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,8 +38,28 @@ class ChosenStats:
     confidence: np.ndarray
     correct: np.ndarray
 
+    @property
+    def n_voxels(self) -> int:
+        """Number of voxels that were counted."""
+        return int(self.count[0].sum())
+
     def __add__(self, other: ChosenStats) -> ChosenStats:
         return ChosenStats(self.count + other.count, self.confidence + other.confidence, self.correct + other.correct)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain lists; :meth:`from_json` gives the same sums back."""
+        return {field.name: getattr(self, field.name).tolist() for field in fields(self)}
+
+    @classmethod
+    def from_json(cls, data: Any, shape: tuple[int, int]) -> ChosenStats:
+        """Inverse of :meth:`to_json`; ValueError unless it is that of sums of this shape, T and n_bins."""
+        arrays = {}
+        for field, kinds in zip(fields(cls), ("i", "if", "i")):
+            array = np.asarray(data.get(field.name) if isinstance(data, dict) else None)
+            if array.dtype.kind not in kinds or array.shape != shape:
+                raise ValueError(f"{field.name} of a chosen label is no table of {shape[0]} x {shape[1]} numbers")
+            arrays[field.name] = array.astype(np.int64 if kinds == "i" else np.float64)
+        return cls(**arrays)
 
 
 def chosen_ece(stats: ChosenStats) -> float:

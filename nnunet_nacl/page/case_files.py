@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_nacl.comparison.training_cases import PREDICT_ARGUMENTS
+from nnunet_nacl.comparison.treated_folder import is_treated, treated_folder
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.geometry import Geometry
 from nnunet_nacl.evaluation.image_files import quiet
@@ -57,8 +58,11 @@ class Folders:
             if not folder.is_dir():
                 moved = "set nnUNet_results to where the models are now, or run `nnunet_nacl compare` again"
                 raise UserError(f"{folder}: no such folder; {moved}.")
-            self._open[name, fold] = PredictionFolder.open(
+            opened = PredictionFolder.open(
                 folder, place.get("references"), dataset_json=place.get("dataset_json"), plans=place.get("plans")
+            )
+            self._open[name, fold] = treated_folder(
+                opened, place["treatment"].split("+") if "treatment" in place else ()
             )
         return self._open[name, fold]
 
@@ -115,7 +119,7 @@ def read_prediction(folder: PredictionFolder, case: str, shape: Sequence[int]) -
         UserError: Neither can be read, or the shape is another one.
     """
     files = folder.files(case)
-    if files.segmentation is None:
+    if files.segmentation is None or is_treated(folder):
         return folder.load(files).segmentation
     array = folder.read_segmentation(files.segmentation)[0].astype(np.int16)
     if array.shape != tuple(shape):

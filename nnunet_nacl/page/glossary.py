@@ -20,6 +20,12 @@ _METRICS = {
         "Expected calibration error: by how much confidence and accuracy differ, on average over the voxels. Of a "
         "network with ECE 0 the answers given with 90 % confidence are right nine times in ten. Lower is better.",
     ),
+    "ECE_chosen": (
+        "ECE of the chosen label",
+        "The same for the label that the segmentation has, against the probability of that very label. It is the ECE "
+        "where the likeliest label was taken, and another question where the segmentation was decided for Dice or "
+        "postprocessed.",
+    ),
     "CECE_mean": ("CECE", "The same for each class's probability by itself, rare classes included; mean over classes."),
     "CECE_sum": ("CECE (sum)", "The sum over classes instead of the mean."),
     "NLL": (

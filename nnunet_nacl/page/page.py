@@ -28,6 +28,7 @@ from nnunet_nacl.page.drawing import LOWEST_CONFIDENCE, STRUCTURE_COLORS, confid
 from nnunet_nacl.page.findings import key_findings, verdicts
 from nnunet_nacl.page.gallery import Gallery, make_gallery
 from nnunet_nacl.page.glossary import glossary
+from nnunet_nacl.page.quality_terms import quality_terms
 from nnunet_nacl.page.templating import render, source
 
 __all__ = ["PAGE_NAME", "Page", "make_page"]
@@ -123,7 +124,10 @@ def _render(data: Mapping[str, Any], figures: Sequence[Mapping[str, Any]], galle
         few_voxels=FEW_VOXELS,
         scale=_scale() if galleries else "",
         regions=any(dataset["regions"] for dataset in datasets),
-        glossary=glossary(data["columns"].values(), data["settings"]["evaluation"], tested=tested),
+        glossary=[
+            *glossary(data["columns"].values(), data["settings"]["evaluation"], tested=tested),
+            *quality_terms(data["tables"]),
+        ],
     )
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -17,6 +16,7 @@ from nnunet_nacl.evaluation.prediction_folder import Labels, PredictionFolder
 from nnunet_nacl.metrics.calibration_error import nanmean
 from nnunet_nacl.metrics.overlap import count_overlap
 from nnunet_nacl.quality.ensemble_members import MemberCase
+from nnunet_nacl.quality.foreground_mean import foreground_mean
 from nnunet_nacl.quality.review_list import CaseReview, StructureReview
 from nnunet_nacl.quality.voxel_uncertainty import confidence, margin, normalised_entropy
 
@@ -136,12 +136,11 @@ def _review(
                 member_volumes=tuple(int(np.count_nonzero(member)) * size for member in of_members),
             )
         )
-    mean = _mean_over(foreground)
     return CaseReview(
         case=case,
-        mean_foreground_entropy=mean(maps["entropy"]),
-        mean_foreground_confidence=mean(maps["confidence"]),
-        mean_foreground_mutual_information=mean(maps.get("mutual_information")),
+        mean_foreground_entropy=foreground_mean(maps["entropy"], foreground),
+        mean_foreground_confidence=foreground_mean(maps["confidence"], foreground),
+        mean_foreground_mutual_information=foreground_mean(maps.get("mutual_information"), foreground),
         unit=geometry.unit,
         structures=tuple(structures),
         n_members=len(member_segmentations),
@@ -151,11 +150,6 @@ def _review(
 def _mean_pairwise_dice(masks: Sequence[np.ndarray]) -> float:
     """Mean over the pairs that have the structure in at least one of the two; NaN if there is no such pair."""
     return nanmean(count_overlap(a, b).dice for a, b in combinations(masks, 2))
-
-
-def _mean_over(mask: np.ndarray) -> Callable[[np.ndarray | None], float]:
-    empty = not mask.any()
-    return lambda values: math.nan if values is None or empty else float(values[mask].mean(dtype=np.float64))
 
 
 def _count_pieces(mask: np.ndarray) -> int:

@@ -16,10 +16,12 @@ import numpy as np
 
 from nnunet_nacl.calibration.affine import AffineMap
 from nnunet_nacl.calibration.crossfit import parts_of
-from nnunet_nacl.calibration.heldout import CaseFiles, HeldOut, PredictionFolder, structures_of
+from nnunet_nacl.calibration.heldout import HeldOut
+from nnunet_nacl.calibration.map_file import structures_of
 from nnunet_nacl.decision.expected_dice import count_expected
 from nnunet_nacl.decision.iteration import decide
 from nnunet_nacl.evaluation.geometry import Geometry
+from nnunet_nacl.evaluation.prediction_folder import CaseFiles, PredictionFolder
 from nnunet_nacl.json_files import one_line
 from nnunet_nacl.metrics.overlap import count_overlap
 from nnunet_nacl.quality.dice_estimate import DEFAULT_ALPHA, StructureEstimate

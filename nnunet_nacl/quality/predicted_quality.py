@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunet_nacl.calibration.heldout import PredictionFolder, structures_of
-from nnunet_nacl.calibration.map_file import APPLIED_FILE, read_map
+from nnunet_nacl.calibration.map_file import APPLIED_FILE, read_map, structures_of
 from nnunet_nacl.decision.decided_folder import FILE_NAME as DECISION_FILE
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
 from nnunet_nacl.json_files import Optional, mismatch, read_dict
 from nnunet_nacl.quality.dice_estimate import Prediction
 from nnunet_nacl.quality.learned_quality import LearnedQuality

@@ -45,7 +45,17 @@ def test_from_models_to_tables_and_figures(study, capsys):  # noqa: F811
     out = study.root / "out"
     assert compare("-o", out, trainers=NAMES[::2]) == 0
     text = capsys.readouterr().out
-    parts = ("Discrimination", "ECE foreground", "predicted", "Sum ranks", "Against Dice + CE (stock)", "written: ")
+    parts = (
+        "Discrimination",
+        "ECE foreground",
+        "ECE of the chosen label",
+        "Quality as promised",
+        "Cases to look at",
+        "predicted",
+        "Sum ranks",
+        "Against Dice + CE (stock)",
+        "written: ",
+    )
     for part in parts:
         assert part in text
     data = json.loads((out / "comparison.json").read_text())

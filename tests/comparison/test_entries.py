@@ -55,9 +55,19 @@ def test_a_folder_and_a_name(tmp_path, monkeypatch):
     assert relative.label == "second seed" and relative.path.resolve() == folder
 
 
+def test_what_is_done_to_a_model_follows_its_label():
+    arguments = ["nnUNetTrainer", "nnUNetTrainer+decided+calibrated", "A=nnUNetTrainerCE+decided", "nnUNetTrainerCE"]
+    entries = read_models(arguments)
+    assert [entry.label for entry in entries] == [STOCK_LABEL, f"{STOCK_LABEL}, calibrated, decided", "A", "CE"]
+    assert (entries[1].name, entries[1].trainer) == ("nnUNetTrainer+calibrated+decided", "nnUNetTrainer")
+    assert [entry.treatment for entry in entries] == [(), ("calibrated", "decided"), ("decided",), ()]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["nnUNetTrainer", "nnUNetTrainerCE+sharpened"], r"\+sharpened is none of \+calibrated, \+decided"),
+        (["nnUNetTrainer+calibrated+decided", "nnUNetTrainer+decided+calibrated"], "twice"),
         (["nnUNetTrainer"], "at least two"),
         ([], "got none"),
         (["nnUNetTrainer", "nnUNetTrainer"], "nnUNetTrainer twice"),

@@ -49,9 +49,10 @@ def entries_over(entries: Sequence[Entry], field: str) -> dict[str, dict[float |
     """
     groups: dict[Variant, dict[float | None, Entry]] = {}
     for entry in entries:
-        variant = None if entry.trainer is None or entry.path is not None else variant_of(entry.trainer)
+        named = entry.trainer is not None and entry.path is None and not entry.treatment
+        variant = variant_of(entry.trainer) if named else None
         if variant is None:
-            continue  # a repeated training is no other setting
+            continue  # a repeated training is no other setting, nor is what is done after it
         value = getattr(variant, field)
         if value is None:
             value = _default(variant, field)

@@ -1,0 +1,97 @@
+"""Predicted Dice of a calibrated model's own validation cases, each from what the other cases teach.
+
+What `nnunet_nacl calibrate` learned, it learned from these very cases. So it is not asked about them: of each case the
+same is learned again from the parts of the cross-fit that the case is not in; a patient's cases lie in one part.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnunet_nacl.calibration.map_file import MAP_FILE
+from nnunet_nacl.comparison.alignment import Dataset
+from nnunet_nacl.comparison.resolution import Located
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.evaluation.quality_block import CaseQuality
+from nnunet_nacl.json_files import mismatch, read_dict
+from nnunet_nacl.quality.dice_estimate import StructureEstimate
+from nnunet_nacl.quality.learned_quality import LearnedQuality
+
+__all__ = ["PredictedDice", "cross_fitted", "predicted_dice"]
+
+_MAP = {"quality": {"learned": dict}, "cross_fit": {"*": {"cases": [str]}}}
+
+
+@dataclass(frozen=True, eq=False)
+class PredictedDice:
+    """Of the cases of one method, in their order; by structure, NaN where there is none.
+
+    Attributes:
+        estimate: Predicted Dice.
+        low: Lower end of its interval.
+        high: Upper end.
+        level: Of the intervals.
+    """
+
+    estimate: dict[str, np.ndarray]
+    low: dict[str, np.ndarray]
+    high: dict[str, np.ndarray]
+    level: float
+
+
+def cross_fitted(cases: Sequence[CaseQuality], parts: Sequence[str], alpha: float) -> PredictedDice:
+    """Predict each case by the cases of other parts.
+
+    Args:
+        cases: The cases.
+        parts: Part of each.
+        alpha: The intervals have level 1 - alpha.
+    """
+    found: dict[str, np.ndarray] = {}
+    place = np.array(parts)
+    for key in cases[0].true:
+        expected, true = (np.array([getattr(case, name)[key] for case in cases]) for name in ("expected", "true"))
+        found[key] = np.full((len(cases), 3), math.nan)
+        for part in np.unique(place):
+            others = place != part
+            estimate = StructureEstimate.fit(expected[others], true[others], list(np.flatnonzero(others)), alpha=alpha)
+            for i in np.flatnonzero(~others):
+                one = estimate.predict(float(expected[i]))
+                found[key][i] = one.estimate, one.low, one.high
+    columns = [{key: values[:, i] for key, values in found.items()} for i in range(3)]
+    return PredictedDice(*columns, 1 - alpha)
+
+
+def predicted_dice(located: Located, dataset: Dataset) -> dict[str, PredictedDice]:
+    """By name, of the calibrated entries whose model's calibration_map.json has learned about their Dice."""
+    result = {}
+    for entry in dataset.results:
+        part = next(part for part in located.parts if part.entry.name == entry)
+        cases = [CaseQuality.of(case) for case in dataset.results[entry]]
+        if "calibrated" not in part.entry.treatment or part.folder is None or None in cases:
+            continue
+        content = _read(part.folder.folder.parent.parent / MAP_FILE)
+        delivered = "decided" if "decided" in part.entry.treatment else "argmax"
+        if content is None or delivered not in content["quality"]["learned"]:
+            continue
+        learned = LearnedQuality.from_json(content["quality"]["learned"][delivered], f"{MAP_FILE}, {delivered}")
+        parts = {case: name for name, fit in content["cross_fit"].items() for case in fit["cases"]}
+        if learned.dice and set(dataset.cases) <= parts.keys():
+            alpha = next(iter(learned.dice.values())).alpha
+            result[entry] = cross_fitted(cases, [parts[case] for case in dataset.cases], alpha)
+    return result
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """The map of a model; None where there is none, or one that has learned nothing."""
+    try:
+        content = read_dict(path)
+    except UserError:
+        return None
+    return None if mismatch(content, _MAP) else content

@@ -1,0 +1,54 @@
+"""Figures of predicted against true Dice, for methods of which `calibrate` learned to predict it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+
+from nnunet_nacl.comparison.comparison import Comparison
+from nnunet_nacl.comparison.figure_choice.described import DescribedFigure
+from nnunet_nacl.comparison.learned_dice import PredictedDice
+from nnunet_nacl.figures.predicted_dice import covered_cases, draw_predicted_dice
+
+__all__ = ["quality_figures"]
+
+
+def quality_figures(
+    comparison: Comparison, predicted: Mapping[str, Mapping[str, PredictedDice]]
+) -> Iterator[DescribedFigure]:
+    """One figure for each data set and method, a panel for each structure.
+
+    Args:
+        comparison: What was computed.
+        predicted: By data set and method.
+    """
+    several = len(comparison.datasets) > 1
+    for dataset in comparison.datasets:
+        for number, entry in enumerate(comparison.entries, 1):
+            found = predicted.get(dataset.name, {}).get(entry.name)
+            if found is None:
+                continue
+            true = {key: [case.dice[key] for case in dataset.results[entry.name]] for key in dataset.structures}
+            counted = {
+                name: covered_cases(true[key], found.low[key], found.high[key])
+                for key, name in dataset.structures.items()
+            }
+            level = f"{100 * found.level:g} %"
+            caption = (
+                "Dice predicted from the probabilities, by what the cases of other parts of the cross-fit taught, "
+                f"against the true Dice; bars: {level} intervals. A case outside its interval has a marker of its own."
+            )
+            inside = ", ".join(f"{name} {a} of {n} cases" for name, (a, n) in counted.items())
+            draw = partial(
+                draw_predicted_dice,
+                list(dataset.structures.values()),
+                *(
+                    [values[key] for key in dataset.structures]
+                    for values in (found.estimate, true, found.low, found.high)
+                ),
+                level=found.level,
+            )
+            suffix = f"_{number}" + (f"_{dataset.name}" if several else "")
+            title = f"Predicted Dice: {entry.label}"
+            alt = f"Predicted against true Dice of {entry.label}. Within their {level} interval: {inside}."
+            yield DescribedFigure(f"predicted_dice{suffix}", title, dataset.where, caption, alt, draw, dataset.name)

@@ -1,0 +1,144 @@
+"""Models compared as if their predictions had been calibrated, decided for Dice, or both."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from nnunet_nacl.calibration.affine import AffineMap
+from nnunet_nacl.calibration.heldout import HeldOut
+from nnunet_nacl.calibration.workflow import calibrate
+from nnunet_nacl.comparison.alignment import align
+from nnunet_nacl.comparison.entries import read_entries
+from nnunet_nacl.comparison.learned_dice import predicted_dice
+from nnunet_nacl.comparison.resolution import Options, locate, read_documents
+from nnunet_nacl.decision.iteration import decide
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.evaluation.locate import find_fold_folders
+from nnunet_nacl.files import to_json_text
+from nnunet_nacl.metrics.chosen import chosen_ece, count_chosen
+from nnunet_nacl.metrics.overlap import count_overlap
+from nnunet_nacl.page.case_files import Folders, read_prediction
+from nnunet_nacl.quality.learned_quality import HeldOutStructure, LearnedQuality
+from tests.comparison.models import CONFIGURATION, PLANS, make_study
+from tests.evaluation.folders import CLASSES, REGIONS, read
+
+TRAINER = "nnUNetTrainerNACL"
+
+
+@pytest.fixture(params=[CLASSES, REGIONS], ids=["classes", "regions"])
+def model(request, tmp_path, monkeypatch):
+    """Two folds of three cases."""
+    study = make_study(tmp_path, {TRAINER: 2.0}, labels=request.param, cases=3, folds=2, shape=(3, 9, 8))
+    for name, value in study.environment.items():
+        monkeypatch.setenv(name, value)
+    return study
+
+
+def gather(*names: str):
+    options = Options(plans=PLANS, configuration=CONFIGURATION)
+    located = locate("999", read_entries([("-tr", name) for name in names]), options)
+    return located, align(located, read_documents(located))
+
+
+def fit(study):
+    return calibrate(HeldOut(find_fold_folders(study.model(TRAINER))))
+
+
+def by_hand(study, result, maps=None) -> np.ndarray:
+    """Decided segmentation of a case, and its probabilities."""
+    path = study.validation(TRAINER, int(result.case[-2])) / f"{result.case}.npz"
+    probs = np.load(path)["probabilities"]
+    probs = probs if maps is None else maps[result.case](probs)
+    regions = {"regions": [(1, 2), 2], "region_labels": [1, 2]} if len(probs) == 2 else {}
+    return decide(probs, **regions).segmentation, probs
+
+
+def check_decided(study, dataset, name, maps=None) -> None:
+    changed = 0
+    for result in dataset.results[name]:
+        segmentation, probs = by_hand(study, result, maps)
+        truth = read(study.root / "nnUNet_preprocessed" / dataset.name / "gt_segmentations" / f"{result.case}.nii.gz")
+        inside = (lambda m: m > 0, lambda m: m == 2) if len(probs) == 2 else (lambda m: m == 1, lambda m: m == 2)
+        for own, structure in zip(inside, result.structures.values()):
+            assert structure.overlap == count_overlap(own(truth), own(segmentation))
+        regions = {"regions": [(1, 2), 2]} if len(probs) == 2 else {}
+        for mask, where in (("predicted", segmentation > 0), ("all", None)):
+            counted = count_chosen(probs, segmentation, truth, mask=where, **regions)
+            assert chosen_ece(result.chosen[mask]) == pytest.approx(chosen_ece(counted), abs=1e-12)
+        changed += result.n_changed_voxels
+    assert changed
+
+
+def test_decided_segmentations_beside_the_scores_of_the_probabilities(model, monkeypatch):
+    name = f"{TRAINER}+decided"
+    _, dataset = gather(TRAINER, name)
+    check_decided(model, dataset, name)
+    for plain, decided in zip(*dataset.results.values()):
+        for mask in ("foreground", "all", "predicted"):
+            assert decided.stats[mask].to_json() == plain.stats[mask].to_json()
+    assert (model.model(TRAINER) / "fold_1" / "validation_decided" / "calibration.json").is_file()
+    monkeypatch.setattr("nnunet_nacl.comparison.treated_folder.decide", None)  # nothing is measured twice
+    _, again = gather(TRAINER, name)
+    assert [case.dice for case in again.results[name]] == [case.dice for case in dataset.results[name]]
+
+
+def test_what_is_not_calibrated_names_the_command(model):
+    command = rf"calibrate -d Dataset999_Synthetic -tr {TRAINER} -p {PLANS} -c {CONFIGURATION}`"
+    with pytest.raises(UserError, match=command):
+        gather(TRAINER, f"{TRAINER}+calibrated+decided")
+
+
+def test_each_case_is_calibrated_by_a_map_that_has_not_seen_it(model):
+    calibration = fit(model)
+    maps = {case: calibration.part_maps[part] for case, part in calibration.parts.items()}
+    names = [TRAINER, f"{TRAINER}+calibrated", f"{TRAINER}+calibrated+decided"]
+    _, dataset = gather(*names)
+    check_decided(model, dataset, names[2], maps)
+    for calibrated, both in zip(dataset.results[names[1]], dataset.results[names[2]]):
+        assert calibrated.stats["all"].to_json() == both.stats["all"].to_json()
+    change = calibration.effect["NLL all"]
+    for name, expected in zip(names, change.before[:1] + change.after[:1]):
+        nll = [case.stats["all"].nll.mean() / case.stats["all"].n_voxels for case in dataset.results[name]]
+        assert np.mean(nll) == pytest.approx(expected, rel=1e-6)
+
+
+def test_other_maps_are_measured_anew_and_other_predictions_refused(model):
+    fit(model)
+    name = f"{TRAINER}+calibrated+decided"
+    gather(TRAINER, name)
+    for fold in (0, 1):
+        path = model.model(TRAINER) / f"fold_{fold}" / "validation_calibrated" / "maps.json"
+        maps = {case: [[3.0] * 2, [1.0] * 2] for case in json.loads(path.read_text())}
+        path.write_text(json.dumps(maps))
+    _, dataset = gather(TRAINER, name)
+    regions = len(dataset.structures) == 2 and "(1, 2)" in dataset.structures
+    check_decided(model, dataset, name, {case: AffineMap([3.0] * 2, [1.0] * 2, regions) for case in dataset.cases})
+    path = model.validation(TRAINER, 1) / "case_11.npz"
+    np.savez_compressed(path, probabilities=np.load(path)["probabilities"][:, ::-1])
+    with pytest.raises(UserError, match="case_11 first, are not those that were calibrated; run .* again"):
+        gather(TRAINER, name)
+
+
+def test_the_page_shows_what_was_compared(model):
+    name = f"{TRAINER}+decided"
+    _, dataset = gather(TRAINER, name)
+    folder = Folders({"predictions": dataset.predictions}).get(name, "0")
+    shown = read_prediction(folder, "case_00", (3, 9, 8))
+    assert np.array_equal(shown, by_hand(model, dataset.results[name][0])[0])
+
+
+def test_predicted_dice_only_where_calibrate_learned_it(model):
+    calibration, values = fit(model), HeldOutStructure([0.8] * 6, [0.7] * 6, [1.0] * 6, [1.0] * 6)
+    names = [TRAINER, f"{TRAINER}+calibrated", f"{TRAINER}+calibrated+decided"]
+    found = gather(*names)
+    assert predicted_dice(*found) == {}
+    keys = list(found[1].structures)
+    learned = LearnedQuality.learn(dict.fromkeys(keys, values), list("abcdef"), delivered="argmax", as_deployed=False)
+    document = calibration.to_json() | {"quality": {"learned": {"argmax": learned.to_json()}}}
+    (model.model(TRAINER) / "calibration_map.json").write_text(to_json_text(document))
+    predicted = predicted_dice(*found)
+    assert predicted.keys() == {names[1]} and predicted[names[1]].level == 0.9
+    assert all(np.isfinite(predicted[names[1]].estimate[key]).all() for key in keys)
