@@ -46,13 +46,7 @@ def test_stock_nnunet_predicts_what_apply_makes_of_its_probabilities(
     before, after = (np.load(tmp_path / run / "case.npz")["probabilities"] for run in runs)
     applied = calibration(before)
     difference = np.abs(applied - after)
-    print(
-        after.shape,
-        difference.max(),
-        np.argwhere(difference.max(0) > 5e-3).tolist(),
-        np.quantile(difference, [0.9, 0.95, 0.99]),
-        difference.mean(),
-    )
     # in the corners nnU-Net's Gaussian weight of a tile, in half precision, leaves one or two digits of a logit
+    assert difference[:, 2:-2, 2:-2, 2:-2].max() < 5e-3
     assert np.quantile(difference, 0.95) < 2e-3 and difference.mean() < 5e-4
     assert np.abs(applied - before).mean() > 0.02
