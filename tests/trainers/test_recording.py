@@ -300,7 +300,7 @@ FAILURES = {
     "in a batch": (LogitObserver, "observe", fail_in_the_second_batch(), "observation"),
     "in the sums": (LogitObserver, "fetch", fail, "observation"),
     "in the entry": (recording.EpochSums, "entry", fail, "observation"),
-    "in the names": (recording, "_channel_names", fail, "observation"),
+    "in the names": (recording.Labels, "of", fail, "observation"),
     "in writing": (recording.TrainingRecord, "write", fail, "file"),
     "in the text": (recording, "describe_epoch", fail, "line in the log"),
     "in the figure": (calibration_progress, "draw_calibration_progress", fail, "figure"),
