@@ -130,11 +130,7 @@ def mean_interval(values: Sequence[float] | np.ndarray, *, n_bootstrap: int, see
 
 
 def paired_difference(
-    reference: Sequence[float] | np.ndarray,
-    values: Sequence[float] | np.ndarray,
-    *,
-    n_bootstrap: int,
-    seed: int,
+    reference: Sequence[float] | np.ndarray, values: Sequence[float] | np.ndarray, *, n_bootstrap: int, seed: int
 ) -> PairedDifference:
     """Compare two methods case by case.
 
@@ -228,11 +224,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def relative_difference(
-    reference: Sequence[float] | np.ndarray,
-    values: Sequence[float] | np.ndarray,
-    *,
-    n_bootstrap: int,
-    seed: int,
+    reference: Sequence[float] | np.ndarray, values: Sequence[float] | np.ndarray, *, n_bootstrap: int, seed: int
 ) -> Interval:
     """100 (mean of values / mean of reference - 1) in percent over the cases where both are defined (paper fig. 7).
 

@@ -23,16 +23,7 @@ from nnunet_nacl.figures.layout import (
     wrap,
     write_figure,
 )
-from nnunet_nacl.figures.style import (
-    BLUE,
-    GREY,
-    INK,
-    SMALL_SIZE,
-    TEXT_SIZE,
-    VERMILLION,
-    check_path,
-    figure_settings,
-)
+from nnunet_nacl.figures.style import BLUE, GREY, INK, SMALL_SIZE, TEXT_SIZE, VERMILLION, check_path, figure_settings
 from nnunet_nacl.figures.values import as_interval, as_values, check_better
 
 if TYPE_CHECKING:
