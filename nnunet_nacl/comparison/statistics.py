@@ -143,11 +143,7 @@ def paired_difference(
     Raises:
         ValueError: The lengths differ.
     """
-    reference, values = np.asarray(reference, np.float64), np.asarray(values, np.float64)
-    if reference.shape != values.shape:
-        raise ValueError(f"paired values must be of the same cases, got {reference.size} and {values.size}.")
-    both = ~(np.isnan(reference) | np.isnan(values))
-    reference, values = reference[both], values[both]
+    reference, values = _where_both(reference, values)
     differences = values - reference
     signs = np.sign(without_noise(differences))
     interval = mean_interval(differences, n_bootstrap=n_bootstrap, seed=seed)
@@ -164,6 +160,15 @@ def paired_difference(
         rank_biserial=rank_biserial(differences),
         p=wilcoxon_p(differences),
     )
+
+
+def _where_both(reference, values) -> tuple[np.ndarray, np.ndarray]:
+    """The two at the cases where both are defined."""
+    reference, values = np.asarray(reference, np.float64), np.asarray(values, np.float64)
+    if reference.shape != values.shape:
+        raise ValueError(f"paired values must be of the same cases, got {reference.size} and {values.size}.")
+    both = ~(np.isnan(reference) | np.isnan(values))
+    return reference[both], values[both]
 
 
 def wilcoxon_p(differences: Sequence[float] | np.ndarray) -> float:
@@ -231,10 +236,8 @@ def relative_difference(
     Returns:
         NaN where the reference's mean is 0 or no case is left.
     """
-    reference, values = np.asarray(reference, np.float64), np.asarray(values, np.float64)
-    both = ~(np.isnan(reference) | np.isnan(values))
-    reference, values = reference[both], values[both]
-    n, nan = int(both.sum()), float("nan")
+    reference, values = _where_both(reference, values)
+    n, nan = reference.size, float("nan")
     if n == 0 or reference.mean() == 0:
         return Interval(nan, nan, nan, n)
     percent = 100 * (float(values.mean()) / float(reference.mean()) - 1)

@@ -25,7 +25,6 @@ from nnunet_nacl.figures.style import (
     PALETTE,
     SMALL_SIZE,
     VERMILLION,
-    check_path,
     figure_settings,
 )
 from nnunet_nacl.figures.values import format_number
@@ -41,6 +40,7 @@ _LINESTYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 _SHARES = LinearSegmentedColormap.from_list("shares", ["#FFFFFF", "#BBD7EE", "#5B9BD0", "#0B4F8A"])
 
 
+@figure_settings()
 def draw_calibration_progress(
     record: Mapping[str, Any], path: str | os.PathLike, *, title: str = "", subtitle: str = "", dpi: int = 110
 ) -> Path:
@@ -64,7 +64,6 @@ def draw_calibration_progress(
         ValueError: The record has no epoch, or the suffix is not one of these.
         OSError: The file cannot be written.
     """
-    path = check_path(path)
     epochs = record["epochs"]
     if not epochs:
         raise ValueError("The record has no epoch yet: nothing to draw.")
@@ -72,19 +71,18 @@ def draw_calibration_progress(
     lines = len(record["channels"]) <= _MOST_LINES and any(entry["mean_logits"] for entry in epochs)
     matrix = not lines and epochs[-1]["mean_logits"] is not None
     below = (_LINES_HEIGHT * -(-len(record["true_classes"]) // 3) if lines else _MATRIX_HEIGHT * matrix) + _TITLE
-    with figure_settings():
-        body = new_body(_HEIGHT + below)
-        upper, lower = body.subfigures(2, 1, height_ratios=(_HEIGHT, below))
-        left, right = upper.subplots(1, 2)
-        _draw_errors(left, epochs)
-        _draw_max_logits(right, record)
-        if lines:
-            _draw_lines(lower, record)
-        elif matrix:
-            _draw_matrix(lower.subplots(), record)
-        legend, notes = _channel_handles(record) if lines else (), _notes(record, matrix)
-        subtitle = subtitle or _subtitle(record)
-        return write_figure(body, path, title=title, subtitle=subtitle, notes=notes, legend=legend, dpi=dpi)
+    body = new_body(_HEIGHT + below)
+    upper, lower = body.subfigures(2, 1, height_ratios=(_HEIGHT, below))
+    left, right = upper.subplots(1, 2)
+    _draw_errors(left, epochs)
+    _draw_max_logits(right, record)
+    if lines:
+        _draw_lines(lower, record)
+    elif matrix:
+        _draw_matrix(lower.subplots(), record)
+    legend, notes = _channel_handles(record) if lines else (), _notes(record, matrix)
+    subtitle = subtitle or _subtitle(record)
+    return write_figure(body, path, title=title, subtitle=subtitle, notes=notes, legend=legend, dpi=dpi)
 
 
 def _subtitle(record: Mapping[str, Any]) -> str:
@@ -172,13 +170,9 @@ def _finish(axes: Axes, epochs: list[dict[str, Any]], what: str, legend: bool = 
     axes.set(xlabel="epoch", ylabel=what, xlim=(first - 0.5, max(last, first + 1) + 0.5))
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
     if legend:
-        look: dict[str, Any] = {
-            "framealpha": 0.85,
-            "edgecolor": "none",
-            "fontsize": SMALL_SIZE,
-            "title_fontsize": SMALL_SIZE,
-        }
-        axes.legend(loc="upper right", handlelength=2.8, title=_last_epochs(epochs), alignment="left", **look)
+        look: dict[str, Any] = {"framealpha": 0.85, "edgecolor": "none", "alignment": "left", "handlelength": 2.8}
+        size = {"fontsize": SMALL_SIZE, "title_fontsize": SMALL_SIZE}
+        axes.legend(loc="upper right", title=_last_epochs(epochs), **look, **size)
 
 
 def _draw_errors(axes: Axes, epochs: list[dict[str, Any]]) -> None:
@@ -207,14 +201,9 @@ def _draw_max_logits(axes: Axes, record: Mapping[str, Any]) -> None:
     # the open bins are drawn as wide as the others
     low, high = (bins["low"] + (edge - 1) * bins["width"] for edge in (first, last))
     norm = PowerNorm(0.5, vmin=0)  # a single peak would else leave nothing to see of the tails
-    look: dict[str, Any] = {
-        "cmap": _SHARES,
-        "norm": norm,
-        "interpolation": "nearest",
-        "aspect": "auto",
-        "origin": "lower",
-    }
-    image = axes.imshow(shares[first:last], extent=(start - 0.5, end + 0.5, low, high), **look)
+    look: dict[str, Any] = {"interpolation": "nearest", "aspect": "auto", "origin": "lower"}
+    extent = (start - 0.5, end + 0.5, low, high)
+    image = axes.imshow(shares[first:last], cmap=_SHARES, norm=norm, extent=extent, **look)
     for mask, color, style in (("foreground", BLACK, "-"), ("all", ORANGE, "--")):
         values = _values(epochs, "max_logit", mask, "mean")
         look = {"color": color, "linestyle": style, "linewidth": 1.8, "gid": f"mean maximum logit {mask}"}

@@ -23,7 +23,7 @@ from nnunet_nacl.figures.layout import (
     wrap,
     write_figure,
 )
-from nnunet_nacl.figures.style import BLUE, GREY, INK, SMALL_SIZE, TEXT_SIZE, VERMILLION, check_path, figure_settings
+from nnunet_nacl.figures.style import BLUE, GREY, INK, SMALL_SIZE, TEXT_SIZE, VERMILLION, figure_settings
 from nnunet_nacl.figures.values import as_interval, as_values, check_better
 
 if TYPE_CHECKING:
@@ -102,13 +102,13 @@ class ForestRow:
         return "< 0.001" if self.p_value < 0.001 else f"{self.p_value:.3f}"
 
 
+@figure_settings()
 def draw_differences(
     rows: Sequence[ForestRow],
     path: str | os.PathLike,
     *,
     reference: str,
     confidence: float = 0.95,
-    p_label: str = "p (Holm)",
     **frame: Unpack[Frame],
 ) -> Path:
     """Draw one panel per metric and one line per method; an interval that excludes 0 differs in marker and colour.
@@ -118,7 +118,6 @@ def draw_differences(
         path: Where to write; the suffix chooses PNG, SVG or PDF. Written atomically.
         reference: The method that is subtracted.
         confidence: Of the intervals, for the legend.
-        p_label: Heading of the p-values.
         frame: ``title``, ``subtitle``, ``notes`` and ``dpi``, as in :class:`~nnunet_nacl.figures.layout.Frame`.
 
     Returns:
@@ -129,7 +128,6 @@ def draw_differences(
             value is infinite, an interval is upside down, or the suffix is not one of these.
         OSError: The file cannot be written.
     """
-    path = check_path(path)
     panels = _panels(rows)
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie between 0 and 1, got {confidence!r}.")
@@ -139,7 +137,7 @@ def draw_differences(
     foot = [f"n = {counts.pop()} cases."] if len(counts) == 1 else []
     if any(row.p_value is not None for row in rows):
         foot.append("p is corrected for the number of tests, the intervals are not.")
-        columns.append((p_label, {row: row.p_text for row in rows}))
+        columns.append(("p (Holm)", {row: row.p_text for row in rows}))
     foot += [
         f"{metric}: no {what} for {', '.join(names)}."
         for metric, of in panels.items()
@@ -149,16 +147,15 @@ def draw_differences(
     labels = [wrap(method, _LABEL) for method in methods]
     side = sum(max(text_width(heading, SMALL_SIZE), 0.3) + 0.12 for heading, _ in columns)
     beside = int((MAX_WIDTH - max(map(text_width, labels))) / (_NARROWEST + side + 0.3))
-    with figure_settings():
-        body, axes = new_panels(len(panels), min(len(panels), max(1, beside), 3), sharey=True)
-        for panel, (metric, of) in zip(axes, panels.items()):
-            heading = f"{metric} ({of[0].unit})" if of[0].unit else metric
-            panel.set_title(heading, loc="left", fontweight="bold", pad=72 * line_height(SMALL_SIZE) + 4)
-            _draw_panel(panel, of, methods)
-            _draw_columns(panel, of, methods, columns)
-            panel.set_yticks(range(len(methods)), labels, fontsize=TEXT_SIZE)
-        size, legend = (_WIDEST, row_height(labels, _ROW, 0.02) * len(methods)), _legend(reference, confidence)
-        return write_figure(body, path, size, legend=legend, told=foot, **frame)
+    body, axes = new_panels(len(panels), min(len(panels), max(1, beside), 3), sharey=True)
+    for panel, (metric, of) in zip(axes, panels.items()):
+        heading = f"{metric} ({of[0].unit})" if of[0].unit else metric
+        panel.set_title(heading, loc="left", fontweight="bold", pad=72 * line_height(SMALL_SIZE) + 4)
+        _draw_panel(panel, of, methods)
+        _draw_columns(panel, of, methods, columns)
+        panel.set_yticks(range(len(methods)), labels, fontsize=TEXT_SIZE)
+    size, legend = (_WIDEST, row_height(labels, _ROW, 0.02) * len(methods)), _legend(reference, confidence)
+    return write_figure(body, path, size, legend=legend, told=foot, **frame)
 
 
 def _panels(rows: Sequence[ForestRow]) -> dict[str, list[ForestRow]]:

@@ -11,8 +11,8 @@ import numpy as np
 from matplotlib.patches import Patch
 
 from nnunet_nacl.figures.layout import Frame, draw_interval, new_panels, row_height, wrap, write_figure
-from nnunet_nacl.figures.style import BLUE, GREY, INK, ORANGE, SMALL_SIZE, TEXT_SIZE, check_path, figure_settings
-from nnunet_nacl.figures.values import as_interval, as_values, check_better, format_number
+from nnunet_nacl.figures.style import BLUE, GREY, INK, ORANGE, SMALL_SIZE, TEXT_SIZE, figure_settings
+from nnunet_nacl.figures.values import as_interval, as_values, check_better, format_number, format_signed
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -23,6 +23,7 @@ _LIMIT = 150.0  # percent; a longer bar would make all others invisible
 _ROW, _BAR, _LABEL = 0.34, 0.62, 3.0
 
 
+@figure_settings()
 def draw_relative_difference(
     metrics: Sequence[str],
     percent: Sequence[float],
@@ -56,7 +57,6 @@ def draw_relative_difference(
             holds another word, or the suffix is not one of these.
         OSError: The file cannot be written.
     """
-    path = check_path(path)
     metrics = list(metrics)
     if not metrics:
         raise ValueError("draw_relative_difference needs at least one metric, got none.")
@@ -78,23 +78,22 @@ def draw_relative_difference(
         Patch(facecolor=BLUE, edgecolor=INK, linewidth=0.6, label=f"{second} is better"),
         Patch(facecolor=ORANGE, edgecolor=INK, linewidth=0.6, hatch="////", label=f"{second} is worse"),
     ]
-    with figure_settings():
-        body, (axes,) = new_panels(1)
-        axes.axvline(0, color=INK, linewidth=1)
-        axes.grid(True, axis="x")
-        for i, (value, interval, word) in enumerate(zip(values, ends, better)):
-            _draw_row(axes, i, value, interval, word, limit)
-        low, high = max(min(shown, default=0), -limit), min(max(shown, default=0), limit)
-        low, high = min(low, 0), max(high, 0)
-        room = 0.22 * ((high - low) or 1)  # for the numbers beside the bars
-        axes.set_xlim(low - room * (0.1 + (values < 0).any()), high + room * (0.1 + (values >= 0).any()))
-        axes.set_ylim(len(metrics) - 0.5, -0.5)
-        axes.set_yticks(range(len(metrics)), labels, fontsize=TEXT_SIZE)
-        axes.tick_params(axis="y", length=0)
-        axes.xaxis.set_major_formatter(lambda tick, _: format_number(tick, 0 if limit > 4 else 1) + " %")
-        axes.set_xlabel(f"difference of {second}, in percent of {first}")
-        axes.spines["left"].set_visible(False)
-        return write_figure(body, path, (5, height), legend=legend, told=foot, **frame)
+    body, (axes,) = new_panels(1)
+    axes.axvline(0, color=INK, linewidth=1)
+    axes.grid(True, axis="x")
+    for i, (value, interval, word) in enumerate(zip(values, ends, better)):
+        _draw_row(axes, i, value, interval, word, limit)
+    low, high = max(min(shown, default=0), -limit), min(max(shown, default=0), limit)
+    low, high = min(low, 0), max(high, 0)
+    room = 0.22 * ((high - low) or 1)  # for the numbers beside the bars
+    axes.set_xlim(low - room * (0.1 + (values < 0).any()), high + room * (0.1 + (values >= 0).any()))
+    axes.set_ylim(len(metrics) - 0.5, -0.5)
+    axes.set_yticks(range(len(metrics)), labels, fontsize=TEXT_SIZE)
+    axes.tick_params(axis="y", length=0)
+    axes.xaxis.set_major_formatter(lambda tick, _: format_number(tick, 0 if limit > 4 else 1) + " %")
+    axes.set_xlabel(f"difference of {second}, in percent of {first}")
+    axes.spines["left"].set_visible(False)
+    return write_figure(body, path, (5, height), legend=legend, told=foot, **frame)
 
 
 def _draw_row(axes, i: int, value: float, interval, better: str, limit: float) -> None:
@@ -116,9 +115,9 @@ def _draw_row(axes, i: int, value: float, interval, better: str, limit: float) -
             if end != cut:
                 _draw_arrow(axes, cut, i, size=6, gid="cut interval")
         ends += inside
-    text, right = format_number(value, 1) + " %", value >= 0
+    right = value >= 0
     axes.annotate(
-        f"+{text}" if value > 0 else text,
+        format_signed(value, 1) + " %",
         (max(ends) if right else min(ends), i),
         xytext=(6 if right else -6, 0),
         textcoords="offset points",

@@ -14,7 +14,15 @@ from scipy.ndimage import binary_erosion
 
 from nnunet_nacl.figures.style import AMBER, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION
 
-__all__ = ["LOWEST_CONFIDENCE", "STRUCTURE_COLORS", "Grid", "confidence_colors", "draw_confidence", "draw_labels"]
+__all__ = [
+    "LOWEST_CONFIDENCE",
+    "STRUCTURE_COLORS",
+    "Grid",
+    "confidence_colors",
+    "confidence_scale",
+    "draw_confidence",
+    "draw_labels",
+]
 
 STRUCTURE_COLORS = (ORANGE, SKY, VERMILLION, GREEN, PURPLE, AMBER, BLUE)
 LOWEST_CONFIDENCE = 0.5
@@ -151,6 +159,12 @@ def confidence_colors(confidence: np.ndarray) -> np.ndarray:
     scaled = (np.asarray(confidence, dtype=float) - LOWEST_CONFIDENCE) / (1 - LOWEST_CONFIDENCE)
     colors = np.asarray(colormaps["cividis"](scaled.clip(0, 1)))
     return (colors[..., :3] * 255).round().astype(np.uint8)
+
+
+def confidence_scale() -> bytes:
+    """A strip of these colours, from ``LOWEST_CONFIDENCE`` to 1, as PNG."""
+    colors = confidence_colors(np.linspace(LOWEST_CONFIDENCE, 1, 200))
+    return _png(Image.fromarray(np.repeat(colors[None], 14, axis=0)))
 
 
 def _outline(mask: np.ndarray, width: int = _OUTLINE) -> np.ndarray:
