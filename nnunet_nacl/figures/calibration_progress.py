@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import reduce
+from operator import getitem
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -72,7 +74,7 @@ def draw_calibration_progress(
     matrix = not lines and epochs[-1]["mean_logits"] is not None
     below = (_LINES_HEIGHT * -(-len(record["true_classes"]) // 3) if lines else _MATRIX_HEIGHT * matrix) + _TITLE
     body = new_body(_HEIGHT + below)
-    upper, lower = body.subfigures(2, 1, height_ratios=(_HEIGHT, below))
+    upper, lower = cast(Any, body).subfigures(2, 1, height_ratios=(_HEIGHT, below))
     left, right = upper.subplots(1, 2)
     _draw_errors(left, epochs)
     _draw_max_logits(right, record)
@@ -86,16 +88,13 @@ def draw_calibration_progress(
 
 
 def _subtitle(record: Mapping[str, Any]) -> str:
-    n = {
-        mask: np.median([entry["calibration"][mask]["n_voxels"] for entry in record["epochs"]])
-        for mask in ("foreground", "all")
-    }
+    epochs, masks = record["epochs"], ("foreground", "all")
+    foreground, total = (np.median(_values(epochs, "calibration", mask, "n_voxels")) for mask in masks)
     name = ", ".join(str(record[key]) for key in ("dataset", "configuration") if key in record)
     fold = f", fold {record['fold']}" if "fold" in record else ""
-    first, last = record["epochs"][0]["epoch"], record["epochs"][-1]["epoch"]
     return (
-        f"{name}{fold}; epochs {first} to {last}\nn = {n['all']:,.0f} voxels per epoch (median) of nnU-Net's "
-        f"validation patches, {n['foreground']:,.0f} of them foreground"
+        f"{name}{fold}; epochs {epochs[0]['epoch']} to {epochs[-1]['epoch']}\nn = {total:,.0f} voxels per epoch "
+        f"(median) of nnU-Net's validation patches, {foreground:,.0f} of them foreground"
     )
 
 
@@ -151,17 +150,13 @@ def _error_limit(epochs: list[dict[str, Any]]) -> float:
 
 
 def _values(epochs: list[dict[str, Any]], *keys: Any) -> np.ndarray:
-    def value(entry):
-        for key in keys:
-            entry = entry[key]
-        return np.nan if entry is None else entry
-
-    return np.array([value(entry) for entry in epochs], dtype=float)
+    """What stands under the keys in each epoch; None becomes NaN."""
+    return np.array([reduce(getitem, keys, entry) for entry in epochs], dtype=float)
 
 
 def _plot(axes: Axes, epochs: list[dict[str, Any]], values: np.ndarray, **look: Any) -> None:
     """A line over the epochs; through few points it would not be seen without markers."""
-    markers = {"marker": "o", "markersize": 4} if len(epochs) <= 10 else {}
+    markers: dict[str, Any] = {"marker": "o", "markersize": 4} if len(epochs) <= 10 else {}
     axes.plot([entry["epoch"] for entry in epochs], values, **markers, **look)
 
 
@@ -171,8 +166,8 @@ def _finish(axes: Axes, epochs: list[dict[str, Any]], what: str, legend: bool = 
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
     if legend:
         look: dict[str, Any] = {"framealpha": 0.85, "edgecolor": "none", "alignment": "left", "handlelength": 2.8}
-        size = {"fontsize": SMALL_SIZE, "title_fontsize": SMALL_SIZE}
-        axes.legend(loc="upper right", title=_last_epochs(epochs), **look, **size)
+        look |= {"fontsize": SMALL_SIZE, "title_fontsize": SMALL_SIZE}
+        axes.legend(loc="upper right", title=_last_epochs(epochs), **look)
 
 
 def _draw_errors(axes: Axes, epochs: list[dict[str, Any]]) -> None:
@@ -247,7 +242,7 @@ def _draw_lines(part: SubFigure, record: Mapping[str, Any]) -> None:
         axes.grid(True)
         axes.axhline(0, color=INK, linewidth=0.6)
         for j in range(matrices.shape[2]):
-            look = {"gid": f"logit {j} of true class {k}", **_channel_line(j, record["regions"])}
+            look: dict[str, Any] = {"gid": f"logit {j} of true class {k}", **_channel_line(j, record["regions"])}
             _plot(axes, epochs, matrices[:, k, j], **look)
         if not counts and not np.isfinite(matrices[:, k]).any():
             axes.text(0.5, 0.6, "no voxel", transform=axes.transAxes, ha="center", fontsize=SMALL_SIZE, color=GREY)

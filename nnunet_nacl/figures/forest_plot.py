@@ -19,11 +19,13 @@ from nnunet_nacl.figures.layout import (
     line_height,
     new_panels,
     row_height,
+    set_rows,
     text_width,
     wrap,
     write_figure,
+    write_in_row,
 )
-from nnunet_nacl.figures.style import BLUE, GREY, INK, SMALL_SIZE, TEXT_SIZE, VERMILLION, figure_settings
+from nnunet_nacl.figures.style import BLUE, GREY, INK, SMALL_SIZE, VERMILLION, figure_settings
 from nnunet_nacl.figures.values import as_interval, as_values, check_better
 
 if TYPE_CHECKING:
@@ -153,7 +155,7 @@ def draw_differences(
         panel.set_title(heading, loc="left", fontweight="bold", pad=72 * line_height(SMALL_SIZE) + 4)
         _draw_panel(panel, of, methods)
         _draw_columns(panel, of, methods, columns)
-        panel.set_yticks(range(len(methods)), labels, fontsize=TEXT_SIZE)
+        set_rows(panel, labels)
     size, legend = (_WIDEST, row_height(labels, _ROW, 0.02) * len(methods)), _legend(reference, confidence)
     return write_figure(body, path, size, legend=legend, told=foot, **frame)
 
@@ -183,16 +185,13 @@ def _draw_panel(axes: Axes, of: list[ForestRow], methods: list[str]) -> None:
     for row in of:
         y, look = methods.index(row.label), _LOOKS[row.verdict]
         if row.lacks == "value":
-            _write(axes, "no value", 0.5, y, ha="center", color=GREY, style="italic")
+            write_in_row(axes, "no value", 0.5, y, ha="center", color=GREY, style="italic")
             continue
         draw_interval(axes, y, row.interval, vertical=False, color=look["color"], gid="interval")
         point = {**_POINT, **look, "markeredgecolor": look["color"]}
         axes.plot([row.value], [y], linestyle="none", zorder=3, label=row.label, **point)
     low, high = axes.get_xlim()
     axes.set_xlim(min(low, -0.1 * high), max(high, -0.1 * low))
-    axes.set_ylim(len(methods) - 0.5, -0.5)
-    axes.tick_params(axis="y", length=0)
-    axes.tick_params(labelbottom=True)
     axes.spines["left"].set_visible(False)
     left, right = ("worse", "better") if of[0].better == "higher" else ("better", "worse")
     # em spaces: an SVG joins several blanks into one
@@ -204,19 +203,9 @@ def _draw_columns(axes: Axes, of: list[ForestRow], methods: list[str], columns: 
     right = 0.0
     for heading, texts in columns:
         right += max(text_width(heading, SMALL_SIZE), 0.3) + 0.12
-        _write(axes, heading, 1, -0.5, right, ha="right", va="bottom", color=GREY)
+        write_in_row(axes, heading, 1, -0.5, right, ha="right", va="bottom", color=GREY)
         for row in of:
-            _write(axes, texts[row], 1, methods.index(row.label), right, ha="right")
-
-
-def _write(axes: Axes, text: str, x: float, y: float, right: float = 0, **look) -> None:
-    """Text at a share of the width and inches right of it, in a row of the panel."""
-    place: dict[str, Any] = {
-        "xycoords": axes.get_yaxis_transform(),
-        "xytext": (72 * right, 0),
-        "textcoords": "offset points",
-    }
-    axes.annotate(text, (x, y), **place, **{"va": "center", "fontsize": SMALL_SIZE, **look})
+            write_in_row(axes, texts[row], 1, methods.index(row.label), right, ha="right")
 
 
 def _legend(reference: str, confidence: float) -> list[Line2D]:

@@ -27,9 +27,11 @@ __all__ = [
     "new_body",
     "new_panels",
     "row_height",
+    "set_rows",
     "text_width",
     "wrap",
     "write_figure",
+    "write_in_row",
 ]
 
 MAX_WIDTH = 9.0  # inches: at 100 % no wider than a page of text on a screen
@@ -245,6 +247,20 @@ def _add_legend(body: SubFigure, handles: Sequence, room: float) -> None:
         if columns == 1 or legend.get_window_extent().width <= room * body.figure.dpi:
             break
         legend.remove()
+
+
+def set_rows(axes: Axes, labels: Sequence[str]) -> None:
+    """A row of the panel for each label, the first at the top."""
+    axes.set_yticks(range(len(labels)), labels, fontsize=TEXT_SIZE)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.tick_params(labelbottom=True)
+
+
+def write_in_row(axes: Axes, text: str, x: float, row: float, right: float = 0, **look: Any) -> None:
+    """Text at a share of the panel's width and ``right`` inches right of it."""
+    place: dict[str, Any] = {"xytext": (72 * right, 0), "textcoords": "offset points", "va": "center"}
+    axes.annotate(text, (x, row), xycoords=axes.get_yaxis_transform(), **{**place, "fontsize": SMALL_SIZE, **look})
 
 
 def draw_interval(

@@ -70,7 +70,7 @@ def draw_radar(
     styles, own = method_styles(checked), scale == "axis"
     table = np.stack([checked[method] for method in styles])
     gaps = {method: [axis for axis, gap in zip(axes, np.isnan(checked[method])) if gap] for method in styles}
-    foot = [*(f"No value for {method}: {', '.join(gap)}." for method, gap in gaps.items() if gap)]
+    foot = [f"No value for {method}: {', '.join(gap)}." for method, gap in gaps.items() if gap]
     low, high = (extreme.reduce(table, axis=0 if own else None) for extreme in (np.fmin, np.fmax))
     if len(axes) < 3 or (np.isnan(table).any() and len(axes) <= _MOST_DOTS) or not np.any(high > low):
         looks: dict[str, Any] = {"styles": styles, "better": better, "what": metric, "shared": not own, "told": foot}
@@ -88,9 +88,9 @@ def draw_radar(
         every = -(-len(axes) // _MOST_NUMBERS)
         labels = ["" if i % every else str(i + 1) for i in range(len(axes))]
         spokes = [f"{i} {spoke}" for i, spoke in enumerate(spokes, 1)]
-    told = [f"Outward is better ({metric + ': ' if metric else ''}{better} is better). {told}"]
-    told += [f"Spokes: {'; '.join(spokes)}."] if crowded or (own and not together) else []
-    told += [] if together else [f"Grey and dashed in every radar: {next(iter(styles))}."]
+    words = [f"Outward is better ({metric + ': ' if metric else ''}{better} is better). {told}"]
+    words += [f"Spokes: {'; '.join(spokes)}."] if crowded or (own and not together) else []
+    words += [] if together else [f"Grey and dashed in every radar: {next(iter(styles))}."]
     angles, radii = np.linspace(0, 2 * np.pi, len(axes) + 1), (table - center) / (rim - center)
     lines = np.concatenate([radii, radii[:, :1]], axis=1)
     body, panels = new_panels(*((1, 1) if together else (len(styles), 3)), subplot_kw={"projection": "polar"})
@@ -106,14 +106,14 @@ def draw_radar(
         if not together and i:
             panel.plot(angles, lines[0], color=GREY, linestyle="--", linewidth=1.3, gid="reference")
     legend, size = (legend_handles(styles), 4.8 if crowded else 3.4) if together else ((), 1.6)
-    return write_figure(body, path, (size, None), legend=legend, told=[*told, *foot], **frame)
+    return write_figure(body, path, (size, None), legend=legend, told=[*words, *foot], **frame)
 
 
 def _common_scale(worst: float, best: float) -> tuple[float, float, dict[float, str], str]:
     """Round values at the centre and the rim, the radii of rings with their values, and all that in words."""
     off = worst + (worst - best) / 4  # holds the worst value off the centre
-    ticks = MaxNLocator(6, steps=STEPS).tick_values(*sorted((max(off, 0) if min(worst, best) >= 0 else off, best)))
-    center, *_, rim = ticks = np.round(ticks if best > worst else ticks[::-1], 10)
+    rising = MaxNLocator(6, steps=STEPS).tick_values(*sorted((max(off, 0) if min(worst, best) >= 0 else off, best)))
+    center, *_, rim = ticks = np.round(rising if best > worst else rising[::-1], 10)
     decimals = max(len(f"{tick:.10g}".partition(".")[2]) for tick in ticks)
     words = [format_number(tick, decimals) for tick in (*ticks, abs(ticks[1] - center))]
     told = f"Centre {words[0]}, rim {words[-2]}, rings {words[-1]} apart."

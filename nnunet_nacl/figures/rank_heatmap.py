@@ -60,10 +60,7 @@ def draw_rank_heatmap(
     rows, columns = list(rows), list(columns)
     values = _check(rows, columns, ranks)
     missing = int(np.isnan(values).sum())
-    words = (
-        f"Dark is good: a low {what} is better. Colours compare the cells of one column. Framed: lowest of its column."
-    )
-    foot = [words]
+    foot = [f"Dark is good: a low {what} is better. Colours compare the cells of one column, whose lowest is framed."]
     if missing:
         foot.append(f"Hatched: no value ({missing} of {values.size} cells).")
     row_labels = [wrap(row, _LABEL) for row in rows]
@@ -109,15 +106,15 @@ def _draw_cells(axes, values: np.ndarray, decimals: int) -> None:
         place = {"ha": "center", "va": "center", "fontsize": TEXT_SIZE, "gid": f"cell {i} {j}"}
         axes.text(j, i, format_number(value, decimals), color=ink, fontweight=weight, **place)
     for i, j in zip(*np.nonzero(best)):
-        for color, width, gid in (("white", 2.6, None), (VERMILLION, 1.4, "best")):
-            look: dict[str, Any] = {"fill": False, "edgecolor": color, "linewidth": width, "zorder": 3, "gid": gid}
+        for edge, width, gid in (("white", 2.6, None), (VERMILLION, 1.4, "best")):
+            look: dict[str, Any] = {"fill": False, "edgecolor": edge, "linewidth": width, "zorder": 3, "gid": gid}
             axes.add_patch(Rectangle((j - 0.44, i - 0.42), 0.88, 0.84, **look))
     axes.set(xlim=(-0.5, values.shape[1] - 0.5), ylim=(values.shape[0] - 0.5, -0.5))
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
 
 
-def _luminance(color: Sequence[float]) -> float:
+def _luminance(color: Sequence[float] | np.ndarray) -> float:
     """Relative luminance of an sRGB colour (WCAG 2): above 0.179 black has more contrast to it, below it white."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in color[:3]]
     return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))

@@ -43,7 +43,7 @@ def draw_reliability(
     stats_by_method: Mapping[str, BinStats],
     path: str | os.PathLike,
     *,
-    bands: Mapping[str, tuple[Sequence[float], Sequence[float]]] | None = None,
+    bands: Mapping[str, tuple[Sequence[float] | np.ndarray, Sequence[float] | np.ndarray]] | None = None,
     **frame: Unpack[Frame],
 ) -> Path:
     """Draw one panel per method: accuracy of each confidence bin above a histogram of the confidences.

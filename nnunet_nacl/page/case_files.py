@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -98,7 +98,7 @@ class Probabilities:
 
 def read_truth(folder: PredictionFolder, case: str) -> Truth:
     """Ground truth of a case; UserError if it cannot be read."""
-    array, properties = folder.read_segmentation(folder.files(case).reference)
+    array, properties = folder.read_segmentation(cast(Path, folder.files(case).reference))
     labels = array.astype(np.int32)
     ignore = folder.labels.ignore_label
     valid = np.ones(labels.shape, dtype=bool) if ignore is None else labels != ignore

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -181,7 +182,7 @@ def _stripe(canvas: np.ndarray, where: np.ndarray) -> None:
 def _annotate(picture: Image.Image, grid: Grid, edges: Sequence[str]) -> None:
     draw = ImageDraw.Draw(picture)
     width, height = picture.size
-    style = {"fill": "white", "stroke_fill": "black", "stroke_width": 2, "font": _font(17)}
+    style: dict[str, Any] = {"fill": "white", "stroke_fill": "black", "stroke_width": 2, "font": _font(17)}
     places = ((5, height / 2, "lm"), (width - 5, height / 2, "rm"), (width / 2, 4, "mt"), (width / 2, height - 5, "mb"))
     for letter, (x, y, anchor) in zip(edges, places):
         draw.text((x, y), letter, anchor=anchor, **style)

@@ -86,8 +86,8 @@ def make_gallery(
     """
     folders, names = Folders(dataset), [trainer["name"] for trainer in trainers]
     picked = pick_cases(dataset, names)
-    cases, problems = [], {}
-    structures = list(dataset["structures"].values())
+    cases: list[GalleryCase] = []
+    problems: dict[str, None] = {}
     for number, (case, reasons) in enumerate(picked.items(), 1):
         say(f"{dataset['name']}: case {number} of {len(picked)}, {case}")
         fold = dataset["case_fold"].get(case, "")
@@ -102,7 +102,7 @@ def make_gallery(
             for name, trainer in zip(names, trainers)
         ]
         cases.append(GalleryCase(case, fold, reasons, panels, methods))
-    return Gallery(dataset["name"], structures, cases, list(problems))
+    return Gallery(dataset["name"], list(dataset["structures"].values()), cases, list(problems))
 
 
 def _scores(dataset: Mapping[str, Any], trainer: str, case: str) -> str:

@@ -6,12 +6,13 @@ import base64
 import json
 import re
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_nacl.page.case_files import Folders, read_slice_probabilities
+from nnunet_nacl.page.case_files import Folders, read_prediction, read_slice_probabilities, read_truth
 from nnunet_nacl.page.gallery import make_gallery, pick_cases
 from tests.evaluation.folders import write_image, write_json
 from tests.page.study import make_study
@@ -213,3 +214,15 @@ def test_an_image_of_another_shape_is_not_shown(study):
         write_image(np.zeros((3, 4, 5), np.float32), path, (1, 1, 1))
     gallery = gallery_of(study)
     assert gallery.problems and all("shape (3, 4, 5), the ground truth has (6, 14, 12)" in p for p in gallery.problems)
+
+
+def test_labels_above_the_largest_short_integer_do_not_wrap():
+    array = np.array([[[0, 32767, 40000, 70000]]])
+    folder = SimpleNamespace(
+        read_segmentation=lambda path: (array, {"spacing": (1, 1, 1)}),
+        files=lambda case: SimpleNamespace(reference="truth", segmentation="predicted"),
+        labels=SimpleNamespace(ignore_label=70000),
+    )
+    truth = read_truth(folder, "case")
+    assert truth.labels.tolist() == array.tolist() == read_prediction(folder, "case", array.shape).tolist()
+    assert truth.valid.tolist() == [[[True, True, True, False]]]

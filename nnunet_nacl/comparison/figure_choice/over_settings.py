@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, replace
 from functools import partial
+from typing import Any
 
 from nnunet_nacl.comparison.alignment import Dataset
 from nnunet_nacl.comparison.columns import RANK_METRICS
@@ -53,7 +54,8 @@ def entries_over(entries: Sequence[Entry], field: str) -> dict[str, dict[float |
             value = _default(variant, field)
             if value is None and field != "kernel_size":
                 continue
-        groups.setdefault(replace(variant, **{field: None}), {})[value] = entry
+        unset: dict[str, Any] = {field: None}
+        groups.setdefault(replace(variant, **unset), {})[value] = entry
     groups = {base: points for base, points in groups.items() if len(points) >= 2}
     labels = short_labels([_name(base) for base in groups])
     return {

@@ -88,7 +88,7 @@ def _differences(comparison: Comparison, dataset: Dataset) -> Iterator[Described
         ]
         otherwise = "not tested" if all(row.verdict == "untested" for row in shown) else "no difference shown"
         sentences.append(f"{metric}: {', '.join(clear) or otherwise}")
-    if all(np.isnan(row.difference) for row in rows):
+    if all(np.isnan(row.value) for row in rows):
         return
     caption = (
         f"Mean difference to {reference} over the cases in which both have a value, with {INTERVALS}. p: Wilcoxon's "
