@@ -6,6 +6,7 @@ import argparse
 
 from nnunet_nacl.cli.processes import add_processes_option, number_of_processes
 from nnunet_nacl.cli.quality_text import add_threshold_option, check_threshold
+from nnunet_nacl.errors import UserError
 
 HELP = "compare trainers, ensembles or any predictions on the same cases: tables, statistics, ranks and figures"
 
@@ -90,7 +91,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Compares; the exit status is 0, or 2 through UserError."""
     import shlex
-    import sys
     from pathlib import Path
 
     from nnunet_nacl.comparison.alignment import align
@@ -116,24 +116,17 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     entries, folder = read_entries(args.entries), Path(args.o)
     relative = _relative(args.relative, entries)
-    references, dataset_json, plans_json = (path and Path(path) for path in (args.gt, args.djfile, args.pfile))
-    options = Options(
-        plans=args.p,
-        configuration=args.c,
-        folds=args.f,
-        references=references,
-        dataset_json=dataset_json,
-        plans_json=plans_json,
-        allow_missing=args.allow_missing,
-        allow_training_cases=args.allow_training_cases,
-        cache=folder / "cache",
-        num_processes=number_of_processes(args.np),
-        progress=True,
-    )
+    allowed = {"allow_missing": args.allow_missing, "allow_training_cases": args.allow_training_cases}
+    files = {"references": args.gt, "dataset_json": args.djfile, "plans_json": args.pfile}
+    places = {key: path and Path(path) for key, path in files.items()} | {"cache": folder / "cache"}
+    effort = {"num_processes": number_of_processes(args.np), "progress": True}
+    options = Options(args.p, args.c, args.f, **places, **allowed, **effort)
     check_output_folder(folder)
     remove_temporaries(folder)
     found = [locate(dataset, entries, options) for dataset in args.d or [None]]
-    _check_different([located.name for located in found])
+    names = [located.name for located in found]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UserError(f"-d names {twice} twice; name each data set once.")
     datasets = [align(located, read_documents(located)) for located in found]
     _check_settings(datasets)
     comparison = compare(entries, datasets, n_bootstrap=args.bootstrap, seed=args.seed)
@@ -143,8 +136,7 @@ def run(args: argparse.Namespace) -> int:
     figures = [*standard_figures(comparison, relative), *figures_over_settings(comparison)]
     figures += quality_figures(comparison, predicted)
     drawn = write_figures(figures, folder, comparison.notes, progress=True)
-    command = shlex.join(["nnunet_nacl", *_typed(args, sys.argv)])
-    allowed = {"allow_missing": args.allow_missing, "allow_training_cases": args.allow_training_cases}
+    command = shlex.join(["nnunet_nacl", *args.argv])
     path = write_comparison(comparison_to_json(comparison, tables, drawn, command=command, allowed=allowed), folder)
     print("\n\n".join(terminal_text(table) for table in tables if not table.id.startswith("statistics")))
     print(f"\n{_summary(comparison)}")
@@ -157,8 +149,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     """What can be wrong with the arguments alone."""
-    from nnunet_nacl.errors import UserError
-
     if args.tr and not (args.d and args.c):
         raise UserError("-tr needs -d DATASET and -c CONFIGURATION, such as -d 4 -c 3d_fullres.")
     if args.i and args.d and len(args.d) > 1:
@@ -183,8 +173,6 @@ def _check(args: argparse.Namespace) -> None:
 
 def _relative(given: list[str] | None, entries: list) -> tuple[str, str] | None:
     """Names of the two entries of ``-relative``."""
-    from nnunet_nacl.errors import UserError
-
     if given is None:
         return None
     names = []
@@ -199,42 +187,14 @@ def _relative(given: list[str] | None, entries: list) -> tuple[str, str] | None:
     return names[0], names[1]
 
 
-def _check_different(names: list[str]) -> None:
-    from nnunet_nacl.errors import UserError
-
-    for i, name in enumerate(names):
-        if name in names[:i]:
-            raise UserError(f"-d names {name} twice; name each data set once.")
-
-
 def _check_settings(datasets: list) -> None:
     """UserError unless the data sets were measured in the same way."""
-    from nnunet_nacl.errors import UserError
-
     for dataset in datasets:
         own, first = dataset.settings.to_json(), datasets[0].settings.to_json()
         differing = [key for key in own if key != "paper" and own[key] != first[key]]
         if differing:
-            raise UserError(
-                f"{dataset.name} and {datasets[0].name} were evaluated with other settings ({', '.join(differing)}); "
-                "run `nnunet_nacl evaluate` with the same options for both."
-            )
-
-
-def _typed(args: argparse.Namespace, argv: list[str]) -> list[str]:
-    """The command line, rebuilt from the arguments where this was not started as a command (tests, notebooks)."""
-    if len(argv) > 1 and argv[1] == "compare":
-        return argv[1:]
-    words, last = ["compare"], None
-    for flag, value in args.entries:
-        words += [value] if flag == last else [flag, value]
-        last = flag
-    for flag in ("d", "c", "p", "f", "gt", "djfile", "pfile", "relative", "threshold", "bootstrap", "seed", "o"):
-        value = getattr(args, flag)
-        if value is not None:
-            words += [f"-{flag}", *(map(str, value) if isinstance(value, list) else [str(value)])]
-    switches = {"--allow-missing": args.allow_missing, "--allow-training-cases": args.allow_training_cases}
-    return words + [switch for switch, given in switches.items() if given]
+            names = f"{dataset.name} and {datasets[0].name} were evaluated with other settings ({', '.join(differing)})"
+            raise UserError(f"{names}; run `nnunet_nacl evaluate` with the same options for both.")
 
 
 def _summary(comparison) -> str:

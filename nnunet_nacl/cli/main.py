@@ -46,7 +46,7 @@ def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
             name, help=module.HELP, description=module.HELP, formatter_class=argparse.RawDescriptionHelpFormatter
         )
         module.configure(subparser)
-        subparser.set_defaults(run=module.run)
+        subparser.set_defaults(run=module.run, argv=list(argv))
     return parser
 
 

@@ -64,6 +64,11 @@ class Column:
         """The metric's name alone."""
         return _SHORT.get(self.metric, self.metric)
 
+    @property
+    def unitless_title(self) -> str:
+        """Where the unit is given apart."""
+        return self.title.removesuffix(f" ({self.unit})")
+
 
 def make_columns(structures: Sequence[Mapping[str, str]]) -> dict[str, Column]:
     """All columns by id: ``Dice``, ``Dice:1``, ``HD95_mm:2``, ``ECE:foreground``, ...

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import astuple, fields
 
 from nnunet_nacl.comparison.alignment import Dataset, some
 from nnunet_nacl.comparison.columns import CHOSEN, RANK_METRICS
-from nnunet_nacl.comparison.comparison import Comparison, Difference
+from nnunet_nacl.comparison.comparison import Comparison
 from nnunet_nacl.comparison.statistics import PairedDifference
 from nnunet_nacl.comparison.table_formats import Cell, Table, mark, number
 from nnunet_nacl.evaluation.results import MASK_NOTES, MASKS
@@ -111,61 +112,33 @@ def _statistics(comparison: Comparison, dataset: Dataset, suffix: str) -> Table:
     reference = comparison.entries[0]
     rows: list[list[Cell | str]] = []
     for row in found:
-        paired = row.paired
-        decimals = _decimals(row.column)
-        interval = f"[{_signed(paired.low, decimals)}, {_signed(paired.high, decimals)}]"
-        rows.append(
-            [
-                titles[row.column].title,
-                comparison.labels[row.trainer],
-                Cell(str(paired.n), paired.n),
-                Cell(_signed(paired.difference, decimals), paired.difference),
-                interval,
-                Cell(_p(paired.p), paired.p),
-                Cell(_p(row.p_holm), row.p_holm),
-                _verdict_text(row),
-            ]
+        paired, names = row.paired, [titles[row.column].title, comparison.labels[row.trainer]]
+        difference, low, high = (
+            _signed(value, _decimals(row.column)) for value in (paired.difference, paired.low, paired.high)
         )
-    sizes = ", ".join(
-        f"{family} {sum(r.family == family for r in found)}" for family in dict.fromkeys(r.family for r in found)
-    )
+        size, p_values = Cell(str(paired.n), paired.n), [Cell(_p(p), p) for p in (paired.p, row.p_holm)]
+        verdict = {"none": "", "untested": "not tested"}.get(row.verdict, row.verdict)
+        rows.append([*names, size, Cell(difference, paired.difference), f"[{low}, {high}]", *p_values, verdict])
+    sizes = ", ".join(f"{family} {n}" for family, n in Counter(row.family for row in found).items())
+    powerless = ", ".join(comparison.powerless(dataset))
+    few = f"Too few cases for p (Holm) below 0.05, however clear the difference: {powerless}. " if powerless else ""
+    several = len(dataset.structures) > 1
+    distances = "HD95 of a case: mean over the structures that have a distance for all methods. " * several
     caption = (
         f"Differences to {reference.label} on {dataset.where}: mean over the n cases in which both have a value, "
         f"with the 95 % percentile bootstrap interval over cases ({comparison.n_bootstrap:,} draws, seed "
         f"{comparison.seed}). p: Wilcoxon signed-rank test, two-sided, cases of equal value dropped. p (Holm): "
         f"corrected over all methods and metrics of one table, CECE on the foreground only (tests: {sizes}). better, "
         "worse: p (Holm) below 0.05; mixed: then the mean points the other way than most cases. "
-        f"{_powerless(comparison, dataset)}{_distances(dataset)}One training per fold stands for each method: "
+        f"{few}{distances}One training per fold stands for each method: "
         "what another training would give is not in these intervals."
     )
     header = ["metric", "method", "n", "difference", "95 % interval", "p", "p (Holm)", "verdict"]
-    keys = ["dataset", "column", "family", "trainer", "reference", *(f.name for f in fields(PairedDifference))]
-    full = [
-        [
-            *(row.dataset, row.column, row.family, row.trainer, row.reference),
-            *(*astuple(row.paired), row.p_holm, row.verdict),
-        ]
-        for row in found
-    ]
-    title, csv = f"Differences to {reference.label}", ([*keys, "p_holm", "verdict"], full)
+    keys = ["dataset", "column", "family", "trainer", "reference"]
+    full = [[*(getattr(row, key) for key in keys), *astuple(row.paired), row.p_holm, row.verdict] for row in found]
+    title = f"Differences to {reference.label}"
+    csv = ([*keys, *(field.name for field in fields(PairedDifference)), "p_holm", "verdict"], full)
     return Table(f"statistics{suffix}", title, caption, header, rows, dataset.name, csv)
-
-
-def _powerless(comparison: Comparison, dataset: Dataset) -> str:
-    families = comparison.powerless(dataset)
-    if not families:
-        return ""
-    return f"Too few cases for p (Holm) below 0.05, however clear the difference: {', '.join(families)}. "
-
-
-def _distances(dataset: Dataset) -> str:
-    if len(dataset.structures) < 2:
-        return ""
-    return "HD95 of a case: mean over the structures that have a distance for all methods. "
-
-
-def _verdict_text(row: Difference) -> str:
-    return {"none": "", "untested": "not tested"}.get(row.verdict, row.verdict)
 
 
 def _sum_ranks(comparison: Comparison) -> Table:

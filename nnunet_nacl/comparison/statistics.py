@@ -46,11 +46,7 @@ class PairedDifference:
 
 
 def paired_difference(
-    reference: Sequence[float] | np.ndarray,
-    values: Sequence[float] | np.ndarray,
-    *,
-    n_bootstrap: int,
-    seed: int,
+    reference: Sequence[float] | np.ndarray, values: Sequence[float] | np.ndarray, *, n_bootstrap: int, seed: int
 ) -> PairedDifference:
     """Compare two methods case by case.
 
@@ -63,11 +59,7 @@ def paired_difference(
     Raises:
         ValueError: The lengths differ.
     """
-    reference, values = np.asarray(reference, np.float64), np.asarray(values, np.float64)
-    if reference.shape != values.shape:
-        raise ValueError(f"paired values must be of the same cases, got {reference.size} and {values.size}.")
-    both = ~(np.isnan(reference) | np.isnan(values))
-    reference, values = reference[both], values[both]
+    reference, values = _where_both(reference, values)
     differences = values - reference
     signs = np.sign(without_noise(differences))
     interval = mean_interval(differences, n_bootstrap=n_bootstrap, seed=seed)
@@ -84,6 +76,15 @@ def paired_difference(
         rank_biserial=rank_biserial(differences),
         p=wilcoxon_p(differences),
     )
+
+
+def _where_both(reference, values) -> tuple[np.ndarray, np.ndarray]:
+    """The two at the cases where both are defined."""
+    reference, values = np.asarray(reference, np.float64), np.asarray(values, np.float64)
+    if reference.shape != values.shape:
+        raise ValueError(f"paired values must be of the same cases, got {reference.size} and {values.size}.")
+    both = ~(np.isnan(reference) | np.isnan(values))
+    return reference[both], values[both]
 
 
 def wilcoxon_p(differences: Sequence[float] | np.ndarray) -> float:

@@ -97,25 +97,17 @@ def table_csv_text(table: Table, notes: Sequence[str] = ()) -> str:
 
 def markdown_text(table: Table, notes: Sequence[str] = ()) -> str:
     """Best bold, second underlined by ``<u>``; the caption and the notes below."""
-    lines = [f"## {escape_markdown(table.title)}", "", _markdown_row(map(escape_markdown, table.columns))]
-    lines.append("|" + "|".join(" ---: " if numeric else " :--- " for numeric in table.numeric) + "|")
-    lines += [
-        _markdown_row(_marked(cell, escape_markdown, "**{}**", "<u>{}</u>") for cell in row) for row in table.rows
-    ]
-    lines += ["", escape_markdown(table.caption)]
-    for note in notes:
-        lines += ["", f"**Note:** {escape_markdown(note)}"]
-    return "\n".join(lines) + "\n"
+    rows = [map(escape_markdown, table.columns), ("---:" if numeric else ":---" for numeric in table.numeric)]
+    rows += [(_marked(cell, escape_markdown, "**{}**", "<u>{}</u>") for cell in row) for row in table.rows]
+    body = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    below = [escape_markdown(table.caption), *(f"**Note:** {escape_markdown(note)}" for note in notes)]
+    return "\n\n".join([f"## {escape_markdown(table.title)}", body, *below]) + "\n"
 
 
-def _markdown_row(cells) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _marked(cell: Cell | str, escape: Callable[[str], str], bold: str, underlined: str) -> str:
+def _marked(cell: Cell | str, escape: Callable[[str], str], bold: str, underlined: str, plain: str = "{}") -> str:
     if isinstance(cell, str):
         return escape(cell)
-    return (bold if cell.best else underlined if cell.second else "{}").format(escape(cell.text))
+    return (bold if cell.best else underlined if cell.second else plain).format(escape(cell.text))
 
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|#~$&])")
@@ -188,14 +180,9 @@ def escape_latex(text: str) -> str:
 def terminal_text(table: Table) -> str:
     """Aligned columns; ``*`` follows the best and ``+`` the second."""
     marks = any(isinstance(cell, Cell) and (cell.best or cell.second) for row in table.rows for cell in row)
-    rows = [[name + "  " * (numeric and marks) for name, numeric in zip(table.columns, table.numeric)]]
-    for row in table.rows:
-        rows.append([_marked(cell, str, "{} *", "{} +") for cell in row])
-        if marks:
-            rows[-1] = [
-                text + "  " * (isinstance(cell, Cell) and not (cell.best or cell.second))
-                for text, cell in zip(rows[-1], row)
-            ]
+    plain = "{}  " if marks else "{}"
+    rows = [[plain.format(name) if right else name for name, right in zip(table.columns, table.numeric)]]
+    rows += [[_marked(cell, str, "{} *", "{} +", plain) for cell in row] for row in table.rows]
     widths = [max(map(len, column)) for column in zip(*rows)]
     lines = [table.title + "   (* best, + second)" * marks]
     for i, row in enumerate(rows):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import reduce
+from operator import getitem
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -25,7 +27,6 @@ from nnunet_nacl.figures.style import (
     PALETTE,
     SMALL_SIZE,
     VERMILLION,
-    check_path,
     figure_settings,
 )
 from nnunet_nacl.figures.values import format_number
@@ -41,6 +42,7 @@ _LINESTYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 _SHARES = LinearSegmentedColormap.from_list("shares", ["#FFFFFF", "#BBD7EE", "#5B9BD0", "#0B4F8A"])
 
 
+@figure_settings()
 def draw_calibration_progress(
     record: Mapping[str, Any], path: str | os.PathLike, *, title: str = "", subtitle: str = "", dpi: int = 110
 ) -> Path:
@@ -64,7 +66,6 @@ def draw_calibration_progress(
         ValueError: The record has no epoch, or the suffix is not one of these.
         OSError: The file cannot be written.
     """
-    path = check_path(path)
     epochs = record["epochs"]
     if not epochs:
         raise ValueError("The record has no epoch yet: nothing to draw.")
@@ -72,32 +73,28 @@ def draw_calibration_progress(
     lines = len(record["channels"]) <= _MOST_LINES and any(entry["mean_logits"] for entry in epochs)
     matrix = not lines and epochs[-1]["mean_logits"] is not None
     below = (_LINES_HEIGHT * -(-len(record["true_classes"]) // 3) if lines else _MATRIX_HEIGHT * matrix) + _TITLE
-    with figure_settings():
-        body = new_body(_HEIGHT + below)
-        upper, lower = body.subfigures(2, 1, height_ratios=(_HEIGHT, below))
-        left, right = upper.subplots(1, 2)
-        _draw_errors(left, epochs)
-        _draw_max_logits(right, record)
-        if lines:
-            _draw_lines(lower, record)
-        elif matrix:
-            _draw_matrix(lower.subplots(), record)
-        legend, notes = _channel_handles(record) if lines else (), _notes(record, matrix)
-        subtitle = subtitle or _subtitle(record)
-        return write_figure(body, path, title=title, subtitle=subtitle, notes=notes, legend=legend, dpi=dpi)
+    body = new_body(_HEIGHT + below)
+    upper, lower = cast(Any, body).subfigures(2, 1, height_ratios=(_HEIGHT, below))
+    left, right = upper.subplots(1, 2)
+    _draw_errors(left, epochs)
+    _draw_max_logits(right, record)
+    if lines:
+        _draw_lines(lower, record)
+    elif matrix:
+        _draw_matrix(lower.subplots(), record)
+    legend, notes = _channel_handles(record) if lines else (), _notes(record, matrix)
+    subtitle = subtitle or _subtitle(record)
+    return write_figure(body, path, title=title, subtitle=subtitle, notes=notes, legend=legend, dpi=dpi)
 
 
 def _subtitle(record: Mapping[str, Any]) -> str:
-    n = {
-        mask: np.median([entry["calibration"][mask]["n_voxels"] for entry in record["epochs"]])
-        for mask in ("foreground", "all")
-    }
+    epochs, masks = record["epochs"], ("foreground", "all")
+    foreground, total = (np.median(_values(epochs, "calibration", mask, "n_voxels")) for mask in masks)
     name = ", ".join(str(record[key]) for key in ("dataset", "configuration") if key in record)
     fold = f", fold {record['fold']}" if "fold" in record else ""
-    first, last = record["epochs"][0]["epoch"], record["epochs"][-1]["epoch"]
     return (
-        f"{name}{fold}; epochs {first} to {last}\nn = {n['all']:,.0f} voxels per epoch (median) of nnU-Net's "
-        f"validation patches, {n['foreground']:,.0f} of them foreground"
+        f"{name}{fold}; epochs {epochs[0]['epoch']} to {epochs[-1]['epoch']}\nn = {total:,.0f} voxels per epoch "
+        f"(median) of nnU-Net's validation patches, {foreground:,.0f} of them foreground"
     )
 
 
@@ -153,17 +150,13 @@ def _error_limit(epochs: list[dict[str, Any]]) -> float:
 
 
 def _values(epochs: list[dict[str, Any]], *keys: Any) -> np.ndarray:
-    def value(entry):
-        for key in keys:
-            entry = entry[key]
-        return np.nan if entry is None else entry
-
-    return np.array([value(entry) for entry in epochs], dtype=float)
+    """What stands under the keys in each epoch; None becomes NaN."""
+    return np.array([reduce(getitem, keys, entry) for entry in epochs], dtype=float)
 
 
 def _plot(axes: Axes, epochs: list[dict[str, Any]], values: np.ndarray, **look: Any) -> None:
     """A line over the epochs; through few points it would not be seen without markers."""
-    markers = {"marker": "o", "markersize": 4} if len(epochs) <= 10 else {}
+    markers: dict[str, Any] = {"marker": "o", "markersize": 4} if len(epochs) <= 10 else {}
     axes.plot([entry["epoch"] for entry in epochs], values, **markers, **look)
 
 
@@ -172,13 +165,9 @@ def _finish(axes: Axes, epochs: list[dict[str, Any]], what: str, legend: bool = 
     axes.set(xlabel="epoch", ylabel=what, xlim=(first - 0.5, max(last, first + 1) + 0.5))
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
     if legend:
-        look: dict[str, Any] = {
-            "framealpha": 0.85,
-            "edgecolor": "none",
-            "fontsize": SMALL_SIZE,
-            "title_fontsize": SMALL_SIZE,
-        }
-        axes.legend(loc="upper right", handlelength=2.8, title=_last_epochs(epochs), alignment="left", **look)
+        look: dict[str, Any] = {"framealpha": 0.85, "edgecolor": "none", "alignment": "left", "handlelength": 2.8}
+        look |= {"fontsize": SMALL_SIZE, "title_fontsize": SMALL_SIZE}
+        axes.legend(loc="upper right", title=_last_epochs(epochs), **look)
 
 
 def _draw_errors(axes: Axes, epochs: list[dict[str, Any]]) -> None:
@@ -207,14 +196,9 @@ def _draw_max_logits(axes: Axes, record: Mapping[str, Any]) -> None:
     # the open bins are drawn as wide as the others
     low, high = (bins["low"] + (edge - 1) * bins["width"] for edge in (first, last))
     norm = PowerNorm(0.5, vmin=0)  # a single peak would else leave nothing to see of the tails
-    look: dict[str, Any] = {
-        "cmap": _SHARES,
-        "norm": norm,
-        "interpolation": "nearest",
-        "aspect": "auto",
-        "origin": "lower",
-    }
-    image = axes.imshow(shares[first:last], extent=(start - 0.5, end + 0.5, low, high), **look)
+    look: dict[str, Any] = {"interpolation": "nearest", "aspect": "auto", "origin": "lower"}
+    extent = (start - 0.5, end + 0.5, low, high)
+    image = axes.imshow(shares[first:last], cmap=_SHARES, norm=norm, extent=extent, **look)
     for mask, color, style in (("foreground", BLACK, "-"), ("all", ORANGE, "--")):
         values = _values(epochs, "max_logit", mask, "mean")
         look = {"color": color, "linestyle": style, "linewidth": 1.8, "gid": f"mean maximum logit {mask}"}
@@ -258,7 +242,7 @@ def _draw_lines(part: SubFigure, record: Mapping[str, Any]) -> None:
         axes.grid(True)
         axes.axhline(0, color=INK, linewidth=0.6)
         for j in range(matrices.shape[2]):
-            look = {"gid": f"logit {j} of true class {k}", **_channel_line(j, record["regions"])}
+            look: dict[str, Any] = {"gid": f"logit {j} of true class {k}", **_channel_line(j, record["regions"])}
             _plot(axes, epochs, matrices[:, k, j], **look)
         if not counts and not np.isfinite(matrices[:, k]).any():
             axes.text(0.5, 0.6, "no voxel", transform=axes.transAxes, ha="center", fontsize=SMALL_SIZE, color=GREY)

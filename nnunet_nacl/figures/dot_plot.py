@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.figures.layout import new_panels, row_height, wrap, write_figure
-from nnunet_nacl.figures.style import GREY, SMALL_SIZE, TEXT_SIZE, MethodStyle, figure_settings
+from nnunet_nacl.figures.layout import new_panels, row_height, set_rows, wrap, write_figure, write_in_row
+from nnunet_nacl.figures.style import GREY, MethodStyle, figure_settings
 from nnunet_nacl.figures.values import format_number, with_direction
 
 __all__ = ["draw_dots"]
@@ -54,21 +54,9 @@ def draw_dots(
         panel.grid(True)
         for i, (method, value) in enumerate(zip(values, column)):
             panel.plot([value], [i], linestyle="none", label=method, **styles[method].markers)
-            panel.annotate(
-                format_number(value, decimals),
-                (1, i),
-                xycoords=panel.get_yaxis_transform(),
-                xytext=(6, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=SMALL_SIZE,
-                color=GREY if np.isnan(value) else "black",
-                gid="number",
-            )
+            color = GREY if np.isnan(value) else "black"
+            write_in_row(panel, format_number(value, decimals), 1, i, 6 / 72, color=color, gid="number")
         panel.margins(x=0.08)
         panel.set_xlabel(with_direction(what, better))
-        panel.set_yticks(range(len(values)), labels, fontsize=TEXT_SIZE)
-        panel.set_ylim(len(values) - 0.5, -0.5)
-        panel.tick_params(axis="y", length=0)
-        panel.tick_params(labelbottom=True)
+        set_rows(panel, labels)
     return write_figure(body, path, (3.6, row_height(labels, _ROW, 0.02) * len(values)), **frame)

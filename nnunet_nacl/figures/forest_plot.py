@@ -19,20 +19,13 @@ from nnunet_nacl.figures.layout import (
     line_height,
     new_panels,
     row_height,
+    set_rows,
     text_width,
     wrap,
     write_figure,
+    write_in_row,
 )
-from nnunet_nacl.figures.style import (
-    BLUE,
-    GREY,
-    INK,
-    SMALL_SIZE,
-    TEXT_SIZE,
-    VERMILLION,
-    check_path,
-    figure_settings,
-)
+from nnunet_nacl.figures.style import BLUE, GREY, INK, SMALL_SIZE, VERMILLION, figure_settings
 from nnunet_nacl.figures.values import as_interval, as_values, check_better
 
 if TYPE_CHECKING:
@@ -111,13 +104,13 @@ class ForestRow:
         return "< 0.001" if self.p_value < 0.001 else f"{self.p_value:.3f}"
 
 
+@figure_settings()
 def draw_differences(
     rows: Sequence[ForestRow],
     path: str | os.PathLike,
     *,
     reference: str,
     confidence: float = 0.95,
-    p_label: str = "p (Holm)",
     **frame: Unpack[Frame],
 ) -> Path:
     """Draw one panel per metric and one line per method; an interval that excludes 0 differs in marker and colour.
@@ -127,7 +120,6 @@ def draw_differences(
         path: Where to write; the suffix chooses PNG, SVG or PDF. Written atomically.
         reference: The method that is subtracted.
         confidence: Of the intervals, for the legend.
-        p_label: Heading of the p-values.
         frame: ``title``, ``subtitle``, ``notes`` and ``dpi``, as in :class:`~nnunet_nacl.figures.layout.Frame`.
 
     Returns:
@@ -138,7 +130,6 @@ def draw_differences(
             value is infinite, an interval is upside down, or the suffix is not one of these.
         OSError: The file cannot be written.
     """
-    path = check_path(path)
     panels = _panels(rows)
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie between 0 and 1, got {confidence!r}.")
@@ -148,7 +139,7 @@ def draw_differences(
     foot = [f"n = {counts.pop()} cases."] if len(counts) == 1 else []
     if any(row.p_value is not None for row in rows):
         foot.append("p is corrected for the number of tests, the intervals are not.")
-        columns.append((p_label, {row: row.p_text for row in rows}))
+        columns.append(("p (Holm)", {row: row.p_text for row in rows}))
     foot += [
         f"{metric}: no {what} for {', '.join(names)}."
         for metric, of in panels.items()
@@ -158,16 +149,15 @@ def draw_differences(
     labels = [wrap(method, _LABEL) for method in methods]
     side = sum(max(text_width(heading, SMALL_SIZE), 0.3) + 0.12 for heading, _ in columns)
     beside = int((MAX_WIDTH - max(map(text_width, labels))) / (_NARROWEST + side + 0.3))
-    with figure_settings():
-        body, axes = new_panels(len(panels), min(len(panels), max(1, beside), 3), sharey=True)
-        for panel, (metric, of) in zip(axes, panels.items()):
-            heading = f"{metric} ({of[0].unit})" if of[0].unit else metric
-            panel.set_title(heading, loc="left", fontweight="bold", pad=72 * line_height(SMALL_SIZE) + 4)
-            _draw_panel(panel, of, methods)
-            _draw_columns(panel, of, methods, columns)
-            panel.set_yticks(range(len(methods)), labels, fontsize=TEXT_SIZE)
-        size, legend = (_WIDEST, row_height(labels, _ROW, 0.02) * len(methods)), _legend(reference, confidence)
-        return write_figure(body, path, size, legend=legend, told=foot, **frame)
+    body, axes = new_panels(len(panels), min(len(panels), max(1, beside), 3), sharey=True)
+    for panel, (metric, of) in zip(axes, panels.items()):
+        heading = f"{metric} ({of[0].unit})" if of[0].unit else metric
+        panel.set_title(heading, loc="left", fontweight="bold", pad=72 * line_height(SMALL_SIZE) + 4)
+        _draw_panel(panel, of, methods)
+        _draw_columns(panel, of, methods, columns)
+        set_rows(panel, labels)
+    size, legend = (_WIDEST, row_height(labels, _ROW, 0.02) * len(methods)), _legend(reference, confidence)
+    return write_figure(body, path, size, legend=legend, told=foot, **frame)
 
 
 def _panels(rows: Sequence[ForestRow]) -> dict[str, list[ForestRow]]:
@@ -195,16 +185,13 @@ def _draw_panel(axes: Axes, of: list[ForestRow], methods: list[str]) -> None:
     for row in of:
         y, look = methods.index(row.label), _LOOKS[row.verdict]
         if row.lacks == "value":
-            _write(axes, "no value", 0.5, y, ha="center", color=GREY, style="italic")
+            write_in_row(axes, "no value", 0.5, y, ha="center", color=GREY, style="italic")
             continue
         draw_interval(axes, y, row.interval, vertical=False, color=look["color"], gid="interval")
         point = {**_POINT, **look, "markeredgecolor": look["color"]}
         axes.plot([row.value], [y], linestyle="none", zorder=3, label=row.label, **point)
     low, high = axes.get_xlim()
     axes.set_xlim(min(low, -0.1 * high), max(high, -0.1 * low))
-    axes.set_ylim(len(methods) - 0.5, -0.5)
-    axes.tick_params(axis="y", length=0)
-    axes.tick_params(labelbottom=True)
     axes.spines["left"].set_visible(False)
     left, right = ("worse", "better") if of[0].better == "higher" else ("better", "worse")
     # em spaces: an SVG joins several blanks into one
@@ -216,19 +203,9 @@ def _draw_columns(axes: Axes, of: list[ForestRow], methods: list[str], columns: 
     right = 0.0
     for heading, texts in columns:
         right += max(text_width(heading, SMALL_SIZE), 0.3) + 0.12
-        _write(axes, heading, 1, -0.5, right, ha="right", va="bottom", color=GREY)
+        write_in_row(axes, heading, 1, -0.5, right, ha="right", va="bottom", color=GREY)
         for row in of:
-            _write(axes, texts[row], 1, methods.index(row.label), right, ha="right")
-
-
-def _write(axes: Axes, text: str, x: float, y: float, right: float = 0, **look) -> None:
-    """Text at a share of the width and inches right of it, in a row of the panel."""
-    place: dict[str, Any] = {
-        "xycoords": axes.get_yaxis_transform(),
-        "xytext": (72 * right, 0),
-        "textcoords": "offset points",
-    }
-    axes.annotate(text, (x, y), **place, **{"va": "center", "fontsize": SMALL_SIZE, **look})
+            write_in_row(axes, texts[row], 1, methods.index(row.label), right, ha="right")
 
 
 def _legend(reference: str, confidence: float) -> list[Line2D]:

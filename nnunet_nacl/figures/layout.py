@@ -16,7 +16,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.textpath import text_to_path
 from matplotlib.ticker import AutoLocator, MaxNLocator
 
-from nnunet_nacl.figures.style import GREY, HEADING_SIZE, INK, SMALL_SIZE, TEXT_SIZE, save_figure
+from nnunet_nacl.figures.style import GREY, HEADING_SIZE, INK, SMALL_SIZE, TEXT_SIZE, check_path, save_figure
 
 __all__ = [
     "Frame",
@@ -27,9 +27,11 @@ __all__ = [
     "new_body",
     "new_panels",
     "row_height",
+    "set_rows",
     "text_width",
     "wrap",
     "write_figure",
+    "write_in_row",
 ]
 
 MAX_WIDTH = 9.0  # inches: at 100 % no wider than a page of text on a screen
@@ -84,12 +86,14 @@ class Frame(TypedDict, total=False):
         subtitle: Second line: the data, units, number of cases, what the intervals are.
         notes: Sentences at the foot.
         dpi: Resolution of a PNG; 150 by default.
+        also: Suffixes of further files, such as ``.svg``, that get the same drawing without laying it out again.
     """
 
     title: str
     subtitle: str
     notes: Sequence[str]
     dpi: int
+    also: Sequence[str]
 
 
 def new_body(height: float) -> SubFigure:
@@ -129,6 +133,7 @@ def write_figure(
     subtitle: str = "",
     notes: Sequence[str] = (),
     dpi: int = 150,
+    also: Sequence[str] = (),
 ) -> Path:
     """Give the panels their size, put heading, legend and notes around them, and write the figure.
 
@@ -146,16 +151,23 @@ def write_figure(
 
     Returns:
         The path.
+
+    Raises:
+        ValueError: A suffix is not one of PNG, SVG and PDF.
+        OSError: A file cannot be written.
     """
+    path = check_path(path)
     figure, first = body.figure, cast(Any, body.axes[0] if panel else None)
     engine = cast(ConstrainedLayoutEngine, figure.get_layout_engine())
     engine.execute(figure)
+    widths = {axes: axes.bbox.width / figure.dpi for axes in figure.axes}
     if panel:
-        missing = (panel[0] - first.bbox.width / figure.dpi) / _share(first.get_gridspec().get_width_ratios())
-        figure.set_figwidth(min(max(figure.get_figwidth() + missing, _MIN_WIDTH), MAX_WIDTH))
-        engine.execute(figure)
-    for axes in figure.axes:
-        _fit(axes, axes.bbox.width / figure.dpi)
+        before, share = figure.get_figwidth(), _share(first.get_gridspec().get_width_ratios())
+        figure.set_figwidth(min(max(before + (panel[0] - widths[first]) / share, _MIN_WIDTH), MAX_WIDTH))
+        # what is beside the panels keeps its width: no need to lay all out again, which takes the longest
+        widths = dict.fromkeys(widths, widths[first] + (figure.get_figwidth() - before) * share)
+    for axes, width in widths.items():
+        _fit(axes, width)
     room = figure.get_figwidth() - 2 * _MARGIN
     _add_legend(body, legend, room)
     head = _Lines([(title, HEADING_SIZE, "bold", INK), (subtitle, TEXT_SIZE, "normal", INK)], room)
@@ -171,7 +183,9 @@ def write_figure(
     figure.set_layout_engine("none")
     head.write(figure, figure.get_figheight() - _MARGIN)
     foot.write(figure, foot.height - _PAD)
-    return save_figure(figure, path, dpi=dpi, title=title)
+    for place in (path, *(path.with_suffix(suffix) for suffix in also)):
+        save_figure(figure, place, dpi=dpi, title=title)
+    return path
 
 
 def _share(ratios: Sequence[float]) -> float:
@@ -233,6 +247,20 @@ def _add_legend(body: SubFigure, handles: Sequence, room: float) -> None:
         if columns == 1 or legend.get_window_extent().width <= room * body.figure.dpi:
             break
         legend.remove()
+
+
+def set_rows(axes: Axes, labels: Sequence[str]) -> None:
+    """A row of the panel for each label, the first at the top."""
+    axes.set_yticks(range(len(labels)), labels, fontsize=TEXT_SIZE)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.tick_params(labelbottom=True)
+
+
+def write_in_row(axes: Axes, text: str, x: float, row: float, right: float = 0, **look: Any) -> None:
+    """Text at a share of the panel's width and ``right`` inches right of it."""
+    place: dict[str, Any] = {"xytext": (72 * right, 0), "textcoords": "offset points", "va": "center"}
+    axes.annotate(text, (x, row), xycoords=axes.get_yaxis_transform(), **{**place, "fontsize": SMALL_SIZE, **look})
 
 
 def draw_interval(

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from nnunet_nacl.figures.dot_plot import draw_dots
 from nnunet_nacl.figures.layout import STEPS, Frame, new_panels, wrap, write_figure
-from nnunet_nacl.figures.style import GREY, SMALL_SIZE, check_path, figure_settings, legend_handles, styles_for
+from nnunet_nacl.figures.style import GREY, SMALL_SIZE, figure_settings, legend_handles, method_styles
 from nnunet_nacl.figures.values import as_values, check_better, format_number
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ _MOST_DOTS = 12  # axes; more of them are drawn as a radar even where values are
 _MOST_NAMES, _MOST_NUMBERS = 12, 36  # spokes
 
 
+@figure_settings()
 def draw_radar(
     axes: Sequence[str],
     values: Mapping[str, Sequence[float]],
@@ -32,10 +33,8 @@ def draw_radar(
     *,
     better: str,
     metric: str = "",
-    unit: str = "",
     scale: str = "common",
     decimals: int = 3,
-    order: Sequence[str] | None = None,
     **frame: Unpack[Frame],
 ) -> Path:
     """Draw a polygon per method; outward is always better, so the radial axis of an error runs inward.
@@ -48,12 +47,10 @@ def draw_radar(
         values: Method -> one value per axis; NaN or None where there is none, named at the foot.
         path: Where to write; the suffix chooses PNG, SVG or PDF. Written atomically.
         better: ``higher`` or ``lower``.
-        metric: What is drawn.
-        unit: Its unit.
+        metric: What is drawn, with its unit.
         scale: ``common``, one range for all axes, or ``axis``, a range for each, written with its name: for data
             sets of different difficulty, between which differences would else be lost.
         decimals: Decimals of the numbers.
-        order: All methods of the comparison, so that each looks the same in every figure.
         frame: ``title``, ``subtitle``, ``notes`` and ``dpi``, as in :class:`~nnunet_nacl.figures.layout.Frame`.
 
     Returns:
@@ -64,20 +61,19 @@ def draw_radar(
             the suffix is not one of these.
         OSError: The file cannot be written.
     """
-    path, axes, better = check_path(path), list(axes), check_better(better)
+    axes, better = list(axes), check_better(better)
     if scale not in ("common", "axis"):
         raise ValueError(f"scale must be 'common' or 'axis', got {scale!r}.")
     if not axes or not values:
         raise ValueError(f"draw_radar needs axes and methods, got {len(axes)} axes and {len(values)} methods.")
     checked = {method: as_values(given, f"The values of {method}", len(axes)) for method, given in values.items()}
-    styles, own = styles_for(checked, order), scale == "axis"
+    styles, own = method_styles(checked), scale == "axis"
     table = np.stack([checked[method] for method in styles])
     gaps = {method: [axis for axis, gap in zip(axes, np.isnan(checked[method])) if gap] for method in styles}
-    foot = [*(f"No value for {method}: {', '.join(gap)}." for method, gap in gaps.items() if gap)]
-    what = f"{metric} ({unit})" if unit else metric
+    foot = [f"No value for {method}: {', '.join(gap)}." for method, gap in gaps.items() if gap]
     low, high = (extreme.reduce(table, axis=0 if own else None) for extreme in (np.fmin, np.fmax))
     if len(axes) < 3 or (np.isnan(table).any() and len(axes) <= _MOST_DOTS) or not np.any(high > low):
-        looks: dict[str, Any] = {"styles": styles, "better": better, "what": what, "shared": not own, "told": foot}
+        looks: dict[str, Any] = {"styles": styles, "better": better, "what": metric, "shared": not own, "told": foot}
         return draw_dots(axes, dict(zip(styles, table)), path, decimals=decimals, **looks, **frame)
     worst, best = (low, high) if better == "higher" else (high, low)
     center, rim, rings, told = (_own_scales if own else _common_scale)(worst, best)
@@ -92,33 +88,32 @@ def draw_radar(
         every = -(-len(axes) // _MOST_NUMBERS)
         labels = ["" if i % every else str(i + 1) for i in range(len(axes))]
         spokes = [f"{i} {spoke}" for i, spoke in enumerate(spokes, 1)]
-    told = [f"Outward is better ({what + ': ' if what else ''}{better} is better). {told}"]
-    told += [f"Spokes: {'; '.join(spokes)}."] if crowded or (own and not together) else []
-    told += [] if together else [f"Grey and dashed in every radar: {next(iter(styles))}."]
+    words = [f"Outward is better ({metric + ': ' if metric else ''}{better} is better). {told}"]
+    words += [f"Spokes: {'; '.join(spokes)}."] if crowded or (own and not together) else []
+    words += [] if together else [f"Grey and dashed in every radar: {next(iter(styles))}."]
     angles, radii = np.linspace(0, 2 * np.pi, len(axes) + 1), (table - center) / (rim - center)
     lines = np.concatenate([radii, radii[:, :1]], axis=1)
-    with figure_settings():
-        body, panels = new_panels(*((1, 1) if together else (len(styles), 3)), subplot_kw={"projection": "polar"})
-        for panel in panels:
-            _draw_web(panel, angles[:-1], labels, rings if together else dict.fromkeys(rings, ""))
-        for i, (method, style) in enumerate(styles.items()):
-            panel = panels[0 if together else i]
-            look = {**style.markers, "markersize": 7 if together else 5, **style.line, "clip_on": False}
-            panel.plot(angles, lines[i], label=method, zorder=3, gid="polygon", **look)
-            if not together:
-                panel.set_title(method, fontsize="medium", fontweight="bold")
-                panel.fill(angles, np.nan_to_num(lines[i]), color=style.color, alpha=0.15)
-            if not together and i:
-                panel.plot(angles, lines[0], color=GREY, linestyle="--", linewidth=1.3, gid="reference")
-        legend, size = (legend_handles(styles), 4.8 if crowded else 3.4) if together else ((), 1.6)
-        return write_figure(body, path, (size, None), legend=legend, told=[*told, *foot], **frame)
+    body, panels = new_panels(*((1, 1) if together else (len(styles), 3)), subplot_kw={"projection": "polar"})
+    for panel in panels:
+        _draw_web(panel, angles[:-1], labels, rings if together else dict.fromkeys(rings, ""))
+    for i, (method, style) in enumerate(styles.items()):
+        panel = panels[0 if together else i]
+        look = {**style.markers, "markersize": 7 if together else 5, **style.line, "clip_on": False}
+        panel.plot(angles, lines[i], label=method, zorder=3, gid="polygon", **look)
+        if not together:
+            panel.set_title(method, fontsize="medium", fontweight="bold")
+            panel.fill(angles, np.nan_to_num(lines[i]), color=style.color, alpha=0.15)
+        if not together and i:
+            panel.plot(angles, lines[0], color=GREY, linestyle="--", linewidth=1.3, gid="reference")
+    legend, size = (legend_handles(styles), 4.8 if crowded else 3.4) if together else ((), 1.6)
+    return write_figure(body, path, (size, None), legend=legend, told=[*words, *foot], **frame)
 
 
 def _common_scale(worst: float, best: float) -> tuple[float, float, dict[float, str], str]:
     """Round values at the centre and the rim, the radii of rings with their values, and all that in words."""
     off = worst + (worst - best) / 4  # holds the worst value off the centre
-    ticks = MaxNLocator(6, steps=STEPS).tick_values(*sorted((max(off, 0) if min(worst, best) >= 0 else off, best)))
-    center, *_, rim = ticks = np.round(ticks if best > worst else ticks[::-1], 10)
+    rising = MaxNLocator(6, steps=STEPS).tick_values(*sorted((max(off, 0) if min(worst, best) >= 0 else off, best)))
+    center, *_, rim = ticks = np.round(rising if best > worst else rising[::-1], 10)
     decimals = max(len(f"{tick:.10g}".partition(".")[2]) for tick in ticks)
     words = [format_number(tick, decimals) for tick in (*ticks, abs(ticks[1] - center))]
     told = f"Centre {words[0]}, rim {words[-2]}, rings {words[-1]} apart."

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.patches import Rectangle
 
 from nnunet_nacl.figures.layout import MAX_WIDTH, Frame, new_panels, row_height, text_width, wrap, write_figure
-from nnunet_nacl.figures.style import TEXT_SIZE, VERMILLION, check_path, figure_settings
+from nnunet_nacl.figures.style import TEXT_SIZE, VERMILLION, figure_settings
 from nnunet_nacl.figures.values import as_values, format_number
 
 if TYPE_CHECKING:
@@ -22,33 +22,29 @@ __all__ = ["draw_rank_heatmap"]
 
 _CELL_HEIGHT, _WIDEST_CELL = 0.34, 1.0  # inches
 _LABEL = 2.6  # widest row label
-_ALONG = {"row": 1, "column": 0, "all": None}
 
 
+@figure_settings()
 def draw_rank_heatmap(
     rows: Sequence[str],
     columns: Sequence[str],
     ranks: np.ndarray,
     path: str | os.PathLike,
     *,
-    colour_by: str = "all",
-    best: str | None = None,
     decimals: int = 0,
     what: str = "rank",
     **frame: Unpack[Frame],
 ) -> Path:
     """Draw a table of ranks (or sums or means of ranks) with the number in every cell; dark is good.
 
-    Colours differ in lightness alone, which any colour vision orders. A cell without a value is hatched.
+    Colours compare the cells of a column, as a sum may stand beside its terms. They differ in lightness alone, which
+    any colour vision orders. The lowest of each column is framed, ties included; a cell without a value is hatched.
 
     Args:
         rows: R names, best the methods: they lie flat however long they are.
         columns: C names, such as metrics.
         ranks: (R, C) ranks; low is good; NaN where there is none.
         path: Where to write; the suffix chooses PNG, SVG or PDF. Written atomically.
-        colour_by: Range over which the colours are stretched: ``all`` cells, or each ``row`` or ``column`` on its own,
-            where a sum stands beside its terms.
-        best: Frame the lowest value of each ``row`` or ``column``, ties included; None frames nothing.
         decimals: Decimals of the numbers.
         what: What the numbers are, for the key.
         frame: ``title``, ``subtitle``, ``notes`` and ``dpi``, as in :class:`~nnunet_nacl.figures.layout.Frame`.
@@ -57,20 +53,14 @@ def draw_rank_heatmap(
         The path.
 
     Raises:
-        ValueError: Sizes do not agree, nothing is given, an option is unknown, a value is infinite or below 0, or the
-            suffix is not one of these.
+        ValueError: Sizes do not agree, nothing is given, a value is infinite or below 0, or the suffix is not one
+            of these.
         OSError: The file cannot be written.
     """
-    path = check_path(path)
     rows, columns = list(rows), list(columns)
-    values = _check(rows, columns, ranks, colour_by, best)
-    shade = _shade(values, colour_by)
+    values = _check(rows, columns, ranks)
     missing = int(np.isnan(values).sum())
-    foot = [f"Dark is good: a low {what} is better."]
-    if colour_by != "all":
-        foot[0] += f" Colours compare the cells of one {colour_by}."
-    if best:
-        foot[0] += f" Framed: lowest of its {best}."
+    foot = [f"Dark is good: a low {what} is better. Colours compare the cells of one column, whose lowest is framed."]
     if missing:
         foot.append(f"Hatched: no value ({missing} of {values.size} cells).")
     row_labels = [wrap(row, _LABEL) for row in rows]
@@ -78,48 +68,33 @@ def draw_rank_heatmap(
     column_labels = [wrap(column, cell) for column in columns]
     words = [text_width(word) for column in columns for word in wrap(column, 0.01).split("\n")]
     slanted = max(words) > cell or any(label.count("\n") > 2 for label in column_labels)
-    with figure_settings():
-        body, (axes,) = new_panels(1)
-        _draw_cells(axes, values, shade, decimals, _best(values, best))
-        axes.set_yticks(range(len(rows)), row_labels, fontsize=TEXT_SIZE)
-        axes.set_xticks(range(len(columns)), [wrap(name, 2.2) for name in columns] if slanted else column_labels)
-        for label in axes.get_xticklabels():
-            label.set_fontsize(TEXT_SIZE)
-            if slanted:
-                label.set(rotation=45, ha="left", va="bottom", rotation_mode="anchor")
-        size = (_WIDEST_CELL * len(columns), row_height(row_labels, _CELL_HEIGHT, 0.1) * len(rows))
-        return write_figure(body, path, size, told=foot, **frame)
+    body, (axes,) = new_panels(1)
+    _draw_cells(axes, values, decimals)
+    axes.set_yticks(range(len(rows)), row_labels, fontsize=TEXT_SIZE)
+    axes.set_xticks(range(len(columns)), [wrap(name, 2.2) for name in columns] if slanted else column_labels)
+    for label in axes.get_xticklabels():
+        label.set_fontsize(TEXT_SIZE)
+        if slanted:
+            label.set(rotation=45, ha="left", va="bottom", rotation_mode="anchor")
+    size = (_WIDEST_CELL * len(columns), row_height(row_labels, _CELL_HEIGHT, 0.1) * len(rows))
+    return write_figure(body, path, size, told=foot, **frame)
 
 
-def _check(rows: list[str], columns: list[str], ranks, colour_by: str, best: str | None) -> np.ndarray:
+def _check(rows: list[str], columns: list[str], ranks) -> np.ndarray:
     if not rows or not columns:
         raise ValueError(f"draw_rank_heatmap needs rows and columns, got {len(rows)} and {len(columns)}.")
     if len(ranks) != len(rows):
         raise ValueError(f"ranks must have a line for each of the {len(rows)} rows, got {len(ranks)}.")
-    if colour_by not in _ALONG:
-        raise ValueError(f"colour_by must be 'all', 'row' or 'column', got {colour_by!r}.")
-    if best not in (None, "row", "column"):
-        raise ValueError(f"best must be 'row', 'column' or None, got {best!r}.")
     values = np.stack([as_values(line, f"The ranks of {row}", len(columns)) for row, line in zip(rows, ranks)])
     if (values < 0).any():
         raise ValueError(f"Ranks cannot be below 0, got {np.nanmin(values)}.")
     return values
 
 
-def _shade(values: np.ndarray, colour_by: str) -> np.ndarray:
-    """0 for the lowest to 1 for the highest of the range; 0.5 where all are the same."""
-    low, high = (extreme.reduce(values, axis=_ALONG[colour_by], keepdims=True) for extreme in (np.fmin, np.fmax))
-    return np.where(high > low, (values - low) / np.where(high > low, high - low, 1), 0.5)
-
-
-def _best(values: np.ndarray, best: str | None) -> np.ndarray:
-    if best is None:
-        return np.zeros(values.shape, dtype=bool)
-    return values == np.fmin.reduce(values, axis=_ALONG[best], keepdims=True)
-
-
-def _draw_cells(axes, values: np.ndarray, shade: np.ndarray, decimals: int, best: np.ndarray) -> None:
-    blues = matplotlib.colormaps["Blues_r"]
+def _draw_cells(axes, values: np.ndarray, decimals: int) -> None:
+    blues, (low, high) = matplotlib.colormaps["Blues_r"], (f.reduce(values, axis=0) for f in (np.fmin, np.fmax))
+    shade = np.where(high > low, (values - low) / np.where(high > low, high - low, 1), 0.5)
+    best = values == low
     for (i, j), value in np.ndenumerate(values):
         corner = (j - 0.5, i - 0.5)
         if np.isnan(value):
@@ -131,15 +106,15 @@ def _draw_cells(axes, values: np.ndarray, shade: np.ndarray, decimals: int, best
         place = {"ha": "center", "va": "center", "fontsize": TEXT_SIZE, "gid": f"cell {i} {j}"}
         axes.text(j, i, format_number(value, decimals), color=ink, fontweight=weight, **place)
     for i, j in zip(*np.nonzero(best)):
-        for color, width, gid in (("white", 2.6, None), (VERMILLION, 1.4, "best")):
-            look: dict[str, Any] = {"fill": False, "edgecolor": color, "linewidth": width, "zorder": 3, "gid": gid}
+        for edge, width, gid in (("white", 2.6, None), (VERMILLION, 1.4, "best")):
+            look: dict[str, Any] = {"fill": False, "edgecolor": edge, "linewidth": width, "zorder": 3, "gid": gid}
             axes.add_patch(Rectangle((j - 0.44, i - 0.42), 0.88, 0.84, **look))
     axes.set(xlim=(-0.5, values.shape[1] - 0.5), ylim=(values.shape[0] - 0.5, -0.5))
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
 
 
-def _luminance(color: Sequence[float]) -> float:
+def _luminance(color: Sequence[float] | np.ndarray) -> float:
     """Relative luminance of an sRGB colour (WCAG 2): above 0.179 black has more contrast to it, below it white."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in color[:3]]
     return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))

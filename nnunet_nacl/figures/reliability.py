@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from nnunet_nacl.figures.layout import Frame, draw_interval, line_height, new_panels, write_figure
-from nnunet_nacl.figures.style import GREEN, GREY, INK, SMALL_SIZE, VERMILLION, check_path, figure_settings
+from nnunet_nacl.figures.style import GREEN, GREY, INK, SMALL_SIZE, VERMILLION, figure_settings
 from nnunet_nacl.figures.values import as_interval, as_values
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.calibration_error import ece
@@ -38,12 +38,12 @@ _SIDE_BY_HISTOGRAM = 4.0  # heights
 _TICKS, _TICK_LABELS = (0, 0.2, 0.4, 0.6, 0.8, 1), ("0", "0.2", "0.4", "0.6", "0.8", "1")  # short: panels stand close
 
 
+@figure_settings()
 def draw_reliability(
     stats_by_method: Mapping[str, BinStats],
     path: str | os.PathLike,
     *,
-    bands: Mapping[str, tuple[Sequence[float], Sequence[float]]] | None = None,
-    band_label: str = "95 % interval over cases",
+    bands: Mapping[str, tuple[Sequence[float] | np.ndarray, Sequence[float] | np.ndarray]] | None = None,
     **frame: Unpack[Frame],
 ) -> Path:
     """Draw one panel per method: accuracy of each confidence bin above a histogram of the confidences.
@@ -57,8 +57,7 @@ def draw_reliability(
             the ECE is then the mean of theirs.
         path: Where to write; the suffix chooses PNG, SVG or PDF. Written atomically.
         bands: For any of the methods the lower and upper end, per bin, of an interval of the accuracy, such as a
-            bootstrap over cases; NaN where a bin has none. Drawn as error bars.
-        band_label: What the intervals are, for the legend.
+            bootstrap over cases of 95 %; NaN where a bin has none. Drawn as error bars.
         frame: ``title``, ``subtitle``, ``notes`` and ``dpi``, as in :class:`~nnunet_nacl.figures.layout.Frame`.
 
     Returns:
@@ -68,40 +67,34 @@ def draw_reliability(
         ValueError: No method is given, the suffix is not one of these, or a band does not fit the bins.
         OSError: The file cannot be written.
     """
-    path = check_path(path)
     if not stats_by_method:
         raise ValueError("draw_reliability needs the sums of at least one method, got none.")
     intervals = _check_bands(stats_by_method, bands or {})
     rows = -(-len(stats_by_method) // _PANELS_PER_ROW)
     columns = -(-len(stats_by_method) // rows)
-    with figure_settings():
-        body, axes = new_panels(
-            2 * rows * columns, columns, sharex=True, sharey="row", height_ratios=[_SIDE_BY_HISTOGRAM, 1] * rows
-        )
-        for i in range(rows * columns):
-            upper, lower = (axes[(2 * (i // columns) + below) * columns + i % columns] for below in (0, 1))
-            if i >= len(stats_by_method):
-                upper.remove()
-                lower.remove()
-                continue
-            method, stats = list(stats_by_method.items())[i]
-            upper.set_title(method, pad=72 * 2 * line_height(SMALL_SIZE) + 8)
-            words: dict[str, Any] = {
-                "xycoords": "axes fraction",
-                "xytext": (0, 5),
-                "textcoords": "offset points",
-                "ha": "center",
-            }
-            upper.annotate(_in_words(stats), (0.5, 1), va="bottom", fontsize=SMALL_SIZE, linespacing=1.2, **words)
-            _draw_accuracy(upper, stats, intervals.get(method))
-            _draw_histogram(lower, stats)
-            if i % columns == 0:
-                upper.set_ylabel("accuracy")
-                lower.set_ylabel("voxels")
-            lower.set_xlabel("confidence")
-            lower.tick_params(labelbottom=True)
-        legend = _legend(stats_by_method, band_label if any(map(any, intervals.values())) else None)
-        return write_figure(body, path, (_WIDEST if columns > 1 else _SINGLE, None), legend=legend, **frame)
+    body, axes = new_panels(
+        2 * rows * columns, columns, sharex=True, sharey="row", height_ratios=[_SIDE_BY_HISTOGRAM, 1] * rows
+    )
+    for i in range(rows * columns):
+        upper, lower = (axes[(2 * (i // columns) + below) * columns + i % columns] for below in (0, 1))
+        if i >= len(stats_by_method):
+            upper.remove()
+            lower.remove()
+            continue
+        method, stats = list(stats_by_method.items())[i]
+        upper.set_title(method, pad=72 * 2 * line_height(SMALL_SIZE) + 8)
+        place: dict[str, Any] = {"xycoords": "axes fraction", "xytext": (0, 5), "textcoords": "offset points"}
+        look: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": SMALL_SIZE, "linespacing": 1.2}
+        upper.annotate(_in_words(stats), (0.5, 1), **place, **look)
+        _draw_accuracy(upper, stats, intervals.get(method))
+        _draw_histogram(lower, stats)
+        if i % columns == 0:
+            upper.set_ylabel("accuracy")
+            lower.set_ylabel("voxels")
+        lower.set_xlabel("confidence")
+        lower.tick_params(labelbottom=True)
+    legend = _legend(stats_by_method, any(map(any, intervals.values())))
+    return write_figure(body, path, (_WIDEST if columns > 1 else _SINGLE, None), legend=legend, **frame)
 
 
 def _check_bands(stats_by_method: Mapping[str, BinStats], bands) -> dict[str, list[tuple[float, float] | None]]:
@@ -154,24 +147,24 @@ def _draw_histogram(axes: Axes, stats: BinStats) -> None:
     axes.set_yticks((0, 0.5, 1), ("0", "50 %", "100 %"))
 
 
-def _legend(stats_by_method: Mapping[str, BinStats], band_label: str | None) -> list:
-    handles: list = [
-        Patch(facecolor=ACCURACY, label="accuracy (dark edge)"),
-        *(
-            Patch(
-                facecolor=GAP_FACES[side],
-                edgecolor=GAP_EDGES[side],
-                hatch=_HATCHES[side],
-                lw=0.6,
-                label=f"{side}confident by this much",
-            )
-            for side in ("over", "under")
-        ),
-        Line2D([], [], color=GREY, lw=1, ls="--", label="accuracy = confidence"),
-    ]
-    if band_label:
+def _legend(stats_by_method: Mapping[str, BinStats], banded: bool) -> list:
+    handles: list = [Patch(facecolor=ACCURACY, label="accuracy (dark edge)")]
+    for side, hatch in _HATCHES.items():
+        look: dict[str, Any] = {"facecolor": GAP_FACES[side], "edgecolor": GAP_EDGES[side], "hatch": hatch, "lw": 0.6}
+        handles.append(Patch(label=f"{side}confident by this much", **look))
+    handles.append(Line2D([], [], color=GREY, lw=1, ls="--", label="accuracy = confidence"))
+    if banded:
         handles.append(
-            Line2D([], [], color=INK, lw=0, marker="|", markersize=11, markeredgewidth=1.3, label=band_label)
+            Line2D(
+                [],
+                [],
+                color=INK,
+                lw=0,
+                marker="|",
+                markersize=11,
+                markeredgewidth=1.3,
+                label="95 % interval over cases",
+            )
         )
     if any(_few(stats).any() for stats in stats_by_method.values()):
         handles.append(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,12 +14,11 @@ from nnunet_nacl.figures.style import (
     GREY,
     SMALL_SIZE,
     MethodStyle,
-    check_path,
     figure_settings,
     legend_handles,
-    styles_for,
+    method_styles,
 )
-from nnunet_nacl.figures.values import as_interval, as_values, check_better, of_panel, with_direction
+from nnunet_nacl.figures.values import as_interval, as_values, with_direction
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -27,60 +26,47 @@ if TYPE_CHECKING:
 __all__ = ["draw_scatter"]
 
 
+@figure_settings()
 def draw_scatter(
     panels: Mapping[str, Mapping[str, tuple]],
     path: str | os.PathLike,
-    *,
-    x_label: str = "Dice",
-    y_label: str | Mapping[str, str] = "ECE",
-    x_better: str = "higher",
-    y_better: str = "lower",
-    order: Sequence[str] | None = None,
     **frame: Unpack[Frame],
 ) -> Path:
     """Draw one point per method with its intervals, one panel per calibration measure.
 
     Args:
-        panels: Panel -> method -> (x, y, (x low, x high), (y low, y high)); an interval may be None, a method without
-            x or y is left out and named at the foot.
+        panels: Calibration measure, lower is better -> method -> (Dice, measure, (low, high) of Dice, (low, high) of
+            the measure); an interval may be None or NaN, a method without one of the values is left out and named at
+            the foot. All panels have the same range of Dice.
         path: Where to write; the suffix chooses PNG, SVG or PDF. Written atomically.
-        x_label: What x is, with its unit. All panels have the same range of x.
-        y_label: What y is, for all panels or for each.
-        x_better: ``higher`` or ``lower``.
-        y_better: ``higher`` or ``lower``.
-        order: All methods of the comparison, so that each looks the same in every figure.
         frame: ``title``, ``subtitle``, ``notes`` and ``dpi``, as in :class:`~nnunet_nacl.figures.layout.Frame`.
 
     Returns:
         The path.
 
     Raises:
-        ValueError: Nothing is given, a value is infinite, an interval is upside down, a panel has no ``y_label``, or
-            the suffix is not one of these.
+        ValueError: Nothing is given, a value is infinite, an interval is upside down, or the suffix is not one
+            of these.
         OSError: The file cannot be written.
     """
-    path = check_path(path)
-    check_better(x_better, "x_better"), check_better(y_better, "y_better")
-    styles = styles_for(dict.fromkeys(method for found in panels.values() for method in found), order)
+    styles = method_styles(dict.fromkeys(method for found in panels.values() for method in found))
     if not styles:
         raise ValueError("draw_scatter needs at least one panel with one method, got none.")
-    y_labels = {panel: of_panel(y_label, panel, "y_label") for panel in panels}
     points = {panel: _check(panel, given) for panel, given in panels.items()}
     missing = [
         f"{panel}: no value for {', '.join(name for name in panels[panel] if name not in found)}."
         for panel, found in points.items()
         if len(found) < len(panels[panel])
     ]
-    with figure_settings():
-        body, axes = new_panels(len(panels), sharex=True)
-        for (panel, found), panel_axes in zip(points.items(), axes):
-            _draw(panel_axes, {method: found[method] for method in styles if method in found}, styles)
-            panel_axes.set_title(panel)
-            panel_axes.set_xlabel(with_direction(x_label, x_better))
-            panel_axes.set_ylabel(with_direction(y_labels[panel], y_better))
-            panel_axes.tick_params(labelbottom=True)
-        legend, size = legend_handles(styles, lines=False), (4.2 if len(panels) == 1 else 3.4, None)
-        return write_figure(body, path, size, legend=legend, told=missing, **frame)
+    body, axes = new_panels(len(panels), sharex=True)
+    for (panel, found), panel_axes in zip(points.items(), axes):
+        _draw(panel_axes, {method: found[method] for method in styles if method in found}, styles)
+        panel_axes.set_title(panel)
+        panel_axes.set_xlabel(with_direction("DSC", "higher"))
+        panel_axes.set_ylabel(with_direction(panel, "lower"))
+        panel_axes.tick_params(labelbottom=True)
+    legend, size = legend_handles(styles, lines=False), (4.2 if len(panels) == 1 else 3.4, None)
+    return write_figure(body, path, size, legend=legend, told=missing, **frame)
 
 
 def _check(panel: str, given: Mapping[str, tuple]) -> dict[str, tuple]:

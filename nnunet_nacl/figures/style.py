@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,6 @@ __all__ = [
     "legend_handles",
     "method_styles",
     "save_figure",
-    "styles_for",
 ]
 
 # Okabe and Ito's palette: distinguishable with any colour vision. Their yellow is left out, too faint on white.
@@ -128,20 +127,6 @@ def method_styles(methods: Iterable[str]) -> dict[str, MethodStyle]:
         )
         for i, method in enumerate(methods)
     }
-
-
-def styles_for(methods: Iterable[str], order: Sequence[str] | None) -> dict[str, MethodStyle]:
-    """Styles of ``methods``, in the order of the comparison; in their own order where none is given.
-
-    Raises:
-        ValueError: A method is not in the order.
-    """
-    methods = list(methods)
-    styles = method_styles(methods if order is None else order)
-    for method in methods:
-        if method not in styles:
-            raise ValueError(f"The method {method!r} is not in the order {list(order or ())}.")
-    return {method: style for method, style in styles.items() if method in methods}
 
 
 def legend_handles(styles: Mapping[str, MethodStyle], lines: bool = True) -> list[Line2D]:

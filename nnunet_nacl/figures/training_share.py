@@ -11,8 +11,8 @@ import numpy as np
 from matplotlib.transforms import ScaledTranslation
 
 from nnunet_nacl.figures.layout import Frame, draw_interval, new_panels, write_figure
-from nnunet_nacl.figures.style import MethodStyle, check_path, figure_settings, legend_handles, styles_for
-from nnunet_nacl.figures.values import as_interval, as_values, check_better, of_panel, with_direction
+from nnunet_nacl.figures.style import MethodStyle, figure_settings, legend_handles, method_styles
+from nnunet_nacl.figures.values import as_interval, as_values, check_better, with_direction
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["draw_training_share"]
 
 _HEIGHT = 2.8  # inches
+_SHARE = "share of the training cases (%)"
 _APART = 3.0  # points between methods at the same share, so that their intervals do not hide each other
 _ROOM = 14.0  # points that all methods of a share take at most
 _LOGARITHMIC = 4.0  # from this ratio of the largest to the smallest share
@@ -27,14 +28,12 @@ _LOGARITHMIC = 4.0  # from this ratio of the largest to the smallest share
 _Point = tuple[float, float, "tuple[float, float] | None"]
 
 
+@figure_settings()
 def draw_training_share(
     panels: Mapping[str, Mapping[str, Sequence[tuple]]],
     path: str | os.PathLike,
     *,
-    better: str | Mapping[str, str],
-    y_label: str | Mapping[str, str] = "",
-    x_label: str = "share of the training cases (%)",
-    order: Sequence[str] | None = None,
+    better: Mapping[str, str],
     **frame: Unpack[Frame],
 ) -> Path:
     """Draw a line per method over the share of training cases, one panel per metric.
@@ -42,13 +41,10 @@ def draw_training_share(
     Methods at the same share stand a few points apart, so that all intervals are seen.
 
     Args:
-        panels: Panel -> method -> (share in percent, value, low, high) in any order; low and high may be None. A value
-            that is None or NaN leaves a gap in the line.
+        panels: Metric, with its unit -> method -> (share in percent, value, low, high) in any order; low and high may
+            be None or NaN. A value that is None or NaN leaves a gap in the line.
         path: Where to write; the suffix chooses PNG, SVG or PDF. Written atomically.
-        better: ``higher`` or ``lower``, for all panels or for each.
-        y_label: What is drawn, with its unit, for all panels or for each; default the panel's name.
-        x_label: What the shares are.
-        order: All methods of the comparison, so that each looks the same in every figure.
+        better: ``higher`` or ``lower`` for each panel.
         frame: ``title``, ``subtitle``, ``notes`` and ``dpi``, as in :class:`~nnunet_nacl.figures.layout.Frame`.
 
     Returns:
@@ -59,12 +55,10 @@ def draw_training_share(
             panel has no ``better``, or the suffix is not one of these.
         OSError: The file cannot be written.
     """
-    path = check_path(path)
-    styles = styles_for(dict.fromkeys(method for found in panels.values() for method in found), order)
+    styles = method_styles(dict.fromkeys(method for found in panels.values() for method in found))
     if not styles:
         raise ValueError("draw_training_share needs at least one panel with one method, got none.")
-    directions = {panel: check_better(of_panel(better, panel, "better"), f"better of {panel}") for panel in panels}
-    labels = {panel: of_panel(y_label, panel, "y_label") or panel for panel in panels}
+    directions = {panel: check_better(better.get(panel), f"better of {panel}") for panel in panels}
     lines = {
         panel: {method: _check(points, f"{method} in {panel}") for method, points in given.items()}
         for panel, given in panels.items()
@@ -80,19 +74,18 @@ def draw_training_share(
     if not shares:
         raise ValueError(f"draw_training_share needs at least one point, got none for {', '.join(styles)}.")
     width = 5.0 if len(panels) == 1 else 3.6 if len(panels) in (2, 4) else 2.2
-    with figure_settings():
-        body, axes = new_panels(len(panels))
-        for (panel, drawn), panel_axes in zip(lines.items(), axes):
-            present = [method for method in styles if method in drawn]
-            for place, method in enumerate(present):
-                offset = (place - (len(present) - 1) / 2) * min(_APART, _ROOM / len(present))
-                moved = panel_axes.transData + ScaledTranslation(offset / 72, 0, body.dpi_scale_trans)
-                look = {"transform": moved, "alpha": 1.0 if len(present) <= 4 else 0.55}
-                _draw_line(panel_axes, method, drawn[method], styles[method], look)
-            _set_shares(panel_axes, shares, width)
-            panel_axes.grid(True)
-            panel_axes.set(title=panel, xlabel=x_label, ylabel=with_direction(labels[panel], directions[panel]))
-        return write_figure(body, path, (width, _HEIGHT), legend=legend_handles(styles), told=missing, **frame)
+    body, axes = new_panels(len(panels))
+    for (panel, drawn), panel_axes in zip(lines.items(), axes):
+        present = [method for method in styles if method in drawn]
+        for place, method in enumerate(present):
+            offset = (place - (len(present) - 1) / 2) * min(_APART, _ROOM / len(present))
+            moved = panel_axes.transData + ScaledTranslation(offset / 72, 0, body.dpi_scale_trans)
+            look = {"transform": moved, "alpha": 1.0 if len(present) <= 4 else 0.55}
+            _draw_line(panel_axes, method, drawn[method], styles[method], look)
+        _set_shares(panel_axes, shares, width)
+        panel_axes.grid(True)
+        panel_axes.set(title=panel, xlabel=_SHARE, ylabel=with_direction(panel, directions[panel]))
+    return write_figure(body, path, (width, _HEIGHT), legend=legend_handles(styles), told=missing, **frame)
 
 
 def _check(points: Sequence[tuple], name: str) -> list[_Point]:

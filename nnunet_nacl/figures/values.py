@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-__all__ = ["as_interval", "as_values", "check_better", "format_number", "of_panel", "with_direction"]
+__all__ = ["as_interval", "as_values", "check_better", "format_number", "format_signed", "with_direction"]
 
 
 def as_values(values: Any, name: str, length: int | None = None) -> np.ndarray:
@@ -41,7 +41,7 @@ def as_interval(interval: Sequence[float | None] | None, name: str) -> tuple[flo
     return None if np.isnan(low + high) else (float(low), float(high))
 
 
-def check_better(better: str, name: str = "better") -> str:
+def check_better(better: str | None, name: str = "better") -> str:
     """ValueError unless it is ``higher`` or ``lower``."""
     if better not in ("higher", "lower"):
         raise ValueError(f"{name} must be 'higher' or 'lower', got {better!r}.")
@@ -54,22 +54,15 @@ def with_direction(what: str, better: str) -> str:
     return f"{what}, {words}" if what else words
 
 
-def of_panel(value: str | Mapping[str, str], panel: str, name: str) -> str:
-    """What belongs to a panel, where ``value`` is one for all panels or one for each.
-
-    Raises:
-        ValueError: There is none for this one.
-    """
-    if isinstance(value, str):
-        return value
-    if panel not in value:
-        raise ValueError(f"{name} lacks the panel {panel!r}: it has {', '.join(value)}.")
-    return value[panel]
-
-
 def format_number(value: float, decimals: int = 3) -> str:
     """Fixed decimals with a true minus sign; a dash where there is no value."""
     if np.isnan(value):
         return "–"
     text = f"{value:.{decimals}f}"
     return text.lstrip("-") if float(text) == 0 else text.replace("-", "−")
+
+
+def format_signed(value: float, decimals: int = 3) -> str:
+    """The same with a plus sign before what is above 0 as it is shown."""
+    text = format_number(value, decimals)
+    return f"+{text}" if value > 0 and float(text) else text

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -74,18 +74,16 @@ class Truth:
     Attributes:
         labels: (*spatial) label map.
         valid: (*spatial), False where a voxel is ignored.
-        spacing_mm: Voxel spacing in the order of the axes.
         geometry: Where the image lies.
-        physical: Whether spacings are millimetres; natural images have none.
     """
 
     labels: np.ndarray
     valid: np.ndarray
-    spacing_mm: tuple[float, ...]
     geometry: Geometry
 
     @property
     def physical(self) -> bool:
+        """Whether spacings are millimetres; natural images have none."""
         return self.geometry.unit != "pixels"
 
 
@@ -104,12 +102,11 @@ class Probabilities:
 
 def read_truth(folder: PredictionFolder, case: str) -> Truth:
     """Ground truth of a case; UserError if it cannot be read."""
-    array, properties = folder.read_segmentation(folder.files(case).reference)
-    labels = array.astype(np.int16)
+    array, properties = folder.read_segmentation(cast(Path, folder.files(case).reference))
+    labels = array.astype(np.int32)
     ignore = folder.labels.ignore_label
     valid = np.ones(labels.shape, dtype=bool) if ignore is None else labels != ignore
-    geometry = Geometry.of(properties)
-    return Truth(labels, valid, geometry.spacing_mm, geometry)
+    return Truth(labels, valid, Geometry.of(properties))
 
 
 def read_prediction(folder: PredictionFolder, case: str, shape: Sequence[int]) -> np.ndarray:
@@ -121,7 +118,7 @@ def read_prediction(folder: PredictionFolder, case: str, shape: Sequence[int]) -
     files = folder.files(case)
     if files.segmentation is None or is_treated(folder):
         return folder.load(files).segmentation
-    array = folder.read_segmentation(files.segmentation)[0].astype(np.int16)
+    array = folder.read_segmentation(files.segmentation)[0].astype(np.int32)
     if array.shape != tuple(shape):
         raise UserError(f"{files.segmentation}: shape {array.shape}, the ground truth has {tuple(shape)}.")
     return array

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -14,7 +15,15 @@ from scipy.ndimage import binary_erosion
 
 from nnunet_nacl.figures.style import AMBER, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION
 
-__all__ = ["LOWEST_CONFIDENCE", "STRUCTURE_COLORS", "Grid", "confidence_colors", "draw_confidence", "draw_labels"]
+__all__ = [
+    "LOWEST_CONFIDENCE",
+    "STRUCTURE_COLORS",
+    "Grid",
+    "confidence_colors",
+    "confidence_scale",
+    "draw_confidence",
+    "draw_labels",
+]
 
 STRUCTURE_COLORS = (ORANGE, SKY, VERMILLION, GREEN, PURPLE, AMBER, BLUE)
 LOWEST_CONFIDENCE = 0.5
@@ -153,6 +162,12 @@ def confidence_colors(confidence: np.ndarray) -> np.ndarray:
     return (colors[..., :3] * 255).round().astype(np.uint8)
 
 
+def confidence_scale() -> bytes:
+    """A strip of these colours, from ``LOWEST_CONFIDENCE`` to 1, as PNG."""
+    colors = confidence_colors(np.linspace(LOWEST_CONFIDENCE, 1, 200))
+    return _png(Image.fromarray(np.repeat(colors[None], 14, axis=0)))
+
+
 def _outline(mask: np.ndarray, width: int = _OUTLINE) -> np.ndarray:
     """The rim of a mask; not along the edge of the picture, where it only goes on."""
     return mask & ~binary_erosion(mask, np.ones((3, 3)), iterations=width, border_value=1) if mask.any() else mask
@@ -167,7 +182,7 @@ def _stripe(canvas: np.ndarray, where: np.ndarray) -> None:
 def _annotate(picture: Image.Image, grid: Grid, edges: Sequence[str]) -> None:
     draw = ImageDraw.Draw(picture)
     width, height = picture.size
-    style = {"fill": "white", "stroke_fill": "black", "stroke_width": 2, "font": _font(17)}
+    style: dict[str, Any] = {"fill": "white", "stroke_fill": "black", "stroke_width": 2, "font": _font(17)}
     places = ((5, height / 2, "lm"), (width - 5, height / 2, "rm"), (width / 2, 4, "mt"), (width / 2, height - 5, "mb"))
     for letter, (x, y, anchor) in zip(edges, places):
         draw.text((x, y), letter, anchor=anchor, **style)

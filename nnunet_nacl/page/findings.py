@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nnunet_nacl.figures.values import format_number, format_signed
+
 __all__ = ["Finding", "key_findings", "verdicts"]
 
 # Of overlap, and of calibration where it can be compared with the literature, where it matters in use, and everywhere.
@@ -42,7 +44,7 @@ class Finding:
 
     question: str
     answer: str
-    detail: str
+    detail: str = ""
 
 
 def key_findings(data: Mapping[str, Any], dataset: Mapping[str, Any]) -> list[Finding]:
@@ -59,7 +61,7 @@ def key_findings(data: Mapping[str, Any], dataset: Mapping[str, Any]) -> list[Fi
             leaders[column] = leading
     if len(leaders) > 1 and not set.intersection(*map(set, leaders.values())):
         text = "no method has the lowest calibration error on all of these masks"
-        found.append(Finding("Which is best calibrated depends on where one looks", text, ""))
+        found.append(Finding("Which is best calibrated depends on where one looks", text))
     return found
 
 
@@ -72,29 +74,29 @@ def verdicts(data: Mapping[str, Any], dataset: Mapping[str, Any]) -> list[Findin
         for column in _VERDICT_COLUMNS:
             row = _statistic(data, dataset["name"], column, trainer["name"])
             if row:
-                groups.setdefault(row["verdict"], []).append(_title(data, column))
+                groups.setdefault(row["verdict"], []).append(data["columns"][column]["title"])
         parts = [f"{word} {', '.join(groups[key])}" for key, word in _VERDICTS.items() if key in groups]
         if parts:
-            result.append(Finding(f"{trainer['label']} against {reference}", "; ".join(parts), ""))
+            result.append(Finding(f"{trainer['label']} against {reference}", "; ".join(parts)))
     return result
 
 
 def _leading(values: Mapping[str, Mapping[str, Any]], better: str) -> list[str]:
     """The best, and those whose mean looks the same."""
     best = (max if better == "higher" else min)(values, key=lambda name: values[name]["mean"])
-    shown = _number(values[best]["mean"])
-    return [best, *(name for name in values if name != best and _number(values[name]["mean"]) == shown)]
+    shown = format_number(values[best]["mean"])
+    return [best, *(name for name in values if name != best and format_number(values[name]["mean"]) == shown)]
 
 
 def _finding(
     data, dataset, column: str, question: str, values: Mapping[str, Mapping[str, Any]], leading: Sequence[str]
 ) -> Finding:
     best, labels = leading[0], {t["name"]: t["label"] for t in data["trainers"]}
-    entry, shown = values[best], _number(values[best]["mean"])
+    entry, shown = values[best], format_number(values[best]["mean"])
     level = f"{data['settings']['confidence'] * 100:g} %"
     interval = ""
     if None not in (entry["low"], entry["high"]):
-        interval = f"{level} interval {_number(entry['low'])} to {_number(entry['high'])}, "
+        interval = f"{level} interval {format_number(entry['low'])} to {format_number(entry['high'])}, "
     detail = f"{shown} ({interval}{entry['n']} cases)."
     reference = data["trainers"][0]["name"]
     if len(leading) > 1:
@@ -102,7 +104,7 @@ def _finding(
         return Finding(question, _join([labels[name] for name in leading]), detail)
     others = {name: entry for name, entry in values.items() if name != best}
     second = _leading(others, data["columns"][column]["better"])[0]
-    next_one = f"ext is {labels[second]} with {_number(values[second]['mean'])}"
+    next_one = f"ext is {labels[second]} with {format_number(values[second]['mean'])}"
     if best == reference:
         tested = _outcome(_statistic(data, dataset["name"], column, second))
         detail += f" It is the reference; n{next_one}{tested}."
@@ -116,10 +118,10 @@ def _against_reference(row: Mapping[str, Any] | None, reference: str, level: str
     """The difference of a method to the reference, as a sentence."""
     if row is None or row["difference"] is None:
         return ""
-    size = f"{_number(abs(row['difference']))} {'higher' if row['difference'] > 0 else 'lower'}"
+    size = f"{format_number(abs(row['difference']))} {'higher' if row['difference'] > 0 else 'lower'}"
     text = f" {size} than the reference {reference} in the same {row['n']} cases"
     if None not in (row["low"], row["high"]):
-        text += f" ({level} interval of the difference {_signed(row['low'])} to {_signed(row['high'])})"
+        text += f" ({level} interval of the difference {format_signed(row['low'])} to {format_signed(row['high'])})"
     return f"{text}{_outcome(row)}."
 
 
@@ -127,36 +129,18 @@ def _outcome(row: Mapping[str, Any] | None) -> str:
     """What the test of a row says, as a clause."""
     if row is None:
         return ""
-    p = row["p_holm"]
+    if row["verdict"] == "untested":
+        return "; too few cases for a test"
+    p, found = row["p_holm"], {"none": "no clear difference"}.get(row["verdict"], "a difference")
+    found += " that points the other way in most cases" if row["verdict"] == "mixed" else ""
     shown = "" if p is None else f" (p\N{NO-BREAK SPACE}{'<' if p < 0.001 else '='}\N{NO-BREAK SPACE}"
     shown = shown and f"{shown}{max(p, 0.001):.3f} after Holm's correction)"
-    ending = {
-        "better": f"; the test finds a difference{shown}",
-        "worse": f"; the test finds a difference{shown}",
-        "mixed": f"; the test finds a difference that points the other way in most cases{shown}",
-        "none": f"; the test finds no clear difference{shown}",
-        "untested": "; too few cases for a test",
-    }
-    return ending.get(row["verdict"], "")
+    return f"; the test finds {found}{shown}"
 
 
 def _statistic(data: Mapping[str, Any], dataset: str, column: str, trainer: str) -> Mapping[str, Any] | None:
     wanted = (dataset, column, trainer)
     return next((row for row in data["statistics"] if (row["dataset"], row["column"], row["trainer"]) == wanted), None)
-
-
-def _title(data: Mapping[str, Any], column: str) -> str:
-    return data["columns"][column]["title"]
-
-
-def _number(value: float) -> str:
-    text = f"{value:.3f}"
-    return text.lstrip("-") if not float(text) else text.replace("-", "−")
-
-
-def _signed(value: float) -> str:
-    text = f"{value:+.3f}"
-    return text.lstrip("+-") if not float(text) else text.replace("-", "−")
 
 
 def _join(names: Sequence[str]) -> str:

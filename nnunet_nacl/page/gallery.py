@@ -9,7 +9,7 @@ from typing import Any
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.page.case_files import Folders
-from nnunet_nacl.page.panels import CasePanels, MethodPanels, make_panels
+from nnunet_nacl.page.panels import CasePanels, Picture, make_panels
 
 __all__ = ["Gallery", "GalleryCase", "make_gallery", "pick_cases"]
 
@@ -27,7 +27,7 @@ class GalleryCase:
     fold: str
     reasons: tuple[str, ...]
     panels: CasePanels
-    methods: list[tuple[str, str, MethodPanels]]
+    methods: list[tuple[str, str, tuple[Picture, ...]]]
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,8 @@ def make_gallery(
     """
     folders, names = Folders(dataset), [trainer["name"] for trainer in trainers]
     picked = pick_cases(dataset, names)
-    cases, problems = [], {}
-    structures = list(dataset["structures"].values())
+    cases: list[GalleryCase] = []
+    problems: dict[str, None] = {}
     for number, (case, reasons) in enumerate(picked.items(), 1):
         say(f"{dataset['name']}: case {number} of {len(picked)}, {case}")
         fold = dataset["case_fold"].get(case, "")
@@ -98,11 +98,11 @@ def make_gallery(
             panels = CasePanels(case)
         problems |= dict.fromkeys(panels.problems)
         methods = [
-            (trainer["label"], _scores(dataset, name, case), panels.methods.get(name, MethodPanels()))
+            (trainer["label"], _scores(dataset, name, case), panels.methods.get(name, ()))
             for name, trainer in zip(names, trainers)
         ]
         cases.append(GalleryCase(case, fold, reasons, panels, methods))
-    return Gallery(dataset["name"], structures, cases, list(problems))
+    return Gallery(dataset["name"], list(dataset["structures"].values()), cases, list(problems))
 
 
 def _scores(dataset: Mapping[str, Any], trainer: str, case: str) -> str:

@@ -25,7 +25,7 @@ from nnunet_nacl.page.orientation import Plane, anatomical_axes, plane_of
 from nnunet_nacl.page.reliability_chart import reliability_svg, reliability_text
 from nnunet_nacl.page.slices import choose_slice, crop_box, slicing_axis
 
-__all__ = ["CasePanels", "MethodPanels", "Picture", "make_panels"]
+__all__ = ["CasePanels", "Picture", "make_panels"]
 
 _SURE = 0.8
 
@@ -41,21 +41,14 @@ class Picture:
     height: int = 0
 
 
-@dataclass(frozen=True)
-class MethodPanels:
-    """Prediction, confidence and reliability of one method."""
-
-    pictures: tuple[Picture, ...] = ()
-
-
 @dataclass
 class CasePanels:
-    """What is shown of a case; ``methods`` by trainer."""
+    """What is shown of a case; by trainer, ``methods`` has prediction, confidence and reliability."""
 
     case: str
     caption: str = ""
     pictures: tuple[Picture, ...] = ()
-    methods: dict[str, MethodPanels] = field(default_factory=dict)
+    methods: dict[str, tuple[Picture, ...]] = field(default_factory=dict)
     has_ignored: bool = False
     problems: list[str] = field(default_factory=list)
 
@@ -75,6 +68,15 @@ class _View:
     def flat(self, array: np.ndarray) -> np.ndarray:
         """The part of a slice that was cut already."""
         return self.plane.turn(array)[self.box]
+
+    def picture(self, title: str, alt: str, png: bytes) -> Picture:
+        """What was drawn of it."""
+        height, width = self.grid.pixels
+        return Picture(title, alt, data_uri(png, ".png"), width, height)
+
+    def areas(self, names: Sequence[str], masks: Sequence[np.ndarray]) -> str:
+        """Of the structures, in words."""
+        return ", ".join(f"{name} {self.area(mask)}" for name, mask in zip(names, masks))
 
     def area(self, mask: np.ndarray) -> str:
         """Of a mask of the part."""
@@ -124,24 +126,20 @@ def make_panels(
         for name, where in opened.items()
         if (found := attempt(read_prediction, where, case, truth.labels.shape)) is not None
     }
-    preferred = _preferred_axis(folder)
-    axis = slicing_axis(truth.spacing_mm, preferred)
+    axis = slicing_axis(truth.geometry.spacing_mm, _preferred_axis(folder))
     choice = choose_slice(truth.labels, truth.valid, list(segmentations.values()), axis)
     view = _view(truth, segmentations, axis, choice.index)
     names = _names(folder, dataset)
     result.caption = _caption(truth, view, choice, channel_name(folder, channel), image is not None)
     result.pictures = _shared(folder, truth, image, view, names, channel_name(folder, channel), case)
     for trainer in trainers:
-        name = trainer["name"]
-        found = None
+        name, found = trainer["name"], None
         if name in opened:
             found = attempt(read_slice_probabilities, opened[name], case, axis, choice.index, n_bins)
-        result.methods[name] = MethodPanels(
-            (
-                _prediction(folder, truth, image, segmentations.get(name), view, names, trainer["label"]),
-                _confidence(folder, truth, found, view, trainer["label"]),
-                _reliability(found, trainer["label"]),
-            )
+        result.methods[name] = (
+            _prediction(folder, truth, image, segmentations.get(name), view, names, trainer["label"]),
+            _confidence(folder, truth, found, view, trainer["label"]),
+            _reliability(found, trainer["label"]),
         )
     return result
 
@@ -178,7 +176,7 @@ def _view(truth: Truth, segmentations: Mapping[str, np.ndarray], axis: int, inde
         occupied = occupied | (plane.cut(segmentation, index) != 0)
     box = crop_box(occupied)
     shape = tuple(part.stop - part.start for part in box)
-    return _View(plane, index, box, Grid(shape, plane.spacing_mm(truth.spacing_mm), truth.physical))
+    return _View(plane, index, box, Grid(shape, plane.spacing_mm(truth.geometry.spacing_mm), truth.physical))
 
 
 def _masks(folder: PredictionFolder, labels: np.ndarray) -> list[np.ndarray]:
@@ -203,8 +201,6 @@ def _caption(truth: Truth, view: _View, choice, channel: str, has_image: bool) -
 
 
 def _shared(folder, truth: Truth, image, view: _View, names, channel: str, case: str) -> tuple[Picture, ...]:
-    height, width = view.grid.pixels
-    size = {"width": width, "height": height}
     cut = None if image is None else view(image)
     if cut is None:
         first = Picture("Image", "The image is missing.")
@@ -212,28 +208,23 @@ def _shared(folder, truth: Truth, image, view: _View, names, channel: str, case:
         where = f"{view.plane.name} slice {view.index + 1}".strip()
         alt = f"{channel} of case {case}, {where}, without any label; a scale bar is {view.grid.scale_bar()[0]:g} "
         alt += ("mm" if truth.physical else "pixels") + " long."
-        first = Picture("Image", alt, data_uri(draw_labels(cut, (), view.grid, edges=view.plane.edges), ".png"), **size)
+        first = view.picture("Image", alt, draw_labels(cut, (), view.grid, edges=view.plane.edges))
     valid = view(truth.valid)
     masks = [mask & valid for mask in _masks(folder, view(truth.labels))]
-    areas = ", ".join(f"{name} {view.area(mask)}" for name, mask in zip(names, masks))
-    alt = f"Ground truth in the same slice: {areas}."
+    alt = f"Ground truth in the same slice: {view.areas(names, masks)}."
     if not valid.all():
         alt += f" {view.area(~valid)} have no ground truth and are striped."
-    second = Picture("Ground truth", alt, data_uri(draw_labels(cut, masks, view.grid, ignored=~valid), ".png"), **size)
-    return first, second
+    return first, view.picture("Ground truth", alt, draw_labels(cut, masks, view.grid, ignored=~valid))
 
 
 def _prediction(folder, truth: Truth, image, segmentation, view: _View, names, label: str) -> Picture:
     if segmentation is None:
         return Picture("Prediction", f"The prediction of {label} is missing.")
     cut, masks = view(segmentation), _masks(folder, view(segmentation))
-    valid = view(truth.valid)
-    areas = ", ".join(f"{name} {view.area(mask)}" for name, mask in zip(names, masks))
-    wrong = view.area((cut != view(truth.labels)) & valid)
-    alt = f"Prediction of {label} in the same slice: {areas}; {wrong} differ from the ground truth."
-    height, width = view.grid.pixels
-    png = draw_labels(None if image is None else view(image), masks, view.grid)
-    return Picture("Prediction", alt, data_uri(png, ".png"), width, height)
+    wrong = view.area((cut != view(truth.labels)) & view(truth.valid))
+    areas = f"{view.areas(names, masks)}; {wrong} differ from the ground truth"
+    alt = f"Prediction of {label} in the same slice: {areas}."
+    return view.picture("Prediction", alt, draw_labels(None if image is None else view(image), masks, view.grid))
 
 
 def _confidence(folder, truth: Truth, found, view: _View, label: str) -> Picture:
@@ -250,9 +241,7 @@ def _confidence(folder, truth: Truth, found, view: _View, label: str) -> Picture
         alt += f"mean {inside.mean():.2f} and lowest {inside.min():.2f} inside the structures; "
     share = np.mean(values[valid] < _SURE) * 100 if valid.any() else 0.0
     alt += f"below {_SURE:g} in {share:.1f} % of what is shown. Outlines are the ground truth's."
-    height, width = view.grid.pixels
-    png = draw_confidence(values, masks, view.grid, ignored=~valid)
-    return Picture("Confidence", alt, data_uri(png, ".png"), width, height)
+    return view.picture("Confidence", alt, draw_confidence(values, masks, view.grid, ignored=~valid))
 
 
 def _reliability(found, label: str) -> Picture:

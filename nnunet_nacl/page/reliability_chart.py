@@ -4,14 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nnunet_nacl.figures.reliability import (
-    ACCURACY,
-    ACCURACY_EDGE,
-    FEW_OPACITY,
-    FEW_VOXELS,
-    GAP_EDGES,
-    GAP_FACES,
-)
+from nnunet_nacl.figures.reliability import ACCURACY, ACCURACY_EDGE, FEW_OPACITY, FEW_VOXELS, GAP_EDGES, GAP_FACES
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.calibration_error import ece
 from nnunet_nacl.page.templating import render

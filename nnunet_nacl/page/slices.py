@@ -84,7 +84,7 @@ def crop_box(occupied: np.ndarray) -> tuple[slice, slice]:
     Args:
         occupied: (rows, columns) voxels that any method or the truth calls a structure.
     """
-    whole = tuple(slice(0, n) for n in occupied.shape)
+    whole = (slice(0, occupied.shape[0]), slice(0, occupied.shape[1]))
     if not occupied.any():
         return whole
     box = []
@@ -95,4 +95,4 @@ def crop_box(occupied: np.ndarray) -> tuple[slice, slice]:
         stop = int(min((where[0] + where[-1] + 1 + size) // 2, n))
         box.append(slice(start, stop))
     part = np.prod([b.stop - b.start for b in box]) / occupied.size
-    return whole if part > 0.7 else tuple(box)
+    return whole if part > 0.7 else (box[0], box[1])

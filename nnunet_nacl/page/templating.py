@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -41,5 +42,4 @@ def render(name: str, **values: Any) -> str:
 
 def source(name: str) -> str:
     """A file of the templates' folder as it is."""
-    environment = _environment()
-    return environment.loader.get_source(environment, name)[0]
+    return files("nnunet_nacl.page").joinpath("templates", name).read_text(encoding="utf-8")

@@ -79,14 +79,14 @@ def test_several_data_sets_have_their_own_figures():
 def test_figures_are_drawn_with_the_notes(tmp_path):
     drawn = []
 
-    def draw(path, *, title, subtitle, notes):
-        drawn.append((path.name, title, subtitle, notes))
+    def draw(path, *, title, subtitle, notes, also):
+        drawn.append((path.name, title, subtitle, notes, also))
         return path
 
     figure = DescribedFigure("a", "Title", "Sub", "Caption.", "Alt.", draw)
     [entry] = write_figures([figure], tmp_path, ["only 4 cases"])
     assert entry["files"] == ["figures/a.png", "figures/a.svg"] and entry["dataset"] is None
-    assert drawn == [(name, "Title", "Sub", ("only 4 cases",)) for name in ("a.png", "a.svg")]
+    assert drawn == [("a.png", "Title", "Sub", ("only 4 cases",), (".svg",))]
 
 
 def test_a_full_disk_says_what_to_do(tmp_path):

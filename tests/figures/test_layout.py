@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from nnunet_nacl.figures import layout
 from nnunet_nacl.figures.layout import MAX_WIDTH, new_panels, row_height, text_width, wrap, write_figure
 from nnunet_nacl.figures.style import figure_settings
 from tests.figures.conftest import LONG, METHODS
@@ -78,3 +79,13 @@ def test_notes_and_legend_have_room_of_their_own(tmp_path, monkeypatch, drawn):
     legend = [Line2D([], [], label="a")]
     with_notes, with_both = (draw(drawn, 1, (4, 2), notes=["n"], legend=x).get_figheight() for x in ((), legend))
     assert bare + 0.1 < with_notes < with_both - 0.1
+
+
+def test_a_second_file_has_the_same_drawing_laid_out_once(tmp_path, monkeypatch):
+    laid_out = []
+    monkeypatch.setattr(layout, "_add_legend", lambda *arguments: laid_out.append(arguments))
+    with figure_settings():
+        body, _ = new_panels(1)
+        write_figure(body, tmp_path / "a.b.png", (2, 2), title="twice", also=(".svg",))
+    assert len(laid_out) == 1 and ">twice<" in (tmp_path / "a.b.svg").read_text()
+    assert (tmp_path / "a.b.png").read_bytes().startswith(b"\x89PNG")

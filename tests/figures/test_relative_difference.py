@@ -49,7 +49,7 @@ def test_a_bar_too_long_is_cut_marked_and_written(tmp_path, drawn):
 
 @pytest.mark.parametrize("percent", [[-100, 300], [-500, -1], [0, 0], [None, math.nan], [1e-3, -1e-3]])
 def test_extremes_are_legible(tmp_path, drawn, percent):
-    draw(tmp_path, ["ECE " + LONG, "NLL"], percent, None, ["lower", "lower"], second=LONG, title="t")
+    draw(tmp_path, ["ECE " + LONG, "NLL"], percent, [None, None], ["lower", "lower"], second=LONG, title="t")
     assert_legible(drawn[0])
 
 
@@ -71,7 +71,7 @@ def test_missing_values_are_named(tmp_path, drawn):
     ],
 )
 def test_refuses_what_it_cannot_draw(tmp_path, change, message):
-    given = [["ECE", "NLL"], [1, 2], None, ["lower", "lower"]]
+    given = [["ECE", "NLL"], [1, 2], [None, None], ["lower", "lower"]]
     for place, value in change.items():
         given[place] = value
     with pytest.raises(ValueError, match=message):

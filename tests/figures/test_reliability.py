@@ -48,18 +48,18 @@ def test_bands_are_drawn_where_there_are_any(tmp_path, drawn):
     one = stats()
     low, high = np.full(15, np.nan), np.full(15, np.nan)
     low[9], high[9], low[14], high[14] = 0.5, 0.7, 0.8, 0.9
-    draw_reliability({"a": one, "b": one}, tmp_path / "figure.png", bands={"a": (low, high)}, band_label="my interval")
+    draw_reliability({"a": one, "b": one}, tmp_path / "figure.png", bands={"a": (low, high)})
     first, second, *_ = drawn[0].axes
     expected = [(9.5 / 15, 0.5, 9.5 / 15, 0.7), (14.5 / 15, 0.8, 14.5 / 15, 0.9)]
     assert [value for line in points(marked(first, "band")) for value in line] == pytest.approx(np.ravel(expected))
     assert not marked(second, "band")
-    assert "my interval" in all_text(drawn[0])
+    assert "95 % interval over cases" in all_text(drawn[0])
 
 
 def test_an_interval_that_no_bin_has_is_not_explained(tmp_path, drawn):
     nothing = np.full(15, np.nan)
-    draw_reliability({"a": stats()}, tmp_path / "figure.png", bands={"a": (nothing, nothing)}, band_label="my interval")
-    assert not marked(drawn[0], "band") and "my interval" not in all_text(drawn[0])
+    draw_reliability({"a": stats()}, tmp_path / "figure.png", bands={"a": (nothing, nothing)})
+    assert not marked(drawn[0], "band") and "95 % interval over cases" not in all_text(drawn[0])
 
 
 def test_bins_of_few_voxels_are_pale_and_explained(tmp_path, drawn):

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from nnunet_nacl.figures import style
-from nnunet_nacl.figures.style import check_path, figure_settings, method_styles, save_figure, styles_for
+from nnunet_nacl.figures.style import check_path, figure_settings, method_styles, save_figure
 
 
 def figure() -> Figure:
@@ -35,16 +35,7 @@ def test_lines_of_colours_that_some_eyes_confuse_differ_in_their_dashes():
         assert looks[first] != looks[second]
 
 
-def test_a_method_keeps_its_look_in_a_figure_of_few():
-    order = ["a", "b", "c", "d"]
-    assert styles_for(["c", "a"], order)["c"] == method_styles(order)["c"]
-    assert list(styles_for(["c", "a"], order)) == ["a", "c"]
-    assert styles_for(["c", "a"], None)["c"] == method_styles(["c", "a"])["c"]
-
-
-def test_refuses_unknown_and_repeated_methods():
-    with pytest.raises(ValueError, match="'z' is not in the order"):
-        styles_for(["z"], ["a"])
+def test_refuses_repeated_methods():
     with pytest.raises(ValueError, match="more than once: b"):
         method_styles(["a", "b", "b"])
 

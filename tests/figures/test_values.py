@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from nnunet_nacl.figures.values import as_interval, as_values, check_better, format_number, of_panel
+from nnunet_nacl.figures.values import as_interval, as_values, check_better, format_number
 
 
 def test_missing_values_become_nan():
@@ -44,9 +44,3 @@ def test_direction_words():
 @pytest.mark.parametrize(("value", "text"), [(0.12345, "0.123"), (-0.5, "−0.500"), (-0.0001, "0.000"), (math.nan, "–")])
 def test_numbers_as_text(value, text):
     assert format_number(value) == text
-
-
-def test_what_belongs_to_a_panel():
-    assert of_panel("all", "ECE", "better") == "all" and of_panel({"ECE": "own"}, "ECE", "better") == "own"
-    with pytest.raises(ValueError, match="better lacks the panel 'ECE': it has DSC, NLL"):
-        of_panel({"DSC": "x", "NLL": "y"}, "ECE", "better")

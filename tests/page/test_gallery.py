@@ -6,12 +6,13 @@ import base64
 import json
 import re
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_nacl.page.case_files import Folders, read_slice_probabilities
+from nnunet_nacl.page.case_files import Folders, read_prediction, read_slice_probabilities, read_truth
 from nnunet_nacl.page.gallery import make_gallery, pick_cases
 from tests.evaluation.folders import write_image, write_json
 from tests.page.study import make_study
@@ -24,8 +25,8 @@ def gallery_of(study, **arguments):
 def all_pictures(gallery):
     for case in gallery.cases:
         yield from case.panels.pictures
-        for _, _, panels in case.methods:
-            yield from panels.pictures
+        for _, _, pictures in case.methods:
+            yield from pictures
 
 
 def test_cases_are_picked_by_the_mean_over_methods():
@@ -56,9 +57,9 @@ def test_every_picture_is_there_and_says_what_it_shows(make_validated, labels):
         assert len(case.panels.pictures) == 2 and len(case.methods) == 3
         sizes = {(p.width, p.height) for p in case.panels.pictures}
         for label, scores, panels in case.methods:
-            assert [p.title for p in panels.pictures] == ["Prediction", "Confidence", "Reliability"]
-            assert all(label in p.alt for p in panels.pictures) and re.match(r"Dice 0\.\d{3}, ECE 0\.\d{3}", scores)
-            sizes |= {(p.width, p.height) for p in panels.pictures[:2]}
+            assert [p.title for p in panels] == ["Prediction", "Confidence", "Reliability"]
+            assert all(label in p.alt for p in panels) and re.match(r"Dice 0\.\d{3}, ECE 0\.\d{3}", scores)
+            sizes |= {(p.width, p.height) for p in panels[:2]}
         assert len(sizes) == 1, "all slices of a case have the same size"
         truth = case.panels.pictures[1].alt
         for name in labels:
@@ -85,9 +86,9 @@ def test_areas_and_confidence_are_those_of_the_files(make_validated):
     assert case.panels.pictures[1].alt.startswith(f"Ground truth in the same slice: {', '.join(areas)}.")
     for (_, _, panels), m, segmentation in zip(case.methods, study.models.values(), segmentations):
         wrong = np.sum(segmentation[index] != truth[index]) * 0.5
-        assert f"{wrong:.0f} mm² differ" in panels.pictures[0].alt
+        assert f"{wrong:.0f} mm² differ" in panels[0].alt
         confidence = np.load(m.validation() / "case_00.npz")["probabilities"].max(0)[index][truth[index] > 0]
-        assert f"mean {confidence.mean():.2f} and lowest {confidence.min():.2f} inside" in panels.pictures[1].alt
+        assert f"mean {confidence.mean():.2f} and lowest {confidence.min():.2f} inside" in panels[1].alt
 
 
 def test_the_reliability_is_that_of_calibration_json(make_validated):
@@ -124,7 +125,7 @@ def test_without_npz_confidence_and_reliability_are_missing(study):
     assert gallery.problems and all(".npz is missing" in problem for problem in gallery.problems)
     for case in gallery.cases:
         for name, _, panels in case.methods:
-            assert [bool(picture.src) for picture in panels.pictures] == [True, name != "CE", name != "CE"]
+            assert [bool(picture.src) for picture in panels] == [True, name != "CE", name != "CE"]
 
 
 def test_without_a_segmentation_file_the_probabilities_give_it(study):
@@ -156,7 +157,7 @@ def test_one_missing_model_leaves_the_others(study):
     gallery = gallery_of(study)
     assert any("nnUNetTrainerNACL" in problem for problem in gallery.problems)
     for case in gallery.cases:
-        assert [all(p.src for p in panels.pictures) for _, _, panels in case.methods] == [True, True, False]
+        assert [all(p.src for p in panels) for _, _, panels in case.methods] == [True, True, False]
 
 
 def test_models_outside_of_nnunet_results(study, monkeypatch):
@@ -213,3 +214,15 @@ def test_an_image_of_another_shape_is_not_shown(study):
         write_image(np.zeros((3, 4, 5), np.float32), path, (1, 1, 1))
     gallery = gallery_of(study)
     assert gallery.problems and all("shape (3, 4, 5), the ground truth has (6, 14, 12)" in p for p in gallery.problems)
+
+
+def test_labels_above_the_largest_short_integer_do_not_wrap():
+    array = np.array([[[0, 32767, 40000, 70000]]])
+    folder = SimpleNamespace(
+        read_segmentation=lambda path: (array, {"spacing": (1, 1, 1)}),
+        files=lambda case: SimpleNamespace(reference="truth", segmentation="predicted"),
+        labels=SimpleNamespace(ignore_label=70000),
+    )
+    truth = read_truth(folder, "case")
+    assert truth.labels.tolist() == array.tolist() == read_prediction(folder, "case", array.shape).tolist()
+    assert truth.valid.tolist() == [[[True, True, True, False]]]

@@ -8,10 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nnunet_nacl.comparison.alignment import Dataset
+from nnunet_nacl.comparison.comparison import Comparison
 from nnunet_nacl.comparison.comparison_json import FIGURES
 from nnunet_nacl.errors import UserError
 
-__all__ = ["DescribedFigure", "drawn_interval", "listed", "write_figures"]
+__all__ = ["INTERVALS", "DescribedFigure", "describe", "listed", "write_figures"]
+
+INTERVALS = "95 % bootstrap intervals over cases"
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,33 @@ class DescribedFigure:
     dataset: str | None = None
 
 
+def describe(
+    comparison: Comparison,
+    dataset: Dataset | None,
+    kind: str,
+    title: str,
+    caption: str,
+    alt: str,
+    draw: Callable[..., Path],
+    *,
+    intervals: bool = False,
+) -> DescribedFigure:
+    """A figure of a data set, or of all where it is None; among several, one data set's figure has its name in the id.
+
+    Args:
+        comparison: Whose figure it is.
+        dataset: What is shown.
+        kind: Id without the data set.
+        title: As in :class:`DescribedFigure`, as are the other ones.
+        intervals: Whether the subtitle says what the intervals are.
+    """
+    where = [shown.where for shown in ([dataset] if dataset else comparison.datasets)]
+    subtitle = "; ".join(where) + f"; {INTERVALS}" * intervals
+    name = dataset.name if dataset else None
+    suffix = f"_{name}" if name and len(comparison.datasets) > 1 else ""
+    return DescribedFigure(f"{kind}{suffix}", title, subtitle, caption, alt, draw, name)
+
+
 def write_figures(
     figures: Sequence[DescribedFigure], folder: Path, notes: Sequence[str] = (), *, progress: bool = False
 ) -> list[dict[str, Any]]:
@@ -60,14 +91,14 @@ def write_figures(
     entries = []
     for figure in tqdm(figures, desc="figures", disable=not progress, leave=False):
         files = [f"{FIGURES}/{figure.id}.{ending}" for ending in ("png", "svg")]
-        for name in files:
-            try:
-                figure.draw(folder / name, title=figure.title, subtitle=figure.subtitle, notes=tuple(notes))
-            except OSError as error:
-                raise UserError(
-                    f"{folder / name}: cannot be written ({error.strerror or error}); free some space or choose "
-                    "another -o, then run the same command again: what was measured is kept."
-                ) from None
+        words = {"title": figure.title, "subtitle": figure.subtitle, "notes": tuple(notes)}
+        try:
+            figure.draw(folder / files[0], also=(".svg",), **words)
+        except OSError as error:
+            raise UserError(
+                f"{folder / files[0]}: cannot be written ({error.strerror or error}); free some space or choose "
+                "another -o, then run the same command again: what was measured is kept."
+            ) from None
         words = {key: getattr(figure, key) for key in ("id", "dataset", "title", "caption", "alt")}
         entries.append(words | {"files": files})
     return entries
@@ -76,8 +107,3 @@ def write_figures(
 def listed(values: Iterable[tuple[str, float]], decimals: int = 3) -> str:
     """``CE 0.054, NACL 0.057``; what is undefined is called so."""
     return ", ".join(f"{name} {'undefined' if math.isnan(v) else f'{v:.{decimals}f}'}" for name, v in values)
-
-
-def drawn_interval(low: float, high: float) -> tuple[float, float] | None:
-    """An interval for the functions that draw: None where it is undefined."""
-    return None if math.isnan(low) or math.isnan(high) else (low, high)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 from functools import partial
+from typing import Any
 
 from nnunet_nacl.comparison.alignment import Dataset
 from nnunet_nacl.comparison.columns import RANK_METRICS
 from nnunet_nacl.comparison.comparison import Comparison
 from nnunet_nacl.comparison.entries import Entry, short_labels, variant_of
-from nnunet_nacl.comparison.figure_choice.described import DescribedFigure, listed
+from nnunet_nacl.comparison.figure_choice.described import INTERVALS, DescribedFigure, describe, listed
 from nnunet_nacl.figures.radar import draw_radar
 from nnunet_nacl.figures.training_share import draw_training_share
-from nnunet_nacl.metrics.bootstrap import Interval
 from nnunet_nacl.registration.grammar import TOKENS, Variant, format_name
 
 __all__ = ["figures_over_settings", "entries_over"]
@@ -24,16 +24,13 @@ _HYPER = {token.field: token.name for token in TOKENS if token.is_number and tok
 
 def figures_over_settings(comparison: Comparison) -> Iterator[DescribedFigure]:
     """Lines over the training share (paper fig. 9) and radars over hyper-parameters (fig. 6) that trainers span."""
-    several = len(comparison.datasets) > 1
     for dataset in comparison.datasets:
-        suffix = f"_{dataset.name}" if several else ""
-        shares = entries_over(comparison.entries, "train_percent")
-        if shares:
-            yield _training_share(comparison, dataset, shares, suffix)
+        if shares := entries_over(comparison.entries, "train_percent"):
+            yield _training_share(comparison, dataset, shares)
         for field, name in _HYPER.items():
             for method, points in entries_over(comparison.entries, field).items():
                 if len(points) >= 3:
-                    yield from _hyper(comparison, dataset, field, name, method, points, suffix)
+                    yield from _hyper(comparison, dataset, field, name, method, points)
 
 
 def entries_over(entries: Sequence[Entry], field: str) -> dict[str, dict[float | None, Entry]]:
@@ -58,7 +55,8 @@ def entries_over(entries: Sequence[Entry], field: str) -> dict[str, dict[float |
             value = _default(variant, field)
             if value is None and field != "kernel_size":
                 continue
-        groups.setdefault(replace(variant, **{field: None}), {})[value] = entry
+        unset: dict[str, Any] = {field: None}
+        groups.setdefault(replace(variant, **unset), {})[value] = entry
     groups = {base: points for base, points in groups.items() if len(points) >= 2}
     labels = short_labels([_name(base) for base in groups])
     return {
@@ -82,7 +80,7 @@ def _default(variant: Variant, field: str) -> float | None:
 
 
 def _training_share(
-    comparison: Comparison, dataset: Dataset, groups: dict[str, dict[float | None, Entry]], suffix: str
+    comparison: Comparison, dataset: Dataset, groups: dict[str, dict[float | None, Entry]]
 ) -> DescribedFigure:
     titles, means = comparison.columns_of(dataset), comparison.means[dataset.name]
     panels: dict[str, dict[str, list[tuple]]] = {}
@@ -91,7 +89,7 @@ def _training_share(
         title = titles[column_id].title
         better[title] = titles[column_id].better
         panels[title] = {
-            label: [(share, *_interval(means[column_id][entry.name])) for share, entry in points.items()]
+            label: [(share, *astuple(means[column_id][entry.name])[:3]) for share, entry in points.items()]
             for label, points in groups.items()
         }
         sentences += [
@@ -99,20 +97,12 @@ def _training_share(
             for label, line in panels[title].items()
         ]
     caption = (
-        "Mean over cases against the share of the fold's training cases that was used, with 95 % bootstrap intervals "
-        "over cases. The validation cases are the same for all."
+        f"Mean over cases against the share of the fold's training cases that was used, with {INTERVALS}. The "
+        "validation cases are the same for all."
     )
     draw = partial(draw_training_share, panels, better=better)
-    subtitle = f"{dataset.where}; 95 % bootstrap intervals over cases"
-    title = "Share of the training cases"
-    return DescribedFigure(
-        f"training_share{suffix}", title, subtitle, caption, f"{'; '.join(sentences)}.", draw, dataset.name
-    )
-
-
-def _interval(interval: Interval) -> tuple[float, float | None, float | None]:
-    defined = interval.n > 1
-    return interval.mean, interval.low if defined else None, interval.high if defined else None
+    title, alt = "Share of the training cases", f"{'; '.join(sentences)}."
+    return describe(comparison, dataset, "training_share", title, caption, alt, draw, intervals=True)
 
 
 def _hyper(
@@ -122,7 +112,6 @@ def _hyper(
     name: str,
     method: str,
     points: dict[float | None, Entry],
-    suffix: str,
 ) -> Iterator[DescribedFigure]:
     axes = [f"{name} {'of the plans' if value is None else f'{value:g}'}" for value in points]
     for metric, column_id, short in (("dice", "Dice", "DSC"), ("ece", "ECE:foreground", "ECE foreground")):
@@ -132,12 +121,5 @@ def _hyper(
         caption = f"{short} (mean over cases) of {method} by {name}, all else equal. Outward is better."
         slug = re.sub("[^A-Za-z0-9]+", "-", method).strip("-")
         draw = partial(draw_radar, axes, {method: values}, better=better, metric=short)
-        yield DescribedFigure(
-            f"hyper_{field}_{slug}_{metric}{suffix}",
-            f"{short} by {name}",
-            dataset.where,
-            caption,
-            alt,
-            draw,
-            dataset.name,
-        )
+        kind = f"hyper_{field}_{slug}_{metric}"
+        yield describe(comparison, dataset, kind, f"{short} by {name}", caption, alt, draw)

@@ -10,7 +10,7 @@ import numpy as np
 from nnunet_nacl.comparison.alignment import Dataset
 from nnunet_nacl.comparison.columns import RANK_METRICS
 from nnunet_nacl.comparison.comparison import Comparison
-from nnunet_nacl.comparison.figure_choice.described import DescribedFigure, drawn_interval, listed
+from nnunet_nacl.comparison.figure_choice.described import INTERVALS, DescribedFigure, describe, listed
 from nnunet_nacl.comparison.table_formats import number
 from nnunet_nacl.evaluation.results import MASKS
 from nnunet_nacl.figures.forest_plot import ForestRow, draw_differences
@@ -29,26 +29,23 @@ _RELIABILITY = ("foreground", "predicted", "all")
 _DIFFERENCES = (*RANK_METRICS, "ECE:predicted", "NLL:dilated")
 _RELATIVE = (*RANK_METRICS, "ECE:predicted", "ECE:all", "NLL:dilated", "Brier:dilated")
 _SCATTER = ("ECE:foreground", "ECE:union", "CECE_mean:foreground", "CECE_mean:union")
-_INTERVALS = "95 % bootstrap intervals over cases"
 
 
 def standard_figures(comparison: Comparison, relative: tuple[str, str] | None = None) -> Iterator[DescribedFigure]:
     """The figures in the order in which they are read; with several data sets, most of them for each."""
-    several = len(comparison.datasets) > 1
     relative = relative or (comparison.names[0], comparison.names[-1])
     for dataset in comparison.datasets:
-        suffix = f"_{dataset.name}" if several else ""
         for mask in _RELIABILITY:
-            yield _reliability(comparison, dataset, mask, suffix)
-        yield from _differences(comparison, dataset, suffix)
-        yield _scatter(comparison, dataset, suffix)
-        yield _relative(comparison, dataset, relative, suffix)
+            yield _reliability(comparison, dataset, mask)
+        yield from _differences(comparison, dataset)
+        yield _scatter(comparison, dataset)
+        yield _relative(comparison, dataset, relative)
     yield _radar(comparison, "Dice")
     yield _radar(comparison, "ECE")
     yield from _rank_heatmaps(comparison)
 
 
-def _reliability(comparison: Comparison, dataset: Dataset, mask: str, suffix: str) -> DescribedFigure:
+def _reliability(comparison: Comparison, dataset: Dataset, mask: str) -> DescribedFigure:
     stats, bands = {}, {}
     for entry in comparison.entries:
         per_case = [case.stats[mask] for case in dataset.results[entry.name]]
@@ -59,10 +56,9 @@ def _reliability(comparison: Comparison, dataset: Dataset, mask: str, suffix: st
             n_bootstrap=comparison.n_bootstrap,
             seed=comparison.seed,
         )
-    signed = {label: _signed_gap(s) for label, s in stats.items()}
-    over = [label for label, gap in signed.items() if gap > 0]
+    over = [label for label, s in stats.items() if s.confidence.sum() > s.correct.sum()]
     caption = (
-        f"Accuracy of the voxels of each confidence bin, mask {mask}, all cases pooled, with {_INTERVALS} as error "
+        f"Accuracy of the voxels of each confidence bin, mask {mask}, all cases pooled, with {INTERVALS} as error "
         "bars; a bar below the dashed diagonal is overconfident, above it underconfident. Below, the share of the "
         "voxels in each bin. The ECE written is that of the pooled voxels; tables give the mean over cases."
     )
@@ -71,37 +67,20 @@ def _reliability(comparison: Comparison, dataset: Dataset, mask: str, suffix: st
         f"Mean confidence exceeds accuracy in {', '.join(over) or 'none of them'}."
     )
     draw = partial(draw_reliability, stats, bands=bands)
-    title = f"Reliability: {mask}"
-    return DescribedFigure(f"reliability_{mask}{suffix}", title, dataset.where, caption, alt, draw, dataset.name)
+    return describe(comparison, dataset, f"reliability_{mask}", f"Reliability: {mask}", caption, alt, draw)
 
 
-def _signed_gap(stats: BinStats) -> float:
-    """Mean confidence less accuracy."""
-    return float(stats.confidence.sum() - stats.correct.sum())
-
-
-def _differences(comparison: Comparison, dataset: Dataset, suffix: str) -> Iterator[DescribedFigure]:
+def _differences(comparison: Comparison, dataset: Dataset) -> Iterator[DescribedFigure]:
     titles, reference = comparison.columns_of(dataset), comparison.entries[0].label
     found = {(row.column, row.trainer): row for row in comparison.statistics if row.dataset == dataset.name}
     rows, sentences = [], []
     for column_id in _DIFFERENCES:
         column = titles[column_id]
-        metric = column.title.removesuffix(f" ({column.unit})")
-        shown = [found[column_id, name] for name in comparison.names[1:]]
-        rows += [
-            ForestRow(
-                comparison.labels[row.trainer],
-                metric,
-                row.paired.difference,
-                row.paired.low,
-                row.paired.high,
-                better=column.better,
-                n=row.paired.n,
-                p_value=row.p_holm,
-                unit=column.unit,
-            )
-            for row in shown
-        ]
+        metric, shown = column.unitless_title, [found[column_id, name] for name in comparison.names[1:]]
+        for row in shown:
+            label, paired = comparison.labels[row.trainer], row.paired
+            values = (paired.difference, paired.low, paired.high, column.better, paired.n, row.p_holm, column.unit)
+            rows.append(ForestRow(label, metric, *values))
         clear = [
             f"{comparison.labels[row.trainer]} {row.verdict} by {abs(row.paired.difference):.3g}"
             for row in shown
@@ -109,10 +88,10 @@ def _differences(comparison: Comparison, dataset: Dataset, suffix: str) -> Itera
         ]
         otherwise = "not tested" if all(row.verdict == "untested" for row in shown) else "no difference shown"
         sentences.append(f"{metric}: {', '.join(clear) or otherwise}")
-    if all(np.isnan(row.difference) for row in rows):
+    if all(np.isnan(row.value) for row in rows):
         return
     caption = (
-        f"Mean difference to {reference} over the cases in which both have a value, with {_INTERVALS}. p: Wilcoxon's "
+        f"Mean difference to {reference} over the cases in which both have a value, with {INTERVALS}. p: Wilcoxon's "
         "signed-rank test with Holm's correction over all methods and metrics of the same table; the colours follow "
         "the intervals, which are not corrected for their number. One training per fold stands for each method: what "
         "varies between trainings is not in the intervals."
@@ -120,40 +99,32 @@ def _differences(comparison: Comparison, dataset: Dataset, suffix: str) -> Itera
     alt = f"Paired differences to {reference}, with p (Holm) below 0.05. {'; '.join(sentences)}."
     draw = partial(draw_differences, rows, reference=reference)
     title = f"Differences to {reference}"
-    subtitle = f"{dataset.where}; {_INTERVALS}"
-    yield DescribedFigure(f"differences{suffix}", title, subtitle, caption, alt, draw, dataset.name)
+    yield describe(comparison, dataset, "differences", title, caption, alt, draw, intervals=True)
 
 
-def _scatter(comparison: Comparison, dataset: Dataset, suffix: str) -> DescribedFigure:
+def _scatter(comparison: Comparison, dataset: Dataset) -> DescribedFigure:
     titles, means = comparison.columns_of(dataset), comparison.means[dataset.name]
     panels: dict[str, dict[str, tuple]] = {}
     for column_id in _SCATTER:
         panel = panels.setdefault(titles[column_id].title, {})
         for entry in comparison.entries:
             x, y = means["Dice"][entry.name], means[column_id][entry.name]
-            panel[entry.label] = (x.mean, y.mean, drawn_interval(x.low, x.high), drawn_interval(y.low, y.high))
+            panel[entry.label] = (x.mean, y.mean, (x.low, x.high), (y.low, y.high))
     caption = (
         "Discrimination against calibration (mean over cases): right and low is better. Left to right and down: ECE "
-        f"and CECE on the foreground and on the union of truth and prediction. Bars: {_INTERVALS}."
+        f"and CECE on the foreground and on the union of truth and prediction. Bars: {INTERVALS}."
     )
     alt = "; ".join(
         f"{comparison.labels[name]}: DSC {number(means['Dice'][name].mean, 3)}, "
         + ", ".join(f"{titles[c].title} {number(means[c][name].mean, 3)}" for c in _SCATTER)
         for name in comparison.names
     )
-    draw = partial(
-        draw_scatter,
-        panels,
-        x_label="DSC",
-        y_label={panel: panel for panel in panels},
-        order=list(comparison.labels.values()),
-    )
-    subtitle = f"{dataset.where}; {_INTERVALS}"
+    draw = partial(draw_scatter, panels)
     title = "Discrimination and calibration"
-    return DescribedFigure(f"scatter{suffix}", title, subtitle, caption, f"{alt}.", draw, dataset.name)
+    return describe(comparison, dataset, "scatter", title, caption, f"{alt}.", draw, intervals=True)
 
 
-def _relative(comparison: Comparison, dataset: Dataset, pair_of: tuple[str, str], suffix: str) -> DescribedFigure:
+def _relative(comparison: Comparison, dataset: Dataset, pair_of: tuple[str, str]) -> DescribedFigure:
     first, second = (comparison.labels[name] for name in pair_of)
     titles = comparison.columns_of(dataset)
     names, percents, intervals, better = [], [], [], []
@@ -163,19 +134,18 @@ def _relative(comparison: Comparison, dataset: Dataset, pair_of: tuple[str, str]
             values[pair_of[0]], values[pair_of[1]], n_bootstrap=comparison.n_bootstrap, seed=comparison.seed
         )
         column = titles[column_id]
-        names.append(column.title.removesuffix(f" ({column.unit})"))
+        names.append(column.unitless_title)
         percents.append(interval.mean)
-        intervals.append(drawn_interval(interval.low, interval.high))
+        intervals.append((interval.low, interval.high))
         better.append(column.better)
     caption = (
         f"Mean over cases of {second} against that of {first}, in percent of the latter: "
-        f"100 ({second} / {first} - 1), over the cases in which both have a value. Bars: {_INTERVALS}."
+        f"100 ({second} / {first} - 1), over the cases in which both have a value. Bars: {INTERVALS}."
     )
     alt = f"{second} against {first}, in percent: {listed(zip(names, percents), 1)}."
     draw = partial(draw_relative_difference, names, percents, intervals, better, first=first, second=second)
     title = f"{second} against {first}"
-    subtitle = f"{dataset.where}; {_INTERVALS}"
-    return DescribedFigure(f"relative_difference{suffix}", title, subtitle, caption, alt, draw, dataset.name)
+    return describe(comparison, dataset, "relative_difference", title, caption, alt, draw, intervals=True)
 
 
 def _radar(comparison: Comparison, metric: str) -> DescribedFigure:
@@ -186,26 +156,15 @@ def _radar(comparison: Comparison, metric: str) -> DescribedFigure:
         for entry in comparison.entries
     }
     better, short = comparison.columns[spokes[0][2]].better, "DSC" if metric == "Dice" else "ECE"
+    kind = "data set" if len(comparison.datasets) >= 3 else "structure" if metric == "Dice" else "mask"
     alt = "; ".join(f"{label}: {listed(zip(axes, found))}" for label, found in values.items())
-    caption = f"{short} of each method (mean over cases), outward is better. One axis per {_kind(comparison, metric)}."
+    caption = f"{short} of each method (mean over cases), outward is better. One axis per {kind}."
     # axes of different difficulty each get their own range; the structures of one data set are comparable
     scale = "common" if metric == "Dice" and len(comparison.datasets) == 1 else "axis"
     draw = partial(draw_radar, axes, values, better=better, metric=short, scale=scale)
-    subtitle = "; ".join(dataset.where for dataset in comparison.datasets)
-    return DescribedFigure(
-        f"radar_{metric.lower()}",
-        f"{short} by {_kind(comparison, metric)}",
-        subtitle,
-        caption,
-        f"{short}. {alt}.",
-        draw,
+    return describe(
+        comparison, None, f"radar_{metric.lower()}", f"{short} by {kind}", caption, f"{short}. {alt}.", draw
     )
-
-
-def _kind(comparison: Comparison, metric: str) -> str:
-    if len(comparison.datasets) >= 3:
-        return "data set"
-    return "structure" if metric == "Dice" else "mask"
 
 
 def _spokes(comparison: Comparison, metric: str) -> list[tuple[str, Dataset, str]]:
@@ -229,7 +188,7 @@ def _spokes(comparison: Comparison, metric: str) -> list[tuple[str, Dataset, str
 def _rank_heatmaps(comparison: Comparison) -> Iterator[DescribedFigure]:
     keys = (*RANK_METRICS, "total")
     shown = [*(comparison.columns[key].short for key in RANK_METRICS), "total"]
-    rows, subtitle = list(comparison.labels.values()), "; ".join(dataset.where for dataset in comparison.datasets)
+    rows = list(comparison.labels.values())
     sums = comparison.ranks["sum"]
     means = {
         name: {k: interval.mean for k, interval in found.items()} for name, found in comparison.ranks["mean"].items()
@@ -248,7 +207,6 @@ def _rank_heatmaps(comparison: Comparison) -> Iterator[DescribedFigure]:
         ),
     ):
         values = np.array([[ranks[name][key] for key in keys] for name in comparison.names])
-        looks = {"colour_by": "column", "best": "column", "decimals": decimals, "what": what}
-        draw = partial(draw_rank_heatmap, rows, shown, values, **looks)
+        draw = partial(draw_rank_heatmap, rows, shown, values, decimals=decimals, what=what)
         alt = "; ".join(f"{label}: {listed(zip(shown, row), decimals)}" for label, row in zip(rows, values))
-        yield DescribedFigure(figure_id, title, subtitle, caption, f"{title}. {alt}.", draw)
+        yield describe(comparison, None, figure_id, title, caption, f"{title}. {alt}.", draw)
