@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from importlib import metadata
 from pathlib import Path
 
@@ -60,6 +61,38 @@ def test_every_module_has_a_name_of_its_own(sources: Path) -> None:
     ]
     twice = {name for name in modules if modules.count(name) > 1}
     assert not twice
+
+
+def imports_on_loading(sources: Path) -> dict[str, set[str]]:
+    """What each module of the package imports as soon as it is loaded."""
+    found = {}
+    for path in (sources / "nnunet_nacl").rglob("*.py"):
+        parts = path.relative_to(sources).with_suffix("").parts
+        names = set()
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        found[".".join(parts).removesuffix(".__init__")] = names
+    return found
+
+
+def test_imports_run_one_way(sources: Path) -> None:
+    graph = imports_on_loading(sources)
+    TopologicalSorter({module: names & graph.keys() - {module} for module, names in graph.items()}).prepare()
+
+
+def test_what_computes_knows_neither_plotting_nor_nnunet(sources: Path) -> None:
+    graph = imports_on_loading(sources)
+    core = re.compile(r"nnunet_nacl\.(losses|metrics|label_space|methods|decision|calibration)\b")
+    foreign = {
+        (module, name)
+        for module, names in graph.items()
+        for name in names
+        if core.match(module) and name.partition(".")[0] in ("matplotlib", "nnunetv2")
+    }
+    assert not foreign
 
 
 def imported(*folders: Path) -> set[str]:
