@@ -68,7 +68,9 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.demo.options import resolve
     from nnunet_nacl.demo.steps import run_demo
 
-    settings = resolve(**{name: value for name, value in vars(args).items() if name not in ("subcommand", "run")})
+    settings = resolve(
+        **{name: value for name, value in vars(args).items() if name not in ("subcommand", "run", "argv")}
+    )
     try:
         run_demo(settings)
     except KeyboardInterrupt:
