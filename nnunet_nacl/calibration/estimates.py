@@ -92,11 +92,11 @@ def _rows(sample: Sample, calibration: AffineMap, order: list[int], keys: list[s
             painted[row > 0.5] = label
         members = [[int(v) for v in key.strip("()").split(",") if v.strip()] for key in keys]
         segmented = np.stack([np.isin(painted, values) for values in members])
-        predicted = (probs > 0.5).any(0)
+        predicted = np.logical_or.reduce(probs > 0.5)
     else:
         truth = codes == np.arange(num + 1, dtype=np.uint64)[:, None]
         segmented = probs.argmax(0) == np.arange(1, num + 1)[:, None]
-        predicted = segmented.any(0)
+        predicted = np.logical_or.reduce(segmented)
     bits = np.concatenate([sample.masks, sample.outside[:, 1].astype(np.uint8)])
     masks = {name: (bits >> i & 1).astype(bool) for i, name in enumerate(MASK_BITS)}
     masks |= {"predicted": predicted, "union": predicted | masks["foreground"], "all": np.ones_like(predicted)}

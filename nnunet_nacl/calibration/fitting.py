@@ -182,4 +182,5 @@ class _Newton:
             bread = self._matrix @ np.linalg.inv(self._hessian)
             meat = summed.T @ summed / len(gradients) ** 2 * count / (count - 1)
             errors = np.sqrt(np.diag(bread @ meat @ bread.T))
-        return Fit(AffineMap(*np.split(full, 2), regions), self.loss, errors, passes)
+        slopes, offsets = np.split(full, 2)
+        return Fit(AffineMap(slopes, offsets, regions), self.loss, errors, passes)

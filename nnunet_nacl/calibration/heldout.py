@@ -142,7 +142,7 @@ class HeldOut:
         files = self.files[case]
         path = _sample_path(files)
         labels = self.folders[self.fold[case]].labels
-        wanted = {name: _stamp(getattr(files, name)) for name in ("probabilities", "reference")}
+        wanted: dict[str, Any] = {name: _stamp(getattr(files, name)) for name in ("probabilities", "reference")}
         wanted |= {"settings": [self.settings.dilation_mm, self.settings.boundary_mm], "labels": str(labels.values)}
         gone = {"probabilities": None} if wanted["probabilities"] is None else {}
         if path.is_file():
@@ -207,10 +207,10 @@ def _sample_path(files: CaseFiles) -> Path:
 
 def _stamp(path: Path | None) -> list[int] | None:
     try:
-        status = path.stat()
-    except (OSError, AttributeError):
+        status = path.stat() if path is not None else None
+    except OSError:
         return None
-    return [status.st_size, status.st_mtime_ns]
+    return None if status is None else [status.st_size, status.st_mtime_ns]
 
 
 def _forget_other_maps(folder: Path, maps: Mapping[str, AffineMap]) -> None:

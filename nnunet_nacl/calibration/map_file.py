@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from nnunet_nacl.calibration.affine import AffineMap
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
@@ -81,7 +83,7 @@ def read_map(path: str | os.PathLike, structures: Mapping[str, str], regions: bo
     if there != here:
         raise UserError(f"{path} is for the {there}, the predictions have the {here}; give the map of this model.")
     try:
-        return AffineMap([row["slope"] for row in rows], [row["offset"] for row in rows], regions)
+        return AffineMap(np.array([row["slope"] for row in rows]), np.array([row["offset"] for row in rows]), regions)
     except ValueError as error:
         raise UserError(f"{path}: {error} Calibrate again.") from None
 

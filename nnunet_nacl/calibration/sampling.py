@@ -12,6 +12,7 @@ from __future__ import annotations
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -148,7 +149,7 @@ def write_sample(sample: Sample, path: Path) -> None:
 
     The file is an npz archive under another ending: nnU-Net takes every ``*.npz`` of a folder for a prediction.
     """
-    arrays = {name: np.asarray(getattr(sample, name)) for name in _KEYS}
+    arrays: dict[str, Any] = {name: np.asarray(getattr(sample, name)) for name in _KEYS}
     with replacing(path) as temporary, open(temporary, "xb") as file:  # an open file: NumPy would add .npz to a name
         np.savez_compressed(file, schema=_SCHEMA, **arrays)
 

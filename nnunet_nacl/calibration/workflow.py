@@ -133,10 +133,11 @@ def calibrate(
         whole, *others = fit(everything, chosen, left_out=left_out, starts=starts, groups=codes)
         part_maps = {part: one.map for part, one in zip(part_maps, others)}
     source = held_out.voxels() if exact else sampled()
-    confident = [float(n) for n in np.sum([_confident_changes(voxels, whole.map) for voxels in source], axis=0)]
-    by_case = {case: part_maps[part] for case, part in zip(cases, parts)}
+    sure, changed = map(float, np.sum([_confident_changes(voxels, whole.map) for voxels in source], axis=0))
+    part_of = dict(zip(cases, parts))
+    by_case = {case: part_maps[part] for case, part in part_of.items()}
     effect = _effect(held_out, before, samples, by_case, exact, output, options | {"progress": progress and "after"})
-    return Calibration(whole, chosen, scores, dict(zip(cases, parts)), part_maps, structures, effect, *confident, exact)
+    return Calibration(whole, chosen, scores, part_of, part_maps, structures, effect, sure, changed, exact)
 
 
 def _draw(held_out: HeldOut, progress: bool) -> dict[str, Sample]:

@@ -97,8 +97,9 @@ def decide(
     check_probs(probs, regions)
     if not probs.numel():
         raise ValueError(f"probs must hold voxels, got {tuple(probs.shape)}.")
-    classes = regions is None or region_labels is None
-    first: Rule = ClassRule.argmax(len(probs)) if classes else RegionRule.argmax(Regions(regions, region_labels))
+    first: Rule = ClassRule.argmax(len(probs))
+    if regions is not None and region_labels is not None:
+        first = RegionRule.argmax(Regions(regions, region_labels))
     expected = _sum_all(probs, regions is not None)
     rule = first
     own, before = _apply(rule, probs, expected)

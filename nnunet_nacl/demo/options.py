@@ -118,7 +118,7 @@ def _check_known(trainer: str) -> None:
         return
     check, find = check_nnunet()
     if find is None:
-        raise UserError(f"nnU-Net: {check.found}; {check.mend}")
+        raise UserError(f"nnU-Net: {check.found}; {check.fix}")
     try:
         with quiet():
             find(trainer)

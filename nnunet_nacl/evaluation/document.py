@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -208,7 +208,7 @@ def paper_of(case: CaseResult) -> PaperScores:
     """The case in the paper's definition."""
     return paper_scores(
         {key: structure.overlap for key, structure in case.structures.items()},
-        {key: structure.hd95_voxels for key, structure in case.structures.items()},
+        {key: one.hd95_voxels for key, one in case.structures.items() if one.hd95_voxels is not None},
         case.stats["foreground"],
         case.largest_label,
     )
@@ -231,12 +231,12 @@ def _mean_structure(rows: list[dict[str, Any]]) -> dict[str, Any]:
 def _undefined(per_case: list[dict[str, Any]], keys: list[str]) -> dict[str, dict[str, list[str]]]:
     """Which cases are left out of which mean."""
 
-    def missing(value: Callable[[dict], float]) -> list[str]:
-        return [case["case"] for case in per_case if np.isnan(value(case))]
+    def missing(block: str, key: str, value: str) -> list[str]:
+        return [case["case"] for case in per_case if np.isnan(case[block][key][value])]
 
     found = {
-        "Dice": {key: missing(lambda case, key=key: case["metrics"][key]["Dice"]) for key in keys},
-        "HD95_mm": {key: missing(lambda case, key=key: case["metrics"][key]["HD95_mm"]) for key in keys},
-        "calibration": {mask: missing(lambda case, mask=mask: case["calibration"][mask]["ECE"]) for mask in MASKS},
+        "Dice": {key: missing("metrics", key, "Dice") for key in keys},
+        "HD95_mm": {key: missing("metrics", key, "HD95_mm") for key in keys},
+        "calibration": {mask: missing("calibration", mask, "ECE") for mask in MASKS},
     }
     return {name: {key: names for key, names in rows.items() if names} for name, rows in found.items()}

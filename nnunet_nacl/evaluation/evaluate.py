@@ -80,7 +80,7 @@ def evaluate_folder(
             cache.put(results[files.case], channels, labels.regions)
     problems = {case: one_line(problem) for case, problem in sorted(problems.items())}
     if not results and not any(folder.folder.glob("*.npz")):  # once for all, rather than once for every case
-        swapped = any(folder.reference_folder.glob("*.npz"))
+        swapped = folder.reference_folder is not None and any(folder.reference_folder.glob("*.npz"))
         mend = f"those of {folder.reference_folder} have: give the ground truth first" if swapped else RERUN
         raise UserError(f"{folder.folder}: its predictions have no probabilities (there is no *.npz); {mend}.")
     if not results:
@@ -89,7 +89,7 @@ def evaluate_folder(
     evaluation = Evaluation(
         names, channels, labels.regions, settings, [results[case] for case in sorted(results)], problems
     )
-    if own:
+    if own and output is not None:
         write_atomically(Path(output), to_json_text(to_document(evaluation)))
         own.clear()
     return evaluation

@@ -80,7 +80,7 @@ def evaluate_folds(
         UserError: No fold could be evaluated, or the file cannot be written.
     """
     single, elsewhere = len(folders) == 1, output is not None
-    output = Path(output) if elsewhere else default_output(folders)
+    output = Path(output) if output is not None else default_output(folders)
     check_output(output)
     done, failed = {}, {}
     common: CaseCache | None = None

@@ -126,7 +126,8 @@ def _why_truncated(size: int, expected: int) -> str:
 def _why_broken_nifti(path: Path, size: int) -> str:
     import nibabel
 
-    voxels = nibabel.load(path).dataobj
+    image: Any = nibabel.load(path)
+    voxels = image.dataobj
     expected = int(voxels.offset) + math.prod(map(int, voxels.shape)) * voxels.dtype.itemsize
     if size >= expected and voxels.dtype.kind == "f" and not np.isfinite(voxels.get_unscaled()).all():
         return "it holds voxels that are NaN or infinite"

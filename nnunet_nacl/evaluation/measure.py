@@ -146,7 +146,7 @@ def _measure_here(folder, todo, settings) -> Iterator[tuple[Todo, Outcome]]:
             # one case ahead, not more: it bounds the memory
             following = reader.submit(folder.load, todo[i + 1][0]) if i + 1 < len(todo) else None
             if not isinstance(data, str):
-                data = guarded(files.probabilities, lambda d=data, f=files: _measure(folder, f, d, settings))
+                data = guarded(files.probabilities, partial(_measure, folder, files, data, settings))
             yield (files, extra), data
 
 

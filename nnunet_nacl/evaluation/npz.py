@@ -12,17 +12,18 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.labels import Labels
 
-try:
+imagecodecs: Any = None
+with suppress(ImportError):  # nnU-Net may drop it one day; NumPy can read the files too
     import imagecodecs
-except ImportError:  # nnU-Net may drop it one day; NumPy can read the files too
-    imagecodecs = None
 
 __all__ = ["RERUN", "array_checksum", "read_array", "read_probabilities"]
 
@@ -114,8 +115,8 @@ def read_array(
             if imagecodecs is not None and member.compress_type == zipfile.ZIP_DEFLATED:
                 _inflate(file, member, content)
             else:
-                with archive.open(member) as stream:
-                    if stream.readinto(content) != len(content):
+                with cast(zipfile.ZipExtFile, archive.open(member)) as stream:
+                    if stream.readinto(content.data) != len(content):
                         raise EOFError("the file ends before the array")
         return content[start:].view(dtype).reshape(shape, order="F" if fortran_order else "C")
     except (UserError, MemoryError):
@@ -149,6 +150,6 @@ def _inflate(file, member: zipfile.ZipInfo, content: np.ndarray) -> None:
             raise ValueError("the file ends before the array")
         with memoryview(mapped) as view, view[start : start + member.compress_size] as compressed:
             imagecodecs.deflate_decode(compressed, raw=True, out=content)
-    checksum = getattr(imagecodecs, "deflate_crc32", zlib.crc32)  # several times as fast as zlib's
+    checksum: Any = getattr(imagecodecs, "deflate_crc32", zlib.crc32)  # several times as fast as zlib's
     if checksum(content) != member.CRC:
         raise ValueError("wrong checksum")

@@ -42,9 +42,16 @@ class CaseFiles:
     derived: Any = None
 
     @property
-    def places(self) -> dict[str, str]:
+    def truth(self) -> Path:
+        """The reference; UserError where there is none."""
+        if self.reference is None:
+            raise UserError(f"{self.case} was opened without ground truth; give the folder that holds it.")
+        return self.reference
+
+    @property
+    def places(self) -> dict[str, Any]:
         """Where the files lie, as a result names them."""
-        files = (self.probabilities, self.reference, self.segmentation or self.probabilities)
+        files = (self.probabilities, self.truth, self.segmentation or self.probabilities)
         names = ("probabilities_file", "reference_file", "prediction_file")
         return {name: os.path.abspath(path) for name, path in zip(names, files)}
 
@@ -210,7 +217,7 @@ class PredictionFolder:
     def expecting_all_references(self) -> PredictionFolder:
         """The same folder, with every case of the ground truth expected; UserError if there is no ground truth."""
         ending = self.file_ending
-        names, _ = list_folder(self.reference_folder)
+        names, _ = list_folder(self.reference_folder) if self.reference_folder else ((), ())
         expected = tuple(sorted(name[: -len(ending)] for name in names if name.endswith(ending)))
         if not expected:
             raise UserError(
@@ -235,9 +242,9 @@ class PredictionFolder:
         Raises:
             UserError: A file cannot be read or does not fit the others; the message names it.
         """
-        truth, properties = self.read_segmentation(files.reference)
+        truth, properties = self.read_segmentation(files.truth)
         geometry = Geometry.of(properties)
-        self.labels.check(truth, files.reference, is_truth=True)
+        self.labels.check(truth, files.truth, is_truth=True)
         segmentation = None
         if files.segmentation is not None:
             segmentation, properties = self.read_segmentation(files.segmentation)
@@ -248,7 +255,7 @@ class PredictionFolder:
                     "resample one of them or give the matching ground truth."
                 )
             self.labels.check(segmentation, files.segmentation, is_truth=False)
-        beside = f"ground truth {files.reference.name}"
+        beside = f"ground truth {files.truth.name}"
         probs = read_probabilities(files.probabilities, self.labels, truth.shape, beside)
         if segmentation is None:
             segmentation = self.label_map(probs)

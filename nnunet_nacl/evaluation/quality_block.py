@@ -68,7 +68,7 @@ class CaseQuality:
     @classmethod
     def of(cls, case: CaseResult) -> CaseQuality | None:
         """What the entry of a case holds; None if it has no such block, or one that this version cannot read."""
-        block = case.blocks.get(QUALITY)
+        block: Any = case.blocks.get(QUALITY)
         if mismatch(block, _PATTERN) or block["structures"].keys() != case.structures.keys():
             return None
         expected = {key: _number(values["expected_dice"]) for key, values in block["structures"].items()}

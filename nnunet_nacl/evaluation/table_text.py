@@ -90,7 +90,7 @@ def csv_text(evaluation: Evaluation) -> str:
     document = to_document(evaluation)
     cases = [("case", c["case"], c["metrics"], c["calibration"]) for c in document["metric_per_case"]]
     mean = ("mean", "", document["mean"], document["calibration"]["mean"])
-    pooled = ("pooled", "", {}, document["calibration"]["pooled"])
+    pooled: tuple[str, str, dict, Any] = ("pooled", "", {}, document["calibration"]["pooled"])
     return to_csv_text(_HEADER, (row for scope in (*cases, mean, pooled) for row in _rows(*scope)))
 
 

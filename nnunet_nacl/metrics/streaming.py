@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -87,7 +88,7 @@ class CalibrationMetric:
                 probs = torch.sigmoid(probs) if self.regions else torch.softmax(probs, 0)
             target = target.transpose(0, 1) if self.regions else target.reshape(batch, *spatial)
             valid = None if valid is None else valid.reshape(batch, *spatial)
-            kind = {"ignore_label": self.ignore_label, "regions": self.regions, "n_bins": self._zero.n_bins}
+            kind: Any = {"ignore_label": self.ignore_label, "regions": self.regions, "n_bins": self._zero.n_bins}
             self.stats = self.stats + count_masks(probs, target, valid=valid, **kind)[self.mask]
 
     def compute(self) -> dict[str, float]:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.prediction_folder import RERUN, CaseFiles, PredictionFolder
@@ -33,7 +34,7 @@ def open_members(
         UserError: A folder cannot be used, holds no probabilities or is given twice, or the folders differ in their
             labels or readers.
     """
-    options = {"dataset_json": dataset_json, "plans": plans, "need_reference": False}
+    options: dict[str, Any] = {"dataset_json": dataset_json, "plans": plans, "need_reference": False}
     opened = [PredictionFolder.open(folder, **options) for folder in folders]
     for member in opened:
         _check_probabilities(member.folder)

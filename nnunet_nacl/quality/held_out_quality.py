@@ -20,7 +20,6 @@ from nnunet_nacl.calibration.heldout import HeldOut
 from nnunet_nacl.calibration.map_file import structures_of
 from nnunet_nacl.decision.expected_dice import count_expected
 from nnunet_nacl.decision.iteration import decide
-from nnunet_nacl.evaluation.geometry import Geometry
 from nnunet_nacl.evaluation.prediction_folder import CaseFiles, PredictionFolder
 from nnunet_nacl.json_files import one_line
 from nnunet_nacl.metrics.overlap import count_overlap
@@ -191,7 +190,7 @@ def measure_case(folder: PredictionFolder, files: CaseFiles, calibration: Affine
         UserError: A file cannot be read or does not fit.
     """
     data, labels = folder.load(files), folder.labels
-    geometry = Geometry.of(folder.read_segmentation(files.reference)[1])
+    geometry = data.geometry
     valid = None if labels.ignore_label is None else data.truth != labels.ignore_label
     regions = labels.values if labels.regions else None
     order = folder.label_manager.regions_class_order if labels.regions else None
@@ -242,8 +241,9 @@ def check_estimate(
         for i in np.flatnonzero(~others):
             prediction = estimate.predict(x[i])
             found[i] = prediction.estimate, prediction.low, prediction.high
+    middle, low, high = found.T
     return EstimateCheck(
-        mean_absolute_error(found[:, 0], y), mean_absolute_error(constant, y), coverage(*found[:, 1:].T, y), len(y)
+        mean_absolute_error(middle, y), mean_absolute_error(constant, y), coverage(low, high, y), len(y)
     )
 
 

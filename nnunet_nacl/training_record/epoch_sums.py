@@ -74,9 +74,9 @@ class EpochSums:
             dtype = np.float64 if field.name in _FLOATS else np.int64
             object.__setattr__(self, field.name, np.asarray(getattr(self, field.name), dtype=dtype))
         bins = {"n_bins": self.count.shape[-1], "max_logit_bins": self.max_logit_count.shape[-1]}
-        for field, shape in self.shapes(self.regions, self.logit_sum.shape[1], **bins).items():
-            if getattr(self, field).shape != shape:
-                raise ValueError(f"EpochSums.{field} must have shape {shape}, got {getattr(self, field).shape}.")
+        for name, shape in self.shapes(self.regions, self.logit_sum.shape[1], **bins).items():
+            if getattr(self, name).shape != shape:
+                raise ValueError(f"EpochSums.{name} must have shape {shape}, got {getattr(self, name).shape}.")
 
     @staticmethod
     def shapes(

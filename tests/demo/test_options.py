@@ -7,6 +7,7 @@ import pytest
 from nnunet_nacl.demo import options as module
 from nnunet_nacl.demo.options import available_cores, resolve
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.registration.health import Check
 
 
 @pytest.fixture(autouse=True)
@@ -77,6 +78,12 @@ def test_what_is_given_is_taken():
 def test_bad_options_are_errors_that_name_them(options, message):
     with pytest.raises(UserError, match=message):
         resolve(**options)
+
+
+def test_without_nnunet_the_error_says_what_to_do(monkeypatch):
+    monkeypatch.setattr(module, "check_nnunet", lambda: (Check("FAIL", "nnU-Net", "not installed", "install it"), None))
+    with pytest.raises(UserError, match="nnU-Net: not installed; install it"):
+        resolve(trainers=["nnUNetTrainerUnknown"])
 
 
 def test_a_trainer_of_nnunets_own_is_known():
