@@ -107,9 +107,9 @@ def run(args: argparse.Namespace) -> int:
     output = Path(args.o) if args.o else (model or Path(args.i)) / MAP_FILE
     check_output_map(output)
     held_out = HeldOut(folders)
-    bake = model is not None and not args.no_checkpoints
-    if bake:
-        _check_checkpoints(args, model, held_out)
+    baked = None if args.no_checkpoints else model
+    if baked:
+        _check_checkpoints(args, baked, held_out)
     groups = read_groups(args.groups, list(held_out.files)) if args.groups else None
     place = None if model else output
     options = {"form": args.form, "groups": groups, "output": place, "num_processes": processes, "progress": True}
@@ -125,10 +125,10 @@ def run(args: argparse.Namespace) -> int:
     notes = _notes(args, held_out, calibration) if model else []
     document = calibration.to_json() | {"source": str(model or Path(args.i).resolve()), "folds": sorted(folders)}
     document |= {"quality": quality.to_json(), "notes": notes, "problems": held_out.problems}
-    if bake:
+    if baked:
         print("checking and writing checkpoints", file=sys.stderr)
         mark = {key: document[key] for key in ("schema_version", "regions", "structures", "form", "generated_by")}
-        document["checkpoints"] = write_calibrated(model, list(folders), args.chk, calibration.fit.map, mark)
+        document["checkpoints"] = write_calibrated(baked, list(folders), args.chk, calibration.fit.map, mark)
     write_atomically(output, to_json_text(document))
 
     print(_summary(calibration))
@@ -137,8 +137,8 @@ def run(args: argparse.Namespace) -> int:
     for note in notes:
         print(f"\nnote: {note}")
     print(f"\nwritten: {output}")
-    for fold in folders if bake else ():
-        print(f"written: {model / f'fold_{fold}' / CALIBRATED}")
+    for path in [baked / f"fold_{fold}" / CALIBRATED for fold in folders if baked]:
+        print(f"written: {path}")
     report_problems("calibrate", held_out.problems, "cases could not be used")
     return 1 if held_out.problems else 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from nnunet_nacl.cli.processes import add_processes_option, number_of_processes
 from nnunet_nacl.cli.quality_text import add_threshold_option, check_threshold
@@ -60,8 +61,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
     parser.set_defaults(entries=[])
-    add, several = parser.add_argument, {"nargs": "+", "action": "extend"}
-    entries = {"nargs": "+", "action": _AppendEntries}
+    add = parser.add_argument
+    several: dict[str, Any] = {"nargs": "+", "action": "extend"}
+    entries = several | {"action": _AppendEntries}
     add("-tr", metavar="TRAINER", **entries, help="[LABEL=]NAME or [LABEL=]MODEL_FOLDER")
     add("-i", metavar="PATH", **entries, help="[LABEL=]FOLDER or [LABEL=]FILE; the first entry is the reference")
     add("-d", metavar="DATASET", **several, help="data sets, names or numbers; for -i alone it is not needed")
@@ -118,9 +120,9 @@ def run(args: argparse.Namespace) -> int:
     relative = _relative(args.relative, entries)
     allowed = {"allow_missing": args.allow_missing, "allow_training_cases": args.allow_training_cases}
     files = {"references": args.gt, "dataset_json": args.djfile, "plans_json": args.pfile}
-    places = {key: path and Path(path) for key, path in files.items()} | {"cache": folder / "cache"}
-    effort = {"num_processes": number_of_processes(args.np), "progress": True}
-    options = Options(args.p, args.c, args.f, **places, **allowed, **effort)
+    given: dict[str, Any] = allowed | {key: path and Path(path) for key, path in files.items()}
+    processes, cache = number_of_processes(args.np), folder / "cache"
+    options = Options(args.p, args.c, args.f, **given, cache=cache, num_processes=processes, progress=True)
     check_output_folder(folder)
     remove_temporaries(folder)
     found = [locate(dataset, entries, options) for dataset in args.d or [None]]

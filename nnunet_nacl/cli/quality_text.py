@@ -31,8 +31,8 @@ def quality_text(cases: list[Any], threshold: float) -> str:
     from nnunet_nacl.evaluation.quality_block import CaseQuality
     from nnunet_nacl.evaluation.quality_report import quality_report
 
-    found = [CaseQuality.of(case) for case in cases]
-    if None in found:
+    found = [quality for case in cases if (quality := CaseQuality.of(case))]
+    if len(found) < len(cases):
         return ""
     report = quality_report(found, threshold)
     areas = ", ".join(f"{name} {_number(values['AURC'])}" for name, values in report["orders"].items())

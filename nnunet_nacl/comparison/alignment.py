@@ -182,10 +182,10 @@ def _folds(common: Sequence[str], cases: Mapping[str, Mapping[str, tuple[str, Ca
 def _places(folder: Path, part: Part, document: Evaluation, located: Located) -> dict[str, str]:
     """Where the report finds the cases: within nnUNet_results if they lie there, else absolute paths."""
     options, reference = located.options, Path(document.cases[0].reference_file).parent
-    root = os.environ.get("nnUNet_results")
-    place = folder.resolve()
-    inside = root and place.is_relative_to(Path(root).resolve())
-    places = {"folder": str(place.relative_to(Path(root).resolve()) if inside else place)}
+    root, place = os.environ.get("nnUNet_results"), folder.resolve()
+    if root and place.is_relative_to(Path(root).resolve()):
+        place = place.relative_to(Path(root).resolve())
+    places = {"folder": str(place)}
     if part.entry.treatment:
         places |= {"treatment": "+".join(part.entry.treatment)}
     if not part.entry.is_model:

@@ -104,9 +104,9 @@ def case_value(case: CaseResult, column: Column) -> float:
     ``Dice`` and ``HD95_mm`` of all structures together are the mean over those that are defined in the case; a
     comparison takes for ``HD95_mm`` only those that are defined for all trainers.
     """
-    if column.metric == CHOSEN:
-        return chosen_ece(case.chosen[column.mask]) if case.chosen else math.nan
     if column.mask is not None:
+        if column.metric == CHOSEN:
+            return chosen_ece(case.chosen[column.mask]) if case.chosen else math.nan
         return float(CALIBRATION_METRICS[column.metric](case.stats[column.mask]))
     found = case.structures if column.structure is None else {column.structure: case.structures.get(column.structure)}
     values = (

@@ -60,14 +60,14 @@ def read_entries(arguments: Sequence[tuple[str, str]]) -> list[Entry]:
     Raises:
         UserError: Fewer than two, one twice, a path that is not what the flag asks for, or a label twice.
     """
-    given = [_read(flag, argument) for flag, argument in arguments]
-    if len(given) < 2:
+    read = [_read(flag, argument) for flag, argument in arguments]
+    if len(read) < 2:
         listed = ", ".join(argument for _, argument in arguments) or "none"
         raise UserError(
             f"a comparison needs at least two trainers or folders, got {listed}; name another with -tr or -i, or use "
             "`nnunet_nacl evaluate` for one."
         )
-    given, treated = zip(*((rest, treatment) for rest, treatment in given))
+    given, treated = [rest for rest, _ in read], [treatment for _, treatment in read]
     models = [os.path.realpath(path) if path else name for _, name, _, _, path in given]
     names = ["+".join((name, *treatment)) for (_, name, *_), treatment in zip(given, treated)]
     places = list(zip(models, treated))

@@ -64,8 +64,8 @@ def cross_fitted(cases: Sequence[CaseQuality], parts: Sequence[str], alpha: floa
             for i in np.flatnonzero(~others):
                 one = estimate.predict(float(expected[i]))
                 found[key][i] = one.estimate, one.low, one.high
-    columns = [{key: values[:, i] for key, values in found.items()} for i in range(3)]
-    return PredictedDice(*columns, 1 - alpha)
+    predicted, low, high = ({key: values[:, i] for key, values in found.items()} for i in range(3))
+    return PredictedDice(predicted, low, high, 1 - alpha)
 
 
 def predicted_dice(located: Located, dataset: Dataset) -> dict[str, PredictedDice]:
@@ -73,8 +73,9 @@ def predicted_dice(located: Located, dataset: Dataset) -> dict[str, PredictedDic
     result = {}
     for entry in dataset.results:
         part = next(part for part in located.parts if part.entry.name == entry)
-        cases = [CaseQuality.of(case) for case in dataset.results[entry]]
-        if "calibrated" not in part.entry.treatment or part.folder is None or None in cases:
+        cases = [quality for case in dataset.results[entry] if (quality := CaseQuality.of(case))]
+        known = len(cases) == len(dataset.results[entry])
+        if "calibrated" not in part.entry.treatment or part.folder is None or not known:
             continue
         content = _read(part.folder.folder.parent.parent / MAP_FILE)
         delivered = "decided" if "decided" in part.entry.treatment else "argmax"

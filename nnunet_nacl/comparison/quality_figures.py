@@ -28,26 +28,20 @@ def quality_figures(
             found = predicted.get(dataset.name, {}).get(entry.name)
             if found is None:
                 continue
-            true = {key: [case.dice[key] for case in dataset.results[entry.name]] for key in dataset.structures}
-            counted = {
-                name: covered_cases(true[key], found.low[key], found.high[key])
-                for key, name in dataset.structures.items()
-            }
+            names = list(dataset.structures.values())
+            true = [[case.dice[key] for case in dataset.results[entry.name]] for key in dataset.structures]
+            estimate, low, high = (
+                [values[key].tolist() for key in dataset.structures]
+                for values in (found.estimate, found.low, found.high)
+            )
+            counted = zip(names, (covered_cases(*lines) for lines in zip(true, low, high)))
             level = f"{100 * found.level:g} %"
             caption = (
                 "Dice predicted from the probabilities, by what the cases of other parts of the cross-fit taught, "
                 f"against the true Dice; bars: {level} intervals. A case outside its interval has a marker of its own."
             )
-            inside = ", ".join(f"{name} {a} of {n} cases" for name, (a, n) in counted.items())
-            draw = partial(
-                draw_predicted_dice,
-                list(dataset.structures.values()),
-                *(
-                    [values[key] for key in dataset.structures]
-                    for values in (found.estimate, true, found.low, found.high)
-                ),
-                level=found.level,
-            )
+            inside = ", ".join(f"{name} {a} of {n} cases" for name, (a, n) in counted)
+            draw = partial(draw_predicted_dice, names, estimate, true, low, high, level=found.level)
             suffix = f"_{number}" + (f"_{dataset.name}" if several else "")
             title = f"Predicted Dice: {entry.label}"
             alt = f"Predicted against true Dice of {entry.label}. Within their {level} interval: {inside}."

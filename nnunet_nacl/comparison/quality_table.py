@@ -50,8 +50,8 @@ def _columns(found: PredictedDice | None) -> tuple[Mapping[str, Any], ...] | Non
 
 
 def _known(dataset: Dataset, name: str) -> list[CaseQuality] | None:
-    cases = [CaseQuality.of(case) for case in dataset.results[name]]
-    return None if None in cases else cases
+    cases = [quality for case in dataset.results[name] if (quality := CaseQuality.of(case))]
+    return cases if len(cases) == len(dataset.results[name]) else None
 
 
 def _quality(dataset: Dataset, reports: Mapping[str, Mapping[str, Any]], without: list[str], suffix: str) -> Table:
@@ -84,7 +84,7 @@ def _quality(dataset: Dataset, reports: Mapping[str, Mapping[str, Any]], without
         "(oracle) and at random. Lower is better, of rho higher. Best bold, second underlined: of AURC nothing is "
         f"marked, for each method has cases of its own difficulty.{_without(without)}"
     )
-    table = [[label, *(column[i] for column in cells)] for i, label in enumerate(reports)]
+    table: list[list[Cell | str]] = [[label, *(column[i] for column in cells)] for i, label in enumerate(reports)]
     return Table(f"quality{suffix}", "Quality as promised", caption, header, table, dataset.name)
 
 

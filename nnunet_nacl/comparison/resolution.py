@@ -115,23 +115,26 @@ def locate(dataset: str | None, entries: Sequence[Entry], options: Options) -> L
         UserError: Something is missing, or belongs to another data set.
     """
     models = [entry for entry in entries if entry.is_model]
-    name, folds, notes = None, [], []
+    name: str | None = None
+    folds: list[str] = []
+    notes: list[str] = []
     parts: dict[str, list[Part]] = {}
     if models:
-        name, folders = find_models(dataset, models, options.plans, options.configuration)
+        configuration = options.configuration or ""
+        name, folders = find_models(dataset or "", models, options.plans, configuration)
         folds, notes = common_folds(name, folders, options.folds, options.allow_missing)
-        notes = other_configurations(models, options.plans, options.configuration) + notes
+        notes = other_configurations(models, options.plans, configuration) + notes
         for entry in models:
             parts[entry.name] = _parts_of_model(entry, name, folders[entry.name], folds)
     for entry in entries:
-        if not entry.is_model:
-            parts[entry.name] = [_part_of_path(entry, options)]
+        if entry.path is not None and not entry.is_model:
+            parts[entry.name] = [_part_of_path(entry, entry.path, options)]
     if name is None:
-        found = [p.folder.plans.get("dataset_name") for own in parts.values() for p in own if p.folder]
-        name = dataset if dataset and not dataset.isdecimal() else next(filter(None, found), dataset or "cases")
+        named = [p.folder.plans.get("dataset_name") for own in parts.values() for p in own if p.folder]
+        name = dataset if dataset and not dataset.isdecimal() else next(filter(None, named), dataset or "cases")
     found = [part for entry in entries for part in parts[entry.name]]
     for part in found:
-        if not part.document.is_file():  # an error comes before hours of work; notes are made when all is known
+        if part.folder and not part.document.is_file():  # errors come before hours of work, notes when all is known
             cases = {files.case for files in part.folder.cases()[0]}
             options.check_training(part.entry.label, part.fold, part.folder.folder, cases)
     return Located(name, entries, found, folds, options, notes)
@@ -148,20 +151,20 @@ def _parts_of_model(entry: Entry, dataset: str, model: Path, folds: Sequence[str
     ]
 
 
-def _part_of_path(entry: Entry, options: Options) -> Part:
-    if not entry.path.is_dir():
-        return Part(entry, "", entry.path, None)
-    document, folder = entry.path / FILE_NAME, None
+def _part_of_path(entry: Entry, path: Path, options: Options) -> Part:
+    if not path.is_dir():
+        return Part(entry, "", path, None)
+    document, folder = path / FILE_NAME, None
     try:
         folder = PredictionFolder.open(
-            entry.path, options.references, dataset_json=options.dataset_json, plans=options.plans_json
+            path, options.references, dataset_json=options.dataset_json, plans=options.plans_json
         )
         folder.cases()
     except UserError:
         if not document.is_file():
             raise
         folder = None  # its predictions cannot be measured (again): the document stands for them
-    return Part(entry, fold_of(entry.path), document, folder)
+    return Part(entry, fold_of(path), document, folder)
 
 
 def read_documents(located: Located) -> dict[str, list[tuple[Part, Evaluation]]]:
@@ -175,9 +178,9 @@ def read_documents(located: Located) -> dict[str, list[tuple[Part, Evaluation]]]
     """
     there: dict[int, tuple[Path, Evaluation]] = {}
     for i, part in enumerate(located.parts):
-        for path in (_in_cache(part, located), part.document):
-            if path.is_file():
-                there[i] = path, read_document(path)
+        for place in (_in_cache(part, located), part.document):
+            if place.is_file():
+                there[i] = place, read_document(place)
                 break
     settings = _common_settings(located.parts, {i: document for i, (_, document) in there.items()})
     result: dict[str, list[tuple[Part, Evaluation]]] = {entry.name: [] for entry in located.entries}
@@ -235,6 +238,7 @@ def _evaluate(part: Part, path: Path | None, settings: EvaluationSettings, locat
         if path is not None and not output.is_file():
             output.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, output)
+    assert part.folder is not None  # a part without predictions has its document
     title = part.entry.label + (f", fold {part.fold}" if part.fold else "")
     return evaluate_folder(
         part.folder,

@@ -102,13 +102,13 @@ def wilcoxon_p(differences: Sequence[float] | np.ndarray) -> float:
     """
     from scipy.stats import wilcoxon
 
-    differences = without_noise(np.asarray(differences, dtype=np.float64))
-    differences = differences[~np.isnan(differences)]
-    if differences.size < MIN_CASES:
+    values = without_noise(np.asarray(differences, dtype=np.float64))
+    values = values[~np.isnan(values)]
+    if values.size < MIN_CASES:
         return float("nan")
-    if not differences.any():
+    if not values.any():
         return 1.0
-    return float(wilcoxon(differences, zero_method="wilcox", alternative="two-sided").pvalue)
+    return float(wilcoxon(values, zero_method="wilcox", alternative="two-sided").pvalue)
 
 
 def rank_biserial(differences: np.ndarray) -> float:

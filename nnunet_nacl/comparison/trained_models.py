@@ -19,7 +19,7 @@ def find_models(dataset: str, entries: Sequence[Entry], plans: str, configuratio
     Raises:
         UserError: There is no such data set or model, or two trainers are the same model.
     """
-    models = {entry.name: entry.path or model_folder(dataset, entry.trainer, plans, configuration) for entry in entries}
+    models = {e.name: e.path or model_folder(dataset, e.trainer, plans, configuration) for e in entries if e.trainer}
     seen: dict[tuple, str] = {}
     for entry in entries:
         place = models[entry.name].resolve(), entry.treatment

@@ -6,7 +6,7 @@ Nothing of it is written but the document: each case is calibrated and decided w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ class DecidedFolder(PredictionFolder):
         source: The predictions; they may be calibrated when they are read.
     """
 
-    source: PredictionFolder | None = None
+    source: PredictionFolder = field(kw_only=True)
 
     @classmethod
     def of(cls, folder: PredictionFolder) -> DecidedFolder:
@@ -108,7 +108,7 @@ def _calibrated(folder: PredictionFolder) -> CalibratedFolder:
     try:
         if problem := mismatch(maps, _MAPS):
             raise ValueError(problem)
-        made = {case: AffineMap(*lines, labels.regions) for case, lines in maps.items()}
+        made = {case: AffineMap(slopes, offsets, labels.regions) for case, (slopes, offsets) in maps.items()}
         result = CalibratedFolder.of(folder, made)
         found, _ = result.cases(known=known)
         stale = [

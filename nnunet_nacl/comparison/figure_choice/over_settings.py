@@ -46,8 +46,8 @@ def entries_over(entries: Sequence[Entry], field: str) -> dict[str, dict[float |
     """
     groups: dict[Variant, dict[float | None, Entry]] = {}
     for entry in entries:
-        named = entry.trainer is not None and entry.path is None and not entry.treatment
-        variant = variant_of(entry.trainer) if named else None
+        trainer = None if entry.path or entry.treatment else entry.trainer
+        variant = None if trainer is None else variant_of(trainer)
         if variant is None:
             continue  # a repeated training is no other setting, nor is what is done after it
         value = getattr(variant, field)
