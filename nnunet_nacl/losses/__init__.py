@@ -6,23 +6,38 @@ function's name.
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from nnunet_nacl.losses.analytic.engine import automatic_differentiation
-from nnunet_nacl.losses.cross_entropy import CELoss as CELoss
-from nnunet_nacl.losses.cross_entropy import cross_entropy as cross_entropy
-from nnunet_nacl.losses.ecp import ECPLoss as ECPLoss
-from nnunet_nacl.losses.ecp import ecp as ecp
-from nnunet_nacl.losses.focal import FocalLoss as FocalLoss
-from nnunet_nacl.losses.focal import focal as focal
-from nnunet_nacl.losses.label_smoothing import LabelSmoothingLoss as LabelSmoothingLoss
-from nnunet_nacl.losses.label_smoothing import label_smoothing as label_smoothing
-from nnunet_nacl.losses.mbls import MbLSLoss as MbLSLoss
-from nnunet_nacl.losses.mbls import mbls as mbls
-from nnunet_nacl.losses.nacl import NACLLoss as NACLLoss
-from nnunet_nacl.losses.nacl import nacl as nacl
 from nnunet_nacl.losses.priors import neighborhood_proportions, region_proportions
-from nnunet_nacl.losses.svls import SVLSLoss as SVLSLoss
-from nnunet_nacl.losses.svls import svls as svls
 from nnunet_nacl.methods import METHODS
 
+if TYPE_CHECKING:  # what follows from the table, for type checkers; a new loss works without
+    from nnunet_nacl.losses.cross_entropy import CELoss as CELoss
+    from nnunet_nacl.losses.cross_entropy import cross_entropy as cross_entropy
+    from nnunet_nacl.losses.ecp import ECPLoss as ECPLoss
+    from nnunet_nacl.losses.ecp import ecp as ecp
+    from nnunet_nacl.losses.focal import FocalLoss as FocalLoss
+    from nnunet_nacl.losses.focal import focal as focal
+    from nnunet_nacl.losses.label_smoothing import LabelSmoothingLoss as LabelSmoothingLoss
+    from nnunet_nacl.losses.label_smoothing import label_smoothing as label_smoothing
+    from nnunet_nacl.losses.mbls import MbLSLoss as MbLSLoss
+    from nnunet_nacl.losses.mbls import mbls as mbls
+    from nnunet_nacl.losses.nacl import NACLLoss as NACLLoss
+    from nnunet_nacl.losses.nacl import nacl as nacl
+    from nnunet_nacl.losses.svls import SVLSLoss as SVLSLoss
+    from nnunet_nacl.losses.svls import svls as svls
+
 __all__ = ["automatic_differentiation", "neighborhood_proportions", "region_proportions"]
-__all__ += [_name for _method in METHODS.values() for _name in (_method.function, _method.module)]
+__all__ += [name for method in METHODS.values() for name in (method.function, method.module)]
+
+
+def _load() -> None:
+    for method in METHODS.values():
+        file = import_module(f"{__name__}.{method.function}")
+        for name in (method.function, method.module):
+            globals()[name] = getattr(file, name)
+
+
+_load()

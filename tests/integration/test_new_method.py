@@ -57,14 +57,20 @@ class nnUNetTrainerPoly(CalibrationTrainer):
 '''
 
 
-def test_a_method_needs_a_row_a_loss_and_a_class(workspace, clean_environ: dict[str, str], tmp_path: Path) -> None:
-    source = copy_sources(tmp_path / "source")
+def add_method(source: Path) -> Path:
+    """The three steps, in a copy of the project in the new folder ``source``."""
+    copy_sources(source)
     table = source / "nnunet_nacl" / "methods.py"
     before, start, after = table.read_text().partition("for method in (")
     table.write_text(before + start + ROW + after)
     (source / "nnunet_nacl" / "losses" / "poly.py").write_text(LOSS)
     with open(source / "trainers" / "methods.py", "a") as file:
         file.write(TRAINER_CLASS)
+    return source
+
+
+def test_a_method_needs_a_row_a_loss_and_a_class(workspace, clean_environ: dict[str, str], tmp_path: Path) -> None:
+    source = add_method(tmp_path / "source")
     wheel, target = build_wheel(source, tmp_path / "wheel", clean_environ), tmp_path / "installed"
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(target)]
     subprocess.run([*install, str(wheel)], check=True, env=clean_environ)
