@@ -105,8 +105,9 @@ def test_order_of_the_cases_does_not_matter_to_mean_and_test(values, random):
     assert wilcoxon_p(values) == pytest.approx(wilcoxon_p(shuffled))
     a, b = mean_interval(values, n_bootstrap=4000, seed=0), mean_interval(shuffled, n_bootstrap=4000, seed=0)
     assert a.mean == pytest.approx(b.mean, abs=1e-12)
-    spread = np.std(values) / math.sqrt(len(values))
-    assert abs(a.low - b.low) <= 0.5 * spread + 1e-9 and abs(a.high - b.high) <= 0.5 * spread + 1e-9
+    # other draws; an end lies on one of few means where values repeat, and may fall on the next one
+    step = (max(values) - min(values)) / len(values)
+    assert abs(a.low - b.low) <= step + 1e-9 and abs(a.high - b.high) <= step + 1e-9
 
 
 @settings(max_examples=30, deadline=None)

@@ -20,4 +20,4 @@ assert "epsilon=0.5" in repr(PolyLoss(epsilon=0.5))
 
 def test_a_new_loss_is_exported_without_further_lines(clean_environ: dict[str, str], tmp_path: Path) -> None:
     source = add_method(tmp_path / "source")
-    subprocess.run([sys.executable, "-c", USE], check=True, cwd=source, env=clean_environ)
+    subprocess.run([sys.executable, "-c", USE], check=True, env={**clean_environ, "PYTHONPATH": str(source)})
