@@ -32,31 +32,31 @@ __all__ = [
 _TEMPORARY = ".nnunet_nacl.tmp"
 
 
-def write_atomically(path: Path, text: str, *, mend: str | None = None) -> None:
+def write_atomically(path: Path, text: str, *, fix: str | None = None) -> None:
     """Write text under a temporary name beside ``path``, then rename it. The user's umask holds.
 
     Args:
         path: The file; missing folders are made.
         text: Its content.
-        mend: What an error advises; default: another ``-o``, or what made the system refuse.
+        fix: What an error advises; default: another ``-o``, or what made the system refuse.
 
     Raises:
         UserError: There is no permission or no space; nothing is left behind then.
     """
     # names of files need not be UTF-8: such bytes go out as they came in
-    with replacing(path, mend=mend) as temporary, open(temporary, "x", encoding="utf-8", errors="surrogateescape") as f:
+    with replacing(path, fix=fix) as temporary, open(temporary, "x", encoding="utf-8", errors="surrogateescape") as f:
         f.write(text)
 
 
 @contextlib.contextmanager
-def replacing(path: Path, *, ending: str = "", mend: str | None = None) -> Iterator[Path]:
+def replacing(path: Path, *, ending: str = "", fix: str | None = None) -> Iterator[Path]:
     """A temporary name beside ``path``; the file that the block writes there replaces ``path`` at the block's end.
 
     Args:
         path: The file; missing folders are made.
         ending: Of the temporary name, for libraries that take the format from it. It is all that the temporary name
             has of the name of ``path``, which may be as long as names can be.
-        mend: What an error advises; default: another ``-o``, or what made the system refuse.
+        fix: What an error advises; default: another ``-o``, or what made the system refuse.
 
     Raises:
         UserError: The block raised OSError, such as no permission or no space. Nothing is left behind, whatever it
@@ -69,7 +69,7 @@ def replacing(path: Path, *, ending: str = "", mend: str | None = None) -> Itera
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error}); {mend or _mend(error)}.") from None
+        raise UserError(f"{path}: cannot be written ({error.strerror or error}); {fix or _fix(error)}.") from None
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -89,7 +89,7 @@ def check_writable(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         _try(path.parent)
     except OSError as error:
-        raise UserError(f"{path.parent}: no file can be written there ({error.strerror}); {_mend(error)}.") from None
+        raise UserError(f"{path.parent}: no file can be written there ({error.strerror}); {_fix(error)}.") from None
     remove_leftovers(path.parent)
 
 
@@ -114,7 +114,7 @@ def remove_leftovers(folder: Path) -> None:
             path.unlink()
 
 
-def _mend(error: OSError) -> str:
+def _fix(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return "free some space or choose another -o"
     return "choose another -o, or change the folder's permissions"

@@ -4,7 +4,7 @@
 #     docs/results/hippocampus.sh TASK04_FOLDER OUT
 #
 # TASK04_FOLDER is Task04_Hippocampus of the Medical Segmentation Decathlon. Every training is nnU-Net's own command,
-# which `nnunet_nacl demo` shows as it runs it. Interrupted or repeated, the same command goes on where it stopped.
+# which `nnunet_nacl demo` shows as it runs it. Interrupted or repeated, the same command resumes.
 # Takes about two hours on two CPU cores; a GPU works too (give CONFIGURATION=2d, and expect other figures).
 # All methods are trained on folds 0 and 1; lengths, seeds and settings vary on the folds of MORE_FOLDS, by default 0.
 set -euo pipefail

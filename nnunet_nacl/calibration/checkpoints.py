@@ -211,7 +211,7 @@ def write_calibrated(
             original = checkpoint["network_weights"]
             weights = bake(original, *class_layer(network), calibration)
             differences[fold] = check_baked(network, original, weights, calibration, patch_shape)
-            temporary = stack.enter_context(replacing(folder / CALIBRATED, mend="free space there"))
+            temporary = stack.enter_context(replacing(folder / CALIBRATED, fix="free space there"))
             with open(temporary, "xb") as file:
                 torch.save(checkpoint | {"network_weights": weights, MARK: description}, file)
                 os.fsync(file.fileno())

@@ -81,8 +81,8 @@ def evaluate_folder(
     problems = {case: one_line(problem) for case, problem in sorted(problems.items())}
     if not results and not any(folder.folder.glob("*.npz")):  # once for all, rather than once for every case
         swapped = folder.reference_folder is not None and any(folder.reference_folder.glob("*.npz"))
-        mend = f"those of {folder.reference_folder} have: give the ground truth first" if swapped else RERUN
-        raise UserError(f"{folder.folder}: its predictions have no probabilities (there is no *.npz); {mend}.")
+        fix = f"those of {folder.reference_folder} have: give the ground truth first" if swapped else RERUN
+        raise UserError(f"{folder.folder}: its predictions have no probabilities (there is no *.npz); {fix}.")
     if not results:
         listed = "".join(f"\n  {one_line(case)}: {problem}" for case, problem in problems.items())
         raise UserError(f"{folder.folder}: no case could be evaluated.{listed}")

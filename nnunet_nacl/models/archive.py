@@ -241,7 +241,7 @@ def _stock_export(
                 dataset, str(output), (configuration,), trainer, plans, tuple(folds), True, tuple(checkpoints)
             )
     except (AssertionError, RuntimeError, FileNotFoundError, ValueError) as error:  # ValueError: a date before 1980
-        raise UserError(f"nnU-Net could not export the model: {first_line(error)}; mend its folder.") from None
+        raise UserError(f"nnU-Net could not export the model: {first_line(error)}; repair its folder.") from None
 
 
 def _add_evaluations(

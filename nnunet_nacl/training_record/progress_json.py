@@ -79,7 +79,7 @@ class TrainingRecord:
         head = json.dumps(self.header, indent=1, allow_nan=False)[:-2]  # without the closing brace
         lines = ",\n  ".join(self._lines)
         text = f'{head},\n "epochs": [\n  {lines}\n ]\n}}\n'
-        write_atomically(Path(path), text, mend="free some space, or change the folder's permissions")
+        write_atomically(Path(path), text, fix="free some space, or change the folder's permissions")
 
 
 def read_training_record(path: str | os.PathLike) -> dict[str, Any]:
