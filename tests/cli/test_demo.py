@@ -140,7 +140,7 @@ def test_the_whole_demo_interrupted_and_continued(tmp_path):
     document = json.loads((comparison / "comparison.json").read_text())
     assert [trainer["label"] for trainer in document["trainers"]][-1] == "true probabilities"
     (dataset,) = document["datasets"]
-    assert len(dataset["cases"]) == 5 and dataset["settings"]["boundary_mm"] == 4
+    assert len(dataset["cases"]) == 5 and document["settings"]["evaluation"]["boundary_mm"] == 4
     truth = json.loads(next(tmp_path.rglob("TrueProbabilities__*/**/calibration.json")).read_text())
     assert truth["calibration"]["mean"]["all"]["ECE"] < 0.02
 
