@@ -11,7 +11,6 @@ import SimpleITK as sitk
 import torch
 
 from nnunet_nacl.calibration.checkpoints import CALIBRATED
-from tests.integration.test_calibrated_checkpoints import PREDICT
 from tests.models.travelling import make_finished
 
 OURS = "nnUNetTrainerNACL_k5"
@@ -19,6 +18,15 @@ INSTALL = (
     "import sys; sys.argv = ['install', {archive!r}]\n"
     "from nnunetv2.model_sharing.entry_points import install_from_zip_entry_point\n"
     "install_from_zip_entry_point()\n"
+)
+PREDICT = (
+    "import sys\n"
+    "try:\n    import nnunet_nacl\n"
+    "except ImportError:\n    pass\n"
+    "else:\n    raise SystemExit('this package must not be here')\n"
+    "sys.argv = ['predict', *{arguments!r}]\n"
+    "from nnunetv2.inference.predict_from_raw_data import predict_entry_point_modelfolder\n"
+    "predict_entry_point_modelfolder()\n"
 )
 
 
