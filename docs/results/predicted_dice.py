@@ -17,7 +17,9 @@ from tqdm import tqdm
 
 from nnunet_nacl.calibration.crossfit import left_out_masks, parts_of, read_groups
 from nnunet_nacl.calibration.fitting import fit
-from nnunet_nacl.calibration.heldout import HeldOut, PredictionFolder, structures_of
+from nnunet_nacl.calibration.heldout import HeldOut
+from nnunet_nacl.calibration.map_file import structures_of
+from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
 from nnunet_nacl.quality.dice_estimate import StructureEstimate
 from nnunet_nacl.quality.estimate_report import spearman
 from nnunet_nacl.quality.held_out_quality import measure_case
