@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Trains, calibrates, decides and compares: from a Decathlon task to the tables of calibration_study.md.
+# Trains, calibrates, decides and compares: from a Decathlon task to the tables of after-training.md.
 #
 #     docs/results/calibration_study.sh TASK_FOLDER DATASET_ID OUT [SPACING_MM]
 #
 # TASK_FOLDER holds, beside the task, splits_final.json (nnU-Net's folds) and outer_test.json (a list of labelled cases
 # that are in no fold). Networks, maps and every choice come from the folds; all tables are of the outer test cases.
 # Every step is one of nnU-Net's commands or of `nnunet_nacl`; what is finished is not done again, and FOLDS, METHODS and
-# STEPS cut the work into pieces (STEPS="train" takes most of the time: about six minutes a training on one core).
+# STEPS cut the work into pieces (STEPS="train" takes most of the time: about ten minutes a training on one core).
 set -euo pipefail
 if [ $# -lt 3 ]; then
     sed -n '2,10s/^# \{0,1\}//p' "$0" >&2
@@ -76,16 +76,17 @@ for method in "${methods[@]}"; do
         predict "${method}_$average" "$method" checkpoint_final.pth "${folds[@]}"
     fi
     if wanted calibrate; then
-        groups=()
-        [ -z "${GROUPS_REGEX:-}" ] || groups=(-groups "$GROUPS_REGEX")
-        [ -f "$model/calibration_map.json" ] ||
-            nnunet_nacl calibrate -d "$id" -c "$configuration" -tr "$trainer" -f "${folds[@]}" "${groups[@]}"
-        for name in "${method}_${folds[0]}" "${method}_$average"; do
+        [ -f "$model/calibration_map.json" ] || nnunet_nacl calibrate -d "$id" -c "$configuration" -tr "$trainer" \
+            -f "${folds[@]}" ${GROUPS_REGEX:+-groups "$GROUPS_REGEX"}
+        for network in "${folds[@]}" "$average"; do
+            name=${method}_$network
             [ -d "$outer/pred/$name" ] || continue
+            [ -f "$outer/calibrated/$name/.complete" ] && continue
             nnunet_nacl apply -i "$outer/pred/$name" -map "$model/calibration_map.json" -o "$outer/calibrated/$name"
             for kind in pred calibrated; do
                 nnunet_nacl decide -i "$outer/$kind/$name" -o "$outer/${kind}_decided/$name" --probabilities
             done
+            touch "$outer/calibrated/$name/.complete"
         done
     fi
 done
@@ -101,6 +102,9 @@ compare() { # NAME SUFFIX
 }
 
 if wanted compare; then
-    compare "fold_${folds[0]}" "${folds[0]}"
-    [ ${#folds[@]} -eq 1 ] || compare "$average" "$average"
+    last=$average
+    [ ${#folds[@]} -gt 1 ] || last=${folds[0]}
+    compare "$last" "$last"
+    python "$here/study_tables.py" "$outer" --folds "${folds[@]}" --methods "${methods[@]}" \
+        ${GROUPS_REGEX:+--groups "$GROUPS_REGEX"} --csv "$out/study_$dataset.csv" | tee "$out/study_$dataset.md"
 fi

@@ -1,0 +1,179 @@
+"""Calibration under shift: networks and their maps on corrupted images, from mild to severe.
+
+    python docs/results/shift.py CLEAN CORRUPTED LABELS OUT MODEL [MODEL ...] [--fold 0] [--only-predict]
+
+CLEAN is a folder of images that no network has seen, CORRUPTED what corruptions.py made of it, LABELS their ground
+truth, MODEL a trainer's folder in nnUNet_results with calibration_map.json. Predicts every set with one fold's network
+(OUT/TRAINER/SET, kept), measures it as it is and through the map, and asks what `calibrate` learned for the Dice of
+every case. Writes OUT/shift.csv and OUT/shift.png, and prints Markdown. What is done is not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from corruptions import KINDS, SEVERITIES
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from tqdm import tqdm
+
+from nnunet_nacl.calibration.heldout import CalibratedFolder
+from nnunet_nacl.calibration.map_file import MAP_FILE, read_map, structures_of
+from nnunet_nacl.comparison.entries import short_labels
+from nnunet_nacl.evaluation.evaluate import evaluate_folder
+from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
+from nnunet_nacl.evaluation.quality_block import CaseQuality
+from nnunet_nacl.evaluation.results import Evaluation
+from nnunet_nacl.figures.style import figure_settings, legend_handles, method_styles, save_figure
+from nnunet_nacl.files import to_csv_text, write_atomically
+from nnunet_nacl.metrics.scores import nll
+from nnunet_nacl.quality.estimate_report import spearman
+from nnunet_nacl.quality.learned_quality import LearnedQuality
+
+MEASURES = {
+    "dice": "Dice",
+    "ece": "ECE, predicted foreground",
+    "nll": "NLL, all voxels",
+    "dice_error": "error of the estimated Dice",
+    "coverage": "90 % intervals that hold",
+    "rho": "rank correlation, lowest Dice",
+}
+DRAWN = ("dice", "ece", "nll", "dice_error", "coverage")
+
+
+def predict(model: Path, fold: int, images: dict[str, Path], out: Path, progress: tqdm) -> None:
+    """By nnU-Net, the network loaded once."""
+    predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False, perform_everything_on_device=False)
+    predictor.initialize_from_trained_model_folder(str(model), (fold,), "checkpoint_final.pth")
+    for name, folder in images.items():
+        target, finished = out / name, out / name / "finished"
+        if not finished.exists():
+            target.mkdir(parents=True, exist_ok=True)
+            files = sorted(folder.glob("*_0000.nii.gz"))
+            outputs = [str(target / path.name.removesuffix("_0000.nii.gz")) for path in files]
+            predictor.predict_from_files_sequential([[str(path)] for path in files], outputs, True)
+            for file in ("dataset.json", "plans.json"):
+                shutil.copy(model / file, target / file)
+            finished.touch()
+        progress.update()
+
+
+def measured(evaluation: Evaluation, learned: LearnedQuality | None) -> dict[str, float]:
+    """The measures of a set; the estimated Dice is the expected one, or where something was learned the predicted."""
+    errors, inside, lowest = [], [], []
+    for case in evaluation.cases:
+        quality = CaseQuality.of(case)
+        if quality is None:
+            raise SystemExit(f"{case.case}: measured by another version; remove its calibration.json.")
+        lowest.append((quality.lowest_expected, quality.lowest_true))
+        for key, expected in quality.expected.items():
+            true = quality.true[key]
+            if np.isnan(expected + true):
+                continue
+            if learned is None:
+                errors.append(abs(expected - true))
+                continue
+            found = learned.dice[key].predict(expected)
+            errors.append(abs(found.estimate - true))
+            inside.append(found.low <= true <= found.high)
+    return {
+        "dice": float(np.nanmean([np.nanmean(list(case.dice.values())) for case in evaluation.cases])),
+        "ece": evaluation.mean_ece("predicted"),
+        "nll": float(np.mean([nll(case.stats["all"]) for case in evaluation.cases])),
+        "dice_error": float(np.mean(errors)),
+        "coverage": float(np.mean(inside)) if inside else np.nan,
+        "rho": spearman(*np.transpose(lowest)),
+    }
+
+
+def draw(rows: list[dict], labels: list[str], path: Path) -> None:
+    """A panel for each measure and kind of corruption."""
+    styles = method_styles(labels)
+    with figure_settings():
+        figure, axes = plt.subplots(
+            len(DRAWN), len(KINDS), figsize=(11, 11), sharex=True, sharey="row", layout="constrained"
+        )
+        for line, measure in enumerate(DRAWN):
+            for column, kind in enumerate(KINDS):
+                panel = axes[line, column]
+                for label in labels:
+                    for calibrated in (False, True):
+                        values = [
+                            row[measure]
+                            for severity in (0, *SEVERITIES)
+                            for row in rows
+                            if (row["loss"], row["calibrated"], row["severity"]) == (label, calibrated, severity)
+                            and row["kind"] in (kind, "none")
+                        ]
+                        look = styles[label].line() | {"linestyle": "-" if calibrated else ":"}
+                        panel.plot((0, *SEVERITIES), values, **look)
+                if measure == "coverage":
+                    panel.axhline(0.9, color="0.6", linewidth=0.8)
+                if line == 0:
+                    panel.set_title(kind.replace("_", " "))
+                if column == 0:
+                    panel.set_ylabel(MEASURES[measure])
+                panel.set_xticks((0, *SEVERITIES))
+        figure.supxlabel("severity (0: the images as they are)")
+        figure.legend(handles=legend_handles(styles), loc="outside lower left", ncols=len(labels), frameon=False)
+        figure.text(0.99, 0.005, "dotted: as trained; solid: calibrated", ha="right")
+        save_figure(figure, path, title="Calibration under shift")
+        plt.close(figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("clean", "corrupted", "labels", "out"):
+        parser.add_argument(name, type=Path)
+    parser.add_argument("models", type=Path, nargs="+")
+    parser.add_argument("--fold", type=int, default=0)
+    parser.add_argument("--only-predict", action="store_true")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    sets = {"none_0": arguments.clean} | {
+        f"{kind}_{severity}": arguments.corrupted / f"{kind}_{severity}" for severity in SEVERITIES for kind in KINDS
+    }
+    trainers = [model.name.split("__")[0] for model in arguments.models]
+    with tqdm(total=len(sets) * len(trainers), desc="predict", unit="set") as progress:
+        for model, trainer in zip(arguments.models, trainers):
+            predict(model, arguments.fold, sets, arguments.out / trainer, progress)
+    if arguments.only_predict:
+        return
+    labels, rows = short_labels(trainers), []
+    for model, trainer, label in zip(arguments.models, trainers, labels):
+        content = json.loads((model / MAP_FILE).read_text(encoding="utf-8"))
+        learned = LearnedQuality.from_json(content["quality"]["learned"]["argmax"])
+        for name in tqdm(sets, f"measure {label}", unit="set"):
+            folder = PredictionFolder.open(arguments.out / trainer / name, arguments.labels)
+            calibration = read_map(model / MAP_FILE, structures_of(folder), folder.labels.regions)
+            views = {False: folder, True: CalibratedFolder.of(folder, {f.case: calibration for f in folder.cases()[0]})}
+            for calibrated, view in views.items():
+                place = folder.folder / ("calibrated" if calibrated else "raw") / "calibration.json"
+                found = measured(evaluate_folder(view, output=place), learned if calibrated else None)
+                kind, severity = name.rsplit("_", 1)
+                rows.append({"loss": label, "calibrated": calibrated, "kind": kind, "severity": int(severity)} | found)
+    header = list(rows[0])
+    text = to_csv_text(header, [[f"{v:.5g}" if isinstance(v, float) else v for v in row.values()] for row in rows])
+    write_atomically(arguments.out / "shift.csv", text)
+    draw(rows, labels, arguments.out / "shift.png")
+    print("| loss | severity | " + " | ".join(MEASURES.values()) + " |\n| :-- | --: |" + " --: |" * len(MEASURES))
+    for label in labels:
+        for calibrated in (False, True):
+            for severity in (0, *SEVERITIES):
+                chosen = [
+                    r for r in rows if (r["loss"], r["calibrated"], r["severity"]) == (label, calibrated, severity)
+                ]
+                values = " | ".join(f"{np.mean([row[measure] for row in chosen]):.3f}" for measure in MEASURES)
+                print(f"| {label}{', calibrated' if calibrated else ''} | {severity} | {values} |")
+
+
+if __name__ == "__main__":
+    main()
