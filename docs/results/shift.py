@@ -1,6 +1,6 @@
 """Calibration under shift: networks and their maps on corrupted images, from mild to severe.
 
-    python docs/results/shift.py CLEAN CORRUPTED LABELS OUT MODEL [MODEL ...] [--fold 0] [--only-predict]
+    python docs/results/shift.py CLEAN CORRUPTED LABELS OUT MODEL [MODEL ...] [--fold 0] [--every 1] [--only-predict]
 
 CLEAN is a folder of images that no network has seen, CORRUPTED what corruptions.py made of it, LABELS their ground
 truth, MODEL a trainer's folder in nnUNet_results with calibration_map.json. Predicts every set with one fold's network
@@ -49,7 +49,7 @@ MEASURES = {
 DRAWN = ("dice", "ece", "nll", "dice_error", "coverage")
 
 
-def predict(model: Path, fold: int, images: dict[str, Path], out: Path, progress: tqdm) -> None:
+def predict(model: Path, fold: int, every: int, images: dict[str, Path], out: Path, progress: tqdm) -> None:
     """By nnU-Net, the network loaded once."""
     predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False, perform_everything_on_device=False)
     predictor.initialize_from_trained_model_folder(str(model), (fold,), "checkpoint_final.pth")
@@ -57,7 +57,7 @@ def predict(model: Path, fold: int, images: dict[str, Path], out: Path, progress
         target, finished = out / name, out / name / "finished"
         if not finished.exists():
             target.mkdir(parents=True, exist_ok=True)
-            files = sorted(folder.glob("*_0000.nii.gz"))
+            files = sorted(folder.glob("*_0000.nii.gz"))[::every]
             outputs = [str(target / path.name.removesuffix("_0000.nii.gz")) for path in files]
             predictor.predict_from_files_sequential([[str(path)] for path in files], outputs, True)
             for file in ("dataset.json", "plans.json"):
@@ -135,6 +135,7 @@ def main() -> None:
         parser.add_argument(name, type=Path)
     parser.add_argument("models", type=Path, nargs="+")
     parser.add_argument("--fold", type=int, default=0)
+    parser.add_argument("--every", type=int, default=1, help="2 takes every second image")
     parser.add_argument("--only-predict", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -144,7 +145,7 @@ def main() -> None:
     trainers = [model.name.split("__")[0] for model in arguments.models]
     with tqdm(total=len(sets) * len(trainers), desc="predict", unit="set") as progress:
         for model, trainer in zip(arguments.models, trainers):
-            predict(model, arguments.fold, sets, arguments.out / trainer, progress)
+            predict(model, arguments.fold, arguments.every, sets, arguments.out / trainer, progress)
     if arguments.only_predict:
         return
     labels, rows = short_labels(trainers), []
