@@ -16,20 +16,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from nnunet_nacl.calibration.affine import AffineMap
+from nnunet_nacl.calibration.case_voxels import HeldOutCase, pack, unpack
 from nnunet_nacl.calibration.likelihood import Voxels
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import replacing
 
-__all__ = ["MASK_BITS", "Sample", "draw_sample", "most_bytes", "read_sample", "write_sample"]
-
-MASK_BITS = ("foreground", "union", "dilated", "boundary", "predicted")
-"""The bits of ``Sample.masks``, lowest first; every voxel is in ``all``."""
+__all__ = ["Sample", "draw_sample", "most_bytes", "read_sample", "write_sample"]
 
 _DECADES = 6  # uncertainty 1 .. 1e-6
 _KEYS = ("log_odds", "target", "masks", "stratum", "drawn_of", "outside", "regions", "signature")
 _SCHEMA = 1
+_BLOCK = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Sample:
     Attributes:
         log_odds: (m, n) float16.
         target: (n,) true class, or for regions the integer whose bit r says whether the voxel lies in region r.
-        masks: (n,) uint8, see :data:`MASK_BITS`.
+        masks: (n,) uint8, see :data:`~nnunet_nacl.calibration.case_voxels.MASK_BITS`.
         stratum: (n,) uint8 stratum of each voxel.
         drawn_of: (S, 2) voxels drawn and voxels there, for each stratum.
         outside: (V, 3) target, masks and number of the voxels outside nnU-Net's crop, which the network did not see.
@@ -77,60 +77,58 @@ def most_bytes(num_channels: int) -> int:
     return min(60_000 * num_channels, 900_000) - 4096
 
 
-def pack(inside: np.ndarray) -> np.ndarray:
-    """(R, N) booleans as integers, region r in bit r."""
-    dtype = np.min_scalar_type((1 << len(inside)) - 1)
-    return np.bitwise_or.reduce(inside.astype(dtype) << np.arange(len(inside), dtype=dtype)[:, None], axis=0)
-
-
-def unpack(packed: np.ndarray, num: int) -> np.ndarray:
-    """Inverse of :func:`pack`, as uint8."""
-    return (packed >> np.arange(num, dtype=packed.dtype)[:, None] & packed.dtype.type(1)).astype(np.uint8)
-
-
-def draw_sample(
-    voxels: Voxels,
-    masks: np.ndarray,
-    outside: np.ndarray,
-    *,
-    seed: int = 0,
-    limit_bytes: int | None = None,
-    signature: str = "",
-) -> Sample:
-    """Draw voxels of one case without replacement within strata.
+def draw_sample(case: HeldOutCase, *, seed: int = 0, limit_bytes: int | None = None, signature: str = "") -> Sample:
+    """Draw voxels of one case without replacement within strata; its log-odds pass by twice, a block at a time.
 
     Args:
-        voxels: Those that the network saw and that have a truth.
-        masks: (N,) uint8 bits of each.
-        outside: (V, 3), see :class:`Sample`.
+        case: The voxels that the network saw and that have a truth.
         seed: Of the draw.
         limit_bytes: Size of the arrays at most; default :func:`most_bytes`.
         signature: Text that identifies the files.
     """
-    rng, regions = np.random.default_rng(seed), voxels.regions
-    log_odds, target = voxels.log_odds.numpy(), voxels.target.numpy()
-    largest, right = _certainty(log_odds, target, regions)
-    decade = np.clip(np.floor(-np.log10(np.maximum(1 - largest, 1e-30))), 0, _DECADES).astype(np.int64)
-    key = (2 * decade + right).astype(np.uint8)
-    packed = pack(target) if regions else target.astype(np.uint8 if len(log_odds) < 256 else np.uint16)
-    each = 2 * len(log_odds) + packed.itemsize + 2
-    limit = most_bytes(len(log_odds) + (not regions)) if limit_bytes is None else limit_bytes
+    rng, regions = np.random.default_rng(seed), case.regions
+    key, done, num = np.empty(len(case.target), np.uint8), 0, 0
+    for odds in case.odds():
+        part = slice(done, done := done + odds.shape[1])
+        num, key[part] = len(odds), _strata(odds, case.target[part], regions)
+    each = 2 * num + case.target.itemsize + 2
+    limit = most_bytes(num + (not regions)) if limit_bytes is None else limit_bytes
     present = np.bincount(key, minlength=2 * _DECADES + 2)
     wanted = _shares(present, limit // each)
-    chosen = [rng.choice(np.flatnonzero(key == s), wanted[s], replace=False) for s in np.flatnonzero(wanted)]
+    chosen = [_places(key, s, rng.choice(present[s], wanted[s], replace=False)) for s in np.flatnonzero(wanted)]
     index = np.sort(np.concatenate(chosen)) if chosen else np.zeros(0, dtype=np.int64)
-    odds = log_odds[:, index].astype(np.float16)  # which ends at 65504; log-odds of probabilities do not exceed 88
+    taken, done = [], 0
+    for odds in case.odds():
+        here = index[np.searchsorted(index, done) : np.searchsorted(index, done + odds.shape[1])]
+        # float16 ends at 65504; log-odds of probabilities do not exceed 88, those of logits no logit's range
+        taken.append(odds[:, torch.from_numpy(here - done)].numpy().astype(np.float16))
+        done += odds.shape[1]
     drawn_of = np.stack([wanted, present], 1)
-    return Sample(odds, packed[index], masks[index], key[index], drawn_of, outside, regions, signature)
+    arrays = case.target[index], case.masks[index], key[index], drawn_of, case.outside
+    return Sample(np.concatenate(taken, 1), *arrays, regions, signature)
 
 
-def _certainty(log_odds: np.ndarray, target: np.ndarray, regions: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Largest probability (regions: of the least certain region), and whether the voxel is right (in all regions)."""
-    odds = torch.from_numpy(log_odds).double()  # in which 1 - p keeps its digits
-    probs = AffineMap.identity(len(odds), regions).to_probabilities(odds.abs() if regions else odds).numpy()
+def _strata(odds: Tensor, target: np.ndarray, regions: bool) -> np.ndarray:
+    """Stratum of each voxel: decade of 1 - the largest probability (regions: of the least certain one), and right."""
+    exact = odds.double()  # in which 1 - p keeps its digits
+    probs = AffineMap.identity(len(odds), regions).to_probabilities(exact.abs() if regions else exact).numpy()
     if regions:
-        return probs.min(0), ((log_odds > 0) == target).all(0)
-    return probs.max(0), probs.argmax(0) == target
+        largest, right = probs.min(0), pack((odds > 0).numpy(), len(odds)) == target
+    else:
+        largest, right = probs.max(0), probs.argmax(0) == target
+    decade = np.clip(np.floor(-np.log10(np.maximum(1 - largest, 1e-30))), 0, _DECADES).astype(np.uint8)
+    return 2 * decade + right
+
+
+def _places(key: np.ndarray, stratum: int, numbers: np.ndarray) -> np.ndarray:
+    """Where the voxels with these numbers within a stratum are; a list of all its voxels would be larger than them."""
+    numbers, found, passed = np.sort(numbers), [], 0
+    for start in range(0, len(key), _BLOCK):
+        here = np.flatnonzero(key[start : start + _BLOCK] == stratum)
+        first, last = np.searchsorted(numbers, (passed, passed + len(here)))
+        found.append(start + here[numbers[first:last] - passed])
+        passed += len(here)
+    return np.concatenate(found)
 
 
 def _shares(present: np.ndarray, budget: int) -> np.ndarray:

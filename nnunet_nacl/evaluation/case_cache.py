@@ -18,7 +18,7 @@ from nnunet_nacl.evaluation.results import CaseResult, EvaluationSettings
 from nnunet_nacl.files import check_writable, checksum, remove_leftovers, to_json_text, write_atomically
 from nnunet_nacl.json_files import read_json
 
-__all__ = ["CaseCache", "came_from", "is_current", "signature"]
+__all__ = ["CaseCache", "came_from", "is_current", "same_contents", "signature"]
 
 _COMPUTATION = 1  # raise it when a number changes for the same files
 _NOT_MEASURED = ("paper", "hausdorff")  # settings that choose among what is known of every case
@@ -35,7 +35,8 @@ def signature(
         labels: What they may hold.
         settings: What is measured.
         known: An earlier signature of the case. A file that lies where it lay, with size and time unchanged, has the
-            checksum that stands there, and is not read; nor need probabilities exist that it knows.
+            checksum that stands there, and is not read; nor need probabilities exist that it knows. Those of a case
+            that was measured when it was predicted never did: None stands for them.
 
     Raises:
         OSError: A file cannot be read.
@@ -73,7 +74,12 @@ def came_from(result: CaseResult, files: CaseFiles, labels: Labels, settings: Ev
         OSError: A file cannot be read.
     """
     known = _signature_in({key: getattr(result, key) for key in ("signature", *_FILES.values())})
-    return _contents(known) == _contents(signature(files, labels, settings, known))
+    return same_contents(known, signature(files, labels, settings, known))
+
+
+def same_contents(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+    """Whether two signatures are of the same contents, wherever the files lie."""
+    return _contents(first) == _contents(second)
 
 
 def _is_whole(result: CaseResult, files: CaseFiles) -> bool:
@@ -143,7 +149,7 @@ class CaseCache:
         known = _signature_in(entry)
         now = signature(files, labels, settings, known)
         try:
-            if _contents(known) == _contents(now):
+            if same_contents(known, now):
                 result = case_from_json(entry, channels, labels.regions, settings)
                 return (result if _is_whole(result, files) else None), now
         except ValueError:
