@@ -156,7 +156,7 @@ class HeldOut:
             )
         try:
             data, save = folder.load(files), can_write(files.probabilities.parent)
-            return make_sample(data, files, folder.labels, self.settings, save=save)
+            return make_sample(data, files, folder, self.settings, save=save)
         except UserError:
             raise
         except ValueError as error:

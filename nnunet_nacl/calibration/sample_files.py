@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from nnunet_nacl.calibration.case_voxels import read_voxels
 from nnunet_nacl.calibration.sampling import Sample, draw_sample, read_sample, write_sample
 from nnunet_nacl.evaluation.case_cache import same_contents, signature
 from nnunet_nacl.evaluation.case_data import LabelledCase
+from nnunet_nacl.evaluation.kept_slices import KeptSlices, keep_slices, slicing_axis
 from nnunet_nacl.evaluation.labels import Labels
-from nnunet_nacl.evaluation.prediction_folder import CaseFiles
+from nnunet_nacl.evaluation.prediction_folder import CaseFiles, PredictionFolder
 from nnunet_nacl.evaluation.results import EvaluationSettings
 
-__all__ = ["SAMPLES_FOLDER", "find_sample", "make_sample", "sample_path"]
+__all__ = ["SAMPLES_FOLDER", "find_sample", "make_sample", "sample_path", "slices_in"]
 
 SAMPLES_FOLDER = "calibration_samples"
 
@@ -47,14 +51,14 @@ def find_sample(files: CaseFiles, labels: Labels, settings: EvaluationSettings) 
 
 
 def make_sample(
-    data: LabelledCase, files: CaseFiles, labels: Labels, settings: EvaluationSettings, *, save: bool
+    data: LabelledCase, files: CaseFiles, folder: PredictionFolder, settings: EvaluationSettings, *, save: bool
 ) -> Sample:
-    """Draw the sample of a case in memory.
+    """Draw the sample of a case in memory; a few slices are kept in its file, for pictures.
 
     Args:
         data: Its content.
         files: Its files.
-        labels: Its structures.
+        folder: Where they lie.
         settings: Of the masks.
         save: Write it too.
 
@@ -62,12 +66,25 @@ def make_sample(
         ValueError: The network saw no voxel that has a truth; UserError where the sample cannot be written.
         OSError: A file cannot be read.
     """
+    labels = folder.labels
     drawn = draw_sample(
         read_voxels(data, labels, settings), signature=json.dumps(_signature(files, labels, settings, {}))
     )
     if save:
-        write_sample(drawn, sample_path(files))
+        valid = data.known_truth(labels.ignore_label, settings.dilation_mm, settings.boundary_mm).valid
+        axis = slicing_axis(data.spacing_mm, folder.plans)
+        slices = keep_slices(data, valid, axis, regions=labels.regions)
+        extra = {"slice_axis": np.asarray(slices.axis), "slice_index": slices.index, "slices": slices.values}
+        write_sample(replace(drawn, extra=extra), sample_path(files))
     return drawn
+
+
+def slices_in(sample: Sample) -> KeptSlices | None:
+    """The slices in the file of a sample, if it has any."""
+    try:
+        return KeptSlices(*(sample.extra[name] for name in ("slice_axis", "slice_index", "slices")))
+    except KeyError:
+        return None
 
 
 def _signature(

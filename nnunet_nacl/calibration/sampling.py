@@ -10,7 +10,7 @@ unbiased, although the truth helped to choose.
 from __future__ import annotations
 
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ class Sample:
         outside: (V, 3) target, masks and number of the voxels outside nnU-Net's crop, which the network did not see.
         regions: Whether the structures are regions.
         signature: Text that identifies the files it was drawn from.
+        extra: Further arrays of the file, by name, which nothing here looks at.
     """
 
     log_odds: np.ndarray
@@ -55,6 +56,7 @@ class Sample:
     outside: np.ndarray
     regions: bool
     signature: str = ""
+    extra: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def weights(self) -> np.ndarray:
@@ -73,8 +75,8 @@ class Sample:
 
 
 def most_bytes(num_channels: int) -> int:
-    """Size of a case's arrays at most: 60 kB for each channel and 900 kB together, file headers included."""
-    return min(60_000 * num_channels, 900_000) - 4096
+    """Size of a case's arrays at most: 60 kB for each channel and 800 kB together, file headers included."""
+    return min(60_000 * num_channels, 800_000) - 4096
 
 
 def draw_sample(case: HeldOutCase, *, seed: int = 0, limit_bytes: int | None = None, signature: str = "") -> Sample:
@@ -149,7 +151,7 @@ def write_sample(sample: Sample, path: Path) -> None:
     """
     arrays: dict[str, Any] = {name: np.asarray(getattr(sample, name)) for name in _KEYS}
     with replacing(path) as temporary, open(temporary, "xb") as file:  # an open file: NumPy would add .npz to a name
-        np.savez_compressed(file, schema=_SCHEMA, **arrays)
+        np.savez_compressed(file, schema=_SCHEMA, **arrays, **sample.extra)
 
 
 def read_sample(path: Path) -> Sample:
@@ -159,6 +161,8 @@ def read_sample(path: Path) -> Sample:
             if int(data["schema"]) != _SCHEMA:
                 raise ValueError(f"schema {int(data['schema'])}")
             values = {name: data[name] for name in _KEYS}
-        return Sample(**values | {"regions": bool(values["regions"]), "signature": str(values["signature"])})
+            extra = {name: data[name] for name in data.files if name not in (*_KEYS, "schema")}
+        plain = {"regions": bool(values["regions"]), "signature": str(values["signature"])}
+        return Sample(**values | plain, extra=extra)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: not a sample of this version of nnunet_nacl ({error}); calibrate again.") from None

@@ -68,6 +68,10 @@ class LabelledCase:
             self._known[key] = KnownTruth(truth, valid, near)
         return self._known[key]
 
+    def part(self, where: tuple[slice, ...]) -> np.ndarray:
+        """(C, *block) probabilities of a box of the image, whose slices have a start and a stop."""
+        raise NotImplementedError
+
     def blocks(self) -> Iterator[tuple[tuple[slice, ...], np.ndarray]]:
         """The probabilities: place in the image and (C, *block); the blocks cover the image once."""
         raise NotImplementedError
@@ -90,6 +94,10 @@ class CaseData(LabelledCase):
     """
 
     probs: np.ndarray = field(kw_only=True)
+
+    def part(self, where: tuple[slice, ...]) -> np.ndarray:
+        """As they were read."""
+        return self.probs[(slice(None), *where)]
 
     def blocks(self) -> Iterator[tuple[tuple[slice, ...], np.ndarray]]:
         """All at once."""
@@ -116,6 +124,10 @@ class ExportedData(LabelledCase):
     """
 
     exported: ExportedCase = field(kw_only=True)
+
+    def part(self, where: tuple[slice, ...]) -> np.ndarray:
+        """As nnU-Net would have saved them."""
+        return self.exported.part(where)
 
     def blocks(self) -> Iterator[tuple[tuple[slice, ...], np.ndarray]]:
         """As nnU-Net would have saved them."""

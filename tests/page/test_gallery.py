@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_nacl.page.case_files import Folders, read_prediction, read_slice_probabilities, read_truth
+from nnunet_nacl.page.case_files import Folders, read_confidence, read_prediction, read_truth
 from nnunet_nacl.page.gallery import make_gallery, pick_cases
 from tests.evaluation.folders import write_image, write_json
 from tests.page.study import make_study
@@ -97,10 +97,10 @@ def test_the_reliability_is_that_of_calibration_json(make_validated):
     study = make_study(make_validated(cases=1, folds=1))
     folders = Folders(study.data["datasets"][0])
     for name, model in study.models.items():
-        found = read_slice_probabilities(folders.get(name, "0"), "case_00", 0, 3, 15)
+        found = read_confidence(folders.get(name, "0"), "case_00", 0, 3, 15)
         expected = evaluate_folder(model.validation()).cases[0].stats["foreground"]
         assert found.foreground.to_json() == expected.to_json()
-        assert np.array_equal(found.plane, np.load(model.validation() / "case_00.npz")["probabilities"][:, 3])
+        assert np.array_equal(found.plane, np.load(model.validation() / "case_00.npz")["probabilities"][:, 3].max(0))
 
 
 def test_without_images_the_rest_is_shown(study, monkeypatch):
