@@ -81,8 +81,9 @@ def make_sample(
 
 def slices_in(sample: Sample) -> KeptSlices | None:
     """The slices in the file of a sample, if it has any."""
+    extra = sample.extra
     try:
-        return KeptSlices(*(sample.extra[name] for name in ("slice_axis", "slice_index", "slices")))
+        return KeptSlices(int(extra["slice_axis"]), extra["slice_index"], extra["slices"])
     except KeyError:
         return None
 

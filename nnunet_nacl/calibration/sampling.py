@@ -97,7 +97,7 @@ def draw_sample(case: HeldOutCase, *, seed: int = 0, limit_bytes: int | None = N
     limit = most_bytes(num + (not regions)) if limit_bytes is None else limit_bytes
     present = np.bincount(key, minlength=2 * _DECADES + 2)
     wanted = _shares(present, limit // each)
-    chosen = [_places(key, s, rng.choice(present[s], wanted[s], replace=False)) for s in np.flatnonzero(wanted)]
+    chosen = [_places(key, int(s), rng.choice(present[s], wanted[s], replace=False)) for s in np.flatnonzero(wanted)]
     index = np.sort(np.concatenate(chosen)) if chosen else np.zeros(0, dtype=np.int64)
     taken, done = [], 0
     for odds in case.odds():
@@ -149,9 +149,9 @@ def write_sample(sample: Sample, path: Path) -> None:
 
     The file is an npz archive under another ending: nnU-Net takes every ``*.npz`` of a folder for a prediction.
     """
-    arrays: dict[str, Any] = {name: np.asarray(getattr(sample, name)) for name in _KEYS}
+    arrays: dict[str, Any] = {name: np.asarray(getattr(sample, name)) for name in _KEYS} | sample.extra
     with replacing(path) as temporary, open(temporary, "xb") as file:  # an open file: NumPy would add .npz to a name
-        np.savez_compressed(file, schema=_SCHEMA, **arrays, **sample.extra)
+        np.savez_compressed(file, schema=_SCHEMA, **arrays)
 
 
 def read_sample(path: Path) -> Sample:

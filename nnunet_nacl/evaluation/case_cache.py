@@ -18,7 +18,19 @@ from nnunet_nacl.evaluation.results import CaseResult, EvaluationSettings
 from nnunet_nacl.files import check_writable, checksum, remove_leftovers, to_json_text, write_atomically
 from nnunet_nacl.json_files import read_json
 
-__all__ = ["CaseCache", "came_from", "is_current", "same_contents", "signature"]
+__all__ = [
+    "PROBLEM",
+    "CaseCache",
+    "came_from",
+    "is_current",
+    "partial_folder",
+    "same_contents",
+    "save_case",
+    "signature",
+]
+
+PROBLEM = ".problem"
+"""Ending of a file among the finished cases that says why one could not be measured when it was predicted."""
 
 _COMPUTATION = 1  # raise it when a number changes for the same files
 _NOT_MEASURED = ("paper", "hausdorff")  # settings that choose among what is known of every case
@@ -103,6 +115,17 @@ def _contents(signature: Mapping[str, Any]) -> dict[str, Any]:
     return {**signature, **{kind: (value.get("size"), value.get("checksum")) for kind, value in files.items()}}
 
 
+def partial_folder(output: Path) -> Path:
+    """Where the finished cases lie until ``output``, a calibration.json, is written."""
+    return output.with_name(output.name + ".partial")
+
+
+def save_case(output: Path, result: CaseResult, channels: Mapping[str, int], regions: bool) -> None:
+    """Save one finished case for whoever writes ``output``; UserError where that is not possible."""
+    entry = {"schema_version": SCHEMA_VERSION} | case_to_json(result, channels, regions)
+    write_atomically(partial_folder(output) / f"{result.case}.json", to_json_text(entry))
+
+
 class CaseCache:
     """Results by case in an earlier calibration.json and in the folder where an unfinished run left its cases.
 
@@ -119,7 +142,7 @@ class CaseCache:
 
     def __init__(self, output: Path) -> None:
         self._output = output
-        self._partial = output.with_name(output.name + ".partial")
+        self._partial = partial_folder(output)
         entries = list(check_output(output))
         if self._partial.exists():
             check_writable(self._partial / "case.json")
@@ -158,13 +181,12 @@ class CaseCache:
 
     def put(self, result: CaseResult, channels: Mapping[str, int], regions: bool) -> None:
         """Save one finished case, so that a killed run need not do it again."""
-        entry = {"schema_version": SCHEMA_VERSION} | case_to_json(result, channels, regions)
-        write_atomically(self._partial / f"{result.case}.json", to_json_text(entry))
+        save_case(self._output, result, channels, regions)
 
     def clear(self) -> None:
         """Remove the saved cases, once calibration.json holds them."""
         if self._partial.is_dir():
-            for path in self._partial.glob("*.json"):
+            for path in (*self._partial.glob("*.json"), *self._partial.glob(f"*{PROBLEM}")):
                 path.unlink(missing_ok=True)
             remove_leftovers(self._partial)
             with contextlib.suppress(OSError):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.case_cache import CaseCache
+from nnunet_nacl.evaluation.case_cache import PROBLEM, CaseCache, partial_folder
 from nnunet_nacl.evaluation.document import FILE_NAME, check_output, to_document
 from nnunet_nacl.evaluation.evaluate import evaluate_folder
 from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
@@ -120,8 +120,9 @@ def evaluate_after_validation(
 ) -> Evaluation | None:
     """What a trainer calls once nnU-Net's validation has finished: write calibration.json beside summary.json.
 
-    Does nothing where the validation kept no probabilities (``--npz``). Never raises: a training
-    must not be lost over its evaluation, so whatever goes wrong becomes a line of the log.
+    The cases were measured when they were exported; those for which that failed are read from their npz files, if
+    there are any. Does nothing where neither is there. Never raises: a training must not be lost over its evaluation,
+    so whatever goes wrong becomes a line of the log.
 
     Args:
         validation_folder: ``fold_X/validation``; dataset.json and plans.json lie two levels above.
@@ -134,11 +135,15 @@ def evaluate_after_validation(
     """
     try:
         folder = Path(validation_folder)
-        if not any(folder.glob("*.npz")):
+        partial = partial_folder(folder / FILE_NAME)
+        if not (any(folder.glob("*.npz")) or any(partial.glob("*.*"))):
             return None
+        failed = {path.stem: path.read_text(encoding="utf-8") for path in sorted(partial.glob(f"*{PROBLEM}"))}
+        for case, problem in failed.items():
+            log(f"WARNING: calibration: {case} was not measured when it was exported: {problem}")
         opened = PredictionFolder.open(folder, reference_folder)
         evaluation = evaluate_folder(opened, output=folder / FILE_NAME, num_processes=num_processes)
-        for problem in evaluation.problems.values():
+        for problem in (text for case, text in evaluation.problems.items() if case not in failed):
             log(f"WARNING: calibration: {problem}")
         log(
             f"Calibration (mean over {len(evaluation.cases)} cases): ECE foreground "
