@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.document import SCHEMA_VERSION, case_from_json, case_to_json, check_output
+from nnunet_nacl.evaluation.document import FILE_NAME, SCHEMA_VERSION, case_from_json, case_to_json, check_output
 from nnunet_nacl.evaluation.labels import Labels
 from nnunet_nacl.evaluation.npz import array_checksum
 from nnunet_nacl.evaluation.prediction_folder import CaseFiles
@@ -24,6 +24,7 @@ __all__ = [
     "came_from",
     "is_current",
     "partial_folder",
+    "problems_of_exports",
     "same_contents",
     "save_case",
     "signature",
@@ -124,6 +125,12 @@ def save_case(output: Path, result: CaseResult, channels: Mapping[str, int], reg
     """Save one finished case for whoever writes ``output``; UserError where that is not possible."""
     entry = {"schema_version": SCHEMA_VERSION} | case_to_json(result, channels, regions)
     write_atomically(partial_folder(output) / f"{result.case}.json", to_json_text(entry))
+
+
+def problems_of_exports(folder: Path) -> dict[str, str]:
+    """By case what was wrong when it was exported and should have been measured."""
+    found = sorted(partial_folder(folder / FILE_NAME).glob(f"*{PROBLEM}"))
+    return {path.stem: path.read_text(encoding="utf-8", errors="replace") for path in found if path.is_file()}
 
 
 class CaseCache:

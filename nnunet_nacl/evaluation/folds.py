@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.case_cache import PROBLEM, CaseCache, partial_folder
+from nnunet_nacl.evaluation.case_cache import CaseCache, partial_folder
 from nnunet_nacl.evaluation.document import FILE_NAME, check_output, to_document
 from nnunet_nacl.evaluation.evaluate import evaluate_folder
 from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
@@ -45,9 +45,14 @@ def merge(evaluations: Mapping[str, Evaluation]) -> Evaluation:
 
 
 def default_output(folders: Mapping[str, PredictionFolder]) -> Path:
-    """Where the calibration.json of folds goes: into the folder of a single one, or into the model folder."""
+    """Where the calibration.json of folds goes: into the folder of a single one, or into the model folder.
+
+    There it is named after the checkpoint where `--predict` made the predictions, beside that of the validations.
+    """
     first = next(iter(folders.values())).folder
-    return (first if len(folders) == 1 else first.parent.parent) / FILE_NAME
+    if len(folders) == 1:
+        return first / FILE_NAME
+    return first.parent.parent / FILE_NAME.replace(".", f"{first.name.removeprefix('validation')}.")
 
 
 def evaluate_folds(
@@ -135,16 +140,12 @@ def evaluate_after_validation(
     """
     try:
         folder = Path(validation_folder)
-        partial = partial_folder(folder / FILE_NAME)
-        if not (any(folder.glob("*.npz")) or any(partial.glob("*.*"))):
+        if not (any(folder.glob("*.npz")) or any(partial_folder(folder / FILE_NAME).glob("*.*"))):
             return None
-        failed = {path.stem: path.read_text(encoding="utf-8") for path in sorted(partial.glob(f"*{PROBLEM}"))}
-        for case, problem in failed.items():
-            log(f"WARNING: calibration: {case} was not measured when it was exported: {problem}")
         opened = PredictionFolder.open(folder, reference_folder)
         evaluation = evaluate_folder(opened, output=folder / FILE_NAME, num_processes=num_processes)
-        for problem in (text for case, text in evaluation.problems.items() if case not in failed):
-            log(f"WARNING: calibration: {problem}")
+        for case, problem in evaluation.problems.items():
+            log(f"WARNING: calibration: {case}: {problem}")
         log(
             f"Calibration (mean over {len(evaluation.cases)} cases): ECE foreground "
             f"{evaluation.mean_ece('foreground'):.4f}, predicted {evaluation.mean_ece('predicted'):.4f}, "

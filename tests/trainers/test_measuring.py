@@ -16,45 +16,7 @@ from nnunet_nacl.evaluation.document import read_document
 from nnunet_nacl.evaluation.evaluate import evaluate_folder
 from nnunet_nacl.evaluation.locate import find_fold_folders
 from nnunet_nacl.evaluation.measured_export import MeasuredExport, changed_in_nnunet
-from tests.trainers.validation import CASES, make_validator, write_cases
-
-
-@pytest.fixture
-def validator(tmp_path, monkeypatch):
-    """Function that makes a trainer that can validate; nnU-Net's worker does its work in this process."""
-    for name in ("raw", "preprocessed", "results"):
-        (tmp_path / name).mkdir()
-        monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path / name))
-
-    class Pool:
-        _pool = ()
-
-        def __init__(self, number):
-            pass
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            pass
-
-        def starmap_async(self, function, arguments):
-            results = [function(*each) for each in arguments]
-            return type("Result", (), {"get": lambda self: results, "ready": lambda self: True})()
-
-    context = type("Context", (), {"Pool": Pool})
-    monkeypatch.setattr(module, "multiprocessing", type("Here", (), {"get_context": lambda kind: context}))
-    monkeypatch.setattr(module, "compute_metrics_on_folder", _no_metrics)
-
-    def make(label_space="classes"):
-        write_cases(tmp_path, label_space)
-        return make_validator(label_space)
-
-    return make
-
-
-def _no_metrics(*_, **__):
-    return {"mean": {}, "foreground_mean": {"Dice": 0.0}}
+from tests.trainers.validation import CASES
 
 
 def log_of(trainer) -> str:
@@ -79,8 +41,8 @@ def test_the_document_is_that_of_saved_probabilities(validator, label_space, tmp
     original = module.export_prediction_from_logits
     trainer.perform_actual_validation(False)
     assert module.export_prediction_from_logits is original
-    assert "WARNING" not in log_of(trainer) and "Calibration (mean over 3 cases)" in log_of(trainer)
-    assert {path.name: path.read_bytes() for path in folder.glob("*.nii.gz")} == stock and len(stock) == 3
+    assert "WARNING" not in log_of(trainer) and "Calibration (mean over 5 cases)" in log_of(trainer)
+    assert {path.name: path.read_bytes() for path in folder.glob("*.nii.gz")} == stock and len(stock) == 5
     assert sorted(path.name for path in folder.iterdir()) == sorted([*stock, "calibration.json", "calibration_samples"])
     found = read_document(folder / "calibration.json")
     assert found.names == expected.names and not found.problems
@@ -118,9 +80,14 @@ def test_what_fails_in_the_worker_is_a_warning(validator, monkeypatch):
     monkeypatch.setattr(MeasuredExport, "_measure", fail)
     trainer.perform_actual_validation(False)
     folder, log = validation_of(trainer), log_of(trainer)
-    assert len(list(folder.glob("*.nii.gz"))) == 3 and "Validation complete" in log
-    assert log.count("WARNING") == 1 and "case_1 was not measured when it was exported: MemoryError: too large" in log
-    assert [case.case for case in read_document(folder / "calibration.json").cases] == ["case_0", "case_2"]
+    assert len(list(folder.glob("*.nii.gz"))) == 5 and "Validation complete" in log
+    assert log.count("WARNING") == 1 and "WARNING: calibration: case_1: MemoryError: too large" in log
+    assert [case.case for case in read_document(folder / "calibration.json").cases] == [
+        "case_0",
+        "case_2",
+        "case_3",
+        "case_4",
+    ]
     trainer.perform_actual_validation(True)  # the old way, as --val --npz would
     assert [case.case for case in read_document(folder / "calibration.json").cases] == list(CASES)
 

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_nacl_trainers import get_trainer
 from tests.evaluation.folders import write_image
 from tests.trainers.plans import DATASET, dataset_json, make_plans
 
-CASES = ("case_0", "case_1", "case_2")
+CASES = tuple(f"case_{number}" for number in range(5))
 SPACING_MM = (2.0, 1.0, 1.0)
 SHAPE, CROP = (6, 24, 20), ((0, 6), (2, 22), (3, 19))
 
@@ -30,7 +31,7 @@ def write_cases(folder: Path, label_space: str, *, configuration: str = "2d") ->
     for number, case in enumerate(CASES):
         rng = np.random.default_rng(number)
         labels = np.zeros(SHAPE, np.uint8)
-        labels[1:5, 6:16, 6 : 12 + number] = 1
+        labels[1:5, 6:16, 6 : 12 + number % 3] = 1
         labels[2:4, 9:14, 8:11] = 2
         if "ignore" in label_space:
             labels[0] = 3
@@ -52,7 +53,7 @@ def write_cases(folder: Path, label_space: str, *, configuration: str = "2d") ->
 
 def make_validator(label_space: str, name: str = "nnUNetTrainerCE_1epochs"):
     """A trainer with a network of random weights, and what nnU-Net writes when a training starts."""
-    trainer = get_trainer(name)(
+    trainer = (nnUNetTrainer if name == "nnUNetTrainer" else get_trainer(name))(
         plans=make_plans(),
         configuration="2d",
         fold=0,
