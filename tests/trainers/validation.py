@@ -35,8 +35,12 @@ def write_cases(folder: Path, label_space: str, *, configuration: str = "2d") ->
         labels[2:4, 9:14, 8:11] = 2
         if "ignore" in label_space:
             labels[0] = 3
-        write_image(labels, references / f"{case}.nii.gz", SPACING_MM)
-        data = rng.normal(size=(1, size[0], 16, 16)).astype(np.float32)
+        wrong = rng.random(SHAPE) < 0.05  # no observer is perfect, and no map has to be
+        observed = np.where(wrong & (labels < 3), rng.integers(0, 3, SHAPE), labels).astype(np.uint8)
+        write_image(observed, references / f"{case}.nii.gz", SPACING_MM)
+        rows, columns = (low + np.linspace(0, high - low - 1, 16).round().astype(int) for low, high in CROP[1:])
+        target = labels[:, rows][:, :, columns][None].astype(np.int16)
+        data = (target + rng.normal(size=target.shape)).astype(np.float32)
         in_space = {"spacing": SPACING_MM[::-1], "origin": (0.0,) * 3, "direction": tuple(np.eye(3).ravel())}
         properties = {
             "spacing": list(SPACING_MM),
@@ -45,14 +49,13 @@ def write_cases(folder: Path, label_space: str, *, configuration: str = "2d") ->
             "bbox_used_for_cropping": [list(pair) for pair in CROP],
             "shape_after_cropping_and_before_resampling": size,
         }
-        target = np.zeros(data.shape, np.int16)
         nnUNetDatasetBlosc2.save_case(data, target, properties, str(preprocessed / case))
     (dataset / "splits_final.json").write_text(json.dumps([{"train": ["other"], "val": list(CASES)}]))
     (dataset / "dataset.json").write_text(json.dumps(description))
 
 
-def make_validator(label_space: str, name: str = "nnUNetTrainerCE_1epochs"):
-    """A trainer with a network of random weights, and what nnU-Net writes when a training starts."""
+def make_validator(label_space: str, name: str = "nnUNetTrainerCE_1epochs", steps: int = 0):
+    """A trainer with a network of random weights, trained for some steps, and what nnU-Net writes at the start."""
     trainer = (nnUNetTrainer if name == "nnUNetTrainer" else get_trainer(name))(
         plans=make_plans(),
         configuration="2d",
@@ -66,6 +69,14 @@ def make_validator(label_space: str, name: str = "nnUNetTrainerCE_1epochs"):
     with torch.no_grad():
         for parameter in trainer.network.parameters():
             parameter.mul_(2)  # confident enough for all bins
+    optimizer = torch.optim.Adam(trainer.network.parameters(), 1e-2)
+    dataset = trainer.dataset_class(trainer.preprocessed_dataset_folder, list(CASES)) if steps else None
+    for step in range(steps):
+        data, target, *_ = dataset.load_case(CASES[step % len(CASES)])
+        logits = trainer.network(torch.from_numpy(data[:]).transpose(0, 1))[0]
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(logits, torch.from_numpy(target[0]).long()).backward()
+        optimizer.step()
     model = Path(trainer.output_folder_base)
     for file, content in (("plans.json", make_plans()), ("dataset.json", dataset_json(label_space))):
         (model / file).write_text(json.dumps(content))
