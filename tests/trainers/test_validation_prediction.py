@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
@@ -14,6 +15,7 @@ from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as module
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.evaluation.document import read_document
 from nnunet_nacl.evaluation.evaluate import evaluate_folder
+from nnunet_nacl.metrics.calibration_error import mask_metrics
 from tests.trainers.validation import CASES
 
 
@@ -78,10 +80,12 @@ def test_calibrating_and_comparing_need_no_probabilities(validator, tmp_path, ca
     assert document["fitted_to"] == "samples of the cases"
     evaluate("-chk", "checkpoint_calibrated.pth")
     exact = read_document(fold / "validation_checkpoint_calibrated" / "calibration.json")
-    estimated = document["effect"]["NLL all"]
     before = read_document(fold / "validation_checkpoint_final" / "calibration.json")
-    assert len(exact.cases) == 5 and exact.pooled["all"].nll.sum() < before.pooled["all"].nll.sum()
-    assert estimated["after"] < estimated["before"]
+    means = [np.mean([mask_metrics(case.stats["all"])["NLL"] for case in one.cases]) for one in (before, exact)]
+    estimated = document["effect"]["NLL all"]
+    assert len(exact.cases) == 5 and means[0] == pytest.approx(estimated["before"]["mean"])
+    assert means[1] < means[0] and means[1] == pytest.approx(estimated["after"]["mean"], abs=0.02)  # cross-fitted
+    assert document["quality"]["n_estimated_from_samples"] == 5
     arguments = ["compare", "-d", "910", "-c", "2d", "-tr", "nnUNetTrainer", "nnUNetTrainer+calibrated", "-np", "1"]
     assert main([*arguments, "-o", str(tmp_path / "out")]) == 0
     (dataset,) = json.loads((tmp_path / "out" / "comparison.json").read_text())["datasets"]
