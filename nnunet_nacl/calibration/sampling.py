@@ -10,6 +10,7 @@ unbiased, although the truth helped to choose.
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ _DECADES = 6  # uncertainty 1 .. 1e-6
 _KEYS = ("log_odds", "target", "masks", "stratum", "drawn_of", "outside", "regions", "signature")
 _SCHEMA = 1
 _BLOCK = 1 << 22
+_PIECE = 1 << 15
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def draw_sample(case: HeldOutCase, *, seed: int = 0, limit_bytes: int | None = N
     """
     rng, regions = np.random.default_rng(seed), case.regions
     key, done, num = np.empty(len(case.target), np.uint8), 0, 0
-    for odds in case.odds():
+    for odds in _pieces(case):
         part = slice(done, done := done + odds.shape[1])
         num, key[part] = len(odds), _strata(odds, case.target[part], regions)
     each = 2 * num + case.target.itemsize + 2
@@ -100,7 +102,7 @@ def draw_sample(case: HeldOutCase, *, seed: int = 0, limit_bytes: int | None = N
     chosen = [_places(key, int(s), rng.choice(present[s], wanted[s], replace=False)) for s in np.flatnonzero(wanted)]
     index = np.sort(np.concatenate(chosen)) if chosen else np.zeros(0, dtype=np.int64)
     taken, done = [], 0
-    for odds in case.odds():
+    for odds in _pieces(case):
         here = index[np.searchsorted(index, done) : np.searchsorted(index, done + odds.shape[1])]
         # float16 ends at 65504; log-odds of probabilities do not exceed 88, those of logits no logit's range
         taken.append(odds[:, torch.from_numpy(here - done)].numpy().astype(np.float16))
@@ -108,6 +110,12 @@ def draw_sample(case: HeldOutCase, *, seed: int = 0, limit_bytes: int | None = N
     drawn_of = np.stack([wanted, present], 1)
     arrays = case.target[index], case.masks[index], key[index], drawn_of, case.outside
     return Sample(np.concatenate(taken, 1), *arrays, regions, signature)
+
+
+def _pieces(case: HeldOutCase) -> Iterator[Tensor]:
+    """Log-odds in pieces that stay in the cache, in double precision too."""
+    for odds in case.odds():
+        yield from odds.split(_PIECE, 1)
 
 
 def _strata(odds: Tensor, target: np.ndarray, regions: bool) -> np.ndarray:

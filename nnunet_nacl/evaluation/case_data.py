@@ -16,7 +16,7 @@ from nnunet_nacl.metrics.masks import boundary_mask, dilated_mask
 
 __all__ = ["CaseData", "ExportedData", "KnownTruth", "LabelledCase"]
 
-_BLOCK_VOXELS = 1 << 20
+_BLOCK_VOXELS = 1 << 18
 
 
 @dataclass(frozen=True, eq=False)

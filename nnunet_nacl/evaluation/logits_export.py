@@ -16,7 +16,7 @@ import numpy as np
 
 __all__ = ["ExportedCase", "export_logits", "layers", "watch_label_manager", "watch_plans"]
 
-_BLOCK_BYTES = 64 << 20  # float32 probabilities at a time
+_BLOCK_BYTES = 16 << 20  # float32 probabilities at a time
 
 
 @dataclass(frozen=True, eq=False)
