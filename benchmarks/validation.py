@@ -3,8 +3,8 @@
     python benchmarks/validation.py DATASET CONFIGURATION FOLD -tr TRAINER [--output docs/reference/performance.md]
 
 Needs nnU-Net's environment variables, a preprocessed data set and a fold trained by one of this package's trainers.
-Validations go to a temporary folder. CPU time is that of this process and of nnU-Net's workers, whose number is nnUNet_def_n_proc; wall time is
-for machines that do nothing else. The goal: at most 1.1 x nnU-Net's validation.
+Validations go to a temporary folder. CPU time is that of this process and of nnU-Net's workers, whose number is
+nnUNet_def_n_proc; wall time is for machines that do nothing else. The goal: at most 1.1 x nnU-Net's validation.
 """
 
 from __future__ import annotations

@@ -32,6 +32,7 @@ _KEYS = ("log_odds", "target", "masks", "stratum", "drawn_of", "outside", "regio
 _SCHEMA = 1
 _BLOCK = 1 << 22
 _PIECE = 1 << 15
+_LARGEST = 65504.0  # of float16
 
 
 @dataclass(frozen=True)
@@ -104,8 +105,8 @@ def draw_sample(case: HeldOutCase, *, seed: int = 0, limit_bytes: int | None = N
     taken, done = [], 0
     for odds in _pieces(case):
         here = index[np.searchsorted(index, done) : np.searchsorted(index, done + odds.shape[1])]
-        # float16 ends at 65504; log-odds of probabilities do not exceed 88, those of logits no logit's range
-        taken.append(odds[:, torch.from_numpy(here - done)].numpy().astype(np.float16))
+        # log-odds of probabilities do not exceed 88, but those of logits can be beyond half precision
+        taken.append(odds[:, torch.from_numpy(here - done)].clamp(-_LARGEST, _LARGEST).numpy().astype(np.float16))
         done += odds.shape[1]
     drawn_of = np.stack([wanted, present], 1)
     arrays = case.target[index], case.masks[index], key[index], drawn_of, case.outside

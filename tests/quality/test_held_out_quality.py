@@ -70,7 +70,7 @@ def test_weights_of_a_sample_count_as_voxels():
     np.testing.assert_allclose(weighted.after.dice, whole.after.dice)
     assert whole.n_changed > 0
     apart = {"regions": [(1, 2), 2], "region_labels": [1, 2]}
-    inside = probs[1:] * [[1.5], [1]]
+    inside = np.minimum(probs[1:] * [[1.5], [1]], 1)
     weighted, whole = decide(inside, weights=weights, **apart), decide(np.repeat(inside, weights, axis=1), **apart)
     np.testing.assert_array_equal(np.repeat(weighted.segmentation, weights), whole.segmentation)
 
