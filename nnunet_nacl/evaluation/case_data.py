@@ -14,7 +14,7 @@ from nnunet_nacl.evaluation.geometry import Geometry
 from nnunet_nacl.evaluation.logits_export import ExportedCase, layers
 from nnunet_nacl.metrics.masks import boundary_mask, dilated_mask
 
-__all__ = ["CaseData", "ExportedData", "KnownTruth", "LabelledCase"]
+__all__ = ["CaseData", "ExportedData", "KnownTruth", "LabelledCase", "Prediction"]
 
 _BLOCK_VOXELS = 1 << 18
 
@@ -146,6 +146,21 @@ class ExportedData(LabelledCase):
             inner = tuple(slice(w.start - b.start, w.stop - b.start) for w, b in zip(where, box))
             block = torch.from_numpy(np.ascontiguousarray(logits[(slice(None), *inner)])).float()
             yield where, block if regions else block[1:] - block[:1]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What was predicted for one case, without ground truth; all arrays in nnU-Net's array axis order.
+
+    Attributes:
+        probs: (K, *spatial) class or (R, *spatial) region probabilities.
+        segmentation: (*spatial) predicted label map, as saved.
+        properties: Where the image lies, as nnU-Net's reader returned it for the segmentation file.
+    """
+
+    probs: np.ndarray
+    segmentation: np.ndarray
+    properties: dict[str, Any]
 
 
 def _layers_of(box: tuple[slice, ...]) -> Iterator[tuple[slice, ...]]:

@@ -24,7 +24,7 @@ from nnunet_nacl.metrics.overlap import count_overlap
 from nnunet_nacl.metrics.surface import surface_distances
 from nnunet_nacl.worker_processes import guarded, work_through
 
-__all__ = ["evaluate_case", "measure_all", "measure_case"]
+__all__ = ["evaluate_case", "measure_all", "measure_loaded"]
 
 Outcome = CaseResult | str
 Todo = tuple[CaseFiles, Any]
@@ -43,7 +43,7 @@ def evaluate_case(
     Raises:
         UserError: A file cannot be read or does not fit; the message names it.
     """
-    return measure_case(folder, files, folder.load(files), settings)
+    return measure_loaded(folder, files, folder.load(files), settings)
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class _Sums:
         return _Sums(stats, chosen, self.quality + other.quality, self.n_changed + other.n_changed)
 
 
-def measure_case(
+def measure_loaded(
     folder: PredictionFolder, files: CaseFiles, data: LabelledCase, settings: EvaluationSettings
 ) -> CaseResult:
     """Measure everything of a case in memory, in blocks where its probabilities come in blocks.
@@ -173,7 +173,7 @@ def _measure_here(folder, todo, settings) -> Iterator[tuple[Todo, Outcome]]:
             # one case ahead, not more: it bounds the memory
             following = reader.submit(folder.load, todo[i + 1][0]) if i + 1 < len(todo) else None
             if not isinstance(data, str):
-                data = guarded(files.probabilities, partial(measure_case, folder, files, data, settings))
+                data = guarded(files.probabilities, partial(measure_loaded, folder, files, data, settings))
             yield (files, extra), data
 
 

@@ -20,7 +20,7 @@ from nnunet_nacl.evaluation.case_cache import PROBLEM, partial_folder, save_case
 from nnunet_nacl.evaluation.case_data import ExportedData
 from nnunet_nacl.evaluation.document import FILE_NAME
 from nnunet_nacl.evaluation.logits_export import ExportedCase, watch_plans
-from nnunet_nacl.evaluation.measure import measure_case
+from nnunet_nacl.evaluation.measure import measure_loaded
 from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
 from nnunet_nacl.evaluation.results import EvaluationSettings
 from nnunet_nacl.files import write_atomically
@@ -109,7 +109,7 @@ class MeasuredExport:
                     f"logits of an image of shape {exported.shape}, the ground truth has {maps.truth.shape}"
                 )
             data = ExportedData(maps.truth, maps.segmentation, maps.geometry, exported=exported)
-            result = measure_case(folder, files, data, self.settings)
+            result = measure_loaded(folder, files, data, self.settings)
             make_sample(data, files, folder, self.settings, save=True)
             result = replace(result, signature=signature(files, labels, self.settings))
         channels = {labels.key(channel): channel for channel in labels.foreground}

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.case_data import CaseData, LabelledCase
+from nnunet_nacl.evaluation.case_data import CaseData, LabelledCase, Prediction
 from nnunet_nacl.evaluation.companion_files import find_above, find_references, list_folder
 from nnunet_nacl.evaluation.geometry import Geometry, geometry_difference
 from nnunet_nacl.evaluation.image_files import check_name, find_reader, read_segmentation
@@ -55,21 +55,6 @@ class CaseFiles:
         files = (self.probabilities, self.truth, self.segmentation or self.probabilities)
         names = ("probabilities_file", "reference_file", "prediction_file")
         return {name: os.path.abspath(path) for name, path in zip(names, files)}
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What was predicted for one case, without ground truth; all arrays in nnU-Net's array axis order.
-
-    Attributes:
-        probs: (K, *spatial) class or (R, *spatial) region probabilities.
-        segmentation: (*spatial) predicted label map, as saved.
-        properties: Where the image lies, as nnU-Net's reader returned it for the segmentation file.
-    """
-
-    probs: np.ndarray
-    segmentation: np.ndarray
-    properties: dict[str, Any]
 
 
 @dataclass(frozen=True)
