@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from nnunet_nacl.errors import UserError
 
-__all__ = ["guarded", "run_in_workers", "work_through"]
+__all__ = ["guarded", "run_in_workers", "start_worker", "work_through"]
 
 _DIED = (
     "the process that handled this case died, for lack of memory or over a damaged file; check both and run again, the "
@@ -112,7 +112,7 @@ def _run_in_pool(function, items, processes) -> Generator[tuple[Item, Result], N
     """Yields what is finished; returns what a broken pool left."""
     context = get_context("spawn")  # as nnU-Net; PyTorch does not survive a fork
     unfinished: list[Item] = []
-    with ProcessPoolExecutor(processes, mp_context=context, initializer=_start_worker) as pool:
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=start_worker) as pool:
         futures = {pool.submit(function, item): item for item in items}
         try:
             for future in as_completed(futures):
@@ -127,7 +127,8 @@ def _run_in_pool(function, items, processes) -> Generator[tuple[Item, Result], N
     return unfinished
 
 
-def _start_worker() -> None:
+def start_worker() -> None:
+    """Initialises a worker: one thread of PyTorch, and it ends with its parent."""
     import torch
 
     torch.set_num_threads(1)
