@@ -1,0 +1,196 @@
+"""nnU-Net's export of one case, watched: the segmentation is nnU-Net's own, and the logits it was made of are kept.
+
+nnU-Net resamples a network's logits to the image, makes the label map, and drops the logits; its probabilities, which
+take twice their memory and gigabytes on the disk, are a function of them. Nothing of the export is done again here: a
+label manager that says what it was shown stands in for nnU-Net's.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+__all__ = ["ExportedCase", "export_logits", "layers", "watch_label_manager", "watch_plans"]
+
+_BLOCK_BYTES = 64 << 20  # float32 probabilities at a time
+
+
+@dataclass(frozen=True, eq=False)
+class ExportedCase:
+    """What nnU-Net makes of the logits of one case, and these logits.
+
+    C is the number of channels: the K classes with the background, or the R regions.
+
+    Attributes:
+        segmentation: (*spatial) label map in the axis order of the reader, as nnU-Net writes it.
+        logits: (C, *cropped) resampled to the image's spacing, float16 as the network gave them; nnU-Net's transposed
+            axis order, inside its crop.
+        box: First voxel and the one after the last along each transposed axis: nnU-Net's crop.
+        shape_before_cropping: Of the image, in transposed order.
+        transpose_backward: Which transposed axis each axis of the reader is.
+        label_manager: nnU-Net's, of the data set.
+    """
+
+    segmentation: np.ndarray
+    logits: np.ndarray
+    box: tuple[tuple[int, int], ...]
+    shape_before_cropping: tuple[int, ...]
+    transpose_backward: tuple[int, ...]
+    label_manager: Any
+
+    @classmethod
+    def of(
+        cls, logits: Any, segmentation: np.ndarray, properties: Mapping[str, Any], plans_manager: Any, manager: Any
+    ) -> ExportedCase:
+        """Put together what a watched export saw.
+
+        Args:
+            logits: As the label manager was shown them.
+            segmentation: What was made of them, in the axis order of the reader.
+            properties: Of the case, as nnU-Net's preprocessing returned them.
+            plans_manager: nnU-Net's.
+            manager: nnU-Net's label manager.
+        """
+        box = tuple((int(low), int(high)) for low, high in properties["bbox_used_for_cropping"])
+        shape = tuple(int(n) for n in properties["shape_before_cropping"])
+        backward = tuple(int(axis) for axis in plans_manager.transpose_backward)
+        return cls(segmentation, np.asarray(logits), box, shape, backward, manager)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the image, in the axis order of the reader."""
+        return tuple(self.shape_before_cropping[axis] for axis in self.transpose_backward)
+
+    @property
+    def crop(self) -> tuple[slice, ...]:
+        """nnU-Net's crop in the axis order of the reader: what lies outside no network has seen."""
+        return tuple(slice(*self.box[axis]) for axis in self.transpose_backward)
+
+    @property
+    def cropped_logits(self) -> np.ndarray:
+        """(C, *crop) view of the logits in the axis order of the reader."""
+        return self.logits.transpose([0] + [axis + 1 for axis in self.transpose_backward])
+
+    def probabilities(self) -> np.ndarray:
+        """(C, *spatial) float32 in the axis order of the reader: what nnU-Net would have saved with ``--npz``.
+
+        The number of threads of PyTorch decides about the last bit of its softmax.
+        """
+        manager = self.label_manager
+        inside = manager.apply_inference_nonlin(self.logits)
+        box = [list(pair) for pair in self.box]
+        whole = manager.revert_cropping_on_probabilities(inside, box, self.shape_before_cropping).cpu().numpy()
+        return whole.transpose([0] + [axis + 1 for axis in self.transpose_backward])
+
+    def blocks(self, max_bytes: int = _BLOCK_BYTES) -> Iterator[tuple[tuple[slice, ...], np.ndarray]]:
+        """Walk over :meth:`probabilities` without ever holding them all.
+
+        Args:
+            max_bytes: Size of a block's probabilities; at least one layer of the image is given at a time.
+
+        Yields:
+            Place of the block in the image (axis order of the reader), and (C, *block) contiguous float32
+            probabilities. The blocks cover the image once.
+        """
+        shape, crop, logits = self.shape, self.crop, self.cropped_logits
+        for where in layers(shape, max(1, max_bytes // (4 * len(logits)))):
+            probs = np.zeros((len(logits), *(part.stop - part.start for part in where)), np.float32)
+            if not self.label_manager.has_regions:
+                probs[0] = 1
+            meets = [slice(max(w.start, c.start), min(w.stop, c.stop)) for w, c in zip(where, crop)]
+            if all(part.start < part.stop for part in meets):
+                source = tuple(slice(m.start - c.start, m.stop - c.start) for m, c in zip(meets, crop))
+                target = tuple(slice(m.start - w.start, m.stop - w.start) for m, w in zip(meets, where))
+                seen = np.ascontiguousarray(logits[(slice(None), *source)])
+                probs[(slice(None), *target)] = self.label_manager.apply_inference_nonlin(seen).numpy()
+            yield where, probs
+
+
+def layers(shape: tuple[int, ...], max_voxels: int) -> Iterator[tuple[slice, ...]]:
+    """Cut an image into blocks of whole layers along its first axis that is longer than 1.
+
+    Args:
+        shape: Of the image.
+        max_voxels: In a block, if a single layer is not larger.
+    """
+    axis = next((axis for axis, length in enumerate(shape) if length > 1), 0)
+    whole = [slice(0, length) for length in shape]
+    step = max(1, max_voxels * shape[axis] // max(1, int(np.prod(shape))))
+    for start in range(0, shape[axis], step):
+        whole[axis] = slice(start, min(start + step, shape[axis]))
+        yield tuple(whole)
+
+
+def watch_label_manager(manager: Any, seen: Callable[[Any], None]) -> Any:
+    """A copy of nnU-Net's label manager that passes on the logits that nnU-Net shows it.
+
+    nnU-Net makes the label map of the logits or, where it saves probabilities too, of those; either way it asks the
+    label manager once, with all the resampled logits.
+
+    Args:
+        manager: nnU-Net's.
+        seen: Called with the logits, before they are worked on.
+    """
+
+    def watched(method: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def call(logits: Any) -> Any:
+            seen(logits)
+            return method(logits)
+
+        return call
+
+    watching = copy.copy(manager)
+    for name in ("convert_logits_to_segmentation", "apply_inference_nonlin"):
+        setattr(watching, name, watched(getattr(manager, name)))
+    return watching
+
+
+def watch_plans(plans_manager: Any, seen: Callable[[Any], None]) -> Any:
+    """A copy of nnU-Net's plans manager whose label managers are watched, see :func:`watch_label_manager`."""
+    watching = copy.copy(plans_manager)
+    watching.get_label_manager = lambda *args, **options: watch_label_manager(
+        plans_manager.get_label_manager(*args, **options), seen
+    )
+    return watching
+
+
+def export_logits(
+    logits: Any,
+    properties: Mapping[str, Any],
+    configuration_manager: Any,
+    plans_manager: Any,
+    label_manager: Any,
+    *,
+    from_probabilities: bool = False,
+    num_threads: int = 1,
+) -> ExportedCase:
+    """Make the segmentation of one case as nnU-Net does, bit by bit, and keep the logits; nothing is written.
+
+    Args:
+        logits: (C, *preprocessed) of the network, a tensor on the CPU or an array.
+        properties: Of the case, as nnU-Net's preprocessing returned them.
+        configuration_manager: nnU-Net's.
+        plans_manager: nnU-Net's.
+        label_manager: nnU-Net's; it stays as it is.
+        from_probabilities: Make the label map of the probabilities, as nnU-Net does where it saves them, rather than
+            of the logits. It takes the memory for all probabilities.
+        num_threads: Of PyTorch.
+    """
+    from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
+
+    shown: list[Any] = []
+    result = convert_predicted_logits_to_segmentation_with_correct_shape(
+        logits,
+        plans_manager,
+        configuration_manager,
+        watch_label_manager(label_manager, shown.append),
+        dict(properties),
+        return_probabilities=from_probabilities,
+        num_threads_torch=num_threads,
+    )
+    segmentation = result[0] if from_probabilities else result
+    return ExportedCase.of(shown[0], segmentation, properties, plans_manager, label_manager)
