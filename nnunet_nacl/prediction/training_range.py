@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,14 +93,14 @@ class TrainingRange:
         side = side if low < high else "median" if self.slack == _SLACK_OF_MEDIAN else "usual"
         return [f"{what} {value:.3g} mm, in the training {trained} ({factor:.2g} x the {side})"]
 
-    def compare_intensities(self, image: np.ndarray, foreground: np.ndarray) -> list[str]:
+    def compare_intensities(self, image: Iterable[np.ndarray], foreground: np.ndarray) -> list[str]:
         """How the intensities of an image differ, in words.
 
         The median inside the segmented structures must lie between the training's percentiles; where nothing was
         segmented, some voxel of the image must.
 
         Args:
-            image: (C, *spatial) in the units of the file.
+            image: Its (*spatial) channels in the units of the file.
             foreground: (*spatial) boolean, where a structure was segmented.
         """
         said = []
