@@ -31,7 +31,9 @@ def read_images(reader: Any, files: Sequence[Path]) -> tuple[np.ndarray, dict[st
             return reader.read_images([str(path) for path in files])
     except Exception as error:  # the readers raise whatever their libraries do
         together = " and its other channels" if len(files) > 1 else ""
-        raise UserError(f"{files[0]}{together}: cannot be read as an image ({first_line(error)}); restore it.") from None
+        raise UserError(
+            f"{files[0]}{together}: cannot be read as an image ({first_line(error)}); restore it."
+        ) from None
 
 
 def check_image(
@@ -59,6 +61,8 @@ def check_image(
     for i, channel in enumerate(image):
         path = source[min(i, len(source) - 1)]
         if not np.isfinite(channel).all():
-            raise UserError(f"{path}: it holds voxels that are NaN or infinite; replace them, or export the scan again.")
+            raise UserError(
+                f"{path}: it holds voxels that are NaN or infinite; replace them, or export the scan again."
+            )
         if channel.min() == channel.max():
             raise UserError(f"{path}: all voxels have the value {channel.flat[0]:g}; export the scan again.")

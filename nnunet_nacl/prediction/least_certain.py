@@ -30,7 +30,7 @@ class Place:
 def least_certain_place(
     probs: np.ndarray, foreground: Sequence[int], spacing_mm: Sequence[float], *, regions: bool = False
 ) -> Place:
-    """The block of about 5 mm that lacks most confidence, 1 - max p summed over its voxels, and its least certain voxel.
+    """The block of about 5 mm with most doubt, 1 - max p summed over its voxels, and its least certain voxel.
 
     Every border of a structure is uncertain, but thinly: a block that is uncertain throughout stands out.
 

@@ -74,8 +74,8 @@ def read_and_preprocess(model: TrainedModel, case: InputCase) -> PreprocessedCas
         previous, _ = read_segmentation(model.opened.reader, case.previous)
         if previous.shape != image.shape[1:]:
             raise UserError(
-                f"{case.previous}: shape {previous.shape}, the image has {image.shape[1:]}; predict the stage before on "
-                "the same images."
+                f"{case.previous}: shape {previous.shape}, the image has {image.shape[1:]}; predict the "
+                "stage before on the same images."
             )
     return preprocess(model, case.case, image, properties, previous, source=case.images)
 

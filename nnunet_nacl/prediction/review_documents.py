@@ -123,7 +123,7 @@ def _notes(model: TrainedModel, settings: Mapping[str, Any]) -> list[str]:
         notes.append("Mirroring is off (--disable_tta), but the calibration was fitted with it: its numbers hold less.")
     if model.quality is not None and len(model.folds) > 1 and not model.quality.learned.as_deployed:
         notes.append(
-            "The map learned from single networks: for the average of several folds its intervals are no 90 % intervals."
+            "The map learned from single networks: its intervals do not hold for the average of several folds."
         )
     if settings["postprocessing"] and model.quality is not None:
         notes.append("Predicted Dice was learned from segmentations without postprocessing.")
@@ -158,5 +158,8 @@ def _describe(model: TrainedModel, run: ScanRun, settings: Mapping[str, Any], no
         "threshold": run.threshold,
         "members_dice_threshold": LOWEST_MEMBERS_DICE if len(model.folds) > 1 else None,
         "training_range": model.training.source,
-        "notes": [*notes, "Research software, not for clinical use. The order is a ranking; no threshold is validated."],
+        "notes": [
+            *notes,
+            "Research software, not for clinical use. The order is a ranking; no threshold is validated.",
+        ],
     }

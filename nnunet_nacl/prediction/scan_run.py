@@ -6,7 +6,6 @@ export and write. Each takes a case only when there is room for it, so memory do
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -178,11 +177,19 @@ def _prepare(model: TrainedModel, run: ScanRun) -> None:
     output, images = run.output, run.images.resolve()
     check_name(output)
     if output.resolve() == images or images in output.resolve().parents:
-        raise UserError(f"{output} is or lies in the folder of scans; nnU-Net would take them for scans. Choose another -o.")
+        raise UserError(
+            f"{output} is or lies in the folder of scans; nnU-Net would take them for scans. Choose another -o."
+        )
     if output.exists() and not output.is_dir():
         raise UserError(f"{output} is a file; give -o a folder.")
-    with contextlib.suppress(FileExistsError):
-        os.makedirs(output / RECORDS)
+    if output.is_dir() and not (output / RECORDS).is_dir():
+        for entry in os.scandir(output):
+            if entry.is_file() and entry.name.endswith((".npz", model.opened.file_ending)):
+                raise UserError(f"{output} holds other images or predictions ({entry.name}); choose another -o.")
+    try:
+        (output / RECORDS).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{output}: cannot be made ({error.strerror}); choose another -o.") from None
     remove_unfinished(output, run.owner)
     if run.num_parts == 1:  # of other parts, these may be in hand
         remove_leftovers(output)

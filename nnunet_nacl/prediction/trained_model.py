@@ -101,7 +101,11 @@ class TrainedModel:
             why = f"fold {lacking} has no {CALIBRATED}" if lacking is not None else f"{name} was asked for"
             missing = (
                 f"not calibrated ({why}): confidences are the network's own and no Dice is predicted. "
-                + (f"To have both: {_command(folder, configuration)}" if lacking is not None else f"Use -chk {CALIBRATED}."),
+                + (
+                    f"To have both: {_command(folder, configuration)}"
+                    if lacking is not None
+                    else f"Use -chk {CALIBRATED}."
+                ),
             )
         hashes = tuple(checksum(folder / f"fold_{fold}" / name, hashlib.sha256()) for fold in chosen)
         num_channels = _num_channels(opened.dataset_json)
@@ -152,7 +156,9 @@ def _folds(folder: Path, folds: Sequence[str | int] | None, checkpoint: str | No
     chosen = tuple(dict.fromkeys(map(str, folds))) if folds else tuple(fold for fold in present if fold != "all")
     chosen = chosen or tuple(present)
     if not chosen:
-        raise UserError(f"{folder} has no fold with {' or '.join(names)}; finish a training, or name another with -chk.")
+        raise UserError(
+            f"{folder} has no fold with {' or '.join(names)}; finish a training, or name another with -chk."
+        )
     if absent := [fold for fold in chosen if fold not in present]:
         raise UserError(
             f"{folder / f'fold_{absent[0]}'} has no {' or '.join(names)}; there are the folds "

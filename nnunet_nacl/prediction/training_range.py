@@ -35,8 +35,8 @@ class TrainingRange:
         source: The file that they come from.
         spacing_mm: (2, 3) smallest and largest voxel spacing along each axis; None where it is not known.
         size_mm: (2, 3) of the images' extent, borders of zeros cut off.
-        intensities: (C, 2) the 0.5th and the 99.5th percentile of the voxels in the labelled structures, a row a channel;
-            NaN where they are not known.
+        intensities: (C, 2) the 0.5th and the 99.5th percentile of the voxels in the labelled structures, a row a
+            channel; NaN where they are not known.
         slack: Factor by which spacing and size may be beyond.
     """
 
