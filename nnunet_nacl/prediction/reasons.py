@@ -39,17 +39,22 @@ def reasons_to_look(
                 interval = "" if math.isnan(dice.low) else f" ({dice.low:.2f} to {dice.high:.2f})"
                 reasons.append(f"predicted Dice of {structure.name} {dice.estimate:.2f}{interval}, below {threshold:g}")
     if absent := review.empty_structures:
-        more = f" and {len(absent) - _MOST_NAMES} more" if len(absent) > _MOST_NAMES else ""
-        reasons.append(f"empty: {', '.join(absent[:_MOST_NAMES])}{more}")
+        reasons.append(f"empty: {_listed(absent)}")
+    disputed = []
     for structure in review.structures:
-        if structure.members_dice < LOWEST_MEMBERS_DICE:
+        if structure.members_dice < LOWEST_MEMBERS_DICE:  # NaN is not
             low, high = min(structure.member_volumes), max(structure.member_volumes)
-            reasons.append(
-                f"the folds disagree on {structure.name} (mean Dice between two {structure.members_dice:.2f}, volumes "
-                f"{low:.3g} to {high:.3g} {review.unit})"
-            )
+            volumes = f"{low:.3g} to {high:.3g} {review.unit}"
+            disputed.append(f"{structure.name} (Dice {structure.members_dice:.2f}, {volumes})")
+    if disputed:
+        reasons.append(f"folds disagree on {_listed(disputed)}")
     for structure in review.structures:
         if structure.largest_piece < _LARGEST_PIECE:
             share = f"{100 * structure.largest_piece:.0f} %"
             reasons.append(f"{structure.name} is in {structure.pieces} pieces, the largest holds {share}")
     return [*reasons, *unlike]
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return f"{', '.join(names[:_MOST_NAMES])}{more}"

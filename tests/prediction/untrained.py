@@ -24,7 +24,7 @@ SHAPE = (9, 17, 14)
 TRAINER = "nnUNetTrainer"
 
 
-def make_model(root: Path, *, labels: dict | None = None, folds: int = 1, cascade: bool = False) -> Path:
+def make_model(root: Path, *, labels: dict | None = None, folds: int = 1, cascade: bool = False, seed: int = 5) -> Path:
     """A model folder of two channels, in transposed axes; random weights, others for each fold."""
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
     from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
@@ -42,7 +42,7 @@ def make_model(root: Path, *, labels: dict | None = None, folds: int = 1, cascad
     inputs = determine_num_input_channels(manager, settings, dataset)
     outputs = manager.get_label_manager(dataset).num_segmentation_heads
     for fold in range(folds):
-        torch.manual_seed(fold)
+        torch.manual_seed(seed + fold)
         network = nnUNetTrainer.build_network_architecture(
             manager, settings, inputs, outputs, enable_deep_supervision=False
         )
@@ -65,7 +65,7 @@ def make_model(root: Path, *, labels: dict | None = None, folds: int = 1, cascad
 
 
 def calibrate(folder: Path, *, as_deployed: bool = True) -> Path:
-    """Write a map into a model's checkpoints, and beside them what it learned: true Dice 0.9 x expected, 20 patients."""
+    """Write a map into a model's checkpoints, beside them what it learned: Dice 0.9 x expected, 20 patients."""
     opened = PredictionFolder.open(folder, need_reference=False)
     structures = structures_of(opened)
     calibration = AffineMap(np.array([0.8, 1.2]), np.array([0.1, -0.2]), opened.labels.regions)
