@@ -210,13 +210,12 @@ def _start_quiet_worker() -> None:
 
 
 def _start_worker() -> None:
-    import torch
-
-    torch.set_num_threads(1)
-
     def follow(parent) -> None:
         parent.join()
         os._exit(1)
 
     # a killed parent tells its workers nothing: they would wait for work for ever
     threading.Thread(target=follow, args=(parent_process(),), daemon=True).start()
+    import torch
+
+    torch.set_num_threads(1)
