@@ -117,6 +117,8 @@ def preprocess(
         one_hot = convert_labelmap_to_one_hot(seg[0], model.opened.label_manager.foreground_labels, data.dtype)
         data = np.vstack((data, one_hot))
     shape = [after["shape_after_cropping_and_before_resampling"][axis] for axis in plans.transpose_backward]
-    unlike = model.training.compare_grid(after["spacing"], shape, Geometry.of(after).is_2d)
+    geometry = Geometry.of(after)
+    unit = "pixels" if geometry.unit == "pixels" else "mm"
+    unlike = model.training.compare_grid(geometry.spacing_mm, shape, is_2d=geometry.is_2d, unit=unit)
     data = np.ascontiguousarray(data, dtype=np.float32)
     return PreprocessedCase(case, data, after, CompactImage(image), tuple(unlike))

@@ -68,13 +68,16 @@ class TrainingRange:
             spacing_mm, size_mm = np.stack([median] * 2), np.stack([median * shape] * 2)
         return cls("plans.json", spacing_mm, size_mm, _intensities(plans, num_channels), _SLACK_OF_MEDIAN)
 
-    def compare_grid(self, spacing_mm: Sequence[float], shape: Sequence[int], is_2d: bool = False) -> list[str]:
+    def compare_grid(
+        self, spacing_mm: Sequence[float], shape: Sequence[int], *, is_2d: bool = False, unit: str = "mm"
+    ) -> list[str]:
         """How spacing and size of an image differ, in words: a sentence for each axis that is beyond the range.
 
         Args:
             spacing_mm: (z, y, x).
             shape: Of the image, borders of zeros cut off.
             is_2d: Whether the first axis is one that nnU-Net's reader added.
+            unit: Of the spacing, for the words: pictures have none in mm.
         """
         spacing, said = np.asarray(spacing_mm, float), []
         for what, values, known in (
@@ -82,16 +85,16 @@ class TrainingRange:
             ("size", spacing * np.asarray(shape), self.size_mm),
         ):
             for axis in range(int(is_2d), 3) if known is not None else ():
-                said += self._beyond(f"{what} along {'zyx'[axis]}", values[axis], *known[:, axis])
+                said += self._beyond(f"{what} along {'zyx'[axis]}", unit, values[axis], *known[:, axis])
         return said
 
-    def _beyond(self, what: str, value: float, low: float, high: float) -> list[str]:
+    def _beyond(self, what: str, unit: str, value: float, low: float, high: float) -> list[str]:
         if low / self.slack <= value <= high * self.slack:
             return []
         side, factor = ("largest", value / high) if value > high else ("smallest", value / low)
         trained = f"{low:.3g} to {high:.3g}" if low < high else f"{low:.3g}"
         side = side if low < high else "median" if self.slack == _SLACK_OF_MEDIAN else "usual"
-        return [f"{what} {value:.3g} mm, in the training {trained} ({factor:.2g} x the {side})"]
+        return [f"{what} {value:.3g} {unit}, in the training {trained} ({factor:.2g} x the {side})"]
 
     def compare_intensities(self, image: Iterable[np.ndarray], foreground: np.ndarray) -> list[str]:
         """How the intensities of an image differ, in words.
