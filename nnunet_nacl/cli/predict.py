@@ -95,6 +95,7 @@ def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from nnunet_nacl.cli.problem_list import report_problems
+    from nnunet_nacl.json_files import one_line
     from nnunet_nacl.prediction.review_documents import REVIEW
     from nnunet_nacl.prediction.review_page import PAGE
     from nnunet_nacl.prediction.scan_run import ScanRun, predict_folder
@@ -125,7 +126,7 @@ def run(args: argparse.Namespace) -> int:
     _say_what_is_missing(model, args)
     _set_threads(args.device)
     # the blocks that tidy up run only if Python ends by an exception
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         delivered = predict_folder(model, network, scans, progress=not args.disable_progress_bar)
     except (KeyboardInterrupt, SystemExit):
@@ -134,6 +135,8 @@ def run(args: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
     cases, shown = delivered.cases, min(10, len(delivered.cases))
     n_look = sum(map(bool, delivered.reasons.values()))
@@ -143,7 +146,7 @@ def run(args: argparse.Namespace) -> int:
         print("In brackets: 90 % intervals, for patients like those that the map was learned from.")
     for case in cases[:shown]:
         if reasons := delivered.reasons[case.case]:
-            print(f"  {case.case}: {'; '.join(reasons)}")
+            print(f"  {one_line(case.case)}: {one_line('; '.join(reasons))}")
     for note in delivered.notes:
         print(f"note: {note}")
     if delivered.waiting:

@@ -74,6 +74,7 @@ def scans(tmp_path) -> Path:
     return make_scans(tmp_path / "scans")
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("folds", [1, 3])
 @pytest.mark.parametrize("labels", [CLASSES, CLASSES_WITH_IGNORE, REGIONS, REGIONS_WITH_IGNORE])
 def test_segmentations_are_those_of_nnunet_bit_by_bit(tmp_path, scans, labels, folds) -> None:
@@ -101,6 +102,7 @@ def test_a_cascade_is_given_the_stage_before(tmp_path, scans) -> None:
         np.testing.assert_array_equal(segmentation, expected[case])
 
 
+@pytest.mark.integration
 def test_workers_and_parts_change_nothing_and_the_lists_hold_all(tmp_path, model) -> None:
     scans = make_scans(tmp_path / "scans", 3)
     assert predict(model, scans, tmp_path / "one", "-maps") == 0
@@ -209,6 +211,7 @@ def test_only_finished_scans_are_kept(tmp_path, model, scans) -> None:
     assert all(path.stat().st_mtime_ns > after[path.name] for path in out.glob("*.nii.gz"))
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_a_stopped_run_goes_on_and_leaves_nothing_half_written(tmp_path, model, how) -> None:
     scans, out = make_scans(tmp_path / "scans", 12), tmp_path / "out"
