@@ -70,7 +70,8 @@ def find_input_cases(
     for case, files in sorted(channels.items()):
         images = tuple(folder / name for name in files)
         before = previous / f"{case}{file_ending}" if previous else None
-        problem = _problem(case, images, others[case], spellings[case.casefold()], num_channels, before)
+        known = (case, file_ending, num_channels)
+        problem = problems.get(case) or _problem(known, images, others[case], spellings[case.casefold()], before)
         if problem:
             problems[case] = problem
         else:
@@ -87,13 +88,14 @@ def _split(name: str, file_ending: str) -> tuple[str, str]:
 
 
 def _problem(
-    case: str, images: tuple[Path, ...], others: list[str], spellings: list[str], num_channels: int, before: Path | None
+    known: tuple[str, str, int], images: tuple[Path, ...], others: list[str], spellings: list[str], before: Path | None
 ) -> str:
+    case, ending, num_channels = known
+    folder = images[0].parent
     try:
         check_name(images[0])
     except UserError as error:
         return str(error)
-    folder, ending = images[0].parent, images[0].name.removeprefix(f"{case}_0000")
     if others := [name for name in others if _split(name, ending)[1]]:
         return f"{folder / others[0]}: a second file of {case}, beside {images[0].name}; remove one of them."
     if len(spellings) > 1:

@@ -163,7 +163,8 @@ def test_bad_scans_cost_only_themselves(tmp_path, model, scans, capsys) -> None:
         (scans / f"{name}.nii.gz").write_bytes(whole[: len(whole) // (2 if name == "cut_0001" else 1)])
     (scans / "three_0002.nii.gz").write_bytes(whole)
     (scans / "twice_0000.nii").write_bytes(b"")
-    (scans / "unnumbered.nii.gz").write_bytes(whole)
+    for name in ("unnumbered.nii.gz", "both.nii.gz", "both_0000.nii.gz", "both_0001.nii.gz", "second_0001.nii.gz"):
+        (scans / name).write_bytes(whole)
     for channel in range(2):
         write_scan(scans / f"flat_{channel:04d}.nii.gz", good["nan"][1], (1.0, 1.0))
         (scans / os.fsdecode(b"caf\xe9_000%d.nii.gz" % channel)).write_bytes(whole)
@@ -177,6 +178,8 @@ def test_bad_scans_cost_only_themselves(tmp_path, model, scans, capsys) -> None:
         "twice": "twice_0000.nii: a second file of twice",
         "three": "three_0002.nii.gz: 3 channels, the model takes 2",
         "unnumbered": "rename it to unnumbered_0000.nii.gz",
+        "both": "both.nii.gz: the name does not end in a channel number",
+        "second": "second_0000.nii.gz: is missing",
         "flat": "a 2D image, but the model is 3D",
         os.fsdecode(b"caf\xe9"): "not UTF-8",
     }
@@ -186,8 +189,8 @@ def test_bad_scans_cost_only_themselves(tmp_path, model, scans, capsys) -> None:
     assert problems["scan_0"] == problems["scan_1"] == ""
     assert segmentations(tmp_path / "out").keys() == {"scan_0", "scan_1"}
     page = (tmp_path / "out" / "index.html").read_text()
-    assert "9 could not be predicted" in page and "all voxels have the value 7" in page
-    assert "9 could not be done" in capsys.readouterr().err
+    assert "11 could not be predicted" in page and "all voxels have the value 7" in page
+    assert "11 could not be done" in capsys.readouterr().err
 
 
 def test_a_folder_without_scans_ends_at_once(tmp_path, model, capsys) -> None:
