@@ -22,6 +22,7 @@ The last run of the scripts in `benchmarks/`. Each rewrites its own section of t
     python benchmarks/evaluation.py VALIDATION_FOLDER --output docs/reference/performance.md
     python benchmarks/validation.py DATASET CONFIGURATION FOLD -tr TRAINER --output docs/reference/performance.md
     python benchmarks/export.py --output docs/reference/performance.md
+    python benchmarks/prediction.py SCANS -d DATASET -c CONFIGURATION --output docs/reference/performance.md
 
 """
 

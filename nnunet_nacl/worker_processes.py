@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from multiprocessing import get_context, parent_process
@@ -14,7 +15,7 @@ from typing import TypeVar
 
 from nnunet_nacl.errors import UserError
 
-__all__ = ["guarded", "run_in_workers", "start_worker", "work_through"]
+__all__ = ["guarded", "run_in_workers", "start_worker", "stream_through_workers", "work_through"]
 
 _DIED = (
     "the process that handled this case died, for lack of memory or over a damaged file; check both and run again, the "
@@ -90,6 +91,77 @@ def run_in_workers(
             yield item, None
 
 
+def stream_through_workers(
+    function: Callable[[Item], Result], items: Iterable[Item], processes: int, *, ahead: int
+) -> Iterator[tuple[Item, Result | None]]:
+    """Call a function with each of a stream of items, which are made while others are worked on.
+
+    An item is taken from the stream only when there is room for it, so memory does not grow with their number. Streams
+    can be chained: what one yields is what the next one takes. However the iteration ends, its workers end with it.
+
+    Args:
+        function: Can be pickled, and does not raise: an exception ends the iteration.
+        items: Can be pickled.
+        processes: Number of workers; 0 calls the function here, one item after the other.
+        ahead: Items that may wait for a worker.
+
+    Yields:
+        Each item and its result, in the order in which they are finished; None where the worker died twice.
+    """
+    if not processes:
+        yield from ((item, function(item)) for item in items)
+        return
+    source, pending = iter(items), {}
+    pool = _new_pool(processes, _start_quiet_worker)
+    try:
+        exhausted = False
+        while not exhausted or pending:
+            if not exhausted and len(pending) < processes + ahead:
+                try:
+                    item = next(source)
+                except StopIteration:
+                    exhausted = True
+                else:
+                    pending[_submit(pool, function, item)] = item
+            full = exhausted or len(pending) >= processes + ahead
+            done, _ = wait(pending, None if full else 0, FIRST_COMPLETED)
+            if any(map(_is_lost, done)):
+                done = set(pending)  # all that was in hand is lost
+                _kill(pool)
+                pool = _new_pool(processes, _start_quiet_worker)
+            for future in done:
+                item = pending.pop(future)
+                if not _is_lost(future):
+                    yield item, future.result()
+                elif (yield from _run_in_pool(function, [item], 1)):
+                    yield item, None
+    finally:
+        _kill(pool)
+
+
+def _submit(pool: ProcessPoolExecutor, function: Callable[[Item], Result], item: Item) -> Future:
+    try:
+        return pool.submit(function, item)
+    except BrokenProcessPool as error:  # a worker died while none was waited for
+        broken: Future = Future()
+        broken.set_exception(error)
+        return broken
+
+
+def _is_lost(future: Future) -> bool:
+    return not future.done() or future.cancelled() or isinstance(future.exception(), BrokenProcessPool)
+
+
+def _kill(pool: ProcessPoolExecutor) -> None:
+    """End the workers, whatever they are doing: files get their names only when they are whole."""
+    workers = list((getattr(pool, "_processes", None) or {}).values())
+    pool.shutdown(wait=False, cancel_futures=True)
+    for worker in workers:
+        worker.kill()
+    for worker in workers:
+        worker.join()
+
+
 def guarded(path: Path, work: Callable[[], Result]) -> Result | str:
     """The result of ``work``, or the line that says why there is none: a broken case must not take others with it.
 
@@ -110,9 +182,8 @@ def guarded(path: Path, work: Callable[[], Result]) -> Result | str:
 
 def _run_in_pool(function, items, processes) -> Generator[tuple[Item, Result], None, list[Item]]:
     """Yields what is finished; returns what a broken pool left."""
-    context = get_context("spawn")  # as nnU-Net; PyTorch does not survive a fork
     unfinished: list[Item] = []
-    with ProcessPoolExecutor(processes, mp_context=context, initializer=start_worker) as pool:
+    with _new_pool(processes, start_worker) as pool:
         futures = {pool.submit(function, item): item for item in items}
         try:
             for future in as_completed(futures):
@@ -127,11 +198,19 @@ def _run_in_pool(function, items, processes) -> Generator[tuple[Item, Result], N
     return unfinished
 
 
+def _new_pool(processes: int, initializer: Callable[[], None]) -> ProcessPoolExecutor:
+    context = get_context("spawn")  # as nnU-Net; PyTorch does not survive a fork
+    return ProcessPoolExecutor(processes, mp_context=context, initializer=initializer)
+
+
+def _start_quiet_worker() -> None:
+    """For workers that this process kills when it is interrupted: a terminal interrupts them as well."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    start_worker()
+
+
 def start_worker() -> None:
     """Initialises a worker: one thread of PyTorch, and it ends with its parent."""
-    import torch
-
-    torch.set_num_threads(1)
 
     def follow(parent) -> None:
         parent.join()
@@ -139,3 +218,6 @@ def start_worker() -> None:
 
     # a killed parent tells its workers nothing: they would wait for work for ever
     threading.Thread(target=follow, args=(parent_process(),), daemon=True).start()
+    import torch
+
+    torch.set_num_threads(1)

@@ -41,7 +41,7 @@ columns of review.csv:
   STRUCTURE members_dice  mean Dice between the segmentations of two folders, over all pairs
   STRUCTURE expected_volume_ml  sum of p times the size of a voxel
   STRUCTURE volume_ml  predicted (area_mm2 in 2D, area_pixels without spacing); ..._sd, _min, _max between the folders
-  STRUCTURE pieces     connected pieces
+  STRUCTURE pieces, largest_piece  connected pieces, and the share of the structure in the largest
   STRUCTURE max_probability  largest anywhere in the image: how near an empty structure came to being predicted
 An empty cell is a number that is not defined: means of an empty prediction, spread of one folder.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -12,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.image_files import quiet
+from nnunet_nacl.evaluation.image_files import quiet, why_broken
 from nnunet_nacl.evaluation.prediction_folder import CaseFiles, PredictionFolder
 from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.json_files import first_line
 
-__all__ = ["prepare_output", "write_case"]
+__all__ = ["prepare_output", "remove_unfinished", "write_case"]
 
 _UNFINISHED = ".unfinished-"  # nnU-Net does not look into folders
 
@@ -39,10 +40,21 @@ def prepare_output(output: Path, folder: PredictionFolder, marks: Sequence[str])
     for entry in os.scandir(output):
         if not ours and entry.is_file() and entry.name.endswith((".npz", folder.file_ending)):
             raise UserError(f"{output} holds other images or predictions ({entry.name}); choose another -o.")
-        if entry.name.startswith(_UNFINISHED):
-            shutil.rmtree(entry.path, ignore_errors=True)
+    remove_unfinished(output)
     for name, content in (("dataset.json", folder.dataset_json), ("plans.json", folder.plans)):
         write_atomically(output / name, to_json_text(content))
+
+
+def remove_unfinished(output: Path, owner: str = "") -> None:
+    """Remove what killed runs left in a folder.
+
+    Args:
+        output: The folder.
+        owner: Only that of runs of this name: where others work on the same folder, what they have in hand stays.
+    """
+    for entry in os.scandir(output):
+        if entry.name.startswith(f"{_UNFINISHED}{owner}"):
+            shutil.rmtree(entry.path, ignore_errors=True)
 
 
 def write_case(
@@ -51,7 +63,9 @@ def write_case(
     output: Path,
     segmentation: np.ndarray,
     properties: dict[str, Any],
-    probabilities: np.ndarray | Path | None,
+    probabilities: np.ndarray | Path | None = None,
+    *,
+    owner: str = "",
 ) -> None:
     """Write a case beside the others, then move its files to their names: a killed run leaves no half file.
 
@@ -63,6 +77,7 @@ def write_case(
         properties: Where the image lies, as ``folder`` read it.
         probabilities: To save, or the file to copy; its .pkl comes with it. The npz is moved last, and has the time of
             the one in ``folder``. None: there shall be none, and an earlier run's are removed.
+        owner: Whose unfinished files they are, see :func:`remove_unfinished`.
 
     Raises:
         UserError: A file cannot be written; the message names the segmentation.
@@ -70,14 +85,15 @@ def write_case(
     name = f"{files.case}{folder.file_ending}"
     pickled = files.probabilities.with_suffix(".pkl")
     try:
-        with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=output) as made:
-            work, status = Path(made), files.probabilities.stat()
+        with tempfile.TemporaryDirectory(prefix=f"{_UNFINISHED}{owner}", dir=output) as made:
+            work = Path(made)
             target = work / files.probabilities.name
             if isinstance(probabilities, Path):
                 shutil.copyfile(probabilities, target)
             elif probabilities is not None:
                 np.savez_compressed(target, probabilities=probabilities)
             if probabilities is not None:
+                status = files.probabilities.stat()
                 os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
                 if pickled.is_file():
                     shutil.copyfile(pickled, work / pickled.name)
@@ -86,6 +102,8 @@ def write_case(
                     (output / path.name).unlink(missing_ok=True)
             with quiet():
                 folder.reader.write_seg(segmentation, str(work / name), properties)
+            if broken := why_broken(work / name):  # SimpleITK need not notice that the disk is full
+                raise OSError(errno.ENOSPC, broken)
             for path in sorted(work.iterdir(), key=lambda path: (path.suffix == ".npz", path.name)):
                 os.replace(path, output / path.name)  # some formats keep the spacing in a file of its own
     except (MemoryError, UserError):

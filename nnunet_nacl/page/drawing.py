@@ -40,11 +40,13 @@ class Grid:
         shape: Rows and columns of voxels.
         spacing_mm: Of rows and columns.
         physical: Whether the spacing is in millimetres; else in voxels.
+        long_side: Fewest and most pixels of the longer side; in between, a voxel is one pixel at its finest.
     """
 
     shape: tuple[int, int]
     spacing_mm: tuple[float, float]
     physical: bool = True
+    long_side: tuple[int, int] = _LONG_SIDE
 
     @property
     def size_mm(self) -> tuple[float, float]:
@@ -55,7 +57,7 @@ class Grid:
     def pixel_mm(self) -> float:
         """Side of a pixel."""
         finest = max(self.size_mm) / min(self.spacing_mm)
-        return max(self.size_mm) / min(max(finest, _LONG_SIDE[0]), _LONG_SIDE[1])
+        return max(self.size_mm) / min(max(finest, self.long_side[0]), self.long_side[1])
 
     @property
     def pixels(self) -> tuple[int, int]:
@@ -97,6 +99,7 @@ def draw_labels(
     *,
     ignored: np.ndarray | None = None,
     edges: Sequence[str] | None = None,
+    mark: tuple[int, int] | None = None,
 ) -> bytes:
     """A slice with its structures in colour over it.
 
@@ -106,6 +109,7 @@ def draw_labels(
         grid: Geometry.
         ignored: (rows, columns) voxels without ground truth, striped.
         edges: Letters at the left, right, upper and lower edge; given, they and a scale bar are drawn.
+        mark: Row and column of a voxel to draw a ring around.
 
     Returns:
         PNG.
@@ -126,6 +130,8 @@ def draw_labels(
     picture = Image.fromarray(canvas)
     if edges is not None:
         _annotate(picture, grid, edges)
+    if mark is not None:
+        _ring(picture, grid, mark)
     return _png(picture)
 
 
@@ -192,6 +198,13 @@ def _annotate(picture: Image.Image, grid: Grid, edges: Sequence[str]) -> None:
     draw.rectangle((x, y, x + pixels, y + 3), fill="white")
     unit = "mm" if grid.physical else "pixels"
     draw.text((x, y - 5), f"{length:g} {unit}", anchor="ls", **{**style, "font": _font(15)})
+
+
+def _ring(picture: Image.Image, grid: Grid, mark: tuple[int, int]) -> None:
+    draw, radius = ImageDraw.Draw(picture), 0.07 * max(picture.size)
+    y, x = ((i + 0.5) * pixels / n for i, pixels, n in zip(mark, grid.pixels, grid.shape))
+    for r, color, width in ((radius + 1, "black", 4), (radius, "white", 2)):  # seen on any colour
+        draw.ellipse((x - r, y - r, x + r, y + r), outline=color, width=width)
 
 
 @lru_cache(maxsize=4)

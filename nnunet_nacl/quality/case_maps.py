@@ -7,17 +7,16 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-from scipy import ndimage
 
-from nnunet_nacl.decision.expected_dice import count_expected
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.geometry import Geometry, geometry_difference
-from nnunet_nacl.evaluation.prediction_folder import Labels, PredictionFolder
+from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
 from nnunet_nacl.metrics.calibration_error import nanmean
 from nnunet_nacl.metrics.overlap import count_overlap
+from nnunet_nacl.quality.case_review import review_case
 from nnunet_nacl.quality.ensemble_members import MemberCase
 from nnunet_nacl.quality.foreground_mean import foreground_mean
-from nnunet_nacl.quality.review_list import CaseReview, StructureReview
+from nnunet_nacl.quality.review_list import CaseReview
 from nnunet_nacl.quality.voxel_uncertainty import confidence, margin, normalised_entropy
 
 __all__ = ["MAPS", "MEMBER_MAPS", "ComputedCase", "compute_case"]
@@ -88,7 +87,14 @@ def compute_case(
     probs, expected = (total if n_members == 1 else np.divide(total, n_members, out=total) for total in sums)
     segmentation = segmentations[0] if n_members == 1 else folders[0].label_map(probs)
     maps = _maps(probs, expected, n_members, labels.regions, wanted)
-    review = _review(case.case, probs, segmentation, maps, labels, geometries[0], segmentations)
+    means = {
+        f"mean_foreground_{name}": foreground_mean(maps.get(name), segmentation != 0)
+        for name in ("entropy", "confidence", "mutual_information")
+    }
+    members = [[labels.mask(each, channel) for channel in labels.foreground] for each in segmentations]
+    overlap = [nanmean(count_overlap(*pair).dice for pair in combinations(masks, 2)) for masks in zip(*members)]
+    sizes = [[int(np.count_nonzero(mask)) * geometries[0].voxel_size for mask in masks] for masks in members]
+    review = review_case(case.case, probs, segmentation, labels, geometries[0], means, overlap, sizes)
     return ComputedCase({name: maps[name] for name in wanted}, probs, segmentation, geometries[0], review)
 
 
@@ -107,53 +113,3 @@ def _maps(
     entropy = normalised_entropy(probs, aggregate=False, **known)
     maps |= {"entropy": per_voxel(entropy), "mutual_information": per_voxel((entropy - expected).clip(0, 1))}
     return maps | {"expected_entropy": per_voxel(expected)}
-
-
-def _review(
-    case: str,
-    probs: np.ndarray,
-    segmentation: np.ndarray,
-    maps: dict[str, np.ndarray],
-    labels: Labels,
-    geometry: Geometry,
-    member_segmentations: Sequence[np.ndarray],
-) -> CaseReview:
-    overlap = count_expected(probs, segmentation, regions=labels.values if labels.regions else None)
-    size, structures, foreground = geometry.voxel_size, [], np.zeros(segmentation.shape, dtype=bool)
-    for i, channel in enumerate(labels.foreground):
-        mask = labels.mask(segmentation, channel)
-        foreground |= mask
-        of_members = [labels.mask(member, channel) for member in member_segmentations]
-        structures.append(
-            StructureReview(
-                name=labels.names[channel],
-                expected_dice=float(overlap.dice[i]),
-                members_dice=_mean_pairwise_dice(of_members),
-                volume=int(overlap.chosen[i]) * size,
-                expected_volume=float(overlap.expected[i]) * size,
-                max_probability=float(probs[channel].max()),
-                pieces=_count_pieces(mask),
-                member_volumes=tuple(int(np.count_nonzero(member)) * size for member in of_members),
-            )
-        )
-    return CaseReview(
-        case=case,
-        mean_foreground_entropy=foreground_mean(maps["entropy"], foreground),
-        mean_foreground_confidence=foreground_mean(maps["confidence"], foreground),
-        mean_foreground_mutual_information=foreground_mean(maps.get("mutual_information"), foreground),
-        unit=geometry.unit,
-        structures=tuple(structures),
-        n_members=len(member_segmentations),
-    )
-
-
-def _mean_pairwise_dice(masks: Sequence[np.ndarray]) -> float:
-    """Mean over the pairs that have the structure in at least one of the two; NaN if there is no such pair."""
-    return nanmean(count_overlap(a, b).dice for a, b in combinations(masks, 2))
-
-
-def _count_pieces(mask: np.ndarray) -> int:
-    boxes = ndimage.find_objects(mask.astype(np.uint8))
-    if not boxes:
-        return 0
-    return int(ndimage.label(mask[boxes[0]], structure=np.ones((3,) * mask.ndim))[1])

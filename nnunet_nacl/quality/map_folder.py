@@ -26,7 +26,7 @@ REVIEW_FILE = "review.csv"
 SETTINGS_FILE = "uncertainty.json"
 
 _RECORD = "review.json"
-_COMPUTATION = 2  # raise it when a number or a map changes for the same files
+_COMPUTATION = 3  # raise it when a number or a map changes for the same files
 
 
 @dataclass(frozen=True)

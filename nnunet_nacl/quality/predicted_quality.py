@@ -78,6 +78,21 @@ class QualityOfMap:
                 f"apply -i {folder.folder} -map {path} -o CALIBRATED`, and give CALIBRATED; or pass --calibrated if it "
                 "was predicted with checkpoint_calibrated.pth."
             )
+        delivered = "decided" if (folder.folder / DECISION_FILE).is_file() else "argmax"
+        return cls.read(path, tuple(structures), delivered)
+
+    @classmethod
+    def read(cls, path: Path, structures: tuple[str, ...], delivered: str) -> QualityOfMap:
+        """What a map has learned about one kind of segmentation; whoever asks it must have it calibrated them.
+
+        Args:
+            path: calibration_map.json.
+            structures: nnU-Net's key of each structure, in order.
+            delivered: ``argmax`` or ``decided``.
+
+        Raises:
+            UserError: The map is of other structures or holds nothing learned.
+        """
         content = read_dict(path)
         if mismatch(content, _PATTERN) or not content["quality"]["learned"]:
             quality = content.get("quality")
@@ -86,11 +101,10 @@ class QualityOfMap:
                 f"{path} has learned nothing about Dice and volumes{f' ({why})' if why else ''}; calibrate again, with "
                 "the probabilities of the held-out cases."
             )
-        delivered = "decided" if (folder.folder / DECISION_FILE).is_file() else "argmax"
         learned = LearnedQuality.from_json(content["quality"]["learned"].get(delivered), f"{path}, {delivered}")
         if not set(structures) == set(learned.dice) == set(learned.volume):
             raise UserError(f"{path}: what it learned is of other structures than its map; calibrate again.")
-        return cls(path, learned, content["quality"]["unit"], tuple(structures))
+        return cls(path, learned, content["quality"]["unit"], structures)
 
     def predict(self, review: CaseReview) -> PredictedCase:
         """Dice and volumes of a case, from its row."""

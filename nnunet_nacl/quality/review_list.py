@@ -38,6 +38,7 @@ class StructureReview:
         max_probability: Its largest probability anywhere in the image: how near an empty structure came to being
             predicted.
         pieces: Connected pieces of the prediction; voxels that touch at a corner are connected.
+        largest_piece: Share of the structure's voxels in the largest of them; NaN where it was not predicted.
         member_volumes: Of each member's own prediction, in the order of the folders.
     """
 
@@ -48,6 +49,7 @@ class StructureReview:
     expected_volume: float
     max_probability: float
     pieces: int
+    largest_piece: float
     member_volumes: tuple[float, ...]
 
     @property
@@ -150,6 +152,7 @@ def review_csv_text(
     problems: Mapping[str, str] | None = None,
     predicted: Mapping[str, PredictedCase] | None = None,
     threshold: float | None = None,
+    findings: Mapping[str, Sequence[str]] | None = None,
 ) -> str:
     """The list as CSV, one row a case. A cell is empty where a number is not defined.
 
@@ -160,10 +163,12 @@ def review_csv_text(
             the list must not miss them.
         predicted: What is predicted of each case; more columns.
         threshold: Cases whose lowest predicted Dice is below get a flag; so do empty predictions.
+        findings: Why each case needs a look, in words: a case with any has the flag, whatever the threshold.
     """
     predicted = predicted or {}
     rows = [
-        _row(rank, review, members, predicted.get(review.case), threshold) for rank, review in enumerate(reviews, 1)
+        _row(rank, review, members, predicted.get(review.case), threshold, findings)
+        for rank, review in enumerate(reviews, 1)
     ]
     rows += [{"case": case, "problem": problem} for case, problem in (problems or {}).items()]
     columns = list(dict.fromkeys(column for row in rows for column in row))
@@ -185,6 +190,7 @@ def _row(
     members: Sequence[str],
     predicted: PredictedCase | None,
     threshold: float | None,
+    findings: Mapping[str, Sequence[str]] | None,
 ) -> dict[str, Any]:
     row = {
         "rank": rank,
@@ -193,8 +199,10 @@ def _row(
         "empty_structures": "; ".join(review.empty_structures),
         "problem": None,
     }
+    if findings is not None:
+        row |= {"flag": "yes" if findings[review.case] else "no", "reasons": "; ".join(findings[review.case])}
     if predicted is not None:
-        if threshold is not None:
+        if threshold is not None and findings is None:
             row["flag"] = "yes" if is_flagged(review, predicted, threshold) else "no"
         row["lowest_predicted_dice"] = predicted.lowest_dice
     row |= {
@@ -221,6 +229,7 @@ def _row(
             f"{size}_min_{unit}": min(s.member_volumes) if several else None,
             f"{size}_max_{unit}": max(s.member_volumes) if several else None,
             "pieces": s.pieces,
+            "largest_piece": s.largest_piece,
             "max_probability": s.max_probability,
         }
         if several:

@@ -17,7 +17,8 @@ from nnunet_nacl.quality.review_list import CaseReview, StructureReview, in_orde
 
 def review(case="a", dice=0.5, largest=0.9, pieces=1, members=(2.0,), structures=1):
     rows = tuple(
-        StructureReview(f"s{i}", dice + i / 10, math.nan, 2.0, 2.5, largest, pieces, members) for i in range(structures)
+        StructureReview(f"s{i}", dice + i / 10, math.nan, 2.0, 2.5, largest, pieces, 1.0, members)
+        for i in range(structures)
     )
     return CaseReview(case, 0.7, 0.8, math.nan, "ml", rows, len(members))
 

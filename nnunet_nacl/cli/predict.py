@@ -1,0 +1,212 @@
+"""`nnunet_nacl predict`: from scans to segmentations and the list of those to look at first, in one pass."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+HELP = "predict scans and list those to look at first"
+
+_DESCRIPTION = """\
+Does what nnUNetv2_predict does, by nnU-Net's own networks, preprocessing, sliding window and export, and says in the
+same pass which scans need a look, and where. No npz is written.
+
+OUT is a folder as nnUNetv2_predict leaves it, and in it
+  index.html       the list with a picture of every scan through its least certain place: open it in a browser
+  review.csv       the list: predicted and expected Dice, volumes, reasons to look (columns: nnunet_nacl uncertainty -h)
+  prediction.json  model, hashes of checkpoints and calibration map, settings, what could not be done
+  maps/SCAN/       with -maps: images of the uncertainty, to lay over the scan
+"""
+
+_EPILOG = """\
+Calibrated models (nnunet_nacl calibrate) are predicted with checkpoint_calibrated.pth, and Dice and volume of each
+structure are predicted with 90 % intervals. Others work too; what they lack is said.
+
+-decide dice gives every scan the segmentation with the highest expected Dice. It takes probabilities at their word, so
+it is the default where the checkpoint is calibrated (it raised the mean Dice of the four calibrated networks that we
+measured by 0.000 to 0.002); elsewhere argmax is: nnUNetv2_predict's most probable labels, bit by bit.
+-pp_pkl_file applies nnU-Net's postprocessing, which must have been chosen for that kind of segmentation.
+
+Reasons to look: a predicted Dice below -threshold; folds that overlap by a Dice of less than 0.7; nothing segmented, an
+empty structure, or one whose largest piece is less than half of it; spacing or size more than 10 % beyond those of the
+training, intensities beyond its 0.5th to 99.5th percentile.
+
+A scan that cannot be done costs only itself: it is a row of the list, and named at the end. An interrupted run goes on
+with the same command and --continue_prediction: scans that were finished from the same files and settings are kept.
+For several GPUs give each run the same -num_parts and another -part_id; the one that ends last lists all scans.
+Exit status: 0; 1 if some scans could not be done; 2 if nothing could. Research software, not for clinical use.
+
+examples:
+  nnunet_nacl predict -i scans -o out -d 4 -c 3d_fullres
+  nnunet_nacl predict -i scans -o out -d 4 -c 3d_fullres -tr nnUNetTrainerNACL -f 0 1 2 3 4 -threshold 0.8 -maps
+  nnunet_nacl predict -i scans -o out -m MODEL_FOLDER -decide argmax -device cpu
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the subcommand's arguments: nnUNetv2_predict's, with the same meaning, and ours."""
+    parser.description = _DESCRIPTION
+    parser.epilog = _EPILOG
+    add = parser.add_argument
+    add("-i", metavar="SCANS", required=True, help="folder of images named SCAN_0000, SCAN_0001, ... (channels)")
+    add("-o", metavar="OUT", required=True, help="output folder")
+    model = parser.add_mutually_exclusive_group(required=True)
+    model.add_argument("-d", metavar="DATASET", help="data set of the model, name or number (with -c)")
+    model.add_argument("-m", metavar="FOLDER", help="the model's folder, TRAINER__PLANS__CONFIGURATION, instead")
+    add("-c", metavar="CONFIGURATION", help="2d, 3d_fullres, ...")
+    add("-tr", metavar="TRAINER", default="nnUNetTrainer", help="default: %(default)s")
+    add("-p", metavar="PLANS", default="nnUNetPlans", help="default: %(default)s")
+    add("-f", metavar="FOLD", nargs="+", help="folds that are averaged (default: every trained fold)")
+    add(
+        "-chk", metavar="NAME", help="checkpoint (default: the calibrated one if every fold has it, else the final one)"
+    )
+    add(
+        "-map", metavar="FILE", help="calibration map of these checkpoints (default: calibration_map.json of the model)"
+    )
+    add("-decide", choices=("argmax", "dice"), help="default: dice for calibrated checkpoints, else argmax")
+    add("-pp_pkl_file", metavar="FILE", help="apply this postprocessing.pkl of nnU-Net")
+    add("-threshold", metavar="DICE", type=float, help="a predicted Dice below it is a reason to look")
+    add(
+        "-maps",
+        metavar="MAP",
+        nargs="*",
+        help="write maps: of confidence, entropy, margin, and mutual_information for several folds (no name: all)",
+    )
+    add("-prev_stage_predictions", metavar="FOLDER", help="segmentations of the stage before, for a cascade")
+    add("-device", default="cuda", help="cuda, cpu or mps (default: %(default)s)")
+    add("-step_size", metavar="S", type=float, default=0.5, help="of the sliding window (default: %(default)s)")
+    add("--disable_tta", action="store_true", help="no mirroring: faster; calibration was fitted with it")
+    add("--not_on_device", action="store_true", help="keep a scan's logits off the GPU, if its memory is too small")
+    for name, variable, what in (("-npp", "nnUNet_npp", "read"), ("-nps", "nnUNet_nps", "export")):
+        default = os.environ.get(variable, "")
+        default = int(default) if default.isdecimal() else 3
+        add(name, metavar="N", type=int, default=default, help=f"processes that {what} scans (default: %(default)s)")
+    add("-num_parts", metavar="N", type=int, default=1, help="runs that share the scans (default: %(default)s)")
+    add("-part_id", metavar="I", type=int, default=0, help="which of them this is, from 0 (default: %(default)s)")
+    add("--continue_prediction", action="store_true", help="keep the scans that an earlier run finished")
+    add("--disable_progress_bar", action="store_true", help="show no progress bar")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Predicts; exit status 1 if some scans could not be done."""
+    import shlex
+    import signal
+    import sys
+    from pathlib import Path
+
+    from nnunet_nacl.cli.problem_list import report_problems
+    from nnunet_nacl.json_files import one_line
+    from nnunet_nacl.prediction.review_documents import REVIEW
+    from nnunet_nacl.prediction.review_page import PAGE
+    from nnunet_nacl.prediction.scan_run import ScanRun, predict_folder
+    from nnunet_nacl.prediction.trained_model import TrainedModel
+    from nnunet_nacl.quality.review_list import table_text
+
+    folder = _model_folder(args)
+    given = Path(args.map) if args.map else None
+    model = TrainedModel.open(folder, folds=args.f, checkpoint=args.chk, calibration_map=given, decide=args.decide)
+    postprocessing, source = _postprocessing(args.pp_pkl_file, model.decided)
+    processes = {"preprocessing_processes": args.npp, "export_processes": args.nps}
+    scans = ScanRun(
+        Path(args.i),
+        Path(args.o),
+        maps=() if args.maps is None else tuple(args.maps) or None,
+        threshold=args.threshold,
+        postprocessing=postprocessing,
+        postprocessing_source=source,
+        previous=Path(args.prev_stage_predictions) if args.prev_stage_predictions else None,
+        keep=args.continue_prediction,
+        num_parts=args.num_parts,
+        part=args.part_id,
+        command=shlex.join(["nnunet_nacl", *args.argv]),
+        **processes,
+    )
+    network = {"device": args.device, "step_size": args.step_size, "mirroring": not args.disable_tta}
+    network["everything_on_device"] = not args.not_on_device
+    _say_what_is_missing(model, args)
+    _set_threads(args.device)
+    # the blocks that tidy up run only if Python ends by an exception
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        delivered = predict_folder(model, network, scans, progress=not args.disable_progress_bar)
+    except (KeyboardInterrupt, SystemExit):
+        print(
+            "\nstopped: the finished scans are kept; go on with the same command and --continue_prediction",
+            file=sys.stderr,
+        )
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+    cases, shown = delivered.cases, min(10, len(delivered.cases))
+    n_look = sum(map(bool, delivered.reasons.values()))
+    print(f"{len(cases)} scans, {n_look} need a look; lowest expected Dice first ({shown} of {len(cases)}):")
+    print(table_text(cases, rows=shown, predicted=delivered.predicted))
+    if delivered.predicted is not None:
+        print("In brackets: 90 % intervals, for patients like those that the map was learned from.")
+    for case in cases[:shown]:
+        if reasons := delivered.reasons[case.case]:
+            print(f"  {one_line(case.case)}: {one_line('; '.join(reasons))}")
+    for note in delivered.notes:
+        print(f"note: {note}")
+    if delivered.waiting:
+        print(f"{len(delivered.waiting)} scans of other parts are not done; the part that ends last lists them.")
+    print(f"\nlist: {delivered.output / PAGE}\n      {delivered.output / REVIEW}")
+    print("The order is a ranking, no threshold is validated. Research software, not for clinical use.")
+    report_problems("predict", delivered.problems)
+    return 1 if delivered.problems else 0
+
+
+def _model_folder(args: argparse.Namespace):
+    from pathlib import Path
+
+    from nnunet_nacl.errors import UserError
+    from nnunet_nacl.evaluation.locate import model_folder
+
+    for name in ("npp", "nps"):
+        if getattr(args, name) < 0:
+            raise UserError(f"-{name} must be at least 0, got {getattr(args, name)}.")
+    if args.m is not None:
+        return Path(args.m)
+    if args.c is None:
+        raise UserError("-d needs -c CONFIGURATION, such as -c 3d_fullres.")
+    return model_folder(args.d, args.tr, args.p, args.c)
+
+
+def _postprocessing(file: str | None, decided: bool):
+    """nnU-Net's steps and the hash of their file; UserError if they were chosen for the other kind of segmentation."""
+    import hashlib
+    from pathlib import Path
+
+    from nnunet_nacl.cli.postprocessing import read_postprocessing
+    from nnunet_nacl.decision.decided_folder import FILE_NAME
+    from nnunet_nacl.errors import UserError
+    from nnunet_nacl.files import checksum
+
+    if file is None:
+        return None, ""
+    path = Path(file)
+    steps = read_postprocessing(path)
+    if (path.resolve().parent / FILE_NAME).is_file() != decided:
+        chosen, other = ("the most probable labels", "argmax") if decided else ("decided segmentations", "dice")
+        remedy = " or one that `nnunet_nacl decide --postprocessing` chose" if decided else ""
+        raise UserError(f"{path} was chosen for {chosen}; give -decide {other}{remedy}.")
+    return steps, f"sha256 {checksum(path, hashlib.sha256())}"
+
+
+def _say_what_is_missing(model, args: argparse.Namespace) -> None:
+    import sys
+
+    for missing in model.missing:
+        print(f"note: {missing}", file=sys.stderr)
+    if args.disable_tta and model.calibrated:
+        print("note: --disable_tta: the calibration was fitted with mirroring, its numbers hold less", file=sys.stderr)
+
+
+def _set_threads(device: str) -> None:
+    """As nnUNetv2_predict."""
+    import multiprocessing
+
+    import torch
+
+    torch.set_num_threads(multiprocessing.cpu_count() if device == "cpu" else 1)

@@ -1,0 +1,111 @@
+"""The cases in a folder of images, named as nnU-Net wants it: CASE_0000, CASE_0001, ..., one number a channel."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.evaluation.companion_files import list_folder
+from nnunet_nacl.evaluation.image_files import check_name
+from nnunet_nacl.json_files import one_line
+
+__all__ = ["InputCase", "find_input_cases"]
+
+_OTHER_FORMATS = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".gipl", ".png", ".bmp", ".tif", ".tiff")
+
+
+@dataclass(frozen=True)
+class InputCase:
+    """Files of one case: an image for each channel and, for a cascade, the segmentation of the stage before."""
+
+    case: str
+    images: tuple[Path, ...]
+    previous: Path | None = None
+
+
+def find_input_cases(
+    folder: Path, file_ending: str, num_channels: int, previous: Path | None = None
+) -> tuple[list[InputCase], dict[str, str]]:
+    """The cases of a folder, as nnU-Net groups the files, and what is wrong with the others.
+
+    Args:
+        folder: The images.
+        file_ending: Of the data set.
+        num_channels: That the network takes. One file may hold them all, as a colour picture does.
+        previous: Folder with the segmentations of the stage before.
+
+    Returns:
+        The cases in alphabetic order, and problems by case.
+
+    Raises:
+        UserError: The folder is missing or holds no image at all.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; give the folder that holds the images.")
+    names, _ = list_folder(folder)
+    channels, others, problems = defaultdict(list), defaultdict(list), {}
+    for name in names:
+        stem, ending = _split(name, file_ending)
+        match = re.fullmatch("(.*)_([0-9]{4})", stem, re.DOTALL)
+        if ending != file_ending:
+            others[match[1] if match else stem].append(name)
+        elif match and match[1]:
+            channels[match[1]].append(name)
+        else:
+            problems[stem] = (
+                f"{folder / one_line(name)}: the name does not end in a channel number; "
+                f"rename it to {one_line(stem)}_0000{file_ending}."
+            )
+    if not channels and not problems:
+        there = sorted(name for several in others.values() for name in several)
+        hint = f"; it holds {one_line(there[0])}, the model was trained on *{file_ending}" if there else ""
+        raise UserError(f"{folder} holds no images (no CASE_0000{file_ending}){hint}; give the folder with the scans.")
+    spellings = defaultdict(list)
+    for case in channels:
+        spellings[case.casefold()].append(case)
+    found = []
+    for case, files in sorted(channels.items()):
+        images = tuple(folder / name for name in files)
+        before = previous / f"{case}{file_ending}" if previous else None
+        known = (case, file_ending, num_channels)
+        problem = problems.get(case) or _problem(known, images, others[case], spellings[case.casefold()], before)
+        if problem:
+            problems[case] = problem
+        else:
+            found.append(InputCase(case, images, before))
+    return found, problems
+
+
+def _split(name: str, file_ending: str) -> tuple[str, str]:
+    """Stem and ending; of a file that is no image, the ending is empty."""
+    for ending in (file_ending, *_OTHER_FORMATS):
+        if name.endswith(ending):
+            return name.removesuffix(ending), ending
+    return name, ""
+
+
+def _problem(
+    known: tuple[str, str, int], images: tuple[Path, ...], others: list[str], spellings: list[str], before: Path | None
+) -> str:
+    case, ending, num_channels = known
+    folder = images[0].parent
+    try:
+        check_name(images[0])
+    except UserError as error:
+        return str(error)
+    if others := [name for name in others if _split(name, ending)[1]]:
+        return f"{folder / others[0]}: a second file of {case}, beside {images[0].name}; remove one of them."
+    if len(spellings) > 1:
+        return f"{images[0]}: {' and '.join(spellings)} are one name on some file systems; rename one of them."
+    expected = [f"{case}_{i:04d}{ending}" for i in range(max(num_channels, len(images)))]
+    missing = [name for name in expected if folder / name not in images]
+    if len(images) > num_channels:
+        return f"{images[-1]}: {len(images)} channels, the model takes {num_channels}; remove what is not one of them."
+    if missing and (len(images) > 1 or missing[0] == expected[0]):
+        return f"{folder / missing[0]}: is missing, the model takes {num_channels} channels; add it."
+    if before is not None and not before.is_file():
+        return f"{before}: no segmentation of the stage before; predict {case} there first."
+    return ""

@@ -1,0 +1,109 @@
+"""nnU-Net's predictor, asked for one case and one fold at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.evaluation.image_files import quiet
+from nnunet_nacl.json_files import first_line
+from nnunet_nacl.prediction.member_disagreement import Disagreement, MemberSums
+from nnunet_nacl.prediction.preprocessed_case import CompactImage, PreprocessedCase
+from nnunet_nacl.prediction.trained_model import TrainedModel
+
+__all__ = ["DEVICES", "Network", "PredictedLogits"]
+
+DEVICES = ("cuda", "cpu", "mps")
+
+
+@dataclass(frozen=True, eq=False)
+class PredictedLogits:
+    """What the networks say of a case.
+
+    Attributes:
+        case: Name.
+        logits: (C, *grid) float16, the average of the folds, axes in nnU-Net's transposed order.
+        disagreement: Of the folds; None with one.
+        properties: nnU-Net's.
+        image: As it was read.
+        unlike: How its spacing and size differ from the training's, in words.
+    """
+
+    case: str
+    logits: np.ndarray
+    disagreement: Disagreement | None
+    properties: dict[str, Any]
+    image: CompactImage
+    unlike: tuple[str, ...]
+
+
+class Network:
+    """The networks of a model's folds on a device.
+
+    Args:
+        model: The model.
+        device: One of ``DEVICES``.
+        step_size: Of the sliding window, as a share of the patch, in (0, 1].
+        mirroring: Predict mirrored copies too, as calibration expects.
+        everything_on_device: Keep a case's logits on the device, if it is a GPU.
+
+    Raises:
+        UserError: There is no such device, or nnU-Net cannot build the network.
+    """
+
+    def __init__(
+        self,
+        model: TrainedModel,
+        *,
+        device: str = "cuda",
+        step_size: float = 0.5,
+        mirroring: bool = True,
+        everything_on_device: bool = True,
+    ) -> None:
+        from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+        if not 0 < step_size <= 1:
+            raise UserError(f"-step_size is a share of the patch, above 0 and at most 1; got {step_size}.")
+        if device not in DEVICES:
+            raise UserError(f"-device must be one of {', '.join(DEVICES)}, got {device!r}.")
+        there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available, "cpu": lambda: True}
+        if not there[device]():
+            raise UserError(f"-device {device}: PyTorch finds none here; use -device cpu.")
+        self._model = model
+        try:
+            with quiet():
+                self._predictor = nnUNetPredictor(
+                    tile_step_size=step_size,
+                    use_mirroring=mirroring,
+                    perform_everything_on_device=everything_on_device,
+                    device=torch.device(device),
+                    allow_tqdm=False,
+                )
+                self._predictor.initialize_from_trained_model_folder(str(model.folder), model.folds, model.checkpoint)
+        except Exception as error:  # an unknown trainer, weights of another network, ...
+            raise UserError(f"{model.folder}: nnU-Net cannot build this network ({first_line(error)}).") from None
+        self._weights = self._predictor.list_of_parameters
+
+    @torch.inference_mode()
+    def __call__(self, case: PreprocessedCase) -> PredictedLogits:
+        """The average of the folds' logits, bit by bit as nnU-Net makes it on the CPU, and what they disagree about."""
+        data, average, sums = torch.from_numpy(case.data), None, None
+        for weights in self._weights:
+            self._predictor.list_of_parameters = [weights]
+            logits = self._predictor.predict_logits_from_preprocessed_data(data).to("cpu")
+            if len(self._weights) > 1:
+                sums = sums or MemberSums(self._model.labels, self._model.opened.label_manager, tuple(logits.shape))
+                sums.add(logits.numpy())
+            if average is None:
+                average = logits
+            else:
+                average += logits  # in half precision, and in the order of the folds: as nnU-Net does
+        assert average is not None
+        if len(self._weights) > 1:
+            average /= len(self._weights)
+        disagreement = sums.result(average.numpy()) if sums else None
+        return PredictedLogits(case.case, average.numpy(), disagreement, case.properties, case.image, case.unlike)

@@ -1,0 +1,139 @@
+"""The same in Python: one image in memory, one answer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.prediction.network import Network
+from nnunet_nacl.prediction.preprocessed_case import preprocess
+from nnunet_nacl.prediction.reasons import reasons_to_look
+from nnunet_nacl.prediction.segmented_case import Postprocessing, segment_case
+from nnunet_nacl.prediction.trained_model import TrainedModel
+from nnunet_nacl.quality.review_list import CaseReview, PredictedCase
+
+__all__ = ["Answer", "Predictor"]
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What is predicted of one image, all arrays in the axis order of the image.
+
+    Attributes:
+        segmentation: (*spatial) label map, uint8 or uint16.
+        quality: Expected Dice, volume (ml; mm2 for 2D images, pixels without spacing), pieces and members' disagreement
+            of each structure.
+        predicted: Predicted Dice and volume of each structure, in the same order, with 90 % intervals; None if the
+            model's map has learned nothing, or there is none.
+        reasons: Why the image needs a look, in words; empty where nothing was found.
+        least_certain: (z, y, x) index of the voxel where the network is least certain.
+        probabilities: (K, *spatial) float32 class probabilities, background first and summing to 1, or (R, *spatial)
+            region probabilities; None if they were not asked for.
+    """
+
+    segmentation: np.ndarray
+    quality: CaseReview
+    predicted: PredictedCase | None
+    reasons: list[str]
+    least_certain: tuple[int, ...]
+    probabilities: np.ndarray | None
+
+
+class Predictor:
+    """A trained model, ready to predict images one after the other.
+
+    Args:
+        model_folder: nnU-Net's, TRAINER__PLANS__CONFIGURATION.
+        folds: 0, 1, ... or ``all``; None takes every trained fold.
+        checkpoint: File name in the folds; None takes checkpoint_calibrated.pth where every fold has it, else
+            checkpoint_final.pth.
+        decide: ``dice``: the segmentation with the highest expected Dice; ``argmax``: the most probable labels, as
+            nnUNetv2_predict. None takes ``dice`` for calibrated checkpoints.
+        calibration_map: calibration_map.json of these checkpoints; None looks for it in the model folder.
+        threshold: A predicted Dice below is a reason to look.
+        postprocessing: nnU-Net's functions and their arguments, chosen for such segmentations.
+        device: ``cuda``, ``cpu`` or ``mps``.
+        step_size: Of the sliding window, as a share of the patch.
+        mirroring: Predict mirrored copies too, as calibration expects.
+
+    Attributes:
+        missing: What the model lacks, such as a calibration, each with the remedy.
+
+    Raises:
+        UserError: The model cannot be used.
+
+    Example:
+        image, properties = SimpleITKIO().read_images(["scan_0000.nii.gz"])  # of nnunetv2.imageio
+        answer = Predictor(model_folder, device="cpu").predict(image, properties)
+    """
+
+    def __init__(
+        self,
+        model_folder: str | os.PathLike,
+        *,
+        folds: Sequence[str | int] | None = None,
+        checkpoint: str | None = None,
+        decide: str | None = None,
+        calibration_map: str | os.PathLike | None = None,
+        threshold: float | None = None,
+        postprocessing: Postprocessing | None = None,
+        device: str = "cuda",
+        step_size: float = 0.5,
+        mirroring: bool = True,
+    ) -> None:
+        if decide not in (None, "argmax", "dice"):
+            raise UserError(f"decide must be argmax or dice, got {decide!r}.")
+        given = None if calibration_map is None else Path(calibration_map)
+        self._model = TrainedModel.open(
+            Path(model_folder), folds=folds, checkpoint=checkpoint, calibration_map=given, decide=decide
+        )
+        self._network = Network(self._model, device=device, step_size=step_size, mirroring=mirroring)
+        self._threshold, self._postprocessing = threshold, postprocessing
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """What the model lacks, each with the remedy."""
+        return self._model.missing
+
+    def predict(
+        self,
+        image: np.ndarray,
+        properties: Mapping[str, Any],
+        *,
+        case: str = "image",
+        previous_stage: np.ndarray | None = None,
+        probabilities: bool = False,
+    ) -> Answer:
+        """Segment an image and say how far that can be trusted.
+
+        Args:
+            image: (C, z, y, x) channels in the units of the files, as nnU-Net's reader of the data set returns them;
+                2D images with z = 1.
+            properties: Its ``spacing`` in mm in the order (z, y, x), as that reader returns it; what else it returns
+                tells where the image lies. Stays as it is.
+            case: A name for messages.
+            previous_stage: (z, y, x) label map of the stage before; for cascades, which need it.
+            probabilities: Return them too; they take 4 bytes a voxel and class.
+
+        Raises:
+            UserError: The image has the wrong shape, holds NaN, or is constant.
+        """
+        model = self._model
+        if (previous_stage is None) != (model.previous_stage is None):
+            stage = model.previous_stage
+            wrong = f"a cascade: give the segmentation of {stage} as" if stage else "no cascade, which alone has a"
+            raise UserError(f"{model.configuration} is {wrong} previous_stage.")
+        prepared = preprocess(model, case, np.asarray(image), dict(properties), previous_stage, source=[case])
+        segmented = segment_case(
+            model, self._network(prepared), postprocessing=self._postprocessing, probabilities=probabilities
+        )
+        predicted = model.quality and model.quality.predict(segmented.review)
+        reasons = reasons_to_look(segmented.review, predicted, self._threshold, segmented.unlike)
+        place, probs = segmented.place.index, segmented.probabilities
+        return Answer(segmented.segmentation, segmented.review, predicted, reasons, place, probs)

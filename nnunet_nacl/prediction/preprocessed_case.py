@@ -1,0 +1,124 @@
+"""Reads and preprocesses a case as nnUNetv2_predict does; what is needed of its image later comes along."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.evaluation.geometry import Geometry
+from nnunet_nacl.evaluation.image_files import quiet, read_segmentation
+from nnunet_nacl.prediction.image_reading import check_image, read_images
+from nnunet_nacl.prediction.input_cases import InputCase
+from nnunet_nacl.prediction.trained_model import TrainedModel
+
+__all__ = ["CompactImage", "PreprocessedCase", "preprocess", "read_and_preprocess"]
+
+
+class CompactImage:
+    """An image in half precision, each channel scaled to its range: enough for pictures and medians.
+
+    Args:
+        image: (C, *spatial).
+    """
+
+    def __init__(self, image: np.ndarray) -> None:
+        self._ranges = [(float(channel.min()), float(channel.max())) for channel in image]
+        self._scaled = np.empty(image.shape, np.float16)
+        for target, channel, (low, high) in zip(self._scaled, image, self._ranges):
+            np.subtract(channel, low, out=(scaled := np.empty(channel.shape, np.float32)), casting="unsafe")
+            target[...] = scaled / (high - low)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of a channel."""
+        return self._scaled.shape[1:]
+
+    def slice(self, axis: int, index: int) -> np.ndarray:
+        """A slice of the first channel, scaled to [0, 1]."""
+        return np.take(self._scaled[0], index, axis=axis).astype(np.float32)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """(*spatial) float32 channels in the units of the file, one at a time."""
+        for scaled, (low, high) in zip(self._scaled, self._ranges):
+            yield scaled.astype(np.float32) * np.float32(high - low) + np.float32(low)
+
+
+@dataclass(frozen=True, eq=False)
+class PreprocessedCase:
+    """What the network is given, and what of the image is needed after it.
+
+    Attributes:
+        case: Name.
+        data: (C, *grid) float32, axes in nnU-Net's transposed order; for a cascade the stage before one-hot on top.
+        properties: nnU-Net's, of reading and preprocessing.
+        image: As it was read, axes in the reader's order.
+        unlike: How its spacing and size differ from the training's, in words.
+    """
+
+    case: str
+    data: np.ndarray
+    properties: dict[str, Any]
+    image: CompactImage
+    unlike: tuple[str, ...]
+
+
+def read_and_preprocess(model: TrainedModel, case: InputCase) -> PreprocessedCase:
+    """Read a case from its files; UserError, which names one, if it cannot be predicted."""
+    image, properties = read_images(model.opened.reader, case.images)
+    previous = None
+    if case.previous is not None:
+        previous, _ = read_segmentation(model.opened.reader, case.previous)
+        if previous.shape != image.shape[1:]:
+            raise UserError(
+                f"{case.previous}: shape {previous.shape}, the image has {image.shape[1:]}; predict the "
+                "stage before on the same images."
+            )
+    return preprocess(model, case.case, image, properties, previous, source=case.images)
+
+
+def preprocess(
+    model: TrainedModel,
+    case: str,
+    image: np.ndarray,
+    properties: dict[str, Any],
+    previous: np.ndarray | None,
+    *,
+    source: Sequence[object],
+) -> PreprocessedCase:
+    """Preprocess by nnU-Net's own preprocessor.
+
+    Args:
+        model: The model.
+        case: Name.
+        image: (C, *spatial) as nnU-Net's reader returned it.
+        properties: Likewise; they stay as they are.
+        previous: (*spatial) label map of the stage before, for a cascade.
+        source: File of each channel, for messages.
+
+    Raises:
+        UserError: The network cannot take the image.
+    """
+    from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
+
+    configuration, plans = model.configuration_manager, model.plans_manager
+    axes = len(configuration.patch_size)
+    check_image(image, properties, source, num_channels=model.num_channels, num_axes=axes)
+    with quiet():
+        preprocessor = configuration.preprocessor_class(verbose=False)
+        before = None if previous is None else previous[None]
+        data, seg, after = preprocessor.run_case_npy(
+            image, before, dict(properties), plans, configuration, model.opened.dataset_json
+        )
+    if previous is not None:
+        one_hot = convert_labelmap_to_one_hot(seg[0], model.opened.label_manager.foreground_labels, data.dtype)
+        data = np.vstack((data, one_hot))
+    shape = [after["shape_after_cropping_and_before_resampling"][axis] for axis in plans.transpose_backward]
+    geometry = Geometry.of(after)
+    unit = "pixels" if geometry.unit == "pixels" else "mm"
+    unlike = model.training.compare_grid(geometry.spacing_mm, shape, is_2d=geometry.is_2d, unit=unit)
+    data = np.ascontiguousarray(data, dtype=np.float32)
+    return PreprocessedCase(case, data, after, CompactImage(image), tuple(unlike))

@@ -1,0 +1,58 @@
+"""The picture of a case in the list: the slice through the place where the network is least certain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nnunet_nacl.page.drawing import Grid, draw_labels
+from nnunet_nacl.page.orientation import anatomical_axes, plane_of
+from nnunet_nacl.page.slices import crop_box, slicing_axis
+from nnunet_nacl.prediction.preprocessed_case import CompactImage
+from nnunet_nacl.prediction.segmented_case import SegmentedCase
+from nnunet_nacl.prediction.trained_model import TrainedModel
+
+__all__ = ["Thumbnail", "draw_thumbnail"]
+
+_LONG_SIDE = (180, 240)  # pixels
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A picture, and in words what it goes through.
+
+    Attributes:
+        png: The picture.
+        width: In pixels.
+        height: In pixels.
+        place: Such as ``axial slice 21 of 38, at Posterior``.
+    """
+
+    png: bytes
+    width: int
+    height: int
+    place: str
+
+
+def draw_thumbnail(model: TrainedModel, image: CompactImage, case: SegmentedCase) -> Thumbnail:
+    """The first channel with the segmentation over it; a ring around the least certain voxel."""
+    geometry, labels, index = case.geometry, model.labels, case.place.index
+    axis = slicing_axis(geometry.spacing_mm, int(model.plans_manager.transpose_forward[0]))
+    plane = plane_of(axis, anatomical_axes(geometry))
+    where = np.zeros([n for i, n in enumerate(image.shape) if i != axis], bool)
+    where[tuple(value for i, value in enumerate(index) if i != axis)] = True
+    where = plane.turn(where)
+    segmentation = plane.cut(case.segmentation, index[axis])
+    box = crop_box((segmentation != 0) | where)
+    spacing = plane.spacing_mm(geometry.spacing_mm)
+    shape = tuple(part.stop - part.start for part in box)
+    grid = Grid(shape, spacing, geometry.unit != "pixels", long_side=_LONG_SIDE)
+    masks = [labels.mask(segmentation[box], channel) for channel in labels.foreground]
+    [mark] = np.argwhere(where[box])
+    cut = plane.turn(image.slice(axis, index[axis]))[box]
+    png = draw_labels(cut, masks, grid, edges=plane.edges, mark=(int(mark[0]), int(mark[1])))
+    height, width = grid.pixels
+    total, name = image.shape[axis], labels.names[case.place.channel]
+    number = f"{plane.name} slice {index[axis] + 1} of {total}".strip() + ", " if total > 1 else ""
+    return Thumbnail(png, width, height, f"{number}at {name}")

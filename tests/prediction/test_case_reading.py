@@ -1,0 +1,65 @@
+"""From one case's numbers to what a person is told: where to look, and why."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from nnunet_nacl.prediction.least_certain import least_certain_place
+from nnunet_nacl.prediction.preprocessed_case import CompactImage
+from nnunet_nacl.prediction.reasons import reasons_to_look
+from nnunet_nacl.quality.dice_estimate import Prediction
+from nnunet_nacl.quality.review_list import CaseReview, PredictedCase, StructureReview
+
+
+def test_the_least_certain_place_is_a_blob_and_no_border() -> None:
+    """A border of undecided voxels loses against a block that is a little less unsure, but throughout."""
+    doubt = np.full((20, 20, 20), 0.01)
+    doubt[:, 10] = 0.5  # one voxel of five across the block
+    doubt[5:10, 15:20, 0:5] = 0.3
+    doubt[7, 16, 3] = 0.35
+    probs = np.stack([1 - doubt, 0.2 * doubt, 0.8 * doubt])
+    place = least_certain_place(probs, (1, 2), (1.0, 1.0, 1.0))
+    assert (place.index, place.channel) == ((7, 16, 3), 2)
+    regions = np.stack([0.2 * doubt, doubt])
+    assert least_certain_place(regions, (0, 1), (1.0, 1.0, 1.0), regions=True).channel == 1
+
+
+def row(name="liver", dice=0.8, members=math.nan, pieces=1, largest=1.0, volumes=(2.0,)) -> StructureReview:
+    return StructureReview(name, dice, members, 2.0, 2.5, 0.3, pieces, largest, volumes)
+
+
+def review(*structures: StructureReview) -> CaseReview:
+    return CaseReview("case", 0.7, 0.8, math.nan, "ml", structures, len(structures[0].member_volumes))
+
+
+def test_each_reason_is_named_with_its_numbers_and_nothing_is_no_reason() -> None:
+    fine = review(row(), row("spleen"))
+    predicted = PredictedCase((Prediction(0.75, 0.6, 0.9), Prediction(math.nan, math.nan, math.nan)), ())
+    assert reasons_to_look(fine, predicted, None, ()) == reasons_to_look(fine, None, 0.9, ()) == []
+    assert reasons_to_look(fine, predicted, 0.75, ()) == []
+    assert reasons_to_look(fine, predicted, 0.8, ["odd"]) == [
+        "predicted Dice of liver 0.75 (0.60 to 0.90), below 0.8",
+        "odd",
+    ]
+    disputed = review(row(members=0.69, volumes=(1.0, 3.0)), row("kidneys", members=0.71, volumes=(1.0, 1.0)))
+    assert reasons_to_look(disputed, None, None, ()) == ["folds disagree on liver (Dice 0.69, 1 to 3 ml)"]
+    broken = review(row(pieces=3, largest=0.4), row("kidneys", pieces=2, largest=0.5))
+    assert reasons_to_look(broken, None, None, ()) == ["liver is in 3 pieces, the largest holds 40 %"]
+    absent = [row(f"s{i}", math.nan, pieces=0, largest=math.nan) for i in range(7)]
+    assert reasons_to_look(review(row(), *absent), None, None, ()) == ["empty: s0, s1, s2, s3, s4 and 2 more"]
+    assert reasons_to_look(review(*absent), None, None, ["odd"]) == [
+        "nothing was segmented (largest probability 0.30, of s0)",
+        "odd",
+    ]
+
+
+def test_an_image_in_half_precision_keeps_the_units() -> None:
+    rng = np.random.default_rng(0)
+    image = np.stack([rng.uniform(-1024, 3071, (3, 4, 5)), rng.uniform(0, 5e5, (3, 4, 5))])
+    compact = CompactImage(image)
+    for found, channel in zip(compact, image):
+        np.testing.assert_allclose(found, channel, atol=np.ptp(channel) / 2048)
+    assert compact.shape == (3, 4, 5) and compact.slice(1, 2).shape == (3, 5)
+    assert compact.slice(0, 0).min() >= 0 and compact.slice(0, 0).max() <= 1

@@ -1,0 +1,283 @@
+"""Folders of scans in; segmentations and lists out."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nnunet_nacl.cli.main import main
+from nnunet_nacl.decision.iteration import decide
+from nnunet_nacl.prediction import Predictor
+from tests.evaluation.folders import CLASSES, CLASSES_WITH_IGNORE, REGIONS, REGIONS_WITH_IGNORE
+from tests.prediction.untrained import (
+    SHAPE,
+    calibrate,
+    copy_model,
+    digests,
+    make_model,
+    make_scans,
+    predict_with_nnunet,
+    segmentations,
+    write_scan,
+)
+from tests.processes import children, is_alive
+
+
+@pytest.fixture(autouse=True)
+def threads(monkeypatch) -> None:
+    """One: two test runs on the same cores hold each other up, and nnU-Net would leave more set."""
+    import nnunetv2.inference.predict_from_raw_data as nnunet
+    import torch
+
+    monkeypatch.setattr(nnunet, "default_num_processes", 1)
+    monkeypatch.setattr(torch, "set_num_threads", lambda number: None)
+    monkeypatch.setenv("nnUNet_def_n_proc", "1")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+HERE = ("-device", "cpu", "-npp", "0", "-nps", "0", "--disable_progress_bar")
+
+
+def predict(model: Path, scans: Path, output: Path, *arguments: object, here: tuple[str, ...] = HERE) -> int:
+    return main(["predict", "-i", str(scans), "-o", str(output), "-m", str(model), *here, *map(str, arguments)])
+
+
+def rows(output: Path) -> list[dict[str, str]]:
+    with open(output / "review.csv", encoding="utf-8", errors="surrogateescape") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    """Two folds, not calibrated."""
+    return make_model(tmp_path_factory.mktemp("model"), folds=2)
+
+
+@pytest.fixture(scope="module")
+def calibrated(tmp_path_factory) -> Path:
+    folder = make_model(tmp_path_factory.mktemp("calibrated"))
+    calibrate(folder)
+    return folder
+
+
+@pytest.fixture
+def scans(tmp_path) -> Path:
+    return make_scans(tmp_path / "scans")
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("folds", [1, 3])
+@pytest.mark.parametrize("labels", [CLASSES, CLASSES_WITH_IGNORE, REGIONS, REGIONS_WITH_IGNORE])
+def test_segmentations_are_those_of_nnunet_bit_by_bit(tmp_path, scans, labels, folds) -> None:
+    folder = make_model(tmp_path, labels=labels, folds=folds)
+    expected = predict_with_nnunet(folder, scans, tmp_path / "theirs", tuple(range(folds)))
+    assert all(len(np.unique(segmentation)) > 1 for segmentation in expected.values())
+    assert predict(folder, scans, tmp_path / "ours") == 0
+    for case, found in segmentations(tmp_path / "ours").items():
+        np.testing.assert_array_equal(found, expected.pop(case))
+    assert not expected
+
+
+def test_a_cascade_is_given_the_stage_before(tmp_path, scans) -> None:
+    folder, previous = make_model(tmp_path, cascade=True), tmp_path / "previous"
+    previous.mkdir()
+    for i in range(2):
+        labels = np.random.default_rng(i).integers(0, 3, SHAPE).astype(np.uint8)
+        write_scan(previous / f"scan_{i}.nii.gz", labels)
+    expected = predict_with_nnunet(folder, scans, tmp_path / "theirs", (0,), previous)
+    assert predict(folder, scans, tmp_path / "without") == 2
+    assert predict(folder, scans, tmp_path / "ours", "-prev_stage_predictions", previous) == 0
+    found = segmentations(tmp_path / "ours")
+    assert found.keys() == expected.keys()
+    for case, segmentation in found.items():
+        np.testing.assert_array_equal(segmentation, expected[case])
+
+
+@pytest.mark.integration
+def test_workers_and_parts_change_nothing_and_the_lists_hold_all(tmp_path, model) -> None:
+    scans = make_scans(tmp_path / "scans", 3)
+    assert predict(model, scans, tmp_path / "one", "-maps") == 0
+    workers = ("-device", "cpu", "-npp", "1", "-nps", "1", "--disable_progress_bar", "-num_parts", "2")
+    first = subprocess.run([*_command(model, scans, tmp_path / "two"), *workers, "-part_id", "0", "-maps"])
+    assert first.returncode == 0
+    assert [row["problem"] for row in rows(tmp_path / "two")].count("not predicted yet: run the part that has it.") == 1
+    assert predict(model, scans, tmp_path / "two", "-num_parts", 2, "-part_id", 1, "-maps") == 0
+    one, two = digests(tmp_path / "one"), digests(tmp_path / "two")
+    assert one.keys() == two.keys()
+    same = [name for name in one if name.endswith((".nii.gz", ".csv"))]
+    assert len(same) == 3 * 5 + 1 and all(one[name] == two[name] for name in same)
+
+
+def test_a_calibrated_model_decides_and_predicts_dice(tmp_path, calibrated, scans) -> None:
+    assert predict(calibrated, scans, tmp_path / "out", "-threshold", 0.95) == 0
+    document = json.loads((tmp_path / "out" / "prediction.json").read_text())
+    assert (document["calibrated"], document["decide"]) == (True, "dice")
+    assert document["model"]["checkpoint"] == "checkpoint_calibrated.pth"
+    predictor = Predictor(calibrated, device="cpu", threshold=0.95)
+    for row in rows(tmp_path / "out"):
+        image, properties = _read(scans, row["case"])
+        answer = predictor.predict(image, properties, probabilities=True)
+        decision = decide(answer.probabilities)
+        np.testing.assert_array_equal(segmentations(tmp_path / "out")[row["case"]], decision.segmentation)
+        np.testing.assert_array_equal(answer.segmentation, decision.segmentation)
+        for name, expected in zip(("anterior", "posterior"), decision.after.dice):
+            assert float(row[f"{name} expected_dice"]) == pytest.approx(expected, rel=1e-4)
+            assert float(row[f"{name} predicted_dice"]) == pytest.approx(0.9 * expected, rel=1e-3)
+        assert row["flag"] == "yes" and "below 0.95" in row["reasons"] and answer.reasons[0] in row["reasons"]
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert page.count("data:image/png;base64,") == 2 and "below 0.95" in page
+
+
+def test_what_a_model_lacks_is_said_and_nothing_is_made_up(tmp_path, model, calibrated, scans, capsys) -> None:
+    assert predict(model, scans, tmp_path / "a") == 0
+    assert "nnunet_nacl calibrate -d Dataset999_Synthetic -tr nnUNetTrainer -c 3d_fullres" in capsys.readouterr().err
+    assert "lowest_predicted_dice" not in rows(tmp_path / "a")[0]
+    assert predict(model, scans, tmp_path / "b", "-threshold", 0.8) == 2
+    other = copy_model(calibrated, tmp_path)
+    document = json.loads((other / "calibration_map.json").read_text())
+    document["structures"][0]["slope"] = 3.0
+    (other / "calibration_map.json").write_text(json.dumps(document))
+    assert predict(other, scans, tmp_path / "c") == 0
+    assert "is not the map in these checkpoints" in capsys.readouterr().err
+    assert predict(other, scans, tmp_path / "d", "-map", other / "calibration_map.json") == 2
+
+
+def test_bad_scans_cost_only_themselves(tmp_path, model, scans, capsys) -> None:
+    good = {name: np.random.default_rng(0).normal(50, 20, SHAPE).astype(np.float32) for name in ("nan", "constant")}
+    good["nan"][2, 3, 4] = np.nan
+    good["constant"][:] = 7
+    for name, image in good.items():
+        for channel in range(2):
+            write_scan(scans / f"{name}_{channel:04d}.nii.gz", image)
+    whole = (scans / "scan_0_0000.nii.gz").read_bytes()
+    for name in ("cut_0000", "cut_0001", "alone_0000", "twice_0000", "twice_0001", "three_0000", "three_0001"):
+        (scans / f"{name}.nii.gz").write_bytes(whole[: len(whole) // (2 if name == "cut_0001" else 1)])
+    (scans / "three_0002.nii.gz").write_bytes(whole)
+    (scans / "twice_0000.nii").write_bytes(b"")
+    for name in ("unnumbered.nii.gz", "both.nii.gz", "both_0000.nii.gz", "both_0001.nii.gz", "second_0001.nii.gz"):
+        (scans / name).write_bytes(whole)
+    for channel in range(2):
+        write_scan(scans / f"flat_{channel:04d}.nii.gz", good["nan"][1], (1.0, 1.0))
+        (scans / os.fsdecode(b"caf\xe9_000%d.nii.gz" % channel)).write_bytes(whole)
+    assert predict(model, scans, tmp_path / "out") == 1
+    problems = {row["case"]: row["problem"] for row in rows(tmp_path / "out")}
+    said = {
+        "nan": "nan_0000.nii.gz: cannot be read as an image (it holds voxels that are NaN",
+        "constant": "constant_0000.nii.gz: all voxels have the value 7",
+        "cut": "cut_0001.nii.gz: cannot be read as an image (truncated",
+        "alone": "channels",
+        "twice": "twice_0000.nii: a second file of twice",
+        "three": "three_0002.nii.gz: 3 channels, the model takes 2",
+        "unnumbered": "rename it to unnumbered_0000.nii.gz",
+        "both": "both.nii.gz: the name does not end in a channel number",
+        "second": "second_0000.nii.gz: is missing",
+        "flat": "a 2D image, but the model is 3D",
+        os.fsdecode(b"caf\xe9"): "not UTF-8",
+    }
+    assert problems.keys() == said.keys() | {"scan_0", "scan_1"}
+    for case, text in said.items():
+        assert text in problems[case] and str(scans) in problems[case] and "\n" not in problems[case]
+    assert problems["scan_0"] == problems["scan_1"] == ""
+    assert segmentations(tmp_path / "out").keys() == {"scan_0", "scan_1"}
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "11 could not be predicted" in page and "all voxels have the value 7" in page
+    assert "11 could not be done" in capsys.readouterr().err
+
+
+def test_a_folder_without_scans_ends_at_once(tmp_path, model, capsys) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "scan_0000.mha").write_bytes(b"")
+    assert predict(model, tmp_path / "empty", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert "holds no images" in error and "scan_0000.mha" in error and "*.nii.gz" in error
+
+
+def test_only_finished_scans_are_kept(tmp_path, model, scans) -> None:
+    out = tmp_path / "out"
+    assert predict(model, scans, out) == 0
+    before = {path.name: path.stat().st_mtime_ns for path in out.glob("*.nii.gz")}
+    cut = out / "scan_1.nii.gz"
+    cut.write_bytes(cut.read_bytes()[:-20])
+    assert predict(model, scans, out, "--continue_prediction") == 0
+    after = {path.name: path.stat().st_mtime_ns for path in out.glob("*.nii.gz")}
+    assert [name for name in before if after[name] == before[name]] == ["scan_0.nii.gz"]
+    assert predict(model, scans, out, "--continue_prediction", "-step_size", 1) == 0  # another setting: all again
+    assert all(path.stat().st_mtime_ns > after[path.name] for path in out.glob("*.nii.gz"))
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_stopped_run_goes_on_and_leaves_nothing_half_written(tmp_path, model, how) -> None:
+    scans, out = make_scans(tmp_path / "scans", 12), tmp_path / "out"
+    workers = ("-device", "cpu", "-npp", "1", "-nps", "1", "--disable_progress_bar")
+    with open(tmp_path / "stderr", "w") as stderr:
+        process = subprocess.Popen([*_command(model, scans, out), *workers], stderr=stderr)
+    while len(list(out.glob("review/*.json"))) < 2:
+        assert process.poll() is None, (tmp_path / "stderr").read_text()
+        time.sleep(0.01)
+    started = children(process.pid)
+    process.send_signal(how)
+    process.wait()
+    error = (tmp_path / "stderr").read_text()
+    assert len(started) >= 2
+    while any(map(is_alive, started)):
+        time.sleep(0.01)
+    if how == signal.SIGTERM:
+        assert process.returncode == 128 + signal.SIGTERM and "--continue_prediction" in error
+        assert not list(out.rglob(".*"))
+    kept = {path.name: path.stat().st_mtime_ns for path in out.glob("review/*.json")}
+    assert 2 <= len(kept) < 12
+    assert predict(model, scans, out, "--continue_prediction") == 0
+    assert all((out / "review" / name).stat().st_mtime_ns == when for name, when in kept.items())
+    assert not list(out.rglob(".*")) and len(rows(out)) == 12
+    assert predict(model, scans, tmp_path / "whole") == 0
+    assert digests(out)["review.csv"] == digests(tmp_path / "whole")["review.csv"]
+
+
+def test_a_full_disk_is_a_problem_of_each_scan(tmp_path, model, scans, monkeypatch, capsys) -> None:
+    from nnunet_nacl.evaluation import prediction_output
+
+    real = prediction_output.why_broken
+    monkeypatch.setattr(
+        prediction_output, "why_broken", lambda path: "truncated" if path.name == "scan_0.nii.gz" else real(path)
+    )
+    assert predict(model, scans, tmp_path / "out") == 1
+    assert "scan_0.nii.gz: cannot be written (truncated); free space" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "scan_0.nii.gz").exists() and (tmp_path / "out" / "scan_1.nii.gz").exists()
+
+
+def test_postprocessing_must_be_of_the_same_kind(tmp_path, calibrated, scans, capsys) -> None:
+    import pickle
+
+    from nnunetv2.postprocessing.remove_connected_components import (
+        remove_all_but_largest_component_from_segmentation as keep_largest,
+    )
+    from scipy import ndimage
+
+    path = tmp_path / "postprocessing.pkl"
+    path.write_bytes(pickle.dumps(([keep_largest], [{"labels_or_regions": [1]}])))
+    assert predict(calibrated, scans, tmp_path / "a", "-pp_pkl_file", path) == 2
+    assert "give -decide argmax" in capsys.readouterr().err
+    assert predict(calibrated, scans, tmp_path / "b", "-pp_pkl_file", path, "-decide", "argmax") == 0
+    for case, segmentation in segmentations(tmp_path / "b").items():
+        row = next(row for row in rows(tmp_path / "b") if row["case"] == case)
+        assert row["anterior pieces"] == "1" == str(ndimage.label(segmentation == 1, np.ones((3, 3, 3)))[1])
+
+
+def _command(model: Path, scans: Path, output: Path) -> list[str]:
+    return [sys.executable, "-m", "nnunet_nacl", "predict", "-i", str(scans), "-o", str(output), "-m", str(model)]
+
+
+def _read(scans: Path, case: str) -> tuple[np.ndarray, dict]:
+    from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
+
+    return SimpleITKIO().read_images([str(scans / f"{case}_{channel:04d}.nii.gz") for channel in range(2)])

@@ -1,0 +1,192 @@
+"""Model folders with networks of random weights, which predict in no time, and scans for them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+
+from nnunet_nacl.calibration.affine import AffineMap
+from nnunet_nacl.calibration.checkpoints import write_calibrated
+from nnunet_nacl.calibration.map_file import map_to_json, structures_of
+from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
+from nnunet_nacl.quality.learned_quality import HeldOutStructure, LearnedQuality
+from tests.evaluation.folders import CLASSES, read
+
+SPACING_MM = (2.0, 1.0, 0.8)  # z, y, x
+SHAPE = (9, 17, 14)
+TRAINER = "nnUNetTrainer"
+
+
+def make_model(root: Path, *, labels: dict | None = None, folds: int = 1, cascade: bool = False, seed: int = 5) -> Path:
+    """A model folder of two channels, in transposed axes; random weights, others for each fold."""
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+    from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    configuration = "3d_cascade_fullres" if cascade else "3d_fullres"
+    folder = root / "Dataset999_Synthetic" / f"{TRAINER}__nnUNetPlans__{configuration}"
+    labels = labels or CLASSES
+    dataset: dict[str, Any] = {"channel_names": {"0": "CT", "1": "PET"}, "labels": labels, "file_ending": ".nii.gz"}
+    if any(isinstance(value, list) for value in labels.values()):
+        dataset["regions_class_order"] = [1, 2]
+    plans = _plans()
+    manager = PlansManager(plans)
+    settings = manager.get_configuration(configuration)
+    inputs = determine_num_input_channels(manager, settings, dataset)
+    outputs = manager.get_label_manager(dataset).num_segmentation_heads
+    for fold in range(folds):
+        torch.manual_seed(seed + fold)
+        network = nnUNetTrainer.build_network_architecture(
+            manager, settings, inputs, outputs, enable_deep_supervision=False
+        )
+        for parameter in network.parameters():
+            torch.nn.init.normal_(parameter, std=0.5)
+        for layer in network.decoder.seg_layers:  # no class wins everywhere
+            layer.weight.data -= layer.weight.data.mean(1, keepdim=True)
+            torch.nn.init.zeros_(layer.bias)
+        (folder / f"fold_{fold}").mkdir(parents=True)
+        content = {
+            "network_weights": network.state_dict(),
+            "trainer_name": TRAINER,
+            "init_args": {"configuration": configuration},
+            "inference_allowed_mirroring_axes": (0, 2),
+        }
+        torch.save(content, folder / f"fold_{fold}" / "checkpoint_final.pth")
+    for name, value in (("dataset.json", dataset), ("plans.json", plans)):
+        (folder / name).write_text(json.dumps(value))
+    return folder
+
+
+def calibrate(folder: Path, *, as_deployed: bool = True) -> Path:
+    """Write a map into a model's checkpoints, beside them what it learned: Dice 0.9 x expected, 20 patients."""
+    opened = PredictionFolder.open(folder, need_reference=False)
+    structures = structures_of(opened)
+    calibration = AffineMap(np.array([0.8, 1.2]), np.array([0.1, -0.2]), opened.labels.regions)
+    mark = map_to_json(calibration, structures)
+    folds = sorted(path.name.removeprefix("fold_") for path in folder.glob("fold_*"))
+    write_calibrated(folder, folds, "checkpoint_final.pth", calibration, mark)
+    expected = np.linspace(0.1, 1, 20)
+    held_out = HeldOutStructure(expected, 0.9 * expected, expected, 2 * expected)
+    learned = {
+        kind: LearnedQuality.learn(
+            dict.fromkeys(structures, held_out), range(20), delivered=kind, as_deployed=as_deployed
+        ).to_json()
+        for kind in ("argmax", "decided")
+    }
+    path = folder / "calibration_map.json"
+    path.write_text(json.dumps(mark | {"quality": {"unit": "ml", "learned": learned}}))
+    return path
+
+
+def make_scans(folder: Path, cases: int = 2, *, shape: tuple[int, ...] = SHAPE, spacing_mm=SPACING_MM) -> Path:
+    """Two channels a case, noise about a ball, with a border of zeros that nnU-Net crops."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(cases):
+        rng = np.random.default_rng(i)
+        for channel in range(2):
+            image = rng.normal(50, 20, shape).astype(np.float32) + 100 * channel
+            image[:, :2] = 0
+            write_scan(folder / f"scan_{i}_{channel:04d}.nii.gz", image, spacing_mm)
+    return folder
+
+
+def write_scan(path: Path, image: np.ndarray, spacing_mm=SPACING_MM) -> None:
+    """One image."""
+    written = sitk.GetImageFromArray(image)
+    written.SetSpacing([float(step) for step in spacing_mm[::-1]])
+    sitk.WriteImage(written, str(path))
+
+
+def predict_with_nnunet(
+    model: Path, scans: Path, output: Path, folds: tuple[int, ...], previous: Path | None = None
+) -> dict[str, np.ndarray]:
+    """What nnUNetv2_predict makes of the scans on the CPU: label maps by case."""
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+    output.mkdir()
+    predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
+    predictor.initialize_from_trained_model_folder(str(model), folds, "checkpoint_final.pth")
+    before = None if previous is None else str(previous)
+    predictor.predict_from_files_sequential(str(scans), str(output), folder_with_segs_from_prev_stage=before)
+    return segmentations(output)
+
+
+def segmentations(folder: Path) -> dict[str, np.ndarray]:
+    """Label maps by case."""
+    return {path.name.removesuffix(".nii.gz"): read(path) for path in sorted(folder.glob("*.nii.gz"))}
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Hash of every file of a folder, those of hidden and temporary names included."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def copy_model(model: Path, to: Path) -> Path:
+    """One that may be changed."""
+    return Path(shutil.copytree(model, to / model.parent.name / model.name))
+
+
+def _plans() -> dict[str, Any]:
+    resampling = {"is_seg": False, "order": 1, "order_z": 0, "force_separate_z": None}
+    full = {
+        "data_identifier": "nnUNetPlans_3d_fullres",
+        "preprocessor_name": "DefaultPreprocessor",
+        "batch_size": 2,
+        "patch_size": [16, 16, 8],
+        "median_image_size_in_voxels": [15, 14, 9],
+        "spacing": [1.2, 1.0, 2.0],
+        "normalization_schemes": ["CTNormalization", "ZScoreNormalization"],
+        "use_mask_for_norm": [False, False],
+        "batch_dice": False,
+        "architecture": {
+            "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
+            "arch_kwargs": {
+                "n_stages": 2,
+                "features_per_stage": [4, 8],
+                "conv_op": "torch.nn.modules.conv.Conv3d",
+                "kernel_sizes": [[3, 3, 3], [3, 3, 3]],
+                "strides": [[1, 1, 1], [2, 2, 2]],
+                "n_conv_per_stage": [1, 1],
+                "n_conv_per_stage_decoder": [1],
+                "conv_bias": True,
+                "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
+                "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+                "dropout_op": None,
+                "dropout_op_kwargs": None,
+                "nonlin": "torch.nn.LeakyReLU",
+                "nonlin_kwargs": {"inplace": True},
+            },
+            "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
+        },
+    }
+    for what, order in (("data", 3), ("seg", 1), ("probabilities", 1)):
+        full[f"resampling_fn_{what}"] = "resample_data_or_seg_to_shape"
+        full[f"resampling_fn_{what}_kwargs"] = resampling | {"is_seg": what == "seg", "order": order}
+    intensities = {"mean": 50.0, "std": 20.0, "percentile_00_5": 0.0, "percentile_99_5": 100.0, "median": 50.0}
+    return {
+        "dataset_name": "Dataset999_Synthetic",
+        "plans_name": "nnUNetPlans",
+        "original_median_spacing_after_transp": [SPACING_MM[axis] for axis in (1, 2, 0)],
+        "original_median_shape_after_transp": [15, 14, 9],
+        "image_reader_writer": "SimpleITKIO",
+        "label_manager": "LabelManager",
+        "transpose_forward": [1, 2, 0],
+        "transpose_backward": [2, 0, 1],
+        "experiment_planner_used": "ExperimentPlanner",
+        "configurations": {
+            "3d_fullres": full,
+            "3d_cascade_fullres": {"inherits_from": "3d_fullres", "previous_stage": "3d_lowres"},
+        },
+        "foreground_intensity_properties_per_channel": {
+            "0": intensities | {"min": 0.0, "max": 100.0},
+            "1": {key: value + 100 for key, value in intensities.items()} | {"min": 100.0, "max": 200.0},
+        },
+    }
