@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import nnunet_nacl
-from nnunet_nacl.calibration.map_file import APPLIED_FILE
+from nnunet_nacl.calibration.map_file import APPLIED_FILE, map_of
 from nnunet_nacl.decision.decided_case import DecidedCase, decide_case
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.prediction_folder import CaseFiles, PredictionFolder
@@ -190,6 +190,7 @@ class _Records:
             "schema_version": _SCHEMA_VERSION,
             "generated_by": f"nnunet_nacl {nnunet_nacl.__version__}",
             "predictions": str(self._folder.folder.resolve()),
+            **map_of(self._folder.folder),
             "structures": result.names,
             "regions": self._folder.labels.regions,
             "cases": [self._rows[case.case] for case in result.cases],

@@ -12,10 +12,11 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.calibration.map_file import APPLIED_FILE, read_map, structures_of
+from nnunet_nacl.calibration.map_file import APPLIED_FILE, read_map, sha256, structures_of
 from nnunet_nacl.decision.decided_folder import FILE_NAME as DECISION_FILE
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
@@ -39,12 +40,15 @@ class QualityOfMap:
         learned: For the segmentations that lie in the folder.
         unit: Of the volumes.
         keys: nnU-Net's key of each structure, in order.
+        named: ``map_sha256``; and of predictions by calibrated checkpoints ``checkpoint_sha256`` by fold, where the map
+            tells them.
     """
 
     path: Path
     learned: LearnedQuality
     unit: str
     keys: tuple[str, ...]
+    named: dict[str, Any]
 
     @classmethod
     def open(cls, path: str | os.PathLike, folder: PredictionFolder, *, calibrated: bool = False) -> QualityOfMap:
@@ -90,7 +94,10 @@ class QualityOfMap:
         learned = LearnedQuality.from_json(content["quality"]["learned"].get(delivered), f"{path}, {delivered}")
         if not set(structures) == set(learned.dice) == set(learned.volume):
             raise UserError(f"{path}: what it learned is of other structures than its map; calibrate again.")
-        return cls(path, learned, content["quality"]["unit"], tuple(structures))
+        named = {"map_sha256": sha256(path)}
+        if calibrated and "checkpoint_sha256" in content:
+            named |= {"checkpoint_sha256": content["checkpoint_sha256"]}
+        return cls(path, learned, content["quality"]["unit"], tuple(structures), named)
 
     def predict(self, review: CaseReview) -> PredictedCase:
         """Dice and volumes of a case, from its row."""

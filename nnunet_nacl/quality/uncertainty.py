@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import nnunet_nacl
+from nnunet_nacl.calibration.map_file import map_of
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
 from nnunet_nacl.files import to_json_text, write_atomically
@@ -158,6 +159,7 @@ def _describe_quality(quality: QualityOfMap | None, threshold: float | None) -> 
     return {
         "predicted": {
             "map": str(quality.path.resolve()),
+            **quality.named,
             "segmentations": learned.delivered,
             "learned_as_deployed": learned.as_deployed,
             "threshold": threshold,
@@ -182,7 +184,10 @@ def _describe(folder: OutputFolder, names: Sequence[str], problems: Mapping[str,
     return {
         "schema_version": 1,
         "generated_by": f"nnunet_nacl {nnunet_nacl.__version__}",
-        "members": [{"name": name, "folder": str(m.folder.resolve())} for name, m in zip(names, folder.members)],
+        "members": [
+            {"name": name, "folder": str(m.folder.resolve())} | map_of(m.folder)
+            for name, m in zip(names, folder.members)
+        ],
         "maps": list(settings.maps),
         "form": form,
         "dtype": settings.dtype,

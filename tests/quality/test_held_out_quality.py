@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import shutil
+from hashlib import sha256
 
 import numpy as np
 import pytest
@@ -110,6 +111,9 @@ def test_what_calibrate_learns_is_predicted_in_the_review(learned_folders, label
             assert float(row[f"{name} predicted_volume_high_ml"]) == pytest.approx(volume.high, rel=1e-4)
         settings = json.loads((tmp_path / "out" / "uncertainty.json").read_text())
         assert settings["predicted"]["segmentations"] == delivered
+        named = settings["predicted"], *settings["members"]
+        assert [one["map_sha256"] for one in named] == [sha256(path.read_bytes()).hexdigest()] * 2
+    assert json.loads((tmp_path / "decided" / "decision.json").read_text())["map_sha256"] == named[0]["map_sha256"]
     assert "(0." in capsys.readouterr().out
 
 
@@ -138,4 +142,7 @@ def test_a_map_is_never_asked_about_what_it_was_not_learned_for(learned_folders,
         (tmp_path / "other.json").write_text(json.dumps(content | change))
         assert message in refused("-i", tmp_path / "calibrated", "-map", tmp_path / "other.json")
     # a checkpoint that was calibrated leaves no trace in the folder: the user must say so
+    path.write_text(json.dumps(content | {"checkpoint_sha256": {"0": "abc"}}))
     run("uncertainty", "-i", folder, "-o", tmp_path / "out", "-map", path, "--calibrated")
+    named = json.loads((tmp_path / "out" / "uncertainty.json").read_text())["predicted"]
+    assert named["checkpoint_sha256"] == {"0": "abc"}
