@@ -10,7 +10,9 @@ from nnunet_nacl.comparison.figure_choice.described import DescribedFigure
 from nnunet_nacl.comparison.learned_dice import PredictedDice
 from nnunet_nacl.figures.predicted_dice import covered_cases, draw_predicted_dice
 
-__all__ = ["quality_figures"]
+__all__ = ["PREDICTED_DICE", "quality_figures"]
+
+PREDICTED_DICE = "predicted_dice"  # with this their ids begin
 
 
 def quality_figures(
@@ -45,4 +47,4 @@ def quality_figures(
             suffix = f"_{number}" + (f"_{dataset.name}" if several else "")
             title = f"Predicted Dice: {entry.label}"
             alt = f"Predicted against true Dice of {entry.label}. Within their {level} interval: {inside}."
-            yield DescribedFigure(f"predicted_dice{suffix}", title, dataset.where, caption, alt, draw, dataset.name)
+            yield DescribedFigure(f"{PREDICTED_DICE}{suffix}", title, dataset.where, caption, alt, draw, dataset.name)

@@ -13,7 +13,9 @@ from nnunet_nacl.comparison.table_formats import Cell, Table, mark, number
 from nnunet_nacl.evaluation.quality_block import CaseQuality
 from nnunet_nacl.evaluation.quality_report import ORDERS, quality_report
 
-__all__ = ["quality_tables"]
+__all__ = ["QUALITY", "WORKLOAD", "quality_tables"]
+
+QUALITY, WORKLOAD = "quality", "workload"  # with these their ids begin
 
 
 def quality_tables(
@@ -85,7 +87,7 @@ def _quality(dataset: Dataset, reports: Mapping[str, Mapping[str, Any]], without
         f"marked, for each method has cases of its own difficulty.{_without(without)}"
     )
     table: list[list[Cell | str]] = [[label, *(column[i] for column in cells)] for i, label in enumerate(reports)]
-    return Table(f"quality{suffix}", "Quality as promised", caption, header, table, dataset.name)
+    return Table(f"{QUALITY}{suffix}", "Quality as promised", caption, header, table, dataset.name)
 
 
 def _coverage(row: Mapping[str, Any]) -> Cell:
@@ -111,7 +113,7 @@ def _workload(
         f"expected Dice first. At random, as many are found as are looked at.{_without(without)}"
     )
     header = ["method", f"cases below {threshold:g}", *shares]
-    return Table(f"workload{suffix}", "Cases to look at", caption, header, rows, dataset.name)
+    return Table(f"{WORKLOAD}{suffix}", "Cases to look at", caption, header, rows, dataset.name)
 
 
 def _without(labels: Sequence[str]) -> str:
