@@ -52,7 +52,8 @@ def apply_to_folder(
         raise UserError(f"{folder.folder} is calibrated already ({APPLIED_FILE}); give the folder that it came from.")
     prepare_output(output, folder, [APPLIED_FILE])
     record = map_to_json(calibration, structures)
-    record |= {"applied_to": str(folder.folder.resolve()), "map_sha256": sha256(Path(map_path))}
+    map_path = Path(map_path).resolve()
+    record |= {"applied_to": str(folder.folder.resolve()), "map": str(map_path), "map_sha256": sha256(map_path)}
     if not (output / APPLIED_FILE).is_file() or read_json(output / APPLIED_FILE) != record:
         for old in output.glob("*.npz"):  # nothing of another map may count as finished
             old.unlink()

@@ -23,6 +23,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "check_output_map",
     "map_of",
+    "map_path_of",
     "map_to_json",
     "read_map",
     "sha256",
@@ -110,6 +111,16 @@ def map_of(folder: Path) -> dict[str, str]:
     applied = folder / APPLIED_FILE
     named = read_dict(applied).get("map_sha256") if applied.is_file() else None
     return {"map_sha256": named} if isinstance(named, str) else {}
+
+
+def map_path_of(folder: Path) -> Path | None:
+    """The map that `nnunet_nacl apply` calibrated a folder by, if it is still what and where it was."""
+    applied = folder / APPLIED_FILE
+    named = read_dict(applied) if applied.is_file() else {}
+    if mismatch(named, {"map": str, "map_sha256": str}):
+        return None
+    path = Path(named["map"])
+    return path if path.is_file() and sha256(path) == named["map_sha256"] else None
 
 
 def _listed(structures: Mapping[str, str], regions: bool) -> str:

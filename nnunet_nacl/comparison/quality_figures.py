@@ -39,8 +39,9 @@ def quality_figures(
             counted = zip(names, (covered_cases(*lines) for lines in zip(true, low, high)))
             level = f"{100 * found.level:g} %"
             caption = (
-                "Dice predicted from the probabilities, by what the cases of other parts of the cross-fit taught, "
-                f"against the true Dice; bars: {level} intervals. A case outside its interval has a marker of its own."
+                "Dice predicted from the probabilities, by what other cases taught, against the true Dice; bars: "
+                f"{level} intervals. A case outside its interval has a marker of its own."
+                + "".join(f" {text[:1].upper()}{text[1:]}." for text in found.reservations)
             )
             inside = ", ".join(f"{name} {a} of {n} cases" for name, (a, n) in counted)
             draw = partial(draw_predicted_dice, names, estimate, true, low, high, level=found.level)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from nnunet_nacl.quality.review_list import CaseReview, PredictedCase
 __all__ = ["QualityOfMap"]
 
 _PATTERN = {"quality": {"unit": str, "why_not": Optional(str), "learned": dict}}
+_SINGLE = "the map learned from single networks: for the average of several folds its intervals do not hold"
 _UNKNOWN = Prediction(math.nan, math.nan, math.nan)
 
 
@@ -40,15 +42,12 @@ class QualityOfMap:
         learned: For the segmentations that lie in the folder.
         unit: Of the volumes.
         keys: nnU-Net's key of each structure, in order.
-        named: ``map_sha256``; and of predictions by calibrated checkpoints ``checkpoint_sha256`` by fold, where the map
-            tells them.
     """
 
     path: Path
     learned: LearnedQuality
     unit: str
     keys: tuple[str, ...]
-    named: dict[str, Any]
 
     @classmethod
     def open(cls, path: str | os.PathLike, folder: PredictionFolder, *, calibrated: bool = False) -> QualityOfMap:
@@ -94,10 +93,7 @@ class QualityOfMap:
         learned = LearnedQuality.from_json(content["quality"]["learned"].get(delivered), f"{path}, {delivered}")
         if not set(structures) == set(learned.dice) == set(learned.volume):
             raise UserError(f"{path}: what it learned is of other structures than its map; calibrate again.")
-        named = {"map_sha256": sha256(path)}
-        if calibrated and "checkpoint_sha256" in content:
-            named |= {"checkpoint_sha256": content["checkpoint_sha256"]}
-        return cls(path, learned, content["quality"]["unit"], tuple(structures), named)
+        return cls(path, learned, content["quality"]["unit"], tuple(structures))
 
     def predict(self, review: CaseReview) -> PredictedCase:
         """Dice and volumes of a case, from its row."""
@@ -107,3 +103,34 @@ class QualityOfMap:
             same = review.unit == self.unit
             volume.append(self.learned.volume[key].predict(structure.expected_volume) if same else _UNKNOWN)
         return PredictedCase(tuple(dice), tuple(volume))
+
+    def predict_dice(self, expected: Sequence[Mapping[str, float]]) -> tuple[dict[str, np.ndarray], ...]:
+        """Predicted Dice of cases by structure, and the lower and the upper ends of its intervals.
+
+        Args:
+            expected: Of each case the expected Dice by structure.
+        """
+        found = {key: [self.learned.dice[key].predict(case[key]) for case in expected] for key in self.keys}
+        return tuple(
+            {key: np.array([getattr(one, name) for one in row]) for key, row in found.items()}
+            for name in ("estimate", "low", "high")
+        )
+
+    def reservations(self, cases: Iterable[str]) -> list[str]:
+        """What must be said beside predictions for cases of these names."""
+        parts = read_dict(self.path).get("cross_fit")
+        known = (
+            set() if mismatch(parts, {"*": {"cases": [str]}}) else {c for fit in parts.values() for c in fit["cases"]}
+        )
+        notes = [] if self.learned.as_deployed else [_SINGLE]
+        if shared := sorted(known & set(cases)):
+            notes.append(
+                f"the map learned from cases of the same names ({len(shared)}, {shared[0]} first): if they are the "
+                "same, Dice is predicted better here than it will be for new ones"
+            )
+        return notes
+
+    def named(self, *, calibrated: bool) -> dict[str, Any]:
+        """``map_sha256``; of predictions by calibrated checkpoints ``checkpoint_sha256`` too, if the map tells it."""
+        checkpoints = read_dict(self.path).get("checkpoint_sha256") if calibrated else None
+        return {"map_sha256": sha256(self.path)} | ({"checkpoint_sha256": checkpoints} if checkpoints else {})

@@ -125,7 +125,7 @@ def write_uncertainty(
     names = member_names([member.folder for member in members])
     predicted = None if quality is None else {case: quality.predict(review) for case, review in done.items()}
     reviews = in_order(list(done.values()))
-    described = _describe(folder, names, problems) | _describe_quality(quality, threshold)
+    described = _describe(folder, names, problems) | _describe_quality(quality, threshold, calibrated)
     write_atomically(folder.path / SETTINGS_FILE, to_json_text(described))
     write_atomically(folder.path / REVIEW_FILE, review_csv_text(reviews, names, problems, predicted, threshold))
     return Review(
@@ -152,14 +152,14 @@ def _open_quality(
     return QualityOfMap.open(path, members[0], calibrated=calibrated)
 
 
-def _describe_quality(quality: QualityOfMap | None, threshold: float | None) -> dict:
+def _describe_quality(quality: QualityOfMap | None, threshold: float | None, calibrated: bool) -> dict:
     if quality is None:
         return {}
     learned = quality.learned
     return {
         "predicted": {
             "map": str(quality.path.resolve()),
-            **quality.named,
+            **quality.named(calibrated=calibrated),
             "segmentations": learned.delivered,
             "learned_as_deployed": learned.as_deployed,
             "threshold": threshold,
