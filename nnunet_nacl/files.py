@@ -13,7 +13,7 @@ import secrets
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from nnunet_nacl.errors import UserError
 
@@ -125,9 +125,12 @@ def stamp(path: Path | None) -> list[Any]:
     return [] if path is None else [str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns]
 
 
-def checksum(path: Path, digest: Any) -> str:
-    """The content of a file, hashed by one of hashlib's objects, in hexadecimal; OSError if it cannot be read."""
-    with open(path, "rb") as file:
+def checksum(source: Path | IO[bytes], digest: Any) -> str:
+    """What a file, or the rest of a stream, holds, hashed by one of hashlib's objects, in hexadecimal digits.
+
+    OSError if it cannot be read.
+    """
+    with open(source, "rb") if isinstance(source, Path) else contextlib.nullcontext(source) as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 
 import numpy as np
 
 from nnunet_nacl.calibration.affine import AffineMap
-from nnunet_nacl.calibration.map_file import APPLIED_FILE, map_to_json, read_map, structures_of
+from nnunet_nacl.calibration.map_file import APPLIED_FILE, map_to_json, read_map, sha256, structures_of
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.prediction_folder import CaseFiles, PredictionFolder
 from nnunet_nacl.evaluation.prediction_output import prepare_output, write_case
@@ -52,8 +51,9 @@ def apply_to_folder(
     if (folder.folder / APPLIED_FILE).is_file():
         raise UserError(f"{folder.folder} is calibrated already ({APPLIED_FILE}); give the folder that it came from.")
     prepare_output(output, folder, [APPLIED_FILE])
-    digest = hashlib.sha256(Path(map_path).read_bytes()).hexdigest()  # names the map, as a model's card does
-    record = map_to_json(calibration, structures) | {"applied_to": str(folder.folder.resolve()), "map_sha256": digest}
+    record = map_to_json(calibration, structures)
+    map_path = Path(map_path).resolve()
+    record |= {"applied_to": str(folder.folder.resolve()), "map": str(map_path), "map_sha256": sha256(map_path)}
     if not (output / APPLIED_FILE).is_file() or read_json(output / APPLIED_FILE) != record:
         for old in output.glob("*.npz"):  # nothing of another map may count as finished
             old.unlink()

@@ -1,4 +1,4 @@
-"""What calibration changes: each value before and after, with intervals over cases, and the table of it."""
+"""What calibration changes: each value before and after, with intervals over cases or patients, and the table of it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ def changes(
     before: Mapping[str, Sequence[float]],
     after: Mapping[str, Sequence[float]],
     errors: Mapping[str, Sequence[float]] | None = None,
+    groups: Sequence[str] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Compare values of the same cases, by name.
 
@@ -23,6 +24,7 @@ def changes(
         before: One value per case, NaN where undefined.
         after: Of the same cases in the same order, cross-fitted.
         errors: Standard error of each value after, where they are estimates from samples.
+        groups: Patient of each case; None: each case its own.
 
     Returns:
         For each name ``before``, ``after`` and ``difference`` (after less before), each a ``mean`` over the ``n`` cases
@@ -34,9 +36,10 @@ def changes(
         pair = np.array([first, after[name]], dtype=np.float64)
         both = ~np.isnan(pair).any(0)
         old, new = pair[:, both]
+        patients = None if groups is None else np.asarray(groups)[both].tolist()
         row: dict[str, Any] = {}
         for kind, values in (("before", old), ("after", new), ("difference", new - old)):
-            found = mean_interval(values, n_bootstrap=10_000, seed=0)
+            found = mean_interval(values, n_bootstrap=10_000, seed=0, groups=patients)
             row[kind] = {"mean": found.mean, "low": found.low, "high": found.high}
         row["n"] = int(both.sum())
         if errors is not None:

@@ -158,9 +158,14 @@ class _Newton:
         self._hessian = hessian = hessian + self._ridge * np.eye(len(away))
         gradient = self._gradients.mean(0) + self._ridge * away
         slope = self._centre > 0
-        free = ~(slope & (self._point <= SMALLEST_SLOPE) & (gradient > 0))
-        self._step = np.zeros(len(away))
-        self._step[free] = -np.linalg.solve(hessian[np.ix_(free, free)], gradient[free])
+        at_bound = slope & (self._point <= SMALLEST_SLOPE)
+        free = ~(at_bound & (gradient > 0))
+        while True:  # the others' steps may push a slope through its bound that by itself would leave it
+            self._step = np.zeros(len(away))
+            self._step[free] = -np.linalg.solve(hessian[np.ix_(free, free)], gradient[free])
+            if not (through := at_bound & (self._step < 0)).any():
+                break
+            free &= ~through
         self._decrement = float(-gradient @ self._step)
         self._length = 1.0
         for i in np.flatnonzero(slope & (self._step < 0)):  # stop at the smallest slope

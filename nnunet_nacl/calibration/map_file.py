@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from nnunet_nacl.calibration.affine import AffineMap
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
-from nnunet_nacl.files import check_writable
+from nnunet_nacl.files import check_writable, checksum
 from nnunet_nacl.json_files import mismatch, read_dict
 
 __all__ = [
@@ -21,8 +22,11 @@ __all__ = [
     "MAP_PATTERN",
     "SCHEMA_VERSION",
     "check_output_map",
+    "map_of",
+    "map_path_of",
     "map_to_json",
     "read_map",
+    "sha256",
     "structures_of",
 ]
 
@@ -95,6 +99,28 @@ def check_output_map(path: Path) -> None:
     check_writable(path)
     if path.is_file() and mismatch(read_dict(path), MAP_PATTERN):
         raise UserError(f"{path} is no calibration map and would be lost; choose another -o.")
+
+
+def sha256(source: Path | IO[bytes]) -> str:
+    """SHA-256 of a file or stream: by it cards and outputs name maps and checkpoints. OSError if it cannot be read."""
+    return checksum(source, hashlib.sha256())
+
+
+def map_of(folder: Path) -> dict[str, str]:
+    """``map_sha256`` of the map that a folder of predictions was calibrated by; empty where its files do not tell."""
+    applied = folder / APPLIED_FILE
+    named = read_dict(applied).get("map_sha256") if applied.is_file() else None
+    return {"map_sha256": named} if isinstance(named, str) else {}
+
+
+def map_path_of(folder: Path) -> Path | None:
+    """The map that `nnunet_nacl apply` calibrated a folder by, if it is still what and where it was."""
+    applied = folder / APPLIED_FILE
+    named = read_dict(applied) if applied.is_file() else {}
+    if mismatch(named, {"map": str, "map_sha256": str}):
+        return None
+    path = Path(named["map"])
+    return path if path.is_file() and sha256(path) == named["map_sha256"] else None
 
 
 def _listed(structures: Mapping[str, str], regions: bool) -> str:

@@ -136,7 +136,8 @@ def calibrate(
     sure, changed = map(float, np.sum([_confident_changes(voxels, whole.map) for voxels in source], axis=0))
     part_of = dict(zip(cases, parts))
     by_case = {case: part_maps[part] for case, part in part_of.items()}
-    effect = _effect(held_out, before, samples, by_case, exact, output, options | {"progress": progress and "after"})
+    options |= {"progress": progress and "after"}
+    effect = _effect(held_out, before, samples, by_case, groups and grouped, exact, output, options)
     return Calibration(whole, chosen, scores, part_of, part_maps, structures, effect, sure, changed, exact)
 
 
@@ -189,16 +190,16 @@ def _confident_changes(voxels: Voxels, calibration: AffineMap) -> tuple[float, f
     return total, changed
 
 
-def _effect(held_out: HeldOut, before, samples, by_case, exact, output, options) -> dict[str, dict[str, Any]]:
+def _effect(held_out: HeldOut, before, samples, by_case, groups, exact, output, options) -> dict[str, dict[str, Any]]:
     """What :func:`changes` finds: of all voxels where they are there, else estimates from samples."""
     cases = list(by_case)
     old = case_values(before, cases)
     if exact:
         document = None if output is None else output.parent / "calibrated" / "calibration.json"
         after = held_out.evaluate(by_case, document, **options)
-        return changes(old, case_values(after, cases))
+        return changes(old, case_values(after, cases), groups=groups)
     order = held_out.first.dataset_json.get("regions_class_order")
     keys, n_bins = list(structures_of(held_out.first)), held_out.settings.n_bins
     found = [estimate_values(samples[case], by_case[case], keys, order, n_bins) for case in cases]
     new, errors = ({name: [one[name][i] for one in found] for name in old} for i in (0, 1))
-    return changes(old, new, errors)
+    return changes(old, new, errors, groups)

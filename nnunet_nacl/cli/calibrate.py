@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.calibration.crossfit import read_groups
     from nnunet_nacl.calibration.effect import effect_table
     from nnunet_nacl.calibration.heldout import HeldOut
-    from nnunet_nacl.calibration.map_file import APPLIED_FILE, MAP_FILE, check_output_map
+    from nnunet_nacl.calibration.map_file import APPLIED_FILE, MAP_FILE, check_output_map, sha256
     from nnunet_nacl.calibration.workflow import calibrate
     from nnunet_nacl.cli.problem_list import report_problems
     from nnunet_nacl.errors import UserError
@@ -129,6 +129,7 @@ def run(args: argparse.Namespace) -> int:
         print("checking and writing checkpoints", file=sys.stderr)
         mark = {key: document[key] for key in ("schema_version", "regions", "structures", "form", "generated_by")}
         document["checkpoints"] = write_calibrated(baked, list(folders), args.chk, calibration.fit.map, mark)
+        document["checkpoint_sha256"] = {fold: sha256(baked / f"fold_{fold}" / CALIBRATED) for fold in folders}
     write_atomically(output, to_json_text(document))
 
     print(_summary(calibration))

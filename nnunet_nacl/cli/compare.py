@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from nnunet_nacl.cli.processes import add_processes_option, number_of_processes
@@ -31,6 +33,9 @@ _EPILOG = """\
 Writes into OUT: comparison.json (every number, for `nnunet_nacl report` and your own scripts), tables/*.csv, *.md and
 *.tex (the .csv in full precision), figures/*.png and *.svg. Folders without a calibration.json are evaluated first;
 what it holds is not measured again, so a second run only redraws.
+
+Where a map has learned about Dice (`nnunet_nacl calibrate`), the table `quality` and the figures predicted_dice show
+how far its predictions hold: of +calibrated models, and of -i that `nnunet_nacl apply` wrote or -map names.
 
 Cases that the networks were trained on are refused where nnU-Net's files tell (--allow-training-cases).
 
@@ -73,6 +78,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     folds = "folds 0 to 4, or all for fold_all (default: the folds that are present, which must be the same for all)"
     add("-f", metavar="FOLD", **several, help=folds)
     add("-gt", metavar="LABELS", help="folder with the ground truth of -i (default: nnU-Net's own)")
+    learned = "map by which an -i was calibrated, to predict its Dice (default: the one that `nnunet_nacl apply` names)"
+    add("-map", metavar="LABEL=FILE", **several, help=learned)
     add("-djfile", metavar="FILE", help="dataset.json of -i (default: in its folder or up to two levels above)")
     add("-pfile", metavar="FILE", help="plans.json of -i (default: likewise)")
     add("-o", metavar="FOLDER", required=True, help="output folder")
@@ -94,7 +101,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Compares; the exit status is 0, or 2 through UserError."""
     import shlex
-    from pathlib import Path
 
     from nnunet_nacl.comparison.alignment import align
     from nnunet_nacl.comparison.comparison import compare
@@ -103,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.comparison.figure_choice.described import write_figures
     from nnunet_nacl.comparison.figure_choice.over_settings import figures_over_settings
     from nnunet_nacl.comparison.figure_choice.standard import standard_figures
-    from nnunet_nacl.comparison.learned_dice import predicted_dice
+    from nnunet_nacl.comparison.learned_dice import open_maps, predicted_dice
     from nnunet_nacl.comparison.output_folder import (
         check_output_folder,
         remove_temporaries,
@@ -128,12 +134,13 @@ def run(args: argparse.Namespace) -> int:
     remove_temporaries(folder)
     found = [locate(dataset, entries, options) for dataset in args.d or [None]]
     names = [located.name for located in found]
+    maps = [open_maps(located, _maps(args.map or ())) for located in found]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UserError(f"-d names {twice} twice; name each data set once.")
     datasets = [align(located, read_documents(located)) for located in found]
     _check_settings(datasets)
     comparison = compare(entries, datasets, n_bootstrap=args.bootstrap, seed=args.seed)
-    predicted = {dataset.name: predicted_dice(located, dataset) for located, dataset in zip(found, datasets)}
+    predicted = {dataset.name: predicted_dice(*asked) for *asked, dataset in zip(found, datasets, maps, datasets)}
     tables = [*make_tables(comparison), *quality_tables(comparison, predicted, args.threshold)]
     write_tables(tables, folder, comparison.notes)
     figures = [*standard_figures(comparison, relative), *figures_over_settings(comparison)]
@@ -172,6 +179,15 @@ def _check(args: argparse.Namespace) -> None:
     check_threshold(args.threshold)
     if args.seed < 0:
         raise UserError(f"-seed must be at least 0, got {args.seed}.")
+
+
+def _maps(given: Sequence[str]) -> dict[str, Path]:
+    """File by label."""
+    pairs = [text.rpartition("=") for text in given]
+    for text, (label, _, _) in zip(given, pairs):
+        if not label:
+            raise UserError(f"-map {text}: expected LABEL=FILE, with the label or path of an -i.")
+    return {label: Path(file) for label, _, file in pairs}
 
 
 def _relative(given: list[str] | None, entries: list) -> tuple[str, str] | None:

@@ -34,6 +34,7 @@ examples:
   nnUNetv2_predict -i scans -o predictions -d 4 -c 3d_fullres -tr nnUNetTrainerCE --save_probabilities
   nnunet_nacl decide -i predictions -o decided
   nnunet_nacl decide -i .../fold_0/validation -o decided_0 -gt .../gt_segmentations --probabilities --postprocessing
+  nnunet_nacl decide -i predictions -o decided -gt labels -groups '^(patient[0-9]+)'
   nnunet_nacl decide -i predictions -o decided -pp_pkl_file decided_0/postprocessing.pkl
 """
 
@@ -46,6 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-i", metavar="FOLDER", required=True, help="predictions with probabilities")
     add("-o", metavar="FOLDER", required=True, help="output folder, not the folder of predictions")
     add("-gt", metavar="FOLDER", help="ground truth: also give the true Dice, before and after")
+    add("-groups", metavar="FILE|REGEX", help="patient of each case, for the intervals: as in `nnunet_nacl calibrate`")
     add("--probabilities", action="store_true", help="copy the probabilities (npz, pkl) too")
     group = parser.add_mutually_exclusive_group()
     group.add_argument(
@@ -69,6 +71,8 @@ def run(args: argparse.Namespace) -> int:
     processes = number_of_processes(args.np)
     if args.postprocessing and not args.gt:
         raise UserError("--postprocessing compares with the ground truth; give its folder with -gt.")
+    if args.groups and not args.gt:
+        raise UserError("-groups is for the intervals of the true Dice; give the ground truth with -gt.")
     chosen = read_postprocessing(args.pp_pkl_file) if args.pp_pkl_file else None
     decided = decide_folder(
         args.i,
@@ -76,6 +80,7 @@ def run(args: argparse.Namespace) -> int:
         references=args.gt,
         probabilities=args.probabilities,
         need_all_references=args.postprocessing,
+        groups=args.groups,
         dataset_json=args.djfile,
         plans=args.pfile,
         num_processes=processes,

@@ -22,18 +22,23 @@ def summary_lines(decided: Decided) -> list[str]:
     """Voxels changed, expected and, where there is ground truth, true Dice of each structure, for the terminal.
 
     Expected Dice is a mean over the cases whose argmax has the structure; one that was removed counts 0. True Dice is
-    a mean over the cases where it is defined before and after, its difference has a 95 % bootstrap interval over cases.
+    a mean over the cases where it is defined before and after; it and its difference have 95 % bootstrap intervals over
+    cases, or over patients where these are known.
     """
     cases = decided.cases
     measured = sum(case.measured for case in cases)
     header = ["structure", "voxels gained", "lost", "expected Dice: argmax", "decided"]
-    header += ["true Dice: argmax", "decided", "difference [95 % interval]", "cases lower / higher"] if measured else []
+    header += ["true Dice: argmax [95 % interval]", "decided", "difference"] if measured else []
+    header += ["cases lower / higher"] if measured else []
+    patients = [decided.patients[case.case] for case in cases] if decided.patients else None
     rows = [header]
     for key, name in decided.names.items():
-        rows.append([one_line(name), *_cells([case.structures[key] for case in cases], measured > 0)])
+        rows.append([one_line(name), *_cells([case.structures[key] for case in cases], measured > 0, patients)])
     widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
     lines = [f"{len(cases)} cases decided, {sum(case.n_changed for case in cases)} voxels have another label."]
     lines += ["  ".join(c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths))) for row in rows]
+    if measured and patients:
+        lines.append(f"Intervals are over {len(set(patients))} patients, each drawn with all its cases.")
     if 0 < measured < len(cases):
         lines.append(f"{len(cases) - measured} cases have no ground truth and are not in the true Dice.")
     for key, name in decided.names.items():
@@ -49,7 +54,7 @@ def summary_lines(decided: Decided) -> list[str]:
     return lines
 
 
-def _cells(rows: Sequence[DecidedStructure], measured: bool) -> list[str]:
+def _cells(rows: Sequence[DecidedStructure], measured: bool, patients: Sequence[str] | None) -> list[str]:
     from nnunet_nacl.metrics.bootstrap import mean_interval, without_noise
 
     present = [row for row in rows if row.voxels_before]
@@ -59,12 +64,15 @@ def _cells(rows: Sequence[DecidedStructure], measured: bool) -> list[str]:
     if not measured:
         return cells
     dice = np.array([(row.dice_before, row.dice_after) for row in rows])
-    before, after = dice[~np.isnan(dice).any(1)].T
+    defined = ~np.isnan(dice).any(1)
+    before, after = dice[defined].T
     if not len(before):
         return [*cells, "-", "-", "-", "0 / 0"]
     change = without_noise(after - before)
-    found = mean_interval(after - before, n_bootstrap=_N_BOOTSTRAP, seed=0)
-    cells += [_number(before.mean()), _number(after.mean()), f"{found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"]
+    groups = None if patients is None else np.asarray(patients)[defined].tolist()
+    for values, form in ((before, ".4f"), (after, ".4f"), (after - before, "+.4f")):
+        found = mean_interval(values, n_bootstrap=_N_BOOTSTRAP, seed=0, groups=groups)
+        cells.append(f"{found.mean:{form}} [{found.low:{form}}, {found.high:{form}}]")
     return [*cells, f"{(change < 0).sum()} / {(change > 0).sum()}"]
 
 

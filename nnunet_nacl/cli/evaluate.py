@@ -5,7 +5,13 @@ from __future__ import annotations
 import argparse
 
 from nnunet_nacl.cli.processes import add_processes_option, number_of_processes
-from nnunet_nacl.cli.quality_text import add_threshold_option, check_threshold, quality_text
+from nnunet_nacl.cli.quality_text import (
+    add_threshold_option,
+    case_report,
+    check_threshold,
+    quality_text,
+    report_to_json,
+)
 
 HELP = "measure segmentation and calibration of a validated model or of a folder of predictions"
 
@@ -31,6 +37,7 @@ examples:
   nnunet_nacl evaluate -d 4 -tr nnUNetTrainerNACL -c 3d_fullres
   nnunet_nacl evaluate -d 4 -c 2d -f 0 -np 4 --csv
   nnunet_nacl evaluate -d 4 -c 3d_fullres --predict -chk checkpoint_calibrated.pth
+  nnunet_nacl evaluate labelsTs predictions_calibrated -map calibration_map.json
   nnunet_nacl evaluate labelsTs predictions -djfile predictions/dataset.json -pfile predictions/plans.json
 """
 
@@ -61,6 +68,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     directions = "HD95 of both directions pooled, or the larger of the two directions' (default: %(default)s)"
     add("-hd", choices=("pooled", "max"), default="pooled", help=directions)
     add_threshold_option(parser)
+    learned = "map by which the folder was calibrated: predict Dice by what it learned, and say how far that holds"
+    add("-map", metavar="FILE", help=learned)
+    add("--calibrated", action="store_true", help="with -map: predicted with the calibrated checkpoint of this map")
     add("--paper", action="store_true", help="also the NACL paper's own evaluation, for its tables (classes only)")
     add("--csv", action="store_true", help="also write every number to a .csv file beside the output")
     add("--chill", action="store_true", help="do not complain about cases that have no prediction")
@@ -77,10 +87,16 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
     from nnunet_nacl.evaluation.results import EvaluationSettings
     from nnunet_nacl.evaluation.table_text import check_csv, csv_text, table_text
-    from nnunet_nacl.files import write_atomically
-    from nnunet_nacl.json_files import one_line
+    from nnunet_nacl.files import to_json_text, write_atomically
+    from nnunet_nacl.json_files import one_line, read_dict
+    from nnunet_nacl.quality.predicted_quality import QualityOfMap
 
-    by_name, by_folder = args.d is not None, args.gt_folder is not None
+    by_name, by_folder, asked = args.d is not None, args.gt_folder is not None, None
+    if (args.map or args.calibrated) and (by_name or not args.map):
+        raise UserError(
+            "-map, and --calibrated with it, are for a folder of predictions; for a model's own validation cases "
+            "`nnunet_nacl compare -tr TRAINER+calibrated` predicts Dice."
+        )
     if args.predict and not by_name:
         raise UserError("--predict needs a model: -d DATASET -c CONFIGURATION.")
     if by_name == by_folder:
@@ -104,6 +120,7 @@ def run(args: argparse.Namespace) -> int:
         references = Path(args.gt_folder)
         folder = PredictionFolder.open(args.pred_folder, references, dataset_json=args.djfile, plans=args.pfile)
         folders = {"": folder.expecting_all_references()}
+        asked = QualityOfMap.open(args.map, folder, calibrated=args.calibrated) if args.map else None
         title = str(folder.folder)
     if args.paper and next(iter(folders.values())).labels.regions:
         raise UserError("--paper is defined for classes only; this data set has regions.")
@@ -115,8 +132,14 @@ def run(args: argparse.Namespace) -> int:
         folders, settings=settings, chill=args.chill, output=args.o, num_processes=processes, progress=True
     )
     print(table_text(evaluation, one_line(f"{title}: {len(evaluation.cases)} cases")))
-    if quality := quality_text(evaluation.cases, args.threshold):
-        print(f"\n{quality}")
+    report = case_report(evaluation.cases, args.threshold, asked)
+    if report:
+        print(f"\n{quality_text(report, args.threshold)}")
+    if report and asked:
+        notes = asked.reservations(case.case for case in evaluation.cases)
+        print("".join(f"note: {note}\n" for note in notes), end="")
+        predicted = asked.named(calibrated=args.calibrated) | {"notes": notes} | report_to_json(report, args.threshold)
+        write_atomically(output, to_json_text(read_dict(output) | {"predicted_quality": predicted}))
     print(f"\nwritten: {output}")
     if args.csv:
         write_atomically(output.with_suffix(".csv"), csv_text(evaluation))

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from nnunet_nacl.calibration.map_file import MAP_FILE, map_of, sha256
 from nnunet_nacl.comparison.resolution import Located, Part
 from nnunet_nacl.comparison.training_cases import fold_of
 from nnunet_nacl.errors import UserError
@@ -34,7 +35,8 @@ class Dataset:
         results: By entry, one per case, in that order.
         predictions: By entry and fold (empty for those of no fold) where predictions and ground truth lie: ``folder``,
             where they do not lie where nnU-Net has them ``references``, ``dataset_json`` and ``plans``, and where
-            something is done to them before they are compared the ``treatment``.
+            something is done to them before they are compared the ``treatment``; ``map_sha256`` names the map that
+            calibrated them.
         left_out: By entry, the cases that others have and it lacks.
         notes: What must be said beside every number.
     """
@@ -185,7 +187,10 @@ def _places(folder: Path, part: Part, document: Evaluation, located: Located) ->
     root, place = os.environ.get("nnUNet_results"), folder.resolve()
     if root and place.is_relative_to(Path(root).resolve()):
         place = place.relative_to(Path(root).resolve())
-    places = {"folder": str(place)}
+    places = {"folder": str(place), **map_of(folder)}
+    pooled = folder.parent.parent / MAP_FILE
+    if "calibrated" in part.entry.treatment and pooled.is_file():  # it holds the map of each part of the cases, too
+        places |= {"map_sha256": sha256(pooled)}
     if part.entry.treatment:
         places |= {"treatment": "+".join(part.entry.treatment)}
     if not part.entry.is_model:

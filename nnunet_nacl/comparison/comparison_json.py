@@ -25,6 +25,7 @@ TABLES, FIGURES = "tables", "figures"  # folders beside it
 
 _SCHEMA_VERSION = 2
 _AGAIN = "run `nnunet_nacl compare` again"
+_PLACES = ("references", "dataset_json", "plans", "treatment", "map_sha256")
 _INTERVAL = {"mean": NUMBER, "low": NUMBER, "high": NUMBER, "n": int}
 _LISTED = {"id": str, "dataset": (str, type(None)), "title": str, "caption": str, "files": [str]}
 _CELL = {"text": str, "value": NUMBER, "best": bool, "second": bool}
@@ -38,11 +39,7 @@ _DATASET = {
     "cases": [str],
     "case_fold": {"*": str},
     "left_out": {"*": [str]},
-    "predictions": {
-        "*": {
-            "*": {"folder": str, **{key: Optional(str) for key in ("references", "dataset_json", "plans", "treatment")}}
-        }
-    },
+    "predictions": {"*": {"*": {"folder": str, **{key: Optional(str) for key in _PLACES}}}},
     "values": {"*": {"*": [NUMBER]}},
     "means": {"*": {"*": _INTERVAL}},
 }

@@ -1,20 +1,22 @@
-"""Predicted Dice of a calibrated model's own validation cases, each from what the other cases teach.
+"""Predicted Dice of calibrated models' own validation cases, and of folders of predictions that a map calibrated.
 
-What `nnunet_nacl calibrate` learned, it learned from these very cases. So it is not asked about them: of each case the
-same is learned again from the parts of the cross-fit that the case is not in; a patient's cases lie in one part.
+What `nnunet_nacl calibrate` learned of a model, it learned from its validation cases. So it is not asked about them: of
+each case the same is learned again from the parts of the cross-fit that the case is not in; a patient's cases lie in
+one part. Of other cases it is asked as it is.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.calibration.map_file import MAP_FILE
+from nnunet_nacl.calibration.map_file import APPLIED_FILE, MAP_FILE, map_path_of
 from nnunet_nacl.comparison.alignment import Dataset
 from nnunet_nacl.comparison.resolution import Located
 from nnunet_nacl.errors import UserError
@@ -22,8 +24,9 @@ from nnunet_nacl.evaluation.quality_block import CaseQuality
 from nnunet_nacl.json_files import mismatch, read_dict
 from nnunet_nacl.quality.dice_estimate import StructureEstimate
 from nnunet_nacl.quality.learned_quality import LearnedQuality
+from nnunet_nacl.quality.predicted_quality import QualityOfMap
 
-__all__ = ["PredictedDice", "cross_fitted", "predicted_dice"]
+__all__ = ["PredictedDice", "cross_fitted", "open_maps", "predicted_dice"]
 
 _MAP = {"quality": {"learned": dict}, "cross_fit": {"*": {"cases": [str]}}}
 
@@ -37,12 +40,14 @@ class PredictedDice:
         low: Lower end of its interval.
         high: Upper end.
         level: Of the intervals.
+        reservations: What must be said beside them.
     """
 
     estimate: dict[str, np.ndarray]
     low: dict[str, np.ndarray]
     high: dict[str, np.ndarray]
     level: float
+    reservations: tuple[str, ...] = ()
 
 
 def cross_fitted(cases: Sequence[CaseQuality], parts: Sequence[str], alpha: float) -> PredictedDice:
@@ -68,13 +73,49 @@ def cross_fitted(cases: Sequence[CaseQuality], parts: Sequence[str], alpha: floa
     return PredictedDice(predicted, low, high, 1 - alpha)
 
 
-def predicted_dice(located: Located, dataset: Dataset) -> dict[str, PredictedDice]:
-    """By name, of the calibrated entries whose model's calibration_map.json has learned about their Dice."""
+def open_maps(located: Located, given: Mapping[str, Path]) -> dict[str, QualityOfMap]:
+    """By name, the maps of those entries that are folders of predictions.
+
+    Args:
+        located: What is compared.
+        given: By label or name of an entry, the map by which its predictions were calibrated. Folders that `nnunet_nacl
+            apply` wrote name theirs.
+
+    Raises:
+        UserError: A map was given for what is no such folder, or cannot be asked about its predictions.
+    """
+    left, found = dict(given), {}
+    for part in located.parts:
+        folder = part.folder
+        if part.entry.is_model or folder is None:
+            continue
+        path = left.pop(part.entry.label, None) or left.pop(part.entry.name, None)
+        asked, calibrated = path is not None, not (folder.folder / APPLIED_FILE).is_file()
+        path = path or map_path_of(folder.folder)
+        if path is not None:
+            with contextlib.nullcontext() if asked else contextlib.suppress(UserError):  # one that has learned nothing
+                found[part.entry.name] = QualityOfMap.open(path, folder, calibrated=calibrated)
+    for name in left:
+        raise UserError(f"-map {name}=...: no folder of predictions given with -i has this label; give it one.")
+    return found
+
+
+def predicted_dice(
+    located: Located, dataset: Dataset, maps: Mapping[str, QualityOfMap] | None = None
+) -> dict[str, PredictedDice]:
+    """By name, of the entries of whose Dice a map has learned.
+
+    These are the calibrated entries of models whose calibration_map.json has, and those of ``maps``.
+    """
     result = {}
     for entry in dataset.results:
         part = next(part for part in located.parts if part.entry.name == entry)
         cases = [quality for case in dataset.results[entry] if (quality := CaseQuality.of(case))]
         known = len(cases) == len(dataset.results[entry])
+        if known and maps and entry in maps:
+            columns = maps[entry].predict_dice([case.expected for case in cases])
+            level = 1 - next(iter(maps[entry].learned.dice.values())).alpha
+            result[entry] = PredictedDice(*columns, level, tuple(maps[entry].reservations(dataset.cases)))
         if "calibrated" not in part.entry.treatment or part.folder is None or not known:
             continue
         content = _read(part.folder.folder.parent.parent / MAP_FILE)

@@ -10,7 +10,9 @@ from nnunet_nacl.comparison.figure_choice.described import DescribedFigure
 from nnunet_nacl.comparison.learned_dice import PredictedDice
 from nnunet_nacl.figures.predicted_dice import covered_cases, draw_predicted_dice
 
-__all__ = ["quality_figures"]
+__all__ = ["PREDICTED_DICE", "quality_figures"]
+
+PREDICTED_DICE = "predicted_dice"  # with this their ids begin
 
 
 def quality_figures(
@@ -37,12 +39,13 @@ def quality_figures(
             counted = zip(names, (covered_cases(*lines) for lines in zip(true, low, high)))
             level = f"{100 * found.level:g} %"
             caption = (
-                "Dice predicted from the probabilities, by what the cases of other parts of the cross-fit taught, "
-                f"against the true Dice; bars: {level} intervals. A case outside its interval has a marker of its own."
+                "Dice predicted from the probabilities, by what other cases taught, against the true Dice; bars: "
+                f"{level} intervals. A case outside its interval has a marker of its own."
+                + "".join(f" {text[:1].upper()}{text[1:]}." for text in found.reservations)
             )
             inside = ", ".join(f"{name} {a} of {n} cases" for name, (a, n) in counted)
             draw = partial(draw_predicted_dice, names, estimate, true, low, high, level=found.level)
             suffix = f"_{number}" + (f"_{dataset.name}" if several else "")
             title = f"Predicted Dice: {entry.label}"
             alt = f"Predicted against true Dice of {entry.label}. Within their {level} interval: {inside}."
-            yield DescribedFigure(f"predicted_dice{suffix}", title, dataset.where, caption, alt, draw, dataset.name)
+            yield DescribedFigure(f"{PREDICTED_DICE}{suffix}", title, dataset.where, caption, alt, draw, dataset.name)

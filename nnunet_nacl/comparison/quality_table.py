@@ -13,7 +13,9 @@ from nnunet_nacl.comparison.table_formats import Cell, Table, mark, number
 from nnunet_nacl.evaluation.quality_block import CaseQuality
 from nnunet_nacl.evaluation.quality_report import ORDERS, quality_report
 
-__all__ = ["quality_tables"]
+__all__ = ["QUALITY", "WORKLOAD", "quality_tables"]
+
+QUALITY, WORKLOAD = "quality", "workload"  # with these their ids begin
 
 
 def quality_tables(
@@ -37,10 +39,17 @@ def quality_tables(
         }
         if reports:
             suffix = f"_{dataset.name}" if several else ""
+            found = predicted.get(dataset.name, {})
+            said = "".join(
+                f" {entry.label}: {text}."
+                for entry in comparison.entries
+                if entry.name in found
+                for text in found[entry.name].reservations
+            )
             without = [entry.label for entry in comparison.entries if entry.label not in reports]
             tables += [
-                _quality(dataset, reports, without, suffix),
-                _workload(dataset, reports, without, threshold, suffix),
+                _quality(dataset, reports, said + _without(without), suffix),
+                _workload(dataset, reports, _without(without), threshold, suffix),
             ]
     return tables
 
@@ -54,7 +63,7 @@ def _known(dataset: Dataset, name: str) -> list[CaseQuality] | None:
     return cases if len(cases) == len(dataset.results[name]) else None
 
 
-def _quality(dataset: Dataset, reports: Mapping[str, Mapping[str, Any]], without: list[str], suffix: str) -> Table:
+def _quality(dataset: Dataset, reports: Mapping[str, Mapping[str, Any]], said: str, suffix: str) -> Table:
     rows = list(reports.values())
     columns: dict[str, tuple[list[float], str]] = {"MAE expected": ([row["MAE expected"] for row in rows], "lower")}
     learned = any("MAE predicted" in row for row in rows)
@@ -82,10 +91,10 @@ def _quality(dataset: Dataset, reports: Mapping[str, Mapping[str, Any]], without
         "the risk-coverage curve (Geifman and El-Yaniv 2017), risk 1 less the lowest Dice, of the cases in the order "
         "of their lowest expected Dice, of mean entropy and confidence over the predicted foreground, of the truth "
         "(oracle) and at random. Lower is better, of rho higher. Best bold, second underlined: of AURC nothing is "
-        f"marked, for each method has cases of its own difficulty.{_without(without)}"
+        f"marked, for each method has cases of its own difficulty.{said}"
     )
     table: list[list[Cell | str]] = [[label, *(column[i] for column in cells)] for i, label in enumerate(reports)]
-    return Table(f"quality{suffix}", "Quality as promised", caption, header, table, dataset.name)
+    return Table(f"{QUALITY}{suffix}", "Quality as promised", caption, header, table, dataset.name)
 
 
 def _coverage(row: Mapping[str, Any]) -> Cell:
@@ -96,7 +105,7 @@ def _coverage(row: Mapping[str, Any]) -> Cell:
 
 
 def _workload(
-    dataset: Dataset, reports: Mapping[str, Mapping[str, Any]], without: list[str], threshold: float, suffix: str
+    dataset: Dataset, reports: Mapping[str, Mapping[str, Any]], said: str, threshold: float, suffix: str
 ) -> Table:
     rows: list[list[Cell | str]] = []
     for label, report in reports.items():
@@ -108,10 +117,10 @@ def _workload(
     caption = (
         f"Work and yield on {dataset.where}: a case is bad where the Dice of some structure is below {threshold:g}. Of "
         "the bad cases, the share that is found by looking at so many percent (so many cases), those of the lowest "
-        f"expected Dice first. At random, as many are found as are looked at.{_without(without)}"
+        f"expected Dice first. At random, as many are found as are looked at.{said}"
     )
     header = ["method", f"cases below {threshold:g}", *shares]
-    return Table(f"workload{suffix}", "Cases to look at", caption, header, rows, dataset.name)
+    return Table(f"{WORKLOAD}{suffix}", "Cases to look at", caption, header, rows, dataset.name)
 
 
 def _without(labels: Sequence[str]) -> str:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import nnunet_nacl
-from nnunet_nacl.calibration.map_file import APPLIED_FILE
+from nnunet_nacl.calibration.crossfit import read_groups
+from nnunet_nacl.calibration.map_file import APPLIED_FILE, map_of
 from nnunet_nacl.decision.decided_case import DecidedCase, decide_case
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.prediction_folder import CaseFiles, PredictionFolder
@@ -37,12 +38,14 @@ class Decided:
         names: Name of each structure by nnU-Net's key, background excluded.
         cases: What the decision did, in alphabetic order.
         problems: What is wrong with the cases that are not among them.
+        patients: Patient of each case; None: each case its own.
     """
 
     output: Path
     names: dict[str, str]
     cases: list[DecidedCase]
     problems: dict[str, str]
+    patients: dict[str, str] | None = None
 
 
 def decide_folder(
@@ -52,6 +55,7 @@ def decide_folder(
     references: str | os.PathLike | None = None,
     probabilities: bool = False,
     need_all_references: bool = False,
+    groups: str | None = None,
     dataset_json: str | os.PathLike | None = None,
     plans: str | os.PathLike | None = None,
     num_processes: int = 1,
@@ -70,6 +74,7 @@ def decide_folder(
         references: Folder with ground truth, for the true Dice of the cases that have one.
         probabilities: Copy the probabilities too.
         need_all_references: A case without ground truth is an error, found before the work begins.
+        groups: What :func:`~nnunet_nacl.calibration.crossfit.read_groups` takes, to tell the patient of each case.
         dataset_json: Path of dataset.json; None looks in ``folder`` and up to two levels above.
         plans: Path of plans.json; likewise.
         num_processes: Cases at the same time; 1 starts no process.
@@ -81,6 +86,7 @@ def decide_folder(
     opened = PredictionFolder.open(folder, dataset_json=dataset_json, plans=plans, need_reference=False)
     found, problems = opened.cases()
     truths = _find_references(found, references, opened.file_ending, need_all_references)
+    patients = read_groups(groups, [files.case for files in found]) if groups else None
     output = Path(output)
     prepare_output(output, opened, [FILE_NAME, _RECORDS])
     (output / _RECORDS).mkdir(exist_ok=True)
@@ -114,7 +120,7 @@ def decide_folder(
         raise UserError(f"{opened.folder}: no case could be decided.{listed}")
     labels = opened.labels
     names = {labels.key(c): labels.names[c] for c in labels.foreground}
-    result = Decided(output, names, [done[case] for case in sorted(done)], problems)
+    result = Decided(output, names, [done[case] for case in sorted(done)], problems, patients)
     records.finish(result)
     return result
 
@@ -190,6 +196,7 @@ class _Records:
             "schema_version": _SCHEMA_VERSION,
             "generated_by": f"nnunet_nacl {nnunet_nacl.__version__}",
             "predictions": str(self._folder.folder.resolve()),
+            **map_of(self._folder.folder),
             "structures": result.names,
             "regions": self._folder.labels.regions,
             "cases": [self._rows[case.case] for case in result.cases],

@@ -1,1 +1,1 @@
-"""`nnunet_nacl demo`: from a Decathlon task to a calibration table, with nnU-Net's own commands."""
+"""`nnunet_nacl demo`: from a Decathlon task to calibrated models and a comparison, with nnU-Net's own commands."""

@@ -1,12 +1,15 @@
-"""One training with nnUNetv2_train: how far it is, the command that resumes it, and its progress."""
+"""One training with nnUNetv2_train: how far it is, the command that resumes it, and its progress; then calibration."""
 
 from __future__ import annotations
 
 import re
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nnunet_nacl.calibration.checkpoints import CALIBRATED
+from nnunet_nacl.calibration.map_file import MAP_FILE
 from nnunet_nacl.demo.demo_schedule import schedule_of, short_name
 from nnunet_nacl.demo.shell_commands import Command
 from nnunet_nacl.errors import UserError
@@ -128,6 +131,19 @@ class Training:
         if self.validating:
             return f"{short_name(self.trainer)} validating"
         return f"{short_name(self.trainer)} epoch {self.epochs_done}/{self.epochs}"
+
+
+def is_calibrated(folds: Sequence[Training]) -> bool:
+    """Whether `nnunet_nacl calibrate`, which writes the map last, was run on these folds of a model once validated."""
+    path = folds[0].model_folder / MAP_FILE
+    try:
+        validated = max((fold.validation_folder / "summary.json").stat().st_mtime_ns for fold in folds)
+        same = read_dict(path).get("folds") == sorted(fold.fold for fold in folds)
+        return (
+            same and path.stat().st_mtime_ns > validated and all((f.fold_folder / CALIBRATED).is_file() for f in folds)
+        )
+    except (UserError, OSError):
+        return False
 
 
 def _stem(file_name: str) -> str:

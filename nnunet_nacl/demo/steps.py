@@ -11,12 +11,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from nnunet_nacl.calibration.checkpoints import CALIBRATED
+from nnunet_nacl.decision.decided_folder import FILE_NAME as DECISION_FILE
 from nnunet_nacl.demo.decathlon_download import download_task
 from nnunet_nacl.demo.decathlon_task import Task, read_task
 from nnunet_nacl.demo.demo_schedule import schedule_of
-from nnunet_nacl.demo.fold_training import PLANS, Training
+from nnunet_nacl.demo.fold_training import PLANS, Training, is_calibrated
 from nnunet_nacl.demo.options import DemoSettings
-from nnunet_nacl.demo.shell_commands import Command, export_line, run_side_by_side
+from nnunet_nacl.demo.shell_commands import Command, CommandFailed, export_line, run_side_by_side
 from nnunet_nacl.demo.small_network import SMALL_SUFFIX, add_small_configuration, parent_configuration
 from nnunet_nacl.demo.virtual_brains import MASK_RADIUS_MM, TASK_NAME, write_virtual_brains
 from nnunet_nacl.demo.workspace import Workspace
@@ -30,9 +32,11 @@ _TRUTH = "TrueProbabilities"
 # On the CPU many small steps get further in the same time than few large ones.
 _VIRTUAL_BRAINS_BATCH = 4
 
+_FEW_SCANS = 10  # more are not predicted in passing
+
 
 def run_demo(settings: DemoSettings, show_progress: bool = True) -> Path:
-    """Runs what is missing, then `nnunet_nacl compare`.
+    """Runs what is missing, then `nnunet_nacl compare` and `nnunet_nacl decide`.
 
     Args:
         settings: See `nnunet_nacl.demo.options.resolve`.
@@ -95,7 +99,13 @@ class _Demo:
             for trainer in settings.trainers
         ]
         self._train(trainings)
-        return self._compare(task, self._measure(task, trainings))
+        truth = self._measure(task, trainings)
+        calibrated = self._calibrate(task, trainings)
+        folder = self._compare(task, truth, list(calibrated))
+        new_scans = self._decide(task, calibrated) if calibrated else []
+        if folder.is_dir():
+            self._close(folder, truth, new_scans)
+        return folder
 
     def _introduce(self, task_folder: Path) -> None:
         settings = self.settings
@@ -186,15 +196,52 @@ class _Demo:
         # where `evaluate` writes its document: several folds have one together
         return truth if len(self.settings.folds) > 1 else folder
 
-    def _compare(self, task: Task, truth: Path | None) -> Path:
-        """The closing table, and what to type next."""
-        trainers = self.settings.trainers
+    def _calibrate(self, task: Task, trainings: list[Training]) -> dict[str, list[Training]]:
+        """Calibrates each model on its validation cases; the folds of those of which that could be done."""
+        done = {}
+        for trainer in self.settings.trainers:
+            folds = [training for training in trainings if training.trainer == trainer]
+            arguments = ["nnunet_nacl", "calibrate", *self._models(task), "-tr", trainer]
+            try:
+                if not is_calibrated(folds):
+                    self._run([self._command(arguments, f"calibrate_{task.dataset}_{trainer}")])
+            except CommandFailed as error:  # too few validation cases, perhaps: no reason to lose the comparison
+                _write(f"{error}\nThe comparison goes on without it.")
+            if is_calibrated(folds):
+                done[trainer] = folds
+        return done
+
+    def _compare(self, task: Task, truth: Path | None, calibrated: list[str]) -> Path:
+        """The tables: trainers, the same calibrated and decided for Dice, and the truth."""
+        trainers = [*self.settings.trainers, *(f"{trainer}+calibrated+decided" for trainer in calibrated)]
         folder = self.workspace.folder / "comparison" / f"{task.dataset}__{self.configuration}"
         if len(trainers) == 1 and truth is None:
             self._show(["nnunet_nacl", "evaluate", *self._models(task), "-tr", *trainers])
             return folder
         oracle = [] if truth is None else ["-i", f"true probabilities={truth}"]
         self._show(["nnunet_nacl", "compare", *self._models(task), "-tr", *trainers, *oracle, "-o", str(folder)])
+        return folder
+
+    def _decide(self, task: Task, calibrated: dict[str, list[Training]]) -> list[str]:
+        """New scans, predicted by the last calibrated model and decided for Dice; the commands, where they are many."""
+        scans = self.workspace.raw / task.dataset / "imagesTs"
+        trainer, folds = list(calibrated.items())[-1]
+        name = f"{task.dataset}__{trainer}__{self.configuration}"
+        predictions, decided = (str(self.workspace.folder / made / name) for made in ("predictions", "decided"))
+        predict = ["nnUNetv2_predict", "-i", str(scans), "-o", predictions, *self._models(task), "-tr", trainer]
+        predict += ["-chk", CALIBRATED, "--save_probabilities", "-device", self.settings.device]
+        decide = ["nnunet_nacl", "decide", "-i", predictions, "-o", decided]
+        if not 0 < len(list(scans.glob("*_0000.*"))) <= _FEW_SCANS:
+            return [shlex.join(predict), shlex.join(decide)]
+        checkpoint, finished = folds[-1].fold_folder / CALIBRATED, Path(decided, DECISION_FILE)
+        if not finished.is_file() or finished.stat().st_mtime_ns < checkpoint.stat().st_mtime_ns:
+            self._run([self._command(predict, f"predict_{name}")])
+        self._show(decide)
+        return []
+
+    def _close(self, folder: Path, truth: Path | None, new_scans: list[str]) -> None:
+        """What was made, what it shows, and what to type next."""
+        trainers = self.settings.trainers
         print("\nReliability diagrams:", *sorted((folder / "figures").glob("reliability_*.png")), sep="\n  ")
         if truth is not None:
             print(
@@ -205,10 +252,11 @@ class _Demo:
             print("The trainers differ in schedule or optimiser, not only in their loss.")
         print(
             "One training each, on a short schedule: this shows the workflow, it does not rank the methods.\n\n"
-            "Next: a page to read the comparison on. Further commands need nnU-Net's folders:\n"
-            f"$ {export_line(self.environment)}\n$ {shlex.join(['nnunet_nacl', 'report', '-o', str(folder)])}"
+            f"Next: a page to read the comparison on{', and segmentations of new scans' if new_scans else ''}. Further "
+            f"commands need nnU-Net's folders:\n$ {export_line(self.environment)}",
+            *(f"$ {command}" for command in (shlex.join(["nnunet_nacl", "report", "-o", str(folder)]), *new_scans)),
+            sep="\n",
         )
-        return folder
 
     def _models(self, task: Task) -> list[str]:
         return ["-d", str(task.id), "-c", self.configuration, "-f", *self.settings.folds]

@@ -6,6 +6,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from nnunet_nacl.calibration.map_file import map_of
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.case_cache import CaseCache, problems_of_exports
 from nnunet_nacl.evaluation.document import to_document
@@ -95,6 +96,6 @@ def evaluate_folder(
         names, channels, labels.regions, settings, [results[case] for case in sorted(results)], problems
     )
     if own and output is not None:
-        write_atomically(Path(output), to_json_text(to_document(evaluation)))
+        write_atomically(Path(output), to_json_text(to_document(evaluation) | map_of(folder.folder)))
         own.clear()
     return evaluation

@@ -1,6 +1,7 @@
 """Intervals by the bootstrap over cases (Efron 1979).
 
-The unit is the case, never the voxel: the voxels of an image are not independent. Whatever varies between trainings
+The unit is the case, never the voxel: the voxels of an image are not independent; or the patient, where several cases
+are of one. Whatever varies between trainings
 (seed, order of the batches) is in none of these intervals, since every trainer stands for one training per fold.
 """
 
@@ -66,30 +67,43 @@ def percentile_interval(values: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def mean_interval(values: Sequence[float] | np.ndarray, *, n_bootstrap: int, seed: int) -> Interval:
+def mean_interval(
+    values: Sequence[float] | np.ndarray, *, n_bootstrap: int, seed: int, groups: Sequence[str] | None = None
+) -> Interval:
     """Mean over the cases where a value is defined, with its percentile bootstrap interval (Efron 1979).
 
     Cases are drawn with replacement, the mean is taken of each draw, and the 2.5th and 97.5th percentile of these
-    means are the interval.
+    means are the interval. With groups, these are drawn instead, each with all its cases (the cluster bootstrap), since
+    cases of one patient are alike; the mean stays one over cases.
 
     Args:
         values: One per case; NaN is undefined.
         n_bootstrap: Number of draws.
         seed: Of the draws.
+        groups: Of each case the patient, or whatever else makes cases alike; None: each case is its own.
 
     Returns:
-        NaN everywhere without a defined case; with one, an interval would be a lie and is NaN.
+        NaN everywhere without a defined case; with one, or with one group, an interval would be a lie and is NaN.
+
+    Raises:
+        ValueError: There are not as many groups as values.
     """
-    defined = np.asarray(values, dtype=np.float64)
-    defined = defined[~np.isnan(defined)]
+    given = np.asarray(values, dtype=np.float64)
+    if groups is not None and len(groups) != len(given):
+        raise ValueError(f"each value needs its group, got {len(given)} values and {len(groups)} groups.")
+    kept = ~np.isnan(given)
+    defined = given[kept]
     n, nan = defined.size, float("nan")
+    code = np.arange(n) if groups is None else np.unique(np.asarray(groups)[kept], return_inverse=True)[1]
     if n == 0:
         return Interval(nan, nan, nan, 0)
     # about a value near the mean, so that a shift of all values shifts the interval by as much
     centre = float(defined.mean())
-    if n == 1:
-        return Interval(centre, nan, nan, 1)
-    low, high = percentile_interval(resamples(n, n_bootstrap, seed) @ (defined - centre) / n)
+    sizes = np.bincount(code)
+    if len(sizes) == 1:
+        return Interval(centre, nan, nan, n)
+    drawn = resamples(len(sizes), n_bootstrap, seed)
+    low, high = percentile_interval(drawn @ np.bincount(code, defined - centre) / (drawn @ sizes))
     return Interval(centre, centre + low, centre + high, n)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from nnunet_nacl.calibration.checkpoints import CALIBRATED, MARK
 from nnunet_nacl.calibration.heldout import AFTER_FOLDER
-from nnunet_nacl.calibration.map_file import MAP_FILE, MAP_PATTERN
+from nnunet_nacl.calibration.map_file import MAP_FILE, MAP_PATTERN, sha256
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.document import read_document
 from nnunet_nacl.evaluation.folds import FILE_NAME, merge
@@ -21,7 +21,7 @@ from nnunet_nacl.evaluation.image_files import quiet
 from nnunet_nacl.evaluation.results import Evaluation
 from nnunet_nacl.files import check_writable, replacing, to_json_text
 from nnunet_nacl.json_files import first_line, mismatch, read_dict
-from nnunet_nacl.models.card import CARD_NAME, card_text, stream_hash
+from nnunet_nacl.models.card import CARD_NAME, card_text
 from nnunet_nacl.models.portable import check_portable, portable_checkpoint, read_checkpoint
 
 __all__ = ["export_model", "install_model"]
@@ -271,7 +271,7 @@ def _hashes(archive: zipfile.ZipFile, place: PurePosixPath) -> dict[str, str]:
     for name in archive.namelist():
         if name.endswith((".pth", MAP_FILE)):
             with archive.open(name) as stream:
-                hashes[str(PurePosixPath(name).relative_to(place))] = stream_hash(stream)
+                hashes[str(PurePosixPath(name).relative_to(place))] = sha256(stream)
     return hashes
 
 

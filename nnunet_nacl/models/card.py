@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from typing import IO, Any
+from typing import Any
 
 import nnunet_nacl
 from nnunet_nacl.evaluation.document import to_document
@@ -15,22 +14,13 @@ from nnunet_nacl.json_files import NUMBER, mismatch
 from nnunet_nacl.methods import PREFIX, STOCK
 from nnunet_nacl.registration.grammar import parse
 
-__all__ = ["CARD_NAME", "card_text", "stream_hash"]
+__all__ = ["CARD_NAME", "card_text"]
 
 CARD_NAME = "model_card.md"
 _SCORES = ("ECE", "NLL", "Brier")
 _MASKS = ("foreground", "dilated", "predicted", "all")
-_BLOCK = 1 << 20
 _CHECK = {"error": NUMBER, "error_of_constant": NUMBER, "coverage": dict.fromkeys(("share", "low", "high"), NUMBER)}
 _QUALITY = {"unit": str, "checks": {"*": {"*": {"*": _CHECK}}}}
-
-
-def stream_hash(stream: IO[bytes]) -> str:
-    """SHA-256 of what a stream still holds, in hexadecimal digits."""
-    digest = hashlib.sha256()
-    while block := stream.read(_BLOCK):
-        digest.update(block)
-    return digest.hexdigest()
 
 
 def card_text(

@@ -25,7 +25,7 @@ from nnunet_nacl.page.data_uris import data_uri, embed_figure
 from nnunet_nacl.page.drawing import LOWEST_CONFIDENCE, STRUCTURE_COLORS, confidence_scale
 from nnunet_nacl.page.findings import key_findings, verdicts
 from nnunet_nacl.page.gallery import Gallery, make_gallery
-from nnunet_nacl.page.quality_terms import quality_terms
+from nnunet_nacl.page.quality_section import quality_section, without_quality
 from nnunet_nacl.page.templating import render, source
 
 __all__ = ["PAGE_NAME", "Page", "make_page"]
@@ -79,6 +79,7 @@ def make_page(
 
 def _render(data: Mapping[str, Any], figures: Sequence[Mapping[str, Any]], galleries: Sequence[Gallery]) -> str:
     script, evaluation = source("page.js"), data["settings"]["evaluation"]
+    tables = [_table(table) for table in data["tables"]]
     used = {column["mask"] for column in data["columns"].values()}
     return render(
         "page.html",
@@ -95,8 +96,9 @@ def _render(data: Mapping[str, Any], figures: Sequence[Mapping[str, Any]], galle
         tested=any(row["p_holm"] is not None for row in data["statistics"]),
         labels={trainer["name"]: trainer["label"] for trainer in data["trainers"]},
         command=_command(data["command"]),
-        tables=[_table(table) for table in data["tables"]],
-        figures=figures,
+        tables=without_quality(tables),
+        figures=without_quality(figures),
+        quality=quality_section(tables, figures),
         galleries=galleries,
         pictured=any(case.panels.pictures for entry in galleries for case in entry.cases),
         colors=len(STRUCTURE_COLORS),
@@ -104,7 +106,6 @@ def _render(data: Mapping[str, Any], figures: Sequence[Mapping[str, Any]], galle
         few_voxels=FEW_VOXELS,
         scale=data_uri(confidence_scale(), ".png") if galleries else "",
         masks={mask: MASK_NOTES[mask].format(**evaluation) for mask in MASKS if mask in used},
-        quality_terms=quality_terms(data["tables"]),
     )
 
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.calibration.map_file import APPLIED_FILE, read_map, structures_of
+from nnunet_nacl.calibration.map_file import APPLIED_FILE, read_map, sha256, structures_of
 from nnunet_nacl.decision.decided_folder import FILE_NAME as DECISION_FILE
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
@@ -27,6 +29,7 @@ from nnunet_nacl.quality.review_list import CaseReview, PredictedCase
 __all__ = ["QualityOfMap"]
 
 _PATTERN = {"quality": {"unit": str, "why_not": Optional(str), "learned": dict}}
+_SINGLE = "the map learned from single networks: for the average of several folds its intervals do not hold"
 _UNKNOWN = Prediction(math.nan, math.nan, math.nan)
 
 
@@ -114,3 +117,34 @@ class QualityOfMap:
             same = review.unit == self.unit
             volume.append(self.learned.volume[key].predict(structure.expected_volume) if same else _UNKNOWN)
         return PredictedCase(tuple(dice), tuple(volume))
+
+    def predict_dice(self, expected: Sequence[Mapping[str, float]]) -> tuple[dict[str, np.ndarray], ...]:
+        """Predicted Dice of cases by structure, and the lower and the upper ends of its intervals.
+
+        Args:
+            expected: Of each case the expected Dice by structure.
+        """
+        found = {key: [self.learned.dice[key].predict(case[key]) for case in expected] for key in self.keys}
+        return tuple(
+            {key: np.array([getattr(one, name) for one in row]) for key, row in found.items()}
+            for name in ("estimate", "low", "high")
+        )
+
+    def reservations(self, cases: Iterable[str]) -> list[str]:
+        """What must be said beside predictions for cases of these names."""
+        parts = read_dict(self.path).get("cross_fit")
+        known = (
+            set() if mismatch(parts, {"*": {"cases": [str]}}) else {c for fit in parts.values() for c in fit["cases"]}
+        )
+        notes = [] if self.learned.as_deployed else [_SINGLE]
+        if shared := sorted(known & set(cases)):
+            notes.append(
+                f"the map learned from cases of the same names ({len(shared)}, {shared[0]} first): if they are the "
+                "same, Dice is predicted better here than it will be for new ones"
+            )
+        return notes
+
+    def named(self, *, calibrated: bool) -> dict[str, Any]:
+        """``map_sha256``; of predictions by calibrated checkpoints ``checkpoint_sha256`` too, if the map tells it."""
+        checkpoints = read_dict(self.path).get("checkpoint_sha256") if calibrated else None
+        return {"map_sha256": sha256(self.path)} | ({"checkpoint_sha256": checkpoints} if checkpoints else {})

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import nnunet_nacl
+from nnunet_nacl.calibration.map_file import map_of
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
 from nnunet_nacl.files import to_json_text, write_atomically
@@ -124,7 +125,7 @@ def write_uncertainty(
     names = member_names([member.folder for member in members])
     predicted = None if quality is None else {case: quality.predict(review) for case, review in done.items()}
     reviews = in_order(list(done.values()))
-    described = _describe(folder, names, problems) | _describe_quality(quality, threshold)
+    described = _describe(folder, names, problems) | _describe_quality(quality, threshold, calibrated)
     write_atomically(folder.path / SETTINGS_FILE, to_json_text(described))
     write_atomically(folder.path / REVIEW_FILE, review_csv_text(reviews, names, problems, predicted, threshold))
     return Review(
@@ -151,13 +152,14 @@ def _open_quality(
     return QualityOfMap.open(path, members[0], calibrated=calibrated)
 
 
-def _describe_quality(quality: QualityOfMap | None, threshold: float | None) -> dict:
+def _describe_quality(quality: QualityOfMap | None, threshold: float | None, calibrated: bool) -> dict:
     if quality is None:
         return {}
     learned = quality.learned
     return {
         "predicted": {
             "map": str(quality.path.resolve()),
+            **quality.named(calibrated=calibrated),
             "segmentations": learned.delivered,
             "learned_as_deployed": learned.as_deployed,
             "threshold": threshold,
@@ -182,7 +184,10 @@ def _describe(folder: OutputFolder, names: Sequence[str], problems: Mapping[str,
     return {
         "schema_version": 1,
         "generated_by": f"nnunet_nacl {nnunet_nacl.__version__}",
-        "members": [{"name": name, "folder": str(m.folder.resolve())} for name, m in zip(names, folder.members)],
+        "members": [
+            {"name": name, "folder": str(m.folder.resolve())} | map_of(m.folder)
+            for name, m in zip(names, folder.members)
+        ],
         "maps": list(settings.maps),
         "form": form,
         "dtype": settings.dtype,

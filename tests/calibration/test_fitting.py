@@ -9,7 +9,7 @@ from scipy.optimize import minimize
 
 from nnunet_nacl.calibration.affine import AffineMap
 from nnunet_nacl.calibration.fitting import FORMS, RIDGE, SMALLEST_SLOPE, design, fit
-from nnunet_nacl.calibration.likelihood import Voxels
+from nnunet_nacl.calibration.likelihood import Voxels, case_terms
 from tests.calibration.problems import drawn_from, exact_for
 from tests.calibration.test_likelihood import reference
 
@@ -74,6 +74,24 @@ def test_separable_and_reversed_classes_give_a_map_all_the_same():
     assert 1 < fit(lambda: [separable], "logodds")[0].map.slopes[0] < 100
     reversed_ = one_region([2.0, -2.0], [False, True], [1, 1])
     assert fit(lambda: [reversed_], "shift")[0].map.slopes[0] == pytest.approx(SMALLEST_SLOPE)
+
+
+@pytest.mark.parametrize("seed", [2, 3, 26])  # with two, three and two structures a step leads through a bound
+def test_slopes_at_their_bound_are_those_of_a_bounded_optimiser(seed):
+    rng, num = np.random.default_rng(seed), 2 + seed % 2
+    odds = rng.normal(size=(num, num)) @ rng.normal(size=(num, 30)) - 1
+    voxels = Voxels(torch.from_numpy(odds), torch.from_numpy(rng.integers(0, num + 1, 30)))
+    centre = np.repeat([1.0, 0.0], num)
+
+    def objective(theta):
+        terms = case_terms(voxels, theta)
+        return terms.loss + RIDGE * ((theta - centre) ** 2).sum() / 2, terms.gradient + RIDGE * (theta - centre)
+
+    bounds = [(SMALLEST_SLOPE, None)] * num + [(None, None)] * num
+    best = minimize(objective, centre, jac=True, bounds=bounds, tol=1e-14)
+    found = fit(lambda: [voxels], "logodds")[0]
+    assert found.map.slopes.min() == SMALLEST_SLOPE
+    np.testing.assert_allclose(found.parameters, best.x, atol=1e-3)
 
 
 def test_a_fit_that_leaves_cases_out_never_sees_them():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from hashlib import sha256
 
 import numpy as np
 import pytest
@@ -56,7 +57,9 @@ def test_a_model_is_calibrated_in_one_command(make, labels, capsys):
     assert set(document["cross_fit"]) == {"fold_0", "fold_1"} and document["n_cases"] == 6
     assert document["effect"]["NLL all"]["difference"]["mean"] < 0
     for fold in (0, 1):
-        checkpoint = torch.load(model.folder / f"fold_{fold}" / CALIBRATED, weights_only=False)
+        path = model.folder / f"fold_{fold}" / CALIBRATED
+        assert document["checkpoint_sha256"][str(fold)] == sha256(path.read_bytes()).hexdigest()
+        checkpoint = torch.load(path, weights_only=False)
         assert [row["slope"] for row in checkpoint[MARK]["structures"]] == [
             row["slope"] for row in document["structures"]
         ]
@@ -138,6 +141,8 @@ def test_a_folder_is_calibrated_and_the_result_is_one_of_nnunet(make, labels, tm
         if labels is CLASSES:
             np.testing.assert_array_equal(sitk.GetArrayFromImage(image), probs.argmax(0))
     assert run("evaluate", model.references, out) == 0
+    named = sha256((folder / "calibration_map.json").read_bytes()).hexdigest()
+    assert read_dict(out / "calibration.json")["map_sha256"] == named
     ensemble_folders([str(folder), str(out)], str(tmp_path / "ensemble"), num_processes=1)
     assert len(list((tmp_path / "ensemble").glob("*.nii.gz"))) == 6
 

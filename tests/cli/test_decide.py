@@ -39,10 +39,18 @@ def test_true_dice_has_an_interval_of_its_difference(predict, tmp_path, capsys):
     assert decide("-i", source, "-o", tmp_path / "out", "-gt", truths) == 0
     printed = capsys.readouterr().out
     rows = [c["structures"]["1"] for c in json.loads((tmp_path / "out/decision.json").read_text())["cases"][:2]]
-    before, after = (np.mean([row[f"dice_{when}"] for row in rows]) for when in ("before", "after"))
+    before, after = ([row[f"dice_{when}"] for row in rows] for when in ("before", "after"))
     line = next(line for line in printed.splitlines() if line.startswith("anterior"))
-    assert f"{before:.4f}" in line and f"{after:.4f}" in line and f"{after - before:+.4f} [" in line
-    assert "1 cases have no ground truth" in printed
+    for values in (before, after):  # of two cases the interval is from one to the other
+        assert f"{np.mean(values):.4f} [{min(values):.4f}, {max(values):.4f}]" in line
+    assert f"{np.mean(after) - np.mean(before):+.4f} [" in line
+    assert "1 cases have no ground truth" in printed and "patients" not in printed
+    arguments = ("-i", source, "-o", tmp_path / "out", "-gt", truths, "-groups", "case_[0-1]|case_2")
+    assert decide(*arguments, "-groups", "case") == 0  # all of one patient
+    printed = capsys.readouterr().out
+    assert f"{np.mean(before):.4f} [nan, nan]" in printed and "over 1 patients" in printed
+    assert decide(*arguments) == 0
+    assert f"[{min(before):.4f}, {max(before):.4f}]" in capsys.readouterr().out
 
 
 def test_what_was_removed_or_postprocessed_is_said(predict, tmp_path, capsys, monkeypatch):  # noqa: F811
@@ -115,6 +123,8 @@ def test_problems_are_listed_and_the_rest_is_done(predict, tmp_path, capsys):  #
         (("-i", "predictions", "-o", "out", "-gt", "nowhere"), "nowhere: no such folder"),
         (("-i", "predictions", "-o", "out", "-pp_pkl_file", "nowhere.pkl"), "nowhere.pkl: cannot be read"),
         (("-i", "predictions", "-o", "out", "-np", "0"), "-np must be at least 1"),
+        (("-i", "predictions", "-o", "out", "-groups", "x"), "give the ground truth with -gt"),
+        (("-i", "predictions", "-o", "out", "-gt", "predictions", "-groups", "p(.)"), "no patient for 3 cases"),
     ],
 )
 def test_errors_are_one_line(predict, tmp_path, monkeypatch, capsys, arguments, message):  # noqa: F811

@@ -138,7 +138,9 @@ def test_the_whole_demo_interrupted_and_continued(tmp_path):
     comparison = tmp_path / "comparison" / "Dataset090_VirtualBrains__2d_small"
     assert (comparison / "figures" / "reliability_foreground.png").stat().st_size > 10_000
     document = json.loads((comparison / "comparison.json").read_text())
-    assert [trainer["label"] for trainer in document["trainers"]][-1] == "true probabilities"
+    labels = [trainer["label"] for trainer in document["trainers"]]
+    assert labels[-2:] == ["NACL, calibrated, decided", "true probabilities"]
+    assert len(list(tmp_path.glob("decided/*NACL*/brain_*.nii.gz"))) == 4
     (dataset,) = document["datasets"]
     assert len(dataset["cases"]) == 5 and document["settings"]["evaluation"]["boundary_mm"] == 4
     truth = json.loads(next(tmp_path.rglob("TrueProbabilities__*/**/calibration.json")).read_text())

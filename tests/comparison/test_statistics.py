@@ -64,6 +64,18 @@ def test_undefined_values_are_left_out():
     assert mean_interval([1, NAN, 3, 5], **OPTIONS) == mean_interval([1, 3, 5], **OPTIONS)
 
 
+def test_patients_are_drawn_with_all_their_cases():
+    # patient a has three cases of value 0, b one of value 1: draws aa, ab, ba, bb have the means 0, 1/4, 1/4, 1
+    interval = mean_interval([0, NAN, 0, 1, 0], groups=["a", "b", "a", "b", "a"], **OPTIONS)
+    assert (interval.mean, interval.low, interval.high, interval.n) == (0.25, 0, 1, 4)
+    few = mean_interval([0.2] * 9 + [0.4] * 9, groups=["a"] * 9 + ["b"] * 9, **OPTIONS)
+    assert (few.low, few.high) == pytest.approx((0.2, 0.4))  # as wide as two cases', not as eighteen
+    alone = mean_interval([0, 1], groups=["a", "a"], **OPTIONS)
+    assert (alone.mean, alone.n) == (0.5, 2) and math.isnan(alone.low)
+    with pytest.raises(ValueError, match="2 values and 1 groups"):
+        mean_interval([0, 1], groups=["a"], **OPTIONS)
+
+
 def test_pairs_need_both_values():
     paired = paired_difference([1, NAN, 3, 4], [2, 5, NAN, 2], **OPTIONS)
     assert paired.n == 2 and paired.difference == -0.5 and (paired.mean_reference, paired.mean) == (2.5, 2)

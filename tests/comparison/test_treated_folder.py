@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 
 import numpy as np
 import pytest
@@ -139,6 +140,9 @@ def test_predicted_dice_only_where_calibrate_learned_it(model):
     learned = LearnedQuality.learn(dict.fromkeys(keys, values), list("abcdef"), delivered="argmax", as_deployed=False)
     document = calibration.to_json() | {"quality": {"learned": {"argmax": learned.to_json()}}}
     (model.model(TRAINER) / "calibration_map.json").write_text(to_json_text(document))
+    predictions = gather(*names)[1].predictions
+    named = sha256((model.model(TRAINER) / "calibration_map.json").read_bytes()).hexdigest()
+    assert [predictions[name]["1"].get("map_sha256") for name in names] == [None, named, named]
     predicted = predicted_dice(*found)
     assert predicted.keys() == {names[1]} and predicted[names[1]].level == 0.9
     assert all(np.isfinite(predicted[names[1]].estimate[key]).all() for key in keys)

@@ -41,6 +41,7 @@ class FakeNnunet:
         self.environments: list[dict[str, str]] = []
         self.evaluated: list[str] = []
         self.compared: list = []
+        self.decided: list = []
         self.stop_at: str | None = None
         self.exception: BaseException = KeyboardInterrupt()
 
@@ -68,6 +69,8 @@ class FakeNnunet:
     def nnUNetv2_convert_MSD_dataset(self, arguments, environment, interrupted):
         target = Path(environment["nnUNet_raw"]) / "Dataset090_VirtualBrains"
         (target / "imagesTr").mkdir(parents=True)  # like nnU-Net, fails if it is there
+        (target / "imagesTs").mkdir()
+        (target / "imagesTs" / "new_0000.nii.gz").touch()
         if not interrupted:
             (target / "dataset.json").write_text("{}")
 
@@ -103,6 +106,20 @@ class FakeNnunet:
     def evaluate(self, arguments):
         assert (arguments.d, arguments.dilated, arguments.boundary) == ("90", 4, 4)
         self.evaluated.append(arguments.tr)
+
+    def calibrate(self, arguments):
+        (model,) = Path(self.environments[-1]["nnUNet_results"]).glob(f"*/{arguments.tr}__*__{arguments.c}")
+        for fold in arguments.f:
+            (model / f"fold_{fold}" / "checkpoint_calibrated.pth").touch()
+        (model / "calibration_map.json").write_text(json.dumps({"folds": arguments.f}))
+
+    def nnUNetv2_predict(self, arguments, environment, interrupted):
+        pass
+
+    def decide(self, arguments):
+        self.decided.append(arguments)
+        Path(arguments.o).mkdir(parents=True, exist_ok=True)
+        (Path(arguments.o) / "decision.json").touch()
 
     def compare(self, arguments):
         self.compared.append(arguments)
@@ -158,7 +175,14 @@ def kinds(commands):
 
 def test_the_stock_commands_run_in_order(demo, nnunet, capsys):
     folder = demo()
-    assert kinds(nnunet.commands) == ["convert_MSD_dataset", "plan_and_preprocess", "train", "train", "train"]
+    assert kinds(nnunet.commands) == [
+        "convert_MSD_dataset",
+        "plan_and_preprocess",
+        "train",
+        "train",
+        "train",
+        "predict",
+    ]
     assert nnunet.commands[1] == ("nnUNetv2_plan_and_preprocess -d 90 -c 2d -npfp 2 -np 2 --verify_dataset_integrity")
     assert nnunet.commands[2] == (f"nnUNetv2_train 90 2d_small 0 -tr {TRAINERS[0]} -p nnUNetPlans --npz -device cpu")
     output = capsys.readouterr().out
@@ -176,7 +200,8 @@ def test_one_bar_counts_the_epochs_of_all_trainings(demo, nnunet, capsys):
 def test_the_end_is_a_comparison_of_the_trainings_and_the_truth(demo, nnunet, capsys):
     folder = demo()
     (compared,) = nnunet.compared
-    assert (compared.d, compared.c, compared.f, compared.tr) == (["90"], "2d_small", ["0"], list(TRAINERS))
+    trainers = [*TRAINERS, *(f"{trainer}+calibrated+decided" for trainer in TRAINERS)]
+    assert (compared.d, compared.c, compared.f, compared.tr) == (["90"], "2d_small", ["0"], trainers)
     (truth,) = compared.i
     label, _, place = truth.partition("=")
     model = Path(nnunet.environments[0]["nnUNet_results"], "Dataset090_VirtualBrains")
@@ -199,12 +224,12 @@ def test_other_data_have_no_truth_and_need_no_evaluation(demo, nnunet, tmp_path)
     shutil.rmtree(tmp_path / "demo" / "data" / "Task90_VirtualBrains" / "probabilitiesTr")
     nnunet.waves.clear()
     demo()
-    assert [len(wave) for wave in nnunet.waves] == [1] and nnunet.compared[-1].i is None
+    assert [wave[0].split()[1] for wave in nnunet.waves] == ["compare", "decide"] and nnunet.compared[-1].i is None
 
 
 def test_a_single_trainer_is_compared_with_the_truth(demo, nnunet):
     demo(trainers=TRAINERS[:1])
-    assert nnunet.compared[0].tr == [TRAINERS[0]]
+    assert nnunet.compared[0].tr == [TRAINERS[0], f"{TRAINERS[0]}+calibrated+decided"]
 
 
 def test_on_the_cpu_trainings_share_the_cores(demo, nnunet):
@@ -234,11 +259,12 @@ def test_a_second_run_only_compares_also_in_another_place(demo, nnunet, tmp_path
 @pytest.mark.parametrize(
     ("stop_at", "again"),
     [
-        ("convert", ["convert_MSD_dataset", "plan_and_preprocess", "train", "train", "train"]),
-        ("plan_and", ["plan_and_preprocess", "train", "train", "train"]),
-        (TRAINERS[0], ["train", "train", "train"]),
-        (TRAINERS[1], ["train", "train"]),
-        (TRAINERS[2], ["train"]),
+        ("convert", ["convert_MSD_dataset", "plan_and_preprocess", "train", "train", "train", "predict"]),
+        ("plan_and", ["plan_and_preprocess", "train", "train", "train", "predict"]),
+        (TRAINERS[0], ["train", "train", "train", "predict"]),
+        (TRAINERS[1], ["train", "train", "predict"]),
+        (TRAINERS[2], ["train", "predict"]),
+        ("predict", ["predict"]),
     ],
 )
 def test_an_interrupted_run_is_resumed(demo, nnunet, stop_at, again):
@@ -258,6 +284,31 @@ def test_a_missing_prediction_is_made_again(demo, nnunet, tmp_path):
     next((tmp_path / "demo").rglob(f"{TRAINERS[1]}*/fold_0/validation/a.npz")).unlink()
     demo()
     assert len(nnunet.commands) == 1 and nnunet.commands[0].endswith("--val") and TRAINERS[1] in nnunet.commands[0]
+    calibrated = [command for wave in nnunet.waves for command in wave if " calibrate " in command]
+    assert [command.split()[-1] for command in calibrated] == [TRAINERS[1]]
+
+
+def test_the_end_is_a_decision_for_new_scans_by_a_calibrated_model(demo, nnunet, tmp_path, capsys):
+    demo()
+    predict, (decide,) = nnunet.commands[-1], nnunet.decided
+    assert f"-tr {TRAINERS[-1]} -chk checkpoint_calibrated.pth --save_probabilities" in predict
+    assert f" -o {decide.i} " in predict and f"$ {predict}\n" in capsys.readouterr().out
+    for i in range(10):  # eleven scans are not predicted in passing
+        (tmp_path / f"demo/nnUNet_raw/Dataset090_VirtualBrains/imagesTs/{i}_0000.nii.gz").touch()
+    demo()
+    *_, last, _ = capsys.readouterr().out.splitlines()
+    assert len(nnunet.decided) == 1 and last == f"$ {predict}"
+
+
+def test_what_cannot_be_calibrated_is_compared_without(demo, nnunet, capsys):
+    nnunet.stop_at, nnunet.exception = f"calibrate -d 90 -c 2d_small -f 0 -tr {TRAINERS[2]}", CommandFailed("too few")
+    nnunet.calibrate = lambda arguments: (
+        None if arguments.tr == TRAINERS[2] else FakeNnunet.calibrate(nnunet, arguments)
+    )
+    demo()
+    assert nnunet.compared[0].tr[3:] == [f"{trainer}+calibrated+decided" for trainer in TRAINERS[:2]]
+    assert "too few\nThe comparison goes on without it." in capsys.readouterr().out
+    assert f"-tr {TRAINERS[1]} " in nnunet.commands[-1]
 
 
 def test_a_failed_command_ends_the_demo(demo, nnunet):
@@ -293,7 +344,7 @@ def test_a_folder_of_other_data_is_refused(demo, tmp_path):
 def test_folds_and_trainers_multiply(demo, nnunet):
     demo(folds=("0", "1"), parallel=2)
     assert [len(wave) for wave in nnunet.waves[2:5]] == [2, 2, 2]
-    assert [command.split()[3] for command in nnunet.commands[2:]] == ["0", "0", "0", "1", "1", "1"]
+    assert [command.split()[3] for command in nnunet.commands[2:-1]] == ["0", "0", "0", "1", "1", "1"]
     assert nnunet.compared[0].i[0].endswith("TrueProbabilities__nnUNetPlans__2d_small")  # one document of both
 
 

@@ -135,6 +135,24 @@ def test_without_gallery_no_case_is_shown(study):
     assert "images of the cases" not in page.text and len(page.all("img")) == 1
 
 
+def test_the_quality_of_cases_has_a_section_of_its_own(study):
+    [table], [figure] = study.data["tables"], study.data["figures"]
+    tables = [table, *(table | {"id": name, "title": name} for name in ("quality", "workload_Dataset999_Synthetic"))]
+    study.write(tables=tables)
+    make_page(study.out, gallery=False)
+    assert "No method here has learned" in Page(study.page).text
+    study.write(figures=[figure | {"id": "predicted_dice_2", "title": "Predicted Dice"}, figure])
+    make_page(study.out, gallery=False)
+    page = Page(study.page)
+    check(page)
+    found = [text for _, text in page.headings]
+    assert found[found.index("Tables") : found.index("How to read the numbers")] == [
+        *("Tables", "All of it", "Figures", "A figure", "Quality of each case"),
+        *("quality", "workload_Dataset999_Synthetic", "Predicted Dice"),
+    ]
+    assert "#quality" in [link["href"] for link in page.all("a")] and "No method here has learned" not in page.text
+
+
 def test_several_data_sets(study):
     second = {**study.data["datasets"][0], "name": "Dataset998_Other", "left_out": {"nnUNetTrainerCE": ["case_99"]}}
     [table] = study.data["tables"]

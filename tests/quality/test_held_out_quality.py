@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import shutil
+from hashlib import sha256
 
 import numpy as np
 import pytest
@@ -144,7 +145,60 @@ def test_what_calibrate_learns_is_predicted_in_the_review(learned_folders, label
             assert float(row[f"{name} predicted_volume_high_ml"]) == pytest.approx(volume.high, rel=1e-4)
         settings = json.loads((tmp_path / "out" / "uncertainty.json").read_text())
         assert settings["predicted"]["segmentations"] == delivered
+        named = settings["predicted"], *settings["members"]
+        assert [one["map_sha256"] for one in named] == [sha256(path.read_bytes()).hexdigest()] * 2
+    assert json.loads((tmp_path / "decided" / "decision.json").read_text())["map_sha256"] == named[0]["map_sha256"]
     assert "(0." in capsys.readouterr().out
+
+
+def test_predictions_of_dice_are_evaluated_and_compared_where_a_map_calibrated_a_folder(
+    learned_folders, tmp_path, capsys
+):
+    folder, path = learned_folders()
+    calibrated, decided, truths = tmp_path / "calibrated", tmp_path / "decided", tmp_path / "labels"
+    capsys.readouterr()
+    run("evaluate", truths, calibrated, "-map", path)
+    printed, document = capsys.readouterr().out, json.loads((calibrated / "calibration.json").read_text())
+    learned = LearnedQuality.from_json(json.loads(path.read_text())["quality"]["learned"]["argmax"])
+    errors, inside = [], []
+    for case in document["metric_per_case"]:
+        for key, values in case["quality"]["structures"].items():
+            one, true = learned.dice[key].predict(values["expected_dice"]), case["metrics"][key]["Dice"]
+            errors.append(abs(one.estimate - true))
+            inside.append(one.low <= true <= one.high)
+    found = document["predicted_quality"]
+    assert found["MAE predicted"] == pytest.approx(np.mean(errors)) and f"{np.mean(errors):.3f}" in printed
+    assert found["coverage"]["share"] == np.mean(inside) and found["map_sha256"] == document["map_sha256"]
+    assert "cases of the same names (10, case_0 first)" in printed
+    run("evaluate", truths, folder, "-map", path, status=2)
+    assert "is not known to be calibrated" in capsys.readouterr().err
+
+    compared = (
+        "-i",
+        f"raw={folder}",
+        calibrated,
+        f"D={decided}",
+        "-gt",
+        truths,
+        "-o",
+        tmp_path / "c",
+        "-bootstrap",
+        "100",
+    )
+    run("compare", *compared)
+    tables = {table["id"]: table for table in json.loads((tmp_path / "c" / "comparison.json").read_text())["tables"]}
+    column = tables["quality"]["columns"].index("MAE predicted")
+    assert [row[column]["value"] is None for row in tables["quality"]["rows"]] == [True, False, False]
+    assert tables["quality"]["rows"][1][column]["value"] == pytest.approx(np.mean(errors))
+    assert "calibrated: the map learned from cases of the same names" in tables["quality"]["caption"]
+    path.rename(tmp_path / "moved.json")
+    run("compare", *compared)  # nobody says where it is
+    assert "MAE predicted" not in (tmp_path / "c" / "tables" / "quality.md").read_text()
+    run("compare", *compared, "-map", f"D={tmp_path / 'moved.json'}")
+    assert "MAE predicted" in (tmp_path / "c" / "tables" / "quality.md").read_text()
+    capsys.readouterr()
+    run("compare", *compared, "-map", f"E={tmp_path / 'moved.json'}", status=2)
+    assert "-map E=...: no folder of predictions" in capsys.readouterr().err
 
 
 def test_a_map_is_never_asked_about_what_it_was_not_learned_for(learned_folders, tmp_path, capsys):
@@ -172,4 +226,7 @@ def test_a_map_is_never_asked_about_what_it_was_not_learned_for(learned_folders,
         (tmp_path / "other.json").write_text(json.dumps(content | change))
         assert message in refused("-i", tmp_path / "calibrated", "-map", tmp_path / "other.json")
     # a checkpoint that was calibrated leaves no trace in the folder: the user must say so
+    path.write_text(json.dumps(content | {"checkpoint_sha256": {"0": "abc"}}))
     run("uncertainty", "-i", folder, "-o", tmp_path / "out", "-map", path, "--calibrated")
+    named = json.loads((tmp_path / "out" / "uncertainty.json").read_text())["predicted"]
+    assert named["checkpoint_sha256"] == {"0": "abc"}
