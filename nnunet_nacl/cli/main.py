@@ -15,7 +15,9 @@ from importlib import import_module
 import nnunet_nacl
 from nnunet_nacl.errors import UserError
 
-_NAMES = "apply calibrate compare decide demo doctor evaluate export import path report trainers uncertainty".split()
+_NAMES = (
+    "apply calibrate compare decide demo doctor evaluate export import path prepare report trainers uncertainty".split()
+)
 SUBCOMMANDS = {name: f"nnunet_nacl.cli.{name}" for name in _NAMES} | {"import": "nnunet_nacl.cli.import_model"}
 
 
