@@ -40,7 +40,7 @@ def get_trainer(name: str) -> type | None:
             "__doc__": f"{trainer.__name__} with the settings of its name.",
             "variant": variant,
         }
-        bases = (trainer,)
+        bases: tuple[type, ...] = (trainer,)
         if variant.network is not None:
             bases = (import_module(f"{__name__}.backbones").BackboneTrainer, trainer)
         trainer = type(name, bases, settings)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 
+import numpy as np
 import pytest
+import timm
 import torch
 from monai.networks.nets import AttentionUnet, BasicUNetPlusPlus
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
@@ -16,7 +19,7 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.models.portable import check_portable
 from nnunet_nacl_trainers import get_trainer
 from nnunet_nacl_trainers.backbones.planned import Planned, check_patch_size
-from nnunet_nacl_trainers.backbones.transunet import TransUNet
+from nnunet_nacl_trainers.backbones.transunet import TransUNet, load_imagenet_weights
 from tests.trainers.plans import make_plans
 
 PAPER = Planned((32, 64, 128, 256, 512), ((3, 3),) * 5, ((1, 1), *((2, 2),) * 4), (224, 224))
@@ -155,6 +158,89 @@ def _patch(size: tuple[int, ...]) -> Planned:
     return Planned(PAPER.features, PAPER.kernel_sizes, PAPER.strides, size)
 
 
+@pytest.fixture
+def short_transformer(monkeypatch) -> None:
+    """TransUNet with the ResNet of its source, but one narrow transformer block."""
+    monkeypatch.setattr(timm, "create_model", partial(timm.create_model, embed_dim=48, depth=1, num_heads=3))
+
+
+def google_weights(seed: int) -> dict[str, np.ndarray]:
+    """Random weights under the names and in the axis order of Google's R50+ViT-B_16.npz."""
+    rng = np.random.default_rng(seed)
+    weights: dict[str, np.ndarray] = {}
+
+    def add(name: str, *shape: int) -> None:
+        weights[name] = rng.normal(size=shape).astype(np.float32)
+
+    def normalisation(name: str, features: int) -> None:
+        add(f"{name}/scale", features)
+        add(f"{name}/bias", features)
+
+    add("conv_root/kernel", 7, 7, 3, 64)
+    normalisation("gn_root", 64)
+    for block, (depth, before, after) in enumerate(((3, 64, 256), (4, 256, 512), (9, 512, 1024)), 1):
+        for unit in range(1, depth + 1):
+            name, inputs, middle = f"block{block}/unit{unit}", before if unit == 1 else after, after // 4
+            for layer, (size, a, b) in enumerate(((1, inputs, middle), (3, middle, middle), (1, middle, after)), 1):
+                add(f"{name}/conv{layer}/kernel", size, size, a, b)
+                normalisation(f"{name}/gn{layer}", b)
+            if unit == 1:
+                add(f"{name}/conv_proj/kernel", 1, 1, inputs, after)
+                normalisation(f"{name}/gn_proj", after)
+    add("embedding/kernel", 1, 1, 1024, 48)
+    add("embedding/bias", 48)
+    add("cls", 1, 1, 48)
+    add("Transformer/posembed_input/pos_embedding", 1, 1 + 14 * 14, 48)
+    normalisation("Transformer/encoder_norm", 48)
+    layer = "Transformer/encoderblock_0"
+    for norm in (0, 2):
+        normalisation(f"{layer}/LayerNorm_{norm}", 48)
+    for part in ("query", "key", "value"):
+        add(f"{layer}/MultiHeadDotProductAttention_1/{part}/kernel", 48, 3, 16)
+        add(f"{layer}/MultiHeadDotProductAttention_1/{part}/bias", 3, 16)
+    add(f"{layer}/MultiHeadDotProductAttention_1/out/kernel", 3, 16, 48)
+    add(f"{layer}/MultiHeadDotProductAttention_1/out/bias", 48)
+    for dense, (a, b) in enumerate(((48, 192), (192, 48))):
+        add(f"{layer}/MlpBlock_3/Dense_{dense}/kernel", a, b)
+        add(f"{layer}/MlpBlock_3/Dense_{dense}/bias", b)
+    return weights
+
+
+def test_transunet_begins_with_weights_from_a_file(short_transformer, tmp_path) -> None:
+    weights = google_weights(0)
+    np.savez(tmp_path / "weights.npz", **weights)
+    network = TransUNet(_patch((224, 224)), 1, 3)
+    decoder = network.classes.weight.clone()
+    load_imagenet_weights(network, tmp_path / "weights.npz")
+    state = {name: value.numpy() for name, value in network.transformer.state_dict().items()}
+    positions = weights["Transformer/posembed_input/pos_embedding"][:, 1:]  # without the class token's
+    np.testing.assert_allclose(state["pos_embed"], positions, atol=1e-6)
+    unit = state["patch_embed.backbone.stages.2.blocks.8.conv2.weight"]
+    np.testing.assert_array_equal(unit, weights["block3/unit9/conv2/kernel"].transpose(3, 2, 0, 1))
+    attention = weights["Transformer/encoderblock_0/MultiHeadDotProductAttention_1/key/kernel"]
+    np.testing.assert_array_equal(state["blocks.0.attn.qkv.weight"][48:96], attention.reshape(48, 48).T)
+    assert torch.equal(network.classes.weight, decoder)
+    smaller = TransUNet(_patch((64, 96)), 2, 3)  # another grid, and another number of channels
+    load_imagenet_weights(smaller, tmp_path / "weights.npz")
+    image = torch.randn(2, 2, 64, 96)
+    logits = smaller(image)
+    assert logits.shape == (2, 3, 64, 96) and torch.isfinite(logits).all()
+    logits.mean().backward()
+    assert all(parameter.grad is not None for parameter in smaller.parameters())
+
+
+def test_a_file_with_other_weights_is_refused(short_transformer, tmp_path) -> None:
+    network = TransUNet(_patch((32, 32)), 1, 3)
+    with pytest.raises(UserError, match="no such file"):
+        load_imagenet_weights(network, tmp_path / "nowhere.npz")
+    np.savez(tmp_path / "other.npz", **{"embedding/kernel": np.zeros((16, 16, 3, 48), np.float32)})
+    with pytest.raises(UserError, match=r"other.npz: holds no weights of R50\+ViT-B_16"):
+        load_imagenet_weights(network, tmp_path / "other.npz")
+    (tmp_path / "text.npz").write_text("weights")
+    with pytest.raises(UserError, match="text.npz: holds no weights"):
+        load_imagenet_weights(network, tmp_path / "text.npz")
+
+
 @pytest.mark.parametrize(
     ("network", "num_axes", "plans", "message"),
     [
@@ -202,15 +288,13 @@ def test_the_trainer_has_no_deep_supervision_and_keeps_its_loss(make_trainer, na
     trainer.set_deep_supervision_enabled(True)  # nnU-Net's validation asks for it, and the network has no decoder
 
 
-@pytest.mark.parametrize("network", SMALL)
-def test_a_calibration_map_goes_into_the_last_convolution(network) -> None:
+@pytest.mark.parametrize("network", [*SMALL, "transunet"])
+def test_a_calibration_map_goes_into_the_last_convolution(network, short_transformer) -> None:
     built = make(network)
-    with torch.no_grad():
-        for parameter in built.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
     original = {name: value.clone() for name, value in built.state_dict().items()}
     calibration = AffineMap([0.7, 1.4], [-0.5, 0.3])
     baked = bake(original, *class_layer(built), calibration)
+    assert sum(not torch.equal(original[name], baked[name]) for name in original) in (1, 2)  # a bias may be 0
     assert check_baked(built, original, baked, calibration, (1, 32, 32)) < 1e-4
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from dynamic_network_architectures.initialization.weight_init import InitWeights_He
 from torch import Tensor, nn
+from torch.nn import functional
 
 from nnunet_nacl_trainers.backbones.planned import Planned, check_patch_size
 
@@ -34,18 +37,16 @@ class PlainUNet(nn.Module):
         super().__init__()
         check_patch_size("unet", planned.patch_size, planned.reduction)
         three_d = planned.num_axes == 3
-        self._convolution = nn.Conv3d if three_d else nn.Conv2d
+        self._convolution: Any = nn.Conv3d if three_d else nn.Conv2d
+        self._pool: Any = functional.max_pool3d if three_d else functional.max_pool2d
+        self._strides = planned.strides
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
-        self.pool, self.upsample = nn.ModuleList(), nn.ModuleList()
-        before = num_inputs
-        for features, kernel, stride in zip(planned.features, planned.kernel_sizes, planned.strides):
-            self.pool.append((nn.MaxPool3d if three_d else nn.MaxPool2d)(stride))
-            self.upsample.append(nn.Upsample(scale_factor=tuple(map(float, stride))))
-            self.down.append(self._stage(before, features, kernel))
-            before = features
-        for fine, coarse, kernel in zip(planned.features, planned.features[1:], planned.kernel_sizes):
+        features, kernels = planned.features, planned.kernel_sizes
+        for before, after, kernel in zip((num_inputs, *features), features, kernels):
+            self.down.append(self._stage(before, after, kernel))
+        for fine, coarse, kernel in zip(features, features[1:], kernels):
             self.up.append(self._stage(fine + coarse, fine, kernel))
-        self.classes = self._convolution(planned.features[0], num_outputs, 1)
+        self.classes = self._convolution(features[0], num_outputs, 1)
         self.apply(InitWeights_He(0))
 
     def _stage(self, inputs: int, features: int, kernel: tuple[int, ...]) -> nn.Module:
@@ -58,9 +59,11 @@ class PlainUNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, num_inputs, *spatial) -> logits (B, num_outputs, *spatial)."""
         skips = []
-        for pool, stage in zip(self.pool, self.down):
-            x = stage(pool(x))
+        for stride, stage in zip(self._strides, self.down):
+            x = stage(self._pool(x, stride))
             skips.append(x)
-        for level in reversed(range(len(self.up))):
-            x = self.up[level](torch.cat([self.upsample[level + 1](x), skips[level]], 1))
+        skips.pop()
+        for stage in reversed(self.up):
+            skip = skips.pop()
+            x = stage(torch.cat([functional.interpolate(x, skip.shape[2:]), skip], 1))
         return self.classes(x)

@@ -38,7 +38,7 @@ class BackboneTrainer(CalibrationTrainer):
         self.enable_deep_supervision = False
 
     @classmethod
-    def build_network_architecture(  # type: ignore[override]  # nnU-Net's is static, and called in the same way
+    def build_network_architecture(  # nnU-Net's is static, and called in the same way
         cls,
         plans_manager: Any,
         configuration_manager: Any,

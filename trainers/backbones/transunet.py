@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -49,10 +50,11 @@ class TransUNet(nn.Module):
         check_patch_size("transunet", planned.patch_size, (_PATCH, _PATCH))
         self._grid = tuple(size // _PATCH for size in planned.patch_size)
         channels = _RGB if num_inputs == 1 else num_inputs
-        self.transformer = timm.create_model(
+        transformer: Any = timm.create_model(
             _VIT, num_classes=0, class_token=False, global_pool="", img_size=planned.patch_size, in_chans=channels
         )
-        self.bridge = _convolution(self.transformer.embed_dim, _BRIDGE)
+        self.transformer = transformer
+        self.bridge = _convolution(transformer.embed_dim, _BRIDGE)
         self.upsample = nn.UpsamplingBilinear2d(scale_factor=2)
         self.blocks = nn.ModuleList(
             nn.Sequential(_convolution(before + skip, after), _convolution(after, after))
@@ -64,7 +66,8 @@ class TransUNet(nn.Module):
         """(B, num_inputs, rows, columns) -> logits (B, num_outputs, rows, columns)."""
         if x.shape[1] == 1:
             x = x.repeat(1, _RGB, 1, 1)
-        resnet = self.transformer.patch_embed.backbone
+        transformer: Any = self.transformer
+        resnet = transformer.patch_embed.backbone
         x = resnet.stem.norm(resnet.stem.conv(x))
         skips = [x]
         x = resnet.stem.pool(x)
@@ -72,8 +75,8 @@ class TransUNet(nn.Module):
             x = stage(x)
             skips.append(x)
         skips.pop()  # the last stage goes through the transformer
-        tokens = self.transformer.patch_embed.proj(x).flatten(2).transpose(1, 2) + self.transformer.pos_embed
-        tokens = self.transformer.norm(self.transformer.blocks(tokens))
+        tokens = transformer.patch_embed.proj(x).flatten(2).transpose(1, 2) + transformer.pos_embed
+        tokens = transformer.norm(transformer.blocks(tokens))
         x = self.bridge(tokens.transpose(1, 2).unflatten(2, self._grid))
         for block in self.blocks:
             x = self.upsample(x)
@@ -97,8 +100,8 @@ def load_imagenet_weights(network: TransUNet, path: Path) -> None:
     Raises:
         UserError: The file is missing, or is not that of this network.
     """
-    transformer = network.transformer
-    source = timm.create_model(_VIT, num_classes=0, in_chans=transformer.patch_embed.in_chans)
+    transformer: Any = network.transformer
+    source: Any = timm.create_model(_VIT, num_classes=0, in_chans=transformer.patch_embed.in_chans)
     try:
         source.load_pretrained(str(path))
     except FileNotFoundError:
