@@ -132,8 +132,7 @@ class Variant:
     scale: float | None = _token("m<x>", "MbLS: margin m; NACL: scale m of the prior, |m tau - l|")
     network: str | None = _token(
         "unet|attunet|unetpp|transunet",
-        "another network, without deep supervision: the paper's plain U-Net, MONAI's attention U-Net or U-Net++ (pip "
-        "install 'nnunet_nacl[backbones]'), TransUNet (2D) (default: the plans')",
+        "network: the paper's plain U-Net, MONAI's attention U-Net or U-Net++, TransUNet (default: the plans')",
     )
     epochs: int | None = _token("<n>epochs", "number of epochs", default=1000)
     iterations: int | None = _token(

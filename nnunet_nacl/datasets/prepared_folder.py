@@ -145,7 +145,7 @@ def _folds(found: Sequence[SourceCase], split: PatientSplit, leave_one_out: bool
 
 def _check_plan(target: Path, plan: dict[str, Any]) -> None:
     """UserError if the folder holds anything but an earlier run of the same."""
-    if not target.exists():
+    if not target.exists() or not any(target.iterdir()):
         return
     if not (target / FILE_NAME).is_file():
         raise UserError(f"{target}: exists and is not from this command; give another number with -d.")
