@@ -225,6 +225,7 @@ def test_transunet_begins_with_weights_from_a_file(short_transformer, tmp_path) 
     image = torch.randn(2, 2, 64, 96)
     logits = smaller(image)
     assert logits.shape == (2, 3, 64, 96) and torch.isfinite(logits).all()
+    assert not torch.equal(logits, smaller(image)) and torch.equal(smaller.eval()(image), smaller(image))  # dropout
     logits.mean().backward()
     assert all(parameter.grad is not None for parameter in smaller.parameters())
 

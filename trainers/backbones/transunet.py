@@ -20,6 +20,7 @@ _VIT = "vit_base_r50_s16_224"
 _PATCH = 16  # pixels along each side of what is one token
 _RGB = 3
 _SKIPS = (512, 256, 64, 0)  # channels of the ResNet's stages at 1/8, 1/4, 1/2 and 1/1
+_DROPOUT = 0.1
 _DECODER = (256, 128, 64, 16)
 _BRIDGE = 512
 
@@ -29,7 +30,9 @@ class TransUNet(nn.Module):
 
     Stages of 3, 4 and 9 bottlenecks with group normalisation and standardised weights; 12 transformer blocks of 768
     channels on their output, a token a pixel, with learnt positions for the plans' patch size; from there up in four
-    steps with the ResNet's features. One image channel is given three times, as in the paper; two or more than three
+    steps with the ResNet's features; dropout of 0.1 on the tokens and in the transformer's MLPs. Where the paper's code
+    and Google's, whose weights it loads, differ in the ResNet (padding, groups of a shortcut's normalisation), timm and
+    this network follow Google's. One image channel is given three times, as in the paper; two or more than three
     have a first convolution of their own. Features are the paper's, not the plans'.
 
     Args:
@@ -50,9 +53,12 @@ class TransUNet(nn.Module):
         check_patch_size("transunet", planned.patch_size, (_PATCH, _PATCH))
         self._grid = tuple(size // _PATCH for size in planned.patch_size)
         channels = _RGB if num_inputs == 1 else num_inputs
+        settings = {"num_classes": 0, "class_token": False, "global_pool": "", "img_size": planned.patch_size}
         transformer: Any = timm.create_model(
-            _VIT, num_classes=0, class_token=False, global_pool="", img_size=planned.patch_size, in_chans=channels
+            _VIT, in_chans=channels, pos_drop_rate=_DROPOUT, proj_drop_rate=_DROPOUT, **settings
         )
+        for block in transformer.blocks:
+            block.attn.proj_drop = nn.Identity()
         self.transformer = transformer
         self.bridge = _convolution(transformer.embed_dim, _BRIDGE)
         self.upsample = nn.UpsamplingBilinear2d(scale_factor=2)
@@ -76,7 +82,7 @@ class TransUNet(nn.Module):
             skips.append(x)
         skips.pop()  # the last stage goes through the transformer
         tokens = transformer.patch_embed.proj(x).flatten(2).transpose(1, 2) + transformer.pos_embed
-        tokens = transformer.norm(transformer.blocks(tokens))
+        tokens = transformer.norm(transformer.blocks(transformer.pos_drop(tokens)))
         x = self.bridge(tokens.transpose(1, 2).unflatten(2, self._grid))
         for block in self.blocks:
             x = self.upsample(x)
