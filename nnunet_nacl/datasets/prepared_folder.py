@@ -77,7 +77,7 @@ def prepare(
         output: Where the data set's folder goes; None for nnUNet_raw.
         number: Of the data set; None for the challenge's.
         native: Leave images as they are.
-        seed: Of the split.
+        seed: Of the split, 0 or more.
         num_processes: Cases at the same time.
         progress: Show a progress bar on stderr.
 
@@ -86,6 +86,8 @@ def prepare(
     """
     if number is not None and not 1 <= number <= 999:
         raise UserError(f"nnU-Net numbers data sets from 1 to 999, got {number}.")
+    if seed < 0:
+        raise UserError(f"the seed must be 0 or more, got {seed}.")
     found = find_cases(Path(folder), challenge.title, challenge.layouts, challenge.case)
     split = split_patients(sorted({case.patient for case in found}), challenge.sizes, seed)
     parts = {part: list(patients) for part, patients in asdict(split).items()}

@@ -228,6 +228,8 @@ def test_nothing_that_was_prepared_otherwise_is_overwritten(tmp_path, nnunet) ->
         run("acdc", folder, number=751)
     with pytest.raises(UserError, match="from 1 to 999, got 1000"):
         run("acdc", folder, number=1000)
+    with pytest.raises(UserError, match="must be 0 or more, got -1"):
+        run("acdc", folder, seed=-1)
 
 
 def test_without_nnunets_folders_it_asks_where_to(tmp_path, monkeypatch) -> None:
