@@ -87,16 +87,20 @@ REQUIREMENTS = [
     "batchgenerators>=0.25.1",
     "batchgeneratorsv2>=0.3.2",
     "dynamic_network_architectures>=0.4.4",
+    "timm>=1.0.22",
     "typing_extensions>=4.8",
 ]
 
 # nilearn brings the template of the virtual brains.
 DEMO_REQUIREMENTS = ["nilearn>=0.10.4"]
 
+# MONAI brings the attention U-Net and U-Net++.
+BACKBONES_REQUIREMENTS = ["monai>=1.4"]
+
 TEST_REQUIREMENTS = [
     "pytest>=7",
     "hypothesis>=6",
-    "monai>=1.4",
+    *BACKBONES_REQUIREMENTS,
     "torchmetrics>=1",
     "scikit-learn",
     "medpy",
@@ -134,7 +138,11 @@ setup(
         "Typing :: Typed",
     ],
     # `trainers` would be far too common a name in site-packages.
-    packages=[*find_packages(include=["nnunet_nacl", "nnunet_nacl.*"]), "nnunet_nacl_trainers"],
+    packages=[
+        *find_packages(include=["nnunet_nacl", "nnunet_nacl.*"]),
+        "nnunet_nacl_trainers",
+        "nnunet_nacl_trainers.backbones",
+    ],
     package_dir={"nnunet_nacl": "nnunet_nacl", "nnunet_nacl_trainers": "trainers"},
     # The bridge folder is no package: nnU-Net imports what lies in it as top-level modules.
     package_data={
@@ -149,6 +157,7 @@ setup(
     install_requires=REQUIREMENTS,
     extras_require={
         "demo": DEMO_REQUIREMENTS,
+        "backbones": BACKBONES_REQUIREMENTS,
         "test": TEST_REQUIREMENTS,
         "dev": [*TEST_REQUIREMENTS, *DEMO_REQUIREMENTS, "build", "mypy", "ruff"],
     },

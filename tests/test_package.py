@@ -122,7 +122,7 @@ def normalised(name: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("folders", "extras"), [(("nnunet_nacl", "trainers"), ("demo",)), (("tests",), ("demo", "test"))]
+    ("folders", "extras"), [(("nnunet_nacl", "trainers"), ("demo", "backbones")), (("tests",), ("demo", "test"))]
 )
 def test_what_is_imported_is_required(sources: Path, folders: tuple[str, ...], extras: tuple[str, ...]) -> None:
     distributions = metadata.packages_distributions()
@@ -134,8 +134,9 @@ def test_what_is_imported_is_required(sources: Path, folders: tuple[str, ...], e
     assert not undeclared
 
 
-def test_only_the_demo_needs_its_extra(sources: Path) -> None:
-    assert "nilearn" not in required()
+def test_only_the_demo_and_the_backbones_need_their_extras(sources: Path) -> None:
+    assert not {"nilearn", "monai"} & required()
+    assert "monai" not in imported(sources / "nnunet_nacl")
     assert "nilearn" not in imported(
         *(path for path in (sources / "nnunet_nacl").iterdir() if path.is_dir() and path.name != "demo")
     )

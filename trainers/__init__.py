@@ -40,7 +40,10 @@ def get_trainer(name: str) -> type | None:
             "__doc__": f"{trainer.__name__} with the settings of its name.",
             "variant": variant,
         }
-        trainer = type(name, (trainer,), settings)
+        bases: tuple[type, ...] = (trainer,)
+        if variant.network is not None:
+            bases = (import_module(f"{__name__}.backbones").BackboneTrainer, trainer)
+        trainer = type(name, bases, settings)
     globals()[name] = trainer
     return trainer
 

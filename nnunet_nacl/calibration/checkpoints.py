@@ -88,6 +88,8 @@ def _load(path: Path) -> dict[str, Any]:
 def class_layer(network: nn.Module) -> tuple[str, int]:
     """The layer that makes the class channels: its name, and the axis of its weight that the classes are on.
 
+    Networks beside nnU-Net's say so themselves: ``class_layer`` is the name of a convolution with nothing after it.
+
     Raises:
         UserError: The architecture is none of those whose last layer is known to be it.
     """
@@ -96,12 +98,14 @@ def class_layer(network: nn.Module) -> tuple[str, int]:
 
     if isinstance(network, (PlainConvUNet, ResidualEncoderUNet)):
         return f"decoder.seg_layers.{len(network.decoder.seg_layers) - 1}", 0
+    if isinstance(getattr(network, "class_layer", None), str):
+        return str(network.class_layer), 0
     if isinstance(network, Primus):  # ends in a transposed convolution
         return f"up_projection.decode.{len(network.up_projection.decode) - 1}", 1
     raise UserError(
-        f"the network {type(network).__name__} is none of PlainConvUNet, ResidualEncoderUNet and Primus: which layer "
-        "makes its class channels is not known. Use `nnunet_nacl calibrate ... --no-checkpoints` and "
-        "`nnunet_nacl apply` on saved probabilities instead."
+        f"the network {type(network).__name__} is none of PlainConvUNet, ResidualEncoderUNet and Primus, and has no "
+        "class_layer: which layer makes its class channels is not known. Use `nnunet_nacl calibrate ... "
+        "--no-checkpoints` and `nnunet_nacl apply` on saved probabilities instead."
     )
 
 

@@ -16,9 +16,9 @@ import nnunet_nacl
 from nnunet_nacl.errors import UserError
 
 _NAMES = (
-    "apply calibrate compare decide demo doctor evaluate export import path predict report trainers uncertainty".split()
+    "apply calibrate compare decide demo doctor evaluate export import path predict prepare report trainers uncertainty"
 )
-SUBCOMMANDS = {name: f"nnunet_nacl.cli.{name}" for name in _NAMES} | {"import": "nnunet_nacl.cli.import_model"}
+SUBCOMMANDS = {name: f"nnunet_nacl.cli.{name}" for name in _NAMES.split()} | {"import": "nnunet_nacl.cli.import_model"}
 
 
 DESCRIPTION = """\

@@ -48,6 +48,8 @@ def _overview() -> str:
         "",
         "Class labels, regions and ignore label, 2d to 3d_cascade_fullres; stock schedule and optimiser unless a token",
         "says otherwise. Fine-tuning: nnUNetv2_train ... -pretrained_weights CHECKPOINT, as for any trainer.",
+        "Other networks have no deep supervision; attunet and unetpp need `pip install 'nnunet_nacl[backbones]'`,",
+        "transunet takes slices only.",
         "",
         grammar(),
     ]

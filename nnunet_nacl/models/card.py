@@ -110,7 +110,7 @@ def _network(trainer: str, configuration: str, folds: Sequence[str], plans: Mapp
         ("loss of a voxel (l logits, p softmax, y label, tau neighbours' shares)", variant and variant.formula),
         ("plans", plans.get("plans_name")),
         ("folds", ", ".join(folds)),
-        ("network", planned.network_arch_class_name.rpartition(".")[2]),
+        ("network", (variant and variant.network) or planned.network_arch_class_name.rpartition(".")[2]),
         ("voxel spacing of the network (mm)", " x ".join(f"{value:g}" for value in planned.spacing)),
         ("patch size (voxels)", " x ".join(map(str, planned.patch_size))),
         *((f"{package}, at export", version(package)) for package in ("nnunetv2", "torch", "nnunet_nacl")),

@@ -1,0 +1,61 @@
+"""Divides patients into training, validation and test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nnunet_nacl.errors import UserError
+
+__all__ = ["PatientSplit", "proportional_sizes", "split_patients"]
+
+
+@dataclass(frozen=True)
+class PatientSplit:
+    """Who belongs where.
+
+    Attributes:
+        training, validation, test: Patients in alphabetic order.
+    """
+
+    training: tuple[str, ...]
+    validation: tuple[str, ...]
+    test: tuple[str, ...]
+
+
+def split_patients(patients: Sequence[str], sizes: tuple[int, int, int], seed: int) -> PatientSplit:
+    """A random split, the same for the same patients and seed, in whatever order they are given.
+
+    Args:
+        patients: Each once.
+        sizes: Number for training, validation and test, where there are as many patients as in the paper; of any
+            other number of patients each part gets its share, see :func:`proportional_sizes`.
+        seed: Of NumPy's generator.
+
+    Raises:
+        UserError: There are fewer than three patients.
+    """
+    names = sorted(patients)
+    order = [names[index] for index in np.random.default_rng(seed).permutation(len(names))]
+    training, validation, _ = proportional_sizes(len(order), sizes)
+    parts = order[:training], order[training : training + validation], order[training + validation :]
+    return PatientSplit(*(tuple(sorted(part)) for part in parts))
+
+
+def proportional_sizes(total: int, sizes: tuple[int, int, int]) -> tuple[int, int, int]:
+    """``total`` in the proportion of ``sizes``, by the largest remainders; no part is empty.
+
+    Raises:
+        UserError: ``total`` is below three.
+    """
+    if total < 3:
+        raise UserError(f"a split into training, validation and test needs at least 3 patients, found {total}.")
+    shares = [total * size / sum(sizes) for size in sizes]
+    parts = [max(1, int(share)) for share in shares]
+    while sum(parts) != total:
+        step = 1 if sum(parts) < total else -1
+        rest = [step * (share - part) if part + step >= 1 else -np.inf for share, part in zip(shares, parts)]
+        parts[int(np.argmax(rest))] += step
+    return parts[0], parts[1], parts[2]

@@ -1,0 +1,60 @@
+"""The networks that names ask for, through nnU-Net's commands and the calibration of what they make."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from nnunet_nacl.calibration.affine import AffineMap
+from nnunet_nacl.calibration.map_file import map_to_json
+from tests.integration import tiny_data as tiny
+from tests.integration.chains import NACL_2D, SCHEDULE, images
+from tests.integration.test_trainings import labels_of
+from tests.integration.workspace import Workspace
+
+CONFIGURATION = "2d_larger"  # U-Net++ cannot take patches of 16
+
+
+@pytest.fixture(scope="module")
+def space(workspace: Workspace) -> Workspace:
+    """With a configuration of larger patches, all else as in 2d."""
+    plans_file = workspace.dataset_folder(workspace.preprocessed, tiny.TASK_ID) / f"{tiny.PLANS['default']}.json"
+    plans = tiny.read_json(plans_file)
+    plans["configurations"][CONFIGURATION] = {"inherits_from": "2d", "patch_size": [32, 32]}
+    tiny.write_json(plans_file, plans)
+    return workspace
+
+
+@pytest.mark.parametrize("network", ["unet", "attunet", "unetpp", "transunet"])
+def test_a_network_trains_goes_on_validates_predicts_and_is_calibrated(space: Workspace, network, tmp_path) -> None:
+    trainer = f"nnUNetTrainerDiceNACL_{network}{SCHEDULE}"
+    which = ["-d", tiny.TASK_ID, "-c", CONFIGURATION, "-tr", trainer]
+    train = ["nnUNetv2_train", tiny.TASK_ID, CONFIGURATION, 0, "-tr", trainer, "-device", "cpu", "--npz"]
+    space.run(*train, nnUNet_n_proc_DA="0")
+    fold = space.model_folder(tiny.TASK_ID, trainer, tiny.PLANS["default"], CONFIGURATION) / "fold_0"
+    assert (fold / "validation" / "calibration.json").is_file()
+    space.run(
+        *train, "--c", nnUNet_n_proc_DA="0"
+    )  # loads network and optimiser, has nothing left to train, and validates
+    map_file = tmp_path / "map.json"
+    names = {"1": "shell", "2": "core", "3": "speck"}
+    tiny.write_json(map_file, map_to_json(AffineMap([0.7, 1.4, 1.1], [-0.5, 0.3, 0.1]), names))
+    space.run("nnunet_nacl", "calibrate", *which, "-f", 0, "-np", 1, "-map", map_file)
+    before, after = (
+        torch.load(fold / f"checkpoint_{name}.pth", weights_only=False, map_location="cpu")
+        for name in ("final", "calibrated")
+    )
+    weights = before["network_weights"], after["network_weights"]
+    assert sum(not torch.equal(weights[0][name], weights[1][name]) for name in weights[0]) == 2
+    predict = ["-i", images(space, NACL_2D), "-f", 0, "-device", "cpu", "-npp", 0, "-nps", 0, "--disable_tta"]
+    space.run("nnUNetv2_predict", *which, *predict, "-o", tmp_path / "out", "-chk", "checkpoint_calibrated.pth")
+    (predicted,) = (tmp_path / "out").glob("*.nii.gz")
+    assert labels_of(predicted).shape == labels_of(next(images(space, NACL_2D).glob("*.nii.gz"))).shape
+
+
+@pytest.mark.parametrize("network", ["unet", "attunet"])
+def test_a_network_trains_in_3d_on_regions_with_ignored_voxels(space: Workspace, network) -> None:
+    trainer, number = f"nnUNetTrainerNACL_{network}{SCHEDULE}_adam", tiny.DATASET_IDS["regions_ignore"]
+    space.run("nnUNetv2_train", number, "3d_fullres", 0, "-tr", trainer, "-device", "cpu", nnUNet_n_proc_DA="0")
+    model = space.model_folder(number, trainer, tiny.PLANS["default"], "3d_fullres")
+    assert (model / "fold_0" / "validation" / "summary.json").is_file()
