@@ -43,11 +43,12 @@ def main() -> None:
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
     torch.set_num_threads(1)
+    fold = int(args.fold) if args.fold.isdecimal() else args.fold
     times: dict[str, list[tuple[float, float]]] = {}
     with tempfile.TemporaryDirectory() as temporary:
         model = Path(temporary) / "model"
         trainer = get_trainer_from_args(
-            args.dataset, args.configuration, args.fold, args.tr, args.p, device=torch.device(args.device)
+            args.dataset, args.configuration, fold, args.tr, args.p, device=torch.device(args.device)
         )
         trained = Path(trainer.output_folder)
         trainer.initialize()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -42,7 +43,9 @@ def _measuring(trainer: nnUNetTrainer, validation: str, references: str) -> Any:
         if problem := changed_in_nnunet():
             raise RuntimeError(f"of this nnU-Net {problem}; update nnunet_nacl, or validate again with --val --npz")
         os.makedirs(validation, exist_ok=True)
-        return measuring_validation(MeasuredExport(PredictionFolder.open(validation, references)))
+        export = MeasuredExport(PredictionFolder.open(validation, references))
+        pickle.dumps(export)  # or nnU-Net's workers would never get it
+        return measuring_validation(export)
     except Exception as error:
         if trainer.local_rank == 0:
             trainer.print_to_log_file(f"WARNING: calibration is not measured in this validation: {error}")

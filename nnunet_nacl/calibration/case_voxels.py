@@ -90,7 +90,8 @@ def read_voxels(data: Any, labels: Any, settings: Any) -> HeldOutCase:
 
     def odds_inside() -> Iterator[Tensor]:
         for where, odds in data.odds_blocks(regions):
-            yield odds[:, torch.from_numpy(inner[where])]
+            known = inner[where]
+            yield odds.flatten(1) if known.all() else odds[:, torch.from_numpy(known)]
 
     return HeldOutCase(codes[inner], bits[inner], _kinds(codes, bits, valid & ~inner), regions, odds_inside)
 

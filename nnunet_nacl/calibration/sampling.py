@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnunet_nacl.calibration.affine import AffineMap
 from nnunet_nacl.calibration.case_voxels import HeldOutCase, pack, unpack
 from nnunet_nacl.calibration.likelihood import Voxels
 from nnunet_nacl.errors import UserError
@@ -114,20 +113,23 @@ def draw_sample(case: HeldOutCase, *, seed: int = 0, limit_bytes: int | None = N
 
 
 def _pieces(case: HeldOutCase) -> Iterator[Tensor]:
-    """Log-odds in pieces that stay in the cache, in double precision too."""
+    """Log-odds in pieces that stay in the cache."""
     for odds in case.odds():
         yield from odds.split(_PIECE, 1)
 
 
 def _strata(odds: Tensor, target: np.ndarray, regions: bool) -> np.ndarray:
     """Stratum of each voxel: decade of 1 - the largest probability (regions: of the least certain one), and right."""
-    exact = odds.double()  # in which 1 - p keeps its digits
-    probs = AffineMap.identity(len(odds), regions).to_probabilities(exact.abs() if regions else exact).numpy()
     if regions:
-        largest, right = probs.min(0), pack((odds > 0).numpy(), len(odds)) == target
+        doubt = torch.sigmoid(-odds.abs()).amax(0)
+        right = pack((odds > 0).numpy(), len(odds)) == target
     else:
-        largest, right = probs.max(0), probs.argmax(0) == target
-    decade = np.clip(np.floor(-np.log10(np.maximum(1 - largest, 1e-30))), 0, _DECADES).astype(np.uint8)
+        largest, place = odds.max(0)
+        top = largest.clamp_min(0)
+        others = (odds - top).exp_().sum(0) + (-top).exp() - 1  # the largest one's own term is 1
+        doubt = others / (1 + others)
+        right = torch.where(largest > 0, place + 1, 0).numpy() == target
+    decade = np.clip(np.floor(-np.log10(np.maximum(doubt.numpy(), 1e-30))), 0, _DECADES).astype(np.uint8)
     return 2 * decade + right
 
 

@@ -79,7 +79,8 @@ def predict_validation(
     if not folder.expected:
         raise UserError(f"fold {fold} is in no splits_final.json of {folder.plans.get('dataset_name')}; see -f.")
     export = MeasuredExport(folder, settings)
-    todo = [case for case in folder.expected if not _is_finished(folder, case, settings)]
+    cache = CaseCache(output / FILE_NAME)
+    todo = [case for case in folder.expected if not _is_finished(folder, cache, case, settings)]
     if todo:
         with quiet():
             predictor, dataset = _load(model, fold, checkpoint, device, todo)
@@ -129,12 +130,12 @@ def _identity(checkpoint: Path, known: Mapping[str, Any]) -> dict[str, Any]:
     return place | {"checksum": checksum(checkpoint, hashlib.blake2b(digest_size=8))}
 
 
-def _is_finished(folder: PredictionFolder, case: str, settings: EvaluationSettings) -> bool:
+def _is_finished(folder: PredictionFolder, cache: CaseCache, case: str, settings: EvaluationSettings) -> bool:
     """Whether the segmentation is the one, to the last byte, that a result and a sample were made with."""
     labels, files = folder.labels, folder.files(case)
     channels = {labels.key(channel): channel for channel in labels.foreground}
     try:
-        known, _ = CaseCache(folder.folder / FILE_NAME).get(files, labels, settings, channels)
+        known, _ = cache.get(files, labels, settings, channels)
         return known is not None and find_sample(files, labels, settings) is not None
     except (UserError, OSError):
         return False
@@ -146,6 +147,8 @@ def _load(model: Path, fold: str, checkpoint: str, device: str, cases: list[str]
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
     from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 
+    if not {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}.get(device, True):
+        raise UserError(f"-device {device}: there is none here; pass -device cpu.")
     predictor = nnUNetPredictor(device=torch.device(device), allow_tqdm=False)
     try:
         predictor.initialize_from_trained_model_folder(str(model), (fold,), checkpoint)
