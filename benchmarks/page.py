@@ -20,6 +20,8 @@ The last run of the scripts in `benchmarks/`. Each rewrites its own section of t
     python benchmarks/metrics.py --output docs/reference/performance.md
     python benchmarks/decision.py --output docs/reference/performance.md
     python benchmarks/evaluation.py VALIDATION_FOLDER --output docs/reference/performance.md
+    python benchmarks/validation.py DATASET CONFIGURATION FOLD -tr TRAINER --output docs/reference/performance.md
+    python benchmarks/export.py --output docs/reference/performance.md
     python benchmarks/prediction.py SCANS -d DATASET -c CONFIGURATION --output docs/reference/performance.md
 
 """

@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 
 import torch
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
-from nnunetv2.configuration import default_num_processes
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoDA import nnUNetTrainerNoDA
@@ -24,6 +23,7 @@ from nnunet_nacl import losses
 from nnunet_nacl.label_space import LabelSpace
 from nnunet_nacl.methods import METHODS, Variant, loss_settings
 from nnunet_nacl_trainers.loss import TrainingLoss
+from nnunet_nacl_trainers.measuring import measured_validation
 from nnunet_nacl_trainers.recording import CalibrationRecorder
 from nnunet_nacl_trainers.schedule import HalfwayDecay
 from nnunet_nacl_trainers.seeding import seed_process, seed_workers
@@ -198,17 +198,6 @@ class CalibrationTrainer(nnUNetTrainer):
         os.replace(f"{filename}.tmp", filename)
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
-        """nnU-Net's validation; with probabilities saved (``--npz``), calibration.json beside summary.json.
-
-        A failure of the latter is a warning in the log, never a lost training.
-        """
-        super().perform_actual_validation(save_probabilities)
-        if save_probabilities and self.local_rank == 0:  # all ranks have met at nnU-Net's barrier by now
-            from nnunet_nacl.evaluation.folds import evaluate_after_validation
-
-            evaluate_after_validation(
-                os.path.join(self.output_folder, "validation"),
-                os.path.join(self.preprocessed_dataset_folder_base, "gt_segmentations"),
-                log=self.print_to_log_file,
-                num_processes=default_num_processes,
-            )
+        """nnU-Net's validation; beside its summary.json also calibration.json, with or without ``--npz``."""
+        with measured_validation(self):
+            super().perform_actual_validation(save_probabilities)

@@ -22,7 +22,7 @@ from nnunet_nacl.calibration.map_file import structures_of
 from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
 from nnunet_nacl.quality.dice_estimate import StructureEstimate
 from nnunet_nacl.quality.estimate_report import spearman
-from nnunet_nacl.quality.held_out_quality import measure_case
+from nnunet_nacl.quality.held_out_case import measure_case
 from nnunet_nacl.quality.learned_quality import DELIVERED
 
 DRAWS = 4000

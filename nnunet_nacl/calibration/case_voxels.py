@@ -2,71 +2,106 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from nnunet_nacl.calibration.affine import log_odds, network_box
 from nnunet_nacl.calibration.likelihood import Voxels
-from nnunet_nacl.calibration.sampling import MASK_BITS, pack
-from nnunet_nacl.metrics.masks import boundary_mask, dilated_mask
 
-__all__ = ["HeldOutCase", "read_voxels"]
+__all__ = ["MASK_BITS", "HeldOutCase", "pack", "read_voxels", "unpack"]
+
+MASK_BITS = ("foreground", "union", "dilated", "boundary", "predicted")
+"""The bits of a voxel's masks, lowest first; every voxel is in ``all``."""
 
 
 @dataclass(frozen=True)
 class HeldOutCase:
-    """What calibration needs of one case.
+    """What calibration needs of one case: N voxels that the network saw and that have a truth.
 
     Attributes:
-        voxels: Those that the network saw and that have a truth.
+        target: (N,) true class, or for regions the integer whose bit r says whether the voxel lies in region r.
         masks: (N,) bits of ``MASK_BITS`` for each.
         outside: (V, 3) target, masks and number of the voxels that the network did not see.
+        regions: Whether the structures are regions.
+        odds: Gives (m, n) log-odds block by block, in the order of the voxels.
     """
 
-    voxels: Voxels
+    target: np.ndarray
     masks: np.ndarray
     outside: np.ndarray
+    regions: bool
+    odds: Callable[[], Iterator[Tensor]]
+
+    @property
+    def voxels(self) -> Voxels:
+        """All of them, for a fit."""
+        odds = torch.cat(list(self.odds()), 1)
+        truth = unpack(self.target, len(odds)) if self.regions else self.target.astype(np.int64)
+        return Voxels(odds, torch.from_numpy(truth))
+
+
+def pack(inside: Iterable[np.ndarray], num: int) -> np.ndarray:
+    """``num`` boolean arrays of one shape as integers, the first in bit 0."""
+    dtype, packed = np.min_scalar_type((1 << num) - 1), None
+    for bit, one in enumerate(inside):
+        moved = one.astype(dtype) << dtype.type(bit)
+        packed = moved if packed is None else packed | moved
+    return np.zeros((), dtype) if packed is None else packed
+
+
+def unpack(packed: np.ndarray, num: int) -> np.ndarray:
+    """Inverse of :func:`pack`, as uint8."""
+    return (packed >> np.arange(num, dtype=packed.dtype)[:, None] & packed.dtype.type(1)).astype(np.uint8)
 
 
 def read_voxels(data: Any, labels: Any, settings: Any) -> HeldOutCase:
     """Take apart one case in memory.
 
     Args:
-        data: Its ``probs``, ``truth`` and ``spacing_mm``, as an evaluation loads them.
+        data: Its label maps and probabilities, as an evaluation loads them.
         labels: Its structures, as an evaluation knows them.
         settings: ``dilation_mm`` and ``boundary_mm`` of the masks.
 
     Raises:
         ValueError: The network saw no voxel that has a truth.
     """
-    probs = data.probs
-    truth, valid = data.truth, np.ones(data.truth.shape, dtype=bool)
-    if labels.ignore_label is not None:
-        valid = truth != labels.ignore_label
-        truth = np.where(valid, truth, 0)
-    target = np.stack([labels.mask(truth, c) for c in labels.foreground]) if labels.regions else truth
-    inside = target.any(0) if labels.regions else truth != 0
-    predicted = (probs > 0.5).any(0) if labels.regions else probs.argmax(0) != 0
-    known = {
-        "foreground": inside,
-        "union": inside | predicted,
-        "dilated": dilated_mask(truth, settings.dilation_mm, data.spacing_mm, valid=valid),
-        "boundary": boundary_mask(truth, settings.boundary_mm, data.spacing_mm, valid=valid),
-        "predicted": predicted,
-    }
-    bits = sum(known[name].astype(np.uint8) << bit for bit, name in enumerate(MASK_BITS))
-    inner, box = np.zeros(truth.shape, dtype=bool), network_box(probs, labels.regions)
-    if box is not None:
-        inner[box] = valid[box]
-    outer = valid & ~inner
-    codes = pack(target.reshape(len(target), -1)).reshape(truth.shape) if labels.regions else truth
-    pairs = np.stack([codes[outer], bits[outer]], 1).astype(np.int64)
-    pairs, counts = np.unique(pairs, axis=0, return_counts=True)
+    known = data.known_truth(labels.ignore_label, settings.dilation_mm, settings.boundary_mm)
+    truth, regions = known.labels, labels.regions
+    valid = np.ones(truth.shape, dtype=bool) if known.valid is None else known.valid
+    if regions:
+        codes = pack((labels.mask(truth, channel) for channel in labels.foreground), len(labels.values))
+    else:
+        codes = truth.astype(np.uint8 if len(labels.values) <= 256 else np.uint16)
+    predicted = np.zeros(truth.shape, dtype=bool)
+    for where, odds in data.odds_blocks(regions):
+        predicted[where] = (odds > 0).any(0).numpy()
+    foreground = codes != 0
+    masks = {"foreground": foreground, "union": foreground | predicted, **known.near, "predicted": predicted}
+    bits = pack((masks[name] for name in MASK_BITS), len(MASK_BITS))
+    inner, crop = np.zeros(truth.shape, dtype=bool), data.crop(regions)
+    if crop is not None:
+        inner[crop] = valid[crop]
     if not inner.any():
         raise ValueError("nothing but certain background, or nothing with a ground truth; leave this case out.")
-    odds = log_odds(probs[:, inner], labels.regions).float()
-    voxels = Voxels(odds, torch.from_numpy(np.ascontiguousarray(target[..., inner])))
-    return HeldOutCase(voxels, bits[inner], np.column_stack([pairs, counts]))
+
+    def odds_inside() -> Iterator[Tensor]:
+        for where, odds in data.odds_blocks(regions):
+            known = inner[where]
+            yield odds.flatten(1) if known.all() else odds[:, torch.from_numpy(known)]
+
+    return HeldOutCase(codes[inner], bits[inner], _kinds(codes, bits, valid & ~inner), regions, odds_inside)
+
+
+def _kinds(codes: np.ndarray, bits: np.ndarray, outer: np.ndarray) -> np.ndarray:
+    """(V, 3) the different pairs of target and masks outside the crop, and how many voxels have each."""
+    plain = outer & (codes == 0) & (bits == 0)  # nearly all of them: they need no sorting
+    special = outer & ~plain
+    pairs = np.stack([codes[special], bits[special]], 1).astype(np.int64)
+    pairs, counts = np.unique(pairs, axis=0, return_counts=True)
+    rows = np.column_stack([pairs.reshape(-1, 2), counts])
+    n_plain = int(np.count_nonzero(plain))
+    return np.concatenate([np.array([[0, 0, n_plain]], np.int64), rows]) if n_plain else rows

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from nnunet_nacl.calibration.affine import AffineMap
-from nnunet_nacl.calibration.sampling import MASK_BITS, Sample, unpack
+from nnunet_nacl.calibration.case_voxels import MASK_BITS, unpack
+from nnunet_nacl.calibration.sampling import Sample
 
 __all__ = ["estimate_values"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -13,18 +12,19 @@ from typing import Any
 from nnunet_nacl.calibration.affine import AffineMap
 from nnunet_nacl.calibration.case_voxels import HeldOutCase, read_voxels
 from nnunet_nacl.calibration.likelihood import Voxels
-from nnunet_nacl.calibration.sampling import Sample, draw_sample, read_sample, write_sample
+from nnunet_nacl.calibration.sample_files import SAMPLES_FOLDER, find_sample, make_sample, sample_path
+from nnunet_nacl.calibration.sampling import Sample
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.document import read_document
 from nnunet_nacl.evaluation.evaluate import evaluate_folder
 from nnunet_nacl.evaluation.folds import merge
+from nnunet_nacl.evaluation.npz import RERUN
 from nnunet_nacl.evaluation.prediction_folder import CaseData, CaseFiles, PredictionFolder
 from nnunet_nacl.evaluation.results import MASKS, Evaluation, EvaluationSettings, mask_metrics
 from nnunet_nacl.files import can_write, to_json_text, write_atomically
 
 __all__ = ["AFTER_FOLDER", "MAPS_FILE", "SAMPLES_FOLDER", "HeldOut", "case_values"]
 
-SAMPLES_FOLDER = "calibration_samples"
 AFTER_FOLDER = "validation_calibrated"
 MAPS_FILE = "maps.json"
 """There, the map of each case: slopes, then offsets."""
@@ -131,7 +131,7 @@ class HeldOut:
     def made(self, case: str) -> int:
         """When a case was predicted, by its probabilities or else its sample, in ns."""
         files = self.files[case]
-        return (files.probabilities if files.probabilities.is_file() else _sample_path(files)).stat().st_mtime_ns
+        return (files.probabilities if files.probabilities.is_file() else sample_path(files)).stat().st_mtime_ns
 
     def sample(self, case: str) -> Sample:
         """A case's sample: the one beside its calibration.json, or a new one if the files changed since.
@@ -139,30 +139,28 @@ class HeldOut:
         Raises:
             UserError: There are neither probabilities nor a sample of this ground truth.
         """
-        files = self.files[case]
-        path = _sample_path(files)
-        labels = self.folders[self.fold[case]].labels
-        wanted: dict[str, Any] = {name: _stamp(getattr(files, name)) for name in ("probabilities", "reference")}
-        wanted |= {"settings": [self.settings.dilation_mm, self.settings.boundary_mm], "labels": str(labels.values)}
-        gone = {"probabilities": None} if wanted["probabilities"] is None else {}
-        if path.is_file():
-            try:
-                found = read_sample(path)
-                if json.loads(found.signature) | gone == wanted:
-                    return found
-            except (UserError, ValueError, TypeError):
-                if gone:
-                    raise
+        files, folder = self.files[case], self.folders[self.fold[case]]
+        gone = not files.probabilities.is_file()
+        try:
+            found = find_sample(files, folder.labels, self.settings)
+        except UserError:
+            if gone:
+                raise
+            found = None
+        if found:
+            return found
         if gone:
             raise UserError(
-                f"{files.probabilities} is gone, and the sample {path} is of another ground truth or other settings; "
-                "predict this case again with its probabilities."
+                f"{files.probabilities} is gone, and there is no sample of these files and settings in "
+                f"{sample_path(files).parent}; {RERUN}."
             )
-        read = self.read(case)
-        drawn = draw_sample(read.voxels, read.masks, read.outside, signature=json.dumps(wanted))
-        if can_write(files.probabilities.parent):
-            write_sample(drawn, path)
-        return drawn
+        try:
+            data, save = folder.load(files), can_write(files.probabilities.parent)
+            return make_sample(data, files, folder, self.settings, save=save)
+        except UserError:
+            raise
+        except ValueError as error:
+            raise UserError(f"{files.probabilities}: {error}") from None
 
     def evaluate(self, maps: Mapping[str, AffineMap] | None, output: Path | None, **options: Any) -> Evaluation:
         """Measure every case, as it is or through its map.
@@ -199,18 +197,6 @@ def case_values(evaluation: Evaluation, cases: Sequence[str]) -> dict[str, list[
         row = {f"{value} {mask}": found[value] for mask, found in measured.items() for value in ("ECE", "NLL", "Brier")}
         rows.append(row | {f"Dice {key}": dice for key, dice in result.dice.items()})
     return {name: [row[name] for row in rows] for name in rows[0]}
-
-
-def _sample_path(files: CaseFiles) -> Path:
-    return files.probabilities.parent / SAMPLES_FOLDER / f"{files.case}.sample"
-
-
-def _stamp(path: Path | None) -> list[int] | None:
-    try:
-        status = path.stat() if path is not None else None
-    except OSError:
-        return None
-    return None if status is None else [status.st_size, status.st_mtime_ns]
 
 
 def _forget_other_maps(folder: Path, maps: Mapping[str, AffineMap]) -> None:

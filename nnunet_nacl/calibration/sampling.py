@@ -10,26 +10,28 @@ unbiased, although the truth helped to choose.
 from __future__ import annotations
 
 import zipfile
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from nnunet_nacl.calibration.affine import AffineMap
+from nnunet_nacl.calibration.case_voxels import HeldOutCase, pack, unpack
 from nnunet_nacl.calibration.likelihood import Voxels
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import replacing
 
-__all__ = ["MASK_BITS", "Sample", "draw_sample", "most_bytes", "read_sample", "write_sample"]
-
-MASK_BITS = ("foreground", "union", "dilated", "boundary", "predicted")
-"""The bits of ``Sample.masks``, lowest first; every voxel is in ``all``."""
+__all__ = ["Sample", "draw_sample", "most_bytes", "read_sample", "write_sample"]
 
 _DECADES = 6  # uncertainty 1 .. 1e-6
 _KEYS = ("log_odds", "target", "masks", "stratum", "drawn_of", "outside", "regions", "signature")
 _SCHEMA = 1
+_BLOCK = 1 << 22
+_PIECE = 1 << 15
+_LARGEST = 65504.0  # of float16
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,13 @@ class Sample:
     Attributes:
         log_odds: (m, n) float16.
         target: (n,) true class, or for regions the integer whose bit r says whether the voxel lies in region r.
-        masks: (n,) uint8, see :data:`MASK_BITS`.
+        masks: (n,) uint8, see :data:`~nnunet_nacl.calibration.case_voxels.MASK_BITS`.
         stratum: (n,) uint8 stratum of each voxel.
         drawn_of: (S, 2) voxels drawn and voxels there, for each stratum.
         outside: (V, 3) target, masks and number of the voxels outside nnU-Net's crop, which the network did not see.
         regions: Whether the structures are regions.
         signature: Text that identifies the files it was drawn from.
+        extra: Further arrays of the file, by name, which nothing here looks at.
     """
 
     log_odds: np.ndarray
@@ -55,6 +58,7 @@ class Sample:
     outside: np.ndarray
     regions: bool
     signature: str = ""
+    extra: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def weights(self) -> np.ndarray:
@@ -73,64 +77,71 @@ class Sample:
 
 
 def most_bytes(num_channels: int) -> int:
-    """Size of a case's arrays at most: 60 kB for each channel and 900 kB together, file headers included."""
-    return min(60_000 * num_channels, 900_000) - 4096
+    """Size of a case's arrays at most: 60 kB for each channel and 800 kB together, file headers included."""
+    return min(60_000 * num_channels, 800_000) - 4096
 
 
-def pack(inside: np.ndarray) -> np.ndarray:
-    """(R, N) booleans as integers, region r in bit r."""
-    dtype = np.min_scalar_type((1 << len(inside)) - 1)
-    return np.bitwise_or.reduce(inside.astype(dtype) << np.arange(len(inside), dtype=dtype)[:, None], axis=0)
-
-
-def unpack(packed: np.ndarray, num: int) -> np.ndarray:
-    """Inverse of :func:`pack`, as uint8."""
-    return (packed >> np.arange(num, dtype=packed.dtype)[:, None] & packed.dtype.type(1)).astype(np.uint8)
-
-
-def draw_sample(
-    voxels: Voxels,
-    masks: np.ndarray,
-    outside: np.ndarray,
-    *,
-    seed: int = 0,
-    limit_bytes: int | None = None,
-    signature: str = "",
-) -> Sample:
-    """Draw voxels of one case without replacement within strata.
+def draw_sample(case: HeldOutCase, *, seed: int = 0, limit_bytes: int | None = None, signature: str = "") -> Sample:
+    """Draw voxels of one case without replacement within strata; its log-odds pass by twice, a block at a time.
 
     Args:
-        voxels: Those that the network saw and that have a truth.
-        masks: (N,) uint8 bits of each.
-        outside: (V, 3), see :class:`Sample`.
+        case: The voxels that the network saw and that have a truth.
         seed: Of the draw.
         limit_bytes: Size of the arrays at most; default :func:`most_bytes`.
         signature: Text that identifies the files.
     """
-    rng, regions = np.random.default_rng(seed), voxels.regions
-    log_odds, target = voxels.log_odds.numpy(), voxels.target.numpy()
-    largest, right = _certainty(log_odds, target, regions)
-    decade = np.clip(np.floor(-np.log10(np.maximum(1 - largest, 1e-30))), 0, _DECADES).astype(np.int64)
-    key = (2 * decade + right).astype(np.uint8)
-    packed = pack(target) if regions else target.astype(np.uint8 if len(log_odds) < 256 else np.uint16)
-    each = 2 * len(log_odds) + packed.itemsize + 2
-    limit = most_bytes(len(log_odds) + (not regions)) if limit_bytes is None else limit_bytes
+    rng, regions = np.random.default_rng(seed), case.regions
+    key, done, num = np.empty(len(case.target), np.uint8), 0, 0
+    for odds in _pieces(case):
+        part = slice(done, done := done + odds.shape[1])
+        num, key[part] = len(odds), _strata(odds, case.target[part], regions)
+    each = 2 * num + case.target.itemsize + 2
+    limit = most_bytes(num + (not regions)) if limit_bytes is None else limit_bytes
     present = np.bincount(key, minlength=2 * _DECADES + 2)
     wanted = _shares(present, limit // each)
-    chosen = [rng.choice(np.flatnonzero(key == s), wanted[s], replace=False) for s in np.flatnonzero(wanted)]
+    chosen = [_places(key, int(s), rng.choice(present[s], wanted[s], replace=False)) for s in np.flatnonzero(wanted)]
     index = np.sort(np.concatenate(chosen)) if chosen else np.zeros(0, dtype=np.int64)
-    odds = log_odds[:, index].astype(np.float16)  # which ends at 65504; log-odds of probabilities do not exceed 88
+    taken, done = [], 0
+    for odds in _pieces(case):
+        here = index[np.searchsorted(index, done) : np.searchsorted(index, done + odds.shape[1])]
+        # log-odds of probabilities do not exceed 88, but those of logits can be beyond half precision
+        taken.append(odds[:, torch.from_numpy(here - done)].clamp(-_LARGEST, _LARGEST).numpy().astype(np.float16))
+        done += odds.shape[1]
     drawn_of = np.stack([wanted, present], 1)
-    return Sample(odds, packed[index], masks[index], key[index], drawn_of, outside, regions, signature)
+    arrays = case.target[index], case.masks[index], key[index], drawn_of, case.outside
+    return Sample(np.concatenate(taken, 1), *arrays, regions, signature)
 
 
-def _certainty(log_odds: np.ndarray, target: np.ndarray, regions: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Largest probability (regions: of the least certain region), and whether the voxel is right (in all regions)."""
-    odds = torch.from_numpy(log_odds).double()  # in which 1 - p keeps its digits
-    probs = AffineMap.identity(len(odds), regions).to_probabilities(odds.abs() if regions else odds).numpy()
+def _pieces(case: HeldOutCase) -> Iterator[Tensor]:
+    """Log-odds in pieces that stay in the cache."""
+    for odds in case.odds():
+        yield from odds.split(_PIECE, 1)
+
+
+def _strata(odds: Tensor, target: np.ndarray, regions: bool) -> np.ndarray:
+    """Stratum of each voxel: decade of 1 - the largest probability (regions: of the least certain one), and right."""
     if regions:
-        return probs.min(0), ((log_odds > 0) == target).all(0)
-    return probs.max(0), probs.argmax(0) == target
+        doubt = torch.sigmoid(-odds.abs()).amax(0)
+        right = pack((odds > 0).numpy(), len(odds)) == target
+    else:
+        largest, place = odds.max(0)
+        top = largest.clamp_min(0)
+        others = (odds - top).exp_().sum(0) + (-top).exp() - 1  # the largest one's own term is 1
+        doubt = others / (1 + others)
+        right = torch.where(largest > 0, place + 1, 0).numpy() == target
+    decade = np.clip(np.floor(-np.log10(np.maximum(doubt.numpy(), 1e-30))), 0, _DECADES).astype(np.uint8)
+    return 2 * decade + right
+
+
+def _places(key: np.ndarray, stratum: int, numbers: np.ndarray) -> np.ndarray:
+    """Where the voxels with these numbers within a stratum are; a list of all its voxels would be larger than them."""
+    numbers, found, passed = np.sort(numbers), [], 0
+    for start in range(0, len(key), _BLOCK):
+        here = np.flatnonzero(key[start : start + _BLOCK] == stratum)
+        first, last = np.searchsorted(numbers, (passed, passed + len(here)))
+        found.append(start + here[numbers[first:last] - passed])
+        passed += len(here)
+    return np.concatenate(found)
 
 
 def _shares(present: np.ndarray, budget: int) -> np.ndarray:
@@ -149,7 +160,7 @@ def write_sample(sample: Sample, path: Path) -> None:
 
     The file is an npz archive under another ending: nnU-Net takes every ``*.npz`` of a folder for a prediction.
     """
-    arrays: dict[str, Any] = {name: np.asarray(getattr(sample, name)) for name in _KEYS}
+    arrays: dict[str, Any] = {name: np.asarray(getattr(sample, name)) for name in _KEYS} | sample.extra
     with replacing(path) as temporary, open(temporary, "xb") as file:  # an open file: NumPy would add .npz to a name
         np.savez_compressed(file, schema=_SCHEMA, **arrays)
 
@@ -161,6 +172,8 @@ def read_sample(path: Path) -> Sample:
             if int(data["schema"]) != _SCHEMA:
                 raise ValueError(f"schema {int(data['schema'])}")
             values = {name: data[name] for name in _KEYS}
-        return Sample(**values | {"regions": bool(values["regions"]), "signature": str(values["signature"])})
+            extra = {name: data[name] for name in data.files if name not in (*_KEYS, "schema")}
+        plain = {"regions": bool(values["regions"]), "signature": str(values["signature"])}
+        return Sample(**values | plain, extra=extra)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: not a sample of this version of nnunet_nacl ({error}); calibrate again.") from None

@@ -12,10 +12,10 @@ _DESCRIPTION = """\
 Fits a map of the log-odds, z_0 + a_k (z_k - z_0) + b_k, to cases that the network was not trained on, and reports what
 it changes, measured on cases that its fit has not seen. Nothing is trained.
 
-Of a model (-d, -tr, -p, -c, -f) the validation cases of the folds are taken (`nnUNetv2_train ... --npz`), one map
-serves all folds, and each fold gets a checkpoint_calibrated.pth; the originals stay. Of a folder (-i, -gt) the map
-alone is written: for ensembles, or for a hospital's own cases, predicted as the model is used
-(`nnUNetv2_predict ... --save_probabilities`).
+Of a model (-d, -tr, -p, -c, -f) the validation cases of the folds are taken, by their npz files or by the samples that
+our trainers and `nnunet_nacl evaluate --predict` leave. One map serves all folds, and each fold gets a
+checkpoint_calibrated.pth; the originals stay. Of a folder (-i, -gt) the map alone is written: for ensembles, or for a
+hospital's own cases, predicted as the model is used (`nnUNetv2_predict ... --save_probabilities`).
 """
 
 _EPILOG = """\
@@ -154,7 +154,7 @@ def _check_checkpoints(args: argparse.Namespace, model, held_out) -> None:
 
 def _notes(args: argparse.Namespace, held_out, calibration) -> list[str]:
     """What the user must know of this configuration."""
-    from nnunet_nacl.calibration.checkpoints import resampling_difference
+    from nnunet_nacl.calibration.checkpoints import CALIBRATED, resampling_difference
 
     folder = held_out.first
     configuration = folder.plans.get("configurations", {}).get(args.c, {})
@@ -182,6 +182,11 @@ def _notes(args: argparse.Namespace, held_out, calibration) -> list[str]:
                 f"`nnunet_nacl apply` differ, on case {next(iter(held_out.files))} by at most {difference[0]:.2g}, "
                 f"{difference[1]:.2g} on average."
             )
+    else:
+        notes.append(
+            "values after calibration are estimates from samples; for exact ones of the calibrated checkpoint run "
+            f"`nnunet_nacl evaluate -d {args.d} -tr {args.tr} -p {args.p} -c {args.c} --predict -chk {CALIBRATED}`."
+        )
     return notes
 
 

@@ -17,8 +17,9 @@ differences to the first entry, their 95 % bootstrap intervals over cases, Wilco
 ranks. An entry is
 
   -tr TRAINER   a trained model, named as to nnU-Net (with -d and -c), or the path of its model folder: the cases of its
-                validation folders, which need their probabilities (nnUNetv2_train ... --npz). +calibrated behind it
-                takes them through the maps of `nnunet_nacl calibrate`, each case through one that has not seen it;
+                validations, measured by our trainers, by `nnunet_nacl evaluate --predict`, or here from npz files.
+                +calibrated behind it takes them through the maps of `nnunet_nacl calibrate`, each case through one that
+                has not seen it (without npz files: what `evaluate --predict -chk checkpoint_calibrated.pth` left);
                 +decided takes the segmentation with the highest expected Dice; +calibrated+decided does both;
   -i PATH       a calibration.json, a folder that has one, or a folder of predictions with their probabilities
                 (nnUNetv2_predict --save_probabilities, nnUNetv2_ensemble --save_npz, other tools' with nnU-Net's npz).

@@ -11,8 +11,12 @@ HELP = "measure segmentation and calibration of a validated model or of a folder
 
 _DESCRIPTION = """\
 Measures how well predictions segment and how far their confidence can be trusted: Dice, HD95, ASSD, ECE, CECE, ACE,
-MCE, NLL and Brier score, per case, per structure, on six masks. The predictions need their probabilities: train with
-`nnUNetv2_train ... --npz`, predict with `--save_probabilities`.
+MCE, NLL and Brier score, per case, per structure, on six masks.
+
+The validation of our trainers is measured while it runs. Other models, nnU-Net's own too, and other checkpoints are
+measured by --predict, which predicts the validation cases as nnU-Net does, without npz files, into
+fold_X/validation_<checkpoint>; run again, it goes on where it was. Other predictions need their probabilities:
+`nnUNetv2_predict ... --save_probabilities`.
 
 Either name a trained model, whose validation folders and ground truth are then found (-d, -tr, -p, -c, -f), or give
 two folders, ground truth first, as to nnUNetv2_evaluate_folder.
@@ -26,6 +30,7 @@ listed, the others are saved); 2 if nothing could.
 examples:
   nnunet_nacl evaluate -d 4 -tr nnUNetTrainerNACL -c 3d_fullres
   nnunet_nacl evaluate -d 4 -c 2d -f 0 -np 4 --csv
+  nnunet_nacl evaluate -d 4 -c 3d_fullres --predict -chk checkpoint_calibrated.pth
   nnunet_nacl evaluate labelsTs predictions -djfile predictions/dataset.json -pfile predictions/plans.json
 """
 
@@ -44,6 +49,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-p", metavar="PLANS", default="nnUNetPlans", help="default: %(default)s")
     add("-c", metavar="CONFIGURATION", help="2d, 3d_fullres, ...")
     add("-f", metavar="FOLD", nargs="+", help="folds 0 to 4, or all for fold_all (default: every fold present)")
+    add("--predict", action="store_true", help="predict the validation cases of -d first; see below")
+    add("-chk", metavar="NAME", default="checkpoint_final.pth", help="for --predict (default: %(default)s)")
+    add("-device", choices=("cuda", "cpu", "mps"), default="cuda", help="for --predict (default: %(default)s)")
     add("-o", metavar="FILE", help="output file, must end with .json")
     add_processes_option(parser)
     add("-bins", metavar="N", type=int, default=15, help="confidence bins (default: %(default)s)")
@@ -73,6 +81,8 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.json_files import one_line
 
     by_name, by_folder = args.d is not None, args.gt_folder is not None
+    if args.predict and not by_name:
+        raise UserError("--predict needs a model: -d DATASET -c CONFIGURATION.")
     if by_name == by_folder:
         raise UserError("name a model (-d DATASET -c CONFIGURATION) or give two folders (gt_folder pred_folder).")
     try:
@@ -86,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
         if args.c is None:
             raise UserError("-d needs -c CONFIGURATION, such as -c 3d_fullres.")
         model = model_folder(args.d, args.tr, args.p, args.c)
-        folders = find_fold_folders(model, args.f)
+        folders = _predicted(args, model, settings, processes) if args.predict else find_fold_folders(model, args.f)
         title = f"{model.parent.name}, {model.name}, fold {' '.join(folders)}"
     else:
         if args.pred_folder is None:
@@ -114,3 +124,16 @@ def run(args: argparse.Namespace) -> int:
     problems = failed | evaluation.problems
     report_problems("evaluate", problems, "could not be evaluated")
     return 1 if problems else 0
+
+
+def _predicted(args: argparse.Namespace, model, settings, processes: int) -> dict:
+    """The folds' validation cases, predicted by a checkpoint."""
+    from nnunet_nacl.errors import UserError
+    from nnunet_nacl.evaluation.validation_prediction import predict_validation
+
+    present = sorted(path.parent.name.removeprefix("fold_") for path in model.glob(f"fold_*/{args.chk}"))
+    folds = list(dict.fromkeys(args.f or [fold for fold in present if fold != "all"] or present))
+    if not folds:
+        raise UserError(f"{model} has no fold with a {args.chk}; name another with -chk.")
+    options = {"device": args.device, "settings": settings, "num_processes": processes, "progress": True}
+    return {fold: predict_validation(model, fold, args.chk, **options) for fold in folds}

@@ -25,7 +25,7 @@ DESCRIPTION = """\
 Calibrated-loss trainers for nnU-Net v2 and tools to measure calibration.
 
 Training and prediction stay nnU-Net's own commands, for example
-  nnUNetv2_train 4 3d_fullres 0 -tr nnUNetTrainerNACL --npz"""
+  nnUNetv2_train 4 3d_fullres 0 -tr nnUNetTrainerNACL"""
 
 EPILOG = "`nnunet_nacl SUBCOMMAND -h` explains a subcommand. Research software: not for clinical use."
 

@@ -12,8 +12,9 @@ file. It holds the findings in words, the tables (sortable), the figures, and fo
 best, median and worst by Dice and by ECE, each with image, ground truth and, for every method, prediction, confidence
 map and reliability, in the slice where the methods differ most.
 
-The gallery reads the predictions with their npz files and the ground truth where `compare` found them, and the images
-(nnUNet_raw, or where nnUNetv2_predict read them). What is not there is named, and the page is made without it.
+The gallery reads the predictions with their npz files, or the slices that were kept of them, and the ground truth where
+`compare` found them, and the images (nnUNet_raw, or where nnUNetv2_predict read them). What is not there is named, and
+the page is made without it.
 """
 
 _EPILOG = """\

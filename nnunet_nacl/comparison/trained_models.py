@@ -7,8 +7,7 @@ from pathlib import Path
 
 from nnunet_nacl.comparison.entries import Entry
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.folds import FILE_NAME
-from nnunet_nacl.evaluation.locate import model_folder
+from nnunet_nacl.evaluation.locate import is_measured, model_folder, validation_folder
 
 __all__ = ["common_folds", "find_models", "other_configurations"]
 
@@ -70,7 +69,7 @@ def common_folds(
         for name, folds in lacking.items()
     )
     common = [fold for fold in wanted if all(fold in folds for folds in present.values())]
-    train = "Validate with --npz (nnUNetv2_train ... --val --npz)"
+    train = "Measure the others (`nnunet_nacl evaluate ... --predict`)"
     if not common:
         raise UserError(f"{dataset}: no fold in common: {listed}. {train}, or choose others with -f.")
     if not allow_missing:
@@ -84,8 +83,6 @@ def common_folds(
 def _folds_of(model: Path) -> list[str]:
     """Folds with a validation that can be measured, or was."""
     present = (
-        entry.name.removeprefix("fold_")
-        for entry in model.glob("fold_*")
-        if (entry / "validation" / FILE_NAME).is_file() or any((entry / "validation").glob("*.npz"))
+        entry.name.removeprefix("fold_") for entry in model.glob("fold_*") if is_measured(validation_folder(entry))
     )
     return sorted(present, key=lambda fold: (not fold.isdecimal(), int(fold) if fold.isdecimal() else 0, fold))

@@ -13,12 +13,15 @@ from typing import Any
 import numpy as np
 
 from nnunet_nacl.calibration.affine import AffineMap
+from nnunet_nacl.calibration.checkpoints import CALIBRATED
 from nnunet_nacl.calibration.heldout import AFTER_FOLDER, MAPS_FILE, CalibratedFolder
 from nnunet_nacl.decision.iteration import decide
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.case_cache import came_from
 from nnunet_nacl.evaluation.document import FILE_NAME, read_document
+from nnunet_nacl.evaluation.locate import predicted_folder
 from nnunet_nacl.evaluation.prediction_folder import CaseData, CaseFiles, PredictionFolder
+from nnunet_nacl.evaluation.validation_prediction import check_checkpoint
 from nnunet_nacl.json_files import mismatch, read_json
 
 __all__ = ["DecidedFolder", "is_treated", "treated_document", "treated_folder"]
@@ -75,6 +78,9 @@ def treated_folder(folder: PredictionFolder, treatment: Sequence[str]) -> Predic
     Raises:
         UserError: It shall be calibrated, and `nnunet_nacl calibrate` has not been run on these predictions.
     """
+    if place := _predicted(folder.folder, treatment):
+        check_checkpoint(place)
+        return replace(folder, folder=place)
     if "calibrated" in treatment:
         folder = _calibrated(folder)
     return DecidedFolder.of(folder) if "decided" in treatment else folder
@@ -84,7 +90,16 @@ def treated_document(folder: Path, treatment: Sequence[str]) -> Path:
     """Where the document of a fold's validation folder so treated lies: that of `calibrate` is its own."""
     if not treatment:
         return folder / FILE_NAME
+    if place := _predicted(folder, treatment):
+        return place / FILE_NAME
     return folder.parent / "_".join(("validation", *treatment)) / FILE_NAME
+
+
+def _predicted(folder: Path, treatment: Sequence[str]) -> Path | None:
+    """What the calibrated checkpoint predicted for a fold, if that is all that is known of it after calibration."""
+    place = predicted_folder(folder.parent, CALIBRATED)
+    known = (folder.parent / AFTER_FOLDER / FILE_NAME).is_file() or not (place / FILE_NAME).is_file()
+    return None if known or tuple(treatment) != ("calibrated",) else place
 
 
 def is_treated(folder: PredictionFolder) -> bool:

@@ -153,24 +153,30 @@ def region_table(regions: Sequence[int | tuple[int, ...]], largest_label: int) -
     return table
 
 
-def sum_inside(chunk: Tensor, labels: Tensor, table: Tensor | None) -> tuple[np.ndarray, np.ndarray]:
+def sum_inside(
+    chunk: Tensor, labels: Tensor, table: Tensor | None, weights: Tensor | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Size of each structure in a block, and the sum of its probability over it.
 
     Args:
         chunk: (C, n) probabilities.
         labels: (n,) int64 label map.
         table: Of the regions, as :func:`region_table` makes it; None for classes.
+        weights: (n,) float64 how many voxels each stands for; None for one each.
 
     Returns:
-        (S,) int64 voxels and (S,) float64 sums.
+        (S,) voxels, int64 without weights, and (S,) float64 sums.
     """
     where = where_true(labels != 0)  # most voxels of an image are background
     labels = labels.index_select(0, where)
+    own = None if weights is None else weights.index_select(0, where)
     if table is None:
-        sizes = torch.bincount(labels, minlength=len(chunk))[1:]
-        sums = torch.bincount(labels, weights=chunk[labels, where].double(), minlength=len(chunk))[1:]
+        probs = chunk[labels, where].double()
+        sizes = torch.bincount(labels, own, minlength=len(chunk))[1:]
+        sums = torch.bincount(labels, probs if own is None else probs * own, minlength=len(chunk))[1:]
     else:
         inside = table.to(labels.device).index_select(1, labels)
+        inside = inside if own is None else inside * own
         sizes = inside.sum(1)
         sums = (chunk.index_select(1, where) * inside).sum(1, dtype=torch.float64)
     return sizes.cpu().numpy(), sums.cpu().numpy()

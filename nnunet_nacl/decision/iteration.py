@@ -57,6 +57,7 @@ def decide(
     regions: Sequence[int | tuple[int, ...]] | None = None,
     region_labels: Sequence[int] | None = None,
     max_rounds: int = MAX_ROUNDS,
+    weights: Tensor | np.ndarray | None = None,
 ) -> Decision:
     """The segmentation s with the largest sum over structures of the expected Dice E_k.
 
@@ -82,6 +83,8 @@ def decide(
         regions: The label value or values of each region; None for classes.
         region_labels: With regions, the label that each paints with: nnU-Net's ``regions_class_order``.
         max_rounds: Most rounds; 0 gives the argmax.
+        weights: (*spatial) how many voxels each stands for, where ``probs`` are a sample of a case; the sums of the
+            result are then estimates, while ``gained``, ``lost`` and ``n_changed`` count what is in the sample.
 
     Raises:
         ValueError: Shapes do not fit, or probabilities are not probabilities.
@@ -100,14 +103,15 @@ def decide(
     first: Rule = ClassRule.argmax(len(probs))
     if regions is not None and region_labels is not None:
         first = RegionRule.argmax(Regions(regions, region_labels))
-    expected = _sum_all(probs, regions is not None)
+    weighted = None if weights is None else torch.as_tensor(weights, dtype=torch.float64).reshape(-1)
+    expected = _sum_all(probs, regions is not None, weighted)
     rule = first
-    own, before = _apply(rule, probs, expected)
+    own, before = _apply(rule, probs, expected, weighted)
     painted = after = before
     best, seen, rounds = first, {_state(own)}, 0
     while rounds < max_rounds:
         rule, rounds = rule.next(own, painted), rounds + 1
-        own, painted = _apply(rule, probs, expected)
+        own, painted = _apply(rule, probs, expected, weighted)
         appeared = ((painted.chosen > 0) & (before.chosen == 0)).any()  # what one region gives up may show another
         if painted.total > after.total and not appeared:
             best, after = rule, painted
@@ -117,23 +121,26 @@ def decide(
     return _compare(probs, first, best, before, after, rounds)
 
 
-def _sum_all(probs: Tensor, regions: bool) -> np.ndarray:
+def _sum_all(probs: Tensor, regions: bool, weights: Tensor | None) -> np.ndarray:
     """(S,) sums of the probabilities, which no decision changes; checks them too."""
     total = torch.zeros(len(probs), dtype=torch.float64, device=probs.device)
-    for _, chunk in blocks_of(probs):
+    for part, chunk in blocks_of(probs):
         check_chunk(chunk, regions)
-        total += chunk.sum(1, dtype=torch.float64)
+        total += (chunk if weights is None else chunk * weights[part]).sum(1, dtype=torch.float64)
     return total.cpu().numpy()[0 if regions else 1 :]
 
 
-def _apply(rule: Rule, probs: Tensor, expected: np.ndarray) -> tuple[ExpectedOverlap, ExpectedOverlap]:
+def _apply(
+    rule: Rule, probs: Tensor, expected: np.ndarray, weights: Tensor | None
+) -> tuple[ExpectedOverlap, ExpectedOverlap]:
     """Sums of the structures that a rule leads to: each by itself, and in the painted label map."""
     nothing = np.zeros_like(expected)
     own = painted = ExpectedOverlap(expected, np.zeros(len(expected), np.int64), nothing)
-    for _, chunk in blocks_of(probs):
-        labels, sums = rule.label(chunk)
+    for part, chunk in blocks_of(probs):
+        here = None if weights is None else weights[part]
+        labels, sums = rule.label(chunk, here)
         own += ExpectedOverlap(nothing, *sums)
-        painted += ExpectedOverlap(nothing, *rule.sum_painted(chunk, labels, sums))
+        painted += ExpectedOverlap(nothing, *rule.sum_painted(chunk, labels, sums, here))
     return own, painted
 
 

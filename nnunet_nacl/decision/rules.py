@@ -53,8 +53,8 @@ class ClassRule:
         sure = 1 + SUM_TOLERANCE - np.nanmin(own.dice, initial=1) / 2  # above it every p_k is below E_k / 2
         return ClassRule(np.append(0, 2 / size), np.append(0, offset), float(sure))
 
-    def label(self, chunk: Tensor) -> tuple[Tensor, Sizes]:
-        """(n,) int64 labels of (K, n) probabilities, and size and sum of each class."""
+    def label(self, chunk: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Sizes]:
+        """(n,) int64 labels of (K, n) probabilities, and size and sum of each class; (n,) weights are of voxels."""
         labels = torch.zeros(chunk.shape[1], dtype=torch.int64, device=chunk.device)
         where = where_true(~exceeds(chunk[0], self.sure))
         scores = take_columns(chunk, where)
@@ -62,14 +62,14 @@ class ClassRule:
         scores += torch.as_tensor(self.offset, dtype=scores.dtype, device=scores.device)[:, None]
         if len(where):
             labels[where] = scores.max(0)[1]
-        return labels, sum_inside(chunk, labels, None)
+        return labels, sum_inside(chunk, labels, None, weights)
 
     @property
     def table(self) -> Tensor:
         """(S, labels) booleans: whether a structure holds a label value."""
         return torch.eye(len(self.slope), dtype=torch.bool)[1:]
 
-    def sum_painted(self, chunk: Tensor, labels: Tensor, own: Sizes) -> Sizes:
+    def sum_painted(self, chunk: Tensor, labels: Tensor, own: Sizes, weights: Tensor | None = None) -> Sizes:
         """Sizes and sums of the structures in the label map: for classes those that ``label`` returned."""
         return own
 
@@ -120,12 +120,13 @@ class RegionRule:
         present = (own.chosen > 0) & (painted.chosen > 0)
         return RegionRule(self.regions, np.where(present, own.dice / 2, np.inf))
 
-    def label(self, chunk: Tensor) -> tuple[Tensor, Sizes]:
+    def label(self, chunk: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Sizes]:
         """(n,) int64 painted labels of (R, n) probabilities, and size and sum of each region before painting."""
         inside = chunk > torch.as_tensor(self.threshold, dtype=chunk.dtype, device=chunk.device)[:, None]
         labels = torch.zeros(chunk.shape[1], dtype=torch.int64, device=chunk.device)
         for mask, label in zip(inside, self.regions.labels):
             labels.masked_fill_(mask, label)
+        inside = inside if weights is None else inside * weights
         sums = (chunk * inside).sum(1, dtype=torch.float64)
         return labels, (inside.sum(1).cpu().numpy(), sums.cpu().numpy())
 
@@ -134,6 +135,6 @@ class RegionRule:
         """(R, labels) booleans: whether a region holds a label value."""
         return self.regions.table
 
-    def sum_painted(self, chunk: Tensor, labels: Tensor, own: Sizes) -> Sizes:
+    def sum_painted(self, chunk: Tensor, labels: Tensor, own: Sizes, weights: Tensor | None = None) -> Sizes:
         """Size of each region in the painted map, and the sum of its probability there."""
-        return sum_inside(chunk, labels, self.table)
+        return sum_inside(chunk, labels, self.table, weights)

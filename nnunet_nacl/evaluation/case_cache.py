@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.document import SCHEMA_VERSION, case_from_json, case_to_json, check_output
+from nnunet_nacl.evaluation.document import FILE_NAME, SCHEMA_VERSION, case_from_json, case_to_json, check_output
 from nnunet_nacl.evaluation.labels import Labels
 from nnunet_nacl.evaluation.npz import array_checksum
 from nnunet_nacl.evaluation.prediction_folder import CaseFiles
@@ -18,7 +18,20 @@ from nnunet_nacl.evaluation.results import CaseResult, EvaluationSettings
 from nnunet_nacl.files import check_writable, checksum, remove_leftovers, to_json_text, write_atomically
 from nnunet_nacl.json_files import read_json
 
-__all__ = ["CaseCache", "came_from", "is_current", "signature"]
+__all__ = [
+    "PROBLEM",
+    "CaseCache",
+    "came_from",
+    "is_current",
+    "partial_folder",
+    "problems_of_exports",
+    "same_contents",
+    "save_case",
+    "signature",
+]
+
+PROBLEM = ".problem"
+"""Ending of a file among the finished cases that says why one could not be measured when it was predicted."""
 
 _COMPUTATION = 1  # raise it when a number changes for the same files
 _NOT_MEASURED = ("paper", "hausdorff")  # settings that choose among what is known of every case
@@ -35,7 +48,8 @@ def signature(
         labels: What they may hold.
         settings: What is measured.
         known: An earlier signature of the case. A file that lies where it lay, with size and time unchanged, has the
-            checksum that stands there, and is not read; nor need probabilities exist that it knows.
+            checksum that stands there, and is not read; nor need probabilities exist that it knows. Those of a case
+            that was measured when it was predicted never did: None stands for them.
 
     Raises:
         OSError: A file cannot be read.
@@ -73,7 +87,12 @@ def came_from(result: CaseResult, files: CaseFiles, labels: Labels, settings: Ev
         OSError: A file cannot be read.
     """
     known = _signature_in({key: getattr(result, key) for key in ("signature", *_FILES.values())})
-    return _contents(known) == _contents(signature(files, labels, settings, known))
+    return same_contents(known, signature(files, labels, settings, known))
+
+
+def same_contents(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+    """Whether two signatures are of the same contents, wherever the files lie."""
+    return _contents(first) == _contents(second)
 
 
 def _is_whole(result: CaseResult, files: CaseFiles) -> bool:
@@ -97,6 +116,23 @@ def _contents(signature: Mapping[str, Any]) -> dict[str, Any]:
     return {**signature, **{kind: (value.get("size"), value.get("checksum")) for kind, value in files.items()}}
 
 
+def partial_folder(output: Path) -> Path:
+    """Where the finished cases lie until ``output``, a calibration.json, is written."""
+    return output.with_name(output.name + ".partial")
+
+
+def save_case(output: Path, result: CaseResult, channels: Mapping[str, int], regions: bool) -> None:
+    """Save one finished case for whoever writes ``output``; UserError where that is not possible."""
+    entry = {"schema_version": SCHEMA_VERSION} | case_to_json(result, channels, regions)
+    write_atomically(partial_folder(output) / f"{result.case}.json", to_json_text(entry))
+
+
+def problems_of_exports(folder: Path) -> dict[str, str]:
+    """By case what was wrong when it was exported and should have been measured."""
+    found = sorted(partial_folder(folder / FILE_NAME).glob(f"*{PROBLEM}"))
+    return {path.stem: path.read_text(encoding="utf-8", errors="replace") for path in found if path.is_file()}
+
+
 class CaseCache:
     """Results by case in an earlier calibration.json and in the folder where an unfinished run left its cases.
 
@@ -113,7 +149,7 @@ class CaseCache:
 
     def __init__(self, output: Path) -> None:
         self._output = output
-        self._partial = output.with_name(output.name + ".partial")
+        self._partial = partial_folder(output)
         entries = list(check_output(output))
         if self._partial.exists():
             check_writable(self._partial / "case.json")
@@ -143,7 +179,7 @@ class CaseCache:
         known = _signature_in(entry)
         now = signature(files, labels, settings, known)
         try:
-            if _contents(known) == _contents(now):
+            if same_contents(known, now):
                 result = case_from_json(entry, channels, labels.regions, settings)
                 return (result if _is_whole(result, files) else None), now
         except ValueError:
@@ -152,13 +188,12 @@ class CaseCache:
 
     def put(self, result: CaseResult, channels: Mapping[str, int], regions: bool) -> None:
         """Save one finished case, so that a killed run need not do it again."""
-        entry = {"schema_version": SCHEMA_VERSION} | case_to_json(result, channels, regions)
-        write_atomically(self._partial / f"{result.case}.json", to_json_text(entry))
+        save_case(self._output, result, channels, regions)
 
     def clear(self) -> None:
         """Remove the saved cases, once calibration.json holds them."""
         if self._partial.is_dir():
-            for path in self._partial.glob("*.json"):
+            for path in (*self._partial.glob("*.json"), *self._partial.glob(f"*{PROBLEM}")):
                 path.unlink(missing_ok=True)
             remove_leftovers(self._partial)
             with contextlib.suppress(OSError):

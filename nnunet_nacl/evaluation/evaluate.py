@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.case_cache import CaseCache
+from nnunet_nacl.evaluation.case_cache import CaseCache, problems_of_exports
 from nnunet_nacl.evaluation.document import to_document
 from nnunet_nacl.evaluation.measure import evaluate_case, measure_all
 from nnunet_nacl.evaluation.npz import RERUN
@@ -58,6 +58,8 @@ def evaluate_folder(
     own = None if output is None else CaseCache(Path(output))
     cache = cache or own
     found, problems = folder.cases(chill=chill, known=cache.cases if cache else ())
+    told = problems_of_exports(folder.folder)
+    problems |= {case: text for case, text in told.items() if case in problems}
 
     results, todo = {}, []
     for files in found:
@@ -78,8 +80,11 @@ def evaluate_folder(
         results[files.case] = replace(outcome, signature=now)
         if cache:
             cache.put(results[files.case], channels, labels.regions)
+    problems |= {case: text for case, text in told.items() if case not in results}
     problems = {case: one_line(problem) for case, problem in sorted(problems.items())}
-    if not results and not any(folder.folder.glob("*.npz")):  # once for all, rather than once for every case
+    if (
+        not results and not told and not any(folder.folder.glob("*.npz"))
+    ):  # once for all, rather than once for every case
         swapped = folder.reference_folder is not None and any(folder.reference_folder.glob("*.npz"))
         fix = f"those of {folder.reference_folder} have: give the ground truth first" if swapped else RERUN
         raise UserError(f"{folder.folder}: its predictions have no probabilities (there is no *.npz); {fix}.")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.case_cache import CaseCache
+from nnunet_nacl.evaluation.case_cache import CaseCache, partial_folder
 from nnunet_nacl.evaluation.document import FILE_NAME, check_output, to_document
 from nnunet_nacl.evaluation.evaluate import evaluate_folder
 from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
@@ -45,9 +45,14 @@ def merge(evaluations: Mapping[str, Evaluation]) -> Evaluation:
 
 
 def default_output(folders: Mapping[str, PredictionFolder]) -> Path:
-    """Where the calibration.json of folds goes: into the folder of a single one, or into the model folder."""
+    """Where the calibration.json of folds goes: into the folder of a single one, or into the model folder.
+
+    There it is named after the checkpoint where `--predict` made the predictions, beside that of the validations.
+    """
     first = next(iter(folders.values())).folder
-    return (first if len(folders) == 1 else first.parent.parent) / FILE_NAME
+    if len(folders) == 1:
+        return first / FILE_NAME
+    return first.parent.parent / FILE_NAME.replace(".", f"{first.name.removeprefix('validation')}.")
 
 
 def evaluate_folds(
@@ -120,8 +125,9 @@ def evaluate_after_validation(
 ) -> Evaluation | None:
     """What a trainer calls once nnU-Net's validation has finished: write calibration.json beside summary.json.
 
-    Does nothing where the validation kept no probabilities (``--npz``). Never raises: a training
-    must not be lost over its evaluation, so whatever goes wrong becomes a line of the log.
+    The cases were measured when they were exported; those for which that failed are read from their npz files, if
+    there are any. Does nothing where neither is there. Never raises: a training must not be lost over its evaluation,
+    so whatever goes wrong becomes a line of the log.
 
     Args:
         validation_folder: ``fold_X/validation``; dataset.json and plans.json lie two levels above.
@@ -134,12 +140,12 @@ def evaluate_after_validation(
     """
     try:
         folder = Path(validation_folder)
-        if not any(folder.glob("*.npz")):
+        if not (any(folder.glob("*.npz")) or any(partial_folder(folder / FILE_NAME).glob("*.*"))):
             return None
         opened = PredictionFolder.open(folder, reference_folder)
         evaluation = evaluate_folder(opened, output=folder / FILE_NAME, num_processes=num_processes)
-        for problem in evaluation.problems.values():
-            log(f"WARNING: calibration: {problem}")
+        for case, problem in evaluation.problems.items():
+            log(f"WARNING: calibration: {case}: {problem}")
         log(
             f"Calibration (mean over {len(evaluation.cases)} cases): ECE foreground "
             f"{evaluation.mean_ece('foreground'):.4f}, predicted {evaluation.mean_ece('predicted'):.4f}, "

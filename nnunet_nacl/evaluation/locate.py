@@ -8,10 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.evaluation.document import FILE_NAME
 from nnunet_nacl.evaluation.prediction_folder import RERUN, PredictionFolder
 from nnunet_nacl.json_files import first_line, read_json
 
-__all__ = ["find_fold_folders", "model_folder"]
+__all__ = [
+    "cases_of_split",
+    "find_fold_folders",
+    "is_measured",
+    "model_folder",
+    "predicted_folder",
+    "validation_folder",
+]
 
 
 def model_folder(dataset: str | int, trainer: str, plans: str, configuration: str) -> Path:
@@ -30,6 +38,22 @@ def model_folder(dataset: str | int, trainer: str, plans: str, configuration: st
     return folder
 
 
+def predicted_folder(fold: Path, checkpoint: str) -> Path:
+    """Where `nnunet_nacl evaluate --predict` puts what a checkpoint of a fold predicts."""
+    return fold / f"validation_{checkpoint.removesuffix('.pth')}"
+
+
+def validation_folder(fold: Path) -> Path:
+    """nnU-Net's validation folder, unless only `nnunet_nacl evaluate --predict` has measured this fold."""
+    own, predicted = fold / "validation", predicted_folder(fold, "checkpoint_final.pth")
+    return predicted if (predicted / FILE_NAME).is_file() and not is_measured(own) else own
+
+
+def is_measured(folder: Path) -> bool:
+    """Whether predictions can be measured, or were."""
+    return (folder / FILE_NAME).is_file() or any(folder.glob("*.npz"))
+
+
 def find_fold_folders(model: Path, folds: Sequence[str | int] | None = None) -> dict[str, PredictionFolder]:
     """The validation folders of a model's folds.
 
@@ -45,7 +69,7 @@ def find_fold_folders(model: Path, folds: Sequence[str | int] | None = None) -> 
         UserError: A fold has no validation folder, or there is none at all.
     """
     if folds is None:
-        present = (entry for entry in model.glob("fold_*") if (entry / "validation").is_dir())
+        present = (entry for entry in model.glob("fold_*") if validation_folder(entry).is_dir())
         names = sorted(entry.name.removeprefix("fold_") for entry in present)
         # fold_all holds the same cases as the folds: only on its own
         folds = sorted(filter(_is_number, names), key=int) or names
@@ -53,18 +77,19 @@ def find_fold_folders(model: Path, folds: Sequence[str | int] | None = None) -> 
             raise UserError(f"{model} has no fold with a validation folder; finish a training first.")
     result = {}
     for fold in dict.fromkeys(str(f) for f in folds):
-        folder = model / f"fold_{fold}" / "validation"
+        folder = validation_folder(model / f"fold_{fold}")
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder; train this fold or {RERUN}.")
         opened = PredictionFolder.open(folder)
         if fold == "all":  # trained and validated on every case
             result[fold] = opened.expecting_all_references()
             continue
-        result[fold] = replace(opened, expected=_cases_of_split(opened.plans.get("dataset_name"), fold))
+        result[fold] = replace(opened, expected=cases_of_split(opened.plans.get("dataset_name"), fold))
     return result
 
 
-def _cases_of_split(dataset_name: str | None, fold: str) -> tuple[str, ...] | None:
+def cases_of_split(dataset_name: str | None, fold: str) -> tuple[str, ...] | None:
+    """Validation cases of a fold by nnU-Net's splits_final.json; None where that does not say."""
     root = os.environ.get("nnUNet_preprocessed")
     if not (root and dataset_name and _is_number(fold)):
         return None

@@ -16,7 +16,7 @@ import numpy as np
 
 __all__ = ["ExportedCase", "export_logits", "layers", "watch_label_manager", "watch_plans"]
 
-_BLOCK_BYTES = 64 << 20  # float32 probabilities at a time
+_BLOCK_BYTES = 16 << 20  # float32 probabilities at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +86,20 @@ class ExportedCase:
         whole = manager.revert_cropping_on_probabilities(inside, box, self.shape_before_cropping).cpu().numpy()
         return whole.transpose([0] + [axis + 1 for axis in self.transpose_backward])
 
+    def part(self, where: tuple[slice, ...]) -> np.ndarray:
+        """(C, *block) contiguous: :meth:`probabilities` in a box of the image, whose slices have a start and a stop."""
+        probs = np.zeros((len(self.logits), *(part.stop - part.start for part in where)), np.float32)
+        if not self.label_manager.has_regions:
+            probs[0] = 1
+        crop = self.crop
+        meets = [slice(max(w.start, c.start), min(w.stop, c.stop)) for w, c in zip(where, crop)]
+        if all(part.start < part.stop for part in meets):
+            source = tuple(slice(m.start - c.start, m.stop - c.start) for m, c in zip(meets, crop))
+            target = tuple(slice(m.start - w.start, m.stop - w.start) for m, w in zip(meets, where))
+            seen = np.ascontiguousarray(self.cropped_logits[(slice(None), *source)])
+            probs[(slice(None), *target)] = self.label_manager.apply_inference_nonlin(seen).numpy()
+        return probs
+
     def blocks(self, max_bytes: int = _BLOCK_BYTES) -> Iterator[tuple[tuple[slice, ...], np.ndarray]]:
         """Walk over :meth:`probabilities` without ever holding them all.
 
@@ -93,21 +107,11 @@ class ExportedCase:
             max_bytes: Size of a block's probabilities; at least one layer of the image is given at a time.
 
         Yields:
-            Place of the block in the image (axis order of the reader), and (C, *block) contiguous float32
-            probabilities. The blocks cover the image once.
+            Place of the block in the image (axis order of the reader), and :meth:`part` of it. The blocks cover the
+            image once.
         """
-        shape, crop, logits = self.shape, self.crop, self.cropped_logits
-        for where in layers(shape, max(1, max_bytes // (4 * len(logits)))):
-            probs = np.zeros((len(logits), *(part.stop - part.start for part in where)), np.float32)
-            if not self.label_manager.has_regions:
-                probs[0] = 1
-            meets = [slice(max(w.start, c.start), min(w.stop, c.stop)) for w, c in zip(where, crop)]
-            if all(part.start < part.stop for part in meets):
-                source = tuple(slice(m.start - c.start, m.stop - c.start) for m, c in zip(meets, crop))
-                target = tuple(slice(m.start - w.start, m.stop - w.start) for m, w in zip(meets, where))
-                seen = np.ascontiguousarray(logits[(slice(None), *source)])
-                probs[(slice(None), *target)] = self.label_manager.apply_inference_nonlin(seen).numpy()
-            yield where, probs
+        for where in layers(self.shape, max(1, max_bytes // (4 * len(self.logits)))):
+            yield where, self.part(where)
 
 
 def layers(shape: tuple[int, ...], max_voxels: int) -> Iterator[tuple[slice, ...]]:

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
+from dataclasses import dataclass
+from functools import partial, reduce
+from operator import add
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.prediction_folder import CaseData, CaseFiles, PredictionFolder
-from nnunet_nacl.evaluation.quality_block import QUALITY, measure_quality
+from nnunet_nacl.evaluation.case_data import KnownTruth, LabelledCase
+from nnunet_nacl.evaluation.prediction_folder import CaseFiles, PredictionFolder
+from nnunet_nacl.evaluation.quality_block import QUALITY, QualitySums, count_quality, quality_of
 from nnunet_nacl.evaluation.results import CHOSEN_MASKS, HAUSDORFF, CaseResult, EvaluationSettings, Structure
-from nnunet_nacl.metrics.chosen import count_chosen
+from nnunet_nacl.metrics.binning import BinStats
+from nnunet_nacl.metrics.chosen import ChosenStats, count_chosen
 from nnunet_nacl.metrics.counting import count_masks
-from nnunet_nacl.metrics.masks import boundary_mask, dilated_mask
 from nnunet_nacl.metrics.overlap import count_overlap
 from nnunet_nacl.metrics.surface import surface_distances
 from nnunet_nacl.worker_processes import guarded, work_through
 
-__all__ = ["evaluate_case", "measure_all"]
+__all__ = ["evaluate_case", "measure_all", "measure_loaded"]
 
 Outcome = CaseResult | str
 Todo = tuple[CaseFiles, Any]
@@ -40,51 +43,83 @@ def evaluate_case(
     Raises:
         UserError: A file cannot be read or does not fit; the message names it.
     """
-    return _measure(folder, files, folder.load(files), settings)
+    return measure_loaded(folder, files, folder.load(files), settings)
 
 
-def _measure(folder: PredictionFolder, files: CaseFiles, data: CaseData, settings: EvaluationSettings) -> CaseResult:
+@dataclass(frozen=True)
+class _Sums:
+    """What is counted of any number of voxels, and adds up."""
+
+    stats: dict[str, BinStats]
+    chosen: dict[str, ChosenStats]
+    quality: QualitySums
+    n_changed: int
+
+    def __add__(self, other: _Sums) -> _Sums:
+        stats = {mask: value + other.stats[mask] for mask, value in self.stats.items()}
+        chosen = {mask: value + other.chosen[mask] for mask, value in self.chosen.items()}
+        return _Sums(stats, chosen, self.quality + other.quality, self.n_changed + other.n_changed)
+
+
+def measure_loaded(
+    folder: PredictionFolder, files: CaseFiles, data: LabelledCase, settings: EvaluationSettings
+) -> CaseResult:
+    """Measure everything of a case in memory, in blocks where its probabilities come in blocks.
+
+    Args:
+        folder: Where it lies.
+        files: Its files.
+        data: Its content.
+        settings: What is measured.
+
+    Raises:
+        UserError: The probabilities are not probabilities.
+    """
     labels = folder.labels
-    truth, valid = data.truth, None
-    if labels.ignore_label is not None:
-        valid = truth != labels.ignore_label
-        if valid.all():
-            valid = None
-        else:
-            truth = np.where(valid, truth, 0)
-    extra = {
-        "dilated": dilated_mask(truth, settings.dilation_mm, data.spacing_mm, valid=valid),
-        "boundary": boundary_mask(truth, settings.boundary_mm, data.spacing_mm, valid=valid),
-    }
-    target = np.stack([labels.mask(truth, c) for c in labels.foreground]) if labels.regions else truth
+    known = data.known_truth(labels.ignore_label, settings.dilation_mm, settings.boundary_mm)
     try:
-        stats = count_masks(
-            data.probs, target, extra_masks=extra, valid=valid, regions=labels.regions, n_bins=settings.n_bins
-        )
+        sums = reduce(add, (_count(folder, files, data, known, settings, *block) for block in data.blocks()))
     except ValueError as error:
         raise UserError(f"{files.probabilities}: {error}; predict this case again.") from None
+    truth, valid = known.labels, known.valid
     structures = {
         labels.key(channel): _structure(
             labels.mask(truth, channel), labels.mask(data.segmentation, channel), valid, data.spacing_mm, settings
         )
         for channel in labels.foreground
     }
-    predicted = data.segmentation > 0 if valid is None else (data.segmentation > 0) & valid
-    values = labels.values if labels.regions else None
-    chosen = {
-        mask: count_chosen(data.probs, data.segmentation, truth, mask=where, regions=values, n_bins=settings.n_bins)
-        for mask, where in zip(CHOSEN_MASKS, (predicted, valid))
-    }
+    n_true = {key: structure.overlap.tp + structure.overlap.fn for key, structure in structures.items()}
     return CaseResult(
         case=files.case,
         **files.places,
         structures=structures,
-        stats=stats,
+        stats=sums.stats,
         largest_label=int(truth.max(initial=0)),
-        n_changed_voxels=_count_changed(folder, files, data, valid),
-        chosen=chosen,
-        blocks={QUALITY: measure_quality(data, labels, valid, predicted)},
+        n_changed_voxels=sums.n_changed,
+        chosen=sums.chosen,
+        blocks={QUALITY: quality_of(sums.quality, labels, n_true, data.geometry)},
     )
+
+
+def _count(folder, files, data, known: KnownTruth, settings, where: tuple[slice, ...], probs: np.ndarray) -> _Sums:
+    labels, truth, segmentation = folder.labels, known.labels[where], data.segmentation[where]
+    valid = None if known.valid is None else known.valid[where]
+    target = np.stack([labels.mask(truth, c) for c in labels.foreground]) if labels.regions else truth
+    options: dict[str, Any] = {"regions": labels.regions, "n_bins": settings.n_bins}
+    near = {name: mask[where] for name, mask in known.near.items()}
+    stats = count_masks(probs, target, extra_masks=near, valid=valid, **options)
+    predicted = segmentation > 0 if valid is None else (segmentation > 0) & valid
+    options["regions"] = labels.values if labels.regions else None
+    chosen = {
+        mask: count_chosen(probs, segmentation, truth, mask=counted, **options)
+        for mask, counted in zip(CHOSEN_MASKS, (predicted, valid))
+    }
+    quality = count_quality(probs, segmentation, labels, valid, predicted)
+    n_changed = 0
+    if files.segmentation is not None:  # which may have been postprocessed since
+        changed = folder.label_map(probs) != segmentation
+        n_changed = int(np.count_nonzero(changed if valid is None else changed & valid))
+    return _Sums(stats, chosen, quality, n_changed)
 
 
 def _structure(
@@ -103,14 +138,6 @@ def _structure(
     distances = {f"HD95_{directions}_mm": in_mm.hausdorff(directions=directions) for directions in HAUSDORFF}
     distances["HD95_voxels"] = in_voxels.hausdorff()
     return Structure(overlap, in_mm.hausdorff(), in_mm.assd, None, distances).under(settings)
-
-
-def _count_changed(folder: PredictionFolder, files: CaseFiles, data: CaseData, valid: np.ndarray | None) -> int:
-    """Voxels where the saved segmentation is not what the probabilities say, as after postprocessing."""
-    if files.segmentation is None:
-        return 0
-    changed = folder.label_map(data.probs) != data.segmentation
-    return int(np.count_nonzero(changed if valid is None else changed & valid))
 
 
 def measure_all(
@@ -146,7 +173,7 @@ def _measure_here(folder, todo, settings) -> Iterator[tuple[Todo, Outcome]]:
             # one case ahead, not more: it bounds the memory
             following = reader.submit(folder.load, todo[i + 1][0]) if i + 1 < len(todo) else None
             if not isinstance(data, str):
-                data = guarded(files.probabilities, partial(_measure, folder, files, data, settings))
+                data = guarded(files.probabilities, partial(measure_loaded, folder, files, data, settings))
             yield (files, extra), data
 
 

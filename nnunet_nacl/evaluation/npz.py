@@ -27,7 +27,7 @@ with suppress(ImportError):  # nnU-Net may drop it one day; NumPy can read the f
 
 __all__ = ["RERUN", "array_checksum", "read_array", "read_probabilities"]
 
-RERUN = "rerun the validation with `nnUNetv2_train ... --val --npz` or the prediction with --save_probabilities"
+RERUN = "predict these cases again: `nnunet_nacl evaluate ... --predict`, or nnU-Net with --npz or --save_probabilities"
 _NAME = "probabilities"
 _LOCAL_HEADER = struct.Struct("<4s22x2H")  # signature, ..., length of the name, length of the extra field
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.evaluation.case_data import CaseData, LabelledCase, Prediction
 from nnunet_nacl.evaluation.companion_files import find_above, find_references, list_folder
 from nnunet_nacl.evaluation.geometry import Geometry, geometry_difference
 from nnunet_nacl.evaluation.image_files import check_name, find_reader, read_segmentation
@@ -54,43 +55,6 @@ class CaseFiles:
         files = (self.probabilities, self.truth, self.segmentation or self.probabilities)
         names = ("probabilities_file", "reference_file", "prediction_file")
         return {name: os.path.abspath(path) for name, path in zip(names, files)}
-
-
-@dataclass(frozen=True)
-class CaseData:
-    """One case in memory, all arrays in nnU-Net's array axis order.
-
-    Attributes:
-        probs: (K, *spatial) class or (R, *spatial) region probabilities.
-        truth: (*spatial) ground-truth label map, ignored voxels still marked.
-        segmentation: (*spatial) predicted label map, as saved.
-        geometry: Where the image lies.
-    """
-
-    probs: np.ndarray
-    truth: np.ndarray
-    segmentation: np.ndarray
-    geometry: Geometry
-
-    @property
-    def spacing_mm(self) -> tuple[float, ...]:
-        """Voxel spacing in the order of the axes."""
-        return self.geometry.spacing_mm
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What was predicted for one case, without ground truth; all arrays in nnU-Net's array axis order.
-
-    Attributes:
-        probs: (K, *spatial) class or (R, *spatial) region probabilities.
-        segmentation: (*spatial) predicted label map, as saved.
-        properties: Where the image lies, as nnU-Net's reader returned it for the segmentation file.
-    """
-
-    probs: np.ndarray
-    segmentation: np.ndarray
-    properties: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -242,24 +206,36 @@ class PredictionFolder:
         Raises:
             UserError: A file cannot be read or does not fit the others; the message names it.
         """
-        truth, properties = self.read_segmentation(files.truth)
-        geometry = Geometry.of(properties)
-        self.labels.check(truth, files.truth, is_truth=True)
-        segmentation = None
-        if files.segmentation is not None:
-            segmentation, properties = self.read_segmentation(files.segmentation)
-            difference = geometry_difference(geometry, Geometry.of(properties), truth.shape, segmentation.shape)
-            if difference:
-                raise UserError(
-                    f"{files.reference}: other geometry than the prediction {files.segmentation} ({difference}); "
-                    "resample one of them or give the matching ground truth."
-                )
-            self.labels.check(segmentation, files.segmentation, is_truth=False)
+        truth, segmentation, geometry = self._load_labels(files)
         beside = f"ground truth {files.truth.name}"
         probs = read_probabilities(files.probabilities, self.labels, truth.shape, beside)
         if segmentation is None:
             segmentation = self.label_map(probs)
-        return CaseData(probs, _small(truth), _small(segmentation), geometry)
+        return CaseData(truth, segmentation, geometry, probs=probs)
+
+    def load_labels(self, files: CaseFiles) -> LabelledCase:
+        """Read one case without its probabilities; UserError as :meth:`load`, or where there is no segmentation."""
+        truth, segmentation, geometry = self._load_labels(files)
+        if segmentation is None:
+            raise UserError(f"{self.folder / files.case}{self.file_ending} is missing; {RERUN}.")
+        return LabelledCase(truth, segmentation, geometry)
+
+    def _load_labels(self, files: CaseFiles) -> tuple[np.ndarray, np.ndarray | None, Geometry]:
+        array, properties = self.read_segmentation(files.truth)
+        geometry = Geometry.of(properties)
+        self.labels.check(array, files.truth, is_truth=True)
+        truth = _small(array)
+        if files.segmentation is None:
+            return truth, None, geometry
+        array, properties = self.read_segmentation(files.segmentation)
+        difference = geometry_difference(geometry, Geometry.of(properties), truth.shape, array.shape)
+        if difference:
+            raise UserError(
+                f"{files.reference}: other geometry than the prediction {files.segmentation} ({difference}); "
+                "resample one of them or give the matching ground truth."
+            )
+        self.labels.check(array, files.segmentation, is_truth=False)
+        return truth, _small(array), geometry
 
     def load_prediction(self, files: CaseFiles) -> Prediction:
         """Read what was predicted for one case; the ground truth, if there is any, is not opened.

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.decision.expected_dice import count_expected
+from nnunet_nacl.decision.expected_dice import ExpectedOverlap, count_expected
+from nnunet_nacl.evaluation.geometry import Geometry
 from nnunet_nacl.evaluation.labels import Labels
-from nnunet_nacl.evaluation.prediction_folder import CaseData
 from nnunet_nacl.evaluation.results import CaseResult
 from nnunet_nacl.json_files import NUMBER, mismatch
 from nnunet_nacl.quality.foreground_mean import foreground_uncertainty
 
-__all__ = ["QUALITY", "CaseQuality", "measure_quality"]
+__all__ = ["QUALITY", "CaseQuality", "QualitySums", "count_quality", "quality_of"]
 
 QUALITY = "quality"
 """Name of the block."""
@@ -25,28 +25,63 @@ _VALUES = ("expected_dice", "expected_volume", "volume", "true_volume")
 _PATTERN = {"unit": str, "entropy": NUMBER, "confidence": NUMBER, "structures": {"*": dict.fromkeys(_VALUES, NUMBER)}}
 
 
-def measure_quality(data: CaseData, labels: Labels, valid: np.ndarray | None, predicted: np.ndarray) -> dict[str, Any]:
-    """The block of a case, for the segmentation that was measured; ignored voxels count nowhere.
+@dataclass(frozen=True)
+class QualitySums:
+    """Of any number of voxels; ``a + b`` holds those of both sets.
+
+    Attributes:
+        overlap: Behind expected Dice and volume.
+        uncertainty: By name, the sum over the predicted foreground.
+        n_predicted: Voxels there.
+    """
+
+    overlap: ExpectedOverlap
+    uncertainty: dict[str, float]
+    n_predicted: int
+
+    def __add__(self, other: QualitySums) -> QualitySums:
+        uncertainty = {name: value + other.uncertainty[name] for name, value in self.uncertainty.items()}
+        return QualitySums(self.overlap + other.overlap, uncertainty, self.n_predicted + other.n_predicted)
+
+
+def count_quality(
+    probs: np.ndarray, segmentation: np.ndarray, labels: Labels, valid: np.ndarray | None, predicted: np.ndarray
+) -> QualitySums:
+    """The sums of a block, for the segmentation that is measured; ignored voxels count nowhere.
 
     Args:
-        data: The case.
+        probs: (K, *block) or (R, *block) probabilities.
+        segmentation: (*block) label map.
+        labels: The structures.
+        valid: (*block) False where the truth is ignored; None where nothing is.
+        predicted: (*block) where the segmentation is no background, ignored voxels left out.
+    """
+    overlap = count_expected(probs, segmentation, regions=labels.values if labels.regions else None, valid=valid)
+    n = int(np.count_nonzero(predicted))
+    means = foreground_uncertainty(probs, predicted, regions=labels.regions)
+    return QualitySums(overlap, {name: mean * n if n else 0.0 for name, mean in means.items()}, n)
+
+
+def quality_of(sums: QualitySums, labels: Labels, n_true: Mapping[str, int], geometry: Geometry) -> dict[str, Any]:
+    """The block of a case.
+
+    Args:
+        sums: Of all its voxels.
         labels: Its structures.
-        valid: (*spatial) False where the truth is ignored; None where nothing is.
-        predicted: (*spatial) where the segmentation is no background, ignored voxels left out.
+        n_true: Voxels of each in the truth.
+        geometry: Where the image lies.
 
     Returns:
         JSON values: see docs/reference/calibration-json.md.
     """
-    regions = labels.values if labels.regions else None
-    sums = count_expected(data.probs, data.segmentation, regions=regions, valid=valid)
-    size, structures = data.geometry.voxel_size, {}
+    size, overlap, n = geometry.voxel_size, sums.overlap, sums.n_predicted
+    structures = {}
     for i, channel in enumerate(labels.foreground):
-        truth = labels.mask(data.truth, channel)
-        n_true = int(np.count_nonzero(truth if valid is None else truth & valid))
-        values = (sums.dice[i], sums.expected[i] * size, sums.chosen[i] * size, n_true * size)
-        structures[labels.key(channel)] = dict(zip(_VALUES, map(float, values)))
-    uncertainty = foreground_uncertainty(data.probs, predicted, regions=labels.regions)
-    return {"unit": data.geometry.unit, **uncertainty, "structures": structures}
+        key = labels.key(channel)
+        values = (overlap.dice[i], overlap.expected[i] * size, overlap.chosen[i] * size, n_true[key] * size)
+        structures[key] = dict(zip(_VALUES, map(float, values)))
+    uncertainty = {name: value / n if n else math.nan for name, value in sums.uncertainty.items()}
+    return {"unit": geometry.unit, **uncertainty, "structures": structures}
 
 
 @dataclass(frozen=True)

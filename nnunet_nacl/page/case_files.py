@@ -10,22 +10,28 @@ from typing import Any, cast
 
 import numpy as np
 
+from nnunet_nacl.calibration.sample_files import find_sample, slices_in
 from nnunet_nacl.comparison.training_cases import PREDICT_ARGUMENTS
 from nnunet_nacl.comparison.treated_folder import is_treated, treated_folder
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.evaluation.document import FILE_NAME, read_document
 from nnunet_nacl.evaluation.geometry import Geometry
 from nnunet_nacl.evaluation.image_files import quiet
+from nnunet_nacl.evaluation.kept_slices import KeptSlices
 from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
+from nnunet_nacl.evaluation.results import CaseResult
 from nnunet_nacl.json_files import first_line, read_dict
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.counting import count_masks
+from nnunet_nacl.quality.voxel_uncertainty import confidence
 
 __all__ = [
     "Folders",
-    "Probabilities",
+    "SliceConfidence",
     "Truth",
+    "kept_slices",
+    "read_confidence",
     "read_image",
-    "read_slice_probabilities",
     "read_prediction",
     "read_truth",
 ]
@@ -88,11 +94,11 @@ class Truth:
 
 
 @dataclass(frozen=True)
-class Probabilities:
-    """What is kept of a case's probabilities.
+class SliceConfidence:
+    """What is shown of a case's probabilities.
 
     Attributes:
-        plane: (K or R, rows, columns) probabilities of one slice, as stored.
+        plane: (rows, columns) confidence in one slice, as stored.
         foreground: Calibration sums of the case's foreground.
     """
 
@@ -124,12 +130,23 @@ def read_prediction(folder: PredictionFolder, case: str, shape: Sequence[int]) -
     return array
 
 
-def read_slice_probabilities(folder: PredictionFolder, case: str, axis: int, index: int, n_bins: int) -> Probabilities:
-    """One slice of a case's probabilities and the calibration of its foreground; the volume is not kept.
+def kept_slices(folder: PredictionFolder, case: str, axis: int) -> list[int] | None:
+    """Numbers of the slices whose confidence is known; None where nothing limits the choice."""
+    kept = _kept(folder, case)
+    return None if kept is None or kept[0].axis != axis or not len(kept[0].index) else kept[0].index.tolist()
+
+
+def read_confidence(folder: PredictionFolder, case: str, axis: int, index: int, n_bins: int) -> SliceConfidence:
+    """Confidence in one slice of a case and the calibration of its foreground; the volume is not kept.
+
+    Where the probabilities are gone, or never were, what was kept of the case when it was measured.
 
     Raises:
-        UserError: The file is missing, broken, or does not fit the ground truth.
+        UserError: The file is missing and the slice was not kept, or it is broken or does not fit the ground truth.
     """
+    kept = _kept(folder, case)
+    if kept and (plane := kept[0].confidence(index)) is not None and kept[0].axis == axis:
+        return SliceConfidence(plane, kept[1].stats["foreground"])
     files, labels = folder.files(case), folder.labels
     data = folder.load(files)
     valid = None if labels.ignore_label is None else data.truth != labels.ignore_label
@@ -139,7 +156,23 @@ def read_slice_probabilities(folder: PredictionFolder, case: str, axis: int, ind
         stats = count_masks(data.probs, target, valid=valid, regions=labels.regions, n_bins=n_bins)
     except ValueError as error:
         raise UserError(f"{files.probabilities}: {error}; predict this case again.") from None
-    return Probabilities(np.take(data.probs, index, axis=axis + 1).copy(), stats["foreground"])
+    plane = np.ascontiguousarray(np.take(data.probs, index, axis=axis + 1))
+    return SliceConfidence(confidence(plane, regions=labels.regions, check_values=False), stats["foreground"])
+
+
+def _kept(folder: PredictionFolder, case: str) -> tuple[KeptSlices, CaseResult] | None:
+    """What was kept of a case whose probabilities are not there, and its entry in the document beside it."""
+    files = folder.files(case)
+    if files.probabilities.is_file() or is_treated(folder):
+        return None
+    try:
+        document = read_document(folder.folder / FILE_NAME)
+        result = next((one for one in document.cases if one.case == case), None)
+        sample = find_sample(files, folder.labels, document.settings)
+    except (UserError, OSError):
+        return None
+    kept = slices_in(sample) if sample else None
+    return None if kept is None or result is None else (kept, result)
 
 
 def read_image(folder: PredictionFolder, case: str, channel: int, shape: Sequence[int]) -> np.ndarray:

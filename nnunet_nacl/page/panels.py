@@ -9,21 +9,23 @@ from typing import Any
 import numpy as np
 
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.evaluation.kept_slices import slicing_axis
 from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
 from nnunet_nacl.page.case_files import (
     Folders,
     Truth,
     channel_name,
+    kept_slices,
+    read_confidence,
     read_image,
     read_prediction,
-    read_slice_probabilities,
     read_truth,
 )
 from nnunet_nacl.page.data_uris import data_uri
 from nnunet_nacl.page.drawing import Grid, draw_confidence, draw_labels
 from nnunet_nacl.page.orientation import Plane, anatomical_axes, plane_of
 from nnunet_nacl.page.reliability_chart import reliability_svg, reliability_text
-from nnunet_nacl.page.slices import choose_slice, crop_box, slicing_axis
+from nnunet_nacl.page.slices import choose_slice, crop_box
 
 __all__ = ["CasePanels", "Picture", "make_panels"]
 
@@ -96,7 +98,7 @@ def make_panels(
 ) -> CasePanels:
     """Read a case of every method and draw the slice where they differ most.
 
-    One method's probabilities are in memory at a time.
+    One method's probabilities are in memory at a time. Where they are gone, the slice is one of those that were kept.
 
     Raises:
         UserError: Not even the ground truth can be read.
@@ -126,8 +128,10 @@ def make_panels(
         for name, where in opened.items()
         if (found := attempt(read_prediction, where, case, truth.labels.shape)) is not None
     }
-    axis = slicing_axis(truth.geometry.spacing_mm, _preferred_axis(folder))
-    choice = choose_slice(truth.labels, truth.valid, list(segmentations.values()), axis)
+    axis = slicing_axis(truth.geometry.spacing_mm, folder.plans)
+    limits = [set(kept) for where in opened.values() if (kept := kept_slices(where, case, axis)) is not None]
+    among = sorted(set.intersection(*limits)) if limits else []
+    choice = choose_slice(truth.labels, truth.valid, list(segmentations.values()), axis, among or None)
     view = _view(truth, segmentations, axis, choice.index)
     names = _names(folder, dataset)
     result.caption = _caption(truth, view, choice, channel_name(folder, channel), image is not None)
@@ -135,7 +139,7 @@ def make_panels(
     for trainer in trainers:
         name, found = trainer["name"], None
         if name in opened:
-            found = attempt(read_slice_probabilities, opened[name], case, axis, choice.index, n_bins)
+            found = attempt(read_confidence, opened[name], case, axis, choice.index, n_bins)
         result.methods[name] = (
             _prediction(folder, truth, image, segmentations.get(name), view, names, trainer["label"]),
             _confidence(folder, truth, found, view, trainer["label"]),
@@ -154,14 +158,6 @@ def _image(folders: Iterable[PredictionFolder], case: str, channel: int, truth: 
             failures.append(str(error))
     problems.append(failures[0])
     return None
-
-
-def _preferred_axis(folder: PredictionFolder) -> int:
-    """Axis along which nnU-Net's 2D configurations slice."""
-    try:
-        return int(folder.plans["transpose_forward"][0])
-    except (KeyError, IndexError, TypeError, ValueError):
-        return 0
 
 
 def _names(folder: PredictionFolder, dataset: Mapping[str, Any]) -> list[str]:
@@ -228,11 +224,9 @@ def _prediction(folder, truth: Truth, image, segmentation, view: _View, names, l
 
 
 def _confidence(folder, truth: Truth, found, view: _View, label: str) -> Picture:
-    from nnunet_nacl.quality.voxel_uncertainty import confidence
-
     if found is None:
         return Picture("Confidence", f"The confidence of {label} is missing: no probabilities.")
-    values = view.flat(confidence(found.plane, regions=folder.labels.regions, check_values=False))
+    values = view.flat(found.plane)
     valid = view(truth.valid)
     masks = [mask & valid for mask in _masks(folder, view(truth.labels))]
     inside = values[np.logical_or.reduce(masks)] if masks else values[:0]

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Choice", "choose_slice", "crop_box", "slicing_axis"]
+__all__ = ["Choice", "choose_slice", "crop_box"]
 
-_SAME_SPACING = 1.01
 _SMALLEST_CROP = 48  # voxels; what is smaller loses its surroundings
 
 
@@ -28,19 +27,13 @@ class Choice:
     reason: str
 
 
-def slicing_axis(spacing_mm: Sequence[float], preferred: int = 0) -> int:
-    """The array axis across the slices: the one of the thickest slices, so that what is shown has the finest grid.
-
-    Args:
-        spacing_mm: Voxel spacing in the order of the axes.
-        preferred: Axis that wins among equals: the one along which a 2D configuration slices.
-    """
-    largest = max(spacing_mm)
-    thick = [axis for axis, value in enumerate(spacing_mm) if value * _SAME_SPACING >= largest]
-    return preferred if preferred in thick else thick[0]
-
-
-def choose_slice(truth: np.ndarray, valid: np.ndarray, segmentations: Sequence[np.ndarray], axis: int) -> Choice:
+def choose_slice(
+    truth: np.ndarray,
+    valid: np.ndarray,
+    segmentations: Sequence[np.ndarray],
+    axis: int,
+    among: Sequence[int] | None = None,
+) -> Choice:
     """The slice where the methods differ most.
 
     Counted are voxels that not all of them label alike; where no slice has any, voxels where one differs from the
@@ -51,7 +44,12 @@ def choose_slice(truth: np.ndarray, valid: np.ndarray, segmentations: Sequence[n
         valid: (*spatial), False where a voxel is ignored.
         segmentations: Predicted label map of each method; may be empty.
         axis: Across the slices.
+        among: Numbers of the slices that can be chosen; None: all.
     """
+    allowed = np.ones(truth.shape[axis], dtype=bool)
+    if among is not None:
+        allowed[:] = False
+        allowed[list(among)] = True
     others = tuple(i for i in range(truth.ndim) if i != axis)
     differing = np.zeros(truth.shape, dtype=bool)
     wrong = np.zeros(truth.shape, dtype=bool)
@@ -69,11 +67,13 @@ def choose_slice(truth: np.ndarray, valid: np.ndarray, segmentations: Sequence[n
         ),
     )
     for voxels, reason in kinds:
-        counts = np.count_nonzero(voxels & valid, axis=others)
+        counts = np.where(allowed, np.count_nonzero(voxels & valid, axis=others), 0)
         if counts.any():
             index = int(counts.argmax())
+            reason += "" if among is None else ", of the slices that were kept"
             return Choice(index, int(np.count_nonzero(np.take(differing & valid, index, axis))), reason)
-    return Choice(truth.shape[axis] // 2, 0, "in the middle (there is nothing in this case)")
+    middle = int(np.flatnonzero(allowed)[np.count_nonzero(allowed) // 2])
+    return Choice(middle, 0, "in the middle (there is nothing in this case)")
 
 
 def crop_box(occupied: np.ndarray) -> tuple[slice, slice]:

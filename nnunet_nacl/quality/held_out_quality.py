@@ -1,7 +1,7 @@
 """What a model's held-out cases teach about its Dice and volumes, each case under a map that was fitted without it.
 
-Of every case the argmax and the decided segmentation of the calibrated probabilities are measured, as they would be
-delivered. What is learned from them is written into calibration_map.json under ``quality`` and read back from there.
+What is learned is written into calibration_map.json
+under ``quality`` and read back from there.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,17 +17,16 @@ from nnunet_nacl.calibration.affine import AffineMap
 from nnunet_nacl.calibration.crossfit import parts_of
 from nnunet_nacl.calibration.heldout import HeldOut
 from nnunet_nacl.calibration.map_file import structures_of
-from nnunet_nacl.decision.expected_dice import count_expected
-from nnunet_nacl.decision.iteration import decide
 from nnunet_nacl.evaluation.prediction_folder import CaseFiles, PredictionFolder
+from nnunet_nacl.evaluation.results import EvaluationSettings
 from nnunet_nacl.json_files import one_line
-from nnunet_nacl.metrics.overlap import count_overlap
 from nnunet_nacl.quality.dice_estimate import DEFAULT_ALPHA, StructureEstimate
 from nnunet_nacl.quality.estimate_report import Coverage, coverage, mean_absolute_error
+from nnunet_nacl.quality.held_out_case import measure_held_out
 from nnunet_nacl.quality.learned_quality import DELIVERED, HeldOutStructure, LearnedQuality
 from nnunet_nacl.worker_processes import guarded, run_in_workers
 
-__all__ = ["EstimateCheck", "HeldOutQuality", "check_estimate", "learn_quality", "measure_case"]
+__all__ = ["EstimateCheck", "HeldOutQuality", "check_estimate", "learn_quality"]
 
 
 @dataclass(frozen=True)
@@ -65,6 +63,7 @@ class HeldOutQuality:
         n_cases: Cases that it was learned from.
         n_patients: How many patients these are.
         problems: Why the others could not be used.
+        n_sampled: How many of the cases are estimates from samples.
         why_not: Why nothing was learned; empty if something was.
     """
 
@@ -75,6 +74,7 @@ class HeldOutQuality:
     n_cases: int
     n_patients: int
     problems: dict[str, str]
+    n_sampled: int = 0
     why_not: str = ""
 
     def to_json(self) -> dict[str, Any]:
@@ -83,6 +83,7 @@ class HeldOutQuality:
             "unit": self.unit,
             "n_cases": self.n_cases,
             "n_patients": self.n_patients,
+            "n_estimated_from_samples": self.n_sampled,
             "problems": self.problems,
             "why_not": self.why_not,
             "learned": {delivered: one.to_json() for delivered, one in self.learned.items()},
@@ -106,6 +107,8 @@ class HeldOutQuality:
                 numbers = f"{check.error:>16.4g}{check.error_of_constant:>15.4g}{check.ratio:>7.2f}  {check.n:>5}"
                 covers = f"{c.share:.2f} ({c.low:.2f} to {c.high:.2f})" if c.n else why or "too few patients to tell"
                 lines.append(f"{f'{what}, {self.names[key]}':<32}{numbers}  {covers}")
+        if self.n_sampled:
+            lines.append(f"Of {self.n_sampled} of {self.n_cases} cases these are estimates from samples of the voxels.")
         if self.problems:
             case, problem = next(iter(self.problems.items()))
             lines.append(f"{len(self.problems)} cases were not learned from, {one_line(case)} first: {problem}")
@@ -129,7 +132,7 @@ def learn_quality(
     """Learn from held-out cases how expected Dice and volume relate to the true ones.
 
     Args:
-        held_out: The cases; those whose probabilities are gone are left out.
+        held_out: The cases; those that have neither probabilities nor a sample are left out.
         maps: Of each case the map that was fitted without it.
         groups: Patient of each case; None: each case its own.
         as_deployed: Whether they were predicted as the model is used.
@@ -142,12 +145,14 @@ def learn_quality(
     """
     from tqdm import tqdm
 
-    items = [(held_out.folders[held_out.fold[case]], held_out.files[case], maps[case]) for case in maps]
+    items = [
+        (held_out.folders[held_out.fold[case]], held_out.files[case], maps[case], held_out.settings) for case in maps
+    ]
     several = min(num_processes, len(items)) > 1
     outcomes = run_in_workers(_guarded_case, items, num_processes) if several else zip(items, map(_guarded_case, items))
     measured: dict[str, dict[str, Any]] = {}
     problems: dict[str, str] = {}
-    for (_, files, _), outcome in tqdm(outcomes, "quality", len(items), unit="case", disable=not progress):
+    for (_, files, *_), outcome in tqdm(outcomes, "quality", len(items), unit="case", disable=not progress):
         if isinstance(outcome, dict):
             measured[files.case] = outcome
         else:
@@ -158,7 +163,7 @@ def learn_quality(
     names = structures_of(held_out.first)
     if len(units) != 1:
         why = f"volumes are in {' and '.join(sorted(units))}" if units else next(iter(problems.values()), "no case")
-        return HeldOutQuality({}, {}, "", names, len(cases), len(set(patients)), problems, why)
+        return HeldOutQuality({}, {}, "", names, len(cases), len(set(patients)), problems, why_not=why)
     learned, checks = {}, {}
     for delivered in DELIVERED:
         columns = {key: np.array([measured[case][delivered][key] for case in cases]).T for key in names}
@@ -171,41 +176,8 @@ def learn_quality(
                 for key, s in rows.items()
             },
         }
-    return HeldOutQuality(learned, checks, units.pop(), names, len(cases), len(set(patients)), problems)
-
-
-def measure_case(folder: PredictionFolder, files: CaseFiles, calibration: AffineMap) -> dict[str, Any]:
-    """Expected and true Dice and volume of every structure of a case, for both ways of making its segmentation.
-
-    Args:
-        folder: Predictions with ground truth.
-        files: The case's.
-        calibration: Map that its probabilities are taken through.
-
-    Returns:
-        ``unit`` of the volumes, and by delivered segmentation and structure expected Dice, true Dice (0 where the truth
-        is empty, NaN where both are), expected volume and true volume. Ignored voxels are left out everywhere.
-
-    Raises:
-        UserError: A file cannot be read or does not fit.
-    """
-    data, labels = folder.load(files), folder.labels
-    geometry = data.geometry
-    valid = None if labels.ignore_label is None else data.truth != labels.ignore_label
-    regions = labels.values if labels.regions else None
-    order = folder.label_manager.regions_class_order if labels.regions else None
-    probs = calibration(data.probs)
-    decision = decide(probs, regions=regions, region_labels=order)
-    result: dict[str, Any] = {"unit": geometry.unit}
-    for delivered, segmentation in zip(DELIVERED, (decision.argmax, decision.segmentation)):
-        sums = count_expected(probs, segmentation, regions=regions, valid=valid)
-        rows = result[delivered] = {}
-        for i, channel in enumerate(labels.foreground):
-            truth = labels.mask(data.truth, channel)
-            overlap = count_overlap(truth, labels.mask(segmentation, channel), valid)
-            volumes = geometry.voxel_size * np.array([sums.expected[i], overlap.tp + overlap.fn])
-            rows[labels.key(channel)] = [float(sums.dice[i]), overlap.dice, *volumes.tolist()]
-    return result
+    sampled = sum(measured[case]["sampled"] for case in cases)
+    return HeldOutQuality(learned, checks, units.pop(), names, len(cases), len(set(patients)), problems, sampled)
 
 
 def check_estimate(
@@ -247,8 +219,5 @@ def check_estimate(
     )
 
 
-def _guarded_case(item: tuple[PredictionFolder, CaseFiles, AffineMap]) -> dict[str, Any] | str:
-    path: Path = item[1].probabilities
-    if not path.is_file():
-        return f"{path} is gone; predict this case again with its probabilities to learn from it."
-    return guarded(path, lambda: measure_case(*item))
+def _guarded_case(item: tuple[PredictionFolder, CaseFiles, AffineMap, EvaluationSettings]) -> dict[str, Any] | str:
+    return guarded(item[1].probabilities, lambda: measure_held_out(*item))

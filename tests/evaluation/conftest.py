@@ -22,8 +22,10 @@ def labels(request):
 @pytest.fixture
 def measured(monkeypatch):
     """Names of the cases that are measured."""
-    names, original = [], measure._measure
+    names, original = [], measure.measure_loaded
     monkeypatch.setattr(
-        measure, "_measure", lambda folder, files, *rest: names.append(files.case) or original(folder, files, *rest)
+        measure,
+        "measure_loaded",
+        lambda folder, files, *rest: names.append(files.case) or original(folder, files, *rest),
     )
     return names

@@ -146,7 +146,7 @@ def test_a_killed_run_loses_no_finished_case(make_validated, monkeypatch):
     model = make_validated(cases=3)
     output = model.validation() / "calibration.json"
     output.write_text("the old file")
-    original, measured = measure._measure, []
+    original, measured = measure.measure_loaded, []
 
     def die_at_last(folder, files, *rest):
         measured.append(files.case)
@@ -154,7 +154,7 @@ def test_a_killed_run_loses_no_finished_case(make_validated, monkeypatch):
             raise KeyboardInterrupt
         return original(folder, files, *rest)
 
-    monkeypatch.setattr(measure, "_measure", die_at_last)
+    monkeypatch.setattr(measure, "measure_loaded", die_at_last)
     with pytest.raises(KeyboardInterrupt):
         evaluate_folder(model.validation(), output=output)
     assert output.read_text() == "the old file"

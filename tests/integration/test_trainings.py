@@ -76,7 +76,9 @@ def test_it_trains_validates_and_predicts(trained, chain: Chain) -> None:
         assert len(summary["metric_per_case"]) == len(truths)
         with_probabilities = chain.npz and configuration == chain.configurations[-1]
         assert len(list(validation.glob("*.npz"))) == (len(truths) if with_probabilities else 0)
-        assert (validation / "calibration.json").is_file() == with_probabilities
+        measured = {case["case"] for case in tiny.read_json(validation / "calibration.json")["metric_per_case"]}
+        sampled = {path.stem for path in (validation / "calibration_samples").iterdir()}
+        assert measured == sampled == {name.removesuffix(".nii.gz") for name in truths}
 
         prediction = labels_of(predictions(space, chain, configuration) / f"{case}.nii.gz")
         assert prediction.shape == image.shape

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_nacl.page.case_files import Folders, read_prediction, read_slice_probabilities, read_truth
+from nnunet_nacl.calibration.heldout import HeldOut
+from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
+from nnunet_nacl.page.case_files import Folders, kept_slices, read_confidence, read_prediction, read_truth
 from nnunet_nacl.page.gallery import make_gallery, pick_cases
 from tests.evaluation.folders import write_image, write_json
 from tests.page.study import make_study
@@ -97,10 +99,10 @@ def test_the_reliability_is_that_of_calibration_json(make_validated):
     study = make_study(make_validated(cases=1, folds=1))
     folders = Folders(study.data["datasets"][0])
     for name, model in study.models.items():
-        found = read_slice_probabilities(folders.get(name, "0"), "case_00", 0, 3, 15)
+        found = read_confidence(folders.get(name, "0"), "case_00", 0, 3, 15)
         expected = evaluate_folder(model.validation()).cases[0].stats["foreground"]
         assert found.foreground.to_json() == expected.to_json()
-        assert np.array_equal(found.plane, np.load(model.validation() / "case_00.npz")["probabilities"][:, 3])
+        assert np.array_equal(found.plane, np.load(model.validation() / "case_00.npz")["probabilities"][:, 3].max(0))
 
 
 def test_without_images_the_rest_is_shown(study, monkeypatch):
@@ -114,6 +116,32 @@ def test_without_images_the_rest_is_shown(study, monkeypatch):
 def test_a_channel_that_is_not_there(study):
     problems = gallery_of(study, channel=3).problems
     assert problems and all("no channel 3; choose another -channel" in problem for problem in problems)
+
+
+def test_without_npz_the_slices_that_were_kept_are_shown(study):
+    model = study.models["nnUNetTrainerCE"]
+    held_out = HeldOut({fold: PredictionFolder.open(model.validation(fold)) for fold in ("0", "1")})
+    held_out.evaluate(None, None)
+    for case in list(held_out.files):
+        held_out.sample(case)
+    before = {case.case: case.methods for case in gallery_of(study).cases}
+    for fold in (0, 1):
+        for path in model.validation(fold).glob("*.npz"):
+            path.unlink()
+    gallery = gallery_of(study)
+    assert gallery.problems == []
+    for case in gallery.cases:
+        assert "of the slices that were kept" in case.panels.caption
+        for name, _, panels in case.methods:
+            assert all(picture.src for picture in panels)
+            if name == "CE":  # the reliability is that of the whole case, whatever slice is shown
+                (same,) = [own[2].alt for other, _, own in before[case.case] if other == name]
+                assert panels[2].alt == same
+    folders = Folders(study.data["datasets"][0])
+    kept = kept_slices(folders.get("nnUNetTrainerCE", "0"), "case_00", 0)
+    found = read_confidence(folders.get("nnUNetTrainerCE", "0"), "case_00", 0, kept[0], 15)
+    exact = read_confidence(folders.get("nnUNetTrainer", "0"), "case_00", 0, kept[0], 15)
+    assert found.plane.shape == exact.plane.shape and not np.allclose(found.plane, exact.plane, atol=0.01)
 
 
 def test_without_npz_confidence_and_reliability_are_missing(study):

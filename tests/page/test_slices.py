@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nnunet_nacl.page.slices import choose_slice, crop_box, slicing_axis
+from nnunet_nacl.evaluation.kept_slices import slicing_axis
+from nnunet_nacl.page.slices import choose_slice, crop_box
 
 
 @pytest.mark.parametrize(
@@ -21,7 +22,7 @@ from nnunet_nacl.page.slices import choose_slice, crop_box, slicing_axis
     ],
 )
 def test_slices_lie_across_the_largest_spacing(spacing_mm, preferred, axis):
-    assert slicing_axis(spacing_mm, preferred) == axis
+    assert slicing_axis(spacing_mm, {"transpose_forward": [preferred, 1, 2]}) == axis
 
 
 @pytest.fixture

@@ -11,9 +11,13 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.calibration.affine import AffineMap
+from nnunet_nacl.calibration.heldout import HeldOut
 from nnunet_nacl.cli.main import main
+from nnunet_nacl.decision.iteration import decide
+from nnunet_nacl.evaluation.locate import find_fold_folders
 from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
-from nnunet_nacl.quality.held_out_quality import check_estimate, measure_case
+from nnunet_nacl.quality.held_out_case import measure_case, measure_sampled
+from nnunet_nacl.quality.held_out_quality import check_estimate
 from nnunet_nacl.quality.learned_quality import LearnedQuality
 from tests.evaluation.folders import CLASSES_WITH_IGNORE, REGIONS, random_case, write_image, write_prediction
 from tests.quality.conftest import SPACING_MM, predict  # noqa: F401  (a fixture)
@@ -40,6 +44,36 @@ def test_values_of_a_case_in_closed_form(predict, tmp_path):  # noqa: F811
     shifted = measure_case(opened, opened.files("case"), AffineMap([1.0, 1.0], [math.log(4), 0.0]))
     p = np.array([6 / 7, 8 / 11])  # odds times 4
     assert shifted["argmax"]["1"][0] == pytest.approx(2 * p.sum() / (p.sum() + 2))
+
+
+@pytest.mark.parametrize("labels", [CLASSES_WITH_IGNORE, REGIONS], ids=["ignore", "regions"])
+def test_a_sample_of_every_voxel_teaches_what_the_probabilities_do(make_validated, labels):
+    model = make_validated(labels=labels, cases=1)
+    held_out = HeldOut(find_fold_folders(model.folder))
+    (case,) = held_out.files
+    regions, files = held_out.first.labels.regions, held_out.files[case]
+    calibration = AffineMap([0.8, 1.2], [0.4, -0.3], regions)
+    sample, exact = held_out.sample(case), measure_case(held_out.first, files, calibration)
+    assert (sample.weights == 1).all()
+    found = measure_sampled(held_out.first, files, sample, calibration)
+    assert found.pop("sampled") and not exact.pop("sampled") and found["unit"] == exact["unit"]
+    for delivered in ("argmax", "decided") if regions else ("argmax",):  # a decision looks at ignored voxels too
+        for key, values in exact[delivered].items():
+            assert found[delivered][key] == pytest.approx(values, abs=2e-3), (delivered, key)  # half precision
+
+
+def test_weights_of_a_sample_count_as_voxels():
+    # each voxel stands for 1, 2 or 3, so that a decision about them is that about all they stand for
+    rng = np.random.default_rng(0)
+    probs, weights = rng.dirichlet([4, 1, 1], 400).T, rng.integers(1, 4, 400)
+    weighted, whole = decide(probs, weights=weights), decide(np.repeat(probs, weights, axis=1))
+    np.testing.assert_array_equal(np.repeat(weighted.segmentation, weights), whole.segmentation)
+    np.testing.assert_allclose(weighted.after.dice, whole.after.dice)
+    assert whole.n_changed > 0
+    apart = {"regions": [(1, 2), 2], "region_labels": [1, 2]}
+    inside = np.minimum(probs[1:] * [[1.5], [1]], 1)
+    weighted, whole = decide(inside, weights=weights, **apart), decide(np.repeat(inside, weights, axis=1), **apart)
+    np.testing.assert_array_equal(np.repeat(weighted.segmentation, weights), whole.segmentation)
 
 
 def test_an_estimate_is_checked_on_cases_that_it_has_not_seen():

@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as module
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_nacl_trainers import get_trainer
 from tests.trainers.plans import DATASET, dataset_json, make_plans
+from tests.trainers.validation import make_validator, write_cases
 
 
 @pytest.fixture
@@ -51,3 +53,41 @@ def make_trainer(nnunet_folders) -> Callable[..., nnUNetTrainer]:
 def make_loss(make_trainer):
     """Makes the loss that a trainer trains with."""
     return lambda *args, **kwargs: make_trainer(*args, **kwargs)._build_loss()
+
+
+@pytest.fixture
+def validator(tmp_path, monkeypatch):
+    """Function that makes a trainer that can validate; nnU-Net's worker does its work in this process."""
+    for name in ("raw", "preprocessed", "results"):
+        (tmp_path / name).mkdir()
+        monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path / name))
+
+    class Pool:
+        _pool = ()
+
+        def __init__(self, number):
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def starmap_async(self, function, arguments):
+            results = [function(*each) for each in arguments]
+            return type("Result", (), {"get": lambda self: results, "ready": lambda self: True})()
+
+    context = type("Context", (), {"Pool": Pool})
+    monkeypatch.setattr(module, "multiprocessing", type("Here", (), {"get_context": lambda kind: context}))
+    monkeypatch.setattr(module, "compute_metrics_on_folder", _no_metrics)
+
+    def make(label_space="classes", **options):
+        write_cases(tmp_path, label_space)
+        return make_validator(label_space, **options)
+
+    return make
+
+
+def _no_metrics(*_, **__):
+    return {"mean": {}, "foreground_mean": {"Dice": 0.0}}

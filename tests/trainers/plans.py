@@ -47,6 +47,13 @@ def make_plans(num_axes: int = 2, first_kernel: list[int] | None = None, residua
                 "patch_size": [16] * num_axes,
                 "spacing": [1.0] * num_axes,
                 "batch_dice": num_axes == 2,
+                "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
+                "resampling_fn_probabilities_kwargs": {
+                    "is_seg": False,
+                    "order": 1,
+                    "order_z": 0,
+                    "force_separate_z": None,
+                },
                 "architecture": {
                     "network_class_name": f"dynamic_network_architectures.architectures.unet.{unet}",
                     "arch_kwargs": {

@@ -1,0 +1,123 @@
+"""nnU-Net's final validation, measured on the way: still nnU-Net's, with the document of saved probabilities."""
+
+from __future__ import annotations
+
+import inspect
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from nnunetv2.inference import export_prediction
+from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as module
+
+from nnunet_nacl.calibration.heldout import HeldOut
+from nnunet_nacl.evaluation.document import read_document
+from nnunet_nacl.evaluation.evaluate import evaluate_folder
+from nnunet_nacl.evaluation.locate import find_fold_folders
+from nnunet_nacl.evaluation.measured_export import MeasuredExport, changed_in_nnunet
+from tests.trainers.validation import CASES
+
+
+def log_of(trainer) -> str:
+    return "".join(path.read_text() for path in Path(trainer.output_folder).glob("training_log_*.txt"))
+
+
+def validation_of(trainer) -> Path:
+    return Path(trainer.output_folder) / "validation"
+
+
+@pytest.mark.parametrize("label_space", ["classes", "ignore", "regions", "regions_ignore"])
+def test_the_document_is_that_of_saved_probabilities(validator, label_space, tmp_path):
+    trainer = validator(label_space)
+    folder = validation_of(trainer)
+    module.nnUNetTrainer.perform_actual_validation(trainer, True)  # stock, with --npz
+    stock = {path.name: path.read_bytes() for path in folder.glob("*.nii.gz")}
+    expected = evaluate_folder(folder, output=folder / "calibration.json")
+    exact = HeldOut(find_fold_folders(Path(trainer.output_folder_base)))
+    voxels = {case: exact.read(case).voxels for case in CASES}
+    shutil.rmtree(folder)
+
+    original = module.export_prediction_from_logits
+    trainer.perform_actual_validation(False)
+    assert module.export_prediction_from_logits is original
+    assert "WARNING" not in log_of(trainer) and "Calibration (mean over 5 cases)" in log_of(trainer)
+    assert {path.name: path.read_bytes() for path in folder.glob("*.nii.gz")} == stock and len(stock) == 5
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*stock, "calibration.json", "calibration_samples"])
+    found = read_document(folder / "calibration.json")
+    assert found.names == expected.names and not found.problems
+    for one, other in zip(found.cases, expected.cases):
+        assert one.dice == pytest.approx(other.dice, nan_ok=True) and one.n_changed_voxels == 0
+        for mask, stats in other.stats.items():
+            mine = one.stats[mask]
+            np.testing.assert_array_equal(mine.count, stats.count)
+            for name in ("confidence", "nll", "brier"):
+                np.testing.assert_allclose(getattr(mine, name), getattr(stats, name), rtol=1e-5, atol=1e-6)
+        for mask, stats in other.chosen.items():
+            np.testing.assert_array_equal(one.chosen[mask].correct, stats.correct)
+        assert one.blocks["quality"]["unit"] == other.blocks["quality"]["unit"]
+        for key, values in other.blocks["quality"]["structures"].items():
+            mine = {name: value for name, value in one.blocks["quality"]["structures"][key].items()}
+            assert mine == pytest.approx(values, rel=1e-5, nan_ok=True)
+    held_out = HeldOut(find_fold_folders(Path(trainer.output_folder_base)))
+    assert set(held_out.files) == set(CASES) and not held_out.problems and not held_out.complete
+    for case in CASES:
+        sample = held_out.sample(case).voxels()
+        assert sample.weights.min() == sample.weights.max() == 1  # so small a case is kept whole
+        np.testing.assert_allclose(sample.log_odds, voxels[case].log_odds, rtol=2e-3, atol=2e-3)
+        np.testing.assert_array_equal(sample.target, voxels[case].target)
+
+
+def test_what_fails_in_the_worker_is_a_warning(validator, monkeypatch):
+    trainer = validator()
+
+    def fail(self, case, *rest):
+        if case == "case_1":
+            raise MemoryError("too large")
+        return measure(self, case, *rest)
+
+    measure = MeasuredExport._measure
+    monkeypatch.setattr(MeasuredExport, "_measure", fail)
+    trainer.perform_actual_validation(False)
+    folder, log = validation_of(trainer), log_of(trainer)
+    assert len(list(folder.glob("*.nii.gz"))) == 5 and "Validation complete" in log
+    assert log.count("WARNING") == 1 and "WARNING: calibration: case_1: MemoryError: too large" in log
+    assert [case.case for case in read_document(folder / "calibration.json").cases] == [
+        "case_0",
+        "case_2",
+        "case_3",
+        "case_4",
+    ]
+    trainer.perform_actual_validation(True)  # the old way, as --val --npz would
+    assert [case.case for case in read_document(folder / "calibration.json").cases] == list(CASES)
+
+
+def test_an_nnunet_that_has_moved_it_validates_as_before(validator, monkeypatch):
+    trainer = validator()
+    exported = []
+    monkeypatch.setattr(export_prediction, "export_prediction_from_logits", lambda logits, *others: None)
+    monkeypatch.setattr(module, "export_prediction_from_logits", lambda *arguments: exported.append(arguments[5]))
+    trainer.perform_actual_validation(False)
+    assert [Path(path).name for path in exported] == list(CASES)
+    (warning,) = [line for line in log_of(trainer).splitlines() if "WARNING" in line]
+    assert "export_prediction_from_logits takes other arguments" in warning and "--val --npz" in warning
+
+
+def test_the_installed_nnunet_is_the_one_that_is_known():
+    """Fails where nnU-Net has changed what the measured validation relies on: look at it before going on."""
+    assert changed_in_nnunet() == ""
+    source = inspect.getsource(module.nnUNetTrainer.perform_actual_validation)
+    assert "starmap_async(\n                        export_prediction_from_logits, (" in source
+
+
+def test_a_validation_that_failed_leaves_nnunet_as_it_was(validator, monkeypatch):
+    trainer = validator()
+    original = module.export_prediction_from_logits
+
+    def broken(*_, **__):
+        raise RuntimeError("no space left")
+
+    monkeypatch.setattr(module, "compute_metrics_on_folder", broken)
+    with pytest.raises(RuntimeError, match="no space left"):
+        trainer.perform_actual_validation(False)
+    assert module.export_prediction_from_logits is original
