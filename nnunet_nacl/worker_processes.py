@@ -11,7 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from multiprocessing import get_context, parent_process
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from nnunet_nacl.errors import UserError
 
@@ -111,7 +111,7 @@ def stream_through_workers(
     if not processes:
         yield from ((item, function(item)) for item in items)
         return
-    source, pending = iter(items), {}
+    source, pending = iter(items), cast(dict[Future, Item], {})
     pool = _new_pool(processes, _start_quiet_worker)
     try:
         exhausted = False

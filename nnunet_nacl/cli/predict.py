@@ -7,6 +7,8 @@ import os
 
 HELP = "predict scans and list those to look at first"
 
+_SHOWN = 10  # lines
+
 _DESCRIPTION = """\
 Does what nnUNetv2_predict does, by nnU-Net's own networks, preprocessing, sliding window and export, and says in the
 same pass which scans need a look, and where. No npz is written.
@@ -78,8 +80,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--disable_tta", action="store_true", help="no mirroring: faster; calibration was fitted with it")
     add("--not_on_device", action="store_true", help="keep a scan's logits off the GPU, if its memory is too small")
     for name, variable, what in (("-npp", "nnUNet_npp", "read"), ("-nps", "nnUNet_nps", "export")):
-        default = os.environ.get(variable, "")
-        default = int(default) if default.isdecimal() else 3
+        given = os.environ.get(variable, "")
+        default = int(given) if given.isdecimal() else 3
         add(name, metavar="N", type=int, default=default, help=f"processes that {what} scans (default: %(default)s)")
     add("-num_parts", metavar="N", type=int, default=1, help="runs that share the scans (default: %(default)s)")
     add("-part_id", metavar="I", type=int, default=0, help="which of them this is, from 0 (default: %(default)s)")
@@ -138,15 +140,15 @@ def run(args: argparse.Namespace) -> int:
     finally:
         signal.signal(signal.SIGTERM, before)
 
-    cases, shown = delivered.cases, min(10, len(delivered.cases))
+    cases, shown = delivered.cases, min(_SHOWN, len(delivered.cases))
     n_look = sum(map(bool, delivered.reasons.values()))
     print(f"{len(cases)} scans, {n_look} need a look; lowest expected Dice first ({shown} of {len(cases)}):")
     print(table_text(cases, rows=shown, predicted=delivered.predicted))
     if delivered.predicted is not None:
         print("In brackets: 90 % intervals, for patients like those that the map was learned from.")
-    for case in cases[:shown]:
-        if reasons := delivered.reasons[case.case]:
-            print(f"  {one_line(case.case)}: {one_line('; '.join(reasons))}")
+    to_look_at = [case.case for case in cases if delivered.reasons[case.case]]
+    for case in to_look_at[:_SHOWN]:
+        print(f"  {one_line(case)}: {one_line('; '.join(delivered.reasons[case]))}")
     for note in delivered.notes:
         print(f"note: {note}")
     if delivered.waiting:

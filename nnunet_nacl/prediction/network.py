@@ -70,8 +70,8 @@ class Network:
             raise UserError(f"-step_size is a share of the patch, above 0 and at most 1; got {step_size}.")
         if device not in DEVICES:
             raise UserError(f"-device must be one of {', '.join(DEVICES)}, got {device!r}.")
-        there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available, "cpu": lambda: True}
-        if not there[device]():
+        there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+        if not there[device]:
             raise UserError(f"-device {device}: PyTorch finds none here; use -device cpu.")
         self._model = model
         try:
@@ -89,7 +89,7 @@ class Network:
         self._weights = self._predictor.list_of_parameters
 
     @torch.inference_mode()
-    def __call__(self, case: PreprocessedCase) -> PredictedLogits:
+    def predict(self, case: PreprocessedCase) -> PredictedLogits:
         """The average of the folds' logits, bit by bit as nnU-Net makes it on the CPU, and what they disagree about."""
         data, average, sums = torch.from_numpy(case.data), None, None
         for weights in self._weights:

@@ -131,9 +131,9 @@ class Predictor:
             raise UserError(f"{model.configuration} is {wrong} previous_stage.")
         prepared = preprocess(model, case, np.asarray(image), dict(properties), previous_stage, source=[case])
         segmented = segment_case(
-            model, self._network(prepared), postprocessing=self._postprocessing, probabilities=probabilities
+            model, self._network.predict(prepared), postprocessing=self._postprocessing, probabilities=probabilities
         )
-        predicted = model.quality and model.quality.predict(segmented.review)
+        predicted = model.quality.predict(segmented.review) if model.quality else None
         reasons = reasons_to_look(segmented.review, predicted, self._threshold, segmented.unlike)
         place, probs = segmented.place.index, segmented.probabilities
         return Answer(segmented.segmentation, segmented.review, predicted, reasons, place, probs)

@@ -96,7 +96,7 @@ def _deliver(
     predicted = None if quality is None else {review.case: quality.predict(review) for review in reviews}
     reasons = {
         review.case: reasons_to_look(
-            review, predicted and predicted[review.case], run.threshold, done[review.case].unlike
+            review, (predicted or {}).get(review.case), run.threshold, done[review.case].unlike
         )
         for review in reviews
     }

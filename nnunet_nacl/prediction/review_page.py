@@ -53,7 +53,7 @@ def review_page(
     """
     script, names = source("page.js"), [model.labels.names[channel] for channel in model.labels.foreground]
     rows = [
-        _row(rank, review, done[review.case], predicted and predicted[review.case], reasons[review.case])
+        _row(rank, review, done[review.case], (predicted or {}).get(review.case), reasons[review.case])
         for rank, review in enumerate(reviews, 1)
     ]
     return render(

@@ -194,7 +194,10 @@ def _prepare(model: TrainedModel, run: ScanRun) -> None:
     if run.num_parts == 1:  # of other parts, these may be in hand
         remove_leftovers(output)
         remove_leftovers(output / RECORDS)
-    arguments = {"list_of_lists_or_source_folder": str(run.images.resolve()), "generated_by": "nnunet_nacl predict"}
+    arguments: dict[str, Any] = {
+        "list_of_lists_or_source_folder": str(run.images.resolve()),
+        "generated_by": "nnunet_nacl predict",
+    }
     arguments |= {"num_parts": run.num_parts, "part_id": run.part}
     for name, content in (
         ("dataset.json", model.opened.dataset_json),
@@ -221,14 +224,14 @@ def _predicted(
 ) -> Iterator[PredictedLogits]:
     read = partial(_read, model)
     processes = min(run.preprocessing_processes, len(todo))
-    for case, outcome in stream_through_workers(read, todo, processes, ahead=_PREPROCESSED_AHEAD):
+    for case, prepared in stream_through_workers(read, todo, processes, ahead=_PREPROCESSED_AHEAD):
         track.records.forget(case.case)
-        if isinstance(outcome, PreprocessedCase):
-            outcome = guarded(case.images[0], partial(network, outcome))
-        if isinstance(outcome, PredictedLogits):
-            yield outcome
+        outcome = prepared or f"{case.images[0]}: {_DIED}"
+        predicted = outcome if isinstance(outcome, str) else guarded(case.images[0], partial(network.predict, outcome))
+        if isinstance(predicted, str):
+            track.done(case.case, predicted)
         else:
-            track.done(case.case, outcome or f"{case.images[0]}: {_DIED}")
+            yield predicted
 
 
 def _read(model: TrainedModel, case: InputCase) -> PreprocessedCase | str:

@@ -131,7 +131,7 @@ def _review(
     else:
         grid_voxel = geometry.voxel_size * inside.size / disagreement.mutual_information.size
         dice, volumes = disagreement.dice, disagreement.voxels * grid_voxel
-    return review_case(predicted.case, probs, inside, labels, geometry, means, dice, volumes)
+    return review_case(predicted.case, probs, inside, labels, geometry, means, dice.tolist(), volumes.tolist())
 
 
 def _map(

@@ -58,8 +58,8 @@ class TrainingRange:
                 if not mismatch(content, _SHAPE) and content["spacings"]:
                     spacing = np.array(content["spacings"], float)
                     size = spacing * np.array(content["shapes_after_crop"], float)
-                    ranges = (np.stack([values.min(0), values.max(0)]) for values in (spacing, size))
-                    return cls(str(path), *ranges, _intensities(content, num_channels))
+                    spacings, sizes = (np.stack([values.min(0), values.max(0)]) for values in (spacing, size))
+                    return cls(str(path), spacings, sizes, _intensities(content, num_channels))
         spacing_mm = size_mm = None
         with contextlib.suppress(KeyError, TypeError, ValueError):
             backward = list(plans["transpose_backward"])
@@ -84,7 +84,9 @@ class TrainingRange:
             ("spacing", spacing, self.spacing_mm),
             ("size", spacing * np.asarray(shape), self.size_mm),
         ):
-            for axis in range(int(is_2d), 3) if known is not None else ():
+            if known is None:
+                continue
+            for axis in range(int(is_2d), 3):
                 said += self._beyond(f"{what} along {'zyx'[axis]}", unit, values[axis], *known[:, axis])
         return said
 

@@ -50,6 +50,7 @@ def make_model(root: Path, *, labels: dict | None = None, folds: int = 1, cascad
             torch.nn.init.normal_(parameter, std=0.5)
         for layer in network.decoder.seg_layers:  # no class wins everywhere
             layer.weight.data -= layer.weight.data.mean(1, keepdim=True)
+            layer.weight.data *= 4
             torch.nn.init.zeros_(layer.bias)
         (folder / f"fold_{fold}").mkdir(parents=True)
         content = {
