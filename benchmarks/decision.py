@@ -68,7 +68,9 @@ def main() -> None:
     text += "\n\nMemory: the most that is taken beside the probabilities, in float arrays of the image's size."
     print(text)
     if args.output:
-        write_section(args.output, "Decision", f"{describe_machine()}\n\n{text}")
+        intro = "One core: `python benchmarks/decision.py" + (" --small`." if args.small else "`.")
+        section = f"## Decision for Dice\n\n{intro}\n\n{text}\n\nMachine: {describe_machine()}."
+        write_section(args.output, "decision", section)
 
 
 if __name__ == "__main__":

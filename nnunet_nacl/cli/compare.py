@@ -140,7 +140,7 @@ def run(args: argparse.Namespace) -> int:
     datasets = [align(located, read_documents(located)) for located in found]
     _check_settings(datasets)
     comparison = compare(entries, datasets, n_bootstrap=args.bootstrap, seed=args.seed)
-    predicted = {dataset.name: predicted_dice(*asked) for *asked, dataset in zip(found, datasets, maps, datasets)}
+    predicted = {one.name: predicted_dice(located, one, asked) for located, one, asked in zip(found, datasets, maps)}
     tables = [*make_tables(comparison), *quality_tables(comparison, predicted, args.threshold)]
     write_tables(tables, folder, comparison.notes)
     figures = [*standard_figures(comparison, relative), *figures_over_settings(comparison)]

@@ -113,9 +113,9 @@ def predicted_dice(
         cases = [quality for case in dataset.results[entry] if (quality := CaseQuality.of(case))]
         known = len(cases) == len(dataset.results[entry])
         if known and maps and entry in maps:
-            columns = maps[entry].predict_dice([case.expected for case in cases])
+            predicted, low, high = maps[entry].predict_dice([case.expected for case in cases])
             level = 1 - next(iter(maps[entry].learned.dice.values())).alpha
-            result[entry] = PredictedDice(*columns, level, tuple(maps[entry].reservations(dataset.cases)))
+            result[entry] = PredictedDice(predicted, low, high, level, tuple(maps[entry].reservations(dataset.cases)))
         if "calibrated" not in part.entry.treatment or part.folder is None or not known:
             continue
         content = _read(part.folder.folder.parent.parent / MAP_FILE)

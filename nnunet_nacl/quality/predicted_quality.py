@@ -132,7 +132,7 @@ class QualityOfMap:
 
     def reservations(self, cases: Iterable[str]) -> list[str]:
         """What must be said beside predictions for cases of these names."""
-        parts = read_dict(self.path).get("cross_fit")
+        parts: Any = read_dict(self.path).get("cross_fit")
         known = (
             set() if mismatch(parts, {"*": {"cases": [str]}}) else {c for fit in parts.values() for c in fit["cases"]}
         )
