@@ -206,12 +206,29 @@ def google_weights(seed: int) -> dict[str, np.ndarray]:
     return weights
 
 
-def test_transunet_begins_with_weights_from_a_file(short_transformer, tmp_path) -> None:
-    weights = google_weights(0)
-    np.savez(tmp_path / "weights.npz", **weights)
+@pytest.fixture(scope="module")
+def weights_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("imagenet") / "weights.npz"
+    np.savez(path, **google_weights(0))
+    return path
+
+
+def test_a_training_of_transunet_begins_with_the_weights_that_the_variable_names(
+    short_transformer, weights_file, make_trainer, monkeypatch
+) -> None:
+    monkeypatch.setenv("nnUNet_transunet_weights", str(weights_file))
+    trainer = make_trainer("nnUNetTrainerNACL_transunet")
+    trainer.initialize()
+    root = trainer.network.transformer.patch_embed.backbone.stem.conv.weight
+    np.testing.assert_array_equal(root.detach(), np.load(weights_file)["conv_root/kernel"].transpose(3, 2, 0, 1))
+    make_trainer("nnUNetTrainerNACL_unet").initialize()  # has no use for them
+
+
+def test_transunet_takes_weights_from_a_file(short_transformer, weights_file) -> None:
+    weights = np.load(weights_file)
     network = TransUNet(_patch((224, 224)), 1, 3)
     decoder = network.classes.weight.clone()
-    load_imagenet_weights(network, tmp_path / "weights.npz")
+    load_imagenet_weights(network, weights_file)
     state = {name: value.numpy() for name, value in network.transformer.state_dict().items()}
     positions = weights["Transformer/posembed_input/pos_embedding"][:, 1:]  # without the class token's
     np.testing.assert_allclose(state["pos_embed"], positions, atol=1e-6)
@@ -221,7 +238,7 @@ def test_transunet_begins_with_weights_from_a_file(short_transformer, tmp_path) 
     np.testing.assert_array_equal(state["blocks.0.attn.qkv.weight"][48:96], attention.reshape(48, 48).T)
     assert torch.equal(network.classes.weight, decoder)
     smaller = TransUNet(_patch((64, 96)), 2, 3)  # another grid, and another number of channels
-    load_imagenet_weights(smaller, tmp_path / "weights.npz")
+    load_imagenet_weights(smaller, weights_file)
     image = torch.randn(2, 2, 64, 96)
     logits = smaller(image)
     assert logits.shape == (2, 3, 64, 96) and torch.isfinite(logits).all()
