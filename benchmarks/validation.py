@@ -59,26 +59,27 @@ def main() -> None:
         trainer.output_folder_base, trainer.output_folder = str(model), str(model / trained.name)
         trainer.log_file = str(model / "log.txt")
         for _ in range(args.rounds):
-            for name, validate in {
+            for which, validate in {
                 "nnU-Net's validation": lambda: nnUNetTrainer.perform_actual_validation(trainer, False),
                 "... measured on the way": lambda: trainer.perform_actual_validation(False),
             }.items():
                 shutil.rmtree(model / trained.name / "validation", ignore_errors=True)
                 before = seconds()
                 validate()
-                times.setdefault(name, []).append(tuple(np.subtract(seconds(), before)))
+                times.setdefault(which, []).append(tuple(np.subtract(seconds(), before)))
         folder = model / trained.name / "validation"
         cases = len(list((folder / "calibration_samples").iterdir()))
         kept = sum(p.stat().st_size for p in folder.rglob("*") if p.suffix == ".sample" or p.name == "calibration.json")
-    medians = {name: np.median(values, axis=0) for name, values in times.items()}
+    name = trainer.plans_manager.dataset_name
+    medians = {which: np.median(values, axis=0) for which, values in times.items()}
     reference = medians["nnU-Net's validation"]
     rows = [
-        [name, f"{cpu:.1f}", f"{wall:.1f}", f"{cpu / reference[0]:.2f}", f"{wall / reference[1]:.2f}"]
-        for name, (cpu, wall) in medians.items()
+        [which, f"{cpu:.1f}", f"{wall:.1f}", f"{cpu / reference[0]:.2f}", f"{wall / reference[1]:.2f}"]
+        for which, (cpu, wall) in medians.items()
     ]
     text = "\n\n".join(
         [
-            f"## Validation of {args.dataset}, {args.configuration}",
+            f"## Validation of {name}, {args.configuration}",
             f"{cases} cases, {args.device}, medians of {args.rounds} interleaved rounds; goal: at most 1.1.",
             table(["validation", "CPU s", "wall s", "CPU x nnU-Net", "wall x nnU-Net"], rows),
             f"{kept / cases / 1e6:.2f} MB a case are left on the disk beside the segmentation.",
@@ -87,7 +88,7 @@ def main() -> None:
     )
     print(text)
     if args.output:
-        write_section(args.output, f"validation {args.dataset} {args.configuration}", text)
+        write_section(args.output, f"validation {name} {args.configuration}", text)
 
 
 if __name__ == "__main__":
