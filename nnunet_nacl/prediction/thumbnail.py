@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nnunet_nacl.evaluation.kept_slices import slicing_axis
 from nnunet_nacl.page.drawing import Grid, draw_labels
 from nnunet_nacl.page.orientation import anatomical_axes, plane_of
-from nnunet_nacl.page.slices import crop_box, slicing_axis
+from nnunet_nacl.page.slices import crop_box
 from nnunet_nacl.prediction.preprocessed_case import CompactImage
 from nnunet_nacl.prediction.segmented_case import SegmentedCase
 from nnunet_nacl.prediction.trained_model import TrainedModel
@@ -38,7 +39,7 @@ class Thumbnail:
 def draw_thumbnail(model: TrainedModel, image: CompactImage, case: SegmentedCase) -> Thumbnail:
     """The first channel with the segmentation over it; a ring around the least certain voxel."""
     geometry, labels, index = case.geometry, model.labels, case.place.index
-    axis = slicing_axis(geometry.spacing_mm, int(model.plans_manager.transpose_forward[0]))
+    axis = slicing_axis(geometry.spacing_mm, model.opened.plans)
     plane = plane_of(axis, anatomical_axes(geometry))
     where = np.zeros([n for i, n in enumerate(image.shape) if i != axis], bool)
     where[tuple(value for i, value in enumerate(index) if i != axis)] = True
