@@ -18,6 +18,7 @@ from nnunet_nacl.cli.main import main
 from nnunet_nacl.decision.iteration import decide
 from nnunet_nacl.prediction import Predictor
 from tests.evaluation.folders import CLASSES, CLASSES_WITH_IGNORE, REGIONS, REGIONS_WITH_IGNORE
+from tests.page.html_check import Page
 from tests.prediction.untrained import (
     SHAPE,
     calibrate,
@@ -135,6 +136,8 @@ def test_a_calibrated_model_decides_and_predicts_dice(tmp_path, calibrated, scan
         assert row["flag"] == "yes" and "below 0.95" in row["reasons"] and answer.reasons[0] in row["reasons"]
     page = (tmp_path / "out" / "index.html").read_text()
     assert page.count("data:image/png;base64,") == 2 and "below 0.95" in page
+    read = Page(page)
+    assert not read.faults and sum("data-value" in attributes for _, attributes in read.elements) == 2 * 4
 
 
 def test_what_a_model_lacks_is_said_and_nothing_is_made_up(tmp_path, model, calibrated, scans, capsys) -> None:

@@ -68,13 +68,16 @@ def test_csv():
         "rank,case,empty,empty_structures,problem,lowest_expected_dice,mean_foreground_entropy,"
         "mean_foreground_confidence,mean_foreground_mutual_information,n_members,s0 expected_dice,s0 members_dice,"
         "s0 volume_ml,s0 expected_volume_ml,s0 volume_sd_ml,s0 volume_min_ml,s0 volume_max_ml,s0 pieces,"
-        "s0 max_probability"
+        "s0 largest_piece,s0 max_probability"
     )
-    assert lines[1] == '1,"a ""b"", c",no,,,0.5,0.7,0.8,,1,0.5,,2.0,2.5,,,,1,0.9'
-    assert lines[2] == ",d,,,d.npz is missing" + 14 * ","
+    assert lines[1] == '1,"a ""b"", c",no,,,0.5,0.7,0.8,,1,0.5,,2.0,2.5,,,,1,1.0,0.9'
+    assert lines[2] == ",d,,,d.npz is missing" + 15 * ","
     header, row = review_csv_text([review(members=(1.0, 3.0))], ["p", "q"]).splitlines()
-    assert header.endswith("s0 pieces,s0 max_probability,s0 volume_ml p,s0 volume_ml q")
-    assert row.endswith(",2.0,2.5,1.41421,1.0,3.0,1,0.9,1.0,3.0")
+    assert header.endswith("s0 pieces,s0 largest_piece,s0 max_probability,s0 volume_ml p,s0 volume_ml q")
+    assert row.endswith(",2.0,2.5,1.41421,1.0,3.0,1,1.0,0.9,1.0,3.0")
+    found = review_csv_text([review("a"), review("b")], ["p"], findings={"a": ["odd", "torn"], "b": []}).splitlines()
+    assert found[0].startswith("rank,case,empty,empty_structures,problem,flag,reasons,")
+    assert found[1].startswith("1,a,no,,,yes,odd; torn,") and found[2].startswith("2,b,no,,,no,,")
 
 
 def test_no_cell_is_a_formula():

@@ -122,7 +122,9 @@ def test_the_list_says_what_the_predictions_hold(predict, tmp_path):
             assert number[f"{name} expected_volume_ml"] == pytest.approx(expected * VOXEL_ML, rel=1e-5)
             assert number[f"{name} volume_ml"] == pytest.approx(mask.sum() * VOXEL_ML, rel=1e-5)
             assert number[f"{name} max_probability"] == pytest.approx(probs[label].max(), rel=1e-5)
-            assert number[f"{name} pieces"] == ndimage.label(segmentation == label, np.ones((3, 3, 3)))[1]
+            pieces = np.bincount(ndimage.label(segmentation == label, np.ones((3, 3, 3)))[0].ravel())[1:]
+            assert number[f"{name} pieces"] == len(pieces)
+            assert number[f"{name} largest_piece"] == pytest.approx(pieces.max() / pieces.sum(), rel=1e-5)
             for spread in ("sd", "min", "max"):  # one member has no spread, and voxels are no substitute for it
                 assert row[f"{name} volume_{spread}_ml"] == ""
             assert row[f"{name} members_dice"] == ""
