@@ -21,6 +21,7 @@ from tqdm import tqdm
 from nnunet_nacl.calibration.crossfit import read_groups
 from nnunet_nacl.comparison.columns import case_value, make_columns
 from nnunet_nacl.comparison.crossed import crossed_mean
+from nnunet_nacl.comparison.entries import short_labels
 from nnunet_nacl.evaluation.evaluate import evaluate_folder
 from nnunet_nacl.evaluation.quality_block import CaseQuality
 from nnunet_nacl.evaluation.results import CaseResult
@@ -96,6 +97,7 @@ def main() -> None:
         rows = [[*key, case, *found[case]] for key, found in measured.items() for case in cases]
         rounded = [[f"{value:.6g}" if isinstance(value, float) else value for value in row] for row in rows]
         write_atomically(arguments.csv, to_csv_text(["method", "treatment", "network", "case", *COLUMNS], rounded))
+    labels = dict(zip(arguments.methods, short_labels([f"nnUNetTrainer{method}" for method in arguments.methods])))
     patients = np.array(list(read_groups(arguments.groups, cases).values()))
 
     def values(method: str, treatment: str, network: str) -> np.ndarray:
@@ -111,7 +113,7 @@ def main() -> None:
         for method in arguments.methods:
             for treatment, name in TREATMENTS.items():
                 found = np.array([values(method, treatment, network) for network in chosen])
-                label = f"... {name}" if name else method
+                label = f"... {name}" if name else labels[method]
                 cells = [label]
                 for i, column in enumerate(COLUMNS):
                     repeated = "decided" in treatment and column not in OF_SEGMENTATION
