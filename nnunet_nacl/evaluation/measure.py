@@ -21,7 +21,7 @@ from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.chosen import ChosenStats, count_chosen
 from nnunet_nacl.metrics.counting import count_masks
 from nnunet_nacl.metrics.overlap import count_overlap
-from nnunet_nacl.metrics.surface import surface_distances
+from nnunet_nacl.metrics.surface import bounding_box, surface_distances
 from nnunet_nacl.worker_processes import guarded, work_through
 
 __all__ = ["evaluate_case", "measure_all", "measure_loaded"]
@@ -132,6 +132,10 @@ def _structure(
     overlap = count_overlap(truth, predicted, valid)
     if valid is not None:
         truth, predicted = truth & valid, predicted & valid
+    box = bounding_box(truth | predicted)
+    if box is not None:  # with a voxel around it, so that no axis of an image becomes one of length 1
+        box = tuple(slice(max(part.start - 1, 0), part.stop + 1) for part in box)
+        truth, predicted = truth[box], predicted[box]
     in_mm = surface_distances(truth, predicted, spacing_mm)
     in_voxels = in_mm if set(spacing_mm) == {1.0} else surface_distances(truth, predicted)
     # every definition, so that asking for another one later needs no second reading
