@@ -84,7 +84,7 @@ def test_no_fold_in_common(study, collect):
 def test_a_fold_whose_validation_kept_no_probabilities_is_not_there(study, collect):
     for path in (*study.validation(NAMES[0], 1).glob("*.npz"), study.validation(NAMES[0], 1) / "calibration.json"):
         path.unlink()
-    with pytest.raises(UserError, match="--npz"):
+    with pytest.raises(UserError, match="no fold 1 .*--predict"):
         collect()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -134,19 +135,22 @@ def test_a_file_of_nnunet_is_not_replaced(make_validated, measured, name, capsys
     assert (model.folder / name).read_text() == before
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def small_files():
-    """Function that lets no file grow over 4 kB, as if the disk were full."""
+    """No file grows over 4 kB meanwhile, as if the disk were full."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        yield
+    finally:  # before pytest reports: its own output may be a file
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_no_room_for_a_case_leaves_the_old_file(make_validated, small_files, capsys):
+def test_no_room_for_a_case_leaves_the_old_file(make_validated, capsys):
     model = make_validated(cases=2)
     (model.validation() / "calibration.json").write_text("the old file")
-    small_files()
-    assert evaluate() == 2
+    with small_files():
+        assert evaluate() == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("nnunet_nacl evaluate: error:") and "case_00.json: cannot be written (File too" in error
     assert (model.validation() / "calibration.json").read_text() == "the old file"
