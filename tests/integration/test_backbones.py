@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -25,17 +27,25 @@ def space(workspace: Workspace) -> Workspace:
     return workspace
 
 
-@pytest.mark.parametrize("network", ["unet", "attunet", "unetpp", "transunet"])
-def test_a_network_trains_goes_on_validates_predicts_and_is_calibrated(space: Workspace, network, tmp_path) -> None:
+def train(space: Workspace, network: str, *flags: str) -> tuple[list[str], Path]:
+    """Train and validate a network in 2D; how other commands name the model, and the fold's folder."""
     trainer = f"nnUNetTrainerDiceNACL_{network}{SCHEDULE}"
-    which = ["-d", tiny.TASK_ID, "-c", CONFIGURATION, "-tr", trainer]
-    train = ["nnUNetv2_train", tiny.TASK_ID, CONFIGURATION, 0, "-tr", trainer, "-device", "cpu", "--npz"]
-    space.run(*train, nnUNet_n_proc_DA="0")
+    command = ["nnUNetv2_train", tiny.TASK_ID, CONFIGURATION, 0, "-tr", trainer, "-device", "cpu", *flags]
+    space.run(*command, nnUNet_n_proc_DA="0")
     fold = space.model_folder(tiny.TASK_ID, trainer, tiny.PLANS["default"], CONFIGURATION) / "fold_0"
+    return ["-d", tiny.TASK_ID, "-c", CONFIGURATION, "-tr", trainer], fold
+
+
+@pytest.mark.parametrize("network", ["attunet", "unetpp", "transunet"])
+def test_a_network_trains_and_validates(space: Workspace, network) -> None:
+    _, fold = train(space, network)
     assert (fold / "validation" / "calibration.json").is_file()
-    space.run(
-        *train, "--c", nnUNet_n_proc_DA="0"
-    )  # loads network and optimiser, has nothing left to train, and validates
+
+
+def test_a_network_goes_on_is_calibrated_and_predicts(space: Workspace, tmp_path) -> None:
+    train(space, "unet")
+    which, fold = train(space, "unet", "--c")  # loads network and optimiser, has nothing left to train, and validates
+    assert (fold / "validation" / "calibration.json").is_file()
     map_file = tmp_path / "map.json"
     names = {"1": "shell", "2": "core", "3": "speck"}
     tiny.write_json(map_file, map_to_json(AffineMap([0.7, 1.4, 1.1], [-0.5, 0.3, 0.1]), names))
