@@ -99,6 +99,7 @@ BACKBONES_REQUIREMENTS = ["monai>=1.4"]
 
 TEST_REQUIREMENTS = [
     "pytest>=7",
+    "pytest-xdist>=3",
     "hypothesis>=6",
     *BACKBONES_REQUIREMENTS,
     "torchmetrics>=1",

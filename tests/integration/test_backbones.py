@@ -62,9 +62,8 @@ def test_a_network_goes_on_is_calibrated_and_predicts(space: Workspace, tmp_path
     assert labels_of(predicted).shape == labels_of(next(images(space, NACL_2D).glob("*.nii.gz"))).shape
 
 
-@pytest.mark.parametrize("network", ["unet", "attunet"])
-def test_a_network_trains_in_3d_on_regions_with_ignored_voxels(space: Workspace, network) -> None:
-    trainer, number = f"nnUNetTrainerNACL_{network}{SCHEDULE}_adam", tiny.DATASET_IDS["regions_ignore"]
+def test_a_network_trains_in_3d_on_regions_with_ignored_voxels(space: Workspace) -> None:
+    trainer, number = f"nnUNetTrainerNACL_attunet{SCHEDULE}_adam", tiny.DATASET_IDS["regions_ignore"]
     space.run("nnUNetv2_train", number, "3d_fullres", 0, "-tr", trainer, "-device", "cpu", nnUNet_n_proc_DA="0")
     model = space.model_folder(number, trainer, tiny.PLANS["default"], "3d_fullres")
     assert (model / "fold_0" / "validation" / "summary.json").is_file()

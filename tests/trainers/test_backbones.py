@@ -54,13 +54,14 @@ def convolution(inputs: int, outputs: int, size: int = 3, bias: bool = True) -> 
 @pytest.mark.parametrize("network", SMALL)
 def test_logits_have_the_shape_of_the_patch_in_2d_and_3d(network, num_axes) -> None:
     built = make(network, num_axes, inputs=2)
-    image = torch.randn((2, 2, *[32] * num_axes))
+    image = torch.randn((1, 2, *[32] * num_axes))
     logits = built(image)
-    assert logits.shape == (2, 3, *[32] * num_axes) and logits.std() > 0
+    assert logits.shape == (1, 3, *[32] * num_axes) and logits.std() > 0
     logits.square().mean().backward()
     gone = {name for name, parameter in built.named_parameters() if parameter.requires_grad and parameter.grad is None}
     assert not gone  # DDP would wait for them
-    torch.testing.assert_close(torch.compile(built, backend="eager")(image), built(image))
+    if num_axes == 2:  # in 3D the same modules take much longer
+        torch.testing.assert_close(torch.compile(built, backend="eager")(image), built(image))
 
 
 def test_features_kernels_and_strides_are_those_of_the_plans() -> None:
