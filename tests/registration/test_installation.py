@@ -72,6 +72,7 @@ def test_startup_imports_nothing_but_the_package_itself(new_environment: Callabl
     before = set(environment.run(code, "-I").split())
     environment.pip("install", "--no-deps", str(wheel))
     after = set(environment.run(code, "-I").split())
+    after = {name for name in after if not name.startswith("encodings.")}  # Python 3.13 reads any .pth file with one
     assert after - before == {"nnunet_nacl", "nnunet_nacl.registration", "nnunet_nacl.registration._startup"}
 
 
