@@ -15,7 +15,7 @@ from typing import TypeVar, cast
 
 from nnunet_nacl.errors import UserError
 
-__all__ = ["guarded", "run_in_workers", "start_worker", "stream_through_workers", "work_through"]
+__all__ = ["guarded", "run_in_workers", "stream_through_workers", "work_through"]
 
 _DIED = (
     "the process that handled this case died, for lack of memory or over a damaged file; check both and run again, the "
@@ -183,7 +183,7 @@ def guarded(path: Path, work: Callable[[], Result]) -> Result | str:
 def _run_in_pool(function, items, processes) -> Generator[tuple[Item, Result], None, list[Item]]:
     """Yields what is finished; returns what a broken pool left."""
     unfinished: list[Item] = []
-    with _new_pool(processes, start_worker) as pool:
+    with _new_pool(processes, _start_worker) as pool:
         futures = {pool.submit(function, item): item for item in items}
         try:
             for future in as_completed(futures):
@@ -206,10 +206,10 @@ def _new_pool(processes: int, initializer: Callable[[], None]) -> ProcessPoolExe
 def _start_quiet_worker() -> None:
     """For workers that this process kills when it is interrupted: a terminal interrupts them as well."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    start_worker()
+    _start_worker()
 
 
-def start_worker() -> None:
+def _start_worker() -> None:
     """Initialises a worker: one thread of PyTorch, and it ends with its parent."""
 
     def follow(parent) -> None:

@@ -62,6 +62,8 @@ class CalibrationTrainer(nnUNetTrainer):
         if self.variant.adam:
             self.initial_lr = 1e-3
             self.weight_decay = 0.0
+        if self.variant.network is not None:
+            self.enable_deep_supervision = False  # it belongs to nnU-Net's decoders
         self.calibration_recorder = CalibrationRecorder(self)
 
     def build_voxelwise_loss(self, **common: Any) -> nn.Module:

@@ -23,7 +23,7 @@ import numpy as np
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import first_line, one_line
 
-__all__ = ["check_name", "find_reader", "quiet", "read_segmentation", "why_broken"]
+__all__ = ["check_name", "check_whole", "find_reader", "quiet", "read_segmentation", "why_broken"]
 
 _BLOCK = 1 << 20
 
@@ -71,19 +71,29 @@ def find_reader(plans: dict[str, Any], dataset_json: dict[str, Any]) -> Any:
 
 def read_segmentation(reader: Any, path: Path) -> tuple[np.ndarray, dict[str, Any]]:
     """(*spatial) label map and where it lies, by one of nnU-Net's readers; UserError if it cannot be read."""
-    check_name(path)
-    try:
-        broken = why_broken(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); restore it or change its permissions.") from None
-    if broken:
-        raise UserError(f"{path}: cannot be read as a segmentation ({broken}); restore it.")
+    check_whole(path, "a segmentation")
     try:
         with quiet():
             array, properties = reader.read_seg(str(path))
     except Exception as error:  # the readers raise whatever their libraries do
         raise UserError(f"{path}: cannot be read as a segmentation ({first_line(error)}); restore it.") from error
     return array[0], properties
+
+
+def check_whole(path: Path, what: str) -> None:
+    """UserError, before a library is given it, for a file whose name or content it could not take.
+
+    Args:
+        path: The file.
+        what: What it should be, for the message: ``a segmentation``.
+    """
+    check_name(path)
+    try:
+        broken = why_broken(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); restore it or change its permissions.") from None
+    if broken:
+        raise UserError(f"{path}: cannot be read as {what} ({broken}); restore it.")
 
 
 def check_name(path: Path) -> None:

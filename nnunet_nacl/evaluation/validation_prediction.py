@@ -9,10 +9,8 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +27,12 @@ from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
 from nnunet_nacl.evaluation.results import EvaluationSettings
 from nnunet_nacl.files import checksum, to_json_text, write_atomically
 from nnunet_nacl.json_files import first_line, read_dict
-from nnunet_nacl.worker_processes import start_worker
+from nnunet_nacl.worker_processes import stream_through_workers
 
 __all__ = ["check_checkpoint", "predict_validation"]
 
 _MADE_BY = "predicted_by.json"
+_DIED = "the process that exported it died, for lack of memory perhaps; run again with a smaller -np."
 
 
 def predict_validation(
@@ -86,7 +85,7 @@ def predict_validation(
             predictor, dataset = _load(model, fold, checkpoint, device, todo)
         done, total = len(folder.expected) - len(todo), len(folder.expected)
         with tqdm(total=total, initial=done, desc=f"predict fold {fold}", unit="case", disable=not progress) as bar:
-            predicted = _predict(export, predictor, dataset, todo)
+            predicted = _predict(predictor, dataset, todo)
             for case, problem in _export(export, predictor, predicted, num_processes):
                 bar.update()
                 if problem:
@@ -176,7 +175,7 @@ def _load(model: Path, fold: str, checkpoint: str, device: str, cases: list[str]
     return predictor, dataset
 
 
-def _predict(export: MeasuredExport, predictor: Any, dataset: Any, cases: list[str]) -> Iterator[tuple[str, Any, Any]]:
+def _predict(predictor: Any, dataset: Any, cases: list[str]) -> Iterator[tuple[str, Any, Any]]:
     """Case, logits and properties; a case that cannot be predicted has the problem in place of logits."""
     import torch
     from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
@@ -196,43 +195,22 @@ def _predict(export: MeasuredExport, predictor: Any, dataset: Any, cases: list[s
 
 def _export(
     export: MeasuredExport, predictor: Any, predicted: Iterator[tuple[str, Any, Any]], processes: int
-) -> Iterator[tuple[str, str | None]]:
+) -> Iterator[tuple[str, str]]:
     """Each case when it is finished, and what was wrong with it; few wait in memory."""
     common = predictor.configuration_manager, predictor.plans_manager, predictor.dataset_json
-    if processes == 1:
-        for case, logits, properties in predicted:
-            yield case, _export_one(export, case, logits, properties, *common)
-        return
-    running: dict[Future, str] = {}
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=start_worker) as pool:
-        for case, logits, properties in predicted:
-            running[pool.submit(_export_one, export, case, logits, properties, *common)] = case
-            while len(running) > processes:
-                yield from _finished(running)
-        while running:
-            yield from _finished(running)
+    workers = processes if processes > 1 else 0
+    for (case, *_), problem in stream_through_workers(
+        partial(_export_one, export, common), predicted, workers, ahead=1
+    ):
+        yield case, _DIED if problem is None else problem
 
 
-def _finished(running: dict[Future, str]) -> Iterator[tuple[str, str | None]]:
-    for future in wait(running, return_when=FIRST_COMPLETED).done:
-        case = running.pop(future)
-        try:
-            yield case, future.result()
-        except BrokenProcessPool:
-            raise UserError(
-                f"{case}: the process that exported it died, for lack of memory perhaps; run again with a smaller -np, "
-                "the finished cases are kept."
-            ) from None
-
-
-def _export_one(
-    export: MeasuredExport, case: str, logits: Any, properties: Any, configuration: Any, plans: Any, dataset_json: Any
-) -> str | None:
+def _export_one(export: MeasuredExport, common: tuple[Any, Any, Any], item: tuple[str, Any, Any]) -> str:
+    case, logits, properties = item
     if isinstance(logits, str):
         return logits
-    output = export.folder.folder / case
     try:
-        export(logits, properties, configuration, plans, dataset_json, str(output))
+        export(logits, properties, *common, str(export.folder.folder / case))
     except Exception as error:
         return f"cannot be written: {type(error).__name__}: {first_line(error)}"
-    return None
+    return ""

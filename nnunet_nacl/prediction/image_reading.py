@@ -10,7 +10,7 @@ import numpy as np
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.geometry import Geometry
-from nnunet_nacl.evaluation.image_files import check_name, quiet, why_broken
+from nnunet_nacl.evaluation.image_files import check_whole, quiet
 from nnunet_nacl.json_files import first_line
 
 __all__ = ["check_image", "read_images"]
@@ -19,13 +19,7 @@ __all__ = ["check_image", "read_images"]
 def read_images(reader: Any, files: Sequence[Path]) -> tuple[np.ndarray, dict[str, Any]]:
     """(C, *spatial) image and where it lies; UserError, which names the file, if one cannot be read or is cut off."""
     for path in files:
-        check_name(path)
-        try:
-            broken = why_broken(path)
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror}); restore it or its permissions.") from None
-        if broken:
-            raise UserError(f"{path}: cannot be read as an image ({broken}); restore it.")
+        check_whole(path, "an image")
     try:
         with quiet():
             return reader.read_images([str(path) for path in files])

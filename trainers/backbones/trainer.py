@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from nnunet_nacl.errors import UserError
@@ -25,17 +24,6 @@ class BackboneTrainer(CalibrationTrainer):
     Classes with a network in their name have it before their method's trainer, so that nnU-Net's own method builds the
     network of all others.
     """
-
-    def __init__(
-        self,
-        plans: dict,
-        configuration: str,
-        fold: int,
-        dataset_json: dict,
-        device: torch.device = torch.device("cuda"),
-    ) -> None:
-        super().__init__(plans, configuration, fold, dataset_json, device)
-        self.enable_deep_supervision = False
 
     @classmethod
     def build_network_architecture(  # nnU-Net's is static, and called in the same way
