@@ -6,7 +6,8 @@
 # TASK_FOLDER holds, beside the task, splits_final.json (nnU-Net's folds) and outer_test.json (a list of labelled cases
 # that are in no fold). Networks, maps and every choice come from the folds; all tables are of the outer test cases.
 # Every step is one of nnU-Net's commands or of `nnunet_nacl`; what is finished is not done again, and FOLDS, METHODS and
-# STEPS cut the work into pieces (STEPS="train" takes most of the time: about ten minutes a training on one core).
+# STEPS cut the work into pieces (STEPS="train" takes most of the time: three to six minutes a training on one core).
+# The values of each finished method are kept in OUT/study/DATASET/METHOD.csv, from which the tables are made.
 set -euo pipefail
 if [ $# -lt 3 ]; then
     sed -n '2,10s/^# \{0,1\}//p' "$0" >&2
@@ -19,7 +20,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 read -r -a folds <<< "${FOLDS:-0 1 2 3 4}"
 read -r -a methods <<< "${METHODS:-DiceCE CE NACL DiceCE_anneal}"
 steps=${STEPS:-prepare train predict calibrate compare}
-schedule=40epochs_50iters_adam
+schedule=${SCHEDULE:-20epochs_50iters_adam}
 configuration=2d_small
 [ -z "$spacing" ] || configuration=2d_coarse_small
 
@@ -102,9 +103,15 @@ compare() { # NAME SUFFIX
 }
 
 if wanted compare; then
+    documents=()
+    for method in "${methods[@]}"; do
+        document=$out/study/$dataset/${method}_$schedule.csv
+        [ -f "$document" ] || python "$here/study_measure.py" "$outer" "$method" "$document" --folds "${folds[@]}"
+        documents+=("$document")
+    done
+    python "$here/study_tables.py" "${documents[@]}" ${GROUPS_REGEX:+--groups "$GROUPS_REGEX"} \
+        | tee "$out/study_$dataset.md"
     last=$average
     [ ${#folds[@]} -gt 1 ] || last=${folds[0]}
     compare "$last" "$last"
-    python "$here/study_tables.py" "$outer" --folds "${folds[@]}" --methods "${methods[@]}" \
-        ${GROUPS_REGEX:+--groups "$GROUPS_REGEX"} --csv "$out/study_$dataset.csv" | tee "$out/study_$dataset.md"
 fi

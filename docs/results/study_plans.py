@@ -3,7 +3,7 @@
     python docs/results/study_plans.py PREPROCESSED_DATASET CONFIGURATION [SPACING_MM]
 
 Without a spacing CONFIGURATION has the data of `2d`, batches of at most 16 and 3/8 of its features. With one, in the
-plane, patches cover the same extent in fewer voxels, batches hold 4, the deepest stages whose feature maps would be
+plane, patches cover half the extent in fewer voxels, batches hold 8, the deepest stages whose feature maps would be
 smaller than nnU-Net allows (4 voxels) are left out, and the deepest that is left is no wider than the one above it.
 """
 
@@ -17,6 +17,7 @@ from pathlib import Path
 
 SHARE = 3 / 8
 SMALLEST_MAP = 4
+COVERED = 1 / 2
 
 
 def small(planned: dict, spacing_mm: float | None) -> dict:
@@ -27,7 +28,7 @@ def small(planned: dict, spacing_mm: float | None) -> dict:
     entry = {"inherits_from": "2d", "batch_size": min(planned["batch_size"], 16)}
     if spacing_mm is not None:
         scale = [old / spacing_mm for old in planned["spacing"]]
-        patch = [max(16, round(size * factor / 16) * 16) for size, factor in zip(patch, scale)]
+        patch = [max(16, round(size * factor * COVERED / 16) * 16) for size, factor in zip(patch, scale)]
         stages = 1
         while stages < kwargs["n_stages"] and min(patch) // 2**stages >= SMALLEST_MAP:
             stages += 1
@@ -36,7 +37,7 @@ def small(planned: dict, spacing_mm: float | None) -> dict:
         kwargs["n_conv_per_stage_decoder"] = kwargs["n_conv_per_stage_decoder"][: stages - 1]
         kwargs["n_stages"] = stages
         entry |= {
-            "batch_size": 4,
+            "batch_size": 8,
             "data_identifier": f"{planned['data_identifier']}_{spacing_mm:g}mm",
             "spacing": [spacing_mm] * 2,
             "patch_size": patch,
