@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Trains, calibrates, decides and compares: from a Decathlon task to the tables of after-training.md.
 #
-#     docs/results/calibration_study.sh TASK_FOLDER DATASET_ID OUT [SPACING_MM]
+#     docs/results/calibration_study.sh TASK_FOLDER DATASET_ID OUT
 #
 # TASK_FOLDER holds, beside the task, splits_final.json (nnU-Net's folds) and outer_test.json (a list of labelled cases
 # that are in no fold). Networks, maps and every choice come from the folds; all tables are of the outer test cases.
@@ -13,7 +13,7 @@ if [ $# -lt 3 ]; then
     sed -n '2,10s/^# \{0,1\}//p' "$0" >&2
     exit 2
 fi
-task=$(cd "$1" && pwd) id=$2 spacing=${4:-}
+task=$(cd "$1" && pwd) id=$2
 mkdir -p "$3"
 out=$(cd "$3" && pwd)
 here=$(cd "$(dirname "$0")" && pwd)
@@ -22,7 +22,6 @@ read -r -a methods <<< "${METHODS:-DiceCE CE NACL DiceCE_anneal}"
 steps=${STEPS:-prepare train predict calibrate compare}
 schedule=${SCHEDULE:-20epochs_50iters_adam}
 configuration=2d_small
-[ -z "$spacing" ] || configuration=2d_coarse_small
 
 export nnUNet_raw=$out/raw nnUNet_preprocessed=$out/pre nnUNet_results=$out/results
 export nnUNet_n_proc_DA=${nnUNet_n_proc_DA:-1} nnUNet_def_n_proc=${nnUNet_def_n_proc:-1}
@@ -36,7 +35,7 @@ if wanted prepare && [ ! -f "$out/prepared_$id" ]; then
     nnUNetv2_extract_fingerprint -d "$id"
     nnUNetv2_plan_experiment -d "$id"
     preprocessed=$(folder_of "$nnUNet_preprocessed")
-    python "$here/study_plans.py" "$preprocessed" "$configuration" $spacing
+    python "$here/study_plans.py" "$preprocessed" "$configuration"
     cp "$task/splits_final.json" "$preprocessed/"
     nnUNetv2_preprocess -d "$id" -c "$configuration" -np 1
     touch "$out/prepared_$id"
