@@ -52,6 +52,7 @@ def read_campaign(path: Path) -> dict[str, Any]:
         raise UserError("\n  ".join([f"{path}: {len(problems)} to correct, nothing was run:", *problems]))
     content.setdefault("comparisons", {"all": content["trainers"]} if _compares(content) else {})
     seeds = {str(seed): seed for seed in content["seeds"]} or {"": None}
+    content["here"] = str(path.parent.absolute())
     content["replicates"] = {key: {t: seeded(t, seed) for t in content["trainers"]} for key, seed in seeds.items()}
     return content
 

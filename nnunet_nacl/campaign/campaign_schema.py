@@ -46,7 +46,8 @@ SCHEMA: dict[str, Any] = {
         "plans": {**_NAME, "default": "nnUNetPlans"},
         "after_planning": {
             **_TEXT,
-            "description": "command run between planning and preprocessing; {plans_folder} is where the plans lie",
+            "description": "command run between planning and preprocessing; {plans_folder} is where the plans lie, "
+            "{here} the folder of the campaign file",
         },
         "folds": {**_FOLDS, "default": [0, 1, 2, 3, 4]},
         "trainers": _NAMES,

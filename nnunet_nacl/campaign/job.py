@@ -69,7 +69,11 @@ def run_job(campaign: dict[str, Any], job: str) -> None:
             PERFORM[stage](campaign, run, *parts)
         except BaseException as error:
             why = str(error).strip().splitlines() or [type(error).__name__]
-            ended = {"state": "failed", "why": why[0], "seconds_before": spent + time.time() - start}
+            ended = {
+                "state": "failed",
+                "why": " ".join(line.strip() for line in why[:2]),
+                "seconds_before": spent + time.time() - start,
+            }
             with contextlib.suppress(UserError):
                 write_atomically(path, to_json_text(state | ended))
             raise

@@ -43,12 +43,19 @@ def _preprocess(campaign: dict[str, Any], run: Run, dataset: str, configuration:
         run("nnUNetv2_extract_fingerprint", "-d", number, "-np", processes, "--verify_dataset_integrity")
         run("nnUNetv2_plan_experiment", "-d", number)
     if campaign.get("after_planning"):
-        run(*(part.format(plans_folder=folder) for part in shlex.split(campaign["after_planning"])))
+        places = {"{plans_folder}": str(folder), "{here}": campaign["here"]}
+        run(*(_replaced(part, places) for part in shlex.split(campaign["after_planning"])))
     _take_split(campaign, dataset, folder)
     if not _is_preprocessed(folder, plans, configuration, dataset):
         run(
             "nnUNetv2_preprocess", "-d", number, "-plans_name", campaign["plans"], "-c", configuration, "-np", processes
         )
+
+
+def _replaced(text: str, places: dict[str, str]) -> str:
+    for name, place in places.items():
+        text = text.replace(name, place)
+    return text
 
 
 def _take_split(campaign: dict[str, Any], dataset: str, folder: Path) -> None:
