@@ -76,7 +76,7 @@ def run_side_by_side(
         UserError: If a program is not installed.
     """
     running: list[_Running] = []
-    with _termination_as_interrupt():
+    with termination_as_interrupt():
         try:
             for command in commands:
                 running.append(_Running(command, environment, keep_open, allowed))
@@ -178,7 +178,7 @@ def _signal_group(one: _Running, number: int) -> None:
 
 
 @contextlib.contextmanager
-def _termination_as_interrupt() -> Iterator[None]:
+def termination_as_interrupt() -> Iterator[None]:
     """SIGTERM and SIGHUP raise KeyboardInterrupt within, so that they stop the commands as Ctrl-C does."""
 
     def interrupt(number, frame):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import os
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 from nnunet_nacl.campaign.campaign_file import INSTALL, NNUNET_FOLDERS
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text, write_atomically
+from nnunet_nacl.shell_commands import termination_as_interrupt
 
 __all__ = ["CAMPAIGN_FILE", "check_engine", "hold", "run_engine", "write_campaign"]
 
@@ -47,8 +49,8 @@ def write_campaign(campaign: dict[str, Any], folder: Path, environment: dict[str
 
 
 @contextlib.contextmanager
-def hold(folder: Path) -> Iterator[None]:
-    """Holds a campaign's folder while the block runs, and no longer than this process lives.
+def hold(folder: Path) -> Iterator[int]:
+    """Holds a campaign's folder; gives the file descriptor for the engine to inherit, should it outlive this process.
 
     Raises:
         UserError: Another process does.
@@ -61,11 +63,12 @@ def hold(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise UserError(f"this campaign is running already in {folder}; --status shows how far it is.") from error
-        yield
+        yield file.fileno()
 
 
 def run_engine(
     folder: Path,
+    lock: int,
     *,
     cores: int,
     gpus: int | None = None,
@@ -79,6 +82,7 @@ def run_engine(
 
     Args:
         folder: Of the campaign; ``campaign.json`` lies in it.
+        lock: Descriptor that :func:`hold` gives.
         cores: CPU cores of this machine.
         gpus: GPUs of this machine; None does not count them.
         executor: Snakemake's executor; None or ``local`` runs the jobs here.
@@ -93,7 +97,8 @@ def run_engine(
     command += ["--rerun-triggers", "mtime", "input", "--nolock"]
     if dry_run:
         return subprocess.run([*command, "--cores", "1", "--dry-run", "--quiet", "host", "reason", *options]).returncode
-    if executor in (None, "local"):
+    here = executor in (None, "local")
+    if here:
         command += ["--cores", str(cores)]
         command += [] if gpus is None else ["--resources", f"gpu={gpus}"]
     else:
@@ -101,17 +106,35 @@ def run_engine(
         command += ["--executor", str(executor), "--jobs", str(jobs), "--local-cores", "1", "--retries", "2"]
     log = folder / LOG
     log.parent.mkdir(parents=True, exist_ok=True)
-    with open(log, "ab") as output:
-        process = subprocess.Popen([*command, *options], stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+    with open(log, "ab") as output, termination_as_interrupt():
+        process = subprocess.Popen(
+            [*command, *options],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            pass_fds=(lock,),
+        )
         try:
             while True:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     return process.wait(_POLL_S)
                 on_poll()
         finally:
-            if process.poll() is None:  # interrupted: Snakemake cancels its jobs, on a cluster too
-                process.send_signal(signal.SIGINT)
-                try:
-                    process.wait(_PATIENCE_S)
-                except subprocess.TimeoutExpired:
-                    process.kill()
+            _end(process, signal.SIGTERM if here else signal.SIGINT)
+
+
+def _end(process: subprocess.Popen, number: int) -> None:
+    """Ends Snakemake and its jobs, if it still runs.
+
+    SIGTERM reaches the jobs of this machine, which are in its process group, and has Snakemake start no other; SIGINT
+    has it cancel the jobs that run elsewhere.
+    """
+    if process.poll() is not None:
+        return
+    os.killpg(process.pid, number)
+    try:
+        process.wait(_PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

@@ -68,12 +68,7 @@ def run_job(campaign: dict[str, Any], job: str) -> None:
         try:
             PERFORM[stage](campaign, run, *parts)
         except BaseException as error:
-            why = str(error).strip().splitlines() or [type(error).__name__]
-            ended = {
-                "state": "failed",
-                "why": " ".join(line.strip() for line in why[:2]),
-                "seconds_before": spent + time.time() - start,
-            }
+            ended = {"state": "failed", "why": _why(error), "seconds_before": spent + time.time() - start}
             with contextlib.suppress(UserError):
                 write_atomically(path, to_json_text(state | ended))
             raise
@@ -98,6 +93,12 @@ def _alone(job: str) -> Iterator[list[int]]:
         except OSError as error:
             raise UserError(f"{job} runs already: a command of an earlier try is alive; end it, or wait.") from error
         yield [file.fileno()]
+
+
+def _why(error: BaseException) -> str:
+    """A line: of a command that failed what it was, too."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return " ".join(line.strip() for line in lines[:2])
 
 
 def _spent(path: Path) -> float:

@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     if args.so_far:
         return compare_so_far(campaign, folder)
     check_engine(args.executor)
-    with hold(folder):
+    with hold(folder) as lock:
         write_campaign(campaign, folder, dict(os.environ))
         shown = {"line": ""}
 
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
         options = {"executor": args.executor, "jobs": args.jobs, "options": shlex.split(args.snakemake)}
         cores = args.cores or os.cpu_count() or 1
         gpus = (args.gpus or 1) if campaign["device"] == "cuda" else None
-        status = run_engine(folder, cores=cores, gpus=gpus, dry_run=args.dry_run, on_poll=show, **options)
+        status = run_engine(folder, lock, cores=cores, gpus=gpus, dry_run=args.dry_run, on_poll=show, **options)
     if args.dry_run:
         return 2 if status else 0
     progress = progress_of(campaign, folder)

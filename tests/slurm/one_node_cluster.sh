@@ -13,6 +13,7 @@ if [ $# -lt 2 ]; then
 fi
 mkdir -p "$2"
 folder=$(cd "$2" && pwd) cpus=${3:-$(nproc)} host=$(hostname -s)
+memory=$(awk '/MemTotal/ {print int($2 / 1024)}' /proc/meminfo)
 conf=$folder/slurm.conf
 export SLURM_CONF=$conf
 
@@ -55,7 +56,7 @@ ReturnToService=2
 MinJobAge=86400
 KillWait=5
 SchedulerParameters=batch_sched_delay=1,sched_interval=5
-NodeName=$host NodeAddr=127.0.0.1 CPUs=$cpus State=UNKNOWN
+NodeName=$host NodeAddr=127.0.0.1 CPUs=$cpus RealMemory=$memory State=UNKNOWN
 PartitionName=main Nodes=$host Default=YES MaxTime=INFINITE State=UP
 END
     echo "CgroupPlugin=disabled" > "$folder/cgroup.conf"
