@@ -14,7 +14,6 @@ TREATED = [*TREATMENTS, "+".join(TREATMENTS)]
 
 _TEXT = {"type": "string", "minLength": 1}
 _COUNT = {"type": "integer", "minimum": 1}
-_SEED = {"type": "integer", "minimum": 0}
 _NAME = {"type": "string", "pattern": r"^[A-Za-z0-9._-]+$"}  # of files
 _FOLDS = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1, "uniqueItems": True}
 _NAMES = {"type": "array", "items": _TEXT, "minItems": 1, "uniqueItems": True}
@@ -35,7 +34,7 @@ SCHEMA: dict[str, Any] = {
                     "challenge": {**_TEXT, "description": "of `nnunet_nacl prepare`"},
                     "folder": {**_TEXT, "description": "the challenge's folder"},
                     "native": {"type": "boolean", "description": "of `nnunet_nacl prepare`"},
-                    "split_seed": {**_SEED, "description": "of `nnunet_nacl prepare`"},
+                    "split_seed": {"type": "integer", "minimum": 0, "description": "of `nnunet_nacl prepare`"},
                     "number": {**_COUNT, "description": "of `nnunet_nacl prepare`"},
                     "decathlon": {**_TEXT, "description": "a task's folder, TaskNN_Name"},
                     "folds": {**_FOLDS, "description": "of this data set, instead of the campaign's"},
@@ -51,7 +50,7 @@ SCHEMA: dict[str, Any] = {
         },
         "folds": {**_FOLDS, "default": [0, 1, 2, 3, 4]},
         "trainers": _NAMES,
-        "seeds": {"type": "array", "items": _SEED, "uniqueItems": True, "default": []},
+        "seeds": {"type": "array", "items": _COUNT, "uniqueItems": True, "default": []},
         "treatments": {"type": "array", "items": {"enum": TREATED}, "uniqueItems": True, "default": []},
         "cases": {"enum": ["validation", "test"], "default": "validation"},
         "comparisons": {"type": "object", "propertyNames": _NAME, "additionalProperties": {**_NAMES, "minItems": 2}},

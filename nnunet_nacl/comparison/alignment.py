@@ -188,8 +188,8 @@ def _places(folder: Path, part: Part, document: Evaluation, located: Located) ->
     if root and place.is_relative_to(Path(root).resolve()):
         place = place.relative_to(Path(root).resolve())
     places = {"folder": str(place), **map_of(folder)}
-    if options.test:  # the folder holds what the treatment has left
-        return places | {"references": os.path.abspath(reference)}
+    if options.test and part.folder and part.folder.reference_folder:  # the folder holds what the treatment has left
+        return places | {"references": os.path.abspath(part.folder.reference_folder)}
     pooled = folder.parent.parent / MAP_FILE
     if "calibrated" in part.entry.treatment and pooled.is_file():  # it holds the map of each part of the cases, too
         places |= {"map_sha256": sha256(pooled)}

@@ -46,7 +46,7 @@ def draw_training_records(records: Mapping[str, dict], path: str | os.PathLike) 
             axes[0].plot(x, np.array(errors, dtype=float), **line)
             axes[1].plot(x, np.array(means, dtype=float), **line)
             axes[1].fill_between(x, low, high, color=line["color"], alpha=0.15, linewidth=0)
-            counts = sum(_histogram(entry, bins) for entry in epochs[-_LAST:])
+            counts = np.sum([_histogram(entry, bins) for entry in epochs[-_LAST:]], axis=0)
             centers = bins["low"] + bins["width"] * (np.arange(bins["number"]) - 0.5)
             if counts.any():
                 used = slice(*np.flatnonzero(counts)[[0, -1]] + [0, 1])

@@ -31,7 +31,7 @@ def problems_of(tmp_path, **entries) -> list[str]:
         ({"folds": "0"}, "folds: expected list, got '0'"),
         ({"cases": "tset"}, "cases: 'tset' is not allowed; did you mean 'test'?"),
         ({"treatments": ["decided+calibrated"]}, "treatments[0]: 'decided+calibrated' is not allowed; did you mean "),
-        ({"seeds": [-1]}, "seeds[0]: -1 is less than the minimum of 0"),
+        ({"seeds": [0]}, "seeds[0]: 0 is less than the minimum of 1"),
         ({"datasets": [{"dataset": 4, "fold": [0]}]}, "datasets[0]: unknown key 'fold'; did you mean 'folds'?"),
         ({"datasets": [5]}, "datasets[0]: no data set 5; did you mean Dataset004_Hippocampus?"),
         (
@@ -74,12 +74,12 @@ def test_all_problems_are_told_at_once(tmp_path) -> None:
 
 
 def test_a_replicate_of_every_seed_has_its_own_name(tmp_path) -> None:
-    campaign = read_campaign(write_campaign_file(tmp_path, seeds=[0, 3]))
+    campaign = read_campaign(write_campaign_file(tmp_path, seeds=[1, 3]))
     assert campaign["replicates"]["3"] == {
         "nnUNetTrainer": "nnUNetTrainerDiceCE_seed3",
         "nnUNetTrainerNACL": "nnUNetTrainerNACL_seed3",
     }
-    assert [name for name, _, _ in Grid(campaign).comparisons()] == ["all_seed0", "all_seed3"]
+    assert [name for name, _, _ in Grid(campaign).comparisons()] == ["all_seed1", "all_seed3"]
 
 
 def test_the_shipped_files_are_right(tmp_path, monkeypatch) -> None:

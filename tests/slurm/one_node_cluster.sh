@@ -2,30 +2,41 @@
 # A SLURM cluster of this one machine, for tests: Debian's slurm-wlm and munge, as root, without systemd.
 #
 #     apt-get install slurm-wlm munge
-#     tests/slurm/one_node_cluster.sh start FOLDER [CPUS]     then: export SLURM_CONF=FOLDER/slurm.conf
+#     tests/slurm/one_node_cluster.sh start FOLDER [CPUS]
 #     tests/slurm/one_node_cluster.sh stop FOLDER
 #
-# Everything lies in FOLDER, nothing of /etc is changed. There is no accounting database: jobs are asked after by squeue.
+# Everything lies in FOLDER, but for two links in /etc/slurm, where SLURM's commands look inside of jobs (Snakemake takes
+# the variable SLURM_CONF away there). There is no accounting database: jobs are asked after by squeue.
 set -euo pipefail
 if [ $# -lt 2 ]; then
-    sed -n '2,8s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,9s/^# \{0,1\}//p' "$0" >&2
     exit 2
 fi
 mkdir -p "$2"
 folder=$(cd "$2" && pwd) cpus=${3:-$(nproc)} host=$(hostname -s)
 memory=$(awk '/MemTotal/ {print int($2 / 1024)}' /proc/meminfo)
 conf=$folder/slurm.conf
-export SLURM_CONF=$conf
+links="slurm.conf cgroup.conf"
 
 stop() {
     local name
     for name in slurmctld slurmd munged; do
         [ ! -f "$folder/$name.pid" ] || kill "$(cat "$folder/$name.pid")" 2> /dev/null || true
     done
+    for name in $links; do
+        [ "$(readlink "/etc/slurm/$name")" != "$folder/$name" ] || rm "/etc/slurm/$name"
+    done
 }
 
 start() {
-    mkdir -p "$folder/state" "$folder/spool"
+    local name tries
+    for name in $links; do
+        if [ -e "/etc/slurm/$name" ]; then
+            echo "/etc/slurm/$name is there: this machine has a cluster already" >&2
+            return 1
+        fi
+    done
+    mkdir -p "$folder/state" "$folder/spool" /etc/slurm
     chmod 755 "$folder"
     if [ ! -f "$folder/munge.key" ]; then
         (umask 077 && head -c 1024 /dev/urandom > "$folder/munge.key")
@@ -60,14 +71,15 @@ NodeName=$host NodeAddr=127.0.0.1 CPUs=$cpus RealMemory=$memory State=UNKNOWN
 PartitionName=main Nodes=$host Default=YES MaxTime=INFINITE State=UP
 END
     echo "CgroupPlugin=disabled" > "$folder/cgroup.conf"
+    for name in $links; do
+        ln -s "$folder/$name" "/etc/slurm/$name"
+    done
     /usr/sbin/munged --force --socket="$folder/munge.socket" --key-file="$folder/munge.key" \
         --pid-file="$folder/munged.pid" --log-file="$folder/munged.log" --seed-file="$folder/munged.seed"
     /usr/sbin/slurmctld -f "$conf"
     /usr/sbin/slurmd -f "$conf"
-    local tries
     for tries in $(seq 60); do
         if [ "$(sinfo -h -o %T 2> /dev/null)" = idle ]; then
-            echo "export SLURM_CONF=$conf"
             return
         fi
         sleep 1

@@ -32,18 +32,18 @@ def missing() -> str:
 
 
 @pytest.fixture(scope="module")
-def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Environment in which SLURM's commands speak to the cluster."""
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cluster, to which SLURM's commands speak."""
     if why := missing():
         pytest.skip(f"needs a SLURM cluster: {why}")
     folder = tmp_path_factory.mktemp("slurm")
     subprocess.run([SCRIPT, "start", folder, "2"], check=True, timeout=120)
-    yield {"SLURM_CONF": str(folder / "slurm.conf")}
+    yield
     subprocess.run([SCRIPT, "stop", folder], check=True, timeout=60)
 
 
-def ask(slurm: dict[str, str], *command: str) -> str:
-    return subprocess.run(command, env=os.environ | slurm, check=True, capture_output=True, text=True).stdout
+def ask(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def test_a_cancelled_job_and_a_drained_node_cost_no_training(workspace: Workspace, slurm, tmp_path) -> None:  # noqa: F811
@@ -54,13 +54,13 @@ def test_a_cancelled_job_and_a_drained_node_cost_no_training(workspace: Workspac
     options = "--slurm-status-command squeue --slurm-no-account --slurm-init-seconds-before-status-checks 2 "
     options += "--seconds-between-status-checks 2 --default-resources mem_mb=500 slurm_partition=main"
     arguments = ("--executor", "slurm", "--jobs", "2", f"-snakemake={options}")
-    process = workspace.start("nnunet_nacl", "campaign", path, "-o", out, *arguments, **slurm)
+    process = workspace.start("nnunet_nacl", "campaign", path, "-o", out, *arguments)
     cancelled = wait_for_training(out, process)
-    ask(slurm, "scancel", cancelled["slurm_job"])
-    node = ask(slurm, "sinfo", "-h", "-o", "%n").strip()
-    ask(slurm, "scontrol", "update", f"nodename={node}", "state=drain", "reason=test")
+    ask("scancel", cancelled["slurm_job"])
+    node = ask("sinfo", "-h", "-o", "%n").strip()
+    ask("scontrol", "update", f"nodename={node}", "state=drain", "reason=test")
     time.sleep(10)
-    ask(slurm, "scontrol", "update", f"nodename={node}", "state=resume")
+    ask("scontrol", "update", f"nodename={node}", "state=resume")
     output, _ = process.communicate(timeout=3600)
     assert process.returncode == 0, output
     assert "trainings: 8 of 8 done, 0 running, 0 waiting; none left" in output
