@@ -17,7 +17,7 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.shell_commands import termination_as_interrupt
 
-__all__ = ["CAMPAIGN_FILE", "check_engine", "hold", "run_engine", "write_campaign"]
+__all__ = ["CAMPAIGN_FILE", "LOG", "check_engine", "hold", "run_engine", "submission_errors", "write_campaign"]
 
 CAMPAIGN_FILE = "campaign.json"
 LOG = "logs/snakemake.log"
@@ -122,6 +122,20 @@ def run_engine(
                 on_poll()
         finally:
             _end(process, signal.SIGTERM if here else signal.SIGINT)
+
+
+def submission_errors(folder: Path, since: int) -> list[str]:
+    """What Snakemake's log says of jobs that could not be started, which have left no state: each message once.
+
+    Args:
+        folder: Of the campaign.
+        since: Size of the log before the run.
+    """
+    with open(folder / LOG, "rb") as file:
+        file.seek(since)
+        text = file.read().decode(errors="replace")
+    found = [line.partition("message:")[2].strip() for line in text.splitlines() if line.strip().startswith("message:")]
+    return [message for message in dict.fromkeys(found) if message != "None"]
 
 
 def _end(process: subprocess.Popen, number: int) -> None:

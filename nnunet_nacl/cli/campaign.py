@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from nnunet_nacl.campaign.campaign_file import read_campaign
-    from nnunet_nacl.campaign.engine import LOG, check_engine, hold, run_engine, write_campaign
+    from nnunet_nacl.campaign.engine import LOG, check_engine, hold, run_engine, submission_errors, write_campaign
     from nnunet_nacl.campaign.progress import progress_of
     from nnunet_nacl.campaign.so_far import compare_so_far
     from nnunet_nacl.errors import UserError
@@ -83,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
                 shown["line"] = line
                 print(line, flush=True)
 
+        logged = (folder / LOG).stat().st_size if (folder / LOG).is_file() else 0
         options = {"executor": args.executor, "jobs": args.jobs, "options": shlex.split(args.snakemake)}
         cores = args.cores or os.cpu_count() or 1
         gpus = (args.gpus or 1) if campaign["device"] == "cuda" else None
@@ -92,6 +93,8 @@ def run(args: argparse.Namespace) -> int:
     progress = progress_of(campaign, folder)
     print(progress.table())
     if status:
+        for message in submission_errors(folder, logged):
+            print(f"not started: {message}")
         print(f"Not everything is done (Snakemake's log: {folder / LOG}). The same command resumes.")
     for page in sorted((folder / "comparison").glob("*/*/report.html")):
         print(f"page: {page}")
