@@ -97,6 +97,8 @@ def _alone(job: str) -> Iterator[list[int]]:
 
 def _why(error: BaseException) -> str:
     """A line: of a command that failed what it was, too."""
+    if isinstance(error, KeyboardInterrupt):  # SIGTERM as well: cancelled, preempted, Ctrl-C
+        return "stopped from outside; it resumes when it is run again"
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return " ".join(line.strip() for line in lines[:2])
 

@@ -17,8 +17,6 @@ from tests.integration import tiny_data as tiny
 from tests.integration.conftest import workspace  # noqa: F401  (a fixture)
 from tests.integration.workspace import Workspace
 
-pytestmark = pytest.mark.integration
-
 SCRIPT = Path(__file__).with_name("one_node_cluster.sh")
 METHODS = ("CE", "LS", "NACL", "MbLS")
 
@@ -28,14 +26,21 @@ def missing() -> str:
         return "pip install 'nnunet_nacl[campaign]' snakemake-executor-plugin-slurm"
     if not all(shutil.which(name) for name in ("sbatch", "slurmctld", "slurmd", "munged")):
         return "apt-get install slurm-wlm munge"
-    return "" if os.getuid() == 0 else "run as root, as SLURM's daemons do here"
+    if os.getuid() != 0:
+        return "run as root, as SLURM's daemons do here"
+    return "no other cluster in /etc/slurm" if Path("/etc/slurm/slurm.conf").exists() else ""
+
+
+# before any data are prepared
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(bool(missing()), reason=f"needs a SLURM cluster of this machine: {missing()}"),
+]
 
 
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A cluster, to which SLURM's commands speak."""
-    if why := missing():
-        pytest.skip(f"needs a SLURM cluster: {why}")
     folder = tmp_path_factory.mktemp("slurm")
     subprocess.run([SCRIPT, "start", folder, "2"], check=True, timeout=120)
     yield
