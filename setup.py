@@ -97,11 +97,15 @@ DEMO_REQUIREMENTS = ["nilearn>=0.10.4"]
 # MONAI brings the attention U-Net and U-Net++.
 BACKBONES_REQUIREMENTS = ["monai>=1.4"]
 
+# Snakemake runs campaigns and brings the other two, with which their files are read and checked.
+CAMPAIGN_REQUIREMENTS = ['snakemake>=9; python_version >= "3.11"', "pyyaml>=6", "jsonschema>=4"]
+
 TEST_REQUIREMENTS = [
     "pytest>=7",
     "pytest-xdist>=3",
     "hypothesis>=6",
     *BACKBONES_REQUIREMENTS,
+    *CAMPAIGN_REQUIREMENTS,
     "torchmetrics>=1",
     "scikit-learn",
     "medpy",
@@ -148,6 +152,7 @@ setup(
     # The bridge folder is no package: nnU-Net imports what lies in it as top-level modules.
     package_data={
         "nnunet_nacl": ["py.typed"],
+        "nnunet_nacl.campaign": ["Snakefile"],
         "nnunet_nacl_trainers": ["py.typed"],
         "nnunet_nacl.registration": ["_bridge/*.py"],
         "nnunet_nacl.page": ["templates/*"],
@@ -159,6 +164,7 @@ setup(
     extras_require={
         "demo": DEMO_REQUIREMENTS,
         "backbones": BACKBONES_REQUIREMENTS,
+        "campaign": CAMPAIGN_REQUIREMENTS,
         "test": TEST_REQUIREMENTS,
         "dev": [*TEST_REQUIREMENTS, *DEMO_REQUIREMENTS, "build", "mypy", "ruff"],
     },

@@ -122,7 +122,8 @@ def normalised(name: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("folders", "extras"), [(("nnunet_nacl", "trainers"), ("demo", "backbones")), (("tests",), ("demo", "test"))]
+    ("folders", "extras"),
+    [(("nnunet_nacl", "trainers"), ("demo", "backbones", "campaign")), (("tests",), ("demo", "test"))],
 )
 def test_what_is_imported_is_required(sources: Path, folders: tuple[str, ...], extras: tuple[str, ...]) -> None:
     distributions = metadata.packages_distributions()

@@ -92,6 +92,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "against the first)"
     )
     add("-relative", metavar=("A", "B"), nargs=2, help=relative)
+    test = "compare models on their data set's test cases, which `nnunet_nacl campaign` predicts (`cases: test`)"
+    add("--test", action="store_true", help=test)
+    paper = "also tables and figures under their numbers in the NACL paper, in OUT/paper, figures 4 and 5 among them"
+    add("--paper-figures", action="store_true", help=paper)
     add_threshold_option(parser)
     add("-bootstrap", metavar="N", type=int, default=10_000, help="draws of the bootstrap (default: %(default)s)")
     add("-seed", metavar="N", type=int, default=0, help="seed of the draws (default: %(default)s)")
@@ -108,6 +112,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.comparison.entries import read_entries
     from nnunet_nacl.comparison.figure_choice.described import write_figures
     from nnunet_nacl.comparison.figure_choice.over_settings import figures_over_settings
+    from nnunet_nacl.comparison.figure_choice.paper import write_paper_numbers
     from nnunet_nacl.comparison.figure_choice.standard import standard_figures
     from nnunet_nacl.comparison.learned_dice import open_maps, predicted_dice
     from nnunet_nacl.comparison.output_folder import (
@@ -129,6 +134,7 @@ def run(args: argparse.Namespace) -> int:
     files = {"references": args.gt, "dataset_json": args.djfile, "plans_json": args.pfile}
     given: dict[str, Any] = allowed | {key: path and Path(path) for key, path in files.items()}
     processes, cache = number_of_processes(args.np), folder / "cache"
+    given |= {"test": args.test}
     options = Options(args.p, args.c, args.f, **given, cache=cache, num_processes=processes, progress=True)
     check_output_folder(folder)
     remove_temporaries(folder)
@@ -146,6 +152,7 @@ def run(args: argparse.Namespace) -> int:
     figures = [*standard_figures(comparison, relative), *figures_over_settings(comparison)]
     figures += quality_figures(comparison, predicted)
     drawn = write_figures(figures, folder, comparison.notes, progress=True)
+    paper = write_paper_numbers(tables, drawn, found, folder) if args.paper_figures else None
     command = shlex.join(["nnunet_nacl", *args.argv])
     path = write_comparison(comparison_to_json(comparison, tables, drawn, command=command, allowed=allowed), folder)
     print("\n\n".join(terminal_text(table) for table in tables if not table.id.startswith("statistics")))
@@ -153,7 +160,7 @@ def run(args: argparse.Namespace) -> int:
     for note in comparison.notes:
         print(f"\nNOTE: {note}")
     where = f"{len(tables)} tables in {folder / 'tables'}, {len(figures)} figures in {folder / 'figures'}"
-    print(f"\nwritten: {path}, {where}")
+    print(f"\nwritten: {path}, {where}" + (f", by the paper's numbers in {paper}" if paper else ""))
     return 0
 
 
@@ -165,6 +172,8 @@ def _check(args: argparse.Namespace) -> None:
         raise UserError("-i holds the cases of one data set; give one -d with it.")
     if not args.i and (args.gt or args.djfile or args.pfile):
         raise UserError("-gt, -djfile and -pfile belong to predictions given with -i; the models of -tr have theirs.")
+    if args.test and (args.i or args.f or not args.tr):
+        raise UserError("--test is for models by name: -tr with -d and -c, without -i and -f.")
     if args.f and not args.tr:
         raise UserError("-f chooses folds of -tr; a folder given with -i is compared as a whole.")
     for fold in args.f or ():

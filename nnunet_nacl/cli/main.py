@@ -16,7 +16,8 @@ import nnunet_nacl
 from nnunet_nacl.errors import UserError
 
 _NAMES = (
-    "apply calibrate compare decide demo doctor evaluate export import path predict prepare report trainers uncertainty"
+    "apply calibrate campaign compare decide demo doctor evaluate export import path predict prepare report trainers "
+    "uncertainty"
 )
 SUBCOMMANDS = {name: f"nnunet_nacl.cli.{name}" for name in _NAMES.split()} | {"import": "nnunet_nacl.cli.import_model"}
 

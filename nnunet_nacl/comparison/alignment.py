@@ -95,8 +95,8 @@ def align(located: Located, documents: Mapping[str, Sequence[tuple[Part, Evaluat
     common, left_out, note = _common_cases(located.name, cases, problems, options.allow_missing)
     return Dataset(
         name=located.name,
-        configuration=options.configuration or "" if located.folds else "",
-        plans=options.plans if located.folds else "",
+        configuration=options.configuration or "" if located.folds or options.test else "",
+        plans=options.plans if located.folds or options.test else "",
         folds=tuple(located.folds),
         regions=first.regions,
         structures=dict(first.names),
@@ -188,6 +188,8 @@ def _places(folder: Path, part: Part, document: Evaluation, located: Located) ->
     if root and place.is_relative_to(Path(root).resolve()):
         place = place.relative_to(Path(root).resolve())
     places = {"folder": str(place), **map_of(folder)}
+    if options.test and part.folder and part.folder.reference_folder:  # the folder holds what the treatment has left
+        return places | {"references": os.path.abspath(part.folder.reference_folder)}
     pooled = folder.parent.parent / MAP_FILE
     if "calibrated" in part.entry.treatment and pooled.is_file():  # it holds the map of each part of the cases, too
         places |= {"map_sha256": sha256(pooled)}

@@ -87,7 +87,7 @@ def open_maps(located: Located, given: Mapping[str, Path]) -> dict[str, QualityO
     left, found = dict(given), {}
     for part in located.parts:
         folder = part.folder
-        if part.entry.is_model or folder is None:
+        if (part.entry.is_model and not located.options.test) or folder is None:
             continue
         path = left.pop(part.entry.label, None) or left.pop(part.entry.name, None)
         asked, calibrated = path is not None, not (folder.folder / APPLIED_FILE).is_file()
@@ -116,7 +116,7 @@ def predicted_dice(
             predicted, low, high = maps[entry].predict_dice([case.expected for case in cases])
             level = 1 - next(iter(maps[entry].learned.dice.values())).alpha
             result[entry] = PredictedDice(predicted, low, high, level, tuple(maps[entry].reservations(dataset.cases)))
-        if "calibrated" not in part.entry.treatment or part.folder is None or not known:
+        if "calibrated" not in part.entry.treatment or part.folder is None or not known or located.options.test:
             continue
         content = _read(part.folder.folder.parent.parent / MAP_FILE)
         delivered = "decided" if "decided" in part.entry.treatment else "argmax"

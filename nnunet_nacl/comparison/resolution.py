@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nnunet_nacl.comparison.entries import Entry
+from nnunet_nacl.comparison.test_cases import open_test_folder
 from nnunet_nacl.comparison.trained_models import common_folds, find_models, other_configurations
 from nnunet_nacl.comparison.training_cases import check_training_cases, fold_of
 from nnunet_nacl.comparison.treated_folder import treated_document, treated_folder
@@ -43,6 +44,7 @@ class Options:
         plans_json: plans.json of such folders; likewise.
         allow_missing: Compare on what is common to all, with a note, where folds or cases are missing.
         allow_training_cases: Compare, with a note, cases on which a network was trained.
+        test: Of models compare the predictions of the test cases instead of the validations.
         cache: Folder for documents that cannot lie beside the predictions.
         num_processes: Cases measured at the same time.
         progress: Show progress bars.
@@ -56,6 +58,7 @@ class Options:
     plans_json: Path | None = None
     allow_missing: bool = False
     allow_training_cases: bool = False
+    test: bool = False
     cache: Path = Path("cache")
     num_processes: int = 1
     progress: bool = False
@@ -122,10 +125,16 @@ def locate(dataset: str | None, entries: Sequence[Entry], options: Options) -> L
     if models:
         configuration = options.configuration or ""
         name, folders = find_models(dataset or "", models, options.plans, configuration)
-        folds, notes = common_folds(name, folders, options.folds, options.allow_missing)
+        if not options.test:
+            folds, notes = common_folds(name, folders, options.folds, options.allow_missing)
         notes = other_configurations(models, options.plans, configuration) + notes
         for entry in models:
-            parts[entry.name] = _parts_of_model(entry, name, folders[entry.name], folds)
+            model = folders[entry.name]
+            parts[entry.name] = (
+                [_part_of_test_cases(entry, name, model)]
+                if options.test
+                else _parts_of_model(entry, name, model, folds)
+            )
     for entry in entries:
         if entry.path is not None and not entry.is_model:
             parts[entry.name] = [_part_of_path(entry, entry.path, options)]
@@ -149,6 +158,11 @@ def _parts_of_model(entry: Entry, dataset: str, model: Path, folds: Sequence[str
         Part(entry, fold, treated_document(folder.folder, entry.treatment), treated_folder(folder, entry.treatment))
         for fold, folder in found.items()
     ]
+
+
+def _part_of_test_cases(entry: Entry, dataset: str, model: Path) -> Part:
+    folder = open_test_folder(model, entry.treatment, dataset)
+    return Part(entry, "", folder.folder / FILE_NAME, folder)
 
 
 def _part_of_path(entry: Entry, path: Path, options: Options) -> Part:

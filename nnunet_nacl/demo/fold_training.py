@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_nacl.calibration.checkpoints import CALIBRATED
 from nnunet_nacl.calibration.map_file import MAP_FILE
+from nnunet_nacl.campaign.fold_state import fold_state, is_validated
 from nnunet_nacl.demo.demo_schedule import schedule_of, short_name
-from nnunet_nacl.demo.shell_commands import Command
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import read_dict
+from nnunet_nacl.shell_commands import Command
 
 PLANS = "nnUNetPlans"
 
@@ -73,24 +73,10 @@ class Training:
 
         A checkpoint that was cut off while it was written is removed, so that nnU-Net takes the one before.
         """
-        for name in ("checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth"):
-            checkpoint = self.fold_folder / name
-            if checkpoint.is_file() and not zipfile.is_zipfile(checkpoint):
-                checkpoint.unlink()
-        if (self.fold_folder / "checkpoint_final.pth").is_file():
-            return "done" if self._is_validated() else "validate"
-        if any((self.fold_folder / f"checkpoint_{name}.pth").is_file() for name in ("latest", "best")):
-            return "continue"
-        return "new"
-
-    def _is_validated(self) -> bool:
-        """nnU-Net writes summary.json last; each case in it needs probabilities beside its prediction."""
-        try:
-            summary = read_dict(self.validation_folder / "summary.json")
-            cases = [Path(case["prediction_file"]).name for case in summary["metric_per_case"]]
-        except (UserError, KeyError, TypeError):
-            return False
-        return bool(cases) and all((self.validation_folder / (_stem(case) + ".npz")).is_file() for case in cases)
+        state = fold_state(self.fold_folder)
+        if state != "trained":
+            return state
+        return "done" if is_validated(self.validation_folder, probabilities=True) else "validate"
 
     def command(self, log_folder: Path, threads: int | None) -> Command:
         """The stock command that does what is missing.
@@ -144,7 +130,3 @@ def is_calibrated(folds: Sequence[Training]) -> bool:
         )
     except (UserError, OSError):
         return False
-
-
-def _stem(file_name: str) -> str:
-    return file_name.removesuffix(".gz").rsplit(".", 1)[0]

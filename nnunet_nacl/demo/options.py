@@ -6,14 +6,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_nacl.demo.demo_schedule import DEFAULT_TRAINERS, STOCK, Schedule, with_schedule
+from nnunet_nacl.demo.demo_schedule import DEFAULT_TRAINERS, Schedule, with_schedule
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.image_files import quiet
-from nnunet_nacl.json_files import first_line
-from nnunet_nacl.registration.entry_points import registered_trainers
-from nnunet_nacl.registration.grammar import parse
-from nnunet_nacl.registration.health import check_nnunet
-from nnunet_nacl.registration.lookup import suggest
+from nnunet_nacl.registration.known_trainers import check_known
 
 DEFAULT_FOLDER = "nnunet_nacl_demo"
 DEVICES = ("cpu", "cuda", "mps")
@@ -83,7 +78,10 @@ def resolve(
     if not trainers or not folds:
         raise UserError("-tr and -f need at least one value each")
     for name in trainers:
-        _check_known(name)
+        try:
+            check_known(name)
+        except UserError as error:
+            raise UserError(f"-tr {error}") from error
     cores = available_cores()
     count = len(trainers) * len(folds)
     if parallel is None:
@@ -110,24 +108,6 @@ def available_cores() -> int:
     from joblib import cpu_count
 
     return cpu_count()
-
-
-def _check_known(trainer: str) -> None:
-    """UserError, before data are prepared, unless nnU-Net finds the trainer; names of our grammar it always does."""
-    if trainer == STOCK or parse(trainer) is not None:
-        return
-    check, find = check_nnunet()
-    if find is None:
-        raise UserError(f"nnU-Net: {check.found}; {check.fix}")
-    try:
-        with quiet():
-            find(trainer)
-    except Exception as error:  # whatever importing another package's trainer raises
-        hint = suggest(trainer, [registered.name for registered in registered_trainers()])
-        raise UserError(
-            f"-tr {trainer}: nnU-Net finds no such trainer ({first_line(error).partition('. ')[0]})"
-            + (f"; did you mean {hint}?" if hint else "; `nnunet_nacl trainers` lists those of this package")
-        ) from error
 
 
 def _has_cuda() -> bool:

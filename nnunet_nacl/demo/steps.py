@@ -18,13 +18,13 @@ from nnunet_nacl.demo.decathlon_task import Task, read_task
 from nnunet_nacl.demo.demo_schedule import schedule_of
 from nnunet_nacl.demo.fold_training import PLANS, Training, is_calibrated
 from nnunet_nacl.demo.options import DemoSettings
-from nnunet_nacl.demo.shell_commands import Command, CommandFailed, export_line, run_side_by_side
 from nnunet_nacl.demo.small_network import SMALL_SUFFIX, add_small_configuration, parent_configuration
 from nnunet_nacl.demo.virtual_brains import MASK_RADIUS_MM, TASK_NAME, write_virtual_brains
 from nnunet_nacl.demo.workspace import Workspace
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.registration import ENVIRONMENT_VARIABLE, bridge_folder
+from nnunet_nacl.shell_commands import Command, CommandFailed, export_line, run_side_by_side
 
 _SUBJECTS = (24, 4)
 _TRUTH = "TrueProbabilities"

@@ -208,3 +208,20 @@ def test_help_teaches(capsys):
     assert stop.value.code == 0
     for part in ("examples:", "--allow-missing", "first entry", "comparison.json", "LABEL="):
         assert part in text
+
+
+def test_models_are_compared_on_test_cases_and_numbered_as_in_the_paper(study, without_figures, capsys):  # noqa: F811
+    labels = study.root / "nnUNet_raw" / DATASET / "labelsTs"
+    shutil.copytree(study.root / "nnUNet_preprocessed" / DATASET / "gt_segmentations", labels)
+    out = study.root / "out"
+    assert compare("-o", out, "--test", "--paper-figures") == 2
+    assert "`nnunet_nacl campaign` with `cases: test` predicts the test cases" in capsys.readouterr().err
+    for name in NAMES:
+        shutil.copytree(study.validation(name), study.model(name) / "test")
+    assert compare("-o", out, "--test", "--paper-figures") == 0
+    [dataset] = json.loads((out / "comparison.json").read_text())["datasets"]
+    assert dataset["folds"] == [] and dataset["configuration"] == CONFIGURATION
+    [place] = dataset["predictions"][NAMES[0]].values()
+    assert place["references"] == str(labels) and place["folder"].endswith("/test")
+    written = {path.name for path in (out / "paper").glob("*.md")}
+    assert written == {"table_1_discrimination.md", "table_2_calibration.md"}

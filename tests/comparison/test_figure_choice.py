@@ -152,6 +152,20 @@ def test_hyper_parameter_radars(tmp_path):
         picture.draw(tmp_path / f"{picture.id}.svg", title=picture.title, subtitle=picture.subtitle, notes=())
 
 
+def test_networks_are_found_by_their_names():
+    names = [
+        f"nnUNetTrainer{method}{network}" for method in ("NACL", "MbLS") for network in ("_unet", "", "_transunet")
+    ]
+    comparison = named(names[:-1])
+    pictures = {picture.id: picture for picture in figures_over_settings(comparison)}
+    dice = [comparison.mean(comparison.datasets[0], "Dice", name) for name in names[:-1]]
+    assert pictures.keys() == {"networks_dice", "networks_ece"}
+    assert pictures["networks_dice"].alt == (
+        f"DSC of NACL: nnU-Net's {dice[1]:.3f}, transunet {dice[2]:.3f}, unet {dice[0]:.3f}; "
+        f"DSC of MbLS: nnU-Net's {dice[4]:.3f}, transunet undefined, unet {dice[3]:.3f}."
+    )
+
+
 def test_too_few_cases_for_any_interval(tmp_path):
     comparison = make_comparison({"nnUNetTrainer": 1.0, "nnUNetTrainerNACL": 2.5}, cases=1)
     for picture in standard_figures(comparison):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, replace
@@ -19,22 +20,28 @@ from nnunet_nacl.registration.grammar import TOKENS, Variant, format_name
 
 __all__ = ["figures_over_settings", "entries_over"]
 
+_OF_PLANS = ("kernel_size", "network")
 _HYPER = {token.field: token.name for token in TOKENS if token.is_number and token.methods}
 
 
 def figures_over_settings(comparison: Comparison) -> Iterator[DescribedFigure]:
-    """Lines over the training share (paper fig. 9) and radars over hyper-parameters (fig. 6) that trainers span."""
+    """Lines over the training share (paper fig. 9), radars over networks (fig. 8) and over hyper-parameters (fig. 6).
+
+    Each where trainers span it.
+    """
     for dataset in comparison.datasets:
         if shares := entries_over(comparison.entries, "train_percent"):
             yield _training_share(comparison, dataset, shares)
+        if networks := entries_over(comparison.entries, "network"):
+            yield from _networks(comparison, dataset, networks)
         for field, name in _HYPER.items():
             for method, points in entries_over(comparison.entries, field).items():
                 if len(points) >= 3:
                     yield from _hyper(comparison, dataset, field, name, method, points)
 
 
-def entries_over(entries: Sequence[Entry], field: str) -> dict[str, dict[float | None, Entry]]:
-    """Entrys that differ in one setting only.
+def entries_over(entries: Sequence[Entry], field: str) -> dict[str, dict[Any, Entry]]:
+    """Entries that differ in one setting only.
 
     Args:
         entries: Those compared.
@@ -42,9 +49,9 @@ def entries_over(entries: Sequence[Entry], field: str) -> dict[str, dict[float |
 
     Returns:
         Label of what they share -> value of the setting -> trainer, values in order; groups of at least two values.
-        None stands for what the plans decide (kernel size).
+        None stands for what the plans decide (kernel size, network).
     """
-    groups: dict[Variant, dict[float | None, Entry]] = {}
+    groups: dict[Variant, dict[Any, Entry]] = {}
     for entry in entries:
         trainer = None if entry.path or entry.treatment else entry.trainer
         variant = None if trainer is None else variant_of(trainer)
@@ -53,14 +60,14 @@ def entries_over(entries: Sequence[Entry], field: str) -> dict[str, dict[float |
         value = getattr(variant, field)
         if value is None:
             value = _default(variant, field)
-            if value is None and field != "kernel_size":
+            if value is None and field not in _OF_PLANS:
                 continue
         unset: dict[str, Any] = {field: None}
         groups.setdefault(replace(variant, **unset), {})[value] = entry
     groups = {base: points for base, points in groups.items() if len(points) >= 2}
     labels = short_labels([_name(base) for base in groups])
     return {
-        label: dict(sorted(points.items(), key=lambda item: -1 if item[0] is None else item[0]))
+        label: dict(sorted(points.items(), key=lambda item: (item[0] is not None, item[0])))
         for label, points in zip(labels, groups.values())
     }
 
@@ -103,6 +110,26 @@ def _training_share(
     draw = partial(draw_training_share, panels, better=better)
     title, alt = "Share of the training cases", f"{'; '.join(sentences)}."
     return describe(comparison, dataset, "training_share", title, caption, alt, draw, intervals=True)
+
+
+def _networks(
+    comparison: Comparison, dataset: Dataset, groups: dict[str, dict[str | None, Entry]]
+) -> Iterator[DescribedFigure]:
+    networks = list(dict.fromkeys(network for points in groups.values() for network in points))
+    axes = [network or "nnU-Net's" for network in networks]
+    for metric, column_id, short in (("dice", "Dice", "DSC"), ("ece", "ECE:foreground", "ECE foreground")):
+        values = {
+            label: [
+                comparison.mean(dataset, column_id, points[network].name) if network in points else math.nan
+                for network in networks
+            ]
+            for label, points in groups.items()
+        }
+        alt = "; ".join(f"{short} of {label}: {listed(zip(axes, found))}" for label, found in values.items())
+        caption = f"{short} (mean over cases) of each method by network, all else equal. Outward is better."
+        draw = partial(draw_radar, axes, values, better=comparison.columns[column_id].better, metric=short)
+        title = f"{short} by network"
+        yield describe(comparison, dataset, f"networks_{metric}", title, caption, f"{alt}.", draw)
 
 
 def _hyper(

@@ -13,9 +13,9 @@ from functools import partial
 
 import pytest
 
-from nnunet_nacl.demo import shell_commands as commands
-from nnunet_nacl.demo.shell_commands import Command, CommandFailed, export_line, find_program, run_side_by_side
+from nnunet_nacl import shell_commands as commands
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.shell_commands import Command, CommandFailed, export_line, find_program, run_side_by_side
 
 
 @pytest.fixture(autouse=True)

@@ -57,6 +57,7 @@ def run_side_by_side(
     environment: Mapping[str, str],
     on_poll: Callable[[], None] = lambda: None,
     keep_open: Sequence[int] = (),
+    allowed: Sequence[int] = (0,),
 ) -> None:
     """Runs commands at the same time and waits for all of them.
 
@@ -68,16 +69,17 @@ def run_side_by_side(
         environment: Variables added to this process's for all of them.
         on_poll: Called twice a second, for a progress bar.
         keep_open: File descriptors that the commands inherit.
+        allowed: Exit statuses of success.
 
     Raises:
-        CommandFailed: If a command ended with another status than 0.
+        CommandFailed: If a command ended with another status.
         UserError: If a program is not installed.
     """
     running: list[_Running] = []
-    with _termination_as_interrupt():
+    with termination_as_interrupt():
         try:
             for command in commands:
-                running.append(_Running(command, environment, keep_open))
+                running.append(_Running(command, environment, keep_open, allowed))
             while sum(one.poll() for one in running):  # not any(): each has lines to pass on
                 on_poll()
                 time.sleep(_POLL_S)
@@ -98,8 +100,10 @@ def find_program(name: str) -> str:
 class _Running:
     """A started command, and how far its log has been read."""
 
-    def __init__(self, command: Command, environment: Mapping[str, str], keep_open: Sequence[int]):
-        self.command = command
+    def __init__(
+        self, command: Command, environment: Mapping[str, str], keep_open: Sequence[int], allowed: Sequence[int]
+    ):
+        self.command, self._allowed = command, allowed
         self._position, self._rest = 0, b""
         with contextlib.ExitStack() as stack:
             log = None
@@ -137,7 +141,7 @@ class _Running:
                     on_line(line.decode(errors="replace"))
         if status is None:
             return True
-        if status != 0:
+        if status not in self._allowed:
             raise CommandFailed(self._failure(status))
         return False
 
@@ -174,7 +178,7 @@ def _signal_group(one: _Running, number: int) -> None:
 
 
 @contextlib.contextmanager
-def _termination_as_interrupt() -> Iterator[None]:
+def termination_as_interrupt() -> Iterator[None]:
     """SIGTERM and SIGHUP raise KeyboardInterrupt within, so that they stop the commands as Ctrl-C does."""
 
     def interrupt(number, frame):

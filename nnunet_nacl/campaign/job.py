@@ -1,0 +1,141 @@
+"""One job of a campaign: `python -m nnunet_nacl.campaign.job campaign.json STAGE/...`, as the Snakefile runs it.
+
+Beside its document (``done/<job>.json``, when it is done) a job has a state (``jobs/<job>.json``): since when it runs
+and where, touched while it does; or how it failed. The next try takes over the seconds that were spent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from nnunet_nacl.campaign.grid import done_file
+from nnunet_nacl.campaign.own_gpu import own_gpu
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import to_json_text, write_atomically
+from nnunet_nacl.json_files import read_dict
+from nnunet_nacl.shell_commands import Command, CommandFailed, run_side_by_side
+
+__all__ = ["BEAT_S", "run_job", "state_file"]
+
+BEAT_S = 20.0
+"""So often the state of a running job is touched."""
+
+
+def state_file(job: str) -> str:
+    """Where a job's state lies, in the campaign's folder."""
+    return f"jobs/{job}.json"
+
+
+def run_job(campaign: dict[str, Any], job: str) -> None:
+    """Do a job and write its document.
+
+    Raises:
+        UserError: It failed; its state says why.
+    """
+    from nnunet_nacl.campaign.stages import PERFORM
+
+    stage, *parts = job.split("/")
+    spent = _spent(Path(state_file(job)))
+    start = time.time()
+    state = {
+        "state": "running",
+        "started": start,
+        "seconds_before": spent,
+        "host": socket.gethostname(),
+        "process": os.getpid(),
+        "slurm_job": os.environ.get("SLURM_JOB_ID"),
+    }
+    gpu = campaign["device"] == "cuda" and (stage == "train" or (stage == "evaluate" and campaign["cases"] == "test"))
+    path = Path(state_file(job))
+    print(f"\n{time.strftime('%Y-%m-%d %H:%M:%S')} {job} on {state['host']}", flush=True)
+    with _alone(job) as lock, own_gpu(gpu) as device, _beating(path, state):
+        threads = campaign["threads"] if stage == "train" else 1
+        environment = {"OMP_NUM_THREADS": str(threads), **device}
+
+        def run(*arguments: Any, allowed: Sequence[int] = (0,)) -> None:
+            command = Command(tuple(map(str, arguments)), None)
+            print(f"$ {command.shown()}", flush=True)
+            run_side_by_side([command], environment, keep_open=lock, allowed=allowed)
+
+        try:
+            PERFORM[stage](campaign, run, *parts)
+        except BaseException as error:
+            ended = {"state": "failed", "why": _why(error), "seconds_before": spent + time.time() - start}
+            with contextlib.suppress(UserError):
+                write_atomically(path, to_json_text(state | ended))
+            raise
+    seconds = round(spent + time.time() - start, 1)
+    write_atomically(Path(done_file(job)), to_json_text({"job": job, "seconds": seconds, "host": state["host"]}))
+    path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _alone(job: str) -> Iterator[list[int]]:
+    """Holds the job; gives the descriptors that its commands inherit, so that it stays held while any of them lives."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield []
+        return
+    path = Path(state_file(job)).with_suffix(".lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(f"{job} runs already: a command of an earlier try is alive; end it, or wait.") from error
+        yield [file.fileno()]
+
+
+def _why(error: BaseException) -> str:
+    """A line: of a command that failed what it was, too."""
+    if isinstance(error, KeyboardInterrupt):  # SIGTERM as well: cancelled, preempted, Ctrl-C
+        return "stopped from outside; it resumes when it is run again"
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return " ".join(line.strip() for line in lines[:2])
+
+
+def _spent(path: Path) -> float:
+    """Seconds that earlier tries took, one that was killed included: up to when its state was last touched."""
+    try:
+        state = read_dict(path)
+        running = state["state"] == "running"
+        return float(state["seconds_before"]) + (path.stat().st_mtime - state["started"] if running else 0.0)
+    except (UserError, KeyError, TypeError, ValueError, OSError):
+        return 0.0
+
+
+@contextlib.contextmanager
+def _beating(path: Path, state: dict[str, Any]) -> Iterator[None]:
+    """Writes the state, and touches it while the block runs."""
+    write_atomically(path, to_json_text(state))
+    end = threading.Event()
+
+    def beat() -> None:
+        while not end.wait(BEAT_S):
+            with contextlib.suppress(OSError):
+                os.utime(path)
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        end.set()
+        thread.join()
+
+
+if __name__ == "__main__":
+    try:
+        run_job(read_dict(Path(sys.argv[1])), sys.argv[2])
+    except (UserError, CommandFailed) as failure:
+        print(f"{sys.argv[2]}: {failure}", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,97 @@
+"""What is wrong with a campaign file is found before anything runs, a line each; what is right is filled in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nnunet_nacl.campaign.campaign_file import read_campaign
+from nnunet_nacl.campaign.grid import Grid
+from nnunet_nacl.datasets.challenges import CHALLENGES
+from nnunet_nacl.errors import UserError
+from tests.campaign.files import write_campaign_file
+
+SHIPPED = Path(__file__).parents[2] / "campaigns"
+
+
+def problems_of(tmp_path, **entries) -> list[str]:
+    with pytest.raises(UserError) as raised:
+        read_campaign(write_campaign_file(tmp_path, **entries))
+    first, *lines = str(raised.value).splitlines()
+    assert first.endswith(f"{len(lines)} to correct, nothing was run:")
+    return [line.strip() for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("entries", "line"),
+    [
+        ({"trainer": ["x"]}, "unknown key 'trainer'; did you mean 'trainers'?"),
+        ({"configurations": None}, "the key 'configurations' is missing"),
+        ({"folds": "0"}, "folds: expected list, got '0'"),
+        ({"cases": "tset"}, "cases: 'tset' is not allowed; did you mean 'test'?"),
+        ({"treatments": ["decided+calibrated"]}, "treatments[0]: 'decided+calibrated' is not allowed; did you mean "),
+        ({"seeds": [0]}, "seeds[0]: 0 is less than the minimum of 1"),
+        ({"datasets": [{"dataset": 4, "fold": [0]}]}, "datasets[0]: unknown key 'fold'; did you mean 'folds'?"),
+        ({"datasets": [5]}, "datasets[0]: no data set 5; did you mean Dataset004_Hippocampus?"),
+        (
+            {"datasets": [4, "Dataset004_Hippocampus"]},
+            "datasets: Dataset004_Hippocampus is there twice",
+        ),
+        (
+            {"datasets": [{"challenge": "adcd", "folder": "."}]},
+            "datasets[0]: unknown challenge 'adcd'; did you mean acdc?",
+        ),
+        (
+            {"datasets": [{"challenge": "acdc", "folder": "$NOWHERE_/x"}]},
+            "datasets[0]: $NOWHERE_/x: no such folder",
+        ),
+        ({"datasets": [{"dataset": 4, "challenge": "acdc"}]}, "datasets[0]: give one of dataset, challenge, decathlon"),
+        ({"trainers": ["nnUNetTrainerNCAL"]}, "did you mean nnUNetTrainerNACL?"),
+        (
+            {"trainers": ["nnUNetTrainerNACL_lamda0p2_100epoch"]},
+            "trainers: trainer name 'nnUNetTrainerNACL_lamda0p2_100epoch': unknown token 'lamda0p2'; did you mean "
+            "nnUNetTrainerNACL_lambda0p2_100epochs?",
+        ),
+        (
+            {"trainers": ["nnUNetTrainerNoDA"], "seeds": [1], "datasets": [4]},
+            "trainers: nnUNetTrainerNoDA is no trainer of this package, and knows no seed",
+        ),
+        (
+            {"comparisons": {"a": ["nnUNetTrainer", "nnUNetTrainerNALC"]}},
+            "did you mean nnUNetTrainer",
+        ),
+        ({"configurations": ["3d_cascade_fullres"]}, "configurations: 3d_cascade_fullres needs 3d_lowres before it"),
+    ],
+)
+def test_each_problem_is_one_line_with_the_value_and_the_nearest_right_one(tmp_path, entries, line) -> None:
+    (found,) = problems_of(tmp_path, **entries)
+    assert line in found
+
+
+def test_all_problems_are_told_at_once(tmp_path) -> None:
+    assert len(problems_of(tmp_path, trainers=["nnUNetTrainerNCAL", "nnUNetTrainerCE_adma"], datasets=[5])) == 3
+
+
+def test_a_replicate_of_every_seed_has_its_own_name(tmp_path) -> None:
+    campaign = read_campaign(write_campaign_file(tmp_path, seeds=[1, 3]))
+    assert campaign["replicates"]["3"] == {
+        "nnUNetTrainer": "nnUNetTrainerDiceCE_seed3",
+        "nnUNetTrainerNACL": "nnUNetTrainerNACL_seed3",
+    }
+    assert [name for name, _, _ in Grid(campaign).comparisons()] == ["all_seed1", "all_seed3"]
+
+
+def test_the_shipped_files_are_right(tmp_path, monkeypatch) -> None:
+    if not SHIPPED.is_dir():
+        pytest.skip("not run from the source tree")
+    for name in CHALLENGES:
+        (tmp_path / "challenges" / name).mkdir(parents=True)
+    monkeypatch.setenv("CHALLENGES", str(tmp_path / "challenges"))
+    trainings = {}
+    for path in SHIPPED.glob("*.yaml"):
+        jobs = list(Grid(read_campaign(path)).jobs())
+        assert len(jobs) == len(set(jobs))
+        trainings[path.stem] = sum(job.startswith("train/") for job in jobs)
+    # data sets' folds: 5 of one fold and one of five
+    assert trainings == {"paper": 10 * 7, "ablations": 10 * 24, "backbones": 15, "shares": 16, "clinic": 5 * 4}

@@ -1,0 +1,64 @@
+"""One job: its document, its state, and what a try leaves for the next."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+import pytest
+
+from nnunet_nacl.campaign import job as module
+from nnunet_nacl.campaign import stages
+from nnunet_nacl.campaign.own_gpu import own_gpu
+from nnunet_nacl.errors import UserError
+
+JOB = "compare/2d/all"
+CAMPAIGN = {"device": "cpu", "threads": 1, "cases": "validation"}
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch):
+    """Sets the one command of the job."""
+    monkeypatch.chdir(tmp_path)
+
+    def set_to(code: str) -> None:
+        monkeypatch.setitem(stages.PERFORM, "compare", lambda campaign, run, *parts: run(sys.executable, "-c", code))
+
+    return set_to
+
+
+def test_a_failed_try_says_why_and_the_next_adds_its_time(tmp_path, command) -> None:
+    command("import sys; sys.exit(3)")
+    with pytest.raises(UserError):
+        module.run_job(CAMPAIGN, JOB)
+    state = json.loads((tmp_path / f"jobs/{JOB}.json").read_text())
+    assert state["state"] == "failed" and "ended with status 3" in state["why"]
+    assert not (tmp_path / f"done/{JOB}.json").exists()
+
+    killed = {"state": "running", "started": time.time() - 1000, "seconds_before": 500.0}
+    (tmp_path / f"jobs/{JOB}.json").write_text(json.dumps(killed))
+    command("pass")
+    module.run_job(CAMPAIGN, JOB)
+    assert json.loads((tmp_path / f"done/{JOB}.json").read_text())["seconds"] == pytest.approx(1500, abs=30)
+    assert not (tmp_path / f"jobs/{JOB}.json").exists()
+
+
+def test_a_job_is_not_run_beside_an_earlier_try_of_it(command, tmp_path) -> None:
+    command("pass")
+    with module._alone(JOB), pytest.raises(UserError, match="runs already"):
+        module.run_job(CAMPAIGN, JOB)
+
+
+def test_jobs_that_share_a_node_get_a_gpu_each(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2, 5")
+    with own_gpu() as first, own_gpu() as second:
+        assert [first, second] == [{"CUDA_VISIBLE_DEVICES": "2"}, {"CUDA_VISIBLE_DEVICES": "5"}]
+        with pytest.raises(UserError, match="2, 5 are all taken"), own_gpu():
+            pass
+    with own_gpu() as again:
+        assert again == first
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")  # the scheduler has given one
+    with own_gpu() as alone:
+        assert alone == {}

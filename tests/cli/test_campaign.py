@@ -1,0 +1,35 @@
+"""`nnunet_nacl campaign` as a user types it, without running anything."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+import pytest
+
+from nnunet_nacl.campaign import engine
+from nnunet_nacl.cli.main import main
+from tests.campaign.conftest import nnunet_folders  # noqa: F401  (used by pytest)
+from tests.campaign.files import write_campaign_file
+
+
+def test_without_snakemake_the_line_to_install_it_is_said(tmp_path, monkeypatch, capsys) -> None:
+    path = write_campaign_file(tmp_path)
+    monkeypatch.setattr(engine.importlib.util, "find_spec", lambda name: None)
+    assert main(["campaign", str(path), "-o", str(tmp_path / "out")]) == 2
+    wanted = "Python 3.11" if sys.version_info < (3, 11) else "pip install 'nnunet_nacl[campaign]'"
+    assert wanted in capsys.readouterr().err
+
+
+def test_the_dry_run_lists_the_jobs(tmp_path, capfd) -> None:
+    pytest.importorskip("snakemake", reason="needs nnunet_nacl[campaign], Python 3.11")
+    path = write_campaign_file(tmp_path, treatments=["calibrated"])
+    assert main(["campaign", str(path), "-o", str(tmp_path / "out"), "--dry-run"]) == 0
+    counts = dict(re.findall(r"^(\w+) +(\d+)$", capfd.readouterr().out, re.MULTILINE))
+    expected = {"preprocess": 1, "train": 4, "calibrate": 2, "evaluate": 2, "compare": 1, "page": 1, "all": 1}
+    assert counts == {name: str(count) for name, count in (expected | {"total": 12}).items()}
+
+
+def test_status_needs_no_engine(tmp_path, capsys) -> None:
+    assert main(["campaign", str(write_campaign_file(tmp_path)), "-o", str(tmp_path / "out"), "--status"]) == 0
+    assert "trainings: 0 of 4 done, 0 running, 4 waiting" in capsys.readouterr().out
