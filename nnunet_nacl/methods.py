@@ -127,6 +127,12 @@ class Variant:
         "penalty summed over classes, as in the paper's formula (default: their mean, as in its code)",
         rewrites=("mean_k", "sum_k"),
     )
+    mixed: bool = _token(
+        "mixed",
+        "penalty only where the neighbourhood holds several classes; the mean is still over all voxels "
+        "(default: penalty everywhere)",
+        rewrites=(" + lambda", " + [mixed] lambda"),
+    )
     gamma: float | None = _token("gamma<x>", "focusing exponent")
     alpha: float | None = _token("alpha<x>", "smoothing (LS, at most 1) or weight of the entropy (ECP)")
     scale: float | None = _token("m<x>", "MbLS: margin m; NACL: scale m of the prior, |m tau - l|")
@@ -239,6 +245,7 @@ METHODS = {
                 "penalty": ("l1", "l2"),
                 "space": ("logits", "softmax"),
                 "reduction": ("mean", "sum"),
+                "voxels": ("all", "mixed"),
                 "padding": ("valid", None),
                 "prior_scale": (1.0, "scale"),
             },

@@ -99,6 +99,7 @@ def test_each_name_is_explained_with_the_command_that_trains_it(printed, name: s
             ],
         ),
         ("nnUNetTrainerNACL_softmax_sum_m5", [r"sum_k \|m tau_k - p_k\|", r"m<x> +5"]),
+        ("nnUNetTrainerNACL_sum_mixed", [r"\[mixed\] lambda sum_k \|m tau_k - l_k\|", r"mixed +yes"]),
         ("nnUNetTrainerDiceNACL_anneal", [r"anneal +yes", r"falling weight", r"\+ Dice"]),
         ("nnUNetTrainerDiceCE_40epochs", [r"plain cross-entropy, plus nnU-Net's soft Dice term", r"<n>epochs +40"]),
         ("nnUNetTrainerMbLS_m10", [r"m<x> +10", r"lambda<x> +0\.1 .*\(default\)"]),

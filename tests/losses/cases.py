@@ -31,6 +31,7 @@ OTHER_VALUES = {
     "penalty": "l2",
     "space": "softmax",
     "reduction": "sum",
+    "voxels": "mixed",
     "margin": 1.0,
 }
 
