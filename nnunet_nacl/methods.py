@@ -141,6 +141,9 @@ class Variant:
     gamma: float | None = _token("gamma<x>", "focusing exponent")
     alpha: float | None = _token("alpha<x>", "smoothing (LS, at most 1) or weight of the entropy (ECP)")
     scale: float | None = _token("m<x>", "MbLS: margin m; NACL: scale m of the prior, |m tau - l|")
+    ace: bool = _token(
+        "ace", "adds the batch's calibration error mL1-ACE (Barfoot et al. 2024) to the loss, with a weight of 1"
+    )
     network: str | None = _token(
         "unet|attunet|unetpp|transunet",
         "network: the paper's plain U-Net, MONAI's attention U-Net or U-Net++, TransUNet (default: the plans')",
@@ -172,12 +175,12 @@ class Variant:
         text = METHODS[self.method].meaning
         if self.dice:
             text += ", plus nnU-Net's soft Dice term" + (" with a falling weight" if self.anneal else "")
-        return text
+        return text + (", plus the batch's calibration error mL1-ACE" if self.ace else "")
 
     @property
     def formula(self) -> str:
         """Loss of a voxel, see :class:`Method`, as its tokens have it."""
-        formula = METHODS[self.method].formula
+        formula = METHODS[self.method].formula + (" + mL1-ACE" if self.ace else "")
         for token in TOKENS:
             value = getattr(self, token.field)
             if token.rewrites and value:

@@ -21,6 +21,7 @@ from torch import nn
 
 from nnunet_nacl import losses
 from nnunet_nacl.label_space import LabelSpace
+from nnunet_nacl.losses.average_calibration_error import MarginalL1ACE
 from nnunet_nacl.methods import METHODS, Variant, loss_settings
 from nnunet_nacl_trainers.loss import TrainingLoss
 from nnunet_nacl_trainers.measuring import measured_validation
@@ -92,7 +93,10 @@ class CalibrationTrainer(nnUNetTrainer):
         common: dict[str, Any] = {"ignore_label": space.ignore_label, "regions": space.regions, "check_labels": False}
         voxelwise = self.build_voxelwise_loss(**common)  # TrainingLoss checks the labels
         compiled: Any = torch.compile(voxelwise) if self._do_i_compile() else voxelwise
-        return TrainingLoss(compiled, space, stock.dc if self.variant.dice else None)
+        ace: Any = MarginalL1ACE(**common) if self.variant.ace else None
+        if ace is not None and self._do_i_compile():
+            ace = torch.compile(ace)
+        return TrainingLoss(compiled, space, stock.dc if self.variant.dice else None, ace)
 
     def _label_space(self) -> LabelSpace:
         if self.label_manager.has_regions:
