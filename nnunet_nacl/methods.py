@@ -30,6 +30,7 @@ class Token:
         title: Its name in figures and tables; default: the form without its number.
         rewrites: What of a method's formula becomes what, for several words by the word.
         from_plans: Without the token nnU-Net's plans decide, and not the default of the loss.
+        of_dice: It changes the Dice term, and says nothing where there is none.
         field: The attribute of :class:`Variant`.
     """
 
@@ -40,6 +41,7 @@ class Token:
     title: str = ""
     rewrites: tuple[str, str | Mapping[str, str]] | None = None
     from_plans: bool = False
+    of_dice: bool = False
     field: str = ""
 
     @property
@@ -104,6 +106,7 @@ class Variant:
     anneal: bool = _token(
         "anneal",
         "the Dice term's weight falls linearly from 1 to 0 over the first half of the epochs (only after Dice)",
+        of_dice=True,
     )
     penalty_weight: float | None = _token("lambda<x>", "weight lambda of the penalty")
     kernel_size: int | None = _token(

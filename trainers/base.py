@@ -26,7 +26,7 @@ from nnunet_nacl.methods import METHODS, Variant, loss_settings
 from nnunet_nacl_trainers.loss import TrainingLoss
 from nnunet_nacl_trainers.measuring import measured_validation
 from nnunet_nacl_trainers.recording import CalibrationRecorder
-from nnunet_nacl_trainers.schedule import HalfwayDecay
+from nnunet_nacl_trainers.schedule import HalfwayDecay, dice_weight
 from nnunet_nacl_trainers.seeding import seed_process, seed_workers
 
 __all__ = ["CalibrationTrainer"]
@@ -165,7 +165,7 @@ class CalibrationTrainer(nnUNetTrainer):
         """Set this epoch's weight of the Dice term where it is annealed."""
         super().on_train_epoch_start()
         if self.variant.anneal:
-            weight = max(0.0, 1.0 - self.current_epoch / (self.num_epochs / 2))
+            weight = dice_weight(self.variant, self.current_epoch, self.num_epochs)
             loss = self.loss.loss if isinstance(self.loss, DeepSupervisionWrapper) else self.loss
             loss.weight_dice = weight
             self.print_to_log_file(f"Weight of the Dice term: {weight:.4f}")
