@@ -108,6 +108,9 @@ class Variant:
         "the Dice term's weight falls linearly from 1 to 0 over the first half of the epochs (only after Dice)",
         of_dice=True,
     )
+    keep: float | None = _token(
+        "keep<x>", "x % of the Dice term's weight stay at the end (only after anneal)", check=_percent, of_dice=True
+    )
     penalty_weight: float | None = _token("lambda<x>", "weight lambda of the penalty")
     kernel_size: int | None = _token(
         "k<n>",

@@ -43,6 +43,7 @@ def variants(draw: st.DrawFn) -> Variant:
     numbers = st.integers(0, 99999).map(lambda number: number / 1000)
     values = {
         "penalty_weight": numbers,
+        "keep": st.integers(1, 999).map(lambda number: number / 10),
         "kernel_size": st.integers(0, 5).map(lambda half: 2 * half + 1),
         "prior": st.sampled_from(["gaussian", "svls"]),
         "penalty": st.sampled_from(["l2", "barrier"]),
@@ -65,6 +66,8 @@ def variants(draw: st.DrawFn) -> Variant:
             settings[token.field] = value
     if not dice:
         settings.pop("anneal", None)
+    if not settings.get("anneal"):
+        settings.pop("keep", None)
     if method == "NACL" and "prior" not in settings:
         settings.pop("sigma", None)
     if settings.get("penalty_weight") == 0:
@@ -143,6 +146,7 @@ def test_any_text_after_a_method_is_read_or_refused(text: str) -> None:
             "nnUNetTrainerDiceNACL_lambda0p2_attunet_5epochs",
             Variant("NACL", dice=True, penalty_weight=0.2, network="attunet", epochs=5),
         ),
+        ("nnUNetTrainerDiceCE_anneal_keep15", Variant("CE", dice=True, anneal=True, keep=15)),
         ("nnUNetTrainerDiceCE_unet", Variant("CE", dice=True, network="unet")),
         ("nnUNetTrainerDiceCE_seed12", Variant("CE", dice=True, seed=12)),
     ],
@@ -194,6 +198,8 @@ def test_names(name: str, variant: Variant) -> None:
         ("CE_train101", "'train101': must lie between 0 and 100"),
         ("NACL_anneal", "use nnUNetTrainerDiceNACL_anneal"),
         ("CE_anneal", "use nnUNetTrainerDiceCE_anneal"),
+        ("DiceCE_keep15", "'anneal' must come before it"),
+        ("DiceCE_anneal_keep0", "'keep0': must lie between 0 and 100"),
         ("NACL_sigma2", "'sigma' needs 'gaussian' or 'svls'"),
         ("NACL_lambda0_k5", "with 'lambda0' there is no penalty"),
         ("MbLS_lambda0_m3", "with 'lambda0' there is no penalty"),
