@@ -103,6 +103,9 @@ class Variant:
 
     method: str
     dice: bool = False
+    late: bool = _token(
+        "late", "the Dice term's weight falls from 0.4 to 0.8 of the epochs instead (only before anneal)", of_dice=True
+    )
     anneal: bool = _token(
         "anneal",
         "the Dice term's weight falls linearly from 1 to 0 over the first half of the epochs (only after Dice)",

@@ -64,6 +64,8 @@ def variants(draw: st.DrawFn) -> Variant:
         value = draw(values.get(token.field, st.just(True)))
         if value != token.defaults.get(method):
             settings[token.field] = value
+    if not settings.get("anneal") or not dice:
+        settings.pop("late", None)
     if not dice:
         settings.pop("anneal", None)
     if not settings.get("anneal"):
@@ -129,6 +131,7 @@ def test_any_text_after_a_method_is_read_or_refused(text: str) -> None:
         ),
         ("nnUNetTrainerDiceCE_adam", Variant("CE", dice=True, adam=True)),
         ("nnUNetTrainerDiceCE_anneal_40epochs", Variant("CE", dice=True, anneal=True, epochs=40)),
+        ("nnUNetTrainerDiceCE_late_anneal", Variant("CE", dice=True, late=True, anneal=True)),
         ("nnUNetTrainerNACL_lambda0", Variant("NACL", penalty_weight=0.0)),
         (
             "nnUNetTrainerNACL_lambda0p05_softmax_sum_m5",
@@ -196,6 +199,8 @@ def test_names(name: str, variant: Variant) -> None:
         ("CE_train0", "'train0': must lie between 0 and 100"),
         ("CE_train100", "'train100'"),
         ("CE_train101", "'train101': must lie between 0 and 100"),
+        ("DiceCE_late", "'anneal' must follow it"),
+        ("DiceCE_anneal_late", "'late' must come before 'anneal'"),
         ("NACL_anneal", "use nnUNetTrainerDiceNACL_anneal"),
         ("CE_anneal", "use nnUNetTrainerDiceCE_anneal"),
         ("DiceCE_keep15", "'anneal' must come before it"),

@@ -194,6 +194,15 @@ def test_annealing_works_without_deep_supervision(prepared) -> None:
     assert trainer.loss.weight_dice == pytest.approx(0.5)
 
 
+def test_the_dice_term_may_fall_late(prepared) -> None:
+    trainer = prepared("nnUNetTrainerDiceNACL_late_anneal_10epochs")
+    weights = []
+    for epoch in range(10):
+        start_epoch(trainer, epoch)
+        weights.append(trainer.loss.loss.weight_dice)
+    assert weights == pytest.approx([1, 1, 1, 1, 1, 0.75, 0.5, 0.25, 0, 0])
+
+
 def test_annealing_goes_on_after_loading(prepared, tmp_path) -> None:
     trainer = continued(prepared, "nnUNetTrainerDiceNACL_anneal_8epochs", tmp_path, 3)
     trainer.on_train_epoch_start()
