@@ -150,8 +150,10 @@ class Variant:
     gamma: float | None = _token("gamma<x>", "focusing exponent")
     alpha: float | None = _token("alpha<x>", "smoothing (LS, at most 1) or weight of the entropy (ECP)")
     scale: float | None = _token("m<x>", "MbLS: margin m; NACL: scale m of the prior, |m tau - l|")
-    ace: bool = _token(
-        "ace", "adds the batch's calibration error mL1-ACE (Barfoot et al. 2024) to the loss, with a weight of 1"
+    ace: str | None = _token(
+        "ace|softace",
+        "adds the batch's calibration error mL1-ACE (Barfoot et al. 2024), or its soft-binned form (2025), with a "
+        "weight of 1",
     )
     network: str | None = _token(
         "unet|attunet|unetpp|transunet",

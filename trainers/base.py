@@ -93,7 +93,8 @@ class CalibrationTrainer(nnUNetTrainer):
         common: dict[str, Any] = {"ignore_label": space.ignore_label, "regions": space.regions, "check_labels": False}
         voxelwise = self.build_voxelwise_loss(**common)  # TrainingLoss checks the labels
         compiled: Any = torch.compile(voxelwise) if self._do_i_compile() else voxelwise
-        ace: Any = MarginalL1ACE(**common) if self.variant.ace else None
+        binning = "soft" if self.variant.ace == "softace" else "hard"
+        ace: Any = MarginalL1ACE(binning=binning, **common) if self.variant.ace else None
         if ace is not None and self._do_i_compile():
             ace = torch.compile(ace)
         return TrainingLoss(compiled, space, stock.dc if self.variant.dice else None, ace)

@@ -103,7 +103,7 @@ def test_each_name_is_explained_with_the_command_that_trains_it(printed, name: s
         ("nnUNetTrainerNACL_sum_mixed", [r"\[mixed\] lambda sum_k \|m tau_k - l_k\|", r"mixed +yes"]),
         ("nnUNetTrainerDiceNACL_anneal", [r"anneal +yes", r"falling weight", r"\+ Dice"]),
         ("nnUNetTrainerDiceCE_40epochs", [r"plain cross-entropy, plus nnU-Net's soft Dice term", r"<n>epochs +40"]),
-        ("nnUNetTrainerDiceCE_ace", [r"calibration error mL1-ACE", r"\+ mL1-ACE \+ Dice", r"ace +yes"]),
+        ("nnUNetTrainerDiceCE_ace", [r"calibration error mL1-ACE", r"\+ mL1-ACE \+ Dice", r"ace\|softace +ace"]),
         ("nnUNetTrainerMbLS_m10", [r"m<x> +10", r"lambda<x> +0\.1 .*\(default\)"]),
         ("nnUNetTrainerECP_sum_alpha0p3", [r"alpha<x> +0\.3", r"- alpha sum_k"]),
         ("nnUNetTrainerCE_train12p5_noda_seed3", [r"train<x> +12\.5", r"noda +yes", r"seed<n> +3"]),

@@ -11,11 +11,15 @@ import torch
 from nnunet_nacl.losses.average_calibration_error import MarginalL1ACE, marginal_l1_ace
 from tests.losses.cases import IGNORE, LABEL_SPACES, problem, value_and_gradient
 
+BINNING = pytest.mark.parametrize("binning", ["hard", "soft"])
 SPACE = pytest.mark.parametrize("label_space", LABEL_SPACES)
 
 
-def slow(logits: torch.Tensor, target: torch.Tensor, label_space: str, num_bins: int = 20) -> float:
-    """Image by image, channel by channel, bin by bin."""
+def slow(
+    logits: torch.Tensor, target: torch.Tensor, label_space: str, num_bins: int = 20, binning: str = "hard"
+) -> float:
+    """Image by image, channel by channel, bin by bin. The weight of a voxel in a soft bin falls linearly to 0 at the
+    next bins' centres, and stays 1 outside of the first and last centre."""
     logits, target = logits.double().numpy(), target.numpy()
     errors = []
     for scores, labels in zip(logits, target):
@@ -27,9 +31,13 @@ def slow(logits: torch.Tensor, target: torch.Tensor, label_space: str, num_bins:
             member = labels[k] == 1 if regions else labels[0] == k
             gaps = []
             for m in range(num_bins):
-                inside = valid & (prob > m / num_bins) & (prob <= (m + 1) / num_bins)
-                if inside.any():
-                    gaps.append(abs(prob[inside].mean() - member[inside].mean()))
+                weight = (prob > m / num_bins) & (prob <= (m + 1) / num_bins)
+                if binning == "soft":
+                    in_bins = np.clip(prob * num_bins, 0.5, num_bins - 0.5)
+                    weight = np.maximum(0, 1 - np.abs(in_bins - (m + 0.5)))
+                weight = weight * valid
+                if weight.sum() >= 0.01:
+                    gaps.append(abs((weight * prob).sum() / weight.sum() - (weight * member).sum() / weight.sum()))
             if gaps:
                 errors.append(np.mean(gaps))
     return float(np.mean(errors))
@@ -47,6 +55,13 @@ def test_it_is_what_a_loop_gives(label_space, spatial):
     )
 
 
+@SPACE
+def test_soft_bins_are_what_a_loop_gives(label_space):
+    logits, target, where = problem(label_space, (9, 8), seed=56, scale=4.0)
+    value = marginal_l1_ace(logits, target, binning="soft", **where).item()
+    assert value == pytest.approx(slow(logits, target, label_space, binning="soft"))
+
+
 def test_two_bins_worked_out():
     """Region probabilities 1/4, 1/4 and 3/4, the first inside: |1/4 - 1/2| and |3/4 - 0|, each bin as heavy."""
     low, high = math.log(1 / 3), math.log(3)
@@ -58,14 +73,18 @@ def test_two_bins_worked_out():
 
 
 @SPACE
-def test_gradcheck(label_space):
+@BINNING
+def test_gradcheck(label_space, binning):
     logits, target, where = problem(label_space, (4, 3), seed=52)
+    where["binning"] = binning
     assert torch.autograd.gradcheck(lambda x: marginal_l1_ace(x, target, **where), logits.requires_grad_())
 
 
+@BINNING
 @pytest.mark.parametrize("label_space", ["classes_ignore", "regions_mask"])
-def test_ignored_voxels_have_no_gradient_and_nothing_valid_gives_zero(label_space):
+def test_ignored_voxels_have_no_gradient_and_nothing_valid_gives_zero(label_space, binning):
     logits, target, where = problem(label_space, (6, 5), seed=53)
+    where["binning"] = binning
     ignored = (target == IGNORE) if label_space == "classes_ignore" else target[:, -1:] == 1
     _, gradient = value_and_gradient(marginal_l1_ace, logits, target, **where)
     everywhere = ignored.expand_as(logits).numpy()
@@ -87,9 +106,10 @@ def test_half_precision_is_computed_in_float32_also_under_autocast(dtype):
     assert half.grad.dtype == dtype and torch.isfinite(half.grad).all() and half.grad.any()
 
 
-def test_it_compiles_into_one_graph():
+@BINNING
+def test_it_compiles_into_one_graph(binning):
     logits, target, where = problem("classes_ignore", (5, 4), seed=55)
-    module = MarginalL1ACE(**where)
+    module = MarginalL1ACE(binning=binning, **where)
     torch._dynamo.reset()
     compiled = torch.compile(module, fullgraph=True, backend="eager")
     (value, gradient), expected = (value_and_gradient(it, logits, target) for it in (compiled, module))
@@ -98,6 +118,8 @@ def test_it_compiles_into_one_graph():
     np.testing.assert_allclose(gradient, expected[1])
 
 
-def test_bins_must_be_some():
+def test_bad_settings_are_named():
     with pytest.raises(ValueError, match="num_bins must be a positive integer, got 0"):
         MarginalL1ACE(num_bins=0)
+    with pytest.raises(ValueError, match="binning must be one of hard, soft, got 'none'"):
+        MarginalL1ACE(binning="none")

@@ -51,6 +51,7 @@ def variants(draw: st.DrawFn) -> Variant:
         "gamma": numbers,
         "alpha": st.integers(0, 1000).map(lambda number: number / 1000),
         "scale": numbers,
+        "ace": st.sampled_from(["ace", "softace"]),
         "network": st.sampled_from(["unet", "attunet", "unetpp", "transunet"]),
         "epochs": st.integers(1, 5000),
         "iterations": st.integers(1, 5000),

@@ -80,14 +80,18 @@ def test_with_dice_it_is_the_sum_of_both(make_loss, stock_dice, label_space: str
 
 
 @pytest.mark.parametrize("label_space", LABEL_SPACES)
-@pytest.mark.parametrize("base", ["NACL", "DiceNACL", "DiceCE"])
-def test_with_ace_the_calibration_error_is_added(make_loss, label_space: str, base: str) -> None:
+@pytest.mark.parametrize(
+    ("base", "token", "binning"), [("NACL", "softace", "soft"), ("DiceNACL", "ace", "hard"), ("DiceCE", "ace", "hard")]
+)
+def test_with_ace_the_calibration_error_is_added(
+    make_loss, label_space: str, base: str, token: str, binning: str
+) -> None:
     logits, target = batch(label_space, seed=8)
-    loss = make_loss(f"nnUNetTrainer{base}_ace", label_space).loss
+    loss = make_loss(f"nnUNetTrainer{base}_{token}", label_space).loss
     without = make_loss(f"nnUNetTrainer{base}_adam", label_space).loss
     if base == "DiceCE":  # stock, which sums over regions where there is an ignore label
         without = TrainingLoss(loss.voxelwise, loss._label_space, loss.dc)
-    error = marginal_l1_ace(logits, target, **keywords(label_space))
+    error = marginal_l1_ace(logits, target, binning=binning, **keywords(label_space))
     assert 0.05 < error < 0.6
     torch.testing.assert_close(loss(logits, target), without(logits, target) + error)
 
