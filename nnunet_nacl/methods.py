@@ -28,8 +28,9 @@ class Token:
         default: Value without the token, where that is the same for all methods and not a default of a loss.
         check: Says what is wrong with a value, or None.
         title: Its name in figures and tables; default: the form without its number.
-        rewrites: What of a method's formula becomes what.
+        rewrites: What of a method's formula becomes what, for several words by the word.
         from_plans: Without the token nnU-Net's plans decide, and not the default of the loss.
+        of_dice: It changes the Dice term, and says nothing where there is none.
         field: The attribute of :class:`Variant`.
     """
 
@@ -38,8 +39,9 @@ class Token:
     default: float | None = None
     check: Callable[[Any], str | None] = lambda value: None
     title: str = ""
-    rewrites: tuple[str, str] | None = None
+    rewrites: tuple[str, str | Mapping[str, str]] | None = None
     from_plans: bool = False
+    of_dice: bool = False
     field: str = ""
 
     @property
@@ -101,9 +103,16 @@ class Variant:
 
     method: str
     dice: bool = False
+    late: bool = _token(
+        "late", "the Dice term's weight falls from 0.4 to 0.8 of the epochs instead (only before anneal)", of_dice=True
+    )
     anneal: bool = _token(
         "anneal",
         "the Dice term's weight falls linearly from 1 to 0 over the first half of the epochs (only after Dice)",
+        of_dice=True,
+    )
+    keep: float | None = _token(
+        "keep<x>", "x % of the Dice term's weight stay at the end (only after anneal)", check=_percent, of_dice=True
     )
     penalty_weight: float | None = _token("lambda<x>", "weight lambda of the penalty")
     kernel_size: int | None = _token(
@@ -120,16 +129,32 @@ class Variant:
         "(default: all weigh the same)",
     )
     sigma: float | None = _token("sigma<x>", "width of those weights in voxels", check=_positive)
-    l2: bool = _token("l2", "squared penalty (default: absolute)", rewrites=("|m tau_k - l_k|", "(m tau_k - l_k)^2"))
+    penalty: str | None = _token(
+        "l2|barrier",
+        "squared penalty, or a log-barrier P, weak near the constraint and firm from a distance of 2 on "
+        "(default: absolute)",
+        rewrites=("|m tau_k - l_k|", {"l2": "(m tau_k - l_k)^2", "barrier": "P(m tau_k - l_k)"}),
+    )
     softmax: bool = _token("softmax", "penalty on probabilities (default: on logits)", rewrites=("l_k", "p_k"))
     sum: bool = _token(
         "sum",
         "penalty summed over classes, as in the paper's formula (default: their mean, as in its code)",
         rewrites=("mean_k", "sum_k"),
     )
+    mixed: bool = _token(
+        "mixed",
+        "penalty only where the neighbourhood holds several classes; the mean is still over all voxels "
+        "(default: penalty everywhere)",
+        rewrites=(" + lambda", " + [mixed] lambda"),
+    )
     gamma: float | None = _token("gamma<x>", "focusing exponent")
     alpha: float | None = _token("alpha<x>", "smoothing (LS, at most 1) or weight of the entropy (ECP)")
     scale: float | None = _token("m<x>", "MbLS: margin m; NACL: scale m of the prior, |m tau - l|")
+    ace: str | None = _token(
+        "ace|softace",
+        "adds the batch's calibration error mL1-ACE (Barfoot et al. 2024), or its soft-binned form (2025), with a "
+        "weight of 1",
+    )
     network: str | None = _token(
         "unet|attunet|unetpp|transunet",
         "network: the paper's plain U-Net, MONAI's attention U-Net or U-Net++, TransUNet (default: the plans')",
@@ -161,15 +186,17 @@ class Variant:
         text = METHODS[self.method].meaning
         if self.dice:
             text += ", plus nnU-Net's soft Dice term" + (" with a falling weight" if self.anneal else "")
-        return text
+        return text + (", plus the batch's calibration error mL1-ACE" if self.ace else "")
 
     @property
     def formula(self) -> str:
         """Loss of a voxel, see :class:`Method`, as its tokens have it."""
-        formula = METHODS[self.method].formula
+        formula = METHODS[self.method].formula + (" + mL1-ACE" if self.ace else "")
         for token in TOKENS:
-            if token.rewrites and getattr(self, token.field):
-                formula = formula.replace(*token.rewrites)
+            value = getattr(self, token.field)
+            if token.rewrites and value:
+                old, new = token.rewrites
+                formula = formula.replace(old, new if isinstance(new, str) else new[value])
         return formula + (" + Dice" if self.dice else "")
 
 
@@ -236,9 +263,10 @@ METHODS = {
                 "kernel_size": (3, "kernel_size"),
                 "prior": ("mean", "prior"),
                 "sigma": (1.0, "sigma"),
-                "penalty": ("l1", "l2"),
+                "penalty": ("l1", "penalty"),
                 "space": ("logits", "softmax"),
                 "reduction": ("mean", "sum"),
+                "voxels": ("all", "mixed"),
                 "padding": ("valid", None),
                 "prior_scale": (1.0, "scale"),
             },
@@ -297,5 +325,5 @@ def loss_settings(variant: Variant) -> dict[str, Any]:
     for token, name in METHODS[variant.method].tokens.items():
         value = getattr(variant, token)
         if value is not None and value is not False:
-            settings[name] = token if value is True else value  # a word such as l2 is the value itself
+            settings[name] = token if value is True else value  # a word such as sum is the value itself
     return settings

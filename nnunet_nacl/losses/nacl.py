@@ -16,6 +16,7 @@ from nnunet_nacl.methods import METHODS
 __all__ = ["NACLLoss", "nacl"]
 
 SPACES = ("logits", "softmax")
+VOXELS = ("all", "mixed")
 DEFAULTS = METHODS["NACL"].defaults
 
 
@@ -30,6 +31,7 @@ def nacl(
     penalty: str = DEFAULTS["penalty"],
     space: str = DEFAULTS["space"],
     reduction: str = DEFAULTS["reduction"],
+    voxels: str = DEFAULTS["voxels"],
     padding: str = DEFAULTS["padding"],
     prior_scale: float = DEFAULTS["prior_scale"],
     ignore_label: int | None = None,
@@ -48,16 +50,23 @@ def nacl(
         kernel_size: Odd size of the neighbourhood in voxels, one for all axes or one per axis.
         prior: Weights in the neighbourhood: ``mean``, ``gaussian`` or ``svls`` (what the paper calls Gaussian).
         sigma: Width of ``gaussian`` and ``svls`` in voxels.
-        penalty: P, ``l1`` or ``l2``.
+        penalty: P, ``l1``, ``l2`` or ``barrier``, see :mod:`nnunet_nacl.losses.penalties`.
         space: ``logits`` as above, or ``softmax``, which replaces l by the probabilities (fig. 3 of the paper).
         reduction: R, ``mean`` over classes (the authors' code) or ``sum`` (the paper's formula). They differ by the
             factor K: lambda 0.1 under ``mean`` is lambda 0.1 / K under ``sum``.
+        voxels: Which voxels have a penalty: ``all``, or ``mixed``, ``[mixed] lambda R_k[P(m tau_k - l_k)]``, those
+            whose neighbourhood (what tau counts: valid voxels, and the border as padded) holds more than one class, for
+            a region those with neighbours in and out. Not in the paper. The mean is over all valid voxels still, as
+            that of cross-entropy: a mixed voxel then has the very balance of both terms, and the cap, that it has under
+            ``all`` with the same lambda. In a mean over mixed voxels alone the penalty would be N / N_mixed times as
+            strong beside it, and would depend on how much edge a patch holds.
         padding: Beyond the border: ``valid``, ``background``, ``zeros`` or ``replicate``; see ``Neighborhood``.
         prior_scale: m, not negative: the constraint becomes m tau. Not in the paper; with m = 5 the logits of plain
             background may differ by 5, so that it keeps its confidence.
         ignore_label: Label without ground truth.
         regions: Sigmoid heads: the constraint is m (2 tau_r - 1) and the penalty that of the two classes in and out,
-            |.| or (.)^2 / 2 for ``sum``, half of that for ``mean``. ``softmax`` replaces l by 2 sigmoid(l) - 1.
+            2 P(. / 2), which is |.| or (.)^2 / 2, for ``sum``, half of that for ``mean``. ``softmax`` replaces l by
+            2 sigmoid(l) - 1.
         check_labels: Check the values of ``target``.
 
     Returns:
@@ -71,6 +80,8 @@ def nacl(
     distance_penalty = penalty_function(penalty)
     if space not in SPACES:
         raise ValueError(f"space must be one of {', '.join(SPACES)}, got {space!r}.")
+    if voxels not in VOXELS:
+        raise ValueError(f"voxels must be one of {', '.join(VOXELS)}, got {voxels!r}.")
     neighborhood = Neighborhood(kernel_size, prior, sigma, padding)
     batch = read_batch(logits, target, ignore_label, regions, check_labels)
     factor = penalty_weight * class_reduction(reduction, logits.shape[1], regions)
@@ -79,17 +90,21 @@ def nacl(
         return mean_cross_entropy(batch)
     if batch.in_place and space == "logits":
         return batch.mean_in_place(
-            NeighborhoodPenaltyTerm(neighborhood, batch.logits, batch.target, penalty, factor, prior_scale)
+            NeighborhoodPenaltyTerm(
+                neighborhood, batch.logits, batch.target, penalty, factor, prior_scale, voxels == "mixed"
+            )
         )
     shares = batch.shares(neighborhood)
     if regions:
         shares = 2 * shares - 1
         prediction = batch.logits if space == "logits" else 2 * torch.sigmoid(batch.logits) - 1
-        # Half of the two classes' squared distances, each of which is half of this one's: (d / 2)^2 + (d / 2)^2.
-        excess = distance_penalty(prior_scale * shares - prediction) * (0.5 if penalty == "l2" else 1.0)
+        # Two classes, each of which is half of this distance from its constraint.
+        excess = 2 * distance_penalty((prior_scale * shares - prediction) / 2)
     else:
         prediction = batch.logits if space == "logits" else torch.softmax(batch.logits, 1)
         excess = distance_penalty(prior_scale * shares - prediction).sum(1)
+    if voxels == "mixed":
+        excess = excess * batch.mixed(neighborhood)
     return batch.mean(voxelwise_cross_entropy(batch) + factor * excess)
 
 

@@ -31,6 +31,7 @@ OTHER_VALUES = {
     "penalty": "l2",
     "space": "softmax",
     "reduction": "sum",
+    "voxels": "mixed",
     "margin": 1.0,
 }
 
@@ -63,7 +64,7 @@ CONFIGURED_IDS = [name if not settings else f"{name}-set" for name, settings in 
 
 PRIORS = ("mean", "gaussian", "svls")
 PADDINGS = ("valid", "background", "zeros", "replicate")
-PENALTIES = ("l1", "l2")
+PENALTIES = ("l1", "l2", "barrier")
 SPACES = ("logits", "softmax")
 REDUCTIONS = ("mean", "sum")
 PENALTY_FORMS = [

@@ -39,6 +39,7 @@ BAD_SETTINGS = [
     ("nacl", "penalty", "l3"),
     ("nacl", "space", "probs"),
     ("nacl", "reduction", None),
+    ("nacl", "voxels", "edges"),
     ("nacl", "padding", "same"),
 ]
 NOT_A_NUMBER = [

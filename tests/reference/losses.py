@@ -102,7 +102,16 @@ def _highest(logits):
 
 
 def _penalty(difference, penalty):
+    if penalty == "barrier":
+        size = _absolute(difference)
+        return _log_barrier(size - 2) - math.log(1 / 2) / 5
     return _absolute(difference) if penalty == "l1" else difference**2
+
+
+def _log_barrier(z, t=5):
+    within = z.real <= -1 / t**2
+    log = np.log(np.where(within, -z, 1))
+    return np.where(within, -log / t, t * z - math.log(1 / t**2) / t + 1 / t)
 
 
 def _over_classes(terms, reduction):
@@ -119,7 +128,13 @@ def focal_term(logits, one_hot, gamma):
     return -(prob_of_others**gamma) * (log_probs * one_hot).sum(axis=1)
 
 
-def nacl_term(logits, one_hot, tau, penalty_weight, penalty, space, reduction, prior_scale):
+def _weight_of(voxels, tau):
+    """1, or where only mixed neighbourhoods count, 1 where there are several classes among the neighbours."""
+    return 1.0 if voxels == "all" else (tau > 0).sum(axis=1) > 1
+
+
+def nacl_term(logits, one_hot, tau, penalty_weight, penalty, space, reduction, prior_scale, voxels):
+    penalty_weight = penalty_weight * _weight_of(voxels, tau)
     position = np.exp(_log_softmax(logits)) if space == "softmax" else logits
     terms = _penalty(prior_scale * tau - position, penalty)
     return soft_cross_entropy_term(logits, one_hot) + penalty_weight * _over_classes(terms, reduction)
@@ -161,12 +176,12 @@ def region_focal_term(logits, membership, gamma):
     return focal_term(_two_classes(logits), _in_and_out(membership), gamma)
 
 
-def region_nacl_term(logits, membership, tau, penalty_weight, penalty, space, reduction, prior_scale):
+def region_nacl_term(logits, membership, tau, penalty_weight, penalty, space, reduction, prior_scale, voxels):
+    penalty_weight = penalty_weight * _weight_of(voxels, _in_and_out(tau))
     prob = np.exp(_log_softmax(_two_classes(logits)))[:, 1:]
     position = 2 * prob - 1 if space == "softmax" else logits
-    term = _penalty(prior_scale * (2 * tau - 1) - position, penalty)[:, 0]
-    if penalty == "l2":
-        term = term / 2
+    to_in = (prior_scale * (2 * tau - 1) - position)[:, 0] / 2  # of the class in; as far on the other side for out
+    term = _penalty(to_in, penalty) + _penalty(-to_in, penalty)
     return region_soft_cross_entropy_term(logits, membership) + penalty_weight * _half_if_mean(reduction) * term
 
 
@@ -319,12 +334,13 @@ def nacl(
     penalty="l1",
     space="logits",
     reduction="mean",
+    voxels="all",
     padding="valid",
     prior_scale=1.0,
     ignore_label=None,
     regions=False,
 ):
-    settings = (penalty_weight, penalty, space, reduction, prior_scale)
+    settings = (penalty_weight, penalty, space, reduction, prior_scale, voxels)
     return _evaluate(
         logits,
         target,
