@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.campaign.grid import done_file
+from nnunet_nacl.campaign.grid import done_file, log_file
 from nnunet_nacl.campaign.own_gpu import own_gpu
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text, write_atomically
@@ -133,7 +133,17 @@ def _beating(path: Path, state: dict[str, Any]) -> Iterator[None]:
         thread.join()
 
 
+def _log_to(path: Path) -> None:
+    """Standard output and error of this process and its commands go to the end of a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "ab") as file:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+            os.dup2(file.fileno(), stream.fileno())
+
+
 if __name__ == "__main__":
+    _log_to(Path(log_file(sys.argv[2])))
     try:
         run_job(read_dict(Path(sys.argv[1])), sys.argv[2])
     except (UserError, CommandFailed) as failure:
