@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -47,13 +47,11 @@ def test_slopes_that_differ_can_reorder_confident_classes():
 
 
 @given(LOGITS, MAPS)
-@settings(deadline=None)
 def test_probabilities_are_as_good_as_logits(logits, calibration):
     np.testing.assert_allclose(calibration(softmax(logits)), softmax(on_logits(calibration, logits)), atol=1e-9)
 
 
 @given(LOGITS, LOGITS, MAPS, st.floats(-50, 50))
-@settings(deadline=None)
 def test_it_commutes_with_averages_of_logits_and_ignores_a_common_constant(first, second, calibration, constant):
     mapped = on_logits(calibration, (first + second) / 2)
     np.testing.assert_allclose(mapped, (on_logits(calibration, first) + on_logits(calibration, second)) / 2, atol=1e-9)

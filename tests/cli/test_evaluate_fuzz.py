@@ -50,7 +50,7 @@ BREAKS = st.one_of(
     st.tuples(st.just("good"), st.just("good"), st.sampled_from(IN_JSON)),
     st.tuples(st.sampled_from(IN_ARRAY), st.sampled_from(IN_IMAGE), st.sampled_from(IN_JSON)),
 )
-FUZZ = {"deadline": None, "suppress_health_check": list(HealthCheck), "derandomize": True, "database": None}
+FUZZ = {"suppress_health_check": list(HealthCheck), "derandomize": True, "database": None}
 
 
 @settings(max_examples=60, **FUZZ)

@@ -56,7 +56,7 @@ def test_sum_ranks_of_the_paper_by_counting():
         assert sum_ranks(means[metric], better).tolist() == expected.tolist()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(VALUES, st.sampled_from(["lower", "higher"]), st.sampled_from(["min", "average"]))
 def test_ranks_agree_with_scipy_and_with_counting(values, better, ties):
     ours = rank_values(np.array(values, float), better=better, ties=ties)
@@ -65,7 +65,7 @@ def test_ranks_agree_with_scipy_and_with_counting(values, better, ties):
     assert ours.tolist() == rankdata(signed, method=ties).tolist()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(VALUES, st.sampled_from(["lower", "higher"]), st.integers(-5, 5), st.integers(0, 3))
 def test_ranks_do_not_change_with_scale_and_shift(values, better, shift, scale):
     values = np.array(values, float)

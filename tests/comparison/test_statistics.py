@@ -84,7 +84,7 @@ def test_pairs_need_both_values():
         paired_difference([1, 2, 3], [1, 2], **OPTIONS)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(VALUES, st.integers(0, 2**32 - 1))
 def test_differences_are_antisymmetric(first, seed):
     second = np.random.default_rng(seed).normal(size=len(first))
@@ -93,7 +93,7 @@ def test_differences_are_antisymmetric(first, seed):
     assert (a.n_lower, a.n_higher) == (b.n_higher, b.n_lower) and a.p == pytest.approx(b.p, nan_ok=True)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(VALUES, st.integers(0, 2**32 - 1), st.floats(-100, 100))
 def test_a_shift_of_both_changes_no_difference(first, seed, shift):
     first, second = np.asarray(first), np.random.default_rng(seed).normal(size=len(first))
@@ -101,7 +101,7 @@ def test_a_shift_of_both_changes_no_difference(first, seed, shift):
     assert (a.difference, a.low, a.high) == pytest.approx((b.difference, b.low, b.high), abs=1e-9)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(VALUES, st.floats(-100, 100))
 def test_interval_shifts_with_the_values_and_holds_their_range(values, shift):
     a, b = mean_interval(values, **OPTIONS), mean_interval(np.asarray(values) + shift, **OPTIONS)
@@ -109,7 +109,7 @@ def test_interval_shifts_with_the_values_and_holds_their_range(values, shift):
     assert min(values) - 1e-9 <= a.low <= a.high <= max(values) + 1e-9
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.floats(-10, 10), min_size=6, max_size=9), st.randoms())
 def test_order_of_the_cases_does_not_matter_to_mean_and_test(values, random):
     shuffled = list(values)
@@ -122,7 +122,7 @@ def test_order_of_the_cases_does_not_matter_to_mean_and_test(values, random):
     assert abs(a.low - b.low) <= step + 1e-9 and abs(a.high - b.high) <= step + 1e-9
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.integers(-20, 20).filter(bool), min_size=6, max_size=9))
 def test_wilcoxon_enumerates_all_signs(differences):
     assert wilcoxon_p([d / 10 for d in differences]) == pytest.approx(slow.wilcoxon(differences))
@@ -156,7 +156,7 @@ def test_wilcoxon_without_any_difference_is_one():
     assert wilcoxon_p(np.zeros(8)) == 1 and math.isnan(wilcoxon_p(np.zeros(5)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=7))
 def test_holm_is_the_closure_of_bonferroni(p_values):
     assert holm(p_values) == pytest.approx(slow.holm(p_values))

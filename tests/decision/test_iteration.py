@@ -26,20 +26,20 @@ def probabilities(draw, classes=st.integers(2, 4), voxels=st.integers(1, 7)):
     return np.array([rng.multinomial(10, row) for row in weights]).T / 10
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(probabilities(classes=st.just(2), voxels=st.integers(1, 9)))
 def test_one_structure_gets_the_best_of_all_segmentations(probs):
     assert decide(probs).after.total == pytest.approx(reference.largest_total(probs), abs=1e-12)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(probabilities(voxels=st.integers(1, 5)))
 def test_between_the_argmax_and_the_best_of_all_segmentations(probs):
     decision = decide(probs)
     assert decision.before.total - 1e-12 <= decision.after.total <= reference.largest_total(probs) + 1e-12
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(probabilities())
 def test_the_best_of_the_states_that_the_formula_goes_through(probs):
     decision = decide(probs, max_rounds=6)
@@ -48,7 +48,7 @@ def test_the_best_of_the_states_that_the_formula_goes_through(probs):
     assert decision.after.total == pytest.approx(max(totals), abs=1e-9)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(probabilities(), st.booleans())
 def test_what_is_said_of_it_is_what_was_done(probs, regions):
     keywords = {}

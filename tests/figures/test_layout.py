@@ -15,7 +15,7 @@ from tests.figures.conftest import LONG, METHODS
 from tests.figures.looks import assert_legible
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text("ab _-/W.", max_size=60), st.floats(0.3, 3))
 def test_wrapped_lines_fit_and_lose_nothing(text, width):
     wrapped = wrap(text, width)

@@ -24,7 +24,7 @@ from tests.losses.cases import (
     value_and_gradient,
 )
 
-few = settings(max_examples=15, deadline=None, derandomize=True)
+few = settings(max_examples=15, derandomize=True)
 
 NEIGHBORHOODS = st.fixed_dictionaries(
     {
@@ -336,7 +336,7 @@ def test_every_neighborhood_is_drawn_somewhere():
     """The strategy above must not lose a prior or padding unnoticed."""
     seen = set()
 
-    @settings(max_examples=200, deadline=None, derandomize=True, database=None)
+    @settings(max_examples=200, derandomize=True, database=None)
     @given(NEIGHBORHOODS)
     def draw(neighborhood):
         seen.add((neighborhood["prior"], neighborhood["padding"]))

@@ -42,7 +42,7 @@ def close(actual: dict[str, float], expected: dict[str, float], tolerance: float
         assert actual[key] == pytest.approx(value, abs=tolerance, rel=tolerance, nan_ok=True), key
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 2**31),
     classes=st.integers(2, 6),
@@ -71,7 +71,7 @@ def test_classes_agree_with_loops_over_voxels(seed, classes, sharpness, n_bins, 
         close(all_metrics(stats[name]), class_metrics(probs, truth, mask, n_bins))
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 2**31),
     regions=st.integers(1, 4),

@@ -15,7 +15,7 @@ from tests.reference.metrics import boundary, dilated, distance_to_nearest
 shapes = st.sampled_from([(9,), (6, 7), (4, 5, 6), (1, 6, 7)])
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     seed=st.integers(0, 2**31),
     shape=shapes,
@@ -37,7 +37,7 @@ def test_ignored_voxels_neither_grow_nor_bound():
     assert boundary_mask(labels, 1, (1,), valid=valid).tolist() == [False, False, False, False, True, True, False]
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**31), shape=shapes, density=st.sampled_from([0.1, 0.5, 1.0]))
 def test_surface_distances_are_the_nearest(seed, shape, density):
     rng = np.random.default_rng(seed)

@@ -33,7 +33,7 @@ def rgb(color: str) -> list[int]:
     st.tuples(st.integers(1, 600), st.integers(1, 600)),
     st.tuples(st.floats(0.1, 10), st.floats(0.1, 10)),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_pixel_is_as_high_as_wide_in_millimetres(shape, spacing_mm):
     grid = Grid(shape, spacing_mm)
     height, width = grid.pixels

@@ -119,7 +119,7 @@ def test_coverage_in_finite_samples(cases_per_patient):
     assert np.mean(width) < 0.5  # not bought with intervals that say nothing
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(9, 30), st.integers(0, 2**32 - 1), st.floats(-0.5, 1.5))
 def test_the_estimate_lies_in_its_interval_within_the_bounds(n, seed, expected):
     rng = np.random.default_rng(seed)

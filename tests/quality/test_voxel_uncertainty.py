@@ -83,7 +83,7 @@ def test_the_most_disputed_region_stands_for_the_voxel():
     assert expected_entropy(members, regions=True) == pytest.approx([1])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(class_probs())
 def test_every_map_lies_between_0_and_1(probs):
     k = len(probs)
@@ -99,7 +99,7 @@ def test_every_map_lies_between_0_and_1(probs):
     np.testing.assert_allclose(h.ravel(), slow, atol=1e-5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(same_shape(), st.booleans())
 def test_information_is_the_entropy_that_the_members_do_not_share(members, regions):
     information = mutual_information(members, regions=regions, aggregate=False)
@@ -110,7 +110,7 @@ def test_information_is_the_entropy_that_the_members_do_not_share(members, regio
     np.testing.assert_allclose(information + shared, of_mean, atol=2e-6)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(class_probs(), st.integers(1, 5))
 def test_equal_members_hold_no_information(probs, n):
     np.testing.assert_allclose(mutual_information([probs] * n), 0, atol=1e-6)
