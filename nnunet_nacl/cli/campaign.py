@@ -56,8 +56,15 @@ def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from nnunet_nacl.campaign.campaign_file import read_campaign
-    from nnunet_nacl.campaign.engine import LOG, check_engine, hold, run_engine, submission_errors, write_campaign
     from nnunet_nacl.campaign.progress import progress_of
+    from nnunet_nacl.campaign.snakemake_run import (
+        LOG,
+        check_engine,
+        hold,
+        run_engine,
+        submission_errors,
+        write_campaign,
+    )
     from nnunet_nacl.campaign.so_far import compare_so_far
     from nnunet_nacl.errors import UserError
 

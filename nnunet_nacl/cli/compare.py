@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.comparison.entries import read_entries
     from nnunet_nacl.comparison.figure_choice.described import write_figures
     from nnunet_nacl.comparison.figure_choice.over_settings import figures_over_settings
-    from nnunet_nacl.comparison.figure_choice.paper import write_paper_numbers
+    from nnunet_nacl.comparison.figure_choice.paper_numbers import write_paper_numbers
     from nnunet_nacl.comparison.figure_choice.standard import standard_figures
     from nnunet_nacl.comparison.learned_dice import open_maps, predicted_dice
     from nnunet_nacl.comparison.output_folder import (

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from nnunet_nacl.campaign import engine
+from nnunet_nacl.campaign import snakemake_run
 from nnunet_nacl.cli.main import main
 from tests.campaign.conftest import nnunet_folders  # noqa: F401  (used by pytest)
 from tests.campaign.files import write_campaign_file
@@ -15,7 +15,7 @@ from tests.campaign.files import write_campaign_file
 
 def test_without_snakemake_the_line_to_install_it_is_said(tmp_path, monkeypatch, capsys) -> None:
     path = write_campaign_file(tmp_path)
-    monkeypatch.setattr(engine.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(snakemake_run.importlib.util, "find_spec", lambda name: None)
     assert main(["campaign", str(path), "-o", str(tmp_path / "out")]) == 2
     wanted = "Python 3.11" if sys.version_info < (3, 11) else "pip install 'nnunet_nacl[campaign]'"
     assert wanted in capsys.readouterr().err

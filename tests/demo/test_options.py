@@ -81,7 +81,8 @@ def test_bad_options_are_errors_that_name_them(options, message):
 
 
 def test_without_nnunet_the_error_says_what_to_do(monkeypatch):
-    monkeypatch.setattr(module, "check_nnunet", lambda: (Check("FAIL", "nnU-Net", "not installed", "install it"), None))
+    missing = Check("FAIL", "nnU-Net", "not installed", "install it")
+    monkeypatch.setattr("nnunet_nacl.registration.known_trainers.check_nnunet", lambda: (missing, None))
     with pytest.raises(UserError, match="nnU-Net: not installed; install it"):
         resolve(trainers=["nnUNetTrainerUnknown"])
 
