@@ -23,6 +23,7 @@ The last run of the scripts in `benchmarks/`. Each rewrites its own section of t
     python benchmarks/validation.py DATASET CONFIGURATION FOLD -tr TRAINER --output docs/reference/performance.md
     python benchmarks/export.py --output docs/reference/performance.md
     python benchmarks/prediction.py SCANS -d DATASET -c CONFIGURATION --output docs/reference/performance.md
+    python benchmarks/campaign.py DATASET CONFIGURATION --output docs/reference/performance.md
 
 """
 
