@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from nnunet_nacl.campaign.campaign_schema import DEFAULTS, schema_problems
 from nnunet_nacl.datasets.challenges import CHALLENGES
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.methods import STOCK
 from nnunet_nacl.registration.grammar import PREFIX, format_name, parse
 from nnunet_nacl.registration.known_trainers import check_known, nearest_name
@@ -47,6 +49,7 @@ def read_campaign(path: Path) -> dict[str, Any]:
         names = [dataset["name"] for dataset in datasets]
         twice = sorted({name for name in names if name and names.count(name) > 1})
         problems += [f"datasets: {name} is there twice; name each once" for name in twice]
+        problems += [line for dataset in datasets if dataset["name"] for line in _plan_problems(content, dataset)]
         content["datasets"] = datasets
     if problems:
         raise UserError("\n  ".join([f"{path}: {len(problems)} to correct, nothing was run:", *problems]))
@@ -157,14 +160,39 @@ def _dataset(entry: dict[str, Any], index: int, folds: list[int], problems: list
     return result | {"name": challenge.dataset_name(native, entry.get("number")), "prepare": arguments}
 
 
+def _plan_problems(content: dict[str, Any], dataset: dict[str, Any]) -> list[str]:
+    """Configurations that the plans lack and folds that the split lacks, where there are plans and a split already."""
+    folder = Path(os.environ.get("nnUNet_preprocessed") or os.devnull) / dataset["name"]
+    problems = []
+    plans, splits = folder / f"{content['plans']}.json", folder / "splits_final.json"
+    if plans.is_file() and not content.get("after_planning"):  # which may add configurations
+        known = list(read_dict(plans).get("configurations", {}))
+        for name in content["configurations"]:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
+                hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
+                problems.append(f"configurations: {plans} has no {name}; {hint}")
+    if splits.is_file():
+        try:
+            count = len(json.loads(splits.read_text(encoding="utf-8")))
+        except ValueError:
+            return [*problems, f"{splits}: not JSON; remove it, and nnU-Net makes another"]
+        missing = [fold for fold in dataset["folds"] if fold >= count]
+        problems += [f"folds: {splits} has {count} folds, from 0 on; there is no {fold}" for fold in missing]
+    return problems
+
+
 def _name_in_raw(given: int | str, place: str, problems: list[str]) -> str:
-    raw = Path(os.environ.get("nnUNet_raw") or os.devnull)
+    if not os.environ.get("nnUNet_raw"):
+        problems.append(f"{place}: nnUNet_raw is not set, where data set {given} is looked for")
+        return ""
+    raw = Path(os.environ["nnUNet_raw"])
     present = sorted(path.name for path in raw.glob("Dataset???_*"))
     wanted = f"Dataset{int(given):03d}_" if str(given).isdecimal() else str(given)
     found = [name for name in present if name == wanted or (wanted.endswith("_") and name.startswith(wanted))]
     if len(found) == 1:
         return found[0]
-    close = difflib.get_close_matches(wanted, present, n=1)
+    close = [] if wanted.endswith("_") else difflib.get_close_matches(wanted, present, n=1)
     hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(present) or 'none'} in nnUNet_raw"
     problems.append(
         f"{place}: no data set {given}; {hint}" if not found else f"{place}: {given} is {' and '.join(found)}"

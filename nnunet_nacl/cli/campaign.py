@@ -58,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.campaign.campaign_file import read_campaign
     from nnunet_nacl.campaign.progress import progress_of
     from nnunet_nacl.campaign.snakemake_run import (
+        CAMPAIGN_FILE,
         LOG,
         check_engine,
         hold,
@@ -74,6 +75,8 @@ def run(args: argparse.Namespace) -> int:
         if (getattr(args, flag) or 1) < 1:
             raise UserError(f"--{flag} must be at least 1, got {getattr(args, flag)}.")
     campaign = read_campaign(path) | {"keep": args.keep}
+    if (args.status or args.so_far) and not (folder / CAMPAIGN_FILE).is_file():
+        raise UserError(f"{folder}: no campaign was started there; go where it was started, or give its folder by -o.")
     if args.status:
         print(progress_of(campaign, folder).table())
         return 0

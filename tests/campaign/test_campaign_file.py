@@ -23,6 +23,21 @@ def problems_of(tmp_path, **entries) -> list[str]:
     return [line.strip() for line in lines]
 
 
+def test_configurations_and_folds_are_those_of_plans_and_split_that_are_there(tmp_path) -> None:
+    folder = tmp_path / "preprocessed" / "Dataset004_Hippocampus"
+    folder.mkdir()
+    (folder / "nnUNetPlans.json").write_text('{"configurations": {"2d": {}, "3d_fullres": {}}}')
+    (folder / "splits_final.json").write_text("[{}, {}]")
+    configuration, fold = problems_of(tmp_path, configurations=["3d_fulres"], folds=[1, 2])
+    assert configuration.endswith("nnUNetPlans.json has no 3d_fulres; did you mean 3d_fullres?")
+    assert fold.endswith("splits_final.json has 2 folds, from 0 on; there is no 2")
+
+
+def test_without_nnunets_folder_that_is_said(tmp_path, monkeypatch) -> None:
+    monkeypatch.delenv("nnUNet_raw")
+    assert problems_of(tmp_path) == ["datasets[0]: nnUNet_raw is not set, where data set 4 is looked for"]
+
+
 @pytest.mark.parametrize(
     ("entries", "line"),
     [
@@ -33,7 +48,7 @@ def problems_of(tmp_path, **entries) -> list[str]:
         ({"treatments": ["decided+calibrated"]}, "treatments[0]: 'decided+calibrated' is not allowed; did you mean "),
         ({"seeds": [0]}, "seeds[0]: 0 is less than the minimum of 1"),
         ({"datasets": [{"dataset": 4, "fold": [0]}]}, "datasets[0]: unknown key 'fold'; did you mean 'folds'?"),
-        ({"datasets": [5]}, "datasets[0]: no data set 5; did you mean Dataset004_Hippocampus?"),
+        ({"datasets": [5]}, "datasets[0]: no data set 5; there are Dataset004_Hippocampus in nnUNet_raw"),
         (
             {"datasets": [4, "Dataset004_Hippocampus"]},
             "datasets: Dataset004_Hippocampus is there twice",

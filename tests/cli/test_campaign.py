@@ -30,6 +30,11 @@ def test_the_dry_run_lists_the_jobs(tmp_path, capfd) -> None:
     assert counts == {name: str(count) for name, count in (expected | {"total": 12}).items()}
 
 
-def test_status_needs_no_engine(tmp_path, capsys) -> None:
-    assert main(["campaign", str(write_campaign_file(tmp_path)), "-o", str(tmp_path / "out"), "--status"]) == 0
+def test_status_needs_no_engine_but_a_campaign_that_was_started(tmp_path, capsys) -> None:
+    command = ["campaign", str(write_campaign_file(tmp_path)), "-o", str(tmp_path / "out"), "--status"]
+    assert main(command) == 2
+    assert f"{tmp_path / 'out'}: no campaign was started there" in capsys.readouterr().err
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / snakemake_run.CAMPAIGN_FILE).touch()
+    assert main(command) == 0
     assert "trainings: 0 of 4 done, 0 running, 4 waiting" in capsys.readouterr().out
