@@ -49,7 +49,15 @@ def by_hand(dataset: int, configuration: str, cores: int, folder: Path) -> None:
 def _run(command: list, folder: Path) -> None:
     environment = {**os.environ, "nnUNet_results": str(folder / "results"), "OMP_NUM_THREADS": "1"}
     arguments = [str(SCRIPTS / command[0]), *map(str, command[1:])]
-    result = subprocess.run(arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    # a session of its own, as a campaign's jobs have: Linux may share the processor between sessions
+    result = subprocess.run(
+        arguments,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
     if result.returncode:
         raise SystemExit(f"{' '.join(arguments)} ended with status {result.returncode}:\n{result.stdout[-3000:]}")
 
@@ -82,7 +90,7 @@ def main() -> None:
     text = (
         f"## Campaigns\n\nEight trainings of 2 iterations with their validation, {args.cores} at a time, medians of "
         f"{args.rounds} rounds.\n\n{table(['way', 'wall', 'CPU', 'x wall', 'x CPU'], rows)}\n\n"
-        f"The engine costs {per_job:.1f} s of CPU time a job.\n\nMachine: {describe_machine()}."
+        f"The campaign takes {per_job:+.1f} s of CPU time a job more.\n\nMachine: {describe_machine()}."
     )
     print(text)
     if args.output:

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.campaign.fold_state import fold_state, is_validated
 from nnunet_nacl.campaign.grid import Grid
 from nnunet_nacl.campaign.slimming import drop_optimiser_state, drop_probabilities
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.evaluation.fold_state import fold_state, is_validated
 from nnunet_nacl.registration.grammar import parse
 
 __all__ = ["PERFORM", "comparison_command"]
