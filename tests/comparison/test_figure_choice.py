@@ -152,7 +152,7 @@ def test_hyper_parameter_radars(tmp_path):
         picture.draw(tmp_path / f"{picture.id}.svg", title=picture.title, subtitle=picture.subtitle, notes=())
 
 
-def test_networks_are_found_by_their_names():
+def test_networks_are_found_by_their_names(tmp_path):
     names = [
         f"nnUNetTrainer{method}{network}" for method in ("NACL", "MbLS") for network in ("_unet", "", "_transunet")
     ]
@@ -164,6 +164,8 @@ def test_networks_are_found_by_their_names():
         f"DSC of NACL: nnU-Net's {dice[1]:.3f}, transunet {dice[2]:.3f}, unet {dice[0]:.3f}; "
         f"DSC of MbLS: nnU-Net's {dice[4]:.3f}, transunet undefined, unet {dice[3]:.3f}."
     )
+    for picture in pictures.values():
+        picture.draw(tmp_path / f"{picture.id}.png", title=picture.title, subtitle=picture.subtitle, notes=())
 
 
 def test_too_few_cases_for_any_interval(tmp_path):

@@ -126,7 +126,7 @@ def _networks(
             for label, points in groups.items()
         }
         alt = "; ".join(f"{short} of {label}: {listed(zip(axes, found))}" for label, found in values.items())
-        caption = f"{short} (mean over cases) of each method by network, all else equal. Outward is better."
+        caption = f"{short} (mean over cases) of each method by network, all else equal."
         draw = partial(draw_radar, axes, values, better=comparison.columns[column_id].better, metric=short)
         title = f"{short} by network"
         yield describe(comparison, dataset, f"networks_{metric}", title, caption, f"{alt}.", draw)
