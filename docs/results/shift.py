@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import matplotlib
@@ -20,6 +21,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import torch
 from corruptions import KINDS, SEVERITIES
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
@@ -33,7 +35,7 @@ from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
 from nnunet_nacl.evaluation.quality_block import CaseQuality
 from nnunet_nacl.evaluation.results import Evaluation
 from nnunet_nacl.figures.style import figure_settings, legend_handles, method_styles, save_figure
-from nnunet_nacl.files import to_csv_text, write_atomically
+from nnunet_nacl.files import write_atomically
 from nnunet_nacl.metrics.scores import nll
 from nnunet_nacl.quality.estimate_report import spearman
 from nnunet_nacl.quality.learned_quality import LearnedQuality
@@ -94,6 +96,24 @@ def measured(evaluation: Evaluation, learned: LearnedQuality | None) -> dict[str
     }
 
 
+def measured_sets(model: Path, label: str, sets: Iterable[str], out: Path, truth: Path) -> list[dict]:
+    """Every predicted set of one network, as it is and through its model's map: a row each."""
+    trainer = model.name.split("__")[0]
+    content = json.loads((model / MAP_FILE).read_text(encoding="utf-8"))
+    learned = LearnedQuality.from_json(content["quality"]["learned"]["argmax"])
+    rows = []
+    for name in tqdm(sets, f"measure {label}", unit="set"):
+        folder = PredictionFolder.open(out / trainer / name, truth)
+        calibration = read_map(model / MAP_FILE, structures_of(folder), folder.labels.regions)
+        views = {False: folder, True: CalibratedFolder.of(folder, {f.case: calibration for f in folder.cases()[0]})}
+        for calibrated, view in views.items():
+            place = folder.folder / ("calibrated" if calibrated else "raw") / "calibration.json"
+            found = measured(evaluate_folder(view, output=place), learned if calibrated else None)
+            kind, severity = name.rsplit("_", 1)
+            rows.append({"loss": label, "calibrated": calibrated, "kind": kind, "severity": int(severity)} | found)
+    return rows
+
+
 def draw(rows: list[dict], labels: list[str], path: Path) -> None:
     """A panel for each measure and kind of corruption."""
     styles = method_styles(labels)
@@ -113,7 +133,8 @@ def draw(rows: list[dict], labels: list[str], path: Path) -> None:
                             if (row["loss"], row["calibrated"], row["severity"]) == (label, calibrated, severity)
                             and row["kind"] in (kind, "none")
                         ]
-                        look = styles[label].line() | {"linestyle": "-" if calibrated else ":"}
+                        look = styles[label].line | {"linestyle": "-" if calibrated else ":"}
+                        look |= {"marker": styles[label].marker if calibrated else "", "markersize": 3}
                         panel.plot((0, *SEVERITIES), values, **look)
                 if measure == "coverage":
                     panel.axhline(0.9, color="0.6", linewidth=0.8)
@@ -123,8 +144,10 @@ def draw(rows: list[dict], labels: list[str], path: Path) -> None:
                     panel.set_ylabel(MEASURES[measure])
                 panel.set_xticks((0, *SEVERITIES))
         figure.supxlabel("severity (0: the images as they are)")
-        figure.legend(handles=legend_handles(styles), loc="outside lower left", ncols=len(labels), frameon=False)
-        figure.text(0.99, 0.005, "dotted: as trained; solid: calibrated", ha="right")
+        title = "dotted: as trained, solid: calibrated"
+        figure.legend(
+            handles=legend_handles(styles), title=title, loc="outside upper center", ncols=len(labels), frameon=False
+        )
         save_figure(figure, path, title="Calibration under shift")
         plt.close(figure)
 
@@ -148,22 +171,14 @@ def main() -> None:
             predict(model, arguments.fold, arguments.every, sets, arguments.out / trainer, progress)
     if arguments.only_predict:
         return
-    labels, rows = short_labels(trainers), []
-    for model, trainer, label in zip(arguments.models, trainers, labels):
-        content = json.loads((model / MAP_FILE).read_text(encoding="utf-8"))
-        learned = LearnedQuality.from_json(content["quality"]["learned"]["argmax"])
-        for name in tqdm(sets, f"measure {label}", unit="set"):
-            folder = PredictionFolder.open(arguments.out / trainer / name, arguments.labels)
-            calibration = read_map(model / MAP_FILE, structures_of(folder), folder.labels.regions)
-            views = {False: folder, True: CalibratedFolder.of(folder, {f.case: calibration for f in folder.cases()[0]})}
-            for calibrated, view in views.items():
-                place = folder.folder / ("calibrated" if calibrated else "raw") / "calibration.json"
-                found = measured(evaluate_folder(view, output=place), learned if calibrated else None)
-                kind, severity = name.rsplit("_", 1)
-                rows.append({"loss": label, "calibrated": calibrated, "kind": kind, "severity": int(severity)} | found)
-    header = list(rows[0])
-    text = to_csv_text(header, [[f"{v:.5g}" if isinstance(v, float) else v for v in row.values()] for row in rows])
-    write_atomically(arguments.out / "shift.csv", text)
+    table = arguments.out / "shift.csv"
+    if not table.exists():
+        rows = []
+        for model, label in zip(arguments.models, short_labels(trainers)):
+            rows += measured_sets(model, label, sets, arguments.out, arguments.labels)
+        write_atomically(table, pd.DataFrame(rows).to_csv(index=False, float_format="%.5g"))
+    rows = pd.read_csv(table).to_dict("records")
+    labels = list(dict.fromkeys(row["loss"] for row in rows))
     draw(rows, labels, arguments.out / "shift.png")
     print("| loss | severity | " + " | ".join(MEASURES.values()) + " |\n| :-- | --: |" + " --: |" * len(MEASURES))
     for label in labels:
@@ -172,7 +187,8 @@ def main() -> None:
                 chosen = [
                     r for r in rows if (r["loss"], r["calibrated"], r["severity"]) == (label, calibrated, severity)
                 ]
-                values = " | ".join(f"{np.mean([row[measure] for row in chosen]):.3f}" for measure in MEASURES)
+                means = [np.mean([row[measure] for row in chosen]) for measure in MEASURES]
+                values = " | ".join("" if np.isnan(mean) else f"{mean:.3f}" for mean in means)
                 print(f"| {label}{', calibrated' if calibrated else ''} | {severity} | {values} |")
 
 

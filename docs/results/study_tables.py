@@ -5,7 +5,8 @@
 A DOCUMENT is what study_measure.py kept of one method; the first is the one that the others are compared with. Prints
 Markdown: means of single networks, of the average of all folds, and differences to the first as it is. Intervals of
 single networks count cases and trainings as random (crossed), those of the average cases alone; with --groups a
-patient's cases are averaged first.
+patient's cases are averaged first. Networks that a document lacks are left out of all: methods that were trained on
+fewer folds are compared on those.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class Study:
             for label, frame in zip(self.labels, frames)
         }
         self.n_patients = len(set(patient.values()))
-        networks = frames[0]["network"].unique()
+        networks = [name for name in frames[0]["network"].unique() if all((f["network"] == name).any() for f in frames)]
         self.chosen = {"single networks": [name for name in networks if name != "average"]}
         if "average" in networks:
             self.chosen["average of the folds"] = ["average"]
