@@ -28,6 +28,7 @@ __all__ = [
     "CALIBRATED",
     "MARK",
     "bake",
+    "calibrated_otherwise",
     "check_checkpoints",
     "class_layer",
     "resampling_difference",
@@ -188,7 +189,13 @@ def _logits(network: nn.Module, weights: dict[str, Tensor], patch: Tensor) -> Te
 
 
 def write_calibrated(
-    model: Path, folds: Sequence[str], checkpoint_name: str, calibration: AffineMap, description: dict[str, Any]
+    model: Path,
+    folds: Sequence[str],
+    checkpoint_name: str,
+    calibration: AffineMap,
+    description: dict[str, Any],
+    *,
+    progress: bool = False,
 ) -> dict[str, float]:
     """Write ``checkpoint_calibrated.pth`` into each fold: all of them, or none if one cannot be made.
 
@@ -198,6 +205,7 @@ def write_calibrated(
         checkpoint_name: The checkpoint that is calibrated; it stays as it is.
         calibration: The map, the same for all folds.
         description: What the checkpoint shall say about it, plain values.
+        progress: Show a progress bar on stderr.
 
     Returns:
         For each fold what :func:`check_baked` measured.
@@ -205,9 +213,11 @@ def write_calibrated(
     Raises:
         UserError: See :func:`class_layer`, :func:`bake` and :func:`check_baked`; or a file cannot be written.
     """
+    from tqdm import tqdm
+
     differences = {}
     with contextlib.ExitStack() as stack:  # at its end all get their names, or none if something went wrong
-        for fold in folds:
+        for fold in tqdm(folds, desc="checkpoints", unit="fold", leave=False, disable=not progress):
             folder = model / f"fold_{fold}"
             remove_leftovers(folder)
             checkpoint = _load(folder / checkpoint_name)
@@ -220,6 +230,21 @@ def write_calibrated(
                 torch.save(checkpoint | {"network_weights": weights, MARK: description}, file)
                 os.fsync(file.fileno())
     return differences
+
+
+def calibrated_otherwise(model: Path, calibration: AffineMap) -> list[str]:
+    """Folds whose ``checkpoint_calibrated.pth`` holds another map: averaged with this one, nothing is calibrated."""
+    here = np.stack([calibration.slopes, calibration.offsets], axis=1)
+    others = []
+    for path in sorted(model.glob(f"fold_*/{CALIBRATED}")):
+        try:
+            rows = torch.load(path, map_location="cpu", weights_only=False)[MARK]["structures"]
+            same = np.allclose([(row["slope"], row["offset"]) for row in rows], here)
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError, TypeError):
+            same = False
+        if not same:
+            others.append(path.parent.name.removeprefix("fold_"))
+    return others
 
 
 def _network(model: Path, fold: str, checkpoint_name: str) -> tuple[nn.Module, tuple[int, ...]]:

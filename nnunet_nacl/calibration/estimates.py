@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 
@@ -16,7 +18,13 @@ _GROUPS = 20
 
 
 def estimate_values(
-    sample: Sample, calibration: AffineMap, keys: list[str], regions_order: list[int] | None = None, n_bins: int = 15
+    sample: Sample,
+    calibration: AffineMap,
+    keys: list[str],
+    regions_order: list[int] | None = None,
+    n_bins: int = 15,
+    *,
+    before: Mapping[str, float] | None = None,
 ) -> dict[str, tuple[float, float]]:
     """ECE, NLL, Brier score on each mask and Dice of each structure, under a map.
 
@@ -28,12 +36,31 @@ def estimate_values(
         keys: nnU-Net's key of each structure, in order; a region's is the text of its labels.
         regions_order: Unused for classes; for regions nnU-Net's ``regions_class_order``.
         n_bins: Confidence bins.
+        before: Values of all voxels without the map, by name. With them only the change is taken from the sample, whose
+            chance is nearly the same before and after: under a temperature no Dice changes, in no sample.
 
     Returns:
         Value and standard error, over draws of the sample (delete-a-group jackknife within strata; strata that were
         drawn whole have none), by the names of ``case_values``.
     """
-    probs, truth, segmented, masks, weights = _rows(sample, calibration, regions_order or [], keys)
+    values = _replicated(sample, calibration, regions_order or [], keys, n_bins)
+    if before is not None:
+        identity = AffineMap.identity(len(sample.log_odds), calibration.regions)
+        first = _replicated(sample, identity, regions_order or [], keys, n_bins)
+        values = {name: before[name] + (after - first[name]) for name, after in values.items()}
+    result = {}
+    for name, (value, *others) in values.items():
+        defined = np.array([one for one in others if np.isfinite(one)] or [np.nan if others else 0.0])
+        spread = ((defined - defined.mean()) ** 2).sum()
+        result[name] = (float(value), float(np.sqrt((_GROUPS - 1) / _GROUPS * spread)))
+    return result
+
+
+def _replicated(
+    sample: Sample, calibration: AffineMap, regions_order: list[int], keys: list[str], n_bins: int
+) -> dict[str, np.ndarray]:
+    """(1 + G,) each value by the whole sample, and without each group."""
+    probs, truth, segmented, masks, weights = _rows(sample, calibration, regions_order, keys)
     every = _replicates(sample, weights)
     if sample.regions:
         confidence, right = np.maximum(probs, 1 - probs), (probs > 0.5) == truth
@@ -56,12 +83,7 @@ def estimate_values(
             values[f"Brier {name}"] = w @ squares / w.sum(1)
         for key, true, found in zip(keys, truth[-len(keys) :], segmented):
             values[f"Dice {key}"] = 2 * (every @ (true & found)) / (every @ true + every @ found)
-    result = {}
-    for name, (value, *others) in values.items():
-        defined = np.array([one for one in others if np.isfinite(one)] or [np.nan if others else 0.0])
-        spread = ((defined - defined.mean()) ** 2).sum()
-        result[name] = (float(value), float(np.sqrt((_GROUPS - 1) / _GROUPS * spread)))
-    return result
+    return values
 
 
 def _replicates(sample: Sample, weights: np.ndarray) -> np.ndarray:

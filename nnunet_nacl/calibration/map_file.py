@@ -22,6 +22,7 @@ __all__ = [
     "MAP_PATTERN",
     "SCHEMA_VERSION",
     "check_output_map",
+    "fitted_cases",
     "map_of",
     "map_path_of",
     "map_to_json",
@@ -121,6 +122,17 @@ def map_path_of(folder: Path) -> Path | None:
         return None
     path = Path(named["map"])
     return path if path.is_file() and sha256(path) == named["map_sha256"] else None
+
+
+def fitted_cases(folder: Path) -> set[str]:
+    """Names of the cases that the map of a calibrated folder was fitted to; empty where its files do not tell."""
+    path = map_path_of(folder)
+    parts = {} if path is None else read_dict(path).get("cross_fit", {})
+    return (
+        set()
+        if mismatch(parts, {"*": {"cases": [str]}})
+        else {case for part in parts.values() for case in part["cases"]}
+    )
 
 
 def _listed(structures: Mapping[str, str], regions: bool) -> str:

@@ -118,7 +118,10 @@ def calibrate(
     codes = list(np.unique(grouped, return_inverse=True)[1])
     parts = parts_of(grouped, [held_out.fold[case] for case in cases] if len(held_out.folders) > 1 else None)
 
+    passes = tqdm(desc="compare forms", unit="pass", leave=False, disable=not progress)
+
     def sampled() -> Iterator[Voxels]:
+        passes.update()
         return (samples[case].voxels() for case in cases)
 
     def everything() -> Iterator[Voxels]:
@@ -128,6 +131,7 @@ def calibrate(
     chosen = choose_form(scores) if form == "auto" else form
     exact, part_maps = held_out.complete, maps[chosen]
     whole = fit(sampled, chosen, groups=codes)[0]
+    passes.close()
     if exact:
         left_out, starts = [None, *left_out_masks(parts).values()], [whole.map, *part_maps.values()]
         whole, *others = fit(everything, chosen, left_out=left_out, starts=starts, groups=codes)
@@ -200,6 +204,9 @@ def _effect(held_out: HeldOut, before, samples, by_case, groups, exact, output, 
         return changes(old, case_values(after, cases), groups=groups)
     order = held_out.first.dataset_json.get("regions_class_order")
     keys, n_bins = list(structures_of(held_out.first)), held_out.settings.n_bins
-    found = [estimate_values(samples[case], by_case[case], keys, order, n_bins) for case in cases]
+    found = [
+        estimate_values(samples[case], by_case[case], keys, order, n_bins, before={name: old[name][i] for name in old})
+        for i, case in enumerate(cases)
+    ]
     new, errors = ({name: [one[name][i] for one in found] for name in old} for i in (0, 1))
     return changes(old, new, errors, groups)

@@ -64,7 +64,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Calibrates; exit status 1 if some cases could not be used."""
-    import sys
     from pathlib import Path
 
     from nnunet_nacl.calibration.checkpoints import CALIBRATED, write_calibrated
@@ -126,14 +125,17 @@ def run(args: argparse.Namespace) -> int:
     document = calibration.to_json() | {"source": str(model or Path(args.i).resolve()), "folds": sorted(folders)}
     document |= {"quality": quality.to_json(), "notes": notes, "problems": held_out.problems}
     if baked:
-        print("checking and writing checkpoints", file=sys.stderr)
         mark = {key: document[key] for key in ("schema_version", "regions", "structures", "form", "generated_by")}
-        document["checkpoints"] = write_calibrated(baked, list(folders), args.chk, calibration.fit.map, mark)
+        document["checkpoints"] = write_calibrated(
+            baked, list(folders), args.chk, calibration.fit.map, mark, progress=True
+        )
+        notes += _other_folds(baked, calibration.fit.map)
         document["checkpoint_sha256"] = {fold: sha256(baked / f"fold_{fold}" / CALIBRATED) for fold in folders}
     write_atomically(output, to_json_text(document))
 
     print(_summary(calibration))
     print(effect_table(calibration.effect, calibration.structures))
+    print("NLL all is what the map is fitted by. Masks that look at the truth reward holding back, and may get worse.")
     print(f"\n{quality.table()}")
     for note in notes:
         print(f"\nnote: {note}")
@@ -191,12 +193,28 @@ def _notes(args: argparse.Namespace, held_out, calibration) -> list[str]:
     return notes
 
 
+def _other_folds(model, calibration) -> list[str]:
+    """A warning where folds keep what an earlier map made of them."""
+    from nnunet_nacl.calibration.checkpoints import CALIBRATED, calibrated_otherwise
+
+    others = calibrated_otherwise(model, calibration)
+    if not others:
+        return []
+    return [
+        f"the {CALIBRATED} of fold {', '.join(others)} holds another, earlier map. Predict with the folds of this one "
+        "alone (-f), or calibrate all folds together."
+    ]
+
+
 def _write_given(args: argparse.Namespace, model) -> int:
     """Write a map into a model, which may have come as a zip file: without validation folders."""
+    from pathlib import Path
+
     from nnunet_nacl.calibration.checkpoints import CALIBRATED, check_checkpoints, write_calibrated
-    from nnunet_nacl.calibration.map_file import map_to_json, read_map, structures_of
+    from nnunet_nacl.calibration.map_file import MAP_FILE, map_to_json, read_map, structures_of
     from nnunet_nacl.errors import UserError
     from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
+    from nnunet_nacl.files import write_atomically
 
     present = sorted(path.parent.name.removeprefix("fold_") for path in model.glob(f"fold_*/{args.chk}"))
     folds = list(dict.fromkeys(args.f or present))
@@ -206,9 +224,12 @@ def _write_given(args: argparse.Namespace, model) -> int:
     calibration = read_map(args.map, structures_of(folder), folder.labels.regions)
     check_checkpoints(model, folds, args.chk, predicted_ns={})
     mark = map_to_json(calibration, structures_of(folder))
-    write_calibrated(model, folds, args.chk, calibration, mark)
-    for fold in folds:
-        print(f"written: {model / f'fold_{fold}' / CALIBRATED}")
+    write_calibrated(model, folds, args.chk, calibration, mark, progress=True)
+    write_atomically(model / MAP_FILE, Path(args.map).read_text(encoding="utf-8"))  # predictions look for it there
+    for note in _other_folds(model, calibration):
+        print(f"note: {note}\n")
+    for path in (model / MAP_FILE, *(model / f"fold_{fold}" / CALIBRATED for fold in folds)):
+        print(f"written: {path}")
     return 0
 
 
@@ -217,10 +238,8 @@ def _summary(calibration) -> str:
     lines = [f"form {calibration.form}, {len(calibration.parts)} cases, {len(calibration.part_maps)} parts"]
     columns = (*fit.standard_errors.reshape(2, -1), fit.map.slopes, fit.map.offsets)
     for (key, name), slope_error, offset_error, slope, offset in zip(calibration.structures.items(), *columns):
-        lines.append(
-            f"  {key} {name}: slope {slope:.4f} (standard error {slope_error:.4f}), "
-            f"offset {offset:+.4f} ({offset_error:.4f})"
-        )
+        shift = "no offset" if calibration.form == "temperature" else f"offset {offset:+.4f} ({offset_error:.4f})"
+        lines.append(f"  {key} {name}: slope {slope:.4f} (standard error {slope_error:.4f}), {shift}")
     lines.append("cross-validated NLL: " + ", ".join(f"{form} {score.nll:.5f}" for form, score in scores.items()))
     changed = f"{calibration.confident_changed:.0f} of {calibration.confident:.0f}"
     lines.append(f"confident foreground voxels (p > 0.9) that get another label: {changed}\n")

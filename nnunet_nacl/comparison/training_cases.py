@@ -14,6 +14,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from nnunet_nacl.calibration.map_file import fitted_cases
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import mismatch, read_dict, read_json
 
@@ -26,7 +27,7 @@ PREDICT_ARGUMENTS = "predict_from_raw_data_args.json"
 def check_training_cases(
     label: str, fold: str, folder: Path, cases: set[str], *, allow: bool, plans: Path | None
 ) -> list[str]:
-    """Make sure that an entry's networks were not trained on its cases.
+    """Make sure that an entry's networks were not trained on its cases, and say where its calibration was.
 
     Args:
         label: Of the entry.
@@ -37,7 +38,8 @@ def check_training_cases(
         plans: plans.json of folders that have none.
 
     Returns:
-        What must be said beside every number: that they were trained on some, or that this is not known.
+        What must be said beside every number: that they were trained on some, or that this is not known; and that the
+        map of a calibrated folder was fitted to some.
 
     Raises:
         UserError: They certainly were, and ``allow`` is not set.
@@ -49,7 +51,13 @@ def check_training_cases(
             "cases, or pass --allow-training-cases to compare them with a note."
         )
     what = "were" if certain else "may have been"
-    return [f"{label}: its networks {what} trained on cases that they are compared on ({why})."] if why else []
+    notes = [f"{label}: its networks {what} trained on cases that they are compared on ({why})."] if why else []
+    if seen := cases & fitted_cases(folder):
+        notes.append(
+            f"{label}: its calibration map was fitted to cases that it is compared on ({_some(seen)}), which flatters "
+            "it; what `nnunet_nacl calibrate` printed is of cases that were left out."
+        )
+    return notes
 
 
 def fold_of(folder: Path) -> str:

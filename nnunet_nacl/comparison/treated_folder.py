@@ -112,12 +112,13 @@ def _calibrated(folder: PredictionFolder) -> CalibratedFolder:
     fold = folder.folder.parent
     place = fold / AFTER_FOLDER
     trainer, plans, configuration = fold.resolve().parent.name.split("__")
-    command = (
-        f"run `nnunet_nacl calibrate -d {fold.resolve().parent.parent.name} -tr {trainer} -p {plans} "
-        f"-c {configuration}`"
-    )
+    arguments = f" -d {fold.resolve().parent.parent.name} -tr {trainer} -p {plans} -c {configuration}"
+    command = f"run `nnunet_nacl calibrate{arguments}`"
     if not ((place / FILE_NAME).is_file() and (place / MAPS_FILE).is_file()):
-        raise UserError(f"{fold} is not calibrated (no {AFTER_FOLDER}/{FILE_NAME}); {command}.")
+        raise UserError(
+            f"{fold} has no {AFTER_FOLDER}/{FILE_NAME}; {command}, or, where that has only samples to go by (no npz), "
+            f"`nnunet_nacl evaluate{arguments} --predict -chk {CALIBRATED}`."
+        )
     document, maps = read_document(place / FILE_NAME), read_json(place / MAPS_FILE)
     known, labels = {case.case: case for case in document.cases}, folder.labels
     try:

@@ -79,7 +79,10 @@ def find_fold_folders(model: Path, folds: Sequence[str | int] | None = None) -> 
     for fold in dict.fromkeys(str(f) for f in folds):
         folder = validation_folder(model / f"fold_{fold}")
         if not folder.is_dir():
-            raise UserError(f"{folder}: no such folder; train this fold or {RERUN}.")
+            there = ", ".join(
+                sorted(path.parent.name.removeprefix("fold_") for path in model.glob("fold_*/validation"))
+            )
+            raise UserError(f"{folder}: no such folder (folds there: {there or 'none'}); train this fold or {RERUN}.")
         opened = PredictionFolder.open(folder)
         if fold == "all":  # trained and validated on every case
             result[fold] = opened.expecting_all_references()

@@ -51,8 +51,8 @@ def table_text(evaluation: Evaluation, title: str = "") -> str:
         lines += [
             "",
             f"In {changed} of {len(evaluation.cases)} cases the segmentation differs from what the probabilities say "
-            "(postprocessed, or an npz left from an earlier run?): Dice is the segmentation's, calibration the "
-            "probabilities'.",
+            "(decided for Dice, postprocessed, or an npz left from an earlier run?): Dice is the segmentation's, "
+            "calibration the probabilities'.",
         ]
     return "\n".join(lines)
 

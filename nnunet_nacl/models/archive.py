@@ -63,7 +63,7 @@ def export_model(
     trainer, plans_name, configuration = _parts(model)
     folds = _folds(model, folds)
     calibrated = _calibrated(model, folds)
-    calibration_map = _calibration_map(model, folds[0], calibrated)
+    calibration_map = _calibration_map(model, folds, calibrated)
     if portable:
         check_portable(read_checkpoint(model / f"fold_{folds[0]}" / FINAL_NAME)["trainer_name"])
     check_writable(output)
@@ -200,24 +200,27 @@ def _calibrated(model: Path, folds: Sequence[str]) -> bool:
     return bool(found)
 
 
-def _calibration_map(model: Path, fold: str, calibrated: bool) -> dict[str, Any] | None:
-    """The map beside the folds, or else as the checkpoint has it; they must agree."""
+def _calibration_map(model: Path, folds: Sequence[str], calibrated: bool) -> dict[str, Any] | None:
+    """The map beside the folds, or else as the checkpoints have it; all must agree."""
     path = model / MAP_FILE
-    there = read_dict(path) if path.is_file() else None
+    there: Any = read_dict(path) if path.is_file() else None
     if not calibrated:
         return there
-    checkpoint = model / f"fold_{fold}" / CALIBRATED
-    baked: Any = read_checkpoint(checkpoint).get(MARK)
-    if mismatch(baked, MAP_PATTERN):
-        raise UserError(
-            f"{checkpoint}: does not say by which map it was calibrated; run `nnunet_nacl calibrate` again."
-        )
-    if there is not None and (mismatch(there, MAP_PATTERN) or _numbers(there) != _numbers(baked)):
-        raise UserError(
-            f"{path} is not the map in {checkpoint}; copy there what `nnunet_nacl calibrate` was given with -map, or "
-            "calibrate again."
-        )
-    return baked if there is None else there
+    for fold in folds:
+        checkpoint = model / f"fold_{fold}" / CALIBRATED
+        baked: Any = read_checkpoint(checkpoint).get(MARK)
+        if mismatch(baked, MAP_PATTERN):
+            raise UserError(
+                f"{checkpoint}: does not say by which map it was calibrated; run `nnunet_nacl calibrate` again."
+            )
+        there = baked if there is None else there
+        if mismatch(there, MAP_PATTERN) or _numbers(there) != _numbers(baked):
+            other = f"{path} is not the map in" if path.is_file() else f"fold {folds[0]} has another map than"
+            raise UserError(
+                f"{other} {checkpoint}; calibrate the folds {', '.join(folds)} together, or give with -f those that "
+                "were."
+            )
+    return there
 
 
 def _numbers(calibration_map: Mapping[str, Any]) -> list[tuple[str, float, float]]:

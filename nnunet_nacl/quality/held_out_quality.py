@@ -107,6 +107,10 @@ class HeldOutQuality:
                 numbers = f"{check.error:>16.4g}{check.error_of_constant:>15.4g}{check.ratio:>7.2f}  {check.n:>5}"
                 covers = f"{c.share:.2f} ({c.low:.2f} to {c.high:.2f})" if c.n else why or "too few patients to tell"
                 lines.append(f"{f'{what}, {self.names[key]}':<32}{numbers}  {covers}")
+        if any(check.ratio > 1 for by_kind in self.checks.values() for check in by_kind["dice"].values()):
+            lines.append(
+                "Where the ratio is above 1, the mean Dice of these cases predicts better than what was learned."
+            )
         if self.n_sampled:
             lines.append(f"Of {self.n_sampled} of {self.n_cases} cases these are estimates from samples of the voxels.")
         if self.problems:

@@ -75,6 +75,23 @@ def test_estimates_of_small_samples_spread_as_their_standard_errors_say(make_val
         assert np.sqrt((errors**2).mean()) == pytest.approx(values.std(), rel=0.35), name
 
 
+def test_of_a_change_only_what_changes_is_left_to_chance(make_validated):
+    model = make_validated(cases=1, shape=(10, 40, 40))
+    held_out = HeldOut(find_fold_folders(model.folder))
+    (case,) = held_out.files
+    read, keys = held_out.read(case), list(structures_of(held_out.first))
+    before = {
+        name: value for name, (value, _) in estimate_values(draw_sample(read), AffineMap.identity(2), keys).items()
+    }
+    small, temperature = draw_sample(read, limit_bytes=12_000), AffineMap([0.6, 0.6], [0, 0])
+    found, alone = (estimate_values(small, temperature, keys, before=known) for known in (before, None))
+    assert found["Dice 1"] == pytest.approx((before["Dice 1"], 0), abs=1e-12)  # no temperature changes an argmax
+    assert found["NLL all"][1] < alone["NLL all"][1]
+    assert found["NLL all"][0] == pytest.approx(
+        estimate_values(draw_sample(read), temperature, keys)["NLL all"][0], abs=4 * found["NLL all"][1]
+    )
+
+
 def test_samples_of_other_files_are_not_used(held_out):
     case, files = next(iter(held_out.files.items()))
     first = held_out.sample(case)

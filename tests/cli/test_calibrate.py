@@ -200,6 +200,19 @@ def test_a_given_map_is_written_into_a_model_that_came_without_validation(make, 
     assert calibrate(model, "-map", tmp_path / "ours.json") == 0
     made = torch.load(model.folder / "fold_1" / CALIBRATED, weights_only=False)
     assert [row["offset"] for row in made[MARK]["structures"]] == [0.1, 0.2]
+    assert read_dict(model.folder / "calibration_map.json") == read_dict(tmp_path / "ours.json")  # predict reads it
+
+
+def test_folds_that_keep_an_earlier_map_are_named(make, tmp_path, capsys):
+    model = make(cases=6)
+    assert calibrate(model) == 0
+    assert "earlier map" not in capsys.readouterr().out
+    assert calibrate(model, "-f", "0") == 0
+    assert f"{CALIBRATED} of fold 1 holds another, earlier map" in capsys.readouterr().out
+    assert "of fold 1 holds another" in read_dict(model.folder / "calibration_map.json")["notes"][-1]
+    write_json(tmp_path / "ours.json", map_to_json(AffineMap([0.5, 0.5], [0.1, 0.2]), STRUCTURES))
+    assert calibrate(model, "-f", "1", "-map", tmp_path / "ours.json") == 0
+    assert "of fold 0 holds another" in capsys.readouterr().out
 
 
 def test_the_settings_of_an_earlier_evaluation_stay(make):

@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 
+from nnunet_nacl.calibration.map_file import sha256
 from nnunet_nacl.comparison import resolution as module
 from nnunet_nacl.comparison.alignment import align
 from nnunet_nacl.comparison.entries import read_entries
@@ -304,6 +305,18 @@ def test_paths_alone_need_no_variable_of_nnunet(study, tmp_path, monkeypatch):
     assert (found.name, found.folds, found.where) == (DATASET, (), f"{DATASET}, 3 cases")
     assert found.predictions[str(folders[1])][""]["plans"] == str(tmp_path / "plans_elsewhere.json")
     assert len(found.notes) == 2 and all("no splits_final.json" in note for note in found.notes)
+
+
+def test_a_map_that_was_fitted_to_the_cases_is_told(study, tmp_path):
+    folder, raw = (copy_predictions(study, NAMES[1], 0, tmp_path / name) for name in ("calibrated", "raw"))
+    fitted = {"cross_fit": {"part_0": {"cases": ["case_00"]}, "part_1": {"cases": ["case_77"]}}}
+    write_json(tmp_path / "map.json", fitted)
+    applied = {"map": str(tmp_path / "map.json"), "map_sha256": sha256(tmp_path / "map.json")}
+    write_json(folder / "calibration_applied.json", applied)
+    told = [note for note in gather([], [folder, raw], None).notes if "calibration map was fitted to cases" in note]
+    assert len(told) == 1 and "1 of them (case_00) is" in told[0]
+    write_json(tmp_path / "map.json", fitted | {"n_cases": 2})  # no longer the map that was applied
+    assert not [note for note in gather([], [folder, raw], None).notes if "calibration map" in note]
 
 
 def test_cases_of_the_training_are_refused_where_it_is_certain(study, collect, tmp_path):

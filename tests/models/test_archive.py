@@ -10,12 +10,12 @@ import zipfile
 import pytest
 import torch
 
-from nnunet_nacl.calibration.checkpoints import CALIBRATED
+from nnunet_nacl.calibration.checkpoints import CALIBRATED, write_calibrated
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.models.archive import export_model, install_model
 from tests.evaluation.folders import write_json
-from tests.models.travelling import MARK, calibrate_folds, make_finished
+from tests.models.travelling import MAP, MARK, calibrate_folds, make_finished
 
 FINAL = "checkpoint_final.pth"
 
@@ -115,7 +115,13 @@ def test_folds_that_are_not_all_calibrated_and_another_map_are_refused(model, tm
     calibrate_folds(model, "0", "1")
     write_json(model.folder / "calibration_map.json", MARK | {"structures": [MARK["structures"][0]]})
     refuse(export_model, "is not the map in .*fold_0", model.folder, tmp_path / "model.zip")
-    (model.folder / "calibration_map.json").unlink()  # a map that was given with -map is in the checkpoints alone
+    write_calibrated(model.folder, ["1"], FINAL, MAP, MARK | {"structures": [MARK["structures"][0]] * 2})
+    write_json(model.folder / "calibration_map.json", MARK)
+    refuse(export_model, "is not the map in .*fold_1.*folds 0, 1 together", model.folder, tmp_path / "model.zip")
+    (model.folder / "calibration_map.json").unlink()
+    refuse(export_model, "fold 0 has another map than .*fold_1", model.folder, tmp_path / "model.zip")
+    calibrate_folds(model, "0", "1")
+    (model.folder / "calibration_map.json").unlink()  # a model whose map stayed elsewhere
     export_model(model.folder, tmp_path / "model.zip")
     with zipfile.ZipFile(tmp_path / "model.zip") as archive:
         assert f"{model.dataset}/{model.folder.name}/calibration_map.json" in archive.namelist()
