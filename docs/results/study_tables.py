@@ -26,6 +26,7 @@ from nnunet_nacl.comparison.entries import short_labels
 TITLES = {"HD95_mm": "HD95 (mm)", "expected": "error of expected Dice"}
 COLUMNS = (*OF_SEGMENTATION[:2], *OF_PROBABILITIES, *OF_SEGMENTATION[2:])
 COMPARED = ("Dice", "ECE:foreground", "ECE:union", "ECE:dilated", "ECE:predicted", "ECE:all", "NLL:all", "Brier:all")
+NOTICEABLE = 0.005  # of Dice
 DECIMALS = {"HD95_mm": 2, "ECE:all": 4, "NLL:all": 4, "Brier:all": 4, "Dice": 4}
 
 
@@ -65,6 +66,10 @@ class Study:
             .mean()
             for label, frame in zip(self.labels, frames)
         }
+        self._cases = {
+            label: frame.set_index(["treatment", "network", "case"])["Dice"]
+            for label, frame in zip(self.labels, frames)
+        }
         self.n_patients = len(set(patient.values()))
         networks = [name for name in frames[0]["network"].unique() if all((f["network"] == name).any() for f in frames)]
         self.chosen = {"single networks": [name for name in networks if name != "average"]}
@@ -95,6 +100,27 @@ class Study:
             table(["loss", *(title(column) for column in COMPARED)], differences),
         )
 
+    def decisions(self, networks: Sequence[str]) -> str:
+        """How many cases the decision lowers or raises by more than ``NOTICEABLE``, raw and calibrated."""
+        rows = []
+        for label in self.labels:
+            row = [label]
+            for treatment in ("pred", "calibrated"):
+                before, after = (
+                    self._cases[label].loc[name].loc[list(networks)] for name in (treatment, f"{treatment}_decided")
+                )
+                change = (after - before).dropna()
+                shares = [f"{100 * np.mean(found):.0f} %" for found in (change < -NOTICEABLE, change > NOTICEABLE)]
+                row += [f"{change.mean():+.4f}", *shares]
+            rows.append(row)
+        return table(
+            [
+                "loss",
+                *(f"{kind}: {what}" for kind in ("raw", "calibrated") for what in ("change", "lowered", "raised")),
+            ],
+            rows,
+        )
+
     def _mean(self, values: np.ndarray, column: str) -> str:
         return f"{np.nanmean(values[..., COLUMNS.index(column)]):.{DECIMALS.get(column, 3)}f}"
 
@@ -113,6 +139,9 @@ def main() -> None:
         means, differences = study.tables(networks)
         print(f"\n{name}: {len(networks)} of each loss, {study.n_patients} patients, {study.n_cases} cases\n\n{means}")
         print(f"\n{name}, difference to {study.labels[0]} as it is\n\n{differences}")
+        print(
+            f"\n{name}: cases whose Dice the decision changes by more than {NOTICEABLE}\n\n{study.decisions(networks)}"
+        )
 
 
 if __name__ == "__main__":
