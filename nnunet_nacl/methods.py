@@ -28,7 +28,7 @@ class Token:
         default: Value without the token, where that is the same for all methods and not a default of a loss.
         check: Says what is wrong with a value, or None.
         title: Its name in figures and tables; default: the form without its number.
-        rewrites: What of a method's formula becomes what, for several words by the word.
+        rewrites: What of a method's formula becomes what.
         from_plans: Without the token nnU-Net's plans decide, and not the default of the loss.
         of_dice: It changes the Dice term, and says nothing where there is none.
         field: The attribute of :class:`Variant`.
@@ -39,7 +39,7 @@ class Token:
     default: float | None = None
     check: Callable[[Any], str | None] = lambda value: None
     title: str = ""
-    rewrites: tuple[str, str | Mapping[str, str]] | None = None
+    rewrites: tuple[str, str] | None = None
     from_plans: bool = False
     of_dice: bool = False
     field: str = ""
@@ -129,12 +129,7 @@ class Variant:
         "(default: all weigh the same)",
     )
     sigma: float | None = _token("sigma<x>", "width of those weights in voxels", check=_positive)
-    penalty: str | None = _token(
-        "l2|barrier",
-        "squared penalty, or a log-barrier P, weak near the constraint and firm from a distance of 2 on "
-        "(default: absolute)",
-        rewrites=("|m tau_k - l_k|", {"l2": "(m tau_k - l_k)^2", "barrier": "P(m tau_k - l_k)"}),
-    )
+    l2: bool = _token("l2", "squared penalty (default: absolute)", rewrites=("|m tau_k - l_k|", "(m tau_k - l_k)^2"))
     softmax: bool = _token("softmax", "penalty on probabilities (default: on logits)", rewrites=("l_k", "p_k"))
     sum: bool = _token(
         "sum",
@@ -193,10 +188,8 @@ class Variant:
         """Loss of a voxel, see :class:`Method`, as its tokens have it."""
         formula = METHODS[self.method].formula + (" + mL1-ACE" if self.ace else "")
         for token in TOKENS:
-            value = getattr(self, token.field)
-            if token.rewrites and value:
-                old, new = token.rewrites
-                formula = formula.replace(old, new if isinstance(new, str) else new[value])
+            if token.rewrites and getattr(self, token.field):
+                formula = formula.replace(*token.rewrites)
         return formula + (" + Dice" if self.dice else "")
 
 
@@ -263,7 +256,7 @@ METHODS = {
                 "kernel_size": (3, "kernel_size"),
                 "prior": ("mean", "prior"),
                 "sigma": (1.0, "sigma"),
-                "penalty": ("l1", "penalty"),
+                "penalty": ("l1", "l2"),
                 "space": ("logits", "softmax"),
                 "reduction": ("mean", "sum"),
                 "voxels": ("all", "mixed"),
@@ -325,5 +318,5 @@ def loss_settings(variant: Variant) -> dict[str, Any]:
     for token, name in METHODS[variant.method].tokens.items():
         value = getattr(variant, token)
         if value is not None and value is not False:
-            settings[name] = token if value is True else value  # a word such as sum is the value itself
+            settings[name] = token if value is True else value  # a word such as l2 is the value itself
     return settings

@@ -50,7 +50,7 @@ def nacl(
         kernel_size: Odd size of the neighbourhood in voxels, one for all axes or one per axis.
         prior: Weights in the neighbourhood: ``mean``, ``gaussian`` or ``svls`` (what the paper calls Gaussian).
         sigma: Width of ``gaussian`` and ``svls`` in voxels.
-        penalty: P, ``l1``, ``l2`` or ``barrier``, see :mod:`nnunet_nacl.losses.penalties`.
+        penalty: P, ``l1`` or ``l2``.
         space: ``logits`` as above, or ``softmax``, which replaces l by the probabilities (fig. 3 of the paper).
         reduction: R, ``mean`` over classes (the authors' code) or ``sum`` (the paper's formula). They differ by the
             factor K: lambda 0.1 under ``mean`` is lambda 0.1 / K under ``sum``.
@@ -65,8 +65,7 @@ def nacl(
             background may differ by 5, so that it keeps its confidence.
         ignore_label: Label without ground truth.
         regions: Sigmoid heads: the constraint is m (2 tau_r - 1) and the penalty that of the two classes in and out,
-            2 P(. / 2), which is |.| or (.)^2 / 2, for ``sum``, half of that for ``mean``. ``softmax`` replaces l by
-            2 sigmoid(l) - 1.
+            |.| or (.)^2 / 2 for ``sum``, half of that for ``mean``. ``softmax`` replaces l by 2 sigmoid(l) - 1.
         check_labels: Check the values of ``target``.
 
     Returns:
@@ -98,8 +97,8 @@ def nacl(
     if regions:
         shares = 2 * shares - 1
         prediction = batch.logits if space == "logits" else 2 * torch.sigmoid(batch.logits) - 1
-        # Two classes, each of which is half of this distance from its constraint.
-        excess = 2 * distance_penalty((prior_scale * shares - prediction) / 2)
+        # Half of the two classes' squared distances, each of which is half of this one's: (d / 2)^2 + (d / 2)^2.
+        excess = distance_penalty(prior_scale * shares - prediction) * (0.5 if penalty == "l2" else 1.0)
     else:
         prediction = batch.logits if space == "logits" else torch.softmax(batch.logits, 1)
         excess = distance_penalty(prior_scale * shares - prediction).sum(1)

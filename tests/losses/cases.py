@@ -64,7 +64,7 @@ CONFIGURED_IDS = [name if not settings else f"{name}-set" for name, settings in 
 
 PRIORS = ("mean", "gaussian", "svls")
 PADDINGS = ("valid", "background", "zeros", "replicate")
-PENALTIES = ("l1", "l2", "barrier")
+PENALTIES = ("l1", "l2")
 SPACES = ("logits", "softmax")
 REDUCTIONS = ("mean", "sum")
 PENALTY_FORMS = [

@@ -139,11 +139,6 @@ def test_cross_entropy_of_one_voxel():
         ({"reduction": "sum"}, 0.5 + 1.0 + 2.0),
         ({"reduction": "mean"}, (0.5 + 1.0 + 2.0) / 3),
         ({"reduction": "sum", "penalty": "l2"}, 0.25 + 1.0 + 4.0),
-        # within 1.96 of the constraint -log(1 - d / 2) / 5; the third logit lies 0.04 beyond, where the slope is 5
-        (
-            {"reduction": "sum", "penalty": "barrier"},
-            -math.log((1 - 0.25) * (1 - 0.5) * (1 - 1.96 / 2)) / 5 + 0.04 * 5,
-        ),
         ({"reduction": "sum", "prior_scale": 5.0}, 4.5 + 1.0 + 2.0),
         ({"reduction": "sum", "prior_scale": 5.0, "penalty": "l2"}, 4.5**2 + 1.0 + 4.0),
         ({"reduction": "sum", "space": "softmax"}, 1 - PROBS[0] + PROBS[1] + PROBS[2]),
@@ -155,16 +150,6 @@ def test_cross_entropy_of_one_voxel():
 )
 def test_nacl_of_one_voxel(settings, penalty):
     assert of_one_voxel(losses.nacl, penalty_weight=0.2, **settings) == pytest.approx(CE + 0.2 * penalty)
-
-
-def test_the_barrier_pulls_by_the_inverse_of_what_is_left_to_the_margin():
-    """tau is (1, 0, 0) and K = 3; beyond 2 - 1 / 25 the slope stays 5, before it is 1 / 5 (2 - d), and 0 at 0."""
-    logits = torch.tensor([2.5, 0.0, -40.0], dtype=torch.float64)[None, :, None, None]
-    target = torch.zeros(1, 1, 1, 1)
-    settings = {"penalty": "barrier", "penalty_weight": 0.3}
-    _, with_penalty = value_and_gradient(losses.nacl, logits, target, **settings)
-    _, plain = value_and_gradient(losses.cross_entropy, logits, target)
-    np.testing.assert_allclose((with_penalty - plain).ravel(), [0.1 / (5 * 0.5), 0, -0.1 * 5], rtol=1e-9, atol=1e-12)
 
 
 def test_mbls_of_one_voxel():

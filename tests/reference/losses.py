@@ -102,16 +102,7 @@ def _highest(logits):
 
 
 def _penalty(difference, penalty):
-    if penalty == "barrier":
-        size = _absolute(difference)
-        return _log_barrier(size - 2) - math.log(1 / 2) / 5
     return _absolute(difference) if penalty == "l1" else difference**2
-
-
-def _log_barrier(z, t=5):
-    within = z.real <= -1 / t**2
-    log = np.log(np.where(within, -z, 1))
-    return np.where(within, -log / t, t * z - math.log(1 / t**2) / t + 1 / t)
 
 
 def _over_classes(terms, reduction):
@@ -180,8 +171,9 @@ def region_nacl_term(logits, membership, tau, penalty_weight, penalty, space, re
     penalty_weight = penalty_weight * _weight_of(voxels, _in_and_out(tau))
     prob = np.exp(_log_softmax(_two_classes(logits)))[:, 1:]
     position = 2 * prob - 1 if space == "softmax" else logits
-    to_in = (prior_scale * (2 * tau - 1) - position)[:, 0] / 2  # of the class in; as far on the other side for out
-    term = _penalty(to_in, penalty) + _penalty(-to_in, penalty)
+    term = _penalty(prior_scale * (2 * tau - 1) - position, penalty)[:, 0]
+    if penalty == "l2":
+        term = term / 2
     return region_soft_cross_entropy_term(logits, membership) + penalty_weight * _half_if_mean(reduction) * term
 
 

@@ -46,7 +46,6 @@ def variants(draw: st.DrawFn) -> Variant:
         "keep": st.integers(1, 999).map(lambda number: number / 10),
         "kernel_size": st.integers(0, 5).map(lambda half: 2 * half + 1),
         "prior": st.sampled_from(["gaussian", "svls"]),
-        "penalty": st.sampled_from(["l2", "barrier"]),
         "sigma": numbers.filter(bool),
         "gamma": numbers,
         "alpha": st.integers(0, 1000).map(lambda number: number / 1000),
@@ -120,14 +119,7 @@ def test_any_text_after_a_method_is_read_or_refused(text: str) -> None:
         (
             EXAMPLE,
             Variant(
-                "NACL",
-                penalty_weight=0.2,
-                kernel_size=5,
-                prior="gaussian",
-                sigma=2.0,
-                penalty="l2",
-                epochs=100,
-                adam=True,
+                "NACL", penalty_weight=0.2, kernel_size=5, prior="gaussian", sigma=2.0, l2=True, epochs=100, adam=True
             ),
         ),
         ("nnUNetTrainerDiceCE_adam", Variant("CE", dice=True, adam=True)),
@@ -274,7 +266,7 @@ def test_names_have_a_greatest_length() -> None:
             kernel_size=5,
             prior="gaussian",
             sigma=1.5,
-            penalty="l2",
+            l2=True,
             softmax=True,
             sum=True,
             scale=5.0,

@@ -49,7 +49,6 @@ CONFIGURED = [
     ("NACL_mixed", NACLLoss, {**NACL_DEFAULTS, "voxels": "mixed"}),
     ("NACL_svls", NACLLoss, {**NACL_DEFAULTS, "prior": "svls"}),
     ("NACL_m0p5", NACLLoss, {**NACL_DEFAULTS, "prior_scale": 0.5}),
-    ("NACL_barrier", NACLLoss, {**NACL_DEFAULTS, "penalty": "barrier"}),
     ("SVLS", SVLSLoss, {"sigma": 2.0, "kernel_size": (3, 3), "padding": "replicate"}),
     ("SVLS_k5_sigma1", SVLSLoss, {"sigma": 1.0, "kernel_size": (5, 5), "padding": "replicate"}),
     ("MbLS", MbLSLoss, {"penalty_weight": 0.1, "margin": 5.0, "reduction": "mean"}),

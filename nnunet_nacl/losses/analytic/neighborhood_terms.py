@@ -9,7 +9,6 @@ from torch import Tensor
 
 from nnunet_nacl.label_space import Target
 from nnunet_nacl.losses.analytic.engine import Chunk
-from nnunet_nacl.losses.penalties import barrier, barrier_slope
 from nnunet_nacl.losses.priors import Neighborhood
 
 __all__ = ["NeighborhoodPenaltyTerm", "SmoothedNeighborhoodTerm"]
@@ -119,9 +118,6 @@ class NeighborhoodPenaltyTerm:
             if self._penalty == "l1":
                 excess.add_(torch.abs(distance, out=size))
                 grad.sub_(distance.sign_(), alpha=self._factor)
-            elif self._penalty == "barrier":
-                excess.add_(barrier(distance))
-                grad.sub_(barrier_slope(distance), alpha=self._factor)
             else:
                 excess.addcmul_(distance, distance)
                 grad.sub_(distance, alpha=2 * self._factor)
