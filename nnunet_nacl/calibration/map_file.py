@@ -28,6 +28,7 @@ __all__ = [
     "map_to_json",
     "read_map",
     "sha256",
+    "slopes_and_offsets",
     "structures_of",
 ]
 
@@ -102,6 +103,11 @@ def check_output_map(path: Path) -> None:
         raise UserError(f"{path} is no calibration map and would be lost; choose another -o.")
 
 
+def slopes_and_offsets(content: Mapping[str, Any]) -> list[tuple[float, float]]:
+    """Those of each structure, in order, of a map's file or of what a checkpoint says of its map."""
+    return [(row["slope"], row["offset"]) for row in content["structures"]]
+
+
 def sha256(source: Path | IO[bytes]) -> str:
     """SHA-256 of a file or stream: by it cards and outputs name maps and checkpoints. OSError if it cannot be read."""
     return checksum(source, hashlib.sha256())
@@ -128,11 +134,9 @@ def fitted_cases(folder: Path) -> set[str]:
     """Names of the cases that the map of a calibrated folder was fitted to; empty where its files do not tell."""
     path = map_path_of(folder)
     parts = {} if path is None else read_dict(path).get("cross_fit", {})
-    return (
-        set()
-        if mismatch(parts, {"*": {"cases": [str]}})
-        else {case for part in parts.values() for case in part["cases"]}
-    )
+    if mismatch(parts, {"*": {"cases": [str]}}):
+        return set()
+    return {case for part in parts.values() for case in part["cases"]}
 
 
 def _listed(structures: Mapping[str, str], regions: bool) -> str:

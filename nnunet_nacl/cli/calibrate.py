@@ -157,7 +157,8 @@ def _check_checkpoints(args: argparse.Namespace, model, held_out) -> None:
 
 def _notes(args: argparse.Namespace, held_out, calibration) -> list[str]:
     """What the user must know of this configuration."""
-    from nnunet_nacl.calibration.checkpoints import CALIBRATED, resampling_difference
+    from nnunet_nacl.calibration.checkpoints import CALIBRATED
+    from nnunet_nacl.calibration.resampling import resampling_difference
 
     folder = held_out.first
     configuration = folder.plans.get("configurations", {}).get(args.c, {})

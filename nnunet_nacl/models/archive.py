@@ -13,7 +13,7 @@ from typing import Any
 
 from nnunet_nacl.calibration.checkpoints import CALIBRATED, MARK
 from nnunet_nacl.calibration.heldout import AFTER_FOLDER
-from nnunet_nacl.calibration.map_file import MAP_FILE, MAP_PATTERN, sha256
+from nnunet_nacl.calibration.map_file import MAP_FILE, MAP_PATTERN, sha256, slopes_and_offsets
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.document import read_document
 from nnunet_nacl.evaluation.folds import FILE_NAME, merge
@@ -214,17 +214,13 @@ def _calibration_map(model: Path, folds: Sequence[str], calibrated: bool) -> dic
                 f"{checkpoint}: does not say by which map it was calibrated; run `nnunet_nacl calibrate` again."
             )
         there = baked if there is None else there
-        if mismatch(there, MAP_PATTERN) or _numbers(there) != _numbers(baked):
+        if mismatch(there, MAP_PATTERN) or slopes_and_offsets(there) != slopes_and_offsets(baked):
             other = f"{path} is not the map in" if path.is_file() else f"fold {folds[0]} has another map than"
             raise UserError(
                 f"{other} {checkpoint}; calibrate the folds {', '.join(folds)} together, or give with -f those that "
                 "were."
             )
     return there
-
-
-def _numbers(calibration_map: Mapping[str, Any]) -> list[tuple[str, float, float]]:
-    return [(row["key"], row["slope"], row["offset"]) for row in calibration_map["structures"]]
 
 
 def _stock_export(

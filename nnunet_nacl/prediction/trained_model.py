@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_nacl.calibration.checkpoints import CALIBRATED, MARK
-from nnunet_nacl.calibration.map_file import MAP_FILE, read_map, structures_of
+from nnunet_nacl.calibration.map_file import MAP_FILE, read_map, slopes_and_offsets, structures_of
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.labels import Labels
 from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
@@ -182,7 +182,7 @@ def _head(path: Path) -> dict[str, Any]:
 
 
 def _affine(mark: dict[str, Any] | None) -> list[tuple[float, float]]:
-    return [(row["slope"], row["offset"]) for row in mark["structures"]] if mark else []
+    return slopes_and_offsets(mark) if mark else []
 
 
 def _quality(

@@ -19,9 +19,9 @@ from nnunet_nacl.calibration.checkpoints import (
     bake,
     check_baked,
     class_layer,
-    resampling_difference,
     write_calibrated,
 )
+from nnunet_nacl.calibration.resampling import resampling_difference
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import read_dict
 from tests.calibration.models import KINDS, make_network, make_trained
