@@ -104,6 +104,7 @@ CAMPAIGN_REQUIREMENTS = ['snakemake>=9.22; python_version >= "3.11"', "pyyaml>=6
 
 TEST_REQUIREMENTS = [
     "pytest>=7",
+    "pytest-timeout>=2",
     "pytest-xdist>=3",
     "hypothesis>=6",
     *BACKBONES_REQUIREMENTS,

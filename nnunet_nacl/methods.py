@@ -103,16 +103,10 @@ class Variant:
 
     method: str
     dice: bool = False
-    late: bool = _token(
-        "late", "the Dice term's weight falls from 0.4 to 0.8 of the epochs instead (only before anneal)", of_dice=True
-    )
     anneal: bool = _token(
         "anneal",
         "the Dice term's weight falls linearly from 1 to 0 over the first half of the epochs (only after Dice)",
         of_dice=True,
-    )
-    keep: float | None = _token(
-        "keep<x>", "x % of the Dice term's weight stay at the end (only after anneal)", check=_percent, of_dice=True
     )
     penalty_weight: float | None = _token("lambda<x>", "weight lambda of the penalty")
     kernel_size: int | None = _token(
@@ -136,20 +130,9 @@ class Variant:
         "penalty summed over classes, as in the paper's formula (default: their mean, as in its code)",
         rewrites=("mean_k", "sum_k"),
     )
-    mixed: bool = _token(
-        "mixed",
-        "penalty only where the neighbourhood holds several classes; the mean is still over all voxels "
-        "(default: penalty everywhere)",
-        rewrites=(" + lambda", " + [mixed] lambda"),
-    )
     gamma: float | None = _token("gamma<x>", "focusing exponent")
     alpha: float | None = _token("alpha<x>", "smoothing (LS, at most 1) or weight of the entropy (ECP)")
     scale: float | None = _token("m<x>", "MbLS: margin m; NACL: scale m of the prior, |m tau - l|")
-    ace: str | None = _token(
-        "ace|softace",
-        "adds the batch's calibration error mL1-ACE (Barfoot et al. 2024), or its soft-binned form (2025), with a "
-        "weight of 1",
-    )
     network: str | None = _token(
         "unet|attunet|unetpp|transunet",
         "network: the paper's plain U-Net, MONAI's attention U-Net or U-Net++, TransUNet (default: the plans')",
@@ -181,12 +164,12 @@ class Variant:
         text = METHODS[self.method].meaning
         if self.dice:
             text += ", plus nnU-Net's soft Dice term" + (" with a falling weight" if self.anneal else "")
-        return text + (", plus the batch's calibration error mL1-ACE" if self.ace else "")
+        return text
 
     @property
     def formula(self) -> str:
         """Loss of a voxel, see :class:`Method`, as its tokens have it."""
-        formula = METHODS[self.method].formula + (" + mL1-ACE" if self.ace else "")
+        formula = METHODS[self.method].formula
         for token in TOKENS:
             if token.rewrites and getattr(self, token.field):
                 formula = formula.replace(*token.rewrites)
@@ -259,7 +242,6 @@ METHODS = {
                 "penalty": ("l1", "l2"),
                 "space": ("logits", "softmax"),
                 "reduction": ("mean", "sum"),
-                "voxels": ("all", "mixed"),
                 "padding": ("valid", None),
                 "prior_scale": (1.0, "scale"),
             },

@@ -21,12 +21,11 @@ from torch import nn
 
 from nnunet_nacl import losses
 from nnunet_nacl.label_space import LabelSpace
-from nnunet_nacl.losses.average_calibration_error import MarginalL1ACE
 from nnunet_nacl.methods import METHODS, Variant, loss_settings
 from nnunet_nacl_trainers.loss import TrainingLoss
 from nnunet_nacl_trainers.measuring import measured_validation
 from nnunet_nacl_trainers.recording import CalibrationRecorder
-from nnunet_nacl_trainers.schedule import HalfwayDecay, dice_weight
+from nnunet_nacl_trainers.schedule import HalfwayDecay
 from nnunet_nacl_trainers.seeding import seed_process, seed_workers
 
 __all__ = ["CalibrationTrainer"]
@@ -93,11 +92,7 @@ class CalibrationTrainer(nnUNetTrainer):
         common: dict[str, Any] = {"ignore_label": space.ignore_label, "regions": space.regions, "check_labels": False}
         voxelwise = self.build_voxelwise_loss(**common)  # TrainingLoss checks the labels
         compiled: Any = torch.compile(voxelwise) if self._do_i_compile() else voxelwise
-        binning = "soft" if self.variant.ace == "softace" else "hard"
-        ace: Any = MarginalL1ACE(binning=binning, **common) if self.variant.ace else None
-        if ace is not None and self._do_i_compile():
-            ace = torch.compile(ace)
-        return TrainingLoss(compiled, space, stock.dc if self.variant.dice else None, ace)
+        return TrainingLoss(compiled, space, stock.dc if self.variant.dice else None)
 
     def _label_space(self) -> LabelSpace:
         if self.label_manager.has_regions:
@@ -166,7 +161,7 @@ class CalibrationTrainer(nnUNetTrainer):
         """Set this epoch's weight of the Dice term where it is annealed."""
         super().on_train_epoch_start()
         if self.variant.anneal:
-            weight = dice_weight(self.variant, self.current_epoch, self.num_epochs)
+            weight = max(0.0, 1 - 2 * self.current_epoch / self.num_epochs)
             loss = self.loss.loss if isinstance(self.loss, DeepSupervisionWrapper) else self.loss
             loss.weight_dice = weight
             self.print_to_log_file(f"Weight of the Dice term: {weight:.4f}")

@@ -1,4 +1,4 @@
-"""The loss that a trainer hands to nnU-Net: a voxel-wise loss, with or without nnU-Net's Dice term and mL1-ACE."""
+"""The loss that a trainer hands to nnU-Net: a voxel-wise loss, with or without nnU-Net's Dice term."""
 
 from __future__ import annotations
 
@@ -12,27 +12,19 @@ __all__ = ["TrainingLoss"]
 
 
 class TrainingLoss(nn.Module):
-    """``voxelwise(logits, target) + weight_dice * dc(logits, target) + ace(logits, target)``.
+    """``voxelwise(logits, target) + weight_dice * dc(logits, target)``.
 
     Args:
         voxelwise: A loss of :mod:`nnunet_nacl.losses`, compiled or not.
         label_space: How nnU-Net's targets are to be read.
         dc: nnU-Net's soft Dice loss as nnU-Net built it, or None. Ignored voxels are masked for it as in nnU-Net's
             compound losses.
-        ace: :class:`~nnunet_nacl.losses.average_calibration_error.MarginalL1ACE`, compiled or not, or None.
     """
 
-    def __init__(
-        self,
-        voxelwise: nn.Module,
-        label_space: LabelSpace,
-        dc: nn.Module | None = None,
-        ace: nn.Module | None = None,
-    ) -> None:
+    def __init__(self, voxelwise: nn.Module, label_space: LabelSpace, dc: nn.Module | None = None) -> None:
         super().__init__()
         self.voxelwise = voxelwise
         self.dc = dc
-        self.ace = ace
         self.weight_dice = 1.0  # the name that nnU-Net's compound losses use, so that both are annealed alike
         self._label_space = label_space
         self._checked = False
@@ -50,8 +42,6 @@ class TrainingLoss(nn.Module):
         loss = self.voxelwise(logits, target)
         if self.dc is not None and self.weight_dice != 0:
             loss = loss + self.weight_dice * self._dice(logits, target)
-        if self.ace is not None:
-            loss = loss + self.ace(logits, target)
         return loss
 
     def _dice(self, logits: Tensor, target: Tensor) -> Tensor:

@@ -67,4 +67,4 @@ class nnUNetTrainerCE(CalibrationTrainer):
     variant = Variant("CE")
 
     def _replace_loss(self, stock: nn.Module) -> nn.Module:
-        return stock if self.variant.dice and not self.variant.ace else super()._replace_loss(stock)
+        return stock if self.variant.dice else super()._replace_loss(stock)

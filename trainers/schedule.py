@@ -1,21 +1,11 @@
-"""What follows the epoch: the paper's learning rate, and the weight of a Dice term that is annealed."""
+"""The paper's learning rate."""
 
 from __future__ import annotations
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from nnunet_nacl.methods import Variant
-
-__all__ = ["HalfwayDecay", "dice_weight"]
-
-
-def dice_weight(variant: Variant, epoch: int, num_epochs: int) -> float:
-    """Weight of the Dice term in an epoch under ``anneal``: it falls linearly and then stays."""
-    begin, end = (0.4, 0.8) if variant.late else (0.0, 0.5)  # of the training
-    left = min(1.0, max(0.0, (end - epoch / num_epochs) / (end - begin)))
-    kept = (variant.keep or 0) / 100
-    return kept + (1 - kept) * left
+__all__ = ["HalfwayDecay"]
 
 
 class HalfwayDecay(LRScheduler):

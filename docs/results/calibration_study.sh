@@ -41,7 +41,7 @@ if wanted prepare && [ ! -f "$out/prepared_$id" ]; then
     touch "$out/prepared_$id"
 fi
 dataset=$(basename "$(folder_of "$nnUNet_raw")")
-outer=$out/outer/$dataset
+outer=$out/outer/$dataset/$schedule
 if [ ! -d "$outer/labels" ]; then
     mkdir -p "$outer/images" "$outer/labels.new"
     for case in $(python -c 'import json, sys; print(*json.load(open(sys.argv[1])))' "$task/outer_test.json"); do

@@ -166,7 +166,7 @@ def short_labels(trainers: Sequence[str]) -> list[str]:
         if variant is None:
             labels.append(trainer.removeprefix(PREFIX).strip("_") or trainer)
             continue
-        stock = variant.dice and variant.method == "CE" and not variant.anneal and not variant.ace
+        stock = variant.dice and variant.method == "CE" and not variant.anneal
         method = STOCK_LABEL if stock else "Dice + " * variant.dice + variant.method
         labels.append(" ".join([method, *(shown for text, shown in entry.items() if text not in shared)]))
     return _different(labels, [""] * len(labels))

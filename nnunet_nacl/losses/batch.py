@@ -63,10 +63,6 @@ class Batch:
             return region_shares(self.labels, neighborhood, valid, dtype)
         return class_shares(self.labels, self.logits.shape[1], neighborhood, valid, dtype)
 
-    def mixed(self, neighborhood: Neighborhood) -> Tensor:
-        """Where a neighbourhood holds several classes, (B, *spatial); for regions where it lies on both sides."""
-        return neighborhood.mixed(self.labels, self.target.valid, self.regions)
-
     def mean(self, per_voxel: Tensor) -> Tensor:
         """Mean over valid voxels, and over regions where there are any; 0 if no voxel is valid."""
         target = self.target

@@ -16,7 +16,6 @@ from nnunet_nacl.methods import METHODS
 __all__ = ["NACLLoss", "nacl"]
 
 SPACES = ("logits", "softmax")
-VOXELS = ("all", "mixed")
 DEFAULTS = METHODS["NACL"].defaults
 
 
@@ -31,7 +30,6 @@ def nacl(
     penalty: str = DEFAULTS["penalty"],
     space: str = DEFAULTS["space"],
     reduction: str = DEFAULTS["reduction"],
-    voxels: str = DEFAULTS["voxels"],
     padding: str = DEFAULTS["padding"],
     prior_scale: float = DEFAULTS["prior_scale"],
     ignore_label: int | None = None,
@@ -54,12 +52,6 @@ def nacl(
         space: ``logits`` as above, or ``softmax``, which replaces l by the probabilities (fig. 3 of the paper).
         reduction: R, ``mean`` over classes (the authors' code) or ``sum`` (the paper's formula). They differ by the
             factor K: lambda 0.1 under ``mean`` is lambda 0.1 / K under ``sum``.
-        voxels: Which voxels have a penalty: ``all``, or ``mixed``, ``[mixed] lambda R_k[P(m tau_k - l_k)]``, those
-            whose neighbourhood (what tau counts: valid voxels, and the border as padded) holds more than one class, for
-            a region those with neighbours in and out. Not in the paper. The mean is over all valid voxels still, as
-            that of cross-entropy: a mixed voxel then has the very balance of both terms, and the cap, that it has under
-            ``all`` with the same lambda. In a mean over mixed voxels alone the penalty would be N / N_mixed times as
-            strong beside it, and would depend on how much edge a patch holds.
         padding: Beyond the border: ``valid``, ``background``, ``zeros`` or ``replicate``; see ``Neighborhood``.
         prior_scale: m, not negative: the constraint becomes m tau. Not in the paper; with m = 5 the logits of plain
             background may differ by 5, so that it keeps its confidence.
@@ -79,8 +71,6 @@ def nacl(
     distance_penalty = penalty_function(penalty)
     if space not in SPACES:
         raise ValueError(f"space must be one of {', '.join(SPACES)}, got {space!r}.")
-    if voxels not in VOXELS:
-        raise ValueError(f"voxels must be one of {', '.join(VOXELS)}, got {voxels!r}.")
     neighborhood = Neighborhood(kernel_size, prior, sigma, padding)
     batch = read_batch(logits, target, ignore_label, regions, check_labels)
     factor = penalty_weight * class_reduction(reduction, logits.shape[1], regions)
@@ -89,9 +79,7 @@ def nacl(
         return mean_cross_entropy(batch)
     if batch.in_place and space == "logits":
         return batch.mean_in_place(
-            NeighborhoodPenaltyTerm(
-                neighborhood, batch.logits, batch.target, penalty, factor, prior_scale, voxels == "mixed"
-            )
+            NeighborhoodPenaltyTerm(neighborhood, batch.logits, batch.target, penalty, factor, prior_scale)
         )
     shares = batch.shares(neighborhood)
     if regions:
@@ -102,8 +90,6 @@ def nacl(
     else:
         prediction = batch.logits if space == "logits" else torch.softmax(batch.logits, 1)
         excess = distance_penalty(prior_scale * shares - prediction).sum(1)
-    if voxels == "mixed":
-        excess = excess * batch.mixed(neighborhood)
     return batch.mean(voxelwise_cross_entropy(batch) + factor * excess)
 
 

@@ -159,37 +159,6 @@ class Neighborhood:
         outside = self.full_weight(len(spatial)) - self.inside_weight(spatial, device, dtype)
         return torch.where(outside > 1e-6 * self.full_weight(len(spatial)), outside, torch.zeros_like(outside))
 
-    def mixed(self, labels: Tensor, valid: Tensor | None, regions: bool) -> Tensor:
-        """Where a neighbourhood holds more than one class: where its largest label is not its smallest.
-
-        One map of labels is looked at, whatever the number of classes, and the weights of the neighbours are not.
-
-        Args:
-            labels: (B, *spatial), or binary maps (B, R, *spatial) for regions, each of which has classes in and out.
-                What lies outside of the image counts as class 0 under ``background``, as out of all regions under
-                ``background`` and ``zeros``, and adds no class otherwise.
-            valid: Boolean, (B, *spatial) or None. Ignored voxels are no neighbours.
-            regions: Whether the maps are regions.
-
-        Returns:
-            Boolean, of the shape of ``labels``; False where all neighbours are ignored.
-        """
-        channels = labels.float() if regions else labels[:, None].float()
-        sizes = self.sizes(channels.ndim - 2)
-        pool = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[len(sizes) - 1]
-        reach = [size // 2 for size in sizes]
-        outside_is_0 = self.padding == "background" or (regions and self.padding == "zeros")
-
-        def largest(values: Tensor) -> Tensor:
-            if valid is not None:
-                values = values.masked_fill(~valid[:, None], -torch.inf)
-            if outside_is_0:
-                return pool(F.pad(values, [margin for size in reversed(reach) for margin in (size, size)]), sizes, 1)
-            return pool(values, sizes, 1, reach)  # which pads with -inf
-
-        found = largest(channels) > -largest(-channels)
-        return found if regions else found[:, 0]
-
 
 def neighborhood_proportions(
     target: Tensor,

@@ -70,12 +70,8 @@ def parse(name: str) -> Variant | None:
             raise _error(name, f"{text!r} must come before {TOKENS[last].form!r}")
         last = index
         settings[TOKENS[index].field] = value
-    if settings.get("late") and not settings.get("anneal"):
-        raise _error(name, "'late' says when 'anneal' lowers the weight of the Dice term: 'anneal' must follow it")
     if settings.get("anneal") and not dice:
         raise _error(name, f"'anneal' lowers the weight of the Dice term: use {PREFIX}Dice{method}_anneal")
-    if settings.get("keep") and not settings.get("anneal"):
-        raise _error(name, "'keep' is what 'anneal' leaves of the Dice term's weight: 'anneal' must come before it")
     if settings.get("penalty_weight") == 0 and len(settings.keys() & METHODS[method].tokens.keys()) > 1:
         raise _error(name, "with 'lambda0' there is no penalty for the other tokens to change")
     variant = Variant(method, dice, **settings)

@@ -24,8 +24,8 @@ def read_models(arguments):
         (["nnUNetTrainer", "nnUNetTrainerNACL_100epochs"], [STOCK_LABEL, "NACL 100epochs"]),
         (["nnUNetTrainerCE_train10", "nnUNetTrainerCE"], ["CE 10 % of cases", "CE"]),
         (
-            ["nnUNetTrainerDiceCE_anneal", "nnUNetTrainerDiceCE_ace", "nnUNetTrainerNACL_gaussian_sigma2_l2_sum_m5"],
-            ["Dice + CE anneal", "Dice + CE ace", "NACL gaussian sigma=2 l2 sum m=5"],
+            ["nnUNetTrainerDiceCE_anneal", "nnUNetTrainerNACL_gaussian_sigma2_l2_sum_m5"],
+            ["Dice + CE anneal", "NACL gaussian sigma=2 l2 sum m=5"],
         ),
         (["nnUNetTrainer_250epochs", "MyTrainer", "nnUNetTrainer"], ["250epochs", "MyTrainer", STOCK_LABEL]),
         (["nnUNetTrainerNACL_40epochs", "nnUNetTrainerNACL_80epochs"], ["NACL 40epochs", "NACL 80epochs"]),

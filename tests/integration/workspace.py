@@ -89,7 +89,10 @@ def kill(process: subprocess.Popen) -> None:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
         pass
-    process.communicate()
+    try:
+        process.communicate(timeout=60)
+    except subprocess.TimeoutExpired:  # what it started in a session of its own still holds its output
+        pass
 
 
 def training_log(fold_folder: Path) -> str:

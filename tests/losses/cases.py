@@ -31,7 +31,6 @@ OTHER_VALUES = {
     "penalty": "l2",
     "space": "softmax",
     "reduction": "sum",
-    "voxels": "mixed",
     "margin": 1.0,
 }
 

@@ -39,7 +39,6 @@ BAD_SETTINGS = [
     ("nacl", "penalty", "l3"),
     ("nacl", "space", "probs"),
     ("nacl", "reduction", None),
-    ("nacl", "voxels", "edges"),
     ("nacl", "padding", "same"),
 ]
 NOT_A_NUMBER = [

@@ -185,7 +185,6 @@ def test_the_defaults_are_those_of_the_paper():
     logits = torch.randn(1, 3, 4, 4, generator=random, dtype=torch.float64)
     logits[:, :, 0] *= 20  # beyond MbLS's margin
     labels = torch.randint(0, 3, (1, 1, 4, 4), generator=random)
-    labels[..., :2, :2] = 0  # the corner's neighbourhood is not mixed
     for loss, settings in (
         (
             losses.nacl,
@@ -197,7 +196,6 @@ def test_the_defaults_are_those_of_the_paper():
                 "penalty": "l1",
                 "space": "logits",
                 "reduction": "mean",
-                "voxels": "all",
                 "padding": "valid",
                 "prior_scale": 1.0,
             },
@@ -216,7 +214,6 @@ def test_the_defaults_are_those_of_the_paper():
                 "space": "softmax",
                 "padding": "zeros",
                 "reduction": "sum",
-                "voxels": "mixed",
                 "kernel_size": 5,
                 "sigma": value,
             }.get(name, 0.5)
@@ -369,32 +366,6 @@ def test_l1_equilibrium_is_the_papers_four_to_five():
         for _ in range(30):
             step = torch.randn(logits.shape, generator=random, dtype=torch.float64)
             assert losses.nacl(logits + length * step / step.norm(), target).item() >= lowest
-
-
-@pytest.mark.parametrize(
-    "labels, padding, where_mixed",
-    [
-        ([0, 0, 0, 1, 1], "valid", [2, 3]),
-        ([0, 0, 7, 1, 1], "valid", []),  # 7 is ignored: it is no neighbour, and has no loss itself
-        ([7, 0, 0, 1, 7], "valid", [2, 3]),
-        ([1, 1, 1, 1, 1], "valid", []),
-        ([1, 1, 1, 1, 1], "replicate", []),
-        ([1, 1, 1, 1, 1], "zeros", []),
-        ([1, 1, 1, 1, 1], "background", [0, 4]),  # class 0 begins beyond the border
-    ],
-)
-def test_mixed_leaves_the_penalty_out_where_one_class_is_alone(labels, padding, where_mixed):
-    """Where all logits are 0, -log p_y = log 2 and sum_k |tau_k - l_k| = 1, so that the penalty counts voxels. It is
-    divided by all valid ones: what a mixed voxel pays beside its cross-entropy is what it pays under `all`."""
-    target = torch.tensor(labels)[None, None]
-    settings = {"penalty_weight": 0.2, "reduction": "sum", "voxels": "mixed", "padding": padding, "ignore_label": 7}
-    value, gradient = value_and_gradient(losses.nacl, torch.zeros(1, 2, 5).double(), target, **settings)
-    num_valid = sum(label != 7 for label in labels)
-    assert value == pytest.approx(math.log(2) + 0.2 * len(where_mixed) / num_valid, abs=1e-6)
-    # cross-entropy has the gradient 1/2 on the other class; the penalty adds -0.2 where tau_k exceeds l_k = 0
-    other = [1 - label if label < 2 else 0 for label in labels]
-    slopes = [gradient[0, other[i], i] * num_valid for i in range(5)]
-    assert slopes == pytest.approx([0.0 if labels[i] == 7 else 0.3 if i in where_mixed else 0.5 for i in range(5)])
 
 
 def test_prior_scale_lifts_the_cap():

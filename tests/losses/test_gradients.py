@@ -181,7 +181,6 @@ def test_gradients_do_not_depend_on_how_the_image_is_cut_up(shape, chunk_voxels,
         for padding in ("valid", "background", "zeros", "replicate")
         for penalty, size in (("l1", 3), ("l2", 5))
     ]
-    forms += [(losses.nacl, {"voxels": "mixed", "padding": padding}) for padding in ("valid", "background")]
     forms += [
         (losses.svls, {"padding": "replicate"}),
         (losses.mbls, {"margin": 1.0}),

@@ -119,13 +119,7 @@ def focal_term(logits, one_hot, gamma):
     return -(prob_of_others**gamma) * (log_probs * one_hot).sum(axis=1)
 
 
-def _weight_of(voxels, tau):
-    """1, or where only mixed neighbourhoods count, 1 where there are several classes among the neighbours."""
-    return 1.0 if voxels == "all" else (tau > 0).sum(axis=1) > 1
-
-
-def nacl_term(logits, one_hot, tau, penalty_weight, penalty, space, reduction, prior_scale, voxels):
-    penalty_weight = penalty_weight * _weight_of(voxels, tau)
+def nacl_term(logits, one_hot, tau, penalty_weight, penalty, space, reduction, prior_scale):
     position = np.exp(_log_softmax(logits)) if space == "softmax" else logits
     terms = _penalty(prior_scale * tau - position, penalty)
     return soft_cross_entropy_term(logits, one_hot) + penalty_weight * _over_classes(terms, reduction)
@@ -167,8 +161,7 @@ def region_focal_term(logits, membership, gamma):
     return focal_term(_two_classes(logits), _in_and_out(membership), gamma)
 
 
-def region_nacl_term(logits, membership, tau, penalty_weight, penalty, space, reduction, prior_scale, voxels):
-    penalty_weight = penalty_weight * _weight_of(voxels, _in_and_out(tau))
+def region_nacl_term(logits, membership, tau, penalty_weight, penalty, space, reduction, prior_scale):
     prob = np.exp(_log_softmax(_two_classes(logits)))[:, 1:]
     position = 2 * prob - 1 if space == "softmax" else logits
     term = _penalty(prior_scale * (2 * tau - 1) - position, penalty)[:, 0]
@@ -326,13 +319,12 @@ def nacl(
     penalty="l1",
     space="logits",
     reduction="mean",
-    voxels="all",
     padding="valid",
     prior_scale=1.0,
     ignore_label=None,
     regions=False,
 ):
-    settings = (penalty_weight, penalty, space, reduction, prior_scale, voxels)
+    settings = (penalty_weight, penalty, space, reduction, prior_scale)
     return _evaluate(
         logits,
         target,

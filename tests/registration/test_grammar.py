@@ -43,14 +43,12 @@ def variants(draw: st.DrawFn) -> Variant:
     numbers = st.integers(0, 99999).map(lambda number: number / 1000)
     values = {
         "penalty_weight": numbers,
-        "keep": st.integers(1, 999).map(lambda number: number / 10),
         "kernel_size": st.integers(0, 5).map(lambda half: 2 * half + 1),
         "prior": st.sampled_from(["gaussian", "svls"]),
         "sigma": numbers.filter(bool),
         "gamma": numbers,
         "alpha": st.integers(0, 1000).map(lambda number: number / 1000),
         "scale": numbers,
-        "ace": st.sampled_from(["ace", "softace"]),
         "network": st.sampled_from(["unet", "attunet", "unetpp", "transunet"]),
         "epochs": st.integers(1, 5000),
         "iterations": st.integers(1, 5000),
@@ -64,12 +62,8 @@ def variants(draw: st.DrawFn) -> Variant:
         value = draw(values.get(token.field, st.just(True)))
         if value != token.defaults.get(method):
             settings[token.field] = value
-    if not settings.get("anneal") or not dice:
-        settings.pop("late", None)
     if not dice:
         settings.pop("anneal", None)
-    if not settings.get("anneal"):
-        settings.pop("keep", None)
     if method == "NACL" and "prior" not in settings:
         settings.pop("sigma", None)
     if settings.get("penalty_weight") == 0:
@@ -124,7 +118,6 @@ def test_any_text_after_a_method_is_read_or_refused(text: str) -> None:
         ),
         ("nnUNetTrainerDiceCE_adam", Variant("CE", dice=True, adam=True)),
         ("nnUNetTrainerDiceCE_anneal_40epochs", Variant("CE", dice=True, anneal=True, epochs=40)),
-        ("nnUNetTrainerDiceCE_late_anneal", Variant("CE", dice=True, late=True, anneal=True)),
         ("nnUNetTrainerNACL_lambda0", Variant("NACL", penalty_weight=0.0)),
         (
             "nnUNetTrainerNACL_lambda0p05_softmax_sum_m5",
@@ -142,7 +135,6 @@ def test_any_text_after_a_method_is_read_or_refused(text: str) -> None:
             "nnUNetTrainerDiceNACL_lambda0p2_attunet_5epochs",
             Variant("NACL", dice=True, penalty_weight=0.2, network="attunet", epochs=5),
         ),
-        ("nnUNetTrainerDiceCE_anneal_keep15", Variant("CE", dice=True, anneal=True, keep=15)),
         ("nnUNetTrainerDiceCE_unet", Variant("CE", dice=True, network="unet")),
         ("nnUNetTrainerDiceCE_seed12", Variant("CE", dice=True, seed=12)),
     ],
@@ -192,12 +184,8 @@ def test_names(name: str, variant: Variant) -> None:
         ("CE_train0", "'train0': must lie between 0 and 100"),
         ("CE_train100", "'train100'"),
         ("CE_train101", "'train101': must lie between 0 and 100"),
-        ("DiceCE_late", "'anneal' must follow it"),
-        ("DiceCE_anneal_late", "'late' must come before 'anneal'"),
         ("NACL_anneal", "use nnUNetTrainerDiceNACL_anneal"),
         ("CE_anneal", "use nnUNetTrainerDiceCE_anneal"),
-        ("DiceCE_keep15", "'anneal' must come before it"),
-        ("DiceCE_anneal_keep0", "'keep0': must lie between 0 and 100"),
         ("NACL_sigma2", "'sigma' needs 'gaussian' or 'svls'"),
         ("NACL_lambda0_k5", "with 'lambda0' there is no penalty"),
         ("MbLS_lambda0_m3", "with 'lambda0' there is no penalty"),

@@ -178,22 +178,6 @@ def test_annealing_takes_half_of_nnunets_epochs_by_default(prepared) -> None:
         assert trainer.loss.loss.weight_dice == pytest.approx(weight)
 
 
-@pytest.mark.parametrize(
-    ("tokens", "expected"),
-    [
-        ("CE_anneal_keep20_8epochs", [1, 0.8, 0.6, 0.4, 0.2, 0.2, 0.2, 0.2]),
-        ("NACL_late_anneal_10epochs", [1, 1, 1, 1, 1, 0.75, 0.5, 0.25, 0, 0]),
-    ],
-)
-def test_the_dice_term_may_fall_late_or_a_share_of_it_stay(prepared, tokens: str, expected: list[float]) -> None:
-    trainer = prepared(f"nnUNetTrainerDice{tokens}")
-    weights = []
-    for epoch in range(len(expected)):
-        start_epoch(trainer, epoch)
-        weights.append(trainer.loss.loss.weight_dice)
-    assert weights == pytest.approx(expected)
-
-
 def test_annealing_works_without_deep_supervision(prepared) -> None:
     trainer = prepared("nnUNetTrainerDiceNACL_anneal_4epochs")
     trainer.loss = trainer.loss.loss

@@ -11,7 +11,6 @@ from nnunetv2.utilities.helpers import softmax_helper_dim1
 
 from nnunet_nacl.label_space import LabelSpace
 from nnunet_nacl.losses import NACLLoss, cross_entropy, nacl
-from nnunet_nacl.losses.average_calibration_error import marginal_l1_ace
 from nnunet_nacl_trainers.loss import TrainingLoss
 from tests.trainers.plans import LABEL_SPACES
 
@@ -77,23 +76,6 @@ def test_with_dice_it_is_the_sum_of_both(make_loss, stock_dice, label_space: str
     for weight in (1.0, 0.25, 0.0):
         loss.weight_dice = weight
         torch.testing.assert_close(loss(logits, target), voxelwise + weight * dice)
-
-
-@pytest.mark.parametrize("label_space", LABEL_SPACES)
-@pytest.mark.parametrize(
-    ("base", "token", "binning"), [("NACL", "softace", "soft"), ("DiceNACL", "ace", "hard"), ("DiceCE", "ace", "hard")]
-)
-def test_with_ace_the_calibration_error_is_added(
-    make_loss, label_space: str, base: str, token: str, binning: str
-) -> None:
-    logits, target = batch(label_space, seed=8)
-    loss = make_loss(f"nnUNetTrainer{base}_{token}", label_space).loss
-    without = make_loss(f"nnUNetTrainer{base}_adam", label_space).loss
-    if base == "DiceCE":  # stock, which sums over regions where there is an ignore label
-        without = TrainingLoss(loss.voxelwise, loss._label_space, loss.dc)
-    error = marginal_l1_ace(logits, target, binning=binning, **keywords(label_space))
-    assert 0.05 < error < 0.6
-    torch.testing.assert_close(loss(logits, target), without(logits, target) + error)
 
 
 @pytest.mark.parametrize("label_space", ["classes", "ignore", "regions"])

@@ -53,11 +53,6 @@ class _Shares:
             torch.mul(sums if outside is None else sums + self._rows(outside, chunk), factor, out=out)
             yield member[:, chunk.rows_around]
 
-    def mixed(self, chunk: Chunk) -> Tensor:
-        """Where the neighbourhood holds several classes, (b, *slab)."""
-        around = self._neighborhood.mixed(chunk.labels_around, chunk.valid_around, regions=False)
-        return around[:, chunk.rows_around]
-
     def _sum_around(self, around: Tensor, chunk: Chunk) -> Tensor:
         return self._neighborhood.weighted_sum(around, self._dims)[:, chunk.rows_around]
 
@@ -78,10 +73,7 @@ class _Shares:
 
 
 class NeighborhoodPenaltyTerm:
-    """-log p_y + factor sum_k P(m tau_k - l_k); gradient p_k - [k = y] - factor P'(m tau_k - l_k).
-
-    With ``mixed`` the second terms are left out where the neighbourhood holds one class.
-    """
+    """-log p_y + factor sum_k P(m tau_k - l_k); gradient p_k - [k = y] - factor P'(m tau_k - l_k)."""
 
     def __init__(
         self,
@@ -91,13 +83,11 @@ class NeighborhoodPenaltyTerm:
         penalty: str,
         factor: float,
         prior_scale: float,
-        mixed: bool,
     ) -> None:
         self._shares = _Shares(neighborhood, logits, target, prior_scale)
         self.halo = self._shares.halo
         self._penalty = penalty
         self._factor = factor
-        self._mixed = mixed
 
     def __call__(self, chunk: Chunk) -> Tensor:
         largest, log_excess = chunk.softmax()
@@ -105,7 +95,6 @@ class NeighborhoodPenaltyTerm:
         excess = torch.zeros_like(largest)
         distance = torch.empty_like(largest)
         size = torch.empty_like(largest)
-        mixed = self._shares.mixed(chunk) if self._mixed else None
         for member, logit, grad in zip(self._shares.write(chunk, distance), chunk.logits, chunk.gradient):
             if member is None:
                 torch.neg(logit, out=distance)
@@ -113,8 +102,6 @@ class NeighborhoodPenaltyTerm:
                 distance.sub_(logit)
                 true_logit.addcmul_(logit, member)
                 grad.sub_(member)
-            if mixed is not None:
-                distance.mul_(mixed)  # a distance of 0 has neither penalty nor gradient
             if self._penalty == "l1":
                 excess.add_(torch.abs(distance, out=size))
                 grad.sub_(distance.sign_(), alpha=self._factor)
