@@ -223,9 +223,9 @@ class _Demo:
         return folder
 
     def _decide(self, task: Task, calibrated: dict[str, list[Training]]) -> list[str]:
-        """New scans, predicted by the last calibrated model and decided for Dice; the commands, where they are many."""
+        """New scans, predicted by the first calibrated model, decided for Dice; the commands, if they are many."""
         scans = self.workspace.raw / task.dataset / "imagesTs"
-        trainer, folds = list(calibrated.items())[-1]
+        trainer, folds = next(iter(calibrated.items()))
         name = f"{task.dataset}__{trainer}__{self.configuration}"
         predictions, decided = (str(self.workspace.folder / made / name) for made in ("predictions", "decided"))
         predict = ["nnUNetv2_predict", "-i", str(scans), "-o", predictions, *self._models(task), "-tr", trainer]

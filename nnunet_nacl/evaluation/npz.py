@@ -27,7 +27,10 @@ with suppress(ImportError):  # nnU-Net may drop it one day; NumPy can read the f
 
 __all__ = ["RERUN", "array_checksum", "read_array", "read_probabilities"]
 
-RERUN = "predict these cases again: `nnunet_nacl evaluate ... --predict`, or nnU-Net with --npz or --save_probabilities"
+RERUN = (
+    "predict these cases again: nnUNetv2_predict with --save_probabilities; the validation cases of a model by "
+    "`nnunet_nacl evaluate ... --predict`, or nnU-Net with --npz"
+)
 _NAME = "probabilities"
 _LOCAL_HEADER = struct.Struct("<4s22x2H")  # signature, ..., length of the name, length of the extra field
 

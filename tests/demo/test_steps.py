@@ -291,7 +291,7 @@ def test_a_missing_prediction_is_made_again(demo, nnunet, tmp_path):
 def test_the_end_is_a_decision_for_new_scans_by_a_calibrated_model(demo, nnunet, tmp_path, capsys):
     demo()
     predict, (decide,) = nnunet.commands[-1], nnunet.decided
-    assert f"-tr {TRAINERS[-1]} -chk checkpoint_calibrated.pth --save_probabilities" in predict
+    assert f"-tr {TRAINERS[0]} -chk checkpoint_calibrated.pth --save_probabilities" in predict
     assert f" -o {decide.i} " in predict and f"$ {predict}\n" in capsys.readouterr().out
     for i in range(10):  # eleven scans are not predicted in passing
         (tmp_path / f"demo/nnUNet_raw/Dataset090_VirtualBrains/imagesTs/{i}_0000.nii.gz").touch()
@@ -301,12 +301,12 @@ def test_the_end_is_a_decision_for_new_scans_by_a_calibrated_model(demo, nnunet,
 
 
 def test_what_cannot_be_calibrated_is_compared_without(demo, nnunet, capsys):
-    nnunet.stop_at, nnunet.exception = f"calibrate -d 90 -c 2d_small -f 0 -tr {TRAINERS[2]}", CommandFailed("too few")
+    nnunet.stop_at, nnunet.exception = f"calibrate -d 90 -c 2d_small -f 0 -tr {TRAINERS[0]}", CommandFailed("too few")
     nnunet.calibrate = lambda arguments: (
-        None if arguments.tr == TRAINERS[2] else FakeNnunet.calibrate(nnunet, arguments)
+        None if arguments.tr == TRAINERS[0] else FakeNnunet.calibrate(nnunet, arguments)
     )
     demo()
-    assert nnunet.compared[0].tr[3:] == [f"{trainer}+calibrated+decided" for trainer in TRAINERS[:2]]
+    assert nnunet.compared[0].tr[3:] == [f"{trainer}+calibrated+decided" for trainer in TRAINERS[1:]]
     assert "too few\nThe comparison goes on without it." in capsys.readouterr().out
     assert f"-tr {TRAINERS[1]} " in nnunet.commands[-1]
 

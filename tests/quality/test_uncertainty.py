@@ -521,9 +521,7 @@ def test_folders_without_probabilities(predict, make_validated, tmp_path):
     folder = predict()
     for path in folder.glob("*.npz"):
         path.unlink()
-    with pytest.raises(
-        UserError, match=r"holds no probabilities \(\*.npz\); predict these cases again: .*--save_probabilities.$"
-    ):
+    with pytest.raises(UserError, match=r"holds no probabilities \(\*.npz\); predict these cases again: .*--npz.$"):
         write_uncertainty([folder], tmp_path / "out")
     model = make_validated(cases=1, folds=2)
     for near in (model.folder, model.validation().parent):

@@ -1,0 +1,62 @@
+"""The figure of what training, calibration and decision change, from the documents of studies on several data sets.
+
+    python docs/results/study_differences.py FIGURE.png --data NAME REGEX DOCUMENT.csv [DOCUMENT.csv ...] [--data ...]
+
+One row of panels for each NAME; its first document is the method that the others are compared with, as it is. REGEX is
+the patient in a case's name, '' where each case is one. Averages of the folds; 95 % intervals over patients.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from study_tables import COLUMNS, Study
+
+from nnunet_nacl.comparison.crossed import crossed_mean
+from nnunet_nacl.figures.forest_plot import ForestRow, draw_differences
+
+BETTER = {"Dice": "higher", "ECE:foreground": "lower", "ECE:predicted": "lower"}
+DECIDED = "calibrated_decided"
+
+
+def rows_of(name: str, study: Study) -> list[ForestRow]:
+    """Every method as it is, and calibrated and decided; probabilities are those that the decision was made from."""
+    first, (average,) = study.labels[0], study.chosen["average of the folds"]
+    reference = study.values(first, "pred", [average])
+    rows = []
+    for column, better in BETTER.items():
+        for label in study.labels:
+            for treatment, shown in {"pred": label, DECIDED: f"{label}, calibrated and decided"}.items():
+                if (label, treatment) == (first, "pred"):
+                    continue
+                source = "calibrated" if treatment == DECIDED and column != "Dice" else treatment
+                difference = study.values(label, source, [average]) - reference
+                one = crossed_mean(difference[..., COLUMNS.index(column)])
+                metric = f"{name}: {column.replace(':', ' ')}"
+                rows.append(ForestRow(shown, metric, one.mean, one.low, one.high, better))
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("figure", type=Path)
+    parser.add_argument("--data", nargs="+", action="append", required=True, metavar="NAME, REGEX or DOCUMENT")
+    arguments = parser.parse_args()
+    rows, counts = [], []
+    for name, regex, *documents in arguments.data:
+        study = Study([Path(document) for document in documents], regex or None)
+        rows += rows_of(name, study)
+        patients = "" if study.n_patients == study.n_cases else f" of {study.n_patients} patients"
+        counts.append(f"{name}: {study.n_cases} test cases{patients}")
+    draw_differences(
+        rows,
+        arguments.figure,
+        reference="Dice + CE (stock) as trained",
+        title="What a training or a calibration changes",
+        subtitle=f"Difference to nnU-Net's loss as trained, averages of five networks. {', '.join(counts)}.",
+    )
+
+
+if __name__ == "__main__":
+    main()
