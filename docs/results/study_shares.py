@@ -1,19 +1,22 @@
-"""Measures over the share of the training cases, from the documents of a study.
+"""Measures over the share of the training cases, from the documents of a study: a figure, and tables as Markdown.
 
     python docs/results/study_shares.py FIGURE.png DOCUMENT.csv [DOCUMENT.csv ...] [--groups REGEX]
 
 A DOCUMENT is what study_measure.py kept of one method under one schedule; `train<x>` in its name is the share, 100 %
-without it. One line for each method as it is and one calibrated. Intervals as in study_tables.py.
+without it. The figure has one line for each method as it is and one calibrated; the tables have their means, and the
+differences of all methods as they are to the first of their share, as it is and calibrated. Single networks; intervals
+count cases and trainings as random, as in study_tables.py.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from study_tables import COLUMNS, Study
+from study_tables import COLUMNS, Study, table, title
 
 from nnunet_nacl.comparison.crossed import crossed_mean
 from nnunet_nacl.figures.training_share import draw_training_share
@@ -26,7 +29,54 @@ DRAWN = {
     "NLL:dilated": "lower",
     "NLL:all": "lower",
 }
+SHOWN = (*(column for column in COLUMNS if column.startswith(("Dice", "ECE", "NLL"))), "Brier:all", "expected")
+TREATMENTS = {"pred": "", "calibrated": ", calibrated"}
 TOKEN = re.compile(r"_train(\d+)")
+
+
+def by_share(paths: list[Path], groups: str | None) -> dict[float, Study]:
+    """The documents of each share, the largest first."""
+    shares: dict[float, list[Path]] = {}
+    for path in paths:
+        found = TOKEN.search(path.stem)
+        shares.setdefault(float(found[1]) if found else 100.0, []).append(path)
+    return {share: Study(shares[share], groups) for share in sorted(shares, reverse=True)}
+
+
+def panels(studies: Mapping[float, Study]) -> dict[str, dict[str, list[tuple]]]:
+    """What is drawn: measure -> method -> share, mean and its interval."""
+    found: dict[str, dict[str, list[tuple]]] = {title(column): {} for column in DRAWN}
+    for share, study in studies.items():
+        for label in study.labels:
+            for treatment, suffix in TREATMENTS.items():
+                values = study.values(label, treatment, study.chosen["single networks"])
+                for column in DRAWN:
+                    one = crossed_mean(values[..., COLUMNS.index(column)])
+                    ends = (end if np.isfinite(end) else None for end in (one.low, one.high))
+                    found[title(column)].setdefault(f"{label}{suffix}", []).append((share, one.mean, *ends))
+    return found
+
+
+def tables(studies: Mapping[float, Study]) -> tuple[str, str]:
+    """Means, and differences to the first method of the share."""
+    means, differences = [], []
+    for share, study in studies.items():
+        networks, first = study.chosen["single networks"], study.labels[0]
+        for label in study.labels:
+            for treatment, suffix in TREATMENTS.items():
+                values = study.values(label, treatment, networks)
+                shown = (study.mean(values, column) for column in SHOWN)
+                means.append([f"{share:g} %", f"{label}{suffix}", *shown])
+            for treatment, suffix in TREATMENTS.items():
+                if label == first:
+                    continue
+                change = study.values(label, "pred", networks) - study.values(first, treatment, networks)
+                intervals = (study.interval(change, column) for column in DRAWN)
+                differences.append([f"{share:g} %", f"{label} - {first}{suffix}", *intervals])
+    return (
+        table(["cases", "loss", *map(title, SHOWN)], means),
+        table(["cases", "difference", *map(title, DRAWN)], differences),
+    )
 
 
 def main() -> None:
@@ -36,26 +86,12 @@ def main() -> None:
     parser.add_argument("--groups", help="patient of each case: expression for its name, or a .json file")
     parser.add_argument("--subtitle", default="", help="what was trained and measured")
     arguments = parser.parse_args()
-    shares: dict[float, list[Path]] = {}
-    for path in arguments.documents:
-        found = TOKEN.search(path.stem)
-        shares.setdefault(float(found[1]) if found else 100.0, []).append(path)
-    panels: dict[str, dict[str, list[tuple]]] = {column.replace(":", " "): {} for column in DRAWN}
-    for share, paths in shares.items():
-        study = Study(paths, arguments.groups)
-        networks = study.chosen["single networks"]
-        for label in study.labels:
-            for treatment, name in {"pred": label, "calibrated": f"{label}, calibrated"}.items():
-                values = study.values(label, treatment, networks)
-                for column in DRAWN:
-                    one = crossed_mean(values[..., COLUMNS.index(column)])
-                    line = panels[column.replace(":", " ")].setdefault(name, [])
-                    line.append(
-                        (share, one.mean, *np.where(np.isfinite([one.low, one.high]), [one.low, one.high], None))
-                    )
-    better = {column.replace(":", " "): direction for column, direction in DRAWN.items()}
+    studies = by_share(arguments.documents, arguments.groups)
+    print(*tables(studies), sep="\n\n")
+    better = {title(column): direction for column, direction in DRAWN.items()}
+    subtitle = arguments.subtitle
     draw_training_share(
-        panels, arguments.figure, better=better, title="Fewer training cases", subtitle=arguments.subtitle
+        panels(studies), arguments.figure, better=better, title="Fewer training cases", subtitle=subtitle
     )
 
 

@@ -90,10 +90,10 @@ class Study:
                 found = self.values(label, treatment, networks)
                 row = f"... {name}" if name else label
                 shown = COLUMNS if "decided" not in treatment else OF_SEGMENTATION
-                means.append([row, *(self._mean(found, column) if column in shown else "" for column in COLUMNS)])
+                means.append([row, *(self.mean(found, column) if column in shown else "" for column in COLUMNS)])
                 is_first = (label, treatment) == (self.labels[0], "pred")
                 differences.append(
-                    [row, *("" if is_first or c not in shown else self._interval(found - first, c) for c in COMPARED)]
+                    [row, *("" if is_first or c not in shown else self.interval(found - first, c) for c in COMPARED)]
                 )
         return (
             table(["loss", *(title(column) for column in COLUMNS)], means),
@@ -121,10 +121,12 @@ class Study:
             rows,
         )
 
-    def _mean(self, values: np.ndarray, column: str) -> str:
+    def mean(self, values: np.ndarray, column: str) -> str:
+        """Of all networks and patients, (networks, patients, columns), as it is shown."""
         return f"{np.nanmean(values[..., COLUMNS.index(column)]):.{DECIMALS.get(column, 3)}f}"
 
-    def _interval(self, differences: np.ndarray, column: str) -> str:
+    def interval(self, differences: np.ndarray, column: str) -> str:
+        """Mean difference with its interval, as it is shown."""
         one, n = crossed_mean(differences[..., COLUMNS.index(column)]), DECIMALS.get(column, 3)
         return f"{one.mean:+.{n}f} [{one.low:+.{n}f}, {one.high:+.{n}f}]"
 
