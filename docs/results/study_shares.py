@@ -4,8 +4,9 @@
 
 A DOCUMENT is what study_measure.py kept of one method under one schedule; `train<x>` in its name is the share, 100 %
 without it. The figure has one line for each method as it is and one calibrated; the tables have their means, and the
-differences of all methods as they are to the first of their share, as it is and calibrated. Single networks; intervals
-count cases and trainings as random, as in study_tables.py.
+differences of all methods as they are to the first of their share, as it is and calibrated. Intervals of single
+networks in the tables count cases and trainings as random, those of the average of the folds, and of the figure,
+cases alone.
 """
 
 from __future__ import annotations
@@ -44,39 +45,41 @@ def by_share(paths: list[Path], groups: str | None) -> dict[float, Study]:
 
 
 def panels(studies: Mapping[float, Study]) -> dict[str, dict[str, list[tuple]]]:
-    """What is drawn: measure -> method -> share, mean and its interval."""
+    """What is drawn: measure -> method -> share, mean of single networks and its interval over cases."""
     found: dict[str, dict[str, list[tuple]]] = {title(column): {} for column in DRAWN}
     for share, study in studies.items():
         for label in study.labels:
             for treatment, suffix in TREATMENTS.items():
                 values = study.values(label, treatment, study.chosen["single networks"])
                 for column in DRAWN:
-                    one = crossed_mean(values[..., COLUMNS.index(column)])
+                    one = crossed_mean(values[..., COLUMNS.index(column)].mean(axis=0, keepdims=True))
                     ends = (end if np.isfinite(end) else None for end in (one.low, one.high))
                     found[title(column)].setdefault(f"{label}{suffix}", []).append((share, one.mean, *ends))
     return found
 
 
-def tables(studies: Mapping[float, Study]) -> tuple[str, str]:
-    """Means, and differences to the first method of the share."""
-    means, differences = [], []
+def means(studies: Mapping[float, Study]) -> str:
+    """Of single networks."""
+    rows = []
     for share, study in studies.items():
-        networks, first = study.chosen["single networks"], study.labels[0]
         for label in study.labels:
             for treatment, suffix in TREATMENTS.items():
-                values = study.values(label, treatment, networks)
-                shown = (study.mean(values, column) for column in SHOWN)
-                means.append([f"{share:g} %", f"{label}{suffix}", *shown])
+                values = study.values(label, treatment, study.chosen["single networks"])
+                rows.append([f"{share:g} %", f"{label}{suffix}", *(study.mean(values, column) for column in SHOWN)])
+    return table(["cases", "loss", *map(title, SHOWN)], rows)
+
+
+def differences(studies: Mapping[float, Study], kind: str) -> str:
+    """Of every method as it is to the first of its share; ``kind`` is a key of :attr:`Study.chosen`."""
+    rows = []
+    for share, study in studies.items():
+        networks, first = study.chosen[kind], study.labels[0]
+        for label in study.labels[1:]:
             for treatment, suffix in TREATMENTS.items():
-                if label == first:
-                    continue
                 change = study.values(label, "pred", networks) - study.values(first, treatment, networks)
                 intervals = (study.interval(change, column) for column in DRAWN)
-                differences.append([f"{share:g} %", f"{label} - {first}{suffix}", *intervals])
-    return (
-        table(["cases", "loss", *map(title, SHOWN)], means),
-        table(["cases", "difference", *map(title, DRAWN)], differences),
-    )
+                rows.append([f"{share:g} %", f"{label} - {first}{suffix}", *intervals])
+    return table(["cases", "difference", *map(title, DRAWN)], rows)
 
 
 def main() -> None:
@@ -87,7 +90,9 @@ def main() -> None:
     parser.add_argument("--subtitle", default="", help="what was trained and measured")
     arguments = parser.parse_args()
     studies = by_share(arguments.documents, arguments.groups)
-    print(*tables(studies), sep="\n\n")
+    print(means(studies))
+    for kind in next(iter(studies.values())).chosen:
+        print(f"\n{kind}\n\n{differences(studies, kind)}")
     better = {title(column): direction for column, direction in DRAWN.items()}
     subtitle = arguments.subtitle
     draw_training_share(

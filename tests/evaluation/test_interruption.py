@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -65,7 +66,8 @@ def test_parallel_runs_end_with_their_parent(make_validated, with_signal):
     output = model.validation() / "calibration.json"
     partial = model.validation() / "calibration.json.partial"
     command = [sys.executable, "-m", "nnunet_nacl", "evaluate", "-d", "999", "-c", "3d_fullres", "-np", "2"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a background shell's children ignore it
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, preexec_fn=heed)
     try:
         deadline = time.monotonic() + 400  # a busy computer starts Python slowly
         while not (partial.is_dir() and len(list(partial.glob("*.json"))) >= 2):
