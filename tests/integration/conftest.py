@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -51,18 +51,19 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, clean_environ: dict[str,
 
 
 @pytest.fixture(scope="session")
-def trained(workspace: Workspace, request: pytest.FixtureRequest) -> Iterator[Callable[..., Workspace]]:
-    """Waits until a chain is trained, two at a time: ``ahead`` is how many of the selected tests' next are begun."""
-    asked = [item.callspec.params.get("chain") for item in request.session.items if hasattr(item, "callspec")]
-    selected = [chain for chain in CHAINS if chain in asked]
+def trained(workspace: Workspace, request: pytest.FixtureRequest) -> Iterator[Callable[[Chain], Workspace]]:
+    """Waits until a chain is trained. The chains of the selected tests are trained two at a time, from the first on."""
+    selected = [
+        item.callspec.params["chain"]
+        for item in request.session.items
+        if hasattr(item, "callspec") and isinstance(item.callspec.params.get("chain"), Chain)
+    ]
     pool = ThreadPoolExecutor(min(2, os.cpu_count() or 1))
-    futures: dict[Chain, Future] = {}
+    futures = {chain: pool.submit(train, workspace, chain) for chain in CHAINS if chain in selected}
 
-    def wait(chain: Chain, ahead: int = 0) -> Workspace:
-        begin = selected.index(chain) + 1 if chain in selected else 0
-        for one in (chain, *selected[begin : begin + ahead]):
-            if one not in futures:
-                futures[one] = pool.submit(train, workspace, one)
+    def wait(chain: Chain) -> Workspace:
+        if chain not in futures:
+            futures[chain] = pool.submit(train, workspace, chain)
         futures[chain].result()
         return workspace
 

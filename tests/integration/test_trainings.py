@@ -49,7 +49,7 @@ def assert_calibration_recorded(fold: Path, num_epochs: int) -> None:
 
 @pytest.mark.parametrize("chain", CHAINS, ids=str)
 def test_it_trains_validates_and_predicts(trained, chain: Chain) -> None:
-    space = trained(chain, ahead=2)
+    space = trained(chain)
     (case,) = [
         path.name.removesuffix("_0000.nii.gz")
         for path in (space.dataset_folder(space.raw, chain.dataset_id) / "imagesTs").iterdir()
