@@ -98,7 +98,7 @@ compare() { # NAME SUFFIX
             "$method, calibrated=$outer/calibrated/${method}_$2"
             "$method, calibrated, decided=$outer/calibrated_decided/${method}_$2")
     done
-    nnunet_nacl compare -i "${entries[@]}" -gt "$outer/labels" -o "$out/compare_${dataset}_$1"
+    nnunet_nacl compare -i "${entries[@]}" -gt "$outer/labels" -o "$out/compare_${dataset}_${schedule}_$1"
 }
 
 if wanted compare; then
@@ -109,7 +109,7 @@ if wanted compare; then
         documents+=("$document")
     done
     python "$here/study_tables.py" "${documents[@]}" ${GROUPS_REGEX:+--groups "$GROUPS_REGEX"} \
-        | tee "$out/study_$dataset.md"
+        | tee "$out/study_${dataset}_$schedule.md"
     last=$average
     [ ${#folds[@]} -gt 1 ] || last=${folds[0]}
     compare "$last" "$last"

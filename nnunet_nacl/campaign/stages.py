@@ -16,11 +16,13 @@ from nnunet_nacl.campaign.grid import Grid
 from nnunet_nacl.campaign.slimming import drop_optimiser_state, drop_probabilities
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.evaluation.fold_state import fold_state, is_validated
+from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.registration.grammar import parse
 
 __all__ = ["PERFORM", "comparison_command"]
 
 Run = Callable[..., None]
+_NNUNETS_FOLDS = 5
 
 
 def _prepare(campaign: dict[str, Any], run: Run, dataset: str) -> None:
@@ -45,7 +47,7 @@ def _preprocess(campaign: dict[str, Any], run: Run, dataset: str, configuration:
     if campaign.get("after_planning"):
         places = {"{plans_folder}": str(folder), "{here}": campaign["here"]}
         run(*(_replaced(part, places) for part in shlex.split(campaign["after_planning"])))
-    _take_split(campaign, dataset, folder)
+    _fix_split(campaign, dataset, folder)
     if not _is_preprocessed(folder, plans, configuration, dataset):
         run(
             "nnUNetv2_preprocess", "-d", number, "-plans_name", campaign["plans"], "-c", configuration, "-np", processes
@@ -58,11 +60,24 @@ def _replaced(text: str, places: dict[str, str]) -> str:
     return text
 
 
-def _take_split(campaign: dict[str, Any], dataset: str, folder: Path) -> None:
-    """The folds that lie beside a Decathlon task, where nnU-Net has made none yet."""
+def _fix_split(campaign: dict[str, Any], dataset: str, folder: Path) -> None:
+    """The folds that lie beside a Decathlon task, or nnU-Net's own, unless there are some.
+
+    nnU-Net's first training makes them, and another that begins meanwhile reads a file that is half written.
+    """
+    from nnunetv2.utilities.crossval_split import generate_crossval_split
+    from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
+
     source = Path(Grid(campaign).dataset(dataset).get("folder", os.devnull)) / "splits_final.json"
-    if source.is_file() and not (folder / source.name).exists():
-        (folder / source.name).write_bytes(source.read_bytes())
+    splits = folder / source.name
+    if splits.exists():
+        return
+    if source.is_file():
+        write_atomically(splits, source.read_text(encoding="utf-8"))
+        return
+    cases = sorted(get_filenames_of_train_images_and_targets(str(_root("raw") / dataset)))
+    if len(cases) >= _NNUNETS_FOLDS:  # of fewer nnU-Net trains fold `all` only, without a split
+        write_atomically(splits, to_json_text(generate_crossval_split(cases, n_splits=_NNUNETS_FOLDS)))
 
 
 def _is_preprocessed(folder: Path, plans: Path, configuration: str, dataset: str) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from nnunetv2.utilities.crossval_split import generate_crossval_split
 
 from tests.integration import tiny_data as tiny
 from tests.integration.chains import CHAINS, Chain, train
@@ -46,6 +48,10 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, clean_environ: dict[str,
                 space.dataset_folder(space.raw, tiny.TASK_ID), plans_files[tiny.TASK_ID].parent, label_space
             )
         tiny.add_plans_of_other_kind(plans_files[number], residual)
+    for number, path in plans_files.items():  # trainings begin side by side, and must not meet while one writes it
+        labels = (space.dataset_folder(space.raw, number) / "labelsTr").iterdir()
+        splits = generate_crossval_split(sorted(path.name.removesuffix(".nii.gz") for path in labels))
+        path.with_name("splits_final.json").write_text(json.dumps(splits))
     space.run("nnUNetv2_preprocess", "-d", *plans_files, "-c", "3d_fullres", "3d_lowres", "-np", 1)
     return space
 
