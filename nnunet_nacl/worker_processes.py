@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import os
-import signal
-import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, as_completed, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from multiprocessing import get_context, parent_process
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.worker_pool import LOST, WorkerPool
 
 __all__ = ["guarded", "run_in_workers", "stream_through_workers", "work_through"]
 
@@ -74,21 +70,19 @@ def run_in_workers(
 ) -> Iterator[tuple[Item, Result | None]]:
     """Call a function with each item, several at a time, each process with one thread of PyTorch.
 
-    A worker that dies, for lack of memory perhaps, takes with it what the others had in hand. Those items are tried
-    again one at a time: there is more memory then, and whoever dies now is named rightly.
+    A worker that dies, for lack of memory perhaps, takes its item with it. That is tried again when no other is in
+    hand: there is more memory then.
 
     Args:
         function: Can be pickled, and does not raise: an exception ends the iteration.
         items: Can be pickled.
-        processes: Number of workers. They end with this process, even if it is killed.
+        processes: Number of workers. They end with this process, even if it is killed; if the iteration is left, they
+            finish what they have in hand.
 
     Yields:
         Each item and its result, in the order in which they are finished; None where the worker died twice.
     """
-    unfinished: list[Item] = yield from _run_in_pool(function, items, processes)
-    for item in unfinished:
-        if (yield from _run_in_pool(function, [item], 1)):
-            yield item, None
+    return _stream(WorkerPool(function, min(processes, len(items))), items, ahead=1)
 
 
 def stream_through_workers(
@@ -109,57 +103,31 @@ def stream_through_workers(
         Each item and its result, in the order in which they are finished; None where the worker died twice.
     """
     if not processes:
-        yield from ((item, function(item)) for item in items)
-        return
-    source, pending = iter(items), cast(dict[Future, Item], {})
-    pool = _new_pool(processes, _start_quiet_worker)
-    try:
-        exhausted = False
-        while not exhausted or pending:
-            if not exhausted and len(pending) < processes + ahead:
-                try:
-                    item = next(source)
-                except StopIteration:
-                    exhausted = True
+        return ((item, function(item)) for item in items)
+    return _stream(WorkerPool(function, processes, to_be_killed=True), items, ahead)
+
+
+def _stream(pool: WorkerPool, items: Iterable[Item], ahead: int) -> Iterator[tuple[Item, Result | None]]:
+    source, most, none_left = iter(items), pool.num_processes + ahead, object()
+    lost: list[Item] = []
+    with pool:
+        while True:
+            while not lost and pool.in_hand < most and not pool.has_result:
+                if (item := next(source, none_left)) is none_left:
+                    break
+                pool.give(item)
+            if pool.in_hand:
+                item, result = pool.take()
+                if result is LOST:
+                    lost.append(item)
                 else:
-                    pending[_submit(pool, function, item)] = item
-            full = exhausted or len(pending) >= processes + ahead
-            done, _ = wait(pending, None if full else 0, FIRST_COMPLETED)
-            if any(map(_is_lost, done)):
-                done = set(pending)  # all that was in hand is lost
-                _kill(pool)
-                pool = _new_pool(processes, _start_quiet_worker)
-            for future in done:
-                item = pending.pop(future)
-                if not _is_lost(future):
-                    yield item, future.result()
-                elif (yield from _run_in_pool(function, [item], 1)):
-                    yield item, None
-    finally:
-        _kill(pool)
-
-
-def _submit(pool: ProcessPoolExecutor, function: Callable[[Item], Result], item: Item) -> Future:
-    try:
-        return pool.submit(function, item)
-    except BrokenProcessPool as error:  # a worker died while none was waited for
-        broken: Future = Future()
-        broken.set_exception(error)
-        return broken
-
-
-def _is_lost(future: Future) -> bool:
-    return not future.done() or future.cancelled() or isinstance(future.exception(), BrokenProcessPool)
-
-
-def _kill(pool: ProcessPoolExecutor) -> None:
-    """End the workers, whatever they are doing: files get their names only when they are whole."""
-    workers = list((getattr(pool, "_processes", None) or {}).values())
-    pool.shutdown(wait=False, cancel_futures=True)
-    for worker in workers:
-        worker.kill()
-    for worker in workers:
-        worker.join()
+                    yield item, result
+            elif lost:
+                pool.give(lost.pop())
+                item, result = pool.take()
+                yield item, None if result is LOST else result
+            else:
+                return
 
 
 def guarded(path: Path, work: Callable[[], Result]) -> Result | str:
@@ -178,46 +146,3 @@ def guarded(path: Path, work: Callable[[], Result]) -> Result | str:
         return f"{path} ({size:.0f} MiB compressed): not enough memory; run with a smaller -np."
     except Exception as error:
         return f"{path}: unexpected {type(error).__name__}: {error}"
-
-
-def _run_in_pool(function, items, processes) -> Generator[tuple[Item, Result], None, list[Item]]:
-    """Yields what is finished; returns what a broken pool left."""
-    unfinished: list[Item] = []
-    with _new_pool(processes, _start_worker) as pool:
-        futures = {pool.submit(function, item): item for item in items}
-        try:
-            for future in as_completed(futures):
-                try:
-                    result = future.result()
-                except BrokenProcessPool:
-                    unfinished.append(futures[future])
-                else:
-                    yield futures[future], result
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-    return unfinished
-
-
-def _new_pool(processes: int, initializer: Callable[[], None]) -> ProcessPoolExecutor:
-    context = get_context("spawn")  # as nnU-Net; PyTorch does not survive a fork
-    return ProcessPoolExecutor(processes, mp_context=context, initializer=initializer)
-
-
-def _start_quiet_worker() -> None:
-    """For workers that this process kills when it is interrupted: a terminal interrupts them as well."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _start_worker()
-
-
-def _start_worker() -> None:
-    """Initialises a worker: one thread of PyTorch, and it ends with its parent."""
-
-    def follow(parent) -> None:
-        parent.join()
-        os._exit(1)
-
-    # a killed parent tells its workers nothing: they would wait for work for ever
-    threading.Thread(target=follow, args=(parent_process(),), daemon=True).start()
-    import torch
-
-    torch.set_num_threads(1)

@@ -4,17 +4,39 @@ from __future__ import annotations
 
 import os
 import time
+from functools import partial
+from multiprocessing import active_children
+from multiprocessing.connection import Connection
 
 import pytest
 
-from nnunet_nacl.worker_processes import stream_through_workers
-from tests.processes import children, is_alive
+from nnunet_nacl.worker_processes import run_in_workers, stream_through_workers
+from tests.processes import is_alive
 
 
 def square_or_die(item: int) -> int:
     if item == 3:
         os._exit(1)
     return item * item
+
+
+def die_while_answering(item: int) -> int:
+    """As the system may kill a process whose result needs more memory than there is."""
+
+    def send_half(self: Connection, message) -> None:
+        os.write(self.fileno(), bytes(message)[: len(message) // 2])
+        os._exit(1)
+
+    if item == 3:
+        Connection._send = send_half
+    return item
+
+
+def fail_or_go_on(item: int) -> int:
+    if item == 3:
+        raise ValueError("three")
+    time.sleep(0.1)
+    return item
 
 
 def wait_for_ever(item: int) -> int:
@@ -46,12 +68,20 @@ def test_a_worker_that_dies_takes_only_its_item_with_it() -> None:
     assert found == {number: None if number == 3 else number * number for number in range(8)}
 
 
+@pytest.mark.parametrize("through", [partial(stream_through_workers, ahead=1), run_in_workers])
+def test_half_a_result_holds_nothing_up(through) -> None:
+    assert dict(through(die_while_answering, range(6), processes=2)) == {**{i: i for i in range(6)}, 3: None}
+
+
+def test_an_exception_of_the_function_ends_the_iteration_and_the_workers() -> None:
+    with pytest.raises(ValueError, match="three"):
+        list(run_in_workers(fail_or_go_on, range(20), 2))
+    assert not active_children()
+
+
 def test_streams_can_be_left_and_their_workers_end() -> None:
-    before = set(children(os.getpid()))
     stream = stream_through_workers(wait_for_ever, [0, 1, 1, 1], 2, ahead=1)
     (item, worker) = next(stream)
     assert item == 0 and is_alive(worker)
     stream.close()
-    while set(children(os.getpid())) - before - {other for other in children(os.getpid()) if not is_alive(other)}:
-        time.sleep(0.01)
-    assert not is_alive(worker)
+    assert not is_alive(worker) and not active_children()

@@ -1,0 +1,140 @@
+"""Processes that may be killed at any time without holding up the one that started them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import signal
+import threading
+from collections.abc import Callable
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import Connection
+from queue import Empty, SimpleQueue
+from typing import Any
+
+__all__ = ["LOST", "WorkerPool"]
+
+LOST = object()
+"""Stands for the result of an item whose worker died."""
+
+_STOP = object()
+
+
+class WorkerPool:
+    """Calls one function in several processes, each of which has a pipe and a thread of its own here.
+
+    The pool of :mod:`concurrent.futures` has one pipe for all results. A worker that is killed while it writes to it,
+    by the system for lack of memory or because the work is stopped, leaves half a result there, and the pool waits for
+    the other half for ever. Here the pipe is closed with its only writer.
+
+    Used as a context manager: the workers end with the block, and with this process, even if that is killed.
+
+    Args:
+        function: Can be pickled.
+        num_processes: Number of workers. Each uses one thread of PyTorch.
+        to_be_killed: However the block ends, kill the workers, whatever they are doing; they do not heed Ctrl-C, which
+            a terminal sends them as well. Else they finish what they have in hand.
+    """
+
+    def __init__(self, function: Callable[[Any], Any], num_processes: int, *, to_be_killed: bool = False) -> None:
+        self.num_processes = num_processes
+        self.in_hand = 0  # items that were given and not taken
+        self._function = function
+        self._to_be_killed = to_be_killed
+        self._todo: SimpleQueue = SimpleQueue()
+        self._done: SimpleQueue = SimpleQueue()
+        self._processes: list[Any] = []
+        self._threads: list[threading.Thread] = []
+
+    def __enter__(self) -> WorkerPool:
+        for _ in range(self.num_processes):
+            self._start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        with contextlib.suppress(Empty):
+            while True:
+                self._todo.get_nowait()
+        for _ in self._threads:
+            self._todo.put(_STOP)
+        if self._to_be_killed:
+            for process in self._processes:
+                process.kill()
+        for thread in self._threads:
+            thread.join()
+        for process in self._processes:
+            process.join()
+
+    @property
+    def has_result(self) -> bool:
+        """Whether :meth:`take` would not wait."""
+        return not self._done.empty()
+
+    def give(self, item: Any) -> None:
+        """Have the function called with an item, which can be pickled."""
+        self.in_hand += 1
+        self._todo.put(item)
+
+    def take(self) -> tuple[Any, Any]:
+        """Wait for a result; it comes with its item, and is ``LOST`` where the worker died.
+
+        Raises:
+            Exception: What the function raised.
+        """
+        item, result, error = self._done.get()
+        self.in_hand -= 1
+        if error is not None:
+            raise error
+        if result is LOST:
+            self._start()  # in the place of the dead one
+        return item, result
+
+    def _start(self) -> None:
+        context = get_context("spawn")  # as nnU-Net; PyTorch does not survive a fork
+        here, there = context.Pipe()
+        arguments = (there, self._function, self._to_be_killed)
+        process = context.Process(target=_work, args=arguments, daemon=True)
+        process.start()
+        there.close()  # the worker's is the only one, so that its death can be read from the pipe
+        self._processes.append(process)
+        thread = threading.Thread(target=self._attend, args=(here,), daemon=True)
+        thread.start()
+        self._threads.append(thread)
+
+    def _attend(self, connection: Connection) -> None:
+        with connection:
+            while (item := self._todo.get()) is not _STOP:
+                try:
+                    connection.send(item)
+                    result, error = connection.recv()
+                except (EOFError, OSError):
+                    self._done.put((item, LOST, None))
+                    return
+                except Exception as unsent:  # cannot be pickled
+                    result, error = None, unsent
+                self._done.put((item, result, error))
+
+
+def _work(connection: Connection, function: Callable[[Any], Any], to_be_killed: bool) -> None:
+    if to_be_killed:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # a process that was killed cannot end its workers
+    threading.Thread(target=_end_with, args=(parent_process(),), daemon=True).start()
+    import torch
+
+    torch.set_num_threads(1)
+    with contextlib.suppress(EOFError, OSError, KeyboardInterrupt):  # the other end is closed, or Ctrl-C
+        while True:
+            received = connection.recv_bytes()
+            answer: tuple[Any, Exception | None]
+            try:
+                answer = function(pickle.loads(received)), None
+            except Exception as error:
+                answer = None, error
+            connection.send(answer)
+
+
+def _end_with(parent: Any) -> None:
+    parent.join()
+    os._exit(1)
