@@ -12,6 +12,7 @@ fewer folds are compared on those.
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,12 +22,16 @@ from study_measure import OF_PROBABILITIES, OF_SEGMENTATION, TREATMENTS
 
 from nnunet_nacl.calibration.crossfit import read_groups
 from nnunet_nacl.comparison.crossed import crossed_mean
-from nnunet_nacl.comparison.entries import short_labels
+from nnunet_nacl.comparison.entries import STOCK_LABEL
 
 TITLES = {"HD95_mm": "HD95 (mm)", "expected": "error of expected Dice"}
 COLUMNS = (*OF_SEGMENTATION[:2], *OF_PROBABILITIES, *OF_SEGMENTATION[2:])
 COMPARED = ("Dice", "ECE:foreground", "ECE:union", "ECE:dilated", "ECE:predicted", "ECE:all", "NLL:all", "Brier:all")
 NOTICEABLE = 0.005  # of Dice
+SUMMARY = ("Dice", "HD95_mm", "ECE:foreground", "ECE:dilated", "ECE:predicted", "ECE:all", "NLL:all", "expected")
+GROUPS = {"Dataset027_ACDC": "^(patient[0-9]+)"}
+"""Data set -> patient in a case's name, where a patient has several cases."""
+
 DECIMALS = {"HD95_mm": 2, "ECE:all": 4, "NLL:all": 4, "Brier:all": 4, "Dice": 4}
 
 
@@ -35,10 +40,33 @@ def title(column: str) -> str:
     return TITLES.get(column, column.replace(":", " "))
 
 
+def labels_of(documents: Sequence[str]) -> list[str]:
+    """Name of each method for people, from the documents' names: the loss, and the tokens that not all share.
+
+    Tokens that the package no longer knows are in some of them.
+    """
+    split = [name.split("_") for name in documents]
+    shared = set.intersection(*({*tokens} for _, *tokens in split))
+    labels = []
+    for loss, *tokens in split:
+        own = " ".join(token for token in tokens if token not in shared)
+        own = own.replace("late anneal", "annealed late").replace("anneal ", "annealed, ")
+        own = re.sub("anneal$", "annealed", own)
+        labels.append(
+            STOCK_LABEL if loss == "DiceCE" and not own else loss.replace("Dice", "Dice + ") + ", " * bool(own) + own
+        )
+    return labels
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """In Markdown, numbers to the right."""
     lines = [header, [":--", *["--:"] * (len(header) - 1)], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |".replace("  ", " ") for line in lines)
+
+
+def _shown(treatment: str) -> tuple[str, ...]:
+    """The decision changes no probabilities."""
+    return OF_SEGMENTATION if "decided" in treatment else COLUMNS
 
 
 class Study:
@@ -53,7 +81,7 @@ class Study:
     """
 
     def __init__(self, paths: Sequence[Path], groups: str | None) -> None:
-        self.labels = short_labels([f"nnUNetTrainer{path.stem}" for path in paths])
+        self.labels = labels_of([path.stem for path in paths])
         frames = [pd.read_csv(path, dtype={"network": str, "case": str}) for path in paths]
         for path, frame in zip(paths, frames):
             if set(frame["case"]) != set(frames[0]["case"]):
@@ -81,24 +109,42 @@ class Study:
         found = self._values[label].loc[treatment]
         return np.stack([found.loc[network].sort_index().to_numpy() for network in networks])
 
-    def tables(self, networks: Sequence[str]) -> tuple[str, str]:
-        """Means, and differences to the first method as it is."""
-        first = self.values(self.labels[0], "pred", networks)
-        means, differences = [], []
+    def means(self, networks: Sequence[str]) -> str:
+        """Every method and treatment."""
+        rows = []
         for label in self.labels:
             for treatment, name in TREATMENTS.items():
-                found = self.values(label, treatment, networks)
-                row = f"... {name}" if name else label
-                shown = COLUMNS if "decided" not in treatment else OF_SEGMENTATION
-                means.append([row, *(self.mean(found, column) if column in shown else "" for column in COLUMNS)])
-                is_first = (label, treatment) == (self.labels[0], "pred")
-                differences.append(
-                    [row, *("" if is_first or c not in shown else self.interval(found - first, c) for c in COMPARED)]
-                )
-        return (
-            table(["loss", *(title(column) for column in COLUMNS)], means),
-            table(["loss", *(title(column) for column in COMPARED)], differences),
-        )
+                found, shown = self.values(label, treatment, networks), _shown(treatment)
+                values = (self.mean(found, column) if column in shown else "" for column in COLUMNS)
+                rows.append([f"... {name}" if name else label, *values])
+        return table(["loss", *map(title, COLUMNS)], rows)
+
+    def differences(self, networks: Sequence[str]) -> str:
+        """Of every method and treatment to the first method as it is."""
+        first, rows = self.values(self.labels[0], "pred", networks), []
+        for label in self.labels:
+            for treatment, name in TREATMENTS.items():
+                change, shown = self.values(label, treatment, networks) - first, _shown(treatment)
+                if (label, treatment) == (self.labels[0], "pred"):
+                    shown = ()
+                values = (self.interval(change, column) if column in shown else "" for column in COMPARED)
+                rows.append([f"... {name}" if name else label, *values])
+        return table(["loss", *map(title, COMPARED)], rows)
+
+    def summary(self, networks: Sequence[str]) -> str:
+        """Every method as it is, and calibrated and decided: the segmentation and what it was decided from."""
+        rows = []
+        for label in self.labels:
+            for name, decided, probabilities in (
+                (label, "pred", "pred"),
+                (f"{label}, {TREATMENTS['calibrated_decided']}", "calibrated_decided", "calibrated"),
+            ):
+                found = {
+                    column: self.values(label, decided if column in OF_SEGMENTATION else probabilities, networks)
+                    for column in SUMMARY
+                }
+                rows.append([name, *(self.mean(values, column) for column, values in found.items())])
+        return table(["loss", *map(title, SUMMARY)], rows)
 
     def decisions(self, networks: Sequence[str]) -> str:
         """How many cases the decision lowers or raises by more than ``NOTICEABLE``, raw and calibrated."""
@@ -138,12 +184,11 @@ def main() -> None:
     arguments = parser.parse_args()
     study = Study(arguments.documents, arguments.groups)
     for name, networks in study.chosen.items():
-        means, differences = study.tables(networks)
-        print(f"\n{name}: {len(networks)} of each loss, {study.n_patients} patients, {study.n_cases} cases\n\n{means}")
-        print(f"\n{name}, difference to {study.labels[0]} as it is\n\n{differences}")
-        print(
-            f"\n{name}: cases whose Dice the decision changes by more than {NOTICEABLE}\n\n{study.decisions(networks)}"
-        )
+        print(f"\n{name}: {len(networks)} of each loss, {study.n_patients} patients, {study.n_cases} cases")
+        print(f"\n{study.means(networks)}")
+        print(f"\n{name}, difference to {study.labels[0]} as it is\n\n{study.differences(networks)}")
+        print(f"\n{name}: cases whose Dice the decision changes by more than {NOTICEABLE}\n")
+        print(study.decisions(networks))
 
 
 if __name__ == "__main__":

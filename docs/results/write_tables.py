@@ -1,0 +1,97 @@
+"""Writes the tables of pages anew from the documents of the studies.
+
+    python docs/results/write_tables.py [--check] [PAGE.md ...]
+
+A table stands in a page below a line that says what it is made of:
+
+    <!-- table: KIND NETWORKS DATASET DOCUMENT [DOCUMENT ...] -->
+
+KIND is one of TABLES, NETWORKS `single` or `average`, and a DOCUMENT the name of a file in study/DATASET, without .csv;
+`{CE,NACL}_30epochs` stands for both. The first document is the one that the others are compared with. Without PAGE, all
+pages in this folder. With --check, nothing is written, and the exit status is 1 if a table is not what its documents
+give.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import study_shares
+from study_tables import GROUPS, Study
+
+from nnunet_nacl.files import write_atomically
+
+HERE = Path(__file__).resolve().parent
+NETWORKS = {"single": "single networks", "average": "average of the folds"}
+TABLES: dict[str, Callable[[list[Path], str | None, str], str]] = {
+    "means": lambda paths, groups, kind: _study(paths, groups, kind, "means"),
+    "differences": lambda paths, groups, kind: _study(paths, groups, kind, "differences"),
+    "decisions": lambda paths, groups, kind: _study(paths, groups, kind, "decisions"),
+    "summary": lambda paths, groups, kind: _study(paths, groups, kind, "summary"),
+    "share_means": lambda paths, groups, kind: study_shares.means(study_shares.by_share(paths, groups)),
+    "share_differences": lambda paths, groups, kind: study_shares.differences(
+        study_shares.by_share(paths, groups), kind
+    ),
+}
+BLOCK = re.compile(r"(?P<line><!-- table: (?P<what>[^\n]*) -->\n\n)(?P<table>(?:\|[^\n]*\n)*)")
+
+
+def _study(paths: list[Path], groups: str | None, kind: str, table: str) -> str:
+    study = Study(paths, groups)
+    return getattr(study, table)(study.chosen[kind])
+
+
+def expand(pattern: str) -> list[str]:
+    """The names that `{a,b}` stands for."""
+    found = re.search(r"\{([^{}]*)\}", pattern)
+    if not found:
+        return [pattern]
+    rest = pattern[found.end() :]
+    return [name for one in found[1].split(",") for name in expand(pattern[: found.start()] + one + rest)]
+
+
+def make_table(what: str) -> str:
+    """The table that the line of a page asks for.
+
+    Raises:
+        ValueError: The line asks for what there is not.
+    """
+    words = what.split()
+    if len(words) < 4 or words[0] not in TABLES or words[1] not in NETWORKS:
+        raise ValueError(f"'table: {what}' is none; one is 'table: means average DATASET DOCUMENT', see --help")
+    kind, networks, dataset, *patterns = words
+    paths = [HERE / "study" / dataset / f"{name}.csv" for pattern in patterns for name in expand(pattern)]
+    missing = [path.name for path in paths if not path.is_file()]
+    if missing:
+        raise ValueError(f"'table: {what}': study/{dataset} lacks {', '.join(missing)}")
+    return TABLES[kind](paths, GROUPS.get(dataset), NETWORKS[networks])
+
+
+def renew(text: str) -> str:
+    """A page with its tables made anew."""
+    return BLOCK.sub(lambda found: f"{found['line']}{make_table(found['what'])}\n", text)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pages", type=Path, nargs="*", metavar="PAGE.md")
+    parser.add_argument("--check", action="store_true", help="write nothing, say which pages would change")
+    arguments = parser.parse_args()
+    stale = 0
+    for page in arguments.pages or sorted(HERE.glob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        new = renew(text)
+        if new != text:
+            stale = 1
+            print(f"{page}: {'tables are not of their documents' if arguments.check else 'written'}")
+            if not arguments.check:
+                write_atomically(page, new)
+    return stale if arguments.check else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
