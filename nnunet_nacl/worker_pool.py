@@ -44,12 +44,11 @@ class WorkerPool:
         self._to_be_killed = to_be_killed
         self._todo: SimpleQueue = SimpleQueue()
         self._done: SimpleQueue = SimpleQueue()
+        self._num_running = 0
         self._processes: list[Any] = []
         self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> WorkerPool:
-        for _ in range(self.num_processes):
-            self._start()
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -75,6 +74,7 @@ class WorkerPool:
         """Have the function called with an item, which can be pickled."""
         self.in_hand += 1
         self._todo.put(item)
+        self._start_if_needed()
 
     def take(self) -> tuple[Any, Any]:
         """Wait for a result; it comes with its item, and is ``LOST`` where the worker died.
@@ -87,10 +87,14 @@ class WorkerPool:
         if error is not None:
             raise error
         if result is LOST:
-            self._start()  # in the place of the dead one
+            self._num_running -= 1
+            self._start_if_needed()
         return item, result
 
-    def _start(self) -> None:
+    def _start_if_needed(self) -> None:
+        if self._num_running >= min(self.num_processes, self.in_hand):
+            return
+        self._num_running += 1
         context = get_context("spawn")  # as nnU-Net; PyTorch does not survive a fork
         here, there = context.Pipe()
         arguments = (there, self._function, self._to_be_killed)
