@@ -6,10 +6,11 @@ import contextlib
 import os
 import pickle
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from multiprocessing import get_context, parent_process
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -52,11 +53,12 @@ class WorkerPool:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        if sys.is_finalizing():  # of a traceback that Python kept: threads no longer run, workers are gone
+            return
         with contextlib.suppress(Empty):
             while True:
                 self._todo.get_nowait()
-        for _ in self._threads:
-            self._todo.put(_STOP)
+        self._todo.put(_STOP)
         if self._to_be_killed:
             for process in self._processes:
                 process.kill()
@@ -64,6 +66,10 @@ class WorkerPool:
             thread.join()
         for process in self._processes:
             process.join()
+
+    def of_one(self) -> WorkerPool:
+        """A pool with one worker that does the same."""
+        return WorkerPool(self._function, 1, to_be_killed=self._to_be_killed)
 
     @property
     def has_result(self) -> bool:
@@ -97,30 +103,47 @@ class WorkerPool:
         self._num_running += 1
         context = get_context("spawn")  # as nnU-Net; PyTorch does not survive a fork
         here, there = context.Pipe()
-        arguments = (there, self._function, self._to_be_killed)
+        arguments = (there, pickle.dumps(self._function), self._to_be_killed)
         process = context.Process(target=_work, args=arguments, daemon=True)
         process.start()
         there.close()  # the worker's is the only one, so that its death can be read from the pipe
-        self._processes.append(process)
-        thread = threading.Thread(target=self._attend, args=(here,), daemon=True)
+        thread = threading.Thread(target=self._attend, args=(process, here), daemon=True)
         thread.start()
+        self._processes.append(process)
         self._threads.append(thread)
 
-    def _attend(self, connection: Connection) -> None:
+    def _attend(self, process: Any, connection: Connection) -> None:
         with connection:
+            is_ready = False
             while (item := self._todo.get()) is not _STOP:
                 try:
+                    is_ready = is_ready or _wait_for_start(process, connection)
                     connection.send(item)
-                    result, error = connection.recv()
                 except (EOFError, OSError):
                     self._done.put((item, LOST, None))
                     return
                 except Exception as unsent:  # cannot be pickled
-                    result, error = None, unsent
+                    self._done.put((item, None, unsent))
+                    continue
+                try:
+                    result, error = connection.recv()
+                except Exception:  # dead, or too large for the memory: what follows in the pipe cannot be read
+                    self._done.put((item, LOST, None))
+                    return
                 self._done.put((item, result, error))
+                del item, result, error  # else large ones stay until the next is done
+        self._todo.put(_STOP)  # for the next thread
 
 
-def _work(connection: Connection, function: Callable[[Any], Any], to_be_killed: bool) -> None:
+def _wait_for_start(process: Any, connection: Connection) -> bool:
+    """Wait for the worker's greeting; EOFError if it died before. Under Windows its pipe would not tell until then."""
+    wait([connection, process.sentinel])
+    if not connection.poll():
+        raise EOFError
+    return bool(connection.recv())
+
+
+def _work(connection: Connection, function: bytes, to_be_killed: bool) -> None:
     if to_be_killed:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     # a process that was killed cannot end its workers
@@ -129,14 +152,17 @@ def _work(connection: Connection, function: Callable[[Any], Any], to_be_killed: 
 
     torch.set_num_threads(1)
     with contextlib.suppress(EOFError, OSError, KeyboardInterrupt):  # the other end is closed, or Ctrl-C
+        called = pickle.loads(function)
+        connection.send(True)
         while True:
-            received = connection.recv_bytes()
-            answer: tuple[Any, Exception | None]
-            try:
-                answer = function(pickle.loads(received)), None
-            except Exception as error:
-                answer = None, error
-            connection.send(answer)
+            connection.send(_outcome(called, connection.recv()))
+
+
+def _outcome(function: Callable[[Any], Any], item: Any) -> tuple[Any, Exception | None]:
+    try:
+        return function(item), None
+    except Exception as error:
+        return None, error
 
 
 def _end_with(parent: Any) -> None:

@@ -123,8 +123,9 @@ def _stream(pool: WorkerPool, items: Iterable[Item], ahead: int) -> Iterator[tup
                 else:
                     yield item, result
             elif lost:
-                pool.give(lost.pop())
-                item, result = pool.take()
+                with pool.of_one() as alone:  # whose worker is known to live
+                    alone.give(lost.pop())
+                    item, result = alone.take()
                 yield item, None if result is LOST else result
             else:
                 return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from functools import partial
 from multiprocessing import active_children
@@ -39,6 +40,21 @@ def fail_or_go_on(item: int) -> int:
     return item
 
 
+class TooLarge:
+    """Cannot be unpickled, as what there is no memory for."""
+
+    def __reduce__(self) -> tuple:
+        return _no_memory, ()
+
+
+def _no_memory() -> None:
+    raise MemoryError
+
+
+def make_too_large(item: object) -> object:
+    return TooLarge() if item == 3 else item
+
+
 def wait_for_ever(item: int) -> int:
     time.sleep(1000 * item)
     return os.getpid()
@@ -71,6 +87,38 @@ def test_a_worker_that_dies_takes_only_its_item_with_it() -> None:
 @pytest.mark.parametrize("through", [partial(stream_through_workers, ahead=1), run_in_workers])
 def test_half_a_result_holds_nothing_up(through) -> None:
     assert dict(through(die_while_answering, range(6), processes=2)) == {**{i: i for i in range(6)}, 3: None}
+
+
+@pytest.mark.parametrize("item", [3, TooLarge()])
+def test_what_cannot_be_received_costs_only_its_item(item) -> None:
+    found = dict(run_in_workers(make_too_large, [0, 1, item, 4, 5], 2))
+    assert found == {0: 0, 1: 1, item: None, 4: 4, 5: 5}
+
+
+def test_idle_workers_that_die_cost_nothing() -> None:
+    def items():
+        yield from (5, 6)
+        for worker in active_children():
+            worker.kill()
+            worker.join()
+        yield 7
+
+    assert dict(stream_through_workers(square_or_die, items(), 2, ahead=0)) == {5: 25, 6: 36, 7: 49}
+
+
+def test_without_a_thread_for_a_worker_the_others_end(monkeypatch) -> None:
+    start, started = threading.Thread.start, []
+
+    def start_one(thread: threading.Thread) -> None:
+        if started:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_one)
+    with pytest.raises(RuntimeError, match="new thread"):
+        list(run_in_workers(square_or_die, range(10, 20), 2))
+    assert not started[0].is_alive()
 
 
 def test_an_exception_of_the_function_ends_the_iteration_and_the_workers() -> None:

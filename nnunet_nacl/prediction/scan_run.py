@@ -7,7 +7,8 @@ export and write. Each takes a case only when there is room for it, so memory do
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -212,16 +213,16 @@ def _work(
     model: TrainedModel, network: Network, run: ScanRun, delivery: Delivery, todo: Sequence[InputCase], track: _Progress
 ) -> None:
     by_name = {case.case: case for case in todo}
-    predicted = _predicted(model, network, run, todo, track)
     finish = partial(_finish, delivery)
-    items = ((by_name[one.case], one) for one in predicted)
-    for (case, _), problem in stream_through_workers(finish, items, run.export_processes, ahead=_EXPORTED_AHEAD):
-        track.done(case.case, f"{case.images[0]}: {_DIED}" if problem is None else problem)
+    with closing(_predicted(model, network, run, todo, track)) as predicted:
+        items = ((by_name[one.case], one) for one in predicted)
+        for (case, _), problem in stream_through_workers(finish, items, run.export_processes, ahead=_EXPORTED_AHEAD):
+            track.done(case.case, f"{case.images[0]}: {_DIED}" if problem is None else problem)
 
 
 def _predicted(
     model: TrainedModel, network: Network, run: ScanRun, todo: Sequence[InputCase], track: _Progress
-) -> Iterator[PredictedLogits]:
+) -> Generator[PredictedLogits, None, None]:
     read = partial(_read, model)
     processes = min(run.preprocessing_processes, len(todo))
     for case, prepared in stream_through_workers(read, todo, processes, ahead=_PREPROCESSED_AHEAD):
