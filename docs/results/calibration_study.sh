@@ -18,7 +18,7 @@ mkdir -p "$3"
 out=$(cd "$3" && pwd)
 here=$(cd "$(dirname "$0")" && pwd)
 read -r -a folds <<< "${FOLDS:-0 1 2 3 4}"
-read -r -a methods <<< "${METHODS:-DiceCE CE NACL DiceCE_anneal}"
+read -r -a methods <<< "${METHODS:-DiceCE CE NACL MbLS DiceCE_anneal DiceNACL_anneal}"
 steps=${STEPS:-prepare train predict calibrate compare}
 schedule=${SCHEDULE:-20epochs_50iters_adam}
 configuration=2d_small
