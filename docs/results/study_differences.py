@@ -27,7 +27,7 @@ def rows_of(name: str, study: Study) -> list[ForestRow]:
     rows = []
     for column, better in BETTER.items():
         for label in study.labels:
-            for treatment, shown in {"pred": label, DECIDED: f"{label}, calibrated and decided"}.items():
+            for treatment, shown in {"pred": label, DECIDED: f"{label},\ncalibrated and decided"}.items():
                 if (label, treatment) == (first, "pred"):
                     continue
                 source = "calibrated" if treatment == DECIDED and column != "Dice" else treatment
