@@ -77,7 +77,11 @@ class WorkerPool:
         return not self._done.empty()
 
     def give(self, item: Any) -> None:
-        """Have the function called with an item, which can be pickled."""
+        """Have the function called with an item, which can be pickled.
+
+        Raises:
+            Exception: The function cannot be pickled, or the system gives no process or thread.
+        """
         self.in_hand += 1
         self._todo.put(item)
         self._start_if_needed()
@@ -86,7 +90,7 @@ class WorkerPool:
         """Wait for a result; it comes with its item, and is ``LOST`` where the worker died.
 
         Raises:
-            Exception: What the function raised.
+            Exception: What the function raised, or why the item cannot be pickled.
         """
         item, result, error = self._done.get()
         self.in_hand -= 1

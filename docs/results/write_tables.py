@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import study_shares
@@ -27,22 +26,8 @@ from nnunet_nacl.files import write_atomically
 
 HERE = Path(__file__).resolve().parent
 NETWORKS = {"single": "single networks", "average": "average of the folds"}
-TABLES: dict[str, Callable[[list[Path], str | None, str], str]] = {
-    "means": lambda paths, groups, kind: _study(paths, groups, kind, "means"),
-    "differences": lambda paths, groups, kind: _study(paths, groups, kind, "differences"),
-    "decisions": lambda paths, groups, kind: _study(paths, groups, kind, "decisions"),
-    "summary": lambda paths, groups, kind: _study(paths, groups, kind, "summary"),
-    "share_means": lambda paths, groups, kind: study_shares.means(study_shares.by_share(paths, groups)),
-    "share_differences": lambda paths, groups, kind: study_shares.differences(
-        study_shares.by_share(paths, groups), kind
-    ),
-}
+TABLES = ("means", "differences", "decisions", "summary", "share_means", "share_differences")
 BLOCK = re.compile(r"(?P<line><!-- table: (?P<what>[^\n]*) -->\n\n)(?P<table>(?:\|[^\n]*\n)*)")
-
-
-def _study(paths: list[Path], groups: str | None, kind: str, table: str) -> str:
-    study = Study(paths, groups)
-    return getattr(study, table)(study.chosen[kind])
 
 
 def expand(pattern: str) -> list[str]:
@@ -68,7 +53,13 @@ def make_table(what: str) -> str:
     missing = [path.name for path in paths if not path.is_file()]
     if missing:
         raise ValueError(f"'table: {what}': study/{dataset} lacks {', '.join(missing)}")
-    return TABLES[kind](paths, GROUPS.get(dataset), NETWORKS[networks])
+    groups = GROUPS.get(dataset)
+    if kind == "share_means":  # of single networks
+        return study_shares.means(study_shares.by_share(paths, groups))
+    if kind == "share_differences":
+        return study_shares.differences(study_shares.by_share(paths, groups), NETWORKS[networks])
+    study = Study(paths, groups)
+    return getattr(study, kind)(study.chosen[NETWORKS[networks]])
 
 
 def renew(text: str) -> str:
