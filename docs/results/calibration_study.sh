@@ -7,10 +7,11 @@
 # that are in no fold). Networks, maps and every choice come from the folds; all tables are of the outer test cases.
 # Every step is one of nnU-Net's commands or of `nnunet_nacl`; what is finished is not done again, and FOLDS, METHODS and
 # STEPS cut the work into pieces (STEPS="train" takes most of the time: three to six minutes a training on one core).
+# SCHEDULE has the trainers' further tokens; CONFIGURATION is one of those that study_plans.py makes.
 # The values of each finished method are kept in OUT/study/DATASET/METHOD.csv, from which the tables are made.
 set -euo pipefail
 if [ $# -lt 3 ]; then
-    sed -n '2,10s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,11s/^# \{0,1\}//p' "$0" >&2
     exit 2
 fi
 task=$(cd "$1" && pwd) id=$2
@@ -21,7 +22,9 @@ read -r -a folds <<< "${FOLDS:-0 1 2 3 4}"
 read -r -a methods <<< "${METHODS:-DiceCE CE NACL MbLS DiceCE_anneal DiceNACL_anneal}"
 steps=${STEPS:-prepare train predict calibrate compare}
 schedule=${SCHEDULE:-20epochs_50iters_adam}
-configuration=2d_small
+configuration=${CONFIGURATION:-2d_small}
+study=$schedule # name of what belongs together
+[ "$configuration" = 2d_small ] || study=${schedule}_$configuration
 
 export nnUNet_raw=$out/raw nnUNet_preprocessed=$out/pre nnUNet_results=$out/results
 export nnUNet_n_proc_DA=${nnUNet_n_proc_DA:-1} nnUNet_def_n_proc=${nnUNet_def_n_proc:-1}
@@ -30,18 +33,20 @@ mkdir -p "$nnUNet_raw" "$nnUNet_preprocessed" "$nnUNet_results"
 wanted() { [[ " $steps " == *" $1 "* ]]; }
 folder_of() { find "$1" -maxdepth 1 -name "Dataset$(printf %03d "$id")_*" | head -n 1; }
 
-if wanted prepare && [ ! -f "$out/prepared_$id" ]; then
+if wanted prepare && [ ! -f "$out/prepared_${id}_$configuration" ]; then
     [ -n "$(folder_of "$nnUNet_raw")" ] || nnUNetv2_convert_MSD_dataset -i "$task"
-    nnUNetv2_extract_fingerprint -d "$id"
-    nnUNetv2_plan_experiment -d "$id"
-    preprocessed=$(folder_of "$nnUNet_preprocessed")
-    python "$here/study_plans.py" "$preprocessed" "$configuration"
-    cp "$task/splits_final.json" "$preprocessed/"
+    if [ ! -f "$out/planned_$id" ]; then
+        nnUNetv2_extract_fingerprint -d "$id"
+        nnUNetv2_plan_experiment -d "$id"
+        cp "$task/splits_final.json" "$(folder_of "$nnUNet_preprocessed")/"
+        touch "$out/planned_$id"
+    fi
+    python "$here/study_plans.py" "$(folder_of "$nnUNet_preprocessed")" "$configuration"
     nnUNetv2_preprocess -d "$id" -c "$configuration" -np 1
-    touch "$out/prepared_$id"
+    touch "$out/prepared_${id}_$configuration"
 fi
 dataset=$(basename "$(folder_of "$nnUNet_raw")")
-outer=$out/outer/$dataset/$schedule
+outer=$out/outer/$dataset/$study
 if [ ! -d "$outer/labels" ]; then
     mkdir -p "$outer/images" "$outer/labels.new"
     for case in $(python -c 'import json, sys; print(*json.load(open(sys.argv[1])))' "$task/outer_test.json"); do
@@ -98,18 +103,18 @@ compare() { # NAME SUFFIX
             "$method, calibrated=$outer/calibrated/${method}_$2"
             "$method, calibrated, decided=$outer/calibrated_decided/${method}_$2")
     done
-    nnunet_nacl compare -i "${entries[@]}" -gt "$outer/labels" -o "$out/compare_${dataset}_${schedule}_$1"
+    nnunet_nacl compare -i "${entries[@]}" -gt "$outer/labels" -o "$out/compare_${dataset}_${study}_$1"
 }
 
 if wanted compare; then
     documents=()
     for method in "${methods[@]}"; do
-        document=$out/study/$dataset/${method}_$schedule.csv
+        document=$out/study/$dataset/${method}_$study.csv
         [ -f "$document" ] || python "$here/study_measure.py" "$outer" "$method" "$document" --folds "${folds[@]}"
         documents+=("$document")
     done
     python "$here/study_tables.py" "${documents[@]}" ${GROUPS_REGEX:+--groups "$GROUPS_REGEX"} \
-        | tee "$out/study_${dataset}_$schedule.md"
+        | tee "$out/study_${dataset}_$study.md"
     last=$average
     [ ${#folds[@]} -gt 1 ] || last=${folds[0]}
     compare "$last" "$last"

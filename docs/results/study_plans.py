@@ -1,11 +1,12 @@
-"""Adds to nnU-Net's plans the small 2D configuration that a study trains on a CPU core in minutes.
+"""Adds to nnU-Net's plans a small configuration that a study trains on a CPU core in minutes.
 
-    python docs/results/study_plans.py PREPROCESSED_DATASET CONFIGURATION
+    python docs/results/study_plans.py PREPROCESSED_DATASET {2d_small,3d_small}
 
-CONFIGURATION has the data of `2d`, batches of at most 16 and 3/8 of its features. Where patches of `2d` are longer than
+`2d_small` has the data of `2d`, batches of at most 16 and 3/8 of its features. Where patches of `2d` are longer than
 128 voxels, voxels are twice as large in the plane, patches cover half the extent, batches hold at most 8, the deepest
-stages whose feature maps would be smaller than nnU-Net allows (4 voxels) are left out, and the deepest that is left is
-no wider than the one above it.
+stages whose feature maps would be smaller than nnU-Net allows (4 voxels) are left out, and the deepest that is left
+is no wider than the one above it. `3d_small` has the data of `3d_fullres`, batches of 2 and a quarter of its
+features.
 """
 
 from __future__ import annotations
@@ -16,19 +17,22 @@ import json
 import os
 from pathlib import Path
 
-SHARE = 3 / 8
+SHARES = {"2d": 3 / 8, "3d_fullres": 1 / 4}
+"""Configuration of nnU-Net -> the features that its small one keeps."""
+
+SMALL = {"2d_small": "2d", "3d_small": "3d_fullres"}
 SMALLEST_MAP = 4
 LONGEST_PATCH = 128
 ENLARGED = 2
 COVERED = 1 / 2
 
 
-def small(planned: dict) -> dict:
-    """The configuration as an entry of the plans that inherits from `2d`."""
+def small(planned: dict, name: str) -> dict:
+    """The configuration as an entry of the plans that inherits from `name`, as planned."""
     architecture = copy.deepcopy(planned["architecture"])
     kwargs = architecture["arch_kwargs"]
-    entry = {"inherits_from": "2d", "batch_size": min(planned["batch_size"], 16)}
-    if max(planned["patch_size"]) > LONGEST_PATCH:
+    entry = {"inherits_from": name, "batch_size": min(planned["batch_size"], 16 if name == "2d" else 2)}
+    if name == "2d" and max(planned["patch_size"]) > LONGEST_PATCH:
         spacing = [ENLARGED * size for size in planned["spacing"]]
         patch = [max(16, round(size * COVERED / ENLARGED / 16) * 16) for size in planned["patch_size"]]
         stages = 1
@@ -46,18 +50,19 @@ def small(planned: dict) -> dict:
             "patch_size": patch,
             "median_image_size_in_voxels": [size / ENLARGED for size in planned["median_image_size_in_voxels"]],
         }
-    kwargs["features_per_stage"] = [max(1, round(width * SHARE)) for width in kwargs["features_per_stage"]]
+    kwargs["features_per_stage"] = [max(1, round(width * SHARES[name])) for width in kwargs["features_per_stage"]]
     return entry | {"architecture": architecture}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("configuration")
+    parser.add_argument("configuration", choices=SMALL)
     args = parser.parse_args()
     path = args.folder / "nnUNetPlans.json"
     plans = json.loads(path.read_text(encoding="utf-8"))
-    plans["configurations"][args.configuration] = small(plans["configurations"]["2d"])
+    planned = SMALL[args.configuration]
+    plans["configurations"][args.configuration] = small(plans["configurations"][planned], planned)
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(json.dumps(plans, indent=4), encoding="utf-8")
     os.replace(temporary, path)
