@@ -21,7 +21,7 @@ def test_every_table_is_what_its_documents_give() -> None:
 
 def test_a_changed_table_is_noticed_and_mended(tmp_path) -> None:
     page = tmp_path / "page.md"
-    line = "<!-- table: decisions single Dataset004_Hippocampus {CE,NACL}_20epochs_50iters_adam -->"
+    line = "<!-- table: decisions single Dataset004_Hippocampus/{CE,NACL}_20epochs_50iters_adam -->"
     page.write_text(f"# Title\n\n{line}\n\n| loss |\n| :-- |\n| CE |\n\nText.\n", encoding="utf-8")
     assert write_tables("--check", page).returncode == 1
     assert write_tables(page).returncode == 0

@@ -28,6 +28,7 @@ TITLES = {"HD95_mm": "HD95 (mm)", "expected": "error of expected Dice"}
 COLUMNS = (*OF_SEGMENTATION[:2], *OF_PROBABILITIES, *OF_SEGMENTATION[2:])
 COMPARED = ("Dice", "ECE:foreground", "ECE:union", "ECE:dilated", "ECE:predicted", "ECE:all", "NLL:all", "Brier:all")
 NOTICEABLE = 0.005  # of Dice
+BESIDE = ("Dice", "ECE:foreground", "ECE:predicted", "expected")
 SUMMARY = ("Dice", "HD95_mm", "ECE:foreground", "ECE:dilated", "ECE:predicted", "ECE:all", "NLL:all", "expected")
 GROUPS = {"Dataset027_ACDC": "^(patient[0-9]+)"}
 """Data set -> patient in a case's name, where a patient has several cases."""
@@ -81,6 +82,7 @@ class Study:
     """
 
     def __init__(self, paths: Sequence[Path], groups: str | None) -> None:
+        self.name = paths[0].parent.name.partition("_")[2]
         self.labels = labels_of([path.stem for path in paths])
         frames = [pd.read_csv(path, dtype={"network": str, "case": str}) for path in paths]
         for path, frame in zip(paths, frames):
@@ -133,18 +135,22 @@ class Study:
 
     def summary(self, networks: Sequence[str]) -> str:
         """Every method as it is, and calibrated and decided: the segmentation and what it was decided from."""
+        return table(["loss", *map(title, SUMMARY)], self.summary_rows(networks, SUMMARY))
+
+    def summary_rows(self, networks: Sequence[str], columns: Sequence[str]) -> list[list[str]]:
+        """The rows of ``summary``."""
         rows = []
         for label in self.labels:
             for name, decided, probabilities in (
                 (label, "pred", "pred"),
                 (f"{label}, {TREATMENTS['calibrated_decided']}", "calibrated_decided", "calibrated"),
             ):
-                found = {
-                    column: self.values(label, decided if column in OF_SEGMENTATION else probabilities, networks)
-                    for column in SUMMARY
-                }
-                rows.append([name, *(self.mean(values, column) for column, values in found.items())])
-        return table(["loss", *map(title, SUMMARY)], rows)
+                row = [name]
+                for column in columns:
+                    treatment = decided if column in OF_SEGMENTATION else probabilities
+                    row.append(self.mean(self.values(label, treatment, networks), column))
+                rows.append(row)
+        return rows
 
     def decisions(self, networks: Sequence[str]) -> str:
         """How many cases the decision lowers or raises by more than ``NOTICEABLE``, raw and calibrated."""
@@ -175,6 +181,19 @@ class Study:
         """Mean difference with its interval, as it is shown."""
         one, n = crossed_mean(differences[..., COLUMNS.index(column)]), DECIMALS.get(column, 3)
         return f"{one.mean:+.{n}f} [{one.low:+.{n}f}, {one.high:+.{n}f}]"
+
+
+def beside(studies: Sequence[Study], networks: str) -> str:
+    """The summaries of several data sets in one table.
+
+    Raises:
+        ValueError: They have not the same methods.
+    """
+    if any(study.labels != studies[0].labels for study in studies):
+        raise ValueError(f"other methods in each data set: {', '.join(str(study.labels) for study in studies)}")
+    rows = [study.summary_rows(study.chosen[networks], BESIDE) for study in studies]
+    header = ["loss", *(f"{study.name}: {title(column)}" for study in studies for column in BESIDE)]
+    return table(header, [[same[0][0], *(cell for row in same for cell in row[1:])] for same in zip(*rows)])
 
 
 def main() -> None:

@@ -4,12 +4,12 @@
 
 A table stands in a page below a line that says what it is made of:
 
-    <!-- table: KIND NETWORKS DATASET DOCUMENT [DOCUMENT ...] -->
+    <!-- table: KIND NETWORKS DATASET/DOCUMENT [DATASET/DOCUMENT ...] -->
 
-KIND is one of TABLES, NETWORKS `single` or `average`, and a DOCUMENT the name of a file in study/DATASET, without .csv;
-`{CE,NACL}_30epochs` stands for both. The first document is the one that the others are compared with. Without PAGE, all
-pages in this folder. With --check, nothing is written, and the exit status is 1 if a table is not what its documents
-give.
+KIND is one of TABLES, NETWORKS `single` or `average`, and a DATASET/DOCUMENT a file in study/, without .csv;
+`{CE,NACL}_30epochs` stands for both. The first document is the one that the others are compared with; only `beside` has
+several data sets. Without PAGE, all pages in this folder and the README. With --check, nothing is written, and the exit
+status is 1 if a table is not what its documents give.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ import sys
 from pathlib import Path
 
 import study_shares
-from study_tables import GROUPS, Study
+from study_tables import GROUPS, Study, beside
 
 from nnunet_nacl.files import write_atomically
 
 HERE = Path(__file__).resolve().parent
 NETWORKS = {"single": "single networks", "average": "average of the folds"}
-TABLES = ("means", "differences", "decisions", "summary", "share_means", "share_differences")
+TABLES = ("means", "differences", "decisions", "summary", "beside", "share_means", "share_differences")
 BLOCK = re.compile(r"(?P<line><!-- table: (?P<what>[^\n]*) -->\n\n)(?P<table>(?:\|[^\n]*\n)*)")
 
 
@@ -46,13 +46,20 @@ def make_table(what: str) -> str:
         ValueError: The line asks for what there is not.
     """
     words = what.split()
-    if len(words) < 4 or words[0] not in TABLES or words[1] not in NETWORKS:
-        raise ValueError(f"'table: {what}' is none; one is 'table: means average DATASET DOCUMENT', see --help")
-    kind, networks, dataset, *patterns = words
-    paths = [HERE / "study" / dataset / f"{name}.csv" for pattern in patterns for name in expand(pattern)]
-    missing = [path.name for path in paths if not path.is_file()]
-    if missing:
-        raise ValueError(f"'table: {what}': study/{dataset} lacks {', '.join(missing)}")
+    if len(words) < 3 or words[0] not in TABLES or words[1] not in NETWORKS:
+        raise ValueError(f"'table: {what}' is none; one is 'table: means average DATASET/DOCUMENT', see --help")
+    kind, networks, *patterns = words
+    of_dataset: dict[str, list[Path]] = {}
+    for name in (name for pattern in patterns for name in expand(pattern)):
+        path = HERE / "study" / f"{name}.csv"
+        if not path.is_file():
+            raise ValueError(f"'table: {what}': there is no study/{name}.csv")
+        of_dataset.setdefault(path.parent.name, []).append(path)
+    if kind == "beside":
+        return beside([Study(paths, GROUPS.get(name)) for name, paths in of_dataset.items()], NETWORKS[networks])
+    if len(of_dataset) > 1:
+        raise ValueError(f"'table: {what}': documents of several data sets stand together in 'beside' alone")
+    ((dataset, paths),) = of_dataset.items()
     groups = GROUPS.get(dataset)
     if kind == "share_means":  # of single networks
         return study_shares.means(study_shares.by_share(paths, groups))
@@ -73,7 +80,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing, say which pages would change")
     arguments = parser.parse_args()
     stale = 0
-    for page in arguments.pages or sorted(HERE.glob("*.md")):
+    for page in arguments.pages or [*sorted(HERE.glob("*.md")), HERE.parents[1] / "README.md"]:
         text = page.read_text(encoding="utf-8")
         new = renew(text)
         if new != text:
