@@ -31,7 +31,7 @@ export nnUNet_n_proc_DA=${nnUNet_n_proc_DA:-1} nnUNet_def_n_proc=${nnUNet_def_n_
 mkdir -p "$nnUNet_raw" "$nnUNet_preprocessed" "$nnUNet_results"
 
 wanted() { [[ " $steps " == *" $1 "* ]]; }
-folder_of() { find "$1" -maxdepth 1 -name "Dataset$(printf %03d "$id")_*" | head -n 1; }
+folder_of() { find "$1/" -maxdepth 1 -name "Dataset$(printf %03d "$id")_*" | head -n 1; }
 
 if wanted prepare && [ ! -f "$out/prepared_${id}_$configuration" ]; then
     [ -n "$(folder_of "$nnUNet_raw")" ] || nnUNetv2_convert_MSD_dataset -i "$task"
