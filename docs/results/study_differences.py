@@ -3,12 +3,14 @@
     python docs/results/study_differences.py FIGURE.png --data NAME REGEX DOCUMENT.csv [DOCUMENT.csv ...] [--data ...]
 
 One row of panels for each NAME; its first document is the method that the others are compared with, as it is. REGEX is
-the patient in a case's name, '' where each case is one. Averages of the folds; 95 % intervals over patients.
+the patient in a case's name, '' where each case is one. Averages of the folds, or the one network of each method where
+there is no average; 95 % intervals over patients.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from study_tables import COLUMNS, Study
@@ -20,10 +22,15 @@ BETTER = {"Dice": "higher", "ECE:foreground": "lower", "ECE:predicted": "lower"}
 DECIDED = "calibrated_decided"
 
 
+def networks_of(study: Study) -> Sequence[str]:
+    """The average of the folds, else the single networks."""
+    return study.chosen.get("average of the folds", study.chosen["single networks"])
+
+
 def rows_of(name: str, study: Study) -> list[ForestRow]:
     """Every method as it is, and calibrated and decided; probabilities are those that the decision was made from."""
-    first, (average,) = study.labels[0], study.chosen["average of the folds"]
-    reference = study.values(first, "pred", [average])
+    first, networks = study.labels[0], networks_of(study)
+    reference = study.values(first, "pred", networks)
     rows = []
     for column, better in BETTER.items():
         for label in study.labels:
@@ -31,7 +38,7 @@ def rows_of(name: str, study: Study) -> list[ForestRow]:
                 if (label, treatment) == (first, "pred"):
                     continue
                 source = "calibrated" if treatment == DECIDED and column != "Dice" else treatment
-                difference = study.values(label, source, [average]) - reference
+                difference = study.values(label, source, networks) - reference
                 one = crossed_mean(difference[..., COLUMNS.index(column)])
                 metric = f"{name}: {column.replace(':', ' ')}"
                 rows.append(ForestRow(shown, metric, one.mean, one.low, one.high, better))
@@ -43,18 +50,20 @@ def main() -> None:
     parser.add_argument("figure", type=Path)
     parser.add_argument("--data", nargs="+", action="append", required=True, metavar="NAME, REGEX or DOCUMENT")
     arguments = parser.parse_args()
-    rows, counts = [], []
+    rows, counts, networks = [], [], set()
     for name, regex, *documents in arguments.data:
         study = Study([Path(document) for document in documents], regex or None)
         rows += rows_of(name, study)
+        networks |= {*networks_of(study)}
         patients = "" if study.n_patients == study.n_cases else f" of {study.n_patients} patients"
         counts.append(f"{name}: {study.n_cases} test cases{patients}")
+    what = "averages of the folds' networks" if networks == {"average"} else "one network of each"
     draw_differences(
         rows,
         arguments.figure,
         reference="Dice + CE (stock) as trained",
         title="What a training or a calibration changes",
-        subtitle=f"Difference to nnU-Net's loss as trained, averages of five networks. {', '.join(counts)}.",
+        subtitle=f"Difference to nnU-Net's loss as trained, {what}. {', '.join(counts)}.",
     )
 
 

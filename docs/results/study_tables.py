@@ -47,7 +47,9 @@ def labels_of(documents: Sequence[str]) -> list[str]:
     Tokens that the package no longer knows are in some of them.
     """
     split = [name.split("_") for name in documents]
-    shared = set.intersection(*({*tokens} for _, *tokens in split))
+    shared = set.intersection(*({*tokens} for _, *tokens in split)) - {
+        "anneal"
+    }  # part of the loss, not of the schedule
     labels = []
     for loss, *tokens in split:
         own = " ".join(token for token in tokens if token not in shared)
