@@ -194,8 +194,8 @@ def _draw_panel(axes: Axes, of: list[ForestRow], methods: list[str]) -> None:
     axes.set_xlim(min(low, -0.1 * high), max(high, -0.1 * low))
     axes.spines["left"].set_visible(False)
     left, right = ("worse", "better") if of[0].better == "higher" else ("better", "worse")
-    # em spaces: an SVG joins several blanks into one
-    axes.set_xlabel(f"← {left}\u2003\u2003{right} →")
+    label = axes.set_xlabel(f"← {left}", loc="left")
+    axes.annotate(f"{right} →", (1, 1), xycoords=("axes fraction", label), ha="right", va="top")
 
 
 def _draw_columns(axes: Axes, of: list[ForestRow], methods: list[str], columns: list[tuple[str, dict]]) -> None:
