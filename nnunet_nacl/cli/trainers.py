@@ -45,7 +45,7 @@ def _overview() -> str:
         "The same with nnU-Net's soft Dice term added:",
         *(f"  {name}" for name in NAMED_TRAINERS if name.startswith(f"{PREFIX}Dice")),
         f"nnU-Net's own {PREFIX} is Dice + CE; with tokens it is called {PREFIX}DiceCE_<token>.",
-        f"To start with: {format_name(RECOMMENDED)}, nnU-Net's loss whose Dice term falls away (docs/how-to/choose-a-trainer.md).",
+        f"To start with: {format_name(RECOMMENDED)}, better calibrated than {PREFIX}, for a little Dice.",
         "",
         "Class labels, regions and ignore label, 2d to 3d_cascade_fullres; stock schedule and optimiser unless a token",
         "says otherwise. Fine-tuning: nnUNetv2_train ... -pretrained_weights CHECKPOINT, as for any trainer.",
