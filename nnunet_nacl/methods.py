@@ -12,18 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-__all__ = [
-    "METHODS",
-    "NAMED_TRAINERS",
-    "PREFIX",
-    "RECOMMENDED",
-    "STOCK",
-    "TOKENS",
-    "Method",
-    "Token",
-    "Variant",
-    "loss_settings",
-]
+__all__ = ["METHODS", "NAMED_TRAINERS", "PREFIX", "STOCK", "TOKENS", "Method", "Token", "Variant", "loss_settings"]
 
 PREFIX = "nnUNetTrainer"
 
@@ -298,9 +287,6 @@ METHODS = {
 
 STOCK = Variant("CE", dice=True)
 """nnU-Net's own loss: the trainer without tokens is nnU-Net's."""
-
-RECOMMENDED = Variant("CE", dice=True, anneal=True)
-"""What to train where nothing is trained yet; measured in docs/results/after-training.md."""
 
 NAMED_TRAINERS = tuple(
     f"{PREFIX}{dice}{method}" for method in METHODS for dice in ("", "Dice") if Variant(method, dice != "") != STOCK

@@ -3,8 +3,8 @@
     python docs/results/study_differences.py FIGURE.png --data NAME REGEX DOCUMENT.csv [DOCUMENT.csv ...] [--data ...]
 
 One row of panels for each NAME; its first document is the method that the others are compared with, as it is. REGEX is
-the patient in a case's name, '' where each case is one. Averages of the folds, or the one network of each method where
-there is no average; 95 % intervals over patients.
+the patient in a case's name, '' where each case is one. Averages of the folds; where there is none, the mean
+over the single networks. 95 % intervals are over patients: the claim is about these networks.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def rows_of(name: str, study: Study) -> list[ForestRow]:
                 if (label, treatment) == (first, "pred"):
                     continue
                 source = "calibrated" if treatment == DECIDED and column != "Dice" else treatment
-                difference = study.values(label, source, networks) - reference
+                difference = (study.values(label, source, networks) - reference).mean(axis=0, keepdims=True)
                 one = crossed_mean(difference[..., COLUMNS.index(column)])
                 metric = f"{name}: {column.replace(':', ' ')}"
                 rows.append(ForestRow(shown, metric, one.mean, one.low, one.high, better))
@@ -50,20 +50,20 @@ def main() -> None:
     parser.add_argument("figure", type=Path)
     parser.add_argument("--data", nargs="+", action="append", required=True, metavar="NAME, REGEX or DOCUMENT")
     arguments = parser.parse_args()
-    rows, counts, networks = [], [], set()
+    rows, counts = [], []
     for name, regex, *documents in arguments.data:
         study = Study([Path(document) for document in documents], regex or None)
         rows += rows_of(name, study)
-        networks |= {*networks_of(study)}
         patients = "" if study.n_patients == study.n_cases else f" of {study.n_patients} patients"
-        counts.append(f"{name}: {study.n_cases} test cases{patients}")
-    what = "averages of the folds' networks" if networks == {"average"} else "one network of each"
+        networks = networks_of(study)
+        of = "an average of folds" if "average" in networks else f"{len(networks)} network{'s'[: len(networks) > 1]}"
+        counts.append(f"{name}: {of} of each, {study.n_cases} test cases{patients}")
     draw_differences(
         rows,
         arguments.figure,
         reference="Dice + CE (stock) as trained",
         title="What a training or a calibration changes",
-        subtitle=f"Difference to nnU-Net's loss as trained, {what}. {', '.join(counts)}.",
+        subtitle=f"Difference to nnU-Net's loss as trained. {'; '.join(counts)}.",
     )
 
 

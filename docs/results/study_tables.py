@@ -185,15 +185,15 @@ class Study:
         return f"{one.mean:+.{n}f} [{one.low:+.{n}f}, {one.high:+.{n}f}]"
 
 
-def beside(studies: Sequence[Study], networks: str) -> str:
-    """The summaries of several data sets in one table.
+def beside(studies: Sequence[Study]) -> str:
+    """The summaries of several data sets in one table, of single networks.
 
     Raises:
         ValueError: They have not the same methods.
     """
     if any(study.labels != studies[0].labels for study in studies):
         raise ValueError(f"other methods in each data set: {', '.join(str(study.labels) for study in studies)}")
-    rows = [study.summary_rows(study.chosen[networks], BESIDE) for study in studies]
+    rows = [study.summary_rows(study.chosen["single networks"], BESIDE) for study in studies]
     header = ["loss", *(f"{study.name}: {title(column)}" for study in studies for column in BESIDE)]
     return table(header, [[same[0][0], *(cell for row in same for cell in row[1:])] for same in zip(*rows)])
 

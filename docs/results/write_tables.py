@@ -6,10 +6,10 @@ A table stands in a page below a line that says what it is made of:
 
     <!-- table: KIND NETWORKS DATASET/DOCUMENT [DATASET/DOCUMENT ...] -->
 
-KIND is one of TABLES, NETWORKS `single` or `average`, and a DATASET/DOCUMENT a file in study/, without .csv;
-`{CE,NACL}_30epochs` stands for both. The first document is the one that the others are compared with; only `beside` has
-several data sets. Without PAGE, all pages in this folder and the README. With --check, nothing is written, and the exit
-status is 1 if a table is not what its documents give.
+KIND is one of TABLES, NETWORKS `single`, `average` or the number of one fold, and a DATASET/DOCUMENT a file in
+study/, without .csv; `{CE,NACL}_30epochs` stands for both. The first document is the one that the others are compared
+with; only `beside` has several data sets. Without PAGE, all pages in this folder and the README. With --check,
+nothing is written, and the exit status is 1 if a table is not what its documents give.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def make_table(what: str) -> str:
         ValueError: The line asks for what there is not.
     """
     words = what.split()
-    if len(words) < 3 or words[0] not in TABLES or words[1] not in NETWORKS:
+    if len(words) < 3 or words[0] not in TABLES or not (words[1] in NETWORKS or words[1].isdigit()):
         raise ValueError(f"'table: {what}' is none; one is 'table: means average DATASET/DOCUMENT', see --help")
     kind, networks, *patterns = words
     of_dataset: dict[str, list[Path]] = {}
@@ -56,7 +56,7 @@ def make_table(what: str) -> str:
             raise ValueError(f"'table: {what}': there is no study/{name}.csv")
         of_dataset.setdefault(path.parent.name, []).append(path)
     if kind == "beside":
-        return beside([Study(paths, GROUPS.get(name)) for name, paths in of_dataset.items()], NETWORKS[networks])
+        return beside([Study(paths, GROUPS.get(name)) for name, paths in of_dataset.items()])
     if len(of_dataset) > 1:
         raise ValueError(f"'table: {what}': documents of several data sets stand together in 'beside' alone")
     ((dataset, paths),) = of_dataset.items()
@@ -66,7 +66,7 @@ def make_table(what: str) -> str:
     if kind == "share_differences":
         return study_shares.differences(study_shares.by_share(paths, groups), NETWORKS[networks])
     study = Study(paths, groups)
-    return getattr(study, kind)(study.chosen[NETWORKS[networks]])
+    return getattr(study, kind)([networks] if networks.isdigit() else study.chosen[NETWORKS[networks]])
 
 
 def renew(text: str) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 
-HELP = "train stock nnU-Net and calibrating losses on a small task and compare their calibration"
+HELP = "train stock nnU-Net, CE and NACL on a small task and compare their calibration"
 
 _DESCRIPTION = """\
-Trains stock nnU-Net (Dice + CE), the same with the Dice term annealed, plain CE and NACL on the same data, schedule and
-optimiser, and compares how far their confidence can be trusted, as trained and calibrated afterwards. Every step is a
-command of nnU-Net's or of this package, shown as it is run; the last are `nnunet_nacl calibrate`, `compare` and, where
-there are few new scans, nnUNetv2_predict with a calibrated checkpoint and `decide`.
+Trains stock nnU-Net (Dice + CE), plain CE and NACL on the same data, schedule and optimiser, and compares how far their
+confidence can be trusted, as trained and calibrated afterwards. Every step is a command of nnU-Net's or of this
+package, shown as it is run; the last are `nnunet_nacl calibrate`, `compare` and, where there are few new scans,
+nnUNetv2_predict with a calibrated checkpoint and `decide`.
 
 Without --data or --download the data are made here: virtual brains from the ICBM152 template (a template, not
 patients), whose true label probabilities are known. That needs `pip install 'nnunet_nacl[demo]'`, no network, and takes

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.methods import METHODS, NAMED_TRAINERS, PREFIX, RECOMMENDED, TOKENS
+from nnunet_nacl.methods import METHODS, NAMED_TRAINERS, PREFIX, TOKENS
 from nnunet_nacl.registration.entry_points import registered_trainers
-from nnunet_nacl.registration.grammar import format_name, grammar, parse
+from nnunet_nacl.registration.grammar import grammar, parse
 from nnunet_nacl.registration.lookup import suggest
 
 HELP = "list the trainers and the grammar of their names, or explain one name"
@@ -45,7 +45,6 @@ def _overview() -> str:
         "The same with nnU-Net's soft Dice term added:",
         *(f"  {name}" for name in NAMED_TRAINERS if name.startswith(f"{PREFIX}Dice")),
         f"nnU-Net's own {PREFIX} is Dice + CE; with tokens it is called {PREFIX}DiceCE_<token>.",
-        f"To start with: {format_name(RECOMMENDED)}, better calibrated than {PREFIX}, for a little Dice.",
         "",
         "Class labels, regions and ignore label, 2d to 3d_cascade_fullres; stock schedule and optimiser unless a token",
         "says otherwise. Fine-tuning: nnUNetv2_train ... -pretrained_weights CHECKPOINT, as for any trainer.",

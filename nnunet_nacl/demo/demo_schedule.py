@@ -6,11 +6,10 @@ import re
 from dataclasses import dataclass, replace
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.methods import RECOMMENDED
 from nnunet_nacl.registration.grammar import PREFIX, Variant, format_name, parse
 
 STOCK = PREFIX
-DEFAULT_TRAINERS = (STOCK, format_name(RECOMMENDED), f"{PREFIX}CE", f"{PREFIX}NACL")
+DEFAULT_TRAINERS = (STOCK, f"{PREFIX}CE", f"{PREFIX}NACL")
 
 _STOCK_EPOCHS = 1000
 _STOCK_ITERATIONS = 250

@@ -13,7 +13,7 @@ from nnunet_nacl.registration.known_trainers import check_known
 DEFAULT_FOLDER = "nnunet_nacl_demo"
 DEVICES = ("cpu", "cuda", "mps")
 
-# (epochs, iterations per epoch): the virtual brains' fits two CPU cores in 10 minutes for all four trainers.
+# (epochs, iterations per epoch): the virtual brains' fits two CPU cores in 10 minutes for all three trainers.
 SCHEDULES = {"virtual brains": (20, 100), "cpu": (40, 50), "gpu": (50, 100)}
 
 

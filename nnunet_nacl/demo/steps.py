@@ -15,7 +15,7 @@ from nnunet_nacl.calibration.checkpoints import CALIBRATED
 from nnunet_nacl.decision.decided_folder import FILE_NAME as DECISION_FILE
 from nnunet_nacl.demo.decathlon_download import download_task
 from nnunet_nacl.demo.decathlon_task import Task, read_task
-from nnunet_nacl.demo.demo_schedule import schedule_of, short_name
+from nnunet_nacl.demo.demo_schedule import schedule_of
 from nnunet_nacl.demo.fold_training import PLANS, Training, is_calibrated
 from nnunet_nacl.demo.options import DemoSettings
 from nnunet_nacl.demo.small_network import SMALL_SUFFIX, add_small_configuration, parent_configuration
@@ -23,9 +23,7 @@ from nnunet_nacl.demo.virtual_brains import MASK_RADIUS_MM, TASK_NAME, write_vir
 from nnunet_nacl.demo.workspace import Workspace
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import read_dict
-from nnunet_nacl.methods import RECOMMENDED
 from nnunet_nacl.registration import ENVIRONMENT_VARIABLE, bridge_folder
-from nnunet_nacl.registration.grammar import format_name
 from nnunet_nacl.shell_commands import Command, CommandFailed, export_line, run_side_by_side
 
 _SUBJECTS = (24, 4)
@@ -225,11 +223,9 @@ class _Demo:
         return folder
 
     def _decide(self, task: Task, calibrated: dict[str, list[Training]]) -> list[str]:
-        """New scans, predicted by the recommended model or the first and decided for Dice; the commands, if many."""
+        """New scans, predicted by the first calibrated model, decided for Dice; the commands, if they are many."""
         scans = self.workspace.raw / task.dataset / "imagesTs"
-        recommended = [name for name in calibrated if short_name(name) == short_name(format_name(RECOMMENDED))]
-        trainer = [*recommended, *calibrated][0]
-        folds = calibrated[trainer]
+        trainer, folds = next(iter(calibrated.items()))
         name = f"{task.dataset}__{trainer}__{self.configuration}"
         predictions, decided = (str(self.workspace.folder / made / name) for made in ("predictions", "decided"))
         predict = ["nnUNetv2_predict", "-i", str(scans), "-o", predictions, *self._models(task), "-tr", trainer]
@@ -255,8 +251,7 @@ class _Demo:
         if len({schedule_of(trainer) for trainer in trainers}) > 1:
             print("The trainers differ in schedule or optimiser, not only in their loss.")
         print(
-            "One training each, on a short schedule: this shows the workflow, it does not rank the methods. For a "
-            f"training of nnU-Net's length, start with {format_name(RECOMMENDED)}.\n\n"
+            "One training each, on a short schedule: this shows the workflow, it does not rank the methods.\n\n"
             f"Next: a page to read the comparison on{', and segmentations of new scans' if new_scans else ''}. Further "
             f"commands need nnU-Net's folders:\n$ {export_line(self.environment)}",
             *(f"$ {command}" for command in (shlex.join(["nnunet_nacl", "report", "-o", str(folder)]), *new_scans)),

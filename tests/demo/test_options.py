@@ -27,16 +27,15 @@ def test_no_core_is_idle_at_the_end(count, cores, expected):
 def test_without_a_gpu_trainings_share_the_cores():
     settings = resolve()
     epochs, iterations = module.SCHEDULES["virtual brains"]
-    assert (settings.device, settings.parallel, settings.folds) == ("cpu", 2, ("0",))
+    assert (settings.device, settings.parallel, settings.folds) == ("cpu", 3, ("0",))
     assert settings.trainers == tuple(
-        f"nnUNetTrainer{method}_{epochs}epochs_{iterations}iters_adam"
-        for method in ("DiceCE", "DiceCE_anneal", "CE", "NACL")
+        f"nnUNetTrainer{method}_{epochs}epochs_{iterations}iters_adam" for method in ("DiceCE", "CE", "NACL")
     )
 
 
 def test_other_data_train_longer():
-    assert resolve(data="Task04_Hippocampus").trainers[3] == "nnUNetTrainerNACL_40epochs_50iters_adam"
-    assert resolve(download="Task04_Hippocampus").trainers[3] == "nnUNetTrainerNACL_40epochs_50iters_adam"
+    assert resolve(data="Task04_Hippocampus").trainers[2] == "nnUNetTrainerNACL_40epochs_50iters_adam"
+    assert resolve(download="Task04_Hippocampus").trainers[2] == "nnUNetTrainerNACL_40epochs_50iters_adam"
 
 
 def test_a_gpu_is_used_for_one_training_at_a_time(monkeypatch):
@@ -44,7 +43,7 @@ def test_a_gpu_is_used_for_one_training_at_a_time(monkeypatch):
     settings = resolve()
     epochs, iterations = module.SCHEDULES["gpu"]
     assert (settings.device, settings.parallel) == ("cuda", 1)
-    assert settings.trainers[2] == f"nnUNetTrainerCE_{epochs}epochs_{iterations}iters_adam"
+    assert settings.trainers[1] == f"nnUNetTrainerCE_{epochs}epochs_{iterations}iters_adam"
     assert resolve(device="cpu").device == "cpu"
 
 
