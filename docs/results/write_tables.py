@@ -66,7 +66,12 @@ def make_table(what: str) -> str:
     if kind == "share_differences":
         return study_shares.differences(study_shares.by_share(paths, groups), NETWORKS[networks])
     study = Study(paths, groups)
-    return getattr(study, kind)([networks] if networks.isdigit() else study.chosen[NETWORKS[networks]])
+    chosen = study.chosen[NETWORKS.get(networks, "single networks")]
+    if networks.isdigit():
+        if networks not in chosen:
+            raise ValueError(f"'table: {what}': not all of these documents have a network of fold {networks}")
+        chosen = [networks]
+    return getattr(study, kind)(chosen)
 
 
 def renew(text: str) -> str:
