@@ -24,7 +24,7 @@ DECIDED = "calibrated_decided"
 
 def networks_of(study: Study) -> Sequence[str]:
     """The average of the folds, else the single networks."""
-    return study.chosen.get("average of the folds", study.chosen["single networks"])
+    return study.chosen.get("average", study.chosen["single"])
 
 
 def rows_of(name: str, study: Study) -> list[ForestRow]:

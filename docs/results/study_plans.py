@@ -17,22 +17,23 @@ import json
 import os
 from pathlib import Path
 
-SHARES = {"2d": 3 / 8, "3d_fullres": 1 / 4}
-"""Configuration of nnU-Net -> the features that its small one keeps."""
+SMALL = {"2d_small": ("2d", 16, 3 / 8), "3d_small": ("3d_fullres", 2, 1 / 4)}
+"""Name -> nnU-Net's configuration that it is made from, its largest batch, the share of features that it keeps."""
 
-SMALL = {"2d_small": "2d", "3d_small": "3d_fullres"}
 SMALLEST_MAP = 4
 LONGEST_PATCH = 128
 ENLARGED = 2
 COVERED = 1 / 2
 
 
-def small(planned: dict, name: str) -> dict:
-    """The configuration as an entry of the plans that inherits from `name`, as planned."""
+def small(configurations: dict, name: str) -> dict:
+    """The configuration `name` as an entry of the plans, which inherits from the planned one."""
+    parent, largest_batch, share = SMALL[name]
+    planned = configurations[parent]
     architecture = copy.deepcopy(planned["architecture"])
     kwargs = architecture["arch_kwargs"]
-    entry = {"inherits_from": name, "batch_size": min(planned["batch_size"], 16 if name == "2d" else 2)}
-    if name == "2d" and max(planned["patch_size"]) > LONGEST_PATCH:
+    entry = {"inherits_from": parent, "batch_size": min(planned["batch_size"], largest_batch)}
+    if parent == "2d" and max(planned["patch_size"]) > LONGEST_PATCH:
         spacing = [ENLARGED * size for size in planned["spacing"]]
         patch = [max(16, round(size * COVERED / ENLARGED / 16) * 16) for size in planned["patch_size"]]
         stages = 1
@@ -50,7 +51,7 @@ def small(planned: dict, name: str) -> dict:
             "patch_size": patch,
             "median_image_size_in_voxels": [size / ENLARGED for size in planned["median_image_size_in_voxels"]],
         }
-    kwargs["features_per_stage"] = [max(1, round(width * SHARES[name])) for width in kwargs["features_per_stage"]]
+    kwargs["features_per_stage"] = [max(1, round(width * share)) for width in kwargs["features_per_stage"]]
     return entry | {"architecture": architecture}
 
 
@@ -61,8 +62,7 @@ def main() -> None:
     args = parser.parse_args()
     path = args.folder / "nnUNetPlans.json"
     plans = json.loads(path.read_text(encoding="utf-8"))
-    planned = SMALL[args.configuration]
-    plans["configurations"][args.configuration] = small(plans["configurations"][planned], planned)
+    plans["configurations"][args.configuration] = small(plans["configurations"], args.configuration)
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(json.dumps(plans, indent=4), encoding="utf-8")
     os.replace(temporary, path)

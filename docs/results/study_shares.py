@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from study_tables import COLUMNS, Study, table, title
+from study_tables import COLUMNS, NETWORKS, Study, table, title
 
 from nnunet_nacl.comparison.crossed import crossed_mean
 from nnunet_nacl.figures.training_share import draw_training_share
@@ -50,7 +50,7 @@ def panels(studies: Mapping[float, Study]) -> dict[str, dict[str, list[tuple]]]:
     for share, study in studies.items():
         for label in study.labels:
             for treatment, suffix in TREATMENTS.items():
-                values = study.values(label, treatment, study.chosen["single networks"])
+                values = study.values(label, treatment, study.networks("single"))
                 for column in DRAWN:
                     one = crossed_mean(values[..., COLUMNS.index(column)].mean(axis=0, keepdims=True))
                     ends = (end if np.isfinite(end) else None for end in (one.low, one.high))
@@ -58,22 +58,22 @@ def panels(studies: Mapping[float, Study]) -> dict[str, dict[str, list[tuple]]]:
     return found
 
 
-def means(studies: Mapping[float, Study]) -> str:
-    """Of single networks."""
+def means(studies: Mapping[float, Study], which: str = "single") -> str:
+    """Of the networks ``which``, see :meth:`Study.networks`."""
     rows = []
     for share, study in studies.items():
         for label in study.labels:
             for treatment, suffix in TREATMENTS.items():
-                values = study.values(label, treatment, study.chosen["single networks"])
+                values = study.values(label, treatment, study.networks(which))
                 rows.append([f"{share:g} %", f"{label}{suffix}", *(study.mean(values, column) for column in SHOWN)])
     return table(["cases", "loss", *map(title, SHOWN)], rows)
 
 
-def differences(studies: Mapping[float, Study], kind: str) -> str:
-    """Of every method as it is to the first of its share; ``kind`` is a key of :attr:`Study.chosen`."""
+def differences(studies: Mapping[float, Study], which: str) -> str:
+    """Of every method as it is to the first of its share; ``which`` as for ``means``."""
     rows = []
     for share, study in studies.items():
-        networks, first = study.chosen[kind], study.labels[0]
+        networks, first = study.networks(which), study.labels[0]
         for label in study.labels[1:]:
             for treatment, suffix in TREATMENTS.items():
                 change = study.values(label, "pred", networks) - study.values(first, treatment, networks)
@@ -91,8 +91,8 @@ def main() -> None:
     arguments = parser.parse_args()
     studies = by_share(arguments.documents, arguments.groups)
     print(means(studies))
-    for kind in next(iter(studies.values())).chosen:
-        print(f"\n{kind}\n\n{differences(studies, kind)}")
+    for which in next(iter(studies.values())).chosen:
+        print(f"\n{NETWORKS[which]}\n\n{differences(studies, which)}")
     better = {title(column): direction for column, direction in DRAWN.items()}
     subtitle = arguments.subtitle
     draw_training_share(

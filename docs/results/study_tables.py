@@ -28,6 +28,7 @@ TITLES = {"HD95_mm": "HD95 (mm)", "expected": "error of expected Dice"}
 COLUMNS = (*OF_SEGMENTATION[:2], *OF_PROBABILITIES, *OF_SEGMENTATION[2:])
 COMPARED = ("Dice", "ECE:foreground", "ECE:union", "ECE:dilated", "ECE:predicted", "ECE:all", "NLL:all", "Brier:all")
 NOTICEABLE = 0.005  # of Dice
+NETWORKS = {"single": "single networks", "average": "average of the folds"}
 BESIDE = ("Dice", "ECE:foreground", "ECE:predicted", "expected")
 SUMMARY = ("Dice", "HD95_mm", "ECE:foreground", "ECE:dilated", "ECE:predicted", "ECE:all", "NLL:all", "expected")
 GROUPS = {"Dataset027_ACDC": "^(patient[0-9]+)"}
@@ -44,12 +45,10 @@ def title(column: str) -> str:
 def labels_of(documents: Sequence[str]) -> list[str]:
     """Name of each method for people, from the documents' names: the loss, and the tokens that not all share.
 
-    Tokens that the package no longer knows are in some of them.
+    ``anneal`` belongs to the loss. Tokens that the package no longer knows are in some of them.
     """
     split = [name.split("_") for name in documents]
-    shared = set.intersection(*({*tokens} for _, *tokens in split)) - {
-        "anneal"
-    }  # part of the loss, not of the schedule
+    shared = set.intersection(*({*tokens} - {"anneal"} for _, *tokens in split))
     labels = []
     for loss, *tokens in split:
         own = " ".join(token for token in tokens if token not in shared)
@@ -104,9 +103,21 @@ class Study:
         }
         self.n_patients = len(set(patient.values()))
         networks = [name for name in frames[0]["network"].unique() if all((f["network"] == name).any() for f in frames)]
-        self.chosen = {"single networks": [name for name in networks if name != "average"]}
+        self.chosen = {"single": [name for name in networks if name != "average"]}
         if "average" in networks:
-            self.chosen["average of the folds"] = ["average"]
+            self.chosen["average"] = ["average"]
+
+    def networks(self, which: str) -> Sequence[str]:
+        """``single`` for the networks that all documents have, ``average``, or the number of one of their folds.
+
+        Raises:
+            ValueError: Not all documents have it.
+        """
+        folds = {name: [name] for name in self.chosen["single"]}
+        found = (self.chosen | folds).get(which)
+        if not found:
+            raise ValueError(f"not all of {', '.join(self.labels)} have the network '{which}'")
+        return found
 
     def values(self, label: str, treatment: str, networks: Sequence[str]) -> np.ndarray:
         """(networks, patients, columns)"""
@@ -185,15 +196,15 @@ class Study:
         return f"{one.mean:+.{n}f} [{one.low:+.{n}f}, {one.high:+.{n}f}]"
 
 
-def beside(studies: Sequence[Study]) -> str:
-    """The summaries of several data sets in one table, of single networks.
+def beside(studies: Sequence[Study], which: str) -> str:
+    """The summaries of several data sets in one table, of the networks ``which``.
 
     Raises:
         ValueError: They have not the same methods.
     """
     if any(study.labels != studies[0].labels for study in studies):
         raise ValueError(f"other methods in each data set: {', '.join(str(study.labels) for study in studies)}")
-    rows = [study.summary_rows(study.chosen["single networks"], BESIDE) for study in studies]
+    rows = [study.summary_rows(study.networks(which), BESIDE) for study in studies]
     header = ["loss", *(f"{study.name}: {title(column)}" for study in studies for column in BESIDE)]
     return table(header, [[same[0][0], *(cell for row in same for cell in row[1:])] for same in zip(*rows)])
 
@@ -204,7 +215,8 @@ def main() -> None:
     parser.add_argument("--groups", help="patient of each case: expression for its name, or a .json file")
     arguments = parser.parse_args()
     study = Study(arguments.documents, arguments.groups)
-    for name, networks in study.chosen.items():
+    for which, networks in study.chosen.items():
+        name = NETWORKS[which]
         print(f"\n{name}: {len(networks)} of each loss, {study.n_patients} patients, {study.n_cases} cases")
         print(f"\n{study.means(networks)}")
         print(f"\n{name}, difference to {study.labels[0]} as it is\n\n{study.differences(networks)}")

@@ -25,7 +25,6 @@ from study_tables import GROUPS, Study, beside
 from nnunet_nacl.files import write_atomically
 
 HERE = Path(__file__).resolve().parent
-NETWORKS = {"single": "single networks", "average": "average of the folds"}
 TABLES = ("means", "differences", "decisions", "summary", "beside", "share_means", "share_differences")
 BLOCK = re.compile(r"(?P<line><!-- table: (?P<what>[^\n]*) -->\n\n)(?P<table>(?:\|[^\n]*\n)*)")
 
@@ -46,7 +45,7 @@ def make_table(what: str) -> str:
         ValueError: The line asks for what there is not.
     """
     words = what.split()
-    if len(words) < 3 or words[0] not in TABLES or not (words[1] in NETWORKS or words[1].isdigit()):
+    if len(words) < 3 or words[0] not in TABLES:
         raise ValueError(f"'table: {what}' is none; one is 'table: means average DATASET/DOCUMENT', see --help")
     kind, networks, *patterns = words
     of_dataset: dict[str, list[Path]] = {}
@@ -56,22 +55,15 @@ def make_table(what: str) -> str:
             raise ValueError(f"'table: {what}': there is no study/{name}.csv")
         of_dataset.setdefault(path.parent.name, []).append(path)
     if kind == "beside":
-        return beside([Study(paths, GROUPS.get(name)) for name, paths in of_dataset.items()])
+        return beside([Study(paths, GROUPS.get(name)) for name, paths in of_dataset.items()], networks)
     if len(of_dataset) > 1:
         raise ValueError(f"'table: {what}': documents of several data sets stand together in 'beside' alone")
     ((dataset, paths),) = of_dataset.items()
     groups = GROUPS.get(dataset)
-    if kind == "share_means":  # of single networks
-        return study_shares.means(study_shares.by_share(paths, groups))
-    if kind == "share_differences":
-        return study_shares.differences(study_shares.by_share(paths, groups), NETWORKS[networks])
+    if kind.startswith("share_"):
+        return getattr(study_shares, kind.removeprefix("share_"))(study_shares.by_share(paths, groups), networks)
     study = Study(paths, groups)
-    chosen = study.chosen[NETWORKS.get(networks, "single networks")]
-    if networks.isdigit():
-        if networks not in chosen:
-            raise ValueError(f"'table: {what}': not all of these documents have a network of fold {networks}")
-        chosen = [networks]
-    return getattr(study, kind)(chosen)
+    return getattr(study, kind)(study.networks(networks))
 
 
 def renew(text: str) -> str:
