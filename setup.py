@@ -158,7 +158,7 @@ setup(
         "nnunet_nacl.campaign": ["Snakefile"],
         "nnunet_nacl_trainers": ["py.typed"],
         "nnunet_nacl.registration": ["_bridge/*.py"],
-        "nnunet_nacl.page": ["templates/*"],
+        "nnunet_nacl.show": ["templates/*"],
     },
     include_package_data=False,
     zip_safe=False,

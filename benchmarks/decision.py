@@ -16,7 +16,7 @@ import torch
 from metrics import PeakMemory, interleaved, make_case
 from page import describe_machine, pin_to_one_core, table, write_section
 
-from nnunet_nacl.decision.iteration import decide
+from nnunet_nacl.calibration.decision import decide
 
 
 def measure(classes: int, shape: tuple[int, int, int], rounds: int) -> list[str]:

@@ -14,8 +14,8 @@ from functools import partial
 import pytest
 
 from nnunet_nacl import shell_commands as commands
+from nnunet_nacl.campaign.shell_commands import Command, CommandFailed, export_line, find_program, run_side_by_side
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.shell_commands import Command, CommandFailed, export_line, find_program, run_side_by_side
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 
 import pytest
 
-from nnunet_nacl.worker_processes import run_in_workers, stream_through_workers
+from nnunet_nacl.cases.worker_processes import run_in_workers, stream_through_workers
 from tests.processes import is_alive
 
 

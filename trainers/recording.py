@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import torch.distributed as dist
 from torch import nn
 
+from nnunet_nacl.cases.labels import Labels
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.labels import Labels
 from nnunet_nacl.metrics.binning import DEFAULT_N_BINS
 from nnunet_nacl.training_record import FILE_NAME, EpochSums, MaxLogitBins, TrainingRecord, read_training_record
 from nnunet_nacl.training_record.epoch_log import describe_epoch, tracked_values
@@ -194,7 +194,7 @@ class CalibrationRecorder:
 
     def _draw(self) -> None:
         start = time.monotonic()
-        from nnunet_nacl.figures.calibration_progress import draw_calibration_progress
+        from nnunet_nacl.show.calibration_progress import draw_calibration_progress
 
         draw_calibration_progress(self._record.to_dict(), self.figure_path)
         self._next_drawing_s = time.monotonic() - start

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 
-from nnunet_nacl.figures.reliability import draw_reliability
 from nnunet_nacl.metrics import BinStats, count_masks, ece
 from nnunet_nacl.metrics.masks import boundary_mask, dilated_mask
+from nnunet_nacl.show.reliability import draw_reliability
 
 
 def perfect_case(seed: int, shape: tuple[int, ...] = (64, 64, 64)) -> tuple[np.ndarray, np.ndarray]:

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunet_nacl.evaluation.document import read_document
-from nnunet_nacl.evaluation.results import CaseResult
-from nnunet_nacl.figures.reliability import draw_reliability
+from nnunet_nacl.documents.document import read_document
+from nnunet_nacl.documents.results import CaseResult
 from nnunet_nacl.metrics import BinStats, ece
 from nnunet_nacl.metrics.bootstrap import bin_accuracy_bands
+from nnunet_nacl.show.reliability import draw_reliability
 
 MASKS = ("foreground", "predicted", "all")
 

@@ -19,11 +19,11 @@ from tqdm import tqdm
 from nnunet_nacl.calibration.affine import AffineMap
 from nnunet_nacl.calibration.crossfit import read_groups
 from nnunet_nacl.calibration.fitting import fit
-from nnunet_nacl.calibration.heldout import HeldOut
 from nnunet_nacl.calibration.likelihood import case_terms
-from nnunet_nacl.calibration.map_file import structures_of
 from nnunet_nacl.calibration.sampling import Sample
-from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
+from nnunet_nacl.cases.heldout import HeldOut
+from nnunet_nacl.cases.prediction_folder import PredictionFolder
+from nnunet_nacl.documents.map_file import structures_of
 
 SIZES = (5, 8, 10, 15, 20, 30)
 BINS = 15

@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_nacl.calibration.crossfit import read_groups
-from nnunet_nacl.calibration.heldout import AFTER_FOLDER
-from nnunet_nacl.calibration.map_file import MAP_FILE
-from nnunet_nacl.evaluation.document import read_document
-from nnunet_nacl.evaluation.quality_block import CaseQuality
-from nnunet_nacl.quality.estimate_report import spearman
-from nnunet_nacl.quality.learned_quality import LearnedQuality
+from nnunet_nacl.calibration.estimate_report import spearman
+from nnunet_nacl.calibration.learned_quality import LearnedQuality
+from nnunet_nacl.cases.heldout import AFTER_FOLDER
+from nnunet_nacl.cases.quality_block import CaseQuality
+from nnunet_nacl.documents.document import read_document
+from nnunet_nacl.documents.map_file import MAP_FILE
 
 DRAWS = 4000
 FOLDERS = {"argmax": "calibrated", "decided": "calibrated_decided"}

@@ -27,18 +27,18 @@ from corruptions import KINDS, SEVERITIES
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from tqdm import tqdm
 
-from nnunet_nacl.calibration.heldout import CalibratedFolder
-from nnunet_nacl.calibration.map_file import MAP_FILE, read_map, structures_of
+from nnunet_nacl.calibration.estimate_report import spearman
+from nnunet_nacl.calibration.learned_quality import LearnedQuality
+from nnunet_nacl.cases.evaluate import evaluate_folder
+from nnunet_nacl.cases.heldout import CalibratedFolder
+from nnunet_nacl.cases.prediction_folder import PredictionFolder
+from nnunet_nacl.cases.quality_block import CaseQuality
 from nnunet_nacl.comparison.entries import short_labels
-from nnunet_nacl.evaluation.evaluate import evaluate_folder
-from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
-from nnunet_nacl.evaluation.quality_block import CaseQuality
-from nnunet_nacl.evaluation.results import Evaluation
-from nnunet_nacl.figures.style import figure_settings, legend_handles, method_styles, save_figure
+from nnunet_nacl.documents.map_file import MAP_FILE, read_map, structures_of
+from nnunet_nacl.documents.results import Evaluation
 from nnunet_nacl.files import write_atomically
 from nnunet_nacl.metrics.scores import nll
-from nnunet_nacl.quality.estimate_report import spearman
-from nnunet_nacl.quality.learned_quality import LearnedQuality
+from nnunet_nacl.show.style import figure_settings, legend_handles, method_styles, save_figure
 
 MEASURES = {
     "dice": "Dice",

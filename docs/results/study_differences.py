@@ -16,7 +16,7 @@ from pathlib import Path
 from study_tables import COLUMNS, Study
 
 from nnunet_nacl.comparison.crossed import crossed_mean
-from nnunet_nacl.figures.forest_plot import ForestRow, draw_differences
+from nnunet_nacl.show.forest_plot import ForestRow, draw_differences
 
 BETTER = {"Dice": "higher", "ECE:foreground": "lower", "ECE:predicted": "lower"}
 DECIDED = "calibrated_decided"

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from nnunet_nacl.cases.evaluate import evaluate_folder
+from nnunet_nacl.cases.quality_block import CaseQuality
 from nnunet_nacl.comparison.columns import case_value, make_columns
-from nnunet_nacl.evaluation.evaluate import evaluate_folder
-from nnunet_nacl.evaluation.quality_block import CaseQuality
-from nnunet_nacl.evaluation.results import CaseResult
+from nnunet_nacl.documents.results import CaseResult
 from nnunet_nacl.files import to_csv_text, write_atomically
 
 TREATMENTS = {

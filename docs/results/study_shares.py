@@ -20,7 +20,7 @@ import numpy as np
 from study_tables import COLUMNS, NETWORKS, Study, table, title
 
 from nnunet_nacl.comparison.crossed import crossed_mean
-from nnunet_nacl.figures.training_share import draw_training_share
+from nnunet_nacl.show.training_share import draw_training_share
 
 DRAWN = {
     "Dice": "higher",

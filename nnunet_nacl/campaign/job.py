@@ -18,10 +18,10 @@ from typing import Any
 
 from nnunet_nacl.campaign.grid import done_file, log_file
 from nnunet_nacl.campaign.own_gpu import own_gpu
+from nnunet_nacl.campaign.shell_commands import Command, CommandFailed, run_side_by_side
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.json_files import read_dict
-from nnunet_nacl.shell_commands import Command, CommandFailed, run_side_by_side
 
 __all__ = ["BEAT_S", "run_job", "state_file"]
 

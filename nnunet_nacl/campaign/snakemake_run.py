@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_nacl.campaign.campaign_file import INSTALL, NNUNET_FOLDERS
+from nnunet_nacl.campaign.shell_commands import termination_as_interrupt
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text, write_atomically
-from nnunet_nacl.shell_commands import termination_as_interrupt
 
 __all__ = ["CAMPAIGN_FILE", "LOG", "check_engine", "hold", "run_engine", "submission_errors", "write_campaign"]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_nacl.campaign.grid import Grid, done_file
+from nnunet_nacl.campaign.shell_commands import Command, run_side_by_side
 from nnunet_nacl.campaign.stages import comparison_command
-from nnunet_nacl.shell_commands import Command, run_side_by_side
 
 __all__ = ["compare_so_far"]
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from nnunet_nacl.campaign.grid import Grid
 from nnunet_nacl.campaign.slimming import drop_optimiser_state, drop_probabilities
+from nnunet_nacl.cases.fold_state import fold_state, is_validated
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.fold_state import fold_state, is_validated
 from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.registration.grammar import parse
 
@@ -140,8 +140,8 @@ def _evaluate_treated(campaign: dict[str, Any], dataset: str, configuration: str
 
 
 def _evaluate_test_cases(campaign: dict[str, Any], run: Run, dataset: str, configuration: str, trainer: str) -> None:
-    from nnunet_nacl.calibration.map_file import MAP_FILE
     from nnunet_nacl.comparison.test_cases import FOLDER, folder_of_test_cases
+    from nnunet_nacl.documents.map_file import MAP_FILE
 
     raw, model = _root("raw") / dataset, _model(campaign, dataset, configuration, trainer)
     if not (raw / "labelsTs").is_dir():

@@ -41,9 +41,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Applies; exit status 1 if some cases could not be done."""
 
-    from nnunet_nacl.calibration.conversion import apply_to_folder
+    from nnunet_nacl.cases.conversion import apply_to_folder
+    from nnunet_nacl.cases.prediction_folder import PredictionFolder
     from nnunet_nacl.cli.problem_list import report_problems
-    from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
 
     folder = PredictionFolder.open(args.i, dataset_json=args.djfile, plans=args.pfile, need_reference=False)
     processes = number_of_processes(args.np)

@@ -66,18 +66,18 @@ def run(args: argparse.Namespace) -> int:
     """Calibrates; exit status 1 if some cases could not be used."""
     from pathlib import Path
 
-    from nnunet_nacl.calibration.checkpoints import CALIBRATED, write_calibrated
     from nnunet_nacl.calibration.crossfit import read_groups
     from nnunet_nacl.calibration.effect import effect_table
-    from nnunet_nacl.calibration.heldout import HeldOut
-    from nnunet_nacl.calibration.map_file import APPLIED_FILE, MAP_FILE, check_output_map, sha256
-    from nnunet_nacl.calibration.workflow import calibrate
+    from nnunet_nacl.cases.checkpoints import CALIBRATED, write_calibrated
+    from nnunet_nacl.cases.heldout import HeldOut
+    from nnunet_nacl.cases.locate import find_fold_folders, model_folder
+    from nnunet_nacl.cases.prediction_folder import PredictionFolder
     from nnunet_nacl.cli.problem_list import report_problems
+    from nnunet_nacl.documents.map_file import APPLIED_FILE, MAP_FILE, check_output_map, sha256
     from nnunet_nacl.errors import UserError
-    from nnunet_nacl.evaluation.locate import find_fold_folders, model_folder
-    from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
     from nnunet_nacl.files import to_json_text, write_atomically
-    from nnunet_nacl.quality.held_out_quality import learn_quality
+    from nnunet_nacl.models.held_out_quality import learn_quality
+    from nnunet_nacl.models.workflow import calibrate
 
     if (args.d is None) == (args.i is None):
         raise UserError("name a model (-d DATASET -c CONFIGURATION) or give a folder (-i PREDICTIONS -gt LABELS).")
@@ -147,7 +147,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_checkpoints(args: argparse.Namespace, model, held_out) -> None:
-    from nnunet_nacl.calibration.checkpoints import check_checkpoints
+    from nnunet_nacl.cases.checkpoints import check_checkpoints
 
     oldest: dict[str, int] = {}
     for case, fold in held_out.fold.items() if not args.any_age else ():
@@ -157,8 +157,8 @@ def _check_checkpoints(args: argparse.Namespace, model, held_out) -> None:
 
 def _notes(args: argparse.Namespace, held_out, calibration) -> list[str]:
     """What the user must know of this configuration."""
-    from nnunet_nacl.calibration.checkpoints import CALIBRATED
     from nnunet_nacl.calibration.resampling import resampling_difference
+    from nnunet_nacl.cases.checkpoints import CALIBRATED
 
     folder = held_out.first
     configuration = folder.plans.get("configurations", {}).get(args.c, {})
@@ -196,7 +196,7 @@ def _notes(args: argparse.Namespace, held_out, calibration) -> list[str]:
 
 def _other_folds(model, calibration) -> list[str]:
     """A warning where folds keep what an earlier map made of them."""
-    from nnunet_nacl.calibration.checkpoints import CALIBRATED, calibrated_otherwise
+    from nnunet_nacl.cases.checkpoints import CALIBRATED, calibrated_otherwise
 
     others = calibrated_otherwise(model, calibration)
     if not others:
@@ -211,10 +211,10 @@ def _write_given(args: argparse.Namespace, model) -> int:
     """Write a map into a model, which may have come as a zip file: without validation folders."""
     from pathlib import Path
 
-    from nnunet_nacl.calibration.checkpoints import CALIBRATED, check_checkpoints, write_calibrated
-    from nnunet_nacl.calibration.map_file import MAP_FILE, map_to_json, read_map, structures_of
+    from nnunet_nacl.cases.checkpoints import CALIBRATED, check_checkpoints, write_calibrated
+    from nnunet_nacl.cases.prediction_folder import PredictionFolder
+    from nnunet_nacl.documents.map_file import MAP_FILE, map_to_json, read_map, structures_of
     from nnunet_nacl.errors import UserError
-    from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
     from nnunet_nacl.files import write_atomically
 
     present = sorted(path.parent.name.removeprefix("fold_") for path in model.glob(f"fold_*/{args.chk}"))

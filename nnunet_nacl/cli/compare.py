@@ -110,10 +110,6 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.comparison.comparison import compare
     from nnunet_nacl.comparison.comparison_json import comparison_to_json
     from nnunet_nacl.comparison.entries import read_entries
-    from nnunet_nacl.comparison.figure_choice.described import write_figures
-    from nnunet_nacl.comparison.figure_choice.over_settings import figures_over_settings
-    from nnunet_nacl.comparison.figure_choice.paper_numbers import write_paper_numbers
-    from nnunet_nacl.comparison.figure_choice.standard import standard_figures
     from nnunet_nacl.comparison.learned_dice import open_maps, predicted_dice
     from nnunet_nacl.comparison.output_folder import (
         check_output_folder,
@@ -121,11 +117,15 @@ def run(args: argparse.Namespace) -> int:
         write_comparison,
         write_tables,
     )
-    from nnunet_nacl.comparison.quality_figures import quality_figures
-    from nnunet_nacl.comparison.quality_table import quality_tables
     from nnunet_nacl.comparison.resolution import Options, locate, read_documents
-    from nnunet_nacl.comparison.result_tables import make_tables
-    from nnunet_nacl.comparison.table_formats import terminal_text
+    from nnunet_nacl.show.figure_choice.described import write_figures
+    from nnunet_nacl.show.figure_choice.over_settings import figures_over_settings
+    from nnunet_nacl.show.figure_choice.paper_numbers import write_paper_numbers
+    from nnunet_nacl.show.figure_choice.standard import standard_figures
+    from nnunet_nacl.show.quality_figures import quality_figures
+    from nnunet_nacl.show.quality_table import quality_tables
+    from nnunet_nacl.show.result_tables import make_tables
+    from nnunet_nacl.show.table_formats import terminal_text
 
     _check(args)
     entries, folder = read_entries(args.entries), Path(args.o)

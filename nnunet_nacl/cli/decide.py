@@ -62,10 +62,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Decides; exit status 1 if some cases could not be done."""
 
+    from nnunet_nacl.cases.decided_folder import FILE_NAME, decide_folder
     from nnunet_nacl.cli.decision_table import summary_lines
     from nnunet_nacl.cli.postprocessing import apply_postprocessing, choose_postprocessing, read_postprocessing
     from nnunet_nacl.cli.problem_list import report_problems
-    from nnunet_nacl.decision.decided_folder import FILE_NAME, decide_folder
     from nnunet_nacl.errors import UserError
 
     processes = number_of_processes(args.np)

@@ -10,8 +10,8 @@ import numpy as np
 from nnunet_nacl.json_files import one_line
 
 if TYPE_CHECKING:
-    from nnunet_nacl.decision.decided_case import DecidedStructure
-    from nnunet_nacl.decision.decided_folder import Decided
+    from nnunet_nacl.cases.decided_case import DecidedStructure
+    from nnunet_nacl.cases.decided_folder import Decided
 
 __all__ = ["summary_lines"]
 

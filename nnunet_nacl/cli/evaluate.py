@@ -80,16 +80,16 @@ def run(args: argparse.Namespace) -> int:
     """Evaluates; exit status 1 if something could not be evaluated."""
     from pathlib import Path
 
+    from nnunet_nacl.cases.folds import default_output, evaluate_folds
+    from nnunet_nacl.cases.locate import find_fold_folders, model_folder
+    from nnunet_nacl.cases.predicted_quality import QualityOfMap
+    from nnunet_nacl.cases.prediction_folder import PredictionFolder
     from nnunet_nacl.cli.problem_list import report_problems
+    from nnunet_nacl.documents.results import EvaluationSettings
     from nnunet_nacl.errors import UserError
-    from nnunet_nacl.evaluation.folds import default_output, evaluate_folds
-    from nnunet_nacl.evaluation.locate import find_fold_folders, model_folder
-    from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
-    from nnunet_nacl.evaluation.results import EvaluationSettings
-    from nnunet_nacl.evaluation.table_text import check_csv, csv_text, table_text
     from nnunet_nacl.files import to_json_text, write_atomically
     from nnunet_nacl.json_files import one_line, read_dict
-    from nnunet_nacl.quality.predicted_quality import QualityOfMap
+    from nnunet_nacl.show.table_text import check_csv, csv_text, table_text
 
     by_name, by_folder, asked = args.d is not None, args.gt_folder is not None, None
     if (args.map or args.calibrated) and (by_name or not args.map):
@@ -151,8 +151,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _predicted(args: argparse.Namespace, model, settings, processes: int) -> dict:
     """The folds' validation cases, predicted by a checkpoint."""
+    from nnunet_nacl.cases.validation_prediction import predict_validation
     from nnunet_nacl.errors import UserError
-    from nnunet_nacl.evaluation.validation_prediction import predict_validation
 
     present = sorted(path.parent.name.removeprefix("fold_") for path in model.glob(f"fold_*/{args.chk}"))
     folds = list(dict.fromkeys(args.f or [fold for fold in present if fold != "all"] or present))

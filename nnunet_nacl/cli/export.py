@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     """Writes the zip."""
     from pathlib import Path
 
-    from nnunet_nacl.evaluation.locate import model_folder
+    from nnunet_nacl.cases.locate import model_folder
     from nnunet_nacl.models.archive import export_model
 
     model = model_folder(args.d, args.tr, args.p, args.c)

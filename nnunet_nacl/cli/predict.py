@@ -97,12 +97,12 @@ def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from nnunet_nacl.cli.problem_list import report_problems
+    from nnunet_nacl.documents.review_list import table_text
     from nnunet_nacl.json_files import one_line
     from nnunet_nacl.prediction.review_documents import REVIEW
     from nnunet_nacl.prediction.review_page import PAGE
     from nnunet_nacl.prediction.scan_run import ScanRun, predict_folder
     from nnunet_nacl.prediction.trained_model import TrainedModel
-    from nnunet_nacl.quality.review_list import table_text
 
     folder = _model_folder(args)
     given = Path(args.map) if args.map else None
@@ -162,8 +162,8 @@ def run(args: argparse.Namespace) -> int:
 def _model_folder(args: argparse.Namespace):
     from pathlib import Path
 
+    from nnunet_nacl.cases.locate import model_folder
     from nnunet_nacl.errors import UserError
-    from nnunet_nacl.evaluation.locate import model_folder
 
     for name in ("npp", "nps"):
         if getattr(args, name) < 0:
@@ -180,8 +180,8 @@ def _postprocessing(file: str | None, decided: bool):
     import hashlib
     from pathlib import Path
 
+    from nnunet_nacl.cases.decided_folder import FILE_NAME
     from nnunet_nacl.cli.postprocessing import read_postprocessing
-    from nnunet_nacl.decision.decided_folder import FILE_NAME
     from nnunet_nacl.errors import UserError
     from nnunet_nacl.files import checksum
 

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nnunet_nacl.quality.predicted_quality import QualityOfMap
+    from nnunet_nacl.cases.predicted_quality import QualityOfMap
 
 
 def add_threshold_option(parser: argparse.ArgumentParser) -> None:
@@ -26,15 +26,15 @@ def check_threshold(threshold: float) -> None:
 
 
 def case_report(cases: list[Any], threshold: float, asked: QualityOfMap | None) -> dict[str, Any] | None:
-    """See :func:`~nnunet_nacl.evaluation.quality_report.quality_report`; None where not every case tells of it.
+    """See :func:`~nnunet_nacl.comparison.quality_report.quality_report`; None where not every case tells of it.
 
     Args:
         cases: Of an evaluation.
         threshold: A case is bad where its lowest Dice of a structure is below.
         asked: What a map has learned, to predict Dice by.
     """
-    from nnunet_nacl.evaluation.quality_block import CaseQuality
-    from nnunet_nacl.evaluation.quality_report import quality_report
+    from nnunet_nacl.cases.quality_block import CaseQuality
+    from nnunet_nacl.comparison.quality_report import quality_report
 
     found = [quality for case in cases if (quality := CaseQuality.of(case))]
     if len(found) < len(cases):

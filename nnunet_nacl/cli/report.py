@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from nnunet_nacl.errors import UserError
-    from nnunet_nacl.page.page import make_page
+    from nnunet_nacl.show.page import make_page
 
     folder = Path(args.o)
     if not folder.is_dir():

@@ -97,10 +97,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Writes the maps and the list; exit status 1 if some cases could not be done."""
 
+    from nnunet_nacl.cases.map_folder import REVIEW_FILE
+    from nnunet_nacl.cases.uncertainty import write_uncertainty
     from nnunet_nacl.cli.problem_list import report_problems
-    from nnunet_nacl.quality.map_folder import REVIEW_FILE
-    from nnunet_nacl.quality.review_list import is_flagged, table_text
-    from nnunet_nacl.quality.uncertainty import write_uncertainty
+    from nnunet_nacl.documents.review_list import is_flagged, table_text
 
     processes = number_of_processes(args.np)
     review = write_uncertainty(

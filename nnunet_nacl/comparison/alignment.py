@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from nnunet_nacl.calibration.map_file import MAP_FILE, map_of, sha256
 from nnunet_nacl.comparison.resolution import Located, Part
 from nnunet_nacl.comparison.training_cases import fold_of
+from nnunet_nacl.documents.map_file import MAP_FILE, map_of, sha256
+from nnunet_nacl.documents.results import CaseResult, Evaluation, EvaluationSettings
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.results import CaseResult, Evaluation, EvaluationSettings
 
 __all__ = ["Dataset", "align", "some"]
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from nnunet_nacl.evaluation.results import CHOSEN_MASKS, MASKS, CaseResult, nanmean
+from nnunet_nacl.documents.results import CHOSEN_MASKS, MASKS, CaseResult, nanmean
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.calibration_error import cece, ece
 from nnunet_nacl.metrics.chosen import chosen_ece

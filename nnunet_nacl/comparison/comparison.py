@@ -14,7 +14,7 @@ from nnunet_nacl.comparison.columns import RANK_METRICS, Column, case_value, fam
 from nnunet_nacl.comparison.entries import Entry
 from nnunet_nacl.comparison.ranks import case_ranks, mean_case_ranks, sum_ranks
 from nnunet_nacl.comparison.statistics import MIN_CASES, PairedDifference, holm, paired_difference
-from nnunet_nacl.evaluation.results import nanmean
+from nnunet_nacl.documents.results import nanmean
 from nnunet_nacl.metrics.bootstrap import Interval, mean_interval
 
 __all__ = ["Comparison", "Difference", "compare"]

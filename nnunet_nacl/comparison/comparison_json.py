@@ -13,10 +13,10 @@ import numpy as np
 import nnunet_nacl
 from nnunet_nacl.comparison.alignment import Dataset
 from nnunet_nacl.comparison.comparison import Comparison, difference_to_json
-from nnunet_nacl.comparison.table_formats import Cell, Table
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import NUMBER, Optional, mismatch, read_json
 from nnunet_nacl.metrics.bootstrap import CONFIDENCE
+from nnunet_nacl.show.table_formats import Cell, Table
 
 __all__ = ["COMPARISON_FILE", "FIGURES", "TABLES", "comparison_to_json", "is_comparison", "read_comparison"]
 

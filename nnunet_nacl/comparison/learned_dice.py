@@ -16,15 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.calibration.map_file import APPLIED_FILE, MAP_FILE, map_path_of
+from nnunet_nacl.calibration.dice_estimate import StructureEstimate
+from nnunet_nacl.calibration.learned_quality import LearnedQuality
+from nnunet_nacl.cases.predicted_quality import QualityOfMap
+from nnunet_nacl.cases.quality_block import CaseQuality
 from nnunet_nacl.comparison.alignment import Dataset
 from nnunet_nacl.comparison.resolution import Located
+from nnunet_nacl.documents.map_file import APPLIED_FILE, MAP_FILE, map_path_of
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.quality_block import CaseQuality
 from nnunet_nacl.json_files import mismatch, read_dict
-from nnunet_nacl.quality.dice_estimate import StructureEstimate
-from nnunet_nacl.quality.learned_quality import LearnedQuality
-from nnunet_nacl.quality.predicted_quality import QualityOfMap
 
 __all__ = ["PredictedDice", "cross_fitted", "open_maps", "predicted_dice"]
 

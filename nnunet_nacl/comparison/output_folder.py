@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_nacl.comparison.comparison_json import COMPARISON_FILE, FIGURES, TABLES, is_comparison
-from nnunet_nacl.comparison.table_formats import Table, latex_text, markdown_text, table_csv_text
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import remove_leftovers, to_json_text, write_atomically
+from nnunet_nacl.show.table_formats import Table, latex_text, markdown_text, table_csv_text
 
 __all__ = ["check_output_folder", "remove_temporaries", "write_comparison", "write_tables"]
 

@@ -12,19 +12,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from nnunet_nacl.cases.case_cache import is_current
+from nnunet_nacl.cases.evaluate import evaluate_folder
+from nnunet_nacl.cases.folds import FILE_NAME
+from nnunet_nacl.cases.locate import find_fold_folders
+from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.comparison.entries import Entry
 from nnunet_nacl.comparison.test_cases import open_test_folder
 from nnunet_nacl.comparison.trained_models import common_folds, find_models, other_configurations
 from nnunet_nacl.comparison.training_cases import check_training_cases, fold_of
 from nnunet_nacl.comparison.treated_folder import treated_document, treated_folder
+from nnunet_nacl.documents.document import read_document
+from nnunet_nacl.documents.results import Evaluation, EvaluationSettings
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.case_cache import is_current
-from nnunet_nacl.evaluation.document import read_document
-from nnunet_nacl.evaluation.evaluate import evaluate_folder
-from nnunet_nacl.evaluation.folds import FILE_NAME
-from nnunet_nacl.evaluation.locate import find_fold_folders
-from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
-from nnunet_nacl.evaluation.results import Evaluation, EvaluationSettings
 from nnunet_nacl.files import can_write
 from nnunet_nacl.json_files import read_dict
 

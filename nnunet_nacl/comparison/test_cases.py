@@ -6,8 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
 
 __all__ = ["FOLDER", "folder_of_test_cases", "open_test_folder"]
 

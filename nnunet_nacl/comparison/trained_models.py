@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from nnunet_nacl.cases.locate import is_measured, model_folder, validation_folder
 from nnunet_nacl.comparison.entries import Entry
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.locate import is_measured, model_folder, validation_folder
 
 __all__ = ["common_folds", "find_models", "other_configurations"]
 

@@ -14,7 +14,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.calibration.map_file import fitted_cases
+from nnunet_nacl.documents.map_file import fitted_cases
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import mismatch, read_dict, read_json
 

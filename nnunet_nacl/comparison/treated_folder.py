@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 
 from nnunet_nacl.calibration.affine import AffineMap
-from nnunet_nacl.calibration.checkpoints import CALIBRATED
-from nnunet_nacl.calibration.heldout import AFTER_FOLDER, MAPS_FILE, CalibratedFolder
-from nnunet_nacl.decision.iteration import decide
+from nnunet_nacl.calibration.decision import decide
+from nnunet_nacl.cases.case_cache import came_from
+from nnunet_nacl.cases.checkpoints import CALIBRATED
+from nnunet_nacl.cases.heldout import AFTER_FOLDER, MAPS_FILE, CalibratedFolder
+from nnunet_nacl.cases.locate import predicted_folder
+from nnunet_nacl.cases.prediction_folder import CaseData, CaseFiles, PredictionFolder
+from nnunet_nacl.cases.validation_prediction import check_checkpoint
+from nnunet_nacl.documents.document import FILE_NAME, read_document
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.case_cache import came_from
-from nnunet_nacl.evaluation.document import FILE_NAME, read_document
-from nnunet_nacl.evaluation.locate import predicted_folder
-from nnunet_nacl.evaluation.prediction_folder import CaseData, CaseFiles, PredictionFolder
-from nnunet_nacl.evaluation.validation_prediction import check_checkpoint
 from nnunet_nacl.json_files import mismatch, read_json
 
 __all__ = ["DecidedFolder", "is_treated", "treated_document", "treated_folder"]

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nnunet_nacl.cases.image_files import check_name, why_broken
 from nnunet_nacl.datasets.challenges import Challenge
 from nnunet_nacl.datasets.layouts import SourceCase
 from nnunet_nacl.datasets.preparation import Volumes
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.image_files import check_name, why_broken
 from nnunet_nacl.files import replacing
 from nnunet_nacl.json_files import first_line
 

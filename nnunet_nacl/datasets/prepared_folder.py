@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import nnunet_nacl
+from nnunet_nacl.cases.image_files import quiet
+from nnunet_nacl.cases.worker_processes import work_through
 from nnunet_nacl.datasets.challenges import Challenge
 from nnunet_nacl.datasets.layouts import SourceCase, find_cases
 from nnunet_nacl.datasets.patient_split import PatientSplit, proportional_sizes, split_patients
 from nnunet_nacl.datasets.prepared_case import CaseTask, prepare_case
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.image_files import quiet
 from nnunet_nacl.files import check_writable, remove_leftovers, stamp, to_json_text, write_atomically
 from nnunet_nacl.json_files import mismatch, one_line, read_dict, read_json
-from nnunet_nacl.worker_processes import work_through
 
 __all__ = ["FILE_NAME", "Prepared", "prepare"]
 

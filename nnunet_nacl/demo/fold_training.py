@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_nacl.calibration.checkpoints import CALIBRATED
-from nnunet_nacl.calibration.map_file import MAP_FILE
+from nnunet_nacl.campaign.shell_commands import Command
+from nnunet_nacl.cases.checkpoints import CALIBRATED
+from nnunet_nacl.cases.fold_state import fold_state, is_validated
 from nnunet_nacl.demo.demo_schedule import schedule_of, short_name
+from nnunet_nacl.documents.map_file import MAP_FILE
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.fold_state import fold_state, is_validated
 from nnunet_nacl.json_files import read_dict
-from nnunet_nacl.shell_commands import Command
 
 PLANS = "nnUNetPlans"
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from nnunet_nacl.calibration.checkpoints import CALIBRATED
-from nnunet_nacl.decision.decided_folder import FILE_NAME as DECISION_FILE
+from nnunet_nacl.campaign.shell_commands import Command, CommandFailed, export_line, run_side_by_side
+from nnunet_nacl.cases.checkpoints import CALIBRATED
+from nnunet_nacl.cases.decided_folder import FILE_NAME as DECISION_FILE
 from nnunet_nacl.demo.decathlon_download import download_task
 from nnunet_nacl.demo.decathlon_task import Task, read_task
 from nnunet_nacl.demo.demo_schedule import schedule_of
@@ -24,7 +25,6 @@ from nnunet_nacl.demo.workspace import Workspace
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.registration import ENVIRONMENT_VARIABLE, bridge_folder
-from nnunet_nacl.shell_commands import Command, CommandFailed, export_line, run_side_by_side
 
 _SUBJECTS = (24, 4)
 _TRUTH = "TrueProbabilities"

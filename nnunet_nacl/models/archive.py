@@ -11,14 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from nnunet_nacl.calibration.checkpoints import CALIBRATED, MARK
-from nnunet_nacl.calibration.heldout import AFTER_FOLDER
-from nnunet_nacl.calibration.map_file import MAP_FILE, MAP_PATTERN, sha256, slopes_and_offsets
+from nnunet_nacl.cases.checkpoints import CALIBRATED, MARK
+from nnunet_nacl.cases.folds import FILE_NAME, merge
+from nnunet_nacl.cases.heldout import AFTER_FOLDER
+from nnunet_nacl.cases.image_files import quiet
+from nnunet_nacl.documents.document import read_document
+from nnunet_nacl.documents.map_file import MAP_FILE, MAP_PATTERN, sha256, slopes_and_offsets
+from nnunet_nacl.documents.results import Evaluation
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.document import read_document
-from nnunet_nacl.evaluation.folds import FILE_NAME, merge
-from nnunet_nacl.evaluation.image_files import quiet
-from nnunet_nacl.evaluation.results import Evaluation
 from nnunet_nacl.files import check_writable, replacing, to_json_text
 from nnunet_nacl.json_files import first_line, mismatch, read_dict
 from nnunet_nacl.models.card import CARD_NAME, card_text
@@ -278,7 +278,7 @@ def _diagram(evaluations: dict[str, Evaluation]) -> bytes | None:
     """PNG of the reliability on the predicted foreground, None where nothing was measured."""
     if not evaluations:
         return None
-    from nnunet_nacl.figures.reliability import draw_reliability
+    from nnunet_nacl.show.reliability import draw_reliability
 
     with tempfile.TemporaryDirectory() as folder:
         path = draw_reliability(

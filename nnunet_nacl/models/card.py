@@ -8,8 +8,8 @@ from importlib.metadata import version
 from typing import Any
 
 import nnunet_nacl
-from nnunet_nacl.evaluation.document import to_document
-from nnunet_nacl.evaluation.results import Evaluation
+from nnunet_nacl.documents.document import to_document
+from nnunet_nacl.documents.results import Evaluation
 from nnunet_nacl.json_files import NUMBER, mismatch
 from nnunet_nacl.methods import PREFIX, STOCK
 from nnunet_nacl.registration.grammar import parse

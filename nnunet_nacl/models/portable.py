@@ -6,8 +6,8 @@ import io
 from pathlib import Path
 from typing import Any
 
+from nnunet_nacl.cases.image_files import quiet
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.image_files import quiet
 from nnunet_nacl.json_files import first_line
 
 __all__ = ["STOCK_TRAINER", "check_portable", "portable_checkpoint", "read_checkpoint"]

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nnunet_nacl.documents.review_list import CaseReview
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import stamp, to_json_text, write_atomically
 from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.prediction.input_cases import InputCase
-from nnunet_nacl.quality.review_list import CaseReview
 
 __all__ = ["RECORDS", "CaseRecords", "FinishedCase"]
 

@@ -6,8 +6,9 @@ import base64
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_nacl.evaluation.prediction_folder import CaseFiles
-from nnunet_nacl.evaluation.prediction_output import write_case
+from nnunet_nacl.cases.map_images import to_dtype, write_image
+from nnunet_nacl.cases.prediction_folder import CaseFiles
+from nnunet_nacl.cases.prediction_output import write_case
 from nnunet_nacl.files import remove_leftovers
 from nnunet_nacl.prediction.case_records import CaseRecords, FinishedCase
 from nnunet_nacl.prediction.input_cases import InputCase
@@ -15,7 +16,6 @@ from nnunet_nacl.prediction.network import PredictedLogits
 from nnunet_nacl.prediction.segmented_case import Postprocessing, SegmentedCase, segment_case
 from nnunet_nacl.prediction.thumbnail import draw_thumbnail
 from nnunet_nacl.prediction.trained_model import TrainedModel
-from nnunet_nacl.quality.map_images import to_dtype, write_image
 
 __all__ = ["MAPS", "Delivery"]
 

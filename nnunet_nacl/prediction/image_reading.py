@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from nnunet_nacl.cases.geometry import Geometry
+from nnunet_nacl.cases.image_files import check_whole, quiet
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.geometry import Geometry
-from nnunet_nacl.evaluation.image_files import check_whole, quiet
 from nnunet_nacl.json_files import first_line
 
 __all__ = ["check_image", "read_images"]

@@ -7,9 +7,9 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+from nnunet_nacl.cases.companion_files import list_folder
+from nnunet_nacl.cases.image_files import check_name
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.companion_files import list_folder
-from nnunet_nacl.evaluation.image_files import check_name
 from nnunet_nacl.json_files import one_line
 
 __all__ = ["InputCase", "find_input_cases"]

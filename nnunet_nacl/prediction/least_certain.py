@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nnunet_nacl.quality.voxel_uncertainty import confidence
+from nnunet_nacl.metrics.voxel_uncertainty import confidence
 
 __all__ = ["Place", "least_certain_place"]
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.decision.expected_dice import region_table
-from nnunet_nacl.evaluation.labels import Labels
-from nnunet_nacl.quality.voxel_uncertainty import normalised_entropy
+from nnunet_nacl.cases.labels import Labels
+from nnunet_nacl.metrics.expected_dice import region_table
+from nnunet_nacl.metrics.voxel_uncertainty import normalised_entropy
 
 __all__ = ["Disagreement", "MemberSums"]
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from nnunet_nacl.cases.image_files import quiet
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.image_files import quiet
 from nnunet_nacl.json_files import first_line
 from nnunet_nacl.prediction.member_disagreement import Disagreement, MemberSums
 from nnunet_nacl.prediction.preprocessed_case import CompactImage, PreprocessedCase

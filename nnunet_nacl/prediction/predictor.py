@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from nnunet_nacl.documents.review_list import CaseReview, PredictedCase
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.prediction.network import Network
 from nnunet_nacl.prediction.preprocessed_case import preprocess
 from nnunet_nacl.prediction.reasons import reasons_to_look
 from nnunet_nacl.prediction.segmented_case import Postprocessing, segment_case
 from nnunet_nacl.prediction.trained_model import TrainedModel
-from nnunet_nacl.quality.review_list import CaseReview, PredictedCase
 
 __all__ = ["Answer", "Predictor"]
 

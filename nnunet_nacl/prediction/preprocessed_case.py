@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from nnunet_nacl.cases.geometry import Geometry
+from nnunet_nacl.cases.image_files import quiet, read_segmentation
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.geometry import Geometry
-from nnunet_nacl.evaluation.image_files import quiet, read_segmentation
 from nnunet_nacl.prediction.image_reading import check_image, read_images
 from nnunet_nacl.prediction.input_cases import InputCase
 from nnunet_nacl.prediction.trained_model import TrainedModel

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from nnunet_nacl.quality.review_list import CaseReview, PredictedCase
+from nnunet_nacl.documents.review_list import CaseReview, PredictedCase
 
 __all__ = ["LOWEST_MEMBERS_DICE", "reasons_to_look"]
 

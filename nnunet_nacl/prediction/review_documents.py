@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nnunet_nacl
+from nnunet_nacl.documents.review_list import CaseReview, PredictedCase, in_order, review_csv_text
 from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.json_files import one_line
 from nnunet_nacl.prediction.case_records import CaseRecords, FinishedCase
@@ -16,7 +17,6 @@ from nnunet_nacl.prediction.input_cases import InputCase
 from nnunet_nacl.prediction.reasons import LOWEST_MEMBERS_DICE, reasons_to_look
 from nnunet_nacl.prediction.review_page import PAGE, review_page
 from nnunet_nacl.prediction.trained_model import TrainedModel
-from nnunet_nacl.quality.review_list import CaseReview, PredictedCase, in_order, review_csv_text
 
 if TYPE_CHECKING:
     from nnunet_nacl.prediction.scan_run import ScanRun

@@ -13,12 +13,12 @@ from typing import Any
 from markupsafe import Markup
 
 import nnunet_nacl
-from nnunet_nacl.page.drawing import STRUCTURE_COLORS
-from nnunet_nacl.page.templating import render, source
+from nnunet_nacl.calibration.dice_estimate import Prediction
+from nnunet_nacl.documents.review_list import CaseReview, PredictedCase
 from nnunet_nacl.prediction.case_records import FinishedCase
 from nnunet_nacl.prediction.trained_model import TrainedModel
-from nnunet_nacl.quality.dice_estimate import Prediction
-from nnunet_nacl.quality.review_list import CaseReview, PredictedCase
+from nnunet_nacl.show.drawing import STRUCTURE_COLORS
+from nnunet_nacl.show.templating import render, source
 
 __all__ = ["PAGE", "review_page"]
 

@@ -14,9 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from nnunet_nacl.cases.image_files import check_name
+from nnunet_nacl.cases.prediction_output import remove_unfinished
+from nnunet_nacl.cases.worker_processes import guarded, stream_through_workers
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.image_files import check_name
-from nnunet_nacl.evaluation.prediction_output import remove_unfinished
 from nnunet_nacl.files import remove_leftovers, to_json_text, write_atomically
 from nnunet_nacl.json_files import one_line
 from nnunet_nacl.prediction.case_records import RECORDS, CaseRecords
@@ -27,7 +28,6 @@ from nnunet_nacl.prediction.preprocessed_case import PreprocessedCase, read_and_
 from nnunet_nacl.prediction.review_documents import DOCUMENT, Delivered, deliver_lists
 from nnunet_nacl.prediction.segmented_case import MAP_NAMES, Postprocessing
 from nnunet_nacl.prediction.trained_model import TrainedModel
-from nnunet_nacl.worker_processes import guarded, stream_through_workers
 
 __all__ = ["ScanRun", "predict_folder"]
 

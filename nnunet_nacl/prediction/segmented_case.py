@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.decision.iteration import decide
-from nnunet_nacl.evaluation.geometry import Geometry
-from nnunet_nacl.evaluation.image_files import quiet
-from nnunet_nacl.evaluation.logits_export import ExportedCase, export_logits
+from nnunet_nacl.calibration.decision import decide
+from nnunet_nacl.cases.case_review import review_case
+from nnunet_nacl.cases.geometry import Geometry
+from nnunet_nacl.cases.image_files import quiet
+from nnunet_nacl.cases.logits_export import ExportedCase, export_logits
+from nnunet_nacl.documents.review_list import CaseReview
+from nnunet_nacl.metrics.foreground_mean import foreground_uncertainty
+from nnunet_nacl.metrics.voxel_uncertainty import confidence, margin, normalised_entropy
 from nnunet_nacl.prediction.least_certain import Place, least_certain_place
 from nnunet_nacl.prediction.network import PredictedLogits
 from nnunet_nacl.prediction.trained_model import TrainedModel
-from nnunet_nacl.quality.case_review import review_case
-from nnunet_nacl.quality.foreground_mean import foreground_uncertainty
-from nnunet_nacl.quality.review_list import CaseReview
-from nnunet_nacl.quality.voxel_uncertainty import confidence, margin, normalised_entropy
 
 __all__ = ["MAP_NAMES", "Postprocessing", "SegmentedCase", "segment_case"]
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nnunet_nacl.evaluation.kept_slices import slicing_axis
-from nnunet_nacl.page.drawing import Grid, draw_labels
-from nnunet_nacl.page.orientation import anatomical_axes, plane_of
-from nnunet_nacl.page.slices import crop_box
+from nnunet_nacl.cases.kept_slices import slicing_axis
 from nnunet_nacl.prediction.preprocessed_case import CompactImage
 from nnunet_nacl.prediction.segmented_case import SegmentedCase
 from nnunet_nacl.prediction.trained_model import TrainedModel
+from nnunet_nacl.show.drawing import Grid, draw_labels
+from nnunet_nacl.show.orientation import anatomical_axes, plane_of
+from nnunet_nacl.show.slices import crop_box
 
 __all__ = ["Thumbnail", "draw_thumbnail"]
 

@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.calibration.checkpoints import CALIBRATED, MARK
-from nnunet_nacl.calibration.map_file import MAP_FILE, read_map, slopes_and_offsets, structures_of
+from nnunet_nacl.cases.checkpoints import CALIBRATED, MARK
+from nnunet_nacl.cases.labels import Labels
+from nnunet_nacl.cases.predicted_quality import QualityOfMap
+from nnunet_nacl.cases.prediction_folder import PredictionFolder
+from nnunet_nacl.documents.map_file import MAP_FILE, read_map, slopes_and_offsets, structures_of
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.labels import Labels
-from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
 from nnunet_nacl.files import checksum
 from nnunet_nacl.json_files import first_line
 from nnunet_nacl.prediction.training_range import TrainingRange
-from nnunet_nacl.quality.predicted_quality import QualityOfMap
 
 __all__ = ["FINAL", "TrainedModel"]
 

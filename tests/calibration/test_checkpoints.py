@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from nnunet_nacl.calibration.affine import AffineMap
-from nnunet_nacl.calibration.checkpoints import (
+from nnunet_nacl.calibration.resampling import resampling_difference
+from nnunet_nacl.cases.checkpoints import (
     CALIBRATED,
     MARK,
     bake,
@@ -21,7 +22,6 @@ from nnunet_nacl.calibration.checkpoints import (
     class_layer,
     write_calibrated,
 )
-from nnunet_nacl.calibration.resampling import resampling_difference
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import read_dict
 from tests.calibration.models import KINDS, make_network, make_trained

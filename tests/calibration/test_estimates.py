@@ -9,10 +9,10 @@ import pytest
 
 from nnunet_nacl.calibration.affine import AffineMap
 from nnunet_nacl.calibration.estimates import estimate_values
-from nnunet_nacl.calibration.heldout import HeldOut, case_values
-from nnunet_nacl.calibration.map_file import structures_of
 from nnunet_nacl.calibration.sampling import draw_sample
-from nnunet_nacl.evaluation.locate import find_fold_folders
+from nnunet_nacl.cases.heldout import HeldOut, case_values
+from nnunet_nacl.cases.locate import find_fold_folders
+from nnunet_nacl.documents.map_file import structures_of
 from tests.evaluation.folders import CLASSES, CLASSES_WITH_IGNORE, REGIONS, REGIONS_WITH_IGNORE
 
 LABELS = {

@@ -13,10 +13,10 @@ import SimpleITK as sitk
 import torch
 
 from nnunet_nacl.calibration.affine import AffineMap
-from nnunet_nacl.calibration.checkpoints import CALIBRATED, MARK
-from nnunet_nacl.calibration.map_file import map_to_json, read_map
+from nnunet_nacl.cases.checkpoints import CALIBRATED, MARK
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.evaluation.document import read_document
+from nnunet_nacl.documents.document import read_document
+from nnunet_nacl.documents.map_file import map_to_json, read_map
 from nnunet_nacl.json_files import read_dict
 from tests.calibration.models import make_trained
 from tests.evaluation.folders import CLASSES, REGIONS, write_json

@@ -19,7 +19,7 @@ NAMES = list(TRAINERS)
 @pytest.fixture
 def without_figures(monkeypatch):
     """Drawing takes most of the time."""
-    monkeypatch.setattr("nnunet_nacl.comparison.figure_choice.described.write_figures", lambda *_, **__: [])
+    monkeypatch.setattr("nnunet_nacl.show.figure_choice.described.write_figures", lambda *_, **__: [])
 
 
 def compare(*arguments, trainers=NAMES, dataset=("999",)) -> int:
@@ -82,7 +82,7 @@ def test_again(study, without_figures, monkeypatch):  # noqa: F811
     out = study.root / "out"
     assert compare("-o", out) == 0
     before = json.loads((out / "comparison.json").read_text())
-    monkeypatch.setattr("nnunet_nacl.evaluation.prediction_folder.PredictionFolder.load", None)
+    monkeypatch.setattr("nnunet_nacl.cases.prediction_folder.PredictionFolder.load", None)
     assert compare("-o", out) == 0
     assert json.loads((out / "comparison.json").read_text()) | {"created": ""} == before | {"created": ""}
 
@@ -168,7 +168,7 @@ def test_two_data_sets(tmp_path, monkeypatch, without_figures, capsys):
 def test_mistakes_end_in_one_line(study, monkeypatch, capsys, arguments, trainers, message):  # noqa: F811
     monkeypatch.chdir(study.root)
     (study.root / "file").write_text("")
-    monkeypatch.setattr("nnunet_nacl.evaluation.evaluate.measure_all", None)
+    monkeypatch.setattr("nnunet_nacl.cases.evaluate.measure_all", None)
     try:
         status = compare("-o", "out", *arguments, trainers=trainers)
     except SystemExit as stop:

@@ -54,9 +54,9 @@ def test_true_dice_has_an_interval_of_its_difference(predict, tmp_path, capsys):
 
 
 def test_what_was_removed_or_postprocessed_is_said(predict, tmp_path, capsys, monkeypatch):  # noqa: F811
+    from nnunet_nacl.cases.decided_case import DecidedCase, DecidedStructure
+    from nnunet_nacl.cases.decided_folder import Decided
     from nnunet_nacl.cli.decision_table import summary_lines
-    from nnunet_nacl.decision.decided_case import DecidedCase, DecidedStructure
-    from nnunet_nacl.decision.decided_folder import Decided
 
     nan = float("nan")
     gone = DecidedStructure(5, 0, 0, 5, 9.0, 0.4, nan, nan, nan)

@@ -10,7 +10,7 @@ import numpy as np
 from nnunet_nacl.comparison.alignment import Dataset
 from nnunet_nacl.comparison.comparison import Comparison, compare
 from nnunet_nacl.comparison.entries import Entry
-from nnunet_nacl.evaluation.results import MASKS, CaseResult, EvaluationSettings, Structure
+from nnunet_nacl.documents.results import MASKS, CaseResult, EvaluationSettings, Structure
 from nnunet_nacl.metrics import count_masks
 from nnunet_nacl.metrics.overlap import Overlap
 

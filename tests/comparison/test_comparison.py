@@ -11,10 +11,10 @@ import pytest
 from nnunet_nacl.comparison.columns import case_value, family_of, make_columns
 from nnunet_nacl.comparison.comparison import _verdict, compare
 from nnunet_nacl.comparison.entries import Entry
-from nnunet_nacl.comparison.result_tables import make_tables
 from nnunet_nacl.comparison.statistics import holm, paired_difference, wilcoxon_p
-from nnunet_nacl.evaluation.results import mask_metrics
+from nnunet_nacl.documents.results import mask_metrics
 from nnunet_nacl.metrics.overlap import Overlap
+from nnunet_nacl.show.result_tables import make_tables
 from tests.comparison import slow
 from tests.comparison.synthetic import STRUCTURES, make_case, make_comparison, make_dataset, with_structure
 

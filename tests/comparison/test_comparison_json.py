@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from nnunet_nacl.comparison.comparison_json import comparison_to_json, read_comparison
-from nnunet_nacl.comparison.result_tables import make_tables
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text
-from nnunet_nacl.page.page import make_page
+from nnunet_nacl.show.page import make_page
+from nnunet_nacl.show.result_tables import make_tables
 from tests.comparison.synthetic import make_comparison
 
 _VALUES = (None, [], {}, "", "x", 5, -1.5, True, [None], {"x": 1}, "\ud800\u202e", 10**400, float("inf"))

@@ -8,10 +8,10 @@ import pytest
 
 from nnunet_nacl.comparison.comparison import compare
 from nnunet_nacl.comparison.entries import read_entries
-from nnunet_nacl.comparison.figure_choice.described import DescribedFigure, write_figures
-from nnunet_nacl.comparison.figure_choice.over_settings import entries_over, figures_over_settings
-from nnunet_nacl.comparison.figure_choice.standard import standard_figures
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.show.figure_choice.described import DescribedFigure, write_figures
+from nnunet_nacl.show.figure_choice.over_settings import entries_over, figures_over_settings
+from nnunet_nacl.show.figure_choice.standard import standard_figures
 from tests.comparison.synthetic import make_comparison, make_dataset
 
 THREE = {"nnUNetTrainer": 1.0, "nnUNetTrainerCE": 1.5, "nnUNetTrainerNACL": 2.5}

@@ -9,10 +9,10 @@ import pytest
 
 from nnunet_nacl.comparison.comparison_json import comparison_to_json
 from nnunet_nacl.comparison.output_folder import check_output_folder, remove_temporaries, write_comparison, write_tables
-from nnunet_nacl.comparison.result_tables import make_tables
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.metrics.overlap import Overlap
+from nnunet_nacl.show.result_tables import make_tables
 from tests.comparison.synthetic import make_comparison, make_dataset, with_structure
 
 TRAINERS = {"nnUNetTrainer": 1.0, "nnUNetTrainerNACL": 2.5}

@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from nnunet_nacl.cases.quality_block import CaseQuality
 from nnunet_nacl.comparison.learned_dice import PredictedDice, cross_fitted
-from nnunet_nacl.comparison.quality_figures import quality_figures
-from nnunet_nacl.comparison.quality_table import quality_tables
-from nnunet_nacl.evaluation.quality_block import CaseQuality
-from nnunet_nacl.evaluation.quality_report import quality_report
+from nnunet_nacl.comparison.quality_report import quality_report
+from nnunet_nacl.show.quality_figures import quality_figures
+from nnunet_nacl.show.quality_table import quality_tables
 from tests.comparison.synthetic import STRUCTURES, make_comparison
 
 NAN = float("nan")

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnunet_nacl.comparison.result_tables import make_tables
-from nnunet_nacl.comparison.table_formats import (
+from nnunet_nacl.metrics.overlap import Overlap
+from nnunet_nacl.show.result_tables import make_tables
+from nnunet_nacl.show.table_formats import (
     Cell,
     Table,
     escape_latex,
@@ -23,7 +24,6 @@ from nnunet_nacl.comparison.table_formats import (
     table_csv_text,
     terminal_text,
 )
-from nnunet_nacl.metrics.overlap import Overlap
 from tests.comparison.synthetic import make_comparison, make_dataset, with_structure
 
 THREE = {"nnUNetTrainer": 1.0, "nnUNetTrainerCE": 1.5, "nnUNetTrainerNACL": 2.5}

@@ -9,20 +9,20 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.calibration.affine import AffineMap
-from nnunet_nacl.calibration.heldout import HeldOut
-from nnunet_nacl.calibration.workflow import calibrate
+from nnunet_nacl.calibration.decision import decide
+from nnunet_nacl.calibration.learned_quality import HeldOutStructure, LearnedQuality
+from nnunet_nacl.cases.heldout import HeldOut
+from nnunet_nacl.cases.locate import find_fold_folders
 from nnunet_nacl.comparison.alignment import align
 from nnunet_nacl.comparison.entries import read_entries
 from nnunet_nacl.comparison.learned_dice import predicted_dice
 from nnunet_nacl.comparison.resolution import Options, locate, read_documents
-from nnunet_nacl.decision.iteration import decide
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.locate import find_fold_folders
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.metrics.chosen import chosen_ece, count_chosen
 from nnunet_nacl.metrics.overlap import count_overlap
-from nnunet_nacl.page.case_files import Folders, read_prediction
-from nnunet_nacl.quality.learned_quality import HeldOutStructure, LearnedQuality
+from nnunet_nacl.models.workflow import calibrate
+from nnunet_nacl.show.case_files import Folders, read_prediction
 from tests.comparison.models import CONFIGURATION, PLANS, make_study
 from tests.evaluation.folders import CLASSES, REGIONS, read
 

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_nacl.decision import decided_folder
-from nnunet_nacl.decision.decided_folder import decide_folder
-from nnunet_nacl.decision.iteration import decide
+from nnunet_nacl.calibration.decision import decide
+from nnunet_nacl.cases import decided_folder
+from nnunet_nacl.cases.decided_folder import decide_folder
+from nnunet_nacl.cases.evaluate import evaluate_folder
+from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.evaluate import evaluate_folder
-from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
 from tests.evaluation.folders import (
     CLASSES,
     CLASSES_WITH_IGNORE,
@@ -133,9 +133,7 @@ def test_only_what_changed_is_done_again(predict, tmp_path, monkeypatch):
 
 def test_a_killed_run_leaves_whole_files_and_goes_on(predict, tmp_path):
     source, out = predict(cases=6, shape=(40, 60, 60)), tmp_path / "out"
-    code = (
-        f"from nnunet_nacl.decision.decided_folder import decide_folder; decide_folder({str(source)!r}, {str(out)!r})"
-    )
+    code = f"from nnunet_nacl.cases.decided_folder import decide_folder; decide_folder({str(source)!r}, {str(out)!r})"
     process = subprocess.Popen([sys.executable, "-c", code])
     records = out / "decision.json.partial"
     while process.poll() is None and not (records.is_dir() and list(records.glob("case_1.json"))):

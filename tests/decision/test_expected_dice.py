@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from nnunet_nacl.decision.expected_dice import count_expected, expected_dice
+from nnunet_nacl.metrics.expected_dice import count_expected, expected_dice
 from tests.reference import decision as reference
 
 NESTED = ((1, 2, 3), (2, 3), (3,))

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
-from nnunet_nacl.decision.expected_dice import count_expected, expected_dice
-from nnunet_nacl.decision.iteration import Decision, decide
+from nnunet_nacl.calibration.decision import Decision, decide
+from nnunet_nacl.metrics.expected_dice import count_expected, expected_dice
 from tests.reference import decision as reference
 
 NESTED, ORDER = ((1, 2, 3), (2, 3), (3,)), (1, 2, 3)

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from nnunet_nacl.campaign.shell_commands import CommandFailed
 from nnunet_nacl.cli.main import build_parser
 from nnunet_nacl.demo import steps as module
 from nnunet_nacl.demo.options import DemoSettings
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.shell_commands import CommandFailed
 
 TRAINERS = tuple(f"nnUNetTrainer{method}_2epochs_3iters_adam" for method in ("DiceCE", "CE", "NACL"))
 PLANNED = {"batch_size": 63, "patch_size": [64, 64], "architecture": {"arch_kwargs": {"features_per_stage": [32, 64]}}}

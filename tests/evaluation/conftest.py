@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nnunet_nacl.evaluation import measure
+from nnunet_nacl.cases import measure
 from tests.evaluation.folders import CLASSES, CLASSES_WITH_IGNORE, REGIONS, REGIONS_WITH_IGNORE
 
 

@@ -10,13 +10,13 @@ import struct
 import numpy as np
 import pytest
 
+from nnunet_nacl.cases import npz
+from nnunet_nacl.cases.evaluate import evaluate_folder
+from nnunet_nacl.cases.folds import evaluate_folds
+from nnunet_nacl.cases.locate import find_fold_folders
+from nnunet_nacl.cases.prediction_folder import PredictionFolder
+from nnunet_nacl.documents.document import read_document
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation import npz
-from nnunet_nacl.evaluation.document import read_document
-from nnunet_nacl.evaluation.evaluate import evaluate_folder
-from nnunet_nacl.evaluation.folds import evaluate_folds
-from nnunet_nacl.evaluation.locate import find_fold_folders
-from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
 from tests.evaluation.folders import REGIONS, read, write_image, write_json
 
 

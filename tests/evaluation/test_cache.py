@@ -10,13 +10,13 @@ import shutil
 import numpy as np
 import pytest
 
+from nnunet_nacl.cases.case_cache import is_current
+from nnunet_nacl.cases.evaluate import evaluate_folder
+from nnunet_nacl.cases.prediction_folder import PredictionFolder
+from nnunet_nacl.documents.document import read_document, to_document
+from nnunet_nacl.documents.results import EvaluationSettings
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.case_cache import is_current
-from nnunet_nacl.evaluation.document import read_document, to_document
-from nnunet_nacl.evaluation.evaluate import evaluate_folder
-from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
-from nnunet_nacl.evaluation.results import EvaluationSettings
-from nnunet_nacl.evaluation.table_text import csv_text, table_text
+from nnunet_nacl.show.table_text import csv_text, table_text
 from tests.evaluation.folders import read, write_image, write_json
 
 

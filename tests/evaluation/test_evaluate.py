@@ -9,14 +9,14 @@ import zipfile
 import numpy as np
 import pytest
 
+from nnunet_nacl.cases import measure
+from nnunet_nacl.cases.evaluate import evaluate_folder
+from nnunet_nacl.cases.folds import evaluate_after_validation, evaluate_folds
+from nnunet_nacl.cases.locate import find_fold_folders, model_folder
+from nnunet_nacl.cases.prediction_folder import PredictionFolder
+from nnunet_nacl.documents.document import read_document, to_document
+from nnunet_nacl.documents.results import MASKS, EvaluationSettings, mask_metrics
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation import measure
-from nnunet_nacl.evaluation.document import read_document, to_document
-from nnunet_nacl.evaluation.evaluate import evaluate_folder
-from nnunet_nacl.evaluation.folds import evaluate_after_validation, evaluate_folds
-from nnunet_nacl.evaluation.locate import find_fold_folders, model_folder
-from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
-from nnunet_nacl.evaluation.results import MASKS, EvaluationSettings, mask_metrics
 from nnunet_nacl.metrics import BinStats
 from tests.evaluation.folders import CLASSES, make_model, read, write_image
 from tests.reference.metrics import boundary, class_metrics, dilated, region_metrics
@@ -244,7 +244,7 @@ def rewrite(path, how):
 )
 @pytest.mark.parametrize("inflater", ["imagecodecs", "numpy"])
 def test_the_same_probabilities_saved_differently(make_validated, monkeypatch, how, inflater):
-    from nnunet_nacl.evaluation import npz
+    from nnunet_nacl.cases import npz
 
     if inflater == "numpy":
         monkeypatch.setattr(npz, "imagecodecs", None)

@@ -8,11 +8,11 @@ import pytest
 import SimpleITK as sitk
 from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer_by_name
 
+from nnunet_nacl.cases.geometry import Geometry, geometry_difference
+from nnunet_nacl.cases.prediction_folder import PredictionFolder
+from nnunet_nacl.cases.uncertainty import write_uncertainty
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.geometry import Geometry, geometry_difference
-from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
-from nnunet_nacl.page.case_files import read_truth
-from nnunet_nacl.quality.uncertainty import write_uncertainty
+from nnunet_nacl.show.case_files import read_truth
 from tests.evaluation.folders import make_model
 
 READERS = ("SimpleITKIO", "SimpleITKIOWithReorient", "NibabelIO", "NibabelIOWithReorient")

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_nacl.evaluation.document import read_document, to_document
-from nnunet_nacl.evaluation.evaluate import evaluate_folder
-from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
+from nnunet_nacl.cases.evaluate import evaluate_folder
+from nnunet_nacl.cases.prediction_folder import PredictionFolder
+from nnunet_nacl.documents.document import read_document, to_document
 from tests.processes import children, is_alive
 
 # Kills itself at the moment when a finished temporary file would take its name: the worst one.

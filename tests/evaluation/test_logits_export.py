@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from nnunet_nacl.evaluation.logits_export import export_logits, watch_plans
+from nnunet_nacl.cases.logits_export import export_logits, watch_plans
 from tests.evaluation.exports import DATASETS, make_export
 from tests.evaluation.folders import read
 

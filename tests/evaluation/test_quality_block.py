@@ -8,14 +8,14 @@ import math
 import numpy as np
 import pytest
 
+from nnunet_nacl.cases.case_maps import compute_case
+from nnunet_nacl.cases.ensemble_members import MemberCase
+from nnunet_nacl.cases.evaluate import evaluate_folder
+from nnunet_nacl.cases.prediction_folder import PredictionFolder
+from nnunet_nacl.cases.quality_block import CaseQuality
+from nnunet_nacl.documents.document import read_document
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.document import read_document
-from nnunet_nacl.evaluation.evaluate import evaluate_folder
-from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
-from nnunet_nacl.evaluation.quality_block import CaseQuality
 from nnunet_nacl.metrics.chosen import chosen_ece
-from nnunet_nacl.quality.case_maps import compute_case
-from nnunet_nacl.quality.ensemble_members import MemberCase
 from tests.evaluation.folders import CLASSES, CLASSES_WITH_IGNORE, REGIONS, make_model, read, write_json
 
 

@@ -17,10 +17,10 @@ import pytest
 
 import nnunet_nacl
 from nnunet_nacl import files
+from nnunet_nacl.cases import measure
 from nnunet_nacl.cli.main import main
+from nnunet_nacl.documents.document import read_document
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation import measure
-from nnunet_nacl.evaluation.document import read_document
 from nnunet_nacl.files import can_write, write_atomically
 from tests.evaluation.folders import make_model, write_json
 

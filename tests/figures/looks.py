@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from nnunet_nacl.figures.style import figure_settings
+from nnunet_nacl.show.style import figure_settings
 
 
 def texts(figure: Figure) -> list[str]:

@@ -7,7 +7,7 @@ import copy
 import numpy as np
 import pytest
 
-from nnunet_nacl.figures.calibration_progress import draw_calibration_progress
+from nnunet_nacl.show.calibration_progress import draw_calibration_progress
 from nnunet_nacl.training_record import EpochSums
 from tests.training_record.test_record import make_record
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from nnunet_nacl.figures.forest_plot import ForestRow, draw_differences
+from nnunet_nacl.show.forest_plot import ForestRow, draw_differences
 from tests.figures.conftest import LONG, METHODS
 from tests.figures.looks import all_text, assert_legible, marked, points
 

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from nnunet_nacl.figures import layout
-from nnunet_nacl.figures.layout import MAX_WIDTH, new_panels, row_height, text_width, wrap, write_figure
-from nnunet_nacl.figures.style import figure_settings
+from nnunet_nacl.show import layout
+from nnunet_nacl.show.layout import MAX_WIDTH, new_panels, row_height, text_width, wrap, write_figure
+from nnunet_nacl.show.style import figure_settings
 from tests.figures.conftest import LONG, METHODS
 from tests.figures.looks import assert_legible
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from nnunet_nacl.figures.predicted_dice import covered_cases, draw_predicted_dice
+from nnunet_nacl.show.predicted_dice import covered_cases, draw_predicted_dice
 from tests.figures.looks import all_text, assert_legible, marked, points
 
 ONE = {"predicted": [[0.8, 0.9, 0.7, 0.6]], "true": [[0.85, 0.6, None, 0.5]]}

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from nnunet_nacl.figures.radar import draw_radar
+from nnunet_nacl.show.radar import draw_radar
 from tests.figures.conftest import METHODS
 from tests.figures.looks import all_text, assert_legible, marked
 

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 
-from nnunet_nacl.figures.rank_heatmap import draw_rank_heatmap
+from nnunet_nacl.show.rank_heatmap import draw_rank_heatmap
 from tests.figures.conftest import METHODS
 from tests.figures.looks import all_text, assert_legible, marked
 

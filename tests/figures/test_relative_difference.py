@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from nnunet_nacl.figures.relative_difference import draw_relative_difference
+from nnunet_nacl.show.relative_difference import draw_relative_difference
 from tests.figures.conftest import LONG
 from tests.figures.looks import all_text, assert_legible, marked, points
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nnunet_nacl.figures.reliability import draw_reliability
 from nnunet_nacl.metrics import BinStats, count_masks, ece
+from nnunet_nacl.show.reliability import draw_reliability
 from tests.figures.conftest import METHODS
 from tests.figures.looks import all_text, assert_legible, marked, points
 from tests.metrics.test_counting import random_classes

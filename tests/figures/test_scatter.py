@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from nnunet_nacl.figures.scatter import draw_scatter
+from nnunet_nacl.show.scatter import draw_scatter
 from tests.figures.conftest import METHODS
 from tests.figures.looks import all_text, assert_legible, marked, points
 

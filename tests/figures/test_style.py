@@ -9,8 +9,8 @@ import matplotlib
 import pytest
 from matplotlib.figure import Figure
 
-from nnunet_nacl.figures import style
-from nnunet_nacl.figures.style import check_path, figure_settings, method_styles, save_figure
+from nnunet_nacl.show import style
+from nnunet_nacl.show.style import check_path, figure_settings, method_styles, save_figure
 
 
 def figure() -> Figure:

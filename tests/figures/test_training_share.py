@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from nnunet_nacl.figures.training_share import draw_training_share
+from nnunet_nacl.show.training_share import draw_training_share
 from tests.figures.conftest import METHODS
 from tests.figures.looks import all_text, assert_legible, marked, points
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from nnunet_nacl.figures.values import as_interval, as_values, check_better, format_number
+from nnunet_nacl.show.values import as_interval, as_values, check_better, format_number
 
 
 def test_missing_values_become_nan():

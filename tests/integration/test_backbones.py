@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from nnunet_nacl.calibration.affine import AffineMap
-from nnunet_nacl.calibration.map_file import map_to_json
+from nnunet_nacl.documents.map_file import map_to_json
 from tests.integration import tiny_data as tiny
 from tests.integration.chains import NACL_2D, SCHEDULE, images
 from tests.integration.test_trainings import labels_of

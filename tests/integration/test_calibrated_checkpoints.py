@@ -7,7 +7,7 @@ import pytest
 import SimpleITK as sitk
 
 from nnunet_nacl.calibration.affine import AffineMap
-from nnunet_nacl.calibration.checkpoints import CALIBRATED, write_calibrated
+from nnunet_nacl.cases.checkpoints import CALIBRATED, write_calibrated
 from tests.calibration.models import make_trained
 from tests.evaluation.folders import CLASSES, REGIONS
 

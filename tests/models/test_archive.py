@@ -10,7 +10,7 @@ import zipfile
 import pytest
 import torch
 
-from nnunet_nacl.calibration.checkpoints import CALIBRATED, write_calibrated
+from nnunet_nacl.cases.checkpoints import CALIBRATED, write_calibrated
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.models.archive import export_model, install_model

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 from nnunet_nacl.calibration.affine import AffineMap
-from nnunet_nacl.calibration.checkpoints import write_calibrated
-from nnunet_nacl.calibration.map_file import map_to_json
+from nnunet_nacl.cases.checkpoints import write_calibrated
+from nnunet_nacl.documents.map_file import map_to_json
 from tests.calibration.models import make_trained
 from tests.evaluation.folders import Model, write_json
 

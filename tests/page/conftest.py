@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nnunet_nacl.page.page import make_page
+from nnunet_nacl.show.page import make_page
 from tests.evaluation.folders import CLASSES, CLASSES_WITH_IGNORE, REGIONS, REGIONS_WITH_IGNORE
 from tests.page.study import SCRIPT, Study, make_study
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_nacl.figures.style import save_figure
+from nnunet_nacl.show.style import save_figure
 from tests.evaluation.folders import CLASSES, Model, write_image, write_prediction
 
 SCRIPT = "<script>document.title = 'hacked'</script>"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nnunet_nacl.page.page import make_page
+from nnunet_nacl.show.page import make_page
 from tests.evaluation.folders import make_model
 from tests.page.browser import NAMES, Browser, find_browser
 from tests.page.study import SCRIPT, make_study

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from nnunet_nacl.page.drawing import (
+from nnunet_nacl.show.drawing import (
     LOWEST_CONFIDENCE,
     STRUCTURE_COLORS,
     Grid,

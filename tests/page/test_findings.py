@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nnunet_nacl.page.findings import key_findings, verdicts
+from nnunet_nacl.show.findings import key_findings, verdicts
 from tests.page.study import column
 
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_nacl.calibration.heldout import HeldOut
-from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
-from nnunet_nacl.page.case_files import Folders, kept_slices, read_confidence, read_prediction, read_truth
-from nnunet_nacl.page.gallery import make_gallery, pick_cases
+from nnunet_nacl.cases.heldout import HeldOut
+from nnunet_nacl.cases.prediction_folder import PredictionFolder
+from nnunet_nacl.show.case_files import Folders, kept_slices, read_confidence, read_prediction, read_truth
+from nnunet_nacl.show.gallery import make_gallery, pick_cases
 from tests.evaluation.folders import write_image, write_json
 from tests.page.study import make_study
 
@@ -94,7 +94,7 @@ def test_areas_and_confidence_are_those_of_the_files(make_validated):
 
 
 def test_the_reliability_is_that_of_calibration_json(make_validated):
-    from nnunet_nacl.evaluation.evaluate import evaluate_folder
+    from nnunet_nacl.cases.evaluate import evaluate_folder
 
     study = make_study(make_validated(cases=1, folds=1))
     folders = Folders(study.data["datasets"][0])

@@ -9,10 +9,10 @@ import zipfile
 import pytest
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.page import page as page_module
-from nnunet_nacl.page.data_uris import embed_figure
-from nnunet_nacl.page.page import make_page
-from nnunet_nacl.page.templating import render
+from nnunet_nacl.show import page as page_module
+from nnunet_nacl.show.data_uris import embed_figure
+from nnunet_nacl.show.page import make_page
+from nnunet_nacl.show.templating import render
 from tests.page.html_check import Page
 from tests.page.study import HOSTILE_CASE, HOSTILE_LABEL, HOSTILE_NOTE, SCRIPT
 
@@ -278,7 +278,7 @@ def test_contrast_is_enough_in_light_and_dark():
 def test_the_wheel_holds_the_templates(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     for name in ("page.html", "page.css", "page.js", "reliability.svg"):
-        assert f"nnunet_nacl/page/templates/{name}" in names
+        assert f"nnunet_nacl/show/templates/{name}" in names
 
 
 def test_pictures_are_what_they_say(hostile):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nnunet_nacl.evaluation.kept_slices import slicing_axis
-from nnunet_nacl.page.slices import choose_slice, crop_box
+from nnunet_nacl.cases.kept_slices import slicing_axis
+from nnunet_nacl.show.slices import choose_slice, crop_box
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,11 @@ import math
 
 import numpy as np
 
+from nnunet_nacl.calibration.dice_estimate import Prediction
+from nnunet_nacl.documents.review_list import CaseReview, PredictedCase, StructureReview
 from nnunet_nacl.prediction.least_certain import least_certain_place
 from nnunet_nacl.prediction.preprocessed_case import CompactImage
 from nnunet_nacl.prediction.reasons import reasons_to_look
-from nnunet_nacl.quality.dice_estimate import Prediction
-from nnunet_nacl.quality.review_list import CaseReview, PredictedCase, StructureReview
 
 
 def test_the_least_certain_place_is_a_blob_and_no_border() -> None:

@@ -7,11 +7,11 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from nnunet_nacl.evaluation.labels import Labels, label_manager_of
+from nnunet_nacl.cases.labels import Labels, label_manager_of
 from nnunet_nacl.metrics.overlap import count_overlap
+from nnunet_nacl.metrics.voxel_uncertainty import mutual_information
 from nnunet_nacl.prediction import member_disagreement
 from nnunet_nacl.prediction.member_disagreement import MemberSums
-from nnunet_nacl.quality.voxel_uncertainty import mutual_information
 from tests.evaluation.folders import CLASSES, REGIONS
 
 

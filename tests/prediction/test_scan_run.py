@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nnunet_nacl.calibration.decision import decide
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.decision.iteration import decide
 from nnunet_nacl.prediction import Predictor
 from tests.evaluation.folders import CLASSES, CLASSES_WITH_IGNORE, REGIONS, REGIONS_WITH_IGNORE
 from tests.page.html_check import Page
@@ -247,7 +247,7 @@ def test_a_stopped_run_goes_on_and_leaves_nothing_half_written(tmp_path, model, 
 
 
 def test_a_full_disk_is_a_problem_of_each_scan(tmp_path, model, scans, monkeypatch, capsys) -> None:
-    from nnunet_nacl.evaluation import prediction_output
+    from nnunet_nacl.cases import prediction_output
 
     real = prediction_output.why_broken
     monkeypatch.setattr(

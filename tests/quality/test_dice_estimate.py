@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nnunet_nacl.calibration.dice_estimate import StructureEstimate, patients_needed
+from nnunet_nacl.calibration.learned_quality import HeldOutStructure, LearnedQuality
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.quality.dice_estimate import StructureEstimate, patients_needed
-from nnunet_nacl.quality.learned_quality import HeldOutStructure, LearnedQuality
 
 
 def test_exact_line_is_found_and_clipped():

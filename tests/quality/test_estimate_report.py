@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nnunet_nacl.quality.estimate_report import aurc, compare_orders, coverage, mean_absolute_error, spearman, workload
+from nnunet_nacl.calibration.estimate_report import (
+    aurc,
+    compare_orders,
+    coverage,
+    mean_absolute_error,
+    spearman,
+    workload,
+)
 
 NAN = math.nan
 

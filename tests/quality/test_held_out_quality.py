@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.calibration.affine import AffineMap
-from nnunet_nacl.calibration.heldout import HeldOut
+from nnunet_nacl.calibration.decision import decide
+from nnunet_nacl.calibration.learned_quality import LearnedQuality
+from nnunet_nacl.cases.held_out_case import measure_case, measure_sampled
+from nnunet_nacl.cases.heldout import HeldOut
+from nnunet_nacl.cases.locate import find_fold_folders
+from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.decision.iteration import decide
-from nnunet_nacl.evaluation.locate import find_fold_folders
-from nnunet_nacl.evaluation.prediction_folder import PredictionFolder
-from nnunet_nacl.quality.held_out_case import measure_case, measure_sampled
-from nnunet_nacl.quality.held_out_quality import check_estimate
-from nnunet_nacl.quality.learned_quality import LearnedQuality
+from nnunet_nacl.models.held_out_quality import check_estimate
 from tests.evaluation.folders import CLASSES_WITH_IGNORE, REGIONS, random_case, write_image, write_prediction
 from tests.quality.conftest import SPACING_MM, predict  # noqa: F401  (a fixture)
 

@@ -9,9 +9,9 @@ import SimpleITK as sitk
 from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer_by_name
 from scipy.spatial.transform import Rotation
 
+from nnunet_nacl.cases.geometry import Geometry
+from nnunet_nacl.cases.map_images import check_dtype, to_dtype, write_image
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.evaluation.geometry import Geometry
-from nnunet_nacl.quality.map_images import check_dtype, to_dtype, write_image
 
 SHAPE, SPACING_MM = (4, 6, 5), (0.7, 1.3, 3.1)  # z, y, x and x, y, z
 # axes permuted and flipped, then tilted: nothing of it is the default of any format

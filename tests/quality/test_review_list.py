@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nnunet_nacl.cases.ensemble_members import member_names
+from nnunet_nacl.documents.review_list import CaseReview, StructureReview, in_order, review_csv_text, table_text
 from nnunet_nacl.files import to_json_text
-from nnunet_nacl.quality.ensemble_members import member_names
-from nnunet_nacl.quality.review_list import CaseReview, StructureReview, in_order, review_csv_text, table_text
 
 
 def review(case="a", dice=0.5, largest=0.9, pieces=1, members=(2.0,), structures=1):

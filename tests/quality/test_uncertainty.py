@@ -22,12 +22,12 @@ import tifffile
 from scipy import ndimage
 from skimage import io
 
+from nnunet_nacl.cases import map_folder as output_module
+from nnunet_nacl.cases import map_images
+from nnunet_nacl.cases import uncertainty as run_module
+from nnunet_nacl.cases.uncertainty import write_uncertainty
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.quality import map_folder as output_module
-from nnunet_nacl.quality import map_images
-from nnunet_nacl.quality import uncertainty as run_module
-from nnunet_nacl.quality.uncertainty import write_uncertainty
-from nnunet_nacl.quality.voxel_uncertainty import mutual_information
+from nnunet_nacl.metrics.voxel_uncertainty import mutual_information
 from tests.evaluation.folders import (
     CLASSES,
     CLASSES_WITH_IGNORE,
@@ -341,7 +341,7 @@ def test_what_a_killed_run_left_behind_is_removed(predict, tmp_path):
 _PARALLEL = """
 import sys
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.quality import uncertainty
+from nnunet_nacl.cases import uncertainty
 
 if __name__ == "__main__":  # the workers import this
     uncertainty._BYTES_PER_PROCESS = 1

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from nnunet_nacl.quality import voxel_uncertainty
-from nnunet_nacl.quality.voxel_uncertainty import (
+from nnunet_nacl.metrics import voxel_uncertainty
+from nnunet_nacl.metrics.voxel_uncertainty import (
     confidence,
     expected_entropy,
     margin,

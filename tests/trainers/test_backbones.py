@@ -14,7 +14,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch.nn import functional
 
 from nnunet_nacl.calibration.affine import AffineMap
-from nnunet_nacl.calibration.checkpoints import bake, check_baked, class_layer
+from nnunet_nacl.cases.checkpoints import bake, check_baked, class_layer
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.models.portable import check_portable
 from nnunet_nacl_trainers import get_trainer

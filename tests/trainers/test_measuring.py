@@ -11,11 +11,11 @@ import pytest
 from nnunetv2.inference import export_prediction
 from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as module
 
-from nnunet_nacl.calibration.heldout import HeldOut
-from nnunet_nacl.evaluation.document import read_document
-from nnunet_nacl.evaluation.evaluate import evaluate_folder
-from nnunet_nacl.evaluation.locate import find_fold_folders
-from nnunet_nacl.evaluation.measured_export import MeasuredExport, changed_in_nnunet
+from nnunet_nacl.cases.evaluate import evaluate_folder
+from nnunet_nacl.cases.heldout import HeldOut
+from nnunet_nacl.cases.locate import find_fold_folders
+from nnunet_nacl.cases.measured_export import MeasuredExport, changed_in_nnunet
+from nnunet_nacl.documents.document import read_document
 from tests.trainers.validation import CASES
 
 

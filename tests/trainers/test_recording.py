@@ -12,7 +12,7 @@ import pytest
 import torch
 from nnunetv2.training.logging import nnunet_logger
 
-from nnunet_nacl.figures import calibration_progress
+from nnunet_nacl.show import calibration_progress
 from nnunet_nacl.training_record import FILE_NAME, read_training_record
 from nnunet_nacl_trainers import recording
 from nnunet_nacl_trainers.observation import LogitObserver

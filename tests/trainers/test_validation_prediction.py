@@ -12,9 +12,9 @@ import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as module
 
+from nnunet_nacl.cases.evaluate import evaluate_folder
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.evaluation.document import read_document
-from nnunet_nacl.evaluation.evaluate import evaluate_folder
+from nnunet_nacl.documents.document import read_document
 from nnunet_nacl.metrics.calibration_error import mask_metrics
 from tests.trainers.validation import CASES
 

@@ -179,6 +179,6 @@ def test_a_missing_file_is_named(tmp_path) -> None:
 
 
 def test_nnunet_is_not_needed_to_read_a_record() -> None:
-    modules = "nnunet_nacl.training_record, nnunet_nacl.figures.calibration_progress"
+    modules = "nnunet_nacl.training_record, nnunet_nacl.show.calibration_progress"
     code = f"import sys, {modules}; sys.exit('nnunetv2' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

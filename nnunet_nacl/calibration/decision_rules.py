@@ -1,0 +1,140 @@
+"""How a block of probabilities becomes labels: the argmax and the rules of a decision, for classes and for regions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nnunet_nacl.metrics.checks import SUM_TOLERANCE
+from nnunet_nacl.metrics.expected_dice import ExpectedOverlap, region_table, sum_inside
+from nnunet_nacl.metrics.primitives import exceeds, take_columns, where_true
+
+__all__ = ["ClassRule", "RegionRule", "Regions"]
+
+Sizes = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class ClassRule:
+    """A voxel takes the class with the largest slope_k p_k + offset_k; ties go to the lower class.
+
+    Attributes:
+        slope: (K,) of each class.
+        offset: (K,); -inf for a class that nothing may take.
+        sure: A voxel with a larger background probability is background for certain, and is not looked at.
+    """
+
+    slope: np.ndarray
+    offset: np.ndarray
+    sure: float
+
+    @classmethod
+    def argmax(cls, num_classes: int) -> ClassRule:
+        """The most probable class."""
+        return cls(np.ones(num_classes), np.zeros(num_classes), 0.5 + SUM_TOLERANCE)
+
+    def next(self, own: ExpectedOverlap, painted: ExpectedOverlap) -> ClassRule:
+        """The class that adds most to the sum of the E_k: (2 p_k - E_k) / den_k, and 0 for the background.
+
+        With den_k = sum p_k + |s = k| this is what E_k grows by, to first order, when a voxel joins structure k.
+
+        Args:
+            own: The sums that this rule led to.
+            painted: The same.
+        """
+        present = own.chosen > 0
+        # an absent class must be kept out: its E_k is 0, so that every voxel would gain by joining it
+        size = np.where(present, own.expected + own.chosen, np.inf)
+        offset = np.where(present, -own.dice / size, -np.inf)
+        sure = 1 + SUM_TOLERANCE - np.nanmin(own.dice, initial=1) / 2  # above it every p_k is below E_k / 2
+        return ClassRule(np.append(0, 2 / size), np.append(0, offset), float(sure))
+
+    def label(self, chunk: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Sizes]:
+        """(n,) int64 labels of (K, n) probabilities, and size and sum of each class; (n,) weights are of voxels."""
+        labels = torch.zeros(chunk.shape[1], dtype=torch.int64, device=chunk.device)
+        where = where_true(~exceeds(chunk[0], self.sure))
+        scores = take_columns(chunk, where)
+        scores *= torch.as_tensor(self.slope, dtype=scores.dtype, device=scores.device)[:, None]
+        scores += torch.as_tensor(self.offset, dtype=scores.dtype, device=scores.device)[:, None]
+        if len(where):
+            labels[where] = scores.max(0)[1]
+        return labels, sum_inside(chunk, labels, None, weights)
+
+    @property
+    def table(self) -> Tensor:
+        """(S, labels) booleans: whether a structure holds a label value."""
+        return torch.eye(len(self.slope), dtype=torch.bool)[1:]
+
+    def sum_painted(self, chunk: Tensor, labels: Tensor, own: Sizes, weights: Tensor | None = None) -> Sizes:
+        """Sizes and sums of the structures in the label map: for classes those that ``label`` returned."""
+        return own
+
+
+class Regions:
+    """What the regions of a data set are.
+
+    Args:
+        values: Label value or values of each region.
+        labels: The label that each region paints with, in the order of the channels; a later region paints over an
+            earlier one (nnU-Net's ``regions_class_order``).
+
+    Raises:
+        ValueError: There is not one label for each region.
+    """
+
+    def __init__(self, values: Sequence[int | tuple[int, ...]], labels: Sequence[int]) -> None:
+        if len(values) != len(labels):
+            raise ValueError(f"every region paints with one label, got {len(values)} regions and the labels {labels}.")
+        self.labels = tuple(int(label) for label in labels)
+        self.table = region_table(values, max(self.labels))
+
+
+@dataclass(frozen=True, eq=False)
+class RegionRule:
+    """A voxel lies in region r where p_r is above its threshold; then the regions are painted in nnU-Net's order.
+
+    Attributes:
+        regions: What they are.
+        threshold: (R,); inf for a region that nothing may take.
+    """
+
+    regions: Regions
+    threshold: np.ndarray
+
+    @classmethod
+    def argmax(cls, regions: Regions) -> RegionRule:
+        """In, where in is more probable than out."""
+        return cls(regions, np.full(len(regions.labels), 0.5))
+
+    def next(self, own: ExpectedOverlap, painted: ExpectedOverlap) -> RegionRule:
+        """In, where the region gains by it: 2 p_r > E_r.
+
+        Args:
+            own: The sums that this rule led to before anything was painted over: E_r is taken from them.
+            painted: Those of the painted map: a region that is not to be seen there stays out.
+        """
+        present = (own.chosen > 0) & (painted.chosen > 0)
+        return RegionRule(self.regions, np.where(present, own.dice / 2, np.inf))
+
+    def label(self, chunk: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Sizes]:
+        """(n,) int64 painted labels of (R, n) probabilities, and size and sum of each region before painting."""
+        inside = chunk > torch.as_tensor(self.threshold, dtype=chunk.dtype, device=chunk.device)[:, None]
+        labels = torch.zeros(chunk.shape[1], dtype=torch.int64, device=chunk.device)
+        for mask, label in zip(inside, self.regions.labels):
+            labels.masked_fill_(mask, label)
+        inside = inside if weights is None else inside * weights
+        sums = (chunk * inside).sum(1, dtype=torch.float64)
+        return labels, (inside.sum(1).cpu().numpy(), sums.cpu().numpy())
+
+    @property
+    def table(self) -> Tensor:
+        """(R, labels) booleans: whether a region holds a label value."""
+        return self.regions.table
+
+    def sum_painted(self, chunk: Tensor, labels: Tensor, own: Sizes, weights: Tensor | None = None) -> Sizes:
+        """Size of each region in the painted map, and the sum of its probability there."""
+        return sum_inside(chunk, labels, self.table, weights)

@@ -1,0 +1,1 @@
+"""Cases: the only reader and writer of nnU-Net's files."""

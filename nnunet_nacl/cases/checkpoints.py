@@ -1,0 +1,269 @@
+"""Writes a map into checkpoints: into the layer that makes the class channels. Knows nnU-Net's networks.
+
+    W'_k = W_0 + a_k (W_k - W_0),  bias likewise plus b_k      (regions: W'_r = a_r W_r, bias a_r c_r + b_r)
+
+Stock nnU-Net then predicts calibrated probabilities: `nnUNetv2_predict ... -chk checkpoint_calibrated.pth`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nnunet_nacl.calibration.affine import AffineMap
+from nnunet_nacl.cases.image_files import quiet
+from nnunet_nacl.documents.map_file import slopes_and_offsets
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import can_write, remove_leftovers, replacing
+from nnunet_nacl.json_files import first_line
+
+__all__ = [
+    "CALIBRATED",
+    "MARK",
+    "bake",
+    "calibrated_otherwise",
+    "check_checkpoints",
+    "class_layer",
+    "write_calibrated",
+]
+
+CALIBRATED = "checkpoint_calibrated.pth"
+MARK = "nnunet_nacl_calibration"
+"""Key of a checkpoint that says by which map it was calibrated."""
+
+_TOLERANCE = 1e-4  # relative: float32 convolutions agree to about 1e-6
+_GAUSSIAN = 10.0  # nnU-Net weighs tiles by up to this, and adds them up in half precision
+
+
+def check_checkpoints(model: Path, folds: Sequence[str], checkpoint_name: str, *, predicted_ns: dict[str, int]) -> None:
+    """Find out before hours of work whether calibrated checkpoints can be made.
+
+    Args:
+        model: The model folder.
+        folds: Its folds.
+        checkpoint_name: The checkpoint that made the predictions.
+        predicted_ns: For each fold the time of its oldest prediction; a fold that is missing is not compared.
+
+    Raises:
+        UserError: A checkpoint is missing, calibrated already or younger than a prediction, or no file can be written.
+    """
+    for fold in folds:
+        path = model / f"fold_{fold}" / checkpoint_name
+        _load(path)
+        if fold in predicted_ns and predicted_ns[fold] < path.stat().st_mtime_ns:
+            raise UserError(
+                f"predictions in {path.parent / 'validation'} are older than {checkpoint_name}: this network did not "
+                "make them. Predict again with `nnUNetv2_train ... --val --npz`, or pass --any-age if a copy of the "
+                "folder changed the times."
+            )
+    for folder in (model, *(model / f"fold_{fold}" for fold in folds)):
+        if not can_write(folder):
+            raise UserError(
+                f"{folder}: no file can be written there; change its permissions, or pass --no-checkpoints and -o."
+            )
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        # as nnU-Net loads it: its checkpoints hold numpy numbers in the log
+        checkpoint = torch.load(path, map_location="cpu", weights_only=False)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such checkpoint; finish the training, or name another with -chk.") from None
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as a checkpoint ({first_line(error)}); restore it.") from None
+    if not isinstance(checkpoint, dict) or "network_weights" not in checkpoint:
+        raise UserError(f"{path}: not a checkpoint of nnU-Net; give one with -chk.")
+    if MARK in checkpoint:
+        raise UserError(f"{path} is calibrated already; calibrate from the original, checkpoint_final.pth.")
+    return checkpoint
+
+
+def class_layer(network: nn.Module) -> tuple[str, int]:
+    """The layer that makes the class channels: its name, and the axis of its weight that the classes are on.
+
+    Networks beside nnU-Net's say so themselves: ``class_layer`` is the name of a convolution with nothing after it.
+
+    Raises:
+        UserError: The architecture is none of those whose last layer is known to be it.
+    """
+    from dynamic_network_architectures.architectures.primus import Primus
+    from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
+
+    if isinstance(network, (PlainConvUNet, ResidualEncoderUNet)):
+        return f"decoder.seg_layers.{len(network.decoder.seg_layers) - 1}", 0
+    if isinstance(getattr(network, "class_layer", None), str):
+        return str(network.class_layer), 0
+    if isinstance(network, Primus):  # ends in a transposed convolution
+        return f"up_projection.decode.{len(network.up_projection.decode) - 1}", 1
+    raise UserError(
+        f"the network {type(network).__name__} is none of PlainConvUNet, ResidualEncoderUNet and Primus, and has no "
+        "class_layer: which layer makes its class channels is not known. Use `nnunet_nacl calibrate ... "
+        "--no-checkpoints` and `nnunet_nacl apply` on saved probabilities instead."
+    )
+
+
+def bake(weights: dict[str, Tensor], layer: str, axis: int, calibration: AffineMap) -> dict[str, Tensor]:
+    """The network's weights with the map in them; the given ones stay as they are.
+
+    Args:
+        weights: State dict.
+        layer: Name of the layer, see :func:`class_layer`.
+        axis: Axis of its weight that the classes are on.
+        calibration: The map.
+
+    Raises:
+        UserError: The layer has no such weights, no bias, or another number of channels.
+    """
+    try:
+        weight, bias = weights[f"{layer}.weight"], weights[f"{layer}.bias"]
+    except KeyError as error:
+        raise UserError(f"the checkpoint has no {error}: it is not of the network that the plans describe.") from None
+    if weight.shape[axis] != calibration.num_channels or len(bias) != calibration.num_channels:
+        raise UserError(
+            f"{layer} makes {weight.shape[axis]} channels, the map is for {calibration.num_channels}; calibrate again."
+        )
+    matrix, vector = (torch.from_numpy(part) for part in calibration.matrix())
+    mixed = torch.tensordot(matrix, weight.double().movedim(axis, 0), dims=1).movedim(0, axis)
+    result = dict(weights)
+    result[f"{layer}.weight"] = mixed.to(weight.dtype).contiguous()
+    result[f"{layer}.bias"] = (matrix @ bias.double() + vector).to(bias.dtype)
+    return result
+
+
+def check_baked(
+    network: nn.Module,
+    original: dict[str, Tensor],
+    calibrated: dict[str, Tensor],
+    calibration: AffineMap,
+    patch_shape: Sequence[int],
+) -> float:
+    """Run both networks on one random patch in float32 and compare.
+
+    Args:
+        network: Takes either weights.
+        original: Its weights.
+        calibrated: Those with the map in them.
+        calibration: The map.
+        patch_shape: (channels, *spatial) of the patch.
+
+    Returns:
+        Largest difference of a calibrated logit from the map of the original ones.
+
+    Raises:
+        UserError: They differ by more than rounding, or the calibrated logits are too large for half precision.
+    """
+    patch = torch.from_numpy(np.random.default_rng(0).standard_normal((1, *patch_shape)).astype(np.float32))
+    before, after = (_logits(network, weights, patch) for weights in (original, calibrated))
+    expected = calibration.on_logits(before)
+    difference = float((after.double() - expected).abs().max())
+    if not difference <= _TOLERANCE * (1 + float(expected.abs().max())):
+        raise UserError(
+            f"the calibrated network differs from the map by {difference:.2g}: this network does something after the "
+            "layer that makes its class channels. Use --no-checkpoints and `nnunet_nacl apply` instead."
+        )
+    most = torch.finfo(torch.half).max / (_GAUSSIAN * 2 ** (before.ndim - 1))
+    largest = float(after.abs().max())
+    if largest > most and largest > float(before.abs().max()):
+        raise UserError(
+            f"the calibrated logits reach {largest:.0f}, and nnU-Net adds tiles up in half precision, which overflows "
+            f"from {most:.0f} on (slopes {calibration.slopes.round(3).tolist()}). Use --no-checkpoints and "
+            "`nnunet_nacl apply` instead."
+        )
+    return difference
+
+
+@torch.no_grad()
+def _logits(network: nn.Module, weights: dict[str, Tensor], patch: Tensor) -> Tensor:
+    network.load_state_dict(weights)
+    network.eval()
+    output = network.float()(patch)
+    return (output[0] if isinstance(output, (list, tuple)) else output)[0]
+
+
+def write_calibrated(
+    model: Path,
+    folds: Sequence[str],
+    checkpoint_name: str,
+    calibration: AffineMap,
+    description: dict[str, Any],
+    *,
+    progress: bool = False,
+) -> dict[str, float]:
+    """Write ``checkpoint_calibrated.pth`` into each fold: all of them, or none if one cannot be made.
+
+    Args:
+        model: The model folder.
+        folds: Its folds.
+        checkpoint_name: The checkpoint that is calibrated; it stays as it is.
+        calibration: The map, the same for all folds.
+        description: What the checkpoint shall say about it, plain values.
+        progress: Show a progress bar on stderr.
+
+    Returns:
+        For each fold what :func:`check_baked` measured.
+
+    Raises:
+        UserError: See :func:`class_layer`, :func:`bake` and :func:`check_baked`; or a file cannot be written.
+    """
+    from tqdm import tqdm
+
+    differences = {}
+    with contextlib.ExitStack() as stack:  # at its end all get their names, or none if something went wrong
+        for fold in tqdm(folds, desc="checkpoints", unit="fold", leave=False, disable=not progress):
+            folder = model / f"fold_{fold}"
+            remove_leftovers(folder)
+            checkpoint = _load(folder / checkpoint_name)
+            network, patch_shape = _network(model, fold, checkpoint_name)
+            original = checkpoint["network_weights"]
+            weights = bake(original, *class_layer(network), calibration)
+            differences[fold] = check_baked(network, original, weights, calibration, patch_shape)
+            temporary = stack.enter_context(replacing(folder / CALIBRATED, fix="free space there"))
+            with open(temporary, "xb") as file:
+                torch.save(checkpoint | {"network_weights": weights, MARK: description}, file)
+                os.fsync(file.fileno())
+    return differences
+
+
+def calibrated_otherwise(model: Path, calibration: AffineMap) -> list[str]:
+    """Folds that hold another map: averaged with one of this map, the model is calibrated by neither.
+
+    Args:
+        model: The model folder.
+        calibration: The map.
+
+    Returns:
+        Folds whose ``checkpoint_calibrated.pth`` has another map, or cannot be read; folds without one are not named.
+    """
+    here = np.stack([calibration.slopes, calibration.offsets], axis=1)
+    others = []
+    for path in sorted(model.glob(f"fold_*/{CALIBRATED}")):
+        try:
+            mark = torch.load(path, map_location="cpu", weights_only=False)[MARK]
+            same = np.allclose(slopes_and_offsets(mark), here)
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError, TypeError):
+            same = False
+        if not same:
+            others.append(path.parent.name.removeprefix("fold_"))
+    return others
+
+
+def _network(model: Path, fold: str, checkpoint_name: str) -> tuple[nn.Module, tuple[int, ...]]:
+    """The network as nnU-Net builds it for a prediction, and the shape of a patch with its channels."""
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+    from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
+
+    with quiet():
+        predictor = nnUNetPredictor(device=torch.device("cpu"), perform_everything_on_device=False)
+        predictor.initialize_from_trained_model_folder(str(model), (fold,), checkpoint_name)
+    configuration = predictor.configuration_manager
+    channels = determine_num_input_channels(predictor.plans_manager, configuration, predictor.dataset_json)
+    network = getattr(predictor.network, "_orig_mod", predictor.network)  # not the compiled one: it runs twice only
+    return network, (channels, *configuration.patch_size)

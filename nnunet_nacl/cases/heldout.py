@@ -1,0 +1,210 @@
+"""The held-out cases of a model or of a folder, as they are and as they would be under a map."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from nnunet_nacl.calibration.affine import AffineMap
+from nnunet_nacl.calibration.case_voxels import HeldOutCase, read_voxels
+from nnunet_nacl.calibration.likelihood import Voxels
+from nnunet_nacl.calibration.sampling import Sample
+from nnunet_nacl.cases.evaluate import evaluate_folder
+from nnunet_nacl.cases.folds import merge
+from nnunet_nacl.cases.npz import RERUN
+from nnunet_nacl.cases.prediction_folder import CaseData, CaseFiles, PredictionFolder
+from nnunet_nacl.cases.sample_files import SAMPLES_FOLDER, find_sample, make_sample, sample_path
+from nnunet_nacl.documents.document import read_document
+from nnunet_nacl.documents.results import MASKS, Evaluation, EvaluationSettings, mask_metrics
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import can_write, to_json_text, write_atomically
+
+__all__ = ["AFTER_FOLDER", "MAPS_FILE", "SAMPLES_FOLDER", "HeldOut", "case_values"]
+
+AFTER_FOLDER = "validation_calibrated"
+MAPS_FILE = "maps.json"
+"""There, the map of each case: slopes, then offsets."""
+_DOCUMENT = "calibration.json"
+
+
+@dataclass(frozen=True)
+class CalibratedFolder(PredictionFolder):
+    """The same predictions as if they had been calibrated: each case is read through its map.
+
+    Attributes:
+        maps: The map of each case.
+    """
+
+    maps: Mapping[str, AffineMap] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, folder: PredictionFolder, maps: Mapping[str, AffineMap]) -> CalibratedFolder:
+        """A view of ``folder``."""
+        return cls(**{f.name: getattr(folder, f.name) for f in fields(PredictionFolder)}, maps=maps)
+
+    def cases(self, **options: Any) -> tuple[list[CaseFiles], dict[str, str]]:
+        """The cases that have a map; what is wrong with the others has been said."""
+        found, _ = super().cases(**options)
+        return [files for files in found if files.case in self.maps], {}
+
+    def load(self, files: CaseFiles) -> CaseData:
+        """Read one case and calibrate it; UserError as the folder's own."""
+        data = super().load(files)
+        probs = self.maps[files.case](data.probs)
+        return replace(data, probs=probs, segmentation=self.label_map(probs))
+
+
+@dataclass
+class HeldOut:
+    """Cases that the network was not trained on, with their truth.
+
+    Attributes:
+        folders: Folders of predictions, by fold of a model, or one under the name ``""``.
+        settings: What is measured before and after: as in the calibration.json that is there, else the defaults.
+        files: Files of each case that can be used, in order.
+        fold: Fold of each of them.
+        problems: What is wrong with the others.
+    """
+
+    folders: dict[str, PredictionFolder]
+    settings: EvaluationSettings = field(default_factory=EvaluationSettings)
+    files: dict[str, CaseFiles] = field(default_factory=dict)
+    fold: dict[str, str] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
+    _kept: dict[str, Voxels] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        with contextlib.suppress(UserError):
+            self.settings = read_document(self.first.folder / _DOCUMENT).settings
+        for name, folder in self.folders.items():
+            sampled = {path.stem for path in (folder.folder / SAMPLES_FOLDER).glob("*.sample")}
+            found, problems = folder.cases(chill=True, known=sampled)
+            for files in found:
+                if files.case in self.files:
+                    raise UserError(f"case {files.case} lies in the folds {self.fold[files.case]} and {name}.")
+                self.files[files.case] = files
+                self.fold[files.case] = name
+            self.problems |= problems
+
+    @property
+    def first(self) -> PredictionFolder:
+        """Any of the folders: labels and plans are the same."""
+        return next(iter(self.folders.values()))
+
+    @property
+    def complete(self) -> bool:
+        """Whether the probabilities of every case are still there."""
+        return all(files.probabilities.is_file() for files in self.files.values())
+
+    def leave_out(self, problems: Mapping[str, str]) -> None:
+        """Go on without the cases that have a problem."""
+        self.problems |= problems
+        for case in problems:
+            self.files.pop(case, None)
+            self.fold.pop(case, None)
+
+    def read(self, case: str) -> HeldOutCase:
+        """Read a case's probabilities and truth; UserError if they cannot be."""
+        folder = self.folders[self.fold[case]]
+        data = folder.load(self.files[case])
+        try:
+            return read_voxels(data, folder.labels, self.settings)
+        except ValueError as error:
+            raise UserError(f"{self.files[case].probabilities}: {error}") from None
+
+    def voxels(self, memory_bytes: int = 1 << 30) -> Iterator[Voxels]:
+        """All voxels of every case, in order; small data sets are read once and kept."""
+        free = memory_bytes - sum(voxels.nbytes for voxels in self._kept.values())
+        for case in self.files:
+            voxels = self._kept.get(case)
+            if voxels is None:
+                voxels = self.read(case).voxels
+                if voxels.nbytes <= free:
+                    self._kept[case] = voxels
+                    free -= voxels.nbytes
+            yield voxels
+
+    def made(self, case: str) -> int:
+        """When a case was predicted, by its probabilities or else its sample, in ns."""
+        files = self.files[case]
+        return (files.probabilities if files.probabilities.is_file() else sample_path(files)).stat().st_mtime_ns
+
+    def sample(self, case: str) -> Sample:
+        """A case's sample: the one beside its calibration.json, or a new one if the files changed since.
+
+        Raises:
+            UserError: There are neither probabilities nor a sample of this ground truth.
+        """
+        files, folder = self.files[case], self.folders[self.fold[case]]
+        gone = not files.probabilities.is_file()
+        try:
+            found = find_sample(files, folder.labels, self.settings)
+        except UserError:
+            if gone:
+                raise
+            found = None
+        if found:
+            return found
+        if gone:
+            raise UserError(
+                f"{files.probabilities} is gone, and there is no sample of these files and settings in "
+                f"{sample_path(files).parent}; {RERUN}."
+            )
+        try:
+            data, save = folder.load(files), can_write(files.probabilities.parent)
+            return make_sample(data, files, folder, self.settings, save=save)
+        except UserError:
+            raise
+        except ValueError as error:
+            raise UserError(f"{files.probabilities}: {error}") from None
+
+    def evaluate(self, maps: Mapping[str, AffineMap] | None, output: Path | None, **options: Any) -> Evaluation:
+        """Measure every case, as it is or through its map.
+
+        Args:
+            maps: The map of each case; None for the predictions as they are.
+            output: Where the document of a folder under the name ``""`` goes. Folds have their own places where they
+                can be written: ``fold_X/validation/`` before, ``fold_X/validation_calibrated/`` after.
+            **options: ``num_processes`` and ``progress`` of an evaluation.
+
+        Raises:
+            UserError: Not a single case can be measured, or a document cannot be written.
+        """
+        results = {}
+        for name, folder in self.folders.items():
+            here, target, place = folder, output, folder.folder
+            if maps is not None:
+                here, place = CalibratedFolder.of(folder, maps), place.parent / AFTER_FOLDER
+            if name:
+                writable = can_write(folder.folder if maps is None else folder.folder.parent)
+                target = place / _DOCUMENT if writable else None
+            if maps is not None and target is not None:
+                _forget_other_maps(target.parent, {case: maps[case] for case in maps if self.fold[case] == name})
+            results[name] = evaluate_folder(here, settings=self.settings, output=target, **options)
+        return merge(results)
+
+
+def case_values(evaluation: Evaluation, cases: Sequence[str]) -> dict[str, list[float]]:
+    """By name (``ECE predicted``, ``Dice 1``, ...) a value of each case, NaN where it is not defined."""
+    by_name = {result.case: result for result in evaluation.cases}
+    rows = []
+    for result in (by_name[case] for case in cases):
+        measured = {mask: mask_metrics(result.stats[mask]) for mask in MASKS}
+        row = {f"{value} {mask}": found[value] for mask, found in measured.items() for value in ("ECE", "NLL", "Brier")}
+        rows.append(row | {f"Dice {key}": dice for key, dice in result.dice.items()})
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def _forget_other_maps(folder: Path, maps: Mapping[str, AffineMap]) -> None:
+    """Results under other maps must not count as finished: a document's signatures know only the files."""
+    path = folder / MAPS_FILE
+    text = to_json_text({case: [list(one.slopes), list(one.offsets)] for case, one in sorted(maps.items())})
+    if path.is_file() and path.read_text(encoding="utf-8") == text:
+        return
+    (folder / _DOCUMENT).unlink(missing_ok=True)
+    shutil.rmtree(folder / f"{_DOCUMENT}.partial", ignore_errors=True)
+    write_atomically(path, text)

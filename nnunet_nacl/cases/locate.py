@@ -1,0 +1,110 @@
+"""Finds what belongs together in nnU-Net's folders: models, their folds, ground truth, dataset.json and plans.json."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from nnunet_nacl.cases.prediction_folder import RERUN, PredictionFolder
+from nnunet_nacl.documents.document import FILE_NAME
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.json_files import first_line, read_json
+
+__all__ = [
+    "cases_of_split",
+    "find_fold_folders",
+    "is_measured",
+    "model_folder",
+    "predicted_folder",
+    "validation_folder",
+]
+
+
+def model_folder(dataset: str | int, trainer: str, plans: str, configuration: str) -> Path:
+    """nnU-Net's folder of a trained model; UserError if it is not there."""
+    from nnunetv2.utilities.file_path_utilities import get_output_folder
+
+    if not os.environ.get("nnUNet_results"):
+        raise UserError("the environment variable nnUNet_results is not set; nnU-Net's documentation says what it is.")
+    try:
+        folder = Path(get_output_folder(dataset, trainer, plans, configuration))
+    except Exception as error:  # RuntimeError, ValueError: unknown or ambiguous data set
+        raise UserError(f"data set {dataset!r}: {first_line(error)}") from None
+    if not folder.is_dir():
+        present = sorted(entry.name for entry in folder.parent.glob("*__*")) if folder.parent.is_dir() else []
+        raise UserError(f"{folder}: no such model; there are {', '.join(present) or 'none'} in {folder.parent}.")
+    return folder
+
+
+def predicted_folder(fold: Path, checkpoint: str) -> Path:
+    """Where `nnunet_nacl evaluate --predict` puts what a checkpoint of a fold predicts."""
+    return fold / f"validation_{checkpoint.removesuffix('.pth')}"
+
+
+def validation_folder(fold: Path) -> Path:
+    """nnU-Net's validation folder, unless only `nnunet_nacl evaluate --predict` has measured this fold."""
+    own, predicted = fold / "validation", predicted_folder(fold, "checkpoint_final.pth")
+    return predicted if (predicted / FILE_NAME).is_file() and not is_measured(own) else own
+
+
+def is_measured(folder: Path) -> bool:
+    """Whether predictions can be measured, or were."""
+    return (folder / FILE_NAME).is_file() or any(folder.glob("*.npz"))
+
+
+def find_fold_folders(model: Path, folds: Sequence[str | int] | None = None) -> dict[str, PredictionFolder]:
+    """The validation folders of a model's folds.
+
+    Args:
+        model: The model folder.
+        folds: Folds 0, 1, ... or ``all`` (nnU-Net's fold_all); None takes every numbered fold that has a validation
+            folder, or fold_all where there is none.
+
+    Returns:
+        Folders by fold name, in order.
+
+    Raises:
+        UserError: A fold has no validation folder, or there is none at all.
+    """
+    if folds is None:
+        present = (entry for entry in model.glob("fold_*") if validation_folder(entry).is_dir())
+        names = sorted(entry.name.removeprefix("fold_") for entry in present)
+        # fold_all holds the same cases as the folds: only on its own
+        folds = sorted(filter(_is_number, names), key=int) or names
+        if not folds:
+            raise UserError(f"{model} has no fold with a validation folder; finish a training first.")
+    result = {}
+    for fold in dict.fromkeys(str(f) for f in folds):
+        folder = validation_folder(model / f"fold_{fold}")
+        if not folder.is_dir():
+            there = ", ".join(
+                sorted(path.parent.name.removeprefix("fold_") for path in model.glob("fold_*/validation"))
+            )
+            raise UserError(f"{folder}: no such folder (folds there: {there or 'none'}); train this fold or {RERUN}.")
+        opened = PredictionFolder.open(folder)
+        if fold == "all":  # trained and validated on every case
+            result[fold] = opened.expecting_all_references()
+            continue
+        result[fold] = replace(opened, expected=cases_of_split(opened.plans.get("dataset_name"), fold))
+    return result
+
+
+def cases_of_split(dataset_name: str | None, fold: str) -> tuple[str, ...] | None:
+    """Validation cases of a fold by nnU-Net's splits_final.json; None where that does not say."""
+    root = os.environ.get("nnUNet_preprocessed")
+    if not (root and dataset_name and _is_number(fold)):
+        return None
+    path = Path(root) / dataset_name / "splits_final.json"
+    if not path.is_file():
+        return None
+    splits = read_json(path)
+    try:
+        return tuple(sorted(str(case) for case in splits[int(fold)]["val"]))
+    except (IndexError, KeyError, TypeError):
+        return None  # nnU-Net makes a random split for folds beyond the file: nothing to compare with
+
+
+def _is_number(fold: str) -> bool:
+    return fold.isascii() and fold.isdigit()  # isdigit alone takes "²", which int() does not

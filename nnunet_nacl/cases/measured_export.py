@@ -1,0 +1,168 @@
+"""nnU-Net's export of a predicted case, which measures the case on the way: no probabilities are saved for it.
+
+nnU-Net calls its export in worker processes, with a network's logits in half precision. :class:`MeasuredExport` stands
+in for it there: nnU-Net's own function converts and writes as always, and while the logits are at hand everything that
+an evaluation says of the case, and the sample that calibration is fitted to, is computed block by block and left in
+small files. Whatever goes wrong with that is a line in a file for the training's log, never a lost prediction.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nnunet_nacl.cases.case_cache import PROBLEM, partial_folder, save_case, signature
+from nnunet_nacl.cases.case_data import ExportedData
+from nnunet_nacl.cases.logits_export import ExportedCase, watch_plans
+from nnunet_nacl.cases.measure import measure_loaded
+from nnunet_nacl.cases.prediction_folder import PredictionFolder
+from nnunet_nacl.cases.sample_files import make_sample
+from nnunet_nacl.documents.document import FILE_NAME
+from nnunet_nacl.documents.results import EvaluationSettings
+from nnunet_nacl.files import write_atomically
+from nnunet_nacl.json_files import one_line
+
+__all__ = ["MeasuredExport", "changed_in_nnunet", "measuring_validation"]
+
+_EXPORT = "export_prediction_from_logits"
+_ARGUMENTS = {
+    _EXPORT: (
+        "predicted_array_or_file",
+        "properties_dict",
+        "configuration_manager",
+        "plans_manager",
+        "dataset_json_dict_or_file",
+        "output_file_truncated",
+        "save_probabilities",
+        "num_threads_torch",
+    ),
+    "convert_predicted_logits_to_segmentation_with_correct_shape": (
+        "predicted_logits",
+        "plans_manager",
+        "configuration_manager",
+        "label_manager",
+        "properties_dict",
+        "return_probabilities",
+        "num_threads_torch",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class MeasuredExport:
+    """Takes the arguments of nnU-Net's ``export_prediction_from_logits``; can be pickled.
+
+    Attributes:
+        folder: Where the predictions go, and their ground truth.
+        settings: What is measured.
+    """
+
+    folder: PredictionFolder
+    settings: EvaluationSettings = EvaluationSettings()
+
+    def __call__(
+        self,
+        logits: Any,
+        properties: dict[str, Any],
+        configuration_manager: Any,
+        plans_manager: Any,
+        dataset_json: Any,
+        output_truncated: str,
+        save_probabilities: bool = False,
+        **options: Any,
+    ) -> None:
+        """Export as nnU-Net does, then measure."""
+        from nnunetv2.inference.export_prediction import export_prediction_from_logits
+
+        def export(plans: Any) -> None:
+            arguments = configuration_manager, plans, dataset_json, output_truncated, save_probabilities
+            export_prediction_from_logits(logits, properties, *arguments, **options)
+
+        shown: list[Any] = []
+        problem: str | None = None
+        try:
+            export(watch_plans(plans_manager, shown.append))
+        except Exception as error:  # nnU-Net's own failure comes again, and goes where it always went
+            export(plans_manager)
+            shown, problem = [], f"nnU-Net's export cannot be watched: {type(error).__name__}: {error}"
+        case = Path(output_truncated).name
+        try:
+            if problem is None:
+                self._measure(case, shown[0], properties, plans_manager)
+        except Exception as error:
+            problem = f"{type(error).__name__}: {error}"
+        with contextlib.suppress(Exception):
+            self.tell(case, problem)
+
+    def _measure(self, case: str, logits: Any, properties: dict[str, Any], plans_manager: Any) -> None:
+        folder, labels = self.folder, self.folder.labels
+        with _one_thread():
+            files = folder.files(case)
+            maps = folder.load_labels(files)
+            exported = ExportedCase.of(logits, maps.segmentation, properties, plans_manager, folder.label_manager)
+            if exported.shape != maps.truth.shape:
+                raise ValueError(
+                    f"logits of an image of shape {exported.shape}, the ground truth has {maps.truth.shape}"
+                )
+            data = ExportedData(maps.truth, maps.segmentation, maps.geometry, exported=exported)
+            result = measure_loaded(folder, files, data, self.settings)
+            make_sample(data, files, folder, self.settings, save=True)
+            result = replace(result, signature=signature(files, labels, self.settings))
+        channels = {labels.key(channel): channel for channel in labels.foreground}
+        save_case(folder.folder / FILE_NAME, result, channels, labels.regions)
+
+    def tell(self, case: str, problem: str | None) -> None:
+        """Leave a line for whoever evaluates the folder; None: all is well, and an earlier line is removed."""
+        path = partial_folder(self.folder.folder / FILE_NAME) / f"{case}{PROBLEM}"
+        if problem is not None:
+            write_atomically(path, one_line(problem))
+        elif path.exists():
+            path.unlink()
+
+
+def changed_in_nnunet() -> str:
+    """What the installed nnU-Net has changed of what :func:`measuring_validation` replaces; empty if nothing."""
+    from nnunetv2.inference import export_prediction
+    from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as module
+
+    for name, arguments in _ARGUMENTS.items():
+        found = getattr(export_prediction, name, None)
+        if found is None:
+            return f"{name} is gone"
+        if tuple(inspect.signature(found).parameters) != arguments:
+            return f"{name} takes other arguments"
+    if getattr(module, _EXPORT, None) is not getattr(export_prediction, _EXPORT):
+        return f"the trainer does not import {_EXPORT}"
+    if _EXPORT not in module.nnUNetTrainer.perform_actual_validation.__code__.co_names:
+        return f"the validation does not call {_EXPORT}"
+    return ""
+
+
+@contextlib.contextmanager
+def measuring_validation(export: MeasuredExport) -> Iterator[None]:
+    """While nnU-Net's trainer validates, its worker processes call ``export`` in place of nnU-Net's function."""
+    from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as module
+
+    original = getattr(module, _EXPORT)
+    setattr(module, _EXPORT, export)
+    try:
+        yield
+    finally:
+        setattr(module, _EXPORT, original)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """There are as many workers as there may be threads."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

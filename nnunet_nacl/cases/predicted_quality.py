@@ -1,0 +1,150 @@
+"""What a calibration map has learned about Dice and volumes, asked about new predictions.
+
+A map may be asked only about what it was learned for: probabilities that it calibrated, once, and the segmentation of
+the kind that it was learned from. Saved probabilities do not tell who made them, so a folder must say that it is
+calibrated (``calibration_applied.json``, of the same map), or the user must; nothing is calibrated here in passing,
+since the segmentation beside it would still be that of the probabilities as they were.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnunet_nacl.calibration.dice_estimate import Prediction
+from nnunet_nacl.calibration.learned_quality import LearnedQuality
+from nnunet_nacl.cases.decided_folder import FILE_NAME as DECISION_FILE
+from nnunet_nacl.cases.prediction_folder import PredictionFolder
+from nnunet_nacl.documents.map_file import APPLIED_FILE, read_map, sha256, structures_of
+from nnunet_nacl.documents.review_list import CaseReview, PredictedCase
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.json_files import Optional, mismatch, read_dict
+
+__all__ = ["QualityOfMap"]
+
+_PATTERN = {"quality": {"unit": str, "why_not": Optional(str), "learned": dict}}
+_SINGLE = "the map learned from single networks: for the average of several folds its intervals do not hold"
+_UNKNOWN = Prediction(math.nan, math.nan, math.nan)
+
+
+@dataclass(frozen=True)
+class QualityOfMap:
+    """The learned part of a map, for one folder of predictions.
+
+    Attributes:
+        path: The map.
+        learned: For the segmentations that lie in the folder.
+        unit: Of the volumes.
+        keys: nnU-Net's key of each structure, in order.
+    """
+
+    path: Path
+    learned: LearnedQuality
+    unit: str
+    keys: tuple[str, ...]
+
+    @classmethod
+    def open(cls, path: str | os.PathLike, folder: PredictionFolder, *, calibrated: bool = False) -> QualityOfMap:
+        """Read what a map has learned.
+
+        Args:
+            path: calibration_map.json.
+            folder: The predictions that it will be asked about; with a decision.json they are taken as decided.
+            calibrated: Whether the user says that the checkpoint was calibrated with this map.
+
+        Raises:
+            UserError: The map is of other structures or holds nothing learned; or the predictions were calibrated by
+                another map, or are not known to be calibrated.
+        """
+        path = Path(path)
+        structures, regions = structures_of(folder), folder.labels.regions
+        calibration = read_map(path, structures, regions)
+        applied = folder.folder / APPLIED_FILE
+        if applied.is_file():
+            other = read_map(applied, structures, regions)
+            if not (np.allclose(other.slopes, calibration.slopes) and np.allclose(other.offsets, calibration.offsets)):
+                raise UserError(f"{folder.folder} was calibrated by another map than {path}; give that one.")
+            if calibrated:
+                raise UserError(
+                    f"{folder.folder} was calibrated by `nnunet_nacl apply` ({APPLIED_FILE}), and with --calibrated "
+                    "once before; give the predictions without --calibrated if they were not, else predict again."
+                )
+        elif not calibrated:
+            raise UserError(
+                f"{folder.folder} is not known to be calibrated (no {APPLIED_FILE}). Calibrate it first: `nnunet_nacl "
+                f"apply -i {folder.folder} -map {path} -o CALIBRATED`, and give CALIBRATED; or pass --calibrated if it "
+                "was predicted with checkpoint_calibrated.pth."
+            )
+        delivered = "decided" if (folder.folder / DECISION_FILE).is_file() else "argmax"
+        return cls.read(path, tuple(structures), delivered)
+
+    @classmethod
+    def read(cls, path: Path, structures: tuple[str, ...], delivered: str) -> QualityOfMap:
+        """What a map has learned about one kind of segmentation; whoever asks it must have it calibrated them.
+
+        Args:
+            path: calibration_map.json.
+            structures: nnU-Net's key of each structure, in order.
+            delivered: ``argmax`` or ``decided``.
+
+        Raises:
+            UserError: The map is of other structures or holds nothing learned.
+        """
+        content = read_dict(path)
+        if mismatch(content, _PATTERN) or not content["quality"]["learned"]:
+            quality = content.get("quality")
+            why = quality.get("why_not") if isinstance(quality, dict) else None
+            raise UserError(
+                f"{path} has learned nothing about Dice and volumes{f' ({why})' if why else ''}; calibrate again, with "
+                "the probabilities of the held-out cases."
+            )
+        learned = LearnedQuality.from_json(content["quality"]["learned"].get(delivered), f"{path}, {delivered}")
+        if not set(structures) == set(learned.dice) == set(learned.volume):
+            raise UserError(f"{path}: what it learned is of other structures than its map; calibrate again.")
+        return cls(path, learned, content["quality"]["unit"], structures)
+
+    def predict(self, review: CaseReview) -> PredictedCase:
+        """Dice and volumes of a case, from its row."""
+        dice, volume = [], []
+        for key, structure in zip(self.keys, review.structures):
+            dice.append(self.learned.dice[key].predict(structure.expected_dice))
+            same = review.unit == self.unit
+            volume.append(self.learned.volume[key].predict(structure.expected_volume) if same else _UNKNOWN)
+        return PredictedCase(tuple(dice), tuple(volume))
+
+    def predict_dice(self, expected: Sequence[Mapping[str, float]]) -> tuple[dict[str, np.ndarray], ...]:
+        """Predicted Dice of cases by structure, and the lower and the upper ends of its intervals.
+
+        Args:
+            expected: Of each case the expected Dice by structure.
+        """
+        found = {key: [self.learned.dice[key].predict(case[key]) for case in expected] for key in self.keys}
+        return tuple(
+            {key: np.array([getattr(one, name) for one in row]) for key, row in found.items()}
+            for name in ("estimate", "low", "high")
+        )
+
+    def reservations(self, cases: Iterable[str]) -> list[str]:
+        """What must be said beside predictions for cases of these names."""
+        parts: Any = read_dict(self.path).get("cross_fit")
+        known = (
+            set() if mismatch(parts, {"*": {"cases": [str]}}) else {c for fit in parts.values() for c in fit["cases"]}
+        )
+        notes = [] if self.learned.as_deployed else [_SINGLE]
+        if shared := sorted(known & set(cases)):
+            notes.append(
+                f"the map learned from cases of the same names ({len(shared)}, {shared[0]} first): if they are the "
+                "same, Dice is predicted better here than it will be for new ones"
+            )
+        return notes
+
+    def named(self, *, calibrated: bool) -> dict[str, Any]:
+        """``map_sha256``; of predictions by calibrated checkpoints ``checkpoint_sha256`` too, if the map tells it."""
+        checkpoints = read_dict(self.path).get("checkpoint_sha256") if calibrated else None
+        return {"map_sha256": sha256(self.path)} | ({"checkpoint_sha256": checkpoints} if checkpoints else {})

@@ -1,0 +1,298 @@
+"""A folder of nnU-Net predictions and its cases: what is there, what is missing, and what each case holds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Container
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnunet_nacl.cases.case_data import CaseData, LabelledCase, Prediction
+from nnunet_nacl.cases.companion_files import find_above, find_references, list_folder
+from nnunet_nacl.cases.geometry import Geometry, geometry_difference
+from nnunet_nacl.cases.image_files import check_name, find_reader, read_segmentation
+from nnunet_nacl.cases.labels import Labels, label_manager_of
+from nnunet_nacl.cases.npz import RERUN, read_probabilities
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import check_writable
+from nnunet_nacl.json_files import Optional, mismatch, read_dict
+
+__all__ = ["RERUN", "CaseData", "CaseFiles", "Labels", "Prediction", "PredictionFolder"]
+
+_DATASET = {"labels": dict, "file_ending": str}
+_PLANS = {"dataset_name": Optional(str), "image_reader_writer": Optional(str)}
+
+
+@dataclass(frozen=True)
+class CaseFiles:
+    """The files of one case.
+
+    ``segmentation`` may be None, then it follows from the probabilities; ``reference`` is None where the folder was
+    opened without ground truth. ``derived`` says, in JSON values, what is done to the case when it is read: a result
+    holds for one such treatment only.
+    """
+
+    case: str
+    probabilities: Path
+    reference: Path | None
+    segmentation: Path | None
+    derived: Any = None
+
+    @property
+    def truth(self) -> Path:
+        """The reference; UserError where there is none."""
+        if self.reference is None:
+            raise UserError(f"{self.case} was opened without ground truth; give the folder that holds it.")
+        return self.reference
+
+    @property
+    def places(self) -> dict[str, Any]:
+        """Where the files lie, as a result names them."""
+        files = (self.probabilities, self.truth, self.segmentation or self.probabilities)
+        names = ("probabilities_file", "reference_file", "prediction_file")
+        return {name: os.path.abspath(path) for name, path in zip(names, files)}
+
+
+@dataclass(frozen=True)
+class PredictionFolder:
+    """A folder of nnU-Net predictions, usually with their ground truth.
+
+    Attributes:
+        folder: Where the predictions lie (a fold's ``validation``, or the output of nnUNetv2_predict).
+        reference_folder: Where the ground truth lies; None for predictions without.
+        dataset_json: Content of dataset.json.
+        plans: Content of plans.json.
+        expected: Cases that should be there (of a fold's split, or of the reference folder); None if unknown.
+    """
+
+    folder: Path
+    reference_folder: Path | None
+    dataset_json: dict[str, Any]
+    plans: dict[str, Any]
+    expected: tuple[str, ...] | None = None
+
+    @classmethod
+    def open(
+        cls,
+        folder: str | os.PathLike,
+        reference_folder: str | os.PathLike | None = None,
+        *,
+        dataset_json: str | os.PathLike | None = None,
+        plans: str | os.PathLike | None = None,
+        need_reference: bool = True,
+    ) -> PredictionFolder:
+        """Find what belongs to a folder of predictions.
+
+        Args:
+            folder: The predictions.
+            reference_folder: Ground truth; None takes nnU-Net's own copy in nnUNet_preprocessed, else nnUNet_raw.
+            dataset_json: Path of dataset.json; None looks in ``folder`` and up to two levels above.
+            plans: Path of plans.json; None looks there too.
+            need_reference: Without it no ground truth is looked for, and only ``load_prediction`` can read the cases.
+
+        Raises:
+            UserError: A folder or file is missing or unreadable.
+        """
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise UserError(f"{folder}: no such folder; give the folder that holds the predictions.")
+        check_name(folder)
+        dataset = _read_like(_DATASET, find_above(folder, "dataset.json", dataset_json, "-djfile"))
+        plan = _read_like(_PLANS, find_above(folder, "plans.json", plans, "-pfile"))
+        ending = dataset["file_ending"]
+        if len(ending) < 2 or not ending.startswith(".") or "/" in ending or ending == ".npz":
+            raise UserError(f"dataset.json of {folder} has the file_ending {ending!r}; nnU-Net's is like '.nii.gz'.")
+        if reference_folder is None and need_reference:
+            reference_folder = find_references(plan.get("dataset_name"), folder)
+        reference_folder = None if reference_folder is None else Path(reference_folder)
+        if reference_folder is not None and not reference_folder.is_dir():
+            raise UserError(f"{reference_folder}: no such folder; give the folder that holds the ground truth.")
+        result = cls(folder, reference_folder, dataset, plan)
+        result.labels  # noqa: B018  (a bad label definition is an error of the folder, not of every case)
+        return result
+
+    @property
+    def file_ending(self) -> str:
+        """Ending of the segmentation files, such as ``.nii.gz``."""
+        return self.dataset_json["file_ending"]
+
+    @cached_property
+    def labels(self) -> Labels:
+        """The structures, through nnU-Net's label manager."""
+        return Labels.of(self.label_manager, self.dataset_json, self.folder)
+
+    @cached_property
+    def label_manager(self) -> Any:
+        """nnU-Net's label manager of this data set."""
+        return label_manager_of(self.plans, self.dataset_json, self.folder)
+
+    def cases(self, *, chill: bool = False, known: Container[str] = ()) -> tuple[list[CaseFiles], dict[str, str]]:
+        """The cases that can be read, and what is wrong with the others.
+
+        Args:
+            chill: Do not report expected cases that have no prediction (nnU-Net's word for it).
+            known: Cases that need no probabilities, because their sums are known.
+
+        Returns:
+            Files of the complete cases in alphabetic order, and problems by case name.
+
+        Raises:
+            UserError: There is no prediction at all.
+        """
+        ending = self.file_ending
+        names, others = list_folder(self.folder)
+        segmentations = {name[: -len(ending)] for name in names if name.endswith(ending)}
+        probabilities = {name[:-4] for name in names if name.endswith(".npz")}
+        if not segmentations | probabilities:
+            raise UserError(
+                f"{self.folder} holds no predictions (no *{ending}, as dataset.json has it, no *.npz); {RERUN}."
+            )
+        found, problems = [], {}
+        for case in sorted(segmentations | probabilities):
+            reference = self.files(case).reference
+            if reference is not None and not reference.is_file():
+                problems[case] = f"{reference}: no ground truth for this prediction; add it or remove the prediction."
+            elif self.is_fold and self.expected is not None and case not in self.expected:
+                problems[case] = (
+                    f"{self.folder / case}.npz is not in the validation split of this fold; remove it if it is left "
+                    "over from another split."
+                )
+            elif case not in probabilities and case not in known:
+                odd = f"{case}.npz" in others
+                what = "is no file, or a link that leads nowhere" if odd else "is missing"
+                problems[case] = f"{self.folder / case}.npz {what}; {RERUN}."
+            else:
+                found.append(self.files(case))
+        if self.expected is not None and not chill:
+            for case in sorted(set(self.expected) - segmentations - probabilities):
+                problems[case] = f"{self.folder / case}{ending} and .npz are missing; {RERUN}, or pass --chill."
+        return found, problems
+
+    def files(self, case: str) -> CaseFiles:
+        """Where the files of a case lie; of these only the segmentation is known to exist, if it is not None."""
+        segmentation = self.folder / f"{case}{self.file_ending}"
+        reference = None if self.reference_folder is None else self.reference_folder / segmentation.name
+        return CaseFiles(case, self.folder / f"{case}.npz", reference, segmentation if segmentation.is_file() else None)
+
+    def expecting_all_references(self) -> PredictionFolder:
+        """The same folder, with every case of the ground truth expected; UserError if there is no ground truth."""
+        ending = self.file_ending
+        names, _ = list_folder(self.reference_folder) if self.reference_folder else ((), ())
+        expected = tuple(sorted(name[: -len(ending)] for name in names if name.endswith(ending)))
+        if not expected:
+            raise UserError(
+                f"{self.reference_folder} holds no ground truth (no *{ending}, as dataset.json has it); give the right "
+                "folder."
+            )
+        return replace(self, expected=expected)
+
+    @property
+    def is_fold(self) -> bool:
+        """Whether this is the validation folder of a fold."""
+        return self.folder.name == "validation" and self.folder.parent.name.startswith("fold_")
+
+    @cached_property
+    def reader(self) -> Any:
+        """nnU-Net's reader and writer of this data set's images: it decides the order and orientation of array axes."""
+        return find_reader(self.plans, self.dataset_json)
+
+    def load(self, files: CaseFiles) -> CaseData:
+        """Read one case.
+
+        Raises:
+            UserError: A file cannot be read or does not fit the others; the message names it.
+        """
+        truth, segmentation, geometry = self._load_labels(files)
+        beside = f"ground truth {files.truth.name}"
+        probs = read_probabilities(files.probabilities, self.labels, truth.shape, beside)
+        if segmentation is None:
+            segmentation = self.label_map(probs)
+        return CaseData(truth, segmentation, geometry, probs=probs)
+
+    def load_labels(self, files: CaseFiles) -> LabelledCase:
+        """Read one case without its probabilities; UserError as :meth:`load`, or where there is no segmentation."""
+        truth, segmentation, geometry = self._load_labels(files)
+        if segmentation is None:
+            raise UserError(f"{self.folder / files.case}{self.file_ending} is missing; {RERUN}.")
+        return LabelledCase(truth, segmentation, geometry)
+
+    def _load_labels(self, files: CaseFiles) -> tuple[np.ndarray, np.ndarray | None, Geometry]:
+        array, properties = self.read_segmentation(files.truth)
+        geometry = Geometry.of(properties)
+        self.labels.check(array, files.truth, is_truth=True)
+        truth = _small(array)
+        if files.segmentation is None:
+            return truth, None, geometry
+        array, properties = self.read_segmentation(files.segmentation)
+        difference = geometry_difference(geometry, Geometry.of(properties), truth.shape, array.shape)
+        if difference:
+            raise UserError(
+                f"{files.reference}: other geometry than the prediction {files.segmentation} ({difference}); "
+                "resample one of them or give the matching ground truth."
+            )
+        self.labels.check(array, files.segmentation, is_truth=False)
+        return truth, _small(array), geometry
+
+    def load_prediction(self, files: CaseFiles) -> Prediction:
+        """Read what was predicted for one case; the ground truth, if there is any, is not opened.
+
+        Raises:
+            UserError: A file is missing, cannot be read or does not fit the other; the message names it.
+        """
+        if files.segmentation is None:
+            raise UserError(
+                f"{self.folder / files.case}{self.file_ending} is missing, and with it where the image lies; {RERUN}."
+            )
+        segmentation, properties = self.read_segmentation(files.segmentation)
+        self.labels.check(segmentation, files.segmentation, is_truth=False)
+        beside = f"segmentation {files.segmentation.name}"
+        probs = read_probabilities(files.probabilities, self.labels, segmentation.shape, beside)
+        return Prediction(probs, _small(segmentation), properties)
+
+    def label_map(self, probs: np.ndarray) -> np.ndarray:
+        """(*spatial) label map that nnU-Net makes of (K, *spatial) or (R, *spatial) probabilities."""
+        if self.labels.regions:
+            return _small(np.asarray(self.label_manager.convert_probabilities_to_segmentation(probs)))
+        import torch
+
+        # in blocks, because NumPy's and PyTorch's argmax over the first axis are slow on large arrays
+        parts = [part.max(0)[1].short() for part in torch.from_numpy(probs).flatten(1).split(1 << 16, dim=1)]
+        return torch.cat(parts).numpy().reshape(probs.shape[1:])
+
+    def check_output(self, output: Path, file: str) -> None:
+        """UserError unless ``file`` can be written in the folder ``output``, which must not be or lie in this one.
+
+        nnU-Net takes every image of a folder for a case, so results must not get there.
+        """
+        resolved, source = output.resolve(), self.folder.resolve()
+        if resolved == source or source in resolved.parents:
+            raise UserError(f"{output} is or lies in the folder of predictions {self.folder}; choose another -o.")
+        if output.exists() and not output.is_dir():
+            raise UserError(f"{output} is a file; give -o a folder.")
+        check_writable(output / file)
+
+    def read_segmentation(self, path: Path) -> tuple[np.ndarray, dict[str, Any]]:
+        """(*spatial) label map and where it lies, by nnU-Net's reader; UserError if it cannot be read."""
+        return read_segmentation(self.reader, path)
+
+    @property
+    def reader_name(self) -> str:
+        """Class of nnU-Net that reads the images."""
+        return type(self.reader).__name__
+
+
+def _read_like(pattern: dict[str, Any], path: Path) -> dict[str, Any]:
+    content = read_dict(path)
+    if problem := mismatch(content, pattern):
+        raise UserError(f"{path}: {problem}; give nnU-Net's own file.")
+    return content
+
+
+def _small(segmentation: np.ndarray) -> np.ndarray:
+    """The label map in the smallest signed type that holds its labels."""
+    largest = segmentation.max(initial=0)
+    return segmentation.astype(next(kind for kind in (np.int16, np.int32, np.int64) if largest <= np.iinfo(kind).max))

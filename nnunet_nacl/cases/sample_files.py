@@ -1,0 +1,95 @@
+"""Where the sample of a case lies, and whether it is of what lies beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnunet_nacl.calibration.case_voxels import read_voxels
+from nnunet_nacl.calibration.sampling import Sample, draw_sample, read_sample, write_sample
+from nnunet_nacl.cases.case_cache import same_contents, signature
+from nnunet_nacl.cases.case_data import LabelledCase
+from nnunet_nacl.cases.kept_slices import KeptSlices, keep_slices, slicing_axis
+from nnunet_nacl.cases.labels import Labels
+from nnunet_nacl.cases.prediction_folder import CaseFiles, PredictionFolder
+from nnunet_nacl.documents.results import EvaluationSettings
+
+__all__ = ["SAMPLES_FOLDER", "find_sample", "make_sample", "sample_path", "slices_in"]
+
+SAMPLES_FOLDER = "calibration_samples"
+
+
+def sample_path(files: CaseFiles) -> Path:
+    """Where the sample of a case lies."""
+    return files.probabilities.parent / SAMPLES_FOLDER / f"{files.case}.sample"
+
+
+def find_sample(files: CaseFiles, labels: Labels, settings: EvaluationSettings) -> Sample | None:
+    """The sample that lies there, if it is of these contents of segmentation, ground truth and probabilities.
+
+    Probabilities that are gone, or never were, are no reason to give it up: the segmentation and the truth tell.
+
+    Raises:
+        UserError: It is there but cannot be read.
+        OSError: Another file cannot be read.
+    """
+    path = sample_path(files)
+    if not path.is_file():
+        return None
+    found = read_sample(path)
+    try:
+        known = json.loads(found.signature)
+    except ValueError:
+        return None
+    wanted = _signature(files, labels, settings, known if isinstance(known, dict) else {})
+    return found if isinstance(known, dict) and same_contents(known, wanted) else None
+
+
+def make_sample(
+    data: LabelledCase, files: CaseFiles, folder: PredictionFolder, settings: EvaluationSettings, *, save: bool
+) -> Sample:
+    """Draw the sample of a case in memory; a few slices are kept in its file, for pictures.
+
+    Args:
+        data: Its content.
+        files: Its files.
+        folder: Where they lie.
+        settings: Of the masks.
+        save: Write it too.
+
+    Raises:
+        ValueError: The network saw no voxel that has a truth; UserError where the sample cannot be written.
+        OSError: A file cannot be read.
+    """
+    labels = folder.labels
+    drawn = draw_sample(
+        read_voxels(data, labels, settings), signature=json.dumps(_signature(files, labels, settings, {}))
+    )
+    if save:
+        valid = data.known_truth(labels.ignore_label, settings.dilation_mm, settings.boundary_mm).valid
+        axis = slicing_axis(data.spacing_mm, folder.plans)
+        slices = keep_slices(data, valid, axis, regions=labels.regions)
+        extra = {"slice_axis": np.asarray(slices.axis), "slice_index": slices.index, "slices": slices.values}
+        write_sample(replace(drawn, extra=extra), sample_path(files))
+    return drawn
+
+
+def slices_in(sample: Sample) -> KeptSlices | None:
+    """The slices in the file of a sample, if it has any."""
+    extra = sample.extra
+    try:
+        return KeptSlices(int(extra["slice_axis"]), extra["slice_index"], extra["slices"])
+    except KeyError:
+        return None
+
+
+def _signature(
+    files: CaseFiles, labels: Labels, settings: EvaluationSettings, known: Mapping[str, Any]
+) -> dict[str, Any]:
+    found = signature(files, labels, settings, known)
+    return found | {"settings": [settings.dilation_mm, settings.boundary_mm]}  # bins are drawn from it later

@@ -1,0 +1,216 @@
+"""Predicts the validation cases of a trained fold as nnU-Net's final validation does, and measures them on the way.
+
+For models that are trained already, stock ones too, and for their calibrated checkpoints: nnU-Net's ``validation/`` is
+not touched, and no probabilities are saved.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnunet_nacl.cases.case_cache import CaseCache, partial_folder
+from nnunet_nacl.cases.image_files import quiet
+from nnunet_nacl.cases.locate import cases_of_split, predicted_folder
+from nnunet_nacl.cases.measured_export import MeasuredExport
+from nnunet_nacl.cases.prediction_folder import PredictionFolder
+from nnunet_nacl.cases.sample_files import SAMPLES_FOLDER, find_sample
+from nnunet_nacl.cases.worker_processes import stream_through_workers
+from nnunet_nacl.documents.document import FILE_NAME
+from nnunet_nacl.documents.results import EvaluationSettings
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import checksum, to_json_text, write_atomically
+from nnunet_nacl.json_files import first_line, read_dict
+
+__all__ = ["check_checkpoint", "predict_validation"]
+
+_MADE_BY = "predicted_by.json"
+_DIED = "the process that exported it died, for lack of memory perhaps; run again with a smaller -np."
+
+
+def predict_validation(
+    model: Path,
+    fold: str,
+    checkpoint: str = "checkpoint_final.pth",
+    *,
+    device: str = "cuda",
+    settings: EvaluationSettings = EvaluationSettings(),
+    num_processes: int = 1,
+    progress: bool = False,
+) -> PredictionFolder:
+    """Predict and measure the validation cases of a fold; what an earlier run has finished is not done again.
+
+    Args:
+        model: The model folder.
+        fold: Its fold; ``all``: every case.
+        checkpoint: File in the fold's folder.
+        device: ``cuda``, ``cpu`` or ``mps``.
+        settings: What is measured.
+        num_processes: Cases exported and measured at the same time, while the next is predicted; 1 starts no process.
+        progress: Show a progress bar on stderr.
+
+    Returns:
+        ``fold_X/validation_<checkpoint>``: segmentations, samples, and the measured cases, which an evaluation of the
+        folder puts into its calibration.json; so it does with what went wrong with others.
+
+    Raises:
+        UserError: The checkpoint, the split or the preprocessed cases are missing, or the folder is not one of these.
+    """
+    from tqdm import tqdm
+
+    path = model / f"fold_{fold}" / checkpoint
+    if not path.is_file():
+        present = ", ".join(sorted(found.name for found in path.parent.glob("*.pth"))) or "none"
+        raise UserError(f"{path}: no such checkpoint (there are {present}); name another with -chk.")
+    output = predicted_folder(path.parent, checkpoint)
+    output.mkdir(exist_ok=True)
+    folder = PredictionFolder.open(output)
+    _prepare(output, path, folder.file_ending)
+    cases = cases_of_split(folder.plans.get("dataset_name"), fold)
+    folder = folder.expecting_all_references() if fold == "all" else replace(folder, expected=cases)
+    if not folder.expected:
+        raise UserError(f"fold {fold} is in no splits_final.json of {folder.plans.get('dataset_name')}; see -f.")
+    export = MeasuredExport(folder, settings)
+    cache = CaseCache(output / FILE_NAME)
+    todo = [case for case in folder.expected if not _is_finished(folder, cache, case, settings)]
+    if todo:
+        with quiet():
+            predictor, dataset = _load(model, fold, checkpoint, device, todo)
+        done, total = len(folder.expected) - len(todo), len(folder.expected)
+        with tqdm(total=total, initial=done, desc=f"predict fold {fold}", unit="case", disable=not progress) as bar:
+            predicted = _predict(predictor, dataset, todo)
+            for case, problem in _export(export, predictor, predicted, num_processes):
+                bar.update()
+                if problem:
+                    export.tell(case, problem)
+    return folder
+
+
+def check_checkpoint(folder: Path) -> None:
+    """UserError unless what :func:`predict_validation` left in a folder was made by the checkpoint as it is now."""
+    made_by = read_dict(folder / _MADE_BY)
+    path = folder.parent / str(made_by.get("checkpoint"))
+    if not path.is_file() or _identity(path, made_by) != made_by:
+        raise UserError(
+            f"{folder} was predicted by another {path.name}; run `nnunet_nacl evaluate ... --predict -chk {path.name}` "
+            "again."
+        )
+
+
+def _prepare(output: Path, checkpoint: Path, ending: str) -> None:
+    """What another checkpoint of this name predicted is removed; what nobody here made is left alone."""
+    marker = output / _MADE_BY
+    known = read_dict(marker) if marker.is_file() else None
+    images = [path for path in output.iterdir() if path.name.endswith(ending)]
+    if known is None and images:
+        raise UserError(f"{output} holds predictions of something else ({images[0].name}); move them away.")
+    now = _identity(checkpoint, known or {})
+    if known is not None and known.get("checksum") != now["checksum"]:
+        for path in [*images, output / FILE_NAME, *(output / SAMPLES_FOLDER).glob("*.sample")]:
+            path.unlink(missing_ok=True)
+        for path in partial_folder(output / FILE_NAME).glob("*.*"):
+            path.unlink(missing_ok=True)
+    if known != now:
+        write_atomically(marker, to_json_text(now))
+
+
+def _identity(checkpoint: Path, known: Mapping[str, Any]) -> dict[str, Any]:
+    status = checkpoint.stat()
+    place = {"checkpoint": checkpoint.name, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+    if place.items() <= known.items() and isinstance(known.get("checksum"), str):
+        return place | {"checksum": known["checksum"]}
+    return place | {"checksum": checksum(checkpoint, hashlib.blake2b(digest_size=8))}
+
+
+def _is_finished(folder: PredictionFolder, cache: CaseCache, case: str, settings: EvaluationSettings) -> bool:
+    """Whether the segmentation is the one, to the last byte, that a result and a sample were made with."""
+    labels, files = folder.labels, folder.files(case)
+    channels = {labels.key(channel): channel for channel in labels.foreground}
+    try:
+        known, _ = cache.get(files, labels, settings, channels)
+        return known is not None and find_sample(files, labels, settings) is not None
+    except (UserError, OSError):
+        return False
+
+
+def _load(model: Path, fold: str, checkpoint: str, device: str, cases: list[str]) -> tuple[Any, Any]:
+    """nnU-Net's predictor as its validation makes it, and its preprocessed cases."""
+    import torch
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+    from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
+
+    if not {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}.get(device, True):
+        raise UserError(f"-device {device}: there is none here; pass -device cpu.")
+    predictor = nnUNetPredictor(device=torch.device(device), allow_tqdm=False)
+    try:
+        predictor.initialize_from_trained_model_folder(str(model), (fold,), checkpoint)
+    except Exception as error:  # unpickling, architectures and trainers that are not installed: anything
+        raise UserError(f"{model}/fold_{fold}/{checkpoint}: cannot be loaded ({first_line(error)}).") from error
+    plans, configuration = predictor.plans_manager, predictor.configuration_manager
+    root = os.environ.get("nnUNet_preprocessed")
+    if not root:
+        raise UserError("the environment variable nnUNet_preprocessed is not set; the cases to predict lie there.")
+    preprocessed = Path(root) / plans.dataset_name / configuration.data_identifier
+    before = None
+    if stage := configuration.previous_stage_name:
+        trainer, _, own = model.resolve().name.split("__")
+        before = model.parent / f"{trainer}__{plans.plans_name}__{stage}" / "predicted_next_stage" / own
+        if not before.is_dir():
+            raise UserError(f"{before}: no such folder; train {stage} first, whose predictions this stage is given.")
+    try:
+        dataset = infer_dataset_class(str(preprocessed))(
+            str(preprocessed), cases, folder_with_segs_from_previous_stage=None if before is None else str(before)
+        )
+    except Exception:  # assertions on what is in the folder
+        raise UserError(
+            f"{preprocessed}: no preprocessed cases; run nnUNetv2_preprocess for this configuration."
+        ) from None
+    return predictor, dataset
+
+
+def _predict(predictor: Any, dataset: Any, cases: list[str]) -> Iterator[tuple[str, Any, Any]]:
+    """Case, logits and properties; a case that cannot be predicted has the problem in place of logits."""
+    import torch
+    from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
+
+    for case in cases:
+        try:
+            data, _, before, properties = dataset.load_case(case)
+            data = data[:]
+            if before is not None and predictor.configuration_manager.previous_stage_name:
+                labels = predictor.label_manager.foreground_labels
+                data = np.vstack((data, convert_labelmap_to_one_hot(before[:], labels, output_dtype=data.dtype)))
+            logits = predictor.predict_sliding_window_return_logits(torch.from_numpy(np.array(data))).cpu()
+            yield case, logits, properties
+        except Exception as error:
+            yield case, f"cannot be predicted: {type(error).__name__}: {first_line(error)}", None
+
+
+def _export(
+    export: MeasuredExport, predictor: Any, predicted: Iterator[tuple[str, Any, Any]], processes: int
+) -> Iterator[tuple[str, str]]:
+    """Each case when it is finished, and what was wrong with it; few wait in memory."""
+    common = predictor.configuration_manager, predictor.plans_manager, predictor.dataset_json
+    workers = processes if processes > 1 else 0
+    for (case, *_), problem in stream_through_workers(
+        partial(_export_one, export, common), predicted, workers, ahead=1
+    ):
+        yield case, _DIED if problem is None else problem
+
+
+def _export_one(export: MeasuredExport, common: tuple[Any, Any, Any], item: tuple[str, Any, Any]) -> str:
+    case, logits, properties = item
+    if isinstance(logits, str):
+        return logits
+    try:
+        export(logits, properties, *common, str(export.folder.folder / case))
+    except Exception as error:
+        return f"cannot be written: {type(error).__name__}: {first_line(error)}"
+    return ""

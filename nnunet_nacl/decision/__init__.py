@@ -1,1 +1,0 @@
-"""The segmentation with the highest expected Dice, and how high that is."""

@@ -1,0 +1,1 @@
+"""The files that this package writes about cases, maps and comparisons."""

@@ -1,0 +1,143 @@
+"""calibration_map.json: a map, what it was fitted on and what it changes. The format is described in docs/reference."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from nnunet_nacl.calibration.affine import AffineMap
+from nnunet_nacl.cases.prediction_folder import PredictionFolder
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import check_writable, checksum
+from nnunet_nacl.json_files import mismatch, read_dict
+
+__all__ = [
+    "APPLIED_FILE",
+    "MAP_FILE",
+    "MAP_PATTERN",
+    "SCHEMA_VERSION",
+    "check_output_map",
+    "fitted_cases",
+    "map_of",
+    "map_path_of",
+    "map_to_json",
+    "read_map",
+    "sha256",
+    "slopes_and_offsets",
+    "structures_of",
+]
+
+MAP_FILE = "calibration_map.json"
+APPLIED_FILE = "calibration_applied.json"
+"""In a folder that was calibrated: the map, and the folder that it was applied to."""
+
+SCHEMA_VERSION = 1
+MAP_PATTERN = {
+    "structures": [{"key": str, "name": str, "slope": (int, float), "offset": (int, float)}],
+    "regions": bool,
+}
+
+
+def structures_of(folder: PredictionFolder) -> dict[str, str]:
+    """Name of each structure that has a slope and an offset, by nnU-Net's key, in their order."""
+    labels = folder.labels
+    return {labels.key(channel): labels.names[channel] for channel in labels.foreground}
+
+
+def map_to_json(calibration: AffineMap, structures: Mapping[str, str]) -> dict[str, Any]:
+    """The part of the file that a reader needs.
+
+    Args:
+        calibration: The map.
+        structures: Name of each structure by nnU-Net's key, in order.
+    """
+    rows = zip(structures.items(), calibration.slopes, calibration.offsets)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "regions": calibration.regions,
+        "structures": [{"key": key, "name": name, "slope": float(a), "offset": float(b)} for (key, name), a, b in rows],
+    }
+
+
+def read_map(path: str | os.PathLike, structures: Mapping[str, str], regions: bool) -> AffineMap:
+    """Read a map back, for predictions of certain structures.
+
+    Args:
+        path: The file.
+        structures: Name of each structure of the predictions by nnU-Net's key, in order.
+        regions: Whether they are sigmoid regions.
+
+    Raises:
+        UserError: The file is missing, is no such file, is of a newer schema, or of other structures.
+    """
+    path = Path(path)
+    data = read_dict(path)
+    if data.get("schema_version") != SCHEMA_VERSION:
+        raise UserError(
+            f"{path}: schema version {data.get('schema_version')!r}, this version of nnunet_nacl reads "
+            f"{SCHEMA_VERSION}; update it or calibrate again."
+        )
+    if wrong := mismatch(data, MAP_PATTERN):
+        raise UserError(f"{path}: not a map of `nnunet_nacl calibrate` ({wrong}); give its calibration_map.json.")
+    rows = data["structures"]
+    there, here = _listed({row["key"]: row["name"] for row in rows}, data["regions"]), _listed(structures, regions)
+    if there != here:
+        raise UserError(f"{path} is for the {there}, the predictions have the {here}; give the map of this model.")
+    try:
+        return AffineMap(np.array([row["slope"] for row in rows]), np.array([row["offset"] for row in rows]), regions)
+    except ValueError as error:
+        raise UserError(f"{path}: {error} Calibrate again.") from None
+
+
+def check_output_map(path: Path) -> None:
+    """Fail before the work rather than after it: UserError unless a map may be written there."""
+    if path.suffix != ".json":
+        raise UserError(f"{path}: the map's file name must end with .json.")
+    check_writable(path)
+    if path.is_file() and mismatch(read_dict(path), MAP_PATTERN):
+        raise UserError(f"{path} is no calibration map and would be lost; choose another -o.")
+
+
+def slopes_and_offsets(content: Mapping[str, Any]) -> list[tuple[float, float]]:
+    """Those of each structure, in order, of a map's file or of what a checkpoint says of its map."""
+    return [(row["slope"], row["offset"]) for row in content["structures"]]
+
+
+def sha256(source: Path | IO[bytes]) -> str:
+    """SHA-256 of a file or stream: by it cards and outputs name maps and checkpoints. OSError if it cannot be read."""
+    return checksum(source, hashlib.sha256())
+
+
+def map_of(folder: Path) -> dict[str, str]:
+    """``map_sha256`` of the map that a folder of predictions was calibrated by; empty where its files do not tell."""
+    applied = folder / APPLIED_FILE
+    named = read_dict(applied).get("map_sha256") if applied.is_file() else None
+    return {"map_sha256": named} if isinstance(named, str) else {}
+
+
+def map_path_of(folder: Path) -> Path | None:
+    """The map that `nnunet_nacl apply` calibrated a folder by, if it is still what and where it was."""
+    applied = folder / APPLIED_FILE
+    named = read_dict(applied) if applied.is_file() else {}
+    if mismatch(named, {"map": str, "map_sha256": str}):
+        return None
+    path = Path(named["map"])
+    return path if path.is_file() and sha256(path) == named["map_sha256"] else None
+
+
+def fitted_cases(folder: Path) -> set[str]:
+    """Names of the cases that the map of a calibrated folder was fitted to; empty where its files do not tell."""
+    path = map_path_of(folder)
+    parts = {} if path is None else read_dict(path).get("cross_fit", {})
+    if mismatch(parts, {"*": {"cases": [str]}}):
+        return set()
+    return {case for part in parts.values() for case in part["cases"]}
+
+
+def _listed(structures: Mapping[str, str], regions: bool) -> str:
+    return f"{'regions' if regions else 'classes'} " + ", ".join(f"{key} {name}" for key, name in structures.items())

@@ -1,1 +1,0 @@
-"""Measures the predictions in nnU-Net's folders."""

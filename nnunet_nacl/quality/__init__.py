@@ -1,1 +1,0 @@
-"""Uncertainty of predictions: maps in the image's own geometry, and the list of the cases to look at first."""

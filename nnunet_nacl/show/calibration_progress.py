@@ -1,0 +1,271 @@
+"""Calibration while a network trains: errors, maximum logits and mean logit vectors, epoch by epoch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import reduce
+from operator import getitem
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, PowerNorm
+from matplotlib.figure import SubFigure
+from matplotlib.image import AxesImage
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from nnunet_nacl.show.layout import new_body, new_panels, write_figure
+from nnunet_nacl.show.style import (
+    BLACK,
+    BLUE,
+    GREY,
+    INK,
+    ORANGE,
+    PALETTE,
+    SMALL_SIZE,
+    VERMILLION,
+    figure_settings,
+)
+from nnunet_nacl.show.values import format_number
+
+__all__ = ["draw_calibration_progress"]
+
+_HEIGHT, _LINES_HEIGHT, _MATRIX_HEIGHT, _TITLE = 3.5, 2.5, 4.0, 0.3  # inches of a row of panels, and of a heading
+_MOST_LINES = 6  # channels; with more of them lines cannot be told apart
+_LAST = 5  # epochs whose mean is stated: a single one, of a few patches, tells little
+_MASK_LINES = {"foreground": (BLACK, "-", 2.0), "predicted": (VERMILLION, "--", 1.4), "all": (BLUE, "-.", 1.4)}
+_LINESTYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
+# From white to a blue that is dark in grey scale too; lines in black and orange stand off it.
+_SHARES = LinearSegmentedColormap.from_list("shares", ["#FFFFFF", "#BBD7EE", "#5B9BD0", "#0B4F8A"])
+
+
+@figure_settings()
+def draw_calibration_progress(
+    record: Mapping[str, Any], path: str | os.PathLike, *, title: str = "", subtitle: str = "", dpi: int = 110
+) -> Path:
+    """Draw the record of a training: what the figures 4 and 5 of the NACL paper show, over the epochs.
+
+    Above: the calibration error of the winning class on three masks, and how the maximum logit of the foreground is
+    spread. Below: the mean logit vector of the voxels of each true class; with more than six channels the matrix of
+    the last epoch instead.
+
+    Args:
+        record: What :func:`~nnunet_nacl.training_record.read_training_record` gives.
+        path: Where to write; the suffix chooses PNG, SVG or PDF. Written atomically.
+        title: Heading; default: the trainer.
+        subtitle: Second line; default: the data and the number of voxels.
+        dpi: Resolution of a PNG.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: The record has no epoch, or the suffix is not one of these.
+        OSError: The file cannot be written.
+    """
+    epochs = record["epochs"]
+    if not epochs:
+        raise ValueError("The record has no epoch yet: nothing to draw.")
+    title = title or f"Calibration during training: {record.get('trainer', 'unnamed trainer')}"
+    lines = len(record["channels"]) <= _MOST_LINES and any(entry["mean_logits"] for entry in epochs)
+    matrix = not lines and epochs[-1]["mean_logits"] is not None
+    below = (_LINES_HEIGHT * -(-len(record["true_classes"]) // 3) if lines else _MATRIX_HEIGHT * matrix) + _TITLE
+    body = new_body(_HEIGHT + below)
+    upper, lower = cast(Any, body).subfigures(2, 1, height_ratios=(_HEIGHT, below))
+    left, right = upper.subplots(1, 2)
+    _draw_errors(left, epochs)
+    _draw_max_logits(right, record)
+    if lines:
+        _draw_lines(lower, record)
+    elif matrix:
+        _draw_matrix(lower.subplots(), record)
+    legend, notes = _channel_handles(record) if lines else (), _notes(record, matrix)
+    subtitle = subtitle or _subtitle(record)
+    return write_figure(body, path, title=title, subtitle=subtitle, notes=notes, legend=legend, dpi=dpi)
+
+
+def _subtitle(record: Mapping[str, Any]) -> str:
+    epochs, masks = record["epochs"], ("foreground", "all")
+    foreground, total = (np.median(_values(epochs, "calibration", mask, "n_voxels")) for mask in masks)
+    name = ", ".join(str(record[key]) for key in ("dataset", "configuration") if key in record)
+    fold = f", fold {record['fold']}" if "fold" in record else ""
+    return (
+        f"{name}{fold}; epochs {epochs[0]['epoch']} to {epochs[-1]['epoch']}\nn = {total:,.0f} voxels per epoch "
+        f"(median) of nnU-Net's validation patches, {foreground:,.0f} of them foreground"
+    )
+
+
+def _notes(record: Mapping[str, Any], matrix: bool) -> list[str]:
+    notes = [
+        f"ECE: expected calibration error of the winning class, {record['n_bins']} bins, pooled over the voxels "
+        "of an epoch's patches. foreground: the true label is not background; predicted: the predicted label is "
+        "not background.",
+        _overconfidence(record["epochs"]),
+    ]
+    if _highest_errors(record["epochs"]).max() > _error_limit(record["epochs"]):
+        notes.append("The first epochs' ECE runs out of the picture: the axis is that of the others.")
+    if record["regions"]:
+        notes.append("Regions: the maximum logit is |l|, over all regions; ECE is the mean over regions.")
+    if not matrix and record["epochs"][-1]["mean_logits"] is None:
+        notes.append(f"Mean logit vectors are not shown: {len(record['channels'])} channels.")
+    left_out = sum(entry.get("n_not_finite", 0) for entry in record["epochs"])
+    if left_out:
+        notes.append(f"{left_out:,} voxels with infinite or undefined logits are left out.")
+    return notes
+
+
+def _overconfidence(epochs: list[dict[str, Any]]) -> str:
+    """The sign that ECE does not have."""
+    told = []
+    for mask in _MASK_LINES:
+        confidence, accuracy = (_values(epochs, "calibration", mask, key) for key in ("confidence", "accuracy"))
+        gap = _last(confidence - accuracy)
+        if np.isfinite(gap):
+            told.append(f"{mask} {'' if gap < 0 else '+'}{format_number(gap, 3)}")
+    words = f"Confidence minus accuracy, {_last_epochs(epochs)}: {', '.join(told)} (above 0: overconfident)."
+    return words if told else ""
+
+
+def _last(values: np.ndarray) -> float:
+    values = values[-_LAST:]
+    return float(values[np.isfinite(values)].mean()) if np.isfinite(values).any() else np.nan
+
+
+def _last_epochs(epochs: list[dict[str, Any]]) -> str:
+    number = min(_LAST, len(epochs))
+    return f"mean of the last {number} epochs" if number > 1 else "last epoch"
+
+
+def _highest_errors(epochs: list[dict[str, Any]]) -> np.ndarray:
+    errors = [np.nan_to_num(_values(epochs, "calibration", mask, "ECE")) for mask in _MASK_LINES]
+    return np.max(errors, 0)
+
+
+def _error_limit(epochs: list[dict[str, Any]]) -> float:
+    """Upper end of the error axis, with room for the legend: the first tenth of a training would squash the rest."""
+    return 1.45 * float(_highest_errors(epochs)[len(epochs) // 10 :].max()) or 1.0
+
+
+def _values(epochs: list[dict[str, Any]], *keys: Any) -> np.ndarray:
+    """What stands under the keys in each epoch; None becomes NaN."""
+    return np.array([reduce(getitem, keys, entry) for entry in epochs], dtype=float)
+
+
+def _plot(axes: Axes, epochs: list[dict[str, Any]], values: np.ndarray, **look: Any) -> None:
+    """A line over the epochs; through few points it would not be seen without markers."""
+    markers: dict[str, Any] = {"marker": "o", "markersize": 4} if len(epochs) <= 10 else {}
+    axes.plot([entry["epoch"] for entry in epochs], values, **markers, **look)
+
+
+def _finish(axes: Axes, epochs: list[dict[str, Any]], what: str, legend: bool = True) -> None:
+    first, last = epochs[0]["epoch"], epochs[-1]["epoch"]
+    axes.set(xlabel="epoch", ylabel=what, xlim=(first - 0.5, max(last, first + 1) + 0.5))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
+    if legend:
+        look: dict[str, Any] = {"framealpha": 0.85, "edgecolor": "none", "alignment": "left", "handlelength": 2.8}
+        look |= {"fontsize": SMALL_SIZE, "title_fontsize": SMALL_SIZE}
+        axes.legend(loc="upper right", title=_last_epochs(epochs), **look)
+
+
+def _draw_errors(axes: Axes, epochs: list[dict[str, Any]]) -> None:
+    axes.set_title("ECE (lower is better)", loc="left")
+    axes.grid(True)
+    for mask, (color, style, width) in _MASK_LINES.items():
+        values = _values(epochs, "calibration", mask, "ECE")
+        look: dict[str, Any] = {"color": color, "linestyle": style, "linewidth": width, "gid": f"ECE {mask}"}
+        _plot(axes, epochs, values, label=f"{mask} {format_number(_last(values), 4)}", **look)
+    axes.set_ylim(0, _error_limit(epochs))
+    _finish(axes, epochs, "ECE")
+
+
+def _draw_max_logits(axes: Axes, record: Mapping[str, Any]) -> None:
+    epochs, bins = record["epochs"], record["max_logit_bins"]
+    axes.set_title("Maximum logit, foreground", loc="left")
+    start, end = epochs[0]["epoch"], epochs[-1]["epoch"]
+    shares = np.full((bins["number"], end - start + 1), np.nan)
+    for entry in epochs:
+        counts, below = (entry["max_logit"]["foreground"][key] for key in ("counts", "first_bin"))
+        if sum(counts):
+            above = bins["number"] - below - len(counts)
+            shares[:, entry["epoch"] - start] = np.pad(100 * np.array(counts) / sum(counts), (below, above))
+    used = np.flatnonzero(np.nan_to_num(shares).max(1) > 0.05)  # percent: single voxels would stretch the axis
+    first, last = (used[0], used[-1] + 1) if len(used) else (0, bins["number"])
+    # the open bins are drawn as wide as the others
+    low, high = (bins["low"] + (edge - 1) * bins["width"] for edge in (first, last))
+    norm = PowerNorm(0.5, vmin=0)  # a single peak would else leave nothing to see of the tails
+    look: dict[str, Any] = {"interpolation": "nearest", "aspect": "auto", "origin": "lower"}
+    extent = (start - 0.5, end + 0.5, low, high)
+    image = axes.imshow(shares[first:last], cmap=_SHARES, norm=norm, extent=extent, **look)
+    for mask, color, style in (("foreground", BLACK, "-"), ("all", ORANGE, "--")):
+        values = _values(epochs, "max_logit", mask, "mean")
+        look = {"color": color, "linestyle": style, "linewidth": 1.8, "gid": f"mean maximum logit {mask}"}
+        _plot(axes, epochs, values, label=f"mean, {mask} {format_number(_last(values), 2)}", **look)
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + 0.35 * (high - low))  # room for the legend
+    _finish(axes, epochs, "|logit|" if record["regions"] else "maximum logit")
+    _add_bar(axes, image, f"% of voxels per {bins['width']:g}")
+
+
+def _add_bar(axes: Axes, image: AxesImage, label: str) -> None:
+    bar = axes.figure.colorbar(image, ax=axes, pad=0.02, aspect=25)
+    bar.outline.set_visible(False)
+    bar.set_label(label, fontsize=SMALL_SIZE)
+
+
+def _channel_line(k: int, regions: bool) -> dict[str, Any]:
+    """Look of a channel's line. The background is grey: black is the foreground in the panels above."""
+    colors = PALETTE if regions else (GREY, *PALETTE[1:])
+    return {"color": colors[k % len(colors)], "linestyle": _LINESTYLES[k % len(_LINESTYLES)], "linewidth": 1.6}
+
+
+def _channel_handles(record: Mapping[str, Any]) -> list[Line2D]:
+    return [
+        Line2D([], [], **_channel_line(k, record["regions"]), label=f"logit of {name}")
+        for k, name in enumerate(record["channels"])
+    ]
+
+
+def _draw_lines(part: SubFigure, record: Mapping[str, Any]) -> None:
+    epochs = [entry for entry in record["epochs"] if entry["mean_logits"] is not None]
+    matrices = np.array([entry["mean_logits"] for entry in epochs], dtype=float)  # None becomes NaN
+    part.suptitle("Mean logit vector of the voxels of each true class", x=0.01, ha="left", fontsize=10)
+    _, panels = new_panels(len(record["true_classes"]), min(3, len(record["true_classes"])), body=part, sharey=True)
+    finite = matrices[np.isfinite(matrices)]
+    low, high = (finite.min(), finite.max()) if finite.size else (0, 1)
+    margin = 0.08 * (high - low) or 1
+    for k, (name, axes) in enumerate(zip(record["true_classes"], panels)):
+        counts = np.median([entry["n_class_voxels"][k] for entry in epochs])
+        axes.set_title(f"true: {_shortened(name)} (n = {counts:,.0f})", loc="left", fontsize=9)
+        axes.grid(True)
+        axes.axhline(0, color=INK, linewidth=0.6)
+        for j in range(matrices.shape[2]):
+            look: dict[str, Any] = {"gid": f"logit {j} of true class {k}", **_channel_line(j, record["regions"])}
+            _plot(axes, epochs, matrices[:, k, j], **look)
+        if not counts and not np.isfinite(matrices[:, k]).any():
+            axes.text(0.5, 0.6, "no voxel", transform=axes.transAxes, ha="center", fontsize=SMALL_SIZE, color=GREY)
+        axes.set_ylim(low - margin, high + margin)
+        _finish(axes, epochs, "" if k % 3 else "mean logit", legend=False)
+
+
+def _draw_matrix(axes: Axes, record: Mapping[str, Any]) -> None:
+    entry = record["epochs"][-1]
+    matrix = np.array(entry["mean_logits"], dtype=float)
+    bound = np.nanmax(np.abs(matrix)) if np.isfinite(matrix).any() else 1
+    image = axes.imshow(matrix, aspect="auto", cmap="PuOr_r", vmin=-bound, vmax=bound, interpolation="nearest")
+    axes.set_title(f"Mean logit vector of the voxels of each true class, epoch {entry['epoch']}", loc="left")
+    what = "region" if record["regions"] else "class"
+    shift = int(record["regions"])  # the first row is what lies in no region; regions are numbered from 1
+    names = [f"{_shortened(name)}  {k}" for k, name in enumerate(record["true_classes"])]
+    axes.set_xticks(range(matrix.shape[1]), [str(k + shift) for k in range(matrix.shape[1])])
+    axes.set_yticks(range(len(matrix)), names)
+    if len(matrix) > 20:
+        axes.tick_params(labelsize=6)
+    axes.set(xlabel=f"logit of {what}, numbered as on the left", ylabel="true class")
+    _add_bar(axes, image, "mean logit")
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= 24 else f"{name[:23]}…"

@@ -1,0 +1,240 @@
+"""What the gallery shows of one case, read from nnU-Net's folders; whatever is missing becomes a sentence."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from nnunet_nacl.cases.geometry import Geometry
+from nnunet_nacl.cases.image_files import quiet
+from nnunet_nacl.cases.kept_slices import KeptSlices
+from nnunet_nacl.cases.prediction_folder import PredictionFolder
+from nnunet_nacl.cases.sample_files import find_sample, slices_in
+from nnunet_nacl.comparison.training_cases import PREDICT_ARGUMENTS
+from nnunet_nacl.comparison.treated_folder import is_treated, treated_folder
+from nnunet_nacl.documents.document import FILE_NAME, read_document
+from nnunet_nacl.documents.results import CaseResult
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.json_files import first_line, read_dict
+from nnunet_nacl.metrics.binning import BinStats
+from nnunet_nacl.metrics.counting import count_masks
+from nnunet_nacl.metrics.voxel_uncertainty import confidence
+
+__all__ = [
+    "Folders",
+    "SliceConfidence",
+    "Truth",
+    "kept_slices",
+    "read_confidence",
+    "read_image",
+    "read_prediction",
+    "read_truth",
+]
+
+
+class Folders:
+    """The folders of predictions of one data set of a comparison, opened when they are asked for."""
+
+    def __init__(self, dataset: Mapping[str, Any]) -> None:
+        self._places = dataset["predictions"]
+        self._open: dict[tuple[str, str], PredictionFolder] = {}
+
+    def get(self, name: str, fold: str) -> PredictionFolder:
+        """Where a method's predictions of a fold's cases lie; a method without folds has them in one place.
+
+        Raises:
+            UserError: They are not there, or nnU-Net's variables are not set.
+        """
+        places = self._places.get(name, {})
+        place = places.get(fold) or places.get("")
+        if place is None:
+            raise UserError(f"comparison.json does not say where {name} lies; run `nnunet_nacl compare` again.")
+        if (name, fold) not in self._open:
+            folder = Path(place["folder"])
+            if not folder.is_absolute():
+                root = os.environ.get("nnUNet_results")
+                if not root:
+                    raise UserError(f"the environment variable nnUNet_results is not set; {folder} should lie there.")
+                folder = Path(root) / folder
+            if not folder.is_dir():
+                moved = "set nnUNet_results to where the models are now, or run `nnunet_nacl compare` again"
+                raise UserError(f"{folder}: no such folder; {moved}.")
+            opened = PredictionFolder.open(
+                folder, place.get("references"), dataset_json=place.get("dataset_json"), plans=place.get("plans")
+            )
+            self._open[name, fold] = treated_folder(
+                opened, place["treatment"].split("+") if "treatment" in place else ()
+            )
+        return self._open[name, fold]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Ground truth of a case in nnU-Net's array axis order.
+
+    Attributes:
+        labels: (*spatial) label map.
+        valid: (*spatial), False where a voxel is ignored.
+        geometry: Where the image lies.
+    """
+
+    labels: np.ndarray
+    valid: np.ndarray
+    geometry: Geometry
+
+    @property
+    def physical(self) -> bool:
+        """Whether spacings are millimetres; natural images have none."""
+        return self.geometry.unit != "pixels"
+
+
+@dataclass(frozen=True)
+class SliceConfidence:
+    """What is shown of a case's probabilities.
+
+    Attributes:
+        plane: (rows, columns) confidence in one slice, as stored.
+        foreground: Calibration sums of the case's foreground.
+    """
+
+    plane: np.ndarray
+    foreground: BinStats
+
+
+def read_truth(folder: PredictionFolder, case: str) -> Truth:
+    """Ground truth of a case; UserError if it cannot be read."""
+    array, properties = folder.read_segmentation(cast(Path, folder.files(case).reference))
+    labels = array.astype(np.int32)
+    ignore = folder.labels.ignore_label
+    valid = np.ones(labels.shape, dtype=bool) if ignore is None else labels != ignore
+    return Truth(labels, valid, Geometry.of(properties))
+
+
+def read_prediction(folder: PredictionFolder, case: str, shape: Sequence[int]) -> np.ndarray:
+    """Predicted label map: the file, or what the probabilities say where there is none.
+
+    Raises:
+        UserError: Neither can be read, or the shape is another one.
+    """
+    files = folder.files(case)
+    if files.segmentation is None or is_treated(folder):
+        return folder.load(files).segmentation
+    array = folder.read_segmentation(files.segmentation)[0].astype(np.int32)
+    if array.shape != tuple(shape):
+        raise UserError(f"{files.segmentation}: shape {array.shape}, the ground truth has {tuple(shape)}.")
+    return array
+
+
+def kept_slices(folder: PredictionFolder, case: str, axis: int) -> list[int] | None:
+    """Numbers of the slices whose confidence is known; None where nothing limits the choice."""
+    kept = _kept(folder, case)
+    return None if kept is None or kept[0].axis != axis or not len(kept[0].index) else kept[0].index.tolist()
+
+
+def read_confidence(folder: PredictionFolder, case: str, axis: int, index: int, n_bins: int) -> SliceConfidence:
+    """Confidence in one slice of a case and the calibration of its foreground; the volume is not kept.
+
+    Where the probabilities are gone, or never were, what was kept of the case when it was measured.
+
+    Raises:
+        UserError: The file is missing and the slice was not kept, or it is broken or does not fit the ground truth.
+    """
+    kept = _kept(folder, case)
+    if kept and (plane := kept[0].confidence(index)) is not None and kept[0].axis == axis:
+        return SliceConfidence(plane, kept[1].stats["foreground"])
+    files, labels = folder.files(case), folder.labels
+    data = folder.load(files)
+    valid = None if labels.ignore_label is None else data.truth != labels.ignore_label
+    truth = data.truth if valid is None else np.where(valid, data.truth, 0)
+    target = np.stack([labels.mask(truth, c) for c in labels.foreground]) if labels.regions else truth
+    try:
+        stats = count_masks(data.probs, target, valid=valid, regions=labels.regions, n_bins=n_bins)
+    except ValueError as error:
+        raise UserError(f"{files.probabilities}: {error}; predict this case again.") from None
+    plane = np.ascontiguousarray(np.take(data.probs, index, axis=axis + 1))
+    return SliceConfidence(confidence(plane, regions=labels.regions, check_values=False), stats["foreground"])
+
+
+def _kept(folder: PredictionFolder, case: str) -> tuple[KeptSlices, CaseResult] | None:
+    """What was kept of a case whose probabilities are not there, and its entry in the document beside it."""
+    files = folder.files(case)
+    if files.probabilities.is_file() or is_treated(folder):
+        return None
+    try:
+        document = read_document(folder.folder / FILE_NAME)
+        result = next((one for one in document.cases if one.case == case), None)
+        sample = find_sample(files, folder.labels, document.settings)
+    except (UserError, OSError):
+        return None
+    kept = slices_in(sample) if sample else None
+    return None if kept is None or result is None else (kept, result)
+
+
+def read_image(folder: PredictionFolder, case: str, channel: int, shape: Sequence[int]) -> np.ndarray:
+    """One channel of the case's image through nnU-Net's reader.
+
+    It lies where nnUNetv2_predict was told, beside whose predictions that is recorded, else in nnUNet_raw.
+
+    Raises:
+        UserError: nnUNet_raw is not set, there is no such image or channel, or it does not fit the ground truth.
+    """
+    files = _image_files(folder, case)
+    try:
+        with quiet():
+            if channel < len(files):
+                array = folder.reader.read_images((str(files[channel]),))[0][0]
+            else:  # a colour picture has several channels in its one file
+                array = folder.reader.read_images((str(files[0]),))[0]
+                if len(files) > 1 or channel >= len(array):
+                    raise UserError(f"{files[0].parent}: {case} has no channel {channel}; choose another -channel.")
+                array = array[channel]
+    except UserError:
+        raise
+    except Exception as error:  # the readers raise whatever their libraries do
+        raise UserError(f"{files[0]}: cannot be read as an image ({first_line(error)}); restore it.") from error
+    if array.shape != tuple(shape):
+        raise UserError(f"{files[0]}: shape {array.shape}, the ground truth has {tuple(shape)}.")
+    return array
+
+
+def channel_name(folder: PredictionFolder, channel: int) -> str:
+    """What dataset.json calls a channel."""
+    names = folder.dataset_json.get("channel_names", folder.dataset_json.get("modality"))
+    return str(names.get(str(channel), f"channel {channel}")) if isinstance(names, dict) else f"channel {channel}"
+
+
+def _image_files(folder: PredictionFolder, case: str) -> list[Path]:
+    """The files of a case's channels: dataset.json may list them, else they are numbered."""
+    root, name = os.environ.get("nnUNet_raw"), str(folder.plans.get("dataset_name", ""))
+    listed = folder.dataset_json.get("dataset")
+    if root and isinstance(listed, dict) and case in listed:
+        found = [Path(root) / name / os.path.expandvars(file) for file in listed[case]["images"]]
+        if missing := [file for file in found if not file.is_file()]:
+            raise UserError(f"{missing[0]}: no such image.")
+        return found
+    places = _predicted_from(folder.folder) + (
+        [Path(root) / name / sub for sub in ("imagesTr", "imagesTs")] if root else []
+    )
+    for place in places:
+        found = []
+        while (file := place / f"{case}_{len(found):04d}{folder.file_ending}").is_file():
+            found.append(file)
+        if found:
+            return found
+    if not root:
+        raise UserError("the environment variable nnUNet_raw is not set; the images lie there.")
+    raise UserError(f"{places[0] / case}_0000{folder.file_ending}: no such image.")
+
+
+def _predicted_from(folder: Path) -> list[Path]:
+    """The folder of images that nnUNetv2_predict was given, if its predictions say so."""
+    try:
+        source = read_dict(folder / PREDICT_ARGUMENTS).get("list_of_lists_or_source_folder")
+    except UserError:
+        return []
+    return [Path(source)] if isinstance(source, str) else []

@@ -1,0 +1,97 @@
+"""Tables and figures of a comparison under the numbers that they have in the NACL paper."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from nnunet_nacl.comparison.comparison_json import TABLES
+from nnunet_nacl.comparison.resolution import Located
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import replacing
+from nnunet_nacl.show.calibration_progress import draw_calibration_progress
+from nnunet_nacl.show.table_formats import Table
+from nnunet_nacl.show.training_records import draw_training_records
+from nnunet_nacl.training_record import FILE_NAME, read_training_record
+
+__all__ = ["PAPER", "write_paper_numbers"]
+
+PAPER = "paper"
+"""Folder beside comparison.json."""
+
+# How ids begin. Tables 3 and 4 and figure 3 are tables 1 and 2 and figure 7 of comparisons of two priors or penalties.
+_TABLES = {r"discrimination|overview": 1, r"calibration(?!_masks)|overview": 2}
+_FIGURES = {
+    "radar_": 1,
+    "rank_": 2,
+    "hyper_": 6,
+    "relative_difference": 7,
+    "networks_": 8,
+    "training_share": 9,
+    "scatter": 10,
+}
+
+
+def write_paper_numbers(
+    tables: Sequence[Table], figures: Iterable[dict[str, Any]], located: Sequence[Located], folder: Path
+) -> Path:
+    """``paper/table_N_...`` and ``paper/figure_N_...``: copies, and figures 4 and 5 from the records of the trainings.
+
+    Figures 4 and 5 are of the first fold of each model that is compared as it is; other packages' trainers, and
+    nnU-Net's own, leave no record.
+
+    Args:
+        tables: As written.
+        figures: As ``write_figures`` lists them.
+        located: What was compared, by data set.
+        folder: Of the comparison.
+    """
+    place = folder / PAPER
+    for old in (*place.glob("table_*"), *place.glob("figure_*")):
+        old.unlink()
+    for table in tables:
+        for begins, number in _TABLES.items():
+            if re.match(begins, table.id):
+                for ending in ("csv", "md", "tex"):
+                    _copy(folder / TABLES / f"{table.id}.{ending}", place / f"table_{number}_{table.id}.{ending}")
+    for figure in figures:
+        for begins, number in _FIGURES.items():
+            if figure["id"].startswith(begins):
+                for name in figure["files"]:
+                    _copy(folder / name, place / f"figure_{number}_{Path(name).name}")
+    for one in located:
+        suffix = f"_{one.name}" if len(located) > 1 else ""
+        records = _records(one)
+        for label, record in records.items():
+            slug = re.sub("[^A-Za-z0-9]+", "-", label).strip("-")
+            draw_calibration_progress(record, place / f"figure_4_{slug}{suffix}.png", title=label)
+        if records:
+            draw_training_records(records, place / f"figure_5_training_records{suffix}.png")
+    return place
+
+
+def _copy(source: Path, target: Path) -> None:
+    with replacing(target) as temporary:
+        shutil.copyfile(source, temporary)
+
+
+def _records(located: Located) -> dict[str, dict[str, Any]]:
+    """By label, the record of each model's first fold that has one with an epoch."""
+    found: dict[str, dict[str, Any]] = {}
+    for part in located.parts:
+        if part.folder is None or not part.entry.is_model or part.entry.treatment or part.entry.label in found:
+            continue
+        own = part.folder.folder.parent
+        for path in (own / FILE_NAME, *sorted(own.glob(f"fold_*/{FILE_NAME}"))):
+            if path.is_file():
+                try:
+                    record = read_training_record(path)
+                except UserError:
+                    continue  # damaged: no reason to lose the comparison
+                if record["epochs"]:
+                    found[part.entry.label] = record
+                    break
+    return found

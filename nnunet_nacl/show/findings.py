@@ -1,0 +1,147 @@
+"""Says in plain words what a comparison found; every word follows from its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nnunet_nacl.show.values import format_number, format_signed
+
+__all__ = ["Finding", "key_findings", "verdicts"]
+
+# Of overlap, and of calibration where it can be compared with the literature, where it matters in use, and everywhere.
+_QUESTIONS = (
+    ("Dice", "Highest overlap with the ground truth (mean Dice)"),
+    ("ECE:foreground", "Lowest calibration error on the structures (ECE foreground)"),
+    ("ECE:predicted", "Lowest calibration error where a structure is predicted (ECE predicted)"),
+    ("ECE:all", "Lowest calibration error on the whole image (ECE all)"),
+    ("NLL:dilated", "Best probabilities in and around the structures (lowest NLL dilated)"),
+)
+_VERDICT_COLUMNS = (
+    "Dice",
+    "HD95_mm",
+    "ECE:foreground",
+    "CECE_mean:foreground",
+    "ECE:dilated",
+    "ECE:predicted",
+    "ECE:all",
+    "NLL:dilated",
+    "NLL:all",
+)
+_VERDICTS = {
+    "better": "better in",
+    "worse": "worse in",
+    "mixed": "a difference whose mean most cases contradict in",
+    "none": "no clear difference in",
+    "untested": "not tested:",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One sentence: what was asked, the answer, and how sure it is."""
+
+    question: str
+    answer: str
+    detail: str = ""
+
+
+def key_findings(data: Mapping[str, Any], dataset: Mapping[str, Any]) -> list[Finding]:
+    """Which method leads in what on a data set, and by how much over the reference."""
+    found, leaders = [], {}
+    for column, question in _QUESTIONS:
+        means = dataset["means"].get(column, {})
+        values = {t["name"]: means[t["name"]] for t in data["trainers"] if means.get(t["name"], {}).get("n")}
+        if len(values) < 2 or any(entry["mean"] is None for entry in values.values()):
+            continue
+        leading = _leading(values, data["columns"][column]["better"])
+        found.append(_finding(data, dataset, column, question, values, leading))
+        if column.startswith("ECE"):
+            leaders[column] = leading
+    if len(leaders) > 1 and not set.intersection(*map(set, leaders.values())):
+        text = "no method has the lowest calibration error on all of these masks"
+        found.append(Finding("Which is best calibrated depends on where one looks", text))
+    return found
+
+
+def verdicts(data: Mapping[str, Any], dataset: Mapping[str, Any]) -> list[Finding]:
+    """What was tested better, worse and neither, for each method against the reference."""
+    reference = data["trainers"][0]["label"]
+    result = []
+    for trainer in data["trainers"][1:]:
+        groups: dict[str, list[str]] = {}
+        for column in _VERDICT_COLUMNS:
+            row = _statistic(data, dataset["name"], column, trainer["name"])
+            if row:
+                groups.setdefault(row["verdict"], []).append(data["columns"][column]["title"])
+        parts = [f"{word} {', '.join(groups[key])}" for key, word in _VERDICTS.items() if key in groups]
+        if parts:
+            result.append(Finding(f"{trainer['label']} against {reference}", "; ".join(parts)))
+    return result
+
+
+def _leading(values: Mapping[str, Mapping[str, Any]], better: str) -> list[str]:
+    """The best, and those whose mean looks the same."""
+    best = (max if better == "higher" else min)(values, key=lambda name: values[name]["mean"])
+    shown = format_number(values[best]["mean"])
+    return [best, *(name for name in values if name != best and format_number(values[name]["mean"]) == shown)]
+
+
+def _finding(
+    data, dataset, column: str, question: str, values: Mapping[str, Mapping[str, Any]], leading: Sequence[str]
+) -> Finding:
+    best, labels = leading[0], {t["name"]: t["label"] for t in data["trainers"]}
+    entry, shown = values[best], format_number(values[best]["mean"])
+    level = f"{data['settings']['confidence'] * 100:g} %"
+    interval = ""
+    if None not in (entry["low"], entry["high"]):
+        interval = f"{level} interval {format_number(entry['low'])} to {format_number(entry['high'])}, "
+    detail = f"{shown} ({interval}{entry['n']} cases)."
+    reference = data["trainers"][0]["name"]
+    if len(leading) > 1:
+        detail += " Equal to three decimals."
+        return Finding(question, _join([labels[name] for name in leading]), detail)
+    others = {name: entry for name, entry in values.items() if name != best}
+    second = _leading(others, data["columns"][column]["better"])[0]
+    next_one = f"ext is {labels[second]} with {format_number(values[second]['mean'])}"
+    if best == reference:
+        tested = _outcome(_statistic(data, dataset["name"], column, second))
+        detail += f" It is the reference; n{next_one}{tested}."
+    else:
+        detail += _against_reference(_statistic(data, dataset["name"], column, best), labels[reference], level)
+        detail += "" if second == reference else f" N{next_one}."
+    return Finding(question, labels[best], detail)
+
+
+def _against_reference(row: Mapping[str, Any] | None, reference: str, level: str) -> str:
+    """The difference of a method to the reference, as a sentence."""
+    if row is None or row["difference"] is None:
+        return ""
+    size = f"{format_number(abs(row['difference']))} {'higher' if row['difference'] > 0 else 'lower'}"
+    text = f" {size} than the reference {reference} in the same {row['n']} cases"
+    if None not in (row["low"], row["high"]):
+        text += f" ({level} interval of the difference {format_signed(row['low'])} to {format_signed(row['high'])})"
+    return f"{text}{_outcome(row)}."
+
+
+def _outcome(row: Mapping[str, Any] | None) -> str:
+    """What the test of a row says, as a clause."""
+    if row is None:
+        return ""
+    if row["verdict"] == "untested":
+        return "; too few cases for a test"
+    p, found = row["p_holm"], {"none": "no clear difference"}.get(row["verdict"], "a difference")
+    found += " that points the other way in most cases" if row["verdict"] == "mixed" else ""
+    shown = "" if p is None else f" (p\N{NO-BREAK SPACE}{'<' if p < 0.001 else '='}\N{NO-BREAK SPACE}"
+    shown = shown and f"{shown}{max(p, 0.001):.3f} after Holm's correction)"
+    return f"; the test finds {found}{shown}"
+
+
+def _statistic(data: Mapping[str, Any], dataset: str, column: str, trainer: str) -> Mapping[str, Any] | None:
+    wanted = (dataset, column, trainer)
+    return next((row for row in data["statistics"] if (row["dataset"], row["column"], row["trainer"]) == wanted), None)
+
+
+def _join(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,273 @@
+"""Lays a figure out: panels of a given size, heading above, legend and notes below, texts broken to fit."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypedDict, cast
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.font_manager import FontProperties
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.textpath import text_to_path
+from matplotlib.ticker import AutoLocator, MaxNLocator
+
+from nnunet_nacl.show.style import GREY, HEADING_SIZE, INK, SMALL_SIZE, TEXT_SIZE, check_path, save_figure
+
+__all__ = [
+    "Frame",
+    "MAX_WIDTH",
+    "STEPS",
+    "draw_interval",
+    "line_height",
+    "new_body",
+    "new_panels",
+    "row_height",
+    "set_rows",
+    "text_width",
+    "wrap",
+    "write_figure",
+    "write_in_row",
+]
+
+MAX_WIDTH = 9.0  # inches: at 100 % no wider than a page of text on a screen
+_MIN_WIDTH = 4.8
+_MARGIN = 0.12  # inches around heading and notes
+_PAD = 0.08  # inches around every panel
+_HANDLE = 0.62  # room of a legend's handle and the gaps around it
+STEPS = [1, 2, 2.5, 5, 10]  # between the numbers on an axis
+_APART = 0.12  # inches between the numbers on a horizontal axis
+_PIECES = re.compile(r"\s*[^\s_/\-]*[_/\-]*")  # what a line may be broken between
+
+
+@lru_cache(maxsize=4096)
+def text_width(text: str, size: float = TEXT_SIZE, weight: str = "normal") -> float:
+    """Width in inches of the widest line of a text."""
+    font = FontProperties(family=["DejaVu Sans"], size=size, weight=weight)
+    measure = text_to_path.get_text_width_height_descent
+    return max(measure(line, font, ismath=False)[0] for line in text.split("\n")) / 72
+
+
+def line_height(size: float) -> float:
+    """Height in inches of a line of text, with the gap to the next."""
+    return size * 1.35 / 72
+
+
+def row_height(labels: Sequence[str], least: float, gap: float) -> float:
+    """Height in inches of rows that all hold the tallest of the labels and a gap, and are no lower than ``least``."""
+    return max(least, *((label.count("\n") + 1) * line_height(TEXT_SIZE) + gap for label in labels))
+
+
+def wrap(text: str, width: float, size: float = TEXT_SIZE, weight: str = "normal") -> str:
+    """Break a text into lines no wider than ``width`` inches: at spaces, and in names behind ``_``, ``-`` and ``/``.
+
+    A piece that is wider still is cut anywhere.
+    """
+    if "\n" in text:
+        return "\n".join(wrap(line, width, size, weight) for line in text.split("\n"))
+    lines = [""]
+    for piece in _PIECES.findall(text):
+        for part in [piece] if text_width(piece.strip(), size, weight) <= width else piece:
+            if lines[-1].strip() and text_width((lines[-1] + part).rstrip(), size, weight) > width:
+                lines.append("")
+            lines[-1] += part if lines[-1] else part.lstrip()
+    return "\n".join(line.rstrip() for line in lines)
+
+
+class Frame(TypedDict, total=False):
+    """What every figure may have around its panels, and its resolution.
+
+    Attributes:
+        title: Heading.
+        subtitle: Second line: the data, units, number of cases, what the intervals are.
+        notes: Sentences at the foot.
+        dpi: Resolution of a PNG; 150 by default.
+        also: Suffixes of further files, such as ``.svg``, that get the same drawing without laying it out again.
+    """
+
+    title: str
+    subtitle: str
+    notes: Sequence[str]
+    dpi: int
+    also: Sequence[str]
+
+
+def new_body(height: float) -> SubFigure:
+    """Room for panels, ``height`` inches high, on a figure that :func:`write_figure` completes."""
+    layout = ConstrainedLayoutEngine(w_pad=_PAD, h_pad=_PAD)
+    return cast(SubFigure, Figure(figsize=(MAX_WIDTH, height), layout=layout).subfigures())
+
+
+def new_panels(
+    count: int, columns: int | None = None, *, body: SubFigure | None = None, **keywords: Any
+) -> tuple[SubFigure, list[Axes]]:
+    """Panels of one size, row by row.
+
+    Args:
+        count: Number of panels.
+        columns: Of panels beside each other; default: at most three.
+        body: Where they are drawn; default: :func:`new_body`.
+        keywords: Of :meth:`matplotlib.figure.Figure.subplots`.
+    """
+    columns = columns or {1: 1, 2: 2, 4: 2}.get(count, 3)
+    rows = -(-count // columns)
+    body = body or new_body(4 * rows + 1)
+    axes = list(body.subplots(rows, columns, squeeze=False, **keywords).flat)
+    for unused in axes[count:]:
+        unused.remove()
+    return body, axes[:count]
+
+
+def write_figure(
+    body: SubFigure,
+    path: str | os.PathLike,
+    panel: tuple[float, float | None] | None = None,
+    *,
+    legend: Sequence = (),
+    told: Sequence[str] = (),
+    title: str = "",
+    subtitle: str = "",
+    notes: Sequence[str] = (),
+    dpi: int = 150,
+    also: Sequence[str] = (),
+) -> Path:
+    """Give the panels their size, put heading, legend and notes around them, and write the figure.
+
+    Headings and horizontal labels of the panels, handles and notes are broken into lines where they are too long.
+
+    Args:
+        body: What the panels are drawn on.
+        path: Where to write.
+        panel: Width and height in inches of the first panel; the other ones follow. It becomes narrower where the
+            figure would be wider than :data:`MAX_WIDTH`. A height of None makes it square. None for the pair leaves
+            the figure's size to the body.
+        legend: Handles of a legend below the panels.
+        told: Sentences below the legend that follow from the numbers.
+        title: As in :class:`Frame`, as are the other ones.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: A suffix is not one of PNG, SVG and PDF.
+        OSError: A file cannot be written.
+    """
+    path = check_path(path)
+    figure, first = body.figure, cast(Any, body.axes[0] if panel else None)
+    engine = cast(ConstrainedLayoutEngine, figure.get_layout_engine())
+    engine.execute(figure)
+    widths = {axes: axes.bbox.width / figure.dpi for axes in figure.axes}
+    if panel:
+        before, share = figure.get_figwidth(), _share(first.get_gridspec().get_width_ratios())
+        figure.set_figwidth(min(max(before + (panel[0] - widths[first]) / share, _MIN_WIDTH), MAX_WIDTH))
+        # what is beside the panels keeps its width: no need to lay all out again, which takes the longest
+        widths = dict.fromkeys(widths, widths[first] + (figure.get_figwidth() - before) * share)
+    for axes, width in widths.items():
+        _fit(axes, width)
+    room = figure.get_figwidth() - 2 * _MARGIN
+    _add_legend(body, legend, room)
+    head = _Lines([(title, HEADING_SIZE, "bold", INK), (subtitle, TEXT_SIZE, "normal", INK)], room)
+    foot = _Lines([(note, SMALL_SIZE, "normal", GREY) for note in (*told, *notes)], room)
+    figure.set_figheight(figure.get_figheight() + head.height + foot.height)
+    for last in (False, True):
+        height = figure.get_figheight()
+        engine.set(rect=(0, foot.height / height, 1, 1 - (head.height + foot.height) / height))
+        engine.execute(figure)
+        if panel and not last:
+            missing = (panel[1] or first.bbox.width / figure.dpi) - first.bbox.height / figure.dpi
+            figure.set_figheight(height + missing / _share(first.get_gridspec().get_height_ratios()))
+    figure.set_layout_engine("none")
+    head.write(figure, figure.get_figheight() - _MARGIN)
+    foot.write(figure, foot.height - _PAD)
+    for place in (path, *(path.with_suffix(suffix) for suffix in also)):
+        save_figure(figure, place, dpi=dpi, title=title)
+    return path
+
+
+def _share(ratios: Sequence[float]) -> float:
+    """Of the first column or row in all."""
+    return ratios[0] / sum(ratios)
+
+
+class _Lines:
+    """Texts above each other, each (text, size, weight, colour), broken to fit ``room`` inches."""
+
+    def __init__(self, texts: Sequence[tuple[str, float, str, str]], room: float) -> None:
+        self._texts = [
+            (wrap(text, room, size, weight), size, weight, color) for text, size, weight, color in texts if text
+        ]
+        self.height = sum(self._step(text, size) for text, size, *_ in self._texts) + _MARGIN + _PAD * bool(self._texts)
+
+    @staticmethod
+    def _step(text: str, size: float) -> float:
+        return (text.count("\n") + 1) * line_height(size)
+
+    def write(self, figure: Figure, y: float) -> None:
+        """Write them ``y`` inches above the lower edge and below."""
+        width, height = figure.get_size_inches()
+        for text, size, weight, color in self._texts:
+            look: dict[str, Any] = {"fontsize": size, "fontweight": weight, "color": color, "linespacing": 1.2}
+            figure.text(_MARGIN / width, y / height, text, va="top", **look)
+            y -= self._step(text, size)
+
+
+def _fit(axes: Axes, width: float) -> None:
+    """Break the texts of a panel, and put as many numbers below it as have room."""
+    room = width + (1.2 if axes.name == "polar" else 0.1)  # beside a circle there is room
+    texts: tuple[Any, ...] = (axes.title, cast(Any, axes)._left_title, axes.xaxis.label)
+    for text in texts:
+        text.set_text(wrap(text.get_text(), room, text.get_fontsize(), text.get_fontweight()))
+    if not isinstance(axes.xaxis.get_major_locator(), AutoLocator):
+        return
+    low, high = axes.get_xlim()
+    for most in range(6, 1, -1):
+        locator = MaxNLocator(most, steps=STEPS)
+        ticks = locator.tick_values(low, high)
+        numbers = axes.xaxis.get_major_formatter().format_ticks(list(ticks))
+        if (
+            max(text_width(number, SMALL_SIZE) for number in numbers) + _APART
+            <= (ticks[1] - ticks[0]) / (high - low) * width
+        ):
+            break
+    axes.xaxis.set_major_locator(locator)
+
+
+def _add_legend(body: SubFigure, handles: Sequence, room: float) -> None:
+    """As many columns as fit."""
+    for handle in handles:
+        handle.set_label(wrap(handle.get_label(), room - _HANDLE))
+    for columns in range(len(handles), 0, -1):
+        legend = body.legend(
+            handles=handles, ncols=columns, loc="outside lower left", frameon=False, handlelength=2.2, columnspacing=1.5
+        )
+        if columns == 1 or legend.get_window_extent().width <= room * body.figure.dpi:
+            break
+        legend.remove()
+
+
+def set_rows(axes: Axes, labels: Sequence[str]) -> None:
+    """A row of the panel for each label, the first at the top."""
+    axes.set_yticks(range(len(labels)), labels, fontsize=TEXT_SIZE)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.tick_params(labelbottom=True)
+
+
+def write_in_row(axes: Axes, text: str, x: float, row: float, right: float = 0, **look: Any) -> None:
+    """Text at a share of the panel's width and ``right`` inches right of it."""
+    place: dict[str, Any] = {"xytext": (72 * right, 0), "textcoords": "offset points", "va": "center"}
+    axes.annotate(text, (x, row), xycoords=axes.get_yaxis_transform(), **{**place, "fontsize": SMALL_SIZE, **look})
+
+
+def draw_interval(
+    axes: Axes, position: float, interval: tuple[float, float] | None, *, vertical: bool, **look: Any
+) -> None:
+    """A line from low to high with a cap at either end."""
+    if interval is not None:
+        ends = ((position, position), interval) if vertical else (interval, (position, position))
+        caps: dict[str, Any] = {"marker": "_" if vertical else "|", "markersize": 5, "markeredgewidth": 1.3}
+        axes.plot(*ends, linewidth=1.3, zorder=2.5, label="_interval", solid_capstyle="butt", **caps, **look)

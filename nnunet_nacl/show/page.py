@@ -1,0 +1,151 @@
+"""Puts the page together: comparison.json, figures and cases become one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+import re
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+import nnunet_nacl
+from nnunet_nacl.comparison.comparison_json import read_comparison
+from nnunet_nacl.comparison.output_folder import remove_temporaries
+from nnunet_nacl.documents.results import MASK_NOTES, MASKS
+from nnunet_nacl.files import write_atomically
+from nnunet_nacl.show.data_uris import data_uri, embed_figure
+from nnunet_nacl.show.drawing import LOWEST_CONFIDENCE, STRUCTURE_COLORS, confidence_scale
+from nnunet_nacl.show.findings import key_findings, verdicts
+from nnunet_nacl.show.gallery import Gallery, make_gallery
+from nnunet_nacl.show.quality_section import quality_section, without_quality
+from nnunet_nacl.show.reliability import FEW_VOXELS
+from nnunet_nacl.show.templating import render, source
+
+__all__ = ["PAGE_NAME", "Page", "make_page"]
+
+PAGE_NAME = "report.html"
+
+_INTERVAL = re.compile(r"\[([+-]?\d+(?:\.\d+)?(?:e[+-]?\d+)?), ")
+
+
+@dataclass(frozen=True)
+class Page:
+    """What was written, and what is missing on it."""
+
+    path: Path
+    size: int
+    problems: list[str] = field(default_factory=list)
+
+
+def make_page(
+    folder: Path, *, gallery: bool = True, channel: int = 0, say: Callable[[str], None] = lambda text: None
+) -> Page:
+    """Write report.html into the output folder of `nnunet_nacl compare`.
+
+    Args:
+        folder: Holds comparison.json and figures.
+        gallery: Whether cases are shown.
+        channel: Image channel of the gallery.
+        say: Is told what is being done.
+
+    Returns:
+        The page. What was missing for the gallery or the figures is in its problems; the page says it too.
+
+    Raises:
+        UserError: There is no usable comparison.json, or the page cannot be written.
+    """
+    data = read_comparison(folder)
+    remove_temporaries(folder)
+    n_bins = data["settings"]["evaluation"]["n_bins"]
+    galleries = [
+        make_gallery(dataset, data["trainers"], n_bins=n_bins, channel=channel, say=say)
+        for dataset in (data["datasets"] if gallery else ())
+    ]
+    figures = [{**figure, "src": embed_figure(folder, figure["files"])} for figure in data["figures"]]
+    text = _render(data, figures, galleries)
+    path = folder / PAGE_NAME
+    write_atomically(path, text)
+    problems = [f"{', '.join(figure['files'])}: no such figure in {folder}." for figure in figures if not figure["src"]]
+    problems += [problem for entry in galleries for problem in entry.problems]
+    return Page(path, len(text.encode()), list(dict.fromkeys(problems)))
+
+
+def _render(data: Mapping[str, Any], figures: Sequence[Mapping[str, Any]], galleries: Sequence[Gallery]) -> str:
+    script, evaluation = source("page.js"), data["settings"]["evaluation"]
+    tables = [_table(table) for table in data["tables"]]
+    used = {column["mask"] for column in data["columns"].values()}
+    return render(
+        "page.html",
+        data=data,
+        date=_date(data["created"]),
+        version=f"nnunet_nacl {nnunet_nacl.__version__}",
+        style=Markup(render("page.css", colors=STRUCTURE_COLORS)),
+        script=Markup(script),
+        script_hash=_hash(script),
+        findings=[
+            {"dataset": dataset["name"], "leaders": key_findings(data, dataset), "verdicts": verdicts(data, dataset)}
+            for dataset in data["datasets"]
+        ],
+        tested=any(row["p_holm"] is not None for row in data["statistics"]),
+        labels={trainer["name"]: trainer["label"] for trainer in data["trainers"]},
+        command=_command(data["command"]),
+        tables=without_quality(tables),
+        figures=without_quality(figures),
+        quality=quality_section(tables, figures),
+        galleries=galleries,
+        pictured=any(case.panels.pictures for entry in galleries for case in entry.cases),
+        colors=len(STRUCTURE_COLORS),
+        lowest_confidence=f"{LOWEST_CONFIDENCE:g}",
+        few_voxels=FEW_VOXELS,
+        scale=data_uri(confidence_scale(), ".png") if galleries else "",
+        masks={mask: MASK_NOTES[mask].format(**evaluation) for mask in MASKS if mask in used},
+    )
+
+
+def _table(table: Mapping[str, Any]) -> dict[str, Any]:
+    rows = [[_cell(cell) for cell in row] for row in table["rows"]]
+    numbers = [any(row[i]["value"] is not None for row in rows) for i in range(len(table["columns"]))]
+    return {
+        **table,
+        "rows": rows,
+        "columns": [{"text": text, "number": number} for text, number in zip(table["columns"], numbers)],
+        "marked": any(cell["best"] or cell["second"] for row in rows for cell in row),
+    }
+
+
+def _cell(cell: str | Mapping[str, Any]) -> dict[str, Any]:
+    if isinstance(cell, str):  # an interval is sorted by its lower end
+        interval = _INTERVAL.match(cell)
+        value = float(interval[1]) if interval else None
+        return {"text": cell, "value": value, "best": False, "second": False}
+    value = cell["value"]
+    return {**cell, "value": None if value is None or not math.isfinite(value) else value}
+
+
+def _command(text: str) -> str:
+    """One option per line, still as it can be pasted into a shell."""
+    try:
+        words = shlex.split(text)
+    except ValueError:
+        return text
+    option = re.compile(r"--?[A-Za-z][\w-]*")
+    return "".join((" \\\n  " if option.fullmatch(word) else " ") + shlex.quote(word) for word in words).strip()
+
+
+def _date(text: str) -> str:
+    try:
+        return f"{datetime.fromisoformat(text):%Y-%m-%d}"
+    except ValueError:
+        return text
+
+
+def _hash(text: str) -> str:
+    """As a content security policy wants it: the browser runs this script and no other."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

@@ -1,0 +1,180 @@
+"""Reliability diagrams: how often a confidence is right, for several methods side by side."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from nnunet_nacl.metrics.binning import BinStats
+from nnunet_nacl.metrics.calibration_error import ece
+from nnunet_nacl.show.layout import Frame, draw_interval, line_height, new_panels, write_figure
+from nnunet_nacl.show.style import GREEN, GREY, INK, SMALL_SIZE, VERMILLION, figure_settings
+from nnunet_nacl.show.values import as_interval, as_values
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ["ACCURACY", "ACCURACY_EDGE", "FEW_OPACITY", "FEW_VOXELS", "GAP_EDGES", "GAP_FACES", "draw_reliability"]
+
+# Also of the small diagrams on a page.
+ACCURACY, ACCURACY_EDGE = "#4A9CCB", "#003E63"
+GAP_EDGES = {"over": VERMILLION, "under": GREEN}
+GAP_FACES = {"over": "#FFFFFF", "under": "#CDE4F1"}  # the latter lies inside the bar: a paler blue
+FEW_VOXELS = 100  # bins with fewer voxels are drawn pale: their accuracy means little
+FEW_OPACITY = 0.35
+
+_HATCHES = {"over": "////", "under": "||||"}
+_PANELS_PER_ROW = 4
+_WIDEST, _SINGLE = 2.7, 3.4  # inches
+_SIDE_BY_HISTOGRAM = 4.0  # heights
+_TICKS, _TICK_LABELS = (0, 0.2, 0.4, 0.6, 0.8, 1), ("0", "0.2", "0.4", "0.6", "0.8", "1")  # short: panels stand close
+
+
+@figure_settings()
+def draw_reliability(
+    stats_by_method: Mapping[str, BinStats],
+    path: str | os.PathLike,
+    *,
+    bands: Mapping[str, tuple[Sequence[float] | np.ndarray, Sequence[float] | np.ndarray]] | None = None,
+    **frame: Unpack[Frame],
+) -> Path:
+    """Draw one panel per method: accuracy of each confidence bin above a histogram of the confidences.
+
+    A bar ends, with a dark edge, at the accuracy of its bin. The gap to the bin's mean confidence is hatched, above the
+    bar where the method is overconfident and inside it where it is underconfident; colour and hatching both tell which.
+    Each panel states its number of voxels and its ECE pooled over them, which is not the mean over cases of a table.
+
+    Args:
+        stats_by_method: Sums of each method, in the order of the panels. Regions are drawn together, and
+            the ECE is then the mean of theirs.
+        path: Where to write; the suffix chooses PNG, SVG or PDF. Written atomically.
+        bands: For any of the methods the lower and upper end, per bin, of an interval of the accuracy, such as a
+            bootstrap over cases of 95 %; NaN where a bin has none. Drawn as error bars.
+        frame: ``title``, ``subtitle``, ``notes`` and ``dpi``, as in :class:`~nnunet_nacl.show.layout.Frame`.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: No method is given, the suffix is not one of these, or a band does not fit the bins.
+        OSError: The file cannot be written.
+    """
+    if not stats_by_method:
+        raise ValueError("draw_reliability needs the sums of at least one method, got none.")
+    intervals = _check_bands(stats_by_method, bands or {})
+    rows = -(-len(stats_by_method) // _PANELS_PER_ROW)
+    columns = -(-len(stats_by_method) // rows)
+    body, axes = new_panels(
+        2 * rows * columns, columns, sharex=True, sharey="row", height_ratios=[_SIDE_BY_HISTOGRAM, 1] * rows
+    )
+    for i in range(rows * columns):
+        upper, lower = (axes[(2 * (i // columns) + below) * columns + i % columns] for below in (0, 1))
+        if i >= len(stats_by_method):
+            upper.remove()
+            lower.remove()
+            continue
+        method, stats = list(stats_by_method.items())[i]
+        upper.set_title(method, pad=72 * 2 * line_height(SMALL_SIZE) + 8)
+        place: dict[str, Any] = {"xycoords": "axes fraction", "xytext": (0, 5), "textcoords": "offset points"}
+        look: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": SMALL_SIZE, "linespacing": 1.2}
+        upper.annotate(_in_words(stats), (0.5, 1), **place, **look)
+        _draw_accuracy(upper, stats, intervals.get(method))
+        _draw_histogram(lower, stats)
+        if i % columns == 0:
+            upper.set_ylabel("accuracy")
+            lower.set_ylabel("voxels")
+        lower.set_xlabel("confidence")
+        lower.tick_params(labelbottom=True)
+    legend = _legend(stats_by_method, any(map(any, intervals.values())))
+    return write_figure(body, path, (_WIDEST if columns > 1 else _SINGLE, None), legend=legend, **frame)
+
+
+def _check_bands(stats_by_method: Mapping[str, BinStats], bands) -> dict[str, list[tuple[float, float] | None]]:
+    intervals = {}
+    for method, (low, high) in bands.items():
+        if method not in stats_by_method:
+            raise ValueError(f"A band is given for {method!r}, which is not drawn: {', '.join(stats_by_method)}.")
+        n_bins = stats_by_method[method].n_bins
+        ends = zip(as_values(low, f"The band of {method}", n_bins), as_values(high, f"The band of {method}", n_bins))
+        intervals[method] = [as_interval(end, f"bin {i} of {method}") for i, end in enumerate(ends)]
+    return intervals
+
+
+def _in_words(stats: BinStats) -> str:
+    if not stats.n_voxels:
+        return "no voxel"
+    return f"pooled ECE {ece(stats):.3f},\nn = {_short(stats.n_voxels)} voxels"
+
+
+def _few(stats: BinStats) -> np.ndarray:
+    """Which bins hold some voxels, but too few."""
+    count = stats.count.sum(axis=0)
+    return (count > 0) & (count < FEW_VOXELS)
+
+
+def _draw_accuracy(axes: Axes, stats: BinStats, intervals: list | None) -> None:
+    count, few, width = stats.count.sum(axis=0), _few(stats), 1 / stats.n_bins
+    confidence, correct = stats.confidence.sum(axis=0), stats.correct.sum(axis=0)
+    axes.plot((0, 1), (0, 1), color=GREY, lw=1, ls="--", zorder=2.2)
+    for i in np.flatnonzero(count):
+        accuracy, mean, left = correct[i] / count[i], confidence[i] / count[i], stats.edges[i]
+        alpha, side = FEW_OPACITY if few[i] else 1.0, "over" if mean > accuracy else "under"
+        look: dict[str, Any] = {"color": to_rgba(ACCURACY, alpha), "edgecolor": "white", "lw": 0.5}
+        axes.bar(left, accuracy, width, align="edge", gid="accuracy", **look)
+        look = {"facecolor": to_rgba(GAP_FACES[side], alpha), "edgecolor": to_rgba(GAP_EDGES[side], alpha)}
+        look |= {"hatch": _HATCHES[side], "lw": 0.6}
+        axes.bar(left, abs(mean - accuracy), width, min(mean, accuracy), align="edge", gid=side, **look)
+        ends, look = (left + 0.1 * width, left + 0.9 * width), {"color": to_rgba(ACCURACY_EDGE, alpha), "lw": 1.6}
+        axes.plot(ends, (accuracy, accuracy), solid_capstyle="butt", zorder=2.3, gid="top", **look)
+        if intervals:
+            draw_interval(axes, left + width / 2, intervals[i], vertical=True, color=INK, gid="band")
+    axes.set(xlim=(0, 1), ylim=(0, 1.01), yticks=_TICKS, yticklabels=_TICK_LABELS)
+
+
+def _draw_histogram(axes: Axes, stats: BinStats) -> None:
+    count = stats.count.sum(axis=0)
+    look: dict[str, Any] = {"color": "#7F7F7F", "edgecolor": "white", "lw": 0.5}
+    axes.bar(stats.edges[:-1], count / max(count.sum(), 1), 1 / stats.n_bins, align="edge", gid="share", **look)
+    axes.set(xlim=(0, 1), ylim=(0, 1.05), xticks=_TICKS, xticklabels=_TICK_LABELS)
+    axes.set_yticks((0, 0.5, 1), ("0", "50 %", "100 %"))
+
+
+def _legend(stats_by_method: Mapping[str, BinStats], banded: bool) -> list:
+    handles: list = [Patch(facecolor=ACCURACY, label="accuracy (dark edge)")]
+    for side, hatch in _HATCHES.items():
+        look: dict[str, Any] = {"facecolor": GAP_FACES[side], "edgecolor": GAP_EDGES[side], "hatch": hatch, "lw": 0.6}
+        handles.append(Patch(label=f"{side}confident by this much", **look))
+    handles.append(Line2D([], [], color=GREY, lw=1, ls="--", label="accuracy = confidence"))
+    if banded:
+        handles.append(
+            Line2D(
+                [],
+                [],
+                color=INK,
+                lw=0,
+                marker="|",
+                markersize=11,
+                markeredgewidth=1.3,
+                label="95 % interval over cases",
+            )
+        )
+    if any(_few(stats).any() for stats in stats_by_method.values()):
+        handles.append(
+            Patch(facecolor=to_rgba(ACCURACY, FEW_OPACITY), label=f"pale: fewer than {FEW_VOXELS} voxels in the bin")
+        )
+    return handles
+
+
+def _short(n: int) -> str:
+    for size, letter in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if n >= size:
+            return f"{n / size:.3g}{letter}"
+    return str(n)

@@ -1,0 +1,131 @@
+"""An evaluation for the eye, and for a spreadsheet."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnunet_nacl.documents.document import to_document
+from nnunet_nacl.documents.results import MASK_NOTES, Evaluation
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import check_writable, to_csv_text
+from nnunet_nacl.json_files import one_line
+
+__all__ = ["check_csv", "csv_text", "table_text"]
+
+_SHOWN = 3  # so many cases are named in a line
+_HEADER = ("scope", "case", "structure", "mask", "metric", "value")
+_SCORES = ("ECE", "CECE_mean", "ACE", "MCE", "NLL", "Brier")
+
+
+def table_text(evaluation: Evaluation, title: str = "") -> str:
+    """Segmentation by structure, then calibration by mask: mean over cases, and pooled over voxels."""
+    document = to_document(evaluation)
+    names = {key: f"{key} {one_line(name)}" for key, name in evaluation.names.items()}
+    undefined = document["undefined"]
+
+    def segmentation(name: str, mean: dict[str, Any], cases: int | str) -> list[str]:
+        distances = (_number(mean[metric], 2) for metric in ("HD95_mm", "ASSD_mm"))
+        return [name, _number(mean["Dice"]), *distances, str(cases)]
+
+    rows = [["structure", "Dice", "HD95 mm", "ASSD mm", "cases"]]
+    for key, name in names.items():
+        defined = document["n_cases"] - len(undefined["Dice"].get(key, ()))
+        rows.append(segmentation(name, document["mean"][key], defined))
+    rows.append(segmentation("mean", document["foreground_mean"], ""))
+    lines = [title] * bool(title) + _align(rows) + _undefined(undefined, names)
+    for which, heading, count in (("mean", "mean over cases", "n_cases"), ("pooled", "pooled voxels", "n_voxels")):
+        rows = [["mask", *_SCORES, count.removeprefix("n_")]]
+        for mask, values in document["calibration"][which].items():
+            rows.append([mask, *(_number(values[score]) for score in _SCORES), f"{values[count]:,}"])
+        lines += ["", f"calibration, {heading}", *_align(rows)]
+    lines += ["", *(f"  {mask}: {note.format(**document['settings'])}" for mask, note in MASK_NOTES.items())]
+    if "paper" in document:
+        lines += ["", *_paper(document["paper"], names)]
+    changed = sum(case.n_changed_voxels > 0 for case in evaluation.cases)
+    if changed:
+        lines += [
+            "",
+            f"In {changed} of {len(evaluation.cases)} cases the segmentation differs from what the probabilities say "
+            "(decided for Dice, postprocessed, or an npz left from an earlier run?): Dice is the segmentation's, "
+            "calibration the probabilities'.",
+        ]
+    return "\n".join(lines)
+
+
+def _undefined(undefined: dict[str, Any], names: dict[str, str]) -> list[str]:
+    """Which cases are in no mean, and why: absent structures and empty masks must not pass unseen."""
+    lines = []
+    for key, name in names.items():
+        dice = undefined["Dice"].get(key, [])
+        distances = [case for case in undefined["HD95_mm"].get(key, []) if case not in dice]
+        if dice:
+            lines.append(f"  {name} is in neither truth nor prediction of {_some(dice)}: no Dice, no distance")
+        if distances:
+            lines.append(f"  {name} is missing in truth or prediction of {_some(distances)}: no distance")
+    return lines + [f"  {mask} is empty in {_some(cases)}" for mask, cases in undefined["calibration"].items()]
+
+
+def _some(cases: Sequence[str]) -> str:
+    shown = ", ".join(map(one_line, cases[:_SHOWN]))
+    return f"{len(cases)} ({shown}{', ...' if len(cases) > _SHOWN else ''})"
+
+
+def _paper(paper: dict[str, Any], names: dict[str, str]) -> list[str]:
+    rows = [["paper's evaluation", "DSC", "HD95 voxels", "ECE", "CECE"]]
+    for key, name in names.items():
+        rows.append([name, _number(paper["dsc"][key]), _number(paper["hd95_voxels"][key], 2), "", ""])
+    dsc, distance = (np.mean(list(paper[name].values())) for name in ("dsc", "hd95_voxels"))
+    rows.append(["mean", _number(dsc), _number(distance, 2), "", ""])
+    rows.append(["foreground", "", "", _number(paper["ece"]), _number(paper["cece"])])
+    return _align(rows)
+
+
+def csv_text(evaluation: Evaluation) -> str:
+    """One value a line: scope (case, mean, pooled), case, structure, mask, metric, value; empty if undefined."""
+    document = to_document(evaluation)
+    cases = [("case", c["case"], c["metrics"], c["calibration"]) for c in document["metric_per_case"]]
+    mean = ("mean", "", document["mean"], document["calibration"]["mean"])
+    pooled: tuple[str, str, dict, Any] = ("pooled", "", {}, document["calibration"]["pooled"])
+    return to_csv_text(_HEADER, (row for scope in (*cases, mean, pooled) for row in _rows(*scope)))
+
+
+def check_csv(path: Path) -> None:
+    """UserError unless ``path`` can be written and holds nothing, or what :func:`csv_text` made."""
+    check_writable(path)
+    if path.exists():
+        with open(path, encoding="utf-8", errors="replace") as file:
+            if file.readline(200).strip() != ",".join(_HEADER):
+                raise UserError(
+                    f"{path} was not written by `nnunet_nacl evaluate --csv` and would be lost; remove it or choose "
+                    "another -o."
+                )
+
+
+def _rows(scope: str, case: str, structures: dict[str, Any], masks: dict[str, Any]) -> Iterator[tuple]:
+    for key, values in structures.items():
+        for metric, value in values.items():
+            if metric == "calibration":
+                for mask, scores in value.items():
+                    yield from ((scope, case, key, mask, name, score) for name, score in scores.items())
+            elif not isinstance(value, dict):
+                yield scope, case, key, "", metric, value
+    for mask, scores in masks.items():
+        yield from ((scope, case, "", mask, name, score) for name, score in scores.items())
+
+
+def _number(value: float, decimals: int = 4) -> str:
+    return "-" if math.isnan(value) else f"{value:.{decimals}f}"
+
+
+def _align(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for first, *others in rows:
+        cells = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(others, widths[1:]))]
+        lines.append(f"  {'  '.join(cells)}".rstrip())
+    return lines
