@@ -99,10 +99,11 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.cli.problem_list import report_problems
     from nnunet_nacl.documents.review_list import table_text
     from nnunet_nacl.json_files import one_line
-    from nnunet_nacl.prediction.review_documents import REVIEW
-    from nnunet_nacl.prediction.review_page import PAGE
+    from nnunet_nacl.prediction.review_documents import PAGE, REVIEW
     from nnunet_nacl.prediction.scan_run import ScanRun, predict_folder
     from nnunet_nacl.prediction.trained_model import TrainedModel
+    from nnunet_nacl.show.review_page import review_page
+    from nnunet_nacl.show.thumbnail import draw_thumbnail
 
     folder = _model_folder(args)
     given = Path(args.map) if args.map else None
@@ -130,7 +131,9 @@ def run(args: argparse.Namespace) -> int:
     # the blocks that tidy up run only if Python ends by an exception
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        delivered = predict_folder(model, network, scans, progress=not args.disable_progress_bar)
+        delivered = predict_folder(
+            model, network, scans, draw=draw_thumbnail, page=review_page, progress=not args.disable_progress_bar
+        )
     except (KeyboardInterrupt, SystemExit):
         print(
             "\nstopped: the finished scans are kept; go on with the same command and --continue_prediction",

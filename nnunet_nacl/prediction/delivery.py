@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,14 +14,31 @@ from nnunet_nacl.files import remove_leftovers
 from nnunet_nacl.prediction.case_records import CaseRecords, FinishedCase
 from nnunet_nacl.prediction.input_cases import InputCase
 from nnunet_nacl.prediction.network import PredictedLogits
+from nnunet_nacl.prediction.preprocessed_case import CompactImage
 from nnunet_nacl.prediction.segmented_case import Postprocessing, SegmentedCase, segment_case
-from nnunet_nacl.prediction.thumbnail import draw_thumbnail
 from nnunet_nacl.prediction.trained_model import TrainedModel
 
-__all__ = ["MAPS", "Delivery"]
+__all__ = ["MAPS", "Delivery", "Thumbnail"]
 
 MAPS = "maps"
 """Folder of the maps, a folder a case: nnU-Net takes every image beside the segmentations for one."""
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A picture, and in words what it goes through.
+
+    Attributes:
+        png: The picture.
+        width: In pixels.
+        height: In pixels.
+        place: Such as ``axial slice 21 of 38, at Posterior``.
+    """
+
+    png: bytes
+    width: int
+    height: int
+    place: str
 
 
 @dataclass(frozen=True)
@@ -31,6 +49,7 @@ class Delivery:
         model: The model.
         output: The folder.
         records: Of its cases.
+        draw: Makes the picture of a case; can be pickled.
         maps: Which are written.
         postprocessing: Of nnU-Net; None for none.
         owner: Of the unfinished files, where several runs share the folder.
@@ -39,6 +58,7 @@ class Delivery:
     model: TrainedModel
     output: Path
     records: CaseRecords
+    draw: Callable[[TrainedModel, CompactImage, SegmentedCase], Thumbnail]
     maps: tuple[str, ...] = ()
     postprocessing: Postprocessing | None = None
     owner: str = ""
@@ -46,7 +66,7 @@ class Delivery:
     def finish(self, case: InputCase, predicted: PredictedLogits) -> None:
         """Write all files of a case, its record last; UserError if one cannot be written."""
         segmented = segment_case(self.model, predicted, maps=self.maps, postprocessing=self.postprocessing)
-        picture = draw_thumbnail(self.model, predicted.image, segmented)
+        picture = self.draw(self.model, predicted.image, segmented)
         self.records.forget(case.case)
         folder, ending = self.model.opened, self.model.opened.file_ending
         files = CaseFiles(case.case, self.output / f"{case.case}.npz", None, None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -15,15 +15,15 @@ from nnunet_nacl.json_files import one_line
 from nnunet_nacl.prediction.case_records import CaseRecords, FinishedCase
 from nnunet_nacl.prediction.input_cases import InputCase
 from nnunet_nacl.prediction.reasons import LOWEST_MEMBERS_DICE, reasons_to_look
-from nnunet_nacl.prediction.review_page import PAGE, review_page
 from nnunet_nacl.prediction.trained_model import TrainedModel
 
 if TYPE_CHECKING:
     from nnunet_nacl.prediction.scan_run import ScanRun
 
-__all__ = ["DOCUMENT", "REVIEW", "Delivered", "deliver_lists"]
+__all__ = ["DOCUMENT", "PAGE", "REVIEW", "Delivered", "deliver_lists"]
 
 DOCUMENT = "prediction.json"
+PAGE = "index.html"
 REVIEW = "review.csv"
 
 
@@ -58,11 +58,12 @@ def deliver_lists(
     unusable: Mapping[str, str],
     settings: Mapping[str, Any],
     problems: dict[str, str],
+    page: Callable[..., str],
 ) -> Delivered:
     """Write the lists from the records of all cases, whichever part made them: the part that ends last has all."""
     while True:
         done, wrong, waiting = _gather(records, cases, unusable)
-        delivered = _deliver(model, run, settings, done, wrong, waiting, problems)
+        delivered = _deliver(model, run, settings, done, wrong, waiting, problems, page)
         if _gather(records, cases, unusable)[0].keys() == done.keys():  # no other part has gone on meanwhile
             return delivered
 
@@ -90,6 +91,7 @@ def _deliver(
     wrong: Mapping[str, str],
     waiting: list[str],
     problems: dict[str, str],
+    page: Callable[..., str],
 ) -> Delivered:
     reviews = in_order([one.review for one in done.values()])
     quality = model.quality
@@ -105,8 +107,8 @@ def _deliver(
     members = [f"fold_{fold}" for fold in model.folds]
     text = review_csv_text(reviews, members, rows, predicted, run.threshold, reasons)
     write_atomically(run.output / REVIEW, text)
-    page = review_page(model, run.images, reviews, done, predicted, reasons, rows, notes, run.threshold)
-    write_atomically(run.output / PAGE, page)
+    text = page(model, run.images, reviews, done, predicted, reasons, rows, notes, run.threshold)
+    write_atomically(run.output / PAGE, text)
     document = _describe(model, run, settings, notes) | {
         "n_cases": len(reviews),
         "n_to_look_at": sum(map(bool, reasons.values())),

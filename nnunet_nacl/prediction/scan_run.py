@@ -7,7 +7,7 @@ export and write. Each takes a case only when there is room for it, so memory do
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,12 +21,12 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import remove_leftovers, to_json_text, write_atomically
 from nnunet_nacl.json_files import one_line
 from nnunet_nacl.prediction.case_records import RECORDS, CaseRecords
-from nnunet_nacl.prediction.delivery import Delivery
+from nnunet_nacl.prediction.delivery import Delivery, Thumbnail
 from nnunet_nacl.prediction.input_cases import InputCase, find_input_cases
 from nnunet_nacl.prediction.network import Network, PredictedLogits
-from nnunet_nacl.prediction.preprocessed_case import PreprocessedCase, read_and_preprocess
+from nnunet_nacl.prediction.preprocessed_case import CompactImage, PreprocessedCase, read_and_preprocess
 from nnunet_nacl.prediction.review_documents import DOCUMENT, Delivered, deliver_lists
-from nnunet_nacl.prediction.segmented_case import MAP_NAMES, Postprocessing
+from nnunet_nacl.prediction.segmented_case import MAP_NAMES, Postprocessing, SegmentedCase
 from nnunet_nacl.prediction.trained_model import TrainedModel
 
 __all__ = ["ScanRun", "predict_folder"]
@@ -91,7 +91,15 @@ class _Progress:
             self.records.remember_problem(case, problem)
 
 
-def predict_folder(model: TrainedModel, network: dict[str, Any], run: ScanRun, *, progress: bool = False) -> Delivered:
+def predict_folder(
+    model: TrainedModel,
+    network: dict[str, Any],
+    run: ScanRun,
+    *,
+    draw: Callable[[TrainedModel, CompactImage, SegmentedCase], Thumbnail],
+    page: Callable[..., str],
+    progress: bool = False,
+) -> Delivered:
     """Predict every scan of a folder.
 
     ``output`` becomes a folder as nnUNetv2_predict leaves it, with prediction.json, review.csv and index.html beside
@@ -102,6 +110,8 @@ def predict_folder(model: TrainedModel, network: dict[str, Any], run: ScanRun, *
         model: The model.
         network: Arguments of :class:`~nnunet_nacl.prediction.network.Network` beside the model.
         run: What is to be done.
+        draw: Makes the picture of a case; can be pickled (:func:`nnunet_nacl.show.thumbnail.draw_thumbnail`).
+        page: Makes the page of them all (:func:`nnunet_nacl.show.review_page.review_page`).
         progress: Show a progress bar on stderr, with the time left.
 
     Returns:
@@ -127,7 +137,7 @@ def predict_folder(model: TrainedModel, network: dict[str, Any], run: ScanRun, *
     mine = cases[run.part :: run.num_parts]
     kept = [case for case in mine if run.keep and records.finished(case)]
     todo = [case for case in mine if case not in kept] if kept else mine
-    delivery = Delivery(model, run.output, records, maps, run.postprocessing, run.owner)
+    delivery = Delivery(model, run.output, records, draw, maps, run.postprocessing, run.owner)
     first = unusable if run.part == 0 else {}
     try:
         with tqdm(
@@ -140,7 +150,7 @@ def predict_folder(model: TrainedModel, network: dict[str, Any], run: ScanRun, *
                 _work(model, Network(model, **network), run, delivery, todo, track)
     finally:
         remove_unfinished(run.output, run.owner)
-    delivered = deliver_lists(model, run, records, cases, unusable, settings, track.problems)
+    delivered = deliver_lists(model, run, records, cases, unusable, settings, track.problems, page)
     if not any(records.finished(case) for case in mine):
         listed = "".join(f"\n  {one_line(case)}: {problem}" for case, problem in track.problems.items())
         raise UserError(f"{run.images}: no case could be predicted.{listed}")

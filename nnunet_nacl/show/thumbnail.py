@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from nnunet_nacl.cases.kept_slices import slicing_axis
+from nnunet_nacl.prediction.delivery import Thumbnail
 from nnunet_nacl.prediction.preprocessed_case import CompactImage
 from nnunet_nacl.prediction.segmented_case import SegmentedCase
 from nnunet_nacl.prediction.trained_model import TrainedModel
@@ -14,26 +13,9 @@ from nnunet_nacl.show.drawing import Grid, draw_labels
 from nnunet_nacl.show.orientation import anatomical_axes, plane_of
 from nnunet_nacl.show.slices import crop_box
 
-__all__ = ["Thumbnail", "draw_thumbnail"]
+__all__ = ["draw_thumbnail"]
 
 _LONG_SIDE = (180, 240)  # pixels
-
-
-@dataclass(frozen=True)
-class Thumbnail:
-    """A picture, and in words what it goes through.
-
-    Attributes:
-        png: The picture.
-        width: In pixels.
-        height: In pixels.
-        place: Such as ``axial slice 21 of 38, at Posterior``.
-    """
-
-    png: bytes
-    width: int
-    height: int
-    place: str
 
 
 def draw_thumbnail(model: TrainedModel, image: CompactImage, case: SegmentedCase) -> Thumbnail:

@@ -20,9 +20,8 @@ from nnunet_nacl.prediction.trained_model import TrainedModel
 from nnunet_nacl.show.drawing import STRUCTURE_COLORS
 from nnunet_nacl.show.templating import render, source
 
-__all__ = ["PAGE", "review_page"]
+__all__ = ["review_page"]
 
-PAGE = "index.html"
 _UNITS = {"mm2": "mm²"}
 _MOST_STRUCTURES, _SHOWN = 4, 3  # of more, only those with the lowest Dice fit into a row
 
