@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.cases.folders import Model, make_model
+from tests.cases.predictions import predictions_in
 from tests.environments import Environment, build_wheel, copy_sources, install_editable, link_libraries
-from tests.evaluation.folders import Model, make_model
 
 # How long an example takes says nothing on a shared machine.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -90,3 +91,9 @@ def make_validated(tmp_path, monkeypatch):
         return model
 
     return build
+
+
+@pytest.fixture
+def predict(tmp_path) -> Callable[..., Path]:
+    """Function that writes one folder of predictions without ground truth."""
+    return predictions_in(tmp_path)

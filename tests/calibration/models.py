@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from nnunet_nacl.json_files import read_dict
-from tests.evaluation.folders import Model, make_model, write_json
+from tests.cases.folders import Model, make_model, write_json
 
 KINDS = ("plain", "residual", "primus")
 

@@ -13,7 +13,7 @@ from nnunet_nacl.calibration.sampling import draw_sample
 from nnunet_nacl.cases.heldout import HeldOut, case_values
 from nnunet_nacl.cases.locate import find_fold_folders
 from nnunet_nacl.documents.map_file import structures_of
-from tests.evaluation.folders import CLASSES, CLASSES_WITH_IGNORE, REGIONS, REGIONS_WITH_IGNORE
+from tests.cases.folders import CLASSES, CLASSES_WITH_IGNORE, REGIONS, REGIONS_WITH_IGNORE
 
 LABELS = {
     "classes": CLASSES,

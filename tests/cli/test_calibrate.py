@@ -19,7 +19,7 @@ from nnunet_nacl.documents.document import read_document
 from nnunet_nacl.documents.map_file import map_to_json, read_map
 from nnunet_nacl.json_files import read_dict
 from tests.calibration.models import make_trained
-from tests.evaluation.folders import CLASSES, REGIONS, write_json
+from tests.cases.folders import CLASSES, REGIONS, write_json
 
 STRUCTURES = {"1": "anterior", "2": "posterior"}
 

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.cli.main import main
-from tests.decision.test_decided_folder import write_truths
-from tests.evaluation.folders import read, write_prediction
-from tests.quality.conftest import SHAPE, SPACING_MM, predict  # noqa: F401  (a fixture)
+from tests.cases.folders import read, write_prediction
+from tests.cases.predictions import SPACING_MM
+from tests.cases.test_decided_folder import write_truths
 
 
 def decide(*arguments) -> int:
     return main(["decide", *map(str, arguments), "-np", "1"])
 
 
-def test_decided_segmentations_in_one_command(predict, tmp_path, capsys):  # noqa: F811
+def test_decided_segmentations_in_one_command(predict, tmp_path, capsys):
     assert decide("-i", predict(), "-o", tmp_path / "out") == 0
     printed = capsys.readouterr().out
     document = json.loads((tmp_path / "out" / "decision.json").read_text())
@@ -32,7 +32,7 @@ def test_decided_segmentations_in_one_command(predict, tmp_path, capsys):  # noq
     assert "true Dice" not in printed and str(tmp_path / "out" / "decision.json") in printed
 
 
-def test_true_dice_has_an_interval_of_its_difference(predict, tmp_path, capsys):  # noqa: F811
+def test_true_dice_has_an_interval_of_its_difference(predict, tmp_path, capsys):
     source = predict()
     truths = write_truths(tmp_path / "truths")
     (truths / "case_2.nii.gz").unlink()
@@ -53,7 +53,7 @@ def test_true_dice_has_an_interval_of_its_difference(predict, tmp_path, capsys):
     assert f"[{min(before):.4f}, {max(before):.4f}]" in capsys.readouterr().out
 
 
-def test_what_was_removed_or_postprocessed_is_said(predict, tmp_path, capsys, monkeypatch):  # noqa: F811
+def test_what_was_removed_or_postprocessed_is_said(predict, tmp_path, capsys, monkeypatch):
     from nnunet_nacl.cases.decided_case import DecidedCase, DecidedStructure
     from nnunet_nacl.cases.decided_folder import Decided
     from nnunet_nacl.cli.decision_table import summary_lines
@@ -68,7 +68,7 @@ def test_what_was_removed_or_postprocessed_is_said(predict, tmp_path, capsys, mo
     assert "In 1 cases the predicted segmentation is not the argmax" in text
 
 
-def test_postprocessing_is_chosen_by_nnunet_and_applied_to_others(predict, tmp_path, capsys):  # noqa: F811
+def test_postprocessing_is_chosen_by_nnunet_and_applied_to_others(predict, tmp_path, capsys):
     source = predict()
     truths = write_truths(tmp_path / "truths")
     for i in range(3):  # a clear structure of each class, and a false piece far away, which removal mends
@@ -97,7 +97,7 @@ class Evil:
         return print, ("executed",)
 
 
-def test_a_pickle_that_is_not_nnunets_is_not_executed(predict, tmp_path, capsys):  # noqa: F811
+def test_a_pickle_that_is_not_nnunets_is_not_executed(predict, tmp_path, capsys):
     (tmp_path / "evil.pkl").write_bytes(pickle.dumps(([Evil()], [{}])))
     assert decide("-i", predict(), "-o", tmp_path / "out", "-pp_pkl_file", tmp_path / "evil.pkl") == 2
     out, err = capsys.readouterr()
@@ -105,7 +105,7 @@ def test_a_pickle_that_is_not_nnunets_is_not_executed(predict, tmp_path, capsys)
     assert not (tmp_path / "out").exists()
 
 
-def test_problems_are_listed_and_the_rest_is_done(predict, tmp_path, capsys):  # noqa: F811
+def test_problems_are_listed_and_the_rest_is_done(predict, tmp_path, capsys):
     source = predict()
     (source / "case_0.npz").write_bytes(b"PK")
     (source / "case_1.npz").unlink()
@@ -127,7 +127,7 @@ def test_problems_are_listed_and_the_rest_is_done(predict, tmp_path, capsys):  #
         (("-i", "predictions", "-o", "out", "-gt", "predictions", "-groups", "p(.)"), "no patient for 3 cases"),
     ],
 )
-def test_errors_are_one_line(predict, tmp_path, monkeypatch, capsys, arguments, message):  # noqa: F811
+def test_errors_are_one_line(predict, tmp_path, monkeypatch, capsys, arguments, message):
     predict()
     monkeypatch.chdir(tmp_path)
     assert main(["decide", *arguments]) == 2

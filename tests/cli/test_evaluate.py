@@ -10,7 +10,7 @@ import shutil
 import pytest
 
 from nnunet_nacl.cli.main import main
-from tests.evaluation.folders import REGIONS
+from tests.cases.folders import REGIONS
 
 
 def evaluate(*arguments) -> int:

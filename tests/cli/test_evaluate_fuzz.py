@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nnunet_nacl.cli.main import main
-from tests.evaluation.folders import (
+from tests.cases.folders import (
     CLASSES,
     CLASSES_WITH_IGNORE,
     REGIONS,

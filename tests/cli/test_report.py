@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nnunet_nacl.cli.main import main
-from tests.page.study import Study, make_study
+from tests.show.study import Study, make_study
 
 
 @pytest.fixture

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from nnunet_nacl.cli.main import main
-from tests.quality.conftest import empty_prediction, predict  # noqa: F401  (a fixture)
+from tests.cases.predictions import empty_prediction
 
 
 def uncertainty(*arguments) -> int:
     return main(["uncertainty", *map(str, arguments), "-np", "1"])
 
 
-def test_the_least_certain_cases_in_one_command(predict, tmp_path, capsys):  # noqa: F811
+def test_the_least_certain_cases_in_one_command(predict, tmp_path, capsys):
     folder = predict(cases=3)
     assert uncertainty("-i", folder, "-o", tmp_path / "review") == 0
     printed = capsys.readouterr().out
@@ -28,7 +28,7 @@ def test_the_least_certain_cases_in_one_command(predict, tmp_path, capsys):  # n
     }
 
 
-def test_several_folders_and_every_option(predict, tmp_path, capsys):  # noqa: F811
+def test_several_folders_and_every_option(predict, tmp_path, capsys):
     one, two = predict("one"), predict("two", seed=1)
     empty_prediction(one, "blank"), empty_prediction(two, "blank")
     arguments = ("-i", one, two, "-o", tmp_path / "review", "-maps", "entropy", "expected_entropy", "-dtype", "float32")
@@ -40,7 +40,7 @@ def test_several_folders_and_every_option(predict, tmp_path, capsys):  # noqa: F
     assert len(list((tmp_path / "review" / "case_0").glob("*.nii.gz"))) == 2 + 3 + 1
 
 
-def test_problems_are_listed_and_the_rest_is_done(predict, tmp_path, capsys):  # noqa: F811
+def test_problems_are_listed_and_the_rest_is_done(predict, tmp_path, capsys):
     folder = predict()
     (folder / "case_0.npz").write_bytes(b"PK")
     (folder / "case_1.npz").unlink()
@@ -58,7 +58,7 @@ def test_problems_are_listed_and_the_rest_is_done(predict, tmp_path, capsys):  #
         (("-i", "predictions", "-o", "out", "-np", "0"), "-np must be at least 1"),
     ],
 )
-def test_errors_are_one_line(predict, tmp_path, monkeypatch, capsys, arguments, message):  # noqa: F811
+def test_errors_are_one_line(predict, tmp_path, monkeypatch, capsys, arguments, message):
     predict()
     monkeypatch.chdir(tmp_path)
     assert main(["uncertainty", *arguments]) == 2

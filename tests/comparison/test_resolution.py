@@ -16,8 +16,8 @@ from nnunet_nacl.documents.document import read_document
 from nnunet_nacl.documents.map_file import sha256
 from nnunet_nacl.documents.results import EvaluationSettings
 from nnunet_nacl.errors import UserError
+from tests.cases.folders import REGIONS, write_json
 from tests.comparison.models import CONFIGURATION, DATASET, PLANS
-from tests.evaluation.folders import REGIONS, write_json
 
 NAMES = ["nnUNetTrainer", "nnUNetTrainerCE", "nnUNetTrainerNACL"]
 

@@ -23,8 +23,8 @@ from nnunet_nacl.metrics.chosen import chosen_ece, count_chosen
 from nnunet_nacl.metrics.overlap import count_overlap
 from nnunet_nacl.models.workflow import calibrate
 from nnunet_nacl.show.case_files import Folders, read_prediction
+from tests.cases.folders import CLASSES, REGIONS, read
 from tests.comparison.models import CONFIGURATION, PLANS, make_study
-from tests.evaluation.folders import CLASSES, REGIONS, read
 
 TRAINER = "nnUNetTrainerNACL"
 

@@ -9,7 +9,7 @@ import SimpleITK as sitk
 from nnunet_nacl.calibration.affine import AffineMap
 from nnunet_nacl.cases.checkpoints import CALIBRATED, write_calibrated
 from tests.calibration.models import make_trained
-from tests.evaluation.folders import CLASSES, REGIONS
+from tests.cases.folders import CLASSES, REGIONS
 
 PREDICT = (
     "import torch\n"

@@ -14,7 +14,7 @@ from nnunet_nacl.cases.checkpoints import CALIBRATED, write_calibrated
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.models.archive import export_model, install_model
-from tests.evaluation.folders import write_json
+from tests.cases.folders import write_json
 from tests.models.travelling import MAP, MARK, calibrate_folds, make_finished
 
 FINAL = "checkpoint_final.pth"

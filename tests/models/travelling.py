@@ -9,7 +9,7 @@ from nnunet_nacl.calibration.affine import AffineMap
 from nnunet_nacl.cases.checkpoints import write_calibrated
 from nnunet_nacl.documents.map_file import map_to_json
 from tests.calibration.models import make_trained
-from tests.evaluation.folders import Model, write_json
+from tests.cases.folders import Model, write_json
 
 MAP = AffineMap([0.7, 1.4], [-0.5, 0.3])
 MARK = map_to_json(MAP, {"1": "anterior", "2": "posterior"})

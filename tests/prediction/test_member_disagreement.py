@@ -12,7 +12,7 @@ from nnunet_nacl.metrics.overlap import count_overlap
 from nnunet_nacl.metrics.voxel_uncertainty import mutual_information
 from nnunet_nacl.prediction import member_disagreement
 from nnunet_nacl.prediction.member_disagreement import MemberSums
-from tests.evaluation.folders import CLASSES, REGIONS
+from tests.cases.folders import CLASSES, REGIONS
 
 
 def make(labels: dict) -> tuple[Labels, object]:

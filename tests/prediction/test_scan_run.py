@@ -17,8 +17,7 @@ import pytest
 from nnunet_nacl.calibration.decision import decide
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.prediction import Predictor
-from tests.evaluation.folders import CLASSES, CLASSES_WITH_IGNORE, REGIONS, REGIONS_WITH_IGNORE
-from tests.page.html_check import Page
+from tests.cases.folders import CLASSES, CLASSES_WITH_IGNORE, REGIONS, REGIONS_WITH_IGNORE
 from tests.prediction.untrained import (
     SHAPE,
     calibrate,
@@ -31,6 +30,7 @@ from tests.prediction.untrained import (
     write_scan,
 )
 from tests.processes import children, is_alive
+from tests.show.html_check import Page
 
 
 @pytest.fixture(autouse=True)

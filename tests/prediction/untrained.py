@@ -17,7 +17,7 @@ from nnunet_nacl.calibration.learned_quality import HeldOutStructure, LearnedQua
 from nnunet_nacl.cases.checkpoints import write_calibrated
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.documents.map_file import map_to_json, structures_of
-from tests.evaluation.folders import CLASSES, read
+from tests.cases.folders import CLASSES, read
 
 SPACING_MM = (2.0, 1.0, 0.8)  # z, y, x
 SHAPE = (9, 17, 14)

@@ -1,0 +1,94 @@
+"""What a document says of the chosen label, and of the quality that the probabilities promise."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from nnunet_nacl.cases.case_maps import compute_case
+from nnunet_nacl.cases.ensemble_members import MemberCase
+from nnunet_nacl.cases.evaluate import evaluate_folder
+from nnunet_nacl.cases.prediction_folder import PredictionFolder
+from nnunet_nacl.cases.quality_block import CaseQuality
+from nnunet_nacl.documents.document import read_document
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.metrics.chosen import chosen_ece
+from tests.cases.folders import CLASSES, CLASSES_WITH_IGNORE, REGIONS, make_model, read, write_json
+
+
+@pytest.fixture
+def measure(tmp_path):
+    """Function that evaluates a model of some labels into calibration.json."""
+
+    def run(labels=CLASSES):
+        model = make_model(tmp_path, labels=labels, cases=1, sharpness=1.5)
+        folder = PredictionFolder.open(model.validation(), model.references)
+        output = model.validation() / "calibration.json"
+        evaluate_folder(folder, output=output)
+        return folder, output, read_document(output).cases[0]
+
+    return run
+
+
+@pytest.mark.parametrize("labels", [CLASSES, REGIONS, CLASSES_WITH_IGNORE], ids=["classes", "regions", "ignore"])
+def test_of_the_likeliest_label_the_chosen_error_is_the_ece(measure, labels):
+    _, _, case = measure(labels)
+    assert case.n_changed_voxels == 0
+    assert chosen_ece(case.chosen["all"]) == pytest.approx(case.ece("all"), abs=1e-9)
+    if labels is not REGIONS:  # there `predicted` is where any region is, for each of them
+        assert chosen_ece(case.chosen["predicted"]) == pytest.approx(case.ece("predicted"), abs=1e-9)
+
+
+def test_expected_dice_and_volume_leave_ignored_voxels_out(measure):
+    folder, _, case = measure(CLASSES_WITH_IGNORE)
+    truth, segmentation = (read(path / "case_00.nii.gz") for path in (folder.reference_folder, folder.folder))
+    probs, valid = np.load(folder.folder / "case_00.npz")["probabilities"], truth != 3
+    for k in (1, 2):
+        p, s = probs[k][valid].astype(float), (segmentation == k)[valid]
+        values = case.blocks["quality"]["structures"][str(k)]
+        assert values["expected_dice"] == pytest.approx(2 * p[s].sum() / (p.sum() + s.sum()))
+        volumes = [values[name] for name in ("expected_volume", "volume", "true_volume")]
+        assert volumes == pytest.approx([n / 1000 for n in (p.sum(), s.sum(), (truth == k).sum())])  # 1 mm3 a voxel
+
+
+@pytest.mark.parametrize("labels", [CLASSES, REGIONS], ids=["classes", "regions"])
+def test_entropy_and_confidence_are_those_of_the_review_list(measure, labels):
+    folder, _, case = measure(labels)
+    review = compute_case([folder], MemberCase("case_00", (folder.files("case_00"),))).review
+    found = CaseQuality.of(case)
+    assert found.entropy == pytest.approx(review.mean_foreground_entropy)
+    assert found.confidence == pytest.approx(review.mean_foreground_confidence)
+    assert found.lowest_expected == pytest.approx(review.lowest_expected_dice)
+
+
+def test_an_earlier_document_is_measured_again_while_the_probabilities_are_there(measure):
+    folder, output, case = measure()
+    document = json.loads(output.read_text())
+    del document["metric_per_case"][0]["chosen"], document["metric_per_case"][0]["quality"]
+    write_json(output, document)
+    assert not read_document(output).cases[0].chosen and CaseQuality.of(read_document(output).cases[0]) is None
+    probabilities = folder.folder / "case_00.npz"
+    probabilities.rename(folder.folder / "kept")
+    evaluate_folder(folder, output=output)
+    assert not read_document(output).cases[0].chosen  # the rest of it still holds
+    (folder.folder / "kept").rename(probabilities)
+    evaluate_folder(folder, output=output)
+    again = read_document(output).cases[0]
+    assert again.chosen["all"].to_json() == case.chosen["all"].to_json() and again.blocks == case.blocks
+
+
+def test_damaged_sums_of_the_chosen_label_are_refused(measure):
+    _, output, _ = measure()
+    document = json.loads(output.read_text())
+    document["metric_per_case"][0]["chosen"]["all"]["count"] = [[1, 2]]
+    write_json(output, document)
+    with pytest.raises(UserError, match="count of a chosen label is no table of 1 x 15 numbers"):
+        read_document(output)
+
+
+def test_a_case_without_prediction_has_no_quality_to_order_by():
+    quality = CaseQuality({"1": math.nan}, {"1": 0.0}, math.nan, math.nan)
+    assert math.isnan(quality.lowest_expected) and quality.lowest_true == 0

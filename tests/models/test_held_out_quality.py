@@ -1,0 +1,232 @@
+"""What held-out cases teach: values of a case in closed form, the check on unseen parts, the way to a review list."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import shutil
+from hashlib import sha256
+
+import numpy as np
+import pytest
+
+from nnunet_nacl.calibration.affine import AffineMap
+from nnunet_nacl.calibration.decision import decide
+from nnunet_nacl.calibration.learned_quality import LearnedQuality
+from nnunet_nacl.cases.held_out_case import measure_case, measure_sampled
+from nnunet_nacl.cases.heldout import HeldOut
+from nnunet_nacl.cases.locate import find_fold_folders
+from nnunet_nacl.cases.prediction_folder import PredictionFolder
+from nnunet_nacl.cli.main import main
+from nnunet_nacl.models.held_out_quality import check_estimate
+from tests.cases.folders import CLASSES_WITH_IGNORE, REGIONS, random_case, write_image, write_prediction
+from tests.cases.predictions import SPACING_MM
+
+IDENTITY = AffineMap([1.0, 1.0], [0.0, 0.0])
+
+
+def test_values_of_a_case_in_closed_form(predict, tmp_path):
+    # two voxels: p_1 = 0.6 and 0.4, 1 is true in the first only; E = 2 * 0.6 / (1 + 1) = 0.6 for the argmax, and
+    # 2 * 1 / (1 + 2) = 2 / 3 where both are taken; 2 is in neither, but a third voxel, which is ignored, is full of it
+    folder, voxel_ml = predict(labels=CLASSES_WITH_IGNORE, cases=0), np.prod(SPACING_MM) / 1000
+    ignore = max(CLASSES_WITH_IGNORE.values())
+    probs = np.array([[0.4, 0.6, 0.0], [0.6, 0.4, 0.0], [0.0, 0.0, 1.0]], dtype=np.float32).reshape(3, 1, 1, 3)
+    write_prediction(folder, "case", probs, np.array([[[1, 0, 2]]], dtype=np.uint8), SPACING_MM)
+    (tmp_path / "labels").mkdir()
+    write_image(np.array([[[1, 0, ignore]]], dtype=np.uint8), tmp_path / "labels" / "case.nii.gz", SPACING_MM)
+    opened = PredictionFolder.open(folder, tmp_path / "labels")
+    found = measure_case(opened, opened.files("case"), IDENTITY)
+    assert found["unit"] == "ml"
+    assert found["argmax"]["1"] == pytest.approx([0.6, 1, voxel_ml, voxel_ml])
+    assert found["decided"]["1"] == pytest.approx([2 / 3, 2 / 3, voxel_ml, voxel_ml])
+    expected, true, *volumes = found["argmax"]["2"]
+    assert math.isnan(expected) and math.isnan(true) and volumes == pytest.approx([0, 0])
+    shifted = measure_case(opened, opened.files("case"), AffineMap([1.0, 1.0], [math.log(4), 0.0]))
+    p = np.array([6 / 7, 8 / 11])  # odds times 4
+    assert shifted["argmax"]["1"][0] == pytest.approx(2 * p.sum() / (p.sum() + 2))
+
+
+@pytest.mark.parametrize("labels", [CLASSES_WITH_IGNORE, REGIONS], ids=["ignore", "regions"])
+def test_a_sample_of_every_voxel_teaches_what_the_probabilities_do(make_validated, labels):
+    model = make_validated(labels=labels, cases=1)
+    held_out = HeldOut(find_fold_folders(model.folder))
+    (case,) = held_out.files
+    regions, files = held_out.first.labels.regions, held_out.files[case]
+    calibration = AffineMap([0.8, 1.2], [0.4, -0.3], regions)
+    sample, exact = held_out.sample(case), measure_case(held_out.first, files, calibration)
+    assert (sample.weights == 1).all()
+    found = measure_sampled(held_out.first, files, sample, calibration)
+    assert found.pop("sampled") and not exact.pop("sampled") and found["unit"] == exact["unit"]
+    for delivered in ("argmax", "decided") if regions else ("argmax",):  # a decision looks at ignored voxels too
+        for key, values in exact[delivered].items():
+            assert found[delivered][key] == pytest.approx(values, abs=2e-3), (delivered, key)  # half precision
+
+
+def test_weights_of_a_sample_count_as_voxels():
+    # each voxel stands for 1, 2 or 3, so that a decision about them is that about all they stand for
+    rng = np.random.default_rng(0)
+    probs, weights = rng.dirichlet([4, 1, 1], 400).T, rng.integers(1, 4, 400)
+    weighted, whole = decide(probs, weights=weights), decide(np.repeat(probs, weights, axis=1))
+    np.testing.assert_array_equal(np.repeat(weighted.segmentation, weights), whole.segmentation)
+    np.testing.assert_allclose(weighted.after.dice, whole.after.dice)
+    assert whole.n_changed > 0
+    apart = {"regions": [(1, 2), 2], "region_labels": [1, 2]}
+    inside = np.minimum(probs[1:] * [[1.5], [1]], 1)
+    weighted, whole = decide(inside, weights=weights, **apart), decide(np.repeat(inside, weights, axis=1), **apart)
+    np.testing.assert_array_equal(np.repeat(weighted.segmentation, weights), whole.segmentation)
+
+
+def test_an_estimate_is_checked_on_cases_that_it_has_not_seen():
+    # alike expectations: all that can be predicted is the mean of the others, so that nothing is gained, and a patient
+    # who is unlike the others is missed by the whole difference, however many cases there are of it
+    patients = [f"p{i}" for i in range(12)] + ["odd"] * 12
+    check = check_estimate([0.7] * 24, [0.5] * 12 + [0.9] * 12, patients)
+    assert check.error == pytest.approx(check.error_of_constant)
+    assert check.error > (12 * 0.4 + 12 * 0.0) / 24 and check.coverage.n == 24
+    line = np.linspace(0.6, 0.9, 12)
+    assert check_estimate(line, 2 * line - 0.9, patients[:12]).error == pytest.approx(0, abs=1e-9)
+    assert math.isnan(check_estimate(line, np.zeros(12), patients[:12]).ratio)  # a structure that no truth has
+    assert check_estimate([math.nan, 0.5], [0.5, 0.5], ["a", "b"]).n == 1
+
+
+@pytest.fixture
+def learned_folders(predict, tmp_path):
+    """Predictions with a map that has learned from them, and what ``apply`` and ``decide`` make of them."""
+
+    def build(labels=None):
+        folder = predict(labels=labels, cases=0)
+        truths = tmp_path / "labels"
+        truths.mkdir()
+        rng = np.random.default_rng(0)
+        labels = json.loads((folder / "dataset.json").read_text())["labels"]
+        for i in range(10):
+            truth, probs, segmentation = random_case(rng, labels, (6, 14, 12), sharpness=5 - 0.4 * i)
+            write_prediction(folder, f"case_{i}", probs, segmentation, SPACING_MM)
+            write_image(truth, truths / f"case_{i}.nii.gz", SPACING_MM)
+        path = tmp_path / "calibration_map.json"
+        run("calibrate", "-i", folder, "-gt", truths, "-o", path, "-form", "temperature")
+        run("apply", "-i", folder, "-map", path, "-o", tmp_path / "calibrated")
+        run("decide", "-i", tmp_path / "calibrated", "-o", tmp_path / "decided", "--probabilities")
+        return folder, path
+
+    return build
+
+
+def run(*arguments, status=0) -> None:
+    assert main([*map(str, arguments), "-np", "1"]) == status
+
+
+def rows_of(folder) -> list[dict[str, str]]:
+    with open(folder / "review.csv", encoding="utf-8-sig", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("labels", [None, REGIONS], ids=["classes", "regions"])
+def test_what_calibrate_learns_is_predicted_in_the_review(learned_folders, labels, tmp_path, capsys):
+    _, path = learned_folders(labels)
+    printed = capsys.readouterr().out
+    assert "mean abs. error" in printed and "single networks" not in printed
+    quality = json.loads(path.read_text())["quality"]
+    for delivered, folder in (("argmax", "calibrated"), ("decided", "decided")):
+        learned = LearnedQuality.from_json(quality["learned"][delivered])
+        assert learned.as_deployed
+        run("uncertainty", "-i", tmp_path / folder, "-o", tmp_path / "out", "-map", path, "-threshold", 0.5)
+        rows = rows_of(tmp_path / "out")
+        lowest = [float(row["lowest_predicted_dice"]) for row in rows]
+        assert len(rows) == 10
+        assert [row["flag"] for row in rows] == ["yes" if value < 0.5 else "no" for value in lowest]
+        (name, *_), (key, *_) = [c.split(" ")[0] for c in rows[0] if c.endswith(" expected_dice")], learned.dice
+        for row in rows:
+            of = learned.dice[key].predict(float(row[f"{name} expected_dice"]))
+            found = [float(row[f"{name} predicted_dice{part}"]) for part in ("", "_low", "_high")]
+            assert found == pytest.approx([of.estimate, of.low, of.high], abs=1e-4)
+            volume = learned.volume[key].predict(float(row[f"{name} expected_volume_ml"]))
+            assert float(row[f"{name} predicted_volume_high_ml"]) == pytest.approx(volume.high, rel=1e-4)
+        settings = json.loads((tmp_path / "out" / "uncertainty.json").read_text())
+        assert settings["predicted"]["segmentations"] == delivered
+        named = settings["predicted"], *settings["members"]
+        assert [one["map_sha256"] for one in named] == [sha256(path.read_bytes()).hexdigest()] * 2
+    assert json.loads((tmp_path / "decided" / "decision.json").read_text())["map_sha256"] == named[0]["map_sha256"]
+    assert "(0." in capsys.readouterr().out
+
+
+def test_predictions_of_dice_are_evaluated_and_compared_where_a_map_calibrated_a_folder(
+    learned_folders, tmp_path, capsys
+):
+    folder, path = learned_folders()
+    calibrated, decided, truths = tmp_path / "calibrated", tmp_path / "decided", tmp_path / "labels"
+    capsys.readouterr()
+    run("evaluate", truths, calibrated, "-map", path)
+    printed, document = capsys.readouterr().out, json.loads((calibrated / "calibration.json").read_text())
+    learned = LearnedQuality.from_json(json.loads(path.read_text())["quality"]["learned"]["argmax"])
+    errors, inside = [], []
+    for case in document["metric_per_case"]:
+        for key, values in case["quality"]["structures"].items():
+            one, true = learned.dice[key].predict(values["expected_dice"]), case["metrics"][key]["Dice"]
+            errors.append(abs(one.estimate - true))
+            inside.append(one.low <= true <= one.high)
+    found = document["predicted_quality"]
+    assert found["MAE predicted"] == pytest.approx(np.mean(errors)) and f"{np.mean(errors):.3f}" in printed
+    assert found["coverage"]["share"] == np.mean(inside) and found["map_sha256"] == document["map_sha256"]
+    assert "cases of the same names (10, case_0 first)" in printed
+    run("evaluate", truths, folder, "-map", path, status=2)
+    assert "is not known to be calibrated" in capsys.readouterr().err
+
+    compared = (
+        "-i",
+        f"raw={folder}",
+        calibrated,
+        f"D={decided}",
+        "-gt",
+        truths,
+        "-o",
+        tmp_path / "c",
+        "-bootstrap",
+        "100",
+    )
+    run("compare", *compared)
+    tables = {table["id"]: table for table in json.loads((tmp_path / "c" / "comparison.json").read_text())["tables"]}
+    column = tables["quality"]["columns"].index("MAE predicted")
+    assert [row[column]["value"] is None for row in tables["quality"]["rows"]] == [True, False, False]
+    assert tables["quality"]["rows"][1][column]["value"] == pytest.approx(np.mean(errors))
+    assert "calibrated: the map learned from cases of the same names" in tables["quality"]["caption"]
+    path.rename(tmp_path / "moved.json")
+    run("compare", *compared)  # nobody says where it is
+    assert "MAE predicted" not in (tmp_path / "c" / "tables" / "quality.md").read_text()
+    run("compare", *compared, "-map", f"D={tmp_path / 'moved.json'}")
+    assert "MAE predicted" in (tmp_path / "c" / "tables" / "quality.md").read_text()
+    capsys.readouterr()
+    run("compare", *compared, "-map", f"E={tmp_path / 'moved.json'}", status=2)
+    assert "-map E=...: no folder of predictions" in capsys.readouterr().err
+
+
+def test_a_map_is_never_asked_about_what_it_was_not_learned_for(learned_folders, tmp_path, capsys):
+    folder, path = learned_folders()
+
+    def refused(*arguments) -> str:
+        capsys.readouterr()
+        run("uncertainty", "-o", tmp_path / "out", *arguments, status=2)
+        assert not (tmp_path / "out").exists()
+        return capsys.readouterr().err
+
+    assert f"`nnunet_nacl apply -i {folder}" in refused("-i", folder, "-map", path)
+    assert "calibrated by `nnunet_nacl apply`" in refused("-i", tmp_path / "calibrated", "-map", path, "--calibrated")
+    assert "give the map" in refused("-i", folder, "-threshold", "0.8")
+    assert "from 0 to 1, got 80" in refused("-i", tmp_path / "calibrated", "-map", path, "-threshold", "80")
+    shutil.copytree(tmp_path / "calibrated", tmp_path / "second")
+    assert "not of several" in refused("-i", tmp_path / "calibrated", tmp_path / "second", "-map", path)
+    content = json.loads(path.read_text())
+    for change, message in (
+        ({"quality": None}, "has learned nothing about Dice"),
+        ({"quality": content["quality"] | {"learned": {}, "why_not": "all gone"}}, "(all gone)"),
+        ({"structures": [row | {"slope": 2 * row["slope"]} for row in content["structures"]]}, "another map"),
+        ({"structures": [row | {"name": "liver"} for row in content["structures"]]}, "give the map of this model"),
+    ):
+        (tmp_path / "other.json").write_text(json.dumps(content | change))
+        assert message in refused("-i", tmp_path / "calibrated", "-map", tmp_path / "other.json")
+    # a checkpoint that was calibrated leaves no trace in the folder: the user must say so
+    path.write_text(json.dumps(content | {"checkpoint_sha256": {"0": "abc"}}))
+    run("uncertainty", "-i", folder, "-o", tmp_path / "out", "-map", path, "--calibrated")
+    named = json.loads((tmp_path / "out" / "uncertainty.json").read_text())["predicted"]
+    assert named["checkpoint_sha256"] == {"0": "abc"}

@@ -1,0 +1,110 @@
+"""The forest plot: differences and intervals are the numbers given; a verdict needs an interval without 0."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from nnunet_nacl.show.forest_plot import ForestRow, draw_differences
+from tests.show.conftest import LONG, METHODS
+from tests.show.looks import all_text, assert_legible, marked, points
+
+
+def row(label="NACL", metric="ECE", difference=-0.1, low=-0.2, high=-0.05, better="lower", **keywords):
+    return ForestRow(label, metric, difference, low, high, better, **keywords)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "better", "verdict"),
+    [
+        (-2, -1, "lower", "better"),
+        (-2, -1, "higher", "worse"),
+        (1, 2, "higher", "better"),
+        (1, 2, "lower", "worse"),
+        (-1, 1, "lower", "open"),
+        (0, 1, "higher", "open"),
+        (None, None, "lower", "open"),
+    ],
+)
+def test_verdicts(low, high, better, verdict):
+    assert row(low=low, high=high, better=better).verdict == verdict
+
+
+def test_points_intervals_and_texts(tmp_path, drawn):
+    rows = [
+        row("CE", n=40, p_value=0.04),
+        row("NACL", difference=0.01, low=-0.1, high=0.2, n=40, p_value=1e-9),
+        row("CE", "HD95", 1.5, 1, 2, unit="mm", n=40, p_value=0.5),
+    ]
+    draw_differences(rows, tmp_path / "forest.png", reference="CE+Dice (stock)", confidence=0.9)
+    ece, hd95 = drawn[0].axes
+    assert {line.get_label(): tuple(line.get_xydata()[0]) for line in ece.lines if line.get_gid() is None} == {
+        "CE": (-0.1, 0),
+        "NACL": (0.01, 1),
+    }
+    assert points(marked(ece, "interval")) == [(-0.2, 0, -0.05, 0), (-0.1, 1, 0.2, 1)]
+    assert points(marked(hd95, "interval")) == [(1, 0, 2, 0)]
+    for panel in (ece, hd95):
+        low, high = panel.get_xlim()
+        assert low < 0 < high  # the line of no difference is always seen
+    text = all_text(drawn[0])
+    for words in ("HD95 (mm)", "< 0.001", "0.040", "n = 40 cases.", "90 % interval", "better than CE+Dice (stock)"):
+        assert words in text
+
+
+def test_markers_tell_the_verdict_without_colour(tmp_path, drawn):
+    rows = [row("a"), row("b", low=0.1, high=0.2, difference=0.15), row("c", low=-1, high=1)]
+    draw_differences(rows, tmp_path / "forest.png", reference="r")
+    assert len({line.get_marker() for line in drawn[0].axes[0].lines if line.get_gid() is None}) == 3
+
+
+def test_differing_numbers_of_cases_get_a_column_and_missing_values_a_note(tmp_path, drawn):
+    rows = [row("CE", n=40), row("NACL", n=39), row("LS", difference=None, low=None, high=None, n=0)]
+    draw_differences(rows, tmp_path / "forest.png", reference="r")
+    texts = [text.get_text() for text in drawn[0].axes[0].texts]
+    assert {"n", "40", "39", "0", "no value"} <= set(texts)
+    assert "ECE: no value for LS." in all_text(drawn[0])
+
+
+def test_a_point_without_an_interval_says_so(tmp_path, drawn):
+    rows = [row("CE", low=None, high=math.nan), row("LS", low=None, high=None), row("NACL")]
+    draw_differences(rows, tmp_path / "forest.png", reference="r")
+    assert "ECE: no interval for CE, LS." in all_text(drawn[0]) and len(marked(drawn[0], "interval")) == 1
+    assert "p is corrected" not in all_text(drawn[0])  # no p is shown
+
+
+def test_says_that_p_is_corrected_and_intervals_are_not(tmp_path, drawn):
+    draw_differences([row(p_value=0.2)], tmp_path / "forest.png", reference="r")
+    assert "p is corrected for the number of tests, the intervals are not." in all_text(drawn[0])
+
+
+@pytest.mark.parametrize("metrics", [1, 5])
+def test_many_long_names_do_not_overlap(tmp_path, drawn, metrics):
+    rows = [row(m, f"metric {i}", n=40 + i, p_value=0.5) for i in range(metrics) for m in METHODS]
+    draw_differences(rows, tmp_path / "forest.png", reference=LONG, title="t", subtitle="s")
+    assert_legible(drawn[0])
+    assert drawn[0].get_size_inches()[0] <= 9.01
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([], "at least one difference"),
+        ([row(), row()], "ECE has more than one difference of 'NACL'"),
+        ([row("a"), row("b", unit="mm")], "same unit and direction"),
+        ([row(better="down")], "'down'"),
+        ([row(low=1, high=0)], "from low to high"),
+        ([row(difference=math.inf)], "difference of NACL in ECE"),
+        ([row(p_value=2)], "p-value must lie in 0..1, got 2"),
+    ],
+)
+def test_refuses_what_it_cannot_draw(tmp_path, rows, message):
+    with pytest.raises(ValueError, match=message):
+        draw_differences(rows, tmp_path / "forest.png", reference="r")
+    assert not list(tmp_path.iterdir())
+
+
+def test_refuses_a_confidence_that_is_none(tmp_path):
+    with pytest.raises(ValueError, match="between 0 and 1, got 95"):
+        draw_differences([row()], tmp_path / "forest.png", reference="r", confidence=95)

@@ -1,0 +1,288 @@
+"""The page: complete, valid, accessible, self-contained, and safe whatever the data are called."""
+
+from __future__ import annotations
+
+import base64
+import re
+import zipfile
+
+import pytest
+
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.show import page as page_module
+from nnunet_nacl.show.data_uris import embed_figure
+from nnunet_nacl.show.page import make_page
+from nnunet_nacl.show.templating import render
+from tests.show.html_check import Page
+from tests.show.study import HOSTILE_CASE, HOSTILE_LABEL, HOSTILE_NOTE, SCRIPT
+
+
+@pytest.fixture
+def read(study) -> Page:
+    assert make_page(study.out).problems == []
+    return Page(study.page)
+
+
+@pytest.fixture
+def hostile(hostile_study) -> Page:
+    return Page(hostile_study.page)
+
+
+def check(page: Page) -> None:
+    """What holds for every page."""
+    assert page.faults == []
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(set(ids)) == len(ids)
+    for _, attributes in page.elements:
+        for name in ("aria-labelledby", "aria-describedby"):
+            assert set(attributes.get(name, "").split()) <= set(ids)
+        if attributes.get("href", "").startswith("#"):
+            assert attributes["href"][1:] in ids
+    levels = [level for level, _ in page.headings]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in zip(levels, levels[1:])), "no level of headings is left out"
+    assert all(text.strip() for _, text in page.headings)
+    images = page.all("img")
+    assert images and all(image["alt"].strip() and image["src"].startswith("data:image/") for image in images)
+    assert len(page.all("caption")) == len(page.all("table")) > 0
+    assert all(header["scope"] in ("col", "row") for header in page.all("th"))
+    assert page.all("html") == [{"lang": "en"}] and len(page.all("main")) == len(page.all("title")) == 1
+    for _, attributes in page.elements:
+        assert not {"style", "onclick", "onerror", "onload"} & set(attributes)
+
+
+def test_the_page_is_valid_and_accessible(read):
+    check(read)
+    assert read.elements[[name for name, _ in read.elements].index("body") + 1] == (
+        "a",
+        {"class": "skip", "href": "#main"},
+    )
+
+
+def test_it_says_what_was_compared_and_how(read, study):
+    for text in (
+        "Dice + CE (stock)",
+        "nnUNetTrainerNACL",
+        "Dataset999_Synthetic",
+        "3d_fullres",
+        "2025-01-02",
+        "1,000",
+        "nnunet_nacl compare",
+        "-o 'my out'",
+        "anterior, posterior",
+        "What it is.",
+        "Means over cases.",
+        "tables/all.csv",
+        "best mean Dice",
+        "Lowest calibration error",
+        "3 mm",
+        "not for clinical use",
+    ):
+        assert text in read.text, text
+    assert "A line from 0 to 1." in [image["alt"] for image in read.all("img")]
+    assert len(re.findall(r"<strong>0\.\d{3}</strong><span class=\"hidden\"> best</span>", study.page)) == 4
+    assert 'class="notes"' not in study.page
+
+
+def test_it_needs_nothing_else(read, study):
+    assert not read.all("link") and not read.all("iframe")
+    assert all("src" not in script for script in read.all("script"))
+    text = re.sub(r"data:image/[^\"]*", "", study.page)
+    assert not re.search(r"https?:|url\((?!#)|@import|//[a-z]+\.", text)
+    [policy] = [meta["content"] for meta in read.all("meta") if meta.get("http-equiv") == "Content-Security-Policy"]
+    assert "default-src 'none'" in policy and "img-src data:" in policy and "script-src 'sha256-" in policy
+
+
+def test_text_from_the_data_stays_text(hostile, hostile_study):
+    check(hostile)
+    for text in (SCRIPT, HOSTILE_CASE, HOSTILE_LABEL, HOSTILE_NOTE):
+        assert text in hostile.text and text not in hostile_study.page
+    assert "hacked" in hostile.text and len(hostile.all("script")) == 1 and not hostile.all("i")
+    assert any(HOSTILE_CASE in image["alt"] for image in hostile.all("img"))
+    assert any(SCRIPT in image["alt"] for image in hostile.all("img"))
+
+
+def test_no_name_turns_the_page_the_other_way(study):
+    study.data["trainers"][1]["label"] = "CE \u202eevil\u2066"
+    study.write(notes=["half a pair: \ud800"])
+    assert make_page(study.out).problems == []
+    assert not re.search("[\u202a-\u202e\u2066-\u2069]", study.page)
+    assert "CE \\u202eevil\\u2066" in Page(study.page).text and "half a pair: \\ud800" in study.page
+
+
+def test_what_killed_runs_left_is_removed(study):
+    (study.out / ".x.nnunet_nacl.tmp").write_text("images of patients")
+    make_page(study.out, gallery=False)
+    assert not (study.out / ".x.nnunet_nacl.tmp").exists()
+
+
+def test_notes_come_first(hostile):
+    assert [text for level, text in hostile.headings if level == 2][0] == "Read this first"
+
+
+def test_the_least_comparison_makes_a_page(study):
+    study.data["datasets"][0]["means"] = {}
+    study.write(tables=[], figures=[], statistics=[])
+    assert make_page(study.out, gallery=False).problems == []
+    text = study.page
+    assert "There are too few values" in text and "no tables" in text and "no figures" in text
+
+
+def test_without_gallery_no_case_is_shown(study):
+    make_page(study.out, gallery=False)
+    page = Page(study.page)
+    check(page)
+    assert "images of the cases" not in page.text and len(page.all("img")) == 1
+
+
+def test_the_quality_of_cases_has_a_section_of_its_own(study):
+    [table], [figure] = study.data["tables"], study.data["figures"]
+    tables = [table, *(table | {"id": name, "title": name} for name in ("quality", "workload_Dataset999_Synthetic"))]
+    study.write(tables=tables)
+    make_page(study.out, gallery=False)
+    assert "No method here has learned" in Page(study.page).text
+    study.write(figures=[figure | {"id": "predicted_dice_2", "title": "Predicted Dice"}, figure])
+    make_page(study.out, gallery=False)
+    page = Page(study.page)
+    check(page)
+    found = [text for _, text in page.headings]
+    assert found[found.index("Tables") : found.index("How to read the numbers")] == [
+        *("Tables", "All of it", "Figures", "A figure", "Quality of each case"),
+        *("quality", "workload_Dataset999_Synthetic", "Predicted Dice"),
+    ]
+    assert "#quality" in [link["href"] for link in page.all("a")] and "No method here has learned" not in page.text
+
+
+def test_several_data_sets(study):
+    second = {**study.data["datasets"][0], "name": "Dataset998_Other", "left_out": {"nnUNetTrainerCE": ["case_99"]}}
+    [table] = study.data["tables"]
+    tables = [table, *({**table, "id": name, "dataset": second["name"]} for name in ("all_x", "all x"))]
+    study.write(datasets=[study.data["datasets"][0], second], tables=tables)
+    make_page(study.out)
+    page = Page(study.page)
+    check(page)
+    for text in ("All of it: Dataset998_Other", "3 methods on Dataset999_Synthetic, Dataset998_Other", "CE: case_99"):
+        assert text in page.text
+    assert [text for _, text in page.headings].count("Dataset998_Other") == 2  # findings and cases
+
+
+def test_what_is_put_into_words_about_tests_follows_the_comparison(study):
+    make_page(study.out, gallery=False)
+    assert "Wilcoxon" in study.page and "corrected by Holm" in study.page
+    untested = {"p": None, "p_holm": None, "verdict": "untested"}
+    study.write(statistics=[row | untested for row in study.data["statistics"]])
+    make_page(study.out, gallery=False)
+    assert "Wilcoxon" not in study.page and "corrected by Holm" not in study.page and "not tested: DSC" in study.page
+
+
+def test_names_may_break_after_an_underscore_and_stay_the_same_text(study):
+    make_page(study.out, gallery=False)
+    assert "Dataset999_<wbr>Synthetic" in study.page and "Dataset999_Synthetic" in Page(study.page).text
+
+
+@pytest.mark.parametrize(
+    ("cell", "value"),
+    [
+        ("[-0.010, -0.001]", -0.01),
+        ("[+0.04, +0.63]", 0.04),
+        ("[0.00, 1]", 0),
+        ("[1.2e-05, 2]", 1.2e-5),
+        ("better", None),
+        ("", None),
+        ("[a, b]", None),
+        ({"text": "< 0.001", "value": 0.0002}, 0.0002),
+        ({"text": "-", "value": None}, None),
+        ({"text": "nan", "value": float("nan")}, None),
+    ],
+)
+def test_what_a_cell_is_sorted_by(cell, value):
+    assert page_module._cell(cell)["value"] == value
+
+
+def test_what_is_missing_is_said_and_the_page_is_made(study, monkeypatch):
+    for path in (study.out / "figures").iterdir():
+        path.unlink()
+    monkeypatch.delenv("nnUNet_raw")
+    problems = make_page(study.out).problems
+    assert len(problems) == 2 and "no such figure" in problems[0] and "nnUNet_raw" in problems[1]
+    page = Page(study.page)
+    check(page)
+    assert "run the comparison again" in page.text and "nnUNet_raw is not set" in page.text
+
+
+def test_without_models_the_page_has_everything_but_pictures_of_cases(study, monkeypatch):
+    monkeypatch.setenv("nnUNet_results", str(study.out))
+    [*problems] = make_page(study.out).problems
+    assert problems and all("set nnUNet_results to where the models are now" in problem for problem in problems)
+    page = Page(study.page)
+    check(page)
+    assert "best mean Dice" in page.text and problems[0] in page.text and len(page.all("img")) == 1
+    assert "This page holds images of the cases" not in page.text and "legend" not in [
+        attributes.get("class") for _, attributes in page.elements
+    ]
+
+
+def test_a_killed_run_leaves_the_old_page(study, monkeypatch):
+    make_page(study.out)
+    before = study.page
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    study.write(created="2026-01-01")
+    with pytest.raises(UserError, match="cannot be written"):
+        make_page(study.out)
+    assert study.page == before and sorted(path.name for path in study.out.iterdir()) == [
+        "comparison.json",
+        "figures",
+        "report.html",
+    ]
+
+
+def test_figures_come_from_the_output_folder_only(study, tmp_path):
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(b"secret")
+    assert embed_figure(study.out, [str(secret)]) is None
+    assert embed_figure(study.out, ["../../secret.png", "comparison.json"]) is None
+    assert embed_figure(study.out, ["figures/one.png"]).startswith("data:image/png")
+    both = ["figures/one.png", "figures/one.svg"]
+    assert embed_figure(study.out, both).startswith("data:image/svg+xml")
+    (study.out / "figures/one.svg").write_bytes(b" " * 500_000)
+    assert embed_figure(study.out, both).startswith("data:image/png")
+
+
+def test_the_command_can_be_pasted():
+    import shlex
+
+    text = "nnunet_nacl compare -d 4 -tr 'A B=x y' C --allow-missing -o 'it'\"'\"'s'"
+    shown = page_module._command(text)
+    assert shlex.split(shown.replace("\\\n", "")) == shlex.split(text) and shown.count("\n") == 4
+    assert page_module._command("broken 'quote") == "broken 'quote"
+
+
+def luminance(color: str) -> float:
+    parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_contrast_is_enough_in_light_and_dark():
+    style = render("page.css", colors=())
+    schemes = re.findall(r":root \{(.*?)\}", style, re.DOTALL)
+    assert len(schemes) == 3  # light, dark, print
+    for scheme in schemes:
+        colors = dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6})", scheme))
+        pairs = [("text", "back"), ("quiet", "back"), ("link", "back"), ("text", "area"), ("note-text", "note")]
+        for front, back in pairs:
+            lighter, darker = sorted((luminance(colors[front]), luminance(colors[back])), reverse=True)
+            assert (lighter + 0.05) / (darker + 0.05) >= 4.5, (front, back, colors)
+
+
+def test_the_wheel_holds_the_templates(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    for name in ("page.html", "page.css", "page.js", "reliability.svg"):
+        assert f"nnunet_nacl/show/templates/{name}" in names
+
+
+def test_pictures_are_what_they_say(hostile):
+    for image in hostile.all("img"):
+        kind, _, content = image["src"].partition(";base64,")
+        start = {"data:image/png": b"\x89PNG", "data:image/svg+xml": b"<"}[kind]
+        assert base64.b64decode(content).startswith(start)

@@ -1,0 +1,109 @@
+"""The reliability diagram: what it writes, what it shows, and what it refuses."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nnunet_nacl.metrics import BinStats, count_masks, ece
+from nnunet_nacl.show.reliability import draw_reliability
+from tests.metrics.test_counting import random_classes
+from tests.show.conftest import METHODS
+from tests.show.looks import all_text, assert_legible, marked, points
+
+
+def stats(seed: int = 0) -> BinStats:
+    return count_masks(*random_classes(seed, 3, (8, 9, 10), 2.0))["all"]
+
+
+@pytest.mark.parametrize(("suffix", "start"), [(".png", b"\x89PNG"), (".svg", b"<?xml")])
+def test_the_suffix_chooses_the_format(tmp_path, suffix, start):
+    path = tmp_path / "new" / f"figure{suffix}"
+    assert draw_reliability({"a": stats()}, path, title="A title", subtitle="A subtitle") == path
+    assert path.read_bytes().startswith(start)
+    assert [p.name for p in path.parent.iterdir()] == [path.name]  # no temporary file stays
+
+
+def test_shows_the_accuracy_the_gap_and_the_share_of_every_bin(tmp_path, drawn):
+    one = stats()
+    draw_reliability({"NACL": one}, tmp_path / "figure.png")
+    count, correct, confidence = one.count[0], one.correct[0], one.confidence[0]
+    full = np.flatnonzero(count)
+    accuracy, mean = correct[full] / count[full], confidence[full] / count[full]
+    upper, lower = drawn[0].axes
+    assert [bar.get_height() for bar in marked(upper, "accuracy")] == pytest.approx(accuracy.tolist())
+    assert [bar.get_x() for bar in marked(upper, "accuracy")] == pytest.approx(one.edges[full].tolist())
+    for mark, bins in (("over", mean > accuracy), ("under", mean <= accuracy)):
+        assert bins.any()
+        gaps = np.array([(bar.get_x(), bar.get_y(), bar.get_height()) for bar in marked(upper, mark)])
+        expected = np.stack([one.edges[full], np.minimum(accuracy, mean), abs(accuracy - mean)], axis=1)[bins]
+        assert gaps == pytest.approx(expected)
+    tops = [line.get_ydata() for line in marked(upper, "top")]
+    assert np.array(tops) == pytest.approx(np.stack([accuracy, accuracy], axis=1))
+    assert [bar.get_height() for bar in marked(lower, "share")] == pytest.approx((count / count.sum()).tolist())
+    assert f"pooled ECE {ece(one):.3f}, n = 720 voxels" in all_text(drawn[0])
+
+
+def test_bands_are_drawn_where_there_are_any(tmp_path, drawn):
+    one = stats()
+    low, high = np.full(15, np.nan), np.full(15, np.nan)
+    low[9], high[9], low[14], high[14] = 0.5, 0.7, 0.8, 0.9
+    draw_reliability({"a": one, "b": one}, tmp_path / "figure.png", bands={"a": (low, high)})
+    first, second, *_ = drawn[0].axes
+    expected = [(9.5 / 15, 0.5, 9.5 / 15, 0.7), (14.5 / 15, 0.8, 14.5 / 15, 0.9)]
+    assert [value for line in points(marked(first, "band")) for value in line] == pytest.approx(np.ravel(expected))
+    assert not marked(second, "band")
+    assert "95 % interval over cases" in all_text(drawn[0])
+
+
+def test_an_interval_that_no_bin_has_is_not_explained(tmp_path, drawn):
+    nothing = np.full(15, np.nan)
+    draw_reliability({"a": stats()}, tmp_path / "figure.png", bands={"a": (nothing, nothing)})
+    assert not marked(drawn[0], "band") and "95 % interval over cases" not in all_text(drawn[0])
+
+
+def test_bins_of_few_voxels_are_pale_and_explained(tmp_path, drawn):
+    few = BinStats.zeros(3)
+    few.count[0, [7, 14]], few.correct[0, [7, 14]], few.confidence[0, [7, 14]] = (99, 100), (33, 90), (50, 99)
+    draw_reliability({"a": few}, tmp_path / "a.png")
+    assert [bar.get_facecolor()[3] < 1 for bar in marked(drawn[0], "accuracy")] == [True, False]
+    assert "pale: fewer than 100 voxels in the bin" in all_text(drawn[0])
+    draw_reliability({"a": BinStats.merge([few, few])}, tmp_path / "b.png")
+    assert [bar.get_facecolor()[3] for bar in marked(drawn[1], "accuracy")] == [1, 1]
+    assert "pale" not in all_text(drawn[1])
+
+
+@pytest.mark.parametrize("count", [1, 9])
+def test_long_names_do_not_overlap(tmp_path, drawn, count):
+    draw_reliability(dict.fromkeys(METHODS[:count], stats()), tmp_path / "figure.png", title="T " * 80, subtitle="s")
+    assert_legible(drawn[0])
+    assert drawn[0].get_size_inches()[0] <= 9
+
+
+def test_states_error_voxels_and_notes(tmp_path):
+    path = draw_reliability({"NACL": stats()}, tmp_path / "figure.svg", notes=["One case is left out."])
+    text = path.read_text()
+    assert "NACL" in text and "ECE 0." in text and "n = 720" in text and "One case is left out." in text
+
+
+def test_empty_and_region_sums(tmp_path, drawn):
+    probs = np.random.default_rng(0).random((2, 50)).astype(np.float32)
+    regions = count_masks(probs, probs > 0.7, regions=True)["all"]
+    draw_reliability({"none": BinStats.zeros(3), "regions": regions}, tmp_path / "figure.png")
+    assert "no voxel" in all_text(drawn[0])
+
+
+def test_refuses_what_it_cannot_draw(tmp_path):
+    with pytest.raises(ValueError, match="at least one method"):
+        draw_reliability({}, tmp_path / "figure.png")
+    with pytest.raises(ValueError, match="'.jpg'"):
+        draw_reliability({"a": stats()}, tmp_path / "figure.jpg")
+    with pytest.raises(ValueError, match="'b', which is not drawn: a"):
+        draw_reliability({"a": stats()}, tmp_path / "figure.png", bands={"b": ([0] * 15, [1] * 15)})
+    with pytest.raises(ValueError, match="band of a must have 15 values, got 3"):
+        draw_reliability({"a": stats()}, tmp_path / "figure.png", bands={"a": ([0] * 3, [1] * 15)})
+    with pytest.raises(ValueError, match="bin 0 of a must run from low to high"):
+        draw_reliability({"a": stats()}, tmp_path / "figure.png", bands={"a": ([1] * 15, [0] * 15)})
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError):
+        draw_reliability({"a": stats()}, tmp_path / "file" / "figure.png")
