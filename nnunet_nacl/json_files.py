@@ -1,14 +1,39 @@
-"""Reads JSON files, with an error that names the file where that fails, and checks that they hold what is expected."""
+"""Reads JSON files, and turns what they hold into typed values and back; errors name the file and the place in it.
+
+What a document looks like is said by types: a dataclass, a TypedDict, or lists and dictionaries of such.
+"""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import numpy as np
 
 from nnunet_nacl.errors import UserError
 
-__all__ = ["NUMBER", "Optional", "first_line", "mismatch", "one_line", "read_dict", "read_json"]
+__all__ = [
+    "NUMBER",
+    "Array",
+    "Optional",
+    "decode",
+    "encode",
+    "first_line",
+    "mismatch",
+    "one_line",
+    "read_dict",
+    "read_json",
+]
+
+_T = TypeVar("_T")
+_FIX = "give nnU-Net's own file"
+_NOT_SCHEMA = ("cls", "default", "metadata", "serialization", "strict")
+_WORDS = {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false", "list": "a list"}
+_WORDS |= dict.fromkeys(("dict", "dataclass"), "an object")
+
 
 NUMBER = (int, float, type(None))
 """In a pattern: a number, or null where it is undefined."""
@@ -19,6 +44,42 @@ class Optional:
 
     def __init__(self, pattern: Any) -> None:
         self.pattern = pattern
+
+
+@dataclass(frozen=True)
+class Array:
+    """How lists of numbers become an array: ``Annotated[np.ndarray, Array(np.int64, 2)]`` as the type of a field.
+
+    Attributes:
+        dtype: An integer type takes whole numbers only; in others null becomes NaN.
+        ndim: Number of axes; an empty list is an array of shape (0, ..., 0).
+    """
+
+    dtype: Any
+    ndim: int = 1
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        """What pydantic asks for."""
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_plain_validator_function(self._read)
+
+    def _read(self, value: Any) -> np.ndarray:
+        whole = np.issubdtype(self.dtype, np.integer)
+        error = ValueError(f"no table of {'whole ' * whole}numbers with {self.ndim} axes")
+        if not isinstance(value, list):
+            raise error
+        if not value:
+            return np.zeros((0,) * self.ndim, self.dtype)
+        try:
+            array = np.asarray(value)
+            if array.dtype == object and all(x is None or type(x) in (int, float) for x in array.flat):
+                array = array.astype(float)
+        except (ValueError, OverflowError):  # lists of different lengths
+            raise error from None
+        if array.dtype.kind not in ("i" if whole else "if") or array.ndim != self.ndim:
+            raise error
+        return array.astype(self.dtype, copy=False)
 
 
 def read_json(path: Path) -> Any:
@@ -46,8 +107,97 @@ def read_dict(path: Path) -> dict[str, Any]:
     """The content of a JSON file that holds an object; UserError where ``read_json`` raises it or it is none."""
     content = read_json(path)
     if not isinstance(content, dict):
-        raise UserError(f"{path}: expected a JSON object, got {type(content).__name__}; give nnU-Net's own file.")
+        raise UserError(f"{path}: expected a JSON object, got {type(content).__name__}; {_FIX}.")
     return content
+
+
+def decode(kind: type[_T], value: Any, source: str | Path, *, fix: str = _FIX) -> _T:
+    """A JSON value as the type that it should be of.
+
+    Nothing is converted but a whole number to a floating-point one, null to NaN where a ``float`` is expected, a list
+    to a tuple or an :class:`Array`, and an object to a dataclass. Keys that the type does not have are passed over.
+
+    Args:
+        kind: A dataclass, a TypedDict, or lists, tuples and dictionaries of such and of plain values.
+        value: As it was read.
+        source: What the message begins with: the file, and what it is not if this fails.
+        fix: What the message ends with.
+
+    Raises:
+        UserError: It is of another type, or a dataclass does not accept it (ValueError in ``__post_init__``); one line
+            that names the place and what was found there.
+    """
+    from pydantic_core import ValidationError
+
+    try:
+        return _validator(kind).validate_python(value)
+    except ValidationError as error:
+        problem = _described(error.errors(include_url=False)[0], value)
+    except (OverflowError, RecursionError) as error:  # numbers beyond any float, nested beyond any use
+        problem = first_line(error)
+    raise UserError(one_line(f"{source}: {problem}; {fix}."))
+
+
+@cache
+def _validator(kind: Any) -> Any:
+    from pydantic import TypeAdapter
+    from pydantic_core import SchemaValidator
+
+    return SchemaValidator(_strict(TypeAdapter(kind).core_schema))
+
+
+def _strict(schema: Any) -> Any:
+    """A schema of pydantic that converts no plain value into another, but null to NaN.
+
+    Its own strict mode takes no object for a dataclass and no list for a tuple.
+    """
+    from pydantic_core import core_schema
+
+    if isinstance(schema, list):
+        return [_strict(item) for item in schema]
+    if isinstance(schema, tuple):
+        return tuple(_strict(item) for item in schema)
+    if not isinstance(schema, dict):
+        return schema
+    schema = {key: item if key in _NOT_SCHEMA else _strict(item) for key, item in schema.items()}
+    if schema.get("type") in ("int", "str", "bool"):
+        schema["strict"] = True
+    if schema.get("type") == "float":
+        return core_schema.no_info_before_validator_function(_nan_for_null, schema | {"strict": True})
+    return schema
+
+
+def _nan_for_null(value: Any) -> Any:
+    return float("nan") if value is None else value
+
+
+def _described(error: Any, whole: Any) -> str:
+    """What pydantic found first, in words: where, and what stands there."""
+    kind, found = error["type"], error["input"]
+    place = ""
+    for part in error["loc"]:
+        place += f".{part}" if isinstance(part, str) and part.isidentifier() else f"[{part!r}]"
+    place = place.removeprefix(".")
+    if kind == "missing":
+        place, _, key = place.rpartition(".")
+        return f"{place or 'it'} has no {key!r}"
+    if kind == "value_error":
+        return f"{place}: {first_line(error['ctx']['error'])}".removeprefix(": ").rstrip(".")
+    text = repr(found) if isinstance(found, (int, float, str)) else ""
+    said = f"{place or 'the whole'} is {type(found).__name__} {text[:60]}".rstrip()
+    wanted = _WORDS.get(kind.partition("_")[0])
+    return f"{said}, not {wanted}" if wanted else f"{said} ({error['msg']})"
+
+
+def encode(value: Any) -> Any:
+    """Plain JSON values of dataclasses, arrays, and dictionaries and lists of such; NaN stays NaN."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: encode(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, dict):
+        return {key: encode(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [encode(item) for item in value]
+    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
 
 
 def mismatch(value: Any, pattern: Any, place: str = "") -> str:

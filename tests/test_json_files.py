@@ -1,0 +1,119 @@
+"""JSON values become typed values, or one line says where they do not fit."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+import pytest
+from typing_extensions import NotRequired, TypedDict
+
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import to_json_text
+from nnunet_nacl.json_files import Array, decode, encode
+
+
+@dataclass(frozen=True)
+class Inner:
+    count: int
+    share: float
+    volumes: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Outer:
+    inner: dict[str, Inner]
+    table: Annotated[np.ndarray, Array(np.int64, 2)]
+    curve: Annotated[np.ndarray, Array(np.float64)]
+    way: Literal["one", "other"] = "one"
+    distance: float | None = None
+    bounds: tuple[float, float] = (0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        if len(self.table) == 3:
+            raise ValueError("three rows.")
+
+
+class Row(TypedDict):
+    name: str
+    note: NotRequired[str]
+
+
+GOOD = {
+    "inner": {"a b": {"count": 1, "share": None, "volumes": [1, None, 2.5]}},
+    "table": [[1, 2], [3, 4]],
+    "curve": [0, None, 0.5],
+    "way": "other",
+    "distance": None,
+    "bounds": [0, 2],
+}
+
+
+def test_there_and_back():
+    found = decode(Outer, GOOD | {"added later": [1]}, "file")
+    assert found.table.dtype == np.int64 and found.curve.dtype == np.float64 and np.isnan(found.curve[1])
+    assert np.isnan(found.inner["a b"].share) and found.distance is None and found.bounds == (0.0, 2.0)
+    assert isinstance(found.bounds[1], float)
+    again = decode(Outer, encode(found), "file")
+    assert to_json_text(encode(again)) == to_json_text(encode(found))
+    assert encode(found)["table"] == [[1, 2], [3, 4]] and np.isnan(encode(found)["curve"][1])
+    assert decode(dict[str, int | str], {"a": 1, "b": "x"}, "file") == {"a": 1, "b": "x"}
+    assert decode(Outer, GOOD | {"table": []}, "file").table.shape == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"inner": 5}, "inner is int 5, not an object"),
+        ({"inner": {"a b": {"count": "1", "share": 1}}}, "inner['a b'].count is str '1', not a whole number"),
+        ({"inner": {"a b": {"count": True, "share": 1}}}, "inner['a b'].count is bool True"),
+        ({"inner": {"a b": {"count": 1.0, "share": 1}}}, "inner['a b'].count is float 1.0"),
+        ({"inner": {"a b": {"count": 1, "share": "2"}}}, "inner['a b'].share is str '2', not a number"),
+        ({"inner": {"a b": {"count": 1, "share": 10**400}}}, "inner['a b'].share is int 1000"),
+        ({"inner": {"a b": {"share": 1}}}, "inner['a b'] has no 'count'"),
+        ({"inner": {"a b": {"count": 1, "share": 1, "volumes": 3}}}, "volumes is int 3"),
+        ({"table": [1, 2]}, "table: no table of whole numbers with 2 axes"),
+        ({"table": [[1.5]]}, "table: no table of whole numbers"),
+        ({"table": [[True]]}, "table: no table of whole numbers"),
+        ({"table": [[None]]}, "table: no table of whole numbers"),
+        ({"table": [[1], [2, 3]]}, "table: no table of whole numbers"),
+        ({"table": [[2**70]]}, "table: no table of whole numbers"),
+        ({"table": "x"}, "table: no table of whole numbers"),
+        ({"curve": ["1"]}, "curve: no table of numbers with 1 axes"),
+        ({"curve": [None, "1"]}, "curve: no table of numbers with 1 axes"),
+        ({"table": [[1], [2], [3]]}, "three rows"),
+        ({"way": "neither"}, "way is str 'neither'"),
+        ({"distance": "x"}, "distance is str 'x', not a number"),
+        ({"distance": False}, "distance is bool False"),
+        ({"bounds": [1]}, "bounds"),
+        ({"bounds": [1, 2, 3]}, "bounds is list"),
+    ],
+)
+def test_what_does_not_fit_is_named(change, words):
+    with pytest.raises(UserError) as caught:
+        decode(Outer, GOOD | change, "there/file.json: no outer", fix="make it\nagain")
+    message = str(caught.value)
+    assert message.startswith("there/file.json: no outer: ") and message.endswith("; make it\\nagain.")
+    assert words in message and len(message) < 300
+
+
+@pytest.mark.parametrize("value", [None, [], "text", 1, True])
+def test_another_kind_of_value_altogether(value):
+    with pytest.raises(UserError, match="the whole is"):
+        decode(Outer, value, "file")
+
+
+def test_objects_with_named_keys():
+    assert decode(list[Row], [{"name": "x", "more": 1}], "file")[0]["name"] == "x"
+    with pytest.raises(UserError, match=r"\[1\] has no 'name'"):
+        decode(list[Row], [{"name": "x"}, {}], "file")
+    with pytest.raises(UserError, match="note is NoneType"):
+        decode(Row, {"name": "x", "note": None}, "file")
+
+
+def test_pydantic_is_imported_when_it_is_needed():
+    code = "import sys, nnunet_nacl.json_files, nnunet_nacl.files; sys.exit('pydantic' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
