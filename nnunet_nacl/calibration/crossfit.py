@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from nnunet_nacl.calibration.affine import AffineMap
-from nnunet_nacl.calibration.fitting import FORMS, Cases, fit
+from nnunet_nacl.calibration.fitting import FORMS, Cases, covariance_of_mean, fit
 from nnunet_nacl.calibration.likelihood import case_terms
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.json_files import mismatch, one_line, read_dict
+from nnunet_nacl.json_files import one_line
 
-__all__ = ["DEFAULT_FORM", "MOST_PARTS", "FormScore", "choose_form", "compare_forms", "parts_of", "read_groups"]
+__all__ = ["DEFAULT_FORM", "MOST_PARTS", "FormScore", "choose_form", "compare_forms", "parts_of"]
 
 DEFAULT_FORM = "shift"
 MOST_PARTS = 10
@@ -28,46 +26,12 @@ class FormScore:
     Attributes:
         nll: Mean over cases, in nats per voxel.
         gain: Mean over cases by which it is better than ``shift``.
-        standard_error: Of that gain, over cases.
+        standard_error: Of that gain, over groups of cases (patients).
     """
 
     nll: float
     gain: float
     standard_error: float
-
-
-def read_groups(given: str | None, cases: Sequence[str]) -> dict[str, str]:
-    """The group (patient) of each case.
-
-    Args:
-        given: A .json file with ``{"case": "patient"}``, or a regular expression that is searched in the case's name
-            and whose first group, or whole match, is the patient. None makes each case its own.
-        cases: Names.
-
-    Raises:
-        UserError: The file or expression cannot be used, or leaves a case without a group.
-    """
-    if given is None:
-        return {case: case for case in cases}
-    if given.endswith(".json"):
-        table = read_dict(Path(given))
-        if wrong := mismatch(table, {"*": (str, int)}):
-            raise UserError(f"{given}: {wrong}; it must be an object with the patient of each case, as text.")
-        found = {case: str(table[case]) if case in table else None for case in cases}
-    else:
-        try:
-            pattern = re.compile(given)
-        except re.error as error:
-            raise UserError(
-                f"-groups {given!r} is neither a .json file nor a regular expression ({error}); "
-                "for patient001_frame01 it would be '^(patient[0-9]+)'."
-            ) from None
-        matches = {case: pattern.search(case) for case in cases}
-        found = {case: match and match.group(1 if pattern.groups else 0) for case, match in matches.items()}
-    missing = [case for case, group in found.items() if group is None]
-    if missing:
-        raise UserError(f"-groups {given!r} gives no patient for {len(missing)} cases, {one_line(missing[0])} first.")
-    return {case: str(group) for case, group in found.items()}
 
 
 def parts_of(groups: Sequence[str], folds: Sequence[str] | None = None) -> list[str]:
@@ -99,7 +63,7 @@ def left_out_masks(parts: Sequence[str]) -> dict[str, np.ndarray]:
 
 
 def compare_forms(
-    cases: Cases, parts: Sequence[str], forms: Sequence[str] = FORMS
+    cases: Cases, parts: Sequence[str], forms: Sequence[str] = FORMS, *, groups: Sequence[Hashable] | None = None
 ) -> tuple[dict[str, FormScore], dict[str, dict[str, AffineMap]]]:
     """Held-out negative log likelihood of each form.
 
@@ -107,6 +71,7 @@ def compare_forms(
         cases: Gives the cases anew for each pass.
         parts: The part of each case.
         forms: Which are compared; ``DEFAULT_FORM`` among them.
+        groups: Group (patient) of each case, for the standard errors; None: each its own.
 
     Returns:
         The scores, and by form the map of each part, fitted without it.
@@ -122,13 +87,13 @@ def compare_forms(
     scores = {}
     for form, found in losses.items():
         gains = np.array(losses[DEFAULT_FORM]) - found
-        error = gains.std(ddof=1) / np.sqrt(len(gains)) if len(gains) > 1 else np.nan
-        scores[form] = FormScore(float(np.mean(found)), float(gains.mean()), float(error))
+        error = float(np.sqrt(covariance_of_mean(gains[:, None], groups)[0, 0]))
+        scores[form] = FormScore(float(np.mean(found)), float(gains.mean()), error)
     return scores, by_part
 
 
 def choose_form(scores: Mapping[str, FormScore]) -> str:
-    """``shift``; ``logodds`` where it is better by more than one standard error over cases.
+    """``shift``; ``logodds`` where it is better by more than one standard error over patients.
 
     ``temperature`` where the offsets of ``shift`` do not pay at all, as with few cases.
 

@@ -7,11 +7,14 @@ The line's slope has a prior around 1, what it would be if expectations were rig
 
 Intervals are jackknife+ (Barber et al., Annals of Statistics 49, 2021) with patients in the place of cases: neither
 the line nor a residual that a case is judged by has seen any case of its patient, and a patient with several cases
-counts as one (Lee, Barber and Willett 2023 treat such hierarchies). What is promised: for a new patient like those
-before, an interval of level 1 - alpha holds the true value with a probability of at least 1 - 2 alpha, typically
-1 - alpha. "Like those before" is exchangeability: the patients could have come in any order. It breaks with another
-scanner, another disease, or another network than the line was learned with, the average of five folds instead of one
-fold included.
+counts as one (Lee, Barber and Willett 2023 treat such hierarchies). For a new patient like those before, an interval of
+level 1 - alpha typically holds the true value with a probability of 1 - alpha; of expected values that are given,
+jackknife+ is proven to hold it with at least 1 - 2 alpha. Here that proof does not cover the whole way: expected values
+follow from calibration maps, and those of the other cases, from which a patient's line is learned, from maps that were
+fitted with that patient. Maps have few parameters, so little is shared, but what the intervals hold is known by trial.
+"Like those before" is exchangeability: the patients could have come in any order. It breaks with another scanner,
+another disease, or another network than the line was learned with, the average of five folds instead of one fold
+included.
 """
 
 from __future__ import annotations

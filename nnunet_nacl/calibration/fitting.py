@@ -6,7 +6,7 @@ Several fits (all cases; all but one part, for cross-fitting) share each pass, s
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from scipy.linalg import block_diag
 from nnunet_nacl.calibration.affine import AffineMap
 from nnunet_nacl.calibration.likelihood import Terms, Voxels, case_terms
 
-__all__ = ["FORMS", "RIDGE", "SMALLEST_SLOPE", "Fit", "design", "fit"]
+__all__ = ["FORMS", "RIDGE", "SMALLEST_SLOPE", "Fit", "covariance_of_mean", "design", "fit"]
 
 FORMS = ("temperature", "shift", "logodds")
 """One slope; one slope and an offset per structure; a slope and an offset per structure. Each holds the one before."""
@@ -176,16 +176,27 @@ class _Newton:
 
     def result(self, regions: bool, groups: Sequence[int] | None, passes: int) -> Fit:
         full = self._matrix @ self._point
-        gradients = self._gradients
-        named = np.array(self._indices) if groups is None else np.asarray(groups)[self._indices]
-        _, codes = np.unique(named, return_inverse=True)
-        count = int(codes.max()) + 1
-        summed = np.zeros((count, gradients.shape[1]))
-        np.add.at(summed, codes, gradients - gradients.mean(0))
-        errors = np.full(len(full), np.nan)
-        if count > 1:
-            bread = self._matrix @ np.linalg.inv(self._hessian)
-            meat = summed.T @ summed / len(gradients) ** 2 * count / (count - 1)
-            errors = np.sqrt(np.diag(bread @ meat @ bread.T))
+        bread = self._matrix @ np.linalg.inv(self._hessian)
+        meat = covariance_of_mean(self._gradients, None if groups is None else np.asarray(groups)[self._indices])
+        errors = np.sqrt(np.diag(bread @ meat @ bread.T))
         slopes, offsets = np.split(full, 2)
         return Fit(AffineMap(slopes, offsets, regions), self.loss, errors, passes)
+
+
+def covariance_of_mean(values: np.ndarray, groups: Sequence[Hashable] | np.ndarray | None = None) -> np.ndarray:
+    """(q, q) covariance of the mean over cases, estimated from the cases; those of a group are one draw.
+
+    Args:
+        values: (n, q) of each case.
+        groups: Group of each case (a patient); None: each its own.
+
+    Returns:
+        NaN with less than two groups.
+    """
+    codes = np.arange(len(values)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    count = int(codes.max()) + 1
+    if count < 2:
+        return np.full((values.shape[1],) * 2, np.nan)
+    summed = np.zeros((count, values.shape[1]))
+    np.add.at(summed, codes, values - values.mean(0))
+    return summed.T @ summed / len(values) ** 2 * count / (count - 1)

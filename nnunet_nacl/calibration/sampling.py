@@ -9,11 +9,8 @@ unbiased, although the truth helped to choose.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,14 +18,10 @@ from torch import Tensor
 
 from nnunet_nacl.calibration.case_voxels import HeldOutCase, pack, unpack
 from nnunet_nacl.calibration.likelihood import Voxels
-from nnunet_nacl.errors import UserError
-from nnunet_nacl.files import replacing
 
-__all__ = ["Sample", "draw_sample", "most_bytes", "read_sample", "write_sample"]
+__all__ = ["Sample", "draw_sample", "most_bytes"]
 
 _DECADES = 6  # uncertainty 1 .. 1e-6
-_KEYS = ("log_odds", "target", "masks", "stratum", "drawn_of", "outside", "regions", "signature")
-_SCHEMA = 1
 _BLOCK = 1 << 22
 _PIECE = 1 << 15
 _LARGEST = 65504.0  # of float16
@@ -153,27 +146,3 @@ def _shares(present: np.ndarray, budget: int) -> np.ndarray:
         if not open_.any() or left < open_.sum():
             return shares
         shares[open_] = np.minimum(shares[open_] + left // int(open_.sum()), present[open_])
-
-
-def write_sample(sample: Sample, path: Path) -> None:
-    """Write under a temporary name, then rename; UserError where that is not possible.
-
-    The file is an npz archive under another ending: nnU-Net takes every ``*.npz`` of a folder for a prediction.
-    """
-    arrays: dict[str, Any] = {name: np.asarray(getattr(sample, name)) for name in _KEYS} | sample.extra
-    with replacing(path) as temporary, open(temporary, "xb") as file:  # an open file: NumPy would add .npz to a name
-        np.savez_compressed(file, schema=_SCHEMA, **arrays)
-
-
-def read_sample(path: Path) -> Sample:
-    """Inverse of :func:`write_sample`; UserError if the file is missing, broken or of another version."""
-    try:
-        with np.load(path, allow_pickle=False) as data:
-            if int(data["schema"]) != _SCHEMA:
-                raise ValueError(f"schema {int(data['schema'])}")
-            values = {name: data[name] for name in _KEYS}
-            extra = {name: data[name] for name in data.files if name not in (*_KEYS, "schema")}
-        plain = {"regions": bool(values["regions"]), "signature": str(values["signature"])}
-        return Sample(**values | plain, extra=extra)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: not a sample of this version of nnunet_nacl ({error}); calibrate again.") from None

@@ -46,7 +46,7 @@ def apply_to_folder(
     """
     from tqdm import tqdm
 
-    output, structures = Path(output), structures_of(folder)
+    output, structures = Path(output), structures_of(folder.labels)
     calibration = read_map(map_path, structures, folder.labels.regions)
     if (folder.folder / APPLIED_FILE).is_file():
         raise UserError(f"{folder.folder} is calibrated already ({APPLIED_FILE}); give the folder that it came from.")

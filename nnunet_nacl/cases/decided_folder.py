@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import nnunet_nacl
-from nnunet_nacl.calibration.crossfit import read_groups
 from nnunet_nacl.cases.decided_case import DecidedCase, decide_case
 from nnunet_nacl.cases.prediction_folder import CaseFiles, PredictionFolder
 from nnunet_nacl.cases.prediction_output import prepare_output
 from nnunet_nacl.cases.worker_processes import work_through
 from nnunet_nacl.documents.map_file import APPLIED_FILE, map_of
+from nnunet_nacl.documents.patient_groups import read_groups
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import remove_leftovers, stamp, to_json_text, write_atomically
 from nnunet_nacl.json_files import one_line, read_dict
@@ -74,7 +74,7 @@ def decide_folder(
         references: Folder with ground truth, for the true Dice of the cases that have one.
         probabilities: Copy the probabilities too.
         need_all_references: A case without ground truth is an error, found before the work begins.
-        groups: What :func:`~nnunet_nacl.calibration.crossfit.read_groups` takes, to tell the patient of each case.
+        groups: What :func:`~nnunet_nacl.documents.patient_groups.read_groups` takes, to tell the patient of each case.
         dataset_json: Path of dataset.json; None looks in ``folder`` and up to two levels above.
         plans: Path of plans.json; likewise.
         num_processes: Cases at the same time; 1 starts no process.

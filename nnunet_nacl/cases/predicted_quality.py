@@ -63,7 +63,7 @@ class QualityOfMap:
                 another map, or are not known to be calibrated.
         """
         path = Path(path)
-        structures, regions = structures_of(folder), folder.labels.regions
+        structures, regions = structures_of(folder.labels), folder.labels.regions
         calibration = read_map(path, structures, regions)
         applied = folder.folder / APPLIED_FILE
         if applied.is_file():

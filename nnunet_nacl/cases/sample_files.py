@@ -1,8 +1,9 @@
-"""Where the sample of a case lies, and whether it is of what lies beside it."""
+"""The file of a case's sample: where it lies, what it holds, and whether it is of what lies beside it."""
 
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,17 +12,29 @@ from typing import Any
 import numpy as np
 
 from nnunet_nacl.calibration.case_voxels import read_voxels
-from nnunet_nacl.calibration.sampling import Sample, draw_sample, read_sample, write_sample
+from nnunet_nacl.calibration.sampling import Sample, draw_sample
 from nnunet_nacl.cases.case_cache import same_contents, signature
 from nnunet_nacl.cases.case_data import LabelledCase
 from nnunet_nacl.cases.kept_slices import KeptSlices, keep_slices, slicing_axis
 from nnunet_nacl.cases.labels import Labels
 from nnunet_nacl.cases.prediction_folder import CaseFiles, PredictionFolder
 from nnunet_nacl.documents.results import EvaluationSettings
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import replacing
 
-__all__ = ["SAMPLES_FOLDER", "find_sample", "make_sample", "sample_path", "slices_in"]
+__all__ = [
+    "SAMPLES_FOLDER",
+    "find_sample",
+    "make_sample",
+    "read_sample",
+    "sample_path",
+    "slices_in",
+    "write_sample",
+]
 
 SAMPLES_FOLDER = "calibration_samples"
+_KEYS = ("log_odds", "target", "masks", "stratum", "drawn_of", "outside", "regions", "signature")
+_SCHEMA = 1
 
 
 def sample_path(files: CaseFiles) -> Path:
@@ -77,6 +90,30 @@ def make_sample(
         extra = {"slice_axis": np.asarray(slices.axis), "slice_index": slices.index, "slices": slices.values}
         write_sample(replace(drawn, extra=extra), sample_path(files))
     return drawn
+
+
+def write_sample(sample: Sample, path: Path) -> None:
+    """Write under a temporary name, then rename; UserError where that is not possible.
+
+    The file is an npz archive under another ending: nnU-Net takes every ``*.npz`` of a folder for a prediction.
+    """
+    arrays: dict[str, Any] = {name: np.asarray(getattr(sample, name)) for name in _KEYS} | sample.extra
+    with replacing(path) as temporary, open(temporary, "xb") as file:  # an open file: NumPy would add .npz to a name
+        np.savez_compressed(file, schema=_SCHEMA, **arrays)
+
+
+def read_sample(path: Path) -> Sample:
+    """Inverse of :func:`write_sample`; UserError if the file is missing, broken or of another version."""
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            if int(data["schema"]) != _SCHEMA:
+                raise ValueError(f"schema {int(data['schema'])}")
+            values = {name: data[name] for name in _KEYS}
+            extra = {name: data[name] for name in data.files if name not in (*_KEYS, "schema")}
+        plain = {"regions": bool(values["regions"]), "signature": str(values["signature"])}
+        return Sample(**values | plain, extra=extra)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: not a sample of this version of nnunet_nacl ({error}); calibrate again.") from None
 
 
 def slices_in(sample: Sample) -> KeptSlices | None:

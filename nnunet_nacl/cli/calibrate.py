@@ -66,7 +66,6 @@ def run(args: argparse.Namespace) -> int:
     """Calibrates; exit status 1 if some cases could not be used."""
     from pathlib import Path
 
-    from nnunet_nacl.calibration.crossfit import read_groups
     from nnunet_nacl.calibration.effect import effect_table
     from nnunet_nacl.cases.checkpoints import CALIBRATED, write_calibrated
     from nnunet_nacl.cases.heldout import HeldOut
@@ -74,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.cases.prediction_folder import PredictionFolder
     from nnunet_nacl.cli.problem_list import report_problems
     from nnunet_nacl.documents.map_file import APPLIED_FILE, MAP_FILE, check_output_map, sha256
+    from nnunet_nacl.documents.patient_groups import read_groups
     from nnunet_nacl.errors import UserError
     from nnunet_nacl.files import to_json_text, write_atomically
     from nnunet_nacl.models.held_out_quality import learn_quality
@@ -157,8 +157,8 @@ def _check_checkpoints(args: argparse.Namespace, model, held_out) -> None:
 
 def _notes(args: argparse.Namespace, held_out, calibration) -> list[str]:
     """What the user must know of this configuration."""
-    from nnunet_nacl.calibration.resampling import resampling_difference
     from nnunet_nacl.cases.checkpoints import CALIBRATED
+    from nnunet_nacl.cases.map_resampling import resampling_difference
 
     folder = held_out.first
     configuration = folder.plans.get("configurations", {}).get(args.c, {})
@@ -222,9 +222,9 @@ def _write_given(args: argparse.Namespace, model) -> int:
     if not folds:
         raise UserError(f"{model} has no fold with a {args.chk}; name another with -chk.")
     folder = PredictionFolder.open(model, need_reference=False)
-    calibration = read_map(args.map, structures_of(folder), folder.labels.regions)
+    calibration = read_map(args.map, structures_of(folder.labels), folder.labels.regions)
     check_checkpoints(model, folds, args.chk, predicted_ns={})
-    mark = map_to_json(calibration, structures_of(folder))
+    mark = map_to_json(calibration, structures_of(folder.labels))
     write_calibrated(model, folds, args.chk, calibration, mark, progress=True)
     write_atomically(model / MAP_FILE, Path(args.map).read_text(encoding="utf-8"))  # predictions look for it there
     for note in _other_folds(model, calibration):

@@ -2,7 +2,7 @@
 
 What `nnunet_nacl calibrate` learned of a model, it learned from its validation cases. So it is not asked about them: of
 each case the same is learned again from the parts of the cross-fit that the case is not in; a patient's cases lie in
-one part. Of other cases it is asked as it is.
+one part, and count as one there. Of other cases it is asked as it is.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from nnunet_nacl.comparison.alignment import Dataset
 from nnunet_nacl.comparison.resolution import Located
 from nnunet_nacl.documents.map_file import APPLIED_FILE, MAP_FILE, map_path_of
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.json_files import mismatch, read_dict
+from nnunet_nacl.json_files import Optional, mismatch, read_dict
 
 __all__ = ["PredictedDice", "cross_fitted", "open_maps", "predicted_dice"]
 
-_MAP = {"quality": {"learned": dict}, "cross_fit": {"*": {"cases": [str]}}}
+_MAP = {"quality": {"learned": dict}, "cross_fit": {"*": {"cases": [str]}}, "groups": Optional({"*": str})}
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,12 +50,15 @@ class PredictedDice:
     reservations: tuple[str, ...] = ()
 
 
-def cross_fitted(cases: Sequence[CaseQuality], parts: Sequence[str], alpha: float) -> PredictedDice:
+def cross_fitted(
+    cases: Sequence[CaseQuality], parts: Sequence[str], patients: Sequence[str], alpha: float
+) -> PredictedDice:
     """Predict each case by the cases of other parts.
 
     Args:
         cases: The cases.
         parts: Part of each.
+        patients: To whom each belongs.
         alpha: The intervals have level 1 - alpha.
     """
     found: dict[str, np.ndarray] = {}
@@ -65,7 +68,8 @@ def cross_fitted(cases: Sequence[CaseQuality], parts: Sequence[str], alpha: floa
         found[key] = np.full((len(cases), 3), math.nan)
         for part in np.unique(place):
             others = place != part
-            estimate = StructureEstimate.fit(expected[others], true[others], list(np.flatnonzero(others)), alpha=alpha)
+            others_patients = [patients[i] for i in np.flatnonzero(others)]
+            estimate = StructureEstimate.fit(expected[others], true[others], others_patients, alpha=alpha)
             for i in np.flatnonzero(~others):
                 one = estimate.predict(float(expected[i]))
                 found[key][i] = one.estimate, one.low, one.high
@@ -126,7 +130,8 @@ def predicted_dice(
         parts = {case: name for name, fit in content["cross_fit"].items() for case in fit["cases"]}
         if learned.dice and set(dataset.cases) <= parts.keys():
             alpha = next(iter(learned.dice.values())).alpha
-            result[entry] = cross_fitted(cases, [parts[case] for case in dataset.cases], alpha)
+            patients = [content.get("groups", {}).get(case, case) for case in dataset.cases]
+            result[entry] = cross_fitted(cases, [parts[case] for case in dataset.cases], patients, alpha)
     return result
 
 

@@ -11,7 +11,6 @@ from typing import IO, Any
 import numpy as np
 
 from nnunet_nacl.calibration.affine import AffineMap
-from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_writable, checksum
 from nnunet_nacl.json_files import mismatch, read_dict
@@ -43,9 +42,12 @@ MAP_PATTERN = {
 }
 
 
-def structures_of(folder: PredictionFolder) -> dict[str, str]:
-    """Name of each structure that has a slope and an offset, by nnU-Net's key, in their order."""
-    labels = folder.labels
+def structures_of(labels: Any) -> dict[str, str]:
+    """Name of each structure that has a slope and an offset, by nnU-Net's key, in their order.
+
+    Args:
+        labels: The :class:`~nnunet_nacl.cases.labels.Labels` of the predictions.
+    """
     return {labels.key(channel): labels.names[channel] for channel in labels.foreground}
 
 

@@ -164,7 +164,7 @@ def learn_quality(
     cases = [case for case in maps if case in measured]
     units = {measured[case]["unit"] for case in cases}
     patients = [groups[case] if groups else case for case in cases]
-    names = structures_of(held_out.first)
+    names = structures_of(held_out.first.labels)
     if len(units) != 1:
         why = f"volumes are in {' and '.join(sorted(units))}" if units else next(iter(problems.values()), "no case")
         return HeldOutQuality({}, {}, "", names, len(cases), len(set(patients)), problems, why_not=why)

@@ -45,6 +45,7 @@ class Calibration:
         confident: Foreground voxels with a probability above ``CONFIDENT`` before.
         confident_changed: How many of them get another label.
         exact: Whether all voxels were used; else samples were.
+        groups: Patient of each case; None: each case its own.
     """
 
     fit: Fit
@@ -57,6 +58,7 @@ class Calibration:
     confident: float
     confident_changed: float
     exact: bool
+    groups: dict[str, str] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Content of calibration_map.json."""
@@ -66,20 +68,24 @@ class Calibration:
         cases: dict[str, list[str]] = {part: [] for part in self.part_maps}
         for case, part in self.parts.items():
             cases[part].append(case)
-        return document | {
-            "generated_by": f"nnunet_nacl {nnunet_nacl.__version__}",
-            "form": self.form,
-            "n_cases": len(self.parts),
-            "fitted_to": "all voxels inside nnU-Net's crop" if self.exact else "samples of the cases",
-            "nll": self.fit.loss,
-            "forms": {form: asdict(score) for form, score in self.scores.items()},
-            "confident_voxels": {"threshold": CONFIDENT, "n": self.confident, "n_changed": self.confident_changed},
-            "effect": self.effect,
-            "cross_fit": {
-                part: {"slopes": list(one.slopes), "offsets": list(one.offsets), "cases": cases[part]}
-                for part, one in self.part_maps.items()
-            },
-        }
+        return (
+            document
+            | ({"groups": self.groups} if self.groups else {})
+            | {
+                "generated_by": f"nnunet_nacl {nnunet_nacl.__version__}",
+                "form": self.form,
+                "n_cases": len(self.parts),
+                "fitted_to": "all voxels inside nnU-Net's crop" if self.exact else "samples of the cases",
+                "nll": self.fit.loss,
+                "forms": {form: asdict(score) for form, score in self.scores.items()},
+                "confident_voxels": {"threshold": CONFIDENT, "n": self.confident, "n_changed": self.confident_changed},
+                "effect": self.effect,
+                "cross_fit": {
+                    part: {"slopes": list(one.slopes), "offsets": list(one.offsets), "cases": cases[part]}
+                    for part, one in self.part_maps.items()
+                },
+            }
+        )
 
 
 def calibrate(
@@ -112,7 +118,7 @@ def calibrate(
     before = held_out.evaluate(None, place / "calibration.json" if can_write(place) else None, **options)
     held_out.leave_out(before.problems)
     samples = _draw(held_out, progress)
-    cases, structures = list(held_out.files), structures_of(held_out.first)
+    cases, structures = list(held_out.files), structures_of(held_out.first.labels)
     _check(cases, before, structures, form, held_out)
     grouped = [groups[case] if groups else case for case in cases]
     codes = list(np.unique(grouped, return_inverse=True)[1])
@@ -127,7 +133,7 @@ def calibrate(
     def everything() -> Iterator[Voxels]:
         return tqdm(held_out.voxels(), desc="fit", unit="case", total=len(cases), leave=False, disable=not progress)
 
-    scores, maps = compare_forms(sampled, parts)
+    scores, maps = compare_forms(sampled, parts, groups=codes)
     chosen = choose_form(scores) if form == "auto" else form
     exact, part_maps = held_out.complete, maps[chosen]
     whole = fit(sampled, chosen, groups=codes)[0]
@@ -142,7 +148,8 @@ def calibrate(
     by_case = {case: part_maps[part] for case, part in part_of.items()}
     options |= {"progress": progress and "after"}
     effect = _effect(held_out, before, samples, by_case, groups and grouped, exact, output, options)
-    return Calibration(whole, chosen, scores, part_of, part_maps, structures, effect, sure, changed, exact)
+    named = {case: groups[case] for case in cases} if groups else None
+    return Calibration(whole, chosen, scores, part_of, part_maps, structures, effect, sure, changed, exact, named)
 
 
 def _draw(held_out: HeldOut, progress: bool) -> dict[str, Sample]:
@@ -203,7 +210,7 @@ def _effect(held_out: HeldOut, before, samples, by_case, groups, exact, output, 
         after = held_out.evaluate(by_case, document, **options)
         return changes(old, case_values(after, cases), groups=groups)
     order = held_out.first.dataset_json.get("regions_class_order")
-    keys, n_bins = list(structures_of(held_out.first)), held_out.settings.n_bins
+    keys, n_bins = list(structures_of(held_out.first.labels)), held_out.settings.n_bins
     found = [
         estimate_values(samples[case], by_case[case], keys, order, n_bins, before={name: old[name][i] for name in old})
         for i, case in enumerate(cases)

@@ -196,7 +196,7 @@ def _quality(
         return None, "", ()
     if given is None and not path.is_file():
         return None, "", (f"{path} is missing: no Dice is predicted. Give the map of these checkpoints with -map.",)
-    structures = structures_of(opened)
+    structures = structures_of(opened.labels)
     calibration = read_map(path, structures, opened.labels.regions)
     if not np.allclose(_affine(mark), np.stack([calibration.slopes, calibration.offsets], axis=1)):
         message = f"{path} is not the map in these checkpoints; give theirs with -map, or calibrate again"

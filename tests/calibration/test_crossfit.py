@@ -7,7 +7,8 @@ import json
 import pytest
 
 from nnunet_nacl.calibration.affine import AffineMap
-from nnunet_nacl.calibration.crossfit import FormScore, choose_form, compare_forms, parts_of, read_groups
+from nnunet_nacl.calibration.crossfit import FormScore, choose_form, compare_forms, parts_of
+from nnunet_nacl.documents.patient_groups import read_groups
 from nnunet_nacl.errors import UserError
 from tests.calibration.problems import drawn_from
 
@@ -48,6 +49,17 @@ def test_the_richer_form_has_to_earn_its_place(slopes, form):
     assert choose_form(scores) == form
     assert scores["shift"].nll < scores["temperature"].nll and scores["shift"].gain == 0
     assert set(maps["logodds"]) == {f"part_{i}" for i in range(8)}
+
+
+def test_the_standard_error_of_a_gain_is_over_patients():
+    cases = drawn_from(AffineMap([0.7, 0.9], [0.5, -0.5]), cases=8, voxels=500)
+    patients = [str(i) for i in range(8)]
+    once, _ = compare_forms(lambda: cases, parts_of(patients), groups=patients)
+    alone, _ = compare_forms(lambda: cases, parts_of(patients))
+    twice, _ = compare_forms(lambda: cases + cases, parts_of(patients * 2), groups=patients * 2)
+    assert once["logodds"] == alone["logodds"] and once["logodds"].standard_error > 0
+    for form in ("temperature", "logodds"):  # the same patients again tell nothing new
+        assert twice[form].standard_error == pytest.approx(once[form].standard_error, rel=1e-6)
 
 
 def test_a_gain_within_one_standard_error_is_none_and_offsets_that_cost_are_left_out():

@@ -49,7 +49,7 @@ def test_a_sample_of_everything_gives_the_values_of_an_evaluation(held_out, iden
     expected = case_values(held_out.evaluate(dict.fromkeys(cases, calibration), tmp_path), cases)
     order = held_out.first.dataset_json.get("regions_class_order")
     for i, case in enumerate(cases):
-        found = estimate_values(held_out.sample(case), calibration, list(structures_of(held_out.first)), order)
+        found = estimate_values(held_out.sample(case), calibration, list(structures_of(held_out.first.labels)), order)
         for name, values in expected.items():
             value, error = found[name]
             assert error == pytest.approx(0, abs=1e-12)
@@ -62,7 +62,7 @@ def test_estimates_of_small_samples_spread_as_their_standard_errors_say(make_val
     held_out = HeldOut(find_fold_folders(model.folder))
     (case,) = held_out.files
     read, calibration = held_out.read(case), AffineMap([0.6, 1.3], [-0.4, 0.7])
-    keys = list(structures_of(held_out.first))
+    keys = list(structures_of(held_out.first.labels))
     exact = estimate_values(draw_sample(read), calibration, keys)
 
     def small(seed):
@@ -79,7 +79,7 @@ def test_of_a_change_only_what_changes_is_left_to_chance(make_validated):
     model = make_validated(cases=1, shape=(10, 40, 40))
     held_out = HeldOut(find_fold_folders(model.folder))
     (case,) = held_out.files
-    read, keys = held_out.read(case), list(structures_of(held_out.first))
+    read, keys = held_out.read(case), list(structures_of(held_out.first.labels))
     before = {
         name: value for name, (value, _) in estimate_values(draw_sample(read), AffineMap.identity(2), keys).items()
     }

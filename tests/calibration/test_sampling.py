@@ -10,7 +10,8 @@ from nnunet_nacl.calibration.affine import AffineMap
 from nnunet_nacl.calibration.case_voxels import HeldOutCase, pack, unpack
 from nnunet_nacl.calibration.fitting import fit
 from nnunet_nacl.calibration.likelihood import Voxels, case_terms
-from nnunet_nacl.calibration.sampling import draw_sample, most_bytes, read_sample, write_sample
+from nnunet_nacl.calibration.sampling import draw_sample, most_bytes
+from nnunet_nacl.cases.sample_files import read_sample, write_sample
 from nnunet_nacl.errors import UserError
 from tests.calibration.problems import drawn_from
 

@@ -13,7 +13,6 @@ import torch
 from torch import nn
 
 from nnunet_nacl.calibration.affine import AffineMap
-from nnunet_nacl.calibration.resampling import resampling_difference
 from nnunet_nacl.cases.checkpoints import (
     CALIBRATED,
     MARK,
@@ -22,6 +21,7 @@ from nnunet_nacl.cases.checkpoints import (
     class_layer,
     write_calibrated,
 )
+from nnunet_nacl.cases.map_resampling import resampling_difference
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import read_dict
 from tests.calibration.models import KINDS, make_network, make_trained
@@ -118,7 +118,7 @@ def test_a_kill_leaves_the_old_file_and_the_next_run_tidies_up(model):
     code = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
-        "from nnunet_nacl.calibration import affine, checkpoints\n"
+        "from nnunet_nacl.calibration import affine\nfrom nnunet_nacl.cases import checkpoints\n"
         "checkpoints.os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)\n"
         "checkpoints.write_calibrated(Path(sys.argv[1]), ['0'], 'checkpoint_final.pth',"
         " affine.AffineMap([2, 2], [0, 0]), {'run': 2})\n"

@@ -55,7 +55,7 @@ def test_a_model_is_calibrated_in_one_command(make, labels, capsys):
     document = read_dict(model.folder / "calibration_map.json")
     assert document["quality"]["learned"]["decided"]["as_deployed"] is False
     assert set(document["cross_fit"]) == {"fold_0", "fold_1"} and document["n_cases"] == 6
-    assert document["effect"]["NLL all"]["difference"]["mean"] < 0
+    assert document["effect"]["NLL all"]["difference"]["mean"] < 0 and "groups" not in document
     for fold in (0, 1):
         path = model.folder / f"fold_{fold}" / CALIBRATED
         assert document["checkpoint_sha256"][str(fold)] == sha256(path.read_bytes()).hexdigest()
@@ -128,6 +128,8 @@ def test_a_folder_is_calibrated_and_the_result_is_one_of_nnunet(make, labels, tm
     model = make(labels=labels)
     folder = predictions(model, tmp_path)
     assert run("calibrate", "-i", folder, "-gt", model.references, "-groups", "case_([0-9]+)") == 0
+    fitted = read_dict(folder / "calibration_map.json")
+    assert fitted["groups"] == {f"case_{i}{j}": f"{i}{j}" for i in (0, 1) for j in range(3)}
     out = tmp_path / "out"
     assert run("apply", "-i", folder, "-map", folder / "calibration_map.json", "-o", out) == 0
     calibration = read_map(

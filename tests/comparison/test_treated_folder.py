@@ -146,3 +146,7 @@ def test_predicted_dice_only_where_calibrate_learned_it(model):
     predicted = predicted_dice(*found)
     assert predicted.keys() == {names[1]} and predicted[names[1]].level == 0.9
     assert all(np.isfinite(predicted[names[1]].estimate[key]).all() for key in keys)
+    grouped = document | {"groups": dict.fromkeys(found[1].cases, "one patient")}
+    (model.model(TRAINER) / "calibration_map.json").write_text(to_json_text(grouped))
+    apart, together = predicted[names[1]], predicted_dice(*found)[names[1]]
+    assert any((apart.estimate[key] != together.estimate[key]).any() for key in keys)  # its slope is that of few

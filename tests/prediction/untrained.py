@@ -68,7 +68,7 @@ def make_model(root: Path, *, labels: dict | None = None, folds: int = 1, cascad
 def calibrate(folder: Path, *, as_deployed: bool = True) -> Path:
     """Write a map into a model's checkpoints, beside them what it learned: Dice 0.9 x expected, 20 patients."""
     opened = PredictionFolder.open(folder, need_reference=False)
-    structures = structures_of(opened)
+    structures = structures_of(opened.labels)
     calibration = AffineMap(np.array([0.8, 1.2]), np.array([0.1, -0.2]), opened.labels.regions)
     mark = map_to_json(calibration, structures)
     folds = sorted(path.name.removeprefix("fold_") for path in folder.glob("fold_*"))

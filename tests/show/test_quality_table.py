@@ -46,14 +46,26 @@ def test_no_case_teaches_its_own_part():
     rng = np.random.default_rng(0)
     expected, parts = rng.uniform(0.5, 0.9, 30), [i // 3 for i in range(30)]
     cases = [make_quality((e, e), (e - 0.1 + rng.normal(0, 0.02), e)) for e in expected]
-    before = cross_fitted(cases, parts, 0.1)
+    before = cross_fitted(cases, parts, range(30), 0.1)
     other = [
         replace(case, true={"1": 0.0, "2": case.true["2"]}) if i // 3 == 4 else case for i, case in enumerate(cases)
     ]
-    after = cross_fitted(other, parts, 0.1)
+    after = cross_fitted(other, parts, range(30), 0.1)
     same = before.estimate["1"] == after.estimate["1"]
     assert same[12:15].all() and not same[:12].any() and not same[15:].any()
     assert np.array_equal(before.low["2"], after.low["2"]) and (before.low["1"] <= before.estimate["1"]).all()
+
+
+def test_frames_of_a_patient_count_as_one():
+    rng = np.random.default_rng(0)
+    patients, expected = list("abcdefghijklmnop"), rng.uniform(0.5, 0.9, 16)
+    cases = [make_quality((e, e), (e - 0.1 + rng.normal(0, 0.02), e + rng.normal(0, 0.1))) for e in expected]
+    parts = [i % 4 for i in range(16)]
+    once, twice = cross_fitted(cases, parts, patients, 0.1), cross_fitted(cases * 2, parts * 2, patients * 2, 0.1)
+    apart = cross_fitted(cases * 2, parts * 2, range(32), 0.1)
+    for name in ("low", "high"):
+        assert abs(getattr(twice, name)["2"][:16] - getattr(once, name)["2"]).max() < 0.01
+    assert (apart.high["2"] - apart.low["2"]).mean() < 0.95 * (once.high["2"] - once.low["2"]).mean()
 
 
 def test_tables_and_figures_of_those_that_tell(tmp_path):
