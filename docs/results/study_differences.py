@@ -13,9 +13,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from crossed import crossed_mean
 from study_tables import COLUMNS, Study
 
-from nnunet_nacl.comparison.crossed import crossed_mean
 from nnunet_nacl.show.forest_plot import ForestRow, draw_differences
 
 BETTER = {"Dice": "higher", "ECE:foreground": "lower", "ECE:predicted": "lower"}

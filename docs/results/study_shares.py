@@ -17,9 +17,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from crossed import crossed_mean
 from study_tables import COLUMNS, NETWORKS, Study, table, title
 
-from nnunet_nacl.comparison.crossed import crossed_mean
 from nnunet_nacl.show.training_share import draw_training_share
 
 DRAWN = {

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from crossed import crossed_mean
 from study_measure import OF_PROBABILITIES, OF_SEGMENTATION, TREATMENTS
 
 from nnunet_nacl.calibration.crossfit import read_groups
-from nnunet_nacl.comparison.crossed import crossed_mean
 from nnunet_nacl.comparison.entries import STOCK_LABEL
 
 TITLES = {"HD95_mm": "HD95 (mm)", "expected": "error of expected Dice"}

@@ -14,7 +14,6 @@ from nnunet_nacl.calibration.sampling import Sample
 __all__ = ["estimate_values"]
 
 _SMALLEST = float(np.finfo(np.float32).tiny)
-_GROUPS = 20
 
 
 def estimate_values(
@@ -40,28 +39,26 @@ def estimate_values(
             chance is nearly the same before and after: under a temperature no Dice changes, in no sample.
 
     Returns:
-        Value and standard error, over draws of the sample (delete-a-group jackknife within strata; strata that were
-        drawn whole have none), by the names of ``case_values``.
+        Value and standard error over draws of the sample, by the names of ``case_values``. All values are ratios of two
+        sums, so the error is that of their linearisation, with the finite-population correction in each stratum
+        (Cochran 1977, section 5.6 and 6.3): strata that were drawn whole have none.
     """
-    values = _replicated(sample, calibration, regions_order or [], keys, n_bins)
+    values = _linearised(sample, calibration, regions_order or [], keys, n_bins)
     if before is not None:
         identity = AffineMap.identity(len(sample.log_odds), calibration.regions)
-        first = _replicated(sample, identity, regions_order or [], keys, n_bins)
-        values = {name: before[name] + (after - first[name]) for name, after in values.items()}
-    result = {}
-    for name, (value, *others) in values.items():
-        defined = np.array([one for one in others if np.isfinite(one)] or [np.nan if others else 0.0])
-        spread = ((defined - defined.mean()) ** 2).sum()
-        result[name] = (float(value), float(np.sqrt((_GROUPS - 1) / _GROUPS * spread)))
-    return result
+        first = _linearised(sample, identity, regions_order or [], keys, n_bins)
+        values = {
+            name: (before[name] + (value - first[name][0]), slope - first[name][1])
+            for name, (value, slope) in values.items()
+        }
+    return {name: (float(value), _standard_error(sample, slope)) for name, (value, slope) in values.items()}
 
 
-def _replicated(
+def _linearised(
     sample: Sample, calibration: AffineMap, regions_order: list[int], keys: list[str], n_bins: int
-) -> dict[str, np.ndarray]:
-    """(1 + G,) each value by the whole sample, and without each group."""
+) -> dict[str, tuple[float, np.ndarray]]:
+    """Each value, and the (N,) change of it by one more voxel like each."""
     probs, truth, segmented, masks, weights = _rows(sample, calibration, regions_order, keys)
-    every = _replicates(sample, weights)
     if sample.regions:
         confidence, right = np.maximum(probs, 1 - probs), (probs > 0.5) == truth
         own = np.where(truth, probs, 1 - probs)
@@ -73,27 +70,33 @@ def _replicated(
         squares = ((probs - truth) ** 2).sum(0)
     loss = -np.log(np.maximum(own, _SMALLEST)).mean(0)
     bins = np.clip(np.ceil(confidence * n_bins).astype(np.int64) - 1, 0, n_bins - 1)
-    values = {}
-    with np.errstate(invalid="ignore"):  # 0 / 0 where a mask or a structure is empty
-        for name, mask in masks.items():
-            w = every * mask
-            gaps = [[np.bincount(b, one * g, n_bins) for b, g in zip(bins, confidence - right)] for one in w]
-            values[f"ECE {name}"] = np.abs(gaps).sum(2).mean(1) / w.sum(1)
-            values[f"NLL {name}"] = w @ loss / w.sum(1)
-            values[f"Brier {name}"] = w @ squares / w.sum(1)
-        for key, true, found in zip(keys, truth[-len(keys) :], segmented):
-            values[f"Dice {key}"] = 2 * (every @ (true & found)) / (every @ true + every @ found)
+    values: dict[str, tuple[float, np.ndarray]] = {}
+
+    def add(name: str, upper: np.ndarray, lower: np.ndarray) -> None:
+        total = weights @ lower
+        with np.errstate(invalid="ignore"):  # 0 / 0 where a mask or a structure is empty
+            ratio = (weights @ upper) / total
+            values[name] = ratio, (upper - ratio * lower) / total
+
+    for name, mask in masks.items():
+        gaps = (confidence - right) * mask
+        side = [np.sign(np.bincount(b, weights * g, n_bins))[b] for b, g in zip(bins, gaps)]
+        add(f"ECE {name}", (side * gaps).mean(0), mask)
+        add(f"NLL {name}", loss * mask, mask)
+        add(f"Brier {name}", squares * mask, mask)
+    for key, true, found in zip(keys, truth[-len(keys) :], segmented):
+        add(f"Dice {key}", 2.0 * (true & found), true.astype(float) + found)
     return values
 
 
-def _replicates(sample: Sample, weights: np.ndarray) -> np.ndarray:
-    """(1 + G, N) the weights, and those without each group of what was drawn by chance; G is 0 if nothing was."""
-    drawn, there = sample.drawn_of.T
-    group = np.random.default_rng(0).permutation(len(sample.stratum)) % _GROUPS
-    group = np.append(np.where((drawn < there)[sample.stratum], group, -1), np.full(len(sample.outside), -1))
-    chance = group >= 0
-    more = np.where(chance, weights * _GROUPS / (_GROUPS - 1), weights)
-    return np.stack([weights, *(np.where(group == g, 0.0, more) for g in range(_GROUPS) if chance.any())])
+def _standard_error(sample: Sample, slope: np.ndarray) -> float:
+    """Of the sum of what each voxel changes, drawn without replacement within strata."""
+    drawn, there = sample.drawn_of.astype(float).T
+    of, number = sample.stratum, len(drawn)
+    slope = np.where((drawn < there)[of], slope[: len(of)], 0.0)
+    mean = np.bincount(of, slope, number) / np.maximum(drawn, 1)
+    variance = np.bincount(of, (slope - mean[of]) ** 2, number) / np.maximum(drawn - 1, 1)
+    return float(np.sqrt((there * (there - drawn) / np.maximum(drawn, 1) * variance).sum()))
 
 
 def _rows(sample: Sample, calibration: AffineMap, order: list[int], keys: list[str]):

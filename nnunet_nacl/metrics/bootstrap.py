@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
@@ -25,6 +24,9 @@ __all__ = [
 ]
 
 CONFIDENCE = 0.95
+KEPT_BYTES = 800_000_000  # of draws: those of 1,000 cases, 100,000 times
+_BLOCK = 1 << 20  # cases drawn at a time
+_kept: dict[tuple[int, int, int], np.ndarray] = {}  # the last used ones last
 
 
 @dataclass(frozen=True)
@@ -45,16 +47,26 @@ def without_noise(values: np.ndarray) -> np.ndarray:
     return np.round(values, 10)
 
 
-@lru_cache(maxsize=4)
 def resamples(n: int, n_bootstrap: int, seed: int) -> np.ndarray:
     """(n_bootstrap, n) float64: how often each of n cases is drawn, n draws with replacement.
 
-    The same n, number and seed give the same draws, so all metrics and trainers of a comparison share them.
+    The same n, number and seed give the same draws, so all metrics and trainers of a comparison share them: the last
+    used ones are kept, :data:`KEPT_BYTES` of them at most.
     """
-    draws = np.random.default_rng([seed, n]).integers(0, n, (n_bootstrap, n))
-    counts = np.zeros((n_bootstrap, n))
-    np.add.at(counts, (np.arange(n_bootstrap)[:, None], draws), 1)
-    counts.setflags(write=False)
+    key, size = (n, n_bootstrap, seed), 8 * n * n_bootstrap
+    counts = _kept.pop(key, None)
+    if counts is None:
+        while _kept and size + sum(kept.nbytes for kept in _kept.values()) > KEPT_BYTES:
+            del _kept[next(iter(_kept))]
+        counts, rng = np.empty((n_bootstrap, n)), np.random.default_rng([seed, n])
+        rows = max(1, _BLOCK // max(n, 1))
+        for start in range(0, n_bootstrap, rows):
+            part = counts[start : start + rows]
+            draws = rng.integers(0, n, part.shape) + n * np.arange(len(part))[:, None]
+            part[:] = np.bincount(draws.ravel(), minlength=part.size).reshape(part.shape)
+        counts.setflags(write=False)
+    if size <= KEPT_BYTES:
+        _kept[key] = counts
     return counts
 
 
