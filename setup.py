@@ -100,9 +100,9 @@ DEMO_REQUIREMENTS = ["nilearn>=0.10.4,<0.14"]
 # MONAI brings the attention U-Net and U-Net++.
 BACKBONES_REQUIREMENTS = ["monai>=1.4"]
 
-# Snakemake runs campaigns and brings the other two, with which their files are read and checked. From 9.10 to 9.17 it
-# may start more jobs than there are cores.
-CAMPAIGN_REQUIREMENTS = ['snakemake>=9.22; python_version >= "3.11"', "pyyaml>=6", "jsonschema>=4"]
+# Snakemake runs campaigns and brings pyyaml, which reads their files. From 9.10 to 9.17 it may start more jobs than
+# there are cores.
+CAMPAIGN_REQUIREMENTS = ['snakemake>=9.22; python_version >= "3.11"', "pyyaml>=6"]
 
 TEST_REQUIREMENTS = [
     "pytest>=7",

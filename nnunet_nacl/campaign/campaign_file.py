@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
+import shlex
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.campaign.campaign_schema import DEFAULTS, schema_problems
+from nnunet_nacl.campaign.campaign_schema import CampaignFile, DatasetEntry, check_name, nearest, read_content
+from nnunet_nacl.campaign.campaign_yaml import read_yaml
 from nnunet_nacl.datasets.challenges import CHALLENGES
+from nnunet_nacl.datasets.decathlon_task import read_task
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.json_files import read_dict
+from nnunet_nacl.json_files import one_line, read_dict
 from nnunet_nacl.methods import STOCK
 from nnunet_nacl.registration.grammar import PREFIX, format_name, parse
 from nnunet_nacl.registration.known_trainers import check_known, nearest_name
 
-__all__ = ["INSTALL", "read_campaign"]
+__all__ = ["NNUNET_FOLDERS", "read_campaign"]
 
-INSTALL = "pip install 'nnunet_nacl[campaign]'"
 NNUNET_FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 
 _SOURCES = ("dataset", "challenge", "decathlon")
@@ -38,31 +40,29 @@ def read_campaign(path: Path) -> dict[str, Any]:
     Raises:
         UserError: It cannot be read, or something in it is wrong; each problem is a line of the message.
     """
-    content = _read_yaml(path)
-    if isinstance(content, dict) and isinstance(content.get("datasets"), list):
-        content["datasets"] = [{"dataset": d} if isinstance(d, (int, str)) else d for d in content["datasets"]]
-    problems = schema_problems(content)
-    if not problems:
-        content = DEFAULTS | content
-        problems = [*_trainer_problems(content), *_cascade_problems(content)]
-        datasets = [_dataset(entry, i, content["folds"], problems) for i, entry in enumerate(content["datasets"])]
+    content, problems = read_content(read_yaml(path))
+    datasets: list[dict[str, Any]] = []
+    if content is not None:
+        problems = [*_trainer_problems(content), *_command_problems(content)]
+        for i, entry in enumerate(content.datasets):
+            try:
+                datasets.append({"folds": entry.folds or content.folds} | _dataset(entry))
+                problems += _plan_problems(content, datasets[-1])
+            except (UserError, ValueError) as error:
+                problems.append(f"datasets[{i}]: {error}")
         names = [dataset["name"] for dataset in datasets]
-        twice = sorted({name for name in names if name and names.count(name) > 1})
+        twice = sorted({name for name in names if names.count(name) > 1})
         problems += [f"datasets: {name} is there twice; name each once" for name in twice]
-        problems += [line for dataset in datasets if dataset["name"] for line in _plan_problems(content, dataset)]
-        content["datasets"] = datasets
-    if problems:
-        raise UserError("\n  ".join([f"{path}: {len(problems)} to correct, nothing was run:", *problems]))
-    content.setdefault("comparisons", {"all": content["trainers"]} if _compares(content) else {})
-    seeds = {str(seed): seed for seed in content["seeds"]} or {"": None}
-    content["here"] = str(path.parent.absolute())
-    content["replicates"] = {key: {t: seeded(t, seed) for t in content["trainers"]} for key, seed in seeds.items()}
-    return content
-
-
-def _compares(content: dict[str, Any]) -> bool:
-    """Whether there is anything to compare: trainers, or one as it is and as it is treated."""
-    return len(content["trainers"]) > 1 or bool(content["treatments"])
+    if content is None or problems:
+        lines = "\n  ".join(map(one_line, problems))
+        raise UserError(f"{path}: {len(problems)} to correct, nothing was run:\n  {lines}")
+    campaign = content.model_dump() | {"datasets": datasets, "here": str(path.parent.absolute())}
+    if content.comparisons is None:  # compare trainers, or one as it is and as it is treated, if there are any
+        is_compared = len(content.trainers) > 1 or bool(content.treatments)
+        campaign["comparisons"] = {"all": content.trainers} if is_compared else {}
+    seeds = {str(seed): seed for seed in content.seeds} or {"": None}
+    campaign["replicates"] = {key: {t: seeded(t, seed) for t in content.trainers} for key, seed in seeds.items()}
+    return campaign
 
 
 def seeded(trainer: str, seed: int | None) -> str:
@@ -77,124 +77,102 @@ def seeded(trainer: str, seed: int | None) -> str:
     return format_name(replace(variant, seed=seed))
 
 
-def _read_yaml(path: Path) -> Any:
-    try:
-        import jsonschema  # noqa: F401
-        import yaml
-    except ModuleNotFoundError as error:
-        raise UserError(f"{error.name} is not installed, which campaigns need: {INSTALL}") from None
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}).") from None
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not YAML ({' '.join(str(error).split())}).") from None
-
-
-def _trainer_problems(content: dict[str, Any]) -> list[str]:
+def _trainer_problems(content: CampaignFile) -> list[str]:
     problems = []
-    for trainer in content["trainers"]:
+    for trainer in content.trainers:
         try:
             check_known(trainer)
-            for seed in content["seeds"]:
+            for seed in content.seeds:
                 seeded(trainer, seed)
         except UserError as error:
             problems.append(f"trainers: {error}")
         except ValueError as error:
             hint, line = nearest_name(trainer), str(error).splitlines()[0].rstrip(".")
             problems.append(f"trainers: {line}" + (f"; did you mean {hint}?" if hint else ""))
-    for name, members in content.get("comparisons", {}).items():
-        for trainer in members:
-            if trainer not in content["trainers"]:
-                close = difflib.get_close_matches(trainer, content["trainers"], n=1)
-                hint = f"; did you mean {close[0]}?" if close else ""
-                problems.append(f"comparisons.{name}: {trainer} is none of the trainers{hint}")
+    for name, members in (content.comparisons or {}).items():
+        unknown = [trainer for trainer in members if trainer not in content.trainers]
+        problems += [f"comparisons.{name}: no {trainer}; {nearest(trainer, content.trainers)}" for trainer in unknown]
     return problems
 
 
-def _cascade_problems(content: dict[str, Any]) -> list[str]:
-    if _CASCADE in content["configurations"] and _BEFORE not in content["configurations"]:
-        return [f"configurations: {_CASCADE} needs {_BEFORE} before it; add that"]
-    return []
+def _command_problems(content: CampaignFile) -> list[str]:
+    problems = []
+    if _CASCADE in content.configurations and _BEFORE not in content.configurations:
+        problems.append(f"configurations: {_CASCADE} needs {_BEFORE} before it; add that")
+    try:
+        shlex.split(content.after_planning or "")
+    except ValueError as error:
+        problems.append(f"after_planning: {content.after_planning!r} is no command ({error}); close the quotes")
+    return problems
 
 
-def _dataset(entry: dict[str, Any], index: int, folds: list[int], problems: list[str]) -> dict[str, Any]:
-    """A data set with its full name, how it is made, and its folds; what is wrong with it is added to ``problems``."""
-    place = f"datasets[{index}]"
-    given = [key for key in _SOURCES if key in entry]
-    if len(given) != 1:
-        problems.append(f"{place}: give one of {', '.join(_SOURCES)}, got {', '.join(given) or 'none'}")
-        return {"name": ""}
-    (source,) = given
-    result: dict[str, Any] = {"name": "", "source": source, "folds": entry.get("folds", folds)}
-    if source != "challenge" and (others := [key for key in _CHALLENGE_KEYS if key in entry]):
-        problems.append(f"{place}: {', '.join(others)} belong to a challenge, not to {source}")
+def _dataset(entry: DatasetEntry) -> dict[str, Any]:
+    """The full name of a data set, and how it is made; UserError or ValueError if something is wrong with it."""
+    given = entry.model_dump(exclude_none=True)
+    sources = [key for key in _SOURCES if key in given]
+    if len(sources) != 1:
+        raise UserError(f"give one of {', '.join(_SOURCES)}, got {', '.join(sources) or 'none'}")
+    (source,) = sources
+    if source != "challenge" and (others := [key for key in _CHALLENGE_KEYS if key in given]):
+        raise UserError(f"{', '.join(others)} belong to a challenge, not to {source}")
     if source == "dataset":
-        result["name"] = _name_in_raw(entry["dataset"], place, problems)
-        return result
-    if source == "challenge" and (entry["challenge"] not in CHALLENGES or "folder" not in entry):
-        close = difflib.get_close_matches(entry["challenge"], CHALLENGES, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(CHALLENGES)}"
-        unknown = entry["challenge"] not in CHALLENGES
-        problems.append(f"{place}: unknown challenge {entry['challenge']!r}; {hint}" if unknown else f"{place}: a "
-                        "challenge needs its folder")  # fmt: skip
-        return result
-    text = os.path.expandvars(os.path.expanduser(entry["folder" if source == "challenge" else "decathlon"]))
+        return {"name": check_name(_name_in_raw(str(entry.dataset))), "source": source}
+    if source == "decathlon":
+        task = read_task(_folder(str(entry.decathlon)))
+        return {"name": task.dataset, "source": source, "folder": str(task.folder)}
+    challenge = CHALLENGES.get(str(entry.challenge))
+    if challenge is None:
+        raise UserError(f"unknown challenge {entry.challenge!r}; {nearest(str(entry.challenge), CHALLENGES)}")
+    if entry.folder is None:
+        raise UserError("a challenge needs its folder")
+    folder = str(_folder(entry.folder))
+    arguments = [challenge.name, folder, *(["--native"] if entry.native else [])]
+    for flag, value in (("-seed", entry.split_seed), ("-d", entry.number)):
+        arguments += [] if value is None else [flag, str(value)]
+    name = challenge.dataset_name(bool(entry.native), entry.number)
+    return {"name": name, "source": source, "folder": folder, "prepare": arguments}
+
+
+def _folder(text: str) -> Path:
+    text = os.path.expandvars(os.path.expanduser(text))
     folder = Path(text).absolute()
     if not folder.is_dir():
-        unset = "; set the variable" if "$" in text else ""
-        problems.append(f"{place}: {text}: no such folder{unset}")
-    result |= {"folder": str(folder)}
-    if source == "decathlon":
-        number, _, name = folder.name.removeprefix("Task").partition("_")
-        if not (folder.name.startswith("Task") and number.isdecimal() and name):
-            problems.append(f"{place}: {folder.name} is not named like a Decathlon task, TaskNN_Name")
-            return result
-        return result | {"name": f"Dataset{int(number):03d}_{name}"}
-    challenge, native = CHALLENGES[entry["challenge"]], entry.get("native", False)
-    arguments = [entry["challenge"], str(folder), *(["--native"] if native else [])]
-    arguments += [text for flag, key in (("-seed", "split_seed"), ("-d", "number")) if key in entry
-                  for text in (flag, str(entry[key]))]  # fmt: skip
-    return result | {"name": challenge.dataset_name(native, entry.get("number")), "prepare": arguments}
+        raise UserError(f"{text}: no such folder" + ("; set the variable" if "$" in text else ""))
+    return folder
 
 
-def _plan_problems(content: dict[str, Any], dataset: dict[str, Any]) -> list[str]:
+def _plan_problems(content: CampaignFile, dataset: dict[str, Any]) -> Iterable[str]:
     """Configurations that the plans lack and folds that the split lacks, where there are plans and a split already."""
     folder = Path(os.environ.get("nnUNet_preprocessed") or os.devnull) / dataset["name"]
-    problems = []
-    plans, splits = folder / f"{content['plans']}.json", folder / "splits_final.json"
-    if plans.is_file() and not content.get("after_planning"):  # which may add configurations
-        known = list(read_dict(plans).get("configurations", {}))
-        for name in content["configurations"]:
-            if name not in known:
-                close = difflib.get_close_matches(name, known, n=1)
-                hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
-                problems.append(f"configurations: {plans} has no {name}; {hint}")
+    plans, splits = folder / f"{content.plans}.json", folder / "splits_final.json"
+    if plans.is_file() and not content.after_planning:  # which may add configurations
+        planned = read_dict(plans).get("configurations", {})
+        for name in content.configurations:
+            if name not in planned:
+                yield f"configurations: {plans} has no {name}; {nearest(name, planned)}"
     if splits.is_file():
         try:
             count = len(json.loads(splits.read_text(encoding="utf-8")))
         except ValueError:
-            return [*problems, f"{splits}: not JSON; remove it, and nnU-Net makes another"]
-        missing = [fold for fold in dataset["folds"] if fold >= count]
-        problems += [f"folds: {splits} has {count} folds, from 0 on; there is no {fold}" for fold in missing]
-    return problems
+            yield f"{splits}: not JSON; remove it, and nnU-Net makes another"
+            return
+        for fold in dataset["folds"]:
+            if fold >= count:
+                yield f"folds: {splits} has {count} folds, from 0 on; there is no {fold}"
 
 
-def _name_in_raw(given: int | str, place: str, problems: list[str]) -> str:
+def _name_in_raw(given: str) -> str:
     if not os.environ.get("nnUNet_raw"):
-        problems.append(f"{place}: nnUNet_raw is not set, where data set {given} is looked for")
-        return ""
-    raw = Path(os.environ["nnUNet_raw"])
-    present = sorted(path.name for path in raw.glob("Dataset???_*"))
-    wanted = f"Dataset{int(given):03d}_" if str(given).isdecimal() else str(given)
-    found = [name for name in present if name == wanted or (wanted.endswith("_") and name.startswith(wanted))]
-    if len(found) == 1:
-        return found[0]
-    close = [] if wanted.endswith("_") else difflib.get_close_matches(wanted, present, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(present) or 'none'} in nnUNet_raw"
-    problems.append(
-        f"{place}: no data set {given}; {hint}" if not found else f"{place}: {given} is {' and '.join(found)}"
-    )
-    return ""
+        raise UserError(f"nnUNet_raw is not set, where data set {given} is looked for")
+    present = sorted(path.name for path in Path(os.environ["nnUNet_raw"]).glob("Dataset???_*"))
+    if given.isdecimal():
+        start = f"Dataset{int(given):03d}_"
+        found = [name for name in present if name.startswith(start)]
+        hint = f"there are {', '.join(present) or 'none'}"
+    else:
+        found, hint = [name for name in present if name == given], nearest(given, present)
+    if not found:
+        raise UserError(f"no data set {given} in nnUNet_raw; {hint}")
+    if len(found) > 1:
+        raise UserError(f"{given} is {' and '.join(found)}; give the full name of one")
+    return found[0]

@@ -1,96 +1,150 @@
-"""What a campaign file may say, as a JSON schema, and what is wrong with one, a line each."""
+"""What a campaign file may hold, and what is wrong with one, a line each."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
-from typing import Any
+import re
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from nnunet_nacl.comparison.entries import TREATMENTS
 
-__all__ = ["DEFAULTS", "SCHEMA", "schema_problems"]
+__all__ = ["CampaignFile", "DatasetEntry", "check_name", "nearest", "read_content"]
 
-TREATED = [*TREATMENTS, "+".join(TREATMENTS)]
-
-_TEXT = {"type": "string", "minLength": 1}
-_COUNT = {"type": "integer", "minimum": 1}
-_NAME = {"type": "string", "pattern": r"^[A-Za-z0-9._-]+$"}  # of files
-_FOLDS = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1, "uniqueItems": True}
-_NAMES = {"type": "array", "items": _TEXT, "minItems": 1, "uniqueItems": True}
-
-SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "additionalProperties": False,
-    "required": ["datasets", "configurations", "trainers"],
-    "properties": {
-        "datasets": {
-            "type": "array",
-            "minItems": 1,
-            "items": {
-                "type": "object",
-                "additionalProperties": False,
-                "properties": {
-                    "dataset": {"type": ["integer", "string"], "description": "name or number in nnUNet_raw"},
-                    "challenge": {**_TEXT, "description": "of `nnunet_nacl prepare`"},
-                    "folder": {**_TEXT, "description": "the challenge's folder"},
-                    "native": {"type": "boolean", "description": "of `nnunet_nacl prepare`"},
-                    "split_seed": {"type": "integer", "minimum": 0, "description": "of `nnunet_nacl prepare`"},
-                    "number": {**_COUNT, "description": "of `nnunet_nacl prepare`"},
-                    "decathlon": {**_TEXT, "description": "a task's folder, TaskNN_Name"},
-                    "folds": {**_FOLDS, "description": "of this data set, instead of the campaign's"},
-                },
-            },
-        },
-        "configurations": {**_NAMES, "items": _NAME},
-        "plans": {**_NAME, "default": "nnUNetPlans"},
-        "after_planning": {
-            **_TEXT,
-            "description": "command run between planning and preprocessing; {plans_folder} is where the plans lie, "
-            "{here} the folder of the campaign file",
-        },
-        "folds": {**_FOLDS, "default": [0, 1, 2, 3, 4]},
-        "trainers": _NAMES,
-        "seeds": {"type": "array", "items": _COUNT, "uniqueItems": True, "default": []},
-        "treatments": {"type": "array", "items": {"enum": TREATED}, "uniqueItems": True, "default": []},
-        "cases": {"enum": ["validation", "test"], "default": "validation"},
-        "comparisons": {"type": "object", "propertyNames": _NAME, "additionalProperties": {**_NAMES, "minItems": 2}},
-        "device": {"enum": ["cuda", "cpu", "mps"], "default": "cuda"},
-        "threads": {**_COUNT, "description": "CPU cores of a training", "default": 1},
-        "processes": {**_COUNT, "description": "cases measured or preprocessed at the same time", "default": 1},
-    },
-}
-
-DEFAULTS = {key: entry["default"] for key, entry in SCHEMA["properties"].items() if "default" in entry}
+_MOST = 4096  # cores; seeds and numbers may be larger
+_LONGEST_NAME, _LONGEST_VALUE = 100, 60
 
 
-def schema_problems(content: Any) -> list[str]:
-    """What of a campaign file does not follow the schema: where, which value, and what would be right."""
-    import jsonschema
-
-    found = jsonschema.Draft202012Validator(SCHEMA).iter_errors(content)
-    return [line for error in sorted(found, key=lambda one: list(map(str, one.absolute_path))) for line in _told(error)]
-
-
-def _told(error: Any) -> Iterator[str]:
-    place = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in error.absolute_path).lstrip(".")
-    at, known = f"{place}: " if place else "", error.schema.get("properties", {})
-    if error.validator == "additionalProperties":
-        for key in sorted(set(map(str, error.instance)) - set(known)):
-            yield f"{at}unknown key {key!r}; {_nearest(key, known)}"
-    elif error.validator == "required":
-        missing = next(key for key in error.validator_value if key not in error.instance and repr(key) in error.message)
-        yield f"{at}the key {missing!r} is missing"
-    elif error.validator == "enum":
-        yield f"{at}{error.instance!r} is not allowed; {_nearest(str(error.instance), error.validator_value)}"
-    elif error.validator == "type":
-        wanted = error.validator_value
-        names = " or ".join(wanted if isinstance(wanted, list) else [wanted])
-        names = names.replace("object", "mapping").replace("array", "list")
-        yield f"{at}expected {names}, got {error.instance!r}"
-    else:  # jsonschema's own words name the value and the rule
-        yield f"{at}{error.message}"
+def check_name(name: str) -> str:
+    """The name, if it can be that of a file and of a part of nnU-Net's folders; else ValueError says why not."""
+    if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name) and len(name) <= _LONGEST_NAME:
+        return name
+    raise ValueError(
+        f"{_shown(name)} is no name; use letters, digits, '_', '-' and '.', at most {_LONGEST_NAME}, '-' and '.' not "
+        "first"
+    )
 
 
-def _nearest(given: str, known: Any) -> str:
-    close = difflib.get_close_matches(given, list(known), n=1, cutoff=0.6)
-    return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
+def _unique(values: list[Any]) -> list[Any]:
+    if twice := [value for i, value in enumerate(values) if value in values[:i]]:
+        raise ValueError(f"{_shown(twice[0])} is there twice; give it once")
+    return values
+
+
+def _one_of(*allowed: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if value not in allowed:
+            raise ValueError(f"{_shown(value)} is not allowed; {nearest(value, allowed)}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _number_or_name(value: Any) -> int | str:
+    if isinstance(value, (int, str)) and not isinstance(value, bool):
+        return value
+    raise ValueError(f"expected number or name, got {_shown(value)}")
+
+
+_Text = Annotated[str, Field(min_length=1)]
+_Name = Annotated[str, AfterValidator(check_name)]
+_Count = Annotated[int, Field(ge=1, le=_MOST)]
+_Number = Annotated[int, Field(ge=1)]
+_Folds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1), AfterValidator(_unique)]
+_Trainers = Annotated[list[_Text], Field(min_length=1), AfterValidator(_unique)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class DatasetEntry(_Strict):
+    """A data set: one of ``dataset``, ``challenge`` and ``decathlon``.
+
+    Attributes:
+        dataset: Name or number in nnUNet_raw.
+        challenge: As ``nnunet_nacl prepare`` names it.
+        folder: The challenge's.
+        native, split_seed, number: Options of ``nnunet_nacl prepare``.
+        decathlon: Folder of a task, TaskNN_Name.
+        folds: Of this data set, instead of the campaign's.
+    """
+
+    dataset: Annotated[Any, AfterValidator(_number_or_name)] = None
+    challenge: _Text | None = None
+    folder: _Text | None = None
+    native: bool | None = None
+    split_seed: Annotated[int, Field(ge=0)] | None = None
+    number: Annotated[int, Field(ge=1, le=999)] | None = None
+    decathlon: _Text | None = None
+    folds: _Folds | None = None
+
+
+class CampaignFile(_Strict):
+    """A campaign file; docs/how-to/run-a-campaign.md says what each key means."""
+
+    datasets: Annotated[list[DatasetEntry], Field(min_length=1)]
+    configurations: Annotated[list[_Name], Field(min_length=1), AfterValidator(_unique)]
+    trainers: _Trainers
+    plans: _Name = "nnUNetPlans"
+    after_planning: _Text | None = None
+    folds: _Folds = [0, 1, 2, 3, 4]
+    seeds: Annotated[list[_Number], AfterValidator(_unique)] = []
+    treatments: Annotated[
+        list[Annotated[str, _one_of(*TREATMENTS, "+".join(TREATMENTS))]], AfterValidator(_unique)
+    ] = []
+    cases: Annotated[str, _one_of("validation", "test")] = "validation"
+    comparisons: dict[_Name, Annotated[list[_Text], Field(min_length=2), AfterValidator(_unique)]] | None = None
+    device: Annotated[str, _one_of("cuda", "cpu", "mps")] = "cuda"
+    threads: _Count = 1
+    processes: _Count = 1
+
+
+def read_content(content: Any) -> tuple[CampaignFile | None, list[str]]:
+    """A campaign file, checked: what it holds, or None and a line for each problem."""
+    if isinstance(content, dict) and isinstance(content.get("datasets"), list):
+        datasets = [entry if isinstance(entry, dict) else {"dataset": entry} for entry in content["datasets"]]
+        content = content | {"datasets": datasets}
+    try:
+        return CampaignFile.model_validate(content), []
+    except ValidationError as error:
+        return None, [_line(found) for found in error.errors()]
+
+
+_KINDS = {"int": "number", "string": "text", "bool": "true or false", "list": "list", "dict": "mapping"}
+_WORDS: dict[str, Callable[[dict[str, Any], str], str]] = {
+    "greater_than_equal": lambda context, given: f"expected {context['ge']} or more, got {given}",
+    "less_than_equal": lambda context, given: f"expected {context['le']} or less, got {given}",
+    "too_short": lambda context, given: f"expected {context['min_length']} or more entries, got {given}",
+    "string_too_short": lambda context, given: f"expected text, got {given}",
+    "value_error": lambda context, given: str(context["error"]),
+    "model_type": lambda context, given: f"expected mapping, got {given}",
+} | {f"{kind}_type": lambda context, given, word=word: f"expected {word}, got {given}" for kind, word in _KINDS.items()}
+
+
+def _line(found: Any) -> str:
+    """Where, which value, and what would be right."""
+    *outer, last = place = [part for part in found["loc"] if part != "[key]"] or [""]
+    kind, given = found["type"], _shown(found["input"])
+    if kind in ("extra_forbidden", "invalid_key"):
+        fields = DatasetEntry.model_fields if outer else CampaignFile.model_fields
+        place, words = outer, f"unknown key {_shown(last)}; {nearest(str(last), fields)}"
+    elif kind == "missing":
+        place, words = outer, f"the key {last!r} is missing"
+    else:
+        words = _WORDS[kind](found.get("ctx", {}), given)
+    at = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
+    return f"{at}: {words}" if at else words
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
+
+
+def nearest(given: str, allowed: Iterable[str]) -> str:
+    """Which of the allowed names was meant, or which there are."""
+    close = difflib.get_close_matches(given, names := list(allowed), n=1)
+    return f"did you mean {close[0]}?" if close else f"there are {', '.join(names) or 'none'}"

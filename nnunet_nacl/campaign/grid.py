@@ -69,6 +69,15 @@ class Grid:
         """Whether models are calibrated."""
         return any("calibrated" in treatment for treatment in self.campaign["treatments"])
 
+    def cores(self, stage: str) -> int:
+        """CPU cores that a job of a stage uses."""
+        return self.campaign["threads"] if stage == "train" else 1 if stage == "page" else self.campaign["processes"]
+
+    def gpus(self, stage: str) -> int:
+        """GPUs that a job of a stage uses."""
+        predicts = stage == "train" or (stage == "evaluate" and self.campaign["cases"] == "test")
+        return int(predicts and self.campaign["device"] == "cuda")
+
     def comparisons(self) -> Iterator[tuple[str, str, list[str]]]:
         """Name, configuration and trainers of each comparison; replicates of a seed are compared with each other."""
         for configuration in self.campaign["configurations"]:

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.campaign.grid import done_file, log_file
+from nnunet_nacl.campaign.grid import Grid, done_file, log_file
 from nnunet_nacl.campaign.own_gpu import own_gpu
 from nnunet_nacl.campaign.shell_commands import Command, CommandFailed, run_side_by_side
 from nnunet_nacl.errors import UserError
@@ -53,10 +53,9 @@ def run_job(campaign: dict[str, Any], job: str) -> None:
         "process": os.getpid(),
         "slurm_job": os.environ.get("SLURM_JOB_ID"),
     }
-    gpu = campaign["device"] == "cuda" and (stage == "train" or (stage == "evaluate" and campaign["cases"] == "test"))
     path = Path(state_file(job))
     print(f"\n{time.strftime('%Y-%m-%d %H:%M:%S')} {job} on {state['host']}", flush=True)
-    with _alone(job) as lock, own_gpu(gpu) as device, _beating(path, state):
+    with _alone(job) as lock, own_gpu(bool(Grid(campaign).gpus(stage))) as device, _beating(path, state):
         threads = campaign["threads"] if stage == "train" else 1
         environment = {"OMP_NUM_THREADS": str(threads), **device}
 

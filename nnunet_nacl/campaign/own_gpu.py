@@ -37,10 +37,12 @@ def own_gpu(needed: bool = True) -> Iterator[dict[str, str]]:
     folder.mkdir(exist_ok=True)
     for device in seen:
         with open(folder / f"{device}.lock", "w") as file:
-            with contextlib.suppress(BlockingIOError):
+            try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                yield {"CUDA_VISIBLE_DEVICES": device}
-                return
+            except BlockingIOError:
+                continue
+            yield {"CUDA_VISIBLE_DEVICES": device}
+            return
     raise UserError(f"the GPUs {', '.join(seen)} are all taken by other jobs; run fewer at the same time (--gpus).")
 
 

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from nnunet_nacl.files import replacing
+from nnunet_nacl.json_files import first_line
 
 __all__ = ["drop_optimiser_state", "drop_probabilities"]
 
@@ -15,6 +16,9 @@ def drop_optimiser_state(fold_folder: Path) -> None:
 
     nnU-Net still loads the checkpoint, to predict and to validate. Its time stays, by which `nnunet_nacl calibrate`
     tells that the predictions are its own.
+
+    Raises:
+        UserError: It cannot be written, for want of space perhaps; the checkpoint stays as it was.
     """
     import torch
 
@@ -24,7 +28,10 @@ def drop_optimiser_state(fold_folder: Path) -> None:
         before = path.stat()
         checkpoint["optimizer_state"]["state"] = {}
         with replacing(path, fix="free some space") as temporary:
-            torch.save(checkpoint, temporary)
+            try:
+                torch.save(checkpoint, temporary)
+            except RuntimeError as error:  # so torch says that a file cannot be written
+                raise OSError(first_line(error)) from None
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     (fold_folder / "checkpoint_best.pth").unlink(missing_ok=True)
 

@@ -135,7 +135,8 @@ def _evaluate_treated(campaign: dict[str, Any], dataset: str, configuration: str
     from nnunet_nacl.comparison.resolution import Options, locate, read_documents
 
     entries = read_entries([("-tr", name) for name in _entries(campaign, [trainer])])
-    options = Options(campaign["plans"], configuration, _folds(campaign, dataset))
+    folds, processes = _folds(campaign, dataset), campaign["processes"]
+    options = Options(campaign["plans"], configuration, folds, num_processes=processes)
     read_documents(locate(dataset, entries, options))
 
 
@@ -156,7 +157,7 @@ def _evaluate_test_cases(campaign: dict[str, Any], run: Run, dataset: str, confi
         source = plain
         if "calibrated" in treatment:
             source = folder if treatment == ("calibrated",) else model / f"{FOLDER}_calibrated"
-            run("nnunet_nacl", "apply", "-i", plain, "-map", model / MAP_FILE, "-o", source)
+            run("nnunet_nacl", "apply", "-i", plain, "-map", model / MAP_FILE, "-o", source, "-np", processes)
         if "decided" in treatment:
             run("nnunet_nacl", "decide", "-i", source, "-o", folder, "--probabilities", "-np", processes)
     for folder in made.values():

@@ -14,8 +14,8 @@ from tqdm import tqdm
 from nnunet_nacl.campaign.shell_commands import Command, CommandFailed, export_line, run_side_by_side
 from nnunet_nacl.cases.checkpoints import CALIBRATED
 from nnunet_nacl.cases.decided_folder import FILE_NAME as DECISION_FILE
+from nnunet_nacl.datasets.decathlon_task import Task, read_task
 from nnunet_nacl.demo.decathlon_download import download_task
-from nnunet_nacl.demo.decathlon_task import Task, read_task
 from nnunet_nacl.demo.demo_schedule import schedule_of
 from nnunet_nacl.demo.fold_training import PLANS, Training, is_calibrated
 from nnunet_nacl.demo.options import DemoSettings

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("yaml", reason="needs nnunet_nacl[campaign]")
-pytest.importorskip("jsonschema", reason="needs nnunet_nacl[campaign]")
 
 
 @pytest.fixture(autouse=True)

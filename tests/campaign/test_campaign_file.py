@@ -10,7 +10,7 @@ from nnunet_nacl.campaign.campaign_file import read_campaign
 from nnunet_nacl.campaign.grid import Grid
 from nnunet_nacl.datasets.challenges import CHALLENGES
 from nnunet_nacl.errors import UserError
-from tests.campaign.files import write_campaign_file
+from tests.campaign.files import TRAINERS, write_campaign_file
 
 SHIPPED = Path(__file__).parents[2] / "campaigns"
 
@@ -41,14 +41,14 @@ def test_without_nnunets_folder_that_is_said(tmp_path, monkeypatch) -> None:
 @pytest.mark.parametrize(
     ("entries", "line"),
     [
-        ({"trainer": ["x"]}, "unknown key 'trainer'; did you mean 'trainers'?"),
+        ({"trainer": ["x"]}, "unknown key 'trainer'; did you mean trainers?"),
         ({"configurations": None}, "the key 'configurations' is missing"),
         ({"folds": "0"}, "folds: expected list, got '0'"),
-        ({"cases": "tset"}, "cases: 'tset' is not allowed; did you mean 'test'?"),
+        ({"cases": "tset"}, "cases: 'tset' is not allowed; did you mean test?"),
         ({"treatments": ["decided+calibrated"]}, "treatments[0]: 'decided+calibrated' is not allowed; did you mean "),
-        ({"seeds": [0]}, "seeds[0]: 0 is less than the minimum of 1"),
-        ({"datasets": [{"dataset": 4, "fold": [0]}]}, "datasets[0]: unknown key 'fold'; did you mean 'folds'?"),
-        ({"datasets": [5]}, "datasets[0]: no data set 5; there are Dataset004_Hippocampus in nnUNet_raw"),
+        ({"seeds": [0]}, "seeds[0]: expected 1 or more, got 0"),
+        ({"datasets": [{"dataset": 4, "fold": [0]}]}, "datasets[0]: unknown key 'fold'; did you mean folds?"),
+        ({"datasets": [5]}, "datasets[0]: no data set 5 in nnUNet_raw; there are Dataset004_Hippocampus,"),
         (
             {"datasets": [4, "Dataset004_Hippocampus"]},
             "datasets: Dataset004_Hippocampus is there twice",
@@ -77,9 +77,28 @@ def test_without_nnunets_folder_that_is_said(tmp_path, monkeypatch) -> None:
             "did you mean nnUNetTrainer",
         ),
         ({"configurations": ["3d_cascade_fullres"]}, "configurations: 3d_cascade_fullres needs 3d_lowres before it"),
+        ({"folds": [1.0]}, "folds[0]: expected number, got '1.0'"),
+        ({"folds": [0, True]}, "folds[1]: expected number, got True"),
+        ({"folds": [0, 0]}, "folds: 0 is there twice; give it once"),
+        ({"threads": 10**400}, "threads: expected number, got '1000000000"),
+        ({"threads": 10**17}, "threads: expected 4096 or less, got 100000000000000000"),
+        ({"comparisons": {"..": list(TRAINERS)}}, "comparisons...: '..' is no name; use letters, digits, '_', '-'"),
+        ({"comparisons": {"a\n": list(TRAINERS)}}, "'a\\n' is no name; use letters, digits, '_', '-'"),
+        ({"comparisons": {"-a": list(TRAINERS)}}, "'-a' is no name"),
+        ({"configurations": ["2d\n"]}, "configurations[0]: '2d\\n' is no name"),
+        ({"plans": "../plans"}, "plans: '../plans' is no name"),
+        ({"after_planning": "python 'x"}, 'after_planning: "python \'x" is no command (No closing quotation)'),
+        ({"datasets": ["Dataset077_x$(touch PWNED)"]}, "datasets[0]: 'Dataset077_x$(touch PWNED)' is no name"),
+        ({"datasets": [78]}, "datasets[0]: 'Dataset078_two words' is no name"),
+        ({"datasets": [{"decathlon": "Task77_x$(touch PWNED)"}]}, "received 'Task77_x$(touch PWNED)': rename it"),
     ],
 )
-def test_each_problem_is_one_line_with_the_value_and_the_nearest_right_one(tmp_path, entries, line) -> None:
+def test_each_problem_is_one_line_with_the_value_and_the_nearest_right_one(
+    tmp_path, monkeypatch, entries, line
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("raw/Dataset077_x$(touch PWNED)", "raw/Dataset078_two words", "Task77_x$(touch PWNED)"):
+        (tmp_path / folder).mkdir()
     (found,) = problems_of(tmp_path, **entries)
     assert line in found
 

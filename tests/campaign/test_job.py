@@ -59,6 +59,8 @@ def test_jobs_that_share_a_node_get_a_gpu_each(tmp_path, monkeypatch) -> None:
             pass
     with own_gpu() as again:
         assert again == first
+    with pytest.raises(BlockingIOError), own_gpu():  # of the job itself: no word on the GPU
+        raise BlockingIOError
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")  # the scheduler has given one
     with own_gpu() as alone:
         assert alone == {}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 
 import pytest
 
 from nnunet_nacl.campaign import snakemake_run
+from nnunet_nacl.campaign.campaign_file import read_campaign
 from nnunet_nacl.cli.main import main
 from tests.campaign.conftest import nnunet_folders  # noqa: F401  (used by pytest)
 from tests.campaign.files import write_campaign_file
@@ -38,3 +40,14 @@ def test_status_needs_no_engine_but_a_campaign_that_was_started(tmp_path, capsys
     (tmp_path / "out" / snakemake_run.CAMPAIGN_FILE).touch()
     assert main(command) == 0
     assert "trainings: 0 of 4 done, 0 running, 4 waiting" in capsys.readouterr().out
+
+
+def test_no_name_reaches_a_shell_as_a_command(tmp_path, capfd) -> None:
+    pytest.importorskip("snakemake", reason="needs nnunet_nacl[campaign], Python 3.11")
+    campaign = read_campaign(write_campaign_file(tmp_path)) | {"environment": {}}
+    campaign["datasets"][0]["name"] = "Dataset077_a b$(touch PWNED)"
+    (tmp_path / snakemake_run.CAMPAIGN_FILE).write_text(json.dumps(campaign))
+    assert snakemake_run.run_engine(tmp_path, 0, cores=1, dry_run=True, options=["--printshellcmds"]) == 0
+    commands = [line.split() for line in capfd.readouterr().out.splitlines() if " -m nnunet_nacl.campaign.job " in line]
+    assert len(commands) == 5 + 2  # a preprocessing, four trainings, comparison and page
+    assert ["preprocess/'Dataset077_a", "b$(touch", "PWNED)/2d'"] in [command[-3:] for command in commands]

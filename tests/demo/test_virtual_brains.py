@@ -11,8 +11,8 @@ import nibabel
 import numpy as np
 import pytest
 
+from nnunet_nacl.datasets.decathlon_task import read_task
 from nnunet_nacl.demo.brain_template import LABELS, load_template, tissue_probabilities
-from nnunet_nacl.demo.decathlon_task import read_task
 from nnunet_nacl.demo.virtual_brains import TASK_NAME, write_virtual_brains
 from nnunet_nacl.demo.virtual_subject import make_subject
 from nnunet_nacl.errors import UserError

@@ -1,4 +1,4 @@
-"""What the demo needs to know of a Decathlon task, checked before nnU-Net reads it."""
+"""What must be known of a Decathlon task, checked before nnU-Net reads it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import mismatch, read_dict
 
-_NAME = re.compile(r"Task(\d{1,3})_([^_]+)")
+_NAME = re.compile(r"Task([0-9]{1,3})_([A-Za-z0-9.-]+)")
 _DESCRIPTION = {"labels": dict, "modality": dict, "training": list, "test": list}
 _FOLDERS = ("imagesTr", "labelsTr", "imagesTs")
 _FOLDS = 5
@@ -48,8 +48,8 @@ def read_task(folder: str | os.PathLike) -> Task:
     name = _NAME.fullmatch(folder.name)
     if name is None:
         raise UserError(
-            f"a Decathlon task's folder is named TaskNN_Name, with one underscore, such as "
-            f"Task04_Hippocampus; received {folder.name!r}: rename it, or give a link of such a name"
+            "a Decathlon task's folder is named TaskNN_Name, of letters, digits, '-' and '.' with one underscore, such "
+            f"as Task04_Hippocampus; received {folder.name!r}: rename it, or give a link of such a name"
         )
     missing = [part for part in _FOLDERS if not (folder / part).is_dir()]
     if missing:
