@@ -20,10 +20,12 @@ from torch import Tensor, nn
 
 from nnunet_nacl.calibration.affine import AffineMap
 from nnunet_nacl.cases.image_files import quiet
+from nnunet_nacl.documents.document import FILE_NAME
 from nnunet_nacl.documents.map_file import slopes_and_offsets
+from nnunet_nacl.documents.results import LARGEST_LOGIT
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import can_write, remove_leftovers, replacing
-from nnunet_nacl.json_files import first_line
+from nnunet_nacl.json_files import first_line, read_json
 
 __all__ = [
     "CALIBRATED",
@@ -144,6 +146,7 @@ def check_baked(
     calibrated: dict[str, Tensor],
     calibration: AffineMap,
     patch_shape: Sequence[int],
+    largest_logit: float = 0,
 ) -> float:
     """Run both networks on one random patch in float32 and compare.
 
@@ -153,12 +156,14 @@ def check_baked(
         calibrated: Those with the map in them.
         calibration: The map.
         patch_shape: (channels, *spatial) of the patch.
+        largest_logit: Largest absolute value of the network's logits on real cases, beside those of the patch; 0 if it
+            was not measured.
 
     Returns:
         Largest difference of a calibrated logit from the map of the original ones.
 
     Raises:
-        UserError: They differ by more than rounding, or the calibrated logits are too large for half precision.
+        UserError: They differ by more than rounding, or calibrated logits may be too large for half precision.
     """
     patch = torch.from_numpy(np.random.default_rng(0).standard_normal((1, *patch_shape)).astype(np.float32))
     before, after = (_logits(network, weights, patch) for weights in (original, calibrated))
@@ -170,10 +175,12 @@ def check_baked(
             "layer that makes its class channels. Use --no-checkpoints and `nnunet_nacl apply` instead."
         )
     most = torch.finfo(torch.half).max / (_GAUSSIAN * 2 ** (before.ndim - 1))
-    largest = float(after.abs().max())
-    if largest > most and largest > float(before.abs().max()):
+    matrix, offsets = calibration.matrix()
+    possible = np.abs(matrix).sum(1) * largest_logit + np.abs(offsets)  # where the signs are the worst
+    largest = max(float(after.abs().max()), float(possible.max()))
+    if largest > most and largest > max(float(before.abs().max()), largest_logit):
         raise UserError(
-            f"the calibrated logits reach {largest:.0f}, and nnU-Net adds tiles up in half precision, which overflows "
+            f"calibrated logits may reach {largest:.0f}, and nnU-Net adds tiles up in half precision, which overflows "
             f"from {most:.0f} on (slopes {calibration.slopes.round(3).tolist()}). Use --no-checkpoints and "
             "`nnunet_nacl apply` instead."
         )
@@ -224,12 +231,21 @@ def write_calibrated(
             network, patch_shape = _network(model, fold, checkpoint_name)
             original = checkpoint["network_weights"]
             weights = bake(original, *class_layer(network), calibration)
-            differences[fold] = check_baked(network, original, weights, calibration, patch_shape)
+            largest = _largest_logit(folder)
+            differences[fold] = check_baked(network, original, weights, calibration, patch_shape, largest)
             temporary = stack.enter_context(replacing(folder / CALIBRATED, fix="free space there"))
             with open(temporary, "xb") as file:
                 torch.save(checkpoint | {"network_weights": weights, MARK: description}, file)
                 os.fsync(file.fileno())
     return differences
+
+
+def _largest_logit(fold: Path) -> float:
+    """On the validation cases, where they were measured when they were predicted; else 0."""
+    with contextlib.suppress(UserError, KeyError, TypeError, AttributeError):
+        cases = read_json(fold / "validation" / FILE_NAME)["metric_per_case"]
+        return max(value for case in cases if isinstance(value := case.get(LARGEST_LOGIT, 0), (int, float)))
+    return 0
 
 
 def calibrated_otherwise(model: Path, calibration: AffineMap) -> list[str]:

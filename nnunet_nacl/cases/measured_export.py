@@ -22,7 +22,7 @@ from nnunet_nacl.cases.measure import measure_loaded
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.cases.sample_files import make_sample
 from nnunet_nacl.documents.document import FILE_NAME
-from nnunet_nacl.documents.results import EvaluationSettings
+from nnunet_nacl.documents.results import LARGEST_LOGIT, EvaluationSettings
 from nnunet_nacl.files import write_atomically
 from nnunet_nacl.json_files import one_line
 
@@ -111,7 +111,9 @@ class MeasuredExport:
             data = ExportedData(maps.truth, maps.segmentation, maps.geometry, exported=exported)
             result = measure_loaded(folder, files, data, self.settings)
             make_sample(data, files, folder, self.settings, save=True)
-            result = replace(result, signature=signature(files, labels, self.settings))
+            largest = max(float(exported.logits.max()), -float(exported.logits.min()))
+            blocks = result.blocks | {LARGEST_LOGIT: largest}
+            result = replace(result, signature=signature(files, labels, self.settings), blocks=blocks)
         channels = {labels.key(channel): channel for channel in labels.foreground}
         save_case(folder.folder / FILE_NAME, result, channels, labels.regions)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -143,7 +142,7 @@ def guarded(path: Path, work: Callable[[], Result]) -> Result | str:
     except UserError as error:
         return str(error)
     except MemoryError:
-        size = os.path.getsize(path) / 2**20
-        return f"{path} ({size:.0f} MiB compressed): not enough memory; run with a smaller -np."
+        size = f" ({path.stat().st_size / 2**20:.0f} MiB compressed)" if path.is_file() else ""
+        return f"{path}{size}: not enough memory; run with a smaller -np."
     except Exception as error:
         return f"{path}: unexpected {type(error).__name__}: {error}"

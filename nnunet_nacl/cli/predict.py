@@ -76,6 +76,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add("-prev_stage_predictions", metavar="FOLDER", help="segmentations of the stage before, for a cascade")
     add("-device", default="cuda", help="cuda, cpu or mps (default: %(default)s)")
+    add("--any_size", action="store_true", help="predict scans of a size far beyond the training's, too")
     add("-step_size", metavar="S", type=float, default=0.5, help="of the sliding window (default: %(default)s)")
     add("--disable_tta", action="store_true", help="no mirroring: faster; calibration was fitted with it")
     add("--not_on_device", action="store_true", help="keep a scan's logits off the GPU, if its memory is too small")
@@ -118,6 +119,7 @@ def run(args: argparse.Namespace) -> int:
         postprocessing=postprocessing,
         postprocessing_source=source,
         previous=Path(args.prev_stage_predictions) if args.prev_stage_predictions else None,
+        any_size=args.any_size,
         keep=args.continue_prediction,
         num_parts=args.num_parts,
         part=args.part_id,
@@ -209,9 +211,12 @@ def _say_what_is_missing(model, args: argparse.Namespace) -> None:
 
 
 def _set_threads(device: str) -> None:
-    """As nnUNetv2_predict."""
+    """As nnUNetv2_predict; but OMP_NUM_THREADS, which PyTorch has read, holds: the run may share its cores."""
     import multiprocessing
 
     import torch
 
-    torch.set_num_threads(multiprocessing.cpu_count() if device == "cpu" else 1)
+    if device != "cpu":
+        torch.set_num_threads(1)
+    elif not os.environ.get("OMP_NUM_THREADS"):
+        torch.set_num_threads(multiprocessing.cpu_count())

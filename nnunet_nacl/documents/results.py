@@ -17,6 +17,7 @@ from nnunet_nacl.metrics.scores import brier_per_row, nll_per_row
 __all__ = [
     "CHOSEN_MASKS",
     "HAUSDORFF",
+    "LARGEST_LOGIT",
     "MASKS",
     "MASK_NOTES",
     "CaseResult",
@@ -29,6 +30,9 @@ __all__ = [
 ]
 
 HAUSDORFF = ("pooled", "max")
+LARGEST_LOGIT = "largest_logit"
+"""Key of a case that was measured when it was predicted: largest absolute value of its logits."""
+
 MASK_NOTES = {
     "foreground": "truth is not background: the paper's",
     "union": "truth or prediction is not background",

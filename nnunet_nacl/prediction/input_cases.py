@@ -45,24 +45,34 @@ def find_input_cases(
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give the folder that holds the images.")
-    names, _ = list_folder(folder)
+    names, no_files = list_folder(folder)
     channels, others, problems = defaultdict(list), defaultdict(list), {}
-    for name in names:
+    for name in sorted([*names, *no_files]):
         stem, ending = _split(name, file_ending)
         match = re.fullmatch("(.*)_([0-9]{4})", stem, re.DOTALL)
-        if ending != file_ending:
-            others[match[1] if match else stem].append(name)
-        elif match and match[1]:
-            channels[match[1]].append(name)
+        case, path = match[1] if match else "", folder / one_line(name)
+        if ending.lower() != file_ending.lower():
+            if name in names and ending:
+                others[case or stem].append(name)
+        elif name in no_files:
+            what = "a folder" if (folder / name).is_dir() else "a link that leads nowhere"
+            problems.setdefault(case or stem, f"{path}: {what}; put the image there.")
+        elif ending != file_ending:
+            problems.setdefault(case or stem, f"{path}: nnU-Net takes *{file_ending} alone, spelled so; rename it.")
+        elif case:
+            channels[case].append(name)
         else:
             problems[stem] = (
-                f"{folder / one_line(name)}: the name does not end in a channel number; "
-                f"rename it to {one_line(stem)}_0000{file_ending}."
+                f"{path}: the name does not end in a channel number; rename it to {one_line(stem)}_0000{file_ending}."
             )
     if not channels and not problems:
         there = sorted(name for several in others.values() for name in several)
         hint = f"; it holds {one_line(there[0])}, the model was trained on *{file_ending}" if there else ""
         raise UserError(f"{folder} holds no images (no CASE_0000{file_ending}){hint}; give the folder with the scans.")
+    for case, (name, *_) in others.items():
+        if case not in channels and _split(name, file_ending)[0] != case:  # it has a number
+            what = f"the model was trained on *{file_ending}; convert it."
+            problems.setdefault(case, f"{folder / one_line(name)}: {what}")
     spellings = defaultdict(list)
     for case in channels:
         spellings[case.casefold()].append(case)
@@ -80,10 +90,10 @@ def find_input_cases(
 
 
 def _split(name: str, file_ending: str) -> tuple[str, str]:
-    """Stem and ending; of a file that is no image, the ending is empty."""
+    """Stem and ending, in whatever case its letters are; of a file that is no image, the ending is empty."""
     for ending in (file_ending, *_OTHER_FORMATS):
-        if name.endswith(ending):
-            return name.removesuffix(ending), ending
+        if name.lower().endswith(ending.lower()):
+            return name[: -len(ending)], name[-len(ending) :]
     return name, ""
 
 
@@ -96,7 +106,9 @@ def _problem(
         check_name(images[0])
     except UserError as error:
         return str(error)
-    if others := [name for name in others if _split(name, ending)[1]]:
+    if case in (".", ".."):
+        return f"{images[0]}: a folder of the case's name cannot be made; rename it."
+    if others:
         return f"{folder / others[0]}: a second file of {case}, beside {images[0].name}; remove one of them."
     if len(spellings) > 1:
         return f"{images[0]}: {' and '.join(spellings)} are one name on some file systems; rename one of them."

@@ -61,6 +61,8 @@ class Predictor:
         device: ``cuda``, ``cpu`` or ``mps``.
         step_size: Of the sliding window, as a share of the patch.
         mirroring: Predict mirrored copies too, as calibration expects.
+        any_size: Predict images of any size: without, one that would be more than 30 times as large for the network as
+            any of the training is refused, since its spacing will be wrong and it would take hours.
 
     Attributes:
         missing: What the model lacks, such as a calibration, each with the remedy.
@@ -86,6 +88,7 @@ class Predictor:
         device: str = "cuda",
         step_size: float = 0.5,
         mirroring: bool = True,
+        any_size: bool = False,
     ) -> None:
         if decide not in (None, "argmax", "dice"):
             raise UserError(f"decide must be argmax or dice, got {decide!r}.")
@@ -94,7 +97,7 @@ class Predictor:
             Path(model_folder), folds=folds, checkpoint=checkpoint, calibration_map=given, decide=decide
         )
         self._network = Network(self._model, device=device, step_size=step_size, mirroring=mirroring)
-        self._threshold, self._postprocessing = threshold, postprocessing
+        self._threshold, self._postprocessing, self._any_size = threshold, postprocessing, any_size
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -122,14 +125,15 @@ class Predictor:
             probabilities: Return them too; they take 4 bytes a voxel and class.
 
         Raises:
-            UserError: The image has the wrong shape, holds NaN, or is constant.
+            UserError: The image has the wrong shape, holds NaN, is constant, or far larger than those of the training.
         """
         model = self._model
         if (previous_stage is None) != (model.previous_stage is None):
             stage = model.previous_stage
             wrong = f"a cascade: give the segmentation of {stage} as" if stage else "no cascade, which alone has a"
             raise UserError(f"{model.configuration} is {wrong} previous_stage.")
-        prepared = preprocess(model, case, np.asarray(image), dict(properties), previous_stage, source=[case])
+        image, options = np.asarray(image), {"source": [case], "any_size": self._any_size}
+        prepared = preprocess(model, case, image, dict(properties), previous_stage, **options)
         segmented = segment_case(
             model, self._network.predict(prepared), postprocessing=self._postprocessing, probabilities=probabilities
         )

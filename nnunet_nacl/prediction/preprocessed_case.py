@@ -11,11 +11,15 @@ import numpy as np
 from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.cases.image_files import quiet, read_segmentation
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.metrics.surface import bounding_box
 from nnunet_nacl.prediction.image_reading import check_image, read_images
 from nnunet_nacl.prediction.input_cases import InputCase
 from nnunet_nacl.prediction.trained_model import TrainedModel
 
-__all__ = ["CompactImage", "PreprocessedCase", "preprocess", "read_and_preprocess"]
+__all__ = ["MOST_TIMES", "CompactImage", "PreprocessedCase", "preprocess", "read_and_preprocess"]
+
+MOST_TIMES = 30
+"""An image so many times larger than the training's largest is refused: its header will be wrong."""
 
 
 class CompactImage:
@@ -66,7 +70,7 @@ class PreprocessedCase:
     unlike: tuple[str, ...]
 
 
-def read_and_preprocess(model: TrainedModel, case: InputCase) -> PreprocessedCase:
+def read_and_preprocess(model: TrainedModel, case: InputCase, *, any_size: bool = False) -> PreprocessedCase:
     """Read a case from its files; UserError, which names one, if it cannot be predicted."""
     image, properties = read_images(model.opened.reader, case.images)
     previous = None
@@ -77,7 +81,7 @@ def read_and_preprocess(model: TrainedModel, case: InputCase) -> PreprocessedCas
                 f"{case.previous}: shape {previous.shape}, the image has {image.shape[1:]}; predict the "
                 "stage before on the same images."
             )
-    return preprocess(model, case.case, image, properties, previous, source=case.images)
+    return preprocess(model, case.case, image, properties, previous, source=case.images, any_size=any_size)
 
 
 def preprocess(
@@ -88,6 +92,7 @@ def preprocess(
     previous: np.ndarray | None,
     *,
     source: Sequence[object],
+    any_size: bool = False,
 ) -> PreprocessedCase:
     """Preprocess by nnU-Net's own preprocessor.
 
@@ -98,6 +103,8 @@ def preprocess(
         properties: Likewise; they stay as they are.
         previous: (*spatial) label map of the stage before, for a cascade.
         source: File of each channel, for messages.
+        any_size: Take an image that would have more than ``MOST_TIMES`` times as many voxels on the network's grid as
+            the largest of the training, most often by a wrong header, and would take hours.
 
     Raises:
         UserError: The network cannot take the image.
@@ -107,6 +114,8 @@ def preprocess(
     configuration, plans = model.configuration_manager, model.plans_manager
     axes = len(configuration.patch_size)
     check_image(image, properties, source, num_channels=model.num_channels, num_axes=axes)
+    if not any_size:
+        _check_size(model, image, properties["spacing"], source[0])
     with quiet():
         preprocessor = configuration.preprocessor_class(verbose=False)
         before = None if previous is None else previous[None]
@@ -122,3 +131,16 @@ def preprocess(
     unlike = model.training.compare_grid(geometry.spacing_mm, shape, is_2d=geometry.is_2d, unit=unit)
     data = np.ascontiguousarray(data, dtype=np.float32)
     return PreprocessedCase(case, data, after, CompactImage(image), tuple(unlike))
+
+
+def _check_size(model: TrainedModel, image: np.ndarray, spacing_mm: Sequence[float], source: object) -> None:
+    """UserError, before hours of resampling, for an image that is far larger than any of the training."""
+    training, box = model.training, bounding_box(image.any(0))  # nnU-Net crops to this box
+    voxels = model.grid_voxels(spacing_mm, [part.stop - part.start for part in box or ()])
+    largest = model.grid_voxels(training.spacings_mm, training.shapes).max(initial=0)
+    if 0 < MOST_TIMES * largest < voxels:
+        spacing, times = " x ".join(f"{step:g}" for step in spacing_mm), voxels / largest
+        raise UserError(
+            f"{source}: its spacing of {spacing} (z, y, x) makes {voxels:.2g} voxels for the network, {times:.2g} x "
+            "the training's largest; correct the header, or pass --any_size if it is right."
+        )

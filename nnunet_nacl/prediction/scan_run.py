@@ -6,6 +6,7 @@ export and write. Each takes a case only when there is room for it, so memory do
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
@@ -19,19 +20,21 @@ from nnunet_nacl.cases.prediction_output import remove_unfinished
 from nnunet_nacl.cases.worker_processes import guarded, stream_through_workers
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import remove_leftovers, to_json_text, write_atomically
-from nnunet_nacl.json_files import one_line
+from nnunet_nacl.json_files import one_line, read_dict
 from nnunet_nacl.prediction.case_records import RECORDS, CaseRecords
-from nnunet_nacl.prediction.delivery import Delivery, Thumbnail
+from nnunet_nacl.prediction.delivery import MAPS, Delivery, Thumbnail
 from nnunet_nacl.prediction.input_cases import InputCase, find_input_cases
 from nnunet_nacl.prediction.network import Network, PredictedLogits
 from nnunet_nacl.prediction.preprocessed_case import CompactImage, PreprocessedCase, read_and_preprocess
-from nnunet_nacl.prediction.review_documents import DOCUMENT, Delivered, deliver_lists
+from nnunet_nacl.prediction.review_documents import DOCUMENT, PAGE, REVIEW, Delivered, deliver_lists
 from nnunet_nacl.prediction.segmented_case import MAP_NAMES, Postprocessing, SegmentedCase
 from nnunet_nacl.prediction.trained_model import TrainedModel
 
 __all__ = ["ScanRun", "predict_folder"]
 
 _ARGUMENTS = "predict_from_raw_data_args.json"
+_GENERATED_BY = "nnunet_nacl predict"
+_NAMES = {_ARGUMENTS, "dataset.json", "plans.json", DOCUMENT, REVIEW, PAGE, MAPS, RECORDS}
 _PREPROCESSED_AHEAD, _EXPORTED_AHEAD = 1, 2  # as nnU-Net's queues
 _DIED = "its process died, for lack of memory or over a damaged file; check both, or use smaller -npp and -nps."
 
@@ -48,6 +51,8 @@ class ScanRun:
         postprocessing: nnU-Net's, applied to every segmentation.
         postprocessing_source: Where it comes from, for the document.
         previous: Segmentations of the stage before, for a cascade.
+        any_size: Predict scans of any size, which may take hours: see
+            :func:`~nnunet_nacl.prediction.preprocessed_case.preprocess`.
         keep: Keep the cases that an earlier run finished; else all are predicted again.
         num_parts: Runs that share the cases, each with a number of its own.
         part: Which of them this is, from 0.
@@ -63,6 +68,7 @@ class ScanRun:
     postprocessing: Postprocessing | None = None
     postprocessing_source: str = ""
     previous: Path | None = None
+    any_size: bool = False
     keep: bool = False
     num_parts: int = 1
     part: int = 0
@@ -193,30 +199,35 @@ def _prepare(model: TrainedModel, run: ScanRun) -> None:
         )
     if output.exists() and not output.is_dir():
         raise UserError(f"{output} is a file; give -o a folder.")
-    if output.is_dir() and not (output / RECORDS).is_dir():
-        for entry in os.scandir(output):
-            if entry.is_file() and entry.name.endswith((".npz", model.opened.file_ending)):
-                raise UserError(f"{output} holds other images or predictions ({entry.name}); choose another -o.")
+    theirs = os.listdir(output) if output.is_dir() else []  # listed first: of our files the one that tells is the first
+    if not _is_ours(output):
+        for name in theirs:
+            if name in _NAMES or name.endswith((".npz", model.opened.file_ending)):
+                raise UserError(f"{output} holds other images or predictions ({name}); choose another -o.")
+    arguments: dict[str, Any] = {"list_of_lists_or_source_folder": str(images), "generated_by": _GENERATED_BY}
+    arguments |= {"num_parts": run.num_parts, "part_id": run.part}
+    write_atomically(output / _ARGUMENTS, to_json_text(arguments))
     try:
-        (output / RECORDS).mkdir(parents=True, exist_ok=True)
+        (output / RECORDS).mkdir(exist_ok=True)
     except OSError as error:
         raise UserError(f"{output}: cannot be made ({error.strerror}); choose another -o.") from None
     remove_unfinished(output, run.owner)
     if run.num_parts == 1:  # of other parts, these may be in hand
         remove_leftovers(output)
         remove_leftovers(output / RECORDS)
-    arguments: dict[str, Any] = {
-        "list_of_lists_or_source_folder": str(run.images.resolve()),
-        "generated_by": "nnunet_nacl predict",
-    }
-    arguments |= {"num_parts": run.num_parts, "part_id": run.part}
-    for name, content in (
-        ("dataset.json", model.opened.dataset_json),
-        ("plans.json", model.opened.plans),
-        (_ARGUMENTS, arguments),
-    ):
+    for name, content in (("dataset.json", model.opened.dataset_json), ("plans.json", model.opened.plans)):
         write_atomically(output / name, to_json_text(content))
     (output / DOCUMENT).unlink(missing_ok=True)
+
+
+def _is_ours(output: Path) -> bool:
+    """Whether an earlier run, or another part of this one, wrote the folder; what nnU-Net has written since is not."""
+    path = output / _ARGUMENTS
+    with contextlib.suppress(UserError):
+        return str(read_dict(path if path.exists() else output / DOCUMENT).get("generated_by")).startswith(
+            "nnunet_nacl"
+        )
+    return False
 
 
 def _work(
@@ -233,7 +244,7 @@ def _work(
 def _predicted(
     model: TrainedModel, network: Network, run: ScanRun, todo: Sequence[InputCase], track: _Progress
 ) -> Generator[PredictedLogits, None, None]:
-    read = partial(_read, model)
+    read = partial(_read, model, run.any_size)
     processes = min(run.preprocessing_processes, len(todo))
     for case, prepared in stream_through_workers(read, todo, processes, ahead=_PREPROCESSED_AHEAD):
         track.records.forget(case.case)
@@ -245,8 +256,8 @@ def _predicted(
             yield predicted
 
 
-def _read(model: TrainedModel, case: InputCase) -> PreprocessedCase | str:
-    return guarded(case.images[0], partial(read_and_preprocess, model, case))
+def _read(model: TrainedModel, any_size: bool, case: InputCase) -> PreprocessedCase | str:
+    return guarded(case.images[0], partial(read_and_preprocess, model, case, any_size=any_size))
 
 
 def _finish(delivery: Delivery, item: tuple[InputCase, PredictedLogits]) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from nnunet_nacl.cases.checkpoints import CALIBRATED, MARK
 from nnunet_nacl.cases.labels import Labels
@@ -134,6 +135,13 @@ class TrainedModel:
     def configuration_manager(self) -> Any:
         """nnU-Net's, of the model's configuration."""
         return self.plans_manager.get_configuration(self.configuration)
+
+    def grid_voxels(self, spacing_mm: ArrayLike, shape: ArrayLike) -> np.ndarray:
+        """Voxels of images on the network's grid, from their (..., 3) spacing and shape in the reader's order."""
+        there = self.configuration_manager.spacing
+        axes = self.plans_manager.transpose_forward[-len(there) :]  # 2D: the slices stay apart as they are
+        steps = np.asarray(spacing_mm, float)[..., axes] / there
+        return np.prod(np.asarray(shape, float), -1) * np.prod(steps, -1)
 
     @property
     def previous_stage(self) -> str | None:

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.json_files import mismatch, read_dict
+from nnunet_nacl.json_files import read_dict
 
 __all__ = ["TrainingRange"]
 
 _FILE = "dataset_fingerprint.json"
-_SHAPE = {"spacings": [[(int, float)]], "shapes_after_crop": [[(int, float)]]}
+_DAMAGED = (KeyError, TypeError, ValueError, IndexError, AttributeError)
 _SLACK = 1.1  # how far beyond the range of the training is still like it
 _SLACK_OF_MEDIAN = 2.0  # where only the median is known
 
@@ -33,16 +33,16 @@ class TrainingRange:
 
     Attributes:
         source: The file that they come from.
-        spacing_mm: (2, 3) smallest and largest voxel spacing along each axis; None where it is not known.
-        size_mm: (2, 3) of the images' extent, borders of zeros cut off.
+        spacings_mm: (n, 3) voxel spacing of the n images, or of one with their medians; no row where it is not known.
+        shapes: (n, 3) voxels of each, borders of zeros cut off.
         intensities: (C, 2) the 0.5th and the 99.5th percentile of the voxels in the labelled structures, a row a
             channel; NaN where they are not known.
         slack: Factor by which spacing and size may be beyond.
     """
 
     source: str
-    spacing_mm: np.ndarray | None
-    size_mm: np.ndarray | None
+    spacings_mm: np.ndarray
+    shapes: np.ndarray
     intensities: np.ndarray
     slack: float = _SLACK
 
@@ -53,20 +53,27 @@ class TrainingRange:
         if root and isinstance(plans.get("dataset_name"), str):
             places.append(Path(root) / plans["dataset_name"] / _FILE)
         for path in places:
-            with contextlib.suppress(UserError):
+            with contextlib.suppress(UserError, *_DAMAGED):
                 content = read_dict(path)
-                if not mismatch(content, _SHAPE) and content["spacings"]:
-                    spacing = np.array(content["spacings"], float)
-                    size = spacing * np.array(content["shapes_after_crop"], float)
-                    spacings, sizes = (np.stack([values.min(0), values.max(0)]) for values in (spacing, size))
-                    return cls(str(path), spacings, sizes, _intensities(content, num_channels))
-        spacing_mm = size_mm = None
-        with contextlib.suppress(KeyError, TypeError, ValueError):
-            backward = list(plans["transpose_backward"])
-            median = np.array(plans["original_median_spacing_after_transp"], float)[backward]
-            shape = np.array(plans["original_median_shape_after_transp"], float)[backward]
-            spacing_mm, size_mm = np.stack([median] * 2), np.stack([median * shape] * 2)
-        return cls("plans.json", spacing_mm, size_mm, _intensities(plans, num_channels), _SLACK_OF_MEDIAN)
+                grids = _rows(content["spacings"]), _rows(content["shapes_after_crop"])
+                if grids[0].shape == grids[1].shape:
+                    return cls(str(path), *grids, _intensities(content, num_channels))
+        grids = np.empty((0, 3)), np.empty((0, 3))
+        with contextlib.suppress(*_DAMAGED):
+            names = "original_median_spacing_after_transp", "original_median_shape_after_transp"
+            spacing, shape = (_rows([plans[name]])[:, plans["transpose_backward"]] for name in names)
+            grids = spacing, shape
+        return cls("plans.json", *grids, _intensities(plans, num_channels), _SLACK_OF_MEDIAN)
+
+    @property
+    def spacing_mm(self) -> np.ndarray:
+        """(2, 3) smallest and largest voxel spacing along each axis; NaN where it is not known."""
+        return _range(self.spacings_mm)
+
+    @property
+    def size_mm(self) -> np.ndarray:
+        """(2, 3) of the images' extent, borders of zeros cut off."""
+        return _range(self.spacings_mm * self.shapes)
 
     def compare_grid(
         self, spacing_mm: Sequence[float], shape: Sequence[int], *, is_2d: bool = False, unit: str = "mm"
@@ -84,14 +91,12 @@ class TrainingRange:
             ("spacing", spacing, self.spacing_mm),
             ("size", spacing * np.asarray(shape), self.size_mm),
         ):
-            if known is None:
-                continue
             for axis in range(int(is_2d), 3):
                 said += self._beyond(f"{what} along {'zyx'[axis]}", unit, values[axis], *known[:, axis])
         return said
 
     def _beyond(self, what: str, unit: str, value: float, low: float, high: float) -> list[str]:
-        if low / self.slack <= value <= high * self.slack:
+        if not (value < low / self.slack or value > high * self.slack):  # NaN: not known
             return []
         side, factor = ("largest", value / high) if value > high else ("smallest", value / low)
         trained = f"{low:.3g} to {high:.3g}" if low < high else f"{low:.3g}"
@@ -127,9 +132,22 @@ class TrainingRange:
         return said
 
 
+def _rows(values: Any) -> np.ndarray:
+    """(n, 3) positive numbers; ValueError if these are others."""
+    rows = np.array(values, float)
+    if rows.ndim != 2 or rows.shape[1] != 3 or not len(rows) or not (np.isfinite(rows) & (rows > 0)).all():
+        raise ValueError
+    return rows
+
+
+def _range(values: np.ndarray) -> np.ndarray:
+    return np.stack([values.min(0), values.max(0)]) if len(values) else np.full((2, 3), np.nan)
+
+
 def _intensities(content: dict[str, Any], num_channels: int) -> np.ndarray:
-    rows = []
+    found = np.full((num_channels, 2), np.nan)
     for i in range(num_channels):
-        row = content.get("foreground_intensity_properties_per_channel", {}).get(str(i), {})
-        rows.append([row.get(name, np.nan) for name in ("percentile_00_5", "percentile_99_5")])
-    return np.array(rows, float)
+        with contextlib.suppress(*_DAMAGED):
+            row = content["foreground_intensity_properties_per_channel"][str(i)]
+            found[i] = row["percentile_00_5"], row["percentile_99_5"]
+    return found

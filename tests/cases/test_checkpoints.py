@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -79,6 +80,20 @@ def test_logits_too_large_for_half_precision_are_refused():
     steep = AffineMap([3000.0, 3000.0], [0, 0])
     with pytest.raises(UserError, match="half precision"):
         check_baked(network, original, bake(original, *layer, steep), steep, (1, 8, 8, 8))
+
+
+def test_logits_of_real_cases_count_where_they_were_measured(model):
+    """Noise makes small logits; a case may make those that overflow when nnU-Net adds tiles up."""
+    steep = AffineMap([3.0, 3.0], [0, 0])
+    path = model.folder / "fold_1" / "validation" / "calibration.json"
+    path.write_text(json.dumps({"metric_per_case": [{"case": "a"}, {"case": "b", "largest_logit": 400.0}]}))
+    with pytest.raises(UserError, match="logits may reach 2000, .*half precision"):
+        write_calibrated(model.folder, ["0", "1"], "checkpoint_final.pth", steep, {})
+    assert not list(model.folder.rglob(CALIBRATED))
+    path.write_text(json.dumps({"metric_per_case": [{"largest_logit": 40.0}, {"largest_logit": None}]}))
+    write_calibrated(model.folder, ["0", "1"], "checkpoint_final.pth", steep, {})
+    path.write_text("{")
+    write_calibrated(model.folder, ["0", "1"], "checkpoint_final.pth", steep, {})
 
 
 def test_a_map_for_other_channels_is_refused():

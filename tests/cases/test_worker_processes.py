@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 
 import pytest
 
-from nnunet_nacl.cases.worker_processes import run_in_workers, stream_through_workers
+from nnunet_nacl.cases.worker_processes import guarded, run_in_workers, stream_through_workers
 from tests.processes import is_alive
 
 
@@ -133,3 +133,8 @@ def test_streams_can_be_left_and_their_workers_end() -> None:
     assert item == 0 and is_alive(worker)
     stream.close()
     assert not is_alive(worker) and not active_children()
+
+
+def test_no_memory_for_a_case_whose_file_is_gone_is_a_problem_of_the_case(tmp_path) -> None:
+    problem = guarded(tmp_path / "gone.npz", _no_memory)
+    assert problem == f"{tmp_path / 'gone.npz'}: not enough memory; run with a smaller -np."

@@ -16,6 +16,7 @@ import pytest
 
 from nnunet_nacl.calibration.decision import decide
 from nnunet_nacl.cli.main import main
+from nnunet_nacl.errors import UserError
 from nnunet_nacl.prediction import Predictor
 from tests.cases.folders import CLASSES, CLASSES_WITH_IGNORE, REGIONS, REGIONS_WITH_IGNORE
 from tests.prediction.untrained import (
@@ -168,10 +169,16 @@ def test_bad_scans_cost_only_themselves(tmp_path, model, scans, capsys) -> None:
     (scans / "twice_0000.nii").write_bytes(b"")
     for name in ("unnumbered.nii.gz", "both.nii.gz", "both_0000.nii.gz", "both_0001.nii.gz", "second_0001.nii.gz"):
         (scans / name).write_bytes(whole)
+    (scans / "lost_0000.nii.gz").symlink_to(tmp_path / "gone.nii.gz")
+    for name in ("half_0000.nii.gz", "LOUD_0000.NII.GZ", "LOUD_0001.NII.GZ", "foreign_0000.mha"):
+        (scans / name).write_bytes(whole)
+    (scans / "half_0001.nii.gz").symlink_to(tmp_path / "gone.nii.gz")
     for channel in range(2):
+        (scans / f".._{channel:04d}.nii.gz").write_bytes(whole)
+        write_scan(scans / f"wide_{channel:04d}.nii.gz", good["nan"][:, :2], (1000.0, 1.0, 1.0))
         write_scan(scans / f"flat_{channel:04d}.nii.gz", good["nan"][1], (1.0, 1.0))
         (scans / os.fsdecode(b"caf\xe9_000%d.nii.gz" % channel)).write_bytes(whole)
-    assert predict(model, scans, tmp_path / "out") == 1
+    assert predict(model, scans, tmp_path / "out", "-maps", "entropy") == 1
     problems = {row["case"]: row["problem"] for row in rows(tmp_path / "out")}
     said = {
         "nan": "nan_0000.nii.gz: cannot be read as an image (it holds voxels that are NaN",
@@ -185,6 +192,12 @@ def test_bad_scans_cost_only_themselves(tmp_path, model, scans, capsys) -> None:
         "second": "second_0000.nii.gz: is missing",
         "flat": "a 2D image, but the model is 3D",
         os.fsdecode(b"caf\xe9"): "not UTF-8",
+        "lost": "lost_0000.nii.gz: a link that leads nowhere",
+        "half": "half_0001.nii.gz: a link that leads nowhere",
+        "LOUD": "LOUD_0000.NII.GZ: nnU-Net takes *.nii.gz alone, spelled so; rename it",
+        "foreign": "foreign_0000.mha: the model was trained on *.nii.gz; convert it",
+        "..": ".._0000.nii.gz: a folder of the case's name cannot be made; rename it",
+        "wide": "its spacing of 1000 x 1 x 1 (z, y, x) makes",
     }
     assert problems.keys() == said.keys() | {"scan_0", "scan_1"}
     for case, text in said.items():
@@ -192,8 +205,61 @@ def test_bad_scans_cost_only_themselves(tmp_path, model, scans, capsys) -> None:
     assert problems["scan_0"] == problems["scan_1"] == ""
     assert segmentations(tmp_path / "out").keys() == {"scan_0", "scan_1"}
     page = (tmp_path / "out" / "index.html").read_text()
-    assert "11 could not be predicted" in page and "all voxels have the value 7" in page
-    assert "11 could not be done" in capsys.readouterr().err
+    assert "17 could not be predicted" in page and "all voxels have the value 7" in page
+    assert "17 could not be done" in capsys.readouterr().err
+
+
+def test_a_scan_of_a_size_beyond_the_training_is_predicted_when_asked_for(tmp_path, model) -> None:
+    shape, spacing_mm = (3, 8, 8), (300.0, 1.0, 1.0)  # the training's median has 3000 voxels on the network's grid
+    scans = make_scans(tmp_path / "scans", 1, shape=shape, spacing_mm=spacing_mm)
+    (model / "dataset_fingerprint.json").write_text(
+        json.dumps({"spacings": [[2.0, 1.0, 1.0]], "shapes_after_crop": [[5, 10, 10]]})
+    )
+    try:
+        assert predict(model, scans, tmp_path / "refused") == 2
+        assert predict(model, scans, tmp_path / "out", "--any_size") == 0
+        image, properties = _read(scans, "scan_0")
+        with pytest.raises(UserError, match="300 x 1 x 1"):
+            Predictor(model, device="cpu").predict(image, properties)
+        answer = Predictor(model, device="cpu", any_size=True).predict(image, properties)
+    finally:
+        (model / "dataset_fingerprint.json").unlink()
+    np.testing.assert_array_equal(answer.segmentation, segmentations(tmp_path / "out")["scan_0"])
+
+
+@pytest.mark.parametrize("name", ["scan_0.nii.gz", "index.html", "review.csv", "dataset.json", "maps/a.txt"])
+def test_a_folder_of_the_user_is_left_alone(tmp_path, model, scans, name, capsys) -> None:
+    """Whatever its subfolders are called; nnU-Net's own record of its arguments makes it none of ours either."""
+    out = tmp_path / "out"
+    for path in (out / name, out / "review" / "notes.txt", out / "predict_from_raw_data_args.json"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}")
+    before = digests(out)
+    assert predict(model, scans, out) == predict(model, scans, out, "--continue_prediction") == 2
+    assert f"{out} holds other images or predictions (" in capsys.readouterr().err
+    assert digests(out) == before
+
+
+@pytest.mark.parametrize("threads_set", [None, 1, 2])
+def test_the_threads_are_those_of_the_user(tmp_path, model, scans, threads_set, monkeypatch) -> None:
+    import torch
+
+    monkeypatch.undo()
+    before = torch.get_num_threads()
+    monkeypatch.setattr("multiprocessing.cpu_count", lambda: 2)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if threads_set:
+        monkeypatch.setenv("OMP_NUM_THREADS", str(threads_set))
+    try:
+        torch.set_num_threads(threads_set or 1)  # as PyTorch does when it is loaded with that variable
+        assert predict(model, scans, tmp_path / "ours") == 0
+        assert torch.get_num_threads() == (threads_set or 2)
+        expected = predict_with_nnunet(model, scans, tmp_path / "theirs", (0, 1))
+    finally:
+        torch.set_num_threads(before)
+    for case, found in segmentations(tmp_path / "ours").items():
+        np.testing.assert_array_equal(found, expected.pop(case))
+    assert not expected
 
 
 def test_a_folder_without_scans_ends_at_once(tmp_path, model, capsys) -> None:

@@ -76,3 +76,15 @@ def test_intensities_are_those_inside_the_structures(trained) -> None:
     ]
     image[0, 1, 3, 3] = 100
     assert trained.compare_intensities(image, nothing) == []
+
+
+@pytest.mark.parametrize(
+    "damaged", [[[1.0, 2.0]], [[1.0], [1.0, 2.0, 3.0]], "x", [[1.0, None, 1.0]], [[1.0, 0.0, 1.0]]]
+)
+@pytest.mark.parametrize("key", ["spacings", "shapes_after_crop"])
+def test_a_damaged_fingerprint_is_none(tmp_path, damaged, key) -> None:
+    (tmp_path / "dataset_fingerprint.json").write_text(json.dumps(FINGERPRINT | {key: damaged}))
+    assert TrainingRange.find(tmp_path, PLANS, 1).source == "plans.json"
+    intensities = {"foreground_intensity_properties_per_channel": {"0": [3]}}
+    (tmp_path / "dataset_fingerprint.json").write_text(json.dumps(FINGERPRINT | intensities))
+    assert np.isnan(TrainingRange.find(tmp_path, PLANS, 1).intensities).all()
