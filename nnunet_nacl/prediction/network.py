@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from nnunet_nacl.cases.image_files import quiet
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import first_line
-from nnunet_nacl.prediction.member_disagreement import Disagreement, MemberSums
+from nnunet_nacl.metrics.disagreement import Disagreement, MemberSums
 from nnunet_nacl.prediction.preprocessed_case import CompactImage, PreprocessedCase
 from nnunet_nacl.prediction.trained_model import TrainedModel
 
@@ -27,7 +27,7 @@ class PredictedLogits:
     Attributes:
         case: Name.
         logits: (C, *grid) float16, the average of the folds, axes in nnU-Net's transposed order.
-        disagreement: Of the folds; None with one.
+        disagreement: Of the folds, on the network's grid, its map in half precision; None with one.
         properties: nnU-Net's.
         image: As it was read.
         unlike: How its spacing and size differ from the training's, in words.
@@ -91,19 +91,29 @@ class Network:
     @torch.inference_mode()
     def predict(self, case: PreprocessedCase) -> PredictedLogits:
         """The average of the folds' logits, bit by bit as nnU-Net makes it on the CPU, and what they disagree about."""
-        data, average, sums = torch.from_numpy(case.data), None, None
+        data, average, sums = torch.from_numpy(case.data), None, self._sums()
         for weights in self._weights:
             self._predictor.list_of_parameters = [weights]
             logits = self._predictor.predict_logits_from_preprocessed_data(data).to("cpu")
             if len(self._weights) > 1:
-                sums = sums or MemberSums(self._model.labels, self._model.opened.label_manager, tuple(logits.shape))
                 sums.add(logits.numpy())
             if average is None:
                 average = logits
             else:
                 average += logits  # in half precision, and in the order of the folds: as nnU-Net does
         assert average is not None
+        disagreement = None
         if len(self._weights) > 1:
             average /= len(self._weights)
-        disagreement = sums.result(average.numpy()) if sums else None
+            found = sums.result(sums.segment(average.numpy()) != 0)
+            disagreement = replace(found, mutual_information=found.mutual_information.astype(np.float16))
         return PredictedLogits(case.case, average.numpy(), disagreement, case.properties, case.image, case.unlike)
+
+    def _sums(self) -> MemberSums:
+        labels, manager = self._model.labels, self._model.opened.label_manager
+        return MemberSums(
+            [labels.values[channel] for channel in labels.foreground],
+            lambda probs: np.asarray(manager.convert_probabilities_to_segmentation(probs)),
+            regions=labels.regions,
+            to_probs=lambda logits: manager.apply_inference_nonlin(logits).numpy(),
+        )

@@ -15,8 +15,8 @@ from nnunet_nacl.cases.image_files import quiet
 from nnunet_nacl.cases.logits_export import ExportedCase, export_logits
 from nnunet_nacl.documents.review_list import CaseReview
 from nnunet_nacl.metrics.foreground_mean import foreground_uncertainty
+from nnunet_nacl.metrics.least_certain import Place, least_certain_place
 from nnunet_nacl.metrics.voxel_uncertainty import confidence, margin, normalised_entropy
-from nnunet_nacl.prediction.least_certain import Place, least_certain_place
 from nnunet_nacl.prediction.network import PredictedLogits
 from nnunet_nacl.prediction.trained_model import TrainedModel
 

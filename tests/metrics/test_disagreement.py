@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.cases.labels import Labels, label_manager_of
+from nnunet_nacl.metrics import disagreement as module
+from nnunet_nacl.metrics.disagreement import MemberSums
 from nnunet_nacl.metrics.overlap import count_overlap
 from nnunet_nacl.metrics.voxel_uncertainty import mutual_information
-from nnunet_nacl.prediction import member_disagreement
-from nnunet_nacl.prediction.member_disagreement import MemberSums
 from tests.cases.folders import CLASSES, REGIONS
 
 
@@ -23,10 +23,15 @@ def make(labels: dict) -> tuple[Labels, object]:
 
 def disagreement(labels: dict, members: list[np.ndarray]):
     known, manager = make(labels)
-    sums = MemberSums(known, manager, members[0].shape)
+    sums = MemberSums(
+        [known.values[channel] for channel in known.foreground],
+        lambda probs: np.asarray(manager.convert_probabilities_to_segmentation(probs)),
+        regions=known.regions,
+        to_probs=lambda logits: manager.apply_inference_nonlin(logits).numpy(),
+    )
     for logits in members:
         sums.add(logits)
-    return sums.result(np.mean(members, axis=0))
+    return sums.result(sums.segment(np.mean(members, axis=0)) != 0)
 
 
 def test_sure_of_opposite_things_and_of_the_same() -> None:
@@ -52,7 +57,7 @@ def test_sure_of_opposite_things_and_of_the_same() -> None:
 
 @pytest.mark.parametrize("labels", [CLASSES, REGIONS])
 def test_blocks_agree_with_whole_arrays(labels, monkeypatch) -> None:
-    monkeypatch.setattr(member_disagreement, "_BLOCK_VOXELS", 17)
+    monkeypatch.setattr(module, "_BLOCK_VOXELS", 17)
     known, manager = make(labels)
     rng = np.random.default_rng(0)
     channels = len(known.values)

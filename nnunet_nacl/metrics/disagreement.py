@@ -1,0 +1,149 @@
+"""How far the members of an ensemble disagree, found while they come one after the other.
+
+Each member's probabilities are looked at once, in blocks, and only sums are kept: memory does not grow with the number
+of members but for a byte or two a voxel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from nnunet_nacl.metrics.calibration_error import nanmean
+from nnunet_nacl.metrics.expected_dice import region_table
+from nnunet_nacl.metrics.voxel_uncertainty import normalised_entropy
+
+__all__ = ["Disagreement", "MemberSums"]
+
+_BLOCK_VOXELS = 1 << 18
+
+Function = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Disagreement:
+    """Of M members about S structures.
+
+    Attributes:
+        dice: (S,) mean Dice between the segmentations of two members, over the pairs that have the structure in at
+            least one of them; NaN without such a pair.
+        voxels: (M, S) size of each structure in each member's segmentation.
+        mutual_information: (*grid) float32 entropy of the mean of the members' probabilities minus the mean of their
+            entropies, both normalised, in [0, 1]; regions: of the region with the largest.
+        foreground_mutual_information: Its mean over the foreground; NaN if there is none.
+    """
+
+    dice: np.ndarray
+    voxels: np.ndarray
+    mutual_information: np.ndarray
+    foreground_mutual_information: float
+
+
+class MemberSums:
+    """Takes the members one after the other.
+
+    Args:
+        structures: Label value of each of S structures, or the label values of each region.
+        label_map: Makes the (n,) label map of (C, n) probabilities.
+        regions: Whether the probabilities are of sigmoid regions.
+        to_probs: Makes (C, n) probabilities of what a member is given as, logits perhaps; None: they are probabilities.
+    """
+
+    def __init__(
+        self,
+        structures: Sequence[int | tuple[int, ...]],
+        label_map: Function,
+        *,
+        regions: bool = False,
+        to_probs: Function | None = None,
+    ) -> None:
+        self._structures, self._label_map, self._regions, self._to_probs = structures, label_map, regions, to_probs
+        self._grid: tuple[int, ...] = ()
+        self._probs = self._entropy = np.empty(0)
+        self._segmentations: list[np.ndarray] = []
+
+    def add(self, values: np.ndarray, segmentation: np.ndarray | None = None) -> None:
+        """One more member.
+
+        Args:
+            values: (C, *grid) probabilities, or what ``to_probs`` takes, of any floating type.
+            segmentation: (*grid) label map of the member; None: the one that its probabilities make.
+
+        Raises:
+            ValueError: They are not probabilities.
+        """
+        if not self._segmentations:
+            self._grid, size = values.shape[1:], int(np.prod(values.shape[1:]))
+            self._probs = np.zeros((len(values), size), np.float32)
+            self._entropy = np.zeros((len(values) if self._regions else 1, size), np.float32)
+        largest = np.max([np.max(value) for value in self._structures])
+        kept = np.empty(self._probs.shape[1], np.min_scalar_type(int(largest)))
+        for part, probs in self._blocks(values):
+            self._probs[:, part] += probs
+            self._entropy[:, part] += self._entropies(probs, check_values=self._to_probs is None)
+            kept[part] = self._label_map(probs) if segmentation is None else segmentation.reshape(-1)[part]
+        self._segmentations.append(kept)
+
+    def segment(self, values: np.ndarray) -> np.ndarray:
+        """(*grid) label map of what a member is given as."""
+        return np.concatenate([self._label_map(probs) for _, probs in self._blocks(values)]).reshape(self._grid)
+
+    @property
+    def probs(self) -> np.ndarray:
+        """(C, *grid) float32 mean of the members' probabilities."""
+        return (self._probs / len(self._segmentations)).reshape(-1, *self._grid)
+
+    @property
+    def expected_entropy(self) -> np.ndarray:
+        """(*grid) float32 mean of the members' normalised entropies; regions: of the region with the largest."""
+        return (self._entropy / len(self._segmentations)).max(0).reshape(self._grid)
+
+    def result(self, foreground: np.ndarray) -> Disagreement:
+        """What was found.
+
+        Args:
+            foreground: (*grid) boolean, where the ensemble segments anything.
+        """
+        n, information = len(self._segmentations), np.empty(self._probs.shape[1], np.float32)
+        for part, total in self._parts(self._probs):
+            mean = self._entropies(total / n, check_values=False)
+            information[part] = (mean - self._entropy[:, part] / n).clip(0, 1).max(0)
+        inside = information[foreground.reshape(-1)]
+        average = float(inside.mean(dtype=np.float64)) if inside.size else float("nan")
+        dice, voxels = _compare(self._segmentations, self._structures)
+        return Disagreement(dice, voxels, information.reshape(self._grid), average)
+
+    def _blocks(self, values: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+        for part, block in self._parts(values.reshape(len(values), -1)):
+            yield part, block if self._to_probs is None else self._to_probs(np.ascontiguousarray(block))
+
+    @staticmethod
+    def _parts(flat: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+        for start in range(0, flat.shape[1], _BLOCK_VOXELS):
+            part = slice(start, start + _BLOCK_VOXELS)
+            yield part, flat[:, part]
+
+    def _entropies(self, probs: np.ndarray, *, check_values: bool) -> np.ndarray:
+        options = {"regions": self._regions, "aggregate": False, "check_values": check_values}
+        return np.atleast_2d(normalised_entropy(probs, **options))
+
+
+def _compare(
+    segmentations: list[np.ndarray], structures: Sequence[int | tuple[int, ...]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """(S,) mean pairwise Dice and (M, S) sizes, from how often two members give a voxel each pair of labels."""
+    anywhere = np.flatnonzero(np.logical_or.reduce([segmentation != 0 for segmentation in segmentations]))
+    inside = [segmentation[anywhere].astype(np.int64) for segmentation in segmentations]
+    table = region_table(structures, max(one.max(initial=0) for one in inside)).numpy().astype(float)
+    n_labels = table.shape[1]
+    voxels = np.stack([table @ np.bincount(one, minlength=n_labels) for one in inside])
+    values = []
+    for a, b in combinations(range(len(inside)), 2):
+        joint = np.bincount(inside[a] * n_labels + inside[b], minlength=n_labels**2).reshape(n_labels, n_labels)
+        common, size = np.einsum("sa,ab,sb->s", table, joint.astype(float), table), voxels[a] + voxels[b]
+        values.append(np.divide(2 * common, size, out=np.full(len(table), np.nan), where=size > 0))
+    pairs = np.array(values).reshape(-1, len(table))
+    return np.array([nanmean(pair) for pair in pairs.T]), voxels.astype(np.int64)
