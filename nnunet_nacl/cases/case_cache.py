@@ -58,7 +58,7 @@ def signature(
     result = {
         "computation": _COMPUTATION,
         "labels": [*labels.listed, labels.ignore_label],
-        "settings": {key: value for key, value in settings.to_json().items() if key not in _NOT_MEASURED},
+        "settings": {key: value for key, value in vars(settings).items() if key not in _NOT_MEASURED},
     }
     for kind in _FILES:
         path, hashed = getattr(files, kind), array_checksum if kind == "probabilities" else _checksum

@@ -218,7 +218,7 @@ def _relative(given: list[str] | None, entries: list) -> tuple[str, str] | None:
 def _check_settings(datasets: list) -> None:
     """UserError unless the data sets were measured in the same way."""
     for dataset in datasets:
-        own, first = dataset.settings.to_json(), datasets[0].settings.to_json()
+        own, first = vars(dataset.settings), vars(datasets[0].settings)
         differing = [key for key in own if key != "paper" and own[key] != first[key]]
         if differing:
             names = f"{dataset.name} and {datasets[0].name} were evaluated with other settings ({', '.join(differing)})"

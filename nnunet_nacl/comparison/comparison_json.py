@@ -97,7 +97,7 @@ def comparison_to_json(
             "seed": comparison.seed,
             "confidence": CONFIDENCE,
             **allowed,
-            "evaluation": comparison.datasets[0].settings.to_json(),
+            "evaluation": vars(comparison.datasets[0].settings),
         },
         "notes": list(comparison.notes),
         "trainers": [entry.to_json() for entry in comparison.entries],

@@ -209,7 +209,7 @@ def read_documents(located: Located) -> dict[str, list[tuple[Part, Evaluation]]]
 def _common_settings(parts: Sequence[Part], documents: Mapping[int, Evaluation]) -> EvaluationSettings:
     default = replace(next((d.settings for d in documents.values()), EvaluationSettings()), paper=False)
     for i, document in documents.items():
-        own, other = replace(document.settings, paper=False).to_json(), default.to_json()
+        own, other = vars(replace(document.settings, paper=False)), vars(default)
         if own != other:
             part = parts[i]
             differing = ", ".join(f"{key} {own[key]}, not {other[key]}" for key in own if own[key] != other[key])
@@ -239,7 +239,7 @@ def _is_current(document: Evaluation, folder: PredictionFolder) -> bool:
 
 def _evaluate(part: Part, path: Path | None, settings: EvaluationSettings, located: Located) -> Evaluation:
     if path is not None:
-        unknown = sorted(set(read_dict(path)["settings"]) - set(settings.to_json()))
+        unknown = sorted(set(read_dict(path)["settings"]) - set(vars(settings)))
         if unknown:
             raise UserError(
                 f"{path} was written by a later version of this package, with the settings {', '.join(unknown)}, and "

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from typing_extensions import NotRequired, TypedDict
 
 import nnunet_nacl
 from nnunet_nacl.documents.results import (
@@ -23,9 +25,10 @@ from nnunet_nacl.documents.results import (
 )
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_writable, to_json_text
-from nnunet_nacl.json_files import NUMBER, Optional, mismatch, read_json
+from nnunet_nacl.json_files import decode, encode, read_json
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.chosen import ChosenStats
+from nnunet_nacl.metrics.overlap import Overlap
 from nnunet_nacl.metrics.paper import PaperScores, paper_mean, paper_scores
 
 __all__ = [
@@ -41,23 +44,60 @@ __all__ = [
 
 FILE_NAME = "calibration.json"
 SCHEMA_VERSION = 1  # keys may be added within a version
-_ANY_VERSION = {"schema_version": int, "generated_by": str, "metric_per_case": list, "bins": dict}
-_SETTINGS = {"n_bins": int, "dilation_mm": (int, float), "boundary_mm": (int, float), "hausdorff": str, "paper": bool}
-_DOCUMENT = _ANY_VERSION | {
-    "settings": _SETTINGS,
-    "structures": {"*": {"name": str, "channel": int}},
-    "regions": bool,
-    "problems": {"*": str},
-}
-_PLAIN: dict[str, type] = dict.fromkeys(("case", "reference_file", "prediction_file", "probabilities_file"), str)
-_PLAIN |= {"largest_label": int, "n_changed_voxels": int, "signature": dict}
-_DISTANCES = dict.fromkeys(("HD95_pooled_mm", "HD95_max_mm", "HD95_voxels"), NUMBER)
-_STRUCTURE = {**dict.fromkeys(("TP", "FP", "FN", "TN"), int), "ASSD_mm": NUMBER, "distances": _DISTANCES}
-_CASE = _PLAIN | {
-    "metrics": {"*": _STRUCTURE},
-    "bins": dict.fromkeys(MASKS, dict),
-    "chosen": Optional(dict.fromkeys(CHOSEN_MASKS, dict)),
-}
+_NONE, _AGAIN = "not a calibration.json of this package", "evaluate again"
+_PLAIN = ("case", "reference_file", "prediction_file", "probabilities_file", "largest_label", "n_changed_voxels")
+_PLAIN += ("signature",)
+
+
+_Bins = TypedDict("_Bins", dict.fromkeys(MASKS, BinStats))  # type: ignore[misc]
+_Chosen = TypedDict("_Chosen", dict.fromkeys(CHOSEN_MASKS, ChosenStats))  # type: ignore[misc]
+
+
+class _Distances(TypedDict):
+    HD95_pooled_mm: float
+    HD95_max_mm: float
+    HD95_voxels: float
+
+
+class _Structure(TypedDict):
+    TP: int
+    FP: int
+    FN: int
+    TN: int
+    ASSD_mm: float
+    distances: _Distances
+
+
+class _Case(TypedDict):
+    case: str
+    reference_file: str
+    prediction_file: str
+    probabilities_file: str
+    largest_label: int
+    n_changed_voxels: int
+    signature: dict[str, Any]
+    metrics: dict[str, _Structure]
+    bins: _Bins
+    chosen: NotRequired[_Chosen]
+
+
+class _NamedStructure(TypedDict):
+    name: str
+    channel: int
+
+
+class _AnyVersion(TypedDict):
+    schema_version: int
+    generated_by: str
+    metric_per_case: list[Any]
+    bins: dict[str, Any]
+
+
+class _Document(_AnyVersion):
+    settings: EvaluationSettings
+    structures: dict[str, _NamedStructure]
+    regions: bool
+    problems: dict[str, str]
 
 
 def to_document(evaluation: Evaluation) -> dict[str, Any]:
@@ -69,7 +109,7 @@ def to_document(evaluation: Evaluation) -> dict[str, Any]:
     document = {
         "schema_version": SCHEMA_VERSION,
         "generated_by": f"nnunet_nacl {nnunet_nacl.__version__}",
-        "settings": evaluation.settings.to_json(),
+        "settings": encode(evaluation.settings),
         "structures": {key: {"name": evaluation.names[key], "channel": evaluation.channels[key]} for key in keys},
         "regions": evaluation.regions,
         "n_cases": len(cases),
@@ -87,7 +127,7 @@ def to_document(evaluation: Evaluation) -> dict[str, Any]:
         document["paper"] = asdict(paper_mean(scores)) | {
             "per_case": {case.case: asdict(score) for case, score in zip(cases, scores)}
         }
-    document["bins"] = {mask: evaluation.pooled[mask].to_json() for mask in MASKS}
+    document["bins"] = {mask: encode(evaluation.pooled[mask]) for mask in MASKS}
     document["metric_per_case"] = per_case
     return document
 
@@ -102,40 +142,51 @@ def case_to_json(case: CaseResult, channels: Mapping[str, int], regions: bool) -
             for key, structure in case.structures.items()
         },
         "calibration": {mask: mask_metrics(case.stats[mask]) for mask in MASKS},
-        "bins": {mask: case.stats[mask].to_json() for mask in MASKS},
-        **({"chosen": {mask: stats.to_json() for mask, stats in case.chosen.items()}} if case.chosen else {}),
+        "bins": {mask: encode(case.stats[mask]) for mask in MASKS},
+        **({"chosen": encode(case.chosen)} if case.chosen else {}),
         **case.blocks,
     }
 
 
-def case_from_json(data: Any, channels: Mapping[str, int], regions: bool, settings: EvaluationSettings) -> CaseResult:
+def case_from_json(
+    data: Any,
+    channels: Mapping[str, int],
+    regions: bool,
+    settings: EvaluationSettings,
+    source: str | Path = "the entry of a case",
+) -> CaseResult:
     """Inverse of :func:`case_to_json`, with the distances that the settings want.
 
     Raises:
-        ValueError: It is not such an entry, or one of other structures or bins.
+        UserError: It is not such an entry, or one of other structures or bins; ``source`` says where it stood.
     """
-    if problem := mismatch(data, _CASE):
-        raise ValueError(problem)
+    row = _decode(_Case, data, source)
     num_classes = len(channels) if regions else len(channels) + 1
     nothing = BinStats.zeros(num_classes, n_bins=settings.n_bins, regions=regions)
+    structures = {key: _structure(values).under(settings) for key, values in row["metrics"].items()}
+    blocks = {key: value for key, value in data.items() if key not in row and key != "calibration"}
+    chosen = row.get("chosen", {})
+    problem = ""
     try:
-        structures = {key: Structure.from_json(value).under(settings) for key, value in data["metrics"].items()}
-        stats = {mask: nothing + BinStats.from_json(data["bins"][mask]) for mask in MASKS}  # fails for other shapes
-        chosen = {
-            mask: ChosenStats.from_json(data["chosen"][mask], stats["all"].count.shape)
-            for mask in CHOSEN_MASKS
-            if "chosen" in data
-        }
-        blocks = {key: value for key, value in data.items() if key not in _CASE and key != "calibration"}
+        stats = {mask: nothing + row["bins"][mask] for mask in MASKS}  # fails for other shapes
         to_json_text(blocks)
-    except (OverflowError, RecursionError) as error:  # numbers beyond any float, blocks nested beyond any use
-        raise ValueError(f"{data['case']}: {error}") from None
+    except (ValueError, RecursionError) as error:  # blocks nested beyond any use
+        problem = str(error)
+    if any(one.count.shape != nothing.count.shape for one in chosen.values()):
+        problem = f"its chosen labels are not in {nothing.count.shape[0]} x {settings.n_bins} bins"
     if structures.keys() != channels.keys():
-        raise ValueError(f"{data['case']} has the structures {', '.join(structures)}, not {', '.join(channels)}")
-    if not (0 <= data["largest_label"] and (regions or data["largest_label"] < num_classes)):
-        raise ValueError(f"{data['case']} has the largest_label {data['largest_label']}, of {num_classes} classes")
-    plain = {key: data[key] for key in _PLAIN}
+        problem = f"it has the structures {', '.join(structures)}, not {', '.join(channels)}"
+    if not (0 <= row["largest_label"] and (regions or row["largest_label"] < num_classes)):
+        problem = f"it has the largest_label {row['largest_label']}, of {num_classes} classes"
+    if problem:
+        raise UserError(f"{source}: {_NONE}: {row['case']}: {problem.rstrip('.')}; {_AGAIN}.")
+    plain = {key: row[key] for key in _PLAIN}
     return CaseResult(structures=structures, stats=stats, chosen=chosen, blocks=blocks, **plain)
+
+
+def _structure(values: _Structure) -> Structure:
+    overlap = Overlap(*(values[key] for key in ("TP", "FP", "FN", "TN")))
+    return Structure(overlap, math.nan, values["ASSD_mm"], None, {**values["distances"]})
 
 
 def read_document(path: Path | str) -> Evaluation:
@@ -149,31 +200,29 @@ def read_document(path: Path | str) -> Evaluation:
     """
     data = _checked(Path(path), read_json(Path(path)))
     channels = {key: value["channel"] for key, value in data["structures"].items()}
-    try:
-        settings = EvaluationSettings.from_json(data["settings"])
-        cases = [case_from_json(case, channels, data["regions"], settings) for case in data["metric_per_case"]]
-    except ValueError as error:
-        raise UserError(f"{path}: not a calibration.json of this package ({error}); evaluate again.") from None
     names = {key: value["name"] for key, value in data["structures"].items()}
-    return Evaluation(names, channels, data["regions"], settings, cases, data["problems"])
+    regions, settings = data["regions"], data["settings"]
+    cases = [case_from_json(case, channels, regions, settings, path) for case in data["metric_per_case"]]
+    return Evaluation(names, channels, regions, settings, cases, data["problems"])
 
 
-def _checked(path: Path, data: Any) -> dict[str, Any]:
+def _decode(kind: Any, data: Any, path: Path | str) -> Any:
+    return decode(kind, data, f"{path}: {_NONE}", fix=_AGAIN)
+
+
+def _checked(path: Path, data: Any) -> _Document:
     """The values of a calibration.json whose cases are not looked at yet; UserError if it is none."""
-    problem = mismatch(data, _ANY_VERSION)
-    if not problem and (version := data["schema_version"]) != SCHEMA_VERSION:
+    if (version := _decode(_AnyVersion, data, path)["schema_version"]) != SCHEMA_VERSION:
         raise UserError(
             f"{path}: schema version {version}, this version of nnunet_nacl reads {SCHEMA_VERSION}; update it or "
-            "evaluate again."
+            f"{_AGAIN}."
         )
-    problem = problem or mismatch(data, _DOCUMENT)
-    if not problem:
-        first, channels = int(not data["regions"]), sorted(value["channel"] for value in data["structures"].values())
-        if not channels or channels != list(range(first, first + len(channels))):
-            problem = f"structures have the channels {channels}"
-    if problem:
-        raise UserError(f"{path}: not a calibration.json of this package ({problem}); evaluate again.")
-    return data
+    document = _decode(_Document, data, path)
+    first = int(not document["regions"])
+    channels = sorted(value["channel"] for value in document["structures"].values())
+    if not channels or channels != list(range(first, first + len(channels))):
+        raise UserError(f"{path}: {_NONE}: structures have the channels {channels}; {_AGAIN}.")
+    return document
 
 
 def check_output(path: Path) -> list[Any]:

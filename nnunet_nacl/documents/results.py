@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -81,15 +81,6 @@ class EvaluationSettings:
         if self.hausdorff not in HAUSDORFF:
             raise ValueError(f"hausdorff must be 'pooled' or 'max', got {self.hausdorff!r}.")
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> EvaluationSettings:
-        """Inverse of :meth:`to_json`; settings that a later version added are passed over."""
-        return cls(**{field.name: data[field.name] for field in fields(cls) if field.name in data})
-
 
 @dataclass(frozen=True)
 class Structure:
@@ -122,13 +113,6 @@ class Structure:
         if self.hd95_voxels is not None:
             result["HD95_voxels"] = self.hd95_voxels
         return result | {"distances": self.distances}
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Structure:
-        """Inverse of :meth:`to_json` but for the settings' choice of distances: see :meth:`under`."""
-        overlap = Overlap(*(data[key] for key in ("TP", "FP", "FN", "TN")))
-        distances = {key: number(value) for key, value in data["distances"].items()}
-        return cls(overlap, float("nan"), number(data["ASSD_mm"]), None, distances)
 
 
 @dataclass(frozen=True)
@@ -219,8 +203,3 @@ def structure_calibration(stats: BinStats, channel: int, regions: bool) -> dict[
         scores = {"ECE": ece_per_row, "NLL": nll_per_row, "Brier": brier_per_row}
         result |= {name: float(score(stats)[channel]) for name, score in scores.items()}
     return result
-
-
-def number(value: float | None) -> float:
-    """null in JSON is NaN here."""
-    return float("nan") if value is None else float(value)

@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from typing import Any
+from typing import Annotated
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["DEFAULT_N_BINS", "BinStats", "bin_index", "check_n_bins"]
+from nnunet_nacl.json_files import Array
+
+__all__ = ["DEFAULT_N_BINS", "BinStats", "Counts", "Sums", "bin_index", "check_n_bins"]
 
 DEFAULT_N_BINS = 15
 MAX_N_BINS = 10_000
 
+Counts = Annotated[np.ndarray, Array(np.int64, 2)]
+Sums = Annotated[np.ndarray, Array(np.float64, 2)]
 _COUNTS = ("count", "correct", "class_count", "class_positive")
 
 
@@ -41,14 +45,14 @@ class BinStats:
         brier: (T,) sum of Brier scores (over classes; of "in" and "out" for a region).
     """
 
-    count: np.ndarray
-    confidence: np.ndarray
-    correct: np.ndarray
-    class_count: np.ndarray
-    class_confidence: np.ndarray
-    class_positive: np.ndarray
-    nll: np.ndarray
-    brier: np.ndarray
+    count: Counts
+    confidence: Sums
+    correct: Counts
+    class_count: Counts
+    class_confidence: Sums
+    class_positive: Counts
+    nll: Annotated[np.ndarray, Array(np.float64)]
+    brier: Annotated[np.ndarray, Array(np.float64)]
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -123,26 +127,6 @@ class BinStats:
         if not stats:
             raise ValueError("BinStats.merge needs at least one BinStats, got none.")
         return sum(stats[1:], start=stats[0])
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain lists and numbers; :meth:`from_json` gives the same sums back, bit by bit."""
-        return {field.name: getattr(self, field.name).tolist() for field in fields(self)}
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> BinStats:
-        """Inverse of :meth:`to_json`.
-
-        Raises:
-            ValueError: A field is missing or holds no numbers, or shapes do not agree.
-        """
-        missing = [field.name for field in fields(cls) if field.name not in data]
-        if missing:
-            raise ValueError(f"These bins lack {', '.join(missing)}: got the keys {sorted(data)}.")
-        arrays = [np.asarray(data[field.name]) for field in fields(cls)]
-        for field, array in zip(fields(cls), arrays):
-            if array.dtype.kind not in ("i" if field.name in _COUNTS else "if"):
-                raise ValueError(f"BinStats.{field.name} holds other than numbers.")
-        return cls(*arrays)
 
 
 def _shapes(rows: int, num_classes: int, n_bins: int) -> dict[str, tuple[int, ...]]:

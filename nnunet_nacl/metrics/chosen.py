@@ -7,14 +7,13 @@ segmentation delivers others, of which the network may be less sure than of the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from nnunet_nacl.metrics.binning import DEFAULT_N_BINS, bin_index, check_n_bins
+from nnunet_nacl.metrics.binning import DEFAULT_N_BINS, Counts, Sums, bin_index, check_n_bins
 from nnunet_nacl.metrics.checks import read_inputs
 
 __all__ = ["ChosenStats", "chosen_ece", "count_chosen"]
@@ -34,9 +33,14 @@ class ChosenStats:
         correct: (T, n_bins) int64 how many of these labels are right.
     """
 
-    count: np.ndarray
-    confidence: np.ndarray
-    correct: np.ndarray
+    count: Counts
+    confidence: Sums
+    correct: Counts
+
+    def __post_init__(self) -> None:
+        if not self.count.shape == self.confidence.shape == self.correct.shape:
+            shapes = f"{self.count.shape}, {self.confidence.shape} and {self.correct.shape}"
+            raise ValueError(f"ChosenStats needs tables of one shape, got {shapes}.")
 
     @property
     def n_voxels(self) -> int:
@@ -45,21 +49,6 @@ class ChosenStats:
 
     def __add__(self, other: ChosenStats) -> ChosenStats:
         return ChosenStats(self.count + other.count, self.confidence + other.confidence, self.correct + other.correct)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain lists; :meth:`from_json` gives the same sums back."""
-        return {field.name: getattr(self, field.name).tolist() for field in fields(self)}
-
-    @classmethod
-    def from_json(cls, data: Any, shape: tuple[int, int]) -> ChosenStats:
-        """Inverse of :meth:`to_json`; ValueError unless it is that of sums of this shape, T and n_bins."""
-        arrays = {}
-        for field, kinds in zip(fields(cls), ("i", "if", "i")):
-            array = np.asarray(data.get(field.name) if isinstance(data, dict) else None)
-            if array.dtype.kind not in kinds or array.shape != shape:
-                raise ValueError(f"{field.name} of a chosen label is no table of {shape[0]} x {shape[1]} numbers")
-            arrays[field.name] = array.astype(np.int64 if kinds == "i" else np.float64)
-        return cls(**arrays)
 
 
 def chosen_ece(stats: ChosenStats) -> float:

@@ -93,7 +93,7 @@ def _masks(comparison: Comparison, dataset: Dataset, suffix: str) -> Table:
         ids = [f"{metric}:{mask}" for metric in metrics]
         cells = _columns_of_marks(comparison, dataset, ids, decimals=4)
         rows += [[mask, *row] for row in _rows(comparison, cells)]
-    settings = dataset.settings.to_json()
+    settings = vars(dataset.settings)
     masks = "; ".join(f"{mask}: {MASK_NOTES[mask].format(**settings)}" for mask in MASKS)
     all_ids = [f"{metric}:{mask}" for metric in metrics[:1] for mask in MASKS]
     caption = (

@@ -17,6 +17,7 @@ from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.documents.document import read_document, to_document
 from nnunet_nacl.documents.results import MASKS, EvaluationSettings, mask_metrics
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.json_files import decode, encode
 from nnunet_nacl.metrics import BinStats
 from tests.cases.folders import CLASSES, make_model, read, write_image
 from tests.reference.metrics import boundary, class_metrics, dilated, region_metrics
@@ -119,8 +120,8 @@ def test_writes_a_file_that_reads_back_the_same(make_validated, processes):
     assert to_document(again) == to_document(evaluation)
     document = json.loads(output.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     assert {"metric_per_case", "mean", "foreground_mean"} <= set(document)
-    merged = BinStats.merge(BinStats.from_json(case["bins"]["all"]) for case in document["metric_per_case"])
-    assert merged.to_json() == document["bins"]["all"]
+    merged = BinStats.merge(decode(BinStats, case["bins"]["all"], "bins") for case in document["metric_per_case"])
+    assert encode(merged) == document["bins"]["all"]
     expected = {f"case_0{i}{ending}" for i in range(3) for ending in (".npz", ".pkl", ".nii.gz")}
     assert {path.name for path in model.validation().iterdir()} == expected | {"calibration.json"}
 
@@ -173,8 +174,8 @@ def test_folds_pool_into_the_model_folder(make_validated):
     for fold in folders:
         assert (model.validation(fold) / "calibration.json").is_file()
     single = [read_document(model.validation(fold) / "calibration.json") for fold in folders]
-    expected = (single[0].pooled["all"] + single[1].pooled["all"]).to_json()
-    for name, value in together.pooled["all"].to_json().items():  # sums of floats depend on their order
+    expected = encode(single[0].pooled["all"] + single[1].pooled["all"])
+    for name, value in encode(together.pooled["all"]).items():  # sums of floats depend on their order
         np.testing.assert_allclose(value, expected[name], rtol=1e-14)
 
 

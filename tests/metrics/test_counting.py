@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nnunet_nacl.json_files import encode
 from nnunet_nacl.metrics import BinStats, ace, brier, cece, count_masks, ece, mce, nll
 from tests.reference.metrics import class_metrics, region_metrics
 
@@ -191,7 +192,7 @@ class OnAppleGPU(torch.Tensor):
 def test_a_device_without_double_precision_is_left():
     probs, truth = random_classes(5, 3, (20, 30), 4.0)
     stats = count_masks(torch.as_tensor(probs).as_subclass(OnAppleGPU), truth)
-    assert stats["all"].to_json() == count_masks(probs, truth)["all"].to_json()
+    assert encode(stats["all"]) == encode(count_masks(probs, truth)["all"])
 
 
 @pytest.mark.parametrize("regions", [False, True])

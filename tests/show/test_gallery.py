@@ -14,6 +14,7 @@ import SimpleITK as sitk
 
 from nnunet_nacl.cases.heldout import HeldOut
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
+from nnunet_nacl.json_files import encode
 from nnunet_nacl.show.case_files import Folders, kept_slices, read_confidence, read_prediction, read_truth
 from nnunet_nacl.show.gallery import make_gallery, pick_cases
 from tests.cases.folders import write_image, write_json
@@ -101,7 +102,7 @@ def test_the_reliability_is_that_of_calibration_json(make_validated):
     for name, model in study.models.items():
         found = read_confidence(folders.get(name, "0"), "case_00", 0, 3, 15)
         expected = evaluate_folder(model.validation()).cases[0].stats["foreground"]
-        assert found.foreground.to_json() == expected.to_json()
+        assert encode(found.foreground) == encode(expected)
         assert np.array_equal(found.plane, np.load(model.validation() / "case_00.npz")["probabilities"][:, 3].max(0))
 
 
