@@ -24,6 +24,7 @@ from nnunet_nacl.cases.heldout import AFTER_FOLDER
 from nnunet_nacl.cases.quality_block import CaseQuality
 from nnunet_nacl.documents.document import read_document
 from nnunet_nacl.documents.map_file import MAP_FILE
+from nnunet_nacl.json_files import decode
 
 DRAWS = 4000
 FOLDERS = {"argmax": "calibrated", "decided": "calibrated_decided"}
@@ -50,7 +51,7 @@ def main() -> None:
     average = f"average_{'_'.join(arguments.folds)}"
     for title, networks in (("networks of the folds", arguments.folds), ("their average", [average])):
         for delivered, kind in FOLDERS.items():
-            learned = LearnedQuality.from_json(content["quality"]["learned"][delivered])
+            learned = decode(LearnedQuality, content["quality"]["learned"][delivered], "calibration_map.json")
             rows: dict[str, list[tuple[float, float, bool]]] = {}
             rhos: dict[str, list[float]] = {structure["name"]: [] for structure in content["structures"]}
             for network in networks:

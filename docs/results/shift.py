@@ -37,6 +37,7 @@ from nnunet_nacl.comparison.entries import short_labels
 from nnunet_nacl.documents.map_file import MAP_FILE, read_map, structures_of
 from nnunet_nacl.documents.results import Evaluation
 from nnunet_nacl.files import write_atomically
+from nnunet_nacl.json_files import decode
 from nnunet_nacl.metrics.scores import nll
 from nnunet_nacl.show.style import figure_settings, legend_handles, method_styles, save_figure
 
@@ -100,7 +101,7 @@ def measured_sets(model: Path, label: str, sets: Iterable[str], out: Path, truth
     """Every predicted set of one network, as it is and through its model's map: a row each."""
     trainer = model.name.split("__")[0]
     content = json.loads((model / MAP_FILE).read_text(encoding="utf-8"))
-    learned = LearnedQuality.from_json(content["quality"]["learned"]["argmax"])
+    learned = decode(LearnedQuality, content["quality"]["learned"]["argmax"], "calibration_map.json")
     rows = []
     for name in tqdm(sets, f"measure {label}", unit="set"):
         folder = PredictionFolder.open(out / trainer / name, truth)

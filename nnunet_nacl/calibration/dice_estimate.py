@@ -22,12 +22,11 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated
 
 import numpy as np
 
-from nnunet_nacl.errors import UserError
-from nnunet_nacl.json_files import NUMBER, mismatch
+from nnunet_nacl.json_files import Array
 
 __all__ = ["DEFAULT_ALPHA", "Prediction", "StructureEstimate", "patients_needed"]
 
@@ -55,19 +54,29 @@ class StructureEstimate:
 
     Attributes:
         line: Slope and intercept, learned from all cases.
-        lines: (G, 2) those without each patient.
-        patient: (n,) which patient a case belongs to, an index into ``lines``.
+        lines_without_patient: (G, 2) those learned without each patient.
+        patient: (n,) which patient a case belongs to, an index into ``lines_without_patient``.
         residual: (n,) |true - line without the patient| of each case.
         alpha: The interval has level 1 - alpha.
-        bounds: The least and the greatest value that there can be.
+        bounds: The least and the greatest value that there can be; NaN, as in a file, is infinite.
     """
 
     line: tuple[float, float]
-    lines: np.ndarray
-    patient: np.ndarray
-    residual: np.ndarray
+    lines_without_patient: Annotated[np.ndarray, Array(np.float64, 2)]
+    patient: Annotated[np.ndarray, Array(np.int64)]
+    residual: Annotated[np.ndarray, Array(np.float64)]
     alpha: float = DEFAULT_ALPHA
     bounds: tuple[float, float] = (0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.alpha < 1:
+            raise ValueError(f"alpha must be between 0 and 1, got {self.alpha!r}.")
+        patients = range(len(self.lines_without_patient))
+        if len(self.patient) != len(self.residual) or set(self.patient.tolist()) != set(patients):
+            raise ValueError("its lists do not belong together")
+        bounds = (infinite if math.isnan(b) else b for b, infinite in zip(self.bounds, (-math.inf, math.inf)))
+        object.__setattr__(self, "bounds", tuple(bounds))
+        object.__setattr__(self, "lines_without_patient", self.lines_without_patient.reshape(len(patients), 2))
 
     @classmethod
     def fit(
@@ -95,8 +104,6 @@ class StructureEstimate:
         if not len(x) == len(y) == len(patients):
             sizes = f"{len(x)}, {len(y)} and {len(patients)}"
             raise ValueError(f"expected, true and patients must be of the same cases, got {sizes}.")
-        if not 0 < alpha < 1:
-            raise ValueError(f"alpha must be between 0 and 1, got {alpha!r}.")
         usable = ~(np.isnan(x) | np.isnan(y))
         x, y = x[usable], y[usable]
         names = [name for name, use in zip(patients, usable) if use]
@@ -111,7 +118,7 @@ class StructureEstimate:
     @property
     def n_patients(self) -> int:
         """How many patients it was learned from."""
-        return len(self.lines)
+        return len(self.lines_without_patient)
 
     @property
     def why_no_interval(self) -> str:
@@ -135,45 +142,12 @@ class StructureEstimate:
         estimate = float(np.clip(_at(np.array(self.line), expected), *self.bounds))
         if math.isnan(estimate) or self.why_no_interval:
             return Prediction(estimate, math.nan, math.nan)
-        centre = _at(self.lines[self.patient], expected)
+        centre = _at(self.lines_without_patient[self.patient], expected)
         weight = 1 / np.bincount(self.patient)[self.patient] / (self.n_patients + 1)
         high = _quantile(centre + self.residual, weight, 1 - self.alpha)
         low = -_quantile(self.residual - centre, weight, 1 - self.alpha)
         low, high = np.clip([low, high], *self.bounds)
         return Prediction(estimate, float(min(low, estimate)), float(max(high, estimate)))
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values; ``from_json`` predicts the same from them."""
-        return {
-            "line": list(self.line),
-            "lines_without_patient": self.lines.tolist(),
-            "patient": self.patient.tolist(),
-            "residual": self.residual.tolist(),
-            "alpha": self.alpha,
-            "bounds": [bound if math.isfinite(bound) else None for bound in self.bounds],
-        }
-
-    @classmethod
-    def from_json(cls, content: Any, source: str = "the estimate") -> StructureEstimate:
-        """The reverse of ``to_json``.
-
-        Raises:
-            UserError: It does not hold such an object; ``source`` says where it stood.
-        """
-        numbers = [NUMBER]
-        pattern = {"line": numbers, "lines_without_patient": [numbers], "patient": [int], "residual": numbers}
-        problem = mismatch(content, pattern | {"alpha": float, "bounds": numbers})
-        if not problem:
-            lines, patient = np.array(content["lines_without_patient"], float).reshape(-1, 2), content["patient"]
-            same = len(patient) == len(content["residual"]) and set(patient) == set(range(len(lines)))
-            if same and len(content["line"]) == len(content["bounds"]) == 2 and 0 < content["alpha"] < 1:
-                slope, intercept = (math.nan if value is None else value for value in content["line"])
-                low, high = content["bounds"]
-                bounds = (-math.inf if low is None else low, math.inf if high is None else high)
-                residual = np.array(content["residual"], float)
-                return cls((slope, intercept), lines, np.array(patient, int), residual, content["alpha"], bounds)
-        problem = problem or "its lists do not belong together"
-        raise UserError(f"{source} is not one of this package's quality estimates: {problem}; calibrate again.")
 
 
 def _fit_line(expected: np.ndarray, true: np.ndarray, weight: np.ndarray) -> tuple[float, float]:

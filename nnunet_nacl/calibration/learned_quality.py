@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from nnunet_nacl.calibration.dice_estimate import DEFAULT_ALPHA, StructureEstimate
-from nnunet_nacl.errors import UserError
-from nnunet_nacl.json_files import mismatch
 
 __all__ = ["DELIVERED", "HeldOutStructure", "LearnedQuality"]
 
@@ -52,6 +49,14 @@ class LearnedQuality:
     dice: dict[str, StructureEstimate]
     volume: dict[str, StructureEstimate]
 
+    def __post_init__(self) -> None:
+        if self.delivered not in DELIVERED:
+            raise ValueError(f"delivered must be one of {', '.join(DELIVERED)}, got {self.delivered!r}.")
+        for what, estimates, bounds in (("dice", self.dice, (0, 1)), ("volume", self.volume, (0, np.inf))):
+            for name, estimate in estimates.items():
+                if estimate.bounds != bounds:
+                    raise ValueError(f"{what} of {name} must lie within {bounds}, its bounds are {estimate.bounds}.")
+
     @classmethod
     def learn(
         cls,
@@ -74,8 +79,6 @@ class LearnedQuality:
         Raises:
             ValueError: ``delivered`` is neither, or lists differ in length.
         """
-        if delivered not in DELIVERED:
-            raise ValueError(f"delivered must be one of {', '.join(DELIVERED)}, got {delivered!r}.")
         dice, volume = {}, {}
         for name, s in structures.items():
             dice[name] = StructureEstimate.fit(s.expected_dice, s.true_dice, patients, alpha=alpha)
@@ -83,23 +86,3 @@ class LearnedQuality:
                 s.expected_volume, s.true_volume, patients, alpha=alpha, bounds=(0, np.inf)
             )
         return cls(delivered, as_deployed, dice, volume)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        estimates = {kind: {k: e.to_json() for k, e in getattr(self, kind).items()} for kind in ("dice", "volume")}
-        return {"delivered": self.delivered, "as_deployed": self.as_deployed} | estimates
-
-    @classmethod
-    def from_json(cls, content: Any, source: str = "the quality estimate") -> LearnedQuality:
-        """The reverse of ``to_json``; UserError, which names ``source``, if that is no such object."""
-        problem = mismatch(content, {"delivered": str, "as_deployed": bool, "dice": dict, "volume": dict})
-        if not problem and content["delivered"] not in DELIVERED:
-            problem = f"delivered is {content['delivered']!r}"
-        if problem:
-            raise UserError(f"{source} is not one of this package's quality estimates: {problem}; calibrate again.")
-        values = {field.name: content[field.name] for field in fields(cls)}
-        for kind in ("dice", "volume"):
-            values[kind] = {
-                k: StructureEstimate.from_json(e, f"{source}, {kind} of {k}") for k, e in content[kind].items()
-            }
-        return cls(**values)

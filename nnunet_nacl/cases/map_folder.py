@@ -18,7 +18,7 @@ from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.documents.review_list import CaseReview
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import remove_leftovers, stamp, to_json_text, write_atomically
-from nnunet_nacl.json_files import read_dict
+from nnunet_nacl.json_files import decode, encode, read_dict
 
 __all__ = ["REVIEW_FILE", "SETTINGS_FILE", "MapSettings", "OutputFolder"]
 
@@ -92,7 +92,7 @@ class OutputFolder:
             for name, size in record["files"].items():
                 if (self.path / case.case / name).stat().st_size != size:
                     return None
-            return CaseReview.from_json(record["review"])
+            return decode(CaseReview, record["review"], case.case)
         except (KeyError, TypeError, ValueError, AttributeError, OSError):
             return None  # never finished, from another version, or edited: do it again
 
@@ -112,7 +112,7 @@ class OutputFolder:
                 path = folder / f"{case.case}_{name}{self.members[0].file_ending}"
                 for written in write_image(array, path, computed.geometry):
                     files[written.name] = written.stat().st_size
-            record = {"signature": signature, "files": files, "review": computed.review.to_json()}
+            record = {"signature": signature, "files": files, "review": encode(computed.review)}
             write_atomically(folder / _RECORD, to_json_text(record))
         except BaseException:
             self._remove(case, files)

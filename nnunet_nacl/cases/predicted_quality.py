@@ -24,7 +24,7 @@ from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.documents.map_file import APPLIED_FILE, read_map, sha256, structures_of
 from nnunet_nacl.documents.review_list import CaseReview, PredictedCase
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.json_files import Optional, mismatch, read_dict
+from nnunet_nacl.json_files import Optional, decode, mismatch, read_dict
 
 __all__ = ["QualityOfMap"]
 
@@ -104,7 +104,9 @@ class QualityOfMap:
                 f"{path} has learned nothing about Dice and volumes{f' ({why})' if why else ''}; calibrate again, with "
                 "the probabilities of the held-out cases."
             )
-        learned = LearnedQuality.from_json(content["quality"]["learned"].get(delivered), f"{path}, {delivered}")
+        learned = decode(
+            LearnedQuality, content["quality"]["learned"].get(delivered), f"{path}, {delivered}", fix="calibrate again"
+        )
         if not set(structures) == set(learned.dice) == set(learned.volume):
             raise UserError(f"{path}: what it learned is of other structures than its map; calibrate again.")
         return cls(path, learned, content["quality"]["unit"], structures)

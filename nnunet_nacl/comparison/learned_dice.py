@@ -24,7 +24,7 @@ from nnunet_nacl.comparison.alignment import Dataset
 from nnunet_nacl.comparison.resolution import Located
 from nnunet_nacl.documents.map_file import APPLIED_FILE, MAP_FILE, map_path_of
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.json_files import Optional, mismatch, read_dict
+from nnunet_nacl.json_files import Optional, decode, mismatch, read_dict
 
 __all__ = ["PredictedDice", "cross_fitted", "open_maps", "predicted_dice"]
 
@@ -126,7 +126,9 @@ def predicted_dice(
         delivered = "decided" if "decided" in part.entry.treatment else "argmax"
         if content is None or delivered not in content["quality"]["learned"]:
             continue
-        learned = LearnedQuality.from_json(content["quality"]["learned"][delivered], f"{MAP_FILE}, {delivered}")
+        learned = decode(
+            LearnedQuality, content["quality"]["learned"][delivered], f"{MAP_FILE}, {delivered}", fix="calibrate again"
+        )
         parts = {case: name for name, fit in content["cross_fit"].items() for case in fit["cases"]}
         if learned.dice and set(dataset.cases) <= parts.keys():
             alpha = next(iter(learned.dice.values())).alpha

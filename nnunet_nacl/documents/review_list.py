@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import stdev
 from typing import Any
 
@@ -95,20 +95,6 @@ class CaseReview:
     def lowest_expected_dice(self) -> float:
         """Smallest expected Dice of the structures that were predicted; NaN if there are none."""
         return min((s.expected_dice for s in self.structures if s.pieces), default=math.nan)
-
-    def to_json(self) -> dict[str, Any]:
-        """As a JSON object."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, content: dict[str, Any]) -> CaseReview:
-        """The reverse of ``to_json``; null is NaN. KeyError, TypeError or ValueError if that is no such object."""
-
-        def numbers(values: dict[str, Any]) -> dict[str, Any]:
-            return {key: math.nan if value is None else value for key, value in values.items()}
-
-        structures = (numbers(s) | {"member_volumes": tuple(s["member_volumes"])} for s in content["structures"])
-        return cls(**numbers(content) | {"structures": tuple(StructureReview(**structure) for structure in structures)})
 
 
 @dataclass(frozen=True)

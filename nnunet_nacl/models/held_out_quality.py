@@ -24,7 +24,7 @@ from nnunet_nacl.cases.prediction_folder import CaseFiles, PredictionFolder
 from nnunet_nacl.cases.worker_processes import guarded, run_in_workers
 from nnunet_nacl.documents.map_file import structures_of
 from nnunet_nacl.documents.results import EvaluationSettings
-from nnunet_nacl.json_files import one_line
+from nnunet_nacl.json_files import encode, one_line
 
 __all__ = ["EstimateCheck", "HeldOutQuality", "check_estimate", "learn_quality"]
 
@@ -86,7 +86,7 @@ class HeldOutQuality:
             "n_estimated_from_samples": self.n_sampled,
             "problems": self.problems,
             "why_not": self.why_not,
-            "learned": {delivered: one.to_json() for delivered, one in self.learned.items()},
+            "learned": encode(self.learned),
             "checks": {
                 delivered: {kind: {key: asdict(check) for key, check in rows.items()} for kind, rows in kinds.items()}
                 for delivered, kinds in self.checks.items()

@@ -15,7 +15,7 @@ from typing import Any
 from nnunet_nacl.documents.review_list import CaseReview
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import stamp, to_json_text, write_atomically
-from nnunet_nacl.json_files import read_dict
+from nnunet_nacl.json_files import decode, encode, read_dict
 from nnunet_nacl.prediction.input_cases import InputCase
 
 __all__ = ["RECORDS", "CaseRecords", "FinishedCase"]
@@ -64,7 +64,7 @@ class CaseRecords:
             for name, written in record["written"].items():
                 if stamp(self.output / name)[1:] != written:
                     return None
-            review, picture = CaseReview.from_json(record["review"]), record["picture"]
+            review, picture = decode(CaseReview, record["review"], case.case), record["picture"]
             width, height = record["size"]
             return FinishedCase(review, tuple(record["unlike"]), record["place"], picture, (int(width), int(height)))
         except (KeyError, TypeError, ValueError, AttributeError, OSError):
@@ -90,7 +90,7 @@ class CaseRecords:
             "case": case.case,
             "signature": self._signature(case),
             "written": {str(path.relative_to(self.output)): stamp(path)[1:] for path in written},
-            "review": finished.review.to_json(),
+            "review": encode(finished.review),
             "unlike": list(finished.unlike),
             "place": finished.place,
             "size": list(finished.size),

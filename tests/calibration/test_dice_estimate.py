@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from nnunet_nacl.calibration.dice_estimate import StructureEstimate, patients_needed
 from nnunet_nacl.calibration.learned_quality import HeldOutStructure, LearnedQuality
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import to_json_text
+from nnunet_nacl.json_files import decode, encode
 
 
 def test_exact_line_is_found_and_clipped():
@@ -154,8 +156,8 @@ def learned(n: int = 12, **keywords) -> LearnedQuality:
 
 def test_what_was_learned_comes_back_from_json():
     quality = learned(24)
-    text = json.dumps(quality.to_json(), allow_nan=True).replace("NaN", "null")
-    again = LearnedQuality.from_json(json.loads(text))
+    text = to_json_text(encode(quality))
+    again = decode(LearnedQuality, json.loads(text), "map.json")
     assert (again.delivered, again.as_deployed) == ("decided", False)
     assert vars(again.dice["left"].predict(0.8)) == vars(quality.dice["left"].predict(0.8))
     assert vars(again.volume["left"].predict(3.0)) == vars(quality.volume["left"].predict(3.0))
@@ -166,17 +168,20 @@ def test_what_was_learned_comes_back_from_json():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d.update(delivered="both"), "delivered is 'both'"),
+        (lambda d: d.update(delivered="both"), "got 'both'"),
         (lambda d: d.pop("dice"), "has no 'dice'"),
-        (lambda d: d["dice"]["left"].update(alpha="x"), "dice of left.*alpha is str"),
-        (lambda d: d["dice"]["left"]["patient"].pop(), "dice of left.*belong together"),
+        (lambda d: d["dice"]["left"].update(alpha="x"), "dice.left.alpha is str"),
+        (lambda d: d["dice"]["left"]["patient"].pop(), "dice.left: its lists do not belong together"),
+        (lambda d: d["dice"]["left"].update(bounds=[-5.5, 1]), "dice of left must lie within"),
+        (lambda d: d["volume"]["left"].update(bounds=[0, 1]), "volume of left must lie within"),
+        (lambda d: d["dice"]["left"].update(lines_without_patient=[[1, 2, 3]] * 12), "dice.left: .*shape"),
     ],
 )
 def test_damaged_json_is_named(change, message):
-    content = learned().to_json()
+    content = encode(learned())
     change(content)
     with pytest.raises(UserError, match=message):
-        LearnedQuality.from_json(content, "map.json")
+        decode(LearnedQuality, content, "map.json")
 
 
 def test_a_way_of_deciding_that_there_is_not():

@@ -139,7 +139,7 @@ def test_predicted_dice_only_where_calibrate_learned_it(model):
     assert predicted_dice(*found) == {}
     keys = list(found[1].structures)
     learned = LearnedQuality.learn(dict.fromkeys(keys, values), list("abcdef"), delivered="argmax", as_deployed=False)
-    document = calibration.to_json() | {"quality": {"learned": {"argmax": learned.to_json()}}}
+    document = calibration.to_json() | {"quality": {"learned": {"argmax": encode(learned)}}}
     (model.model(TRAINER) / "calibration_map.json").write_text(to_json_text(document))
     predictions = gather(*names)[1].predictions
     named = sha256((model.model(TRAINER) / "calibration_map.json").read_bytes()).hexdigest()

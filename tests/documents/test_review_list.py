@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from nnunet_nacl.cases.ensemble_members import member_names
 from nnunet_nacl.documents.review_list import CaseReview, StructureReview, in_order, review_csv_text, table_text
+from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text
+from nnunet_nacl.json_files import decode, encode
 
 
 def review(case="a", dice=0.5, largest=0.9, pieces=1, members=(2.0,), structures=1):
@@ -41,10 +43,10 @@ def test_empty_predictions_first_then_rising_expected_dice(cases):
 
 def test_rows_survive_json():
     for original in (review(members=(1.0, 3.0)), review(dice=math.nan, pieces=0)):
-        content = json.loads(to_json_text(original.to_json()))
-        assert repr(CaseReview.from_json(content)) == repr(original)
-    with pytest.raises((KeyError, TypeError)):
-        CaseReview.from_json({"case": "a"})
+        content = json.loads(to_json_text(encode(original)))
+        assert repr(decode(CaseReview, content, "row")) == repr(original)
+    with pytest.raises(UserError, match="row: it has no"):
+        decode(CaseReview, {"case": "a"}, "row")
 
 
 def test_the_spread_is_the_sample_standard_deviation():

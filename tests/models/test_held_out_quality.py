@@ -19,6 +19,7 @@ from nnunet_nacl.cases.heldout import HeldOut
 from nnunet_nacl.cases.locate import find_fold_folders
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.cli.main import main
+from nnunet_nacl.json_files import decode
 from nnunet_nacl.models.held_out_quality import check_estimate
 from tests.cases.folders import CLASSES_WITH_IGNORE, REGIONS, random_case, write_image, write_prediction
 from tests.cases.predictions import SPACING_MM
@@ -129,7 +130,7 @@ def test_what_calibrate_learns_is_predicted_in_the_review(learned_folders, label
     assert "mean abs. error" in printed and "single networks" not in printed
     quality = json.loads(path.read_text())["quality"]
     for delivered, folder in (("argmax", "calibrated"), ("decided", "decided")):
-        learned = LearnedQuality.from_json(quality["learned"][delivered])
+        learned = decode(LearnedQuality, quality["learned"][delivered], "map")
         assert learned.as_deployed
         run("uncertainty", "-i", tmp_path / folder, "-o", tmp_path / "out", "-map", path, "-threshold", 0.5)
         rows = rows_of(tmp_path / "out")
@@ -159,7 +160,7 @@ def test_predictions_of_dice_are_evaluated_and_compared_where_a_map_calibrated_a
     capsys.readouterr()
     run("evaluate", truths, calibrated, "-map", path)
     printed, document = capsys.readouterr().out, json.loads((calibrated / "calibration.json").read_text())
-    learned = LearnedQuality.from_json(json.loads(path.read_text())["quality"]["learned"]["argmax"])
+    learned = decode(LearnedQuality, json.loads(path.read_text())["quality"]["learned"]["argmax"], "map")
     errors, inside = [], []
     for case in document["metric_per_case"]:
         for key, values in case["quality"]["structures"].items():

@@ -12,6 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
+from nnunet_nacl.json_files import encode
 from nnunet_nacl.calibration.affine import AffineMap
 from nnunet_nacl.calibration.learned_quality import HeldOutStructure, LearnedQuality
 from nnunet_nacl.cases.checkpoints import write_calibrated
@@ -76,9 +77,11 @@ def calibrate(folder: Path, *, as_deployed: bool = True) -> Path:
     expected = np.linspace(0.1, 1, 20)
     held_out = HeldOutStructure(expected, 0.9 * expected, expected, 2 * expected)
     learned = {
-        kind: LearnedQuality.learn(
-            dict.fromkeys(structures, held_out), range(20), delivered=kind, as_deployed=as_deployed
-        ).to_json()
+        kind: encode(
+            LearnedQuality.learn(
+                dict.fromkeys(structures, held_out), range(20), delivered=kind, as_deployed=as_deployed
+            )
+        )
         for kind in ("argmax", "decided")
     }
     path = folder / "calibration_map.json"
