@@ -12,12 +12,12 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
-from nnunet_nacl.json_files import encode
 from nnunet_nacl.calibration.affine import AffineMap
 from nnunet_nacl.calibration.learned_quality import HeldOutStructure, LearnedQuality
 from nnunet_nacl.cases.checkpoints import write_calibrated
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.documents.map_file import map_to_json, structures_of
+from nnunet_nacl.json_files import encode
 from tests.cases.folders import CLASSES, read
 
 SPACING_MM = (2.0, 1.0, 0.8)  # z, y, x
