@@ -51,12 +51,14 @@ class Array:
     """How lists of numbers become an array: ``Annotated[np.ndarray, Array(np.int64, 2)]`` as the type of a field.
 
     Attributes:
-        dtype: An integer type takes whole numbers only; in others null becomes NaN.
+        dtype: An integer type takes whole numbers only.
         ndim: Number of axes; an empty list is an array of shape (0, ..., 0).
+        nullable: Whether null may stand for NaN.
     """
 
     dtype: Any
     ndim: int = 1
+    nullable: bool = False
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
         """What pydantic asks for."""
@@ -73,7 +75,11 @@ class Array:
             return np.zeros((0,) * self.ndim, self.dtype)
         try:
             array = np.asarray(value)
-            if array.dtype == object and all(x is None or type(x) in (int, float) for x in array.flat):
+            if (
+                self.nullable
+                and array.dtype == object
+                and all(x is None or type(x) in (int, float) for x in array.flat)
+            ):
                 array = array.astype(float)
         except (ValueError, OverflowError):  # lists of different lengths
             raise error from None

@@ -27,7 +27,8 @@ class Inner:
 class Outer:
     inner: dict[str, Inner]
     table: Annotated[np.ndarray, Array(np.int64, 2)]
-    curve: Annotated[np.ndarray, Array(np.float64)]
+    curve: Annotated[np.ndarray, Array(np.float64, nullable=True)]
+    sums: Annotated[np.ndarray, Array(np.float64)]
     way: Literal["one", "other"] = "one"
     distance: float | None = None
     bounds: tuple[float, float] = (0.0, 1.0)
@@ -46,6 +47,7 @@ GOOD = {
     "inner": {"a b": {"count": 1, "share": None, "volumes": [1, None, 2.5]}},
     "table": [[1, 2], [3, 4]],
     "curve": [0, None, 0.5],
+    "sums": [1, 2.5],
     "way": "other",
     "distance": None,
     "bounds": [0, 2],
@@ -82,6 +84,7 @@ def test_there_and_back():
         ({"table": [[1], [2, 3]]}, "table: no table of whole numbers"),
         ({"table": [[2**70]]}, "table: no table of whole numbers"),
         ({"table": "x"}, "table: no table of whole numbers"),
+        ({"sums": [1, None]}, "sums: no table of numbers with 1 axes"),
         ({"curve": ["1"]}, "curve: no table of numbers with 1 axes"),
         ({"curve": [None, "1"]}, "curve: no table of numbers with 1 axes"),
         ({"table": [[1], [2], [3]]}, "three rows"),

@@ -62,9 +62,9 @@ class StructureEstimate:
     """
 
     line: tuple[float, float]
-    lines_without_patient: Annotated[np.ndarray, Array(np.float64, 2)]
+    lines_without_patient: Annotated[np.ndarray, Array(np.float64, 2, nullable=True)]
     patient: Annotated[np.ndarray, Array(np.int64)]
-    residual: Annotated[np.ndarray, Array(np.float64)]
+    residual: Annotated[np.ndarray, Array(np.float64, nullable=True)]
     alpha: float = DEFAULT_ALPHA
     bounds: tuple[float, float] = (0.0, 1.0)
 
