@@ -37,7 +37,7 @@ def make_model(root: Path, *, labels: dict | None = None, folds: int = 1, cascad
     dataset: dict[str, Any] = {"channel_names": {"0": "CT", "1": "PET"}, "labels": labels, "file_ending": ".nii.gz"}
     if any(isinstance(value, list) for value in labels.values()):
         dataset["regions_class_order"] = [1, 2]
-    plans = _plans()
+    plans = plans_json()
     manager = PlansManager(plans)
     settings = manager.get_configuration(configuration)
     inputs = determine_num_input_channels(manager, settings, dataset)
@@ -138,7 +138,8 @@ def copy_model(model: Path, to: Path) -> Path:
     return Path(shutil.copytree(model, to / model.parent.name / model.name))
 
 
-def _plans() -> dict[str, Any]:
+def plans_json() -> dict[str, Any]:
+    """plans.json of two three-dimensional configurations with a network of a few channels."""
     resampling = {"is_seg": False, "order": 1, "order_z": 0, "force_separate_z": None}
     full = {
         "data_identifier": "nnUNetPlans_3d_fullres",
