@@ -17,13 +17,13 @@ import torch
 from tqdm import tqdm
 
 from nnunet_nacl.calibration.affine import AffineMap
-from nnunet_nacl.calibration.crossfit import read_groups
 from nnunet_nacl.calibration.fitting import fit
 from nnunet_nacl.calibration.likelihood import case_terms
 from nnunet_nacl.calibration.sampling import Sample
 from nnunet_nacl.cases.heldout import HeldOut
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.documents.map_file import structures_of
+from nnunet_nacl.documents.patient_groups import read_groups
 
 SIZES = (5, 8, 10, 15, 20, 30)
 BINS = 15
@@ -54,7 +54,7 @@ def main() -> None:
     samples = [held_out.sample(case) for case in tqdm(cases, "sample")]
     patient = np.array(list(read_groups(arguments.groups, cases).values()))
     everyone = np.unique(patient)
-    names = list(structures_of(held_out.first).values())
+    names = list(structures_of(held_out.first.labels).values())
     identity = AffineMap(np.ones(len(names)), np.zeros(len(names)))
 
     def measure(calibration: AffineMap, where: np.ndarray) -> tuple[float, float]:

@@ -17,22 +17,21 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunet_nacl.calibration.crossfit import read_groups
-from nnunet_nacl.calibration.estimate_report import spearman
-from nnunet_nacl.calibration.learned_quality import LearnedQuality
+from nnunet_nacl.calibration.quality_report import QualityRows, spearman
 from nnunet_nacl.cases.heldout import AFTER_FOLDER
-from nnunet_nacl.cases.quality_block import CaseQuality
+from nnunet_nacl.cases.quality_block import quality_rows
 from nnunet_nacl.documents.document import read_document
-from nnunet_nacl.documents.map_file import MAP_FILE
-from nnunet_nacl.json_files import decode
+from nnunet_nacl.documents.map_file import MAP_FILE, read_record
+from nnunet_nacl.documents.patient_groups import read_groups
 
 DRAWS = 4000
 FOLDERS = {"argmax": "calibrated", "decided": "calibrated_decided"}
 
 
-def qualities(folder: Path) -> dict[str, CaseQuality]:
-    """What a folder's document says of its cases."""
-    return {case.case: CaseQuality.of(case) for case in read_document(folder / "calibration.json").cases}
+def qualities(folder: Path) -> tuple[list[str], QualityRows]:
+    """What a folder's document says of its cases: their names and rows."""
+    cases = read_document(folder / "calibration.json").cases
+    return [case.case for case in cases], quality_rows(cases)
 
 
 def main() -> None:
@@ -44,28 +43,22 @@ def main() -> None:
     parser.add_argument("--folds", nargs="+", default=["0", "1", "2", "3", "4"])
     arguments = parser.parse_args()
     content = json.loads((arguments.model / MAP_FILE).read_text(encoding="utf-8"))
-    held_out = [
-        q for fold in arguments.folds for q in qualities(arguments.model / f"fold_{fold}" / AFTER_FOLDER).values()
-    ]
-    constant = {key: np.nanmean([quality.true[key] for quality in held_out]) for key in held_out[0].true}
+    folders = [arguments.model / f"fold_{fold}" / AFTER_FOLDER for fold in arguments.folds]
+    constant = np.nanmean(np.concatenate([qualities(folder)[1].true_dice for folder in folders]), axis=0)
     average = f"average_{'_'.join(arguments.folds)}"
     for title, networks in (("networks of the folds", arguments.folds), ("their average", [average])):
         for delivered, kind in FOLDERS.items():
-            learned = decode(LearnedQuality, content["quality"]["learned"][delivered], "calibration_map.json")
+            learned = read_record(arguments.model / MAP_FILE).learned[delivered]
             rows: dict[str, list[tuple[float, float, bool]]] = {}
             rhos: dict[str, list[float]] = {structure["name"]: [] for structure in content["structures"]}
             for network in networks:
-                found = qualities(arguments.outer / kind / f"{arguments.method}_{network}")
-                patients = read_groups(arguments.groups, list(found))
-                for structure in content["structures"]:
-                    key = structure["key"]
-                    pairs = [(quality.expected[key], quality.true[key]) for quality in found.values()]
-                    rhos[structure["name"]].append(spearman(*np.transpose(pairs)))
-                    for case, (expected, true) in zip(found, pairs):
-                        if not np.isnan(expected + true):
-                            guess = learned.dice[key].predict(expected)
-                            inside = guess.low <= true <= guess.high
-                            values = abs(guess.estimate - true), abs(constant[key] - true), inside
+                cases, found = qualities(arguments.outer / kind / f"{arguments.method}_{network}")
+                found, patients = learned.predict_dice(found), read_groups(arguments.groups, cases)
+                for i, structure in enumerate(content["structures"]):
+                    rhos[structure["name"]].append(spearman(found.expected_dice[:, i], found.true_dice[:, i]))
+                    for case, true, (guess, low, high) in zip(cases, found.true_dice[:, i], found.predicted[:, i]):
+                        if not np.isnan(guess + true):
+                            values = abs(guess - true), abs(constant[i] - true), low <= true <= high
                             rows.setdefault(patients[case], []).append(values)
             sums = np.array([[len(values), *np.sum(values, 0)] for values in rows.values()], float)
             drawn = np.random.default_rng(0).integers(0, len(sums), (DRAWS, len(sums)))

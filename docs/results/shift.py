@@ -11,7 +11,6 @@ every case. Writes OUT/shift.csv and OUT/shift.png, and prints Markdown. What is
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -27,17 +26,16 @@ from corruptions import KINDS, SEVERITIES
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from tqdm import tqdm
 
-from nnunet_nacl.calibration.estimate_report import spearman
 from nnunet_nacl.calibration.learned_quality import LearnedQuality
+from nnunet_nacl.calibration.quality_report import quality_report
 from nnunet_nacl.cases.evaluate import evaluate_folder
 from nnunet_nacl.cases.heldout import CalibratedFolder
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
-from nnunet_nacl.cases.quality_block import CaseQuality
+from nnunet_nacl.cases.quality_block import quality_rows
 from nnunet_nacl.comparison.entries import short_labels
-from nnunet_nacl.documents.map_file import MAP_FILE, read_map, structures_of
+from nnunet_nacl.documents.map_file import MAP_FILE, read_map, read_record, structures_of
 from nnunet_nacl.documents.results import Evaluation
 from nnunet_nacl.files import write_atomically
-from nnunet_nacl.json_files import decode
 from nnunet_nacl.metrics.scores import nll
 from nnunet_nacl.show.style import figure_settings, legend_handles, method_styles, save_figure
 
@@ -71,41 +69,28 @@ def predict(model: Path, fold: int, every: int, images: dict[str, Path], out: Pa
 
 def measured(evaluation: Evaluation, learned: LearnedQuality | None) -> dict[str, float]:
     """The measures of a set; the estimated Dice is the expected one, or where something was learned the predicted."""
-    errors, inside, lowest = [], [], []
-    for case in evaluation.cases:
-        quality = CaseQuality.of(case)
-        if quality is None:
-            raise SystemExit(f"{case.case}: measured by another version; remove its calibration.json.")
-        lowest.append((quality.lowest_expected, quality.lowest_true))
-        for key, expected in quality.expected.items():
-            true = quality.true[key]
-            if np.isnan(expected + true):
-                continue
-            if learned is None:
-                errors.append(abs(expected - true))
-                continue
-            found = learned.dice[key].predict(expected)
-            errors.append(abs(found.estimate - true))
-            inside.append(found.low <= true <= found.high)
+    rows = quality_rows(evaluation.cases)
+    if rows is None:
+        raise SystemExit("measured by another version; remove its calibration.json.")
+    found = quality_report(rows if learned is None else learned.predict_dice(rows), 0.8)
     return {
         "dice": float(np.nanmean([np.nanmean(list(case.dice.values())) for case in evaluation.cases])),
         "ece": evaluation.mean_ece("predicted"),
         "nll": float(np.mean([nll(case.stats["all"]) for case in evaluation.cases])),
-        "dice_error": float(np.mean(errors)),
-        "coverage": float(np.mean(inside)) if inside else np.nan,
-        "rho": spearman(*np.transpose(lowest)),
+        "dice_error": found.error_of_expected if learned is None else found.error_of_predicted,
+        "coverage": found.coverage.share if found.coverage else np.nan,
+        "rho": found.orders["expected Dice"]["rho"],
     }
 
 
 def measured_sets(model: Path, label: str, sets: Iterable[str], out: Path, truth: Path) -> list[dict]:
     """Every predicted set of one network, as it is and through its model's map: a row each."""
     trainer = model.name.split("__")[0]
-    content = json.loads((model / MAP_FILE).read_text(encoding="utf-8"))
-    learned = decode(LearnedQuality, content["quality"]["learned"]["argmax"], "calibration_map.json")
+    learned = read_record(model / MAP_FILE).learned["argmax"]
     rows = []
     for name in tqdm(sets, f"measure {label}", unit="set"):
         folder = PredictionFolder.open(out / trainer / name, truth)
-        calibration = read_map(model / MAP_FILE, structures_of(folder), folder.labels.regions)
+        calibration = read_map(model / MAP_FILE, structures_of(folder.labels), folder.labels.regions)
         views = {False: folder, True: CalibratedFolder.of(folder, {f.case: calibration for f in folder.cases()[0]})}
         for calibrated, view in views.items():
             place = folder.folder / ("calibrated" if calibrated else "raw") / "calibration.json"

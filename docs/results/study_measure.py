@@ -17,7 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from nnunet_nacl.cases.evaluate import evaluate_folder
-from nnunet_nacl.cases.quality_block import CaseQuality
+from nnunet_nacl.cases.quality_block import quality_rows
 from nnunet_nacl.comparison.columns import case_value, make_columns
 from nnunet_nacl.documents.results import CaseResult
 from nnunet_nacl.files import to_csv_text, write_atomically
@@ -46,8 +46,8 @@ def values_of(case: CaseResult, treatment: str) -> list[float | str]:
     def value(column: str) -> float | str:
         return case_value(case, known[column]) if column in known else ""
 
-    quality = CaseQuality.of(case)
-    errors = [] if quality is None else [abs(quality.expected[key] - quality.true[key]) for key in quality.true]
+    rows = quality_rows([case])
+    errors = [] if rows is None else abs(rows.expected_dice - rows.true_dice)
     expected = np.nanmean(errors) if np.isfinite(errors).any() else ""
     probabilities = ["" if "decided" in treatment else value(column) for column in OF_PROBABILITIES]
     return [value("Dice"), value("HD95_mm"), expected, *probabilities]

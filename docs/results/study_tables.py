@@ -21,8 +21,8 @@ import pandas as pd
 from crossed import crossed_mean
 from study_measure import OF_PROBABILITIES, OF_SEGMENTATION, TREATMENTS
 
-from nnunet_nacl.calibration.crossfit import read_groups
 from nnunet_nacl.comparison.entries import STOCK_LABEL
+from nnunet_nacl.documents.patient_groups import read_groups
 
 TITLES = {"HD95_mm": "HD95 (mm)", "expected": "error of expected Dice"}
 COLUMNS = (*OF_SEGMENTATION[:2], *OF_PROBABILITIES, *OF_SEGMENTATION[2:])

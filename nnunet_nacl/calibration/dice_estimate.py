@@ -21,14 +21,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Annotated
 
 import numpy as np
 
 from nnunet_nacl.json_files import Array
 
-__all__ = ["DEFAULT_ALPHA", "Prediction", "StructureEstimate", "patients_needed"]
+__all__ = ["DEFAULT_ALPHA", "Prediction", "StructureEstimate", "patients_needed", "predict_parts"]
 
 DEFAULT_ALPHA = 0.1
 _SLOPE_SD = 0.5  # chosen among a few on validation folds of two data sets
@@ -59,6 +59,9 @@ class StructureEstimate:
         residual: (n,) |true - line without the patient| of each case.
         alpha: The interval has level 1 - alpha.
         bounds: The least and the greatest value that there can be; NaN, as in a file, is infinite.
+
+    Raises:
+        ValueError: Lists do not belong together, or ``alpha`` is not in (0, 1).
     """
 
     line: tuple[float, float]
@@ -129,6 +132,10 @@ class StructureEstimate:
         level = f"{100 * (1 - self.alpha):g} %"
         return f"{self.n_patients} patients with this structure, an interval of {level} needs {needed}"
 
+    def predict_all(self, expected: Sequence[float] | np.ndarray) -> np.ndarray:
+        """(n, 3) what :meth:`predict` gives for each of n expected values."""
+        return np.array([astuple(self.predict(float(one))) for one in expected]).reshape(-1, 3)
+
     def predict(self, expected: float) -> Prediction:
         """The true value that an expected one stands for, within the bounds; the estimate lies in its interval.
 
@@ -148,6 +155,37 @@ class StructureEstimate:
         low = -_quantile(self.residual - centre, weight, 1 - self.alpha)
         low, high = np.clip([low, high], *self.bounds)
         return Prediction(estimate, float(min(low, estimate)), float(max(high, estimate)))
+
+
+def predict_parts(
+    expected: np.ndarray,
+    true: np.ndarray,
+    patients: Sequence[Hashable],
+    parts: Sequence[Hashable],
+    *,
+    alpha: float = DEFAULT_ALPHA,
+    bounds: tuple[float, float] = (0.0, 1.0),
+) -> np.ndarray:
+    """Predict each case by what the cases of other parts teach.
+
+    Args:
+        expected: (n,) expected values, NaN where undefined.
+        true: (n,) true ones.
+        patients: To whom each case belongs.
+        parts: Part of each case; a patient's cases lie in one part.
+        alpha: Intervals of level 1 - alpha.
+        bounds: The least and the greatest possible value.
+
+    Returns:
+        (n, 3) estimate and the ends of its interval, as :meth:`StructureEstimate.predict` gives them.
+    """
+    found = np.empty((len(expected), 3))
+    for part in set(parts):
+        here = np.array([one == part for one in parts])
+        names = [name for name, inside in zip(patients, here) if not inside]
+        estimate = StructureEstimate.fit(expected[~here], true[~here], names, alpha=alpha, bounds=bounds)
+        found[here] = estimate.predict_all(expected[here])
+    return found
 
 
 def _fit_line(expected: np.ndarray, true: np.ndarray, weight: np.ndarray) -> tuple[float, float]:

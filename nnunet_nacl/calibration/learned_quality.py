@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nnunet_nacl.calibration.dice_estimate import DEFAULT_ALPHA, StructureEstimate
+from nnunet_nacl.calibration.crossfit import parts_of
+from nnunet_nacl.calibration.dice_estimate import DEFAULT_ALPHA, StructureEstimate, predict_parts
+from nnunet_nacl.calibration.quality_report import Coverage, QualityRows, coverage, mean_absolute_error
 
-__all__ = ["DELIVERED", "HeldOutStructure", "LearnedQuality"]
+__all__ = ["DELIVERED", "EstimateCheck", "LearnedQuality", "check_estimate", "check_rows", "predict_dice_parts"]
 
 DELIVERED = ("argmax", "decided")
 """Which segmentation a quality is that of: their Dice is not the same, and neither is what it is learned from."""
-
-
-@dataclass(frozen=True, eq=False)
-class HeldOutStructure:
-    """One structure in cases with ground truth that the network did not train on; a value a case, in one order.
-
-    Attributes:
-        expected_dice: Of the delivered segmentation; NaN where it has no such structure.
-        true_dice: Likewise; 0 where the truth is empty and the segmentation is not.
-        expected_volume: Sum of the probability times the voxel's volume.
-        true_volume: In the same unit; 0 where the truth is empty.
-    """
-
-    expected_dice: Sequence[float]
-    true_dice: Sequence[float]
-    expected_volume: Sequence[float]
-    true_volume: Sequence[float]
+_VOLUMES = (0.0, math.inf)
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +39,7 @@ class LearnedQuality:
     def __post_init__(self) -> None:
         if self.delivered not in DELIVERED:
             raise ValueError(f"delivered must be one of {', '.join(DELIVERED)}, got {self.delivered!r}.")
-        for what, estimates, bounds in (("dice", self.dice, (0, 1)), ("volume", self.volume, (0, np.inf))):
+        for what, estimates, bounds in (("dice", self.dice, (0.0, 1.0)), ("volume", self.volume, _VOLUMES)):
             for name, estimate in estimates.items():
                 if estimate.bounds != bounds:
                     raise ValueError(f"{what} of {name} must lie within {bounds}, its bounds are {estimate.bounds}.")
@@ -60,7 +47,7 @@ class LearnedQuality:
     @classmethod
     def learn(
         cls,
-        structures: Mapping[str, HeldOutStructure],
+        rows: QualityRows,
         patients: Sequence[Hashable],
         *,
         delivered: str,
@@ -70,19 +57,116 @@ class LearnedQuality:
         """Learn from held-out cases.
 
         Args:
-            structures: Values by structure.
+            rows: The cases.
             patients: To whom each case belongs; the cases' names where each is a patient of its own.
             delivered: Which segmentation it is.
             as_deployed: Whether they were predicted as they will be in use.
             alpha: The intervals have level 1 - alpha.
 
         Raises:
-            ValueError: ``delivered`` is neither, or lists differ in length.
+            ValueError: ``delivered`` is neither, or there is not a patient for each case.
         """
         dice, volume = {}, {}
-        for name, s in structures.items():
-            dice[name] = StructureEstimate.fit(s.expected_dice, s.true_dice, patients, alpha=alpha)
-            volume[name] = StructureEstimate.fit(
-                s.expected_volume, s.true_volume, patients, alpha=alpha, bounds=(0, np.inf)
-            )
+        for i, key in enumerate(rows.structures):
+            pair = rows.expected_dice[:, i], rows.true_dice[:, i]
+            dice[key] = StructureEstimate.fit(*pair, patients, alpha=alpha)
+            pair = rows.expected_volume[:, i], rows.true_volume[:, i]
+            volume[key] = StructureEstimate.fit(*pair, patients, alpha=alpha, bounds=_VOLUMES)
         return cls(delivered, as_deployed, dice, volume)
+
+    @property
+    def alpha(self) -> float:
+        """Of the intervals."""
+        return next(iter(self.dice.values())).alpha
+
+    def predict_dice(self, rows: QualityRows, reservations: Sequence[str] = ()) -> QualityRows:
+        """The rows with predicted Dice.
+
+        Args:
+            rows: Other cases than it was learned from.
+            reservations: What must be said beside the predictions.
+        """
+        found = [self.dice[key].predict_all(rows.expected_dice[:, i]) for i, key in enumerate(rows.structures)]
+        predicted = np.stack(found, axis=1)
+        return replace(rows, predicted=predicted, level=1 - self.alpha, reservations=tuple(reservations))
+
+
+def predict_dice_parts(
+    rows: QualityRows, patients: Sequence[Hashable], parts: Sequence[Hashable], alpha: float = DEFAULT_ALPHA
+) -> QualityRows:
+    """The rows with predicted Dice, each case's by what the cases of other parts teach.
+
+    Args:
+        rows: Held-out cases.
+        patients: To whom each case belongs.
+        parts: Part of each case; a patient's cases lie in one part.
+        alpha: The intervals have level 1 - alpha.
+    """
+    pairs = zip(rows.expected_dice.T, rows.true_dice.T)
+    predicted = [predict_parts(*pair, patients, parts, alpha=alpha) for pair in pairs]
+    return replace(rows, predicted=np.stack(predicted, axis=1), level=1 - alpha)
+
+
+@dataclass(frozen=True)
+class EstimateCheck:
+    """How an estimate does on cases that it has not seen.
+
+    Attributes:
+        error: Mean absolute error.
+        error_of_constant: That of the mean of the other cases, which knows nothing of the case.
+        coverage: Of the intervals.
+        n: Cases with an expected and a true value.
+    """
+
+    error: float
+    error_of_constant: float
+    coverage: Coverage
+    n: int
+
+    @property
+    def ratio(self) -> float:
+        """``error`` / ``error_of_constant``; NaN where all true values are alike."""
+        return self.error / self.error_of_constant if self.error_of_constant else math.nan
+
+
+def check_estimate(
+    expected: np.ndarray,
+    true: np.ndarray,
+    patients: Sequence[str],
+    *,
+    alpha: float = DEFAULT_ALPHA,
+    bounds: tuple[float, float] = (0.0, 1.0),
+) -> EstimateCheck:
+    """Predict each case by what the cases of other patients teach, in parts.
+
+    Args:
+        expected: Expected values, NaN where undefined.
+        true: True ones.
+        patients: To whom each case belongs.
+        alpha: Intervals of level 1 - alpha.
+        bounds: The least and the greatest possible value.
+    """
+    usable = ~np.isnan(expected + true)
+    x, y, names = expected[usable], true[usable], [name for name, use in zip(patients, usable) if use]
+    if len(set(names)) < 2:
+        return EstimateCheck(math.nan, math.nan, coverage([], [], []), len(y))
+    options = {"patients": names, "parts": parts_of(names), "alpha": alpha, "bounds": bounds}
+    middle, low, high = predict_parts(x, y, **options).T
+    constant = predict_parts(np.zeros_like(y), y, **options)[:, 0]  # where all expect the same, the mean is predicted
+    errors = mean_absolute_error(middle, y), mean_absolute_error(constant, y)
+    return EstimateCheck(*errors, coverage(low, high, y), len(y))
+
+
+def check_rows(rows: QualityRows, patients: Sequence[str]) -> dict[str, dict[str, EstimateCheck]]:
+    """The checks of ``dice`` and ``volume`` by structure, on cases that were not learned from."""
+    pairs = {
+        "dice": (rows.expected_dice, rows.true_dice, (0.0, 1.0)),
+        "volume": (rows.expected_volume, rows.true_volume, _VOLUMES),
+    }
+    return {
+        kind: {
+            key: check_estimate(expected[:, i], true[:, i], patients, bounds=bounds)
+            for i, key in enumerate(rows.structures)
+        }
+        for kind, (expected, true, bounds) in pairs.items()
+    }

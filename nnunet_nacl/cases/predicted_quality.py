@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,12 @@ from nnunet_nacl.calibration.dice_estimate import Prediction
 from nnunet_nacl.calibration.learned_quality import LearnedQuality
 from nnunet_nacl.cases.decided_folder import FILE_NAME as DECISION_FILE
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
-from nnunet_nacl.documents.map_file import APPLIED_FILE, read_map, sha256, structures_of
+from nnunet_nacl.documents.map_file import APPLIED_FILE, MapRecord, read_map, read_record, sha256, structures_of
 from nnunet_nacl.documents.review_list import CaseReview, PredictedCase
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.json_files import Optional, decode, mismatch, read_dict
 
 __all__ = ["QualityOfMap"]
 
-_PATTERN = {"quality": {"unit": str, "why_not": Optional(str), "learned": dict}}
 _SINGLE = "the map learned from single networks: for the average of several folds its intervals do not hold"
 _UNKNOWN = Prediction(math.nan, math.nan, math.nan)
 
@@ -39,14 +37,14 @@ class QualityOfMap:
 
     Attributes:
         path: The map.
+        record: What its file holds beside it.
         learned: For the segmentations that lie in the folder.
-        unit: Of the volumes.
         keys: nnU-Net's key of each structure, in order.
     """
 
     path: Path
+    record: MapRecord
     learned: LearnedQuality
-    unit: str
     keys: tuple[str, ...]
 
     @classmethod
@@ -96,50 +94,30 @@ class QualityOfMap:
         Raises:
             UserError: The map is of other structures or holds nothing learned.
         """
-        content = read_dict(path)
-        if mismatch(content, _PATTERN) or not content["quality"]["learned"]:
-            quality = content.get("quality")
-            why = quality.get("why_not") if isinstance(quality, dict) else None
+        record = read_record(path)
+        if (learned := record.learned.get(delivered)) is None:
+            why = f" ({record.quality.why_not})" if record.quality and record.quality.why_not else ""
             raise UserError(
-                f"{path} has learned nothing about Dice and volumes{f' ({why})' if why else ''}; calibrate again, with "
-                "the probabilities of the held-out cases."
+                f"{path} has learned nothing about Dice and volumes of {delivered} segmentations{why}; calibrate "
+                "again, with the probabilities of the held-out cases."
             )
-        learned = decode(
-            LearnedQuality, content["quality"]["learned"].get(delivered), f"{path}, {delivered}", fix="calibrate again"
-        )
         if not set(structures) == set(learned.dice) == set(learned.volume):
             raise UserError(f"{path}: what it learned is of other structures than its map; calibrate again.")
-        return cls(path, learned, content["quality"]["unit"], structures)
+        return cls(path, record, learned, structures)
 
     def predict(self, review: CaseReview) -> PredictedCase:
         """Dice and volumes of a case, from its row."""
         dice, volume = [], []
+        same = self.record.quality is not None and review.unit == self.record.quality.unit
         for key, structure in zip(self.keys, review.structures):
             dice.append(self.learned.dice[key].predict(structure.expected_dice))
-            same = review.unit == self.unit
             volume.append(self.learned.volume[key].predict(structure.expected_volume) if same else _UNKNOWN)
         return PredictedCase(tuple(dice), tuple(volume))
 
-    def predict_dice(self, expected: Sequence[Mapping[str, float]]) -> tuple[dict[str, np.ndarray], ...]:
-        """Predicted Dice of cases by structure, and the lower and the upper ends of its intervals.
-
-        Args:
-            expected: Of each case the expected Dice by structure.
-        """
-        found = {key: [self.learned.dice[key].predict(case[key]) for case in expected] for key in self.keys}
-        return tuple(
-            {key: np.array([getattr(one, name) for one in row]) for key, row in found.items()}
-            for name in ("estimate", "low", "high")
-        )
-
     def reservations(self, cases: Iterable[str]) -> list[str]:
         """What must be said beside predictions for cases of these names."""
-        parts: Any = read_dict(self.path).get("cross_fit")
-        known = (
-            set() if mismatch(parts, {"*": {"cases": [str]}}) else {c for fit in parts.values() for c in fit["cases"]}
-        )
         notes = [] if self.learned.as_deployed else [_SINGLE]
-        if shared := sorted(known & set(cases)):
+        if shared := sorted(self.record.part_of.keys() & set(cases)):
             notes.append(
                 f"the map learned from cases of the same names ({len(shared)}, {shared[0]} first): if they are the "
                 "same, Dice is predicted better here than it will be for new ones"
@@ -148,5 +126,5 @@ class QualityOfMap:
 
     def named(self, *, calibrated: bool) -> dict[str, Any]:
         """``map_sha256``; of predictions by calibrated checkpoints ``checkpoint_sha256`` too, if the map tells it."""
-        checkpoints = read_dict(self.path).get("checkpoint_sha256") if calibrated else None
+        checkpoints = self.record.checkpoint_sha256 if calibrated else None
         return {"map_sha256": sha256(self.path)} | ({"checkpoint_sha256": checkpoints} if checkpoints else {})

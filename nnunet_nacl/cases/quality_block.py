@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
+from nnunet_nacl.calibration.quality_report import QualityRows
 from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.cases.labels import Labels
 from nnunet_nacl.documents.results import CaseResult
-from nnunet_nacl.json_files import NUMBER, mismatch
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.json_files import decode
 from nnunet_nacl.metrics.expected_dice import ExpectedOverlap, count_expected
 from nnunet_nacl.metrics.foreground_mean import foreground_uncertainty
 
-__all__ = ["QUALITY", "CaseQuality", "QualitySums", "count_quality", "quality_of"]
+__all__ = ["QUALITY", "QualitySums", "count_quality", "quality_of", "quality_rows"]
 
 QUALITY = "quality"
 """Name of the block."""
-
-_VALUES = ("expected_dice", "expected_volume", "volume", "true_volume")
-_PATTERN = {"unit": str, "entropy": NUMBER, "confidence": NUMBER, "structures": {"*": dict.fromkeys(_VALUES, NUMBER)}}
 
 
 @dataclass(frozen=True)
@@ -79,50 +78,56 @@ def quality_of(sums: QualitySums, labels: Labels, n_true: Mapping[str, int], geo
     for i, channel in enumerate(labels.foreground):
         key = labels.key(channel)
         values = (overlap.dice[i], overlap.expected[i] * size, overlap.chosen[i] * size, n_true[key] * size)
-        structures[key] = dict(zip(_VALUES, map(float, values)))
+        structures[key] = asdict(_Values(*map(float, values)))
     uncertainty = {name: value / n if n else math.nan for name, value in sums.uncertainty.items()}
     return {"unit": geometry.unit, **uncertainty, "structures": structures}
 
 
 @dataclass(frozen=True)
-class CaseQuality:
-    """A case's block, and the true Dice beside it.
+class _Values:
+    """Of a structure, as the block has them."""
 
-    Attributes:
-        expected: Expected Dice by structure; NaN where the segmentation lacks it.
-        true: Dice by structure; NaN where it is in neither truth nor segmentation.
-        entropy: Mean normalised entropy over the predicted foreground; NaN if nothing was predicted.
-        confidence: Mean confidence there.
-    """
+    expected_dice: float
+    expected_volume: float
+    volume: float
+    true_volume: float
 
-    expected: dict[str, float]
-    true: dict[str, float]
+
+@dataclass(frozen=True)
+class _Block:
+    unit: str
     entropy: float
     confidence: float
-
-    @classmethod
-    def of(cls, case: CaseResult) -> CaseQuality | None:
-        """What the entry of a case holds; None if it has no such block, or one that this version cannot read."""
-        block: Any = case.blocks.get(QUALITY)
-        if mismatch(block, _PATTERN) or block["structures"].keys() != case.structures.keys():
-            return None
-        expected = {key: _number(values["expected_dice"]) for key, values in block["structures"].items()}
-        return cls(expected, case.dice, _number(block["entropy"]), _number(block["confidence"]))
-
-    @property
-    def lowest_expected(self) -> float:
-        """Smallest expected Dice of the structures that were predicted: what the review list is ordered by."""
-        return _lowest(self.expected)
-
-    @property
-    def lowest_true(self) -> float:
-        """Smallest Dice of the structures that truth or segmentation have."""
-        return _lowest(self.true)
+    structures: dict[str, _Values]
 
 
-def _lowest(values: Mapping[str, float]) -> float:
-    return min((value for value in values.values() if not math.isnan(value)), default=math.nan)
+def quality_rows(cases: Sequence[CaseResult], block: str = QUALITY) -> QualityRows | None:
+    """What the blocks of cases hold, beside their true Dice.
 
+    Args:
+        cases: Of one evaluation, at least one.
+        block: Name of the block.
 
-def _number(value: float | None) -> float:
-    return math.nan if value is None else float(value)
+    Returns:
+        None if a case has no such block, or one that this version cannot read.
+    """
+    try:
+        blocks = [decode(_Block, case.blocks.get(block), case.case) for case in cases]
+    except UserError:
+        return None
+    keys = tuple(cases[0].structures)
+    if any(found.structures.keys() != set(keys) for found in blocks):
+        return None
+
+    def table(name: str) -> np.ndarray:
+        return np.array([[getattr(found.structures[key], name) for key in keys] for found in blocks])
+
+    return QualityRows(
+        keys,
+        table("expected_dice"),
+        np.array([[case.dice[key] for key in keys] for case in cases]),
+        table("expected_volume"),
+        table("true_volume"),
+        np.array([found.entropy for found in blocks]),
+        np.array([found.confidence for found in blocks]),
+    )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_nacl.cli.processes import add_processes_option, number_of_processes
-from nnunet_nacl.cli.quality_text import add_threshold_option, check_threshold
+from nnunet_nacl.cli.threshold import add_threshold_option, check_threshold
 from nnunet_nacl.errors import UserError
 
 HELP = "compare trainers, ensembles or any predictions on the same cases: tables, statistics, ranks and figures"
@@ -110,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.comparison.comparison import compare
     from nnunet_nacl.comparison.comparison_json import comparison_to_json
     from nnunet_nacl.comparison.entries import read_entries
-    from nnunet_nacl.comparison.learned_dice import open_maps, predicted_dice
+    from nnunet_nacl.comparison.learned_dice import open_maps, quality_by_entry
     from nnunet_nacl.comparison.output_folder import (
         check_output_folder,
         remove_temporaries,
@@ -122,8 +122,8 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.show.figure_choice.over_settings import figures_over_settings
     from nnunet_nacl.show.figure_choice.paper_numbers import write_paper_numbers
     from nnunet_nacl.show.figure_choice.standard import standard_figures
-    from nnunet_nacl.show.quality_figures import quality_figures
-    from nnunet_nacl.show.quality_table import quality_tables
+    from nnunet_nacl.show.predicted_dice import quality_figures
+    from nnunet_nacl.show.quality_tables import quality_tables
     from nnunet_nacl.show.result_tables import make_tables
     from nnunet_nacl.show.table_formats import terminal_text
 
@@ -146,11 +146,11 @@ def run(args: argparse.Namespace) -> int:
     datasets = [align(located, read_documents(located)) for located in found]
     _check_settings(datasets)
     comparison = compare(entries, datasets, n_bootstrap=args.bootstrap, seed=args.seed)
-    predicted = {one.name: predicted_dice(located, one, asked) for located, one, asked in zip(found, datasets, maps)}
-    tables = [*make_tables(comparison), *quality_tables(comparison, predicted, args.threshold)]
+    quality = {one.name: quality_by_entry(located, one, asked) for located, one, asked in zip(found, datasets, maps)}
+    tables = [*make_tables(comparison), *quality_tables(comparison, quality, args.threshold)]
     write_tables(tables, folder, comparison.notes)
     figures = [*standard_figures(comparison, relative), *figures_over_settings(comparison)]
-    figures += quality_figures(comparison, predicted)
+    figures += quality_figures(comparison, quality)
     drawn = write_figures(figures, folder, comparison.notes, progress=True)
     paper = write_paper_numbers(tables, drawn, found, folder) if args.paper_figures else None
     command = shlex.join(["nnunet_nacl", *args.argv])

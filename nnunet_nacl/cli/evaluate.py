@@ -5,13 +5,7 @@ from __future__ import annotations
 import argparse
 
 from nnunet_nacl.cli.processes import add_processes_option, number_of_processes
-from nnunet_nacl.cli.quality_text import (
-    add_threshold_option,
-    case_report,
-    check_threshold,
-    quality_text,
-    report_to_json,
-)
+from nnunet_nacl.cli.threshold import add_threshold_option, check_threshold
 
 HELP = "measure segmentation and calibration of a validated model or of a folder of predictions"
 
@@ -80,15 +74,18 @@ def run(args: argparse.Namespace) -> int:
     """Evaluates; exit status 1 if something could not be evaluated."""
     from pathlib import Path
 
+    from nnunet_nacl.calibration.quality_report import quality_report
     from nnunet_nacl.cases.folds import default_output, evaluate_folds
     from nnunet_nacl.cases.locate import find_fold_folders, model_folder
     from nnunet_nacl.cases.predicted_quality import QualityOfMap
     from nnunet_nacl.cases.prediction_folder import PredictionFolder
+    from nnunet_nacl.cases.quality_block import quality_rows
     from nnunet_nacl.cli.problem_list import report_problems
     from nnunet_nacl.documents.results import EvaluationSettings
     from nnunet_nacl.errors import UserError
     from nnunet_nacl.files import to_json_text, write_atomically
     from nnunet_nacl.json_files import one_line, read_dict
+    from nnunet_nacl.show.quality_tables import quality_text
     from nnunet_nacl.show.table_text import check_csv, csv_text, table_text
 
     by_name, by_folder, asked = args.d is not None, args.gt_folder is not None, None
@@ -132,13 +129,15 @@ def run(args: argparse.Namespace) -> int:
         folders, settings=settings, chill=args.chill, output=args.o, num_processes=processes, progress=True
     )
     print(table_text(evaluation, one_line(f"{title}: {len(evaluation.cases)} cases")))
-    report = case_report(evaluation.cases, args.threshold, asked)
-    if report:
-        print(f"\n{quality_text(report, args.threshold)}")
-    if report and asked:
-        notes = asked.reservations(case.case for case in evaluation.cases)
-        print("".join(f"note: {note}\n" for note in notes), end="")
-        predicted = asked.named(calibrated=args.calibrated) | {"notes": notes} | report_to_json(report, args.threshold)
+    rows = quality_rows(evaluation.cases)
+    if rows and asked:
+        rows = asked.learned.predict_dice(rows, asked.reservations(case.case for case in evaluation.cases))
+    if rows:
+        print(f"\n{quality_text(rows, args.threshold)}")
+    if rows and asked:
+        print("".join(f"note: {note}\n" for note in rows.reservations), end="")
+        predicted = asked.named(calibrated=args.calibrated) | {"notes": rows.reservations}
+        predicted |= quality_report(rows, args.threshold).to_json()
         write_atomically(output, to_json_text(read_dict(output) | {"predicted_quality": predicted}))
     print(f"\nwritten: {output}")
     if args.csv:

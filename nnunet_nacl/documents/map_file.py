@@ -5,27 +5,33 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
 from nnunet_nacl.calibration.affine import AffineMap
+from nnunet_nacl.calibration.learned_quality import LearnedQuality
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_writable, checksum
-from nnunet_nacl.json_files import mismatch, read_dict
+from nnunet_nacl.json_files import decode, mismatch, read_dict
 
 __all__ = [
     "APPLIED_FILE",
     "MAP_FILE",
     "MAP_PATTERN",
     "SCHEMA_VERSION",
+    "MapPart",
+    "MapQuality",
+    "MapRecord",
     "check_output_map",
     "fitted_cases",
     "map_of",
     "map_path_of",
     "map_to_json",
     "read_map",
+    "read_record",
     "sha256",
     "slopes_and_offsets",
     "structures_of",
@@ -49,6 +55,60 @@ def structures_of(labels: Any) -> dict[str, str]:
         labels: The :class:`~nnunet_nacl.cases.labels.Labels` of the predictions.
     """
     return {labels.key(channel): labels.names[channel] for channel in labels.foreground}
+
+
+@dataclass(frozen=True, eq=False)
+class MapQuality:
+    """What was learned about Dice and volumes.
+
+    Attributes:
+        unit: Of the volumes.
+        learned: By delivered segmentation; empty if nothing was learned.
+        why_not: Why nothing was learned.
+    """
+
+    unit: str = ""
+    learned: dict[str, LearnedQuality] = field(default_factory=dict)
+    why_not: str = ""
+
+
+@dataclass(frozen=True)
+class MapPart:
+    """A part of the cross-fit."""
+
+    cases: list[str]
+
+
+@dataclass(frozen=True, eq=False)
+class MapRecord:
+    """What a file holds beside its map; a map that was made by hand has none of it.
+
+    Attributes:
+        quality: What was learned about Dice and volumes.
+        cross_fit: By name, the parts of the cases that it was fitted to.
+        groups: Patient of each case; a case that is not there is a patient of its own.
+        checkpoint_sha256: By fold, of the checkpoint that holds the map.
+    """
+
+    quality: MapQuality | None = None
+    cross_fit: dict[str, MapPart] = field(default_factory=dict)
+    groups: dict[str, str] = field(default_factory=dict)
+    checkpoint_sha256: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def part_of(self) -> dict[str, str]:
+        """Part of each case that the map was fitted to."""
+        return {case: name for name, part in self.cross_fit.items() for case in part.cases}
+
+    @property
+    def learned(self) -> dict[str, LearnedQuality]:
+        """By delivered segmentation, what was learned about Dice and volumes."""
+        return self.quality.learned if self.quality else {}
+
+
+def read_record(path: Path) -> MapRecord:
+    """What calibration_map.json holds beside the map; UserError if it is missing or damaged."""
+    return decode(MapRecord, read_dict(path), path, fix="calibrate again")
 
 
 def map_to_json(calibration: AffineMap, structures: Mapping[str, str]) -> dict[str, Any]:
@@ -135,10 +195,7 @@ def map_path_of(folder: Path) -> Path | None:
 def fitted_cases(folder: Path) -> set[str]:
     """Names of the cases that the map of a calibrated folder was fitted to; empty where its files do not tell."""
     path = map_path_of(folder)
-    parts = {} if path is None else read_dict(path).get("cross_fit", {})
-    if mismatch(parts, {"*": {"cases": [str]}}):
-        return set()
-    return {case for part in parts.values() for case in part["cases"]}
+    return set() if path is None else set(read_record(path).part_of)
 
 
 def _listed(structures: Mapping[str, str], regions: bool) -> str:

@@ -1,23 +1,20 @@
 """What a model's held-out cases teach about its Dice and volumes, each case under a map that was fitted without it.
 
-What is learned is written into calibration_map.json
-under ``quality`` and read back from there.
+What is learned is written into calibration_map.json under ``quality`` and read back from there.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from nnunet_nacl.calibration.affine import AffineMap
-from nnunet_nacl.calibration.crossfit import parts_of
-from nnunet_nacl.calibration.dice_estimate import DEFAULT_ALPHA, StructureEstimate
-from nnunet_nacl.calibration.estimate_report import Coverage, coverage, mean_absolute_error
-from nnunet_nacl.calibration.learned_quality import DELIVERED, HeldOutStructure, LearnedQuality
+from nnunet_nacl.calibration.learned_quality import DELIVERED, EstimateCheck, LearnedQuality, check_rows
+from nnunet_nacl.calibration.quality_report import QualityRows
 from nnunet_nacl.cases.held_out_case import measure_held_out
 from nnunet_nacl.cases.heldout import HeldOut
 from nnunet_nacl.cases.prediction_folder import CaseFiles, PredictionFolder
@@ -26,29 +23,7 @@ from nnunet_nacl.documents.map_file import structures_of
 from nnunet_nacl.documents.results import EvaluationSettings
 from nnunet_nacl.json_files import encode, one_line
 
-__all__ = ["EstimateCheck", "HeldOutQuality", "check_estimate", "learn_quality"]
-
-
-@dataclass(frozen=True)
-class EstimateCheck:
-    """How an estimate does on cases that it has not seen.
-
-    Attributes:
-        error: Mean absolute error.
-        error_of_constant: That of the mean of the other cases, which knows nothing of the case.
-        coverage: Of the intervals.
-        n: Cases with an expected and a true value.
-    """
-
-    error: float
-    error_of_constant: float
-    coverage: Coverage
-    n: int
-
-    @property
-    def ratio(self) -> float:
-        """``error`` / ``error_of_constant``; NaN where all true values are alike."""
-        return self.error / self.error_of_constant if self.error_of_constant else math.nan
+__all__ = ["HeldOutQuality", "learn_quality"]
 
 
 @dataclass(frozen=True)
@@ -87,10 +62,7 @@ class HeldOutQuality:
             "problems": self.problems,
             "why_not": self.why_not,
             "learned": encode(self.learned),
-            "checks": {
-                delivered: {kind: {key: asdict(check) for key, check in rows.items()} for kind, rows in kinds.items()}
-                for delivered, kinds in self.checks.items()
-            },
+            "checks": encode(self.checks),
         }
 
     def table(self) -> str:
@@ -170,57 +142,17 @@ def learn_quality(
         return HeldOutQuality({}, {}, "", names, len(cases), len(set(patients)), problems, why_not=why)
     learned, checks = {}, {}
     for delivered in DELIVERED:
-        columns = {key: np.array([measured[case][delivered][key] for case in cases]).T for key in names}
-        rows = {key: HeldOutStructure(*values) for key, values in columns.items()}
+        rows = _rows([measured[case][delivered] for case in cases], tuple(names))
         learned[delivered] = LearnedQuality.learn(rows, patients, delivered=delivered, as_deployed=as_deployed)
-        checks[delivered] = {
-            "dice": {key: check_estimate(s.expected_dice, s.true_dice, patients) for key, s in rows.items()},
-            "volume": {
-                key: check_estimate(s.expected_volume, s.true_volume, patients, bounds=(0, math.inf))
-                for key, s in rows.items()
-            },
-        }
+        checks[delivered] = check_rows(rows, patients)
     sampled = sum(measured[case]["sampled"] for case in cases)
     return HeldOutQuality(learned, checks, units.pop(), names, len(cases), len(set(patients)), problems, sampled)
 
 
-def check_estimate(
-    expected: Sequence[float],
-    true: Sequence[float],
-    patients: Sequence[str],
-    *,
-    alpha: float = DEFAULT_ALPHA,
-    bounds: tuple[float, float] = (0.0, 1.0),
-) -> EstimateCheck:
-    """Predict each case by what the cases of other parts teach; a patient's cases lie in one part.
-
-    Args:
-        expected: Expected values, NaN where undefined.
-        true: True ones.
-        patients: To whom each case belongs.
-        alpha: Intervals of level 1 - alpha.
-        bounds: The least and the greatest possible value.
-    """
-    x, y = np.asarray(expected, float), np.asarray(true, float)
-    usable = ~np.isnan(x + y)
-    x, y, names = x[usable], y[usable], [name for name, use in zip(patients, usable) if use]
-    if len(set(names)) < 2:
-        return EstimateCheck(math.nan, math.nan, coverage([], [], []), len(y))
-    part = np.array(parts_of(names))
-    found, constant = np.empty((len(y), 3)), np.empty(len(y))
-    for one in np.unique(part):
-        others = part != one
-        kept = [name for name, use in zip(names, others) if use]
-        estimate = StructureEstimate.fit(x[others], y[others], kept, alpha=alpha, bounds=bounds)
-        counts = np.array([1 / kept.count(name) for name in kept])
-        constant[~others] = np.average(y[others], weights=counts)
-        for i in np.flatnonzero(~others):
-            prediction = estimate.predict(x[i])
-            found[i] = prediction.estimate, prediction.low, prediction.high
-    middle, low, high = found.T
-    return EstimateCheck(
-        mean_absolute_error(middle, y), mean_absolute_error(constant, y), coverage(low, high, y), len(y)
-    )
+def _rows(cases: Sequence[Mapping[str, Sequence[float]]], keys: tuple[str, ...]) -> QualityRows:
+    values = np.array([[case[key] for key in keys] for case in cases])
+    unknown = np.full(len(cases), math.nan)
+    return QualityRows(keys, *values.transpose(2, 0, 1), unknown, unknown)
 
 
 def _guarded_case(item: tuple[PredictionFolder, CaseFiles, AffineMap, EvaluationSettings]) -> dict[str, Any] | str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nnunet_nacl.show.quality_figures import PREDICTED_DICE
-from nnunet_nacl.show.quality_table import QUALITY, WORKLOAD
+from nnunet_nacl.show.predicted_dice import PREDICTED_DICE
+from nnunet_nacl.show.quality_tables import QUALITY, WORKLOAD
 
 __all__ = ["quality_section", "without_quality"]
 
@@ -37,7 +37,7 @@ def quality_section(tables: Sequence[Mapping[str, Any]], figures: Sequence[Mappi
 
     Args:
         tables: Of the page.
-        figures: Likewise.
+        figures: Of the page.
     """
     predicted = [figure for figure in figures if _part(figure)]
     terms = [term for term in _TERMS if predicted or term[0] != "Predicted Dice"]

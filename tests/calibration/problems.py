@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 
 from nnunet_nacl.calibration.affine import AffineMap
 from nnunet_nacl.calibration.likelihood import Voxels
+from nnunet_nacl.calibration.quality_report import QualityRows
 
 
 def drawn_from(calibration: AffineMap, cases: int = 6, voxels: int = 4000, seed: int = 0) -> list[Voxels]:
@@ -32,3 +35,10 @@ def exact_for(calibration: AffineMap, voxels: int = 50, seed: int = 0) -> list[V
     num = len(probs)
     target = np.repeat(np.arange(num), voxels)
     return [Voxels(torch.from_numpy(np.tile(odds, num)), torch.from_numpy(target), torch.from_numpy(probs.ravel()))]
+
+
+def quality_of(structures: dict, entropy=math.nan) -> QualityRows:
+    """Rows of cases: by structure expected and true Dice of each, and perhaps expected and true volumes."""
+    tables = [np.array([np.asarray(values[i], float) for values in structures.values()]).T for i in (0, 1, -2, -1)]
+    entropy = np.broadcast_to(np.asarray(entropy, float), len(tables[0]))
+    return QualityRows(tuple(structures), *tables, entropy, 1 - entropy)

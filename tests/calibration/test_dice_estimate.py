@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nnunet_nacl.calibration.dice_estimate import StructureEstimate, patients_needed
-from nnunet_nacl.calibration.learned_quality import HeldOutStructure, LearnedQuality
+from nnunet_nacl.calibration.learned_quality import LearnedQuality
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.json_files import decode, encode
+from tests.calibration.problems import quality_of
 
 
 def test_exact_line_is_found_and_clipped():
@@ -147,17 +148,16 @@ def learned(n: int = 12, **keywords) -> LearnedQuality:
     rng = np.random.default_rng(0)
     dice, volume = rng.uniform(0.5, 1, n), rng.uniform(2, 5, n)
     structures = {
-        "left": HeldOutStructure(dice, dice * 0.9, volume, volume * 1.1),
-        "rare": HeldOutStructure([math.nan] * n, [math.nan] * n, volume * 0.01, np.zeros(n)),
+        "left": (dice, dice * 0.9, volume, volume * 1.1),
+        "rare": ([math.nan] * n, [math.nan] * n, volume * 0.01, np.zeros(n)),
     }
     settings = {"delivered": "decided", "as_deployed": False} | keywords
-    return LearnedQuality.learn(structures, [f"patient {i // 2}" for i in range(n)], **settings)
+    return LearnedQuality.learn(quality_of(structures), [f"patient {i // 2}" for i in range(n)], **settings)
 
 
 def test_what_was_learned_comes_back_from_json():
     quality = learned(24)
-    text = to_json_text(encode(quality))
-    again = decode(LearnedQuality, json.loads(text), "map.json")
+    again = decode(LearnedQuality, json.loads(to_json_text(encode(quality))), "it")
     assert (again.delivered, again.as_deployed) == ("decided", False)
     assert vars(again.dice["left"].predict(0.8)) == vars(quality.dice["left"].predict(0.8))
     assert vars(again.volume["left"].predict(3.0)) == vars(quality.volume["left"].predict(3.0))
@@ -178,7 +178,7 @@ def test_what_was_learned_comes_back_from_json():
     ],
 )
 def test_damaged_json_is_named(change, message):
-    content = encode(learned())
+    content = json.loads(to_json_text(encode(learned())))
     change(content)
     with pytest.raises(UserError, match=message):
         decode(LearnedQuality, content, "map.json")

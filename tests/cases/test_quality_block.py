@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from nnunet_nacl.cases.case_maps import compute_case
 from nnunet_nacl.cases.ensemble_members import MemberCase
 from nnunet_nacl.cases.evaluate import evaluate_folder
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
-from nnunet_nacl.cases.quality_block import CaseQuality
+from nnunet_nacl.cases.quality_block import quality_rows
 from nnunet_nacl.documents.document import read_document
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import encode
@@ -59,7 +58,7 @@ def test_expected_dice_and_volume_leave_ignored_voxels_out(measure):
 def test_entropy_and_confidence_are_those_of_the_review_list(measure, labels):
     folder, _, case = measure(labels)
     review = compute_case([folder], MemberCase("case_00", (folder.files("case_00"),))).review
-    found = CaseQuality.of(case)
+    found = quality_rows([case])
     assert found.entropy == pytest.approx(review.mean_foreground_entropy)
     assert found.confidence == pytest.approx(review.mean_foreground_confidence)
     assert found.lowest_expected == pytest.approx(review.lowest_expected_dice)
@@ -70,7 +69,7 @@ def test_an_earlier_document_is_measured_again_while_the_probabilities_are_there
     document = json.loads(output.read_text())
     del document["metric_per_case"][0]["chosen"], document["metric_per_case"][0]["quality"]
     write_json(output, document)
-    assert not read_document(output).cases[0].chosen and CaseQuality.of(read_document(output).cases[0]) is None
+    assert not read_document(output).cases[0].chosen and quality_rows(read_document(output).cases) is None
     probabilities = folder.folder / "case_00.npz"
     probabilities.rename(folder.folder / "kept")
     evaluate_folder(folder, output=output)
@@ -88,8 +87,3 @@ def test_damaged_sums_of_the_chosen_label_are_refused(measure):
     write_json(output, document)
     with pytest.raises(UserError, match=r"chosen.all: ChosenStats needs tables of one shape, got \(1, 2\)"):
         read_document(output)
-
-
-def test_a_case_without_prediction_has_no_quality_to_order_by():
-    quality = CaseQuality({"1": math.nan}, {"1": 0.0}, math.nan, math.nan)
-    assert math.isnan(quality.lowest_expected) and quality.lowest_true == 0

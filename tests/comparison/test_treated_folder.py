@@ -10,12 +10,12 @@ import pytest
 
 from nnunet_nacl.calibration.affine import AffineMap
 from nnunet_nacl.calibration.decision import decide
-from nnunet_nacl.calibration.learned_quality import HeldOutStructure, LearnedQuality
+from nnunet_nacl.calibration.learned_quality import LearnedQuality
 from nnunet_nacl.cases.heldout import HeldOut
 from nnunet_nacl.cases.locate import find_fold_folders
 from nnunet_nacl.comparison.alignment import align
 from nnunet_nacl.comparison.entries import read_entries
-from nnunet_nacl.comparison.learned_dice import predicted_dice
+from nnunet_nacl.comparison.learned_dice import quality_by_entry
 from nnunet_nacl.comparison.resolution import Options, locate, read_documents
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text
@@ -24,6 +24,7 @@ from nnunet_nacl.metrics.chosen import chosen_ece, count_chosen
 from nnunet_nacl.metrics.overlap import count_overlap
 from nnunet_nacl.models.workflow import calibrate
 from nnunet_nacl.show.case_files import Folders, read_prediction
+from tests.calibration.problems import quality_of
 from tests.cases.folders import CLASSES, REGIONS, read
 from tests.comparison.models import CONFIGURATION, PLANS, make_study
 
@@ -133,21 +134,23 @@ def test_the_page_shows_what_was_compared(model):
 
 
 def test_predicted_dice_only_where_calibrate_learned_it(model):
-    calibration, values = fit(model), HeldOutStructure([0.8] * 6, [0.7] * 6, [1.0] * 6, [1.0] * 6)
+    calibration, values = fit(model), ([0.8] * 6, [0.7] * 6, [1.0] * 6, [1.0] * 6)
     names = [TRAINER, f"{TRAINER}+calibrated", f"{TRAINER}+calibrated+decided"]
     found = gather(*names)
-    assert predicted_dice(*found) == {}
+    assert all(rows.predicted is None for rows in quality_by_entry(*found).values())
     keys = list(found[1].structures)
-    learned = LearnedQuality.learn(dict.fromkeys(keys, values), list("abcdef"), delivered="argmax", as_deployed=False)
+    rows = quality_of(dict.fromkeys(keys, values))
+    learned = LearnedQuality.learn(rows, list("abcdef"), delivered="argmax", as_deployed=False)
     document = calibration.to_json() | {"quality": {"learned": {"argmax": encode(learned)}}}
     (model.model(TRAINER) / "calibration_map.json").write_text(to_json_text(document))
     predictions = gather(*names)[1].predictions
     named = sha256((model.model(TRAINER) / "calibration_map.json").read_bytes()).hexdigest()
     assert [predictions[name]["1"].get("map_sha256") for name in names] == [None, named, named]
-    predicted = predicted_dice(*found)
-    assert predicted.keys() == {names[1]} and predicted[names[1]].level == 0.9
-    assert all(np.isfinite(predicted[names[1]].estimate[key]).all() for key in keys)
+    predicted = quality_by_entry(*found)
+    assert [predicted[name].predicted is not None for name in names] == [False, True, False]
+    apart = predicted[names[1]]
+    assert apart.level == 0.9 and np.isfinite(apart.predicted[..., 0]).all()
     grouped = document | {"groups": dict.fromkeys(found[1].cases, "one patient")}
     (model.model(TRAINER) / "calibration_map.json").write_text(to_json_text(grouped))
-    apart, together = predicted[names[1]], predicted_dice(*found)[names[1]]
-    assert any((apart.estimate[key] != together.estimate[key]).any() for key in keys)  # its slope is that of few
+    together = quality_by_entry(*found)[names[1]]
+    assert (apart.predicted[..., 0] != together.predicted[..., 0]).any()  # a patient is one case to learn from

@@ -13,14 +13,13 @@ import pytest
 
 from nnunet_nacl.calibration.affine import AffineMap
 from nnunet_nacl.calibration.decision import decide
-from nnunet_nacl.calibration.learned_quality import LearnedQuality
+from nnunet_nacl.calibration.learned_quality import check_estimate
 from nnunet_nacl.cases.held_out_case import measure_case, measure_sampled
 from nnunet_nacl.cases.heldout import HeldOut
 from nnunet_nacl.cases.locate import find_fold_folders
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.json_files import decode
-from nnunet_nacl.models.held_out_quality import check_estimate
+from nnunet_nacl.documents.map_file import read_record
 from tests.cases.folders import CLASSES_WITH_IGNORE, REGIONS, random_case, write_image, write_prediction
 from tests.cases.predictions import SPACING_MM
 
@@ -82,13 +81,13 @@ def test_an_estimate_is_checked_on_cases_that_it_has_not_seen():
     # alike expectations: all that can be predicted is the mean of the others, so that nothing is gained, and a patient
     # who is unlike the others is missed by the whole difference, however many cases there are of it
     patients = [f"p{i}" for i in range(12)] + ["odd"] * 12
-    check = check_estimate([0.7] * 24, [0.5] * 12 + [0.9] * 12, patients)
+    check = check_estimate(np.full(24, 0.7), np.repeat([0.5, 0.9], 12), patients)
     assert check.error == pytest.approx(check.error_of_constant)
     assert check.error > (12 * 0.4 + 12 * 0.0) / 24 and check.coverage.n == 24
     line = np.linspace(0.6, 0.9, 12)
     assert check_estimate(line, 2 * line - 0.9, patients[:12]).error == pytest.approx(0, abs=1e-9)
     assert math.isnan(check_estimate(line, np.zeros(12), patients[:12]).ratio)  # a structure that no truth has
-    assert check_estimate([math.nan, 0.5], [0.5, 0.5], ["a", "b"]).n == 1
+    assert check_estimate(np.array([math.nan, 0.5]), np.array([0.5, 0.5]), ["a", "b"]).n == 1
 
 
 @pytest.fixture
@@ -128,9 +127,8 @@ def test_what_calibrate_learns_is_predicted_in_the_review(learned_folders, label
     _, path = learned_folders(labels)
     printed = capsys.readouterr().out
     assert "mean abs. error" in printed and "single networks" not in printed
-    quality = json.loads(path.read_text())["quality"]
     for delivered, folder in (("argmax", "calibrated"), ("decided", "decided")):
-        learned = decode(LearnedQuality, quality["learned"][delivered], "map")
+        learned = read_record(path).learned[delivered]
         assert learned.as_deployed
         run("uncertainty", "-i", tmp_path / folder, "-o", tmp_path / "out", "-map", path, "-threshold", 0.5)
         rows = rows_of(tmp_path / "out")
@@ -160,7 +158,7 @@ def test_predictions_of_dice_are_evaluated_and_compared_where_a_map_calibrated_a
     capsys.readouterr()
     run("evaluate", truths, calibrated, "-map", path)
     printed, document = capsys.readouterr().out, json.loads((calibrated / "calibration.json").read_text())
-    learned = decode(LearnedQuality, json.loads(path.read_text())["quality"]["learned"]["argmax"], "map")
+    learned = read_record(path).learned["argmax"]
     errors, inside = [], []
     for case in document["metric_per_case"]:
         for key, values in case["quality"]["structures"].items():

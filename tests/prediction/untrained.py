@@ -13,11 +13,13 @@ import SimpleITK as sitk
 import torch
 
 from nnunet_nacl.calibration.affine import AffineMap
-from nnunet_nacl.calibration.learned_quality import HeldOutStructure, LearnedQuality
+from nnunet_nacl.calibration.learned_quality import LearnedQuality
 from nnunet_nacl.cases.checkpoints import write_calibrated
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.documents.map_file import map_to_json, structures_of
+from nnunet_nacl.files import to_json_text
 from nnunet_nacl.json_files import encode
+from tests.calibration.problems import quality_of
 from tests.cases.folders import CLASSES, read
 
 SPACING_MM = (2.0, 1.0, 0.8)  # z, y, x
@@ -75,17 +77,13 @@ def calibrate(folder: Path, *, as_deployed: bool = True) -> Path:
     folds = sorted(path.name.removeprefix("fold_") for path in folder.glob("fold_*"))
     write_calibrated(folder, folds, "checkpoint_final.pth", calibration, mark)
     expected = np.linspace(0.1, 1, 20)
-    held_out = HeldOutStructure(expected, 0.9 * expected, expected, 2 * expected)
+    held_out = quality_of(dict.fromkeys(structures, (expected, 0.9 * expected, expected, 2 * expected)))
     learned = {
-        kind: encode(
-            LearnedQuality.learn(
-                dict.fromkeys(structures, held_out), range(20), delivered=kind, as_deployed=as_deployed
-            )
-        )
+        kind: encode(LearnedQuality.learn(held_out, range(20), delivered=kind, as_deployed=as_deployed))
         for kind in ("argmax", "decided")
     }
     path = folder / "calibration_map.json"
-    path.write_text(json.dumps(mark | {"quality": {"unit": "ml", "learned": learned}}))
+    path.write_text(to_json_text(mark | {"quality": {"unit": "ml", "learned": learned}}))
     return path
 
 

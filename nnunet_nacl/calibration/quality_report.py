@@ -1,25 +1,78 @@
-"""How far predicted Dice can be trusted: its error, the coverage of its intervals, and what its order is worth."""
+"""Expected and predicted Dice against the true one: rows of cases, and every number that is reported of them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
 __all__ = [
+    "ORDERS",
     "Coverage",
+    "QualityReport",
+    "QualityRows",
     "WorkloadRow",
     "aurc",
     "compare_orders",
     "coverage",
     "mean_absolute_error",
+    "quality_report",
     "spearman",
     "workload",
 ]
 
+ORDERS = ("expected Dice", "entropy", "confidence")
+"""What cases are ordered by."""
+_SHARES = (0.05, 0.1, 0.2, 0.3, 0.5)
+
 Values = Sequence[float] | np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class QualityRows:
+    """What probabilities promise of n cases with S structures, and what is true; NaN where a value is not defined.
+
+    Attributes:
+        structures: nnU-Net's key of each structure.
+        expected_dice: (n, S); NaN where the segmentation lacks the structure.
+        true_dice: (n, S); NaN where it is in neither truth nor segmentation, 0 where it is in one of them alone.
+        expected_volume: (n, S) sum of the probability times the voxel's volume.
+        true_volume: (n, S) in the same unit; 0 where the truth is empty.
+        entropy: (n,) mean normalised entropy over the predicted foreground; NaN if nothing was predicted.
+        confidence: (n,) mean confidence there.
+        predicted: (n, S, 3) Dice that is predicted by what other cases taught, and the lower and upper ends of its
+            interval; None where nothing is predicted.
+        level: Of the intervals.
+        reservations: What must be said beside the predictions.
+    """
+
+    structures: tuple[str, ...]
+    expected_dice: np.ndarray
+    true_dice: np.ndarray
+    expected_volume: np.ndarray
+    true_volume: np.ndarray
+    entropy: np.ndarray
+    confidence: np.ndarray
+    predicted: np.ndarray | None = None
+    level: float = math.nan
+    reservations: tuple[str, ...] = ()
+
+    @property
+    def lowest_expected(self) -> np.ndarray:
+        """(n,) smallest expected Dice of the structures that were predicted: what a review list is ordered by."""
+        return _lowest(self.expected_dice)
+
+    @property
+    def lowest_true(self) -> np.ndarray:
+        """(n,) smallest Dice of the structures that truth or segmentation have."""
+        return _lowest(self.true_dice)
+
+
+def _lowest(values: np.ndarray) -> np.ndarray:
+    return np.fmin.reduce(values, axis=1, initial=math.nan)
 
 
 def mean_absolute_error(predicted: Values, true: Values) -> float:
@@ -120,9 +173,7 @@ class WorkloadRow:
     caught: float
 
 
-def workload(
-    trust: Values, true: Values, threshold: float, shares: Sequence[float] = (0.05, 0.1, 0.2, 0.3, 0.5)
-) -> list[WorkloadRow]:
+def workload(trust: Values, true: Values, threshold: float, shares: Sequence[float] = _SHARES) -> list[WorkloadRow]:
     """What looking at the least trusted cases finds.
 
     Args:
@@ -144,6 +195,62 @@ def workload(
         n_cases = math.ceil(share * len(true) - 1e-9)
         rows.append(WorkloadRow(share, n_cases, float(caught[n_cases] / caught[-1]) if caught[-1] else math.nan))
     return rows
+
+
+@dataclass(frozen=True)
+class QualityReport:
+    """How far the promises hold.
+
+    Attributes:
+        threshold: A case is bad where the Dice of some structure is below.
+        error_of_expected: Mean absolute error of expected Dice, over structures of cases.
+        error_of_predicted: The same of predicted Dice; NaN where nothing is predicted.
+        coverage: Of its intervals; None where nothing is predicted.
+        orders: ``AURC`` and ``rho`` of a case's lowest Dice, by name of the order: ``ORDERS``, ``oracle``, ``random``.
+        workload: Rows by share, cases in the order of their lowest expected Dice, those without any structure first.
+        n_cases: Cases with a true Dice.
+        n_bad: Those below the threshold.
+    """
+
+    threshold: float
+    error_of_expected: float
+    error_of_predicted: float
+    coverage: Coverage | None
+    orders: dict[str, dict[str, float]]
+    workload: list[WorkloadRow]
+    n_cases: int
+    n_bad: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        values = asdict(self)
+        names = {"error_of_expected": "MAE expected", "error_of_predicted": "MAE predicted"}
+        return {names.get(name, name): value for name, value in values.items()}
+
+
+def quality_report(rows: QualityRows, threshold: float) -> QualityReport:
+    """Every number that is reported of one method.
+
+    Args:
+        rows: Its cases.
+        threshold: A case is bad where its lowest Dice of a structure is below.
+    """
+    true, trust = rows.lowest_true, rows.lowest_expected
+    error, covered = math.nan, None
+    if rows.predicted is not None:
+        predicted, low, high = rows.predicted.reshape(-1, 3).T
+        error = mean_absolute_error(predicted, rows.true_dice.ravel())
+        covered = coverage(low, high, rows.true_dice.ravel())
+    return QualityReport(
+        threshold,
+        mean_absolute_error(rows.expected_dice.ravel(), rows.true_dice.ravel()),
+        error,
+        covered,
+        compare_orders(true, dict(zip(ORDERS, (trust, -rows.entropy, rows.confidence)))),
+        workload(trust, true, threshold),
+        int(np.count_nonzero(~np.isnan(true))),
+        int(np.count_nonzero(true < threshold)),
+    )
 
 
 def _in_order(keys: np.ndarray, values: np.ndarray) -> np.ndarray:

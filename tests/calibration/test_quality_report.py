@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nnunet_nacl.calibration.estimate_report import (
+from nnunet_nacl.calibration.quality_report import (
     aurc,
     compare_orders,
     coverage,

@@ -1,0 +1,119 @@
+"""What the quality that the probabilities promise is worth, as tables: expected and predicted against the true Dice."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from nnunet_nacl.calibration.quality_report import ORDERS, Coverage, QualityReport, QualityRows, quality_report
+from nnunet_nacl.comparison.comparison import Comparison
+from nnunet_nacl.show.table_formats import Cell, Table, mark, number
+
+__all__ = ["QUALITY", "WORKLOAD", "quality_tables", "quality_text"]
+
+QUALITY, WORKLOAD = "quality", "workload"  # with these their ids begin
+_EXPECTED = (
+    "MAE: mean absolute difference to the true Dice over all structures of all cases that the segmentation has; "
+    "expected Dice follows from the probabilities alone"
+)
+_PREDICTED = ", predicted Dice from what other cases taught, with the share of its intervals that hold"
+_ORDERS = (
+    ". rho: Spearman's rank correlation of a case's lowest expected Dice with its lowest Dice. AURC: area under the "
+    "risk-coverage curve (Geifman and El-Yaniv 2017), risk 1 less the lowest Dice, of the cases in the order of their "
+    "lowest expected Dice, of mean entropy and confidence over the predicted foreground, of the truth (oracle) and at "
+    "random. Lower is better, of rho higher."
+)
+
+
+def quality_tables(
+    comparison: Comparison, quality: Mapping[str, Mapping[str, QualityRows]], threshold: float
+) -> list[Table]:
+    """The tables ``quality`` and ``workload`` of each data set; none where no method's documents tell.
+
+    Args:
+        comparison: What was computed.
+        quality: By data set and name of an entry.
+        threshold: Of Dice, in [0, 1].
+    """
+    tables = []
+    for dataset in comparison.datasets:
+        found = quality[dataset.name]
+        entries = [entry for entry in comparison.entries if entry.name in found]
+        if not entries:
+            continue
+        without = ", ".join(entry.label for entry in comparison.entries if entry not in entries)
+        missing = f" Not told by the documents of {without}: evaluate again, with the probabilities." if without else ""
+        notes = "".join(f" {entry.label}: {text}." for entry in entries for text in found[entry.name].reservations)
+        reports = {entry.label: quality_report(found[entry.name], threshold) for entry in entries}
+        suffix = f"_{dataset.name}" if len(comparison.datasets) > 1 else ""
+        caption = (
+            f"Quality as promised, on {dataset.where}. {_EXPECTED}{_PREDICTED if _predicts(reports) else ''}{_ORDERS} "
+            "Best bold, second underlined: of AURC nothing is marked, for each method has cases of its own difficulty."
+        )
+        header, rows = _quality(reports)
+        tables.append(
+            Table(f"{QUALITY}{suffix}", "Quality as promised", caption + notes + missing, header, rows, dataset.name)
+        )
+        caption = (
+            f"Work and yield on {dataset.where}: a case is bad where the Dice of some structure is below "
+            f"{threshold:g}. Of the bad cases, the share that is found by looking at so many percent (so many cases), "
+            "those of the lowest expected Dice first. At random, as many are found as are looked at."
+        )
+        header, rows = _workload(reports)
+        tables.append(Table(f"{WORKLOAD}{suffix}", "Cases to look at", caption + missing, header, rows, dataset.name))
+    return tables
+
+
+def quality_text(rows: QualityRows, threshold: float) -> str:
+    """The numbers of one method for the terminal, each on a line.
+
+    Args:
+        rows: Its cases.
+        threshold: Of Dice, in [0, 1].
+    """
+    reports = {"": quality_report(rows, threshold)}
+    lines = ["quality as promised by the probabilities (MAE: mean absolute difference to the true Dice)"]
+    for header, (row,) in (_quality(reports), _workload(reports)):
+        lines += [
+            f"  {name:<22} {cell.text if isinstance(cell, Cell) else cell}" for name, cell in zip(header[1:], row[1:])
+        ]
+    return "\n".join(lines)
+
+
+def _predicts(reports: Mapping[str, QualityReport]) -> bool:
+    return any(report.coverage for report in reports.values())
+
+
+def _quality(reports: Mapping[str, QualityReport]) -> tuple[list[str], list[list[Cell | str]]]:
+    """Header, and a row for each method."""
+    rows = list(reports.values())
+    columns: dict[str, list[Cell]] = {"MAE expected": _marked([row.error_of_expected for row in rows], "lower")}
+    if _predicts(reports):
+        columns["MAE predicted"] = _marked([row.error_of_predicted for row in rows], "lower")
+        columns["coverage"] = [_coverage(row.coverage) for row in rows]
+    columns["rho"] = _marked([row.orders["expected Dice"]["rho"] for row in rows], "higher")
+    for order in (*ORDERS, "oracle", "random"):
+        values = [row.orders[order]["AURC"] for row in rows]
+        columns[f"AURC {order}"] = [Cell(number(value, 3), value) for value in values]
+    return ["method", *columns], [[label, *cells] for label, *cells in zip(reports, *columns.values())]
+
+
+def _marked(values: list[float], better: str) -> list[Cell]:
+    return mark(values, [number(value, 3) for value in values], better)
+
+
+def _coverage(found: Coverage | None) -> Cell:
+    if found is None or not found.n:
+        return Cell("-", math.nan)
+    return Cell(f"{100 * found.share:.0f} % of {found.n}", found.share)
+
+
+def _workload(reports: Mapping[str, QualityReport]) -> tuple[list[str], list[list[Cell | str]]]:
+    """Header, and a row for each method."""
+    rows: list[list[Cell | str]] = []
+    for label, report in reports.items():
+        found = [Cell("-" if math.isnan(r.caught) else f"{100 * r.caught:.0f} %", r.caught) for r in report.workload]
+        rows.append([label, Cell(f"{report.n_bad} of {report.n_cases}", report.n_bad), *found])
+    report = next(iter(reports.values()))
+    shares = [f"look at {100 * row.looked_at:g} % ({row.n_cases})" for row in report.workload]
+    return ["method", f"cases below {report.threshold:g}", *shares], rows

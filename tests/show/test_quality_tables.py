@@ -1,0 +1,93 @@
+"""The quality that probabilities promise, as a comparison reports it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from nnunet_nacl.calibration.learned_quality import predict_dice_parts
+from nnunet_nacl.calibration.quality_report import quality_report
+from nnunet_nacl.cases.quality_block import quality_rows
+from nnunet_nacl.show.predicted_dice import quality_figures
+from nnunet_nacl.show.quality_tables import quality_tables, quality_text
+from tests.calibration.problems import quality_of
+from tests.comparison.synthetic import STRUCTURES, make_comparison
+
+NAN = float("nan")
+
+
+def test_numbers_of_a_method():
+    rows = quality_of(
+        {
+            "1": ([0.9, 0.6, 0.7, NAN], [0.8, 0.5, 0.9, 0.0]),
+            "2": ([0.8, NAN, 0.9, NAN], [0.9, NAN, 0.7, NAN]),
+        },
+        entropy=[0.1, 0.4, 0.2, NAN],
+    )  # lowest expected and true: 0.8, 0.8; 0.6, 0.5; 0.7, 0.7; of the last nothing is predicted, something there
+    found = quality_report(rows, 0.75)
+    assert found.error_of_expected == pytest.approx(np.mean([0.1, 0.1, 0.1, 0.2, 0.2]))
+    assert (found.n_cases, found.n_bad) == (4, 3) and found.orders["expected Dice"]["rho"] == 1
+    # of 4 cases 5 to 20 % is one: that without any prediction; 50 % finds another one of three
+    assert [row.caught for row in found.workload] == pytest.approx([1 / 3, 1 / 3, 1 / 3, 2 / 3, 2 / 3])
+    # risks in the order of trust 0.2, 0.3, 0.5: running means 0.2, 0.25, 1/3
+    assert found.orders["expected Dice"]["AURC"] == pytest.approx((0.2 + 0.25 + 1 / 3) / 3)
+    assert found.coverage is None and np.isnan(found.error_of_predicted)
+    rows = replace(rows, predicted=np.broadcast_to([0.7, 0.6, 0.8], (4, 2, 3)), level=0.9)
+    found = quality_report(rows, 0.75)
+    assert found.error_of_predicted == pytest.approx(np.mean([0.1, 0.2, 0.2, 0.2, 0, 0.7]))
+    assert (found.coverage.share, found.coverage.n) == (2 / 6, 6)  # the 0.8 and the 0.7, ends included
+    printed = quality_text(rows, 0.75)
+    assert "MAE expected           0.140" in printed and "33 % of 6" in printed and "3 of 4" in printed
+
+
+def test_no_case_teaches_its_own_part():
+    rng = np.random.default_rng(0)
+    expected, parts = rng.uniform(0.5, 0.9, 30), [i // 3 for i in range(30)]
+    true = expected - 0.1 + rng.normal(0, 0.02, 30)
+    rows = quality_of({"1": (expected, true), "2": (expected, expected)})
+    before = predict_dice_parts(rows, range(30), parts).predicted
+    other = quality_of({"1": (expected, np.where(np.arange(30) // 3 == 4, 0.0, true)), "2": (expected, expected)})
+    after = predict_dice_parts(other, range(30), parts).predicted
+    same = before[:, 0, 0] == after[:, 0, 0]
+    assert same[12:15].all() and not same[:12].any() and not same[15:].any()
+    assert np.array_equal(before[:, 1], after[:, 1]) and (before[..., 1] <= before[..., 0]).all()
+
+
+def test_frames_of_a_patient_count_as_one():
+    rng = np.random.default_rng(0)
+    patients, expected = list("abcdefghijklmnop"), rng.uniform(0.5, 0.9, 16)
+    true, parts = expected + rng.normal(0, 0.1, 16), [i % 4 for i in range(16)]
+    rows, frames = quality_of({"1": (expected, true)}), quality_of({"1": (np.tile(expected, 2), np.tile(true, 2))})
+    once = predict_dice_parts(rows, patients, parts).predicted[:, 0]
+    twice = predict_dice_parts(frames, patients * 2, parts * 2).predicted[:16, 0]
+    apart = predict_dice_parts(frames, range(32), parts * 2).predicted[:, 0]
+    assert abs(twice - once).max() < 0.01
+    assert (apart[:, 2] - apart[:, 1]).mean() < 0.95 * (once[:, 2] - once[:, 1]).mean()
+
+
+def test_tables_and_figures_of_those_that_tell(tmp_path):
+    comparison = make_comparison({"nnUNetTrainer": 1.0, "nnUNetTrainerCE": 2.0})
+    [dataset] = comparison.datasets
+    assert quality_tables(comparison, {dataset.name: {}}, 0.8) == []
+    block = {"unit": "ml", "entropy": 0.2, "confidence": 0.8}
+    values = {"expected_dice": 0.5, "expected_volume": 1.0, "volume": 1.0, "true_volume": None}
+    blocks = {"quality": block | {"structures": dict.fromkeys(STRUCTURES, values)}}
+    dataset.results["nnUNetTrainerCE"][:] = [replace(c, blocks=blocks) for c in dataset.results["nnUNetTrainerCE"]]
+    rows = quality_rows(dataset.results["nnUNetTrainerCE"])
+    found = {dataset.name: {"nnUNetTrainerCE": rows}}
+    quality, workload = quality_tables(comparison, found, 0.8)
+    assert [row[0] for row in quality.rows] == [row[0] for row in workload.rows] == ["CE"]
+    assert "MAE predicted" not in quality.columns and "of stock: evaluate again" in quality.caption
+    error = np.mean([abs(dice - 0.5) for case in dataset.results["nnUNetTrainerCE"] for dice in case.dice.values()])
+    assert quality.rows[0][1].value == pytest.approx(error) and not list(quality_figures(comparison, found))
+    cases = len(dataset.cases)
+    predicted = np.broadcast_to([0.5, 0.0, 1.0], (cases, 2, 3))
+    found = {dataset.name: {"nnUNetTrainerCE": replace(rows, predicted=predicted, level=0.9, reservations=("so so",))}}
+    quality, _ = quality_tables(comparison, found, 0.8)
+    assert quality.columns[2:4] == ["MAE predicted", "coverage"] and "CE: so so." in quality.caption
+    assert quality.rows[0][3].text == f"100 % of {2 * cases}"
+    [figure] = quality_figures(comparison, found)
+    assert f"Anterior {cases} of {cases} cases" in figure.alt and "So so." in figure.caption
+    assert figure.draw(tmp_path / "a.png", title=figure.title, subtitle=figure.subtitle).is_file()
