@@ -9,13 +9,17 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from nnunet_nacl.cases import worker_pool
 from tests.cases.folders import Model, make_model
 from tests.cases.predictions import predictions_in
 from tests.environments import Environment, build_wheel, copy_sources, install_editable, link_libraries
+from tests.processes import WARM
 
 # How long an example takes says nothing on a shared machine.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+
+worker_pool.CONTEXT = WARM
 
 
 @pytest.fixture(scope="session")

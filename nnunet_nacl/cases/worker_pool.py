@@ -19,6 +19,9 @@ __all__ = ["LOST", "WorkerPool"]
 LOST = object()
 """Stands for the result of an item whose worker died."""
 
+CONTEXT: Any = get_context("spawn")  # as nnU-Net; PyTorch does not survive a fork
+"""How processes are started."""
+
 _STOP = object()
 
 
@@ -105,10 +108,9 @@ class WorkerPool:
         if self._num_running >= min(self.num_processes, self.in_hand):
             return
         self._num_running += 1
-        context = get_context("spawn")  # as nnU-Net; PyTorch does not survive a fork
-        here, there = context.Pipe()
+        here, there = CONTEXT.Pipe()
         arguments = (there, pickle.dumps(self._function), self._to_be_killed)
-        process = context.Process(target=_work, args=arguments, daemon=True)
+        process = CONTEXT.Process(target=_work, args=arguments, daemon=True)
         process.start()
         there.close()  # the worker's is the only one, so that its death can be read from the pipe
         thread = threading.Thread(target=self._attend, args=(process, here), daemon=True)

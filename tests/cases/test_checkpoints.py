@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -26,6 +24,7 @@ from nnunet_nacl.cases.map_resampling import resampling_difference
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import read_dict
 from tests.calibration.models import KINDS, make_network, make_trained
+from tests.processes import run_warm
 
 MAP = AffineMap([0.7, 1.4], [-0.5, 0.3])
 REGION_MAP = AffineMap([0.7, 1.4, 2.0], [-0.5, 0.3, 0.0], regions=True)
@@ -126,19 +125,16 @@ def test_no_fold_gets_one_where_one_cannot(model):
     assert {p.name for p in (model.folder / "fold_0").iterdir()} == {"checkpoint_final.pth", "validation"}
 
 
+def write_and_die(model_folder):
+    os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+    write_calibrated(model_folder, ["0"], "checkpoint_final.pth", AffineMap([2, 2], [0, 0]), {"run": 2})
+
+
 def test_a_kill_leaves_the_old_file_and_the_next_run_tidies_up(model):
     write_calibrated(model.folder, ["0"], "checkpoint_final.pth", MAP, {"run": 1})
     path = model.folder / "fold_0" / CALIBRATED
     before = path.read_bytes()
-    code = (
-        "import os, signal, sys\n"
-        "from pathlib import Path\n"
-        "from nnunet_nacl.calibration import affine\nfrom nnunet_nacl.cases import checkpoints\n"
-        "checkpoints.os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "checkpoints.write_calibrated(Path(sys.argv[1]), ['0'], 'checkpoint_final.pth',"
-        " affine.AffineMap([2, 2], [0, 0]), {'run': 2})\n"
-    )
-    result = subprocess.run([sys.executable, "-c", code, str(model.folder)], capture_output=True, env=dict(os.environ))
+    result = run_warm(write_and_die, model.folder, folder=model.folder)
     assert result.returncode == -signal.SIGKILL, result.stderr
     assert path.read_bytes() == before
     assert list(path.parent.glob(".*.tmp"))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -30,6 +28,7 @@ from tests.cases.folders import (
     write_prediction,
 )
 from tests.cases.predictions import SHAPE, SPACING_MM, empty_prediction
+from tests.processes import WARM
 
 
 def write_truths(folder: Path, cases: int = 3, labels: dict | None = None, seed: int = 0) -> Path:
@@ -133,13 +132,13 @@ def test_only_what_changed_is_done_again(predict, tmp_path, monkeypatch):
 
 def test_a_killed_run_leaves_whole_files_and_goes_on(predict, tmp_path):
     source, out = predict(cases=6, shape=(40, 60, 60)), tmp_path / "out"
-    code = f"from nnunet_nacl.cases.decided_folder import decide_folder; decide_folder({str(source)!r}, {str(out)!r})"
-    process = subprocess.Popen([sys.executable, "-c", code])
+    process = WARM.Process(target=decide_folder, args=(source, out))
+    process.start()
     records = out / "decision.json.partial"
-    while process.poll() is None and not (records.is_dir() and list(records.glob("case_1.json"))):
+    while process.exitcode is None and not (records.is_dir() and list(records.glob("case_1.json"))):
         time.sleep(0.005)
     process.kill()
-    process.wait()
+    process.join()
     assert not (out / "decision.json").exists()
     finished = {path.stem: os.stat(out / f"{path.stem}.nii.gz").st_mtime_ns for path in records.glob("case_*.json")}
     assert {"case_0", "case_1"} <= finished.keys() and len(finished) < 6

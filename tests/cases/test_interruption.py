@@ -15,40 +15,34 @@ import pytest
 
 from nnunet_nacl.cases.evaluate import evaluate_folder
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
-from nnunet_nacl.documents.document import read_document, to_document
-from tests.processes import children, is_alive
-
-# Kills itself at the moment when a finished temporary file would take its name: the worst one.
-_SUICIDE = """
-import os, signal, sys
-from nnunet_nacl import files
 from nnunet_nacl.cli.main import main
-
-count, replace = 0, os.replace
-
-def replace_or_die(*arguments):
-    global count
-    count += 1
-    if count == int(sys.argv[1]):
-        os.kill(os.getpid(), signal.SIGKILL)
-    replace(*arguments)
-
-files.os.replace = replace_or_die
-sys.exit(main(["evaluate", "-d", "999", "-c", "3d_fullres", "-np", "1"]))
-"""
+from nnunet_nacl.documents.document import read_document, to_document
+from tests.processes import children, is_alive, run_warm
 
 
-@pytest.mark.parametrize(
-    "at",
-    [3, *(pytest.param(at, marks=pytest.mark.integration) for at in (1, 5))],  # each starts a Python
-)
-def test_a_kill_between_writing_and_naming(make_validated, measured, at):
+def evaluate_and_die(at):
+    """Kills itself at the moment when a finished temporary file would take its name: the worst one."""
+    count, replace = 0, os.replace
+
+    def replace_or_die(*arguments):
+        nonlocal count
+        count += 1
+        if count == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace(*arguments)
+
+    os.replace = replace_or_die
+    return main(["evaluate", "-d", "999", "-c", "3d_fullres", "-np", "1"])
+
+
+@pytest.mark.parametrize("at", [1, 3, 5])
+def test_a_kill_between_writing_and_naming(make_validated, measured, tmp_path, at):
     model = make_validated(cases=4)
     output = model.validation() / "calibration.json"
     output.write_text("the old file")
     names = {path.name for path in model.validation().iterdir()}
-    result = subprocess.run([sys.executable, "-c", _SUICIDE, str(at)], capture_output=True, timeout=300)
-    assert result.returncode == -signal.SIGKILL, result.stderr.decode()
+    result = run_warm(evaluate_and_die, at, folder=tmp_path)
+    assert result.returncode == -signal.SIGKILL, result.stderr
     assert output.read_text() == "the old file"
     finished = sorted((model.validation() / "calibration.json.partial").glob("*.json"))
     assert len(finished) == at - 1 and all(json.loads(path.read_text())["case"] == path.stem for path in finished)
@@ -99,7 +93,6 @@ class DeadlyFolder(PredictionFolder):
         return super().load(files)
 
 
-@pytest.mark.integration
 def test_a_case_that_kills_its_worker_is_named_and_spares_the_others(make_validated):
     model = make_validated(cases=4)
     output = model.validation() / "calibration.json"

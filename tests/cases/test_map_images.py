@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.cases.map_images import check_dtype, to_dtype, write_image
 from nnunet_nacl.errors import UserError
+from tests.processes import full_disk
 
 SHAPE, SPACING_MM = (4, 6, 5), (0.7, 1.3, 3.1)  # z, y, x and x, y, z
 # axes permuted and flipped, then tilted: nothing of it is the default of any format
@@ -151,6 +152,20 @@ def test_a_failed_write_leaves_the_old_image_and_nothing_else(tmp_path, monkeypa
     with pytest.raises(UserError, match="map.nii.gz: cannot be written .No space left on device"):
         write_image(np.ones(SHAPE, dtype=np.uint8), path, Geometry.of(properties))
     assert path.read_bytes() == before and list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".nrrd", ".gipl", ".mha", ".tif", ".png"])
+def test_an_image_that_the_disk_does_not_hold_leaves_nothing(tmp_path, ending):
+    picture = ending == ".png"
+    noise = np.random.default_rng(0).integers(0, 255, (1, 256, 256) if picture else (16, 64, 64)).astype(np.uint8)
+    path, of = tmp_path / f"map{ending}", Geometry((999.0, 1.0, 1.0) if picture else (1.0, 1.0, 1.0))
+    if not picture and ending != ".tif":
+        of = Geometry.of(reader_of("SimpleITKIO").read_seg(str(scan(tmp_path / f"scan{ending}")))[1])
+        (tmp_path / f"scan{ending}").unlink()
+    with full_disk(20 * 512), pytest.raises(UserError, match=rf"map{ending}: cannot be written .*free some space"):
+        write_image(noise, path, of)
+    assert not list(tmp_path.iterdir())
+    assert write_image(noise, path, of)[0] == path
 
 
 def test_an_unknown_geometry_is_refused(tmp_path):

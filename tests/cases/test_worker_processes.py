@@ -6,11 +6,12 @@ import os
 import threading
 import time
 from functools import partial
-from multiprocessing import active_children
+from multiprocessing import active_children, get_context
 from multiprocessing.connection import Connection
 
 import pytest
 
+from nnunet_nacl.cases import worker_pool
 from nnunet_nacl.cases.worker_processes import guarded, run_in_workers, stream_through_workers
 from tests.processes import is_alive
 
@@ -61,7 +62,8 @@ def wait_for_ever(item: int) -> int:
 
 
 @pytest.mark.parametrize("processes", [0, 2])
-def test_items_are_made_only_when_there_is_room(processes) -> None:
+def test_items_are_made_only_when_there_is_room(processes, monkeypatch) -> None:
+    monkeypatch.setattr(worker_pool, "CONTEXT", get_context("spawn"))  # as for users
     made, done, most = 0, 0, 0
 
     def items():

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import os
-import resource
 import shutil
 import stat
 import tempfile
@@ -23,6 +21,7 @@ from nnunet_nacl.documents.document import read_document
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import can_write, write_atomically
 from tests.cases.folders import make_model, write_json
+from tests.processes import full_disk
 
 _NOBODY = 65534
 
@@ -135,21 +134,10 @@ def test_a_file_of_nnunet_is_not_replaced(make_validated, measured, name, capsys
     assert (model.folder / name).read_text() == before
 
 
-@contextlib.contextmanager
-def small_files():
-    """No file grows over 4 kB meanwhile, as if the disk were full."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
-    try:
-        yield
-    finally:  # before pytest reports: its own output may be a file
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 def test_no_room_for_a_case_leaves_the_old_file(make_validated, capsys):
     model = make_validated(cases=2)
     (model.validation() / "calibration.json").write_text("the old file")
-    with small_files():
+    with full_disk(4096):
         assert evaluate() == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("nnunet_nacl evaluate: error:") and "case_00.json: cannot be written (File too" in error

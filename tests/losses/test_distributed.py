@@ -49,7 +49,7 @@ def of_both_ranks(tmp_path_factory):
     if not dist.is_available() or not dist.is_gloo_available():
         pytest.skip("this torch has no gloo")
     folder = tmp_path_factory.mktemp("ranks")
-    mp.spawn(one_rank, args=(folder / "rendezvous", folder), nprocs=2)
+    mp.start_processes(one_rank, args=(folder / "rendezvous", folder), nprocs=2, start_method="forkserver")
     return [torch.load(folder / f"{rank}.pt") for rank in (0, 1)]
 
 

@@ -78,7 +78,7 @@ def _rank(rank: int, folder: str, results) -> None:
 
 def test_ranks_merge(tmp_path):
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    torch.multiprocessing.spawn(_rank, (str(tmp_path), None), nprocs=2)
+    torch.multiprocessing.start_processes(_rank, (str(tmp_path), None), nprocs=2, start_method="forkserver")
     alone = CalibrationMetric(3)
     for logits, target in batches(7, count=3):
         alone.update(logits, target)

@@ -190,7 +190,9 @@ def one_rank(rank: int, rendezvous: str, folder: str) -> None:
 
 @pytest.mark.skipif(not (dist.is_available() and dist.is_gloo_available()), reason="this torch has no gloo")
 def test_two_processes_have_the_gradients_of_the_joined_batch(tmp_path) -> None:
-    mp.spawn(one_rank, args=(str(tmp_path / "rendezvous"), str(tmp_path)), nprocs=2)
+    mp.start_processes(
+        one_rank, args=(str(tmp_path / "rendezvous"), str(tmp_path)), nprocs=2, start_method="forkserver"
+    )
     for rank in (0, 1):
         for with_dice, found in enumerate(torch.load(tmp_path / f"{rank}.pt")):
             loss = training_loss(bool(with_dice), ddp=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 from datetime import timedelta
 from pathlib import Path
@@ -83,7 +82,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ranks")
     for name in ("raw", "preprocessed", "results"):
         (folder / name).mkdir()
-    multiprocessing.set_forkserver_preload([__name__])  # nnU-Net is imported once for both
     mp.start_processes(one_rank, args=(str(folder),), nprocs=2, start_method="forkserver")
     return folder
 
