@@ -12,13 +12,15 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from nnunet_nacl.campaign.grid import Grid, done_file, log_file
+from nnunet_nacl.campaign.lock_file import locked
 from nnunet_nacl.campaign.own_gpu import own_gpu
 from nnunet_nacl.campaign.shell_commands import Command, CommandFailed, run_side_by_side
+from nnunet_nacl.campaign.stages import job_commands
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.json_files import read_dict
@@ -40,9 +42,7 @@ def run_job(campaign: dict[str, Any], job: str) -> None:
     Raises:
         UserError: It failed; its state says why.
     """
-    from nnunet_nacl.campaign.stages import PERFORM
-
-    stage, *parts = job.split("/")
+    stage = job.partition("/")[0]
     spent = _spent(Path(state_file(job)))
     start = time.time()
     state = {
@@ -55,17 +55,13 @@ def run_job(campaign: dict[str, Any], job: str) -> None:
     }
     path = Path(state_file(job))
     print(f"\n{time.strftime('%Y-%m-%d %H:%M:%S')} {job} on {state['host']}", flush=True)
-    with _alone(job) as lock, own_gpu(bool(Grid(campaign).gpus(stage))) as device, _beating(path, state):
+    taken = f"{job} runs already: a command of an earlier try is alive; end it, or wait."
+    needs_gpu = bool(Grid(campaign).gpus(stage))
+    with locked(path.with_suffix(".lock"), taken) as lock, own_gpu(needs_gpu) as device, _beating(path, state):
         threads = campaign["threads"] if stage == "train" else 1
         environment = {"OMP_NUM_THREADS": str(threads), **device}
-
-        def run(*arguments: Any, allowed: Sequence[int] = (0,)) -> None:
-            command = Command(tuple(map(str, arguments)), None)
-            print(f"$ {command.shown()}", flush=True)
-            run_side_by_side([command], environment, keep_open=lock, allowed=allowed)
-
         try:
-            PERFORM[stage](campaign, run, *parts)
+            run_side_by_side([job_commands(campaign, job)], environment, on_start=_show, keep_open=lock)
         except BaseException as error:
             ended = {"state": "failed", "why": _why(error), "seconds_before": spent + time.time() - start}
             with contextlib.suppress(UserError):
@@ -76,22 +72,8 @@ def run_job(campaign: dict[str, Any], job: str) -> None:
     path.unlink(missing_ok=True)
 
 
-@contextlib.contextmanager
-def _alone(job: str) -> Iterator[list[int]]:
-    """Holds the job; gives the descriptors that its commands inherit, so that it stays held while any of them lives."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield []
-        return
-    path = Path(state_file(job)).with_suffix(".lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(f"{job} runs already: a command of an earlier try is alive; end it, or wait.") from error
-        yield [file.fileno()]
+def _show(command: Command) -> None:
+    print(f"$ {command.shown()}", flush=True)
 
 
 def _why(error: BaseException) -> str:

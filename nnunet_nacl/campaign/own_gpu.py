@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from nnunet_nacl.campaign.lock_file import locked
 from nnunet_nacl.errors import UserError
 
 __all__ = ["own_gpu"]
@@ -31,15 +32,12 @@ def own_gpu(needed: bool = True) -> Iterator[dict[str, str]]:
     if len(seen) < 2:
         yield {}
         return
-    import fcntl
-
     folder = Path(tempfile.gettempdir()) / f"nnunet_nacl_gpus_{os.getuid()}"
-    folder.mkdir(exist_ok=True)
     for device in seen:
-        with open(folder / f"{device}.lock", "w") as file:
+        with contextlib.ExitStack() as held:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+                held.enter_context(locked(folder / f"{device}.lock", "taken"))
+            except UserError:
                 continue
             yield {"CUDA_VISIBLE_DEVICES": device}
             return

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sysconfig
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,12 +32,14 @@ class Command:
         log_file: Where its output goes; None leaves it where this process's goes.
         environment: Variables of this command alone, shown before it.
         on_line: Called with each line of its output.
+        allowed: Exit statuses of success.
     """
 
     arguments: tuple[str, ...]
-    log_file: Path | None
+    log_file: Path | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     on_line: Callable[[str], None] | None = None
+    allowed: Sequence[int] = (0,)
 
     def shown(self) -> str:
         """The command as one would type it."""
@@ -55,39 +57,44 @@ def export_line(environment: Mapping[str, str]) -> str:
 
 
 def run_side_by_side(
-    commands: Sequence[Command],
+    jobs: Sequence[Iterable[Command]],
     environment: Mapping[str, str],
+    *,
+    on_start: Callable[[Command], None] = lambda command: None,
     on_poll: Callable[[], None] = lambda: None,
     keep_open: Sequence[int] = (),
-    allowed: Sequence[int] = (0,),
 ) -> None:
-    """Runs commands at the same time and waits for all of them.
+    """Runs jobs at the same time, the commands of each one after the other, and waits for all of them.
 
-    Each runs in a process group of its own. If one fails, or this process is interrupted (Ctrl-C, SIGTERM), all groups
-    are stopped before the exception goes on.
+    The next command of a job is asked for when the one before has ended: what a job does in this process, between its
+    commands, delays the others. Each command runs in a process group of its own. If one fails, or this process is
+    interrupted (Ctrl-C, SIGTERM), all groups are stopped before the exception goes on.
 
     Args:
-        commands: What to run.
+        jobs: The commands of each.
         environment: Variables added to this process's for all of them.
+        on_start: Called with each command before it starts.
         on_poll: Called twice a second, for a progress bar.
         keep_open: File descriptors that the commands inherit.
-        allowed: Exit statuses of success.
 
     Raises:
-        CommandFailed: If a command ended with another status.
+        CommandFailed: If a command ended with a status that is not allowed.
         UserError: If a program is not installed.
     """
-    running: list[_Running] = []
+
+    def start(command: Command) -> _Running:
+        on_start(command)
+        return _Running(command, environment, keep_open)
+
+    running = [_Job(map(start, job)) for job in jobs]
     with termination_as_interrupt():
         try:
-            for command in commands:
-                running.append(_Running(command, environment, keep_open, allowed))
-            while sum(one.poll() for one in running):  # not any(): each has lines to pass on
+            while sum(one.advance() for one in running):  # not any(): each has lines to pass on
                 on_poll()
                 time.sleep(_POLL_S)
             on_poll()
         finally:
-            _stop(running)
+            _stop([one.current for one in running if one.current])
 
 
 def find_program(name: str) -> str:
@@ -99,14 +106,25 @@ def find_program(name: str) -> str:
     return found
 
 
+class _Job:
+    """Commands of which one runs at a time."""
+
+    def __init__(self, commands: Iterator[_Running]):
+        self.current: _Running | None = None
+        self._commands = commands
+
+    def advance(self) -> bool:
+        """Starts the next command if none runs; whether any is left."""
+        if self.current is None or not self.current.poll():
+            self.current = next(self._commands, None)
+        return self.current is not None
+
+
 class _Running:
     """A started command, and how far its log has been read."""
 
-    def __init__(
-        self, command: Command, environment: Mapping[str, str], keep_open: Sequence[int], allowed: Sequence[int]
-    ):
-        self.command, self._allowed = command, allowed
-        self._position, self._rest = 0, b""
+    def __init__(self, command: Command, environment: Mapping[str, str], keep_open: Sequence[int]):
+        self.command, self._position, self._rest = command, 0, b""
         with contextlib.ExitStack() as stack:
             log = None
             if command.log_file is not None:
@@ -143,7 +161,7 @@ class _Running:
                     on_line(line.decode(errors="replace"))
         if status is None:
             return True
-        if status not in self._allowed:
+        if status not in self.command.allowed:
             raise CommandFailed(self._failure(status))
         return False
 

@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from nnunet_nacl.campaign.shell_commands import termination_as_interrupt
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text, write_atomically
 
-__all__ = ["CAMPAIGN_FILE", "LOG", "check_engine", "hold", "run_engine", "submission_errors", "write_campaign"]
+__all__ = ["CAMPAIGN_FILE", "LOG", "check_engine", "run_engine", "submission_errors", "write_campaign"]
 
 CAMPAIGN_FILE = "campaign.json"
 LOG = "logs/snakemake.log"
@@ -49,27 +49,9 @@ def write_campaign(campaign: dict[str, Any], folder: Path, environment: dict[str
     write_atomically(folder / CAMPAIGN_FILE, to_json_text(campaign | {"environment": kept}))
 
 
-@contextlib.contextmanager
-def hold(folder: Path) -> Iterator[int]:
-    """Holds a campaign's folder; gives the file descriptor for the engine to inherit, should it outlive this process.
-
-    Raises:
-        UserError: Another process does.
-    """
-    import fcntl
-
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(f"this campaign is running already in {folder}; --status shows how far it is.") from error
-        yield file.fileno()
-
-
 def run_engine(
     folder: Path,
-    lock: int,
+    inherited: Sequence[int],
     *,
     cores: int,
     gpus: int | None = None,
@@ -83,7 +65,7 @@ def run_engine(
 
     Args:
         folder: Of the campaign; ``campaign.json`` lies in it.
-        lock: Descriptor that :func:`hold` gives.
+        inherited: File descriptors that the engine inherits.
         cores: CPU cores of this machine.
         gpus: GPUs of this machine; None does not count them.
         executor: Snakemake's executor; None or ``local`` runs the jobs here.
@@ -94,7 +76,7 @@ def run_engine(
     """
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(_SNAKEFILE), "--directory", str(folder)]
     command += ["--configfile", str(folder / CAMPAIGN_FILE), "--keep-going", "--rerun-incomplete", "--nocolor"]
-    # finished trainings stay finished whatever becomes of code and parameters; `hold` is the lock
+    # finished trainings stay finished whatever becomes of code and parameters; the folder has a lock of ours
     command += ["--rerun-triggers", "mtime", "input", "--nolock"]
     if dry_run:
         return subprocess.run([*command, "--cores", "1", "--dry-run", "--quiet", "host", "reason", *options]).returncode
@@ -114,7 +96,7 @@ def run_engine(
             stdout=output,
             stderr=output,
             start_new_session=True,
-            pass_fds=(lock,),
+            pass_fds=tuple(inherited),
         )
         try:
             while True:

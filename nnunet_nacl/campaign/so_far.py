@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from nnunet_nacl.campaign.grid import Grid, done_file
-from nnunet_nacl.campaign.shell_commands import Command, run_side_by_side
-from nnunet_nacl.campaign.stages import comparison_command
+from nnunet_nacl.campaign.shell_commands import run_side_by_side
+from nnunet_nacl.campaign.stages import comparison_command, page_command, treated_entries
 
 __all__ = ["compare_so_far"]
 
@@ -34,10 +34,11 @@ def compare_so_far(campaign: dict[str, Any], folder: Path) -> int:
             if len(finished) < 2:
                 continue
             output = folder / "so_far" / configuration / f"{name}_{dataset}"
-            compare = comparison_command(campaign, [dataset], configuration, finished, output)
-            for arguments, allowed in ((compare, (0,)), (("nnunet_nacl", "report", "-o", str(output)), (0, 1))):
-                log = folder / "logs" / "so_far" / configuration / f"{name}_{dataset}.log"
-                run_side_by_side([Command(arguments, log)], dict(os.environ), allowed=allowed)
+            log = folder / "logs" / "so_far" / configuration / f"{name}_{dataset}.log"
+            entries = treated_entries(campaign, finished)
+            compare = comparison_command(campaign, [dataset], configuration, entries, output, "--paper-figures")
+            commands = [replace(one, log_file=log) for one in (compare, page_command(output))]
+            run_side_by_side([commands], {})
             made.append(output)
             print(f"  page: {output / 'report.html'}")
     return 0 if made else 1

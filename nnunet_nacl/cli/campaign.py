@@ -56,12 +56,12 @@ def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from nnunet_nacl.campaign.campaign_file import read_campaign
+    from nnunet_nacl.campaign.lock_file import locked
     from nnunet_nacl.campaign.progress import progress_of
     from nnunet_nacl.campaign.snakemake_run import (
         CAMPAIGN_FILE,
         LOG,
         check_engine,
-        hold,
         run_engine,
         submission_errors,
         write_campaign,
@@ -83,7 +83,8 @@ def run(args: argparse.Namespace) -> int:
     if args.so_far:
         return compare_so_far(campaign, folder)
     check_engine(args.executor)
-    with hold(folder) as lock:
+    taken = f"this campaign is running already in {folder}; --status shows how far it is."
+    with locked(folder / ".lock", taken) as inherited:
         write_campaign(campaign, folder, dict(os.environ))
         shown = {"line": ""}
 
@@ -97,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
         options = {"executor": args.executor, "jobs": args.jobs, "options": shlex.split(args.snakemake)}
         cores = args.cores or os.cpu_count() or 1
         gpus = (args.gpus or 1) if campaign["device"] == "cuda" else None
-        status = run_engine(folder, lock, cores=cores, gpus=gpus, dry_run=args.dry_run, on_poll=show, **options)
+        status = run_engine(folder, inherited, cores=cores, gpus=gpus, dry_run=args.dry_run, on_poll=show, **options)
     if args.dry_run:
         return 2 if status else 0
     progress = progress_of(campaign, folder)

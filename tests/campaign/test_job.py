@@ -9,8 +9,9 @@ import time
 import pytest
 
 from nnunet_nacl.campaign import job as module
-from nnunet_nacl.campaign import stages
+from nnunet_nacl.campaign.lock_file import locked
 from nnunet_nacl.campaign.own_gpu import own_gpu
+from nnunet_nacl.campaign.shell_commands import Command
 from nnunet_nacl.errors import UserError
 
 JOB = "compare/2d/all"
@@ -23,7 +24,8 @@ def command(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def set_to(code: str) -> None:
-        monkeypatch.setitem(stages.PERFORM, "compare", lambda campaign, run, *parts: run(sys.executable, "-c", code))
+        run = Command((sys.executable, "-c", code))
+        monkeypatch.setattr(module, "job_commands", lambda campaign, job: iter([run]))
 
     return set_to
 
@@ -46,7 +48,7 @@ def test_a_failed_try_says_why_and_the_next_adds_its_time(tmp_path, command) -> 
 
 def test_a_job_is_not_run_beside_an_earlier_try_of_it(command, tmp_path) -> None:
     command("pass")
-    with module._alone(JOB), pytest.raises(UserError, match="runs already"):
+    with locked(tmp_path / f"jobs/{JOB}.lock", "taken"), pytest.raises(UserError, match="runs already"):
         module.run_job(CAMPAIGN, JOB)
 
 

@@ -14,7 +14,7 @@ from functools import partial
 import pytest
 
 from nnunet_nacl.campaign import shell_commands as commands
-from nnunet_nacl.campaign.shell_commands import Command, CommandFailed, export_line, find_program, run_side_by_side
+from nnunet_nacl.campaign.shell_commands import Command, CommandFailed, export_line, find_program
 from nnunet_nacl.errors import UserError
 
 
@@ -24,6 +24,11 @@ def python_is_a_program(monkeypatch):
         commands, "find_program", lambda name: sys.executable if name == "python" else find_program(name)
     )
     monkeypatch.setattr(commands, "_POLL_S", 0.05)
+
+
+def run_side_by_side(one_each: list[Command], environment: dict[str, str]) -> None:
+    """Jobs of one command each."""
+    commands.run_side_by_side([[command] for command in one_each], environment)
 
 
 def python(code: str, log_file, **options) -> Command:
@@ -81,6 +86,19 @@ def test_commands_run_at_the_same_time(tmp_path):
         ],
         {},
     )
+
+
+def test_the_next_command_of_a_job_is_asked_for_when_the_one_before_has_ended(tmp_path):
+    heard, started = [], []
+
+    def job():
+        yield python("print('first')", tmp_path / "1.log", on_line=heard.append)
+        heard.append("between")
+        yield python("print('second'); raise SystemExit(1)", tmp_path / "1.log", on_line=heard.append, allowed=(0, 1))
+        heard.append("after")
+
+    commands.run_side_by_side([job(), iter(())], {}, on_start=lambda command: started.append(command.allowed))
+    assert heard == ["first", "between", "second", "after"] and started == [(0,), (0, 1)]
 
 
 def test_an_error_names_the_log_and_shows_its_last_lines(tmp_path):

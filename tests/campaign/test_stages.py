@@ -6,18 +6,17 @@ import json
 
 import pytest
 
-from nnunet_nacl.campaign.stages import PERFORM
+from nnunet_nacl.campaign.stages import job_commands
 from tests.trainers.plans import make_plans
 
 DATASET = "Dataset004_Some"
 
 
 @pytest.fixture
-def preprocess(tmp_path, monkeypatch):
+def preprocess(tmp_path):
     """Does the stage for so many cases, plans being there; the split that it leaves, or None."""
     for name in ("raw", "preprocessed"):
         (tmp_path / name / DATASET).mkdir(parents=True)
-        monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path / name))
 
     def perform(cases: int, **dataset: str):
         raw, folder = tmp_path / "raw" / DATASET, tmp_path / "preprocessed" / DATASET
@@ -30,7 +29,8 @@ def preprocess(tmp_path, monkeypatch):
         (folder / "nnUNetPlans.json").write_text(json.dumps(make_plans()))
         entry = {"name": DATASET, "source": "raw", **dataset}
         campaign = {"datasets": [entry], "plans": "nnUNetPlans", "processes": 1}
-        PERFORM["preprocess"](campaign, lambda *command: None, DATASET, "2d")
+        campaign["environment"] = {f"nnUNet_{name}": str(tmp_path / name) for name in ("raw", "preprocessed")}
+        list(job_commands(campaign, f"preprocess/{DATASET}/2d"))
         splits = folder / "splits_final.json"
         return json.loads(splits.read_text()) if splits.exists() else None
 

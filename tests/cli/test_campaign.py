@@ -47,7 +47,7 @@ def test_no_name_reaches_a_shell_as_a_command(tmp_path, capfd) -> None:
     campaign = read_campaign(write_campaign_file(tmp_path)) | {"environment": {}}
     campaign["datasets"][0]["name"] = "Dataset077_a b$(touch PWNED)"
     (tmp_path / snakemake_run.CAMPAIGN_FILE).write_text(json.dumps(campaign))
-    assert snakemake_run.run_engine(tmp_path, 0, cores=1, dry_run=True, options=["--printshellcmds"]) == 0
+    assert snakemake_run.run_engine(tmp_path, [], cores=1, dry_run=True, options=["--printshellcmds"]) == 0
     commands = [line.split() for line in capfd.readouterr().out.splitlines() if " -m nnunet_nacl.campaign.job " in line]
     assert len(commands) == 5 + 2  # a preprocessing, four trainings, comparison and page
     assert ["preprocess/'Dataset077_a", "b$(touch", "PWNED)/2d'"] in [command[-3:] for command in commands]
