@@ -18,16 +18,17 @@ from nnunet_nacl.campaign.grid import Grid
 from nnunet_nacl.campaign.shell_commands import Command
 from nnunet_nacl.campaign.slimming import drop_optimiser_state, drop_probabilities
 from nnunet_nacl.cases.fold_state import fold_state, is_validated
-from nnunet_nacl.documents.map_file import MAP_FILE
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.registration.grammar import parse
 
 __all__ = [
+    "command",
     "comparison_command",
     "is_calibrated",
     "job_commands",
+    "model_arguments",
     "model_folder",
     "page_command",
     "review_commands",
@@ -149,7 +150,7 @@ def _train(campaign: dict[str, Any], dataset: str, configuration: str, trainer: 
     if campaign["keep"] == "documents":
         drop_optimiser_state(folder)
     if parse(trainer) is None:  # our own trainers measure while they validate
-        model = _named(campaign, dataset, configuration, trainer, [number])
+        model = model_arguments(campaign, dataset, configuration, trainer, [number])
         predict = [] if probabilities else ["--predict", "-device", campaign["device"]]
         yield command("nnunet_nacl", "evaluate", *model, "-np", campaign["processes"], *predict)
 
@@ -157,13 +158,14 @@ def _train(campaign: dict[str, Any], dataset: str, configuration: str, trainer: 
 def _calibrate(campaign: dict[str, Any], dataset: str, configuration: str, trainer: str) -> Iterator[Command]:
     """A map of all the folds of a model."""
     if not is_calibrated(campaign, dataset, configuration, trainer):
-        model = _named(campaign, dataset, configuration, trainer)
+        model = model_arguments(campaign, dataset, configuration, trainer)
         yield command("nnunet_nacl", "calibrate", *model, "-np", campaign["processes"])
 
 
 def is_calibrated(campaign: dict[str, Any], dataset: str, configuration: str, trainer: str) -> bool:
     """Whether `nnunet_nacl calibrate`, which writes the map last, was run on all the folds once they were validated."""
     from nnunet_nacl.cases.checkpoints import CALIBRATED
+    from nnunet_nacl.documents.map_file import MAP_FILE
 
     model = model_folder(campaign, dataset, configuration, trainer)
     folds = {fold: model / f"fold_{fold}" for fold in _folds(campaign, dataset)}
@@ -198,12 +200,13 @@ def _evaluate_treated(campaign: dict[str, Any], dataset: str, configuration: str
 
 def _evaluate_test_cases(campaign: dict[str, Any], dataset: str, configuration: str, trainer: str) -> Iterator[Command]:
     from nnunet_nacl.comparison.test_cases import folder_of_test_cases
+    from nnunet_nacl.documents.map_file import MAP_FILE
 
     raw, model = _root(campaign, "raw") / dataset, model_folder(campaign, dataset, configuration, trainer)
     if not (raw / "labelsTs").is_dir():
         raise UserError(f"{raw} has no labelsTs: `cases: test` needs labelled test cases; use `cases: validation`.")
     plain, processes = folder_of_test_cases(model, ()), campaign["processes"]
-    predict = ["-i", raw / "imagesTs", "-o", plain, *_named(campaign, dataset, configuration, trainer)]
+    predict = ["-i", raw / "imagesTs", "-o", plain, *model_arguments(campaign, dataset, configuration, trainer)]
     predict += ["-device", campaign["device"], "--save_probabilities", "--continue_prediction"]
     yield command("nnUNetv2_predict", *predict, "-npp", 1, "-nps", processes)
     folders = [plain]
@@ -285,10 +288,10 @@ def treated_entries(campaign: dict[str, Any], trainers: list[str]) -> list[str]:
     return [f"{t}{treatment}" for treatment in ("", *(f"+{t}" for t in campaign["treatments"])) for t in trainers]
 
 
-def _named(
+def model_arguments(
     campaign: dict[str, Any], dataset: str, configuration: str, trainer: str, folds: list[str] | None = None
 ) -> list[str]:
-    """How all commands are told of a model."""
+    """A model on a command line, with all its folds unless some are given."""
     folds = _folds(campaign, dataset) if folds is None else folds
     return ["-d", _number(dataset), "-c", configuration, "-f", *folds, "-tr", trainer, "-p", campaign["plans"]]
 

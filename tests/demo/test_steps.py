@@ -11,14 +11,18 @@ from pathlib import Path
 
 import pytest
 
+from nnunet_nacl.campaign import local_run
+from nnunet_nacl.campaign.lock_file import locked
 from nnunet_nacl.campaign.shell_commands import CommandFailed
 from nnunet_nacl.cli.main import build_parser
 from nnunet_nacl.demo import steps as module
 from nnunet_nacl.demo.options import DemoSettings
 from nnunet_nacl.errors import UserError
+from tests.trainers.plans import make_plans
 
 TRAINERS = tuple(f"nnUNetTrainer{method}_2epochs_3iters_adam" for method in ("DiceCE", "CE", "NACL"))
-PLANNED = {"batch_size": 63, "patch_size": [64, 64], "architecture": {"arch_kwargs": {"features_per_stage": [32, 64]}}}
+DATASET = "Dataset090_VirtualBrains"
+FIRST = ["convert_MSD_dataset", "extract_fingerprint", "plan_experiment", "preprocess"]
 
 
 def parse(arguments):
@@ -28,7 +32,7 @@ def parse(arguments):
     parser = argparse.ArgumentParser()
     for name in ("-d", "-f", "-tr", "-i"):
         parser.add_argument(name, nargs="+")
-    for name in ("-c", "-o"):
+    for name in ("-c", "-o", "-p", "-np"):
         parser.add_argument(name, required=True)
     return parser.parse_args(arguments[1:])
 
@@ -50,45 +54,61 @@ class FakeNnunet:
         """nnU-Net's."""
         return [command for wave in self.waves for command in wave if "nnUNetv2" in command]
 
-    def __call__(self, commands, environment, on_poll=lambda: None, keep_open=()):
-        self.waves.append([command.shown() for command in commands])
+    def __call__(self, jobs, environment, *, on_start, on_poll, keep_open):
+        wave = []
+        self.waves.append(wave)
         self.environments.append(dict(environment))
         assert keep_open
-        for command in commands:
-            program, *arguments = command.arguments
-            interrupted = self.stop_at is not None and self.stop_at in command.shown()
-            if program == "nnunet_nacl":
-                getattr(self, arguments[0])(parse(arguments))
-            else:
-                getattr(self, program)(arguments, environment, interrupted)
-            on_poll()
-            if interrupted:
-                self.stop_at = None
-                raise self.exception
+        for job in jobs:
+            for command in job:
+                on_start(command)
+                wave.append(command.shown())
+                program, *arguments = command.arguments
+                interrupted = self.stop_at is not None and self.stop_at in command.shown()
+                if program == "nnunet_nacl":
+                    getattr(self, arguments[0])(parse(arguments))
+                else:
+                    getattr(self, program)(arguments, environment, interrupted)
+                on_poll()
+                if interrupted:
+                    self.stop_at = None
+                    raise self.exception
+        if not wave:
+            self.waves.pop()
+            self.environments.pop()
 
     def nnUNetv2_convert_MSD_dataset(self, arguments, environment, interrupted):
-        target = Path(environment["nnUNet_raw"]) / "Dataset090_VirtualBrains"
-        (target / "imagesTr").mkdir(parents=True)  # like nnU-Net, fails if it is there
-        (target / "imagesTs").mkdir()
+        target = Path(environment["nnUNet_raw"]) / DATASET
+        for part in ("imagesTr", "labelsTr", "imagesTs"):
+            (target / part).mkdir(parents=True)  # like nnU-Net, fails if it is there
         (target / "imagesTs" / "new_0000.nii.gz").touch()
+        for case in "abcde":
+            (target / "imagesTr" / f"{case}_0000.nii.gz").touch()
+            (target / "labelsTr" / f"{case}.nii.gz").touch()
         if not interrupted:
-            (target / "dataset.json").write_text("{}")
+            (target / "dataset.json").write_text(json.dumps({"file_ending": ".nii.gz", "numTraining": 5}))
 
-    def nnUNetv2_plan_and_preprocess(self, arguments, environment, interrupted):
-        folder = Path(environment["nnUNet_preprocessed"]) / "Dataset090_VirtualBrains"
+    def nnUNetv2_extract_fingerprint(self, arguments, environment, interrupted):
+        pass
+
+    def nnUNetv2_plan_experiment(self, arguments, environment, interrupted):
+        folder = Path(environment["nnUNet_preprocessed"]) / DATASET
         folder.mkdir(exist_ok=True)
-        (folder / "nnUNetPlans.json").write_text(json.dumps({"configurations": {"2d": PLANNED, "3d_fullres": PLANNED}}))
+        if not interrupted:
+            plans = make_plans()
+            plans["configurations"]["3d_fullres"] = make_plans(3)["configurations"]["3d_fullres"]
+            (folder / "nnUNetPlans.json").write_text(json.dumps(plans))
 
     def nnUNetv2_preprocess(self, arguments, environment, interrupted):
-        pass
+        data = Path(environment["nnUNet_preprocessed"]) / DATASET / f"nnUNetPlans_{arguments[5]}"
+        data.mkdir(exist_ok=True)
+        for case in "ab" if interrupted else "abcde":
+            (data / f"{case}.pkl").touch()
 
     def nnUNetv2_train(self, arguments, environment, interrupted):
         configuration, fold, trainer = arguments[1], arguments[2], arguments[4]
         folder = (
-            Path(environment["nnUNet_results"])
-            / "Dataset090_VirtualBrains"
-            / f"{trainer}__nnUNetPlans__{configuration}"
-            / f"fold_{fold}"
+            Path(environment["nnUNet_results"]) / DATASET / f"{trainer}__nnUNetPlans__{configuration}" / f"fold_{fold}"
         )
         folder.mkdir(parents=True, exist_ok=True)
         for name in ("dataset.json", "plans.json"):
@@ -130,7 +150,7 @@ class FakeNnunet:
 @pytest.fixture
 def nnunet(monkeypatch):
     fake = FakeNnunet()
-    monkeypatch.setattr(module, "run_side_by_side", fake)
+    monkeypatch.setattr(local_run, "run_side_by_side", fake)
     return fake
 
 
@@ -175,16 +195,9 @@ def kinds(commands):
 
 def test_the_stock_commands_run_in_order(demo, nnunet, capsys):
     folder = demo()
-    assert kinds(nnunet.commands) == [
-        "convert_MSD_dataset",
-        "plan_and_preprocess",
-        "train",
-        "train",
-        "train",
-        "predict",
-    ]
-    assert nnunet.commands[1] == ("nnUNetv2_plan_and_preprocess -d 90 -c 2d -npfp 2 -np 2 --verify_dataset_integrity")
-    assert nnunet.commands[2] == (f"nnUNetv2_train 90 2d_small 0 -tr {TRAINERS[0]} -p nnUNetPlans --npz -device cpu")
+    assert kinds(nnunet.commands) == [*FIRST, "train", "train", "train", "predict"]
+    assert nnunet.commands[1] == "nnUNetv2_extract_fingerprint -d 90 -np 2 --verify_dataset_integrity"
+    assert nnunet.commands[4] == (f"nnUNetv2_train 90 2d_small 0 -tr {TRAINERS[0]} -p nnUNetPlans --npz -device cpu")
     output = capsys.readouterr().out
     for command in (command for wave in nnunet.waves for command in wave):
         assert f"$ {command}\n" in output
@@ -201,7 +214,7 @@ def test_the_end_is_a_comparison_of_the_trainings_and_the_truth(demo, nnunet, ca
     folder = demo()
     (compared,) = nnunet.compared
     trainers = [*TRAINERS, *(f"{trainer}+calibrated+decided" for trainer in TRAINERS)]
-    assert (compared.d, compared.c, compared.f, compared.tr) == (["90"], "2d_small", ["0"], trainers)
+    assert (compared.d, compared.c, compared.f, compared.tr) == ([DATASET], "2d_small", ["0"], trainers)
     (truth,) = compared.i
     label, _, place = truth.partition("=")
     model = Path(nnunet.environments[0]["nnUNet_results"], "Dataset090_VirtualBrains")
@@ -234,14 +247,14 @@ def test_a_single_trainer_is_compared_with_the_truth(demo, nnunet):
 
 def test_on_the_cpu_trainings_share_the_cores(demo, nnunet):
     demo()
-    assert [len(wave) for wave in nnunet.waves[2:4]] == [2, 1]
+    assert [len(wave) for wave in nnunet.waves[:4]] == [1, 3, 2, 1]
     assert nnunet.waves[3][0].startswith("OMP_NUM_THREADS=2 ")
     assert nnunet.environments[0]["nnUNet_n_proc_DA"] == "1"
 
 
 def test_on_a_gpu_the_stock_configuration_is_used(demo, nnunet):
     demo(device="cuda", parallel=1)
-    assert nnunet.commands[2].startswith("nnUNetv2_train 90 2d 0 ")
+    assert nnunet.commands[4].startswith("nnUNetv2_train 90 2d 0 ")
     assert "nnUNet_n_proc_DA" not in nnunet.environments[0]
     plans = json.loads(next(Path(nnunet.environments[0]["nnUNet_preprocessed"]).rglob("nnUNetPlans.json")).read_text())
     assert set(plans["configurations"]) == {"2d", "3d_fullres"}
@@ -256,11 +269,18 @@ def test_a_second_run_only_compares_also_in_another_place(demo, nnunet, tmp_path
     assert nnunet.commands == [] and len(nnunet.compared) == 3
 
 
+def test_a_second_demo_in_the_folder_is_refused(demo, tmp_path):
+    with locked(tmp_path / "demo" / ".lock", "taken"), pytest.raises(UserError, match="another demo.*-o"):
+        demo()
+
+
 @pytest.mark.parametrize(
     ("stop_at", "again"),
     [
-        ("convert", ["convert_MSD_dataset", "plan_and_preprocess", "train", "train", "train", "predict"]),
-        ("plan_and", ["plan_and_preprocess", "train", "train", "train", "predict"]),
+        ("convert", [*FIRST, "train", "train", "train", "predict"]),
+        ("fingerprint", [*FIRST[1:], "train", "train", "train", "predict"]),
+        ("plan_experiment", [*FIRST[1:], "train", "train", "train", "predict"]),
+        ("preprocess ", ["preprocess", "train", "train", "train", "predict"]),
         (TRAINERS[0], ["train", "train", "train", "predict"]),
         (TRAINERS[1], ["train", "train", "predict"]),
         (TRAINERS[2], ["train", "predict"]),
@@ -285,13 +305,13 @@ def test_a_missing_prediction_is_made_again(demo, nnunet, tmp_path):
     demo()
     assert len(nnunet.commands) == 1 and nnunet.commands[0].endswith("--val") and TRAINERS[1] in nnunet.commands[0]
     calibrated = [command for wave in nnunet.waves for command in wave if " calibrate " in command]
-    assert [command.split()[-1] for command in calibrated] == [TRAINERS[1]]
+    assert len(calibrated) == 1 and f" -tr {TRAINERS[1]} " in calibrated[0]
 
 
 def test_the_end_is_a_decision_for_new_scans_by_a_calibrated_model(demo, nnunet, tmp_path, capsys):
     demo()
     predict, (decide,) = nnunet.commands[-1], nnunet.decided
-    assert f"-tr {TRAINERS[0]} -chk checkpoint_calibrated.pth --save_probabilities" in predict
+    assert f"-tr {TRAINERS[0]} -p nnUNetPlans -chk checkpoint_calibrated.pth --save_probabilities" in predict
     assert f" -o {decide.i} " in predict and f"$ {predict}\n" in capsys.readouterr().out
     for i in range(10):  # eleven scans are not predicted in passing
         (tmp_path / f"demo/nnUNet_raw/Dataset090_VirtualBrains/imagesTs/{i}_0000.nii.gz").touch()
@@ -315,14 +335,14 @@ def test_a_failed_command_ends_the_demo(demo, nnunet):
     nnunet.stop_at, nnunet.exception = TRAINERS[1], CommandFailed("its log is ...")
     with pytest.raises(CommandFailed):
         demo()
-    assert len(nnunet.waves) == 3
+    assert len(nnunet.waves) == 3  # conversion, preprocessing, the first two trainings
 
 
 def test_another_configuration_keeps_the_plans(demo, nnunet, tmp_path):
     demo()
     nnunet.waves.clear()
     demo(configuration="3d_fullres", trainers=TRAINERS[:1])
-    assert nnunet.commands[0] == "nnUNetv2_preprocess -d 90 -c 3d_fullres -np 2"
+    assert nnunet.commands[0] == "nnUNetv2_preprocess -d 90 -plans_name nnUNetPlans -c 3d_fullres -np 2"
     assert " 90 3d_fullres 0 " in nnunet.commands[1]
     plans = json.loads(next((tmp_path / "demo").rglob("nnUNetPlans.json")).read_text())
     assert "2d_small" in plans["configurations"]
@@ -337,14 +357,14 @@ def test_a_folder_of_other_data_is_refused(demo, tmp_path):
     demo()
     copy = tmp_path / "Task90_VirtualBrains"
     (tmp_path / "demo" / "data" / "Task90_VirtualBrains").rename(copy)
-    with pytest.raises(UserError, match="give another folder with -o"):
+    with pytest.raises(UserError, match="another -o"):
         demo(data=copy)
 
 
 def test_folds_and_trainers_multiply(demo, nnunet):
     demo(folds=("0", "1"), parallel=2)
     assert [len(wave) for wave in nnunet.waves[2:5]] == [2, 2, 2]
-    assert [command.split()[3] for command in nnunet.commands[2:-1]] == ["0", "0", "0", "1", "1", "1"]
+    assert [command.split()[3] for command in nnunet.commands[4:-1]] == ["0", "0", "0", "1", "1", "1"]
     assert nnunet.compared[0].i[0].endswith("TrueProbabilities__nnUNetPlans__2d_small")  # one document of both
 
 
@@ -352,6 +372,6 @@ def test_a_demo_folder_with_a_foreign_dataset_is_left_alone(demo, tmp_path):
     foreign = tmp_path / "demo" / "nnUNet_raw" / "Dataset090_VirtualBrains"
     foreign.mkdir(parents=True)
     (foreign / "mine.txt").touch()
-    with pytest.raises(UserError, match="not the demo's"):
+    with pytest.raises(UserError, match="was not made here"):
         demo()
     assert (foreign / "mine.txt").exists()
