@@ -3,7 +3,7 @@
 Two observations make it cheap. The masks overlap, but the voxels fall into few disjoint groups (truth foreground x
 predicted foreground x each further mask), and every mask is a sum of groups. And most voxels are plain: labelled
 background, in no mask, with nearly all probability on the background, so that their bins are known beforehand and only
-sums over everything are needed. The rest is gathered: see :mod:`nnunet_nacl.metrics.counters`.
+sums over everything are needed: see :mod:`nnunet_nacl.metrics.group_sums`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,7 @@ from torch import Tensor
 
 from nnunet_nacl.metrics.binning import DEFAULT_N_BINS, BinStats, check_n_bins
 from nnunet_nacl.metrics.checks import check_chunk, read_inputs
-from nnunet_nacl.metrics.counters import ClassCounter, RegionCounter
-from nnunet_nacl.metrics.groups import FIRST_EXTRA, GroupSums
-from nnunet_nacl.metrics.plain_voxels import BLOCK, EXACT_BELOW
+from nnunet_nacl.metrics.group_sums import BLOCK, GroupSums
 from nnunet_nacl.metrics.primitives import where_true
 
 __all__ = ["BUILT_IN_MASKS", "count_masks"]
@@ -26,7 +24,7 @@ __all__ = ["BUILT_IN_MASKS", "count_masks"]
 BUILT_IN_MASKS = ("all", "foreground", "predicted", "union")
 
 _MAX_EXTRA_MASKS = 5
-_BATCH = 1 << 17  # probabilities of special voxels that are counted together: they stay in the cache
+EXACT_BELOW = 1 << 23  # probabilities of a case that is summed in double precision throughout
 
 
 def count_masks(
@@ -75,28 +73,22 @@ def count_masks(
     if len(case.masks) > _MAX_EXTRA_MASKS:
         raise ValueError(f"At most {_MAX_EXTRA_MASKS} extra masks are possible, got {len(case.masks)}.")
     num_classes, device = case.probs.shape[0], case.probs.device
-    sums = GroupSums.zeros(1 << (FIRST_EXTRA + len(case.masks)), num_classes, n_bins, regions, device)
+    exact = case.probs.numel() < EXACT_BELOW
+    sums = GroupSums(list(case.masks), num_classes, n_bins, regions, exact, device)
     if chunk_voxels is None:
         chunk_voxels = max(1 << 12, (1 << 20) // num_classes // BLOCK * BLOCK) if device.type == "cpu" else 1 << 22
-    counter = (RegionCounter if regions else ClassCounter)(case.probs, sums, max(1 << 10, _BATCH // num_classes))
-    exact = case.probs.numel() < EXACT_BELOW
     for start in range(0, case.probs.shape[1], chunk_voxels):
         part = slice(start, start + chunk_voxels)
-        index: int | Tensor = start
         chunk, labels = case.probs[:, part], case.truth[..., part]
         masks = [mask[part] for mask in case.masks.values()]
-        if exact:
-            chunk = chunk.double()
-        elif chunk.dtype not in (torch.float32, torch.float64):
+        if chunk.dtype not in (torch.float32, torch.float64):
             chunk = chunk.float()
         if check_values:
             check_chunk(chunk, regions)
-        if case.valid is not None:
+        if case.valid is not None and not case.valid[part].all():
             keep = where_true(case.valid[part])
-            if len(keep) < chunk.shape[1]:
-                chunk, labels, index = chunk.index_select(1, keep), labels.index_select(-1, keep), keep + start
-                masks = [mask.index_select(0, keep) for mask in masks]
+            chunk, labels = chunk.index_select(1, keep), labels.index_select(-1, keep)
+            masks = [mask.index_select(0, keep) for mask in masks]
         if chunk.shape[1]:
-            counter.add(chunk, index, labels, masks)
-    counter.finish()
-    return sums.by_mask(list(case.masks))
+            sums.add(chunk, labels, masks)
+    return sums.by_mask()

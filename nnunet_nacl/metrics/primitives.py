@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["add_at", "exceeds", "order_of", "take_columns", "where_true"]
+__all__ = ["exceeds", "take_columns", "where_true"]
 
 
 def exceeds(values: Tensor, threshold: float) -> Tensor:
@@ -27,13 +27,6 @@ def where_true(flags: Tensor) -> Tensor:
     return flags.flatten().nonzero().squeeze(1)
 
 
-def order_of(keys: Tensor) -> Tensor:
-    """int64 indices that sort small non-negative integers (uint8)."""
-    if keys.device.type == "cpu":
-        return torch.from_numpy(np.argsort(keys.numpy(), kind="stable"))  # a radix sort for these
-    return keys.argsort()
-
-
 def take_columns(values: Tensor, index: Tensor) -> Tensor:
     """values[:, index] of a matrix, as a contiguous one."""
     if _numpy_can(values):
@@ -43,13 +36,6 @@ def take_columns(values: Tensor, index: Tensor) -> Tensor:
             out[:] = row.take(places)
         return torch.from_numpy(columns)
     return values.index_select(1, index)
-
-
-def add_at(target: Tensor, index: Tensor, weights: Tensor | None = None) -> None:
-    """target.flat[index] += weights (or 1), duplicates included."""
-    if len(index):
-        flat = target.view(-1)
-        flat += torch.bincount(index, weights=weights, minlength=flat.numel())
 
 
 def _numpy_can(values: Tensor) -> bool:
