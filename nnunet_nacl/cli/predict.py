@@ -7,8 +7,6 @@ import os
 
 HELP = "predict scans and list those to look at first"
 
-_SHOWN = 10  # lines
-
 _DESCRIPTION = """\
 Does what nnUNetv2_predict does, by nnU-Net's own networks, preprocessing, sliding window and export, and says in the
 same pass which scans need a look, and where. No npz is written.
@@ -98,9 +96,8 @@ def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from nnunet_nacl.cli.problem_list import report_problems
-    from nnunet_nacl.documents.review_list import table_text
-    from nnunet_nacl.json_files import one_line
-    from nnunet_nacl.prediction.review_documents import PAGE, REVIEW
+    from nnunet_nacl.cli.review_text import print_list
+    from nnunet_nacl.prediction.scan_list import NOT_YET
     from nnunet_nacl.prediction.scan_run import ScanRun, predict_folder
     from nnunet_nacl.prediction.trained_model import TrainedModel
     from nnunet_nacl.show.review_page import review_page
@@ -133,7 +130,7 @@ def run(args: argparse.Namespace) -> int:
     # the blocks that tidy up run only if Python ends by an exception
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        delivered = predict_folder(
+        found, problems = predict_folder(
             model, network, scans, draw=draw_thumbnail, page=review_page, progress=not args.disable_progress_bar
         )
     except (KeyboardInterrupt, SystemExit):
@@ -145,23 +142,11 @@ def run(args: argparse.Namespace) -> int:
     finally:
         signal.signal(signal.SIGTERM, before)
 
-    cases, shown = delivered.cases, min(_SHOWN, len(delivered.cases))
-    n_look = sum(map(bool, delivered.reasons.values()))
-    print(f"{len(cases)} scans, {n_look} need a look; lowest expected Dice first ({shown} of {len(cases)}):")
-    print(table_text(cases, rows=shown, predicted=delivered.predicted))
-    if delivered.predicted is not None:
-        print("In brackets: 90 % intervals, for patients like those that the map was learned from.")
-    to_look_at = [case.case for case in cases if delivered.reasons[case.case]]
-    for case in to_look_at[:_SHOWN]:
-        print(f"  {one_line(case)}: {one_line('; '.join(delivered.reasons[case]))}")
-    for note in delivered.notes:
-        print(f"note: {note}")
-    if delivered.waiting:
-        print(f"{len(delivered.waiting)} scans of other parts are not done; the part that ends last lists them.")
-    print(f"\nlist: {delivered.output / PAGE}\n      {delivered.output / REVIEW}")
-    print("The order is a ranking, no threshold is validated. Research software, not for clinical use.")
-    report_problems("predict", delivered.problems)
-    return 1 if delivered.problems else 0
+    print_list(found, scans.output)
+    if n_waiting := list(found.problems.values()).count(NOT_YET):
+        print(f"{n_waiting} scans of other parts are not done; the part that ends last lists them.")
+    report_problems("predict", problems)
+    return 1 if problems else 0
 
 
 def _model_folder(args: argparse.Namespace):

@@ -14,6 +14,7 @@ from nnunet_nacl.json_files import one_line
 
 __all__ = [
     "CaseReview",
+    "FinishedCase",
     "PredictedCase",
     "StructureReview",
     "in_order",
@@ -95,6 +96,25 @@ class CaseReview:
     def lowest_expected_dice(self) -> float:
         """Smallest expected Dice of the structures that were predicted; NaN if there are none."""
         return min((s.expected_dice for s in self.structures if s.pieces), default=math.nan)
+
+
+@dataclass(frozen=True)
+class FinishedCase:
+    """What is kept of a case that is written, for the lists.
+
+    Attributes:
+        row: Of the list.
+        unlike: How its image differs from the training's, in words.
+        place: Where the network is least certain, in words; empty where there is no picture.
+        picture: Base64 PNG through that place.
+        size: Width and height of the picture in pixels.
+    """
+
+    row: CaseReview
+    unlike: tuple[str, ...] = ()
+    place: str = ""
+    picture: str = ""
+    size: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)

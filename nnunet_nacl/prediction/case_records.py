@@ -12,35 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.documents.review_list import CaseReview
+from nnunet_nacl.documents.review_list import FinishedCase
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import stamp, to_json_text, write_atomically
 from nnunet_nacl.json_files import decode, encode, read_dict
 from nnunet_nacl.prediction.input_cases import InputCase
 
-__all__ = ["RECORDS", "CaseRecords", "FinishedCase"]
+__all__ = ["RECORDS", "CaseRecords"]
 
 RECORDS = "review"
 _COMPUTATION = 1  # raise it when another segmentation or number comes from the same files
-
-
-@dataclass(frozen=True)
-class FinishedCase:
-    """What the lists say of a case.
-
-    Attributes:
-        review: Its row.
-        unlike: How its image differs from the training's.
-        place: Where the network is least certain, in words.
-        picture: Base64 PNG through that place.
-        size: Width and height of the picture in pixels.
-    """
-
-    review: CaseReview
-    unlike: tuple[str, ...]
-    place: str
-    picture: str
-    size: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -64,10 +45,8 @@ class CaseRecords:
             for name, written in record["written"].items():
                 if stamp(self.output / name)[1:] != written:
                     return None
-            review, picture = decode(CaseReview, record["review"], case.case), record["picture"]
-            width, height = record["size"]
-            return FinishedCase(review, tuple(record["unlike"]), record["place"], picture, (int(width), int(height)))
-        except (KeyError, TypeError, ValueError, AttributeError, OSError):
+            return decode(FinishedCase, record["finished"], self._path(case.case))
+        except (KeyError, TypeError, AttributeError, OSError, UserError):
             return None  # never finished, from another version, or edited
 
     def problem(self, case: str) -> str:
@@ -90,11 +69,7 @@ class CaseRecords:
             "case": case.case,
             "signature": self._signature(case),
             "written": {str(path.relative_to(self.output)): stamp(path)[1:] for path in written},
-            "review": encode(finished.review),
-            "unlike": list(finished.unlike),
-            "place": finished.place,
-            "size": list(finished.size),
-            "picture": finished.picture,
+            "finished": encode(finished),
         }
         write_atomically(self._path(case.case), to_json_text(record))
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from nnunet_nacl.cases.map_images import to_dtype, write_image
 from nnunet_nacl.cases.prediction_folder import CaseFiles
 from nnunet_nacl.cases.prediction_output import write_case
+from nnunet_nacl.documents.review_list import FinishedCase
 from nnunet_nacl.files import remove_leftovers
-from nnunet_nacl.prediction.case_records import CaseRecords, FinishedCase
+from nnunet_nacl.prediction.case_records import CaseRecords
 from nnunet_nacl.prediction.input_cases import InputCase
 from nnunet_nacl.prediction.network import PredictedLogits
 from nnunet_nacl.prediction.preprocessed_case import CompactImage

@@ -26,7 +26,8 @@ from nnunet_nacl.prediction.delivery import MAPS, Delivery, Thumbnail
 from nnunet_nacl.prediction.input_cases import InputCase, find_input_cases
 from nnunet_nacl.prediction.network import Network, PredictedLogits
 from nnunet_nacl.prediction.preprocessed_case import CompactImage, PreprocessedCase, read_and_preprocess
-from nnunet_nacl.prediction.review_documents import DOCUMENT, PAGE, REVIEW, Delivered, deliver_lists
+from nnunet_nacl.prediction.review_lists import PAGE, REVIEW, ReviewList
+from nnunet_nacl.prediction.scan_list import DOCUMENT, write_lists
 from nnunet_nacl.prediction.segmented_case import MAP_NAMES, Postprocessing, SegmentedCase
 from nnunet_nacl.prediction.trained_model import TrainedModel
 
@@ -103,9 +104,9 @@ def predict_folder(
     run: ScanRun,
     *,
     draw: Callable[[TrainedModel, CompactImage, SegmentedCase], Thumbnail],
-    page: Callable[..., str],
+    page: Callable[[ReviewList], str],
     progress: bool = False,
-) -> Delivered:
+) -> tuple[ReviewList, dict[str, str]]:
     """Predict every scan of a folder.
 
     ``output`` becomes a folder as nnUNetv2_predict leaves it, with prediction.json, review.csv and index.html beside
@@ -121,7 +122,7 @@ def predict_folder(
         progress: Show a progress bar on stderr, with the time left.
 
     Returns:
-        The lists, which hold the cases of all parts, and what is wrong with the cases of this one.
+        The list, which holds the cases of all parts, and what is wrong with the cases of this one.
 
     Raises:
         UserError: Folders or settings do not fit, or not a single case could be done.
@@ -156,11 +157,11 @@ def predict_folder(
                 _work(model, Network(model, **network), run, delivery, todo, track)
     finally:
         remove_unfinished(run.output, run.owner)
-    delivered = deliver_lists(model, run, records, cases, unusable, settings, track.problems, page)
+    found = write_lists(model, run, records, cases, unusable, settings, page)
     if not any(records.finished(case) for case in mine):
         listed = "".join(f"\n  {one_line(case)}: {problem}" for case, problem in track.problems.items())
         raise UserError(f"{run.images}: no case could be predicted.{listed}")
-    return delivered
+    return found, dict(sorted(track.problems.items()))
 
 
 def _check(model: TrainedModel, run: ScanRun) -> tuple[str, ...]:

@@ -66,6 +66,11 @@ class TrainingRange:
         return cls("plans.json", *grids, _intensities(plans, num_channels), _SLACK_OF_MEDIAN)
 
     @property
+    def words(self) -> str:
+        """What images are compared with."""
+        return "the medians of the training images" if self.slack == _SLACK_OF_MEDIAN else "the training images"
+
+    @property
     def spacing_mm(self) -> np.ndarray:
         """(2, 3) smallest and largest voxel spacing along each axis; NaN where it is not known."""
         return _range(self.spacings_mm)

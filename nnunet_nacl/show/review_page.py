@@ -5,18 +5,16 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
 import nnunet_nacl
 from nnunet_nacl.calibration.dice_estimate import Prediction
-from nnunet_nacl.documents.review_list import CaseReview, PredictedCase
-from nnunet_nacl.prediction.case_records import FinishedCase
-from nnunet_nacl.prediction.trained_model import TrainedModel
+from nnunet_nacl.documents.review_list import CaseReview
+from nnunet_nacl.prediction.review_lists import ReviewList
 from nnunet_nacl.show.drawing import STRUCTURE_COLORS
 from nnunet_nacl.show.templating import render, source
 
@@ -26,61 +24,27 @@ _UNITS = {"mm2": "mm²"}
 _MOST_STRUCTURES, _SHOWN = 4, 3  # of more, only those with the lowest Dice fit into a row
 
 
-def review_page(
-    model: TrainedModel,
-    images: Path,
-    reviews: Sequence[CaseReview],
-    done: Mapping[str, FinishedCase],
-    predicted: Mapping[str, PredictedCase] | None,
-    reasons: Mapping[str, Sequence[str]],
-    problems: Mapping[str, str],
-    notes: Sequence[str],
-    threshold: float | None,
-) -> str:
-    """The page.
-
-    Args:
-        model: That made the segmentations.
-        images: Folder of the scans.
-        reviews: In the order of the list.
-        done: Picture and place of each.
-        predicted: What the map predicts of each; None where nothing is known.
-        reasons: Why each needs a look.
-        problems: Why other cases could not be done.
-        notes: What must be known of the numbers.
-        threshold: Of the predicted Dice; None without one.
-    """
-    script, names = source("page.js"), [model.labels.names[channel] for channel in model.labels.foreground]
-    rows = [
-        _row(rank, review, done[review.case], (predicted or {}).get(review.case), reasons[review.case])
-        for rank, review in enumerate(reviews, 1)
-    ]
+def review_page(found: ReviewList) -> str:
+    """The page of a list, with a picture of every case that has one."""
+    script, several = source("page.js"), len(found.members) > 1
     return render(
         "review.html",
-        dataset=model.opened.plans.get("dataset_name") or model.folder.name,
-        images=str(images),
+        list=found,
+        rows=[_row(rank, row, found) for rank, row in enumerate(found.rows, 1)],
         date=f"{datetime.now():%Y-%m-%d}",
         version=f"nnunet_nacl {nnunet_nacl.__version__}",
         style=Markup(render("page.css", colors=STRUCTURE_COLORS)),
         script=Markup(script),
         script_hash=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
-        structures=names,
-        columns=_columns(names, len(model.folds) > 1),
+        columns=_columns(found.structures, several),
         colors=len(STRUCTURE_COLORS),
-        model=model,
-        rows=rows,
-        n_to_look_at=sum(map(bool, reasons.values())),
-        several=len(model.folds) > 1,
-        learned=predicted is not None,
-        threshold=threshold,
-        problems=problems,
-        notes=notes,
+        several=several,
+        learned=found.predicted is not None,
     )
 
 
-def _row(
-    rank: int, review: CaseReview, finished: FinishedCase, predicted: PredictedCase | None, reasons: Sequence[str]
-) -> dict[str, Any]:
+def _row(rank: int, review: CaseReview, found: ReviewList) -> dict[str, Any]:
+    finished, predicted = found.finished[review.case], (found.predicted or {}).get(review.case)
     cells = [_cell(review.lowest_expected_dice)]
     if review.n_members > 1:
         members = [s.members_dice for s in review.structures if not math.isnan(s.members_dice)]
@@ -100,7 +64,7 @@ def _row(
     return {
         "rank": rank,
         "case": review.case,
-        "reasons": "; ".join(reasons),
+        "reasons": "; ".join(found.reasons[review.case]),
         "place": finished.place,
         "picture": f"data:image/png;base64,{finished.picture}",
         "size": finished.size,

@@ -1,0 +1,105 @@
+"""What is said of a folder's cases, in the order in which to look at them: review.csv, index.html, and a document."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import nnunet_nacl
+from nnunet_nacl.cases.predicted_quality import QualityOfMap
+from nnunet_nacl.documents.review_list import CaseReview, FinishedCase, PredictedCase, in_order, review_csv_text
+from nnunet_nacl.files import to_json_text, write_atomically
+from nnunet_nacl.prediction.reasons import LOWEST_MEMBERS_DICE, reasons_to_look
+
+__all__ = ["PAGE", "REVIEW", "ReviewList"]
+
+PAGE = "index.html"
+REVIEW = "review.csv"
+_RESEARCH = "Research software, not for clinical use. The order is a ranking; no threshold is validated."
+
+
+@dataclass(frozen=True)
+class ReviewList:
+    """The list of a run.
+
+    Attributes:
+        title: Of the page, such as the data set.
+        finished: What is kept of each case, by name.
+        structures: Their names.
+        members: Names of the networks or folders that are averaged; one if there is nothing to average.
+        quality: What the calibration map has learned of Dice and volume; None where nothing is known.
+        threshold: A predicted Dice below is a reason to look; None: no predicted Dice is.
+        problems: By case why there is nothing of it.
+        notes: What whoever uses the list must know.
+        made: How the segmentations were made, for the page: text by heading.
+        compared_with: What of the training the images were compared with; empty if they were not.
+    """
+
+    title: str
+    finished: Mapping[str, FinishedCase]
+    structures: Sequence[str]
+    members: Sequence[str]
+    quality: QualityOfMap | None = None
+    threshold: float | None = None
+    problems: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    made: Mapping[str, str] = field(default_factory=dict)
+    compared_with: str = ""
+
+    @cached_property
+    def rows(self) -> list[CaseReview]:
+        """Of the cases, in the order in which to look at them."""
+        return in_order([case.row for case in self.finished.values()])
+
+    @cached_property
+    def predicted(self) -> dict[str, PredictedCase] | None:
+        """By case what the map predicts; None where nothing is known."""
+        return None if self.quality is None else {row.case: self.quality.predict(row) for row in self.rows}
+
+    @cached_property
+    def reasons(self) -> dict[str, list[str]]:
+        """By case why it needs a look, in words; none for most."""
+        predicted = self.predicted or {}
+        return {
+            row.case: reasons_to_look(row, predicted.get(row.case), self.threshold, self.finished[row.case].unlike)
+            for row in self.rows
+        }
+
+    @property
+    def n_to_look_at(self) -> int:
+        """Cases with any reason."""
+        return sum(map(bool, self.reasons.values()))
+
+    def write(
+        self, output: Path, document: Path, content: Mapping[str, Any], page: Callable[[ReviewList], str]
+    ) -> None:
+        """Write all files of the list.
+
+        Args:
+            output: Folder of review.csv and index.html.
+            document: Path of the document, for programs.
+            content: What it says beside the list.
+            page: Makes the page (:func:`nnunet_nacl.show.review_page.review_page`).
+
+        Raises:
+            UserError: A file cannot be written.
+        """
+        text = review_csv_text(self.rows, self.members, self.problems, self.predicted, self.threshold, self.reasons)
+        write_atomically(output / REVIEW, text)
+        write_atomically(output / PAGE, page(self))
+        whole = {
+            "schema_version": 1,
+            "generated_by": f"nnunet_nacl {nnunet_nacl.__version__}",
+            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            **content,
+            "threshold": self.threshold,
+            "members_dice_threshold": LOWEST_MEMBERS_DICE if len(self.members) > 1 else None,
+            "notes": [*self.notes, _RESEARCH],
+            "n_cases": len(self.rows),
+            "n_to_look_at": self.n_to_look_at,
+        }
+        write_atomically(document, to_json_text(whole))

@@ -1,0 +1,118 @@
+"""The list of a folder of scans, of all runs that share them: whichever of them ends last has all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from nnunet_nacl.documents.review_list import FinishedCase
+from nnunet_nacl.json_files import one_line
+from nnunet_nacl.prediction.case_records import CaseRecords
+from nnunet_nacl.prediction.input_cases import InputCase
+from nnunet_nacl.prediction.review_lists import ReviewList
+from nnunet_nacl.prediction.trained_model import TrainedModel
+
+if TYPE_CHECKING:
+    from nnunet_nacl.prediction.scan_run import ScanRun
+
+__all__ = ["DOCUMENT", "NOT_YET", "write_lists"]
+
+DOCUMENT = "prediction.json"
+NOT_YET = "not predicted yet: run the part that has it."
+
+
+def write_lists(
+    model: TrainedModel,
+    run: ScanRun,
+    records: CaseRecords,
+    cases: Sequence[InputCase],
+    unusable: Mapping[str, str],
+    settings: Mapping[str, Any],
+    page: Callable[[ReviewList], str],
+) -> ReviewList:
+    """Write the list from the records of all cases, whichever part made them."""
+    while True:
+        finished, wrong, waiting = _gather(records, cases, unusable)
+        labels = model.labels
+        found = ReviewList(
+            str(model.opened.plans.get("dataset_name") or model.folder.name),
+            finished,
+            [labels.names[channel] for channel in labels.foreground],
+            [f"fold_{fold}" for fold in model.folds],
+            model.quality,
+            run.threshold,
+            {**wrong, **dict.fromkeys(waiting, NOT_YET)},
+            _notes(model, settings),
+            _made(model, run),
+            model.training.words,
+        )
+        content = _describe(model, run, settings) | {"problems": wrong, "not_predicted_yet": waiting}
+        found.write(run.output, run.output / DOCUMENT, content, page)
+        if _gather(records, cases, unusable)[0].keys() == finished.keys():  # no other part has gone on meanwhile
+            return found
+
+
+def _gather(
+    records: CaseRecords, cases: Sequence[InputCase], unusable: Mapping[str, str]
+) -> tuple[dict[str, FinishedCase], dict[str, str], list[str]]:
+    """Finished cases, the problems of those that could not be done, and the cases of which nothing is known yet."""
+    done, wrong, waiting = {}, {case: one_line(problem) for case, problem in unusable.items()}, []
+    for case in cases:
+        if finished := records.finished(case):
+            done[case.case] = finished
+        elif problem := records.problem(case.case):
+            wrong[case.case] = problem
+        else:
+            waiting.append(case.case)
+    return done, dict(sorted(wrong.items())), waiting
+
+
+def _notes(model: TrainedModel, settings: Mapping[str, Any]) -> list[str]:
+    notes = [f"{one[0].upper()}{one[1:]}" for one in model.missing]
+    if model.calibrated and not settings["mirroring"]:
+        notes.append("Mirroring is off (--disable_tta), but the calibration was fitted with it: its numbers hold less.")
+    if model.quality is not None and len(model.folds) > 1 and not model.quality.learned.as_deployed:
+        notes.append(
+            "The map learned from single networks: its intervals do not hold for the average of several folds."
+        )
+    if settings["postprocessing"] and model.quality is not None:
+        notes.append("Predicted Dice was learned from segmentations without postprocessing.")
+    return notes
+
+
+def _made(model: TrainedModel, run: ScanRun) -> dict[str, str]:
+    decided, argmax = (
+        "decided for the highest expected Dice",
+        "the most probable label of each voxel, as nnUNetv2_predict",
+    )
+    return {
+        "Scans": str(run.images),
+        "Model": model.folder.name,
+        "Folds": ", ".join(model.folds),
+        "Checkpoint": model.checkpoint + ("" if model.calibrated else " (not calibrated)"),
+        "Segmentations": decided if model.decided else argmax,
+    }
+
+
+def _describe(model: TrainedModel, run: ScanRun, settings: Mapping[str, Any]) -> dict[str, Any]:
+    quality = model.quality
+    return {
+        "command": run.command,
+        "images": str(run.images.resolve()),
+        "model": {
+            "folder": str(model.folder.resolve()),
+            "dataset": model.opened.plans.get("dataset_name"),
+            "trainer": model.trainer,
+            "configuration": model.configuration,
+            "checkpoint": model.checkpoint,
+            "checkpoints_sha256": settings["checkpoints"],
+        },
+        "calibrated": model.calibrated,
+        "calibration_map": quality and {"file": str(quality.path.resolve()), "sha256": model.map_hash},
+        "decide": "dice" if model.decided else "argmax",
+        "step_size": settings["step_size"],
+        "mirroring": settings["mirroring"],
+        "postprocessing": settings["postprocessing"] or None,
+        "maps": settings["maps"],
+        "training_range": model.training.source,
+    }
