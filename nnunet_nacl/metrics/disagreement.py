@@ -62,7 +62,8 @@ class MemberSums:
     ) -> None:
         self._structures, self._label_map, self._regions, self._to_probs = structures, label_map, regions, to_probs
         self._grid: tuple[int, ...] = ()
-        self._probs = self._entropy = np.empty(0)
+        self._probs: np.ndarray = np.empty((0, 0))
+        self._entropy = self._probs
         self._segmentations: list[np.ndarray] = []
 
     def add(self, values: np.ndarray, segmentation: np.ndarray | None = None) -> None:

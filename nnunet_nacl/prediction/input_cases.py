@@ -46,7 +46,8 @@ def find_input_cases(
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give the folder that holds the images.")
     names, no_files = list_folder(folder)
-    channels, others, problems = defaultdict(list), defaultdict(list), {}
+    channels, others = defaultdict(list), defaultdict(list)
+    problems: dict[str, str] = {}
     for name in sorted([*names, *no_files]):
         stem, ending = _split(name, file_ending)
         match = re.fullmatch("(.*)_([0-9]{4})", stem, re.DOTALL)

@@ -132,8 +132,15 @@ class Predictor:
             stage = model.previous_stage
             wrong = f"a cascade: give the segmentation of {stage} as" if stage else "no cascade, which alone has a"
             raise UserError(f"{model.configuration} is {wrong} previous_stage.")
-        image, options = np.asarray(image), {"source": [case], "any_size": self._any_size}
-        prepared = preprocess(model, case, image, dict(properties), previous_stage, **options)
+        prepared = preprocess(
+            model,
+            case,
+            np.asarray(image),
+            dict(properties),
+            previous_stage,
+            source=[case],
+            any_size=self._any_size,
+        )
         segmented = segment_case(
             model, self._network.predict(prepared), postprocessing=self._postprocessing, probabilities=probabilities
         )

@@ -135,7 +135,7 @@ def preprocess(
 
 def _check_size(model: TrainedModel, image: np.ndarray, spacing_mm: Sequence[float], source: object) -> None:
     """UserError, before hours of resampling, for an image that is far larger than any of the training."""
-    training, box = model.training, bounding_box(image.any(0))  # nnU-Net crops to this box
+    training, box = model.training, bounding_box(np.any(image, axis=0))  # nnU-Net crops to this box
     voxels = model.grid_voxels(spacing_mm, [part.stop - part.start for part in box or ()])
     largest = model.grid_voxels(training.spacings_mm, training.shapes).max(initial=0)
     if 0 < MOST_TIMES * largest < voxels:

@@ -55,15 +55,14 @@ class TrainingRange:
         for path in places:
             with contextlib.suppress(UserError, *_DAMAGED):
                 content = read_dict(path)
-                grids = _rows(content["spacings"]), _rows(content["shapes_after_crop"])
-                if grids[0].shape == grids[1].shape:
-                    return cls(str(path), *grids, _intensities(content, num_channels))
-        grids = np.empty((0, 3)), np.empty((0, 3))
+                spacings, shapes = _rows(content["spacings"]), _rows(content["shapes_after_crop"])
+                if spacings.shape == shapes.shape:
+                    return cls(str(path), spacings, shapes, _intensities(content, num_channels))
+        spacings = shapes = np.empty((0, 3))
         with contextlib.suppress(*_DAMAGED):
             names = "original_median_spacing_after_transp", "original_median_shape_after_transp"
-            spacing, shape = (_rows([plans[name]])[:, plans["transpose_backward"]] for name in names)
-            grids = spacing, shape
-        return cls("plans.json", *grids, _intensities(plans, num_channels), _SLACK_OF_MEDIAN)
+            spacings, shapes = (_rows([plans[name]])[:, plans["transpose_backward"]] for name in names)
+        return cls("plans.json", spacings, shapes, _intensities(plans, num_channels), _SLACK_OF_MEDIAN)
 
     @property
     def words(self) -> str:
