@@ -1,6 +1,6 @@
 """A batch as the losses see it: logits in at least single precision, the target read, and the mean over its voxels.
 
-Common to all losses:
+Common to all losses (their own descriptions name only what each adds):
 
 * ``logits``: (B, K, *spatial) for K classes, (B, R, *spatial) with ``regions=True``; one to three spatial axes.
 * ``target``: classes (B, 1, *spatial) or (B, *spatial), any dtype; regions (B, R, *spatial) binary, or
@@ -10,7 +10,7 @@ Common to all losses:
   under torch.compile. Inside of torch.func.vmap over targets it must be False.
 * The result is the mean over the N valid voxels (regions: and over regions), a scalar in float32, or float64 for
   float64 logits, also under autocast. N = 0 gives 0 with zero gradient.
-* ValueError for shapes that do not fit and for settings out of range.
+* ValueError for shapes and labels that do not fit and for settings out of range.
 * On the CPU most forms for classes compute the gradient together with the value, in less time and memory than
   automatic differentiation takes (:mod:`nnunet_nacl.losses.analytic`). They can be differentiated once; a second
   time raises RuntimeError, except inside of ``with automatic_differentiation():`` and of torch.func's transforms.

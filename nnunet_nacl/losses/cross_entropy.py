@@ -19,19 +19,8 @@ def cross_entropy(
     """Cross-entropy, -log p_y (eq. 1); binary cross-entropy for regions.
 
     With an ignore label nnU-Net's own binary cross-entropy sums over the regions; this one is always their mean.
-
-    Args:
-        logits: See :mod:`nnunet_nacl.losses.batch`, like all arguments.
-        target: Labels.
-        ignore_label: Label without ground truth.
-        regions: Sigmoid heads.
-        check_labels: Check the values of ``target``.
-
-    Returns:
-        Scalar.
-
-    Raises:
-        ValueError: Shapes or labels do not fit.
+    Arguments: see :mod:`nnunet_nacl.losses.batch`. Ignored voxels add nothing, without a valid one it is 0;
+    ValueError for shapes or labels that do not fit.
     """
     return mean_cross_entropy(read_batch(logits, target, ignore_label, regions, check_labels))
 

@@ -33,19 +33,12 @@ def ecp(
     ``CE - alpha R_k[-p_k log p_k]``; the authors of NACL average the entropy's terms over the classes.
 
     Args:
-        logits: See :mod:`nnunet_nacl.losses.batch`, like all arguments not named here.
-        target: Labels.
         penalty_weight: alpha, not negative; 0 is cross-entropy.
         reduction: R, ``mean`` or ``sum`` over classes; they differ by the factor K.
-        ignore_label: Label without ground truth.
         regions: Sigmoid heads: the binary entropy (``sum``) or half of it (``mean``).
-        check_labels: Check the values of ``target``.
 
-    Returns:
-        Scalar.
-
-    Raises:
-        ValueError: A setting out of range, or shapes or labels do not fit.
+    Other arguments: see :mod:`nnunet_nacl.losses.batch`. Ignored voxels add nothing, without a valid one it is 0;
+    ValueError for a setting out of range, and for shapes or labels that do not fit.
     """
     require_weight("penalty_weight", penalty_weight)
     batch = read_batch(logits, target, ignore_label, regions, check_labels)

@@ -28,18 +28,11 @@ def focal(
     """Focal loss, -(1 - p_y)^gamma log p_y (Lin et al. 2017, eq. 4 without class weights), as a mean over voxels.
 
     Args:
-        logits: See :mod:`nnunet_nacl.losses.batch`, like all arguments not named here.
-        target: Labels.
         gamma: Focusing parameter, not negative; 0 is cross-entropy.
-        ignore_label: Label without ground truth.
         regions: Sigmoid heads; p_y is then the probability of the true side.
-        check_labels: Check the values of ``target``.
 
-    Returns:
-        Scalar.
-
-    Raises:
-        ValueError: ``gamma`` is negative, or shapes or labels do not fit.
+    Other arguments: see :mod:`nnunet_nacl.losses.batch`. Ignored voxels add nothing, without a valid one it is 0;
+    ValueError for a setting out of range, and for shapes or labels that do not fit.
     """
     require_weight("gamma", gamma)
     batch = read_batch(logits, target, ignore_label, regions, check_labels)

@@ -30,18 +30,10 @@ def label_smoothing(
     Regions are smoothed as two classes, in and out: 1 becomes 1 - alpha / 2 and 0 becomes alpha / 2.
 
     Args:
-        logits: See :mod:`nnunet_nacl.losses.batch`, like all arguments not named here.
-        target: Labels.
         smoothing: alpha, in [0, 1]; 0 is cross-entropy.
-        ignore_label: Label without ground truth.
-        regions: Sigmoid heads.
-        check_labels: Check the values of ``target``.
 
-    Returns:
-        Scalar.
-
-    Raises:
-        ValueError: ``smoothing`` out of range, or shapes or labels do not fit.
+    Other arguments: see :mod:`nnunet_nacl.losses.batch`. Ignored voxels add nothing, without a valid one it is 0;
+    ValueError for a setting out of range, and for shapes or labels that do not fit.
     """
     if not 0 <= smoothing <= 1:
         raise ValueError(f"smoothing must lie in [0, 1], got {smoothing!r}.")

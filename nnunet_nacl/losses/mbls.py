@@ -31,20 +31,13 @@ def mbls(
     """Margin-based label smoothing, CE + lambda R_k[relu(max_j l_j - l_k - m)] (Liu et al. 2022, eq. 7).
 
     Args:
-        logits: See :mod:`nnunet_nacl.losses.batch`, like all arguments not named here.
-        target: Labels.
         penalty_weight: lambda, not negative; 0 is cross-entropy.
         margin: m, how far the largest logit may exceed the others, not negative.
         reduction: R, ``mean`` or ``sum`` over classes; they differ by the factor K.
-        ignore_label: Label without ground truth.
         regions: Sigmoid heads: relu(|l_r| - m) (``sum``) or half of it (``mean``).
-        check_labels: Check the values of ``target``.
 
-    Returns:
-        Scalar.
-
-    Raises:
-        ValueError: A setting out of range, or shapes or labels do not fit.
+    Other arguments: see :mod:`nnunet_nacl.losses.batch`. Ignored voxels add nothing, without a valid one it is 0;
+    ValueError for a setting out of range, and for shapes or labels that do not fit.
     """
     require_weight("penalty_weight", penalty_weight)
     require_weight("margin", margin)

@@ -42,8 +42,6 @@ def nacl(
     Where all neighbours agree, L1 holds p_y at 1 - lambda / K (``mean``) or 1 - lambda (``sum``).
 
     Args:
-        logits: See :mod:`nnunet_nacl.losses.batch`, like all arguments not named here.
-        target: Labels.
         penalty_weight: lambda, not negative; 0 is cross-entropy.
         kernel_size: Odd size of the neighbourhood in voxels, one for all axes or one per axis.
         prior: Weights in the neighbourhood: ``mean``, ``gaussian`` or ``svls`` (what the paper calls Gaussian).
@@ -55,16 +53,11 @@ def nacl(
         padding: Beyond the border: ``valid``, ``background``, ``zeros`` or ``replicate``; see ``Neighborhood``.
         prior_scale: m, not negative: the constraint becomes m tau. Not in the paper; with m = 5 the logits of plain
             background may differ by 5, so that it keeps its confidence.
-        ignore_label: Label without ground truth.
         regions: Sigmoid heads: the constraint is m (2 tau_r - 1) and the penalty that of the two classes in and out,
             |.| or (.)^2 / 2 for ``sum``, half of that for ``mean``. ``softmax`` replaces l by 2 sigmoid(l) - 1.
-        check_labels: Check the values of ``target``.
 
-    Returns:
-        Scalar.
-
-    Raises:
-        ValueError: A setting out of range, or shapes or labels do not fit.
+    Other arguments: see :mod:`nnunet_nacl.losses.batch`. Ignored voxels add nothing, without a valid one it is 0;
+    ValueError for a setting out of range, and for shapes or labels that do not fit.
     """
     require_weight("penalty_weight", penalty_weight)
     require_weight("prior_scale", prior_scale)

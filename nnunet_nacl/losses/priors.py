@@ -176,10 +176,7 @@ def neighborhood_proportions(
         target: Label map, (B, *spatial) or (B, 1, *spatial), values 0 to ``num_classes`` - 1. Where four or more axes
             are given and the second has length 1, that one is taken for the channel.
         num_classes: K.
-        kernel_size: See :class:`Neighborhood`, like ``prior``, ``sigma`` and ``padding``.
-        prior: ``mean``, ``gaussian`` or ``svls``.
-        sigma: In voxels.
-        padding: ``valid``, ``background``, ``zeros`` or ``replicate``.
+        kernel_size, prior, sigma, padding: See :class:`Neighborhood`.
         valid: Boolean, (B, *spatial) or (B, 1, *spatial); False where a voxel is ignored. Ignored voxels enter no
             neighbourhood.
 
@@ -220,22 +217,14 @@ def region_proportions(
     padding: str = "valid",
     valid: Tensor | None = None,
 ) -> Tensor:
-    """Share of each region in the neighbourhood of each voxel.
+    """Share of each region in the neighbourhood of each voxel; see :func:`neighborhood_proportions`.
 
     Args:
-        target: Binary maps, (B, R, *spatial); regions may overlap.
-        kernel_size: See :class:`Neighborhood`, like ``prior``, ``sigma`` and ``padding``. What lies outside of the
-            image belongs to no region under both ``background`` and ``zeros``.
-        prior: ``mean``, ``gaussian`` or ``svls``.
-        sigma: In voxels.
-        padding: ``valid``, ``background``, ``zeros`` or ``replicate``.
-        valid: Boolean, (B, *spatial) or (B, 1, *spatial); False where a voxel is ignored.
+        target: Binary maps, (B, R, *spatial); regions may overlap. What lies outside of the image belongs to no region
+            under both ``background`` and ``zeros``.
 
     Returns:
         (B, R, *spatial) float32.
-
-    Raises:
-        ValueError: Bad kernel size, prior, sigma or padding, or ``valid`` of another shape.
     """
     neighborhood = Neighborhood(kernel_size, prior, sigma, padding)
     return region_shares(signed(target), neighborhood, _read_valid(valid, target.shape[0], target.shape[2:]))

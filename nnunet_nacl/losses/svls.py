@@ -32,20 +32,13 @@ def svls(
     tau comes from a Gaussian kernel whose centre weighs as much as all of its neighbours together.
 
     Args:
-        logits: See :mod:`nnunet_nacl.losses.batch`, like all arguments not named here.
-        target: Labels.
         sigma: Width of the kernel in voxels.
         kernel_size: Odd size, one for all axes or one per axis.
         padding: ``replicate`` (the authors' code), ``valid``, ``background`` or ``zeros``.
-        ignore_label: Label without ground truth.
         regions: Sigmoid heads: binary cross-entropy against the region's share.
-        check_labels: Check the values of ``target``.
 
-    Returns:
-        Scalar.
-
-    Raises:
-        ValueError: A setting out of range, or shapes or labels do not fit.
+    Other arguments: see :mod:`nnunet_nacl.losses.batch`. Ignored voxels add nothing, without a valid one it is 0;
+    ValueError for a setting out of range, and for shapes or labels that do not fit.
     """
     neighborhood = Neighborhood(kernel_size, "svls", sigma, padding)
     batch = read_batch(logits, target, ignore_label, regions, check_labels)
