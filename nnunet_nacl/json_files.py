@@ -22,6 +22,7 @@ __all__ = [
     "decode",
     "encode",
     "first_line",
+    "fits",
     "mismatch",
     "one_line",
     "read_dict",
@@ -88,8 +89,12 @@ class Array:
         return array.astype(self.dtype, copy=False)
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, *, fix: str = "restore it") -> Any:
     """The content of a JSON file.
+
+    Args:
+        path: The file.
+        fix: What the message about damaged content ends with.
 
     Raises:
         UserError: It is missing, unreadable or not JSON.
@@ -102,11 +107,9 @@ def read_json(path: Path) -> Any:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
     except ValueError as error:  # covers bad JSON and bad UTF-8
-        raise UserError(f"{path}: not a JSON file ({first_line(error)}); restore it.") from None
+        raise UserError(f"{path}: not a JSON file ({first_line(error)}); {fix}.") from None
     except RecursionError:
-        raise UserError(
-            f"{path}: not a JSON file of nnU-Net or this package (nested too deeply); restore it."
-        ) from None
+        raise UserError(f"{path}: not a JSON file of nnU-Net or this package (nested too deeply); {fix}.") from None
 
 
 def read_dict(path: Path) -> dict[str, Any]:
@@ -142,6 +145,15 @@ def decode(kind: type[_T], value: Any, source: str | Path, *, fix: str = _FIX) -
     except (OverflowError, RecursionError) as error:  # numbers beyond any float, nested beyond any use
         problem = first_line(error)
     raise UserError(one_line(f"{source}: {problem}; {fix}."))
+
+
+def fits(kind: Any, value: Any) -> bool:
+    """Whether :func:`decode` would take a JSON value."""
+    try:
+        decode(kind, value, "")
+    except UserError:
+        return False
+    return True
 
 
 @cache

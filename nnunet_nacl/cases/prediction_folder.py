@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from typing_extensions import NotRequired, TypedDict
 
 from nnunet_nacl.cases.case_data import CaseData, LabelledCase, Prediction
 from nnunet_nacl.cases.companion_files import find_above, find_references, list_folder
@@ -19,12 +20,21 @@ from nnunet_nacl.cases.labels import Labels, label_manager_of
 from nnunet_nacl.cases.npz import RERUN, read_probabilities
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_writable
-from nnunet_nacl.json_files import Optional, mismatch, read_dict
+from nnunet_nacl.json_files import decode, read_dict
 
 __all__ = ["RERUN", "CaseData", "CaseFiles", "Labels", "Prediction", "PredictionFolder"]
 
-_DATASET = {"labels": dict, "file_ending": str}
-_PLANS = {"dataset_name": Optional(str), "image_reader_writer": Optional(str)}
+
+class _Dataset(TypedDict):
+    labels: dict[str, Any]
+    file_ending: str
+    channel_names: NotRequired[dict[str, Any]]
+    modality: NotRequired[dict[str, Any]]
+
+
+class _Plans(TypedDict):
+    dataset_name: NotRequired[str]
+    image_reader_writer: NotRequired[str]
 
 
 @dataclass(frozen=True)
@@ -101,8 +111,8 @@ class PredictionFolder:
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder; give the folder that holds the predictions.")
         check_name(folder)
-        dataset = _read_like(_DATASET, find_above(folder, "dataset.json", dataset_json, "-djfile"))
-        plan = _read_like(_PLANS, find_above(folder, "plans.json", plans, "-pfile"))
+        dataset = _read_like(_Dataset, find_above(folder, "dataset.json", dataset_json, "-djfile"))
+        plan = _read_like(_Plans, find_above(folder, "plans.json", plans, "-pfile"))
         ending = dataset["file_ending"]
         if len(ending) < 2 or not ending.startswith(".") or "/" in ending or ending == ".npz":
             raise UserError(f"dataset.json of {folder} has the file_ending {ending!r}; nnU-Net's is like '.nii.gz'.")
@@ -285,10 +295,9 @@ class PredictionFolder:
         return type(self.reader).__name__
 
 
-def _read_like(pattern: dict[str, Any], path: Path) -> dict[str, Any]:
+def _read_like(kind: Any, path: Path) -> dict[str, Any]:
     content = read_dict(path)
-    if problem := mismatch(content, pattern):
-        raise UserError(f"{path}: {problem}; give nnU-Net's own file.")
+    decode(kind, content, path)
     return content
 
 

@@ -14,14 +14,21 @@ import re
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import TypedDict
+
 from nnunet_nacl.documents.map_file import fitted_cases
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.json_files import mismatch, read_dict, read_json
+from nnunet_nacl.json_files import fits, read_dict, read_json
 
 __all__ = ["PREDICT_ARGUMENTS", "check_training_cases", "fold_of"]
 
 PREDICT_ARGUMENTS = "predict_from_raw_data_args.json"
 """What nnUNetv2_predict was asked to do, beside its predictions."""
+
+
+class _Split(TypedDict):
+    train: list[str]
+    val: list[str]
 
 
 def check_training_cases(
@@ -107,4 +114,4 @@ def _splits(dataset: str) -> list[dict[str, Any]]:
     if not (root and dataset and path.is_file()):
         return []
     splits = read_json(path)
-    return [] if mismatch(splits, [{"train": [str], "val": [str]}]) else splits
+    return splits if fits(list[_Split], splits) else []

@@ -6,14 +6,23 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from typing_extensions import TypedDict
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.json_files import mismatch, read_dict
+from nnunet_nacl.json_files import decode, read_dict
 
 _NAME = re.compile(r"Task([0-9]{1,3})_([A-Za-z0-9.-]+)")
-_DESCRIPTION = {"labels": dict, "modality": dict, "training": list, "test": list}
 _FOLDERS = ("imagesTr", "labelsTr", "imagesTs")
 _FOLDS = 5
+
+
+class _Description(TypedDict):
+    labels: dict[str, Any]
+    modality: dict[str, Any]
+    training: list[Any]
+    test: list[Any]
 
 
 @dataclass(frozen=True)
@@ -54,9 +63,8 @@ def read_task(folder: str | os.PathLike) -> Task:
     missing = [part for part in _FOLDERS if not (folder / part).is_dir()]
     if missing:
         raise UserError(f"{folder} is not a Decathlon task: it has no folder {', '.join(missing)}")
-    problem = mismatch(read_dict(folder / "dataset.json"), _DESCRIPTION)
-    if problem:
-        raise UserError(f"{folder / 'dataset.json'} is not as in the Decathlon: {problem}; restore it")
+    content = read_dict(folder / "dataset.json")
+    decode(_Description, content, f"{folder / 'dataset.json'} is not as in the Decathlon", fix="restore it")
     num_training = sum(1 for path in (folder / "labelsTr").glob("*.nii.gz") if not path.name.startswith((".", "_")))
     if num_training < _FOLDS:
         raise UserError(

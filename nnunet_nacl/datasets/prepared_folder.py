@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import TypedDict
+
 import nnunet_nacl
 from nnunet_nacl.cases.image_files import quiet
 from nnunet_nacl.cases.worker_processes import work_through
@@ -20,7 +22,7 @@ from nnunet_nacl.datasets.patient_split import PatientSplit, proportional_sizes,
 from nnunet_nacl.datasets.prepared_case import CaseTask, prepare_case
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_writable, remove_leftovers, stamp, to_json_text, write_atomically
-from nnunet_nacl.json_files import mismatch, one_line, read_dict, read_json
+from nnunet_nacl.json_files import decode, one_line, read_dict, read_json
 
 __all__ = ["FILE_NAME", "Prepared", "prepare"]
 
@@ -30,7 +32,11 @@ _SCHEMA_VERSION = 1
 _COMPUTATION = 1  # raise it when other voxels come from the same files
 _SCALED = "rescale_to_0_1"  # the name of a channel tells nnU-Net how to normalise it
 _FOLDERS = ("imagesTr", "labelsTr", "imagesTs", "labelsTs")
-_DOCUMENT = {"plan": dict, "cases": {"*": dict}}
+
+
+class _Document(TypedDict):
+    plan: dict[str, Any]
+    cases: dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -151,10 +157,8 @@ def _check_plan(target: Path, plan: dict[str, Any]) -> None:
         return
     if not (target / FILE_NAME).is_file():
         raise UserError(f"{target}: exists and is not from this command; give another number with -d.")
-    document = read_dict(target / FILE_NAME)
-    problem = mismatch(document, _DOCUMENT)
-    if problem:
-        raise UserError(f"{target / FILE_NAME}: damaged ({problem}); remove {target} and run again.")
+    fix = f"remove {target} and run again"
+    document = decode(_Document, read_json(target / FILE_NAME, fix=fix), f"{target / FILE_NAME}: damaged", fix=fix)
     for key, value in plan.items():
         before = document["plan"].get(key)
         if before != value:

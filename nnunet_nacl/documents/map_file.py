@@ -10,18 +10,19 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+from typing_extensions import TypedDict
 
 from nnunet_nacl.calibration.affine import AffineMap
 from nnunet_nacl.calibration.learned_quality import LearnedQuality
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_writable, checksum
-from nnunet_nacl.json_files import decode, mismatch, read_dict
+from nnunet_nacl.json_files import decode, fits, read_dict
 
 __all__ = [
     "APPLIED_FILE",
     "MAP_FILE",
-    "MAP_PATTERN",
     "SCHEMA_VERSION",
+    "MapContent",
     "MapPart",
     "MapQuality",
     "MapRecord",
@@ -42,10 +43,26 @@ APPLIED_FILE = "calibration_applied.json"
 """In a folder that was calibrated: the map, and the folder that it was applied to."""
 
 SCHEMA_VERSION = 1
-MAP_PATTERN = {
-    "structures": [{"key": str, "name": str, "slope": (int, float), "offset": (int, float)}],
-    "regions": bool,
-}
+
+class MapRow(TypedDict):
+    """A structure in the file."""
+
+    key: str
+    name: str
+    slope: float
+    offset: float
+
+
+class MapContent(TypedDict):
+    """The part of the file that a reader needs."""
+
+    structures: list[MapRow]
+    regions: bool
+
+
+class _Applied(TypedDict):
+    map: str
+    map_sha256: str
 
 
 def structures_of(labels: Any) -> dict[str, str]:
@@ -144,9 +161,8 @@ def read_map(path: str | os.PathLike, structures: Mapping[str, str], regions: bo
             f"{path}: schema version {data.get('schema_version')!r}, this version of nnunet_nacl reads "
             f"{SCHEMA_VERSION}; update it or calibrate again."
         )
-    if wrong := mismatch(data, MAP_PATTERN):
-        raise UserError(f"{path}: not a map of `nnunet_nacl calibrate` ({wrong}); give its calibration_map.json.")
-    rows = data["structures"]
+    content = decode(MapContent, data, f"{path}: not a map of `nnunet_nacl calibrate`", fix=f"give its {MAP_FILE}")
+    rows = content["structures"]
     there, here = _listed({row["key"]: row["name"] for row in rows}, data["regions"]), _listed(structures, regions)
     if there != here:
         raise UserError(f"{path} is for the {there}, the predictions have the {here}; give the map of this model.")
@@ -161,7 +177,7 @@ def check_output_map(path: Path) -> None:
     if path.suffix != ".json":
         raise UserError(f"{path}: the map's file name must end with .json.")
     check_writable(path)
-    if path.is_file() and mismatch(read_dict(path), MAP_PATTERN):
+    if path.is_file() and not fits(MapContent, read_dict(path)):
         raise UserError(f"{path} is no calibration map and would be lost; choose another -o.")
 
 
@@ -186,7 +202,7 @@ def map_path_of(folder: Path) -> Path | None:
     """The map that `nnunet_nacl apply` calibrated a folder by, if it is still what and where it was."""
     applied = folder / APPLIED_FILE
     named = read_dict(applied) if applied.is_file() else {}
-    if mismatch(named, {"map": str, "map_sha256": str}):
+    if not fits(_Applied, named):
         return None
     path = Path(named["map"])
     return path if path.is_file() and sha256(path) == named["map_sha256"] else None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.json_files import mismatch, one_line, read_dict
+from nnunet_nacl.json_files import decode, one_line, read_dict
 
 __all__ = ["read_groups"]
 
@@ -26,9 +26,8 @@ def read_groups(given: str | None, cases: Sequence[str]) -> dict[str, str]:
     if given is None:
         return {case: case for case in cases}
     if given.endswith(".json"):
-        table = read_dict(Path(given))
-        if wrong := mismatch(table, {"*": (str, int)}):
-            raise UserError(f"{given}: {wrong}; it must be an object with the patient of each case, as text.")
+        fix = "it must be an object with the patient of each case, as text"
+        table = decode(dict[str, str | int], read_dict(Path(given)), given, fix=fix)
         found = {case: str(table[case]) if case in table else None for case in cases}
     else:
         try:

@@ -16,11 +16,11 @@ from nnunet_nacl.cases.folds import FILE_NAME, merge
 from nnunet_nacl.cases.heldout import AFTER_FOLDER
 from nnunet_nacl.cases.image_files import quiet
 from nnunet_nacl.documents.document import read_document
-from nnunet_nacl.documents.map_file import MAP_FILE, MAP_PATTERN, sha256, slopes_and_offsets
+from nnunet_nacl.documents.map_file import MAP_FILE, MapContent, sha256, slopes_and_offsets
 from nnunet_nacl.documents.results import Evaluation
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_writable, replacing, to_json_text
-from nnunet_nacl.json_files import first_line, mismatch, read_dict
+from nnunet_nacl.json_files import first_line, fits, read_dict
 from nnunet_nacl.models.card import CARD_NAME, card_text
 from nnunet_nacl.models.portable import check_portable, portable_checkpoint, read_checkpoint
 
@@ -209,12 +209,12 @@ def _calibration_map(model: Path, folds: Sequence[str], calibrated: bool) -> dic
     for fold in folds:
         checkpoint = model / f"fold_{fold}" / CALIBRATED
         baked: Any = read_checkpoint(checkpoint).get(MARK)
-        if mismatch(baked, MAP_PATTERN):
+        if not fits(MapContent, baked):
             raise UserError(
                 f"{checkpoint}: does not say by which map it was calibrated; run `nnunet_nacl calibrate` again."
             )
         there = baked if there is None else there
-        if mismatch(there, MAP_PATTERN) or slopes_and_offsets(there) != slopes_and_offsets(baked):
+        if not fits(MapContent, there) or slopes_and_offsets(there) != slopes_and_offsets(baked):
             other = f"{path} is not the map in" if path.is_file() else f"fold {folds[0]} has another map than"
             raise UserError(
                 f"{other} {checkpoint}; calibrate the folds {', '.join(folds)} together, or give with -f those that "

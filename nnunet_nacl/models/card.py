@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
+from typing_extensions import TypedDict
+
 import nnunet_nacl
 from nnunet_nacl.documents.document import to_document
 from nnunet_nacl.documents.results import Evaluation
-from nnunet_nacl.json_files import NUMBER, mismatch
+from nnunet_nacl.json_files import fits
 from nnunet_nacl.methods import PREFIX, STOCK
 from nnunet_nacl.registration.grammar import parse
 
@@ -19,8 +21,23 @@ __all__ = ["CARD_NAME", "card_text"]
 CARD_NAME = "model_card.md"
 _SCORES = ("ECE", "NLL", "Brier")
 _MASKS = ("foreground", "dilated", "predicted", "all")
-_CHECK = {"error": NUMBER, "error_of_constant": NUMBER, "coverage": dict.fromkeys(("share", "low", "high"), NUMBER)}
-_QUALITY = {"unit": str, "checks": {"*": {"*": {"*": _CHECK}}}}
+
+
+class _Coverage(TypedDict):
+    share: float
+    low: float
+    high: float
+
+
+class _Check(TypedDict):
+    error: float
+    error_of_constant: float
+    coverage: _Coverage
+
+
+class _Quality(TypedDict):
+    unit: str
+    checks: dict[str, dict[str, dict[str, _Check]]]
 
 
 def card_text(
@@ -163,8 +180,8 @@ def _calibration(
 
 def _quality(calibration_map: Mapping[str, Any]) -> str:
     """How well Dice and volume of a case are predicted, as measured on cases left out."""
-    quality: Any = calibration_map.get("quality")
-    if mismatch(quality, _QUALITY) or not quality["checks"]:
+    quality = calibration_map.get("quality")
+    if not fits(_Quality, quality) or not quality["checks"]:
         return "Nothing was learned about the Dice and volumes of single cases."
     names = {row["key"]: row["name"] for row in calibration_map["structures"]}
     rows = []

@@ -109,10 +109,17 @@ class TrainedModel:
                 ),
             )
         hashes = tuple(checksum(folder / f"fold_{fold}" / name, hashlib.sha256()) for fold in chosen)
-        num_channels = _num_channels(opened.dataset_json)
+        if not (num_channels := _num_channels(opened.dataset_json)):
+            raise UserError(f"{folder}: dataset.json has no channel_names; give nnU-Net's own file.")
         training = TrainingRange.find(folder, opened.plans, num_channels)
         what = (folder, opened, configuration, contents[0]["trainer_name"], chosen, name, hashes, calibrated, decided)
-        return cls(*what, quality, map_hash, training, missing)
+        model = cls(*what, quality, map_hash, training, missing)
+        try:
+            _ = model.grid_voxels(np.ones(3), np.ones(3)), model.previous_stage
+        except Exception as error:  # nnU-Net raises anything from KeyError to AssertionError on damaged plans
+            problem = f"does not describe the configuration {configuration} ({first_line(error)})"
+            raise UserError(f"{folder}: plans.json {problem}; restore it.") from None
+        return model
 
     @property
     def labels(self) -> Labels:

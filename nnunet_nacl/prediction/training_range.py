@@ -22,7 +22,7 @@ from nnunet_nacl.json_files import read_dict
 __all__ = ["TrainingRange"]
 
 _FILE = "dataset_fingerprint.json"
-_DAMAGED = (KeyError, TypeError, ValueError, IndexError, AttributeError)
+_DAMAGED = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)
 _SLACK = 1.1  # how far beyond the range of the training is still like it
 _SLACK_OF_MEDIAN = 2.0  # where only the median is known
 

@@ -6,27 +6,36 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from types import NoneType
 from typing import Any
+
+from typing_extensions import TypedDict
 
 import nnunet_nacl
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import write_atomically
-from nnunet_nacl.json_files import mismatch, read_dict
+from nnunet_nacl.json_files import decode, read_dict
 
 __all__ = ["FILE_NAME", "SCHEMA_VERSION", "TrainingRecord", "read_training_record"]
 
 FILE_NAME = "calibration_progress.json"
 SCHEMA_VERSION = 1
-_EPOCH = {"epoch": int, "calibration": dict, "max_logit": dict, "mean_logits": (list, NoneType), "n_class_voxels": list}
-_PATTERN: dict[str, Any] = {
-    "regions": bool,
-    "channels": list,
-    "true_classes": list,
-    "n_bins": int,
-    "max_logit_bins": dict,
-}
-_PATTERN |= {"epochs": [_EPOCH]}
+
+
+class _Epoch(TypedDict):
+    epoch: int
+    calibration: dict[str, Any]
+    max_logit: dict[str, Any]
+    mean_logits: list[Any] | None
+    n_class_voxels: list[Any]
+
+
+class _Record(TypedDict):
+    regions: bool
+    channels: list[Any]
+    true_classes: list[Any]
+    n_bins: int
+    max_logit_bins: dict[str, Any]
+    epochs: list[_Epoch]
 
 
 class TrainingRecord:
@@ -104,7 +113,5 @@ def read_training_record(path: str | os.PathLike) -> dict[str, Any]:
             f"{path}: expected schema_version {SCHEMA_VERSION}, got {version!r}; "
             "read it with the version of nnunet_nacl that wrote it."
         )
-    problem = mismatch(record, _PATTERN)
-    if problem:
-        raise UserError(f"{path}: not the record of a training ({problem}); give the {FILE_NAME} of a fold folder.")
+    decode(_Record, record, f"{path}: not the record of a training", fix=f"give the {FILE_NAME} of a fold folder")
     return record
