@@ -44,6 +44,7 @@ APPLIED_FILE = "calibration_applied.json"
 
 SCHEMA_VERSION = 1
 
+
 class MapRow(TypedDict):
     """A structure in the file."""
 

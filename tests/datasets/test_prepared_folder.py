@@ -213,7 +213,7 @@ def test_nothing_that_was_prepared_otherwise_is_overwritten(tmp_path, nnunet) ->
     with pytest.raises(UserError, match="was prepared with other patients"):
         run("acdc", folder)
     (first.folder / "prepared.json").write_text('{"plan": 3, "cases": {}}')
-    with pytest.raises(UserError, match=r"prepared.json: damaged \(plan is int\)"):
+    with pytest.raises(UserError, match=r"prepared.json: damaged: plan is int"):
         run("acdc", folder)
     (first.folder / "prepared.json").unlink()
     with pytest.raises(UserError, match="exists and is not from this command"):

@@ -16,7 +16,7 @@ from tests.prediction.untrained import SHAPE, SPACING_MM, calibrate, make_model
 
 FILES = ("dataset_fingerprint.json", "calibration_map.json", "plans.json", "dataset.json")
 VALUES = (None, True, -5.5, 10**400, "x", [], {}, [None], {"a": "b"})
-PER_FILE = 50
+PER_FILE = 30
 FINGERPRINT = {
     "spacings": [SPACING_MM, (2.0, 1.5, 1.5)],
     "shapes_after_crop": [SHAPE, (12, 20, 20)],
