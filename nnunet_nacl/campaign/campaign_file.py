@@ -46,7 +46,7 @@ def read_campaign(path: Path) -> dict[str, Any]:
         problems = [*_trainer_problems(content), *_command_problems(content)]
         for i, entry in enumerate(content.datasets):
             try:
-                datasets.append({"folds": entry.folds or content.folds} | _dataset(entry))
+                datasets.append(_dataset(entry) | {"folds": entry.folds or content.folds})
                 problems += _plan_problems(content, datasets[-1])
             except (UserError, ValueError) as error:
                 problems.append(f"datasets[{i}]: {error}")

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable
-from typing import Annotated, Any
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
-
-from nnunet_nacl.comparison.entries import TREATMENTS
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 __all__ = ["CampaignFile", "DatasetEntry", "check_name", "nearest", "read_content"]
 
@@ -31,21 +29,6 @@ def _unique(values: list[Any]) -> list[Any]:
     if twice := [value for i, value in enumerate(values) if value in values[:i]]:
         raise ValueError(f"{_shown(twice[0])} is there twice; give it once")
     return values
-
-
-def _one_of(*allowed: str) -> AfterValidator:
-    def check(value: str) -> str:
-        if value not in allowed:
-            raise ValueError(f"{_shown(value)} is not allowed; {nearest(value, allowed)}")
-        return value
-
-    return AfterValidator(check)
-
-
-def _number_or_name(value: Any) -> int | str:
-    if isinstance(value, (int, str)) and not isinstance(value, bool):
-        return value
-    raise ValueError(f"expected number or name, got {_shown(value)}")
 
 
 _Text = Annotated[str, Field(min_length=1)]
@@ -72,7 +55,7 @@ class DatasetEntry(_Strict):
         folds: Of this data set, instead of the campaign's.
     """
 
-    dataset: Annotated[Any, AfterValidator(_number_or_name)] = None
+    dataset: Annotated[_Text, BeforeValidator(lambda given: str(given) if type(given) is int else given)] | None = None
     challenge: _Text | None = None
     folder: _Text | None = None
     native: bool | None = None
@@ -92,12 +75,10 @@ class CampaignFile(_Strict):
     after_planning: _Text | None = None
     folds: _Folds = [0, 1, 2, 3, 4]
     seeds: Annotated[list[_Number], AfterValidator(_unique)] = []
-    treatments: Annotated[
-        list[Annotated[str, _one_of(*TREATMENTS, "+".join(TREATMENTS))]], AfterValidator(_unique)
-    ] = []
-    cases: Annotated[str, _one_of("validation", "test")] = "validation"
+    treatments: Annotated[list[Literal["calibrated", "decided", "calibrated+decided"]], AfterValidator(_unique)] = []
+    cases: Literal["validation", "test"] = "validation"
     comparisons: dict[_Name, Annotated[list[_Text], Field(min_length=2), AfterValidator(_unique)]] | None = None
-    device: Annotated[str, _one_of("cuda", "cpu", "mps")] = "cuda"
+    device: Literal["cuda", "cpu", "mps"] = "cuda"
     threads: _Count = 1
     processes: _Count = 1
 
@@ -113,28 +94,19 @@ def read_content(content: Any) -> tuple[CampaignFile | None, list[str]]:
         return None, [_line(found) for found in error.errors()]
 
 
-_KINDS = {"int": "number", "string": "text", "bool": "true or false", "list": "list", "dict": "mapping"}
-_WORDS: dict[str, Callable[[dict[str, Any], str], str]] = {
-    "greater_than_equal": lambda context, given: f"expected {context['ge']} or more, got {given}",
-    "less_than_equal": lambda context, given: f"expected {context['le']} or less, got {given}",
-    "too_short": lambda context, given: f"expected {context['min_length']} or more entries, got {given}",
-    "string_too_short": lambda context, given: f"expected text, got {given}",
-    "value_error": lambda context, given: str(context["error"]),
-    "model_type": lambda context, given: f"expected mapping, got {given}",
-} | {f"{kind}_type": lambda context, given, word=word: f"expected {word}, got {given}" for kind, word in _KINDS.items()}
-
-
 def _line(found: Any) -> str:
     """Where, which value, and what would be right."""
     *outer, last = place = [part for part in found["loc"] if part != "[key]"] or [""]
-    kind, given = found["type"], _shown(found["input"])
+    kind, context = found["type"], found.get("ctx", {})
     if kind in ("extra_forbidden", "invalid_key"):
         fields = DatasetEntry.model_fields if outer else CampaignFile.model_fields
         place, words = outer, f"unknown key {_shown(last)}; {nearest(str(last), fields)}"
     elif kind == "missing":
         place, words = outer, f"the key {last!r} is missing"
-    else:
-        words = _WORDS[kind](found.get("ctx", {}), given)
+    elif kind == "value_error":
+        words = str(context["error"])
+    else:  # "Input should be ..."
+        words = found["msg"].replace("Input", _shown(found["input"]), 1)
     at = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
     return f"{at}: {words}" if at else words
 

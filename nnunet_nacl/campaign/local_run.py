@@ -57,24 +57,26 @@ class LocalRun:
 
         self.run_commands({job: commands(job) for job in jobs}, on_poll)
 
-    def run_commands(
-        self, jobs: Mapping[str, Iterable[Command]], on_poll: Callable[[], None] = lambda: None, *, logged: bool = True
-    ) -> None:
-        """Commands by the names of their jobs; unless they are logged, their output goes to the terminal."""
+    def run_commands(self, jobs: Mapping[str, Iterable[Command]], on_poll: Callable[[], None] = lambda: None) -> None:
+        """Commands by the names of their jobs, at the same time."""
         if len(jobs) > 1:
             write_line(f"{len(jobs)} at the same time:")
+        self._run([self._logged(job, commands) for job, commands in jobs.items()], on_poll)
 
-        def with_log(job: str) -> Iterator[Command]:
-            for command in jobs[job]:
-                yield replace(command, log_file=self.logs / f"{job.replace('/', '_')}.log") if logged else command
+    def show(self, *commands: Command) -> None:
+        """Commands one after the other, whose output goes to the terminal."""
+        self._run([commands])
 
-        run_side_by_side(
-            list(map(with_log, jobs)),
-            self.campaign["environment"],
-            on_start=lambda command: write_line(f"$ {command.shown()}"),
-            on_poll=on_poll,
-            keep_open=self.inherited,
-        )
+    def _logged(self, job: str, commands: Iterable[Command]) -> Iterator[Command]:
+        for command in commands:
+            yield replace(command, log_file=self.logs / f"{job.replace('/', '_')}.log")
+
+    def _run(self, jobs: Sequence[Iterable[Command]], on_poll: Callable[[], None] = lambda: None) -> None:
+        def start(command: Command) -> None:
+            write_line(f"$ {command.shown()}")
+
+        environment = self.campaign["environment"]
+        run_side_by_side(jobs, environment, on_start=start, on_poll=on_poll, keep_open=self.inherited)
 
 
 def write_line(text: str) -> None:

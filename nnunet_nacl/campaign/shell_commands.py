@@ -200,9 +200,13 @@ def _signal_group(one: _Running, number: int) -> None:
 @contextlib.contextmanager
 def termination_as_interrupt() -> Iterator[None]:
     """SIGTERM and SIGHUP raise KeyboardInterrupt within, so that they stop the commands as Ctrl-C does."""
+    process = os.getpid()
 
     def interrupt(number, frame):
-        raise KeyboardInterrupt
+        if os.getpid() == process:
+            raise KeyboardInterrupt
+        signal.signal(number, signal.SIG_DFL)  # a worker that was forked within
+        os.kill(os.getpid(), number)
 
     previous = {}
     try:

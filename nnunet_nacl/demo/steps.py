@@ -5,24 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
 
+from nnunet_nacl.campaign.campaign_model import CampaignModel
 from nnunet_nacl.campaign.local_run import LocalRun, write_line
 from nnunet_nacl.campaign.lock_file import locked
 from nnunet_nacl.campaign.shell_commands import Command, CommandFailed, export_line
-from nnunet_nacl.campaign.stages import (
-    command,
-    comparison_command,
-    is_calibrated,
-    job_commands,
-    model_arguments,
-    model_folder,
-    page_command,
-    review_commands,
-)
+from nnunet_nacl.campaign.stages import command, comparison_command, job_commands, page_command, review_commands
 from nnunet_nacl.cases.checkpoints import CALIBRATED
 from nnunet_nacl.cases.decided_folder import FILE_NAME as DECISION_FILE
 from nnunet_nacl.datasets.decathlon_task import Task, read_task
@@ -135,6 +127,9 @@ class _Demo:
             "processes": min(self.settings.cores, 8),
             "environment": self.environment,
         }
+        self.models = [
+            CampaignModel(self.campaign, task.dataset, self.configuration, t) for t in self.settings.trainers
+        ]
         self.here = LocalRun(self.campaign, self.folder / "logs", self.inherited)
 
     def _preprocess(self) -> None:
@@ -151,11 +146,11 @@ class _Demo:
         """Trains what is not trained yet, under one bar that counts the epochs of all."""
         todo = {}
         for fold in self.settings.folds:
-            for trainer in self.settings.trainers:
-                job = "/".join(("train", *self._model(trainer), f"fold_{fold}"))
+            for model in self.models:
+                job = model.job("train", f"fold_{fold}")
                 first = next(job_commands(self.campaign, job), None)
                 if first is not None:
-                    todo[job] = TrainingProgress(trainer)
+                    todo[job] = TrainingProgress(model.trainer)
                     if first.arguments[0] != "nnUNetv2_train" or first.arguments[-1] == "--val":
                         todo[job].skip()
         total, interval = sum(training.epochs for training in todo.values()), 0.5 if sys.stderr.isatty() else 30.0
@@ -178,61 +173,56 @@ class _Demo:
         Other data need no command: the trainers have measured calibration after their validation.
         """
         radii = ["-dilated", f"{MASK_RADIUS_MM:g}", "-boundary", f"{MASK_RADIUS_MM:g}"]
-        truth = model_folder(self.campaign, *self._model(_TRUTH))
-        for trainer in self.settings.trainers:
-            model = model_folder(self.campaign, *self._model(trainer))
-            for fold in self.settings.folds:  # laid out as if a network had predicted them: the same commands read them
-                folder = truth / f"fold_{fold}" / "validation"
-                folder.mkdir(parents=True, exist_ok=True)
-                for path in (model / f"fold_{fold}" / "validation").glob("*.npz"):
-                    shutil.copy2(probabilities / path.name, folder)
-            for name in ("dataset.json", "plans.json"):
-                shutil.copy2(model / name, truth)
-        for name in (*self.settings.trainers, _TRUTH):
-            arguments = model_arguments(self.campaign, *self._model(name))
-            self._run(f"evaluate_{self.dataset}_{name}", [command("nnunet_nacl", "evaluate", *arguments, *radii)])
+        truth = replace(self.models[0], trainer=_TRUTH)
+        for model in self.models:  # laid out as if a network had predicted them, so that the same commands read them
+            for fold, folder in truth.folds.items():
+                (folder / "validation").mkdir(parents=True, exist_ok=True)
+                for path in (model.folds[fold] / "validation").glob("*.npz"):
+                    shutil.copy2(probabilities / path.name, folder / "validation")
+        for name in ("dataset.json", "plans.json"):
+            shutil.copy2(self.models[0].folder / name, truth.folder)
+        jobs = {
+            model.job("evaluate"): [command("nnunet_nacl", "evaluate", *model.arguments(), *radii)]
+            for model in (*self.models, truth)
+        }
+        self.here.run_commands(jobs)
         # where `evaluate` writes its document: several folds have one together
-        return truth if len(self.settings.folds) > 1 else folder
+        return truth.folder if len(truth.folds) > 1 else folder / "validation"
 
-    def _calibrate(self) -> list[str]:
-        """Calibrates each model on its validation cases; the trainers of those of which that could be done."""
-        for trainer in self.settings.trainers:
+    def _calibrate(self) -> list[CampaignModel]:
+        """Calibrates each model on its validation cases; those of which that could be done."""
+        for model in self.models:
             try:
-                self.here.run(["/".join(("calibrate", *self._model(trainer)))])
+                self.here.run([model.job("calibrate")])
             except CommandFailed as error:  # too few validation cases, perhaps: no reason to lose the comparison
                 write_line(f"{error}\nThe comparison goes on without it.")
-        return [one for one in self.settings.trainers if is_calibrated(self.campaign, *self._model(one))]
+        return [model for model in self.models if model.is_calibrated]
 
-    def _compare(self, truth: Path | None, calibrated: list[str]) -> Path:
+    def _compare(self, truth: Path | None, calibrated: list[CampaignModel]) -> Path:
         """The tables: trainers, the same calibrated and decided for Dice, and the truth."""
-        trainers = [*self.settings.trainers, *(f"{trainer}+calibrated+decided" for trainer in calibrated)]
+        entries = [*self.settings.trainers, *(f"{model.trainer}+calibrated+decided" for model in calibrated)]
         folder = self.folder / "comparison" / f"{self.dataset}__{self.configuration}"
-        if len(trainers) == 1 and truth is None:
-            arguments = model_arguments(self.campaign, *self._model(trainers[0]))
-            self._run("", [command("nnunet_nacl", "evaluate", *arguments)])
-            return folder
         more = ["-f", *self.settings.folds, *([] if truth is None else ["-i", f"true probabilities={truth}"])]
-        self._run("", [comparison_command(self.campaign, [self.dataset], self.configuration, trainers, folder, *more)])
+        compare = comparison_command(self.campaign, [self.dataset], self.configuration, entries, folder, *more)
+        if len(entries) == 1 and truth is None:
+            compare = command("nnunet_nacl", "evaluate", *self.models[0].arguments())
+        self.here.show(compare)
         return folder
 
-    def _decide(self, trainer: str) -> list[Command]:
+    def _decide(self, model: CampaignModel) -> list[Command]:
         """New scans, predicted by a calibrated model, decided for Dice; the commands, if they are many."""
         scans = self.folder / "nnUNet_raw" / self.dataset / "imagesTs"
-        name = f"{self.dataset}__{trainer}__{self.configuration}"
+        name = f"{self.dataset}__{model.trainer}__{self.configuration}"
         predictions, decided = self.folder / "predictions" / name, self.folder / "decided" / name
-        model = model_arguments(self.campaign, *self._model(trainer))
-        predict = command(
-            *("nnUNetv2_predict", "-i", scans, "-o", predictions, *model, "-chk", CALIBRATED, "--save_probabilities"),
-            *("-device", self.settings.device),
-        )
+        more = ["-chk", CALIBRATED, "--save_probabilities", "-device", self.settings.device]
+        predict = command("nnUNetv2_predict", "-i", scans, "-o", predictions, *model.arguments(), *more)
         decide = list(review_commands(predictions, decided, None, decides=True))
         if not 0 < len(list(scans.glob("*_0000.*"))) <= _FEW_SCANS:
             return [predict, *decide]
-        fold = model_folder(self.campaign, *self._model(trainer)) / f"fold_{self.settings.folds[-1]}"
-        finished = decided / DECISION_FILE
-        if not finished.is_file() or finished.stat().st_mtime_ns < (fold / CALIBRATED).stat().st_mtime_ns:
-            self._run(f"predict_{name}", [predict])
-        self._run("", decide)
+        finished, checkpoint = decided / DECISION_FILE, model.folds[self.settings.folds[-1]] / CALIBRATED
+        if not finished.is_file() or finished.stat().st_mtime_ns < checkpoint.stat().st_mtime_ns:
+            self.here.run_commands({f"predict_{name}": [predict]})
+        self.here.show(*decide)
         return []
 
     def _close(self, folder: Path, truth: Path | None, new_scans: list[Command]) -> None:
@@ -253,10 +243,3 @@ class _Demo:
             *(f"$ {one.shown()}" for one in (page_command(folder), *new_scans)),
             sep="\n",
         )
-
-    def _model(self, trainer: str) -> tuple[str, str, str]:
-        return self.dataset, self.configuration, trainer
-
-    def _run(self, log: str, commands: Iterable[Command]) -> None:
-        """Commands of one job; without the name of a log their output goes to the terminal."""
-        self.here.run_commands({log: commands}, logged=bool(log))

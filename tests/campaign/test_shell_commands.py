@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from functools import partial
+from multiprocessing import get_context
 
 import pytest
 
@@ -162,6 +163,21 @@ def test_an_interruption_stops_the_commands_and_goes_on(tmp_path, number, reques
     thread.join()
     assert wait_for_group_to_end(int(pid.read_text()))
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_workers_that_are_forked_meanwhile_end_as_they_would_otherwise():
+    started = get_context("fork").Event()
+    worker = get_context("fork").Process(target=lambda: started.set() or time.sleep(60))
+
+    def job():
+        worker.start()
+        assert started.wait(60)
+        worker.terminate()
+        worker.join()
+        yield from ()
+
+    commands.run_side_by_side([job()], {})
+    assert worker.exitcode == -signal.SIGTERM
 
 
 def test_a_missing_program_is_an_error(tmp_path):
