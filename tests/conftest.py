@@ -101,3 +101,9 @@ def make_validated(tmp_path, monkeypatch):
 def predict(tmp_path) -> Callable[..., Path]:
     """Function that writes one folder of predictions without ground truth."""
     return predictions_in(tmp_path)
+
+
+@pytest.fixture
+def without_figures(monkeypatch) -> None:
+    """`compare` draws none, which takes most of its time."""
+    monkeypatch.setattr("nnunet_nacl.show.figure_choice.described.write_figures", lambda *_, **__: [])

@@ -16,12 +16,6 @@ from tests.comparison.models import CONFIGURATION, DATASET, make_study
 NAMES = list(TRAINERS)
 
 
-@pytest.fixture
-def without_figures(monkeypatch):
-    """Drawing takes most of the time."""
-    monkeypatch.setattr("nnunet_nacl.show.figure_choice.described.write_figures", lambda *_, **__: [])
-
-
 def compare(*arguments, trainers=NAMES, dataset=("999",)) -> int:
     return main(
         [

@@ -151,7 +151,7 @@ def test_what_calibrate_learns_is_predicted_in_the_review(learned_folders, label
 
 
 def test_predictions_of_dice_are_evaluated_and_compared_where_a_map_calibrated_a_folder(
-    learned_folders, tmp_path, capsys
+    learned_folders, without_figures, tmp_path, capsys
 ):
     folder, path = learned_folders()
     calibrated, decided, truths = tmp_path / "calibrated", tmp_path / "decided", tmp_path / "labels"

@@ -170,5 +170,9 @@ def test_networks_are_found_by_their_names(tmp_path):
 
 def test_too_few_cases_for_any_interval(tmp_path):
     comparison = make_comparison({"nnUNetTrainer": 1.0, "nnUNetTrainerNACL": 2.5}, cases=1)
-    for picture in standard_figures(comparison):
-        picture.draw(tmp_path / f"{picture.id}.svg", title=picture.title, subtitle=picture.subtitle, notes=())
+    pictures = {picture.id: picture for picture in standard_figures(comparison)}
+    assert list(pictures) == IDS and pictures["differences"].alt.count("not tested") == 6
+    for picture in pictures.values():
+        path = picture.draw(tmp_path / f"{picture.id}.svg", title=picture.title, subtitle=picture.subtitle, notes=())
+        drawn = " ".join(re.findall("<text[^>]*>([^<]*)</text>", path.read_text()))
+        assert "1 case" in drawn and not re.search(r"\b(nan|inf)\b", f"{drawn} {picture.alt} {picture.caption}".lower())

@@ -70,7 +70,7 @@ def test_it_is_nnunets_validation_and_goes_on_where_it_was(validator, predicted_
     assert len(predicted_cases) == len(CASES) and (folder / "calibration.json").read_bytes() != found
 
 
-def test_calibrating_and_comparing_need_no_probabilities(validator, tmp_path, capsys):
+def test_calibrating_and_comparing_need_no_probabilities(validator, without_figures, tmp_path, capsys):
     trainer = validator("classes", name="nnUNetTrainer", steps=60)
     fold, model = Path(trainer.output_folder), ("-d", "910", "-tr", "nnUNetTrainer", "-c", "2d")
     trainer.save_checkpoint(str(fold / "checkpoint_final.pth"))
