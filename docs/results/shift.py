@@ -29,9 +29,9 @@ from tqdm import tqdm
 from nnunet_nacl.calibration.learned_quality import LearnedQuality
 from nnunet_nacl.calibration.quality_report import quality_report
 from nnunet_nacl.cases.evaluate import evaluate_folder
-from nnunet_nacl.cases.heldout import CalibratedFolder
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.cases.quality_block import quality_rows
+from nnunet_nacl.cases.treatment import Treatment
 from nnunet_nacl.comparison.entries import short_labels
 from nnunet_nacl.documents.map_file import MAP_FILE, read_map, read_record, structures_of
 from nnunet_nacl.documents.results import Evaluation
@@ -91,7 +91,7 @@ def measured_sets(model: Path, label: str, sets: Iterable[str], out: Path, truth
     for name in tqdm(sets, f"measure {label}", unit="set"):
         folder = PredictionFolder.open(out / trainer / name, truth)
         calibration = read_map(model / MAP_FILE, structures_of(folder.labels), folder.labels.regions)
-        views = {False: folder, True: CalibratedFolder.of(folder, {f.case: calibration for f in folder.cases()[0]})}
+        views = {False: folder, True: folder.treated(Treatment(calibration))}
         for calibrated, view in views.items():
             place = folder.folder / ("calibrated" if calibrated else "raw") / "calibration.json"
             found = measured(evaluate_folder(view, output=place), learned if calibrated else None)

@@ -81,12 +81,13 @@ class AffineMap:
             return mapped.sigmoid()
         return torch.cat([torch.zeros_like(mapped[:1]), mapped]).softmax(0)
 
-    def __call__(self, probs: np.ndarray) -> np.ndarray:
+    def __call__(self, probs: np.ndarray, inside: tuple[slice, ...] | None = None) -> np.ndarray:
         """Calibrate the probabilities of one case.
 
         Args:
             probs: (C, *spatial) as nnU-Net saves them. What lies outside nnU-Net's crop stays as it is: no network
                 has seen it.
+            inside: Where in ``probs`` that crop is; None looks for it, see :func:`network_box`.
 
         Returns:
             A new array of the same shape; float32, or float64 if that was given.
@@ -97,8 +98,8 @@ class AffineMap:
         if len(probs) != self.num_channels:
             raise ValueError(f"this map is for {self.num_channels} channels, got probabilities of shape {probs.shape}.")
         result = probs.astype(np.float64 if probs.dtype == np.float64 else np.float32)
-        box = network_box(probs, self.regions)
-        if box is None:
+        box = network_box(probs, self.regions) if inside is None else inside
+        if box is None or not result[(slice(None), *box)].size:
             return result
         source, target = probs[(slice(None), *box)], result[(slice(None), *box)]
         rows = max(1, _BLOCK // max(1, source[:, 0].size))

@@ -69,7 +69,7 @@ def read_voxels(data: Any, labels: Any, settings: Any) -> HeldOutCase:
     Raises:
         ValueError: The network saw no voxel that has a truth.
     """
-    known = data.known_truth(labels.ignore_label, settings.dilation_mm, settings.boundary_mm)
+    known = data.truth_and_masks(settings.dilation_mm, settings.boundary_mm)
     truth, regions = known.labels, labels.regions
     valid = np.ones(truth.shape, dtype=bool) if known.valid is None else known.valid
     if regions:
@@ -77,19 +77,19 @@ def read_voxels(data: Any, labels: Any, settings: Any) -> HeldOutCase:
     else:
         codes = truth.astype(np.uint8 if len(labels.values) <= 256 else np.uint16)
     predicted = np.zeros(truth.shape, dtype=bool)
-    for where, odds in data.odds_blocks(regions):
+    for where, odds in data.probabilities.odds_blocks():
         predicted[where] = (odds > 0).any(0).numpy()
     foreground = codes != 0
     masks = {"foreground": foreground, "union": foreground | predicted, **known.near, "predicted": predicted}
     bits = pack((masks[name] for name in MASK_BITS), len(MASK_BITS))
-    inner, crop = np.zeros(truth.shape, dtype=bool), data.crop(regions)
+    inner, crop = np.zeros(truth.shape, dtype=bool), data.probabilities.crop
     if crop is not None:
         inner[crop] = valid[crop]
     if not inner.any():
         raise ValueError("nothing but certain background, or nothing with a ground truth; leave this case out.")
 
     def odds_inside() -> Iterator[Tensor]:
-        for where, odds in data.odds_blocks(regions):
+        for where, odds in data.probabilities.odds_blocks():
             known = inner[where]
             yield odds.flatten(1) if known.all() else odds[:, torch.from_numpy(known)]
 

@@ -85,8 +85,8 @@ def _convert(task: tuple[PredictionFolder, AffineMap, Path, CaseFiles]) -> str:
     folder, calibration, output, files = task
 
     def convert() -> str:
-        prediction = folder.load_prediction(files)
-        probs = calibration(prediction.probs)
+        prediction = folder.load(files, truth=False)
+        probs = calibration(prediction.probabilities.whole())
         labels = np.asarray(folder.label_manager.convert_probabilities_to_segmentation(probs))
         kind = np.uint16 if max(folder.labels.known) > 255 else np.uint8
         write_case(folder, files, output, labels.astype(kind), prediction.properties, probs)

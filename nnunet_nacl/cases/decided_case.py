@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from nnunet_nacl.calibration.decision import decide
+from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.geometry import Geometry, geometry_difference
-from nnunet_nacl.cases.prediction_folder import CaseFiles, Prediction, PredictionFolder
+from nnunet_nacl.cases.prediction_folder import CaseFiles, PredictionFolder
 from nnunet_nacl.cases.prediction_output import write_case
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import NUMBER, mismatch
@@ -109,10 +110,12 @@ def decide_case(
     Raises:
         UserError: A file cannot be read, does not fit or cannot be written; the message names it.
     """
-    prediction, labels = folder.load_prediction(files), folder.labels
+    prediction, labels = folder.load(files, truth=False), folder.labels
     order = folder.label_manager.regions_class_order if labels.regions else None
     try:
-        decision = decide(prediction.probs, regions=labels.values if labels.regions else None, region_labels=order)
+        decision = decide(
+            prediction.probabilities.whole(), regions=labels.values if labels.regions else None, region_labels=order
+        )
     except ValueError as error:
         raise UserError(f"{files.probabilities}: {error}; predict this case again.") from None
     truth = None if reference is None else _read_truth(folder, reference, prediction)
@@ -135,7 +138,7 @@ def decide_case(
     return DecidedCase(files.case, structures, decision.n_changed, differs, decision.rounds, truth is not None)
 
 
-def _read_truth(folder: PredictionFolder, path: Path, prediction: Prediction) -> np.ndarray:
+def _read_truth(folder: PredictionFolder, path: Path, prediction: Case) -> np.ndarray:
     truth, properties = folder.read_segmentation(path)
     folder.labels.check(truth, path, is_truth=True)
     geometries = Geometry.of(properties), Geometry.of(prediction.properties)

@@ -4,20 +4,35 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from nnunet_nacl.cases.case_cache import CaseCache, problems_of_exports
-from nnunet_nacl.cases.measure import evaluate_case, measure_all
+from nnunet_nacl.cases.labels import Labels
+from nnunet_nacl.cases.ledger import Ledger, same_contents
+from nnunet_nacl.cases.measure import evaluate_case, measure_here, sign
 from nnunet_nacl.cases.npz import RERUN
-from nnunet_nacl.cases.prediction_folder import PredictionFolder
-from nnunet_nacl.documents.document import to_document
+from nnunet_nacl.cases.prediction_folder import CaseFiles, PredictionFolder
+from nnunet_nacl.cases.run import run
+from nnunet_nacl.documents.document import SCHEMA_VERSION, case_from_json, case_to_json, check_output, to_document
 from nnunet_nacl.documents.map_file import map_of
-from nnunet_nacl.documents.results import Evaluation, EvaluationSettings
+from nnunet_nacl.documents.results import CaseResult, Evaluation, EvaluationSettings
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.files import to_json_text, write_atomically
+from nnunet_nacl.files import check_writable, to_json_text, write_atomically
 from nnunet_nacl.json_files import one_line
 
-__all__ = ["evaluate_case", "evaluate_folder"]
+__all__ = [
+    "came_from",
+    "evaluate_case",
+    "evaluate_folder",
+    "is_current",
+    "ledger_folder",
+    "open_ledger",
+    "restore",
+    "save_case",
+]
+
+_VERSION = "schema_version"
 
 
 def evaluate_folder(
@@ -29,7 +44,7 @@ def evaluate_folder(
     output: str | os.PathLike | None = None,
     num_processes: int = 1,
     progress: bool | str = False,
-    cache: CaseCache | None = None,
+    ledger: Ledger | None = None,
 ) -> Evaluation:
     """Measure every case of a folder of predictions.
 
@@ -42,7 +57,7 @@ def evaluate_folder(
             so do the cases that a killed run finished. None writes nothing.
         num_processes: Cases measured at the same time; 1 starts no process.
         progress: Show a progress bar on stderr; a text is its title.
-        cache: Where finished cases are kept instead of beside ``output``; it is not cleared.
+        ledger: Where finished cases are kept instead of beside ``output``; it is not cleared.
 
     Returns:
         The results, and the problems of the cases that could not be evaluated.
@@ -54,48 +69,97 @@ def evaluate_folder(
     if not isinstance(folder, PredictionFolder):
         folder = PredictionFolder.open(folder, reference_folder)
     labels = folder.labels
-    names = {labels.key(c): labels.names[c] for c in labels.foreground}
-    channels = {labels.key(c): c for c in labels.foreground}
-    own = None if output is None else CaseCache(Path(output))
-    cache = cache or own
-    found, problems = folder.cases(chill=chill, known=cache.cases if cache else ())
-    told = problems_of_exports(folder.folder)
-    problems |= {case: text for case, text in told.items() if case in problems}
-
-    results, todo = {}, []
-    for files in found:
-        try:
-            known, now = cache.get(files, labels, settings, channels) if cache else (None, {})
-        except OSError as error:
-            problems[files.case] = f"{error.filename or files.probabilities}: cannot be read ({error.strerror})."
-            continue
-        if known:
-            results[files.case] = replace(known, signature=now, **files.places)
-        else:
-            todo.append((files, now))
-
-    for (files, now), outcome in measure_all(folder, todo, settings, num_processes, progress, len(found)):
-        if isinstance(outcome, str):
-            problems[files.case] = outcome
-            continue
-        results[files.case] = replace(outcome, signature=now)
-        if cache:
-            cache.put(results[files.case], channels, labels.regions)
-    problems |= {case: text for case, text in told.items() if case not in results}
+    own = None if output is None else open_ledger(Path(output))
+    ledger = ledger or own or Ledger(None)
+    found, problems = folder.cases(chill=chill, known=ledger.cases)
+    exported = ledger.problems
+    results, wrong = run(
+        found,
+        partial(evaluate_case, folder, settings=settings),
+        ledger,
+        sign=partial(sign, labels, settings),
+        restore=partial(restore, labels, settings),
+        entry_of=partial(_entry, labels),
+        signed=lambda result, signature: replace(result, signature=signature),
+        processes=num_processes,
+        title=progress if isinstance(progress, str) else "evaluate",
+        progress=bool(progress),
+        here=partial(measure_here, folder, settings),
+    )
+    problems |= {case: text for case, text in exported.items() if case in problems} | wrong
+    problems |= {case: text for case, text in exported.items() if case not in results}
     problems = {case: one_line(problem) for case, problem in sorted(problems.items())}
-    if (
-        not results and not told and not any(folder.folder.glob("*.npz"))
-    ):  # once for all, rather than once for every case
+    if not results and not exported and not any(folder.folder.glob("*.npz")):  # once, not once for every case
         swapped = folder.reference_folder is not None and any(folder.reference_folder.glob("*.npz"))
         fix = f"those of {folder.reference_folder} have: give the ground truth first" if swapped else RERUN
         raise UserError(f"{folder.folder}: its predictions have no probabilities (there is no *.npz); {fix}.")
     if not results:
         listed = "".join(f"\n  {one_line(case)}: {problem}" for case, problem in problems.items())
         raise UserError(f"{folder.folder}: no case could be evaluated.{listed}")
-    evaluation = Evaluation(
-        names, channels, labels.regions, settings, [results[case] for case in sorted(results)], problems
-    )
+    names = {labels.key(c): labels.names[c] for c in labels.foreground}
+    evaluation = Evaluation(names, _channels(labels), labels.regions, settings, list(results.values()), problems)
     if own and output is not None:
         write_atomically(Path(output), to_json_text(to_document(evaluation) | map_of(folder.folder)))
         own.clear()
     return evaluation
+
+
+def ledger_folder(output: Path) -> Path:
+    """Where the finished cases lie until ``output``, a calibration.json, is written."""
+    return output.with_name(output.name + ".partial")
+
+
+def open_ledger(output: Path) -> Ledger:
+    """The cases in an earlier calibration.json, and those that an unfinished run left beside it.
+
+    Args:
+        output: Path of calibration.json.
+
+    Raises:
+        UserError: ``output`` or the folder of finished cases cannot be written, or it is something else of the user's.
+    """
+    folder, entries = ledger_folder(output), check_output(output)
+    if folder.exists():
+        check_writable(folder / "case.json")
+    return Ledger(folder, entries)
+
+
+def save_case(output: Path, labels: Labels, result: CaseResult) -> None:
+    """Save one finished case for whoever writes ``output``; UserError where that is not possible."""
+    Ledger(ledger_folder(output)).remember(result.case, _entry(labels, result))
+
+
+def restore(labels: Labels, settings: EvaluationSettings, files: CaseFiles, entry: dict[str, Any]) -> CaseResult | None:
+    """The result in a ledger's entry; None if it must be measured again, or is of another version."""
+    if entry.pop(_VERSION, SCHEMA_VERSION) != SCHEMA_VERSION:
+        return None
+    try:
+        result = case_from_json(entry, _channels(labels), labels.regions, settings)
+    except ValueError:  # from another version or edited by hand
+        return None
+    return replace(result, **files.places) if _is_whole(result, files) else None
+
+
+def is_current(result: CaseResult, files: CaseFiles, labels: Labels, settings: EvaluationSettings) -> bool:
+    """Whether a result need not be measured again; OSError if a file cannot be read.
+
+    One that lacks what this version measures must be, as long as the probabilities are there.
+    """
+    return _is_whole(result, files) and came_from(result, files, labels, settings)
+
+
+def came_from(result: CaseResult, files: CaseFiles, labels: Labels, settings: EvaluationSettings) -> bool:
+    """Whether a result came from the same contents of files, labels and settings; OSError if a file cannot be read."""
+    return same_contents(result.signature, sign(labels, settings, files, result.signature))
+
+
+def _is_whole(result: CaseResult, files: CaseFiles) -> bool:
+    return bool(result.chosen) or not files.probabilities.is_file()
+
+
+def _channels(labels: Labels) -> dict[str, int]:
+    return {labels.key(channel): channel for channel in labels.foreground}
+
+
+def _entry(labels: Labels, result: CaseResult) -> dict[str, Any]:
+    return {_VERSION: SCHEMA_VERSION} | case_to_json(result, _channels(labels), labels.regions)

@@ -6,8 +6,8 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from nnunet_nacl.cases.case_cache import CaseCache, partial_folder
-from nnunet_nacl.cases.evaluate import evaluate_folder
+from nnunet_nacl.cases.evaluate import evaluate_folder, ledger_folder, open_ledger
+from nnunet_nacl.cases.ledger import Ledger
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.documents.document import FILE_NAME, check_output, to_document
 from nnunet_nacl.documents.results import Evaluation, EvaluationSettings
@@ -88,12 +88,12 @@ def evaluate_folds(
     output = Path(output) if output is not None else default_output(folders)
     check_output(output)
     done, failed = {}, {}
-    common: CaseCache | None = None
+    common: Ledger | None = None
     for fold, folder in folders.items():
         own: Path | None = output if single else folder.folder / FILE_NAME
         if not single and elsewhere and not can_write(folder.folder):
             # a read-only model folder is no obstacle when the result goes elsewhere
-            own, common = None, common or CaseCache(output)
+            own, common = None, common or open_ledger(output)
         try:
             done[fold] = evaluate_folder(
                 folder,
@@ -102,7 +102,7 @@ def evaluate_folds(
                 output=own,
                 num_processes=num_processes,
                 progress=progress and (f"fold {fold}" if fold else True),
-                cache=None if own else common,
+                ledger=None if own else common,
             )
         except UserError as error:
             failed[f"fold {fold}"] = str(error)
@@ -140,7 +140,7 @@ def evaluate_after_validation(
     """
     try:
         folder = Path(validation_folder)
-        if not (any(folder.glob("*.npz")) or any(partial_folder(folder / FILE_NAME).glob("*.*"))):
+        if not (any(folder.glob("*.npz")) or any(ledger_folder(folder / FILE_NAME).glob("*.*"))):
             return None
         opened = PredictionFolder.open(folder, reference_folder)
         evaluation = evaluate_folder(opened, output=folder / FILE_NAME, num_processes=num_processes)

@@ -60,7 +60,7 @@ def measure_case(folder: PredictionFolder, files: CaseFiles, calibration: Affine
     valid = None if labels.ignore_label is None else data.truth != labels.ignore_label
     regions = labels.values if labels.regions else None
     order = folder.label_manager.regions_class_order if labels.regions else None
-    probs = calibration(data.probs)
+    probs = calibration(data.probabilities.whole())
     decision = decide(probs, regions=regions, region_labels=order)
     result: dict[str, Any] = {"unit": geometry.unit, "sampled": False}
     for delivered, segmentation in zip(DELIVERED, (decision.argmax, decision.segmentation)):

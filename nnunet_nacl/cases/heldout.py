@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,46 +15,18 @@ from nnunet_nacl.calibration.sampling import Sample
 from nnunet_nacl.cases.evaluate import evaluate_folder
 from nnunet_nacl.cases.folds import merge
 from nnunet_nacl.cases.npz import RERUN
-from nnunet_nacl.cases.prediction_folder import CaseData, CaseFiles, PredictionFolder
+from nnunet_nacl.cases.prediction_folder import CaseFiles, PredictionFolder
 from nnunet_nacl.cases.sample_files import SAMPLES_FOLDER, find_sample, make_sample, sample_path
+from nnunet_nacl.cases.treatment import Treatment
 from nnunet_nacl.documents.document import read_document
 from nnunet_nacl.documents.results import MASKS, Evaluation, EvaluationSettings, mask_metrics
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.files import can_write, to_json_text, write_atomically
+from nnunet_nacl.files import can_write
 
-__all__ = ["AFTER_FOLDER", "MAPS_FILE", "SAMPLES_FOLDER", "HeldOut", "case_values"]
+__all__ = ["AFTER_FOLDER", "SAMPLES_FOLDER", "HeldOut", "case_values"]
 
 AFTER_FOLDER = "validation_calibrated"
-MAPS_FILE = "maps.json"
-"""There, the map of each case: slopes, then offsets."""
 _DOCUMENT = "calibration.json"
-
-
-@dataclass(frozen=True)
-class CalibratedFolder(PredictionFolder):
-    """The same predictions as if they had been calibrated: each case is read through its map.
-
-    Attributes:
-        maps: The map of each case.
-    """
-
-    maps: Mapping[str, AffineMap] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, folder: PredictionFolder, maps: Mapping[str, AffineMap]) -> CalibratedFolder:
-        """A view of ``folder``."""
-        return cls(**{f.name: getattr(folder, f.name) for f in fields(PredictionFolder)}, maps=maps)
-
-    def cases(self, **options: Any) -> tuple[list[CaseFiles], dict[str, str]]:
-        """The cases that have a map; what is wrong with the others has been said."""
-        found, _ = super().cases(**options)
-        return [files for files in found if files.case in self.maps], {}
-
-    def load(self, files: CaseFiles) -> CaseData:
-        """Read one case and calibrate it; UserError as the folder's own."""
-        data = super().load(files)
-        probs = self.maps[files.case](data.probs)
-        return replace(data, probs=probs, segmentation=self.label_map(probs))
 
 
 @dataclass
@@ -178,12 +149,11 @@ class HeldOut:
         for name, folder in self.folders.items():
             here, target, place = folder, output, folder.folder
             if maps is not None:
-                here, place = CalibratedFolder.of(folder, maps), place.parent / AFTER_FOLDER
+                here = folder.treated({case: Treatment(one) for case, one in maps.items()})
+                place = place.parent / AFTER_FOLDER
             if name:
                 writable = can_write(folder.folder if maps is None else folder.folder.parent)
                 target = place / _DOCUMENT if writable else None
-            if maps is not None and target is not None:
-                _forget_other_maps(target.parent, {case: maps[case] for case in maps if self.fold[case] == name})
             results[name] = evaluate_folder(here, settings=self.settings, output=target, **options)
         return merge(results)
 
@@ -197,14 +167,3 @@ def case_values(evaluation: Evaluation, cases: Sequence[str]) -> dict[str, list[
         row = {f"{value} {mask}": found[value] for mask, found in measured.items() for value in ("ECE", "NLL", "Brier")}
         rows.append(row | {f"Dice {key}": dice for key, dice in result.dice.items()})
     return {name: [row[name] for row in rows] for name in rows[0]}
-
-
-def _forget_other_maps(folder: Path, maps: Mapping[str, AffineMap]) -> None:
-    """Results under other maps must not count as finished: a document's signatures know only the files."""
-    path = folder / MAPS_FILE
-    text = to_json_text({case: [list(one.slopes), list(one.offsets)] for case, one in sorted(maps.items())})
-    if path.is_file() and path.read_text(encoding="utf-8") == text:
-        return
-    (folder / _DOCUMENT).unlink(missing_ok=True)
-    shutil.rmtree(folder / f"{_DOCUMENT}.partial", ignore_errors=True)
-    write_atomically(path, text)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.cases.case_data import LabelledCase
+from nnunet_nacl.cases.case import Case
 from nnunet_nacl.metrics.voxel_uncertainty import confidence
 
 __all__ = ["KeptSlices", "keep_slices", "slicing_axis"]
@@ -59,7 +59,7 @@ def slicing_axis(spacing_mm: Sequence[float], plans: Mapping[str, Any]) -> int:
     return preferred if preferred in thick else thick[0]
 
 
-def keep_slices(data: LabelledCase, valid: np.ndarray | None, axis: int, *, regions: bool) -> KeptSlices:
+def keep_slices(data: Case, valid: np.ndarray | None, axis: int, *, regions: bool) -> KeptSlices:
     """Take the slices of a case in memory, as many as the space for them allows.
 
     Args:
@@ -73,7 +73,7 @@ def keep_slices(data: LabelledCase, valid: np.ndarray | None, axis: int, *, regi
     index, values, size = [], [], 0
     for i in _worth_keeping(data.truth, valid, axis):
         where = tuple(slice(i, i + 1) if a == axis else slice(0, n) for a, n in enumerate(shape))
-        plane = confidence(data.part(where), regions=regions, check_values=False)
+        plane = confidence(data.probabilities.part(where), regions=regions, check_values=False)
         small = np.rint(255 * plane.reshape(rest)).astype(np.uint8)
         size += len(zlib.compress(small.tobytes(), 1))
         if size > _MOST_BYTES:

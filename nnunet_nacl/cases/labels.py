@@ -12,7 +12,7 @@ from nnunet_nacl.cases.image_files import quiet
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import first_line
 
-__all__ = ["Labels", "label_manager_of"]
+__all__ = ["Labels", "label_manager_of", "smallest_type"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Labels:
         regions: Whether the channels are sigmoid regions.
         ignore_label: Label of voxels without ground truth, or None.
         known: All label values that may occur in the ground truth, the ignore label apart.
+        order: Label that each region paints with, in the order in which nnU-Net paints them; empty for classes.
     """
 
     names: tuple[str, ...]
@@ -32,6 +33,7 @@ class Labels:
     regions: bool
     ignore_label: int | None
     known: tuple[int, ...]
+    order: tuple[int, ...] = ()
 
     @property
     def foreground(self) -> tuple[int, ...]:
@@ -53,6 +55,21 @@ class Labels:
         if isinstance(value, tuple):
             return np.isin(segmentation, value)
         return segmentation == value
+
+    def label_map(self, probs: np.ndarray) -> np.ndarray:
+        """(*spatial) label map that nnU-Net makes of (K, *spatial) or (R, *spatial) probabilities."""
+        if self.regions:
+            painted = np.zeros(probs.shape[1:], np.int64)
+            for inside, label in zip(probs, self.order):
+                painted[inside > 0.5] = label
+            return smallest_type(painted)
+        import torch
+
+        # in blocks, because NumPy's and PyTorch's argmax over the first axis are slow on large arrays
+        flat = torch.from_numpy(np.ascontiguousarray(probs)).flatten(1)
+        return (
+            torch.cat([part.max(0)[1].short() for part in flat.split(1 << 16, dim=1)]).numpy().reshape(probs.shape[1:])
+        )
 
     def check(self, segmentation: np.ndarray, path: Path, *, is_truth: bool) -> None:
         """UserError where a label map holds values that dataset.json does not have.
@@ -95,7 +112,14 @@ class Labels:
         by_value = {_as_value(value): name for name, value in dataset_json["labels"].items()}
         names = tuple(by_value.get(value, str(value)) for value in values)
         known = tuple(int(value) for value in manager.all_labels)
-        return cls(names, values, bool(manager.has_regions), manager.ignore_label, known)
+        order = tuple(int(label) for label in manager.regions_class_order) if manager.has_regions else ()
+        return cls(names, values, bool(manager.has_regions), manager.ignore_label, known, order)
+
+
+def smallest_type(segmentation: np.ndarray) -> np.ndarray:
+    """The label map in the smallest signed type that holds its labels."""
+    largest = segmentation.max(initial=0)
+    return segmentation.astype(next(kind for kind in (np.int16, np.int32, np.int64) if largest <= np.iinfo(kind).max))
 
 
 def label_manager_of(plans: dict[str, Any], dataset_json: dict[str, Any], source: Path) -> Any:

@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["ExportedCase", "export_logits", "layers", "watch_label_manager", "watch_plans"]
+from nnunet_nacl.cases.probabilities import Box, Probabilities
 
-_BLOCK_BYTES = 16 << 20  # float32 probabilities at a time
+__all__ = ["ExportedLogits", "export_logits", "watch_label_manager", "watch_plans"]
 
 
 @dataclass(frozen=True, eq=False)
-class ExportedCase:
-    """What nnU-Net makes of the logits of one case, and these logits.
+class ExportedLogits(Probabilities):
+    """What nnU-Net makes of the logits of one case, and these logits: probabilities that are never all in memory.
 
     C is the number of channels: the K classes with the background, or the R regions.
 
@@ -45,7 +45,7 @@ class ExportedCase:
     @classmethod
     def of(
         cls, logits: Any, segmentation: np.ndarray, properties: Mapping[str, Any], plans_manager: Any, manager: Any
-    ) -> ExportedCase:
+    ) -> ExportedLogits:
         """Put together what a watched export saw.
 
         Args:
@@ -61,12 +61,22 @@ class ExportedCase:
         return cls(segmentation, np.asarray(logits), box, shape, backward, manager)
 
     @property
-    def shape(self) -> tuple[int, ...]:
+    def num_channels(self) -> int:  # type: ignore[override]
+        """C."""
+        return len(self.logits)
+
+    @property
+    def regions(self) -> bool:  # type: ignore[override]
+        """Whether the channels are sigmoid regions."""
+        return bool(self.label_manager.has_regions)
+
+    @property
+    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
         """Of the image, in the axis order of the reader."""
         return tuple(self.shape_before_cropping[axis] for axis in self.transpose_backward)
 
     @property
-    def crop(self) -> tuple[slice, ...]:
+    def crop(self) -> Box:
         """nnU-Net's crop in the axis order of the reader: what lies outside no network has seen."""
         return tuple(slice(*self.box[axis]) for axis in self.transpose_backward)
 
@@ -86,7 +96,7 @@ class ExportedCase:
         whole = manager.revert_cropping_on_probabilities(inside, box, self.shape_before_cropping).cpu().numpy()
         return whole.transpose([0] + [axis + 1 for axis in self.transpose_backward])
 
-    def part(self, where: tuple[slice, ...]) -> np.ndarray:
+    def part(self, where: Box) -> np.ndarray:
         """(C, *block) contiguous: :meth:`probabilities` in a box of the image, whose slices have a start and a stop."""
         probs = np.zeros((len(self.logits), *(part.stop - part.start for part in where)), np.float32)
         if not self.label_manager.has_regions:
@@ -100,33 +110,19 @@ class ExportedCase:
             probs[(slice(None), *target)] = self.label_manager.apply_inference_nonlin(seen).numpy()
         return probs
 
-    def blocks(self, max_bytes: int = _BLOCK_BYTES) -> Iterator[tuple[tuple[slice, ...], np.ndarray]]:
-        """Walk over :meth:`probabilities` without ever holding them all.
+    def inside(self) -> tuple[Box, np.ndarray]:
+        """nnU-Net's crop."""
+        probs = self.label_manager.apply_inference_nonlin(self.logits).numpy()
+        return self.crop, probs.transpose([0] + [axis + 1 for axis in self.transpose_backward])
 
-        Args:
-            max_bytes: Size of a block's probabilities; at least one layer of the image is given at a time.
+    def odds_blocks(self) -> Iterator[tuple[Box, Any]]:
+        """From the logits themselves: float32's sigmoid is 1 from z = 17 on, and these are not."""
+        import torch
 
-        Yields:
-            Place of the block in the image (axis order of the reader), and :meth:`part` of it. The blocks cover the
-            image once.
-        """
-        for where in layers(self.shape, max(1, max_bytes // (4 * len(self.logits)))):
-            yield where, self.part(where)
-
-
-def layers(shape: tuple[int, ...], max_voxels: int) -> Iterator[tuple[slice, ...]]:
-    """Cut an image into blocks of whole layers along its first axis that is longer than 1.
-
-    Args:
-        shape: Of the image.
-        max_voxels: In a block, if a single layer is not larger.
-    """
-    axis = next((axis for axis, length in enumerate(shape) if length > 1), 0)
-    whole = [slice(0, length) for length in shape]
-    step = max(1, max_voxels * shape[axis] // max(1, int(np.prod(shape))))
-    for start in range(0, shape[axis], step):
-        whole[axis] = slice(start, min(start + step, shape[axis]))
-        yield tuple(whole)
+        for where in self.crop_layers():
+            inner = tuple(slice(w.start - b.start, w.stop - b.start) for w, b in zip(where, self.crop))
+            block = torch.from_numpy(np.ascontiguousarray(self.cropped_logits[(slice(None), *inner)])).float()
+            yield where, block if self.regions else block[1:] - block[:1]
 
 
 def watch_label_manager(manager: Any, seen: Callable[[Any], None]) -> Any:
@@ -171,7 +167,7 @@ def export_logits(
     *,
     from_probabilities: bool = False,
     num_threads: int = 1,
-) -> ExportedCase:
+) -> ExportedLogits:
     """Make the segmentation of one case as nnU-Net does, bit by bit, and keep the logits; nothing is written.
 
     Args:
@@ -197,4 +193,4 @@ def export_logits(
         num_threads_torch=num_threads,
     )
     segmentation = result[0] if from_probabilities else result
-    return ExportedCase.of(shown[0], segmentation, properties, plans_manager, label_manager)
+    return ExportedLogits.of(shown[0], segmentation, properties, plans_manager, label_manager)

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.cases.case_maps import ComputedCase, compute_case
+from nnunet_nacl.cases.ensemble import read_ensemble
 from nnunet_nacl.cases.ensemble_members import MemberCase
 from nnunet_nacl.cases.image_files import check_name
 from nnunet_nacl.cases.map_images import to_dtype, write_image
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
+from nnunet_nacl.cases.reviewed_case import ReviewedCase, review_case
 from nnunet_nacl.documents.review_list import CaseReview
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import remove_leftovers, stamp, to_json_text, write_atomically
@@ -105,28 +106,33 @@ class OutputFolder:
         signature = self._signature(case)
         folder = self.path / case.case
         self._remove(case, self._read_record(case).get("files"))
-        computed = compute_case(self.members, case, self.settings.maps)
+        found, members = read_ensemble(self.members, case)
+        try:
+            computed = review_case(found, members=members, maps=self.settings.maps)
+        except ValueError as error:
+            raise UserError(f"{case.files[0].probabilities}: {error}; predict this case again.") from None
         files: dict[str, int] = {}
         try:
             for name, array in self._images(computed).items():
                 path = folder / f"{case.case}_{name}{self.members[0].file_ending}"
-                for written in write_image(array, path, computed.geometry):
+                for written in write_image(array, path, found.geometry):
                     files[written.name] = written.stat().st_size
-            record = {"signature": signature, "files": files, "review": encode(computed.review)}
+            record = {"signature": signature, "files": files, "review": encode(computed.row)}
             write_atomically(folder / _RECORD, to_json_text(record))
         except BaseException:
             self._remove(case, files)
             raise
-        return computed.review
+        return computed.row
 
-    def _images(self, computed: ComputedCase) -> dict[str, Any]:
+    def _images(self, computed: ReviewedCase) -> dict[str, Any]:
         labels, settings = self.members[0].labels, self.settings
         images = {name: to_dtype(values, settings.dtype) for name, values in computed.maps.items()}
-        images["segmentation"] = computed.segmentation.astype("uint8" if max(labels.known) < 256 else "uint16")
+        images["segmentation"] = computed.case.segmentation.astype("uint8" if max(labels.known) < 256 else "uint16")
         if settings.probabilities:
+            probs = computed.case.probabilities.whole()
             for channel, name in enumerate(labels.names):
                 plain = re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip("-.")
-                images[f"probability_{channel}_{plain}"] = to_dtype(computed.probs[channel], settings.dtype)
+                images[f"probability_{channel}_{plain}"] = to_dtype(probs[channel], settings.dtype)
         return images
 
     def _remove(self, case: MemberCase, files: Any) -> None:

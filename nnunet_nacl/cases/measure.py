@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial, reduce
 from operator import add
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.cases.case_data import KnownTruth, LabelledCase
+from nnunet_nacl.cases.case import Case, Truth
+from nnunet_nacl.cases.labels import Labels
+from nnunet_nacl.cases.ledger import sign as sign_files
 from nnunet_nacl.cases.prediction_folder import CaseFiles, PredictionFolder
+from nnunet_nacl.cases.probabilities import Box
 from nnunet_nacl.cases.quality_block import QUALITY, QualitySums, count_quality, quality_of
-from nnunet_nacl.cases.worker_processes import guarded, work_through
+from nnunet_nacl.cases.worker_processes import guarded
 from nnunet_nacl.documents.results import CHOSEN_MASKS, HAUSDORFF, CaseResult, EvaluationSettings, Structure
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.metrics.binning import BinStats
@@ -24,10 +26,10 @@ from nnunet_nacl.metrics.counting import count_masks
 from nnunet_nacl.metrics.overlap import count_overlap
 from nnunet_nacl.metrics.surface import bounding_box, surface_distances
 
-__all__ = ["evaluate_case", "measure_all", "measure_loaded"]
+__all__ = ["evaluate_case", "measure", "measure_here", "sign"]
 
-Outcome = CaseResult | str
-Todo = tuple[CaseFiles, Any]
+_COMPUTATION = 1  # raise it when a number changes for the same files
+_NOT_MEASURED = ("paper", "hausdorff")  # settings that choose among what is known of every case
 
 
 def evaluate_case(
@@ -43,7 +45,7 @@ def evaluate_case(
     Raises:
         UserError: A file cannot be read or does not fit; the message names it.
     """
-    return measure_loaded(folder, files, folder.load(files), settings)
+    return measure(files, folder.load(files), settings)
 
 
 @dataclass(frozen=True)
@@ -61,30 +63,30 @@ class _Sums:
         return _Sums(stats, chosen, self.quality + other.quality, self.n_changed + other.n_changed)
 
 
-def measure_loaded(
-    folder: PredictionFolder, files: CaseFiles, data: LabelledCase, settings: EvaluationSettings
-) -> CaseResult:
+def measure(files: CaseFiles, case: Case, settings: EvaluationSettings) -> CaseResult:
     """Measure everything of a case in memory, in blocks where its probabilities come in blocks.
 
     Args:
-        folder: Where it lies.
         files: Its files.
-        data: Its content.
+        case: With truth and probabilities.
         settings: What is measured.
 
     Raises:
         UserError: The probabilities are not probabilities.
     """
-    labels = folder.labels
-    known = data.known_truth(labels.ignore_label, settings.dilation_mm, settings.boundary_mm)
+    labels, truth = case.labels, case.truth_and_masks(settings.dilation_mm, settings.boundary_mm)
+    saved = files.segmentation is not None  # and may have been postprocessed since
     try:
-        sums = reduce(add, (_count(folder, files, data, known, settings, *block) for block in data.blocks()))
+        sums = reduce(add, (_count(case, truth, saved, settings, *block) for block in case.probabilities.blocks()))
     except ValueError as error:
         raise UserError(f"{files.probabilities}: {error}; predict this case again.") from None
-    truth, valid = known.labels, known.valid
     structures = {
         labels.key(channel): _structure(
-            labels.mask(truth, channel), labels.mask(data.segmentation, channel), valid, data.spacing_mm, settings
+            labels.mask(truth.labels, channel),
+            labels.mask(case.segmentation, channel),
+            truth.valid,
+            case.spacing_mm,
+            settings,
         )
         for channel in labels.foreground
     }
@@ -94,15 +96,27 @@ def measure_loaded(
         **files.places,
         structures=structures,
         stats=sums.stats,
-        largest_label=int(truth.max(initial=0)),
+        largest_label=int(truth.labels.max(initial=0)),
         n_changed_voxels=sums.n_changed,
         chosen=sums.chosen,
-        blocks={QUALITY: quality_of(sums.quality, labels, n_true, data.geometry)},
+        blocks={QUALITY: quality_of(sums.quality, labels, n_true, case.geometry)},
     )
 
 
-def _count(folder, files, data, known: KnownTruth, settings, where: tuple[slice, ...], probs: np.ndarray) -> _Sums:
-    labels, truth, segmentation = folder.labels, known.labels[where], data.segmentation[where]
+def sign(labels: Labels, settings: EvaluationSettings, files: CaseFiles, known: Any = None) -> dict[str, Any]:
+    """What the result of a case depends on, see :func:`nnunet_nacl.cases.ledger.sign`."""
+    depends = {
+        "computation": _COMPUTATION,
+        "labels": [*labels.listed, labels.ignore_label],
+        "settings": {key: value for key, value in vars(settings).items() if key not in _NOT_MEASURED},
+    }
+    read = {"probabilities": files.probabilities, "reference": files.reference, "segmentation": files.segmentation}
+    made = sign_files(read, depends, known if isinstance(known, Mapping) else None)
+    return made if files.derived is None else made | {"derived": files.derived}
+
+
+def _count(case: Case, known: Truth, saved: bool, settings: EvaluationSettings, where: Box, probs: np.ndarray) -> _Sums:
+    labels, truth, segmentation = case.labels, known.labels[where], case.segmentation[where]
     valid = None if known.valid is None else known.valid[where]
     target = np.stack([labels.mask(truth, c) for c in labels.foreground]) if labels.regions else truth
     options: dict[str, Any] = {"regions": labels.regions, "n_bins": settings.n_bins}
@@ -116,8 +130,8 @@ def _count(folder, files, data, known: KnownTruth, settings, where: tuple[slice,
     }
     quality = count_quality(probs, segmentation, labels, valid, predicted)
     n_changed = 0
-    if files.segmentation is not None:  # which may have been postprocessed since
-        changed = folder.label_map(probs) != segmentation
+    if saved:
+        changed = labels.label_map(probs) != segmentation
         n_changed = int(np.count_nonzero(changed if valid is None else changed & valid))
     return _Sums(stats, chosen, quality, n_changed)
 
@@ -144,46 +158,19 @@ def _structure(
     return Structure(overlap, in_mm.hausdorff(), in_mm.assd, None, distances).under(settings)
 
 
-def measure_all(
-    folder: PredictionFolder,
-    todo: Sequence[Todo],
-    settings: EvaluationSettings,
-    num_processes: int,
-    progress: bool | str,
-    total: int,
-) -> Iterator[tuple[Todo, Outcome]]:
-    """Measure cases as they come, each with its result or a line that says what is wrong with it.
+def measure_here(
+    folder: PredictionFolder, settings: EvaluationSettings, todo: Sequence[CaseFiles]
+) -> Iterator[tuple[CaseFiles, CaseResult | str]]:
+    """Measure cases in this process, each with its result or a line that says what is wrong with it.
 
-    Args:
-        folder: Where they lie.
-        todo: Files of each case, with anything that shall come back with the result.
-        settings: What is measured.
-        num_processes: How many at a time; 1 measures here, and reads the next case meanwhile.
-        progress: Show a progress bar; a text is its title.
-        total: Cases of the bar; those not in ``todo`` count as done.
+    The next case is read meanwhile: one, not more, which bounds the memory.
     """
-    here = _measure_here(folder, todo, settings) if min(num_processes, len(todo)) <= 1 else None
-    title = progress if isinstance(progress, str) else "evaluate"
-    measure = partial(_measure_one, folder, settings)
-    yield from work_through(measure, todo, _probabilities, num_processes, title, total, bool(progress), here=here)
-
-
-def _measure_here(folder, todo, settings) -> Iterator[tuple[Todo, Outcome]]:
     with ThreadPoolExecutor(1) as reader:
         following: Future | None = None
-        for i, (files, extra) in enumerate(todo):
+        for i, files in enumerate(todo):
             loading = following or reader.submit(folder.load, files)
-            data = guarded(files.probabilities, loading.result)
-            # one case ahead, not more: it bounds the memory
-            following = reader.submit(folder.load, todo[i + 1][0]) if i + 1 < len(todo) else None
-            if not isinstance(data, str):
-                data = guarded(files.probabilities, partial(measure_loaded, folder, files, data, settings))
-            yield (files, extra), data
-
-
-def _measure_one(folder: PredictionFolder, settings: EvaluationSettings, item: Todo) -> CaseResult:
-    return evaluate_case(folder, item[0], settings)
-
-
-def _probabilities(item: Todo) -> Path:
-    return item[0].probabilities
+            case = guarded(files.path, loading.result)
+            following = reader.submit(folder.load, todo[i + 1]) if i + 1 < len(todo) else None
+            if not isinstance(case, str):
+                case = guarded(files.path, partial(measure, files, case, settings))
+            yield files, case

@@ -15,16 +15,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.cases.case_cache import PROBLEM, partial_folder, save_case, signature
-from nnunet_nacl.cases.case_data import ExportedData
-from nnunet_nacl.cases.logits_export import ExportedCase, watch_plans
-from nnunet_nacl.cases.measure import measure_loaded
+from nnunet_nacl.cases.evaluate import ledger_folder, save_case
+from nnunet_nacl.cases.ledger import Ledger
+from nnunet_nacl.cases.logits_export import ExportedLogits, watch_plans
+from nnunet_nacl.cases.measure import measure, sign
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.cases.sample_files import make_sample
 from nnunet_nacl.documents.document import FILE_NAME
 from nnunet_nacl.documents.results import LARGEST_LOGIT, EvaluationSettings
-from nnunet_nacl.files import write_atomically
-from nnunet_nacl.json_files import one_line
 
 __all__ = ["MeasuredExport", "changed_in_nnunet", "measuring_validation"]
 
@@ -102,28 +100,27 @@ class MeasuredExport:
         folder, labels = self.folder, self.folder.labels
         with _one_thread():
             files = folder.files(case)
-            maps = folder.load_labels(files)
-            exported = ExportedCase.of(logits, maps.segmentation, properties, plans_manager, folder.label_manager)
-            if exported.shape != maps.truth.shape:
+            made = folder.load(files, probabilities=False)
+            exported = ExportedLogits.of(logits, made.segmentation, properties, plans_manager, folder.label_manager)
+            if exported.shape != made.segmentation.shape:
                 raise ValueError(
-                    f"logits of an image of shape {exported.shape}, the ground truth has {maps.truth.shape}"
+                    f"logits of an image of shape {exported.shape}, the ground truth has {made.segmentation.shape}"
                 )
-            data = ExportedData(maps.truth, maps.segmentation, maps.geometry, exported=exported)
-            result = measure_loaded(folder, files, data, self.settings)
-            make_sample(data, files, folder, self.settings, save=True)
+            made = replace(made, probabilities=exported)
+            result = measure(files, made, self.settings)
+            make_sample(made, files, folder, self.settings, save=True)
             largest = max(float(exported.logits.max()), -float(exported.logits.min()))
             blocks = result.blocks | {LARGEST_LOGIT: largest}
-            result = replace(result, signature=signature(files, labels, self.settings), blocks=blocks)
-        channels = {labels.key(channel): channel for channel in labels.foreground}
-        save_case(folder.folder / FILE_NAME, result, channels, labels.regions)
+            result = replace(result, signature=sign(labels, self.settings, files), blocks=blocks)
+        save_case(folder.folder / FILE_NAME, labels, result)
 
     def tell(self, case: str, problem: str | None) -> None:
         """Leave a line for whoever evaluates the folder; None: all is well, and an earlier line is removed."""
-        path = partial_folder(self.folder.folder / FILE_NAME) / f"{case}{PROBLEM}"
+        ledger = Ledger(ledger_folder(self.folder.folder / FILE_NAME))
         if problem is not None:
-            write_atomically(path, one_line(problem))
-        elif path.exists():
-            path.unlink()
+            ledger.remember_problem(case, problem)
+        else:
+            ledger.solve(case)
 
 
 def changed_in_nnunet() -> str:

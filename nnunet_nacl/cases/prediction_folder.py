@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,17 +12,19 @@ from typing import Any
 import numpy as np
 from typing_extensions import NotRequired, TypedDict
 
-from nnunet_nacl.cases.case_data import CaseData, LabelledCase, Prediction
+from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.companion_files import find_above, find_references, list_folder
 from nnunet_nacl.cases.geometry import Geometry, geometry_difference
 from nnunet_nacl.cases.image_files import check_name, find_reader, read_segmentation
-from nnunet_nacl.cases.labels import Labels, label_manager_of
+from nnunet_nacl.cases.labels import Labels, label_manager_of, smallest_type
 from nnunet_nacl.cases.npz import RERUN, read_probabilities
+from nnunet_nacl.cases.probabilities import Probabilities, SavedProbabilities
+from nnunet_nacl.cases.treatment import Treatment
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_writable
 from nnunet_nacl.json_files import decode, read_dict
 
-__all__ = ["RERUN", "CaseData", "CaseFiles", "Labels", "Prediction", "PredictionFolder"]
+__all__ = ["RERUN", "CaseFiles", "PredictionFolder"]
 
 
 class _Dataset(TypedDict):
@@ -53,6 +55,11 @@ class CaseFiles:
     derived: Any = None
 
     @property
+    def path(self) -> Path:
+        """The largest of them."""
+        return self.probabilities
+
+    @property
     def truth(self) -> Path:
         """The reference; UserError where there is none."""
         if self.reference is None:
@@ -77,6 +84,7 @@ class PredictionFolder:
         dataset_json: Content of dataset.json.
         plans: Content of plans.json.
         expected: Cases that should be there (of a fold's split, or of the reference folder); None if unknown.
+        treatment: What is done to each case when it is read, see :meth:`treated`.
     """
 
     folder: Path
@@ -84,6 +92,7 @@ class PredictionFolder:
     dataset_json: dict[str, Any]
     plans: dict[str, Any]
     expected: tuple[str, ...] | None = None
+    treatment: Treatment | Mapping[str, Treatment] | None = None
 
     @classmethod
     def open(
@@ -102,7 +111,7 @@ class PredictionFolder:
             reference_folder: Ground truth; None takes nnU-Net's own copy in nnUNet_preprocessed, else nnUNet_raw.
             dataset_json: Path of dataset.json; None looks in ``folder`` and up to two levels above.
             plans: Path of plans.json; None looks there too.
-            need_reference: Without it no ground truth is looked for, and only ``load_prediction`` can read the cases.
+            need_reference: Without it no ground truth is looked for, and cases are read without.
 
         Raises:
             UserError: A folder or file is missing or unreadable.
@@ -180,13 +189,18 @@ class PredictionFolder:
         if self.expected is not None and not chill:
             for case in sorted(set(self.expected) - segmentations - probabilities):
                 problems[case] = f"{self.folder / case}{ending} and .npz are missing; {RERUN}, or pass --chill."
+        if isinstance(self.treatment, Mapping):
+            return [files for files in found if files.case in self.treatment], {}
         return found, problems
 
     def files(self, case: str) -> CaseFiles:
         """Where the files of a case lie; of these only the segmentation is known to exist, if it is not None."""
         segmentation = self.folder / f"{case}{self.file_ending}"
         reference = None if self.reference_folder is None else self.reference_folder / segmentation.name
-        return CaseFiles(case, self.folder / f"{case}.npz", reference, segmentation if segmentation.is_file() else None)
+        found = segmentation if segmentation.is_file() else None
+        treatment = self._treatment_of(case)
+        derived = treatment.to_json() or None if treatment else None
+        return CaseFiles(case, self.folder / f"{case}.npz", reference, found, derived)
 
     def expecting_all_references(self) -> PredictionFolder:
         """The same folder, with every case of the ground truth expected; UserError if there is no ground truth."""
@@ -210,68 +224,66 @@ class PredictionFolder:
         """nnU-Net's reader and writer of this data set's images: it decides the order and orientation of array axes."""
         return find_reader(self.plans, self.dataset_json)
 
-    def load(self, files: CaseFiles) -> CaseData:
-        """Read one case.
+    def load(self, files: CaseFiles, *, truth: bool = True, probabilities: bool = True) -> Case:
+        """Read one case, and treat it where the folder is to be seen so.
+
+        Args:
+            files: The case's.
+            truth: Read the ground truth; without it there must be a segmentation, which tells where the image lies.
+            probabilities: Read the probabilities; without them there must be a segmentation.
 
         Raises:
-            UserError: A file cannot be read or does not fit the others; the message names it.
+            UserError: A file is missing, cannot be read or does not fit the others; the message names it.
         """
-        truth, segmentation, geometry = self._load_labels(files)
-        beside = f"ground truth {files.truth.name}"
-        probs = read_probabilities(files.probabilities, self.labels, truth.shape, beside)
-        if segmentation is None:
-            segmentation = self.label_map(probs)
-        return CaseData(truth, segmentation, geometry, probs=probs)
+        if files.segmentation is None and not (truth and probabilities):
+            also = "" if truth else ", and with it where the image lies"
+            raise UserError(f"{self.folder / files.case}{self.file_ending} is missing{also}; {RERUN}.")
+        true: Any = None
+        segmentation: Any = None
+        place: dict[str, Any] = {}
+        properties: dict[str, Any] = {}
+        if truth:
+            array, place = self.read_segmentation(files.truth)
+            self.labels.check(array, files.truth, is_truth=True)
+            true, beside = smallest_type(array), f"ground truth {files.truth.name}"
+        if files.segmentation is not None:
+            array, properties = self.read_segmentation(files.segmentation)
+            if truth:
+                differing = geometry_difference(Geometry.of(place), Geometry.of(properties), true.shape, array.shape)
+                if differing:
+                    raise UserError(
+                        f"{files.reference}: other geometry than the prediction {files.segmentation} ({differing}); "
+                        "resample one of them or give the matching ground truth."
+                    )
+            else:
+                place, beside = properties, f"segmentation {files.segmentation.name}"
+            self.labels.check(array, files.segmentation, is_truth=False)
+            segmentation = smallest_type(array)
+        source = Probabilities()
+        if probabilities:
+            shape = (true if segmentation is None else segmentation).shape
+            probs = read_probabilities(files.probabilities, self.labels, shape, beside)
+            source = SavedProbabilities(probs, self.labels.regions)
+            segmentation = self.labels.label_map(probs) if segmentation is None else segmentation
+        case = Case(files.case, self.labels, Geometry.of(place), segmentation, source, true, properties)
+        treatment = self._treatment_of(files.case)
+        if treatment is None or not probabilities:
+            return case
+        try:
+            return treatment(case)
+        except ValueError as error:
+            raise UserError(f"{files.probabilities}: {error}; predict this case again.") from None
 
-    def load_labels(self, files: CaseFiles) -> LabelledCase:
-        """Read one case without its probabilities; UserError as :meth:`load`, or where there is no segmentation."""
-        truth, segmentation, geometry = self._load_labels(files)
-        if segmentation is None:
-            raise UserError(f"{self.folder / files.case}{self.file_ending} is missing; {RERUN}.")
-        return LabelledCase(truth, segmentation, geometry)
+    def treated(self, treatment: Treatment | Mapping[str, Treatment]) -> PredictionFolder:
+        """The same predictions as if something had been done to them: each case is treated when it is read.
 
-    def _load_labels(self, files: CaseFiles) -> tuple[np.ndarray, np.ndarray | None, Geometry]:
-        array, properties = self.read_segmentation(files.truth)
-        geometry = Geometry.of(properties)
-        self.labels.check(array, files.truth, is_truth=True)
-        truth = _small(array)
-        if files.segmentation is None:
-            return truth, None, geometry
-        array, properties = self.read_segmentation(files.segmentation)
-        difference = geometry_difference(geometry, Geometry.of(properties), truth.shape, array.shape)
-        if difference:
-            raise UserError(
-                f"{files.reference}: other geometry than the prediction {files.segmentation} ({difference}); "
-                "resample one of them or give the matching ground truth."
-            )
-        self.labels.check(array, files.segmentation, is_truth=False)
-        return truth, _small(array), geometry
-
-    def load_prediction(self, files: CaseFiles) -> Prediction:
-        """Read what was predicted for one case; the ground truth, if there is any, is not opened.
-
-        Raises:
-            UserError: A file is missing, cannot be read or does not fit the other; the message names it.
+        Args:
+            treatment: Of every case, or by case; then the folder has these cases only.
         """
-        if files.segmentation is None:
-            raise UserError(
-                f"{self.folder / files.case}{self.file_ending} is missing, and with it where the image lies; {RERUN}."
-            )
-        segmentation, properties = self.read_segmentation(files.segmentation)
-        self.labels.check(segmentation, files.segmentation, is_truth=False)
-        beside = f"segmentation {files.segmentation.name}"
-        probs = read_probabilities(files.probabilities, self.labels, segmentation.shape, beside)
-        return Prediction(probs, _small(segmentation), properties)
+        return replace(self, treatment=treatment)
 
-    def label_map(self, probs: np.ndarray) -> np.ndarray:
-        """(*spatial) label map that nnU-Net makes of (K, *spatial) or (R, *spatial) probabilities."""
-        if self.labels.regions:
-            return _small(np.asarray(self.label_manager.convert_probabilities_to_segmentation(probs)))
-        import torch
-
-        # in blocks, because NumPy's and PyTorch's argmax over the first axis are slow on large arrays
-        parts = [part.max(0)[1].short() for part in torch.from_numpy(probs).flatten(1).split(1 << 16, dim=1)]
-        return torch.cat(parts).numpy().reshape(probs.shape[1:])
+    def _treatment_of(self, case: str) -> Treatment | None:
+        return self.treatment.get(case) if isinstance(self.treatment, Mapping) else self.treatment
 
     def check_output(self, output: Path, file: str) -> None:
         """UserError unless ``file`` can be written in the folder ``output``, which must not be or lie in this one.
@@ -299,9 +311,3 @@ def _read_like(kind: Any, path: Path) -> dict[str, Any]:
     content = read_dict(path)
     decode(kind, content, path)
     return content
-
-
-def _small(segmentation: np.ndarray) -> np.ndarray:
-    """The label map in the smallest signed type that holds its labels."""
-    largest = segmentation.max(initial=0)
-    return segmentation.astype(next(kind for kind in (np.int16, np.int32, np.int64) if largest <= np.iinfo(kind).max))

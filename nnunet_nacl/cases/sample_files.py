@@ -13,10 +13,11 @@ import numpy as np
 
 from nnunet_nacl.calibration.case_voxels import read_voxels
 from nnunet_nacl.calibration.sampling import Sample, draw_sample
-from nnunet_nacl.cases.case_cache import same_contents, signature
-from nnunet_nacl.cases.case_data import LabelledCase
+from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.kept_slices import KeptSlices, keep_slices, slicing_axis
 from nnunet_nacl.cases.labels import Labels
+from nnunet_nacl.cases.ledger import same_contents
+from nnunet_nacl.cases.measure import sign
 from nnunet_nacl.cases.prediction_folder import CaseFiles, PredictionFolder
 from nnunet_nacl.documents.results import EvaluationSettings
 from nnunet_nacl.errors import UserError
@@ -64,7 +65,7 @@ def find_sample(files: CaseFiles, labels: Labels, settings: EvaluationSettings) 
 
 
 def make_sample(
-    data: LabelledCase, files: CaseFiles, folder: PredictionFolder, settings: EvaluationSettings, *, save: bool
+    data: Case, files: CaseFiles, folder: PredictionFolder, settings: EvaluationSettings, *, save: bool
 ) -> Sample:
     """Draw the sample of a case in memory; a few slices are kept in its file, for pictures.
 
@@ -84,7 +85,7 @@ def make_sample(
         read_voxels(data, labels, settings), signature=json.dumps(_signature(files, labels, settings, {}))
     )
     if save:
-        valid = data.known_truth(labels.ignore_label, settings.dilation_mm, settings.boundary_mm).valid
+        valid = data.truth_and_masks(settings.dilation_mm, settings.boundary_mm).valid
         axis = slicing_axis(data.spacing_mm, folder.plans)
         slices = keep_slices(data, valid, axis, regions=labels.regions)
         extra = {"slice_axis": np.asarray(slices.axis), "slice_index": slices.index, "slices": slices.values}
@@ -128,5 +129,5 @@ def slices_in(sample: Sample) -> KeptSlices | None:
 def _signature(
     files: CaseFiles, labels: Labels, settings: EvaluationSettings, known: Mapping[str, Any]
 ) -> dict[str, Any]:
-    found = signature(files, labels, settings, known)
+    found = sign(labels, settings, files, known)
     return found | {"settings": [settings.dilation_mm, settings.boundary_mm]}  # bins are drawn from it later

@@ -10,12 +10,12 @@ from functools import partial
 from pathlib import Path
 
 import nnunet_nacl
-from nnunet_nacl.cases.case_maps import MAPS, MEMBER_MAPS
 from nnunet_nacl.cases.ensemble_members import MemberCase, find_cases, member_names, open_members
 from nnunet_nacl.cases.map_folder import REVIEW_FILE, SETTINGS_FILE, MapSettings, OutputFolder
 from nnunet_nacl.cases.map_images import DTYPES, check_dtype
 from nnunet_nacl.cases.predicted_quality import QualityOfMap
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
+from nnunet_nacl.cases.reviewed_case import MAPS, MEMBER_MAPS
 from nnunet_nacl.cases.worker_processes import guarded, run_in_workers
 from nnunet_nacl.documents.map_file import map_of
 from nnunet_nacl.documents.review_list import CaseReview, PredictedCase, in_order, review_csv_text

@@ -6,9 +6,8 @@ not touched, and no probabilities are saved.
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,9 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.cases.case_cache import CaseCache, partial_folder
+from nnunet_nacl.cases.evaluate import ledger_folder, open_ledger, restore
 from nnunet_nacl.cases.image_files import quiet
+from nnunet_nacl.cases.ledger import SIGNATURE, Ledger, identify
 from nnunet_nacl.cases.locate import cases_of_split, predicted_folder
+from nnunet_nacl.cases.measure import sign
 from nnunet_nacl.cases.measured_export import MeasuredExport
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.cases.sample_files import SAMPLES_FOLDER, find_sample
@@ -26,7 +27,7 @@ from nnunet_nacl.cases.worker_processes import stream_through_workers
 from nnunet_nacl.documents.document import FILE_NAME
 from nnunet_nacl.documents.results import EvaluationSettings
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.files import checksum, to_json_text, write_atomically
+from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.json_files import first_line, read_dict
 
 __all__ = ["check_checkpoint", "predict_validation"]
@@ -78,8 +79,8 @@ def predict_validation(
     if not folder.expected:
         raise UserError(f"fold {fold} is in no splits_final.json of {folder.plans.get('dataset_name')}; see -f.")
     export = MeasuredExport(folder, settings)
-    cache = CaseCache(output / FILE_NAME)
-    todo = [case for case in folder.expected if not _is_finished(folder, cache, case, settings)]
+    ledger = open_ledger(output / FILE_NAME)
+    todo = [case for case in folder.expected if not _is_finished(folder, ledger, case, settings)]
     if todo:
         with quiet():
             predictor, dataset = _load(model, fold, checkpoint, device, todo)
@@ -97,7 +98,7 @@ def check_checkpoint(folder: Path) -> None:
     """UserError unless what :func:`predict_validation` left in a folder was made by the checkpoint as it is now."""
     made_by = read_dict(folder / _MADE_BY)
     path = folder.parent / str(made_by.get("checkpoint"))
-    if not path.is_file() or _identity(path, made_by) != made_by:
+    if not path.is_file() or identify(path, made_by)["checksum"] != made_by.get("checksum"):
         raise UserError(
             f"{folder} was predicted by another {path.name}; run `nnunet_nacl evaluate ... --predict -chk {path.name}` "
             "again."
@@ -111,30 +112,23 @@ def _prepare(output: Path, checkpoint: Path, ending: str) -> None:
     images = [path for path in output.iterdir() if path.name.endswith(ending)]
     if known is None and images:
         raise UserError(f"{output} holds predictions of something else ({images[0].name}); move them away.")
-    now = _identity(checkpoint, known or {})
+    now = {"checkpoint": checkpoint.name, **identify(checkpoint, known)}
     if known is not None and known.get("checksum") != now["checksum"]:
         for path in [*images, output / FILE_NAME, *(output / SAMPLES_FOLDER).glob("*.sample")]:
             path.unlink(missing_ok=True)
-        for path in partial_folder(output / FILE_NAME).glob("*.*"):
+        for path in ledger_folder(output / FILE_NAME).glob("*.*"):
             path.unlink(missing_ok=True)
     if known != now:
         write_atomically(marker, to_json_text(now))
 
 
-def _identity(checkpoint: Path, known: Mapping[str, Any]) -> dict[str, Any]:
-    status = checkpoint.stat()
-    place = {"checkpoint": checkpoint.name, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
-    if place.items() <= known.items() and isinstance(known.get("checksum"), str):
-        return place | {"checksum": known["checksum"]}
-    return place | {"checksum": checksum(checkpoint, hashlib.blake2b(digest_size=8))}
-
-
-def _is_finished(folder: PredictionFolder, cache: CaseCache, case: str, settings: EvaluationSettings) -> bool:
+def _is_finished(folder: PredictionFolder, ledger: Ledger, case: str, settings: EvaluationSettings) -> bool:
     """Whether the segmentation is the one, to the last byte, that a result and a sample were made with."""
     labels, files = folder.labels, folder.files(case)
-    channels = {labels.key(channel): channel for channel in labels.foreground}
     try:
-        known, _ = cache.get(files, labels, settings, channels)
+        now = sign(labels, settings, files, ledger.entry(case).get(SIGNATURE))
+        entry = ledger.finished(case, now)
+        known = entry and restore(labels, settings, files, dict(entry))
         return known is not None and find_sample(files, labels, settings) is not None
     except (UserError, OSError):
         return False

@@ -176,7 +176,7 @@ def _notes(args: argparse.Namespace, held_out, calibration) -> list[str]:
 
     def read():
         data = folder.load(next(iter(held_out.files.values())))
-        return data.probs, data.spacing_mm
+        return data.probabilities.whole(), data.spacing_mm
 
     if calibration.exact:
         difference = resampling_difference(folder.plans, args.c, read, calibration.fit.map)

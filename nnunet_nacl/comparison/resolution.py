@@ -12,8 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from nnunet_nacl.cases.case_cache import is_current
-from nnunet_nacl.cases.evaluate import evaluate_folder
+from nnunet_nacl.cases.evaluate import evaluate_folder, is_current
 from nnunet_nacl.cases.folds import FILE_NAME
 from nnunet_nacl.cases.locate import find_fold_folders
 from nnunet_nacl.cases.prediction_folder import PredictionFolder

@@ -10,13 +10,14 @@ from pathlib import Path
 from nnunet_nacl.cases.map_images import to_dtype, write_image
 from nnunet_nacl.cases.prediction_folder import CaseFiles
 from nnunet_nacl.cases.prediction_output import write_case
+from nnunet_nacl.cases.reviewed_case import ReviewedCase
 from nnunet_nacl.documents.review_list import FinishedCase
 from nnunet_nacl.files import remove_leftovers
 from nnunet_nacl.prediction.case_records import CaseRecords
 from nnunet_nacl.prediction.input_cases import InputCase
 from nnunet_nacl.prediction.network import PredictedLogits
 from nnunet_nacl.prediction.preprocessed_case import CompactImage
-from nnunet_nacl.prediction.segmented_case import Postprocessing, SegmentedCase, segment_case
+from nnunet_nacl.prediction.segmented_case import Postprocessing, segment_case
 from nnunet_nacl.prediction.trained_model import TrainedModel
 
 __all__ = ["MAPS", "Delivery", "Thumbnail"]
@@ -59,7 +60,7 @@ class Delivery:
     model: TrainedModel
     output: Path
     records: CaseRecords
-    draw: Callable[[TrainedModel, CompactImage, SegmentedCase], Thumbnail]
+    draw: Callable[[TrainedModel, CompactImage, ReviewedCase], Thumbnail]
     maps: tuple[str, ...] = ()
     postprocessing: Postprocessing | None = None
     owner: str = ""
@@ -71,18 +72,18 @@ class Delivery:
         self.records.forget(case.case)
         folder, ending = self.model.opened, self.model.opened.file_ending
         files = CaseFiles(case.case, self.output / f"{case.case}.npz", None, None)
-        write_case(folder, files, self.output, segmented.segmentation, predicted.properties, owner=self.owner)
+        write_case(folder, files, self.output, segmented.case.segmentation, predicted.properties, owner=self.owner)
         written = [self.output / f"{case.case}{ending}", *self._write_maps(case.case, segmented)]
         encoded = base64.b64encode(picture.png).decode()
         size = (picture.width, picture.height)
-        finished = FinishedCase(segmented.review, segmented.unlike, picture.place, encoded, size)
+        finished = FinishedCase(segmented.row, segmented.unlike, picture.place, encoded, size)
         self.records.remember(case, finished, written)
 
-    def _write_maps(self, case: str, segmented: SegmentedCase) -> list[Path]:
+    def _write_maps(self, case: str, segmented: ReviewedCase) -> list[Path]:
         folder, written = self.output / MAPS / case, []
         if folder.is_dir():
             remove_leftovers(folder)
         for name, values in segmented.maps.items():
             path = folder / f"{case}_{name}{self.model.opened.file_ending}"
-            written += write_image(to_dtype(values, "uint8"), path, segmented.geometry)
+            written += write_image(to_dtype(values, "uint8"), path, segmented.case.geometry)
         return written

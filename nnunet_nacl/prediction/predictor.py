@@ -141,10 +141,9 @@ class Predictor:
             source=[case],
             any_size=self._any_size,
         )
-        segmented = segment_case(
-            model, self._network.predict(prepared), postprocessing=self._postprocessing, probabilities=probabilities
-        )
-        predicted = model.quality.predict(segmented.review) if model.quality else None
-        reasons = reasons_to_look(segmented.review, predicted, self._threshold, segmented.unlike)
-        place, probs = segmented.place.index, segmented.probabilities
-        return Answer(segmented.segmentation, segmented.review, predicted, reasons, place, probs)
+        segmented = segment_case(model, self._network.predict(prepared), postprocessing=self._postprocessing)
+        predicted = model.quality.predict(segmented.row) if model.quality else None
+        reasons = reasons_to_look(segmented.row, predicted, self._threshold, segmented.unlike)
+        place, made = segmented.place.index, segmented.case
+        probs = made.probabilities.whole() if probabilities else None
+        return Answer(made.segmentation, segmented.row, predicted, reasons, place, probs)

@@ -17,6 +17,7 @@ from typing import Any
 
 from nnunet_nacl.cases.image_files import check_name
 from nnunet_nacl.cases.prediction_output import remove_unfinished
+from nnunet_nacl.cases.reviewed_case import ReviewedCase
 from nnunet_nacl.cases.worker_processes import guarded, stream_through_workers
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import remove_leftovers, to_json_text, write_atomically
@@ -28,7 +29,7 @@ from nnunet_nacl.prediction.network import Network, PredictedLogits
 from nnunet_nacl.prediction.preprocessed_case import CompactImage, PreprocessedCase, read_and_preprocess
 from nnunet_nacl.prediction.review_lists import PAGE, REVIEW, ReviewList
 from nnunet_nacl.prediction.scan_list import DOCUMENT, write_lists
-from nnunet_nacl.prediction.segmented_case import MAP_NAMES, Postprocessing, SegmentedCase
+from nnunet_nacl.prediction.segmented_case import MAP_NAMES, Postprocessing
 from nnunet_nacl.prediction.trained_model import TrainedModel
 
 __all__ = ["ScanRun", "predict_folder"]
@@ -103,7 +104,7 @@ def predict_folder(
     network: dict[str, Any],
     run: ScanRun,
     *,
-    draw: Callable[[TrainedModel, CompactImage, SegmentedCase], Thumbnail],
+    draw: Callable[[TrainedModel, CompactImage, ReviewedCase], Thumbnail],
     page: Callable[[ReviewList], str],
     progress: bool = False,
 ) -> tuple[ReviewList, dict[str, str]]:

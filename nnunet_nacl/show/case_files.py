@@ -16,7 +16,7 @@ from nnunet_nacl.cases.kept_slices import KeptSlices
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.cases.sample_files import find_sample, slices_in
 from nnunet_nacl.comparison.training_cases import PREDICT_ARGUMENTS
-from nnunet_nacl.comparison.treated_folder import is_treated, treated_folder
+from nnunet_nacl.comparison.treated_folder import treated_folder
 from nnunet_nacl.documents.document import FILE_NAME, read_document
 from nnunet_nacl.documents.results import CaseResult
 from nnunet_nacl.errors import UserError
@@ -122,7 +122,7 @@ def read_prediction(folder: PredictionFolder, case: str, shape: Sequence[int]) -
         UserError: Neither can be read, or the shape is another one.
     """
     files = folder.files(case)
-    if files.segmentation is None or is_treated(folder):
+    if files.segmentation is None or folder.treatment is not None:
         return folder.load(files).segmentation
     array = folder.read_segmentation(files.segmentation)[0].astype(np.int32)
     if array.shape != tuple(shape):
@@ -153,17 +153,17 @@ def read_confidence(folder: PredictionFolder, case: str, axis: int, index: int, 
     truth = data.truth if valid is None else np.where(valid, data.truth, 0)
     target = np.stack([labels.mask(truth, c) for c in labels.foreground]) if labels.regions else truth
     try:
-        stats = count_masks(data.probs, target, valid=valid, regions=labels.regions, n_bins=n_bins)
+        stats = count_masks(data.probabilities.whole(), target, valid=valid, regions=labels.regions, n_bins=n_bins)
     except ValueError as error:
         raise UserError(f"{files.probabilities}: {error}; predict this case again.") from None
-    plane = np.ascontiguousarray(np.take(data.probs, index, axis=axis + 1))
+    plane = np.ascontiguousarray(np.take(data.probabilities.whole(), index, axis=axis + 1))
     return SliceConfidence(confidence(plane, regions=labels.regions, check_values=False), stats["foreground"])
 
 
 def _kept(folder: PredictionFolder, case: str) -> tuple[KeptSlices, CaseResult] | None:
     """What was kept of a case whose probabilities are not there, and its entry in the document beside it."""
     files = folder.files(case)
-    if files.probabilities.is_file() or is_treated(folder):
+    if files.probabilities.is_file() or folder.treatment is not None:
         return None
     try:
         document = read_document(folder.folder / FILE_NAME)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from nnunet_nacl.cases.kept_slices import slicing_axis
+from nnunet_nacl.cases.reviewed_case import ReviewedCase
 from nnunet_nacl.prediction.delivery import Thumbnail
 from nnunet_nacl.prediction.preprocessed_case import CompactImage
-from nnunet_nacl.prediction.segmented_case import SegmentedCase
 from nnunet_nacl.prediction.trained_model import TrainedModel
 from nnunet_nacl.show.drawing import Grid, draw_labels
 from nnunet_nacl.show.orientation import anatomical_axes, plane_of
@@ -18,15 +18,15 @@ __all__ = ["draw_thumbnail"]
 _LONG_SIDE = (180, 240)  # pixels
 
 
-def draw_thumbnail(model: TrainedModel, image: CompactImage, case: SegmentedCase) -> Thumbnail:
+def draw_thumbnail(model: TrainedModel, image: CompactImage, reviewed: ReviewedCase) -> Thumbnail:
     """The first channel with the segmentation over it; a ring around the least certain voxel."""
-    geometry, labels, index = case.geometry, model.labels, case.place.index
+    geometry, labels, index = reviewed.case.geometry, model.labels, reviewed.place.index
     axis = slicing_axis(geometry.spacing_mm, model.opened.plans)
     plane = plane_of(axis, anatomical_axes(geometry))
     where = np.zeros([n for i, n in enumerate(image.shape) if i != axis], bool)
     where[tuple(value for i, value in enumerate(index) if i != axis)] = True
     where = plane.turn(where)
-    segmentation = plane.cut(case.segmentation, index[axis])
+    segmentation = plane.cut(reviewed.case.segmentation, index[axis])
     box = crop_box((segmentation != 0) | where)
     spacing = plane.spacing_mm(geometry.spacing_mm)
     shape = tuple(part.stop - part.start for part in box)
@@ -36,6 +36,6 @@ def draw_thumbnail(model: TrainedModel, image: CompactImage, case: SegmentedCase
     cut = plane.turn(image.slice(axis, index[axis]))[box]
     png = draw_labels(cut, masks, grid, edges=plane.edges, mark=(int(mark[0]), int(mark[1])))
     height, width = grid.pixels
-    total, name = image.shape[axis], labels.names[case.place.channel]
+    total, name = image.shape[axis], labels.names[reviewed.place.channel]
     number = f"{plane.name} slice {index[axis] + 1} of {total}".strip() + ", " if total > 1 else ""
     return Thumbnail(png, width, height, f"{number}at {name}")

@@ -22,10 +22,10 @@ def labels(request):
 @pytest.fixture
 def measured(monkeypatch):
     """Names of the cases that are measured."""
-    names, original = [], measure.measure_loaded
+    names, original = [], measure.measure
     monkeypatch.setattr(
         measure,
-        "measure_loaded",
-        lambda folder, files, *rest: names.append(files.case) or original(folder, files, *rest),
+        "measure",
+        lambda files, *rest: names.append(files.case) or original(files, *rest),
     )
     return names

@@ -10,8 +10,7 @@ import shutil
 import numpy as np
 import pytest
 
-from nnunet_nacl.cases.case_cache import is_current
-from nnunet_nacl.cases.evaluate import evaluate_folder
+from nnunet_nacl.cases.evaluate import evaluate_folder, is_current
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.documents.document import read_document, to_document
 from nnunet_nacl.documents.results import EvaluationSettings

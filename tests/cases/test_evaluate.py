@@ -147,15 +147,15 @@ def test_a_killed_run_loses_no_finished_case(make_validated, monkeypatch):
     model = make_validated(cases=3)
     output = model.validation() / "calibration.json"
     output.write_text("the old file")
-    original, measured = measure.measure_loaded, []
+    original, measured = measure.measure, []
 
-    def die_at_last(folder, files, *rest):
+    def die_at_last(files, *rest):
         measured.append(files.case)
         if len(measured) == 3:
             raise KeyboardInterrupt
-        return original(folder, files, *rest)
+        return original(files, *rest)
 
-    monkeypatch.setattr(measure, "measure_loaded", die_at_last)
+    monkeypatch.setattr(measure, "measure", die_at_last)
     with pytest.raises(KeyboardInterrupt):
         evaluate_folder(model.validation(), output=output)
     assert output.read_text() == "the old file"

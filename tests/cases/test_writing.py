@@ -87,15 +87,15 @@ def test_results_of_a_read_only_model_can_lie_elsewhere(read_only, measured, tmp
     elsewhere.mkdir()
     elsewhere.chmod(0o777)
     take(model.folder, model.validation(0), model.validation(1))
-    original = measure.measure_loaded
+    original = measure.measure
 
-    def die_at_last(folder, case_files, *rest):
+    def die_at_last(case_files, *rest):
         if case_files.case == "case_11":
             raise KeyboardInterrupt
-        return original(folder, case_files, *rest)
+        return original(case_files, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(measure, "measure_loaded", die_at_last)
+        patch.setattr(measure, "measure", die_at_last)
         assert evaluate("-o", elsewhere / "all.json") == 130
     assert measured == ["case_00", "case_01", "case_10"]
     assert evaluate("-o", elsewhere / "all.json") == 0

@@ -162,7 +162,7 @@ def test_two_data_sets(tmp_path, monkeypatch, without_figures, capsys):
 def test_mistakes_end_in_one_line(study, monkeypatch, capsys, arguments, trainers, message):  # noqa: F811
     monkeypatch.chdir(study.root)
     (study.root / "file").write_text("")
-    monkeypatch.setattr("nnunet_nacl.cases.evaluate.measure_all", None)
+    monkeypatch.setattr("nnunet_nacl.cases.evaluate.run", None)
     try:
         status = compare("-o", "out", *arguments, trainers=trainers)
     except SystemExit as stop:

@@ -113,9 +113,11 @@ def test_other_maps_are_measured_anew_and_other_predictions_refused(model):
     name = f"{TRAINER}+calibrated+decided"
     gather(TRAINER, name)
     for fold in (0, 1):
-        path = model.model(TRAINER) / f"fold_{fold}" / "validation_calibrated" / "maps.json"
-        maps = {case: [[3.0] * 2, [1.0] * 2] for case in json.loads(path.read_text())}
-        path.write_text(json.dumps(maps))
+        path = model.model(TRAINER) / f"fold_{fold}" / "validation_calibrated" / "calibration.json"
+        document = json.loads(path.read_text())
+        for case in document["metric_per_case"]:
+            case["signature"]["derived"] = {"map": [[3.0] * 2, [1.0] * 2]}
+        path.write_text(json.dumps(document))
     _, dataset = gather(TRAINER, name)
     regions = len(dataset.structures) == 2 and "(1, 2)" in dataset.structures
     check_decided(model, dataset, name, {case: AffineMap([3.0] * 2, [1.0] * 2, regions) for case in dataset.cases})

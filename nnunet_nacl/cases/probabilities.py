@@ -1,0 +1,187 @@
+"""The probabilities of a case, which come block by block, whatever they are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from torch import Tensor
+
+from nnunet_nacl.calibration.affine import AffineMap, log_odds, network_box
+
+__all__ = ["Box", "CalibratedProbabilities", "Probabilities", "SavedProbabilities", "layers"]
+
+_BLOCK_BYTES = 16 << 20  # float32 probabilities at a time
+_BLOCK_VOXELS = 1 << 18  # log-odds at a time
+
+Box = tuple[slice, ...]
+"""A slice with a start and a stop for each axis of the image."""
+
+
+class Probabilities:
+    """(C, *spatial) probabilities, C the K classes with the background, or the R regions.
+
+    Axes are in the order of nnU-Net's reader. A source says what ``shape``, ``num_channels``, ``regions``, ``crop`` and
+    ``part`` are; the rest follows. This base is the source of a case without probabilities: what is asked of it raises
+    ValueError.
+
+    Attributes:
+        shape: Of the image.
+        num_channels: C.
+        regions: Whether they are of sigmoid regions.
+    """
+
+    shape: tuple[int, ...] = ()
+    num_channels: int = 0
+    regions: bool = False
+
+    @property
+    def crop(self) -> Box | None:
+        """The part of the image that the network saw; outside, all is background for certain. None: there is none."""
+        raise ValueError("the case has no probabilities.")
+
+    def part(self, where: Box) -> np.ndarray:
+        """(C, *block) probabilities in a box of the image."""
+        raise ValueError("the case has no probabilities.")
+
+    def whole(self) -> np.ndarray:
+        """(C, *spatial) probabilities, all of them in memory."""
+        return self.part(tuple(slice(0, n) for n in self.shape))
+
+    def blocks(self, max_bytes: int = _BLOCK_BYTES) -> Iterator[tuple[Box, np.ndarray]]:
+        """Place in the image and (C, *block) probabilities of blocks that cover the image once.
+
+        Args:
+            max_bytes: Size of a block; at least one layer of the image is given at a time.
+        """
+        for where in layers(self.shape, max(1, max_bytes // (4 * self.num_channels))):
+            yield where, self.part(where)
+
+    def inside(self) -> tuple[Box, np.ndarray]:
+        """A box that holds all that the network saw, and the (C, *box) probabilities there, in memory at once."""
+        box = self.crop or tuple(slice(0, n) for n in self.shape)
+        return box, self.part(box)
+
+    def odds_blocks(self) -> Iterator[tuple[Box, Tensor]]:
+        """Log-odds inside the crop: place in the image and (m, *block) float32, in the order of the voxels."""
+        for where in self.crop_layers():
+            yield where, log_odds(self.part(where), self.regions).float()
+
+    def crop_layers(self) -> Iterator[Box]:
+        """Boxes of whole layers that cover the crop once."""
+        box = self.crop
+        for where in () if box is None else layers(tuple(part.stop - part.start for part in box), _BLOCK_VOXELS):
+            yield tuple(slice(b.start + w.start, b.start + w.stop) for w, b in zip(where, box or ()))
+
+
+@dataclass(frozen=True, eq=False)
+class SavedProbabilities(Probabilities):
+    """Probabilities in memory, as they were read.
+
+    Attributes:
+        probs: (C, *spatial).
+        regions: Whether they are of sigmoid regions.
+    """
+
+    probs: np.ndarray
+    regions: bool
+
+    @property
+    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
+        """Of the image."""
+        return self.probs.shape[1:]
+
+    @property
+    def num_channels(self) -> int:  # type: ignore[override]
+        """C."""
+        return len(self.probs)
+
+    @cached_property
+    def crop(self) -> Box | None:
+        """See :func:`~nnunet_nacl.calibration.affine.network_box`."""
+        return network_box(self.probs, self.regions)
+
+    def part(self, where: Box) -> np.ndarray:
+        """A view of them."""
+        return self.probs[(slice(None), *where)]
+
+    def blocks(self, max_bytes: int = 0) -> Iterator[tuple[Box, np.ndarray]]:
+        """All at once: they are in memory already."""
+        yield self.inside()
+
+    def inside(self) -> tuple[Box, np.ndarray]:
+        """The whole image: a look for the crop takes longer than it saves."""
+        return tuple(slice(0, n) for n in self.shape), self.probs
+
+
+@dataclass(frozen=True, eq=False)
+class CalibratedProbabilities(Probabilities):
+    """The probabilities of another source, through a calibration map.
+
+    Attributes:
+        source: As the network gave them.
+        map: Acts on each voxel by itself.
+    """
+
+    source: Probabilities
+    map: AffineMap
+
+    @property
+    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
+        """Of the image."""
+        return self.source.shape
+
+    @property
+    def num_channels(self) -> int:  # type: ignore[override]
+        """C."""
+        return self.source.num_channels
+
+    @property
+    def regions(self) -> bool:  # type: ignore[override]
+        """Whether they are of sigmoid regions."""
+        return self.source.regions
+
+    @property
+    def crop(self) -> Box | None:
+        """That of the source."""
+        return self.source.crop
+
+    def part(self, where: Box) -> np.ndarray:
+        """Calibrated inside the crop; as the source gives them outside."""
+        return self._calibrated(where, self.source.part(where))
+
+    def blocks(self, max_bytes: int = _BLOCK_BYTES) -> Iterator[tuple[Box, np.ndarray]]:
+        """Those of the source."""
+        return ((where, self._calibrated(where, probs)) for where, probs in self.source.blocks(max_bytes))
+
+    def inside(self) -> tuple[Box, np.ndarray]:
+        """That of the source."""
+        where, probs = self.source.inside()
+        return where, self._calibrated(where, probs)
+
+    def _calibrated(self, where: Box, probs: np.ndarray) -> np.ndarray:
+        crop = self.crop
+        if crop is None:
+            return self.map(probs, tuple(slice(0, 0) for _ in where))
+        meets = (
+            slice(max(w.start, c.start) - w.start, max(min(w.stop, c.stop), max(w.start, c.start)) - w.start)
+            for w, c in zip(where, crop)
+        )
+        return self.map(probs, tuple(meets))
+
+
+def layers(shape: tuple[int, ...], max_voxels: int) -> Iterator[Box]:
+    """Cut an image into blocks of whole layers along its first axis that is longer than 1.
+
+    Args:
+        shape: Of the image.
+        max_voxels: In a block, if a single layer is not larger.
+    """
+    axis = next((axis for axis, length in enumerate(shape) if length > 1), 0)
+    whole = [slice(0, length) for length in shape]
+    step = max(1, max_voxels * shape[axis] // max(1, int(np.prod(shape))))
+    for start in range(0, shape[axis], step):
+        whole[axis] = slice(start, min(start + step, shape[axis]))
+        yield tuple(whole)

@@ -1,0 +1,133 @@
+"""What a reader is told of a case: its row of the review list, the place to look at first, and maps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy import ndimage
+
+from nnunet_nacl.cases.case import Case
+from nnunet_nacl.documents.review_list import CaseReview, StructureReview
+from nnunet_nacl.metrics.expected_dice import count_expected
+from nnunet_nacl.metrics.foreground_mean import foreground_uncertainty
+from nnunet_nacl.metrics.least_certain import Place, least_certain_place
+from nnunet_nacl.metrics.voxel_uncertainty import confidence, margin, normalised_entropy
+
+__all__ = ["MAPS", "MEMBER_MAPS", "Members", "ReviewedCase", "review_case"]
+
+_MAPS = {"confidence": (confidence, 1.0), "entropy": (normalised_entropy, 0.0), "margin": (margin, 1.0)}
+"""What computes a map, and its value outside nnU-Net's crop, where all is background for certain."""
+
+MEMBER_MAPS = ("mutual_information", "expected_entropy")
+"""Maps that compare the members of an ensemble; 0 outside the crop."""
+
+MAPS = (*_MAPS, *MEMBER_MAPS)
+
+
+@dataclass(frozen=True, eq=False)
+class Members:
+    """What M members of an ensemble disagree about, S structures.
+
+    Attributes:
+        dice: (S,) mean Dice between two members; NaN where no pair has the structure.
+        volumes: (M, S) volume of each structure in each member's segmentation, in the geometry's unit.
+        mean_information: Mean mutual information over the predicted foreground; NaN where nothing was predicted.
+        maps: (*spatial) some of ``MEMBER_MAPS``, by name.
+    """
+
+    dice: np.ndarray
+    volumes: np.ndarray
+    mean_information: float
+    maps: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class ReviewedCase:
+    """What is delivered of a case; arrays in the axis order of nnU-Net's reader.
+
+    Attributes:
+        case: With the segmentation that is delivered.
+        row: That describes it.
+        place: The voxel where the network is least certain.
+        maps: (*spatial) float32 by name.
+        unlike: How the image differs from the training's, in words.
+    """
+
+    case: Case
+    row: CaseReview
+    place: Place
+    maps: dict[str, np.ndarray]
+    unlike: tuple[str, ...] = ()
+
+
+def review_case(
+    case: Case, *, members: Members | None = None, maps: Sequence[str] = (), unlike: Sequence[str] = ()
+) -> ReviewedCase:
+    """Look at a case as it is to be delivered. No truth is needed, and none is used.
+
+    Args:
+        case: With its segmentation and probabilities.
+        members: Of the ensemble whose mean these probabilities are; None for one network.
+        maps: Some of ``MAPS``; those of ``MEMBER_MAPS`` stand in ``members``.
+        unlike: How the image differs from the training's.
+
+    Raises:
+        ValueError: The case has no probabilities, or they are not probabilities.
+    """
+    labels, (box, probs) = case.labels, case.probabilities.inside()
+    inside, shape = case.segmentation[box], case.segmentation.shape
+    found = least_certain_place(probs, labels.foreground, case.spacing_mm, regions=labels.regions)
+    place = Place(tuple(index + part.start for index, part in zip(found.index, box)), found.channel)
+    made = {}
+    for name in maps:
+        if name in MEMBER_MAPS:
+            made[name] = members.maps[name] if members else np.zeros(shape, np.float32)
+            continue
+        function, outside = _MAPS[name]
+        made[name] = np.full(shape, outside, np.float32)
+        made[name][box] = function(probs, regions=labels.regions, check_values=False)
+    return ReviewedCase(case, _row(case, probs, inside, members), place, made, tuple(unlike))
+
+
+def _row(case: Case, probs: np.ndarray, inside: np.ndarray, members: Members | None) -> CaseReview:
+    """The row of a case, from the probabilities and the segmentation inside a box that holds all there is."""
+    labels, size = case.labels, case.geometry.voxel_size
+    overlap = count_expected(probs, inside, regions=labels.values if labels.regions else None)
+    means = foreground_uncertainty(probs, inside != 0, regions=labels.regions)
+    volumes = overlap.chosen[None] * size if members is None else members.volumes
+    structures = []
+    for i, channel in enumerate(labels.foreground):
+        pieces = _sizes_of_pieces(labels.mask(inside, channel))
+        structures.append(
+            StructureReview(
+                name=labels.names[channel],
+                expected_dice=float(overlap.dice[i]),
+                members_dice=float(members.dice[i]) if members else math.nan,
+                volume=int(overlap.chosen[i]) * size,
+                expected_volume=float(overlap.expected[i]) * size,
+                max_probability=float(probs[channel].max()),
+                pieces=len(pieces),
+                largest_piece=float(pieces.max() / pieces.sum()) if len(pieces) else math.nan,
+                member_volumes=tuple(float(one[i]) for one in volumes),
+            )
+        )
+    return CaseReview(
+        case=case.name,
+        mean_foreground_entropy=means["entropy"],
+        mean_foreground_confidence=means["confidence"],
+        mean_foreground_mutual_information=members.mean_information if members else math.nan,
+        unit=case.geometry.unit,
+        structures=tuple(structures),
+        n_members=len(volumes),
+    )
+
+
+def _sizes_of_pieces(mask: np.ndarray) -> np.ndarray:
+    """Voxels of each connected piece; voxels that touch at a corner are connected."""
+    boxes = ndimage.find_objects(mask.astype(np.uint8))
+    if not boxes:
+        return np.zeros(0, int)
+    return np.bincount(ndimage.label(mask[boxes[0]], structure=np.ones((3,) * mask.ndim))[0].ravel())[1:]

@@ -1,0 +1,98 @@
+"""The one loop over cases: what the ledger knows is not done again, a broken case costs only itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from nnunet_nacl.cases.ledger import SIGNATURE, Ledger
+from nnunet_nacl.cases.worker_processes import work_through
+from nnunet_nacl.json_files import one_line
+
+__all__ = ["Task", "run"]
+
+
+class Task(Protocol):
+    """What is to be done to one case; can be pickled."""
+
+    @property
+    def case(self) -> str:
+        """Name of the case."""
+
+    @property
+    def path(self) -> Path:
+        """Its largest file, for the lines that say what is wrong with it."""
+
+
+Item = TypeVar("Item", bound=Task)
+Result = TypeVar("Result")
+
+
+def run(
+    items: Sequence[Item],
+    work: Callable[[Item], Result],
+    ledger: Ledger,
+    *,
+    sign: Callable[[Item, Any], dict[str, Any]],
+    restore: Callable[[Item, dict[str, Any]], Result | None],
+    entry_of: Callable[[Result], Mapping[str, Any]],
+    signed: Callable[[Result, dict[str, Any]], Result] = lambda result, signature: result,
+    written: Callable[[Item, Result], Iterable[Path]] = lambda item, result: (),
+    output: Path | None = None,
+    processes: int = 1,
+    title: str = "",
+    progress: bool = False,
+    again: bool = False,
+    here: Callable[[Sequence[Item]], Iterable[tuple[Item, Result | str]]] | None = None,
+) -> tuple[dict[str, Result], dict[str, str]]:
+    """Do one thing to many cases.
+
+    Args:
+        items: The cases.
+        work: Handles one; can be pickled if there are processes.
+        ledger: Of what earlier runs finished. Each case is entered as soon as it is finished.
+        sign: What the result of a case depends on, given the earlier signature; OSError if a file cannot be read.
+        restore: The result in a ledger's entry, or None where this version cannot use it.
+        entry_of: JSON values of a result, for the ledger.
+        signed: Puts its signature into a new result.
+        written: Files of a finished case, in ``output``.
+        output: The folder of what is written; None where nothing is.
+        processes: Cases at the same time; 1 starts no process.
+        title: Of the progress bar.
+        progress: Show it on stderr.
+        again: Do all cases, whatever the ledger knows.
+        here: Gives the results of cases in this process, where there is something better than one after the other.
+
+    Returns:
+        Results and problems by case, both in alphabetic order.
+    """
+    results: dict[str, Result] = {}
+    problems: dict[str, str] = {}
+    signatures: dict[str, dict[str, Any]] = {}
+    todo = []
+    for item in items:
+        try:
+            signatures[item.case] = now = sign(item, ledger.entry(item.case).get(SIGNATURE))
+        except OSError as error:
+            problems[item.case] = f"{error.filename or item.path}: cannot be read ({error.strerror})."
+            continue
+        entry = None if again else ledger.finished(item.case, now, output)
+        result = None if entry is None else restore(item, entry | {SIGNATURE: now})
+        if result is None:
+            todo.append(item)
+        else:
+            results[item.case] = result
+    own = here(todo) if here is not None and min(processes, len(todo)) <= 1 else None
+    for item, outcome in work_through(work, todo, _path, processes, title, len(items), progress, here=own):
+        if isinstance(outcome, str):
+            problems[item.case] = one_line(outcome)
+            continue
+        results[item.case] = result = signed(outcome, signatures[item.case])
+        entry = {**entry_of(result), SIGNATURE: signatures[item.case]}
+        ledger.remember(item.case, entry, written(item, result), output)
+    return dict(sorted(results.items())), dict(sorted(problems.items()))
+
+
+def _path(item: Task) -> Path:
+    return item.path
