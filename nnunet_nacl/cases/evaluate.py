@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_nacl.cases.labels import Labels
-from nnunet_nacl.cases.ledger import Ledger, same_contents
+from nnunet_nacl.cases.ledger import SIGNATURE, Ledger, same_contents
 from nnunet_nacl.cases.measure import evaluate_case, measure_here, sign
 from nnunet_nacl.cases.npz import RERUN
 from nnunet_nacl.cases.prediction_folder import CaseFiles, PredictionFolder
@@ -121,7 +121,10 @@ def open_ledger(output: Path) -> Ledger:
     folder, entries = ledger_folder(output), check_output(output)
     if folder.exists():
         check_writable(folder / "case.json")
-    return Ledger(folder, entries)
+    ledger = Ledger(folder, entries)
+    for case in ledger.cases:
+        ledger.entry(case)[SIGNATURE] = _of_this_version(ledger.entry(case).get(SIGNATURE))
+    return ledger
 
 
 def save_case(output: Path, labels: Labels, result: CaseResult) -> None:
@@ -150,7 +153,16 @@ def is_current(result: CaseResult, files: CaseFiles, labels: Labels, settings: E
 
 def came_from(result: CaseResult, files: CaseFiles, labels: Labels, settings: EvaluationSettings) -> bool:
     """Whether a result came from the same contents of files, labels and settings; OSError if a file cannot be read."""
-    return same_contents(result.signature, sign(labels, settings, files, result.signature))
+    earlier = _of_this_version(result.signature)
+    return same_contents(earlier, sign(labels, settings, files, earlier))
+
+
+def _of_this_version(signature: Any) -> dict[str, Any]:
+    """A signature without the settings that a later version added; empty if it is none."""
+    if not isinstance(signature, dict) or not isinstance(signature.get("settings"), dict):
+        return {}
+    settings = {name: value for name, value in signature["settings"].items() if hasattr(EvaluationSettings, name)}
+    return signature | {"settings": settings}
 
 
 def _is_whole(result: CaseResult, files: CaseFiles) -> bool:

@@ -61,7 +61,7 @@ def decide_case(case: Case) -> tuple[np.ndarray, Decision]:
     """
     box, probs = case.probabilities.inside()
     labels = case.labels
-    decision = decide(probs, regions=labels.values if labels.regions else None, region_labels=labels.order)
+    decision = decide(probs, regions=labels.values if labels.regions else None, region_labels=labels.order or None)
     segmentation = np.zeros(case.probabilities.shape, decision.segmentation.dtype)
     segmentation[box] = decision.segmentation
     return segmentation, decision

@@ -109,21 +109,6 @@ def test_another_truth_of_equal_size_and_time_is_another_truth(model, measured):
     assert references == [str(other / f"case_0{i}.nii.gz") for i in range(2)]
 
 
-def test_results_of_the_first_version_hold_as_long_as_nothing_was_touched(model, measured):
-    evaluate(model)
-    path = model.validation() / "calibration.json"
-    document = json.loads(path.read_text())
-    for case in document["metric_per_case"]:
-        for kind in ("reference", "segmentation", "probabilities"):
-            case["signature"][kind] = [case["signature"][kind][part] for part in ("size", "mtime_ns")]
-    write_json(path, document)
-    os.utime(model.references / "case_01.nii.gz", (1, 1))
-    measured.clear()
-    for _ in range(2):
-        evaluate(model)
-        assert measured == ["case_01"]
-
-
 @pytest.mark.parametrize("content", ["", "{", "[" * 100_000])
 def test_a_damaged_file_knows_nothing(model, measured, content):
     path = model.validation() / "calibration.json"

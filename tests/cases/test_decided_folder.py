@@ -80,7 +80,7 @@ def test_every_format_of_nnunet(predict, tmp_path, file_ending, reader):
     segmentation, properties = folder.read_segmentation(tmp_path / f"out/case_0{file_ending}")
     [files], _ = PredictionFolder.open(source, need_reference=False).cases()
     before = PredictionFolder.open(source, need_reference=False).load(files, truth=False)
-    np.testing.assert_array_equal(segmentation, decide(before.probs).segmentation)
+    np.testing.assert_array_equal(segmentation, decide(before.probabilities.whole()).segmentation)
     assert list(properties["spacing"]) == pytest.approx(list(before.properties["spacing"]))
     assert not [name for name in names(tmp_path / "out") if name.startswith(".")]
 

@@ -83,7 +83,7 @@ def test_decided_segmentations_beside_the_scores_of_the_probabilities(model, mon
         for mask in ("foreground", "all", "predicted"):
             assert encode(decided.stats[mask]) == encode(plain.stats[mask])
     assert (model.model(TRAINER) / "fold_1" / "validation_decided" / "calibration.json").is_file()
-    monkeypatch.setattr("nnunet_nacl.comparison.treated_folder.decide", None)  # nothing is measured twice
+    monkeypatch.setattr("nnunet_nacl.cases.treatment.decide", None)  # nothing is measured twice
     _, again = gather(TRAINER, name)
     assert [case.dice for case in again.results[name]] == [case.dice for case in dataset.results[name]]
 
