@@ -10,8 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnunet_nacl.calibration.likelihood import Voxels
-
 __all__ = ["MASK_BITS", "HeldOutCase", "pack", "read_voxels", "unpack"]
 
 MASK_BITS = ("foreground", "union", "dilated", "boundary", "predicted")
@@ -35,13 +33,6 @@ class HeldOutCase:
     outside: np.ndarray
     regions: bool
     odds: Callable[[], Iterator[Tensor]]
-
-    @property
-    def voxels(self) -> Voxels:
-        """All of them, for a fit."""
-        odds = torch.cat(list(self.odds()), 1)
-        truth = unpack(self.target, len(odds)) if self.regions else self.target.astype(np.int64)
-        return Voxels(odds, torch.from_numpy(truth))
 
 
 def pack(inside: Iterable[np.ndarray], num: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Cross-fitting: what is reported of a case comes from a map that has not seen it; and the choice of the form by it."""
+"""Cross-fitting: what is reported of a case comes from a map that has not seen it; the choice of the form by it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from nnunet_nacl.calibration.affine import AffineMap
-from nnunet_nacl.calibration.fitting import FORMS, Cases, covariance_of_mean, fit
+from nnunet_nacl.calibration.fitting import FORMS, Cases, Fit, covariance_of_mean, fit
 from nnunet_nacl.calibration.likelihood import case_terms
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import one_line
 
-__all__ = ["DEFAULT_FORM", "MOST_PARTS", "FormScore", "choose_form", "compare_forms", "parts_of"]
+__all__ = [
+    "DEFAULT_FORM",
+    "MOST_PARTS",
+    "CrossFit",
+    "FormScore",
+    "choose_form",
+    "cross_fit",
+    "parts_of",
+]
 
 DEFAULT_FORM = "shift"
 MOST_PARTS = 10
@@ -57,39 +65,56 @@ def parts_of(groups: Sequence[str], folds: Sequence[str] | None = None) -> list[
     return [part[group] for group in groups]
 
 
-def left_out_masks(parts: Sequence[str]) -> dict[str, np.ndarray]:
-    """For each part which cases are in it."""
-    return {part: np.array([other == part for other in parts]) for part in sorted(set(parts))}
+@dataclass(frozen=True)
+class CrossFit:
+    """A map of one form, and the maps that were fitted without each part of the cases.
+
+    Attributes:
+        fit: To all cases.
+        part_maps: By part, the map that was fitted without it.
+        score: On cases that were left out.
+    """
+
+    fit: Fit
+    part_maps: dict[str, AffineMap]
+    score: FormScore
 
 
-def compare_forms(
+def cross_fit(
     cases: Cases, parts: Sequence[str], forms: Sequence[str] = FORMS, *, groups: Sequence[Hashable] | None = None
-) -> tuple[dict[str, FormScore], dict[str, dict[str, AffineMap]]]:
-    """Held-out negative log likelihood of each form.
+) -> dict[str, CrossFit]:
+    """Fit maps to all cases and without each part, and compare them on the cases that were left out.
 
     Args:
         cases: Gives the cases anew for each pass.
         parts: The part of each case.
-        forms: Which are compared; ``DEFAULT_FORM`` among them.
+        forms: Of the maps, poorer ones first, from which richer ones start; ``DEFAULT_FORM`` among them.
         groups: Group (patient) of each case, for the standard errors; None: each its own.
 
     Returns:
-        The scores, and by form the map of each part, fitted without it.
+        By form.
     """
-    masks = left_out_masks(parts)
-    maps = {form: [one.map for one in fit(cases, form, left_out=list(masks.values()))] for form in forms}
-    by_part = {form: dict(zip(masks, found)) for form, found in maps.items()}
+    masks = {part: np.array([other == part for other in parts]) for part in sorted(set(parts))}
+    fits: dict[str, Fit] = {}
+    part_maps: dict[str, dict[str, AffineMap]] = {}
+    start: AffineMap | None = None
+    for form in forms:
+        fits[form] = fit(cases, form, starts=[start], groups=groups)[0]
+        start = fits[form].map
+        without = fit(cases, form, left_out=list(masks.values()), starts=[start] * len(masks))
+        part_maps[form] = {part: one.map for part, one in zip(masks, without)}
     losses: dict[str, list[float]] = {form: [] for form in forms}
     for part, voxels in zip(parts, cases()):
         for form in forms:
-            one = by_part[form][part]
+            one = part_maps[form][part]
             losses[form].append(case_terms(voxels, np.append(one.slopes, one.offsets)).loss)
-    scores = {}
+    result = {}
     for form, found in losses.items():
         gains = np.array(losses[DEFAULT_FORM]) - found
         error = float(np.sqrt(covariance_of_mean(gains[:, None], groups)[0, 0]))
-        scores[form] = FormScore(float(np.mean(found)), float(gains.mean()), error)
-    return scores, by_part
+        score = FormScore(float(np.mean(found)), float(gains.mean()), error)
+        result[form] = CrossFit(fits[form], part_maps[form], score)
+    return result
 
 
 def choose_form(scores: Mapping[str, FormScore]) -> str:

@@ -95,13 +95,13 @@ def decide(
         array([1, 1, 1, 0], dtype=uint8)
     """
     probs = torch.as_tensor(probs).detach()
-    if (regions is None) != (region_labels is None):
+    if (regions is None) != (not region_labels):
         raise ValueError("regions and region_labels belong together: give both or none.")
     check_probs(probs, regions)
     if not probs.numel():
         raise ValueError(f"probs must hold voxels, got {tuple(probs.shape)}.")
     first: Rule = ClassRule.argmax(len(probs))
-    if regions is not None and region_labels is not None:
+    if regions is not None and region_labels:
         first = RegionRule.argmax(Regions(regions, region_labels))
     weighted = None if weights is None else torch.as_tensor(weights, dtype=torch.float64).reshape(-1)
     expected = _sum_all(probs, regions is not None, weighted)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
+from nnunet_nacl.calibration.affine import AffineMap
+from nnunet_nacl.calibration.likelihood import Voxels
 from nnunet_nacl.metrics.bootstrap import mean_interval
 
-__all__ = ["changes", "effect_table"]
+__all__ = ["CONFIDENT", "changes", "confident_changes", "effect_table"]
+
+CONFIDENT = 0.9
 
 
 def changes(
@@ -61,3 +66,20 @@ def effect_table(effect: Mapping[str, Mapping[str, Any]], structures: Mapping[st
             f"{'{low:+.4f} to {high:+.4f}'.format(**change):<20} {row['n']}{error}"
         )
     return "\n".join(lines)
+
+
+def confident_changes(cases: Iterable[Voxels], calibration: AffineMap) -> tuple[float, float]:
+    """Foreground voxels with a probability above ``CONFIDENT``, and how many of them have another label under a map."""
+    found = np.zeros(2)
+    for voxels in cases:
+        odds = voxels.log_odds.double()
+        weights = torch.ones(odds.shape[1]) if voxels.weights is None else voxels.weights
+        identity = AffineMap.identity(len(odds), calibration.regions)
+        first, second = identity.to_probabilities(odds), calibration.to_probabilities(odds)
+        if calibration.regions:
+            sure, other = (first > CONFIDENT).any(0), ((first > CONFIDENT) & (second <= 0.5)).any(0)
+        else:
+            sure = (first.max(0)[0] > CONFIDENT) & (first.argmax(0) != 0)
+            other = sure & (first.argmax(0) != second.argmax(0))
+        found += float(weights[sure].sum()), float(weights[other].sum())
+    return float(found[0]), float(found[1])

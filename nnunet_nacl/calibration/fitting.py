@@ -79,7 +79,7 @@ def fit(
     *,
     left_out: Sequence[np.ndarray | None] = (None,),
     starts: Sequence[AffineMap | None] | None = None,
-    groups: Sequence[int] | None = None,
+    groups: Sequence[Hashable] | None = None,
     ridge: float = RIDGE,
 ) -> list[Fit]:
     """Fit one map for each set of cases, every case of a set weighing the same.
@@ -88,8 +88,8 @@ def fit(
         cases: Gives the cases anew for each pass, in the same order.
         form: One of ``FORMS``.
         left_out: For each fit a boolean mask of the cases that it must not see; None for none.
-        starts: Where each begins; a map fitted to a sample saves passes.
-        groups: Number of the group of each case (a patient), for the standard errors; None: each its own.
+        starts: Where each begins; one that is near saves passes.
+        groups: Group of each case (a patient), for the standard errors; None: each its own.
         ridge: See :data:`RIDGE`.
 
     Returns:
@@ -104,8 +104,9 @@ def fit(
             if not runs:
                 shape, begins = design(form, len(voxels.log_odds)), starts or [None] * len(left_out)
                 runs = [_Newton(shape, skipped, start, ridge) for skipped, start in zip(left_out, begins)]
+            terms: dict[bytes, Terms] = {}  # fits that begin at one point share the first pass
             for run in runs:
-                run.see(index, voxels)
+                run.see(index, voxels, terms)
         if not runs:
             raise ValueError("there is no case to fit to.")
         for run in runs:
@@ -118,7 +119,9 @@ def fit(
 class _Newton:
     """One fit: where it is, what it proposes, and the sums of the pass that judges the proposal."""
 
-    def __init__(self, shape, left_out: np.ndarray | None, start: AffineMap | None, ridge: float) -> None:
+    def __init__(
+        self, shape: tuple[np.ndarray, int], left_out: np.ndarray | None, start: AffineMap | None, ridge: float
+    ) -> None:
         self._matrix, self._num_slopes = shape
         free = self._matrix.shape[1]
         self._centre = (np.arange(free) < self._num_slopes).astype(np.float64)
@@ -131,10 +134,13 @@ class _Newton:
         self.done = False
         self._seen: list[tuple[int, Terms]] = []
 
-    def see(self, index: int, voxels: Voxels) -> None:
+    def see(self, index: int, voxels: Voxels, known: dict[bytes, Terms]) -> None:
         if self.done or (self._left_out is not None and self._left_out[index]):
             return
-        self._seen.append((index, case_terms(voxels, self._matrix @ self._proposal)))
+        place = self._proposal.tobytes()
+        if place not in known:
+            known[place] = case_terms(voxels, self._matrix @ self._proposal)
+        self._seen.append((index, known[place]))
 
     def end_pass(self) -> None:
         """Take the proposal if it is better, and propose the next; else propose half the step."""
@@ -174,7 +180,7 @@ class _Newton:
         self._proposal[slope] = np.maximum(self._proposal[slope], SMALLEST_SLOPE)
         self.done = self._decrement < _ENOUGH
 
-    def result(self, regions: bool, groups: Sequence[int] | None, passes: int) -> Fit:
+    def result(self, regions: bool, groups: Sequence[Hashable] | None, passes: int) -> Fit:
         full = self._matrix @ self._point
         bread = self._matrix @ np.linalg.inv(self._hessian)
         meat = covariance_of_mean(self._gradients, None if groups is None else np.asarray(groups)[self._indices])

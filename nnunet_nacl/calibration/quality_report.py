@@ -43,6 +43,7 @@ class QualityRows:
         true_volume: (n, S) in the same unit; 0 where the truth is empty.
         entropy: (n,) mean normalised entropy over the predicted foreground; NaN if nothing was predicted.
         confidence: (n,) mean confidence there.
+        units: The different units of the cases' volumes.
         predicted: (n, S, 3) Dice that is predicted by what other cases taught, and the lower and upper ends of its
             interval; None where nothing is predicted.
         level: Of the intervals.
@@ -56,6 +57,7 @@ class QualityRows:
     true_volume: np.ndarray
     entropy: np.ndarray
     confidence: np.ndarray
+    units: tuple[str, ...] = ()
     predicted: np.ndarray | None = None
     level: float = math.nan
     reservations: tuple[str, ...] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from nnunet_nacl.cases.labels import Labels
 from nnunet_nacl.cases.ledger import SIGNATURE, Ledger, same_contents
-from nnunet_nacl.cases.measure import evaluate_case, measure_here, sign
+from nnunet_nacl.cases.measure import Also, evaluate_case, measure_here, sign
 from nnunet_nacl.cases.npz import RERUN
 from nnunet_nacl.cases.prediction_folder import CaseFiles, PredictionFolder
 from nnunet_nacl.cases.run import run
@@ -45,6 +46,8 @@ def evaluate_folder(
     num_processes: int = 1,
     progress: bool | str = False,
     ledger: Ledger | None = None,
+    also: Also | None = None,
+    blocks: Collection[str] = (),
 ) -> Evaluation:
     """Measure every case of a folder of predictions.
 
@@ -58,6 +61,8 @@ def evaluate_folder(
         num_processes: Cases measured at the same time; 1 starts no process.
         progress: Show a progress bar on stderr; a text is its title.
         ledger: Where finished cases are kept instead of beside ``output``; it is not cleared.
+        also: What else is done to a case that is measured.
+        blocks: Names of those that it gives: cases without them are measured again.
 
     Returns:
         The results, and the problems of the cases that could not be evaluated.
@@ -75,16 +80,16 @@ def evaluate_folder(
     exported = ledger.problems
     results, wrong = run(
         found,
-        partial(evaluate_case, folder, settings=settings),
+        partial(evaluate_case, folder, settings=settings, also=also),
         ledger,
         sign=partial(sign, labels, settings),
-        restore=partial(restore, labels, settings),
+        restore=lambda files, entry: _restore_with(blocks, labels, settings, files, entry),
         entry_of=partial(_entry, labels),
         signed=lambda result, signature: replace(result, signature=signature),
         processes=num_processes,
         title=progress if isinstance(progress, str) else "evaluate",
         progress=bool(progress),
-        here=partial(measure_here, folder, settings),
+        here=partial(measure_here, folder, settings, also),
     )
     problems |= {case: text for case, text in exported.items() if case in problems} | wrong
     problems |= {case: text for case, text in exported.items() if case not in results}
@@ -141,6 +146,13 @@ def restore(labels: Labels, settings: EvaluationSettings, files: CaseFiles, entr
     except ValueError:  # from another version or edited by hand
         return None
     return replace(result, **files.places) if _is_whole(result, files) else None
+
+
+def _restore_with(
+    blocks: Collection[str], labels: Labels, settings: EvaluationSettings, files: CaseFiles, entry: dict[str, Any]
+) -> CaseResult | None:
+    result = restore(labels, settings, files, entry)
+    return result if result and result.blocks.keys() >= set(blocks) else None
 
 
 def is_current(result: CaseResult, files: CaseFiles, labels: Labels, settings: EvaluationSettings) -> bool:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from nnunet_nacl.calibration.affine import AffineMap
-from nnunet_nacl.calibration.case_voxels import HeldOutCase, read_voxels
-from nnunet_nacl.calibration.likelihood import Voxels
 from nnunet_nacl.calibration.sampling import Sample
 from nnunet_nacl.cases.evaluate import evaluate_folder
 from nnunet_nacl.cases.folds import merge
 from nnunet_nacl.cases.npz import RERUN
 from nnunet_nacl.cases.prediction_folder import CaseFiles, PredictionFolder
-from nnunet_nacl.cases.sample_files import SAMPLES_FOLDER, find_sample, make_sample, sample_path
+from nnunet_nacl.cases.quality_block import DECIDED, decided_quality, sampled_quality
+from nnunet_nacl.cases.sample_files import SAMPLES_FOLDER, find_sample, make_sample, sample_path, sample_too
 from nnunet_nacl.cases.treatment import Treatment
 from nnunet_nacl.documents.document import read_document
 from nnunet_nacl.documents.results import MASKS, Evaluation, EvaluationSettings, mask_metrics
@@ -46,7 +46,6 @@ class HeldOut:
     files: dict[str, CaseFiles] = field(default_factory=dict)
     fold: dict[str, str] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
-    _kept: dict[str, Voxels] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         with contextlib.suppress(UserError):
@@ -77,27 +76,6 @@ class HeldOut:
         for case in problems:
             self.files.pop(case, None)
             self.fold.pop(case, None)
-
-    def read(self, case: str) -> HeldOutCase:
-        """Read a case's probabilities and truth; UserError if they cannot be."""
-        folder = self.folders[self.fold[case]]
-        data = folder.load(self.files[case])
-        try:
-            return read_voxels(data, folder.labels, self.settings)
-        except ValueError as error:
-            raise UserError(f"{self.files[case].probabilities}: {error}") from None
-
-    def voxels(self, memory_bytes: int = 1 << 30) -> Iterator[Voxels]:
-        """All voxels of every case, in order; small data sets are read once and kept."""
-        free = memory_bytes - sum(voxels.nbytes for voxels in self._kept.values())
-        for case in self.files:
-            voxels = self._kept.get(case)
-            if voxels is None:
-                voxels = self.read(case).voxels
-                if voxels.nbytes <= free:
-                    self._kept[case] = voxels
-                    free -= voxels.nbytes
-            yield voxels
 
     def made(self, case: str) -> int:
         """When a case was predicted, by its probabilities or else its sample, in ns."""
@@ -134,7 +112,7 @@ class HeldOut:
             raise UserError(f"{files.probabilities}: {error}") from None
 
     def evaluate(self, maps: Mapping[str, AffineMap] | None, output: Path | None, **options: Any) -> Evaluation:
-        """Measure every case, as it is or through its map.
+        """Measure every case in one pass: as it is, which leaves its sample, or through its map, and decided as well.
 
         Args:
             maps: The map of each case; None for the predictions as they are.
@@ -148,14 +126,23 @@ class HeldOut:
         results = {}
         for name, folder in self.folders.items():
             here, target, place = folder, output, folder.folder
+            also: dict[str, Any] = {}
             if maps is not None:
                 here = folder.treated({case: Treatment(one) for case, one in maps.items()})
                 place = place.parent / AFTER_FOLDER
+                also = {"also": decided_quality, "blocks": (DECIDED,)}
+            elif can_write(folder.folder):
+                also = {"also": partial(sample_too, folder, self.settings)}
             if name:
                 writable = can_write(folder.folder if maps is None else folder.folder.parent)
                 target = place / _DOCUMENT if writable else None
-            results[name] = evaluate_folder(here, settings=self.settings, output=target, **options)
+            results[name] = evaluate_folder(here, settings=self.settings, output=target, **options, **also)
         return merge(results)
+
+    def sampled_quality(self, case: str, sample: Sample, calibration: AffineMap) -> tuple[dict, dict]:
+        """See :func:`~nnunet_nacl.cases.quality_block.sampled_quality`; UserError where no truth can be read."""
+        found = self.folders[self.fold[case]].load(self.files[case], probabilities=False)
+        return sampled_quality(found, sample, calibration)
 
 
 def case_values(evaluation: Evaluation, cases: Sequence[str]) -> dict[str, list[float]]:

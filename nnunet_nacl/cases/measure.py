@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial, reduce
@@ -26,14 +26,21 @@ from nnunet_nacl.metrics.counting import count_masks
 from nnunet_nacl.metrics.overlap import count_overlap
 from nnunet_nacl.metrics.surface import bounding_box, surface_distances
 
-__all__ = ["evaluate_case", "measure", "measure_here", "sign"]
+__all__ = ["Also", "evaluate_case", "measure", "measure_here", "sign"]
 
 _COMPUTATION = 1  # raise it when a number changes for the same files
 _NOT_MEASURED = ("paper", "hausdorff")  # settings that choose among what is known of every case
 
 
+Also = Callable[[Case], Mapping[str, Any]]
+"""What else is done to a case while it is in memory; gives further blocks of its entry. Can be pickled."""
+
+
 def evaluate_case(
-    folder: PredictionFolder, files: CaseFiles, settings: EvaluationSettings = EvaluationSettings()
+    folder: PredictionFolder,
+    files: CaseFiles,
+    settings: EvaluationSettings = EvaluationSettings(),
+    also: Also | None = None,
 ) -> CaseResult:
     """Read one case and measure everything.
 
@@ -41,11 +48,12 @@ def evaluate_case(
         folder: Where it lies.
         files: Its files.
         settings: What is measured.
+        also: What else is done to it.
 
     Raises:
         UserError: A file cannot be read or does not fit; the message names it.
     """
-    return measure(files, folder.load(files), settings)
+    return measure(files, folder.load(files), settings, also)
 
 
 @dataclass(frozen=True)
@@ -63,13 +71,14 @@ class _Sums:
         return _Sums(stats, chosen, self.quality + other.quality, self.n_changed + other.n_changed)
 
 
-def measure(files: CaseFiles, case: Case, settings: EvaluationSettings) -> CaseResult:
+def measure(files: CaseFiles, case: Case, settings: EvaluationSettings, also: Also | None = None) -> CaseResult:
     """Measure everything of a case in memory, in blocks where its probabilities come in blocks.
 
     Args:
         files: Its files.
         case: With truth and probabilities.
         settings: What is measured.
+        also: What else is done to it.
 
     Raises:
         UserError: The probabilities are not probabilities.
@@ -99,7 +108,7 @@ def measure(files: CaseFiles, case: Case, settings: EvaluationSettings) -> CaseR
         largest_label=int(truth.labels.max(initial=0)),
         n_changed_voxels=sums.n_changed,
         chosen=sums.chosen,
-        blocks={QUALITY: quality_of(sums.quality, labels, n_true, case.geometry)},
+        blocks={QUALITY: quality_of(sums.quality, n_true, case.geometry), **(also(case) if also else {})},
     )
 
 
@@ -159,7 +168,7 @@ def _structure(
 
 
 def measure_here(
-    folder: PredictionFolder, settings: EvaluationSettings, todo: Sequence[CaseFiles]
+    folder: PredictionFolder, settings: EvaluationSettings, also: Also | None, todo: Sequence[CaseFiles]
 ) -> Iterator[tuple[CaseFiles, CaseResult | str]]:
     """Measure cases in this process, each with its result or a line that says what is wrong with it.
 
@@ -172,5 +181,5 @@ def measure_here(
             case = guarded(files.path, loading.result)
             following = reader.submit(folder.load, todo[i + 1]) if i + 1 < len(todo) else None
             if not isinstance(case, str):
-                case = guarded(files.path, partial(measure, files, case, settings))
+                case = guarded(files.path, partial(measure, files, case, settings, also))
             yield files, case

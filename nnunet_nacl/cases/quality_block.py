@@ -4,24 +4,45 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
 from typing import Any
 
 import numpy as np
+import torch
 
+from nnunet_nacl.calibration.affine import AffineMap
+from nnunet_nacl.calibration.decision import decide
 from nnunet_nacl.calibration.quality_report import QualityRows
+from nnunet_nacl.calibration.sampling import Sample
+from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.cases.labels import Labels
+from nnunet_nacl.cases.treatment import decide_case
 from nnunet_nacl.documents.results import CaseResult
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import decode
 from nnunet_nacl.metrics.expected_dice import ExpectedOverlap, count_expected
 from nnunet_nacl.metrics.foreground_mean import foreground_uncertainty
+from nnunet_nacl.metrics.overlap import count_overlap
 
-__all__ = ["QUALITY", "QualitySums", "count_quality", "quality_of", "quality_rows"]
+__all__ = [
+    "DECIDED",
+    "QUALITY",
+    "QualitySums",
+    "count_quality",
+    "decided_quality",
+    "quality_of",
+    "quality_rows",
+    "rows_of_blocks",
+    "sampled_quality",
+]
 
 QUALITY = "quality"
 """Name of the block."""
+DECIDED = "quality_decided"
+"""Name of the block of the segmentation that is decided for Dice, in documents that `nnunet_nacl calibrate` writes."""
 
 
 @dataclass(frozen=True)
@@ -61,73 +82,130 @@ def count_quality(
     return QualitySums(overlap, {name: mean * n if n else 0.0 for name, mean in means.items()}, n)
 
 
-def quality_of(sums: QualitySums, labels: Labels, n_true: Mapping[str, int], geometry: Geometry) -> dict[str, Any]:
+def quality_of(sums: QualitySums, n_true: Mapping[str, int], geometry: Geometry) -> dict[str, Any]:
     """The block of a case.
 
     Args:
         sums: Of all its voxels.
-        labels: Its structures.
-        n_true: Voxels of each in the truth.
+        n_true: Voxels of each structure in the truth, in their order.
         geometry: Where the image lies.
 
     Returns:
         JSON values: see docs/reference/calibration-json.md.
     """
-    size, overlap, n = geometry.voxel_size, sums.overlap, sums.n_predicted
-    structures = {}
-    for i, channel in enumerate(labels.foreground):
-        key = labels.key(channel)
-        values = (overlap.dice[i], overlap.expected[i] * size, overlap.chosen[i] * size, n_true[key] * size)
-        structures[key] = asdict(_Values(*map(float, values)))
+    n = sums.n_predicted
     uncertainty = {name: value / n if n else math.nan for name, value in sums.uncertainty.items()}
-    return {"unit": geometry.unit, **uncertainty, "structures": structures}
+    block = _block(sums.overlap, n_true, geometry)
+    return {"unit": block["unit"], **uncertainty, "structures": block["structures"]}
+
+
+def decided_quality(case: Case) -> dict[str, Any]:
+    """The block of the segmentation that is decided for Dice, under the name that it has in the case's entry.
+
+    Args:
+        case: With truth and probabilities; its own segmentation does not matter.
+
+    Raises:
+        ValueError: They are not probabilities.
+    """
+    labels, segmentation = case.labels, decide_case(case)[0]
+    valid = None if labels.ignore_label is None else case.truth != labels.ignore_label
+    regions = labels.values if labels.regions else None
+    sums = reduce(
+        add,
+        (
+            count_expected(probs, segmentation[where], regions=regions, valid=None if valid is None else valid[where])
+            for where, probs in case.probabilities.blocks()
+        ),
+    )
+    overlaps = {
+        labels.key(channel): count_overlap(labels.mask(case.truth, channel), labels.mask(segmentation, channel), valid)
+        for channel in labels.foreground
+    }
+    n_true = {key: overlap.tp + overlap.fn for key, overlap in overlaps.items()}
+    return {DECIDED: _block(sums, n_true, case.geometry, {key: overlap.dice for key, overlap in overlaps.items()})}
+
+
+def sampled_quality(case: Case, sample: Sample, calibration: AffineMap) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The blocks of the calibrated argmax and of the segmentation that is decided for Dice, estimated from a sample.
+
+    Every sum over voxels is a weighted one, the sizes in the truth excepted. Ignored voxels, which no sample holds,
+    take no part in the decision.
+
+    Args:
+        case: Its truth.
+        sample: Of the case.
+        calibration: Map that its probabilities are taken through.
+    """
+    labels, weights, truth = case.labels, sample.weights, sample.truth()
+    probs = calibration.to_probabilities(torch.from_numpy(sample.log_odds.astype(np.float64)))
+    regions = labels.values if labels.regions else None
+    decision = decide(probs, regions=regions, region_labels=labels.order, weights=weights)
+    n_true = {labels.key(c): int(np.count_nonzero(labels.mask(case.truth, c))) for c in labels.foreground}
+    blocks = []
+    for segmentation, sums in ((decision.argmax, decision.before), (decision.segmentation, decision.after)):
+        dice = {}
+        for (key, n), channel, chosen in zip(n_true.items(), labels.foreground, sums.chosen):
+            inside = (truth[len(dice)] if labels.regions else truth == channel) & labels.mask(segmentation, channel)
+            common = min(weights[inside.astype(bool)].sum(), n, chosen)
+            dice[key] = float(2 * common / (n + chosen)) if n + chosen else math.nan
+        blocks.append(_block(sums, n_true, case.geometry, dice))
+    return blocks[0], blocks[1]
+
+
+def _block(
+    sums: ExpectedOverlap, n_true: Mapping[str, int], geometry: Geometry, dice: Mapping[str, float] | None = None
+) -> dict[str, Any]:
+    size, structures = geometry.voxel_size, {}
+    for key, *values in zip(n_true, sums.dice, sums.expected * size, sums.chosen * size):
+        names = ("expected_dice", "expected_volume", "volume")
+        structures[key] = dict(zip(names, map(float, values))) | {"true_volume": float(n_true[key] * size)}
+        structures[key] |= {"dice": float(dice[key])} if dice else {}
+    return {"unit": geometry.unit, "structures": structures}
 
 
 @dataclass(frozen=True)
 class _Values:
-    """Of a structure, as the block has them."""
+    """Of a structure, as a block has them."""
 
     expected_dice: float
     expected_volume: float
     volume: float
     true_volume: float
+    dice: float = math.nan
 
 
 @dataclass(frozen=True)
 class _Block:
     unit: str
-    entropy: float
-    confidence: float
     structures: dict[str, _Values]
+    entropy: float = math.nan
+    confidence: float = math.nan
 
 
-def quality_rows(cases: Sequence[CaseResult], block: str = QUALITY) -> QualityRows | None:
+def quality_rows(cases: Sequence[CaseResult]) -> QualityRows | None:
     """What the blocks of cases hold, beside their true Dice.
 
     Args:
         cases: Of one evaluation, at least one.
-        block: Name of the block.
 
     Returns:
         None if a case has no such block, or one that this version cannot read.
     """
+    keys = tuple(cases[0].structures)
+    rows = rows_of_blocks([case.blocks.get(QUALITY) for case in cases], keys)
+    return rows and replace(rows, true_dice=np.array([[case.dice[key] for key in keys] for case in cases]))
+
+
+def rows_of_blocks(blocks: Sequence[Any], keys: tuple[str, ...]) -> QualityRows | None:
+    """What blocks hold that have a true Dice of their own, in the order of the structures' keys; else as above."""
     try:
-        blocks = [decode(_Block, case.blocks.get(block), case.case) for case in cases]
+        found = decode(list[_Block], list(blocks), QUALITY)
     except UserError:
         return None
-    keys = tuple(cases[0].structures)
-    if any(found.structures.keys() != set(keys) for found in blocks):
+    if any(block.structures.keys() != set(keys) for block in found):
         return None
-
-    def table(name: str) -> np.ndarray:
-        return np.array([[getattr(found.structures[key], name) for key in keys] for found in blocks])
-
-    return QualityRows(
-        keys,
-        table("expected_dice"),
-        np.array([[case.dice[key] for key in keys] for case in cases]),
-        table("expected_volume"),
-        table("true_volume"),
-        np.array([found.entropy for found in blocks]),
-        np.array([found.confidence for found in blocks]),
-    )
+    names = ("expected_dice", "dice", "expected_volume", "true_volume")
+    tables = [np.array([[getattr(block.structures[key], name) for key in keys] for block in found]) for name in names]
+    uncertainty = [np.array([getattr(block, name) for block in found]) for name in ("entropy", "confidence")]
+    return QualityRows(keys, *tables, *uncertainty, tuple(sorted({block.unit for block in found})))

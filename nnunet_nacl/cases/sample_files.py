@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import zipfile
 from collections.abc import Mapping
@@ -29,6 +30,7 @@ __all__ = [
     "make_sample",
     "read_sample",
     "sample_path",
+    "sample_too",
     "slices_in",
     "write_sample",
 ]
@@ -115,6 +117,24 @@ def read_sample(path: Path) -> Sample:
         return Sample(**values | plain, extra=extra)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: not a sample of this version of nnunet_nacl ({error}); calibrate again.") from None
+
+
+def sample_too(folder: PredictionFolder, settings: EvaluationSettings, case: Case) -> dict[str, Any]:
+    """Leave the sample of a case that is being measured; where that fails, whoever needs the sample is told then.
+
+    Args:
+        folder: Where the case lies.
+        settings: Of the masks.
+        case: In memory.
+
+    Returns:
+        Nothing for the case's entry.
+    """
+    files = folder.files(case.name)
+    with contextlib.suppress(OSError, ValueError):
+        if find_sample(files, folder.labels, settings) is None:
+            make_sample(case, files, folder, settings, save=True)
+    return {}
 
 
 def slices_in(sample: Sample) -> KeptSlices | None:

@@ -76,7 +76,6 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.documents.patient_groups import read_groups
     from nnunet_nacl.errors import UserError
     from nnunet_nacl.files import to_json_text, write_atomically
-    from nnunet_nacl.models.held_out_quality import learn_quality
     from nnunet_nacl.models.workflow import calibrate
 
     if (args.d is None) == (args.i is None):
@@ -110,33 +109,30 @@ def run(args: argparse.Namespace) -> int:
     if baked:
         _check_checkpoints(args, baked, held_out)
     groups = read_groups(args.groups, list(held_out.files)) if args.groups else None
-    place = None if model else output
-    options = {"form": args.form, "groups": groups, "output": place, "num_processes": processes, "progress": True}
-    calibration = calibrate(held_out, **options)
-    quality = learn_quality(
+    calibration = calibrate(
         held_out,
-        {case: calibration.part_maps[part] for case, part in calibration.parts.items()},
+        form=args.form,
         groups=groups,
+        output=None if model else output,
         as_deployed=model is None,
         num_processes=processes,
         progress=True,
     )
+    fitted = calibration.chosen.fit.map
     notes = _notes(args, held_out, calibration) if model else []
     document = calibration.to_json() | {"source": str(model or Path(args.i).resolve()), "folds": sorted(folders)}
-    document |= {"quality": quality.to_json(), "notes": notes, "problems": held_out.problems}
+    document |= {"notes": notes, "problems": held_out.problems}
     if baked:
         mark = {key: document[key] for key in ("schema_version", "regions", "structures", "form", "generated_by")}
-        document["checkpoints"] = write_calibrated(
-            baked, list(folders), args.chk, calibration.fit.map, mark, progress=True
-        )
-        notes += _other_folds(baked, calibration.fit.map)
+        document["checkpoints"] = write_calibrated(baked, list(folders), args.chk, fitted, mark, progress=True)
+        notes += _other_folds(baked, fitted)
         document["checkpoint_sha256"] = {fold: sha256(baked / f"fold_{fold}" / CALIBRATED) for fold in folders}
     write_atomically(output, to_json_text(document))
 
     print(_summary(calibration))
     print(effect_table(calibration.effect, calibration.structures))
     print("NLL all is what the map is fitted by. Masks that look at the truth reward holding back, and may get worse.")
-    print(f"\n{quality.table()}")
+    print(f"\n{calibration.quality.table()}")
     for note in notes:
         print(f"\nnote: {note}")
     print(f"\nwritten: {output}")
@@ -179,7 +175,7 @@ def _notes(args: argparse.Namespace, held_out, calibration) -> list[str]:
         return data.probabilities.whole(), data.spacing_mm
 
     if calibration.exact:
-        difference = resampling_difference(folder.plans, args.c, read, calibration.fit.map)
+        difference = resampling_difference(folder.plans, args.c, read, calibration.chosen.fit.map)
         if difference:
             notes.append(
                 "these plans resample probabilities by cubic interpolation, which clips: the calibrated checkpoint and "
@@ -235,13 +231,14 @@ def _write_given(args: argparse.Namespace, model) -> int:
 
 
 def _summary(calibration) -> str:
-    fit, scores = calibration.fit, calibration.scores
-    lines = [f"form {calibration.form}, {len(calibration.parts)} cases, {len(calibration.part_maps)} parts"]
+    fit, parts = calibration.chosen.fit, calibration.chosen.part_maps
+    lines = [f"form {calibration.form}, {len(calibration.parts)} cases, {len(parts)} parts"]
     columns = (*fit.standard_errors.reshape(2, -1), fit.map.slopes, fit.map.offsets)
     for (key, name), slope_error, offset_error, slope, offset in zip(calibration.structures.items(), *columns):
         shift = "no offset" if calibration.form == "temperature" else f"offset {offset:+.4f} ({offset_error:.4f})"
         lines.append(f"  {key} {name}: slope {slope:.4f} (standard error {slope_error:.4f}), {shift}")
-    lines.append("cross-validated NLL: " + ", ".join(f"{form} {score.nll:.5f}" for form, score in scores.items()))
+    scores = ", ".join(f"{form} {one.score.nll:.5f}" for form, one in calibration.by_form.items())
+    lines.append(f"cross-validated NLL: {scores}")
     changed = f"{calibration.confident_changed:.0f} of {calibration.confident:.0f}"
     lines.append(f"confident foreground voxels (p > 0.9) that get another label: {changed}\n")
     return "\n".join(lines)

@@ -5,23 +5,13 @@ What is learned is written into calibration_map.json under ``quality`` and read 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from nnunet_nacl.calibration.affine import AffineMap
 from nnunet_nacl.calibration.learned_quality import DELIVERED, EstimateCheck, LearnedQuality, check_rows
 from nnunet_nacl.calibration.quality_report import QualityRows
-from nnunet_nacl.cases.held_out_case import measure_held_out
-from nnunet_nacl.cases.heldout import HeldOut
-from nnunet_nacl.cases.prediction_folder import CaseFiles, PredictionFolder
-from nnunet_nacl.cases.worker_processes import guarded, run_in_workers
-from nnunet_nacl.documents.map_file import structures_of
-from nnunet_nacl.documents.results import EvaluationSettings
-from nnunet_nacl.json_files import encode, one_line
+from nnunet_nacl.json_files import encode
 
 __all__ = ["HeldOutQuality", "learn_quality"]
 
@@ -37,8 +27,7 @@ class HeldOutQuality:
         names: Name of each structure by nnU-Net's key.
         n_cases: Cases that it was learned from.
         n_patients: How many patients these are.
-        problems: Why the others could not be used.
-        n_sampled: How many of the cases are estimates from samples.
+        sampled: Whether their Dice and volumes are estimates from samples.
         why_not: Why nothing was learned; empty if something was.
     """
 
@@ -48,8 +37,7 @@ class HeldOutQuality:
     names: dict[str, str]
     n_cases: int
     n_patients: int
-    problems: dict[str, str]
-    n_sampled: int = 0
+    sampled: bool = False
     why_not: str = ""
 
     def to_json(self) -> dict[str, Any]:
@@ -58,8 +46,7 @@ class HeldOutQuality:
             "unit": self.unit,
             "n_cases": self.n_cases,
             "n_patients": self.n_patients,
-            "n_estimated_from_samples": self.n_sampled,
-            "problems": self.problems,
+            "n_estimated_from_samples": self.n_cases if self.sampled else 0,
             "why_not": self.why_not,
             "learned": encode(self.learned),
             "checks": encode(self.checks),
@@ -83,11 +70,8 @@ class HeldOutQuality:
             lines.append(
                 "Where the ratio is above 1, the mean Dice of these cases predicts better than what was learned."
             )
-        if self.n_sampled:
-            lines.append(f"Of {self.n_sampled} of {self.n_cases} cases these are estimates from samples of the voxels.")
-        if self.problems:
-            case, problem = next(iter(self.problems.items()))
-            lines.append(f"{len(self.problems)} cases were not learned from, {one_line(case)} first: {problem}")
+        if self.sampled:
+            lines.append("These are estimates from samples of the voxels.")
         if not self.learned[DELIVERED[0]].as_deployed:
             lines.append(
                 "Learned from single networks: these estimates are not for the average of several folds. For those "
@@ -97,63 +81,32 @@ class HeldOutQuality:
 
 
 def learn_quality(
-    held_out: HeldOut,
-    maps: Mapping[str, AffineMap],
+    rows: Sequence[QualityRows],
+    names: Mapping[str, str],
+    patients: Sequence[str],
     *,
-    groups: Mapping[str, str] | None = None,
     as_deployed: bool,
-    num_processes: int = 1,
-    progress: bool = False,
+    sampled: bool = False,
 ) -> HeldOutQuality:
     """Learn from held-out cases how expected Dice and volume relate to the true ones.
 
     Args:
-        held_out: The cases; those that have neither probabilities nor a sample are left out.
-        maps: Of each case the map that was fitted without it.
-        groups: Patient of each case; None: each case its own.
+        rows: Of the cases, each under a map that was fitted without it: for every one of ``DELIVERED``.
+        names: Name of each structure by nnU-Net's key.
+        patients: To whom each case belongs.
         as_deployed: Whether they were predicted as the model is used.
-        num_processes: Cases at the same time.
-        progress: Show a progress bar on stderr.
+        sampled: Whether the rows are estimates from samples.
 
     Returns:
-        With ``why_not`` where no case can be used or their volumes have different units: calibration does not fail
-        by it.
+        With ``why_not`` where the volumes of the cases have different units: calibration does not fail by it.
     """
-    from tqdm import tqdm
-
-    items = [
-        (held_out.folders[held_out.fold[case]], held_out.files[case], maps[case], held_out.settings) for case in maps
-    ]
-    several = min(num_processes, len(items)) > 1
-    outcomes = run_in_workers(_guarded_case, items, num_processes) if several else zip(items, map(_guarded_case, items))
-    measured: dict[str, dict[str, Any]] = {}
-    problems: dict[str, str] = {}
-    for (_, files, *_), outcome in tqdm(outcomes, "quality", len(items), unit="case", disable=not progress):
-        if isinstance(outcome, dict):
-            measured[files.case] = outcome
-        else:
-            problems[files.case] = outcome or f"{files.probabilities}: not enough memory; run with a smaller -np."
-    cases = [case for case in maps if case in measured]
-    units = {measured[case]["unit"] for case in cases}
-    patients = [groups[case] if groups else case for case in cases]
-    names = structures_of(held_out.first.labels)
+    n_cases, n_patients, units = len(patients), len(set(patients)), rows[0].units
     if len(units) != 1:
-        why = f"volumes are in {' and '.join(sorted(units))}" if units else next(iter(problems.values()), "no case")
-        return HeldOutQuality({}, {}, "", names, len(cases), len(set(patients)), problems, why_not=why)
-    learned, checks = {}, {}
-    for delivered in DELIVERED:
-        rows = _rows([measured[case][delivered] for case in cases], tuple(names))
-        learned[delivered] = LearnedQuality.learn(rows, patients, delivered=delivered, as_deployed=as_deployed)
-        checks[delivered] = check_rows(rows, patients)
-    sampled = sum(measured[case]["sampled"] for case in cases)
-    return HeldOutQuality(learned, checks, units.pop(), names, len(cases), len(set(patients)), problems, sampled)
-
-
-def _rows(cases: Sequence[Mapping[str, Sequence[float]]], keys: tuple[str, ...]) -> QualityRows:
-    values = np.array([[case[key] for key in keys] for case in cases])
-    unknown = np.full(len(cases), math.nan)
-    return QualityRows(keys, *values.transpose(2, 0, 1), unknown, unknown)
-
-
-def _guarded_case(item: tuple[PredictionFolder, CaseFiles, AffineMap, EvaluationSettings]) -> dict[str, Any] | str:
-    return guarded(item[1].probabilities, lambda: measure_held_out(*item))
+        why = f"volumes are in {' and '.join(units)}"
+        return HeldOutQuality({}, {}, "", dict(names), n_cases, n_patients, sampled, why)
+    learned = {
+        delivered: LearnedQuality.learn(own, patients, delivered=delivered, as_deployed=as_deployed)
+        for delivered, own in zip(DELIVERED, rows)
+    }
+    checks = {delivered: check_rows(own, patients) for delivered, own in zip(DELIVERED, rows)}
+    return HeldOutQuality(learned, checks, units[0], dict(names), n_cases, n_patients, sampled)

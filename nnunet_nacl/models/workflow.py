@@ -1,4 +1,4 @@
-"""From held-out cases to a map and what it changes: samples, choice of the form, exact fit, cross-fitted report."""
+"""From held-out cases to a map, what it changes and what it teaches: the cases are read twice, the map sees samples."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 import nnunet_nacl
 from nnunet_nacl.calibration.affine import AffineMap
-from nnunet_nacl.calibration.crossfit import FormScore, choose_form, compare_forms, left_out_masks, parts_of
-from nnunet_nacl.calibration.effect import changes
+from nnunet_nacl.calibration.crossfit import CrossFit, choose_form, cross_fit, parts_of
+from nnunet_nacl.calibration.effect import CONFIDENT, changes, confident_changes
 from nnunet_nacl.calibration.estimates import estimate_values
-from nnunet_nacl.calibration.fitting import FORMS, Fit, fit
+from nnunet_nacl.calibration.fitting import FORMS
 from nnunet_nacl.calibration.likelihood import Voxels
 from nnunet_nacl.calibration.sampling import Sample
 from nnunet_nacl.cases.heldout import HeldOut, case_values
+from nnunet_nacl.cases.quality_block import DECIDED, quality_rows, rows_of_blocks
 from nnunet_nacl.documents.map_file import map_to_json, structures_of
 from nnunet_nacl.documents.results import Evaluation
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import can_write
+from nnunet_nacl.models.held_out_quality import HeldOutQuality, learn_quality
 
-__all__ = ["CONFIDENT", "MIN_CASES", "Calibration", "calibrate"]
+__all__ = ["MIN_CASES", "Calibration", "calibrate"]
 
 MIN_CASES = 5
-CONFIDENT = 0.9
 
 
 @dataclass(frozen=True)
@@ -35,57 +35,59 @@ class Calibration:
     """A map and how it was found.
 
     Attributes:
-        fit: To all cases.
         form: Of the map.
-        scores: By form, on samples.
+        by_form: The maps of every form, each fitted to samples of all cases and of all but each part.
         parts: Part of each case.
-        part_maps: By part the map that was fitted without it.
         structures: Name of each structure by nnU-Net's key.
         effect: Each value before and after, cross-fitted.
         confident: Foreground voxels with a probability above ``CONFIDENT`` before.
         confident_changed: How many of them get another label.
-        exact: Whether all voxels were used; else samples were.
+        exact: Whether the values after and the quality are of all voxels; else samples were.
+        quality: What was learned about Dice and volumes.
         groups: Patient of each case; None: each case its own.
     """
 
-    fit: Fit
     form: str
-    scores: dict[str, FormScore]
+    by_form: dict[str, CrossFit]
     parts: dict[str, str]
-    part_maps: dict[str, AffineMap]
     structures: dict[str, str]
     effect: dict[str, dict[str, Any]]
     confident: float
     confident_changed: float
     exact: bool
+    quality: HeldOutQuality
     groups: dict[str, str] | None = None
+
+    @property
+    def chosen(self) -> CrossFit:
+        """The map and those of the parts."""
+        return self.by_form[self.form]
 
     def to_json(self) -> dict[str, Any]:
         """Content of calibration_map.json."""
-        document = map_to_json(self.fit.map, self.structures)
-        for row, *errors in zip(document["structures"], *np.split(self.fit.standard_errors, 2)):
+        fit = self.chosen.fit
+        document = map_to_json(fit.map, self.structures)
+        for row, *errors in zip(document["structures"], *np.split(fit.standard_errors, 2)):
             row |= dict(zip(("slope_standard_error", "offset_standard_error"), map(float, errors)))
-        cases: dict[str, list[str]] = {part: [] for part in self.part_maps}
+        cases: dict[str, list[str]] = {part: [] for part in self.chosen.part_maps}
         for case, part in self.parts.items():
             cases[part].append(case)
-        return (
-            document
-            | ({"groups": self.groups} if self.groups else {})
-            | {
-                "generated_by": f"nnunet_nacl {nnunet_nacl.__version__}",
-                "form": self.form,
-                "n_cases": len(self.parts),
-                "fitted_to": "all voxels inside nnU-Net's crop" if self.exact else "samples of the cases",
-                "nll": self.fit.loss,
-                "forms": {form: asdict(score) for form, score in self.scores.items()},
-                "confident_voxels": {"threshold": CONFIDENT, "n": self.confident, "n_changed": self.confident_changed},
-                "effect": self.effect,
-                "cross_fit": {
-                    part: {"slopes": list(one.slopes), "offsets": list(one.offsets), "cases": cases[part]}
-                    for part, one in self.part_maps.items()
-                },
-            }
-        )
+        return document | {
+            "generated_by": f"nnunet_nacl {nnunet_nacl.__version__}",
+            "form": self.form,
+            "n_cases": len(self.parts),
+            "measured_on": "all voxels" if self.exact else "samples of the cases",
+            "nll": fit.loss,
+            "forms": {form: asdict(one.score) for form, one in self.by_form.items()},
+            "confident_voxels": {"threshold": CONFIDENT, "n": self.confident, "n_changed": self.confident_changed},
+            "effect": self.effect,
+            **({"groups": self.groups} if self.groups else {}),
+            "cross_fit": {
+                part: {"slopes": list(one.slopes), "offsets": list(one.offsets), "cases": cases[part]}
+                for part, one in self.chosen.part_maps.items()
+            },
+            "quality": self.quality.to_json(),
+        }
 
 
 def calibrate(
@@ -94,16 +96,20 @@ def calibrate(
     form: str = "auto",
     groups: Mapping[str, str] | None = None,
     output: Path | None = None,
+    as_deployed: bool = False,
     num_processes: int = 1,
     progress: bool = False,
 ) -> Calibration:
-    """Fit a map to held-out cases, and measure what it changes on cases that its fit has not seen.
+    """Fit a map to samples of held-out cases, and measure what it changes on cases that its fit has not seen.
+
+    Where their probabilities are there, every case is read twice: as it is, and through the map of its part.
 
     Args:
-        held_out: The cases.
+        held_out: The cases; those that cannot be used are left out.
         form: One of ``FORMS``, or ``auto``: see :func:`nnunet_nacl.calibration.crossfit.choose_form`.
         groups: Patient of each case; None: each case its own.
         output: Of a folder: where calibration_map.json will lie; the document of the calibrated cases goes beside it.
+        as_deployed: Whether the cases were predicted as the model is used.
         num_processes: Cases measured at the same time.
         progress: Show progress bars on stderr.
 
@@ -117,46 +123,51 @@ def calibrate(
     place = held_out.first.folder
     before = held_out.evaluate(None, place / "calibration.json" if can_write(place) else None, **options)
     held_out.leave_out(before.problems)
-    samples = _draw(held_out, progress)
+    samples = _samples(held_out)
     cases, structures = list(held_out.files), structures_of(held_out.first.labels)
     _check(cases, before, structures, form, held_out)
-    grouped = [groups[case] if groups else case for case in cases]
-    codes = list(np.unique(grouped, return_inverse=True)[1])
-    parts = parts_of(grouped, [held_out.fold[case] for case in cases] if len(held_out.folders) > 1 else None)
+    patients = [groups[case] if groups else case for case in cases]
+    parts = parts_of(patients, [held_out.fold[case] for case in cases] if len(held_out.folders) > 1 else None)
 
-    passes = tqdm(desc="compare forms", unit="pass", leave=False, disable=not progress)
+    with tqdm(desc="fit", unit="pass", leave=False, disable=not progress) as passes:
 
-    def sampled() -> Iterator[Voxels]:
-        passes.update()
-        return (samples[case].voxels() for case in cases)
+        def sampled() -> Iterator[Voxels]:
+            passes.update()
+            return (samples[case].voxels() for case in cases)
 
-    def everything() -> Iterator[Voxels]:
-        return tqdm(held_out.voxels(), desc="fit", unit="case", total=len(cases), leave=False, disable=not progress)
-
-    scores, maps = compare_forms(sampled, parts, groups=codes)
-    chosen = choose_form(scores) if form == "auto" else form
-    exact, part_maps = held_out.complete, maps[chosen]
-    whole = fit(sampled, chosen, groups=codes)[0]
-    passes.close()
-    if exact:
-        left_out, starts = [None, *left_out_masks(parts).values()], [whole.map, *part_maps.values()]
-        whole, *others = fit(everything, chosen, left_out=left_out, starts=starts, groups=codes)
-        part_maps = {part: one.map for part, one in zip(part_maps, others)}
-    source = held_out.voxels() if exact else sampled()
-    sure, changed = map(float, np.sum([_confident_changes(voxels, whole.map) for voxels in source], axis=0))
-    part_of = dict(zip(cases, parts))
-    by_case = {case: part_maps[part] for case, part in part_of.items()}
+        by_form = cross_fit(sampled, parts, groups=patients)
+        chosen = choose_form({name: one.score for name, one in by_form.items()}) if form == "auto" else form
+        sure, changed = confident_changes(sampled(), by_form[chosen].fit.map)
+    maps = {case: by_form[chosen].part_maps[part] for case, part in zip(cases, parts)}
     options |= {"progress": progress and "after"}
-    effect = _effect(held_out, before, samples, by_case, groups and grouped, exact, output, options)
-    named = {case: groups[case] for case in cases} if groups else None
-    return Calibration(whole, chosen, scores, part_of, part_maps, structures, effect, sure, changed, exact, named)
+    if exact := held_out.complete:
+        document = None if output is None else output.parent / "calibrated" / "calibration.json"
+        after = held_out.evaluate(maps, document, **options)
+        held_out.problems |= after.problems  # the map has seen these cases, but what it does to them is not known
+        known = {result.case: result for result in after.cases}
+        cases = [case for case in cases if case in known]
+        patients = [groups[case] if groups else case for case in cases]
+        old, new, errors = case_values(before, cases), case_values(after, cases), None
+        rows = [
+            quality_rows([known[case] for case in cases]),
+            rows_of_blocks([known[case].blocks[DECIDED] for case in cases], tuple(structures)),
+        ]
+    else:
+        old = case_values(before, cases)
+        new, errors = _estimated(held_out, old, samples, maps)
+        blocks = [held_out.sampled_quality(case, samples[case], maps[case]) for case in cases]
+        rows = [rows_of_blocks(column, tuple(structures)) for column in zip(*blocks)]
+    effect = changes(old, new, errors, patients if groups else None)
+    quality = learn_quality(rows, structures, patients, as_deployed=as_deployed, sampled=not exact)
+    named = {case: groups[case] for case in maps} if groups else None
+    part_of = dict(zip(maps, parts))
+    return Calibration(chosen, by_form, part_of, structures, effect, sure, changed, exact, quality, named)
 
 
-def _draw(held_out: HeldOut, progress: bool) -> dict[str, Sample]:
-    from tqdm import tqdm
-
+def _samples(held_out: HeldOut) -> dict[str, Sample]:
+    """Of the cases that have one; the others are left out."""
     samples, problems = {}, {}
-    for case in tqdm(list(held_out.files), desc="sample", unit="case", disable=not progress):
+    for case in list(held_out.files):
         try:
             samples[case] = held_out.sample(case)
         except UserError as error:
@@ -165,7 +176,9 @@ def _draw(held_out: HeldOut, progress: bool) -> dict[str, Sample]:
     return samples
 
 
-def _check(cases: Sequence[str], before: Evaluation, structures: Mapping[str, str], form: str, held_out) -> None:
+def _check(
+    cases: Sequence[str], before: Evaluation, structures: Mapping[str, str], form: str, held_out: HeldOut
+) -> None:
     if form != "auto" and form not in FORMS:
         raise UserError(f"the form must be auto, {', '.join(FORMS)}, got {form!r}.")
     if len(cases) < MIN_CASES:
@@ -183,37 +196,18 @@ def _check(cases: Sequence[str], before: Evaluation, structures: Mapping[str, st
             )
 
 
-def _confident_changes(voxels: Voxels, calibration: AffineMap) -> tuple[float, float]:
-    """Foreground voxels that were sure before, and how many of them have another label after."""
-    weights = torch.ones(voxels.log_odds.shape[1]) if voxels.weights is None else voxels.weights
-    identity = AffineMap.identity(len(voxels.log_odds), calibration.regions)
-    total = changed = 0.0
-    for start in range(0, len(weights), 1 << 18):
-        part = slice(start, start + (1 << 18))
-        first, second = (one.to_probabilities(voxels.log_odds[:, part].double()) for one in (identity, calibration))
-        if calibration.regions:
-            sure, other = (first > CONFIDENT).any(0), ((first > CONFIDENT) & (second <= 0.5)).any(0)
-        else:
-            sure = (first.max(0)[0] > CONFIDENT) & (first.argmax(0) != 0)
-            other = sure & (first.argmax(0) != second.argmax(0))
-        total += float(weights[part][sure].sum())
-        changed += float(weights[part][other].sum())
-    return total, changed
-
-
-def _effect(held_out: HeldOut, before, samples, by_case, groups, exact, output, options) -> dict[str, dict[str, Any]]:
-    """What :func:`changes` finds: of all voxels where they are there, else estimates from samples."""
-    cases = list(by_case)
-    old = case_values(before, cases)
-    if exact:
-        document = None if output is None else output.parent / "calibrated" / "calibration.json"
-        after = held_out.evaluate(by_case, document, **options)
-        return changes(old, case_values(after, cases), groups=groups)
+def _estimated(
+    held_out: HeldOut,
+    before: Mapping[str, Sequence[float]],
+    samples: Mapping[str, Sample],
+    maps: Mapping[str, AffineMap],
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Values of every case after calibration, by name, as its sample tells; and their standard errors."""
     order = held_out.first.dataset_json.get("regions_class_order")
     keys, n_bins = list(structures_of(held_out.first.labels)), held_out.settings.n_bins
     found = [
-        estimate_values(samples[case], by_case[case], keys, order, n_bins, before={name: old[name][i] for name in old})
-        for i, case in enumerate(cases)
+        estimate_values(samples[case], maps[case], keys, order, n_bins, before={n: before[n][i] for n in before})
+        for i, case in enumerate(maps)
     ]
-    new, errors = ({name: [one[name][i] for one in found] for name in old} for i in (0, 1))
-    return changes(old, new, errors, groups)
+    values, errors = ({name: [one[name][i] for one in found] for name in before} for i in (0, 1))
+    return values, errors

@@ -8,8 +8,10 @@ import numpy as np
 import torch
 
 from nnunet_nacl.calibration.affine import AffineMap
+from nnunet_nacl.calibration.case_voxels import HeldOutCase, read_voxels, unpack
 from nnunet_nacl.calibration.likelihood import Voxels
 from nnunet_nacl.calibration.quality_report import QualityRows
+from nnunet_nacl.cases.heldout import HeldOut
 
 
 def drawn_from(calibration: AffineMap, cases: int = 6, voxels: int = 4000, seed: int = 0) -> list[Voxels]:
@@ -42,3 +44,16 @@ def quality_of(structures: dict, entropy=math.nan) -> QualityRows:
     tables = [np.array([np.asarray(values[i], float) for values in structures.values()]).T for i in (0, 1, -2, -1)]
     entropy = np.broadcast_to(np.asarray(entropy, float), len(tables[0]))
     return QualityRows(tuple(structures), *tables, entropy, 1 - entropy)
+
+
+def read_held_out(held_out: HeldOut, case: str) -> HeldOutCase:
+    """All voxels of a case."""
+    folder = held_out.folders[held_out.fold[case]]
+    return read_voxels(folder.load(held_out.files[case]), folder.labels, held_out.settings)
+
+
+def all_voxels(case: HeldOutCase) -> Voxels:
+    """For a fit to more than a sample."""
+    odds = torch.cat(list(case.odds()), 1)
+    truth = unpack(case.target, len(odds)) if case.regions else case.target.astype(np.int64)
+    return Voxels(odds, torch.from_numpy(truth))

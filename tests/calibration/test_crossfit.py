@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 from nnunet_nacl.calibration.affine import AffineMap
-from nnunet_nacl.calibration.crossfit import FormScore, choose_form, compare_forms, parts_of
+from nnunet_nacl.calibration.crossfit import FormScore, choose_form, cross_fit, parts_of
+from nnunet_nacl.calibration.fitting import fit
 from nnunet_nacl.documents.patient_groups import read_groups
 from nnunet_nacl.errors import UserError
 from tests.calibration.problems import drawn_from
@@ -45,21 +47,26 @@ def test_patients_from_a_name_or_a_file(tmp_path):
 @pytest.mark.parametrize("slopes, form", [([0.4, 2.0], "logodds"), ([0.7, 0.7], "shift")])
 def test_the_richer_form_has_to_earn_its_place(slopes, form):
     cases = drawn_from(AffineMap(slopes, [0.5, -0.5]), cases=8, voxels=500)
-    scores, maps = compare_forms(lambda: cases, parts_of([str(i) for i in range(8)]))
+    parts = parts_of([str(i) for i in range(8)])
+    found = cross_fit(lambda: cases, parts)
+    scores = {name: one.score for name, one in found.items()}
     assert choose_form(scores) == form
     assert scores["shift"].nll < scores["temperature"].nll and scores["shift"].gain == 0
-    assert set(maps["logodds"]) == {f"part_{i}" for i in range(8)}
+    assert set(found["logodds"].part_maps) == {f"part_{i}" for i in range(8)}
+    for name, one in found.items():  # as each is fitted alone, from the identity
+        others = [case for case, part in zip(cases, parts) if part != "part_3"]
+        np.testing.assert_allclose(one.fit.parameters, fit(lambda: cases, name)[0].parameters, atol=1e-5)
+        (alone,), there = fit(lambda: others, name), one.part_maps["part_3"]  # noqa: B023
+        np.testing.assert_allclose(np.append(there.slopes, there.offsets), alone.parameters, atol=1e-5)
 
 
 def test_the_standard_error_of_a_gain_is_over_patients():
     cases = drawn_from(AffineMap([0.7, 0.9], [0.5, -0.5]), cases=8, voxels=500)
     patients = [str(i) for i in range(8)]
-    once, _ = compare_forms(lambda: cases, parts_of(patients), groups=patients)
-    alone, _ = compare_forms(lambda: cases, parts_of(patients))
-    twice, _ = compare_forms(lambda: cases + cases, parts_of(patients * 2), groups=patients * 2)
-    assert once["logodds"] == alone["logodds"] and once["logodds"].standard_error > 0
-    for form in ("temperature", "logodds"):  # the same patients again tell nothing new
-        assert twice[form].standard_error == pytest.approx(once[form].standard_error, rel=1e-6)
+    alone, once = (cross_fit(lambda: cases, parts_of(patients), groups=g)["logodds"].score for g in (None, patients))
+    twice = cross_fit(lambda: cases + cases, parts_of(patients * 2), groups=patients * 2)["logodds"].score
+    assert once == alone and once.standard_error > 0
+    assert twice.standard_error == pytest.approx(once.standard_error, rel=1e-6)  # the same again tells nothing new
 
 
 def test_a_gain_within_one_standard_error_is_none_and_offsets_that_cost_are_left_out():

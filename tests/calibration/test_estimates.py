@@ -13,6 +13,7 @@ from nnunet_nacl.calibration.sampling import draw_sample
 from nnunet_nacl.cases.heldout import HeldOut, case_values
 from nnunet_nacl.cases.locate import find_fold_folders
 from nnunet_nacl.documents.map_file import structures_of
+from tests.calibration.problems import read_held_out
 from tests.cases.folders import CLASSES, CLASSES_WITH_IGNORE, REGIONS, REGIONS_WITH_IGNORE
 
 LABELS = {
@@ -62,7 +63,7 @@ def test_standard_errors_are_the_spread_of_estimates_over_draws(make_validated, 
     model = make_validated(cases=1, shape=(10, 40, 40))
     held_out = HeldOut(find_fold_folders(model.folder))
     (case,) = held_out.files
-    read, calibration = held_out.read(case), AffineMap([0.6, 1.3], [-0.4, 0.7])
+    read, calibration = read_held_out(held_out, case), AffineMap([0.6, 1.3], [-0.4, 0.7])
     keys, whole = list(structures_of(held_out.first.labels)), draw_sample(read)
     exact, present = estimate_values(whole, calibration, keys), whole.drawn_of[:, 1].sum()
     assert len(whole.target) == present
@@ -80,7 +81,7 @@ def test_of_a_change_only_what_changes_is_left_to_chance(make_validated):
     model = make_validated(cases=1, shape=(10, 40, 40))
     held_out = HeldOut(find_fold_folders(model.folder))
     (case,) = held_out.files
-    read, keys = held_out.read(case), list(structures_of(held_out.first.labels))
+    read, keys = read_held_out(held_out, case), list(structures_of(held_out.first.labels))
     before = {
         name: value for name, (value, _) in estimate_values(draw_sample(read), AffineMap.identity(2), keys).items()
     }

@@ -96,7 +96,7 @@ def test_what_is_not_calibrated_names_the_command(model):
 
 def test_each_case_is_calibrated_by_a_map_that_has_not_seen_it(model):
     calibration = fit(model)
-    maps = {case: calibration.part_maps[part] for case, part in calibration.parts.items()}
+    maps = {case: calibration.chosen.part_maps[part] for case, part in calibration.parts.items()}
     names = [TRAINER, f"{TRAINER}+calibrated", f"{TRAINER}+calibrated+decided"]
     _, dataset = gather(*names)
     check_decided(model, dataset, names[2], maps)

@@ -14,16 +14,32 @@ import pytest
 from nnunet_nacl.calibration.affine import AffineMap
 from nnunet_nacl.calibration.decision import decide
 from nnunet_nacl.calibration.learned_quality import check_estimate
-from nnunet_nacl.cases.held_out_case import measure_case, measure_sampled
 from nnunet_nacl.cases.heldout import HeldOut
 from nnunet_nacl.cases.locate import find_fold_folders
+from nnunet_nacl.cases.measure import evaluate_case
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
+from nnunet_nacl.cases.quality_block import DECIDED, QUALITY, decided_quality, sampled_quality
+from nnunet_nacl.cases.treatment import Treatment
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.documents.map_file import read_record
 from tests.cases.folders import CLASSES_WITH_IGNORE, REGIONS, random_case, write_image, write_prediction
 from tests.cases.predictions import SPACING_MM
 
-IDENTITY = AffineMap([1.0, 1.0], [0.0, 0.0])
+VALUES = ("expected_dice", "dice", "expected_volume", "true_volume")
+
+
+def through(folder: PredictionFolder, case: str, calibration: AffineMap) -> dict[str, dict[str, list[float]]]:
+    """What a case under a map teaches, by delivered segmentation and structure."""
+    treated = folder.treated({case: Treatment(calibration)})
+    result = evaluate_case(treated, treated.files(case), also=decided_quality)
+    for key, values in result.blocks[QUALITY]["structures"].items():
+        values["dice"] = result.dice[key]
+    return {name: values_of(result.blocks[block]) for name, block in (("argmax", QUALITY), ("decided", DECIDED))}
+
+
+def values_of(block) -> dict[str, list[float]]:
+    assert block["unit"] == "ml"
+    return {key: [values[name] for name in VALUES] for key, values in block["structures"].items()}
 
 
 def test_values_of_a_case_in_closed_form(predict, tmp_path):
@@ -36,13 +52,12 @@ def test_values_of_a_case_in_closed_form(predict, tmp_path):
     (tmp_path / "labels").mkdir()
     write_image(np.array([[[1, 0, ignore]]], dtype=np.uint8), tmp_path / "labels" / "case.nii.gz", SPACING_MM)
     opened = PredictionFolder.open(folder, tmp_path / "labels")
-    found = measure_case(opened, opened.files("case"), IDENTITY)
-    assert found["unit"] == "ml"
+    found = through(opened, "case", AffineMap([1.0, 1.0], [0.0, 0.0]))
     assert found["argmax"]["1"] == pytest.approx([0.6, 1, voxel_ml, voxel_ml])
     assert found["decided"]["1"] == pytest.approx([2 / 3, 2 / 3, voxel_ml, voxel_ml])
     expected, true, *volumes = found["argmax"]["2"]
     assert math.isnan(expected) and math.isnan(true) and volumes == pytest.approx([0, 0])
-    shifted = measure_case(opened, opened.files("case"), AffineMap([1.0, 1.0], [math.log(4), 0.0]))
+    shifted = through(opened, "case", AffineMap([1.0, 1.0], [math.log(4), 0.0]))
     p = np.array([6 / 7, 8 / 11])  # odds times 4
     assert shifted["argmax"]["1"][0] == pytest.approx(2 * p.sum() / (p.sum() + 2))
 
@@ -52,12 +67,12 @@ def test_a_sample_of_every_voxel_teaches_what_the_probabilities_do(make_validate
     model = make_validated(labels=labels, cases=1)
     held_out = HeldOut(find_fold_folders(model.folder))
     (case,) = held_out.files
-    regions, files = held_out.first.labels.regions, held_out.files[case]
+    regions = held_out.first.labels.regions
     calibration = AffineMap([0.8, 1.2], [0.4, -0.3], regions)
-    sample, exact = held_out.sample(case), measure_case(held_out.first, files, calibration)
+    sample, exact = held_out.sample(case), through(held_out.first, case, calibration)
     assert (sample.weights == 1).all()
-    found = measure_sampled(held_out.first, files, sample, calibration)
-    assert found.pop("sampled") and not exact.pop("sampled") and found["unit"] == exact["unit"]
+    read = held_out.first.load(held_out.files[case], probabilities=False)
+    found = dict(zip(exact, map(values_of, sampled_quality(read, sample, calibration))))
     for delivered in ("argmax", "decided") if regions else ("argmax",):  # a decision looks at ignored voxels too
         for key, values in exact[delivered].items():
             assert found[delivered][key] == pytest.approx(values, abs=2e-3), (delivered, key)  # half precision

@@ -250,6 +250,7 @@ def test_an_image_of_another_shape_is_not_shown(study):
 def test_labels_above_the_largest_short_integer_do_not_wrap():
     array = np.array([[[0, 32767, 40000, 70000]]])
     folder = SimpleNamespace(
+        treatment=None,
         read_segmentation=lambda path: (array, {"spacing": (1, 1, 1)}),
         files=lambda case: SimpleNamespace(reference="truth", segmentation="predicted"),
         labels=SimpleNamespace(ignore_label=70000),

@@ -16,6 +16,7 @@ from nnunet_nacl.cases.heldout import HeldOut
 from nnunet_nacl.cases.locate import find_fold_folders
 from nnunet_nacl.cases.measured_export import MeasuredExport, changed_in_nnunet
 from nnunet_nacl.documents.document import read_document
+from tests.calibration.problems import all_voxels, read_held_out
 from tests.trainers.validation import CASES
 
 
@@ -35,7 +36,7 @@ def test_the_document_is_that_of_saved_probabilities(validator, label_space, tmp
     stock = {path.name: path.read_bytes() for path in folder.glob("*.nii.gz")}
     expected = evaluate_folder(folder, output=folder / "calibration.json")
     exact = HeldOut(find_fold_folders(Path(trainer.output_folder_base)))
-    voxels = {case: exact.read(case).voxels for case in CASES}
+    voxels = {case: all_voxels(read_held_out(exact, case)) for case in CASES}
     shutil.rmtree(folder)
 
     original = module.export_prediction_from_logits
