@@ -8,13 +8,16 @@ it reads whatever was in the memory. It does not notice when it writes such file
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
 import io
 import logging
 import math
+import re
+import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,7 @@ import numpy as np
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import first_line, one_line
 
-__all__ = ["check_name", "check_whole", "find_reader", "quiet", "read_segmentation", "why_broken"]
+__all__ = ["check_name", "check_whole", "find_reader", "quiet", "read_segmentation", "verified", "why_broken"]
 
 _BLOCK = 1 << 20
 
@@ -106,27 +109,47 @@ def check_name(path: Path) -> None:
         ) from None
 
 
+@contextlib.contextmanager
+def verified(path: Path) -> Iterator[None]:
+    """The block writes an image to ``path``; whatever keeps it from lying there in full is an OSError.
+
+    SimpleITK reports a full disk as RuntimeError, or not at all.
+    """
+    try:
+        with quiet():
+            yield
+    except (OSError, MemoryError, UserError):
+        raise
+    except Exception as error:
+        raise OSError(errno.ENOSPC, first_line(error)) from None
+    if problem := why_broken(path):
+        raise OSError(errno.ENOSPC, problem)
+
+
 def why_broken(path: Path) -> str:
-    """What is wrong with a NIfTI, GIPL or any gzip file, in words; empty if nothing is, or if the format cannot tell.
+    """What is wrong with an image file, in words; empty if nothing is, or for endings that are not known here.
+
+    Its header is read and its size compared with what that promises; compressed data are unpacked.
 
     Raises:
         OSError: The file cannot be opened.
     """
     size = path.stat().st_size
     with open(path, "rb") as file:
-        compressed = path.suffix == ".gz" and file.read(2) == b"\x1f\x8b"
-    if compressed:
-        try:
+        start = file.read(2)
+    if not size:
+        return "it is empty"
+    try:
+        if path.suffix == ".gz" and start == b"\x1f\x8b":
             with gzip.open(path) as file:  # also verifies the checksum
                 size = sum(map(len, iter(lambda: file.read(_BLOCK), b"")))
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            return f"truncated or corrupt: {error}"
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        return f"truncated or corrupt: {error}"
+    check = next((check for endings, check in _CHECKS.items() if path.name.lower().endswith(endings)), None)
     try:
-        if path.name.endswith((".nii", ".nii.gz")):
-            return _why_broken_nifti(path, size)
-        return _why_truncated(size, _gipl_size(path)) if path.suffix == ".gipl" else ""
-    except Exception:  # there is no such header: the reader will say so
-        return ""
+        return check(path, size) if check else ""
+    except Exception as error:  # whatever the libraries raise of a header or stream
+        return f"truncated or corrupt: {first_line(error)}"
 
 
 def _why_truncated(size: int, expected: int) -> str:
@@ -136,7 +159,11 @@ def _why_truncated(size: int, expected: int) -> str:
 def _why_broken_nifti(path: Path, size: int) -> str:
     import nibabel
 
-    image: Any = nibabel.load(path)
+    try:
+        image: Any = nibabel.load(path)
+    except Exception:  # such as a .nii.gz that is not compressed: nibabel does not take it, SimpleITK does
+        _bytes_of_voxels(path)
+        return ""
     voxels = image.dataobj
     expected = int(voxels.offset) + math.prod(map(int, voxels.shape)) * voxels.dtype.itemsize
     if size >= expected and voxels.dtype.kind == "f" and not np.isfinite(voxels.get_unscaled()).all():
@@ -144,12 +171,67 @@ def _why_broken_nifti(path: Path, size: int) -> str:
     return _why_truncated(size, expected)
 
 
-def _gipl_size(path: Path) -> int:
-    """Bytes that the header promises, itself included."""
+def _why_broken_gipl(path: Path, size: int) -> str:
+    return _why_truncated(size, 256 + _bytes_of_voxels(path))
+
+
+def _why_broken_nrrd(path: Path, size: int) -> str:
+    header, _, voxels = path.read_bytes().partition(b"\n\n")
+    encoding = re.search(rb"^encoding: *(\w+)", header, re.MULTILINE)
+    if not encoding or encoding[1] not in (b"raw", b"gzip", b"gz") or re.search(rb"^data ?file:", header, re.MULTILINE):
+        _bytes_of_voxels(path)
+        return ""
+    return _why_truncated(_unpacked_size(voxels, encoding[1] != b"raw"), _bytes_of_voxels(path))
+
+
+def _why_broken_mha(path: Path, size: int) -> str:
+    header, mark, voxels = path.read_bytes().partition(b"ElementDataFile = LOCAL\n")
+    expected, packed = _bytes_of_voxels(path), b"CompressedData = True" in header
+    return _why_truncated(_unpacked_size(voxels, packed), expected) if mark else ""
+
+
+def _unpacked_size(voxels: bytes, packed: bool) -> int:
+    return len(zlib.decompressobj(wbits=47).decompress(voxels)) if packed else len(voxels)  # gzip's or zlib's header
+
+
+def _bytes_of_voxels(path: Path) -> int:
+    """That the header promises."""
     import SimpleITK as sitk
 
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
-    pixel = sitk.Image([1] * reader.GetDimension(), reader.GetPixelID())
-    return 256 + math.prod(reader.GetSize()) * pixel.GetSizeOfPixelComponent()
+    pixel = sitk.Image([1] * reader.GetDimension(), reader.GetPixelID(), reader.GetNumberOfComponents())
+    return math.prod(reader.GetSize()) * pixel.GetSizeOfPixelComponent() * reader.GetNumberOfComponents()
+
+
+def _why_broken_tiff(path: Path, size: int) -> str:
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
+        ends = [start + n for page in file.pages for start, n in zip(page.dataoffsets, page.databytecounts)]
+        form, last = file.tiff, file.pages[-1].offset
+        file.filehandle.seek(last)
+        (tags,) = struct.unpack(form.tagnoformat, file.filehandle.read(form.tagnosize))
+        file.filehandle.seek(last + form.tagnosize + tags * form.tagsize)
+        # tifffile stops without a word where the next page should begin beyond the file's end; after the last it is 0
+        ends += struct.unpack(form.offsetformat, file.filehandle.read(form.offsetsize))
+    return _why_truncated(size, max(ends))
+
+
+def _why_broken_picture(path: Path, size: int) -> str:
+    from PIL import Image
+
+    with contextlib.suppress(Image.DecompressionBombError), Image.open(path) as image:
+        image.load()
+    return ""
+
+
+_CHECKS: dict[tuple[str, ...], Callable[[Path, int], str]] = {
+    (".nii", ".nii.gz"): _why_broken_nifti,
+    (".gipl",): _why_broken_gipl,
+    (".nrrd",): _why_broken_nrrd,
+    (".mha",): _why_broken_mha,
+    (".tif", ".tiff"): _why_broken_tiff,
+    (".png", ".bmp"): _why_broken_picture,
+}

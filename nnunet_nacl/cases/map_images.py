@@ -7,7 +7,6 @@ turned back to the orientation of the file.
 
 from __future__ import annotations
 
-import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,9 @@ from typing import Any
 import numpy as np
 
 from nnunet_nacl.cases.geometry import RAS_TO_LPS, Geometry
-from nnunet_nacl.cases.image_files import why_broken
+from nnunet_nacl.cases.image_files import verified
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import replacing, write_atomically
-from nnunet_nacl.json_files import first_line
 
 __all__ = ["DTYPES", "check_dtype", "to_dtype", "write_image"]
 
@@ -61,15 +59,8 @@ def write_image(array: np.ndarray, path: Path, geometry: Geometry) -> list[Path]
     """
     write = _writer(path, geometry)
     ending = ".nii.gz" if path.name.endswith(".nii.gz") else path.suffix
-    with replacing(path, ending=ending) as temporary:
-        try:
-            write(np.ascontiguousarray(array), str(temporary), geometry)
-        except OSError:
-            raise
-        except Exception as error:  # SimpleITK reports a full disk as RuntimeError, or not at all
-            raise OSError(errno.ENOSPC, first_line(error)) from None
-        if problem := why_broken(temporary):
-            raise OSError(errno.ENOSPC, problem)
+    with replacing(path, ending=ending) as temporary, verified(temporary):
+        write(np.ascontiguousarray(array), str(temporary), geometry)
     if write is not _write_tiff:
         return [path]
     # nnU-Net keeps the spacing of tif files in a file beside them

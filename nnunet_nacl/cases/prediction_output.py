@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import tempfile
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.cases.image_files import quiet, why_broken
+from nnunet_nacl.cases.image_files import verified
 from nnunet_nacl.cases.prediction_folder import CaseFiles, PredictionFolder
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text, write_atomically
@@ -100,14 +99,10 @@ def write_case(
             for path in (target, work / pickled.name):
                 if not path.exists():  # an earlier run's must not lie beside another segmentation
                     (output / path.name).unlink(missing_ok=True)
-            with quiet():
+            with verified(work / name):
                 folder.reader.write_seg(segmentation, str(work / name), properties)
-            if broken := why_broken(work / name):  # SimpleITK need not notice that the disk is full
-                raise OSError(errno.ENOSPC, broken)
             for path in sorted(work.iterdir(), key=lambda path: (path.suffix == ".npz", path.name)):
                 os.replace(path, output / path.name)  # some formats keep the spacing in a file of its own
-    except (MemoryError, UserError):
-        raise
-    except Exception as error:  # SimpleITK reports a full disk as RuntimeError
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
+    except OSError as error:
+        reason = error.strerror or first_line(error)
         raise UserError(f"{output / name}: cannot be written ({reason}); free space or choose another -o.") from None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nnunet_nacl.cases.image_files import check_name, why_broken
+from nnunet_nacl.cases.image_files import check_name, verified, why_broken
 from nnunet_nacl.datasets.challenges import Challenge
 from nnunet_nacl.datasets.layouts import SourceCase
 from nnunet_nacl.datasets.preparation import Volumes
@@ -125,11 +125,8 @@ def _load(path: Path) -> sitk.Image:
 def _write(image: sitk.Image, path: Path) -> None:
     import SimpleITK as sitk
 
-    with replacing(path, ending=".nii.gz") as temporary:
-        try:
-            sitk.WriteImage(image, str(temporary))
-        except RuntimeError as error:  # SimpleITK's, of a full disk for one
-            raise OSError(first_line(error)) from None
+    with replacing(path, ending=".nii.gz") as temporary, verified(temporary):
+        sitk.WriteImage(image, str(temporary))
 
 
 def _count(labels: sitk.Image) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 from typing_extensions import TypedDict
 
 import nnunet_nacl
-from nnunet_nacl.cases.image_files import quiet
+from nnunet_nacl.cases.image_files import quiet, why_broken
 from nnunet_nacl.cases.worker_processes import work_through
 from nnunet_nacl.datasets.challenges import Challenge
 from nnunet_nacl.datasets.layouts import SourceCase, find_cases
@@ -205,9 +205,10 @@ class _Records:
             remove_leftovers(self._target / name)
 
     def is_finished(self, task: CaseTask) -> bool:
-        """Whether the case was prepared from the same files, and what was written is still there."""
+        """Whether the case was prepared from the same files, and what was written is still there, and whole."""
         try:
             finished = self._cases.get(task.source.name, {}).get("signature") == self._signature(task)
+            finished = finished and not any(map(why_broken, (*task.images, task.labels)))
         except OSError:
             finished = False
         if not finished:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from nnunet_nacl.cases.image_files import why_broken
 from nnunet_nacl.datasets import prepared_folder
 from nnunet_nacl.datasets.challenges import CHALLENGES
 from nnunet_nacl.datasets.prepared_folder import prepare
 from nnunet_nacl.errors import UserError
 from tests.datasets.miniatures import MINIATURES, save
+from tests.processes import full_disk
 
 NNUNET_FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 
@@ -178,6 +181,22 @@ def test_broken_cases_are_named_and_leave_the_rest(tmp_path) -> None:
     assert "train_003_0000.nii.gz: has size (66, 70, 40, 2); FLARE 2021 has one volume there" in said[3]
     assert "NaN" in said[4]
     assert list(result.kept) == ["train_005"] and not (result.folder / "dataset.json").exists()
+
+
+def test_what_the_disk_does_not_hold_is_a_problem_and_made_by_the_next_run(tmp_path) -> None:
+    folder = MINIATURES["acdc"](tmp_path / "in", patients=6)
+    with full_disk(2000):
+        result = run("acdc", folder)
+    assert len(result.problems) == 12 and all("cannot be written" in said for said in result.problems.values())
+    assert not list(result.folder.glob("*Tr/*")) and not (result.folder / "dataset.json").exists()
+    whole = run("acdc", folder)
+    images = sorted(whole.folder.glob("*T[rs]/*.nii.gz"))
+    assert not whole.problems and len(images) == 24 and not any(map(why_broken, images))
+    before, times = images[0].read_bytes(), images[0].stat()
+    images[0].write_bytes(before[:-20] + bytes(20))  # of the same size and time
+    os.utime(images[0], ns=(times.st_atime_ns, times.st_mtime_ns))
+    run("acdc", folder)
+    assert images[0].read_bytes() == before
 
 
 def test_a_decathlon_image_with_one_volume_lacks_a_modality(tmp_path) -> None:

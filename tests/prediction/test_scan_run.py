@@ -313,11 +313,11 @@ def test_a_stopped_run_goes_on_and_leaves_nothing_half_written(tmp_path, model, 
 
 
 def test_a_full_disk_is_a_problem_of_each_scan(tmp_path, model, scans, monkeypatch, capsys) -> None:
-    from nnunet_nacl.cases import prediction_output
+    from nnunet_nacl.cases import image_files
 
-    real = prediction_output.why_broken
+    real = image_files.why_broken
     monkeypatch.setattr(
-        prediction_output, "why_broken", lambda path: "truncated" if path.name == "scan_0.nii.gz" else real(path)
+        image_files, "why_broken", lambda path: "truncated" if path.name == "scan_0.nii.gz" else real(path)
     )
     assert predict(model, scans, tmp_path / "out") == 1
     assert "scan_0.nii.gz: cannot be written (truncated); free space" in capsys.readouterr().err
