@@ -13,7 +13,7 @@ from typing import Any
 
 __all__ = ["STAGES", "Grid", "done_file", "log_file"]
 
-STAGES = ("prepare", "preprocess", "train", "calibrate", "evaluate", "compare", "page")
+STAGES = ("prepare", "preprocess", "train", "calibrate", "evaluate", "compare")
 """In the order in which they run."""
 
 
@@ -71,7 +71,7 @@ class Grid:
 
     def cores(self, stage: str) -> int:
         """CPU cores that a job of a stage uses."""
-        return self.campaign["threads"] if stage == "train" else 1 if stage == "page" else self.campaign["processes"]
+        return self.campaign["threads" if stage == "train" else "processes"]
 
     def gpus(self, stage: str) -> int:
         """GPUs that a job of a stage uses."""
@@ -100,8 +100,7 @@ class Grid:
             yield from ("/".join(("calibrate", *model)) for model in models)
         if self.has_evaluation:
             yield from ("/".join(("evaluate", *model)) for model in models)
-        for stage in ("compare", "page"):
-            yield from (f"{stage}/{configuration}/{name}" for name, configuration, _ in self.comparisons())
+        yield from (f"compare/{configuration}/{name}" for name, configuration, _ in self.comparisons())
 
     def training_jobs(self, dataset: str, configuration: str, trainer: str) -> list[str]:
         """The folds of a model."""
@@ -129,7 +128,7 @@ class Grid:
             configuration, name = parts
             return [job for dataset in self.datasets for t in self.compared(configuration, name)
                     for job in self.measured(dataset, configuration, t)]  # fmt: skip
-        return [f"compare/{'/'.join(parts)}"] if stage == "page" else []
+        return []
 
     def measured(self, dataset: str, configuration: str, trainer: str) -> list[str]:
         """The jobs after which a model can be compared."""
@@ -141,9 +140,9 @@ class Grid:
         return next(names for n, c, names in self.comparisons() if (n, c) == (name, configuration))
 
     def targets(self) -> list[str]:
-        """What the whole campaign is done with: the pages, or the models where nothing is compared."""
-        pages = [job for job in self.jobs() if job.startswith("page/")]
-        return [*pages, *(job for model in self.models() for job in self.measured(*model))]
+        """What the whole campaign is done with: the comparisons, or the models where nothing is compared."""
+        comparisons = [job for job in self.jobs() if job.startswith("compare/")]
+        return [*comparisons, *(job for model in self.models() for job in self.measured(*model))]
 
     def inputs(self, job: str, folder: Path | None = None) -> list[str]:
         """The documents that a job waits for."""

@@ -32,14 +32,12 @@ class Command:
         log_file: Where its output goes; None leaves it where this process's goes.
         environment: Variables of this command alone, shown before it.
         on_line: Called with each line of its output.
-        allowed: Exit statuses of success.
     """
 
     arguments: tuple[str, ...]
     log_file: Path | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     on_line: Callable[[str], None] | None = None
-    allowed: Sequence[int] = (0,)
 
     def shown(self) -> str:
         """The command as one would type it."""
@@ -78,7 +76,7 @@ def run_side_by_side(
         keep_open: File descriptors that the commands inherit.
 
     Raises:
-        CommandFailed: If a command ended with a status that is not allowed.
+        CommandFailed: If a command failed.
         UserError: If a program is not installed.
     """
 
@@ -161,7 +159,7 @@ class _Running:
                     on_line(line.decode(errors="replace"))
         if status is None:
             return True
-        if status not in self.command.allowed:
+        if status != 0:
             raise CommandFailed(self._failure(status))
         return False
 

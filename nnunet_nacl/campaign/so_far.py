@@ -8,7 +8,7 @@ from typing import Any
 
 from nnunet_nacl.campaign.grid import Grid, done_file
 from nnunet_nacl.campaign.shell_commands import run_side_by_side
-from nnunet_nacl.campaign.stages import comparison_command, page_command, treated_entries
+from nnunet_nacl.campaign.stages import comparison_command, treated_entries
 
 __all__ = ["compare_so_far"]
 
@@ -37,8 +37,7 @@ def compare_so_far(campaign: dict[str, Any], folder: Path) -> int:
             log = folder / "logs" / "so_far" / configuration / f"{name}_{dataset}.log"
             entries = treated_entries(campaign, finished)
             compare = comparison_command(campaign, [dataset], configuration, entries, output, "--paper-figures")
-            commands = [replace(one, log_file=log) for one in (compare, page_command(output))]
-            run_side_by_side([commands], {})
+            run_side_by_side([[replace(compare, log_file=log)]], {})
             made.append(output)
             print(f"  page: {output / 'report.html'}")
     return 0 if made else 1

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,14 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.registration.grammar import parse
 
-__all__ = ["command", "comparison_command", "job_commands", "page_command", "review_commands", "treated_entries"]
+__all__ = ["command", "comparison_command", "job_commands", "review_commands", "treated_entries"]
 
 _NNUNETS_FOLDS = 5
 
 
-def command(*arguments: object, allowed: Sequence[int] = (0,)) -> Command:
+def command(*arguments: object) -> Command:
     """A command line of these arguments."""
-    return Command(tuple(map(str, arguments)), allowed=allowed)
+    return Command(tuple(map(str, arguments)))
 
 
 def job_commands(campaign: dict[str, Any], job: str) -> Iterator[Command]:
@@ -215,15 +215,10 @@ def review_commands(
 
 
 def _compare(campaign: dict[str, Any], configuration: str, comparison: str) -> Iterator[Command]:
-    """Tables and figures of one comparison, over all data sets."""
+    """Tables, figures and page of one comparison, over all data sets; what is missing on the page is in the log."""
     grid, output = Grid(campaign), Path("comparison") / configuration / comparison
     trainers = treated_entries(campaign, grid.compared(configuration, comparison))
     yield comparison_command(campaign, grid.datasets, configuration, trainers, output, "--paper-figures")
-
-
-def _page(campaign: dict[str, Any], configuration: str, comparison: str) -> Iterator[Command]:
-    """The page of a comparison; what is missing on it is in the log."""
-    yield page_command(Path("comparison") / configuration / comparison)
 
 
 _STAGES_OF_MODELS: dict[str, Callable[..., Iterator[Command]]] = {
@@ -235,7 +230,6 @@ _OTHER_STAGES: dict[str, Callable[..., Iterator[Command]]] = {
     "prepare": _prepare,
     "preprocess": _preprocess,
     "compare": _compare,
-    "page": _page,
 }
 
 
@@ -246,11 +240,6 @@ def comparison_command(
     numbers = ["-c", configuration, "-p", campaign["plans"], "-d", *datasets, "-np", campaign["processes"]]
     test = ["--test"] if campaign["cases"] == "test" else []
     return command("nnunet_nacl", "compare", *numbers, "-tr", *entries, *more, *test, "-o", output)
-
-
-def page_command(comparison: Path) -> Command:
-    """The command that writes the page of a comparison, whose exit status 1 says that something is missing on it."""
-    return command("nnunet_nacl", "report", "-o", comparison, allowed=(0, 1))
 
 
 def treated_entries(campaign: dict[str, Any], trainers: list[str]) -> list[str]:

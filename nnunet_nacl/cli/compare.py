@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ HELP = "compare trainers, ensembles or any predictions on the same cases: tables
 
 _DESCRIPTION = """\
 Compares segmentation (DSC, HD95) and calibration (ECE, CECE, NLL, Brier on six masks) on the same cases, with paired
-differences to the first entry, their 95 % bootstrap intervals over cases, Wilcoxon tests with Holm's correction, and
-ranks. An entry is
+differences to the first entry, their 95 % bootstrap intervals over patients, Wilcoxon tests with Holm's correction, and
+ranks. Makes one page of it: findings in words, tables, figures and a gallery of cases. An entry is
 
   -tr TRAINER   a trained model, named as to nnU-Net (with -d and -c), or the path of its model folder: the cases of its
                 validations, measured by our trainers, by `nnunet_nacl evaluate --predict`, or here from npz files.
@@ -30,9 +31,17 @@ The two may be mixed. LABEL= before either is how tables and figures call it.
 """
 
 _EPILOG = """\
-Writes into OUT: comparison.json (every number, for `nnunet_nacl report` and your own scripts), tables/*.csv, *.md and
-*.tex (the .csv in full precision), figures/*.png and *.svg. Folders without a calibration.json are evaluated first;
-what it holds is not measured again, so a second run only redraws.
+Writes into OUT: report.html (the page: one file that needs no other and no network), comparison.json (every number,
+for your own scripts), tables/*.csv, *.md and *.tex (the .csv in full precision), figures/*.png and *.svg. Folders
+without a calibration.json are evaluated first; what it holds is not measured again, so a second run only redraws.
+
+The page shows for each data set the best, median and worst case by Dice and by ECE: image, ground truth and, for every
+method, prediction, confidence map and reliability, in the slice where the methods differ most. It reads the predictions
+with their npz files, or the slices that were kept of them, and the images (nnUNet_raw, or where nnUNetv2_predict read
+them); what is not there is named. It holds images of the cases: --no_gallery leaves them out of a page to pass on.
+
+Several cases of one patient count as one in tests and intervals: name patients with -groups, unless the calibration map
+of a compared model tells them.
 
 Where a map has learned about Dice (`nnunet_nacl calibrate`), the table `quality` and the figures predicted_dice show
 how far its predictions hold: of +calibrated models, and of -i that `nnunet_nacl apply` wrote or -map names.
@@ -83,6 +92,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-djfile", metavar="FILE", help="dataset.json of -i (default: in its folder or up to two levels above)")
     add("-pfile", metavar="FILE", help="plans.json of -i (default: likewise)")
     add("-o", metavar="FOLDER", required=True, help="output folder")
+    groups = "patient of each case: .json of {case: patient}, or a regular expression whose group is the patient"
+    add("-groups", metavar="FILE|REGEX", help=f"{groups} (default: as the models' calibration maps tell)")
+    unranked = "entries (names or labels) only to compare with, such as what knows the truth: neither tested nor ranked"
+    add("-unranked", metavar="LABEL", **several, help=unranked)
     missing = "where folds or cases are missing for some entry, compare on what all have and say so on every output"
     add("--allow-missing", action="store_true", help=missing)
     seen = "compare cases that networks were trained on all the same, and say so on every output"
@@ -99,42 +112,43 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_threshold_option(parser)
     add("-bootstrap", metavar="N", type=int, default=10_000, help="draws of the bootstrap (default: %(default)s)")
     add("-seed", metavar="N", type=int, default=0, help="seed of the draws (default: %(default)s)")
+    add("-channel", metavar="N", type=int, default=0, help="image channel of the page's cases (default: %(default)s)")
+    add("--no_gallery", action="store_true", help="leave the cases and their images out of the page")
+    add("--no_page", action="store_true", help="make no page")
     add_processes_option(parser, "cases measured at the same time")
 
 
 def run(args: argparse.Namespace) -> int:
     """Compares; the exit status is 0, or 2 through UserError."""
     import shlex
+    import sys
 
     from nnunet_nacl.comparison.alignment import align
-    from nnunet_nacl.comparison.comparison import compare
+    from nnunet_nacl.comparison.comparison import Comparison
     from nnunet_nacl.comparison.comparison_json import comparison_to_json
     from nnunet_nacl.comparison.entries import read_entries
     from nnunet_nacl.comparison.learned_dice import open_maps, quality_by_entry
-    from nnunet_nacl.comparison.output_folder import (
-        check_output_folder,
-        remove_temporaries,
-        write_comparison,
-        write_tables,
-    )
     from nnunet_nacl.comparison.resolution import Options, locate, read_documents
+    from nnunet_nacl.documents.comparison_file import check_output_folder, remove_temporaries, write_comparison
+    from nnunet_nacl.json_files import read_json
     from nnunet_nacl.show.figure_choice.described import write_figures
     from nnunet_nacl.show.figure_choice.over_settings import figures_over_settings
     from nnunet_nacl.show.figure_choice.paper_numbers import write_paper_numbers
     from nnunet_nacl.show.figure_choice.standard import standard_figures
+    from nnunet_nacl.show.page import make_page
     from nnunet_nacl.show.predicted_dice import quality_figures
     from nnunet_nacl.show.quality_tables import quality_tables
-    from nnunet_nacl.show.result_tables import make_tables
-    from nnunet_nacl.show.table_formats import terminal_text
+    from nnunet_nacl.show.result_tables import make_tables, write_tables
+    from nnunet_nacl.show.text_table import terminal_text
 
     _check(args)
-    entries, folder = read_entries(args.entries), Path(args.o)
+    entries, folder = _ranked(read_entries(args.entries), args.unranked or ()), Path(args.o)
     relative = _relative(args.relative, entries)
     allowed = {"allow_missing": args.allow_missing, "allow_training_cases": args.allow_training_cases}
     files = {"references": args.gt, "dataset_json": args.djfile, "plans_json": args.pfile}
     given: dict[str, Any] = allowed | {key: path and Path(path) for key, path in files.items()}
     processes, cache = number_of_processes(args.np), folder / "cache"
-    given |= {"test": args.test}
+    given |= {"test": args.test, "groups": args.groups}
     options = Options(args.p, args.c, args.f, **given, cache=cache, num_processes=processes, progress=True)
     check_output_folder(folder)
     remove_temporaries(folder)
@@ -145,27 +159,38 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"-d names {twice} twice; name each data set once.")
     datasets = [align(located, read_documents(located)) for located in found]
     _check_settings(datasets)
-    comparison = compare(entries, datasets, n_bootstrap=args.bootstrap, seed=args.seed)
+    comparison = Comparison(entries, datasets, n_bootstrap=args.bootstrap, seed=args.seed)
     quality = {one.name: quality_by_entry(located, one, asked) for located, one, asked in zip(found, datasets, maps)}
     tables = [*make_tables(comparison), *quality_tables(comparison, quality, args.threshold)]
-    write_tables(tables, folder, comparison.notes)
+    written = write_tables(tables, folder, comparison.notes)
     figures = [*standard_figures(comparison, relative), *figures_over_settings(comparison)]
     figures += quality_figures(comparison, quality)
     drawn = write_figures(figures, folder, comparison.notes, progress=True)
     paper = write_paper_numbers(tables, drawn, found, folder) if args.paper_figures else None
-    command = shlex.join(["nnunet_nacl", *args.argv])
-    path = write_comparison(comparison_to_json(comparison, tables, drawn, command=command, allowed=allowed), folder)
+    command, settings = shlex.join(["nnunet_nacl", *args.argv]), allowed | {"groups": args.groups}
+    document = comparison_to_json(comparison, written, drawn, command=command, settings=settings)
+    path = write_comparison(document, folder)
+    page = None
+    if not args.no_page:
+        page = make_page(read_json(path), folder, gallery=not args.no_gallery, channel=args.channel)
     print("\n\n".join(terminal_text(table) for table in tables if not table.id.startswith("statistics")))
     print(f"\n{_summary(comparison)}")
     for note in comparison.notes:
         print(f"\nNOTE: {note}")
     where = f"{len(tables)} tables in {folder / 'tables'}, {len(figures)} figures in {folder / 'figures'}"
     print(f"\nwritten: {path}, {where}" + (f", by the paper's numbers in {paper}" if paper else ""))
+    if page is not None:
+        print(f"page: {page.path} ({page.size / 1e6:.1f} MB)")
+        if page.problems:
+            print(f"\nnnunet_nacl compare: missing on the page ({len(page.problems)}):", file=sys.stderr)
+            print(*(f"  {problem}" for problem in page.problems), sep="\n", file=sys.stderr)
     return 0
 
 
 def _check(args: argparse.Namespace) -> None:
     """What can be wrong with the arguments alone."""
+    from nnunet_nacl.documents.patient_groups import read_groups
+
     if args.tr and not (args.d and args.c):
         raise UserError("-tr needs -d DATASET and -c CONFIGURATION, such as -d 4 -c 3d_fullres.")
     if args.i and args.d and len(args.d) > 1:
@@ -186,6 +211,9 @@ def _check(args: argparse.Namespace) -> None:
     if not 100 <= args.bootstrap <= _MOST_DRAWS:
         raise UserError(f"-bootstrap must be at least 100 and at most {_MOST_DRAWS}, got {args.bootstrap}.")
     check_threshold(args.threshold)
+    read_groups(args.groups, ())
+    if args.channel < 0:
+        raise UserError(f"-channel must be 0 or more, got {args.channel}.")
     if args.seed < 0:
         raise UserError(f"-seed must be at least 0, got {args.seed}.")
 
@@ -199,17 +227,28 @@ def _maps(given: Sequence[str]) -> dict[str, Path]:
     return {label: Path(file) for label, _, file in pairs}
 
 
+def _name_of(flag: str, text: str, entries: list) -> str:
+    """Name of the entry that a flag names by its name or label."""
+    found = [entry.name for entry in entries if text in (entry.name, entry.label)]
+    if not found:
+        listed = ", ".join(f"{entry.name} ({entry.label})" for entry in entries)
+        raise UserError(f"{flag} {text}: not among those compared: {listed}.")
+    return found[0]
+
+
+def _ranked(entries: list, unranked: Sequence[str]) -> list:
+    """The entries, those of ``-unranked`` marked so."""
+    names = {_name_of("-unranked", text, entries) for text in unranked}
+    if len(names) == len(entries):
+        raise UserError("-unranked names every entry; leave one to rank.")
+    return [replace(entry, ranked=entry.name not in names) for entry in entries]
+
+
 def _relative(given: list[str] | None, entries: list) -> tuple[str, str] | None:
     """Names of the two entries of ``-relative``."""
     if given is None:
         return None
-    names = []
-    for text in given:
-        found = [entry.name for entry in entries if text in (entry.name, entry.label)]
-        if not found:
-            listed = ", ".join(f"{entry.name} ({entry.label})" for entry in entries)
-            raise UserError(f"-relative {text}: not among those compared: {listed}.")
-        names.append(found[0])
+    names = [_name_of("-relative", text, entries) for text in given]
     if names[0] == names[1]:
         raise UserError(f"-relative needs two different entries, got {given[0]} twice.")
     return names[0], names[1]
@@ -230,9 +269,11 @@ def _summary(comparison) -> str:
     labels, lines = comparison.labels, []
     for dataset in comparison.datasets:
         titles = comparison.columns_of(dataset)
-        found = [row for row in comparison.statistics if row.dataset == dataset.name]
+        found = list(comparison.tests(dataset))
         lines.append(f"Against {comparison.entries[0].label} on {dataset.name}, p < 0.05 after Holm's correction:")
-        for name in comparison.names[1:]:
+        for name in comparison.ranked:
+            if name == comparison.names[0]:
+                continue
             for verdict in ("better", "worse", "mixed"):
                 listed = [titles[row.column].title for row in found if (row.trainer, row.verdict) == (name, verdict)]
                 if listed:

@@ -16,7 +16,7 @@ import nnunet_nacl
 from nnunet_nacl.errors import UserError
 
 _NAMES = (
-    "apply calibrate campaign compare decide demo doctor evaluate export import path predict prepare report trainers "
+    "apply calibrate campaign compare decide demo doctor evaluate export import path predict prepare trainers "
     "uncertainty"
 )
 SUBCOMMANDS = {name: f"nnunet_nacl.cli.{name}" for name in _NAMES.split()} | {"import": "nnunet_nacl.cli.import_model"}

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from nnunet_nacl.comparison.resolution import Located, Part
 from nnunet_nacl.comparison.training_cases import fold_of
-from nnunet_nacl.documents.map_file import MAP_FILE, map_of, sha256
+from nnunet_nacl.documents.map_file import MAP_FILE, map_of, read_record, sha256
+from nnunet_nacl.documents.patient_groups import read_groups
 from nnunet_nacl.documents.results import CaseResult, Evaluation, EvaluationSettings
 from nnunet_nacl.errors import UserError
 
@@ -38,6 +39,7 @@ class Dataset:
             something is done to them before they are compared the ``treatment``; ``map_sha256`` names the map that
             calibrated them.
         left_out: By entry, the cases that others have and it lacks.
+        patients: Of each case the patient; empty where each case is its own.
         notes: What must be said beside every number.
     """
 
@@ -54,11 +56,28 @@ class Dataset:
     predictions: dict[str, dict[str, dict[str, str]]]
     left_out: dict[str, list[str]]
     notes: list[str] = field(default_factory=list)
+    patients: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def groups(self) -> list[str] | None:
+        """Patient of each case; None where each case is its own."""
+        return [self.patients[case] for case in self.cases] if self.patients else None
+
+    @property
+    def unit(self) -> str:
+        """What is drawn for intervals and counted in tests: ``patients`` or ``cases``."""
+        return "patients" if self.patients else "cases"
+
+    @property
+    def n_patients(self) -> int:
+        """How many independent patients, or cases, there are."""
+        return len(set(self.groups or self.cases))
 
     @property
     def size(self) -> str:
-        """``40 cases``, ``1 case``."""
-        return f"{len(self.cases)} case{'s' * (len(self.cases) != 1)}"
+        """``40 cases``, ``1 case``, ``40 cases of 20 patients``."""
+        cases = _counted(len(self.cases), "case")
+        return f"{cases} of {_counted(self.n_patients, 'patient')}" if self.patients else cases
 
     @property
     def where(self) -> str:
@@ -106,8 +125,20 @@ def align(located: Located, documents: Mapping[str, Sequence[tuple[Part, Evaluat
         results={name: [found[case][1] for case in common] for name, found in cases.items()},
         predictions=predictions,
         left_out=left_out,
+        patients=_patients(located, common),
         notes=[*notes, *note],
     )
+
+
+def _patients(located: Located, cases: Sequence[str]) -> dict[str, str]:
+    """Of each case the patient, as the user or a compared model's calibration map says; empty if each is its own."""
+    found = read_groups(located.options.groups, cases)
+    if located.options.groups is None and not located.options.test:
+        models = {part.folder.folder.parent.parent for part in located.parts if part.folder and part.entry.is_model}
+        maps = sorted(model / MAP_FILE for model in models if (model / MAP_FILE).is_file())
+        groups = next(filter(None, (read_record(path).groups for path in maps)), {})
+        found = {case: groups.get(case, case) for case in cases}
+    return found if len(set(found.values())) < len(found) else {}
 
 
 def _check_structures(part: Part, document: Evaluation, first: Evaluation) -> None:
@@ -199,6 +230,10 @@ def _places(folder: Path, part: Part, document: Evaluation, located: Located) ->
         given = {"references": reference, "dataset_json": options.dataset_json, "plans": options.plans_json}
         places |= {key: os.path.abspath(path) for key, path in given.items() if path is not None}
     return places
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def some(names: Sequence[str]) -> str:

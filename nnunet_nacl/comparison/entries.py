@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.registration.grammar import PREFIX, TOKENS, Variant, parse
@@ -28,6 +29,7 @@ class Entry:
         trainer: The class name; None for predictions or a document, whatever made them.
         path: The model folder, the folder of predictions or the document; None finds the model in nnUNet_results.
         treatment: Of a model's predictions, in the order of ``TREATMENTS``.
+        ranked: Whether it takes part in ranks and tests, and can be called best; not if it knows the truth.
     """
 
     name: str
@@ -35,15 +37,16 @@ class Entry:
     trainer: str | None = None
     path: Path | None = None
     treatment: tuple[str, ...] = ()
+    ranked: bool = True
 
     @property
     def is_model(self) -> bool:
         """Whether the validation folders of a trained model are compared."""
         return self.trainer is not None
 
-    def to_json(self) -> dict[str, str | None]:
+    def to_json(self) -> dict[str, Any]:
         """Plain values."""
-        return {"name": self.name, "label": self.label, "trainer": self.trainer}
+        return {"name": self.name, "label": self.label, "trainer": self.trainer, "ranked": self.ranked}
 
 
 def read_entries(arguments: Sequence[tuple[str, str]]) -> list[Entry]:

@@ -6,6 +6,8 @@ Analysis 2025.) Rank 1 is the best.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from nnunet_nacl.metrics.bootstrap import Interval, percentile_interval, resamples, without_noise
@@ -60,31 +62,42 @@ def case_ranks(values: np.ndarray, better: str) -> np.ndarray:
     return rank_values(values, better=better, ties="average")
 
 
-def mean_case_ranks(ranks: list[np.ndarray], *, n_bootstrap: int, seed: int) -> list[Interval]:
+def mean_case_ranks(
+    ranks: Sequence[np.ndarray], *, n_bootstrap: int, seed: int, groups: Sequence[Sequence[str] | None] | None = None
+) -> list[Interval]:
     """Mean over the cases of all data sets of their case-specific ranks (fig. 2b), with 95 % bootstrap intervals.
 
-    Cases are drawn with replacement within their data set, whole: all methods of a case stay together. Every case
-    weighs the same, whatever the data set's size.
+    Cases are drawn with replacement within their data set, whole: all methods of a case stay together, and with groups
+    all cases of a patient. Every case weighs the same, whatever the data set's size.
 
     Args:
         ranks: Per data set (n_cases, n_methods) from :func:`case_ranks`; rows with NaN are left out.
         n_bootstrap: Number of draws.
         seed: Of the draws.
+        groups: Per data set the patient of each case; None: each case is its own.
 
     Returns:
-        One per method; the interval is NaN with fewer than two cases.
+        One per method; the interval is NaN with fewer than two patients.
     """
-    n_methods = ranks[0].shape[1]
-    kept = [rows[~np.isnan(rows).any(axis=1)] for rows in ranks]
-    kept = [rows for rows in kept if len(rows)]
-    n, nan = sum(len(rows) for rows in kept), float("nan")
+    n_methods, nan = ranks[0].shape[1], float("nan")
+    sums, sizes, kept = [], [], []  # (n_patients, n_methods) and (n_patients,) of each data set
+    for rows, own in zip(ranks, groups or [None] * len(ranks)):
+        defined = ~np.isnan(rows).any(axis=1)
+        code = np.arange(defined.sum()) if own is None else np.unique(np.asarray(own)[defined], return_inverse=True)[1]
+        if defined.any():
+            kept.append(rows[defined])
+            sums.append(np.stack([np.bincount(code, column) for column in kept[-1].T], axis=1))
+            sizes.append(np.bincount(code))
+    n = sum(map(len, kept))
     if n == 0:
         return [Interval(nan, nan, nan, 0)] * n_methods
     means = np.concatenate(kept).mean(axis=0)
-    if n == 1:
-        return [Interval(float(mean), nan, nan, 1) for mean in means]
-    total = np.zeros((n_bootstrap, n_methods))
-    for i, rows in enumerate(kept):
-        total += resamples(len(rows), n_bootstrap, seed + i) @ rows
-    ends = [percentile_interval(column) for column in total.T / n]
+    if sum(map(len, sizes)) == 1:
+        return [Interval(float(mean), nan, nan, n) for mean in means]
+    total, drawn = np.zeros((n_bootstrap, n_methods)), np.zeros((n_bootstrap, 1))
+    for i, (own, size) in enumerate(zip(sums, sizes)):
+        counts = resamples(len(size), n_bootstrap, seed + i)
+        total += counts @ own
+        drawn += counts @ size[:, None]
+    ends = [percentile_interval(column) for column in (total / drawn).T]
     return [Interval(float(mean), low, high, n) for mean, (low, high) in zip(means, ends)]

@@ -43,6 +43,8 @@ class Options:
         plans_json: plans.json of such folders; likewise.
         allow_missing: Compare on what is common to all, with a note, where folds or cases are missing.
         allow_training_cases: Compare, with a note, cases on which a network was trained.
+        groups: Which cases are of one patient, as :func:`~nnunet_nacl.documents.patient_groups.read_groups` takes it;
+            None takes it from the calibration maps of the models.
         test: Of models compare the predictions of the test cases instead of the validations.
         cache: Folder for documents that cannot lie beside the predictions.
         num_processes: Cases measured at the same time.
@@ -57,6 +59,7 @@ class Options:
     plans_json: Path | None = None
     allow_missing: bool = False
     allow_training_cases: bool = False
+    groups: str | None = None
     test: bool = False
     cache: Path = Path("cache")
     num_processes: int = 1

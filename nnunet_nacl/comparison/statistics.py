@@ -1,4 +1,4 @@
-"""Tests over cases: paired differences, Wilcoxon's test, Holm's correction. The unit is the case, never the voxel."""
+"""Tests: paired differences, Wilcoxon's test, Holm's correction. The unit is the patient, never the voxel."""
 
 from __future__ import annotations
 
@@ -21,19 +21,21 @@ class PairedDifference:
 
     Attributes:
         n: Number of these cases.
+        n_patients: To how many patients they belong; ``n`` where each case is its own.
         mean_reference: Mean of the reference over them.
         mean: Mean of the trainer over them.
         difference: Mean of the paired differences.
         low: Lower end of its 95 % interval.
         high: Upper end.
-        n_lower: Cases in which the trainer's value is lower than the reference's.
-        n_higher: Cases in which it is higher.
+        n_lower: Patients in whose cases the trainer's value is on average lower than the reference's.
+        n_higher: Patients for whom it is higher.
         rank_biserial: (W+ - W-) / (W+ + W-) of the signed ranks, -1 to 1: the direction that Wilcoxon's test sees, and
             how clear it is; 0 if all differences are 0.
-        p: Two-sided p of Wilcoxon's signed-rank test; NaN with fewer than ``MIN_CASES`` cases.
+        p: Two-sided p of Wilcoxon's signed-rank test; NaN with fewer than ``MIN_CASES`` patients.
     """
 
     n: int
+    n_patients: int
     mean_reference: float
     mean: float
     difference: float
@@ -46,26 +48,43 @@ class PairedDifference:
 
 
 def paired_difference(
-    reference: Sequence[float] | np.ndarray, values: Sequence[float] | np.ndarray, *, n_bootstrap: int, seed: int
+    reference: Sequence[float] | np.ndarray,
+    values: Sequence[float] | np.ndarray,
+    *,
+    n_bootstrap: int,
+    seed: int,
+    groups: Sequence[str] | None = None,
 ) -> PairedDifference:
     """Compare two methods case by case.
+
+    Means are over cases. Cases of one patient are alike, so patients are drawn for the interval, each with all its
+    cases, and the test takes one value of each patient, the mean over its cases: otherwise a patient with two images
+    would count as two, and differences would be found where there are none.
 
     Args:
         reference: One value per case; NaN is undefined.
         values: Of the same cases in the same order.
         n_bootstrap: Number of bootstrap draws.
         seed: Of the draws.
+        groups: Patient of each case; None: each case is its own.
 
     Raises:
         ValueError: The lengths differ.
     """
-    reference, values = _where_both(reference, values)
+    reference, values = np.asarray(reference, np.float64), np.asarray(values, np.float64)
+    if reference.shape != values.shape:
+        raise ValueError(f"paired values must be of the same cases, got {reference.size} and {values.size}.")
+    both = ~(np.isnan(reference) | np.isnan(values))
+    reference, values = reference[both], values[both]
+    groups = None if groups is None else np.asarray(groups)[both].tolist()
     differences = values - reference
-    signs = np.sign(without_noise(differences))
-    interval = mean_interval(differences, n_bootstrap=n_bootstrap, seed=seed)
+    interval = mean_interval(differences, n_bootstrap=n_bootstrap, seed=seed, groups=groups)
+    of_patients = differences if groups is None else _means_by(differences, groups)
+    signs = np.sign(without_noise(of_patients))
     nan = float("nan")
     return PairedDifference(
         n=interval.n,
+        n_patients=len(of_patients),
         mean_reference=float(reference.mean()) if interval.n else nan,
         mean=float(values.mean()) if interval.n else nan,
         difference=interval.mean,
@@ -73,18 +92,15 @@ def paired_difference(
         high=interval.high,
         n_lower=int((signs < 0).sum()),
         n_higher=int((signs > 0).sum()),
-        rank_biserial=rank_biserial(differences),
-        p=wilcoxon_p(differences),
+        rank_biserial=rank_biserial(of_patients),
+        p=wilcoxon_p(of_patients),
     )
 
 
-def _where_both(reference, values) -> tuple[np.ndarray, np.ndarray]:
-    """The two at the cases where both are defined."""
-    reference, values = np.asarray(reference, np.float64), np.asarray(values, np.float64)
-    if reference.shape != values.shape:
-        raise ValueError(f"paired values must be of the same cases, got {reference.size} and {values.size}.")
-    both = ~(np.isnan(reference) | np.isnan(values))
-    return reference[both], values[both]
+def _means_by(values: np.ndarray, groups: Sequence[str]) -> np.ndarray:
+    """Mean of each group's values."""
+    code = np.unique(groups, return_inverse=True)[1]
+    return np.bincount(code, values) / np.bincount(code)
 
 
 def wilcoxon_p(differences: Sequence[float] | np.ndarray) -> float:
@@ -95,7 +111,7 @@ def wilcoxon_p(differences: Sequence[float] | np.ndarray) -> float:
     correction for ties (small samples with ties: the permutation distribution).
 
     Args:
-        differences: One per case; NaN is undefined and left out.
+        differences: One per patient, or per case where each is its own; NaN is undefined and left out.
 
     Returns:
         1 if all differences are 0; NaN with fewer than ``MIN_CASES`` cases.

@@ -14,7 +14,7 @@ from nnunet_nacl.campaign.campaign_model import CampaignModel
 from nnunet_nacl.campaign.local_run import LocalRun, write_line
 from nnunet_nacl.campaign.lock_file import locked
 from nnunet_nacl.campaign.shell_commands import Command, CommandFailed, export_line
-from nnunet_nacl.campaign.stages import command, comparison_command, job_commands, page_command, review_commands
+from nnunet_nacl.campaign.stages import command, comparison_command, job_commands, review_commands
 from nnunet_nacl.cases.checkpoints import CALIBRATED
 from nnunet_nacl.cases.decided_folder import FILE_NAME as DECISION_FILE
 from nnunet_nacl.datasets.decathlon_task import Task, read_task
@@ -25,6 +25,7 @@ from nnunet_nacl.demo.small_network import SMALL_SUFFIX, add_small_configuration
 from nnunet_nacl.demo.training_progress import TrainingProgress
 from nnunet_nacl.demo.virtual_brains import MASK_RADIUS_MM, TASK_NAME, write_virtual_brains
 from nnunet_nacl.registration import ENVIRONMENT_VARIABLE, bridge_folder
+from nnunet_nacl.show.page import PAGE_NAME
 
 _SUBJECTS = (24, 4)
 _TRUTH = "TrueProbabilities"
@@ -202,7 +203,8 @@ class _Demo:
         """The tables: trainers, the same calibrated and decided for Dice, and the truth."""
         entries = [*self.settings.trainers, *(f"{model.trainer}+calibrated+decided" for model in calibrated)]
         folder = self.folder / "comparison" / f"{self.dataset}__{self.configuration}"
-        more = ["-f", *self.settings.folds, *([] if truth is None else ["-i", f"true probabilities={truth}"])]
+        label = "true probabilities"
+        more = ["-f", *self.settings.folds, *([] if truth is None else ["-i", f"{label}={truth}", "-unranked", label])]
         compare = comparison_command(self.campaign, [self.dataset], self.configuration, entries, folder, *more)
         if len(entries) == 1 and truth is None:
             compare = command("nnunet_nacl", "evaluate", *self.models[0].arguments())
@@ -238,8 +240,9 @@ class _Demo:
             print("The trainers differ in schedule or optimiser, not only in their loss.")
         print(
             "One training each, on a short schedule: this shows the workflow, it does not rank the methods.\n\n"
-            f"Next: a page to read the comparison on{', and segmentations of new scans' if new_scans else ''}. Further "
-            f"commands need nnU-Net's folders:\n$ {export_line(self.environment)}",
-            *(f"$ {one.shown()}" for one in (page_command(folder), *new_scans)),
+            f"A page to read the comparison on: {folder / PAGE_NAME}\n"
+            f"Next: {'segmentations of new scans. These' if new_scans else 'your own data. Further'} commands need "
+            f"nnU-Net's folders:\n$ {export_line(self.environment)}",
+            *(f"$ {one.shown()}" for one in new_scans),
             sep="\n",
         )

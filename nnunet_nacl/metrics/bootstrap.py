@@ -125,8 +125,16 @@ def relative_difference(
     *,
     n_bootstrap: int,
     seed: int,
+    groups: Sequence[str] | None = None,
 ) -> Interval:
     """100 (mean of values / mean of reference - 1) in percent over the cases where both are defined (paper fig. 7).
+
+    Args:
+        reference: One value per case; NaN is undefined.
+        values: Of the same cases.
+        n_bootstrap: Number of draws.
+        seed: Of the draws.
+        groups: As for :func:`mean_interval`.
 
     Returns:
         NaN where the reference's mean is 0 or no case is left.
@@ -138,9 +146,12 @@ def relative_difference(
     if n == 0 or old.mean() == 0:
         return Interval(nan, nan, nan, n)
     percent = 100 * (float(new.mean()) / float(old.mean()) - 1)
-    if n == 1:
-        return Interval(percent, nan, nan, 1)
-    counts = resamples(n, n_bootstrap, seed)
+    if groups is not None:
+        code = np.unique(np.asarray(groups)[both], return_inverse=True)[1]
+        old, new = np.bincount(code, old), np.bincount(code, new)
+    if len(old) == 1:
+        return Interval(percent, nan, nan, n)
+    counts = resamples(len(old), n_bootstrap, seed)
     below = counts @ old
     with np.errstate(divide="ignore", invalid="ignore"):
         drawn = 100 * (counts @ new / np.where(below > 0, below, np.nan) - 1)
@@ -153,7 +164,7 @@ def bin_accuracy_bands(
     """95 % interval of each confidence bin's accuracy, cases drawn with replacement.
 
     Args:
-        count: (n_cases, n_bins) voxels of each case in each bin.
+        count: (n_cases, n_bins) voxels of each case, or of each patient's cases together, in each bin.
         correct: (n_cases, n_bins) how many of them are right.
         n_bootstrap: Number of draws.
         seed: Of the draws.

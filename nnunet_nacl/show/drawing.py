@@ -13,11 +13,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import binary_erosion
 
-from nnunet_nacl.show.style import AMBER, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION
+from nnunet_nacl.show.style import STRUCTURE_COLORS
 
 __all__ = [
     "LOWEST_CONFIDENCE",
-    "STRUCTURE_COLORS",
     "Grid",
     "confidence_colors",
     "confidence_scale",
@@ -25,7 +24,6 @@ __all__ = [
     "draw_labels",
 ]
 
-STRUCTURE_COLORS = (ORANGE, SKY, VERMILLION, GREEN, PURPLE, AMBER, BLUE)
 LOWEST_CONFIDENCE = 0.5
 _FILL = 0.35
 _LONG_SIDE = (320, 480)  # pixels

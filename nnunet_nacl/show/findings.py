@@ -52,7 +52,9 @@ def key_findings(data: Mapping[str, Any], dataset: Mapping[str, Any]) -> list[Fi
     found, leaders = [], {}
     for column, question in _QUESTIONS:
         means = dataset["means"].get(column, {})
-        values = {t["name"]: means[t["name"]] for t in data["trainers"] if means.get(t["name"], {}).get("n")}
+        values = {
+            t["name"]: means[t["name"]] for t in data["trainers"] if t["ranked"] and means.get(t["name"], {}).get("n")
+        }
         if len(values) < 2 or any(entry["mean"] is None for entry in values.values()):
             continue
         leading = _leading(values, data["columns"][column]["better"])

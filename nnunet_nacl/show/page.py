@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import math
 import re
 import shlex
@@ -13,26 +11,23 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
-import nnunet_nacl
-from nnunet_nacl.comparison.comparison_json import read_comparison
-from nnunet_nacl.comparison.output_folder import remove_temporaries
 from nnunet_nacl.documents.results import MASK_NOTES, MASKS
 from nnunet_nacl.files import write_atomically
 from nnunet_nacl.show.data_uris import data_uri, embed_figure
-from nnunet_nacl.show.drawing import LOWEST_CONFIDENCE, STRUCTURE_COLORS, confidence_scale
+from nnunet_nacl.show.drawing import LOWEST_CONFIDENCE, confidence_scale
 from nnunet_nacl.show.findings import key_findings, verdicts
 from nnunet_nacl.show.gallery import Gallery, make_gallery
-from nnunet_nacl.show.quality_section import quality_section, without_quality
+from nnunet_nacl.show.predicted_dice import PREDICTED_DICE
+from nnunet_nacl.show.quality_tables import QUALITY, WORKLOAD
 from nnunet_nacl.show.reliability import FEW_VOXELS
-from nnunet_nacl.show.templating import render, source
+from nnunet_nacl.show.templating import render_page
 
 __all__ = ["PAGE_NAME", "Page", "make_page"]
 
 PAGE_NAME = "report.html"
 
 _INTERVAL = re.compile(r"\[([+-]?\d+(?:\.\d+)?(?:e[+-]?\d+)?), ")
+_OF_QUALITY = re.compile(f"({PREDICTED_DICE}|{QUALITY}|{WORKLOAD})(_|$)")
 
 
 @dataclass(frozen=True)
@@ -45,12 +40,18 @@ class Page:
 
 
 def make_page(
-    folder: Path, *, gallery: bool = True, channel: int = 0, say: Callable[[str], None] = lambda text: None
+    data: Mapping[str, Any],
+    folder: Path,
+    *,
+    gallery: bool = True,
+    channel: int = 0,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Page:
     """Write report.html into the output folder of `nnunet_nacl compare`.
 
     Args:
-        folder: Holds comparison.json and figures.
+        data: Content of comparison.json.
+        folder: Holds the figures.
         gallery: Whether cases are shown.
         channel: Image channel of the gallery.
         say: Is told what is being done.
@@ -59,10 +60,8 @@ def make_page(
         The page. What was missing for the gallery or the figures is in its problems; the page says it too.
 
     Raises:
-        UserError: There is no usable comparison.json, or the page cannot be written.
+        UserError: The page cannot be written.
     """
-    data = read_comparison(folder)
-    remove_temporaries(folder)
     n_bins = data["settings"]["evaluation"]["n_bins"]
     galleries = [
         make_gallery(dataset, data["trainers"], n_bins=n_bins, channel=channel, say=say)
@@ -78,17 +77,13 @@ def make_page(
 
 
 def _render(data: Mapping[str, Any], figures: Sequence[Mapping[str, Any]], galleries: Sequence[Gallery]) -> str:
-    script, evaluation = source("page.js"), data["settings"]["evaluation"]
     tables = [_table(table) for table in data["tables"]]
     used = {column["mask"] for column in data["columns"].values()}
-    return render(
+    evaluation = data["settings"]["evaluation"]
+    return render_page(
         "page.html",
         data=data,
-        date=_date(data["created"]),
-        version=f"nnunet_nacl {nnunet_nacl.__version__}",
-        style=Markup(render("page.css", colors=STRUCTURE_COLORS)),
-        script=Markup(script),
-        script_hash=_hash(script),
+        date=f"{datetime.fromisoformat(data['created']):%Y-%m-%d}",
         findings=[
             {"dataset": dataset["name"], "leaders": key_findings(data, dataset), "verdicts": verdicts(data, dataset)}
             for dataset in data["datasets"]
@@ -96,12 +91,14 @@ def _render(data: Mapping[str, Any], figures: Sequence[Mapping[str, Any]], galle
         tested=any(row["p_holm"] is not None for row in data["statistics"]),
         labels={trainer["name"]: trainer["label"] for trainer in data["trainers"]},
         command=_command(data["command"]),
-        tables=without_quality(tables),
-        figures=without_quality(figures),
-        quality=quality_section(tables, figures),
+        tables=[table for table in tables if not _OF_QUALITY.match(table["id"])],
+        figures=[figure for figure in figures if not _OF_QUALITY.match(figure["id"])],
+        quality={
+            "tables": [table for table in tables if _OF_QUALITY.match(table["id"])],
+            "figures": [figure for figure in figures if _OF_QUALITY.match(figure["id"])],
+        },
         galleries=galleries,
         pictured=any(case.panels.pictures for entry in galleries for case in entry.cases),
-        colors=len(STRUCTURE_COLORS),
         lowest_confidence=f"{LOWEST_CONFIDENCE:g}",
         few_voxels=FEW_VOXELS,
         scale=data_uri(confidence_scale(), ".png") if galleries else "",
@@ -131,21 +128,6 @@ def _cell(cell: str | Mapping[str, Any]) -> dict[str, Any]:
 
 def _command(text: str) -> str:
     """One option per line, still as it can be pasted into a shell."""
-    try:
-        words = shlex.split(text)
-    except ValueError:
-        return text
     option = re.compile(r"--?[A-Za-z][\w-]*")
+    words = shlex.split(text)
     return "".join((" \\\n  " if option.fullmatch(word) else " ") + shlex.quote(word) for word in words).strip()
-
-
-def _date(text: str) -> str:
-    try:
-        return f"{datetime.fromisoformat(text):%Y-%m-%d}"
-    except ValueError:
-        return text
-
-
-def _hash(text: str) -> str:
-    """As a content security policy wants it: the browser runs this script and no other."""
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

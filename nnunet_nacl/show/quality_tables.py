@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from nnunet_nacl.calibration.quality_report import ORDERS, Coverage, QualityReport, QualityRows, quality_report
 from nnunet_nacl.comparison.comparison import Comparison
-from nnunet_nacl.show.table_formats import Cell, Table, mark, number
+from nnunet_nacl.show.text_table import Cell, Table, mark, number
 
 __all__ = ["QUALITY", "WORKLOAD", "quality_tables", "quality_text"]
 
@@ -50,7 +50,7 @@ def quality_tables(
             f"Quality as promised, on {dataset.where}. {_EXPECTED}{_PREDICTED if _predicts(reports) else ''}{_ORDERS} "
             "Best bold, second underlined: of AURC nothing is marked, for each method has cases of its own difficulty."
         )
-        header, rows = _quality(reports)
+        header, rows = _quality(reports, [entry.ranked for entry in entries])
         tables.append(
             Table(f"{QUALITY}{suffix}", "Quality as promised", caption + notes + missing, header, rows, dataset.name)
         )
@@ -84,22 +84,24 @@ def _predicts(reports: Mapping[str, QualityReport]) -> bool:
     return any(report.coverage for report in reports.values())
 
 
-def _quality(reports: Mapping[str, QualityReport]) -> tuple[list[str], list[list[Cell | str]]]:
-    """Header, and a row for each method."""
+def _quality(
+    reports: Mapping[str, QualityReport], ranked: Sequence[bool] | None = None
+) -> tuple[list[str], list[list[Cell | str]]]:
+    """Header, and a row for each method, of which the ranked ones can be best."""
     rows = list(reports.values())
-    columns: dict[str, list[Cell]] = {"MAE expected": _marked([row.error_of_expected for row in rows], "lower")}
+    columns: dict[str, list[Cell]] = {"MAE expected": _marked([row.error_of_expected for row in rows], "lower", ranked)}
     if _predicts(reports):
-        columns["MAE predicted"] = _marked([row.error_of_predicted for row in rows], "lower")
+        columns["MAE predicted"] = _marked([row.error_of_predicted for row in rows], "lower", ranked)
         columns["coverage"] = [_coverage(row.coverage) for row in rows]
-    columns["rho"] = _marked([row.orders["expected Dice"]["rho"] for row in rows], "higher")
+    columns["rho"] = _marked([row.orders["expected Dice"]["rho"] for row in rows], "higher", ranked)
     for order in (*ORDERS, "oracle", "random"):
         values = [row.orders[order]["AURC"] for row in rows]
         columns[f"AURC {order}"] = [Cell(number(value, 3), value) for value in values]
     return ["method", *columns], [[label, *cells] for label, *cells in zip(reports, *columns.values())]
 
 
-def _marked(values: list[float], better: str) -> list[Cell]:
-    return mark(values, [number(value, 3) for value in values], better)
+def _marked(values: list[float], better: str, ranked: Sequence[bool] | None) -> list[Cell]:
+    return mark(values, [number(value) for value in values], better, ranked)
 
 
 def _coverage(found: Coverage | None) -> Cell:

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import astuple, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple
+from pathlib import Path
+from typing import Any
 
 from nnunet_nacl.comparison.alignment import Dataset, some
 from nnunet_nacl.comparison.columns import CHOSEN, RANK_METRICS
 from nnunet_nacl.comparison.comparison import Comparison
-from nnunet_nacl.comparison.statistics import PairedDifference
+from nnunet_nacl.documents.comparison_file import TABLES
 from nnunet_nacl.documents.results import MASK_NOTES, MASKS
-from nnunet_nacl.show.table_formats import Cell, Table, mark, number
+from nnunet_nacl.files import write_atomically
+from nnunet_nacl.metrics.bootstrap import Interval
+from nnunet_nacl.show.text_table import Cell, Table, csv_text, latex_text, mark, markdown_text, number
 
-__all__ = ["make_tables"]
+__all__ = ["make_tables", "write_tables"]
 
 _HAUSDORFF = {"pooled": "both directions pooled", "max": "the larger of the two directions"}
 _BOTH_WAYS = "Higher DSC is better, lower of all else."
 _MARKS = "Best bold, second underlined."
+_FORMS = {"csv": csv_text, "md": markdown_text, "tex": latex_text}
 
 
 def make_tables(comparison: Comparison) -> list[Table]:
@@ -32,15 +37,28 @@ def make_tables(comparison: Comparison) -> list[Table]:
     return [*tables, _sum_ranks(comparison), _case_ranks(comparison)]
 
 
-def _columns_of_marks(
+def write_tables(tables: Sequence[Table], folder: Path, notes: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Write ``tables/<id>.csv``, ``.md`` and ``.tex`` of each; returns the entries of comparison.json."""
+    entries = []
+    for table in tables:
+        files = [f"{TABLES}/{table.id}.{ending}" for ending in _FORMS]
+        for name, text in zip(files, _FORMS.values()):
+            write_atomically(folder / name, text(table, notes))
+        rows = [[vars(cell) if isinstance(cell, Cell) else cell for cell in row] for row in table.rows]
+        plain = {key: getattr(table, key) for key in ("id", "dataset", "title", "caption", "columns")}
+        entries.append(plain | {"rows": rows, "files": files})
+    return entries
+
+
+def _cells(
     comparison: Comparison, dataset: Dataset, column_ids: Sequence[str], decimals: int | None = None
 ) -> list[list[Cell]]:
     """One list of cells per column, the methods in order."""
-    result = []
+    result, ranked = [], [entry.ranked for entry in comparison.entries]
     for column_id in column_ids:
         values = [comparison.mean(dataset, column_id, name) for name in comparison.names]
         texts = [number(value, decimals or _decimals(column_id)) for value in values]
-        result.append(mark(values, texts, comparison.columns[column_id].better))
+        result.append(mark(values, texts, comparison.columns[column_id].better, ranked))
     return result
 
 
@@ -48,8 +66,12 @@ def _decimals(column_id: str) -> int:
     return 2 if column_id.startswith("HD95") else 3
 
 
-def _rows(comparison: Comparison, columns: Sequence[Sequence[Cell]]) -> list[list[Cell | str]]:
-    return [[entry.label, *(cells[i] for cells in columns)] for i, entry in enumerate(comparison.entries)]
+def _rows(labels: Sequence[str], columns: Sequence[Sequence[Cell]]) -> list[list[Cell | str]]:
+    return [[label, *cells] for label, *cells in zip(labels, *columns)]
+
+
+def _labels(comparison: Comparison) -> list[str]:
+    return list(comparison.labels.values())
 
 
 def _discrimination(comparison: Comparison, dataset: Dataset, suffix: str) -> Table:
@@ -59,85 +81,84 @@ def _discrimination(comparison: Comparison, dataset: Dataset, suffix: str) -> Ta
         ids += [f"{metric}:{key}" for key in keys] + [metric]
         header += [titles[f"{metric}:{key}"].title for key in keys]
         header.append(titles[metric].title.replace(titles[metric].short, f"{titles[metric].short} mean"))
-    cells = _columns_of_marks(comparison, dataset, ids)
     caption = (
         f"Discrimination on {dataset.where}: mean over cases of the Dice coefficient (DSC) and the 95th percentile "
         f"of the surface distances (HD95, mm, {_HAUSDORFF[dataset.settings.hausdorff]}); the mean columns average the "
         f"structures' means. {_BOTH_WAYS} {_MARKS}{_undefined(comparison, dataset, ids)}{_not_averaged(comparison)}"
     )
-    return Table(f"discrimination{suffix}", "Discrimination", caption, header, _rows(comparison, cells), dataset.name)
+    rows = _rows(_labels(comparison), _cells(comparison, dataset, ids))
+    return Table(f"discrimination{suffix}", "Discrimination", caption, header, rows, dataset.name)
 
 
 def _calibration(comparison: Comparison, dataset: Dataset, suffix: str) -> Table:
     ids, header = ["ECE:foreground", "CECE_mean:foreground"], ["method", "ECE foreground", "CECE foreground"]
-    chosen, told = f"{CHOSEN}:predicted", ""
+    chosen, note = f"{CHOSEN}:predicted", ""
     if any(not math.isnan(comparison.mean(dataset, chosen, name)) for name in comparison.names):
         ids, header = [*ids, chosen], [*header, comparison.columns[chosen].title]
-        told = "The chosen label is the segmentation's, measured where that is not background. "
-    cells = _columns_of_marks(comparison, dataset, ids)
-    bins = dataset.settings.n_bins
+        note = "The chosen label is the segmentation's, measured where that is not background. "
     classes = len(dataset.structures) + (0 if dataset.regions else 1)
     what = "regions" if dataset.regions else "classes, background included"
     caption = (
-        f"Calibration on {dataset.where}: mean over cases of ECE and CECE ({bins} bins) on the foreground, the voxels "
-        f"whose ground truth is not background. CECE is the mean over {classes} {what}; the paper's formula sums them. "
-        f"{told}Lower is better. {_MARKS}{_undefined(comparison, dataset, ids)}"
+        f"Calibration on {dataset.where}: mean over cases of ECE and CECE ({dataset.settings.n_bins} bins) on the "
+        "foreground, the voxels whose ground truth is not background. CECE is the mean over "
+        f"{classes} {what}; the paper's formula sums them. "
+        f"{note}Lower is better. {_MARKS}{_undefined(comparison, dataset, ids)}"
     )
-    return Table(f"calibration{suffix}", "Calibration", caption, header, _rows(comparison, cells), dataset.name)
+    rows = _rows(_labels(comparison), _cells(comparison, dataset, ids))
+    return Table(f"calibration{suffix}", "Calibration", caption, header, rows, dataset.name)
 
 
 def _masks(comparison: Comparison, dataset: Dataset, suffix: str) -> Table:
     metrics = ("ECE", "CECE_mean", "NLL", "Brier")
     rows: list[list[Cell | str]] = []
     for mask in MASKS:
-        ids = [f"{metric}:{mask}" for metric in metrics]
-        cells = _columns_of_marks(comparison, dataset, ids, decimals=4)
-        rows += [[mask, *row] for row in _rows(comparison, cells)]
-    settings = vars(dataset.settings)
-    masks = "; ".join(f"{mask}: {MASK_NOTES[mask].format(**settings)}" for mask in MASKS)
-    all_ids = [f"{metric}:{mask}" for metric in metrics[:1] for mask in MASKS]
+        cells = _cells(comparison, dataset, [f"{metric}:{mask}" for metric in metrics], decimals=4)
+        rows += [[mask, *row] for row in _rows(_labels(comparison), cells)]
+    masks = "; ".join(f"{mask}: {MASK_NOTES[mask].format(**vars(dataset.settings))}" for mask in MASKS)
     caption = (
         f"Calibration by mask on {dataset.where}: mean over cases of ECE, CECE (mean over "
         f"{'regions' if dataset.regions else 'classes'}), negative log likelihood (nats) and Brier score, "
         f"{dataset.settings.n_bins} bins. Masks: {masks}. Lower is better. Best of each mask bold, second underlined."
-        f"{_undefined(comparison, dataset, all_ids)}"
+        f"{_undefined(comparison, dataset, [f'ECE:{mask}' for mask in MASKS])}"
     )
     header = ["mask", "method", *(comparison.columns[f"{metric}:foreground"].short for metric in metrics)]
     return Table(f"calibration_masks{suffix}", "Calibration by mask", caption, header, rows, dataset.name)
 
 
 def _statistics(comparison: Comparison, dataset: Dataset, suffix: str) -> Table:
-    titles = comparison.columns_of(dataset)
-    found = [row for row in comparison.statistics if row.dataset == dataset.name]
-    reference = comparison.entries[0]
+    titles, found = comparison.columns_of(dataset), list(comparison.tests(dataset))
     rows: list[list[Cell | str]] = []
     for row in found:
-        paired, names = row.paired, [titles[row.column].title, comparison.labels[row.trainer]]
         difference, low, high = (
-            _signed(value, _decimals(row.column)) for value in (paired.difference, paired.low, paired.high)
+            number(value, _decimals(row.column), "+") for value in (row.difference, row.low, row.high)
         )
-        size, p_values = Cell(str(paired.n), paired.n), [Cell(_p(p), p) for p in (paired.p, row.p_holm)]
-        verdict = {"none": "", "untested": "not tested"}.get(row.verdict, row.verdict)
-        rows.append([*names, size, Cell(difference, paired.difference), f"[{low}, {high}]", *p_values, verdict])
+        rows.append(
+            [
+                *(titles[row.column].title, comparison.labels[row.trainer], Cell(str(row.n_patients), row.n_patients)),
+                *(Cell(difference, row.difference), f"[{low}, {high}]" if not math.isnan(row.low) else "-"),
+                *(Cell(_p(p), p) for p in (row.p, row.p_holm)),
+                {"none": "", "untested": "not tested"}.get(row.verdict, row.verdict),
+            ]
+        )
     sizes = ", ".join(f"{family} {n}" for family, n in Counter(row.family for row in found).items())
     powerless = ", ".join(comparison.powerless(dataset))
     few = f"Too few cases for p (Holm) below 0.05, however clear the difference: {powerless}. " if powerless else ""
-    several = len(dataset.structures) > 1
-    distances = "HD95 of a case: mean over the structures that have a distance for all methods. " * several
+    distances = "HD95 of a case: mean over the structures that have a distance for all methods. "
+    over, test = "n cases", "two-sided, cases of equal value dropped"
+    if dataset.patients:
+        over, test = "cases of n patients", f"over the mean of each patient's cases, {test.replace('case', 'patient')}"
     caption = (
-        f"Differences to {reference.label} on {dataset.where}: mean over the n cases in which both have a value, "
-        f"with the 95 % percentile bootstrap interval over cases ({comparison.n_bootstrap:,} draws, seed "
-        f"{comparison.seed}). p: Wilcoxon signed-rank test, two-sided, cases of equal value dropped. p (Holm): "
+        f"Differences to {comparison.entries[0].label} on {dataset.where}: mean over the {over} in which both have a "
+        f"value, with the 95 % percentile bootstrap interval over {dataset.unit} ({comparison.n_bootstrap:,} draws, "
+        f"seed {comparison.seed}). p: Wilcoxon signed-rank test, {test}. p (Holm): "
         f"corrected over all methods and metrics of one table, CECE on the foreground only (tests: {sizes}). better, "
         "worse: p (Holm) below 0.05; mixed: then the mean points the other way than most cases. "
-        f"{few}{distances}One training per fold stands for each method: "
+        f"{few}{distances if len(dataset.structures) > 1 else ''}One training per fold stands for each method: "
         "what another training would give is not in these intervals."
     )
     header = ["metric", "method", "n", "difference", "95 % interval", "p", "p (Holm)", "verdict"]
-    keys = ["dataset", "column", "family", "trainer", "reference"]
-    full = [[*(getattr(row, key) for key in keys), *astuple(row.paired), row.p_holm, row.verdict] for row in found]
-    title = f"Differences to {reference.label}"
-    csv = ([*keys, *(field.name for field in fields(PairedDifference)), "p_holm", "verdict"], full)
+    title, full = f"Differences to {comparison.entries[0].label}", comparison.statistics
+    csv = (list(full.columns), [list(row) for row in found])
     return Table(f"statistics{suffix}", title, caption, header, rows, dataset.name, csv)
 
 
@@ -146,45 +167,46 @@ def _sum_ranks(comparison: Comparison) -> Table:
     sums, n_datasets = comparison.ranks["sum"], len(comparison.datasets)
     columns = []
     for key in keys:
-        values = [sums[name][key] for name in comparison.names]
-        values = [int(value) if value.is_integer() else value for value in values]
+        values = [int(found[key]) if found[key].is_integer() else found[key] for found in sums.values()]
         columns.append(mark(values, [number(value, 0) for value in values], "lower"))
     caption = (
-        f"Sum ranks of {len(comparison.names)} methods (1 is the best): rank of the mean of each data set, ties taking "
+        f"Sum ranks of {len(sums)} methods (1 is the best): rank of the mean of each data set, ties taking "
         f"the lowest, summed over {n_datasets} data {'set' if n_datasets == 1 else 'sets'}; total: over the metrics "
         "too. ECE and CECE on the foreground. Lower is better. Best bold, second underlined."
         f"{_not_averaged(comparison)}{_unranked(comparison)}"
     )
-    return Table("ranks", "Sum ranks", caption, ["method", *shown], _rows(comparison, columns))
+    rows = _rows([comparison.labels[name] for name in sums], columns)
+    return Table("ranks", "Sum ranks", caption, ["method", *shown], rows)
 
 
 def _case_ranks(comparison: Comparison) -> Table:
     keys, shown = _rank_keys(comparison)
-    means = comparison.ranks["mean"]
+    means: Mapping[str, Mapping[str, Interval]] = comparison.ranks["mean"]
     columns = []
     for key in keys:
-        found = [means[name][key] for name in comparison.names]
-        cells = mark([m.mean for m in found], [number(m.mean, 2) for m in found], "lower")
-        columns.append(
-            [
-                Cell(f"{cell.text} [{number(m.low, 2)}, {number(m.high, 2)}]", cell.value, cell.best, cell.second)
-                for cell, m in zip(cells, found)
-            ]
-        )
-    sizes = ", ".join(f"{name} {means[comparison.names[0]][key].n}" for name, key in zip(shown, keys))
+        values = [found[key].mean for found in means.values()]
+        texts = [_with_interval(found[key]) for found in means.values()]
+        cells = mark(values, [number(value, 2) for value in values], "lower")
+        columns.append([Cell(text, cell.value, cell.best, cell.second) for text, cell in zip(texts, cells)])
+    first = next(iter(means.values()))
+    sizes = ", ".join(f"{name} {first[key].n}" for name, key in zip(shown, keys))
     caption = (
-        f"Case ranks of {len(comparison.names)} methods (1 is the best): rank within each case, ties averaged, mean "
-        f"over the cases in which all methods have a value ({sizes}), with 95 % bootstrap intervals over cases; "
-        "total: mean of the metrics' ranks. ECE and CECE on the foreground. Lower is better. Best bold, second "
-        "underlined."
+        f"Case ranks of {len(means)} methods (1 is the best): rank within each case, ties averaged, mean "
+        f"over the cases in which all methods have a value ({sizes}), with 95 % bootstrap intervals over "
+        f"{comparison.drawn_over}; total: mean of the metrics' ranks. ECE and CECE on the foreground. Lower is better. "
+        "Best bold, second underlined."
     )
     csv_header = ["method", "trainer", *(f"{key} {what}" for key in keys for what in ("mean", "low", "high", "n"))]
-    csv_rows = [
-        [comparison.labels[name], name, *(v for key in keys for v in astuple(means[name][key]))]
-        for name in comparison.names
+    csv = [
+        [comparison.labels[name], name, *(v for key in keys for v in astuple(found[key]))]
+        for name, found in means.items()
     ]
-    rows = _rows(comparison, columns)
-    return Table("case_ranks", "Case ranks", caption, ["method", *shown], rows, csv=(csv_header, csv_rows))
+    rows = _rows([comparison.labels[name] for name in means], columns)
+    return Table("case_ranks", "Case ranks", caption, ["method", *shown], rows, csv=(csv_header, csv))
+
+
+def _with_interval(found: Interval) -> str:
+    return number(found.mean, 2) + ("" if math.isnan(found.low) else f" [{found.low:.2f}, {found.high:.2f}]")
 
 
 def _rank_keys(comparison: Comparison) -> tuple[list[str], list[str]]:
@@ -196,26 +218,25 @@ def _overview(comparison: Comparison) -> Table:
     for metric in RANK_METRICS:
         for dataset in comparison.datasets:
             header.append(f"{comparison.columns[metric].title} {dataset.name}")
-            cells += _columns_of_marks(comparison, dataset, [metric])
+            cells += _cells(comparison, dataset, [metric])
     sizes = "; ".join(dataset.where for dataset in comparison.datasets)
     caption = (
         f"All data sets: {sizes}. Mean over cases; DSC and HD95 (mm) averaged over structures. {_BOTH_WAYS} "
         f"ECE and CECE on the foreground. {_MARKS}{_not_averaged(comparison)}"
     )
-    return Table("overview", "All data sets", caption, header, _rows(comparison, cells))
+    return Table("overview", "All data sets", caption, header, _rows(_labels(comparison), cells))
 
 
 def _undefined(comparison: Comparison, dataset: Dataset, column_ids: Sequence[str]) -> str:
     """Names the cases that have no value: they are left out of a mean."""
-    titles = comparison.columns_of(dataset)
-    parts = []
+    titles, parts = comparison.columns_of(dataset), []
     for column_id in column_ids:
         if column_id in ("Dice", "HD95_mm") and len(dataset.structures) > 1:
             continue  # the structures' columns tell it
-        for name, values in comparison.values[dataset.name][column_id].items():
-            missing = [case for case, value in zip(dataset.cases, values) if math.isnan(value)]
-            if missing:
-                parts.append(f"{titles[column_id].title}, {comparison.labels[name]}: {len(missing)} ({some(missing)})")
+        for name, label in comparison.labels.items():
+            values = comparison.values[dataset.name][column_id][name]
+            if missing := list(values.index[values.isna()]):
+                parts.append(f"{titles[column_id].title}, {label}: {len(missing)} ({some(missing)})")
     return f" Undefined and left out of the means: {'; '.join(parts)}." if parts else ""
 
 
@@ -223,36 +244,25 @@ def _not_averaged(comparison: Comparison) -> str:
     """Names the structures that are in no mean over structures."""
     parts = []
     for dataset in comparison.datasets:
-        titles, several = comparison.columns_of(dataset), len(comparison.datasets) > 1
+        of = f" of {dataset.name}" if len(comparison.datasets) > 1 else ""
         for metric in ("Dice", "HD95_mm"):
-            kept = comparison.averaged(dataset, metric)
-            parts += [
-                titles[f"{metric}:{key}"].title + f" of {dataset.name}" * several
-                for key in dataset.structures
-                if key not in kept
-            ]
+            lost = [key for key in dataset.structures if key not in comparison.averaged(dataset, metric)]
+            parts += [comparison.columns_of(dataset)[f"{metric}:{key}"].title + of for key in lost]
     return f" Without a value for some method, so in no mean over structures: {', '.join(parts)}." if parts else ""
 
 
 def _unranked(comparison: Comparison) -> str:
-    """Names what has no ranks since some method has no mean."""
+    """Names what is not ranked: metrics without a mean for some method, and methods that are for reference only."""
     parts = [
         f"{comparison.columns[metric].short} of {dataset.name}"
         for metric in RANK_METRICS
         for dataset in comparison.datasets
-        if any(math.isnan(comparison.mean(dataset, metric, name)) for name in comparison.names)
+        if any(math.isnan(comparison.mean(dataset, metric, name)) for name in comparison.ranked)
     ]
-    return f" Without a mean for some method, so not ranked: {', '.join(parts)}." if parts else ""
-
-
-def _signed(value: float, decimals: int) -> str:
-    if math.isnan(value):
-        return "-"
-    text = f"{value:+.{decimals}f}"
-    return text if float(text) else text[1:]
+    text = f" Without a mean for some method, so not ranked: {', '.join(parts)}." if parts else ""
+    left = [entry.label for entry in comparison.entries if not entry.ranked]
+    return text + (f" For reference only, so not ranked: {', '.join(left)}." if left else "")
 
 
 def _p(value: float) -> str:
-    if math.isnan(value):
-        return "-"
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+    return "< 0.001" if value < 0.001 else number(value)

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import math
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from markupsafe import Markup
-
-import nnunet_nacl
 from nnunet_nacl.calibration.dice_estimate import Prediction
 from nnunet_nacl.documents.review_list import CaseReview
 from nnunet_nacl.prediction.review_lists import ReviewList
-from nnunet_nacl.show.drawing import STRUCTURE_COLORS
-from nnunet_nacl.show.templating import render, source
+from nnunet_nacl.show.templating import render_page
 
 __all__ = ["review_page"]
 
@@ -26,18 +20,13 @@ _MOST_STRUCTURES, _SHOWN = 4, 3  # of more, only those with the lowest Dice fit 
 
 def review_page(found: ReviewList) -> str:
     """The page of a list, with a picture of every case that has one."""
-    script, several = source("page.js"), len(found.members) > 1
-    return render(
+    several = len(found.members) > 1
+    return render_page(
         "review.html",
         list=found,
         rows=[_row(rank, row, found) for rank, row in enumerate(found.rows, 1)],
         date=f"{datetime.now():%Y-%m-%d}",
-        version=f"nnunet_nacl {nnunet_nacl.__version__}",
-        style=Markup(render("page.css", colors=STRUCTURE_COLORS)),
-        script=Markup(script),
-        script_hash=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
         columns=_columns(found.structures, several),
-        colors=len(STRUCTURE_COLORS),
         several=several,
         learned=found.predicted is not None,
     )

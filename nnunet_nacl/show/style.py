@@ -29,6 +29,7 @@ BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 BLUE, VERMILLION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
 AMBER = "#F0E442"  # that yellow, for surfaces with an edge
 PALETTE = (BLACK, BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
+STRUCTURE_COLORS = (ORANGE, SKY, VERMILLION, GREEN, PURPLE, AMBER, BLUE)  # of label maps
 _DASHED = 4  # the palette from here on has dashed lines: to some eyes purple is like green, orange like vermillion
 INK, GREY, PALE = "#222222", "#6E6E6E", "#E6E6E6"
 

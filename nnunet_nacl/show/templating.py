@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
-__all__ = ["render", "source"]
+import nnunet_nacl
+from nnunet_nacl.show.style import STRUCTURE_COLORS
+
+__all__ = ["render", "render_page"]
 
 
 @lru_cache(maxsize=1)
@@ -40,6 +46,16 @@ def render(name: str, **values: Any) -> str:
     return _environment().get_template(name).render(**values)
 
 
-def source(name: str) -> str:
-    """A file of the templates' folder as it is."""
-    return files("nnunet_nacl.show").joinpath("templates", name).read_text(encoding="utf-8")
+def render_page(name: str, **values: Any) -> str:
+    """A page over ``base.html``, with the one style and the one script that a browser runs on it."""
+    script = files("nnunet_nacl.show").joinpath("templates", "page.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return render(
+        name,
+        version=f"nnunet_nacl {nnunet_nacl.__version__}",
+        style=Markup(render("page.css", colors=STRUCTURE_COLORS)),
+        script=Markup(script),
+        script_hash=f"sha256-{digest}",  # as a content security policy wants it
+        colors=len(STRUCTURE_COLORS),
+        **values,
+    )

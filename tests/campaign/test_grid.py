@@ -40,7 +40,6 @@ def test_what_a_campaign_runs(tmp_path) -> None:
         f"calibrate/{model}",
         f"evaluate/{model}",
         "compare/2d/all",
-        "page/2d/all",
     ]
     assert grid.needs("compare/2d/all") == [f"evaluate/{model}"]
 

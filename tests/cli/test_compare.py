@@ -74,11 +74,49 @@ def test_from_models_to_tables_and_figures(study, capsys):  # noqa: F811
 
 def test_again(study, without_figures, monkeypatch):  # noqa: F811
     out = study.root / "out"
-    assert compare("-o", out) == 0
+    assert compare("-o", out, "--no_gallery") == 0
     before = json.loads((out / "comparison.json").read_text())
     monkeypatch.setattr("nnunet_nacl.cases.prediction_folder.PredictionFolder.load", None)
-    assert compare("-o", out) == 0
+    assert compare("-o", out, "--no_gallery") == 0
     assert json.loads((out / "comparison.json").read_text()) | {"created": ""} == before | {"created": ""}
+
+
+def test_patients_are_counted_once(study, without_figures, capsys):  # noqa: F811
+    out = study.root / "out"
+    pattern = "case_(.)"  # 00, 01, 02 and 10, 11, 12: two patients
+    assert compare("-o", out, "--no_gallery", "-groups", pattern) == 0
+    data = json.loads((out / "comparison.json").read_text())
+    [dataset] = data["datasets"]
+    assert dataset["n_patients"] == 2 and dataset["patients"]["case_02"] == "0" and data["ranks"]["n_patients"] == 2
+    assert {row["n_patients"] for row in data["statistics"]} == {2} and {row["n"] for row in data["statistics"]} == {6}
+    assert "6 cases of 2 patients" in capsys.readouterr().out
+    page = (out / "report.html").read_text()
+    assert "the same 6 cases of 2 patients" in page and "Intervals and tests are over patients, each with all" in page
+    # without the flag, as the calibration map of a model that is compared tells
+    groups = {case: case[5] for case in dataset["cases"]}
+    (study.model(NAMES[1]) / "calibration_map.json").write_text(json.dumps({"groups": groups}))
+    assert compare("-o", out, "--no_page") == 0
+    again = json.loads((out / "comparison.json").read_text())
+    assert again["statistics"] == data["statistics"] and again["settings"]["groups"] is None
+    assert compare("-o", out, "-groups", "case_0") == 2
+    assert "gives no patient for 3 cases, case_10 first" in capsys.readouterr().err
+
+
+def test_what_knows_the_truth_is_shown_and_not_ranked(study, without_figures, capsys):  # noqa: F811
+    out = study.root / "out"
+    assert compare("-o", out, "--no_gallery", "-unranked", "NACL") == 0
+    data = json.loads((out / "comparison.json").read_text())
+    assert [entry["ranked"] for entry in data["trainers"]] == [True, True, False]
+    assert {row["trainer"] for row in data["statistics"]} == {NAMES[1]} and set(data["ranks"]["sum"]) == set(NAMES[:2])
+    tables = {table["id"]: table for table in data["tables"]}
+    cells = tables["calibration"]["rows"]
+    assert cells[2][0] == "NACL" and not any(cell["best"] or cell["second"] for cell in cells[2][1:])
+    assert any(cell["best"] for cell in cells[1][1:])
+    assert "For reference only, so not ranked: NACL." in tables["ranks"]["caption"]
+    page = (out / "report.html").read_text()
+    assert "for reference only: neither tested nor ranked" in page and "<strong>NACL</strong>" not in page
+    assert compare("-o", out, "-unranked", "Truth") == 2
+    assert "-unranked Truth: not among those compared" in capsys.readouterr().err
 
 
 def test_what_is_missing_is_said_everywhere(study, without_figures, capsys):  # noqa: F811
@@ -108,7 +146,7 @@ def test_labels_and_a_repeated_training(study, without_figures, tmp_path, capsys
     assert "NACL, seed 2" in capsys.readouterr().out
     assert r"Stock \& co" in (study.root / "out" / "tables" / "ranks.tex").read_text()
     data = json.loads((study.root / "out" / "comparison.json").read_text())
-    assert data["trainers"][2] == {"name": str(other), "label": "NACL, seed 2", "trainer": NAMES[2]}
+    assert data["trainers"][2] == {"name": str(other), "label": "NACL, seed 2", "trainer": NAMES[2], "ranked": True}
     assert data["datasets"][0]["predictions"][str(other)]["0"] == {"folder": str(other / "fold_0" / "validation")}
 
 

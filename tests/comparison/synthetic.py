@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from nnunet_nacl.comparison.alignment import Dataset
-from nnunet_nacl.comparison.comparison import Comparison, compare
+from nnunet_nacl.comparison.comparison import Comparison
 from nnunet_nacl.comparison.entries import Entry
 from nnunet_nacl.documents.results import MASKS, CaseResult, EvaluationSettings, Structure
 from nnunet_nacl.metrics import count_masks
@@ -66,7 +66,7 @@ def make_comparison(
     trainers = trainers or {"nnUNetTrainer": 1.0, "nnUNetTrainerNACL": 2.0}
     given = [Entry(name, name.removeprefix("nnUNetTrainer") or "stock", name) for name in trainers]
     datasets = datasets or [make_dataset(trainers, **arguments)]
-    return compare(given, datasets, n_bootstrap=200)
+    return Comparison(given, datasets, n_bootstrap=200)
 
 
 def with_structure(case: CaseResult, key: str, overlap: Overlap, hd95_mm: float) -> CaseResult:

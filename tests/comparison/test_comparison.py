@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.comparison.columns import case_value, family_of, make_columns
-from nnunet_nacl.comparison.comparison import _verdict, compare
+from nnunet_nacl.comparison.comparison import Comparison, verdict_of
 from nnunet_nacl.comparison.entries import Entry
 from nnunet_nacl.comparison.statistics import holm, paired_difference, wilcoxon_p
 from nnunet_nacl.documents.results import mask_metrics
@@ -42,7 +42,7 @@ def test_columns_of_several_data_sets_name_structures_where_they_agree():
 
 def test_every_trainer_is_compared_with_the_first():
     comparison = make_comparison(THREE, cases=8)
-    rows = comparison.statistics
+    rows = list(comparison.statistics.itertuples())
     assert {(row.trainer, row.reference) for row in rows} == {(name, "nnUNetTrainer") for name in list(THREE)[1:]}
     # DSC, HD95 of 2 structures and all; ECE, CECE foreground; ECE, NLL, Brier of 6 masks but for that ECE
     expected = {"discrimination": 12, "calibration": 4, "calibration_masks": 34}
@@ -50,20 +50,20 @@ def test_every_trainer_is_compared_with_the_first():
     values = comparison.values["Dataset001_Made"]
     for row in rows:
         first, second = values[row.column]["nnUNetTrainer"], values[row.column][row.trainer]
-        assert row.paired.difference == pytest.approx(second.mean() - first.mean())
-        assert row.paired.p == wilcoxon_p(second - first)
+        assert row.difference == pytest.approx(second.mean() - first.mean())
+        assert row.p == wilcoxon_p(second - first)
     for family in expected:
         members = [row for row in rows if row.family == family]
-        assert [row.p_holm for row in members] == holm([row.paired.p for row in members])
+        assert [row.p_holm for row in members] == holm([row.p for row in members])
 
 
 def test_a_clear_winner_is_better_in_every_direction():
     comparison = make_comparison({"nnUNetTrainer": 0.5, "nnUNetTrainerNACL": 4.0}, cases=12)
-    verdicts = {row.column: row.verdict for row in comparison.statistics}
+    verdicts = {row.column: row.verdict for row in comparison.statistics.itertuples()}
     assert verdicts["Dice"] == verdicts["Dice:1"] == "better"  # higher
     assert verdicts["NLL:all"] == verdicts["Brier:all"] == "better"  # lower
     reverse = make_comparison({"nnUNetTrainerNACL": 4.0, "nnUNetTrainer": 0.5}, cases=12)
-    assert {row.column: row.verdict for row in reverse.statistics}["Dice"] == "worse"
+    assert {row.column: row.verdict for row in reverse.statistics.itertuples()}["Dice"] == "worse"
 
 
 def test_a_mean_against_most_cases_is_mixed():
@@ -72,14 +72,14 @@ def test_a_mean_against_most_cases_is_mixed():
     assert paired.difference < 0 < paired.rank_biserial and paired.p < 0.05
     # W+ = 1 + ... + 19, W- = 20
     assert paired.rank_biserial == pytest.approx((190 - 20) / 210)
-    assert _verdict(paired, paired.p, "lower") == _verdict(paired, paired.p, "higher") == "mixed"
-    assert _verdict(paired, 0.2, "lower") == "none" and _verdict(paired, math.nan, "lower") == "untested"
+    assert verdict_of(paired, paired.p, "lower") == verdict_of(paired, paired.p, "higher") == "mixed"
+    assert verdict_of(paired, 0.2, "lower") == "none" and verdict_of(paired, math.nan, "lower") == "untested"
 
 
 def test_equal_trainers_show_no_difference():
     comparison = make_comparison({"nnUNetTrainer": 1.0, "nnUNetTrainerNACL": 1.0}, cases=8)
-    for row in comparison.statistics:
-        assert (row.paired.difference, row.paired.low, row.paired.high, row.paired.p) == (0, 0, 0, 1)
+    for row in comparison.statistics.itertuples():
+        assert (row.difference, row.low, row.high, row.p) == (0, 0, 0, 1)
         assert row.verdict == "none"
     assert {interval.mean for interval in comparison.ranks["mean"]["nnUNetTrainer"].values()} == {1.5}
     assert comparison.ranks["sum"]["nnUNetTrainer"]["total"] == 4  # ties take the lowest rank
@@ -87,7 +87,7 @@ def test_equal_trainers_show_no_difference():
 
 def test_few_cases_are_not_tested_and_said_so():
     comparison = make_comparison(cases=5)
-    assert {row.verdict for row in comparison.statistics} == {"untested"}
+    assert {row.verdict for row in comparison.statistics.itertuples()} == {"untested"}
     [few], [single] = comparison.notes, make_comparison(cases=1).notes
     assert "only 5 cases" in few and few.endswith("intervals are too narrow to rely on.")
     assert "only 1 case," in single and single.endswith("there are no intervals.")
@@ -100,11 +100,11 @@ def test_undefined_values_leave_their_pairs_out():
     results = dataset.results["nnUNetTrainerNACL"]
     results[2] = with_structure(results[2], "1", nothing, math.nan)
     comparison = make_comparison(THREE, datasets=[dataset])
-    found = {(row.column, row.trainer): row.paired for row in comparison.statistics}
+    found = {(row.column, row.trainer): row for row in comparison.statistics.itertuples()}
     assert found["Dice:1", "nnUNetTrainerNACL"].n == found["HD95_mm:1", "nnUNetTrainerNACL"].n == 7
     assert found["Dice:1", "nnUNetTrainerCE"].n == found["Dice:2", "nnUNetTrainerNACL"].n == 8
     values = comparison.values[dataset.name]
-    assert values["Dice"]["nnUNetTrainerNACL"][2] == values["Dice:2"]["nnUNetTrainerNACL"][2]
+    assert values["Dice"]["nnUNetTrainerNACL"].iloc[2] == values["Dice:2"]["nnUNetTrainerNACL"].iloc[2]
     assert comparison.ranks["mean"]["nnUNetTrainer"]["Dice"].n == 8
 
 
@@ -118,12 +118,14 @@ def test_a_missed_structure_brings_no_trainer_closer():
         results[6] = with_structure(with_structure(results[6], "1", near, math.nan), "2", near, math.nan)
     values = make_comparison(THREE, datasets=[dataset]).values[dataset.name]
     # the first found only what is easy: a mean over what each found would call it the closest by far
-    assert [values["HD95_mm"][name][5] for name in THREE] == [2, 2, 2]
-    assert [values["HD95_mm:2"][name][5] for name in THREE] == pytest.approx([math.nan, 30, 40], nan_ok=True)
-    assert values["Dice"]["nnUNetTrainer"][5] == pytest.approx((1 + 0) / 2)  # while a missed structure has no overlap
+    assert [values["HD95_mm"][name].iloc[5] for name in THREE] == [2, 2, 2]
+    assert [values["HD95_mm:2"][name].iloc[5] for name in THREE] == pytest.approx([math.nan, 30, 40], nan_ok=True)
+    assert values["Dice"]["nnUNetTrainer"].iloc[5] == pytest.approx((1 + 0) / 2)  # no overlap
     for name in THREE:
-        assert values["HD95_mm"][name][4] == np.mean([values[f"HD95_mm:{key}"][name][4] for key in STRUCTURES])
-        assert math.isnan(values["HD95_mm"][name][6])
+        assert values["HD95_mm"][name].iloc[4] == np.mean(
+            [values[f"HD95_mm:{key}"][name].iloc[4] for key in STRUCTURES]
+        )
+        assert math.isnan(values["HD95_mm"][name].iloc[6])
 
 
 def test_mean_of_all_structures_is_nnunets():
@@ -178,8 +180,8 @@ def test_order_of_the_cases_does_not_matter():
         results={name: [results[i] for i in order] for name, results in dataset.results.items()},
     )
     one, two = (make_comparison(THREE, datasets=[d]) for d in (dataset, other))
-    for a, b in zip(one.statistics, two.statistics):
-        assert (a.paired.difference, a.p_holm, a.verdict) == pytest.approx((b.paired.difference, b.p_holm, b.verdict))
+    for a, b in zip(one.statistics.itertuples(), two.statistics.itertuples()):
+        assert (a.difference, a.p_holm, a.verdict) == pytest.approx((b.difference, b.p_holm, b.verdict))
     for name in THREE:
         assert one.ranks["sum"][name] == two.ranks["sum"][name]
 
@@ -193,7 +195,7 @@ def test_ranks_over_data_sets():
         expected += slow.ranks([comparison.mean(dataset, "Dice", name) for name in names], "higher", "min")
     assert [comparison.ranks["sum"][name]["Dice"] for name in names] == expected.tolist()
     per_case = [
-        slow.ranks([comparison.values[d.name]["ECE:foreground"][name][i] for name in names], "lower", "average")
+        slow.ranks([comparison.values[d.name]["ECE:foreground"][name].iloc[i] for name in names], "lower", "average")
         for d in datasets
         for i in range(5)
     ]
@@ -208,9 +210,8 @@ def test_ranks_over_data_sets():
 def test_the_seed_decides():
     dataset = make_dataset(THREE, cases=8)
     trainers = [Entry(name, name, name) for name in THREE]
-    one, two, three = (compare(trainers, [dataset], n_bootstrap=200, seed=seed) for seed in (0, 0, 1))
-    assert [row.paired for row in one.statistics] == [row.paired for row in two.statistics]
-    assert [row.paired for row in one.statistics] != [row.paired for row in three.statistics]
+    one, two, three = (Comparison(trainers, [dataset], 200, seed).statistics for seed in (0, 0, 1))
+    assert one.equals(two) and not one.equals(three)
 
 
 def test_only_tables_are_tested():

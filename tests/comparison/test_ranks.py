@@ -120,3 +120,17 @@ def test_too_few_cases_have_no_interval():
 def test_unknown_options_are_named(arguments):
     with pytest.raises(ValueError, match="up|max"):
         rank_values(np.zeros(2), **arguments)
+
+
+def test_all_cases_of_a_patient_are_drawn_together():
+    rng = np.random.default_rng(0)
+    ranks = case_ranks(rng.normal(size=(12, 3)), "lower")
+    own = mean_case_ranks([ranks], n_bootstrap=2000, seed=3)
+    assert own == mean_case_ranks([ranks], n_bootstrap=2000, seed=3, groups=[[f"{i:02d}" for i in range(12)]])
+    twice = np.repeat(ranks, 2, axis=0)  # two images of each, in everything alike
+    grouped = mean_case_ranks([twice], n_bootstrap=2000, seed=3, groups=[[f"{i // 2:02d}" for i in range(24)]])
+    for one, other in zip(grouped, own):
+        assert (one.low, one.high) == pytest.approx((other.low, other.high))
+    assert [one.n for one in grouped] == [24] * 3
+    [single, *_] = mean_case_ranks([twice[:2]], n_bootstrap=200, seed=3, groups=[["a", "a"]])
+    assert np.isnan(single.low) and single.n == 2

@@ -223,3 +223,29 @@ def test_bands_draw_cases_not_voxels():
     # one case always right, one always wrong: voxels alone would leave the accuracy near 1/2
     low, high = bin_accuracy_bands([[1000], [1000]], [[1000], [0]], **OPTIONS)
     assert (low[0], high[0]) == (0, 1)
+
+
+def test_two_images_of_a_patient_are_no_two_patients():
+    """Two frames of a patient differ from each other by little: as cases they would be found different too often."""
+    rng, found = np.random.default_rng(0), {"cases": 0, "patients": 0}
+    groups = [str(i // 2) for i in range(40)]
+    for _ in range(400):
+        values = np.repeat(rng.normal(size=20), 2) + 0.3 * rng.normal(size=40)  # no difference in truth
+        for name, own in (("cases", None), ("patients", groups)):
+            paired = paired_difference(np.zeros(40), values, n_bootstrap=100, seed=0, groups=own)
+            found[name] += paired.p < 0.05
+    assert found["cases"] > 40 and found["patients"] < 32  # 10 % and more; 5 % and two standard errors and a half
+
+
+def test_a_patient_counts_by_the_mean_of_its_cases():
+    groups = ["a", "b", "a", "c", "d", "e", "f", "g"]
+    values = np.array([1.0, 2.0, -4.0, 3.0, np.nan, 5.0, 6.0, 7.0])
+    found = paired_difference(np.zeros(8), values, n_bootstrap=2000, seed=0, groups=groups)
+    means = np.array([-1.5, 2.0, 3.0, 5.0, 6.0, 7.0])
+    assert (found.n, found.n_patients, found.n_lower, found.n_higher) == (7, 6, 1, 5)
+    assert found.difference == np.nanmean(values) and found.p == wilcoxon_p(means)
+    assert found.rank_biserial == pytest.approx(19 / 21)
+    interval = mean_interval(values, n_bootstrap=2000, seed=0, groups=groups)
+    assert (found.low, found.high) == (interval.low, interval.high)
+    single = paired_difference(np.zeros(8), values, n_bootstrap=2000, seed=0)
+    assert single == paired_difference(np.zeros(8), values, n_bootstrap=2000, seed=0, groups=list("abcdefgh"))

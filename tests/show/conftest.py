@@ -54,5 +54,5 @@ def hostile_study(make_validated) -> Study:
     """Names, labels and notes that would be HTML if they were not escaped; its page is made."""
     labels = {"background": 0, SCRIPT: 1, "posterior": 2}
     study = make_study(make_validated(labels=labels, cases=2), labels=labels, hostile=True)
-    assert make_page(study.out).problems == []
+    assert make_page(study.data, study.out).problems == []
     return study

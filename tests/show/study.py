@@ -159,7 +159,7 @@ def _comparison(model, models, labels, cases, folds, rng, hostile: bool) -> dict
             "evaluation": {"n_bins": 15, "dilation_mm": 2.0, "boundary_mm": 3.0},
         },
         "notes": [HOSTILE_NOTE] if hostile else [],
-        "trainers": [{"name": name, "label": labels_shown[name], "trainer": name} for name in names],
+        "trainers": [{"name": name, "label": labels_shown[name], "trainer": name, "ranked": True} for name in names],
         "datasets": [
             {
                 "name": model.dataset,
@@ -169,6 +169,8 @@ def _comparison(model, models, labels, cases, folds, rng, hostile: bool) -> dict
                 "regions": any(isinstance(value, list) for value in labels.values()),
                 "structures": structures,
                 "cases": list(cases),
+                "patients": {},
+                "n_patients": len(cases),
                 "case_fold": cases,
                 "left_out": {},
                 "predictions": {

@@ -28,7 +28,7 @@ def page(tmp_path_factory):
         for name, value in model.environment.items():
             patch.setenv(name, value)
         study = make_study(model, labels=labels, hostile=True)
-        assert make_page(study.out).problems == []
+        assert make_page(study.data, study.out).problems == []
     return study.out / "report.html"
 
 

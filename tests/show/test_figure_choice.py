@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from nnunet_nacl.comparison.comparison import compare
+from nnunet_nacl.comparison.comparison import Comparison
 from nnunet_nacl.comparison.entries import read_entries
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.show.figure_choice.described import DescribedFigure, write_figures
@@ -36,7 +36,7 @@ def read_models(names):
 def named(names, **arguments):
     trainers = read_models(names)
     sharpness = {trainer.name: 1.0 + 0.3 * i for i, trainer in enumerate(trainers)}
-    return compare(trainers, [make_dataset(sharpness, **arguments)], n_bootstrap=100)
+    return Comparison(trainers, [make_dataset(sharpness, **arguments)], n_bootstrap=100)
 
 
 def test_every_figure_says_what_it_shows():
@@ -50,7 +50,7 @@ def test_every_figure_says_what_it_shows():
     dataset = comparison.datasets[0]
     assert f"CE {comparison.mean(dataset, 'ECE:union', 'nnUNetTrainerCE'):.3f}" not in alt["reliability_foreground"]
     for name in ("radar_dice", "scatter"):
-        assert f"{comparison.means[dataset.name]['Dice']['nnUNetTrainerNACL'].mean:.3f}" in alt[name]
+        assert f"{comparison.means[dataset.name, 'Dice', 'nnUNetTrainerNACL'].mean:.3f}" in alt[name]
     assert f"ECE union {comparison.mean(dataset, 'ECE:union', 'nnUNetTrainerCE'):.3f}" in alt["scatter"]
     assert f"total {comparison.ranks['sum']['nnUNetTrainer']['total']:.0f}" in alt["rank_sum"]
     assert "NACL better by" in alt["differences"]

@@ -23,7 +23,7 @@ def comparison(means: dict[str, list[float | None]], statistics=(), better=None)
     }
     return {
         "settings": {"confidence": 0.9},
-        "trainers": [{"name": n, "label": n.upper()} for n in names],
+        "trainers": [{"name": n, "label": n.upper(), "ranked": True} for n in names],
         "columns": {c: column(c.replace(":", " "), "higher" if c == "Dice" else "lower", c) for c in means},
         "datasets": [{"name": "D", "means": entry}],
         "statistics": [

@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 
 from nnunet_nacl.metrics.overlap import Overlap
 from nnunet_nacl.show.result_tables import make_tables
-from nnunet_nacl.show.table_formats import (
+from nnunet_nacl.show.text_table import (
     Cell,
     Table,
+    csv_text,
     escape_latex,
     escape_markdown,
     latex_text,
     mark,
     markdown_text,
-    table_csv_text,
     terminal_text,
 )
 from tests.comparison.synthetic import make_comparison, make_dataset, with_structure
@@ -120,14 +120,14 @@ def test_several_data_sets_have_an_overview():
 
 
 def test_csv_holds_full_precision(tables):
-    rows = list(csv.reader(io.StringIO(table_csv_text(tables["calibration"]))))
+    rows = list(csv.reader(io.StringIO(csv_text(tables["calibration"]))))
     assert rows[0] == tables["calibration"].columns
     assert float(rows[2][1]) == tables["calibration"].rows[1][1].value
-    full = list(csv.DictReader(io.StringIO(table_csv_text(tables["statistics"]))))
+    full = list(csv.DictReader(io.StringIO(csv_text(tables["statistics"]))))
     assert len(full) == 50 and float(full[0]["low"]) <= float(full[0]["difference"]) <= float(full[0]["high"])
-    assert table_csv_text(tables["ranks"]).splitlines()[1].split(",")[1].isdigit()
+    assert csv_text(tables["ranks"]).splitlines()[1].split(",")[1].isdigit()
     undefined = Table("t", "t", "", ["method", "x"], [["a", Cell("-", math.nan)], ["b", Cell("0.1", 0.1)]])
-    assert table_csv_text(undefined) == "method,x\na,\nb,0.1\n"
+    assert csv_text(undefined) == "method,x\na,\nb,0.1\n"
 
 
 HARD = Table(
@@ -176,4 +176,4 @@ def test_terminal_text_is_aligned_and_grouped(tables):
 
 def test_a_name_does_not_become_a_formula():
     table = Table("t", "t", "", ["method", "x"], [["=cmd|' /C calc'!A0", Cell("-0.1", -0.1)]])
-    assert table_csv_text(table, ["+1"]).splitlines() == ["method,x,note", "'=cmd|' /C calc'!A0,-0.1,'+1"]
+    assert csv_text(table, ["+1"]).splitlines() == ["method,x,note", "'=cmd|' /C calc'!A0,-0.1,'+1"]

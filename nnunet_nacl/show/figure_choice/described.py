@@ -10,12 +10,10 @@ from typing import Any
 
 from nnunet_nacl.comparison.alignment import Dataset
 from nnunet_nacl.comparison.comparison import Comparison
-from nnunet_nacl.comparison.comparison_json import FIGURES
+from nnunet_nacl.documents.comparison_file import FIGURES
 from nnunet_nacl.errors import UserError
 
-__all__ = ["INTERVALS", "DescribedFigure", "describe", "listed", "write_figures"]
-
-INTERVALS = "95 % bootstrap intervals over cases"
+__all__ = ["DescribedFigure", "describe", "intervals_over", "listed", "write_figures"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +39,11 @@ class DescribedFigure:
     dataset: str | None = None
 
 
+def intervals_over(dataset: Dataset) -> str:
+    """What the intervals of a data set's figures are."""
+    return f"95 % bootstrap intervals over {dataset.unit}"
+
+
 def describe(
     comparison: Comparison,
     dataset: Dataset | None,
@@ -62,7 +65,7 @@ def describe(
         intervals: Whether the subtitle says what the intervals are.
     """
     where = [shown.where for shown in ([dataset] if dataset else comparison.datasets)]
-    subtitle = "; ".join(where) + f"; {INTERVALS}" * intervals
+    subtitle = "; ".join(where) + (f"; {intervals_over(dataset or comparison.datasets[0])}" if intervals else "")
     name = dataset.name if dataset else None
     suffix = f"_{name}" if name and len(comparison.datasets) > 1 else ""
     return DescribedFigure(f"{kind}{suffix}", title, subtitle, caption, alt, draw, name)

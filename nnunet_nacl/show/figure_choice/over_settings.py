@@ -14,7 +14,7 @@ from nnunet_nacl.comparison.columns import RANK_METRICS
 from nnunet_nacl.comparison.comparison import Comparison
 from nnunet_nacl.comparison.entries import Entry, short_labels, variant_of
 from nnunet_nacl.registration.grammar import TOKENS, Variant, format_name
-from nnunet_nacl.show.figure_choice.described import INTERVALS, DescribedFigure, describe, listed
+from nnunet_nacl.show.figure_choice.described import DescribedFigure, describe, intervals_over, listed
 from nnunet_nacl.show.radar import draw_radar
 from nnunet_nacl.show.training_share import draw_training_share
 
@@ -89,14 +89,17 @@ def _default(variant: Variant, field: str) -> float | None:
 def _training_share(
     comparison: Comparison, dataset: Dataset, groups: dict[str, dict[float | None, Entry]]
 ) -> DescribedFigure:
-    titles, means = comparison.columns_of(dataset), comparison.means[dataset.name]
+    titles = comparison.columns_of(dataset)
     panels: dict[str, dict[str, list[tuple]]] = {}
     better, sentences = {}, []
     for column_id in RANK_METRICS:
         title = titles[column_id].title
         better[title] = titles[column_id].better
         panels[title] = {
-            label: [(share, *astuple(means[column_id][entry.name])[:3]) for share, entry in points.items()]
+            label: [
+                (share, *astuple(comparison.means[dataset.name, column_id, entry.name])[:3])
+                for share, entry in points.items()
+            ]
             for label, points in groups.items()
         }
         sentences += [
@@ -104,8 +107,8 @@ def _training_share(
             for label, line in panels[title].items()
         ]
     caption = (
-        f"Mean over cases against the share of the fold's training cases that was used, with {INTERVALS}. The "
-        "validation cases are the same for all."
+        "Mean over cases against the share of the fold's training cases that was used, with "
+        f"{intervals_over(dataset)}. The validation cases are the same for all."
     )
     draw = partial(draw_training_share, panels, better=better)
     title, alt = "Share of the training cases", f"{'; '.join(sentences)}."

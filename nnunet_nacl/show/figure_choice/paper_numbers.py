@@ -8,12 +8,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.comparison.comparison_json import TABLES
 from nnunet_nacl.comparison.resolution import Located
+from nnunet_nacl.documents.comparison_file import TABLES
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import replacing
 from nnunet_nacl.show.calibration_progress import draw_calibration_progress
-from nnunet_nacl.show.table_formats import Table
+from nnunet_nacl.show.text_table import Table
 from nnunet_nacl.show.training_records import draw_training_records
 from nnunet_nacl.training_record import FILE_NAME, read_training_record
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -12,16 +12,16 @@ from nnunet_nacl.comparison.columns import RANK_METRICS
 from nnunet_nacl.comparison.comparison import Comparison
 from nnunet_nacl.documents.results import MASKS
 from nnunet_nacl.metrics.binning import BinStats
-from nnunet_nacl.metrics.bootstrap import bin_accuracy_bands, relative_difference
+from nnunet_nacl.metrics.bootstrap import Interval, bin_accuracy_bands, relative_difference
 from nnunet_nacl.metrics.calibration_error import ece
-from nnunet_nacl.show.figure_choice.described import INTERVALS, DescribedFigure, describe, listed
+from nnunet_nacl.show.figure_choice.described import DescribedFigure, describe, intervals_over, listed
 from nnunet_nacl.show.forest_plot import ForestRow, draw_differences
 from nnunet_nacl.show.radar import draw_radar
 from nnunet_nacl.show.rank_heatmap import draw_rank_heatmap
 from nnunet_nacl.show.relative_difference import draw_relative_difference
 from nnunet_nacl.show.reliability import draw_reliability
 from nnunet_nacl.show.scatter import draw_scatter
-from nnunet_nacl.show.table_formats import number
+from nnunet_nacl.show.text_table import number
 
 __all__ = ["standard_figures"]
 
@@ -33,7 +33,7 @@ _SCATTER = ("ECE:foreground", "ECE:union", "CECE_mean:foreground", "CECE_mean:un
 
 def standard_figures(comparison: Comparison, relative: tuple[str, str] | None = None) -> Iterator[DescribedFigure]:
     """The figures in the order in which they are read; with several data sets, most of them for each."""
-    relative = relative or (comparison.names[0], comparison.names[-1])
+    relative = relative or (comparison.names[0], comparison.ranked[-1])
     for dataset in comparison.datasets:
         for mask in _RELIABILITY:
             yield _reliability(comparison, dataset, mask)
@@ -51,16 +51,16 @@ def _reliability(comparison: Comparison, dataset: Dataset, mask: str) -> Describ
         per_case = [case.stats[mask] for case in dataset.results[entry.name]]
         stats[entry.label] = BinStats.merge(per_case)
         bands[entry.label] = bin_accuracy_bands(
-            np.stack([s.count.sum(axis=0) for s in per_case]),
-            np.stack([s.correct.sum(axis=0) for s in per_case]),
+            _by_patient(dataset, [s.count.sum(axis=0) for s in per_case]),
+            _by_patient(dataset, [s.correct.sum(axis=0) for s in per_case]),
             n_bootstrap=comparison.n_bootstrap,
             seed=comparison.seed,
         )
     over = [label for label, s in stats.items() if s.confidence.sum() > s.correct.sum()]
     caption = (
-        f"Accuracy of the voxels of each confidence bin, mask {mask}, all cases pooled, with {INTERVALS} as error "
-        "bars; a bar below the dashed diagonal is overconfident, above it underconfident. Below, the share of the "
-        "voxels in each bin. The ECE written is that of the pooled voxels; tables give the mean over cases."
+        f"Accuracy of the voxels of each confidence bin, mask {mask}, all cases pooled, with {intervals_over(dataset)} "
+        "as error bars; a bar below the dashed diagonal is overconfident, above it underconfident. Below, the share of "
+        "the voxels in each bin. The ECE written is that of the pooled voxels; tables give the mean over cases."
     )
     alt = (
         f"Reliability diagrams on the mask {mask}. Pooled ECE: {listed((k, ece(s)) for k, s in stats.items())}. "
@@ -70,19 +70,27 @@ def _reliability(comparison: Comparison, dataset: Dataset, mask: str) -> Describ
     return describe(comparison, dataset, f"reliability_{mask}", f"Reliability: {mask}", caption, alt, draw)
 
 
+def _by_patient(dataset: Dataset, rows: Sequence[np.ndarray]) -> np.ndarray:
+    """(n_patients, n_bins) sums over the cases of each patient; of each case where each is its own."""
+    code = np.arange(len(rows)) if dataset.groups is None else np.unique(dataset.groups, return_inverse=True)[1]
+    result = np.zeros((code.max() + 1, len(rows[0])))
+    np.add.at(result, code, np.stack(rows))
+    return result
+
+
 def _differences(comparison: Comparison, dataset: Dataset) -> Iterator[DescribedFigure]:
     titles, reference = comparison.columns_of(dataset), comparison.entries[0].label
-    found = {(row.column, row.trainer): row for row in comparison.statistics if row.dataset == dataset.name}
+    found = {(row.column, row.trainer): row for row in comparison.tests(dataset)}
+    others = [name for name in comparison.ranked if name != comparison.names[0]]
     rows, sentences = [], []
     for column_id in _DIFFERENCES:
         column = titles[column_id]
-        metric, shown = column.unitless_title, [found[column_id, name] for name in comparison.names[1:]]
+        metric, shown = column.unitless_title, [found[column_id, name] for name in others]
         for row in shown:
-            label, paired = comparison.labels[row.trainer], row.paired
-            values = (paired.difference, paired.low, paired.high, column.better, paired.n, row.p_holm, column.unit)
-            rows.append(ForestRow(label, metric, *values))
+            values = (row.difference, row.low, row.high, column.better, row.n_patients, row.p_holm, column.unit)
+            rows.append(ForestRow(comparison.labels[row.trainer], metric, *values))
         clear = [
-            f"{comparison.labels[row.trainer]} {row.verdict} by {abs(row.paired.difference):.3g}"
+            f"{comparison.labels[row.trainer]} {row.verdict} by {abs(row.difference):.3g}"
             for row in shown
             if row.verdict in ("better", "worse")
         ]
@@ -91,10 +99,10 @@ def _differences(comparison: Comparison, dataset: Dataset) -> Iterator[Described
     if all(np.isnan(row.value) for row in rows):
         return
     caption = (
-        f"Mean difference to {reference} over the cases in which both have a value, with {INTERVALS}. p: Wilcoxon's "
-        "signed-rank test with Holm's correction over all methods and metrics of the same table; the colours follow "
-        "the intervals, which are not corrected for their number. One training per fold stands for each method: what "
-        "varies between trainings is not in the intervals."
+        f"Mean difference to {reference} over the cases in which both have a value, with {intervals_over(dataset)}. p: "
+        "Wilcoxon's signed-rank test with Holm's correction over all methods and metrics of the same table; the "
+        "colours follow the intervals, which are not corrected for their number. One training per fold stands for each "
+        "method: what varies between trainings is not in the intervals."
     )
     alt = f"Paired differences to {reference}, with p (Holm) below 0.05. {'; '.join(sentences)}."
     draw = partial(draw_differences, rows, reference=reference)
@@ -103,20 +111,24 @@ def _differences(comparison: Comparison, dataset: Dataset) -> Iterator[Described
 
 
 def _scatter(comparison: Comparison, dataset: Dataset) -> DescribedFigure:
-    titles, means = comparison.columns_of(dataset), comparison.means[dataset.name]
+    titles = comparison.columns_of(dataset)
+
+    def mean(column_id: str, name: str) -> Interval:
+        return comparison.means[dataset.name, column_id, name]
+
     panels: dict[str, dict[str, tuple]] = {}
     for column_id in _SCATTER:
         panel = panels.setdefault(titles[column_id].title, {})
         for entry in comparison.entries:
-            x, y = means["Dice"][entry.name], means[column_id][entry.name]
+            x, y = mean("Dice", entry.name), mean(column_id, entry.name)
             panel[entry.label] = (x.mean, y.mean, (x.low, x.high), (y.low, y.high))
     caption = (
         "Discrimination against calibration (mean over cases): right and low is better. Left to right and down: ECE "
-        f"and CECE on the foreground and on the union of truth and prediction. Bars: {INTERVALS}."
+        f"and CECE on the foreground and on the union of truth and prediction. Bars: {intervals_over(dataset)}."
     )
     alt = "; ".join(
-        f"{comparison.labels[name]}: DSC {number(means['Dice'][name].mean, 3)}, "
-        + ", ".join(f"{titles[c].title} {number(means[c][name].mean, 3)}" for c in _SCATTER)
+        f"{comparison.labels[name]}: DSC {number(mean('Dice', name).mean)}, "
+        + ", ".join(f"{titles[c].title} {number(mean(c, name).mean)}" for c in _SCATTER)
         for name in comparison.names
     )
     draw = partial(draw_scatter, panels)
@@ -131,7 +143,10 @@ def _relative(comparison: Comparison, dataset: Dataset, pair_of: tuple[str, str]
     for column_id in _RELATIVE:
         values = comparison.values[dataset.name][column_id]
         interval = relative_difference(
-            values[pair_of[0]], values[pair_of[1]], n_bootstrap=comparison.n_bootstrap, seed=comparison.seed
+            *(values[name] for name in pair_of),
+            n_bootstrap=comparison.n_bootstrap,
+            seed=comparison.seed,
+            groups=dataset.groups,
         )
         column = titles[column_id]
         names.append(column.unitless_title)
@@ -140,7 +155,7 @@ def _relative(comparison: Comparison, dataset: Dataset, pair_of: tuple[str, str]
         better.append(column.better)
     caption = (
         f"Mean over cases of {second} against that of {first}, in percent of the latter: "
-        f"100 ({second} / {first} - 1), over the cases in which both have a value. Bars: {INTERVALS}."
+        f"100 ({second} / {first} - 1), over the cases in which both have a value. Bars: {intervals_over(dataset)}."
     )
     alt = f"{second} against {first}, in percent: {listed(zip(names, percents), 1)}."
     draw = partial(draw_relative_difference, names, percents, intervals, better, first=first, second=second)
@@ -188,7 +203,7 @@ def _spokes(comparison: Comparison, metric: str) -> list[tuple[str, Dataset, str
 def _rank_heatmaps(comparison: Comparison) -> Iterator[DescribedFigure]:
     keys = (*RANK_METRICS, "total")
     shown = [*(comparison.columns[key].short for key in RANK_METRICS), "total"]
-    rows = list(comparison.labels.values())
+    rows = [comparison.labels[name] for name in comparison.ranked]
     sums = comparison.ranks["sum"]
     means = {
         name: {k: interval.mean for k, interval in found.items()} for name, found in comparison.ranks["mean"].items()
@@ -206,7 +221,7 @@ def _rank_heatmaps(comparison: Comparison) -> Iterator[DescribedFigure]:
             "Intervals stand in the table of case ranks.",
         ),
     ):
-        values = np.array([[ranks[name][key] for key in keys] for name in comparison.names])
+        values = np.array([[ranks[name][key] for key in keys] for name in comparison.ranked])
         draw = partial(draw_rank_heatmap, rows, shown, values, decimals=decimals, what=what)
         alt = "; ".join(f"{label}: {listed(zip(shown, row), decimals)}" for label, row in zip(rows, values))
         yield describe(comparison, None, figure_id, title, caption, f"{title}. {alt}.", draw)

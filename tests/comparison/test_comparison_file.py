@@ -8,22 +8,21 @@ import math
 import pytest
 
 from nnunet_nacl.comparison.comparison_json import comparison_to_json
-from nnunet_nacl.comparison.output_folder import check_output_folder, remove_temporaries, write_comparison, write_tables
+from nnunet_nacl.documents.comparison_file import check_output_folder, remove_temporaries, write_comparison
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.metrics.overlap import Overlap
-from nnunet_nacl.show.result_tables import make_tables
+from nnunet_nacl.show.result_tables import make_tables, write_tables
 from tests.comparison.synthetic import make_comparison, make_dataset, with_structure
 
 TRAINERS = {"nnUNetTrainer": 1.0, "nnUNetTrainerNACL": 2.5}
 
 
 def write(comparison, folder, figures=()):
-    tables = make_tables(comparison)
-    write_tables(tables, folder, comparison.notes)
+    tables = write_tables(make_tables(comparison), folder, comparison.notes)
     allowed = {"allow_missing": True, "allow_training_cases": False}
     return write_comparison(
-        comparison_to_json(comparison, tables, figures, command="nnunet_nacl compare", allowed=allowed), folder
+        comparison_to_json(comparison, tables, figures, command="nnunet_nacl compare", settings=allowed), folder
     )
 
 
@@ -132,5 +131,5 @@ def test_output_must_be_a_folder(tmp_path):
 
 
 def test_regenerating_changes_nothing_but_the_date():
-    one, two = (comparison_to_json(make_comparison(TRAINERS), [], [], command="", allowed={}) for _ in range(2))
+    one, two = (comparison_to_json(make_comparison(TRAINERS), [], [], command="", settings={}) for _ in range(2))
     assert to_json_text({**one, "created": ""}) == to_json_text({**two, "created": ""})

@@ -1,19 +1,32 @@
-"""Writes what a comparison found into a folder, and takes away what an earlier one left there."""
+"""comparison.json and the folder around it: what may be written over, and what of an earlier comparison goes.
+
+What its keys mean stands in docs/reference/comparison.md.
+"""
 
 from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.comparison.comparison_json import COMPARISON_FILE, FIGURES, TABLES, is_comparison
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import remove_leftovers, to_json_text, write_atomically
-from nnunet_nacl.show.table_formats import Table, latex_text, markdown_text, table_csv_text
 
-__all__ = ["check_output_folder", "remove_temporaries", "write_comparison", "write_tables"]
+__all__ = [
+    "COMPARISON_FILE",
+    "FIGURES",
+    "SCHEMA_VERSION",
+    "TABLES",
+    "check_output_folder",
+    "remove_temporaries",
+    "write_comparison",
+]
+
+COMPARISON_FILE = "comparison.json"
+TABLES, FIGURES = "tables", "figures"  # folders beside it
+SCHEMA_VERSION = 2  # keys may be added within a version
+_KEYS = {"schema_version", "trainers", "datasets", "tables", "figures"}  # of every version
 
 
 def check_output_folder(folder: Path) -> None:
@@ -21,7 +34,7 @@ def check_output_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"-o {folder} is a file; give a folder.")
     earlier = _earlier(folder / COMPARISON_FILE)
-    if earlier is not None and not is_comparison(earlier):
+    if earlier is not None and not (isinstance(earlier, dict) and earlier.keys() >= _KEYS):
         raise UserError(
             f"{folder / COMPARISON_FILE} is not a comparison of this package and would be lost; choose another -o."
         )
@@ -43,13 +56,6 @@ def remove_temporaries(folder: Path) -> None:
         remove_leftovers(place)
     for path in (folder / FIGURES).glob(".*.tmp"):
         path.unlink(missing_ok=True)
-
-
-def write_tables(tables: Sequence[Table], folder: Path, notes: Sequence[str] = ()) -> None:
-    """``tables/<id>.csv``, ``.md`` and ``.tex`` of each."""
-    for table in tables:
-        for ending, text in (("csv", table_csv_text), ("md", markdown_text), ("tex", latex_text)):
-            write_atomically(folder / TABLES / f"{table.id}.{ending}", text(table, notes))
 
 
 def write_comparison(document: dict[str, Any], folder: Path) -> Path:

@@ -1,0 +1,240 @@
+"""Tables as text: aligned for a terminal, Markdown, LaTeX, and CSV in full precision. All text is escaped."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nnunet_nacl.files import to_csv_text
+
+__all__ = ["Cell", "Table", "aligned", "csv_text", "latex_text", "mark", "markdown_text", "number", "terminal_text"]
+
+_LONG = 30  # rows that fit a page together with a caption of some lines
+_TEXT_WIDTH = 345  # points, of LaTeX's article
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number, as shown and in full; ``best`` and ``second`` of its group."""
+
+    text: str
+    value: float
+    best: bool = False
+    second: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: header, rows of texts and numbers, and what has to be said about it.
+
+    Attributes:
+        id: Name of its files.
+        title: One line.
+        caption: What the numbers are, over how many cases, what is left out.
+        columns: Header.
+        rows: Texts and cells.
+        dataset: Name of the data set, None if it is about several.
+        csv: Header and rows of the CSV where it has more numbers than the table.
+    """
+
+    id: str
+    title: str
+    caption: str
+    columns: list[str]
+    rows: list[list[Cell | str]]
+    dataset: str | None = None
+    csv: tuple[Sequence[str], Sequence[Sequence[Any]]] | None = None
+
+    @property
+    def numeric(self) -> list[bool]:
+        """Which columns hold numbers: they are set flush right."""
+        return [any(isinstance(row[i], Cell) for row in self.rows) for i in range(len(self.columns))]
+
+    def starts_group(self, i: int) -> bool:
+        """Whether row ``i`` begins another group of rows: two columns are text, and the first one's repeats change."""
+        first = [row[0] for row in self.rows]
+        grouped = self.numeric[:2] == [False, False] and len(set(first)) < len(first)
+        return grouped and i > 0 and first[i] != first[i - 1]
+
+    def texts(
+        self, escape: Callable[[str], str] = str, best: str = "{}", second: str = "{}", plain: str = "{}"
+    ) -> list[list[str]]:
+        """The rows as shown.
+
+        Args:
+            escape: Of each text.
+            best: Format of the best numbers.
+            second: Of the second-best ones.
+            plain: Of all other numbers.
+        """
+
+        def show(cell: Cell | str) -> str:
+            if isinstance(cell, str):
+                return escape(cell)
+            return (best if cell.best else second if cell.second else plain).format(escape(cell.text))
+
+        return [[show(cell) for cell in row] for row in self.rows]
+
+
+def mark(
+    values: Sequence[float], texts: Sequence[str], better: str, ranked: Sequence[bool] | None = None
+) -> list[Cell]:
+    """Cells with the best and the second-best marked, all of them where they are equal as shown.
+
+    What is rounded to the same text counts as equal: a reader sees no difference. Where all are equal nothing is
+    marked; of two methods only the best; where two or more are best, the next is no second.
+
+    Args:
+        values: One a method; NaN is undefined.
+        texts: The same as shown.
+        better: ``lower`` or ``higher``.
+        ranked: Which methods can be best or second; None: all.
+    """
+    ranked = ranked or [True] * len(values)
+    sign = -1 if better == "higher" else 1
+    counted = [(value, text) for value, text, counts in zip(values, texts, ranked) if counts]
+    order = {text: sign * value for value, text in sorted(counted, key=lambda one: one[1]) if not math.isnan(value)}
+    names, shown = sorted(order, key=order.__getitem__), [text for _, text in counted]
+    best = names[0] if len(names) > 1 else None
+    second = names[1] if len(names) > 1 and len(shown) > 2 and shown.count(names[0]) == 1 else None
+    return [
+        Cell(t, value, counts and t == best, counts and t == second) for value, t, counts in zip(values, texts, ranked)
+    ]
+
+
+def number(value: float, decimals: int = 3, sign: str = "") -> str:
+    """As tables show it: ``-`` where it is undefined, no sign before what is 0 as shown; ``sign`` is ``+`` or empty."""
+    if math.isnan(value):
+        return "-"
+    text = f"{value:{sign}.{decimals}f}"
+    return text if float(text) or not sign else text[1:]
+
+
+def aligned(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,), indent: str = "  ") -> list[str]:
+    """Lines for a terminal, the columns flush right but for some.
+
+    Args:
+        rows: The header first.
+        left: Columns that are flush left.
+        indent: Before each line.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return [
+        (
+            indent + "  ".join(c.ljust(n) if i in left else c.rjust(n) for i, (c, n) in enumerate(zip(row, widths)))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def terminal_text(table: Table) -> str:
+    """Title and aligned columns; ``*`` follows the best and ``+`` the second."""
+    marks = any(isinstance(cell, Cell) and (cell.best or cell.second) for row in table.rows for cell in row)
+    room = "  " if marks else ""
+    header = [name + room if right else name for name, right in zip(table.columns, table.numeric)]
+    left = [i for i, right in enumerate(table.numeric) if not right]
+    head, *lines = aligned([header, *table.texts(str, "{} *", "{} +", "{}" + room)], left)
+    for i in reversed(range(len(lines))):
+        if table.starts_group(i):
+            lines.insert(i, "")
+    return "\n".join([table.title + "   (* best, + second)" * marks, head, *lines])
+
+
+def csv_text(table: Table, notes: Sequence[str] = ()) -> str:
+    """Every number in full precision, undefined ones empty; names that a spreadsheet would run are quoted.
+
+    Notes stand in a last column, in every row, so that no row loses them when rows are sorted or taken elsewhere.
+    """
+    values = [[cell.value if isinstance(cell, Cell) else cell for cell in row] for row in table.rows]
+    header, rows = table.csv or (table.columns, values)
+    note = [" ".join(notes)] if notes else []
+    return to_csv_text([*header, *["note"] * len(note)], [[*row, *note] for row in rows])
+
+
+def markdown_text(table: Table, notes: Sequence[str] = ()) -> str:
+    """Best bold, second underlined by ``<u>``; the caption and the notes below."""
+    rows = [[escape_markdown(name) for name in table.columns], ["---:" if right else ":---" for right in table.numeric]]
+    rows += table.texts(escape_markdown, "**{}**", "<u>{}</u>")
+    body = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    below = [escape_markdown(table.caption), *(f"**Note:** {escape_markdown(note)}" for note in notes)]
+    return "\n\n".join([f"## {escape_markdown(table.title)}", body, *below]) + "\n"
+
+
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|#~$&])")
+
+
+def escape_markdown(text: str) -> str:
+    """Text as it is, whatever Markdown makes of its characters; one line."""
+    return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
+
+
+def latex_text(table: Table, notes: Sequence[str] = ()) -> str:
+    r"""With booktabs, as it is pasted into a manuscript: best bold, second underlined; packages in the first line.
+
+    A ``table`` float, shrunk to the width of the text where it would be wider; a ``longtable``, which goes on over
+    pages, where it has more rows than a page.
+    """
+    caption = " ".join(escape_latex(text) for text in (table.caption, *notes))
+    label = f"tab:{re.sub('[^A-Za-z0-9]+', '-', table.id)}"
+    rows = [_latex_row(row) for row in table.texts(_latex_cell, r"\textbf{{{}}}", r"\underline{{{}}}")]
+    for i in reversed(range(len(rows))):
+        if table.starts_group(i):
+            rows.insert(i, r"\midrule")
+    header = [r"\toprule", _latex_row(map(escape_latex, table.columns)), r"\midrule"]
+    columns = "".join("r" if right else "l" for right in table.numeric)
+    if len(table.rows) > _LONG:
+        return _lines(
+            r"% needs \usepackage{booktabs,longtable}",
+            r"\begingroup\footnotesize\setlength{\tabcolsep}{2pt}",
+            rf"\begin{{longtable}}{{{columns}}}",
+            rf"\caption{{{caption}}} \label{{{label}}} \\",
+            *[*header, r"\endfirsthead"],
+            rf"\caption[]{{{caption}}} \\",
+            *[*header, r"\endhead", r"\midrule"],
+            rf"\multicolumn{{{len(columns)}}}{{r}}{{Continued on next page}} \\",
+            *[r"\midrule", r"\endfoot", r"\bottomrule", r"\endlastfoot"],
+            *[*rows, r"\end{longtable}", r"\endgroup"],
+        )
+    wide = _width_in_points(table) > _TEXT_WIDTH
+    return _lines(
+        r"% needs \usepackage{booktabs" + (",graphicx}" if wide else "}"),
+        *[r"\begin{table}", r"\centering", rf"\caption{{{caption}}}", rf"\label{{{label}}}"],
+        *([r"\resizebox{\textwidth}{!}{%"] if wide else []),
+        *[rf"\begin{{tabular}}{{{columns}}}", *header, *rows, r"\bottomrule", r"\end{tabular}"],
+        *(["}"] if wide else []),
+        r"\end{table}",
+    )
+
+
+def _lines(*lines: str) -> str:
+    return "\n".join(lines) + "\n"
+
+
+def _latex_row(cells: Sequence[str]) -> str:
+    return " & ".join(cells) + r" \\"
+
+
+def _latex_cell(text: str) -> str:
+    return _MINUS.sub("$-$", escape_latex(text))
+
+
+def _width_in_points(table: Table) -> float:
+    """Of the table in ten-point type, about: five points a character, twelve between columns."""
+    return sum(5 * max(map(len, column)) + 12 for column in zip(table.columns, *table.texts()))
+
+
+_MINUS = re.compile(r"(?<!\w)-(?=\d)")
+_LATEX = str.maketrans(
+    {character: f"\\{character}" for character in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", '"': "''"}
+    | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
+    | {"[": "{[}", "*": "{*}"}  # after a row's end, these two would be its options
+)
+
+
+def escape_latex(text: str) -> str:
+    """Text as it is, whatever LaTeX makes of its characters; one line."""
+    return " ".join(text.split()).translate(_LATEX)
