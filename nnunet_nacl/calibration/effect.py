@@ -12,7 +12,7 @@ from nnunet_nacl.calibration.affine import AffineMap
 from nnunet_nacl.calibration.likelihood import Voxels
 from nnunet_nacl.metrics.bootstrap import mean_interval
 
-__all__ = ["CONFIDENT", "changes", "confident_changes", "effect_table"]
+__all__ = ["CONFIDENT", "changes", "confident_changes"]
 
 CONFIDENT = 0.9
 
@@ -51,21 +51,6 @@ def changes(
             row["sampling_error"] = float(np.linalg.norm(np.asarray(errors[name])[both]) / max(1, row["n"]))
         result[name] = row
     return result
-
-
-def effect_table(effect: Mapping[str, Mapping[str, Any]], structures: Mapping[str, str]) -> str:
-    """Text for a terminal: a line for each value of :func:`changes`."""
-    lines = [f"{'':<24}{'before':>9}{'after':>9}{'change':>10}  {'95 % interval':<20} cases"]
-    for name, row in effect.items():
-        kind, _, which = name.partition(" ")
-        shown = f"Dice {structures[which]}" if kind == "Dice" else name
-        change = row["difference"]
-        error = f"  (sampling error {row['sampling_error']:.4f})" if "sampling_error" in row else ""
-        lines.append(
-            f"{shown:<24}{row['before']['mean']:>9.4f}{row['after']['mean']:>9.4f}{change['mean']:>+10.4f}  "
-            f"{'{low:+.4f} to {high:+.4f}'.format(**change):<20} {row['n']}{error}"
-        )
-    return "\n".join(lines)
 
 
 def confident_changes(cases: Iterable[Voxels], calibration: AffineMap) -> tuple[float, float]:

@@ -66,7 +66,6 @@ def run(args: argparse.Namespace) -> int:
     """Calibrates; exit status 1 if some cases could not be used."""
     from pathlib import Path
 
-    from nnunet_nacl.calibration.effect import effect_table
     from nnunet_nacl.cases.checkpoints import CALIBRATED, write_calibrated
     from nnunet_nacl.cases.heldout import HeldOut
     from nnunet_nacl.cases.locate import find_fold_folders, model_folder
@@ -77,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.errors import UserError
     from nnunet_nacl.files import to_json_text, write_atomically
     from nnunet_nacl.models.workflow import calibrate
+    from nnunet_nacl.show.effect_table import effect_table
 
     if (args.d is None) == (args.i is None):
         raise UserError("name a model (-d DATASET -c CONFIGURATION) or give a folder (-i PREDICTIONS -gt LABELS).")

@@ -72,7 +72,8 @@ def _cells(rows: Sequence[DecidedStructure], measured: bool, patients: Sequence[
     groups = None if patients is None else np.asarray(patients)[defined].tolist()
     for values, form in ((before, ".4f"), (after, ".4f"), (after - before, "+.4f")):
         found = mean_interval(values, n_bootstrap=_N_BOOTSTRAP, seed=0, groups=groups)
-        cells.append(f"{found.mean:{form}} [{found.low:{form}}, {found.high:{form}}]")
+        interval = "" if np.isnan(found.low) else f" [{found.low:{form}}, {found.high:{form}}]"
+        cells.append(f"{found.mean:{form}}{interval}")
     return [*cells, f"{(change < 0).sum()} / {(change > 0).sum()}"]
 
 

@@ -21,14 +21,14 @@ def print_list(found: ReviewList, output: Path, what: str = "scans") -> None:
         output: Folder that it was written to.
         what: The cases are called.
     """
-    from nnunet_nacl.documents.review_list import table_text
+    from nnunet_nacl.documents.review_list import has_intervals, table_text
     from nnunet_nacl.json_files import one_line
     from nnunet_nacl.prediction.review_lists import PAGE, REVIEW
 
     rows, shown = found.rows, min(_SHOWN, len(found.rows))
     print(f"{len(rows)} {what}, {found.n_to_look_at} need a look; lowest expected Dice first ({shown} of {len(rows)}):")
     print(table_text(rows, rows=shown, predicted=found.predicted))
-    if found.predicted is not None:
+    if has_intervals(found.predicted):
         print("In brackets: 90 % intervals, for patients like those that the map was learned from.")
     for case in [row.case for row in rows if found.reasons[row.case]][:_SHOWN]:
         print(f"  {one_line(case)}: {one_line('; '.join(found.reasons[case]))}")

@@ -100,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.cases.map_folder import REVIEW_FILE
     from nnunet_nacl.cases.uncertainty import write_uncertainty
     from nnunet_nacl.cli.problem_list import report_problems
-    from nnunet_nacl.documents.review_list import is_flagged, table_text
+    from nnunet_nacl.documents.review_list import has_intervals, is_flagged, table_text
 
     processes = number_of_processes(args.np)
     review = write_uncertainty(
@@ -125,8 +125,9 @@ def run(args: argparse.Namespace) -> int:
         "confidence are means over the predicted foreground):"
     )
     print(table_text(review.cases, rows=shown, predicted=predicted, threshold=args.threshold))
-    if predicted is not None:
+    if has_intervals(predicted):
         print("In brackets: 90 % intervals, for patients like those that the map was learned from.")
+    if predicted is not None:
         if not review.as_deployed:
             print("The map learned from single networks: for the average of several folds the intervals do not hold.")
         if args.threshold is not None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from statistics import stdev
 from typing import Any
 
+import numpy as np
+
 from nnunet_nacl.calibration.dice_estimate import Prediction
 from nnunet_nacl.files import to_csv_text
 from nnunet_nacl.json_files import one_line
@@ -21,6 +23,8 @@ __all__ = [
     "is_flagged",
     "review_csv_text",
     "table_text",
+    "has_intervals",
+    "volume_text",
 ]
 
 
@@ -273,13 +277,24 @@ def table_text(
                 lines[-1].append("yes" if is_flagged(review, found, threshold) else "no")
             continue
         for s in review.structures:
-            lines[-1].append(f"{s.volume:.4g}" + (f" +- {s.volume_sd:.2g}" if s.volume_sd is not None else ""))
+            spread = "" if s.volume_sd is None else f" +- {volume_text(s.volume_sd, 2)}"
+            lines[-1].append(volume_text(s.volume, 4) + spread)
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
     text = [
         "  ".join(cell.ljust(w) if i in (1, 2) else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths)))
         for line in lines
     ]
     return "\n".join(line.rstrip() for line in text)
+
+
+def volume_text(value: float, digits: int = 3) -> str:
+    """A volume, or area, with so many significant digits, and never as a power of ten: ``1040``, ``0.25``."""
+    return np.format_float_positional(value, precision=digits, unique=False, fractional=False, trim="-")
+
+
+def has_intervals(predicted: Mapping[str, PredictedCase] | None) -> bool:
+    """Whether any of the predicted Dice has an interval; none has where too few patients taught it."""
+    return any(not math.isnan(dice.low) for case in (predicted or {}).values() for dice in case.dice)
 
 
 def _with_interval(found: Prediction) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from nnunet_nacl.documents.review_list import CaseReview, PredictedCase
+from nnunet_nacl.documents.review_list import CaseReview, PredictedCase, volume_text
 
 __all__ = ["LOWEST_MEMBERS_DICE", "reasons_to_look"]
 
@@ -44,7 +44,7 @@ def reasons_to_look(
     for structure in review.structures:
         if structure.members_dice < LOWEST_MEMBERS_DICE:  # NaN is not
             low, high = min(structure.member_volumes), max(structure.member_volumes)
-            volumes = f"{low:.3g} to {high:.3g} {review.unit}"
+            volumes = f"{volume_text(low)} to {volume_text(high)} {review.unit}"
             disputed.append(f"{structure.name} (Dice {structure.members_dice:.2f}, {volumes})")
     if disputed:
         reasons.append(f"folds disagree on {_listed(disputed)}")

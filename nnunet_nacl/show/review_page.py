@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
 from nnunet_nacl.calibration.dice_estimate import Prediction
-from nnunet_nacl.documents.review_list import CaseReview
+from nnunet_nacl.documents.review_list import CaseReview, volume_text
 from nnunet_nacl.prediction.review_lists import ReviewList
 from nnunet_nacl.show.templating import render_page
 
@@ -42,11 +42,12 @@ def _row(rank: int, review: CaseReview, found: ReviewList) -> dict[str, Any]:
     for i, structure in enumerate(review.structures):
         dice = predicted.dice[i] if predicted else Prediction(structure.expected_dice, math.nan, math.nan)
         volume = predicted.volume[i] if predicted else Prediction(math.nan, math.nan, math.nan)
-        sizes = f"{structure.volume:.3g} {_UNITS.get(review.unit, review.unit)}{_interval(volume, '.3g')}"
-        structures.append((structure.name, dice, _cell(dice.estimate, _interval(dice, ".2f"), sizes)))
+        unit = _UNITS.get(review.unit, review.unit)
+        sizes = f"{volume_text(structure.volume)} {unit}{_interval(volume, volume_text)}"
+        structures.append((structure.name, dice, _cell(dice.estimate, _interval(dice, _two_decimals), sizes)))
     if len(structures) > _MOST_STRUCTURES:
         known = sorted((s for s in structures if not math.isnan(s[1].estimate)), key=lambda s: s[1].estimate)
-        lines = [f"{name} {dice.estimate:.2f}{_interval(dice, '.2f')}" for name, dice, _ in known[:_SHOWN]]
+        lines = [f"{name} {dice.estimate:.2f}{_interval(dice, _two_decimals)}" for name, dice, _ in known[:_SHOWN]]
         cells.append({"lines": lines, "value": known[0][1].estimate if known else None})
     else:
         cells += [cell for _, _, cell in structures]
@@ -71,5 +72,9 @@ def _cell(dice: float, interval: str = "", *lines: str) -> dict[str, Any]:
     return {"lines": [f"{dice:.2f}{interval}" if known else "-", *lines], "value": dice if known else None}
 
 
-def _interval(found: Prediction, form: str) -> str:
-    return "" if math.isnan(found.low) else f" ({found.low:{form}} to {found.high:{form}})"
+def _interval(found: Prediction, show: Callable[[float], str]) -> str:
+    return "" if math.isnan(found.low) else f" ({show(found.low)} to {show(found.high)})"
+
+
+def _two_decimals(value: float) -> str:
+    return f"{value:.2f}"

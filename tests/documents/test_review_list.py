@@ -10,8 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nnunet_nacl.calibration.dice_estimate import Prediction
 from nnunet_nacl.cases.ensemble_members import member_names
-from nnunet_nacl.documents.review_list import CaseReview, StructureReview, in_order, review_csv_text, table_text
+from nnunet_nacl.documents.review_list import (
+    CaseReview,
+    PredictedCase,
+    StructureReview,
+    has_intervals,
+    in_order,
+    review_csv_text,
+    table_text,
+    volume_text,
+)
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.json_files import decode, encode
@@ -99,3 +109,17 @@ def test_members_are_named_by_what_differs(tmp_path):
     assert member_names([tmp_path / "p0", tmp_path / "p0" / "more"]) == ["p0", "more"]
     nested = [tmp_path / "p0", tmp_path / "p0" / "p0"]
     assert member_names(nested) == [str(folder.resolve()) for folder in nested]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(1041.2, "1040"), (12345.0, "12300"), (0.25, "0.25"), (0.0001234, "0.000123"), (0.0, "0")]
+)
+def test_volumes_are_never_powers_of_ten(value, text):
+    assert volume_text(value) == text
+
+
+def test_intervals_are_spoken_of_where_there_is_one():
+    bare, whole = Prediction(0.8, math.nan, math.nan), Prediction(0.8, 0.7, 0.9)
+    nothing = PredictedCase((bare,), (bare,))
+    assert not has_intervals(None) and not has_intervals({"a": nothing})
+    assert has_intervals({"a": nothing, "b": PredictedCase((whole,), (bare,))})

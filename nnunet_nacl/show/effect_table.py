@@ -1,0 +1,31 @@
+"""What calibration changes, as a table for the terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from nnunet_nacl.show.text_table import aligned, number
+
+__all__ = ["effect_table"]
+
+
+def effect_table(effect: Mapping[str, Mapping[str, Any]], structures: Mapping[str, str]) -> str:
+    """A line for each value of :func:`~nnunet_nacl.calibration.effect.changes`; ``-`` where it is undefined.
+
+    Args:
+        effect: By name of the value.
+        structures: Name by nnU-Net's key.
+    """
+    with_errors = any("sampling_error" in row for row in effect.values())
+    rows = [["", "before", "after", "change", "95 % interval", "cases", *(["sampling error"] if with_errors else [])]]
+    for name, row in effect.items():
+        kind, _, which = name.partition(" ")
+        change = row["difference"]
+        interval = "-" if math.isnan(change["low"]) else f"{change['low']:+.4f} to {change['high']:+.4f}"
+        cells = [number(row["before"]["mean"], 4), number(row["after"]["mean"], 4), number(change["mean"], 4, "+")]
+        cells += [interval, str(row["n"])]
+        cells += [number(row.get("sampling_error", math.nan), 4)] if with_errors else []
+        rows.append([f"Dice {structures[which]}" if kind == "Dice" else name, *cells])
+    return "\n".join(aligned(rows, indent=""))
