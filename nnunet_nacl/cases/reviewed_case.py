@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -16,7 +17,7 @@ from nnunet_nacl.metrics.foreground_mean import foreground_uncertainty
 from nnunet_nacl.metrics.least_certain import Place, least_certain_place
 from nnunet_nacl.metrics.voxel_uncertainty import confidence, margin, normalised_entropy
 
-__all__ = ["MAPS", "MEMBER_MAPS", "Members", "ReviewedCase", "review_case"]
+__all__ = ["MAPS", "MEMBER_MAPS", "PROBABILITIES", "Members", "ReviewedCase", "review_case"]
 
 _MAPS = {"confidence": (confidence, 1.0), "entropy": (normalised_entropy, 0.0), "margin": (margin, 1.0)}
 """What computes a map, and its value outside nnU-Net's crop, where all is background for certain."""
@@ -25,6 +26,9 @@ MEMBER_MAPS = ("mutual_information", "expected_entropy")
 """Maps that compare the members of an ensemble; 0 outside the crop."""
 
 MAPS = (*_MAPS, *MEMBER_MAPS)
+
+PROBABILITIES = "probabilities"
+"""Stands for a map of every class or region: ``probability_<channel>_<name>``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +75,7 @@ def review_case(
     Args:
         case: With its segmentation and probabilities.
         members: Of the ensemble whose mean these probabilities are; None for one network.
-        maps: Some of ``MAPS``; those of ``MEMBER_MAPS`` stand in ``members``.
+        maps: Some of ``MAPS``, or ``PROBABILITIES``; those of ``MEMBER_MAPS`` stand in ``members``.
         unlike: How the image differs from the training's.
 
     Raises:
@@ -83,6 +87,13 @@ def review_case(
     place = Place(tuple(index + part.start for index, part in zip(found.index, box)), found.channel)
     made = {}
     for name in maps:
+        if name == PROBABILITIES:
+            for channel, structure in enumerate(labels.names):
+                plain = re.sub(r"[^A-Za-z0-9.-]+", "-", structure).strip("-.")
+                outside = float(channel == 0 and not labels.regions)
+                made[f"probability_{channel}_{plain}"] = whole = np.full(shape, outside, np.float32)
+                whole[box] = probs[channel]
+            continue
         if name in MEMBER_MAPS:
             made[name] = members.maps[name] if members else np.zeros(shape, np.float32)
             continue

@@ -39,12 +39,15 @@ class Treatment:
         Raises:
             ValueError: The case has no probabilities, or they are not probabilities.
         """
+        case = self.before_decision(case)
+        return replace(case, segmentation=decide_case(case)[0]) if self.rule == "dice" else case
+
+    def before_decision(self, case: Case) -> Case:
+        """The case as a decision for Dice finds it; else :meth:`__call__`'s."""
         if self.map is not None:
             case = replace(case, probabilities=CalibratedProbabilities(case.probabilities, self.map))
-        if self.rule is None and self.map is None:
+        if self.rule == "dice" or (self.rule is None and self.map is None):
             return case
-        if self.rule == "dice":
-            return replace(case, segmentation=decide_case(case)[0])
         return replace(case, segmentation=case.labels.label_map(case.probabilities.whole()))
 
     def to_json(self) -> dict[str, Any]:

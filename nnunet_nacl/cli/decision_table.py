@@ -1,8 +1,8 @@
-"""What `nnunet_nacl decide` prints about its result."""
+"""What `nnunet_nacl review -decide dice` prints about its decisions."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,29 +10,29 @@ import numpy as np
 from nnunet_nacl.json_files import one_line
 
 if TYPE_CHECKING:
-    from nnunet_nacl.cases.decided_case import DecidedStructure
-    from nnunet_nacl.cases.decided_folder import Decided
+    from nnunet_nacl.documents.decision import DecidedCase, DecidedStructure
 
 __all__ = ["summary_lines"]
 
 _N_BOOTSTRAP = 10_000
 
 
-def summary_lines(decided: Decided) -> list[str]:
+def summary_lines(
+    cases: Sequence[DecidedCase], names: Mapping[str, str], groups: Mapping[str, str] | None = None
+) -> list[str]:
     """Voxels changed, expected and, where there is ground truth, true Dice of each structure, for the terminal.
 
     Expected Dice is a mean over the cases whose argmax has the structure; one that was removed counts 0. True Dice is
     a mean over the cases where it is defined before and after; it and its difference have 95 % bootstrap intervals over
     cases, or over patients where these are known.
     """
-    cases = decided.cases
     measured = sum(case.measured for case in cases)
     header = ["structure", "voxels gained", "lost", "expected Dice: argmax", "decided"]
     header += ["true Dice: argmax [95 % interval]", "decided", "difference"] if measured else []
     header += ["cases lower / higher"] if measured else []
-    patients = [decided.patients[case.case] for case in cases] if decided.patients else None
+    patients = [groups[case.case] for case in cases] if groups else None
     rows = [header]
-    for key, name in decided.names.items():
+    for key, name in names.items():
         rows.append([one_line(name), *_cells([case.structures[key] for case in cases], measured > 0, patients)])
     widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
     lines = [f"{len(cases)} cases decided, {sum(case.n_changed for case in cases)} voxels have another label."]
@@ -41,7 +41,7 @@ def summary_lines(decided: Decided) -> list[str]:
         lines.append(f"Intervals are over {len(set(patients))} patients, each drawn with all its cases.")
     if 0 < measured < len(cases):
         lines.append(f"{len(cases) - measured} cases have no ground truth and are not in the true Dice.")
-    for key, name in decided.names.items():
+    for key, name in names.items():
         removed = [one_line(case.case) for case in cases if case.structures[key].removed]
         if removed:
             lines.append(f"removed altogether: {one_line(name)} in {', '.join(removed)}")

@@ -1,0 +1,177 @@
+"""`nnunet_nacl review`: from predictions with probabilities to what is delivered, and the cases to look at first."""
+
+from __future__ import annotations
+
+import argparse
+
+from nnunet_nacl.cli.processes import add_processes_option, number_of_processes
+
+HELP = "list the cases to look at first; calibrate and decide saved predictions, write uncertainty maps"
+
+_DESCRIPTION = """\
+For folders of predictions with probabilities (nnUNetv2_predict ... --save_probabilities, or a validation folder of
+nnUNetv2_train ... --npz). OUT becomes a folder as nnU-Net writes it: segmentations in the format and geometry of the
+predictions, dataset.json and plans.json. Beside them lie review.csv, one row a case, those with the lowest expected
+Dice first, empty predictions before all, and index.html, the same list with pictures. No ground truth is needed.
+
+Without -map and -decide the segmentations are those that were predicted. With a calibration map (-map, of
+`nnunet_nacl calibrate`) the probabilities are calibrated first, and Dice and volume of every structure are predicted
+from what the map learned on held-out cases, with 90 % intervals for patients like those.
+With -decide dice every case gets the segmentation that can expect the highest Dice by the probabilities: a voxel then
+belongs to a structure from a probability of half the structure's expected Dice on, rather than from one half. A
+structure that the most probable labels lack is never added. Calibrate where the probabilities cannot be trusted.
+
+Several folders of the same cases (each predicted with another fold, -f, or trainer) are members of an ensemble: the
+segmentation follows from their mean probabilities, and the list says what they disagree about.
+"""
+
+_EPILOG = """\
+maps, all between 0 and 1, in OUT/maps/CASE/ (they overlay the scan in 3D Slicer or ITK-SNAP):
+  confidence           largest class probability
+  entropy              entropy of the probabilities / log(number of classes): 0 certain, 1 undecided
+  margin               largest minus second largest probability: 0 a tie, 1 certain
+  probabilities        of each class or region
+  mutual_information   what the members disagree about: entropy of their mean minus mean of their entropies
+  expected_entropy     that mean of their entropies
+Regions (sigmoid) are in-or-out each; the map shows the least certain region of each voxel.
+
+columns of review.csv:
+  rank, case, empty (nothing predicted), empty_structures, problem (why a case could not be done)
+  flag, reasons (why the case needs a look), lowest_predicted_dice and STRUCTURE predicted_dice,
+      predicted_volume_ml with _low and _high (with -map)
+  lowest_expected_dice decides the rank: the smallest STRUCTURE expected_dice of the predicted structures
+  mean_foreground_entropy, ..._confidence, ..._mutual_information: means over the voxels of the predicted structures
+  STRUCTURE expected_dice  Dice that the probabilities p promise: 2 sum_predicted p / (sum p + predicted voxels)
+  STRUCTURE members_dice  mean Dice between the segmentations of two folders, over all pairs
+  STRUCTURE expected_volume_ml  sum of p times the size of a voxel
+  STRUCTURE volume_ml  predicted (area_mm2 in 2D, area_pixels without spacing); ..._sd, _min, _max between the folders
+  STRUCTURE pieces, largest_piece  connected pieces, and the share of the structure in the largest
+  STRUCTURE max_probability  largest anywhere in the image: how near an empty structure came to being predicted
+An empty cell is a number that is not defined: means of an empty prediction, spread of one folder.
+
+nnU-Net's postprocessing was chosen for the most probable labels, and nothing of it is in a decided OUT.
+--postprocessing lets nnU-Net choose it again for the decided segmentations (it needs ground truth for every case: use
+the validation cases); -pp_pkl_file applies one that was chosen before. Either leaves its result in OUT/postprocessed.
+
+Run again, it does only the cases whose files or settings changed. Exit status: 0; 1 if some cases could not be done
+(each is named, also at the end of review.csv); 2 if nothing could. The order is a ranking, no threshold is validated.
+Research software, not for clinical use.
+
+examples:
+  nnUNetv2_predict -i scans -o predictions -d 4 -c 3d_fullres --save_probabilities
+  nnunet_nacl review -i predictions -o reviewed
+  nnunet_nacl review -i predictions -o reviewed -map calibration_map.json -threshold 0.8 -maps
+  nnunet_nacl review -i predictions -o calibrated -map calibration_map.json -decide argmax --save_probabilities
+  nnunet_nacl review -i .../fold_0/validation -o decided_0 -decide dice -gt .../gt_segmentations --postprocessing
+  nnunet_nacl review -i predictions_fold0 predictions_fold1 predictions_fold2 -o reviewed -np 4
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the subcommand's arguments."""
+    parser.description = _DESCRIPTION
+    parser.epilog = _EPILOG
+    add = parser.add_argument
+    add("-i", metavar="FOLDER", nargs="+", required=True, help="predictions; several folders are members of an ensemble")
+    add("-o", metavar="FOLDER", required=True, help="output folder, not inside a folder of predictions")
+    add("-map", metavar="FILE", help="calibration_map.json: calibrate, and predict Dice and volumes")
+    add("-decide", choices=("argmax", "dice"), help="segmentations to make anew (default: as predicted; with -map argmax)")
+    add(
+        "-maps",
+        metavar="MAP",
+        nargs="*",
+        help="write maps, see below (no name: confidence, entropy, margin, and mutual_information for several folders)",
+    )
+    add("-dtype", choices=("uint8", "float32"), default="uint8", help="of the maps (default: %(default)s, 255 = 1)")
+    add("-threshold", metavar="DICE", type=float, help="a predicted Dice below it is a reason to look")
+    add("--calibrated", action="store_true", help="with -map: predicted with the calibrated checkpoint of this map")
+    add("--save_probabilities", action="store_true", help="save the probabilities (npz, pkl) too, to evaluate OUT")
+    add("-gt", metavar="FOLDER", help="with -decide dice: ground truth, for the true Dice before and after")
+    add("-groups", metavar="FILE|REGEX", help="patient of each case, for the intervals: as in `nnunet_nacl calibrate`")
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--postprocessing", action="store_true", help="choose nnU-Net's postprocessing again (needs -gt)")
+    group.add_argument("-pp_pkl_file", metavar="FILE", help="apply this postprocessing.pkl of nnU-Net")
+    add_processes_option(parser)
+    add("-djfile", metavar="FILE", help="dataset.json (default: in each folder or up to two levels above)")
+    add("-pfile", metavar="FILE", help="plans.json (default: likewise)")
+    add("--overwrite", action="store_true", help="do every case again (default: only what changed)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Reviews; exit status 1 if some cases could not be done."""
+    import shlex
+    from pathlib import Path
+
+    from nnunet_nacl.calibration.crossfit import read_groups
+    from nnunet_nacl.cases.ensemble_members import open_members
+    from nnunet_nacl.cli.decision_table import summary_lines
+    from nnunet_nacl.cli.postprocessing import apply_postprocessing, choose_postprocessing, read_postprocessing
+    from nnunet_nacl.cli.problem_list import report_problems
+    from nnunet_nacl.cli.review_text import print_list
+    from nnunet_nacl.errors import UserError
+    from nnunet_nacl.prediction.folder_review import FolderReview, map_names, open_map, review_folder
+    from nnunet_nacl.show.review_page import review_page
+    from nnunet_nacl.show.thumbnail import draw_saved
+
+    processes, output = number_of_processes(args.np), Path(args.o)
+    _check(args)
+    chosen = read_postprocessing(args.pp_pkl_file) if args.pp_pkl_file else None
+    members = open_members(args.i, dataset_json=args.djfile, plans=args.pfile)
+    treatment, quality = open_map(members, args.map, args.decide, calibrated=args.calibrated)
+    if args.threshold is not None and quality is None:
+        raise UserError("-threshold is about predicted Dice: give the map that predicts it, -map.")
+    asked = FolderReview(
+        tuple(members),
+        output,
+        treatment,
+        Path(args.map) if args.map else None,
+        maps=() if args.maps is None else map_names(args.maps, members, args.dtype),
+        dtype=args.dtype,
+        probabilities=args.save_probabilities,
+        references=Path(args.gt) if args.gt else None,
+        draw=draw_saved,
+    )
+    done = review_folder(
+        asked,
+        page=review_page,
+        quality=quality,
+        threshold=args.threshold,
+        need_all_references=args.postprocessing,
+        command=shlex.join(["nnunet_nacl", *args.argv]),
+        num_processes=processes,
+        overwrite=args.overwrite,
+        progress=True,
+    )
+    print_list(done.list, output, "cases")
+    if done.decided:
+        groups = read_groups(args.groups, [case.case for case in done.decided]) if args.groups else None
+        print("\n" + "\n".join(summary_lines(done.decided, done.names, groups)))
+        if not args.save_probabilities:
+            print("To evaluate or compare them, run again with --save_probabilities.")
+    print(f"segmentations: {output}")
+    if asked.maps:
+        print(f"maps: {output / 'maps'}/CASE/   ({', '.join(asked.maps)}; {args.dtype})")
+    if args.postprocessing:
+        choose_postprocessing(output, args.gt, processes)
+    elif chosen:
+        apply_postprocessing(output, chosen, processes)
+    report_problems("review", done.problems)
+    return 1 if done.problems else 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    from nnunet_nacl.errors import UserError
+
+    decided = args.decide == "dice"
+    for flag in ("gt", "postprocessing", "pp_pkl_file"):
+        if getattr(args, flag) and not decided:
+            dashes = "--" if flag == "postprocessing" else "-"
+            raise UserError(f"{dashes}{flag} is about decided segmentations: give -decide dice too.")
+    if args.postprocessing and not args.gt:
+        raise UserError("--postprocessing compares with the ground truth; give its folder with -gt.")
+    if args.groups and not args.gt:
+        raise UserError("-groups is for the intervals of the true Dice; give the ground truth with -gt.")
+    if args.calibrated and not args.map:
+        raise UserError("--calibrated says by which map the checkpoint was calibrated: give it with -map.")
+    if args.threshold is not None and not 0 <= args.threshold <= 1:
+        raise UserError(f"-threshold is a Dice, from 0 to 1, got {args.threshold:g}.")

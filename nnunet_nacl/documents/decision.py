@@ -1,0 +1,92 @@
+"""decision.json: what a decision for Dice changed in each case of a folder. The format is described in docs/reference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nnunet_nacl
+from nnunet_nacl.files import to_json_text, write_atomically
+from nnunet_nacl.json_files import encode
+
+__all__ = ["DECISION_FILE", "DecidedCase", "DecidedStructure", "write_decision"]
+
+DECISION_FILE = "decision.json"
+_SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class DecidedStructure:
+    """One structure of a case before (in the argmax of the probabilities) and after the decision.
+
+    Attributes:
+        voxels_before: Its size.
+        voxels_after: Its size.
+        gained: Voxels that it has only after.
+        lost: Voxels that it has only before.
+        expected_voxels: Its expected size, the sum of its probability.
+        expected_dice_before: NaN where it is absent.
+        expected_dice_after: NaN where it is absent.
+        dice_before: True Dice; NaN where it is absent from both, or without ground truth.
+        dice_after: The same after the decision.
+    """
+
+    voxels_before: int
+    voxels_after: int
+    gained: int
+    lost: int
+    expected_voxels: float
+    expected_dice_before: float
+    expected_dice_after: float
+    dice_before: float
+    dice_after: float
+
+    @property
+    def removed(self) -> bool:
+        """Whether the argmax has it and the decided segmentation has not."""
+        return self.voxels_before > 0 and self.voxels_after == 0
+
+
+@dataclass(frozen=True)
+class DecidedCase:
+    """What the decision did to a case.
+
+    Attributes:
+        case: Name.
+        structures: By nnU-Net's key, background excluded.
+        n_changed: Voxels with another label than in the argmax.
+        n_saved_differs: Voxels in which the saved segmentation was not the argmax of the probabilities, as after
+            postprocessing: the decision starts from the argmax, and knows nothing of that.
+        rounds: Of the iteration.
+        measured: Whether there was ground truth.
+    """
+
+    case: str
+    structures: dict[str, DecidedStructure]
+    n_changed: int
+    n_saved_differs: int
+    rounds: int
+    measured: bool
+
+
+def write_decision(
+    folder: Path, cases: Sequence[DecidedCase], content: Mapping[str, Any], problems: Mapping[str, str]
+) -> None:
+    """Write the document of a folder; UserError where that is not possible.
+
+    Args:
+        folder: Of the decided segmentations.
+        cases: What was decided.
+        content: What the document says beside them: ``predictions``, ``structures``, ``regions``, ``map_sha256``.
+        problems: By case why it could not be decided.
+    """
+    document = {
+        "schema_version": _SCHEMA_VERSION,
+        "generated_by": f"nnunet_nacl {nnunet_nacl.__version__}",
+        **content,
+        "cases": encode(list(cases)),
+        "problems": dict(problems),
+    }
+    write_atomically(folder / DECISION_FILE, to_json_text(document))

@@ -1,0 +1,409 @@
+"""Folders of predictions with probabilities in; what is delivered of them out: segmentations, maps, the review list.
+
+The predictions may be calibrated on the way, decided for Dice, or be members of an ensemble. ``output`` becomes a folder
+as nnU-Net's prediction leaves it, with the lists beside the segmentations.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnunet_nacl.calibration.decision import Decision
+from nnunet_nacl.cases.case import Case
+from nnunet_nacl.cases.ensemble import read_ensemble
+from nnunet_nacl.cases.ensemble_members import MemberCase, find_cases, member_names
+from nnunet_nacl.cases.geometry import Geometry, geometry_difference
+from nnunet_nacl.cases.ledger import WRITTEN, Ledger
+from nnunet_nacl.cases.ledger import sign as sign_files
+from nnunet_nacl.cases.map_images import check_dtype
+from nnunet_nacl.cases.predicted_quality import QualityOfMap
+from nnunet_nacl.cases.prediction_folder import PredictionFolder
+from nnunet_nacl.cases.prediction_output import MAPS, open_output, write_reviewed
+from nnunet_nacl.cases.reviewed_case import MAPS as MAP_NAMES
+from nnunet_nacl.cases.reviewed_case import MEMBER_MAPS, PROBABILITIES, ReviewedCase, review_case
+from nnunet_nacl.cases.run import run
+from nnunet_nacl.cases.treatment import Treatment, decide_case
+from nnunet_nacl.documents.decision import DECISION_FILE, DecidedCase, DecidedStructure, write_decision
+from nnunet_nacl.documents.map_file import APPLIED_FILE, map_of, map_to_json, read_map, sha256, structures_of
+from nnunet_nacl.documents.review_list import FinishedCase
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import remove_leftovers, to_json_text, write_atomically
+from nnunet_nacl.json_files import decode, encode, one_line, read_dict
+from nnunet_nacl.metrics.overlap import count_overlap
+from nnunet_nacl.prediction.review_lists import PAGE, REVIEW, ReviewList
+
+__all__ = ["DOCUMENT", "FolderReview", "ReviewedFolder", "review_folder"]
+
+DOCUMENT = "prediction.json"
+RECORDS = "review"
+_ARGUMENTS = "review_args.json"
+_COMPUTATION = 1  # raise it when another segmentation or number comes from the same files
+
+
+@dataclass(frozen=True)
+class FolderReview:
+    """What is to be done; can be pickled.
+
+    Attributes:
+        members: Folders of the same cases; several are members of an ensemble.
+        output: Folder to write to.
+        treatment: What is done to the probabilities and segmentations.
+        map_path: File of the treatment's map; None where it has none.
+        maps: Some of :data:`~nnunet_nacl.cases.reviewed_case.MAPS`.
+        dtype: Of the maps: ``uint8`` (255 = 1) or ``float32``.
+        probabilities: Save the probabilities too (npz and pkl), with which the folder can be evaluated.
+        references: Folder with ground truth, for the true Dice of decided segmentations; cases may lack it.
+        draw: What is kept of a case, with a picture if its image is at hand; can be pickled.
+    """
+
+    members: tuple[PredictionFolder, ...]
+    output: Path
+    treatment: Treatment = Treatment()
+    map_path: Path | None = None
+    maps: tuple[str, ...] = ()
+    dtype: str = "uint8"
+    probabilities: bool = False
+    references: Path | None = None
+    draw: Callable[[PredictionFolder, ReviewedCase], FinishedCase] | None = None
+
+    @property
+    def first(self) -> PredictionFolder:
+        """Any of the folders: labels and readers are the same."""
+        return self.members[0]
+
+    def reference(self, case: str) -> Path | None:
+        """Ground truth of a case; None where there is none."""
+        path = None if self.references is None else self.references / f"{case}{self.first.file_ending}"
+        return path if path is not None and path.is_file() else None
+
+    def __call__(self, task: _Task) -> _Done:
+        """Do one case and write all of it.
+
+        Raises:
+            UserError: A file cannot be read, does not fit or cannot be written; the message names it.
+        """
+        files, path = task.member.files[0], task.path
+        case, members = read_ensemble(self.members, task.member)
+        try:
+            decided, treated = None, self.treatment.before_decision(case)
+            if self.treatment.rule == "dice":
+                segmentation, decision = decide_case(treated)
+                treated = replace(treated, segmentation=segmentation)
+                decided = self._describe(case, decision)
+            kind = np.uint16 if max(case.labels.known) > 255 else np.uint8
+            treated = replace(treated, segmentation=treated.segmentation.astype(kind))
+            reviewed = review_case(treated, members=members, maps=self.maps)
+        except ValueError as error:
+            if isinstance(error, UserError):
+                raise
+            raise UserError(f"{path}: {error}; predict this case again.") from None
+        finished = self.draw(self.first, reviewed) if self.draw else FinishedCase(reviewed.row)
+        probs: Any = None
+        if self.probabilities:
+            untouched = self.treatment.map is None and len(self.members) == 1
+            probs = files.probabilities if untouched else treated.probabilities.whole()
+        saved = (files, probs)
+        return _Done(finished, decided, write_reviewed(self.first, reviewed, self.output, saved, dtype=self.dtype))
+
+    def _describe(self, case: Case, decision: Decision) -> DecidedCase:
+        """What the decision changed, and the true Dice before and after where there is ground truth."""
+        labels, truth = case.labels, self._truth(case)
+        valid = None if truth is None or labels.ignore_label is None else truth != labels.ignore_label
+        before, after, structures = decision.before, decision.after, {}
+        for i, channel in enumerate(labels.foreground):
+            dice = [math.nan] * 2
+            if truth is not None:
+                dice = [
+                    count_overlap(labels.mask(truth, channel), labels.mask(one, channel), valid).dice
+                    for one in (decision.argmax, decision.segmentation)
+                ]
+            counts = (int(each[i]) for each in (before.chosen, after.chosen, decision.gained, decision.lost))
+            expected = (float(each[i]) for each in (after.expected, before.dice, after.dice))
+            structures[labels.key(channel)] = DecidedStructure(*counts, *expected, *dice)
+        saved = decision.argmax if self.treatment.map else case.segmentation  # a map changes the argmax, and may
+        differs = int(np.count_nonzero(saved != decision.argmax))
+        return DecidedCase(case.name, structures, decision.n_changed, differs, decision.rounds, truth is not None)
+
+    def _truth(self, case: Case) -> np.ndarray | None:
+        path = self.reference(case.name)
+        if path is None:
+            return None
+        truth, properties = self.first.read_segmentation(path)
+        case.labels.check(truth, path, is_truth=True)
+        differing = geometry_difference(Geometry.of(properties), case.geometry, truth.shape, case.segmentation.shape)
+        if differing:
+            raise UserError(
+                f"{path}: other geometry than the prediction ({differing}); give the matching ground truth."
+            )
+        return truth
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One case of a run."""
+
+    member: MemberCase
+
+    @property
+    def case(self) -> str:
+        return self.member.case
+
+    @property
+    def path(self) -> Path:
+        return self.member.files[0].probabilities
+
+
+@dataclass(frozen=True)
+class _Done:
+    """What came of a case, and the files of it."""
+
+    finished: FinishedCase
+    decided: DecidedCase | None
+    written: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class ReviewedFolder:
+    """What was written.
+
+    Attributes:
+        list: The review list.
+        decided: What the decision did, in alphabetic order; empty without one.
+        names: Name of each structure by nnU-Net's key, background excluded.
+        problems: What is wrong with the cases that are not among them.
+    """
+
+    list: ReviewList
+    decided: Sequence[DecidedCase]
+    names: Mapping[str, str]
+    problems: Mapping[str, str]
+
+
+def review_folder(
+    asked: FolderReview,
+    *,
+    page: Callable[[ReviewList], str],
+    quality: QualityOfMap | None = None,
+    threshold: float | None = None,
+    need_all_references: bool = False,
+    command: str = "",
+    num_processes: int = 1,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> ReviewedFolder:
+    """Do every case of the folders.
+
+    Cases that an earlier run finished from the same files with the same settings are kept; what it left of others is
+    removed.
+
+    Args:
+        asked: What is to be done.
+        page: Makes the page (:func:`nnunet_nacl.show.review_page.review_page`).
+        quality: What the map has learned of such segmentations; None where nothing is known.
+        threshold: A predicted Dice below is a reason to look.
+        need_all_references: A case without ground truth is an error, found before the work begins.
+        command: For the document.
+        num_processes: Cases at the same time; 1 starts no process.
+        overwrite: Do every case again.
+        progress: Show a progress bar on stderr.
+
+    Raises:
+        UserError: A folder cannot be used, or not a single case could be done.
+    """
+    output, first = asked.output, asked.first
+    found, problems = find_cases(asked.members)
+    _check_references(asked, found, need_all_references)
+    _prepare(asked)
+    ledger = Ledger(output / RECORDS)
+    names = {member.case for member in found}
+    for case in sorted(ledger.cases - names):  # of other predictions: nothing of them may lie beside the new ones
+        for name in ledger.entry(case).get(WRITTEN, {}):
+            (output / name).unlink(missing_ok=True)
+        ledger.forget(case)
+    results, wrong = run(
+        [_Task(member) for member in found],
+        asked,
+        ledger,
+        sign=partial(_sign, asked),
+        restore=_restore,
+        entry_of=lambda done: {"finished": encode(done.finished), "decided": done.decided and encode(done.decided)},
+        written=lambda task, done: done.written,
+        output=output,
+        processes=num_processes,
+        title="review",
+        progress=progress,
+        again=overwrite,
+    )
+    problems = dict(sorted((problems | wrong).items()))
+    if not results:
+        listed = "".join(f"\n  {one_line(case)}: {one_line(problem)}" for case, problem in problems.items())
+        raise UserError(f"{first.folder}: no case could be done.{listed}")
+    structures = structures_of(first.labels)
+    decided = [done.decided for done in results.values() if done.decided]
+    if decided:
+        content = {"predictions": str(first.folder.resolve()), **map_of(output)}
+        content |= {"structures": structures, "regions": first.labels.regions}
+        write_decision(output, decided, content, problems)
+    members = member_names([member.folder for member in asked.members])
+    listed_cases = ReviewList(
+        str(first.plans.get("dataset_name") or first.folder.name),
+        {case: done.finished for case, done in results.items()},
+        list(structures.values()),
+        members,
+        quality,
+        threshold,
+        problems,
+        [] if quality is None else quality.reservations(results),
+        _made(asked),
+    )
+    content = _document(asked, members, command) | {"problems": problems}
+    listed_cases.write(output, output / DOCUMENT, content, page)
+    remove_leftovers(output)
+    return ReviewedFolder(listed_cases, decided, structures, problems)
+
+
+def open_map(
+    members: Sequence[PredictionFolder], path: str | None, rule: str | None, *, calibrated: bool = False
+) -> tuple[Treatment, QualityOfMap | None]:
+    """What is done to the predictions, and what the map has learned of such segmentations.
+
+    Args:
+        members: The predictions.
+        path: calibration_map.json; None for no map.
+        rule: Of decision; None keeps the segmentations that were predicted, unless the map changes them.
+        calibrated: Whether they were predicted with the calibrated checkpoint of this map.
+
+    Raises:
+        UserError: The map is of other structures, there are several members, or the predictions were calibrated by
+            another map.
+    """
+    if path is None:
+        return Treatment(rule=rule), None
+    if len(members) > 1:
+        raise UserError(
+            "a map calibrates one folder, not several members; make one with nnUNetv2_ensemble --save_npz and learn a "
+            "map from such a folder (`nnunet_nacl calibrate -i ENSEMBLE -gt LABELS`)."
+        )
+    [folder], file = members, Path(path)
+    structures, regions, applied = structures_of(folder.labels), folder.labels.regions, folder.folder / APPLIED_FILE
+    found = read_map(file, structures, regions)
+    if applied.is_file():
+        other = read_map(applied, structures, regions)
+        if not (np.allclose(other.slopes, found.slopes) and np.allclose(other.offsets, found.offsets)):
+            raise UserError(f"{folder.folder} was calibrated by another map than {path}; give that one.")
+        if calibrated:
+            raise UserError(
+                f"{folder.folder} was calibrated by `nnunet_nacl review` ({APPLIED_FILE}), and with --calibrated once "
+                "before; give the predictions without --calibrated if they were not, else predict again."
+            )
+    known = calibrated or applied.is_file()
+    decided = rule == "dice" or (rule is None and known and (folder.folder / DECISION_FILE).is_file())
+    try:
+        quality = QualityOfMap.read(file, tuple(structures), "decided" if decided else "argmax")
+    except UserError:
+        if known:  # asked about what it has learned alone
+            raise
+        quality = None
+    return Treatment(None if known else found, rule), quality
+
+
+def map_names(wanted: Sequence[str], members: Sequence[PredictionFolder], dtype: str) -> tuple[str, ...]:
+    """Names of the maps, by default those that there can be; UserError for one that cannot be written."""
+    check_dtype(dtype, members[0].file_ending)
+    for name in wanted:
+        if name not in (*MAP_NAMES, PROBABILITIES):
+            raise UserError(f"there is no map {name!r}; there are {', '.join((*MAP_NAMES, PROBABILITIES))}.")
+        if name in MEMBER_MAPS and len(members) == 1:
+            raise UserError(f"the map {name} compares members: give two or more folders of the same cases.")
+    return tuple(dict.fromkeys(wanted)) or MAP_NAMES[: 3 if len(members) == 1 else 4]
+
+
+def _check_references(asked: FolderReview, found: Sequence[MemberCase], need_all: bool) -> None:
+    if asked.references is None:
+        return
+    if not asked.references.is_dir():
+        raise UserError(f"{asked.references}: no such folder; give the folder that holds the ground truth.")
+    missing = [member.case for member in found if asked.reference(member.case) is None]
+    if missing and (need_all or len(missing) == len(found)):
+        path = asked.references / f"{missing[0]}{asked.first.file_ending}"
+        raise UserError(f"{path}: no ground truth for this prediction; add it, or leave the folder out.")
+
+
+def _prepare(asked: FolderReview) -> None:
+    """Make the folder, say by which map it is calibrated, and forget what an earlier run said."""
+    output, first, path = asked.output, asked.first, asked.map_path
+    sources = [member.folder for member in asked.members]
+    content = {"generated_by": "nnunet_nacl review", "predictions": [os.path.abspath(source) for source in sources]}
+    names = ("dataset.json", "plans.json", DOCUMENT, REVIEW, PAGE, MAPS, RECORDS, APPLIED_FILE, DECISION_FILE)
+    open_output(output, sources, first.file_ending, (_ARGUMENTS, content), names)
+    for name in (APPLIED_FILE, DECISION_FILE, DOCUMENT):
+        (output / name).unlink(missing_ok=True)
+    for name, content in (("dataset.json", first.dataset_json), ("plans.json", first.plans)):
+        write_atomically(output / name, to_json_text(content))
+    if asked.treatment.map is not None and path is not None:
+        record = map_to_json(asked.treatment.map, structures_of(first.labels))
+        record |= {"applied_to": str(first.folder.resolve()), "map": str(path.resolve()), "map_sha256": sha256(path)}
+        write_atomically(output / APPLIED_FILE, to_json_text(record))
+    elif (first.folder / APPLIED_FILE).is_file():  # as calibrated as what it is made from
+        write_atomically(output / APPLIED_FILE, to_json_text(read_dict(first.folder / APPLIED_FILE)))
+
+
+def _sign(asked: FolderReview, task: _Task, known: Any = None) -> dict[str, Any]:
+    """What the files of a case depend on; OSError if one cannot be read."""
+    labels = asked.first.labels
+    settings = {
+        "computation": _COMPUTATION,
+        "labels": [*labels.names, *labels.listed, labels.ignore_label, list(labels.order)],
+        "treatment": asked.treatment.to_json(),
+        "maps": [asked.dtype, *asked.maps],
+        "probabilities": asked.probabilities,
+    }
+    read = {"reference": asked.reference(task.case)}
+    for i, files in enumerate(task.member.files):
+        read |= {f"probabilities_{i}": files.probabilities, f"segmentation_{i}": files.segmentation}
+    return sign_files(read, settings, known if isinstance(known, dict) else None)
+
+
+def _restore(task: _Task, entry: dict[str, Any]) -> _Done | None:
+    try:
+        decided = entry["decided"] and decode(DecidedCase, entry["decided"], task.path)
+        return _Done(decode(FinishedCase, entry["finished"], task.path), decided)
+    except (KeyError, UserError):  # from another version, or edited
+        return None
+
+
+def _made(asked: FolderReview) -> dict[str, str]:
+    rule = "decided for the highest expected Dice" if asked.treatment.rule == "dice" else "the most probable labels"
+    saved = asked.treatment.rule is None and asked.treatment.map is None and len(asked.members) == 1
+    return {
+        "Predictions": ", ".join(str(member.folder) for member in asked.members),
+        "Calibrated by": str(asked.map_path) if asked.map_path else "no map",
+        "Segmentations": "as they were predicted" if saved else rule,
+    }
+
+
+def _document(asked: FolderReview, members: Sequence[str], command: str) -> dict[str, Any]:
+    labels = asked.first.labels
+    return {
+        "command": command,
+        "members": [
+            {"name": name, "folder": os.path.abspath(member.folder)} | map_of(member.folder)
+            for name, member in zip(members, asked.members)
+        ],
+        "dataset": asked.first.plans.get("dataset_name"),
+        "calibration_map": asked.map_path and {"file": os.path.abspath(asked.map_path), "sha256": sha256(asked.map_path)},
+        "decide": asked.treatment.rule,
+        "maps": list(asked.maps),
+        "dtype": asked.dtype,
+        "value": "stored / 255" if asked.dtype == "uint8" else "stored",
+        "form": "least certain region of each voxel" if labels.regions else "classes",
+        "structures": structures_of(labels),
+    }
