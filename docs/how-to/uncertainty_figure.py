@@ -2,7 +2,7 @@
 
     python docs/how-to/uncertainty_figure.py REVIEW SCANS CASE [CASE ...] -labels LABELS -o uncertainty.png
 
-REVIEW is the output of `nnunet_nacl uncertainty` for several folders, SCANS and LABELS are nnU-Net's imagesTr and
+REVIEW is the output of `nnunet_nacl review` for several folders, SCANS and LABELS are nnU-Net's imagesTr and
 labelsTr.
 """
 

@@ -108,7 +108,7 @@ def class_layer(network: nn.Module) -> tuple[str, int]:
     raise UserError(
         f"the network {type(network).__name__} is none of PlainConvUNet, ResidualEncoderUNet and Primus, and has no "
         "class_layer: which layer makes its class channels is not known. Use `nnunet_nacl calibrate ... "
-        "--no-checkpoints` and `nnunet_nacl apply` on saved probabilities instead."
+        "--no-checkpoints` and `nnunet_nacl review -map` on saved probabilities instead."
     )
 
 
@@ -172,7 +172,7 @@ def check_baked(
     if not difference <= _TOLERANCE * (1 + float(expected.abs().max())):
         raise UserError(
             f"the calibrated network differs from the map by {difference:.2g}: this network does something after the "
-            "layer that makes its class channels. Use --no-checkpoints and `nnunet_nacl apply` instead."
+            "layer that makes its class channels. Use --no-checkpoints and `nnunet_nacl review -map` instead."
         )
     most = torch.finfo(torch.half).max / (_GAUSSIAN * 2 ** (before.ndim - 1))
     matrix, offsets = calibration.matrix()
@@ -182,7 +182,7 @@ def check_baked(
         raise UserError(
             f"calibrated logits may reach {largest:.0f}, and nnU-Net adds tiles up in half precision, which overflows "
             f"from {most:.0f} on (slopes {calibration.slopes.round(3).tolist()}). Use --no-checkpoints and "
-            "`nnunet_nacl apply` instead."
+            "`nnunet_nacl review -map` instead."
         )
     return difference
 

@@ -19,8 +19,8 @@ import numpy as np
 
 from nnunet_nacl.calibration.dice_estimate import Prediction
 from nnunet_nacl.calibration.learned_quality import LearnedQuality
-from nnunet_nacl.cases.decided_folder import FILE_NAME as DECISION_FILE
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
+from nnunet_nacl.documents.decision import DECISION_FILE
 from nnunet_nacl.documents.map_file import APPLIED_FILE, MapRecord, read_map, read_record, sha256, structures_of
 from nnunet_nacl.documents.review_list import CaseReview, PredictedCase
 from nnunet_nacl.errors import UserError
@@ -70,13 +70,14 @@ class QualityOfMap:
                 raise UserError(f"{folder.folder} was calibrated by another map than {path}; give that one.")
             if calibrated:
                 raise UserError(
-                    f"{folder.folder} was calibrated by `nnunet_nacl apply` ({APPLIED_FILE}), and with --calibrated "
+                    f"{folder.folder} was calibrated by `nnunet_nacl review` ({APPLIED_FILE}), and with --calibrated "
                     "once before; give the predictions without --calibrated if they were not, else predict again."
                 )
         elif not calibrated:
             raise UserError(
                 f"{folder.folder} is not known to be calibrated (no {APPLIED_FILE}). Calibrate it first: `nnunet_nacl "
-                f"apply -i {folder.folder} -map {path} -o CALIBRATED`, and give CALIBRATED; or pass --calibrated if it "
+                f"review -i {folder.folder} -map {path} --save_probabilities -o CALIBRATED`, and "
+                "give CALIBRATED; or pass --calibrated if it "
                 "was predicted with checkpoint_calibrated.pth."
             )
         delivered = "decided" if (folder.folder / DECISION_FILE).is_file() else "argmax"

@@ -2,46 +2,77 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.cases.image_files import verified
+from nnunet_nacl.cases.image_files import check_name, verified
+from nnunet_nacl.cases.map_images import to_dtype, write_image
 from nnunet_nacl.cases.prediction_folder import CaseFiles, PredictionFolder
+from nnunet_nacl.cases.reviewed_case import ReviewedCase
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.files import to_json_text, write_atomically
-from nnunet_nacl.json_files import first_line
+from nnunet_nacl.files import remove_leftovers, to_json_text, write_atomically
+from nnunet_nacl.json_files import first_line, read_dict
 
-__all__ = ["prepare_output", "remove_unfinished", "write_case"]
+__all__ = ["MAPS", "open_output", "remove_unfinished", "write_case", "write_reviewed"]
+
+MAPS = "maps"
+"""Folder of the maps, a folder a case: nnU-Net takes every image beside the segmentations for one."""
 
 _UNFINISHED = ".unfinished-"  # nnU-Net does not look into folders
 
 
-def prepare_output(output: Path, folder: PredictionFolder, marks: Sequence[str]) -> None:
-    """Make a folder with dataset.json and plans.json, before hours of work; what killed runs left is removed.
+def open_output(
+    output: Path,
+    sources: Iterable[Path],
+    file_ending: str,
+    record: tuple[str, Mapping[str, Any]],
+    names: Collection[str],
+    *,
+    owner: str | None = None,
+) -> None:
+    """Make a folder for segmentations, before hours of work; what killed runs left in an earlier one is removed.
+
+    A folder is an earlier run's if its record says so, whatever its files are called; nothing of others is replaced.
 
     Args:
-        output: The new folder.
-        folder: The predictions that it is made from.
-        marks: Names of entries by one of which a folder is known to be an earlier run's.
+        output: The folder.
+        sources: Folders of images, which it must not be or lie in: nnU-Net would take its images for cases.
+        file_ending: Of the images.
+        record: Name and content of the file that tells whose the folder is, ``generated_by`` among it.
+        names: What else will be written there.
+        owner: Where several runs share the folder: whose unfinished files are removed.
 
     Raises:
-        UserError: ``output`` is or lies in the folder of predictions, is a file, holds images or predictions that are
-            no earlier run's, or no file can be written there.
+        UserError: ``output`` cannot be used: the message says why.
     """
-    folder.check_output(output, marks[0])
-    ours = any((output / mark).exists() for mark in marks)
-    for entry in os.scandir(output):
-        if not ours and entry.is_file() and entry.name.endswith((".npz", folder.file_ending)):
-            raise UserError(f"{output} holds other images or predictions ({entry.name}); choose another -o.")
-    remove_unfinished(output)
-    for name, content in (("dataset.json", folder.dataset_json), ("plans.json", folder.plans)):
-        write_atomically(output / name, to_json_text(content))
+    check_name(output)
+    for source in sources:
+        if output.resolve() == source.resolve() or source.resolve() in output.resolve().parents:
+            raise UserError(
+                f"{output} is or lies in {source}; nnU-Net would take its images for cases. Choose another -o."
+            )
+    if output.exists() and not output.is_dir():
+        raise UserError(f"{output} is a file; give -o a folder.")
+    theirs = os.listdir(output) if output.is_dir() else []  # before the record is looked for: of ours it is the first
+    name, content = record
+    with contextlib.suppress(UserError):
+        if read_dict(output / name).get("generated_by") == content["generated_by"]:
+            theirs = []
+    for found in theirs:
+        if found == name or found in names or found.endswith((".npz", file_ending)):
+            raise UserError(f"{output} holds other images or predictions ({found}); choose another -o.")
+    write_atomically(output / name, to_json_text(content))
+    remove_unfinished(output, owner or "")
+    if owner is None:  # of others, these may be in hand
+        for folder in (output, *(output / name for name in names)):
+            remove_leftovers(folder)
 
 
 def remove_unfinished(output: Path, owner: str = "") -> None:
@@ -106,3 +137,41 @@ def write_case(
     except OSError as error:
         reason = error.strerror or first_line(error)
         raise UserError(f"{output / name}: cannot be written ({reason}); free space or choose another -o.") from None
+
+
+def write_reviewed(
+    folder: PredictionFolder,
+    reviewed: ReviewedCase,
+    output: Path,
+    *,
+    source: CaseFiles | None = None,
+    probabilities: np.ndarray | Path | None = None,
+    dtype: str = "uint8",
+    owner: str = "",
+) -> tuple[Path, ...]:
+    """Write the segmentation of a case, and its maps into a folder of their own.
+
+    Args:
+        folder: Of the data set: its file format and reader.
+        reviewed: The case.
+        output: The folder to write to.
+        source: The saved prediction that it was made from; None for one that never was.
+        probabilities: To save, see :func:`write_case`; they need a ``source``.
+        dtype: Of the maps, see :func:`~nnunet_nacl.cases.map_images.to_dtype`.
+        owner: Whose unfinished files they are, see :func:`remove_unfinished`.
+
+    Returns:
+        What was written.
+
+    Raises:
+        UserError: A file cannot be written; the message names it.
+    """
+    case, name = reviewed.case, reviewed.case.name
+    files = source or CaseFiles(name, output / f"{name}.npz", None, None)
+    write_case(folder, files, output, case.segmentation, case.properties, probabilities, owner=owner)
+    written = [output / f"{name}{folder.file_ending}", *([] if probabilities is None else [output / f"{name}.npz"])]
+    remove_leftovers(output / MAPS / name)
+    for which, values in reviewed.maps.items():
+        path = output / MAPS / name / f"{name}_{which}{folder.file_ending}"
+        written += write_image(to_dtype(values, dtype), path, case.geometry)
+    return tuple(written)

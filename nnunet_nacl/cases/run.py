@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from nnunet_nacl.cases.ledger import SIGNATURE, Ledger
 from nnunet_nacl.cases.worker_processes import work_through
+from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import one_line
 
 __all__ = ["Task", "run"]
@@ -31,7 +32,7 @@ Result = TypeVar("Result")
 
 def run(
     items: Sequence[Item],
-    work: Callable[[Item], Result],
+    work: Callable[[Item], Result] | None,
     ledger: Ledger,
     *,
     sign: Callable[[Item, Any], dict[str, Any]],
@@ -50,7 +51,7 @@ def run(
 
     Args:
         items: The cases.
-        work: Handles one; can be pickled if there are processes.
+        work: Handles one; can be pickled if there are processes. None where ``here`` does it.
         ledger: Of what earlier runs finished. Each case is entered as soon as it is finished.
         sign: What the result of a case depends on, given the earlier signature; OSError if a file cannot be read.
         restore: The result in a ledger's entry, or None where this version cannot use it.
@@ -90,7 +91,11 @@ def run(
             continue
         results[item.case] = result = signed(outcome, signatures[item.case])
         entry = {**entry_of(result), SIGNATURE: signatures[item.case]}
-        ledger.remember(item.case, entry, written(item, result), output)
+        try:
+            ledger.remember(item.case, entry, written(item, result), output)
+        except UserError as error:  # the disk is full: the next may be smaller
+            problems[item.case] = str(error)
+            del results[item.case]
     return dict(sorted(results.items())), dict(sorted(problems.items()))
 
 

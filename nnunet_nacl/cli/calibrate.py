@@ -20,7 +20,7 @@ hospital's own cases, predicted as the model is used (`nnUNetv2_predict ... --sa
 
 _EPILOG = """\
 Predict with the calibrated checkpoints, in stock nnU-Net too:  nnUNetv2_predict ... -chk checkpoint_calibrated.pth
-or calibrate saved probabilities:  nnunet_nacl apply -i PREDICTIONS -map calibration_map.json -o OUT
+or calibrate saved probabilities:  nnunet_nacl review -i PREDICTIONS -map calibration_map.json -o OUT
 
 Exit status: 0; 1 if some cases could not be used (each is listed); 2 if nothing was done.
 
@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
         if args.gt is None:
             raise UserError("-i needs -gt LABELS, the ground truth of these predictions.")
         if args.map:
-            raise UserError("-map goes with a model (-d); for a folder use `nnunet_nacl apply`.")
+            raise UserError("-map goes with a model (-d); for a folder use `nnunet_nacl review -map`.")
         folders = {"": PredictionFolder.open(args.i, args.gt, dataset_json=args.djfile, plans=args.pfile)}
         if (Path(args.i) / APPLIED_FILE).is_file():
             raise UserError(f"{args.i} is calibrated already; give the folder that it was made from.")
@@ -178,9 +178,9 @@ def _notes(args: argparse.Namespace, held_out, calibration) -> list[str]:
         difference = resampling_difference(folder.plans, args.c, read, calibration.chosen.fit.map)
         if difference:
             notes.append(
-                "these plans resample probabilities by cubic interpolation, which clips: the calibrated checkpoint and "
-                f"`nnunet_nacl apply` differ, on case {next(iter(held_out.files))} by at most {difference[0]:.2g}, "
-                f"{difference[1]:.2g} on average."
+                "these plans resample probabilities by cubic interpolation, which clips: the calibrated checkpoint "
+                f"and `nnunet_nacl review -map` differ, on case {next(iter(held_out.files))} by at most "
+                f"{difference[0]:.2g}, {difference[1]:.2g} on average."
             )
     else:
         notes.append(

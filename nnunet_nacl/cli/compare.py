@@ -44,7 +44,7 @@ Several cases of one patient count as one in tests and intervals: name patients 
 of a compared model tells them.
 
 Where a map has learned about Dice (`nnunet_nacl calibrate`), the table `quality` and the figures predicted_dice show
-how far its predictions hold: of +calibrated models, and of -i that `nnunet_nacl apply` wrote or -map names.
+how far its predictions hold: of +calibrated models, and of -i that `nnunet_nacl review -map` wrote or -map names.
 
 Cases that the networks were trained on are refused where nnU-Net's files tell (--allow-training-cases).
 
@@ -87,7 +87,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     folds = "folds 0 to 4, or all for fold_all (default: the folds that are present, which must be the same for all)"
     add("-f", metavar="FOLD", **several, help=folds)
     add("-gt", metavar="LABELS", help="folder with the ground truth of -i (default: nnU-Net's own)")
-    learned = "map by which an -i was calibrated, to predict its Dice (default: the one that `nnunet_nacl apply` names)"
+    learned = "map by which an -i was calibrated, to predict its Dice (default: the one that `review -map` names)"
     add("-map", metavar="LABEL=FILE", **several, help=learned)
     add("-djfile", metavar="FILE", help="dataset.json of -i (default: in its folder or up to two levels above)")
     add("-pfile", metavar="FILE", help="plans.json of -i (default: likewise)")

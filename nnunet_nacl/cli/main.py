@@ -15,10 +15,7 @@ from importlib import import_module
 import nnunet_nacl
 from nnunet_nacl.errors import UserError
 
-_NAMES = (
-    "apply calibrate campaign compare decide demo doctor evaluate export import path predict prepare trainers "
-    "uncertainty"
-)
+_NAMES = "calibrate campaign compare demo doctor evaluate export import path predict prepare review trainers"
 SUBCOMMANDS = {name: f"nnunet_nacl.cli.{name}" for name in _NAMES.split()} | {"import": "nnunet_nacl.cli.import_model"}
 
 

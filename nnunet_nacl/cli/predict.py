@@ -13,7 +13,7 @@ same pass which scans need a look, and where. No npz is written.
 
 OUT is a folder as nnUNetv2_predict leaves it, and in it
   index.html       the list with a picture of every scan through its least certain place: open it in a browser
-  review.csv       the list: predicted and expected Dice, volumes, reasons to look (columns: nnunet_nacl uncertainty -h)
+  review.csv       the list: predicted and expected Dice, volumes, reasons to look (columns: nnunet_nacl review -h)
   prediction.json  model, hashes of checkpoints and calibration map, settings, what could not be done
   maps/SCAN/       with -maps: images of the uncertainty, to lay over the scan
 """
@@ -170,8 +170,8 @@ def _postprocessing(file: str | None, decided: bool):
     import hashlib
     from pathlib import Path
 
-    from nnunet_nacl.cases.decided_folder import FILE_NAME
     from nnunet_nacl.cli.postprocessing import read_postprocessing
+    from nnunet_nacl.documents.decision import DECISION_FILE as FILE_NAME
     from nnunet_nacl.errors import UserError
     from nnunet_nacl.files import checksum
 
@@ -181,7 +181,7 @@ def _postprocessing(file: str | None, decided: bool):
     steps = read_postprocessing(path)
     if (path.resolve().parent / FILE_NAME).is_file() != decided:
         chosen, other = ("the most probable labels", "argmax") if decided else ("decided segmentations", "dice")
-        remedy = " or one that `nnunet_nacl decide --postprocessing` chose" if decided else ""
+        remedy = " or one that `nnunet_nacl review --postprocessing` chose" if decided else ""
         raise UserError(f"{path} was chosen for {chosen}; give -decide {other}{remedy}.")
     return steps, f"sha256 {checksum(path, hashlib.sha256())}"
 

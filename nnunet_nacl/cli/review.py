@@ -72,10 +72,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
     add = parser.add_argument
-    add("-i", metavar="FOLDER", nargs="+", required=True, help="predictions; several folders are members of an ensemble")
+    add("-i", metavar="FOLDER", nargs="+", required=True, help="predictions; several folders: an ensemble's members")
     add("-o", metavar="FOLDER", required=True, help="output folder, not inside a folder of predictions")
     add("-map", metavar="FILE", help="calibration_map.json: calibrate, and predict Dice and volumes")
-    add("-decide", choices=("argmax", "dice"), help="segmentations to make anew (default: as predicted; with -map argmax)")
+    add(
+        "-decide",
+        choices=("argmax", "dice"),
+        help="how segmentations are made anew (default: they are kept)",
+    )
     add(
         "-maps",
         metavar="MAP",
@@ -89,7 +93,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-gt", metavar="FOLDER", help="with -decide dice: ground truth, for the true Dice before and after")
     add("-groups", metavar="FILE|REGEX", help="patient of each case, for the intervals: as in `nnunet_nacl calibrate`")
     group = parser.add_mutually_exclusive_group()
-    group.add_argument("--postprocessing", action="store_true", help="choose nnU-Net's postprocessing again (needs -gt)")
+    group.add_argument("--postprocessing", action="store_true", help="choose nnU-Net's postprocessing again")
     group.add_argument("-pp_pkl_file", metavar="FILE", help="apply this postprocessing.pkl of nnU-Net")
     add_processes_option(parser)
     add("-djfile", metavar="FILE", help="dataset.json (default: in each folder or up to two levels above)")
@@ -102,12 +106,12 @@ def run(args: argparse.Namespace) -> int:
     import shlex
     from pathlib import Path
 
-    from nnunet_nacl.calibration.crossfit import read_groups
     from nnunet_nacl.cases.ensemble_members import open_members
     from nnunet_nacl.cli.decision_table import summary_lines
     from nnunet_nacl.cli.postprocessing import apply_postprocessing, choose_postprocessing, read_postprocessing
     from nnunet_nacl.cli.problem_list import report_problems
     from nnunet_nacl.cli.review_text import print_list
+    from nnunet_nacl.documents.patient_groups import read_groups
     from nnunet_nacl.errors import UserError
     from nnunet_nacl.prediction.folder_review import FolderReview, map_names, open_map, review_folder
     from nnunet_nacl.show.review_page import review_page

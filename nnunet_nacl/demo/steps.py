@@ -16,7 +16,6 @@ from nnunet_nacl.campaign.lock_file import locked
 from nnunet_nacl.campaign.shell_commands import Command, CommandFailed, export_line
 from nnunet_nacl.campaign.stages import command, comparison_command, job_commands, review_commands
 from nnunet_nacl.cases.checkpoints import CALIBRATED
-from nnunet_nacl.cases.decided_folder import FILE_NAME as DECISION_FILE
 from nnunet_nacl.datasets.decathlon_task import Task, read_task
 from nnunet_nacl.demo.decathlon_download import download_task
 from nnunet_nacl.demo.demo_schedule import schedule_of
@@ -24,6 +23,7 @@ from nnunet_nacl.demo.options import DemoSettings
 from nnunet_nacl.demo.small_network import SMALL_SUFFIX, add_small_configuration, parent_configuration
 from nnunet_nacl.demo.training_progress import TrainingProgress
 from nnunet_nacl.demo.virtual_brains import MASK_RADIUS_MM, TASK_NAME, write_virtual_brains
+from nnunet_nacl.documents.decision import DECISION_FILE
 from nnunet_nacl.registration import ENVIRONMENT_VARIABLE, bridge_folder
 from nnunet_nacl.show.page import PAGE_NAME
 
@@ -37,7 +37,7 @@ _FEW_SCANS = 10  # more are not predicted in passing
 
 
 def run_demo(settings: DemoSettings, show_progress: bool = True) -> Path:
-    """Runs what is missing, then `nnunet_nacl compare` and `nnunet_nacl decide`.
+    """Runs what is missing, then `nnunet_nacl compare` and `nnunet_nacl review`.
 
     Args:
         settings: See `nnunet_nacl.demo.options.resolve`.

@@ -1,4 +1,4 @@
-"""decision.json: what a decision for Dice changed in each case of a folder. The format is described in docs/reference."""
+"""decision.json: what a decision for Dice changed in each case of a folder."""
 
 from __future__ import annotations
 

@@ -200,7 +200,7 @@ def map_of(folder: Path) -> dict[str, str]:
 
 
 def map_path_of(folder: Path) -> Path | None:
-    """The map that `nnunet_nacl apply` calibrated a folder by, if it is still what and where it was."""
+    """The map that `nnunet_nacl review -map` calibrated a folder by, if it is still what and where it was."""
     applied = folder / APPLIED_FILE
     named = read_dict(applied) if applied.is_file() else {}
     if not fits(_Applied, named):

@@ -151,7 +151,7 @@ def _calibration(
             + (
                 "the map is in the checkpoints"
                 if calibrated
-                else "the map is not in the checkpoints (`nnunet_nacl apply`)"
+                else "the map is not in the checkpoints (`nnunet_nacl review -map`)"
             )
             + ". Log-odds against the background (regions: logits) become slope x log-odds + offset:"
         )

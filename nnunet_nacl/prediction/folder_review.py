@@ -1,7 +1,7 @@
 """Folders of predictions with probabilities in; what is delivered of them out: segmentations, maps, the review list.
 
-The predictions may be calibrated on the way, decided for Dice, or be members of an ensemble. ``output`` becomes a folder
-as nnU-Net's prediction leaves it, with the lists beside the segmentations.
+The predictions may be calibrated on the way, decided for Dice, or be members of an ensemble. ``output`` becomes a
+folder as nnU-Net's prediction leaves it, with the lists beside the segmentations.
 """
 
 from __future__ import annotations
@@ -110,8 +110,8 @@ class FolderReview:
         if self.probabilities:
             untouched = self.treatment.map is None and len(self.members) == 1
             probs = files.probabilities if untouched else treated.probabilities.whole()
-        saved = (files, probs)
-        return _Done(finished, decided, write_reviewed(self.first, reviewed, self.output, saved, dtype=self.dtype))
+        options: dict[str, Any] = {"source": files, "probabilities": probs, "dtype": self.dtype}
+        return _Done(finished, decided, write_reviewed(self.first, reviewed, self.output, **options))
 
     def _describe(self, case: Case, decision: Decision) -> DecidedCase:
         """What the decision changed, and the true Dice before and after where there is ground truth."""
@@ -249,7 +249,7 @@ def review_folder(
     structures = structures_of(first.labels)
     decided = [done.decided for done in results.values() if done.decided]
     if decided:
-        content = {"predictions": str(first.folder.resolve()), **map_of(output)}
+        content: dict[str, Any] = {"predictions": str(first.folder.resolve()), **map_of(output)}
         content |= {"structures": structures, "regions": first.labels.regions}
         write_decision(output, decided, content, problems)
     members = member_names([member.folder for member in asked.members])
@@ -264,7 +264,7 @@ def review_folder(
         [] if quality is None else quality.reservations(results),
         _made(asked),
     )
-    content = _document(asked, members, command) | {"problems": problems}
+    content = {**_document(asked, members, command), "problems": problems}
     listed_cases.write(output, output / DOCUMENT, content, page)
     remove_leftovers(output)
     return ReviewedFolder(listed_cases, decided, structures, problems)
@@ -391,7 +391,7 @@ def _made(asked: FolderReview) -> dict[str, str]:
 
 
 def _document(asked: FolderReview, members: Sequence[str], command: str) -> dict[str, Any]:
-    labels = asked.first.labels
+    labels, path = asked.first.labels, asked.map_path
     return {
         "command": command,
         "members": [
@@ -399,7 +399,7 @@ def _document(asked: FolderReview, members: Sequence[str], command: str) -> dict
             for name, member in zip(members, asked.members)
         ],
         "dataset": asked.first.plans.get("dataset_name"),
-        "calibration_map": asked.map_path and {"file": os.path.abspath(asked.map_path), "sha256": sha256(asked.map_path)},
+        "calibration_map": path and {"file": os.path.abspath(path), "sha256": sha256(path)},
         "decide": asked.treatment.rule,
         "maps": list(asked.maps),
         "dtype": asked.dtype,

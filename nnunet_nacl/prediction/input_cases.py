@@ -25,6 +25,11 @@ class InputCase:
     images: tuple[Path, ...]
     previous: Path | None = None
 
+    @property
+    def path(self) -> Path:
+        """The first image, which names the case where something is wrong with it."""
+        return self.images[0]
+
 
 def find_input_cases(
     folder: Path, file_ending: str, num_channels: int, previous: Path | None = None

@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nnunet_nacl.documents.review_list import FinishedCase
-from nnunet_nacl.json_files import one_line
-from nnunet_nacl.prediction.case_records import CaseRecords
 from nnunet_nacl.prediction.input_cases import InputCase
 from nnunet_nacl.prediction.review_lists import ReviewList
 from nnunet_nacl.prediction.trained_model import TrainedModel
@@ -24,15 +22,27 @@ NOT_YET = "not predicted yet: run the part that has it."
 def write_lists(
     model: TrainedModel,
     run: ScanRun,
-    records: CaseRecords,
+    known: Callable[[], tuple[dict[str, FinishedCase], dict[str, str]]],
     cases: Sequence[InputCase],
     unusable: Mapping[str, str],
     settings: Mapping[str, Any],
     page: Callable[[ReviewList], str],
 ) -> ReviewList:
-    """Write the list from the records of all cases, whichever part made them."""
+    """Write the list of all cases, whichever part made them.
+
+    Args:
+        model: That made them.
+        run: This part.
+        known: Looks up which cases are finished now, and why others could not be done.
+        cases: Of all parts.
+        unusable: Why others are no cases.
+        settings: Of the run.
+        page: Makes the page.
+    """
     while True:
-        finished, wrong, waiting = _gather(records, cases, unusable)
+        finished, wrong = known()
+        waiting = [case.case for case in cases if case.case not in finished and case.case not in wrong]
+        wrong = dict(sorted({**wrong, **unusable}.items()))
         labels = model.labels
         found = ReviewList(
             str(model.opened.plans.get("dataset_name") or model.folder.name),
@@ -48,23 +58,8 @@ def write_lists(
         )
         content = _describe(model, run, settings) | {"problems": wrong, "not_predicted_yet": waiting}
         found.write(run.output, run.output / DOCUMENT, content, page)
-        if _gather(records, cases, unusable)[0].keys() == finished.keys():  # no other part has gone on meanwhile
+        if known()[0].keys() == finished.keys():  # no other part has gone on meanwhile
             return found
-
-
-def _gather(
-    records: CaseRecords, cases: Sequence[InputCase], unusable: Mapping[str, str]
-) -> tuple[dict[str, FinishedCase], dict[str, str], list[str]]:
-    """Finished cases, the problems of those that could not be done, and the cases of which nothing is known yet."""
-    done, wrong, waiting = {}, {case: one_line(problem) for case, problem in unusable.items()}, []
-    for case in cases:
-        if finished := records.finished(case):
-            done[case.case] = finished
-        elif problem := records.problem(case.case):
-            wrong[case.case] = problem
-        else:
-            waiting.append(case.case)
-    return done, dict(sorted(wrong.items())), waiting
 
 
 def _notes(model: TrainedModel, settings: Mapping[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""A folder of scans in; segmentations, the review list and its page out.
+"""A folder of scans in; segmentations, the review list and its page out: the one run over cases, of networks.
 
 Three steps run at the same time: worker processes read and preprocess, this process runs the networks, other workers
 export and write. Each takes a case only when there is room for it, so memory does not grow with their number.
@@ -7,38 +7,42 @@ export and write. Each takes a case only when there is room for it, so memory do
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.cases.image_files import check_name
-from nnunet_nacl.cases.prediction_output import remove_unfinished
+from nnunet_nacl.cases.ledger import SIGNATURE, Ledger, sign
+from nnunet_nacl.cases.prediction_output import MAPS, open_output, remove_unfinished, write_reviewed
 from nnunet_nacl.cases.reviewed_case import ReviewedCase
+from nnunet_nacl.cases.run import run as run_cases
 from nnunet_nacl.cases.worker_processes import guarded, stream_through_workers
+from nnunet_nacl.documents.review_list import FinishedCase
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.files import remove_leftovers, to_json_text, write_atomically
-from nnunet_nacl.json_files import one_line, read_dict
-from nnunet_nacl.prediction.case_records import RECORDS, CaseRecords
-from nnunet_nacl.prediction.delivery import MAPS, Delivery, Thumbnail
+from nnunet_nacl.files import to_json_text, write_atomically
+from nnunet_nacl.json_files import decode, encode, one_line
 from nnunet_nacl.prediction.input_cases import InputCase, find_input_cases
 from nnunet_nacl.prediction.network import Network, PredictedLogits
 from nnunet_nacl.prediction.preprocessed_case import CompactImage, PreprocessedCase, read_and_preprocess
 from nnunet_nacl.prediction.review_lists import PAGE, REVIEW, ReviewList
 from nnunet_nacl.prediction.scan_list import DOCUMENT, write_lists
-from nnunet_nacl.prediction.segmented_case import MAP_NAMES, Postprocessing
+from nnunet_nacl.prediction.segmented_case import MAP_NAMES, Postprocessing, segment_case
 from nnunet_nacl.prediction.trained_model import TrainedModel
 
-__all__ = ["ScanRun", "predict_folder"]
+__all__ = ["Draw", "ScanRun", "predict_folder"]
 
+RECORDS = "review"
 _ARGUMENTS = "predict_from_raw_data_args.json"
-_GENERATED_BY = "nnunet_nacl predict"
-_NAMES = {_ARGUMENTS, "dataset.json", "plans.json", DOCUMENT, REVIEW, PAGE, MAPS, RECORDS}
+_COMPUTATION = 2  # raise it when another segmentation or number comes from the same files
 _PREPROCESSED_AHEAD, _EXPORTED_AHEAD = 1, 2  # as nnU-Net's queues
-_DIED = "its process died, for lack of memory or over a damaged file; check both, or use smaller -npp and -nps."
+
+Draw = Callable[[CompactImage, ReviewedCase, dict[str, Any]], FinishedCase]
+"""Draws an image with its segmentation, given plans.json: :func:`nnunet_nacl.show.thumbnail.draw_thumbnail`."""
+
+Written = tuple[FinishedCase, tuple[Path, ...]]
+"""What is kept of a case, and its files."""
 
 
 @dataclass(frozen=True)
@@ -84,27 +88,12 @@ class ScanRun:
         return f"part{self.part}-" if self.num_parts > 1 else ""
 
 
-@dataclass
-class _Progress:
-    """Counts cases, and keeps what is wrong with some."""
-
-    records: CaseRecords
-    bar: Any
-    problems: dict[str, str] = field(default_factory=dict)
-
-    def done(self, case: str, problem: str = "") -> None:
-        self.bar.update()
-        if problem:
-            self.problems[case] = problem = one_line(problem)
-            self.records.remember_problem(case, problem)
-
-
 def predict_folder(
     model: TrainedModel,
     network: dict[str, Any],
     run: ScanRun,
     *,
-    draw: Callable[[TrainedModel, CompactImage, ReviewedCase], Thumbnail],
+    draw: Draw,
     page: Callable[[ReviewList], str],
     progress: bool = False,
 ) -> tuple[ReviewList, dict[str, str]]:
@@ -118,7 +107,7 @@ def predict_folder(
         model: The model.
         network: Arguments of :class:`~nnunet_nacl.prediction.network.Network` beside the model.
         run: What is to be done.
-        draw: Makes the picture of a case; can be pickled (:func:`nnunet_nacl.show.thumbnail.draw_thumbnail`).
+        draw: Makes the picture of a case; can be pickled.
         page: Makes the page of them all (:func:`nnunet_nacl.show.review_page.review_page`).
         progress: Show a progress bar on stderr, with the time left.
 
@@ -128,8 +117,6 @@ def predict_folder(
     Raises:
         UserError: Folders or settings do not fit, or not a single case could be done.
     """
-    from tqdm import tqdm
-
     maps = _check(model, run)
     cases, unusable = find_input_cases(run.images, model.opened.file_ending, model.num_channels, run.previous)
     settings = {
@@ -140,29 +127,38 @@ def predict_folder(
         "postprocessing": run.postprocessing_source,
         "maps": list(maps),
     }
-    records = CaseRecords(run.output, settings)
     _prepare(model, run)
-    mine = cases[run.part :: run.num_parts]
-    kept = [case for case in mine if run.keep and records.finished(case)]
-    todo = [case for case in mine if case not in kept] if kept else mine
-    delivery = Delivery(model, run.output, records, draw, maps, run.postprocessing, run.owner)
-    first = unusable if run.part == 0 else {}
-    try:
-        with tqdm(
-            total=len(mine) + len(first), initial=len(kept), desc="predict", unit="case", disable=not progress
-        ) as bar:
-            track = _Progress(records, bar)
-            for case, problem in first.items():
-                track.done(case, problem)
-            if todo:
-                _work(model, Network(model, **network), run, delivery, todo, track)
-    finally:
-        remove_unfinished(run.output, run.owner)
-    found = write_lists(model, run, records, cases, unusable, settings, page)
-    if not any(records.finished(case) for case in mine):
-        listed = "".join(f"\n  {one_line(case)}: {problem}" for case, problem in track.problems.items())
+    ledger, signed = Ledger(run.output / RECORDS), partial(_sign, settings)
+    with ExitStack() as stack:
+        stack.callback(remove_unfinished, run.output, run.owner)
+
+        def stream(todo: Sequence[InputCase]) -> Iterable[tuple[InputCase, Any]]:
+            finish = partial(_finish, model, run, maps, draw)
+            return stack.enter_context(closing(_stream(model, network, run, ledger, todo, finish))) if todo else ()
+
+        done, problems = run_cases(
+            cases[run.part :: run.num_parts],
+            None,
+            ledger,
+            sign=signed,
+            restore=_restore,
+            entry_of=lambda result: encode(result[0]),
+            written=lambda case, result: result[1],
+            output=run.output,
+            title="predict",
+            progress=progress,
+            again=not run.keep,
+            here=stream,
+        )
+    for case, problem in problems.items():
+        ledger.remember_problem(case, problem)
+    unusable = {case: one_line(problem) for case, problem in unusable.items()}
+    found = write_lists(model, run, partial(_known, run, signed, cases), cases, unusable, settings, page)
+    problems = dict(sorted({**problems, **(unusable if run.part == 0 else {})}.items()))
+    if not done:
+        listed = "".join(f"\n  {one_line(case)}: {problem}" for case, problem in problems.items())
         raise UserError(f"{run.images}: no case could be predicted.{listed}")
-    return found, dict(sorted(track.problems.items()))
+    return found, problems
 
 
 def _check(model: TrainedModel, run: ScanRun) -> tuple[str, ...]:
@@ -193,75 +189,86 @@ def _check(model: TrainedModel, run: ScanRun) -> tuple[str, ...]:
 
 def _prepare(model: TrainedModel, run: ScanRun) -> None:
     """Make the output folder, before hours of work; UserError if it cannot be used."""
-    output, images = run.output, run.images.resolve()
-    check_name(output)
-    if output.resolve() == images or images in output.resolve().parents:
-        raise UserError(
-            f"{output} is or lies in the folder of scans; nnU-Net would take them for scans. Choose another -o."
-        )
-    if output.exists() and not output.is_dir():
-        raise UserError(f"{output} is a file; give -o a folder.")
-    theirs = os.listdir(output) if output.is_dir() else []  # listed first: of our files the one that tells is the first
-    if not _is_ours(output):
-        for name in theirs:
-            if name in _NAMES or name.endswith((".npz", model.opened.file_ending)):
-                raise UserError(f"{output} holds other images or predictions ({name}); choose another -o.")
-    arguments: dict[str, Any] = {"list_of_lists_or_source_folder": str(images), "generated_by": _GENERATED_BY}
-    arguments |= {"num_parts": run.num_parts, "part_id": run.part}
-    write_atomically(output / _ARGUMENTS, to_json_text(arguments))
-    try:
-        (output / RECORDS).mkdir(exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{output}: cannot be made ({error.strerror}); choose another -o.") from None
-    remove_unfinished(output, run.owner)
-    if run.num_parts == 1:  # of other parts, these may be in hand
-        remove_leftovers(output)
-        remove_leftovers(output / RECORDS)
+    content: dict[str, Any] = {
+        "list_of_lists_or_source_folder": str(run.images.resolve()),
+        "generated_by": "nnunet_nacl predict",
+    }
+    content |= {"num_parts": run.num_parts, "part_id": run.part}
+    names = ("dataset.json", "plans.json", DOCUMENT, REVIEW, PAGE, MAPS, RECORDS)
+    owner = None if run.num_parts == 1 else run.owner
+    open_output(run.output, [run.images], model.opened.file_ending, (_ARGUMENTS, content), names, owner=owner)
     for name, content in (("dataset.json", model.opened.dataset_json), ("plans.json", model.opened.plans)):
-        write_atomically(output / name, to_json_text(content))
-    (output / DOCUMENT).unlink(missing_ok=True)
+        write_atomically(run.output / name, to_json_text(content))
+    (run.output / DOCUMENT).unlink(missing_ok=True)
 
 
-def _is_ours(output: Path) -> bool:
-    """Whether an earlier run, or another part of this one, wrote the folder; what nnU-Net has written since is not."""
-    path = output / _ARGUMENTS
-    with contextlib.suppress(UserError):
-        return str(read_dict(path if path.exists() else output / DOCUMENT).get("generated_by")).startswith(
-            "nnunet_nacl"
-        )
-    return False
+def _sign(settings: dict[str, Any], case: InputCase, known: Any) -> dict[str, Any]:
+    """What a segmentation depends on: its images by content, and the settings."""
+    files = {path.name: path for path in case.images} | ({"previous": case.previous} if case.previous else {})
+    return sign(files, {"computation": _COMPUTATION, "settings": settings}, known)
 
 
-def _work(
-    model: TrainedModel, network: Network, run: ScanRun, delivery: Delivery, todo: Sequence[InputCase], track: _Progress
-) -> None:
-    by_name = {case.case: case for case in todo}
-    finish = partial(_finish, delivery)
-    with closing(_predicted(model, network, run, todo, track)) as predicted:
-        items = ((by_name[one.case], one) for one in predicted)
-        for (case, _), problem in stream_through_workers(finish, items, run.export_processes, ahead=_EXPORTED_AHEAD):
-            track.done(case.case, f"{case.images[0]}: {_DIED}" if problem is None else problem)
+def _restore(case: InputCase, entry: dict[str, Any]) -> Written | None:
+    with contextlib.suppress(UserError):  # from another version, or edited
+        return decode(FinishedCase, entry, case.case), ()
+    return None
+
+
+def _known(
+    run: ScanRun, signed: Callable[[InputCase, Any], dict[str, Any]], cases: Sequence[InputCase]
+) -> tuple[dict[str, FinishedCase], dict[str, str]]:
+    """Of all parts what is finished, and why some could not be done."""
+    ledger, finished = Ledger(run.output / RECORDS), {}
+    for case in cases:
+        with contextlib.suppress(OSError):
+            entry = ledger.finished(case.case, signed(case, ledger.entry(case.case).get(SIGNATURE)), run.output)
+            if entry and (restored := _restore(case, entry)):
+                finished[case.case] = restored[0]
+    return finished, {case: problem for case, problem in ledger.problems.items() if case not in finished}
+
+
+def _stream(
+    model: TrainedModel,
+    network: dict[str, Any],
+    run: ScanRun,
+    ledger: Ledger,
+    todo: Sequence[InputCase],
+    finish: Callable[[tuple[InputCase, Any]], Any],
+) -> Generator[tuple[InputCase, Any], None, None]:
+    """Each case and what came of it, a line where something is wrong, None where its process died."""
+    items = _predicted(model, Network(model, **network), run, ledger, todo)
+    for (case, _), outcome in stream_through_workers(finish, items, run.export_processes, ahead=_EXPORTED_AHEAD):
+        yield case, outcome
 
 
 def _predicted(
-    model: TrainedModel, network: Network, run: ScanRun, todo: Sequence[InputCase], track: _Progress
-) -> Generator[PredictedLogits, None, None]:
-    read = partial(_read, model, run.any_size)
+    model: TrainedModel, network: Network, run: ScanRun, ledger: Ledger, todo: Sequence[InputCase]
+) -> Iterator[tuple[InputCase, PredictedLogits | str | None]]:
     processes = min(run.preprocessing_processes, len(todo))
+    read = partial(_read, model, run.any_size)
     for case, prepared in stream_through_workers(read, todo, processes, ahead=_PREPROCESSED_AHEAD):
-        track.records.forget(case.case)
-        outcome = prepared or f"{case.images[0]}: {_DIED}"
-        predicted = outcome if isinstance(outcome, str) else guarded(case.images[0], partial(network.predict, outcome))
-        if isinstance(predicted, str):
-            track.done(case.case, predicted)
+        ledger.forget(case.case)
+        if isinstance(prepared, PreprocessedCase):
+            yield case, guarded(case.path, partial(network.predict, prepared))
         else:
-            yield predicted
+            yield case, prepared
 
 
 def _read(model: TrainedModel, any_size: bool, case: InputCase) -> PreprocessedCase | str:
-    return guarded(case.images[0], partial(read_and_preprocess, model, case, any_size=any_size))
+    return guarded(case.path, partial(read_and_preprocess, model, case, any_size=any_size))
 
 
-def _finish(delivery: Delivery, item: tuple[InputCase, PredictedLogits]) -> str:
-    """What is wrong with the case, in words, or nothing."""
-    return guarded(item[0].images[0], partial(delivery.finish, *item)) or ""
+def _finish(
+    model: TrainedModel, run: ScanRun, maps: Sequence[str], draw: Draw, item: tuple[InputCase, Any]
+) -> Written | str | None:
+    case, predicted = item
+    if not isinstance(predicted, PredictedLogits):
+        return predicted
+    return guarded(case.path, partial(_write, model, run, maps, draw, predicted))
+
+
+def _write(model: TrainedModel, run: ScanRun, maps: Sequence[str], draw: Draw, predicted: PredictedLogits) -> Written:
+    """Export, look, and write all files of a case."""
+    reviewed = segment_case(model, predicted, maps=maps, postprocessing=run.postprocessing)
+    finished = draw(predicted.image, reviewed, model.opened.plans)
+    return finished, write_reviewed(model.opened, reviewed, run.output, owner=run.owner)

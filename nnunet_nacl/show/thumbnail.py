@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from nnunet_nacl.cases.kept_slices import slicing_axis
+from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.cases.reviewed_case import ReviewedCase
-from nnunet_nacl.prediction.delivery import Thumbnail
+from nnunet_nacl.documents.review_list import FinishedCase
+from nnunet_nacl.errors import UserError
 from nnunet_nacl.prediction.preprocessed_case import CompactImage
-from nnunet_nacl.prediction.trained_model import TrainedModel
+from nnunet_nacl.show.case_files import read_image
 from nnunet_nacl.show.drawing import Grid, draw_labels
 from nnunet_nacl.show.orientation import anatomical_axes, plane_of
 from nnunet_nacl.show.slices import crop_box
 
-__all__ = ["draw_thumbnail"]
+__all__ = ["draw_saved", "draw_thumbnail"]
 
 _LONG_SIDE = (180, 240)  # pixels
 
 
-def draw_thumbnail(model: TrainedModel, image: CompactImage, reviewed: ReviewedCase) -> Thumbnail:
-    """The first channel with the segmentation over it; a ring around the least certain voxel."""
-    geometry, labels, index = reviewed.case.geometry, model.labels, reviewed.place.index
-    axis = slicing_axis(geometry.spacing_mm, model.opened.plans)
+def draw_thumbnail(image: CompactImage, reviewed: ReviewedCase, plans: Mapping[str, Any]) -> FinishedCase:
+    """What is kept of a case: the first channel with the segmentation over it, a ring around the least certain voxel.
+
+    Args:
+        image: Of the case.
+        reviewed: Its segmentation and row.
+        plans: Content of plans.json, which has a say in the direction of the slice.
+    """
+    geometry, labels, index = reviewed.case.geometry, reviewed.case.labels, reviewed.place.index
+    axis = slicing_axis(geometry.spacing_mm, plans)
     plane = plane_of(axis, anatomical_axes(geometry))
     where = np.zeros([n for i, n in enumerate(image.shape) if i != axis], bool)
     where[tuple(value for i, value in enumerate(index) if i != axis)] = True
@@ -38,4 +50,19 @@ def draw_thumbnail(model: TrainedModel, image: CompactImage, reviewed: ReviewedC
     height, width = grid.pixels
     total, name = image.shape[axis], labels.names[reviewed.place.channel]
     number = f"{plane.name} slice {index[axis] + 1} of {total}".strip() + ", " if total > 1 else ""
-    return Thumbnail(png, width, height, f"{number}at {name}")
+    picture = base64.b64encode(png).decode()
+    return FinishedCase(reviewed.row, reviewed.unlike, f"{number}at {name}", picture, (width, height))
+
+
+def draw_saved(folder: PredictionFolder, reviewed: ReviewedCase) -> FinishedCase:
+    """What is kept of a saved prediction; without a picture where the image is not where nnU-Net's files say.
+
+    Args:
+        folder: The predictions.
+        reviewed: The case.
+    """
+    try:
+        image = read_image(folder, reviewed.case.name, 0, reviewed.case.segmentation.shape)
+    except UserError:
+        return FinishedCase(reviewed.row, reviewed.unlike)
+    return draw_thumbnail(CompactImage(image[None]), reviewed, folder.plans)
