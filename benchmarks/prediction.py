@@ -66,8 +66,8 @@ def _rows(args: argparse.Namespace) -> dict[str, list[list[str]]]:
     stock = ["nnUNetv2_predict", "-i", str(args.scans), "-o", "OUT", *model, *rest, "-f"]
     ours = ["nnunet_nacl", "predict", *stock[1:]]
     after = [
-        ["nnunet_nacl", "uncertainty", "-i", "OUT", "-o", "OUT_review", "-maps", "entropy", "-np", "1"],
-        ["nnunet_nacl", "decide", "-i", "OUT", "-o", "OUT_decided", "-np", "1"],
+        ["nnunet_nacl", "review", "-i", "OUT", "-o", "OUT_review", "-maps", "entropy", "-np", "1"],
+        ["nnunet_nacl", "review", "-i", "OUT", "-o", "OUT_decided", "-decide", "dice", "-np", "1"],
     ]
     rows = {
         "stock": [[*stock, args.f]],

@@ -205,13 +205,10 @@ def review_commands(
         more: Further arguments.
         probabilities: Whether those of the output are saved.
     """
-    if calibration_map is not None:
-        calibrated = output.with_name(f"{predictions.name}_calibrated") if decides else output
-        yield command("nnunet_nacl", "apply", "-i", predictions, "-map", calibration_map, "-o", calibrated, *more)
-        predictions = calibrated
-    if decides:
-        save = ["--probabilities"] if probabilities else []
-        yield command("nnunet_nacl", "decide", "-i", predictions, "-o", output, *save, *more)
+    how = [] if calibration_map is None else ["-map", calibration_map]
+    how += ["-decide", "dice"] if decides else []
+    save = ["--save_probabilities"] if probabilities else []
+    yield command("nnunet_nacl", "review", "-i", predictions, "-o", output, *how, *save, *more)
 
 
 def _compare(campaign: dict[str, Any], configuration: str, comparison: str) -> Iterator[Command]:

@@ -265,6 +265,12 @@ def review_folder(
         _made(asked),
     )
     content = {**_document(asked, members, command), "problems": problems}
+    if quality is not None:
+        content["predicted"] = {
+            "segmentations": quality.learned.delivered,
+            "learned_as_deployed": quality.learned.as_deployed,
+            **quality.named(calibrated=asked.treatment.map is None),
+        }
     listed_cases.write(output, output / DOCUMENT, content, page)
     remove_leftovers(output)
     return ReviewedFolder(listed_cases, decided, structures, problems)

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from nnunet_nacl.cases.ensemble_members import open_members
+from nnunet_nacl.prediction.folder_review import FolderReview, ReviewedFolder, review_folder
+from nnunet_nacl.show.review_page import review_page
 from tests.cases.folders import CLASSES, random_case, write_json, write_prediction
 
 SPACING_MM = (2.0, 1.0, 0.5)  # z, y, x
@@ -60,3 +63,11 @@ def empty_prediction(folder: Path, case: str, background: float = 0.9) -> None:
     probs = np.full((3, *SHAPE), (1 - background) / 2, dtype=np.float32)
     probs[0] = background
     write_prediction(folder, case, probs, np.zeros(SHAPE, dtype=np.uint8), SPACING_MM)
+
+
+def reviewed(folders, output, *, overwrite=False, num_processes=1, **asked) -> ReviewedFolder:
+    """What `nnunet_nacl review` makes of folders of the same cases."""
+    members = tuple(open_members(folders))
+    return review_folder(
+        FolderReview(members, output, **asked), page=review_page, overwrite=overwrite, num_processes=num_processes
+    )

@@ -10,10 +10,10 @@ from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer
 
 from nnunet_nacl.cases.geometry import Geometry, geometry_difference
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
-from nnunet_nacl.cases.uncertainty import write_uncertainty
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.show.case_files import read_truth
 from tests.cases.folders import make_model
+from tests.cases.predictions import reviewed
 
 READERS = ("SimpleITKIO", "SimpleITKIOWithReorient", "NibabelIO", "NibabelIOWithReorient")
 
@@ -43,8 +43,8 @@ def test_readers_that_turn_images_do_not_care_how_they_are_stored(tmp_path, read
     np.testing.assert_array_equal(after.truth, before.truth)
     other = make_model(tmp_path / "other", reader=reader, cases=1)
     store_mirrored(other.validation() / "case_00.nii.gz")
-    review = write_uncertainty([model.validation(), other.validation()], tmp_path / "out")
-    assert not review.problems and len(review.cases) == 1
+    found = reviewed([model.validation(), other.validation()], tmp_path / "out")
+    assert not found.problems and len(found.list.rows) == 1
 
 
 @pytest.mark.parametrize("reader", READERS)
@@ -112,5 +112,5 @@ def test_a_voxel_has_one_unit(tmp_path, reader, ending, array, spacing, size, un
 def test_page_and_list_speak_of_one_unit(tmp_path, reader, ending, shape):
     model = make_model(tmp_path, reader=reader, file_ending=ending, shape=shape, cases=1)
     truth = read_truth(PredictionFolder.open(model.validation(), model.references), "case_00")
-    [case] = write_uncertainty([model.validation()], tmp_path / "out").cases
+    [case] = reviewed([model.validation()], tmp_path / "out").list.rows
     assert truth.physical == (case.unit != "pixels") == (reader == "Tiff3DIO")

@@ -235,7 +235,7 @@ def test_other_data_have_no_truth_and_need_no_evaluation(demo, nnunet, tmp_path)
     shutil.rmtree(tmp_path / "demo" / "data" / "Task90_VirtualBrains" / "probabilitiesTr")
     nnunet.waves.clear()
     demo()
-    assert [wave[0].split()[1] for wave in nnunet.waves] == ["compare", "decide"] and nnunet.compared[-1].i is None
+    assert [wave[0].split()[1] for wave in nnunet.waves] == ["compare", "review"] and nnunet.compared[-1].i is None
 
 
 def test_a_single_trainer_is_compared_with_the_truth(demo, nnunet):
