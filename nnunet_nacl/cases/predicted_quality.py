@@ -20,7 +20,7 @@ import numpy as np
 from nnunet_nacl.calibration.dice_estimate import Prediction
 from nnunet_nacl.calibration.learned_quality import LearnedQuality
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
-from nnunet_nacl.documents.decision import DECISION_FILE
+from nnunet_nacl.documents.decision_json import DECISION_FILE
 from nnunet_nacl.documents.map_file import APPLIED_FILE, MapRecord, read_map, read_record, sha256, structures_of
 from nnunet_nacl.documents.review_list import CaseReview, PredictedCase
 from nnunet_nacl.errors import UserError

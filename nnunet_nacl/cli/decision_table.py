@@ -10,7 +10,7 @@ import numpy as np
 from nnunet_nacl.json_files import one_line
 
 if TYPE_CHECKING:
-    from nnunet_nacl.documents.decision import DecidedCase, DecidedStructure
+    from nnunet_nacl.documents.decision_json import DecidedCase, DecidedStructure
 
 __all__ = ["summary_lines"]
 

@@ -171,7 +171,7 @@ def _postprocessing(file: str | None, decided: bool):
     from pathlib import Path
 
     from nnunet_nacl.cli.postprocessing import read_postprocessing
-    from nnunet_nacl.documents.decision import DECISION_FILE as FILE_NAME
+    from nnunet_nacl.documents.decision_json import DECISION_FILE as FILE_NAME
     from nnunet_nacl.errors import UserError
     from nnunet_nacl.files import checksum
 

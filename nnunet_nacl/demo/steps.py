@@ -23,7 +23,7 @@ from nnunet_nacl.demo.options import DemoSettings
 from nnunet_nacl.demo.small_network import SMALL_SUFFIX, add_small_configuration, parent_configuration
 from nnunet_nacl.demo.training_progress import TrainingProgress
 from nnunet_nacl.demo.virtual_brains import MASK_RADIUS_MM, TASK_NAME, write_virtual_brains
-from nnunet_nacl.documents.decision import DECISION_FILE
+from nnunet_nacl.documents.decision_json import DECISION_FILE
 from nnunet_nacl.registration import ENVIRONMENT_VARIABLE, bridge_folder
 from nnunet_nacl.show.page import PAGE_NAME
 

@@ -31,7 +31,7 @@ from nnunet_nacl.cases.reviewed_case import MAPS as MAP_NAMES
 from nnunet_nacl.cases.reviewed_case import MEMBER_MAPS, PROBABILITIES, ReviewedCase, review_case
 from nnunet_nacl.cases.run import run
 from nnunet_nacl.cases.treatment import Treatment, decide_case
-from nnunet_nacl.documents.decision import DECISION_FILE, DecidedCase, DecidedStructure, write_decision
+from nnunet_nacl.documents.decision_json import DECISION_FILE, DecidedCase, DecidedStructure, write_decision
 from nnunet_nacl.documents.map_file import APPLIED_FILE, map_of, map_to_json, read_map, sha256, structures_of
 from nnunet_nacl.documents.review_list import FinishedCase
 from nnunet_nacl.errors import UserError
