@@ -13,6 +13,7 @@ from nnunet_nacl.campaign.grid import STAGES, Grid, done_file, log_file
 from nnunet_nacl.campaign.job import BEAT_S, state_file
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import read_dict
+from nnunet_nacl.show.text_table import aligned
 
 __all__ = ["Progress", "progress_of"]
 
@@ -49,14 +50,17 @@ class Progress:
 
     def table(self) -> str:
         """One line a stage, then what runs and what failed, with the logs."""
-        rows = [f"{'stage':<11}{'jobs':>6}{'done':>6}{'running':>9}{'failed':>8}{'waiting':>9}"]
+        rows = [["stage", "jobs", "done", "running", "failed", "waiting"]]
         for stage in STAGES:
             jobs = [job for job in self.jobs if job.startswith(f"{stage}/")]
             counts = [sum(job in found for job in jobs) for found in (self.done, self.running, self.failed)]
             numbers = (len(jobs), *counts, len(jobs) - sum(counts))
-            rows += ["{:<11}{:>6}{:>6}{:>9}{:>8}{:>9}".format(stage, *numbers)] if jobs else []
-        rows += [f"running for {_duration(seconds)}: {job}" for job, seconds in self.running.items()]
-        return "\n".join([*rows, *self.failures(), self.trainings])
+            rows += [[stage, *map(str, numbers)]] if jobs else []
+        lines = [
+            *aligned(rows, indent=""),
+            *(f"running for {_duration(seconds)}: {job}" for job, seconds in self.running.items()),
+        ]
+        return "\n".join([*lines, *self.failures(), self.trainings])
 
     def failures(self) -> list[str]:
         """A line for each failed job."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nnunet_nacl.json_files import one_line
+from nnunet_nacl.show.text_table import aligned, number
 
 if TYPE_CHECKING:
     from nnunet_nacl.documents.decision_json import DecidedCase, DecidedStructure
@@ -34,9 +35,8 @@ def summary_lines(
     rows = [header]
     for key, name in names.items():
         rows.append([one_line(name), *_cells([case.structures[key] for case in cases], measured > 0, patients)])
-    widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
     lines = [f"{len(cases)} cases decided, {sum(case.n_changed for case in cases)} voxels have another label."]
-    lines += ["  ".join(c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths))) for row in rows]
+    lines += aligned(rows, indent="")
     if measured and patients:
         lines.append(f"Intervals are over {len(set(patients))} patients, each drawn with all its cases.")
     if 0 < measured < len(cases):
@@ -60,7 +60,7 @@ def _cells(rows: Sequence[DecidedStructure], measured: bool, patients: Sequence[
     present = [row for row in rows if row.voxels_before]
     expected = [[row.expected_dice_before for row in present], [row.expected_dice_after for row in present]]
     cells = [str(sum(row.gained for row in rows)), str(sum(row.lost for row in rows))]
-    cells += [_number(float(np.mean(np.nan_to_num(values))) if values else float("nan")) for values in expected]
+    cells += [number(float(np.mean(np.nan_to_num(values))) if values else float("nan"), 4) for values in expected]
     if not measured:
         return cells
     dice = np.array([(row.dice_before, row.dice_after) for row in rows])
@@ -70,12 +70,8 @@ def _cells(rows: Sequence[DecidedStructure], measured: bool, patients: Sequence[
         return [*cells, "-", "-", "-", "0 / 0"]
     change = without_noise(after - before)
     groups = None if patients is None else np.asarray(patients)[defined].tolist()
-    for values, form in ((before, ".4f"), (after, ".4f"), (after - before, "+.4f")):
+    for values, sign in ((before, ""), (after, ""), (after - before, "+")):
         found = mean_interval(values, n_bootstrap=_N_BOOTSTRAP, seed=0, groups=groups)
-        interval = "" if np.isnan(found.low) else f" [{found.low:{form}}, {found.high:{form}}]"
-        cells.append(f"{found.mean:{form}}{interval}")
+        mean, low, high = (number(value, 4, sign) for value in (found.mean, found.low, found.high))
+        cells.append(mean if np.isnan(found.low) else f"{mean} [{low}, {high}]")
     return [*cells, f"{(change < 0).sum()} / {(change > 0).sum()}"]
-
-
-def _number(value: float) -> str:
-    return "-" if np.isnan(value) else f"{value:.4f}"

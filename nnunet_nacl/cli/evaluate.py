@@ -85,8 +85,8 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.errors import UserError
     from nnunet_nacl.files import to_json_text, write_atomically
     from nnunet_nacl.json_files import one_line, read_dict
+    from nnunet_nacl.show.evaluation_table import check_csv, csv_text, table_text
     from nnunet_nacl.show.quality_tables import quality_text
-    from nnunet_nacl.show.table_text import check_csv, csv_text, table_text
 
     by_name, by_folder, asked = args.d is not None, args.gt_folder is not None, None
     if (args.map or args.calibrated) and (by_name or not args.map):

@@ -15,7 +15,7 @@ from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.documents.document import read_document, to_document
 from nnunet_nacl.documents.results import EvaluationSettings
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.show.table_text import csv_text, table_text
+from nnunet_nacl.show.evaluation_table import csv_text, table_text
 from tests.cases.folders import read, write_image, write_json
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, replace
 from functools import partial
 from typing import Any
@@ -33,11 +33,14 @@ def figures_over_settings(comparison: Comparison) -> Iterator[DescribedFigure]:
         if shares := entries_over(comparison.entries, "train_percent"):
             yield _training_share(comparison, dataset, shares)
         if networks := entries_over(comparison.entries, "network"):
-            yield from _networks(comparison, dataset, networks)
+            axes = {network: network or "nnU-Net's" for points in networks.values() for network in points}
+            yield from _radars(comparison, dataset, "networks", "network", axes, networks)
         for field, name in _HYPER.items():
             for method, points in entries_over(comparison.entries, field).items():
                 if len(points) >= 3:
-                    yield from _hyper(comparison, dataset, field, name, method, points)
+                    axes = {value: f"{name} {'of the plans' if value is None else f'{value:g}'}" for value in points}
+                    kind = f"hyper_{field}_{re.sub('[^A-Za-z0-9]+', '-', method).strip('-')}"
+                    yield from _radars(comparison, dataset, kind, name, axes, {method: points})
 
 
 def entries_over(entries: Sequence[Entry], field: str) -> dict[str, dict[Any, Entry]]:
@@ -115,41 +118,26 @@ def _training_share(
     return describe(comparison, dataset, "training_share", title, caption, alt, draw, intervals=True)
 
 
-def _networks(
-    comparison: Comparison, dataset: Dataset, groups: dict[str, dict[str | None, Entry]]
+def _radars(
+    comparison: Comparison,
+    dataset: Dataset,
+    kind: str,
+    setting: str,
+    axes: Mapping[Any, str],
+    groups: Mapping[str, Mapping[Any, Entry]],
 ) -> Iterator[DescribedFigure]:
-    networks = list(dict.fromkeys(network for points in groups.values() for network in points))
-    axes = [network or "nnU-Net's" for network in networks]
+    """A radar of DSC and one of ECE, an axis for each value of a setting, a line for each group of trainers."""
     for metric, column_id, short in (("dice", "Dice", "DSC"), ("ece", "ECE:foreground", "ECE foreground")):
         values = {
             label: [
-                comparison.mean(dataset, column_id, points[network].name) if network in points else math.nan
-                for network in networks
+                comparison.mean(dataset, column_id, points[value].name) if value in points else math.nan
+                for value in axes
             ]
             for label, points in groups.items()
         }
-        alt = "; ".join(f"{short} of {label}: {listed(zip(axes, found))}" for label, found in values.items())
-        caption = f"{short} (mean over cases) of each method by network, all else equal."
-        draw = partial(draw_radar, axes, values, better=comparison.columns[column_id].better, metric=short)
-        title = f"{short} by network"
-        yield describe(comparison, dataset, f"networks_{metric}", title, caption, f"{alt}.", draw)
-
-
-def _hyper(
-    comparison: Comparison,
-    dataset: Dataset,
-    field: str,
-    name: str,
-    method: str,
-    points: dict[float | None, Entry],
-) -> Iterator[DescribedFigure]:
-    axes = [f"{name} {'of the plans' if value is None else f'{value:g}'}" for value in points]
-    for metric, column_id, short in (("dice", "Dice", "DSC"), ("ece", "ECE:foreground", "ECE foreground")):
-        values = [comparison.mean(dataset, column_id, entry.name) for entry in points.values()]
+        alt = "; ".join(f"{short} of {label}: {listed(zip(axes.values(), found))}" for label, found in values.items())
+        what = next(iter(groups)) if len(groups) == 1 else "each method"
+        caption = f"{short} (mean over cases) of {what} by {setting}, all else equal. Outward is better."
         better = comparison.columns[column_id].better
-        alt = f"{short} of {method}: {listed(zip(axes, values))}."
-        caption = f"{short} (mean over cases) of {method} by {name}, all else equal. Outward is better."
-        slug = re.sub("[^A-Za-z0-9]+", "-", method).strip("-")
-        draw = partial(draw_radar, axes, {method: values}, better=better, metric=short)
-        kind = f"hyper_{field}_{slug}_{metric}"
-        yield describe(comparison, dataset, kind, f"{short} by {name}", caption, alt, draw)
+        draw = partial(draw_radar, list(axes.values()), values, better=better, metric=short)
+        yield describe(comparison, dataset, f"{kind}_{metric}", f"{short} by {setting}", caption, f"{alt}.", draw)

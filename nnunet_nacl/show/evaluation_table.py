@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from nnunet_nacl.documents.results import MASK_NOTES, Evaluation
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_writable, to_csv_text
 from nnunet_nacl.json_files import one_line
+from nnunet_nacl.show.text_table import aligned, number
 
 __all__ = ["check_csv", "csv_text", "table_text"]
 
@@ -29,20 +29,20 @@ def table_text(evaluation: Evaluation, title: str = "") -> str:
     undefined = document["undefined"]
 
     def segmentation(name: str, mean: dict[str, Any], cases: int | str) -> list[str]:
-        distances = (_number(mean[metric], 2) for metric in ("HD95_mm", "ASSD_mm"))
-        return [name, _number(mean["Dice"]), *distances, str(cases)]
+        distances = (number(mean[metric], 2) for metric in ("HD95_mm", "ASSD_mm"))
+        return [name, number(mean["Dice"], 4), *distances, str(cases)]
 
     rows = [["structure", "Dice", "HD95 mm", "ASSD mm", "cases"]]
     for key, name in names.items():
         defined = document["n_cases"] - len(undefined["Dice"].get(key, ()))
         rows.append(segmentation(name, document["mean"][key], defined))
     rows.append(segmentation("mean", document["foreground_mean"], ""))
-    lines = [title] * bool(title) + _align(rows) + _undefined(undefined, names)
+    lines = [title] * bool(title) + aligned(rows) + _undefined(undefined, names)
     for which, heading, count in (("mean", "mean over cases", "n_cases"), ("pooled", "pooled voxels", "n_voxels")):
         rows = [["mask", *_SCORES, count.removeprefix("n_")]]
         for mask, values in document["calibration"][which].items():
-            rows.append([mask, *(_number(values[score]) for score in _SCORES), f"{values[count]:,}"])
-        lines += ["", f"calibration, {heading}", *_align(rows)]
+            rows.append([mask, *(number(values[score], 4) for score in _SCORES), f"{values[count]:,}"])
+        lines += ["", f"calibration, {heading}", *aligned(rows)]
     lines += ["", *(f"  {mask}: {note.format(**document['settings'])}" for mask, note in MASK_NOTES.items())]
     if "paper" in document:
         lines += ["", *_paper(document["paper"], names)]
@@ -78,11 +78,11 @@ def _some(cases: Sequence[str]) -> str:
 def _paper(paper: dict[str, Any], names: dict[str, str]) -> list[str]:
     rows = [["paper's evaluation", "DSC", "HD95 voxels", "ECE", "CECE"]]
     for key, name in names.items():
-        rows.append([name, _number(paper["dsc"][key]), _number(paper["hd95_voxels"][key], 2), "", ""])
+        rows.append([name, number(paper["dsc"][key], 4), number(paper["hd95_voxels"][key], 2), "", ""])
     dsc, distance = (np.mean(list(paper[name].values())) for name in ("dsc", "hd95_voxels"))
-    rows.append(["mean", _number(dsc), _number(distance, 2), "", ""])
-    rows.append(["foreground", "", "", _number(paper["ece"]), _number(paper["cece"])])
-    return _align(rows)
+    rows.append(["mean", number(dsc, 4), number(distance, 2), "", ""])
+    rows.append(["foreground", "", "", number(paper["ece"], 4), number(paper["cece"], 4)])
+    return aligned(rows)
 
 
 def csv_text(evaluation: Evaluation) -> str:
@@ -116,16 +116,3 @@ def _rows(scope: str, case: str, structures: dict[str, Any], masks: dict[str, An
                 yield scope, case, key, "", metric, value
     for mask, scores in masks.items():
         yield from ((scope, case, "", mask, name, score) for name, score in scores.items())
-
-
-def _number(value: float, decimals: int = 4) -> str:
-    return "-" if math.isnan(value) else f"{value:.{decimals}f}"
-
-
-def _align(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = []
-    for first, *others in rows:
-        cells = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(others, widths[1:]))]
-        lines.append(f"  {'  '.join(cells)}".rstrip())
-    return lines
