@@ -7,11 +7,10 @@ import json
 import numpy as np
 import pytest
 
-from nnunet_nacl.cases.case_maps import compute_case
-from nnunet_nacl.cases.ensemble_members import MemberCase
 from nnunet_nacl.cases.evaluate import evaluate_folder
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.cases.quality_block import quality_rows
+from nnunet_nacl.cases.reviewed_case import review_case
 from nnunet_nacl.documents.document import read_document
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import encode
@@ -57,7 +56,7 @@ def test_expected_dice_and_volume_leave_ignored_voxels_out(measure):
 @pytest.mark.parametrize("labels", [CLASSES, REGIONS], ids=["classes", "regions"])
 def test_entropy_and_confidence_are_those_of_the_review_list(measure, labels):
     folder, _, case = measure(labels)
-    review = compute_case([folder], MemberCase("case_00", (folder.files("case_00"),))).review
+    review = review_case(folder.load(folder.files("case_00"), truth=False)).row
     found = quality_rows([case])
     assert found.entropy == pytest.approx(review.mean_foreground_entropy)
     assert found.confidence == pytest.approx(review.mean_foreground_confidence)
