@@ -92,7 +92,7 @@ class Ledger:
     def __init__(self, folder: Path | None, entries: Iterable[Any] = ()) -> None:
         self.folder = folder
         found = [entry for entry in entries if isinstance(entry, dict)]
-        for path in self._files(".json"):
+        for path in filter(Path.is_file, self._files(".json")):
             with contextlib.suppress(UserError):  # damaged: the case is done again
                 found.append(read_dict(path))
         self._entries = {entry["case"]: entry for entry in found if isinstance(entry.get("case"), str)}
