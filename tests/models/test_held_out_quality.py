@@ -107,7 +107,7 @@ def test_an_estimate_is_checked_on_cases_that_it_has_not_seen():
 
 @pytest.fixture
 def learned_folders(predict, tmp_path):
-    """Predictions with a map that has learned from them, and what ``apply`` and ``decide`` make of them."""
+    """Predictions with a map that has learned from them, and what ``review`` makes of them."""
 
     def build(labels=None):
         folder = predict(labels=labels, cases=0)
@@ -121,8 +121,8 @@ def learned_folders(predict, tmp_path):
             write_image(truth, truths / f"case_{i}.nii.gz", SPACING_MM)
         path = tmp_path / "calibration_map.json"
         run("calibrate", "-i", folder, "-gt", truths, "-o", path, "-form", "temperature")
-        run("apply", "-i", folder, "-map", path, "-o", tmp_path / "calibrated")
-        run("decide", "-i", tmp_path / "calibrated", "-o", tmp_path / "decided", "--probabilities")
+        for rule, name in (("argmax", "calibrated"), ("dice", "decided")):
+            run("review", "-i", folder, "-map", path, "-decide", rule, "--save_probabilities", "-o", tmp_path / name)
         return folder, path
 
     return build
@@ -145,7 +145,7 @@ def test_what_calibrate_learns_is_predicted_in_the_review(learned_folders, label
     for delivered, folder in (("argmax", "calibrated"), ("decided", "decided")):
         learned = read_record(path).learned[delivered]
         assert learned.as_deployed
-        run("uncertainty", "-i", tmp_path / folder, "-o", tmp_path / "out", "-map", path, "-threshold", 0.5)
+        run("review", "-i", tmp_path / folder, "-o", tmp_path / "out", "-map", path, "-threshold", 0.5)
         rows = rows_of(tmp_path / "out")
         lowest = [float(row["lowest_predicted_dice"]) for row in rows]
         assert len(rows) == 10
@@ -157,7 +157,7 @@ def test_what_calibrate_learns_is_predicted_in_the_review(learned_folders, label
             assert found == pytest.approx([of.estimate, of.low, of.high], abs=1e-4)
             volume = learned.volume[key].predict(float(row[f"{name} expected_volume_ml"]))
             assert float(row[f"{name} predicted_volume_high_ml"]) == pytest.approx(volume.high, rel=1e-4)
-        settings = json.loads((tmp_path / "out" / "uncertainty.json").read_text())
+        settings = json.loads((tmp_path / "out" / "prediction.json").read_text())
         assert settings["predicted"]["segmentations"] == delivered
         named = settings["predicted"], *settings["members"]
         assert [one["map_sha256"] for one in named] == [sha256(path.read_bytes()).hexdigest()] * 2
@@ -220,16 +220,15 @@ def test_a_map_is_never_asked_about_what_it_was_not_learned_for(learned_folders,
 
     def refused(*arguments) -> str:
         capsys.readouterr()
-        run("uncertainty", "-o", tmp_path / "out", *arguments, status=2)
+        run("review", "-o", tmp_path / "out", *arguments, status=2)
         assert not (tmp_path / "out").exists()
         return capsys.readouterr().err
 
-    assert f"`nnunet_nacl apply -i {folder}" in refused("-i", folder, "-map", path)
-    assert "calibrated by `nnunet_nacl apply`" in refused("-i", tmp_path / "calibrated", "-map", path, "--calibrated")
+    assert "calibrated by `nnunet_nacl review`" in refused("-i", tmp_path / "calibrated", "-map", path, "--calibrated")
     assert "give the map" in refused("-i", folder, "-threshold", "0.8")
     assert "from 0 to 1, got 80" in refused("-i", tmp_path / "calibrated", "-map", path, "-threshold", "80")
     shutil.copytree(tmp_path / "calibrated", tmp_path / "second")
-    assert "not of several" in refused("-i", tmp_path / "calibrated", tmp_path / "second", "-map", path)
+    assert "not several members" in refused("-i", tmp_path / "calibrated", tmp_path / "second", "-map", path)
     content = json.loads(path.read_text())
     for change, message in (
         ({"quality": None}, "has learned nothing about Dice"),
@@ -241,6 +240,6 @@ def test_a_map_is_never_asked_about_what_it_was_not_learned_for(learned_folders,
         assert message in refused("-i", tmp_path / "calibrated", "-map", tmp_path / "other.json")
     # a checkpoint that was calibrated leaves no trace in the folder: the user must say so
     path.write_text(json.dumps(content | {"checkpoint_sha256": {"0": "abc"}}))
-    run("uncertainty", "-i", folder, "-o", tmp_path / "out", "-map", path, "--calibrated")
-    named = json.loads((tmp_path / "out" / "uncertainty.json").read_text())["predicted"]
+    run("review", "-i", folder, "-o", tmp_path / "out", "-map", path, "--calibrated")
+    named = json.loads((tmp_path / "out" / "prediction.json").read_text())["predicted"]
     assert named["checkpoint_sha256"] == {"0": "abc"}
