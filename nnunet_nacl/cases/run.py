@@ -93,7 +93,10 @@ def run(
         entry = {**entry_of(result), SIGNATURE: signatures[item.case]}
         try:
             ledger.remember(item.case, entry, written(item, result), output)
-        except UserError as error:  # the disk is full: the next may be smaller
+        except UserError as error:
+            if output is None:
+                raise
+            # the disk is full: the files of the next case may be smaller
             problems[item.case] = str(error)
             del results[item.case]
     return dict(sorted(results.items())), dict(sorted(problems.items()))

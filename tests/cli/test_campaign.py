@@ -28,8 +28,8 @@ def test_the_dry_run_lists_the_jobs(tmp_path, capfd) -> None:
     path = write_campaign_file(tmp_path, treatments=["calibrated"])
     assert main(["campaign", str(path), "-o", str(tmp_path / "out"), "--dry-run"]) == 0
     counts = dict(re.findall(r"^(\w+) +(\d+)$", capfd.readouterr().out, re.MULTILINE))
-    expected = {"preprocess": 1, "train": 4, "calibrate": 2, "evaluate": 2, "compare": 1, "page": 1, "all": 1}
-    assert counts == {name: str(count) for name, count in (expected | {"total": 12}).items()}
+    expected = {"preprocess": 1, "train": 4, "calibrate": 2, "evaluate": 2, "compare": 1, "all": 1}
+    assert counts == {name: str(count) for name, count in (expected | {"total": 11}).items()}
 
 
 def test_status_needs_no_engine_but_a_campaign_that_was_started(tmp_path, capsys) -> None:
@@ -49,5 +49,5 @@ def test_no_name_reaches_a_shell_as_a_command(tmp_path, capfd) -> None:
     (tmp_path / snakemake_run.CAMPAIGN_FILE).write_text(json.dumps(campaign))
     assert snakemake_run.run_engine(tmp_path, [], cores=1, dry_run=True, options=["--printshellcmds"]) == 0
     commands = [line.split() for line in capfd.readouterr().out.splitlines() if " -m nnunet_nacl.campaign.job " in line]
-    assert len(commands) == 5 + 2  # a preprocessing, four trainings, comparison and page
+    assert len(commands) == 5 + 1  # a preprocessing, four trainings, and the comparison
     assert ["preprocess/'Dataset077_a", "b$(touch", "PWNED)/2d'"] in [command[-3:] for command in commands]

@@ -135,7 +135,7 @@ class FakeNnunet:
     def nnUNetv2_predict(self, arguments, environment, interrupted):
         pass
 
-    def decide(self, arguments):
+    def review(self, arguments):
         self.decided.append(arguments)
         Path(arguments.o).mkdir(parents=True, exist_ok=True)
         (Path(arguments.o) / "decision.json").touch()
@@ -310,7 +310,7 @@ def test_the_end_is_a_decision_for_new_scans_by_a_calibrated_model(demo, nnunet,
     demo()
     predict, (decide,) = nnunet.commands[-1], nnunet.decided
     assert f"-tr {TRAINERS[0]} -p nnUNetPlans -chk checkpoint_calibrated.pth --save_probabilities" in predict
-    assert f" -o {decide.i} " in predict and f"$ {predict}\n" in capsys.readouterr().out
+    assert f" -o {decide.i[0]} " in predict and f"$ {predict}\n" in capsys.readouterr().out
     for i in range(10):  # eleven scans are not predicted in passing
         (tmp_path / f"demo/nnUNet_raw/Dataset090_VirtualBrains/imagesTs/{i}_0000.nii.gz").touch()
     demo()

@@ -77,7 +77,7 @@ def test_calibrating_and_comparing_need_no_probabilities(validator, without_figu
     evaluate()
     assert main(["calibrate", *model, "-form", "temperature", "-np", "1"]) == 0
     document = json.loads((fold.parent / "calibration_map.json").read_text())
-    assert document["fitted_to"] == "samples of the cases"
+    assert document["measured_on"] == "samples of the cases"
     evaluate("-chk", "checkpoint_calibrated.pth")
     exact = read_document(fold / "validation_checkpoint_calibrated" / "calibration.json")
     before = read_document(fold / "validation_checkpoint_final" / "calibration.json")
