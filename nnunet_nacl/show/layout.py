@@ -16,7 +16,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.textpath import text_to_path
 from matplotlib.ticker import AutoLocator, MaxNLocator
 
-from nnunet_nacl.show.style import GREY, HEADING_SIZE, INK, SMALL_SIZE, TEXT_SIZE, check_path, save_figure
+from nnunet_nacl.show.style import GREY, HEADING_SIZE, SMALL_SIZE, TEXT_SIZE, check_path, save_figure
 
 __all__ = [
     "Frame",
@@ -36,7 +36,7 @@ __all__ = [
 
 MAX_WIDTH = 9.0  # inches: at 100 % no wider than a page of text on a screen
 _MIN_WIDTH = 4.8
-_MARGIN = 0.12  # inches around heading and notes
+_MARGIN = 0.12  # inches beside heading and notes
 _PAD = 0.08  # inches around every panel
 _HANDLE = 0.62  # room of a legend's handle and the gaps around it
 STEPS = [1, 2, 2.5, 5, 10]  # between the numbers on an axis
@@ -170,49 +170,33 @@ def write_figure(
         _fit(axes, width)
     room = figure.get_figwidth() - 2 * _MARGIN
     _add_legend(body, legend, room)
-    head = _Lines([(title, HEADING_SIZE, "bold", INK), (subtitle, TEXT_SIZE, "normal", INK)], room)
-    foot = _Lines([(note, SMALL_SIZE, "normal", GREY) for note in (*told, *notes)], room)
-    figure.set_figheight(figure.get_figheight() + head.height + foot.height)
-    for last in (False, True):
-        height = figure.get_figheight()
-        engine.set(rect=(0, foot.height / height, 1, 1 - (head.height + foot.height) / height))
+    heading, second = wrap(title, room, HEADING_SIZE, "bold"), wrap(subtitle, room)
+    foot = "\n".join(wrap(note, room, SMALL_SIZE) for note in (*told, *notes) if note)
+    place: dict[str, Any] = {"x": _MARGIN / figure.get_figwidth(), "ha": "left"}
+    if heading:
+        figure.suptitle(heading, fontsize=HEADING_SIZE, fontweight="bold", **place)
+    if second:
+        body.suptitle(second, fontsize=TEXT_SIZE, **place)
+    if foot:
+        figure.supxlabel(foot, fontsize=SMALL_SIZE, color=GREY, **place)
+    for text, size in ((heading, HEADING_SIZE), (second, TEXT_SIZE), (foot, SMALL_SIZE)):
+        more = (text.count("\n") + 1) * line_height(size) + 2 * _PAD if text else 0
+        figure.set_figheight(figure.get_figheight() + more)
+    for _ in range(2) if panel else ():  # the second time for what rounding left
         engine.execute(figure)
-        if panel and not last:
-            missing = (panel[1] or first.bbox.width / figure.dpi) - first.bbox.height / figure.dpi
-            figure.set_figheight(height + missing / _share(first.get_gridspec().get_height_ratios()))
+        missing = (panel[1] or first.bbox.width / figure.dpi) - first.bbox.height / figure.dpi
+        share = _share(first.get_gridspec().get_height_ratios())
+        figure.set_figheight(figure.get_figheight() + missing / share)
+    engine.execute(figure)
     figure.set_layout_engine("none")
-    head.write(figure, figure.get_figheight() - _MARGIN)
-    foot.write(figure, foot.height - _PAD)
-    for place in (path, *(path.with_suffix(suffix) for suffix in also)):
-        save_figure(figure, place, dpi=dpi, title=title)
+    for file in (path, *(path.with_suffix(suffix) for suffix in also)):
+        save_figure(figure, file, dpi=dpi, title=title)
     return path
 
 
 def _share(ratios: Sequence[float]) -> float:
     """Of the first column or row in all."""
     return ratios[0] / sum(ratios)
-
-
-class _Lines:
-    """Texts above each other, each (text, size, weight, colour), broken to fit ``room`` inches."""
-
-    def __init__(self, texts: Sequence[tuple[str, float, str, str]], room: float) -> None:
-        self._texts = [
-            (wrap(text, room, size, weight), size, weight, color) for text, size, weight, color in texts if text
-        ]
-        self.height = sum(self._step(text, size) for text, size, *_ in self._texts) + _MARGIN + _PAD * bool(self._texts)
-
-    @staticmethod
-    def _step(text: str, size: float) -> float:
-        return (text.count("\n") + 1) * line_height(size)
-
-    def write(self, figure: Figure, y: float) -> None:
-        """Write them ``y`` inches above the lower edge and below."""
-        width, height = figure.get_size_inches()
-        for text, size, weight, color in self._texts:
-            look: dict[str, Any] = {"fontsize": size, "fontweight": weight, "color": color, "linespacing": 1.2}
-            figure.text(_MARGIN / width, y / height, text, va="top", **look)
-            y -= self._step(text, size)
 
 
 def _fit(axes: Axes, width: float) -> None:
