@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -139,7 +139,7 @@ def decode(kind: type[_T], value: Any, source: str | Path, *, fix: str = _FIX) -
     from pydantic_core import ValidationError
 
     try:
-        return _validator(kind).validate_python(value)
+        return _validator(cast(Any, kind)).validate_python(value)
     except ValidationError as error:
         problem = _described(error.errors(include_url=False)[0], value)
     except (OverflowError, RecursionError) as error:  # numbers beyond any float, nested beyond any use

@@ -85,6 +85,47 @@ def test_imports_run_one_way(sources: Path) -> None:
     TopologicalSorter({module: names & graph.keys() - {module} for module, names in graph.items()}).prepare()
 
 
+LAYERS = (
+    ("errors", "files", "json_files", "methods", "label_space", "registration"),
+    ("losses", "metrics"),
+    ("calibration",),
+    ("documents",),
+    ("cases",),
+    ("training_record", "prediction", "comparison", "datasets"),
+    ("show",),
+    ("models", "campaign", "demo"),
+    ("cli",),
+)
+"""The packages and what lies beside them: each imports from its own layer and from those before it."""
+
+
+def imports_anywhere(sources: Path) -> dict[str, set[str]]:
+    """By package, or module beside them, those that it imports: on loading or in a function."""
+    layer = {name for names in LAYERS for name in names}
+    found = {name: set() for name in layer}
+    for path in (sources / "nnunet_nacl").rglob("*.py"):
+        package = path.relative_to(sources / "nnunet_nacl").with_suffix("").parts[0]
+        if package in ("__init__", "__main__"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            else:
+                continue
+            found[package] |= {name.split(".")[1] for name in names if name.startswith("nnunet_nacl.")} & layer
+    return found
+
+
+def test_packages_import_one_way(sources: Path) -> None:
+    number = {name: i for i, names in enumerate(LAYERS) for name in names}
+    found = imports_anywhere(sources)
+    assert found.keys() == number.keys()  # a new package needs its layer
+    assert not {(a, b) for a, others in found.items() for b in others if number[b] > number[a]}
+    TopologicalSorter({name: others - {name} for name, others in found.items()}).prepare()
+
+
 def test_what_computes_knows_neither_plotting_nor_nnunet(sources: Path) -> None:
     graph = imports_on_loading(sources)
     core = re.compile(r"nnunet_nacl\.(losses|metrics|label_space|methods|decision|calibration)\b")

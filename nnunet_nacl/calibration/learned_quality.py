@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -150,7 +151,7 @@ def check_estimate(
     x, y, names = expected[usable], true[usable], [name for name, use in zip(patients, usable) if use]
     if len(set(names)) < 2:
         return EstimateCheck(math.nan, math.nan, coverage([], [], []), len(y))
-    options = {"patients": names, "parts": parts_of(names), "alpha": alpha, "bounds": bounds}
+    options: dict[str, Any] = {"patients": names, "parts": parts_of(names), "alpha": alpha, "bounds": bounds}
     middle, low, high = predict_parts(x, y, **options).T
     constant = predict_parts(np.zeros_like(y), y, **options)[:, 0]  # where all expect the same, the mean is predicted
     errors = mean_absolute_error(middle, y), mean_absolute_error(constant, y)

@@ -60,7 +60,8 @@ def read_campaign(path: Path) -> dict[str, Any]:
     if content.comparisons is None:  # compare trainers, or one as it is and as it is treated, if there are any
         is_compared = len(content.trainers) > 1 or bool(content.treatments)
         campaign["comparisons"] = {"all": content.trainers} if is_compared else {}
-    seeds = {str(seed): seed for seed in content.seeds} or {"": None}
+    seeds: dict[str, int | None] = {str(seed): seed for seed in content.seeds}
+    seeds = seeds or {"": None}
     campaign["replicates"] = {key: {t: seeded(t, seed) for t in content.trainers} for key, seed in seeds.items()}
     return campaign
 

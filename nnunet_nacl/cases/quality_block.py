@@ -144,7 +144,7 @@ def sampled_quality(case: Case, sample: Sample, calibration: AffineMap) -> tuple
     n_true = {labels.key(c): int(np.count_nonzero(labels.mask(case.truth, c))) for c in labels.foreground}
     blocks = []
     for segmentation, sums in ((decision.argmax, decision.before), (decision.segmentation, decision.after)):
-        dice = {}
+        dice: dict[str, float] = {}
         for (key, n), channel, chosen in zip(n_true.items(), labels.foreground, sums.chosen):
             inside = (truth[len(dice)] if labels.regions else truth == channel) & labels.mask(segmentation, channel)
             common = min(weights[inside.astype(bool)].sum(), n, chosen)
@@ -207,5 +207,7 @@ def rows_of_blocks(blocks: Sequence[Any], keys: tuple[str, ...]) -> QualityRows 
         return None
     names = ("expected_dice", "dice", "expected_volume", "true_volume")
     tables = [np.array([[getattr(block.structures[key], name) for key in keys] for block in found]) for name in names]
-    uncertainty = [np.array([getattr(block, name) for block in found]) for name in ("entropy", "confidence")]
-    return QualityRows(keys, *tables, *uncertainty, tuple(sorted({block.unit for block in found})))
+    entropy, confidence = (np.array([getattr(block, name) for block in found]) for name in ("entropy", "confidence"))
+    dice, true, volume, true_volume = tables
+    units = tuple(sorted({block.unit for block in found}))
+    return QualityRows(keys, dice, true, volume, true_volume, entropy, confidence, units)

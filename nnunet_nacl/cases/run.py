@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 from nnunet_nacl.cases.ledger import SIGNATURE, Ledger
 from nnunet_nacl.cases.worker_processes import work_through
@@ -85,7 +85,7 @@ def run(
         else:
             results[item.case] = result
     own = here(todo) if here is not None and min(processes, len(todo)) <= 1 else None
-    for item, outcome in work_through(work, todo, _path, processes, title, len(items), progress, here=own):
+    for item, outcome in work_through(cast(Any, work), todo, _path, processes, title, len(items), progress, here=own):
         if isinstance(outcome, str):
             problems[item.case] = one_line(outcome)
             continue

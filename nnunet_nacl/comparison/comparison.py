@@ -194,8 +194,8 @@ class Comparison:
             ranks = mean_case_ranks(found, n_bootstrap=self.n_bootstrap, seed=self.seed, groups=groups)
             for name, mean in zip(means, ranks):
                 means[name][metric] = mean
-        for found in sums.values():
-            found["total"] = sum(found.values())
+        for by_metric in sums.values():
+            by_metric["total"] = sum(by_metric.values())
         return {"metrics": list(RANK_METRICS), "sum": sums, "mean": means}
 
 

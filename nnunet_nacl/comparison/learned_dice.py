@@ -73,7 +73,7 @@ def quality_by_entry(
 
 def _by_other_parts(part: Part, dataset: Dataset, rows: QualityRows) -> QualityRows:
     """With predictions, if the model's map has learned of these cases."""
-    path = part.folder and part.folder.folder.parent.parent / MAP_FILE
+    path = part.folder.folder.parent.parent / MAP_FILE if part.folder else None
     if path is None or not path.is_file():
         return rows
     record = read_record(path)

@@ -95,9 +95,9 @@ def mean_case_ranks(
     if sum(map(len, sizes)) == 1:
         return [Interval(float(mean), nan, nan, n) for mean in means]
     total, drawn = np.zeros((n_bootstrap, n_methods)), np.zeros((n_bootstrap, 1))
-    for i, (own, size) in enumerate(zip(sums, sizes)):
+    for i, (of_patients, size) in enumerate(zip(sums, sizes)):
         counts = resamples(len(size), n_bootstrap, seed + i)
-        total += counts @ own
+        total += counts @ of_patients
         drawn += counts @ size[:, None]
     ends = [percentile_interval(column) for column in (total / drawn).T]
     return [Interval(float(mean), low, high, n) for mean, (low, high) in zip(means, ends)]

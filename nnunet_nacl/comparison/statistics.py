@@ -71,13 +71,13 @@ def paired_difference(
     Raises:
         ValueError: The lengths differ.
     """
-    reference, values = np.asarray(reference, np.float64), np.asarray(values, np.float64)
-    if reference.shape != values.shape:
-        raise ValueError(f"paired values must be of the same cases, got {reference.size} and {values.size}.")
-    both = ~(np.isnan(reference) | np.isnan(values))
-    reference, values = reference[both], values[both]
+    old, new = np.asarray(reference, np.float64), np.asarray(values, np.float64)
+    if old.shape != new.shape:
+        raise ValueError(f"paired values must be of the same cases, got {old.size} and {new.size}.")
+    both = ~(np.isnan(old) | np.isnan(new))
+    old, new = old[both], new[both]
     groups = None if groups is None else np.asarray(groups)[both].tolist()
-    differences = values - reference
+    differences = new - old
     interval = mean_interval(differences, n_bootstrap=n_bootstrap, seed=seed, groups=groups)
     of_patients = differences if groups is None else _means_by(differences, groups)
     signs = np.sign(without_noise(of_patients))
@@ -85,8 +85,8 @@ def paired_difference(
     return PairedDifference(
         n=interval.n,
         n_patients=len(of_patients),
-        mean_reference=float(reference.mean()) if interval.n else nan,
-        mean=float(values.mean()) if interval.n else nan,
+        mean_reference=float(old.mean()) if interval.n else nan,
+        mean=float(new.mean()) if interval.n else nan,
         difference=interval.mean,
         low=interval.low,
         high=interval.high,

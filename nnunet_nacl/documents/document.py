@@ -45,8 +45,8 @@ __all__ = [
 FILE_NAME = "calibration.json"
 SCHEMA_VERSION = 1  # keys may be added within a version
 _NONE, _AGAIN = "not a calibration.json of this package", "evaluate again"
-_PLAIN = ("case", "reference_file", "prediction_file", "probabilities_file", "largest_label", "n_changed_voxels")
-_PLAIN += ("signature",)
+_FILES = ("reference_file", "prediction_file", "probabilities_file")
+_PLAIN = ("case", *_FILES, "largest_label", "n_changed_voxels", "signature")
 
 
 _Bins = TypedDict("_Bins", dict.fromkeys(MASKS, BinStats))  # type: ignore[misc]
@@ -186,7 +186,7 @@ def case_from_json(
 
 def _structure(values: _Structure) -> Structure:
     overlap = Overlap(*(values[key] for key in ("TP", "FP", "FN", "TN")))
-    return Structure(overlap, math.nan, values["ASSD_mm"], None, {**values["distances"]})
+    return Structure(overlap, math.nan, values["ASSD_mm"], None, {**values["distances"]})  # type: ignore[dict-item]
 
 
 def read_document(path: Path | str) -> Evaluation:

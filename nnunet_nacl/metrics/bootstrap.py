@@ -148,7 +148,7 @@ def relative_difference(
     percent = 100 * (float(new.mean()) / float(old.mean()) - 1)
     if groups is not None:
         code = np.unique(np.asarray(groups)[both], return_inverse=True)[1]
-        old, new = np.bincount(code, old), np.bincount(code, new)
+        old, new = (np.bincount(code, one).astype(np.float64) for one in (old, new))
     if len(old) == 1:
         return Interval(percent, nan, nan, n)
     counts = resamples(len(old), n_bootstrap, seed)

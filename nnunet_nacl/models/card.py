@@ -180,7 +180,7 @@ def _calibration(
 
 def _quality(calibration_map: Mapping[str, Any]) -> str:
     """How well Dice and volume of a case are predicted, as measured on cases left out."""
-    quality = calibration_map.get("quality")
+    quality: Any = calibration_map.get("quality")
     if not fits(_Quality, quality) or not quality["checks"]:
         return "Nothing was learned about the Dice and volumes of single cases."
     names = {row["key"]: row["name"] for row in calibration_map["structures"]}

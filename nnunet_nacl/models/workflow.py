@@ -148,7 +148,7 @@ def calibrate(
         cases = [case for case in cases if case in known]
         patients = [groups[case] if groups else case for case in cases]
         old, new, errors = case_values(before, cases), case_values(after, cases), None
-        rows = [
+        rows: Any = [
             quality_rows([known[case] for case in cases]),
             rows_of_blocks([known[case].blocks[DECIDED] for case in cases], tuple(structures)),
         ]

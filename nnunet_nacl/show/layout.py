@@ -182,9 +182,9 @@ def write_figure(
     for text, size in ((heading, HEADING_SIZE), (second, TEXT_SIZE), (foot, SMALL_SIZE)):
         more = (text.count("\n") + 1) * line_height(size) + 2 * _PAD if text else 0
         figure.set_figheight(figure.get_figheight() + more)
-    for _ in range(2) if panel else ():  # the second time for what rounding left
+    for wanted in (panel, panel) if panel else ():  # the second time for what rounding left
         engine.execute(figure)
-        missing = (panel[1] or first.bbox.width / figure.dpi) - first.bbox.height / figure.dpi
+        missing = (wanted[1] or first.bbox.width / figure.dpi) - first.bbox.height / figure.dpi
         share = _share(first.get_gridspec().get_height_ratios())
         figure.set_figheight(figure.get_figheight() + missing / share)
     engine.execute(figure)

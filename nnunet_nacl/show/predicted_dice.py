@@ -120,7 +120,9 @@ def draw_predicted_dice(
 
 def _covered(rows: QualityRows, structure: int) -> tuple[int, int]:
     """How many cases have their true Dice within the interval, and how many have both."""
-    found = coverage(*rows.predicted[:, structure, 1:].T, rows.true_dice[:, structure])
+    predicted: Any = rows.predicted
+    low, high = predicted[:, structure, 1:].T
+    found = coverage(low, high, rows.true_dice[:, structure])
     return round(found.share * found.n) if found.n else 0, found.n
 
 
@@ -130,7 +132,7 @@ def _draw(axes: Axes, predicted: np.ndarray, low: np.ndarray, high: np.ndarray, 
     if not len(predicted):
         axes.text(0.5, 0.5, "no value", transform=axes.transAxes, ha="center", fontsize=SMALL_SIZE, color=GREY)
     for x, y, *ends in zip(predicted, true, low, high):
-        interval = None if np.isnan(ends).any() else ends
+        interval = None if np.isnan(ends).any() else (ends[0], ends[1])
         look = _ALONE if interval is None else _INSIDE if ends[0] <= y <= ends[1] else _OUTSIDE
         draw_interval(axes, x, interval, vertical=True, color=look["color"], alpha=0.35, gid="interval")
         axes.plot([x], [y], linestyle="none", zorder=3, **look)

@@ -183,7 +183,7 @@ def latex_text(table: Table, notes: Sequence[str] = ()) -> str:
     for i in reversed(range(len(rows))):
         if table.starts_group(i):
             rows.insert(i, r"\midrule")
-    header = [r"\toprule", _latex_row(map(escape_latex, table.columns)), r"\midrule"]
+    header = [r"\toprule", _latex_row([escape_latex(column) for column in table.columns]), r"\midrule"]
     columns = "".join("r" if right else "l" for right in table.numeric)
     if len(table.rows) > _LONG:
         return _lines(
