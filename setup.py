@@ -69,7 +69,7 @@ def read_readme() -> str:
 # come with nnU-Net, but are imported here too.
 REQUIREMENTS = [
     "nnunetv2>=2.8,<3",
-    "torch>=2.3",
+    "torch>=2.6",
     "numpy>=1.26",
     "scipy>=1.11",
     "pandas>=2.1",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from nnunet_nacl.cases.checkpoint_files import read_checkpoint, write_checkpoint
 from nnunet_nacl.files import replacing
-from nnunet_nacl.json_files import first_line
 
 __all__ = ["drop_optimiser_state", "drop_probabilities"]
 
@@ -20,18 +20,13 @@ def drop_optimiser_state(fold_folder: Path) -> None:
     Raises:
         UserError: It cannot be written, for want of space perhaps; the checkpoint stays as it was.
     """
-    import torch
-
     path = fold_folder / "checkpoint_final.pth"
-    checkpoint = torch.load(path, map_location="cpu", weights_only=False)
+    checkpoint = read_checkpoint(path)
     if (checkpoint.get("optimizer_state") or {}).get("state"):
         before = path.stat()
         checkpoint["optimizer_state"]["state"] = {}
         with replacing(path, fix="free some space") as temporary:
-            try:
-                torch.save(checkpoint, temporary)
-            except RuntimeError as error:  # so torch says that a file cannot be written
-                raise OSError(first_line(error)) from None
+            write_checkpoint(checkpoint, temporary)
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     (fold_folder / "checkpoint_best.pth").unlink(missing_ok=True)
 

@@ -8,8 +8,6 @@ Stock nnU-Net then predicts calibrated probabilities: `nnUNetv2_predict ... -chk
 from __future__ import annotations
 
 import contextlib
-import os
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,13 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from nnunet_nacl.calibration.affine import AffineMap
+from nnunet_nacl.cases.checkpoint_files import read_checkpoint, write_checkpoint
 from nnunet_nacl.cases.image_files import quiet
 from nnunet_nacl.documents.document import FILE_NAME
 from nnunet_nacl.documents.map_file import slopes_and_offsets
 from nnunet_nacl.documents.results import LARGEST_LOGIT
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import can_write, remove_leftovers, replacing
-from nnunet_nacl.json_files import first_line, read_json
+from nnunet_nacl.json_files import read_json
 
 __all__ = [
     "CALIBRATED",
@@ -74,15 +73,7 @@ def check_checkpoints(model: Path, folds: Sequence[str], checkpoint_name: str, *
 
 
 def _load(path: Path) -> dict[str, Any]:
-    try:
-        # as nnU-Net loads it: its checkpoints hold numpy numbers in the log
-        checkpoint = torch.load(path, map_location="cpu", weights_only=False)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such checkpoint; finish the training, or name another with -chk.") from None
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as a checkpoint ({first_line(error)}); restore it.") from None
-    if not isinstance(checkpoint, dict) or "network_weights" not in checkpoint:
-        raise UserError(f"{path}: not a checkpoint of nnU-Net; give one with -chk.")
+    checkpoint = read_checkpoint(path)
     if MARK in checkpoint:
         raise UserError(f"{path} is calibrated already; calibrate from the original, checkpoint_final.pth.")
     return checkpoint
@@ -234,9 +225,7 @@ def write_calibrated(
             largest = _largest_logit(folder)
             differences[fold] = check_baked(network, original, weights, calibration, patch_shape, largest)
             temporary = stack.enter_context(replacing(folder / CALIBRATED, fix="free space there"))
-            with open(temporary, "xb") as file:
-                torch.save(checkpoint | {"network_weights": weights, MARK: description}, file)
-                os.fsync(file.fileno())
+            write_checkpoint(checkpoint | {"network_weights": weights, MARK: description}, temporary)
     return differences
 
 
@@ -262,9 +251,8 @@ def calibrated_otherwise(model: Path, calibration: AffineMap) -> list[str]:
     others = []
     for path in sorted(model.glob(f"fold_*/{CALIBRATED}")):
         try:
-            mark = torch.load(path, map_location="cpu", weights_only=False)[MARK]
-            same = np.allclose(slopes_and_offsets(mark), here)
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError, TypeError):
+            same = np.allclose(slopes_and_offsets(read_checkpoint(path, mmap=True)[MARK]), here)
+        except (ValueError, KeyError, TypeError):
             same = False
         if not same:
             others.append(path.parent.name.removeprefix("fold_"))

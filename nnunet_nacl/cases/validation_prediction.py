@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from nnunet_nacl.cases.checkpoint_files import read_checkpoint
 from nnunet_nacl.cases.evaluate import ledger_folder, open_ledger, restore
 from nnunet_nacl.cases.image_files import quiet
 from nnunet_nacl.cases.ledger import SIGNATURE, Ledger, identify
@@ -70,6 +71,7 @@ def predict_validation(
     if not path.is_file():
         present = ", ".join(sorted(found.name for found in path.parent.glob("*.pth"))) or "none"
         raise UserError(f"{path}: no such checkpoint (there are {present}); name another with -chk.")
+    read_checkpoint(path, mmap=True)  # before nnU-Net runs what it holds
     output = predicted_folder(path.parent, checkpoint)
     output.mkdir(exist_ok=True)
     folder = PredictionFolder.open(output)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from nnunet_nacl.cli.options import add_trust
 from nnunet_nacl.cli.processes import add_processes_option, number_of_processes
 
 HELP = "calibrate a trained model on its held-out cases, and write it into the checkpoints"
@@ -58,6 +59,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-groups", metavar="FILE|REGEX", help="patient of each case: a .json object, or an expression for the name")
     add("-map", metavar="FILE", help="fit nothing, write this map into the model's checkpoints")
     add_processes_option(parser)
+    add_trust(parser)
     add("--no-checkpoints", action="store_true", help="write no calibrated checkpoints")
     add("--any-age", action="store_true", help="take predictions that are older than the checkpoint")
 

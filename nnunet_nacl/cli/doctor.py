@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 
 import nnunet_nacl
+from nnunet_nacl.registration import bridge_folder
 from nnunet_nacl.registration.health import FAIL, OK, WARN, Check, check_nnunet, check_registration, check_trainers
 
 HELP = "check that nnU-Net finds the trainers here, and say how to fix what is broken"
@@ -26,14 +27,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "Check this environment: nnU-Net and whether it can be extended, the registration of the trainers, every\n"
         "trainer by nnU-Net's own look-up, nnU-Net's three folders, PyTorch and the GPU.\n\n"
         "FAIL is broken: exit status 1. WARN is worth knowing, but not everybody's problem: a folder of nnU-Net's\n"
-        "that is not set, say, which some commands do without. It leaves the exit status 0, unless --strict."
+        "that is not set, say, which some commands do without. It leaves the exit status 0, unless --strict.\n\n"
+        "After `pip install` nnU-Net finds the trainers by itself: Python appends their folder to the environment\n"
+        "variable nnUNet_extTrainer whenever it starts. Where it cannot (pip install --target, PYTHONPATH,\n"
+        "python -S), set the variable to what --path prints."
     )
-    parser.epilog = "example, for a job that is about to train:\n  nnunet_nacl doctor --strict"
+    parser.epilog = (
+        "examples:\n  nnunet_nacl doctor --strict    # for a job that is about to train\n"
+        '  export nnUNet_extTrainer="/my/trainers:$(nnunet_nacl doctor --path)"'
+    )
     parser.add_argument("--strict", action="store_true", help="exit with status 1 on a WARN, too")
+    parser.add_argument("--path", action="store_true", help="print the folder of the trainers, and check nothing")
 
 
 def run(args: argparse.Namespace) -> int:
     """Prints the table as the checks proceed; 1 if something is broken."""
+    if args.path:
+        print(bridge_folder())
+        return 0
     counts = {OK: 0, WARN: 0, FAIL: 0}
     _print_row("status", "check", "found")
     for check in _checks():

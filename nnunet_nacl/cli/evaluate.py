@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from nnunet_nacl.cli.options import add_trust
 from nnunet_nacl.cli.processes import add_processes_option, number_of_processes
 from nnunet_nacl.cli.threshold import add_threshold_option, check_threshold
 
@@ -67,6 +68,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--calibrated", action="store_true", help="with -map: predicted with the calibrated checkpoint of this map")
     add("--paper", action="store_true", help="also the NACL paper's own evaluation, for its tables (classes only)")
     add("--csv", action="store_true", help="also write every number to a .csv file beside the output")
+    add_trust(parser)
     add("--chill", action="store_true", help="do not complain about cases that have no prediction")
 
 

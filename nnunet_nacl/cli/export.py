@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from nnunet_nacl.cli.options import add_trust
+
 HELP = "export a trained model with its calibration and a model card; --portable: nnU-Net alone can use it"
 
 _DESCRIPTION = """\
@@ -34,6 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-p", metavar="PLANS", default="nnUNetPlans", help="plans (default: %(default)s)")
     add("-f", metavar="FOLD", nargs="+", help="folds (default: all that are trained to the end)")
     add("-o", metavar="FILE", required=True, help="the zip to write")
+    add_trust(parser)
     add("--portable", action="store_true", help="record nnU-Net's own trainer, so that nnU-Net alone can predict")
 
 

@@ -32,12 +32,14 @@ def run(args: argparse.Namespace) -> int:
     import os
     from pathlib import Path
 
+    from nnunet_nacl.cases.checkpoint_files import CAN_HOLD_CODE
     from nnunet_nacl.errors import UserError
     from nnunet_nacl.models.archive import install_model
 
     results = os.environ.get("nnUNet_results")
     if not results:
         raise UserError("the environment variable nnUNet_results is not set; nnU-Net's documentation says what it is.")
+    print(f"note: {CAN_HOLD_CODE}.")
     for model in install_model(Path(args.i), Path(results), overwrite=args.overwrite):
         print(f"installed: {Path(results) / model}")
     return 0

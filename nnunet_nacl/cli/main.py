@@ -15,7 +15,7 @@ from importlib import import_module
 import nnunet_nacl
 from nnunet_nacl.errors import UserError
 
-_NAMES = "calibrate campaign compare demo doctor evaluate export import path predict prepare review trainers"
+_NAMES = "calibrate campaign compare demo doctor evaluate export import predict prepare review trainers"
 SUBCOMMANDS = {name: f"nnunet_nacl.cli.{name}" for name in _NAMES.split()} | {"import": "nnunet_nacl.cli.import_model"}
 
 
@@ -63,6 +63,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser(argv).parse_args(argv)
     if hasattr(sys.stdout, "reconfigure"):  # names of structures and files may be more than the terminal can show
         sys.stdout.reconfigure(errors="backslashreplace")
+    if getattr(args, "trust_checkpoint", False):
+        from nnunet_nacl.cases.checkpoint_files import TRUSTED
+
+        TRUSTED.set(True)
     try:
         status = args.run(args)
         sys.stdout.flush()

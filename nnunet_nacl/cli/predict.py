@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 
+from nnunet_nacl.cli.options import add_trust
+
 HELP = "predict scans and list those to look at first"
 
 _DESCRIPTION = """\
@@ -84,6 +86,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         add(name, metavar="N", type=int, default=default, help=f"processes that {what} scans (default: %(default)s)")
     add("-num_parts", metavar="N", type=int, default=1, help="runs that share the scans (default: %(default)s)")
     add("-part_id", metavar="I", type=int, default=0, help="which of them this is, from 0 (default: %(default)s)")
+    add_trust(parser)
     add("--continue_prediction", action="store_true", help="keep the scans that an earlier run finished")
     add("--disable_progress_bar", action="store_true", help="show no progress bar")
 
@@ -95,6 +98,7 @@ def run(args: argparse.Namespace) -> int:
     import sys
     from pathlib import Path
 
+    from nnunet_nacl.cases.checkpoint_files import CAN_HOLD_CODE
     from nnunet_nacl.cli.problem_list import report_problems
     from nnunet_nacl.cli.review_text import print_list
     from nnunet_nacl.prediction.scan_list import NOT_YET
@@ -125,6 +129,8 @@ def run(args: argparse.Namespace) -> int:
     )
     network = {"device": args.device, "step_size": args.step_size, "mirroring": not args.disable_tta}
     network["everything_on_device"] = not args.not_on_device
+    if args.m:
+        print(f"note: {CAN_HOLD_CODE}.")
     _say_what_is_missing(model, args)
     _set_threads(args.device)
     # the blocks that tidy up run only if Python ends by an exception

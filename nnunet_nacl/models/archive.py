@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from nnunet_nacl.cases.checkpoint_files import read_checkpoint
 from nnunet_nacl.cases.checkpoints import CALIBRATED, MARK
 from nnunet_nacl.cases.folds import FILE_NAME, merge
 from nnunet_nacl.cases.heldout import AFTER_FOLDER
@@ -22,7 +23,7 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_writable, replacing, to_json_text
 from nnunet_nacl.json_files import first_line, fits, read_dict
 from nnunet_nacl.models.card import CARD_NAME, card_text
-from nnunet_nacl.models.portable import check_portable, portable_checkpoint, read_checkpoint
+from nnunet_nacl.models.portable import check_portable, portable_checkpoint
 
 __all__ = ["export_model", "install_model"]
 
@@ -43,7 +44,7 @@ def export_model(
 
     Args:
         model: Model folder, ``nnUNet_results/DatasetNNN_Name/TRAINER__PLANS__CONFIGURATION``.
-        output: The zip; replaced if it is there.
+        output: The zip; an earlier export is replaced.
         folds: Which; None takes all that are trained to the end.
         portable: Record nnU-Net's own trainer in the checkpoints, and store the calibrated network, where there is
             one, as ``checkpoint_final.pth``: nnU-Net alone then predicts with it. The folder keeps its name, since
@@ -65,8 +66,10 @@ def export_model(
     calibrated = _calibrated(model, folds)
     calibration_map = _calibration_map(model, folds, calibrated)
     if portable:
-        check_portable(read_checkpoint(model / f"fold_{folds[0]}" / FINAL_NAME)["trainer_name"])
+        check_portable(read_checkpoint(model / f"fold_{folds[0]}" / FINAL_NAME, mmap=True)["trainer_name"])
     check_writable(output)
+    if output.exists() and not _is_export(output):
+        raise UserError(f"{output} is no archive of `nnunet_nacl export` and would be lost; choose another -o.")
     place = PurePosixPath(model.parent.name, model.name)
     say(f"nnU-Net's export of {model.name}, folds {', '.join(folds)}")
     with replacing(output) as temporary:
@@ -100,6 +103,15 @@ def export_model(
             )
             archive.writestr(str(place / CARD_NAME), text)
     return output
+
+
+def _is_export(path: Path) -> bool:
+    """Whether a file is one of our archives: none of nnU-Net's own has a model card."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(PurePosixPath(name).name == CARD_NAME for name in archive.namelist())
+    except (zipfile.BadZipFile, OSError):
+        return False
 
 
 def install_model(archive: Path, results: Path, *, overwrite: bool = False) -> list[str]:
@@ -208,7 +220,7 @@ def _calibration_map(model: Path, folds: Sequence[str], calibrated: bool) -> dic
         return there
     for fold in folds:
         checkpoint = model / f"fold_{fold}" / CALIBRATED
-        baked: Any = read_checkpoint(checkpoint).get(MARK)
+        baked: Any = read_checkpoint(checkpoint, mmap=True).get(MARK)
         if not fits(MapContent, baked):
             raise UserError(
                 f"{checkpoint}: does not say by which map it was calibrated; run `nnunet_nacl calibrate` again."

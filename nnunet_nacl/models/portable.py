@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any
 
+from nnunet_nacl.cases.checkpoint_files import read_checkpoint
 from nnunet_nacl.cases.image_files import quiet
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import first_line
 
-__all__ = ["STOCK_TRAINER", "check_portable", "portable_checkpoint", "read_checkpoint"]
+__all__ = ["STOCK_TRAINER", "check_portable", "portable_checkpoint"]
 
 STOCK_TRAINER = "nnUNetTrainer"
 # What nnU-Net's predictor asks of a trainer's class. All else of a trainer matters in training only.
@@ -57,16 +57,3 @@ def portable_checkpoint(path: Path) -> bytes:
     stream = io.BytesIO()
     torch.save(checkpoint, stream)
     return stream.getvalue()
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint, on the CPU; UserError where it is none of nnU-Net's."""
-    import torch
-
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=False)
-    except Exception as error:  # zipfile, pickle and PyTorch have exceptions of their own
-        raise UserError(f"{path}: cannot be read as a checkpoint ({first_line(error)}); restore it.") from None
-    if not isinstance(checkpoint, dict) or not {"network_weights", "trainer_name", "init_args"} <= checkpoint.keys():
-        raise UserError(f"{path}: not a checkpoint of nnU-Net; give one that nnUNetv2_train wrote.")
-    return checkpoint

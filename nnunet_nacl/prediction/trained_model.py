@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from nnunet_nacl.cases.checkpoint_files import read_checkpoint
 from nnunet_nacl.cases.checkpoints import CALIBRATED, MARK
 from nnunet_nacl.cases.labels import Labels
 from nnunet_nacl.cases.predicted_quality import QualityOfMap
@@ -184,16 +185,8 @@ def _folds(folder: Path, folds: Sequence[str | int] | None, checkpoint: str | No
 
 def _head(path: Path) -> dict[str, Any]:
     """A checkpoint whose weights stay on the disk."""
-    import torch
-
-    try:
-        # as nnU-Net loads it: its checkpoints hold numpy numbers in the log
-        content = torch.load(path, map_location="cpu", weights_only=False, mmap=True)
-        return {key: content[key] for key in ("init_args", "trainer_name")} | {MARK: content.get(MARK)}
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such checkpoint; finish the training, or name another with -chk.") from None
-    except Exception as error:  # torch raises anything on broken bytes
-        raise UserError(f"{path}: cannot be read as a checkpoint ({first_line(error)}); restore it.") from None
+    content = read_checkpoint(path, mmap=True)
+    return {key: content[key] for key in ("init_args", "trainer_name")} | {MARK: content.get(MARK)}
 
 
 def _affine(mark: dict[str, Any] | None) -> list[tuple[float, float]]:

@@ -27,7 +27,7 @@ FindTrainer = Callable[[str], type]
 
 _INSTALL_NNUNET = 'pip install "nnunetv2>=2.8,<3"'
 _REINSTALL = "pip install --force-reinstall --no-deps nnunet_nacl"
-_EXPORT = f'export {ENVIRONMENT_VARIABLE}="$(nnunet_nacl path)"'
+_EXPORT = f'export {ENVIRONMENT_VARIABLE}="$(nnunet_nacl doctor --path)"'
 _EXAMPLE_VARIANT = "nnUNetTrainerNACL_lambda0p2"
 
 

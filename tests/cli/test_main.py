@@ -53,7 +53,7 @@ def test_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"nnunet_nacl {nnunet_nacl.__version__}\n"
 
 
-@pytest.mark.parametrize("argv", [[], ["nonsense"], ["path", "surplus"]])
+@pytest.mark.parametrize("argv", [[], ["nonsense"], ["doctor", "surplus"]])
 def test_a_wrong_command_line_is_a_usage_error(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         cli.main(argv)
@@ -108,7 +108,7 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     assert process.returncode == 0
 
 
-@pytest.mark.parametrize("argv", [["path"], ["--help"]])
+@pytest.mark.parametrize("argv", [["doctor", "--path"], ["--help"]])
 def test_light_commands_import_no_torch(argv: list[str]) -> None:
     code = (
         "import sys; from nnunet_nacl.cli.main import main\n"

@@ -38,7 +38,7 @@ def test_python_registers_the_bridge_folder_when_it_starts(installed: Environmen
 
 
 def test_the_command_prints_the_folder_that_is_registered(installed: Environment) -> None:
-    assert installed.command("path").stdout.strip().split("\n") == folders(installed)
+    assert installed.command("doctor", "--path").stdout.strip().split("\n") == folders(installed)
 
 
 def test_without_site_nothing_is_registered_and_nothing_breaks(installed: Environment) -> None:
@@ -139,6 +139,6 @@ def test_target_folder_works_by_hand(tmp_path: Path, wheel: Path, new_environmen
     environment, target = new_environment(), tmp_path / "target"
     environment.pip("install", "--no-deps", "--target", str(target), str(wheel))
     assert folders(environment, PYTHONPATH=str(target)) == [""]
-    code = "from nnunet_nacl.cli.main import main; main(['path'])"
+    code = "from nnunet_nacl.cli.main import main; main(['doctor', '--path'])"
     folder = environment.run(code, PYTHONPATH=str(target)).strip()
     assert (Path(folder) / "nnunet_nacl_bridge.py").is_file()

@@ -1,4 +1,4 @@
-"""`nnunet_nacl path`."""
+"""`nnunet_nacl doctor --path`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nnunet_nacl.cli.main import main
 
 
 def test_it_prints_the_bridge_folder_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["path"]) == 0
+    assert main(["doctor", "--path"]) == 0
     printed = capsys.readouterr()
     (line,) = printed.out.splitlines()
     assert Path(line).is_absolute()

@@ -1,0 +1,78 @@
+"""A checkpoint is a pickle: what nnU-Net writes is read, what could run code is refused."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+import torch
+
+from nnunet_nacl.cases.checkpoint_files import TRUSTED, read_checkpoint, write_checkpoint
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import replacing
+from tests.processes import full_disk
+
+CONTENT = {
+    "network_weights": {"layer.weight": torch.ones(300, 300)},
+    "optimizer_state": {"state": {0: {"momentum_buffer": torch.ones(3)}}},
+    "grad_scaler_state": None,
+    "logging": {"ema_fg_dice": [np.float64(0.5), np.float32(0.25)], "epoch": [np.int64(3), 4.0]},
+    "_best_ema": np.float64(0.5),
+    "trainer_name": "nnUNetTrainer",
+    "init_args": {"configuration": "2d", "fold": 0, "device": torch.device("cpu")},
+    "inference_allowed_mirroring_axes": (0, 1),
+}
+
+
+class Harmful:
+    def __init__(self, path) -> None:
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+@pytest.mark.parametrize("mmap", [False, True])
+def test_what_nnunet_writes_is_read(tmp_path, mmap):
+    write_checkpoint(CONTENT, tmp_path / "checkpoint.pth")
+    found = read_checkpoint(tmp_path / "checkpoint.pth", mmap=mmap)
+    assert found["logging"] == CONTENT["logging"] and found["init_args"] == CONTENT["init_args"]
+    assert torch.equal(found["network_weights"]["layer.weight"], CONTENT["network_weights"]["layer.weight"])
+
+
+def test_numbers_of_an_older_numpy_are_read(tmp_path):
+    torch.save(CONTENT, tmp_path / "legacy.pth", _use_new_zipfile_serialization=False)
+    legacy = (tmp_path / "legacy.pth").read_bytes().replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
+    (tmp_path / "legacy.pth").write_bytes(legacy)
+    assert read_checkpoint(tmp_path / "legacy.pth")["logging"] == CONTENT["logging"]
+
+
+def test_what_could_run_code_is_refused_unless_it_is_trusted(tmp_path):
+    path, made = tmp_path / "checkpoint.pth", tmp_path / "made"
+    write_checkpoint(CONTENT | {"extra": Harmful(made)}, path)
+    for mmap in (False, True):
+        with pytest.raises(UserError, match="checkpoint.pth: .*it can hold code.*--trust_checkpoint"):
+            read_checkpoint(path, mmap=mmap)
+    assert not made.exists()
+    token = TRUSTED.set(True)
+    try:
+        assert read_checkpoint(path)["trainer_name"] == "nnUNetTrainer" and made.is_dir()
+    finally:
+        TRUSTED.reset(token)
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"PK\x03\x04nothing", b"\x80\x02}q\x00."])
+def test_what_is_no_checkpoint_is_named(tmp_path, content):
+    (tmp_path / "checkpoint.pth").write_bytes(content)
+    with pytest.raises(UserError, match="checkpoint.pth: (cannot be read as|not) a checkpoint"):
+        read_checkpoint(tmp_path / "checkpoint.pth")
+    with pytest.raises(UserError, match="no such checkpoint"):
+        read_checkpoint(tmp_path / "none.pth")
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
+    with full_disk(50_000), pytest.raises(UserError, match="checkpoint.pth: cannot be written .*; free space there"):
+        with replacing(tmp_path / "checkpoint.pth", fix="free space there") as temporary:
+            write_checkpoint(CONTENT, temporary)
+    assert not list(tmp_path.iterdir())
