@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pytest
 import torch
 
 from nnunet_nacl import losses
@@ -70,6 +71,25 @@ PENALTY_FORMS = [
     {"penalty": penalty, "space": space, "reduction": reduction}
     for penalty, space, reduction in itertools.product(PENALTIES, SPACES, REDUCTIONS)
 ]
+
+
+def pairwise(**values: Sequence) -> pytest.MarkDecorator:
+    """Parametrises by few combinations that hold every pair of two arguments' values; ``a__b`` are two arguments."""
+    factors = [range(len(of_one)) for of_one in values.values()]
+    columns = list(itertools.combinations(range(len(factors)), 2))
+    wanted = {(i, a, j, b) for i, j in columns for a in factors[i] for b in factors[j]}
+    all_of_them, chosen = list(itertools.product(*factors)), []
+    pairs = {row: {(i, row[i], j, row[j]) for i, j in columns} for row in all_of_them}
+    while wanted:
+        chosen.append(max(all_of_them, key=lambda row: len(pairs[row] & wanted)))
+        wanted -= pairs[chosen[-1]]
+    names = [name.split("__") for name in values]
+    rows = [[of_one[i] for of_one, i in zip(values.values(), row)] for row in chosen]
+    flat = [[x for name, x in zip(names, row) for x in (x if len(name) > 1 else (x,))] for row in rows]
+    return pytest.mark.parametrize(
+        [n for name in names for n in name], flat, ids=["-".join(map(str, row)) for row in rows]
+    )
+
 
 LABEL_SPACES = ("classes", "classes_ignore", "regions", "regions_mask")
 IGNORE = 7

@@ -58,8 +58,7 @@ def test_without_an_ignore_label(name, label_space):
     assert_compiles(name, {}, label_space)
 
 
-@pytest.mark.parametrize("padding", PADDINGS)
-@pytest.mark.parametrize("prior", PRIORS)
+@pytest.mark.parametrize("prior, padding", list(zip((*PRIORS, "mean"), PADDINGS)))
 def test_nacl_with_every_prior_and_padding_in_3d(prior, padding):
     assert_compiles("nacl", {"prior": prior, "padding": padding}, "classes_ignore", spatial=(3, 4, 3))
 

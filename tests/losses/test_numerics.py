@@ -18,14 +18,15 @@ from tests.losses.cases import (
     PENALTY_FORMS,
     PRIORS,
     assert_same,
+    pairwise,
     problem,
     value_and_gradient,
 )
 from tests.reference import losses as reference
 
 ALL_LOSSES = pytest.mark.parametrize("name, settings", CONFIGURED, ids=CONFIGURED_IDS)
-SPACE = pytest.mark.parametrize("label_space", ["classes_ignore", "regions_mask"])
-HALF = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=["float16", "bfloat16"])
+SPACES = ["classes_ignore", "regions_mask"]
+SPACE = pytest.mark.parametrize("label_space", SPACES)
 ROUNDING = {torch.float16: 2**-11, torch.bfloat16: 2**-8}  # largest relative error of rounding to that type
 SMALLEST = {torch.float16: 2**-24, torch.bfloat16: 0.0}  # spacing of the smallest numbers
 
@@ -39,9 +40,7 @@ def assert_rounded(gradient: np.ndarray, expected: np.ndarray, dtype: torch.dtyp
 # half precision
 
 
-@HALF
-@SPACE
-@ALL_LOSSES
+@pairwise(name__settings=CONFIGURED, label_space=SPACES, dtype=list(ROUNDING))
 def test_half_logits_are_computed_in_float32(name, settings, label_space, dtype):
     logits, target, where = problem(label_space, (5, 4), seed=31)
     half = logits.to(dtype)
@@ -52,10 +51,12 @@ def test_half_logits_are_computed_in_float32(name, settings, label_space, dtype)
     assert_rounded(gradient, expected[1], dtype)
 
 
-@pytest.mark.parametrize("logits_dtype", [torch.float32, torch.float16, torch.float64], ids=str)
-@HALF
-@SPACE
-@ALL_LOSSES
+@pairwise(
+    name__settings=CONFIGURED,
+    label_space=SPACES,
+    dtype=list(ROUNDING),
+    logits_dtype=[torch.float32, torch.float16, torch.float64],
+)
 def test_autocast_does_not_lower_the_precision(name, settings, label_space, dtype, logits_dtype):
     logits, target, where = problem(label_space, (5, 4), seed=32)
     logits = logits.to(logits_dtype)
@@ -70,9 +71,7 @@ def test_autocast_does_not_lower_the_precision(name, settings, label_space, dtyp
     torch.testing.assert_close(gradient.double(), torch.from_numpy(expected[1]), rtol=1e-6, atol=1e-9)
 
 
-@HALF
-@SPACE
-@ALL_LOSSES
+@pairwise(name__settings=CONFIGURED, label_space=SPACES, dtype=list(ROUNDING))
 def test_a_scaled_gradient_does_not_flush_to_zero(name, settings, label_space, dtype):
     """With N voxels the gradient is about 1 / N. float16 holds nothing below 6e-8, so what is divided by N before it is
     multiplied by the GradScaler's factor is lost."""
@@ -135,12 +134,15 @@ def extreme_logits(dtype):
     return torch.tensor(patterns, dtype=torch.float64).T.reshape(1, 3, 5, 6).to(dtype)
 
 
-@pytest.mark.parametrize("dtype", EXTREME, ids=str)
-@SPACE
-@pytest.mark.parametrize(
-    "name, settings",
-    [*CONFIGURED, ("focal", {"gamma": 0.5}), ("focal", {"gamma": 1.0}), *[("nacl", form) for form in PENALTY_FORMS]],
-    ids=str,
+@pairwise(
+    name__settings=[
+        *CONFIGURED,
+        ("focal", {"gamma": 0.5}),
+        ("focal", {"gamma": 1.0}),
+        *[("nacl", form) for form in PENALTY_FORMS],
+    ],
+    label_space=SPACES,
+    dtype=EXTREME,
 )
 def test_logits_of_magnitude_1e4(name, settings, label_space, dtype):
     logits = extreme_logits(dtype)
@@ -229,9 +231,7 @@ def test_classes_absent_from_the_batch(name, settings, label):
     assert_same(result, CASES[name].reference(logits, regions, regions=True, **settings))
 
 
-@pytest.mark.parametrize("spatial", [(1,), (1, 1), (1, 5), (1, 1, 1), (3, 1, 2)], ids=str)
-@SPACE
-@ALL_LOSSES
+@pairwise(name__settings=CONFIGURED, label_space=SPACES, spatial=[(1,), (1, 1), (1, 5), (1, 1, 1), (3, 1, 2)])
 def test_axes_of_one_voxel(name, settings, label_space, spatial):
     logits, target, where = problem(label_space, spatial, seed=36)
     result = value_and_gradient(CASES[name].function, logits, target, **settings, **where)

@@ -10,25 +10,22 @@ from nnunet_nacl import losses
 from tests.losses.cases import (
     CASES,
     CONFIGURED,
-    CONFIGURED_IDS,
     LABEL_SPACES,
     PADDINGS,
     PENALTY_FORMS,
     PRIORS,
     assert_same,
+    pairwise,
     problem,
     value_and_gradient,
 )
 from tests.reference import losses as reference
 
-SPATIAL = pytest.mark.parametrize("spatial", [(5, 4), (3, 4, 3)], ids=["2d", "3d"])
+SPATIAL = [(5, 4), (3, 4, 3)]
 SPACE = pytest.mark.parametrize("label_space", LABEL_SPACES)
 
 
-@SPATIAL
-@SPACE
-@pytest.mark.parametrize("padding", PADDINGS)
-@pytest.mark.parametrize("prior", PRIORS)
+@pairwise(prior=PRIORS, padding=PADDINGS, label_space=LABEL_SPACES, spatial=SPATIAL)
 def test_nacl_in_every_prior_padding_penalty_space_and_reduction(prior, padding, label_space, spatial):
     logits, target, where = problem(label_space, spatial, seed=1)
     for form in PENALTY_FORMS:
@@ -37,10 +34,7 @@ def test_nacl_in_every_prior_padding_penalty_space_and_reduction(prior, padding,
         assert_same(result, reference.nacl(logits, target, **settings), message=str(settings))
 
 
-@SPATIAL
-@SPACE
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
-@pytest.mark.parametrize("name, settings", CONFIGURED, ids=CONFIGURED_IDS)
+@pairwise(name__settings=CONFIGURED, dtype=[torch.float32, torch.float64], label_space=LABEL_SPACES, spatial=SPATIAL)
 def test_every_loss(name, settings, dtype, label_space, spatial):
     logits, target, where = problem(label_space, spatial, seed=2)
     logits = logits.to(dtype)
@@ -48,11 +42,8 @@ def test_every_loss(name, settings, dtype, label_space, spatial):
     assert_same(result, CASES[name].reference(logits, target, **settings, **where))
 
 
-@SPACE
-@pytest.mark.parametrize("padding", PADDINGS)
-@pytest.mark.parametrize(
-    "kernel_size, spatial",
-    [
+@pairwise(
+    kernel_size__spatial=[
         (1, (3, 4)),
         (5, (6, 7)),
         (7, (3, 2)),
@@ -61,7 +52,8 @@ def test_every_loss(name, settings, dtype, label_space, spatial):
         ((3, 1, 5), (3, 3, 6)),
         (3, (6,)),
     ],
-    ids=str,
+    padding=PADDINGS,
+    label_space=LABEL_SPACES,
 )
 def test_kernel_sizes_per_axis_and_beyond_the_image(kernel_size, spatial, padding, label_space):
     logits, target, where = problem(label_space, spatial, seed=3)
@@ -72,9 +64,7 @@ def test_kernel_sizes_per_axis_and_beyond_the_image(kernel_size, spatial, paddin
         assert_same(result, reference.nacl(logits, target, **settings), message=str(settings))
 
 
-@SPACE
-@pytest.mark.parametrize("padding", PADDINGS)
-@pytest.mark.parametrize("kernel_size, sigma", [(3, 0.3), (5, 3.0), ((1, 3), 1.0)], ids=str)
+@pairwise(kernel_size__sigma=[(3, 0.3), (5, 3.0), ((1, 3), 1.0)], padding=PADDINGS, label_space=LABEL_SPACES)
 def test_svls_kernels(kernel_size, sigma, padding, label_space):
     logits, target, where = problem(label_space, (5, 4), seed=4)
     settings = {"kernel_size": kernel_size, "sigma": sigma, "padding": padding, **where}
@@ -92,9 +82,7 @@ def test_prior_scale(prior_scale, label_space):
         assert_same(result, reference.nacl(logits, target, **settings), message=str(settings))
 
 
-@SPACE
-@pytest.mark.parametrize("reduction", ["mean", "sum"])
-@pytest.mark.parametrize("margin", [0.0, 1.0, 4.0])
+@pairwise(margin=[0.0, 1.0, 4.0], reduction=["mean", "sum"], label_space=LABEL_SPACES)
 def test_mbls_margins(margin, reduction, label_space):
     logits, target, where = problem(label_space, (5, 4), seed=6)
     settings = {"margin": margin, "reduction": reduction, "penalty_weight": 0.5, **where}
@@ -110,11 +98,7 @@ def test_focal_gammas(gamma, label_space):
     assert_same(result, reference.focal(logits, target, gamma=gamma, **where))
 
 
-@pytest.mark.parametrize("kernel_size", [3, 5])
-@pytest.mark.parametrize("spatial", [(6, 5), (4, 3, 4)], ids=["2d", "3d"])
-@pytest.mark.parametrize("padding", PADDINGS)
-@pytest.mark.parametrize("prior", PRIORS)
-@pytest.mark.parametrize("some_ignored", [False, True])
+@pairwise(prior=PRIORS, padding=PADDINGS, some_ignored=[False, True], spatial=[(6, 5), (4, 3, 4)], kernel_size=[3, 5])
 def test_proportions(some_ignored, prior, padding, spatial, kernel_size):
     random = np.random.default_rng(8)
     labels = random.integers(0, 3, (2, *spatial))
