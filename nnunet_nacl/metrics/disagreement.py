@@ -119,7 +119,8 @@ class MemberSums:
 
     def _blocks(self, values: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
         for part, block in self._parts(values.reshape(len(values), -1)):
-            yield part, block if self._to_probs is None else self._to_probs(np.ascontiguousarray(block))
+            block = np.ascontiguousarray(block) if self._to_probs else block.astype(np.promote_types(block.dtype, "f4"))
+            yield part, self._to_probs(block) if self._to_probs else block
 
     @staticmethod
     def _parts(flat: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:

@@ -132,8 +132,8 @@ class Predictor:
             stage = model.previous_stage
             wrong = f"a cascade: give the segmentation of {stage} as" if stage else "no cascade, which alone has a"
             raise UserError(f"{model.configuration} is {wrong} previous_stage.")
-        image, known = np.asarray(image), dict(properties)
-        prepared = preprocess(model, case, image, known, previous_stage, source=[case], any_size=self._any_size)
+        image, given = np.asarray(image), dict(properties)
+        prepared = preprocess(model, case, image, given, previous_stage, source=[case], any_size=self._any_size)
         segmented = segment_case(model, self._network.predict(prepared), postprocessing=self._postprocessing)
         predicted = model.quality.predict(segmented.row) if model.quality else None
         reasons = reasons_to_look(segmented.row, predicted, self._threshold, segmented.unlike)
