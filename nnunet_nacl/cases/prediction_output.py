@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import shutil
 import tempfile
 from collections.abc import Collection, Iterable, Mapping
@@ -105,8 +106,9 @@ def write_case(
         output: The folder to write to.
         segmentation: (*spatial) label map.
         properties: Where the image lies, as ``folder`` read it.
-        probabilities: To save, or the file to copy; its .pkl comes with it. The npz is moved last, and has the time of
-            the one in ``folder``. None: there shall be none, and an earlier run's are removed.
+        probabilities: To save, or the file to copy; its .pkl comes with it, or is made of ``properties`` where the case
+            was predicted now. The npz is moved last, and has the time of the one in ``folder``. None: there shall be
+            none, and an earlier run's are removed.
         owner: Whose unfinished files they are, see :func:`remove_unfinished`.
 
     Raises:
@@ -122,7 +124,10 @@ def write_case(
                 shutil.copyfile(probabilities, target)
             elif probabilities is not None:
                 np.savez_compressed(target, probabilities=probabilities)
-            if probabilities is not None:
+            if probabilities is not None and files.probabilities.parent == output:  # predicted now: no file to copy
+                with open(work / pickled.name, "wb") as file:
+                    pickle.dump(properties, file)
+            elif probabilities is not None:
                 status = files.probabilities.stat()
                 os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
                 if pickled.is_file():
@@ -156,7 +161,7 @@ def write_reviewed(
         reviewed: The case.
         output: The folder to write to.
         source: The saved prediction that it was made from; None for one that never was.
-        probabilities: To save, see :func:`write_case`; they need a ``source``.
+        probabilities: To save, see :func:`write_case`.
         dtype: Of the maps, see :func:`~nnunet_nacl.cases.map_images.to_dtype`.
         owner: Whose unfinished files they are, see :func:`remove_unfinished`.
 

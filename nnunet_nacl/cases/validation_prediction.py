@@ -43,6 +43,8 @@ def predict_validation(
     checkpoint: str = "checkpoint_final.pth",
     *,
     device: str = "cuda",
+    step_size: float = 0.5,
+    mirroring: bool = True,
     settings: EvaluationSettings = EvaluationSettings(),
     num_processes: int = 1,
     progress: bool = False,
@@ -54,6 +56,8 @@ def predict_validation(
         fold: Its fold; ``all``: every case.
         checkpoint: File in the fold's folder.
         device: ``cuda``, ``cpu`` or ``mps``.
+        step_size: Of the sliding window, as a share of the patch, in (0, 1].
+        mirroring: Predict mirrored copies too, as nnU-Net's validation does.
         settings: What is measured.
         num_processes: Cases exported and measured at the same time, while the next is predicted; 1 starts no process.
         progress: Show a progress bar on stderr.
@@ -67,6 +71,8 @@ def predict_validation(
     """
     from tqdm import tqdm
 
+    if not 0 < step_size <= 1:
+        raise UserError(f"-step_size is a share of the patch, above 0 and at most 1; got {step_size}.")
     path = model / f"fold_{fold}" / checkpoint
     if not path.is_file():
         present = ", ".join(sorted(found.name for found in path.parent.glob("*.pth"))) or "none"
@@ -75,7 +81,8 @@ def predict_validation(
     output = predicted_folder(path.parent, checkpoint)
     output.mkdir(exist_ok=True)
     folder = PredictionFolder.open(output)
-    _prepare(output, path, folder.file_ending)
+    inference = {"step_size": step_size, "mirroring": mirroring}
+    _prepare(output, path, folder.file_ending, inference)
     cases = cases_of_split(folder.plans.get("dataset_name"), fold)
     folder = folder.expecting_all_references() if fold == "all" else replace(folder, expected=cases)
     if not folder.expected:
@@ -85,7 +92,7 @@ def predict_validation(
     todo = [case for case in folder.expected if not _is_finished(folder, ledger, case, settings)]
     if todo:
         with quiet():
-            predictor, dataset = _load(model, fold, checkpoint, device, todo)
+            predictor, dataset = _load(model, fold, checkpoint, device, todo, inference)
         done, total = len(folder.expected) - len(todo), len(folder.expected)
         with tqdm(total=total, initial=done, desc=f"predict fold {fold}", unit="case", disable=not progress) as bar:
             predicted = _predict(predictor, dataset, todo)
@@ -107,15 +114,15 @@ def check_checkpoint(folder: Path) -> None:
         )
 
 
-def _prepare(output: Path, checkpoint: Path, ending: str) -> None:
-    """What another checkpoint of this name predicted is removed; what nobody here made is left alone."""
+def _prepare(output: Path, checkpoint: Path, ending: str, inference: dict[str, Any]) -> None:
+    """What another checkpoint of this name, or other settings, predicted is removed; what is not ours is left alone."""
     marker = output / _MADE_BY
     known = read_dict(marker) if marker.is_file() else None
     images = [path for path in output.iterdir() if path.name.endswith(ending)]
     if known is None and images:
         raise UserError(f"{output} holds predictions of something else ({images[0].name}); move them away.")
-    now = {"checkpoint": checkpoint.name, **identify(checkpoint, known)}
-    if known is not None and known.get("checksum") != now["checksum"]:
+    now = {"checkpoint": checkpoint.name, **identify(checkpoint, known), **inference}
+    if known is not None and any(known.get(name) != now[name] for name in ("checksum", *inference)):
         for path in [*images, output / FILE_NAME, *(output / SAMPLES_FOLDER).glob("*.sample")]:
             path.unlink(missing_ok=True)
         for path in ledger_folder(output / FILE_NAME).glob("*.*"):
@@ -136,7 +143,9 @@ def _is_finished(folder: PredictionFolder, ledger: Ledger, case: str, settings: 
         return False
 
 
-def _load(model: Path, fold: str, checkpoint: str, device: str, cases: list[str]) -> tuple[Any, Any]:
+def _load(
+    model: Path, fold: str, checkpoint: str, device: str, cases: list[str], inference: dict[str, Any]
+) -> tuple[Any, Any]:
     """nnU-Net's predictor as its validation makes it, and its preprocessed cases."""
     import torch
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
@@ -144,7 +153,12 @@ def _load(model: Path, fold: str, checkpoint: str, device: str, cases: list[str]
 
     if not {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}.get(device, True):
         raise UserError(f"-device {device}: there is none here; pass -device cpu.")
-    predictor = nnUNetPredictor(device=torch.device(device), allow_tqdm=False)
+    predictor = nnUNetPredictor(
+        tile_step_size=inference["step_size"],
+        use_mirroring=inference["mirroring"],
+        device=torch.device(device),
+        allow_tqdm=False,
+    )
     try:
         predictor.initialize_from_trained_model_folder(str(model), (fold,), checkpoint)
     except Exception as error:  # unpickling, architectures and trainers that are not installed: anything

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from nnunet_nacl.cli.options import add_trust
-from nnunet_nacl.cli.processes import add_processes_option, number_of_processes
+from nnunet_nacl.cli.options import add_files, add_groups, add_model, add_processes, add_trust, number_of_processes
 
 HELP = "calibrate a trained model on its held-out cases, and write it into the checkpoints"
 
@@ -37,16 +36,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
     add = parser.add_argument
-    add("-d", metavar="DATASET", help="data set, name or number")
-    add("-tr", metavar="TRAINER", default="nnUNetTrainer", help="default: %(default)s")
-    add("-p", metavar="PLANS", default="nnUNetPlans", help="default: %(default)s")
-    add("-c", metavar="CONFIGURATION", help="2d, 3d_fullres, ...")
-    add("-f", metavar="FOLD", nargs="+", help="folds (default: every fold present)")
+    add_model(parser)
     add("-chk", metavar="NAME", default="checkpoint_final.pth", help="checkpoint of the folds (default: %(default)s)")
     add("-i", metavar="PREDICTIONS", help="folder of predictions with probabilities, instead of a model")
     add("-gt", metavar="LABELS", help="their ground truth")
-    add("-djfile", metavar="FILE", help="dataset.json (default: in PREDICTIONS or up to two levels above)")
-    add("-pfile", metavar="FILE", help="plans.json (default: likewise; nnUNetv2_ensemble writes none)")
+    add_files(parser, "in PREDICTIONS or up to two levels above")
     add("-o", metavar="MAP", help="the map (default: calibration_map.json in the model's or the predictions' folder)")
     add(
         "-form",
@@ -56,9 +50,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "for each. auto, the default: shift, unless left-out cases speak against it: logodds where their NLL is better "
         "by more than one standard error, temperature where shift's offsets make it worse, as with few cases",
     )
-    add("-groups", metavar="FILE|REGEX", help="patient of each case: a .json object, or an expression for the name")
+    add_groups(parser)
     add("-map", metavar="FILE", help="fit nothing, write this map into the model's checkpoints")
-    add_processes_option(parser)
+    add_processes(parser)
     add_trust(parser)
     add("--no-checkpoints", action="store_true", help="write no calibrated checkpoints")
     add("--any-age", action="store_true", help="take predictions that are older than the checkpoint")

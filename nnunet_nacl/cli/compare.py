@@ -8,8 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.cli.processes import add_processes_option, number_of_processes
-from nnunet_nacl.cli.threshold import add_threshold_option, check_threshold
+from nnunet_nacl.cli.options import add_groups, add_processes, add_threshold, number_of_processes, threshold_of
 from nnunet_nacl.errors import UserError
 
 HELP = "compare trainers, ensembles or any predictions on the same cases: tables, statistics, ranks and figures"
@@ -92,8 +91,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-djfile", metavar="FILE", help="dataset.json of -i (default: in its folder or up to two levels above)")
     add("-pfile", metavar="FILE", help="plans.json of -i (default: likewise)")
     add("-o", metavar="FOLDER", required=True, help="output folder")
-    groups = "patient of each case: .json of {case: patient}, or a regular expression whose group is the patient"
-    add("-groups", metavar="FILE|REGEX", help=f"{groups} (default: as the models' calibration maps tell)")
+    add_groups(parser, "as the models' calibration maps tell")
     unranked = "entries (names or labels) only to compare with, such as what knows the truth: neither tested nor ranked"
     add("-unranked", metavar="LABEL", **several, help=unranked)
     missing = "where folds or cases are missing for some entry, compare on what all have and say so on every output"
@@ -109,13 +107,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--test", action="store_true", help=test)
     paper = "also tables and figures under their numbers in the NACL paper, in OUT/paper, figures 4 and 5 among them"
     add("--paper-figures", action="store_true", help=paper)
-    add_threshold_option(parser)
+    add_threshold(parser)
     add("-bootstrap", metavar="N", type=int, default=10_000, help="draws of the bootstrap (default: %(default)s)")
     add("-seed", metavar="N", type=int, default=0, help="seed of the draws (default: %(default)s)")
     add("-channel", metavar="N", type=int, default=0, help="image channel of the page's cases (default: %(default)s)")
     add("--no_gallery", action="store_true", help="leave the cases and their images out of the page")
     add("--no_page", action="store_true", help="make no page")
-    add_processes_option(parser, "cases measured at the same time")
+    add_processes(parser, "cases measured at the same time")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -210,7 +208,7 @@ def _check(args: argparse.Namespace) -> None:
         raise UserError("-o is empty; give a folder.")
     if not 100 <= args.bootstrap <= _MOST_DRAWS:
         raise UserError(f"-bootstrap must be at least 100 and at most {_MOST_DRAWS}, got {args.bootstrap}.")
-    check_threshold(args.threshold)
+    args.threshold = threshold_of(args)
     read_groups(args.groups, ())
     if args.channel < 0:
         raise UserError(f"-channel must be 0 or more, got {args.channel}.")

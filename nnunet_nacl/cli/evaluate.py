@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
-from nnunet_nacl.cli.options import add_trust
-from nnunet_nacl.cli.processes import add_processes_option, number_of_processes
-from nnunet_nacl.cli.threshold import add_threshold_option, check_threshold
+from nnunet_nacl.cli.options import (
+    add_files,
+    add_inference,
+    add_model,
+    add_processes,
+    add_threshold,
+    add_trust,
+    number_of_processes,
+    threshold_of,
+)
 
 HELP = "measure segmentation and calibration of a validated model or of a folder of predictions"
 
@@ -44,25 +52,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("gt_folder", nargs="?", help="folder with the ground truth")
     add("pred_folder", nargs="?", help="folder with the predictions")
-    add("-djfile", metavar="FILE", help="dataset.json (default: in pred_folder or up to two levels above)")
-    add("-pfile", metavar="FILE", help="plans.json (default: likewise)")
-    add("-d", metavar="DATASET", help="data set, name or number")
-    add("-tr", metavar="TRAINER", default="nnUNetTrainer", help="default: %(default)s")
-    add("-p", metavar="PLANS", default="nnUNetPlans", help="default: %(default)s")
-    add("-c", metavar="CONFIGURATION", help="2d, 3d_fullres, ...")
-    add("-f", metavar="FOLD", nargs="+", help="folds 0 to 4, or all for fold_all (default: every fold present)")
+    add_files(parser, "in pred_folder or up to two levels above")
+    add_model(parser)
     add("--predict", action="store_true", help="predict the validation cases of -d first; see below")
     add("-chk", metavar="NAME", default="checkpoint_final.pth", help="for --predict (default: %(default)s)")
-    add("-device", choices=("cuda", "cpu", "mps"), default="cuda", help="for --predict (default: %(default)s)")
+    add_inference(parser, "--predict")
     add("-o", metavar="FILE", help="output file, must end with .json")
-    add_processes_option(parser)
+    add_processes(parser)
     add("-bins", metavar="N", type=int, default=15, help="confidence bins (default: %(default)s)")
     for mask, what in (("dilated", "radius"), ("boundary", "reach")):
         explained = f"{what} of the mask `{mask}` (default: %(default)s mm)"
         add(f"-{mask}", metavar="MM", type=float, default=2.0, help=explained)
     directions = "HD95 of both directions pooled, or the larger of the two directions' (default: %(default)s)"
     add("-hd", choices=("pooled", "max"), default="pooled", help=directions)
-    add_threshold_option(parser)
+    add_threshold(parser)
     learned = "map by which the folder was calibrated: predict Dice by what it learned, and say how far that holds"
     add("-map", metavar="FILE", help=learned)
     add("--calibrated", action="store_true", help="with -map: predicted with the calibrated checkpoint of this map")
@@ -104,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
         settings = EvaluationSettings(args.bins, args.dilated, args.boundary, args.hd, args.paper)
     except ValueError as error:
         raise UserError(str(error)) from None
-    check_threshold(args.threshold)
+    threshold: Any = threshold_of(args)
     processes = number_of_processes(args.np)
 
     if by_name:
@@ -135,11 +138,11 @@ def run(args: argparse.Namespace) -> int:
     if rows and asked:
         rows = asked.learned.predict_dice(rows, asked.reservations(case.case for case in evaluation.cases))
     if rows:
-        print(f"\n{quality_text(rows, args.threshold)}")
+        print(f"\n{quality_text(rows, threshold)}")
     if rows and asked:
         print("".join(f"note: {note}\n" for note in rows.reservations), end="")
         predicted = asked.named(calibrated=args.calibrated) | {"notes": rows.reservations}
-        predicted |= quality_report(rows, args.threshold).to_json()
+        predicted |= quality_report(rows, threshold).to_json()
         write_atomically(output, to_json_text(read_dict(output) | {"predicted_quality": predicted}))
     print(f"\nwritten: {output}")
     if args.csv:
@@ -159,5 +162,6 @@ def _predicted(args: argparse.Namespace, model, settings, processes: int) -> dic
     folds = list(dict.fromkeys(args.f or [fold for fold in present if fold != "all"] or present))
     if not folds:
         raise UserError(f"{model} has no fold with a {args.chk}; name another with -chk.")
-    options = {"device": args.device, "settings": settings, "num_processes": processes, "progress": True}
+    options = {"device": args.device, "step_size": args.step_size, "mirroring": not args.disable_tta}
+    options |= {"settings": settings, "num_processes": processes, "progress": True}
     return {fold: predict_validation(model, fold, args.chk, **options) for fold in folds}

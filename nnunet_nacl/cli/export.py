@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from nnunet_nacl.cli.options import add_trust
+from nnunet_nacl.cli.options import add_model, add_trust
 
 HELP = "export a trained model with its calibration and a model card; --portable: nnU-Net alone can use it"
 
@@ -30,11 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
     add = parser.add_argument
-    add("-d", metavar="DATASET", required=True, help="name or number of the data set")
-    add("-c", metavar="CONFIGURATION", required=True, help="2d, 3d_fullres, ...")
-    add("-tr", metavar="TRAINER", default="nnUNetTrainer", help="trainer (default: %(default)s)")
-    add("-p", metavar="PLANS", default="nnUNetPlans", help="plans (default: %(default)s)")
-    add("-f", metavar="FOLD", nargs="+", help="folds (default: all that are trained to the end)")
+    add_model(parser, required=True, folds="all that are trained to the end")
     add("-o", metavar="FILE", required=True, help="the zip to write")
     add_trust(parser)
     add("--portable", action="store_true", help="record nnU-Net's own trainer, so that nnU-Net alone can predict")

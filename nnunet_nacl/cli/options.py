@@ -3,8 +3,106 @@
 from __future__ import annotations
 
 import argparse
+import os
 
-__all__ = ["add_trust"]
+__all__ = [
+    "add_files",
+    "add_groups",
+    "add_inference",
+    "add_model",
+    "add_processes",
+    "add_threshold",
+    "add_trust",
+    "number_of_processes",
+    "threshold_of",
+]
+
+_THRESHOLD = 0.8
+
+
+def add_model(parser: argparse.ArgumentParser, *, required: bool = False, folds: str = "every fold present") -> None:
+    """Adds ``-d -tr -p -c -f``, which name a trained model.
+
+    Args:
+        parser: Of the subcommand.
+        required: Whether there is no other way to name what it works on.
+        folds: What it takes without ``-f``, for the help.
+    """
+    add = parser.add_argument
+    add("-d", metavar="DATASET", required=required, help="data set, name or number")
+    add("-tr", metavar="TRAINER", default="nnUNetTrainer", help="default: %(default)s")
+    add("-p", metavar="PLANS", default="nnUNetPlans", help="default: %(default)s")
+    add("-c", metavar="CONFIGURATION", required=required, help="2d, 3d_fullres, ...")
+    add("-f", metavar="FOLD", nargs="+", help=f"folds 0 to 4, or all for fold_all (default: {folds})")
+
+
+def add_files(parser: argparse.ArgumentParser, where: str = "in the folder or up to two levels above") -> None:
+    """Adds ``-djfile -pfile``.
+
+    Args:
+        parser: Of the subcommand.
+        where: The files are looked for, for the help.
+    """
+    parser.add_argument("-djfile", metavar="FILE", help=f"dataset.json (default: {where})")
+    parser.add_argument("-pfile", metavar="FILE", help="plans.json (default: there too; nnUNetv2_ensemble writes none)")
+
+
+def add_inference(parser: argparse.ArgumentParser, what: str = "") -> None:
+    """Adds ``-device -step_size --disable_tta``, as nnU-Net has them.
+
+    Args:
+        parser: Of the subcommand.
+        what: The option that they belong to, for the help; empty where the whole command predicts.
+    """
+    before, add = f"with {what}: " if what else "", parser.add_argument
+    add("-device", choices=("cuda", "cpu", "mps"), default="cuda", help=f"{before}default: %(default)s")
+    window = f"{before}step of the sliding window, as a share of the patch (default: %(default)s)"
+    add("-step_size", metavar="S", type=float, default=0.5, help=window)
+    add("--disable_tta", action="store_true", help=f"{before}no mirroring: faster; calibration was fitted with it")
+
+
+def add_groups(parser: argparse.ArgumentParser, default: str = "each case is its own") -> None:
+    """Adds ``-groups``.
+
+    Args:
+        parser: Of the subcommand.
+        default: Who the patients are without it, for the help.
+    """
+    groups = "patient of each case: .json of {case: patient}, or a regular expression whose group is the patient"
+    parser.add_argument("-groups", metavar="FILE|REGEX", help=f"{groups} (default: {default})")
+
+
+def add_threshold(parser: argparse.ArgumentParser, meaning: str = "a case is bad, and should be found,") -> None:
+    """Adds ``-threshold``.
+
+    Args:
+        parser: Of the subcommand.
+        meaning: What holds below, for the help.
+    """
+    below = f"{meaning} where the Dice of some structure is below (default: {_THRESHOLD})"
+    parser.add_argument("-threshold", metavar="DICE", type=float, help=below)
+
+
+def threshold_of(args: argparse.Namespace, unknown: str = "") -> float | None:
+    """The value of ``-threshold``, or its default.
+
+    Args:
+        args: Of the subcommand.
+        unknown: Why Dice is not known; then there is no default.
+
+    Raises:
+        UserError: It is no Dice, or was given where Dice is not known.
+    """
+    from nnunet_nacl.errors import UserError
+
+    given = args.threshold
+    if given is None:
+        return None if unknown else _THRESHOLD
+    if not 0 <= given <= 1:
+        raise UserError(f"-threshold is a Dice, from 0 to 1, got {given:g}.")
+    if unknown:
+        raise UserError(f"-threshold is about predicted Dice, of which nothing is known: {unknown}")
+    return given
 
 
 def add_trust(parser: argparse.ArgumentParser) -> None:
@@ -12,3 +110,35 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trust_checkpoint", action="store_true", help="load checkpoints that hold more than weights and numbers"
     )
+
+
+def add_processes(parser: argparse.ArgumentParser, what: str = "cases at the same time") -> None:
+    """Adds ``-np``.
+
+    Args:
+        parser: Of the subcommand.
+        what: What the number counts, for the help.
+    """
+    parser.add_argument(
+        "-np", metavar="N", type=int, help=f"{what} (default: nnUNet_def_n_proc, or the number of CPU cores, at most 8)"
+    )
+
+
+def number_of_processes(given: int | None) -> int:
+    """The value of ``-np``, or the default: nnUNet_def_n_proc, or the cores that this process may use, at most 8.
+
+    Raises:
+        UserError: The value is below 1.
+    """
+    from joblib import cpu_count
+
+    from nnunet_nacl.errors import UserError
+
+    if given is not None:
+        if given < 1:
+            raise UserError(f"-np must be at least 1, got {given}.")
+        return given
+    default = os.environ.get("nnUNet_def_n_proc", "")
+    if default.isdecimal() and int(default):  # isdigit() takes "²", which int() does not
+        return int(default)
+    return min(cpu_count(), 8)

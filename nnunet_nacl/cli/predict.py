@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from nnunet_nacl.cli.options import add_trust
+from nnunet_nacl.cli.options import add_inference, add_threshold, add_trust, threshold_of
 
 HELP = "predict scans and list those to look at first"
 
@@ -67,7 +67,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add("-decide", choices=("argmax", "dice"), help="default: dice for calibrated checkpoints, else argmax")
     add("-pp_pkl_file", metavar="FILE", help="apply this postprocessing.pkl of nnU-Net")
-    add("-threshold", metavar="DICE", type=float, help="a predicted Dice below it is a reason to look")
+    add_threshold(parser, "a reason to look")
     add(
         "-maps",
         metavar="MAP",
@@ -75,10 +75,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="write maps: of confidence, entropy, margin, and mutual_information for several folds (no name: all)",
     )
     add("-prev_stage_predictions", metavar="FOLDER", help="segmentations of the stage before, for a cascade")
-    add("-device", default="cuda", help="cuda, cpu or mps (default: %(default)s)")
+    add_inference(parser)
     add("--any_size", action="store_true", help="predict scans of a size far beyond the training's, too")
-    add("-step_size", metavar="S", type=float, default=0.5, help="of the sliding window (default: %(default)s)")
-    add("--disable_tta", action="store_true", help="no mirroring: faster; calibration was fitted with it")
     add("--not_on_device", action="store_true", help="keep a scan's logits off the GPU, if its memory is too small")
     for name, variable, what in (("-npp", "nnUNet_npp", "read"), ("-nps", "nnUNet_nps", "export")):
         given = os.environ.get(variable, "")
@@ -87,6 +85,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-num_parts", metavar="N", type=int, default=1, help="runs that share the scans (default: %(default)s)")
     add("-part_id", metavar="I", type=int, default=0, help="which of them this is, from 0 (default: %(default)s)")
     add_trust(parser)
+    add("--save_probabilities", action="store_true", help="save the probabilities (npz, pkl) too, for ensembles")
+    add("--verbose", action="store_true", help="let nnU-Net say what it does")
     add("--continue_prediction", action="store_true", help="keep the scans that an earlier run finished")
     add("--disable_progress_bar", action="store_true", help="show no progress bar")
 
@@ -116,10 +116,13 @@ def run(args: argparse.Namespace) -> int:
         Path(args.i),
         Path(args.o),
         maps=() if args.maps is None else tuple(args.maps) or None,
-        threshold=args.threshold,
+        threshold=threshold_of(
+            args, "" if model.quality else " ".join(model.missing) or "the map has learned nothing."
+        ),
         postprocessing=postprocessing,
         postprocessing_source=source,
         previous=Path(args.prev_stage_predictions) if args.prev_stage_predictions else None,
+        save_probabilities=args.save_probabilities,
         any_size=args.any_size,
         keep=args.continue_prediction,
         num_parts=args.num_parts,
@@ -128,7 +131,7 @@ def run(args: argparse.Namespace) -> int:
         **processes,
     )
     network = {"device": args.device, "step_size": args.step_size, "mirroring": not args.disable_tta}
-    network["everything_on_device"] = not args.not_on_device
+    network |= {"everything_on_device": not args.not_on_device, "verbose": args.verbose}
     if args.m:
         print(f"note: {CAN_HOLD_CODE}.")
     _say_what_is_missing(model, args)

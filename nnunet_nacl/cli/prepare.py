@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from nnunet_nacl.cli.processes import add_processes_option, number_of_processes
+from nnunet_nacl.cli.options import add_processes, number_of_processes
 
 HELP = "prepare one of the paper's six data sets for nnU-Net, with the paper's split"
 
@@ -54,7 +54,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-d", metavar="NUMBER", type=int, help="number of the data set (default: see below)")
     add("-seed", metavar="N", type=int, default=0, help="of the random split (default: %(default)s)")
     add("--native", action="store_true", help="no preparation: images as distributed")
-    add_processes_option(parser)
+    add_processes(parser)
 
 
 def run(args: argparse.Namespace) -> int:

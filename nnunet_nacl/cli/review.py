@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from nnunet_nacl.cli.processes import add_processes_option, number_of_processes
+from nnunet_nacl.cli.options import (
+    add_files,
+    add_groups,
+    add_processes,
+    add_threshold,
+    number_of_processes,
+    threshold_of,
+)
 
 HELP = "list the cases to look at first; calibrate and decide saved predictions, write uncertainty maps"
 
@@ -87,17 +94,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="write maps, see below (no name: confidence, entropy, margin, and mutual_information for several folders)",
     )
     add("-dtype", choices=("uint8", "float32"), default="uint8", help="of the maps (default: %(default)s, 255 = 1)")
-    add("-threshold", metavar="DICE", type=float, help="a predicted Dice below it is a reason to look")
+    add_threshold(parser, "with -map: a reason to look")
     add("--calibrated", action="store_true", help="with -map: predicted with the calibrated checkpoint of this map")
     add("--save_probabilities", action="store_true", help="save the probabilities (npz, pkl) too, to evaluate OUT")
     add("-gt", metavar="FOLDER", help="with -decide dice: ground truth, for the true Dice before and after")
-    add("-groups", metavar="FILE|REGEX", help="patient of each case, for the intervals: as in `nnunet_nacl calibrate`")
+    add_groups(parser)
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--postprocessing", action="store_true", help="choose nnU-Net's postprocessing again")
     group.add_argument("-pp_pkl_file", metavar="FILE", help="apply this postprocessing.pkl of nnU-Net")
-    add_processes_option(parser)
-    add("-djfile", metavar="FILE", help="dataset.json (default: in each folder or up to two levels above)")
-    add("-pfile", metavar="FILE", help="plans.json (default: likewise)")
+    add_processes(parser)
+    add_files(parser, "in each folder or up to two levels above")
     add("--overwrite", action="store_true", help="do every case again (default: only what changed)")
 
 
@@ -112,7 +118,6 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.cli.problem_list import report_problems
     from nnunet_nacl.cli.review_text import print_list
     from nnunet_nacl.documents.patient_groups import read_groups
-    from nnunet_nacl.errors import UserError
     from nnunet_nacl.prediction.folder_review import FolderReview, map_names, open_map, review_folder
     from nnunet_nacl.show.review_page import review_page
     from nnunet_nacl.show.thumbnail import draw_saved
@@ -122,8 +127,7 @@ def run(args: argparse.Namespace) -> int:
     chosen = read_postprocessing(args.pp_pkl_file) if args.pp_pkl_file else None
     members = open_members(args.i, dataset_json=args.djfile, plans=args.pfile)
     treatment, quality = open_map(members, args.map, args.decide, calibrated=args.calibrated)
-    if args.threshold is not None and quality is None:
-        raise UserError("-threshold is about predicted Dice: give the map that predicts it, -map.")
+    threshold = threshold_of(args, "" if quality else "give the map that predicts it, -map.")
     asked = FolderReview(
         tuple(members),
         output,
@@ -139,7 +143,7 @@ def run(args: argparse.Namespace) -> int:
         asked,
         page=review_page,
         quality=quality,
-        threshold=args.threshold,
+        threshold=threshold,
         need_all_references=args.postprocessing,
         command=shlex.join(["nnunet_nacl", *args.argv]),
         num_processes=processes,
@@ -177,5 +181,3 @@ def _check(args: argparse.Namespace) -> None:
         raise UserError("-groups is for the intervals of the true Dice; give the ground truth with -gt.")
     if args.calibrated and not args.map:
         raise UserError("--calibrated says by which map the checkpoint was calibrated: give it with -map.")
-    if args.threshold is not None and not 0 <= args.threshold <= 1:
-        raise UserError(f"-threshold is a Dice, from 0 to 1, got {args.threshold:g}.")

@@ -50,6 +50,7 @@ class Network:
         step_size: Of the sliding window, as a share of the patch, in (0, 1].
         mirroring: Predict mirrored copies too, as calibration expects.
         everything_on_device: Keep a case's logits on the device, if it is a GPU.
+        verbose: Let nnU-Net print what it does.
 
     Raises:
         UserError: There is no such device, or nnU-Net cannot build the network.
@@ -63,6 +64,7 @@ class Network:
         step_size: float = 0.5,
         mirroring: bool = True,
         everything_on_device: bool = True,
+        verbose: bool = False,
     ) -> None:
         from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
@@ -81,6 +83,7 @@ class Network:
                     use_mirroring=mirroring,
                     perform_everything_on_device=everything_on_device,
                     device=torch.device(device),
+                    verbose=verbose,
                     allow_tqdm=False,
                 )
                 self._predictor.initialize_from_trained_model_folder(str(model.folder), model.folds, model.checkpoint)

@@ -56,6 +56,7 @@ class ScanRun:
         threshold: Cases with a lower predicted Dice are flagged.
         postprocessing: nnU-Net's, applied to every segmentation.
         postprocessing_source: Where it comes from, for the document.
+        save_probabilities: Save npz and pkl beside each segmentation, as nnUNetv2_predict does.
         previous: Segmentations of the stage before, for a cascade.
         any_size: Predict scans of any size, which may take hours: see
             :func:`~nnunet_nacl.prediction.preprocessed_case.preprocess`.
@@ -73,6 +74,7 @@ class ScanRun:
     threshold: float | None = None
     postprocessing: Postprocessing | None = None
     postprocessing_source: str = ""
+    save_probabilities: bool = False
     previous: Path | None = None
     any_size: bool = False
     keep: bool = False
@@ -126,6 +128,7 @@ def predict_folder(
         "mirroring": network.get("mirroring", True),
         "postprocessing": run.postprocessing_source,
         "maps": list(maps),
+        "save_probabilities": run.save_probabilities,
     }
     _prepare(model, run)
     ledger, signed = Ledger(run.output / RECORDS), partial(_sign, settings)
@@ -271,4 +274,5 @@ def _write(model: TrainedModel, run: ScanRun, maps: Sequence[str], draw: Draw, p
     """Export, look, and write all files of a case."""
     reviewed = segment_case(model, predicted, maps=maps, postprocessing=run.postprocessing)
     finished = draw(predicted.image, reviewed, model.opened.plans)
-    return finished, write_reviewed(model.opened, reviewed, run.output, owner=run.owner)
+    probs = reviewed.case.probabilities.whole() if run.save_probabilities else None
+    return finished, write_reviewed(model.opened, reviewed, run.output, probabilities=probs, owner=run.owner)

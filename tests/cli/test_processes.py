@@ -6,7 +6,7 @@ import argparse
 
 import pytest
 
-from nnunet_nacl.cli.processes import add_processes_option, number_of_processes
+from nnunet_nacl.cli.options import add_processes, number_of_processes
 from nnunet_nacl.errors import UserError
 
 
@@ -40,6 +40,6 @@ def test_the_default_is_nnunets_or_the_cores(monkeypatch, variable, cores, expec
 
 def test_the_option():
     parser = argparse.ArgumentParser()
-    add_processes_option(parser, "scans at once")
+    add_processes(parser, "scans at once")
     assert parser.parse_args([]).np is None and parser.parse_args(["-np", "2"]).np == 2
     assert "scans at once (default: nnUNet_def_n_proc" in " ".join(parser.format_help().split())
