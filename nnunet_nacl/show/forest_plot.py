@@ -117,18 +117,13 @@ def draw_differences(
 
     Args:
         rows: The differences; panels and lines come in the order of their first appearance.
-        path: Where to write; the suffix chooses PNG, SVG or PDF. Written atomically.
         reference: The method that is subtracted.
         confidence: Of the intervals, for the legend.
-        frame: ``title``, ``subtitle``, ``notes`` and ``dpi``, as in :class:`~nnunet_nacl.show.layout.Frame`.
-
-    Returns:
-        The path.
+        path, frame: As in :func:`~nnunet_nacl.show.layout.write_figure`, as are the path returned and its errors.
 
     Raises:
         ValueError: Nothing is given, a method appears twice under one metric, a metric has two units or directions, a
             value is infinite, an interval is upside down, or the suffix is not one of these.
-        OSError: The file cannot be written.
     """
     panels = _panels(rows)
     if not 0 < confidence < 1:

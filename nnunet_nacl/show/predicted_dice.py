@@ -85,15 +85,10 @@ def draw_predicted_dice(
     Args:
         rows: Cases with predicted Dice.
         structures: Name of each of their structures.
-        path: Where to write; the suffix chooses PNG, SVG or PDF. Written atomically.
-        frame: ``title``, ``subtitle``, ``notes`` and ``dpi``, as in :class:`~nnunet_nacl.show.layout.Frame`.
-
-    Returns:
-        The path.
+        path, frame: As in :func:`~nnunet_nacl.show.layout.write_figure`, as are the path returned and its errors.
 
     Raises:
         ValueError: Nothing is predicted, there is not a name for each structure, or the suffix is not one of these.
-        OSError: The file cannot be written.
     """
     path = check_path(path)
     if rows.predicted is None or len(structures) != len(rows.structures):

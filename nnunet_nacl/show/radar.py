@@ -45,21 +45,16 @@ def draw_radar(
     Args:
         axes: Names of the spokes, clockwise from the top; many are numbered, and named at the foot.
         values: Method -> one value per axis; NaN or None where there is none, named at the foot.
-        path: Where to write; the suffix chooses PNG, SVG or PDF. Written atomically.
         better: ``higher`` or ``lower``.
         metric: What is drawn, with its unit.
         scale: ``common``, one range for all axes, or ``axis``, a range for each, written with its name: for data
             sets of different difficulty, between which differences would else be lost.
         decimals: Decimals of the numbers.
-        frame: ``title``, ``subtitle``, ``notes`` and ``dpi``, as in :class:`~nnunet_nacl.show.layout.Frame`.
-
-    Returns:
-        The path.
+        path, frame: As in :func:`~nnunet_nacl.show.layout.write_figure`, as are the path returned and its errors.
 
     Raises:
         ValueError: No axis or no method is given, lengths do not agree, a value is infinite, an option is unknown, or
             the suffix is not one of these.
-        OSError: The file cannot be written.
     """
     axes, better = list(axes), check_better(better)
     if scale not in ("common", "axis"):

@@ -44,18 +44,13 @@ def draw_rank_heatmap(
         rows: R names, best the methods: they lie flat however long they are.
         columns: C names, such as metrics.
         ranks: (R, C) ranks; low is good; NaN where there is none.
-        path: Where to write; the suffix chooses PNG, SVG or PDF. Written atomically.
         decimals: Decimals of the numbers.
         what: What the numbers are, for the key.
-        frame: ``title``, ``subtitle``, ``notes`` and ``dpi``, as in :class:`~nnunet_nacl.show.layout.Frame`.
-
-    Returns:
-        The path.
+        path, frame: As in :func:`~nnunet_nacl.show.layout.write_figure`, as are the path returned and its errors.
 
     Raises:
         ValueError: Sizes do not agree, nothing is given, a value is infinite or below 0, or the suffix is not one
             of these.
-        OSError: The file cannot be written.
     """
     rows, columns = list(rows), list(columns)
     values = _check(rows, columns, ranks)

@@ -46,18 +46,13 @@ def draw_relative_difference(
         percent: Difference of ``second`` in percent of ``first``; NaN where there is none.
         intervals: (low, high) of each in percent; None or NaN where there is none.
         better: ``higher`` or ``lower`` for each metric.
-        path: Where to write; the suffix chooses PNG, SVG or PDF. Written atomically.
         first: The method that is 100 %.
         second: The method that is compared with it.
-        frame: ``title``, ``subtitle``, ``notes`` and ``dpi``, as in :class:`~nnunet_nacl.show.layout.Frame`.
-
-    Returns:
-        The path.
+        path, frame: As in :func:`~nnunet_nacl.show.layout.write_figure`, as are the path returned and its errors.
 
     Raises:
         ValueError: Lengths do not agree, nothing is given, a value is infinite, an interval is upside down, ``better``
             holds another word, or the suffix is not one of these.
-        OSError: The file cannot be written.
     """
     metrics = list(metrics)
     if not metrics:

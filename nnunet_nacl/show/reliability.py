@@ -55,17 +55,12 @@ def draw_reliability(
     Args:
         stats_by_method: Sums of each method, in the order of the panels. Regions are drawn together, and
             the ECE is then the mean of theirs.
-        path: Where to write; the suffix chooses PNG, SVG or PDF. Written atomically.
         bands: For any of the methods the lower and upper end, per bin, of an interval of the accuracy, such as a
             bootstrap over cases of 95 %; NaN where a bin has none. Drawn as error bars.
-        frame: ``title``, ``subtitle``, ``notes`` and ``dpi``, as in :class:`~nnunet_nacl.show.layout.Frame`.
-
-    Returns:
-        The path.
+        path, frame: As in :func:`~nnunet_nacl.show.layout.write_figure`, as are the path returned and its errors.
 
     Raises:
         ValueError: No method is given, the suffix is not one of these, or a band does not fit the bins.
-        OSError: The file cannot be written.
     """
     if not stats_by_method:
         raise ValueError("draw_reliability needs the sums of at least one method, got none.")

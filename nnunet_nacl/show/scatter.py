@@ -38,16 +38,11 @@ def draw_scatter(
         panels: Calibration measure, lower is better -> method -> (Dice, measure, (low, high) of Dice, (low, high) of
             the measure); an interval may be None or NaN, a method without one of the values is left out and named at
             the foot. All panels have the same range of Dice.
-        path: Where to write; the suffix chooses PNG, SVG or PDF. Written atomically.
-        frame: ``title``, ``subtitle``, ``notes`` and ``dpi``, as in :class:`~nnunet_nacl.show.layout.Frame`.
-
-    Returns:
-        The path.
+        path, frame: As in :func:`~nnunet_nacl.show.layout.write_figure`, as are the path returned and its errors.
 
     Raises:
         ValueError: Nothing is given, a value is infinite, an interval is upside down, or the suffix is not one
             of these.
-        OSError: The file cannot be written.
     """
     styles = method_styles(dict.fromkeys(method for found in panels.values() for method in found))
     if not styles:

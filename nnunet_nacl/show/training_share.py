@@ -43,17 +43,12 @@ def draw_training_share(
     Args:
         panels: Metric, with its unit -> method -> (share in percent, value, low, high) in any order; low and high may
             be None or NaN. A value that is None or NaN leaves a gap in the line.
-        path: Where to write; the suffix chooses PNG, SVG or PDF. Written atomically.
         better: ``higher`` or ``lower`` for each panel.
-        frame: ``title``, ``subtitle``, ``notes`` and ``dpi``, as in :class:`~nnunet_nacl.show.layout.Frame`.
-
-    Returns:
-        The path.
+        path, frame: As in :func:`~nnunet_nacl.show.layout.write_figure`, as are the path returned and its errors.
 
     Raises:
         ValueError: Nothing is given, a share is not in (0, 100], a value is infinite, an interval is upside down, a
             panel has no ``better``, or the suffix is not one of these.
-        OSError: The file cannot be written.
     """
     styles = method_styles(dict.fromkeys(method for found in panels.values() for method in found))
     if not styles:
