@@ -174,7 +174,8 @@ def write_reviewed(
     case, name = reviewed.case, reviewed.case.name
     files = source or CaseFiles(name, output / f"{name}.npz", None, None)
     write_case(folder, files, output, case.segmentation, case.properties, probabilities, owner=owner)
-    written = [output / f"{name}{folder.file_ending}", *([] if probabilities is None else [output / f"{name}.npz"])]
+    beside = () if probabilities is None else (output / f"{name}.npz", output / f"{name}.pkl")
+    written = [output / f"{name}{folder.file_ending}", *(path for path in beside if path.is_file())]
     remove_leftovers(output / MAPS / name)
     for which, values in reviewed.maps.items():
         path = output / MAPS / name / f"{name}_{which}{folder.file_ending}"

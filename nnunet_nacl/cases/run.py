@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
-from nnunet_nacl.cases.ledger import SIGNATURE, Ledger
+from nnunet_nacl.cases.ledger import SIGNATURE, WRITTEN, Ledger
 from nnunet_nacl.cases.worker_processes import work_through
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import one_line
@@ -91,14 +91,18 @@ def run(
             continue
         results[item.case] = result = signed(outcome, signatures[item.case])
         entry = {**entry_of(result), SIGNATURE: signatures[item.case]}
+        before, made = ledger.entry(item.case).get(WRITTEN, {}), list(written(item, result))
         try:
-            ledger.remember(item.case, entry, written(item, result), output)
+            ledger.remember(item.case, entry, made, output)
         except UserError as error:
             if output is None:
                 raise
             # the disk is full: the files of the next case may be smaller
             problems[item.case] = str(error)
             del results[item.case]
+            continue
+        for path in {output / name for name in before}.difference(made) if output is not None else ():
+            path.unlink(missing_ok=True)  # of an earlier run with other settings
     return dict(sorted(results.items())), dict(sorted(problems.items()))
 
 

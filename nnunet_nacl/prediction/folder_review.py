@@ -6,6 +6,7 @@ folder as nnU-Net's prediction leaves it, with the lists beside the segmentation
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -45,6 +46,7 @@ __all__ = ["DOCUMENT", "FolderReview", "ReviewedFolder", "review_folder"]
 DOCUMENT = "prediction.json"
 RECORDS = "review"
 _ARGUMENTS = "review_args.json"
+_NO_NAMES = ("", ".", "..")
 _COMPUTATION = 1  # raise it when another segmentation or number comes from the same files
 
 
@@ -220,6 +222,11 @@ def review_folder(
     """
     output, first = asked.output, asked.first
     found, problems = find_cases(asked.members)
+    for member in found:
+        if member.case in _NO_NAMES:
+            where = member.files[0].probabilities
+            problems[member.case] = f"{where}: no folder for maps can have the name {member.case!r}; rename the case."
+    found = [member for member in found if member.case not in _NO_NAMES]
     _check_references(asked, found, need_all_references)
     _prepare(asked)
     ledger = Ledger(output / RECORDS)
@@ -227,6 +234,8 @@ def review_folder(
     for case in sorted(ledger.cases - names):  # of other predictions: nothing of them may lie beside the new ones
         for name in ledger.entry(case).get(WRITTEN, {}):
             (output / name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the user's own files may be there
+            (output / MAPS / case).rmdir()
         ledger.forget(case)
     results, wrong = run(
         [_Task(member) for member in found],

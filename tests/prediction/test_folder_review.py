@@ -1,0 +1,513 @@
+"""Folders of predictions in; segmentations, maps and the list out."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import re
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import tifffile
+from scipy import ndimage
+from skimage import io
+
+from nnunet_nacl.cases.ensemble_members import open_members
+from nnunet_nacl.cases.treatment import Treatment
+from nnunet_nacl.cli.main import main
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.metrics.voxel_uncertainty import mutual_information
+from nnunet_nacl.prediction import folder_review
+from nnunet_nacl.prediction.folder_review import map_names
+from tests.cases.folders import (
+    CLASSES,
+    CLASSES_WITH_IGNORE,
+    REGIONS,
+    REGIONS_WITH_IGNORE,
+    write_image,
+    write_prediction,
+)
+from tests.cases.predictions import SHAPE, SPACING_MM, empty_prediction, reviewed
+from tests.processes import WARM, full_disk, run_warm
+
+VOXEL_ML = np.prod(SPACING_MM) / 1000
+ALL = ("confidence", "entropy", "margin")
+PROBABILITIES = (*ALL, "probabilities")
+
+
+def read(path):
+    return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+
+
+def probabilities(folder, case):
+    return np.load(folder / f"{case}.npz")["probabilities"].astype(np.float64)
+
+
+def entropy(probs):
+    return -(probs * np.log(np.where(probs > 0, probs, 1))).sum(0) / np.log(len(probs))
+
+
+def rows(output, errors="strict"):
+    return list(csv.DictReader((output / "review.csv").open(errors=errors)))
+
+
+@pytest.fixture
+def tilted(predict):
+    """Predictions whose images are tilted in space."""
+    folder = predict()
+    c, s = math.cos(0.3), math.sin(0.3)
+    for path in folder.glob("*.nii.gz"):
+        image = sitk.ReadImage(str(path))
+        image.SetDirection((c, -s, 0, s, c, 0, 0, 0, -1))
+        image.SetOrigin((-20, 31.5, 4))
+        sitk.WriteImage(image, str(path))
+    return folder
+
+
+def test_maps_agree_with_the_npz_voxel_by_voxel(tilted, tmp_path):
+    out = tmp_path / "out"
+    review = reviewed([tilted], out, dtype="float32", maps=PROBABILITIES)
+    assert not review.problems and len(review.list.rows) == 3
+    for case in ("case_0", "case_1", "case_2"):
+        probs = probabilities(tilted, case)
+        ordered = np.sort(probs, axis=0)
+        expected = {
+            "confidence": ordered[-1],
+            "margin": ordered[-1] - ordered[-2],
+            "entropy": entropy(probs),
+            "probability_0_background": probs[0],
+            "probability_1_anterior": probs[1],
+            "probability_2_posterior": probs[2],
+        }
+        there = sitk.ReadImage(str(tilted / f"{case}.nii.gz"))
+        written = {path.name: path for path in (out / "maps" / case).glob("*.nii.gz")}
+        np.testing.assert_array_equal(read(out / f"{case}.nii.gz"), read(tilted / f"{case}.nii.gz"))
+        assert set(written) == {f"{case}_{name}.nii.gz" for name in expected}
+        for name, values in expected.items():
+            image = sitk.ReadImage(str(out / "maps" / case / f"{case}_{name}.nii.gz"))
+            np.testing.assert_allclose(sitk.GetArrayFromImage(image), values, atol=1e-6)
+            for of in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
+                np.testing.assert_allclose(getattr(image, of)(), getattr(there, of)(), atol=1e-6)
+    reviewed([tilted], tmp_path / "bytes", maps=("entropy",))
+    np.testing.assert_array_equal(
+        read(tmp_path / "bytes" / "maps" / "case_0" / "case_0_entropy.nii.gz"),
+        np.rint(entropy(probabilities(tilted, "case_0")) * 255),
+    )
+
+
+def test_the_list_says_what_the_predictions_hold(predict, tmp_path):
+    folder = predict()
+    reviewed([folder], tmp_path / "out")
+    table = rows(tmp_path / "out")
+    assert [row["case"] for row in table] == ["case_2", "case_1", "case_0"]  # sharpness falls with the number
+    assert [row["rank"] for row in table] == ["1", "2", "3"]
+    for row in table:
+        probs, segmentation = probabilities(folder, row["case"]), read(folder / f"{row['case']}.nii.gz")
+        foreground = segmentation > 0
+        number = {key: float(row[key]) for key in row if key and row[key].replace(".", "").isdigit()}
+        assert number["mean_foreground_entropy"] == pytest.approx(entropy(probs)[foreground].mean(), rel=1e-5)
+        assert number["mean_foreground_confidence"] == pytest.approx(probs.max(0)[foreground].mean(), rel=1e-5)
+        assert (row["empty"], row["empty_structures"], row["n_members"]) == ("no", "", "1")
+        for label, name in ((1, "anterior"), (2, "posterior")):
+            mask, expected = segmentation == label, probs[label].sum()
+            dice = 2 * probs[label][mask].sum() / (expected + mask.sum())
+            assert number[f"{name} expected_dice"] == pytest.approx(dice, rel=1e-5)
+            assert number[f"{name} expected_volume_ml"] == pytest.approx(expected * VOXEL_ML, rel=1e-5)
+            assert number[f"{name} volume_ml"] == pytest.approx(mask.sum() * VOXEL_ML, rel=1e-5)
+            assert number[f"{name} max_probability"] == pytest.approx(probs[label].max(), rel=1e-5)
+            pieces = np.bincount(ndimage.label(segmentation == label, np.ones((3, 3, 3)))[0].ravel())[1:]
+            assert number[f"{name} pieces"] == len(pieces)
+            assert number[f"{name} largest_piece"] == pytest.approx(pieces.max() / pieces.sum(), rel=1e-5)
+            for spread in ("sd", "min", "max"):  # one member has no spread, and voxels are no substitute for it
+                assert row[f"{name} volume_{spread}_ml"] == ""
+            assert row[f"{name} members_dice"] == ""
+        assert row["mean_foreground_mutual_information"] == ""
+        lowest = min(number[f"{name} expected_dice"] for name in ("anterior", "posterior"))
+        assert number["lowest_expected_dice"] == lowest
+
+
+def test_empty_predictions_come_first(predict, tmp_path):
+    folder = predict()
+    empty_prediction(folder, "sure", background=0.99)
+    empty_prediction(folder, "nearly", background=0.6)
+    segmentation = read(folder / "case_0.nii.gz")
+    segmentation[segmentation == 2] = 0  # as a postprocessing might leave it
+    write_image(segmentation, folder / "case_0.nii.gz", SPACING_MM)
+    review = reviewed([folder], tmp_path / "out")
+    assert [case.case for case in review.list.rows] == ["nearly", "sure", "case_2", "case_1", "case_0"]
+    table = {row["case"]: row for row in rows(tmp_path / "out")}
+    assert table["sure"]["empty"] == "yes" and table["sure"]["empty_structures"] == "anterior; posterior"
+    for name in ("mean_foreground_entropy", "lowest_expected_dice", "anterior expected_dice"):
+        assert table["sure"][name] == ""
+    assert float(table["sure"]["anterior volume_ml"]) == 0
+    assert float(table["sure"]["anterior expected_volume_ml"]) == pytest.approx(0.005 * np.prod(SHAPE) * VOXEL_ML)
+    assert table["case_0"]["empty"] == "no" and table["case_0"]["empty_structures"] == "posterior"
+    assert table["case_0"]["posterior expected_dice"] == ""
+    assert table["case_0"]["lowest_expected_dice"] == table["case_0"]["anterior expected_dice"]
+
+
+def test_members_give_their_mean_their_disagreement_and_a_spread(predict, tmp_path):
+    folders = [predict(f"fold_{i}", seed=i) for i in range(3)]
+    review = reviewed(folders, tmp_path / "out", dtype="float32", maps=("mutual_information", "entropy"))
+    assert review.list.members == ["fold_0", "fold_1", "fold_2"]
+    probs = np.stack([probabilities(folder, "case_1") for folder in folders])
+    case = tmp_path / "out" / "maps" / "case_1"
+    np.testing.assert_allclose(read(case / "case_1_entropy.nii.gz"), entropy(probs.mean(0)), atol=1e-6)
+    np.testing.assert_allclose(read(case / "case_1_mutual_information.nii.gz"), mutual_information(probs), atol=1e-6)
+    predicted = read(tmp_path / "out" / "case_1.nii.gz")
+    np.testing.assert_array_equal(predicted, probs.mean(0).argmax(0))
+    [row] = [row for row in rows(tmp_path / "out") if row["case"] == "case_1"]
+    masks = [read(folder / "case_1.nii.gz") == 1 for folder in folders]
+    volumes = [mask.sum() * VOXEL_ML for mask in masks]
+    dice = [2 * (masks[a] & masks[b]).sum() / (masks[a].sum() + masks[b].sum()) for a, b in ((0, 1), (0, 2), (1, 2))]
+    expected = {
+        "volume_ml": (predicted == 1).sum() * VOXEL_ML,
+        "members_dice": np.mean(dice),
+        "volume_sd_ml": np.std(volumes, ddof=1),
+        "volume_min_ml": min(volumes),
+        "volume_max_ml": max(volumes),
+        "max_probability": probs.mean(0)[1].max(),
+        "volume_ml fold_2": volumes[2],
+    }
+    for name, value in expected.items():
+        assert float(row[f"anterior {name}"]) == pytest.approx(value, rel=1e-5)
+    information = mutual_information(probs)[predicted > 0].mean()
+    assert float(row["mean_foreground_mutual_information"]) == pytest.approx(information, rel=1e-4)
+    assert row["n_members"] == "3"
+    settings = json.loads((tmp_path / "out" / "prediction.json").read_text())
+    assert settings["value"] == "stored" and [m["name"] for m in settings["members"]] == review.list.members
+    assert [m["folder"] for m in settings["members"]] == [str(folder) for folder in folders]
+
+
+@pytest.mark.parametrize("labels", [REGIONS, REGIONS_WITH_IGNORE])
+def test_regions_show_the_least_certain_one(predict, tmp_path, labels):
+    folders = [predict(f"m{i}", labels=labels, seed=i) for i in range(2)]
+    reviewed(folders[:1], tmp_path / "one", dtype="float32", maps=PROBABILITIES)
+    probs = probabilities(folders[0], "case_0")
+    case = tmp_path / "one" / "maps" / "case_0"
+    np.testing.assert_allclose(read(case / "case_0_confidence.nii.gz"), np.maximum(probs, 1 - probs).min(0), atol=1e-6)
+    binary = np.stack([entropy(np.stack([p, 1 - p])) for p in probs])
+    np.testing.assert_allclose(read(case / "case_0_entropy.nii.gz"), binary.max(0), atol=1e-5)
+    np.testing.assert_allclose(read(case / "case_0_probability_1_core.nii.gz"), probs[1], atol=1e-6)
+    row = rows(tmp_path / "one")[-1]
+    segmentation = read(folders[0] / f"{row['case']}.nii.gz")
+    whole, probs = segmentation > 0, probabilities(folders[0], row["case"])
+    assert float(row["whole volume_ml"]) == pytest.approx(whole.sum() * VOXEL_ML, rel=1e-5)
+    dice = 2 * probs[0][whole].sum() / (probs[0].sum() + whole.sum())
+    assert float(row["whole expected_dice"]) == pytest.approx(dice, rel=1e-5)
+    reviewed(folders, tmp_path / "two", dtype="float32", maps=("mutual_information",))
+    both = np.stack([probabilities(folder, "case_0") for folder in folders])
+    information = read(tmp_path / "two" / "maps" / "case_0" / "case_0_mutual_information.nii.gz")
+    np.testing.assert_allclose(information, mutual_information(both, regions=True), atol=1e-6)
+    mean, expected = both.mean(0), np.zeros(SHAPE)
+    expected[mean[0] > 0.5] = 1
+    expected[mean[1] > 0.5] = 2
+    np.testing.assert_array_equal(read(tmp_path / "two" / "case_0.nii.gz"), expected)
+
+
+@pytest.mark.parametrize(
+    ("reader", "ending", "shape"),
+    [
+        ("NibabelIO", ".nii.gz", SHAPE),
+        ("NibabelIOWithReorient", ".nii.gz", SHAPE),
+        ("SimpleITKIO", ".nrrd", SHAPE),
+        ("Tiff3DIO", ".tif", SHAPE),
+        ("NaturalImage2DIO", ".png", (1, 20, 16)),
+    ],
+)
+def test_other_file_formats(predict, tmp_path, reader, ending, shape):
+    folder = predict(reader=reader, file_ending=ending, shape=shape, cases=1)
+    reviewed([folder], tmp_path / "out", maps=ALL)
+    path = tmp_path / "out" / "maps" / "case_0" / f"case_0_confidence{ending}"
+    array = {".tif": tifffile.imread, ".png": io.imread}.get(ending, read)(path)
+    expected = np.rint(probabilities(folder, "case_0").max(0) * 255)
+    if reader == "NibabelIOWithReorient":  # the npz is in RAS order, the file's axes x and y run the other way
+        expected = expected[:, ::-1, ::-1]
+    np.testing.assert_array_equal(array, expected.reshape(array.shape))
+    column = "anterior area_pixels" if ending == ".png" else "anterior volume_ml"
+    assert float(rows(tmp_path / "out")[0][column]) > 0
+    if ending == ".png":
+        with pytest.raises(UserError, match="use -dtype uint8"):
+            map_names([], open_members([folder]), "float32")
+
+
+def test_validation_folders_need_no_ground_truth(make_validated, monkeypatch, tmp_path):
+    model = make_validated(cases=2)
+    shutil.rmtree(model.references)
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        monkeypatch.delenv(name)
+    review = reviewed([model.validation()], tmp_path / "out")
+    assert len(review.list.rows) == 2 and not review.problems
+
+
+def test_an_ignore_label_is_no_class(predict, tmp_path):
+    folder = predict(labels=CLASSES_WITH_IGNORE, cases=1)
+    reviewed([folder], tmp_path / "out", dtype="float32", maps=PROBABILITIES)
+    probs = probabilities(folder, "case_0")
+    assert len(probs) == 3
+    np.testing.assert_allclose(
+        read(tmp_path / "out" / "maps" / "case_0" / "case_0_entropy.nii.gz"), entropy(probs), atol=1e-6
+    )  # over log 3, not log 4
+    assert not any("ignore" in column for column in rows(tmp_path / "out")[0])
+    assert not list((tmp_path / "out" / "maps" / "case_0").glob("*ignore*"))
+
+
+def test_half_precision(predict, tmp_path):
+    review = reviewed([predict(dtype="float16")], tmp_path / "out")
+    assert len(review.list.rows) == 3 and not review.problems
+
+
+@pytest.fixture
+def done(monkeypatch):
+    """Names of the cases that are done."""
+    names, original = [], folder_review.review_case
+    monkeypatch.setattr(
+        folder_review, "review_case", lambda case, **options: names.append(case.name) or original(case, **options)
+    )
+    return names
+
+
+def test_a_second_run_does_only_what_changed(predict, tmp_path, done):
+    folder, out = predict(), tmp_path / "out"
+    first = reviewed([folder], out, maps=ALL)
+    text = (out / "review.csv").read_text()
+
+    def again(*expected, **arguments):
+        done.clear()
+        result = reviewed([folder], out, **{"maps": ALL, **arguments})
+        assert sorted(done) == sorted(expected)
+        return result
+
+    assert [row.case for row in again().list.rows] == [row.case for row in first.list.rows]
+    assert (out / "review.csv").read_text() == text
+    again("case_0", "case_1", "case_2", overwrite=True)
+    (out / "maps" / "case_0" / "case_0_margin.nii.gz").unlink()
+    (out / "review" / "case_1.json").unlink()
+    os.utime(folder / "case_2.npz", ns=(1, 1))  # its content is the same
+    again("case_0", "case_1")
+    shutil.copytree(folder, tmp_path / "copy")
+    done.clear()
+    reviewed([tmp_path / "copy"], out, maps=ALL)
+    assert not done
+    empty_prediction(folder, "case_1")
+    (out / "case_2.nii.gz").unlink()
+    again("case_1", "case_2")
+    assert read(out / "case_1.nii.gz").max() == 0
+    again("case_0", "case_1", "case_2", probabilities=True)
+    assert (out / "case_0.npz").is_file() and (out / "case_0.pkl").is_file()
+    again("case_0", "case_1", "case_2", treatment=Treatment(rule="dice"))  # what might be another prediction's goes
+    assert not list(out.glob("*.npz")) + list(out.glob("*.pkl"))
+
+
+def test_nothing_of_other_predictions_stays(predict, tmp_path):
+    out = tmp_path / "out"
+    reviewed([predict("first")], out, maps=ALL, probabilities=True, treatment=Treatment(rule="dice"))
+    other = predict("other", seed=1, cases=2)
+    reviewed([other], out)
+    assert not list(out.rglob("*case_2*")) and not list(out.rglob("*.npz")) and not (out / "decision.json").exists()
+    assert not list((out / "maps").rglob("*.nii.gz"))
+    for i in range(2):
+        np.testing.assert_array_equal(read(out / f"case_{i}.nii.gz"), read(other / f"case_{i}.nii.gz"))
+
+
+def test_what_a_user_keeps_in_a_folder_is_never_replaced(predict, tmp_path):
+    folder = predict()
+    for name in ("index.html", "review.csv", "case_0.nii.gz", "dataset.json"):
+        out = tmp_path / f"with_{name}"
+        (out / "review").mkdir(parents=True)
+        (out / name).write_bytes(b"mine")
+        with pytest.raises(UserError, match=f"holds other images or predictions .({name}|review)"):
+            reviewed([folder], out)
+        assert (out / name).read_bytes() == b"mine" and len(list(out.iterdir())) == 2
+
+
+def test_a_killed_run_goes_on_where_it_was(predict, tmp_path, done):
+    source, out = predict(cases=6, shape=(40, 60, 60)), tmp_path / "out"
+    process = WARM.Process(target=reviewed, args=([source], out), kwargs={"treatment": Treatment(rule="dice")})
+    process.start()
+    while process.exitcode is None and not (out / "review" / "case_1.json").is_file():
+        time.sleep(0.005)
+    process.kill()
+    process.join()
+    finished = {path.stem for path in (out / "review").glob("case_*.json")}
+    assert {"case_0", "case_1"} <= finished and len(finished) < 6 and not (out / "prediction.json").exists()
+    found = reviewed([source], out, treatment=Treatment(rule="dice"))
+    assert len(found.decided) == 6 and finished.isdisjoint(done)
+    assert not [path.name for path in out.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.integration  # each process imports PyTorch
+def test_processes_give_the_same(predict, tmp_path):
+    folders = [predict("a"), predict("b", seed=1)]
+    (folders[0] / "case_2.npz").write_bytes(b"PK")
+    reviews = [reviewed(folders, tmp_path / f"out{n}", num_processes=n, maps=ALL) for n in (1, 2)]
+    assert reviews[0].list.rows == reviews[1].list.rows and reviews[0].problems == reviews[1].problems
+    assert list(reviews[0].problems) == ["case_2"]
+    for path in (tmp_path / "out1" / "maps").glob("case_*/*.nii.gz"):
+        np.testing.assert_array_equal(read(path), read(tmp_path / "out2" / path.relative_to(tmp_path / "out1")))
+
+
+def test_what_a_killed_run_left_behind_is_removed(predict, tmp_path):
+    folder, out = predict(cases=1), tmp_path / "out"
+    reviewed([folder], out)
+    names = {path.name for path in out.rglob("*")}
+    (out / ".0a.nnunet_nacl.tmp").write_bytes(b"half")
+    (out / ".unfinished-0123").mkdir()
+    reviewed([folder], out)
+    assert {path.name for path in out.rglob("*")} == names
+
+
+def test_what_the_disk_does_not_hold_gets_no_name(predict, tmp_path, capsys):
+    folder, out = predict(cases=2, shape=(24, 90, 90)), tmp_path / "out"
+    write_prediction(folder, "small", np.full((3, 2, 2, 2), 1 / 3), np.ones((2, 2, 2), np.uint8), SPACING_MM)
+    command = ["review", "-i", str(folder), "-o", str(out), "-np", "1", "-maps", "-decide", "dice"]
+    with full_disk(100_000):
+        assert main(command) == 1
+    printed = capsys.readouterr().err
+    for i in range(2):
+        assert re.search(rf"case_{i}: .*case_{i}\S*.nii.gz: cannot be written .*free", printed)
+    assert [row["case"] for row in rows(out) if row["rank"]] == ["small"]
+    assert all(path.stat().st_size > 50 for path in out.rglob("*.nii.gz")) and not list(out.rglob("*.tmp*"))
+    assert main(command) == 0
+    good = {path: path.read_bytes() for path in out.glob("*.nii.gz")}
+    with full_disk(1024):
+        assert main([*command, "--overwrite"]) in (1, 2)
+    assert good.keys() == set(out.glob("*.nii.gz")) and all(len(path.read_bytes()) > 50 for path in good)
+
+
+def test_a_name_that_is_not_utf8_costs_only_its_case(predict, tmp_path):
+    folder = predict(cases=2)
+    name = os.fsdecode(b"caf\xe9")
+    try:
+        for ending in (".nii.gz", ".npz"):
+            os.rename(folder / f"case_0{ending}", folder / f"{name}{ending}")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 only")
+    command = ["review", "-i", str(folder), "-o", str(tmp_path / "out"), "-np", "1"]
+    result = run_warm(main, command, folder=tmp_path)  # it would end this process
+    assert result.returncode == 1, result.stderr
+    assert "the name is not UTF-8" in result.stderr and result.stderr.count("rename it") == 1
+    assert [row["case"] for row in rows(tmp_path / "out", errors="replace") if row["rank"]] == ["case_1"]
+
+
+@pytest.mark.parametrize("name", ["", ".", ".."])
+def test_a_name_that_can_be_no_folder_costs_only_its_case(predict, tmp_path, name):
+    folder = predict(cases=2)
+    for ending in (".nii.gz", ".npz"):
+        os.rename(folder / f"case_0{ending}", folder / f"{name}{ending}")
+    out = tmp_path / "somewhere" / "out"
+    review = reviewed([folder], out, maps=ALL)
+    assert list(review.problems) == [name] and "rename" in review.problems[name]
+    assert list(out.parent.iterdir()) == [out] and [row.case for row in review.list.rows] == ["case_1"]
+    assert {path.name for path in out.glob("*.nii.gz")} == {"case_1.nii.gz"}
+
+
+def test_broken_cases_are_listed_and_the_others_done(predict, tmp_path):
+    folder = predict(cases=7)
+    probs = probabilities(folder, "case_0").astype(np.float32)
+    (folder / "case_1.npz").write_bytes((folder / "case_1.npz").read_bytes()[:500])
+    np.savez_compressed(folder / "case_2.npz", probabilities=np.where(probs > 0.9, np.nan, probs))
+    np.savez_compressed(folder / "case_3.npz", probabilities=probs * 0.5)
+    np.savez_compressed(folder / "case_4.npz", probabilities=probs[:, 1:])
+    (folder / "case_5.nii.gz").unlink()
+    (folder / "case_6.npz").unlink()
+    write_image(np.full(SHAPE, 7, dtype=np.uint8), folder / "case_7.nii.gz", SPACING_MM)
+    shutil.copy(folder / "case_0.npz", folder / "case_7.npz")
+    review = reviewed([folder], tmp_path / "out")
+    assert [case.case for case in review.list.rows] == ["case_0"]
+    for i, message in enumerate(
+        ("truncated", "NaN", "sum to 0.5", "shape", "case_5.nii.gz is missing", "npz is missing", "label 7"), 1
+    ):
+        assert message in review.problems[f"case_{i}"] and f"case_{i}" in review.problems[f"case_{i}"]
+    assert not any((tmp_path / "out" / f"case_{i}").exists() for i in range(1, 8))
+    table = rows(tmp_path / "out")
+    assert [(row["rank"], row["case"]) for row in table] == [("1", "case_0")] + [("", f"case_{i}") for i in range(1, 8)]
+    assert all(row["problem"] == review.problems.get(row["case"], "") for row in table)
+    settings = json.loads((tmp_path / "out" / "prediction.json").read_text())
+    assert settings["problems"] == review.problems
+
+
+def test_members_that_do_not_fit(predict, tmp_path):
+    one, two = predict("one"), predict("two", cases=4)
+    image = sitk.ReadImage(str(two / "case_0.nii.gz"))
+    image.SetOrigin((50, 0, 0))
+    sitk.WriteImage(image, str(two / "case_0.nii.gz"))
+    (two / "case_1.npz").unlink()
+    review = reviewed([one, two], tmp_path / "out")
+    assert [case.case for case in review.list.rows] == ["case_2"]
+    assert "origin" in review.problems["case_0"] and str(two) in review.problems["case_0"]
+    assert "case_1.npz is missing" in review.problems["case_1"]
+    assert review.problems["case_3"].startswith(f"not predicted in {one}")
+
+
+@pytest.mark.parametrize(
+    ("prepare", "message"),
+    [
+        (lambda f: {"folders": [f, f.parent / "x" / ".." / f.name]}, "given twice"),
+        (lambda f: {"folders": [f.parent / "none"]}, "no such folder"),
+        (lambda f: {"output": f}, "is or lies in"),
+        (lambda f: {"output": f / "maps"}, "is or lies in"),
+        (lambda f: {"output": f / "dataset.json"}, "is or lies in"),
+        (lambda f: {"output": f.parent / "images"}, "holds other images or predictions"),
+        (lambda f: {"output": f.parent / "images" / "a.nii.gz"}, "is a file"),
+        (lambda f: {"output": "/proc/maps"}, "cannot be|no file can be"),
+    ],
+)
+def test_what_cannot_be_used_is_one_clear_error(predict, tmp_path, prepare, message):
+    folder = predict(cases=1)
+    (tmp_path / "x").mkdir()
+    (tmp_path / "images").mkdir()
+    write_image(np.zeros(SHAPE, dtype=np.uint8), tmp_path / "images" / "a.nii.gz", SPACING_MM)
+    arguments = {"folders": [folder], "output": tmp_path / "out"} | prepare(folder)
+    before = sorted(path.name for path in folder.iterdir())
+    with pytest.raises(UserError, match=message):
+        reviewed(arguments["folders"], Path(arguments["output"]))
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_a_link_into_the_predictions_is_seen(predict, tmp_path):
+    folder = predict(cases=1)
+    (tmp_path / "link").symlink_to(folder)
+    with pytest.raises(UserError, match="(?i)choose another -o"):
+        reviewed([folder], tmp_path / "link" / "maps")
+
+
+def test_folders_of_different_data_sets_or_cases(predict, tmp_path):
+    one, other = predict("one", cases=1), predict("other", labels=REGIONS, cases=1)
+    with pytest.raises(UserError, match="another labels|other labels"):
+        reviewed([one, other], tmp_path / "out")
+    apart = predict("apart", cases=1)
+    for path in apart.glob("case_0*"):
+        path.rename(apart / path.name.replace("case_0", "case_9"))
+    with pytest.raises(UserError, match="no case in common.*-f FOLD"):
+        reviewed([one, apart], tmp_path / "out")
+    (one / "case_0.npz").write_bytes(b"")
+    with pytest.raises(UserError, match="no case could be done.\n  case_0: .*case_0.npz"):
+        reviewed([one], tmp_path / "out")
+
+
+def test_folders_without_probabilities(predict, make_validated, tmp_path):
+    folder = predict()
+    for path in folder.glob("*.npz"):
+        path.unlink()
+    with pytest.raises(UserError, match=r"holds no probabilities \(\*.npz\); predict these cases again: .*--npz.$"):
+        reviewed([folder], tmp_path / "out")
+    model = make_validated(cases=1, folds=2)
+    for near in (model.folder, model.validation().parent):
+        with pytest.raises(UserError, match="fold_0/validation does: give that"):
+            reviewed([near], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_names_of_structures_become_names_of_files(predict, tmp_path):
+    labels = dict(zip(("background", "left/kidney", "=sum(a)"), CLASSES.values()))
+    folder = predict(labels=labels, cases=1)
+    reviewed([folder], tmp_path / "out", maps=("entropy", "probabilities"))
+    names = {path.name for path in (tmp_path / "out" / "maps" / "case_0").glob("*probability*")}
+    assert names == {f"case_0_probability_{n}.nii.gz" for n in ("0_background", "1_left-kidney", "2_sum-a")}
