@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
     import shlex
     from pathlib import Path
 
-    from nnunet_nacl.cases.ensemble_members import open_members
+    from nnunet_nacl.cases.ensemble_members import find_cases, open_members
     from nnunet_nacl.cli.decision_table import summary_lines
     from nnunet_nacl.cli.postprocessing import apply_postprocessing, choose_postprocessing, read_postprocessing
     from nnunet_nacl.cli.problem_list import report_problems
@@ -126,6 +126,7 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     chosen = read_postprocessing(args.pp_pkl_file) if args.pp_pkl_file else None
     members = open_members(args.i, dataset_json=args.djfile, plans=args.pfile)
+    groups = read_groups(args.groups, [member.case for member in find_cases(members)[0]]) if args.groups else None
     treatment, quality = open_map(members, args.map, args.decide, calibrated=args.calibrated)
     threshold = threshold_of(args, "" if quality else "give the map that predicts it, -map.")
     asked = FolderReview(
@@ -152,7 +153,6 @@ def run(args: argparse.Namespace) -> int:
     )
     print_list(done.list, output, "cases")
     if done.decided:
-        groups = read_groups(args.groups, [case.case for case in done.decided]) if args.groups else None
         print("\n" + "\n".join(summary_lines(done.decided, done.names, groups)))
         if not args.save_probabilities:
             print("To evaluate or compare them, run again with --save_probabilities.")

@@ -1,0 +1,135 @@
+"""`nnunet_nacl review -decide dice` as a user types it."""
+
+from __future__ import annotations
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+
+from nnunet_nacl.cli.main import main
+from tests.cases.folders import read, write_prediction
+from tests.cases.predictions import SPACING_MM
+from tests.prediction.test_decided_review import write_truths
+
+
+def decide(*arguments) -> int:
+    return main(["review", "-decide", "dice", *map(str, arguments), "-np", "1"])
+
+
+def test_decided_segmentations_in_one_command(predict, tmp_path, capsys):
+    assert decide("-i", predict(), "-o", tmp_path / "out") == 0
+    printed = capsys.readouterr().out
+    document = json.loads((tmp_path / "out" / "decision.json").read_text())
+    changed = sum(case["n_changed"] for case in document["cases"])
+    assert changed and f"3 cases decided, {changed} voxels have another label." in printed
+    row = next(line for line in printed.splitlines() if line.startswith("anterior")).split()
+    rows = [case["structures"]["1"] for case in document["cases"]]
+    assert row[1:3] == [str(sum(r["gained"] for r in rows)), str(sum(r["lost"] for r in rows))]
+    means = [np.mean([r[f"expected_dice_{when}"] for r in rows]) for when in ("before", "after")]
+    assert row[3:] == [f"{mean:.4f}" for mean in means]
+    assert "true Dice" not in printed
+
+
+def test_true_dice_has_an_interval_of_its_difference(predict, tmp_path, capsys):
+    source = predict()
+    truths = write_truths(tmp_path / "truths")
+    (truths / "case_2.nii.gz").unlink()
+    assert decide("-i", source, "-o", tmp_path / "out", "-gt", truths) == 0
+    printed = capsys.readouterr().out
+    rows = [c["structures"]["1"] for c in json.loads((tmp_path / "out/decision.json").read_text())["cases"][:2]]
+    before, after = ([row[f"dice_{when}"] for row in rows] for when in ("before", "after"))
+    line = next(line for line in printed.splitlines() if line.startswith("anterior"))
+    for values in (before, after):  # of two cases the interval is from one to the other
+        assert f"{np.mean(values):.4f} [{min(values):.4f}, {max(values):.4f}]" in line
+    assert f"{np.mean(after) - np.mean(before):+.4f} [" in line
+    assert "1 cases have no ground truth" in printed and "patients" not in printed
+    arguments = ("-i", source, "-o", tmp_path / "out", "-gt", truths, "-groups", "case_[0-1]|case_2")
+    assert decide(*arguments, "-groups", "case") == 0  # all of one patient
+    printed = capsys.readouterr().out
+    assert f"{np.mean(before):.4f} " in printed and "nan" not in printed and "over 1 patients" in printed
+    assert decide(*arguments) == 0
+    assert f"[{min(before):.4f}, {max(before):.4f}]" in capsys.readouterr().out
+
+
+def test_what_was_removed_or_postprocessed_is_said(predict, tmp_path, capsys, monkeypatch):
+    from nnunet_nacl.cli.decision_table import summary_lines
+    from nnunet_nacl.documents.decision_json import DecidedCase, DecidedStructure
+
+    nan = float("nan")
+    gone = DecidedStructure(5, 0, 0, 5, 9.0, 0.4, nan, nan, nan)
+    kept = DecidedStructure(10, 12, 2, 0, 11.0, 0.6, 0.8, nan, nan)
+    cases = [DecidedCase("a", {"1": kept}, 2, 0, 1, False), DecidedCase("b", {"1": gone}, 5, 3, 1, False)]
+    text = "\n".join(summary_lines(cases, {"1": "tumour"}))
+    assert "removed altogether: tumour in b" in text
+    assert "0.5000   0.4000" in text  # what was removed counts 0, rather than leaving the mean
+    assert "In 1 cases the predicted segmentation is not the argmax" in text
+
+
+def test_postprocessing_is_chosen_by_nnunet_and_applied_to_others(predict, tmp_path, capsys):
+    source = predict()
+    truths = write_truths(tmp_path / "truths")
+    for i in range(3):  # a clear structure of each class, and a false piece far away, which removal mends
+        truth = read(truths / f"case_{i}.nii.gz")
+        truth[0] = 0
+        spotted = truth.copy()
+        spotted[0, 0, 0] = spotted[0, 13, 11] = 1
+        probs = np.stack([np.where(spotted == k, 0.9, 0.05) for k in range(3)]).astype(np.float32)
+        write_prediction(source, f"case_{i}", probs, spotted, SPACING_MM)
+        write_prediction(truths, f"case_{i}", probs, truth, SPACING_MM)
+    out = tmp_path / "out"
+    assert decide("-i", source, "-o", out, "-gt", truths, "--postprocessing") == 0
+    with open(out / "postprocessing.pkl", "rb") as file:
+        functions, _ = pickle.load(file)
+    assert functions and f"{len(functions)} steps chosen" in capsys.readouterr().out
+    assert read(out / "case_0.nii.gz")[0].any() and not read(out / "postprocessed" / "case_0.nii.gz")[0].any()
+    again = tmp_path / "again"
+    assert decide("-i", source, "-o", again, "-pp_pkl_file", out / "postprocessing.pkl") == 0
+    np.testing.assert_array_equal(
+        read(again / "postprocessed" / "case_1.nii.gz"), read(out / "postprocessed" / "case_1.nii.gz")
+    )
+
+
+class Evil:
+    def __reduce__(self):
+        return print, ("executed",)
+
+
+def test_a_pickle_that_is_not_nnunets_is_not_executed(predict, tmp_path, capsys):
+    (tmp_path / "evil.pkl").write_bytes(pickle.dumps(([Evil()], [{}])))
+    assert decide("-i", predict(), "-o", tmp_path / "out", "-pp_pkl_file", tmp_path / "evil.pkl") == 2
+    out, err = capsys.readouterr()
+    assert "executed" not in out and "evil.pkl is no postprocessing.pkl of nnU-Net" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_problems_are_listed_and_the_rest_is_done(predict, tmp_path, capsys):
+    source = predict()
+    (source / "case_0.npz").write_bytes(b"PK")
+    (source / "case_1.npz").unlink()
+    assert decide("-i", source, "-o", tmp_path / "out") == 1
+    out, err = capsys.readouterr()
+    assert "1 cases decided" in out and "2 could not be done" in err and "case_0.npz" in err and "case_1.npz" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("-i", "nowhere", "-o", "out"), "nowhere: no such folder"),
+        (("-i", "predictions", "-o", "predictions"), "hoose another -o"),
+        (("-i", "predictions", "-o", "out", "--postprocessing"), "give its folder with -gt"),
+        (("-i", "predictions", "-o", "out", "-gt", "nowhere"), "nowhere: no such folder"),
+        (("-i", "predictions", "-o", "out", "-pp_pkl_file", "nowhere.pkl"), "nowhere.pkl: cannot be read"),
+        (("-i", "predictions", "-o", "out", "-np", "0"), "-np must be at least 1"),
+        (("-i", "predictions", "-o", "out", "-groups", "x"), "give the ground truth with -gt"),
+        (("-i", "predictions", "-o", "out", "-gt", "predictions", "-groups", "p(.)"), "no patient for 3 cases"),
+    ],
+)
+def test_errors_are_one_line(predict, tmp_path, monkeypatch, capsys, arguments, message):
+    predict()
+    monkeypatch.chdir(tmp_path)
+    assert main(["review", "-decide", "dice", *arguments]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("nnunet_nacl review: error: ") and message in err and err.count("\n") == 1
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,144 @@
+"""Segmentations that are decided for Dice: what nnU-Net expects of them, and the true Dice before and after."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from nnunet_nacl.calibration.decision import decide
+from nnunet_nacl.cases.evaluate import evaluate_folder
+from nnunet_nacl.cases.prediction_folder import PredictionFolder
+from nnunet_nacl.cases.treatment import Treatment
+from nnunet_nacl.errors import UserError
+from tests.cases.folders import (
+    CLASSES,
+    CLASSES_WITH_IGNORE,
+    REGIONS,
+    REGIONS_WITH_IGNORE,
+    random_case,
+    read,
+    write_image,
+    write_prediction,
+)
+from tests.cases.predictions import SHAPE, SPACING_MM, reviewed
+
+LISTS = {"dataset.json", "plans.json", "decision.json", "review_args.json", "prediction.json", "review.csv"}
+LISTS |= {"index.html", "review"}
+
+
+def write_truths(folder: Path, cases: int = 3, labels: dict | None = None, seed: int = 0) -> Path:
+    """The ground truth of the cases that the fixture ``predict`` writes with the same labels and seed."""
+    folder.mkdir()
+    rng = np.random.default_rng(seed)
+    for i in range(cases):
+        truth, *_ = random_case(rng, labels or CLASSES, SHAPE, 5 - i)
+        write_image(truth, folder / f"case_{i}.nii.gz", SPACING_MM)
+    return folder
+
+
+def decide_folder(source: Path, output: Path, **asked):
+    return reviewed([source], output, treatment=Treatment(rule="dice"), **asked)
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_the_folder_is_as_nnunet_writes_it(predict, tmp_path):
+    source, out = predict(), tmp_path / "out"
+    decided = decide_folder(source, out)
+    segmentations = {f"case_{i}.nii.gz" for i in range(3)}
+    assert names(out) == segmentations | LISTS
+    for name in ("dataset.json", "plans.json"):
+        assert json.loads((out / name).read_text()) == json.loads((source / name).read_text())
+    for case in decided.decided:
+        probs = np.load(source / f"{case.case}.npz")["probabilities"]
+        np.testing.assert_array_equal(read(out / f"{case.case}.nii.gz"), decide(probs).segmentation)
+        one, two = (sitk.ReadImage(str(folder / f"{case.case}.nii.gz")) for folder in (source, out))
+        assert one.GetSpacing() == two.GetSpacing() and one.GetOrigin() == two.GetOrigin()
+        assert one.GetPixelID() == two.GetPixelID()
+    assert sum(case.n_changed for case in decided.decided) > 0
+    assert PredictionFolder.open(out, need_reference=False).labels.names == ("background", "anterior", "posterior")
+
+
+@pytest.mark.parametrize(
+    ("file_ending", "reader"),
+    [
+        (".nii.gz", "NibabelIOWithReorient"),
+        (".nrrd", "SimpleITKIO"),
+        (".tif", "Tiff3DIO"),
+        (".png", "NaturalImage2DIO"),
+    ],
+)
+def test_every_format_of_nnunet(predict, tmp_path, file_ending, reader):
+    source = predict(
+        cases=1, file_ending=file_ending, reader=reader, shape=(1, 14, 12) if file_ending == ".png" else (6, 14, 12)
+    )
+    decide_folder(source, tmp_path / "out")
+    folder = PredictionFolder.open(tmp_path / "out", need_reference=False)
+    segmentation, properties = folder.read_segmentation(tmp_path / f"out/case_0{file_ending}")
+    [files], _ = PredictionFolder.open(source, need_reference=False).cases()
+    before = PredictionFolder.open(source, need_reference=False).load(files, truth=False)
+    np.testing.assert_array_equal(segmentation, decide(before.probabilities.whole()).segmentation)
+    assert list(properties["spacing"]) == pytest.approx(list(before.properties["spacing"]))
+    assert not [name for name in names(tmp_path / "out") if name.startswith(".")]
+
+
+@pytest.mark.parametrize("labels", [None, CLASSES_WITH_IGNORE, REGIONS, REGIONS_WITH_IGNORE])
+def test_an_evaluation_of_it_finds_the_same_dice(predict, tmp_path, labels):
+    source, out = predict(labels=labels), tmp_path / "out"
+    truths = write_truths(tmp_path / "truths", labels=labels)
+    decided = decide_folder(source, out, references=truths, probabilities=True)
+    before, after = (evaluate_folder(folder, truths) for folder in (source, out))
+    for i, case in enumerate(decided.decided):
+        for key, row in case.structures.items():
+            assert row.dice_before == before.cases[i].dice[key] and row.dice_after == after.cases[i].dice[key]
+        assert case.measured and case.n_saved_differs == 0
+    # the probabilities' own numbers do not change
+    assert [case.ece("all") for case in before.cases] == [case.ece("all") for case in after.cases]
+    # nnU-Net's ignore label is never the result
+    assert all(read(out / f"case_{i}.nii.gz").max() <= 2 for i in range(3))
+
+
+def test_a_broken_case_costs_only_itself(predict, tmp_path):
+    source = predict()
+    (source / "case_1.npz").write_bytes((source / "case_1.npz").read_bytes()[:200])
+    np.savez_compressed(source / "case_2.npz", probabilities=np.full((3, *SHAPE), 0.9, np.float32))
+    decided = decide_folder(source, tmp_path / "out", num_processes=2)
+    assert [case.case for case in decided.decided] == ["case_0"] and list(decided.problems) == ["case_1", "case_2"]
+    assert "case_1.npz" in decided.problems["case_1"] and "sum to 2.7" in decided.problems["case_2"]
+    assert "case_1.nii.gz" not in names(tmp_path / "out")
+
+
+def test_a_postprocessed_prediction_is_told_apart(predict, tmp_path):
+    source = predict(cases=1)
+    [files], _ = PredictionFolder.open(source, need_reference=False).cases()
+    probs = np.load(files.probabilities)["probabilities"]
+    segmentation = probs.argmax(0).astype(np.uint8)
+    segmentation[segmentation == 2] = 0
+    write_prediction(source, "case_0", probs, segmentation, SPACING_MM)
+    [case] = decide_folder(source, tmp_path / "out").decided
+    assert case.n_saved_differs == np.count_nonzero(probs.argmax(0) == 2)
+
+
+def test_ground_truth_that_is_missing(predict, tmp_path):
+    source = predict()
+    truths = write_truths(tmp_path / "truths")
+    (truths / "case_1.nii.gz").unlink()
+    decided = decide_folder(source, tmp_path / "out", references=truths)
+    assert [case.measured for case in decided.decided] == [True, False, True]
+    with pytest.raises(UserError, match="no such folder"):
+        decide_folder(source, tmp_path / "new", references=tmp_path / "nowhere")
+    assert not (tmp_path / "new").exists()
+
+
+def test_ground_truth_of_another_image_is_a_problem_of_its_case(predict, tmp_path):
+    source = predict()
+    truths = write_truths(tmp_path / "truths")
+    write_image(np.zeros(SHAPE, np.uint8), truths / "case_0.nii.gz", (1.0, 1.0, 1.0))
+    decided = decide_folder(source, tmp_path / "out", references=truths)
+    assert "other geometry" in decided.problems["case_0"] and len(decided.decided) == 2
