@@ -21,6 +21,27 @@ settings.load_profile("untimed")
 
 worker_pool.CONTEXT = WARM
 
+# Fixtures that take long to make: with several processes, all tests that use one run in the same.
+SHARED = {
+    "wheel": "installed",
+    "wheel_environment": "installed",
+    "editable_environment": "installed",
+    "installed": "installed",
+    "workspace": "trained",
+    "trained": "trained",
+    "made_study": "study",
+}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """For `--dist loadgroup`: a group for each shared fixture, else for each file; those that train come first."""
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        group = next((SHARED[name] for name in SHARED if name in fixtures), item.path.stem)
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group").args[0] != "trained")
+
 
 @pytest.fixture(scope="session")
 def decathlon_task() -> Path:
