@@ -17,7 +17,7 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
-from tests.evaluation.folders import (
+from tests.cases.folders import (
     CLASSES,
     CLASSES_WITH_IGNORE,
     REGIONS,
