@@ -1,7 +1,8 @@
-"""The segmentation with the highest expected Dice, found from the argmax by a fixed-point iteration."""
+"""The segmentation with the highest expected Dice or F-beta, found from the argmax by a fixed-point iteration."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,7 +29,7 @@ class Decision:
     Attributes:
         segmentation: (*spatial) label map, uint8 or uint16; for regions painted in nnU-Net's order.
         argmax: (*spatial) the label map that it started from: the argmax, or p > 0.5, painted.
-        before: Sums of the argmax, of which ``dice`` is the expected Dice.
+        before: Sums of the argmax, of which ``dice`` is the expected Dice and ``fbeta`` the expected F-beta.
         after: Sums of the decided segmentation.
         gained: (S,) int64 voxels of each structure that the argmax does not have.
         lost: (S,) int64 voxels of each structure in the argmax that it lost.
@@ -58,20 +59,22 @@ def decide(
     region_labels: Sequence[int] | None = None,
     max_rounds: int = MAX_ROUNDS,
     weights: Tensor | np.ndarray | None = None,
+    beta: float = 1.0,
 ) -> Decision:
-    """The segmentation s with the largest sum over structures of the expected Dice E_k.
+    """The segmentation s with the largest sum over structures of the expected F-beta E_k; with beta 1, of Dice.
 
-    E_k = 2 sum_{s = k} p_k / den_k with den_k = sum p_k + |s = k|
+    E_k = (1 + beta^2) sum_{s = k} p_k / den_k with den_k = beta^2 sum p_k + |s = k|
     (:mod:`~nnunet_nacl.metrics.expected_dice`). From the argmax on, each round gives every voxel the class with the
-    largest (2 p_k - E_k) / den_k, 0 for the background, E_k and den_k being those of the round before. In the optimum
-    a voxel belongs to k only where p_k > E_k / 2: the sharper a structure, the nearer that is to the argmax's half.
+    largest ((1 + beta^2) p_k - E_k) / den_k, 0 for the background, E_k and den_k being those of the round before. In
+    the optimum a voxel belongs to k only where p_k > E_k / (1 + beta^2). For Dice that is E_k / 2: the sharper a
+    structure, the nearer that is to the argmax's half. For beta 2 a fifth of E_k is enough, beta 0.5 wants four fifths.
     Such thresholds are RankSEG's (Dai and Li, JMLR 24, 2023; Nordström et al., 2023). The iteration can cycle, so it
     ends on a state that it has seen or after ``max_rounds``, and the best state counts, the argmax being one of them:
     the result is never worse than the argmax in the sum of the E_k. What is absent from the argmax stays absent, and
     what is emptied stays empty (``removed`` lists it).
 
-    Regions: each is decided by itself, in where p_r > E_r / 2; then they are painted in nnU-Net's order, and states
-    are compared by the E_r of the painted map.
+    Regions: each is decided by itself, in where p_r > E_r / (1 + beta^2); then they are painted in nnU-Net's
+    order, and states are compared by the E_r of the painted map.
 
     Every voxel is decided: at prediction nothing is ignored, and the ignore label is never the result.
 
@@ -85,9 +88,10 @@ def decide(
         max_rounds: Most rounds; 0 gives the argmax.
         weights: (*spatial) how many voxels each stands for, where ``probs`` are a sample of a case; the sums of the
             result are then estimates, while ``gained``, ``lost`` and ``n_changed`` count what is in the sample.
+        beta: How many times as much recall weighs as precision: above 1 more is found, below 1 less is false.
 
     Raises:
-        ValueError: Shapes do not fit, or probabilities are not probabilities.
+        ValueError: Shapes do not fit, probabilities are not probabilities, or ``beta`` is not a positive number.
 
     Example:
         >>> probs = np.array([[0.6, 0.6, 0.1, 0.9], [0.4, 0.4, 0.9, 0.1]])  # E_1 is 2 * 0.9 / (1.8 + 1) = 0.64
@@ -100,9 +104,11 @@ def decide(
     check_probs(probs, regions)
     if not probs.numel():
         raise ValueError(f"probs must hold voxels, got {tuple(probs.shape)}.")
-    first: Rule = ClassRule.argmax(len(probs))
+    if not 0 < beta < math.inf:
+        raise ValueError(f"beta must be a positive number, got {beta!r}.")
+    first: Rule = ClassRule.argmax(len(probs), beta)
     if regions is not None and region_labels:
-        first = RegionRule.argmax(Regions(regions, region_labels))
+        first = RegionRule.argmax(Regions(regions, region_labels), beta)
     weighted = None if weights is None else torch.as_tensor(weights, dtype=torch.float64).reshape(-1)
     expected = _sum_all(probs, regions is not None, weighted)
     rule = first
@@ -113,7 +119,7 @@ def decide(
         rule, rounds = rule.next(own, painted), rounds + 1
         own, painted = _apply(rule, probs, expected, weighted)
         appeared = ((painted.chosen > 0) & (before.chosen == 0)).any()  # what one region gives up may show another
-        if painted.total > after.total and not appeared:
+        if np.nansum(painted.fbeta(beta)) > np.nansum(after.fbeta(beta)) and not appeared:
             best, after = rule, painted
         if _state(own) in seen:
             break

@@ -26,21 +26,23 @@ class ClassRule:
         slope: (K,) of each class.
         offset: (K,); -inf for a class that nothing may take.
         sure: A voxel with a larger background probability is background for certain, and is not looked at.
+        beta: Of the F-beta that the following rules make as large as they can.
     """
 
     slope: np.ndarray
     offset: np.ndarray
     sure: float
+    beta: float = 1.0
 
     @classmethod
-    def argmax(cls, num_classes: int) -> ClassRule:
+    def argmax(cls, num_classes: int, beta: float = 1.0) -> ClassRule:
         """The most probable class."""
-        return cls(np.ones(num_classes), np.zeros(num_classes), 0.5 + SUM_TOLERANCE)
+        return cls(np.ones(num_classes), np.zeros(num_classes), 0.5 + SUM_TOLERANCE, beta)
 
     def next(self, own: ExpectedOverlap, painted: ExpectedOverlap) -> ClassRule:
-        """The class that adds most to the sum of the E_k: (2 p_k - E_k) / den_k, and 0 for the background.
+        """The class that adds most to the sum of the E_k: ((1 + beta^2) p_k - E_k) / den_k; 0 for the background.
 
-        With den_k = sum p_k + |s = k| this is what E_k grows by, to first order, when a voxel joins structure k.
+        With den_k = beta^2 sum p_k + |s = k| this is what E_k grows by, to first order, when a voxel joins structure k.
 
         Args:
             own: The sums that this rule led to.
@@ -48,10 +50,11 @@ class ClassRule:
         """
         present = own.chosen > 0
         # an absent class must be kept out: its E_k is 0, so that every voxel would gain by joining it
-        size = np.where(present, own.expected + own.chosen, np.inf)
-        offset = np.where(present, -own.dice / size, -np.inf)
-        sure = 1 + SUM_TOLERANCE - np.nanmin(own.dice, initial=1) / 2  # above it every p_k is below E_k / 2
-        return ClassRule(np.append(0, 2 / size), np.append(0, offset), float(sure))
+        square, score = self.beta * self.beta, own.fbeta(self.beta)
+        size = np.where(present, square * own.expected + own.chosen, np.inf)
+        offset = np.where(present, -score / size, -np.inf)
+        sure = 1 + SUM_TOLERANCE - np.nanmin(score, initial=1) / (1 + square)  # above it no p_k reaches its threshold
+        return ClassRule(np.append(0, (1 + square) / size), np.append(0, offset), float(sure), self.beta)
 
     def label(self, chunk: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Sizes]:
         """(n,) int64 labels of (K, n) probabilities, and size and sum of each class; (n,) weights are of voxels."""
@@ -100,25 +103,28 @@ class RegionRule:
     Attributes:
         regions: What they are.
         threshold: (R,); inf for a region that nothing may take.
+        beta: Of the F-beta that the following rules make as large as they can.
     """
 
     regions: Regions
     threshold: np.ndarray
+    beta: float = 1.0
 
     @classmethod
-    def argmax(cls, regions: Regions) -> RegionRule:
+    def argmax(cls, regions: Regions, beta: float = 1.0) -> RegionRule:
         """In, where in is more probable than out."""
-        return cls(regions, np.full(len(regions.labels), 0.5))
+        return cls(regions, np.full(len(regions.labels), 0.5), beta)
 
     def next(self, own: ExpectedOverlap, painted: ExpectedOverlap) -> RegionRule:
-        """In, where the region gains by it: 2 p_r > E_r.
+        """In, where the region gains by it: (1 + beta^2) p_r > E_r.
 
         Args:
             own: The sums that this rule led to before anything was painted over: E_r is taken from them.
             painted: Those of the painted map: a region that is not to be seen there stays out.
         """
         present = (own.chosen > 0) & (painted.chosen > 0)
-        return RegionRule(self.regions, np.where(present, own.dice / 2, np.inf))
+        threshold = own.fbeta(self.beta) / (1 + self.beta * self.beta)
+        return RegionRule(self.regions, np.where(present, threshold, np.inf), self.beta)
 
     def label(self, chunk: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Sizes]:
         """(n,) int64 painted labels of (R, n) probabilities, and size and sum of each region before painting."""

@@ -58,8 +58,19 @@ class ExpectedOverlap:
         The true Dice of an absent structure is 0 where the truth has it and undefined, as in nnU-Net, where not; so no
         number can stand for both. Whether something was missed is what ``expected`` tells.
         """
+        return self.fbeta(1.0)
+
+    def fbeta(self, beta: float) -> np.ndarray:
+        """(S,) expected F-beta, ``(1 + beta^2) common / (beta^2 expected + chosen)``; ``dice`` is that of beta 1.
+
+        F-beta is (1 + beta^2) TP / ((1 + beta^2) TP + beta^2 FN + FP): with beta 2 a missed voxel costs four times what
+        a false one costs.
+        """
+        square = beta * beta
         with np.errstate(invalid="ignore"):
-            return np.where(self.chosen > 0, 2 * self.common / (self.expected + self.chosen), np.nan)
+            return np.where(
+                self.chosen > 0, (1 + square) * self.common / (square * self.expected + self.chosen), np.nan
+            )
 
     @property
     def total(self) -> float:

@@ -86,6 +86,54 @@ def test_a_cycle_ends_on_its_best_state():
     assert decision.rounds < 5 and decision.after.total == pytest.approx(max(totals))
 
 
+@settings(max_examples=60)
+@given(probabilities(classes=st.just(2), voxels=st.integers(1, 9)), st.sampled_from([0.25, 0.5, 2.0, 3.0]))
+def test_one_structure_gets_the_best_f_beta_of_all_segmentations(probs, beta):
+    found = np.nansum(decide(probs, beta=beta).after.fbeta(beta))
+    assert found == pytest.approx(reference.largest_total(probs, beta), abs=1e-12)
+
+
+@settings(max_examples=40)
+@given(probabilities(voxels=st.integers(1, 5)), st.sampled_from([0.5, 2.0]))
+def test_f_beta_between_the_argmax_and_the_best_of_all_segmentations(probs, beta):
+    decision = decide(probs, beta=beta)
+    before, after = (np.nansum(sums.fbeta(beta)) for sums in (decision.before, decision.after))
+    assert before - 1e-12 <= after <= reference.largest_total(probs, beta) + 1e-12
+    again = reference.expected_dice(probs, decision.segmentation, reference.classes(len(probs)), beta)
+    np.testing.assert_allclose(decision.after.fbeta(beta), again, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("beta", "taken"), [(0.5, [1, 0, 0, 0]), (1.0, [1, 1, 0, 0]), (2.0, [1, 1, 1, 0])])
+def test_f_beta_by_hand(beta, taken):
+    # F of the first m voxels is (1 + b^2) (1, 1.5, 1.7, 1.75)_m / (1.75 b^2 + m): for b = 1/2 largest at m = 1,
+    # 1.25 / 1.4375 = .870 (.769 at 2); for b = 1 at 2, 3 / 3.75 = .8 (.727 and .716 beside it); for b = 2 at 3,
+    # 8.5 / 10 = .85 (.833 and .795 beside it)
+    p = np.array([1.0, 0.5, 0.2, 0.05])
+    decision = decide(np.stack([1 - p, p]), beta=beta)
+    assert decision.segmentation.tolist() == taken
+    m, square = sum(taken), beta**2
+    assert decision.after.fbeta(beta)[0] == pytest.approx((1 + square) * p[:m].sum() / (1.75 * square + m))
+
+
+@pytest.mark.parametrize("regions", [False, True])
+def test_beta_moves_the_threshold_and_beta_1_is_dice_bit_for_bit(regions):
+    rng = np.random.default_rng(0)
+    p = rng.beta(0.4, 0.6, 5000)
+    probs, keywords = (p[None], {"regions": ((1,),), "region_labels": (1,)}) if regions else (np.stack([1 - p, p]), {})
+    sizes = []
+    for beta in (0.5, 1.0, 2.0):
+        decision = decide(probs, beta=beta, **keywords)
+        threshold = decision.after.fbeta(beta)[0] / (1 + beta**2)
+        np.testing.assert_array_equal(decision.segmentation, p > threshold)
+        sizes.append(decision.after.chosen[0])
+    assert sizes[0] < sizes[1] < sizes[2]
+    dice, same = decide(probs, **keywords), decide(probs, beta=1.0, **keywords)
+    np.testing.assert_array_equal(dice.segmentation, same.segmentation)
+    np.testing.assert_array_equal(
+        same.after.fbeta(1.0), 2 * dice.after.common / (dice.after.expected + dice.after.chosen)
+    )
+
+
 def test_no_round_gives_the_argmax_with_ties_to_the_lower_class():
     probs = np.array([[0.4, 0.2, 0.2], [0.4, 0.4, 0.3], [0.2, 0.4, 0.5]])
     assert decide(probs, max_rounds=0).segmentation.tolist() == [0, 1, 2]
@@ -175,6 +223,8 @@ def mean_dice(truth, segmentation, num_classes: int) -> float:
         (np.ones((2, 3), int), {}, "floating point"),
         (np.full((1, 3), 0.5), {}, "at least two channels"),
         (np.full((2, 3), 0.9), {}, "sum to 1.8"),
+        (np.full((2, 3), 0.5), {"beta": 0.0}, "beta must be a positive number, got 0.0"),
+        (np.full((2, 3), 0.5), {"beta": float("nan")}, "beta must be"),
         (np.full((2, 3), 0.5), {"regions": NESTED}, "belong together"),
         (np.full((2, 3), 0.5), {"regions": NESTED, "region_labels": ORDER}, "3 regions for 2 channels"),
         (np.full((3, 3), 0.5), {"regions": NESTED, "region_labels": (1, 2)}, "one label"),

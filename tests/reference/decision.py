@@ -10,18 +10,23 @@ import itertools
 import numpy as np
 
 
-def expected_dice(probs, segmentation, structures) -> list[float]:
-    """E of each structure, given as {channel: label values}; NaN where it is absent from the segmentation."""
+def expected_dice(probs, segmentation, structures, beta=1) -> list[float]:
+    """E of each structure, given as {channel: label values}; NaN where it is absent from the segmentation.
+
+    F-beta is (1 + beta^2) TP / ((1 + beta^2) TP + beta^2 FN + FP), and Dice that of beta 1.
+    """
     result = []
     for channel, values in structures.items():
-        everywhere = inside = size = 0.0
+        tp = fn = fp = size = 0.0
         for voxel in np.ndindex(segmentation.shape):
             p = float(probs[(channel, *voxel)])
-            everywhere += p
             if segmentation[voxel] in values:
-                inside += p
+                tp, fp = tp + p, fp + 1 - p
                 size += 1
-        result.append(2 * inside / (everywhere + size) if size else float("nan"))
+            else:
+                fn += p
+        both = (1 + beta**2) * tp
+        result.append(both / (both + beta**2 * fn + fp) if size else float("nan"))
     return result
 
 
@@ -30,11 +35,11 @@ def classes(num_classes: int) -> dict:
     return {k: (k,) for k in range(1, num_classes)}
 
 
-def largest_total(probs) -> float:
+def largest_total(probs, beta=1) -> float:
     """The largest sum of E over all label maps whose classes all occur in the argmax; (K, N) with small K and N."""
     present = sorted(set(probs.argmax(0)) | {0})
     totals = (
-        np.nansum(expected_dice(probs, np.array(labels), classes(len(probs))))
+        np.nansum(expected_dice(probs, np.array(labels), classes(len(probs)), beta))
         for labels in itertools.product(present, repeat=probs.shape[1])
     )
     return max(totals)
