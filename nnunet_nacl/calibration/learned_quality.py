@@ -13,10 +13,23 @@ from nnunet_nacl.calibration.crossfit import parts_of
 from nnunet_nacl.calibration.dice_estimate import DEFAULT_ALPHA, StructureEstimate, predict_parts
 from nnunet_nacl.calibration.quality_report import Coverage, QualityRows, coverage, mean_absolute_error
 
-__all__ = ["DELIVERED", "EstimateCheck", "LearnedQuality", "check_estimate", "check_rows", "predict_dice_parts"]
+__all__ = [
+    "DELIVERED",
+    "SINGLE_NETWORKS",
+    "EstimateCheck",
+    "LearnedQuality",
+    "check_estimate",
+    "check_rows",
+    "predict_dice_parts",
+]
 
 DELIVERED = ("argmax", "decided")
 """Which segmentation a quality is that of: their Dice is not the same, and neither is what it is learned from."""
+SINGLE_NETWORKS = (
+    "from single networks; for the average of their folds, intervals of a nominal 0.90 covered 0.90 of the Dice and "
+    "0.88 of the volumes of 120 structures"
+)
+"""Said beside what was not learned from predictions as they are deployed."""
 _VOLUMES = (0.0, math.inf)
 
 
@@ -26,8 +39,8 @@ class LearnedQuality:
 
     Attributes:
         delivered: ``argmax`` or ``decided``: the segmentations that it was learned from and may be asked about.
-        as_deployed: Whether they were predicted as they will be in use (a held-out folder). Learned from single
-            networks in cross-validation, the intervals say nothing of the prediction that averages the folds.
+        as_deployed: Whether they were predicted as they will be in use (a held-out folder), not by the single networks
+            of a cross-validation, whose intervals held for the average of the folds where that was measured.
         dice: By structure.
         volume: By structure.
     """
@@ -72,7 +85,7 @@ class LearnedQuality:
             pair = rows.expected_dice[:, i], rows.true_dice[:, i]
             dice[key] = StructureEstimate.fit(*pair, patients, alpha=alpha)
             pair = rows.expected_volume[:, i], rows.true_volume[:, i]
-            volume[key] = StructureEstimate.fit(*pair, patients, alpha=alpha, bounds=_VOLUMES)
+            volume[key] = StructureEstimate.fit(*pair, patients, alpha=alpha, bounds=_VOLUMES, voxel=rows.voxel)
         return cls(delivered, as_deployed, dice, volume)
 
     @property
@@ -137,6 +150,7 @@ def check_estimate(
     *,
     alpha: float = DEFAULT_ALPHA,
     bounds: tuple[float, float] = (0.0, 1.0),
+    voxel: float | None = None,
 ) -> EstimateCheck:
     """Predict each case by what the cases of other patients teach, in parts.
 
@@ -146,12 +160,14 @@ def check_estimate(
         patients: To whom each case belongs.
         alpha: Intervals of level 1 - alpha.
         bounds: The least and the greatest possible value.
+        voxel: Of volumes, that of a voxel: errors are then relative to the expected volume.
     """
     usable = ~np.isnan(expected + true)
     x, y, names = expected[usable], true[usable], [name for name, use in zip(patients, usable) if use]
     if len(set(names)) < 2:
         return EstimateCheck(math.nan, math.nan, coverage([], [], []), len(y))
     options: dict[str, Any] = {"patients": names, "parts": parts_of(names), "alpha": alpha, "bounds": bounds}
+    options["voxel"] = voxel
     middle, low, high = predict_parts(x, y, **options).T
     constant = predict_parts(np.zeros_like(y), y, **options)[:, 0]  # where all expect the same, the mean is predicted
     errors = mean_absolute_error(middle, y), mean_absolute_error(constant, y)
@@ -160,14 +176,14 @@ def check_estimate(
 
 def check_rows(rows: QualityRows, patients: Sequence[str]) -> dict[str, dict[str, EstimateCheck]]:
     """The checks of ``dice`` and ``volume`` by structure, on cases that were not learned from."""
-    pairs = {
-        "dice": (rows.expected_dice, rows.true_dice, (0.0, 1.0)),
-        "volume": (rows.expected_volume, rows.true_volume, _VOLUMES),
+    pairs: dict[str, tuple[np.ndarray, np.ndarray, dict[str, Any]]] = {
+        "dice": (rows.expected_dice, rows.true_dice, {}),
+        "volume": (rows.expected_volume, rows.true_volume, {"bounds": _VOLUMES, "voxel": rows.voxel}),
     }
     return {
         kind: {
-            key: check_estimate(expected[:, i], true[:, i], patients, bounds=bounds)
+            key: check_estimate(expected[:, i], true[:, i], patients, **options)
             for i, key in enumerate(rows.structures)
         }
-        for kind, (expected, true, bounds) in pairs.items()
+        for kind, (expected, true, options) in pairs.items()
     }

@@ -48,6 +48,7 @@ class QualityRows:
             interval; None where nothing is predicted.
         level: Of the intervals.
         reservations: What must be said beside the predictions.
+        voxel: Volume of a voxel, the median of the cases'; None where it is not known.
     """
 
     structures: tuple[str, ...]
@@ -61,6 +62,7 @@ class QualityRows:
     predicted: np.ndarray | None = None
     level: float = math.nan
     reservations: tuple[str, ...] = ()
+    voxel: float | None = None
 
     @property
     def lowest_expected(self) -> np.ndarray:

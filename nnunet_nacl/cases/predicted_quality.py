@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_nacl.calibration.dice_estimate import Prediction
-from nnunet_nacl.calibration.learned_quality import LearnedQuality
+from nnunet_nacl.calibration.learned_quality import SINGLE_NETWORKS, LearnedQuality
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.documents.decision_json import DECISION_FILE
 from nnunet_nacl.documents.map_file import APPLIED_FILE, MapRecord, read_map, read_record, sha256, structures_of
@@ -27,7 +27,6 @@ from nnunet_nacl.errors import UserError
 
 __all__ = ["QualityOfMap"]
 
-_SINGLE = "the map learned from single networks: for the average of several folds its intervals do not hold"
 _UNKNOWN = Prediction(math.nan, math.nan, math.nan)
 
 
@@ -117,7 +116,7 @@ class QualityOfMap:
 
     def reservations(self, cases: Iterable[str]) -> list[str]:
         """What must be said beside predictions for cases of these names."""
-        notes = [] if self.learned.as_deployed else [_SINGLE]
+        notes = [] if self.learned.as_deployed else [f"the map learned {SINGLE_NETWORKS}"]
         if shared := sorted(self.record.part_of.keys() & set(cases)):
             notes.append(
                 f"the map learned from cases of the same names ({len(shared)}, {shared[0]} first): if they are the "

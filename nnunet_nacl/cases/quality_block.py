@@ -96,7 +96,7 @@ def quality_of(sums: QualitySums, n_true: Mapping[str, int], geometry: Geometry)
     n = sums.n_predicted
     uncertainty = {name: value / n if n else math.nan for name, value in sums.uncertainty.items()}
     block = _block(sums.overlap, n_true, geometry)
-    return {"unit": block["unit"], **uncertainty, "structures": block["structures"]}
+    return {**block, **uncertainty, "structures": block["structures"]}
 
 
 def decided_quality(case: Case) -> dict[str, Any]:
@@ -161,7 +161,7 @@ def _block(
         names = ("expected_dice", "expected_volume", "volume")
         structures[key] = dict(zip(names, map(float, values))) | {"true_volume": float(n_true[key] * size)}
         structures[key] |= {"dice": float(dice[key])} if dice else {}
-    return {"unit": geometry.unit, "structures": structures}
+    return {"unit": geometry.unit, "voxel": float(size), "structures": structures}
 
 
 @dataclass(frozen=True)
@@ -181,6 +181,7 @@ class _Block:
     structures: dict[str, _Values]
     entropy: float = math.nan
     confidence: float = math.nan
+    voxel: float = math.nan
 
 
 def quality_rows(cases: Sequence[CaseResult]) -> QualityRows | None:
@@ -209,5 +210,6 @@ def rows_of_blocks(blocks: Sequence[Any], keys: tuple[str, ...]) -> QualityRows 
     tables = [np.array([[getattr(block.structures[key], name) for key in keys] for block in found]) for name in names]
     entropy, confidence = (np.array([getattr(block, name) for block in found]) for name in ("entropy", "confidence"))
     dice, true, volume, true_volume = tables
-    units = tuple(sorted({block.unit for block in found}))
-    return QualityRows(keys, dice, true, volume, true_volume, entropy, confidence, units)
+    units, voxel = tuple(sorted({block.unit for block in found})), float(np.median([block.voxel for block in found]))
+    size = voxel if voxel > 0 else None  # NaN in what earlier versions wrote
+    return QualityRows(keys, dice, true, volume, true_volume, entropy, confidence, units, voxel=size)

@@ -9,7 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nnunet_nacl.calibration.learned_quality import DELIVERED, EstimateCheck, LearnedQuality, check_rows
+from nnunet_nacl.calibration.learned_quality import (
+    DELIVERED,
+    SINGLE_NETWORKS,
+    EstimateCheck,
+    LearnedQuality,
+    check_rows,
+)
 from nnunet_nacl.calibration.quality_report import QualityRows
 from nnunet_nacl.json_files import encode
 
@@ -73,10 +79,7 @@ class HeldOutQuality:
         if self.sampled:
             lines.append("These are estimates from samples of the voxels.")
         if not self.learned[DELIVERED[0]].as_deployed:
-            lines.append(
-                "Learned from single networks: these estimates are not for the average of several folds. For those "
-                "learn from a folder\nthat was predicted as in use (-i PREDICTIONS -gt LABELS)."
-            )
+            lines.append(f"Learned {SINGLE_NETWORKS}.")
         return "\n".join(lines)
 
 

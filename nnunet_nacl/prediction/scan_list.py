@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from nnunet_nacl.calibration.learned_quality import SINGLE_NETWORKS
 from nnunet_nacl.documents.review_list import FinishedCase
 from nnunet_nacl.prediction.input_cases import InputCase
 from nnunet_nacl.prediction.review_lists import ReviewList
@@ -67,9 +68,7 @@ def _notes(model: TrainedModel, settings: Mapping[str, Any]) -> list[str]:
     if model.calibrated and not settings["mirroring"]:
         notes.append("Mirroring is off (--disable_tta), but the calibration was fitted with it: its numbers hold less.")
     if model.quality is not None and len(model.folds) > 1 and not model.quality.learned.as_deployed:
-        notes.append(
-            "The map learned from single networks: its intervals do not hold for the average of several folds."
-        )
+        notes.append(f"The map learned {SINGLE_NETWORKS}.")
     if settings["postprocessing"] and model.quality is not None:
         notes.append("Predicted Dice was learned from segmentations without postprocessing.")
     return notes

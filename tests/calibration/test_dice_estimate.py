@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -122,6 +123,49 @@ def test_coverage_in_finite_samples(cases_per_patient):
     assert np.mean(width) < 0.5  # not bought with intervals that say nothing
 
 
+def volumes(rng, n: int, absent: float) -> tuple[np.ndarray, np.ndarray]:
+    """Expected and true volumes of n cases: errors of 15 %, from half a ml to 50; a share of the truths is empty."""
+    true = np.exp(rng.uniform(math.log(0.5), math.log(50), n))
+    expected = 1.1 * true * np.exp(0.15 * rng.normal(size=n))
+    empty = rng.random(n) < absent
+    return np.where(empty, 0.3 * np.exp(rng.normal(size=n)), expected), np.where(empty, 0, true)
+
+
+@pytest.mark.parametrize("absent", [0.0, 0.33])
+def test_intervals_of_volumes_hold_whatever_their_size(absent):
+    rng = np.random.default_rng(3)
+    inside, width, error = [], [], []
+    for _ in range(60):
+        (x, y), (expected, true) = volumes(rng, 40, absent), volumes(rng, 60, absent)
+        estimate = StructureEstimate.fit(x, y, range(40), bounds=(0, math.inf), voxel=0.02)
+        middle, low, high = estimate.predict_all(expected).T
+        third = expected.argsort().argsort() // 20
+        inside.append([((low <= true) & (true <= high))[third == i].mean() for i in range(3)])
+        width.append([np.median((high - low)[third == i]) for i in range(3)])
+        error.append(np.abs(middle - true)[third == 2].mean())
+    if absent:  # what may be nothing at all is not known as well as the rest
+        assert 0.82 < min(np.mean(inside, 0)) and np.mean(inside) < 0.97
+        assert np.mean(error) < 4.5 and np.mean(width, 0)[2] < 30
+    else:
+        assert ((np.mean(inside, 0) > 0.82) & (np.mean(inside, 0) < 0.97)).all()
+        small, _, large = np.mean(width, 0)
+        assert small < 0.8 and large < 14  # 15 % of 50, twice 1.65 times
+
+
+def test_relative_errors_by_hand():
+    # nine volumes, each true one a fifth more or less than expected, pairs of one size: the line is the identity, and
+    # the error of a new one is a fifth of it plus what one case less changes, which vanishes with many cases
+    expected = np.repeat([1.0, 10.0, 100.0], 40)
+    true = expected * np.tile([0.8, 1.2], 60)
+    estimate = StructureEstimate.fit(expected, true, range(120), bounds=(0, math.inf), voxel=1e-9)
+    for size in (2.0, 50.0):
+        found = estimate.predict(size)
+        assert (found.estimate, found.low, found.high) == pytest.approx((size, 0.8 * size, 1.2 * size), rel=0.01)
+    assert estimate.residual == pytest.approx(np.full(120, 0.2), rel=0.05)
+    with pytest.raises(ValueError, match="voxel must be a volume, got 0.0"):
+        StructureEstimate.fit(expected, true, range(120), voxel=0.0)
+
+
 @settings(max_examples=50)
 @given(st.integers(9, 30), st.integers(0, 2**32 - 1), st.floats(-0.5, 1.5))
 def test_the_estimate_lies_in_its_interval_within_the_bounds(n, seed, expected):
@@ -152,15 +196,17 @@ def learned(n: int = 12, **keywords) -> LearnedQuality:
         "rare": ([math.nan] * n, [math.nan] * n, volume * 0.01, np.zeros(n)),
     }
     settings = {"delivered": "decided", "as_deployed": False} | keywords
-    return LearnedQuality.learn(quality_of(structures), [f"patient {i // 2}" for i in range(n)], **settings)
+    rows = replace(quality_of(structures), voxel=settings.pop("voxel", None))
+    return LearnedQuality.learn(rows, [f"patient {i // 2}" for i in range(n)], **settings)
 
 
 def test_what_was_learned_comes_back_from_json():
-    quality = learned(24)
+    quality = learned(24, voxel=0.001)
     again = decode(LearnedQuality, json.loads(to_json_text(encode(quality))), "it")
     assert (again.delivered, again.as_deployed) == ("decided", False)
     assert vars(again.dice["left"].predict(0.8)) == vars(quality.dice["left"].predict(0.8))
     assert vars(again.volume["left"].predict(3.0)) == vars(quality.volume["left"].predict(3.0))
+    assert again.volume["left"].voxel == 0.001 and again.dice["left"].voxel is None
     assert quality.volume["left"].predict(50.0).estimate == pytest.approx(55)  # volumes have no upper bound
     assert math.isnan(again.dice["rare"].predict(0.5).estimate)
 
@@ -174,6 +220,7 @@ def test_what_was_learned_comes_back_from_json():
         (lambda d: d["dice"]["left"]["patient"].pop(), "dice.left: its lists do not belong together"),
         (lambda d: d["dice"]["left"].update(bounds=[-5.5, 1]), "dice of left must lie within"),
         (lambda d: d["volume"]["left"].update(bounds=[0, 1]), "volume of left must lie within"),
+        (lambda d: d["volume"]["left"].update(voxel=-1.0), "voxel must be a volume, got -1.0"),
         (lambda d: [line.append(3) for line in d["dice"]["left"]["lines_without_patient"]], "dice.left: .*shape"),
     ],
 )
