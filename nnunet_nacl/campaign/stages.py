@@ -167,7 +167,7 @@ def _evaluate_treated(model: CampaignModel) -> None:
 
 
 def _evaluate_test_cases(model: CampaignModel) -> Iterator[Command]:
-    from nnunet_nacl.comparison.test_cases import folder_of_test_cases
+    from nnunet_nacl.comparison.trained_models import folder_of_test_cases
     from nnunet_nacl.documents.map_file import MAP_FILE
 
     campaign, processes = model.campaign, model.campaign["processes"]

@@ -151,14 +151,16 @@ def run(args: argparse.Namespace) -> int:
     check_output_folder(folder)
     remove_temporaries(folder)
     found = [locate(dataset, entries, options) for dataset in args.d or [None]]
-    names = [located.name for located in found]
-    maps = [open_maps(located, _maps(args.map or ())) for located in found]
+    names = [selection.name for selection in found]
+    maps = [open_maps(selection, _maps(args.map or ())) for selection in found]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UserError(f"-d names {twice} twice; name each data set once.")
-    datasets = [align(located, read_documents(located)) for located in found]
+    datasets = [align(selection, read_documents(selection)) for selection in found]
     _check_settings(datasets)
     comparison = Comparison(entries, datasets, n_bootstrap=args.bootstrap, seed=args.seed)
-    quality = {one.name: quality_by_entry(located, one, asked) for located, one, asked in zip(found, datasets, maps)}
+    quality = {
+        one.name: quality_by_entry(selection, one, asked) for selection, one, asked in zip(found, datasets, maps)
+    }
     tables = [*make_tables(comparison), *quality_tables(comparison, quality, args.threshold)]
     written = write_tables(tables, folder, comparison.notes)
     figures = [*standard_figures(comparison, relative), *figures_over_settings(comparison)]
@@ -255,10 +257,8 @@ def _relative(given: list[str] | None, entries: list) -> tuple[str, str] | None:
 def _check_settings(datasets: list) -> None:
     """UserError unless the data sets were measured in the same way."""
     for dataset in datasets:
-        own, first = vars(dataset.settings), vars(datasets[0].settings)
-        differing = [key for key in own if key != "paper" and own[key] != first[key]]
-        if differing:
-            names = f"{dataset.name} and {datasets[0].name} were evaluated with other settings ({', '.join(differing)})"
+        if differing := dataset.settings.differing(datasets[0].settings):
+            names = f"{dataset.name} and {datasets[0].name} were evaluated with other settings ({differing})"
             raise UserError(f"{names}; run `nnunet_nacl evaluate` with the same options for both.")
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from nnunet_nacl.comparison.resolution import Located, Part
+import pandas as pd
+
+from nnunet_nacl.comparison.resolution import Predictions, Selection
 from nnunet_nacl.comparison.training_cases import fold_of
 from nnunet_nacl.documents.map_file import MAP_FILE, map_of, read_record, sha256
 from nnunet_nacl.documents.patient_groups import read_groups
@@ -17,6 +20,7 @@ from nnunet_nacl.errors import UserError
 __all__ = ["Dataset", "align", "some"]
 
 _SHOWN = 8  # so many names of a list are shown
+_TABLE = ("entry", "fold", "case", "result", "folder", "predictions")
 
 
 @dataclass(frozen=True)
@@ -76,8 +80,8 @@ class Dataset:
     @property
     def size(self) -> str:
         """``40 cases``, ``1 case``, ``40 cases of 20 patients``."""
-        cases = _counted(len(self.cases), "case")
-        return f"{cases} of {_counted(self.n_patients, 'patient')}" if self.patients else cases
+        cases, patients = _counted(len(self.cases), "case"), _counted(self.n_patients, "patient")
+        return f"{cases} of {patients}" if self.patients else cases
 
     @property
     def where(self) -> str:
@@ -86,148 +90,136 @@ class Dataset:
         return ", ".join(filter(None, (self.name, self.configuration, folds, self.size)))
 
 
-def align(located: Located, documents: Mapping[str, Sequence[tuple[Part, Evaluation]]]) -> Dataset:
+def align(selection: Selection, documents: Sequence[tuple[Predictions, Evaluation]]) -> Dataset:
     """The cases that the documents have in common.
 
     Args:
-        located: What is compared.
-        documents: By entry, as :func:`~nnunet_nacl.comparison.resolution.read_documents` gives them.
+        selection: What is compared.
+        documents: As :func:`~nnunet_nacl.comparison.resolution.read_documents` gives them.
 
     Raises:
         UserError: They have other structures or folds, an entry has a case twice or lacks one, or its networks were
             trained on the cases.
     """
-    options, notes = located.options, list(located.notes)
-    first = next(iter(documents.values()))[0][1]
-    cases, problems, predictions = {}, {}, {}
-    for name, found in documents.items():
-        for part, document in found:
-            _check_structures(part, document, first)
-        by_fold = [(part, *item) for part, document in found for item in _by_fold(part, document).items()]
-        for part, fold, (folder, document) in by_fold:
-            notes += options.check_training(part.entry.label, fold, folder, {case.case for case in document.cases})
-        cases[name] = _by_case(name, [(fold, document) for _, fold, (_, document) in by_fold])
-        problems[name] = {case: text for _, document in found for case, text in document.problems.items()}
-        predictions[name] = {
-            fold: _places(folder, part, document, located) for part, fold, (folder, document) in by_fold
-        }
-    common, left_out, note = _common_cases(located.name, cases, problems, options.allow_missing)
+    options, first = selection.options, documents[0][1]
+    for one, document in documents:
+        _check_structures(one, document, first)
+    table = pd.DataFrame([row for pair in documents for row in _rows(*pair)], columns=_TABLE)
+    notes = list(selection.notes)
+    places: dict[str, dict[str, dict[str, str]]] = {one.entry.name: {} for one, _ in documents}
+    for (name, fold), rows in table.groupby(["entry", "fold"], sort=False):
+        one, folder = rows.predictions.iloc[0], rows.folder.iloc[0]
+        notes += options.check_training(one.entry.label, fold, folder, set(rows.case))
+        places[name][fold] = _places(one, folder, Path(rows.result.iloc[0].reference_file), selection)
+    case_fold = _case_folds(table)
+    common, left_out, note = _common_cases(selection, table, documents)
+    by_model = bool(selection.folds or options.test)
+    by_entry = {name: table[table.entry == name].set_index("case").result for name in places}
     return Dataset(
-        name=located.name,
-        configuration=options.configuration or "" if located.folds or options.test else "",
-        plans=options.plans if located.folds or options.test else "",
-        folds=tuple(located.folds),
+        name=selection.name,
+        configuration=options.configuration or "" if by_model else "",
+        plans=options.plans if by_model else "",
+        folds=tuple(selection.folds),
         regions=first.regions,
         structures=dict(first.names),
         settings=first.settings,
         cases=tuple(common),
-        case_fold=_folds(common, cases),
-        results={name: [found[case][1] for case in common] for name, found in cases.items()},
-        predictions=predictions,
+        case_fold={case: case_fold.get(case, "") for case in common},
+        results={name: results.loc[common].tolist() for name, results in by_entry.items()},
+        predictions=places,
         left_out=left_out,
-        patients=_patients(located, common),
-        notes=[*notes, *note],
+        patients=_patients(selection, common),
+        notes=notes + note,
     )
 
 
-def _patients(located: Located, cases: Sequence[str]) -> dict[str, str]:
+def _rows(one: Predictions, document: Evaluation) -> Iterator[tuple[Any, ...]]:
+    """The cases of a document, with the fold (empty where they belong to none) and where the predictions lie."""
+    for case in document.cases:
+        recorded = Path(case.probabilities_file).parent
+        folder = one.folder.folder if one.folder else recorded if recorded.is_dir() else one.document.parent
+        yield one.entry.name, one.fold or fold_of(folder), case.case, case, folder, one
+
+
+def _check_structures(one: Predictions, document: Evaluation, first: Evaluation) -> None:
+    if (document.names, document.channels, document.regions) != (first.names, first.channels, first.regions):
+        own, other = (", ".join(f"{key} {name}" for key, name in d.names.items()) for d in (document, first))
+        raise UserError(
+            f"{one.entry.name}{f', fold {one.fold}' if one.fold else ''} has the structures {own}, the first "
+            f"entry {other}; compare models of the same labels."
+        )
+
+
+def _case_folds(table: pd.DataFrame) -> dict[str, str]:
+    """Fold of each case of which any entry tells it; UserError where a case lies in several."""
+    for (entry, case), rows in table[table.duplicated(["entry", "case"], keep=False)].groupby(["entry", "case"]):
+        raise UserError(
+            f"{entry}: case {case} lies in fold {rows.fold.iloc[0]} and in fold {rows.fold.iloc[1]}; remove what "
+            "is left over from another split, or choose one fold with -f."
+        )
+    told = table[table.fold != ""].sort_values("case", kind="stable")
+    first = told.drop_duplicates("case")
+    told = told.merge(first, on="case", suffixes=("", "_first"))
+    for row in told[told.fold != told.fold_first].itertuples():
+        raise UserError(
+            f"case {row.case} lies in fold {row.fold_first} of {row.entry_first}, but in fold {row.fold} of "
+            f"{row.entry}: they were trained on other splits and cannot be compared."
+        )
+    return dict(zip(first.case, first.fold))
+
+
+def _common_cases(
+    selection: Selection, table: pd.DataFrame, documents: Sequence[tuple[Predictions, Evaluation]]
+) -> tuple[list[str], dict[str, list[str]], list[str]]:
+    """The cases that all have, those that each lacks, and a note where some are left out."""
+    problems = [(one.entry.name, case, text) for one, document in documents for case, text in document.problems.items()]
+    everything = {*table.case, *(case for _, case, _ in problems)}
+    left_out = {
+        one.entry.name: sorted(everything - set(table.case[table.entry == one.entry.name])) for one, _ in documents
+    }
+    left_out = {name: missing for name, missing in left_out.items() if missing}
+    common = sorted(everything.difference(*left_out.values()))
+    if not left_out:
+        return common, left_out, []
+    listed = "; ".join(
+        f"{name} lacks {len(missing)} of {len(everything)} cases: {some(missing)}" for name, missing in left_out.items()
+    )
+    if common and selection.options.allow_missing:
+        kept = f"compared on the {len(common)} of {len(everything)} cases that all entries have"
+        return common, left_out, [f"{selection.name}: {kept}. {listed}."]
+    advice = "Predict them, or pass --allow-missing to compare on the cases that all have."
+    why = [f"  {case}: {text.replace(', or pass --chill', '')}" for name, case, text in problems if name in left_out]
+    more = [f"  ... and {len(why) - _SHOWN} more"] if len(why) > _SHOWN else []
+    advice = advice if common else "No case is left to compare."
+    raise UserError("\n".join([f"{selection.name}: {listed}. {advice}", *why[:_SHOWN], *more]))
+
+
+def _patients(selection: Selection, cases: Sequence[str]) -> dict[str, str]:
     """Of each case the patient, as the user or a compared model's calibration map says; empty if each is its own."""
-    found = read_groups(located.options.groups, cases)
-    if located.options.groups is None and not located.options.test:
-        models = {part.folder.folder.parent.parent for part in located.parts if part.folder and part.entry.is_model}
-        maps = sorted(model / MAP_FILE for model in models if (model / MAP_FILE).is_file())
+    found = read_groups(selection.options.groups, cases)
+    if selection.options.groups is None and not selection.options.test:
+        own = (one.folder.folder.parent.parent for one in selection.predictions if one.folder and one.entry.is_model)
+        maps = sorted({model / MAP_FILE for model in own if (model / MAP_FILE).is_file()})
         groups = next(filter(None, (read_record(path).groups for path in maps)), {})
         found = {case: groups.get(case, case) for case in cases}
     return found if len(set(found.values())) < len(found) else {}
 
 
-def _check_structures(part: Part, document: Evaluation, first: Evaluation) -> None:
-    if (document.names, document.channels, document.regions) != (first.names, first.channels, first.regions):
-        own, other = (", ".join(f"{key} {name}" for key, name in d.names.items()) for d in (document, first))
-        raise UserError(
-            f"{part.entry.name}{f', fold {part.fold}' if part.fold else ''} has the structures {own}, the first "
-            f"entry {other}; compare models of the same labels."
-        )
-
-
-def _by_fold(part: Part, document: Evaluation) -> dict[str, tuple[Path, Evaluation]]:
-    """Where the predictions of a document lie, and its cases there, by fold (empty where they belong to none)."""
-    result: dict[str, tuple[Path, Evaluation]] = {}
-    for case in document.cases:
-        recorded = Path(case.probabilities_file).parent
-        folder = part.folder.folder if part.folder else recorded if recorded.is_dir() else part.document.parent
-        place, earlier = result.get(part.fold or fold_of(folder), (folder, replace(document, cases=[])))
-        result[part.fold or fold_of(folder)] = place, replace(document, cases=[*earlier.cases, case])
-    return result
-
-
-def _by_case(entry: str, by_fold: Sequence[tuple[str, Evaluation]]) -> dict[str, tuple[str, CaseResult]]:
-    result: dict[str, tuple[str, CaseResult]] = {}
-    for fold, document in by_fold:
-        for case in document.cases:
-            if case.case in result:
-                raise UserError(
-                    f"{entry}: case {case.case} lies in fold {result[case.case][0]} and in fold {fold}; remove what "
-                    "is left over from another split, or choose one fold with -f."
-                )
-            result[case.case] = (fold, case)
-    return result
-
-
-def _common_cases(
-    name: str, cases: Mapping[str, Mapping], problems: Mapping[str, Mapping[str, str]], allow_missing: bool
-) -> tuple[list[str], dict[str, list[str]], list[str]]:
-    """The cases that all have, those that each lacks, and a note where some are left out."""
-    known = set().union(*cases.values(), *problems.values())
-    left_out = {entry: missing for entry, found in cases.items() if (missing := sorted(known - set(found)))}
-    common = sorted(known.difference(*left_out.values()))
-    if not left_out:
-        return common, left_out, []
-    listed = "; ".join(
-        f"{entry} lacks {len(missing)} of {len(known)} cases: {some(missing)}" for entry, missing in left_out.items()
-    )
-    if allow_missing and common:
-        note = f"{name}: compared on the {len(common)} of {len(known)} cases that all entries have. {listed}."
-        return common, left_out, [note]
-    why = [f"  {case}: {text.replace(', or pass --chill', '')}" for e in left_out for case, text in problems[e].items()]
-    why = why[:_SHOWN] + ([f"  ... and {len(why) - _SHOWN} more"] if len(why) > _SHOWN else [])
-    advice = "Predict them, or pass --allow-missing to compare on the cases that all have."
-    advice = advice if common else "No case is left to compare."
-    raise UserError("\n".join([f"{name}: {listed}. {advice}", *why]))
-
-
-def _folds(common: Sequence[str], cases: Mapping[str, Mapping[str, tuple[str, CaseResult]]]) -> dict[str, str]:
-    """Fold of each case; UserError where two models were trained on other splits."""
-    result = {}
-    for case in common:
-        known = {entry: found[case][0] for entry, found in cases.items() if found[case][0]}
-        (first, fold), *others = known.items() or [("", "")]
-        for entry, other in others:
-            if other != fold:
-                raise UserError(
-                    f"case {case} lies in fold {fold} of {first}, but in fold {other} of {entry}: they were trained "
-                    "on other splits and cannot be compared."
-                )
-        result[case] = fold
-    return result
-
-
-def _places(folder: Path, part: Part, document: Evaluation, located: Located) -> dict[str, str]:
+def _places(one: Predictions, folder: Path, reference: Path, selection: Selection) -> dict[str, str]:
     """Where the report finds the cases: within nnUNet_results if they lie there, else absolute paths."""
-    options, reference = located.options, Path(document.cases[0].reference_file).parent
-    root, place = os.environ.get("nnUNet_results"), folder.resolve()
+    options, root, place = selection.options, os.environ.get("nnUNet_results"), folder.resolve()
     if root and place.is_relative_to(Path(root).resolve()):
         place = place.relative_to(Path(root).resolve())
     places = {"folder": str(place), **map_of(folder)}
-    if options.test and part.folder and part.folder.reference_folder:  # the folder holds what the treatment has left
-        return places | {"references": os.path.abspath(part.folder.reference_folder)}
+    if options.test and one.folder and one.folder.reference_folder:  # the folder holds what the treatment has left
+        return places | {"references": os.path.abspath(one.folder.reference_folder)}
     pooled = folder.parent.parent / MAP_FILE
-    if "calibrated" in part.entry.treatment and pooled.is_file():  # it holds the map of each part of the cases, too
+    if "calibrated" in one.entry.treatment and pooled.is_file():  # it holds the map of each part of the cases, too
         places |= {"map_sha256": sha256(pooled)}
-    if part.entry.treatment:
-        places |= {"treatment": "+".join(part.entry.treatment)}
-    if not part.entry.is_model:
-        given = {"references": reference, "dataset_json": options.dataset_json, "plans": options.plans_json}
+    if one.entry.treatment:
+        places |= {"treatment": "+".join(one.entry.treatment)}
+    if not one.entry.is_model:
+        given = {"references": reference.parent, "dataset_json": options.dataset_json, "plans": options.plans_json}
         places |= {key: os.path.abspath(path) for key, path in given.items() if path is not None}
     return places
 

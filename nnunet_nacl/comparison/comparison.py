@@ -134,11 +134,8 @@ class Comparison:
         corrected together; then come the fields of :class:`~nnunet_nacl.comparison.statistics.PairedDifference`;
         ``p_holm`` is p after Holm's correction, NaN where no test was made, and ``verdict`` is :func:`verdict_of`.
         """
-        found = [row for dataset in self.datasets for row in self._tests(dataset)]
-        result = pd.DataFrame(found, columns=_TESTS)
-        result["p_holm"] = np.nan
-        for _, rows in result.groupby(["dataset", "family"]):
-            result.loc[rows.index, "p_holm"] = holm(rows.p.tolist())
+        result = pd.DataFrame([row for dataset in self.datasets for row in self._tests(dataset)], columns=_TESTS)
+        result["p_holm"] = result.groupby(["dataset", "family"]).p.transform(holm)
         result["verdict"] = [verdict_of(row, row.p_holm, self.columns[row.column].better) for row in _tuples(result)]
         return result
 
@@ -163,11 +160,9 @@ class Comparison:
 
         The smallest two-sided p of Wilcoxon's test over n patients is 2 / 2**n. Families without any test are left out.
         """
-        tests: dict[str, list[int]] = {}
-        for row in self.tests(dataset):
-            if row.verdict != "untested":
-                tests.setdefault(row.family, []).append(row.n_patients)
-        return [family for family, sizes in tests.items() if len(sizes) * 2 / 2 ** max(sizes) >= ALPHA]
+        made = self.statistics[(self.statistics.dataset == dataset.name) & (self.statistics.verdict != "untested")]
+        families = made.groupby("family", sort=False).n_patients
+        return [family for family, sizes in families if len(sizes) * 2 / 2 ** sizes.max() >= ALPHA]
 
     @cached_property
     def ranks(self) -> dict[str, Any]:
@@ -176,27 +171,23 @@ class Comparison:
         Sum ranks rank the means of :meth:`mean`. In mean ranks the total is the mean of the metrics' ranks of each
         case.
         """
-        sums: dict[str, dict[str, float]] = {name: {} for name in self.ranked}
-        means: dict[str, dict[str, Interval]] = {name: {} for name in self.ranked}
-        within = {}
+        names, sums, within = self.ranked, {}, {}
         for metric in RANK_METRICS:
             better = self.columns[metric].better
-            table = np.array([[self.mean(dataset, metric, name) for name in sums] for dataset in self.datasets])
-            within[metric] = [
-                case_ranks(self.values[dataset.name][metric][list(sums)].to_numpy(), better)
-                for dataset in self.datasets
-            ]
-            for name, total in zip(sums, sum_ranks(table, better)):
-                sums[name][metric] = float(total)
+            means = [[self.mean(dataset, metric, name) for name in names] for dataset in self.datasets]
+            sums[metric] = sum_ranks(np.array(means), better)
+            values = [self.values[dataset.name][metric][names].to_numpy() for dataset in self.datasets]
+            within[metric] = [case_ranks(one, better) for one in values]
+        sums["total"] = np.sum(list(sums.values()), axis=0)
         within["total"] = [np.mean(one, axis=0) for one in zip(*within.values())]
+        draws = {"n_bootstrap": self.n_bootstrap, "seed": self.seed}
         groups = [dataset.groups for dataset in self.datasets]
-        for metric, found in within.items():
-            ranks = mean_case_ranks(found, n_bootstrap=self.n_bootstrap, seed=self.seed, groups=groups)
-            for name, mean in zip(means, ranks):
-                means[name][metric] = mean
-        for by_metric in sums.values():
-            by_metric["total"] = sum(by_metric.values())
-        return {"metrics": list(RANK_METRICS), "sum": sums, "mean": means}
+        intervals = {metric: mean_case_ranks(found, **draws, groups=groups) for metric, found in within.items()}
+        return {
+            "metrics": list(RANK_METRICS),
+            "sum": pd.DataFrame(sums, index=names).to_dict("index"),
+            "mean": pd.DataFrame(intervals, index=names).to_dict("index"),
+        }
 
 
 def verdict_of(paired: Any, p_holm: float, better: str) -> str:

@@ -15,6 +15,8 @@ from nnunet_nacl.metrics.bootstrap import CONFIDENCE
 
 __all__ = ["comparison_to_json"]
 
+_ENTRY = ("name", "label", "trainer", "ranked")
+
 
 def comparison_to_json(
     comparison: Comparison,
@@ -47,7 +49,7 @@ def comparison_to_json(
             "evaluation": vars(comparison.datasets[0].settings),
         },
         "notes": comparison.notes,
-        "trainers": [entry.to_json() for entry in comparison.entries],
+        "trainers": [{key: getattr(entry, key) for key in _ENTRY} for entry in comparison.entries],
         "columns": {column_id: asdict(column) for column_id, column in comparison.columns.items()},
         "tables": list(tables),
         "statistics": [_statistic(comparison, row) for row in comparison.statistics.to_dict("records")],

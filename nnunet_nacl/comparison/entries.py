@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain, count
 from pathlib import Path
-from typing import Any
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.registration.grammar import PREFIX, TOKENS, Variant, parse
@@ -44,10 +44,6 @@ class Entry:
         """Whether the validation folders of a trained model are compared."""
         return self.trainer is not None
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {"name": self.name, "label": self.label, "trainer": self.trainer, "ranked": self.ranked}
-
 
 def read_entries(arguments: Sequence[tuple[str, str]]) -> list[Entry]:
     """The entries of a command line.
@@ -63,36 +59,58 @@ def read_entries(arguments: Sequence[tuple[str, str]]) -> list[Entry]:
     Raises:
         UserError: Fewer than two, one twice, a path that is not what the flag asks for, or a label twice.
     """
-    read = [_read(flag, argument) for flag, argument in arguments]
-    if len(read) < 2:
+    entries = [_read(flag, argument) for flag, argument in arguments]
+    if len(entries) < 2:
         listed = ", ".join(argument for _, argument in arguments) or "none"
         raise UserError(
             f"a comparison needs at least two trainers or folders, got {listed}; name another with -tr or -i, or use "
             "`nnunet_nacl evaluate` for one."
         )
-    given, treated = [rest for rest, _ in read], [treatment for _, treatment in read]
-    models = [os.path.realpath(path) if path else name for _, name, _, _, path in given]
-    names = ["+".join((name, *treatment)) for (_, name, *_), treatment in zip(given, treated)]
-    places = list(zip(models, treated))
-    for i, place in enumerate(places):
-        if place in places[:i]:
-            raise UserError(f"{arguments[i][0]} names {names[i]} twice; name each trainer or folder once.")
-    labels = [label for label, *_ in given]
-    for i, label in enumerate(labels):
-        if label and label in labels[:i]:
-            raise UserError(f"the label {label!r} is given twice; labels must differ.")
-    titles = {model: title for model, (_, _, title, _, _) in zip(models, given)}
+    models = [os.path.realpath(entry.path) if entry.path else entry.name.split("+")[0] for entry in entries]
+    seen, labels = set(), set()
+    for (flag, _), entry, model in zip(arguments, entries, models):
+        if (model, entry.treatment) in seen:
+            raise UserError(f"{flag} names {entry.name} twice; name each trainer or folder once.")
+        if entry.label and entry.label in labels:
+            raise UserError(f"the label {entry.label!r} is given twice; labels must differ.")
+        seen.add((model, entry.treatment))
+        labels.add(entry.label)
+    titles = {model: entry.trainer or _title(Path(model)) for model, entry in zip(models, entries)}
     # a folder that is no trainer's has no settings, so it is not asked which of them all share
     ours = [model for model, title in titles.items() if title.startswith(PREFIX)]
     titles |= zip(ours, short_labels([titles[model] for model in ours]))
-    made = _different([", ".join((titles[model], *treatment)) for model, treatment in places], labels)
-    return [Entry(names[i], made[i], trainer, path, treated[i]) for i, (_, _, _, trainer, path) in enumerate(given)]
+    return [
+        replace(entry, label=entry.label or _different(", ".join((titles[model], *entry.treatment)), labels))
+        for entry, model in zip(entries, models)
+    ]
 
 
-def _read(flag: str, argument: str) -> tuple[tuple[str, str, str, str | None, Path | None], tuple[str, ...]]:
-    """Label, name, what a label is made from, trainer and path; and what is done to the predictions."""
+def _read(flag: str, argument: str) -> Entry:
+    """The entry; its label is empty where none is given."""
     bare, treatment = (argument, ()) if flag == "-i" else _split_treatment(argument)
-    return _read_bare(flag, bare), treatment
+    label, separator, rest = bare.partition("=")
+    if not separator or Path(bare).exists():
+        label, rest = "", bare
+    what = "NAME, LABEL=NAME or LABEL=FOLDER" if flag == "-tr" else "PATH or LABEL=PATH"
+    if not rest.strip() or (rest != bare and not label.strip()):
+        raise UserError(f"{flag} {bare!r}: expected {what}.")
+    label, rest = " ".join(label.split()), rest.strip()
+    path, name = Path(rest), "+".join((rest.rstrip(os.sep) or rest, *treatment))
+    if flag == "-i":
+        if not (path.is_dir() or path.is_file()):  # a pipe would never end
+            raise UserError(f"-i {rest}: no such file or folder; give a calibration.json or a folder of predictions.")
+        return Entry(name, label, path=path)
+    if not (os.sep in rest or (path.is_dir() and any(path.glob("fold_*")))):
+        return Entry(name, label, rest, treatment=treatment)
+    if not path.is_dir():
+        raise UserError(f"{path}: no such folder; give a trainer's name or its model folder (it holds fold_0, ...).")
+    resolved = path.resolve()
+    if resolved.name.count("__") != 2 or not any(path.glob("fold_*")):
+        raise UserError(
+            f"{path} is no model folder; give one named TRAINER__PLANS__CONFIGURATION that holds fold_0, ..., or -i "
+            "for predictions."
+        )
+    return Entry(name, label, resolved.name.split("__")[0], path, treatment)
 
 
 def _split_treatment(argument: str) -> tuple[str, tuple[str, ...]]:
@@ -104,33 +122,6 @@ def _split_treatment(argument: str) -> tuple[str, tuple[str, ...]]:
         known = ", ".join(f"+{word}" for word in TREATMENTS)
         raise UserError(f"-tr {argument}: +{unknown[0]} is none of {known}; correct it.")
     return os.path.join(folder, name), tuple(word for word in TREATMENTS if word in given)
-
-
-def _read_bare(flag: str, argument: str) -> tuple[str, str, str, str | None, Path | None]:
-    label, separator, rest = argument.partition("=")
-    if not separator or Path(argument).exists():
-        label, rest = "", argument
-    what = "NAME, LABEL=NAME or LABEL=FOLDER" if flag == "-tr" else "PATH or LABEL=PATH"
-    if not rest.strip() or (rest != argument and not label.strip()):
-        raise UserError(f"{flag} {argument!r}: expected {what}.")
-    label, rest = " ".join(label.split()), rest.strip()
-    path = Path(rest)
-    if flag == "-i":
-        if not (path.is_dir() or path.is_file()):  # a pipe would never end
-            raise UserError(f"-i {rest}: no such file or folder; give a calibration.json or a folder of predictions.")
-        return label, rest.rstrip(os.sep) or rest, _title(path), None, path
-    if not (os.sep in rest or (path.is_dir() and any(path.glob("fold_*")))):
-        return label, rest, rest, rest, None
-    if not path.is_dir():
-        raise UserError(f"{path}: no such folder; give a trainer's name or its model folder (it holds fold_0, ...).")
-    resolved = path.resolve()
-    if resolved.name.count("__") != 2 or not any(path.glob("fold_*")):
-        raise UserError(
-            f"{path} is no model folder; give one named TRAINER__PLANS__CONFIGURATION that holds fold_0, ..., or -i "
-            "for predictions."
-        )
-    trainer = resolved.name.split("__")[0]
-    return label, rest.rstrip(os.sep), trainer, trainer, path
 
 
 def _title(path: Path) -> str:
@@ -161,23 +152,23 @@ def short_labels(trainers: Sequence[str]) -> list[str]:
         trainers: Class names; other names are shown as they are.
     """
     variants = [variant_of(trainer) for trainer in trainers]
-    tokens = [dict(_tokens(variant)) if variant else {} for variant in variants]
-    known = [entry for variant, entry in zip(variants, tokens) if variant]
-    shared = set.intersection(*map(set, known)) if len(known) == len(trainers) > 0 else set()
-    labels = []
-    for trainer, variant, entry in zip(trainers, variants, tokens):
+    tokens = [_tokens(variant) if variant else {} for variant in variants]
+    shared = set.intersection(*map(set, tokens)) if variants and all(variants) else set()
+    labels: list[str] = []
+    taken: set[str] = set()
+    for trainer, variant, own in zip(trainers, variants, tokens):
         if variant is None:
             labels.append(trainer.removeprefix(PREFIX).strip("_") or trainer)
             continue
         stock = variant.dice and variant.method == "CE" and not variant.anneal
         method = STOCK_LABEL if stock else "Dice + " * variant.dice + variant.method
-        labels.append(" ".join([method, *(shown for text, shown in entry.items() if text not in shared)]))
-    return _different(labels, [""] * len(labels))
+        labels.append(" ".join([method, *(shown for text, shown in own.items() if text not in shared)]))
+    return [_different(label, taken) for label in labels]
 
 
-def _tokens(variant: Variant) -> list[tuple[str, str]]:
-    """Each token that a name spells out, and how it is shown: ``lambda0p2`` as ``lambda=0.2``."""
-    result = []
+def _tokens(variant: Variant) -> dict[str, str]:
+    """How each token that a name spells out is shown: ``lambda0p2`` as ``lambda=0.2``."""
+    result = {}
     for token in TOKENS:
         value = getattr(variant, token.field)
         if value is None or value is False or value == token.defaults.get(variant.method):
@@ -189,19 +180,13 @@ def _tokens(variant: Variant) -> list[tuple[str, str]]:
         else:
             number = f"{value:g}" if token.form.startswith("<") else f"={value:g}"
             shown = re.sub("<.>", number, token.form)
-        result.append((f"{token.field}={value}", shown))
+        result[f"{token.field}={value}"] = shown
     return result
 
 
-def _different(labels: Sequence[str], given: Sequence[str]) -> list[str]:
-    """``given`` where there is one, else ``labels``, with a number where it occurs already."""
-    result: list[str] = []
-    taken = {label for label in given if label}
-    for label, own in zip(labels, given):
-        candidate, number = own or label, 1
-        while not own and candidate in taken:
-            number += 1
-            candidate = f"{label} ({number})"
-        taken.add(candidate)
-        result.append(candidate)
-    return result
+def _different(label: str, taken: set[str]) -> str:
+    """The label, with a number where it is taken; then it is taken, too."""
+    numbered = (f"{label} ({number})" for number in count(2))
+    found = next(candidate for candidate in chain([label], numbered) if candidate not in taken)
+    taken.add(found)
+    return found

@@ -16,18 +16,18 @@ from nnunet_nacl.calibration.quality_report import QualityRows
 from nnunet_nacl.cases.predicted_quality import QualityOfMap
 from nnunet_nacl.cases.quality_block import quality_rows
 from nnunet_nacl.comparison.alignment import Dataset
-from nnunet_nacl.comparison.resolution import Located, Part
+from nnunet_nacl.comparison.resolution import Predictions, Selection
 from nnunet_nacl.documents.map_file import APPLIED_FILE, MAP_FILE, map_path_of, read_record
 from nnunet_nacl.errors import UserError
 
 __all__ = ["open_maps", "quality_by_entry"]
 
 
-def open_maps(located: Located, given: Mapping[str, Path]) -> dict[str, QualityOfMap]:
+def open_maps(selection: Selection, given: Mapping[str, Path]) -> dict[str, QualityOfMap]:
     """By name, the maps of those entries that are folders of predictions.
 
     Args:
-        located: What is compared.
+        selection: What is compared.
         given: By label or name of an entry, the map by which its predictions were calibrated. Folders that `nnunet_nacl
             apply` wrote name theirs.
 
@@ -35,23 +35,23 @@ def open_maps(located: Located, given: Mapping[str, Path]) -> dict[str, QualityO
         UserError: A map was given for what is no such folder, or cannot be asked about its predictions.
     """
     left, found = dict(given), {}
-    for part in located.parts:
-        folder = part.folder
-        if (part.entry.is_model and not located.options.test) or folder is None:
+    for one in selection.predictions:
+        folder, entry = one.folder, one.entry
+        if (entry.is_model and not selection.options.test) or folder is None:
             continue
-        path = left.pop(part.entry.label, None) or left.pop(part.entry.name, None)
+        path = left.pop(entry.label, None) or left.pop(entry.name, None)
         asked, calibrated = path is not None, not (folder.folder / APPLIED_FILE).is_file()
         path = path or map_path_of(folder.folder)
         if path is not None:
             with contextlib.nullcontext() if asked else contextlib.suppress(UserError):  # one that has learned nothing
-                found[part.entry.name] = QualityOfMap.open(path, folder, calibrated=calibrated)
+                found[entry.name] = QualityOfMap.open(path, folder, calibrated=calibrated)
     for name in left:
         raise UserError(f"-map {name}=...: no folder of predictions given with -i has this label; give it one.")
     return found
 
 
 def quality_by_entry(
-    located: Located, dataset: Dataset, maps: Mapping[str, QualityOfMap] | None = None
+    selection: Selection, dataset: Dataset, maps: Mapping[str, QualityOfMap] | None = None
 ) -> dict[str, QualityRows]:
     """By name, of the entries whose documents tell of it; the rows have the order of the cases.
 
@@ -62,23 +62,23 @@ def quality_by_entry(
     for name, cases in dataset.results.items():
         if (rows := quality_rows(cases)) is None:
             continue
-        part = next(part for part in located.parts if part.entry.name == name)
+        one = next(one for one in selection.predictions if one.entry.name == name)
         if name in maps:
             rows = maps[name].learned.predict_dice(rows, maps[name].reservations(dataset.cases))
-        elif "calibrated" in part.entry.treatment and not located.options.test:
-            rows = _by_other_parts(part, dataset, rows)
+        elif "calibrated" in one.entry.treatment and not selection.options.test:
+            rows = _by_other_parts(one, dataset, rows)
         result[name] = rows
     return result
 
 
-def _by_other_parts(part: Part, dataset: Dataset, rows: QualityRows) -> QualityRows:
+def _by_other_parts(one: Predictions, dataset: Dataset, rows: QualityRows) -> QualityRows:
     """With predictions, if the model's map has learned of these cases."""
-    path = part.folder.folder.parent.parent / MAP_FILE if part.folder else None
+    path = one.folder.folder.parent.parent / MAP_FILE if one.folder else None
     if path is None or not path.is_file():
         return rows
     record = read_record(path)
     parts = record.part_of
-    learned = record.learned.get("decided" if "decided" in part.entry.treatment else "argmax")
+    learned = record.learned.get("decided" if "decided" in one.entry.treatment else "argmax")
     if learned is None or not learned.dice or not parts.keys() >= set(dataset.cases):
         return rows
     patients = [record.groups.get(case, case) for case in dataset.cases]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 
 from nnunet_nacl.metrics.bootstrap import Interval, percentile_interval, resamples, without_noise
 
@@ -79,25 +80,17 @@ def mean_case_ranks(
     Returns:
         One per method; the interval is NaN with fewer than two patients.
     """
-    n_methods, nan = ranks[0].shape[1], float("nan")
-    sums, sizes, kept = [], [], []  # (n_patients, n_methods) and (n_patients,) of each data set
+    by_patient = []  # of each data set with any rank, the sums over each patient's cases, and how many these are
     for rows, own in zip(ranks, groups or [None] * len(ranks)):
-        defined = ~np.isnan(rows).any(axis=1)
-        code = np.arange(defined.sum()) if own is None else np.unique(np.asarray(own)[defined], return_inverse=True)[1]
-        if defined.any():
-            kept.append(rows[defined])
-            sums.append(np.stack([np.bincount(code, column) for column in kept[-1].T], axis=1))
-            sizes.append(np.bincount(code))
-    n = sum(map(len, kept))
-    if n == 0:
-        return [Interval(nan, nan, nan, 0)] * n_methods
-    means = np.concatenate(kept).mean(axis=0)
-    if sum(map(len, sizes)) == 1:
-        return [Interval(float(mean), nan, nan, n) for mean in means]
-    total, drawn = np.zeros((n_bootstrap, n_methods)), np.zeros((n_bootstrap, 1))
-    for i, (of_patients, size) in enumerate(zip(sums, sizes)):
-        counts = resamples(len(size), n_bootstrap, seed + i)
-        total += counts @ of_patients
-        drawn += counts @ size[:, None]
-    ends = [percentile_interval(column) for column in (total / drawn).T]
-    return [Interval(float(mean), low, high, n) for mean, (low, high) in zip(means, ends)]
+        table = pd.DataFrame(rows).assign(n=1).dropna()
+        if len(table):
+            patients = table.index if own is None else np.asarray(own)[table.index]
+            by_patient.append(table.groupby(patients).sum().to_numpy())
+    if not by_patient:
+        return [Interval(np.nan, np.nan, np.nan, 0)] * ranks[0].shape[1]
+    *sums, n = np.concatenate(by_patient).sum(axis=0)
+    ends = [(np.nan, np.nan)] * len(sums)
+    if sum(map(len, by_patient)) > 1:
+        drawn = sum(resamples(len(one), n_bootstrap, seed + i) @ one for i, one in enumerate(by_patient))
+        ends = [percentile_interval(column / drawn[:, -1]) for column in drawn.T[:-1]]
+    return [Interval(float(one / n), low, high, int(n)) for one, (low, high) in zip(sums, ends)]

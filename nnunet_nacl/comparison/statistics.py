@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
+from nnunet_nacl.documents.results import nanmean
 from nnunet_nacl.metrics.bootstrap import mean_interval, without_noise
 
 __all__ = ["MIN_CASES", "PairedDifference", "holm", "paired_difference", "rank_biserial", "wilcoxon_p"]
@@ -79,14 +81,16 @@ def paired_difference(
     groups = None if groups is None else np.asarray(groups)[both].tolist()
     differences = new - old
     interval = mean_interval(differences, n_bootstrap=n_bootstrap, seed=seed, groups=groups)
-    of_patients = differences if groups is None else _means_by(differences, groups)
+    of_patients = differences
+    if groups is not None:
+        patient = np.unique(groups, return_inverse=True)[1]
+        of_patients = np.bincount(patient, differences) / np.bincount(patient)
     signs = np.sign(without_noise(of_patients))
-    nan = float("nan")
     return PairedDifference(
         n=interval.n,
         n_patients=len(of_patients),
-        mean_reference=float(old.mean()) if interval.n else nan,
-        mean=float(new.mean()) if interval.n else nan,
+        mean_reference=nanmean(old),
+        mean=nanmean(new),
         difference=interval.mean,
         low=interval.low,
         high=interval.high,
@@ -95,12 +99,6 @@ def paired_difference(
         rank_biserial=rank_biserial(of_patients),
         p=wilcoxon_p(of_patients),
     )
-
-
-def _means_by(values: np.ndarray, groups: Sequence[str]) -> np.ndarray:
-    """Mean of each group's values."""
-    code = np.unique(groups, return_inverse=True)[1]
-    return np.bincount(code, values) / np.bincount(code)
 
 
 def wilcoxon_p(differences: Sequence[float] | np.ndarray) -> float:
@@ -139,7 +137,7 @@ def rank_biserial(differences: np.ndarray) -> float:
     return float((np.sign(kept) * ranks).sum() / ranks.sum())
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def holm(p_values: Sequence[float] | pd.Series) -> list[float]:
     """Holm's (1979) step-down correction: p of rank i becomes max over j <= i of min(1, (m - j) p_j), j from 0.
 
     Controls the chance of one false finding in the whole family at the level to which the result is compared.
@@ -150,11 +148,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     Returns:
         Corrected p in the same order, NaN where it was.
     """
-    p = np.asarray(p_values, dtype=np.float64)
-    result = np.full(p.shape, np.nan)
-    order = [i for i in np.argsort(p, kind="stable") if not np.isnan(p[i])]
-    largest = 0.0
-    for rank, i in enumerate(order):
-        largest = max(largest, min(1.0, (len(order) - rank) * float(p[i])))
-        result[i] = largest
-    return result.tolist()
+    p = pd.Series(p_values, dtype=np.float64)
+    rising = p.dropna().sort_values(kind="stable")
+    corrected = (rising * np.arange(len(rising), 0, -1)).clip(upper=1).cummax()
+    return corrected.reindex(p.index).tolist()

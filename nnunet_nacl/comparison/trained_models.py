@@ -1,49 +1,48 @@
-"""Which model folders are compared, and which of their folds."""
+"""Which model folders are compared, which of their folds, and where the predictions of their test cases lie."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nnunet_nacl.cases.locate import is_measured, model_folder, validation_folder
+from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.comparison.entries import Entry
 from nnunet_nacl.errors import UserError
 
-__all__ = ["common_folds", "find_models", "other_configurations"]
+__all__ = ["common_folds", "find_models", "folder_of_test_cases", "open_test_folder"]
 
 
-def find_models(dataset: str, entries: Sequence[Entry], plans: str, configuration: str) -> tuple[str, dict[str, Path]]:
-    """The data set's full name, and each trainer's model folder.
+def find_models(
+    dataset: str, entries: Sequence[Entry], plans: str, configuration: str
+) -> tuple[str, dict[str, Path], list[str]]:
+    """The data set's full name, each trainer's model folder, and a note on each that is of another configuration.
 
     Raises:
         UserError: There is no such data set or model, or two trainers are the same model.
     """
-    models = {e.name: e.path or model_folder(dataset, e.trainer, plans, configuration) for e in entries if e.trainer}
+    models: dict[str, Path] = {}
     seen: dict[tuple, str] = {}
+    notes = []
     for entry in entries:
-        place = models[entry.name].resolve(), entry.treatment
+        folder = entry.path or model_folder(dataset, entry.trainer or "", plans, configuration)
+        place = folder.resolve(), entry.treatment
         if other := seen.get(place):
             raise UserError(f"-tr names one model twice, as {other} and as {entry.name}; name it once.")
-        seen[place] = entry.name
+        seen[place], models[entry.name] = entry.name, folder
+        if entry.path is not None:
+            _, own_plans, own_configuration = place[0].name.split("__")
+            if (own_plans, own_configuration) != (plans, configuration):
+                notes.append(f"{entry.label} is a model of {own_configuration}, {own_plans}.")
     by_name = [models[entry.name].parent.name for entry in entries if entry.path is None]
     if by_name:
-        return by_name[0], models
+        return by_name[0], models, notes
     name = models[entries[0].name].resolve().parent.name
     number = name.removeprefix("Dataset").split("_")[0]
     if dataset != name and not (dataset.isdecimal() and number.isdecimal() and int(dataset) == int(number)):
         raise UserError(f"-d {dataset}, but the model folders belong to {name}; name that data set.")
-    return name, models
-
-
-def other_configurations(entries: Sequence[Entry], plans: str, configuration: str) -> list[str]:
-    """A sentence for each model folder, given by path, of other plans or another configuration than the rest."""
-    notes = []
-    for entry in entries:
-        if entry.path is not None:
-            _, own_plans, own_configuration = entry.path.resolve().name.split("__")
-            if (own_plans, own_configuration) != (plans, configuration):
-                notes.append(f"{entry.label} is a model of {own_configuration}, {own_plans}.")
-    return notes
+    return name, models, notes
 
 
 def common_folds(
@@ -60,14 +59,14 @@ def common_folds(
         # fold_all holds the same cases as the folds: only on its own
         wanted = sorted(numbered, key=int) or ["all"]
     wanted = list(dict.fromkeys(wanted))
-    lacking = {name: [fold for fold in wanted if fold not in folds] for name, folds in present.items()}
-    lacking = {name: folds for name, folds in lacking.items() if folds}
-    if not lacking:
-        return wanted, []
+    lacking = {name: ", ".join(fold for fold in wanted if fold not in folds) for name, folds in present.items()}
     listed = "; ".join(
-        f"{name} has no fold {', '.join(folds)} (it has {', '.join(present[name]) or 'none'})"
+        f"{name} has no fold {folds} (it has {', '.join(present[name]) or 'none'})"
         for name, folds in lacking.items()
+        if folds
     )
+    if not listed:
+        return wanted, []
     common = [fold for fold in wanted if all(fold in folds for folds in present.values())]
     train = "Measure the others (`nnunet_nacl evaluate ... --predict`)"
     if not common:
@@ -82,7 +81,27 @@ def common_folds(
 
 def _folds_of(model: Path) -> list[str]:
     """Folds with a validation that can be measured, or was."""
-    present = (
+    folds = [
         entry.name.removeprefix("fold_") for entry in model.glob("fold_*") if is_measured(validation_folder(entry))
-    )
-    return sorted(present, key=lambda fold: (not fold.isdecimal(), int(fold) if fold.isdecimal() else 0, fold))
+    ]
+    return sorted(folds, key=lambda fold: (not fold.isdecimal(), len(fold), fold))
+
+
+def folder_of_test_cases(model: Path, treatment: Sequence[str]) -> Path:
+    """Folder of the test cases' predictions, as they are or as ``treatment`` leaves them: `campaign` makes them."""
+    return model / "_".join(("test", *treatment))
+
+
+def open_test_folder(model: Path, treatment: Sequence[str], dataset: str) -> PredictionFolder:
+    """The predictions of the cases in imagesTs, with their ground truth in labelsTs of nnUNet_raw.
+
+    Raises:
+        UserError: They are missing.
+    """
+    folder = folder_of_test_cases(model, treatment)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; `nnunet_nacl campaign` with `cases: test` predicts the test cases.")
+    root = os.environ.get("nnUNet_raw")
+    if not root:
+        raise UserError("the environment variable nnUNet_raw is not set; the labels of the test cases lie there.")
+    return PredictionFolder.open(folder, Path(root) / dataset / "labelsTs")

@@ -81,6 +81,11 @@ class EvaluationSettings:
         if self.hausdorff not in HAUSDORFF:
             raise ValueError(f"hausdorff must be 'pooled' or 'max', got {self.hausdorff!r}.")
 
+    def differing(self, other: EvaluationSettings) -> str:
+        """What is measured in another way than under ``other``: ``n_bins 10, not 15``; empty where nothing is."""
+        pairs = {key: (value, getattr(other, key)) for key, value in vars(self).items() if key != "paper"}
+        return ", ".join(f"{key} {own}, not {another}" for key, (own, another) in pairs.items() if own != another)
+
 
 @dataclass(frozen=True)
 class Structure:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.comparison.resolution import Located
+from nnunet_nacl.comparison.resolution import Selection
 from nnunet_nacl.documents.comparison_file import TABLES
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import replacing
@@ -36,7 +36,7 @@ _FIGURES = {
 
 
 def write_paper_numbers(
-    tables: Sequence[Table], figures: Iterable[dict[str, Any]], located: Sequence[Located], folder: Path
+    tables: Sequence[Table], figures: Iterable[dict[str, Any]], selections: Sequence[Selection], folder: Path
 ) -> Path:
     """``paper/table_N_...`` and ``paper/figure_N_...``: copies, and figures 4 and 5 from the records of the trainings.
 
@@ -46,7 +46,7 @@ def write_paper_numbers(
     Args:
         tables: As written.
         figures: As ``write_figures`` lists them.
-        located: What was compared, by data set.
+        selections: What was compared, by data set.
         folder: Of the comparison.
     """
     place = folder / PAPER
@@ -62,8 +62,8 @@ def write_paper_numbers(
             if figure["id"].startswith(begins):
                 for name in figure["files"]:
                     _copy(folder / name, place / f"figure_{number}_{Path(name).name}")
-    for one in located:
-        suffix = f"_{one.name}" if len(located) > 1 else ""
+    for one in selections:
+        suffix = f"_{one.name}" if len(selections) > 1 else ""
         records = _records(one)
         for label, record in records.items():
             slug = re.sub("[^A-Za-z0-9]+", "-", label).strip("-")
@@ -78,13 +78,13 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, temporary)
 
 
-def _records(located: Located) -> dict[str, dict[str, Any]]:
+def _records(selection: Selection) -> dict[str, dict[str, Any]]:
     """By label, the record of each model's first fold that has one with an epoch."""
     found: dict[str, dict[str, Any]] = {}
-    for part in located.parts:
-        if part.folder is None or not part.entry.is_model or part.entry.treatment or part.entry.label in found:
+    for one in selection.predictions:
+        if one.folder is None or not one.entry.is_model or one.entry.treatment or one.entry.label in found:
             continue
-        own = part.folder.folder.parent
+        own = one.folder.folder.parent
         for path in (own / FILE_NAME, *sorted(own.glob(f"fold_*/{FILE_NAME}"))):
             if path.is_file():
                 try:
@@ -92,6 +92,6 @@ def _records(located: Located) -> dict[str, dict[str, Any]]:
                 except UserError:
                     continue  # damaged: no reason to lose the comparison
                 if record["epochs"]:
-                    found[part.entry.label] = record
+                    found[one.entry.label] = record
                     break
     return found
