@@ -164,7 +164,7 @@ def _structure(
     # every definition, so that asking for another one later needs no second reading
     distances = {f"HD95_{directions}_mm": in_mm.hausdorff(directions=directions) for directions in HAUSDORFF}
     distances["HD95_voxels"] = in_voxels.hausdorff()
-    return Structure(overlap, in_mm.hausdorff(), in_mm.assd, None, distances).under(settings)
+    return Structure.under(settings, overlap, in_mm.assd, distances)
 
 
 def measure_here(

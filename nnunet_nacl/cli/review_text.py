@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nnunet_nacl.json_files import one_line
+from nnunet_nacl.show.text_table import aligned
+
 if TYPE_CHECKING:
+    from nnunet_nacl.calibration.dice_estimate import Prediction
+    from nnunet_nacl.documents.review_list import CaseReview, PredictedCase
     from nnunet_nacl.prediction.review_lists import ReviewList
 
-__all__ = ["print_list"]
+__all__ = ["print_list", "table_lines"]
 
 _SHOWN = 10  # lines
 
@@ -21,14 +28,12 @@ def print_list(found: ReviewList, output: Path, what: str = "scans") -> None:
         output: Folder that it was written to.
         what: The cases are called.
     """
-    from nnunet_nacl.documents.review_list import has_intervals, table_text
-    from nnunet_nacl.json_files import one_line
     from nnunet_nacl.prediction.review_lists import PAGE, REVIEW
 
     rows, shown = found.rows, min(_SHOWN, len(found.rows))
     print(f"{len(rows)} {what}, {found.n_to_look_at} need a look; lowest expected Dice first ({shown} of {len(rows)}):")
-    print(table_text(rows, rows=shown, predicted=found.predicted))
-    if has_intervals(found.predicted):
+    print(*table_lines(rows[:shown], found.predicted), sep="\n")
+    if any(not math.isnan(dice.low) for case in (found.predicted or {}).values() for dice in case.dice):
         print("In brackets: 90 % intervals, for patients like those that the map was learned from.")
     for case in [row.case for row in rows if found.reasons[row.case]][:_SHOWN]:
         print(f"  {one_line(case)}: {one_line('; '.join(found.reasons[case]))}")
@@ -36,3 +41,33 @@ def print_list(found: ReviewList, output: Path, what: str = "scans") -> None:
         print(f"note: {note}")
     print(f"\nlist: {output / PAGE}\n      {output / REVIEW}")
     print("The order is a ranking, no threshold is validated. Research software, not for clinical use.")
+
+
+def table_lines(rows: Sequence[CaseReview], predicted: Mapping[str, PredictedCase] | None = None) -> list[str]:
+    """Rows of the list for the terminal; predicted Dice with its interval stands in the place of the volumes."""
+    from nnunet_nacl.documents.review_list import volume_text
+
+    several = any(row.n_members > 1 for row in rows)
+    header = ["rank", "case", "empty", "expected Dice", "entropy", "confidence"]
+    header += ["mutual information"] if several else []
+    what = rows[0].unit if predicted is None else "predicted Dice"
+    lines = [header + [one_line(f"{structure.name} ({what})") for structure in rows[0].structures]]
+    for rank, row in enumerate(rows, 1):
+        numbers = [row.lowest_expected_dice, row.mean_foreground_entropy, row.mean_foreground_confidence]
+        numbers += [row.mean_foreground_mutual_information] if several else []
+        empty = "yes" if row.empty else one_line(", ".join(row.empty_structures)) or "-"
+        lines.append([str(rank), one_line(row.case), empty])
+        lines[-1] += ["-" if math.isnan(x) else f"{x:.3f}" for x in numbers]
+        if predicted is not None:
+            lines[-1] += [_with_interval(one) for one in predicted[row.case].dice]
+            continue
+        for structure in row.structures:
+            spread = "" if structure.volume_sd is None else f" +- {volume_text(structure.volume_sd, 2)}"
+            lines[-1].append(volume_text(structure.volume, 4) + spread)
+    return aligned(lines, (1, 2), "")
+
+
+def _with_interval(found: Prediction) -> str:
+    if math.isnan(found.estimate):
+        return "-"
+    return f"{found.estimate:.2f}" + ("" if math.isnan(found.low) else f" ({found.low:.2f}-{found.high:.2f})")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -21,15 +20,16 @@ from nnunet_nacl.documents.results import (
     Structure,
     mask_metrics,
     nanmean,
-    structure_calibration,
 )
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_writable, to_json_text
 from nnunet_nacl.json_files import decode, encode, read_json
 from nnunet_nacl.metrics.binning import BinStats
+from nnunet_nacl.metrics.calibration_error import class_errors, ece_per_row
 from nnunet_nacl.metrics.chosen import ChosenStats
 from nnunet_nacl.metrics.overlap import Overlap
 from nnunet_nacl.metrics.paper import PaperScores, paper_mean, paper_scores
+from nnunet_nacl.metrics.scores import brier_per_row, nll_per_row
 
 __all__ = [
     "FILE_NAME",
@@ -45,12 +45,12 @@ __all__ = [
 FILE_NAME = "calibration.json"
 SCHEMA_VERSION = 1  # keys may be added within a version
 _NONE, _AGAIN = "not a calibration.json of this package", "evaluate again"
-_FILES = ("reference_file", "prediction_file", "probabilities_file")
-_PLAIN = ("case", *_FILES, "largest_label", "n_changed_voxels", "signature")
-
-
-_Bins = TypedDict("_Bins", dict.fromkeys(MASKS, BinStats))  # type: ignore[misc]
-_Chosen = TypedDict("_Chosen", dict.fromkeys(CHOSEN_MASKS, ChosenStats))  # type: ignore[misc]
+_PLAIN: dict[str, Any] = {
+    **dict.fromkeys(("case", "reference_file", "prediction_file", "probabilities_file"), str),
+    **dict.fromkeys(("largest_label", "n_changed_voxels"), int),
+    "signature": dict[str, Any],
+}
+"""Of a case, what stands in its entry as it is."""
 
 
 class _Distances(TypedDict):
@@ -68,17 +68,10 @@ class _Structure(TypedDict):
     distances: _Distances
 
 
-class _Case(TypedDict):
-    case: str
-    reference_file: str
-    prediction_file: str
-    probabilities_file: str
-    largest_label: int
-    n_changed_voxels: int
-    signature: dict[str, Any]
-    metrics: dict[str, _Structure]
-    bins: _Bins
-    chosen: NotRequired[_Chosen]
+_Bins = TypedDict("_Bins", dict.fromkeys(MASKS, BinStats))  # type: ignore[misc]
+_Chosen = TypedDict("_Chosen", dict.fromkeys(CHOSEN_MASKS, ChosenStats))  # type: ignore[misc]
+_SUMS = {"metrics": dict[str, _Structure], "bins": _Bins, "chosen": NotRequired[_Chosen]}
+_Case = TypedDict("_Case", _PLAIN | _SUMS)  # type: ignore[misc]
 
 
 class _NamedStructure(TypedDict):
@@ -104,7 +97,7 @@ def to_document(evaluation: Evaluation) -> dict[str, Any]:
     """The evaluation as JSON values: nnU-Net's three keys, and ours."""
     cases, keys = evaluation.cases, list(evaluation.names)
     per_case = [case_to_json(case, evaluation.channels, evaluation.regions) for case in cases]
-    mean = {key: _mean_structure([case["metrics"][key] for case in per_case]) for key in keys}
+    mean = {key: _means([case["metrics"][key] for case in per_case]) for key in keys}
     segmentation_keys = [name for name, value in mean[keys[0]].items() if not isinstance(value, dict)]
     document = {
         "schema_version": SCHEMA_VERSION,
@@ -116,7 +109,7 @@ def to_document(evaluation: Evaluation) -> dict[str, Any]:
         "foreground_mean": {name: float(np.mean([mean[key][name] for key in keys])) for name in segmentation_keys},
         "mean": mean,
         "calibration": {
-            "mean": {mask: _mean_values([case["calibration"][mask] for case in per_case]) for mask in MASKS},
+            "mean": _means([case["calibration"] for case in per_case]),
             "pooled": {mask: mask_metrics(evaluation.pooled[mask]) for mask in MASKS},
         },
         "undefined": _undefined(per_case, keys),
@@ -138,7 +131,11 @@ def case_to_json(case: CaseResult, channels: Mapping[str, int], regions: bool) -
         **{key: getattr(case, key) for key in _PLAIN},
         "metrics": {
             key: structure.to_json()
-            | {"calibration": {mask: structure_calibration(case.stats[mask], channels[key], regions) for mask in MASKS}}
+            | {
+                "calibration": {
+                    mask: _structure_calibration(case.stats[mask], channels[key], regions) for mask in MASKS
+                }
+            }
             for key, structure in case.structures.items()
         },
         "calibration": {mask: mask_metrics(case.stats[mask]) for mask in MASKS},
@@ -146,6 +143,15 @@ def case_to_json(case: CaseResult, channels: Mapping[str, int], regions: bool) -
         **({"chosen": encode(case.chosen)} if case.chosen else {}),
         **case.blocks,
     }
+
+
+def _structure_calibration(stats: BinStats, channel: int, regions: bool) -> dict[str, float]:
+    """Calibration of one class's or region's own probability on one mask."""
+    result = {"CE": float(class_errors(stats)[channel])}
+    if regions:
+        scores = {"ECE": ece_per_row, "NLL": nll_per_row, "Brier": brier_per_row}
+        result |= {name: float(score(stats)[channel]) for name, score in scores.items()}
+    return result
 
 
 def case_from_json(
@@ -163,30 +169,27 @@ def case_from_json(
     row = _decode(_Case, data, source)
     num_classes = len(channels) if regions else len(channels) + 1
     nothing = BinStats.zeros(num_classes, n_bins=settings.n_bins, regions=regions)
-    structures = {key: _structure(values).under(settings) for key, values in row["metrics"].items()}
-    blocks = {key: value for key, value in data.items() if key not in row and key != "calibration"}
-    chosen = row.get("chosen", {})
-    problem = ""
+    chosen, blocks = row.get("chosen", {}), {key: data[key] for key in data if key not in (*row, "calibration")}
     try:
         stats = {mask: nothing + row["bins"][mask] for mask in MASKS}  # fails for other shapes
         to_json_text(blocks)
+        if any(one.count.shape != nothing.count.shape for one in chosen.values()):
+            raise ValueError(f"its chosen labels are not in {nothing.count.shape[0]} x {settings.n_bins} bins")
+        if row["metrics"].keys() != channels.keys():
+            raise ValueError(f"it has the structures {', '.join(row['metrics'])}, not {', '.join(channels)}")
+        if not (0 <= row["largest_label"] and (regions or row["largest_label"] < num_classes)):
+            raise ValueError(f"it has the largest_label {row['largest_label']}, of {num_classes} classes")
     except (ValueError, RecursionError) as error:  # blocks nested beyond any use
-        problem = str(error)
-    if any(one.count.shape != nothing.count.shape for one in chosen.values()):
-        problem = f"its chosen labels are not in {nothing.count.shape[0]} x {settings.n_bins} bins"
-    if structures.keys() != channels.keys():
-        problem = f"it has the structures {', '.join(structures)}, not {', '.join(channels)}"
-    if not (0 <= row["largest_label"] and (regions or row["largest_label"] < num_classes)):
-        problem = f"it has the largest_label {row['largest_label']}, of {num_classes} classes"
-    if problem:
-        raise UserError(f"{source}: {_NONE}: {row['case']}: {problem.rstrip('.')}; {_AGAIN}.")
-    plain = {key: row[key] for key in _PLAIN}
-    return CaseResult(structures=structures, stats=stats, chosen=chosen, blocks=blocks, **plain)
-
-
-def _structure(values: _Structure) -> Structure:
-    overlap = Overlap(*(values[key] for key in ("TP", "FP", "FN", "TN")))
-    return Structure(overlap, math.nan, values["ASSD_mm"], None, {**values["distances"]})  # type: ignore[dict-item]
+        raise UserError(f"{source}: {_NONE}: {row['case']}: {str(error).rstrip('.')}; {_AGAIN}.") from None
+    structures = {
+        key: Structure.under(
+            settings, Overlap(*(one[n] for n in ("TP", "FP", "FN", "TN"))), one["ASSD_mm"], one["distances"]
+        )
+        for key, one in row["metrics"].items()
+    }
+    return CaseResult(
+        structures=structures, stats=stats, chosen=chosen, blocks=blocks, **{key: row[key] for key in _PLAIN}
+    )
 
 
 def read_document(path: Path | str) -> Evaluation:
@@ -263,17 +266,17 @@ def paper_of(case: CaseResult) -> PaperScores:
     )
 
 
-def _mean_values(rows: list[dict[str, float]]) -> dict[str, Any]:
-    """Mean over the cases where a value is defined, how many those are, and the total of the voxels."""
-    result = {name: nanmean(row[name] for row in rows) for name in rows[0] if name != "n_voxels"}
+def _means(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Mean over the cases where a value is defined, by mask and structure too, and how many cases have a voxel."""
+    result: dict[str, Any] = {}
+    for name, first in rows[0].items():
+        values = [row[name] for row in rows]
+        if isinstance(first, dict) and name != "distances":
+            result[name] = _means(values)
+        elif name not in ("n_voxels", "distances"):
+            result[name] = nanmean(values)
     if "n_voxels" in rows[0]:
-        result |= {"n_cases": sum(row["n_voxels"] > 0 for row in rows)}
-    return result
-
-
-def _mean_structure(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    result = _mean_values([{k: v for k, v in row.items() if not isinstance(v, dict)} for row in rows])
-    result["calibration"] = {mask: _mean_values([row["calibration"][mask] for row in rows]) for mask in MASKS}
+        result["n_cases"] = sum(row["n_voxels"] > 0 for row in rows)
     return result
 
 

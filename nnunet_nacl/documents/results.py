@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from nnunet_nacl.metrics.binning import DEFAULT_N_BINS, BinStats, check_n_bins
-from nnunet_nacl.metrics.calibration_error import class_errors, ece, ece_per_row, mask_metrics, nanmean
+from nnunet_nacl.metrics.calibration_error import ece, mask_metrics, nanmean
 from nnunet_nacl.metrics.chosen import ChosenStats
 from nnunet_nacl.metrics.overlap import Overlap
-from nnunet_nacl.metrics.scores import brier_per_row, nll_per_row
 
 __all__ = [
     "CHOSEN_MASKS",
@@ -26,7 +25,6 @@ __all__ = [
     "Structure",
     "mask_metrics",
     "nanmean",
-    "structure_calibration",
 ]
 
 HAUSDORFF = ("pooled", "max")
@@ -105,10 +103,11 @@ class Structure:
     hd95_voxels: float | None = None
     distances: dict[str, float] = field(default_factory=dict)
 
-    def under(self, settings: EvaluationSettings) -> Structure:
-        """The same structure with the distances that the settings want; KeyError if they are not known."""
-        voxels = self.distances["HD95_voxels"] if settings.paper else None
-        return replace(self, hd95_mm=self.distances[f"HD95_{settings.hausdorff}_mm"], hd95_voxels=voxels)
+    @classmethod
+    def under(cls, settings: EvaluationSettings, overlap: Overlap, assd_mm: float, distances: dict) -> Structure:
+        """With the distances that the settings want."""
+        voxels = distances["HD95_voxels"] if settings.paper else None
+        return cls(overlap, distances[f"HD95_{settings.hausdorff}_mm"], assd_mm, voxels, distances)
 
     def to_json(self) -> dict[str, Any]:
         """In the words of nnU-Net's summary.json, and ours."""
@@ -195,16 +194,3 @@ class Evaluation:
     def mean_ece(self, mask: str = "foreground") -> float:
         """Mean over the cases of the ECE on a mask; cases where the mask is empty are left out."""
         return nanmean(case.ece(mask) for case in self.cases)
-
-    def pooled_ece(self, mask: str = "foreground") -> float:
-        """ECE over the voxels of all cases together."""
-        return ece(self.pooled[mask])
-
-
-def structure_calibration(stats: BinStats, channel: int, regions: bool) -> dict[str, float]:
-    """Calibration of one class's or region's own probability on one mask."""
-    result = {"CE": float(class_errors(stats)[channel])}
-    if regions:
-        scores = {"ECE": ece_per_row, "NLL": nll_per_row, "Brier": brier_per_row}
-        result |= {name: float(score(stats)[channel]) for name, score in scores.items()}
-    return result

@@ -12,7 +12,6 @@ import numpy as np
 
 from nnunet_nacl.calibration.dice_estimate import Prediction
 from nnunet_nacl.files import to_csv_text
-from nnunet_nacl.json_files import one_line
 
 __all__ = [
     "CaseReview",
@@ -20,12 +19,17 @@ __all__ = [
     "PredictedCase",
     "StructureReview",
     "in_order",
-    "is_flagged",
     "review_csv_text",
-    "table_text",
-    "has_intervals",
     "volume_text",
 ]
+
+_NUMBERS = (
+    "lowest_expected_dice",
+    "mean_foreground_entropy",
+    "mean_foreground_confidence",
+    "mean_foreground_mutual_information",
+    "n_members",
+)
 
 
 @dataclass(frozen=True)
@@ -161,7 +165,6 @@ def review_csv_text(
     members: Sequence[str],
     problems: Mapping[str, str] | None = None,
     predicted: Mapping[str, PredictedCase] | None = None,
-    threshold: float | None = None,
     findings: Mapping[str, Sequence[str]] | None = None,
 ) -> str:
     """The list as CSV, one row a case. A cell is empty where a number is not defined.
@@ -172,132 +175,58 @@ def review_csv_text(
         problems: Why other cases could not be done. Each has a row without a rank at the end: whoever works through
             the list must not miss them.
         predicted: What is predicted of each case; more columns.
-        threshold: Cases whose lowest predicted Dice is below get a flag; so do empty predictions.
-        findings: Why each case needs a look, in words: a case with any has the flag, whatever the threshold.
+        findings: Why each case needs a look, in words: a case with any has a flag.
     """
-    predicted = predicted or {}
-    rows = [
-        _row(rank, review, members, predicted.get(review.case), threshold, findings)
-        for rank, review in enumerate(reviews, 1)
-    ]
-    rows += [{"case": case, "problem": problem} for case, problem in (problems or {}).items()]
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    return to_csv_text(columns, ([_short(row.get(column)) for column in columns] for row in rows))
-
-
-def _short(value: Any) -> Any:
-    return float(f"{value:.6g}") if isinstance(value, float) else value
-
-
-def is_flagged(review: CaseReview, predicted: PredictedCase, threshold: float) -> bool:
-    """Whether nothing was predicted, or what was predicted worst has a predicted Dice below the threshold."""
-    return review.empty or predicted.lowest_dice < threshold
-
-
-def _row(
-    rank: int,
-    review: CaseReview,
-    members: Sequence[str],
-    predicted: PredictedCase | None,
-    threshold: float | None,
-    findings: Mapping[str, Sequence[str]] | None,
-) -> dict[str, Any]:
-    row = {
-        "rank": rank,
-        "case": review.case,
-        "empty": "yes" if review.empty else "no",
-        "empty_structures": "; ".join(review.empty_structures),
-        "problem": None,
-    }
-    if findings is not None:
-        row |= {"flag": "yes" if findings[review.case] else "no", "reasons": "; ".join(findings[review.case])}
-    if predicted is not None:
-        if threshold is not None and findings is None:
-            row["flag"] = "yes" if is_flagged(review, predicted, threshold) else "no"
-        row["lowest_predicted_dice"] = predicted.lowest_dice
-    row |= {
-        "lowest_expected_dice": review.lowest_expected_dice,
-        "mean_foreground_entropy": review.mean_foreground_entropy,
-        "mean_foreground_confidence": review.mean_foreground_confidence,
-        "mean_foreground_mutual_information": review.mean_foreground_mutual_information,
-        "n_members": review.n_members,
-    }
-    size, unit = ("volume" if review.unit == "ml" else "area"), review.unit
-    for i, s in enumerate(review.structures):
-        several = len(s.member_volumes) > 1
-        columns: dict[str, Any] = {}
-        if predicted is not None:
-            for name, after, found in (("dice", "", predicted.dice[i]), (size, f"_{unit}", predicted.volume[i])):
-                for part, value in (("", found.estimate), ("_low", found.low), ("_high", found.high)):
-                    columns[f"predicted_{name}{part}{after}"] = value
-        columns |= {
-            "expected_dice": s.expected_dice,
-            "members_dice": s.members_dice,
-            f"{size}_{unit}": s.volume,
-            f"expected_{size}_{unit}": s.expected_volume,
-            f"{size}_sd_{unit}": s.volume_sd,
-            f"{size}_min_{unit}": min(s.member_volumes) if several else None,
-            f"{size}_max_{unit}": max(s.member_volumes) if several else None,
-            "pieces": s.pieces,
-            "largest_piece": s.largest_piece,
-            "max_probability": s.max_probability,
-        }
-        if several:
-            columns |= {f"{size}_{unit} {name}": volume for name, volume in zip(members, s.member_volumes)}
-        row |= {f"{s.name} {column}": value for column, value in columns.items()}
-    return row
-
-
-def table_text(
-    reviews: Sequence[CaseReview],
-    *,
-    rows: int = 10,
-    predicted: Mapping[str, PredictedCase] | None = None,
-    threshold: float | None = None,
-) -> str:
-    """The first rows for the terminal; predicted Dice with its interval stands in the place of the volumes."""
-    reviews = reviews[:rows]
-    several = any(review.n_members > 1 for review in reviews)
-    header = ["rank", "case", "empty", "expected Dice", "entropy", "confidence"]
-    header += ["mutual information"] if several else []
-    what = reviews[0].unit if predicted is None else "predicted Dice"
-    header += [one_line(f"{s.name} ({what})") for s in reviews[0].structures]
-    header += ["flag"] if predicted is not None and threshold is not None else []
-    lines = [header]
+    rows = []
     for rank, review in enumerate(reviews, 1):
-        numbers = [review.lowest_expected_dice, review.mean_foreground_entropy, review.mean_foreground_confidence]
-        numbers += [review.mean_foreground_mutual_information] if several else []
-        empty = "yes" if review.empty else one_line(", ".join(review.empty_structures)) or "-"
-        lines.append([str(rank), one_line(review.case), empty])
-        lines[-1] += ["-" if math.isnan(x) else f"{x:.3f}" for x in numbers]
-        if predicted is not None:
-            found = predicted[review.case]
-            lines[-1] += [_with_interval(one) for one in found.dice]
-            if threshold is not None:
-                lines[-1].append("yes" if is_flagged(review, found, threshold) else "no")
-            continue
-        for s in review.structures:
-            spread = "" if s.volume_sd is None else f" +- {volume_text(s.volume_sd, 2)}"
-            lines[-1].append(volume_text(s.volume, 4) + spread)
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    text = [
-        "  ".join(cell.ljust(w) if i in (1, 2) else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths)))
-        for line in lines
-    ]
-    return "\n".join(line.rstrip() for line in text)
+        empty = {"empty": "yes" if review.empty else "no", "empty_structures": "; ".join(review.empty_structures)}
+        row: dict[str, Any] = {"rank": rank, "case": review.case, **empty, "problem": None}
+        if findings is not None:
+            reasons = findings[review.case]
+            row |= {"flag": "yes" if reasons else "no", "reasons": "; ".join(reasons)}
+        if predicted:
+            row["lowest_predicted_dice"] = predicted[review.case].lowest_dice
+        row |= {key: getattr(review, key) for key in _NUMBERS}
+        for i, structure in enumerate(review.structures):
+            columns = {}
+            if predicted:
+                found = predicted[review.case]
+                columns = _predicted_columns(found.dice[i], found.volume[i], review.unit)
+            columns |= _columns(structure, review.unit, members)
+            row |= {f"{structure.name} {column}": value for column, value in columns.items()}
+        rows.append({key: float(f"{cell:.6g}") if isinstance(cell, float) else cell for key, cell in row.items()})
+    rows += [{"case": case, "problem": problem} for case, problem in (problems or {}).items()]
+    header = list(dict.fromkeys(column for row in rows for column in row))
+    return to_csv_text(header, ([row.get(column) for column in header] for row in rows))
+
+
+def _predicted_columns(dice: Prediction, volume: Prediction, unit: str) -> dict[str, float]:
+    names = {"predicted_dice{}": dice, f"predicted_{_size(unit)}{{}}_{unit}": volume}
+    ends = {"": "estimate", "_low": "low", "_high": "high"}
+    return {name.format(end): getattr(found, part) for name, found in names.items() for end, part in ends.items()}
+
+
+def _columns(structure: StructureReview, unit: str, members: Sequence[str]) -> dict[str, Any]:
+    size, volumes, several = _size(unit), structure.member_volumes, len(structure.member_volumes) > 1
+    return {
+        "expected_dice": structure.expected_dice,
+        "members_dice": structure.members_dice,
+        f"{size}_{unit}": structure.volume,
+        f"expected_{size}_{unit}": structure.expected_volume,
+        f"{size}_sd_{unit}": structure.volume_sd,
+        f"{size}_min_{unit}": min(volumes) if several else None,
+        f"{size}_max_{unit}": max(volumes) if several else None,
+        "pieces": structure.pieces,
+        "largest_piece": structure.largest_piece,
+        "max_probability": structure.max_probability,
+        **({f"{size}_{unit} {name}": volume for name, volume in zip(members, volumes)} if several else {}),
+    }
+
+
+def _size(unit: str) -> str:
+    return "volume" if unit == "ml" else "area"
 
 
 def volume_text(value: float, digits: int = 3) -> str:
     """A volume, or area, with so many significant digits, and never as a power of ten: ``1040``, ``0.25``."""
     return np.format_float_positional(value, precision=digits, unique=False, fractional=False, trim="-")
-
-
-def has_intervals(predicted: Mapping[str, PredictedCase] | None) -> bool:
-    """Whether any of the predicted Dice has an interval; none has where too few patients taught it."""
-    return any(not math.isnan(dice.low) for case in (predicted or {}).values() for dice in case.dice)
-
-
-def _with_interval(found: Prediction) -> str:
-    if math.isnan(found.estimate):
-        return "-"
-    return f"{found.estimate:.2f}" + ("" if math.isnan(found.low) else f" ({found.low:.2f}-{found.high:.2f})")

@@ -88,7 +88,7 @@ class ReviewList:
         Raises:
             UserError: A file cannot be written.
         """
-        text = review_csv_text(self.rows, self.members, self.problems, self.predicted, self.threshold, self.reasons)
+        text = review_csv_text(self.rows, self.members, self.problems, self.predicted, self.reasons)
         write_atomically(output / REVIEW, text)
         write_atomically(output / PAGE, page(self))
         whole = {

@@ -10,16 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnunet_nacl.calibration.dice_estimate import Prediction
 from nnunet_nacl.cases.ensemble_members import member_names
 from nnunet_nacl.documents.review_list import (
     CaseReview,
-    PredictedCase,
     StructureReview,
-    has_intervals,
     in_order,
     review_csv_text,
-    table_text,
     volume_text,
 )
 from nnunet_nacl.errors import UserError
@@ -64,16 +60,6 @@ def test_the_spread_is_the_sample_standard_deviation():
     assert review().structures[0].volume_sd is None
 
 
-def test_text():
-    table = table_text([review("liver_1", members=(1.0, 3.0)), review("b", pieces=0, members=(0.0, 0.0))])
-    assert (
-        table.splitlines()[0].split()
-        == "rank case empty expected Dice entropy confidence mutual information s0 (ml)".split()
-    )
-    assert "liver_1" in table and "2 +- 1.4" in table and "yes" in table
-    assert len(table_text([review(str(i)) for i in range(30)], rows=10).splitlines()) == 11
-
-
 def test_csv():
     lines = review_csv_text([review('a "b", c')], ["p"], {"d": "d.npz is missing"}).splitlines()
     assert lines[0] == (
@@ -116,10 +102,3 @@ def test_members_are_named_by_what_differs(tmp_path):
 )
 def test_volumes_are_never_powers_of_ten(value, text):
     assert volume_text(value) == text
-
-
-def test_intervals_are_spoken_of_where_there_is_one():
-    bare, whole = Prediction(0.8, math.nan, math.nan), Prediction(0.8, 0.7, 0.9)
-    nothing = PredictedCase((bare,), (bare,))
-    assert not has_intervals(None) and not has_intervals({"a": nothing})
-    assert has_intervals({"a": nothing, "b": PredictedCase((whole,), (bare,))})
