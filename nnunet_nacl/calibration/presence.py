@@ -1,0 +1,220 @@
+"""Is it there, is it real? The probability of a yes, learned from held-out cases by a logistic regression.
+
+Two questions are asked like that: whether a structure is in a scan at all, by its expected volume and its largest
+probability; and whether a connected component of a segmentation is real, that is overlaps the truth, by its volume and
+the probabilities in it. Both have few cases and questions that are often answered without an error, where plain
+logistic regression goes to infinity: slopes have a normal prior, of standardised features, and the intercept is held
+back by half a yes and half a no at the mean of the features.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+
+from nnunet_nacl.calibration.crossfit import parts_of
+from nnunet_nacl.json_files import Array
+from nnunet_nacl.metrics.detection import auroc, binary_brier, binary_ece
+
+__all__ = [
+    "FEWEST",
+    "LearnedProbability",
+    "ProbabilityCheck",
+    "check_probabilities",
+    "finding_features",
+    "predict_left_out",
+    "presence_features",
+]
+
+FEWEST = 3
+"""Patients with a yes, and with a no, without which nothing is learned."""
+
+_SLOPE_SD = 2.0  # of standardised features: odds that change by e^2 with a standard deviation are nothing unusual
+_MOST_STEPS = 100
+_SURE = 1e-6
+
+Table = Annotated[np.ndarray, Array(np.float64)]
+
+
+@dataclass(frozen=True, eq=False)
+class LearnedProbability:
+    """The probability of a yes: 1 / (1 + exp(-(intercept + slopes @ (features - centre) / spread))).
+
+    Attributes:
+        intercept: Log-odds at the mean of the features.
+        slopes: (F,) of the standardised features.
+        centre: (F,) mean of each feature.
+        spread: (F,) its standard deviation, 1 where all are alike.
+        n: What it was learned from.
+        n_yes: How many of these were a yes.
+        n_patients: How many patients they are of.
+
+    Raises:
+        ValueError: Lists do not belong together, or a spread is not positive.
+    """
+
+    intercept: float
+    slopes: Table
+    centre: Table
+    spread: Table
+    n: int
+    n_yes: int
+    n_patients: int
+
+    def __post_init__(self) -> None:
+        if not len(self.slopes) == len(self.centre) == len(self.spread) or not (self.spread > 0).all():
+            raise ValueError("its lists do not belong together")
+
+    @classmethod
+    def fit(
+        cls, features: np.ndarray, yes: Sequence[bool] | np.ndarray, patients: Sequence[Hashable]
+    ) -> LearnedProbability:
+        """Learn from rows, all of which weigh the same.
+
+        Args:
+            features: (n, F) finite numbers.
+            yes: (n,) whether it is so.
+            patients: (n,) to whom each row belongs.
+
+        Raises:
+            ValueError: Lengths differ, or a feature is not a finite number.
+        """
+        x, y = np.asarray(features, float), np.asarray(yes, float)
+        if x.ndim != 2 or not len(x) == len(y) == len(patients):
+            raise ValueError(f"features, yes and patients must be of the same rows, got {x.shape}, {len(y)}.")
+        if not np.isfinite(x).all():
+            raise ValueError("every feature must be a finite number.")
+        centre = x.mean(0) if len(x) else np.zeros(x.shape[1])
+        spread = x.std(0) if len(x) else np.ones(x.shape[1])
+        spread = np.where(spread > 1e-9 * np.maximum(1, np.abs(centre)), spread, 1)
+        intercept, *slopes = _fit((x - centre) / spread, y)
+        counts = len(y), int(y.sum()), len(set(patients))
+        return cls(float(intercept), np.array(slopes), centre, spread, *counts)
+
+    @property
+    def why_not(self) -> str:
+        """Why it should not be asked, in words; empty if it may be."""
+        if min(self.n_yes, self.n - self.n_yes) >= FEWEST:
+            return ""
+        return f"{self.n_yes} yes and {self.n - self.n_yes} no, it takes {FEWEST} of both"
+
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        """(n,) probability of a yes for (n, F) features; NaN where one of them is."""
+        x = (np.asarray(features, float).reshape(-1, len(self.centre)) - self.centre) / self.spread
+        return _sigmoid(self.intercept + x @ self.slopes)
+
+
+def presence_features(
+    expected_volume: Sequence[float] | np.ndarray, max_probability: Sequence[float] | np.ndarray, voxel: float
+) -> np.ndarray:
+    """(n, 2) what tells whether a structure is in a scan.
+
+    Args:
+        expected_volume: (n,) sum of its probabilities times the volume of a voxel.
+        max_probability: (n,) its largest probability anywhere.
+        voxel: Volume of a voxel, added to the volume before the logarithm.
+    """
+    volume = np.log(np.maximum(np.asarray(expected_volume, float), 0) + voxel)
+    return np.stack([volume, _log_odds(max_probability)], 1)
+
+
+def finding_features(
+    volume: Sequence[float] | np.ndarray,
+    mean_probability: Sequence[float] | np.ndarray,
+    max_probability: Sequence[float] | np.ndarray,
+) -> np.ndarray:
+    """(n, 3) what tells whether a component of a segmentation is real: log volume, and log-odds of both probabilities.
+
+    Args:
+        volume: (n,) of the component, above 0.
+        mean_probability: (n,) of its structure over its voxels.
+        max_probability: (n,) the largest there.
+    """
+    return np.stack([np.log(np.asarray(volume, float)), _log_odds(mean_probability), _log_odds(max_probability)], 1)
+
+
+def predict_left_out(
+    features: np.ndarray, yes: Sequence[bool] | np.ndarray, patients: Sequence[Hashable]
+) -> np.ndarray:
+    """(n,) probability of each row by what the rows of other patients teach, in at most ten parts.
+
+    Returns:
+        NaN where there are fewer than two patients.
+    """
+    found, y = np.full(len(features), math.nan), np.asarray(yes, float)
+    if len(set(patients)) < 2:
+        return found
+    parts = np.array(parts_of([str(patient) for patient in patients]))
+    for part in np.unique(parts):
+        here = parts == part
+        names = [name for name, inside in zip(patients, here) if not inside]
+        found[here] = LearnedProbability.fit(features[~here], y[~here], names).predict(features[here])
+    return found
+
+
+@dataclass(frozen=True)
+class ProbabilityCheck:
+    """How probabilities do against what is so.
+
+    Attributes:
+        brier: Mean of (p - y)^2.
+        auroc: How often a yes has the higher one than a no.
+        ece: Expected calibration error, ten bins.
+        n: Rows that have one.
+    """
+
+    brier: float
+    auroc: float
+    ece: float
+    n: int
+
+
+def check_probabilities(
+    probabilities: Mapping[str, Sequence[float] | np.ndarray], yes: Sequence[bool] | np.ndarray
+) -> dict[str, ProbabilityCheck]:
+    """The check of several kinds of probability of the same rows, by name."""
+    y = np.asarray(yes, float)
+    result = {}
+    for name, values in probabilities.items():
+        p = np.asarray(values, float)
+        n = int(np.count_nonzero(~np.isnan(p)))
+        result[name] = ProbabilityCheck(binary_brier(p, y), auroc(p, y), binary_ece(p, y), n)
+    return result
+
+
+def _fit(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """(1 + F,) intercept and slopes with the largest posterior density; Newton's method, halved where it overshoots."""
+    # half a yes and half a no where all features are at their mean
+    design = np.vstack([np.c_[np.ones(len(x)), x], np.eye(1, 1 + x.shape[1]), np.eye(1, 1 + x.shape[1])])
+    target, weight = np.append(y, [0, 1]), np.append(np.ones(len(y)), [0.5, 0.5])
+    prior = np.append(0, np.full(x.shape[1], 1 / _SLOPE_SD**2))
+
+    def loss(b: np.ndarray) -> float:
+        return float(weight @ (np.logaddexp(0, design @ b) - target * (design @ b)) + prior @ b**2 / 2)
+
+    b = np.zeros(design.shape[1])
+    for _ in range(_MOST_STEPS):
+        p = _sigmoid(design @ b)
+        gradient = design.T @ (weight * (p - target)) + prior * b
+        hessian = (design.T * (weight * p * (1 - p))) @ design + np.diag(prior)
+        step, size = np.linalg.solve(hessian, gradient), 1.0
+        while loss(b - size * step) > loss(b) + 1e-12 and size > 1e-6:
+            size /= 2
+        b = b - size * step
+        if np.abs(step).max() < 1e-10:
+            break
+    return b
+
+
+def _sigmoid(value: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid="ignore"):  # NaN stays NaN
+        return np.exp(-np.logaddexp(0, -value))
+
+
+def _log_odds(probability: Sequence[float] | np.ndarray) -> np.ndarray:
+    p = np.clip(np.asarray(probability, float), _SURE, 1 - _SURE)
+    return np.log(p) - np.log1p(-p)

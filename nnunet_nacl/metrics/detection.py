@@ -1,0 +1,86 @@
+"""Of probabilities that something is so, against what is so: Brier score, AUROC, ECE and FROC."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+__all__ = ["auroc", "binary_brier", "binary_ece", "false_alarms"]
+
+Values = Sequence[float] | np.ndarray
+
+
+def binary_brier(probability: Values, true: Values) -> float:
+    """Mean of (p - y)^2, y 1 where it is so; from 0 to 1. NaN without a value."""
+    p, y = _pairs(probability, true)
+    return float(np.mean((p - y) ** 2)) if len(p) else math.nan
+
+
+def auroc(score: Values, true: Values) -> float:
+    """Area under the ROC curve: how often something that is so has the higher score, ties counting a half.
+
+    Args:
+        score: Any values, higher where it is more likely to be so.
+        true: Whether it is so.
+
+    Returns:
+        From 0 to 1, 0.5 where the score says nothing (Mann and Whitney's U by ranks); NaN unless there are both kinds.
+    """
+    from scipy.stats import rankdata
+
+    s, y = _pairs(score, true)
+    n, m = int(y.sum()), int(len(y) - y.sum())
+    if not n or not m:
+        return math.nan
+    return float((rankdata(s)[y > 0].sum() - n * (n + 1) / 2) / (n * m))
+
+
+def binary_ece(probability: Values, true: Values, n_bins: int = 10) -> float:
+    """Expected calibration error of probabilities of yes: sum over bins of their share times |mean p - share of yes|.
+
+    Bins are of equal width, (0, 0.1], (0.1, 0.2], ..., 0 in the first. With few values it is far from 0 by chance
+    alone. NaN without a value.
+    """
+    p, y = _pairs(probability, true)
+    if not len(p):
+        return math.nan
+    bins = np.clip(np.ceil(p * n_bins).astype(int) - 1, 0, n_bins - 1)
+    return float(np.abs(np.bincount(bins, p - y)).sum() / len(p))
+
+
+def false_alarms(
+    best_of_lesions: Values, false: Values, n_scans: int, sensitivities: Sequence[float] = (0.5, 0.7, 0.8, 0.9)
+) -> dict[float, float]:
+    """Points of the FROC curve: false alarms a scan where so many of the lesions are found.
+
+    A lesion is found by a finding that overlaps it. Findings are taken from the highest probability downwards, equal
+    ones together, until the sensitivity is reached.
+
+    Args:
+        best_of_lesions: The highest probability of a finding that overlaps each true lesion; NaN where none does.
+        false: Probability of each finding that overlaps no lesion.
+        n_scans: Scans that were searched.
+        sensitivities: Shares of the lesions, each in (0, 1].
+
+    Returns:
+        By sensitivity; NaN where the findings do not reach it, or there is no lesion or no scan.
+    """
+    found = np.asarray(best_of_lesions, float)
+    alarms = np.asarray(false, float)
+    best = np.sort(found[~np.isnan(found)])[::-1]
+    result = {}
+    for share in sensitivities:
+        needed = math.ceil(share * len(found) - 1e-9)
+        reached = 0 < needed <= len(best) and n_scans > 0
+        result[share] = float(np.count_nonzero(alarms >= best[needed - 1]) / n_scans) if reached else math.nan
+    return result
+
+
+def _pairs(value: Values, true: Values) -> tuple[np.ndarray, np.ndarray]:
+    v, y = np.asarray(value, float), np.asarray(true, float)
+    if v.shape != y.shape or v.ndim != 1:
+        raise ValueError(f"one value for each thing is needed, got {v.shape} and {y.shape}.")
+    keep = ~(np.isnan(v) | np.isnan(y))
+    return v[keep], y[keep]

@@ -1,0 +1,123 @@
+"""The probability that something is there: as another solver finds it, calibrated where the model is right, finite."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+from nnunet_nacl.calibration.presence import (
+    LearnedProbability,
+    check_probabilities,
+    finding_features,
+    predict_left_out,
+    presence_features,
+)
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import to_json_text
+from nnunet_nacl.json_files import decode, encode
+
+
+def drawn(n: int, seed: int = 0):
+    """Features of n rows and truths from known log-odds."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 2)) * [3, 0.1] + [10, -2]
+    odds = -0.5 + (x - [10, -2]) / [3, 0.1] @ [1.5, -0.7]
+    return x, rng.random(n) < 1 / (1 + np.exp(-odds)), odds
+
+
+def test_the_largest_posterior_density_is_found():
+    x, yes, _ = drawn(80)
+    learned = LearnedProbability.fit(x, yes, range(80))
+    standard = (x - x.mean(0)) / x.std(0)
+
+    def negative_log_posterior(b):
+        odds = b[0] + standard @ b[1:]
+        likelihood = np.logaddexp(0, np.where(yes, -odds, odds)).sum()
+        return likelihood + (np.logaddexp(0, b[0]) + np.logaddexp(0, -b[0])) / 2 + (b[1:] ** 2).sum() / 8
+
+    best = minimize(negative_log_posterior, np.zeros(3), tol=1e-12).x
+    assert [learned.intercept, *learned.slopes] == pytest.approx(best, abs=1e-4)
+
+
+def test_known_log_odds_are_found_from_many_rows():
+    x, yes, odds = drawn(20000)
+    found = LearnedProbability.fit(x, yes, range(20000)).predict(x)
+    assert np.abs(found - 1 / (1 + np.exp(-odds))).max() < 0.03
+
+
+def test_separation_ends_in_finite_slopes_and_sure_probabilities():
+    x = np.r_[np.linspace(-3, -1, 20), np.linspace(1, 3, 20)][:, None]
+    learned = LearnedProbability.fit(x, x[:, 0] > 0, range(40))
+    assert 3 < learned.slopes[0] < 12
+    assert learned.predict(np.array([[-2.0], [2.0]])) == pytest.approx([0, 1], abs=0.03)
+
+
+@pytest.mark.parametrize("yes", [True, False])
+def test_one_kind_alone_is_never_certain(yes):
+    x = np.random.default_rng(0).normal(size=(9, 2))
+    learned = LearnedProbability.fit(x, [yes] * 9, range(9))
+    p = learned.predict(np.zeros((1, 2)) + x.mean(0))[0]
+    assert p == pytest.approx(9.5 / 10 if yes else 0.5 / 10, abs=0.02)  # half a yes and half a no
+    assert learned.why_not == f"{9 * yes} yes and {9 - 9 * yes} no, it takes 3 of both"
+
+
+def test_features_that_are_all_alike_and_none_at_all():
+    learned = LearnedProbability.fit(np.full((6, 2), 7.0), [1, 1, 1, 0, 0, 0], range(6))
+    assert learned.predict([[7.0, 7.0]])[0] == pytest.approx(0.5) and not learned.why_not
+    nothing = LearnedProbability.fit(np.zeros((0, 2)), [], [])
+    assert nothing.predict([[1.0, 2.0]])[0] == 0.5 and nothing.why_not
+    assert math.isnan(learned.predict([[math.nan, 7.0]])[0])
+
+
+def test_what_is_reported_comes_from_other_patients():
+    # the feature tells the patient apart and nothing else: rows of a patient who is left out are not known
+    rng = np.random.default_rng(0)
+    patients = np.repeat(np.arange(30), 4)
+    yes = np.repeat(rng.random(30) < 0.5, 4)
+    x = np.repeat(rng.normal(size=(30, 1)), 4, 0)
+    found = predict_left_out(x, yes, patients)
+    checks = check_probabilities({"left out": found, "seen": LearnedProbability.fit(x, yes, patients).predict(x)}, yes)
+    assert checks["left out"].brier > 0.24 and checks["left out"].n == 120
+    changed = yes.copy()
+    changed[:4] = ~changed[:4]
+    assert predict_left_out(x, changed, patients)[:4] == pytest.approx(found[:4])  # own rows change nothing
+    assert np.isnan(predict_left_out(x[:4], yes[:4], patients[:4])).all()
+
+
+def test_left_out_probabilities_are_calibrated():
+    x, yes, _ = drawn(2000, seed=1)
+    check = check_probabilities({"p": predict_left_out(x, yes, range(2000))}, yes)["p"]
+    assert check.ece < 0.03 and check.auroc > 0.8
+
+
+def test_features_by_hand():
+    assert presence_features([0.9, 0.0], [0.5, 0.0], 0.1) == pytest.approx(
+        np.array([[0.0, 0.0], [math.log(0.1), -13.8155]]), abs=1e-3
+    )
+    found = finding_features([1.0], [0.5], [1.0])  # a probability of 1 has finite log-odds
+    assert found == pytest.approx(np.array([[0, 0, 13.8155]]), abs=1e-3)
+
+
+def test_it_comes_back_from_json():
+    x, yes, _ = drawn(40)
+    learned = LearnedProbability.fit(x, yes, range(40))
+    content = json.loads(to_json_text(encode(learned)))
+    again = decode(LearnedProbability, content, "map.json")
+    np.testing.assert_array_equal(again.predict(x), learned.predict(x))
+    assert (again.n, again.n_yes, again.n_patients) == (40, yes.sum(), 40)
+    for damage in ({"slopes": [1.0]}, {"spread": [0.0, 1.0]}, {"centre": "x"}, {"n": 1.5}):
+        with pytest.raises(UserError, match="map.json"):
+            decode(LearnedProbability, content | damage, "map.json")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [((np.zeros((2, 1)), [1], [0, 1]), "same rows"), ((np.full((1, 1), math.nan), [1], [0]), "finite")],
+)
+def test_what_cannot_be_learned_from_is_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        LearnedProbability.fit(*arguments)
