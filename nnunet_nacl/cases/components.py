@@ -1,0 +1,146 @@
+"""The connected components of the structures in a case, and what the probabilities say about each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import ndimage
+
+from nnunet_nacl.cases.case import Case
+from nnunet_nacl.cases.geometry import Geometry
+from nnunet_nacl.cases.probabilities import Box
+from nnunet_nacl.documents.finding_list import Finding, StructureFindings
+from nnunet_nacl.metrics.diameter import largest_diameter
+from nnunet_nacl.metrics.surface import bounding_box
+
+__all__ = ["MOST_FINDINGS", "ComponentSums", "find_components", "label_components"]
+
+MOST_FINDINGS = 100
+"""Of a structure in a case; of more, the largest are listed."""
+
+
+def label_components(mask: np.ndarray) -> tuple[np.ndarray, int]:
+    """Number of each connected component, voxels that touch at a corner being connected, and how many there are."""
+    return ndimage.label(mask, structure=np.ones((3,) * mask.ndim))
+
+
+def find_components(case: Case, channels: Sequence[int] | None = None) -> list[StructureFindings]:
+    """The findings of a case in its segmentation as it is.
+
+    Args:
+        case: With probabilities; what overlaps the truth is known if it has one.
+        channels: Of the structures; None for all.
+
+    Raises:
+        ValueError: The case has no probabilities.
+    """
+    sums = ComponentSums(case, channels)
+    for where, probs in case.probabilities.blocks():
+        sums.add(where, probs)
+    return sums.findings()
+
+
+class ComponentSums:
+    """Sums over the components of a case, whose probabilities come block by block.
+
+    Args:
+        case: With its segmentation, and truth if there is one; its probabilities are not asked for.
+        channels: Of the structures; None for all.
+    """
+
+    def __init__(self, case: Case, channels: Sequence[int] | None = None) -> None:
+        self._case = case
+        self._structures = [_Components(case, c) for c in (case.labels.foreground if channels is None else channels)]
+
+    def add(self, where: Box, probs: np.ndarray) -> None:
+        """Count the (C, *block) probabilities of a box of the image."""
+        for one in self._structures:
+            one.add(where, probs)
+
+    def findings(self) -> list[StructureFindings]:
+        """By structure, once all blocks have been counted."""
+        return [one.findings(self._case.geometry) for one in self._structures]
+
+
+class _Components:
+    """Of one structure: components are numbered inside the box that holds all of them."""
+
+    def __init__(self, case: Case, channel: int) -> None:
+        self.channel, self.name = channel, case.labels.names[channel]
+        mask = case.labels.mask(case.segmentation, channel)
+        self.box = bounding_box(mask)
+        self.labels: np.ndarray = np.zeros(0, np.int32)
+        self.n = 0
+        if self.box:
+            self.labels, self.n = label_components(mask[self.box])
+        self.sums, self.largest = np.zeros(self.n + 1), np.zeros(self.n + 1)
+        self.overlaps: list[tuple[int, ...] | None] = [None] * (self.n + 1)
+        self.n_true: int | None = None
+        if case.truth is not None:
+            self._compare(case, channel)
+
+    def _compare(self, case: Case, channel: int) -> None:
+        ignore, true = case.labels.ignore_label, case.labels.mask(case.truth, channel)
+        there = bounding_box(true)
+        lesions = np.zeros(case.truth.shape if there else 0, np.int32)
+        self.n_true = 0
+        if there:
+            lesions[there], self.n_true = label_components(true[there])
+        if self.box is None:
+            return
+        valid = np.ones(self.labels.shape, bool) if ignore is None else case.truth[self.box] != ignore
+        known = np.bincount(self.labels[valid], minlength=self.n + 1) > 0
+        self.overlaps = [() if seen else None for seen in known]
+        if there:
+            common = lesions[self.box]
+            both = (self.labels > 0) & (common > 0)
+            for component, lesion in np.unique(np.stack([self.labels[both], common[both]]), axis=1).T.tolist():
+                self.overlaps[component] = (*(self.overlaps[component] or ()), lesion)
+
+    def add(self, where: Box, probs: np.ndarray) -> None:
+        if self.box is None:
+            return
+        meets = [slice(max(w.start, b.start), min(w.stop, b.stop)) for w, b in zip(where, self.box)]
+        if any(part.start >= part.stop for part in meets):
+            return
+        labels = self.labels[tuple(slice(m.start - b.start, m.stop - b.start) for m, b in zip(meets, self.box))]
+        block = probs[self.channel][tuple(slice(m.start - w.start, m.stop - w.start) for m, w in zip(meets, where))]
+        inside = labels > 0
+        number, p = labels[inside], block[inside]
+        self.sums += np.bincount(number, p, self.n + 1)
+        np.maximum.at(self.largest, number, p)
+
+    def findings(self, geometry: Geometry) -> StructureFindings:
+        if self.box is None:
+            return StructureFindings(self.name, n_true=self.n_true)
+        sizes = np.bincount(self.labels.ravel(), minlength=self.n + 1)
+        order = 1 + np.argsort(-sizes[1:], kind="stable")[:MOST_FINDINGS]
+        boxes, found = ndimage.find_objects(self.labels), []
+        flat = geometry.is_2d and self.labels.ndim == 3
+        spacing = geometry.spacing_mm[int(flat) :]
+        for number in order.tolist():
+            mask = self.labels[boxes[number - 1]] == number
+            starts = [part.start + whole.start for part, whole in zip(boxes[number - 1], self.box)]
+            centre = [float(index.mean()) + start for index, start in zip(np.nonzero(mask), starts)]
+            found.append(
+                Finding(
+                    int(sizes[number]),
+                    float(sizes[number] * geometry.voxel_size),
+                    _in_space(centre, geometry),
+                    largest_diameter(mask[0] if flat else mask, spacing),
+                    float(self.sums[number] / sizes[number]),
+                    float(self.largest[number]),
+                    self.overlaps[number],
+                )
+            )
+        return StructureFindings(self.name, tuple(found), self.n_true, self.n - len(found))
+
+
+def _in_space(centre: Sequence[float], geometry: Geometry) -> tuple[float, ...]:
+    """Coordinates in mm, (x, y, z) or (x, y), of an index in the order of the axes."""
+    spacing, affine = np.array(geometry.spacing_mm[::-1]), geometry.affine
+    if affine is None:
+        affine = np.diag([*(spacing[:2] if geometry.is_2d else spacing), 1.0])
+    index = np.array(centre[::-1])[: len(affine) - 1]  # nnU-Net's first axis of 2D images is in no coordinates
+    return tuple((affine[:-1, :-1] @ index + affine[:-1, -1]).tolist())
