@@ -6,13 +6,14 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
+from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.geometry import Geometry
-from nnunet_nacl.cases.image_files import quiet
 from nnunet_nacl.cases.kept_slices import KeptSlices
+from nnunet_nacl.cases.labels import smallest_type
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.cases.sample_files import find_sample, slices_in
 from nnunet_nacl.comparison.training_cases import PREDICT_ARGUMENTS
@@ -20,15 +21,16 @@ from nnunet_nacl.comparison.treated_folder import treated_folder
 from nnunet_nacl.documents.document import FILE_NAME, read_document
 from nnunet_nacl.documents.results import CaseResult
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.json_files import first_line, read_dict
+from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.counting import count_masks
 from nnunet_nacl.metrics.voxel_uncertainty import confidence
+from nnunet_nacl.prediction.image_reading import read_images
 
 __all__ = [
     "Folders",
     "SliceConfidence",
-    "Truth",
+    "channel_name",
     "kept_slices",
     "read_confidence",
     "read_image",
@@ -74,26 +76,6 @@ class Folders:
 
 
 @dataclass(frozen=True)
-class Truth:
-    """Ground truth of a case in nnU-Net's array axis order.
-
-    Attributes:
-        labels: (*spatial) label map.
-        valid: (*spatial), False where a voxel is ignored.
-        geometry: Where the image lies.
-    """
-
-    labels: np.ndarray
-    valid: np.ndarray
-    geometry: Geometry
-
-    @property
-    def physical(self) -> bool:
-        """Whether spacings are millimetres; natural images have none."""
-        return self.geometry.unit != "pixels"
-
-
-@dataclass(frozen=True)
 class SliceConfidence:
     """What is shown of a case's probabilities.
 
@@ -106,28 +88,25 @@ class SliceConfidence:
     foreground: BinStats
 
 
-def read_truth(folder: PredictionFolder, case: str) -> Truth:
-    """Ground truth of a case; UserError if it cannot be read."""
-    array, properties = folder.read_segmentation(cast(Path, folder.files(case).reference))
-    labels = array.astype(np.int32)
-    ignore = folder.labels.ignore_label
-    valid = np.ones(labels.shape, dtype=bool) if ignore is None else labels != ignore
-    return Truth(labels, valid, Geometry.of(properties))
+def read_truth(folder: PredictionFolder, case: str) -> Case:
+    """A case with its ground truth alone, which stands for the segmentation too; UserError if it cannot be read."""
+    array, properties = folder.read_segmentation(folder.files(case).truth)
+    truth = smallest_type(array)
+    return Case(case, folder.labels, Geometry.of(properties), truth, truth=truth, properties=properties)
 
 
 def read_prediction(folder: PredictionFolder, case: str, shape: Sequence[int]) -> np.ndarray:
     """Predicted label map: the file, or what the probabilities say where there is none.
 
     Raises:
-        UserError: Neither can be read, or the shape is another one.
+        UserError: Neither can be read, they do not fit the ground truth, or the shape is another one.
     """
     files = folder.files(case)
-    if files.segmentation is None or folder.treatment is not None:
-        return folder.load(files).segmentation
-    array = folder.read_segmentation(files.segmentation)[0].astype(np.int32)
-    if array.shape != tuple(shape):
-        raise UserError(f"{files.segmentation}: shape {array.shape}, the ground truth has {tuple(shape)}.")
-    return array
+    derived = files.segmentation is None or folder.treatment is not None
+    found = folder.load(files, probabilities=derived).segmentation
+    if found.shape != tuple(shape):
+        raise UserError(f"{files.segmentation}: shape {found.shape}, the ground truth has {tuple(shape)}.")
+    return found
 
 
 def kept_slices(folder: PredictionFolder, case: str, axis: int) -> list[int] | None:
@@ -147,16 +126,16 @@ def read_confidence(folder: PredictionFolder, case: str, axis: int, index: int, 
     kept = _kept(folder, case)
     if kept and (plane := kept[0].confidence(index)) is not None and kept[0].axis == axis:
         return SliceConfidence(plane, kept[1].stats["foreground"])
-    files, labels = folder.files(case), folder.labels
-    data = folder.load(files)
+    data, labels = folder.load(folder.files(case)), folder.labels
     valid = None if labels.ignore_label is None else data.truth != labels.ignore_label
     truth = data.truth if valid is None else np.where(valid, data.truth, 0)
     target = np.stack([labels.mask(truth, c) for c in labels.foreground]) if labels.regions else truth
+    probs = data.probabilities.whole()
     try:
-        stats = count_masks(data.probabilities.whole(), target, valid=valid, regions=labels.regions, n_bins=n_bins)
+        stats = count_masks(probs, target, valid=valid, regions=labels.regions, n_bins=n_bins)
     except ValueError as error:
-        raise UserError(f"{files.probabilities}: {error}; predict this case again.") from None
-    plane = np.ascontiguousarray(np.take(data.probabilities.whole(), index, axis=axis + 1))
+        raise UserError(f"{folder.files(case).probabilities}: {error}; predict this case again.") from None
+    plane = np.ascontiguousarray(np.take(probs, index, axis=axis + 1))
     return SliceConfidence(confidence(plane, regions=labels.regions, check_values=False), stats["foreground"])
 
 
@@ -184,19 +163,11 @@ def read_image(folder: PredictionFolder, case: str, channel: int, shape: Sequenc
         UserError: nnUNet_raw is not set, there is no such image or channel, or it does not fit the ground truth.
     """
     files = _image_files(folder, case)
-    try:
-        with quiet():
-            if channel < len(files):
-                array = folder.reader.read_images((str(files[channel]),))[0][0]
-            else:  # a colour picture has several channels in its one file
-                array = folder.reader.read_images((str(files[0]),))[0]
-                if len(files) > 1 or channel >= len(array):
-                    raise UserError(f"{files[0].parent}: {case} has no channel {channel}; choose another -channel.")
-                array = array[channel]
-    except UserError:
-        raise
-    except Exception as error:  # the readers raise whatever their libraries do
-        raise UserError(f"{files[0]}: cannot be read as an image ({first_line(error)}); restore it.") from error
+    own = channel < len(files)  # a colour picture has several channels in its one file
+    found, _ = read_images(folder.reader, [files[channel]] if own else files)
+    if not own and (len(files) > 1 or channel >= len(found)):
+        raise UserError(f"{files[0].parent}: {case} has no channel {channel}; choose another -channel.")
+    array = found[0 if own else channel]
     if array.shape != tuple(shape):
         raise UserError(f"{files[0]}: shape {array.shape}, the ground truth has {tuple(shape)}.")
     return array

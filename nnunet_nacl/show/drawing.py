@@ -16,6 +16,7 @@ from scipy.ndimage import binary_erosion
 from nnunet_nacl.show.style import STRUCTURE_COLORS
 
 __all__ = [
+    "LONG_SIDE",
     "LOWEST_CONFIDENCE",
     "Grid",
     "confidence_colors",
@@ -26,7 +27,7 @@ __all__ = [
 
 LOWEST_CONFIDENCE = 0.5
 _FILL = 0.35
-_LONG_SIDE = (320, 480)  # pixels
+LONG_SIDE = (320, 480)  # pixels
 _OUTLINE = 2
 
 
@@ -44,7 +45,7 @@ class Grid:
     shape: tuple[int, int]
     spacing_mm: tuple[float, float]
     physical: bool = True
-    long_side: tuple[int, int] = _LONG_SIDE
+    long_side: tuple[int, int] = LONG_SIDE
 
     @property
     def size_mm(self) -> tuple[float, float]:

@@ -98,7 +98,7 @@ def _render(data: Mapping[str, Any], figures: Sequence[Mapping[str, Any]], galle
             "figures": [figure for figure in figures if _OF_QUALITY.match(figure["id"])],
         },
         galleries=galleries,
-        pictured=any(case.panels.pictures for entry in galleries for case in entry.cases),
+        pictured=any(case.pictures for entry in galleries for case in entry.cases),
         lowest_confidence=f"{LOWEST_CONFIDENCE:g}",
         few_voxels=FEW_VOXELS,
         scale=data_uri(confidence_scale(), ".png") if galleries else "",

@@ -15,9 +15,8 @@ from nnunet_nacl.documents.review_list import FinishedCase
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.prediction.preprocessed_case import CompactImage
 from nnunet_nacl.show.case_files import read_image
-from nnunet_nacl.show.drawing import Grid, draw_labels
-from nnunet_nacl.show.orientation import anatomical_axes, plane_of
-from nnunet_nacl.show.slices import crop_box
+from nnunet_nacl.show.drawing import draw_labels
+from nnunet_nacl.show.slices import View, anatomical_axes, plane_of
 
 __all__ = ["draw_saved", "draw_thumbnail"]
 
@@ -37,17 +36,13 @@ def draw_thumbnail(image: CompactImage, reviewed: ReviewedCase, plans: Mapping[s
     plane = plane_of(axis, anatomical_axes(geometry))
     where = np.zeros([n for i, n in enumerate(image.shape) if i != axis], bool)
     where[tuple(value for i, value in enumerate(index) if i != axis)] = True
-    where = plane.turn(where)
-    segmentation = plane.cut(reviewed.case.segmentation, index[axis])
-    box = crop_box((segmentation != 0) | where)
-    spacing = plane.spacing_mm(geometry.spacing_mm)
-    shape = tuple(part.stop - part.start for part in box)
-    grid = Grid(shape, spacing, geometry.unit != "pixels", long_side=_LONG_SIDE)
-    masks = [labels.mask(segmentation[box], channel) for channel in labels.foreground]
-    [mark] = np.argwhere(where[box])
-    cut = plane.turn(image.slice(axis, index[axis]))[box]
-    png = draw_labels(cut, masks, grid, edges=plane.edges, mark=(int(mark[0]), int(mark[1])))
-    height, width = grid.pixels
+    occupied = (plane.cut(reviewed.case.segmentation, index[axis]) != 0) | plane.turn(where)
+    view = View.around(occupied, plane, index[axis], geometry, _LONG_SIDE)
+    masks = [labels.mask(view(reviewed.case.segmentation), channel) for channel in labels.foreground]
+    [[row, column]] = np.argwhere(view.flat(where)).tolist()
+    grey = view.flat(image.slice(axis, index[axis]))
+    png = draw_labels(grey, masks, view.grid, edges=plane.edges, mark=(row, column))
+    height, width = view.grid.pixels
     total, name = image.shape[axis], labels.names[reviewed.place.channel]
     number = f"{plane.name} slice {index[axis] + 1} of {total}".strip() + ", " if total > 1 else ""
     picture = base64.b64encode(png).decode()

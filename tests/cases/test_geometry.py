@@ -113,4 +113,4 @@ def test_page_and_list_speak_of_one_unit(tmp_path, reader, ending, shape):
     model = make_model(tmp_path, reader=reader, file_ending=ending, shape=shape, cases=1)
     truth = read_truth(PredictionFolder.open(model.validation(), model.references), "case_00")
     [case] = reviewed([model.validation()], tmp_path / "out").list.rows
-    assert truth.physical == (case.unit != "pixels") == (reader == "Tiff3DIO")
+    assert (truth.geometry.unit != "pixels") == (case.unit != "pixels") == (reader == "Tiff3DIO")

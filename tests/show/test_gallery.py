@@ -13,6 +13,7 @@ import pytest
 import SimpleITK as sitk
 
 from nnunet_nacl.cases.heldout import HeldOut
+from nnunet_nacl.cases.labels import smallest_type
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.json_files import encode
 from nnunet_nacl.show.case_files import Folders, kept_slices, read_confidence, read_prediction, read_truth
@@ -27,7 +28,7 @@ def gallery_of(study, **arguments):
 
 def all_pictures(gallery):
     for case in gallery.cases:
-        yield from case.panels.pictures
+        yield from case.pictures
         for _, _, pictures in case.methods:
             yield from pictures
 
@@ -57,18 +58,18 @@ def test_every_picture_is_there_and_says_what_it_shows(make_validated, labels):
     gallery = gallery_of(study)
     assert gallery.problems == [] and len(gallery.cases) == 2
     for case in gallery.cases:
-        assert len(case.panels.pictures) == 2 and len(case.methods) == 3
-        sizes = {(p.width, p.height) for p in case.panels.pictures}
+        assert len(case.pictures) == 2 and len(case.methods) == 3
+        sizes = {(p.width, p.height) for p in case.pictures}
         for label, scores, panels in case.methods:
             assert [p.title for p in panels] == ["Prediction", "Confidence", "Reliability"]
             assert all(label in p.alt for p in panels) and re.match(r"Dice 0\.\d{3}, ECE 0\.\d{3}", scores)
             sizes |= {(p.width, p.height) for p in panels[:2]}
         assert len(sizes) == 1, "all slices of a case have the same size"
-        truth = case.panels.pictures[1].alt
+        truth = case.pictures[1].alt
         for name in labels:
             assert (name in truth) == (name not in ("background", "ignore"))
         assert ("striped" in truth) == ("ignore" in labels)
-        assert "axial" in case.panels.caption and "of 6" in case.panels.caption  # spacing 2 mm across 6 slices
+        assert "axial" in case.caption and "of 6" in case.caption  # spacing 2 mm across 6 slices
     assert all(picture.src.startswith("data:image/") for picture in all_pictures(gallery))
 
 
@@ -78,15 +79,15 @@ def test_areas_and_confidence_are_those_of_the_files(make_validated):
     empty = study.models["nnUNetTrainerNACL"].validation() / "case_00.nii.gz"
     write_image(np.zeros((6, 14, 12), np.uint8), empty, (2.0, 1.0, 0.5))  # so that they differ where structures are
     [case] = gallery_of(study).cases
-    index = int(re.search(r"slice (\d+) of 6", case.panels.caption)[1]) - 1
+    index = int(re.search(r"slice (\d+) of 6", case.caption)[1]) - 1
     truth = sitk.GetArrayFromImage(sitk.ReadImage(str(model.references / "case_00.nii.gz")))
     segmentations = [
         sitk.GetArrayFromImage(sitk.ReadImage(str(m.validation() / "case_00.nii.gz"))) for m in study.models.values()
     ]
     differing = np.any([s != segmentations[0] for s in segmentations], axis=0).sum(axis=(1, 2))
-    assert index == differing.argmax() and f"({differing[index]} voxels" in case.panels.caption
+    assert index == differing.argmax() and f"({differing[index]} voxels" in case.caption
     areas = [f"{name} {np.sum(truth[index] == i) * 0.5:.0f} mm²" for i, name in ((1, "anterior"), (2, "posterior"))]
-    assert case.panels.pictures[1].alt.startswith(f"Ground truth in the same slice: {', '.join(areas)}.")
+    assert case.pictures[1].alt.startswith(f"Ground truth in the same slice: {', '.join(areas)}.")
     for (_, _, panels), m, segmentation in zip(case.methods, study.models.values(), segmentations):
         wrong = np.sum(segmentation[index] != truth[index]) * 0.5
         assert f"{wrong:.0f} mm² differ" in panels[0].alt
@@ -133,7 +134,7 @@ def test_without_npz_the_slices_that_were_kept_are_shown(study):
     gallery = gallery_of(study)
     assert gallery.problems == []
     for case in gallery.cases:
-        assert "of the slices that were kept" in case.panels.caption
+        assert "of the slices that were kept" in case.caption
         for name, _, panels in case.methods:
             assert all(picture.src for picture in panels)
             if name == "CE":  # the reliability is that of the whole case, whatever slice is shown
@@ -222,9 +223,9 @@ def test_pictures_without_millimetres(make_validated):
         gallery = make_gallery(dataset, [{"name": "a", "label": "A"}], n_bins=15, channel=channel)
         assert gallery.problems == []
         [case] = gallery.cases
-        assert "60 × 40 pixels" in case.panels.caption and "turned as it is stored" in case.panels.caption
-        assert "pixels" in case.panels.pictures[1].alt and "mm" not in case.panels.pictures[1].alt
-        assert base64.b64decode(case.panels.pictures[0].src.partition(",")[2]).startswith(b"\x89PNG")
+        assert "60 × 40 pixels" in case.caption and "turned as it is stored" in case.caption
+        assert "pixels" in case.pictures[1].alt and "mm" not in case.pictures[1].alt
+        assert base64.b64decode(case.pictures[0].src.partition(",")[2]).startswith(b"\x89PNG")
 
 
 def test_images_that_dataset_json_lists(study):
@@ -250,11 +251,8 @@ def test_an_image_of_another_shape_is_not_shown(study):
 def test_labels_above_the_largest_short_integer_do_not_wrap():
     array = np.array([[[0, 32767, 40000, 70000]]])
     folder = SimpleNamespace(
-        treatment=None,
         read_segmentation=lambda path: (array, {"spacing": (1, 1, 1)}),
-        files=lambda case: SimpleNamespace(reference="truth", segmentation="predicted"),
-        labels=SimpleNamespace(ignore_label=70000),
+        files=lambda case: SimpleNamespace(truth="truth"),
+        labels=None,
     )
-    truth = read_truth(folder, "case")
-    assert truth.labels.tolist() == array.tolist() == read_prediction(folder, "case", array.shape).tolist()
-    assert truth.valid.tolist() == [[[True, True, True, False]]]
+    assert read_truth(folder, "case").truth.tolist() == array.tolist() == smallest_type(array).tolist()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.cases.geometry import Geometry
-from nnunet_nacl.show.orientation import Plane, anatomical_axes, plane_of
+from nnunet_nacl.show.slices import Plane, anatomical_axes, plane_of
 
 ORIENTATIONS = [
     np.stack([sign * np.eye(3)[axis] for axis, sign in zip(order, signs)], axis=1)
