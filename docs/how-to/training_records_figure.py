@@ -13,7 +13,7 @@ import argparse
 from pathlib import Path
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.show.training_records import draw_training_records
+from nnunet_nacl.show.calibration_progress import draw_training_records
 from nnunet_nacl.training_record import read_training_record
 
 

@@ -1,4 +1,4 @@
-"""Calibration while a network trains: errors, maximum logits and mean logit vectors, epoch by epoch."""
+"""Calibration while networks train: errors, maximum logits and mean logit vectors, epoch by epoch."""
 
 from __future__ import annotations
 
@@ -28,14 +28,16 @@ from nnunet_nacl.show.style import (
     SMALL_SIZE,
     VERMILLION,
     figure_settings,
+    method_styles,
 )
 from nnunet_nacl.show.values import format_number
 
-__all__ = ["draw_calibration_progress"]
+__all__ = ["draw_calibration_progress", "draw_training_records"]
 
 _HEIGHT, _LINES_HEIGHT, _MATRIX_HEIGHT, _TITLE = 3.5, 2.5, 4.0, 0.3  # inches of a row of panels, and of a heading
 _MOST_LINES = 6  # channels; with more of them lines cannot be told apart
-_LAST = 5  # epochs whose mean is stated: a single one, of a few patches, tells little
+_WIDTH, _RECORDS_HEIGHT = 2.35, 2.5  # of a panel for several trainings
+_LAST = 5  # epochs whose mean or sum is shown: a single one, of a few patches, tells little
 _MASK_LINES = {"foreground": (BLACK, "-", 2.0), "predicted": (VERMILLION, "--", 1.4), "all": (BLUE, "-.", 1.4)}
 _LINESTYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 # From white to a blue that is dark in grey scale too; lines in black and orange stand off it.
@@ -64,7 +66,7 @@ def draw_calibration_progress(
 
     Raises:
         ValueError: The record has no epoch, or the suffix is not one of these.
-        OSError: The file cannot be written.
+        UserError: The file cannot be written.
     """
     epochs = record["epochs"]
     if not epochs:
@@ -82,9 +84,64 @@ def draw_calibration_progress(
         _draw_lines(lower, record)
     elif matrix:
         _draw_matrix(lower.subplots(), record)
-    legend, notes = _channel_handles(record) if lines else (), _notes(record, matrix)
-    subtitle = subtitle or _subtitle(record)
-    return write_figure(body, path, title=title, subtitle=subtitle, notes=notes, legend=legend, dpi=dpi)
+    legend = [
+        Line2D([], [], **_channel_line(k, record["regions"]), label=f"logit of {name}")
+        for k, name in enumerate(record["channels"] if lines else ())
+    ]
+    words: dict[str, Any] = {"title": title, "subtitle": subtitle or _subtitle(record), "notes": _notes(record, matrix)}
+    return write_figure(body, path, legend=legend, dpi=dpi, **words)
+
+
+@figure_settings()
+def draw_training_records(records: Mapping[str, dict], path: str | os.PathLike) -> Path:
+    """Draw what happens to confidence while networks train, a line per training (as fig. 5 of the NACL paper).
+
+    Left: expected calibration error in the foreground. Middle: mean maximum logit of the foreground, and between which
+    values 80 % of its voxels lie. Right: the distribution of the maximum logit in the last epochs.
+
+    Args:
+        records: What :func:`~nnunet_nacl.training_record.read_training_record` gives, with at least one epoch each, by
+            the name that the legend shall show.
+        path: Where to write; the suffix chooses PNG, SVG or PDF. Written atomically.
+    """
+    lines = {
+        name: {**style.line, "linestyle": _LINESTYLES[i % 4]}  # for those who do not see the colours
+        for i, (name, style) in enumerate(method_styles(records).items())
+    }
+    first = next(iter(records.values()))
+    body, (left, middle, right) = new_panels(3)
+    for name, record in records.items():
+        line, bins, epochs = lines[name], record["max_logit_bins"], record["epochs"]
+        x = [entry["epoch"] for entry in epochs]
+        low, high = ([_quantile(_histogram(entry, bins), share, bins) for entry in epochs] for share in (0.1, 0.9))
+        left.plot(x, _values(epochs, "calibration", "foreground", "ECE"), **line)
+        middle.plot(x, _values(epochs, "max_logit", "foreground", "mean"), **line)
+        middle.fill_between(x, low, high, color=line["color"], alpha=0.15, linewidth=0)
+        counts = np.sum([_histogram(entry, bins) for entry in epochs[-_LAST:]], axis=0)
+        centers = bins["low"] + bins["width"] * (np.arange(bins["number"]) - 0.5)
+        if counts.any():
+            used = slice(*np.flatnonzero(counts)[[0, -1]] + [0, 1])
+            right.plot(centers[used], 100 * counts[used] / counts.sum(), **line)
+    share = f"% of voxels per {first['max_logit_bins']['width']:g}"
+    for axes, title, x_label, y_label in (
+        (left, "ECE (lower is better)", "epoch", "ECE"),
+        (middle, "Maximum logit, middle 80 %", "epoch", "maximum logit"),
+        (right, f"Maximum logit, last {_LAST} epochs", "maximum logit", share),
+    ):
+        axes.set(xlabel=x_label, ylabel=y_label)
+        axes.set_title(title, loc="left")
+        axes.grid(True)
+    left.set_ylim(bottom=0)
+    right.set_ylim(bottom=0)
+    middle.axhline(0, color=GREY, linewidth=0.8)
+    return write_figure(
+        body,
+        path,
+        (_WIDTH, _RECORDS_HEIGHT),
+        title="Calibration while training, foreground",
+        subtitle=f"{first['dataset']}, {first['configuration']}, validation patches of nnU-Net",
+        legend=[Line2D([], [], label=name, **line) for name, line in lines.items()],
+    )
 
 
 def _subtitle(record: Mapping[str, Any]) -> str:
@@ -154,6 +211,19 @@ def _values(epochs: list[dict[str, Any]], *keys: Any) -> np.ndarray:
     return np.array([reduce(getitem, keys, entry) for entry in epochs], dtype=float)
 
 
+def _histogram(entry: dict, bins: dict) -> np.ndarray:
+    """Foreground voxels of an epoch in all the bins of the maximum logit."""
+    of_mask, counts = entry["max_logit"]["foreground"], np.zeros(bins["number"])
+    counts[of_mask["first_bin"] : of_mask["first_bin"] + len(of_mask["counts"])] = of_mask["counts"]
+    return counts
+
+
+def _quantile(counts: np.ndarray, share: float, bins: dict) -> float:
+    """Maximum logit below which that share of the voxels lies, to within a bin; NaN without voxels."""
+    upper_edges = bins["low"] + bins["width"] * np.arange(bins["number"])
+    return np.interp(share * counts.sum(), np.cumsum(counts), upper_edges) if counts.any() else np.nan
+
+
 def _plot(axes: Axes, epochs: list[dict[str, Any]], values: np.ndarray, **look: Any) -> None:
     """A line over the epochs; through few points it would not be seen without markers."""
     markers: dict[str, Any] = {"marker": "o", "markersize": 4} if len(epochs) <= 10 else {}
@@ -187,10 +257,9 @@ def _draw_max_logits(axes: Axes, record: Mapping[str, Any]) -> None:
     start, end = epochs[0]["epoch"], epochs[-1]["epoch"]
     shares = np.full((bins["number"], end - start + 1), np.nan)
     for entry in epochs:
-        counts, below = (entry["max_logit"]["foreground"][key] for key in ("counts", "first_bin"))
-        if sum(counts):
-            above = bins["number"] - below - len(counts)
-            shares[:, entry["epoch"] - start] = np.pad(100 * np.array(counts) / sum(counts), (below, above))
+        counts = _histogram(entry, bins)
+        if counts.any():
+            shares[:, entry["epoch"] - start] = 100 * counts / counts.sum()
     used = np.flatnonzero(np.nan_to_num(shares).max(1) > 0.05)  # percent: single voxels would stretch the axis
     first, last = (used[0], used[-1] + 1) if len(used) else (0, bins["number"])
     # the open bins are drawn as wide as the others
@@ -219,13 +288,6 @@ def _channel_line(k: int, regions: bool) -> dict[str, Any]:
     """Look of a channel's line. The background is grey: black is the foreground in the panels above."""
     colors = PALETTE if regions else (GREY, *PALETTE[1:])
     return {"color": colors[k % len(colors)], "linestyle": _LINESTYLES[k % len(_LINESTYLES)], "linewidth": 1.6}
-
-
-def _channel_handles(record: Mapping[str, Any]) -> list[Line2D]:
-    return [
-        Line2D([], [], **_channel_line(k, record["regions"]), label=f"logit of {name}")
-        for k, name in enumerate(record["channels"])
-    ]
 
 
 def _draw_lines(part: SubFigure, record: Mapping[str, Any]) -> None:

@@ -6,11 +6,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from typing_extensions import Unpack
 
 from nnunet_nacl.show.layout import (
     MAX_WIDTH,
@@ -27,9 +28,6 @@ from nnunet_nacl.show.layout import (
 )
 from nnunet_nacl.show.style import BLUE, GREY, INK, SMALL_SIZE, VERMILLION, figure_settings
 from nnunet_nacl.show.values import as_interval, as_values, check_better
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 __all__ = ["ForestRow", "draw_differences"]
 

@@ -23,10 +23,10 @@ from nnunet_nacl.show.case_files import (
     read_prediction,
     read_truth,
 )
-from nnunet_nacl.show.data_uris import data_uri
 from nnunet_nacl.show.drawing import draw_confidence, draw_labels
-from nnunet_nacl.show.reliability_chart import reliability_svg, reliability_text
+from nnunet_nacl.show.reliability import reliability_svg, reliability_text
 from nnunet_nacl.show.slices import Choice, View, anatomical_axes, choose_slice, plane_of
+from nnunet_nacl.show.templating import data_uri
 
 __all__ = ["Gallery", "GalleryCase", "Picture", "make_gallery", "pick_cases"]
 

@@ -154,7 +154,7 @@ def write_figure(
 
     Raises:
         ValueError: A suffix is not one of PNG, SVG and PDF.
-        OSError: A file cannot be written.
+        UserError: A file cannot be written.
     """
     path = check_path(path)
     figure, first = body.figure, cast(Any, body.axes[0] if panel else None)

@@ -13,14 +13,13 @@ from typing import Any
 
 from nnunet_nacl.documents.results import MASK_NOTES, MASKS
 from nnunet_nacl.files import write_atomically
-from nnunet_nacl.show.data_uris import data_uri, embed_figure
 from nnunet_nacl.show.drawing import LOWEST_CONFIDENCE, confidence_scale
 from nnunet_nacl.show.findings import key_findings, verdicts
 from nnunet_nacl.show.gallery import Gallery, make_gallery
 from nnunet_nacl.show.predicted_dice import PREDICTED_DICE
 from nnunet_nacl.show.quality_tables import QUALITY, WORKLOAD
 from nnunet_nacl.show.reliability import FEW_VOXELS
-from nnunet_nacl.show.templating import render_page
+from nnunet_nacl.show.templating import data_uri, embed_figure, render_page
 
 __all__ = ["PAGE_NAME", "Page", "make_page"]
 

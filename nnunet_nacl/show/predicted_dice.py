@@ -6,20 +6,18 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from typing_extensions import Unpack
 
 from nnunet_nacl.calibration.quality_report import QualityRows, coverage
 from nnunet_nacl.comparison.comparison import Comparison
 from nnunet_nacl.show.figure_choice.described import DescribedFigure
 from nnunet_nacl.show.layout import Frame, draw_interval, new_panels, write_figure
 from nnunet_nacl.show.style import BLUE, GREY, INK, SMALL_SIZE, VERMILLION, check_path, figure_settings
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 __all__ = ["PREDICTED_DICE", "draw_predicted_dice", "quality_figures"]
 

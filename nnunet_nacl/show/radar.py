@@ -5,24 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator
+from typing_extensions import Unpack
 
-from nnunet_nacl.show.dot_plot import draw_dots
-from nnunet_nacl.show.layout import STEPS, Frame, new_panels, wrap, write_figure
+from nnunet_nacl.show.layout import STEPS, Frame, new_panels, row_height, set_rows, wrap, write_figure, write_in_row
 from nnunet_nacl.show.style import GREY, SMALL_SIZE, figure_settings, legend_handles, method_styles
-from nnunet_nacl.show.values import as_values, check_better, format_number
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
+from nnunet_nacl.show.values import as_values, check_better, format_number, with_direction
 
 __all__ = ["draw_radar"]
 
 _IN_ONE = 6  # more polygons on top of each other cannot be told apart: then one small radar per method
 _MOST_DOTS = 12  # axes; more of them are drawn as a radar even where values are missing
 _MOST_NAMES, _MOST_NUMBERS = 12, 36  # spokes
+_ROW, _LABEL = 0.27, 2.6  # inches, of points
 
 
 @figure_settings()
@@ -68,8 +65,8 @@ def draw_radar(
     foot = [f"No value for {method}: {', '.join(gap)}." for method, gap in gaps.items() if gap]
     low, high = (extreme.reduce(table, axis=0 if own else None) for extreme in (np.fmin, np.fmax))
     if len(axes) < 3 or (np.isnan(table).any() and len(axes) <= _MOST_DOTS) or not np.any(high > low):
-        looks: dict[str, Any] = {"styles": styles, "better": better, "what": metric, "shared": not own, "told": foot}
-        return draw_dots(axes, dict(zip(styles, table)), path, decimals=decimals, **looks, **frame)
+        body, size = _draw_dots(axes, table, styles, with_direction(metric, better), decimals, shared=not own)
+        return write_figure(body, path, size, told=foot, **frame)
     worst, best = (low, high) if better == "higher" else (high, low)
     center, rim, rings, told = (_own_scales if own else _common_scale)(worst, best)
     together, labels, spokes = len(styles) <= _IN_ONE, axes, axes
@@ -135,3 +132,19 @@ def _draw_web(panel, angles: np.ndarray, labels: list[str], rings: dict[float, s
     for label, x, y in zip(panel.get_xticklabels(), np.sin(angles), np.cos(angles)):
         label.set(ha="center" if abs(x) < 0.2 else "left" if x > 0 else "right", gid="axis")
         label.set(va="center" if abs(y) < 0.45 else "bottom" if y > 0 else "top")
+
+
+def _draw_dots(axes: list[str], table: np.ndarray, styles, what: str, decimals: int, *, shared: bool) -> tuple:
+    """A panel per axis, a row per method, the number beside every row; the figure's body and a panel's size."""
+    labels = [wrap(method, _LABEL) for method in styles]
+    body, panels = new_panels(len(axes), min(len(axes), 3), sharex=shared, sharey=True)
+    for panel, name, column in zip(panels, axes, table.T):
+        panel.set(title=name, xlabel=what)
+        panel.grid(True)
+        for i, (method, value) in enumerate(zip(styles, column)):
+            panel.plot([value], [i], linestyle="none", label=method, **styles[method].markers)
+            color = GREY if np.isnan(value) else "black"
+            write_in_row(panel, format_number(value, decimals), 1, i, 6 / 72, color=color, gid="number")
+        panel.margins(x=0.08)
+        set_rows(panel, labels)
+    return body, (3.6, row_height(labels, _ROW, 0.02) * len(styles))

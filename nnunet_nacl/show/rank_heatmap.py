@@ -5,18 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.patches import Rectangle
+from typing_extensions import Unpack
 
 from nnunet_nacl.show.layout import MAX_WIDTH, Frame, new_panels, row_height, text_width, wrap, write_figure
 from nnunet_nacl.show.style import TEXT_SIZE, VERMILLION, figure_settings
 from nnunet_nacl.show.values import as_values, format_number
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 __all__ = ["draw_rank_heatmap"]
 

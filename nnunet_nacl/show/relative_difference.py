@@ -5,17 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.patches import Patch
+from typing_extensions import Unpack
 
 from nnunet_nacl.show.layout import Frame, draw_interval, new_panels, row_height, set_rows, wrap, write_figure
 from nnunet_nacl.show.style import BLUE, GREY, INK, ORANGE, SMALL_SIZE, figure_settings
 from nnunet_nacl.show.values import as_interval, as_values, check_better, format_number, format_signed
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 __all__ = ["draw_relative_difference"]
 

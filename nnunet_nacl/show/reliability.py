@@ -1,36 +1,36 @@
-"""Reliability diagrams: how often a confidence is right, for several methods side by side."""
+"""Reliability diagrams: how often a confidence is right, for several methods side by side, or small for a page."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from typing_extensions import Unpack
 
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.calibration_error import ece
 from nnunet_nacl.show.layout import Frame, draw_interval, line_height, new_panels, write_figure
 from nnunet_nacl.show.style import GREEN, GREY, INK, SMALL_SIZE, VERMILLION, figure_settings
+from nnunet_nacl.show.templating import render
 from nnunet_nacl.show.values import as_interval, as_values
 
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
+__all__ = ["FEW_VOXELS", "draw_reliability", "reliability_svg", "reliability_text"]
 
-__all__ = ["ACCURACY", "ACCURACY_EDGE", "FEW_OPACITY", "FEW_VOXELS", "GAP_EDGES", "GAP_FACES", "draw_reliability"]
-
-# Also of the small diagrams on a page.
-ACCURACY, ACCURACY_EDGE = "#4A9CCB", "#003E63"
-GAP_EDGES = {"over": VERMILLION, "under": GREEN}
-GAP_FACES = {"over": "#FFFFFF", "under": "#CDE4F1"}  # the latter lies inside the bar: a paler blue
+_ACCURACY, _ACCURACY_EDGE = "#4A9CCB", "#003E63"
+_GAP_EDGES = {"over": VERMILLION, "under": GREEN}
+_GAP_FACES = {"over": "#FFFFFF", "under": "#CDE4F1"}  # the latter lies inside the bar: a paler blue
 FEW_VOXELS = 100  # bins with fewer voxels are drawn pale: their accuracy means little
-FEW_OPACITY = 0.35
+_FEW_OPACITY = 0.35
 
+_SIDE, _STRIP = 180, 34  # of the small diagram and of the histogram below it, in units of the drawing
 _HATCHES = {"over": "////", "under": "||||"}
 _PANELS_PER_ROW = 4
 _WIDEST, _SINGLE = 2.7, 3.4  # inches
@@ -109,28 +109,43 @@ def _in_words(stats: BinStats) -> str:
     return f"pooled ECE {ece(stats):.3f},\nn = {_short(stats.n_voxels)} voxels"
 
 
-def _few(stats: BinStats) -> np.ndarray:
-    """Which bins hold some voxels, but too few."""
-    count = stats.count.sum(axis=0)
-    return (count > 0) & (count < FEW_VOXELS)
+@dataclass(frozen=True)
+class _Bin:
+    """A bin that holds voxels: its number, what is drawn of it, and how opaque."""
+
+    index: int
+    count: int
+    accuracy: float
+    confidence: float
+
+    @property
+    def side(self) -> str:
+        return "over" if self.confidence > self.accuracy else "under"
+
+    @property
+    def opacity(self) -> float:
+        return _FEW_OPACITY if self.count < FEW_VOXELS else 1.0
+
+
+def _bins(stats: BinStats) -> list[_Bin]:
+    count, correct, confidence = (sums.sum(axis=0) for sums in (stats.count, stats.correct, stats.confidence))
+    return [_Bin(int(i), count[i], correct[i] / count[i], confidence[i] / count[i]) for i in np.flatnonzero(count)]
 
 
 def _draw_accuracy(axes: Axes, stats: BinStats, intervals: list | None) -> None:
-    count, few, width = stats.count.sum(axis=0), _few(stats), 1 / stats.n_bins
-    confidence, correct = stats.confidence.sum(axis=0), stats.correct.sum(axis=0)
+    width = 1 / stats.n_bins
     axes.plot((0, 1), (0, 1), color=GREY, lw=1, ls="--", zorder=2.2)
-    for i in np.flatnonzero(count):
-        accuracy, mean, left = correct[i] / count[i], confidence[i] / count[i], stats.edges[i]
-        alpha, side = FEW_OPACITY if few[i] else 1.0, "over" if mean > accuracy else "under"
-        look: dict[str, Any] = {"color": to_rgba(ACCURACY, alpha), "edgecolor": "white", "lw": 0.5}
+    for one in _bins(stats):
+        accuracy, mean, left, alpha = one.accuracy, one.confidence, stats.edges[one.index], one.opacity
+        look: dict[str, Any] = {"color": to_rgba(_ACCURACY, alpha), "edgecolor": "white", "lw": 0.5}
         axes.bar(left, accuracy, width, align="edge", gid="accuracy", **look)
-        look = {"facecolor": to_rgba(GAP_FACES[side], alpha), "edgecolor": to_rgba(GAP_EDGES[side], alpha)}
-        look |= {"hatch": _HATCHES[side], "lw": 0.6}
-        axes.bar(left, abs(mean - accuracy), width, min(mean, accuracy), align="edge", gid=side, **look)
-        ends, look = (left + 0.1 * width, left + 0.9 * width), {"color": to_rgba(ACCURACY_EDGE, alpha), "lw": 1.6}
+        look = {"facecolor": to_rgba(_GAP_FACES[one.side], alpha), "edgecolor": to_rgba(_GAP_EDGES[one.side], alpha)}
+        look |= {"hatch": _HATCHES[one.side], "lw": 0.6}
+        axes.bar(left, abs(mean - accuracy), width, min(mean, accuracy), align="edge", gid=one.side, **look)
+        ends, look = (left + 0.1 * width, left + 0.9 * width), {"color": to_rgba(_ACCURACY_EDGE, alpha), "lw": 1.6}
         axes.plot(ends, (accuracy, accuracy), solid_capstyle="butt", zorder=2.3, gid="top", **look)
         if intervals:
-            draw_interval(axes, left + width / 2, intervals[i], vertical=True, color=INK, gid="band")
+            draw_interval(axes, left + width / 2, intervals[one.index], vertical=True, color=INK, gid="band")
     axes.set(xlim=(0, 1), ylim=(0, 1.01), yticks=_TICKS, yticklabels=_TICK_LABELS)
 
 
@@ -143,28 +158,17 @@ def _draw_histogram(axes: Axes, stats: BinStats) -> None:
 
 
 def _legend(stats_by_method: Mapping[str, BinStats], banded: bool) -> list:
-    handles: list = [Patch(facecolor=ACCURACY, label="accuracy (dark edge)")]
+    handles: list = [Patch(facecolor=_ACCURACY, label="accuracy (dark edge)")]
     for side, hatch in _HATCHES.items():
-        look: dict[str, Any] = {"facecolor": GAP_FACES[side], "edgecolor": GAP_EDGES[side], "hatch": hatch, "lw": 0.6}
+        look: dict[str, Any] = {"facecolor": _GAP_FACES[side], "edgecolor": _GAP_EDGES[side], "hatch": hatch, "lw": 0.6}
         handles.append(Patch(label=f"{side}confident by this much", **look))
     handles.append(Line2D([], [], color=GREY, lw=1, ls="--", label="accuracy = confidence"))
     if banded:
-        handles.append(
-            Line2D(
-                [],
-                [],
-                color=INK,
-                lw=0,
-                marker="|",
-                markersize=11,
-                markeredgewidth=1.3,
-                label="95 % interval over cases",
-            )
-        )
-    if any(_few(stats).any() for stats in stats_by_method.values()):
-        handles.append(
-            Patch(facecolor=to_rgba(ACCURACY, FEW_OPACITY), label=f"pale: fewer than {FEW_VOXELS} voxels in the bin")
-        )
+        look = {"color": INK, "lw": 0, "marker": "|", "markersize": 11, "markeredgewidth": 1.3}
+        handles.append(Line2D([], [], label="95 % interval over cases", **look))
+    if any(one.opacity < 1 for stats in stats_by_method.values() for one in _bins(stats)):
+        few = f"pale: fewer than {FEW_VOXELS} voxels in the bin"
+        handles.append(Patch(facecolor=to_rgba(_ACCURACY, _FEW_OPACITY), label=few))
     return handles
 
 
@@ -173,3 +177,37 @@ def _short(n: int) -> str:
         if n >= size:
             return f"{n / size:.3g}{letter}"
     return str(n)
+
+
+def reliability_svg(stats: BinStats) -> str:
+    """As `draw_reliability`: accuracy of each bin, the gap to its mean confidence, and below its share of voxels."""
+    width, total = _SIDE / stats.n_bins, max(stats.count.sum(), 1)
+    bins = [
+        {
+            "x": one.index * width,
+            "width": width,
+            "accuracy": one.accuracy * _SIDE,
+            "top": max(one.accuracy, one.confidence) * _SIDE,
+            "gap": abs(one.confidence - one.accuracy) * _SIDE,
+            "side": one.side,
+            "opacity": one.opacity,
+            "share": one.count / total * _STRIP,
+        }
+        for one in _bins(stats)
+    ]
+    colors = {"accuracy": _ACCURACY, "accuracy_edge": _ACCURACY_EDGE, "edges": _GAP_EDGES, "faces": _GAP_FACES}
+    return render("reliability.svg", bins=bins, side=_SIDE, strip=_STRIP, error=f"{ece(stats):.3f}", colors=colors)
+
+
+def reliability_text(stats: BinStats) -> str:
+    """What the diagram shows, in words."""
+    total = stats.count.sum()
+    accuracy, confidence = stats.correct.sum() / total, stats.confidence.sum() / total
+    gap = confidence - accuracy
+    verdict = f"{'over' if gap > 0 else 'under'}confident on average"
+    if abs(gap) < 0.005:
+        verdict = "as confident as it is right"
+    return (
+        f"ECE {ece(stats):.3f}, mean confidence {confidence:.3f}, accuracy {accuracy:.3f} ({verdict}), "
+        f"{stats.n_voxels:,} voxels"
+    )

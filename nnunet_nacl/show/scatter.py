@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from typing_extensions import Unpack
 
 from nnunet_nacl.show.layout import Frame, draw_interval, new_panels, write_figure
 from nnunet_nacl.show.style import (
@@ -19,9 +19,6 @@ from nnunet_nacl.show.style import (
     method_styles,
 )
 from nnunet_nacl.show.values import as_interval, as_values, with_direction
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 __all__ = ["draw_scatter"]
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import os
-import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +12,8 @@ from typing import Any
 from matplotlib import style as matplotlib_style
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+
+from nnunet_nacl.files import replacing
 
 __all__ = [
     "MethodStyle",
@@ -173,18 +173,11 @@ def save_figure(figure: Figure, path: str | os.PathLike, *, dpi: int = 150, titl
 
     Raises:
         ValueError: The suffix is another one.
-        OSError: The file cannot be written.
+        UserError: The file cannot be written.
     """
     path = check_path(path)
-    kind, content = path.suffix.lower(), io.BytesIO()
+    kind = path.suffix.lower()
     metadata = {**_METADATA[kind], **({"Title": title} if title else {})}
-    with figure_settings():
-        figure.savefig(content, format=kind[1:], dpi=dpi, metadata=metadata)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{secrets.token_hex(6)}.nnunet_nacl.tmp")
-    try:
-        temporary.write_bytes(content.getvalue())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with figure_settings(), replacing(path) as temporary:
+        figure.savefig(temporary, format=kind[1:], dpi=dpi, metadata=metadata)
     return path

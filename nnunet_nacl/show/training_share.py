@@ -5,17 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.transforms import ScaledTranslation
+from typing_extensions import Unpack
 
 from nnunet_nacl.show.layout import Frame, draw_interval, new_panels, write_figure
 from nnunet_nacl.show.style import MethodStyle, figure_settings, legend_handles, method_styles
 from nnunet_nacl.show.values import as_interval, as_values, check_better, with_direction
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 __all__ = ["draw_training_share"]
 

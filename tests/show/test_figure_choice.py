@@ -9,6 +9,7 @@ import pytest
 from nnunet_nacl.comparison.comparison import Comparison
 from nnunet_nacl.comparison.entries import read_entries
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import replacing
 from nnunet_nacl.show.figure_choice.described import DescribedFigure, write_figures
 from nnunet_nacl.show.figure_choice.over_settings import entries_over, figures_over_settings
 from nnunet_nacl.show.figure_choice.standard import standard_figures
@@ -91,9 +92,12 @@ def test_figures_are_drawn_with_the_notes(tmp_path):
 
 def test_a_full_disk_says_what_to_do(tmp_path):
     def draw(path, **_):
-        raise OSError(28, "No space left on device")
+        with replacing(path):
+            raise OSError(28, "No space left on device")
 
-    with pytest.raises(UserError, match="a.png: cannot be written .No space left on device.; free some space.*-o"):
+    with pytest.raises(
+        UserError, match="a.png: cannot be written .No space left on device.; free some .*kept"
+    ):
         write_figures([DescribedFigure("a", "T", "S", "C.", "A.", draw)], tmp_path)
 
 

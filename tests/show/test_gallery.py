@@ -16,7 +16,7 @@ from nnunet_nacl.cases.heldout import HeldOut
 from nnunet_nacl.cases.labels import smallest_type
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.json_files import encode
-from nnunet_nacl.show.case_files import Folders, kept_slices, read_confidence, read_prediction, read_truth
+from nnunet_nacl.show.case_files import Folders, kept_slices, read_confidence, read_truth
 from nnunet_nacl.show.gallery import make_gallery, pick_cases
 from tests.cases.folders import write_image, write_json
 from tests.show.study import make_study

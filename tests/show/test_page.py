@@ -10,9 +10,8 @@ import pytest
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.show import page as page_module
-from nnunet_nacl.show.data_uris import embed_figure
 from nnunet_nacl.show.page import make_page
-from nnunet_nacl.show.templating import render
+from nnunet_nacl.show.templating import embed_figure, render
 from tests.show.html_check import Page
 from tests.show.study import HOSTILE_CASE, HOSTILE_LABEL, HOSTILE_NOTE, SCRIPT
 

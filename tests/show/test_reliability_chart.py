@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.metrics.binning import BinStats
-from nnunet_nacl.show.reliability_chart import reliability_svg, reliability_text
+from nnunet_nacl.show.reliability import reliability_svg, reliability_text
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -9,6 +9,7 @@ import matplotlib
 import pytest
 from matplotlib.figure import Figure
 
+from nnunet_nacl.errors import UserError
 from nnunet_nacl.show import style
 from nnunet_nacl.show.style import check_path, figure_settings, method_styles, save_figure
 
@@ -65,7 +66,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(UserError, match="figure.png: cannot be written .disk full"):
         save_figure(figure(), path)
     assert path.read_bytes() == b"old" and [p.name for p in tmp_path.iterdir()] == ["figure.png"]
 

@@ -97,11 +97,8 @@ def write_figures(
         words = {"title": figure.title, "subtitle": figure.subtitle, "notes": tuple(notes)}
         try:
             figure.draw(folder / files[0], also=(".svg",), **words)
-        except OSError as error:
-            raise UserError(
-                f"{folder / files[0]}: cannot be written ({error.strerror or error}); free some space or choose "
-                "another -o, then run the same command again: what was measured is kept."
-            ) from None
+        except UserError as error:
+            raise UserError(f"{error} Then run the same command again: what was measured is kept.") from None
         words = {key: getattr(figure, key) for key in ("id", "dataset", "title", "caption", "alt")}
         entries.append(words | {"files": files})
     return entries

@@ -12,9 +12,8 @@ from nnunet_nacl.comparison.resolution import Selection
 from nnunet_nacl.documents.comparison_file import TABLES
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import replacing
-from nnunet_nacl.show.calibration_progress import draw_calibration_progress
+from nnunet_nacl.show.calibration_progress import draw_calibration_progress, draw_training_records
 from nnunet_nacl.show.text_table import Table
-from nnunet_nacl.show.training_records import draw_training_records
 from nnunet_nacl.training_record import FILE_NAME, read_training_record
 
 __all__ = ["PAPER", "write_paper_numbers"]
