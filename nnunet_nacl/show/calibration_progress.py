@@ -16,8 +16,9 @@ from matplotlib.figure import SubFigure
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
+from typing_extensions import Unpack
 
-from nnunet_nacl.show.layout import new_body, new_panels, write_figure
+from nnunet_nacl.show.layout import Frame, new_body, new_panels, write_figure
 from nnunet_nacl.show.style import (
     BLACK,
     BLUE,
@@ -45,9 +46,7 @@ _SHARES = LinearSegmentedColormap.from_list("shares", ["#FFFFFF", "#BBD7EE", "#5
 
 
 @figure_settings()
-def draw_calibration_progress(
-    record: Mapping[str, Any], path: str | os.PathLike, *, title: str = "", subtitle: str = "", dpi: int = 110
-) -> Path:
+def draw_calibration_progress(record: Mapping[str, Any], path: str | os.PathLike, **frame: Unpack[Frame]) -> Path:
     """Draw the record of a training: what the figures 4 and 5 of the NACL paper show, over the epochs.
 
     Above: the calibration error of the winning class on three masks, and how the maximum logit of the foreground is
@@ -56,22 +55,15 @@ def draw_calibration_progress(
 
     Args:
         record: What :func:`~nnunet_nacl.training_record.read_training_record` gives.
-        path: Where to write; the suffix chooses PNG, SVG or PDF. Written atomically.
-        title: Heading; default: the trainer.
-        subtitle: Second line; default: the data and the number of voxels.
-        dpi: Resolution of a PNG.
-
-    Returns:
-        The path.
+        path, frame: As in :func:`~nnunet_nacl.show.layout.write_figure`, as are the path returned and its errors.
+            Without a title the trainer stands there, without a subtitle the data and the number of voxels.
 
     Raises:
         ValueError: The record has no epoch, or the suffix is not one of these.
-        UserError: The file cannot be written.
     """
     epochs = record["epochs"]
     if not epochs:
         raise ValueError("The record has no epoch yet: nothing to draw.")
-    title = title or f"Calibration during training: {record.get('trainer', 'unnamed trainer')}"
     lines = len(record["channels"]) <= _MOST_LINES and any(entry["mean_logits"] for entry in epochs)
     matrix = not lines and epochs[-1]["mean_logits"] is not None
     below = (_LINES_HEIGHT * -(-len(record["true_classes"]) // 3) if lines else _MATRIX_HEIGHT * matrix) + _TITLE
@@ -88,8 +80,9 @@ def draw_calibration_progress(
         Line2D([], [], **_channel_line(k, record["regions"]), label=f"logit of {name}")
         for k, name in enumerate(record["channels"] if lines else ())
     ]
-    words: dict[str, Any] = {"title": title, "subtitle": subtitle or _subtitle(record), "notes": _notes(record, matrix)}
-    return write_figure(body, path, legend=legend, dpi=dpi, **words)
+    title = f"Calibration during training: {record.get('trainer', 'unnamed trainer')}"
+    around: Frame = {"title": title, "subtitle": _subtitle(record), "dpi": 110, **frame}
+    return write_figure(body, path, legend=legend, told=_notes(record, matrix), **around)
 
 
 @figure_settings()

@@ -111,8 +111,8 @@ def read_prediction(folder: PredictionFolder, case: str, shape: Sequence[int]) -
 
 def kept_slices(folder: PredictionFolder, case: str, axis: int) -> list[int] | None:
     """Numbers of the slices whose confidence is known; None where nothing limits the choice."""
-    kept = _kept(folder, case)
-    return None if kept is None or kept[0].axis != axis or not len(kept[0].index) else kept[0].index.tolist()
+    kept = _kept(folder, case, axis)
+    return kept[0].index.tolist() if kept else None
 
 
 def read_confidence(folder: PredictionFolder, case: str, axis: int, index: int, n_bins: int) -> SliceConfidence:
@@ -123,8 +123,8 @@ def read_confidence(folder: PredictionFolder, case: str, axis: int, index: int, 
     Raises:
         UserError: The file is missing and the slice was not kept, or it is broken or does not fit the ground truth.
     """
-    kept = _kept(folder, case)
-    if kept and (plane := kept[0].confidence(index)) is not None and kept[0].axis == axis:
+    kept = _kept(folder, case, axis)
+    if kept and (plane := kept[0].confidence(index)) is not None:
         return SliceConfidence(plane, kept[1].stats["foreground"])
     data, labels = folder.load(folder.files(case)), folder.labels
     valid = None if labels.ignore_label is None else data.truth != labels.ignore_label
@@ -139,8 +139,8 @@ def read_confidence(folder: PredictionFolder, case: str, axis: int, index: int, 
     return SliceConfidence(confidence(plane, regions=labels.regions, check_values=False), stats["foreground"])
 
 
-def _kept(folder: PredictionFolder, case: str) -> tuple[KeptSlices, CaseResult] | None:
-    """What was kept of a case whose probabilities are not there, and its entry in the document beside it."""
+def _kept(folder: PredictionFolder, case: str, axis: int) -> tuple[KeptSlices, CaseResult] | None:
+    """The slices that were kept of a case whose probabilities are gone, and its entry in the document beside them."""
     files = folder.files(case)
     if files.probabilities.is_file() or folder.treatment is not None:
         return None
@@ -151,7 +151,7 @@ def _kept(folder: PredictionFolder, case: str) -> tuple[KeptSlices, CaseResult] 
     except (UserError, OSError):
         return None
     kept = slices_in(sample) if sample else None
-    return None if kept is None or result is None else (kept, result)
+    return (kept, result) if kept and result and kept.axis == axis and len(kept.index) else None
 
 
 def read_image(folder: PredictionFolder, case: str, channel: int, shape: Sequence[int]) -> np.ndarray:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from matplotlib import colormaps, get_data_path
+from PIL import Image, ImageColor, ImageDraw, ImageFont
 from scipy.ndimage import binary_erosion
 
 from nnunet_nacl.show.style import STRUCTURE_COLORS
@@ -122,7 +123,7 @@ def draw_labels(
     for i, mask in enumerate(enlarged):
         fill[mask] = i
     for i, mask in enumerate(enlarged):
-        color = _rgb(STRUCTURE_COLORS[i % len(STRUCTURE_COLORS)])
+        color = np.array(ImageColor.getrgb(STRUCTURE_COLORS[i % len(STRUCTURE_COLORS)]))
         inside = fill == i
         canvas[inside] = ((1 - _FILL) * canvas[inside] + _FILL * color).round().astype(np.uint8)
         canvas[_outline(mask)] = color
@@ -160,8 +161,6 @@ def draw_confidence(
 
 def confidence_colors(confidence: np.ndarray) -> np.ndarray:
     """(..., 3) colours: dark blue for undecided voxels to light yellow for certain ones."""
-    from matplotlib import colormaps
-
     scaled = (np.asarray(confidence, dtype=float) - LOWEST_CONFIDENCE) / (1 - LOWEST_CONFIDENCE)
     colors = np.asarray(colormaps["cividis"](scaled.clip(0, 1)))
     return (colors[..., :3] * 255).round().astype(np.uint8)
@@ -208,13 +207,7 @@ def _ring(picture: Image.Image, grid: Grid, mark: tuple[int, int]) -> None:
 
 @lru_cache(maxsize=4)
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    from matplotlib import get_data_path
-
     return ImageFont.truetype(str(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans-Bold.ttf"), size)
-
-
-def _rgb(color: str) -> np.ndarray:
-    return np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)])
 
 
 def _png(picture: Image.Image) -> bytes:

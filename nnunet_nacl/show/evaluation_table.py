@@ -44,8 +44,14 @@ def table_text(evaluation: Evaluation, title: str = "") -> str:
             rows.append([mask, *(number(values[score], 4) for score in _SCORES), f"{values[count]:,}"])
         lines += ["", f"calibration, {heading}", *aligned(rows)]
     lines += ["", *(f"  {mask}: {note.format(**document['settings'])}" for mask, note in MASK_NOTES.items())]
-    if "paper" in document:
-        lines += ["", *_paper(document["paper"], names)]
+    if paper := document.get("paper"):
+        rows = [["paper's evaluation", "DSC", "HD95 voxels", "ECE", "CECE"]]
+        dsc, distance = paper["dsc"], paper["hd95_voxels"]
+        rows += [[name, number(dsc[key], 4), number(distance[key], 2), "", ""] for key, name in names.items()]
+        means = [float(np.mean(list(values.values()))) for values in (dsc, distance)]
+        rows.append(["mean", number(means[0], 4), number(means[1], 2), "", ""])
+        rows.append(["foreground", "", "", number(paper["ece"], 4), number(paper["cece"], 4)])
+        lines += ["", *aligned(rows)]
     changed = sum(case.n_changed_voxels > 0 for case in evaluation.cases)
     if changed:
         lines += [
@@ -73,16 +79,6 @@ def _undefined(undefined: dict[str, Any], names: dict[str, str]) -> list[str]:
 def _some(cases: Sequence[str]) -> str:
     shown = ", ".join(map(one_line, cases[:_SHOWN]))
     return f"{len(cases)} ({shown}{', ...' if len(cases) > _SHOWN else ''})"
-
-
-def _paper(paper: dict[str, Any], names: dict[str, str]) -> list[str]:
-    rows = [["paper's evaluation", "DSC", "HD95 voxels", "ECE", "CECE"]]
-    for key, name in names.items():
-        rows.append([name, number(paper["dsc"][key], 4), number(paper["hd95_voxels"][key], 2), "", ""])
-    dsc, distance = (np.mean(list(paper[name].values())) for name in ("dsc", "hd95_voxels"))
-    rows.append(["mean", number(dsc, 4), number(distance, 2), "", ""])
-    rows.append(["foreground", "", "", number(paper["ece"], 4), number(paper["cece"], 4)])
-    return aligned(rows)
 
 
 def csv_text(evaluation: Evaluation) -> str:

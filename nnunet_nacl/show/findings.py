@@ -102,8 +102,8 @@ def _finding(
     detail = f"{shown} ({interval}{entry['n']} cases)."
     reference = data["trainers"][0]["name"]
     if len(leading) > 1:
-        detail += " Equal to three decimals."
-        return Finding(question, _join([labels[name] for name in leading]), detail)
+        together = f"{', '.join(labels[name] for name in leading[:-1])} and {labels[leading[-1]]}"
+        return Finding(question, together, f"{detail} Equal to three decimals.")
     others = {name: entry for name, entry in values.items() if name != best}
     second = _leading(others, data["columns"][column]["better"])[0]
     next_one = f"ext is {labels[second]} with {format_number(values[second]['mean'])}"
@@ -133,17 +133,14 @@ def _outcome(row: Mapping[str, Any] | None) -> str:
         return ""
     if row["verdict"] == "untested":
         return "; too few cases for a test"
-    p, found = row["p_holm"], {"none": "no clear difference"}.get(row["verdict"], "a difference")
-    found += " that points the other way in most cases" if row["verdict"] == "mixed" else ""
-    shown = "" if p is None else f" (p\N{NO-BREAK SPACE}{'<' if p < 0.001 else '='}\N{NO-BREAK SPACE}"
-    shown = shown and f"{shown}{max(p, 0.001):.3f} after Holm's correction)"
-    return f"; the test finds {found}{shown}"
+    words = {"none": "no clear difference", "mixed": "a difference that points the other way in most cases"}
+    text, p = f"; the test finds {words.get(row['verdict'], 'a difference')}", row["p_holm"]
+    if p is not None:
+        sign = f"p\N{NO-BREAK SPACE}{'<' if p < 0.001 else '='}\N{NO-BREAK SPACE}"
+        text += f" ({sign}{max(p, 0.001):.3f} after Holm's correction)"
+    return text
 
 
 def _statistic(data: Mapping[str, Any], dataset: str, column: str, trainer: str) -> Mapping[str, Any] | None:
     wanted = (dataset, column, trainer)
     return next((row for row in data["statistics"] if (row["dataset"], row["column"], row["trainer"]) == wanted), None)
-
-
-def _join(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

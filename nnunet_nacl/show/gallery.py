@@ -239,29 +239,23 @@ class _Painter:
 
     @property
     def unit(self) -> str:
-        """Of lengths."""
         return "mm" if self.view.grid.physical else "pixels"
 
     def masks(self, labels: np.ndarray) -> list[np.ndarray]:
-        """Of the structures."""
         return [self.case.labels.mask(labels, channel) for channel in self.case.labels.foreground]
 
     def true_masks(self) -> list[np.ndarray]:
-        """Of the ground truth."""
         return [mask & self.valid for mask in self.masks(self.true)]
 
     def picture(self, title: str, alt: str, png: bytes) -> Picture:
-        """What was drawn."""
         height, width = self.view.grid.pixels
         return Picture(title, alt, data_uri(png, ".png"), width, height)
 
     def area(self, mask: np.ndarray) -> str:
-        """In words."""
         grid, count = self.view.grid, np.count_nonzero(mask)
         return f"{count * np.prod(grid.spacing_mm):.0f} mm²" if grid.physical else f"{count} pixels"
 
     def areas(self, masks: Sequence[np.ndarray]) -> str:
-        """Of the structures, in words."""
         return ", ".join(f"{name} {self.area(mask)}" for name, mask in zip(self.names, masks))
 
     def caption(self, choice: Choice, channel: str) -> str:
@@ -281,7 +275,6 @@ class _Painter:
         return "; ".join(parts) + "."
 
     def image(self, channel: str) -> Picture:
-        """Without any label."""
         if self.grey is None:
             return Picture("Image", "The image is missing.")
         plane, grid = self.view.plane, self.view.grid
@@ -291,7 +284,6 @@ class _Painter:
         return self.picture("Image", alt, draw_labels(self.grey, (), grid, edges=plane.edges))
 
     def ground_truth(self) -> Picture:
-        """With stripes where there is none."""
         masks = self.true_masks()
         alt = f"Ground truth in the same slice: {self.areas(masks)}."
         if not self.valid.all():
@@ -299,7 +291,6 @@ class _Painter:
         return self.picture("Ground truth", alt, draw_labels(self.grey, masks, self.view.grid, ignored=~self.valid))
 
     def prediction(self, segmentation: np.ndarray | None, label: str) -> Picture:
-        """Of the method with that label."""
         if segmentation is None:
             return Picture("Prediction", f"The prediction of {label} is missing.")
         cut = self.view(segmentation)
@@ -308,7 +299,6 @@ class _Painter:
         return self.picture("Prediction", alt, draw_labels(self.grey, masks, self.view.grid))
 
     def confidence(self, found: SliceConfidence | None, label: str) -> Picture:
-        """Of the method with that label."""
         if found is None:
             return Picture("Confidence", f"The confidence of {label} is missing: no probabilities.")
         values, masks = self.view.flat(found.plane), self.true_masks()

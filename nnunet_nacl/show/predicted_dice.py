@@ -15,28 +15,18 @@ from typing_extensions import Unpack
 
 from nnunet_nacl.calibration.quality_report import QualityRows, coverage
 from nnunet_nacl.comparison.comparison import Comparison
-from nnunet_nacl.show.figure_choice.described import DescribedFigure
+from nnunet_nacl.show.figure_choice.described import DescribedFigure, describe
 from nnunet_nacl.show.layout import Frame, draw_interval, new_panels, write_figure
-from nnunet_nacl.show.style import BLUE, GREY, INK, SMALL_SIZE, VERMILLION, check_path, figure_settings
+from nnunet_nacl.show.style import BLUE, GREY, INK, SMALL_SIZE, VERMILLION, figure_settings
 
 __all__ = ["PREDICTED_DICE", "draw_predicted_dice", "quality_figures"]
 
 PREDICTED_DICE = "predicted_dice"  # with this their ids begin
 
+_HOLLOW = {"markerfacecolor": "white"}
 _INSIDE: dict[str, Any] = {"marker": "o", "color": BLUE, "markersize": 4.5}
-_OUTSIDE: dict[str, Any] = {
-    "marker": "s",
-    "color": VERMILLION,
-    "markerfacecolor": "white",
-    "markersize": 5.5,
-    "markeredgewidth": 1.4,
-}
-_ALONE: dict[str, Any] = {
-    "marker": "D",
-    "color": GREY,
-    "markerfacecolor": "white",
-    "markersize": 4.5,
-}  # without an interval
+_OUTSIDE: dict[str, Any] = {"marker": "s", "color": VERMILLION, "markersize": 5.5, "markeredgewidth": 1.4, **_HOLLOW}
+_ALONE: dict[str, Any] = {"marker": "D", "color": GREY, "markersize": 4.5, **_HOLLOW}  # without an interval
 
 
 def quality_figures(
@@ -49,7 +39,7 @@ def quality_figures(
         quality: By data set and name of an entry.
     """
     for dataset in comparison.datasets:
-        suffix = f"_{dataset.name}" if len(comparison.datasets) > 1 else ""
+        names = list(dataset.structures.values())
         for i, entry in enumerate(comparison.entries, 1):
             rows = quality[dataset.name].get(entry.name)
             if rows is None or rows.predicted is None:
@@ -60,17 +50,15 @@ def quality_figures(
                 f"{level} intervals. A case outside its interval has a marker of its own."
                 + "".join(f" {text[:1].upper()}{text[1:]}." for text in rows.reservations)
             )
-            names = list(dataset.structures.values())
-            counts = [_covered(rows, j) for j in range(len(names))]
-            inside = ", ".join(f"{name} {n} of {total} cases" for name, (n, total) in zip(names, counts))
+            counts = [(name, *_covered(rows, j)) for j, name in enumerate(names)]
+            inside = ", ".join(f"{name} {n} of {total} cases" for name, n, total in counts)
             title = f"Predicted Dice: {entry.label}"
             alt = f"Predicted against true Dice of {entry.label}. Within their {level} interval: {inside}."
             draw = partial(draw_predicted_dice, rows, names)
-            yield DescribedFigure(
-                f"{PREDICTED_DICE}_{i}{suffix}", title, dataset.where, caption, alt, draw, dataset.name
-            )
+            yield describe(comparison, dataset, f"{PREDICTED_DICE}_{i}", title, caption, alt, draw)
 
 
+@figure_settings()
 def draw_predicted_dice(
     rows: QualityRows, structures: Sequence[str], path: str | os.PathLike, **frame: Unpack[Frame]
 ) -> Path:
@@ -88,7 +76,6 @@ def draw_predicted_dice(
     Raises:
         ValueError: Nothing is predicted, there is not a name for each structure, or the suffix is not one of these.
     """
-    path = check_path(path)
     if rows.predicted is None or len(structures) != len(rows.structures):
         raise ValueError(f"predicted Dice of {len(rows.structures)} structures is needed, with the name of each.")
     both = ~np.isnan(rows.true_dice + rows.predicted[..., 0])
@@ -98,17 +85,16 @@ def draw_predicted_dice(
     shown = [np.column_stack([rows.predicted[here, i], rows.true_dice[here, i]]) for i, here in enumerate(both.T)]
     low_end = min(np.fmin.reduce(cases, axis=None, initial=1) for cases in shown)
     limits = (low_end - 0.04 * (1.02 - low_end), 1.02)
-    with figure_settings():
-        body, axes = new_panels(len(structures), sharex=True, sharey=True)
-        for i, (panel, name, cases) in enumerate(zip(axes, structures, shown)):
-            _draw(panel, *cases.T)
-            inside, covered = _covered(rows, i)
-            counted = f"{inside} of {covered} ({100 * inside / covered:.0f} %) within" if covered else "no intervals"
-            panel.set_title(f"{name}\n{counted}")
-            panel.set(xlabel="predicted Dice", ylabel="true Dice", xlim=limits, ylim=limits)
-            panel.tick_params(labelbottom=True)
-        size = (4.2 if len(structures) == 1 else 3.2, None)
-        return write_figure(body, path, size, legend=_legend(rows.level), told=left_out, **frame)
+    body, axes = new_panels(len(structures), sharex=True, sharey=True)
+    for i, (panel, name, cases) in enumerate(zip(axes, structures, shown)):
+        _draw(panel, *cases.T)
+        inside, covered = _covered(rows, i)
+        counted = f"{inside} of {covered} ({100 * inside / covered:.0f} %) within" if covered else "no intervals"
+        panel.set_title(f"{name}\n{counted}")
+        panel.set(xlabel="predicted Dice", ylabel="true Dice", xlim=limits, ylim=limits)
+        panel.tick_params(labelbottom=True)
+    size = (4.2 if len(structures) == 1 else 3.2, None)
+    return write_figure(body, path, size, legend=_legend(rows.level), told=left_out, **frame)
 
 
 def _covered(rows: QualityRows, structure: int) -> tuple[int, int]:

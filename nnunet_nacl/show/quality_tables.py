@@ -45,9 +45,10 @@ def quality_tables(
         missing = f" Not told by the documents of {without}: evaluate again, with the probabilities." if without else ""
         notes = "".join(f" {entry.label}: {text}." for entry in entries for text in found[entry.name].reservations)
         reports = {entry.label: quality_report(found[entry.name], threshold) for entry in entries}
+        predicted = _PREDICTED if any(report.coverage for report in reports.values()) else ""
         suffix = f"_{dataset.name}" if len(comparison.datasets) > 1 else ""
         caption = (
-            f"Quality as promised, on {dataset.where}. {_EXPECTED}{_PREDICTED if _predicts(reports) else ''}{_ORDERS} "
+            f"Quality as promised, on {dataset.where}. {_EXPECTED}{predicted}{_ORDERS} "
             "Best bold, second underlined: of AURC nothing is marked, for each method has cases of its own difficulty."
         )
         header, rows = _quality(reports, [entry.ranked for entry in entries])
@@ -80,28 +81,24 @@ def quality_text(rows: QualityRows, threshold: float) -> str:
     return "\n".join(lines)
 
 
-def _predicts(reports: Mapping[str, QualityReport]) -> bool:
-    return any(report.coverage for report in reports.values())
-
-
 def _quality(
     reports: Mapping[str, QualityReport], ranked: Sequence[bool] | None = None
 ) -> tuple[list[str], list[list[Cell | str]]]:
     """Header, and a row for each method, of which the ranked ones can be best."""
+
+    def marked(values: list[float], better: str) -> list[Cell]:
+        return mark(values, [number(value) for value in values], better, ranked)
+
     rows = list(reports.values())
-    columns: dict[str, list[Cell]] = {"MAE expected": _marked([row.error_of_expected for row in rows], "lower", ranked)}
-    if _predicts(reports):
-        columns["MAE predicted"] = _marked([row.error_of_predicted for row in rows], "lower", ranked)
+    columns: dict[str, list[Cell]] = {"MAE expected": marked([row.error_of_expected for row in rows], "lower")}
+    if any(row.coverage for row in rows):
+        columns["MAE predicted"] = marked([row.error_of_predicted for row in rows], "lower")
         columns["coverage"] = [_coverage(row.coverage) for row in rows]
-    columns["rho"] = _marked([row.orders["expected Dice"]["rho"] for row in rows], "higher", ranked)
+    columns["rho"] = marked([row.orders["expected Dice"]["rho"] for row in rows], "higher")
     for order in (*ORDERS, "oracle", "random"):
         values = [row.orders[order]["AURC"] for row in rows]
         columns[f"AURC {order}"] = [Cell(number(value, 3), value) for value in values]
     return ["method", *columns], [[label, *cells] for label, *cells in zip(reports, *columns.values())]
-
-
-def _marked(values: list[float], better: str, ranked: Sequence[bool] | None) -> list[Cell]:
-    return mark(values, [number(value) for value in values], better, ranked)
 
 
 def _coverage(found: Coverage | None) -> Cell:

@@ -51,7 +51,13 @@ def draw_rank_heatmap(
             of these.
     """
     rows, columns = list(rows), list(columns)
-    values = _check(rows, columns, ranks)
+    if not rows or not columns:
+        raise ValueError(f"draw_rank_heatmap needs rows and columns, got {len(rows)} and {len(columns)}.")
+    if len(ranks) != len(rows):
+        raise ValueError(f"ranks must have a line for each of the {len(rows)} rows, got {len(ranks)}.")
+    values = np.stack([as_values(line, f"The ranks of {row}", len(columns)) for row, line in zip(rows, ranks)])
+    if (values < 0).any():
+        raise ValueError(f"Ranks cannot be below 0, got {np.nanmin(values)}.")
     missing = int(np.isnan(values).sum())
     foot = [f"Dark is good: a low {what} is better. Colours compare the cells of one column, whose lowest is framed."]
     if missing:
@@ -71,17 +77,6 @@ def draw_rank_heatmap(
             label.set(rotation=45, ha="left", va="bottom", rotation_mode="anchor")
     size = (_WIDEST_CELL * len(columns), row_height(row_labels, _CELL_HEIGHT, 0.1) * len(rows))
     return write_figure(body, path, size, told=foot, **frame)
-
-
-def _check(rows: list[str], columns: list[str], ranks) -> np.ndarray:
-    if not rows or not columns:
-        raise ValueError(f"draw_rank_heatmap needs rows and columns, got {len(rows)} and {len(columns)}.")
-    if len(ranks) != len(rows):
-        raise ValueError(f"ranks must have a line for each of the {len(rows)} rows, got {len(ranks)}.")
-    values = np.stack([as_values(line, f"The ranks of {row}", len(columns)) for row, line in zip(rows, ranks)])
-    if (values < 0).any():
-        raise ValueError(f"Ranks cannot be below 0, got {np.nanmin(values)}.")
-    return values
 
 
 def _draw_cells(axes, values: np.ndarray, decimals: int) -> None:

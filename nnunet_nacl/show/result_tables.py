@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
@@ -66,12 +66,8 @@ def _decimals(column_id: str) -> int:
     return 2 if column_id.startswith("HD95") else 3
 
 
-def _rows(labels: Sequence[str], columns: Sequence[Sequence[Cell]]) -> list[list[Cell | str]]:
+def _rows(labels: Iterable[str], columns: Sequence[Sequence[Cell]]) -> list[list[Cell | str]]:
     return [[label, *cells] for label, *cells in zip(labels, *columns)]
-
-
-def _labels(comparison: Comparison) -> list[str]:
-    return list(comparison.labels.values())
 
 
 def _discrimination(comparison: Comparison, dataset: Dataset, suffix: str) -> Table:
@@ -86,7 +82,7 @@ def _discrimination(comparison: Comparison, dataset: Dataset, suffix: str) -> Ta
         f"of the surface distances (HD95, mm, {_HAUSDORFF[dataset.settings.hausdorff]}); the mean columns average the "
         f"structures' means. {_BOTH_WAYS} {_MARKS}{_undefined(comparison, dataset, ids)}{_not_averaged(comparison)}"
     )
-    rows = _rows(_labels(comparison), _cells(comparison, dataset, ids))
+    rows = _rows(comparison.labels.values(), _cells(comparison, dataset, ids))
     return Table(f"discrimination{suffix}", "Discrimination", caption, header, rows, dataset.name)
 
 
@@ -104,7 +100,7 @@ def _calibration(comparison: Comparison, dataset: Dataset, suffix: str) -> Table
         f"{classes} {what}; the paper's formula sums them. "
         f"{note}Lower is better. {_MARKS}{_undefined(comparison, dataset, ids)}"
     )
-    rows = _rows(_labels(comparison), _cells(comparison, dataset, ids))
+    rows = _rows(comparison.labels.values(), _cells(comparison, dataset, ids))
     return Table(f"calibration{suffix}", "Calibration", caption, header, rows, dataset.name)
 
 
@@ -113,7 +109,7 @@ def _masks(comparison: Comparison, dataset: Dataset, suffix: str) -> Table:
     rows: list[list[Cell | str]] = []
     for mask in MASKS:
         cells = _cells(comparison, dataset, [f"{metric}:{mask}" for metric in metrics], decimals=4)
-        rows += [[mask, *row] for row in _rows(_labels(comparison), cells)]
+        rows += [[mask, *row] for row in _rows(comparison.labels.values(), cells)]
     masks = "; ".join(f"{mask}: {MASK_NOTES[mask].format(**vars(dataset.settings))}" for mask in MASKS)
     caption = (
         f"Calibration by mask on {dataset.where}: mean over cases of ECE, CECE (mean over "
@@ -172,8 +168,8 @@ def _sum_ranks(comparison: Comparison) -> Table:
     caption = (
         f"Sum ranks of {len(sums)} methods (1 is the best): rank of the mean of each data set, ties taking "
         f"the lowest, summed over {n_datasets} data {'set' if n_datasets == 1 else 'sets'}; total: over the metrics "
-        "too. ECE and CECE on the foreground. Lower is better. Best bold, second underlined."
-        f"{_not_averaged(comparison)}{_unranked(comparison)}"
+        "too. ECE and CECE on the foreground. Lower is better. "
+        f"{_MARKS}{_not_averaged(comparison)}{_unranked(comparison)}"
     )
     rows = _rows([comparison.labels[name] for name in sums], columns)
     return Table("ranks", "Sum ranks", caption, ["method", *shown], rows)
@@ -194,7 +190,7 @@ def _case_ranks(comparison: Comparison) -> Table:
         f"Case ranks of {len(means)} methods (1 is the best): rank within each case, ties averaged, mean "
         f"over the cases in which all methods have a value ({sizes}), with 95 % bootstrap intervals over "
         f"{comparison.drawn_over}; total: mean of the metrics' ranks. ECE and CECE on the foreground. Lower is better. "
-        "Best bold, second underlined."
+        f"{_MARKS}"
     )
     csv_header = ["method", "trainer", *(f"{key} {what}" for key in keys for what in ("mean", "low", "high", "n"))]
     csv = [
@@ -224,7 +220,7 @@ def _overview(comparison: Comparison) -> Table:
         f"All data sets: {sizes}. Mean over cases; DSC and HD95 (mm) averaged over structures. {_BOTH_WAYS} "
         f"ECE and CECE on the foreground. {_MARKS}{_not_averaged(comparison)}"
     )
-    return Table("overview", "All data sets", caption, header, _rows(_labels(comparison), cells))
+    return Table("overview", "All data sets", caption, header, _rows(comparison.labels.values(), cells))
 
 
 def _undefined(comparison: Comparison, dataset: Dataset, column_ids: Sequence[str]) -> str:

@@ -53,11 +53,13 @@ class Table:
         """Which columns hold numbers: they are set flush right."""
         return [any(isinstance(row[i], Cell) for row in self.rows) for i in range(len(self.columns))]
 
-    def starts_group(self, i: int) -> bool:
-        """Whether row ``i`` begins another group of rows: two columns are text, and the first one's repeats change."""
+    def grouped(self, lines: Sequence[str], between: str) -> list[str]:
+        """The lines of the rows, another one between groups: where the texts of the first of two text columns change."""
         first = [row[0] for row in self.rows]
-        grouped = self.numeric[:2] == [False, False] and len(set(first)) < len(first)
-        return grouped and i > 0 and first[i] != first[i - 1]
+        if self.numeric[:2] != [False, False] or len(set(first)) == len(first):
+            return list(lines)
+        starts = [i > 0 and first[i] != first[i - 1] for i in range(len(first))]
+        return [part for line, start in zip(lines, starts) for part in ([between, line] if start else [line])]
 
     def texts(
         self, escape: Callable[[str], str] = str, best: str = "{}", second: str = "{}", plain: str = "{}"
@@ -137,10 +139,7 @@ def terminal_text(table: Table) -> str:
     header = [name + room if right else name for name, right in zip(table.columns, table.numeric)]
     left = [i for i, right in enumerate(table.numeric) if not right]
     head, *lines = aligned([header, *table.texts(str, "{} *", "{} +", "{}" + room)], left)
-    for i in reversed(range(len(lines))):
-        if table.starts_group(i):
-            lines.insert(i, "")
-    return "\n".join([table.title + "   (* best, + second)" * marks, head, *lines])
+    return "\n".join([table.title + "   (* best, + second)" * marks, head, *table.grouped(lines, "")])
 
 
 def csv_text(table: Table, notes: Sequence[str] = ()) -> str:
@@ -179,15 +178,13 @@ def latex_text(table: Table, notes: Sequence[str] = ()) -> str:
     """
     caption = " ".join(escape_latex(text) for text in (table.caption, *notes))
     label = f"tab:{re.sub('[^A-Za-z0-9]+', '-', table.id)}"
-    rows = [_latex_row(row) for row in table.texts(_latex_cell, r"\textbf{{{}}}", r"\underline{{{}}}")]
-    for i in reversed(range(len(rows))):
-        if table.starts_group(i):
-            rows.insert(i, r"\midrule")
-    header = [r"\toprule", _latex_row([escape_latex(column) for column in table.columns]), r"\midrule"]
+    texts = table.texts(_latex_cell, r"\textbf{{{}}}", r"\underline{{{}}}")
+    head, *rows = (" & ".join(row) + r" \\" for row in [[escape_latex(column) for column in table.columns], *texts])
+    header, rows = [r"\toprule", head, r"\midrule"], table.grouped(rows, r"\midrule")
     columns = "".join("r" if right else "l" for right in table.numeric)
     if len(table.rows) > _LONG:
-        return _lines(
-            r"% needs \usepackage{booktabs,longtable}",
+        packages = "booktabs,longtable"
+        lines = [
             r"\begingroup\footnotesize\setlength{\tabcolsep}{2pt}",
             rf"\begin{{longtable}}{{{columns}}}",
             rf"\caption{{{caption}}} \label{{{label}}} \\",
@@ -197,33 +194,20 @@ def latex_text(table: Table, notes: Sequence[str] = ()) -> str:
             rf"\multicolumn{{{len(columns)}}}{{r}}{{Continued on next page}} \\",
             *[r"\midrule", r"\endfoot", r"\bottomrule", r"\endlastfoot"],
             *[*rows, r"\end{longtable}", r"\endgroup"],
-        )
-    wide = _width_in_points(table) > _TEXT_WIDTH
-    return _lines(
-        r"% needs \usepackage{booktabs" + (",graphicx}" if wide else "}"),
-        *[r"\begin{table}", r"\centering", rf"\caption{{{caption}}}", rf"\label{{{label}}}"],
-        *([r"\resizebox{\textwidth}{!}{%"] if wide else []),
-        *[rf"\begin{{tabular}}{{{columns}}}", *header, *rows, r"\bottomrule", r"\end{tabular}"],
-        *(["}"] if wide else []),
-        r"\end{table}",
-    )
-
-
-def _lines(*lines: str) -> str:
-    return "\n".join(lines) + "\n"
-
-
-def _latex_row(cells: Sequence[str]) -> str:
-    return " & ".join(cells) + r" \\"
+        ]
+    else:
+        packages = "booktabs"
+        lines = [rf"\begin{{tabular}}{{{columns}}}", *header, *rows, r"\bottomrule", r"\end{tabular}"]
+        # about, in ten-point type: five points a character, twelve between columns
+        if sum(5 * max(map(len, column)) + 12 for column in zip(table.columns, *table.texts())) > _TEXT_WIDTH:
+            packages, lines = "booktabs,graphicx", [r"\resizebox{\textwidth}{!}{%", *lines, "}"]
+        above = [r"\begin{table}", r"\centering", rf"\caption{{{caption}}}", rf"\label{{{label}}}"]
+        lines = [*above, *lines, r"\end{table}"]
+    return "\n".join([rf"% needs \usepackage{{{packages}}}", *lines, ""])
 
 
 def _latex_cell(text: str) -> str:
     return _MINUS.sub("$-$", escape_latex(text))
-
-
-def _width_in_points(table: Table) -> float:
-    """Of the table in ten-point type, about: five points a character, twelve between columns."""
-    return sum(5 * max(map(len, column)) + 12 for column in zip(table.columns, *table.texts()))
 
 
 _MINUS = re.compile(r"(?<!\w)-(?=\d)")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from matplotlib.figure import Figure
 
@@ -31,7 +33,12 @@ METHODS = [
 def drawn(monkeypatch) -> list[Figure]:
     """Every figure that would have been saved, in order; its file stays empty."""
     figures: list[Figure] = []
-    monkeypatch.setattr(Figure, "savefig", lambda self, *args, **keywords: figures.append(self))
+
+    def save(self: Figure, path: Path, **keywords) -> None:
+        figures.append(self)
+        path.touch()
+
+    monkeypatch.setattr(Figure, "savefig", save)
     return figures
 
 

@@ -95,9 +95,7 @@ def test_a_full_disk_says_what_to_do(tmp_path):
         with replacing(path):
             raise OSError(28, "No space left on device")
 
-    with pytest.raises(
-        UserError, match="a.png: cannot be written .No space left on device.; free some .*kept"
-    ):
+    with pytest.raises(UserError, match="a.png: cannot be written .No space left on device.; free some .*kept"):
         write_figures([DescribedFigure("a", "T", "S", "C.", "A.", draw)], tmp_path)
 
 
