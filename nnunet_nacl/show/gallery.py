@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -82,16 +81,11 @@ def pick_cases(dataset: Mapping[str, Any], trainers: Sequence[str]) -> dict[str,
         values = dataset["values"].get(column)
         if values is None:
             continue
-        scored = []
-        for i, case in enumerate(dataset["cases"]):
-            row = [values[trainer][i] for trainer in trainers]
-            if all(value is not None and math.isfinite(value) for value in row):
-                mean = sum(row) / len(row)
-                scored.append((-mean if column == "Dice" else mean, i, case))
-        scored.sort()
-        if scored:
-            for place, reason in zip((0, (len(scored) - 1) // 2, len(scored) - 1), reasons):
-                picked.setdefault(scored[place][2], []).append(reason)
+        mean = np.array([values[trainer] for trainer in trainers], dtype=float).mean(axis=0)  # None becomes NaN
+        order = np.argsort(-mean if column == "Dice" else mean, kind="stable")
+        order = order[np.isfinite(mean[order])]
+        for place, reason in zip((0, (len(order) - 1) // 2, -1), reasons if len(order) else ()):
+            picked.setdefault(dataset["cases"][order[place]], []).append(reason)
     return {case: tuple(reasons) for case, reasons in picked.items()}
 
 

@@ -162,10 +162,13 @@ def write_figure(
     engine.execute(figure)
     widths = {axes: axes.bbox.width / figure.dpi for axes in figure.axes}
     if panel:
-        before, share = figure.get_figwidth(), _share(first.get_gridspec().get_width_ratios())
-        figure.set_figwidth(min(max(before + (panel[0] - widths[first]) / share, _MIN_WIDTH), MAX_WIDTH))
+        grid, before = first.get_gridspec(), figure.get_figwidth()
+        width_share, height_share = (
+            ratios[0] / sum(ratios) for ratios in (grid.get_width_ratios(), grid.get_height_ratios())
+        )
+        figure.set_figwidth(min(max(before + (panel[0] - widths[first]) / width_share, _MIN_WIDTH), MAX_WIDTH))
         # what is beside the panels keeps its width: no need to lay all out again, which takes the longest
-        widths = dict.fromkeys(widths, widths[first] + (figure.get_figwidth() - before) * share)
+        widths = dict.fromkeys(widths, widths[first] + (figure.get_figwidth() - before) * width_share)
     for axes, width in widths.items():
         _fit(axes, width)
     room = figure.get_figwidth() - 2 * _MARGIN
@@ -182,21 +185,15 @@ def write_figure(
     for text, size in ((heading, HEADING_SIZE), (second, TEXT_SIZE), (foot, SMALL_SIZE)):
         more = (text.count("\n") + 1) * line_height(size) + 2 * _PAD if text else 0
         figure.set_figheight(figure.get_figheight() + more)
-    for wanted in (panel, panel) if panel else ():  # the second time for what rounding left
+    for height in [panel[1]] * 2 if panel else ():  # the second time for what rounding left
         engine.execute(figure)
-        missing = (wanted[1] or first.bbox.width / figure.dpi) - first.bbox.height / figure.dpi
-        share = _share(first.get_gridspec().get_height_ratios())
-        figure.set_figheight(figure.get_figheight() + missing / share)
+        missing = (height or first.bbox.width / figure.dpi) - first.bbox.height / figure.dpi
+        figure.set_figheight(figure.get_figheight() + missing / height_share)
     engine.execute(figure)
     figure.set_layout_engine("none")
     for file in (path, *(path.with_suffix(suffix) for suffix in also)):
         save_figure(figure, file, dpi=dpi, title=title)
     return path
-
-
-def _share(ratios: Sequence[float]) -> float:
-    """Of the first column or row in all."""
-    return ratios[0] / sum(ratios)
 
 
 def _fit(axes: Axes, width: float) -> None:

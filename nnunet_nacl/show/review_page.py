@@ -15,6 +15,7 @@ from nnunet_nacl.show.templating import render_page
 __all__ = ["review_page"]
 
 _UNITS = {"mm2": "mm²"}
+_TWO_DECIMALS = "{:.2f}".format
 _MOST_STRUCTURES, _SHOWN = 4, 3  # of more, only those with the lowest Dice fit into a row
 
 
@@ -44,10 +45,10 @@ def _row(rank: int, review: CaseReview, found: ReviewList) -> dict[str, Any]:
         volume = predicted.volume[i] if predicted else Prediction(math.nan, math.nan, math.nan)
         unit = _UNITS.get(review.unit, review.unit)
         sizes = f"{volume_text(structure.volume)} {unit}{_interval(volume, volume_text)}"
-        structures.append((structure.name, dice, _cell(dice.estimate, _interval(dice, _two_decimals), sizes)))
+        structures.append((structure.name, dice, _cell(dice.estimate, _interval(dice, _TWO_DECIMALS), sizes)))
     if len(structures) > _MOST_STRUCTURES:
         known = sorted((s for s in structures if not math.isnan(s[1].estimate)), key=lambda s: s[1].estimate)
-        lines = [f"{name} {dice.estimate:.2f}{_interval(dice, _two_decimals)}" for name, dice, _ in known[:_SHOWN]]
+        lines = [f"{name} {dice.estimate:.2f}{_interval(dice, '{:.2f}'.format)}" for name, dice, _ in known[:_SHOWN]]
         cells.append({"lines": lines, "value": known[0][1].estimate if known else None})
     else:
         cells += [cell for _, _, cell in structures]
@@ -74,7 +75,3 @@ def _cell(dice: float, interval: str = "", *lines: str) -> dict[str, Any]:
 
 def _interval(found: Prediction, show: Callable[[float], str]) -> str:
     return "" if math.isnan(found.low) else f" ({show(found.low)} to {show(found.high)})"
-
-
-def _two_decimals(value: float) -> str:
-    return f"{value:.2f}"

@@ -14,9 +14,9 @@ __all__ = ["Choice", "Plane", "View", "anatomical_axes", "choose_slice", "crop_b
 
 _SMALLEST_CROP = 48  # voxels; what is smaller loses its surroundings
 
-# World axes as in DICOM: x grows to the patient's left, y to the back, z to the head.
-_LEFT, _BACK, _HEAD = range(3)
-_LETTERS = (("R", "L"), ("A", "P"), ("I", "S"))
+# Where the ends of DICOM's world axes lie: x grows to the patient's left, y to the back, z to the head.
+_ENDS = ("RL", "AP", "IS")
+_OPPOSITE = dict(zip("RLAPIS", "LRPASI"))
 _WORDS = {
     "R": "the patient's right",
     "L": "the patient's left",
@@ -25,14 +25,8 @@ _WORDS = {
     "I": "inferior",
     "S": "superior",
 }
-# For a slice across a world axis: its name, then world axis and direction of growth of its rows and of its columns.
-_VIEWS = {
-    _HEAD: ("axial", (_BACK, 1), (_LEFT, 1)),
-    _BACK: ("coronal", (_HEAD, -1), (_LEFT, 1)),
-    _LEFT: ("sagittal", (_HEAD, -1), (_BACK, 1)),
-}
-
-Axes = tuple[tuple[int, int], ...]
+# For a slice across a world axis: its name, and where its rows and its columns grow to.
+_VIEWS = {"IS": ("axial", "P", "L"), "AP": ("coronal", "I", "L"), "RL": ("sagittal", "I", "P")}
 
 
 @dataclass(frozen=True)
@@ -78,8 +72,8 @@ class Plane:
         return f"{self.name}, {_WORDS[self.edges[0]]} on the left, {_WORDS[self.edges[2]]} at the top"
 
 
-def anatomical_axes(geometry: Geometry) -> Axes | None:
-    """World axis and direction (1 or -1) of each array axis.
+def anatomical_axes(geometry: Geometry) -> str | None:
+    """Where each array axis grows to: a letter of R, L, A, P, I and S.
 
     None where the file says nothing about it (as PNG), the data are 2D, or the volume is so oblique that it cannot
     be told.
@@ -90,22 +84,22 @@ def anatomical_axes(geometry: Geometry) -> Axes | None:
     world = np.abs(directions).argmax(axis=0)
     if sorted(world) != [0, 1, 2]:
         return None
-    signs = np.sign(directions[world, range(3)]).astype(int)
     # array axes run the other way round: the last one is the file's first
-    return tuple((int(world[i]), int(signs[i])) for i in (2, 1, 0))
+    return "".join(_ENDS[world[i]][int(directions[world[i], i] > 0)] for i in (2, 1, 0))
 
 
-def plane_of(axis: int, axes: Axes | None) -> Plane:
-    """The slices across an array axis."""
+def plane_of(axis: int, axes: str | None) -> Plane:
+    """The slices across an array axis, given what :func:`anatomical_axes` says."""
     if axes is None:
         return Plane(axis)
-    name, (row_world, row_sign), (column_world, column_sign) = _VIEWS[axes[axis][0]]
-    first, second = (value for i, value in enumerate(axes) if i != axis)
-    transpose = first[0] != row_world
-    rows, columns = (second, first) if transpose else (first, second)
-    left, right = _LETTERS[column_world][::column_sign]
-    top, bottom = _LETTERS[row_world][::row_sign]
-    return Plane(axis, name, (left, right, top, bottom), transpose, rows[1] != row_sign, columns[1] != column_sign)
+    name, down, right = next(view for ends, view in _VIEWS.items() if axes[axis] in ends)
+    rows, columns = (letter for i, letter in enumerate(axes) if i != axis)
+    transpose = rows not in (down, _OPPOSITE[down])
+    if transpose:
+        rows, columns = columns, rows
+    return Plane(
+        axis, name, (_OPPOSITE[right], right, _OPPOSITE[down], down), transpose, rows != down, columns != right
+    )
 
 
 @dataclass(frozen=True)

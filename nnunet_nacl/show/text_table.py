@@ -54,7 +54,7 @@ class Table:
         return [any(isinstance(row[i], Cell) for row in self.rows) for i in range(len(self.columns))]
 
     def grouped(self, lines: Sequence[str], between: str) -> list[str]:
-        """The lines of the rows, another one between groups: where the texts of the first of two text columns change."""
+        """The rows' lines, another one between groups: two columns are text, and the first one's repeats change."""
         first = [row[0] for row in self.rows]
         if self.numeric[:2] != [False, False] or len(set(first)) == len(first):
             return list(lines)
