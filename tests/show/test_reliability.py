@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from nnunet_nacl.errors import UserError
 from nnunet_nacl.metrics import BinStats, count_masks, ece
 from nnunet_nacl.show.reliability import draw_reliability
 from tests.metrics.test_counting import random_classes
@@ -105,5 +106,5 @@ def test_refuses_what_it_cannot_draw(tmp_path):
     with pytest.raises(ValueError, match="bin 0 of a must run from low to high"):
         draw_reliability({"a": stats()}, tmp_path / "figure.png", bands={"a": ([1] * 15, [0] * 15)})
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError):
+    with pytest.raises(UserError):
         draw_reliability({"a": stats()}, tmp_path / "file" / "figure.png")
