@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,36 +61,33 @@ nnUNetTrainerNACL__nnUNetPlans__2d" -i Ensemble=ensembled -o mixed
 _MOST_DRAWS = 100_000  # their counts take 8 bytes per draw and case: 0.8 GB for 1,000 cases
 
 
-class _AppendEntries(argparse.Action):
-    """Keeps the order of -tr and -i among each other: the first entry is the reference."""
-
-    def __call__(self, parser, namespace, values, option_string=None) -> None:
-        given = [*(getattr(namespace, self.dest) or ()), *values]
-        setattr(namespace, self.dest, given)
-        entries = getattr(namespace, "entries", None) or []
-        namespace.entries = [*entries, *((self.option_strings[0], value) for value in values)]
-
-
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
-    parser.set_defaults(entries=[])
     add = parser.add_argument
     several: dict[str, Any] = {"nargs": "+", "action": "extend"}
-    entries = several | {"action": _AppendEntries}
-    add("-tr", metavar="TRAINER", **entries, help="[LABEL=]NAME or [LABEL=]MODEL_FOLDER")
-    add("-i", metavar="PATH", **entries, help="[LABEL=]FOLDER or [LABEL=]FILE; the first entry is the reference")
+    entries = several | {"dest": "entries", "default": []}  # in one list, which keeps the order of both
+    model, path = "[LABEL=]NAME or [LABEL=]MODEL_FOLDER", "[LABEL=]FOLDER or [LABEL=]FILE"
+    add("-tr", metavar="TRAINER", type=partial(_with_flag, "-tr"), **entries, help=model)
+    add(
+        "-i",
+        metavar="PATH",
+        type=partial(_with_flag, "-i"),
+        **entries,
+        help=f"{path}; the first entry is the reference",
+    )
     add("-d", metavar="DATASET", **several, help="data sets, names or numbers; for -i alone it is not needed")
     add("-c", metavar="CONFIGURATION", help="2d, 3d_fullres, ... (of all data sets); needed with -tr")
     add("-p", metavar="PLANS", default="nnUNetPlans", help="default: %(default)s")
     folds = "folds 0 to 4, or all for fold_all (default: the folds that are present, which must be the same for all)"
     add("-f", metavar="FOLD", **several, help=folds)
-    add("-gt", metavar="LABELS", help="folder with the ground truth of -i (default: nnU-Net's own)")
+    add("-gt", metavar="LABELS", type=Path, help="folder with the ground truth of -i (default: nnU-Net's own)")
     learned = "map by which an -i was calibrated, to predict its Dice (default: the one that `review -map` names)"
     add("-map", metavar="LABEL=FILE", **several, help=learned)
-    add("-djfile", metavar="FILE", help="dataset.json of -i (default: in its folder or up to two levels above)")
-    add("-pfile", metavar="FILE", help="plans.json of -i (default: likewise)")
+    dataset_json = "dataset.json of -i (default: in its folder or up to two levels above)"
+    add("-djfile", metavar="FILE", type=Path, help=dataset_json)
+    add("-pfile", metavar="FILE", type=Path, help="plans.json of -i (default: likewise)")
     add("-o", metavar="FOLDER", required=True, help="output folder")
     add_groups(parser, "as the models' calibration maps tell")
     unranked = "entries (names or labels) only to compare with, such as what knows the truth: neither tested nor ranked"
@@ -116,6 +114,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_processes(parser, "cases measured at the same time")
 
 
+def _with_flag(flag: str, text: str) -> tuple[str, str]:
+    return flag, text
+
+
 def run(args: argparse.Namespace) -> int:
     """Compares; the exit status is 0, or 2 through UserError."""
     import shlex
@@ -140,14 +142,11 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.show.text_table import terminal_text
 
     _check(args)
-    entries, folder = _ranked(read_entries(args.entries), args.unranked or ()), Path(args.o)
-    relative = _relative(args.relative, entries)
+    (entries, relative), folder = _ranked(args, read_entries(args.entries)), Path(args.o)
     allowed = {"allow_missing": args.allow_missing, "allow_training_cases": args.allow_training_cases}
-    files = {"references": args.gt, "dataset_json": args.djfile, "plans_json": args.pfile}
-    given: dict[str, Any] = allowed | {key: path and Path(path) for key, path in files.items()}
-    processes, cache = number_of_processes(args.np), folder / "cache"
-    given |= {"test": args.test, "groups": args.groups}
-    options = Options(args.p, args.c, args.f, **given, cache=cache, num_processes=processes, progress=True)
+    files = {"references": args.gt, "dataset_json": args.djfile, "plans_json": args.pfile, "cache": folder / "cache"}
+    given: dict[str, Any] = {**allowed, **files, "test": args.test, "groups": args.groups, "progress": True}
+    options = Options(args.p, args.c, args.f, **given, num_processes=number_of_processes(args.np))
     check_output_folder(folder)
     remove_temporaries(folder)
     found = [locate(dataset, entries, options) for dataset in args.d or [None]]
@@ -156,7 +155,12 @@ def run(args: argparse.Namespace) -> int:
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UserError(f"-d names {twice} twice; name each data set once.")
     datasets = [align(selection, read_documents(selection)) for selection in found]
-    _check_settings(datasets)
+    for dataset in datasets:
+        if differing := dataset.settings.differing(datasets[0].settings):
+            raise UserError(
+                f"{dataset.name} and {datasets[0].name} were evaluated with other settings ({differing}); run "
+                "`nnunet_nacl evaluate` with the same options for both."
+            )
     comparison = Comparison(entries, datasets, n_bootstrap=args.bootstrap, seed=args.seed)
     quality = {
         one.name: quality_by_entry(selection, one, asked) for selection, one, asked in zip(found, datasets, maps)
@@ -191,31 +195,31 @@ def _check(args: argparse.Namespace) -> None:
     """What can be wrong with the arguments alone."""
     from nnunet_nacl.documents.patient_groups import read_groups
 
-    if args.tr and not (args.d and args.c):
+    flags, folds = {flag for flag, _ in args.entries}, args.f or ()
+    if "-tr" in flags and not (args.d and args.c):
         raise UserError("-tr needs -d DATASET and -c CONFIGURATION, such as -d 4 -c 3d_fullres.")
-    if args.i and args.d and len(args.d) > 1:
+    if "-i" in flags and args.d and len(args.d) > 1:
         raise UserError("-i holds the cases of one data set; give one -d with it.")
-    if not args.i and (args.gt or args.djfile or args.pfile):
+    if "-i" not in flags and (args.gt or args.djfile or args.pfile):
         raise UserError("-gt, -djfile and -pfile belong to predictions given with -i; the models of -tr have theirs.")
-    if args.test and (args.i or args.f or not args.tr):
+    if args.test and (flags != {"-tr"} or folds):
         raise UserError("--test is for models by name: -tr with -d and -c, without -i and -f.")
-    if args.f and not args.tr:
+    if folds and "-tr" not in flags:
         raise UserError("-f chooses folds of -tr; a folder given with -i is compared as a whole.")
-    for fold in args.f or ():
-        if not (fold.isdecimal() or fold == "all"):
-            raise UserError(f"-f {fold}: folds are 0, 1, 2, ... or all (nnU-Net's fold_all).")
-    if args.f and "all" in args.f and len(set(args.f)) > 1:
+    if odd := [fold for fold in folds if not (fold.isdecimal() or fold == "all")]:
+        raise UserError(f"-f {odd[0]}: folds are 0, 1, 2, ... or all (nnU-Net's fold_all).")
+    if "all" in folds and len(set(folds)) > 1:
         raise UserError("-f all is nnU-Net's fold_all, whose cases lie in the other folds too; give it alone.")
     if not args.o.strip():
         raise UserError("-o is empty; give a folder.")
     if not 100 <= args.bootstrap <= _MOST_DRAWS:
         raise UserError(f"-bootstrap must be at least 100 and at most {_MOST_DRAWS}, got {args.bootstrap}.")
-    args.threshold = threshold_of(args)
-    read_groups(args.groups, ())
     if args.channel < 0:
         raise UserError(f"-channel must be 0 or more, got {args.channel}.")
     if args.seed < 0:
         raise UserError(f"-seed must be at least 0, got {args.seed}.")
+    args.threshold = threshold_of(args)
+    read_groups(args.groups, ())
 
 
 def _maps(given: Sequence[str]) -> dict[str, Path]:
@@ -227,58 +231,44 @@ def _maps(given: Sequence[str]) -> dict[str, Path]:
     return {label: Path(file) for label, _, file in pairs}
 
 
-def _name_of(flag: str, text: str, entries: list) -> str:
-    """Name of the entry that a flag names by its name or label."""
-    found = [entry.name for entry in entries if text in (entry.name, entry.label)]
-    if not found:
-        listed = ", ".join(f"{entry.name} ({entry.label})" for entry in entries)
-        raise UserError(f"{flag} {text}: not among those compared: {listed}.")
-    return found[0]
-
-
-def _ranked(entries: list, unranked: Sequence[str]) -> list:
-    """The entries, those of ``-unranked`` marked so."""
-    names = {_name_of("-unranked", text, entries) for text in unranked}
-    if len(names) == len(entries):
+def _ranked(args: argparse.Namespace, entries: list) -> tuple[list, tuple[str, str] | None]:
+    """The entries, those of ``-unranked`` marked so, and the names of the two of ``-relative``."""
+    names = {entry.label: entry.name for entry in entries} | {entry.name: entry.name for entry in entries}
+    unranked, relative = args.unranked or [], args.relative or []
+    for flag, text in [*(("-unranked", text) for text in unranked), *(("-relative", text) for text in relative)]:
+        if text not in names:
+            listed = ", ".join(f"{entry.name} ({entry.label})" for entry in entries)
+            raise UserError(f"{flag} {text}: not among those compared: {listed}.")
+    without = {names[text] for text in unranked}
+    if len(without) == len(entries):
         raise UserError("-unranked names every entry; leave one to rank.")
-    return [replace(entry, ranked=entry.name not in names) for entry in entries]
-
-
-def _relative(given: list[str] | None, entries: list) -> tuple[str, str] | None:
-    """Names of the two entries of ``-relative``."""
-    if given is None:
-        return None
-    names = [_name_of("-relative", text, entries) for text in given]
-    if names[0] == names[1]:
-        raise UserError(f"-relative needs two different entries, got {given[0]} twice.")
-    return names[0], names[1]
-
-
-def _check_settings(datasets: list) -> None:
-    """UserError unless the data sets were measured in the same way."""
-    for dataset in datasets:
-        if differing := dataset.settings.differing(datasets[0].settings):
-            names = f"{dataset.name} and {datasets[0].name} were evaluated with other settings ({differing})"
-            raise UserError(f"{names}; run `nnunet_nacl evaluate` with the same options for both.")
+    entries = [replace(entry, ranked=entry.name not in without) for entry in entries]
+    if not relative:
+        return entries, None
+    first, second = (names[text] for text in relative)
+    if first == second:
+        raise UserError(f"-relative needs two different entries, got {relative[0]} twice.")
+    return entries, (first, second)
 
 
 def _summary(comparison) -> str:
     """What the tests found, for the terminal: the whole table has a line for each metric and trainer."""
     labels, lines = comparison.labels, []
     for dataset in comparison.datasets:
-        titles = comparison.columns_of(dataset)
-        found = list(comparison.tests(dataset))
+        titles, tests = comparison.columns_of(dataset), list(comparison.tests(dataset))
         lines.append(f"Against {comparison.entries[0].label} on {dataset.name}, p < 0.05 after Holm's correction:")
         for name in comparison.ranked:
             if name == comparison.names[0]:
                 continue
-            for verdict in ("better", "worse", "mixed"):
-                listed = [titles[row.column].title for row in found if (row.trainer, row.verdict) == (name, verdict)]
-                if listed:
-                    lines.append(f"  {labels[name]} {verdict}: {', '.join(listed)}")
-            if not any(row.trainer == name and row.verdict in ("better", "worse", "mixed") for row in found):
-                untested = any(row.trainer == name and row.verdict == "untested" for row in found)
-                lines.append(f"  {labels[name]}: {'too few cases for a test' if untested else 'no difference shown'}")
+            found: dict[str, list[str]] = {"better": [], "worse": [], "mixed": [], "untested": [], "none": []}
+            for row in tests:
+                if row.trainer == name:
+                    found[row.verdict].append(titles[row.column].title)
+            shown = [verdict for verdict in ("better", "worse", "mixed") if found[verdict]]
+            lines += [f"  {labels[name]} {verdict}: {', '.join(found[verdict])}" for verdict in shown]
+            if not shown:
+                what = "too few cases for a test" if found["untested"] else "no difference shown"
+                lines.append(f"  {labels[name]}: {what}")
         if powerless := comparison.powerless(dataset):
             lines.append(f"  too few cases for p (Holm) < 0.05, however clear the difference: {', '.join(powerless)}")
     return "\n".join(lines)

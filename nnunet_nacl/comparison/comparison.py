@@ -1,4 +1,4 @@
-"""A comparison: one long table of values, and the means, tests and ranks that follow from it, computed once."""
+"""A comparison: a table of values, and the means, tests and ranks that follow from it, computed once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from nnunet_nacl.metrics.bootstrap import Interval, mean_interval
 __all__ = ["Comparison", "verdict_of"]
 
 ALPHA = 0.05
-_TABLE = ("dataset", "method", "network", "case", "patient", "structure", "mask", "metric", "column", "value")
 _TESTS = ("dataset", "column", "family", "trainer", "reference", *PairedDifference.__annotations__)
 
 
@@ -76,25 +75,12 @@ class Comparison:
         return make_columns([dataset.structures])
 
     @cached_property
-    def table(self) -> pd.DataFrame:
-        """One row a value.
-
-        ``dataset``, ``method`` (name of the entry), ``network`` (fold; empty where nothing tells), ``case``,
-        ``patient``, ``structure``, ``mask``, ``metric``, ``column`` (id of these three) and ``value``, NaN where it is
-        undefined. ``HD95_mm`` of no structure is the mean over those structures of the case that have a distance for
-        all entries.
-        """
-        rows = (row for dataset in self.datasets for row in _rows(dataset, self.names))
-        return pd.DataFrame(rows, columns=_TABLE)
-
-    @cached_property
     def values(self) -> dict[str, pd.DataFrame]:
-        """By data set: a row a case, in the order of its cases, and of each column and method (``[column][name]``)."""
-        wide = {
-            name: rows.pivot(index="case", columns=["column", "method"], values="value")
-            for name, rows in self.table.groupby("dataset")
-        }
-        return {dataset.name: wide[dataset.name].loc[list(dataset.cases)] for dataset in self.datasets}
+        """By data set: a row a case, and of each column and method (``[column][name]``) its value; NaN if undefined.
+
+        ``HD95_mm`` of all structures is the mean over those of the case that have a distance for all entries.
+        """
+        return {dataset.name: _values(dataset, self.names) for dataset in self.datasets}
 
     @cached_property
     def means(self) -> dict[tuple[str, str, str], Interval]:
@@ -136,7 +122,9 @@ class Comparison:
         """
         result = pd.DataFrame([row for dataset in self.datasets for row in self._tests(dataset)], columns=_TESTS)
         result["p_holm"] = result.groupby(["dataset", "family"]).p.transform(holm)
-        result["verdict"] = [verdict_of(row, row.p_holm, self.columns[row.column].better) for row in _tuples(result)]
+        result["verdict"] = [
+            verdict_of(row, row.p_holm, self.columns[row.column].better) for row in result.itertuples()
+        ]
         return result
 
     def _tests(self, dataset: Dataset) -> Iterator[tuple]:
@@ -153,7 +141,7 @@ class Comparison:
 
     def tests(self, dataset: Dataset) -> Iterator[Any]:
         """Rows of :attr:`statistics` of one data set, their values as attributes."""
-        return _tuples(self.statistics[self.statistics.dataset == dataset.name])
+        return self.statistics[self.statistics.dataset == dataset.name].itertuples(index=False)
 
     def powerless(self, dataset: Dataset) -> list[str]:
         """Families of tests in which no result can pass: the smallest possible p times their number is 0.05 or more.
@@ -212,10 +200,6 @@ def verdict_of(paired: Any, p_holm: float, better: str) -> str:
     return "better" if (paired.difference > 0) == (better == "higher") else "worse"
 
 
-def _tuples(rows: pd.DataFrame) -> Iterator[Any]:
-    return rows.itertuples(index=False)
-
-
 def _few(dataset: Dataset) -> list[str]:
     if dataset.n_patients >= MIN_CASES:
         return []
@@ -223,17 +207,16 @@ def _few(dataset: Dataset) -> list[str]:
     return [f"{dataset.name}: only {dataset.size}, fewer than {MIN_CASES}: no test is made, and {what}"]
 
 
-def _rows(dataset: Dataset, names: Sequence[str]) -> Iterator[tuple]:
-    distances = np.array(
-        [[[case.structures[key].hd95_mm for key in dataset.structures] for case in dataset.results[n]] for n in names]
-    )
+def _values(dataset: Dataset, names: Sequence[str]) -> pd.DataFrame:
+    columns = make_columns([dataset.structures])
+    values = {
+        (column_id, name): [case_value(case, column) for case in dataset.results[name]]
+        for column_id, column in columns.items()
+        for name in names
+    }
     # A structure that one trainer missed has a Dice of 0 but no distance, and those that are hard to find have the
     # largest: without it, whoever misses it would look closer than whoever finds it. So it counts for none.
-    shared = np.where(np.isnan(distances).any(axis=0), np.nan, distances)  # (n_methods, n_cases, n_structures)
-    for column_id, column in make_columns([dataset.structures]).items():
-        place = (column.structure, column.mask, column.metric, column_id)
-        for name, own in zip(names, shared):
-            for case, distance in zip(dataset.results[name], own):
-                value = nanmean(distance) if column_id == "HD95_mm" else case_value(case, column)
-                network, patient = dataset.case_fold.get(case.case, ""), dataset.patients.get(case.case, case.case)
-                yield (dataset.name, name, network, case.case, patient, *place, value)
+    distances = np.array([[values[f"HD95_mm:{key}", name] for key in dataset.structures] for name in names])
+    shared = np.where(np.isnan(distances).any(axis=0), np.nan, distances)  # (n_methods, n_structures, n_cases)
+    values |= {("HD95_mm", name): [nanmean(case) for case in own.T] for name, own in zip(names, shared)}
+    return pd.DataFrame(values, index=list(dataset.cases))

@@ -76,10 +76,10 @@ def _statistic(comparison: Comparison, row: dict[str, Any]) -> dict[str, Any]:
 
 def _dataset(comparison: Comparison, dataset: Dataset) -> dict[str, Any]:
     values, columns, names = comparison.values[dataset.name], comparison.columns_of(dataset), comparison.names
-    undefined: dict[str, dict[str, list[str]]] = {column: {} for column in columns}
-    for (column, name), own in values.items():
-        if cases := own.index[own.isna()].tolist():
-            undefined[column][name] = cases
+    undefined = {
+        column: {name: cases for name, own in values[column].items() if (cases := own.index[own.isna()].tolist())}
+        for column in columns
+    }
     keys = ("name", "configuration", "plans", "regions", "structures", "case_fold", "left_out", "predictions")
     return {
         **{key: getattr(dataset, key) for key in (*keys, "patients", "n_patients")},

@@ -16,6 +16,7 @@ from typing import Any
 
 from typing_extensions import TypedDict
 
+from nnunet_nacl.cases.companion_files import find_above
 from nnunet_nacl.documents.map_file import fitted_cases
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import fits, read_dict, read_json
@@ -99,12 +100,10 @@ def _some(cases: set[str]) -> str:
 
 
 def _dataset_name(folder: Path, plans: Path | None) -> str:
-    places = [folder, *Path(os.path.abspath(folder)).parents[:2]]
-    found = [plans] if plans else [place / "plans.json" for place in places if (place / "plans.json").is_file()]
     try:
-        name = read_dict(found[0]).get("dataset_name") if found else None
+        name = read_dict(find_above(folder, "plans.json", plans, "-pfile")).get("dataset_name")
     except UserError:
-        name = None
+        return ""
     return name if isinstance(name, str) else ""
 
 
