@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from nnunet_nacl.cases.evaluate import evaluate_folder
 from nnunet_nacl.cases.quality_block import quality_rows
-from nnunet_nacl.comparison.columns import case_value, make_columns
+from nnunet_nacl.comparison.columns import column_values
 from nnunet_nacl.documents.results import CaseResult
 from nnunet_nacl.files import to_csv_text, write_atomically
 
@@ -41,16 +41,12 @@ OF_PROBABILITIES = (
 
 def values_of(case: CaseResult, treatment: str) -> list[float | str]:
     """The columns' values in a case; those of the probabilities stand beside the undecided segmentation only."""
-    known = make_columns([dict.fromkeys(case.structures, "")])
-
-    def value(column: str) -> float | str:
-        return case_value(case, known[column]) if column in known else ""
-
+    found: dict[str, float | str] = {**column_values(case)}
     rows = quality_rows([case])
     errors = [] if rows is None else abs(rows.expected_dice - rows.true_dice)
     expected = np.nanmean(errors) if np.isfinite(errors).any() else ""
-    probabilities = ["" if "decided" in treatment else value(column) for column in OF_PROBABILITIES]
-    return [value("Dice"), value("HD95_mm"), expected, *probabilities]
+    probabilities = ["" if "decided" in treatment else found.get(column, "") for column in OF_PROBABILITIES]
+    return [found["Dice"], found["HD95_mm"], expected, *probabilities]
 
 
 def main() -> None:

@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from nnunet_nacl.documents.results import CHOSEN_MASKS, MASKS, CaseResult, nanmean
-from nnunet_nacl.metrics.binning import BinStats
-from nnunet_nacl.metrics.calibration_error import cece, ece
+from nnunet_nacl.documents.results import CHOSEN_MASKS, MASKS, CaseResult, mask_metrics, nanmean
 from nnunet_nacl.metrics.chosen import chosen_ece
-from nnunet_nacl.metrics.scores import brier, nll
 
-__all__ = ["CALIBRATION_METRICS", "CHOSEN", "RANK_METRICS", "Column", "case_value", "family_of", "make_columns"]
+__all__ = ["CALIBRATION_METRICS", "CHOSEN", "RANK_METRICS", "Column", "column_values", "family_of", "make_columns"]
 
-CALIBRATION_METRICS: dict[str, Callable[[BinStats], float]] = {
-    "ECE": ece,
-    "CECE_mean": cece,
-    "CECE_sum": lambda stats: cece(stats, reduction="sum"),
-    "NLL": nll,
-    "Brier": brier,
-}
+CALIBRATION_METRICS = ("ECE", "CECE_mean", "CECE_sum", "NLL", "Brier")
 CHOSEN = "ECE_chosen"
 """ECE of the segmentation's own label, on ``CHOSEN_MASKS``. That of the probabilities asks about the likeliest label:
 another question where the segmentation is decided or postprocessed, so the two are never one column."""
@@ -46,7 +37,7 @@ class Column:
         group: ``discrimination`` or ``calibration``.
         better: ``lower`` or ``higher``.
         unit: ``mm`` or empty.
-        metric: ``Dice``, ``HD95_mm``, ``CHOSEN``, or a key of ``CALIBRATION_METRICS``.
+        metric: ``Dice``, ``HD95_mm``, ``CHOSEN``, or one of ``CALIBRATION_METRICS``.
         mask: Of a calibration metric.
         structure: nnU-Net's key of one structure; None for all together.
     """
@@ -98,23 +89,22 @@ def make_columns(structures: Sequence[Mapping[str, str]]) -> dict[str, Column]:
     return result
 
 
-def case_value(case: CaseResult, column: Column) -> float:
-    """The column's value in a case; NaN where it is undefined, or the data set has no such structure.
+def column_values(case: CaseResult) -> dict[str, float]:
+    """The value of each column of a case's data set, by id; NaN where it is undefined.
 
     ``Dice`` and ``HD95_mm`` of all structures together are the mean over those that are defined in the case; a
     comparison takes for ``HD95_mm`` only those that are defined for all trainers.
     """
-    if column.mask is not None:
-        if column.metric == CHOSEN:
-            return chosen_ece(case.chosen[column.mask]) if case.chosen else math.nan
-        return float(CALIBRATION_METRICS[column.metric](case.stats[column.mask]))
-    found = case.structures if column.structure is None else {column.structure: case.structures.get(column.structure)}
-    values = (
-        structure.overlap.dice if column.metric == "Dice" else structure.hd95_mm
-        for structure in found.values()
-        if structure is not None
-    )
-    return nanmean(values)
+    values: dict[str, float] = {}
+    distances = {key: structure.hd95_mm for key, structure in case.structures.items()}
+    for metric, found in (("Dice", case.dice), ("HD95_mm", distances)):
+        values |= {metric: nanmean(found.values())} | {f"{metric}:{key}": value for key, value in found.items()}
+    for mask in MASKS:
+        errors = mask_metrics(case.stats[mask])
+        values |= {f"{metric}:{mask}": errors[metric] for metric in CALIBRATION_METRICS}
+    for mask in CHOSEN_MASKS:
+        values[f"{CHOSEN}:{mask}"] = chosen_ece(case.chosen[mask]) if case.chosen else math.nan
+    return values
 
 
 def family_of(column_id: str, column: Column) -> str | None:

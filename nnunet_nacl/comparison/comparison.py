@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from nnunet_nacl.comparison.alignment import Dataset
-from nnunet_nacl.comparison.columns import RANK_METRICS, Column, case_value, family_of, make_columns
+from nnunet_nacl.comparison.columns import RANK_METRICS, Column, column_values, family_of, make_columns
 from nnunet_nacl.comparison.entries import Entry
 from nnunet_nacl.comparison.ranks import case_ranks, mean_case_ranks, sum_ranks
 from nnunet_nacl.comparison.statistics import MIN_CASES, PairedDifference, holm, paired_difference
@@ -208,15 +208,14 @@ def _few(dataset: Dataset) -> list[str]:
 
 
 def _values(dataset: Dataset, names: Sequence[str]) -> pd.DataFrame:
-    columns = make_columns([dataset.structures])
-    values = {
-        (column_id, name): [case_value(case, column) for case in dataset.results[name]]
-        for column_id, column in columns.items()
+    found = {
+        name: pd.DataFrame([column_values(case) for case in dataset.results[name]], index=list(dataset.cases))
         for name in names
     }
     # A structure that one trainer missed has a Dice of 0 but no distance, and those that are hard to find have the
     # largest: without it, whoever misses it would look closer than whoever finds it. So it counts for none.
-    distances = np.array([[values[f"HD95_mm:{key}", name] for key in dataset.structures] for name in names])
-    shared = np.where(np.isnan(distances).any(axis=0), np.nan, distances)  # (n_methods, n_structures, n_cases)
-    values |= {("HD95_mm", name): [nanmean(case) for case in own.T] for name, own in zip(names, shared)}
-    return pd.DataFrame(values, index=list(dataset.cases))
+    distances = [own[[f"HD95_mm:{key}" for key in dataset.structures]] for own in found.values()]
+    missed = np.isnan(distances).any(axis=0)
+    for own, distance in zip(found.values(), distances):
+        own["HD95_mm"] = [nanmean(case) for case in distance.mask(missed).to_numpy()]
+    return pd.concat(found, axis=1).swaplevel(axis=1)

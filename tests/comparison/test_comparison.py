@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nnunet_nacl.comparison.columns import case_value, family_of, make_columns
+from nnunet_nacl.comparison.columns import column_values, family_of, make_columns
 from nnunet_nacl.comparison.comparison import Comparison, verdict_of
 from nnunet_nacl.comparison.entries import Entry
 from nnunet_nacl.comparison.statistics import holm, paired_difference, wilcoxon_p
@@ -23,13 +23,14 @@ THREE = {"nnUNetTrainer": 1.0, "nnUNetTrainerCE": 1.5, "nnUNetTrainerNACL": 2.5}
 
 def test_columns_hold_what_the_evaluation_says():
     case = make_case("a", np.random.default_rng(0), 1.0)
-    columns = make_columns([STRUCTURES])
-    assert case_value(case, columns["Dice:2"]) == case.dice["2"]
-    assert case_value(case, columns["Dice"]) == pytest.approx(np.mean(list(case.dice.values())))
-    assert case_value(case, columns["HD95_mm:1"]) == case.structures["1"].hd95_mm
+    columns, values = make_columns([STRUCTURES]), column_values(case)
+    assert values.keys() == columns.keys()
+    assert values["Dice:2"] == case.dice["2"]
+    assert values["Dice"] == pytest.approx(np.mean(list(case.dice.values())))
+    assert values["HD95_mm:1"] == case.structures["1"].hd95_mm
     for metric in ("ECE", "CECE_mean", "CECE_sum", "NLL", "Brier"):
         for mask in ("foreground", "predicted", "all"):
-            assert case_value(case, columns[f"{metric}:{mask}"]) == mask_metrics(case.stats[mask])[metric]
+            assert values[f"{metric}:{mask}"] == mask_metrics(case.stats[mask])[metric]
     assert columns["HD95_mm:1"].title == "HD95 Anterior (mm)" and columns["Dice"].better == "higher"
 
 
@@ -37,7 +38,7 @@ def test_columns_of_several_data_sets_name_structures_where_they_agree():
     columns = make_columns([{"1": "Anterior", "2": "Posterior"}, {"1": "Liver"}])
     assert columns["Dice:1"].title == "DSC structure 1" and columns["Dice:2"].title == "DSC Posterior"
     case = replace(make_case("a", np.random.default_rng(0), 1.0), structures={})
-    assert math.isnan(case_value(case, columns["Dice:1"])) and math.isnan(case_value(case, columns["Dice"]))
+    assert math.isnan(column_values(case)["Dice"]) and "Dice:1" not in column_values(case)
 
 
 def test_every_trainer_is_compared_with_the_first():
