@@ -103,7 +103,12 @@ def align(selection: Selection, documents: Sequence[tuple[Predictions, Evaluatio
     """
     options, first = selection.options, documents[0][1]
     for one, document in documents:
-        _check_structures(one, document, first)
+        if (document.names, document.channels, document.regions) != (first.names, first.channels, first.regions):
+            own, other = (", ".join(f"{key} {name}" for key, name in d.names.items()) for d in (document, first))
+            raise UserError(
+                f"{one.entry.name}{f', fold {one.fold}' if one.fold else ''} has the structures {own}, the first "
+                f"entry {other}; compare models of the same labels."
+            )
     table = pd.DataFrame([row for pair in documents for row in _rows(*pair)], columns=_TABLE)
     notes = list(selection.notes)
     places: dict[str, dict[str, dict[str, str]]] = {one.entry.name: {} for one, _ in documents}
@@ -111,10 +116,9 @@ def align(selection: Selection, documents: Sequence[tuple[Predictions, Evaluatio
         one, folder = rows.predictions.iloc[0], rows.folder.iloc[0]
         notes += options.check_training(one.entry.label, fold, folder, set(rows.case))
         places[name][fold] = _places(one, folder, Path(rows.result.iloc[0].reference_file), selection)
-    case_fold = _case_folds(table)
     common, left_out, note = _common_cases(selection, table, documents)
+    results = table.set_index("case").loc[common].groupby("entry").result.agg(list)
     by_model = bool(selection.folds or options.test)
-    by_entry = {name: table[table.entry == name].set_index("case").result for name in places}
     return Dataset(
         name=selection.name,
         configuration=options.configuration or "" if by_model else "",
@@ -124,8 +128,8 @@ def align(selection: Selection, documents: Sequence[tuple[Predictions, Evaluatio
         structures=dict(first.names),
         settings=first.settings,
         cases=tuple(common),
-        case_fold={case: case_fold.get(case, "") for case in common},
-        results={name: results.loc[common].tolist() for name, results in by_entry.items()},
+        case_fold=dict.fromkeys(common, "") | _case_folds(table[table.case.isin(common)]),
+        results={name: results[name] for name in places},
         predictions=places,
         left_out=left_out,
         patients=_patients(selection, common),
@@ -141,22 +145,8 @@ def _rows(one: Predictions, document: Evaluation) -> Iterator[tuple[Any, ...]]:
         yield one.entry.name, one.fold or fold_of(folder), case.case, case, folder, one
 
 
-def _check_structures(one: Predictions, document: Evaluation, first: Evaluation) -> None:
-    if (document.names, document.channels, document.regions) != (first.names, first.channels, first.regions):
-        own, other = (", ".join(f"{key} {name}" for key, name in d.names.items()) for d in (document, first))
-        raise UserError(
-            f"{one.entry.name}{f', fold {one.fold}' if one.fold else ''} has the structures {own}, the first "
-            f"entry {other}; compare models of the same labels."
-        )
-
-
 def _case_folds(table: pd.DataFrame) -> dict[str, str]:
-    """Fold of each case of which any entry tells it; UserError where a case lies in several."""
-    for (entry, case), rows in table[table.duplicated(["entry", "case"], keep=False)].groupby(["entry", "case"]):
-        raise UserError(
-            f"{entry}: case {case} lies in fold {rows.fold.iloc[0]} and in fold {rows.fold.iloc[1]}; remove what "
-            "is left over from another split, or choose one fold with -f."
-        )
+    """Fold of each case of which any entry tells it; UserError where two models were trained on other splits."""
     told = table[table.fold != ""].sort_values("case", kind="stable")
     first = told.drop_duplicates("case")
     told = told.merge(first, on="case", suffixes=("", "_first"))
@@ -172,6 +162,11 @@ def _common_cases(
     selection: Selection, table: pd.DataFrame, documents: Sequence[tuple[Predictions, Evaluation]]
 ) -> tuple[list[str], dict[str, list[str]], list[str]]:
     """The cases that all have, those that each lacks, and a note where some are left out."""
+    for (entry, case), rows in table[table.duplicated(["entry", "case"], keep=False)].groupby(["entry", "case"]):
+        raise UserError(
+            f"{entry}: case {case} lies in fold {rows.fold.iloc[0]} and in fold {rows.fold.iloc[1]}; remove what "
+            "is left over from another split, or choose one fold with -f."
+        )
     problems = [(one.entry.name, case, text) for one, document in documents for case, text in document.problems.items()]
     everything = {*table.case, *(case for _, case, _ in problems)}
     left_out = {

@@ -73,9 +73,7 @@ def mean_case_ranks(
 
     Args:
         ranks: Per data set (n_cases, n_methods) from :func:`case_ranks`; rows with NaN are left out.
-        n_bootstrap: Number of draws.
-        seed: Of the draws.
-        groups: Per data set the patient of each case; None: each case is its own.
+        n_bootstrap, seed, groups: As for :func:`~nnunet_nacl.metrics.bootstrap.mean_interval`; groups per data set.
 
     Returns:
         One per method; the interval is NaN with fewer than two patients.

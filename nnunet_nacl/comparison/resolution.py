@@ -66,7 +66,7 @@ class Options:
     progress: bool = False
 
     def check_training(self, label: str, fold: str, folder: Path, cases: set[str]) -> list[str]:
-        """See :func:`~nnunet_nacl.comparison.training_cases.check_training_cases`."""
+        """:func:`~nnunet_nacl.comparison.training_cases.check_training_cases` with these options."""
         return check_training_cases(label, fold, folder, cases, allow=self.allow_training_cases, plans=self.plans_json)
 
 

@@ -66,9 +66,7 @@ def paired_difference(
     Args:
         reference: One value per case; NaN is undefined.
         values: Of the same cases in the same order.
-        n_bootstrap: Number of bootstrap draws.
-        seed: Of the draws.
-        groups: Patient of each case; None: each case is its own.
+        n_bootstrap, seed, groups: As for :func:`~nnunet_nacl.metrics.bootstrap.mean_interval`.
 
     Raises:
         ValueError: The lengths differ.
