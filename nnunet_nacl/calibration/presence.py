@@ -22,6 +22,7 @@ from nnunet_nacl.metrics.detection import auroc, binary_brier, binary_ece
 
 __all__ = [
     "FEWEST",
+    "LearnedPresence",
     "LearnedProbability",
     "ProbabilityCheck",
     "check_probabilities",
@@ -104,8 +105,42 @@ class LearnedProbability:
 
     def predict(self, features: np.ndarray) -> np.ndarray:
         """(n,) probability of a yes for (n, F) features; NaN where one of them is."""
-        x = (np.asarray(features, float).reshape(-1, len(self.centre)) - self.centre) / self.spread
+        x = (np.asarray(features, float).reshape(len(features), len(self.centre)) - self.centre) / self.spread
         return _sigmoid(self.intercept + x @ self.slopes)
+
+
+@dataclass(frozen=True, eq=False)
+class LearnedPresence:
+    """What held-out cases taught about what is there, from what the network said of them: before any map.
+
+    A learned probability is calibrated by itself, and a map that acts on voxels gives it nothing; so it can be learned
+    where the probabilities of the cases are gone and only these few numbers of them are left.
+
+    Attributes:
+        voxel: Volume of a voxel, the median of the cases'.
+        present: By structure, whether it is in a scan. Structures that are in all cases, or in none, are missing.
+        real: By structure, whether a component of it overlaps the truth.
+        listed: Structures whose components are findings: those that are absent from some cases, or often in pieces.
+    """
+
+    voxel: float
+    present: dict[str, LearnedProbability]
+    real: dict[str, LearnedProbability]
+    listed: list[str]
+
+    def present_probability(self, structure: str, expected_volume: float, max_probability: float) -> float:
+        """That a structure is in the scan; NaN where nothing was learned. The numbers are the network's own."""
+        if structure not in self.present:
+            return math.nan
+        features = presence_features([expected_volume], [max_probability], self.voxel)
+        return float(self.present[structure].predict(features)[0])
+
+    def real_probability(self, structure: str, volume: float, mean_probability: float, max_probability: float) -> float:
+        """That a component overlaps the truth; NaN where nothing was learned. The numbers are the network's own."""
+        if structure not in self.real:
+            return math.nan
+        features = finding_features([volume], [mean_probability], [max_probability])
+        return float(self.real[structure].predict(features)[0])
 
 
 def presence_features(

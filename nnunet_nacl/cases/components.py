@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -11,10 +13,14 @@ from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.cases.probabilities import Box
 from nnunet_nacl.documents.finding_list import Finding, StructureFindings
+from nnunet_nacl.json_files import encode
 from nnunet_nacl.metrics.diameter import largest_diameter
 from nnunet_nacl.metrics.surface import bounding_box
 
-__all__ = ["MOST_FINDINGS", "ComponentSums", "find_components", "label_components"]
+__all__ = ["FOUND", "MOST_FINDINGS", "ComponentSums", "find_components", "label_components"]
+
+FOUND = "findings"
+"""Name of the block of a case's entry that holds them, by nnU-Net's key of each structure."""
 
 MOST_FINDINGS = 100
 """Of a structure in a case; of more, the largest are listed."""
@@ -62,12 +68,20 @@ class ComponentSums:
         """By structure, once all blocks have been counted."""
         return [one.findings(self._case.geometry) for one in self._structures]
 
+    def block(self) -> dict[str, Any]:
+        """JSON values of the findings by nnU-Net's key, for a case's entry: without diameters, which take longest."""
+        block = {one.key: encode(one.findings(self._case.geometry, diameters=False)) for one in self._structures}
+        for structure in block.values():
+            for found in structure["found"]:
+                del found["diameter_mm"], found["real_probability"]
+        return block
+
 
 class _Components:
     """Of one structure: components are numbered inside the box that holds all of them."""
 
     def __init__(self, case: Case, channel: int) -> None:
-        self.channel, self.name = channel, case.labels.names[channel]
+        self.channel, self.name, self.key = channel, case.labels.names[channel], case.labels.key(channel)
         mask = case.labels.mask(case.segmentation, channel)
         self.box = bounding_box(mask)
         self.labels: np.ndarray = np.zeros(0, np.int32)
@@ -111,7 +125,7 @@ class _Components:
         self.sums += np.bincount(number, p, self.n + 1)
         np.maximum.at(self.largest, number, p)
 
-    def findings(self, geometry: Geometry) -> StructureFindings:
+    def findings(self, geometry: Geometry, *, diameters: bool = True) -> StructureFindings:
         if self.box is None:
             return StructureFindings(self.name, n_true=self.n_true)
         sizes = np.bincount(self.labels.ravel(), minlength=self.n + 1)
@@ -128,10 +142,10 @@ class _Components:
                     int(sizes[number]),
                     float(sizes[number] * geometry.voxel_size),
                     _in_space(centre, geometry),
-                    largest_diameter(mask[0] if flat else mask, spacing),
                     float(self.sums[number] / sizes[number]),
                     float(self.largest[number]),
                     self.overlaps[number],
+                    largest_diameter(mask[0] if flat else mask, spacing) if diameters else math.nan,
                 )
             )
         return StructureFindings(self.name, tuple(found), self.n_true, self.n - len(found))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_nacl.cases.case import Case, Truth
+from nnunet_nacl.cases.components import FOUND, ComponentSums
 from nnunet_nacl.cases.labels import Labels
 from nnunet_nacl.cases.ledger import sign as sign_files
 from nnunet_nacl.cases.prediction_folder import CaseFiles, PredictionFolder
@@ -28,7 +29,7 @@ from nnunet_nacl.metrics.surface import bounding_box, surface_distances
 
 __all__ = ["Also", "evaluate_case", "measure", "measure_here", "sign"]
 
-_COMPUTATION = 1  # raise it when a number changes for the same files
+_COMPUTATION = 2  # raise it when a number changes for the same files
 _NOT_MEASURED = ("paper", "hausdorff")  # settings that choose among what is known of every case
 
 
@@ -86,7 +87,11 @@ def measure(files: CaseFiles, case: Case, settings: EvaluationSettings, also: Al
     labels, truth = case.labels, case.truth_and_masks(settings.dilation_mm, settings.boundary_mm)
     saved = files.segmentation is not None  # and may have been postprocessed since
     try:
-        sums = reduce(add, (_count(case, truth, saved, settings, *block) for block in case.probabilities.blocks()))
+        counted, components = [], ComponentSums(case)
+        for block in case.probabilities.blocks():
+            counted.append(_count(case, truth, saved, settings, *block))
+            components.add(*block)
+        sums = reduce(add, counted)
     except ValueError as error:
         raise UserError(f"{files.probabilities}: {error}; predict this case again.") from None
     structures = {
@@ -108,7 +113,11 @@ def measure(files: CaseFiles, case: Case, settings: EvaluationSettings, also: Al
         largest_label=int(truth.labels.max(initial=0)),
         n_changed_voxels=sums.n_changed,
         chosen=sums.chosen,
-        blocks={QUALITY: quality_of(sums.quality, n_true, case.geometry), **(also(case) if also else {})},
+        blocks={
+            QUALITY: quality_of(sums.quality, n_true, case.geometry),
+            FOUND: components.block(),
+            **(also(case) if also else {}),
+        },
     )
 
 

@@ -53,15 +53,18 @@ class QualitySums:
         overlap: Behind expected Dice and volume.
         uncertainty: By name, the sum over the predicted foreground.
         n_predicted: Voxels there.
+        largest: (S,) largest probability of each structure.
     """
 
     overlap: ExpectedOverlap
     uncertainty: dict[str, float]
     n_predicted: int
+    largest: np.ndarray
 
     def __add__(self, other: QualitySums) -> QualitySums:
         uncertainty = {name: value + other.uncertainty[name] for name, value in self.uncertainty.items()}
-        return QualitySums(self.overlap + other.overlap, uncertainty, self.n_predicted + other.n_predicted)
+        largest = np.maximum(self.largest, other.largest)
+        return QualitySums(self.overlap + other.overlap, uncertainty, self.n_predicted + other.n_predicted, largest)
 
 
 def count_quality(
@@ -79,7 +82,9 @@ def count_quality(
     overlap = count_expected(probs, segmentation, regions=labels.values if labels.regions else None, valid=valid)
     n = int(np.count_nonzero(predicted))
     means = foreground_uncertainty(probs, predicted, regions=labels.regions)
-    return QualitySums(overlap, {name: mean * n if n else 0.0 for name, mean in means.items()}, n)
+    structures = probs[0 if labels.regions else 1 :]
+    largest = structures.max(tuple(range(1, probs.ndim)), initial=0, where=True if valid is None else valid)
+    return QualitySums(overlap, {name: mean * n if n else 0.0 for name, mean in means.items()}, n, largest)
 
 
 def quality_of(sums: QualitySums, n_true: Mapping[str, int], geometry: Geometry) -> dict[str, Any]:
@@ -96,6 +101,8 @@ def quality_of(sums: QualitySums, n_true: Mapping[str, int], geometry: Geometry)
     n = sums.n_predicted
     uncertainty = {name: value / n if n else math.nan for name, value in sums.uncertainty.items()}
     block = _block(sums.overlap, n_true, geometry)
+    for values, largest in zip(block["structures"].values(), sums.largest):
+        values["max_probability"] = float(largest)
     return {**block, **uncertainty, "structures": block["structures"]}
 
 

@@ -23,21 +23,21 @@ class Finding:
         centre_mm: (x, y, z), in 2D (x, y): mean of its voxels' centres in the coordinates of the scan as DICOM and
             SimpleITK have them (x to the left, y to the back, z to the head). Of images without any, index times
             spacing.
-        diameter_mm: Largest distance between two of its points.
         mean_probability: Of the structure, over its voxels, as the case has them: calibrated where the case is.
         max_probability: The largest there.
         overlaps: Numbers of the true components of the structure that it has voxels of, from 1; None where there is no
             truth, or it is ignored in all of its voxels.
+        diameter_mm: Largest distance between two of its points; NaN where it was not measured.
         real_probability: That it overlaps the truth at all; NaN where nothing was learned.
     """
 
     voxels: int
     volume: float
     centre_mm: tuple[float, ...]
-    diameter_mm: float
     mean_probability: float
     max_probability: float
     overlaps: tuple[int, ...] | None = None
+    diameter_mm: float = math.nan
     real_probability: float = math.nan
 
     @property

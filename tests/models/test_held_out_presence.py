@@ -1,0 +1,111 @@
+"""What held-out cases teach about what is there: which structures are listed, what is learned, how it is checked."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from nnunet_nacl.calibration.presence import LearnedPresence
+from nnunet_nacl.documents.results import CaseResult
+from nnunet_nacl.files import to_json_text
+from nnunet_nacl.json_files import decode
+from nnunet_nacl.models.held_out_presence import learn_presence
+
+NAMES = {"1": "organ", "2": "lesion", "3": "bones"}
+CASES = 40
+
+
+def component(volume: float, p: float, overlaps) -> dict:
+    return {
+        "voxels": max(1, int(volume * 1000)),
+        "volume": volume,
+        "centre_mm": [0.0, 0.0, 0.0],
+        "diameter_mm": None,
+        "mean_probability": p,
+        "max_probability": (1 + p) / 2,
+        "overlaps": overlaps,
+        "real_probability": None,
+    }
+
+
+def case(i: int, rng) -> CaseResult:
+    """The organ is always there in one piece, the bones always in three, the lesion in two cases of three."""
+    sick = i % 3 > 0
+    volume = float(rng.uniform(2, 5)) if sick else 0.0
+    # a real component is larger and surer than a false one, with some overlap
+    found = [component(float(rng.uniform(0.5, 3)), float(rng.uniform(0.5, 0.95)), [1])] if sick else []
+    found += [component(float(rng.uniform(0.05, 1)), float(rng.uniform(0.3, 0.7)), []) for _ in range(i % 2)]
+    largest = float(rng.uniform(0.5, 1) if sick else rng.uniform(0.2, 0.7))
+
+    def scan(expected, true, p):
+        named = {"expected_volume": expected, "volume": expected, "true_volume": true, "max_probability": p}
+        return {"expected_dice": 0.9, **named}
+
+    expected = volume * 0.8 + float(rng.uniform(0.1, 0.6))
+    structures = {"1": scan(50.0, 50.0, 1.0), "2": scan(expected, volume, largest), "3": scan(9.0, 9.0, 1.0)}
+    findings = {
+        "1": {"name": "organ", "found": [component(50.0, 0.9, [1])], "n_true": 1, "n_more": 0},
+        "2": {"name": "lesion", "found": found, "n_true": int(sick), "n_more": 0},
+        "3": {"name": "bones", "found": [component(3.0, 0.9, [n]) for n in (1, 2, 3)], "n_true": 3, "n_more": 0},
+    }
+    blocks = {"quality": {"unit": "ml", "voxel": 0.001, "structures": structures}, "findings": findings}
+    return CaseResult(f"case_{i}", "", "", "", {}, {}, 2, 0, blocks=blocks)
+
+
+@pytest.fixture(scope="module")
+def cases():
+    rng = np.random.default_rng(0)
+    return [case(i, rng) for i in range(CASES)]
+
+
+def test_structures_that_can_be_absent_or_are_in_pieces_are_listed(cases):
+    found = learn_presence(cases, NAMES, [one.case for one in cases])
+    assert found.learned.listed == ["2", "3"] and found.learned.voxel == 0.001
+    assert list(found.learned.present) == ["2"] and list(found.learned.real) == ["2"]
+    assert found.why_not == {"3": "real: 120 yes and 0 no, it takes 3 of both"}
+    one = found.learned.present["2"]
+    assert (one.n, one.n_yes, one.n_patients) == (40, 26, 40)
+
+
+def test_it_beats_what_the_network_says_and_is_checked_on_other_patients(cases):
+    found = learn_presence(cases, NAMES, [one.case for one in cases])
+    learned, largest, any_voxel = (
+        found.present["2"][kind] for kind in ("learned", "largest probability", "any voxel predicted")
+    )
+    assert learned.brier < largest.brier < any_voxel.brier == pytest.approx(14 / 40)
+    assert learned.auroc > 0.95 and any_voxel.auroc == 0.5 and learned.n == 40
+    real = found.real["2"]
+    assert real["learned"].brier < real["mean probability"].brier and real["learned"].n == 46
+    alarms = found.alarms["2"]["learned"]
+    assert list(alarms) == ["0.5", "0.7", "0.8", "0.9"] and alarms["0.5"] <= alarms["0.9"] < 0.3
+    text = found.table()
+    assert "lesion in the scan, any voxel predicted" in text and "at 0.9 of the true components found" in text
+
+
+def test_what_was_learned_comes_back_and_answers(cases):
+    found = learn_presence(cases, NAMES, [one.case for one in cases])
+    again = decode(LearnedPresence, json.loads(to_json_text(found.to_json())), "map.json")
+    sure, doubtful = again.present_probability("2", 4.0, 0.99), again.present_probability("2", 0.2, 0.3)
+    assert sure > 0.9 > 0.2 > doubtful and sure == found.learned.present_probability("2", 4.0, 0.99)
+    assert again.real_probability("2", 3.0, 0.9, 0.95) > 0.9 > 0.3 > again.real_probability("2", 0.05, 0.3, 0.6)
+    assert math.isnan(again.present_probability("1", 4.0, 0.9)) and math.isnan(again.real_probability("3", 1, 0.5, 0.5))
+
+
+def test_a_truth_that_was_ignored_teaches_nothing(cases):
+    blocks = json.loads(to_json_text([one.blocks for one in cases]))
+    for block in blocks:
+        for one in block["findings"]["2"]["found"]:
+            one["overlaps"] = None
+    changed = [CaseResult(one.case, "", "", "", {}, {}, 2, 0, blocks=b) for one, b in zip(cases, blocks)]
+    found = learn_presence(changed, NAMES, [one.case for one in cases])
+    assert found.why_not["2"] == "real: 0 yes and 0 no, it takes 3 of both" and "2" in found.learned.present
+
+
+def test_cases_of_an_earlier_version_teach_nothing(cases):
+    blocks = {"quality": cases[0].blocks["quality"]}
+    older = [CaseResult(one.case, "", "", "", {}, {}, 2, 0, blocks=blocks) for one in cases]
+    found = learn_presence(older, NAMES, [one.case for one in cases])
+    assert found.learned is None and found.to_json() is None and found.table() == ""
