@@ -80,8 +80,9 @@ class Dataset:
     @property
     def size(self) -> str:
         """``40 cases``, ``1 case``, ``40 cases of 20 patients``."""
-        cases, patients = _counted(len(self.cases), "case"), _counted(self.n_patients, "patient")
-        return f"{cases} of {patients}" if self.patients else cases
+        cases = f"{len(self.cases)} case{'s' * (len(self.cases) != 1)}"
+        patients = f" of {self.n_patients} patient{'s' * (self.n_patients != 1)}"
+        return cases + patients if self.patients else cases
 
     @property
     def where(self) -> str:
@@ -147,10 +148,10 @@ def _rows(one: Predictions, document: Evaluation) -> Iterator[tuple[Any, ...]]:
 
 def _case_folds(table: pd.DataFrame) -> dict[str, str]:
     """Fold of each case of which any entry tells it; UserError where two models were trained on other splits."""
-    told = table[table.fold != ""].sort_values("case", kind="stable")
-    first = told.drop_duplicates("case")
-    told = told.merge(first, on="case", suffixes=("", "_first"))
-    for row in told[told.fold != told.fold_first].itertuples():
+    in_folds = table[table.fold != ""].sort_values("case", kind="stable")
+    first = in_folds.drop_duplicates("case")
+    both = in_folds.merge(first, on="case", suffixes=("", "_first"))
+    for row in both[both.fold != both.fold_first].itertuples():
         raise UserError(
             f"case {row.case} lies in fold {row.fold_first} of {row.entry_first}, but in fold {row.fold} of "
             f"{row.entry}: they were trained on other splits and cannot be compared."
@@ -217,10 +218,6 @@ def _places(one: Predictions, folder: Path, reference: Path, selection: Selectio
         given = {"references": reference.parent, "dataset_json": options.dataset_json, "plans": options.plans_json}
         places |= {key: os.path.abspath(path) for key, path in given.items() if path is not None}
     return places
-
-
-def _counted(n: int, what: str) -> str:
-    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def some(names: Sequence[str]) -> str:

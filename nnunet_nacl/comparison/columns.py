@@ -68,24 +68,19 @@ def make_columns(structures: Sequence[Mapping[str, str]]) -> dict[str, Column]:
         structures: Names by nnU-Net's key, of each data set. A column's title holds a structure's name where all data
             sets with that key agree on it, else the key.
     """
-    names: dict[str, set[str]] = {}
-    for entry in structures:
-        for key, name in entry.items():
-            names.setdefault(key, set()).add(name)
-    shown = {key: next(iter(found)) if len(found) == 1 else f"structure {key}" for key, found in names.items()}
+    names: dict[str | None, str] = {None: ""}
+    for key, name in (item for own in structures for item in own.items()):
+        names[key] = name if names.get(key, name) == name else f"structure {key}"
     result = {}
     for metric, better, unit in (("Dice", "higher", ""), ("HD95_mm", "lower", "mm")):
-        suffix = f" ({unit})" if unit else ""
-        result[metric] = Column(_SHORT[metric] + suffix, "discrimination", better, unit, metric)
-        for key, name in shown.items():
-            title = f"{_SHORT[metric]} {name}{suffix}"
-            result[f"{metric}:{key}"] = Column(title, "discrimination", better, unit, metric, structure=key)
-    for metric in CALIBRATION_METRICS:
-        for mask in MASKS:
-            title = f"{_SHORT.get(metric, metric)} {mask}"
-            result[f"{metric}:{mask}"] = Column(title, "calibration", "lower", "", metric, mask)
-    for mask in CHOSEN_MASKS:
-        result[f"{CHOSEN}:{mask}"] = Column(f"{_SHORT[CHOSEN]} {mask}", "calibration", "lower", "", CHOSEN, mask)
+        for structure, name in names.items():
+            title = f"{_SHORT[metric]} {name}".rstrip() + (f" ({unit})" if unit else "")
+            column_id = f"{metric}:{structure}" if structure else metric
+            result[column_id] = Column(title, "discrimination", better, unit, metric, structure=structure)
+    measured = [(metric, mask) for metric in CALIBRATION_METRICS for mask in MASKS]
+    for metric, mask in [*measured, *((CHOSEN, mask) for mask in CHOSEN_MASKS)]:
+        title = f"{_SHORT.get(metric, metric)} {mask}"
+        result[f"{metric}:{mask}"] = Column(title, "calibration", "lower", "", metric, mask)
     return result
 
 

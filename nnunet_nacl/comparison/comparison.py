@@ -105,12 +105,8 @@ class Comparison:
 
     def averaged(self, dataset: Dataset, metric: str) -> list[str]:
         """Keys of the structures that :meth:`mean` averages: those that have a mean for every entry."""
-        found = self.means
-        return [
-            key
-            for key in dataset.structures
-            if not any(np.isnan(found[dataset.name, f"{metric}:{key}", name].mean) for name in self.names)
-        ]
+        values = self.values[dataset.name]
+        return [key for key in dataset.structures if values[f"{metric}:{key}"].notna().any().all()]
 
     @cached_property
     def statistics(self) -> pd.DataFrame:

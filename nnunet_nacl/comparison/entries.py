@@ -119,8 +119,7 @@ def _split_treatment(argument: str) -> tuple[str, tuple[str, ...]]:
     folder, name = os.path.split(argument.rstrip(os.sep))
     name, *given = name.split("+")
     if unknown := [word for word in given if word not in TREATMENTS]:
-        known = ", ".join(f"+{word}" for word in TREATMENTS)
-        raise UserError(f"-tr {argument}: +{unknown[0]} is none of {known}; correct it.")
+        raise UserError(f"-tr {argument}: +{unknown[0]} is none of +{', +'.join(TREATMENTS)}; correct it.")
     return os.path.join(folder, name), tuple(word for word in TREATMENTS if word in given)
 
 

@@ -22,6 +22,7 @@ from nnunet_nacl.comparison.trained_models import common_folds, find_models, ope
 from nnunet_nacl.comparison.training_cases import check_training_cases, fold_of
 from nnunet_nacl.comparison.treated_folder import treated_document, treated_folder
 from nnunet_nacl.documents.document import read_document
+from nnunet_nacl.documents.map_file import structures_of
 from nnunet_nacl.documents.results import Evaluation, EvaluationSettings
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import can_write
@@ -202,7 +203,7 @@ def read_documents(selection: Selection) -> list[tuple[Predictions, Evaluation]]
 def _is_current(document: Evaluation, folder: PredictionFolder) -> bool:
     """Whether the predictions and their ground truth are those that the document was made from."""
     results, labels = {case.case: case for case in document.cases}, folder.labels
-    if document.names != {labels.key(channel): labels.names[channel] for channel in labels.foreground}:
+    if document.names != structures_of(labels):
         return False
     try:
         found, problems = folder.cases(known=results)

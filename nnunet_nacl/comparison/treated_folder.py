@@ -53,8 +53,8 @@ def treated_document(folder: Path, treatment: Sequence[str]) -> Path:
 def _predicted(folder: Path, treatment: Sequence[str]) -> Path | None:
     """What the calibrated checkpoint predicted for a fold, if that is all that is known of it after calibration."""
     place = predicted_folder(folder.parent, CALIBRATED)
-    known = (folder.parent / AFTER_FOLDER / FILE_NAME).is_file() or not (place / FILE_NAME).is_file()
-    return None if known or tuple(treatment) != ("calibrated",) else place
+    by_map = (folder.parent / AFTER_FOLDER / FILE_NAME).is_file()
+    return place if tuple(treatment) == ("calibrated",) and not by_map and (place / FILE_NAME).is_file() else None
 
 
 def _maps(folder: PredictionFolder) -> Mapping[str, AffineMap]:

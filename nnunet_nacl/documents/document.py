@@ -112,7 +112,7 @@ def to_document(evaluation: Evaluation) -> dict[str, Any]:
             "mean": _means([case["calibration"] for case in per_case]),
             "pooled": {mask: mask_metrics(evaluation.pooled[mask]) for mask in MASKS},
         },
-        "undefined": _undefined(per_case, keys),
+        "undefined": _undefined(per_case),
         "problems": evaluation.problems,
     }
     if evaluation.settings.paper:
@@ -280,15 +280,13 @@ def _means(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def _undefined(per_case: list[dict[str, Any]], keys: list[str]) -> dict[str, dict[str, list[str]]]:
+def _undefined(per_case: list[dict[str, Any]]) -> dict[str, dict[str, list[str]]]:
     """Which cases are left out of which mean."""
-
-    def missing(block: str, key: str, value: str) -> list[str]:
-        return [case["case"] for case in per_case if np.isnan(case[block][key][value])]
-
-    found = {
-        "Dice": {key: missing("metrics", key, "Dice") for key in keys},
-        "HD95_mm": {key: missing("metrics", key, "HD95_mm") for key in keys},
-        "calibration": {mask: missing("calibration", mask, "ECE") for mask in MASKS},
-    }
-    return {name: {key: names for key, names in rows.items() if names} for name, rows in found.items()}
+    result: dict[str, dict[str, list[str]]] = {"Dice": {}, "HD95_mm": {}, "calibration": {}}
+    for case in per_case:
+        values = {(name, key): one[name] for key, one in case["metrics"].items() for name in ("Dice", "HD95_mm")}
+        values |= {("calibration", mask): one["ECE"] for mask, one in case["calibration"].items()}
+        for (name, key), value in values.items():
+            if np.isnan(value):
+                result[name].setdefault(key, []).append(case["case"])
+    return result
