@@ -28,10 +28,10 @@ from nnunet_nacl.metrics.voxel_uncertainty import confidence
 from nnunet_nacl.prediction.image_reading import read_images
 
 __all__ = [
-    "Folders",
     "SliceConfidence",
     "channel_name",
     "kept_slices",
+    "open_folder",
     "read_confidence",
     "read_image",
     "read_prediction",
@@ -39,40 +39,33 @@ __all__ = [
 ]
 
 
-class Folders:
-    """The folders of predictions of one data set of a comparison, opened when they are asked for."""
+def open_folder(dataset: Mapping[str, Any], name: str, fold: str) -> PredictionFolder:
+    """Where a method's predictions of a fold's cases lie; a method without folds has them in one place.
 
-    def __init__(self, dataset: Mapping[str, Any]) -> None:
-        self._places = dataset["predictions"]
-        self._open: dict[tuple[str, str], PredictionFolder] = {}
+    Args:
+        dataset: Of comparison.json.
+        name: Of the method there.
+        fold: Of the cases.
 
-    def get(self, name: str, fold: str) -> PredictionFolder:
-        """Where a method's predictions of a fold's cases lie; a method without folds has them in one place.
-
-        Raises:
-            UserError: They are not there, or nnU-Net's variables are not set.
-        """
-        places = self._places.get(name, {})
-        place = places.get(fold) or places.get("")
-        if place is None:
-            raise UserError(f"comparison.json does not say where {name} lies; run `nnunet_nacl compare` again.")
-        if (name, fold) not in self._open:
-            folder = Path(place["folder"])
-            if not folder.is_absolute():
-                root = os.environ.get("nnUNet_results")
-                if not root:
-                    raise UserError(f"the environment variable nnUNet_results is not set; {folder} should lie there.")
-                folder = Path(root) / folder
-            if not folder.is_dir():
-                moved = "set nnUNet_results to where the models are now, or run `nnunet_nacl compare` again"
-                raise UserError(f"{folder}: no such folder; {moved}.")
-            opened = PredictionFolder.open(
-                folder, place.get("references"), dataset_json=place.get("dataset_json"), plans=place.get("plans")
-            )
-            self._open[name, fold] = treated_folder(
-                opened, place["treatment"].split("+") if "treatment" in place else ()
-            )
-        return self._open[name, fold]
+    Raises:
+        UserError: They are not there, or nnU-Net's variables are not set.
+    """
+    places = dataset["predictions"].get(name, {})
+    place = places.get(fold) or places.get("")
+    if place is None:
+        raise UserError(f"comparison.json does not say where {name} lies; run `nnunet_nacl compare` again.")
+    folder = Path(place["folder"])
+    if not folder.is_absolute():
+        root = os.environ.get("nnUNet_results")
+        if not root:
+            raise UserError(f"the environment variable nnUNet_results is not set; {folder} should lie there.")
+        folder = Path(root) / folder
+    if not folder.is_dir():
+        moved = "set nnUNet_results to where the models are now, or run `nnunet_nacl compare` again"
+        raise UserError(f"{folder}: no such folder; {moved}.")
+    others = {key: place.get(key) for key in ("dataset_json", "plans")}
+    opened = PredictionFolder.open(folder, place.get("references"), **others)
+    return treated_folder(opened, place["treatment"].split("+") if "treatment" in place else ())
 
 
 @dataclass(frozen=True)

@@ -179,8 +179,7 @@ def _outline(mask: np.ndarray, width: int = _OUTLINE) -> np.ndarray:
 
 def _stripe(canvas: np.ndarray, where: np.ndarray) -> None:
     rows, columns = np.indices(where.shape)
-    canvas[where & ((rows + columns) // 4 % 2 == 0)] = 150
-    canvas[where & ((rows + columns) // 4 % 2 == 1)] = 105
+    canvas[where] = np.where((rows + columns) // 4 % 2, 105, 150)[where][:, None]
 
 
 def _annotate(picture: Image.Image, grid: Grid, edges: Sequence[str]) -> None:

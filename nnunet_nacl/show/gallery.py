@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,10 @@ from nnunet_nacl.cases.kept_slices import slicing_axis
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.show.case_files import (
-    Folders,
     SliceConfidence,
     channel_name,
     kept_slices,
+    open_folder,
     read_confidence,
     read_image,
     read_prediction,
@@ -111,7 +112,7 @@ def make_gallery(
     Returns:
         The gallery; what could not be read is in its problems.
     """
-    folders, names = Folders(dataset), [trainer["name"] for trainer in trainers]
+    folder, names = cache(partial(open_folder, dataset)), [trainer["name"] for trainer in trainers]
     picked = pick_cases(dataset, names)
     cases: list[GalleryCase] = []
     problems: list[str] = []
@@ -120,7 +121,7 @@ def make_gallery(
         shown = GalleryCase(case, dataset["case_fold"].get(case, ""), reasons)
         told: list[str] = []
         try:
-            drawn = _draw(shown, folders, dataset, trainers, told, n_bins=n_bins, channel=channel)
+            drawn = _draw(shown, folder, dataset, trainers, told, n_bins=n_bins, channel=channel)
         except UserError as error:
             drawn, told = {}, [str(error)]
         problems += told
@@ -141,7 +142,7 @@ def _scores(dataset: Mapping[str, Any], trainer: str, case: str) -> str:
 
 def _draw(
     shown: GalleryCase,
-    folders: Folders,
+    folder_of: Callable[[str, str], PredictionFolder],
     dataset: Mapping[str, Any],
     trainers: Sequence[Mapping[str, str]],
     problems: list[str],
@@ -162,7 +163,7 @@ def _draw(
             problems.append(str(error))
             return None
 
-    case, found = shown.case, {t["name"]: attempt(folders.get, t["name"], shown.fold) for t in trainers}
+    case, found = shown.case, {t["name"]: attempt(folder_of, t["name"], shown.fold) for t in trainers}
     opened = {name: folder for name, folder in found.items() if folder}
     if not opened:
         raise UserError(problems[0])

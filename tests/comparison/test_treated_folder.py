@@ -23,7 +23,7 @@ from nnunet_nacl.json_files import encode
 from nnunet_nacl.metrics.chosen import chosen_ece, count_chosen
 from nnunet_nacl.metrics.overlap import count_overlap
 from nnunet_nacl.models.workflow import calibrate
-from nnunet_nacl.show.case_files import Folders, read_prediction
+from nnunet_nacl.show.case_files import open_folder, read_prediction
 from tests.calibration.problems import quality_of
 from tests.cases.folders import CLASSES, REGIONS, read
 from tests.comparison.models import CONFIGURATION, PLANS, make_study
@@ -130,7 +130,7 @@ def test_other_maps_are_measured_anew_and_other_predictions_refused(model):
 def test_the_page_shows_what_was_compared(model):
     name = f"{TRAINER}+decided"
     _, dataset = gather(TRAINER, name)
-    folder = Folders({"predictions": dataset.predictions}).get(name, "0")
+    folder = open_folder({"predictions": dataset.predictions}, name, "0")
     shown = read_prediction(folder, "case_00", (3, 9, 8))
     assert np.array_equal(shown, by_hand(model, dataset.results[name][0])[0])
 

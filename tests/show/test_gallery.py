@@ -16,7 +16,7 @@ from nnunet_nacl.cases.heldout import HeldOut
 from nnunet_nacl.cases.labels import smallest_type
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.json_files import encode
-from nnunet_nacl.show.case_files import Folders, kept_slices, read_confidence, read_truth
+from nnunet_nacl.show.case_files import kept_slices, open_folder, read_confidence, read_truth
 from nnunet_nacl.show.gallery import make_gallery, pick_cases
 from tests.cases.folders import write_image, write_json
 from tests.show.study import make_study
@@ -99,9 +99,9 @@ def test_the_reliability_is_that_of_calibration_json(make_validated):
     from nnunet_nacl.cases.evaluate import evaluate_folder
 
     study = make_study(make_validated(cases=1, folds=1))
-    folders = Folders(study.data["datasets"][0])
+    dataset = study.data["datasets"][0]
     for name, model in study.models.items():
-        found = read_confidence(folders.get(name, "0"), "case_00", 0, 3, 15)
+        found = read_confidence(open_folder(dataset, name, "0"), "case_00", 0, 3, 15)
         expected = evaluate_folder(model.validation()).cases[0].stats["foreground"]
         assert encode(found.foreground) == encode(expected)
         assert np.array_equal(found.plane, np.load(model.validation() / "case_00.npz")["probabilities"][:, 3].max(0))
@@ -140,7 +140,7 @@ def test_without_npz_the_slices_that_were_kept_are_shown(study):
             if name == "CE":  # the reliability is that of the whole case, whatever slice is shown
                 (same,) = [own[2].alt for other, _, own in before[case.case] if other == name]
                 assert panels[2].alt == same
-    folder = Folders(study.data["datasets"][0]).get("nnUNetTrainerCE", "0")
+    folder = open_folder(study.data["datasets"][0], "nnUNetTrainerCE", "0")
     kept = kept_slices(folder, "case_00", 0)
     assert 1 < len(kept) < 6
     for index in kept:

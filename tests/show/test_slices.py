@@ -1,12 +1,15 @@
-"""Which slice is shown, and which part of it."""
+"""Which slice is shown, which part of it, and that it looks as usual whichever way round the file stores it."""
 
 from __future__ import annotations
+
+from itertools import permutations, product
 
 import numpy as np
 import pytest
 
+from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.cases.kept_slices import slicing_axis
-from nnunet_nacl.show.slices import choose_slice, crop_box
+from nnunet_nacl.show.slices import Plane, anatomical_axes, choose_slice, crop_box, plane_of
 
 
 @pytest.mark.parametrize(
@@ -70,3 +73,81 @@ def test_the_part_that_is_shown_holds_all_that_is_occupied():
     assert crop_box(occupied) == (slice(0, 29), slice(0, 29))
     assert crop_box(np.zeros((300, 400), bool)) == (slice(0, 300), slice(0, 400))
     assert crop_box(np.ones((40, 30), bool)) == (slice(0, 40), slice(0, 30))
+
+
+ORIENTATIONS = [
+    np.stack([sign * np.eye(3)[axis] for axis, sign in zip(order, signs)], axis=1)
+    for order in permutations(range(3))
+    for signs in product((1, -1), repeat=3)
+]
+# world x grows to the left, y to the back, z to the head: rows and columns of the picture that show these
+VIEWS = {"axial": ((1, 1), (0, 1)), "coronal": ((2, -1), (0, 1)), "sagittal": ((2, -1), (1, 1))}
+
+
+def simpleitk(directions) -> Geometry:
+    n = len(directions)
+    stuff = {"spacing": (0.5, 2, 3)[:n], "origin": (7,) * n, "direction": tuple(np.ravel(directions))}
+    return Geometry.of({"spacing": (3, 2, 0.5), "sitk_stuff": stuff})
+
+
+def nibabel(**affines) -> Geometry:
+    return Geometry.of({"spacing": (3, 2, 0.5), "nibabel_stuff": affines})
+
+
+def world_coordinate(directions: np.ndarray, world: int, shape=(4, 5, 6)) -> np.ndarray:
+    """World coordinate of each voxel, in nnU-Net's array axis order."""
+    indices = np.indices(shape[::-1])[::-1]  # the file's first axis is the array's last
+    return sum(directions[world, i] * indices[i] for i in range(3))
+
+
+@pytest.mark.parametrize("directions", ORIENTATIONS)
+def test_all_48_orientations(directions):
+    axes = anatomical_axes(simpleitk(directions))
+    seen = set()
+    for axis in range(3):
+        plane = plane_of(axis, axes)
+        seen.add(plane.name)
+        for direction, (world, sign) in enumerate(VIEWS[plane.name]):
+            shown = plane.cut(world_coordinate(directions, world), 1)
+            steps = np.diff(shown, axis=direction)
+            assert (np.sign(steps) == sign).all() and not np.diff(shown, axis=1 - direction).any()
+    assert seen == set(VIEWS)
+
+
+def test_letters_and_words():
+    axes = anatomical_axes(simpleitk(np.eye(3)))
+    assert [plane_of(i, axes).name for i in range(3)] == ["axial", "coronal", "sagittal"]
+    assert plane_of(0, axes).edges == ("R", "L", "A", "P")
+    assert plane_of(1, axes).edges == ("R", "L", "S", "I")
+    assert plane_of(2, axes).edges == ("A", "P", "S", "I")
+    assert plane_of(1, axes).description == "coronal, the patient's right on the left, superior at the top"
+
+
+def test_nibabel_says_the_same_as_simpleitk():
+    for directions in ORIENTATIONS:
+        affine = np.eye(4)
+        affine[:3, :3] = np.diag([-1, -1, 1]) @ directions * (0.5, 2, 3)
+        expected = anatomical_axes(simpleitk(directions))
+        assert anatomical_axes(nibabel(original_affine=affine)) == expected
+        assert anatomical_axes(nibabel(original_affine=np.eye(4), reoriented_affine=affine)) == expected
+
+
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        Geometry((999, 1, 1)),
+        simpleitk(np.eye(2)),
+        simpleitk([[1, 1, 0], [0, 0, 0], [0, 0, 1]]),
+        nibabel(original_affine=np.zeros((4, 4))),
+    ],
+)
+def test_unknown_orientations_are_shown_as_stored(geometry):
+    assert anatomical_axes(geometry) is None
+    plane, volume = plane_of(1, None), np.arange(24).reshape(2, 3, 4)
+    assert plane == Plane(1) and np.array_equal(plane.cut(volume, 2), volume[:, 2])
+    assert plane.description == "turned as it is stored"
+
+
+def test_spacing_follows_the_turn():
+    assert Plane(0).spacing_mm((3, 2, 1)) == (2, 1)
+    assert Plane(1, transpose=True).spacing_mm((3, 2, 1)) == (1, 3)

@@ -22,15 +22,17 @@ PAPER = "paper"
 """Folder beside comparison.json."""
 
 # How ids begin. Tables 3 and 4 and figure 3 are tables 1 and 2 and figure 7 of comparisons of two priors or penalties.
-_TABLES = {r"discrimination|overview": 1, r"calibration(?!_masks)|overview": 2}
-_FIGURES = {
-    "radar_": 1,
-    "rank_": 2,
-    "hyper_": 6,
-    "relative_difference": 7,
-    "networks_": 8,
-    "training_share": 9,
-    "scatter": 10,
+_NUMBERS = {
+    "table": {r"discrimination|overview": 1, r"calibration(?!_masks)|overview": 2},
+    "figure": {
+        "radar_": 1,
+        "rank_": 2,
+        "hyper_": 6,
+        "relative_difference": 7,
+        "networks_": 8,
+        "training_share": 9,
+        "scatter": 10,
+    },
 }
 
 
@@ -51,16 +53,13 @@ def write_paper_numbers(
     place = folder / PAPER
     for old in (*place.glob("table_*"), *place.glob("figure_*")):
         old.unlink()
-    for table in tables:
-        for begins, number in _TABLES.items():
-            if re.match(begins, table.id):
-                for ending in ("csv", "md", "tex"):
-                    _copy(folder / TABLES / f"{table.id}.{ending}", place / f"table_{number}_{table.id}.{ending}")
-    for figure in figures:
-        for begins, number in _FIGURES.items():
-            if figure["id"].startswith(begins):
-                for name in figure["files"]:
-                    _copy(folder / name, place / f"figure_{number}_{Path(name).name}")
+    found = [("table", one.id, [f"{TABLES}/{one.id}.{ending}" for ending in ("csv", "md", "tex")]) for one in tables]
+    found += [("figure", one["id"], one["files"]) for one in figures]
+    for kind, name, files in found:
+        for number in [number for begins, number in _NUMBERS[kind].items() if re.match(begins, name)]:
+            for file in files:
+                with replacing(place / f"{kind}_{number}_{Path(file).name}") as temporary:
+                    shutil.copyfile(folder / file, temporary)
     for one in selections:
         suffix = f"_{one.name}" if len(selections) > 1 else ""
         records = _records(one)
@@ -70,11 +69,6 @@ def write_paper_numbers(
         if records:
             draw_training_records(records, place / f"figure_5_training_records{suffix}.png")
     return place
-
-
-def _copy(source: Path, target: Path) -> None:
-    with replacing(target) as temporary:
-        shutil.copyfile(source, temporary)
 
 
 def _records(selection: Selection) -> dict[str, dict[str, Any]]:
