@@ -15,6 +15,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.textpath import text_to_path
 from matplotlib.ticker import AutoLocator, MaxNLocator
+from typing_extensions import Unpack
 
 from nnunet_nacl.show.style import GREY, HEADING_SIZE, SMALL_SIZE, TEXT_SIZE, check_path, save_figure
 
@@ -129,11 +130,7 @@ def write_figure(
     *,
     legend: Sequence = (),
     told: Sequence[str] = (),
-    title: str = "",
-    subtitle: str = "",
-    notes: Sequence[str] = (),
-    dpi: int = 150,
-    also: Sequence[str] = (),
+    **frame: Unpack[Frame],
 ) -> Path:
     """Give the panels their size, put heading, legend and notes around them, and write the figure.
 
@@ -147,7 +144,7 @@ def write_figure(
             the figure's size to the body.
         legend: Handles of a legend below the panels.
         told: Sentences below the legend that follow from the numbers.
-        title: As in :class:`Frame`, as are the other ones.
+        frame: See :class:`Frame`.
 
     Returns:
         The path.
@@ -173,8 +170,9 @@ def write_figure(
         _fit(axes, width)
     room = figure.get_figwidth() - 2 * _MARGIN
     _add_legend(body, legend, room)
-    heading, second = wrap(title, room, HEADING_SIZE, "bold"), wrap(subtitle, room)
-    foot = "\n".join(wrap(note, room, SMALL_SIZE) for note in (*told, *notes) if note)
+    title, second = frame.get("title", ""), wrap(frame.get("subtitle", ""), room)
+    heading = wrap(title, room, HEADING_SIZE, "bold")
+    foot = "\n".join(wrap(note, room, SMALL_SIZE) for note in (*told, *frame.get("notes", ())) if note)
     place: dict[str, Any] = {"x": _MARGIN / figure.get_figwidth(), "ha": "left"}
     if heading:
         figure.suptitle(heading, fontsize=HEADING_SIZE, fontweight="bold", **place)
@@ -191,8 +189,8 @@ def write_figure(
         figure.set_figheight(figure.get_figheight() + missing / height_share)
     engine.execute(figure)
     figure.set_layout_engine("none")
-    for file in (path, *(path.with_suffix(suffix) for suffix in also)):
-        save_figure(figure, file, dpi=dpi, title=title)
+    for file in (path, *(path.with_suffix(suffix) for suffix in frame.get("also", ()))):
+        save_figure(figure, file, dpi=frame.get("dpi", 150), title=title)
     return path
 
 
