@@ -155,7 +155,7 @@ def verdict_on(time_ratio: float, extra: float) -> str:
 
 def measure(classes: int, shape: tuple[int, int, int], rounds: int) -> str:
     """Markdown of one case."""
-    from nnunet_nacl.metrics.masks import boundary_mask, dilated_mask
+    from nnunet_nacl.metrics.surface import boundary_mask, dilated_mask
 
     probs, truth = make_case(classes, shape)
     size = probs.numel() * 4

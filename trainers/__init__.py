@@ -1,13 +1,15 @@
 """nnU-Net trainers with calibrating losses.
 
-One trainer of each method stands in :mod:`nnunet_nacl_trainers.methods`. Any other name of the grammar in
-:mod:`nnunet_nacl.registration.grammar` is made when it is asked for. Every trainer is an attribute of this package, so
-that instances of it can be pickled: ``from nnunet_nacl_trainers import nnUNetTrainerNACL_lambda0p2``.
+Every name of the grammar in :mod:`nnunet_nacl.registration.grammar` is a class that is made when it is asked for: that
+of a method alone a subclass of :class:`~nnunet_nacl_trainers.base.CalibrationTrainer`, all others of their method's.
+Each is an attribute of this package, so that instances of it can be pickled:
+``from nnunet_nacl_trainers import nnUNetTrainerNACL_lambda0p2``.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
+from typing import Any
 
 from nnunet_nacl.methods import NAMED_TRAINERS, PREFIX, Variant
 from nnunet_nacl.registration.grammar import parse
@@ -32,19 +34,11 @@ def get_trainer(name: str) -> type | None:
     variant = parse(name)
     if variant is None:
         return None
-    trainer = getattr(import_module(f"{__name__}.methods"), f"{PREFIX}{variant.method}")
-    if variant != Variant(variant.method):
-        settings = {
-            "__module__": __name__,
-            "__qualname__": name,
-            "__doc__": f"{trainer.__name__} with the settings of its name.",
-            "variant": variant,
-        }
-        bases: tuple[type, ...] = (trainer,)
-        if variant.network is not None:
-            bases = (import_module(f"{__name__}.backbones").BackboneTrainer, trainer)
-        trainer = type(name, bases, settings)
-    globals()[name] = trainer
+    alone = variant == Variant(variant.method)
+    base: Any = import_module(f"{__name__}.base").CalibrationTrainer if alone else get_trainer(PREFIX + variant.method)
+    bases = (base,) if variant.network is None else (import_module(f"{__name__}.backbones").BackboneTrainer, base)
+    settings = {"__module__": __name__, "__doc__": f"Trains with {variant.meaning}.", "variant": variant}
+    trainer = globals()[name] = type(name, bases, settings)
     return trainer
 
 

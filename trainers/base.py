@@ -10,32 +10,35 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import random
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMultiThreadedAugmenter
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoDA import nnUNetTrainerNoDA
 from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from nnunet_nacl import losses
 from nnunet_nacl.label_space import LabelSpace
-from nnunet_nacl.methods import METHODS, Variant, loss_settings
+from nnunet_nacl.methods import METHODS, STOCK, Variant, loss_settings
 from nnunet_nacl_trainers.loss import TrainingLoss
 from nnunet_nacl_trainers.measuring import measured_validation
 from nnunet_nacl_trainers.recording import CalibrationRecorder
-from nnunet_nacl_trainers.schedule import HalfwayDecay
-from nnunet_nacl_trainers.seeding import seed_process, seed_workers
 
-__all__ = ["CalibrationTrainer"]
+__all__ = ["CalibrationTrainer", "HalfwayDecay"]
 
 
 class CalibrationTrainer(nnUNetTrainer):
     """nnU-Net's trainer with the loss and schedule that ``variant`` describes.
 
-    Subclass it with a ``variant``. Planning, augmentation, the training loop, checkpoints, validation and prediction
-    are nnU-Net's.
+    :func:`nnunet_nacl_trainers.get_trainer` makes subclasses with a ``variant``. Planning, augmentation, training loop,
+    checkpoints, validation and prediction are nnU-Net's.
     """
 
     variant: ClassVar[Variant]
@@ -88,6 +91,8 @@ class CalibrationTrainer(nnUNetTrainer):
         return self._replace_loss(loss)
 
     def _replace_loss(self, stock: nn.Module) -> nn.Module:
+        if self.variant.method == STOCK.method and self.variant.dice:  # nnU-Net's own loss under another schedule
+            return stock
         space = self._label_space()
         common: dict[str, Any] = {"ignore_label": space.ignore_label, "regions": space.regions, "check_labels": False}
         voxelwise = self.build_voxelwise_loss(**common)  # TrainingLoss checks the labels
@@ -203,3 +208,56 @@ class CalibrationTrainer(nnUNetTrainer):
         """nnU-Net's validation; beside its summary.json also calibration.json, with or without ``--npz``."""
         with measured_validation(self):
             super().perform_actual_validation(save_probabilities)
+
+
+class HalfwayDecay(LRScheduler):
+    """Learning rate that drops to a tenth at half of the training (Murugesan et al. 2025, section 4.2).
+
+    A function of the epoch alone, so that a training that nnU-Net continues needs no saved state.
+
+    Args:
+        optimizer: Its groups' rates are set.
+        initial_lr: Rate of the first half.
+        num_epochs: Length of the training.
+    """
+
+    def __init__(self, optimizer: Optimizer, initial_lr: float, num_epochs: int) -> None:
+        self.optimizer = optimizer
+        self.initial_lr = initial_lr
+        self.num_epochs = num_epochs
+        self._epoch = -1
+        super().__init__(optimizer)
+
+    def step(self, epoch: int | None = None) -> None:
+        """Set the rate for ``epoch``, or for the next one."""
+        self._epoch = self._epoch + 1 if epoch is None else epoch
+        rate = self.initial_lr if self._epoch < self.num_epochs / 2 else self.initial_lr / 10
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self._last_lr = [rate] * len(self.optimizer.param_groups)
+
+
+def seed_process(*entropy: int) -> None:
+    """Seed Python's, numpy's and PyTorch's generators (of all devices) of this process.
+
+    Args:
+        *entropy: Numbers, not negative; other ones give unrelated random numbers.
+    """
+    (seed,) = _seeds(1, entropy)
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def seed_workers(loader: Any, *entropy: int) -> None:
+    """Start the background workers of one of nnU-Net's loaders anew, each with a seed of its own.
+
+    nnU-Net starts them unseeded. A loader without workers draws from the process's own generators: it is left alone.
+    """
+    if isinstance(loader, NonDetMultiThreadedAugmenter):
+        loader.seeds = _seeds(loader.num_processes, entropy)
+        loader.restart()
+
+
+def _seeds(number: int, entropy: tuple[int, ...]) -> list[int]:
+    return [int(seed) for seed in np.random.SeedSequence(entropy).generate_state(number)]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor, nn
 
 from nnunet_nacl.label_space import LabelSpace
@@ -41,15 +39,11 @@ class TrainingLoss(nn.Module):
             self._checked = True
         loss = self.voxelwise(logits, target)
         if self.dc is not None and self.weight_dice != 0:
-            loss = loss + self.weight_dice * self._dice(logits, target)
+            read = self._label_space.read(logits, target, check_labels=False)
+            labels = read.labels if self._label_space.regions else read.labels[:, None]
+            mask = None if read.valid is None else read.valid[:, None]
+            loss = loss + self.weight_dice * self.dc(logits, labels, loss_mask=mask)
         return loss
-
-    def _dice(self, logits: Tensor, target: Tensor) -> Tensor:
-        read = self._label_space.read(logits, target, check_labels=False)
-        labels = read.labels if self._label_space.regions else read.labels[:, None]
-        mask = None if read.valid is None else read.valid[:, None]
-        dice: Any = self.dc
-        return dice(logits, labels, loss_mask=mask)
 
     def extra_repr(self) -> str:
         """Shown in nnU-Net's debug.json."""

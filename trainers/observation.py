@@ -13,8 +13,7 @@ from torch import Tensor
 
 from nnunet_nacl.label_space import LabelSpace
 from nnunet_nacl.metrics.binning import DEFAULT_N_BINS
-from nnunet_nacl.training_record import EpochSums, MaxLogitBins
-from nnunet_nacl.training_record.epoch_sums import GROUPS
+from nnunet_nacl.training_record import FLOATS, GROUPS, EpochSums, MaxLogitBins
 
 __all__ = ["LogitObserver"]
 
@@ -56,23 +55,18 @@ class LogitObserver:
         target = target if isinstance(target, Tensor) else target[0]
         if logits.device.type not in ("cpu", "cuda"):  # Apple's GPUs have no double precision
             logits, target = logits.cpu(), target.cpu()
-        # Under autocast the products below would be taken in half precision.
-        with torch.no_grad(), torch.autocast(logits.device.type, enabled=False):
-            self._add_batch(logits, target)
-
-    def _add_batch(self, logits: Tensor, target: Tensor) -> None:
         read = self._space.read(logits, target, check_labels=False)
         if self._sums is None:
             self._sums = self._zeros(logits.device)
-        sums = self._sums
-        labels = read.labels if self._space.regions else read.labels[:, None]
+        labels = (read.labels if self._space.regions else read.labels[:, None]).flatten(2)
         valid = None if read.valid is None else read.valid[:, None].flatten(2)
-        for samples, voxels in self._chunks(logits):
-            part = logits.flatten(2)[samples, :, voxels]
-            part = part if part.dtype == torch.float64 else part.float()
-            self._add(
-                sums, part, labels.flatten(2)[samples, :, voxels], None if valid is None else valid[samples, :, voxels]
-            )
+        # Under autocast products would be taken in half precision.
+        with torch.no_grad(), torch.autocast(logits.device.type, enabled=False):
+            for samples, voxels in self._chunks(logits):
+                where = samples, slice(None), voxels
+                part = logits.flatten(2)[where]
+                part = part if part.dtype == torch.float64 else part.float()
+                self._add(self._sums, part, labels[where], None if valid is None else valid[where])
 
     def fetch(self) -> EpochSums | None:
         """The sums so far, on the CPU, or None if nothing was seen."""
@@ -86,11 +80,8 @@ class LogitObserver:
     def _zeros(self, device: torch.device) -> dict[str, Tensor]:
         bins = {"groups": GROUPS + 1, "max_logit_bins": self._bins.number}
         shapes = EpochSums.shapes(self._space.regions, self._num_channels, **bins)
-        floats = ("confidence", "max_logit_sum", "logit_sum")
-        return {
-            name: torch.zeros(shape, dtype=torch.float64 if name in floats else torch.int64, device=device)
-            for name, shape in shapes.items()
-        }
+        kinds = {name: torch.float64 if name in FLOATS else torch.int64 for name in shapes}
+        return {name: torch.zeros(shape, dtype=kinds[name], device=device) for name, shape in shapes.items()}
 
     def _chunks(self, logits: Tensor) -> Iterator[tuple[slice, slice]]:
         limit = _CHUNK_CPU if _on_cpu(logits) else _CHUNK_GPU
@@ -120,24 +111,18 @@ class LogitObserver:
             members = truth == torch.arange(self._num_channels, device=logits.device)[:, None]
         group = torch.where(counted, foreground.long() + 2 * predicted.long(), _UNCOUNTED)
         row = torch.arange(confidence.shape[1], device=logits.device)[:, None] * (GROUPS + 1) + group
-        key = row * DEFAULT_N_BINS + torch.bucketize(confidence, self._edges(confidence))
+        edges = torch.arange(1, DEFAULT_N_BINS, dtype=torch.float64, device=logits.device) / DEFAULT_N_BINS
+        key = row * DEFAULT_N_BINS + torch.bucketize(confidence, edges.to(confidence.dtype))  # bins (lo, hi]
+        bins = self._bins
+        max_logit_bin = ((max_logit - bins.low) / bins.width).floor_().add_(1).clamp_(0, bins.number - 1).long()
         _add_at(sums["count"], key)
         _add_at(sums["correct"], key, correct.long())
         _add_at(sums["confidence"], key, confidence.double())
-        _add_at(sums["max_logit_count"], row * self._bins.number + self._max_logit_bin(max_logit))
+        _add_at(sums["max_logit_count"], row * bins.number + max_logit_bin)
         _add_at(sums["max_logit_sum"], row, max_logit.double())
         members = members & counted
         sums["class_count"] += members.sum((0, 2))
         sums["logit_sum"] += _sums_by_class(members, logits)
-
-    def _edges(self, like: Tensor) -> Tensor:
-        """Inner edges of the confidence bins (lo, hi], in the type of the confidences."""
-        edges = torch.arange(1, DEFAULT_N_BINS, dtype=torch.float64, device=like.device) / DEFAULT_N_BINS
-        return edges.to(like.dtype)
-
-    def _max_logit_bin(self, max_logit: Tensor) -> Tensor:
-        bins = self._bins
-        return ((max_logit - bins.low) / bins.width).floor_().add_(1).clamp_(0, bins.number - 1).long()
 
 
 def _on_cpu(tensor: Tensor) -> bool:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +19,15 @@ from torch import nn
 from nnunet_nacl.cases.labels import Labels
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.metrics.binning import DEFAULT_N_BINS
-from nnunet_nacl.training_record import FILE_NAME, EpochSums, MaxLogitBins, TrainingRecord, read_training_record
-from nnunet_nacl.training_record.epoch_log import describe_epoch, tracked_values
+from nnunet_nacl.training_record import (
+    FILE_NAME,
+    EpochSums,
+    MaxLogitBins,
+    TrainingRecord,
+    describe_epoch,
+    read_training_record,
+    tracked_values,
+)
 from nnunet_nacl_trainers.observation import LogitObserver
 
 if TYPE_CHECKING:
@@ -61,11 +70,6 @@ class CalibrationRecorder:
     def path(self) -> Path:
         """Where the record is kept."""
         return Path(self._trainer.output_folder) / FILE_NAME
-
-    @property
-    def figure_path(self) -> Path:
-        """Where it is drawn."""
-        return self.path.with_suffix(".png")
 
     def on_train_start(self) -> None:
         """Continue the record of a training that nnU-Net continues; else start a new one."""
@@ -110,23 +114,19 @@ class CalibrationRecorder:
         if trainer.local_rank != 0 or trainer.current_epoch == 0 or not self.path.exists():
             return
         try:
-            self._continue(read_training_record(self.path))
+            old = read_training_record(self.path)
+            if not self._record.same_kind(old):
+                raise ValueError(f"{self.path}: its classes or bins are others.")
+            for entry in old["epochs"]:  # those that nnU-Net's checkpoint knows too
+                # Where another training in this folder wrote the record than the checkpoint is of, the times differ.
+                start = _start_of(trainer, entry["epoch"])
+                if entry["epoch"] < trainer.current_epoch and start in (None, entry.get("epoch_start_timestamp")):
+                    self._record.append(entry)
         except (ValueError, TypeError) as error:
             self._record = TrainingRecord(self._header())
             aside = self.path.with_name(f"{self.path.stem}.old.json")
             os.replace(self.path, aside)
             trainer.print_to_log_file(f"WARNING: {error} Calibration is recorded anew; the old file is {aside.name}.")
-
-    def _continue(self, old: dict[str, Any]) -> None:
-        """Take over the epochs that nnU-Net's checkpoint knows too."""
-        trainer = self._trainer
-        if not self._record.same_kind(old):
-            raise ValueError(f"{self.path}: its classes or bins are others.")
-        for entry in old["epochs"]:
-            # Where another training in this folder wrote the record than the checkpoint is of, the times differ.
-            start = _start_of(trainer, entry["epoch"])
-            if entry["epoch"] < trainer.current_epoch and start in (None, entry.get("epoch_start_timestamp")):
-                self._record.append(entry)
 
     def _header(self) -> dict[str, Any]:
         trainer = self._trainer
@@ -142,14 +142,13 @@ class CalibrationRecorder:
             "channels": channels,
             "true_classes": ["outside all regions", *channels] if regions else channels,
             "n_bins": DEFAULT_N_BINS,
-            "max_logit_bins": MaxLogitBins().to_json(),
+            "max_logit_bins": asdict(MaxLogitBins()),
         }
 
     def _start_observing(self) -> None:
         if self._observer is None:
-            self._observer = LogitObserver(
-                self._trainer._label_space(), self._trainer.label_manager.num_segmentation_heads
-            )
+            channels = self._trainer.label_manager.num_segmentation_heads
+            self._observer = LogitObserver(self._trainer._label_space(), channels)
         self._observer.start()
         self._remove_hook()  # of a validation that was broken off
         # On the outermost loss, whoever made it: it gets all resolutions, and nothing that is compiled is touched.
@@ -178,10 +177,9 @@ class CalibrationRecorder:
 
     def _append(self, sums: EpochSums) -> dict[str, Any]:
         trainer = self._trainer
-        if self._record is None:
-            self._record = TrainingRecord(self._header())
+        self._record = self._record or TrainingRecord(self._header())
         if not self._record.epochs:
-            self.figure_path.unlink(missing_ok=True)  # it shows an earlier training in this folder
+            self.path.with_suffix(".png").unlink(missing_ok=True)  # it shows an earlier training in this folder
         entry = sums.entry(trainer.current_epoch, _start_of(trainer, trainer.current_epoch))
         self._record.append(entry)
         return entry
@@ -196,7 +194,7 @@ class CalibrationRecorder:
         start = time.monotonic()
         from nnunet_nacl.show.calibration_progress import draw_calibration_progress
 
-        draw_calibration_progress(self._record.to_dict(), self.figure_path)
+        draw_calibration_progress(self._record.to_dict(), self.path.with_suffix(".png"))
         self._next_drawing_s = time.monotonic() - start
         self._drawing_s += self._next_drawing_s
 
@@ -217,10 +215,8 @@ class CalibrationRecorder:
             return
         self._failed[part] = reason
         after = "This is tried again after every epoch" if again else "The training goes on without"
-        try:
+        with suppress(Exception):  # the log cannot be written either
             self._trainer.print_to_log_file(f"WARNING: calibration during training, {part}: {reason}. {after}.")
-        except Exception:  # the log cannot be written either
-            pass
 
 
 def _start_of(trainer: CalibrationTrainer, epoch: int) -> float | None:

@@ -13,7 +13,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from nnunet_nacl.metrics import BinStats, count_masks, ece
-from nnunet_nacl.metrics.masks import boundary_mask, dilated_mask
+from nnunet_nacl.metrics.surface import boundary_mask, dilated_mask
 from nnunet_nacl.show.reliability import draw_reliability
 
 

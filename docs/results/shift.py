@@ -36,7 +36,7 @@ from nnunet_nacl.comparison.entries import short_labels
 from nnunet_nacl.documents.map_file import MAP_FILE, read_map, read_record, structures_of
 from nnunet_nacl.documents.results import Evaluation
 from nnunet_nacl.files import write_atomically
-from nnunet_nacl.metrics.scores import nll
+from nnunet_nacl.metrics.calibration_error import nll
 from nnunet_nacl.show.style import figure_settings, legend_handles, method_styles, save_figure
 
 MEASURES = {

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from nnunet_nacl.calibration.decision_rules import ClassRule, RegionRule, Regions
-from nnunet_nacl.metrics.checks import check_chunk
+from nnunet_nacl.metrics.checks import check_chunk, where_true
 from nnunet_nacl.metrics.expected_dice import ExpectedOverlap, blocks_of, check_probs
-from nnunet_nacl.metrics.primitives import where_true
 
 __all__ = ["MAX_ROUNDS", "Decision", "decide"]
 

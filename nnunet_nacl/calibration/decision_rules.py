@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnunet_nacl.metrics.checks import SUM_TOLERANCE
+from nnunet_nacl.metrics.checks import SUM_TOLERANCE, exceeds, take_columns, where_true
 from nnunet_nacl.metrics.expected_dice import ExpectedOverlap, region_table, sum_inside
-from nnunet_nacl.metrics.primitives import exceeds, take_columns, where_true
 
 __all__ = ["ClassRule", "RegionRule", "Regions"]
 

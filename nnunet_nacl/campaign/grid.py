@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["STAGES", "Grid", "done_file", "log_file"]
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.json_files import read_dict
+
+__all__ = ["STAGES", "CampaignModel", "Grid", "dataset_number", "done_file", "log_file", "nnunet_folder"]
 
 STAGES = ("prepare", "preprocess", "train", "calibrate", "evaluate", "compare")
 """In the order in which they run."""
@@ -60,11 +63,6 @@ class Grid:
         return bool(self.campaign["treatments"]) or self.campaign["cases"] == "test"
 
     @property
-    def needs_probabilities(self) -> bool:
-        """Whether the probabilities of the validation cases are needed once: to calibrate and to decide."""
-        return bool(self.campaign["treatments"])
-
-    @property
     def is_calibrated(self) -> bool:
         """Whether models are calibrated."""
         return any("calibrated" in treatment for treatment in self.campaign["treatments"])
@@ -102,10 +100,9 @@ class Grid:
             yield from ("/".join(("evaluate", *model)) for model in models)
         yield from (f"compare/{configuration}/{name}" for name, configuration, _ in self.comparisons())
 
-    def training_jobs(self, dataset: str, configuration: str, trainer: str) -> list[str]:
+    def training_jobs(self, *model: str) -> list[str]:
         """The folds of a model."""
-        folds = self.dataset(dataset)["folds"]
-        return [f"train/{dataset}/{configuration}/{trainer}/fold_{fold}" for fold in folds]
+        return ["/".join(("train", *model, f"fold_{fold}")) for fold in self.dataset(model[0])["folds"]]
 
     def needs(self, job: str) -> list[str]:
         """The jobs whose documents a job waits for."""
@@ -130,9 +127,8 @@ class Grid:
                     for job in self.measured(dataset, configuration, t)]  # fmt: skip
         return []
 
-    def measured(self, dataset: str, configuration: str, trainer: str) -> list[str]:
+    def measured(self, *model: str) -> list[str]:
         """The jobs after which a model can be compared."""
-        model = dataset, configuration, trainer
         return ["/".join(("evaluate", *model))] if self.has_evaluation else self.training_jobs(*model)
 
     def compared(self, configuration: str, name: str) -> list[str]:
@@ -144,6 +140,66 @@ class Grid:
         comparisons = [job for job in self.jobs() if job.startswith("compare/")]
         return [*comparisons, *(job for model in self.models() for job in self.measured(*model))]
 
-    def inputs(self, job: str, folder: Path | None = None) -> list[str]:
-        """The documents that a job waits for."""
-        return [str((folder or Path()) / done_file(needed)) for needed in self.needs(job)]
+
+def nnunet_folder(campaign: dict[str, Any], kind: str, dataset: str) -> Path:
+    """The folder of a data set in nnUNet_``kind``: raw, preprocessed or results."""
+    return Path(campaign["environment"][f"nnUNet_{kind}"]) / dataset
+
+
+def dataset_number(dataset: str) -> str:
+    """As nnU-Net's commands take it: 4 for Dataset004_Hippocampus."""
+    return str(int(dataset.removeprefix("Dataset").partition("_")[0]))
+
+
+@dataclass(frozen=True)
+class CampaignModel:
+    """A trainer on a data set, with all its folds.
+
+    Attributes:
+        campaign: As :func:`~nnunet_nacl.campaign.campaign_file.read_campaign` gives it, with its environment.
+        dataset: Full name.
+        configuration: Of the plans.
+        trainer: Full name.
+    """
+
+    campaign: dict[str, Any]
+    dataset: str
+    configuration: str
+    trainer: str
+
+    @property
+    def folder(self) -> Path:
+        """Where nnU-Net keeps it."""
+        name = f"{self.trainer}__{self.campaign['plans']}__{self.configuration}"
+        return nnunet_folder(self.campaign, "results", self.dataset) / name
+
+    @property
+    def folds(self) -> dict[str, Path]:
+        """Folders of the folds by their names, 0 to 4 or all."""
+        return {str(fold): self.folder / f"fold_{fold}" for fold in Grid(self.campaign).dataset(self.dataset)["folds"]}
+
+    def arguments(self, *folds: str) -> list[str]:
+        """On a command line, with all folds unless some are given."""
+        number, plans = dataset_number(self.dataset), self.campaign["plans"]
+        return ["-d", number, "-c", self.configuration, "-f", *(folds or self.folds), "-tr", self.trainer, "-p", plans]
+
+    def job(self, stage: str, *more: str) -> str:
+        """The job of a stage."""
+        return "/".join((stage, self.dataset, self.configuration, self.trainer, *more))
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether `nnunet_nacl calibrate`, which writes the map last, was run on all folds once they were validated."""
+        from nnunet_nacl.cases.checkpoints import CALIBRATED
+        from nnunet_nacl.documents.map_file import MAP_FILE
+
+        try:
+            made = (self.folder / MAP_FILE).stat().st_mtime_ns
+            validations = [fold / "validation" / "summary.json" for fold in self.folds.values()]
+            if made <= max(summary.stat().st_mtime_ns for summary in validations):
+                return False
+            if not all((fold / CALIBRATED).is_file() for fold in self.folds.values()):
+                return False
+            return read_dict(self.folder / MAP_FILE).get("folds") == sorted(self.folds)
+        except (UserError, OSError):
+            return False

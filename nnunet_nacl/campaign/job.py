@@ -17,15 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_nacl.campaign.grid import Grid, done_file, log_file
-from nnunet_nacl.campaign.lock_file import locked
-from nnunet_nacl.campaign.own_gpu import own_gpu
+from nnunet_nacl.campaign.lock_file import locked, own_gpu
 from nnunet_nacl.campaign.shell_commands import Command, CommandFailed, run_side_by_side
 from nnunet_nacl.campaign.stages import job_commands
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.json_files import read_dict
 
-__all__ = ["BEAT_S", "run_job", "state_file"]
+__all__ = ["BEAT_S", "state_file"]
 
 BEAT_S = 20.0
 """So often the state of a running job is touched."""
@@ -43,8 +42,8 @@ def run_job(campaign: dict[str, Any], job: str) -> None:
         UserError: It failed; its state says why.
     """
     stage = job.partition("/")[0]
-    spent = _spent(Path(state_file(job)))
-    start = time.time()
+    path, start = Path(state_file(job)), time.time()
+    spent = _spent(path)
     state = {
         "state": "running",
         "started": start,
@@ -53,15 +52,18 @@ def run_job(campaign: dict[str, Any], job: str) -> None:
         "process": os.getpid(),
         "slurm_job": os.environ.get("SLURM_JOB_ID"),
     }
-    path = Path(state_file(job))
     print(f"\n{time.strftime('%Y-%m-%d %H:%M:%S')} {job} on {state['host']}", flush=True)
     taken = f"{job} runs already: a command of an earlier try is alive; end it, or wait."
     needs_gpu = bool(Grid(campaign).gpus(stage))
     with locked(path.with_suffix(".lock"), taken) as lock, own_gpu(needs_gpu) as device, _beating(path, state):
         threads = campaign["threads"] if stage == "train" else 1
         environment = {"OMP_NUM_THREADS": str(threads), **device}
+
+        def show(command: Command) -> None:
+            print(f"$ {command.shown()}", flush=True)
+
         try:
-            run_side_by_side([job_commands(campaign, job)], environment, on_start=_show, keep_open=lock)
+            run_side_by_side([job_commands(campaign, job)], environment, on_start=show, keep_open=lock)
         except BaseException as error:
             ended = {"state": "failed", "why": _why(error), "seconds_before": spent + time.time() - start}
             with contextlib.suppress(UserError):
@@ -70,10 +72,6 @@ def run_job(campaign: dict[str, Any], job: str) -> None:
     seconds = round(spent + time.time() - start, 1)
     write_atomically(Path(done_file(job)), to_json_text({"job": job, "seconds": seconds, "host": state["host"]}))
     path.unlink(missing_ok=True)
-
-
-def _show(command: Command) -> None:
-    print(f"$ {command.shown()}", flush=True)
 
 
 def _why(error: BaseException) -> str:

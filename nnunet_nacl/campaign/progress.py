@@ -15,7 +15,7 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.show.text_table import aligned
 
-__all__ = ["Progress", "progress_of"]
+__all__ = ["progress_of"]
 
 
 @dataclass(frozen=True)
@@ -39,23 +39,16 @@ class Progress:
     @property
     def trainings(self) -> str:
         """One line: trainings, and the time left."""
-        trainings = [job for job in self.jobs if job.startswith("train/")]
-        counts = {name: sum(job in getattr(self, name) for job in trainings) for name in ("done", "running", "failed")}
-        waiting = len(trainings) - sum(counts.values())
-        failed = f", {counts['failed']} failed" if counts["failed"] else ""
-        return (
-            f"trainings: {counts['done']} of {len(trainings)} done, {counts['running']} running, {waiting} waiting"
-            f"{failed}; {self._left(trainings)}"
-        )
+        trainings, done, running, failed, waiting = self._counts("train")
+        lost = f", {failed} failed" if failed else ""
+        return f"trainings: {done} of {trainings} done, {running} running, {waiting} waiting{lost}; {self._left()}"
 
     def table(self) -> str:
         """One line a stage, then what runs and what failed, with the logs."""
         rows = [["stage", "jobs", "done", "running", "failed", "waiting"]]
         for stage in STAGES:
-            jobs = [job for job in self.jobs if job.startswith(f"{stage}/")]
-            counts = [sum(job in found for job in jobs) for found in (self.done, self.running, self.failed)]
-            numbers = (len(jobs), *counts, len(jobs) - sum(counts))
-            rows += [[stage, *map(str, numbers)]] if jobs else []
+            number, *counts = self._counts(stage)
+            rows += [[stage, *map(str, (number, *counts))]] if number else []
         lines = [
             *aligned(rows, indent=""),
             *(f"running for {_duration(seconds)}: {job}" for job, seconds in self.running.items()),
@@ -66,11 +59,18 @@ class Progress:
         """A line for each failed job."""
         return [f"failed: {job}: {why} (log: {self.folder / log_file(job)})" for job, why in self.failed.items()]
 
-    def _left(self, trainings: list[str]) -> str:
+    def _counts(self, stage: str) -> tuple[int, int, int, int, int]:
+        """Jobs of a stage: all, done, running, failed, waiting."""
+        jobs = [job for job in self.jobs if job.startswith(f"{stage}/")]
+        done, running, failed = (sum(job in found for job in jobs) for found in (self.done, self.running, self.failed))
+        return len(jobs), done, running, failed, len(jobs) - done - running - failed
+
+    def _left(self) -> str:
         """Time left for the trainings, from the mean of those done of the same data set and configuration, else of all.
 
         As if as many went on running at the same time as do now.
         """
+        trainings = [job for job in self.jobs if job.startswith("train/")]
         known = {job: seconds for job, seconds in self.done.items() if job in trainings}
         todo = [job for job in trainings if job not in self.done and job not in self.failed]
         if not todo:

@@ -84,15 +84,20 @@ def run_side_by_side(
         on_start(command)
         return _Running(command, environment, keep_open)
 
-    running = [_Job(map(start, job)) for job in jobs]
+    started = [map(start, job) for job in jobs]
+    running: list[_Running | None] = [None] * len(started)
     with termination_as_interrupt():
         try:
-            while sum(one.advance() for one in running):  # not any(): each has lines to pass on
+            while True:
+                for i, job in enumerate(started):
+                    if (current := running[i]) is None or not current.poll():
+                        running[i] = next(job, None)
                 on_poll()
+                if not any(running):
+                    break
                 time.sleep(_POLL_S)
-            on_poll()
         finally:
-            _stop([one.current for one in running if one.current])
+            _stop([one for one in running if one])
 
 
 def find_program(name: str) -> str:
@@ -102,20 +107,6 @@ def find_program(name: str) -> str:
     if found is None:
         raise UserError(f"{name} is neither in {beside.parent} nor on the PATH; is nnunetv2 installed here?")
     return found
-
-
-class _Job:
-    """Commands of which one runs at a time."""
-
-    def __init__(self, commands: Iterator[_Running]):
-        self.current: _Running | None = None
-        self._commands = commands
-
-    def advance(self) -> bool:
-        """Starts the next command if none runs; whether any is left."""
-        if self.current is None or not self.current.poll():
-            self.current = next(self._commands, None)
-        return self.current is not None
 
 
 class _Running:

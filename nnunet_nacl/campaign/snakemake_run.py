@@ -12,8 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.campaign.campaign_file import NNUNET_FOLDERS
-from nnunet_nacl.campaign.campaign_yaml import INSTALL
+from nnunet_nacl.campaign.campaign_file import INSTALL, NNUNET_FOLDERS
 from nnunet_nacl.campaign.shell_commands import termination_as_interrupt
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text, write_atomically

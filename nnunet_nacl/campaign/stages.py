@@ -11,19 +11,19 @@ import os
 import shlex
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.campaign.campaign_model import CampaignModel, dataset_number, nnunet_folder
-from nnunet_nacl.campaign.grid import Grid
-from nnunet_nacl.campaign.shell_commands import Command
-from nnunet_nacl.campaign.slimming import drop_optimiser_state, drop_probabilities
+from nnunet_nacl.campaign.grid import CampaignModel, Grid, dataset_number, done_file, nnunet_folder
+from nnunet_nacl.campaign.shell_commands import Command, run_side_by_side
+from nnunet_nacl.cases.checkpoint_files import read_checkpoint, write_checkpoint
 from nnunet_nacl.cases.fold_state import fold_state, is_validated
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.files import to_json_text, write_atomically
+from nnunet_nacl.files import replacing, to_json_text, write_atomically
 from nnunet_nacl.registration.grammar import parse
 
-__all__ = ["command", "comparison_command", "job_commands", "review_commands", "treated_entries"]
+__all__ = ["command", "compare_so_far", "comparison_command", "job_commands"]
 
 _NNUNETS_FOLDS = 5
 
@@ -40,9 +40,9 @@ def job_commands(campaign: dict[str, Any], job: str) -> Iterator[Command]:
         UserError: Something is not there, or not as it should be.
     """
     stage, *parts = job.split("/")
-    if stage in _STAGES_OF_MODELS:
-        return _STAGES_OF_MODELS[stage](CampaignModel(campaign, *parts[:3]), *parts[3:])
-    return _OTHER_STAGES[stage](campaign, *parts)
+    if stage in ("train", "calibrate", "evaluate"):
+        return _STAGES[stage](CampaignModel(campaign, *parts[:3]), *parts[3:])
+    return _STAGES[stage](campaign, *parts)
 
 
 def _prepare(campaign: dict[str, Any], dataset: str) -> Iterator[Command]:
@@ -69,7 +69,11 @@ def _prepare(campaign: dict[str, Any], dataset: str) -> Iterator[Command]:
 
 
 def _preprocess(campaign: dict[str, Any], dataset: str, configuration: str) -> Iterator[Command]:
-    """Plans, unless there are some, and the preprocessed cases of a configuration, unless they are there."""
+    """Plans, unless there are some, folds likewise, and the preprocessed cases of a configuration."""
+    from nnunetv2.utilities.crossval_split import generate_crossval_split
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+    from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
+
     number, processes, name = dataset_number(dataset), campaign["processes"], campaign["plans"]
     folder = nnunet_folder(campaign, "preprocessed", dataset)
     plans = folder / f"{name}.json"
@@ -81,49 +85,29 @@ def _preprocess(campaign: dict[str, Any], dataset: str, configuration: str) -> I
     if after_planning := campaign.get("after_planning"):
         words = (w.replace("{plans_folder}", str(folder)) for w in shlex.split(after_planning))
         yield command(*(word.replace("{here}", campaign["here"]) for word in words))
-    cases = _raw_cases(campaign, dataset)
-    _fix_split(campaign, dataset, folder / "splits_final.json", cases)
-    if not _is_preprocessed(plans, configuration, cases):
-        yield command("nnUNetv2_preprocess", "-d", number, "-plans_name", name, "-c", configuration, "-np", processes)
-
-
-def _raw_cases(campaign: dict[str, Any], dataset: str) -> list[str]:
-    from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
-
-    return sorted(get_filenames_of_train_images_and_targets(str(nnunet_folder(campaign, "raw", dataset))))
-
-
-def _fix_split(campaign: dict[str, Any], dataset: str, splits: Path, cases: list[str]) -> None:
-    """The folds that lie beside a Decathlon task, or nnU-Net's own, unless there are some.
-
-    nnU-Net's first training makes them, and another that begins meanwhile reads a file that is half written.
-    """
-    from nnunetv2.utilities.crossval_split import generate_crossval_split
-
-    source = Path(Grid(campaign).dataset(dataset).get("folder", os.devnull)) / splits.name
-    if splits.exists():
-        return
-    if source.is_file():
-        write_atomically(splits, source.read_text(encoding="utf-8"))
-    elif len(cases) >= _NNUNETS_FOLDS:  # of fewer nnU-Net trains fold `all` only, without a split
+    cases = sorted(get_filenames_of_train_images_and_targets(str(nnunet_folder(campaign, "raw", dataset))))
+    # nnU-Net's first training makes the folds, and another that begins meanwhile reads a file that is half written
+    splits = folder / "splits_final.json"
+    given = Path(Grid(campaign).dataset(dataset).get("folder", os.devnull)) / splits.name  # beside a Decathlon task
+    if not splits.exists() and given.is_file():
+        write_atomically(splits, given.read_text(encoding="utf-8"))
+    elif (
+        not splits.exists() and len(cases) >= _NNUNETS_FOLDS
+    ):  # of fewer nnU-Net trains fold `all` only, without a split
         write_atomically(splits, to_json_text(generate_crossval_split(cases, n_splits=_NNUNETS_FOLDS)))
-
-
-def _is_preprocessed(plans: Path, configuration: str, cases: list[str]) -> bool:
-    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-
     manager = PlansManager(str(plans))
     planned = sorted(manager.available_configurations)
     if configuration not in planned:
         raise UserError(f"{plans} has no configuration {configuration}; there are {', '.join(planned)}.")
-    data = plans.parent / manager.get_configuration(configuration).data_identifier
-    return {path.stem for path in data.glob("*.pkl")} >= set(cases)
+    data = folder / manager.get_configuration(configuration).data_identifier
+    if not {path.stem for path in data.glob("*.pkl")} >= set(cases):
+        yield command("nnUNetv2_preprocess", "-d", number, "-plans_name", name, "-c", configuration, "-np", processes)
 
 
 def _train(model: CampaignModel, fold: str) -> Iterator[Command]:
     """A fold, trained, validated and measured; with ``--c`` where a run before has left a checkpoint."""
     campaign, trainer, folder = model.campaign, model.trainer, model.folder / fold
-    probabilities = Grid(campaign).needs_probabilities
+    probabilities = bool(campaign["treatments"])  # to calibrate, and to decide
     number, device = fold.removeprefix("fold_"), ["-device", campaign["device"]]
     train = ["nnUNetv2_train", dataset_number(model.dataset), model.configuration, number, "-tr", trainer]
     train += ["-p", campaign["plans"], *(["--npz"] if probabilities else []), *device]
@@ -151,8 +135,10 @@ def _evaluate(model: CampaignModel) -> Iterator[Command]:
         yield from _evaluate_test_cases(model)
     else:
         _evaluate_treated(model)
-    if model.campaign["keep"] == "documents":
-        drop_probabilities(model.folder)
+    if model.campaign["keep"] == "documents":  # they hold what was measured of the probabilities
+        for folder in (*model.folder.glob("fold_*/validation*"), *model.folder.glob("test*")):
+            for path in folder.glob("*.npz"):
+                path.unlink()
 
 
 def _evaluate_treated(model: CampaignModel) -> None:
@@ -180,35 +166,12 @@ def _evaluate_test_cases(model: CampaignModel) -> Iterator[Command]:
     folders = [plain]
     for treatment in [tuple(name.split("+")) for name in sorted(campaign["treatments"], key=len)]:
         folders.append(folder_of_test_cases(model.folder, treatment))
-        calibration_map = model.folder / MAP_FILE if "calibrated" in treatment else None
-        decides, more = "decided" in treatment, ["-np", str(processes)]
-        yield from review_commands(plain, folders[-1], calibration_map, decides, *more, probabilities=True)
+        how = ["-map", model.folder / MAP_FILE] if "calibrated" in treatment else []
+        how += ["-decide", "dice"] if "decided" in treatment else []
+        review = ["review", "-i", plain, "-o", folders[-1], *how, "--save_probabilities", "-np", processes]
+        yield command("nnunet_nacl", *review)
     for folder in folders:
         yield command("nnunet_nacl", "evaluate", raw / "labelsTs", folder, "-np", processes)
-
-
-def review_commands(
-    predictions: Path,
-    output: Path,
-    calibration_map: Path | None,
-    decides: bool,
-    *more: str,
-    probabilities: bool = False,
-) -> Iterator[Command]:
-    """Predictions that are calibrated, decided for Dice, or both, in another folder.
-
-    Args:
-        predictions: With probabilities.
-        output: The other folder.
-        calibration_map: None leaves the probabilities as they are.
-        decides: Whether segmentations are decided for Dice.
-        more: Further arguments.
-        probabilities: Whether those of the output are saved.
-    """
-    how = [] if calibration_map is None else ["-map", calibration_map]
-    how += ["-decide", "dice"] if decides else []
-    save = ["--save_probabilities"] if probabilities else []
-    yield command("nnunet_nacl", "review", "-i", predictions, "-o", output, *how, *save, *more)
 
 
 def _compare(campaign: dict[str, Any], configuration: str, comparison: str) -> Iterator[Command]:
@@ -218,16 +181,8 @@ def _compare(campaign: dict[str, Any], configuration: str, comparison: str) -> I
     yield comparison_command(campaign, grid.datasets, configuration, trainers, output, "--paper-figures")
 
 
-_STAGES_OF_MODELS: dict[str, Callable[..., Iterator[Command]]] = {
-    "train": _train,
-    "calibrate": _calibrate,
-    "evaluate": _evaluate,
-}
-_OTHER_STAGES: dict[str, Callable[..., Iterator[Command]]] = {
-    "prepare": _prepare,
-    "preprocess": _preprocess,
-    "compare": _compare,
-}
+_STAGES: dict[str, Callable[..., Iterator[Command]]] = {"prepare": _prepare, "preprocess": _preprocess}
+_STAGES |= {"train": _train, "calibrate": _calibrate, "evaluate": _evaluate, "compare": _compare}
 
 
 def comparison_command(
@@ -242,3 +197,53 @@ def comparison_command(
 def treated_entries(campaign: dict[str, Any], trainers: list[str]) -> list[str]:
     """Each trainer as it is, then with what is done to its predictions, as `nnunet_nacl compare -tr` takes them."""
     return [f"{t}{treatment}" for treatment in ("", *(f"+{t}" for t in campaign["treatments"])) for t in trainers]
+
+
+def drop_optimiser_state(fold_folder: Path) -> None:
+    """The moments of the optimiser out of the final checkpoint, and the checkpoint of the best epoch.
+
+    nnU-Net still loads the checkpoint, to predict and to validate. Its time stays, by which `nnunet_nacl calibrate`
+    tells that the predictions are its own.
+
+    Raises:
+        UserError: It cannot be written, for want of space perhaps; the checkpoint stays as it was.
+    """
+    path = fold_folder / "checkpoint_final.pth"
+    checkpoint = read_checkpoint(path)
+    if (checkpoint.get("optimizer_state") or {}).get("state"):
+        before = path.stat()
+        checkpoint["optimizer_state"]["state"] = {}
+        with replacing(path, fix="free some space") as temporary:
+            write_checkpoint(checkpoint, temporary)
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    (fold_folder / "checkpoint_best.pth").unlink(missing_ok=True)
+
+
+def compare_so_far(campaign: dict[str, Any], folder: Path) -> int:
+    """A comparison with its page of each data set, configuration and seed, of the trainers that are finished there.
+
+    They lie in ``so_far/`` of the campaign's folder, beside what the finished campaign compares.
+
+    Returns:
+        1 if there are not two trainers to compare anywhere, else 0.
+    """
+    grid = Grid(campaign)
+    made = []
+    for name, configuration, trainers in grid.comparisons():
+        for dataset in grid.datasets:
+            finished = [
+                trainer
+                for trainer in trainers
+                if all((folder / done_file(job)).is_file() for job in grid.measured(dataset, configuration, trainer))
+            ]
+            print(f"{name}, {dataset}, {configuration}: {len(finished)} of {len(trainers)} trainers are finished")
+            if len(finished) < 2:
+                continue
+            output = folder / "so_far" / configuration / f"{name}_{dataset}"
+            log = folder / "logs" / "so_far" / configuration / f"{name}_{dataset}.log"
+            entries = treated_entries(campaign, finished)
+            compare = comparison_command(campaign, [dataset], configuration, entries, output, "--paper-figures")
+            run_side_by_side([[replace(compare, log_file=log)]], {})
+            made.append(output)
+            print(f"  page: {output / 'report.html'}")
+    return 0 if made else 1

@@ -10,7 +10,7 @@ import numpy as np
 from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.cases.labels import Labels
 from nnunet_nacl.cases.probabilities import Probabilities
-from nnunet_nacl.metrics.masks import boundary_mask, dilated_mask
+from nnunet_nacl.metrics.surface import boundary_mask, dilated_mask
 
 __all__ = ["Case", "Truth"]
 

@@ -24,8 +24,8 @@ from nnunet_nacl.documents.results import CaseResult
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import decode
 from nnunet_nacl.metrics.expected_dice import ExpectedOverlap, count_expected
-from nnunet_nacl.metrics.foreground_mean import foreground_uncertainty
 from nnunet_nacl.metrics.overlap import count_overlap
+from nnunet_nacl.metrics.voxel_uncertainty import foreground_uncertainty
 
 __all__ = [
     "DECIDED",

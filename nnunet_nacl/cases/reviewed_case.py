@@ -13,9 +13,14 @@ from scipy import ndimage
 from nnunet_nacl.cases.case import Case
 from nnunet_nacl.documents.review_list import CaseReview, StructureReview
 from nnunet_nacl.metrics.expected_dice import count_expected
-from nnunet_nacl.metrics.foreground_mean import foreground_uncertainty
-from nnunet_nacl.metrics.least_certain import Place, least_certain_place
-from nnunet_nacl.metrics.voxel_uncertainty import confidence, margin, normalised_entropy
+from nnunet_nacl.metrics.voxel_uncertainty import (
+    Place,
+    confidence,
+    foreground_uncertainty,
+    least_certain_place,
+    margin,
+    normalised_entropy,
+)
 
 __all__ = ["MAPS", "MEMBER_MAPS", "PROBABILITIES", "Members", "ReviewedCase", "review_case"]
 

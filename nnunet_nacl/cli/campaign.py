@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         submission_errors,
         write_campaign,
     )
-    from nnunet_nacl.campaign.so_far import compare_so_far
+    from nnunet_nacl.campaign.stages import compare_so_far
     from nnunet_nacl.errors import UserError
 
     path = Path(args.file)

@@ -33,8 +33,7 @@ examples:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
-    from nnunet_nacl.demo.demo_schedule import DEFAULT_TRAINERS
-    from nnunet_nacl.demo.options import DEFAULT_FOLDER, DEVICES, SCHEDULES
+    from nnunet_nacl.demo.options import DEFAULT_FOLDER, DEFAULT_TRAINERS, DEVICES, SCHEDULES
 
     virtual, cpu, gpu = (
         f"{epochs} x {iterations}"

@@ -6,9 +6,8 @@ import argparse
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.methods import METHODS, NAMED_TRAINERS, PREFIX, TOKENS
-from nnunet_nacl.registration.entry_points import registered_trainers
 from nnunet_nacl.registration.grammar import grammar, parse
-from nnunet_nacl.registration.lookup import suggest
+from nnunet_nacl.registration.lookup import registered_trainers, suggest
 
 HELP = "list the trainers and the grammar of their names, or explain one name"
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
-__all__ = ["CentreCrop", "Orient", "ResizeInPlane", "ResampleTo", "Step", "TrimEmptySlices", "Volumes"]
+__all__ = ["CentreCrop", "Orient", "ResampleTo", "ResizeInPlane", "Step", "TrimEmptySlices", "Volumes", "array_of"]
 
 
 @dataclass(frozen=True)
@@ -21,25 +22,27 @@ class Volumes:
     images: tuple[sitk.Image, ...]
     labels: sitk.Image
 
+    def each(self, change: Callable[[sitk.Image], sitk.Image]) -> Volumes:
+        """All of them changed alike."""
+        return Volumes(tuple(map(change, self.images)), change(self.labels))
 
-class Step(Protocol):
-    """One step of a preparation.
+
+class Step(ABC):
+    """One step of a preparation, whose text says what it does.
 
     Attributes:
         cuts: It may remove labelled voxels.
     """
 
-    cuts: ClassVar[bool]
+    cuts: ClassVar[bool] = False
 
-    def __str__(self) -> str:
-        """What it does, for users."""
-
+    @abstractmethod
     def __call__(self, volumes: Volumes) -> Volumes:
         """The case after the step."""
 
 
 @dataclass(frozen=True)
-class Orient:
+class Orient(Step):
     """Turns axes until slices are axial and come first in the array; voxels keep their values.
 
     Attributes:
@@ -47,7 +50,6 @@ class Orient:
     """
 
     axes: str = "LPS"
-    cuts: ClassVar[bool] = False
 
     def __str__(self) -> str:
         return f"turned to {self.axes}"
@@ -55,12 +57,11 @@ class Orient:
     def __call__(self, volumes: Volumes) -> Volumes:
         import SimpleITK as sitk
 
-        turned = tuple(sitk.DICOMOrient(image, self.axes) for image in volumes.images)
-        return Volumes(turned, sitk.DICOMOrient(volumes.labels, self.axes))
+        return volumes.each(lambda image: sitk.DICOMOrient(image, self.axes))
 
 
 @dataclass(frozen=True)
-class ResizeInPlane:
+class ResizeInPlane(Step):
     """Resizes every slice; images linearly, labels to the nearest voxel.
 
     The pixel gets the nominal size of 1 mm: nnU-Net resamples to a common spacing, and with true spacings it would
@@ -72,7 +73,6 @@ class ResizeInPlane:
 
     rows: int
     columns: int
-    cuts: ClassVar[bool] = False
 
     def __str__(self) -> str:
         return f"slices resized to {self.rows} x {self.columns} (pixels of nominally 1 mm)"
@@ -89,7 +89,7 @@ class ResizeInPlane:
 
 
 @dataclass(frozen=True)
-class ResampleTo:
+class ResampleTo(Step):
     """Resamples to a spacing about the same centre; images linearly, labels to the nearest voxel.
 
     Attributes:
@@ -97,7 +97,6 @@ class ResampleTo:
     """
 
     spacing_mm: tuple[float, float, float]
-    cuts: ClassVar[bool] = False
 
     def __str__(self) -> str:
         return f"resampled to {' x '.join(f'{step:g}' for step in self.spacing_mm)} mm"
@@ -109,7 +108,7 @@ class ResampleTo:
 
 
 @dataclass(frozen=True)
-class CentreCrop:
+class CentreCrop(Step):
     """Cuts out the centre; what is smaller is filled up with the image's lowest value, labels with background.
 
     Attributes:
@@ -123,7 +122,7 @@ class CentreCrop:
         return f"cropped to the central {' x '.join(map(str, self.size))} voxels"
 
     def __call__(self, volumes: Volumes) -> Volumes:
-        images = tuple(self._cropped(image, float(_array(image).min())) for image in volumes.images)
+        images = tuple(self._cropped(image, float(array_of(image).min())) for image in volumes.images)
         return Volumes(images, self._cropped(volumes.labels, 0.0))
 
     def _cropped(self, image: sitk.Image, fill: float) -> sitk.Image:
@@ -138,7 +137,7 @@ class CentreCrop:
 
 
 @dataclass(frozen=True)
-class TrimEmptySlices:
+class TrimEmptySlices(Step):
     """Cuts off the slices at both ends in which every channel is 0 everywhere, as outside a stripped skull."""
 
     cuts: ClassVar[bool] = True
@@ -147,16 +146,14 @@ class TrimEmptySlices:
         return "empty slices at both ends cut off"
 
     def __call__(self, volumes: Volumes) -> Volumes:
-        filled = np.any([(_array(image) != 0).any(axis=(1, 2)) for image in volumes.images], axis=0)
+        filled = np.any([(array_of(image) != 0).any(axis=(1, 2)) for image in volumes.images], axis=0)
         if not filled.any():
             return volumes
         first, last = np.flatnonzero(filled)[[0, -1]].tolist()
-        return Volumes(
-            tuple(image[:, :, first : last + 1] for image in volumes.images), volumes.labels[:, :, first : last + 1]
-        )
+        return volumes.each(lambda image: image[:, :, first : last + 1])
 
 
-def _array(image: sitk.Image) -> np.ndarray:
+def array_of(image: sitk.Image) -> np.ndarray:
     """(slices, rows, columns) view of an image."""
     import SimpleITK as sitk
 

@@ -88,17 +88,16 @@ def download_task(
 
 def _fetch_checked(url: str, archive: Path, md5: str, timeout_s: float, show_progress: bool) -> None:
     # What an earlier run has left may be of another version, or damaged: then once more from the start.
-    for attempt in (1, 2) if archive.is_file() and archive.stat().st_size > 0 else (2,):
+    for _ in range(2 if archive.is_file() and archive.stat().st_size > 0 else 1):
         _fetch(url, archive, timeout_s, show_progress)
         received = checksum(archive, hashlib.md5(usedforsecurity=False))
         if received == md5:
             return
         archive.unlink()
-        if attempt == 2:
-            raise UserError(
-                f"{url} has the MD5 {received}, but {md5} is published: the download was damaged or the file "
-                "is not the Decathlon's. It was removed; run again to download it anew"
-            )
+    raise UserError(
+        f"{url} has the MD5 {received}, but {md5} is published: the download was damaged or the file "
+        "is not the Decathlon's. It was removed; run again to download it anew"
+    )
 
 
 def _fetch(url: str, archive: Path, timeout_s: float, show_progress: bool) -> None:

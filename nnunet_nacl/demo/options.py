@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nnunet_nacl.demo.demo_schedule import DEFAULT_TRAINERS, Schedule, with_schedule
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.registration.known_trainers import check_known
+from nnunet_nacl.registration.grammar import PREFIX, Variant, format_name, parse
+from nnunet_nacl.registration.health import check_known
 
 DEFAULT_FOLDER = "nnunet_nacl_demo"
 DEVICES = ("cpu", "cuda", "mps")
+STOCK = PREFIX
+DEFAULT_TRAINERS = (STOCK, f"{PREFIX}CE", f"{PREFIX}NACL")
 
 # (epochs, iterations per epoch): the virtual brains' fits two CPU cores in 10 minutes for all three trainers.
 SCHEDULES = {"virtual brains": (20, 100), "cpu": (40, 50), "gpu": (50, 100)}
@@ -62,9 +65,11 @@ def resolve(
     Raises:
         UserError: If options contradict each other or a name is not a trainer's.
     """
+    import torch
+
     if data is not None and download is not None:
         raise UserError("give either --data or --download, not both")
-    device = device or ("cuda" if _has_cuda() else "cpu")
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device not in DEVICES:
         raise UserError(f"-device must be one of {', '.join(DEVICES)}, received {device!r}")
     folds = _unique(folds)
@@ -110,11 +115,108 @@ def available_cores() -> int:
     return cpu_count()
 
 
-def _has_cuda() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
-
-
 def _unique(values) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(value) for value in values))
+
+
+_STOCK_EPOCHS = 1000
+_STOCK_ITERATIONS = 250
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Length and optimiser of the trainings.
+
+    Attributes:
+        epochs: Number of epochs.
+        iterations: Iterations per epoch.
+        adam: Adam as in the NACL paper, else nnU-Net's SGD.
+    """
+
+    epochs: int
+    iterations: int
+    adam: bool = True
+
+
+def with_schedule(name: str, schedule: Schedule) -> str:
+    """The trainer that is run for a name given by the user.
+
+    A name of ours without schedule tokens gets the demo's, so that all trainers compare; `nnUNetTrainer` becomes its
+    loss, Dice + CE, under it. Names with schedule tokens and other people's trainers keep their own.
+
+    Raises:
+        UserError: If the name is of one of our methods but breaks the grammar, or a value is out of range.
+    """
+    if schedule.epochs < 1 or schedule.iterations < 1:
+        raise UserError(f"-epochs and -iters must be at least 1, received {schedule.epochs} and {schedule.iterations}")
+    try:
+        variant = Variant("CE", dice=True) if name == STOCK else parse(name)
+        if variant is None or variant.epochs or variant.iterations or variant.adam:
+            return name
+        variant = replace(variant, epochs=schedule.epochs, iterations=schedule.iterations, adam=schedule.adam)
+        if variant == replace(Variant("CE", dice=True), epochs=_STOCK_EPOCHS, iterations=_STOCK_ITERATIONS):
+            return STOCK
+        return format_name(variant)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def schedule_of(name: str) -> Schedule:
+    """Reads a trainer's schedule from its name; nnU-Net's own where the name says nothing."""
+    variant = parse(name)
+    if variant is not None:
+        return Schedule(variant.epochs or _STOCK_EPOCHS, variant.iterations or _STOCK_ITERATIONS, variant.adam)
+    epochs = re.search(r"_(\d+)epochs?", name)
+    return Schedule(int(epochs[1]) if epochs else _STOCK_EPOCHS, _STOCK_ITERATIONS, adam=False)
+
+
+def short_name(name: str) -> str:
+    """A trainer's name without nnU-Net's prefix and the schedule, for the progress bar."""
+    return re.split(r"_(?:\d+epochs?|\d+iters|adam)", name.removeprefix(PREFIX))[0] or name
+
+
+_EPOCH_STARTS = re.compile(r"(?:^|: )Epoch (\d+)\s*$")
+_EPOCH_ENDS = re.compile(r"(?:^|: )Epoch time: ")
+_PREDICTS = re.compile(r"(?:^|: )predicting ")
+
+
+@dataclass
+class TrainingProgress:
+    """A trainer on one fold.
+
+    Attributes:
+        trainer: Trainer name.
+        epochs_done: How many are, as the output tells.
+        epochs_before: Those of them that an earlier run did.
+        validating: Whether it has got to the validation cases.
+    """
+
+    trainer: str
+    epochs_done: int = 0
+    epochs_before: int = 0
+    validating: bool = False
+
+    @property
+    def epochs(self) -> int:
+        """How many there are to be."""
+        return schedule_of(self.trainer).epochs
+
+    def on_line(self, line: str) -> None:
+        """Follows the progress in nnU-Net's output."""
+        if match := _EPOCH_STARTS.search(line):
+            self.epochs_before += int(match[1]) - self.epochs_done
+            self.epochs_done = int(match[1])
+        elif _EPOCH_ENDS.search(line):
+            self.epochs_done += 1
+        elif _PREDICTS.search(line):
+            self.validating = True
+
+    def skip(self) -> None:
+        """Marks the epochs as done by an earlier run."""
+        self.epochs_done = self.epochs_before = self.epochs
+
+    def described(self) -> str:
+        """Where it stands, in a few words."""
+        if self.validating:
+            return f"{short_name(self.trainer)} validating"
+        return f"{short_name(self.trainer)} epoch {self.epochs_done}/{self.epochs}"

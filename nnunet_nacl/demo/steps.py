@@ -5,23 +5,22 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
-from nnunet_nacl.campaign.campaign_model import CampaignModel
-from nnunet_nacl.campaign.local_run import LocalRun, write_line
+from nnunet_nacl.campaign.grid import CampaignModel
 from nnunet_nacl.campaign.lock_file import locked
-from nnunet_nacl.campaign.shell_commands import Command, CommandFailed, export_line
-from nnunet_nacl.campaign.stages import command, comparison_command, job_commands, review_commands
+from nnunet_nacl.campaign.shell_commands import Command, CommandFailed, export_line, run_side_by_side
+from nnunet_nacl.campaign.stages import command, comparison_command, job_commands
 from nnunet_nacl.cases.checkpoints import CALIBRATED
 from nnunet_nacl.datasets.decathlon_task import Task, read_task
 from nnunet_nacl.demo.decathlon_download import download_task
-from nnunet_nacl.demo.demo_schedule import schedule_of
-from nnunet_nacl.demo.options import DemoSettings
+from nnunet_nacl.demo.options import DemoSettings, TrainingProgress, schedule_of
 from nnunet_nacl.demo.small_network import SMALL_SUFFIX, add_small_configuration, parent_configuration
-from nnunet_nacl.demo.training_progress import TrainingProgress
 from nnunet_nacl.demo.virtual_brains import MASK_RADIUS_MM, TASK_NAME, write_virtual_brains
 from nnunet_nacl.documents.decision_json import DECISION_FILE
 from nnunet_nacl.registration import ENVIRONMENT_VARIABLE, bridge_folder
@@ -131,12 +130,11 @@ class _Demo:
         self.models = [
             CampaignModel(self.campaign, task.dataset, self.configuration, t) for t in self.settings.trainers
         ]
-        self.here = LocalRun(self.campaign, self.folder / "logs", self.inherited)
 
     def _preprocess(self) -> None:
         parent = parent_configuration(self.configuration)
-        self.here.run([f"prepare/{self.dataset}"])
-        self.here.run([f"preprocess/{self.dataset}/{parent}"])
+        for job in (f"prepare/{self.dataset}", f"preprocess/{self.dataset}/{parent}"):
+            self._run({job: job_commands(self.campaign, job)})
         if self.configuration.endswith(SMALL_SUFFIX):
             plans_file = self.folder / "nnUNet_preprocessed" / self.dataset / "nnUNetPlans.json"
             batch = _VIRTUAL_BRAINS_BATCH if self.virtual else None
@@ -166,7 +164,31 @@ class _Demo:
                     bar.update(sum(one.epochs_done for one in todo.values()) - bar.n)
 
                 threads = max(1, self.settings.cores // len(wave)) if self.on_cpu else 1
-                self.here.run(wave, threads=threads, on_line={job: todo[job].on_line for job in wave}, on_poll=show)
+                more = {} if threads == 1 else {"environment": {"OMP_NUM_THREADS": str(threads)}}
+                self._run({job: self._training(job, on_line=todo[job].on_line, **more) for job in wave}, show)
+
+    def _training(self, job: str, **more: Any) -> Iterator[Command]:
+        for one in job_commands(self.campaign, job):
+            yield replace(one, **more)
+
+    def _run(self, jobs: Mapping[str, Iterable[Command]], on_poll: Callable[[], None] = lambda: None) -> None:
+        """Commands by the names of their jobs, at the same time; their output goes to a log for each job."""
+        if len(jobs) > 1:
+            write_line(f"{len(jobs)} at the same time:")
+
+        def logged(job: str) -> Iterator[Command]:
+            log = self.folder / "logs" / f"{job.replace('/', '_')}.log"
+            return (replace(one, log_file=log) for one in jobs[job])
+
+        self._show(*map(logged, jobs), on_poll=on_poll)
+
+    def _show(self, *jobs: Iterable[Command], on_poll: Callable[[], None] = lambda: None) -> None:
+        """Commands whose output goes to the terminal, unless they have a log."""
+
+        def start(one: Command) -> None:
+            write_line(f"$ {one.shown()}")
+
+        run_side_by_side(jobs, self.environment, on_start=start, on_poll=on_poll, keep_open=self.inherited)
 
     def _measure(self, probabilities: Path) -> Path:
         """Evaluates with masks that suit large voxels, and the true probabilities; gives the folder of their document.
@@ -182,11 +204,9 @@ class _Demo:
                     shutil.copy2(probabilities / path.name, folder / "validation")
         for name in ("dataset.json", "plans.json"):
             shutil.copy2(self.models[0].folder / name, truth.folder)
-        jobs = {
-            model.job("evaluate"): [command("nnunet_nacl", "evaluate", *model.arguments(), *radii)]
-            for model in (*self.models, truth)
-        }
-        self.here.run_commands(jobs)
+        evaluated = (*self.models, truth)
+        evaluate = ["nnunet_nacl", "evaluate"]
+        self._run({one.job("evaluate"): [command(*evaluate, *one.arguments(), *radii)] for one in evaluated})
         # where `evaluate` writes its document: several folds have one together
         return truth.folder if len(truth.folds) > 1 else folder / "validation"
 
@@ -194,7 +214,7 @@ class _Demo:
         """Calibrates each model on its validation cases; those of which that could be done."""
         for model in self.models:
             try:
-                self.here.run([model.job("calibrate")])
+                self._run({(job := model.job("calibrate")): job_commands(self.campaign, job)})
             except CommandFailed as error:  # too few validation cases, perhaps: no reason to lose the comparison
                 write_line(f"{error}\nThe comparison goes on without it.")
         return [model for model in self.models if model.is_calibrated]
@@ -208,7 +228,7 @@ class _Demo:
         compare = comparison_command(self.campaign, [self.dataset], self.configuration, entries, folder, *more)
         if len(entries) == 1 and truth is None:
             compare = command("nnunet_nacl", "evaluate", *self.models[0].arguments())
-        self.here.show(compare)
+        self._show([compare])
         return folder
 
     def _decide(self, model: CampaignModel) -> list[Command]:
@@ -218,13 +238,13 @@ class _Demo:
         predictions, decided = self.folder / "predictions" / name, self.folder / "decided" / name
         more = ["-chk", CALIBRATED, "--save_probabilities", "-device", self.settings.device]
         predict = command("nnUNetv2_predict", "-i", scans, "-o", predictions, *model.arguments(), *more)
-        decide = list(review_commands(predictions, decided, None, decides=True))
+        decide = command("nnunet_nacl", "review", "-i", predictions, "-o", decided, "-decide", "dice")
         if not 0 < len(list(scans.glob("*_0000.*"))) <= _FEW_SCANS:
-            return [predict, *decide]
+            return [predict, decide]
         finished, checkpoint = decided / DECISION_FILE, model.folds[self.settings.folds[-1]] / CALIBRATED
         if not finished.is_file() or finished.stat().st_mtime_ns < checkpoint.stat().st_mtime_ns:
-            self.here.run_commands({f"predict_{name}": [predict]})
-        self.here.show(*decide)
+            self._run({f"predict_{name}": [predict]})
+        self._show([decide])
         return []
 
     def _close(self, folder: Path, truth: Path | None, new_scans: list[Command]) -> None:
@@ -246,3 +266,9 @@ class _Demo:
             *(f"$ {one.shown()}" for one in new_scans),
             sep="\n",
         )
+
+
+def write_line(text: str) -> None:
+    """Writes to standard output, above a bar."""
+    tqdm.write(text, file=sys.stdout)
+    sys.stdout.flush()

@@ -10,8 +10,15 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from nnunet_nacl.demo.brain_template import LABELS, Template, load_template
-from nnunet_nacl.demo.virtual_subject import SHAPE, SPACING_MM, VirtualSubject, make_subject
+from nnunet_nacl.demo.virtual_subject import (
+    LABELS,
+    SHAPE,
+    SPACING_MM,
+    Template,
+    VirtualSubject,
+    load_template,
+    make_subject,
+)
 
 TASK_NAME = "Task90_VirtualBrains"
 MASK_RADIUS_MM = 4.0

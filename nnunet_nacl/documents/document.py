@@ -25,11 +25,17 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_writable, to_json_text
 from nnunet_nacl.json_files import decode, encode, read_json
 from nnunet_nacl.metrics.binning import BinStats
-from nnunet_nacl.metrics.calibration_error import class_errors, ece_per_row
+from nnunet_nacl.metrics.calibration_error import (
+    PaperScores,
+    brier_per_row,
+    class_errors,
+    ece_per_row,
+    nll_per_row,
+    paper_mean,
+    paper_scores,
+)
 from nnunet_nacl.metrics.chosen import ChosenStats
 from nnunet_nacl.metrics.overlap import Overlap
-from nnunet_nacl.metrics.paper import PaperScores, paper_mean, paper_scores
-from nnunet_nacl.metrics.scores import brier_per_row, nll_per_row
 
 __all__ = [
     "FILE_NAME",

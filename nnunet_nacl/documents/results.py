@@ -58,7 +58,7 @@ class EvaluationSettings:
         dilation_mm: Radius by which the mask ``dilated`` grows the foreground, at most 100 mm.
         boundary_mm: Reach of the mask ``boundary`` to either side of a surface, at most 100 mm.
         hausdorff: ``pooled`` or ``max``: see :class:`~nnunet_nacl.metrics.surface.SurfaceDistances`.
-        paper: Also the scores of :mod:`nnunet_nacl.metrics.paper` (with HD95 at unit spacing).
+        paper: Also the scores of :mod:`nnunet_nacl.metrics.calibration_error` (with HD95 at unit spacing).
 
     The last two choose among what is known of every case; the others decide what has to be measured.
     """

@@ -20,16 +20,17 @@ Formulas are those of Murugesan et al. 2025 (arXiv 2401.14487) unless said other
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from nnunet_nacl.label_space import LabelSpace, Target
-from nnunet_nacl.losses.analytic.engine import Term, mean_with_analytic_gradient, wants_analytic_gradient
-from nnunet_nacl.losses.priors import Neighborhood, class_shares, region_shares
+from nnunet_nacl.losses.analytic.engine import MeanWithAnalyticGradient, Term, wants_analytic_gradient
+from nnunet_nacl.losses.priors import Neighborhood, shares
 
-__all__ = ["Batch", "read_batch", "require_weight"]
+__all__ = ["PENALTIES", "Batch", "class_reduction", "read_batch", "require_weight"]
 
 
 @dataclass(frozen=True)
@@ -58,10 +59,8 @@ class Batch:
 
     def shares(self, neighborhood: Neighborhood) -> Tensor:
         """tau of every channel, as large as the logits."""
-        valid, dtype = self.target.valid, self.logits.dtype
-        if self.regions:
-            return region_shares(self.labels, neighborhood, valid, dtype)
-        return class_shares(self.labels, self.logits.shape[1], neighborhood, valid, dtype)
+        num_classes = None if self.regions else self.logits.shape[1]
+        return shares(self.labels, num_classes, neighborhood, self.target.valid, self.logits.dtype)
 
     def mean(self, per_voxel: Tensor) -> Tensor:
         """Mean over valid voxels, and over regions where there are any; 0 if no voxel is valid."""
@@ -74,7 +73,7 @@ class Batch:
 
     def mean_in_place(self, term: Term) -> Tensor:
         """The same for a term that brings its gradient."""
-        return mean_with_analytic_gradient(self.logits, self.target, term)
+        return MeanWithAnalyticGradient.apply(self.logits, self.target, term)
 
 
 def read_batch(logits: Tensor, target: Tensor, ignore_label: int | None, regions: bool, check_labels: bool) -> Batch:
@@ -88,7 +87,32 @@ def read_batch(logits: Tensor, target: Tensor, ignore_label: int | None, regions
     return Batch(logits if logits.dtype == torch.float64 else logits.float(), read, regions)
 
 
+def require_choice(name: str, value: str, choices: Collection[str]) -> None:
+    """ValueError unless ``value`` is one of the choices."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}.")
+
+
 def require_weight(name: str, value: float) -> None:
     """ValueError unless ``value`` is a finite number and not negative."""
     if not 0 <= value < float("inf"):
         raise ValueError(f"{name} must be a finite number, not negative; got {value!r}.")
+
+
+PENALTIES: dict[str, Callable[[Tensor], Tensor]] = {"l1": torch.abs, "l2": torch.square}
+"""P on the distance between a logit and its constraint (section 3.3, table 4): the same pull at any distance, or one
+that fades near the constraint."""
+
+REDUCTIONS = ("mean", "sum")
+
+
+def class_reduction(name: str, num_channels: int, regions: bool) -> float:
+    """Factor that turns a sum over the classes of one softmax, or over one region's in and out, into ``name``.
+
+    1 for ``sum`` (the paper's formulas); for ``mean`` (the authors' code) 1 / K, or 1 / 2 for a region, which is a
+    problem of two classes. ValueError if ``name`` is neither.
+    """
+    require_choice("reduction", name, REDUCTIONS)
+    if name == "sum":
+        return 1.0
+    return 0.5 if regions else 1.0 / num_channels

@@ -6,11 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nnunet_nacl.losses.analytic.label_terms import SmoothedLabelTerm
+from nnunet_nacl.losses.analytic.terms import SmoothedLabelTerm
 from nnunet_nacl.losses.batch import Batch, read_batch
-from nnunet_nacl.losses.module import Loss
 
-__all__ = ["CELoss", "cross_entropy", "mean_cross_entropy", "soft_cross_entropy", "voxelwise_cross_entropy"]
+__all__ = ["cross_entropy", "mean_cross_entropy", "soft_cross_entropy", "voxelwise_cross_entropy"]
 
 
 def cross_entropy(
@@ -19,16 +18,9 @@ def cross_entropy(
     """Cross-entropy, -log p_y (eq. 1); binary cross-entropy for regions.
 
     With an ignore label nnU-Net's own binary cross-entropy sums over the regions; this one is always their mean.
-    Arguments: see :mod:`nnunet_nacl.losses.batch`. Ignored voxels add nothing, without a valid one it is 0;
-    ValueError for shapes or labels that do not fit.
+    Arguments, ignored voxels, the result and errors: see :mod:`nnunet_nacl.losses.batch`.
     """
     return mean_cross_entropy(read_batch(logits, target, ignore_label, regions, check_labels))
-
-
-class CELoss(Loss):
-    """:func:`cross_entropy` as a module."""
-
-    function = staticmethod(cross_entropy)
 
 
 def mean_cross_entropy(batch: Batch) -> Tensor:

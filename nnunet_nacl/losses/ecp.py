@@ -6,14 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nnunet_nacl.losses.analytic.label_terms import EntropyTerm
-from nnunet_nacl.losses.batch import Batch, read_batch, require_weight
+from nnunet_nacl.losses.analytic.terms import EntropyTerm
+from nnunet_nacl.losses.batch import Batch, class_reduction, read_batch, require_weight
 from nnunet_nacl.losses.cross_entropy import voxelwise_cross_entropy
-from nnunet_nacl.losses.module import Loss
-from nnunet_nacl.losses.penalties import class_reduction
 from nnunet_nacl.methods import METHODS
 
-__all__ = ["ECPLoss", "ecp"]
+__all__ = ["ecp"]
 
 DEFAULTS = METHODS["ECP"].defaults
 
@@ -37,8 +35,7 @@ def ecp(
         reduction: R, ``mean`` or ``sum`` over classes; they differ by the factor K.
         regions: Sigmoid heads: the binary entropy (``sum``) or half of it (``mean``).
 
-    Other arguments: see :mod:`nnunet_nacl.losses.batch`. Ignored voxels add nothing, without a valid one it is 0;
-    ValueError for a setting out of range, and for shapes or labels that do not fit.
+    Other arguments, ignored voxels, the result and errors: see :mod:`nnunet_nacl.losses.batch`.
     """
     require_weight("penalty_weight", penalty_weight)
     batch = read_batch(logits, target, ignore_label, regions, check_labels)
@@ -56,9 +53,3 @@ def _entropy(batch: Batch) -> Tensor:
         return F.softplus(batch.logits) - batch.logits * torch.sigmoid(batch.logits)
     log_probs = torch.log_softmax(batch.logits, 1)
     return -(log_probs.exp() * log_probs).sum(1)
-
-
-class ECPLoss(Loss):
-    """:func:`ecp` as a module."""
-
-    function = staticmethod(ecp)

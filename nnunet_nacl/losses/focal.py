@@ -5,13 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nnunet_nacl.losses.analytic.label_terms import FocalTerm
+from nnunet_nacl.losses.analytic.terms import FocalTerm
 from nnunet_nacl.losses.batch import read_batch, require_weight
 from nnunet_nacl.losses.cross_entropy import voxelwise_cross_entropy
-from nnunet_nacl.losses.module import Loss
 from nnunet_nacl.methods import METHODS
 
-__all__ = ["FocalLoss", "focal"]
+__all__ = ["focal"]
 
 DEFAULTS = METHODS["Focal"].defaults
 
@@ -31,8 +30,7 @@ def focal(
         gamma: Focusing parameter, not negative; 0 is cross-entropy.
         regions: Sigmoid heads; p_y is then the probability of the true side.
 
-    Other arguments: see :mod:`nnunet_nacl.losses.batch`. Ignored voxels add nothing, without a valid one it is 0;
-    ValueError for a setting out of range, and for shapes or labels that do not fit.
+    Other arguments, ignored voxels, the result and errors: see :mod:`nnunet_nacl.losses.batch`.
     """
     require_weight("gamma", gamma)
     batch = read_batch(logits, target, ignore_label, regions, check_labels)
@@ -45,9 +43,3 @@ def focal(
     # whole term is 0 to first order, so the clamp changes no value and keeps the gradient finite.
     wrong = -torch.expm1(-cross_entropy)
     return batch.mean(wrong.clamp_min(torch.finfo(cross_entropy.dtype).tiny).pow(gamma) * cross_entropy)
-
-
-class FocalLoss(Loss):
-    """:func:`focal` as a module."""
-
-    function = staticmethod(focal)

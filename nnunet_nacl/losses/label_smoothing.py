@@ -5,13 +5,12 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from nnunet_nacl.losses.analytic.label_terms import SmoothedLabelTerm
+from nnunet_nacl.losses.analytic.terms import SmoothedLabelTerm
 from nnunet_nacl.losses.batch import read_batch
 from nnunet_nacl.losses.cross_entropy import soft_cross_entropy
-from nnunet_nacl.losses.module import Loss
 from nnunet_nacl.methods import METHODS
 
-__all__ = ["LabelSmoothingLoss", "label_smoothing"]
+__all__ = ["label_smoothing"]
 
 DEFAULTS = METHODS["LS"].defaults
 
@@ -32,8 +31,7 @@ def label_smoothing(
     Args:
         smoothing: alpha, in [0, 1]; 0 is cross-entropy.
 
-    Other arguments: see :mod:`nnunet_nacl.losses.batch`. Ignored voxels add nothing, without a valid one it is 0;
-    ValueError for a setting out of range, and for shapes or labels that do not fit.
+    Other arguments, ignored voxels, the result and errors: see :mod:`nnunet_nacl.losses.batch`.
     """
     if not 0 <= smoothing <= 1:
         raise ValueError(f"smoothing must lie in [0, 1], got {smoothing!r}.")
@@ -45,9 +43,3 @@ def label_smoothing(
         return batch.mean_in_place(SmoothedLabelTerm(smoothing))
     labels = batch.labels.long()
     return batch.mean(F.cross_entropy(batch.logits, labels, reduction="none", label_smoothing=smoothing))
-
-
-class LabelSmoothingLoss(Loss):
-    """:func:`label_smoothing` as a module."""
-
-    function = staticmethod(label_smoothing)

@@ -5,14 +5,12 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from nnunet_nacl.losses.analytic.label_terms import MarginTerm
-from nnunet_nacl.losses.batch import Batch, read_batch, require_weight
+from nnunet_nacl.losses.analytic.terms import MarginTerm
+from nnunet_nacl.losses.batch import Batch, class_reduction, read_batch, require_weight
 from nnunet_nacl.losses.cross_entropy import voxelwise_cross_entropy
-from nnunet_nacl.losses.module import Loss
-from nnunet_nacl.losses.penalties import class_reduction
 from nnunet_nacl.methods import METHODS
 
-__all__ = ["MbLSLoss", "mbls"]
+__all__ = ["mbls"]
 
 DEFAULTS = METHODS["MbLS"].defaults
 
@@ -36,8 +34,7 @@ def mbls(
         reduction: R, ``mean`` or ``sum`` over classes; they differ by the factor K.
         regions: Sigmoid heads: relu(|l_r| - m) (``sum``) or half of it (``mean``).
 
-    Other arguments: see :mod:`nnunet_nacl.losses.batch`. Ignored voxels add nothing, without a valid one it is 0;
-    ValueError for a setting out of range, and for shapes or labels that do not fit.
+    Other arguments, ignored voxels, the result and errors: see :mod:`nnunet_nacl.losses.batch`.
     """
     require_weight("penalty_weight", penalty_weight)
     require_weight("margin", margin)
@@ -56,9 +53,3 @@ def _excess(batch: Batch, margin: float) -> Tensor:
         return F.relu(logits.abs() - margin)
     # The authors' code lets the gradient flow through the maximum too, as max does here.
     return F.relu(logits.max(1, keepdim=True).values - logits - margin).sum(1)
-
-
-class MbLSLoss(Loss):
-    """:func:`mbls` as a module."""
-
-    function = staticmethod(mbls)

@@ -9,34 +9,26 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Loss"]
+__all__ = ["Loss", "module_of"]
 
 
 class Loss(nn.Module):
-    """A loss function with its settings.
-
-    A subclass names the function; its constructor then takes what the function takes after logits and target, with the
-    same defaults.
+    """A loss function with its settings: what the function takes after logits and target, with the same defaults.
 
     Raises:
         ValueError: A setting is out of range.
         TypeError: The function has no setting of that name.
+
+    Example:
+        >>> import torch
+        >>> from nnunet_nacl.losses import NACLLoss
+        >>> logits = torch.zeros(2, 3, 16, 16, requires_grad=True)
+        >>> labels = torch.randint(3, (2, 1, 16, 16))
+        >>> loss = NACLLoss(penalty_weight=0.1)(logits, labels)
+        >>> loss.backward()
     """
 
     function: ClassVar[Callable[..., Tensor]]
-
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        settings = list(inspect.signature(cls.function).parameters.values())[2:]
-
-        def __init__(self: Loss, **given: Any) -> None:
-            Loss.__init__(self, **given)
-
-        # What help() and editors show: the settings with their defaults instead of **given.
-        itself = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
-        __init__.__signature__ = inspect.Signature([itself, *settings])  # type: ignore[attr-defined]
-        __init__.__doc__ = f"Settings as those of :func:`{cls.function.__module__}.{cls.function.__name__}`."
-        cls.__init__ = __init__  # type: ignore[method-assign]
 
     def __init__(self, **settings: Any) -> None:
         super().__init__()
@@ -57,3 +49,14 @@ class Loss(nn.Module):
     def extra_repr(self) -> str:
         """Settings, as nnU-Net writes them into debug.json."""
         return ", ".join(f"{name}={value!r}" for name, value in self.settings.items())
+
+
+def module_of(function: Callable[..., Tensor], name: str, package: str) -> type[Loss]:
+    """The module of a loss function, of this name, which is importable from that package."""
+    settings = list(inspect.signature(function).parameters.values())[2:]
+    attributes = {
+        "function": staticmethod(function),
+        "__signature__": inspect.Signature(settings),
+    }  # for help(), editors
+    docstring = f":func:`{package}.{function.__name__}` as a module; settings as there."
+    return type(name, (Loss,), {"__module__": package, "__doc__": docstring, **attributes})

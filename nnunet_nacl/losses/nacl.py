@@ -5,17 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nnunet_nacl.losses.analytic.neighborhood_terms import NeighborhoodPenaltyTerm
-from nnunet_nacl.losses.batch import read_batch, require_weight
+from nnunet_nacl.losses.analytic.terms import NeighborhoodPenaltyTerm
+from nnunet_nacl.losses.batch import PENALTIES, class_reduction, read_batch, require_choice, require_weight
 from nnunet_nacl.losses.cross_entropy import mean_cross_entropy, voxelwise_cross_entropy
-from nnunet_nacl.losses.module import Loss
-from nnunet_nacl.losses.penalties import class_reduction, penalty_function
 from nnunet_nacl.losses.priors import Neighborhood
 from nnunet_nacl.methods import METHODS
 
-__all__ = ["NACLLoss", "nacl"]
+__all__ = ["nacl"]
 
-SPACES = ("logits", "softmax")
 DEFAULTS = METHODS["NACL"].defaults
 
 
@@ -56,14 +53,12 @@ def nacl(
         regions: Sigmoid heads: the constraint is m (2 tau_r - 1) and the penalty that of the two classes in and out,
             |.| or (.)^2 / 2 for ``sum``, half of that for ``mean``. ``softmax`` replaces l by 2 sigmoid(l) - 1.
 
-    Other arguments: see :mod:`nnunet_nacl.losses.batch`. Ignored voxels add nothing, without a valid one it is 0;
-    ValueError for a setting out of range, and for shapes or labels that do not fit.
+    Other arguments, ignored voxels, the result and errors: see :mod:`nnunet_nacl.losses.batch`.
     """
     require_weight("penalty_weight", penalty_weight)
     require_weight("prior_scale", prior_scale)
-    distance_penalty = penalty_function(penalty)
-    if space not in SPACES:
-        raise ValueError(f"space must be one of {', '.join(SPACES)}, got {space!r}.")
+    require_choice("penalty", penalty, PENALTIES)
+    require_choice("space", space, ("logits", "softmax"))
     neighborhood = Neighborhood(kernel_size, prior, sigma, padding)
     batch = read_batch(logits, target, ignore_label, regions, check_labels)
     factor = penalty_weight * class_reduction(reduction, logits.shape[1], regions)
@@ -74,28 +69,14 @@ def nacl(
         return batch.mean_in_place(
             NeighborhoodPenaltyTerm(neighborhood, batch.logits, batch.target, penalty, factor, prior_scale)
         )
-    shares = batch.shares(neighborhood)
+    shares, prediction = batch.shares(neighborhood), batch.logits
     if regions:
         shares = 2 * shares - 1
-        prediction = batch.logits if space == "logits" else 2 * torch.sigmoid(batch.logits) - 1
-        # Half of the two classes' squared distances, each of which is half of this one's: (d / 2)^2 + (d / 2)^2.
-        excess = distance_penalty(prior_scale * shares - prediction) * (0.5 if penalty == "l2" else 1.0)
-    else:
-        prediction = batch.logits if space == "logits" else torch.softmax(batch.logits, 1)
-        excess = distance_penalty(prior_scale * shares - prediction).sum(1)
+    if space == "softmax":
+        prediction = 2 * torch.sigmoid(prediction) - 1 if regions else torch.softmax(prediction, 1)
+    excess = PENALTIES[penalty](prior_scale * shares - prediction)
+    if not regions:
+        excess = excess.sum(1)
+    elif penalty == "l2":  # half of the two classes' squared distances, each half of this one's: (d / 2)^2 + (d / 2)^2
+        excess = excess * 0.5
     return batch.mean(voxelwise_cross_entropy(batch) + factor * excess)
-
-
-class NACLLoss(Loss):
-    """:func:`nacl` as a module.
-
-    Example:
-        >>> import torch
-        >>> from nnunet_nacl.losses import NACLLoss
-        >>> logits = torch.zeros(2, 3, 16, 16, requires_grad=True)
-        >>> labels = torch.randint(3, (2, 1, 16, 16))
-        >>> loss = NACLLoss(penalty_weight=0.1)(logits, labels)
-        >>> loss.backward()
-    """
-
-    function = staticmethod(nacl)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from nnunet_nacl.label_space import signed
 
-__all__ = ["PADDINGS", "PRIORS", "Neighborhood", "neighborhood_proportions", "region_proportions"]
+__all__ = ["Neighborhood", "neighborhood_proportions", "region_proportions"]
 
 PRIORS = ("mean", "gaussian", "svls")
 PADDINGS = ("valid", "background", "zeros", "replicate")
@@ -76,12 +76,10 @@ class Neighborhood:
 
     def axis_weights(self, spatial_dims: int) -> list[list[float]]:
         """The one-dimensional kernels, one list per axis."""
-        return [self._axis_weights(size) for size in self.sizes(spatial_dims)]
-
-    def _axis_weights(self, size: int) -> list[float]:
+        sizes = self.sizes(spatial_dims)
         if self.prior == "mean":
-            return [1.0] * size
-        return [exp(-((i - size // 2) ** 2) / (2 * self.sigma**2)) for i in range(size)]
+            return [[1.0] * size for size in sizes]
+        return [[exp(-((i - size // 2) ** 2) / (2 * self.sigma**2)) for i in range(size)] for size in sizes]
 
     def centre_weight(self, spatial_dims: int) -> float:
         """Weight of the voxel itself: 1, or for ``svls`` that of all its neighbours together.
@@ -190,22 +188,7 @@ def neighborhood_proportions(
     neighborhood = Neighborhood(kernel_size, prior, sigma, padding)
     if target.ndim >= 4 and target.shape[1] == 1:
         target = target[:, 0]
-    return class_shares(
-        signed(target), num_classes, neighborhood, _read_valid(valid, target.shape[0], target.shape[1:])
-    )
-
-
-def class_shares(
-    labels: Tensor,
-    num_classes: int,
-    neighborhood: Neighborhood,
-    valid: Tensor | None,
-    dtype: torch.dtype = torch.float32,
-) -> Tensor:
-    """tau of a label map (B, *spatial) as (B, K, *spatial); the plain, differentiation-free form."""
-    dims = labels.ndim - 1
-    classes = torch.arange(num_classes, device=labels.device, dtype=labels.dtype).reshape(-1, *(1,) * dims)
-    return _shares(labels[:, None] == classes, neighborhood, valid, dims, dtype, has_background=True)
+    return shares(signed(target), num_classes, neighborhood, _read_valid(valid, target.shape[0], target.shape[1:]))
 
 
 def region_proportions(
@@ -227,14 +210,7 @@ def region_proportions(
         (B, R, *spatial) float32.
     """
     neighborhood = Neighborhood(kernel_size, prior, sigma, padding)
-    return region_shares(signed(target), neighborhood, _read_valid(valid, target.shape[0], target.shape[2:]))
-
-
-def region_shares(
-    target: Tensor, neighborhood: Neighborhood, valid: Tensor | None, dtype: torch.dtype = torch.float32
-) -> Tensor:
-    """tau of binary maps (B, R, *spatial)."""
-    return _shares(target != 0, neighborhood, valid, target.ndim - 2, dtype, has_background=False)
+    return shares(signed(target), None, neighborhood, _read_valid(valid, target.shape[0], target.shape[2:]))
 
 
 def _read_valid(valid: Tensor | None, batch: int, spatial: torch.Size) -> Tensor | None:
@@ -247,19 +223,25 @@ def _read_valid(valid: Tensor | None, batch: int, spatial: torch.Size) -> Tensor
     return valid.reshape(batch, *spatial).bool()
 
 
-def _shares(
-    member: Tensor,
+def shares(
+    target: Tensor,
+    num_classes: int | None,
     neighborhood: Neighborhood,
     valid: Tensor | None,
-    dims: int,
-    dtype: torch.dtype,
-    has_background: bool,
+    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
+    """tau of a label map (B, *spatial) of so many classes, or, for None, of binary maps (B, R, *spatial) themselves."""
+    if num_classes is None:
+        member = target != 0
+    else:
+        classes = torch.arange(num_classes, device=target.device, dtype=target.dtype)
+        member = target[:, None] == classes.reshape(-1, *(1,) * (target.ndim - 1))
+    dims = member.ndim - 2
     if valid is not None:
         member = member & valid[:, None]
     sums = neighborhood.weighted_sum(member.to(neighborhood.count_dtype(dims, dtype)), dims).to(dtype)
     spatial = tuple(member.shape[-dims:])
-    if neighborhood.padding == "background" and has_background:
+    if neighborhood.padding == "background" and num_classes is not None:
         first = sums[:, :1] + neighborhood.outside_weight(spatial, member.device, dtype)
         sums = torch.cat((first, sums[:, 1:]), 1)
     total = neighborhood.total_weight(spatial, valid, member.device, dtype)

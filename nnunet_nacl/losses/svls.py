@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from nnunet_nacl.losses.analytic.neighborhood_terms import SmoothedNeighborhoodTerm
+from nnunet_nacl.losses.analytic.terms import SmoothedNeighborhoodTerm
 from nnunet_nacl.losses.batch import read_batch
 from nnunet_nacl.losses.cross_entropy import soft_cross_entropy
-from nnunet_nacl.losses.module import Loss
 from nnunet_nacl.losses.priors import Neighborhood
 from nnunet_nacl.methods import METHODS
 
-__all__ = ["SVLSLoss", "svls"]
+__all__ = ["svls"]
 
 DEFAULTS = METHODS["SVLS"].defaults
 
@@ -37,17 +36,10 @@ def svls(
         padding: ``replicate`` (the authors' code), ``valid``, ``background`` or ``zeros``.
         regions: Sigmoid heads: binary cross-entropy against the region's share.
 
-    Other arguments: see :mod:`nnunet_nacl.losses.batch`. Ignored voxels add nothing, without a valid one it is 0;
-    ValueError for a setting out of range, and for shapes or labels that do not fit.
+    Other arguments, ignored voxels, the result and errors: see :mod:`nnunet_nacl.losses.batch`.
     """
     neighborhood = Neighborhood(kernel_size, "svls", sigma, padding)
     batch = read_batch(logits, target, ignore_label, regions, check_labels)
     if batch.in_place and padding != "zeros":  # under "zeros" tau does not sum to 1
         return batch.mean_in_place(SmoothedNeighborhoodTerm(neighborhood, batch.logits, batch.target))
     return batch.mean(soft_cross_entropy(batch, batch.shares(neighborhood)))
-
-
-class SVLSLoss(Loss):
-    """:func:`svls` as a module."""
-
-    function = staticmethod(svls)

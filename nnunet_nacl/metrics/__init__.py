@@ -1,11 +1,10 @@
 """Calibration and segmentation metrics on arrays and tensors; nothing here knows nnU-Net or draws."""
 
 from nnunet_nacl.metrics.binning import BinStats
-from nnunet_nacl.metrics.calibration_error import ace, cece, class_errors, ece, mce
+from nnunet_nacl.metrics.calibration_error import ace, brier, cece, class_errors, ece, mce, nll
 from nnunet_nacl.metrics.chosen import ChosenStats, chosen_ece, count_chosen
 from nnunet_nacl.metrics.counting import count_masks
 from nnunet_nacl.metrics.overlap import Overlap, count_overlap, dice
-from nnunet_nacl.metrics.scores import brier, nll
 
 __all__ = [
     "BinStats",

@@ -1,8 +1,8 @@
 """Intervals by the bootstrap over cases (Efron 1979).
 
 The unit is the case, never the voxel: the voxels of an image are not independent; or the patient, where several cases
-are of one. Whatever varies between trainings
-(seed, order of the batches) is in none of these intervals, since every trainer stands for one training per fold.
+are of one. Whatever varies between trainings (seed, order of the batches) is in none of these intervals, since every
+trainer stands for one training per fold.
 """
 
 from __future__ import annotations
@@ -12,16 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = [
-    "CONFIDENCE",
-    "Interval",
-    "bin_accuracy_bands",
-    "mean_interval",
-    "percentile_interval",
-    "relative_difference",
-    "resamples",
-    "without_noise",
-]
+__all__ = ["CONFIDENCE", "Interval", "bin_accuracy_bands", "mean_interval", "percentile_interval"]
+__all__ += ["relative_difference", "resamples", "without_noise"]
 
 CONFIDENCE = 0.95
 KEPT_BYTES = 800_000_000  # of draws: those of 1,000 cases, 100,000 times
@@ -73,10 +65,9 @@ def resamples(n: int, n_bootstrap: int, seed: int) -> np.ndarray:
 def percentile_interval(values: np.ndarray) -> tuple[float, float]:
     """The central 95 % of bootstrap replicates; NaN replicates are left out."""
     values = values[~np.isnan(values)]
-    if not values.size:
-        return float("nan"), float("nan")
-    low, high = np.quantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return float(low), float(high)
+    ends = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
+    low, high = np.quantile(values, ends).tolist() if values.size else (float("nan"), float("nan"))
+    return low, high
 
 
 def mean_interval(
@@ -90,8 +81,7 @@ def mean_interval(
 
     Args:
         values: One per case; NaN is undefined.
-        n_bootstrap: Number of draws.
-        seed: Of the draws.
+        n_bootstrap, seed: Number of draws, and their seed.
         groups: Of each case the patient, or whatever else makes cases alike; None: each case is its own.
 
     Returns:
@@ -129,20 +119,13 @@ def relative_difference(
 ) -> Interval:
     """100 (mean of values / mean of reference - 1) in percent over the cases where both are defined (paper fig. 7).
 
-    Args:
-        reference: One value per case; NaN is undefined.
-        values: Of the same cases.
-        n_bootstrap: Number of draws.
-        seed: Of the draws.
-        groups: As for :func:`mean_interval`.
-
-    Returns:
-        NaN where the reference's mean is 0 or no case is left.
+    Arguments and interval as for :func:`mean_interval`, with ``reference`` of the same cases as ``values``. NaN where
+    the reference's mean is 0 or no case is left.
     """
     old, new = np.asarray(reference, np.float64), np.asarray(values, np.float64)
     both = ~(np.isnan(old) | np.isnan(new))
     old, new = old[both], new[both]
-    n, nan = int(both.sum()), float("nan")
+    n, nan = len(old), float("nan")
     if n == 0 or old.mean() == 0:
         return Interval(nan, nan, nan, n)
     percent = 100 * (float(new.mean()) / float(old.mean()) - 1)
@@ -166,8 +149,7 @@ def bin_accuracy_bands(
     Args:
         count: (n_cases, n_bins) voxels of each case, or of each patient's cases together, in each bin.
         correct: (n_cases, n_bins) how many of them are right.
-        n_bootstrap: Number of draws.
-        seed: Of the draws.
+        n_bootstrap, seed: Number of draws, and their seed.
 
     Returns:
         Lower and upper ends, (n_bins,) each; NaN in bins that are empty, or with a single case.

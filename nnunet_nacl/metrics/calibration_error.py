@@ -1,4 +1,4 @@
-"""Calibration errors from :class:`~nnunet_nacl.metrics.binning.BinStats`.
+"""Calibration errors, and proper scores, which reward sharpness as well, from sums of voxels (``BinStats``).
 
 Equation numbers are those of Murugesan et al., "Neighbor-Aware Calibration of Segmentation Networks with
 Penalty-Based Constraints", Medical Image Analysis 2025. Every function gives NaN where no voxel was counted.
@@ -6,14 +6,16 @@ Penalty-Based Constraints", Medical Image Analysis 2025. Every function gives Na
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from nnunet_nacl.metrics.binning import BinStats
-from nnunet_nacl.metrics.scores import brier, nll
+from nnunet_nacl.metrics.overlap import Overlap
 
-__all__ = ["ace", "cece", "class_errors", "ece", "ece_per_row", "mask_metrics", "mce", "nanmean"]
+__all__ = ["PaperScores", "ace", "brier", "brier_per_row", "cece", "class_errors", "ece", "ece_per_row"]
+__all__ += ["mask_metrics", "mce", "nanmean", "nll", "nll_per_row", "paper_mean", "paper_scores"]
 
 
 def _gaps(count: np.ndarray, confidence: np.ndarray, positive: np.ndarray) -> np.ndarray:
@@ -55,7 +57,7 @@ def cece(stats: BinStats, *, reduction: str = "mean", num_classes: int | None = 
         reduction: ``sum`` over classes is eq. 11; ``mean`` over classes is what the authors' code computes, K times
             smaller.
         num_classes: Only the first so many classes. The authors' code counts classes up to the largest label of the
-            case: see :mod:`nnunet_nacl.metrics.paper`.
+            case: see :class:`PaperScores`.
 
     Returns:
         The error, or NaN where no voxel was counted.
@@ -108,3 +110,100 @@ def _over_bins(stats: BinStats, reduce) -> float:
     if stats.n_voxels == 0:
         return float("nan")
     return float(reduce(_gaps(stats.count, stats.confidence, stats.correct), axis=-1).mean())
+
+
+def _per_voxel(sums: np.ndarray, n_voxels: int) -> np.ndarray:
+    return sums / n_voxels if n_voxels else np.full_like(sums, np.nan)
+
+
+def nll_per_row(stats: BinStats) -> np.ndarray:
+    """Mean negative log likelihood in nats: one value for classes, one per region for regions."""
+    return _per_voxel(stats.nll, stats.n_voxels)
+
+
+def nll(stats: BinStats) -> float:
+    """Mean of -log p(true class) in nats, p clipped at the smallest normal float32 (so at most 87.3).
+
+    For regions the mean over regions of the binary score.
+    """
+    return float(nll_per_row(stats).mean())
+
+
+def brier_per_row(stats: BinStats) -> np.ndarray:
+    """Mean Brier score: one value for classes, one per region for regions; in [0, 2]."""
+    return _per_voxel(stats.brier, stats.n_voxels)
+
+
+def brier(stats: BinStats) -> float:
+    """Mean of sum_k (p_k - y_k)^2 over classes, in [0, 2].
+
+    A region counts as the two classes "in" and "out", so 2 (p - y)^2: twice what a binary Brier score is elsewhere.
+    For regions the mean over regions.
+    """
+    return float(brier_per_row(stats).mean())
+
+
+_DECIMALS = 4
+
+
+@dataclass(frozen=True)
+class PaperScores:
+    """One case (or the mean over cases) in the published definition, for comparison with the paper's tables only.
+
+    All is on the ground-truth foreground. It differs from this package's own numbers where those would be misleading:
+    every case's DSC, ECE and CECE are rounded to four decimals before they are averaged; a class that is absent in the
+    truth has DSC 1 and distance 0 whatever was predicted; an empty prediction has distance 0; distances are in voxels
+    as if the spacing were 1; and CECE is the mean over the classes 0 to the largest label of the case, so that two
+    cases may average different classes.
+
+    Attributes:
+        dsc: Dice of each structure.
+        hd95_voxels: 95th percentile of the surface distances of each structure, in voxels.
+        ece: Expected calibration error; NaN where the case has no foreground.
+        cece: Class-wise error; NaN where the case has no foreground.
+    """
+
+    dsc: dict[str, float]
+    hd95_voxels: dict[str, float]
+    ece: float
+    cece: float
+
+
+def paper_scores(
+    overlaps: Mapping[str, Overlap], hd95_voxels: Mapping[str, float], foreground: BinStats, largest_label: int
+) -> PaperScores:
+    """Scores of one case.
+
+    Args:
+        overlaps: Voxel counts of each structure, background excluded.
+        hd95_voxels: HD95 of each structure at unit spacing, NaN where it is missing in either segmentation.
+        foreground: Sums on the mask ``foreground``, of classes (not regions).
+        largest_label: Largest label of the case's truth.
+
+    Returns:
+        The case's scores, rounded as published.
+    """
+    absent = {key for key, overlap in overlaps.items() if overlap.tp + overlap.fn == 0}
+    dsc = {key: 1.0 if key in absent else round(overlap.dice, _DECIMALS) for key, overlap in overlaps.items()}
+    # NaN means that the structure is missing in the truth or in the prediction: both count as distance 0
+    distance = {key: 0.0 if np.isnan(value) else float(value) for key, value in hd95_voxels.items()}
+    return PaperScores(
+        dsc,
+        distance,
+        round(ece(foreground), _DECIMALS),
+        round(cece(foreground, num_classes=largest_label + 1), _DECIMALS),
+    )
+
+
+def paper_mean(cases: list[PaperScores]) -> PaperScores:
+    """Mean over cases; cases without foreground are left out of ECE and CECE. ValueError if there is no case."""
+    if not cases:
+        raise ValueError("paper_mean needs at least one case, got none.")
+    keys = cases[0].dsc
+
+    return PaperScores(
+        {key: nanmean(case.dsc[key] for case in cases) for key in keys},
+        {key: nanmean(case.hd95_voxels[key] for case in cases) for key in keys},
+        nanmean(case.ece for case in cases),
+        nanmean(case.cece for case in cases),
+    )

@@ -88,23 +88,20 @@ def count_chosen(
     """
     check_n_bins(n_bins)
     maps = [torch.as_tensor(labels) for labels in (segmentation, truth)]
-    if mask is not None:  # what does not count may hold any label
-        maps = [torch.where(torch.as_tensor(mask), labels, 0) for labels in maps]
     if regions is not None:
         maps = [
             torch.stack([torch.isin(labels, torch.as_tensor(values, device=labels.device)) for values in regions])
             for labels in maps
         ]
-    masks = {} if mask is None else {"counted": mask}
-    case, other = (read_inputs(probs, labels, masks, None, None, regions is not None) for labels in maps)
+    case, other = (read_inputs(probs, labels, {}, mask, None, regions is not None) for labels in maps)
     rows = 1 if regions is None else len(regions)
-    count = torch.zeros(rows * n_bins, dtype=torch.int64)
-    confidence, correct = torch.zeros(rows * n_bins, dtype=torch.float64), torch.zeros(rows * n_bins, dtype=torch.int64)
+    count, correct = torch.zeros(2, rows * n_bins, dtype=torch.int64)
+    confidence = torch.zeros(rows * n_bins, dtype=torch.float64)
     for start in range(0, case.probs.shape[1], _BLOCK):
         part = slice(start, start + _BLOCK)
         chunk, chosen, right = case.probs[:, part], case.truth[..., part], other.truth[..., part]
-        if masks:
-            keep = case.masks["counted"][part]
+        if case.valid is not None:
+            keep = case.valid[part]
             chunk, chosen, right = chunk[:, keep], chosen[..., keep], right[..., keep]
         chunk = chunk if chunk.dtype == torch.float64 else chunk.float()
         own = chunk.gather(0, chosen[None].long()) if regions is None else torch.where(chosen, chunk, 1 - chunk)

@@ -18,18 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnunet_nacl.metrics.checks import check_chunk
-from nnunet_nacl.metrics.primitives import where_true
+from nnunet_nacl.metrics.checks import check_chunk, read_probs, where_true
 
-__all__ = [
-    "ExpectedOverlap",
-    "blocks_of",
-    "check_probs",
-    "count_expected",
-    "expected_dice",
-    "region_table",
-    "sum_inside",
-]
+__all__ = ["ExpectedOverlap", "blocks_of", "check_probs", "count_expected", "expected_dice", "region_table"]
+__all__ += ["sum_inside"]
 
 _BLOCK_PROBABILITIES = 1 << 18  # that are worked on together: they stay in the cache
 
@@ -195,10 +187,7 @@ def sum_inside(
 
 def check_probs(probs: Tensor, regions: Sequence[int | tuple[int, ...]] | None) -> None:
     """ValueError unless ``probs`` have the type and the channels of class or region probabilities."""
-    if probs.ndim < 2 or not probs.is_floating_point():
-        raise ValueError(f"probs must be floating point, (channels, *spatial), got {probs.dtype} {tuple(probs.shape)}.")
-    if regions is None and len(probs) < 2:
-        raise ValueError("classes need at least two channels, background included, got 1; give regions for a sigmoid.")
+    read_probs(probs, regions is not None)
     if regions is not None and len(regions) != len(probs):
         raise ValueError(f"got {len(regions)} regions for {len(probs)} channels of probs; give one for each.")
 

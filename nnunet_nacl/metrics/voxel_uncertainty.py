@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from nnunet_nacl.metrics.checks import check_chunk
+from nnunet_nacl.metrics.checks import check_chunk, read_probs
 
-__all__ = ["confidence", "expected_entropy", "margin", "mutual_information", "normalised_entropy"]
+__all__ = ["Place", "confidence", "expected_entropy", "foreground_uncertainty", "least_certain_place", "margin"]
+__all__ += ["mutual_information", "normalised_entropy"]
 
 Array = TypeVar("Array", np.ndarray, Tensor)
 
@@ -157,7 +159,7 @@ def _by_block(
     least_certain: str,
 ) -> Any:
     members = list(members)
-    tensors = [_tensor(probs, regions) for probs in members]
+    tensors = [read_probs(probs, regions, least_axes=1) for probs in members]
     shapes = list(dict.fromkeys(tuple(tensor.shape) for tensor in tensors))
     if len(shapes) != 1:
         raise ValueError(f"members must be arrays of one shape, got {' and '.join(map(str, shapes)) or 'none'}.")
@@ -178,16 +180,63 @@ def _by_block(
     return result.numpy() if isinstance(members[0], np.ndarray) else result
 
 
-def _tensor(probs: np.ndarray | Tensor, regions: bool) -> Tensor:
-    try:
-        tensor = torch.as_tensor(probs).detach()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"probs must be an array or tensor, got {type(probs).__name__}: {error}") from None
-    smallest = 1 if regions else 2
-    if not tensor.is_floating_point() or tensor.ndim < 1 or tensor.shape[0] < smallest:
-        what = "region" if regions else "classes, background included"
-        raise ValueError(
-            f"probs must be floating point of shape (K, *spatial) with at least {smallest} {what}; got {tensor.dtype} "
-            f"{tuple(tensor.shape)}" + ("." if regions else "; for sigmoid channels give regions=True.")
-        )
-    return tensor
+def foreground_uncertainty(probs: np.ndarray, foreground: np.ndarray, *, regions: bool = False) -> dict[str, float]:
+    """The means of normalised ``entropy`` and of ``confidence`` over the predicted foreground.
+
+    Args:
+        probs: (K, *spatial) class or (R, *spatial) region probabilities.
+        foreground: (*spatial) boolean, where any structure was predicted.
+        regions: Whether these are sigmoid regions: the least certain one stands for a voxel.
+
+    Returns:
+        Two numbers in [0, 1]; NaN if nothing was predicted.
+    """
+    inside = probs[:, foreground]  # most voxels are background, and of them nothing is asked
+    maps = {"entropy": normalised_entropy, "confidence": confidence}
+    if not inside.size:
+        return dict.fromkeys(maps, math.nan)
+    return {name: float(of(inside, regions=regions).mean(dtype=np.float64)) for name, of in maps.items()}
+
+
+_BLOCK_MM = 5.0
+
+
+@dataclass(frozen=True)
+class Place:
+    """A voxel, and the structure that the doubt there is most about.
+
+    Attributes:
+        index: Of the voxel, a number an axis.
+        channel: Probability channel of the structure.
+    """
+
+    index: tuple[int, ...]
+    channel: int
+
+
+def least_certain_place(
+    probs: np.ndarray, foreground: Sequence[int], spacing_mm: Sequence[float], *, regions: bool = False
+) -> Place:
+    """The block of about 5 mm with most doubt, 1 - max p summed over its voxels, and its least certain voxel.
+
+    Every border of a structure is uncertain, but thinly: a block that is uncertain throughout stands out.
+
+    Args:
+        probs: (K, *spatial) class or (R, *spatial) region probabilities.
+        foreground: Channels that are structures.
+        spacing_mm: Of the axes.
+        regions: Whether these are sigmoid regions.
+    """
+    doubt = confidence(probs, regions=regions, check_values=False)
+    np.subtract(1, doubt, out=doubt)
+    edges = [max(1, min(n, round(_BLOCK_MM / step))) for n, step in zip(doubt.shape, spacing_mm)]
+    sums = doubt
+    for axis, edge in enumerate(edges):
+        sums = np.add.reduceat(sums, np.arange(0, doubt.shape[axis], edge), axis=axis)
+    block = np.unravel_index(int(sums.argmax()), sums.shape)
+    corner = [int(i) * edge for i, edge in zip(block, edges)]
+    inside = tuple(slice(start, start + edge) for start, edge in zip(corner, edges))
+    voxel = np.unravel_index(int(doubt[inside].argmax()), doubt[inside].shape)
+    p = probs[(slice(None), *inside)].reshape(len(probs), -1)
+    channel = max(foreground, key=lambda k: float((p[k] * (1 - p[k])).sum()))
+    return Place(tuple(start + int(i) for start, i in zip(corner, voxel)), channel)

@@ -6,20 +6,25 @@ Nothing here may fail because what it checks is broken: a broken installation is
 from __future__ import annotations
 
 import contextlib
+import difflib
 import importlib.util
 import io
 import os
 import pickle
+import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from importlib import import_module, metadata
 
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.methods import TOKENS
 from nnunet_nacl.registration import ENVIRONMENT_VARIABLE, TRAINERS_PACKAGE, bridge_folder
-from nnunet_nacl.registration.entry_points import RegisteredTrainer, registered_trainers
+from nnunet_nacl.registration.grammar import METHODS, PREFIX, parse
+from nnunet_nacl.registration.lookup import RegisteredTrainer, registered_trainers, suggest
 
-__all__ = ["FAIL", "OK", "WARN", "Check", "check_nnunet", "check_registration", "check_trainers"]
+__all__ = ["Check", "check_known", "check_nnunet", "check_registration", "check_trainers", "nearest_name"]
 
 OK, WARN, FAIL = "OK", "WARN", "FAIL"
 
@@ -61,8 +66,7 @@ def check_nnunet() -> tuple[Check, FindTrainer | None]:
     place = f"in {os.path.dirname(spec.origin)}" if spec.origin else ""
     described = f"{_version('nnunetv2')} {place}".strip()
     try:
-        # Old versions print pages about unset folders when they are imported.
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        with _quiet():
             find = import_module("nnunetv2.utilities.find_objects").recursive_find_trainer_class_by_name
             import_module("nnunetv2.training.nnUNetTrainer.nnUNetTrainer")
     except Exception as error:
@@ -104,23 +108,16 @@ def check_registration() -> Iterator[Check]:
 def check_trainers(find: FindTrainer) -> Iterator[Check]:
     """Whether nnU-Net's own look-up finds every registered trainer, and as the class that Python imports."""
     trainers = registered_trainers()
-    if not any(trainer.is_ours for trainer in trainers):
-        yield Check(FAIL, "trainers", "none of this package's trainers is registered", _REINSTALL)
     if any(trainer.is_ours for trainer in trainers):
         value = f"{TRAINERS_PACKAGE}:{_EXAMPLE_VARIANT}"
         trainers.append(RegisteredTrainer(_EXAMPLE_VARIANT, value, "nnunet_nacl"))
-    yield from _merge_alike(_check_trainer(trainer, find) for trainer in trainers)
-
-
-def _merge_alike(checks: Iterable[Check]) -> list[Check]:
-    """One row for all trainers that have the same trouble, in the place of the first."""
-    merged: dict[tuple[str, str, str], list[Check]] = {}
-    for check in checks:
+    else:
+        yield Check(FAIL, "trainers", "none of this package's trainers is registered", _REINSTALL)
+    merged: dict[tuple[str, str, str], list[Check]] = {}  # one row for all that have the same trouble
+    for check in (_check_trainer(trainer, find) for trainer in trainers):
         merged.setdefault((check.status, check.found, check.fix), []).append(check)
-    return [
-        replace(first, found=f"{first.found} (and {len(others)} more likewise)") if others else first
-        for first, *others in merged.values()
-    ]
+    for first, *others in merged.values():
+        yield replace(first, found=f"{first.found} (and {len(others)} more likewise)") if others else first
 
 
 def _check_trainer(trainer: RegisteredTrainer, find: FindTrainer) -> Check:
@@ -130,7 +127,7 @@ def _check_trainer(trainer: RegisteredTrainer, find: FindTrainer) -> Check:
     except ImportError as error:
         return Check(broken, trainer.name, str(error), f"reinstall {trainer.package.split(' ')[0]}")
     try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        with _quiet():
             found = find(trainer.name)
     except RuntimeError:
         return Check(broken, trainer.name, "not found by nnU-Net", "see registration above")
@@ -166,10 +163,7 @@ def _check_other_folder(folder: str) -> Check:
 def _startup_files() -> Iterator[str]:
     # From Python 3.15 on the .start file counts, before that nothing reads it.
     name = "nnunet_nacl.start" if sys.version_info >= (3, 15) else "nnunet_nacl.pth"
-    for folder in sys.path:
-        path = os.path.join(folder or os.curdir, name)
-        if os.path.isfile(path):
-            yield path
+    return filter(os.path.isfile, (os.path.join(folder or os.curdir, name) for folder in sys.path))
 
 
 def _folders_of_a_new_python() -> list[str]:
@@ -202,3 +196,57 @@ def _version(distribution: str) -> str:
 def _describe(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Old versions of nnU-Net print pages about unset folders when they are imported."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        yield
+
+
+def check_known(trainer: str) -> None:
+    """UserError unless nnU-Net finds the trainer; names of our grammar it always does.
+
+    Raises:
+        ValueError: The method is one of ours, a token of the name is not; the message holds the grammar.
+    """
+    if trainer == PREFIX or parse(trainer) is not None:
+        return
+    check, find = check_nnunet()
+    if find is None:
+        raise UserError(f"nnU-Net: {check.found}; {check.fix}")
+    try:
+        with _quiet():
+            find(trainer)
+    except Exception as error:  # whatever importing another package's trainer raises
+        hint = nearest_name(trainer)
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].partition(". ")[0]
+        raise UserError(
+            f"{trainer}: nnU-Net finds no such trainer ({reason})"
+            + (f"; did you mean {hint}?" if hint else "; `nnunet_nacl trainers` lists those of this package")
+        ) from error
+
+
+def nearest_name(trainer: str) -> str | None:
+    """The trainer that a mistyped name most likely means; None where nothing resembles it."""
+    base, *tokens = trainer.split("_")
+    method = base.removeprefix(PREFIX).removeprefix("Dice")
+    if method not in METHODS:
+        return suggest(trainer, [registered.name for registered in registered_trainers()])
+    if base == f"{PREFIX}DiceCE" and not tokens:
+        return PREFIX
+    fitting = [(i, token) for i, token in enumerate(TOKENS) if token.fits(method)]
+    words = {re.sub("<.>", "", word): (i, word) for i, token in fitting for word in token.form.split("|")}
+    mended: dict[int, str] = {}
+    for text in tokens:
+        number = re.search(r"\d+(?:p\d+)?", text)
+        found = difflib.get_close_matches(re.sub(r"\d+(?:p\d+)?", "", text), words, n=1, cutoff=0.6)
+        if not found:
+            return None
+        index, word = words[found[0]]
+        mended[index] = re.sub("<.>", number[0] if number else "", word)
+    name = "_".join([base, *(mended[index] for index in sorted(mended))])
+    with contextlib.suppress(ValueError):
+        return name if parse(name) is not None else None
+    return None

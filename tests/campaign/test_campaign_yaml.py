@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nnunet_nacl.campaign.campaign_yaml import read_yaml
+from nnunet_nacl.campaign.campaign_file import read_yaml
 from nnunet_nacl.errors import UserError
 
 

@@ -9,8 +9,7 @@ import time
 import pytest
 
 from nnunet_nacl.campaign import job as module
-from nnunet_nacl.campaign.lock_file import locked
-from nnunet_nacl.campaign.own_gpu import own_gpu
+from nnunet_nacl.campaign.lock_file import locked, own_gpu
 from nnunet_nacl.campaign.shell_commands import Command
 from nnunet_nacl.errors import UserError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nnunet_nacl.campaign.slimming import drop_optimiser_state
+from nnunet_nacl.campaign.stages import drop_optimiser_state
 from nnunet_nacl.errors import UserError
 from tests.processes import full_disk
 

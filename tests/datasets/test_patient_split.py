@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nnunet_nacl.datasets.challenges import CHALLENGES
-from nnunet_nacl.datasets.patient_split import proportional_sizes, split_patients
+from nnunet_nacl.datasets.prepared_folder import proportional_sizes, split_patients
 from nnunet_nacl.errors import UserError
 
 SIZES = st.tuples(*[st.integers(1, 300)] * 3)

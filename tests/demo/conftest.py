@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nnunet_nacl.demo.brain_template import Template, tissue_probabilities
+from nnunet_nacl.demo.virtual_subject import Template, tissue_probabilities
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nnunet_nacl.demo.demo_schedule import Schedule, schedule_of, short_name, with_schedule
+from nnunet_nacl.demo.options import Schedule, schedule_of, short_name, with_schedule
 from nnunet_nacl.errors import UserError
 
 SHORT = Schedule(40, 50)

@@ -13,7 +13,7 @@ from nnunet_nacl.registration.health import Check
 @pytest.fixture(autouse=True)
 def two_cores_no_gpu(monkeypatch):
     monkeypatch.setattr(module, "available_cores", lambda: 2)
-    monkeypatch.setattr(module, "_has_cuda", lambda: False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_other_data_train_longer():
 
 
 def test_a_gpu_is_used_for_one_training_at_a_time(monkeypatch):
-    monkeypatch.setattr(module, "_has_cuda", lambda: True)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     settings = resolve()
     epochs, iterations = module.SCHEDULES["gpu"]
     assert (settings.device, settings.parallel) == ("cuda", 1)
@@ -82,7 +82,7 @@ def test_bad_options_are_errors_that_name_them(options, message):
 
 def test_without_nnunet_the_error_says_what_to_do(monkeypatch):
     missing = Check("FAIL", "nnU-Net", "not installed", "install it")
-    monkeypatch.setattr("nnunet_nacl.registration.known_trainers.check_nnunet", lambda: (missing, None))
+    monkeypatch.setattr("nnunet_nacl.registration.health.check_nnunet", lambda: (missing, None))
     with pytest.raises(UserError, match="nnU-Net: not installed; install it"):
         resolve(trainers=["nnUNetTrainerUnknown"])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nnunet_nacl.demo.random_fields import draw_labels, exponential_displacement, gaussian_field
+from nnunet_nacl.demo.virtual_subject import draw_labels, exponential_displacement, gaussian_field
 
 
 def test_field_is_standard_normal_at_every_voxel():

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_nacl.campaign import local_run
 from nnunet_nacl.campaign.lock_file import locked
 from nnunet_nacl.campaign.shell_commands import CommandFailed
 from nnunet_nacl.cli.main import build_parser
@@ -149,7 +148,7 @@ class FakeNnunet:
 @pytest.fixture
 def nnunet(monkeypatch):
     fake = FakeNnunet()
-    monkeypatch.setattr(local_run, "run_side_by_side", fake)
+    monkeypatch.setattr(module, "run_side_by_side", fake)
     return fake
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nnunet_nacl.demo.training_progress import TrainingProgress
+from nnunet_nacl.demo.options import TrainingProgress
 
 NAME = "nnUNetTrainerNACL_20epochs_30iters_adam"
 

@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.datasets.decathlon_task import read_task
-from nnunet_nacl.demo.brain_template import LABELS, load_template, tissue_probabilities
 from nnunet_nacl.demo.virtual_brains import TASK_NAME, write_virtual_brains
-from nnunet_nacl.demo.virtual_subject import make_subject
+from nnunet_nacl.demo.virtual_subject import LABELS, load_template, make_subject, tissue_probabilities
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.metrics import count_masks, ece
 
@@ -85,8 +84,7 @@ def test_stored_probabilities_are_calibrated(task_folder):
 
 def test_label_frequencies_equal_the_stored_probabilities(small_template):
     """Over many draws on one subject: the subject's own code path, not `draw_labels` alone."""
-    from nnunet_nacl.demo.random_fields import draw_labels
-    from nnunet_nacl.demo.virtual_subject import LABEL_SMOOTHNESS_VOXELS
+    from nnunet_nacl.demo.virtual_subject import LABEL_SMOOTHNESS_VOXELS, draw_labels
 
     random = np.random.default_rng(0)
     subject = make_subject(small_template, random, (10, 12, 10), 16.0)

@@ -1,4 +1,4 @@
-"""A method is added to a copy of the project by the three steps of CONTRIBUTING.md, and trained."""
+"""A method is added to a copy of the project by the two steps of CONTRIBUTING.md, and trained."""
 
 from __future__ import annotations
 
@@ -29,7 +29,6 @@ LOSS = '''
 
 from nnunet_nacl.losses.batch import read_batch
 from nnunet_nacl.losses.cross_entropy import voxelwise_cross_entropy
-from nnunet_nacl.losses.module import Loss
 from nnunet_nacl.methods import METHODS
 
 DEFAULTS = METHODS["Poly"].defaults
@@ -40,36 +39,20 @@ def poly(logits, target, *, epsilon=DEFAULTS["epsilon"], ignore_label=None, regi
     batch = read_batch(logits, target, ignore_label, regions, check_labels)
     cross_entropy = voxelwise_cross_entropy(batch)
     return batch.mean(cross_entropy + epsilon * (1 - (-cross_entropy).exp()))
-
-
-class PolyLoss(Loss):
-    """:func:`poly` as a module."""
-
-    function = staticmethod(poly)
-'''
-# 3. A class in trainers/methods.py.
-TRAINER_CLASS = '''
-
-class nnUNetTrainerPoly(CalibrationTrainer):
-    """Poly-1 loss."""
-
-    variant = Variant("Poly")
 '''
 
 
 def add_method(source: Path) -> Path:
-    """The three steps, in a copy of the project in the new folder ``source``."""
+    """The two steps, in a copy of the project in the new folder ``source``."""
     copy_sources(source)
     table = source / "nnunet_nacl" / "methods.py"
     before, start, after = table.read_text().partition("for method in (")
     table.write_text(before + start + ROW + after)
     (source / "nnunet_nacl" / "losses" / "poly.py").write_text(LOSS)
-    with open(source / "trainers" / "methods.py", "a") as file:
-        file.write(TRAINER_CLASS)
     return source
 
 
-def test_a_method_needs_a_row_a_loss_and_a_class(workspace, clean_environ: dict[str, str], tmp_path: Path) -> None:
+def test_a_method_needs_a_row_and_a_loss(workspace, clean_environ: dict[str, str], tmp_path: Path) -> None:
     source = add_method(tmp_path / "source")
     wheel, target = build_wheel(source, tmp_path / "wheel", clean_environ), tmp_path / "installed"
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(target)]

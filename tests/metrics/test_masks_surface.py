@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnunet_nacl.metrics.masks import boundary_mask, dilated_mask
 from nnunet_nacl.metrics.overlap import count_overlap
-from nnunet_nacl.metrics.surface import surface_distances, surface_voxels
+from nnunet_nacl.metrics.surface import boundary_mask, dilated_mask, surface_distances, surface_voxels
 from tests.reference.metrics import boundary, dilated, distance_to_nearest
 
 shapes = st.sampled_from([(9,), (6, 7), (4, 5, 6), (1, 6, 7)])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.metrics import count_masks, count_overlap
-from nnunet_nacl.metrics.paper import paper_mean, paper_scores
+from nnunet_nacl.metrics.calibration_error import paper_mean, paper_scores
 from nnunet_nacl.metrics.surface import surface_distances, surface_voxels
 from tests.metrics.test_counting import random_classes
 from tests.reference.metrics import class_metrics, distance_to_nearest, weighted_gap

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_nacl.registration.entry_points import RegisteredTrainer
+from nnunet_nacl.registration.lookup import RegisteredTrainer
 
 
 def test_every_named_trainer_is_an_entry_point_that_loads(wheel: Path) -> None:

@@ -12,7 +12,7 @@ from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoDA import nnUNetTrainerNoDA
 
-from nnunet_nacl_trainers.schedule import HalfwayDecay
+from nnunet_nacl_trainers.base import HalfwayDecay
 from tests.trainers.plans import DATASET
 
 STOCK_SETTINGS = (

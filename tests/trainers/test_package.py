@@ -15,8 +15,8 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
 
 import nnunet_nacl_trainers
-from nnunet_nacl.registration.entry_points import registered_trainers
 from nnunet_nacl.registration.grammar import parse
+from nnunet_nacl.registration.lookup import registered_trainers
 from nnunet_nacl_trainers import NAMED_TRAINERS, get_trainer
 from nnunet_nacl_trainers.base import CalibrationTrainer
 

@@ -187,12 +187,12 @@ def test_a_fresh_training_starts_a_fresh_record(recorded) -> None:
     for _ in range(3):
         run_epoch(first, data, data)
     first.calibration_recorder.on_train_end()
-    assert first.calibration_recorder.figure_path.exists()
+    assert first.calibration_recorder.path.with_suffix(".png").exists()
     second = recorded()
     assert len(record_of(second)["epochs"]) == 3  # nnU-Net keeps its old checkpoints too until it writes new ones
     run_epoch(second, data, data)
     assert len(record_of(second)["epochs"]) == 1
-    assert not second.calibration_recorder.figure_path.exists()
+    assert not second.calibration_recorder.path.with_suffix(".png").exists()
 
 
 def test_epochs_of_another_training_than_the_checkpoints_are_dropped(make_trainer, recorded) -> None:
@@ -438,10 +438,10 @@ def record_epoch(trainer, data: list[dict]) -> None:
 def test_the_record_is_drawn_at_the_end(recorded) -> None:
     trainer, data = recorded(), batches("classes", 2, True)
     trainer.calibration_recorder.on_train_end()  # nothing to draw: no file, no warning
-    assert not trainer.calibration_recorder.figure_path.exists()
+    assert not trainer.calibration_recorder.path.with_suffix(".png").exists()
     record_epoch(trainer, data)
     trainer.calibration_recorder.on_train_end()
-    assert trainer.calibration_recorder.figure_path.read_bytes().startswith(b"\x89PNG")
+    assert trainer.calibration_recorder.path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     assert "WARNING" not in log_of(trainer)
 
 
@@ -450,7 +450,10 @@ def test_only_the_first_rank_writes(recorded) -> None:
     trainer.local_rank = 1
     record_epoch(trainer, data)
     trainer.calibration_recorder.on_train_end()
-    assert not trainer.calibration_recorder.path.exists() and not trainer.calibration_recorder.figure_path.exists()
+    assert (
+        not trainer.calibration_recorder.path.exists()
+        and not trainer.calibration_recorder.path.with_suffix(".png").exists()
+    )
 
 
 def test_the_file_is_json_that_any_reader_takes(recorded) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nnunet_nacl_trainers.schedule import HalfwayDecay
+from nnunet_nacl_trainers.base import HalfwayDecay
 
 
 def schedule(num_epochs: int) -> HalfwayDecay:

@@ -5,14 +5,22 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.training_record import FILE_NAME, EpochSums, MaxLogitBins, TrainingRecord, read_training_record
-from nnunet_nacl.training_record.epoch_log import describe_epoch, tracked_values
-from nnunet_nacl.training_record.epoch_sums import MAX_MATRIX_CLASSES
+from nnunet_nacl.training_record import (
+    FILE_NAME,
+    MAX_MATRIX_CLASSES,
+    EpochSums,
+    MaxLogitBins,
+    TrainingRecord,
+    describe_epoch,
+    read_training_record,
+    tracked_values,
+)
 
 
 def make_sums(num_channels: int = 3, regions: bool = False, seed: int = 0) -> EpochSums:
@@ -36,7 +44,7 @@ def header(num_channels: int = 3, regions: bool = False) -> dict:
         "channels": channels,
         "true_classes": ["outside all regions", *channels] if regions else channels,
         "n_bins": 15,
-        "max_logit_bins": MaxLogitBins().to_json(),
+        "max_logit_bins": asdict(MaxLogitBins()),
     }
 
 

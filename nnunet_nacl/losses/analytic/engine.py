@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nnunet_nacl.label_space import Target
 
-__all__ = ["Chunk", "Term", "automatic_differentiation", "mean_with_analytic_gradient", "wants_analytic_gradient"]
+__all__ = ["Chunk", "MeanWithAnalyticGradient", "Term", "automatic_differentiation", "wants_analytic_gradient"]
 
 _CHUNK_VOXELS = 1 << 17
 """Voxels worked on at a time: maps of one class then stay in a core's own cache, and small patches share the price
@@ -135,21 +135,12 @@ def wants_analytic_gradient(logits: Tensor) -> bool:
     return not torch._C._are_functorch_transforms_active()  # what torch.autograd.Function itself asks
 
 
-def mean_with_analytic_gradient(logits: Tensor, target: Target, term: Term) -> Tensor:
-    """Mean of a term over valid voxels, differentiable once.
+class MeanWithAnalyticGradient(torch.autograd.Function):
+    """Mean of a term over valid voxels, differentiable once; 0 where no voxel is valid.
 
-    Args:
-        logits: (B, K, *spatial), float32 or float64, on the CPU.
-        target: Labels (B, *spatial) and mask.
-        term: What is computed.
-
-    Returns:
-        Scalar of the logits' dtype; 0 where no voxel is valid.
+    Applied to logits (B, K, *spatial) on the CPU, float32 or float64, the target, and the term.
     """
-    return _MeanWithAnalyticGradient.apply(logits, target, term)
 
-
-class _MeanWithAnalyticGradient(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, target: Target, term: Term) -> Tensor:
         gradient = torch.empty_like(logits, memory_format=torch.contiguous_format)
