@@ -20,7 +20,7 @@ from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.comparison.entries import Entry
 from nnunet_nacl.comparison.trained_models import common_folds, find_models, open_test_folder
 from nnunet_nacl.comparison.training_cases import check_training_cases, fold_of
-from nnunet_nacl.comparison.treated_folder import treated_document, treated_folder
+from nnunet_nacl.comparison.treated_folder import treated_folder
 from nnunet_nacl.documents.document import read_document
 from nnunet_nacl.documents.map_file import structures_of
 from nnunet_nacl.documents.results import Evaluation, EvaluationSettings
@@ -149,10 +149,11 @@ def _predictions_of(
         yield Predictions(entry, "", folder.folder / FILE_NAME, folder)
     elif model:
         for fold, folder in find_fold_folders(model, folds).items():
-            own, document = folder.plans.get("dataset_name"), treated_document(folder.folder, entry.treatment)
+            own = folder.plans.get("dataset_name")
             if entry.path is not None and own != dataset:
                 raise UserError(f"{model} was trained on {own}, not on {dataset}; compare models of the same data set.")
-            yield Predictions(entry, fold, document, treated_folder(folder, entry.treatment))
+            folder, document = treated_folder(folder, entry.treatment)
+            yield Predictions(entry, fold, document, folder)
     elif (path := entry.path) and path.is_dir():
         files: dict[str, Any] = {"dataset_json": options.dataset_json, "plans": options.plans_json}
         try:

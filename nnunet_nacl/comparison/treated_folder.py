@@ -21,40 +21,32 @@ from nnunet_nacl.documents.document import FILE_NAME, read_document
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import mismatch
 
-__all__ = ["treated_document", "treated_folder"]
+__all__ = ["treated_folder"]
 
 _DERIVED = {"derived": {"map": [[(int, float)]]}}
 
 
-def treated_folder(folder: PredictionFolder, treatment: Sequence[str]) -> PredictionFolder:
-    """A fold's validation folder as if ``treatment`` had been done to it, some of ``TREATMENTS``.
+def treated_folder(folder: PredictionFolder, treatment: Sequence[str]) -> tuple[PredictionFolder, Path]:
+    """A fold's validation folder as if ``treatment`` had been done to it, some of ``TREATMENTS``, and its document.
+
+    What the calibrated checkpoint predicted stands for it if that is all that is known of the fold after calibration.
 
     Raises:
         UserError: It shall be calibrated, and `nnunet_nacl calibrate` has not been run on these predictions.
     """
-    if place := _predicted(folder.folder, treatment):
-        check_checkpoint(place)
-        return replace(folder, folder=place)
-    rule = "dice" if "decided" in treatment else None
-    if "calibrated" not in treatment:
-        return folder.treated(Treatment(rule=rule)) if rule else folder
-    return folder.treated({case: Treatment(one, rule) for case, one in _maps(folder).items()})
-
-
-def treated_document(folder: Path, treatment: Sequence[str]) -> Path:
-    """Where the document of a fold's validation folder so treated lies: that of `calibrate` is its own."""
+    fold = folder.folder.parent
     if not treatment:
-        return folder / FILE_NAME
-    if place := _predicted(folder, treatment):
-        return place / FILE_NAME
-    return folder.parent / "_".join(("validation", *treatment)) / FILE_NAME
-
-
-def _predicted(folder: Path, treatment: Sequence[str]) -> Path | None:
-    """What the calibrated checkpoint predicted for a fold, if that is all that is known of it after calibration."""
-    place = predicted_folder(folder.parent, CALIBRATED)
-    by_map = (folder.parent / AFTER_FOLDER / FILE_NAME).is_file()
-    return place if tuple(treatment) == ("calibrated",) and not by_map and (place / FILE_NAME).is_file() else None
+        return folder, folder.folder / FILE_NAME
+    predicted = predicted_folder(fold, CALIBRATED)
+    by_map = (fold / AFTER_FOLDER / FILE_NAME).is_file()
+    if tuple(treatment) == ("calibrated",) and not by_map and (predicted / FILE_NAME).is_file():
+        check_checkpoint(predicted)
+        return replace(folder, folder=predicted), predicted / FILE_NAME
+    rule = "dice" if "decided" in treatment else None
+    document = fold / "_".join(("validation", *treatment)) / FILE_NAME
+    if "calibrated" not in treatment:
+        return folder.treated(Treatment(rule=rule)), document
+    return folder.treated({case: Treatment(one, rule) for case, one in _maps(folder).items()}), document
 
 
 def _maps(folder: PredictionFolder) -> Mapping[str, AffineMap]:

@@ -65,7 +65,7 @@ def open_folder(dataset: Mapping[str, Any], name: str, fold: str) -> PredictionF
         raise UserError(f"{folder}: no such folder; {moved}.")
     others = {key: place.get(key) for key in ("dataset_json", "plans")}
     opened = PredictionFolder.open(folder, place.get("references"), **others)
-    return treated_folder(opened, place["treatment"].split("+") if "treatment" in place else ())
+    return treated_folder(opened, place["treatment"].split("+") if "treatment" in place else ())[0]
 
 
 @dataclass(frozen=True)
