@@ -119,9 +119,10 @@ def locate(dataset: str | None, entries: Sequence[Entry], options: Options) -> S
         UserError: Something is missing, or belongs to another data set.
     """
     models = [entry for entry in entries if entry.is_model]
-    name, notes = "", list[str]()
+    name = ""
     folders: dict[str, Path] = {}
     folds: list[str] = []
+    notes: list[str] = []
     if models:
         name, folders, notes = find_models(dataset or "", models, options.plans, options.configuration or "")
         if not options.test:
@@ -177,24 +178,18 @@ def read_documents(selection: Selection) -> list[tuple[Predictions, Evaluation]]
     Raises:
         UserError: A document cannot be read, the predictions cannot be evaluated, or two documents have other settings.
     """
-    there: list[tuple[Path | None, Evaluation | None]] = []
-    settings: EvaluationSettings | None = None
-    for one in selection.predictions:
-        places = (_in_cache(one, selection), one.document)
-        path = next((place for place in places if place.is_file()), None)
-        document = read_document(path) if path else None
-        if document:
-            settings = settings or replace(document.settings, paper=False)
-            if differing := document.settings.differing(settings):
-                raise UserError(
-                    f"{f'fold {one.fold} of ' if one.fold else ''}{one.entry.name} was evaluated with other settings "
-                    f"({differing}); run `nnunet_nacl evaluate` with the same options for all, or delete its "
-                    f"{FILE_NAME}."
-                )
-        there.append((path, document))
-    settings = settings or EvaluationSettings()
+    places = [(_in_cache(one, selection), one.document) for one in selection.predictions]
+    paths = [next(filter(Path.is_file, two), None) for two in places]
+    documents = [read_document(path) if path else None for path in paths]
+    settings = replace(next((one.settings for one in documents if one), EvaluationSettings()), paper=False)
+    for one, document in zip(selection.predictions, documents):
+        if differing := document and document.settings.differing(settings):
+            raise UserError(
+                f"{f'fold {one.fold} of ' if one.fold else ''}{one.entry.name} was evaluated with other settings "
+                f"({differing}); run `nnunet_nacl evaluate` with the same options for all, or delete its {FILE_NAME}."
+            )
     result = []
-    for one, (path, document) in zip(selection.predictions, there):
+    for one, path, document in zip(selection.predictions, paths, documents):
         if document is None or (one.folder and not _is_current(document, one.folder)):
             document = _evaluate(one, path, document.settings if document else settings, selection)
         result.append((one, document))
