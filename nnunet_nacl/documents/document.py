@@ -13,6 +13,7 @@ from typing_extensions import NotRequired, TypedDict
 import nnunet_nacl
 from nnunet_nacl.documents.results import (
     CHOSEN_MASKS,
+    HAUSDORFF,
     MASKS,
     CaseResult,
     Evaluation,
@@ -58,22 +59,12 @@ _PLAIN: dict[str, Any] = {
 }
 """Of a case, what stands in its entry as it is."""
 
+_COUNTS = ("TP", "FP", "FN", "TN")
+_DISTANCES = (*(f"HD95_{directions}_mm" for directions in HAUSDORFF), "HD95_voxels")
 
-class _Distances(TypedDict):
-    HD95_pooled_mm: float
-    HD95_max_mm: float
-    HD95_voxels: float
-
-
-class _Structure(TypedDict):
-    TP: int
-    FP: int
-    FN: int
-    TN: int
-    ASSD_mm: float
-    distances: _Distances
-
-
+_Distances = TypedDict("_Distances", dict.fromkeys(_DISTANCES, float))  # type: ignore[misc]
+_MEASURED: dict[str, Any] = {**dict.fromkeys(_COUNTS, int), "ASSD_mm": float, "distances": _Distances}
+_Structure = TypedDict("_Structure", _MEASURED)  # type: ignore[misc]
 _Bins = TypedDict("_Bins", dict.fromkeys(MASKS, BinStats))  # type: ignore[misc]
 _Chosen = TypedDict("_Chosen", dict.fromkeys(CHOSEN_MASKS, ChosenStats))  # type: ignore[misc]
 _SUMS = {"metrics": dict[str, _Structure], "bins": _Bins, "chosen": NotRequired[_Chosen]}
@@ -188,9 +179,7 @@ def case_from_json(
     except (ValueError, RecursionError) as error:  # blocks nested beyond any use
         raise UserError(f"{source}: {_NONE}: {row['case']}: {str(error).rstrip('.')}; {_AGAIN}.") from None
     structures = {
-        key: Structure.under(
-            settings, Overlap(*(one[n] for n in ("TP", "FP", "FN", "TN"))), one["ASSD_mm"], one["distances"]
-        )
+        key: Structure.under(settings, Overlap(*(one[name] for name in _COUNTS)), one["ASSD_mm"], one["distances"])
         for key, one in row["metrics"].items()
     }
     return CaseResult(
