@@ -1,4 +1,7 @@
-"""One virtual subject: a randomly deformed template, its image, its true label probabilities and its labels."""
+"""One virtual subject: a randomly deformed template, its image, its true label probabilities and its labels.
+
+The template is ICBM152 with its tissue probabilities, as the package nilearn ships it.
+"""
 
 from __future__ import annotations
 
