@@ -3,7 +3,7 @@
     python benchmarks/prediction.py SCANS -d 4 -c 2d_small -tr TRAINER -f 0 [-members 0 1 2 3 4] [--output ...]
 
 Every round runs every command once, so that a slow moment hits all alike; ratios are medians of the rounds' ratios. CPU
-time is that of a command and all processes that it started. The segmentations of `-decide argmax` must be nnU-Net's.
+time is that of a command and all processes that it started. Without `-decide` the segmentations must be nnU-Net's.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ def main() -> None:
         rounds = [
             {name: _run(commands, Path(folder) / name) for name, commands in rows.items()} for _ in range(args.rounds)
         ]
-        _compare(Path(folder), "stock", "argmax")
+        _compare(Path(folder), "stock", "ours")
         if args.members:
-            _compare(Path(folder), "stock, members", "argmax, members")
+            _compare(Path(folder), "stock, members", "ours, members")
     print(text := _text(args, rounds))
     if args.output:
         write_section(args.output, "prediction", f"## From scans to a review list\n\n{text}")
@@ -71,13 +71,13 @@ def _rows(args: argparse.Namespace) -> dict[str, list[list[str]]]:
     ]
     rows = {
         "stock": [[*stock, args.f]],
-        "argmax": [[*ours, args.f, "-decide", "argmax"]],
+        "ours": [[*ours, args.f]],
         "dice": [[*ours, args.f, "-decide", "dice"]],
         "npz": [[*stock, args.f, "--save_probabilities"], *after],
     }
     if args.members:
         rows["stock, members"] = [[*stock, *args.members]]
-        rows["argmax, members"] = [[*ours, *args.members, "-decide", "argmax"]]
+        rows["ours, members"] = [[*ours, *args.members]]
     return rows
 
 
@@ -107,13 +107,13 @@ def _compare(folder: Path, stock: str, ours: str) -> None:
 def _text(args: argparse.Namespace, rounds: list[dict[str, Run]]) -> str:
     titles = {
         "stock": "nnUNetv2_predict",
-        "npz": "nnUNetv2_predict --save_probabilities, uncertainty, decide",
-        "argmax": "nnunet_nacl predict -decide argmax",
+        "npz": "nnUNetv2_predict --save_probabilities, then review twice",
+        "ours": "nnunet_nacl predict",
         "dice": "nnunet_nacl predict -decide dice",
         "stock, members": f"nnUNetv2_predict, {len(args.members)} folds",
-        "argmax, members": f"nnunet_nacl predict -decide argmax, {len(args.members)} folds",
+        "ours, members": f"nnunet_nacl predict, {len(args.members)} folds",
     }
-    goals = {"argmax": "1.15; a third of the bytes of the row with npz", "dice": "1.15", "argmax, members": "1.3"}
+    goals = {"ours": "1.15; a third of the bytes of the row with npz", "dice": "1.15", "ours, members": "1.3"}
     lines = []
     for name in rounds[0]:
         beside = "stock, members" if "members" in name else "stock"
@@ -134,10 +134,8 @@ def _text(args: argparse.Namespace, rounds: list[dict[str, Run]]) -> str:
     n_scans = len({path.name.rpartition("_")[0] for path in args.scans.glob("*_0000.*")})
     header = ["command", "wall s", "CPU s", "wall x nnUNetv2_predict", "CPU x", "MiB written", "goal: at most (wall x)"]
     intro = f"{n_scans} scans, {args.d} {args.c}, {args.tr}; medians of {len(rounds)} interleaved rounds, "
-    intro += (
-        f"{args.processes} process(es) that read and as many that export, device {args.device}. The segmentations of "
-    )
-    intro += "`-decide argmax` are nnU-Net's, byte by byte."
+    intro += f"{args.processes} process(es) that read and as many that export, device {args.device}. Without `-decide` "
+    intro += "the segmentations are nnU-Net's, byte by byte."
     return f"{intro}\n\n{table(header, lines)}\n\n{describe_machine()}"
 
 

@@ -96,7 +96,7 @@ OPERATIONS = (
     Operation("calibrate_shift", f"calibrate {MODEL} nnUNetTrainerNACL -form shift -groups ^(patient[0-9]+) -np 1"),
     Operation(
         "calibrate_folder",
-        f"calibrate -i {{P1}} -gt {{labels}} -form logodds -o {MAP} -np 1",
+        f"calibrate -i {{P1}} -gt {{labels}} -form conditional -o {MAP} -np 1",
         datasets=("Classes", "Regions", "Slices"),
     ),
     Operation(
@@ -106,7 +106,7 @@ OPERATIONS = (
     ),
     Operation(
         "calibrate_samples",
-        f"calibrate {MODEL} nnUNetTrainerCE -form temperature -np 1",
+        f"calibrate {MODEL} nnUNetTrainerCE -form temperature --write_checkpoints -np 1",
         needs=("predicted_validation",),
         datasets=("Classes", "Regions"),
     ),
@@ -119,7 +119,7 @@ OPERATIONS = (
     Operation(
         "apply",
         "apply -i {P0} -map {map} -o {out}/applied -np 1",
-        "review -i {P0} -map {map} -o {out}/applied -decide argmax --save_probabilities -np 1",
+        "review -i {P0} -map {map} -o {out}/applied --save_probabilities -np 1",
         needs=("calibrate",),
         review="applied",
     ),
@@ -146,14 +146,14 @@ OPERATIONS = (
     Operation(
         "uncertainty",
         "uncertainty -i {P0} -o {out}/uncertain -np 1",
-        "review -i {P0} -o {out}/uncertain -decide argmax -maps -np 1",
+        "review -i {P0} -o {out}/uncertain -maps -np 1",
         review="uncertain",
     ),
     Operation(
         "uncertainty_members",
         "uncertainty -i {P0} {P1} {P2} -o {out}/members "
         "-maps confidence entropy margin mutual_information expected_entropy -np 1",
-        "review -i {P0} {P1} {P2} -o {out}/members -decide argmax "
+        "review -i {P0} {P1} {P2} -o {out}/members "
         "-maps confidence entropy margin mutual_information expected_entropy -np 1",
         datasets=("Classes", "Regions", "Slices"),
         review="members",
@@ -161,7 +161,7 @@ OPERATIONS = (
     Operation(
         "uncertainty_map",
         "uncertainty -i {out}/applied -map {map} -threshold 0.8 -o {out}/mapped -np 1",
-        "review -i {P0} -map {map} -threshold 0.8 -o {out}/mapped -decide argmax -maps -np 1",
+        "review -i {P0} -map {map} -threshold 0.8 -o {out}/mapped -maps -np 1",
         needs=("apply",),
         datasets=("Classes", "Regions"),
         review="mapped",
@@ -216,7 +216,7 @@ OPERATIONS = (
     ),
     Operation(
         "predict",
-        "predict -i {scans} -o {out}/predicted -m {model} -f 0 -chk checkpoint_final.pth -decide argmax "
+        "predict -i {scans} -o {out}/predicted -m {model} -f 0 -chk checkpoint_final.pth "
         "-maps {previous} -device cpu -npp 0 -nps 0",
     ),
     Operation(

@@ -2,7 +2,7 @@
 
     python docs/how-to/uncertainty_figure.py REVIEW SCANS CASE [CASE ...] -labels LABELS -o uncertainty.png
 
-REVIEW is the output of `nnunet_nacl review` for several folders, SCANS and LABELS are nnU-Net's imagesTr and
+REVIEW is the output of `nnunet_nacl review -maps` for several folders, SCANS and LABELS are nnU-Net's imagesTr and
 labelsTr.
 """
 
@@ -30,13 +30,13 @@ def read(path: Path, where: sitk.Image) -> np.ndarray:
 def draw_case(axes, review: Path, scans: Path, labels: Path, row: dict[str, str]) -> None:
     """One row of the figure: the scan with both outlines, then the maps over it."""
     case = row["case"]
-    where = sitk.ReadImage(str(review / case / f"{case}_segmentation.nii.gz"))
+    where = sitk.ReadImage(str(review / f"{case}.nii.gz"))
     predicted = sitk.GetArrayFromImage(where)
     truth = sitk.GetArrayFromImage(sitk.ReadImage(str(labels / f"{case}.nii.gz")))
     scan = read(scans / f"{case}_0000.nii.gz", where)
-    entropy, information = (
-        read(review / case / f"{case}_{name}.nii.gz", where) / 255 for name in ("entropy", "mutual_information")
-    )
+    maps = review / "maps" / case
+    names = ("entropy", "mutual_information")
+    entropy, information = (read(maps / f"{case}_{name}.nii.gz", where) for name in names)
     slice_ = int(np.prod([(truth == label).sum((1, 2)) for label in (1, 2)], axis=0).argmax())  # both structures
 
     for axis in axes:

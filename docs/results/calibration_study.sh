@@ -65,6 +65,12 @@ predict() { # NAME METHOD CHECKPOINT FOLD...
     touch "$outer/pred/$name/.complete"
 }
 
+review() { # NAME KIND ARGUMENT...
+    local name=$1 kind=$2
+    shift 2
+    nnunet_nacl review -i "$outer/pred/$name" -o "$outer/$kind/$name" --save_probabilities "$@"
+}
+
 average=average_$(IFS=_; echo "${folds[*]}")
 for method in "${methods[@]}"; do
     trainer=nnUNetTrainer${method}_$schedule
@@ -82,15 +88,15 @@ for method in "${methods[@]}"; do
     fi
     if wanted calibrate; then
         [ -f "$model/calibration_map.json" ] || nnunet_nacl calibrate -d "$id" -c "$configuration" -tr "$trainer" \
-            -f "${folds[@]}" ${GROUPS_REGEX:+-groups "$GROUPS_REGEX"}
+            -f "${folds[@]}" -device "${DEVICE:-cpu}" ${GROUPS_REGEX:+-groups "$GROUPS_REGEX"}
         for network in "${folds[@]}" "$average"; do
             name=${method}_$network
             [ -d "$outer/pred/$name" ] || continue
             [ -f "$outer/calibrated/$name/.complete" ] && continue
-            nnunet_nacl apply -i "$outer/pred/$name" -map "$model/calibration_map.json" -o "$outer/calibrated/$name"
-            for kind in pred calibrated; do
-                nnunet_nacl decide -i "$outer/$kind/$name" -o "$outer/${kind}_decided/$name" --probabilities
-            done
+            map=(-map "$model/calibration_map.json")
+            review "$name" calibrated "${map[@]}"
+            review "$name" calibrated_decided "${map[@]}" -decide dice
+            review "$name" pred_decided -decide dice
             touch "$outer/calibrated/$name/.complete"
         done
     fi

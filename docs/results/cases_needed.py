@@ -4,8 +4,9 @@
 
 Every pair is a folder of predictions with probabilities by one network, of cases that it was not trained on, and their
 ground truth. For each number of patients, that many are drawn (``--draws`` times), a map is fitted to them, and the
-cases that were not drawn are measured under it. Prints a Markdown table. Draws from a finite set overlap, so standard
-errors are divided by sqrt(1 - n / N).
+cases that were not drawn are measured under it. Prints a Markdown table; slope and offsets are those of the label
+background where they differ by label. Draws from a finite set overlap, so standard errors are divided by
+sqrt(1 - n / N).
 """
 
 from __future__ import annotations
@@ -13,12 +14,11 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
-from nnunet_nacl.calibration.affine import AffineMap
-from nnunet_nacl.calibration.fitting import fit
-from nnunet_nacl.calibration.likelihood import case_terms
+from nnunet_nacl.calibration.calibration_map import CalibrationMap
+from nnunet_nacl.calibration.fitting import AFFINE_FORMS, FORMS, RIDGE, fit
+from nnunet_nacl.calibration.likelihood import case_loss
 from nnunet_nacl.calibration.sampling import Sample
 from nnunet_nacl.cases.heldout import HeldOut
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
@@ -29,10 +29,12 @@ SIZES = (5, 8, 10, 15, 20, 30)
 BINS = 15
 
 
-def ece_predicted(sample: Sample, calibration: AffineMap) -> float:
+def ece_predicted(sample: Sample, calibration: CalibrationMap) -> float:
     """ECE over the voxels that are predicted as a structure, estimated from a sample; NaN if there are none."""
-    probs = calibration.to_probabilities(torch.from_numpy(sample.log_odds.astype(np.float64))).numpy()
-    label, confidence = probs.argmax(0), probs.max(0)
+    voxels = sample.voxels()
+    probs = calibration.to_probabilities(voxels.log_odds.double(), voxels.label).numpy()
+    label = voxels.label.numpy()
+    confidence = np.take_along_axis(probs, label[None], 0)[0]
     weight = sample.weights * (label != 0)
     bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
     gap = np.bincount(bins, weight * (confidence - (label == sample.target)), BINS)
@@ -43,7 +45,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", metavar="PREDICTIONS LABELS")
     parser.add_argument("--groups", help="patient of each case: expression for its name, or a .json file")
-    parser.add_argument("--form", default="shift")
+    parser.add_argument("--form", choices=FORMS, default="shift")
+    parser.add_argument("--ridge", type=float, help="default: 1e-6; of conditional and matrix 1e-3")
     parser.add_argument("--draws", type=int, default=20)
     arguments = parser.parse_args()
     pairs = list(zip(arguments.folders[::2], arguments.folders[1::2]))
@@ -55,19 +58,18 @@ def main() -> None:
     patient = np.array(list(read_groups(arguments.groups, cases).values()))
     everyone = np.unique(patient)
     names = list(structures_of(held_out.first.labels).values())
-    identity = AffineMap(np.ones(len(names)), np.zeros(len(names)))
+    ridge = arguments.ridge or (RIDGE if arguments.form in AFFINE_FORMS else 1e-3)
 
-    def measure(calibration: AffineMap, where: np.ndarray) -> tuple[float, float]:
-        parameters = np.concatenate([calibration.slopes, calibration.offsets])
-        chosen = [samples[i] for i in np.flatnonzero(where)]
-        nll = np.mean([case_terms(sample.voxels(), parameters).loss for sample in chosen])
-        return float(np.nanmean([ece_predicted(sample, calibration) for sample in chosen])), float(nll)
+    def measure(calibration: CalibrationMap, where: np.ndarray) -> tuple[float, float]:
+        measured = [samples[i] for i in np.flatnonzero(where)]
+        nll = np.mean([case_loss(sample.voxels(), *calibration.tables()) for sample in measured])
+        return float(np.nanmean([ece_predicted(sample, calibration) for sample in measured])), float(nll)
 
     print(f"{len(everyone)} patients, {len(cases)} cases, form {arguments.form}, {arguments.draws} draws\n")
     offsets = [f"offset {name}" for name in names]
     print("| patients | " + " | ".join(["slope", *offsets, "ECE predicted", "worst draw", "NLL", "worst draw"]) + " |")
     print("| --: |" + " --: |" * (5 + len(names)))
-    before = measure(identity, np.ones(len(cases), bool))
+    before = measure(CalibrationMap.identity(len(names)), np.ones(len(cases), bool))
     row = ["0 (before)", "1", *["0"] * len(names), f"{before[0]:.4f}", "", f"{before[1]:.5f}", ""]
     print("| " + " | ".join(row) + " |")
     generator = np.random.default_rng(0)
@@ -75,9 +77,9 @@ def main() -> None:
         if size > len(everyone) / 2:
             break
         drawn = [np.isin(patient, generator.permutation(everyone)[:size]) for _ in range(arguments.draws)]
-        fits = fit(lambda: (sample.voxels() for sample in samples), arguments.form, left_out=[~one for one in drawn])
-        maps = [one.map for one in fits]
-        values = np.array([[one.slopes[0], *one.offsets] for one in maps])
+        shown = [[samples[i].voxels() for i in np.flatnonzero(where)] for where in drawn]
+        maps = [fit(voxels, arguments.form, ridge=ridge).map for voxels in shown]
+        values = np.array([[one.slopes[0].flat[0], *one.offsets[0]] for one in maps])
         spread = values.std(0, ddof=1) / np.sqrt(1 - size / len(everyone))
         ece, nll = np.array([measure(one, ~where) for one, where in zip(maps, drawn)]).T
         centre = values.mean(0)

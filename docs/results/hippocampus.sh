@@ -62,7 +62,6 @@ compare() { # NAME FOLDS TRAINER...
     shift 2
     # shellcheck disable=SC2086
     nnunet_nacl compare -d 4 -c "$configuration" -f $folds -tr "$@" -o "$out/$name"
-    nnunet_nacl report -o "$out/$name"
 }
 
 compare compare_short "0 1" "${short_names[@]}"

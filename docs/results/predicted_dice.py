@@ -45,8 +45,10 @@ def main() -> None:
     content = json.loads((arguments.model / MAP_FILE).read_text(encoding="utf-8"))
     folders = [arguments.model / f"fold_{fold}" / AFTER_FOLDER for fold in arguments.folds]
     constant = np.nanmean(np.concatenate([qualities(folder)[1].true_dice for folder in folders]), axis=0)
-    average = f"average_{'_'.join(arguments.folds)}"
-    for title, networks in (("networks of the folds", arguments.folds), ("their average", [average])):
+    asked = {"networks of the folds": arguments.folds}
+    if len(arguments.folds) > 1:
+        asked["their average"] = [f"average_{'_'.join(arguments.folds)}"]
+    for title, networks in asked.items():
         for delivered, kind in FOLDERS.items():
             learned = read_record(arguments.model / MAP_FILE).learned[delivered]
             rows: dict[str, list[tuple[float, float, bool]]] = {}

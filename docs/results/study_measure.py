@@ -40,7 +40,7 @@ OF_PROBABILITIES = (
 
 
 def values_of(case: CaseResult, treatment: str) -> list[float | str]:
-    """The columns' values in a case; those of the probabilities stand beside the undecided segmentation only."""
+    """The columns' values in a case; what tells of probabilities stands beside the undecided segmentation."""
     found: dict[str, float | str] = {**column_values(case)}
     rows = quality_rows([case])
     errors = [] if rows is None else abs(rows.expected_dice - rows.true_dice)

@@ -22,6 +22,7 @@ class HeldOutCase:
 
     Attributes:
         target: (N,) true class, or for regions the integer whose bit r says whether the voxel lies in region r.
+        label: (N,) most probable class, or the integer of the regions that are predicted.
         masks: (N,) bits of ``MASK_BITS`` for each.
         outside: (V, 3) target, masks and number of the voxels that the network did not see.
         regions: Whether the structures are regions.
@@ -29,6 +30,7 @@ class HeldOutCase:
     """
 
     target: np.ndarray
+    label: np.ndarray
     masks: np.ndarray
     outside: np.ndarray
     regions: bool
@@ -67,9 +69,10 @@ def read_voxels(data: Any, labels: Any, settings: Any) -> HeldOutCase:
         codes = pack((labels.mask(truth, channel) for channel in labels.foreground), len(labels.values))
     else:
         codes = truth.astype(np.uint8 if len(labels.values) <= 256 else np.uint16)
-    predicted = np.zeros(truth.shape, dtype=bool)
+    label = np.zeros(truth.shape, dtype=codes.dtype)
     for where, odds in data.probabilities.odds_blocks():
-        predicted[where] = (odds > 0).any(0).numpy()
+        label[where] = _labels(odds, regions)
+    predicted = label != 0
     foreground = codes != 0
     masks = {"foreground": foreground, "union": foreground | predicted, **known.near, "predicted": predicted}
     bits = pack((masks[name] for name in MASK_BITS), len(MASK_BITS))
@@ -84,7 +87,16 @@ def read_voxels(data: Any, labels: Any, settings: Any) -> HeldOutCase:
             known = inner[where]
             yield odds.flatten(1) if known.all() else odds[:, torch.from_numpy(known)]
 
-    return HeldOutCase(codes[inner], bits[inner], _kinds(codes, bits, valid & ~inner), regions, odds_inside)
+    outside = _kinds(codes, bits, valid & ~inner)
+    return HeldOutCase(codes[inner], label[inner], bits[inner], outside, regions, odds_inside)
+
+
+def _labels(odds: Tensor, regions: bool) -> np.ndarray:
+    """(*block) what the network chose, by (m, *block) log-odds: the lower one of equal classes."""
+    if regions:
+        return pack((odds > 0).numpy(), len(odds))
+    largest, place = odds.max(0)
+    return torch.where(largest > 0, place + 1, 0).numpy()
 
 
 def _kinds(codes: np.ndarray, bits: np.ndarray, outer: np.ndarray) -> np.ndarray:

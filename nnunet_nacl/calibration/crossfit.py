@@ -2,44 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from nnunet_nacl.calibration.affine import AffineMap
-from nnunet_nacl.calibration.fitting import FORMS, Cases, Fit, covariance_of_mean, fit
-from nnunet_nacl.calibration.likelihood import case_terms
+from nnunet_nacl.calibration.calibration_map import CalibrationMap
+from nnunet_nacl.calibration.fitting import AFFINE_FORMS, FORMS, MOST_FOR_MATRIX, RIDGE, Fit, covariance_of_mean, fit
+from nnunet_nacl.calibration.likelihood import Voxels, case_loss
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import one_line
 
 __all__ = [
-    "DEFAULT_FORM",
     "MOST_PARTS",
     "CrossFit",
     "FormScore",
-    "choose_form",
+    "choose",
     "cross_fit",
+    "forms_for",
     "parts_of",
 ]
 
-DEFAULT_FORM = "shift"
+RIDGES = {"temperature": (RIDGE,), "shift": (RIDGE,), "conditional": (1e-3, 1e-4, 1e-5), "matrix": (1e-3, 1e-4)}
+"""That are tried for each form, the strongest first: a conditional map of few cases would learn them by heart."""
+
+FEWEST_PATIENTS = 5
+"""A label that fewer patients have (of a region: that fewer have of this region) is treated as in ``shift``."""
 MOST_PARTS = 10
-
-
-@dataclass(frozen=True)
-class FormScore:
-    """How a form does on cases that its fit left out.
-
-    Attributes:
-        nll: Mean over cases, in nats per voxel.
-        gain: Mean over cases by which it is better than ``shift``.
-        standard_error: Of that gain, over groups of cases (patients).
-    """
-
-    nll: float
-    gain: float
-    standard_error: float
 
 
 def parts_of(groups: Sequence[str], folds: Sequence[str] | None = None) -> list[str]:
@@ -66,66 +55,109 @@ def parts_of(groups: Sequence[str], folds: Sequence[str] | None = None) -> list[
 
 
 @dataclass(frozen=True)
+class FormScore:
+    """How a form does on cases that its fit left out.
+
+    Attributes:
+        nll: Mean over cases, in nats per voxel.
+        excess: Mean over cases by which it is worse than the best of all.
+        standard_error: Of that excess, over groups of cases (patients).
+    """
+
+    nll: float
+    excess: float
+    standard_error: float
+
+
+@dataclass(frozen=True)
 class CrossFit:
     """A map of one form, and the maps that were fitted without each part of the cases.
 
     Attributes:
+        form: One of ``FORMS``.
+        ridge: Of the fits.
         fit: To all cases.
         part_maps: By part, the map that was fitted without it.
         score: On cases that were left out.
     """
 
+    form: str
+    ridge: float
     fit: Fit
-    part_maps: dict[str, AffineMap]
+    part_maps: dict[str, CalibrationMap]
     score: FormScore
 
 
 def cross_fit(
-    cases: Cases, parts: Sequence[str], forms: Sequence[str] = FORMS, *, groups: Sequence[Hashable] | None = None
-) -> dict[str, CrossFit]:
+    cases: Sequence[Voxels],
+    parts: Sequence[str],
+    *,
+    groups: Sequence[Hashable] | None = None,
+    progress: Callable[[], object] = lambda: None,
+) -> list[CrossFit]:
     """Fit maps to all cases and without each part, and compare them on the cases that were left out.
 
     Args:
-        cases: Gives the cases anew for each pass.
+        cases: To fit to.
         parts: The part of each case.
-        forms: Of the maps, poorer ones first, from which richer ones start; ``DEFAULT_FORM`` among them.
-        groups: Group (patient) of each case, for the standard errors; None: each its own.
+        groups: Group (patient) of each case; None: each its own.
+        progress: Called after each fit.
 
     Returns:
-        By form.
+        One for each form and ridge, poorer ones first.
     """
-    masks = {part: np.array([other == part for other in parts]) for part in sorted(set(parts))}
-    fits: dict[str, Fit] = {}
-    part_maps: dict[str, dict[str, AffineMap]] = {}
-    start: AffineMap | None = None
-    for form in forms:
-        fits[form] = fit(cases, form, starts=[start], groups=groups)[0]
-        start = fits[form].map
-        without = fit(cases, form, left_out=list(masks.values()), starts=[start] * len(masks))
-        part_maps[form] = {part: one.map for part, one in zip(masks, without)}
-    losses: dict[str, list[float]] = {form: [] for form in forms}
-    for part, voxels in zip(parts, cases()):
-        for form in forms:
-            one = part_maps[form][part]
-            losses[form].append(case_terms(voxels, np.append(one.slopes, one.offsets)).loss)
-    result = {}
-    for form, found in losses.items():
-        gains = np.array(losses[DEFAULT_FORM]) - found
-        error = float(np.sqrt(covariance_of_mean(gains[:, None], groups)[0, 0]))
-        score = FormScore(float(np.mean(found)), float(gains.mean()), error)
-        result[form] = CrossFit(fits[form], part_maps[form], score)
+    patients = np.arange(len(cases)) if groups is None else np.asarray(groups)
+    kept = {None: np.ones(len(cases), bool)} | {part: np.asarray(parts) != part for part in sorted(set(parts))}
+    fits: dict[tuple[str, float], dict[str | None, Fit]] = {}
+    last: dict[str | None, Fit] = {}
+    tried = forms_for(len(cases[0].log_odds), cases[0].regions)
+    for form in tried:  # each fit begins where the one before it ended
+        for ridge in RIDGES[form]:
+            found: dict[str | None, Fit] = {}
+            for part, keep in kept.items():
+                shown = [voxels for voxels, use in zip(cases, keep) if use]
+                near = last.get(part) or found.get(None)
+                start = near.map if near else None
+                found[part] = fit(shown, form, start=start, groups=patients[keep].tolist(), ridge=ridge)
+                if form not in AFFINE_FORMS:
+                    poorer = fits["shift", RIDGE][part]
+                    found[part] = found[part].with_rows_of(poorer, _thin(shown, patients[keep]), shown)
+                progress()
+            fits[form, ridge] = last = found
+    losses = {
+        key: np.array([case_loss(voxels, *found[part].map.tables()) for part, voxels in zip(parts, cases)])
+        for key, found in fits.items()
+    }
+    best = min(losses.values(), key=np.mean)
+    result = []
+    for (form, ridge), found in fits.items():
+        excess = losses[form, ridge] - best
+        error = float(np.sqrt(covariance_of_mean(excess[:, None], patients)[0, 0]))
+        score = FormScore(float(losses[form, ridge].mean()), float(excess.mean()), error)
+        part_maps = {part: one.map for part, one in found.items() if part is not None}
+        result.append(CrossFit(form, ridge, found[None], part_maps, score))
     return result
 
 
-def choose_form(scores: Mapping[str, FormScore]) -> str:
-    """``shift``; ``logodds`` where it is better by more than one standard error over patients.
+def forms_for(num: int, regions: bool) -> tuple[str, ...]:
+    """The forms that can be fitted to ``num`` structures."""
+    return tuple(form for form in FORMS if form != "matrix" or (not regions and 1 < num <= MOST_FOR_MATRIX))
 
-    ``temperature`` where the offsets of ``shift`` do not pay at all, as with few cases.
 
-    Slopes that differ can reorder foreground classes: z = (-20, 10, 0) and a = (0.5, 0.8) turn a probability of
-    0.99995 into 0.27. So the richer form has to earn its place.
+def _thin(cases: Sequence[Voxels], patients: np.ndarray) -> np.ndarray:
+    """(P, m) labels that fewer than ``FEWEST_PATIENTS`` patients have, so that nothing can be learned of them."""
+    there = np.array([voxels.labels_there for voxels in cases])
+    having = np.sum([there[patients == patient].any(0) for patient in np.unique(patients)], axis=0)
+    return having < FEWEST_PATIENTS
+
+
+def choose(fits: Sequence[CrossFit], form: str = "auto") -> CrossFit:
+    """The poorest whose left-out cases are no worse than the best by more than one standard error over patients.
+
+    Args:
+        fits: Poorer ones first, as :func:`cross_fit` gives them.
+        form: Choose among the ridges of this form alone; ``auto``: among all.
     """
-    richer, poorer = scores.get("logodds"), scores.get("temperature")
-    if richer is not None and richer.gain > richer.standard_error:
-        return "logodds"
-    return "temperature" if poorer is not None and poorer.gain > 0 else DEFAULT_FORM
+    fits = [one for one in fits if form in ("auto", one.form)]
+    best = min(fits, key=lambda one: one.score.nll)
+    return next(one for one in fits if one is best or one.score.excess - best.score.excess <= one.score.standard_error)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from nnunet_nacl.calibration.affine import AffineMap
+from nnunet_nacl.calibration.calibration_map import CalibrationMap, most_probable
 from nnunet_nacl.calibration.likelihood import Voxels
 from nnunet_nacl.metrics.bootstrap import mean_interval
 
-__all__ = ["CONFIDENT", "changes", "confident_changes"]
-
-CONFIDENT = 0.9
+__all__ = ["Relabelled", "changes", "relabelled"]
 
 
 def changes(
@@ -53,18 +53,34 @@ def changes(
     return result
 
 
-def confident_changes(cases: Iterable[Voxels], calibration: AffineMap) -> tuple[float, float]:
-    """Foreground voxels with a probability above ``CONFIDENT``, and how many of them have another label under a map."""
-    found = np.zeros(2)
+@dataclass(frozen=True)
+class Relabelled:
+    """What a map would change in the most probable labels if it were written into the checkpoints.
+
+    Attributes:
+        n_structure: Voxels of structures in the network's labels.
+        n_changed: Voxels that get another label.
+        dice: Mean change of Dice over structures of cases.
+    """
+
+    n_structure: float
+    n_changed: float
+    dice: float
+
+
+def relabelled(cases: Iterable[Voxels], calibration: CalibrationMap) -> Relabelled:
+    """Count over the (weighted) voxels of cases what a map does to the most probable labels."""
+    found, differences = np.zeros(2), []
     for voxels in cases:
-        odds = voxels.log_odds.double()
-        weights = torch.ones(odds.shape[1]) if voxels.weights is None else voxels.weights
-        identity = AffineMap.identity(len(odds), calibration.regions)
-        first, second = identity.to_probabilities(odds), calibration.to_probabilities(odds)
-        if calibration.regions:
-            sure, other = (first > CONFIDENT).any(0), ((first > CONFIDENT) & (second <= 0.5)).any(0)
+        weights, regions = voxels.all_weights, voxels.regions
+        probs = calibration.to_probabilities(voxels.log_odds.double(), voxels.label)
+        labels = [voxels.label, most_probable(probs, regions), voxels.target]
+        if regions:
+            old, new, true = (one.bool() for one in labels)
         else:
-            sure = (first.max(0)[0] > CONFIDENT) & (first.argmax(0) != 0)
-            other = sure & (first.argmax(0) != second.argmax(0))
-        found += float(weights[sure].sum()), float(weights[other].sum())
-    return float(found[0]), float(found[1])
+            old, new, true = (one[None] == torch.arange(1, len(probs))[:, None] for one in labels)
+        found += float(weights @ old.any(0).double()), float(weights @ (old != new).any(0).double())
+        true = true.double()
+        before, after = (2 * (one.double() * true) @ weights / ((one.double() + true) @ weights) for one in (old, new))
+        differences += [float(one) for one in after - before if not one.isnan()]
+    return Relabelled(float(found[0]), float(found[1]), float(np.mean(differences)) if differences else math.nan)

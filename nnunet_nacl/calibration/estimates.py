@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import torch
 
-from nnunet_nacl.calibration.affine import AffineMap
+from nnunet_nacl.calibration.calibration_map import CalibrationMap, probabilities
 from nnunet_nacl.calibration.case_voxels import MASK_BITS, unpack
 from nnunet_nacl.calibration.sampling import Sample
 
@@ -18,35 +17,28 @@ _SMALLEST = float(np.finfo(np.float32).tiny)
 
 def estimate_values(
     sample: Sample,
-    calibration: AffineMap,
-    keys: list[str],
-    regions_order: list[int] | None = None,
+    calibration: CalibrationMap,
     n_bins: int = 15,
     *,
     before: Mapping[str, float] | None = None,
 ) -> dict[str, tuple[float, float]]:
-    """ECE, NLL, Brier score on each mask and Dice of each structure, under a map.
-
-    The mask ``predicted`` is that of the calibrated prediction, and so is its part of ``union``.
+    """ECE of the label that the network chose, NLL and Brier score on each mask, under a map, which changes no label.
 
     Args:
         sample: Of the case.
         calibration: The map.
-        keys: nnU-Net's key of each structure, in order; a region's is the text of its labels.
-        regions_order: Unused for classes; for regions nnU-Net's ``regions_class_order``.
         n_bins: Confidence bins.
         before: Values of all voxels without the map, by name. With them only the change is taken from the sample, whose
-            chance is nearly the same before and after: under a temperature no Dice changes, in no sample.
+            chance is nearly the same before and after.
 
     Returns:
         Value and standard error over draws of the sample, by the names of ``case_values``. All values are ratios of two
         sums, so the error is that of their linearisation, with the finite-population correction in each stratum
         (Cochran 1977, section 5.6 and 6.3): strata that were drawn whole have none.
     """
-    values = _linearised(sample, calibration, regions_order or [], keys, n_bins)
+    values = _linearised(sample, calibration, n_bins)
     if before is not None:
-        identity = AffineMap.identity(len(sample.log_odds), calibration.regions)
-        first = _linearised(sample, identity, regions_order or [], keys, n_bins)
+        first = _linearised(sample, None, n_bins)
         values = {
             name: (before[name] + (value - first[name][0]), slope - first[name][1])
             for name, (value, slope) in values.items()
@@ -54,18 +46,15 @@ def estimate_values(
     return {name: (float(value), _standard_error(sample, slope)) for name, (value, slope) in values.items()}
 
 
-def _linearised(
-    sample: Sample, calibration: AffineMap, regions_order: list[int], keys: list[str], n_bins: int
-) -> dict[str, tuple[float, np.ndarray]]:
+def _linearised(sample: Sample, calibration: CalibrationMap | None, n_bins: int) -> dict[str, tuple[float, np.ndarray]]:
     """Each value, and the (N,) change of it by one more voxel like each."""
-    probs, truth, segmented, masks, weights = _rows(sample, calibration, regions_order, keys)
+    probs, truth, label, masks, weights = _rows(sample, calibration)
     if sample.regions:
-        confidence, right = np.maximum(probs, 1 - probs), (probs > 0.5) == truth
+        confidence, right = np.where(label, probs, 1 - probs), label == truth
         own = np.where(truth, probs, 1 - probs)
         squares = (2 * (probs - truth) ** 2).mean(0)
     else:
-        best = probs.argmax(0)[None]
-        confidence, right = np.take_along_axis(probs, best, 0), np.take_along_axis(truth, best, 0)
+        confidence, right = (np.take_along_axis(table, label[None], 0) for table in (probs, truth))
         own = (probs * truth).sum(0)[None]
         squares = ((probs - truth) ** 2).sum(0)
     loss = -np.log(np.maximum(own, _SMALLEST)).mean(0)
@@ -74,7 +63,7 @@ def _linearised(
 
     def add(name: str, upper: np.ndarray, lower: np.ndarray) -> None:
         total = weights @ lower
-        with np.errstate(invalid="ignore"):  # 0 / 0 where a mask or a structure is empty
+        with np.errstate(invalid="ignore"):  # 0 / 0 where a mask is empty
             ratio = (weights @ upper) / total
             values[name] = ratio, (upper - ratio * lower) / total
 
@@ -84,8 +73,6 @@ def _linearised(
         add(f"ECE {name}", (side * gaps).mean(0), mask)
         add(f"NLL {name}", loss * mask, mask)
         add(f"Brier {name}", squares * mask, mask)
-    for key, true, found in zip(keys, truth[-len(keys) :], segmented):
-        add(f"Dice {key}", 2.0 * (true & found), true.astype(float) + found)
     return values
 
 
@@ -99,31 +86,29 @@ def _standard_error(sample: Sample, slope: np.ndarray) -> float:
     return float(np.sqrt((there * (there - drawn) / np.maximum(drawn, 1) * variance).sum()))
 
 
-def _rows(sample: Sample, calibration: AffineMap, order: list[int], keys: list[str]):
+def _rows(sample: Sample, calibration: CalibrationMap | None):
     """A column for each sampled voxel, and for each kind of voxel outside the crop, which is background for certain.
 
     Returns:
-        (C, N) probabilities and truth, (m, N) segmentation, masks by name and weights.
+        (C, N) probabilities and truth, (N,) or (m, N) chosen label, masks by name and weights.
     """
-    num = len(sample.log_odds)
-    inside = calibration.to_probabilities(torch.from_numpy(sample.log_odds.astype(np.float64))).numpy()
+    voxels = sample.voxels()
+    odds = voxels.log_odds.double()
+    mapped = calibration.to_probabilities(odds, voxels.label) if calibration else probabilities(odds, sample.regions)
+    inside = mapped.numpy()
     outside = np.zeros((len(inside), len(sample.outside)))
     outside[: 0 if sample.regions else 1] = 1
-    probs = np.concatenate([inside, outside], 1)
-    codes = np.concatenate([sample.target.astype(np.uint64), sample.outside[:, 0].astype(np.uint64)])
+    target, there = voxels.target.numpy(), sample.outside[:, 0].astype(sample.target.dtype)
     if sample.regions:
-        truth = unpack(codes, num).astype(bool)
-        painted = np.zeros(probs.shape[1], dtype=np.int64)
-        for row, label in zip(probs, order):
-            painted[row > 0.5] = label
-        members = [[int(v) for v in key.strip("()").split(",") if v.strip()] for key in keys]
-        segmented = np.stack([np.isin(painted, values) for values in members])
-        predicted = np.logical_or.reduce(probs > 0.5)
+        truth = np.concatenate([target, unpack(there, len(target))], 1).astype(bool)
+        label = np.concatenate([voxels.label.numpy(), np.zeros((len(target), len(there)), np.uint8)], 1).astype(bool)
+        predicted = np.logical_or.reduce(label)
     else:
-        truth = codes == np.arange(num + 1, dtype=np.uint64)[:, None]
-        segmented = probs.argmax(0) == np.arange(1, num + 1)[:, None]
-        predicted = np.logical_or.reduce(segmented)
+        truth = np.concatenate([target, there]) == np.arange(len(inside))[:, None]
+        label = np.concatenate([voxels.label.numpy(), np.zeros(len(there), np.int64)])
+        predicted = label > 0
     bits = np.concatenate([sample.masks, sample.outside[:, 1].astype(np.uint8)])
     masks = {name: (bits >> i & 1).astype(bool) for i, name in enumerate(MASK_BITS)}
     masks |= {"predicted": predicted, "union": predicted | masks["foreground"], "all": np.ones_like(predicted)}
-    return probs, truth, segmented, masks, np.concatenate([sample.weights, sample.outside[:, 2]])
+    probs = np.concatenate([inside, outside], 1)
+    return probs, truth, label, masks, np.concatenate([sample.weights, sample.outside[:, 2]])

@@ -1,33 +1,34 @@
-"""Fits maps: Newton's method on the mean loss of the cases, in passes over cases that need not fit into memory.
-
-Several fits (all cases; all but one part, for cross-fitting) share each pass, so every case is read once a pass.
-"""
+"""Fits maps: Newton's method on the mean loss of the cases."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import block_diag
 
-from nnunet_nacl.calibration.affine import AffineMap
-from nnunet_nacl.calibration.likelihood import Terms, Voxels, case_terms
+from nnunet_nacl.calibration.calibration_map import CalibrationMap
+from nnunet_nacl.calibration.likelihood import Voxels, case_loss, case_terms, pool
 
-__all__ = ["FORMS", "RIDGE", "SMALLEST_SLOPE", "Fit", "covariance_of_mean", "design", "fit"]
+__all__ = ["AFFINE_FORMS", "FORMS", "MOST_FOR_MATRIX", "RIDGE", "SMALLEST_SLOPE", "Fit", "covariance_of_mean", "fit"]
 
-FORMS = ("temperature", "shift", "logodds")
-"""One slope; one slope and an offset per structure; a slope and an offset per structure. Each holds the one before."""
+AFFINE_FORMS = ("temperature", "shift")
+"""One slope; one slope and an offset per structure: the same for every label, so that they fit into a checkpoint."""
+
+FORMS = (*AFFINE_FORMS, "conditional", "matrix")
+"""Then a slope and an offset per structure and chosen label; and for each label a matrix, in which the log-odds of all
+structures act on each. Each form holds the one before."""
+
+MOST_FOR_MATRIX = 6
+"""Structures up to which matrices are fitted: the time grows with the fourth power of their number."""
 
 RIDGE = 1e-6
 """Weight of ((a - 1)^2 + b^2) / 2 beside the mean loss in nats: separable classes would diverge without it."""
 
 SMALLEST_SLOPE = 0.01
-_ENOUGH = 1e-13  # Newton decrement in nats: parameters are then right to about 1e-5
-_MOST_PASSES = 100
-
-Cases = Callable[[], Iterable[Voxels]]
+_ENOUGH = 1e-12  # Newton decrement in nats
+_MOST_STEPS = 100
 
 
 @dataclass(frozen=True)
@@ -37,156 +38,161 @@ class Fit:
     Attributes:
         map: The map.
         loss: Mean over cases of the mean loss over a case's voxels, in nats; without the ridge.
-        standard_errors: (2m,) of slopes and offsets, over cases (sandwich estimate; cases of a group as one draw).
-        passes: How often the cases were read.
+        standard_errors: Of slopes and of offsets, over cases (sandwich estimate; cases of a group as one draw).
+        fell_back: Labels whose row (or part of it: that of a region) is that of a poorer form, since too few have them.
     """
 
-    map: AffineMap
+    map: CalibrationMap
     loss: float
-    standard_errors: np.ndarray
-    passes: int
+    standard_errors: tuple[np.ndarray, np.ndarray]
+    fell_back: tuple[int, ...] = ()
 
-    @property
-    def parameters(self) -> np.ndarray:
-        """(2m,) slopes, then offsets."""
-        return np.concatenate([self.map.slopes, self.map.offsets])
+    def with_rows_of(self, poorer: Fit, places: np.ndarray, cases: Sequence[Voxels]) -> Fit:
+        """The same with some slopes and offsets as a poorer form has them.
+
+        Args:
+            poorer: Of an affine form.
+            places: (P, m) which ones.
+            cases: That both were fitted to.
+        """
+        if self.map.is_affine or not places.any():
+            return self
+
+        def mixed(own: np.ndarray, other: np.ndarray) -> np.ndarray:
+            if own.ndim == 2:
+                return np.where(places, other, own)
+            return np.where(places[:, :, None], other[:, :, None] * np.eye(own.shape[1]), own)
+
+        found = CalibrationMap(
+            mixed(self.map.slopes, poorer.map.slopes), mixed(self.map.offsets, poorer.map.offsets), self.map.regions
+        )
+        errors = mixed(self.standard_errors[0], poorer.standard_errors[0])
+        return Fit(
+            found,
+            float(np.mean([case_loss(voxels, found.slopes, found.offsets) for voxels in cases])),
+            (errors, mixed(self.standard_errors[1], poorer.standard_errors[1])),
+            tuple(np.flatnonzero(places.any(1)).tolist()),
+        )
 
 
-def design(form: str, num: int) -> tuple[np.ndarray, int]:
-    """What a form leaves free.
+class _Parameters:
+    """What a form leaves free of a map, as a vector.
 
-    Args:
-        form: One of ``FORMS``.
-        num: Number of structures m.
-
-    Returns:
-        (2m, q) matrix with (slopes, offsets) = matrix @ free, and how many of the free parameters, the first ones, are
-        slopes.
-
-    Raises:
-        ValueError: There is no such form.
+    Attributes:
+        matrix: (P q, f) all slopes and offsets, label after label, are matrix @ free.
+        centre: (f,) of the identity.
+        bounded: (f,) which are slopes of a structure's own log-odds.
     """
-    if form not in FORMS:
-        raise ValueError(f"form must be one of {', '.join(FORMS)}, got {form!r}.")
-    slopes = np.eye(num) if form == "logodds" else np.ones((num, 1))
-    offsets = np.eye(num)[:, : 0 if form == "temperature" else num]
-    return block_diag(slopes, offsets), slopes.shape[1]
+
+    def __init__(self, form: str, num: int, num_labels: int, regions: bool) -> None:
+        if form not in FORMS or (form == "matrix" and regions):
+            raise ValueError(f"form must be one of {', '.join(FORMS)}, and not matrix for regions, got {form!r}.")
+        self.num, self.num_labels, self.full = num, num_labels, form == "matrix"
+        slopes = np.eye(num).ravel() if self.full else np.ones(num)
+        identity = np.tile(np.concatenate([slopes, np.zeros(num)]), num_labels)
+        if form in AFFINE_FORMS:
+            offsets = np.eye(num)[:, : 0 if form == "temperature" else num]
+            self.matrix = np.tile(block_diag(np.ones((num, 1)), offsets), (num_labels, 1))
+        else:
+            self.matrix = np.eye(len(identity))
+        self.bounded = (self.matrix[identity == 1] != 0).any(axis=0)
+        self.centre = self.bounded.astype(np.float64)
+
+    def tables(self, free: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Slopes (P, m) or (P, m, m) and offsets (P, m)."""
+        return self.split((self.matrix @ free).reshape(self.num_labels, -1))
+
+    def split(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The same of (P, q)."""
+        slopes, offsets = rows[:, : -self.num], rows[:, -self.num :]
+        return (slopes.reshape(-1, self.num, self.num) if self.full else slopes), offsets
+
+    def of(self, found: CalibrationMap) -> np.ndarray:
+        """(f,) that come nearest to a map."""
+        slopes, offsets = found.tables()
+        if self.full and slopes.ndim == 2:
+            slopes = slopes[:, :, None] * np.eye(self.num)
+        rows = np.concatenate([slopes.reshape(self.num_labels, -1), offsets], 1)
+        return np.linalg.lstsq(self.matrix, rows.ravel(), rcond=None)[0]
+
+    def reduced(self, hessian: np.ndarray) -> np.ndarray:
+        """(f, f) Hessian of the free parameters, from the (P, q, q) blocks of the labels."""
+        rows = self.matrix.reshape(len(hessian), -1, self.matrix.shape[1])
+        return np.asarray(sum(part.T @ block @ part for part, block in zip(rows, hessian)))
 
 
 def fit(
-    cases: Cases,
+    cases: Sequence[Voxels],
     form: str,
     *,
-    left_out: Sequence[np.ndarray | None] = (None,),
-    starts: Sequence[AffineMap | None] | None = None,
+    start: CalibrationMap | None = None,
     groups: Sequence[Hashable] | None = None,
     ridge: float = RIDGE,
-) -> list[Fit]:
-    """Fit one map for each set of cases, every case of a set weighing the same.
+) -> Fit:
+    """Fit one map, every case weighing the same.
+
+    The objective is convex: Newton steps, halved where they overshoot, with slopes held at ``SMALLEST_SLOPE`` or above.
 
     Args:
-        cases: Gives the cases anew for each pass, in the same order.
+        cases: To fit to.
         form: One of ``FORMS``.
-        left_out: For each fit a boolean mask of the cases that it must not see; None for none.
-        starts: Where each begins; one that is near saves passes.
+        start: Where it begins; one that is near saves steps.
         groups: Group of each case (a patient), for the standard errors; None: each its own.
-        ridge: See :data:`RIDGE`.
-
-    Returns:
-        A fit for each entry of ``left_out``.
+        ridge: See :data:`RIDGE`; it pulls towards the identity.
 
     Raises:
-        ValueError: The form is unknown, or a fit sees no case.
+        ValueError: The form is unknown, or there is no case.
     """
-    runs: list[_Newton] = []
-    for passes in range(1, _MOST_PASSES + 1):
-        for index, voxels in enumerate(cases()):
-            if not runs:
-                shape, begins = design(form, len(voxels.log_odds)), starts or [None] * len(left_out)
-                runs = [_Newton(shape, skipped, start, ridge) for skipped, start in zip(left_out, begins)]
-            terms: dict[bytes, Terms] = {}  # fits that begin at one point share the first pass
-            for run in runs:
-                run.see(index, voxels, terms)
-        if not runs:
-            raise ValueError("there is no case to fit to.")
-        for run in runs:
-            run.end_pass()
-        if all(run.done for run in runs):
-            return [run.result(voxels.regions, groups, passes) for run in runs]
-    raise ValueError(f"the fit did not settle in {_MOST_PASSES} passes; check the probabilities.")
+    if not cases:
+        raise ValueError("there is no case to fit to.")
+    regions = cases[0].regions
+    free = _Parameters(form, len(cases[0].log_odds), cases[0].num_labels, regions)
+    point, pooled = free.centre if start is None else free.of(start), pool(cases)
 
+    def penalty(point: np.ndarray) -> float:
+        return ridge * float((point - free.centre) @ (point - free.centre)) / 2
 
-class _Newton:
-    """One fit: where it is, what it proposes, and the sums of the pass that judges the proposal."""
-
-    def __init__(
-        self, shape: tuple[np.ndarray, int], left_out: np.ndarray | None, start: AffineMap | None, ridge: float
-    ) -> None:
-        self._matrix, self._num_slopes = shape
-        free = self._matrix.shape[1]
-        self._centre = (np.arange(free) < self._num_slopes).astype(np.float64)
-        self._left_out, self._ridge = left_out, ridge
-        self._proposal = self._centre
-        if start is not None:
-            self._proposal = np.linalg.lstsq(self._matrix, np.append(start.slopes, start.offsets), rcond=None)[0]
-        self._point: np.ndarray | None = None
-        self._objective, self._length, self._decrement, self._step = math.inf, 1.0, 0.0, np.zeros(free)
-        self.done = False
-        self._seen: list[tuple[int, Terms]] = []
-
-    def see(self, index: int, voxels: Voxels, known: dict[bytes, Terms]) -> None:
-        if self.done or (self._left_out is not None and self._left_out[index]):
-            return
-        place = self._proposal.tobytes()
-        if place not in known:
-            known[place] = case_terms(voxels, self._matrix @ self._proposal)
-        self._seen.append((index, known[place]))
-
-    def end_pass(self) -> None:
-        """Take the proposal if it is better, and propose the next; else propose half the step."""
-        if self.done:
-            return
-        seen, self._seen = self._seen, []
-        if not seen:
-            raise ValueError("every case is left out of a fit.")
-        away = self._proposal - self._centre
-        loss = float(np.mean([terms.loss for _, terms in seen]))
-        objective = loss + self._ridge * float(away @ away) / 2
-        if self._point is not None and not objective <= self._objective - 1e-4 * self._length * self._decrement + 1e-15:
-            self._length /= 2
-            self._proposal = self._point + self._length * self._step
-            self.done = self._length < 1e-10
-            return
-        self._point, self._objective, self.loss = self._proposal, objective, loss
-        self._gradients = np.array([terms.gradient for _, terms in seen]) @ self._matrix
-        self._indices = [index for index, _ in seen]
-        hessian = self._matrix.T @ np.mean([terms.hessian for _, terms in seen], axis=0) @ self._matrix
-        self._hessian = hessian = hessian + self._ridge * np.eye(len(away))
-        gradient = self._gradients.mean(0) + self._ridge * away
-        slope = self._centre > 0
-        at_bound = slope & (self._point <= SMALLEST_SLOPE)
-        free = ~(at_bound & (gradient > 0))
-        while True:  # the others' steps may push a slope through its bound that by itself would leave it
-            self._step = np.zeros(len(away))
-            self._step[free] = -np.linalg.solve(hessian[np.ix_(free, free)], gradient[free])
-            if not (through := at_bound & (self._step < 0)).any():
+    terms = case_terms(pooled, *free.tables(point))
+    for _ in range(_MOST_STEPS):
+        hessian = free.reduced(terms.hessian) + ridge * np.eye(len(point))
+        gradient = terms.gradient.ravel() @ free.matrix + ridge * (point - free.centre)
+        step = _bounded_step(gradient, hessian, free.bounded & (point <= SMALLEST_SLOPE))
+        if -gradient @ step < _ENOUGH:
+            break
+        before, length = terms.loss + penalty(point), 1.0
+        while length > 1e-10:
+            proposal = point + length * step
+            # a slope that rounding left just above its bound would stop all others there
+            proposal[free.bounded & (proposal < SMALLEST_SLOPE * (1 + 1e-6))] = SMALLEST_SLOPE
+            terms = case_terms(pooled, *free.tables(proposal))
+            gain = max(0.0, float(gradient @ (point - proposal)))
+            if terms.loss + penalty(proposal) <= before - 1e-4 * gain + 1e-15:
                 break
-            free &= ~through
-        self._decrement = float(-gradient @ self._step)
-        self._length = 1.0
-        for i in np.flatnonzero(slope & (self._step < 0)):  # stop at the smallest slope
-            self._length = min(self._length, (SMALLEST_SLOPE - self._point[i]) / self._step[i])
-        self._proposal = self._point + self._length * self._step
-        self._proposal[slope] = np.maximum(self._proposal[slope], SMALLEST_SLOPE)
-        self.done = self._decrement < _ENOUGH
+            length /= 2
+        else:
+            break
+        point = proposal
+    else:
+        raise ValueError(f"the fit did not settle in {_MOST_STEPS} steps; check the probabilities.")
+    slopes, offsets = free.tables(point)
+    single = np.array([case_terms(one, slopes, offsets, curvature=False).gradient.ravel() for one in cases])
+    bread = free.matrix @ np.linalg.inv(hessian)
+    covariance = covariance_of_mean(single @ free.matrix, groups)
+    errors = free.split(np.sqrt(np.einsum("ij,jk,ik->i", bread, covariance, bread)).reshape(len(offsets), -1))
+    rows = slice(0, 1 if form in AFFINE_FORMS else None)
+    found = CalibrationMap(slopes[rows], offsets[rows], regions)
+    return Fit(found, case_loss(pooled, slopes, offsets), (errors[0][rows], errors[1][rows]))
 
-    def result(self, regions: bool, groups: Sequence[Hashable] | None, passes: int) -> Fit:
-        full = self._matrix @ self._point
-        bread = self._matrix @ np.linalg.inv(self._hessian)
-        meat = covariance_of_mean(self._gradients, None if groups is None else np.asarray(groups)[self._indices])
-        errors = np.sqrt(np.diag(bread @ meat @ bread.T))
-        slopes, offsets = np.split(full, 2)
-        return Fit(AffineMap(slopes, offsets, regions), self.loss, errors, passes)
+
+def _bounded_step(gradient: np.ndarray, hessian: np.ndarray, at_bound: np.ndarray) -> np.ndarray:
+    """Newton's step; a slope at its bound stays there where the step would go through."""
+    free = ~(at_bound & (gradient > 0))
+    while True:  # the others' steps may push a slope through its bound that by itself would leave it
+        step = np.zeros(len(gradient))
+        step[free] = -np.linalg.solve(hessian[np.ix_(free, free)], gradient[free])
+        if not (through := at_bound & (step < 0)).any():
+            return step
+        free &= ~through
 
 
 def covariance_of_mean(values: np.ndarray, groups: Sequence[Hashable] | np.ndarray | None = None) -> np.ndarray:

@@ -24,8 +24,8 @@ __all__ = [
     "workload",
 ]
 
-ORDERS = ("expected Dice", "entropy", "confidence")
-"""What cases are ordered by."""
+ORDERS = ("expected Dice", "entropy", "confidence", "volume")
+"""What cases are ordered by; ``volume``: how unusual the expected volumes are among the cases."""
 _SHARES = (0.05, 0.1, 0.2, 0.3, 0.5)
 
 Values = Sequence[float] | np.ndarray
@@ -68,6 +68,19 @@ class QualityRows:
     def lowest_expected(self) -> np.ndarray:
         """(n,) smallest expected Dice of the structures that were predicted: what a review list is ordered by."""
         return _lowest(self.expected_dice)
+
+    @property
+    def unusual_volume(self) -> np.ndarray:
+        """(n,) largest distance of a structure's log expected volume from the cases' mean, in standard deviations."""
+        floor = 0.01 * np.nanmedian(self.expected_volume, axis=0) + np.finfo(float).tiny
+        logs = np.log(self.expected_volume + floor)
+        spread = logs.std(axis=0)
+        return np.max(np.abs(logs - logs.mean(axis=0)) / np.where(spread > 0, spread, np.inf), axis=1)
+
+    @property
+    def trust(self) -> dict[str, np.ndarray]:
+        """Of each case by the name of the order, larger is better."""
+        return dict(zip(ORDERS, (self.lowest_expected, -self.entropy, self.confidence, -self.unusual_volume)))
 
     @property
     def lowest_true(self) -> np.ndarray:
@@ -211,7 +224,7 @@ class QualityReport:
         error_of_predicted: The same of predicted Dice; NaN where nothing is predicted.
         coverage: Of its intervals; None where nothing is predicted.
         orders: ``AURC`` and ``rho`` of a case's lowest Dice, by name of the order: ``ORDERS``, ``oracle``, ``random``.
-        workload: Rows by share, cases in the order of their lowest expected Dice, those without any structure first.
+        workload: Rows by share, by name of the order; cases without any structure first.
         n_cases: Cases with a true Dice.
         n_bad: Those below the threshold.
     """
@@ -221,7 +234,7 @@ class QualityReport:
     error_of_predicted: float
     coverage: Coverage | None
     orders: dict[str, dict[str, float]]
-    workload: list[WorkloadRow]
+    workload: dict[str, list[WorkloadRow]]
     n_cases: int
     n_bad: int
 
@@ -239,7 +252,7 @@ def quality_report(rows: QualityRows, threshold: float) -> QualityReport:
         rows: Its cases.
         threshold: A case is bad where its lowest Dice of a structure is below.
     """
-    true, trust = rows.lowest_true, rows.lowest_expected
+    true = rows.lowest_true
     error, covered = math.nan, None
     if rows.predicted is not None:
         predicted, low, high = rows.predicted.reshape(-1, 3).T
@@ -250,8 +263,8 @@ def quality_report(rows: QualityRows, threshold: float) -> QualityReport:
         mean_absolute_error(rows.expected_dice.ravel(), rows.true_dice.ravel()),
         error,
         covered,
-        compare_orders(true, dict(zip(ORDERS, (trust, -rows.entropy, rows.confidence)))),
-        workload(trust, true, threshold),
+        compare_orders(true, rows.trust),
+        {order: workload(trust, true, threshold) for order, trust in rows.trust.items()},
         int(np.count_nonzero(~np.isnan(true))),
         int(np.count_nonzero(true < threshold)),
     )

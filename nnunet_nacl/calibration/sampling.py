@@ -1,10 +1,10 @@
 """A few voxels of each case that stand for all of it, so that the probabilities themselves may be deleted.
 
-Voxels fall into strata by how uncertain they are (1 - largest probability, by powers of ten) and whether they are
-right. The strata share the budget evenly, and one that has fewer voxels leaves the rest to the others: uncertain and
-wrong voxels, which decide a fit, are drawn densely, often all of them. Each voxel drawn stands for as many as its
-stratum has for each drawn (inverse-probability weights; Horvitz and Thompson 1952), which makes every sum over voxels
-unbiased, although the truth helped to choose.
+Voxels fall into strata by the label that the network chose, how uncertain they are (1 - largest probability, by powers
+of ten) and whether they are right. The strata share the budget evenly, and one that has fewer voxels leaves the rest to
+the others: uncertain and wrong voxels, which decide a fit, are drawn densely, often all of them. Each voxel drawn
+stands for as many as its stratum has for each drawn (inverse-probability weights; Horvitz and Thompson 1952), which
+makes every sum over voxels unbiased, although the truth helped to choose.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnunet_nacl.calibration.case_voxels import HeldOutCase, pack, unpack
+from nnunet_nacl.calibration.case_voxels import HeldOutCase, unpack
 from nnunet_nacl.calibration.likelihood import Voxels
 
 __all__ = ["Sample", "draw_sample", "most_bytes"]
@@ -34,8 +34,9 @@ class Sample:
     Attributes:
         log_odds: (m, n) float16.
         target: (n,) true class, or for regions the integer whose bit r says whether the voxel lies in region r.
+        label: (n,) most probable class, or the integer of the regions that are predicted.
         masks: (n,) uint8, see :data:`~nnunet_nacl.calibration.case_voxels.MASK_BITS`.
-        stratum: (n,) uint8 stratum of each voxel.
+        stratum: (n,) stratum of each voxel.
         drawn_of: (S, 2) voxels drawn and voxels there, for each stratum.
         outside: (V, 3) target, masks and number of the voxels outside nnU-Net's crop, which the network did not see.
         regions: Whether the structures are regions.
@@ -45,6 +46,7 @@ class Sample:
 
     log_odds: np.ndarray
     target: np.ndarray
+    label: np.ndarray
     masks: np.ndarray
     stratum: np.ndarray
     drawn_of: np.ndarray
@@ -61,12 +63,16 @@ class Sample:
 
     def truth(self) -> np.ndarray:
         """(n,) true class, or (m, n) 0 or 1 for regions."""
-        return unpack(self.target, len(self.log_odds)) if self.regions else self.target.astype(np.int64)
+        return self._unpacked(self.target)
 
     def voxels(self) -> Voxels:
         """For a fit."""
         odds = torch.from_numpy(self.log_odds.astype(np.float32))
-        return Voxels(odds, torch.from_numpy(self.truth()), torch.from_numpy(self.weights))
+        label, truth = (torch.from_numpy(self._unpacked(codes)) for codes in (self.label, self.target))
+        return Voxels(odds, label, truth, torch.from_numpy(self.weights))
+
+    def _unpacked(self, codes: np.ndarray) -> np.ndarray:
+        return unpack(codes, len(self.log_odds)) if self.regions else codes.astype(np.int64)
 
 
 def most_bytes(num_channels: int) -> int:
@@ -84,13 +90,13 @@ def draw_sample(case: HeldOutCase, *, seed: int = 0, limit_bytes: int | None = N
         signature: Text that identifies the files.
     """
     rng, regions = np.random.default_rng(seed), case.regions
-    key, done, num = np.empty(len(case.target), np.uint8), 0, 0
+    key, done, num = np.empty(len(case.target), np.uint16), 0, 0
     for odds in _pieces(case):
         part = slice(done, done := done + odds.shape[1])
-        num, key[part] = len(odds), _strata(odds, case.target[part], regions)
-    each = 2 * num + case.target.itemsize + 2
+        num, key[part] = len(odds), _strata(odds, case.label[part], case.target[part], regions)
+    each = 2 * num + 2 * case.target.itemsize + 3
     limit = most_bytes(num + (not regions)) if limit_bytes is None else limit_bytes
-    present = np.bincount(key, minlength=2 * _DECADES + 2)
+    present = np.bincount(key, minlength=1)
     wanted = _shares(present, limit // each)
     chosen = [_places(key, int(s), rng.choice(present[s], wanted[s], replace=False)) for s in np.flatnonzero(wanted)]
     index = np.sort(np.concatenate(chosen)) if chosen else np.zeros(0, dtype=np.int64)
@@ -101,7 +107,7 @@ def draw_sample(case: HeldOutCase, *, seed: int = 0, limit_bytes: int | None = N
         taken.append(odds[:, torch.from_numpy(here - done)].clamp(-_LARGEST, _LARGEST).numpy().astype(np.float16))
         done += odds.shape[1]
     drawn_of = np.stack([wanted, present], 1)
-    arrays = case.target[index], case.masks[index], key[index], drawn_of, case.outside
+    arrays = case.target[index], case.label[index], case.masks[index], key[index], drawn_of, case.outside
     return Sample(np.concatenate(taken, 1), *arrays, regions, signature)
 
 
@@ -111,19 +117,21 @@ def _pieces(case: HeldOutCase) -> Iterator[Tensor]:
         yield from odds.split(_PIECE, 1)
 
 
-def _strata(odds: Tensor, target: np.ndarray, regions: bool) -> np.ndarray:
-    """Stratum of each voxel: decade of 1 - the largest probability (regions: of the least certain one), and right."""
+def _strata(odds: Tensor, label: np.ndarray, target: np.ndarray, regions: bool) -> np.ndarray:
+    """Stratum of each voxel: chosen label (regions: whether in any), decade of 1 - the largest probability, right.
+
+    The probability of regions is that of the least certain one.
+    """
     if regions:
         doubt = torch.sigmoid(-odds.abs()).amax(0)
-        right = pack((odds > 0).numpy(), len(odds)) == target
     else:
-        largest, place = odds.max(0)
+        largest = odds.amax(0)
         top = largest.clamp_min(0)
         others = (odds - top).exp_().sum(0) + (-top).exp() - 1  # the largest one's own term is 1
         doubt = others / (1 + others)
-        right = torch.where(largest > 0, place + 1, 0).numpy() == target
-    decade = np.clip(np.floor(-np.log10(np.maximum(doubt.numpy(), 1e-30))), 0, _DECADES).astype(np.uint8)
-    return 2 * decade + right
+    decade = np.clip(np.floor(-np.log10(np.maximum(doubt.numpy(), 1e-30))), 0, _DECADES).astype(np.uint16)
+    chosen = (label != 0 if regions else label).astype(np.uint16)
+    return 2 * ((_DECADES + 1) * chosen + decade) + (label == target)
 
 
 def _places(key: np.ndarray, stratum: int, numbers: np.ndarray) -> np.ndarray:

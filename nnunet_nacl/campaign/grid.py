@@ -190,15 +190,12 @@ class CampaignModel:
     @property
     def is_calibrated(self) -> bool:
         """Whether `nnunet_nacl calibrate`, which writes the map last, was run on all folds once they were validated."""
-        from nnunet_nacl.cases.checkpoints import CALIBRATED
         from nnunet_nacl.documents.map_file import MAP_FILE
 
         try:
             made = (self.folder / MAP_FILE).stat().st_mtime_ns
             validations = [fold / "validation" / "summary.json" for fold in self.folds.values()]
             if made <= max(summary.stat().st_mtime_ns for summary in validations):
-                return False
-            if not all((fold / CALIBRATED).is_file() for fold in self.folds.values()):
                 return False
             return read_dict(self.folder / MAP_FILE).get("folds") == sorted(self.folds)
         except (UserError, OSError):

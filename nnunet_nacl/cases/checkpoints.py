@@ -2,13 +2,14 @@
 
     W'_k = W_0 + a_k (W_k - W_0),  bias likewise plus b_k      (regions: W'_r = a_r W_r, bias a_r c_r + b_r)
 
-Stock nnU-Net then predicts calibrated probabilities: `nnUNetv2_predict ... -chk checkpoint_calibrated.pth`.
+Stock nnU-Net then predicts calibrated probabilities: `nnUNetv2_predict ... -chk checkpoint_calibrated.pth`. Only an
+affine map can travel so: the same slopes and offsets for every label.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +17,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nnunet_nacl.calibration.affine import AffineMap
+from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.cases.checkpoint_files import read_checkpoint, write_checkpoint
 from nnunet_nacl.cases.image_files import quiet
 from nnunet_nacl.documents.document import FILE_NAME
-from nnunet_nacl.documents.map_file import slopes_and_offsets
 from nnunet_nacl.documents.results import LARGEST_LOGIT
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.files import can_write, remove_leftovers, replacing
+from nnunet_nacl.files import remove_leftovers, replacing
 from nnunet_nacl.json_files import read_json
 
 __all__ = [
     "CALIBRATED",
     "MARK",
     "bake",
-    "calibrated_otherwise",
-    "check_checkpoints",
+    "check_age",
     "class_layer",
     "write_calibrated",
 ]
@@ -44,8 +43,8 @@ _TOLERANCE = 1e-4  # relative: float32 convolutions agree to about 1e-6
 _GAUSSIAN = 10.0  # nnU-Net weighs tiles by up to this, and adds them up in half precision
 
 
-def check_checkpoints(model: Path, folds: Sequence[str], checkpoint_name: str, *, predicted_ns: dict[str, int]) -> None:
-    """Find out before hours of work whether calibrated checkpoints can be made.
+def check_age(model: Path, folds: Sequence[str], checkpoint_name: str, predicted_ns: Mapping[str, int]) -> None:
+    """Find out whether a model's checkpoints can have made the predictions.
 
     Args:
         model: The model folder.
@@ -54,26 +53,21 @@ def check_checkpoints(model: Path, folds: Sequence[str], checkpoint_name: str, *
         predicted_ns: For each fold the time of its oldest prediction; a fold that is missing is not compared.
 
     Raises:
-        UserError: A checkpoint is missing, calibrated already or younger than a prediction, or no file can be written.
+        UserError: A checkpoint is missing, calibrated already or younger than a prediction.
     """
     for fold in folds:
         path = model / f"fold_{fold}" / checkpoint_name
-        _load(path)
+        _load(path, mmap=True)
         if fold in predicted_ns and predicted_ns[fold] < path.stat().st_mtime_ns:
             raise UserError(
-                f"predictions in {path.parent / 'validation'} are older than {checkpoint_name}: this network did not "
-                "make them. Predict again with `nnUNetv2_train ... --val --npz`, or pass --any-age if a copy of the "
-                "folder changed the times."
-            )
-    for folder in (model, *(model / f"fold_{fold}" for fold in folds)):
-        if not can_write(folder):
-            raise UserError(
-                f"{folder}: no file can be written there; change its permissions, or pass --no-checkpoints and -o."
+                f"predictions of fold {fold} are older than {checkpoint_name}: this network did not make them. Predict "
+                "again with `nnUNetv2_train ... --val --npz`, or pass --any_age if a copy of the folder changed the "
+                "times."
             )
 
 
-def _load(path: Path) -> dict[str, Any]:
-    checkpoint = read_checkpoint(path)
+def _load(path: Path, *, mmap: bool = False) -> dict[str, Any]:
+    checkpoint = read_checkpoint(path, mmap=mmap)
     if MARK in checkpoint:
         raise UserError(f"{path} is calibrated already; calibrate from the original, checkpoint_final.pth.")
     return checkpoint
@@ -98,12 +92,12 @@ def class_layer(network: nn.Module) -> tuple[str, int]:
         return f"up_projection.decode.{len(network.up_projection.decode) - 1}", 1
     raise UserError(
         f"the network {type(network).__name__} is none of PlainConvUNet, ResidualEncoderUNet and Primus, and has no "
-        "class_layer: which layer makes its class channels is not known. Use `nnunet_nacl calibrate ... "
-        "--no-checkpoints` and `nnunet_nacl review -map` on saved probabilities instead."
+        "class_layer: which layer makes its class channels is not known. Leave "
+        "--write_checkpoints out: the map of `nnunet_nacl calibrate` works for it all the same."
     )
 
 
-def bake(weights: dict[str, Tensor], layer: str, axis: int, calibration: AffineMap) -> dict[str, Tensor]:
+def bake(weights: dict[str, Tensor], layer: str, axis: int, calibration: CalibrationMap) -> dict[str, Tensor]:
     """The network's weights with the map in them; the given ones stay as they are.
 
     Args:
@@ -135,7 +129,7 @@ def check_baked(
     network: nn.Module,
     original: dict[str, Tensor],
     calibrated: dict[str, Tensor],
-    calibration: AffineMap,
+    calibration: CalibrationMap,
     patch_shape: Sequence[int],
     largest_logit: float = 0,
 ) -> float:
@@ -163,7 +157,7 @@ def check_baked(
     if not difference <= _TOLERANCE * (1 + float(expected.abs().max())):
         raise UserError(
             f"the calibrated network differs from the map by {difference:.2g}: this network does something after the "
-            "layer that makes its class channels. Use --no-checkpoints and `nnunet_nacl review -map` instead."
+            "layer that makes its class channels. Leave --write_checkpoints out: the map works for it all the same."
         )
     most = torch.finfo(torch.half).max / (_GAUSSIAN * 2 ** (before.ndim - 1))
     matrix, offsets = calibration.matrix()
@@ -172,8 +166,8 @@ def check_baked(
     if largest > most and largest > max(float(before.abs().max()), largest_logit):
         raise UserError(
             f"calibrated logits may reach {largest:.0f}, and nnU-Net adds tiles up in half precision, which overflows "
-            f"from {most:.0f} on (slopes {calibration.slopes.round(3).tolist()}). Use --no-checkpoints and "
-            "`nnunet_nacl review -map` instead."
+            f"from {most:.0f} on (slopes {calibration.slopes.round(3).tolist()}). Leave "
+            "--write_checkpoints out: the map works all the same."
         )
     return difference
 
@@ -190,9 +184,10 @@ def write_calibrated(
     model: Path,
     folds: Sequence[str],
     checkpoint_name: str,
-    calibration: AffineMap,
+    calibration: CalibrationMap,
     description: dict[str, Any],
     *,
+    output: Path | None = None,
     progress: bool = False,
 ) -> dict[str, float]:
     """Write ``checkpoint_calibrated.pth`` into each fold: all of them, or none if one cannot be made.
@@ -201,8 +196,9 @@ def write_calibrated(
         model: The model folder.
         folds: Its folds.
         checkpoint_name: The checkpoint that is calibrated; it stays as it is.
-        calibration: The map, the same for all folds.
+        calibration: An affine map, the same for all folds.
         description: What the checkpoint shall say about it, plain values.
+        output: Folder that gets the folds' folders instead of the model's.
         progress: Show a progress bar on stderr.
 
     Returns:
@@ -216,15 +212,16 @@ def write_calibrated(
     differences = {}
     with contextlib.ExitStack() as stack:  # at its end all get their names, or none if something went wrong
         for fold in tqdm(folds, desc="checkpoints", unit="fold", leave=False, disable=not progress):
-            folder = model / f"fold_{fold}"
-            remove_leftovers(folder)
+            folder, place = model / f"fold_{fold}", (output or model) / f"fold_{fold}"
+            place.mkdir(exist_ok=True)
+            remove_leftovers(place)
             checkpoint = _load(folder / checkpoint_name)
             network, patch_shape = _network(model, fold, checkpoint_name)
             original = checkpoint["network_weights"]
             weights = bake(original, *class_layer(network), calibration)
             largest = _largest_logit(folder)
             differences[fold] = check_baked(network, original, weights, calibration, patch_shape, largest)
-            temporary = stack.enter_context(replacing(folder / CALIBRATED, fix="free space there"))
+            temporary = stack.enter_context(replacing(place / CALIBRATED, fix="free space there"))
             write_checkpoint(checkpoint | {"network_weights": weights, MARK: description}, temporary)
     return differences
 
@@ -235,28 +232,6 @@ def _largest_logit(fold: Path) -> float:
         cases = read_json(fold / "validation" / FILE_NAME)["metric_per_case"]
         return max(value for case in cases if isinstance(value := case.get(LARGEST_LOGIT, 0), (int, float)))
     return 0
-
-
-def calibrated_otherwise(model: Path, calibration: AffineMap) -> list[str]:
-    """Folds that hold another map: averaged with one of this map, the model is calibrated by neither.
-
-    Args:
-        model: The model folder.
-        calibration: The map.
-
-    Returns:
-        Folds whose ``checkpoint_calibrated.pth`` has another map, or cannot be read; folds without one are not named.
-    """
-    here = np.stack([calibration.slopes, calibration.offsets], axis=1)
-    others = []
-    for path in sorted(model.glob(f"fold_*/{CALIBRATED}")):
-        try:
-            same = np.allclose(slopes_and_offsets(read_checkpoint(path, mmap=True)[MARK]), here)
-        except (ValueError, KeyError, TypeError):
-            same = False
-        if not same:
-            others.append(path.parent.name.removeprefix("fold_"))
-    return others
 
 
 def _network(model: Path, fold: str, checkpoint_name: str) -> tuple[nn.Module, tuple[int, ...]]:

@@ -26,7 +26,6 @@ __all__ = [
     "came_from",
     "evaluate_case",
     "evaluate_folder",
-    "is_current",
     "ledger_folder",
     "open_ledger",
     "restore",
@@ -145,7 +144,7 @@ def restore(labels: Labels, settings: EvaluationSettings, files: CaseFiles, entr
         result = case_from_json(entry, _channels(labels), labels.regions, settings)
     except ValueError:  # from another version or edited by hand
         return None
-    return replace(result, **files.places) if _is_whole(result, files) else None
+    return replace(result, **files.places)
 
 
 def _restore_with(
@@ -153,14 +152,6 @@ def _restore_with(
 ) -> CaseResult | None:
     result = restore(labels, settings, files, entry)
     return result if result and result.blocks.keys() >= set(blocks) else None
-
-
-def is_current(result: CaseResult, files: CaseFiles, labels: Labels, settings: EvaluationSettings) -> bool:
-    """Whether a result need not be measured again; OSError if a file cannot be read.
-
-    One that lacks what this version measures must be, as long as the probabilities are there.
-    """
-    return _is_whole(result, files) and came_from(result, files, labels, settings)
 
 
 def came_from(result: CaseResult, files: CaseFiles, labels: Labels, settings: EvaluationSettings) -> bool:
@@ -175,10 +166,6 @@ def _of_this_version(signature: Any) -> dict[str, Any]:
         return {}
     settings = {name: value for name, value in signature["settings"].items() if hasattr(EvaluationSettings, name)}
     return signature | {"settings": settings}
-
-
-def _is_whole(result: CaseResult, files: CaseFiles) -> bool:
-    return bool(result.chosen) or not files.probabilities.is_file()
 
 
 def _channels(labels: Labels) -> dict[str, int]:

@@ -9,14 +9,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.calibration.affine import AffineMap
+from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.sampling import Sample
 from nnunet_nacl.cases.evaluate import evaluate_folder
 from nnunet_nacl.cases.folds import merge
 from nnunet_nacl.cases.npz import RERUN
 from nnunet_nacl.cases.prediction_folder import CaseFiles, PredictionFolder
 from nnunet_nacl.cases.quality_block import DECIDED, decided_quality, sampled_quality
-from nnunet_nacl.cases.sample_files import SAMPLES_FOLDER, find_sample, make_sample, sample_path, sample_too
+from nnunet_nacl.cases.sample_files import (
+    SAMPLES_FOLDER,
+    find_sample,
+    make_sample,
+    read_sample,
+    sample_path,
+    sample_too,
+)
 from nnunet_nacl.cases.treatment import Treatment
 from nnunet_nacl.documents.document import read_document
 from nnunet_nacl.documents.results import MASKS, Evaluation, EvaluationSettings, mask_metrics
@@ -59,6 +66,19 @@ class HeldOut:
                 self.files[files.case] = files
                 self.fold[files.case] = name
             self.problems |= problems
+
+    @staticmethod
+    def lacking(folder: PredictionFolder) -> list[str]:
+        """Cases of a fold with neither probabilities nor a sample that this version can read."""
+        lacking = []
+        for case in folder.expected or ():
+            files = folder.files(case)
+            if not files.probabilities.is_file():
+                try:
+                    read_sample(sample_path(files))
+                except UserError:
+                    lacking.append(case)
+        return lacking
 
     @property
     def first(self) -> PredictionFolder:
@@ -111,7 +131,7 @@ class HeldOut:
         except ValueError as error:
             raise UserError(f"{files.probabilities}: {error}") from None
 
-    def evaluate(self, maps: Mapping[str, AffineMap] | None, output: Path | None, **options: Any) -> Evaluation:
+    def evaluate(self, maps: Mapping[str, CalibrationMap] | None, output: Path | None, **options: Any) -> Evaluation:
         """Measure every case in one pass: as it is, which leaves its sample, or through its map, and decided as well.
 
         Args:
@@ -139,18 +159,19 @@ class HeldOut:
             results[name] = evaluate_folder(here, settings=self.settings, output=target, **options, **also)
         return merge(results)
 
-    def sampled_quality(self, case: str, sample: Sample, calibration: AffineMap) -> tuple[dict, dict]:
+    def sampled_quality(self, case: str, sample: Sample, calibration: CalibrationMap) -> tuple[dict, dict]:
         """See :func:`~nnunet_nacl.cases.quality_block.sampled_quality`; UserError where no truth can be read."""
         found = self.folders[self.fold[case]].load(self.files[case], probabilities=False)
         return sampled_quality(found, sample, calibration)
 
 
 def case_values(evaluation: Evaluation, cases: Sequence[str]) -> dict[str, list[float]]:
-    """By name (``ECE predicted``, ``Dice 1``, ...) a value of each case, NaN where it is not defined."""
+    """By name (``ECE predicted``, ``NLL all``, ...) a value of each case, NaN where it is not defined."""
     by_name = {result.case: result for result in evaluation.cases}
     rows = []
     for result in (by_name[case] for case in cases):
         measured = {mask: mask_metrics(result.stats[mask]) for mask in MASKS}
-        row = {f"{value} {mask}": found[value] for mask, found in measured.items() for value in ("ECE", "NLL", "Brier")}
-        rows.append(row | {f"Dice {key}": dice for key, dice in result.dice.items()})
+        rows.append(
+            {f"{value} {mask}": found[value] for mask, found in measured.items() for value in ("ECE", "NLL", "Brier")}
+        )
     return {name: [row[name] for row in rows] for name in rows[0]}

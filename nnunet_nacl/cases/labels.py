@@ -56,6 +56,10 @@ class Labels:
             return np.isin(segmentation, value)
         return segmentation == value
 
+    def channels_of(self, label_map: np.ndarray) -> np.ndarray:
+        """The label map itself for classes; for regions (R, *spatial) whether a voxel lies in each."""
+        return np.stack([self.mask(label_map, c) for c in self.foreground]) if self.regions else label_map
+
     def label_map(self, probs: np.ndarray) -> np.ndarray:
         """(*spatial) label map that nnU-Net makes of (K, *spatial) or (R, *spatial) probabilities."""
         if self.regions:

@@ -28,7 +28,8 @@ _INTEGER_ENDINGS = (".png", ".bmp")
 def to_dtype(values: np.ndarray, dtype: str) -> np.ndarray:
     """Values in [0, 1] as stored: float32 as they are, or uint8 with 255 = 1.
 
-    uint8 is round(255 x), halves to the even neighbour: read back as stored / 255, it is off by at most 1/510.
+    uint8 is round(255 x), halves to the even neighbour: read back as stored / 255, it is off by at most 1/510. NIfTI
+    files have that factor as their slope, so that readers give values in [0, 1].
     """
     if dtype == "float32":
         return values.astype(np.float32, copy=False)
@@ -47,7 +48,7 @@ def write_image(array: np.ndarray, path: Path, geometry: Geometry) -> list[Path]
     """Write a scalar image under a temporary name with the same ending, verify it, then rename it.
 
     Args:
-        array: (*spatial) in nnU-Net's array axis order, 2D images as (1, y, x); uint8, uint16 or float32.
+        array: (*spatial) in nnU-Net's array axis order, 2D images as (1, y, x); float32, or uint8 where 255 is 1.
         path: The file; its ending decides the format.
         geometry: Of the segmentation.
 
@@ -61,12 +62,24 @@ def write_image(array: np.ndarray, path: Path, geometry: Geometry) -> list[Path]
     ending = ".nii.gz" if path.name.endswith(".nii.gz") else path.suffix
     with replacing(path, ending=ending) as temporary, verified(temporary):
         write(np.ascontiguousarray(array), str(temporary), geometry)
+        if array.dtype == np.uint8 and ending in (".nii", ".nii.gz"):
+            _set_slope(temporary)
     if write is not _write_tiff:
         return [path]
     # nnU-Net keeps the spacing of tif files in a file beside them
     spacing_file = path.with_suffix(".json")
     write_atomically(spacing_file, json.dumps({"spacing": geometry.spacing_mm}))
     return [path, spacing_file]
+
+
+def _set_slope(path: Path) -> None:
+    """Have readers of a NIfTI file take 255 for 1: SimpleITK writes no slope. All else of the file stays."""
+    import nibabel
+
+    image: Any = nibabel.load(path)
+    scaled = type(image)(image.dataobj.get_unscaled().copy(), None, image.header)
+    scaled.header.set_slope_inter(1 / 255, 0)  # an image that is made forgets that of a header it is given
+    nibabel.save(scaled, path)
 
 
 def _writer(path: Path, geometry: Geometry):

@@ -19,10 +19,9 @@ from nnunet_nacl.cases.prediction_folder import CaseFiles, PredictionFolder
 from nnunet_nacl.cases.probabilities import Box
 from nnunet_nacl.cases.quality_block import QUALITY, QualitySums, count_quality, quality_of
 from nnunet_nacl.cases.worker_processes import guarded
-from nnunet_nacl.documents.results import CHOSEN_MASKS, HAUSDORFF, CaseResult, EvaluationSettings, Structure
+from nnunet_nacl.documents.results import HAUSDORFF, CaseResult, EvaluationSettings, Structure
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.metrics.binning import BinStats
-from nnunet_nacl.metrics.chosen import ChosenStats, count_chosen
 from nnunet_nacl.metrics.counting import count_masks
 from nnunet_nacl.metrics.overlap import count_overlap
 from nnunet_nacl.metrics.surface import bounding_box, surface_distances
@@ -62,14 +61,12 @@ class _Sums:
     """What is counted of any number of voxels, and adds up."""
 
     stats: dict[str, BinStats]
-    chosen: dict[str, ChosenStats]
     quality: QualitySums
     n_changed: int
 
     def __add__(self, other: _Sums) -> _Sums:
         stats = {mask: value + other.stats[mask] for mask, value in self.stats.items()}
-        chosen = {mask: value + other.chosen[mask] for mask, value in self.chosen.items()}
-        return _Sums(stats, chosen, self.quality + other.quality, self.n_changed + other.n_changed)
+        return _Sums(stats, self.quality + other.quality, self.n_changed + other.n_changed)
 
 
 def measure(files: CaseFiles, case: Case, settings: EvaluationSettings, also: Also | None = None) -> CaseResult:
@@ -85,7 +82,7 @@ def measure(files: CaseFiles, case: Case, settings: EvaluationSettings, also: Al
         UserError: The probabilities are not probabilities.
     """
     labels, truth = case.labels, case.truth_and_masks(settings.dilation_mm, settings.boundary_mm)
-    saved = files.segmentation is not None  # and may have been postprocessed since
+    saved = files.segmentation is not None and files.derived is None  # and may have been postprocessed since
     try:
         counted, components = [], ComponentSums(case)
         for block in case.probabilities.blocks():
@@ -112,7 +109,6 @@ def measure(files: CaseFiles, case: Case, settings: EvaluationSettings, also: Al
         stats=sums.stats,
         largest_label=int(truth.labels.max(initial=0)),
         n_changed_voxels=sums.n_changed,
-        chosen=sums.chosen,
         blocks={
             QUALITY: quality_of(sums.quality, n_true, case.geometry),
             FOUND: components.block(),
@@ -136,22 +132,17 @@ def sign(labels: Labels, settings: EvaluationSettings, files: CaseFiles, known: 
 def _count(case: Case, known: Truth, saved: bool, settings: EvaluationSettings, where: Box, probs: np.ndarray) -> _Sums:
     labels, truth, segmentation = case.labels, known.labels[where], case.segmentation[where]
     valid = None if known.valid is None else known.valid[where]
-    target = np.stack([labels.mask(truth, c) for c in labels.foreground]) if labels.regions else truth
+    target, delivered = labels.channels_of(truth), labels.channels_of(segmentation)
     options: dict[str, Any] = {"regions": labels.regions, "n_bins": settings.n_bins}
     near = {name: mask[where] for name, mask in known.near.items()}
-    stats = count_masks(probs, target, extra_masks=near, valid=valid, **options)
+    stats = count_masks(probs, target, segmentation=delivered, extra_masks=near, valid=valid, **options)
     predicted = segmentation > 0 if valid is None else (segmentation > 0) & valid
-    options["regions"] = labels.values if labels.regions else None
-    chosen = {
-        mask: count_chosen(probs, segmentation, truth, mask=counted, **options)
-        for mask, counted in zip(CHOSEN_MASKS, (predicted, valid))
-    }
     quality = count_quality(probs, segmentation, labels, valid, predicted)
     n_changed = 0
     if saved:
         changed = labels.label_map(probs) != segmentation
         n_changed = int(np.count_nonzero(changed if valid is None else changed & valid))
-    return _Sums(stats, chosen, quality, n_changed)
+    return _Sums(stats, quality, n_changed)
 
 
 def _structure(

@@ -15,17 +15,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.dice_estimate import Prediction
 from nnunet_nacl.calibration.learned_quality import SINGLE_NETWORKS, LearnedQuality
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.documents.decision_json import DECISION_FILE
-from nnunet_nacl.documents.map_file import APPLIED_FILE, MapRecord, read_map, read_record, sha256, structures_of
+from nnunet_nacl.documents.map_file import (
+    APPLIED_FILE,
+    MapRecord,
+    read_map,
+    read_record,
+    same_map,
+    sha256,
+    structures_of,
+)
 from nnunet_nacl.documents.review_list import CaseReview, PredictedCase
 from nnunet_nacl.errors import UserError
 
-__all__ = ["QualityOfMap"]
+__all__ = ["QualityOfMap", "is_calibrated"]
 
 _UNKNOWN = Prediction(math.nan, math.nan, math.nan)
 
@@ -47,38 +54,23 @@ class QualityOfMap:
     keys: tuple[str, ...]
 
     @classmethod
-    def open(cls, path: str | os.PathLike, folder: PredictionFolder, *, calibrated: bool = False) -> QualityOfMap:
+    def open(cls, path: str | os.PathLike, folder: PredictionFolder) -> QualityOfMap:
         """Read what a map has learned.
 
         Args:
             path: calibration_map.json.
-            folder: The predictions that it will be asked about; with a decision.json they are taken as decided.
-            calibrated: Whether the user says that the checkpoint was calibrated with this map.
+            folder: The predictions that it will be asked about, calibrated by it; with a decision.json they are taken
+                as decided.
 
         Raises:
             UserError: The map is of other structures or holds nothing learned; or the predictions were calibrated by
-                another map, or are not known to be calibrated.
+                another map.
         """
         path = Path(path)
         structures, regions = structures_of(folder.labels), folder.labels.regions
         calibration = read_map(path, structures, regions)
-        applied = folder.folder / APPLIED_FILE
-        if applied.is_file():
-            other = read_map(applied, structures, regions)
-            if not (np.allclose(other.slopes, calibration.slopes) and np.allclose(other.offsets, calibration.offsets)):
-                raise UserError(f"{folder.folder} was calibrated by another map than {path}; give that one.")
-            if calibrated:
-                raise UserError(
-                    f"{folder.folder} was calibrated by `nnunet_nacl review` ({APPLIED_FILE}), and with --calibrated "
-                    "once before; give the predictions without --calibrated if they were not, else predict again."
-                )
-        elif not calibrated:
-            raise UserError(
-                f"{folder.folder} is not known to be calibrated (no {APPLIED_FILE}). Calibrate it first: `nnunet_nacl "
-                f"review -i {folder.folder} -map {path} --save_probabilities -o CALIBRATED`, and "
-                "give CALIBRATED; or pass --calibrated if it "
-                "was predicted with checkpoint_calibrated.pth."
-            )
+        if is_calibrated(folder, calibration) is False:
+            raise UserError(f"{folder.folder} was calibrated by another map than {path}; give that one.")
         delivered = "decided" if (folder.folder / DECISION_FILE).is_file() else "argmax"
         return cls.read(path, tuple(structures), delivered)
 
@@ -116,15 +108,22 @@ class QualityOfMap:
 
     def reservations(self, cases: Iterable[str]) -> list[str]:
         """What must be said beside predictions for cases of these names."""
-        notes = [] if self.learned.as_deployed else [f"the map learned {SINGLE_NETWORKS}"]
+        notes = [] if self.learned.as_deployed else [f"The map learned {SINGLE_NETWORKS}."]
         if shared := sorted(self.record.part_of.keys() & set(cases)):
             notes.append(
-                f"the map learned from cases of the same names ({len(shared)}, {shared[0]} first): if they are the "
-                "same, Dice is predicted better here than it will be for new ones"
+                f"The map learned from cases of the same names ({len(shared)}, {shared[0]} first): if they are the "
+                "same, Dice is predicted better here than it will be for new ones."
             )
         return notes
 
-    def named(self, *, calibrated: bool) -> dict[str, Any]:
-        """``map_sha256``; of predictions by calibrated checkpoints ``checkpoint_sha256`` too, if the map tells it."""
-        checkpoints = self.record.checkpoint_sha256 if calibrated else None
-        return {"map_sha256": sha256(self.path)} | ({"checkpoint_sha256": checkpoints} if checkpoints else {})
+    def named(self) -> dict[str, Any]:
+        """``map_sha256``."""
+        return {"map_sha256": sha256(self.path)}
+
+
+def is_calibrated(folder: PredictionFolder, calibration: CalibrationMap) -> bool | None:
+    """Whether predictions were calibrated by this map; False where by another one, None where by none."""
+    applied = folder.folder / APPLIED_FILE
+    if not applied.is_file():
+        return None
+    return same_map(read_map(applied, structures_of(folder.labels), folder.labels.regions), calibration)

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from torch import Tensor
 
-from nnunet_nacl.calibration.affine import AffineMap, log_odds, network_box
+from nnunet_nacl.calibration.calibration_map import CalibrationMap, log_odds, network_box
 
 __all__ = ["Box", "CalibratedProbabilities", "Probabilities", "SavedProbabilities", "layers"]
 
@@ -100,7 +100,7 @@ class SavedProbabilities(Probabilities):
 
     @cached_property
     def crop(self) -> Box | None:
-        """See :func:`~nnunet_nacl.calibration.affine.network_box`."""
+        """See :func:`~nnunet_nacl.calibration.calibration_map.network_box`."""
         return network_box(self.probs, self.regions)
 
     def part(self, where: Box) -> np.ndarray:
@@ -126,7 +126,7 @@ class CalibratedProbabilities(Probabilities):
     """
 
     source: Probabilities
-    map: AffineMap
+    map: CalibrationMap
 
     @property
     def shape(self) -> tuple[int, ...]:  # type: ignore[override]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from nnunet_nacl.calibration.affine import AffineMap
+from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.decision import decide
 from nnunet_nacl.calibration.quality_report import QualityRows
 from nnunet_nacl.calibration.sampling import Sample
@@ -23,7 +23,7 @@ from nnunet_nacl.cases.treatment import decide_case
 from nnunet_nacl.documents.results import CaseResult
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import decode
-from nnunet_nacl.metrics.expected_dice import ExpectedOverlap, count_expected
+from nnunet_nacl.metrics.expected_dice import ExpectedOverlap, count_expected, region_table, sum_inside
 from nnunet_nacl.metrics.overlap import count_overlap
 from nnunet_nacl.metrics.voxel_uncertainty import foreground_uncertainty
 
@@ -81,7 +81,7 @@ def count_quality(
     """
     overlap = count_expected(probs, segmentation, regions=labels.values if labels.regions else None, valid=valid)
     n = int(np.count_nonzero(predicted))
-    means = foreground_uncertainty(probs, predicted, regions=labels.regions)
+    means = foreground_uncertainty(probs, predicted, labels.channels_of(segmentation), regions=labels.regions)
     structures = probs[0 if labels.regions else 1 :]
     largest = structures.max(tuple(range(1, probs.ndim)), initial=0, where=True if valid is None else valid)
     return QualitySums(overlap, {name: mean * n if n else 0.0 for name, mean in means.items()}, n, largest)
@@ -133,8 +133,8 @@ def decided_quality(case: Case) -> dict[str, Any]:
     return {DECIDED: _block(sums, n_true, case.geometry, {key: overlap.dice for key, overlap in overlaps.items()})}
 
 
-def sampled_quality(case: Case, sample: Sample, calibration: AffineMap) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The blocks of the calibrated argmax and of the segmentation that is decided for Dice, estimated from a sample.
+def sampled_quality(case: Case, sample: Sample, calibration: CalibrationMap) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The blocks of the network's labels and of the segmentation that is decided for Dice, estimated from a sample.
 
     Every sum over voxels is a weighted one, the sizes in the truth excepted. Ignored voxels, which no sample holds,
     take no part in the decision.
@@ -144,13 +144,16 @@ def sampled_quality(case: Case, sample: Sample, calibration: AffineMap) -> tuple
         sample: Of the case.
         calibration: Map that its probabilities are taken through.
     """
-    labels, weights, truth = case.labels, sample.weights, sample.truth()
-    probs = calibration.to_probabilities(torch.from_numpy(sample.log_odds.astype(np.float64)))
+    labels, weights, truth, voxels = case.labels, sample.weights, sample.truth(), sample.voxels()
+    probs = calibration.to_probabilities(voxels.log_odds.double(), voxels.label)
     regions = labels.values if labels.regions else None
     decision = decide(probs, regions=regions, region_labels=labels.order, weights=weights)
+    chosen = voxels.label if regions is None else torch.from_numpy(labels.label_map(voxels.label.float().numpy()))
+    table = None if regions is None else region_table(regions, int(chosen.max()) if len(chosen) else 0)
+    kept = ExpectedOverlap(decision.before.expected, *sum_inside(probs, chosen.long(), table, voxels.all_weights))
     n_true = {labels.key(c): int(np.count_nonzero(labels.mask(case.truth, c))) for c in labels.foreground}
     blocks = []
-    for segmentation, sums in ((decision.argmax, decision.before), (decision.segmentation, decision.after)):
+    for segmentation, sums in ((chosen.numpy(), kept), (decision.segmentation, decision.after)):
         dice: dict[str, float] = {}
         for (key, n), channel, chosen in zip(n_true.items(), labels.foreground, sums.chosen):
             inside = (truth[len(dice)] if labels.regions else truth == channel) & labels.mask(segmentation, channel)

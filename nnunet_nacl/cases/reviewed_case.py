@@ -15,8 +15,8 @@ from nnunet_nacl.documents.review_list import CaseReview, StructureReview
 from nnunet_nacl.metrics.expected_dice import count_expected
 from nnunet_nacl.metrics.voxel_uncertainty import (
     Place,
-    confidence,
     foreground_uncertainty,
+    label_confidence,
     least_certain_place,
     margin,
     normalised_entropy,
@@ -24,13 +24,13 @@ from nnunet_nacl.metrics.voxel_uncertainty import (
 
 __all__ = ["MAPS", "MEMBER_MAPS", "PROBABILITIES", "Members", "ReviewedCase", "review_case"]
 
-_MAPS = {"confidence": (confidence, 1.0), "entropy": (normalised_entropy, 0.0), "margin": (margin, 1.0)}
-"""What computes a map, and its value outside nnU-Net's crop, where all is background for certain."""
+_OUTSIDE = {"confidence": 1.0, "entropy": 0.0, "margin": 1.0}
+"""Value of a map outside nnU-Net's crop, where all is background for certain."""
 
 MEMBER_MAPS = ("mutual_information", "expected_entropy")
 """Maps that compare the members of an ensemble; 0 outside the crop."""
 
-MAPS = (*_MAPS, *MEMBER_MAPS)
+MAPS = (*_OUTSIDE, *MEMBER_MAPS)
 
 PROBABILITIES = "probabilities"
 """Stands for a map of every class or region: ``probability_<channel>_<name>``."""
@@ -102,9 +102,12 @@ def review_case(
         if name in MEMBER_MAPS:
             made[name] = members.maps[name] if members else np.zeros(shape, np.float32)
             continue
-        function, outside = _MAPS[name]
-        made[name] = np.full(shape, outside, np.float32)
-        made[name][box] = function(probs, regions=labels.regions, check_values=False)
+        made[name] = np.full(shape, _OUTSIDE[name], np.float32)
+        if name == "confidence":
+            made[name][box] = label_confidence(probs, labels.channels_of(inside), regions=labels.regions)
+        else:
+            function = normalised_entropy if name == "entropy" else margin
+            made[name][box] = function(probs, regions=labels.regions, check_values=False)
     return ReviewedCase(case, _row(case, probs, inside, members), place, made, tuple(unlike))
 
 
@@ -112,7 +115,7 @@ def _row(case: Case, probs: np.ndarray, inside: np.ndarray, members: Members | N
     """The row of a case, from the probabilities and the segmentation inside a box that holds all there is."""
     labels, size = case.labels, case.geometry.voxel_size
     overlap = count_expected(probs, inside, regions=labels.values if labels.regions else None)
-    means = foreground_uncertainty(probs, inside != 0, regions=labels.regions)
+    means = foreground_uncertainty(probs, inside != 0, labels.channels_of(inside), regions=labels.regions)
     volumes = overlap.chosen[None] * size if members is None else members.volumes
     structures = []
     for i, channel in enumerate(labels.foreground):

@@ -36,8 +36,8 @@ __all__ = [
 ]
 
 SAMPLES_FOLDER = "calibration_samples"
-_KEYS = ("log_odds", "target", "masks", "stratum", "drawn_of", "outside", "regions", "signature")
-_SCHEMA = 1
+_KEYS = ("log_odds", "target", "label", "masks", "stratum", "drawn_of", "outside", "regions", "signature")
+_SCHEMA = 2
 
 
 def sample_path(files: CaseFiles) -> Path:

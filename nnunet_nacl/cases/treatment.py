@@ -1,21 +1,23 @@
-"""What is done to a case before it is looked at: its probabilities are calibrated, its segmentation is decided anew."""
+"""What is done to a case before it is looked at: its probabilities are calibrated, its segmentation is decided anew.
+
+A map by itself changes no label: what nnU-Net chose is delivered, and its calibrated probability is the confidence.
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.calibration.affine import AffineMap
+from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.decision import Decision, decide
 from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.probabilities import CalibratedProbabilities
+from nnunet_nacl.errors import UserError
 
-__all__ = ["RULES", "Treatment", "decide_case"]
-
-RULES = ("argmax", "dice")
-"""Of decision: the most probable labels, or the segmentation with the highest expected Dice."""
+__all__ = ["Treatment", "beta_of", "decide_case"]
 
 _DECISION = 1  # raise it when a decision changes for the same probabilities
 
@@ -26,12 +28,16 @@ class Treatment:
 
     Attributes:
         map: Of the probabilities; None leaves them.
-        rule: One of ``RULES``; None leaves the segmentation, unless a map changes what it follows from: then the most
-            probable labels.
+        beta: The segmentation becomes that with the highest expected F-beta; 1 for Dice. None leaves it.
     """
 
-    map: AffineMap | None = None
-    rule: str | None = None
+    map: CalibrationMap | None = None
+    beta: float | None = None
+
+    @property
+    def rule(self) -> str | None:
+        """``dice``, ``fbeta 2`` and so on; None where the segmentation is left."""
+        return None if self.beta is None else "dice" if self.beta == 1 else f"fbeta {self.beta:g}"
 
     def __call__(self, case: Case) -> Case:
         """The case so treated. Its truth stays, and so do the masks around it.
@@ -40,31 +46,49 @@ class Treatment:
             ValueError: The case has no probabilities, or they are not probabilities.
         """
         case = self.before_decision(case)
-        return replace(case, segmentation=decide_case(case)[0]) if self.rule == "dice" else case
+        return replace(case, segmentation=decide_case(case, self.beta)[0]) if self.beta else case
 
     def before_decision(self, case: Case) -> Case:
-        """The case as a decision for Dice finds it; else :meth:`__call__`'s."""
-        if self.map is not None:
-            case = replace(case, probabilities=CalibratedProbabilities(case.probabilities, self.map))
-        if self.rule == "dice" or (self.rule is None and self.map is None):
+        """The case with its probabilities calibrated, and the segmentation that was predicted."""
+        if self.map is None:
             return case
-        return replace(case, segmentation=case.labels.label_map(case.probabilities.whole()))
+        return replace(case, probabilities=CalibratedProbabilities(case.probabilities, self.map))
 
     def to_json(self) -> dict[str, Any]:
         """What results under it depend on, in JSON values; empty where nothing is done."""
-        made: dict[str, Any] = {"decision": _DECISION} if self.rule == "dice" else {}
+        made: dict[str, Any] = {"decision": _DECISION, "rule": self.rule} if self.rule else {}
         return made | ({} if self.map is None else {"map": [self.map.slopes.tolist(), self.map.offsets.tolist()]})
 
 
-def decide_case(case: Case) -> tuple[np.ndarray, Decision]:
-    """(*spatial) label map with the highest expected Dice, and the decision that led to it.
+def beta_of(decide: str | None, beta: float | None = None) -> float | None:
+    """Beta of a decision by its name.
+
+    Args:
+        decide: ``dice``, ``fbeta``, or None for no decision.
+        beta: How many times as much recall weighs as precision, for ``fbeta``; default 2.
+
+    Raises:
+        UserError: There is no such decision, ``beta`` is no positive number, or is given without ``fbeta``.
+    """
+    if decide not in (None, "dice", "fbeta"):
+        raise UserError(f"a decision must be dice or fbeta, got {decide!r}.")
+    if beta is not None and decide != "fbeta":
+        raise UserError(f"-beta {beta:g} belongs to -decide fbeta.")
+    if beta is not None and not 0 < beta < math.inf:
+        raise UserError(f"-beta must be a number above 0, got {beta:g}.")
+    return {None: None, "dice": 1.0}.get(decide, 2.0 if beta is None else float(beta))
+
+
+def decide_case(case: Case, beta: float = 1.0) -> tuple[np.ndarray, Decision]:
+    """(*spatial) label map with the highest expected F-beta (1: Dice), and the decision that led to it.
 
     Raises:
         ValueError: There are no probabilities, or they are not probabilities.
     """
     box, probs = case.probabilities.inside()
     labels = case.labels
-    decision = decide(probs, regions=labels.values if labels.regions else None, region_labels=labels.order or None)
+    regions = labels.values if labels.regions else None
+    decision = decide(probs, regions=regions, region_labels=labels.order or None, beta=beta)
     segmentation = np.zeros(case.probabilities.shape, decision.segmentation.dtype)
     segmentation[box] = decision.segmentation
     return segmentation, decision

@@ -31,7 +31,7 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.json_files import first_line, read_dict
 
-__all__ = ["check_checkpoint", "predict_validation"]
+__all__ = ["check_checkpoint", "inference_of", "is_finished", "predict_validation"]
 
 _MADE_BY = "predicted_by.json"
 _DIED = "the process that exported it died, for lack of memory perhaps; run again with a smaller -np."
@@ -89,7 +89,7 @@ def predict_validation(
         raise UserError(f"fold {fold} is in no splits_final.json of {folder.plans.get('dataset_name')}; see -f.")
     export = MeasuredExport(folder, settings)
     ledger = open_ledger(output / FILE_NAME)
-    todo = [case for case in folder.expected if not _is_finished(folder, ledger, case, settings)]
+    todo = [case for case in folder.expected if not is_finished(folder, ledger, case, settings)]
     if todo:
         with quiet():
             predictor, dataset = _load(model, fold, checkpoint, device, todo, inference)
@@ -103,8 +103,14 @@ def predict_validation(
     return folder
 
 
+def inference_of(folder: Path) -> dict[str, Any]:
+    """``step_size`` and ``mirroring`` of what :func:`predict_validation` left in a folder; else nnU-Net's own."""
+    made_by = read_dict(folder / _MADE_BY) if (folder / _MADE_BY).is_file() else {}
+    return {"step_size": made_by.get("step_size", 0.5), "mirroring": made_by.get("mirroring", True)}
+
+
 def check_checkpoint(folder: Path) -> None:
-    """UserError unless what :func:`predict_validation` left in a folder was made by the checkpoint as it is now."""
+    """UserError if what :func:`predict_validation` left in a folder was made by another checkpoint than it is now."""
     made_by = read_dict(folder / _MADE_BY)
     path = folder.parent / str(made_by.get("checkpoint"))
     if not path.is_file() or identify(path, made_by)["checksum"] != made_by.get("checksum"):
@@ -131,8 +137,8 @@ def _prepare(output: Path, checkpoint: Path, ending: str, inference: dict[str, A
         write_atomically(marker, to_json_text(now))
 
 
-def _is_finished(folder: PredictionFolder, ledger: Ledger, case: str, settings: EvaluationSettings) -> bool:
-    """Whether the segmentation is the one, to the last byte, that a result and a sample were made with."""
+def is_finished(folder: PredictionFolder, ledger: Ledger, case: str, settings: EvaluationSettings) -> bool:
+    """Whether a case was measured: result and sample are of the segmentation that is there, to the last byte."""
     labels, files = folder.labels, folder.files(case)
     try:
         now = sign(labels, settings, files, ledger.entry(case).get(SIGNATURE))

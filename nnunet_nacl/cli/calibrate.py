@@ -4,30 +4,45 @@ from __future__ import annotations
 
 import argparse
 
-from nnunet_nacl.cli.options import add_files, add_groups, add_model, add_processes, add_trust, number_of_processes
+from nnunet_nacl.cli.options import (
+    add_files,
+    add_groups,
+    add_inference,
+    add_model,
+    add_processes,
+    add_trust,
+    number_of_processes,
+)
 
-HELP = "calibrate a trained model on its held-out cases, and write it into the checkpoints"
+HELP = "calibrate a trained model on its held-out cases; its segmentations stay as they are"
 
 _DESCRIPTION = """\
-Fits a map of the log-odds, z_0 + a_k (z_k - z_0) + b_k, to cases that the network was not trained on, and reports what
-it changes, measured on cases that its fit has not seen. Nothing is trained.
+Fits a map of the probabilities to cases that the network was not trained on: log-odds against the background become
+slope x log-odds + offset, by the label that nnU-Net chose for the voxel. No label changes, nothing is trained. What it
+changes is reported on cases that its fit has not seen.
 
-Of a model (-d, -tr, -p, -c, -f) the validation cases of the folds are taken, by their npz files or by the samples that
-our trainers and `nnunet_nacl evaluate --predict` leave. One map serves all folds, and each fold gets a
-checkpoint_calibrated.pth; the originals stay. Of a folder (-i, -gt) the map alone is written: for ensembles, or for a
-hospital's own cases, predicted as the model is used (`nnUNetv2_predict ... --save_probabilities`).
+The cases are, in this order:
+  a model's (-d, -tr, -p, -c, -f)   its validation cases: by the npz files or samples that the folds kept; a fold that
+                                    kept neither is predicted first, as `nnunet_nacl evaluate --predict` does it
+  your own (-i IMAGES -gt LABELS    images named CASE_0000, ...: predicted as the model is used, by all its folds
+    with -d and -c, or -m FOLDER)
+  predictions (-i FOLDER -gt LABELS without a model)   a folder with probabilities: of ensembles, or of other tools
+
+Writes one file, calibration_map.json, into the model's folder (or -o): `nnunet_nacl predict` finds it there.
 """
 
 _EPILOG = """\
-Predict with the calibrated checkpoints, in stock nnU-Net too:  nnUNetv2_predict ... -chk checkpoint_calibrated.pth
-or calibrate saved probabilities:  nnunet_nacl review -i PREDICTIONS -map calibration_map.json -o OUT
+nnU-Net alone cannot apply this map. --write_checkpoints writes the poorer one that fits into a network's last layer
+(-form temperature or shift) into checkpoint_calibrated.pth of each fold: nnUNetv2_predict ... -chk
+checkpoint_calibrated.pth. `nnunet_nacl export --portable` does the same for another site.
 
 Exit status: 0; 1 if some cases could not be used (each is listed); 2 if nothing was done.
 
 examples:
-  nnunet_nacl calibrate -d 4 -tr nnUNetTrainer -c 3d_fullres
-  nnunet_nacl calibrate -i predictions -gt labels -groups '^(patient[0-9]+)' -o our_hospital.json
-  nnunet_nacl calibrate -d 4 -tr nnUNetTrainer -c 3d_fullres -map our_hospital.json
+  nnunet_nacl calibrate -d 4 -c 3d_fullres
+  nnunet_nacl calibrate -i images -gt labels -d 4 -c 3d_fullres -groups '^(patient[0-9]+)' -o our_hospital.json
+  nnunet_nacl calibrate -i predictions -gt labels -o ensemble.json
+  nnunet_nacl calibrate -d 4 -c 3d_fullres -map our_hospital.json
 """
 
 
@@ -37,204 +52,261 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     add = parser.add_argument
     add_model(parser)
+    add("-m", metavar="FOLDER", help="with -i: the model's folder, TRAINER__PLANS__CONFIGURATION, instead of -d and -c")
     add("-chk", metavar="NAME", default="checkpoint_final.pth", help="checkpoint of the folds (default: %(default)s)")
-    add("-i", metavar="PREDICTIONS", help="folder of predictions with probabilities, instead of a model")
+    add("-i", metavar="FOLDER", help="images of your own (with a model), or predictions with probabilities")
     add("-gt", metavar="LABELS", help="their ground truth")
-    add_files(parser, "in PREDICTIONS or up to two levels above")
+    add_files(parser, "of predictions: in their folder or up to two levels above")
     add("-o", metavar="MAP", help="the map (default: calibration_map.json in the model's or the predictions' folder)")
     add(
         "-form",
-        choices=("auto", "temperature", "shift", "logodds"),
+        choices=("auto", "temperature", "shift", "conditional", "matrix"),
         default="auto",
-        help="temperature: one slope; shift: one slope, an offset for each structure; logodds: a slope and an offset "
-        "for each. auto, the default: shift, unless left-out cases speak against it: logodds where their NLL is better "
-        "by more than one standard error, temperature where shift's offsets make it worse, as with few cases",
+        help="temperature: one slope; shift: one slope, an offset for each structure; conditional: both for each "
+        "structure and chosen label; matrix: for each label the log-odds of all structures act on each. auto, the "
+        "default: the poorest whose NLL on left-out cases is within one standard error of the best",
     )
     add_groups(parser)
-    add("-map", metavar="FILE", help="fit nothing, write this map into the model's checkpoints")
+    add("-map", metavar="FILE", help="fit nothing, take this map for the model")
+    add_inference(parser, "cases that must be predicted")
     add_processes(parser)
     add_trust(parser)
-    add("--no-checkpoints", action="store_true", help="write no calibrated checkpoints")
-    add("--any-age", action="store_true", help="take predictions that are older than the checkpoint")
+    add("--write_checkpoints", action="store_true", help="write checkpoint_calibrated.pth too, for nnU-Net alone")
+    add("--any_age", action="store_true", help="take predictions that are older than the checkpoint")
 
 
 def run(args: argparse.Namespace) -> int:
     """Calibrates; exit status 1 if some cases could not be used."""
     from pathlib import Path
 
-    from nnunet_nacl.cases.checkpoints import CALIBRATED, write_calibrated
     from nnunet_nacl.cases.heldout import HeldOut
-    from nnunet_nacl.cases.locate import find_fold_folders, model_folder
-    from nnunet_nacl.cases.prediction_folder import PredictionFolder
+    from nnunet_nacl.cases.validation_prediction import inference_of
     from nnunet_nacl.cli.problem_list import report_problems
-    from nnunet_nacl.documents.map_file import APPLIED_FILE, MAP_FILE, check_output_map, sha256
+    from nnunet_nacl.documents.map_file import MAP_FILE, check_output_map, sha256
     from nnunet_nacl.documents.patient_groups import read_groups
-    from nnunet_nacl.errors import UserError
     from nnunet_nacl.files import to_json_text, write_atomically
     from nnunet_nacl.models.workflow import calibrate
     from nnunet_nacl.show.effect_table import effect_table
 
-    if (args.d is None) == (args.i is None):
-        raise UserError("name a model (-d DATASET -c CONFIGURATION) or give a folder (-i PREDICTIONS -gt LABELS).")
     processes = number_of_processes(args.np)
-    model = None
-    if args.d is not None:
-        if args.c is None:
-            raise UserError("-d needs -c CONFIGURATION, such as -c 3d_fullres.")
-        model = model_folder(args.d, args.tr, args.p, args.c)
-        if args.map:
-            return _write_given(args, model)
-        folders = find_fold_folders(model, args.f)
-        if "all" in folders:
-            raise UserError(
-                "fold all was trained on every case, its validation cases too: nothing is held out. Give trained folds "
-                "(-f 0 1 2 3 4), or cases of your own (-i PREDICTIONS -gt LABELS)."
-            )
-    else:
-        if args.gt is None:
-            raise UserError("-i needs -gt LABELS, the ground truth of these predictions.")
-        if args.map:
-            raise UserError("-map goes with a model (-d); for a folder use `nnunet_nacl review -map`.")
-        folders = {"": PredictionFolder.open(args.i, args.gt, dataset_json=args.djfile, plans=args.pfile)}
-        if (Path(args.i) / APPLIED_FILE).is_file():
-            raise UserError(f"{args.i} is calibrated already; give the folder that it was made from.")
+    model = _model(args)
+    if args.map:
+        return _take_given(args, model)
     output = Path(args.o) if args.o else (model or Path(args.i)) / MAP_FILE
     check_output_map(output)
+    folders, networks, inference = _folders(args, model, output, processes)
     held_out = HeldOut(folders)
-    baked = None if args.no_checkpoints else model
-    if baked:
-        _check_checkpoints(args, baked, held_out)
+    if model and not args.i:
+        _check_age(args, model, held_out)
+        networks = {fold: sha256(model / f"fold_{fold}" / args.chk) for fold in folders}
+        inference = inference_of(held_out.first.folder)
     groups = read_groups(args.groups, list(held_out.files)) if args.groups else None
     calibration = calibrate(
         held_out,
         form=args.form,
         groups=groups,
         output=None if model else output,
-        as_deployed=model is None,
+        as_deployed=args.i is not None,
         num_processes=processes,
         progress=True,
     )
-    fitted = calibration.chosen.fit.map
-    notes = _notes(args, held_out, calibration) if model else []
+    notes = _notes(held_out, calibration, model)
     document = calibration.to_json() | {"source": str(model or Path(args.i).resolve()), "folds": sorted(folders)}
+    document |= {"inference": inference, "checkpoint_sha256": networks}
     document |= {"notes": notes, "problems": held_out.problems}
-    if baked:
-        mark = {key: document[key] for key in ("schema_version", "regions", "structures", "form", "generated_by")}
-        document["checkpoints"] = write_calibrated(baked, list(folders), args.chk, fitted, mark, progress=True)
-        notes += _other_folds(baked, fitted)
-        document["checkpoint_sha256"] = {fold: sha256(baked / f"fold_{fold}" / CALIBRATED) for fold in folders}
     write_atomically(output, to_json_text(document))
 
     print(_summary(calibration))
     print(effect_table(calibration.effect, calibration.structures))
-    print("NLL all is what the map is fitted by. Masks that look at the truth reward holding back, and may get worse.")
+    print("ECE is of nnU-Net's own labels. NLL all is what the map is fitted by; masks that look at the truth first")
+    print("reward holding back, and may get worse.\n")
+    print("Dice of nnU-Net's labels (before), and decided for the highest expected Dice (after, -decide dice):")
+    print(effect_table(calibration.decision, calibration.structures))
     print(f"\n{calibration.quality.table()}")
     for note in notes:
         print(f"\nnote: {note}")
     print(f"\nwritten: {output}")
-    for path in [baked / f"fold_{fold}" / CALIBRATED for fold in folders if baked]:
-        print(f"written: {path}")
+    if args.write_checkpoints:
+        _write_checkpoints(args, model, output, list(folders))
     report_problems("calibrate", held_out.problems, "cases could not be used")
     return 1 if held_out.problems else 0
 
 
-def _check_checkpoints(args: argparse.Namespace, model, held_out) -> None:
-    from nnunet_nacl.cases.checkpoints import check_checkpoints
+def _model(args: argparse.Namespace):
+    """Folder of the model, None for predictions alone; UserError where the options do not fit."""
+    from pathlib import Path
+
+    from nnunet_nacl.cases.locate import model_folder
+    from nnunet_nacl.errors import UserError
+
+    if args.d is None and args.m is None and args.i is None:
+        raise UserError("name a model (-d DATASET -c CONFIGURATION) or give a folder (-i FOLDER -gt LABELS).")
+    if args.i is not None and args.gt is None and not args.map:
+        raise UserError("-i needs -gt LABELS, the ground truth of these cases.")
+    if args.m is not None and (args.d is not None or args.i is None):
+        raise UserError("-m FOLDER goes with -i IMAGES, without -d; a model's own validation cases need -d and -c.")
+    if args.m is not None:
+        return Path(args.m)
+    if args.d is None:
+        if args.map or args.write_checkpoints:
+            raise UserError(
+                "-map and --write_checkpoints go with a model (-d); for a folder: `nnunet_nacl review -map`."
+            )
+        return None
+    if args.c is None:
+        raise UserError("-d needs -c CONFIGURATION, such as -c 3d_fullres.")
+    return model_folder(args.d, args.tr, args.p, args.c)
+
+
+def _folders(args: argparse.Namespace, model, output, processes: int):
+    """Folders of held-out cases by fold, hashes of the networks, and the settings of the predictions."""
+    import sys
+    from pathlib import Path
+
+    from nnunet_nacl.cases.checkpoints import check_age
+    from nnunet_nacl.cases.prediction_folder import PredictionFolder
+    from nnunet_nacl.documents.map_file import APPLIED_FILE
+    from nnunet_nacl.errors import UserError
+    from nnunet_nacl.prediction.labelled_images import predict_labelled
+    from nnunet_nacl.prediction.trained_model import TrainedModel
+
+    network = {"device": args.device, "step_size": args.step_size, "mirroring": not args.disable_tta}
+    if args.i is None:
+        return _validation_folders(args, model, network, processes), {}, {}
+    if model is None:
+        print(f"{args.i} is taken for a folder of predictions; name a model (-d, -c) for images.", file=sys.stderr)
+        if (Path(args.i) / APPLIED_FILE).is_file():
+            raise UserError(f"{args.i} is calibrated already; give the folder that it was made from.")
+        folder = PredictionFolder.open(args.i, args.gt, dataset_json=args.djfile, plans=args.pfile)
+        return {"": folder}, {}, {}
+    opened = TrainedModel.open(model, folds=args.f, checkpoint=args.chk)
+    check_age(model, opened.folds, args.chk, {})  # not calibrated already
+    place = output.with_name(f"{output.stem}_predictions")
+    print(f"{args.i} is taken for images: folds {', '.join(opened.folds)} predict them into {place}.", file=sys.stderr)
+    folder = predict_labelled(opened, network, Path(args.i), Path(args.gt), place, progress=True)
+    networks = dict(zip(opened.folds, opened.hashes))
+    return {"": folder}, networks, {name: network[name] for name in ("step_size", "mirroring")}
+
+
+def _validation_folders(args: argparse.Namespace, model, network: dict, processes: int) -> dict:
+    """The folds' validation cases; of folds that kept neither probabilities nor samples they are predicted."""
+    import sys
+
+    from nnunet_nacl.cases.checkpoints import check_age
+    from nnunet_nacl.cases.heldout import HeldOut
+    from nnunet_nacl.cases.locate import find_fold_folders, predicted_folder
+    from nnunet_nacl.cases.validation_prediction import check_checkpoint, predict_validation
+    from nnunet_nacl.errors import UserError
+    from nnunet_nacl.prediction.trained_model import FINAL
+
+    trained = sorted(path.parent.name.removeprefix("fold_") for path in model.glob(f"fold_*/{args.chk}"))
+    folds = list(dict.fromkeys(args.f or [fold for fold in trained if fold != "all"] or trained))
+    if "all" in folds:
+        raise UserError(
+            "fold all was trained on every case, its validation cases too: nothing is held out. Give trained folds "
+            "(-f 0 1 2 3 4), or cases of your own (-i IMAGES -gt LABELS -d ... -c ...)."
+        )
+    if not folds:
+        raise UserError(f"{model} has no fold with a {args.chk}; finish a training, or name another with -chk.")
+    check_age(model, folds, args.chk, {})  # before hours of prediction: present, and not calibrated already
+    folders, lacking = {}, {}
+    for fold in folds:
+        try:
+            folders[fold] = find_fold_folders(model, [fold])[fold]
+            if folders[fold].folder == predicted_folder(model / f"fold_{fold}", FINAL):
+                check_checkpoint(folders[fold].folder)
+            lacking[fold] = len(HeldOut.lacking(folders[fold]))
+        except UserError:
+            lacking[fold] = -1  # no validation folder, or one that an earlier network predicted
+    if todo := [fold for fold, number in lacking.items() if number]:
+        print(
+            f"folds {', '.join(todo)} kept neither probabilities nor samples of all validation cases of this network: "
+            f"predicting them with {args.chk} on {args.device}; the bar shows the time left, and an interrupted run "
+            "goes on.",
+            file=sys.stderr,
+        )
+    for fold in todo:
+        folders[fold] = predict_validation(model, fold, args.chk, **network, num_processes=processes, progress=True)
+    return {fold: folders[fold] for fold in folds}
+
+
+def _check_age(args: argparse.Namespace, model, held_out) -> None:
+    from nnunet_nacl.cases.checkpoints import check_age
 
     oldest: dict[str, int] = {}
     for case, fold in held_out.fold.items() if not args.any_age else ():
         oldest[fold] = min(held_out.made(case), oldest.get(fold, held_out.made(case)))
-    check_checkpoints(model, list(held_out.folders), args.chk, predicted_ns=oldest)
+    check_age(model, list(held_out.folders), args.chk, oldest)
 
 
-def _notes(args: argparse.Namespace, held_out, calibration) -> list[str]:
-    """What the user must know of this configuration."""
-    from nnunet_nacl.cases.checkpoints import CALIBRATED
-    from nnunet_nacl.cases.map_resampling import resampling_difference
-
-    folder = held_out.first
-    configuration = folder.plans.get("configurations", {}).get(args.c, {})
+def _notes(held_out, calibration, model) -> list[str]:
+    """What the user must know of this calibration."""
     notes = []
-    if configuration.get("previous_stage"):
-        notes.append(
-            f"cascade: this is its last stage. Predict {configuration['previous_stage']} with its original checkpoint; "
-            "a calibrated one would change what this stage is given."
-        )
-    if configuration.get("next_stage"):
-        notes.append(
-            f"cascade: {configuration['next_stage']} was trained on predictions of the original checkpoint; "
-            "never give it those of the calibrated one."
-        )
-
-    def read():
-        data = folder.load(next(iter(held_out.files.values())))
-        return data.probabilities.whole(), data.spacing_mm
-
-    if calibration.exact:
-        difference = resampling_difference(folder.plans, args.c, read, calibration.chosen.fit.map)
-        if difference:
-            notes.append(
-                "these plans resample probabilities by cubic interpolation, which clips: the calibrated checkpoint "
-                f"and `nnunet_nacl review -map` differ, on case {next(iter(held_out.files))} by at most "
-                f"{difference[0]:.2g}, {difference[1]:.2g} on average."
-            )
-    else:
-        notes.append(
-            "values after calibration are estimates from samples; for exact ones of the calibrated checkpoint run "
-            f"`nnunet_nacl evaluate -d {args.d} -tr {args.tr} -p {args.p} -c {args.c} --predict -chk {CALIBRATED}`."
-        )
+    configuration = model and held_out.first.plans.get("configurations", {}).get(model.name.rpartition("__")[2], {})
+    if configuration and configuration.get("previous_stage"):
+        notes.append("cascade: this map is for its last stage; the stage before is predicted as ever.")
+    if poorer := calibration.to_json()["labels_as_shift"]:
+        notes.append(f"fewer than 5 patients have the label {', '.join(poorer)}: it is mapped as by the form shift.")
+    if not calibration.exact:
+        notes.append("values after calibration are estimates from samples, since the probabilities were not kept.")
     return notes
 
 
-def _other_folds(model, calibration) -> list[str]:
-    """A warning where folds keep what an earlier map made of them."""
-    from nnunet_nacl.cases.checkpoints import CALIBRATED, calibrated_otherwise
-
-    others = calibrated_otherwise(model, calibration)
-    if not others:
-        return []
-    return [
-        f"the {CALIBRATED} of fold {', '.join(others)} holds another, earlier map. Predict with the folds of this one "
-        "alone (-f), or calibrate all folds together."
-    ]
-
-
-def _write_given(args: argparse.Namespace, model) -> int:
-    """Write a map into a model, which may have come as a zip file: without validation folders."""
+def _take_given(args: argparse.Namespace, model) -> int:
+    """Take a map for a model, which may have come as a zip file: without validation folders."""
     from pathlib import Path
 
-    from nnunet_nacl.cases.checkpoints import CALIBRATED, check_checkpoints, write_calibrated
     from nnunet_nacl.cases.prediction_folder import PredictionFolder
-    from nnunet_nacl.documents.map_file import MAP_FILE, map_to_json, read_map, structures_of
-    from nnunet_nacl.errors import UserError
+    from nnunet_nacl.documents.map_file import MAP_FILE, check_networks, read_map, read_record, sha256, structures_of
     from nnunet_nacl.files import write_atomically
 
+    folder, given = PredictionFolder.open(model, need_reference=False), Path(args.map)
+    read_map(given, structures_of(folder.labels), folder.labels.regions)
     present = sorted(path.parent.name.removeprefix("fold_") for path in model.glob(f"fold_*/{args.chk}"))
-    folds = list(dict.fromkeys(args.f or present))
-    if not folds:
-        raise UserError(f"{model} has no fold with a {args.chk}; name another with -chk.")
-    folder = PredictionFolder.open(model, need_reference=False)
-    calibration = read_map(args.map, structures_of(folder.labels), folder.labels.regions)
-    check_checkpoints(model, folds, args.chk, predicted_ns={})
-    mark = map_to_json(calibration, structures_of(folder.labels))
-    write_calibrated(model, folds, args.chk, calibration, mark, progress=True)
-    write_atomically(model / MAP_FILE, Path(args.map).read_text(encoding="utf-8"))  # predictions look for it there
-    for note in _other_folds(model, calibration):
-        print(f"note: {note}\n")
-    for path in (model / MAP_FILE, *(model / f"fold_{fold}" / CALIBRATED for fold in folds)):
-        print(f"written: {path}")
+    networks = {fold: sha256(model / f"fold_{fold}" / args.chk) for fold in present}
+    check_networks(given, read_record(given), networks)
+    write_atomically(model / MAP_FILE, given.read_text(encoding="utf-8"))
+    print(f"written: {model / MAP_FILE}")
+    if args.write_checkpoints:
+        _write_checkpoints(args, model, model / MAP_FILE, args.f or present)
     return 0
 
 
+def _write_checkpoints(args: argparse.Namespace, model, path, folds: list[str]) -> None:
+    """The affine map of the file into a checkpoint of each fold."""
+    from nnunet_nacl.cases.checkpoints import CALIBRATED, write_calibrated
+    from nnunet_nacl.cases.prediction_folder import PredictionFolder
+    from nnunet_nacl.documents.map_file import map_to_json, read_map, structures_of
+
+    labels = PredictionFolder.open(model, need_reference=False).labels
+    form = args.form if args.form in ("temperature", "shift") else "temperature"
+    found = read_map(path, structures_of(labels), labels.regions, form)
+    mark = map_to_json({form: found}, form, structures_of(labels))
+    write_calibrated(model, folds, args.chk, found, mark, progress=True)
+    for fold in folds:
+        print(f"written: {model / f'fold_{fold}' / CALIBRATED}   ({form})")
+
+
 def _summary(calibration) -> str:
-    fit, parts = calibration.chosen.fit, calibration.chosen.part_maps
-    lines = [f"form {calibration.form}, {len(calibration.parts)} cases, {len(parts)} parts"]
-    columns = (*fit.standard_errors.reshape(2, -1), fit.map.slopes, fit.map.offsets)
-    for (key, name), slope_error, offset_error, slope, offset in zip(calibration.structures.items(), *columns):
-        shift = "no offset" if calibration.form == "temperature" else f"offset {offset:+.4f} ({offset_error:.4f})"
-        lines.append(f"  {key} {name}: slope {slope:.4f} (standard error {slope_error:.4f}), {shift}")
-    scores = ", ".join(f"{form} {one.score.nll:.5f}" for form, one in calibration.by_form.items())
-    lines.append(f"cross-validated NLL: {scores}")
-    changed = f"{calibration.confident_changed:.0f} of {calibration.confident:.0f}"
-    lines.append(f"confident foreground voxels (p > 0.9) that get another label: {changed}\n")
+    import numpy as np
+
+    chosen = calibration.chosen
+    kind = f"form {chosen.form}, ridge {chosen.ridge:g}"
+    lines = [f"{kind}, {len(calibration.parts)} cases, {len(chosen.part_maps)} parts"]
+    found, own = chosen.fit, [chosen.fit.map.slopes, chosen.fit.standard_errors[0]]
+    if own[0].ndim == 3:  # the numbers beside the diagonal stand in the file
+        own = [np.diagonal(values, axis1=1, axis2=2) for values in own]
+    slopes, offsets = own, (found.map.offsets, found.standard_errors[1])
+    labels = calibration.labels if len(found.map.slopes) > 1 else ["any label"]
+    for row, label in enumerate(labels):
+        for i, (key, name) in enumerate(calibration.structures.items()):
+            (slope, slope_error), (offset, offset_error) = (
+                (values[row, i], errors[row, i]) for values, errors in (slopes, offsets)
+            )
+            numbers = f"slope {slope:.3f} (standard error {slope_error:.3f})"
+            if chosen.form != "temperature":
+                numbers += f", offset {offset:+.3f} ({offset_error:.3f})"
+            lines.append(f"  {label}, {key} {name}: {numbers}")
+    scores = ", ".join(f"{form} {one.score.nll:.5f}" for form, one in calibration.best_of_forms.items())
+    lines.append(f"cross-validated NLL: {scores}\n")
     return "\n".join(lines)

@@ -39,8 +39,8 @@ listed, the others are saved); 2 if nothing could.
 examples:
   nnunet_nacl evaluate -d 4 -tr nnUNetTrainerNACL -c 3d_fullres
   nnunet_nacl evaluate -d 4 -c 2d -f 0 -np 4 --csv
-  nnunet_nacl evaluate -d 4 -c 3d_fullres --predict -chk checkpoint_calibrated.pth
-  nnunet_nacl evaluate labelsTs predictions_calibrated -map calibration_map.json
+  nnunet_nacl evaluate -d 4 -c 3d_fullres --predict
+  nnunet_nacl evaluate labelsTs predictions -map calibration_map.json
   nnunet_nacl evaluate labelsTs predictions -djfile predictions/dataset.json -pfile predictions/plans.json
 """
 
@@ -66,9 +66,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     directions = "HD95 of both directions pooled, or the larger of the two directions' (default: %(default)s)"
     add("-hd", choices=("pooled", "max"), default="pooled", help=directions)
     add_threshold(parser)
-    learned = "map by which the folder was calibrated: predict Dice by what it learned, and say how far that holds"
+    learned = "measure pred_folder through this map, predict Dice by what it learned, and report how far that holds"
     add("-map", metavar="FILE", help=learned)
-    add("--calibrated", action="store_true", help="with -map: predicted with the calibrated checkpoint of this map")
     add("--paper", action="store_true", help="also the NACL paper's own evaluation, for its tables (classes only)")
     add("--csv", action="store_true", help="also write every number to a .csv file beside the output")
     add_trust(parser)
@@ -77,6 +76,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluates; exit status 1 if something could not be evaluated."""
+    import contextlib
     from pathlib import Path
 
     from nnunet_nacl.calibration.quality_report import quality_report
@@ -94,10 +94,10 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.show.quality_tables import quality_text
 
     by_name, by_folder, asked = args.d is not None, args.gt_folder is not None, None
-    if (args.map or args.calibrated) and (by_name or not args.map):
+    if args.map and by_name:
         raise UserError(
-            "-map, and --calibrated with it, are for a folder of predictions; for a model's own validation cases "
-            "`nnunet_nacl compare -tr TRAINER+calibrated` predicts Dice."
+            "-map is for a folder of predictions; for a model's own validation cases `nnunet_nacl compare -tr "
+            "TRAINER+calibrated` predicts Dice."
         )
     if args.predict and not by_name:
         raise UserError("--predict needs a model: -d DATASET -c CONFIGURATION.")
@@ -122,7 +122,12 @@ def run(args: argparse.Namespace) -> int:
         references = Path(args.gt_folder)
         folder = PredictionFolder.open(args.pred_folder, references, dataset_json=args.djfile, plans=args.pfile)
         folders = {"": folder.expecting_all_references()}
-        asked = QualityOfMap.open(args.map, folder, calibrated=args.calibrated) if args.map else None
+        if args.map:
+            plain, folders = folders[""], {"": _through_map(folders[""], Path(args.map))}
+            if folders[""] is not plain:  # beside what was measured of the predictions as they are
+                args.o = args.o or str(Path(args.pred_folder) / "calibrated" / "calibration.json")
+            with contextlib.suppress(UserError):  # a map that has learned nothing
+                asked = QualityOfMap.open(args.map, folder)
         title = str(folder.folder)
     if args.paper and next(iter(folders.values())).labels.regions:
         raise UserError("--paper is defined for classes only; this data set has regions.")
@@ -141,7 +146,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"\n{quality_text(rows, threshold)}")
     if rows and asked:
         print("".join(f"note: {note}\n" for note in rows.reservations), end="")
-        predicted = asked.named(calibrated=args.calibrated) | {"notes": rows.reservations}
+        predicted = asked.named() | {"notes": rows.reservations}
         predicted |= quality_report(rows, threshold).to_json()
         write_atomically(output, to_json_text(read_dict(output) | {"predicted_quality": predicted}))
     print(f"\nwritten: {output}")
@@ -151,6 +156,20 @@ def run(args: argparse.Namespace) -> int:
     problems = failed | evaluation.problems
     report_problems("evaluate", problems, "could not be evaluated")
     return 1 if problems else 0
+
+
+def _through_map(folder, path):
+    """The predictions as if they had been calibrated, where they are not."""
+    from nnunet_nacl.cases.predicted_quality import is_calibrated
+    from nnunet_nacl.cases.treatment import Treatment
+    from nnunet_nacl.documents.map_file import read_map, structures_of
+    from nnunet_nacl.errors import UserError
+
+    found = read_map(path, structures_of(folder.labels), folder.labels.regions)
+    known = is_calibrated(folder, found)
+    if known is False:
+        raise UserError(f"{folder.folder} was calibrated by another map than {path}; give that one.")
+    return folder if known else folder.treated(Treatment(found))
 
 
 def _predicted(args: argparse.Namespace, model, settings, processes: int) -> dict:

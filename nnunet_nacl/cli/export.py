@@ -9,12 +9,14 @@ from nnunet_nacl.cli.options import add_model, add_trust
 HELP = "export a trained model with its calibration and a model card; --portable: nnU-Net alone can use it"
 
 _DESCRIPTION = """\
-Writes the zip of nnUNetv2_export_model_to_zip, and in it also the calibrated checkpoints, calibration_map.json and
-model_card.md: data, plans, trainer, how far the confidence holds (table and diagram), versions, hashes.
+Writes the zip of nnUNetv2_export_model_to_zip, and in it also calibration_map.json and model_card.md: data, plans,
+trainer, how far the confidence holds (table and diagram), versions, hashes.
 
---portable changes one thing in each checkpoint, the name of the trainer, to nnU-Net's own, and stores the calibrated
-network, where there is one, as checkpoint_final.pth: predictions are the same, and this package is not needed for
-them. The folder keeps its name, so that the site's own models stay. Refused where a trainer changes the network.
+--portable is for sites that have nnU-Net alone. It records nnU-Net's own trainer in the checkpoints, and writes a map
+that fits into them (-form) where the model is calibrated: temperature changes no label of a single network, shift
+calibrates better and changes some; what it costs is printed. The map of calibration_map.json itself is conditional on
+the label and fits into no checkpoint. The folder keeps its name, so that the site's own models stay. Refused where a
+trainer changes the network.
 """
 
 _EPILOG = """\
@@ -34,6 +36,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-o", metavar="FILE", required=True, help="the zip to write")
     add_trust(parser)
     add("--portable", action="store_true", help="record nnU-Net's own trainer, so that nnU-Net alone can predict")
+    add(
+        "-form", choices=("temperature", "shift"), help="with --portable: map in the checkpoints (default: temperature)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -41,9 +46,13 @@ def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from nnunet_nacl.cases.locate import model_folder
+    from nnunet_nacl.errors import UserError
     from nnunet_nacl.models.archive import export_model
 
+    if args.form and not args.portable:
+        raise UserError("-form is the map that --portable writes into the checkpoints: pass --portable too.")
     model = model_folder(args.d, args.tr, args.p, args.c)
-    path = export_model(model, Path(args.o), folds=args.f, portable=args.portable, say=print)
+    options = {"portable": args.portable, "form": args.form or "temperature", "say": print}
+    path = export_model(model, Path(args.o), folds=args.f, **options)
     print(f"written: {path} ({path.stat().st_size / 1e6:.1f} MB)")
     return 0

@@ -6,6 +6,7 @@ import argparse
 import os
 
 __all__ = [
+    "add_decision",
     "add_files",
     "add_groups",
     "add_inference",
@@ -70,6 +71,14 @@ def add_groups(parser: argparse.ArgumentParser, default: str = "each case is its
     """
     groups = "patient of each case: .json of {case: patient}, or a regular expression whose group is the patient"
     parser.add_argument("-groups", metavar="FILE|REGEX", help=f"{groups} (default: {default})")
+
+
+def add_decision(parser: argparse.ArgumentParser) -> None:
+    """Adds ``-decide -beta``, see :func:`nnunet_nacl.cases.treatment.beta_of`."""
+    decide = "change the labels to those with the highest expected Dice, or F-beta (default: they are kept)"
+    parser.add_argument("-decide", choices=("dice", "fbeta"), help=decide)
+    beta = "with -decide fbeta: how many times as much recall weighs as precision (default: 2: finds more)"
+    parser.add_argument("-beta", metavar="BETA", type=float, help=beta)
 
 
 def add_threshold(parser: argparse.ArgumentParser, meaning: str = "a case is bad, and should be found,") -> None:

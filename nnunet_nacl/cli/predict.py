@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from nnunet_nacl.cli.options import add_inference, add_threshold, add_trust, threshold_of
+from nnunet_nacl.cli.options import add_decision, add_inference, add_threshold, add_trust, threshold_of
 
 HELP = "predict scans and list those to look at first"
 
@@ -21,12 +21,13 @@ OUT is a folder as nnUNetv2_predict leaves it, and in it
 """
 
 _EPILOG = """\
-Calibrated models (nnunet_nacl calibrate) are predicted with checkpoint_calibrated.pth, and Dice and volume of each
-structure are predicted with 90 % intervals. Others work too; what they lack is said.
+Segmentations are nnUNetv2_predict's, bit by bit. Of a calibrated model (nnunet_nacl calibrate wrote its
+calibration_map.json) the probabilities are calibrated, and Dice and volume of each structure are predicted with 90 %
+intervals. Other models work too, with a note about what they lack.
 
--decide dice gives every scan the segmentation with the highest expected Dice. It takes probabilities at their word, so
-it is the default where the checkpoint is calibrated (it raised the mean Dice of the four calibrated networks that we
-measured by 0.000 to 0.002); elsewhere argmax is: nnUNetv2_predict's most probable labels, bit by bit.
+-decide dice changes the labels: every scan gets the segmentation with the highest expected Dice. `nnunet_nacl
+calibrate` measures on held-out cases whether that pays for a model. -decide fbeta -beta 2 finds more, -beta 0.5 gives
+fewer false alarms.
 -pp_pkl_file applies nnU-Net's postprocessing, which must have been chosen for that kind of segmentation.
 
 Reasons to look: a predicted Dice below -threshold; folds that overlap by a Dice of less than 0.7; nothing segmented, an
@@ -41,7 +42,7 @@ Exit status: 0; 1 if some scans could not be done; 2 if nothing could. Research 
 examples:
   nnunet_nacl predict -i scans -o out -d 4 -c 3d_fullres
   nnunet_nacl predict -i scans -o out -d 4 -c 3d_fullres -tr nnUNetTrainerNACL -f 0 1 2 3 4 -threshold 0.8 -maps
-  nnunet_nacl predict -i scans -o out -m MODEL_FOLDER -decide argmax -device cpu
+  nnunet_nacl predict -i scans -o out -m MODEL_FOLDER -decide dice -device cpu
 """
 
 
@@ -59,20 +60,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-tr", metavar="TRAINER", default="nnUNetTrainer", help="default: %(default)s")
     add("-p", metavar="PLANS", default="nnUNetPlans", help="default: %(default)s")
     add("-f", metavar="FOLD", nargs="+", help="folds that are averaged (default: every trained fold)")
-    add(
-        "-chk", metavar="NAME", help="checkpoint (default: the calibrated one if every fold has it, else the final one)"
-    )
-    add(
-        "-map", metavar="FILE", help="calibration map of these checkpoints (default: calibration_map.json of the model)"
-    )
-    add("-decide", choices=("argmax", "dice"), help="default: dice for calibrated checkpoints, else argmax")
+    add("-chk", metavar="NAME", help="checkpoint of the folds (default: checkpoint_final.pth)")
+    add("-map", metavar="FILE", help="calibration map of this model (default: calibration_map.json in its folder)")
+    add_decision(parser)
     add("-pp_pkl_file", metavar="FILE", help="apply this postprocessing.pkl of nnU-Net")
     add_threshold(parser, "a reason to look")
     add(
         "-maps",
         metavar="MAP",
         nargs="*",
-        help="write maps: of confidence, entropy, margin, and mutual_information for several folds (no name: all)",
+        help="write maps: confidence, entropy, margin, mutual_information of several folds (no name: these), or "
+        "probabilities: an image of each class, calibrated",
     )
     add("-prev_stage_predictions", metavar="FOLDER", help="segmentations of the stage before, for a cascade")
     add_inference(parser)
@@ -85,7 +83,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-num_parts", metavar="N", type=int, default=1, help="runs that share the scans (default: %(default)s)")
     add("-part_id", metavar="I", type=int, default=0, help="which of them this is, from 0 (default: %(default)s)")
     add_trust(parser)
-    add("--save_probabilities", action="store_true", help="save the probabilities (npz, pkl) too, for ensembles")
+    add("--save_probabilities", action="store_true", help="save nnU-Net's probabilities (npz, pkl) too")
     add("--verbose", action="store_true", help="let nnU-Net say what it does")
     add("--continue_prediction", action="store_true", help="keep the scans that an earlier run finished")
     add("--disable_progress_bar", action="store_true", help="show no progress bar")
@@ -99,6 +97,7 @@ def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from nnunet_nacl.cases.checkpoint_files import CAN_HOLD_CODE
+    from nnunet_nacl.cases.treatment import beta_of
     from nnunet_nacl.cli.problem_list import report_problems
     from nnunet_nacl.cli.review_text import print_list
     from nnunet_nacl.prediction.scan_list import NOT_YET
@@ -108,9 +107,9 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.show.thumbnail import draw_thumbnail
 
     folder = _model_folder(args)
-    given = Path(args.map) if args.map else None
-    model = TrainedModel.open(folder, folds=args.f, checkpoint=args.chk, calibration_map=given, decide=args.decide)
-    postprocessing, source = _postprocessing(args.pp_pkl_file, model.decided)
+    given, beta = Path(args.map) if args.map else None, beta_of(args.decide, args.beta)
+    model = TrainedModel.open(folder, folds=args.f, checkpoint=args.chk, calibration_map=given, beta=beta)
+    postprocessing, source = _postprocessing(args.pp_pkl_file, model.treatment.beta is not None)
     processes = {"preprocessing_processes": args.npp, "export_processes": args.nps}
     scans = ScanRun(
         Path(args.i),
@@ -189,19 +188,22 @@ def _postprocessing(file: str | None, decided: bool):
     path = Path(file)
     steps = read_postprocessing(path)
     if (path.resolve().parent / FILE_NAME).is_file() != decided:
-        chosen, other = ("the most probable labels", "argmax") if decided else ("decided segmentations", "dice")
-        remedy = " or one that `nnunet_nacl review --postprocessing` chose" if decided else ""
-        raise UserError(f"{path} was chosen for {chosen}; give -decide {other}{remedy}.")
+        if decided:
+            raise UserError(
+                f"{path} was chosen for nnU-Net's own labels; leave out -decide, or give one that `nnunet_nacl review "
+                "--postprocessing` chose."
+            )
+        raise UserError(f"{path} was chosen for decided segmentations; give -decide dice.")
     return steps, f"sha256 {checksum(path, hashlib.sha256())}"
 
 
 def _say_what_is_missing(model, args: argparse.Namespace) -> None:
     import sys
 
-    for missing in model.missing:
+    for missing in (*model.missing, *model.other_inference(args.step_size, not args.disable_tta)):
         print(f"note: {missing}", file=sys.stderr)
-    if args.disable_tta and model.calibrated:
-        print("note: --disable_tta: the calibration was fitted with mirroring, its numbers hold less", file=sys.stderr)
+    if model.advice and not model.treatment.beta:
+        print(f"note: {model.advice}", file=sys.stderr)
 
 
 def _set_threads(device: str) -> None:

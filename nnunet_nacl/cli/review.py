@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from nnunet_nacl.cli.options import (
+    add_decision,
     add_files,
     add_groups,
     add_processes,
@@ -21,9 +22,9 @@ nnUNetv2_train ... --npz). OUT becomes a folder as nnU-Net writes it: segmentati
 predictions, dataset.json and plans.json. Beside them lie review.csv, one row a case, those with the lowest expected
 Dice first, empty predictions before all, and index.html, the same list with pictures. No ground truth is needed.
 
-Without -map and -decide the segmentations are those that were predicted. With a calibration map (-map, of
-`nnunet_nacl calibrate`) the probabilities are calibrated first, and Dice and volume of every structure are predicted
-from what the map learned on held-out cases, with 90 % intervals for patients like those.
+The segmentations are those that were predicted. With a calibration map (-map, of `nnunet_nacl calibrate`) the
+probabilities are calibrated, and Dice and volume of every structure are predicted from what the map learned on held-out
+cases, with 90 % intervals for patients like those.
 With -decide dice every case gets the segmentation that can expect the highest Dice by the probabilities: a voxel then
 belongs to a structure from a probability of half the structure's expected Dice on, rather than from one half. A
 structure that the most probable labels lack is never added. Calibrate where the probabilities cannot be trusted.
@@ -68,7 +69,7 @@ examples:
   nnUNetv2_predict -i scans -o predictions -d 4 -c 3d_fullres --save_probabilities
   nnunet_nacl review -i predictions -o reviewed
   nnunet_nacl review -i predictions -o reviewed -map calibration_map.json -threshold 0.8 -maps
-  nnunet_nacl review -i predictions -o calibrated -map calibration_map.json -decide argmax --save_probabilities
+  nnunet_nacl review -i predictions -o calibrated -map calibration_map.json --save_probabilities
   nnunet_nacl review -i .../fold_0/validation -o decided_0 -decide dice -gt .../gt_segmentations --postprocessing
   nnunet_nacl review -i predictions_fold0 predictions_fold1 predictions_fold2 -o reviewed -np 4
 """
@@ -82,11 +83,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-i", metavar="FOLDER", nargs="+", required=True, help="predictions; several folders: an ensemble's members")
     add("-o", metavar="FOLDER", required=True, help="output folder, not inside a folder of predictions")
     add("-map", metavar="FILE", help="calibration_map.json: calibrate, and predict Dice and volumes")
-    add(
-        "-decide",
-        choices=("argmax", "dice"),
-        help="how segmentations are made anew (default: they are kept)",
-    )
+    add_decision(parser)
     add(
         "-maps",
         metavar="MAP",
@@ -95,9 +92,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add("-dtype", choices=("uint8", "float32"), default="uint8", help="of the maps (default: %(default)s, 255 = 1)")
     add_threshold(parser, "with -map: a reason to look")
-    add("--calibrated", action="store_true", help="with -map: predicted with the calibrated checkpoint of this map")
     add("--save_probabilities", action="store_true", help="save the probabilities (npz, pkl) too, to evaluate OUT")
-    add("-gt", metavar="FOLDER", help="with -decide dice: ground truth, for the true Dice before and after")
+    add("-gt", metavar="FOLDER", help="with -decide: ground truth, for the true Dice before and after")
     add_groups(parser)
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--postprocessing", action="store_true", help="choose nnU-Net's postprocessing again")
@@ -113,6 +109,7 @@ def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from nnunet_nacl.cases.ensemble_members import find_cases, open_members
+    from nnunet_nacl.cases.treatment import beta_of
     from nnunet_nacl.cli.decision_table import summary_lines
     from nnunet_nacl.cli.postprocessing import apply_postprocessing, choose_postprocessing, read_postprocessing
     from nnunet_nacl.cli.problem_list import report_problems
@@ -127,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
     chosen = read_postprocessing(args.pp_pkl_file) if args.pp_pkl_file else None
     members = open_members(args.i, dataset_json=args.djfile, plans=args.pfile)
     groups = read_groups(args.groups, [member.case for member in find_cases(members)[0]]) if args.groups else None
-    treatment, quality = open_map(members, args.map, args.decide, calibrated=args.calibrated)
+    treatment, quality = open_map(members, args.map, beta_of(args.decide, args.beta))
     threshold = threshold_of(args, "" if quality else "give the map that predicts it, -map.")
     asked = FolderReview(
         tuple(members),
@@ -170,14 +167,12 @@ def run(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> None:
     from nnunet_nacl.errors import UserError
 
-    decided = args.decide == "dice"
+    decided = args.decide is not None
     for flag in ("gt", "postprocessing", "pp_pkl_file"):
         if getattr(args, flag) and not decided:
             dashes = "--" if flag == "postprocessing" else "-"
-            raise UserError(f"{dashes}{flag} is about decided segmentations: give -decide dice too.")
+            raise UserError(f"{dashes}{flag} is about decided segmentations: give -decide too.")
     if args.postprocessing and not args.gt:
         raise UserError("--postprocessing compares with the ground truth; give its folder with -gt.")
     if args.groups and not args.gt:
         raise UserError("-groups is for the intervals of the true Dice; give the ground truth with -gt.")
-    if args.calibrated and not args.map:
-        raise UserError("--calibrated says by which map the checkpoint was calibrated: give it with -map.")

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from nnunet_nacl.documents.results import CHOSEN_MASKS, MASKS, CaseResult, mask_metrics, nanmean
-from nnunet_nacl.metrics.chosen import chosen_ece
+from nnunet_nacl.documents.results import MASKS, CaseResult, mask_metrics, nanmean
 
-__all__ = ["CALIBRATION_METRICS", "CHOSEN", "RANK_METRICS", "Column", "column_values", "family_of", "make_columns"]
+__all__ = ["CALIBRATION_METRICS", "RANK_METRICS", "Column", "column_values", "family_of", "make_columns"]
 
 CALIBRATION_METRICS = ("ECE", "CECE_mean", "CECE_sum", "NLL", "Brier")
-CHOSEN = "ECE_chosen"
-"""ECE of the segmentation's own label, on ``CHOSEN_MASKS``. That of the probabilities asks about the likeliest label:
-another question where the segmentation is decided or postprocessed, so the two are never one column."""
-
 _SHORT = {
-    "ECE_chosen": "ECE of the chosen label",
     "Dice": "DSC",
     "HD95_mm": "HD95",
     "CECE_mean": "CECE",
@@ -37,7 +30,7 @@ class Column:
         group: ``discrimination`` or ``calibration``.
         better: ``lower`` or ``higher``.
         unit: ``mm`` or empty.
-        metric: ``Dice``, ``HD95_mm``, ``CHOSEN``, or one of ``CALIBRATION_METRICS``.
+        metric: ``Dice``, ``HD95_mm``, or one of ``CALIBRATION_METRICS``.
         mask: Of a calibration metric.
         structure: nnU-Net's key of one structure; None for all together.
     """
@@ -77,10 +70,10 @@ def make_columns(structures: Sequence[Mapping[str, str]]) -> dict[str, Column]:
             title = f"{_SHORT[metric]} {name}".rstrip() + (f" ({unit})" if unit else "")
             column_id = f"{metric}:{structure}" if structure else metric
             result[column_id] = Column(title, "discrimination", better, unit, metric, structure=structure)
-    measured = [(metric, mask) for metric in CALIBRATION_METRICS for mask in MASKS]
-    for metric, mask in [*measured, *((CHOSEN, mask) for mask in CHOSEN_MASKS)]:
-        title = f"{_SHORT.get(metric, metric)} {mask}"
-        result[f"{metric}:{mask}"] = Column(title, "calibration", "lower", "", metric, mask)
+    for metric in CALIBRATION_METRICS:
+        for mask in MASKS:
+            title = f"{_SHORT.get(metric, metric)} {mask}"
+            result[f"{metric}:{mask}"] = Column(title, "calibration", "lower", "", metric, mask)
     return result
 
 
@@ -97,8 +90,6 @@ def column_values(case: CaseResult) -> dict[str, float]:
     for mask in MASKS:
         errors = mask_metrics(case.stats[mask])
         values |= {f"{metric}:{mask}": errors[metric] for metric in CALIBRATION_METRICS}
-    for mask in CHOSEN_MASKS:
-        values[f"{CHOSEN}:{mask}"] = chosen_ece(case.chosen[mask]) if case.chosen else math.nan
     return values
 
 
@@ -107,7 +98,6 @@ def family_of(column_id: str, column: Column) -> str | None:
 
     ``CECE_sum`` is ``CECE_mean`` times the number of classes: testing both would count one question twice. Of CECE
     only the foreground's is tested, the paper's: with it on five more masks all other tests would lose power.
-    The ECE of the chosen label is not tested: where the likeliest label is delivered, as mostly, it is the ECE.
     """
     if column.group == "discrimination":
         return "discrimination"

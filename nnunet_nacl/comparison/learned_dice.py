@@ -17,7 +17,7 @@ from nnunet_nacl.cases.predicted_quality import QualityOfMap
 from nnunet_nacl.cases.quality_block import quality_rows
 from nnunet_nacl.comparison.alignment import Dataset
 from nnunet_nacl.comparison.resolution import Predictions, Selection
-from nnunet_nacl.documents.map_file import APPLIED_FILE, MAP_FILE, map_path_of, read_record
+from nnunet_nacl.documents.map_file import MAP_FILE, map_path_of, read_record
 from nnunet_nacl.errors import UserError
 
 __all__ = ["open_maps", "quality_by_entry"]
@@ -40,11 +40,11 @@ def open_maps(selection: Selection, given: Mapping[str, Path]) -> dict[str, Qual
         if (entry.is_model and not selection.options.test) or folder is None:
             continue
         path = left.pop(entry.label, None) or left.pop(entry.name, None)
-        asked, calibrated = path is not None, not (folder.folder / APPLIED_FILE).is_file()
+        asked = path is not None
         path = path or map_path_of(folder.folder)
         if path is not None:
             with contextlib.nullcontext() if asked else contextlib.suppress(UserError):  # one that has learned nothing
-                found[entry.name] = QualityOfMap.open(path, folder, calibrated=calibrated)
+                found[entry.name] = QualityOfMap.open(path, folder)
     for name in left:
         raise UserError(f"-map {name}=...: no folder of predictions given with -i has this label; give it one.")
     return found

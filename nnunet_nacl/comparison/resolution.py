@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.cases.evaluate import evaluate_folder, is_current
+from nnunet_nacl.cases.evaluate import came_from, evaluate_folder
 from nnunet_nacl.cases.folds import FILE_NAME
 from nnunet_nacl.cases.locate import find_fold_folders
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
@@ -208,7 +208,7 @@ def _is_current(document: Evaluation, folder: PredictionFolder) -> bool:
     if problems or {files.case for files in found} != set(results):
         return False
     try:
-        return all(is_current(results[files.case], files, labels, document.settings) for files in found)
+        return all(came_from(results[files.case], files, labels, document.settings) for files in found)
     except OSError:
         return False
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from nnunet_nacl.calibration.affine import AffineMap
+from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.cases.checkpoints import CALIBRATED
 from nnunet_nacl.cases.evaluate import came_from
 from nnunet_nacl.cases.heldout import AFTER_FOLDER
@@ -19,11 +19,8 @@ from nnunet_nacl.cases.treatment import Treatment
 from nnunet_nacl.cases.validation_prediction import check_checkpoint
 from nnunet_nacl.documents.document import FILE_NAME, read_document
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.json_files import mismatch
 
 __all__ = ["treated_folder"]
-
-_DERIVED = {"derived": {"map": [[(int, float)]]}}
 
 
 def treated_folder(folder: PredictionFolder, treatment: Sequence[str]) -> tuple[PredictionFolder, Path]:
@@ -42,14 +39,14 @@ def treated_folder(folder: PredictionFolder, treatment: Sequence[str]) -> tuple[
     if tuple(treatment) == ("calibrated",) and not by_map and (predicted / FILE_NAME).is_file():
         check_checkpoint(predicted)
         return replace(folder, folder=predicted), predicted / FILE_NAME
-    rule = "dice" if "decided" in treatment else None
+    beta = 1.0 if "decided" in treatment else None
     document = fold / "_".join(("validation", *treatment)) / FILE_NAME
     if "calibrated" not in treatment:
-        return folder.treated(Treatment(rule=rule)), document
-    return folder.treated({case: Treatment(one, rule) for case, one in _maps(folder).items()}), document
+        return folder.treated(Treatment(beta=beta)), document
+    return folder.treated({case: Treatment(one, beta) for case, one in _maps(folder).items()}), document
 
 
-def _maps(folder: PredictionFolder) -> Mapping[str, AffineMap]:
+def _maps(folder: PredictionFolder) -> Mapping[str, CalibrationMap]:
     """Of each case the map that was fitted without it, as `calibrate` left it in what it measured with it."""
     fold = folder.folder.parent
     place = fold / AFTER_FOLDER / FILE_NAME
@@ -59,16 +56,14 @@ def _maps(folder: PredictionFolder) -> Mapping[str, AffineMap]:
     if not place.is_file():
         raise UserError(
             f"{fold} has no {AFTER_FOLDER}/{FILE_NAME}; {command}, or, where that has only samples to go by (no npz), "
-            f"`nnunet_nacl evaluate{arguments} --predict -chk {CALIBRATED}`."
+            f"with --write_checkpoints, and then `nnunet_nacl evaluate{arguments} --predict -chk {CALIBRATED}`."
         )
     document, maps = read_document(place), {}
     for case in document.cases:
         try:
-            if problem := mismatch(case.signature, _DERIVED):
-                raise ValueError(problem)
             slopes, offsets = case.signature["derived"]["map"]
-            maps[case.case] = AffineMap(slopes, offsets, folder.labels.regions)
-        except (TypeError, ValueError) as error:
+            maps[case.case] = CalibrationMap(slopes, offsets, folder.labels.regions)
+        except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{place}: {case.case} has no map of this package ({error}); {command} again.") from None
     results = {case.case: case for case in document.cases}
     found, _ = folder.treated({case: Treatment(one) for case, one in maps.items()}).cases(known=results)

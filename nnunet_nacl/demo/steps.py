@@ -16,13 +16,11 @@ from nnunet_nacl.campaign.grid import CampaignModel
 from nnunet_nacl.campaign.lock_file import locked
 from nnunet_nacl.campaign.shell_commands import Command, CommandFailed, export_line, run_side_by_side
 from nnunet_nacl.campaign.stages import command, comparison_command, job_commands
-from nnunet_nacl.cases.checkpoints import CALIBRATED
 from nnunet_nacl.datasets.decathlon_task import Task, read_task
 from nnunet_nacl.demo.decathlon_download import download_task
 from nnunet_nacl.demo.options import DemoSettings, TrainingProgress, schedule_of
 from nnunet_nacl.demo.small_network import SMALL_SUFFIX, add_small_configuration, parent_configuration
 from nnunet_nacl.demo.virtual_brains import MASK_RADIUS_MM, TASK_NAME, write_virtual_brains
-from nnunet_nacl.documents.decision_json import DECISION_FILE
 from nnunet_nacl.registration import ENVIRONMENT_VARIABLE, bridge_folder
 from nnunet_nacl.show.page import PAGE_NAME
 
@@ -94,7 +92,7 @@ class _Demo:
         truth = None if task.probabilities is None else self._measure(task.probabilities)
         calibrated = self._calibrate()
         folder = self._compare(truth, calibrated)
-        new_scans = self._decide(calibrated[0]) if calibrated else []
+        new_scans = self._predict(calibrated[0]) if calibrated else []
         if folder.is_dir():
             self._close(folder, truth, new_scans)
         return folder
@@ -231,20 +229,15 @@ class _Demo:
         self._show([compare])
         return folder
 
-    def _decide(self, model: CampaignModel) -> list[Command]:
-        """New scans, predicted by a calibrated model, decided for Dice; the commands, if they are many."""
+    def _predict(self, model: CampaignModel) -> list[Command]:
+        """New scans, predicted by a calibrated model, with the list of those to look at; the command, if many."""
         scans = self.folder / "nnUNet_raw" / self.dataset / "imagesTs"
-        name = f"{self.dataset}__{model.trainer}__{self.configuration}"
-        predictions, decided = self.folder / "predictions" / name, self.folder / "decided" / name
-        more = ["-chk", CALIBRATED, "--save_probabilities", "-device", self.settings.device]
-        predict = command("nnUNetv2_predict", "-i", scans, "-o", predictions, *model.arguments(), *more)
-        decide = command("nnunet_nacl", "review", "-i", predictions, "-o", decided, "-decide", "dice")
+        output = self.folder / "predictions" / f"{self.dataset}__{model.trainer}__{self.configuration}"
+        more = ["-device", self.settings.device, "--continue_prediction"]
+        predict = command("nnunet_nacl", "predict", "-i", scans, "-o", output, *model.arguments(), *more)
         if not 0 < len(list(scans.glob("*_0000.*"))) <= _FEW_SCANS:
-            return [predict, decide]
-        finished, checkpoint = decided / DECISION_FILE, model.folds[self.settings.folds[-1]] / CALIBRATED
-        if not finished.is_file() or finished.stat().st_mtime_ns < checkpoint.stat().st_mtime_ns:
-            self._run({f"predict_{name}": [predict]})
-        self._show([decide])
+            return [predict]
+        self._show([predict])
         return []
 
     def _close(self, folder: Path, truth: Path | None, new_scans: list[Command]) -> None:

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from typing_extensions import NotRequired, TypedDict
+from typing_extensions import TypedDict
 
 import nnunet_nacl
 from nnunet_nacl.documents.results import (
-    CHOSEN_MASKS,
     HAUSDORFF,
     MASKS,
     CaseResult,
@@ -24,7 +23,7 @@ from nnunet_nacl.documents.results import (
 )
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_writable, to_json_text
-from nnunet_nacl.json_files import decode, encode, read_json
+from nnunet_nacl.json_files import decode, encode, fits, read_json
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.calibration_error import (
     PaperScores,
@@ -35,7 +34,6 @@ from nnunet_nacl.metrics.calibration_error import (
     paper_mean,
     paper_scores,
 )
-from nnunet_nacl.metrics.chosen import ChosenStats
 from nnunet_nacl.metrics.overlap import Overlap
 
 __all__ = [
@@ -50,7 +48,7 @@ __all__ = [
 ]
 
 FILE_NAME = "calibration.json"
-SCHEMA_VERSION = 1  # keys may be added within a version
+SCHEMA_VERSION = 2  # keys may be added within a version
 _NONE, _AGAIN = "not a calibration.json of this package", "evaluate again"
 _PLAIN: dict[str, Any] = {
     **dict.fromkeys(("case", "reference_file", "prediction_file", "probabilities_file"), str),
@@ -66,8 +64,7 @@ _Distances = TypedDict("_Distances", dict.fromkeys(_DISTANCES, float))  # type: 
 _MEASURED: dict[str, Any] = {**dict.fromkeys(_COUNTS, int), "ASSD_mm": float, "distances": _Distances}
 _Structure = TypedDict("_Structure", _MEASURED)  # type: ignore[misc]
 _Bins = TypedDict("_Bins", dict.fromkeys(MASKS, BinStats))  # type: ignore[misc]
-_Chosen = TypedDict("_Chosen", dict.fromkeys(CHOSEN_MASKS, ChosenStats))  # type: ignore[misc]
-_SUMS = {"metrics": dict[str, _Structure], "bins": _Bins, "chosen": NotRequired[_Chosen]}
+_SUMS = {"metrics": dict[str, _Structure], "bins": _Bins}
 _Case = TypedDict("_Case", _PLAIN | _SUMS)  # type: ignore[misc]
 
 
@@ -137,7 +134,6 @@ def case_to_json(case: CaseResult, channels: Mapping[str, int], regions: bool) -
         },
         "calibration": {mask: mask_metrics(case.stats[mask]) for mask in MASKS},
         "bins": {mask: encode(case.stats[mask]) for mask in MASKS},
-        **({"chosen": encode(case.chosen)} if case.chosen else {}),
         **case.blocks,
     }
 
@@ -166,12 +162,10 @@ def case_from_json(
     row = _decode(_Case, data, source)
     num_classes = len(channels) if regions else len(channels) + 1
     nothing = BinStats.zeros(num_classes, n_bins=settings.n_bins, regions=regions)
-    chosen, blocks = row.get("chosen", {}), {key: data[key] for key in data if key not in (*row, "calibration")}
+    blocks = {key: data[key] for key in data if key not in (*row, "calibration")}
     try:
         stats = {mask: nothing + row["bins"][mask] for mask in MASKS}  # fails for other shapes
         to_json_text(blocks)
-        if any(one.count.shape != nothing.count.shape for one in chosen.values()):
-            raise ValueError(f"its chosen labels are not in {nothing.count.shape[0]} x {settings.n_bins} bins")
         if row["metrics"].keys() != channels.keys():
             raise ValueError(f"it has the structures {', '.join(row['metrics'])}, not {', '.join(channels)}")
         if not (0 <= row["largest_label"] and (regions or row["largest_label"] < num_classes)):
@@ -182,9 +176,7 @@ def case_from_json(
         key: Structure.under(settings, Overlap(*(one[name] for name in _COUNTS)), one["ASSD_mm"], one["distances"])
         for key, one in row["metrics"].items()
     }
-    return CaseResult(
-        structures=structures, stats=stats, chosen=chosen, blocks=blocks, **{key: row[key] for key in _PLAIN}
-    )
+    return CaseResult(structures=structures, stats=stats, blocks=blocks, **{key: row[key] for key in _PLAIN})
 
 
 def read_document(path: Path | str) -> Evaluation:
@@ -226,7 +218,8 @@ def _checked(path: Path, data: Any) -> _Document:
 def check_output(path: Path) -> list[Any]:
     """Fail before hours of work: only a calibration.json may be written over, nothing else of the user's.
 
-    A file of that name that is no JSON at all, damaged by a full disk or a broken copy, may be written over too.
+    A file of that name that is no JSON at all, damaged by a full disk or a broken copy, may be written over too, and
+    so may one of an earlier version: its cases are measured again.
 
     Returns:
         The entries of the cases that it holds, in the form that :func:`case_from_json` takes but unchecked.
@@ -245,6 +238,8 @@ def check_output(path: Path) -> list[Any]:
         if path.name == FILE_NAME:
             return []
         content = None
+    if fits(_AnyVersion, content) and content["schema_version"] < SCHEMA_VERSION:
+        return []
     try:
         return _checked(path, content)["metric_per_case"]
     except UserError as error:

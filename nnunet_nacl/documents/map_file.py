@@ -12,53 +12,61 @@ from typing import IO, Any
 import numpy as np
 from typing_extensions import TypedDict
 
-from nnunet_nacl.calibration.affine import AffineMap
+from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.learned_quality import LearnedQuality
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_writable, checksum
-from nnunet_nacl.json_files import decode, fits, read_dict
+from nnunet_nacl.json_files import decode, first_line, fits, read_dict
 
 __all__ = [
     "APPLIED_FILE",
+    "DICE_MEAN",
     "MAP_FILE",
     "SCHEMA_VERSION",
     "MapContent",
     "MapPart",
     "MapQuality",
     "MapRecord",
+    "check_networks",
     "check_output_map",
     "fitted_cases",
+    "map_in",
     "map_of",
     "map_path_of",
     "map_to_json",
     "read_map",
     "read_record",
+    "same_map",
     "sha256",
-    "slopes_and_offsets",
     "structures_of",
 ]
 
 MAP_FILE = "calibration_map.json"
+DICE_MEAN = "Dice mean"
+"""Key of ``decision``: the mean over the structures of a case."""
 APPLIED_FILE = "calibration_applied.json"
 """In a folder that was calibrated: the map, and the folder that it was applied to."""
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
-class MapRow(TypedDict):
-    """A structure in the file."""
-
+class _Structure(TypedDict):
     key: str
     name: str
-    slope: float
-    offset: float
+
+
+class _Map(TypedDict):
+    slopes: list[list[float]]
+    offsets: list[list[float]]
 
 
 class MapContent(TypedDict):
-    """The part of the file that a reader needs."""
+    """The part of the file that a reader needs: the structures, the form in use, and the maps by form."""
 
-    structures: list[MapRow]
+    structures: list[_Structure]
     regions: bool
+    form: str
+    maps: dict[str, _Map]
 
 
 class _Applied(TypedDict):
@@ -105,18 +113,36 @@ class MapRecord:
         quality: What was learned about Dice and volumes.
         cross_fit: By name, the parts of the cases that it was fitted to.
         groups: Patient of each case; a case that is not there is a patient of its own.
-        checkpoint_sha256: By fold, of the checkpoint that holds the map.
+        form: Of the map in use.
+        checkpoint_sha256: By fold, of the networks whose predictions it was fitted to; empty where it is not known.
+        decision: Dice of nnU-Net's labels (before) and of those decided for Dice (after), by name.
+        inference: How the cases were predicted, by name (``mirroring``, ``step_size``); empty where it is not known.
     """
 
     quality: MapQuality | None = None
     cross_fit: dict[str, MapPart] = field(default_factory=dict)
     groups: dict[str, str] = field(default_factory=dict)
+    form: str = ""
     checkpoint_sha256: dict[str, str] = field(default_factory=dict)
+    decision: dict[str, Any] = field(default_factory=dict)
+    inference: dict[str, Any] = field(default_factory=dict)
 
     @property
     def part_of(self) -> dict[str, str]:
         """Part of each case that the map was fitted to."""
         return {case: name for name, part in self.cross_fit.items() for case in part.cases}
+
+    @property
+    def advice(self) -> str:
+        """What a decision for Dice changed on the held-out cases; empty where it was not measured."""
+        row = self.decision.get(DICE_MEAN) or {}
+        change = row.get("difference", {})
+        if any(change.get(name) is None for name in ("mean", "low", "high")):  # of a single patient: no interval
+            return ""
+        return (
+            f"On the {row.get('n')} held-out cases -decide dice changed the mean Dice by {change['mean']:+.4f} "
+            f"(95 % interval {change['low']:+.4f} to {change['high']:+.4f})."
+        )
 
     @property
     def learned(self) -> dict[str, LearnedQuality]:
@@ -129,48 +155,88 @@ def read_record(path: Path) -> MapRecord:
     return decode(MapRecord, read_dict(path), path, fix="calibrate again")
 
 
-def map_to_json(calibration: AffineMap, structures: Mapping[str, str]) -> dict[str, Any]:
+def check_networks(path: Path, record: MapRecord, networks: Mapping[str, str]) -> None:
+    """UserError if a map was fitted to other networks than those that it is meant for.
+
+    Args:
+        path: The map.
+        record: What it holds.
+        networks: By fold, SHA-256 of the checkpoints.
+    """
+    known = record.checkpoint_sha256
+    if others := [fold for fold, digest in networks.items() if known.get(fold, digest) != digest]:
+        raise UserError(
+            f"{path} was fitted to other networks than those of fold {', '.join(others)} (trained again since?); "
+            "calibrate again."
+        )
+
+
+def map_to_json(maps: Mapping[str, CalibrationMap], form: str, structures: Mapping[str, str]) -> dict[str, Any]:
     """The part of the file that a reader needs.
 
     Args:
-        calibration: The map.
+        maps: By form; ``slopes`` and ``offsets`` become rows, one for each label where they differ by label.
+        form: Of the map in use.
         structures: Name of each structure by nnU-Net's key, in order.
     """
-    rows = zip(structures.items(), calibration.slopes, calibration.offsets)
     return {
         "schema_version": SCHEMA_VERSION,
-        "regions": calibration.regions,
-        "structures": [{"key": key, "name": name, "slope": float(a), "offset": float(b)} for (key, name), a, b in rows],
+        "regions": maps[form].regions,
+        "structures": [{"key": key, "name": name} for key, name in structures.items()],
+        "form": form,
+        "maps": {name: {"slopes": one.slopes.tolist(), "offsets": one.offsets.tolist()} for name, one in maps.items()},
     }
 
 
-def read_map(path: str | os.PathLike, structures: Mapping[str, str], regions: bool) -> AffineMap:
+def read_map(
+    path: str | os.PathLike, structures: Mapping[str, str], regions: bool, form: str | None = None
+) -> CalibrationMap:
     """Read a map back, for predictions of certain structures.
 
     Args:
         path: The file.
         structures: Name of each structure of the predictions by nnU-Net's key, in order.
         regions: Whether they are sigmoid regions.
+        form: Which of the file's maps; None takes the one in use.
 
     Raises:
-        UserError: The file is missing, is no such file, is of a newer schema, or of other structures.
+        UserError: The file is missing, is no such file, is of another schema, or of other structures.
     """
     path = Path(path)
     data = read_dict(path)
     if data.get("schema_version") != SCHEMA_VERSION:
         raise UserError(
             f"{path}: schema version {data.get('schema_version')!r}, this version of nnunet_nacl reads "
-            f"{SCHEMA_VERSION}; update it or calibrate again."
+            f"{SCHEMA_VERSION}; calibrate again."
         )
     content = decode(MapContent, data, f"{path}: not a map of `nnunet_nacl calibrate`", fix=f"give its {MAP_FILE}")
-    rows = content["structures"]
-    there, here = _listed({row["key"]: row["name"] for row in rows}, data["regions"]), _listed(structures, regions)
-    if there != here:
+    there = _listed({row["key"]: row["name"] for row in content["structures"]}, content["regions"])
+    if there != (here := _listed(structures, regions)):
         raise UserError(f"{path} is for the {there}, the predictions have the {here}; give the map of this model.")
+    if (asked := form or content["form"]) not in content["maps"]:
+        raise UserError(f"{path} has no map of the form {asked}, but {', '.join(content['maps'])}; calibrate again.")
     try:
-        return AffineMap(np.array([row["slope"] for row in rows]), np.array([row["offset"] for row in rows]), regions)
-    except ValueError as error:
-        raise UserError(f"{path}: {error} Calibrate again.") from None
+        found = map_in(content, form)
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{path}: {first_line(error)} Calibrate again.") from None
+    if found.num_structures != len(structures):
+        raise UserError(f"{path}: {found.num_structures} slopes for {len(structures)} structures; calibrate again.")
+    return found
+
+
+def map_in(content: Mapping[str, Any], form: str | None = None) -> CalibrationMap:
+    """The map in what a file, or a checkpoint, holds; KeyError or ValueError where there is none such."""
+    rows = content["maps"][form or content["form"]]
+    return CalibrationMap(np.array(rows["slopes"], float), np.array(rows["offsets"], float), content["regions"])
+
+
+def same_map(one: CalibrationMap, other: CalibrationMap) -> bool:
+    """Whether two maps do the same."""
+    return (
+        one.slopes.shape == other.slopes.shape
+        and np.allclose(one.slopes, other.slopes)
+        and np.allclose(one.offsets, other.offsets)
+    )
 
 
 def check_output_map(path: Path) -> None:
@@ -180,11 +246,6 @@ def check_output_map(path: Path) -> None:
     check_writable(path)
     if path.is_file() and not fits(MapContent, read_dict(path)):
         raise UserError(f"{path} is no calibration map and would be lost; choose another -o.")
-
-
-def slopes_and_offsets(content: Mapping[str, Any]) -> list[tuple[float, float]]:
-    """Those of each structure, in order, of a map's file or of what a checkpoint says of its map."""
-    return [(row["slope"], row["offset"]) for row in content["structures"]]
 
 
 def sha256(source: Path | IO[bytes]) -> str:

@@ -10,11 +10,9 @@ import numpy as np
 
 from nnunet_nacl.metrics.binning import DEFAULT_N_BINS, BinStats, check_n_bins
 from nnunet_nacl.metrics.calibration_error import ece, mask_metrics, nanmean
-from nnunet_nacl.metrics.chosen import ChosenStats
 from nnunet_nacl.metrics.overlap import Overlap
 
 __all__ = [
-    "CHOSEN_MASKS",
     "HAUSDORFF",
     "LARGEST_LOGIT",
     "MASKS",
@@ -43,9 +41,6 @@ MASK_NOTES = {
 
 MASKS = tuple(MASK_NOTES)
 
-CHOSEN_MASKS = ("predicted", "all")
-"""The masks of the chosen label's calibration: ``predicted`` is where the segmentation, as saved or decided, is no
-background, which is not where the probabilities say so if it was decided or postprocessed."""
 LARGEST_RADIUS_MM = 100.0
 
 
@@ -129,12 +124,10 @@ class CaseResult:
         reference_file: Path of the ground truth.
         prediction_file: Path of the segmentation; the npz file's if there was none.
         structures: By nnU-Net's key, background excluded.
-        stats: By mask.
+        stats: By mask; the confidence of a voxel is the probability of its label in the segmentation.
         largest_label: Largest ground-truth label (the authors' code counts classes up to it).
         n_changed_voxels: Voxels where the saved segmentation is not what the probabilities say (postprocessing).
         signature: Identifies the files and settings that this was computed from.
-        chosen: Sums of the chosen label, that of the segmentation, by ``CHOSEN_MASKS``; empty if an earlier version of
-            this package measured the case.
         blocks: What else stands in the case's entry, by name: other packages may add to it. It is kept as it is.
     """
 
@@ -147,7 +140,6 @@ class CaseResult:
     largest_label: int
     n_changed_voxels: int
     signature: dict[str, Any] = field(default_factory=dict)
-    chosen: dict[str, ChosenStats] = field(default_factory=dict)
     blocks: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -2,20 +2,16 @@
 
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.calibration_error import ace, brier, cece, class_errors, ece, mce, nll
-from nnunet_nacl.metrics.chosen import ChosenStats, chosen_ece, count_chosen
 from nnunet_nacl.metrics.counting import count_masks
 from nnunet_nacl.metrics.overlap import Overlap, count_overlap, dice
 
 __all__ = [
     "BinStats",
-    "ChosenStats",
     "Overlap",
     "ace",
     "brier",
     "cece",
-    "chosen_ece",
     "class_errors",
-    "count_chosen",
     "count_masks",
     "count_overlap",
     "dice",

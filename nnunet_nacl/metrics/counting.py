@@ -37,6 +37,7 @@ def count_masks(
     probs: Tensor | np.ndarray,
     truth: Tensor | np.ndarray,
     *,
+    segmentation: Tensor | np.ndarray | None = None,
     extra_masks: Mapping[str, Tensor | np.ndarray] | None = None,
     valid: Tensor | np.ndarray | None = None,
     ignore_label: int | None = None,
@@ -47,15 +48,18 @@ def count_masks(
 ) -> dict[str, BinStats]:
     """Calibration sums of one case for all masks, in bounded memory.
 
-    ``foreground`` holds the voxels whose truth is not background (inside any region), ``predicted`` those whose
-    largest probability is not the background's (any region's above 0.5), ``union`` both, ``all`` every voxel.
-    Ignored voxels are in no mask.
+    The confidence of a voxel is the probability of its label in the segmentation, and correct is this label: of what is
+    delivered, whether that is the most probable label or not.
+
+    ``foreground`` holds the voxels whose truth is not background (inside any region), ``predicted`` those whose label
+    in the segmentation is not, ``union`` both, ``all`` every voxel. Ignored voxels are in no mask.
 
     Args:
         probs: (K, *spatial) class probabilities, background first, or (R, *spatial) region probabilities; any
             floating type, any device (where that has no double precision, Apple's MPS, a copy on the CPU is counted).
-            Ties of the largest probability go to the lower class.
         truth: (*spatial) or (1, *spatial) class indices 0..K-1; with ``regions`` (R, *spatial) booleans or 0/1.
+        segmentation: Labels that are delivered, of the shape of the truth. None: the most probable ones, the lower
+            class of equals (regions: above 0.5).
         extra_masks: Further masks by name, each (*spatial) boolean; at most five.
         valid: (*spatial) boolean, False where a voxel is ignored.
         ignore_label: Label in ``truth`` that marks ignored voxels (classes only).
@@ -73,6 +77,9 @@ def count_masks(
     """
     check_n_bins(n_bins)
     case = read_inputs(probs, truth, extra_masks or {}, valid, ignore_label, regions)
+    given = None
+    if segmentation is not None:
+        given = read_inputs(probs, segmentation, {}, None, None, regions).truth
     for name in case.masks:
         if name in BUILT_IN_MASKS:
             raise ValueError(f"The mask {name!r} is built in and cannot be given; use another name.")
@@ -86,6 +93,7 @@ def count_masks(
     for start in range(0, case.probs.shape[1], chunk_voxels):
         part = slice(start, start + chunk_voxels)
         chunk, labels = case.probs[:, part], case.truth[..., part]
+        own = None if given is None else given[..., part]
         masks = [mask[part] for mask in case.masks.values()]
         if chunk.dtype not in (torch.float32, torch.float64):
             chunk = chunk.float()
@@ -94,9 +102,10 @@ def count_masks(
         if case.valid is not None and not case.valid[part].all():
             keep = where_true(case.valid[part])
             chunk, labels = chunk.index_select(1, keep), labels.index_select(-1, keep)
+            own = None if own is None else own.index_select(-1, keep)
             masks = [mask.index_select(0, keep) for mask in masks]
         if chunk.shape[1]:
-            sums.add(chunk, labels, masks)
+            sums.add(chunk, labels, masks, own)
     return sums.by_mask()
 
 
@@ -137,13 +146,14 @@ class GroupSums:
         arrays = [sums.cpu().numpy() for sums in self._sums.values()]
         return {name: BinStats(*(array[which].sum(axis=0) for array in arrays)) for name, which in chosen.items()}
 
-    def add(self, probs: Tensor, truth: Tensor, masks: list[Tensor]) -> None:
+    def add(self, probs: Tensor, truth: Tensor, masks: list[Tensor], segmentation: Tensor | None = None) -> None:
         """Add voxels.
 
         Args:
             probs: (K, n) probabilities, float32 or float64.
             truth: (n,) labels, or (R, n) booleans.
             masks: (n,) booleans, one for each further mask.
+            segmentation: Like the truth; None: the most probable labels.
         """
         if self._regions:
             foreground = truth.any(0)
@@ -151,6 +161,8 @@ class GroupSums:
         else:  # above this background probability all others are in the lowest bin, and lower, even if the sum is not 1
             foreground, sure = exceeds(truth, 0), max(1 - 1 / self._n_bins, 0.5) + 2 * SUM_TOLERANCE + _SLACK
             special = foreground | ~exceeds(probs[0], sure)
+        if segmentation is not None:
+            special |= segmentation.any(0) if self._regions else exceeds(segmentation, 0)
         for mask in masks:
             special |= mask
         where = where_true(special)
@@ -158,23 +170,28 @@ class GroupSums:
             group = foreground[place].long() << _TRUTH
             for i, mask in enumerate(masks):
                 group |= mask[place].long() << (_FIRST_EXTRA + i)
-            self._add_each(take_columns(probs, place), truth.index_select(-1, place), group)
+            labels = None if segmentation is None else segmentation.index_select(-1, place)
+            self._add_each(take_columns(probs, place), truth.index_select(-1, place), labels, group)
         if len(where) < probs.shape[1]:
             self._add_plain(probs.double() if self._exact else probs, ~special)
 
-    def _add_each(self, probs: Tensor, truth: Tensor, group: Tensor) -> None:
+    def _add_each(self, probs: Tensor, truth: Tensor, labels: Tensor | None, group: Tensor) -> None:
         """Voxels one by one; ``group`` lacks the bit of the predicted foreground."""
         double, rows = probs.double(), torch.arange(len(probs), device=probs.device)[:, None]
         if self._regions:
-            inside = probs > 0.5
+            inside = probs > 0.5 if labels is None else labels.bool()
             foreground, right = inside.any(0), inside == truth
             confidence, own = torch.where(inside, double, 1 - double), torch.where(truth, double, 1 - double)
             brier = 2 * (1 - own).square()
         else:
             truth = truth.long()[None]
-            confidence, winner = probs.gather(0, truth), truth.clone()
-            unsure = where_true(~exceeds(confidence, 0.5 + SUM_TOLERANCE))  # else no other class is more probable
-            confidence[:, unsure], winner[:, unsure] = take_columns(probs, unsure).max(0, keepdim=True)
+            if labels is not None:
+                winner = labels.long()[None]
+                confidence = probs.gather(0, winner)
+            else:
+                confidence, winner = probs.gather(0, truth), truth.clone()
+                unsure = where_true(~exceeds(confidence, 0.5 + SUM_TOLERANCE))  # else no other class is more probable
+                confidence[:, unsure], winner[:, unsure] = take_columns(probs, unsure).max(0, keepdim=True)
             foreground, right, own = winner[0] != 0, winner == truth, double.gather(0, truth)
             brier = double.square().sum(0) + 1 - 2 * own
         group = group | foreground.long() << _PREDICTED

@@ -18,8 +18,17 @@ from torch import Tensor
 
 from nnunet_nacl.metrics.checks import check_chunk, read_probs
 
-__all__ = ["Place", "confidence", "expected_entropy", "foreground_uncertainty", "least_certain_place", "margin"]
-__all__ += ["mutual_information", "normalised_entropy"]
+__all__ = [
+    "Place",
+    "confidence",
+    "expected_entropy",
+    "foreground_uncertainty",
+    "label_confidence",
+    "least_certain_place",
+    "margin",
+    "mutual_information",
+    "normalised_entropy",
+]
 
 Array = TypeVar("Array", np.ndarray, Tensor)
 
@@ -180,22 +189,42 @@ def _by_block(
     return result.numpy() if isinstance(members[0], np.ndarray) else result
 
 
-def foreground_uncertainty(probs: np.ndarray, foreground: np.ndarray, *, regions: bool = False) -> dict[str, float]:
-    """The means of normalised ``entropy`` and of ``confidence`` over the predicted foreground.
+def label_confidence(probs: np.ndarray, labels: np.ndarray, *, regions: bool = False) -> np.ndarray:
+    """Probability of the label that each voxel has, whether it is the most probable one or not.
+
+    Args:
+        probs: (K, *spatial) class or (R, *spatial) region probabilities.
+        labels: (*spatial) classes, or (R, *spatial) whether a voxel is in each region.
+        regions: Whether these are sigmoid regions: p_r where it is in, 1 - p_r where not, the smallest of the voxel.
+
+    Returns:
+        (*spatial) of the type of the probabilities.
+    """
+    if regions:
+        return np.where(labels, probs, 1 - probs).min(axis=0)
+    return np.take_along_axis(probs, labels[None].astype(np.intp), axis=0)[0]
+
+
+def foreground_uncertainty(
+    probs: np.ndarray, foreground: np.ndarray, labels: np.ndarray, *, regions: bool = False
+) -> dict[str, float]:
+    """The means of normalised ``entropy`` and of the labels' ``confidence`` over the predicted foreground.
 
     Args:
         probs: (K, *spatial) class or (R, *spatial) region probabilities.
         foreground: (*spatial) boolean, where any structure was predicted.
+        labels: What is delivered, see :func:`label_confidence`.
         regions: Whether these are sigmoid regions: the least certain one stands for a voxel.
 
     Returns:
         Two numbers in [0, 1]; NaN if nothing was predicted.
     """
     inside = probs[:, foreground]  # most voxels are background, and of them nothing is asked
-    maps = {"entropy": normalised_entropy, "confidence": confidence}
     if not inside.size:
-        return dict.fromkeys(maps, math.nan)
-    return {name: float(of(inside, regions=regions).mean(dtype=np.float64)) for name, of in maps.items()}
+        return {"entropy": math.nan, "confidence": math.nan}
+    own = label_confidence(inside, labels[..., foreground], regions=regions)
+    entropy = normalised_entropy(inside, regions=regions)
+    return {name: float(of.mean(dtype=np.float64)) for name, of in (("entropy", entropy), ("confidence", own))}
 
 
 _BLOCK_MM = 5.0

@@ -12,15 +12,25 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from nnunet_nacl.cases.checkpoint_files import read_checkpoint
-from nnunet_nacl.cases.checkpoints import CALIBRATED, MARK
+from nnunet_nacl.cases.checkpoints import CALIBRATED, write_calibrated
 from nnunet_nacl.cases.folds import FILE_NAME, merge
 from nnunet_nacl.cases.heldout import AFTER_FOLDER
 from nnunet_nacl.cases.image_files import quiet
+from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.documents.document import read_document
-from nnunet_nacl.documents.map_file import MAP_FILE, MapContent, sha256, slopes_and_offsets
+from nnunet_nacl.documents.map_file import (
+    MAP_FILE,
+    MapContent,
+    check_networks,
+    map_to_json,
+    read_map,
+    read_record,
+    sha256,
+    structures_of,
+)
 from nnunet_nacl.documents.results import Evaluation
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.files import check_writable, replacing, to_json_text
+from nnunet_nacl.files import check_writable, replacing
 from nnunet_nacl.json_files import first_line, fits, read_dict
 from nnunet_nacl.models.card import CARD_NAME, card_text
 from nnunet_nacl.models.portable import check_portable, portable_checkpoint
@@ -38,33 +48,35 @@ def export_model(
     *,
     folds: Sequence[str] | None = None,
     portable: bool = False,
+    form: str = "temperature",
     say: Callable[[str], None] = lambda line: None,
 ) -> Path:
-    """Write nnU-Net's zip of a model, and beside its files the calibrated checkpoints, the map, and the model card.
+    """Write nnU-Net's zip of a model with its original checkpoints, the calibration map, and the model card.
 
     Args:
         model: Model folder, ``nnUNet_results/DatasetNNN_Name/TRAINER__PLANS__CONFIGURATION``.
         output: The zip; an earlier export is replaced.
         folds: Which; None takes all that are trained to the end.
-        portable: Record nnU-Net's own trainer in the checkpoints, and store the calibrated network, where there is
-            one, as ``checkpoint_final.pth``: nnU-Net alone then predicts with it. The folder keeps its name, since
-            under that of the stock trainer it would overwrite the site's own model.
+        portable: For sites without this package: nnU-Net's own trainer is recorded in the checkpoints, and the affine
+            map of ``form``, where the model has maps, is written into them. nnU-Net alone then predicts calibrated
+            probabilities. The folder keeps its name, since under that of the stock trainer it would overwrite the
+            site's own model.
+        form: ``temperature``, which changes no label of a single network, or ``shift``.
         say: Takes one line of text for each step.
 
     Returns:
         ``output``.
 
     Raises:
-        UserError: A fold is not trained to the end, only some folds are calibrated, the trainer changes the network
-            (``portable``), or the zip cannot be written. Nothing is left half-written.
+        UserError: A fold is not trained to the end, the trainer changes the network (``portable``), the map is of other
+            networks, or the zip cannot be written. Nothing is left half-written.
     """
     output = Path(output)
     if output.suffix != ".zip":
         raise UserError(f"-o {output}: give the name of a file that ends with .zip.")
     trainer, plans_name, configuration = _parts(model)
     folds = _folds(model, folds)
-    calibrated = _calibrated(model, folds)
-    calibration_map = _calibration_map(model, folds, calibrated)
+    calibration_map = _calibration_map(model, folds)
     if portable:
         check_portable(read_checkpoint(model / f"fold_{folds[0]}" / FINAL_NAME, mmap=True)["trainer_name"])
     check_writable(output)
@@ -73,17 +85,22 @@ def export_model(
     place = PurePosixPath(model.parent.name, model.name)
     say(f"nnU-Net's export of {model.name}, folds {', '.join(folds)}")
     with replacing(output) as temporary:
-        checkpoints = () if portable else (FINAL_NAME, *((CALIBRATED,) if calibrated else ()))
+        checkpoints = () if portable else (FINAL_NAME,)
         _stock_export(model.parent.name, temporary, configuration, trainer, plans_name, folds, checkpoints)
-        with zipfile.ZipFile(temporary, "a", zipfile.ZIP_DEFLATED) as archive:
+        with zipfile.ZipFile(temporary, "a", zipfile.ZIP_DEFLATED) as archive, tempfile.TemporaryDirectory() as work:
+            baked = portable and calibration_map is not None
+            if portable and calibration_map is not None:
+                structures = structures_of(PredictionFolder.open(model, need_reference=False).labels)
+                found = read_map(model / MAP_FILE, structures, calibration_map["regions"], form)
+                mark = map_to_json({form: found}, form, structures)
+                write_calibrated(model, folds, FINAL_NAME, found, mark, output=Path(work))
+                say(_cost(calibration_map, form))
             for fold in folds if portable else ():
-                source = model / f"fold_{fold}" / (CALIBRATED if calibrated else FINAL_NAME)
+                source = (Path(work) if baked else model) / f"fold_{fold}" / (CALIBRATED if baked else FINAL_NAME)
                 say(f"fold {fold}: {source.name}, with nnU-Net's own trainer recorded")
                 archive.writestr(str(place / f"fold_{fold}" / FINAL_NAME), portable_checkpoint(source))
-            if (model / MAP_FILE).is_file():  # as it is: outputs name its hash
+            if calibration_map is not None:  # as it is: outputs name its hash
                 archive.write(model / MAP_FILE, str(place / MAP_FILE))
-            elif calibration_map is not None:
-                archive.writestr(str(place / MAP_FILE), to_json_text(calibration_map))
             evaluations = _add_evaluations(archive, model, folds, place, calibration_map)
             picture = _diagram(evaluations)
             if picture is not None:
@@ -96,13 +113,21 @@ def export_model(
                 evaluations=evaluations,
                 calibration_map=calibration_map,
                 hashes=_hashes(archive, place),
-                checkpoint=CALIBRATED if calibrated and not portable else FINAL_NAME,
-                calibrated=calibrated,
+                form=form if baked else None,
                 portable=portable,
                 diagram=DIAGRAM_NAME if picture is not None else None,
             )
             archive.writestr(str(place / CARD_NAME), text)
     return output
+
+
+def _cost(calibration_map: Mapping[str, Any], form: str) -> str:
+    """What a map in the checkpoints changes in the labels, as `nnunet_nacl calibrate` measured it."""
+    found = calibration_map.get("relabelled", {}).get(form)
+    if not found or not found["n_structure"]:
+        return f"{form}: what it changes in the labels was not measured"
+    share, dice = found["n_changed"] / found["n_structure"], found["dice"]
+    return f"{form}: on the held-out cases it changes {share:.1%} of the structures' voxels, and Dice by {dice:+.4f}"
 
 
 def _is_export(path: Path) -> bool:
@@ -201,37 +226,15 @@ def _folds(model: Path, folds: Sequence[str] | None) -> list[str]:
     return list(dict.fromkeys(map(str, folds)))
 
 
-def _calibrated(model: Path, folds: Sequence[str]) -> bool:
-    """Whether the folds are calibrated: all of them, or none."""
-    found = [fold for fold in folds if (model / f"fold_{fold}" / CALIBRATED).is_file()]
-    if found and len(found) < len(folds):
-        missing = ", ".join(fold for fold in folds if fold not in found)
-        raise UserError(
-            f"{model}: the folds {missing} are not calibrated, others are; run `nnunet_nacl calibrate` again."
-        )
-    return bool(found)
-
-
-def _calibration_map(model: Path, folds: Sequence[str], calibrated: bool) -> dict[str, Any] | None:
-    """The map beside the folds, or else as the checkpoints have it; all must agree."""
+def _calibration_map(model: Path, folds: Sequence[str]) -> dict[str, Any] | None:
+    """The content of the model's map; UserError if it was fitted to other networks than those of the folds."""
     path = model / MAP_FILE
-    there: Any = read_dict(path) if path.is_file() else None
-    if not calibrated:
-        return there
-    for fold in folds:
-        checkpoint = model / f"fold_{fold}" / CALIBRATED
-        baked: Any = read_checkpoint(checkpoint, mmap=True).get(MARK)
-        if not fits(MapContent, baked):
-            raise UserError(
-                f"{checkpoint}: does not say by which map it was calibrated; run `nnunet_nacl calibrate` again."
-            )
-        there = baked if there is None else there
-        if not fits(MapContent, there) or slopes_and_offsets(there) != slopes_and_offsets(baked):
-            other = f"{path} is not the map in" if path.is_file() else f"fold {folds[0]} has another map than"
-            raise UserError(
-                f"{other} {checkpoint}; calibrate the folds {', '.join(folds)} together, or give with -f those that "
-                "were."
-            )
+    if not path.is_file():
+        return None
+    there: Any = read_dict(path)
+    if not fits(MapContent, there):
+        raise UserError(f"{path}: not a map of this version of nnunet_nacl; calibrate again, or move it away.")
+    check_networks(path, read_record(path), {fold: sha256(model / f"fold_{fold}" / FINAL_NAME) for fold in folds})
     return there
 
 

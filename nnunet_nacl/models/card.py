@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
 from typing_extensions import TypedDict
 
 import nnunet_nacl
@@ -49,8 +50,7 @@ def card_text(
     evaluations: Mapping[str, Evaluation],
     calibration_map: Mapping[str, Any] | None,
     hashes: Mapping[str, str],
-    checkpoint: str,
-    calibrated: bool,
+    form: str | None,
     portable: bool,
     diagram: str | None,
 ) -> str:
@@ -65,8 +65,7 @@ def card_text(
             validation was never evaluated.
         calibration_map: Content of calibration_map.json, None where there is no map.
         hashes: SHA-256 by file in the archive.
-        checkpoint: Name of the checkpoint to predict with.
-        calibrated: Whether the map is in it.
+        form: Of the map that is in the checkpoints; None where there is none in them.
         portable: Whether the checkpoints name nnU-Net's own trainer.
         diagram: File name of the reliability diagram beside the card, None if there is none.
     """
@@ -77,9 +76,9 @@ def card_text(
         "scanners, protocols or patients: measure it on your own before you rely on it.",
         "## Data\n\n" + _table(["", ""], _data(dataset_json)),
         "## Network and training\n\n" + _table(["", ""], _network(trainer, configuration, folds, plans)),
-        "## Calibration\n\n" + _calibration(evaluations, calibration_map, calibrated, diagram),
+        "## Calibration\n\n" + _calibration(evaluations, calibration_map, form, diagram),
         "## Expected quality of a case\n\n" + _quality(calibration_map or {}),
-        "## Use\n\n" + _use(model, folds, plans, checkpoint, calibrated, portable),
+        "## Use\n\n" + _use(model, folds, plans, form, portable, calibration_map is not None),
         "## Files\n\nSHA-256:\n\n" + "\n".join(f"- `{file}`: `{digest}`" for file, digest in hashes.items()),
         f"Written by nnunet_nacl {nnunet_nacl.__version__}.",
     ]
@@ -137,25 +136,28 @@ def _network(trainer: str, configuration: str, folds: Sequence[str], plans: Mapp
 def _calibration(
     evaluations: Mapping[str, Evaluation],
     calibration_map: Mapping[str, Any] | None,
-    calibrated: bool,
+    form: str | None,
     diagram: str | None,
 ) -> str:
     parts = []
     if calibration_map is not None:
+        cases, own = calibration_map.get("n_cases"), calibration_map["maps"][form or calibration_map["form"]]
+        names = [row["name"] for row in calibration_map["structures"]]
+        labels = calibration_map.get("labels", []) if len(own["slopes"]) > 1 else ["any"]
+        slopes = np.array(own["slopes"])
+        if slopes.ndim == 3:  # the numbers beside the diagonal stand in calibration_map.json
+            slopes = np.diagonal(slopes, axis1=1, axis2=2)
         numbers = [
-            (row["name"], _number(row["slope"]), _number(row["offset"])) for row in calibration_map["structures"]
+            (label, *(f"{_number(a)}, {_number(b)}" for a, b in zip(*rows)))
+            for label, *rows in zip(labels, slopes, own["offsets"])
         ]
-        cases = calibration_map.get("n_cases")
         parts.append(
-            f"Calibrated after training{f' on {cases} held-out cases' if cases else ''}, "
-            + (
-                "the map is in the checkpoints"
-                if calibrated
-                else "the map is not in the checkpoints (`nnunet_nacl review -map`)"
-            )
-            + ". Log-odds against the background (regions: logits) become slope x log-odds + offset:"
+            f"Calibrated after training{f' on {cases} held-out cases' if cases else ''}: the map is in "
+            + (f"the checkpoints ({form})" if form else "calibration_map.json, and `nnunet_nacl predict` applies it")
+            + ". Log-odds against the background (regions: logits) become slope x log-odds + offset, by the label that "
+            "nnU-Net chose for the voxel:"
         )
-        parts.append(_table(["structure", "slope", "offset"], numbers))
+        parts.append(_table(["label", *(f"{name}: slope, offset" for name in names)], numbers))
     if not evaluations:
         return "\n\n".join([*parts, "Not measured on the validation cases of these folds (`nnunet_nacl evaluate`)."])
     parts.append(
@@ -197,23 +199,22 @@ def _quality(calibration_map: Mapping[str, Any]) -> str:
 
 
 def _use(
-    model: str, folds: Sequence[str], plans: Mapping[str, Any], checkpoint: str, calibrated: bool, portable: bool
+    model: str, folds: Sequence[str], plans: Mapping[str, Any], form: str | None, portable: bool, has_map: bool
 ) -> str:
     trainer, plans_name, configuration = model.split("__")
     named = "" if plans_name == "nnUNetPlans" else f" -p {plans_name}"
-    asked = "" if checkpoint == "checkpoint_final.pth" else f" -chk {checkpoint}"
-    lines = [
-        "    nnunet_nacl import -i MODEL.zip        # or nnUNetv2_install_pretrained_model_from_zip MODEL.zip",
-        f"    nnUNetv2_predict -i SCANS -o PREDICTIONS -d {plans.get('dataset_name', 'DATASET')} -c {configuration} "
-        f"-tr {trainer}{named} -f {' '.join(folds)}{asked}",
-    ]
-    text = "\n".join(lines)
+    command = "nnunet_nacl predict" if has_map and not form else "nnUNetv2_predict"
+    text = (
+        "    nnunet_nacl import -i MODEL.zip        # or nnUNetv2_install_pretrained_model_from_zip MODEL.zip\n"
+        f"    {command} -i SCANS -o PREDICTIONS -d {plans.get('dataset_name', 'DATASET')} -c {configuration} "
+        f"-tr {trainer}{named} -f {' '.join(folds)}"
+    )
     if portable:
         text += (
             f"\n\nnnU-Net alone is enough: the checkpoints record its own trainer, {PREFIX}, which builds the same "
             "network. `-tr` names the folder, which keeps the name of the trainer that trained the model."
         )
-        text += f" `{checkpoint}` is the calibrated network." if calibrated else ""
+        text += f" `checkpoint_final.pth` holds the calibrated network ({form})." if form else ""
     elif trainer != PREFIX:
         text += (
             "\n\nnnU-Net needs the package that has this trainer (`nnunet_nacl trainers` lists those of nnunet_nacl)."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,16 +10,15 @@ from typing import Any
 import numpy as np
 
 import nnunet_nacl
-from nnunet_nacl.calibration.affine import AffineMap
-from nnunet_nacl.calibration.crossfit import CrossFit, choose_form, cross_fit, parts_of
-from nnunet_nacl.calibration.effect import CONFIDENT, changes, confident_changes
+from nnunet_nacl.calibration.calibration_map import CalibrationMap
+from nnunet_nacl.calibration.crossfit import RIDGES, CrossFit, choose, cross_fit, forms_for, parts_of
+from nnunet_nacl.calibration.effect import Relabelled, changes, relabelled
 from nnunet_nacl.calibration.estimates import estimate_values
-from nnunet_nacl.calibration.fitting import FORMS
-from nnunet_nacl.calibration.likelihood import Voxels
+from nnunet_nacl.calibration.fitting import AFFINE_FORMS, FORMS
 from nnunet_nacl.calibration.sampling import Sample
 from nnunet_nacl.cases.heldout import HeldOut, case_values
 from nnunet_nacl.cases.quality_block import DECIDED, quality_rows, rows_of_blocks
-from nnunet_nacl.documents.map_file import map_to_json, structures_of
+from nnunet_nacl.documents.map_file import DICE_MEAN, map_to_json, structures_of
 from nnunet_nacl.documents.results import Evaluation
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import can_write
@@ -35,55 +34,61 @@ class Calibration:
     """A map and how it was found.
 
     Attributes:
-        form: Of the map.
-        by_form: The maps of every form, each fitted to samples of all cases and of all but each part.
+        chosen: The map in use, and those of the parts.
+        tried: Every form and ridge, fitted to samples of all cases and of all but each part; poorer ones first.
         parts: Part of each case.
         structures: Name of each structure by nnU-Net's key.
-        effect: Each value before and after, cross-fitted.
-        confident: Foreground voxels with a probability above ``CONFIDENT`` before.
-        confident_changed: How many of them get another label.
+        labels: Name of each label that slopes and offsets belong to.
+        effect: Each value before and after, cross-fitted, of the labels that the network chose.
+        decision: Dice of these labels (before) and of those decided for Dice (after), cross-fitted.
+        relabelled: By affine form, what it would change in the labels if it were written into the checkpoints.
         exact: Whether the values after and the quality are of all voxels; else samples were.
         quality: What was learned about Dice and volumes.
         groups: Patient of each case; None: each case its own.
     """
 
-    form: str
-    by_form: dict[str, CrossFit]
+    chosen: CrossFit
+    tried: list[CrossFit]
     parts: dict[str, str]
     structures: dict[str, str]
+    labels: list[str]
     effect: dict[str, dict[str, Any]]
-    confident: float
-    confident_changed: float
+    decision: dict[str, dict[str, Any]]
+    relabelled: dict[str, Relabelled]
     exact: bool
     quality: HeldOutQuality
     groups: dict[str, str] | None = None
 
     @property
-    def chosen(self) -> CrossFit:
-        """The map and those of the parts."""
-        return self.by_form[self.form]
+    def best_of_forms(self) -> dict[str, CrossFit]:
+        """Of each form the fit with its best ridge."""
+        return {form: choose(self.tried, form) for form in dict.fromkeys(one.form for one in self.tried)}
 
     def to_json(self) -> dict[str, Any]:
         """Content of calibration_map.json."""
-        fit = self.chosen.fit
-        document = map_to_json(fit.map, self.structures)
-        for row, *errors in zip(document["structures"], *np.split(fit.standard_errors, 2)):
-            row |= dict(zip(("slope_standard_error", "offset_standard_error"), map(float, errors)))
+        fits = self.best_of_forms | {self.chosen.form: self.chosen}
+        document = map_to_json({form: one.fit.map for form, one in fits.items()}, self.chosen.form, self.structures)
+        for form, one in fits.items():
+            names = "slope_standard_errors", "offset_standard_errors"
+            errors = (values.tolist() for values in one.fit.standard_errors)
+            document["maps"][form] |= {**dict(zip(names, errors)), "ridge": one.ridge}
         cases: dict[str, list[str]] = {part: [] for part in self.chosen.part_maps}
         for case, part in self.parts.items():
             cases[part].append(case)
         return document | {
             "generated_by": f"nnunet_nacl {nnunet_nacl.__version__}",
-            "form": self.form,
+            "labels": self.labels,
+            "labels_as_shift": [self.labels[label] for label in self.chosen.fit.fell_back],
             "n_cases": len(self.parts),
             "measured_on": "all voxels" if self.exact else "samples of the cases",
-            "nll": fit.loss,
-            "forms": {form: asdict(one.score) for form, one in self.by_form.items()},
-            "confident_voxels": {"threshold": CONFIDENT, "n": self.confident, "n_changed": self.confident_changed},
+            "nll": self.chosen.fit.loss,
+            "forms": [{"form": one.form, "ridge": one.ridge, **asdict(one.score)} for one in self.tried],
+            "relabelled": {form: asdict(one) for form, one in self.relabelled.items()},
             "effect": self.effect,
+            "decision": self.decision,
             **({"groups": self.groups} if self.groups else {}),
             "cross_fit": {
-                part: {"slopes": list(one.slopes), "offsets": list(one.offsets), "cases": cases[part]}
+                part: {"slopes": one.slopes.tolist(), "offsets": one.offsets.tolist(), "cases": cases[part]}
                 for part, one in self.chosen.part_maps.items()
             },
             "quality": self.quality.to_json(),
@@ -106,7 +111,7 @@ def calibrate(
 
     Args:
         held_out: The cases; those that cannot be used are left out.
-        form: One of ``FORMS``, or ``auto``: see :func:`nnunet_nacl.calibration.crossfit.choose_form`.
+        form: One of ``FORMS``, or ``auto``: see :func:`nnunet_nacl.calibration.crossfit.choose`.
         groups: Patient of each case; None: each case its own.
         output: Of a folder: where calibration_map.json will lie; the document of the calibrated cases goes beside it.
         as_deployed: Whether the cases were predicted as the model is used.
@@ -128,17 +133,18 @@ def calibrate(
     _check(cases, before, structures, form, held_out)
     patients = [groups[case] if groups else case for case in cases]
     parts = parts_of(patients, [held_out.fold[case] for case in cases] if len(held_out.folders) > 1 else None)
-
-    with tqdm(desc="fit", unit="pass", leave=False, disable=not progress) as passes:
-
-        def sampled() -> Iterator[Voxels]:
-            passes.update()
-            return (samples[case].voxels() for case in cases)
-
-        by_form = cross_fit(sampled, parts, groups=patients)
-        chosen = choose_form({name: one.score for name, one in by_form.items()}) if form == "auto" else form
-        sure, changed = confident_changes(sampled(), by_form[chosen].fit.map)
-    maps = {case: by_form[chosen].part_maps[part] for case, part in zip(cases, parts)}
+    voxels = [samples[case].voxels() for case in cases]
+    forms = forms_for(len(structures), held_out.first.labels.regions)
+    if form != "auto" and form not in forms:
+        raise UserError(
+            f"-form {form} is not for {len(structures)} structures or regions; there are {', '.join(forms)}."
+        )
+    total = (1 + len(set(parts))) * sum(len(RIDGES[name]) for name in forms)
+    with tqdm(total=total, desc="fit", unit="fit", leave=False, disable=not progress) as bar:
+        tried = cross_fit(voxels, parts, groups=patients, progress=bar.update)
+    chosen = choose(tried, form)
+    affine = {name: relabelled(voxels, choose(tried, name).fit.map) for name in AFFINE_FORMS}
+    maps = {case: chosen.part_maps[part] for case, part in zip(cases, parts)}
     options |= {"progress": progress and "after"}
     if exact := held_out.complete:
         document = None if output is None else output.parent / "calibrated" / "calibration.json"
@@ -157,11 +163,29 @@ def calibrate(
         new, errors = _estimated(held_out, old, samples, maps)
         blocks = [held_out.sampled_quality(case, samples[case], maps[case]) for case in cases]
         rows = [rows_of_blocks(column, tuple(structures)) for column in zip(*blocks)]
-    effect = changes(old, new, errors, patients if groups else None)
+    own = patients if groups else None
+    kept, decided = (_dice(row.true_dice, list(structures)) for row in rows)
     quality = learn_quality(rows, structures, patients, as_deployed=as_deployed, sampled=not exact)
-    named = {case: groups[case] for case in maps} if groups else None
-    part_of = dict(zip(maps, parts))
-    return Calibration(chosen, by_form, part_of, structures, effect, sure, changed, exact, quality, named)
+    return Calibration(
+        chosen,
+        tried,
+        dict(zip(maps, parts)),
+        structures,
+        ["out", "in"] if held_out.first.labels.regions else list(held_out.first.labels.names),
+        changes(old, new, errors, own),
+        changes(kept, decided, None, own),
+        affine,
+        exact,
+        quality,
+        {case: groups[case] for case in maps} if groups else None,
+    )
+
+
+def _dice(values: np.ndarray, keys: Sequence[str]) -> dict[str, Any]:
+    """Dice of each structure, and the mean over those that are defined in a case, by name."""
+    named = {f"Dice {key}": column for key, column in zip(keys, values.T)}
+    n = np.count_nonzero(~np.isnan(values), axis=1)
+    return named | {DICE_MEAN: np.nansum(values, axis=1) / np.where(n, n, np.nan)}
 
 
 def _samples(held_out: HeldOut) -> dict[str, Sample]:
@@ -200,13 +224,13 @@ def _estimated(
     held_out: HeldOut,
     before: Mapping[str, Sequence[float]],
     samples: Mapping[str, Sample],
-    maps: Mapping[str, AffineMap],
+    maps: Mapping[str, CalibrationMap],
 ) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
     """Values of every case after calibration, by name, as its sample tells; and their standard errors."""
-    order = held_out.first.dataset_json.get("regions_class_order")
-    keys, n_bins = list(structures_of(held_out.first.labels)), held_out.settings.n_bins
     found = [
-        estimate_values(samples[case], maps[case], keys, order, n_bins, before={n: before[n][i] for n in before})
+        estimate_values(
+            samples[case], maps[case], held_out.settings.n_bins, before={name: before[name][i] for name in before}
+        )
         for i, case in enumerate(maps)
     ]
     values, errors = ({name: [one[name][i] for one in found] for name in before} for i in (0, 1))

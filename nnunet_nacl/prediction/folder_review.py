@@ -25,7 +25,7 @@ from nnunet_nacl.cases.geometry import Geometry, geometry_difference
 from nnunet_nacl.cases.ledger import WRITTEN, Ledger
 from nnunet_nacl.cases.ledger import sign as sign_files
 from nnunet_nacl.cases.map_images import check_dtype
-from nnunet_nacl.cases.predicted_quality import QualityOfMap
+from nnunet_nacl.cases.predicted_quality import QualityOfMap, is_calibrated
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.cases.prediction_output import MAPS, open_output, write_reviewed
 from nnunet_nacl.cases.reviewed_case import MAPS as MAP_NAMES
@@ -33,7 +33,15 @@ from nnunet_nacl.cases.reviewed_case import MEMBER_MAPS, PROBABILITIES, Reviewed
 from nnunet_nacl.cases.run import run
 from nnunet_nacl.cases.treatment import Treatment, decide_case
 from nnunet_nacl.documents.decision_json import DECISION_FILE, DecidedCase, DecidedStructure, write_decision
-from nnunet_nacl.documents.map_file import APPLIED_FILE, map_of, map_to_json, read_map, sha256, structures_of
+from nnunet_nacl.documents.map_file import (
+    APPLIED_FILE,
+    map_of,
+    map_to_json,
+    read_map,
+    read_record,
+    sha256,
+    structures_of,
+)
 from nnunet_nacl.documents.review_list import FinishedCase
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import remove_leftovers, to_json_text, write_atomically
@@ -47,7 +55,7 @@ DOCUMENT = "prediction.json"
 RECORDS = "review"
 _ARGUMENTS = "review_args.json"
 _NO_NAMES = ("", ".", "..")
-_COMPUTATION = 1  # raise it when another segmentation or number comes from the same files
+_COMPUTATION = 2  # raise it when another segmentation or number comes from the same files
 
 
 @dataclass(frozen=True)
@@ -96,8 +104,8 @@ class FolderReview:
         case, members = read_ensemble(self.members, task.member)
         try:
             decided, treated = None, self.treatment.before_decision(case)
-            if self.treatment.rule == "dice":
-                segmentation, decision = decide_case(treated)
+            if self.treatment.beta:
+                segmentation, decision = decide_case(treated, self.treatment.beta)
                 treated = replace(treated, segmentation=segmentation)
                 decided = self._describe(case, decision)
             kind = np.uint16 if max(case.labels.known) > 255 else np.uint8
@@ -278,7 +286,7 @@ def review_folder(
         content["predicted"] = {
             "segmentations": quality.learned.delivered,
             "learned_as_deployed": quality.learned.as_deployed,
-            **quality.named(calibrated=asked.treatment.map is None),
+            **quality.named(),
         }
     listed_cases.write(output, output / DOCUMENT, content, page)
     remove_leftovers(output)
@@ -286,48 +294,42 @@ def review_folder(
 
 
 def open_map(
-    members: Sequence[PredictionFolder], path: str | None, rule: str | None, *, calibrated: bool = False
+    members: Sequence[PredictionFolder], path: str | None, beta: float | None
 ) -> tuple[Treatment, QualityOfMap | None]:
     """What is done to the predictions, and what the map has learned of such segmentations.
 
     Args:
         members: The predictions.
         path: calibration_map.json; None for no map.
-        rule: Of decision; None keeps the segmentations that were predicted, unless the map changes them.
-        calibrated: Whether they were predicted with the calibrated checkpoint of this map.
+        beta: Of the decision (1: Dice); None keeps the segmentations that were predicted.
 
     Raises:
         UserError: The map is of other structures, there are several members, or the predictions were calibrated by
             another map.
     """
     if path is None:
-        return Treatment(rule=rule), None
+        return Treatment(beta=beta), None
     if len(members) > 1:
         raise UserError(
             "a map calibrates one folder, not several members; make one with nnUNetv2_ensemble --save_npz and learn a "
             "map from such a folder (`nnunet_nacl calibrate -i ENSEMBLE -gt LABELS`)."
         )
     [folder], file = members, Path(path)
-    structures, regions, applied = structures_of(folder.labels), folder.labels.regions, folder.folder / APPLIED_FILE
-    found = read_map(file, structures, regions)
-    if applied.is_file():
-        other = read_map(applied, structures, regions)
-        if not (np.allclose(other.slopes, found.slopes) and np.allclose(other.offsets, found.offsets)):
-            raise UserError(f"{folder.folder} was calibrated by another map than {path}; give that one.")
-        if calibrated:
-            raise UserError(
-                f"{folder.folder} was calibrated by `nnunet_nacl review` ({APPLIED_FILE}), and with --calibrated once "
-                "before; give the predictions without --calibrated if they were not, else predict again."
-            )
-    known = calibrated or applied.is_file()
-    decided = rule == "dice" or (rule is None and known and (folder.folder / DECISION_FILE).is_file())
+    structures = structures_of(folder.labels)
+    found = read_map(file, structures, folder.labels.regions)
+    known = is_calibrated(folder, found)
+    if known is False:
+        raise UserError(f"{folder.folder} was calibrated by another map than {path}; give that one.")
+    decided = beta == 1 or (bool(known) and (folder.folder / DECISION_FILE).is_file())
     try:
         quality = QualityOfMap.read(file, tuple(structures), "decided" if decided else "argmax")
     except UserError:
         if known:  # asked about what it has learned alone
             raise
         quality = None
-    return Treatment(None if known else found, rule), quality
+    if beta not in (None, 1):  # of such segmentations nothing was learned
+        quality = None
+    return Treatment(None if known else found, beta), quality
 
 
 def map_names(wanted: Sequence[str], members: Sequence[PredictionFolder], dtype: str) -> tuple[str, ...]:
@@ -364,7 +366,8 @@ def _prepare(asked: FolderReview) -> None:
     for name, content in (("dataset.json", first.dataset_json), ("plans.json", first.plans)):
         write_atomically(output / name, to_json_text(content))
     if asked.treatment.map is not None and path is not None:
-        record = map_to_json(asked.treatment.map, structures_of(first.labels))
+        form = read_record(path).form or "conditional"
+        record = map_to_json({form: asked.treatment.map}, form, structures_of(first.labels))
         record |= {"applied_to": str(first.folder.resolve()), "map": str(path.resolve()), "map_sha256": sha256(path)}
         write_atomically(output / APPLIED_FILE, to_json_text(record))
     elif (first.folder / APPLIED_FILE).is_file():  # as calibrated as what it is made from
@@ -396,12 +399,11 @@ def _restore(task: _Task, entry: dict[str, Any]) -> _Done | None:
 
 
 def _made(asked: FolderReview) -> dict[str, str]:
-    rule = "decided for the highest expected Dice" if asked.treatment.rule == "dice" else "the most probable labels"
-    saved = asked.treatment.rule is None and asked.treatment.map is None and len(asked.members) == 1
+    made = "the most probable labels of the mean" if len(asked.members) > 1 else "as they were predicted"
     return {
         "Predictions": ", ".join(str(member.folder) for member in asked.members),
         "Calibrated by": str(asked.map_path) if asked.map_path else "no map",
-        "Segmentations": "as they were predicted" if saved else rule,
+        "Segmentations": f"decided for the highest expected {asked.treatment.rule}" if asked.treatment.beta else made,
     }
 
 

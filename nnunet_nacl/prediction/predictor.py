@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from nnunet_nacl.cases.treatment import beta_of
 from nnunet_nacl.documents.review_list import CaseReview, PredictedCase
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.prediction.network import Network
@@ -51,11 +52,10 @@ class Predictor:
     Args:
         model_folder: nnU-Net's, TRAINER__PLANS__CONFIGURATION.
         folds: 0, 1, ... or ``all``; None takes every trained fold.
-        checkpoint: File name in the folds; None takes checkpoint_calibrated.pth where every fold has it, else
-            checkpoint_final.pth.
-        decide: ``dice``: the segmentation with the highest expected Dice; ``argmax``: the most probable labels, as
-            nnUNetv2_predict. None takes ``dice`` for calibrated checkpoints.
-        calibration_map: calibration_map.json of these checkpoints; None looks for it in the model folder.
+        checkpoint: File name in the folds; None takes checkpoint_final.pth.
+        decide: ``dice`` or ``fbeta``: the segmentation with the highest expectation of it; None: nnUNetv2_predict's.
+        beta: How many times as much recall weighs as precision, with ``fbeta``; default 2.
+        calibration_map: calibration_map.json of this model; None looks for it in the model folder.
         threshold: A predicted Dice below is a reason to look.
         postprocessing: nnU-Net's functions and their arguments, chosen for such segmentations.
         device: ``cuda``, ``cpu`` or ``mps``.
@@ -82,6 +82,7 @@ class Predictor:
         folds: Sequence[str | int] | None = None,
         checkpoint: str | None = None,
         decide: str | None = None,
+        beta: float | None = None,
         calibration_map: str | os.PathLike | None = None,
         threshold: float | None = None,
         postprocessing: Postprocessing | None = None,
@@ -90,11 +91,9 @@ class Predictor:
         mirroring: bool = True,
         any_size: bool = False,
     ) -> None:
-        if decide not in (None, "argmax", "dice"):
-            raise UserError(f"decide must be argmax or dice, got {decide!r}.")
         given = None if calibration_map is None else Path(calibration_map)
         self._model = TrainedModel.open(
-            Path(model_folder), folds=folds, checkpoint=checkpoint, calibration_map=given, decide=decide
+            Path(model_folder), folds=folds, checkpoint=checkpoint, calibration_map=given, beta=beta_of(decide, beta)
         )
         self._network = Network(self._model, device=device, step_size=step_size, mirroring=mirroring)
         self._threshold, self._postprocessing, self._any_size = threshold, postprocessing, any_size

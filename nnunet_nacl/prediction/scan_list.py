@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nnunet_nacl.calibration.learned_quality import SINGLE_NETWORKS
 from nnunet_nacl.documents.review_list import FinishedCase
 from nnunet_nacl.prediction.input_cases import InputCase
 from nnunet_nacl.prediction.review_lists import ReviewList
@@ -65,31 +64,28 @@ def write_lists(
 
 def _notes(model: TrainedModel, settings: Mapping[str, Any]) -> list[str]:
     notes = [f"{one[0].upper()}{one[1:]}" for one in model.missing]
-    if model.calibrated and not settings["mirroring"]:
-        notes.append("Mirroring is off (--disable_tta), but the calibration was fitted with it: its numbers hold less.")
-    if model.quality is not None and len(model.folds) > 1 and not model.quality.learned.as_deployed:
-        notes.append(f"The map learned {SINGLE_NETWORKS}.")
+    notes += model.other_inference(settings["step_size"], settings["mirroring"])
+    if model.quality is not None and len(model.folds) > 1:
+        notes += model.quality.reservations(())
     if settings["postprocessing"] and model.quality is not None:
         notes.append("Predicted Dice was learned from segmentations without postprocessing.")
     return notes
 
 
 def _made(model: TrainedModel, run: ScanRun) -> dict[str, str]:
-    decided, argmax = (
-        "decided for the highest expected Dice",
-        "the most probable label of each voxel, as nnUNetv2_predict",
-    )
+    labels = "nnU-Net's own labels, as nnUNetv2_predict"
+    if model.treatment.beta:
+        labels = f"decided for the highest expected {model.treatment.rule}"
     return {
         "Scans": str(run.images),
         "Model": model.folder.name,
         "Folds": ", ".join(model.folds),
-        "Checkpoint": model.checkpoint + ("" if model.calibrated else " (not calibrated)"),
-        "Segmentations": decided if model.decided else argmax,
+        "Checkpoint": model.checkpoint + ("" if model.treatment.map else " (not calibrated)"),
+        "Segmentations": labels,
     }
 
 
 def _describe(model: TrainedModel, run: ScanRun, settings: Mapping[str, Any]) -> dict[str, Any]:
-    quality = model.quality
     return {
         "command": run.command,
         "images": str(run.images.resolve()),
@@ -101,9 +97,9 @@ def _describe(model: TrainedModel, run: ScanRun, settings: Mapping[str, Any]) ->
             "checkpoint": model.checkpoint,
             "checkpoints_sha256": settings["checkpoints"],
         },
-        "calibrated": model.calibrated,
-        "calibration_map": quality and {"file": str(quality.path.resolve()), "sha256": model.map_hash},
-        "decide": "dice" if model.decided else "argmax",
+        "calibrated": model.treatment.map is not None,
+        "calibration_map": model.map_file,
+        "decide": model.treatment.rule,
         "step_size": settings["step_size"],
         "mirroring": settings["mirroring"],
         "postprocessing": settings["postprocessing"] or None,

@@ -16,7 +16,8 @@ from typing import Any
 
 from nnunet_nacl.cases.ledger import SIGNATURE, Ledger, sign
 from nnunet_nacl.cases.prediction_output import MAPS, open_output, remove_unfinished, write_reviewed
-from nnunet_nacl.cases.reviewed_case import ReviewedCase
+from nnunet_nacl.cases.probabilities import CalibratedProbabilities
+from nnunet_nacl.cases.reviewed_case import PROBABILITIES, ReviewedCase
 from nnunet_nacl.cases.run import run as run_cases
 from nnunet_nacl.cases.worker_processes import guarded, stream_through_workers
 from nnunet_nacl.documents.review_list import FinishedCase
@@ -35,7 +36,7 @@ __all__ = ["Draw", "ScanRun", "predict_folder"]
 
 RECORDS = "review"
 _ARGUMENTS = "predict_from_raw_data_args.json"
-_COMPUTATION = 2  # raise it when another segmentation or number comes from the same files
+_COMPUTATION = 3  # raise it when another segmentation or number comes from the same files
 _PREPROCESSED_AHEAD, _EXPORTED_AHEAD = 1, 2  # as nnU-Net's queues
 
 Draw = Callable[[CompactImage, ReviewedCase, dict[str, Any]], FinishedCase]
@@ -123,7 +124,7 @@ def predict_folder(
     cases, unusable = find_input_cases(run.images, model.opened.file_ending, model.num_channels, run.previous)
     settings = {
         "checkpoints": dict(zip(model.folds, model.hashes)),
-        "decided": model.decided,
+        "treatment": model.treatment.to_json(),
         "step_size": network.get("step_size", 0.5),
         "mirroring": network.get("mirroring", True),
         "postprocessing": run.postprocessing_source,
@@ -183,8 +184,8 @@ def _check(model: TrainedModel, run: ScanRun) -> tuple[str, ...]:
     if run.threshold is not None and model.quality is None:
         raise UserError(f"-threshold is about predicted Dice, of which nothing is known: {' '.join(model.missing)}")
     for name in run.maps or ():
-        if name not in MAP_NAMES:
-            raise UserError(f"there is no map {name!r}; there are {', '.join(MAP_NAMES)}.")
+        if name not in (*MAP_NAMES, PROBABILITIES):
+            raise UserError(f"there is no map {name!r}; there are {', '.join((*MAP_NAMES, PROBABILITIES))}.")
         if name == "mutual_information" and not several:
             raise UserError("the map mutual_information compares folds: predict with several, -f 0 1 2 3 4.")
     return MAP_NAMES[: 4 if several else 3] if run.maps is None else tuple(dict.fromkeys(run.maps))
@@ -274,5 +275,8 @@ def _write(model: TrainedModel, run: ScanRun, maps: Sequence[str], draw: Draw, p
     """Export, look, and write all files of a case."""
     reviewed = segment_case(model, predicted, maps=maps, postprocessing=run.postprocessing)
     finished = draw(predicted.image, reviewed, model.opened.plans)
-    probs = reviewed.case.probabilities.whole() if run.save_probabilities else None
+    probs: Any = None
+    if run.save_probabilities:  # the network's own, as nnUNetv2_predict saves them
+        source = reviewed.case.probabilities
+        probs = (source.source if isinstance(source, CalibratedProbabilities) else source).whole()
     return finished, write_reviewed(model.opened, reviewed, run.output, probabilities=probs, owner=run.owner)

@@ -1,4 +1,4 @@
-"""From a network's logits to what is delivered: nnU-Net's own export, decided and postprocessed where that is asked."""
+"""From a network's logits to what is delivered: nnU-Net's own export, calibrated, and decided where that is asked."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.cases.image_files import quiet
 from nnunet_nacl.cases.logits_export import ExportedLogits, export_logits
 from nnunet_nacl.cases.reviewed_case import Members, ReviewedCase, review_case
-from nnunet_nacl.cases.treatment import Treatment
 from nnunet_nacl.prediction.network import PredictedLogits
 from nnunet_nacl.prediction.trained_model import TrainedModel
 
@@ -34,8 +33,9 @@ def segment_case(
 ) -> ReviewedCase:
     """Make the segmentation, by nnU-Net's own export, and look at it.
 
-    Without a decision the segmentation is nnUNetv2_predict's, bit by bit on the CPU. Everything else is found inside
-    nnU-Net's crop: outside, all is background for certain.
+    Without a decision the segmentation is nnUNetv2_predict's, bit by bit on the CPU: a map changes no label. What
+    the folds disagree about is that of the networks as they are. Everything else is found inside nnU-Net's crop:
+    outside, all is background for certain.
 
     Args:
         model: The model.
@@ -58,8 +58,7 @@ def segment_case(
     case = Case(
         predicted.case, model.labels, geometry, exported.segmentation, exported, properties=predicted.properties
     )
-    if model.decided:
-        case = Treatment(rule="dice")(case)
+    case = model.treatment(case)
     if postprocessing is not None:
         from nnunetv2.postprocessing.remove_connected_components import apply_postprocessing
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,13 +13,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from nnunet_nacl.cases.checkpoint_files import read_checkpoint
-from nnunet_nacl.cases.checkpoints import CALIBRATED, MARK
+from nnunet_nacl.cases.checkpoints import MARK
 from nnunet_nacl.cases.labels import Labels
 from nnunet_nacl.cases.predicted_quality import QualityOfMap
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
-from nnunet_nacl.documents.map_file import MAP_FILE, read_map, slopes_and_offsets, structures_of
+from nnunet_nacl.cases.treatment import Treatment
+from nnunet_nacl.documents.map_file import MAP_FILE, check_networks, read_map, read_record, sha256, structures_of
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.files import checksum
 from nnunet_nacl.json_files import first_line
 from nnunet_nacl.prediction.training_range import TrainingRange
 
@@ -41,10 +40,12 @@ class TrainedModel:
         folds: That are averaged, in this order.
         checkpoint: File name, the same in each fold.
         hashes: SHA-256 of each fold's checkpoint.
-        calibrated: Whether a map was written into every checkpoint.
-        decided: Whether segmentations are decided for Dice, rather than the most probable labels.
+        treatment: The map that the probabilities are taken through, and the rule that changes the labels; without a
+            rule, nnU-Net's labels are delivered.
         quality: What the map has learned about such segmentations; None if nothing is known.
-        map_hash: SHA-256 of its file; empty if there is none.
+        map_file: ``file`` and ``sha256`` of the map; None if there is none.
+        inference: ``step_size`` and ``mirroring`` that the map was fitted with, as far as they are known.
+        advice: What another decision changed on the held-out cases; empty if that is not known.
         training: What the training's images looked like.
         missing: What the user should know is missing, each with the remedy.
     """
@@ -56,10 +57,11 @@ class TrainedModel:
     folds: tuple[str, ...]
     checkpoint: str
     hashes: tuple[str, ...]
-    calibrated: bool
-    decided: bool
+    treatment: Treatment
     quality: QualityOfMap | None
-    map_hash: str
+    map_file: dict[str, str] | None
+    inference: dict[str, Any]
+    advice: str
     training: TrainingRange
     missing: tuple[str, ...]
 
@@ -71,56 +73,70 @@ class TrainedModel:
         folds: Sequence[str | int] | None = None,
         checkpoint: str | None = None,
         calibration_map: Path | None = None,
-        decide: str | None = None,
+        beta: float | None = None,
     ) -> TrainedModel:
         """Find out what a model has.
 
         Args:
             folder: nnU-Net's model folder, TRAINER__PLANS__CONFIGURATION.
             folds: 0, 1, ... or ``all``; None takes every numbered fold that is trained, fold_all where there is none.
-            checkpoint: File name; None takes checkpoint_calibrated.pth where every fold has it, else
-                checkpoint_final.pth.
-            calibration_map: The map that is in the checkpoints; None looks for calibration_map.json in the folder.
-            decide: ``argmax`` or ``dice``; None takes ``dice`` for calibrated checkpoints, whose probabilities can be
-                taken at their word, else ``argmax``, which is what nnUNetv2_predict does.
+            checkpoint: File name; None takes checkpoint_final.pth.
+            calibration_map: Of this model; None looks for calibration_map.json in the folder.
+            beta: Decide for the segmentation with the highest expected F-beta (1: Dice); None keeps nnU-Net's labels.
 
         Raises:
             UserError: A fold, checkpoint or map is missing or cannot be used.
         """
         opened = PredictionFolder.open(folder, need_reference=False)
-        chosen = _folds(folder, folds, checkpoint)
-        name = checkpoint or (CALIBRATED if all(_has(folder, fold, CALIBRATED) for fold in chosen) else FINAL)
+        name = checkpoint or FINAL
+        chosen = _folds(folder, folds, name)
         contents = [_head(folder / f"fold_{fold}" / name) for fold in chosen]
-        marks = [content.get(MARK) for content in contents]
-        if any((mark is None) != (marks[0] is None) or _affine(mark) != _affine(marks[0]) for mark in marks):
-            raise UserError(f"{folder}: the folds' {name} are not calibrated by the same map; calibrate them again.")
-        calibrated = marks[0] is not None
-        decided = calibrated if decide is None else decide == "dice"
         configuration = contents[0]["init_args"]["configuration"]
-        quality, map_hash, missing = _quality(folder, opened, marks[0], calibration_map, decided)
-        if not calibrated:
-            lacking = next((fold for fold in chosen if not _has(folder, fold, CALIBRATED)), None)
-            why = f"fold {lacking} has no {CALIBRATED}" if lacking is not None else f"{name} was asked for"
+        hashes = tuple(sha256(folder / f"fold_{fold}" / name) for fold in chosen)
+        path, missing = calibration_map or folder / MAP_FILE, ""
+        if any(content[MARK] is not None for content in contents):
+            missing = f"a map was written into {name}: no other is applied to it, and no Dice is predicted."
+            if name != FINAL:
+                missing += " Leave out -chk to have both from the original checkpoints and calibration_map.json."
+        elif not path.is_file() and calibration_map is None:
             missing = (
-                f"not calibrated ({why}): confidences are the network's own and no Dice is predicted. "
-                + (
-                    f"To have both: {_command(folder, configuration)}"
-                    if lacking is not None
-                    else f"Use -chk {CALIBRATED}."
-                ),
+                "not calibrated (no calibration_map.json): confidences are the network's own and no Dice is predicted. "
+                f"To have both: {_command(folder, configuration)}"
             )
-        hashes = tuple(checksum(folder / f"fold_{fold}" / name, hashlib.sha256()) for fold in chosen)
+        treatment, quality, map_file, inference, advice = Treatment(beta=beta), None, None, {}, ""
+        if missing and calibration_map:
+            raise UserError(f"-map {calibration_map}: {missing}")
+        if not missing:
+            try:
+                record = read_record(path)
+                check_networks(path, record, dict(zip(chosen, hashes)))
+                treatment = Treatment(read_map(path, structures_of(opened.labels), opened.labels.regions), beta)
+                map_file = {"file": str(path.resolve()), "sha256": sha256(path)}
+                inference, advice = record.inference, record.advice
+                quality, missing = _quality(opened, path, beta)
+            except UserError as error:
+                if calibration_map:
+                    raise
+                treatment, missing = Treatment(beta=beta), f"not calibrated: {error}"
         if not (num_channels := _num_channels(opened.dataset_json)):
             raise UserError(f"{folder}: dataset.json has no channel_names; give nnU-Net's own file.")
         training = TrainingRange.find(folder, opened.plans, num_channels)
-        what = (folder, opened, configuration, contents[0]["trainer_name"], chosen, name, hashes, calibrated, decided)
-        model = cls(*what, quality, map_hash, training, missing)
+        what = (folder, opened, configuration, contents[0]["trainer_name"], chosen, name, hashes, treatment)
+        model = cls(*what, quality, map_file, inference, advice, training, (missing,) if missing else ())
         try:
             _ = model.grid_voxels(np.ones(3), np.ones(3)), model.previous_stage
         except Exception as error:  # nnU-Net raises anything from KeyError to AssertionError on damaged plans
             problem = f"does not describe the configuration {configuration} ({first_line(error)})"
             raise UserError(f"{folder}: plans.json {problem}; restore it.") from None
         return model
+
+    def other_inference(self, step_size: float, mirroring: bool) -> list[str]:
+        """A note where the model is used otherwise than when the map was fitted."""
+        if self.treatment.map is None:
+            return []
+        used = {"step_size": step_size, "mirroring": mirroring}
+        other = [f"{name} {value}, here {used[name]}" for name, value in self.inference.items() if used[name] != value]
+        return [f"The calibration was fitted with {' and '.join(other)}: its numbers hold less."] if other else []
 
     @property
     def labels(self) -> Labels:
@@ -161,24 +177,16 @@ def _num_channels(dataset: dict[str, Any]) -> int:
     return len(dataset.get("modality", dataset.get("channel_names", ())))
 
 
-def _has(folder: Path, fold: str, name: str) -> bool:
-    return (folder / f"fold_{fold}" / name).is_file()
-
-
-def _folds(folder: Path, folds: Sequence[str | int] | None, checkpoint: str | None) -> tuple[str, ...]:
-    names = (checkpoint,) if checkpoint else (CALIBRATED, FINAL)
-    present = sorted(path.name.removeprefix("fold_") for path in folder.glob("fold_*"))
-    present = [fold for fold in present if any(_has(folder, fold, name) for name in names)]
+def _folds(folder: Path, folds: Sequence[str | int] | None, name: str) -> tuple[str, ...]:
+    present = sorted(path.parent.name.removeprefix("fold_") for path in folder.glob(f"fold_*/{name}"))
     chosen = tuple(dict.fromkeys(map(str, folds))) if folds else tuple(fold for fold in present if fold != "all")
     chosen = chosen or tuple(present)
     if not chosen:
-        raise UserError(
-            f"{folder} has no fold with {' or '.join(names)}; finish a training, or name another with -chk."
-        )
+        raise UserError(f"{folder} has no fold with {name}; finish a training, or name another with -chk.")
     if absent := [fold for fold in chosen if fold not in present]:
         raise UserError(
-            f"{folder / f'fold_{absent[0]}'} has no {' or '.join(names)}; there are the folds "
-            f"{', '.join(present) or '(none)'}. Train it, or choose others with -f."
+            f"{folder / f'fold_{absent[0]}'} has no {name}; there are the folds {', '.join(present) or '(none)'}. "
+            "Train it, or choose others with -f."
         )
     return chosen
 
@@ -189,33 +197,14 @@ def _head(path: Path) -> dict[str, Any]:
     return {key: content[key] for key in ("init_args", "trainer_name")} | {MARK: content.get(MARK)}
 
 
-def _affine(mark: dict[str, Any] | None) -> list[tuple[float, float]]:
-    return slopes_and_offsets(mark) if mark else []
-
-
-def _quality(
-    folder: Path, opened: PredictionFolder, mark: dict[str, Any] | None, given: Path | None, decided: bool
-) -> tuple[QualityOfMap | None, str, tuple[str, ...]]:
-    """What the map in the checkpoints has learned, the hash of its file, and why there is none."""
-    path = given or folder / MAP_FILE
-    if mark is None:
-        if given:
-            raise UserError(f"-map {given}: these checkpoints are not calibrated; take those that are with -chk.")
-        return None, "", ()
-    if given is None and not path.is_file():
-        return None, "", (f"{path} is missing: no Dice is predicted. Give the map of these checkpoints with -map.",)
-    structures = structures_of(opened.labels)
-    calibration = read_map(path, structures, opened.labels.regions)
-    if not np.allclose(_affine(mark), np.stack([calibration.slopes, calibration.offsets], axis=1)):
-        message = f"{path} is not the map in these checkpoints; give theirs with -map, or calibrate again"
-        if given:
-            raise UserError(f"{message}.")
-        return None, "", (f"{message}. No Dice is predicted.",)
-    digest = checksum(path, hashlib.sha256())
+def _quality(opened: PredictionFolder, path: Path, beta: float | None) -> tuple[QualityOfMap | None, str]:
+    """What the map has learned of such segmentations, or why it has not."""
+    if beta not in (None, 1):
+        return None, f"no Dice is predicted of segmentations that are decided for F-beta with beta {beta:g}."
     try:
-        return QualityOfMap.read(path, tuple(structures), "decided" if decided else "argmax"), digest, ()
+        return QualityOfMap.read(path, tuple(structures_of(opened.labels)), "decided" if beta else "argmax"), ""
     except UserError as error:
-        return None, digest, (f"no Dice is predicted: {error}",)
+        return None, f"no Dice is predicted: {error}"
 
 
 def _command(folder: Path, configuration: str) -> str:

@@ -27,5 +27,5 @@ def effect_table(effect: Mapping[str, Mapping[str, Any]], structures: Mapping[st
         cells = [number(row["before"]["mean"], 4), number(row["after"]["mean"], 4), number(change["mean"], 4, "+")]
         cells += [interval, str(row["n"])]
         cells += [number(row.get("sampling_error", math.nan), 4)] if with_errors else []
-        rows.append([f"Dice {structures[which]}" if kind == "Dice" else name, *cells])
+        rows.append([f"Dice {structures.get(which, which)}" if kind == "Dice" else name, *cells])
     return "\n".join(aligned(rows, indent=""))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from nnunet_nacl.calibration.quality_report import ORDERS, Coverage, QualityReport, QualityRows, quality_report
 from nnunet_nacl.comparison.comparison import Comparison
-from nnunet_nacl.show.text_table import Cell, Table, mark, number
+from nnunet_nacl.show.text_table import Cell, Table, aligned, mark, number
 
 __all__ = ["QUALITY", "WORKLOAD", "quality_tables", "quality_text"]
 
@@ -20,8 +20,8 @@ _PREDICTED = ", predicted Dice from what other cases taught, with the share of i
 _ORDERS = (
     ". rho: Spearman's rank correlation of a case's lowest expected Dice with its lowest Dice. AURC: area under the "
     "risk-coverage curve (Geifman and El-Yaniv 2017), risk 1 less the lowest Dice, of the cases in the order of their "
-    "lowest expected Dice, of mean entropy and confidence over the predicted foreground, of the truth (oracle) and at "
-    "random. Lower is better, of rho higher."
+    "lowest expected Dice, of mean entropy and confidence over the predicted foreground, of how unusual the expected "
+    "volumes are among the cases (volume), of the truth (oracle) and at random. Lower is better, of rho higher."
 )
 
 
@@ -58,7 +58,7 @@ def quality_tables(
         caption = (
             f"Work and yield on {dataset.where}: a case is bad where the Dice of some structure is below "
             f"{threshold:g}. Of the bad cases, the share that is found by looking at so many percent (so many cases), "
-            "those of the lowest expected Dice first. At random, as many are found as are looked at."
+            "in the order that is named. At random, as many are found as are looked at."
         )
         header, rows = _workload(reports)
         tables.append(Table(f"{WORKLOAD}{suffix}", "Cases to look at", caption + missing, header, rows, dataset.name))
@@ -74,11 +74,13 @@ def quality_text(rows: QualityRows, threshold: float) -> str:
     """
     reports = {"": quality_report(rows, threshold)}
     lines = ["quality as promised by the probabilities (MAE: mean absolute difference to the true Dice)"]
-    for header, (row,) in (_quality(reports), _workload(reports)):
-        lines += [
-            f"  {name:<22} {cell.text if isinstance(cell, Cell) else cell}" for name, cell in zip(header[1:], row[1:])
-        ]
-    return "\n".join(lines)
+    header, [row] = _quality(reports)
+    lines += [
+        f"  {name:<22} {cell.text if isinstance(cell, Cell) else cell}" for name, cell in zip(header[1:], row[1:])
+    ]
+    header, found = _workload(reports)
+    plain = [header[1:], *([cell.text if isinstance(cell, Cell) else cell for cell in row[1:]] for row in found)]
+    return "\n".join([*lines, "bad cases found by looking at some, in an order:", *aligned(plain, indent="  ")])
 
 
 def _quality(
@@ -108,11 +110,12 @@ def _coverage(found: Coverage | None) -> Cell:
 
 
 def _workload(reports: Mapping[str, QualityReport]) -> tuple[list[str], list[list[Cell | str]]]:
-    """Header, and a row for each method."""
+    """Header, and a row for each method and order."""
     rows: list[list[Cell | str]] = []
     for label, report in reports.items():
-        found = [Cell("-" if math.isnan(r.caught) else f"{100 * r.caught:.0f} %", r.caught) for r in report.workload]
-        rows.append([label, Cell(f"{report.n_bad} of {report.n_cases}", report.n_bad), *found])
+        for order, found in report.workload.items():
+            shares = [Cell("-" if math.isnan(r.caught) else f"{100 * r.caught:.0f} %", r.caught) for r in found]
+            rows.append([label, order, Cell(f"{report.n_bad} of {report.n_cases}", report.n_bad), *shares])
     report = next(iter(reports.values()))
-    shares = [f"look at {100 * row.looked_at:g} % ({row.n_cases})" for row in report.workload]
-    return ["method", f"cases below {report.threshold:g}", *shares], rows
+    header = [f"look at {100 * row.looked_at:g} % ({row.n_cases})" for row in report.workload[ORDERS[0]]]
+    return ["method", "order", f"cases below {report.threshold:g}", *header], rows

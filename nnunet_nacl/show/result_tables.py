@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_nacl.comparison.alignment import Dataset, some
-from nnunet_nacl.comparison.columns import CHOSEN, RANK_METRICS
+from nnunet_nacl.comparison.columns import RANK_METRICS
 from nnunet_nacl.comparison.comparison import Comparison
 from nnunet_nacl.documents.comparison_file import TABLES
 from nnunet_nacl.documents.results import MASK_NOTES, MASKS
@@ -88,17 +88,14 @@ def _discrimination(comparison: Comparison, dataset: Dataset, suffix: str) -> Ta
 
 def _calibration(comparison: Comparison, dataset: Dataset, suffix: str) -> Table:
     ids, header = ["ECE:foreground", "CECE_mean:foreground"], ["method", "ECE foreground", "CECE foreground"]
-    chosen, note = f"{CHOSEN}:predicted", ""
-    if any(not math.isnan(comparison.mean(dataset, chosen, name)) for name in comparison.names):
-        ids, header = [*ids, chosen], [*header, comparison.columns[chosen].title]
-        note = "The chosen label is the segmentation's, measured where that is not background. "
     classes = len(dataset.structures) + (0 if dataset.regions else 1)
     what = "regions" if dataset.regions else "classes, background included"
     caption = (
         f"Calibration on {dataset.where}: mean over cases of ECE and CECE ({dataset.settings.n_bins} bins) on the "
         "foreground, the voxels whose ground truth is not background. CECE is the mean over "
         f"{classes} {what}; the paper's formula sums them. "
-        f"{note}Lower is better. {_MARKS}{_undefined(comparison, dataset, ids)}"
+        "Confidence is the probability of the segmentation's label. Lower is better. "
+        f"{_MARKS}{_undefined(comparison, dataset, ids)}"
     )
     rows = _rows(comparison.labels.values(), _cells(comparison, dataset, ids))
     return Table(f"calibration{suffix}", "Calibration", caption, header, rows, dataset.name)

@@ -7,36 +7,43 @@ import math
 import numpy as np
 import torch
 
-from nnunet_nacl.calibration.affine import AffineMap
+from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.case_voxels import HeldOutCase, read_voxels, unpack
 from nnunet_nacl.calibration.likelihood import Voxels
 from nnunet_nacl.calibration.quality_report import QualityRows
 from nnunet_nacl.cases.heldout import HeldOut
 
 
-def drawn_from(calibration: AffineMap, cases: int = 6, voxels: int = 4000, seed: int = 0) -> list[Voxels]:
+def chosen(odds: torch.Tensor, regions: bool) -> torch.Tensor:
+    """The label of each voxel by its log-odds: the lowest of the most probable classes, or whether in each region."""
+    return (odds > 0).long() if regions else torch.cat([torch.zeros_like(odds[:1]), odds]).argmax(0)
+
+
+def drawn_from(calibration: CalibrationMap, cases: int = 6, voxels: int = 4000, seed: int = 0) -> list[Voxels]:
     """Truths drawn from what the map says, so that it is the best one up to chance."""
     rng = np.random.default_rng(seed)
     found = []
     for _ in range(cases):
-        odds = torch.from_numpy(rng.normal(-0.5, 2.0, (len(calibration.slopes), voxels)))
-        probs = calibration.to_probabilities(odds).numpy()
+        odds = torch.from_numpy(rng.normal(-0.5, 2.0, (calibration.num_structures, voxels)))
+        label = chosen(odds, calibration.regions)
+        probs = calibration.to_probabilities(odds, label).numpy()
         if calibration.regions:
             target = rng.random(probs.shape) < probs
         else:
             target = (probs.cumsum(0) < rng.random(voxels)).sum(0)
-        found.append(Voxels(odds, torch.from_numpy(target)))
+        found.append(Voxels(odds, label, torch.from_numpy(target)))
     return found
 
 
-def exact_for(calibration: AffineMap, voxels: int = 50, seed: int = 0) -> list[Voxels]:
+def exact_for(calibration: CalibrationMap, voxels: int = 50, seed: int = 0) -> list[Voxels]:
     """Each voxel once for each class, weighted by its probability under the map: that map is the best, exactly."""
     rng = np.random.default_rng(seed)
-    odds = rng.normal(size=(len(calibration.slopes), voxels)) * 2
-    probs = calibration.to_probabilities(torch.from_numpy(odds)).numpy()
+    odds = torch.from_numpy(rng.normal(size=(calibration.num_structures, voxels)) * 2)
+    label = chosen(odds, False)
+    probs = calibration.to_probabilities(odds, label)
     num = len(probs)
-    target = np.repeat(np.arange(num), voxels)
-    return [Voxels(torch.from_numpy(np.tile(odds, num)), torch.from_numpy(target), torch.from_numpy(probs.ravel()))]
+    target = torch.arange(num).repeat_interleave(voxels)
+    return [Voxels(odds.repeat(1, num), label.repeat(num), target, probs.ravel())]
 
 
 def quality_of(structures: dict, entropy=math.nan) -> QualityRows:
@@ -55,5 +62,7 @@ def read_held_out(held_out: HeldOut, case: str) -> HeldOutCase:
 def all_voxels(case: HeldOutCase) -> Voxels:
     """For a fit to more than a sample."""
     odds = torch.cat(list(case.odds()), 1)
-    truth = unpack(case.target, len(odds)) if case.regions else case.target.astype(np.int64)
-    return Voxels(odds, torch.from_numpy(truth))
+    label, truth = (
+        unpack(codes, len(odds)) if case.regions else codes.astype(np.int64) for codes in (case.label, case.target)
+    )
+    return Voxels(odds, torch.from_numpy(label), torch.from_numpy(truth))

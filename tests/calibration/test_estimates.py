@@ -6,15 +6,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
-from nnunet_nacl.calibration.affine import AffineMap
+from nnunet_nacl.calibration.calibration_map import CalibrationMap
+from nnunet_nacl.calibration.case_voxels import HeldOutCase, pack
 from nnunet_nacl.calibration.estimates import estimate_values
 from nnunet_nacl.calibration.sampling import draw_sample
 from nnunet_nacl.cases.heldout import HeldOut, case_values
 from nnunet_nacl.cases.locate import find_fold_folders
-from nnunet_nacl.documents.map_file import structures_of
 from tests.calibration.problems import read_held_out
 from tests.cases.folders import CLASSES, CLASSES_WITH_IGNORE, REGIONS, REGIONS_WITH_IGNORE
+from tests.reference import calibration as reference
+from tests.reference.metrics import weighted_gap
 
 LABELS = {
     "classes": CLASSES,
@@ -22,6 +25,12 @@ LABELS = {
     "regions": REGIONS,
     "regions_ignore": REGIONS_WITH_IGNORE,
 }
+
+
+def conditional(regions: bool) -> CalibrationMap:
+    """A map that differs by label, and would choose other labels in places."""
+    slopes, offsets = [[0.6, 1.3], [0.9, 0.4], [0.5, 1.1]], [[-0.4, 0.7], [-0.9, 0.2], [0.3, -1.0]]
+    return CalibrationMap(slopes[1:], offsets[1:], True) if regions else CalibrationMap(slopes, offsets)
 
 
 def crop(model) -> None:
@@ -45,12 +54,11 @@ def held_out(request, make_validated):
 @pytest.mark.parametrize("identity", [True, False])
 def test_a_sample_of_everything_gives_the_values_of_an_evaluation(held_out, identity, tmp_path):
     regions = held_out.first.labels.regions
-    calibration = AffineMap([1, 1], [0, 0], regions) if identity else AffineMap([0.6, 1.3], [-0.4, 0.7], regions)
+    calibration = CalibrationMap.identity(2, regions) if identity else conditional(regions)
     cases = list(held_out.files)
     expected = case_values(held_out.evaluate(dict.fromkeys(cases, calibration), tmp_path), cases)
-    order = held_out.first.dataset_json.get("regions_class_order")
     for i, case in enumerate(cases):
-        found = estimate_values(held_out.sample(case), calibration, list(structures_of(held_out.first.labels)), order)
+        found = estimate_values(held_out.sample(case), calibration)
         for name, values in expected.items():
             value, error = found[name]
             assert error == pytest.approx(0, abs=1e-12)
@@ -63,34 +71,87 @@ def test_standard_errors_are_the_spread_of_estimates_over_draws(make_validated, 
     model = make_validated(cases=1, shape=(10, 40, 40))
     held_out = HeldOut(find_fold_folders(model.folder))
     (case,) = held_out.files
-    read, calibration = read_held_out(held_out, case), AffineMap([0.6, 1.3], [-0.4, 0.7])
-    keys, whole = list(structures_of(held_out.first.labels)), draw_sample(read)
-    exact, present = estimate_values(whole, calibration, keys), whole.drawn_of[:, 1].sum()
+    read, calibration = read_held_out(held_out, case), conditional(False)
+    whole = draw_sample(read)
+    exact, present = estimate_values(whole, calibration), whole.drawn_of[:, 1].sum()
     assert len(whole.target) == present
-    each = 2 * len(whole.log_odds) + read.target.itemsize + 2
+    each = 2 * len(whole.log_odds) + 2 * read.target.itemsize + 3
     limit, draws = int(share * present) * each, 200
     samples = (draw_sample(read, seed=seed, limit_bytes=limit) for seed in range(draws))
-    found = [estimate_values(sample, calibration, keys) for sample in samples]
-    for name in ("NLL all", "NLL foreground", "Brier union", "ECE all", "Dice 1", "Dice 2"):
+    found = [estimate_values(sample, calibration) for sample in samples]
+    for name in ("NLL all", "NLL foreground", "Brier union", "ECE all", "ECE predicted"):
         values, errors = np.array([one[name] for one in found]).T
-        assert values.mean() == pytest.approx(exact[name][0], abs=4 * values.std() / np.sqrt(draws)), name
-        assert np.sqrt((errors**2).mean()) == pytest.approx(values.std(), rel=0.25), name
+        assert values.mean() == pytest.approx(exact[name][0], abs=4 * values.std() / np.sqrt(draws) + 1e-12), name
+        assert np.sqrt((errors**2).mean()) == pytest.approx(values.std(), rel=0.25, abs=1e-12), name
 
 
 def test_of_a_change_only_what_changes_is_left_to_chance(make_validated):
     model = make_validated(cases=1, shape=(10, 40, 40))
     held_out = HeldOut(find_fold_folders(model.folder))
     (case,) = held_out.files
-    read, keys = read_held_out(held_out, case), list(structures_of(held_out.first.labels))
-    before = {
-        name: value for name, (value, _) in estimate_values(draw_sample(read), AffineMap.identity(2), keys).items()
-    }
-    small, temperature = draw_sample(read, limit_bytes=12_000), AffineMap([0.6, 0.6], [0, 0])
-    found, alone = (estimate_values(small, temperature, keys, before=known) for known in (before, None))
-    assert found["Dice 1"] == pytest.approx((before["Dice 1"], 0), abs=1e-12)  # no temperature changes an argmax
+    read = read_held_out(held_out, case)
+    identity, temperature = CalibrationMap.identity(2), CalibrationMap([0.6, 0.6], [0, 0])
+    before = {name: value for name, (value, _) in estimate_values(draw_sample(read), identity).items()}
+    small = draw_sample(read, limit_bytes=14_000)
+    nothing = estimate_values(small, identity, before=before)  # no log-odds are beyond the clipping
+    assert all(found == pytest.approx((before[name], 0), abs=1e-6) for name, found in nothing.items())
+    found, alone = (estimate_values(small, temperature, before=known) for known in (before, None))
     assert found["NLL all"][1] < alone["NLL all"][1]
     assert found["NLL all"][0] == pytest.approx(
-        estimate_values(draw_sample(read), temperature, keys)["NLL all"][0], abs=4 * found["NLL all"][1]
+        estimate_values(draw_sample(read), temperature)["NLL all"][0], abs=4 * found["NLL all"][1]
+    )
+
+
+@pytest.mark.parametrize("regions", [False, True])
+def test_values_are_of_the_label_that_the_network_chose(regions):
+    rng = np.random.default_rng(0)
+    logits = rng.integers(-40, 40, (2 if regions else 3, 120)) / 8  # exact in half precision
+    rows = conditional(regions)
+    truth = rng.integers(0, 2, (2, 120)) if regions else rng.integers(0, 3, 120)
+    voxels = logits.T.tolist()
+    if regions:
+        probs = np.array([reference.calibrated_regions(z, rows.slopes, rows.offsets) for z in voxels])
+        label = (logits > 0).astype(int)
+        own = np.where(truth.T == 1, probs, 1 - probs)
+        confidence, right = np.where(label.T == 1, probs, 1 - probs), (label == truth).T
+        brier = 2 * ((probs - truth.T) ** 2).mean(1)
+        foreground, predicted = truth.any(0), label.any(0)
+        target, code = pack(truth.astype(bool), 2), pack(label.astype(bool), 2)
+        most_probable = probs > 0.5
+    else:
+        probs = np.array([reference.calibrated(z, rows.slopes, rows.offsets) for z in voxels])
+        label = np.array([reference.label_of(z) for z in voxels])
+        own, confidence = (probs[np.arange(120), one][:, None] for one in (truth, label))
+        right = (label == truth)[:, None]
+        brier = ((probs - np.eye(3)[truth]) ** 2).sum(1)
+        foreground, predicted = truth > 0, label > 0
+        target, code = truth.astype(np.uint8), label.astype(np.uint8)
+        most_probable = probs.argmax(1)
+    assert (most_probable.T != label).any()  # the map would choose others
+    bits = pack([foreground, foreground | predicted, foreground, foreground, predicted], 5)
+    odds = torch.from_numpy(logits if regions else logits[1:] - logits[:1]).float()
+    case = HeldOutCase(target, code, bits, np.zeros((0, 3), np.int64), regions, lambda: iter([odds]))
+    found = estimate_values(draw_sample(case), rows)
+    masks = {"all": predicted | True, "predicted": predicted, "foreground": foreground}
+    for name, mask in (masks | {"union": foreground | predicted}).items():
+        gaps = [weighted_gap(c[mask], r[mask]) for c, r in zip(confidence.T, right.T)]
+        assert found[f"ECE {name}"] == pytest.approx((np.mean(gaps), 0), abs=1e-9)
+        assert found[f"NLL {name}"] == pytest.approx((-np.log(own[mask]).mean(), 0), abs=1e-9)
+        assert found[f"Brier {name}"] == pytest.approx((brier[mask].mean(), 0), abs=1e-9)
+
+
+def test_what_lies_outside_the_crop_is_background_for_certain_and_counts():
+    # one voxel inside, p = 1/2 and wrong; outside 3 of background and 1 of a structure that the network never saw
+    odds = torch.zeros((1, 1))
+    outside = np.array([[0, 0, 3], [1, 0b00011, 1]], np.int64)
+    arrays = np.array([1], np.uint8), np.array([0], np.uint8), np.array([0b00011], np.uint8)
+    case = HeldOutCase(*arrays, outside, False, lambda: iter([odds]))
+    found = {name: value for name, (value, _) in estimate_values(draw_sample(case), CalibrationMap.identity(1)).items()}
+    # confidences 1/2, 1 (four times), of which three are right
+    assert found["ECE all"] == pytest.approx((0.5 + 1) / 5)
+    assert found["Brier all"] == pytest.approx((0.5 + 2) / 5) and found["Brier foreground"] == pytest.approx(2.5 / 2)
+    assert np.isnan(found["ECE predicted"]) and found["NLL foreground"] == pytest.approx(
+        (np.log(2) + 126 * np.log(2)) / 2
     )
 
 

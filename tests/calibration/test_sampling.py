@@ -6,57 +6,106 @@ import numpy as np
 import pytest
 import torch
 
-from nnunet_nacl.calibration.affine import AffineMap
+from nnunet_nacl.calibration.calibration_map import CalibrationMap, log_odds, most_probable
 from nnunet_nacl.calibration.case_voxels import HeldOutCase, pack, unpack
 from nnunet_nacl.calibration.fitting import fit
 from nnunet_nacl.calibration.likelihood import Voxels, case_terms
 from nnunet_nacl.calibration.sampling import draw_sample, most_bytes
 from nnunet_nacl.cases.sample_files import read_sample, write_sample
 from nnunet_nacl.errors import UserError
-from tests.calibration.problems import drawn_from
+from tests.calibration.problems import chosen, drawn_from
 
 NOWHERE = np.zeros((0, 3), dtype=np.int64)
 
 
 def draw(voxels, **options):
-    n, truth = voxels.log_odds.shape[1], voxels.target.numpy()
-    target = pack(truth.astype(bool), len(truth)) if voxels.regions else truth.astype(np.uint8)
+    n = voxels.log_odds.shape[1]
+    label, target = (
+        pack(codes.numpy().astype(bool), len(codes)) if voxels.regions else codes.numpy().astype(np.uint8)
+        for codes in (voxels.label, voxels.target)
+    )
     blocks = voxels.log_odds.split(1000, 1)  # as a case comes that is too large for memory
-    case = HeldOutCase(target, np.zeros(n, np.uint8), NOWHERE, voxels.regions, lambda: iter(blocks))
+    case = HeldOutCase(target, label, np.zeros(n, np.uint8), NOWHERE, voxels.regions, lambda: iter(blocks))
     return draw_sample(case, **options)
 
 
+def of_classes(odds, target=None):
+    """Voxels of (m, n) log-odds, of background if nothing is said."""
+    odds = torch.from_numpy(np.asarray(odds, np.float32))
+    label = chosen(odds, False)
+    return Voxels(odds, label, torch.zeros_like(label) if target is None else torch.from_numpy(target))
+
+
 @pytest.mark.parametrize("regions", [False, True])
-def test_the_loss_of_many_samples_is_on_average_that_of_all_voxels(regions):
-    (voxels,) = drawn_from(AffineMap([1.5, 1.5], [0, 0], regions), cases=1, voxels=5000)
-    at = np.array([0.8, 0.9, 0.1, -0.2])
-    expected = case_terms(voxels, at).loss
-    losses = [case_terms(draw(voxels, seed=s, limit_bytes=2500).voxels(), at).loss for s in range(200)]
+def test_loss_and_gradient_of_many_samples_are_on_average_those_of_all_voxels(regions):
+    (voxels,) = drawn_from(CalibrationMap([1.5, 1.5], [0, 0], regions), cases=1, voxels=5000)
+    rng = np.random.default_rng(1)
+    shape = (2 if regions else 3, 2)
+    at = rng.uniform(0.6, 1.2, shape), rng.normal(0, 0.3, shape)
+    exact = case_terms(voxels, *at)
+    found = [case_terms(draw(voxels, seed=s, limit_bytes=2500).voxels(), *at) for s in range(200)]
     assert len(draw(voxels, limit_bytes=2500).stratum) < 450
-    assert np.mean(losses) == pytest.approx(expected, abs=4 * np.std(losses) / np.sqrt(200) + 1e-4)
+    values = np.array([np.append(one.gradient, one.loss) for one in found])
+    away = np.abs(values.mean(0) - np.append(exact.gradient, exact.loss))
+    assert (away <= 4 * values.std(0) / np.sqrt(200) + 1e-4).all()
 
 
 def test_weights_add_up_and_uncertain_voxels_are_drawn_densely():
     rng = np.random.default_rng(0)
     odds = np.concatenate([rng.normal(-12, 1, 95_000), rng.normal(0, 1, 1000)])[None]
-    sample = draw(Voxels(torch.from_numpy(odds), torch.zeros(odds.shape[1], dtype=int)), limit_bytes=20_000)
+    sample = draw(of_classes(odds), limit_bytes=20_000)
     assert sample.weights.sum() == pytest.approx(odds.shape[1])
     uncertain = np.abs(sample.log_odds[0].astype(float)) < 2
     assert sample.weights[uncertain].max() == 1 and sample.weights[~uncertain].max() > 20
 
 
+def test_a_rare_label_is_drawn_whole_however_certain_the_network_was():
+    odds = np.full((2, 50_000), -9.0)
+    odds[1, 7:50_000:2000] = 9  # as certain of the second structure as of the background elsewhere
+    target = np.where(odds[1] > 0, 2, 0)
+    target[:3] = 1  # three errors
+    sample = draw(of_classes(odds, target), limit_bytes=20_000)
+    for rare in (sample.label == 2, sample.target == 1):
+        assert (sample.weights[rare] == 1).all()
+    assert (sample.label == 2).sum() == 25 and (sample.target == 1).sum() == 3
+    assert sample.weights[sample.label == 0].sum() == pytest.approx(49_975)
+
+
+@pytest.mark.parametrize("regions", [False, True])
+def test_strata_do_not_mix_labels_nor_right_and_wrong(regions):
+    (voxels,) = drawn_from(CalibrationMap([0.5, 0.5], [0, 0], regions), cases=1, voxels=3000)
+    sample = draw(voxels)
+    for stratum in np.unique(sample.stratum):
+        there = sample.stratum == stratum
+        label, target = sample.label[there], sample.target[there]
+        assert len(set((label != 0) if regions else label)) == 1 and len(set(label == target)) == 1
+    assert len(np.unique(sample.stratum)) > 8
+    there = np.bincount(sample.stratum, minlength=len(sample.drawn_of))
+    np.testing.assert_array_equal(sample.drawn_of, np.stack([there, there], 1))  # all of them were drawn
+
+
+@pytest.mark.parametrize("limit", [3000, 20_000])
+@pytest.mark.parametrize("num", [1, 3, 13])
+def test_arrays_are_no_larger_than_they_may_be(limit, num):
+    rng = np.random.default_rng(0)
+    sample = draw(of_classes(rng.normal(size=(num, 30_000)) * 3, rng.integers(0, num + 1, 30_000)), limit_bytes=limit)
+    arrays = (sample.log_odds, sample.target, sample.label, sample.masks, sample.stratum)
+    size = sum(array.nbytes for array in arrays)
+    assert size <= limit and size > 0.8 * limit - 200 * num
+
+
 @pytest.mark.parametrize("channels", [2, 5, 20])
 def test_files_keep_to_their_size_and_their_name(tmp_path, channels):
     rng = np.random.default_rng(0)
-    odds = torch.from_numpy(rng.normal(size=(channels - 1, 200_000)).astype(np.float32) * 3)
-    sample = draw(Voxels(odds, torch.from_numpy(rng.integers(0, channels, 200_000))))
+    odds = rng.normal(size=(channels - 1, 200_000)) * 3
+    sample = draw(of_classes(odds, rng.integers(0, channels, 200_000)))
     path = tmp_path / "samples" / "case.sample"
     write_sample(sample, path)
     assert path.stat().st_size <= min(60_000 * channels, 800_000)
     assert most_bytes(channels) < min(60_000 * channels, 800_000)
     assert [p.name for p in path.parent.iterdir()] == ["case.sample"]
     back = read_sample(path)
-    for name in ("log_odds", "target", "masks", "stratum", "drawn_of"):
+    for name in ("log_odds", "target", "label", "masks", "stratum", "drawn_of"):
         np.testing.assert_array_equal(getattr(back, name), getattr(sample, name))
 
 
@@ -66,13 +115,34 @@ def test_regions_fit_into_bits(num):
     np.testing.assert_array_equal(unpack(pack(inside, num), num), inside)
 
 
-def test_a_fit_to_samples_is_that_to_all_voxels_within_its_standard_error():
+@pytest.mark.parametrize("form, kilobytes", [("shift", 20), ("conditional", 60)])
+def test_a_fit_to_samples_is_that_to_all_voxels_within_its_standard_error(form, kilobytes):
     rng = np.random.default_rng(5)  # cases differ, as patients do
-    made_by = [AffineMap([a, a], b) for a, b in zip(rng.normal(0.6, 0.1, 12), rng.normal([0.5, -1], 0.3, (12, 2)))]
+    made_by = [CalibrationMap([a, a], b) for a, b in zip(rng.normal(0.6, 0.1, 12), rng.normal([0.5, -1], 0.3, (12, 2)))]
     cases = [drawn_from(one, cases=1, voxels=20_000, seed=i)[0] for i, one in enumerate(made_by)]
-    samples = [draw(voxels, limit_bytes=20_000).voxels() for voxels in cases]
-    full, sampled = (fit(lambda c=c: c, "shift")[0] for c in (cases, samples))
-    assert (np.abs(full.parameters - sampled.parameters) <= full.standard_errors).all()
+    samples = [draw(voxels, limit_bytes=1000 * kilobytes).voxels() for voxels in cases]
+    full, sampled = (fit(c, form, ridge=1e-4) for c in (cases, samples))
+    away = np.abs([full.map.slopes - sampled.map.slopes, full.map.offsets - sampled.map.offsets])
+    assert (away <= full.standard_errors).all()
+
+
+@pytest.mark.parametrize("regions", [False, True])
+def test_a_map_of_samples_is_that_of_probabilities_within_half_precision(regions):
+    rng = np.random.default_rng(0)
+    logits = torch.from_numpy(rng.normal(0, 6, (3, 500)).astype(np.float32))
+    probs = (logits.sigmoid() if regions else logits.softmax(0)).numpy()
+    odds, label = log_odds(probs, regions), most_probable(torch.from_numpy(probs), regions)
+    assert torch.equal(label.long(), logits.gt(0).long() if regions else logits.argmax(0))
+    shape = (2, 3) if regions else (3, 2)
+    calibration = CalibrationMap(rng.uniform(0.5, 1.5, shape), rng.normal(size=shape), regions)
+    sample = draw(Voxels(odds, label, label)).voxels()
+    found = calibration.to_probabilities(sample.log_odds.double(), sample.label).numpy()
+    expected = calibration(probs, (slice(None),))
+    # u is off by at most 2^-11 of itself, the difference of two by twice that; p by a quarter of twice a u
+    bound = 1.5 * 2.0**-11 * np.abs(odds.numpy()).max(0) + 1e-6
+    assert (np.abs(found - expected).max(0) <= bound).all()
+    exported = log_odds(probs, regions) if regions else logits[1:] - logits[:1]  # as an export worker has them
+    np.testing.assert_allclose(calibration.to_probabilities(exported, label).numpy(), expected, atol=1e-4)
 
 
 def test_a_broken_sample_is_named(tmp_path):
@@ -82,6 +152,7 @@ def test_a_broken_sample_is_named(tmp_path):
 
 
 def test_nothing_is_lost_where_everything_fits():
-    (voxels,) = drawn_from(AffineMap([1.0], [0.0]), cases=1, voxels=300)
+    (voxels,) = drawn_from(CalibrationMap([1.0], [0.0]), cases=1, voxels=300)
     sample = draw(voxels)
     assert torch.equal(sample.voxels().target, voxels.target) and (sample.weights == 1).all()
+    assert torch.equal(sample.voxels().label, voxels.label)

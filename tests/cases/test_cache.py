@@ -10,7 +10,7 @@ import shutil
 import numpy as np
 import pytest
 
-from nnunet_nacl.cases.evaluate import evaluate_folder, is_current
+from nnunet_nacl.cases.evaluate import came_from, evaluate_folder
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.documents.document import read_document, to_document
 from nnunet_nacl.documents.results import EvaluationSettings
@@ -82,8 +82,8 @@ def test_files_that_were_moved_copied_or_touched_are_the_same(model, measured):
     measured.clear()
     folder = PredictionFolder.open(moved, references)
     for result in read_document(moved / "calibration.json").cases:
-        assert is_current(result, folder.files(result.case), folder.labels, EvaluationSettings())
-        assert not is_current(result, folder.files(result.case), folder.labels, EvaluationSettings(n_bins=10))
+        assert came_from(result, folder.files(result.case), folder.labels, EvaluationSettings())
+        assert not came_from(result, folder.files(result.case), folder.labels, EvaluationSettings(n_bins=10))
     again = to_document(evaluate_folder(folder, output=moved / "calibration.json"))
     assert not measured and again["calibration"] == expected["calibration"]
     assert again["metric_per_case"][0]["reference_file"] == str(references / "case_00.nii.gz")  # where it lies now
@@ -118,7 +118,7 @@ def test_a_damaged_file_knows_nothing(model, measured, content):
 
 
 def later_version(document):
-    document["schema_version"] = 2
+    document["schema_version"] = 3
 
 
 def comparison(document):
@@ -129,7 +129,7 @@ def comparison(document):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (later_version, "schema version 2, this version of nnunet_nacl reads 1"),
+        (later_version, "schema version 3, this version of nnunet_nacl reads 2"),
         (comparison, "not a calibration.json .* no 'metric_per_case'"),
         (lambda d: d.update(metric_per_case=5), "metric_per_case is int"),
         (lambda d: d["settings"].update(n_bins="many"), "settings.n_bins is str"),

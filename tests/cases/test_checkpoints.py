@@ -6,12 +6,11 @@ import json
 import os
 import signal
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from nnunet_nacl.calibration.affine import AffineMap
+from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.cases.checkpoints import (
     CALIBRATED,
     MARK,
@@ -20,14 +19,12 @@ from nnunet_nacl.cases.checkpoints import (
     class_layer,
     write_calibrated,
 )
-from nnunet_nacl.cases.map_resampling import resampling_difference
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.json_files import read_dict
 from tests.calibration.models import KINDS, make_network, make_trained
 from tests.processes import run_warm
 
-MAP = AffineMap([0.7, 1.4], [-0.5, 0.3])
-REGION_MAP = AffineMap([0.7, 1.4, 2.0], [-0.5, 0.3, 0.0], regions=True)
+MAP = CalibrationMap([0.7, 1.4], [-0.5, 0.3])
+REGION_MAP = CalibrationMap([0.7, 1.4, 2.0], [-0.5, 0.3, 0.0], regions=True)
 
 
 @pytest.mark.parametrize("calibration", [MAP, REGION_MAP], ids=["classes", "regions"])
@@ -76,14 +73,14 @@ def test_logits_too_large_for_half_precision_are_refused():
     network = make_network("plain", 3)
     layer = class_layer(network)
     original = {name: value.clone() for name, value in network.state_dict().items()}
-    steep = AffineMap([3000.0, 3000.0], [0, 0])
+    steep = CalibrationMap([3000.0, 3000.0], [0, 0])
     with pytest.raises(UserError, match="half precision"):
         check_baked(network, original, bake(original, *layer, steep), steep, (1, 8, 8, 8))
 
 
 def test_logits_of_real_cases_count_where_they_were_measured(model):
     """Noise makes small logits; a case may make those that overflow when nnU-Net adds tiles up."""
-    steep = AffineMap([3.0, 3.0], [0, 0])
+    steep = CalibrationMap([3.0, 3.0], [0, 0])
     path = model.folder / "fold_1" / "validation" / "calibration.json"
     path.write_text(json.dumps({"metric_per_case": [{"case": "a"}, {"case": "b", "largest_logit": 400.0}]}))
     with pytest.raises(UserError, match="logits may reach 2000, .*half precision"):
@@ -109,11 +106,11 @@ def model(tmp_path):
 def test_every_fold_gets_one_and_the_original_stays(model):
     originals = [model.folder / f"fold_{fold}" / "checkpoint_final.pth" for fold in range(2)]
     before = [path.read_bytes() for path in originals]
-    write_calibrated(model.folder, ["0", "1"], "checkpoint_final.pth", MAP, {"form": "logodds"})
+    write_calibrated(model.folder, ["0", "1"], "checkpoint_final.pth", MAP, {"form": "shift"})
     assert [path.read_bytes() for path in originals] == before
     for path in originals:
         made = torch.load(path.with_name(CALIBRATED), weights_only=False)
-        assert made[MARK] == {"form": "logodds"} and made["trainer_name"] == "nnUNetTrainer"
+        assert made[MARK] == {"form": "shift"} and made["trainer_name"] == "nnUNetTrainer"
     with pytest.raises(UserError, match="calibrated already"):
         write_calibrated(model.folder, ["0"], CALIBRATED, MAP, {})
 
@@ -127,7 +124,7 @@ def test_no_fold_gets_one_where_one_cannot(model):
 
 def write_and_die(model_folder):
     os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
-    write_calibrated(model_folder, ["0"], "checkpoint_final.pth", AffineMap([2, 2], [0, 0]), {"run": 2})
+    write_calibrated(model_folder, ["0"], "checkpoint_final.pth", CalibrationMap([2, 2], [0, 0]), {"run": 2})
 
 
 def test_a_kill_leaves_the_old_file_and_the_next_run_tidies_up(model):
@@ -141,16 +138,3 @@ def test_a_kill_leaves_the_old_file_and_the_next_run_tidies_up(model):
     write_calibrated(model.folder, ["0"], "checkpoint_final.pth", MAP, {"run": 3})
     assert torch.load(path, weights_only=False)[MARK] == {"run": 3}
     assert not list(path.parent.glob(".*"))
-
-
-def test_cubic_resampling_is_noticed_and_measured(model):
-    plans = read_dict(model.folder / "plans.json")
-    probs = np.load(next(model.validation(0).glob("*.npz")))["probabilities"]
-    read = lambda: (probs, (1.0, 0.6, 0.3))  # noqa: E731
-    assert resampling_difference(plans, "3d_fullres", read, MAP) is None
-    plans["configurations"]["3d_fullres"]["resampling_fn_probabilities_kwargs"]["order"] = 3
-    largest, mean = resampling_difference(plans, "3d_fullres", read, MAP)
-    assert 1e-3 < largest < 1 and 0 < mean < largest
-    # without a map to clip differently there is no difference
-    largest, _ = resampling_difference(plans, "3d_fullres", read, AffineMap([1.0, 1.0], [0, 0]))
-    assert largest < 1e-5

@@ -16,8 +16,9 @@ from nnunet_nacl.documents.document import read_document
 from nnunet_nacl.documents.finding_list import StructureFindings
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import decode, encode
-from nnunet_nacl.metrics.chosen import chosen_ece
-from tests.cases.folders import CLASSES, CLASSES_WITH_IGNORE, REGIONS, make_model, read, write_json
+from nnunet_nacl.metrics.calibration_error import ece
+from nnunet_nacl.metrics.counting import count_masks
+from tests.cases.folders import CLASSES, CLASSES_WITH_IGNORE, REGIONS, make_model, read, write_image, write_json
 
 
 @pytest.fixture
@@ -35,12 +36,23 @@ def measure(tmp_path):
 
 
 @pytest.mark.parametrize("labels", [CLASSES, REGIONS, CLASSES_WITH_IGNORE], ids=["classes", "regions", "ignore"])
-def test_of_the_likeliest_label_the_chosen_error_is_the_ece(measure, labels):
-    _, _, case = measure(labels)
+def test_confidence_is_that_of_the_segmentation_in_the_file(measure, labels):
+    folder, output, case = measure(labels)
     assert case.n_changed_voxels == 0
-    assert chosen_ece(case.chosen["all"]) == pytest.approx(case.ece("all"), abs=1e-9)
-    if labels is not REGIONS:  # there `predicted` is where any region is, for each of them
-        assert chosen_ece(case.chosen["predicted"]) == pytest.approx(case.ece("predicted"), abs=1e-9)
+    truth, segmentation = (read(path / "case_00.nii.gz") for path in (folder.reference_folder, folder.folder))
+    probs = np.load(folder.folder / "case_00.npz")["probabilities"]
+    segmentation[segmentation == 2] = 1  # as a postprocessing may
+    write_image(segmentation, folder.folder / "case_00.nii.gz", (2.0, 1.0, 0.5))
+    evaluate_folder(folder, output=output)
+    found = read_document(output).cases[0]
+    options = {"valid": truth != 3}
+    if labels is REGIONS:
+        truth, segmentation = (np.stack([one > 0, one == 2]) for one in (truth, segmentation))
+        options = {"regions": True}
+    expected = count_masks(probs, np.where(truth == 3, 0, truth), segmentation=segmentation, **options)
+    for mask in ("all", "predicted", "foreground", "union"):
+        assert found.ece(mask) == pytest.approx(ece(expected[mask]), abs=1e-9)
+    assert found.n_changed_voxels > 0 and found.ece("all") > case.ece("all")
 
 
 def test_expected_dice_and_volume_leave_ignored_voxels_out(measure):
@@ -77,26 +89,12 @@ def test_entropy_and_confidence_are_those_of_the_review_list(measure, labels):
     assert found.lowest_expected == pytest.approx(review.lowest_expected_dice)
 
 
-def test_an_earlier_document_is_measured_again_while_the_probabilities_are_there(measure):
+def test_a_document_of_an_earlier_version_is_measured_again(measure):
+    """Its confidence was that of the most probable labels."""
     folder, output, case = measure()
-    document = json.loads(output.read_text())
-    del document["metric_per_case"][0]["chosen"], document["metric_per_case"][0]["quality"]
-    write_json(output, document)
-    assert not read_document(output).cases[0].chosen and quality_rows(read_document(output).cases) is None
-    probabilities = folder.folder / "case_00.npz"
-    probabilities.rename(folder.folder / "kept")
-    evaluate_folder(folder, output=output)
-    assert not read_document(output).cases[0].chosen  # the rest of it still holds
-    (folder.folder / "kept").rename(probabilities)
+    write_json(output, json.loads(output.read_text()) | {"schema_version": 1})
+    with pytest.raises(UserError, match="schema version 1, .* reads 2; .*evaluate again"):
+        read_document(output)
     evaluate_folder(folder, output=output)
     again = read_document(output).cases[0]
-    assert encode(again.chosen["all"]) == encode(case.chosen["all"]) and again.blocks == case.blocks
-
-
-def test_damaged_sums_of_the_chosen_label_are_refused(measure):
-    _, output, _ = measure()
-    document = json.loads(output.read_text())
-    document["metric_per_case"][0]["chosen"]["all"]["count"] = [[1, 2]]
-    write_json(output, document)
-    with pytest.raises(UserError, match=r"chosen.all: ChosenStats needs tables of one shape, got \(1, 2\)"):
-        read_document(output)
+    assert encode(again.stats) == encode(case.stats) and again.blocks == case.blocks

@@ -12,8 +12,8 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from nnunet_nacl.calibration.affine import AffineMap
-from nnunet_nacl.cases.checkpoints import CALIBRATED, MARK
+from nnunet_nacl.calibration.calibration_map import CalibrationMap
+from nnunet_nacl.cases.checkpoints import CALIBRATED, MARK, bake
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.documents.document import read_document
 from nnunet_nacl.documents.map_file import map_to_json, read_map
@@ -41,7 +41,7 @@ def make(tmp_path, monkeypatch):
 
 def apply(folder, path, output) -> int:
     """Write calibrated predictions."""
-    return run("review", "-i", folder, "-map", path, "-decide", "argmax", "--save_probabilities", "-o", output)
+    return run("review", "-i", folder, "-map", path, "--save_probabilities", "-o", output)
 
 
 def calibrate(model, *arguments) -> int:
@@ -51,53 +51,86 @@ def calibrate(model, *arguments) -> int:
 @pytest.mark.parametrize("labels", [CLASSES, REGIONS], ids=["classes", "regions"])
 def test_a_model_is_calibrated_in_one_command(make, labels, capsys):
     model = make(labels=labels)
-    validation = {fold: {p.name for p in model.validation(fold).iterdir()} for fold in (0, 1)}
+    before = {path for path in model.folder.rglob("*") if path.is_file()}
     assert calibrate(model) == 0
     printed = capsys.readouterr().out
-    assert "slope" in printed and "NLL all" in printed and f"fold_1/{CALIBRATED}" in printed
+    assert "slope" in printed and "NLL all" in printed and "Dice of nnU-Net's labels (before), and decided" in printed
     assert "6 patients with this structure, an interval of 90 % needs 9" in printed
-    assert "from single networks" in printed
     document = read_dict(model.folder / "calibration_map.json")
     assert document["quality"]["learned"]["decided"]["as_deployed"] is False
     assert set(document["cross_fit"]) == {"fold_0", "fold_1"} and document["n_cases"] == 6
     assert document["effect"]["NLL all"]["difference"]["mean"] < 0 and "groups" not in document
+    assert document["inference"] == {"step_size": 0.5, "mirroring": True} and document["folds"] == ["0", "1"]
+    assert document["labels"] == (["out", "in"] if labels is REGIONS else ["background", "anterior", "posterior"])
+    for form, rows in (("temperature", 1), ("shift", 1), ("conditional", len(document["labels"]))):
+        assert len(document["maps"][form]["slopes"]) == len(document["maps"][form]["offset_standard_errors"]) == rows
+    assert {one["form"] for one in document["forms"]} == set(document["maps"]) and document["form"] in document["maps"]
     for fold in (0, 1):
-        path = model.folder / f"fold_{fold}" / CALIBRATED
+        path = model.folder / f"fold_{fold}" / "checkpoint_final.pth"
         assert document["checkpoint_sha256"][str(fold)] == sha256(path.read_bytes()).hexdigest()
-        checkpoint = torch.load(path, weights_only=False)
-        assert [row["slope"] for row in checkpoint[MARK]["structures"]] == [
-            row["slope"] for row in document["structures"]
-        ]
         after = read_document(model.folder / f"fold_{fold}" / "validation_calibrated" / "calibration.json")
         assert len(after.cases) == 3
-        # nothing that nnU-Net takes for a prediction has come
-        new = {p.name for p in model.validation(fold).iterdir()} - validation[fold]
-        assert new == {"calibration.json", "calibration_samples"}
-        assert not list((model.folder / f"fold_{fold}").rglob("calibration_samples/*.npz"))
+    # one file, and what was measured: no checkpoint, nothing that nnU-Net takes for a prediction
+    new = {path.relative_to(model.folder) for path in model.folder.rglob("*") if path.is_file()} - {
+        path.relative_to(model.folder) for path in before
+    }
+    assert {str(path) for path in new if len(path.parts) == 1} == {"calibration_map.json"}
+    assert {path.name for path in new if len(path.parts) > 1 and path.suffix != ".sample"} == {"calibration.json"}
+
+
+@pytest.mark.parametrize("form", ["temperature", "shift", "conditional"])
+def test_every_form_can_be_asked_for(make, form):
+    model = make()
+    assert calibrate(model, "-form", form) == 0
+    document = read_dict(model.folder / "calibration_map.json")
+    assert document["form"] == form
+    slopes, offsets = (np.array(document["maps"][form][name]) for name in ("slopes", "offsets"))
+    if form != "conditional":
+        assert np.unique(slopes).size == 1 and (offsets != 0).any() == (form == "shift")
+    else:
+        assert np.unique(slopes).size == slopes.size
+
+
+@pytest.mark.parametrize("arguments, form", [((), "temperature"), (("-form", "shift"), "shift")])
+def test_checkpoints_are_written_where_they_are_asked_for(make, arguments, form, capsys):
+    model = make()
+    originals = [(model.folder / f"fold_{fold}" / "checkpoint_final.pth").read_bytes() for fold in (0, 1)]
+    assert calibrate(model, "--write_checkpoints", *arguments) == 0
+    printed = capsys.readouterr().out
+    document = read_dict(model.folder / "calibration_map.json")
+    own = document["maps"][form]
+    for fold, original in enumerate(originals):
+        path = model.folder / f"fold_{fold}" / CALIBRATED
+        assert f"written: {path}   ({form})" in printed
+        assert path.with_name("checkpoint_final.pth").read_bytes() == original
+        made = torch.load(path, weights_only=False)
+        assert made[MARK]["maps"] == {form: {"slopes": own["slopes"], "offsets": own["offsets"]}}
+        found = torch.load(path.with_name("checkpoint_final.pth"), weights_only=False)["network_weights"]
+        affine = CalibrationMap(own["slopes"], own["offsets"])
+        torch.testing.assert_close(made["network_weights"], bake(found, "decoder.seg_layers.0", 0, affine))
 
 
 def test_what_is_reported_of_a_fold_comes_from_a_map_that_has_not_seen_it(make):
     model = make()
-    assert calibrate(model, "--no-checkpoints") == 0
+    assert calibrate(model, "-form", "shift") == 0
     first = read_dict(model.folder / "calibration_map.json")["cross_fit"]["fold_0"]
     for path in model.validation(0).glob("*.npz"):
         probs = np.load(path)["probabilities"]
         np.savez_compressed(path, probabilities=probs[[0, 2, 1]])
-    assert calibrate(model, "--no-checkpoints") == 0
+    assert calibrate(model, "-form", "shift") == 0
     again = read_dict(model.folder / "calibration_map.json")
-    assert again["cross_fit"]["fold_0"]["slopes"] == pytest.approx(first["slopes"], abs=1e-4)
-    assert abs(again["structures"][0]["slope"] - first["slopes"][0]) > 0.05
-    assert not (model.folder / "fold_0" / CALIBRATED).exists()
+    np.testing.assert_allclose(again["cross_fit"]["fold_0"]["slopes"], first["slopes"], atol=1e-4)
+    assert abs(again["maps"]["shift"]["slopes"][0][0] - first["slopes"][0][0]) > 0.05
 
 
 def test_without_probabilities_samples_stand_in(make, capsys):
     model = make()
-    assert calibrate(model, "--no-checkpoints") == 0
+    assert calibrate(model, "-form", "shift") == 0
     exact = read_dict(model.folder / "calibration_map.json")
     for fold in (0, 1):
         for path in model.validation(fold).glob("*.npz"):
             path.unlink()
-    assert calibrate(model, "--no-checkpoints") == 0
+    assert calibrate(model, "-form", "shift") == 0
     sampled = read_dict(model.folder / "calibration_map.json")
     printed = capsys.readouterr().out
     assert exact["measured_on"] == "all voxels" and sampled["measured_on"].startswith("samples")
@@ -107,12 +140,13 @@ def test_without_probabilities_samples_stand_in(make, capsys):
         and "estimates from samples" in printed
     )
     assert exact["quality"]["n_estimated_from_samples"] == 0 < sampled["quality"]["n_estimated_from_samples"]
-    for one, other in zip(exact["structures"], sampled["structures"]):
-        assert one["slope"] == pytest.approx(other["slope"], abs=one["slope_standard_error"])
+    for form, one in exact["maps"].items():
+        difference = np.subtract(one["slopes"], sampled["maps"][form]["slopes"])
+        assert (np.abs(difference) <= one["slope_standard_errors"]).all()
     for name in ("NLL all", "ECE predicted", "Dice 1"):
-        assert sampled["effect"][name]["after"]["mean"] == pytest.approx(
-            exact["effect"][name]["after"]["mean"], abs=5e-3
-        )
+        where = "decision" if name == "Dice 1" else "effect"
+        found, expected = (one[where][name]["after"]["mean"] for one in (sampled, exact))
+        assert found == pytest.approx(expected, abs=5e-3)
 
 
 def predictions(model, tmp_path, name="predictions"):
@@ -151,8 +185,8 @@ def test_a_folder_is_calibrated_and_the_result_is_one_of_nnunet(make, labels, tm
         np.testing.assert_allclose(probs, calibration(np.load(folder / path.name)["probabilities"]), rtol=1e-6)
         image = sitk.ReadImage(str(path)[:-4] + ".nii.gz")
         assert image.GetSpacing() == sitk.ReadImage(str(folder / path.name)[:-4] + ".nii.gz").GetSpacing()
-        if labels is CLASSES:
-            np.testing.assert_array_equal(sitk.GetArrayFromImage(image), probs.argmax(0))
+        original = sitk.ReadImage(str(folder / path.name)[:-4] + ".nii.gz")
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(image), sitk.GetArrayFromImage(original))
     assert run("evaluate", model.references, out) == 0
     named = sha256((folder / "calibration_map.json").read_bytes()).hexdigest()
     assert read_dict(out / "calibration.json")["map_sha256"] == named
@@ -176,7 +210,7 @@ def test_a_folder_is_calibrated_and_the_result_is_one_of_nnunet(make, labels, tm
 
 def test_a_folder_of_other_images_is_not_written_into(make, tmp_path, capsys):
     folder = predictions(make(), tmp_path)
-    write_json(tmp_path / "map.json", map_to_json(AffineMap([1, 1], [0, 0]), STRUCTURES))
+    write_json(tmp_path / "map.json", map_to_json({"shift": CalibrationMap([1, 1], [0, 0])}, "shift", STRUCTURES))
     scans = tmp_path / "scans"
     scans.mkdir()
     (scans / "case_00.nii.gz").write_bytes(b"a scan")
@@ -188,48 +222,70 @@ def test_a_folder_of_other_images_is_not_written_into(make, tmp_path, capsys):
 def test_another_map_leaves_nothing_of_the_one_before(make, tmp_path):
     folder = predictions(make(), tmp_path)
     for slope in (1.0, 0.5):
-        write_json(tmp_path / "map.json", map_to_json(AffineMap([slope] * 2, [0, 0]), STRUCTURES))
+        write_json(
+            tmp_path / "map.json", map_to_json({"shift": CalibrationMap([slope] * 2, [0, 0])}, "shift", STRUCTURES)
+        )
         assert apply(folder, tmp_path / "map.json", tmp_path / "out") == 0
     probs = np.load(tmp_path / "out" / "case_00.npz")["probabilities"]
     original = np.load(folder / "case_00.npz")["probabilities"]
-    np.testing.assert_allclose(probs, AffineMap([0.5] * 2, [0, 0])(original), rtol=1e-6)
+    np.testing.assert_allclose(probs, CalibrationMap([0.5] * 2, [0, 0])(original), rtol=1e-6)
 
 
 def test_a_broken_case_is_named_and_the_others_are_done(make, tmp_path, capsys):
     model = make(cases=4)
     (model.validation(0) / "case_00.npz").write_bytes(b"PK")
-    assert calibrate(model, "--no-checkpoints") == 1
+    assert calibrate(model) == 1
     assert "case_00.npz" in capsys.readouterr().err
     assert read_dict(model.folder / "calibration_map.json")["n_cases"] == 7
 
 
-def test_a_given_map_is_written_into_a_model_that_came_without_validation(make, tmp_path):
+def test_a_map_keeps_the_labels_even_where_it_makes_another_more_probable(make, tmp_path):
+    folder = predictions(make(), tmp_path)
+    steep = CalibrationMap([[1, 1], [1, 1], [1, 1]], [[0, 3], [0, 3], [-5, -5]])
+    write_json(tmp_path / "map.json", map_to_json({"conditional": steep}, "conditional", STRUCTURES))
+    assert apply(folder, tmp_path / "map.json", tmp_path / "out") == 0
+    changed = 0
+    for path in folder.glob("*.nii.gz"):
+        label, delivered = (
+            sitk.GetArrayFromImage(sitk.ReadImage(str(one / path.name))) for one in (folder, tmp_path / "out")
+        )
+        np.testing.assert_array_equal(delivered, label)
+        probs = np.load(tmp_path / "out" / f"{path.name[:-7]}.npz")["probabilities"]
+        changed += np.count_nonzero(probs.argmax(0) != label)
+    assert changed > 100
+
+
+def test_a_given_map_is_taken_for_a_model_that_came_without_validation(make, tmp_path, capsys):
     model = make()
     for fold in (0, 1):
         shutil.rmtree(model.validation(fold))
-    write_json(tmp_path / "ours.json", map_to_json(AffineMap([0.5, 0.5], [0.1, 0.2]), STRUCTURES))
+    maps = {
+        form: CalibrationMap([0.5, 0.5], offsets) for form, offsets in (("temperature", [0, 0]), ("shift", [0.1, 0.2]))
+    }
+    content = map_to_json(maps, "shift", STRUCTURES)
+    write_json(tmp_path / "ours.json", content)
     assert calibrate(model, "-map", tmp_path / "ours.json") == 0
-    made = torch.load(model.folder / "fold_1" / CALIBRATED, weights_only=False)
-    assert [row["offset"] for row in made[MARK]["structures"]] == [0.1, 0.2]
     assert read_dict(model.folder / "calibration_map.json") == read_dict(tmp_path / "ours.json")  # predict reads it
-
-
-def test_folds_that_keep_an_earlier_map_are_named(make, tmp_path, capsys):
-    model = make(cases=6)
-    assert calibrate(model) == 0
-    assert "earlier map" not in capsys.readouterr().out
-    assert calibrate(model, "-f", "0") == 0
-    assert f"{CALIBRATED} of fold 1 holds another, earlier map" in capsys.readouterr().out
-    assert "of fold 1 holds another" in read_dict(model.folder / "calibration_map.json")["notes"][-1]
-    write_json(tmp_path / "ours.json", map_to_json(AffineMap([0.5, 0.5], [0.1, 0.2]), STRUCTURES))
-    assert calibrate(model, "-f", "1", "-map", tmp_path / "ours.json") == 0
-    assert "of fold 0 holds another" in capsys.readouterr().out
+    assert not list(model.folder.rglob(CALIBRATED))
+    assert calibrate(model, "-map", tmp_path / "ours.json", "-form", "shift", "--write_checkpoints", "-f", "1") == 0
+    made = torch.load(model.folder / "fold_1" / CALIBRATED, weights_only=False)
+    assert made[MARK]["maps"]["shift"]["offsets"] == [[0.1, 0.2]]
+    assert not (model.folder / "fold_0" / CALIBRATED).exists()
+    (model.folder / "calibration_map.json").unlink()
+    for change, message in (
+        ({"checkpoint_sha256": {"1": "0" * 64}}, "fitted to other networks than those of fold 1"),
+        ({"schema_version": 1}, "calibrate again"),
+    ):
+        write_json(tmp_path / "ours.json", content | change)
+        capsys.readouterr()
+        assert calibrate(model, "-map", tmp_path / "ours.json") == 2
+        assert message in capsys.readouterr().err and not (model.folder / "calibration_map.json").exists()
 
 
 def test_the_settings_of_an_earlier_evaluation_stay(make):
     model = make()
     assert run("evaluate", "-d", model.dataset, "-c", "3d_fullres", "-dilated", "3", "-bins", "10") == 0
-    assert calibrate(model, "--no-checkpoints") == 0
+    assert calibrate(model) == 0
     for folder in (model.validation(0), model.folder / "fold_0" / "validation_calibrated"):
         settings = read_document(folder / "calibration.json").settings
         assert (settings.dilation_mm, settings.n_bins) == (3.0, 10)
@@ -241,9 +297,32 @@ def test_a_cascade_is_told_what_is_calibrated(make, capsys):
     plans["configurations"]["3d_fullres"]["previous_stage"] = "3d_lowres"
     plans["configurations"]["3d_fullres"]["next_stage"] = "3d_more"
     write_json(model.folder / "plans.json", plans)
-    assert calibrate(model, "--no-checkpoints") == 0
+    assert calibrate(model) == 0
     printed = capsys.readouterr().out
-    assert "Predict 3d_lowres with its original checkpoint" in printed and "3d_more was trained on" in printed
+    said = "cascade: this map is for its last stage; the stage before is predicted as ever."
+    assert f"note: {said}" in printed and said in read_dict(model.folder / "calibration_map.json")["notes"]
+
+
+def test_a_label_that_was_never_chosen_is_mapped_as_by_the_poorer_form(make, capsys):
+    model = make()
+    for fold in (0, 1):
+        for path in model.validation(fold).glob("*.npz"):
+            probs = np.load(path)["probabilities"]
+            probs[2] = np.minimum(probs[2], 0.9 * probs[0])
+            probs /= probs.sum(0)
+            np.savez_compressed(path, probabilities=probs)
+            image = sitk.ReadImage(str(path)[:-4] + ".nii.gz")
+            chosen = sitk.GetImageFromArray(probs.argmax(0).astype(np.uint8))
+            chosen.CopyInformation(image)
+            sitk.WriteImage(chosen, str(path)[:-4] + ".nii.gz")
+    assert calibrate(model, "-form", "conditional") == 0
+    document = read_dict(model.folder / "calibration_map.json")
+    assert document["labels_as_shift"] == ["posterior"]
+    note = "fewer than 5 patients have the label posterior: it is mapped as by the form shift."
+    assert note in document["notes"] and f"note: {note}" in capsys.readouterr().out
+    maps = document["maps"]
+    assert maps["conditional"]["slopes"][2] == pytest.approx(maps["shift"]["slopes"][0], rel=0.1)
+    assert maps["conditional"]["slopes"][0] != pytest.approx(maps["shift"]["slopes"][0], rel=1e-3)
 
 
 def no_posterior(model):
@@ -267,8 +346,15 @@ def older(model):
 
 
 def few(model):
-    for name in ("case_00", "case_01"):
-        for path in model.validation(0).glob(f"{name}.*"):
+    lost(model)
+    path = model.references.parent / "splits_final.json"
+    write_json(path, [split | {"val": split["val"][-2:]} for split in json.loads(path.read_text())])
+
+
+def lost(model):
+    """Cases of the split whose predictions are gone must be predicted again."""
+    for name in ("case_00", "case_10"):
+        for path in model.folder.glob(f"fold_*/validation/{name}.*"):
             path.unlink()
 
 
@@ -282,18 +368,31 @@ def only_all(model):
     [
         (no_posterior, "no held-out case has a voxel of 2 posterior"),
         (calibrated_original, "fold_1/checkpoint_final.pth is calibrated already"),
-        (older, "fold_1/validation are older than checkpoint_final.pth"),
+        (older, "predictions of fold 1 are older than checkpoint_final.pth"),
         (few, "4 held-out cases are too few"),
         (only_all, "trained on every case"),
-        (lambda model: (model.folder / "fold_0" / "checkpoint_final.pth").unlink(), "no such checkpoint"),
+        (lost, "no preprocessed cases; run nnUNetv2_preprocess"),
+        (
+            lambda model: [path.unlink() for path in model.folder.glob("fold_*/*.pth")],
+            "has no fold with a checkpoint_final.pth",
+        ),
     ],
 )
 def test_what_cannot_be_calibrated_says_so_and_leaves_nothing(make, capsys, spoil, message):
     model = make()
     spoil(model)
-    assert calibrate(model) == 2
+    assert calibrate(model, "-device", "cpu") == 2
     assert message in capsys.readouterr().err
     assert not list(model.folder.rglob(CALIBRATED)) and not (model.folder / "calibration_map.json").exists()
+
+
+def test_a_fold_that_is_asked_for_must_be_trained_and_others_need_not(make, capsys):
+    model = make(cases=5)
+    (model.folder / "fold_0" / "checkpoint_final.pth").unlink()
+    assert calibrate(model, "-f", "0", "1") == 2
+    assert "fold_0/checkpoint_final.pth: no such checkpoint" in capsys.readouterr().err
+    assert calibrate(model) == 0
+    assert read_dict(model.folder / "calibration_map.json")["folds"] == ["1"]
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write everywhere")
@@ -310,12 +409,23 @@ def test_a_read_only_model_folder_is_named_before_the_work(make, capsys):
 @pytest.mark.parametrize(
     "content, message",
     [
-        (map_to_json(AffineMap([1, 1], [0, 0]), {"1": "left", "2": "right"}), "is for the classes 1 left, 2 right"),
-        (map_to_json(AffineMap([1, 1], [0, 0], True), STRUCTURES), "is for the regions"),
-        ({"schema_version": 9}, "schema version 9"),
-        ({"schema_version": 1, "regions": False, "structures": [{"key": "1"}]}, "not a map of `nnunet_nacl calibrate`"),
         (
-            json.loads(json.dumps(map_to_json(AffineMap([1, 1], [0, 0]), STRUCTURES)).replace("1.0", "-1.0")),
+            map_to_json({"shift": CalibrationMap([1, 1], [0, 0])}, "shift", {"1": "left", "2": "right"}),
+            "is for the classes 1 left, 2 right",
+        ),
+        (map_to_json({"shift": CalibrationMap([1, 1], [0, 0], True)}, "shift", STRUCTURES), "is for the regions"),
+        ({"schema_version": 9}, "schema version 9"),
+        (
+            {"schema_version": 1, "regions": False, "structures": [{"key": "1", "name": "anterior", "slope": 1.0}]},
+            "schema version 1, this version of nnunet_nacl reads 2; calibrate again.",
+        ),
+        ({"schema_version": 2, "regions": False, "structures": [{"key": "1"}]}, "not a map of `nnunet_nacl calibrate`"),
+        (
+            json.loads(
+                json.dumps(map_to_json({"shift": CalibrationMap([1, 1], [0, 0])}, "shift", STRUCTURES)).replace(
+                    "1.0", "-1.0"
+                )
+            ),
             "slopes must be above 0",
         ),
     ],
@@ -333,9 +443,15 @@ def test_maps_that_do_not_fit(make, tmp_path, capsys, content, message):
         ((), "name a model"),
         (("-d", "999"), "-d needs -c"),
         (("-i", "x"), "-i needs -gt"),
-        (("-d", "999", "-c", "3d_fullres", "-f", "all"), "no such folder"),
+        (("-d", "999", "-c", "3d_fullres", "-f", "all"), "trained on every case"),
         (("-d", "999", "-c", "3d_fullres", "-groups", "("), "regular expression"),
         (("-d", "999", "-c", "3d_fullres", "-o", "map.txt"), "must end with .json"),
+        (("-i", "x", "-gt", "y", "--write_checkpoints"), "go with a model"),
+        (("-m", "x"), "-m FOLDER goes with -i IMAGES"),
+        (
+            ("-d", "999", "-c", "3d_fullres", "-i", "x", "-m", "y", "-gt", "z"),
+            "-m FOLDER goes with -i IMAGES, without -d",
+        ),
     ],
 )
 def test_arguments_that_cannot_be_used(make, capsys, arguments, message):

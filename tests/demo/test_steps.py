@@ -43,7 +43,7 @@ class FakeNnunet:
         self.environments: list[dict[str, str]] = []
         self.evaluated: list[str] = []
         self.compared: list = []
-        self.decided: list = []
+        self.predicted: list = []
         self.stop_at: str | None = None
         self.exception: BaseException = KeyboardInterrupt()
 
@@ -127,17 +127,10 @@ class FakeNnunet:
 
     def calibrate(self, arguments):
         (model,) = Path(self.environments[-1]["nnUNet_results"]).glob(f"*/{arguments.tr}__*__{arguments.c}")
-        for fold in arguments.f:
-            (model / f"fold_{fold}" / "checkpoint_calibrated.pth").touch()
         (model / "calibration_map.json").write_text(json.dumps({"folds": arguments.f}))
 
-    def nnUNetv2_predict(self, arguments, environment, interrupted):
-        pass
-
-    def review(self, arguments):
-        self.decided.append(arguments)
-        Path(arguments.o).mkdir(parents=True, exist_ok=True)
-        (Path(arguments.o) / "decision.json").touch()
+    def predict(self, arguments):
+        self.predicted.append(arguments)
 
     def compare(self, arguments):
         self.compared.append(arguments)
@@ -193,7 +186,7 @@ def kinds(commands):
 
 def test_the_stock_commands_run_in_order(demo, nnunet, capsys):
     folder = demo()
-    assert kinds(nnunet.commands) == [*FIRST, "train", "train", "train", "predict"]
+    assert kinds(nnunet.commands) == [*FIRST, "train", "train", "train"]
     assert nnunet.commands[1] == "nnUNetv2_extract_fingerprint -d 90 -np 2 --verify_dataset_integrity"
     assert nnunet.commands[4] == (f"nnUNetv2_train 90 2d_small 0 -tr {TRAINERS[0]} -p nnUNetPlans --npz -device cpu")
     output = capsys.readouterr().out
@@ -234,7 +227,7 @@ def test_other_data_have_no_truth_and_need_no_evaluation(demo, nnunet, tmp_path)
     shutil.rmtree(tmp_path / "demo" / "data" / "Task90_VirtualBrains" / "probabilitiesTr")
     nnunet.waves.clear()
     demo()
-    assert [wave[0].split()[1] for wave in nnunet.waves] == ["compare", "review"] and nnunet.compared[-1].i is None
+    assert [wave[0].split()[1] for wave in nnunet.waves] == ["compare", "predict"] and nnunet.compared[-1].i is None
 
 
 def test_a_single_trainer_is_compared_with_the_truth(demo, nnunet):
@@ -274,14 +267,14 @@ def test_a_second_demo_in_the_folder_is_refused(demo, tmp_path):
 @pytest.mark.parametrize(
     ("stop_at", "again"),
     [
-        ("convert", [*FIRST, "train", "train", "train", "predict"]),
-        ("fingerprint", [*FIRST[1:], "train", "train", "train", "predict"]),
-        ("plan_experiment", [*FIRST[1:], "train", "train", "train", "predict"]),
-        ("preprocess ", ["preprocess", "train", "train", "train", "predict"]),
-        (TRAINERS[0], ["train", "train", "train", "predict"]),
-        (TRAINERS[1], ["train", "train", "predict"]),
-        (TRAINERS[2], ["train", "predict"]),
-        ("predict", ["predict"]),
+        ("convert", [*FIRST, "train", "train", "train"]),
+        ("fingerprint", [*FIRST[1:], "train", "train", "train"]),
+        ("plan_experiment", [*FIRST[1:], "train", "train", "train"]),
+        ("preprocess ", ["preprocess", "train", "train", "train"]),
+        (TRAINERS[0], ["train", "train", "train"]),
+        (TRAINERS[1], ["train", "train"]),
+        (TRAINERS[2], ["train"]),
+        ("nnunet_nacl predict", []),
     ],
 )
 def test_an_interrupted_run_is_resumed(demo, nnunet, stop_at, again):
@@ -289,8 +282,9 @@ def test_an_interrupted_run_is_resumed(demo, nnunet, stop_at, again):
     with pytest.raises(KeyboardInterrupt):
         demo()
     nnunet.waves.clear()
+    nnunet.predicted.clear()
     demo()
-    assert kinds(nnunet.commands) == again
+    assert kinds(nnunet.commands) == again and len(nnunet.predicted) == 1
     continued = [command for command in nnunet.commands if command.endswith("--c")]
     assert [stop_at in command for command in continued] == ([True] if stop_at in TRAINERS else [])
 
@@ -305,16 +299,19 @@ def test_a_missing_prediction_is_made_again(demo, nnunet, tmp_path):
     assert len(calibrated) == 1 and f" -tr {TRAINERS[1]} " in calibrated[0]
 
 
-def test_the_end_is_a_decision_for_new_scans_by_a_calibrated_model(demo, nnunet, tmp_path, capsys):
+def test_the_end_is_the_review_list_of_new_scans_by_a_calibrated_model(demo, nnunet, tmp_path, capsys):
     demo()
-    predict, (decide,) = nnunet.commands[-1], nnunet.decided
-    assert f"-tr {TRAINERS[0]} -p nnUNetPlans -chk checkpoint_calibrated.pth --save_probabilities" in predict
-    assert f" -o {decide.i[0]} " in predict and f"$ {predict}\n" in capsys.readouterr().out
+    ((predict,),) = nnunet.waves[-1:]
+    (asked,) = nnunet.predicted
+    assert (asked.tr, asked.p, asked.chk, asked.decide) == (TRAINERS[0], "nnUNetPlans", None, None)
+    assert (
+        asked.continue_prediction and Path(asked.i).name == "imagesTs" and f"$ {predict}\n" in capsys.readouterr().out
+    )
     for i in range(10):  # eleven scans are not predicted in passing
         (tmp_path / f"demo/nnUNet_raw/Dataset090_VirtualBrains/imagesTs/{i}_0000.nii.gz").touch()
     demo()
-    *_, last, _ = capsys.readouterr().out.splitlines()
-    assert len(nnunet.decided) == 1 and last == f"$ {predict}"
+    *_, last = capsys.readouterr().out.splitlines()
+    assert len(nnunet.predicted) == 1 and last == f"$ {predict}"
 
 
 def test_what_cannot_be_calibrated_is_compared_without(demo, nnunet, capsys):
@@ -325,7 +322,7 @@ def test_what_cannot_be_calibrated_is_compared_without(demo, nnunet, capsys):
     demo()
     assert nnunet.compared[0].tr[3:] == [f"{trainer}+calibrated+decided" for trainer in TRAINERS[1:]]
     assert "too few\nThe comparison goes on without it." in capsys.readouterr().out
-    assert f"-tr {TRAINERS[1]} " in nnunet.commands[-1]
+    assert nnunet.predicted[0].tr == TRAINERS[1]
 
 
 def test_a_failed_command_ends_the_demo(demo, nnunet):
@@ -361,7 +358,7 @@ def test_a_folder_of_other_data_is_refused(demo, tmp_path):
 def test_folds_and_trainers_multiply(demo, nnunet):
     demo(folds=("0", "1"), parallel=2)
     assert [len(wave) for wave in nnunet.waves[2:5]] == [2, 2, 2]
-    assert [command.split()[3] for command in nnunet.commands[4:-1]] == ["0", "0", "0", "1", "1", "1"]
+    assert [command.split()[3] for command in nnunet.commands[4:]] == ["0", "0", "0", "1", "1", "1"]
     assert nnunet.compared[0].i[0].endswith("TrueProbabilities__nnUNetPlans__2d_small")  # one document of both
 
 

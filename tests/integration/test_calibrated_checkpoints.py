@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_nacl.calibration.affine import AffineMap
+from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.cases.checkpoints import CALIBRATED, write_calibrated
 from tests.calibration.models import make_trained
 from tests.cases.folders import CLASSES, REGIONS
@@ -25,11 +25,11 @@ PREDICT = (
 
 
 @pytest.mark.parametrize("kind, labels", [("plain", CLASSES), ("residual", REGIONS)], ids=["plain", "residual"])
-def test_stock_nnunet_predicts_what_apply_makes_of_its_probabilities(
+def test_stock_nnunet_predicts_what_the_map_makes_of_its_probabilities(
     kind, labels, tmp_path, new_environment, libraries
 ):
     model = make_trained(tmp_path / "nnunet", kind=kind, labels=labels, folds=2, cases=1)
-    calibration = AffineMap([0.6, 1.3], [-0.4, 0.7], labels is REGIONS)
+    calibration = CalibrationMap([0.6, 1.3], [-0.4, 0.7], labels is REGIONS)
     write_calibrated(model.folder, ["0", "1"], "checkpoint_final.pth", calibration, {})
     images = tmp_path / "images"
     images.mkdir()

@@ -51,8 +51,8 @@ def test_a_portable_model_predicts_the_same_without_this_package(tmp_path, new_e
     command = [sys.executable, "-m", "nnunet_nacl.cli.main"]
     which = ["-d", model.dataset, "-tr", OURS, "-c", "3d_fullres"]
     archive = tmp_path / "model.zip"
-    here(*command, "calibrate", *which, "-np", "1")
-    here(*command, "export", *which, "-o", archive, "--portable")
+    here(*command, "calibrate", *which, "-np", "1", "--write_checkpoints", "-form", "shift")
+    here(*command, "export", *which, "-o", archive, "--portable", "-form", "shift")
     predict = "from nnunetv2.inference.predict_from_raw_data import predict_entry_point_modelfolder as main; main()"
     here(sys.executable, "-c", predict, *arguments, "-m", ours, "-o", tmp_path / "here", "-chk", CALIBRATED)
 
@@ -69,4 +69,7 @@ def test_a_portable_model_predicts_the_same_without_this_package(tmp_path, new_e
 
     first, second = (np.load(tmp_path / place / "case.npz")["probabilities"] for place in ("here", "there"))
     assert np.array_equal(first, second)
+    original = torch.load(ours / "fold_0" / "checkpoint_final.pth", weights_only=False)["network_weights"]
+    baked = torch.load(there / "fold_0" / "checkpoint_final.pth", weights_only=False)["network_weights"]
+    assert sum(not torch.equal(original[name], baked[name]) for name in original) == 2
     assert (tmp_path / "here" / "case.nii.gz").read_bytes() == (tmp_path / "there" / "case.nii.gz").read_bytes()

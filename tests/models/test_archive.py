@@ -7,15 +7,17 @@ import os
 import re
 import zipfile
 
+import numpy as np
 import pytest
 import torch
 
-from nnunet_nacl.cases.checkpoints import CALIBRATED, write_calibrated
+from nnunet_nacl.cases.checkpoints import CALIBRATED, MARK, bake
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.models.archive import export_model, install_model
+from nnunet_nacl.prediction.trained_model import TrainedModel
 from tests.cases.folders import write_json
-from tests.models.travelling import MAP, MARK, calibrate_folds, make_finished
+from tests.models.travelling import MAPS, give_map, make_finished
 
 FINAL = "checkpoint_final.pth"
 
@@ -42,32 +44,41 @@ def files(folder) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
 
 
+def install(archive, to, model):
+    """Where the model of an archive lies after it was installed."""
+    assert install_model(archive, to) == [f"{model.dataset}/{model.folder.name}"]
+    return to / model.dataset / model.folder.name
+
+
 def test_a_model_goes_out_and_comes_in_as_it_was(model, tmp_path):
-    calibrate_folds(model, "0", "1")
+    give_map(model)
+    (model.folder / "fold_0" / CALIBRATED).write_bytes(b"of an earlier version, or of --write_checkpoints")
     archive = export_model(model.folder, tmp_path / "out" / "model.zip")
     assert files(tmp_path / "out") == {"model.zip"}
-    results = tmp_path / "other"
-    assert install_model(archive, results) == [f"{model.dataset}/{model.folder.name}"]
-    there = results / model.dataset / model.folder.name
-    for name in ("plans.json", "calibration_map.json", f"fold_1/{FINAL}", f"fold_0/{CALIBRATED}"):
+    there = install(archive, tmp_path / "other", model)
+    for name in ("plans.json", "calibration_map.json", f"fold_1/{FINAL}", f"fold_0/{FINAL}"):
         assert (there / name).read_bytes() == (model.folder / name).read_bytes()
+    assert not list(there.rglob(CALIBRATED))
     card = (there / "model_card.md").read_text()
     hashes = dict(re.findall(r"^- `(.+)`: `([0-9a-f]{64})`$", card, re.MULTILINE))
-    assert set(hashes) == {"calibration_map.json", *(f"fold_{f}/{n}" for f in "01" for n in (FINAL, CALIBRATED))}
+    assert set(hashes) == {"calibration_map.json", *(f"fold_{fold}/{FINAL}" for fold in "01")}
     assert all(hashlib.sha256((there / name).read_bytes()).hexdigest() == found for name, found in hashes.items())
-    assert "| anterior | 0.7 | -0.5 |" in card and "-log p\\_y + Dice" in card
-    assert f"-tr nnUNetTrainer -f 0 1 -chk {CALIBRATED}" in card
+    assert "| anterior | 0.8, -0.2 | 0.9, 0.2 |" in card and "-log p\\_y + Dice" in card
+    assert "on 12 held-out cases: the map is in calibration_map.json" in card
+    assert "nnunet_nacl predict -i SCANS" in card and "-tr nnUNetTrainer -f 0 1\n" in card
+    calibrated = TrainedModel.open(there)
+    np.testing.assert_array_equal(calibrated.treatment.map.slopes, MAPS["conditional"].slopes)
 
 
 def test_nnunets_own_installer_takes_the_archive(model, tmp_path, monkeypatch):
     from nnunetv2.model_sharing import model_import
 
-    calibrate_folds(model, "0", "1")
+    give_map(model)
     archive = export_model(model.folder, tmp_path / "model.zip")
     monkeypatch.setattr(model_import, "nnUNet_results", str(tmp_path / "theirs"))
     model_import.install_model_from_zip_file(str(archive))
     there = tmp_path / "theirs" / model.dataset / model.folder.name
-    for name in ("plans.json", "calibration_map.json", f"fold_1/{FINAL}", f"fold_0/{CALIBRATED}"):
+    for name in ("plans.json", "calibration_map.json", f"fold_1/{FINAL}", f"fold_0/{FINAL}"):
         assert (there / name).read_bytes() == (model.folder / name).read_bytes()
 
 
@@ -83,24 +94,59 @@ def test_only_an_archive_of_export_is_replaced(model, tmp_path):
     export_model(model.folder, archive)  # its own may be replaced
 
 
-def test_portable_changes_one_name_in_a_checkpoint(model, tmp_path):
-    calibrate_folds(model, "0", "1")
+@pytest.fixture
+def ours(model):
+    """The model under the name of a trainer of this package, in its folder and checkpoints."""
     for fold in "01":
-        for name in (FINAL, CALIBRATED):
-            path = model.folder / f"fold_{fold}" / name
-            checkpoint = torch.load(path, weights_only=False)
-            torch.save(checkpoint | {"trainer_name": "nnUNetTrainerNACL_k5"}, path)
-    ours = model.folder.rename(model.folder.with_name(model.folder.name.replace("Trainer", "TrainerNACL_k5")))
-    archive = export_model(ours, tmp_path / "model.zip", portable=True)
-    install_model(archive, tmp_path / "other")
-    there = tmp_path / "other" / model.dataset / ours.name
+        path = model.folder / f"fold_{fold}" / FINAL
+        torch.save(torch.load(path, weights_only=False) | {"trainer_name": "nnUNetTrainerNACL_k5"}, path)
+    model.folder.rename(model.folder.with_name(model.folder.name.replace("Trainer", "TrainerNACL_k5")))
+    model.trainer = "nnUNetTrainerNACL_k5"
+    return model
+
+
+@pytest.mark.parametrize(
+    "form, cost", [("temperature", "was not measured"), ("shift", "2.5% of the .* Dice by -0.0123")]
+)
+def test_portable_checkpoints_hold_an_affine_map_under_nnunets_own_trainer(ours, tmp_path, form, cost):
+    give_map(ours)
+    before = files(ours.folder)
+    said = []
+    archive = export_model(ours.folder, tmp_path / "model.zip", portable=True, form=form, say=said.append)
+    assert files(ours.folder) == before and re.search(f"{form}: .*{cost}", "\n".join(said))
+    there = install(archive, tmp_path / "other", ours)
     assert not list(there.rglob(CALIBRATED))
     for fold in "01":
         found = torch.load(there / f"fold_{fold}" / FINAL, weights_only=False)
-        before = torch.load(ours / f"fold_{fold}" / CALIBRATED, weights_only=False)
-        weights, expected = found.pop("network_weights"), before.pop("network_weights")
+        original = torch.load(ours.folder / f"fold_{fold}" / FINAL, weights_only=False)
+        weights = original.pop("network_weights")
+        expected = bake(weights, "decoder.seg_layers.0", 0, MAPS[form])
+        assert any(not torch.equal(weights[name], expected[name]) for name in weights)
+        torch.testing.assert_close(found.pop("network_weights"), expected)
+        assert found.pop(MARK)["maps"].keys() == {form}
+        assert found == original | {"trainer_name": "nnUNetTrainer"}
+    card = (there / "model_card.md").read_text()
+    assert f"the map is in the checkpoints ({form})" in card and "nnUNetv2_predict -i SCANS" in card
+    assert f"| any | {', '.join(f'{row[0]:.4g}' for row in (MAPS[form].slopes[0], MAPS[form].offsets[0]))} |" in card
+
+
+def test_no_second_map_is_applied_to_a_portable_model(model, tmp_path):
+    give_map(model)
+    there = install(export_model(model.folder, tmp_path / "model.zip", portable=True), tmp_path / "other", model)
+    found = TrainedModel.open(there)
+    assert found.treatment.map is None and found.quality is None
+    assert found.missing == (f"a map was written into {FINAL}: no other is applied to it, and no Dice is predicted.",)
+    refuse(TrainedModel.open, "no other is applied", there, calibration_map=there / "calibration_map.json")
+
+
+def test_portable_changes_one_name_where_there_is_no_map(ours, tmp_path):
+    there = install(export_model(ours.folder, tmp_path / "model.zip", portable=True), tmp_path / "other", ours)
+    for fold in "01":
+        found, before = (
+            torch.load(folder / f"fold_{fold}" / FINAL, weights_only=False) for folder in (there, ours.folder)
+        )
+        torch.testing.assert_close(found.pop("network_weights"), before.pop("network_weights"), rtol=0, atol=0)
         assert found == before | {"trainer_name": "nnUNetTrainer"}
-        assert weights.keys() == expected.keys() and all(torch.equal(weights[k], expected[k]) for k in weights)
 
 
 @pytest.mark.parametrize(
@@ -133,22 +179,21 @@ def test_unfinished_folds_are_named_before_the_work(model, tmp_path, name):
     assert export_model(model.folder, output, folds=["0"]).is_file()
 
 
-def test_folds_that_are_not_all_calibrated_and_another_map_are_refused(model, tmp_path):
-    calibrate_folds(model, "0")
-    refuse(export_model, "folds 1 are not calibrated.*calibrate` again", model.folder, tmp_path / "model.zip")
-    calibrate_folds(model, "0", "1")
-    write_json(model.folder / "calibration_map.json", MARK | {"structures": [MARK["structures"][0]]})
-    refuse(export_model, "is not the map in .*fold_0", model.folder, tmp_path / "model.zip")
-    write_calibrated(model.folder, ["1"], FINAL, MAP, MARK | {"structures": [MARK["structures"][0]] * 2})
-    write_json(model.folder / "calibration_map.json", MARK)
-    refuse(export_model, "is not the map in .*fold_1.*folds 0, 1 together", model.folder, tmp_path / "model.zip")
-    (model.folder / "calibration_map.json").unlink()
-    refuse(export_model, "fold 0 has another map than .*fold_1", model.folder, tmp_path / "model.zip")
-    calibrate_folds(model, "0", "1")
-    (model.folder / "calibration_map.json").unlink()  # a model whose map stayed elsewhere
-    export_model(model.folder, tmp_path / "model.zip")
-    with zipfile.ZipFile(tmp_path / "model.zip") as archive:
-        assert f"{model.dataset}/{model.folder.name}/calibration_map.json" in archive.namelist()
+def test_a_map_of_other_networks_or_of_an_earlier_version_is_refused(model, tmp_path):
+    output, path = tmp_path / "model.zip", model.folder / "calibration_map.json"
+    content = give_map(model)
+    checkpoint = model.folder / "fold_1" / FINAL
+    torch.save(torch.load(checkpoint, weights_only=False) | {"trained": "again"}, checkpoint)
+    refuse(export_model, "fitted to other networks than those of fold 1 .*; calibrate again", model.folder, output)
+    export_model(model.folder, output, folds=["0"])
+    output.unlink()
+    old = {"schema_version": 1, "regions": False, "structures": [{"key": "1", "name": "a", "slope": 1, "offset": 0}]}
+    write_json(path, old)
+    refuse(export_model, "calibrate again", model.folder, output)
+    del content["maps"]["temperature"], content["checkpoint_sha256"]
+    write_json(path, content)
+    refuse(export_model, "has no map of the form temperature, but shift", model.folder, output, portable=True)
+    assert not output.exists()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
@@ -218,3 +263,5 @@ def test_the_commands_do_both(model, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("nnUNet_results", str(tmp_path / "other"))
     assert main(["import", "-i", str(archive)]) == 0
     assert (tmp_path / "other" / model.dataset / model.folder.name / "fold_1" / FINAL).is_file()
+    assert main(["export", "-d", model.dataset, "-c", "3d_fullres", "-o", str(archive), "-form", "shift"]) == 2
+    assert "pass --portable too" in capsys.readouterr().err

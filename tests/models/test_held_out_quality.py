@@ -11,7 +11,7 @@ from hashlib import sha256
 import numpy as np
 import pytest
 
-from nnunet_nacl.calibration.affine import AffineMap
+from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.decision import decide
 from nnunet_nacl.calibration.learned_quality import check_estimate
 from nnunet_nacl.cases.heldout import HeldOut
@@ -28,7 +28,7 @@ from tests.cases.predictions import SPACING_MM
 VALUES = ("expected_dice", "dice", "expected_volume", "true_volume")
 
 
-def through(folder: PredictionFolder, case: str, calibration: AffineMap) -> dict[str, dict[str, list[float]]]:
+def through(folder: PredictionFolder, case: str, calibration: CalibrationMap) -> dict[str, dict[str, list[float]]]:
     """What a case under a map teaches, by delivered segmentation and structure."""
     treated = folder.treated({case: Treatment(calibration)})
     result = evaluate_case(treated, treated.files(case), also=decided_quality)
@@ -52,14 +52,15 @@ def test_values_of_a_case_in_closed_form(predict, tmp_path):
     (tmp_path / "labels").mkdir()
     write_image(np.array([[[1, 0, ignore]]], dtype=np.uint8), tmp_path / "labels" / "case.nii.gz", SPACING_MM)
     opened = PredictionFolder.open(folder, tmp_path / "labels")
-    found = through(opened, "case", AffineMap([1.0, 1.0], [0.0, 0.0]))
+    found = through(opened, "case", CalibrationMap([1.0, 1.0], [0.0, 0.0]))
     assert found["argmax"]["1"] == pytest.approx([0.6, 1, voxel_ml, voxel_ml])
     assert found["decided"]["1"] == pytest.approx([2 / 3, 2 / 3, voxel_ml, voxel_ml])
     expected, true, *volumes = found["argmax"]["2"]
-    assert math.isnan(expected) and math.isnan(true) and volumes == pytest.approx([0, 0])
-    shifted = through(opened, "case", AffineMap([1.0, 1.0], [math.log(4), 0.0]))
+    assert math.isnan(expected) and math.isnan(true) and volumes == pytest.approx([0, 0], abs=1e-9)
+    shifted = through(opened, "case", CalibrationMap([1.0, 1.0], [math.log(4), 0.0]))
     p = np.array([6 / 7, 8 / 11])  # odds times 4
-    assert shifted["argmax"]["1"][0] == pytest.approx(2 * p.sum() / (p.sum() + 2))
+    assert shifted["argmax"]["1"][0] == pytest.approx(2 * p[0] / (p.sum() + 1))  # of the label that was chosen
+    assert shifted["decided"]["1"][0] == pytest.approx(2 * p.sum() / (p.sum() + 2))
 
 
 @pytest.mark.parametrize("labels", [CLASSES_WITH_IGNORE, REGIONS], ids=["ignore", "regions"])
@@ -68,7 +69,7 @@ def test_a_sample_of_every_voxel_teaches_what_the_probabilities_do(make_validate
     held_out = HeldOut(find_fold_folders(model.folder))
     (case,) = held_out.files
     regions = held_out.first.labels.regions
-    calibration = AffineMap([0.8, 1.2], [0.4, -0.3], regions)
+    calibration = CalibrationMap([0.8, 1.2], [0.4, -0.3], regions)
     sample, exact = held_out.sample(case), through(held_out.first, case, calibration)
     assert (sample.weights == 1).all()
     read = held_out.first.load(held_out.files[case], probabilities=False)
@@ -121,8 +122,8 @@ def learned_folders(predict, tmp_path):
             write_image(truth, truths / f"case_{i}.nii.gz", SPACING_MM)
         path = tmp_path / "calibration_map.json"
         run("calibrate", "-i", folder, "-gt", truths, "-o", path, "-form", "temperature")
-        for rule, name in (("argmax", "calibrated"), ("dice", "decided")):
-            run("review", "-i", folder, "-map", path, "-decide", rule, "--save_probabilities", "-o", tmp_path / name)
+        for rule, name in (((), "calibrated"), (("-decide", "dice"), "decided")):
+            run("review", "-i", folder, "-map", path, *rule, "--save_probabilities", "-o", tmp_path / name)
         return folder, path
 
     return build
@@ -184,8 +185,16 @@ def test_predictions_of_dice_are_evaluated_and_compared_where_a_map_calibrated_a
     assert found["MAE predicted"] == pytest.approx(np.mean(errors)) and f"{np.mean(errors):.3f}" in printed
     assert found["coverage"]["share"] == np.mean(inside) and found["map_sha256"] == document["map_sha256"]
     assert "cases of the same names (10, case_0 first)" in printed
-    run("evaluate", truths, folder, "-map", path, status=2)
-    assert "is not known to be calibrated" in capsys.readouterr().err
+    as_predicted = (folder / "calibration.json").read_bytes()
+    run("evaluate", truths, folder, "-map", path)  # through the map: nothing has to be written
+    through_map = json.loads((folder / "calibrated" / "calibration.json").read_text())
+    assert through_map["predicted_quality"]["MAE predicted"] == pytest.approx(found["MAE predicted"], abs=1e-6)
+    for one, other in zip(through_map["metric_per_case"], document["metric_per_case"]):
+        assert one["metrics"] == other["metrics"]  # the labels are nnU-Net's in both
+    assert (folder / "calibration.json").read_bytes() == as_predicted
+    run("evaluate", truths, decided, "-map", path)
+    of_decided = json.loads((decided / "calibration.json").read_text())["predicted_quality"]
+    assert of_decided["MAE predicted"] != found["MAE predicted"]
 
     compared = (
         "-i",
@@ -204,7 +213,7 @@ def test_predictions_of_dice_are_evaluated_and_compared_where_a_map_calibrated_a
     column = tables["quality"]["columns"].index("MAE predicted")
     assert [row[column]["value"] is None for row in tables["quality"]["rows"]] == [True, False, False]
     assert tables["quality"]["rows"][1][column]["value"] == pytest.approx(np.mean(errors))
-    assert "calibrated: the map learned from cases of the same names" in tables["quality"]["caption"]
+    assert "calibrated: The map learned from cases of the same names" in tables["quality"]["caption"]
     path.rename(tmp_path / "moved.json")
     run("compare", *compared)  # nobody says where it is
     assert "MAE predicted" not in (tmp_path / "c" / "tables" / "quality.md").read_text()
@@ -224,22 +233,20 @@ def test_a_map_is_never_asked_about_what_it_was_not_learned_for(learned_folders,
         assert not (tmp_path / "out").exists()
         return capsys.readouterr().err
 
-    assert "calibrated by `nnunet_nacl review`" in refused("-i", tmp_path / "calibrated", "-map", path, "--calibrated")
     assert "give the map" in refused("-i", folder, "-threshold", "0.8")
     assert "from 0 to 1, got 80" in refused("-i", tmp_path / "calibrated", "-map", path, "-threshold", "80")
     shutil.copytree(tmp_path / "calibrated", tmp_path / "second")
     assert "not several members" in refused("-i", tmp_path / "calibrated", tmp_path / "second", "-map", path)
     content = json.loads(path.read_text())
+    steeper = {
+        form: one | {"slopes": [[2 * a for a in row] for row in one["slopes"]]} for form, one in content["maps"].items()
+    }
     for change, message in (
         ({"quality": None}, "has learned nothing about Dice"),
         ({"quality": content["quality"] | {"learned": {}, "why_not": "all gone"}}, "(all gone)"),
-        ({"structures": [row | {"slope": 2 * row["slope"]} for row in content["structures"]]}, "another map"),
+        ({"maps": steeper}, "another map"),
+        ({"schema_version": 1}, "calibrate again"),
         ({"structures": [row | {"name": "liver"} for row in content["structures"]]}, "give the map of this model"),
     ):
         (tmp_path / "other.json").write_text(json.dumps(content | change))
         assert message in refused("-i", tmp_path / "calibrated", "-map", tmp_path / "other.json")
-    # a checkpoint that was calibrated leaves no trace in the folder: the user must say so
-    path.write_text(json.dumps(content | {"checkpoint_sha256": {"0": "abc"}}))
-    run("review", "-i", folder, "-o", tmp_path / "out", "-map", path, "--calibrated")
-    named = json.loads((tmp_path / "out" / "prediction.json").read_text())["predicted"]
-    assert named["checkpoint_sha256"] == {"0": "abc"}

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
-from nnunet_nacl.calibration.affine import AffineMap
-from nnunet_nacl.cases.checkpoints import write_calibrated
-from nnunet_nacl.documents.map_file import map_to_json
+from nnunet_nacl.calibration.calibration_map import CalibrationMap
+from nnunet_nacl.documents.map_file import map_to_json, sha256
 from tests.calibration.models import make_trained
 from tests.cases.folders import Model, write_json
 
-MAP = AffineMap([0.7, 1.4], [-0.5, 0.3])
-MARK = map_to_json(MAP, {"1": "anterior", "2": "posterior"})
+MAPS = {
+    "temperature": CalibrationMap([0.5, 0.5], [0.0, 0.0]),
+    "shift": CalibrationMap([0.7, 0.7], [-0.5, 0.3]),
+    "conditional": CalibrationMap([[0.6, 0.7], [0.8, 0.9], [1.1, 1.2]], [[-0.1, 0.1], [-0.2, 0.2], [-0.3, 0.3]]),
+}
 
 
 def make_finished(root: Path, **arguments) -> Model:
@@ -28,7 +31,12 @@ def make_finished(root: Path, **arguments) -> Model:
     return model
 
 
-def calibrate_folds(model: Model, *folds: str) -> None:
-    """Give folds a calibrated checkpoint, and the model its map."""
-    write_calibrated(model.folder, folds, "checkpoint_final.pth", MAP, MARK)
-    write_json(model.folder / "calibration_map.json", MARK | {"folds": ["0", "1"]})
+def give_map(model: Model, **changes: Any) -> dict[str, Any]:
+    """Give a model the map of its two folds, and what of its content the export tells."""
+    content = map_to_json(MAPS, "conditional", {"1": "anterior", "2": "posterior"})
+    hashes = {fold: sha256(model.folder / f"fold_{fold}" / "checkpoint_final.pth") for fold in "01"}
+    content |= {"labels": ["background", "anterior", "posterior"], "folds": ["0", "1"], "n_cases": 12}
+    content |= {"checkpoint_sha256": hashes}
+    content |= {"relabelled": {"shift": {"n_structure": 1000, "n_changed": 25, "dice": -0.0123}}} | changes
+    write_json(model.folder / "calibration_map.json", content)
+    return content

@@ -13,6 +13,7 @@ from nnunet_nacl.calibration.decision import decide
 from nnunet_nacl.cases.evaluate import evaluate_folder
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.cases.treatment import Treatment
+from nnunet_nacl.documents.results import mask_metrics
 from nnunet_nacl.errors import UserError
 from tests.cases.folders import (
     CLASSES,
@@ -41,7 +42,7 @@ def write_truths(folder: Path, cases: int = 3, labels: dict | None = None, seed:
 
 
 def decide_folder(source: Path, output: Path, **asked):
-    return reviewed([source], output, treatment=Treatment(rule="dice"), **asked)
+    return reviewed([source], output, treatment=Treatment(beta=1), **asked)
 
 
 def names(folder: Path) -> set[str]:
@@ -98,8 +99,10 @@ def test_an_evaluation_of_it_finds_the_same_dice(predict, tmp_path, labels):
         for key, row in case.structures.items():
             assert row.dice_before == before.cases[i].dice[key] and row.dice_after == after.cases[i].dice[key]
         assert case.measured and case.n_saved_differs == 0
-    # the probabilities' own numbers do not change
-    assert [case.ece("all") for case in before.cases] == [case.ece("all") for case in after.cases]
+    # the probabilities' own numbers do not change, those of the labels' confidence do
+    for name, same in (("NLL", True), ("Brier", True), ("ECE", False)):
+        values = [[mask_metrics(case.stats["all"])[name] for case in one.cases] for one in (before, after)]
+        assert (values[0] == pytest.approx(values[1], rel=1e-9)) == same
     # nnU-Net's ignore label is never the result
     assert all(read(out / f"case_{i}.nii.gz").max() <= 2 for i in range(3))
 

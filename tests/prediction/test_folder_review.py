@@ -301,13 +301,13 @@ def test_a_second_run_does_only_what_changed(predict, tmp_path, done):
     assert read(out / "case_1.nii.gz").max() == 0
     again("case_0", "case_1", "case_2", probabilities=True)
     assert (out / "case_0.npz").is_file() and (out / "case_0.pkl").is_file()
-    again("case_0", "case_1", "case_2", treatment=Treatment(rule="dice"))  # what might be another prediction's goes
+    again("case_0", "case_1", "case_2", treatment=Treatment(beta=1))  # what might be another prediction's goes
     assert not list(out.glob("*.npz")) + list(out.glob("*.pkl"))
 
 
 def test_nothing_of_other_predictions_stays(predict, tmp_path):
     out = tmp_path / "out"
-    reviewed([predict("first")], out, maps=ALL, probabilities=True, treatment=Treatment(rule="dice"))
+    reviewed([predict("first")], out, maps=ALL, probabilities=True, treatment=Treatment(beta=1))
     other = predict("other", seed=1, cases=2)
     reviewed([other], out)
     assert not list(out.rglob("*case_2*")) and not list(out.rglob("*.npz")) and not (out / "decision.json").exists()
@@ -329,7 +329,7 @@ def test_what_a_user_keeps_in_a_folder_is_never_replaced(predict, tmp_path):
 
 def test_a_killed_run_goes_on_where_it_was(predict, tmp_path, done):
     source, out = predict(cases=6, shape=(40, 60, 60)), tmp_path / "out"
-    process = WARM.Process(target=reviewed, args=([source], out), kwargs={"treatment": Treatment(rule="dice")})
+    process = WARM.Process(target=reviewed, args=([source], out), kwargs={"treatment": Treatment(beta=1)})
     process.start()
     while process.exitcode is None and not (out / "review" / "case_1.json").is_file():
         time.sleep(0.005)
@@ -337,7 +337,7 @@ def test_a_killed_run_goes_on_where_it_was(predict, tmp_path, done):
     process.join()
     finished = {path.stem for path in (out / "review").glob("case_*.json")}
     assert {"case_0", "case_1"} <= finished and len(finished) < 6 and not (out / "prediction.json").exists()
-    found = reviewed([source], out, treatment=Treatment(rule="dice"))
+    found = reviewed([source], out, treatment=Treatment(beta=1))
     assert len(found.decided) == 6 and finished.isdisjoint(done)
     assert not [path.name for path in out.iterdir() if path.name.startswith(".")]
 

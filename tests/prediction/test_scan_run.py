@@ -14,10 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.decision import decide
+from nnunet_nacl.cases.checkpoints import CALIBRATED, MARK, write_calibrated
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.prediction import Predictor
+from nnunet_nacl.prediction.trained_model import TrainedModel
 from tests.cases.folders import CLASSES, CLASSES_WITH_IGNORE, REGIONS, REGIONS_WITH_IGNORE
 from tests.prediction.untrained import (
     SHAPE,
@@ -119,12 +122,41 @@ def test_workers_and_parts_change_nothing_and_the_lists_hold_all(tmp_path, model
     assert len(same) == 3 * 5 + 1 and all(one[name] == two[name] for name in same)
 
 
+@pytest.mark.parametrize("labels", [CLASSES, REGIONS], ids=["classes", "regions"])
+def test_a_map_changes_no_label_and_no_saved_probability(tmp_path, scans, labels) -> None:
+    """Of an average of folds too: only what is said of the segmentation is calibrated."""
+    folder = make_model(tmp_path, labels=labels, folds=2)
+    calibrate(folder, as_deployed=False)
+    expected = predict_with_nnunet(folder, scans, tmp_path / "theirs", (0, 1), save_probabilities=True)
+    assert predict(folder, scans, tmp_path / "ours", "--save_probabilities", "-maps") == 0
+    document = json.loads((tmp_path / "ours" / "prediction.json").read_text())
+    assert (document["calibrated"], document["decide"]) == (True, None)
+    model = TrainedModel.open(folder)
+    relabelled = 0
+    for row in rows(tmp_path / "ours"):
+        case = row["case"]
+        label = segmentations(tmp_path / "ours")[case]
+        np.testing.assert_array_equal(label, expected[case])
+        own, theirs = (np.load(tmp_path / place / f"{case}.npz")["probabilities"] for place in ("ours", "theirs"))
+        np.testing.assert_array_equal(own, theirs)
+        calibrated = model.treatment.map(own).astype(float)
+        relabelled += np.count_nonzero(model.labels.label_map(calibrated) != label)
+        for channel, name in zip(model.labels.foreground, model.labels.names[-2:]):
+            delivered, p = model.labels.mask(label, channel), calibrated[channel]
+            dice = 2 * p[delivered].sum() / (p.sum() + delivered.sum())
+            assert float(row[f"{name} expected_dice"]) == pytest.approx(dice, rel=1e-3)
+            assert float(row[f"{name} predicted_dice"]) == pytest.approx(0.9 * dice, rel=2e-3)
+    assert relabelled  # the most probable calibrated label would have been another
+    assert "single networks" in (tmp_path / "ours" / "index.html").read_text()
+
+
 def test_a_calibrated_model_decides_and_predicts_dice(tmp_path, calibrated, scans) -> None:
-    assert predict(calibrated, scans, tmp_path / "out", "-threshold", 0.95) == 0
+    assert predict(calibrated, scans, tmp_path / "out", "-threshold", 0.95, "-decide", "dice") == 0
     document = json.loads((tmp_path / "out" / "prediction.json").read_text())
     assert (document["calibrated"], document["decide"]) == (True, "dice")
-    assert document["model"]["checkpoint"] == "checkpoint_calibrated.pth"
-    predictor = Predictor(calibrated, device="cpu", threshold=0.95)
+    assert document["model"]["checkpoint"] == "checkpoint_final.pth"
+    assert document["calibration_map"]["file"] == str(calibrated / "calibration_map.json")
+    predictor = Predictor(calibrated, device="cpu", threshold=0.95, decide="dice")
     for row in rows(tmp_path / "out"):
         image, properties = _read(scans, row["case"])
         answer = predictor.predict(image, properties, probabilities=True)
@@ -141,18 +173,81 @@ def test_a_calibrated_model_decides_and_predicts_dice(tmp_path, calibrated, scan
     assert not read.faults and sum("data-value" in attributes for _, attributes in read.elements) == 2 * 4
 
 
-def test_what_a_model_lacks_is_said_and_nothing_is_made_up(tmp_path, model, calibrated, scans, capsys) -> None:
+def test_what_a_model_lacks_is_said_and_nothing_is_made_up(tmp_path, model, scans, capsys) -> None:
     assert predict(model, scans, tmp_path / "a") == 0
     assert "nnunet_nacl calibrate -d Dataset999_Synthetic -tr nnUNetTrainer -c 3d_fullres" in capsys.readouterr().err
     assert "lowest_predicted_dice" not in rows(tmp_path / "a")[0]
     assert predict(model, scans, tmp_path / "b", "-threshold", 0.8) == 2
-    other = copy_model(calibrated, tmp_path)
-    document = json.loads((other / "calibration_map.json").read_text())
-    document["structures"][0]["slope"] = 3.0
-    (other / "calibration_map.json").write_text(json.dumps(document))
-    assert predict(other, scans, tmp_path / "c") == 0
-    assert "is not the map in these checkpoints" in capsys.readouterr().err
-    assert predict(other, scans, tmp_path / "d", "-map", other / "calibration_map.json") == 2
+
+
+def other_network(folder: Path, content: dict) -> None:
+    content["checkpoint_sha256"]["0"] = "0" * 64
+
+
+def earlier_version(folder: Path, content: dict) -> None:
+    content["schema_version"] = 1
+
+
+def other_labels(folder: Path, content: dict) -> None:
+    content["structures"][0]["name"] = "liver"
+
+
+def marked_checkpoint(folder: Path, content: dict) -> None:
+    import torch
+
+    path = folder / "fold_0" / "checkpoint_final.pth"
+    torch.save(torch.load(path, weights_only=False) | {MARK: {}}, path)
+    content["checkpoint_sha256"] = {}
+
+
+@pytest.mark.parametrize(
+    "spoil, said",
+    [
+        (other_network, "was fitted to other networks than those of fold 0 (trained again since?); calibrate again"),
+        (earlier_version, "schema version 1, this version of nnunet_nacl reads 2; calibrate again"),
+        (other_labels, "is for the classes 1 liver"),
+        (marked_checkpoint, "a map was written into checkpoint_final.pth: no other is applied to it, and no Dice"),
+    ],
+)
+def test_a_map_of_something_else_is_refused_where_it_is_named_and_noted_where_it_lies(
+    tmp_path, calibrated, scans, capsys, spoil, said
+) -> None:
+    folder = copy_model(calibrated, tmp_path)
+    path = folder / "calibration_map.json"
+    content = json.loads(path.read_text())
+    spoil(folder, content)
+    path.write_text(json.dumps(content))
+    assert predict(folder, scans, tmp_path / "named", "-map", path) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1 and not (tmp_path / "named").exists()
+    assert predict(folder, scans, tmp_path / "out") == 0
+    assert said in capsys.readouterr().err
+    document = json.loads((tmp_path / "out" / "prediction.json").read_text())
+    assert (document["calibrated"], document["calibration_map"]) == (False, None)
+    assert "lowest_predicted_dice" not in rows(tmp_path / "out")[0]
+    assert said[1:] in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_an_old_calibrated_checkpoint_is_used_only_if_it_is_named(tmp_path, calibrated, scans, capsys) -> None:
+    folder = copy_model(calibrated, tmp_path)
+    affine = CalibrationMap([0.8, 1.2], [0.1, -0.2])
+    write_calibrated(folder, ["0"], "checkpoint_final.pth", affine, {"schema_version": 1})
+    assert predict(folder, scans, tmp_path / "out") == 0
+    document = json.loads((tmp_path / "out" / "prediction.json").read_text())
+    assert document["model"]["checkpoint"] == "checkpoint_final.pth" and document["calibrated"]
+    capsys.readouterr()
+    assert predict(folder, scans, tmp_path / "named", "-chk", CALIBRATED) == 0
+    assert "Leave out -chk to have both" in capsys.readouterr().err
+    assert "lowest_predicted_dice" not in rows(tmp_path / "named")[0]
+
+
+def test_another_sliding_window_than_at_calibration_is_noted(tmp_path, calibrated, scans, capsys) -> None:
+    assert predict(calibrated, scans, tmp_path / "same") == 0
+    assert "fitted with" not in capsys.readouterr().err
+    assert predict(calibrated, scans, tmp_path / "out", "-step_size", 1, "--disable_tta") == 0
+    said = "The calibration was fitted with step_size 0.5, here 1.0 and mirroring True, here False"
+    assert said in capsys.readouterr().err and said in (tmp_path / "out" / "index.html").read_text()
+    assert "lowest_predicted_dice" in rows(tmp_path / "out")[0]
 
 
 def test_bad_scans_cost_only_themselves(tmp_path, model, scans, capsys) -> None:
@@ -334,9 +429,9 @@ def test_postprocessing_must_be_of_the_same_kind(tmp_path, calibrated, scans, ca
 
     path = tmp_path / "postprocessing.pkl"
     path.write_bytes(pickle.dumps(([keep_largest], [{"labels_or_regions": [1]}])))
-    assert predict(calibrated, scans, tmp_path / "a", "-pp_pkl_file", path) == 2
-    assert "give -decide argmax" in capsys.readouterr().err
-    assert predict(calibrated, scans, tmp_path / "b", "-pp_pkl_file", path, "-decide", "argmax") == 0
+    assert predict(calibrated, scans, tmp_path / "a", "-pp_pkl_file", path, "-decide", "dice") == 2
+    assert "chosen for nnU-Net's own labels; leave out -decide" in capsys.readouterr().err
+    assert predict(calibrated, scans, tmp_path / "b", "-pp_pkl_file", path) == 0
     for case, segmentation in segmentations(tmp_path / "b").items():
         row = next(row for row in rows(tmp_path / "b") if row["case"] == case)
         assert row["anterior pieces"] == "1" == str(ndimage.label(segmentation == 1, np.ones((3, 3, 3)))[1])

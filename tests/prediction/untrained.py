@@ -12,11 +12,10 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
-from nnunet_nacl.calibration.affine import AffineMap
+from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.learned_quality import LearnedQuality
-from nnunet_nacl.cases.checkpoints import write_calibrated
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
-from nnunet_nacl.documents.map_file import map_to_json, structures_of
+from nnunet_nacl.documents.map_file import map_to_json, sha256, structures_of
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.json_files import encode
 from tests.calibration.problems import quality_of
@@ -68,22 +67,26 @@ def make_model(root: Path, *, labels: dict | None = None, folds: int = 1, cascad
     return folder
 
 
+SLOPES, OFFSETS = ((0.6, 0.8), (0.7, 1.2), (0.9, 1.1)), ((0.1, -0.1), (0.5, -0.4), (-0.3, 0.8))
+
+
 def calibrate(folder: Path, *, as_deployed: bool = True) -> Path:
-    """Write a map into a model's checkpoints, beside them what it learned: Dice 0.9 x expected, 20 patients."""
-    opened = PredictionFolder.open(folder, need_reference=False)
-    structures = structures_of(opened.labels)
-    calibration = AffineMap(np.array([0.8, 1.2]), np.array([0.1, -0.2]), opened.labels.regions)
-    mark = map_to_json(calibration, structures)
-    folds = sorted(path.name.removeprefix("fold_") for path in folder.glob("fold_*"))
-    write_calibrated(folder, folds, "checkpoint_final.pth", calibration, mark)
+    """Give a model a map that is conditional on the label, and what it learned: Dice 0.9 x expected, 20 patients."""
+    labels = PredictionFolder.open(folder, need_reference=False).labels
+    structures, rows = structures_of(labels), 2 if labels.regions else 3
+    calibration = CalibrationMap(np.array(SLOPES[:rows]), np.array(OFFSETS[:rows]), labels.regions)
+    content = map_to_json({"conditional": calibration}, "conditional", structures)
     expected = np.linspace(0.1, 1, 20)
     held_out = quality_of(dict.fromkeys(structures, (expected, 0.9 * expected, expected, 2 * expected)))
     learned = {
         kind: encode(LearnedQuality.learn(held_out, range(20), delivered=kind, as_deployed=as_deployed))
         for kind in ("argmax", "decided")
     }
+    folds = sorted(path.name.removeprefix("fold_") for path in folder.glob("fold_*"))
+    hashes = {fold: sha256(folder / f"fold_{fold}" / "checkpoint_final.pth") for fold in folds}
+    content |= {"inference": {"step_size": 0.5, "mirroring": True}, "checkpoint_sha256": hashes}
     path = folder / "calibration_map.json"
-    path.write_text(to_json_text(mark | {"quality": {"unit": "ml", "learned": learned}}))
+    path.write_text(to_json_text(content | {"quality": {"unit": "ml", "learned": learned}}))
     return path
 
 
@@ -107,7 +110,13 @@ def write_scan(path: Path, image: np.ndarray, spacing_mm=SPACING_MM) -> None:
 
 
 def predict_with_nnunet(
-    model: Path, scans: Path, output: Path, folds: tuple[int, ...], previous: Path | None = None
+    model: Path,
+    scans: Path,
+    output: Path,
+    folds: tuple[int, ...],
+    previous: Path | None = None,
+    *,
+    save_probabilities: bool = False,
 ) -> dict[str, np.ndarray]:
     """What nnUNetv2_predict makes of the scans on the CPU: label maps by case."""
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
@@ -116,7 +125,9 @@ def predict_with_nnunet(
     predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
     predictor.initialize_from_trained_model_folder(str(model), folds, "checkpoint_final.pth")
     before = None if previous is None else str(previous)
-    predictor.predict_from_files_sequential(str(scans), str(output), folder_with_segs_from_prev_stage=before)
+    predictor.predict_from_files_sequential(
+        str(scans), str(output), save_probabilities=save_probabilities, folder_with_segs_from_prev_stage=before
+    )
     return segmentations(output)
 
 

@@ -13,7 +13,7 @@ from monai.networks.nets import AttentionUnet, BasicUNetPlusPlus
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch.nn import functional
 
-from nnunet_nacl.calibration.affine import AffineMap
+from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.cases.checkpoints import bake, check_baked, class_layer
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.models.portable import check_portable
@@ -311,7 +311,7 @@ def test_the_trainer_has_no_deep_supervision_and_keeps_its_loss(make_trainer, na
 def test_a_calibration_map_goes_into_the_last_convolution(network, short_transformer) -> None:
     built = make(network)
     original = {name: value.clone() for name, value in built.state_dict().items()}
-    calibration = AffineMap([0.7, 1.4], [-0.5, 0.3])
+    calibration = CalibrationMap([0.7, 1.4], [-0.5, 0.3])
     baked = bake(original, *class_layer(built), calibration)
     assert sum(not torch.equal(original[name], baked[name]) for name in original) in (1, 2)  # a bias may be 0
     assert check_baked(built, original, baked, calibration, (1, 32, 32)) < 1e-4

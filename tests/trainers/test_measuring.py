@@ -55,8 +55,7 @@ def test_the_document_is_that_of_saved_probabilities(validator, label_space, tmp
             np.testing.assert_array_equal(mine.count, stats.count)
             for name in ("confidence", "nll", "brier"):
                 np.testing.assert_allclose(getattr(mine, name), getattr(stats, name), rtol=1e-5, atol=1e-6)
-        for mask, stats in other.chosen.items():
-            np.testing.assert_array_equal(one.chosen[mask].correct, stats.correct)
+            np.testing.assert_array_equal(mine.correct, stats.correct)
         assert one.blocks["quality"]["unit"] == other.blocks["quality"]["unit"]
         for key, values in other.blocks["quality"]["structures"].items():
             mine = {name: value for name, value in one.blocks["quality"]["structures"][key].items()}

@@ -12,9 +12,11 @@ import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as module
 
+from nnunet_nacl.cases.checkpoints import MARK
 from nnunet_nacl.cases.evaluate import evaluate_folder
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.documents.document import read_document
+from nnunet_nacl.documents.map_file import sha256
 from nnunet_nacl.metrics.calibration_error import mask_metrics
 from tests.trainers.validation import CASES
 
@@ -70,12 +72,53 @@ def test_it_is_nnunets_validation_and_goes_on_where_it_was(validator, predicted_
     assert len(predicted_cases) == len(CASES) and (folder / "calibration.json").read_bytes() != found
 
 
+def calibrate(*arguments, status=0) -> None:
+    model = ("-d", "910", "-tr", "nnUNetTrainer", "-c", "2d", "-device", "cpu", "-np", "1")
+    assert main(["calibrate", *model, *map(str, arguments)]) == status
+
+
+def test_calibrating_predicts_what_a_fold_has_not_kept_and_only_once(validator, predicted_cases, capsys):
+    trainer = validator("classes", name="nnUNetTrainer", steps=60)
+    fold = Path(trainer.output_folder)
+    checkpoint, place = fold / "checkpoint_final.pth", fold / "validation_checkpoint_final"
+    trainer.save_checkpoint(str(checkpoint))
+    calibrate("-step_size", 1)
+    said = "folds 0 kept neither probabilities nor samples of all validation cases of this network"
+    assert said in capsys.readouterr().err and len(predicted_cases) == len(CASES)
+    document = json.loads((fold.parent / "calibration_map.json").read_text())
+    assert document["measured_on"] == "samples of the cases" and document["n_cases"] == len(CASES)
+    assert document["inference"] == {"step_size": 1.0, "mirroring": True}
+    assert document["checkpoint_sha256"] == {"0": sha256(checkpoint)}
+    assert "values after calibration are estimates from samples" in document["notes"][-1]
+    assert not list(fold.glob("validation*/*.npz")) and not (fold / "checkpoint_calibrated.pth").exists()
+
+    predicted_cases.clear()
+    calibrate()
+    assert not predicted_cases and said not in capsys.readouterr().err
+    assert json.loads((fold.parent / "calibration_map.json").read_text())["inference"]["step_size"] == 1.0
+    (place / "calibration_samples" / "case_3.sample").unlink()
+    calibrate("-step_size", 1)
+    assert len(predicted_cases) == 1
+    predicted_cases.clear()
+    with torch.no_grad():
+        next(trainer.network.parameters()).mul_(1.5)
+    trainer.save_checkpoint(str(checkpoint))  # trained again: what was predicted is another network's
+    calibrate()
+    assert len(predicted_cases) == len(CASES)
+    predicted_cases.clear()
+    torch.save(torch.load(checkpoint, weights_only=False) | {MARK: {}}, checkpoint)
+    calibrate(status=2)
+    assert "checkpoint_final.pth is calibrated already" in capsys.readouterr().err and not predicted_cases
+
+
 def test_calibrating_and_comparing_need_no_probabilities(validator, without_figures, tmp_path, capsys):
     trainer = validator("classes", name="nnUNetTrainer", steps=60)
-    fold, model = Path(trainer.output_folder), ("-d", "910", "-tr", "nnUNetTrainer", "-c", "2d")
+    fold = Path(trainer.output_folder)
+    with torch.no_grad():  # a map clips log-odds, which its form in a checkpoint cannot: none shall be so large
+        for parameter in trainer.network.decoder.seg_layers[-1].parameters():
+            parameter.mul_(0.05)
     trainer.save_checkpoint(str(fold / "checkpoint_final.pth"))
-    evaluate()
-    assert main(["calibrate", *model, "-form", "temperature", "-np", "1"]) == 0
+    calibrate("-form", "temperature", "--write_checkpoints")
     document = json.loads((fold.parent / "calibration_map.json").read_text())
     assert document["measured_on"] == "samples of the cases"
     evaluate("-chk", "checkpoint_calibrated.pth")

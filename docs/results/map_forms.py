@@ -1,0 +1,105 @@
+"""Measures every form of the calibration map on the same cases, with the network's labels kept.
+
+    python docs/results/map_forms.py MODEL VALUES.csv                          cross-fitted, on the validation cases
+    python docs/results/map_forms.py MODEL VALUES.csv -i NAME=PREDICTIONS ... -gt LABELS     on other cases
+
+MODEL is nnU-Net's model folder, whose folds kept the probabilities of their validation cases (--npz). The maps are
+fitted to their samples as `nnunet_nacl calibrate` does it; with predictions, the maps of all cases are measured on
+them. A row of VALUES.csv is one case of one network under one form. A table of means goes to the terminal; the bias
+is of the expected Dice, its error the mean over structures.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from nnunet_nacl.calibration.calibration_map import CalibrationMap
+from nnunet_nacl.calibration.crossfit import choose, cross_fit, parts_of
+from nnunet_nacl.calibration.fitting import FORMS
+from nnunet_nacl.cases.evaluate import evaluate_folder
+from nnunet_nacl.cases.heldout import HeldOut, case_values
+from nnunet_nacl.cases.locate import find_fold_folders
+from nnunet_nacl.cases.prediction_folder import PredictionFolder
+from nnunet_nacl.cases.quality_block import quality_rows
+from nnunet_nacl.cases.treatment import Treatment
+from nnunet_nacl.documents.patient_groups import read_groups
+from nnunet_nacl.documents.results import Evaluation
+from nnunet_nacl.files import write_atomically
+
+AS_TRAINED = "as trained"
+COLUMNS = (
+    *(f"ECE {mask}" for mask in ("foreground", "union", "dilated", "predicted", "all")),
+    *(f"{score} {mask}" for score in ("NLL", "Brier") for mask in ("dilated", "all")),
+)
+
+
+def rows_of(evaluation: Evaluation, network: str, form: str) -> pd.DataFrame:
+    """A row a case: calibration, Dice, and how far the expected Dice is off."""
+    cases = sorted(case.case for case in evaluation.cases)
+    by_name = {case.case: case for case in evaluation.cases}
+    table = pd.DataFrame({name: case_values(evaluation, cases)[name] for name in COLUMNS})
+    quality = quality_rows([by_name[case] for case in cases])
+    assert quality is not None  # documents of this version have it
+    off = quality.expected_dice - quality.true_dice
+    with np.errstate(invalid="ignore"):
+        table["Dice"] = np.nanmean(quality.true_dice, axis=1)
+        table["expected Dice off"], table["bias"] = np.nanmean(np.abs(off), axis=1), np.nanmean(off, axis=1)
+    table.insert(0, "case", cases)
+    table.insert(0, "form", form)
+    table.insert(0, "network", network)
+    return table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("values", type=Path)
+    parser.add_argument("-f", nargs="+", help="folds (default: all)")
+    parser.add_argument("-i", nargs="+", default=[], metavar="NAME=FOLDER")
+    parser.add_argument("-gt", type=Path)
+    parser.add_argument("-groups", help="as `nnunet_nacl calibrate` takes them")
+    parser.add_argument("-np", type=int, default=1)
+    arguments = parser.parse_args()
+    held_out = HeldOut(find_fold_folders(arguments.model, arguments.f))
+    cases = list(held_out.files)
+    groups = read_groups(arguments.groups, cases) if arguments.groups else {case: case for case in cases}
+    patients, folds = [groups[case] for case in cases], [held_out.fold[case] for case in cases]
+    parts = parts_of(patients, folds if len(held_out.folders) > 1 else None)
+    tried = cross_fit([held_out.sample(case).voxels() for case in cases], parts, groups=patients)
+    for one in tried:
+        print(
+            f"{one.form:<12} ridge {one.ridge:g}  left-out NLL {one.score.nll:.5f}  excess {one.score.excess:.5f} "
+            f"(standard error {one.score.standard_error:.5f})"
+        )
+    print(f"chosen: {choose(tried).form}, ridge {choose(tried).ridge:g}\n")
+    tables = []
+    for form in (AS_TRAINED, *FORMS):
+        fitted = None if form == AS_TRAINED else choose(tried, form)
+        maps: dict[str, CalibrationMap] | None = None
+        if not arguments.i:
+            maps = {case: fitted.part_maps[part] for case, part in zip(cases, parts)} if fitted else None
+        for fold, folder in held_out.folders.items() if not arguments.i else ():
+            here = folder.treated({case: Treatment(one) for case, one in maps.items()}) if maps else folder
+            output = folder.folder.parent / f"form_{form.replace(' ', '_')}" / "calibration.json"
+            found = evaluate_folder(here, output=output, num_processes=arguments.np, progress=True)
+            tables.append(rows_of(found, f"fold_{fold}", form))
+        for named in arguments.i:
+            name, _, place = named.partition("=")
+            folder = PredictionFolder.open(place, arguments.gt)
+            here = folder.treated(Treatment(fitted.fit.map)) if fitted else folder
+            output = Path(place) / f"form_{form.replace(' ', '_')}" / "calibration.json"
+            tables.append(rows_of(evaluate_folder(here, output=output, num_processes=arguments.np), name, form))
+    table = pd.concat(tables)
+    arguments.values.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(arguments.values, table.to_csv(index=False, float_format="%.6g"))
+    keys = ["network", "form"] if arguments.i else ["form"]
+    numbers = table.columns.drop(["network", "form", "case"])
+    print(table.groupby(keys, sort=False)[list(numbers)].mean().round(4).to_string())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,255 @@
+"""The map of calibration: log-odds of each voxel, by the label that the network chose there.
+
+With l_k = max(z_k - max_j z_j, -15), u_k = l_k - l_0 and c the most probable label:
+
+    classes:  u'_k = sum_j a_ckj u_j + b_ck,  p' = softmax(0, u'_1, ..., u'_m)      (0 the background)
+    regions:  u_r = z_r clipped to +-15, c whether the region is predicted:  p'_r = sigmoid(a_cr u_r + b_cr)
+
+In all forms but one a_ckj is 0 for j other than k: a slope for each structure. A map acts voxel by voxel, and is blind
+to a constant common to all classes. So probabilities, from which logits are known only up to such a constant, are as
+good as logits.
+
+Where slopes and offsets are the same for every label, the map is affine in the logits (but for the clipping): it
+commutes with averages of logits and with linear resampling, and can be written into a network's last layer. Where they
+differ by label it is applied to the final probabilities alone.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = [
+    "CERTAIN",
+    "CLIP",
+    "CalibrationMap",
+    "clipped",
+    "is_certain",
+    "log_odds",
+    "most_probable",
+    "network_box",
+    "probabilities",
+]
+
+CLIP = 15.0
+"""Log-odds to the most probable class beyond it count as this far: what lies there is rounding, not knowledge."""
+
+CERTAIN = 1e-6
+"""A voxel where no structure has a higher probability is background for certain, and stays as it is."""
+
+_SMALLEST = float(torch.finfo(torch.float32).tiny)  # as the metrics clip
+_BLOCK = 1 << 20  # probabilities at a time
+
+
+@dataclass(frozen=True)
+class CalibrationMap:
+    """One calibration of one set of structures; m is K - 1 for K classes, R for R regions.
+
+    Attributes:
+        slopes: (P, m) a_ckk, all above 0; P is the number of labels that a voxel can have (K, or 2 for regions: out and
+            in), or 1 where they are the same for every label. Or (P, m, m) all a_ckj, for classes, by label.
+        offsets: (P, m) b.
+        regions: Whether the channels are sigmoid regions.
+
+    Raises:
+        ValueError: Shapes do not fit, a slope is not above 0, or a number is not finite.
+    """
+
+    slopes: np.ndarray
+    offsets: np.ndarray
+    regions: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("slopes", "offsets"):
+            object.__setattr__(self, name, np.atleast_2d(np.asarray(getattr(self, name), dtype=np.float64)))
+        (labels, num), shape = self.offsets.shape[:2], self.slopes.shape
+        full = self.slopes.ndim == 3 and not self.regions and labels > 1
+        if self.offsets.ndim != 2 or not num or shape != (labels, num, num)[: 3 if full else 2]:
+            shapes = f"{self.slopes.shape} and {self.offsets.shape}"
+            raise ValueError(f"slopes and offsets must be tables of one shape, labels by structures, got {shapes}.")
+        if labels not in (1, self.num_labels):
+            raise ValueError(f"{num} structures take 1 or {self.num_labels} rows of slopes, one a label, got {labels}.")
+        own = np.diagonal(self.slopes, axis1=1, axis2=2) if full else self.slopes
+        if not (np.isfinite(self.slopes).all() and np.isfinite(self.offsets).all() and (own > 0).all()):
+            raise ValueError(f"slopes must be above 0 and all finite, got {self.slopes} and {self.offsets}.")
+
+    @classmethod
+    def identity(cls, num: int, regions: bool = False) -> CalibrationMap:
+        """The map of ``num`` structures that changes nothing."""
+        return cls(np.ones((1, num)), np.zeros((1, num)), regions)
+
+    @property
+    def num_structures(self) -> int:
+        """m."""
+        return self.offsets.shape[1]
+
+    @property
+    def num_channels(self) -> int:
+        """Probability channels that it takes."""
+        return self.num_structures + (not self.regions)
+
+    @property
+    def num_labels(self) -> int:
+        """Labels that a voxel can have: the classes, or out of and in a region."""
+        return 2 if self.regions else self.num_structures + 1
+
+    @property
+    def is_affine(self) -> bool:
+        """Whether it is the same for every label, and so can be written into a network."""
+        return len(self.slopes) == 1
+
+    def tables(self) -> tuple[np.ndarray, np.ndarray]:
+        """Slopes and offsets with a row for every label, whether they differ or not."""
+        shape = self.num_labels, self.num_structures
+        slopes = np.broadcast_to(self.slopes, (self.num_labels, *self.slopes.shape[1:]))
+        return slopes.copy(), np.broadcast_to(self.offsets, shape).copy()
+
+    def matrix(self) -> tuple[np.ndarray, np.ndarray]:
+        """(C, C) matrix and (C,) vector that act on a network's logits: z' = matrix @ z + vector.
+
+        Raises:
+            ValueError: The map is conditional on the label, and no matrix does that.
+        """
+        if not self.is_affine:
+            raise ValueError("a map that is conditional on the label is not affine in the logits.")
+        [slopes], [offsets] = self.slopes, self.offsets
+        if self.regions:
+            return np.diag(slopes), offsets.copy()
+        matrix = np.diag(np.append(0.0, slopes))
+        matrix[:, 0] = 1 - np.diag(matrix)
+        return matrix, np.append(0.0, offsets)
+
+    def on_logits(self, logits: Tensor) -> Tensor:
+        """(C, ...) float64 calibrated logits of a network's (C, ...) logits; ValueError unless the map is affine."""
+        matrix, vector = (torch.from_numpy(part) for part in self.matrix())
+        return torch.tensordot(matrix, logits.double(), dims=1) + vector.view(-1, *[1] * (logits.ndim - 1))
+
+    def to_probabilities(self, odds: Tensor, label: Tensor) -> Tensor:
+        """(C, n) calibrated probabilities.
+
+        Args:
+            odds: (m, n) log-odds as :func:`log_odds` has them, not clipped.
+            label: (n,) the most probable class of each voxel, or (m, n) whether it is in each region.
+        """
+        slopes, offsets = (torch.as_tensor(part).to(odds) for part in (self.slopes, self.offsets))
+        near, row = clipped(odds, self.regions), label.long()
+        if slopes.ndim == 3:
+            moved = torch.empty_like(near)
+            for chosen, (matrix, offset) in enumerate(zip(slopes, offsets)):
+                here = row == chosen
+                moved[:, here] = matrix @ near[:, here] + offset[:, None]
+        elif self.is_affine:
+            moved = near * slopes.T + offsets.T
+        elif self.regions:
+            moved = near * slopes.T.gather(1, row) + offsets.T.gather(1, row)
+        else:
+            moved = near * slopes.T[:, row] + offsets.T[:, row]
+        mapped = probabilities(moved, self.regions)
+        return torch.where(is_certain(odds), probabilities(odds, self.regions), mapped)
+
+    def __call__(self, probs: np.ndarray, inside: tuple[slice, ...] | None = None) -> np.ndarray:
+        """Calibrate the probabilities of one case.
+
+        Args:
+            probs: (C, *spatial) as nnU-Net saves them. What lies outside nnU-Net's crop stays as it is: no network
+                has seen it.
+            inside: Where in ``probs`` that crop is; None looks for it, see :func:`network_box`.
+
+        Returns:
+            A new array of the same shape; float32, or float64 if that was given.
+
+        Raises:
+            ValueError: The number of channels is not that of the map.
+        """
+        if len(probs) != self.num_channels:
+            raise ValueError(f"this map is for {self.num_channels} channels, got probabilities of shape {probs.shape}.")
+        result = probs.astype(np.float64 if probs.dtype == np.float64 else np.float32)
+        box = network_box(probs, self.regions) if inside is None else inside
+        if box is None or not result[(slice(None), *box)].size:
+            return result
+        target, given = (array[(slice(None), *box)] for array in (result, probs))
+        rows = max(1, _BLOCK // max(1, target[:, 0].size))
+        for start in range(0, target.shape[1], rows):
+            block = target[:, start : start + rows]
+            unsure = (block if self.regions else block[1:]).max(axis=0) > CERTAIN  # most voxels are plain background
+            if unsure.any():
+                # as given: what a probability of exactly 1 counts for depends on its type
+                own = torch.from_numpy(np.ascontiguousarray(given[:, start : start + rows][:, unsure]))
+                mapped = self.to_probabilities(log_odds(own, self.regions), most_probable(own, self.regions))
+                block[:, unsure] = mapped.numpy()
+        return result
+
+
+def clipped(odds: Tensor, regions: bool) -> Tensor:
+    """(m, n) log-odds after the clipping of l_k, see above; regions: clipped to +-15."""
+    if regions:
+        return odds.clamp(-CLIP, CLIP)
+    top = odds.amax(0).clamp_min(0)
+    return (odds - top).clamp_min(-CLIP) - (-top).clamp_min(-CLIP)
+
+
+def is_certain(odds: Tensor) -> Tensor:
+    """(n,) whether no structure has a probability above ``CERTAIN``, by (m, n) log-odds to the background (or out)."""
+    return odds.amax(0) <= math.log(CERTAIN)
+
+
+def most_probable(probs: Tensor, regions: bool) -> Tensor:
+    """(n,) most probable class, the lower one of equals; or (R, n) whether the region is predicted."""
+    return probs > 0.5 if regions else torch.max(probs, 0)[1]
+
+
+def probabilities(odds: Tensor, regions: bool) -> Tensor:
+    """(C, ...) probabilities of (m, ...) log-odds: inverse of :func:`log_odds`."""
+    if regions:
+        return odds.sigmoid()
+    return torch.cat([torch.zeros_like(odds[:1]), odds]).softmax(0)
+
+
+def log_odds(probs: np.ndarray | Tensor, regions: bool = False) -> Tensor:
+    """Log-odds against the background, log p_k - log p_0, or of each region, log p - log(1 - p).
+
+    Probabilities of exactly 0 count as the smallest normal float32, as in the metrics. A region's probability of
+    exactly 1 counts as halfway to 1 from the largest number below it: float32's sigmoid is 1 from z = 17 on, and what
+    z was cannot be known from it.
+
+    Args:
+        probs: (C, ...) probabilities of any floating type.
+        regions: Whether they are of sigmoid regions.
+
+    Returns:
+        (m, ...) float32, or float64 if that was given.
+    """
+    probs = torch.as_tensor(np.ascontiguousarray(probs) if isinstance(probs, np.ndarray) else probs)
+    step = torch.finfo(probs.dtype).eps
+    if probs.dtype != torch.float64:
+        probs = probs.float()
+    if regions:
+        return probs.clamp_min(_SMALLEST).log() - (1 - probs.double()).clamp_min(step / 4).log().to(probs.dtype)
+    logs = probs.clamp_min(_SMALLEST).log()
+    return logs[1:] - logs[:1]
+
+
+def network_box(probs: np.ndarray, regions: bool = False) -> tuple[slice, ...] | None:
+    """The part of the image that the network saw: nnU-Net's crop.
+
+    nnU-Net fills what lies outside with background 1 and all else exactly 0 (regions: 0 throughout). Inside, a
+    probability of exactly 0 takes logits more than 100 apart. So the box of the voxels where any structure has a
+    probability above 0 is the crop.
+
+    Args:
+        probs: (C, *spatial) probabilities.
+        regions: Whether they are of sigmoid regions.
+
+    Returns:
+        A slice for each spatial axis; None if no structure has any probability anywhere.
+    """
+    seen = (probs if regions else probs[1:]).max(axis=0) > 0
+    if not seen.any():
+        return None
+    axes = range(seen.ndim)
+    hits = [np.flatnonzero(seen.any(axis=tuple(a for a in axes if a != axis))) for axis in axes]
+    return tuple(slice(int(hit[0]), int(hit[-1]) + 1) for hit in hits)

@@ -1,0 +1,88 @@
+"""Labelled images of one's own, predicted as a model is used, and measured on the way: what calibration learns from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from nnunet_nacl.cases.evaluate import open_ledger
+from nnunet_nacl.cases.measured_export import MeasuredExport
+from nnunet_nacl.cases.prediction_folder import PredictionFolder
+from nnunet_nacl.cases.prediction_output import open_output
+from nnunet_nacl.cases.validation_prediction import is_finished
+from nnunet_nacl.documents.document import FILE_NAME
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import to_json_text, write_atomically
+from nnunet_nacl.json_files import first_line, read_dict
+from nnunet_nacl.prediction.input_cases import find_input_cases
+from nnunet_nacl.prediction.network import Network
+from nnunet_nacl.prediction.preprocessed_case import read_and_preprocess
+from nnunet_nacl.prediction.trained_model import TrainedModel
+
+__all__ = ["predict_labelled"]
+
+_RECORD = "predicted_by.json"
+
+
+def predict_labelled(
+    model: TrainedModel,
+    network: dict[str, Any],
+    images: Path,
+    references: Path,
+    output: Path,
+    *,
+    progress: bool = False,
+) -> PredictionFolder:
+    """Predict images by all folds of a model, and measure them against their ground truth; no probabilities are saved.
+
+    What an earlier run finished is kept, if networks and settings are the same.
+
+    Args:
+        model: The model.
+        network: Arguments of :class:`~nnunet_nacl.prediction.network.Network` beside the model.
+        images: Folder of images, CASE_0000 and so on.
+        references: Folder of their label maps.
+        output: Folder for segmentations, samples and what was measured.
+        progress: Show a progress bar on stderr, with the time left.
+
+    Returns:
+        ``output`` as a folder of predictions, whose ledger names the cases that could not be done.
+
+    Raises:
+        UserError: The model is a cascade, a folder cannot be used, or no image has a label map.
+    """
+    from tqdm import tqdm
+
+    if model.previous_stage:
+        raise UserError(
+            f"{model.folder.name} is a cascade, which needs segmentations of {model.previous_stage} beside images: "
+            "predict them with nnUNetv2_predict ... --save_probabilities, and give that folder without a model."
+        )
+    ending = model.opened.file_ending
+    cases, problems = find_input_cases(images, ending, model.num_channels, None)
+    labelled = [case for case in cases if (references / f"{case.case}{ending}").is_file()]
+    if not labelled:
+        raise UserError(f"{references}: holds the label map (CASE{ending}) of none of the {len(cases)} images.")
+    settings = {"checkpoints": dict(zip(model.folds, model.hashes)), **network, "device": None}
+    content = {"generated_by": "nnunet_nacl calibrate", **settings}
+    if (output / _RECORD).is_file() and read_dict(output / _RECORD) != content:
+        raise UserError(f"{output} was predicted by other networks or settings; remove it, or choose another -o.")
+    open_output(output, [images, references], ending, (_RECORD, content), ("dataset.json", "plans.json", FILE_NAME))
+    for name, made in (("dataset.json", model.opened.dataset_json), ("plans.json", model.opened.plans)):
+        write_atomically(output / name, to_json_text(made))
+    folder = PredictionFolder.open(output, references)
+    export, ledger = MeasuredExport(folder), open_ledger(output / FILE_NAME)
+    todo = [case for case in labelled if not is_finished(folder, ledger, case.case, export.settings)]
+    for name, problem in problems.items():
+        export.tell(name, problem)
+    with tqdm(total=len(labelled), initial=len(labelled) - len(todo), desc="predict", disable=not progress) as bar:
+        predictor = Network(model, **network)
+        managers = model.configuration_manager, model.plans_manager, model.opened.dataset_json
+        for case in todo:
+            try:
+                found = predictor.predict(read_and_preprocess(model, case))
+                export(found.logits, found.properties, *managers, str(output / case.case))
+            except Exception as error:  # nnU-Net raises anything; a case costs only itself
+                export.tell(case.case, f"cannot be predicted: {type(error).__name__}: {first_line(error)}")
+            bar.update()
+    return folder

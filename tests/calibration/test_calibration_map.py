@@ -1,0 +1,295 @@
+"""The map on probabilities."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from nnunet_nacl.calibration.calibration_map import CalibrationMap, log_odds, most_probable, network_box
+from tests.reference import calibration as reference
+
+CLASSES = st.integers(2, 4)
+LOGITS = arrays(np.float64, (3, 5), elements=st.floats(-7, 7))  # nothing is clipped
+MAPS = st.builds(
+    CalibrationMap,
+    arrays(np.float64, 2, elements=st.floats(0.1, 3)),
+    arrays(np.float64, 2, elements=st.floats(-3, 3)),
+)
+
+
+@st.composite
+def logits_and_map(draw, regions=False, largest=60):
+    """(C, 4) logits, ties among them, in eighths so that no sum rounds; and a map with a row for every label."""
+    channels = draw(CLASSES)
+    rows, num = (2, channels) if regions else (channels, channels - 1)
+    slopes = draw(arrays(np.float64, (rows, num), elements=st.floats(0.1, 3)))
+    offsets = draw(arrays(np.float64, (rows, num), elements=st.floats(-3, 3)))
+    logits = draw(arrays(np.int64, (channels, 4), elements=st.integers(-8 * largest, 8 * largest))) / 8
+    return logits, CalibrationMap(slopes, offsets, regions)
+
+
+def softmax(logits):
+    return torch.from_numpy(logits).softmax(0).numpy()
+
+
+def sigmoid(logits):
+    return torch.from_numpy(logits).sigmoid().numpy()
+
+
+def on_logits(calibration, logits):
+    return calibration.on_logits(torch.from_numpy(logits)).numpy()
+
+
+def everywhere(calibration, probs):
+    """Every voxel counts as seen by the network."""
+    return calibration(probs, tuple(slice(0, n) for n in probs.shape[1:]))
+
+
+def test_one_voxel_by_hand():
+    # odds against background 2 and 4: with a = (2, 1/2), b = (0, log 3) they become 2^2 = 4 and 3 * 4^(1/2) = 6
+    probs = np.array([[1 / 7], [2 / 7], [4 / 7]])
+    expected = np.array([[1], [4], [6]]) / 11
+    np.testing.assert_allclose(CalibrationMap([2, 0.5], [0, np.log(3)])(probs), expected)
+    other = [0.3, 7.0]  # of labels that the voxel does not have
+    rows = CalibrationMap([other, other, [2, 0.5]], [other, other, [0, np.log(3)]])
+    np.testing.assert_allclose(rows(probs), expected)
+
+
+def test_each_label_has_its_own_row():
+    # odds (1/2, 1/4), (4, 2), (2, 4); labels 0, 1, 2
+    probs = np.array([[4, 1, 1], [2, 4, 2], [1, 2, 4]]) / 7
+    slopes = [[2, 2], [0.5, 1], [1, 0.5]]
+    offsets = np.log([[4, 16], [2, 1], [1, 8]])
+    # 4 (1/2)^2 = 16 (1/4)^2 = 1;  2 * 4^(1/2) = 4 and 2;  2 and 8 * 4^(1/2) = 16
+    expected = np.array([[1, 1, 1], [1, 4, 2], [1, 2, 16]]).T
+    np.testing.assert_allclose(CalibrationMap(slopes, offsets)(probs), expected / expected.sum(0))
+
+
+def test_two_classes_are_one_logistic_curve_for_each_label():
+    # odds 1/4 squared and times 4: 1/4; odds 4 to the power of 1/2 and times 3: 6
+    probs = np.array([[0.8, 0.2], [0.2, 0.8]])
+    expected = np.array([[4 / 5, 1 / 7], [1 / 5, 6 / 7]])
+    np.testing.assert_allclose(CalibrationMap([[2], [0.5]], np.log([[4], [3]]))(probs), expected)
+
+
+def test_regions_by_hand():
+    # odds 1/4 -> squared 1/16, times 4: 1/4
+    assert CalibrationMap([2], [np.log(4)], regions=True)(np.array([[0.2]])) == pytest.approx(0.2)
+    # the second row where a region is predicted: odds 4 -> 3 * 4^(1/2) = 6; each region by itself
+    rows = CalibrationMap([[2, 1], [0.5, 1]], np.log([[4, 1], [3, 2]]), regions=True)
+    expected = np.array([[1 / 5, 6 / 7], [8 / 9, 1 / 5]])
+    np.testing.assert_allclose(rows(np.array([[0.2, 0.8], [0.8, 0.2]])), expected)
+
+
+def test_of_equal_classes_the_lowest_is_the_label_and_half_a_region_is_out():
+    offsets = np.log([[1, 2], [3, 1], [5, 5]])
+    # odds (1, 1/2) with row 0: (1, 1); odds (2, 2) with row 1: (6, 2); odds (1, 1) with row 0: (1, 2)
+    probs = np.array([[0.4, 0.2, 1 / 3], [0.4, 0.4, 1 / 3], [0.2, 0.4, 1 / 3]])
+    expected = np.array([[1, 1, 1], [1, 6, 2], [1, 1, 2]]).T
+    np.testing.assert_allclose(CalibrationMap(np.ones((3, 2)), offsets)(probs), expected / expected.sum(0))
+    assert CalibrationMap([[1], [1]], np.log([[3], [5]]), regions=True)(np.array([[0.5]])) == pytest.approx(0.75)
+
+
+def test_what_is_more_than_15_from_the_most_probable_class_counts_as_15():
+    probs = softmax(np.array([[0.0, 20.0], [20.0, 0.0], [3.0, 7.0]]))
+    # l = (-15, 0, -15) and (0, -15, -13), so u = (15, 0) and (-15, -13)
+    expected = softmax(np.array([[0.0, 0.0], [7.5, -7.5], [0.0, -6.5]]))
+    np.testing.assert_allclose(CalibrationMap([0.5, 0.5], [0, 0])(probs), expected, rtol=1e-9)
+
+
+def test_log_odds_of_regions_are_clipped_at_15():
+    probs = sigmoid(np.array([[20.0, -20.0, 14.0], [1.0, 1.0, 1.0]]))
+    expected = sigmoid(np.array([[7.6, -7.4, 7.1], [0.6, 0.6, 0.6]]))
+    np.testing.assert_allclose(CalibrationMap([0.5, 0.5], [0.1, 0.1], regions=True)(probs), expected, rtol=1e-9)
+
+
+def test_the_label_is_the_one_that_is_given_whatever_the_log_odds_say():
+    odds = torch.tensor([[1.0], [1.0]], dtype=torch.float64)  # equal after rounding; the network chose 2
+    rows = CalibrationMap(np.ones((3, 2)), np.log([[1, 1], [1, 1], [1, 3]]))
+    expected = [[1 / (1 + 4 * np.e)], [np.e / (1 + 4 * np.e)], [3 * np.e / (1 + 4 * np.e)]]
+    np.testing.assert_allclose(rows.to_probabilities(odds, torch.tensor([2])).numpy(), expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("regions", [False, True])
+def test_certain_background_stays_as_it_is(dtype, regions):
+    structures = np.array([[0.9e-6, 1.1e-6, 0, 1e-9], [0.9e-6, 0, 0.9e-6, 0.5]])
+    probs = structures if regions else np.concatenate([1 - structures.sum(0, keepdims=True), structures])
+    probs = probs.astype(dtype)
+    rows = 2 if regions else 3
+    result = CalibrationMap(np.full((rows, 2), 0.7), np.full((rows, 2), 0.5), regions)(probs)
+    np.testing.assert_array_equal(result[:, [0, 2]], probs[:, [0, 2]])
+    assert (result[:, [1, 3]] != probs[:, [1, 3]]).all()  # one structure is enough for all of the voxel
+    # odds 1.1e-6 to the power of 0.7
+    assert result[0 if regions else 1, 1] == pytest.approx(np.exp(0.5) * 1.1e-6**0.7, rel=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_probabilities_of_exactly_0_and_1(dtype):
+    a, b = np.full((3, 2), 0.5), np.array([[0.1, 0.2]] * 3)
+    probs = np.array([[1, 0, 0, 0.5], [0, 1, 0.5, 0], [0, 0, 0.5, 0.5]], dtype=dtype)
+    # certain; l = (-15, 0, -15); (-15, 0, 0); (0, -15, 0)
+    logits = [[0, 0, 0, 0], [-np.inf, 7.6, 7.6, -7.4], [-np.inf, 0.2, 7.7, 0.2]]
+    result = CalibrationMap(a, b)(probs)
+    np.testing.assert_allclose(result, softmax(np.array(logits)), rtol=1e-5, atol=1e-7)
+    assert result.dtype == (np.float64 if dtype == np.float64 else np.float32)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_regions_of_exactly_0_and_1(dtype):
+    probs = np.array([[1, 0, 0], [0, 1, 0]], dtype=dtype)
+    result = CalibrationMap(np.full((2, 2), 0.5), np.full((2, 2), 0.1), regions=True)(probs)
+    np.testing.assert_allclose(result[:, :2], sigmoid(np.array([[7.6, -7.4], [-7.4, 7.6]])), rtol=1e-5)
+    assert (result[:, 2] == 0).all() and result.dtype == dtype
+
+
+def test_a_region_that_float32_calls_certain_counts_as_just_below():
+    # float32's numbers below 1 are 2^-24 apart, so 1 - p is at most 2^-25: log-odds 25 log 2
+    assert log_odds(np.ones((1, 1), np.float32), True).item() == pytest.approx(25 * np.log(2), rel=1e-6)
+
+
+@pytest.mark.parametrize("regions", [False, True])
+def test_half_precision_is_calibrated_as_fits_and_samples_see_it(regions):
+    rng = np.random.default_rng(0)
+    probs = np.append(rng.dirichlet(np.ones(3), 200).T, [[1.0], [0], [0]], axis=1).astype(np.float16)
+    shape = (2, 3) if regions else (3, 2)
+    calibration = CalibrationMap(rng.uniform(0.5, 2, shape), np.zeros(shape), regions)
+    result = everywhere(calibration, probs)
+    assert result.dtype == np.float32
+    sampled = calibration.to_probabilities(log_odds(probs, regions), most_probable(torch.from_numpy(probs), regions))
+    np.testing.assert_allclose(result, sampled.numpy(), atol=1e-6)
+
+
+@given(logits_and_map())
+def test_it_is_the_slow_map_of_classes(given_):
+    logits, calibration = given_
+    voxels = logits.T.tolist()
+    expected = np.array([reference.calibrated(z, calibration.slopes, calibration.offsets) for z in voxels]).T
+    np.testing.assert_allclose(everywhere(calibration, softmax(logits)), expected, atol=1e-9)
+    odds, label = torch.from_numpy(logits[1:] - logits[:1]), torch.tensor([reference.label_of(z) for z in voxels])
+    np.testing.assert_allclose(calibration.to_probabilities(odds, label).numpy(), expected, atol=1e-9)
+
+
+@given(logits_and_map(regions=True, largest=30))
+def test_it_is_the_slow_map_of_regions(given_):
+    logits, calibration = given_
+    voxels = logits.T.tolist()
+    expected = np.array([reference.calibrated_regions(z, calibration.slopes, calibration.offsets) for z in voxels]).T
+    np.testing.assert_allclose(everywhere(calibration, sigmoid(logits)), expected, atol=1e-8)
+    odds = torch.from_numpy(logits)
+    np.testing.assert_allclose(calibration.to_probabilities(odds, odds > 0).numpy(), expected, atol=1e-8)
+
+
+@given(logits_and_map(), st.integers(-30, 30))
+def test_it_is_blind_to_a_constant_common_to_all_classes(given_, constant):
+    logits, calibration = given_
+    result, moved = (everywhere(calibration, softmax(z)) for z in (logits, logits + constant))
+    np.testing.assert_allclose(moved, result, atol=1e-9)
+
+
+@given(logits_and_map())
+def test_the_identity_changes_what_is_clipped_and_nothing_else(given_):
+    logits, calibration = given_
+    probs = softmax(logits)
+    result = everywhere(CalibrationMap.identity(calibration.num_structures), probs)
+    # a class keeps its probability, or what is 15 below the most probable one, before all are divided by their sum
+    raised = np.maximum(probs, probs.max(0) * np.exp(-15))
+    certain = (probs[1:] <= 1e-6).all(0)
+    np.testing.assert_allclose(result, np.where(certain, probs, raised / raised.sum(0)), rtol=1e-9, atol=1e-15)
+    reach = logits.max(0) - logits.min(0) < 15
+    np.testing.assert_allclose(result[:, reach], probs[:, reach], rtol=1e-9)
+
+
+@pytest.mark.parametrize("regions", [False, True])
+@given(data=st.data())
+def test_equal_rows_are_an_affine_map(regions, data):
+    logits, calibration = data.draw(logits_and_map(regions))
+    affine = CalibrationMap(calibration.slopes[0], calibration.offsets[0], regions)
+    rows = CalibrationMap(*affine.tables(), regions)
+    assert affine.is_affine and not rows.is_affine and len(rows.slopes) == affine.num_labels
+    probs = sigmoid(logits) if regions else softmax(logits)
+    np.testing.assert_array_equal(everywhere(affine, probs), everywhere(rows, probs))
+
+
+@given(LOGITS, MAPS)
+def test_an_affine_map_is_as_good_on_logits_as_on_probabilities(logits, calibration):
+    np.testing.assert_allclose(
+        everywhere(calibration, softmax(logits)), softmax(on_logits(calibration, logits)), atol=1e-9
+    )
+
+
+@given(LOGITS, LOGITS, MAPS, st.floats(-50, 50))
+def test_an_affine_map_commutes_with_averages_of_logits_and_ignores_a_common_constant(
+    first, second, calibration, constant
+):
+    mapped = on_logits(calibration, (first + second) / 2)
+    np.testing.assert_allclose(mapped, (on_logits(calibration, first) + on_logits(calibration, second)) / 2, atol=1e-9)
+    np.testing.assert_allclose(
+        on_logits(calibration, first + constant) - constant, on_logits(calibration, first), atol=1e-9
+    )
+
+
+def test_the_matrix_of_regions_is_diagonal_and_a_conditional_map_has_none():
+    matrix, vector = CalibrationMap([2, 3], [1, -1], regions=True).matrix()
+    np.testing.assert_array_equal(matrix, [[2, 0], [0, 3]])
+    np.testing.assert_array_equal(vector, [1, -1])
+    for call in (lambda one: one.matrix(), lambda one: one.on_logits(torch.zeros(3, 1))):
+        with pytest.raises(ValueError, match="not affine"):
+            call(CalibrationMap(np.ones((3, 2)), np.zeros((3, 2))))
+
+
+@pytest.mark.parametrize("regions", [False, True])
+@pytest.mark.parametrize("conditional", [False, True])
+def test_what_no_network_saw_stays_as_it_is(regions, conditional):
+    channels = 2 if regions else 3
+    probs = np.zeros((channels, 4, 6), np.float32)
+    probs[0] = not regions
+    inside = (slice(None), slice(1, 3), slice(2, 5))
+    probs[inside] = np.random.default_rng(0).dirichlet(np.ones(channels), (2, 3)).transpose(2, 0, 1)
+    assert network_box(probs, regions) == (slice(1, 3), slice(2, 5))
+    rows = (2 if regions else 3) if conditional else 1
+    result = CalibrationMap(np.ones((rows, 2)), np.full((rows, 2), 2.0), regions)(probs)
+    changed = (result != probs).any(0)
+    assert changed[1:3, 2:5].all() and changed.sum() == 6
+    assert network_box(np.zeros((2, 3, 3)), True) is None
+
+
+@pytest.mark.parametrize("shape", [(7, 5), (1, 5), (1, 7, 1)])
+def test_blocks_do_not_show(monkeypatch, shape):
+    rng = np.random.default_rng(0)
+    probs = np.moveaxis(rng.dirichlet(np.ones(3), shape), -1, 0).astype(np.float32)
+    calibration = CalibrationMap(rng.uniform(0.5, 2, (3, 2)), rng.normal(size=(3, 2)))
+    before = probs.copy()
+    whole = calibration(probs)
+    monkeypatch.setattr("nnunet_nacl.calibration.calibration_map._BLOCK", 20)
+    np.testing.assert_allclose(calibration(probs), whole, rtol=1e-6)
+    np.testing.assert_array_equal(probs, before)
+
+
+@pytest.mark.parametrize(
+    "slopes, offsets",
+    [
+        ([0.0], [0.0]),
+        ([-1.0], [0.0]),
+        ([1.0], [np.nan]),
+        ([1.0], [0.0, 0.0]),
+        (np.ones((2, 2)), np.zeros((2, 2))),  # two structures have three labels
+        (np.ones((3, 2)), np.zeros((2, 2))),
+        (np.ones((2, 0)), np.zeros((2, 0))),
+    ],
+)
+def test_what_is_no_map(slopes, offsets):
+    with pytest.raises(ValueError, match="slopes"):
+        CalibrationMap(slopes, offsets)
+
+
+def test_a_map_knows_the_predictions_that_it_is_for():
+    classes, regions = CalibrationMap.identity(3), CalibrationMap.identity(3, regions=True)
+    assert (classes.num_structures, classes.num_channels, classes.num_labels) == (3, 4, 4)
+    assert (regions.num_structures, regions.num_channels, regions.num_labels) == (3, 3, 2)
+    with pytest.raises(ValueError, match="4 channels"):
+        classes(np.full((3, 2), 1 / 3))

@@ -1,0 +1,89 @@
+"""calibration_map.json: what its reader takes, and what it says of a file that it cannot take."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from nnunet_nacl.calibration.calibration_map import CalibrationMap
+from nnunet_nacl.documents.map_file import DICE_MEAN, check_networks, map_to_json, read_map, read_record, same_map
+from nnunet_nacl.errors import UserError
+
+STRUCTURES = {"1": "anterior", "2": "posterior"}
+MAPS = {
+    "temperature": CalibrationMap([0.5, 0.5], [0, 0]),
+    "conditional": CalibrationMap(np.arange(1, 7).reshape(3, 2), np.zeros((3, 2))),
+}
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Function that writes a map, with changes; its path."""
+
+    def run(**changes):
+        path = tmp_path / "calibration_map.json"
+        path.write_text(json.dumps(map_to_json(MAPS, "conditional", STRUCTURES) | changes))
+        return path
+
+    return run
+
+
+def test_a_map_comes_back_by_its_form(write):
+    for form in (None, *MAPS):
+        assert same_map(read_map(write(), STRUCTURES, False, form), MAPS[form or "conditional"])
+    assert not same_map(MAPS["conditional"], MAPS["temperature"])
+    regions = CalibrationMap([[1, 2], [3, 4]], np.zeros((2, 2)), regions=True)
+    path = write(**map_to_json({"conditional": regions}, "conditional", STRUCTURES))
+    assert read_map(path, STRUCTURES, True).regions
+
+
+def tables(slopes) -> dict:
+    return {"conditional": {"slopes": slopes, "offsets": np.zeros(np.shape(slopes)).tolist()}}
+
+
+@pytest.mark.parametrize(
+    "changes, asked, message",
+    [
+        ({"schema_version": 1}, {}, "schema version 1, this version of nnunet_nacl reads 2; calibrate again.$"),
+        ({"schema_version": None}, {}, "schema version None"),
+        ({}, {"regions": True}, "is for the classes 1 anterior, 2 posterior, the predictions have the regions"),
+        ({}, {"structures": {"1": "anterior"}}, "the predictions have the classes 1 anterior; give the map of this"),
+        ({}, {"form": "shift"}, "has no map of the form shift, but temperature, conditional; calibrate again"),
+        ({"form": "logodds"}, {}, "has no map of the form logodds"),
+        ({"maps": tables([[1, 1]] * 2)}, {}, "2 structures take 1 or 3 rows of slopes, one a label, got 2"),
+        ({"maps": tables([[1], [1]])}, {}, "1 slopes for 2 structures|calibrate again"),
+        ({"maps": tables([[1, 1], [1, 1], [1, -1]])}, {}, "slopes must be above 0"),
+        (
+            {"maps": tables([[1, 1], [1]][:1]) | {"conditional": {"slopes": [[1, 1], [1]], "offsets": [[0, 0], [0]]}}},
+            {},
+            "alibrate again",
+        ),
+        ({"maps": {"conditional": {"slopes": [1, 1], "offsets": [0, 0]}}}, {}, "not a map of `nnunet_nacl calibrate`"),
+    ],
+)
+def test_what_cannot_be_taken_is_one_line_with_the_remedy(write, changes, asked, message):
+    path = write(**changes)
+    arguments = {"structures": STRUCTURES, "regions": False} | asked
+    with pytest.raises(UserError, match=message) as caught:
+        read_map(path, **arguments)
+    assert "\n" not in str(caught.value) and str(path) in str(caught.value)
+
+
+def test_networks_are_compared_where_the_map_knows_them(write):
+    path = write(checkpoint_sha256={"0": "abc", "1": "def"})
+    record = read_record(path)
+    check_networks(path, record, {"0": "abc", "2": "new"})
+    with pytest.raises(UserError, match="other networks than those of fold 1 .*calibrate again"):
+        check_networks(path, record, {"0": "abc", "1": "abc"})
+    check_networks(path, read_record(write()), {"0": "anything"})
+
+
+def test_the_advice_is_what_was_measured_or_nothing(write):
+    change = {"mean": 0.0123, "low": -0.004, "high": 0.02}
+    record = read_record(write(decision={DICE_MEAN: {"n": 12, "difference": change}}))
+    assert "On the 12 held-out cases -decide dice changed the mean Dice by +0.0123" in record.advice
+    assert "-0.0040 to +0.0200" in record.advice
+    for nothing in ({}, {DICE_MEAN: {"n": 12, "difference": change | {"low": None}}}):
+        assert read_record(write(decision=nothing)).advice == ""

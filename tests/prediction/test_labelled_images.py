@@ -1,0 +1,135 @@
+"""`nnunet_nacl calibrate -i IMAGES -gt LABELS` with a model: images in, predicted as the model is used."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nnunet_nacl.cli.main import main
+from nnunet_nacl.documents.map_file import sha256
+from nnunet_nacl.prediction import labelled_images
+from nnunet_nacl.prediction.trained_model import TrainedModel
+from tests.cases.folders import CLASSES, REGIONS
+from tests.prediction.untrained import (
+    SHAPE,
+    make_model,
+    make_scans,
+    predict_with_nnunet,
+    segmentations,
+    write_scan,
+)
+from tests.prediction.untrained import (
+    calibrate as give_map,
+)
+
+
+@pytest.fixture(autouse=True)
+def threads(monkeypatch) -> None:
+    monkeypatch.setattr("nnunetv2.inference.predict_from_raw_data.default_num_processes", 1)
+    monkeypatch.setattr("nnunetv2.configuration.default_num_processes", 1)
+
+
+@pytest.fixture
+def predicted(monkeypatch) -> list[str]:
+    """Names of the cases that networks were asked about."""
+    names, original = [], labelled_images.Network.predict
+    monkeypatch.setattr(
+        labelled_images.Network, "predict", lambda self, case: names.append(case.case) or original(self, case)
+    )
+    return names
+
+
+def calibrate(model: Path, scans: Path, truths: Path, *arguments: object) -> int:
+    command = ["calibrate", "-i", scans, "-gt", truths, "-m", model, "-device", "cpu", "-np", 1, *arguments]
+    return main([*map(str, command)])
+
+
+def write_truths(folder: Path, label_maps: dict[str, np.ndarray]) -> Path:
+    """Label maps that a network of random weights is right about in nine voxels of ten."""
+    folder.mkdir()
+    for number, (case, label_map) in enumerate(label_maps.items()):
+        rng = np.random.default_rng(number)
+        wrong = rng.random(label_map.shape) < 0.1
+        write_scan(folder / f"{case}.nii.gz", np.where(wrong, rng.integers(0, 3, SHAPE), label_map).astype(np.uint8))
+    return folder
+
+
+@pytest.mark.parametrize("labels", [CLASSES, REGIONS], ids=["classes", "regions"])
+def test_images_are_predicted_by_all_folds_and_never_again(tmp_path, labels, predicted, capsys):
+    model, scans = make_model(tmp_path, labels=labels, folds=2), make_scans(tmp_path / "scans", 7)
+    expected = predict_with_nnunet(model, scans, tmp_path / "theirs", (0, 1))
+    truths = write_truths(tmp_path / "truths", expected)
+    (truths / "scan_6.nii.gz").unlink()  # an image that nobody has labelled
+    for channel in range(2):
+        write_scan(scans / f"bad_{channel:04d}.nii.gz", np.full(SHAPE, np.nan, np.float32))
+    write_scan(truths / "bad.nii.gz", np.ones(SHAPE, np.uint8))
+    assert calibrate(model, scans, truths) == 1
+    printed = capsys.readouterr()
+    place = model / "calibration_map_predictions"
+    assert f"is taken for images: folds 0, 1 predict them into {place}" in printed.err
+    assert "bad: cannot be predicted" in printed.err and "single networks" not in printed.out
+    found = segmentations(place)
+    assert sorted(predicted) == sorted(found) == [f"scan_{i}" for i in range(6)]
+    for case, segmentation in found.items():
+        np.testing.assert_array_equal(segmentation, expected[case])
+    assert not list(place.glob("*.npz"))
+    document = json.loads((model / "calibration_map.json").read_text())
+    assert document["n_cases"] == 6 and list(document["problems"]) == ["bad"]
+    assert document["quality"]["learned"]["argmax"]["as_deployed"] is True
+    assert document["inference"] == {"step_size": 0.5, "mirroring": True}
+    hashes = {fold: sha256(model / f"fold_{fold}" / "checkpoint_final.pth") for fold in "01"}
+    assert document["checkpoint_sha256"] == hashes
+    assert TrainedModel.open(model).treatment.map is not None
+
+    predicted.clear()
+    (place / "scan_3.nii.gz").unlink()
+    assert calibrate(model, scans, truths) == 1
+    assert predicted == ["scan_3"]
+    capsys.readouterr()
+    assert calibrate(model, scans, truths, "-f", "1") == 2
+    assert "was predicted by other networks or settings; remove it" in capsys.readouterr().err
+    assert calibrate(model, scans, truths, "-f", "1", "--disable_tta", "-o", tmp_path / "one.json") == 1
+    of_one = json.loads((tmp_path / "one.json").read_text())
+    assert of_one["inference"] == {"step_size": 0.5, "mirroring": False} and list(of_one["checkpoint_sha256"]) == ["1"]
+    assert (tmp_path / "one_predictions" / "scan_0.nii.gz").is_file()
+
+
+def test_what_cannot_be_predicted_is_said_before_the_work(tmp_path, predicted, capsys):
+    scans, truths = make_scans(tmp_path / "scans"), tmp_path / "truths"
+    truths.mkdir()
+    model = make_model(tmp_path / "plain")
+    assert calibrate(model, scans, truths) == 2
+    assert "holds the label map (CASE.nii.gz) of none of the 2 images" in capsys.readouterr().err
+    write_truths(tmp_path / "labels", {f"scan_{i}": np.zeros(SHAPE, np.uint8) for i in range(2)})
+    assert calibrate(make_model(tmp_path / "cascade", cascade=True), scans, tmp_path / "labels") == 2
+    error = capsys.readouterr().err
+    assert "is a cascade" in error and "give that folder without a model" in error
+    baked(model)
+    assert calibrate(model, scans, tmp_path / "labels") == 2
+    assert "is calibrated already" in capsys.readouterr().err
+    assert not predicted and not list(tmp_path.rglob("*_predictions"))
+
+
+def baked(model: Path) -> None:
+    """As `nnunet_nacl export --portable` leaves a model."""
+    import torch
+
+    from nnunet_nacl.cases.checkpoints import MARK
+
+    path = model / "fold_0" / "checkpoint_final.pth"
+    torch.save(torch.load(path, weights_only=False) | {MARK: {}}, path)
+
+
+def test_the_map_that_lies_in_the_model_is_not_applied_on_the_way(tmp_path):
+    """Or a second calibration would fit a map to what the first one has mapped."""
+    model, scans = make_model(tmp_path), make_scans(tmp_path / "scans", 5)
+    truths = write_truths(tmp_path / "truths", predict_with_nnunet(model, scans, tmp_path / "theirs", (0,)))
+    slopes = []
+    for name in ("first", "second"):
+        assert calibrate(model, scans, truths, "-form", "temperature", "-o", tmp_path / f"{name}.json") == 0
+        slopes.append(json.loads((tmp_path / f"{name}.json").read_text())["maps"]["temperature"]["slopes"])
+        give_map(model)
+    assert slopes[0] == slopes[1]
