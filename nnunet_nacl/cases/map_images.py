@@ -60,10 +60,12 @@ def write_image(array: np.ndarray, path: Path, geometry: Geometry) -> list[Path]
     """
     write = _writer(path, geometry)
     ending = ".nii.gz" if path.name.endswith(".nii.gz") else path.suffix
-    with replacing(path, ending=ending) as temporary, verified(temporary):
-        write(np.ascontiguousarray(array), str(temporary), geometry)
+    with replacing(path, ending=ending) as temporary:
+        with verified(temporary):
+            write(np.ascontiguousarray(array), str(temporary), geometry)
         if array.dtype == np.uint8 and ending in (".nii", ".nii.gz"):
-            _set_slope(temporary)
+            with verified(temporary):
+                _set_slope(temporary)
     if write is not _write_tiff:
         return [path]
     # nnU-Net keeps the spacing of tif files in a file beside them

@@ -105,7 +105,8 @@ def test_absent_structures_are_undefined_and_named(make_validated):
     write_image(empty, model.validation() / "case_00.nii.gz", (2.0, 1.0, 0.5))
     document = to_document(evaluate_folder(model.validation()))
     assert document["undefined"]["Dice"] == {"1": ["case_00"], "2": ["case_00"]}
-    assert document["undefined"]["calibration"] == {mask: ["case_00"] for mask in ("foreground", "dilated", "boundary")}
+    undefined = ("foreground", "union", "dilated", "boundary", "predicted")  # the labels' own masks
+    assert document["undefined"]["calibration"] == {mask: ["case_00"] for mask in undefined}
     assert document["calibration"]["mean"]["foreground"]["n_cases"] == 1
     assert document["metric_per_case"][0]["n_changed_voxels"] > 0  # the npz still predicts something
 
