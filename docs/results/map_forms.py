@@ -6,20 +6,22 @@
 MODEL is nnU-Net's model folder, whose folds kept the probabilities of their validation cases (--npz). The maps are
 fitted to their samples as `nnunet_nacl calibrate` does it; with predictions, the maps of all cases are measured on
 them. A row of VALUES.csv is one case of one network under one form. A table of means goes to the terminal; the bias
-is of the expected Dice, its error the mean over structures.
+is of the expected Dice, its error the mean over structures. With --peers, calibrators of the package fiducio stand
+beside: they are fitted to voxels drawn evenly from the same cases, and the network's labels are kept as well.
 """
 
 from __future__ import annotations
 
 import argparse
+import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
-from nnunet_nacl.calibration.calibration_map import CalibrationMap
+from nnunet_nacl.calibration.calibration_map import network_box
 from nnunet_nacl.calibration.crossfit import choose, cross_fit, parts_of
-from nnunet_nacl.calibration.fitting import FORMS
 from nnunet_nacl.cases.evaluate import evaluate_folder
 from nnunet_nacl.cases.heldout import HeldOut, case_values
 from nnunet_nacl.cases.locate import find_fold_folders
@@ -54,6 +56,41 @@ def rows_of(evaluation: Evaluation, network: str, form: str) -> pd.DataFrame:
     return table
 
 
+class Peer:
+    """A calibrator of fiducio as a map: probabilities in, probabilities out.
+
+    Attributes:
+        slopes: Names it in the signature of what is measured with it; so do the offsets.
+    """
+
+    def __init__(self, name: str, held_out: HeldOut, cases: list[str], voxels: int) -> None:
+        import fiducio
+
+        rng, logits, target = np.random.default_rng(0), [], []
+        for case in cases:
+            found = held_out.folders[held_out.fold[case]].load(held_out.files[case])
+            box, probs = found.probabilities.crop, found.probabilities.whole()
+            if box is not None:
+                inside = probs[(slice(None), *box)].reshape(len(probs), -1)
+                drawn = rng.choice(inside.shape[1], min(voxels, inside.shape[1]), replace=False)
+                logits.append(np.log(np.maximum(inside[:, drawn], np.finfo(np.float32).tiny)).T)
+                target.append(found.truth[box].reshape(-1)[drawn])
+        rows = torch.from_numpy(np.concatenate(logits)).float()
+        start = time.process_time()
+        self._fitted = getattr(fiducio, name)().fit(rows, torch.from_numpy(np.concatenate(target).astype(np.int64)))
+        print(f"{name}: fitted to {len(rows):,} voxels in {time.process_time() - start:.0f} s of CPU time")
+        self.slopes, self.offsets = np.array([hash((name, *cases)) % 2**31]), np.zeros(1)
+
+    def __call__(self, probs: np.ndarray, inside: tuple[slice, ...] | None = None) -> np.ndarray:
+        result = probs.astype(np.float32)
+        box = inside or network_box(probs)
+        if box is not None and result[(slice(None), *box)].size:
+            own = result[(slice(None), *box)]
+            logs = torch.from_numpy(np.log(np.maximum(own, np.finfo(np.float32).tiny)).reshape(len(own), -1).T.copy())
+            result[(slice(None), *box)] = self._fitted.transform(logs).T.reshape(own.shape).numpy()
+        return result
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
@@ -62,6 +99,8 @@ def main() -> None:
     parser.add_argument("-i", nargs="+", default=[], metavar="NAME=FOLDER")
     parser.add_argument("-gt", type=Path)
     parser.add_argument("-groups", help="as `nnunet_nacl calibrate` takes them")
+    parser.add_argument("--peers", nargs="*", default=[], metavar="NAME", help="of fiducio: TS, CMSop, CDC, ...")
+    parser.add_argument("-voxels", type=int, default=20_000, help="of a case, for the peers")
     parser.add_argument("-np", type=int, default=1)
     arguments = parser.parse_args()
     held_out = HeldOut(find_fold_folders(arguments.model, arguments.f))
@@ -77,11 +116,16 @@ def main() -> None:
         )
     print(f"chosen: {choose(tried).form}, ridge {choose(tried).ridge:g}\n")
     tables = []
-    for form in (AS_TRAINED, *FORMS):
-        fitted = None if form == AS_TRAINED else choose(tried, form)
-        maps: dict[str, CalibrationMap] | None = None
-        if not arguments.i:
-            maps = {case: fitted.part_maps[part] for case, part in zip(cases, parts)} if fitted else None
+    for form in (AS_TRAINED, *dict.fromkeys(one.form for one in tried), *arguments.peers):
+        maps, whole = None, None
+        if form in arguments.peers:
+            names = [None] if arguments.i else sorted(set(parts))
+            shown = {out: [case for case, part in zip(cases, parts) if part != out] for out in names}
+            made = {out: Peer(form, held_out, shown[out], arguments.voxels) for out in names}
+            whole, maps = made.get(None), {case: made.get(part) for case, part in zip(cases, parts)}
+        elif form != AS_TRAINED:
+            fitted = choose(tried, form)
+            whole, maps = fitted.fit.map, {case: fitted.part_maps[part] for case, part in zip(cases, parts)}
         for fold, folder in held_out.folders.items() if not arguments.i else ():
             here = folder.treated({case: Treatment(one) for case, one in maps.items()}) if maps else folder
             output = folder.folder.parent / f"form_{form.replace(' ', '_')}" / "calibration.json"
@@ -90,7 +134,7 @@ def main() -> None:
         for named in arguments.i:
             name, _, place = named.partition("=")
             folder = PredictionFolder.open(place, arguments.gt)
-            here = folder.treated(Treatment(fitted.fit.map)) if fitted else folder
+            here = folder.treated(Treatment(whole)) if whole else folder
             output = Path(place) / f"form_{form.replace(' ', '_')}" / "calibration.json"
             tables.append(rows_of(evaluate_folder(here, output=output, num_processes=arguments.np), name, form))
     table = pd.concat(tables)
