@@ -56,7 +56,7 @@ class _Structure(TypedDict):
 
 
 class _Map(TypedDict):
-    slopes: list[list[float]]
+    slopes: list[list[float]] | list[list[list[float]]]
     offsets: list[list[float]]
 
 

@@ -37,6 +37,8 @@ def test_a_map_comes_back_by_its_form(write):
     regions = CalibrationMap([[1, 2], [3, 4]], np.zeros((2, 2)), regions=True)
     path = write(**map_to_json({"conditional": regions}, "conditional", STRUCTURES))
     assert read_map(path, STRUCTURES, True).regions
+    matrix = CalibrationMap(np.array([[1.0, 0.25], [-0.5, 2.0]]) + np.zeros((3, 1, 1)), np.ones((3, 2)))
+    assert same_map(read_map(write(**map_to_json({"matrix": matrix}, "matrix", STRUCTURES)), STRUCTURES, False), matrix)
 
 
 def tables(slopes) -> dict:
