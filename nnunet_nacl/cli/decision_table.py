@@ -23,13 +23,13 @@ def summary_lines(
 ) -> list[str]:
     """Voxels changed, expected and, where there is ground truth, true Dice of each structure, for the terminal.
 
-    Expected Dice is a mean over the cases whose argmax has the structure; one that was removed counts 0. True Dice is
+    Expected Dice is a mean over the cases whose prediction has the structure; one that was removed counts 0. True Dice is
     a mean over the cases where it is defined before and after; it and its difference have 95 % bootstrap intervals over
     cases, or over patients where these are known.
     """
     measured = sum(case.measured for case in cases)
-    header = ["structure", "voxels gained", "lost", "expected Dice: argmax", "decided"]
-    header += ["true Dice: argmax [95 % interval]", "decided", "difference"] if measured else []
+    header = ["structure", "voxels gained", "lost", "expected Dice: predicted", "decided"]
+    header += ["true Dice: predicted [95 % interval]", "decided", "difference"] if measured else []
     header += ["cases lower / higher"] if measured else []
     patients = [groups[case.case] for case in cases] if groups else None
     rows = [header]
@@ -45,12 +45,6 @@ def summary_lines(
         removed = [one_line(case.case) for case in cases if case.structures[key].removed]
         if removed:
             lines.append(f"removed altogether: {one_line(name)} in {', '.join(removed)}")
-    differs = sum(case.n_saved_differs > 0 for case in cases)
-    if differs:
-        lines.append(
-            f"In {differs} cases the predicted segmentation is not the argmax of the probabilities, as after "
-            "postprocessing; the decision starts from the argmax."
-        )
     return lines
 
 

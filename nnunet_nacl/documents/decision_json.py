@@ -19,7 +19,7 @@ _SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class DecidedStructure:
-    """One structure of a case before (in the argmax of the probabilities) and after the decision.
+    """One structure of a case before (in the segmentation that was predicted) and after the decision.
 
     Attributes:
         voxels_before: Its size.
@@ -45,7 +45,7 @@ class DecidedStructure:
 
     @property
     def removed(self) -> bool:
-        """Whether the argmax has it and the decided segmentation has not."""
+        """Whether the segmentation had it and the decided one has not."""
         return self.voxels_before > 0 and self.voxels_after == 0
 
 
@@ -56,9 +56,7 @@ class DecidedCase:
     Attributes:
         case: Name.
         structures: By nnU-Net's key, background excluded.
-        n_changed: Voxels with another label than in the argmax.
-        n_saved_differs: Voxels in which the saved segmentation was not the argmax of the probabilities, as after
-            postprocessing: the decision starts from the argmax, and knows nothing of that.
+        n_changed: Voxels with another label than before.
         rounds: Of the iteration.
         measured: Whether there was ground truth.
     """
@@ -66,7 +64,6 @@ class DecidedCase:
     case: str
     structures: dict[str, DecidedStructure]
     n_changed: int
-    n_saved_differs: int
     rounds: int
     measured: bool
 

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.calibration.decision import Decision
 from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.ensemble import read_ensemble
 from nnunet_nacl.cases.ensemble_members import MemberCase, find_cases, member_names
@@ -46,6 +45,7 @@ from nnunet_nacl.documents.review_list import FinishedCase
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import remove_leftovers, to_json_text, write_atomically
 from nnunet_nacl.json_files import decode, encode, one_line, read_dict
+from nnunet_nacl.metrics.expected_dice import count_expected
 from nnunet_nacl.metrics.overlap import count_overlap
 from nnunet_nacl.prediction.review_lists import PAGE, REVIEW, ReviewList
 
@@ -107,7 +107,7 @@ class FolderReview:
             if self.treatment.beta:
                 segmentation, decision = decide_case(treated, self.treatment.beta)
                 treated = replace(treated, segmentation=segmentation)
-                decided = self._describe(case, decision)
+                decided = self._describe(case, treated, decision.rounds)
             kind = np.uint16 if max(case.labels.known) > 255 else np.uint8
             treated = replace(treated, segmentation=treated.segmentation.astype(kind))
             reviewed = review_case(treated, members=members, maps=self.maps)
@@ -123,24 +123,25 @@ class FolderReview:
         options: dict[str, Any] = {"source": files, "probabilities": probs, "dtype": self.dtype}
         return _Done(finished, decided, write_reviewed(self.first, reviewed, self.output, **options))
 
-    def _describe(self, case: Case, decision: Decision) -> DecidedCase:
-        """What the decision changed, and the true Dice before and after where there is ground truth."""
+    def _describe(self, case: Case, treated: Case, rounds: int) -> DecidedCase:
+        """What the decision changed in the labels, and the true Dice before and after where there is ground truth."""
         labels, truth = case.labels, self._truth(case)
         valid = None if truth is None or labels.ignore_label is None else truth != labels.ignore_label
-        before, after, structures = decision.before, decision.after, {}
+        regions, probs = labels.values if labels.regions else None, treated.probabilities.whole()
+        both = case.segmentation, treated.segmentation
+        before, after = (count_expected(probs, one, regions=regions) for one in both)
+        structures = {}
         for i, channel in enumerate(labels.foreground):
+            old, new = (labels.mask(one, channel) for one in both)
             dice = [math.nan] * 2
             if truth is not None:
-                dice = [
-                    count_overlap(labels.mask(truth, channel), labels.mask(one, channel), valid).dice
-                    for one in (decision.argmax, decision.segmentation)
-                ]
-            counts = (int(each[i]) for each in (before.chosen, after.chosen, decision.gained, decision.lost))
+                true = labels.mask(truth, channel)
+                dice = [count_overlap(true, one, valid).dice for one in (old, new)]
+            counts = (int(n) for n in (old.sum(), new.sum(), (new & ~old).sum(), (old & ~new).sum()))
             expected = (float(each[i]) for each in (after.expected, before.dice, after.dice))
             structures[labels.key(channel)] = DecidedStructure(*counts, *expected, *dice)
-        saved = decision.argmax if self.treatment.map else case.segmentation  # a map changes the argmax, and may
-        differs = int(np.count_nonzero(saved != decision.argmax))
-        return DecidedCase(case.name, structures, decision.n_changed, differs, decision.rounds, truth is not None)
+        n_changed = int(np.count_nonzero(both[0] != both[1]))
+        return DecidedCase(case.name, structures, n_changed, rounds, truth is not None)
 
     def _truth(self, case: Case) -> np.ndarray | None:
         path = self.reference(case.name)

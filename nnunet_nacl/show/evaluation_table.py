@@ -57,8 +57,8 @@ def table_text(evaluation: Evaluation, title: str = "") -> str:
         lines += [
             "",
             f"In {changed} of {len(evaluation.cases)} cases the segmentation differs from what the probabilities say "
-            "(decided for Dice, postprocessed, or an npz left from an earlier run?): Dice is the segmentation's, "
-            "calibration the probabilities'.",
+            "(decided for Dice, postprocessed, or an npz left from an earlier run?): Dice and "
+            "confidence are the segmentation's.",
         ]
     return "\n".join(lines)
 

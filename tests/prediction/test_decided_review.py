@@ -98,7 +98,7 @@ def test_an_evaluation_of_it_finds_the_same_dice(predict, tmp_path, labels):
     for i, case in enumerate(decided.decided):
         for key, row in case.structures.items():
             assert row.dice_before == before.cases[i].dice[key] and row.dice_after == after.cases[i].dice[key]
-        assert case.measured and case.n_saved_differs == 0
+        assert case.measured
     # the probabilities' own numbers do not change, those of the labels' confidence do
     for name, same in (("NLL", True), ("Brier", True), ("ECE", False)):
         values = [[mask_metrics(case.stats["all"])[name] for case in one.cases] for one in (before, after)]
@@ -117,7 +117,7 @@ def test_a_broken_case_costs_only_itself(predict, tmp_path):
     assert "case_1.nii.gz" not in names(tmp_path / "out")
 
 
-def test_a_postprocessed_prediction_is_told_apart(predict, tmp_path):
+def test_what_a_decision_changes_is_told_against_the_segmentation_that_was_predicted(predict, tmp_path):
     source = predict(cases=1)
     [files], _ = PredictionFolder.open(source, need_reference=False).cases()
     probs = np.load(files.probabilities)["probabilities"]
@@ -125,7 +125,9 @@ def test_a_postprocessed_prediction_is_told_apart(predict, tmp_path):
     segmentation[segmentation == 2] = 0
     write_prediction(source, "case_0", probs, segmentation, SPACING_MM)
     [case] = decide_folder(source, tmp_path / "out").decided
-    assert case.n_saved_differs == np.count_nonzero(probs.argmax(0) == 2)
+    found = case.structures["2"]
+    assert found.voxels_before == 0 and found.gained == found.voxels_after > 0
+    assert case.n_changed == np.count_nonzero(read(tmp_path / "out" / "case_0.nii.gz") != segmentation)
 
 
 def test_ground_truth_that_is_missing(predict, tmp_path):
