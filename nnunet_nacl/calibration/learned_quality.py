@@ -15,6 +15,7 @@ from nnunet_nacl.calibration.quality_report import Coverage, QualityRows, covera
 
 __all__ = [
     "DELIVERED",
+    "SEGMENTATIONS",
     "SINGLE_NETWORKS",
     "EstimateCheck",
     "LearnedQuality",
@@ -25,6 +26,8 @@ __all__ = [
 
 DELIVERED = ("argmax", "decided")
 """Which segmentation a quality is that of: their Dice is not the same, and neither is what it is learned from."""
+SEGMENTATIONS = {"argmax": "nnU-Net's labels", "decided": "decided"}
+"""What they are called for people."""
 SINGLE_NETWORKS = (
     "from single networks; for the average of their folds, intervals of a nominal 0.90 covered 0.90 of the Dice and "
     "0.88 of the volumes of 120 structures"

@@ -11,6 +11,7 @@ import numpy as np
 from typing_extensions import TypedDict
 
 import nnunet_nacl
+from nnunet_nacl.calibration.learned_quality import SEGMENTATIONS
 from nnunet_nacl.documents.document import to_document
 from nnunet_nacl.documents.results import Evaluation
 from nnunet_nacl.json_files import fits
@@ -189,7 +190,8 @@ def _quality(calibration_map: Mapping[str, Any]) -> str:
     rows = []
     for delivered, kinds in quality["checks"].items():
         for kind, checks in kinds.items():
-            what = f"Dice, {delivered}" if kind == "dice" else f"volume ({quality['unit']}), {delivered}"
+            made = SEGMENTATIONS.get(delivered, delivered)
+            what = f"Dice, {made}" if kind == "dice" else f"volume ({quality['unit']}), {made}"
             for key, check in checks.items():
                 share, low, high = (_number(check["coverage"][name]) for name in ("share", "low", "high"))
                 covers = f"{share} ({low} to {high})" if share else ""

@@ -11,6 +11,7 @@ from typing import Any
 
 from nnunet_nacl.calibration.learned_quality import (
     DELIVERED,
+    SEGMENTATIONS,
     SINGLE_NETWORKS,
     EstimateCheck,
     LearnedQuality,
@@ -66,7 +67,7 @@ class HeldOutQuality:
         lines = [f"{head}  cases  90 % interval covers"]
         shown = [(delivered, "dice") for delivered in DELIVERED] + [(DELIVERED[0], "volume")]  # decisions keep volumes
         for delivered, kind in shown:
-            what = f"Dice, {delivered}" if kind == "dice" else f"volume ({self.unit})"
+            what = f"Dice, {SEGMENTATIONS[delivered]}" if kind == "dice" else f"volume ({self.unit})"
             for key, check in self.checks[delivered][kind].items():
                 c, why = check.coverage, getattr(self.learned[delivered], kind)[key].why_no_interval
                 numbers = f"{check.error:>16.4g}{check.error_of_constant:>15.4g}{check.ratio:>7.2f}  {check.n:>5}"
