@@ -1,4 +1,4 @@
-"""Locks of the operating system, which go when the process does that holds them: of a folder, and of a GPU."""
+"""A lock of the operating system, which goes when the process does that holds it."""
 
 from __future__ import annotations
 

@@ -11,13 +11,22 @@ from scipy import ndimage
 
 from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.geometry import Geometry
+from nnunet_nacl.cases.labels import Labels
 from nnunet_nacl.cases.probabilities import Box
 from nnunet_nacl.documents.finding_list import Finding, StructureFindings
+from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import encode
 from nnunet_nacl.metrics.diameter import largest_diameter
 from nnunet_nacl.metrics.surface import bounding_box
 
-__all__ = ["FOUND", "MOST_FINDINGS", "ComponentSums", "find_components", "label_components"]
+__all__ = [
+    "FOUND",
+    "MOST_FINDINGS",
+    "ComponentSums",
+    "find_components",
+    "finding_channels",
+    "label_components",
+]
 
 FOUND = "findings"
 """Name of the block of a case's entry that holds them, by nnU-Net's key of each structure."""
@@ -31,6 +40,27 @@ def label_components(mask: np.ndarray) -> tuple[np.ndarray, int]:
     return ndimage.label(mask, structure=np.ones((3,) * mask.ndim))
 
 
+def finding_channels(labels: Labels, wanted: Sequence[str] | None, listed: Sequence[str] = ()) -> tuple[int, ...]:
+    """Channels of the structures whose components are findings.
+
+    Args:
+        labels: The structures.
+        wanted: Their names or nnU-Net's keys; an empty list for all, None for those that are ``listed``.
+        listed: nnU-Net's keys of those that a calibration map names.
+
+    Raises:
+        UserError: There is no such structure.
+    """
+    if wanted is None:
+        return tuple(channel for channel in labels.foreground if labels.key(channel) in listed)
+    known = {labels.key(channel): channel for channel in labels.foreground}
+    known |= {labels.names[channel]: channel for channel in labels.foreground}
+    if unknown := [name for name in wanted if name not in known]:
+        there = ", ".join(labels.names[channel] for channel in labels.foreground)
+        raise UserError(f"there is no structure {unknown[0]!r} to find; there are {there}.")
+    return tuple(sorted({known[name] for name in wanted})) or labels.foreground
+
+
 def find_components(case: Case, channels: Sequence[int] | None = None) -> list[StructureFindings]:
     """The findings of a case in its segmentation as it is.
 
@@ -41,9 +71,12 @@ def find_components(case: Case, channels: Sequence[int] | None = None) -> list[S
     Raises:
         ValueError: The case has no probabilities.
     """
-    sums = ComponentSums(case, channels)
+    sums, network = ComponentSums(case, channels), case.probabilities.network
     for where, probs in case.probabilities.blocks():
         sums.add(where, probs)
+    if network is not case.probabilities:
+        for where, probs in network.blocks():
+            sums.add_network(where, probs)
     return sums.findings()
 
 
@@ -62,7 +95,13 @@ class ComponentSums:
     def add(self, where: Box, probs: np.ndarray) -> None:
         """Count the (C, *block) probabilities of a box of the image."""
         for one in self._structures:
-            one.add(where, probs)
+            one.add(where, probs, one.here)
+
+    def add_network(self, where: Box, probs: np.ndarray) -> None:
+        """Count them as the network gave them, where a map has changed them since."""
+        for one in self._structures:
+            one.network = one.network or _Sums(one.n)
+            one.add(where, probs, one.network)
 
     def findings(self) -> list[StructureFindings]:
         """By structure, once all blocks have been counted."""
@@ -73,8 +112,20 @@ class ComponentSums:
         block = {one.key: encode(one.findings(self._case.geometry, diameters=False)) for one in self._structures}
         for structure in block.values():
             for found in structure["found"]:
-                del found["diameter_mm"], found["real_probability"]
+                for name in ("diameter_mm", "network", "real_probability"):
+                    del found[name]
         return block
+
+
+class _Sums:
+    """Sum and largest of the probabilities in each of n components, by number."""
+
+    def __init__(self, n: int) -> None:
+        self.total, self.largest = np.zeros(n + 1), np.zeros(n + 1)
+
+    def of(self, number: int, sizes: np.ndarray) -> tuple[float, float]:
+        """Mean and largest probability of a component."""
+        return float(self.total[number] / sizes[number]), float(self.largest[number])
 
 
 class _Components:
@@ -88,7 +139,8 @@ class _Components:
         self.n = 0
         if self.box:
             self.labels, self.n = label_components(mask[self.box])
-        self.sums, self.largest = np.zeros(self.n + 1), np.zeros(self.n + 1)
+        self.here = _Sums(self.n)
+        self.network: _Sums | None = None
         self.overlaps: list[tuple[int, ...] | None] = [None] * (self.n + 1)
         self.n_true: int | None = None
         if case.truth is not None:
@@ -112,25 +164,26 @@ class _Components:
             for component, lesion in np.unique(np.stack([self.labels[both], common[both]]), axis=1).T.tolist():
                 self.overlaps[component] = (*(self.overlaps[component] or ()), lesion)
 
-    def add(self, where: Box, probs: np.ndarray) -> None:
+    def add(self, where: Box, probs: np.ndarray, sums: _Sums) -> None:
         if self.box is None:
             return
         meets = [slice(max(w.start, b.start), min(w.stop, b.stop)) for w, b in zip(where, self.box)]
         if any(part.start >= part.stop for part in meets):
             return
         labels = self.labels[tuple(slice(m.start - b.start, m.stop - b.start) for m, b in zip(meets, self.box))]
-        block = probs[self.channel][tuple(slice(m.start - w.start, m.stop - w.start) for m, w in zip(meets, where))]
+        block = tuple(slice(m.start - w.start, m.stop - w.start) for m, w in zip(meets, where))
         inside = labels > 0
-        number, p = labels[inside], block[inside]
-        self.sums += np.bincount(number, p, self.n + 1)
-        np.maximum.at(self.largest, number, p)
+        number, p = labels[inside], probs[self.channel][block][inside]
+        sums.total += np.bincount(number, p, self.n + 1)
+        np.maximum.at(sums.largest, number, p)
 
     def findings(self, geometry: Geometry, *, diameters: bool = True) -> StructureFindings:
         if self.box is None:
-            return StructureFindings(self.name, n_true=self.n_true)
+            return StructureFindings(self.key, self.name, n_true=self.n_true)
         sizes = np.bincount(self.labels.ravel(), minlength=self.n + 1)
         order = 1 + np.argsort(-sizes[1:], kind="stable")[:MOST_FINDINGS]
         boxes, found = ndimage.find_objects(self.labels), []
+        network = self.network or self.here
         flat = geometry.is_2d and self.labels.ndim == 3
         spacing = geometry.spacing_mm[int(flat) :]
         for number in order.tolist():
@@ -142,13 +195,13 @@ class _Components:
                     int(sizes[number]),
                     float(sizes[number] * geometry.voxel_size),
                     _in_space(centre, geometry),
-                    float(self.sums[number] / sizes[number]),
-                    float(self.largest[number]),
+                    *self.here.of(number, sizes),
                     self.overlaps[number],
                     largest_diameter(mask[0] if flat else mask, spacing) if diameters else math.nan,
+                    network.of(number, sizes),
                 )
             )
-        return StructureFindings(self.name, tuple(found), self.n_true, self.n - len(found))
+        return StructureFindings(self.key, self.name, tuple(found), self.n_true, self.n - len(found))
 
 
 def _in_space(centre: Sequence[float], geometry: Geometry) -> tuple[float, ...]:

@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.dice_estimate import Prediction
 from nnunet_nacl.calibration.learned_quality import SINGLE_NETWORKS, LearnedQuality
+from nnunet_nacl.calibration.presence import LearnedPresence
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.documents.decision_json import DECISION_FILE
+from nnunet_nacl.documents.finding_list import StructureFindings
 from nnunet_nacl.documents.map_file import (
     APPLIED_FILE,
     MapRecord,
@@ -46,12 +48,26 @@ class QualityOfMap:
         record: What its file holds beside it.
         learned: For the segmentations that lie in the folder.
         keys: nnU-Net's key of each structure, in order.
+        as_network: Whether the cases' probabilities are known as the network gave them: presence and findings are
+            learned from those, and not known of a folder that was calibrated before.
     """
 
     path: Path
     record: MapRecord
     learned: LearnedQuality
     keys: tuple[str, ...]
+    as_network: bool = True
+
+    @property
+    def presence(self) -> LearnedPresence | None:
+        """What was learned about what is there; None where nothing was, or it may not be asked."""
+        return self.record.quality.presence if self.record.quality and self.as_network else None
+
+    @property
+    def listed(self) -> list[str]:
+        """nnU-Net's keys of the structures whose components are findings."""
+        known = self.record.quality.presence if self.record.quality else None
+        return known.listed if known else []
 
     @classmethod
     def open(cls, path: str | os.PathLike, folder: PredictionFolder) -> QualityOfMap:
@@ -98,13 +114,35 @@ class QualityOfMap:
         return cls(path, record, learned, structures)
 
     def predict(self, review: CaseReview) -> PredictedCase:
-        """Dice and volumes of a case, from its row."""
-        dice, volume = [], []
+        """Dice, volumes and presence of structures in a case, from its row."""
+        dice, volume, present, presence = [], [], [], self.presence
         same = self.record.quality is not None and review.unit == self.record.quality.unit
         for key, structure in zip(self.keys, review.structures):
             dice.append(self.learned.dice[key].predict(structure.expected_dice))
             volume.append(self.learned.volume[key].predict(structure.expected_volume) if same else _UNKNOWN)
-        return PredictedCase(tuple(dice), tuple(volume))
+            present.append(presence.present_probability(key, *structure.network) if presence and same else math.nan)
+        return PredictedCase(tuple(dice), tuple(volume), tuple(present))
+
+    def judge(self, findings: Sequence[StructureFindings], unit: str) -> tuple[StructureFindings, ...]:
+        """The findings of a case with the probability that each is real.
+
+        Args:
+            findings: By structure.
+            unit: Of their volumes.
+        """
+        presence = self.presence
+        if presence is None or self.record.quality is None or unit != self.record.quality.unit:
+            return tuple(findings)
+        return tuple(
+            replace(
+                structure,
+                found=tuple(
+                    replace(one, real_probability=presence.real_probability(structure.key, one.volume, *one.network))
+                    for one in structure.found
+                ),
+            )
+            for structure in findings
+        )
 
     def reservations(self, cases: Iterable[str]) -> list[str]:
         """What must be said beside predictions for cases of these names."""

@@ -42,6 +42,11 @@ class Probabilities:
         """The part of the image that the network saw; outside, all is background for certain. None: there is none."""
         raise ValueError("the case has no probabilities.")
 
+    @property
+    def network(self) -> Probabilities:
+        """As the network gave them, before any map."""
+        return self
+
     def part(self, where: Box) -> np.ndarray:
         """(C, *block) probabilities in a box of the image."""
         raise ValueError("the case has no probabilities.")
@@ -147,6 +152,11 @@ class CalibratedProbabilities(Probabilities):
     def crop(self) -> Box | None:
         """That of the source."""
         return self.source.crop
+
+    @property
+    def network(self) -> Probabilities:
+        """That of the source."""
+        return self.source.network
 
     def part(self, where: Box) -> np.ndarray:
         """Calibrated inside the crop; as the source gives them outside."""

@@ -11,6 +11,8 @@ import numpy as np
 from scipy import ndimage
 
 from nnunet_nacl.cases.case import Case
+from nnunet_nacl.cases.components import ComponentSums, label_components
+from nnunet_nacl.documents.finding_list import StructureFindings
 from nnunet_nacl.documents.review_list import CaseReview, StructureReview
 from nnunet_nacl.metrics.expected_dice import count_expected
 from nnunet_nacl.metrics.voxel_uncertainty import (
@@ -63,6 +65,7 @@ class ReviewedCase:
         place: The voxel where the network is least certain.
         maps: (*spatial) float32 by name.
         unlike: How the image differs from the training's, in words.
+        findings: Components of the structures that were asked for.
     """
 
     case: Case
@@ -70,10 +73,16 @@ class ReviewedCase:
     place: Place
     maps: dict[str, np.ndarray]
     unlike: tuple[str, ...] = ()
+    findings: tuple[StructureFindings, ...] = ()
 
 
 def review_case(
-    case: Case, *, members: Members | None = None, maps: Sequence[str] = (), unlike: Sequence[str] = ()
+    case: Case,
+    *,
+    members: Members | None = None,
+    maps: Sequence[str] = (),
+    unlike: Sequence[str] = (),
+    findings: Sequence[int] = (),
 ) -> ReviewedCase:
     """Look at a case as it is to be delivered. No truth is needed, and none is used.
 
@@ -82,6 +91,7 @@ def review_case(
         members: Of the ensemble whose mean these probabilities are; None for one network.
         maps: Some of ``MAPS``, or ``PROBABILITIES``; those of ``MEMBER_MAPS`` stand in ``members``.
         unlike: How the image differs from the training's.
+        findings: Channels of the structures whose components are to be listed.
 
     Raises:
         ValueError: The case has no probabilities, or they are not probabilities.
@@ -108,11 +118,36 @@ def review_case(
         else:
             function = normalised_entropy if name == "entropy" else margin
             made[name][box] = function(probs, regions=labels.regions, check_values=False)
-    return ReviewedCase(case, _row(case, probs, inside, members), place, made, tuple(unlike))
+    components, network = ComponentSums(case, findings), case.probabilities.network
+    components.add(box, probs)
+    sums, largest, axes = np.zeros(len(probs)), np.zeros(len(probs)), tuple(range(1, probs.ndim))
+    for where, seen in [(box, probs)] if network is case.probabilities else network.blocks():
+        sums += seen.sum(axes, dtype=np.float64)
+        np.maximum(largest, seen.max(axes), out=largest)
+        if network is not case.probabilities:
+            components.add_network(where, seen)
+    row = _row(case, probs, inside, members, sums, largest)
+    return ReviewedCase(case, row, place, made, tuple(unlike), tuple(components.findings()))
 
 
-def _row(case: Case, probs: np.ndarray, inside: np.ndarray, members: Members | None) -> CaseReview:
-    """The row of a case, from the probabilities and the segmentation inside a box that holds all there is."""
+def _row(
+    case: Case,
+    probs: np.ndarray,
+    inside: np.ndarray,
+    members: Members | None,
+    sums: np.ndarray,
+    largest: np.ndarray,
+) -> CaseReview:
+    """The row of a case.
+
+    Args:
+        case: The case.
+        probs: Its probabilities inside a box that holds all there is.
+        inside: Its segmentation there.
+        members: Of the ensemble.
+        sums: (C,) of the probabilities as the network gave them.
+        largest: (C,) largest of them.
+    """
     labels, size = case.labels, case.geometry.voxel_size
     overlap = count_expected(probs, inside, regions=labels.values if labels.regions else None)
     means = foreground_uncertainty(probs, inside != 0, labels.channels_of(inside), regions=labels.regions)
@@ -131,6 +166,7 @@ def _row(case: Case, probs: np.ndarray, inside: np.ndarray, members: Members | N
                 pieces=len(pieces),
                 largest_piece=float(pieces.max() / pieces.sum()) if len(pieces) else math.nan,
                 member_volumes=tuple(float(one[i]) for one in volumes),
+                network=(float(sums[channel]) * size, float(largest[channel])),
             )
         )
     return CaseReview(
@@ -149,4 +185,4 @@ def _sizes_of_pieces(mask: np.ndarray) -> np.ndarray:
     boxes = ndimage.find_objects(mask.astype(np.uint8))
     if not boxes:
         return np.zeros(0, int)
-    return np.bincount(ndimage.label(mask[boxes[0]], structure=np.ones((3,) * mask.ndim))[0].ravel())[1:]
+    return np.bincount(label_components(mask[boxes[0]])[0].ravel())[1:]

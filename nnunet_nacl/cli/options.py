@@ -92,6 +92,17 @@ def add_threshold(parser: argparse.ArgumentParser, meaning: str = "a case is bad
     parser.add_argument("-threshold", metavar="DICE", type=float, help=below)
 
 
+def add_findings(parser: argparse.ArgumentParser) -> None:
+    """Adds ``-findings``."""
+    listed = "those that the map names: absent from some of its cases, or often in pieces"
+    parser.add_argument(
+        "-findings",
+        metavar="STRUCTURE",
+        nargs="*",
+        help=f"structures whose connected parts are listed in findings.csv (no name: all; default: {listed})",
+    )
+
+
 def threshold_of(args: argparse.Namespace, unknown: str = "") -> float | None:
     """The value of ``-threshold``, or its default.
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 
-from nnunet_nacl.cli.options import add_decision, add_inference, add_threshold, add_trust, threshold_of
+from nnunet_nacl.cli.options import (
+    add_decision,
+    add_findings,
+    add_inference,
+    add_threshold,
+    add_trust,
+    threshold_of,
+)
 
 HELP = "predict scans and list those to look at first"
 
@@ -16,6 +23,7 @@ same pass which scans need a look, and where. No npz is written.
 OUT is a folder as nnUNetv2_predict leaves it, and in it
   index.html       the list with a picture of every scan through its least certain place: open it in a browser
   review.csv       the list: predicted and expected Dice, volumes, reasons to look (columns: nnunet_nacl review -h)
+  findings.csv     connected parts of structures such as lesions: place, size, how probably each is real (-findings)
   prediction.json  model, hashes of checkpoints and calibration map, settings, what could not be done
   maps/SCAN/       with -maps: images of the uncertainty, to lay over the scan
 """
@@ -30,9 +38,10 @@ calibrate` measures on held-out cases whether that pays for a model. -decide fbe
 fewer false alarms.
 -pp_pkl_file applies nnU-Net's postprocessing, which must have been chosen for that kind of segmentation.
 
-Reasons to look: a predicted Dice below -threshold; folds that overlap by a Dice of less than 0.7; nothing segmented, an
-empty structure, or one whose largest piece is less than half of it; spacing or size more than 10 % beyond those of the
-training, intensities beyond its 0.5th to 99.5th percentile.
+Reasons to look: a predicted Dice below -threshold; a structure that is probably there but was not segmented, or the
+other way round; folds that overlap by a Dice of less than 0.7; nothing segmented, an empty structure (where its
+probability is not known), or one whose largest piece is less than half of it; spacing or size more than 10 % beyond
+those of the training, intensities beyond its 0.5th to 99.5th percentile.
 
 A scan that cannot be done costs only itself: it is a row of the list, and named at the end. An interrupted run goes on
 with the same command and --continue_prediction: scans that were finished from the same files and settings are kept.
@@ -65,6 +74,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_decision(parser)
     add("-pp_pkl_file", metavar="FILE", help="apply this postprocessing.pkl of nnU-Net")
     add_threshold(parser, "a reason to look")
+    add_findings(parser)
     add(
         "-maps",
         metavar="MAP",
@@ -121,6 +131,7 @@ def run(args: argparse.Namespace) -> int:
         postprocessing=postprocessing,
         postprocessing_source=source,
         previous=Path(args.prev_stage_predictions) if args.prev_stage_predictions else None,
+        findings=None if args.findings is None else tuple(args.findings),
         save_probabilities=args.save_probabilities,
         any_size=args.any_size,
         keep=args.continue_prediction,

@@ -7,6 +7,7 @@ import argparse
 from nnunet_nacl.cli.options import (
     add_decision,
     add_files,
+    add_findings,
     add_groups,
     add_processes,
     add_threshold,
@@ -47,6 +48,7 @@ columns of review.csv:
   rank, case, empty (nothing predicted), empty_structures, problem (why a case could not be done)
   flag, reasons (why the case needs a look), lowest_predicted_dice and STRUCTURE predicted_dice,
       predicted_volume_ml with _low and _high (with -map)
+  STRUCTURE present_probability  that it is in the scan at all (with -map, where its cases were with and without it)
   lowest_expected_dice decides the rank: the smallest STRUCTURE expected_dice of the predicted structures
   mean_foreground_entropy, ..._confidence, ..._mutual_information: means over the voxels of the predicted structures
   STRUCTURE expected_dice  Dice that the probabilities p promise: 2 sum_predicted p / (sum p + predicted voxels)
@@ -56,6 +58,10 @@ columns of review.csv:
   STRUCTURE pieces, largest_piece  connected pieces, and the share of the structure in the largest
   STRUCTURE max_probability  largest anywhere in the image: how near an empty structure came to being predicted
 An empty cell is a number that is not defined: means of an empty prediction, spread of one folder.
+
+findings.csv has a row for each connected part of the structures that -findings names: real_probability (that it
+overlaps the truth at all, with -map), volume, largest diameter, centre in mm (of the scan, as DICOM and SimpleITK have
+them: x to the left, y to the back, z to the head), mean and largest probability.
 
 nnU-Net's postprocessing was chosen for the most probable labels, and nothing of it is in a decided OUT.
 --postprocessing lets nnU-Net choose it again for the decided segmentations (it needs ground truth for every case: use
@@ -91,6 +97,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="write maps, see below (no name: confidence, entropy, margin, and mutual_information for several folders)",
     )
     add("-dtype", choices=("uint8", "float32"), default="uint8", help="of the maps (default: %(default)s, 255 = 1)")
+    add_findings(parser)
     add_threshold(parser, "with -map: a reason to look")
     add("--save_probabilities", action="store_true", help="save the probabilities (npz, pkl) too, to evaluate OUT")
     add("-gt", metavar="FOLDER", help="with -decide: ground truth, for the true Dice before and after")
@@ -108,6 +115,7 @@ def run(args: argparse.Namespace) -> int:
     import shlex
     from pathlib import Path
 
+    from nnunet_nacl.cases.components import finding_channels
     from nnunet_nacl.cases.ensemble_members import find_cases, open_members
     from nnunet_nacl.cases.treatment import beta_of
     from nnunet_nacl.cli.decision_table import summary_lines
@@ -125,6 +133,7 @@ def run(args: argparse.Namespace) -> int:
     members = open_members(args.i, dataset_json=args.djfile, plans=args.pfile)
     groups = read_groups(args.groups, [member.case for member in find_cases(members)[0]]) if args.groups else None
     treatment, quality = open_map(members, args.map, beta_of(args.decide, args.beta))
+    found = finding_channels(members[0].labels, args.findings, quality.listed if quality else ())
     threshold = threshold_of(args, "" if quality else "give the map that predicts it, -map.")
     asked = FolderReview(
         tuple(members),
@@ -136,6 +145,7 @@ def run(args: argparse.Namespace) -> int:
         probabilities=args.save_probabilities,
         references=Path(args.gt) if args.gt else None,
         draw=draw_saved,
+        findings=found,
     )
     done = review_folder(
         asked,

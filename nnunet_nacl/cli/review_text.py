@@ -28,6 +28,7 @@ def print_list(found: ReviewList, output: Path, what: str = "scans") -> None:
         output: Folder that it was written to.
         what: The cases are called.
     """
+    from nnunet_nacl.documents.finding_list import FINDINGS
     from nnunet_nacl.prediction.review_lists import PAGE, REVIEW
 
     rows, shown = found.rows, min(_SHOWN, len(found.rows))
@@ -40,6 +41,8 @@ def print_list(found: ReviewList, output: Path, what: str = "scans") -> None:
     for note in found.notes:
         print(f"note: {note}")
     print(f"\nlist: {output / PAGE}\n      {output / REVIEW}")
+    if any(found.findings.values()):
+        print(f"findings: {output / FINDINGS}")
     print("The order is a ranking, no threshold is validated. Research software, not for clinical use.")
 
 

@@ -1,4 +1,4 @@
-"""What the demo is to do: defaults that depend on the device, and the schedule that trainers' names spell out."""
+"""What the demo is to do, with the defaults that depend on the device."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""One virtual subject: a randomly deformed template, its image, its true label probabilities and its labels.
-
-The template is ICBM152 with its tissue probabilities, as the package nilearn ships it.
-"""
+"""One virtual subject: a randomly deformed template, its image, its true label probabilities and its labels."""
 
 from __future__ import annotations
 

@@ -28,6 +28,8 @@ class Finding:
         overlaps: Numbers of the true components of the structure that it has voxels of, from 1; None where there is no
             truth, or it is ignored in all of its voxels.
         diameter_mm: Largest distance between two of its points; NaN where it was not measured.
+        network: Mean and largest probability as the network gave them, before any map: what ``real_probability`` is
+            learned from.
         real_probability: That it overlaps the truth at all; NaN where nothing was learned.
     """
 
@@ -38,6 +40,7 @@ class Finding:
     max_probability: float
     overlaps: tuple[int, ...] | None = None
     diameter_mm: float = math.nan
+    network: tuple[float, float] = (math.nan, math.nan)
     real_probability: float = math.nan
 
     @property
@@ -51,12 +54,14 @@ class StructureFindings:
     """All components of a structure in a case.
 
     Attributes:
-        name: Of the structure.
+        key: Of the structure, nnU-Net's.
+        name: Its name.
         found: The components, the largest first.
         n_true: How many the truth has; None without truth.
         n_more: Smaller ones that are not listed.
     """
 
+    key: str
     name: str
     found: tuple[Finding, ...] = field(default_factory=tuple)
     n_true: int | None = None

@@ -14,6 +14,7 @@ from typing_extensions import TypedDict
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.learned_quality import LearnedQuality
+from nnunet_nacl.calibration.presence import LearnedPresence
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_writable, checksum
 from nnunet_nacl.json_files import decode, first_line, fits, read_dict
@@ -91,11 +92,13 @@ class MapQuality:
         unit: Of the volumes.
         learned: By delivered segmentation; empty if nothing was learned.
         why_not: Why nothing was learned.
+        presence: What was learned about what is there; None in files of earlier versions.
     """
 
     unit: str = ""
     learned: dict[str, LearnedQuality] = field(default_factory=dict)
     why_not: str = ""
+    presence: LearnedPresence | None = None
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from nnunet_nacl.calibration.dice_estimate import Prediction
+from nnunet_nacl.documents.finding_list import StructureFindings
 from nnunet_nacl.files import to_csv_text
 
 __all__ = [
+    "LIKELY",
     "CaseReview",
     "FinishedCase",
     "PredictedCase",
@@ -30,6 +32,9 @@ _NUMBERS = (
     "mean_foreground_mutual_information",
     "n_members",
 )
+
+LIKELY = 0.5
+"""From this probability on a structure is taken to be in a scan."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,8 @@ class StructureReview:
         pieces: Connected pieces of the prediction; voxels that touch at a corner are connected.
         largest_piece: Share of the structure's voxels in the largest of them; NaN where it was not predicted.
         member_volumes: Of each member's own prediction, in the order of the folders.
+        network: Expected volume and largest probability as the network gave them, before any map: what the presence of
+            the structure is learned from.
     """
 
     name: str
@@ -60,6 +67,7 @@ class StructureReview:
     pieces: int
     largest_piece: float
     member_volumes: tuple[float, ...]
+    network: tuple[float, float] = (math.nan, math.nan)
 
     @property
     def volume_sd(self) -> float | None:
@@ -116,6 +124,7 @@ class FinishedCase:
         place: Where the network is least certain, in words; empty where there is no picture.
         picture: Base64 PNG through that place.
         size: Width and height of the picture in pixels.
+        findings: Components of the structures that were asked for.
     """
 
     row: CaseReview
@@ -123,6 +132,7 @@ class FinishedCase:
     place: str = ""
     picture: str = ""
     size: tuple[int, int] = (0, 0)
+    findings: tuple[StructureFindings, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -132,10 +142,17 @@ class PredictedCase:
     Attributes:
         dice: NaN for a structure that was not segmented, or of which nothing was learned.
         volume: In the unit of the case; NaN where it was learned in another.
+        present: Probability that the structure is in the scan; NaN where nothing was learned.
     """
 
     dice: tuple[Prediction, ...]
     volume: tuple[Prediction, ...]
+    present: tuple[float, ...] = ()
+
+    @property
+    def nothing_there(self) -> bool:
+        """Whether every structure is more probably absent from the scan than in it."""
+        return bool(self.present) and all(p < LIKELY for p in self.present)  # NaN is not
 
     @property
     def lowest_dice(self) -> float:
@@ -143,16 +160,23 @@ class PredictedCase:
         return min((p.estimate for p in self.dice if not math.isnan(p.estimate)), default=math.nan)
 
 
-def in_order(reviews: Sequence[CaseReview]) -> list[CaseReview]:
+def in_order(reviews: Sequence[CaseReview], predicted: Mapping[str, PredictedCase] | None = None) -> list[CaseReview]:
     """The cases that need a look most first.
 
     Empty predictions come before all others, those with the largest probability of any structure first: there the
     network was nearest to predicting something. The others follow by their lowest expected Dice, rising; also where
     predicted Dice is known: on the validation cases of five networks the lowest expected Dice followed the lowest true
-    Dice better (Spearman's rho on average 0.59, that of the lowest predicted Dice 0.47).
+    Dice better (Spearman's rho on average 0.59, that of the lowest predicted Dice 0.47). Empty predictions of scans in
+    which nothing is to be expected come last.
+
+    Args:
+        reviews: The cases.
+        predicted: What is predicted of each; None where nothing is known.
     """
 
     def key(review: CaseReview) -> tuple:
+        if review.empty and predicted and predicted[review.case].nothing_there:
+            return (2, -max(predicted[review.case].present), review.case)
         if review.empty:
             return (0, -max(structure.max_probability for structure in review.structures), review.case)
         return (1, review.lowest_expected_dice, review.case)
@@ -165,7 +189,7 @@ def review_csv_text(
     members: Sequence[str],
     problems: Mapping[str, str] | None = None,
     predicted: Mapping[str, PredictedCase] | None = None,
-    findings: Mapping[str, Sequence[str]] | None = None,
+    reasons: Mapping[str, Sequence[str]] | None = None,
 ) -> str:
     """The list as CSV, one row a case. A cell is empty where a number is not defined.
 
@@ -175,15 +199,15 @@ def review_csv_text(
         problems: Why other cases could not be done. Each has a row without a rank at the end: whoever works through
             the list must not miss them.
         predicted: What is predicted of each case; more columns.
-        findings: Why each case needs a look, in words: a case with any has a flag.
+        reasons: Why each case needs a look, in words: a case with any has a flag.
     """
     rows = []
     for rank, review in enumerate(reviews, 1):
         empty = {"empty": "yes" if review.empty else "no", "empty_structures": "; ".join(review.empty_structures)}
         row: dict[str, Any] = {"rank": rank, "case": review.case, **empty, "problem": None}
-        if findings is not None:
-            reasons = findings[review.case]
-            row |= {"flag": "yes" if reasons else "no", "reasons": "; ".join(reasons)}
+        if reasons is not None:
+            why = reasons[review.case]
+            row |= {"flag": "yes" if why else "no", "reasons": "; ".join(why)}
         if predicted:
             row["lowest_predicted_dice"] = predicted[review.case].lowest_dice
         row |= {key: getattr(review, key) for key in _NUMBERS}
@@ -192,6 +216,8 @@ def review_csv_text(
             if predicted:
                 found = predicted[review.case]
                 columns = _predicted_columns(found.dice[i], found.volume[i], review.unit)
+                if found.present and not math.isnan(found.present[i]):
+                    columns["present_probability"] = found.present[i]
             columns |= _columns(structure, review.unit, members)
             row |= {f"{structure.name} {column}": value for column, value in columns.items()}
         rows.append({key: float(f"{cell:.6g}") if isinstance(cell, float) else cell for key, cell in row.items()})

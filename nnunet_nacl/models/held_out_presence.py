@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,10 @@ from nnunet_nacl.metrics.detection import false_alarms
 
 __all__ = ["HeldOutPresence", "learn_presence"]
 
+CONSTANT = "share of the other patients"
+"""What knows nothing of the case: it has a Brier score, but no order."""
+
+_NO_BETTER = f"no better than the {CONSTANT}"
 _OFTEN = 0.05  # share of the cases with a structure in which it is in pieces
 _SENSITIVITIES = (0.5, 0.7, 0.8, 0.9)
 
@@ -63,19 +68,22 @@ class HeldOutPresence:
         """For the terminal; empty where there is nothing to say."""
         if not self.present and not self.real:
             return ""
-        lines = [f"{'is it there, is it real':<50}{'Brier':>7}{'AUROC':>7}{'ECE':>7}{'n':>6}"]
-        for what, checks in (("in the scan", self.present), ("finding real", self.real)):
-            for key, by_kind in checks.items():
-                for kind, check in by_kind.items():
-                    name = f"{self.names[key]} {what}, {kind}"
-                    numbers = "".join(f"{value:>7.3f}" for value in (check.brier, check.auroc, check.ece))
-                    lines.append(f"{name:<50}{numbers}{check.n:>6}".replace("nan", "  -"))
+        checks = [(f"{self.names[key]} in the scan", by_kind) for key, by_kind in self.present.items()]
+        checks += [(f"finding of {self.names[key]} real", by_kind) for key, by_kind in self.real.items()]
+        rows = [["is it there, is it real", "Brier", "AUROC", "ECE", "n"]]
+        for what, by_kind in checks:
+            for kind, one in by_kind.items():
+                numbers = (f"{x:.3f}" if not math.isnan(x) else "-" for x in (one.brier, one.auroc, one.ece))
+                rows.append([f"{what}, {kind}", *numbers, str(one.n)])
+        widths = [max(map(len, column)) for column in zip(*rows)]
+        lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
         for key, alarms in self.alarms.items():
             reached = [f"{value:.2f} at {share}" for share, value in alarms["learned"].items() if not math.isnan(value)]
             if reached:
                 lines.append(
                     f"{self.names[key]}: false alarms a scan {', '.join(reached)} of the true components found"
                 )
+        lines += [f"{self.names[key]}: nothing is said of it ({why})" for key, why in self.why_not.items()]
         return "\n".join(lines)
 
 
@@ -99,28 +107,35 @@ def learn_presence(cases: Sequence[CaseResult], names: Mapping[str, str], patien
     """Learn from held-out cases as the network gave them.
 
     Args:
-        cases: As they were measured, without a map.
+        cases: As they were measured, without a map; those that an earlier version measured are left out.
         names: Name of each structure by nnU-Net's key.
         patients: To whom each case belongs.
     """
-    try:
-        blocks = decode(list[_Block], [case.blocks.get(QUALITY) for case in cases], QUALITY)
-        found = decode(list[dict[str, StructureFindings]], [case.blocks.get(FOUND) for case in cases], FOUND)
-    except UserError:  # measured by an earlier version, and the probabilities are gone
+    blocks: list[_Block] = []
+    found: list[dict[str, StructureFindings]] = []
+    known: list[str] = []
+    for case, patient in zip(cases, patients):
+        with contextlib.suppress(UserError):  # measured by an earlier version, and the probabilities are gone
+            block, pieces = (case.blocks.get(name) for name in (QUALITY, FOUND))
+            read = decode(_Block, block, QUALITY), decode(dict[str, StructureFindings], pieces, FOUND)
+            blocks.append(read[0])
+            found.append(read[1])
+            known.append(patient)
+    if not known:
         return HeldOutPresence(None, names=dict(names))
-    voxel = float(np.median([block.voxel for block in blocks]))
+    patients, voxel = known, float(np.median([block.voxel for block in blocks]))
     result = HeldOutPresence(LearnedPresence(voxel, {}, {}, []), names=dict(names))
     learned = result.learned
     assert learned is not None
     for key in names:
-        scans, pieces = [block.structures[key] for block in blocks], [one[key] for one in found]
+        scans, components = [block.structures[key] for block in blocks], [one[key] for one in found]
         numbers = np.array([scan.true_volume > 0 for scan in scans])
-        in_pieces = np.mean([(one.n_true or 0) > 1 for one in pieces])
+        in_pieces = np.mean([(one.n_true or 0) > 1 for one in components])
         if numbers.all() and in_pieces <= _OFTEN * numbers.mean():
             continue
         learned.listed.append(key)
         _learn_present(result, key, scans, numbers, patients)
-        _learn_real(result, key, pieces, patients)
+        _learn_real(result, key, components, patients)
     return result
 
 
@@ -134,16 +149,19 @@ def _learn_present(
     features = presence_features([scan.expected_volume for scan in scans], largest, result.learned.voxel)
     one = LearnedProbability.fit(features, there, patients)
     if one.why_not:
-        result.why_not[key] = f"in the scan: {one.why_not}"
+        _say(result, key, f"in the scan: {one.why_not}")
         return
-    result.learned.present[key] = one
     kinds = {
         "learned": predict_left_out(features, there, patients),
         "largest probability": largest,
         "any voxel predicted": np.array([float(scan.volume > 0) for scan in scans]),
-        "share of the other patients": predict_left_out(np.zeros((len(there), 0)), there, patients),
+        CONSTANT: predict_left_out(np.zeros((len(there), 0)), there, patients),
     }
-    result.present[key] = check_probabilities(kinds, there)
+    result.present[key] = _check(kinds, there)
+    if _is_better(result.present[key]):
+        result.learned.present[key] = one
+    else:
+        _say(result, key, f"in the scan: {_NO_BETTER}")
 
 
 def _learn_real(result: HeldOutPresence, key: str, cases: Sequence[StructureFindings], patients: Sequence[str]) -> None:
@@ -158,16 +176,19 @@ def _learn_real(result: HeldOutPresence, key: str, cases: Sequence[StructureFind
     features = finding_features(*columns.T)
     learned = LearnedProbability.fit(features, real, who)
     if learned.why_not:
-        result.why_not[key] = "; ".join(filter(None, (result.why_not.get(key), f"real: {learned.why_not}")))
+        _say(result, key, f"real: {learned.why_not}")
         return
-    result.learned.real[key] = learned
     kinds = {
         "learned": predict_left_out(features, real, who),
         "mean probability": columns[:, 1],
         "largest probability": columns[:, 2],
-        "share of the other patients": predict_left_out(np.zeros((len(real), 0)), real, who),
+        CONSTANT: predict_left_out(np.zeros((len(real), 0)), real, who),
     }
-    result.real[key] = check_probabilities(kinds, real)
+    result.real[key] = _check(kinds, real)
+    if _is_better(result.real[key]):
+        result.learned.real[key] = learned
+    else:
+        _say(result, key, f"real: {_NO_BETTER}")
     result.alarms[key] = {}
     for kind in ("learned", "mean probability", "largest probability"):
         best = {(i, lesion): math.nan for i, case in enumerate(cases) for lesion in range(1, (case.n_true or 0) + 1)}
@@ -176,3 +197,17 @@ def _learn_real(result: HeldOutPresence, key: str, cases: Sequence[StructureFind
                 best[i, lesion] = np.fmax(best[i, lesion], p)
         alarms = false_alarms(list(best.values()), kinds[kind][~real], len(cases), _SENSITIVITIES)
         result.alarms[key][kind] = {str(share): value for share, value in alarms.items()}
+
+
+def _check(kinds: Mapping[str, np.ndarray], yes: np.ndarray) -> dict[str, ProbabilityCheck]:
+    checks = check_probabilities(kinds, yes)
+    return checks | {CONSTANT: replace(checks[CONSTANT], auroc=math.nan)}
+
+
+def _is_better(checks: Mapping[str, ProbabilityCheck]) -> bool:
+    """Whether what was learned says more than what knows nothing of the case; else it is not delivered."""
+    return checks["learned"].brier < checks[CONSTANT].brier
+
+
+def _say(result: HeldOutPresence, key: str, why: str) -> None:
+    result.why_not[key] = "; ".join(filter(None, (result.why_not.get(key), why)))

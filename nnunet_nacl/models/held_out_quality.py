@@ -18,7 +18,9 @@ from nnunet_nacl.calibration.learned_quality import (
     check_rows,
 )
 from nnunet_nacl.calibration.quality_report import QualityRows
+from nnunet_nacl.documents.results import CaseResult
 from nnunet_nacl.json_files import encode
+from nnunet_nacl.models.held_out_presence import HeldOutPresence, learn_presence
 
 __all__ = ["HeldOutQuality", "learn_quality"]
 
@@ -36,6 +38,7 @@ class HeldOutQuality:
         n_patients: How many patients these are.
         sampled: Whether their Dice and volumes are estimates from samples.
         why_not: Why nothing was learned; empty if something was.
+        presence: What was learned about what is there.
     """
 
     learned: dict[str, LearnedQuality]
@@ -46,6 +49,7 @@ class HeldOutQuality:
     n_patients: int
     sampled: bool = False
     why_not: str = ""
+    presence: HeldOutPresence = HeldOutPresence(None)
 
     def to_json(self) -> dict[str, Any]:
         """Content of ``quality`` in calibration_map.json."""
@@ -57,6 +61,7 @@ class HeldOutQuality:
             "why_not": self.why_not,
             "learned": encode(self.learned),
             "checks": encode(self.checks),
+            "presence": self.presence.to_json(),
         }
 
     def table(self) -> str:
@@ -81,6 +86,8 @@ class HeldOutQuality:
             lines.append("These are estimates from samples of the voxels.")
         if not self.learned[DELIVERED[0]].as_deployed:
             lines.append(f"Learned {SINGLE_NETWORKS}.")
+        if there := self.presence.table():
+            lines += ["", there]
         return "\n".join(lines)
 
 
@@ -91,6 +98,7 @@ def learn_quality(
     *,
     as_deployed: bool,
     sampled: bool = False,
+    before: Sequence[CaseResult] = (),
 ) -> HeldOutQuality:
     """Learn from held-out cases how expected Dice and volume relate to the true ones.
 
@@ -100,6 +108,7 @@ def learn_quality(
         patients: To whom each case belongs.
         as_deployed: Whether they were predicted as the model is used.
         sampled: Whether the rows are estimates from samples.
+        before: The cases as the network gave them, from which follows what is there.
 
     Returns:
         With ``why_not`` where the volumes of the cases have different units: calibration does not fail by it.
@@ -113,4 +122,5 @@ def learn_quality(
         for delivered, own in zip(DELIVERED, rows)
     }
     checks = {delivered: check_rows(own, patients) for delivered, own in zip(DELIVERED, rows)}
-    return HeldOutQuality(learned, checks, units[0], dict(names), n_cases, n_patients, sampled)
+    presence = learn_presence(before, names, patients) if before else HeldOutPresence(None)
+    return HeldOutQuality(learned, checks, units[0], dict(names), n_cases, n_patients, sampled, presence=presence)

@@ -165,7 +165,9 @@ def calibrate(
         rows = [rows_of_blocks(column, tuple(structures)) for column in zip(*blocks)]
     own = patients if groups else None
     kept, decided = (_dice(row.true_dice, list(structures)) for row in rows)
-    quality = learn_quality(rows, structures, patients, as_deployed=as_deployed, sampled=not exact)
+    as_given = {result.case: result for result in before.cases}
+    seen = [as_given[case] for case in cases]
+    quality = learn_quality(rows, structures, patients, as_deployed=as_deployed, sampled=not exact, before=seen)
     return Calibration(
         chosen,
         tried,

@@ -32,6 +32,7 @@ from nnunet_nacl.cases.reviewed_case import MEMBER_MAPS, PROBABILITIES, Reviewed
 from nnunet_nacl.cases.run import run
 from nnunet_nacl.cases.treatment import Treatment, decide_case
 from nnunet_nacl.documents.decision_json import DECISION_FILE, DecidedCase, DecidedStructure, write_decision
+from nnunet_nacl.documents.finding_list import FINDINGS
 from nnunet_nacl.documents.map_file import (
     APPLIED_FILE,
     map_of,
@@ -72,6 +73,7 @@ class FolderReview:
         probabilities: Save the probabilities too (npz and pkl), with which the folder can be evaluated.
         references: Folder with ground truth, for the true Dice of decided segmentations; cases may lack it.
         draw: What is kept of a case, with a picture if its image is at hand; can be pickled.
+        findings: Channels of the structures whose components are listed.
     """
 
     members: tuple[PredictionFolder, ...]
@@ -83,6 +85,7 @@ class FolderReview:
     probabilities: bool = False
     references: Path | None = None
     draw: Callable[[PredictionFolder, ReviewedCase], FinishedCase] | None = None
+    findings: tuple[int, ...] = ()
 
     @property
     def first(self) -> PredictionFolder:
@@ -110,12 +113,13 @@ class FolderReview:
                 decided = self._describe(case, treated, decision.rounds)
             kind = np.uint16 if max(case.labels.known) > 255 else np.uint8
             treated = replace(treated, segmentation=treated.segmentation.astype(kind))
-            reviewed = review_case(treated, members=members, maps=self.maps)
+            reviewed = review_case(treated, members=members, maps=self.maps, findings=self.findings)
         except ValueError as error:
             if isinstance(error, UserError):
                 raise
             raise UserError(f"{path}: {error}; predict this case again.") from None
         finished = self.draw(self.first, reviewed) if self.draw else FinishedCase(reviewed.row)
+        finished = replace(finished, findings=reviewed.findings)
         probs: Any = None
         if self.probabilities:
             untouched = self.treatment.map is None and len(self.members) == 1
@@ -328,6 +332,8 @@ def open_map(
         if known:  # asked about what it has learned alone
             raise
         quality = None
+    if quality is not None:
+        quality = replace(quality, as_network=not known)
     if beta not in (None, 1):  # of such segmentations nothing was learned
         quality = None
     return Treatment(None if known else found, beta), quality
@@ -360,7 +366,7 @@ def _prepare(asked: FolderReview) -> None:
     output, first, path = asked.output, asked.first, asked.map_path
     sources = [member.folder for member in asked.members]
     content = {"generated_by": "nnunet_nacl review", "predictions": [os.path.abspath(source) for source in sources]}
-    names = ("dataset.json", "plans.json", DOCUMENT, REVIEW, PAGE, MAPS, RECORDS, APPLIED_FILE, DECISION_FILE)
+    names = ("dataset.json", "plans.json", DOCUMENT, REVIEW, FINDINGS, PAGE, MAPS, RECORDS, APPLIED_FILE, DECISION_FILE)
     open_output(output, sources, first.file_ending, (_ARGUMENTS, content), names)
     for name in (APPLIED_FILE, DECISION_FILE, DOCUMENT):
         (output / name).unlink(missing_ok=True)
@@ -384,6 +390,7 @@ def _sign(asked: FolderReview, task: _Task, known: Any = None) -> dict[str, Any]
         "treatment": asked.treatment.to_json(),
         "maps": [asked.dtype, *asked.maps],
         "probabilities": asked.probabilities,
+        "findings": list(asked.findings),
     }
     read = {"reference": asked.reference(task.case)}
     for i, files in enumerate(task.member.files):

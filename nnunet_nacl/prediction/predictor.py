@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from nnunet_nacl.cases.components import finding_channels
 from nnunet_nacl.cases.treatment import beta_of
+from nnunet_nacl.documents.finding_list import StructureFindings
 from nnunet_nacl.documents.review_list import CaseReview, PredictedCase
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.prediction.network import Network
@@ -32,6 +34,7 @@ class Answer:
             of each structure.
         predicted: Predicted Dice and volume of each structure, in the same order, with 90 % intervals; None if the
             model's map has learned nothing, or there is none.
+        findings: Connected parts of the structures that the map names, with the probability that each is real.
         reasons: Why the image needs a look, in words; empty where nothing was found.
         least_certain: (z, y, x) index of the voxel where the network is least certain.
         probabilities: (K, *spatial) float32 class probabilities, background first and summing to 1, or (R, *spatial)
@@ -41,6 +44,7 @@ class Answer:
     segmentation: np.ndarray
     quality: CaseReview
     predicted: PredictedCase | None
+    findings: tuple[StructureFindings, ...]
     reasons: list[str]
     least_certain: tuple[int, ...]
     probabilities: np.ndarray | None
@@ -61,6 +65,7 @@ class Predictor:
         device: ``cuda``, ``cpu`` or ``mps``.
         step_size: Of the sliding window, as a share of the patch.
         mirroring: Predict mirrored copies too, as calibration expects.
+        findings: Structures whose connected parts are listed; None for those that the map names.
         any_size: Predict images of any size: without, one that would be more than 30 times as large for the network as
             any of the training is refused, since its spacing will be wrong and it would take hours.
 
@@ -89,6 +94,7 @@ class Predictor:
         device: str = "cuda",
         step_size: float = 0.5,
         mirroring: bool = True,
+        findings: Sequence[str] | None = None,
         any_size: bool = False,
     ) -> None:
         given = None if calibration_map is None else Path(calibration_map)
@@ -97,6 +103,8 @@ class Predictor:
         )
         self._network = Network(self._model, device=device, step_size=step_size, mirroring=mirroring)
         self._threshold, self._postprocessing, self._any_size = threshold, postprocessing, any_size
+        listed = self._model.quality.listed if self._model.quality else ()
+        self._findings = finding_channels(self._model.labels, findings, listed)
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -133,9 +141,11 @@ class Predictor:
             raise UserError(f"{model.configuration} is {wrong} previous_stage.")
         image, given = np.asarray(image), dict(properties)
         prepared = preprocess(model, case, image, given, previous_stage, source=[case], any_size=self._any_size)
-        segmented = segment_case(model, self._network.predict(prepared), postprocessing=self._postprocessing)
+        options: dict[str, Any] = {"postprocessing": self._postprocessing, "findings": self._findings}
+        segmented = segment_case(model, self._network.predict(prepared), **options)
         predicted = model.quality.predict(segmented.row) if model.quality else None
+        findings = model.quality.judge(segmented.findings, segmented.row.unit) if model.quality else segmented.findings
         reasons = reasons_to_look(segmented.row, predicted, self._threshold, segmented.unlike)
         place, made = segmented.place.index, segmented.case
         probs = made.probabilities.whole() if probabilities else None
-        return Answer(made.segmentation, segmented.row, predicted, reasons, place, probs)
+        return Answer(made.segmentation, segmented.row, predicted, findings, reasons, place, probs)

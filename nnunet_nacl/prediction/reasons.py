@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from nnunet_nacl.documents.review_list import CaseReview, PredictedCase, volume_text
+from nnunet_nacl.documents.review_list import LIKELY, CaseReview, PredictedCase, volume_text
 
 __all__ = ["LOWEST_MEMBERS_DICE", "reasons_to_look"]
 
@@ -24,11 +24,12 @@ def reasons_to_look(
 
     Args:
         review: The case's row.
-        predicted: Its predicted Dice; None where nothing is known.
+        predicted: Its predicted Dice, and what is probably in it; None where nothing is known.
         threshold: A predicted Dice below is a reason; None: no predicted Dice is.
         unlike: How the image differs from the training's.
     """
-    if review.empty:
+    present = predicted.present if predicted is not None and predicted.present else [math.nan] * len(review.structures)
+    if review.empty and any(map(math.isnan, present)):
         nearest = max(review.structures, key=lambda s: s.max_probability)
         nothing = f"nothing was segmented (largest probability {nearest.max_probability:.2f}, of {nearest.name})"
         return [nothing, *unlike]
@@ -38,7 +39,15 @@ def reasons_to_look(
             if dice.estimate < threshold:  # NaN is not
                 interval = "" if math.isnan(dice.low) else f" ({dice.low:.2f} to {dice.high:.2f})"
                 reasons.append(f"predicted Dice of {structure.name} {dice.estimate:.2f}{interval}, below {threshold:g}")
-    if absent := review.empty_structures:
+    absent = []
+    for structure, p in zip(review.structures, present):
+        if structure.pieces == 0 and p >= LIKELY:
+            reasons.append(f"{structure.name} was not segmented, but is probably there ({p:.2f})")
+        elif structure.pieces and p < LIKELY:
+            reasons.append(f"{structure.name} is probably not there ({p:.2f})")
+        elif structure.pieces == 0 and math.isnan(p):
+            absent.append(structure.name)
+    if absent:
         reasons.append(f"empty: {_listed(absent)}")
     disputed = []
     for structure in review.structures:

@@ -11,6 +11,7 @@ from typing import Any
 
 import nnunet_nacl
 from nnunet_nacl.cases.predicted_quality import QualityOfMap
+from nnunet_nacl.documents.finding_list import FINDINGS, StructureFindings, findings_csv_text
 from nnunet_nacl.documents.review_list import CaseReview, FinishedCase, PredictedCase, in_order, review_csv_text
 from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.prediction.reasons import LOWEST_MEMBERS_DICE, reasons_to_look
@@ -53,12 +54,22 @@ class ReviewList:
     @cached_property
     def rows(self) -> list[CaseReview]:
         """Of the cases, in the order in which to look at them."""
-        return in_order([case.row for case in self.finished.values()])
+        return in_order([case.row for case in self.finished.values()], self.predicted)
 
     @cached_property
     def predicted(self) -> dict[str, PredictedCase] | None:
         """By case what the map predicts; None where nothing is known."""
-        return None if self.quality is None else {row.case: self.quality.predict(row) for row in self.rows}
+        if self.quality is None:
+            return None
+        return {case: self.quality.predict(finished.row) for case, finished in self.finished.items()}
+
+    @cached_property
+    def findings(self) -> dict[str, tuple[StructureFindings, ...]]:
+        """By case, in the order of the list, the components of the structures that were asked for."""
+        found = {row.case: self.finished[row.case].findings for row in self.rows}
+        if self.quality is None:
+            return found
+        return {case: self.quality.judge(one, self.finished[case].row.unit) for case, one in found.items()}
 
     @cached_property
     def reasons(self) -> dict[str, list[str]]:
@@ -80,7 +91,7 @@ class ReviewList:
         """Write all files of the list.
 
         Args:
-            output: Folder of review.csv and index.html.
+            output: Folder of review.csv, index.html, and findings.csv where structures were asked for.
             document: Path of the document, for programs.
             content: What it says beside the list.
             page: Makes the page (:func:`nnunet_nacl.show.review_page.review_page`).
@@ -90,6 +101,10 @@ class ReviewList:
         """
         text = review_csv_text(self.rows, self.members, self.problems, self.predicted, self.reasons)
         write_atomically(output / REVIEW, text)
+        if any(self.findings.values()):
+            write_atomically(output / FINDINGS, findings_csv_text(self.findings, self.rows[0].unit))
+        else:
+            (output / FINDINGS).unlink(missing_ok=True)  # of an earlier run
         write_atomically(output / PAGE, page(self))
         whole = {
             "schema_version": 1,

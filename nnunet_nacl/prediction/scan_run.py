@@ -9,17 +9,18 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from nnunet_nacl.cases.components import finding_channels
 from nnunet_nacl.cases.ledger import SIGNATURE, Ledger, sign
 from nnunet_nacl.cases.prediction_output import MAPS, open_output, remove_unfinished, write_reviewed
-from nnunet_nacl.cases.probabilities import CalibratedProbabilities
 from nnunet_nacl.cases.reviewed_case import PROBABILITIES, ReviewedCase
 from nnunet_nacl.cases.run import run as run_cases
 from nnunet_nacl.cases.worker_processes import guarded, stream_through_workers
+from nnunet_nacl.documents.finding_list import FINDINGS
 from nnunet_nacl.documents.review_list import FinishedCase
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text, write_atomically
@@ -57,6 +58,7 @@ class ScanRun:
         threshold: Cases with a lower predicted Dice are flagged.
         postprocessing: nnU-Net's, applied to every segmentation.
         postprocessing_source: Where it comes from, for the document.
+        findings: Names of the structures whose connected parts are listed; None for those that the map names.
         save_probabilities: Save npz and pkl beside each segmentation, as nnUNetv2_predict does.
         previous: Segmentations of the stage before, for a cascade.
         any_size: Predict scans of any size, which may take hours: see
@@ -75,6 +77,7 @@ class ScanRun:
     threshold: float | None = None
     postprocessing: Postprocessing | None = None
     postprocessing_source: str = ""
+    findings: tuple[str, ...] | None = None
     save_probabilities: bool = False
     previous: Path | None = None
     any_size: bool = False
@@ -121,6 +124,7 @@ def predict_folder(
         UserError: Folders or settings do not fit, or not a single case could be done.
     """
     maps = _check(model, run)
+    findings = finding_channels(model.labels, run.findings, model.quality.listed if model.quality else ())
     cases, unusable = find_input_cases(run.images, model.opened.file_ending, model.num_channels, run.previous)
     settings = {
         "checkpoints": dict(zip(model.folds, model.hashes)),
@@ -130,6 +134,7 @@ def predict_folder(
         "postprocessing": run.postprocessing_source,
         "maps": list(maps),
         "save_probabilities": run.save_probabilities,
+        "findings": list(findings),
     }
     _prepare(model, run)
     ledger, signed = Ledger(run.output / RECORDS), partial(_sign, settings)
@@ -137,7 +142,8 @@ def predict_folder(
         stack.callback(remove_unfinished, run.output, run.owner)
 
         def stream(todo: Sequence[InputCase]) -> Iterable[tuple[InputCase, Any]]:
-            finish = partial(_finish, model, run, maps, draw)
+            wanted = {"maps": maps, "findings": findings, "postprocessing": run.postprocessing}
+            finish = partial(_finish, model, run, wanted, draw)
             return stack.enter_context(closing(_stream(model, network, run, ledger, todo, finish))) if todo else ()
 
         done, problems = run_cases(
@@ -198,7 +204,7 @@ def _prepare(model: TrainedModel, run: ScanRun) -> None:
         "generated_by": "nnunet_nacl predict",
     }
     content |= {"num_parts": run.num_parts, "part_id": run.part}
-    names = ("dataset.json", "plans.json", DOCUMENT, REVIEW, PAGE, MAPS, RECORDS)
+    names = ("dataset.json", "plans.json", DOCUMENT, REVIEW, FINDINGS, PAGE, MAPS, RECORDS)
     owner = None if run.num_parts == 1 else run.owner
     open_output(run.output, [run.images], model.opened.file_ending, (_ARGUMENTS, content), names, owner=owner)
     for name, content in (("dataset.json", model.opened.dataset_json), ("plans.json", model.opened.plans)):
@@ -263,20 +269,21 @@ def _read(model: TrainedModel, any_size: bool, case: InputCase) -> PreprocessedC
 
 
 def _finish(
-    model: TrainedModel, run: ScanRun, maps: Sequence[str], draw: Draw, item: tuple[InputCase, Any]
+    model: TrainedModel, run: ScanRun, wanted: dict[str, Any], draw: Draw, item: tuple[InputCase, Any]
 ) -> Written | str | None:
     case, predicted = item
     if not isinstance(predicted, PredictedLogits):
         return predicted
-    return guarded(case.path, partial(_write, model, run, maps, draw, predicted))
+    return guarded(case.path, partial(_write, model, run, wanted, draw, predicted))
 
 
-def _write(model: TrainedModel, run: ScanRun, maps: Sequence[str], draw: Draw, predicted: PredictedLogits) -> Written:
+def _write(
+    model: TrainedModel, run: ScanRun, wanted: dict[str, Any], draw: Draw, predicted: PredictedLogits
+) -> Written:
     """Export, look, and write all files of a case."""
-    reviewed = segment_case(model, predicted, maps=maps, postprocessing=run.postprocessing)
-    finished = draw(predicted.image, reviewed, model.opened.plans)
+    reviewed = segment_case(model, predicted, **wanted)
+    finished = replace(draw(predicted.image, reviewed, model.opened.plans), findings=reviewed.findings)
     probs: Any = None
     if run.save_probabilities:  # the network's own, as nnUNetv2_predict saves them
-        source = reviewed.case.probabilities
-        probs = (source.source if isinstance(source, CalibratedProbabilities) else source).whole()
+        probs = reviewed.case.probabilities.network.whole()
     return finished, write_reviewed(model.opened, reviewed, run.output, probabilities=probs, owner=run.owner)

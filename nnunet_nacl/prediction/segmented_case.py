@@ -29,6 +29,7 @@ def segment_case(
     predicted: PredictedLogits,
     *,
     maps: Sequence[str] = (),
+    findings: Sequence[int] = (),
     postprocessing: Postprocessing | None = None,
 ) -> ReviewedCase:
     """Make the segmentation, by nnU-Net's own export, and look at it.
@@ -41,6 +42,7 @@ def segment_case(
         model: The model.
         predicted: What its networks say.
         maps: Some of ``MAP_NAMES``; ``mutual_information`` takes several folds.
+        findings: Channels of the structures whose components are listed.
         postprocessing: Of nnU-Net, applied to the segmentation before the row is made.
     """
     from nnunetv2.configuration import default_num_processes
@@ -66,7 +68,7 @@ def segment_case(
     case = replace(case, segmentation=np.asarray(case.segmentation, kind))
     unlike = predicted.unlike + tuple(model.training.compare_intensities(predicted.image, case.segmentation != 0))
     members = _members(model, predicted, exported, geometry, "mutual_information" in maps)
-    return review_case(case, members=members, maps=maps, unlike=unlike)
+    return review_case(case, members=members, maps=maps, unlike=unlike, findings=findings)
 
 
 def _members(

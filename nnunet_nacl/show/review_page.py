@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from nnunet_nacl.calibration.dice_estimate import Prediction
+from nnunet_nacl.documents.finding_list import StructureFindings
 from nnunet_nacl.documents.review_list import CaseReview, volume_text
 from nnunet_nacl.prediction.review_lists import ReviewList
 from nnunet_nacl.show.templating import render_page
@@ -16,6 +17,7 @@ __all__ = ["review_page"]
 
 _UNITS = {"mm2": "mm²"}
 _TWO_DECIMALS = "{:.2f}".format
+_MOST_FINDINGS = 10
 _MOST_STRUCTURES, _SHOWN = 4, 3  # of more, only those with the lowest Dice fit into a row
 
 
@@ -30,6 +32,8 @@ def review_page(found: ReviewList) -> str:
         columns=_columns(found.structures, several),
         several=several,
         learned=found.predicted is not None,
+        present=any(not math.isnan(p) for one in (found.predicted or {}).values() for p in one.present),
+        findings=any(found.findings.values()),
     )
 
 
@@ -60,7 +64,24 @@ def _row(rank: int, review: CaseReview, found: ReviewList) -> dict[str, Any]:
         "picture": f"data:image/png;base64,{finished.picture}",
         "size": finished.size,
         "cells": cells,
+        "findings": _findings(found.findings[review.case], _UNITS.get(review.unit, review.unit)),
     }
+
+
+def _findings(structures: Sequence[StructureFindings], unit: str) -> list[str]:
+    """A line for each finding, the most probable first, and what is not shown."""
+    length = "pixels" if unit == "pixels" else "mm"
+    all_of_them = [(one.name, finding) for one in structures for finding in one.found]
+    all_of_them.sort(key=lambda item: -item[1].real_probability if item[1].real_probability >= 0 else 1.0)
+    lines = []
+    for name, finding in all_of_them[:_MOST_FINDINGS]:
+        known = not math.isnan(finding.real_probability)
+        real = f"real with a probability of {finding.real_probability:.2f}, " if known else ""
+        place = ", ".join(f"{value:.0f}" for value in finding.centre_mm)
+        size = f"{volume_text(finding.volume)} {unit}, diameter {volume_text(finding.diameter_mm)} {length}"
+        lines.append(f"{name}: {real}{size}, centre ({place}) {length}")
+    more = len(all_of_them) - len(lines) + sum(one.n_more for one in structures)
+    return [*lines, f"and {more} more in findings.csv"] if more else lines
 
 
 def _columns(names: Sequence[str], several: bool) -> list[str]:

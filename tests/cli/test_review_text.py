@@ -21,7 +21,7 @@ def test_a_line_for_each_case():
 
 def printed(capsys, rows, predicted) -> list[str]:
     reasons = {row.case: [] for row in rows}
-    found = SimpleNamespace(rows=rows, predicted=predicted, reasons=reasons, notes=(), n_to_look_at=0)
+    found = SimpleNamespace(rows=rows, predicted=predicted, reasons=reasons, notes=(), n_to_look_at=0, findings={})
     print_list(found, Path("out"))
     return capsys.readouterr().out.splitlines()
 

@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nnunet_nacl.calibration.dice_estimate import Prediction
 from nnunet_nacl.cases.ensemble_members import member_names
 from nnunet_nacl.documents.review_list import (
     CaseReview,
+    PredictedCase,
     StructureReview,
     in_order,
     review_csv_text,
@@ -47,6 +49,20 @@ def test_empty_predictions_first_then_rising_expected_dice(cases):
     assert nearness == sorted(nearness, reverse=True)
 
 
+def test_empty_predictions_of_scans_without_anything_come_last():
+    reviews = [review("seen", 0.9), review("missed", math.nan, pieces=0), review("healthy", math.nan, pieces=0)]
+    one = (Prediction(math.nan, math.nan, math.nan),)
+    predicted = {"seen": 0.9, "missed": 0.6, "healthy": 0.1}
+    predicted = {case: PredictedCase(one, one, (p,)) for case, p in predicted.items()}
+    assert [r.case for r in in_order(reviews, predicted)] == ["missed", "seen", "healthy"]
+    unknown = {case: PredictedCase(one, one, (math.nan,)) for case in predicted}
+    assert [r.case for r in in_order(reviews, unknown)] == ["healthy", "missed", "seen"]
+    header, *rows = review_csv_text(reviews, ["p"], predicted=predicted).splitlines()
+    column = header.split(",").index("s0 present_probability")
+    assert [line.split(",")[column] for line in rows] == ["0.9", "0.6", "0.1"]
+    assert "present_probability" not in review_csv_text(reviews, ["p"], predicted=unknown)
+
+
 def test_rows_survive_json():
     for original in (review(members=(1.0, 3.0)), review(dice=math.nan, pieces=0)):
         content = json.loads(to_json_text(encode(original)))
@@ -73,7 +89,7 @@ def test_csv():
     header, row = review_csv_text([review(members=(1.0, 3.0))], ["p", "q"]).splitlines()
     assert header.endswith("s0 pieces,s0 largest_piece,s0 max_probability,s0 volume_ml p,s0 volume_ml q")
     assert row.endswith(",2.0,2.5,1.41421,1.0,3.0,1,1.0,0.9,1.0,3.0")
-    found = review_csv_text([review("a"), review("b")], ["p"], findings={"a": ["odd", "torn"], "b": []}).splitlines()
+    found = review_csv_text([review("a"), review("b")], ["p"], reasons={"a": ["odd", "torn"], "b": []}).splitlines()
     assert found[0].startswith("rank,case,empty,empty_structures,problem,flag,reasons,")
     assert found[1].startswith("1,a,no,,,yes,odd; torn,") and found[2].startswith("2,b,no,,,no,,")
 

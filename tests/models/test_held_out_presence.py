@@ -47,9 +47,15 @@ def case(i: int, rng) -> CaseResult:
     expected = volume * 0.8 + float(rng.uniform(0.1, 0.6))
     structures = {"1": scan(50.0, 50.0, 1.0), "2": scan(expected, volume, largest), "3": scan(9.0, 9.0, 1.0)}
     findings = {
-        "1": {"name": "organ", "found": [component(50.0, 0.9, [1])], "n_true": 1, "n_more": 0},
-        "2": {"name": "lesion", "found": found, "n_true": int(sick), "n_more": 0},
-        "3": {"name": "bones", "found": [component(3.0, 0.9, [n]) for n in (1, 2, 3)], "n_true": 3, "n_more": 0},
+        "1": {"key": "1", "name": "organ", "found": [component(50.0, 0.9, [1])], "n_true": 1, "n_more": 0},
+        "2": {"key": "2", "name": "lesion", "found": found, "n_true": int(sick), "n_more": 0},
+        "3": {
+            "key": "3",
+            "name": "bones",
+            "found": [component(3.0, 0.9, [n]) for n in (1, 2, 3)],
+            "n_true": 3,
+            "n_more": 0,
+        },
     }
     blocks = {"quality": {"unit": "ml", "voxel": 0.001, "structures": structures}, "findings": findings}
     return CaseResult(f"case_{i}", "", "", "", {}, {}, 2, 0, blocks=blocks)
@@ -94,6 +100,19 @@ def test_what_was_learned_comes_back_and_answers(cases):
     assert math.isnan(again.present_probability("1", 4.0, 0.9)) and math.isnan(again.real_probability("3", 1, 0.5, 0.5))
 
 
+def test_what_says_no_more_than_a_constant_is_not_delivered(cases):
+    blocks = json.loads(to_json_text([one.blocks for one in cases]))
+    for i, block in enumerate(blocks):  # numbers that have nothing to do with the truth, every third without
+        block["quality"]["structures"]["2"] |= {"expected_volume": 1.0 + i % 2, "max_probability": 0.5}
+    changed = [CaseResult(one.case, "", "", "", {}, {}, 2, 0, blocks=b) for one, b in zip(cases, blocks)]
+    found = learn_presence(changed, NAMES, [one.case for one in cases])
+    checks = found.present["2"]
+    assert checks["learned"].brier >= checks["share of the other patients"].brier
+    assert "2" not in found.learned.present and "2" in found.learned.real
+    assert found.why_not["2"] == "in the scan: no better than the share of the other patients"
+    assert "lesion: nothing is said of it (in the scan: no better" in found.table()
+
+
 def test_a_truth_that_was_ignored_teaches_nothing(cases):
     blocks = json.loads(to_json_text([one.blocks for one in cases]))
     for block in blocks:
@@ -109,3 +128,5 @@ def test_cases_of_an_earlier_version_teach_nothing(cases):
     older = [CaseResult(one.case, "", "", "", {}, {}, 2, 0, blocks=blocks) for one in cases]
     found = learn_presence(older, NAMES, [one.case for one in cases])
     assert found.learned is None and found.to_json() is None and found.table() == ""
+    both = learn_presence([*cases, *older], NAMES, [str(i) for i in range(2 * len(cases))])
+    assert both.learned.present["2"].n == len(cases)

@@ -55,6 +55,22 @@ def test_each_reason_is_named_with_its_numbers_and_nothing_is_no_reason() -> Non
     ]
 
 
+def test_what_is_probably_there_decides_whether_absence_is_a_reason() -> None:
+    gone, unknown = row("lesion", math.nan, pieces=0, largest=math.nan), Prediction(math.nan, math.nan, math.nan)
+
+    def reasons(*structures, present):
+        predicted = PredictedCase((unknown,) * len(structures), (unknown,) * len(structures), present)
+        return reasons_to_look(review(*structures), predicted, 0.8, ())
+
+    assert reasons(row(), gone, present=(math.nan, 0.1)) == []  # a healthy one
+    assert reasons(row(), gone, present=(math.nan, 0.5)) == ["lesion was not segmented, but is probably there (0.50)"]
+    assert reasons(row(), row("lesion"), present=(math.nan, 0.3)) == ["lesion is probably not there (0.30)"]
+    assert reasons(row(), row("lesion"), present=(math.nan, 0.7)) == []
+    assert reasons(row(), gone, present=(math.nan, math.nan)) == ["empty: lesion"]
+    assert reasons(gone, present=(0.2,)) == []  # nothing was segmented, and nothing is to be expected
+    assert reasons(gone, gone, present=(0.2, math.nan))[0].startswith("nothing was segmented")
+
+
 def test_an_image_in_half_precision_keeps_the_units() -> None:
     rng = np.random.default_rng(0)
     image = np.stack([rng.uniform(-1024, 3071, (3, 4, 5)), rng.uniform(0, 5e5, (3, 4, 5))])

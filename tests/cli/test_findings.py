@@ -1,0 +1,116 @@
+"""What is there at all, from `calibrate` to the list, findings.csv and the page."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from nnunet_nacl.cli.main import main
+from nnunet_nacl.documents.map_file import read_record
+from tests.cases.folders import write_image, write_prediction
+from tests.cases.predictions import SPACING_MM
+from tests.show.html_check import Page
+
+SHAPE = (4, 16, 16)
+LABELS = {"background": 0, "organ": 1, "lesion": 2}
+
+
+def run(*arguments, status: int = 0) -> None:
+    assert main([*map(str, arguments), "-np", "1"]) == status
+
+
+def make_case(rng, sick: bool, found: bool, false_alarm: bool):
+    """Probabilities of an organ and perhaps a lesion; the truth has it if ``sick``, the argmax if ``found``."""
+    truth, organ, lesion = np.zeros(SHAPE, np.uint8), np.full(SHAPE, 0.02), np.full(SHAPE, 0.01)
+    organ[:, 2:14, 2:8], truth[:, 2:14, 2:8] = rng.uniform(0.85, 0.98), 1
+    if sick:
+        truth[1:3, 4:9, 10:14] = 2
+        lesion[1:3, 4:9, 10:14] = rng.uniform(0.7, 0.95) if found else rng.uniform(0.3, 0.45)
+    if false_alarm:
+        lesion[0, 12:14, 12] = rng.uniform(0.52, 0.65)
+    organ = np.clip(organ + rng.normal(0, 0.005, SHAPE), 0.001, 0.98)
+    lesion = np.clip(lesion + rng.normal(0, 0.003, SHAPE), 0.001, 0.99 - organ)
+    probs = np.stack([1 - organ - lesion, organ, lesion]).astype(np.float32)
+    return truth, probs, probs.argmax(0).astype(np.uint8)
+
+
+@pytest.fixture
+def learned(predict, tmp_path):
+    """Predictions and a map that has learned from 24 of them; a third has no lesion, every fourth a false one."""
+    folder, truths = predict(labels=LABELS, cases=0), tmp_path / "labels"
+    truths.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(24):
+        truth, probs, segmentation = make_case(rng, i % 3 > 0, i % 7 > 0, i % 4 == 0)
+        write_prediction(folder, f"case_{i:02}", probs, segmentation, SPACING_MM)
+        write_image(truth, truths / f"case_{i:02}.nii.gz", SPACING_MM)
+    path = tmp_path / "calibration_map.json"
+    run("calibrate", "-i", folder, "-gt", truths, "-o", path, "-form", "temperature")
+    return folder, path
+
+
+def table(path) -> list[dict[str, str]]:
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_from_calibrate_to_the_list_and_the_page(learned, predict, tmp_path):
+    _, path = learned
+    presence = read_record(path).quality.presence
+    assert presence.listed == ["2"] and set(presence.present) == set(presence.real) == {"2"}
+    assert json.loads(path.read_text())["quality"]["presence"]["checks"]["present"]["2"]["learned"]["auroc"] > 0.9
+
+    new, rng = predict("new", labels=LABELS, cases=0), np.random.default_rng(1)
+    kinds = {"healthy": (False, False, False), "false": (False, False, True), "found": (True, True, False)}
+    kinds |= {"missed": (True, False, False), "both": (True, True, True)}
+    for name, kind in kinds.items():
+        _, probs, segmentation = make_case(rng, *kind)
+        write_prediction(new, name, probs, segmentation, SPACING_MM)
+    run("review", "-i", new, "-o", tmp_path / "out", "-map", path, "-threshold", 0.1)
+    rows = {row["case"]: row for row in table(tmp_path / "out" / "review.csv")}
+    present = {case: float(row["lesion present_probability"]) for case, row in rows.items()}
+    assert present["healthy"] < 0.3 and present["false"] < 0.5 < min(present["found"], present["both"])
+    assert present["missed"] > present["healthy"] and "organ present_probability" not in rows["false"]
+    assert rows["healthy"]["reasons"] == "" and rows["healthy"]["empty_structures"] == "lesion"
+    assert f"lesion is probably not there ({present['false']:.2f})" in rows["false"]["reasons"]
+    assert ("probably there" in rows["missed"]["reasons"]) == (present["missed"] >= 0.5)
+
+    found = table(tmp_path / "out" / "findings.csv")
+    assert sorted(row["case"] for row in found) == ["both", "both", "false", "found"]
+    real = {(row["case"], row["finding"]): float(row["real_probability"]) for row in found}
+    assert min(real["found", "1"], real["both", "1"]) > 0.7 > 0.4 > max(real["false", "1"], real["both", "2"])
+    [one] = [row for row in found if row["case"] == "found"]
+    assert float(one["volume_ml"]) == pytest.approx(40 * np.prod(SPACING_MM) / 1000, rel=1e-4)
+    assert [float(one[f"centre_{axis}_mm"]) for axis in "xyz"] == pytest.approx([11.5 * 0.5, 6.0, 1.5 * 2.0])
+    assert float(one["diameter_mm"]) == pytest.approx(np.linalg.norm([4, 5, 2]), rel=1e-4)
+
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert page.count('<tr class="finding">') == 4 and "real with a probability of 0." in page
+    assert not Page(page).faults and "Probably there, probably not" in page
+    run("review", "-i", new, "-o", tmp_path / "out", "-map", path, "-threshold", 0.1, "-findings", "organ")
+    assert {row["structure"] for row in table(tmp_path / "out" / "findings.csv")} == {"organ"}
+    assert all(row["real_probability"] == "" for row in table(tmp_path / "out" / "findings.csv"))
+
+
+def test_what_was_calibrated_before_is_not_asked_about(learned, tmp_path):
+    folder, path = learned
+    run("review", "-i", folder, "-o", tmp_path / "calibrated", "-map", path, "--save_probabilities")
+    run("review", "-i", tmp_path / "calibrated", "-o", tmp_path / "again", "-map", path)
+    assert "lesion present_probability" in table(tmp_path / "calibrated" / "review.csv")[0]
+    row = table(tmp_path / "again" / "review.csv")[0]
+    assert "lesion present_probability" not in row and "lesion predicted_dice" in row
+    assert {one["real_probability"] for one in table(tmp_path / "again" / "findings.csv")} == {""}
+
+
+def test_without_a_map_only_what_is_named_is_listed(learned, tmp_path, capsys):
+    folder, _ = learned
+    run("review", "-i", folder, "-o", tmp_path / "out")
+    assert not (tmp_path / "out" / "findings.csv").exists()
+    run("review", "-i", folder, "-o", tmp_path / "out", "-findings")
+    found = table(tmp_path / "out" / "findings.csv")
+    assert {row["structure"] for row in found} == {"organ", "lesion"} and "findings.csv" in capsys.readouterr().out
+    run("review", "-i", folder, "-o", tmp_path / "out", "-findings", "lesions", status=2)
+    assert "no structure 'lesions' to find; there are organ, lesion" in capsys.readouterr().err
