@@ -23,9 +23,9 @@ def summary_lines(
 ) -> list[str]:
     """Voxels changed, expected and, where there is ground truth, true Dice of each structure, for the terminal.
 
-    Expected Dice is a mean over the cases whose prediction has the structure; one that was removed counts 0. True Dice is
-    a mean over the cases where it is defined before and after; it and its difference have 95 % bootstrap intervals over
-    cases, or over patients where these are known.
+    Expected Dice is a mean over the cases whose prediction has the structure; one that was removed counts 0. True Dice
+    is a mean over the cases where it is defined before and after; it and its difference have 95 % bootstrap intervals
+    over cases, or over patients where these are known.
     """
     measured = sum(case.measured for case in cases)
     header = ["structure", "voxels gained", "lost", "expected Dice: predicted", "decided"]
