@@ -37,7 +37,7 @@ def test_the_largest_posterior_density_is_found():
     def negative_log_posterior(b):
         odds = b[0] + standard @ b[1:]
         likelihood = np.logaddexp(0, np.where(yes, -odds, odds)).sum()
-        return likelihood + (np.logaddexp(0, b[0]) + np.logaddexp(0, -b[0])) / 2 + (b[1:] ** 2).sum() / 8
+        return likelihood + (np.logaddexp(0, b[0]) + np.logaddexp(0, -b[0])) / 2 + (b[1:] ** 2).sum() / 2
 
     best = minimize(negative_log_posterior, np.zeros(3), tol=1e-12).x
     assert [learned.intercept, *learned.slopes] == pytest.approx(best, abs=1e-4)
@@ -52,8 +52,8 @@ def test_known_log_odds_are_found_from_many_rows():
 def test_separation_ends_in_finite_slopes_and_sure_probabilities():
     x = np.r_[np.linspace(-3, -1, 20), np.linspace(1, 3, 20)][:, None]
     learned = LearnedProbability.fit(x, x[:, 0] > 0, range(40))
-    assert 3 < learned.slopes[0] < 12
-    assert learned.predict(np.array([[-2.0], [2.0]])) == pytest.approx([0, 1], abs=0.03)
+    assert 2 < learned.slopes[0] < 6
+    assert learned.predict(np.array([[-2.0], [2.0]])) == pytest.approx([0, 1], abs=0.1)
 
 
 @pytest.mark.parametrize("yes", [True, False])

@@ -11,11 +11,14 @@ import pytest
 import SimpleITK as sitk
 from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer_by_name
 
+from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.components import MOST_FINDINGS, find_components
 from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.cases.labels import Labels
 from nnunet_nacl.cases.probabilities import Probabilities, SavedProbabilities
+from nnunet_nacl.cases.reviewed_case import review_case
+from nnunet_nacl.cases.treatment import Treatment
 from nnunet_nacl.documents.finding_list import findings_csv_text
 
 CLASSES = Labels(("background", "organ", "lesion"), (0, 1, 2), False, 9, (0, 1, 2))
@@ -46,6 +49,7 @@ class InBlocks(Probabilities):
 
     shape = property(lambda self: self.probs.shape[1:])
     num_channels = property(lambda self: len(self.probs))
+    crop = property(lambda self: tuple(slice(0, n) for n in self.shape))
 
     def part(self, where):
         return self.probs[(slice(None), *where)]
@@ -95,6 +99,26 @@ def test_blocks_make_no_difference():
                 b.overlaps,
             )
             assert (a.mean_probability, a.max_probability) == pytest.approx((b.mean_probability, b.max_probability))
+
+
+def test_what_the_network_said_is_kept_beside_the_map():
+    rng = np.random.default_rng(0)
+    probs = rng.dirichlet([2, 1, 1], (5, 8, 7)).transpose(3, 0, 1, 2).astype(np.float32)
+    plain = case_of(rng.choice(3, (5, 8, 7), p=[0.9, 0.05, 0.05]), probs=probs)
+    calibration = CalibrationMap(np.full((3, 2), 0.5), np.array([[0.3, -0.2]] * 3))
+    for source in (plain.probabilities, InBlocks(probs)):
+        treated = Treatment(calibration)(replace(plain, probabilities=source))
+        reviewed = review_case(treated, findings=(1, 2))
+        for found, listed, before in zip(find_components(treated), reviewed.findings, find_components(plain)):
+            for one, same, raw in zip(found.found, listed.found, before.found):
+                assert one.network == pytest.approx((raw.mean_probability, raw.max_probability))
+                assert same.network == pytest.approx(one.network) and raw.network == pytest.approx(one.network)
+                assert one.mean_probability == pytest.approx(same.mean_probability)
+                assert abs(one.mean_probability - raw.mean_probability) > 1e-3
+        for i, structure in enumerate(reviewed.row.structures, 1):
+            expected = probs[i].sum() * treated.geometry.voxel_size, probs[i].max()
+            assert structure.network == pytest.approx(expected, rel=1e-5)
+            assert structure.max_probability != pytest.approx(structure.network[1], rel=1e-3)
 
 
 def test_what_lies_in_ignored_voxels_alone_is_neither_real_nor_false():

@@ -139,6 +139,7 @@ def test_without_probabilities_samples_stand_in(make, capsys):
         sampled["quality"]["learned"].keys() == exact["quality"]["learned"].keys()
         and "estimates from samples" in printed
     )
+    assert exact["quality"]["presence"] == sampled["quality"]["presence"] is not None  # of the network, of all voxels
     assert exact["quality"]["n_estimated_from_samples"] == 0 < sampled["quality"]["n_estimated_from_samples"]
     for form, one in exact["maps"].items():
         difference = np.subtract(one["slopes"], sampled["maps"][form]["slopes"])

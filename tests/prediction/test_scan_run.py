@@ -16,14 +16,18 @@ import pytest
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.decision import decide
+from nnunet_nacl.calibration.presence import LearnedPresence, LearnedProbability
 from nnunet_nacl.cases.checkpoints import CALIBRATED, MARK, write_calibrated
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import to_json_text
+from nnunet_nacl.json_files import encode
 from nnunet_nacl.prediction import Predictor
 from nnunet_nacl.prediction.trained_model import TrainedModel
 from tests.cases.folders import CLASSES, CLASSES_WITH_IGNORE, REGIONS, REGIONS_WITH_IGNORE
 from tests.prediction.untrained import (
     SHAPE,
+    SPACING_MM,
     calibrate,
     copy_model,
     digests,
@@ -120,6 +124,38 @@ def test_workers_and_parts_change_nothing_and_the_lists_hold_all(tmp_path, model
     assert one.keys() == two.keys()
     same = [name for name in one if name.endswith((".nii.gz", ".csv"))]
     assert len(same) == 3 * 5 + 1 and all(one[name] == two[name] for name in same)
+
+
+def test_what_is_there_is_asked_of_the_networks_own_probabilities(tmp_path, calibrated, scans) -> None:
+    folder = copy_model(calibrated, tmp_path)
+    document = json.loads((folder / "calibration_map.json").read_text())
+    counts = {"n": 20, "n_yes": 10, "n_patients": 20}
+    present = LearnedProbability(-0.4, *np.array([[0.5, -0.3], [0.1, 0.2], [2.0, 3.0]]), **counts)
+    real = LearnedProbability(0.3, *np.array([[0.5, -0.3, 0.1], [0.1, 0.2, 0.3], [2.0, 3.0, 4.0]]), **counts)
+    learned = LearnedPresence(0.001, {"2": present}, {"2": real}, ["2"])
+    document["quality"]["presence"] = encode(learned)
+    (folder / "calibration_map.json").write_text(to_json_text(document))
+    assert predict(folder, scans, tmp_path / "out", "--save_probabilities") == 0
+    with open(tmp_path / "out" / "findings.csv", encoding="utf-8-sig") as file:
+        listed = list(csv.DictReader(file))
+    assert listed and {one["structure"] for one in listed} == {"posterior"}
+    predictor, labels = Predictor(folder, device="cpu"), segmentations(tmp_path / "out")
+    for row in rows(tmp_path / "out"):
+        probs = np.load(tmp_path / "out" / f"{row['case']}.npz")["probabilities"][2].astype(float)
+        volume = probs.sum() * np.prod(SPACING_MM) / 1000
+        expected = learned.present_probability("2", volume, probs.max())
+        assert float(row["posterior present_probability"]) == pytest.approx(expected, rel=1e-3)
+        assert "anterior present_probability" not in row
+        answer = predictor.predict(*_read(scans, row["case"]))
+        here = [one for one in listed if one["case"] == row["case"]]
+        assert [one.voxels for one in answer.findings[0].found] == [int(one["voxels"]) for one in here]
+        assert sum(int(one["voxels"]) for one in here) <= np.count_nonzero(labels[row["case"]] == 2)
+        for one, told in zip(answer.findings[0].found, here):
+            p = learned.real_probability("2", one.volume, *one.network)
+            assert (one.real_probability, float(told["real_probability"])) == pytest.approx((p, p), rel=1e-4)
+    assert predict(folder, scans, tmp_path / "again", "-findings", "anterior") == 0
+    with open(tmp_path / "again" / "findings.csv", encoding="utf-8-sig") as file:
+        assert {one["structure"] for one in csv.DictReader(file)} == {"anterior"}
 
 
 @pytest.mark.parametrize("labels", [CLASSES, REGIONS], ids=["classes", "regions"])
