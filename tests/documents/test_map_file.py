@@ -15,6 +15,7 @@ STRUCTURES = {"1": "anterior", "2": "posterior"}
 MAPS = {
     "temperature": CalibrationMap([0.5, 0.5], [0, 0]),
     "conditional": CalibrationMap(np.arange(1, 7).reshape(3, 2), np.zeros((3, 2))),
+    "matrix": CalibrationMap(np.array([[[2, -0.5], [0.25, 1]]] * 3), np.zeros((3, 2))),
 }
 
 
@@ -52,9 +53,15 @@ def tables(slopes) -> dict:
         ({"schema_version": None}, {}, "schema version None"),
         ({}, {"regions": True}, "is for the classes 1 anterior, 2 posterior, the predictions have the regions"),
         ({}, {"structures": {"1": "anterior"}}, "the predictions have the classes 1 anterior; give the map of this"),
-        ({}, {"form": "shift"}, "has no map of the form shift, but temperature, conditional; calibrate again"),
+        ({}, {"form": "shift"}, "has no map of the form shift, but temperature, conditional, matrix; calibrate again"),
         ({"form": "logodds"}, {}, "has no map of the form logodds"),
         ({"maps": tables([[1, 1]] * 2)}, {}, "2 structures take 1 or 3 rows of slopes, one a label, got 2"),
+        ({"maps": tables([["a", "b"]] * 3)}, {}, "alibrate again"),
+        (
+            {"maps": tables([[{}, {}]] * 3) | {"conditional": {"slopes": [[{}]], "offsets": [[0]]}}},
+            {},
+            "alibrate again",
+        ),
         ({"maps": tables([[1], [1]])}, {}, "1 slopes for 2 structures|calibrate again"),
         ({"maps": tables([[1, 1], [1, 1], [1, -1]])}, {}, "slopes must be above 0"),
         (
