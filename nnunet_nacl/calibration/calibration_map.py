@@ -135,21 +135,31 @@ class CalibrationMap:
             odds: (m, n) log-odds as :func:`log_odds` has them, not clipped.
             label: (n,) the most probable class of each voxel, or (m, n) whether it is in each region.
         """
-        slopes, offsets = (torch.as_tensor(part).to(odds) for part in (self.slopes, self.offsets))
-        near, row = clipped(odds, self.regions), label.long()
-        if slopes.ndim == 3:
-            moved = torch.empty_like(near)
-            for chosen, (matrix, offset) in enumerate(zip(slopes, offsets)):
-                here = row == chosen
-                moved[:, here] = matrix @ near[:, here] + offset[:, None]
-        elif self.is_affine:
-            moved = near * slopes.T + offsets.T
-        elif self.regions:
-            moved = near * slopes.T.gather(1, row) + offsets.T.gather(1, row)
-        else:
-            moved = near * slopes.T[:, row] + offsets.T[:, row]
-        mapped = probabilities(moved, self.regions)
+        mapped = self._mapped(odds, label)
         return torch.where(is_certain(odds), probabilities(odds, self.regions), mapped)
+
+    def _mapped(self, odds: Tensor, label: Tensor) -> Tensor:
+        """The same of voxels that are not background for certain."""
+        slopes, offsets = (torch.as_tensor(part).to(odds) for part in (self.slopes, self.offsets))
+        near = clipped(odds, self.regions)
+        if self.is_affine:
+            return probabilities(near.mul_(slopes.T).add_(offsets.T), self.regions)
+        if self.regions:
+            row = label.long()
+            return probabilities(near * slopes.T.gather(1, row) + offsets.T.gather(1, row), True)
+
+        def moved(voxels: Tensor, chosen: int) -> Tensor:
+            row = slopes[chosen] @ voxels if slopes.ndim == 3 else voxels * slopes[chosen, :, None]
+            return row.add_(offsets[chosen, :, None])
+
+        counts = torch.bincount(label.long(), minlength=self.num_labels)
+        common = int(counts.argmax())  # all are taken for it, since most have one label, and the others are mended
+        result = moved(near, common)
+        for chosen in torch.nonzero(counts).ravel().tolist():
+            if chosen != common:
+                here = torch.nonzero(label == chosen).ravel()
+                result.index_copy_(1, here, moved(near.index_select(1, here), chosen))
+        return probabilities(result, False)
 
     def __call__(self, probs: np.ndarray, inside: tuple[slice, ...] | None = None) -> np.ndarray:
         """Calibrate the probabilities of one case.
@@ -174,13 +184,17 @@ class CalibrationMap:
         target, given = (array[(slice(None), *box)] for array in (result, probs))
         rows = max(1, _BLOCK // max(1, target[:, 0].size))
         for start in range(0, target.shape[1], rows):
-            block = target[:, start : start + rows]
-            unsure = (block if self.regions else block[1:]).max(axis=0) > CERTAIN  # most voxels are plain background
-            if unsure.any():
-                # as given: what a probability of exactly 1 counts for depends on its type
-                own = torch.from_numpy(np.ascontiguousarray(given[:, start : start + rows][:, unsure]))
-                mapped = self.to_probabilities(log_odds(own, self.regions), most_probable(own, self.regions))
-                block[:, unsure] = mapped.numpy()
+            # as given: what a probability of exactly 1 counts for depends on its type
+            block = torch.from_numpy(np.ascontiguousarray(given[:, start : start + rows])).flatten(1)
+            unsure = (block if self.regions else block[1:]).amax(0) > CERTAIN  # most voxels are plain background
+            where = torch.nonzero(unsure).ravel()
+            if len(where):
+                own = block if len(where) == block.shape[1] else block.index_select(1, where)
+                mapped = self._mapped(log_odds(own, self.regions), most_probable(own, self.regions))
+                if own is not block:
+                    mapped = block.to(mapped.dtype, copy=True).index_copy_(1, where, mapped)
+                part = target[:, start : start + rows]
+                part[...] = mapped.view(part.shape).numpy()
         return result
 
 
@@ -188,8 +202,8 @@ def clipped(odds: Tensor, regions: bool) -> Tensor:
     """(m, n) log-odds after the clipping of l_k, see above; regions: clipped to +-15."""
     if regions:
         return odds.clamp(-CLIP, CLIP)
-    top = odds.amax(0).clamp_min(0)
-    return (odds - top).clamp_min(-CLIP) - (-top).clamp_min(-CLIP)
+    top = odds.amax(0).clamp_min_(0)
+    return (odds - top).clamp_min_(-CLIP).sub_((-top).clamp_min_(-CLIP))
 
 
 def is_certain(odds: Tensor) -> Tensor:

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from nnunet_nacl.calibration.calibration_map import CalibrationMap, most_probable
+from nnunet_nacl.calibration.calibration_map import CalibrationMap, is_certain, most_probable, probabilities
 from nnunet_nacl.calibration.likelihood import Voxels
 from nnunet_nacl.metrics.bootstrap import mean_interval
 
-__all__ = ["Relabelled", "changes", "relabelled"]
+__all__ = ["CertainBackground", "Relabelled", "certain_background", "changes", "relabelled"]
 
 
 def changes(
@@ -51,6 +51,31 @@ def changes(
             row["sampling_error"] = float(np.linalg.norm(np.asarray(errors[name])[both]) / max(1, row["n"]))
         result[name] = row
     return result
+
+
+@dataclass(frozen=True)
+class CertainBackground:
+    """What no map changes, since no structure has a probability above one in a million there.
+
+    Attributes:
+        voxels: Share of the voxels that the network saw.
+        expected_volume: Share of the expected volume of all structures: what the map cannot calibrate.
+    """
+
+    voxels: float
+    expected_volume: float
+
+
+def certain_background(cases: Iterable[Voxels]) -> CertainBackground:
+    """Shares over the (weighted) voxels of cases; 0 where there is nothing."""
+    inside, total = np.zeros(2), np.zeros(2)
+    for voxels in cases:
+        weights, odds = voxels.all_weights, voxels.log_odds.double()
+        expected = probabilities(odds, voxels.regions)[0 if voxels.regions else 1 :].sum(0) * weights
+        for values, of in zip((weights, expected), (0, 1)):
+            inside[of] += float(values[is_certain(odds)].sum())
+            total[of] += float(values.sum())
+    return CertainBackground(*(inside / np.where(total > 0, total, 1)).tolist())
 
 
 @dataclass(frozen=True)

@@ -307,6 +307,10 @@ def _summary(calibration) -> str:
             if chosen.form != "temperature":
                 numbers += f", offset {offset:+.3f} ({offset_error:.3f})"
             lines.append(f"  {label}, {key} {name}: {numbers}")
+    lines.append(
+        f"left as they are, no structure above 1e-6: {calibration.certain.voxels:.1%} of the voxels with "
+        f"{calibration.certain.expected_volume:.2%} of the expected volume"
+    )
     scores = ", ".join(f"{form} {one.score.nll:.5f}" for form, one in calibration.best_of_forms.items())
     lines.append(f"cross-validated NLL: {scores}\n")
     return "\n".join(lines)

@@ -12,7 +12,7 @@ import numpy as np
 import nnunet_nacl
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.crossfit import RIDGES, CrossFit, choose, cross_fit, forms_for, parts_of
-from nnunet_nacl.calibration.effect import Relabelled, changes, relabelled
+from nnunet_nacl.calibration.effect import CertainBackground, Relabelled, certain_background, changes, relabelled
 from nnunet_nacl.calibration.estimates import estimate_values
 from nnunet_nacl.calibration.fitting import AFFINE_FORMS, FORMS
 from nnunet_nacl.calibration.sampling import Sample
@@ -41,6 +41,7 @@ class Calibration:
         labels: Name of each label that slopes and offsets belong to.
         effect: Each value before and after, cross-fitted, of the labels that the network chose.
         decision: Dice of these labels (before) and of those decided for Dice (after), cross-fitted.
+        certain: What no map changes.
         relabelled: By affine form, what it would change in the labels if it were written into the checkpoints.
         exact: Whether the values after and the quality are of all voxels; else samples were.
         quality: What was learned about Dice and volumes.
@@ -54,6 +55,7 @@ class Calibration:
     labels: list[str]
     effect: dict[str, dict[str, Any]]
     decision: dict[str, dict[str, Any]]
+    certain: CertainBackground
     relabelled: dict[str, Relabelled]
     exact: bool
     quality: HeldOutQuality
@@ -83,6 +85,7 @@ class Calibration:
             "measured_on": "all voxels" if self.exact else "samples of the cases",
             "nll": self.chosen.fit.loss,
             "forms": [{"form": one.form, "ridge": one.ridge, **asdict(one.score)} for one in self.tried],
+            "certain_background": asdict(self.certain),
             "relabelled": {form: asdict(one) for form, one in self.relabelled.items()},
             "effect": self.effect,
             "decision": self.decision,
@@ -176,6 +179,7 @@ def calibrate(
         ["out", "in"] if held_out.first.labels.regions else list(held_out.first.labels.names),
         changes(old, new, errors, own),
         changes(kept, decided, None, own),
+        certain_background(voxels),
         affine,
         exact,
         quality,

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
-from nnunet_nacl.calibration.effect import relabelled
+from nnunet_nacl.calibration.effect import certain_background, relabelled
 from nnunet_nacl.calibration.likelihood import Voxels
 from tests.calibration.problems import chosen, drawn_from
 
@@ -65,3 +65,11 @@ def test_nothing_at_all():
     found = relabelled([of([[-3.0]], [0])], CalibrationMap([1], [0]))
     assert (found.n_structure, found.n_changed) == (0, 0) and math.isnan(found.dice)
     assert math.isnan(relabelled([], CalibrationMap([1], [0])).dice)
+
+
+def test_what_no_map_changes_is_counted():
+    """Log-odds of -14 are certain (8.3e-7), those of 0 are not: 3 of 4 voxels, and 3 * 8.3e-7 of the volume."""
+    found = certain_background([of([[-14.0, 0.0]], [0, 1], [3, 1])])
+    p = 1 / (1 + math.exp(14))
+    assert found.voxels == 0.75 and found.expected_volume == pytest.approx(3 * p / (3 * p + 0.5))
+    assert certain_background([of([[0.0]], [0])]).voxels == 0

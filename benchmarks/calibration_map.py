@@ -1,0 +1,111 @@
+"""Time of a calibration map on one synthetic case, beside nnU-Net's export of it, and of fits beside those of fiducio.
+
+    python benchmarks/calibration_map.py [--shape 200 384 384] [--classes 14] [--core N]
+    python benchmarks/calibration_map.py --samples MODEL/fold_0/validation/calibration_samples ...
+
+First: the logits of a case go through nnU-Net's export (resampling from voxels twice as large in the plane, softmax,
+label map); then its probabilities are read in blocks, once as they are and once through a map. The map's time is the
+difference. The goal: at most 0.2 of the export's. Voxels where no structure has a probability above one in a million
+are left as they are, and take no time: none is in the first case, 80 % are in the second. Second: every form is fitted
+to the samples of all cases, and so are the calibrators of fiducio (if it is installed) to as many voxels, drawn from
+the samples by their weights. CPU time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from export import make_logits, plans
+from page import pin_to_one_core
+
+
+def map_beside_export(classes: int, shape: tuple[int, ...], certain: float) -> None:
+    """Prints the times, where a share of the layers is background for certain."""
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    from nnunet_nacl.calibration.calibration_map import CalibrationMap
+    from nnunet_nacl.cases.logits_export import export_logits
+    from nnunet_nacl.cases.probabilities import CalibratedProbabilities
+
+    coarse = (shape[0], shape[1] // 2, shape[2] // 2)
+    names = {"background": 0, **{f"organ {k}": k for k in range(1, classes)}}
+    manager = PlansManager(plans())
+    configuration = manager.get_configuration("3d_fullres")
+    properties = {
+        "spacing": [1.5, 0.4, 0.4],
+        "shape_before_cropping": shape,
+        "shape_after_cropping_and_before_resampling": shape,
+        "bbox_used_for_cropping": [[0, n] for n in shape],
+    }
+    logits = make_logits(classes, coarse)
+    logits[0, : round(certain * shape[0])] += 12
+    start = time.process_time()
+    exported = export_logits(logits, properties, configuration, manager, manager.get_label_manager({"labels": names}))
+    export = time.process_time() - start
+    rng = np.random.default_rng(0)
+    m = classes - 1
+    calibration = CalibrationMap(rng.uniform(0.7, 1.3, (classes, m)), rng.normal(size=(classes, m)))
+    seconds = []
+    for source in (exported, CalibratedProbabilities(exported, calibration)):
+        start = time.process_time()
+        for _ in source.blocks():
+            pass
+        seconds.append(time.process_time() - start)
+    print(
+        f"{certain:.0%} certain: export {export:.1f} s, probabilities {seconds[0]:.1f} s, "
+        f"calibrated ones {seconds[1]:.1f} s: the map takes {(seconds[1] - seconds[0]) / export:.2f} of the export"
+    )
+
+
+def fits(folders: list[Path]) -> None:
+    """Prints the times of fits."""
+    from nnunet_nacl.calibration.crossfit import RIDGES, forms_for
+    from nnunet_nacl.calibration.fitting import fit
+    from nnunet_nacl.cases.sample_files import read_sample
+
+    cases = [read_sample(path).voxels() for folder in folders for path in sorted(folder.glob("*.sample"))]
+    total = sum(len(one.target) for one in cases)
+    print(f"{len(cases)} cases, {total:,} voxels")
+    for form in forms_for(len(cases[0].log_odds), cases[0].regions):
+        start = time.process_time()
+        fit(cases, form, ridge=RIDGES[form][-1])
+        print(f"{form:<12} {time.process_time() - start:.1f} s")
+    try:
+        import fiducio
+    except ImportError:
+        print("fiducio is not installed")
+        return
+    rng, logits, target = np.random.default_rng(0), [], []
+    for one in cases:
+        weights = one.all_weights.numpy()
+        drawn = torch.from_numpy(rng.choice(len(weights), len(weights), p=weights / weights.sum()))
+        odds = one.log_odds[:, drawn].float()
+        logits.append(torch.cat([torch.zeros_like(odds[:1]), odds]).T)
+        target.append(one.target[drawn].long())
+    for name in ("TS", "CMSop", "CDC"):
+        start = time.process_time()
+        getattr(fiducio, name)().fit(torch.cat(logits), torch.cat(target))
+        print(f"{name:<12} {time.process_time() - start:.1f} s")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", type=int, nargs=3, default=[200, 384, 384])
+    parser.add_argument("--classes", type=int, default=14)
+    parser.add_argument("--core", type=int)
+    parser.add_argument("--samples", type=Path, nargs="+")
+    arguments = parser.parse_args()
+    pin_to_one_core(arguments.core)
+    if arguments.samples:
+        fits(arguments.samples)
+    else:
+        for certain in (0.0, 0.8):
+            map_beside_export(arguments.classes, tuple(arguments.shape), certain)
+
+
+if __name__ == "__main__":
+    main()
