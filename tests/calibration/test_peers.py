@@ -61,5 +61,5 @@ def test_held_out_likelihood_is_no_worse_than_that_of_others():
         found[name] = loss_of(getattr(fiducio, name)().fit(as_logits(shown), target), held_out)
     assert found["conditional"] < 0.9 * found["as trained"]
     assert all(found["conditional"] < 0.99 * found[name] for name in ("shift", "TS", "DC", "CMSop")), found
-    assert found["conditional"] < 1.01 * found["CDC"], found  # whose matrices hold the conditional form
-    assert found["matrix"] < 1.001 * found["CDC"], found
+    # CDC has matrices of log-probabilities, one number more a row, and may change labels
+    assert all(found[name] < 1.01 * found["CDC"] for name in ("conditional", "matrix")), found
