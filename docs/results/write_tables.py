@@ -6,10 +6,10 @@ A table stands in a page below a line that says what it is made of:
 
     <!-- table: KIND NETWORKS DATASET/DOCUMENT [DATASET/DOCUMENT ...] -->
 
-KIND is one of TABLES, NETWORKS `single`, `average` or the number of one fold, and a DATASET/DOCUMENT a file in
-study/, without .csv; `{CE,NACL}_30epochs` stands for both. The first document is the one that the others are compared
-with; only `beside` has several data sets. Without PAGE, all pages in this folder and the README. With --check,
-nothing is written, and the exit status is 1 if a table is not what its documents give.
+KIND is one of TABLES, NETWORKS `single`, `average` or the number of one fold (of `forms` also `fold`), and a
+DATASET/DOCUMENT a file in study/, without .csv; `{CE,NACL}_30epochs` stands for both. The first document is the one
+that the others are compared with; only `beside` has several data sets. Without PAGE, all pages in this folder and the
+README. With --check, nothing is written, and the exit status is 1 if a table is not what its documents give.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ import re
 import sys
 from pathlib import Path
 
+import map_tables
 import study_shares
 from study_tables import GROUPS, Study, beside
 
 from nnunet_nacl.files import write_atomically
 
 HERE = Path(__file__).resolve().parent
-TABLES = ("means", "differences", "decisions", "summary", "beside", "share_means", "share_differences")
+TABLES = ("forms", "means", "differences", "decisions", "summary", "beside", "share_means", "share_differences")
 BLOCK = re.compile(r"(?P<line><!-- table: (?P<what>[^\n]*) -->\n\n)(?P<table>(?:\|[^\n]*\n)*)")
 
 
@@ -59,6 +60,8 @@ def make_table(what: str) -> str:
     if len(of_dataset) > 1:
         raise ValueError(f"'table: {what}': documents of several data sets stand together in 'beside' alone")
     ((dataset, paths),) = of_dataset.items()
+    if kind == "forms":
+        return map_tables.forms(paths[0], networks)
     groups = GROUPS.get(dataset)
     if kind.startswith("share_"):
         return getattr(study_shares, kind.removeprefix("share_"))(study_shares.by_share(paths, groups), networks)
