@@ -71,9 +71,12 @@ class QualityRows:
 
     @property
     def unusual_volume(self) -> np.ndarray:
-        """(n,) largest distance of a structure's log expected volume from the cases' mean, in standard deviations."""
-        floor = 0.01 * np.nanmedian(self.expected_volume, axis=0) + np.finfo(float).tiny
-        logs = np.log(self.expected_volume + floor)
+        """(n,) largest distance of a structure's log expected volume from the cases' mean, in standard deviations.
+
+        0 where no volume is known.
+        """
+        volumes = np.where(np.isnan(self.expected_volume), 0, self.expected_volume)
+        logs = np.log(volumes + 0.01 * np.median(volumes, axis=0) + np.finfo(float).tiny)
         spread = logs.std(axis=0)
         return np.max(np.abs(logs - logs.mean(axis=0)) / np.where(spread > 0, spread, np.inf), axis=1)
 

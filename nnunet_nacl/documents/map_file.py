@@ -57,7 +57,7 @@ class _Structure(TypedDict):
 
 
 class _Map(TypedDict):
-    slopes: list[list[float]] | list[list[list[float]]]
+    slopes: list[list[Any]]  # numbers, or rows of a matrix
     offsets: list[list[float]]
 
 
@@ -220,7 +220,7 @@ def read_map(
         raise UserError(f"{path} has no map of the form {asked}, but {', '.join(content['maps'])}; calibrate again.")
     try:
         found = map_in(content, form)
-    except (KeyError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: {first_line(error)} Calibrate again.") from None
     if found.num_structures != len(structures):
         raise UserError(f"{path}: {found.num_structures} slopes for {len(structures)} structures; calibrate again.")

@@ -42,7 +42,6 @@ def test_from_models_to_tables_and_figures(study, capsys):  # noqa: F811
     parts = (
         "Discrimination",
         "ECE foreground",
-        "ECE of the chosen label",
         "Quality as promised",
         "Cases to look at",
         "predicted",

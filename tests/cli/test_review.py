@@ -53,18 +53,17 @@ def test_true_dice_has_an_interval_of_its_difference(predict, tmp_path, capsys):
     assert f"[{min(before):.4f}, {max(before):.4f}]" in capsys.readouterr().out
 
 
-def test_what_was_removed_or_postprocessed_is_said(predict, tmp_path, capsys, monkeypatch):
+def test_what_was_removed_is_said(predict, tmp_path, capsys, monkeypatch):
     from nnunet_nacl.cli.decision_table import summary_lines
     from nnunet_nacl.documents.decision_json import DecidedCase, DecidedStructure
 
     nan = float("nan")
     gone = DecidedStructure(5, 0, 0, 5, 9.0, 0.4, nan, nan, nan)
     kept = DecidedStructure(10, 12, 2, 0, 11.0, 0.6, 0.8, nan, nan)
-    cases = [DecidedCase("a", {"1": kept}, 2, 0, 1, False), DecidedCase("b", {"1": gone}, 5, 3, 1, False)]
+    cases = [DecidedCase("a", {"1": kept}, 2, 1, False), DecidedCase("b", {"1": gone}, 5, 1, False)]
     text = "\n".join(summary_lines(cases, {"1": "tumour"}))
     assert "removed altogether: tumour in b" in text
     assert "0.5000   0.4000" in text  # what was removed counts 0, rather than leaving the mean
-    assert "In 1 cases the predicted segmentation is not the argmax" in text
 
 
 def test_postprocessing_is_chosen_by_nnunet_and_applied_to_others(predict, tmp_path, capsys):

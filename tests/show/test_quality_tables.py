@@ -30,7 +30,7 @@ def test_numbers_of_a_method():
     assert found.error_of_expected == pytest.approx(np.mean([0.1, 0.1, 0.1, 0.2, 0.2]))
     assert (found.n_cases, found.n_bad) == (4, 3) and found.orders["expected Dice"]["rho"] == 1
     # of 4 cases 5 to 20 % is one: that without any prediction; 50 % finds another one of three
-    assert [row.caught for row in found.workload] == pytest.approx([1 / 3, 1 / 3, 1 / 3, 2 / 3, 2 / 3])
+    assert [row.caught for row in found.workload["expected Dice"]] == pytest.approx([1 / 3, 1 / 3, 1 / 3, 2 / 3, 2 / 3])
     # risks in the order of trust 0.2, 0.3, 0.5: running means 0.2, 0.25, 1/3
     assert found.orders["expected Dice"]["AURC"] == pytest.approx((0.2 + 0.25 + 1 / 3) / 3)
     assert found.coverage is None and np.isnan(found.error_of_predicted)
@@ -78,7 +78,9 @@ def test_tables_and_figures_of_those_that_tell(tmp_path):
     rows = quality_rows(dataset.results["nnUNetTrainerCE"])
     found = {dataset.name: {"nnUNetTrainerCE": rows}}
     quality, workload = quality_tables(comparison, found, 0.8)
-    assert [row[0] for row in quality.rows] == [row[0] for row in workload.rows] == ["CE"]
+    assert [row[0] for row in quality.rows] == ["CE"]
+    orders = ["expected Dice", "entropy", "confidence", "volume"]
+    assert [row[:2] for row in workload.rows] == [["CE", order] for order in orders]
     assert "MAE predicted" not in quality.columns and "of stock: evaluate again" in quality.caption
     error = np.mean([abs(dice - 0.5) for case in dataset.results["nnUNetTrainerCE"] for dice in case.dice.values()])
     assert quality.rows[0][1].value == pytest.approx(error) and not list(quality_figures(comparison, found))
