@@ -2,12 +2,12 @@
 
 With l_k = max(z_k - max_j z_j, -15), u_k = l_k - l_0 and c the most probable label:
 
-    classes:  u'_k = sum_j a_ckj u_j + b_ck,  p' = softmax(0, u'_1, ..., u'_m)      (0 the background)
+    classes:  u'_k = sum_j a_ckj u_j + g_ck v + b_ck,  p' = softmax(0, u'_1, ..., u'_m)      (0 the background)
     regions:  u_r = z_r clipped to +-15, c whether the region is predicted:  p'_r = sigmoid(a_cr u_r + b_cr)
 
-In all forms but one a_ckj is 0 for j other than k: a slope for each structure. A map acts voxel by voxel, and is blind
-to a constant common to all classes. So probabilities, from which logits are known only up to such a constant, are as
-good as logits.
+In all forms but one g is 0, and a_ckj for j other than k: a slope for each structure. In the richest, v is -log p_0 of
+the clipped log-odds, log(1 + sum_j exp u_j). A map acts voxel by voxel, and is blind to a constant common to all
+classes. So probabilities, from which logits are known only up to such a constant, are as good as logits.
 
 Where slopes and offsets are the same for every label, the map is affine in the logits (but for the clipping): it
 commutes with averages of logits and with linear resampling, and can be written into a network's last layer. Where they
@@ -33,6 +33,7 @@ __all__ = [
     "most_probable",
     "network_box",
     "probabilities",
+    "with_total",
 ]
 
 CLIP = 15.0
@@ -51,7 +52,7 @@ class CalibrationMap:
 
     Attributes:
         slopes: (P, m) a_ckk, all above 0; P is the number of labels that a voxel can have (K, or 2 for regions: out and
-            in), or 1 where they are the same for every label. Or (P, m, m) all a_ckj, for classes, by label.
+            in), or 1 where they are the same for every label. Or (P, m, m + 1), for classes: all a_ckj, then g_ck.
         offsets: (P, m) b.
         regions: Whether the channels are sigmoid regions.
 
@@ -68,7 +69,7 @@ class CalibrationMap:
             object.__setattr__(self, name, np.atleast_2d(np.asarray(getattr(self, name), dtype=np.float64)))
         (labels, num), shape = self.offsets.shape[:2], self.slopes.shape
         full = self.slopes.ndim == 3 and not self.regions and labels > 1
-        if self.offsets.ndim != 2 or not num or shape != (labels, num, num)[: 3 if full else 2]:
+        if self.offsets.ndim != 2 or not num or shape != (labels, num, num + 1)[: 3 if full else 2]:
             shapes = f"{self.slopes.shape} and {self.offsets.shape}"
             raise ValueError(f"slopes and offsets must be tables of one shape, labels by structures, got {shapes}.")
         if labels not in (1, self.num_labels):
@@ -149,7 +150,8 @@ class CalibrationMap:
             return probabilities(near * slopes.T.gather(1, row) + offsets.T.gather(1, row), True)
 
         def moved(voxels: Tensor, chosen: int) -> Tensor:
-            row = slopes[chosen] @ voxels if slopes.ndim == 3 else voxels * slopes[chosen, :, None]
+            matrix = slopes.ndim == 3
+            row = slopes[chosen] @ with_total(voxels) if matrix else voxels * slopes[chosen, :, None]
             return row.add_(offsets[chosen, :, None])
 
         counts = torch.bincount(label.long(), minlength=self.num_labels)
@@ -204,6 +206,11 @@ def clipped(odds: Tensor, regions: bool) -> Tensor:
         return odds.clamp(-CLIP, CLIP)
     top = odds.amax(0).clamp_min_(0)
     return (odds - top).clamp_min_(-CLIP).sub_((-top).clamp_min_(-CLIP))
+
+
+def with_total(odds: Tensor) -> Tensor:
+    """(m + 1, n) clipped log-odds, and v = log(1 + sum_j exp u_j) below them."""
+    return torch.cat([odds, torch.logsumexp(torch.cat([torch.zeros_like(odds[:1]), odds]), 0, keepdim=True)])
 
 
 def is_certain(odds: Tensor) -> Tensor:

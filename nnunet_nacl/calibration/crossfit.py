@@ -23,7 +23,12 @@ __all__ = [
     "parts_of",
 ]
 
-RIDGES = {"temperature": (RIDGE,), "shift": (RIDGE,), "conditional": (1e-3, 1e-4, 1e-5), "matrix": (1e-3, 1e-4)}
+RIDGES = {
+    "temperature": (RIDGE,),
+    "shift": (RIDGE,),
+    "conditional": (1e-3, 1e-4, 1e-5),
+    "matrix": (1e-3, 1e-4, 1e-5, 1e-6),
+}
 """That are tried for each form, the strongest first: a conditional map of few cases would learn them by heart."""
 
 FEWEST_PATIENTS = 5

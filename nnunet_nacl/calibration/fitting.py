@@ -18,7 +18,7 @@ AFFINE_FORMS = ("temperature", "shift")
 
 FORMS = (*AFFINE_FORMS, "conditional", "matrix")
 """Then a slope and an offset per structure and chosen label; and for each label a matrix, in which the log-odds of all
-structures act on each. Each form holds the one before."""
+structures, and -log p of the background, act on each. Each form holds the one before."""
 
 MOST_FOR_MATRIX = 6
 """Structures up to which matrices are fitted: the time grows with the fourth power of their number."""
@@ -61,7 +61,7 @@ class Fit:
         def mixed(own: np.ndarray, other: np.ndarray) -> np.ndarray:
             if own.ndim == 2:
                 return np.where(places, other, own)
-            return np.where(places[:, :, None], other[:, :, None] * np.eye(own.shape[1]), own)
+            return np.where(places[:, :, None], other[:, :, None] * np.eye(*own.shape[1:]), own)
 
         found = CalibrationMap(
             mixed(self.map.slopes, poorer.map.slopes), mixed(self.map.offsets, poorer.map.offsets), self.map.regions
@@ -88,7 +88,7 @@ class _Parameters:
         if form not in FORMS or (form == "matrix" and regions):
             raise ValueError(f"form must be one of {', '.join(FORMS)}, and not matrix for regions, got {form!r}.")
         self.num, self.num_labels, self.full = num, num_labels, form == "matrix"
-        slopes = np.eye(num).ravel() if self.full else np.ones(num)
+        slopes = np.eye(num, num + 1).ravel() if self.full else np.ones(num)
         identity = np.tile(np.concatenate([slopes, np.zeros(num)]), num_labels)
         if form in AFFINE_FORMS:
             offsets = np.eye(num)[:, : 0 if form == "temperature" else num]
@@ -99,19 +99,19 @@ class _Parameters:
         self.centre = self.bounded.astype(np.float64)
 
     def tables(self, free: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Slopes (P, m) or (P, m, m) and offsets (P, m)."""
+        """Slopes (P, m) or (P, m, m + 1) and offsets (P, m)."""
         return self.split((self.matrix @ free).reshape(self.num_labels, -1))
 
     def split(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The same of (P, q)."""
         slopes, offsets = rows[:, : -self.num], rows[:, -self.num :]
-        return (slopes.reshape(-1, self.num, self.num) if self.full else slopes), offsets
+        return (slopes.reshape(-1, self.num, self.num + 1) if self.full else slopes), offsets
 
     def of(self, found: CalibrationMap) -> np.ndarray:
         """(f,) that come nearest to a map."""
         slopes, offsets = found.tables()
         if self.full and slopes.ndim == 2:
-            slopes = slopes[:, :, None] * np.eye(self.num)
+            slopes = slopes[:, :, None] * np.eye(self.num, self.num + 1)
         rows = np.concatenate([slopes.reshape(self.num_labels, -1), offsets], 1)
         return np.linalg.lstsq(self.matrix, rows.ravel(), rcond=None)[0]
 

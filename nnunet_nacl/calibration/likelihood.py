@@ -1,9 +1,10 @@
 """Negative log likelihood of one case under a map, with its exact first and second derivatives.
 
 The voxels where the network chose label c see the slopes and offsets of c alone: with x = A_c u + b_c (A_c diagonal in
-most forms), x_0 = 0, p = softmax(x) and y the true class the loss of a voxel is log sum exp x - x_y, a convex function
-of (A_c, b_c). So the whole is one multinomial logistic regression for each label. A region is such a problem of its
-own, in against out, and the loss is the mean over regions, as the metrics have it.
+most forms; in the richest u has v, log(1 + sum_j exp u_j), as one row more), x_0 = 0, p = softmax(x) and y the true
+class the loss of a voxel is log sum exp x - x_y, a convex function of (A_c, b_c). So the whole is one multinomial
+logistic regression for each label. A region is such a problem of its own, in against out, and the loss is the mean over
+regions, as the metrics have it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnunet_nacl.calibration.calibration_map import clipped, is_certain
+from nnunet_nacl.calibration.calibration_map import clipped, is_certain, with_total
 
 __all__ = ["Terms", "Voxels", "case_loss", "case_terms", "pool"]
 
@@ -130,7 +131,7 @@ def pool(cases: Sequence[Voxels]) -> Voxels:
 class Terms:
     """Mean loss over a case's voxels in nats, its (P, q) gradient and (P, q, q) Hessian, a block for each label.
 
-    The q parameters of a label are its m slopes and m offsets, or its m m slopes, row by row, and m offsets.
+    The q parameters of a label are its m slopes and m offsets, or its m (m + 1) slopes, row by row, and m offsets.
     """
 
     loss: float
@@ -150,7 +151,7 @@ def case_terms(voxels: Voxels, slopes: np.ndarray, offsets: np.ndarray, *, curva
 
     Args:
         voxels: Of the case; there must be one.
-        slopes: (P, m), P the labels that a voxel can have; or (P, m, m), for classes.
+        slopes: (P, m), P the labels that a voxel can have; or (P, m, m + 1), for classes.
         offsets: (P, m).
         curvature: Compute the Hessian, too; else it is 0.
     """
@@ -195,15 +196,15 @@ def _of_slopes(block: _Block, curvature: bool) -> tuple[Tensor, Tensor | None]:
 
 def _of_matrix(block: _Block, curvature: bool) -> tuple[Tensor, Tensor | None]:
     """Derivatives by all slopes, row by row, and the offsets."""
-    num = len(block.odds)
+    num, size = len(block.probs), len(block.odds)
     features = torch.cat([block.odds, torch.ones_like(block.odds[:1])])
     weighted = block.probs * block.weights
-    by_row = (weighted - block.truth * block.weights) @ features.T  # (m, m + 1)
-    first = torch.cat([by_row[:, :num].reshape(-1), by_row[:, num]])
+    by_row = (weighted - block.truth * block.weights) @ features.T  # (m, size + 1)
+    first = torch.cat([by_row[:, :size].reshape(-1), by_row[:, size]])
     if not curvature:
         return first, None
     second = first.new_zeros(len(first), len(first))
-    places = [torch.cat([torch.arange(k * num, (k + 1) * num), torch.tensor([num * num + k])]) for k in range(num)]
+    places = [torch.cat([torch.arange(k * size, (k + 1) * size), torch.tensor([num * size + k])]) for k in range(num)]
     for k in range(num):
         for other in range(k + 1):
             weights = weighted[k] * (float(k == other) - block.probs[other])
@@ -220,6 +221,8 @@ def _blocks(problem: _Problem, slopes: np.ndarray, offsets: np.ndarray) -> Itera
     for start in range(0, problem.odds.shape[1], _BLOCK):
         part = slice(start, start + _BLOCK)
         odds, target, weights = problem.odds[:, part].double(), problem.target[part], problem.weights[part]
+        if a.ndim == 2:
+            odds = with_total(odds)
         x = (a @ odds if a.ndim == 2 else odds * a[:, None]) + b[:, None]
         total = torch.logsumexp(torch.cat([torch.zeros_like(x[:1]), x]), 0)
         truth = (target[None] == torch.arange(1, len(x) + 1)[:, None]).double()

@@ -233,6 +233,18 @@ def test_an_affine_map_commutes_with_averages_of_logits_and_ignores_a_common_con
     )
 
 
+def test_a_matrix_of_each_label_by_hand():
+    """Log-odds 1 and 0.5 under label 1: u' = (2 u_1 - u_2 + 0.1, u_2 + 0.5 v - 0.2), v = log(1 + e + e^0.5)."""
+    u, v = np.array([1.0, 0.5]), np.log(1 + np.e + np.exp(0.5))
+    slopes = np.array([[[1, 0, 0], [0, 1, 0]], [[2, -1, 0], [0, 1, 0.5]], [[1, 0, 0], [0, 1, 0]]], float)
+    rows = CalibrationMap(slopes, [[0, 0], [0.1, -0.2], [0, 0]])
+    expected = softmax(np.array([0, 2 * 1 - 0.5 + 0.1, 0.5 + 0.5 * v - 0.2])[:, None])
+    given = softmax(np.array([0.0, *u])[:, None])
+    np.testing.assert_allclose(rows(given), expected, rtol=1e-9)
+    with pytest.raises(ValueError, match="tables of one shape"):
+        CalibrationMap(slopes[:, :, :2], np.zeros((3, 2)))
+
+
 def test_the_matrix_of_regions_is_diagonal_and_a_conditional_map_has_none():
     matrix, vector = CalibrationMap([2, 3], [1, -1], regions=True).matrix()
     np.testing.assert_array_equal(matrix, [[2, 0], [0, 3]])

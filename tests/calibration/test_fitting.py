@@ -15,7 +15,12 @@ from tests.calibration.test_likelihood import torch_loss
 
 CONDITIONAL = CalibrationMap([[0.6, 1.5], [0.8, 0.4], [1.2, 2.0]], [[-0.5, 0.3], [0.4, -1.0], [0.0, 0.7]])
 MATRICES = CalibrationMap(
-    [[[0.6, 0.2], [-0.1, 0.9]], [[1.1, -0.3], [0.2, 0.7]], [[0.8, 0.1], [0.3, 1.2]]], CONDITIONAL.offsets
+    [
+        [[0.6, 0.2, 0.3], [-0.1, 0.9, -0.2]],
+        [[1.1, -0.3, 0.1], [0.2, 0.7, 0.4]],
+        [[0.8, 0.1, 0.0], [0.3, 1.2, -0.1]],
+    ],
+    CONDITIONAL.offsets,
 )
 CONDITIONAL_REGIONS = CalibrationMap([[0.6, 1.5], [1.2, 0.5]], [[-0.5, 0.3], [0.4, -1.0]], regions=True)
 
@@ -124,7 +129,7 @@ def test_each_form_holds_the_one_before(truth):
 @pytest.mark.parametrize("form", FORMS)
 def test_the_ridge_pulls_towards_the_identity(form):
     cases = drawn_from(CONDITIONAL, cases=3, voxels=1000)
-    matrices = np.tile([1, 0, 0, 1, 0, 0], (3, 1))
+    matrices = np.tile([1, 0, 0, 0, 1, 0, 0, 0], (3, 1))
     identity = matrices if form == "matrix" else numbers(CalibrationMap.identity(2))
     away = [np.abs(numbers(fit(cases, form, ridge=ridge)) - identity).max() for ridge in (1e-6, 1e-3, 1e-1, 1e3)]
     assert away == sorted(away, reverse=True) and away[0] > 0.1 and away[-1] < 1e-3

@@ -80,6 +80,31 @@ def test_derivatives_are_those_of_autograd(regions, weighted, monkeypatch):
     np.testing.assert_allclose(terms.hessian, np.einsum("pipj->pij", hessian), atol=1e-12)
 
 
+def test_derivatives_by_matrices_are_those_of_autograd(monkeypatch):
+    monkeypatch.setattr("nnunet_nacl.calibration.likelihood._BLOCK", 37)
+    voxels, rng = some_voxels(False, True), np.random.default_rng(2)
+    size = NUM * (NUM + 1)
+    rows = torch.from_numpy(rng.normal(size=(NUM + 1, size + NUM)) / 2)
+    certain = voxels.log_odds.amax(0) <= np.log(1e-6)
+    u = torch.where(certain, voxels.log_odds, clipped(voxels.log_odds, False)).double()
+
+    def loss_of(rows: torch.Tensor) -> torch.Tensor:
+        own = rows[voxels.label.long()]
+        features = torch.cat([u, torch.logsumexp(torch.cat([0 * u[:1], u]), 0)[None]])
+        x = torch.einsum("nkf,fn->kn", own[:, :size].reshape(-1, NUM, NUM + 1), features) + own[:, size:].T
+        x = torch.where(certain, u, x)
+        loss = cross_entropy(torch.cat([0 * x[:1], x]).T, voxels.target.long(), reduction="none")
+        return (loss * voxels.all_weights).sum() / voxels.all_weights.sum()
+
+    terms = case_terms(voxels, rows[:, :size].reshape(-1, NUM, NUM + 1).numpy(), rows[:, size:].numpy())
+    assert terms.loss == pytest.approx(float(loss_of(rows)), rel=1e-12)
+    leaf = rows.clone().requires_grad_()
+    loss_of(leaf).backward()
+    np.testing.assert_allclose(terms.gradient, leaf.grad.numpy(), atol=1e-12)
+    hessian = torch.autograd.functional.hessian(loss_of, rows).numpy()
+    np.testing.assert_allclose(terms.hessian, np.einsum("pipj->pij", hessian), atol=1e-12)
+
+
 @pytest.mark.parametrize("regions", [False, True])
 def test_each_label_is_a_convex_problem_of_its_own(regions):
     voxels, (slopes, offsets) = some_voxels(regions), some_map(regions)

@@ -15,7 +15,7 @@ STRUCTURES = {"1": "anterior", "2": "posterior"}
 MAPS = {
     "temperature": CalibrationMap([0.5, 0.5], [0, 0]),
     "conditional": CalibrationMap(np.arange(1, 7).reshape(3, 2), np.zeros((3, 2))),
-    "matrix": CalibrationMap(np.array([[[2, -0.5], [0.25, 1]]] * 3), np.zeros((3, 2))),
+    "matrix": CalibrationMap(np.array([[[2, -0.5, 0.1], [0.25, 1, 0]]] * 3), np.zeros((3, 2))),
 }
 
 
@@ -38,7 +38,7 @@ def test_a_map_comes_back_by_its_form(write):
     regions = CalibrationMap([[1, 2], [3, 4]], np.zeros((2, 2)), regions=True)
     path = write(**map_to_json({"conditional": regions}, "conditional", STRUCTURES))
     assert read_map(path, STRUCTURES, True).regions
-    matrix = CalibrationMap(np.array([[1.0, 0.25], [-0.5, 2.0]]) + np.zeros((3, 1, 1)), np.ones((3, 2)))
+    matrix = CalibrationMap(np.array([[1.0, 0.25, 0.5], [-0.5, 2.0, 0]]) + np.zeros((3, 1, 1)), np.ones((3, 2)))
     assert same_map(read_map(write(**map_to_json({"matrix": matrix}, "matrix", STRUCTURES)), STRUCTURES, False), matrix)
 
 
