@@ -180,4 +180,7 @@ def write_reviewed(
     for which, values in reviewed.maps.items():
         path = output / MAPS / name / f"{name}_{which}{folder.file_ending}"
         written += write_image(to_dtype(values, dtype), path, case.geometry)
+    for path in (output / MAPS / name).glob(f"{name}_*"):  # of an earlier run with other settings
+        if path not in written:
+            path.unlink()
     return tuple(written)

@@ -220,9 +220,9 @@ def _validation_folders(args: argparse.Namespace, model, network: dict, processe
             lacking[fold] = -1  # no validation folder, or one that an earlier network predicted
     if todo := [fold for fold, number in lacking.items() if number]:
         print(
-            f"folds {', '.join(todo)} kept neither probabilities nor samples of all validation cases of this network: "
-            f"predicting them with {args.chk} on {args.device}; the bar shows the time left, and an interrupted run "
-            "goes on.",
+            f"folds {', '.join(todo)}: validation/ holds neither probabilities nor samples of this version of all "
+            f"validation cases. Those not predicted by an earlier run are predicted with {args.chk} on {args.device}; "
+            "the bar shows the time left.",
             file=sys.stderr,
         )
     for fold in todo:

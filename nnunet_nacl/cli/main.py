@@ -7,7 +7,9 @@ A subcommand is a module of this package with `HELP` (one line), `configure(pars
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
+import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -43,11 +45,31 @@ def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     for name in [first] if first in SUBCOMMANDS else SUBCOMMANDS:
         module = import_module(SUBCOMMANDS[name])
         subparser = subparsers.add_parser(
-            name, help=module.HELP, description=module.HELP, formatter_class=argparse.RawDescriptionHelpFormatter
+            name,
+            help=module.HELP,
+            description=module.HELP,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
         )
         module.configure(subparser)
+        if name == first:
+            _check_flags(subparser, argv[1:])
         subparser.set_defaults(run=module.run, argv=list(argv))
     return parser
+
+
+def _check_flags(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
+    """Exit with an error for a flag that there is not: argparse takes ``-overwrite`` for ``-o verwrite``."""
+    known = {flag: action for action in parser._actions for flag in action.option_strings}
+    plain = {flag.strip("-").replace("-", "_"): flag for flag in known}
+    for argument in arguments:
+        flag = argument.partition("=")[0]
+        if flag in known and known[flag].nargs == argparse.REMAINDER:
+            return  # what follows is for another program
+        if re.fullmatch(r"--?[A-Za-z][\w-]+", flag) and flag not in known:
+            alike = difflib.get_close_matches(flag, known, 1)
+            near = plain.get(flag.strip("-").replace("-", "_")) or (alike[0] if alike else None)
+            parser.error(f"there is no flag {flag}{f'; did you mean {near}?' if near else ''}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -60,7 +60,7 @@ class Predictor:
         decide: ``dice`` or ``fbeta``: the segmentation with the highest expectation of it; None: nnUNetv2_predict's.
         beta: How many times as much recall weighs as precision, with ``fbeta``; default 2.
         calibration_map: calibration_map.json of this model; None looks for it in the model folder.
-        threshold: A predicted Dice below is a reason to look.
+        threshold: A predicted Dice below is a reason to look; None: none is.
         postprocessing: nnU-Net's functions and their arguments, chosen for such segmentations.
         device: ``cuda``, ``cpu`` or ``mps``.
         step_size: Of the sliding window, as a share of the patch.
@@ -89,7 +89,7 @@ class Predictor:
         decide: str | None = None,
         beta: float | None = None,
         calibration_map: str | os.PathLike | None = None,
-        threshold: float | None = None,
+        threshold: float | None = 0.8,
         postprocessing: Postprocessing | None = None,
         device: str = "cuda",
         step_size: float = 0.5,

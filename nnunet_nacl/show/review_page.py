@@ -48,7 +48,9 @@ def _row(rank: int, review: CaseReview, found: ReviewList) -> dict[str, Any]:
         dice = predicted.dice[i] if predicted else Prediction(structure.expected_dice, math.nan, math.nan)
         volume = predicted.volume[i] if predicted else Prediction(math.nan, math.nan, math.nan)
         unit = _UNITS.get(review.unit, review.unit)
-        sizes = f"{volume_text(structure.volume)} {unit}{_interval(volume, volume_text)}"
+        sizes = f"{volume_text(structure.volume)} {unit}"
+        if not math.isnan(volume.estimate):
+            sizes += f"; predicted {volume_text(volume.estimate)}{_interval(volume, volume_text)}"
         structures.append((structure.name, dice, _cell(dice.estimate, _interval(dice, _TWO_DECIMALS), sizes)))
     if len(structures) > _MOST_STRUCTURES:
         known = sorted((s for s in structures if not math.isnan(s[1].estimate)), key=lambda s: s[1].estimate)

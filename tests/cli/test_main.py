@@ -123,3 +123,21 @@ def test_it_runs_as_a_module() -> None:
     command = [sys.executable, "-m", "nnunet_nacl", "--version"]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert result.stdout == f"nnunet_nacl {nnunet_nacl.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "flag, near",
+    [
+        ("-overwrite", "--overwrite"),
+        ("--save-probabilities", "--save_probabilities"),
+        ("-tresh", None),
+        ("-output=x", None),
+    ],
+)
+def test_a_flag_that_there_is_not_is_no_value_of_a_shorter_one(flag, near, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        cli.main(["review", "-i", "in", "-o", "out", flag])
+    error = capsys.readouterr().err
+    assert f"there is no flag {flag.partition('=')[0]}" in error and not list(tmp_path.iterdir())
+    assert near is None or f"did you mean {near}?" in error

@@ -83,7 +83,7 @@ def test_calibrating_predicts_what_a_fold_has_not_kept_and_only_once(validator, 
     checkpoint, place = fold / "checkpoint_final.pth", fold / "validation_checkpoint_final"
     trainer.save_checkpoint(str(checkpoint))
     calibrate("-step_size", 1)
-    said = "folds 0 kept neither probabilities nor samples of all validation cases of this network"
+    said = "folds 0: validation/ holds neither probabilities nor samples of this version of all validation cases"
     assert said in capsys.readouterr().err and len(predicted_cases) == len(CASES)
     document = json.loads((fold.parent / "calibration_map.json").read_text())
     assert document["measured_on"] == "samples of the cases" and document["n_cases"] == len(CASES)
