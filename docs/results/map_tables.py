@@ -41,4 +41,4 @@ def forms(document: Path, networks: str) -> str:
         cells = [f"{row[name]:.{digits}f}".removeprefix("0") for name, (digits, _) in SHOWN.items()]
         cells[-1] += f" ({row['bias']:+.3f})".replace("0.", ".")
         lines.append([str(form), *cells])
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
