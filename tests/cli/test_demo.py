@@ -140,7 +140,8 @@ def test_the_whole_demo_interrupted_and_continued(tmp_path):
     document = json.loads((comparison / "comparison.json").read_text())
     labels = [trainer["label"] for trainer in document["trainers"]]
     assert labels[-2:] == ["NACL, calibrated, decided", "true probabilities"]
-    assert len(list(tmp_path.glob("decided/*nnUNetTrainerDiceCE_2epochs*/brain_*.nii.gz"))) == 4
+    [predicted] = tmp_path.glob("predictions/*nnUNetTrainerDiceCE_2epochs*")
+    assert len(list(predicted.glob("brain_*.nii.gz"))) == 4 and (predicted / "index.html").is_file()
     (dataset,) = document["datasets"]
     assert len(dataset["cases"]) == 5 and document["settings"]["evaluation"]["boundary_mm"] == 4
     truth = json.loads(next(tmp_path.rglob("TrueProbabilities__*/**/calibration.json")).read_text())
