@@ -23,7 +23,6 @@ __all__ = [
     "FOUND",
     "MOST_FINDINGS",
     "ComponentSums",
-    "find_components",
     "finding_channels",
     "label_components",
 ]
@@ -59,25 +58,6 @@ def finding_channels(labels: Labels, wanted: Sequence[str] | None, listed: Seque
         there = ", ".join(labels.names[channel] for channel in labels.foreground)
         raise UserError(f"there is no structure {unknown[0]!r} to find; there are {there}.")
     return tuple(sorted({known[name] for name in wanted})) or labels.foreground
-
-
-def find_components(case: Case, channels: Sequence[int] | None = None) -> list[StructureFindings]:
-    """The findings of a case in its segmentation as it is.
-
-    Args:
-        case: With probabilities; what overlaps the truth is known if it has one.
-        channels: Of the structures; None for all.
-
-    Raises:
-        ValueError: The case has no probabilities.
-    """
-    sums, network = ComponentSums(case, channels), case.probabilities.network
-    for where, probs in case.probabilities.blocks():
-        sums.add(where, probs)
-    if network is not case.probabilities:
-        for where, probs in network.blocks():
-            sums.add_network(where, probs)
-    return sums.findings()
 
 
 class ComponentSums:

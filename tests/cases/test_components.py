@@ -13,13 +13,14 @@ from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.cases.case import Case
-from nnunet_nacl.cases.components import MOST_FINDINGS, find_components
+from nnunet_nacl.cases.components import MOST_FINDINGS
 from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.cases.labels import Labels
 from nnunet_nacl.cases.probabilities import Probabilities, SavedProbabilities
 from nnunet_nacl.cases.reviewed_case import review_case
 from nnunet_nacl.cases.treatment import Treatment
 from nnunet_nacl.documents.finding_list import findings_csv_text
+from tests.cases.findings_of import find_components
 
 CLASSES = Labels(("background", "organ", "lesion"), (0, 1, 2), False, 9, (0, 1, 2))
 REGIONS = Labels(("whole", "core"), ((1, 2), 2), True, None, (0, 1, 2), (1, 2))

@@ -7,7 +7,6 @@ import json
 import numpy as np
 import pytest
 
-from nnunet_nacl.cases.components import find_components
 from nnunet_nacl.cases.evaluate import evaluate_folder
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.cases.quality_block import quality_rows
@@ -18,6 +17,7 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import decode, encode
 from nnunet_nacl.metrics.calibration_error import ece
 from nnunet_nacl.metrics.counting import count_masks
+from tests.cases.findings_of import find_components
 from tests.cases.folders import CLASSES, CLASSES_WITH_IGNORE, REGIONS, make_model, read, write_image, write_json
 
 
