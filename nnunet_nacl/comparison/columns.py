@@ -6,16 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nnunet_nacl.documents.results import MASKS, CaseResult, mask_metrics, nanmean
+from nnunet_nacl.metrics.calibration_error import MASK_METRICS
 
 __all__ = ["CALIBRATION_METRICS", "RANK_METRICS", "Column", "column_values", "family_of", "make_columns"]
 
-CALIBRATION_METRICS = ("ECE", "CECE_mean", "CECE_sum", "NLL", "Brier")
-_SHORT = {
-    "Dice": "DSC",
-    "HD95_mm": "HD95",
-    "CECE_mean": "CECE",
-    "CECE_sum": "CECE (sum)",
-}
+CALIBRATION_METRICS = {name: metric for name, metric in MASK_METRICS.items() if metric.compared}
+_SHORT = {"Dice": "DSC", "HD95_mm": "HD95"} | {name: metric.title for name, metric in CALIBRATION_METRICS.items()}
 
 RANK_METRICS = ("Dice", "HD95_mm", "ECE:foreground", "CECE_mean:foreground")
 """The four metrics of the paper's ranks (fig. 2)."""
@@ -46,7 +42,7 @@ class Column:
     @property
     def short(self) -> str:
         """The metric's name alone."""
-        return _SHORT.get(self.metric, self.metric)
+        return _SHORT[self.metric]
 
     @property
     def unitless_title(self) -> str:
@@ -72,7 +68,7 @@ def make_columns(structures: Sequence[Mapping[str, str]]) -> dict[str, Column]:
             result[column_id] = Column(title, "discrimination", better, unit, metric, structure=structure)
     for metric in CALIBRATION_METRICS:
         for mask in MASKS:
-            title = f"{_SHORT.get(metric, metric)} {mask}"
+            title = f"{_SHORT[metric]} {mask}"
             result[f"{metric}:{mask}"] = Column(title, "calibration", "lower", "", metric, mask)
     return result
 
@@ -103,4 +99,4 @@ def family_of(column_id: str, column: Column) -> str | None:
         return "discrimination"
     if column_id in ("ECE:foreground", "CECE_mean:foreground"):
         return "calibration"
-    return "calibration_masks" if column.metric in ("ECE", "NLL", "Brier") else None
+    return "calibration_masks" if CALIBRATION_METRICS[column.metric].tested else None

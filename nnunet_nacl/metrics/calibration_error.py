@@ -6,16 +6,17 @@ Penalty-Based Constraints", Medical Image Analysis 2025. Every function gives Na
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.overlap import Overlap
 
-__all__ = ["PaperScores", "ace", "brier", "brier_per_row", "cece", "class_errors", "ece", "ece_per_row"]
-__all__ += ["mask_metrics", "mce", "nanmean", "nll", "nll_per_row", "paper_mean", "paper_scores"]
+__all__ = ["MASK_METRICS", "MaskMetric", "PaperScores", "ace", "brier", "brier_per_row", "cece", "class_errors", "ece"]
+__all__ += ["ece_per_row", "mask_metrics", "mce", "nanmean", "nll", "nll_per_row", "paper_mean", "paper_scores"]
 
 
 def _gaps(count: np.ndarray, confidence: np.ndarray, positive: np.ndarray) -> np.ndarray:
@@ -86,20 +87,6 @@ def mce(stats: BinStats) -> float:
     return _over_bins(stats, np.nanmax)
 
 
-def mask_metrics(stats: BinStats) -> dict[str, float]:
-    """All metrics of one mask, the proper scores included, under the names that calibration.json gives them."""
-    return {
-        "n_voxels": stats.n_voxels,
-        "ECE": ece(stats),
-        "CECE_sum": cece(stats, reduction="sum"),
-        "CECE_mean": cece(stats, reduction="mean"),
-        "ACE": ace(stats),
-        "MCE": mce(stats),
-        "NLL": nll(stats),
-        "Brier": brier(stats),
-    }
-
-
 def nanmean(values: Iterable[float]) -> float:
     """Mean of the values that are defined; NaN if none is."""
     values = [value for value in values if not np.isnan(value)]
@@ -141,6 +128,76 @@ def brier(stats: BinStats) -> float:
     For regions the mean over regions.
     """
     return float(brier_per_row(stats).mean())
+
+
+@dataclass(frozen=True)
+class MaskMetric:
+    """What is computed from the sums of a mask, and where it is shown.
+
+    Attributes:
+        function: Its value; NaN where no voxel was counted.
+        title: Its name for people.
+        printed: Whether the tables by mask have it: that of `nnunet_nacl evaluate`, and of `compare` if it is compared.
+        compared: Whether it is a column of `nnunet_nacl compare`. Lower is then better.
+        tested: Whether its differences are tested on every mask; each test takes power from the others.
+        meaning: For whoever reads a comparison, in sentences; needed if it is compared.
+    """
+
+    function: Callable[[BinStats], float]
+    title: str
+    printed: bool = True
+    compared: bool = False
+    tested: bool = False
+    meaning: str = ""
+
+
+MASK_METRICS = {
+    "ECE": MaskMetric(
+        ece,
+        "ECE",
+        compared=True,
+        tested=True,
+        meaning="Expected calibration error: by how much confidence and accuracy differ, on average over the voxels. "
+        "Of a network with ECE 0 the answers given with 90 % confidence are right nine times in ten. Lower is better.",
+    ),
+    "CECE_mean": MaskMetric(
+        cece,
+        "CECE",
+        compared=True,
+        meaning="The same for each class's probability by itself, rare classes included; mean over classes.",
+    ),
+    "CECE_sum": MaskMetric(
+        partial(cece, reduction="sum"),
+        "CECE (sum)",
+        printed=False,  # the mean times the number of classes
+        compared=True,
+        meaning="The sum over classes instead of the mean.",
+    ),
+    "ACE": MaskMetric(ace, "ACE"),
+    "MCE": MaskMetric(mce, "MCE"),
+    "NLL": MaskMetric(
+        nll,
+        "NLL",
+        compared=True,
+        tested=True,
+        meaning="Negative log likelihood in nats: grows where the truth was given little probability. It rewards being "
+        "right as well as being calibrated. Lower is better.",
+    ),
+    "Brier": MaskMetric(
+        brier,
+        "Brier",
+        compared=True,
+        tested=True,
+        meaning="Squared distance between the probabilities and the truth. Rewards both, as NLL does, but forgives "
+        "single bad voxels. Lower is better.",
+    ),
+}
+"""By the names that calibration.json gives them. A metric that is added here is in every document and table."""
+
+
+def mask_metrics(stats: BinStats) -> dict[str, float]:
+    """All metrics of one mask, the proper scores included, under the names that calibration.json gives them."""
+    return {"n_voxels": stats.n_voxels} | {name: metric.function(stats) for name, metric in MASK_METRICS.items()}
 
 
 _DECIMALS = 4

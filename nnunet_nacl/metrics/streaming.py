@@ -92,7 +92,7 @@ class CalibrationMetric:
             self.stats = self.stats + count_masks(probs, target, valid=valid, **kind)[self.mask]
 
     def compute(self) -> dict[str, float]:
-        """The metrics of everything seen by all ranks: ECE, CECE_sum, CECE_mean, ACE, MCE, NLL, Brier, n_voxels."""
+        """The metrics of everything seen by all ranks: n_voxels, and those of ``MASK_METRICS`` by name."""
         return {name: float(value) for name, value in mask_metrics(self.merged()).items()}
 
     def merged(self) -> BinStats:

@@ -13,13 +13,14 @@ from nnunet_nacl.documents.results import MASK_NOTES, Evaluation
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_writable, to_csv_text
 from nnunet_nacl.json_files import one_line
+from nnunet_nacl.metrics.calibration_error import MASK_METRICS
 from nnunet_nacl.show.text_table import aligned, number
 
 __all__ = ["check_csv", "csv_text", "table_text"]
 
 _SHOWN = 3  # so many cases are named in a line
 _HEADER = ("scope", "case", "structure", "mask", "metric", "value")
-_SCORES = ("ECE", "CECE_mean", "ACE", "MCE", "NLL", "Brier")
+_SCORES = [name for name, metric in MASK_METRICS.items() if metric.printed]
 
 
 def table_text(evaluation: Evaluation, title: str = "") -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 from nnunet_nacl.documents.results import MASK_NOTES, MASKS
 from nnunet_nacl.files import write_atomically
+from nnunet_nacl.metrics.calibration_error import MASK_METRICS
 from nnunet_nacl.show.drawing import LOWEST_CONFIDENCE, confidence_scale
 from nnunet_nacl.show.findings import key_findings, verdicts
 from nnunet_nacl.show.gallery import Gallery, make_gallery
@@ -101,6 +102,7 @@ def _render(data: Mapping[str, Any], figures: Sequence[Mapping[str, Any]], galle
         lowest_confidence=f"{LOWEST_CONFIDENCE:g}",
         few_voxels=FEW_VOXELS,
         scale=data_uri(confidence_scale(), ".png") if galleries else "",
+        calibration_metrics=MASK_METRICS,
         masks={mask: MASK_NOTES[mask].format(**evaluation) for mask in MASKS if mask in used},
     )
 

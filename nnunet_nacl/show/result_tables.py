@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_nacl.comparison.alignment import Dataset, some
-from nnunet_nacl.comparison.columns import RANK_METRICS
+from nnunet_nacl.comparison.columns import CALIBRATION_METRICS, RANK_METRICS
 from nnunet_nacl.comparison.comparison import Comparison
 from nnunet_nacl.documents.comparison_file import TABLES
 from nnunet_nacl.documents.results import MASK_NOTES, MASKS
@@ -102,19 +102,19 @@ def _calibration(comparison: Comparison, dataset: Dataset, suffix: str) -> Table
 
 
 def _masks(comparison: Comparison, dataset: Dataset, suffix: str) -> Table:
-    metrics = ("ECE", "CECE_mean", "NLL", "Brier")
+    metrics = {name: metric.title for name, metric in CALIBRATION_METRICS.items() if metric.printed}
     rows: list[list[Cell | str]] = []
     for mask in MASKS:
         cells = _cells(comparison, dataset, [f"{metric}:{mask}" for metric in metrics], decimals=4)
         rows += [[mask, *row] for row in _rows(comparison.labels.values(), cells)]
     masks = "; ".join(f"{mask}: {MASK_NOTES[mask].format(**vars(dataset.settings))}" for mask in MASKS)
     caption = (
-        f"Calibration by mask on {dataset.where}: mean over cases of ECE, CECE (mean over "
-        f"{'regions' if dataset.regions else 'classes'}), negative log likelihood (nats) and Brier score, "
+        f"Calibration by mask on {dataset.where}: mean over cases of {', '.join(metrics.values())} (CECE: mean over "
+        f"{'regions' if dataset.regions else 'classes'}; NLL: negative log likelihood in nats), "
         f"{dataset.settings.n_bins} bins. Masks: {masks}. Lower is better. Best of each mask bold, second underlined."
         f"{_undefined(comparison, dataset, [f'ECE:{mask}' for mask in MASKS])}"
     )
-    header = ["mask", "method", *(comparison.columns[f"{metric}:foreground"].short for metric in metrics)]
+    header = ["mask", "method", *metrics.values()]
     return Table(f"calibration_masks{suffix}", "Calibration by mask", caption, header, rows, dataset.name)
 
 

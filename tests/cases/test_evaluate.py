@@ -56,6 +56,7 @@ def test_agrees_with_slow_loops_over_voxels(make_validated, labels):
     for case in evaluation.cases:
         for mask, expected in slow_case(model, case.case, labels).items():
             actual = mask_metrics(case.stats[mask])
+            assert actual.keys() == {"n_voxels", *expected}  # a new metric has its slow version
             for name, value in expected.items():
                 assert actual[name] == pytest.approx(value, abs=1e-9, nan_ok=True), (mask, name)
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nnunet_nacl.comparison.columns import column_values, family_of, make_columns
+from nnunet_nacl.comparison.columns import CALIBRATION_METRICS, column_values, family_of, make_columns
 from nnunet_nacl.comparison.comparison import Comparison, verdict_of
 from nnunet_nacl.comparison.entries import Entry
 from nnunet_nacl.comparison.statistics import holm, paired_difference, wilcoxon_p
@@ -31,6 +31,7 @@ def test_columns_hold_what_the_evaluation_says():
     for metric in ("ECE", "CECE_mean", "CECE_sum", "NLL", "Brier"):
         for mask in ("foreground", "predicted", "all"):
             assert values[f"{metric}:{mask}"] == mask_metrics(case.stats[mask])[metric]
+    assert all(metric.meaning for metric in CALIBRATION_METRICS.values())
     assert columns["HD95_mm:1"].title == "HD95 Anterior (mm)" and columns["Dice"].better == "higher"
 
 
