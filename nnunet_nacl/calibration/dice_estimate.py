@@ -66,6 +66,8 @@ class StructureEstimate:
         bounds: The least and the greatest value that there can be; NaN, as in a file, is infinite.
         voxel: Volume of a voxel where errors grow with the volume: they are relative to the expected volume plus this.
             None where they are alike everywhere.
+        lowest_tenth: A tenth of the patients have no higher predicted value, each predicted by what the others teach;
+            NaN where nothing was learned, in files of earlier versions too.
 
     Raises:
         ValueError: Lists do not belong together, ``alpha`` is not in (0, 1), or ``voxel`` is not positive.
@@ -78,6 +80,7 @@ class StructureEstimate:
     alpha: float = DEFAULT_ALPHA
     bounds: tuple[float, float] = (0.0, 1.0)
     voxel: float | None = None
+    lowest_tenth: float = math.nan
 
     def __post_init__(self) -> None:
         if not 0 < self.alpha < 1:
@@ -128,8 +131,11 @@ class StructureEstimate:
         scale = _scale(x, voxel)
         kept = [patient != i for i in range(len(number))]
         lines = np.array([_fit_line(x[k], y[k], weight[k], scale[k]) for k in kept]).reshape(-1, 2)
-        residual = np.abs(y - _at(lines[patient], x)) / scale if len(number) > 1 else np.full(len(names), np.nan)
-        return cls(_fit_line(x, y, weight, scale), lines, patient, residual, float(alpha), bounds, voxel)
+        residual, low = np.full(len(names), np.nan), math.nan
+        if len(number) > 1:
+            predicted = np.clip(_at(lines[patient], x), *bounds)
+            residual, low = np.abs(y - _at(lines[patient], x)) / scale, _quantile(predicted, weight / weight.sum(), 0.1)
+        return cls(_fit_line(x, y, weight, scale), lines, patient, residual, float(alpha), bounds, voxel, low)
 
     @property
     def n_patients(self) -> int:

@@ -120,7 +120,7 @@ class LearnedPresence:
         voxel: Volume of a voxel, the median of the cases'.
         present: By structure, whether it is in a scan. Structures that are in all cases, or in none, are missing.
         real: By structure, whether a component of it overlaps the truth.
-        listed: Structures whose components are findings: those that are absent from some cases, or often in pieces.
+        listed: Structures whose components are findings: those that are absent from some cases, or in pieces in most.
     """
 
     voxel: float

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 __all__ = [
+    "FOLDS",
     "ORDERS",
     "Coverage",
     "QualityReport",
@@ -26,6 +27,8 @@ __all__ = [
 
 ORDERS = ("expected Dice", "entropy", "confidence", "volume")
 """What cases are ordered by; ``volume``: how unusual the expected volumes are among the cases."""
+FOLDS = "folds"
+"""By how far the networks of several folds agree, where cases were predicted by more than one."""
 _SHARES = (0.05, 0.1, 0.2, 0.3, 0.5)
 
 Values = Sequence[float] | np.ndarray
@@ -49,6 +52,8 @@ class QualityRows:
         level: Of the intervals.
         reservations: What must be said beside the predictions.
         voxel: Volume of a voxel, the median of the cases'; None where it is not known.
+        members_dice: (n, S) mean Dice between the segmentations of two folds, NaN where neither has the structure; None
+            where one network predicted the cases.
     """
 
     structures: tuple[str, ...]
@@ -63,6 +68,7 @@ class QualityRows:
     level: float = math.nan
     reservations: tuple[str, ...] = ()
     voxel: float | None = None
+    members_dice: np.ndarray | None = None
 
     @property
     def lowest_expected(self) -> np.ndarray:
@@ -83,7 +89,8 @@ class QualityRows:
     @property
     def trust(self) -> dict[str, np.ndarray]:
         """Of each case by the name of the order, larger is better."""
-        return dict(zip(ORDERS, (self.lowest_expected, -self.entropy, self.confidence, -self.unusual_volume)))
+        trust = dict(zip(ORDERS, (self.lowest_expected, -self.entropy, self.confidence, -self.unusual_volume)))
+        return trust if self.members_dice is None else trust | {FOLDS: _lowest(self.members_dice)}
 
     @property
     def lowest_true(self) -> np.ndarray:
@@ -222,17 +229,18 @@ class QualityReport:
     """How far the promises hold.
 
     Attributes:
-        threshold: A case is bad where the Dice of some structure is below.
+        threshold: A case is bad where the Dice of some structure is below: one, or by structure where they differ.
         error_of_expected: Mean absolute error of expected Dice, over structures of cases.
         error_of_predicted: The same of predicted Dice; NaN where nothing is predicted.
         coverage: Of its intervals; None where nothing is predicted.
-        orders: ``AURC`` and ``rho`` of a case's lowest Dice, by name of the order: ``ORDERS``, ``oracle``, ``random``.
+        orders: ``AURC`` and ``rho`` of a case's lowest Dice, by name of the order: ``ORDERS``, ``FOLDS`` where
+            several predicted the cases, ``oracle``, ``random``.
         workload: Rows by share, by name of the order; cases without any structure first.
         n_cases: Cases with a true Dice.
         n_bad: Those below the threshold.
     """
 
-    threshold: float
+    threshold: float | dict[str, float]
     error_of_expected: float
     error_of_predicted: float
     coverage: Coverage | None
@@ -248,28 +256,30 @@ class QualityReport:
         return {names.get(name, name): value for name, value in values.items()}
 
 
-def quality_report(rows: QualityRows, threshold: float) -> QualityReport:
+def quality_report(rows: QualityRows, threshold: float | Sequence[float]) -> QualityReport:
     """Every number that is reported of one method.
 
     Args:
         rows: Its cases.
-        threshold: A case is bad where its lowest Dice of a structure is below.
+        threshold: A case is bad where the Dice of some structure is below: one, or one a structure in their order.
     """
-    true = rows.lowest_true
+    true, limits = rows.lowest_true, np.broadcast_to(np.asarray(threshold, float), len(rows.structures))
+    above = _lowest(rows.true_dice - limits)
+    different = dict(zip(rows.structures, limits.tolist()))
     error, covered = math.nan, None
     if rows.predicted is not None:
         predicted, low, high = rows.predicted.reshape(-1, 3).T
         error = mean_absolute_error(predicted, rows.true_dice.ravel())
         covered = coverage(low, high, rows.true_dice.ravel())
     return QualityReport(
-        threshold,
+        different if len(set(limits.tolist())) > 1 else float(limits[0]),
         mean_absolute_error(rows.expected_dice.ravel(), rows.true_dice.ravel()),
         error,
         covered,
         compare_orders(true, rows.trust),
-        {order: workload(trust, true, threshold) for order, trust in rows.trust.items()},
+        {order: workload(trust, above, 0.0) for order, trust in rows.trust.items()},
         int(np.count_nonzero(~np.isnan(true))),
-        int(np.count_nonzero(true < threshold)),
+        int(np.count_nonzero(above < 0)),
     )
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from nnunet_nacl.cases.ledger import Ledger
 from nnunet_nacl.cases.logits_export import ExportedLogits, watch_plans
 from nnunet_nacl.cases.measure import measure, sign
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
+from nnunet_nacl.cases.quality_block import QUALITY
 from nnunet_nacl.cases.sample_files import make_sample
 from nnunet_nacl.documents.document import FILE_NAME
 from nnunet_nacl.documents.results import LARGEST_LOGIT, EvaluationSettings
@@ -57,10 +58,13 @@ class MeasuredExport:
     Attributes:
         folder: Where the predictions go, and their ground truth.
         settings: What is measured.
+        members_dice: Of the case that comes next, by nnU-Net's key, the mean Dice between the segmentations of two
+            folds; empty where one network predicts.
     """
 
     folder: PredictionFolder
     settings: EvaluationSettings = EvaluationSettings()
+    members_dice: Mapping[str, float] = field(default_factory=dict)
 
     def __call__(
         self,
@@ -110,6 +114,8 @@ class MeasuredExport:
             result = measure(files, made, self.settings)
             make_sample(made, files, folder, self.settings, save=True)
             largest = max(float(exported.logits.max()), -float(exported.logits.min()))
+            for key, value in self.members_dice.items():
+                result.blocks[QUALITY]["structures"][key]["members_dice"] = value
             blocks = result.blocks | {LARGEST_LOGIT: largest}
             result = replace(result, signature=sign(labels, self.settings, files), blocks=blocks)
         save_case(folder.folder / FILE_NAME, labels, result)

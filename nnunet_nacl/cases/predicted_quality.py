@@ -46,10 +46,12 @@ class QualityOfMap:
     Attributes:
         path: The map.
         record: What its file holds beside it.
-        learned: For the segmentations that lie in the folder.
+        learned: For the segmentations that lie in the folder; of those that are decided for F-beta, whose Dice nobody
+            learned, for nnU-Net's own.
         keys: nnU-Net's key of each structure, in order.
         as_network: Whether the cases' probabilities are known as the network gave them: presence and findings are
             learned from those, and not known of a folder that was calibrated before.
+        delivered: ``argmax``, ``decided`` or ``fbeta``: which segmentations these are.
     """
 
     path: Path
@@ -57,11 +59,22 @@ class QualityOfMap:
     learned: LearnedQuality
     keys: tuple[str, ...]
     as_network: bool = True
+    delivered: str = "argmax"
+
+    @property
+    def predicts_dice(self) -> bool:
+        """Whether the Dice of such segmentations was learned; what is there, and volumes, do not depend on labels."""
+        return self.delivered != "fbeta"
 
     @property
     def presence(self) -> LearnedPresence | None:
         """What was learned about what is there; None where nothing was, or it may not be asked."""
         return self.record.quality.presence if self.record.quality and self.as_network else None
+
+    @property
+    def lowest_tenth(self) -> dict[str, float]:
+        """By nnU-Net's key the predicted Dice that a tenth of the held-out cases stayed below; NaN if unknown."""
+        return {key: estimate.lowest_tenth for key, estimate in self.learned.dice.items()}
 
     @property
     def listed(self) -> list[str]:
@@ -97,13 +110,13 @@ class QualityOfMap:
         Args:
             path: calibration_map.json.
             structures: nnU-Net's key of each structure, in order.
-            delivered: ``argmax`` or ``decided``.
+            delivered: ``argmax``, ``decided`` or ``fbeta``.
 
         Raises:
             UserError: The map is of other structures or holds nothing learned.
         """
         record = read_record(path)
-        if (learned := record.learned.get(delivered)) is None:
+        if (learned := record.learned.get("argmax" if delivered == "fbeta" else delivered)) is None:
             why = f" ({record.quality.why_not})" if record.quality and record.quality.why_not else ""
             raise UserError(
                 f"{path} has learned nothing about Dice and volumes of {delivered} segmentations{why}; calibrate "
@@ -111,27 +124,33 @@ class QualityOfMap:
             )
         if not set(structures) == set(learned.dice) == set(learned.volume):
             raise UserError(f"{path}: what it learned is of other structures than its map; calibrate again.")
-        return cls(path, record, learned, structures)
+        return cls(path, record, learned, structures, delivered=delivered)
 
     def predict(self, review: CaseReview) -> PredictedCase:
         """Dice, volumes and presence of structures in a case, from its row."""
         dice, volume, present, presence = [], [], [], self.presence
         same = self.record.quality is not None and review.unit == self.record.quality.unit
         for key, structure in zip(self.keys, review.structures):
-            dice.append(self.learned.dice[key].predict(structure.expected_dice))
+            known = self.predicts_dice
+            dice.append(self.learned.dice[key].predict(structure.expected_dice) if known else _UNKNOWN)
             volume.append(self.learned.volume[key].predict(structure.expected_volume) if same else _UNKNOWN)
             present.append(presence.present_probability(key, *structure.network) if presence and same else math.nan)
         return PredictedCase(tuple(dice), tuple(volume), tuple(present))
 
     def judge(self, findings: Sequence[StructureFindings], unit: str) -> tuple[StructureFindings, ...]:
-        """The findings of a case with the probability that each is real.
+        """The findings of a case with the probability that each is real; of nnU-Net's own labels alone.
 
         Args:
             findings: By structure.
             unit: Of their volumes.
         """
         presence = self.presence
-        if presence is None or self.record.quality is None or unit != self.record.quality.unit:
+        if (
+            presence is None
+            or self.delivered != "argmax"
+            or self.record.quality is None
+            or unit != self.record.quality.unit
+        ):
             return tuple(findings)
         return tuple(
             replace(
@@ -144,13 +163,23 @@ class QualityOfMap:
             for structure in findings
         )
 
-    def reservations(self, cases: Iterable[str]) -> list[str]:
-        """What must be said beside predictions for cases of these names."""
-        notes = [] if self.learned.as_deployed else [f"The map learned {SINGLE_NETWORKS}."]
+    def reservations(self, cases: Iterable[str], *, several: bool = True) -> list[str]:
+        """What must be said beside predictions.
+
+        Args:
+            cases: Their names.
+            several: Whether several networks predicted them, or perhaps.
+        """
+        notes = [f"The map learned {SINGLE_NETWORKS}."] if several and not self.learned.as_deployed else []
         if shared := sorted(self.record.part_of.keys() & set(cases)):
             notes.append(
                 f"The map learned from cases of the same names ({len(shared)}, {shared[0]} first): if they are the "
                 "same, Dice is predicted better here than it will be for new ones."
+            )
+        if self.delivered != "argmax" and self.presence and self.presence.real:
+            notes.append(
+                "Which findings are real was learned on nnU-Net's own labels: of decided ones findings.csv gives no "
+                "real_probability."
             )
         return notes
 

@@ -183,6 +183,7 @@ class _Values:
     volume: float
     true_volume: float
     dice: float = math.nan
+    members_dice: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -216,10 +217,13 @@ def rows_of_blocks(blocks: Sequence[Any], keys: tuple[str, ...]) -> QualityRows 
         return None
     if any(block.structures.keys() != set(keys) for block in found):
         return None
-    names = ("expected_dice", "dice", "expected_volume", "true_volume")
+    names = ("expected_dice", "dice", "expected_volume", "true_volume", "members_dice")
     tables = [np.array([[getattr(block.structures[key], name) for key in keys] for block in found]) for name in names]
     entropy, confidence = (np.array([getattr(block, name) for block in found]) for name in ("entropy", "confidence"))
-    dice, true, volume, true_volume = tables
+    dice, true, volume, true_volume, members = tables
     units, voxel = tuple(sorted({block.unit for block in found})), float(np.median([block.voxel for block in found]))
+    known = None if np.isnan(members).all() else members
     size = voxel if voxel > 0 else None  # NaN in what earlier versions wrote
-    return QualityRows(keys, dice, true, volume, true_volume, entropy, confidence, units, voxel=size)
+    return QualityRows(
+        keys, dice, true, volume, true_volume, entropy, confidence, units, voxel=size, members_dice=known
+    )

@@ -123,6 +123,7 @@ def run(args: argparse.Namespace) -> int:
     import shlex
     import sys
 
+    from nnunet_nacl.cases.dice_thresholds import DiceThresholds
     from nnunet_nacl.comparison.alignment import align
     from nnunet_nacl.comparison.comparison import Comparison
     from nnunet_nacl.comparison.comparison_json import comparison_to_json
@@ -137,6 +138,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.show.figure_choice.standard import standard_figures
     from nnunet_nacl.show.page import make_page
     from nnunet_nacl.show.predicted_dice import quality_figures
+    from nnunet_nacl.show.presence_table import presence_tables
     from nnunet_nacl.show.quality_tables import quality_tables
     from nnunet_nacl.show.result_tables import make_tables, write_tables
     from nnunet_nacl.show.text_table import terminal_text
@@ -162,10 +164,12 @@ def run(args: argparse.Namespace) -> int:
                 "`nnunet_nacl evaluate` with the same options for both."
             )
     comparison = Comparison(entries, datasets, n_bootstrap=args.bootstrap, seed=args.seed)
+    below = {one.name: DiceThresholds.of(args.threshold, one.structures).values for one in datasets}
     quality = {
         one.name: quality_by_entry(selection, one, asked) for selection, one, asked in zip(found, datasets, maps)
     }
-    tables = [*make_tables(comparison), *quality_tables(comparison, quality, args.threshold)]
+    tables = [*make_tables(comparison), *quality_tables(comparison, quality, below)]
+    tables += presence_tables(comparison)
     written = write_tables(tables, folder, comparison.notes)
     figures = [*standard_figures(comparison, relative), *figures_over_settings(comparison)]
     figures += quality_figures(comparison, quality)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from nnunet_nacl.cli.options import (
     add_files,
@@ -65,7 +64,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         add(f"-{mask}", metavar="MM", type=float, default=2.0, help=explained)
     directions = "HD95 of both directions pooled, or the larger of the two directions' (default: %(default)s)"
     add("-hd", choices=("pooled", "max"), default="pooled", help=directions)
-    add_threshold(parser)
+    add_threshold(parser, nargs=1)
     learned = "measure pred_folder through this map, predict Dice by what it learned, and report how far that holds"
     add("-map", metavar="FILE", help=learned)
     add("--paper", action="store_true", help="also the NACL paper's own evaluation, for its tables (classes only)")
@@ -80,7 +79,9 @@ def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from nnunet_nacl.calibration.quality_report import quality_report
+    from nnunet_nacl.cases.dice_thresholds import DiceThresholds
     from nnunet_nacl.cases.folds import default_output, evaluate_folds
+    from nnunet_nacl.cases.held_out_presence import learn_presence
     from nnunet_nacl.cases.locate import find_fold_folders, model_folder
     from nnunet_nacl.cases.predicted_quality import QualityOfMap
     from nnunet_nacl.cases.prediction_folder import PredictionFolder
@@ -91,6 +92,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.files import to_json_text, write_atomically
     from nnunet_nacl.json_files import one_line, read_dict
     from nnunet_nacl.show.evaluation_table import check_csv, csv_text, table_text
+    from nnunet_nacl.show.presence_table import presence_text
     from nnunet_nacl.show.quality_tables import quality_text
 
     by_name, by_folder, asked = args.d is not None, args.gt_folder is not None, None
@@ -107,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
         settings = EvaluationSettings(args.bins, args.dilated, args.boundary, args.hd, args.paper)
     except ValueError as error:
         raise UserError(str(error)) from None
-    threshold: Any = threshold_of(args)
+    below = threshold_of(args)
     processes = number_of_processes(args.np)
 
     if by_name:
@@ -139,11 +141,17 @@ def run(args: argparse.Namespace) -> int:
         folders, settings=settings, chill=args.chill, output=args.o, num_processes=processes, progress=True
     )
     print(table_text(evaluation, one_line(f"{title}: {len(evaluation.cases)} cases")))
+    threshold = DiceThresholds.of(below, evaluation.names).values
     rows = quality_rows(evaluation.cases)
     if rows and asked:
         rows = asked.learned.predict_dice(rows, asked.reservations(case.case for case in evaluation.cases))
     if rows:
         print(f"\n{quality_text(rows, threshold)}")
+    groups = asked.record.groups if asked else {}
+    patients = [groups.get(case.case, case.case) for case in evaluation.cases]
+    there = learn_presence(evaluation.cases, evaluation.names, patients)
+    if text := presence_text(there):
+        print(f"\n{text}")
     if rows and asked:
         print("".join(f"note: {note}\n" for note in rows.reservations), end="")
         predicted = asked.named() | {"notes": rows.reservations}

@@ -6,6 +6,7 @@ import argparse
 import os
 
 __all__ = [
+    "REASON_TO_LOOK",
     "add_decision",
     "add_files",
     "add_groups",
@@ -17,8 +18,6 @@ __all__ = [
     "number_of_processes",
     "threshold_of",
 ]
-
-_THRESHOLD = 0.8
 
 
 def add_model(parser: argparse.ArgumentParser, *, required: bool = False, folds: str = "every fold present") -> None:
@@ -81,15 +80,31 @@ def add_decision(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-beta", metavar="BETA", type=float, help=beta)
 
 
-def add_threshold(parser: argparse.ArgumentParser, meaning: str = "a case is bad, and should be found,") -> None:
+def add_threshold(
+    parser: argparse.ArgumentParser,
+    meaning: str = "a case is bad, and should be found, where the Dice of some structure is below",
+    default: str = "0.8",
+    nargs: int | str = "+",
+) -> None:
     """Adds ``-threshold``.
 
     Args:
         parser: Of the subcommand.
         meaning: What holds below, for the help.
+        default: What holds without it.
+        nargs: 1 where the subcommand has arguments without a flag, which may follow.
     """
-    below = f"{meaning} where the Dice of some structure is below (default: {_THRESHOLD})"
-    parser.add_argument("-threshold", metavar="DICE", type=float, help=below)
+    single = "STRUCTURE=DICE, by name or label, for a single structure"
+    parser.add_argument(
+        "-threshold", metavar="DICE", nargs=nargs, action="extend", help=f"{meaning} (default: {default}); {single}"
+    )
+
+
+REASON_TO_LOOK = {
+    "meaning": "a predicted Dice below is a reason to look",
+    "default": "of each structure what nine in ten of the map's held-out cases exceeded",
+}
+"""What ``-threshold`` means in a review list."""
 
 
 def add_findings(parser: argparse.ArgumentParser) -> None:
@@ -103,24 +118,21 @@ def add_findings(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def threshold_of(args: argparse.Namespace, unknown: str = "") -> float | None:
-    """The value of ``-threshold``, or its default.
+def threshold_of(args: argparse.Namespace, unknown: str = "") -> dict[str, float]:
+    """The values of ``-threshold`` as :mod:`nnunet_nacl.cases.dice_thresholds` takes them; empty for the defaults.
 
     Args:
         args: Of the subcommand.
-        unknown: Why Dice is not known; then there is no default.
+        unknown: Why Dice is not known.
 
     Raises:
-        UserError: It is no Dice, or was given where Dice is not known.
+        UserError: One is no Dice, or they were given where Dice is not known.
     """
+    from nnunet_nacl.cases.dice_thresholds import parse_thresholds
     from nnunet_nacl.errors import UserError
 
-    given = args.threshold
-    if given is None:
-        return None if unknown else _THRESHOLD
-    if not 0 <= given <= 1:
-        raise UserError(f"-threshold is a Dice, from 0 to 1, got {given:g}.")
-    if unknown:
+    given = parse_thresholds(args.threshold or ())
+    if given and unknown:
         raise UserError(f"-threshold is about predicted Dice, of which nothing is known: {unknown}")
     return given
 

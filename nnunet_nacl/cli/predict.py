@@ -6,6 +6,7 @@ import argparse
 import os
 
 from nnunet_nacl.cli.options import (
+    REASON_TO_LOOK,
     add_decision,
     add_findings,
     add_inference,
@@ -73,7 +74,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-map", metavar="FILE", help="calibration map of this model (default: calibration_map.json in its folder)")
     add_decision(parser)
     add("-pp_pkl_file", metavar="FILE", help="apply this postprocessing.pkl of nnU-Net")
-    add_threshold(parser, "a reason to look")
+    add_threshold(parser, **REASON_TO_LOOK)
     add_findings(parser)
     add(
         "-maps",
@@ -120,13 +121,14 @@ def run(args: argparse.Namespace) -> int:
     given, beta = Path(args.map) if args.map else None, beta_of(args.decide, args.beta)
     model = TrainedModel.open(folder, folds=args.f, checkpoint=args.chk, calibration_map=given, beta=beta)
     postprocessing, source = _postprocessing(args.pp_pkl_file, model.treatment.beta is not None)
+    predicts_dice = model.quality is not None and model.quality.predicts_dice
     processes = {"preprocessing_processes": args.npp, "export_processes": args.nps}
     scans = ScanRun(
         Path(args.i),
         Path(args.o),
         maps=() if args.maps is None else tuple(args.maps) or None,
         threshold=threshold_of(
-            args, "" if model.quality else " ".join(model.missing) or "the map has learned nothing."
+            args, "" if predicts_dice else " ".join(model.missing) or "the map has learned nothing."
         ),
         postprocessing=postprocessing,
         postprocessing_source=source,
@@ -162,6 +164,8 @@ def run(args: argparse.Namespace) -> int:
         signal.signal(signal.SIGTERM, before)
 
     print_list(found, scans.output)
+    if args.maps is not None:
+        print(f"maps: {scans.output / 'maps'}/SCAN/")
     if n_waiting := list(found.problems.values()).count(NOT_YET):
         print(f"{n_waiting} scans of other parts are not done; the part that ends last lists them.")
     report_problems("predict", problems)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from nnunet_nacl.cli.options import (
+    REASON_TO_LOOK,
     add_decision,
     add_files,
     add_findings,
@@ -98,7 +99,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add("-dtype", choices=("uint8", "float32"), default="uint8", help="of the maps (default: %(default)s, 255 = 1)")
     add_findings(parser)
-    add_threshold(parser, "with -map: a reason to look")
+    add_threshold(parser, f"with -map: {REASON_TO_LOOK['meaning']}", REASON_TO_LOOK["default"])
     add("--save_probabilities", action="store_true", help="save the probabilities (npz, pkl) too, to evaluate OUT")
     add("-gt", metavar="FOLDER", help="with -decide: ground truth, for the true Dice before and after")
     add_groups(parser)
@@ -134,7 +135,10 @@ def run(args: argparse.Namespace) -> int:
     groups = read_groups(args.groups, [member.case for member in find_cases(members)[0]]) if args.groups else None
     treatment, quality = open_map(members, args.map, beta_of(args.decide, args.beta))
     found = finding_channels(members[0].labels, args.findings, quality.listed if quality else ())
-    threshold = threshold_of(args, "" if quality else "give the map that predicts it, -map.")
+    unknown = "" if quality else "give the map that predicts it, -map."
+    if quality and not quality.predicts_dice:
+        unknown = "it was not learned for F-beta."
+    threshold = threshold_of(args, unknown)
     asked = FolderReview(
         tuple(members),
         output,

@@ -33,9 +33,11 @@ def print_list(found: ReviewList, output: Path, what: str = "scans") -> None:
 
     rows, shown = found.rows, min(_SHOWN, len(found.rows))
     print(f"{len(rows)} {what}, {found.n_to_look_at} need a look; lowest expected Dice first ({shown} of {len(rows)}):")
-    print(*table_lines(rows[:shown], found.predicted), sep="\n")
+    print(*table_lines(rows[:shown], found.predicted, found.predicts_dice), sep="\n")
     if any(not math.isnan(dice.low) for case in (found.predicted or {}).values() for dice in case.dice):
         print("In brackets: 90 % intervals, for patients like those that the map was learned from.")
+    if found.thresholds:
+        print(f"{found.thresholds.explanation}; -threshold changes it.")
     for case in [row.case for row in rows if found.reasons[row.case]][:_SHOWN]:
         print(f"  {one_line(case)}: {one_line('; '.join(found.reasons[case]))}")
     for note in found.notes:
@@ -46,27 +48,41 @@ def print_list(found: ReviewList, output: Path, what: str = "scans") -> None:
     print("The order is a ranking, no threshold is validated. Research software, not for clinical use.")
 
 
-def table_lines(rows: Sequence[CaseReview], predicted: Mapping[str, PredictedCase] | None = None) -> list[str]:
-    """Rows of the list for the terminal; predicted Dice with its interval stands in the place of the volumes."""
+def table_lines(
+    rows: Sequence[CaseReview], predicted: Mapping[str, PredictedCase] | None = None, predicts_dice: bool = True
+) -> list[str]:
+    """Rows of the list for the terminal.
+
+    Predicted Dice, where there is one, stands with its interval in the place of the volumes; behind it how probably the
+    structure is in the scan, for structures of which that is known.
+    """
     from nnunet_nacl.documents.review_list import volume_text
 
     several = any(row.n_members > 1 for row in rows)
     header = ["rank", "case", "empty", "expected Dice", "entropy", "confidence"]
     header += ["mutual information"] if several else []
-    what = rows[0].unit if predicted is None else "predicted Dice"
-    lines = [header + [one_line(f"{structure.name} ({what})") for structure in rows[0].structures]]
+    predicts_dice = predicts_dice and predicted is not None
+    what = "predicted Dice" if predicts_dice else rows[0].unit
+    present = {row.case: predicted[row.case].present if predicted else () for row in rows}
+    known = [any(p and not math.isnan(p[i]) for p in present.values()) for i in range(len(rows[0].structures))]
+    lines = [header]
+    for structure, has_presence in zip(rows[0].structures, known):
+        lines[0] = [*lines[0], one_line(f"{structure.name} ({what})"), *(["there"] if has_presence else [])]
     for rank, row in enumerate(rows, 1):
         numbers = [row.lowest_expected_dice, row.mean_foreground_entropy, row.mean_foreground_confidence]
         numbers += [row.mean_foreground_mutual_information] if several else []
         empty = "yes" if row.empty else one_line(", ".join(row.empty_structures)) or "-"
         lines.append([str(rank), one_line(row.case), empty])
         lines[-1] += ["-" if math.isnan(x) else f"{x:.3f}" for x in numbers]
-        if predicted is not None:
-            lines[-1] += [_with_interval(one) for one in predicted[row.case].dice]
-            continue
-        for structure in row.structures:
-            spread = "" if structure.volume_sd is None else f" +- {volume_text(structure.volume_sd, 2)}"
-            lines[-1].append(volume_text(structure.volume, 4) + spread)
+        for i, structure in enumerate(row.structures):
+            if predicted is not None and predicts_dice:
+                lines[-1].append(_with_interval(predicted[row.case].dice[i]))
+            else:
+                spread = "" if structure.volume_sd is None else f" +- {volume_text(structure.volume_sd, 2)}"
+                lines[-1].append(volume_text(structure.volume, 4) + spread)
+            if known[i]:
+                p = present[row.case][i] if present[row.case] else math.nan
+                lines[-1].append("-" if math.isnan(p) else f"{p:.2f}")
     return aligned(lines, (1, 2), "")
 
 

@@ -18,9 +18,9 @@ from nnunet_nacl.calibration.learned_quality import (
     check_rows,
 )
 from nnunet_nacl.calibration.quality_report import QualityRows
+from nnunet_nacl.cases.held_out_presence import HeldOutPresence, learn_presence
 from nnunet_nacl.documents.results import CaseResult
 from nnunet_nacl.json_files import encode
-from nnunet_nacl.models.held_out_presence import HeldOutPresence, learn_presence
 
 __all__ = ["HeldOutQuality", "learn_quality"]
 
@@ -86,8 +86,6 @@ class HeldOutQuality:
             lines.append("These are estimates from samples of the voxels.")
         if not self.learned[DELIVERED[0]].as_deployed:
             lines.append(f"Learned {SINGLE_NETWORKS}.")
-        if there := self.presence.table():
-            lines += ["", there]
         return "\n".join(lines)
 
 

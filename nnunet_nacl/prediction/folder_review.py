@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_nacl.cases.case import Case
+from nnunet_nacl.cases.dice_thresholds import Given
 from nnunet_nacl.cases.ensemble import read_ensemble
 from nnunet_nacl.cases.ensemble_members import MemberCase, find_cases, member_names
 from nnunet_nacl.cases.geometry import Geometry, geometry_difference
@@ -48,7 +49,7 @@ from nnunet_nacl.files import remove_leftovers, to_json_text, write_atomically
 from nnunet_nacl.json_files import decode, encode, one_line, read_dict
 from nnunet_nacl.metrics.expected_dice import count_expected
 from nnunet_nacl.metrics.overlap import count_overlap
-from nnunet_nacl.prediction.review_lists import PAGE, REVIEW, ReviewList
+from nnunet_nacl.prediction.review_lists import PAGE, REVIEW, ReviewList, thresholds_of
 
 __all__ = ["DOCUMENT", "FolderReview", "ReviewedFolder", "review_folder"]
 
@@ -207,7 +208,7 @@ def review_folder(
     *,
     page: Callable[[ReviewList], str],
     quality: QualityOfMap | None = None,
-    threshold: float | None = None,
+    threshold: Given | None = None,
     need_all_references: bool = False,
     command: str = "",
     num_processes: int = 1,
@@ -223,7 +224,8 @@ def review_folder(
         asked: What is to be done.
         page: Makes the page (:func:`nnunet_nacl.show.review_page.review_page`).
         quality: What the map has learned of such segmentations; None where nothing is known.
-        threshold: A predicted Dice below is a reason to look.
+        threshold: A predicted Dice below is a reason to look, see
+            :class:`~nnunet_nacl.cases.dice_thresholds.DiceThresholds`; None: none is.
         need_all_references: A case without ground truth is an error, found before the work begins.
         command: For the document.
         num_processes: Cases at the same time; 1 starts no process.
@@ -234,6 +236,8 @@ def review_folder(
         UserError: A folder cannot be used, or not a single case could be done.
     """
     output, first = asked.output, asked.first
+    structures = structures_of(first.labels)
+    below = thresholds_of(threshold, structures, quality)
     found, problems = find_cases(asked.members)
     for member in found:
         if member.case in _NO_NAMES:
@@ -268,7 +272,6 @@ def review_folder(
     if not results:
         listed = "".join(f"\n  {one_line(case)}: {one_line(problem)}" for case, problem in problems.items())
         raise UserError(f"{first.folder}: no case could be done.{listed}")
-    structures = structures_of(first.labels)
     decided = [done.decided for done in results.values() if done.decided]
     if decided:
         content: dict[str, Any] = {"predictions": str(first.folder.resolve()), **map_of(output)}
@@ -281,7 +284,7 @@ def review_folder(
         list(structures.values()),
         members,
         quality,
-        threshold,
+        below,
         problems,
         [] if quality is None else quality.reservations(results),
         _made(asked),
@@ -289,7 +292,7 @@ def review_folder(
     content = {**_document(asked, members, command), "problems": problems}
     if quality is not None:
         content["predicted"] = {
-            "segmentations": quality.learned.delivered,
+            "segmentations": quality.delivered,
             "learned_as_deployed": quality.learned.as_deployed,
             **quality.named(),
         }
@@ -325,17 +328,15 @@ def open_map(
     known = is_calibrated(folder, found)
     if known is False:
         raise UserError(f"{folder.folder} was calibrated by another map than {path}; give that one.")
-    decided = beta == 1 or (bool(known) and (folder.folder / DECISION_FILE).is_file())
+    delivered = "decided" if beta == 1 or (bool(known) and (folder.folder / DECISION_FILE).is_file()) else "argmax"
     try:
-        quality = QualityOfMap.read(file, tuple(structures), "decided" if decided else "argmax")
+        quality = QualityOfMap.read(file, tuple(structures), delivered if beta in (None, 1) else "fbeta")
     except UserError:
         if known:  # asked about what it has learned alone
             raise
         quality = None
     if quality is not None:
         quality = replace(quality, as_network=not known)
-    if beta not in (None, 1):  # of such segmentations nothing was learned
-        quality = None
     return Treatment(None if known else found, beta), quality
 
 

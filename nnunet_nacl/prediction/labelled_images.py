@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.json_files import first_line, read_dict
 from nnunet_nacl.prediction.input_cases import find_input_cases
-from nnunet_nacl.prediction.network import Network
+from nnunet_nacl.prediction.network import Network, PredictedLogits
 from nnunet_nacl.prediction.preprocessed_case import read_and_preprocess
 from nnunet_nacl.prediction.trained_model import TrainedModel
 
@@ -81,8 +82,17 @@ def predict_labelled(
         for case in todo:
             try:
                 found = predictor.predict(read_and_preprocess(model, case))
-                export(found.logits, found.properties, *managers, str(output / case.case))
+                one = replace(export, members_dice=_members_dice(model, found))
+                one(found.logits, found.properties, *managers, str(output / case.case))
             except Exception as error:  # nnU-Net raises anything; a case costs only itself
                 export.tell(case.case, f"cannot be predicted: {type(error).__name__}: {first_line(error)}")
             bar.update()
     return folder
+
+
+def _members_dice(model: TrainedModel, found: PredictedLogits) -> dict[str, float]:
+    """How far the folds agree on each structure, by nnU-Net's key; nothing of a single one."""
+    if found.disagreement is None:
+        return {}
+    keys = [model.labels.key(channel) for channel in model.labels.foreground]
+    return dict(zip(keys, map(float, found.disagreement.dice)))

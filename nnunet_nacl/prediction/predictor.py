@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,13 @@ import numpy as np
 from nnunet_nacl.cases.components import finding_channels
 from nnunet_nacl.cases.treatment import beta_of
 from nnunet_nacl.documents.finding_list import StructureFindings
+from nnunet_nacl.documents.map_file import structures_of
 from nnunet_nacl.documents.review_list import CaseReview, PredictedCase
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.prediction.network import Network
 from nnunet_nacl.prediction.preprocessed_case import preprocess
 from nnunet_nacl.prediction.reasons import reasons_to_look
+from nnunet_nacl.prediction.review_lists import thresholds_of
 from nnunet_nacl.prediction.segmented_case import Postprocessing, segment_case
 from nnunet_nacl.prediction.trained_model import TrainedModel
 
@@ -60,7 +63,8 @@ class Predictor:
         decide: ``dice`` or ``fbeta``: the segmentation with the highest expectation of it; None: nnUNetv2_predict's.
         beta: How many times as much recall weighs as precision, with ``fbeta``; default 2.
         calibration_map: calibration_map.json of this model; None looks for it in the model folder.
-        threshold: A predicted Dice below is a reason to look; None: none is.
+        threshold: A predicted Dice below is a reason to look: one of all structures, or by name; those that are not
+            named have the default, what nine in ten held-out cases exceeded. None: none is.
         postprocessing: nnU-Net's functions and their arguments, chosen for such segmentations.
         device: ``cuda``, ``cpu`` or ``mps``.
         step_size: Of the sliding window, as a share of the patch.
@@ -89,7 +93,7 @@ class Predictor:
         decide: str | None = None,
         beta: float | None = None,
         calibration_map: str | os.PathLike | None = None,
-        threshold: float | None = 0.8,
+        threshold: float | Mapping[str, float] | None = MappingProxyType({}),
         postprocessing: Postprocessing | None = None,
         device: str = "cuda",
         step_size: float = 0.5,
@@ -102,7 +106,8 @@ class Predictor:
             Path(model_folder), folds=folds, checkpoint=checkpoint, calibration_map=given, beta=beta_of(decide, beta)
         )
         self._network = Network(self._model, device=device, step_size=step_size, mirroring=mirroring)
-        self._threshold, self._postprocessing, self._any_size = threshold, postprocessing, any_size
+        self._postprocessing, self._any_size = postprocessing, any_size
+        self._thresholds = thresholds_of(threshold, structures_of(self._model.labels), self._model.quality)
         listed = self._model.quality.listed if self._model.quality else ()
         self._findings = finding_channels(self._model.labels, findings, listed)
 
@@ -145,7 +150,8 @@ class Predictor:
         segmented = segment_case(model, self._network.predict(prepared), **options)
         predicted = model.quality.predict(segmented.row) if model.quality else None
         findings = model.quality.judge(segmented.findings, segmented.row.unit) if model.quality else segmented.findings
-        reasons = reasons_to_look(segmented.row, predicted, self._threshold, segmented.unlike)
+        listed = [one.name for one in findings]
+        reasons = reasons_to_look(segmented.row, predicted, self._thresholds, segmented.unlike, listed)
         place, made = segmented.place.index, segmented.case
         probs = made.probabilities.whole() if probabilities else None
         return Answer(made.segmentation, segmented.row, predicted, findings, reasons, place, probs)

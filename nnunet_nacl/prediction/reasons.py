@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
+from nnunet_nacl.cases.dice_thresholds import DiceThresholds
 from nnunet_nacl.documents.review_list import LIKELY, CaseReview, PredictedCase, volume_text
 
 __all__ = ["LOWEST_MEMBERS_DICE", "reasons_to_look"]
@@ -18,15 +19,20 @@ _MOST_NAMES = 5
 
 
 def reasons_to_look(
-    review: CaseReview, predicted: PredictedCase | None, threshold: float | None, unlike: Sequence[str]
+    review: CaseReview,
+    predicted: PredictedCase | None,
+    thresholds: DiceThresholds | None,
+    unlike: Sequence[str],
+    listed: Collection[str] = (),
 ) -> list[str]:
     """All reasons, the gravest first.
 
     Args:
         review: The case's row.
         predicted: Its predicted Dice, and what is probably in it; None where nothing is known.
-        threshold: A predicted Dice below is a reason; None: no predicted Dice is.
+        thresholds: A lower predicted Dice is a reason; None: none is.
         unlike: How the image differs from the training's.
+        listed: Names of the structures whose pieces are findings: that there are several of them is no reason.
     """
     present = predicted.present if predicted is not None and predicted.present else [math.nan] * len(review.structures)
     if review.empty and any(map(math.isnan, present)):
@@ -34,11 +40,13 @@ def reasons_to_look(
         nothing = f"nothing was segmented (largest probability {nearest.max_probability:.2f}, of {nearest.name})"
         return [nothing, *unlike]
     reasons = []
-    if predicted is not None and threshold is not None:
-        for structure, dice in zip(review.structures, predicted.dice):
-            if dice.estimate < threshold:  # NaN is not
+    if predicted is not None and thresholds is not None:
+        for structure, dice, threshold in zip(review.structures, predicted.dice, thresholds.values):
+            if dice.estimate < threshold - 1e-9:  # NaN is not; where all are alike, rounding is no reason
                 interval = "" if math.isnan(dice.low) else f" ({dice.low:.2f} to {dice.high:.2f})"
-                reasons.append(f"predicted Dice of {structure.name} {dice.estimate:.2f}{interval}, below {threshold:g}")
+                reasons.append(
+                    f"predicted Dice of {structure.name} {dice.estimate:.2f}{interval}, below {threshold:.3g}"
+                )
     absent = []
     for structure, p in zip(review.structures, present):
         if structure.pieces == 0 and p >= LIKELY:
@@ -58,7 +66,7 @@ def reasons_to_look(
     if disputed:
         reasons.append(f"folds disagree on {_listed(disputed)}")
     for structure in review.structures:
-        if structure.largest_piece < _LARGEST_PIECE:
+        if structure.largest_piece < _LARGEST_PIECE and structure.name not in listed:
             share = f"{100 * structure.largest_piece:.0f} %"
             reasons.append(f"{structure.name} is in {structure.pieces} pieces, the largest holds {share}")
     return [*reasons, *unlike]

@@ -10,17 +10,31 @@ from pathlib import Path
 from typing import Any
 
 import nnunet_nacl
+from nnunet_nacl.cases.dice_thresholds import DiceThresholds, Given
 from nnunet_nacl.cases.predicted_quality import QualityOfMap
 from nnunet_nacl.documents.finding_list import FINDINGS, StructureFindings, findings_csv_text
 from nnunet_nacl.documents.review_list import CaseReview, FinishedCase, PredictedCase, in_order, review_csv_text
 from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.prediction.reasons import LOWEST_MEMBERS_DICE, reasons_to_look
 
-__all__ = ["PAGE", "REVIEW", "ReviewList"]
+__all__ = ["PAGE", "REVIEW", "ReviewList", "thresholds_of"]
 
 PAGE = "index.html"
 REVIEW = "review.csv"
 _RESEARCH = "Research software, not for clinical use. The order is a ranking; no threshold is validated."
+
+
+def thresholds_of(
+    given: Given | None, structures: Mapping[str, str], quality: QualityOfMap | None
+) -> DiceThresholds | None:
+    """Below which predicted Dice a structure is a reason to look; None where none is predicted.
+
+    Raises:
+        UserError: See :meth:`~nnunet_nacl.cases.dice_thresholds.DiceThresholds.of`.
+    """
+    if given is None or quality is None or not quality.predicts_dice:
+        return None
+    return DiceThresholds.of(given, structures, quality.lowest_tenth)
 
 
 @dataclass(frozen=True)
@@ -33,7 +47,7 @@ class ReviewList:
         structures: Their names.
         members: Names of the networks or folders that are averaged; one if there is nothing to average.
         quality: What the calibration map has learned of Dice and volume; None where nothing is known.
-        threshold: A predicted Dice below is a reason to look; None: no predicted Dice is.
+        thresholds: A predicted Dice below is a reason to look; None: no predicted Dice is.
         problems: By case why there is nothing of it.
         notes: What whoever uses the list must know.
         made: How the segmentations were made, for the page: text by heading.
@@ -45,7 +59,7 @@ class ReviewList:
     structures: Sequence[str]
     members: Sequence[str]
     quality: QualityOfMap | None = None
-    threshold: float | None = None
+    thresholds: DiceThresholds | None = None
     problems: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
     made: Mapping[str, str] = field(default_factory=dict)
@@ -55,6 +69,11 @@ class ReviewList:
     def rows(self) -> list[CaseReview]:
         """Of the cases, in the order in which to look at them."""
         return in_order([case.row for case in self.finished.values()], self.predicted)
+
+    @property
+    def predicts_dice(self) -> bool:
+        """Whether there is a predicted Dice of such segmentations."""
+        return self.quality is not None and self.quality.predicts_dice
 
     @cached_property
     def predicted(self) -> dict[str, PredictedCase] | None:
@@ -74,11 +93,12 @@ class ReviewList:
     @cached_property
     def reasons(self) -> dict[str, list[str]]:
         """By case why it needs a look, in words; none for most."""
-        predicted = self.predicted or {}
-        return {
-            row.case: reasons_to_look(row, predicted.get(row.case), self.threshold, self.finished[row.case].unlike)
-            for row in self.rows
-        }
+        predicted, found = self.predicted or {}, {}
+        for row in self.rows:
+            finished = self.finished[row.case]
+            listed = [structure.name for structure in finished.findings]
+            found[row.case] = reasons_to_look(row, predicted.get(row.case), self.thresholds, finished.unlike, listed)
+        return found
 
     @property
     def n_to_look_at(self) -> int:
@@ -111,7 +131,7 @@ class ReviewList:
             "generated_by": f"nnunet_nacl {nnunet_nacl.__version__}",
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             **content,
-            "threshold": self.threshold,
+            "threshold": self.thresholds and self.thresholds.to_json(),
             "members_dice_threshold": LOWEST_MEMBERS_DICE if len(self.members) > 1 else None,
             "notes": [*self.notes, _RESEARCH],
             "n_cases": len(self.rows),

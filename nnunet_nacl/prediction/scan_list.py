@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from nnunet_nacl.documents.map_file import structures_of
 from nnunet_nacl.documents.review_list import FinishedCase
+from nnunet_nacl.json_files import one_line
 from nnunet_nacl.prediction.input_cases import InputCase
-from nnunet_nacl.prediction.review_lists import ReviewList
+from nnunet_nacl.prediction.review_lists import ReviewList, thresholds_of
 from nnunet_nacl.prediction.trained_model import TrainedModel
 
 if TYPE_CHECKING:
@@ -50,9 +52,9 @@ def write_lists(
             [labels.names[channel] for channel in labels.foreground],
             [f"fold_{fold}" for fold in model.folds],
             model.quality,
-            run.threshold,
+            thresholds_of(run.threshold, structures_of(labels), model.quality),
             {**wrong, **dict.fromkeys(waiting, NOT_YET)},
-            _notes(model, settings),
+            _notes(model, settings) + _others(run, model, {case.case for case in cases} | wrong.keys()),
             _made(model, run),
             model.training.words,
         )
@@ -65,11 +67,25 @@ def write_lists(
 def _notes(model: TrainedModel, settings: Mapping[str, Any]) -> list[str]:
     notes = [f"{one[0].upper()}{one[1:]}" for one in model.missing]
     notes += model.other_inference(settings["step_size"], settings["mirroring"])
-    if model.quality is not None and len(model.folds) > 1:
-        notes += model.quality.reservations(())
+    if model.quality is not None:
+        notes += model.quality.reservations((), several=len(model.folds) > 1)
     if settings["postprocessing"] and model.quality is not None:
         notes.append("Predicted Dice was learned from segmentations without postprocessing.")
     return notes
+
+
+def _others(run: ScanRun, model: TrainedModel, cases: Collection[str]) -> list[str]:
+    """That segmentations lie in the folder that are not of this run's scans."""
+    ending = model.opened.file_ending
+    found = sorted(path.name.removesuffix(ending) for path in run.output.glob(f"*{ending}"))
+    if not (others := [case for case in found if case not in cases]):
+        return []
+    shown = ", ".join(map(one_line, others[:3])) + (", ..." if len(others) > 3 else "")
+    many = len(others) > 1
+    return [
+        f"{run.output} holds {len(others)} segmentation{'s' * many} of scans that are not in {run.images} ({shown}): "
+        "of an earlier run, and not in this list."
+    ]
 
 
 def _made(model: TrainedModel, run: ScanRun) -> dict[str, str]:

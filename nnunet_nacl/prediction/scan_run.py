@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_nacl.cases.components import finding_channels
+from nnunet_nacl.cases.dice_thresholds import Given
 from nnunet_nacl.cases.ledger import SIGNATURE, Ledger, sign
 from nnunet_nacl.cases.prediction_output import MAPS, open_output, remove_unfinished, write_reviewed
 from nnunet_nacl.cases.reviewed_case import PROBABILITIES, ReviewedCase
 from nnunet_nacl.cases.run import run as run_cases
 from nnunet_nacl.cases.worker_processes import guarded, stream_through_workers
 from nnunet_nacl.documents.finding_list import FINDINGS
+from nnunet_nacl.documents.map_file import structures_of
 from nnunet_nacl.documents.review_list import FinishedCase
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text, write_atomically
@@ -28,7 +30,7 @@ from nnunet_nacl.json_files import decode, encode, one_line
 from nnunet_nacl.prediction.input_cases import InputCase, find_input_cases
 from nnunet_nacl.prediction.network import Network, PredictedLogits
 from nnunet_nacl.prediction.preprocessed_case import CompactImage, PreprocessedCase, read_and_preprocess
-from nnunet_nacl.prediction.review_lists import PAGE, REVIEW, ReviewList
+from nnunet_nacl.prediction.review_lists import PAGE, REVIEW, ReviewList, thresholds_of
 from nnunet_nacl.prediction.scan_list import DOCUMENT, write_lists
 from nnunet_nacl.prediction.segmented_case import MAP_NAMES, Postprocessing, segment_case
 from nnunet_nacl.prediction.trained_model import TrainedModel
@@ -55,7 +57,8 @@ class ScanRun:
         images: Folder of the scans.
         output: Folder to write to.
         maps: Some of ``MAP_NAMES``, or None for those that the model can have.
-        threshold: Cases with a lower predicted Dice are flagged.
+        threshold: Cases with a lower predicted Dice are flagged, see
+            :class:`~nnunet_nacl.cases.dice_thresholds.DiceThresholds`; None: none is.
         postprocessing: nnU-Net's, applied to every segmentation.
         postprocessing_source: Where it comes from, for the document.
         findings: Names of the structures whose connected parts are listed; None for those that the map names.
@@ -74,7 +77,7 @@ class ScanRun:
     images: Path
     output: Path
     maps: tuple[str, ...] | None = ()
-    threshold: float | None = None
+    threshold: Given | None = None
     postprocessing: Postprocessing | None = None
     postprocessing_source: str = ""
     findings: tuple[str, ...] | None = None
@@ -185,10 +188,9 @@ def _check(model: TrainedModel, run: ScanRun) -> tuple[str, ...]:
         )
     if run.previous is not None and not model.previous_stage:
         raise UserError(f"-prev_stage_predictions {run.previous}: {model.configuration} is no stage of a cascade.")
-    if run.threshold is not None and not 0 <= run.threshold <= 1:
-        raise UserError(f"-threshold is a Dice, from 0 to 1, got {run.threshold:g}.")
-    if run.threshold is not None and model.quality is None:
+    if run.threshold and not (model.quality and model.quality.predicts_dice):
         raise UserError(f"-threshold is about predicted Dice, of which nothing is known: {' '.join(model.missing)}")
+    thresholds_of(run.threshold, structures_of(model.labels), model.quality)
     for name in run.maps or ():
         if name not in (*MAP_NAMES, PROBABILITIES):
             raise UserError(f"there is no map {name!r}; there are {', '.join((*MAP_NAMES, PROBABILITIES))}.")

@@ -199,12 +199,14 @@ def _head(path: Path) -> dict[str, Any]:
 
 def _quality(opened: PredictionFolder, path: Path, beta: float | None) -> tuple[QualityOfMap | None, str]:
     """What the map has learned of such segmentations, or why it has not."""
-    if beta not in (None, 1):
-        return None, f"no Dice is predicted of segmentations that are decided for F-beta with beta {beta:g}."
+    delivered = "argmax" if beta is None else "decided" if beta == 1 else "fbeta"
     try:
-        return QualityOfMap.read(path, tuple(structures_of(opened.labels)), "decided" if beta else "argmax"), ""
+        quality = QualityOfMap.read(path, tuple(structures_of(opened.labels)), delivered)
     except UserError as error:
         return None, f"no Dice is predicted: {error}"
+    if quality.predicts_dice:
+        return quality, ""
+    return quality, f"no Dice is predicted of segmentations that are decided for F-beta with beta {beta:g}."
 
 
 def _command(folder: Path, configuration: str) -> str:

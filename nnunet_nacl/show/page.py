@@ -18,6 +18,7 @@ from nnunet_nacl.show.drawing import LOWEST_CONFIDENCE, confidence_scale
 from nnunet_nacl.show.findings import key_findings, verdicts
 from nnunet_nacl.show.gallery import Gallery, make_gallery
 from nnunet_nacl.show.predicted_dice import PREDICTED_DICE
+from nnunet_nacl.show.presence_table import PRESENCE
 from nnunet_nacl.show.quality_tables import QUALITY, WORKLOAD
 from nnunet_nacl.show.reliability import FEW_VOXELS
 from nnunet_nacl.show.templating import data_uri, embed_figure, render_page
@@ -27,7 +28,7 @@ __all__ = ["PAGE_NAME", "Page", "make_page"]
 PAGE_NAME = "report.html"
 
 _INTERVAL = re.compile(r"\[([+-]?\d+(?:\.\d+)?(?:e[+-]?\d+)?), ")
-_OF_QUALITY = re.compile(f"({PREDICTED_DICE}|{QUALITY}|{WORKLOAD})(_|$)")
+_OF_QUALITY = re.compile(f"({PREDICTED_DICE}|{QUALITY}|{WORKLOAD}|{PRESENCE})(_|$)")
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,7 @@ def _table(table: Mapping[str, Any]) -> dict[str, Any]:
     numbers = [any(row[i]["value"] is not None for row in rows) for i in range(len(table["columns"]))]
     return {
         **table,
+        "folded": table["id"].startswith(PRESENCE),
         "rows": rows,
         "columns": [{"text": text, "number": number} for text, number in zip(table["columns"], numbers)],
         "marked": any(cell["best"] or cell["second"] for row in rows for cell in row),

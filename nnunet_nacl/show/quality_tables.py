@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from nnunet_nacl.calibration.quality_report import ORDERS, Coverage, QualityReport, QualityRows, quality_report
+from nnunet_nacl.calibration.quality_report import FOLDS, ORDERS, Coverage, QualityReport, QualityRows, quality_report
 from nnunet_nacl.comparison.comparison import Comparison
 from nnunet_nacl.show.text_table import Cell, Table, aligned, mark, number
 
@@ -21,19 +21,22 @@ _ORDERS = (
     ". rho: Spearman's rank correlation of a case's lowest expected Dice with its lowest Dice. AURC: area under the "
     "risk-coverage curve (Geifman and El-Yaniv 2017), risk 1 less the lowest Dice, of the cases in the order of their "
     "lowest expected Dice, of mean entropy and confidence over the predicted foreground, of how unusual the expected "
-    "volumes are among the cases (volume), of the truth (oracle) and at random. Lower is better, of rho higher."
+    "volumes are among the cases (volume), of the lowest Dice between two folds where several predicted (folds), of "
+    "the truth (oracle) and at random. Lower is better, of rho higher."
 )
 
 
 def quality_tables(
-    comparison: Comparison, quality: Mapping[str, Mapping[str, QualityRows]], threshold: float
+    comparison: Comparison,
+    quality: Mapping[str, Mapping[str, QualityRows]],
+    threshold: float | Mapping[str, Sequence[float]],
 ) -> list[Table]:
     """The tables ``quality`` and ``workload`` of each data set; none where no method's documents tell.
 
     Args:
         comparison: What was computed.
         quality: By data set and name of an entry.
-        threshold: Of Dice, in [0, 1].
+        threshold: Of Dice, in [0, 1]: one, or by data set one for each structure.
     """
     tables = []
     for dataset in comparison.datasets:
@@ -44,7 +47,10 @@ def quality_tables(
         without = ", ".join(entry.label for entry in comparison.entries if entry not in entries)
         missing = f" Not told by the documents of {without}: evaluate again, with the probabilities." if without else ""
         notes = "".join(f" {entry.label}: {text}." for entry in entries for text in found[entry.name].reservations)
-        reports = {entry.label: quality_report(found[entry.name], threshold) for entry in entries}
+        limits = threshold[dataset.name] if isinstance(threshold, Mapping) else threshold
+        reports = {entry.label: quality_report(found[entry.name], limits) for entry in entries}
+        below = next(iter(reports.values())).threshold
+        words = f"{below:g}" if isinstance(below, float) else _listed(below, dataset.structures)
         predicted = _PREDICTED if any(report.coverage for report in reports.values()) else ""
         suffix = f"_{dataset.name}" if len(comparison.datasets) > 1 else ""
         caption = (
@@ -57,7 +63,7 @@ def quality_tables(
         )
         caption = (
             f"Work and yield on {dataset.where}: a case is bad where the Dice of some structure is below "
-            f"{threshold:g}. Of the bad cases, the share that is found by looking at so many percent (so many cases), "
+            f"{words}. Of the bad cases, the share that is found by looking at so many percent (so many cases), "
             "in the order that is named. At random, as many are found as are looked at."
         )
         header, rows = _workload(reports)
@@ -65,12 +71,12 @@ def quality_tables(
     return tables
 
 
-def quality_text(rows: QualityRows, threshold: float) -> str:
+def quality_text(rows: QualityRows, threshold: float | Sequence[float]) -> str:
     """The numbers of one method for the terminal, each on a line.
 
     Args:
         rows: Its cases.
-        threshold: Of Dice, in [0, 1].
+        threshold: Of Dice, in [0, 1]: one, or one for each structure.
     """
     reports = {"": quality_report(rows, threshold)}
     lines = ["quality as promised by the probabilities (MAE: mean absolute difference to the true Dice)"]
@@ -97,10 +103,15 @@ def _quality(
         columns["MAE predicted"] = marked([row.error_of_predicted for row in rows], "lower")
         columns["coverage"] = [_coverage(row.coverage) for row in rows]
     columns["rho"] = marked([row.orders["expected Dice"]["rho"] for row in rows], "higher")
-    for order in (*ORDERS, "oracle", "random"):
-        values = [row.orders[order]["AURC"] for row in rows]
+    folds = [FOLDS] if any(FOLDS in row.orders for row in rows) else []
+    for order in (*ORDERS, *folds, "oracle", "random"):
+        values = [row.orders[order]["AURC"] if order in row.orders else math.nan for row in rows]
         columns[f"AURC {order}"] = [Cell(number(value, 3), value) for value in values]
     return ["method", *columns], [[label, *cells] for label, *cells in zip(reports, *columns.values())]
+
+
+def _listed(thresholds: Mapping[str, float], structures: Mapping[str, str]) -> str:
+    return ", ".join(f"{value:g} ({structures[key]})" for key, value in thresholds.items())
 
 
 def _coverage(found: Coverage | None) -> Cell:
@@ -118,4 +129,5 @@ def _workload(reports: Mapping[str, QualityReport]) -> tuple[list[str], list[lis
             rows.append([label, order, Cell(f"{report.n_bad} of {report.n_cases}", report.n_bad), *shares])
     report = next(iter(reports.values()))
     header = [f"look at {100 * row.looked_at:g} % ({row.n_cases})" for row in report.workload[ORDERS[0]]]
-    return ["method", "order", f"cases below {report.threshold:g}", *header], rows
+    below = "their thresholds" if isinstance(report.threshold, dict) else f"{report.threshold:g}"
+    return ["method", "order", f"cases below {below}", *header], rows

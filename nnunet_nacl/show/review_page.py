@@ -31,7 +31,7 @@ def review_page(found: ReviewList) -> str:
         date=f"{datetime.now():%Y-%m-%d}",
         columns=_columns(found.structures, several),
         several=several,
-        learned=found.predicted is not None,
+        learned=found.predicts_dice,
         present=any(not math.isnan(p) for one in (found.predicted or {}).values() for p in one.present),
         findings=any(found.findings.values()),
     )
@@ -45,13 +45,16 @@ def _row(rank: int, review: CaseReview, found: ReviewList) -> dict[str, Any]:
         cells.append(_cell(min(members, default=math.nan)))
     structures = []
     for i, structure in enumerate(review.structures):
-        dice = predicted.dice[i] if predicted else Prediction(structure.expected_dice, math.nan, math.nan)
+        expected = Prediction(structure.expected_dice, math.nan, math.nan)
+        dice = predicted.dice[i] if predicted and found.predicts_dice else expected
         volume = predicted.volume[i] if predicted else Prediction(math.nan, math.nan, math.nan)
         unit = _UNITS.get(review.unit, review.unit)
-        sizes = f"{volume_text(structure.volume)} {unit}"
+        lines = [f"{volume_text(structure.volume)} {unit}"]
         if not math.isnan(volume.estimate):
-            sizes += f"; predicted {volume_text(volume.estimate)}{_interval(volume, volume_text)}"
-        structures.append((structure.name, dice, _cell(dice.estimate, _interval(dice, _TWO_DECIMALS), sizes)))
+            lines.append(f"predicted {volume_text(volume.estimate)}{_interval(volume, volume_text)}")
+        if predicted and predicted.present and not math.isnan(predicted.present[i]):
+            lines.append(f"in the scan: {predicted.present[i]:.2f}")
+        structures.append((structure.name, dice, _cell(dice.estimate, _interval(dice, _TWO_DECIMALS), *lines)))
     if len(structures) > _MOST_STRUCTURES:
         known = sorted((s for s in structures if not math.isnan(s[1].estimate)), key=lambda s: s[1].estimate)
         lines = [f"{name} {dice.estimate:.2f}{_interval(dice, '{:.2f}'.format)}" for name, dice, _ in known[:_SHOWN]]

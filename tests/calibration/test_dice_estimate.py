@@ -28,6 +28,16 @@ def test_exact_line_is_found_and_clipped():
     assert estimate.predict(0.99).estimate == 1 and estimate.predict(0.2).estimate == 0
 
 
+def test_a_tenth_of_the_patients_has_no_higher_predicted_value():
+    expected = np.linspace(0.05, 1, 20)
+    assert StructureEstimate.fit(expected, 0.9 * expected, range(20)).lowest_tenth == pytest.approx(0.9 * expected[1])
+    # twice as many cases of the lowest patient do not weigh more; nobody is below what few patients show
+    again = StructureEstimate.fit([*expected, 0.05], 0.9 * np.array([*expected, 0.05]), [*range(20), 0])
+    assert again.lowest_tenth == pytest.approx(0.9 * expected[1])
+    assert StructureEstimate.fit(expected[:5], 0.9 * expected[:5], range(5)).lowest_tenth == pytest.approx(0.045)
+    assert math.isnan(StructureEstimate.fit([0.5], [0.5], [0]).lowest_tenth)
+
+
 def test_interval_of_nine_equal_expectations_by_hand():
     # no spread: the line is the mean. Without value i, the mean is (sum - y_i) / 8, the residual |y_i - that mean|;
     # 90 % of 10 are 9: the ends are the least mean - residual and the greatest mean + residual

@@ -90,6 +90,7 @@ def test_from_calibrate_to_the_list_and_the_page(learned, predict, tmp_path):
     page = (tmp_path / "out" / "index.html").read_text()
     assert page.count('<tr class="finding">') == 4 and "real with a probability of 0." in page
     assert not Page(page).faults and "Probably there, probably not" in page
+    assert page.count("in the scan: 0.") == 5  # of each case, whether it is a reason or not
     run("review", "-i", new, "-o", tmp_path / "out", "-map", path, "-threshold", 0.1, "-findings", "organ")
     assert {row["structure"] for row in table(tmp_path / "out" / "findings.csv")} == {"organ"}
     assert all(row["real_probability"] == "" for row in table(tmp_path / "out" / "findings.csv"))
@@ -103,6 +104,39 @@ def test_what_was_calibrated_before_is_not_asked_about(learned, tmp_path):
     row = table(tmp_path / "again" / "review.csv")[0]
     assert "lesion present_probability" not in row and "lesion predicted_dice" in row
     assert {one["real_probability"] for one in table(tmp_path / "again" / "findings.csv")} == {""}
+
+
+@pytest.mark.parametrize("rule", ["dice", "fbeta"])
+def test_decided_labels_have_presence_and_findings_whose_reality_nobody_learned(learned, tmp_path, capsys, rule):
+    folder, path = learned
+    capsys.readouterr()
+    run("review", "-i", folder, "-o", tmp_path / "out", "-map", path, "-decide", rule)
+    printed = capsys.readouterr().out
+    assert "learned on nnU-Net's own labels: of decided ones findings.csv gives no real_probability" in printed
+    rows = table(tmp_path / "out" / "review.csv")
+    assert all(0 < float(row["lesion present_probability"]) < 1 for row in rows)
+    assert all((row["organ predicted_dice"] != "") == (rule == "dice") for row in rows)
+    assert all(float(row["organ predicted_volume_ml"]) > 0 for row in rows)
+    found = table(tmp_path / "out" / "findings.csv")
+    assert {row["structure"] for row in found} == {"lesion"} and {row["real_probability"] for row in found} == {""}
+
+
+def test_a_structure_has_a_threshold_of_its_own(learned, tmp_path, capsys):
+    folder, path = learned
+    capsys.readouterr()
+    run("review", "-i", folder, "-o", tmp_path / "usual", "-map", path)
+    assert "that nine in ten held-out cases exceeded is a reason to look (organ 1, lesion 0." in capsys.readouterr().out
+    flagged = ["predicted Dice of lesion" in row["reasons"] for row in table(tmp_path / "usual" / "review.csv")]
+    assert 0 < sum(flagged) <= 4 and len(flagged) == 24
+    arguments = ("-map", path, "-threshold", "0", "lesion=1")
+    run("review", "-i", folder, "-o", tmp_path / "own", *arguments)
+    reasons = [row["reasons"] for row in table(tmp_path / "own" / "review.csv")]
+    assert sum("predicted Dice of lesion" in one for one in reasons) > 10
+    assert not any("predicted Dice of organ" in one for one in reasons)
+    asked = json.loads((tmp_path / "own" / "prediction.json").read_text())["threshold"]
+    assert asked == {"organ": 0.0, "lesion": 1.0}
+    run("review", "-i", folder, "-o", tmp_path / "no", "-map", path, "-threshold", "liver=0.5", status=2)
+    assert "there is no such structure; there are organ (1), lesion (2)" in capsys.readouterr().err
 
 
 def test_without_a_map_only_what_is_named_is_listed(learned, tmp_path, capsys):

@@ -19,9 +19,19 @@ def test_a_line_for_each_case():
     assert "liver_1" in lines[0] and "2 +- 1.4" in lines[0] and "yes" in lines[1]
 
 
+def test_how_probably_a_structure_is_there_has_a_column_where_it_is_known():
+    one, unknown = Prediction(0.8, math.nan, math.nan), Prediction(math.nan, math.nan, math.nan)
+    predicted = {"a": PredictedCase((one,), (unknown,), (0.375,)), "b": PredictedCase((one,), (unknown,), (math.nan,))}
+    header, *lines = table_lines([review("a"), review("b")], predicted)
+    assert header.endswith("s0 (predicted Dice)  there") and [line.split()[-1] for line in lines] == ["0.38", "-"]
+    header, *lines = table_lines([review("a"), review("b")], predicted, predicts_dice=False)
+    assert header.endswith("s0 (ml)  there") and lines[0].split()[-2:] == ["2", "0.38"]
+
+
 def printed(capsys, rows, predicted) -> list[str]:
     reasons = {row.case: [] for row in rows}
     found = SimpleNamespace(rows=rows, predicted=predicted, reasons=reasons, notes=(), n_to_look_at=0, findings={})
+    found.predicts_dice, found.thresholds = predicted is not None, None
     print_list(found, Path("out"))
     return capsys.readouterr().out.splitlines()
 

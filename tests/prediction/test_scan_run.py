@@ -216,6 +216,18 @@ def test_what_a_model_lacks_is_said_and_nothing_is_made_up(tmp_path, model, scan
     assert predict(model, scans, tmp_path / "b", "-threshold", 0.8) == 2
 
 
+def test_segmentations_of_scans_that_went_are_named_and_not_listed(tmp_path, model, scans, capsys) -> None:
+    out = tmp_path / "out"
+    assert predict(model, scans, out, "-maps", "entropy") == 0
+    assert f"maps: {out / 'maps'}/SCAN/" in capsys.readouterr().out
+    for path in scans.glob("scan_1_*"):
+        path.unlink()
+    assert predict(model, scans, out, "--continue_prediction") == 0
+    said = f"holds 1 segmentation of scans that are not in {scans} (scan_1): of an earlier run, and not in this list."
+    assert said in capsys.readouterr().out and said in (out / "index.html").read_text().replace("<wbr>", "")
+    assert [row["case"] for row in rows(out)] == ["scan_0"] and (out / "scan_1.nii.gz").is_file()
+
+
 def other_network(folder: Path, content: dict) -> None:
     content["checkpoint_sha256"]["0"] = "0" * 64
 

@@ -130,7 +130,10 @@ def test_without_gallery_no_case_is_shown(study):
 
 def test_the_quality_of_cases_has_a_section_of_its_own(study):
     [table], [figure] = study.data["tables"], study.data["figures"]
-    tables = [table, *(table | {"id": name, "title": name} for name in ("quality", "workload_Dataset999_Synthetic"))]
+    tables = [
+        table,
+        *(table | {"id": name, "title": name} for name in ("quality", "workload_Dataset999_Synthetic", "presence")),
+    ]
     study.write(tables=tables)
     make_page(study.data, study.out, gallery=False)
     assert "No method here has learned" in Page(study.page).text
@@ -141,8 +144,9 @@ def test_the_quality_of_cases_has_a_section_of_its_own(study):
     found = [text for _, text in page.headings]
     assert found[found.index("Tables") : found.index("How to read the numbers")] == [
         *("Tables", "All of it", "Figures", "A figure", "Quality of each case"),
-        *("quality", "workload_Dataset999_Synthetic", "Predicted Dice"),
+        *("quality", "workload_Dataset999_Synthetic", "presence", "Predicted Dice"),
     ]
+    assert len(page.all("details")) == len(page.all("summary")) == 1
     assert "#quality" in [link["href"] for link in page.all("a")] and "No method here has learned" not in page.text
 
 

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.calibration.presence import LearnedPresence
+from nnunet_nacl.cases.held_out_presence import learn_presence
 from nnunet_nacl.documents.results import CaseResult
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.json_files import decode
-from nnunet_nacl.models.held_out_presence import learn_presence
+from nnunet_nacl.show.presence_table import presence_tables, presence_text
+from tests.comparison.synthetic import STRUCTURES, make_comparison
 
 NAMES = {"1": "organ", "2": "lesion", "3": "bones"}
 CASES = 40
@@ -71,6 +73,7 @@ def test_structures_that_can_be_absent_or_are_in_pieces_are_listed(cases):
     found = learn_presence(cases, NAMES, [one.case for one in cases])
     assert found.learned.listed == ["2", "3"] and found.learned.voxel == 0.001
     assert list(found.learned.present) == ["2"] and list(found.learned.real) == ["2"]
+    assert list(found.present) == list(found.real) == ["2"]
     assert found.why_not == {"3": "real: 120 yes and 0 no, it takes 3 of both"}
     one = found.learned.present["2"]
     assert (one.n, one.n_yes, one.n_patients) == (40, 26, 40)
@@ -87,8 +90,26 @@ def test_it_beats_what_the_network_says_and_is_checked_on_other_patients(cases):
     assert real["learned"].brier < real["mean probability"].brier and real["learned"].n == 46
     alarms = found.alarms["2"]["learned"]
     assert list(alarms) == ["0.5", "0.7", "0.8", "0.9"] and alarms["0.5"] <= alarms["0.9"] < 0.3
-    text = found.table()
-    assert "lesion in the scan, any voxel predicted" in text and "at 0.9 of the true components found" in text
+    text = presence_text(found, every_kind=True)
+    assert "lesion is in the scan, any voxel predicted" in text and "a finding of lesion is real, learned" in text
+    shown = [line.split() for line in presence_text(found).splitlines()]
+    assert shown[0][-1] == "n" and [line[-1] for line in shown[1:3]] == ["40", "46"]
+    assert shown[2][-4:-1] == [f"{alarms[share]:.2f}" for share in ("0.5", "0.7", "0.8")] and shown[1][-2] == "-"
+
+
+def test_anatomy_that_falls_apart_in_some_scans_is_not_listed_but_can_be_asked_for(cases):
+    blocks = json.loads(to_json_text([one.blocks for one in cases]))
+    for i, block in enumerate(blocks):  # cut in two in every third scan, with a false crumb beside it in others
+        parts = [component(25.0, 0.9, [1]), component(25.0, 0.9, [2])] if i % 3 == 0 else [component(50.0, 0.9, [1])]
+        crumbs = [component(0.01, 0.3, [])] if i % 2 else []
+        block["findings"]["1"] |= {"found": [*parts, *crumbs], "n_true": len(parts)}
+    changed = [CaseResult(one.case, "", "", "", {}, {}, 2, 0, blocks=b) for one, b in zip(cases, blocks)]
+    found = learn_presence(changed, NAMES, [one.case for one in cases])
+    assert found.learned.listed == ["2", "3"] and "1" not in found.why_not
+    assert (
+        found.learned.real_probability("1", 50.0, 0.9, 0.95) > 0.9 > found.learned.real_probability("1", 0.01, 0.3, 0.6)
+    )
+    assert "organ" not in presence_text(found)
 
 
 def test_what_was_learned_comes_back_and_answers(cases):
@@ -110,7 +131,7 @@ def test_what_says_no_more_than_a_constant_is_not_delivered(cases):
     assert checks["learned"].brier >= checks["share of the other patients"].brier
     assert "2" not in found.learned.present and "2" in found.learned.real
     assert found.why_not["2"] == "in the scan: no better than the share of the other patients"
-    assert "lesion: nothing is said of it (in the scan: no better" in found.table()
+    assert "nothing is said of lesion (in the scan: no better" in presence_text(found)
 
 
 def test_a_truth_that_was_ignored_teaches_nothing(cases):
@@ -127,6 +148,19 @@ def test_cases_of_an_earlier_version_teach_nothing(cases):
     blocks = {"quality": cases[0].blocks["quality"]}
     older = [CaseResult(one.case, "", "", "", {}, {}, 2, 0, blocks=blocks) for one in cases]
     found = learn_presence(older, NAMES, [one.case for one in cases])
-    assert found.learned is None and found.to_json() is None and found.table() == ""
+    assert found.learned is None and found.to_json() is None and presence_text(found) == ""
     both = learn_presence([*cases, *older], NAMES, [str(i) for i in range(2 * len(cases))])
     assert both.learned.present["2"].n == len(cases)
+
+
+def test_a_comparison_has_a_row_for_each_method_and_question(cases):
+    comparison = make_comparison({"nnUNetTrainer": 1.0, "nnUNetTrainerCE": 2.0})
+    [dataset] = comparison.datasets
+    assert presence_tables(comparison) == []
+    for i, one in enumerate(dataset.results["nnUNetTrainerCE"]):
+        one.blocks.update(cases[i].blocks)
+    [table] = presence_tables(comparison)
+    assert table.id == "presence" and {tuple(row[:2]) for row in table.rows} >= {
+        ("CE", f"{STRUCTURES['2']} is in the scan")
+    }
+    assert all(row[0] == "CE" for row in table.rows) and table.rows[0][-1].value == len(dataset.cases)
