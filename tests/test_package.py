@@ -65,6 +65,25 @@ def test_every_module_has_a_name_of_its_own(sources: Path) -> None:
     assert not twice
 
 
+def test_tests_mirror_the_packages(sources: Path) -> None:
+    """A test file has the name of a module, perhaps with an aspect behind it; those of losses hold for every loss."""
+    astray = []
+    for path in sorted((sources / "tests").rglob("test_*.py")):
+        folder = path.parent.relative_to(sources / "tests").as_posix()
+        if folder in ("losses", "integration", "slurm"):
+            continue
+        package = sources / ("trainers" if folder == "trainers" else f"nnunet_nacl/{folder}")
+        modules = {one.stem.strip("_") for one in package.iterdir()}
+        if folder == ".":
+            modules |= {"package", "result_tables", "crossed"}  # the last two: of docs/results
+        elif folder == "trainers":
+            modules.add("package")
+        name = path.stem.removeprefix("test_")
+        if not any(name == module or name.startswith(f"{module}_") for module in modules):
+            astray.append(f"{folder}/{path.name}")
+    assert not astray
+
+
 def imports_on_loading(sources: Path) -> dict[str, set[str]]:
     """What each module of the package imports as soon as it is loaded."""
     found = {}

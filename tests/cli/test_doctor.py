@@ -25,6 +25,15 @@ def registered(name: str = "nnUNetTrainerNACL", module: str = "nnunet_nacl_train
     return RegisteredTrainer(name, f"{module}:{name}", "somebody 1.0")
 
 
+def test_path_prints_the_bridge_folder_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--path"]) == 0
+    printed = capsys.readouterr()
+    (line,) = printed.out.splitlines()
+    assert Path(line).is_absolute()
+    assert [module.name for module in Path(line).glob("*.py")] == ["nnunet_nacl_bridge.py"]
+    assert printed.err == ""
+
+
 # --- whole runs -------------------------------------------------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from nnunet_nacl.show.calibration_progress import draw_calibration_progress
 from nnunet_nacl.training_record import EpochSums
-from tests.training_record.test_record import make_record
+from tests.test_training_record import make_record
 
 
 def svg_of(record: dict, tmp_path) -> str:
@@ -71,7 +71,7 @@ def test_gaps_and_epochs_without_foreground_are_left_out(tmp_path) -> None:
 
 
 def make_sums_like(record) -> EpochSums:
-    from tests.training_record.test_record import make_sums
+    from tests.test_training_record import make_sums
 
     return make_sums(len(record.header["channels"]))
 

@@ -11,7 +11,7 @@ import pytest
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.documents.map_file import read_record
 from tests.cases.folders import write_image, write_prediction
-from tests.cases.predictions import SPACING_MM
+from tests.cases.predictions import SPACING_MM, predictions_in
 from tests.show.html_check import Page
 
 SHAPE = (4, 16, 16)
@@ -37,17 +37,18 @@ def make_case(rng, sick: bool, found: bool, false_alarm: bool):
     return truth, probs, probs.argmax(0).astype(np.uint8)
 
 
-@pytest.fixture
-def learned(predict, tmp_path):
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory):
     """Predictions and a map that has learned from 24 of them; a third has no lesion, every fourth a false one."""
-    folder, truths = predict(labels=LABELS, cases=0), tmp_path / "labels"
+    root = tmp_path_factory.mktemp("learned")
+    folder, truths = predictions_in(root)(labels=LABELS, cases=0), root / "labels"
     truths.mkdir()
     rng = np.random.default_rng(0)
     for i in range(24):
         truth, probs, segmentation = make_case(rng, i % 3 > 0, i % 7 > 0, i % 4 == 0)
         write_prediction(folder, f"case_{i:02}", probs, segmentation, SPACING_MM)
         write_image(truth, truths / f"case_{i:02}.nii.gz", SPACING_MM)
-    path = tmp_path / "calibration_map.json"
+    path = root / "calibration_map.json"
     run("calibrate", "-i", folder, "-gt", truths, "-o", path, "-form", "temperature")
     return folder, path
 
