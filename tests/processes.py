@@ -6,14 +6,24 @@ A new Python takes seconds until it has loaded them. Where a test is about the n
 from __future__ import annotations
 
 import contextlib
+import importlib
 import multiprocessing
 import os
+import pickle
+import random
 import resource
+import runpy
 import sys
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import ForkServerContext, ForkServerProcess
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
+
+import numpy
+import torch
 
 multiprocessing.set_forkserver_preload(
     ["matplotlib.figure", "nibabel", "nnunetv2.inference.predict_from_raw_data", "pandas", "pytest", "scipy.optimize"]
@@ -24,16 +34,28 @@ multiprocessing.set_forkserver_preload(
 class _Process(ForkServerProcess):
     """Has the environment and the folder that are set when it is made, as a process that is spawned."""
 
-    def __init__(self, *arguments, **keywords) -> None:
+    def __init__(self, *arguments, environ: Mapping[str, str] | None = None, **keywords) -> None:
         super().__init__(*arguments, **keywords)
-        self._given = dict(os.environ), os.getcwd()
+        self._given = dict(os.environ if environ is None else environ), os.getcwd()
 
-    def run(self) -> None:
-        environ, folder = self._given
-        os.environ.clear()
-        os.environ.update(environ)
-        os.chdir(folder)
-        super().run()
+    def __reduce__(self) -> tuple:
+        forkserver._forkserver.ensure_running()
+        state = bytes(ForkingPickler.dumps(self.__dict__))
+        return _as_spawned, (type(self), *self._given, forkserver._forkserver._forkserver_address, state)
+
+
+def _as_spawned(kind: type, environ: dict[str, str], folder: str, server: str, state: bytes) -> _Process:
+    """The process, in itself, once all is as it was where it was made; its own processes come from the same server."""
+    os.environ.clear()
+    os.environ.update(environ)
+    os.chdir(folder)
+    if os.environ.get(FORGET):
+        forget_nnunet()
+    forkserver._forkserver._forkserver_address = server
+    forkserver._forkserver.ensure_running = resource_tracker.ensure_running
+    process = kind.__new__(kind)
+    process.__dict__.update(pickle.loads(state))
+    return process
 
 
 class _Context(ForkServerContext):
@@ -41,6 +63,27 @@ class _Context(ForkServerContext):
 
 
 WARM = _Context()
+
+FORGET = "NNUNET_NACL_TESTS_FORGET_NNUNET"
+"""Environment variable: new processes load nnU-Net themselves, which reads its folders from the environment then."""
+
+
+def forget_nnunet() -> None:
+    """As if neither nnU-Net nor this package had been loaded: it takes a moment to load them, PyTorch takes seconds."""
+    for name in list(sys.modules):
+        if name.split(".")[0] in ("nnunetv2", "nnunet_nacl", "nnunet_nacl_trainers", "nnunet_nacl_bridge"):
+            del sys.modules[name]
+    random.seed()  # the server's state is every process's
+    numpy.random.seed()
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
+    importlib.import_module("nnunet_nacl.registration._startup")  # as Python does when it starts
+
+
+def run_script(path: Path, arguments: Sequence[str]) -> None:
+    """Runs a console script in this process; what it starts as nnU-Net does comes from the server, too."""
+    multiprocessing.context._concrete_contexts["spawn"] = WARM
+    sys.argv = [str(path), *arguments]
+    runpy.run_path(str(path), run_name="__main__")
 
 
 @dataclass(frozen=True)
@@ -52,21 +95,30 @@ class Ended:
     stderr: str
 
 
-def run_warm(function: Callable, *arguments: object, folder: Path) -> Ended:
+def run_warm(
+    function: Callable,
+    *arguments: object,
+    folder: Path,
+    environ: Mapping[str, str] | None = None,
+    timeout_s: float | None = None,
+) -> Ended:
     """Calls a function in a process of its own, and waits for it.
 
     Args:
         function: Can be pickled; the process ends with the status that it returns or exits with.
         arguments: Of the function.
         folder: For what it prints, until it has ended.
+        environ: Environment variables of the process; those of this one if None.
+        timeout_s: It is killed after so many seconds.
     """
-    outputs = [folder / f".{stream}" for stream in ("stdout", "stderr")]
-    process = WARM.Process(target=_redirected, args=(function, arguments, outputs))
-    process.start()
-    process.join()
-    written = [path.read_text(encoding="utf-8", errors="replace") if path.exists() else "" for path in outputs]
-    for path in outputs:
-        path.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".printed_", dir=folder) as printed:
+        outputs = [Path(printed) / stream for stream in ("stdout", "stderr")]
+        process = WARM.Process(target=_redirected, args=(function, arguments, outputs), environ=environ)
+        process.start()
+        process.join(timeout_s)
+        process.kill()
+        process.join()
+        written = [path.read_text(encoding="utf-8", errors="replace") if path.exists() else "" for path in outputs]
     return Ended(process.exitcode, *written)
 
 

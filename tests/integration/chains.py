@@ -77,7 +77,7 @@ def train(space: Workspace, chain: Chain) -> None:
     for configuration in chain.configurations:
         fold = "all" if configuration == "3d_lowres" else "0"
         last = configuration == chain.configurations[-1]
-        space.run(
+        space.run_warm(
             "nnUNetv2_train",
             chain.dataset_id,
             configuration,
@@ -97,7 +97,7 @@ def train(space: Workspace, chain: Chain) -> None:
             if configuration == "3d_cascade_fullres"
             else []
         )
-        space.run(
+        space.run_warm(
             "nnUNetv2_predict",
             "-d",
             chain.dataset_id,

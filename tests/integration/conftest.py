@@ -31,10 +31,12 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, clean_environ: dict[str,
     blobs = tiny.make_task(space.folder / f"Task{tiny.TASK_ID}_Classes", (20, 22, 24), (1.0, 1.0, 1.0), seed=1)
     thick = tiny.make_task(space.folder / f"Task{tiny.THICK_SLICES_ID}_Thick", (9, 36, 32), (5.0, 1.0, 1.0), seed=2)
     for task in (blobs, thick):
-        space.run("nnUNetv2_convert_MSD_dataset", "-i", task)
+        space.run_warm("nnUNetv2_convert_MSD_dataset", "-i", task)
     planned = (tiny.TASK_ID, tiny.THICK_SLICES_ID)
-    space.run("nnUNetv2_plan_and_preprocess", "-d", *planned, "--no_pp", "-npfp", 1, "--verify_dataset_integrity")
-    space.run("nnUNetv2_plan_experiment", "-d", tiny.TASK_ID, "-pl", "nnUNetPlannerResEncM")
+    for number in planned:
+        space.call_warm(tiny.write_fingerprint, number)
+    space.run_warm("nnUNetv2_plan_and_preprocess", "-d", *planned, "--no_pp", "-npfp", 1, "--verify_dataset_integrity")
+    space.run_warm("nnUNetv2_plan_experiment", "-d", tiny.TASK_ID, "-pl", "nnUNetPlannerResEncM")
     plans_files = {
         number: space.dataset_folder(space.preprocessed, number) / f"{tiny.PLANS['default']}.json" for number in planned
     }
@@ -52,7 +54,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, clean_environ: dict[str,
         labels = (space.dataset_folder(space.raw, number) / "labelsTr").iterdir()
         splits = generate_crossval_split(sorted(path.name.removesuffix(".nii.gz") for path in labels))
         path.with_name("splits_final.json").write_text(json.dumps(splits))
-    space.run("nnUNetv2_preprocess", "-d", *plans_files, "-c", "3d_fullres", "3d_lowres", "-np", 1)
+    space.run_warm("nnUNetv2_preprocess", "-d", *plans_files, "-c", "3d_fullres", "3d_lowres", "-np", 1)
     return space
 
 

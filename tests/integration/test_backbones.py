@@ -31,7 +31,7 @@ def train(space: Workspace, network: str, *flags: str) -> tuple[list[str], Path]
     """Train and validate a network in 2D; how other commands name the model, and the fold's folder."""
     trainer = f"nnUNetTrainerDiceNACL_{network}{SCHEDULE}"
     command = ["nnUNetv2_train", tiny.TASK_ID, CONFIGURATION, 0, "-tr", trainer, "-device", "cpu", *flags]
-    space.run(*command, nnUNet_n_proc_DA="0")
+    space.run_warm(*command, nnUNet_n_proc_DA="0")
     fold = space.model_folder(tiny.TASK_ID, trainer, tiny.PLANS["default"], CONFIGURATION) / "fold_0"
     return ["-d", tiny.TASK_ID, "-c", CONFIGURATION, "-tr", trainer], fold
 
@@ -50,7 +50,7 @@ def test_a_network_goes_on_is_calibrated_and_predicts(space: Workspace, tmp_path
     names = {"1": "shell", "2": "core", "3": "speck"}
     tiny.write_json(map_file, map_to_json({"shift": CalibrationMap([0.7, 1.4, 1.1], [-0.5, 0.3, 0.1])}, "shift", names))
     written = ("--write_checkpoints", "-form", "shift")
-    space.run("nnunet_nacl", "calibrate", *which, "-f", 0, "-np", 1, "-map", map_file, *written)
+    space.run_warm("nnunet_nacl", "calibrate", *which, "-f", 0, "-np", 1, "-map", map_file, *written)
     before, after = (
         torch.load(fold / f"checkpoint_{name}.pth", weights_only=False, map_location="cpu")
         for name in ("final", "calibrated")
@@ -58,13 +58,13 @@ def test_a_network_goes_on_is_calibrated_and_predicts(space: Workspace, tmp_path
     weights = before["network_weights"], after["network_weights"]
     assert sum(not torch.equal(weights[0][name], weights[1][name]) for name in weights[0]) == 2
     predict = ["-i", images(space, NACL_2D), "-f", 0, "-device", "cpu", "-npp", 0, "-nps", 0, "--disable_tta"]
-    space.run("nnUNetv2_predict", *which, *predict, "-o", tmp_path / "out", "-chk", "checkpoint_calibrated.pth")
+    space.run_warm("nnUNetv2_predict", *which, *predict, "-o", tmp_path / "out", "-chk", "checkpoint_calibrated.pth")
     (predicted,) = (tmp_path / "out").glob("*.nii.gz")
     assert labels_of(predicted).shape == labels_of(next(images(space, NACL_2D).glob("*.nii.gz"))).shape
 
 
 def test_a_network_trains_in_3d_on_regions_with_ignored_voxels(space: Workspace) -> None:
     trainer, number = f"nnUNetTrainerNACL_attunet{SCHEDULE}_adam", tiny.DATASET_IDS["regions_ignore"]
-    space.run("nnUNetv2_train", number, "3d_fullres", 0, "-tr", trainer, "-device", "cpu", nnUNet_n_proc_DA="0")
+    space.run_warm("nnUNetv2_train", number, "3d_fullres", 0, "-tr", trainer, "-device", "cpu", nnUNet_n_proc_DA="0")
     model = space.model_folder(number, trainer, tiny.PLANS["default"], "3d_fullres")
     assert (model / "fold_0" / "validation" / "summary.json").is_file()

@@ -76,13 +76,22 @@ def make_task(folder: Path, shape: tuple[int, int, int], spacing_mm: tuple[float
     return folder
 
 
+def write_fingerprint(dataset_id: int) -> None:
+    """What planning reads; nnU-Net's command would draw 100 million voxels for it."""
+    from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
+
+    extractor = DatasetFingerprintExtractor(dataset_id, num_processes=1)
+    extractor.num_foreground_voxels_for_intensitystats = 10_000
+    extractor.run()
+
+
 def copy_with_label_space(converted: Path, planned: Path, label_space: str) -> Path:
     """The converted and planned data set once more, with labels of another meaning; its plans."""
     name = f"Dataset{DATASET_IDS[label_space]}_{label_space.title().replace('_', '')}"
     shutil.copytree(converted, converted.with_name(name))
     copied = planned.with_name(name)
     copied.mkdir()
-    # Planning looks at images only. The fingerprint is theirs, too, and takes as long as a training here.
+    # Planning looks at images only, and so does the fingerprint.
     shutil.copy(planned / "dataset_fingerprint.json", copied)
     description = {**read_json(converted / "dataset.json"), **LABEL_SPACES[label_space]}
     for folder in (converted.with_name(name), copied):

@@ -8,8 +8,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.processes import FORGET, run_script, run_warm
 
 TIMEOUT_S = 900
 
@@ -40,8 +43,18 @@ class Workspace:
 
     def start(self, command: str, *arguments: object, **environ: str) -> subprocess.Popen:
         """Start a console script of this Python; its output goes to ``Popen.stdout``."""
-        script = Path(sys.executable).parent / command
-        settings = {
+        return subprocess.Popen(
+            [sys.executable, str(_script(command)), *map(str, arguments)],
+            env=self._settings(environ),
+            text=True,
+            start_new_session=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd=self.folder,
+        )
+
+    def _settings(self, environ: dict[str, str]) -> dict[str, str]:
+        return {
             **self.environ,
             "nnUNet_raw": str(self.raw),
             "nnUNet_preprocessed": str(self.preprocessed),
@@ -51,27 +64,26 @@ class Workspace:
             "nnUNet_n_proc_DA": "1",
             **environ,
         }
-        return subprocess.Popen(
-            [sys.executable, str(script), *map(str, arguments)],
-            env=settings,
-            text=True,
-            start_new_session=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            cwd=self.folder,
-        )
 
     def run(self, command: str, *arguments: object, **environ: str) -> str:
-        """Run a console script; its output. A failure shows that output."""
+        """Run a console script in a Python of its own; its output. A failure shows that output."""
         process = self.start(command, *arguments, **environ)
         try:
             output, _ = process.communicate(timeout=TIMEOUT_S)
         except BaseException:
             kill(process)
             raise
-        shown = f"{command} {' '.join(map(str, arguments))}"
-        assert process.returncode == 0, f"{shown} ended with status {process.returncode}:\n{output[-6000:]}"
-        return output
+        return _checked(output, process.returncode, command, arguments)
+
+    def run_warm(self, command: str, *arguments: object, **environ: str) -> str:
+        """The same in a process that has PyTorch loaded: where the test is not about a new Python."""
+        return self.call_warm(run_script, _script(command), [str(word) for word in arguments], **environ)
+
+    def call_warm(self, function: Callable, *arguments: object, **environ: str) -> str:
+        """Call a function in such a process; its output. A failure shows that output."""
+        settings = self._settings(environ) | {FORGET: "1"}
+        ended = run_warm(function, *arguments, folder=self.folder, environ=settings, timeout_s=TIMEOUT_S)
+        return _checked(ended.stdout + ended.stderr, ended.returncode, function.__name__, arguments)
 
     def model_folder(self, dataset_id: int, trainer: str, plans: str, configuration: str) -> Path:
         """Where nnU-Net keeps the trained model."""
@@ -81,6 +93,16 @@ class Workspace:
     def dataset_folder(parent: Path, dataset_id: int) -> Path:
         (folder,) = parent.glob(f"Dataset{dataset_id:03d}_*")
         return folder
+
+
+def _script(command: str) -> Path:
+    return Path(sys.executable).parent / command
+
+
+def _checked(output: str, status: int, command: str, arguments: Sequence[object]) -> str:
+    shown = f"{command} {' '.join(map(str, arguments))}"
+    assert status == 0, f"{shown} ended with status {status}:\n{output[-6000:]}"
+    return output
 
 
 def kill(process: subprocess.Popen) -> None:
