@@ -121,6 +121,9 @@ TEST_REQUIREMENTS = [
     "wheel",
 ]
 
+# Version 2 of mkdocs reads no settings of the theme's; the pages are for the theme before.
+DOCS_REQUIREMENTS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.5", "mkdocstrings[python]>=0.27"]
+
 setup(
     name="nnunet_nacl",
     version=read_version(),
@@ -170,8 +173,9 @@ setup(
         "demo": DEMO_REQUIREMENTS,
         "backbones": BACKBONES_REQUIREMENTS,
         "campaign": CAMPAIGN_REQUIREMENTS,
+        "docs": DOCS_REQUIREMENTS,
         "test": TEST_REQUIREMENTS,
-        "dev": [*TEST_REQUIREMENTS, *DEMO_REQUIREMENTS, "build", "mypy", "ruff"],
+        "dev": [*TEST_REQUIREMENTS, *DEMO_REQUIREMENTS, *DOCS_REQUIREMENTS, "build", "mypy", "ruff"],
     },
     entry_points={
         "console_scripts": ["nnunet_nacl = nnunet_nacl.cli.main:main"],

@@ -10,20 +10,20 @@ from pathlib import Path
 
 import torch
 
-_PAGE = """# Performance
+_PAGE = """# Results of the benchmarks
 
 The last run of the scripts in `benchmarks/`. Each rewrites its own section of this page:
 
-    python benchmarks/losses.py --output docs/reference/performance.md
-    python benchmarks/training_iteration.py DATASET CONFIGURATION FOLD --output docs/reference/performance.md
-    python benchmarks/training_calibration.py DATASET CONFIGURATION FOLD --output docs/reference/performance.md
-    python benchmarks/metrics.py --output docs/reference/performance.md
-    python benchmarks/decision.py --output docs/reference/performance.md
-    python benchmarks/evaluation.py VALIDATION_FOLDER --output docs/reference/performance.md
-    python benchmarks/validation.py DATASET CONFIGURATION FOLD -tr TRAINER --output docs/reference/performance.md
-    python benchmarks/export.py --output docs/reference/performance.md
-    python benchmarks/prediction.py SCANS -d DATASET -c CONFIGURATION --output docs/reference/performance.md
-    python benchmarks/campaign.py DATASET CONFIGURATION --output docs/reference/performance.md
+    python benchmarks/losses.py --output benchmarks/results.md
+    python benchmarks/training_iteration.py DATASET CONFIGURATION FOLD --output benchmarks/results.md
+    python benchmarks/training_calibration.py DATASET CONFIGURATION FOLD --output benchmarks/results.md
+    python benchmarks/metrics.py --output benchmarks/results.md
+    python benchmarks/decision.py --output benchmarks/results.md
+    python benchmarks/evaluation.py VALIDATION_FOLDER --output benchmarks/results.md
+    python benchmarks/validation.py DATASET CONFIGURATION FOLD -tr TRAINER --output benchmarks/results.md
+    python benchmarks/export.py --output benchmarks/results.md
+    python benchmarks/prediction.py SCANS -d DATASET -c CONFIGURATION --output benchmarks/results.md
+    python benchmarks/campaign.py DATASET CONFIGURATION --output benchmarks/results.md
 
 """
 

@@ -96,7 +96,7 @@ def quality_of(sums: QualitySums, n_true: Mapping[str, int], geometry: Geometry)
         geometry: Where the image lies.
 
     Returns:
-        JSON values: see docs/reference/calibration-json.md.
+        JSON values: see docs/reference/files.md.
     """
     n = sums.n_predicted
     uncertainty = {name: value / n if n else math.nan for name, value in sums.uncertainty.items()}

@@ -34,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
     add = parser.add_argument
-    add("file", metavar="FILE.yaml", help="the campaign; docs/how-to/run-a-campaign.md says what it may hold")
+    add("file", metavar="FILE.yaml", help="the campaign; docs/how-to/reproduce-the-paper.md says what it may hold")
     add("-o", metavar="FOLDER", help="the campaign's folder (default: ./FILE)")
     add("--cores", metavar="N", type=int, help="CPU cores of this machine to use (default: all)")
     add("--gpus", metavar="N", type=int, help="GPUs of this machine to use (default: one; each training takes one)")

@@ -23,7 +23,7 @@ challenges (patients for training / validation / test; where there are more or f
 
 --native leaves the images alone and nnU-Net normalises and resamples as always; the split is the same, the number 10
 higher, so that both can be had side by side. What differs from the paper is said at the end of each run, and in
-docs/how-to/prepare-the-papers-data-sets.md. A data set that was prepared otherwise is never overwritten.
+docs/how-to/reproduce-the-paper.md. A data set that was prepared otherwise is never overwritten.
 
 Exit status: 0; 1 if some cases could not be prepared (each is named; run again when they are mended); 2 if the
 folder is not the challenge's.

@@ -1,4 +1,4 @@
-"""A comparison as JSON values. What they mean stands in docs/reference/comparison.md."""
+"""A comparison as JSON values. What they mean stands in docs/reference/files.md."""
 
 from __future__ import annotations
 

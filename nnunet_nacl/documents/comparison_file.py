@@ -1,6 +1,6 @@
 """comparison.json and the folder around it: what may be written over, and what of an earlier comparison goes.
 
-What its keys mean stands in docs/reference/comparison.md.
+What its keys mean stands in docs/reference/files.md.
 """
 
 from __future__ import annotations

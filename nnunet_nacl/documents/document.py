@@ -1,4 +1,4 @@
-"""calibration.json: what an evaluation looks like in a file. The format is described in docs/reference."""
+"""calibration.json: what an evaluation looks like in a file. Format: docs/reference/files.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""calibration_map.json: a map, what it was fitted on and what it changes. The format is described in docs/reference."""
+"""calibration_map.json: a map, what it was fitted on and what it changes. Format: docs/reference/files.md."""
 
 from __future__ import annotations
 

@@ -57,7 +57,8 @@ def draw_reliability(
             the ECE is then the mean of theirs.
         bands: For any of the methods the lower and upper end, per bin, of an interval of the accuracy, such as a
             bootstrap over cases of 95 %; NaN where a bin has none. Drawn as error bars.
-        path, frame: As in :func:`~nnunet_nacl.show.layout.write_figure`, as are the path returned and its errors.
+        path: As in :func:`~nnunet_nacl.show.layout.write_figure`, as are the path returned and its errors.
+        **frame: As there.
 
     Raises:
         ValueError: No method is given, the suffix is not one of these, or a band does not fit the bins.

@@ -1,6 +1,6 @@
 """Draws the calibration records of several trainings into one figure.
 
-    python docs/how-to/training_records_figure.py FOLD_FOLDER [FOLD_FOLDER ...] -o trainings.png
+    python docs/figures/training_records_figure.py FOLD_FOLDER [FOLD_FOLDER ...] -o trainings.png
 
 FOLD_FOLDER is a fold folder of nnUNet_results whose trainer is one of this package, or its calibration_progress.json.
 Left: expected calibration error in the foreground. Middle: mean maximum logit of the foreground, and between which

@@ -1,6 +1,6 @@
 """Draws calibration_masks.png: reliability of a perfectly calibrated predictor on each mask.
 
-python docs/explanation/calibration_masks_figure.py [FILE]
+python docs/figures/calibration_masks_figure.py [FILE]
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def simulate(cases: int = 8) -> dict[str, BinStats]:
 
 
 def main() -> None:
-    path = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).with_name("calibration_masks.png")
+    path = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[1] / "images" / "calibration_masks.png"
     stats = simulate()
     shown = {
         "all": "all",

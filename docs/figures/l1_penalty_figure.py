@@ -1,9 +1,9 @@
 """Draws l1_penalty.png: where free logits settle under NACL's L1 penalty.
 
-    python docs/explanation/l1_penalty_figure.py
+    python docs/figures/l1_penalty_figure.py
 
 Free logits are a tensor that gradient descent changes as it likes: what is left when no network limits them. Dots are
-the result of minimising the package's own loss, lines are the formulas of what-the-l1-penalty-does.md.
+the result of minimising the package's own loss, lines are the formulas of l1-penalty.md.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def main() -> None:
     draw_edge(axes[1])
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
-    figure.savefig(Path(__file__).parent / "l1_penalty.png", dpi=130, metadata={"Software": None})
+    figure.savefig(Path(__file__).parents[1] / "images" / "l1_penalty.png", dpi=130, metadata={"Software": None})
 
 
 if __name__ == "__main__":

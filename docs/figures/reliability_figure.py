@@ -1,6 +1,6 @@
-"""Draws the reliability of one trainer on several masks, for read-a-reliability-diagram.md.
+"""Draws the reliability of one trainer on several masks, for how-to/reliability.md.
 
-    python docs/how-to/reliability_figure.py CALIBRATION_JSON [CALIBRATION_JSON ...] -o masks.png
+    python docs/figures/reliability_figure.py CALIBRATION_JSON [CALIBRATION_JSON ...] -o masks.png
 
 CALIBRATION_JSON is what `nnunet_nacl evaluate` or `nnunet_nacl compare` wrote: one per fold.
 """

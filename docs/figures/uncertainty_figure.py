@@ -1,6 +1,6 @@
-"""Draws uncertainty maps over the scan, one row a case, for review-uncertain-cases.md.
+"""Draws uncertainty maps over the scan, one row a case, for how-to/predict.md.
 
-    python docs/how-to/uncertainty_figure.py REVIEW SCANS CASE [CASE ...] -labels LABELS -o uncertainty.png
+    python docs/figures/uncertainty_figure.py REVIEW SCANS CASE [CASE ...] -labels LABELS -o uncertainty.png
 
 REVIEW is the output of `nnunet_nacl review -maps` for several folders, SCANS and LABELS are nnU-Net's imagesTr and
 labelsTr.

@@ -1,0 +1,135 @@
+"""Every number that the README claims is a cell of a table that it links to."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.pages import ROOT, cell, made_table, tables
+
+CONDITIONAL = "docs/results/conditional.md"
+AVERAGE = "Hippocampus, 2D, average of five networks"
+SINGLE = "Hippocampus, 2D, single networks (mean of five)"
+HIPPOCAMPUS = "docs/results/hippocampus.md"
+PERFORMANCE = "docs/reference/performance.md"
+
+# text of the README with {} where the number stands; page, heading, row and column of its cell
+CLAIMS = [
+    ("fell from {} to 0.050", CONDITIONAL, AVERAGE, "as trained", "predicted"),
+    ("fell from 0.084 to {}:", CONDITIONAL, AVERAGE, "matrix", "predicted"),
+    ("was off by {} instead of", CONDITIONAL, AVERAGE, "matrix", "expected Dice off by"),
+    ("instead of {} (same setting", CONDITIONAL, AVERAGE, "as trained", "expected Dice off by"),
+    ("lowered that ECE from {} to", HIPPOCAMPUS, "All losses", "Dice + CE (stock)", "ECE predicted"),
+    ("from 0.102 to {} without calibration", HIPPOCAMPUS, "All losses", "NACL", "ECE predicted"),
+    ("plain cross-entropy to {}:", HIPPOCAMPUS, "All losses", "CE", "ECE predicted"),
+    ("on ACDC from {} to", CONDITIONAL, "ACDC, average of two networks", "as trained", "NLL dilated"),
+    ("from 0.561 to {} (average of two", CONDITIONAL, "ACDC, average of two networks", "matrix", "NLL dilated"),
+    ("| {} (one network:", CONDITIONAL, AVERAGE, "as trained", "predicted"),
+    ("(one network: {})", CONDITIONAL, SINGLE, "as trained", "predicted"),
+    ("0.091) | {} |", CONDITIONAL, AVERAGE, "temperature", "predicted"),
+    ("0.066 | {} |", CONDITIONAL, AVERAGE, "matrix", "predicted"),
+    ("0.050 | {} (nnU-Net's loss", HIPPOCAMPUS, "All losses", "NACL", "ECE predicted"),
+    ("0.079 (nnU-Net's loss: {})", HIPPOCAMPUS, "All losses", "Dice + CE (stock)", "ECE predicted"),
+    ("unchanged | {} (nnU-Net's loss", HIPPOCAMPUS, "All losses", "NACL", "DSC"),
+    ("0.829 (nnU-Net's loss: {})", HIPPOCAMPUS, "All losses", "Dice + CE (stock)", "DSC"),
+    ("took {} s of CPU time and", PERFORMANCE, "Calibration", "calibrate, 160 cases with npz files", "CPU s"),
+    ("of CPU time and {} GB", PERFORMANCE, "Calibration", "calibrate, 160 cases with npz files", "peak memory (GB)"),
+    ("`predict` takes {} times", PERFORMANCE, "Prediction", "nnunet_nacl predict", "wall time x nnUNetv2_predict"),
+    ("`nnUNetv2_predict`, and {} MiB", PERFORMANCE, "Prediction", "nnunet_nacl predict", "MiB written"),
+]
+
+
+def number(text: str) -> str:
+    """Of a cell such as '.030 (-.000)' or '**0.079**': its first number, with the 0 in front."""
+    found = re.search(r"\d*\.?\d+", text)[0]
+    return f"0{found}" if found.startswith(".") else found
+
+
+def readme() -> str:
+    """On one line, so that a claim may stand on two."""
+    return re.sub(r"\s+", " ", (ROOT / "README.md").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(("text", "page", "heading", "row", "column"), CLAIMS)
+def test_a_number_of_the_readme_is_a_cell(text: str, page: str, heading: str, row: str, column: str) -> None:
+    assert text.format(number(cell(page, heading, row, column))) in readme()
+    assert f"({page}" in readme()
+
+
+def test_no_number_of_the_readme_goes_unchecked() -> None:
+    """Decimal numbers in prose and tables; what another test checks is taken out first."""
+    text = re.sub(r"```.*?```|`[^`]*`|\([^)\s]*\)|https?://\S+|^#.*$", "", readme(), flags=re.MULTILINE)
+    claimed = {number(cell(page, heading, row, column)) for _, page, heading, row, column in CLAIMS}
+    known = {"3.10", "2.0"} | {"0.014", "0.008"}  # Python, licence; test_another_training_...
+    assert set(re.findall(r"\d+\.\d+", text)) <= claimed | known
+
+
+def test_another_training_moves_ece_and_dice_by_what_the_readme_says() -> None:
+    ((_, rows),) = (one for one in tables((ROOT / HIPPOCAMPUS).read_text("utf-8")) if one[0] == "Another seed")
+    moved = {"DSC": 0.0, "ECE": 0.0}
+    for row in rows[1:]:
+        for title, pair in zip(rows[0][1:], row[1:]):
+            first, second = map(float, pair.split("/"))
+            moved[title[:3]] = max(moved[title[:3]], round(abs(first - second), 4))
+    assert f"moved ECE by up to {moved['ECE']:.3f} and Dice by up to {moved['DSC']:.3f}" in readme()
+
+
+BENCHMARKS = "benchmarks/results.md"
+COSTS = [
+    ("Prediction", "nnunet_nacl predict", "wall time x nnUNetv2_predict", "From scans to a review list",
+     "nnunet_nacl predict", "wall x nnUNetv2_predict"),
+    ("Prediction", "nnunet_nacl predict", "MiB written", "From scans to a review list", "nnunet_nacl predict",
+     "MiB written"),
+    ("Prediction", "nnunet_nacl predict -decide dice", "wall time x nnUNetv2_predict", "From scans to a review list",
+     "nnunet_nacl predict -decide dice", "wall x nnUNetv2_predict"),
+    ("Losses", "NACL", "(12, 4, 256, 256)", "Losses", "NACL", "x stock"),
+    ("Losses", "MONAI NACLLoss", "(12, 4, 256, 256)", "Losses", "MONAI NACLLoss", "x stock"),
+    ("Losses", "NACL", "peak memory", "Losses", "NACL", "peak memory / logits"),
+    ("Calibration", "... measured on the way", "CPU x nnU-Net", "Validation of Dataset004_Hippocampus, 2d_small",
+     "... measured on the way", "CPU x nnU-Net"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("heading", "row", "column", "there", "row_there", "column_there"), COSTS)
+def test_the_page_of_costs_has_what_was_measured(heading, row, column, there, row_there, column_there) -> None:
+    assert cell(PERFORMANCE, heading, row, column) == cell(BENCHMARKS, there, row_there, column_there)
+
+
+SHIFT = "docs/results/shift.md"
+
+
+def test_the_page_of_shift_has_the_means_of_its_values() -> None:
+    import pandas as pd
+
+    values = pd.read_csv(ROOT / "docs/results/study/shift/Dataset004_Hippocampus.csv")
+    means = values.groupby(["loss", "severity", "calibrated"]).mean(numeric_only=True)
+    found = {heading: rows for heading, rows in tables((ROOT / SHIFT).read_text("utf-8")) if rows[0][0] == "loss"}
+    for loss, severity, *cells in found["Values"][1:]:
+        raw, calibrated = (means.loc[(loss, int(severity), treated)] for treated in (False, True))
+        expected = [raw.dice, raw.ece, calibrated.ece, raw.nll, calibrated.nll, calibrated.dice_error]
+        assert cells == [*(f"{value:.3f}" for value in expected), f"{calibrated.coverage:.3f}"]
+    stock = values[(values.loss == "Dice + CE (stock)") & (values.severity >= 2)]
+    nll = stock.pivot(index=["kind", "severity"], columns="calibrated", values="nll")
+    higher = nll.index[nll[True] > nll[False]].get_level_values("kind")
+    assert sorted(higher) == ["bias_field", "bias_field", "contrast", "contrast", "noise", "noise"]  # all six cells
+
+
+def test_the_price_near_the_structures_is_that_of_the_tables() -> None:
+    rows = dict(
+        (row[0], row[1:])
+        for heading, table in tables((ROOT / "docs/explanation/conditional-calibration.md").read_text("utf-8"))
+        if heading == "Where it costs"
+        for row in table[1:]
+    )
+    for row, what in (
+        ("hippocampus, average of five networks", "forms average Dataset004_Hippocampus/forms"),
+        ("ACDC, average of two networks", "forms average Dataset027_ACDC/forms"),
+        ("EMIDEC, single networks", "forms fold Dataset028_EMIDEC/forms"),
+    ):
+        header, *made = made_table(what)
+        of = {one[0]: dict(zip(header, one)) for one in made}
+        columns = ("NLL all", "NLL dilated", "ECE foreground")
+        assert rows[row] == [
+            " → ".join(number(of[form][column]) for form in ("as trained", "matrix")) for column in columns
+        ]

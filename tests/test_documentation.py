@@ -1,0 +1,139 @@
+"""The README and docs/: links, commands, imports, tables that are part of others, and length."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import yaml
+
+from nnunet_nacl.cli.main import SUBCOMMANDS, build_parser
+from tests.pages import PAGES, ROOT, anchors, blocks, made_table, name, table_rows
+
+pages = pytest.mark.parametrize("page", PAGES, ids=name)
+
+_LINK = re.compile(r"\]\((?!https?://|mailto:)([^)#\s]*)(?:#([^)\s]+))?\)")
+_CUT = re.compile(r"<!-- cells: ([^\n]*) -->\n\n((?:\|[^\n]*\n)+)")
+
+
+@pages
+def test_links_lead_somewhere(page: Path) -> None:
+    broken = []
+    for target, anchor in _LINK.findall(page.read_text(encoding="utf-8")):
+        file = (page.parent / target).resolve() if target else page
+        if not file.exists():
+            broken.append(target)
+        elif anchor and file.suffix == ".md" and anchor not in anchors(file.read_text(encoding="utf-8")):
+            broken.append(f"{target}#{anchor}")
+    assert not broken
+
+
+@pages
+def test_commands_and_their_flags_exist(page: Path) -> None:
+    unknown = []
+    for language, code in blocks(page.read_text(encoding="utf-8")):
+        if language not in ("", "bash"):
+            continue
+        for line in code.replace("\\\n", " ").split("\n"):
+            for command in re.split(r"&&|;|\|", line.partition("  # ")[0]):
+                words = command.split()
+                if words and not known(words):
+                    unknown.append(command.strip())
+    assert not unknown
+
+
+def known(words: list[str]) -> bool:
+    """Whether a command of ours, or of nnU-Net, exists and has all flags that it is given."""
+    program, *arguments = words
+    if program.startswith("nnUNetv2_"):
+        return program in {one.name for one in metadata.entry_points(group="console_scripts")}
+    if program != "nnunet_nacl":
+        return True
+    subcommand = next((word for word in arguments if not word.startswith("-")), "")
+    if subcommand not in SUBCOMMANDS:
+        return arguments in (["--version"], ["-h"])
+    outside_quotes = re.sub(r"(['\"]).*?\1", "", " ".join(arguments))
+    flags = {word for word in outside_quotes.split() if re.fullmatch(r"--?[A-Za-z][\w-]*", word)}
+    parser = build_parser([subcommand])._subparsers._group_actions[0].choices[subcommand]  # argparse has no public way
+    return flags <= set(parser._option_string_actions)
+
+
+@pages
+def test_python_examples_import_what_there_is(page: Path) -> None:
+    for language, code in blocks(page.read_text(encoding="utf-8")):
+        if language != "python":
+            continue
+        for node in ast.walk(ast.parse(code)):
+            if isinstance(node, ast.ImportFrom) and node.module.startswith("nnunet_nacl"):
+                module = importlib.import_module(node.module)
+                assert not [alias.name for alias in node.names if not hasattr(module, alias.name)], node.module
+
+
+@pages
+def test_a_table_cut_from_another_has_its_cells(page: Path) -> None:
+    """Below `<!-- cells: WHAT -->` stand rows and columns of the table that write_tables.py makes of WHAT."""
+    for what, table in _CUT.findall(page.read_text(encoding="utf-8")):
+        whole, cut = made_table(what), table_rows(table.strip().split("\n"))
+        header = [title.partition(",")[0] if title.startswith("loss,") else title for title in cut[0]]
+        assert set(header) <= set(whole[0]), what
+        at = [whole[0].index(title) for title in header]
+        remaining = [[row[i] for i in at] for row in whole[1:]]
+        for row in cut[1:]:  # in the order of the whole: rows such as '... calibrated' occur once for each loss
+            assert row in remaining, f"{what}: {row}"
+            remaining = remaining[remaining.index(row) + 1 :]
+
+
+def test_pages_that_code_names_exist() -> None:
+    sources = [path for folder in ("nnunet_nacl", "trainers", "campaigns", "tools", "benchmarks") for path in
+               (ROOT / folder).rglob("*") if path.suffix in (".py", ".yaml", ".sh", ".md")]  # fmt: skip
+    missing = {
+        found
+        for path in [*sources, *(ROOT / "docs").rglob("*.py"), *(ROOT / "docs").rglob("*.yaml")]
+        for found in re.findall(r"\bdocs/[\w/.-]+\.(?:md|py|sh|yaml)\b", path.read_text(encoding="utf-8"))
+        if not (ROOT / found).exists()
+    }
+    assert not missing
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    class Loader(yaml.SafeLoader):
+        """Knows nothing of the site's own tags."""
+
+    Loader.add_multi_constructor("", lambda loader, suffix, node: None)
+    settings = yaml.load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"), Loader)
+    listed = set(re.findall(r"'([\w/-]+\.md)'", str(settings["nav"])))
+    generated = {"index.md", "changes.md"}  # tools/site_pages.py
+    assert listed - generated == {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
+    assert generated <= listed
+
+
+def test_they_stay_short() -> None:
+    words = {page: len(page.read_text(encoding="utf-8").split()) for page in PAGES}
+    assert words[ROOT / "README.md"] <= 900
+    assert sum(n for page, n in words.items() if ROOT / "docs" in page.parents) <= 25_000
+
+
+def test_the_site_builds_and_fetches_nothing(tmp_path: Path) -> None:
+    pytest.importorskip("material", reason="pip install '.[docs]'")
+    pytest.importorskip("mkdocstrings", reason="pip install '.[docs]'")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-d", str(tmp_path / "site")]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    fetched = re.compile(
+        r"<(?:script|img|iframe)[^>]*\ssrc=\"?(https?:[^\s\">]*)|<link[^>]*\shref=\"?(https?:[^\s\">]*)"
+    )
+    foreign = {
+        address
+        for path in (tmp_path / "site").rglob("*.html")
+        for addresses in fetched.findall(path.read_text(encoding="utf-8"))
+        for address in addresses
+        if address
+    }
+    assert not foreign
+    assert (tmp_path / "site" / "search" / "search_index.js").stat().st_size > 100_000
