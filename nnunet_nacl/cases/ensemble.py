@@ -10,7 +10,7 @@ from nnunet_nacl.cases.ensemble_members import MemberCase
 from nnunet_nacl.cases.geometry import geometry_difference
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.cases.probabilities import SavedProbabilities
-from nnunet_nacl.cases.reviewed_case import Members
+from nnunet_nacl.cases.review_row import Members
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.metrics.disagreement import MemberSums
 

@@ -20,6 +20,8 @@ from nnunet_nacl.calibration.dice_estimate import Prediction
 from nnunet_nacl.calibration.learned_quality import SINGLE_NETWORKS, LearnedQuality
 from nnunet_nacl.calibration.presence import LearnedPresence
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
+from nnunet_nacl.cases.review_list import PredictedCase
+from nnunet_nacl.cases.review_row import CaseReview
 from nnunet_nacl.documents.decision_json import DECISION_FILE
 from nnunet_nacl.documents.finding_list import StructureFindings
 from nnunet_nacl.documents.map_file import (
@@ -31,7 +33,6 @@ from nnunet_nacl.documents.map_file import (
     sha256,
     structures_of,
 )
-from nnunet_nacl.documents.review_list import CaseReview, PredictedCase
 from nnunet_nacl.errors import UserError
 
 __all__ = ["QualityOfMap", "is_calibrated"]

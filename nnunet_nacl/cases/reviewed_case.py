@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
 from nnunet_nacl.cases.case import Case
-from nnunet_nacl.cases.components import ComponentSums, label_components
+from nnunet_nacl.cases.components import ComponentSums
+from nnunet_nacl.cases.review_row import CaseReview, Members, make_row
 from nnunet_nacl.documents.finding_list import StructureFindings
-from nnunet_nacl.documents.review_list import CaseReview, StructureReview
-from nnunet_nacl.metrics.expected_dice import count_expected
 from nnunet_nacl.metrics.voxel_uncertainty import (
     Place,
-    foreground_uncertainty,
     label_confidence,
     least_certain_place,
     margin,
@@ -36,23 +32,6 @@ MAPS = (*_OUTSIDE, *MEMBER_MAPS)
 
 PROBABILITIES = "probabilities"
 """Stands for a map of every class or region: ``probability_<channel>_<name>``."""
-
-
-@dataclass(frozen=True, eq=False)
-class Members:
-    """What M members of an ensemble disagree about, S structures.
-
-    Attributes:
-        dice: (S,) mean Dice between two members; NaN where no pair has the structure.
-        volumes: (M, S) volume of each structure in each member's segmentation, in the geometry's unit.
-        mean_information: Mean mutual information over the predicted foreground; NaN where nothing was predicted.
-        maps: (*spatial) some of ``MEMBER_MAPS``, by name.
-    """
-
-    dice: np.ndarray
-    volumes: np.ndarray
-    mean_information: float
-    maps: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,63 +105,5 @@ def review_case(
         np.maximum(largest, seen.max(axes), out=largest)
         if network is not case.probabilities:
             components.add_network(where, seen)
-    row = _row(case, probs, inside, members, sums, largest)
+    row = make_row(case, probs, inside, members, sums, largest)
     return ReviewedCase(case, row, place, made, tuple(unlike), tuple(components.findings()))
-
-
-def _row(
-    case: Case,
-    probs: np.ndarray,
-    inside: np.ndarray,
-    members: Members | None,
-    sums: np.ndarray,
-    largest: np.ndarray,
-) -> CaseReview:
-    """The row of a case.
-
-    Args:
-        case: The case.
-        probs: Its probabilities inside a box that holds all there is.
-        inside: Its segmentation there.
-        members: Of the ensemble.
-        sums: (C,) of the probabilities as the network gave them.
-        largest: (C,) largest of them.
-    """
-    labels, size = case.labels, case.geometry.voxel_size
-    overlap = count_expected(probs, inside, regions=labels.values if labels.regions else None)
-    means = foreground_uncertainty(probs, inside != 0, labels.channels_of(inside), regions=labels.regions)
-    volumes = overlap.chosen[None] * size if members is None else members.volumes
-    structures = []
-    for i, channel in enumerate(labels.foreground):
-        pieces = _sizes_of_pieces(labels.mask(inside, channel))
-        structures.append(
-            StructureReview(
-                name=labels.names[channel],
-                expected_dice=float(overlap.dice[i]),
-                members_dice=float(members.dice[i]) if members else math.nan,
-                volume=int(overlap.chosen[i]) * size,
-                expected_volume=float(overlap.expected[i]) * size,
-                max_probability=float(probs[channel].max()),
-                pieces=len(pieces),
-                largest_piece=float(pieces.max() / pieces.sum()) if len(pieces) else math.nan,
-                member_volumes=tuple(float(one[i]) for one in volumes),
-                network=(float(sums[channel]) * size, float(largest[channel])),
-            )
-        )
-    return CaseReview(
-        case=case.name,
-        mean_foreground_entropy=means["entropy"],
-        mean_foreground_confidence=means["confidence"],
-        mean_foreground_mutual_information=members.mean_information if members else math.nan,
-        unit=case.geometry.unit,
-        structures=tuple(structures),
-        n_members=len(volumes),
-    )
-
-
-def _sizes_of_pieces(mask: np.ndarray) -> np.ndarray:
-    """Voxels of each connected piece; voxels that touch at a corner are connected."""
-    boxes = ndimage.find_objects(mask.astype(np.uint8))
-    if not boxes:
-        return np.zeros(0, int)
-    return np.bincount(label_components(mask[boxes[0]])[0].ravel())[1:]

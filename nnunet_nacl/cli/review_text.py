@@ -12,7 +12,8 @@ from nnunet_nacl.show.text_table import aligned
 
 if TYPE_CHECKING:
     from nnunet_nacl.calibration.dice_estimate import Prediction
-    from nnunet_nacl.documents.review_list import CaseReview, PredictedCase
+    from nnunet_nacl.cases.review_list import PredictedCase
+    from nnunet_nacl.cases.review_row import CaseReview
     from nnunet_nacl.prediction.review_lists import ReviewList
 
 __all__ = ["print_list", "table_lines"]
@@ -56,7 +57,7 @@ def table_lines(
     Predicted Dice, where there is one, stands with its interval in the place of the volumes; behind it how probably the
     structure is in the scan, for structures of which that is known.
     """
-    from nnunet_nacl.documents.review_list import volume_text
+    from nnunet_nacl.cases.review_list import volume_text
 
     several = any(row.n_members > 1 for row in rows)
     header = ["rank", "case", "empty", "expected Dice", "entropy", "confidence"]

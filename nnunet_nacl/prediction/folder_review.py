@@ -28,6 +28,7 @@ from nnunet_nacl.cases.map_images import check_dtype
 from nnunet_nacl.cases.predicted_quality import QualityOfMap, is_calibrated
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.cases.prediction_output import MAPS, open_output, write_reviewed
+from nnunet_nacl.cases.review_list import FinishedCase
 from nnunet_nacl.cases.reviewed_case import MAPS as MAP_NAMES
 from nnunet_nacl.cases.reviewed_case import MEMBER_MAPS, PROBABILITIES, ReviewedCase, review_case
 from nnunet_nacl.cases.run import run
@@ -43,7 +44,6 @@ from nnunet_nacl.documents.map_file import (
     sha256,
     structures_of,
 )
-from nnunet_nacl.documents.review_list import FinishedCase
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import remove_leftovers, to_json_text, write_atomically
 from nnunet_nacl.json_files import decode, encode, one_line, read_dict

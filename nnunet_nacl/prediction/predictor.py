@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from nnunet_nacl.cases.components import finding_channels
+from nnunet_nacl.cases.review_list import PredictedCase
+from nnunet_nacl.cases.review_row import CaseReview
 from nnunet_nacl.cases.treatment import beta_of
 from nnunet_nacl.documents.finding_list import StructureFindings
 from nnunet_nacl.documents.map_file import structures_of
-from nnunet_nacl.documents.review_list import CaseReview, PredictedCase
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.prediction.network import Network
 from nnunet_nacl.prediction.preprocessed_case import preprocess

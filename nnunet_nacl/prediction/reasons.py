@@ -6,7 +6,8 @@ import math
 from collections.abc import Collection, Sequence
 
 from nnunet_nacl.cases.dice_thresholds import DiceThresholds
-from nnunet_nacl.documents.review_list import LIKELY, CaseReview, PredictedCase, volume_text
+from nnunet_nacl.cases.review_list import LIKELY, PredictedCase, volume_text
+from nnunet_nacl.cases.review_row import CaseReview
 
 __all__ = ["LOWEST_MEMBERS_DICE", "reasons_to_look"]
 

@@ -12,8 +12,9 @@ from typing import Any
 import nnunet_nacl
 from nnunet_nacl.cases.dice_thresholds import DiceThresholds, Given
 from nnunet_nacl.cases.predicted_quality import QualityOfMap
+from nnunet_nacl.cases.review_list import FinishedCase, PredictedCase, in_order, review_csv_text
+from nnunet_nacl.cases.review_row import CaseReview
 from nnunet_nacl.documents.finding_list import FINDINGS, StructureFindings, findings_csv_text
-from nnunet_nacl.documents.review_list import CaseReview, FinishedCase, PredictedCase, in_order, review_csv_text
 from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.prediction.reasons import LOWEST_MEMBERS_DICE, reasons_to_look
 

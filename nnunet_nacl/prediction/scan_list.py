@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from nnunet_nacl.cases.review_list import FinishedCase
 from nnunet_nacl.documents.map_file import structures_of
-from nnunet_nacl.documents.review_list import FinishedCase
 from nnunet_nacl.json_files import one_line
 from nnunet_nacl.prediction.input_cases import InputCase
 from nnunet_nacl.prediction.review_lists import ReviewList, thresholds_of

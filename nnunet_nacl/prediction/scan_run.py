@@ -18,12 +18,12 @@ from nnunet_nacl.cases.components import finding_channels
 from nnunet_nacl.cases.dice_thresholds import Given
 from nnunet_nacl.cases.ledger import SIGNATURE, Ledger, sign
 from nnunet_nacl.cases.prediction_output import MAPS, open_output, remove_unfinished, write_reviewed
+from nnunet_nacl.cases.review_list import FinishedCase
 from nnunet_nacl.cases.reviewed_case import PROBABILITIES, ReviewedCase
 from nnunet_nacl.cases.run import run as run_cases
 from nnunet_nacl.cases.worker_processes import guarded, stream_through_workers
 from nnunet_nacl.documents.finding_list import FINDINGS
 from nnunet_nacl.documents.map_file import structures_of
-from nnunet_nacl.documents.review_list import FinishedCase
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.json_files import decode, encode, one_line

@@ -12,7 +12,8 @@ from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.cases.image_files import quiet
 from nnunet_nacl.cases.logits_export import ExportedLogits, export_logits
-from nnunet_nacl.cases.reviewed_case import Members, ReviewedCase, review_case
+from nnunet_nacl.cases.review_row import Members
+from nnunet_nacl.cases.reviewed_case import ReviewedCase, review_case
 from nnunet_nacl.prediction.network import PredictedLogits
 from nnunet_nacl.prediction.trained_model import TrainedModel
 

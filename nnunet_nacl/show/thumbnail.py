@@ -10,8 +10,8 @@ import numpy as np
 
 from nnunet_nacl.cases.kept_slices import slicing_axis
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
+from nnunet_nacl.cases.review_list import FinishedCase
 from nnunet_nacl.cases.reviewed_case import ReviewedCase
-from nnunet_nacl.documents.review_list import FinishedCase
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.prediction.preprocessed_case import CompactImage
 from nnunet_nacl.show.case_files import read_image

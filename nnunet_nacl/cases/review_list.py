@@ -5,113 +5,26 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import stdev
 from typing import Any
 
 import numpy as np
 
 from nnunet_nacl.calibration.dice_estimate import Prediction
+from nnunet_nacl.cases.review_row import CaseReview, size_word
 from nnunet_nacl.documents.finding_list import StructureFindings
 from nnunet_nacl.files import to_csv_text
 
 __all__ = [
     "LIKELY",
-    "CaseReview",
     "FinishedCase",
     "PredictedCase",
-    "StructureReview",
     "in_order",
     "review_csv_text",
     "volume_text",
 ]
 
-_NUMBERS = (
-    "lowest_expected_dice",
-    "mean_foreground_entropy",
-    "mean_foreground_confidence",
-    "mean_foreground_mutual_information",
-    "n_members",
-)
-
 LIKELY = 0.5
 """From this probability on a structure is taken to be in a scan."""
-
-
-@dataclass(frozen=True)
-class StructureReview:
-    """One structure in one case.
-
-    Attributes:
-        name: Its name in dataset.json.
-        expected_dice: Of the segmentation, as :func:`nnunet_nacl.metrics.expected_dice.expected_dice` has it; NaN
-            where the structure was not predicted.
-        members_dice: Mean Dice between the segmentations of two members, over all pairs that have the structure in at
-            least one of them; NaN with one member, or without such a pair.
-        volume: Of the predicted structure, in the case's unit.
-        expected_volume: Sum of the structure's probabilities over all voxels, times the size of a voxel.
-        max_probability: Its largest probability anywhere in the image: how near an empty structure came to being
-            predicted.
-        pieces: Connected pieces of the prediction; voxels that touch at a corner are connected.
-        largest_piece: Share of the structure's voxels in the largest of them; NaN where it was not predicted.
-        member_volumes: Of each member's own prediction, in the order of the folders.
-        network: Expected volume and largest probability as the network gave them, before any map: what the presence of
-            the structure is learned from.
-    """
-
-    name: str
-    expected_dice: float
-    members_dice: float
-    volume: float
-    expected_volume: float
-    max_probability: float
-    pieces: int
-    largest_piece: float
-    member_volumes: tuple[float, ...]
-    network: tuple[float, float] = (math.nan, math.nan)
-
-    @property
-    def volume_sd(self) -> float | None:
-        """Sample standard deviation between members; None with one."""
-        return stdev(self.member_volumes) if len(self.member_volumes) > 1 else None
-
-
-@dataclass(frozen=True)
-class CaseReview:
-    """What the list says about one case.
-
-    Attributes:
-        case: Name of the case.
-        mean_foreground_entropy: Mean normalised entropy over the voxels of the predicted structures; NaN if there are
-            none.
-        mean_foreground_confidence: Mean confidence over the same voxels.
-        mean_foreground_mutual_information: Likewise; NaN with one member.
-        unit: Of the volumes: ``ml``, ``mm2`` in 2D, ``pixels`` without spacing.
-        structures: One entry a structure.
-        n_members: Number of folders.
-    """
-
-    case: str
-    mean_foreground_entropy: float
-    mean_foreground_confidence: float
-    mean_foreground_mutual_information: float
-    unit: str
-    structures: tuple[StructureReview, ...]
-    n_members: int
-
-    @property
-    def empty(self) -> bool:
-        """Whether nothing at all was predicted."""
-        return all(structure.pieces == 0 for structure in self.structures)
-
-    @property
-    def empty_structures(self) -> list[str]:
-        """Names of the structures that were not predicted."""
-        return [structure.name for structure in self.structures if structure.pieces == 0]
-
-    @property
-    def lowest_expected_dice(self) -> float:
-        """Smallest expected Dice of the structures that were predicted; NaN if there are none."""
-        return min((s.expected_dice for s in self.structures if s.pieces), default=math.nan)
 
 
 @dataclass(frozen=True)
@@ -210,7 +123,7 @@ def review_csv_text(
             row |= {"flag": "yes" if why else "no", "reasons": "; ".join(why)}
         if predicted:
             row["lowest_predicted_dice"] = predicted[review.case].lowest_dice
-        row |= {key: getattr(review, key) for key in _NUMBERS}
+        row |= review.columns()
         for i, structure in enumerate(review.structures):
             columns = {}
             if predicted:
@@ -218,7 +131,7 @@ def review_csv_text(
                 columns = _predicted_columns(found.dice[i], found.volume[i], review.unit)
                 if found.present and not math.isnan(found.present[i]):
                     columns["present_probability"] = found.present[i]
-            columns |= _columns(structure, review.unit, members)
+            columns |= structure.columns(review.unit, members)
             row |= {f"{structure.name} {column}": value for column, value in columns.items()}
         rows.append({key: float(f"{cell:.6g}") if isinstance(cell, float) else cell for key, cell in row.items()})
     rows += [{"case": case, "problem": problem} for case, problem in (problems or {}).items()]
@@ -227,30 +140,9 @@ def review_csv_text(
 
 
 def _predicted_columns(dice: Prediction, volume: Prediction, unit: str) -> dict[str, float]:
-    names = {"predicted_dice{}": dice, f"predicted_{_size(unit)}{{}}_{unit}": volume}
+    names = {"predicted_dice{}": dice, f"predicted_{size_word(unit)}{{}}_{unit}": volume}
     ends = {"": "estimate", "_low": "low", "_high": "high"}
     return {name.format(end): getattr(found, part) for name, found in names.items() for end, part in ends.items()}
-
-
-def _columns(structure: StructureReview, unit: str, members: Sequence[str]) -> dict[str, Any]:
-    size, volumes, several = _size(unit), structure.member_volumes, len(structure.member_volumes) > 1
-    return {
-        "expected_dice": structure.expected_dice,
-        "members_dice": structure.members_dice,
-        f"{size}_{unit}": structure.volume,
-        f"expected_{size}_{unit}": structure.expected_volume,
-        f"{size}_sd_{unit}": structure.volume_sd,
-        f"{size}_min_{unit}": min(volumes) if several else None,
-        f"{size}_max_{unit}": max(volumes) if several else None,
-        "pieces": structure.pieces,
-        "largest_piece": structure.largest_piece,
-        "max_probability": structure.max_probability,
-        **({f"{size}_{unit} {name}": volume for name, volume in zip(members, volumes)} if several else {}),
-    }
-
-
-def _size(unit: str) -> str:
-    return "volume" if unit == "ml" else "area"
 
 
 def volume_text(value: float, digits: int = 3) -> str:

@@ -12,14 +12,8 @@ from hypothesis import strategies as st
 
 from nnunet_nacl.calibration.dice_estimate import Prediction
 from nnunet_nacl.cases.ensemble_members import member_names
-from nnunet_nacl.documents.review_list import (
-    CaseReview,
-    PredictedCase,
-    StructureReview,
-    in_order,
-    review_csv_text,
-    volume_text,
-)
+from nnunet_nacl.cases.review_list import PredictedCase, in_order, review_csv_text, volume_text
+from nnunet_nacl.cases.review_row import CaseReview, StructureReview
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.json_files import decode, encode

@@ -1,0 +1,208 @@
+"""What the review list says of a case: the columns of review.csv, and how they are measured.
+
+A new column is a field of the row, its value in :func:`make_row`, and a line in ``columns``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import stdev
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from nnunet_nacl.cases.case import Case
+from nnunet_nacl.cases.components import label_components
+from nnunet_nacl.metrics.expected_dice import count_expected
+from nnunet_nacl.metrics.voxel_uncertainty import foreground_uncertainty
+
+__all__ = ["CaseReview", "Members", "StructureReview", "make_row", "size_word"]
+
+_COLUMNS = (
+    "lowest_expected_dice",
+    "mean_foreground_entropy",
+    "mean_foreground_confidence",
+    "mean_foreground_mutual_information",
+    "n_members",
+)
+
+
+@dataclass(frozen=True)
+class StructureReview:
+    """One structure in one case.
+
+    Attributes:
+        name: Its name in dataset.json.
+        expected_dice: Of the segmentation, as :func:`nnunet_nacl.metrics.expected_dice.expected_dice` has it; NaN
+            where the structure was not predicted.
+        members_dice: Mean Dice between the segmentations of two members, over all pairs that have the structure in at
+            least one of them; NaN with one member, or without such a pair.
+        volume: Of the predicted structure, in the case's unit.
+        expected_volume: Sum of the structure's probabilities over all voxels, times the size of a voxel.
+        max_probability: Its largest probability anywhere in the image: how near an empty structure came to being
+            predicted.
+        pieces: Connected pieces of the prediction; voxels that touch at a corner are connected.
+        largest_piece: Share of the structure's voxels in the largest of them; NaN where it was not predicted.
+        member_volumes: Of each member's own prediction, in the order of the folders.
+        network: Expected volume and largest probability as the network gave them, before any map: what the presence of
+            the structure is learned from.
+    """
+
+    name: str
+    expected_dice: float
+    members_dice: float
+    volume: float
+    expected_volume: float
+    max_probability: float
+    pieces: int
+    largest_piece: float
+    member_volumes: tuple[float, ...]
+    network: tuple[float, float] = (math.nan, math.nan)
+
+    @property
+    def volume_sd(self) -> float | None:
+        """Sample standard deviation between members; None with one."""
+        return stdev(self.member_volumes) if len(self.member_volumes) > 1 else None
+
+    def columns(self, unit: str, members: Sequence[str]) -> dict[str, Any]:
+        """Of review.csv, behind the structure's name; with several members one for the volume of each."""
+        size, volumes, several = size_word(unit), self.member_volumes, len(self.member_volumes) > 1
+        return {
+            "expected_dice": self.expected_dice,
+            "members_dice": self.members_dice,
+            f"{size}_{unit}": self.volume,
+            f"expected_{size}_{unit}": self.expected_volume,
+            f"{size}_sd_{unit}": self.volume_sd,
+            f"{size}_min_{unit}": min(volumes) if several else None,
+            f"{size}_max_{unit}": max(volumes) if several else None,
+            "pieces": self.pieces,
+            "largest_piece": self.largest_piece,
+            "max_probability": self.max_probability,
+            **({f"{size}_{unit} {name}": volume for name, volume in zip(members, volumes)} if several else {}),
+        }
+
+
+@dataclass(frozen=True)
+class CaseReview:
+    """What the list says about one case.
+
+    Attributes:
+        case: Name of the case.
+        mean_foreground_entropy: Mean normalised entropy over the voxels of the predicted structures; NaN if there are
+            none.
+        mean_foreground_confidence: Mean confidence over the same voxels.
+        mean_foreground_mutual_information: Likewise; NaN with one member.
+        unit: Of the volumes: ``ml``, ``mm2`` in 2D, ``pixels`` without spacing.
+        structures: One entry a structure.
+        n_members: Number of folders.
+    """
+
+    case: str
+    mean_foreground_entropy: float
+    mean_foreground_confidence: float
+    mean_foreground_mutual_information: float
+    unit: str
+    structures: tuple[StructureReview, ...]
+    n_members: int
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing at all was predicted."""
+        return all(structure.pieces == 0 for structure in self.structures)
+
+    @property
+    def empty_structures(self) -> list[str]:
+        """Names of the structures that were not predicted."""
+        return [structure.name for structure in self.structures if structure.pieces == 0]
+
+    @property
+    def lowest_expected_dice(self) -> float:
+        """Smallest expected Dice of the structures that were predicted; NaN if there are none."""
+        return min((s.expected_dice for s in self.structures if s.pieces), default=math.nan)
+
+    def columns(self) -> dict[str, Any]:
+        """Of review.csv."""
+        return {name: getattr(self, name) for name in _COLUMNS}
+
+
+@dataclass(frozen=True, eq=False)
+class Members:
+    """What M members of an ensemble disagree about, S structures.
+
+    Attributes:
+        dice: (S,) mean Dice between two members; NaN where no pair has the structure.
+        volumes: (M, S) volume of each structure in each member's segmentation, in the geometry's unit.
+        mean_information: Mean mutual information over the predicted foreground; NaN where nothing was predicted.
+        maps: (*spatial) some of ``MEMBER_MAPS``, by name.
+    """
+
+    dice: np.ndarray
+    volumes: np.ndarray
+    mean_information: float
+    maps: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+def make_row(
+    case: Case,
+    probs: np.ndarray,
+    inside: np.ndarray,
+    members: Members | None,
+    sums: np.ndarray,
+    largest: np.ndarray,
+) -> CaseReview:
+    """The row of a case.
+
+    Args:
+        case: The case.
+        probs: Its probabilities inside a box that holds all there is.
+        inside: Its segmentation there.
+        members: Of the ensemble.
+        sums: (C,) of the probabilities as the network gave them.
+        largest: (C,) largest of them.
+    """
+    labels, size = case.labels, case.geometry.voxel_size
+    overlap = count_expected(probs, inside, regions=labels.values if labels.regions else None)
+    means = foreground_uncertainty(probs, inside != 0, labels.channels_of(inside), regions=labels.regions)
+    volumes = overlap.chosen[None] * size if members is None else members.volumes
+    structures = []
+    for i, channel in enumerate(labels.foreground):
+        pieces = _sizes_of_pieces(labels.mask(inside, channel))
+        structures.append(
+            StructureReview(
+                name=labels.names[channel],
+                expected_dice=float(overlap.dice[i]),
+                members_dice=float(members.dice[i]) if members else math.nan,
+                volume=int(overlap.chosen[i]) * size,
+                expected_volume=float(overlap.expected[i]) * size,
+                max_probability=float(probs[channel].max()),
+                pieces=len(pieces),
+                largest_piece=float(pieces.max() / pieces.sum()) if len(pieces) else math.nan,
+                member_volumes=tuple(float(one[i]) for one in volumes),
+                network=(float(sums[channel]) * size, float(largest[channel])),
+            )
+        )
+    return CaseReview(
+        case=case.name,
+        mean_foreground_entropy=means["entropy"],
+        mean_foreground_confidence=means["confidence"],
+        mean_foreground_mutual_information=members.mean_information if members else math.nan,
+        unit=case.geometry.unit,
+        structures=tuple(structures),
+        n_members=len(volumes),
+    )
+
+
+def _sizes_of_pieces(mask: np.ndarray) -> np.ndarray:
+    """Voxels of each connected piece; voxels that touch at a corner are connected."""
+    boxes = ndimage.find_objects(mask.astype(np.uint8))
+    if not boxes:
+        return np.zeros(0, int)
+    return np.bincount(label_components(mask[boxes[0]])[0].ravel())[1:]
+
+
+def size_word(unit: str) -> str:
+    """What a size is in this unit: ``volume``, or ``area`` of 2D images."""
+    return "volume" if unit == "ml" else "area"
