@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import os
 import re
 import subprocess
 import sys
@@ -122,8 +123,12 @@ def test_they_stay_short() -> None:
 def test_the_site_builds_and_fetches_nothing(tmp_path: Path) -> None:
     pytest.importorskip("material", reason="pip install '.[docs]'")
     pytest.importorskip("mkdocstrings", reason="pip install '.[docs]'")
+    for page in ("predictions/model/index.html", "comparison/data_set/report.html"):  # of a demo
+        (tmp_path / "demo" / page).parent.mkdir(parents=True)
+        (tmp_path / "demo" / page).write_text("<p>made by a demo</p>", encoding="utf-8")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-d", str(tmp_path / "site")]
-    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    environment = {**os.environ, "NNUNET_NACL_DEMO": str(tmp_path / "demo")}
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
     assert found.returncode == 0, found.stderr
     fetched = re.compile(
         r"<(?:script|img|iframe)[^>]*\ssrc=\"?(https?:[^\s\">]*)|<link[^>]*\shref=\"?(https?:[^\s\">]*)"
@@ -137,3 +142,6 @@ def test_the_site_builds_and_fetches_nothing(tmp_path: Path) -> None:
     }
     assert not foreign
     assert (tmp_path / "site" / "search" / "search_index.js").stat().st_size > 100_000
+    for example in ("review", "comparison"):
+        assert f'href="examples/{example}.html"' in (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
+        assert "made by a demo" in (tmp_path / "site" / "examples" / f"{example}.html").read_text(encoding="utf-8")

@@ -1,14 +1,23 @@
-"""Two pages of the site that lie outside of docs/: the README as its start, and the changes."""
+"""What the site has beside docs/: the README as its start, the changes, and the pages that a demo made as examples.
+
+The examples are there if NNUNET_NACL_DEMO names the folder of a finished `nnunet_nacl demo`.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[1]
+EXAMPLES = {
+    "review": ("predictions/*/index.html", "the review list of four virtual brains"),
+    "comparison": ("comparison/*/report.html", "the comparison of three losses, as trained and calibrated"),
+}
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?://|#)([^)#]+)(#[^)]*)?\)")
 
 
@@ -24,9 +33,34 @@ def moved_into_docs(text: str) -> str:
     return _LINK.sub(moved, text)
 
 
+def examples(demo: Path) -> dict[str, tuple[Path, str]]:
+    """Address in the site -> page of a demo, and what it is.
+
+    Raises:
+        PluginError: The demo has not made it.
+    """
+    found = {}
+    for name, (pattern, what) in EXAMPLES.items():
+        pages = sorted(demo.glob(pattern))
+        if not pages:
+            raise PluginError(f"NNUNET_NACL_DEMO={demo}: no {pattern} there; let `nnunet_nacl demo -o {demo}` finish")
+        found[f"examples/{name}.html"] = (pages[0], what)
+    return found
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Called by mkdocs with the files of docs/."""
-    for name, source in (("index.md", "README.md"), ("changes.md", "CHANGELOG.md")):
-        text = moved_into_docs((ROOT / source).read_text(encoding="utf-8"))
+    texts = {
+        name: moved_into_docs((ROOT / source).read_text(encoding="utf-8"))
+        for name, source in (("index.md", "README.md"), ("changes.md", "CHANGELOG.md"))
+    }
+    if demo := os.environ.get("NNUNET_NACL_DEMO"):
+        made = examples(Path(demo))
+        texts["index.md"] += "\n## Examples\n\nPages of a demo: " + ", ".join(
+            f"[{what}]({address})" for address, (_, what) in made.items()
+        )
+        for address, (page, _) in made.items():
+            files.append(File.generated(config, address, abs_src_path=str(page)))
+    for name, text in texts.items():
         files.append(File.generated(config, name, content=text))
     return files
