@@ -75,6 +75,8 @@ class HeldOut:
             files = folder.files(case)
             if not files.probabilities.is_file():
                 try:
+                    if files.segmentation is None:  # which a sample alone does not tell
+                        raise UserError(f"{case}{folder.file_ending} is missing.")
                     read_sample(sample_path(files))
                 except UserError:
                     lacking.append(case)

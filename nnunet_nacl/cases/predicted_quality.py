@@ -22,7 +22,7 @@ from nnunet_nacl.calibration.presence import LearnedPresence
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.cases.review_list import PredictedCase
 from nnunet_nacl.cases.review_row import CaseReview
-from nnunet_nacl.documents.decision_json import DECISION_FILE
+from nnunet_nacl.documents.decision_json import delivered_in
 from nnunet_nacl.documents.finding_list import StructureFindings
 from nnunet_nacl.documents.map_file import (
     APPLIED_FILE,
@@ -101,8 +101,7 @@ class QualityOfMap:
         calibration = read_map(path, structures, regions)
         if is_calibrated(folder, calibration) is False:
             raise UserError(f"{folder.folder} was calibrated by another map than {path}; give that one.")
-        delivered = "decided" if (folder.folder / DECISION_FILE).is_file() else "argmax"
-        return cls.read(path, tuple(structures), delivered)
+        return cls.read(path, tuple(structures), delivered_in(folder.folder))
 
     @classmethod
     def read(cls, path: Path, structures: tuple[str, ...], delivered: str) -> QualityOfMap:

@@ -7,7 +7,8 @@ not touched, and no probabilities are saved.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -31,7 +32,7 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.json_files import first_line, read_dict
 
-__all__ = ["check_checkpoint", "inference_of", "is_finished", "predict_validation"]
+__all__ = ["check_checkpoint", "inference_of", "is_finished", "predict_lost", "predict_validation"]
 
 _MADE_BY = "predicted_by.json"
 _DIED = "the process that exported it died, for lack of memory perhaps; run again with a smaller -np."
@@ -101,6 +102,55 @@ def predict_validation(
                 if problem:
                     export.tell(case, problem)
     return folder
+
+
+def predict_lost(
+    folder: PredictionFolder,
+    fold: str,
+    checkpoint: str,
+    cases: Sequence[str],
+    *,
+    device: str = "cuda",
+    step_size: float = 0.5,
+    mirroring: bool = True,
+    progress: bool = False,
+) -> None:
+    """Predict single cases of nnU-Net's validation again, whose files were lost, into the places of these files.
+
+    Where others have probabilities these cases get them too, as nnU-Net saves them; else a sample. What is there stays.
+
+    Args:
+        folder: ``validation/`` of the fold.
+        fold: Its name.
+        checkpoint: File in the fold's folder.
+        cases: Of its validation.
+        device: ``cuda``, ``cpu`` or ``mps``.
+        step_size: Of the sliding window, as a share of the patch.
+        mirroring: Predict mirrored copies too.
+        progress: Show a progress bar on stderr.
+
+    Raises:
+        UserError: The checkpoint or the preprocessed cases are missing or cannot be used.
+    """
+    from tqdm import tqdm
+
+    place, export = folder.folder, MeasuredExport(folder)
+    keep = any(place.glob("*.npz"))
+    inference = {"step_size": step_size, "mirroring": mirroring}
+    with quiet():
+        predictor, dataset = _load(place.parent.parent, fold, checkpoint, device, list(cases), inference)
+    common = predictor.configuration_manager, predictor.plans_manager, predictor.dataset_json
+    predicted = _predict(predictor, dataset, list(cases))
+    for case, logits, properties in tqdm(predicted, f"predict fold {fold}", len(cases), disable=not progress):
+        if isinstance(logits, str):
+            export.tell(case, logits)
+            continue
+        with tempfile.TemporaryDirectory(prefix=".lost-", dir=place) as work:
+            target = Path(work) if folder.files(case).segmentation else place
+            export(logits, properties, *common, str(target / case), keep)
+            for suffix in (".pkl", ".npz"):
+                if (made := Path(work) / f"{case}{suffix}").is_file():
+                    os.replace(made, place / made.name)
 
 
 def inference_of(folder: Path) -> dict[str, Any]:

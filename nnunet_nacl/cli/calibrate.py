@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from nnunet_nacl.cli.options import (
     add_files,
@@ -72,6 +73,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_processes(parser)
     add_trust(parser)
     add("--write_checkpoints", action="store_true", help="write checkpoint_calibrated.pth too, for nnU-Net alone")
+    add("--verbose", action="store_true", help="print every table: slopes, all masks, what else could tell presence")
     add("--any_age", action="store_true", help="take predictions that are older than the checkpoint")
 
 
@@ -81,12 +83,12 @@ def run(args: argparse.Namespace) -> int:
 
     from nnunet_nacl.cases.heldout import HeldOut
     from nnunet_nacl.cases.validation_prediction import inference_of
+    from nnunet_nacl.cli.calibration_text import calibration_text
     from nnunet_nacl.cli.problem_list import report_problems
     from nnunet_nacl.documents.map_file import MAP_FILE, check_output_map, sha256
     from nnunet_nacl.documents.patient_groups import read_groups
     from nnunet_nacl.files import to_json_text, write_atomically
     from nnunet_nacl.models.workflow import calibrate
-    from nnunet_nacl.show.effect_table import effect_table
 
     processes = number_of_processes(args.np)
     model = _model(args)
@@ -116,16 +118,10 @@ def run(args: argparse.Namespace) -> int:
     document |= {"notes": notes, "problems": held_out.problems}
     write_atomically(output, to_json_text(document))
 
-    print(_summary(calibration))
-    print(effect_table(calibration.effect, calibration.structures))
-    print("ECE is of nnU-Net's own labels. NLL all is what the map is fitted by; masks that look at the truth first")
-    print("reward holding back, and may get worse.\n")
-    print("Dice of nnU-Net's labels (before), and decided for the highest expected Dice (after, -decide dice):")
-    print(effect_table(calibration.decision, calibration.structures))
-    print(f"\n{calibration.quality.table()}")
+    print(calibration_text(calibration, held_out.settings, verbose=args.verbose))
     for note in notes:
-        print(f"\nnote: {note}")
-    print(f"\nwritten: {output}")
+        print(f"note: {note}")
+    print(f"written: {output}" + ("" if args.verbose else "   (every number; --verbose prints the tables of all)"))
     if args.write_checkpoints:
         _write_checkpoints(args, model, output, list(folders))
     report_problems("calibrate", held_out.problems, "cases could not be used")
@@ -195,7 +191,13 @@ def _validation_folders(args: argparse.Namespace, model, network: dict, processe
     from nnunet_nacl.cases.checkpoints import check_age
     from nnunet_nacl.cases.heldout import HeldOut
     from nnunet_nacl.cases.locate import find_fold_folders, predicted_folder
-    from nnunet_nacl.cases.validation_prediction import check_checkpoint, predict_validation
+    from nnunet_nacl.cases.prediction_folder import PredictionFolder
+    from nnunet_nacl.cases.validation_prediction import (
+        check_checkpoint,
+        inference_of,
+        predict_lost,
+        predict_validation,
+    )
     from nnunet_nacl.errors import UserError
     from nnunet_nacl.prediction.trained_model import FINAL
 
@@ -209,25 +211,49 @@ def _validation_folders(args: argparse.Namespace, model, network: dict, processe
     if not folds:
         raise UserError(f"{model} has no fold with a {args.chk}; finish a training, or name another with -chk.")
     check_age(model, folds, args.chk, {})  # before hours of prediction: present, and not calibrated already
-    folders, lacking = {}, {}
+    folders: dict[str, PredictionFolder] = {}
+    lacking: dict[str, list[str] | None] = {}
     for fold in folds:
         try:
+            if args.chk != FINAL:  # nnU-Net's validation/ is that of checkpoint_final.pth
+                raise UserError(f"{args.chk} predicts into a folder of its own.")
             folders[fold] = find_fold_folders(model, [fold])[fold]
             if folders[fold].folder == predicted_folder(model / f"fold_{fold}", FINAL):
                 check_checkpoint(folders[fold].folder)
-            lacking[fold] = len(HeldOut.lacking(folders[fold]))
+            lacking[fold] = HeldOut.lacking(folders[fold])
         except UserError:
-            lacking[fold] = -1  # no validation folder, or one that an earlier network predicted
-    if todo := [fold for fold, number in lacking.items() if number]:
+            lacking[fold] = None  # no validation folder, or one that an earlier network predicted
+    todo = [fold for fold, cases in lacking.items() if cases is None or cases]
+    asked = {name: network[name] for name in ("step_size", "mirroring")}
+    settings = {fold: asked if fold in todo else inference_of(folders[fold].folder) for fold in folds}
+    single = {fold: cases for fold, cases in lacking.items() if cases and _keeps_most(folders[fold], cases)}
+    settings |= {fold: inference_of(folders[fold].folder) for fold in single}  # what is there stays
+    if other := next((fold for fold in folds if settings[fold] != settings[folds[0]]), None):
+        shown = (", ".join(f"{name} {value}" for name, value in settings[fold].items()) for fold in (folds[0], other))
+        raise UserError(
+            f"fold {folds[0]} is predicted with {f' and fold {other} with '.join(shown)}: a map is fitted to "
+            "predictions of one kind. Give -step_size and --disable_tta so that they are the same, or remove "
+            f"validation_{args.chk.removesuffix('.pth')}/ of one of them."
+        )
+    if todo:
         print(
-            f"folds {', '.join(todo)}: validation/ holds neither probabilities nor samples of this version of all "
-            f"validation cases. Those not predicted by an earlier run are predicted with {args.chk} on {args.device}; "
-            "the bar shows the time left.",
+            f"folds {', '.join(todo)}: not all validation cases have probabilities or samples of this version by "
+            f"{args.chk}. Those not predicted by an earlier run are predicted on {args.device}; the bar shows the time "
+            "left.",
             file=sys.stderr,
         )
     for fold in todo:
-        folders[fold] = predict_validation(model, fold, args.chk, **network, num_processes=processes, progress=True)
+        options: dict[str, Any] = network | settings[fold] | {"progress": True}
+        if fold in single:
+            predict_lost(folders[fold], fold, args.chk, single[fold], **options)
+        else:
+            folders[fold] = predict_validation(model, fold, args.chk, **options, num_processes=processes)
     return {fold: folders[fold] for fold in folds}
+
+
+def _keeps_most(folder, lost: list[str]) -> bool:
+    """Whether nnU-Net's validation/ lacks some cases only, which are worth less than predicting all again."""
+    return folder.folder.name == "validation" and len(lost) < len(folder.expected or ())
 
 
 def _check_age(args: argparse.Namespace, model, held_out) -> None:
@@ -285,32 +311,3 @@ def _write_checkpoints(args: argparse.Namespace, model, path, folds: list[str]) 
     write_calibrated(model, folds, args.chk, found, mark, progress=True)
     for fold in folds:
         print(f"written: {model / f'fold_{fold}' / CALIBRATED}   ({form})")
-
-
-def _summary(calibration) -> str:
-    import numpy as np
-
-    chosen = calibration.chosen
-    kind = f"form {chosen.form}, ridge {chosen.ridge:g}"
-    lines = [f"{kind}, {len(calibration.parts)} cases, {len(chosen.part_maps)} parts"]
-    found, own = chosen.fit, [chosen.fit.map.slopes, chosen.fit.standard_errors[0]]
-    if own[0].ndim == 3:  # the numbers beside the diagonal stand in the file
-        own = [np.diagonal(values, axis1=1, axis2=2) for values in own]
-    slopes, offsets = own, (found.map.offsets, found.standard_errors[1])
-    labels = calibration.labels if len(found.map.slopes) > 1 else ["any label"]
-    for row, label in enumerate(labels):
-        for i, (key, name) in enumerate(calibration.structures.items()):
-            (slope, slope_error), (offset, offset_error) = (
-                (values[row, i], errors[row, i]) for values, errors in (slopes, offsets)
-            )
-            numbers = f"slope {slope:.3f} (standard error {slope_error:.3f})"
-            if chosen.form != "temperature":
-                numbers += f", offset {offset:+.3f} ({offset_error:.3f})"
-            lines.append(f"  {label}, {key} {name}: {numbers}")
-    lines.append(
-        f"left as they are, no structure above 1e-6: {calibration.certain.voxels:.1%} of the voxels with "
-        f"{calibration.certain.expected_volume:.2%} of the expected volume"
-    )
-    scores = ", ".join(f"{form} {one.score.nll:.5f}" for form, one in calibration.best_of_forms.items())
-    lines.append(f"cross-validated NLL: {scores}\n")
-    return "\n".join(lines)

@@ -130,7 +130,7 @@ def run(args: argparse.Namespace) -> int:
                 args.o = args.o or str(Path(args.pred_folder) / "calibrated" / "calibration.json")
             with contextlib.suppress(UserError):  # a map that has learned nothing
                 asked = QualityOfMap.open(args.map, folder)
-        title = str(folder.folder)
+        title = str(folder.folder) + (f" through {args.map}" if args.map else "")
     if args.paper and next(iter(folders.values())).labels.regions:
         raise UserError("--paper is defined for classes only; this data set has regions.")
     output = Path(args.o or default_output(folders))
@@ -143,6 +143,8 @@ def run(args: argparse.Namespace) -> int:
     print(table_text(evaluation, one_line(f"{title}: {len(evaluation.cases)} cases")))
     threshold = DiceThresholds.of(below, evaluation.names).values
     rows = quality_rows(evaluation.cases)
+    if asked and not asked.predicts_dice:
+        asked = None
     if rows and asked:
         rows = asked.learned.predict_dice(rows, asked.reservations(case.case for case in evaluation.cases))
     if rows:

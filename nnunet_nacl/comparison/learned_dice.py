@@ -63,7 +63,7 @@ def quality_by_entry(
         if (rows := quality_rows(cases)) is None:
             continue
         one = next(one for one in selection.predictions if one.entry.name == name)
-        if name in maps:
+        if name in maps and maps[name].predicts_dice:
             rows = maps[name].learned.predict_dice(rows, maps[name].reservations(dataset.cases))
         elif "calibrated" in one.entry.treatment and not selection.options.test:
             rows = _by_other_parts(one, dataset, rows)

@@ -9,9 +9,9 @@ from typing import Any
 
 import nnunet_nacl
 from nnunet_nacl.files import to_json_text, write_atomically
-from nnunet_nacl.json_files import encode
+from nnunet_nacl.json_files import encode, read_dict
 
-__all__ = ["DECISION_FILE", "DecidedCase", "DecidedStructure", "write_decision"]
+__all__ = ["DECISION_FILE", "DecidedCase", "DecidedStructure", "delivered_in", "write_decision"]
 
 DECISION_FILE = "decision.json"
 _SCHEMA_VERSION = 1
@@ -68,6 +68,14 @@ class DecidedCase:
     measured: bool
 
 
+def delivered_in(folder: Path) -> str:
+    """Which segmentations lie in a folder: ``argmax`` (nnU-Net's own), ``decided`` for Dice, or for ``fbeta``."""
+    path = folder / DECISION_FILE
+    if not path.is_file():
+        return "argmax"
+    return "fbeta" if str(read_dict(path).get("decide", "")).startswith("fbeta") else "decided"
+
+
 def write_decision(
     folder: Path, cases: Sequence[DecidedCase], content: Mapping[str, Any], problems: Mapping[str, str]
 ) -> None:
@@ -76,7 +84,8 @@ def write_decision(
     Args:
         folder: Of the decided segmentations.
         cases: What was decided.
-        content: What the document says beside them: ``predictions``, ``structures``, ``regions``, ``map_sha256``.
+        content: What the document says beside them: ``decide``, ``predictions`` or ``scans``, ``structures``,
+            ``regions``, ``map_sha256``.
         problems: By case why it could not be decided.
     """
     document = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,18 +16,21 @@ from nnunet_nacl.calibration.crossfit import RIDGES, CrossFit, choose, cross_fit
 from nnunet_nacl.calibration.effect import CertainBackground, Relabelled, certain_background, changes, relabelled
 from nnunet_nacl.calibration.estimates import estimate_values
 from nnunet_nacl.calibration.fitting import AFFINE_FORMS, FORMS
+from nnunet_nacl.calibration.quality_report import QualityRows
 from nnunet_nacl.calibration.sampling import Sample
 from nnunet_nacl.cases.heldout import HeldOut, case_values
 from nnunet_nacl.cases.quality_block import DECIDED, quality_rows, rows_of_blocks
 from nnunet_nacl.documents.map_file import DICE_MEAN, map_to_json, structures_of
-from nnunet_nacl.documents.results import Evaluation
+from nnunet_nacl.documents.results import Evaluation, nanmean
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import can_write
 from nnunet_nacl.models.held_out_quality import HeldOutQuality, learn_quality
 
-__all__ = ["MIN_CASES", "Calibration", "calibrate"]
+__all__ = ["EXPECTED_DICE_ERROR", "MIN_CASES", "Calibration", "calibrate"]
 
 MIN_CASES = 5
+EXPECTED_DICE_ERROR = "expected Dice error"
+"""Key of ``effect``: the mean over a case's structures of |expected - true Dice| of nnU-Net's labels."""
 
 
 @dataclass(frozen=True)
@@ -170,6 +174,10 @@ def calibrate(
     kept, decided = (_dice(row.true_dice, list(structures)) for row in rows)
     as_given = {result.case: result for result in before.cases}
     seen = [as_given[case] for case in cases]
+    if (as_network := quality_rows(seen)) is not None:
+        old[EXPECTED_DICE_ERROR], new[EXPECTED_DICE_ERROR] = _dice_errors(as_network), _dice_errors(rows[0])
+        if errors is not None:
+            errors[EXPECTED_DICE_ERROR] = [math.nan] * len(cases)
     quality = learn_quality(rows, structures, patients, as_deployed=as_deployed, sampled=not exact, before=seen)
     return Calibration(
         chosen,
@@ -192,6 +200,10 @@ def _dice(values: np.ndarray, keys: Sequence[str]) -> dict[str, Any]:
     named = {f"Dice {key}": column for key, column in zip(keys, values.T)}
     n = np.count_nonzero(~np.isnan(values), axis=1)
     return named | {DICE_MEAN: np.nansum(values, axis=1) / np.where(n, n, np.nan)}
+
+
+def _dice_errors(rows: QualityRows) -> list[float]:
+    return [nanmean(row) for row in np.abs(rows.expected_dice - rows.true_dice)]
 
 
 def _samples(held_out: HeldOut) -> dict[str, Sample]:

@@ -33,7 +33,13 @@ from nnunet_nacl.cases.reviewed_case import MAPS as MAP_NAMES
 from nnunet_nacl.cases.reviewed_case import MEMBER_MAPS, PROBABILITIES, ReviewedCase, review_case
 from nnunet_nacl.cases.run import run
 from nnunet_nacl.cases.treatment import Treatment, decide_case
-from nnunet_nacl.documents.decision_json import DECISION_FILE, DecidedCase, DecidedStructure, write_decision
+from nnunet_nacl.documents.decision_json import (
+    DECISION_FILE,
+    DecidedCase,
+    DecidedStructure,
+    delivered_in,
+    write_decision,
+)
 from nnunet_nacl.documents.finding_list import FINDINGS
 from nnunet_nacl.documents.map_file import (
     APPLIED_FILE,
@@ -275,7 +281,7 @@ def review_folder(
     decided = [done.decided for done in results.values() if done.decided]
     if decided:
         content: dict[str, Any] = {"predictions": str(first.folder.resolve()), **map_of(output)}
-        content |= {"structures": structures, "regions": first.labels.regions}
+        content |= {"structures": structures, "regions": first.labels.regions, "decide": asked.treatment.rule}
         write_decision(output, decided, content, problems)
     members = member_names([member.folder for member in asked.members])
     listed_cases = ReviewList(
@@ -328,9 +334,9 @@ def open_map(
     known = is_calibrated(folder, found)
     if known is False:
         raise UserError(f"{folder.folder} was calibrated by another map than {path}; give that one.")
-    delivered = "decided" if beta == 1 or (bool(known) and (folder.folder / DECISION_FILE).is_file()) else "argmax"
+    delivered = delivered_in(folder.folder) if beta is None else "decided" if beta == 1 else "fbeta"
     try:
-        quality = QualityOfMap.read(file, tuple(structures), delivered if beta in (None, 1) else "fbeta")
+        quality = QualityOfMap.read(file, tuple(structures), delivered)
     except UserError:
         if known:  # asked about what it has learned alone
             raise

@@ -22,6 +22,7 @@ from nnunet_nacl.cases.review_list import FinishedCase
 from nnunet_nacl.cases.reviewed_case import PROBABILITIES, ReviewedCase
 from nnunet_nacl.cases.run import run as run_cases
 from nnunet_nacl.cases.worker_processes import guarded, stream_through_workers
+from nnunet_nacl.documents.decision_json import DECISION_FILE, write_decision
 from nnunet_nacl.documents.finding_list import FINDINGS
 from nnunet_nacl.documents.map_file import structures_of
 from nnunet_nacl.errors import UserError
@@ -206,12 +207,18 @@ def _prepare(model: TrainedModel, run: ScanRun) -> None:
         "generated_by": "nnunet_nacl predict",
     }
     content |= {"num_parts": run.num_parts, "part_id": run.part}
-    names = ("dataset.json", "plans.json", DOCUMENT, REVIEW, FINDINGS, PAGE, MAPS, RECORDS)
+    names = ("dataset.json", "plans.json", DOCUMENT, REVIEW, FINDINGS, PAGE, MAPS, RECORDS, DECISION_FILE)
     owner = None if run.num_parts == 1 else run.owner
     open_output(run.output, [run.images], model.opened.file_ending, (_ARGUMENTS, content), names, owner=owner)
     for name, content in (("dataset.json", model.opened.dataset_json), ("plans.json", model.opened.plans)):
         write_atomically(run.output / name, to_json_text(content))
     (run.output / DOCUMENT).unlink(missing_ok=True)
+    if model.treatment.beta:  # whoever reads the folder must not take the labels for nnU-Net's own
+        structures = structures_of(model.labels)
+        made = {"decide": model.treatment.rule, "structures": structures, "regions": model.labels.regions}
+        write_decision(run.output, (), {"scans": str(run.images.resolve()), **made}, {})
+    else:
+        (run.output / DECISION_FILE).unlink(missing_ok=True)
 
 
 def _sign(settings: dict[str, Any], case: InputCase, known: Any) -> dict[str, Any]:

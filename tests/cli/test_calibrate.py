@@ -54,7 +54,9 @@ def test_a_model_is_calibrated_in_one_command(make, labels, capsys):
     before = {path for path in model.folder.rglob("*") if path.is_file()}
     assert calibrate(model) == 0
     printed = capsys.readouterr().out
-    assert "slope" in printed and "NLL all" in printed and "Dice of nnU-Net's labels (before), and decided" in printed
+    assert len(printed.splitlines()) < 36 and "slope" not in printed and "\nexpected Dice error  0." in printed
+    assert "NLL all" in printed and "ECE predicted" in printed and "predicted: prediction is not background" in printed
+    assert "Dice of nnU-Net's labels (before), and decided" in printed
     assert "6 patients with this structure, an interval of 90 % needs 9" in printed
     document = read_dict(model.folder / "calibration_map.json")
     assert document["quality"]["learned"]["decided"]["as_deployed"] is False
@@ -359,6 +361,10 @@ def lost(model):
             path.unlink()
 
 
+def another_window(model):
+    write_json(model.validation(1) / "predicted_by.json", {"step_size": 0.5, "mirroring": False})
+
+
 def only_all(model):
     for fold in (0, 1):
         (model.folder / f"fold_{fold}").rename(model.folder / ("fold_all" if fold else "gone"))
@@ -372,6 +378,7 @@ def only_all(model):
         (older, "predictions of fold 1 are older than checkpoint_final.pth"),
         (few, "4 held-out cases are too few"),
         (only_all, "trained on every case"),
+        (another_window, "step_size 0.5, mirroring True and fold 1 with step_size 0.5, mirroring False: a map is"),
         (lost, "no preprocessed cases; run nnUNetv2_preprocess"),
         (
             lambda model: [path.unlink() for path in model.folder.glob("fold_*/*.pth")],

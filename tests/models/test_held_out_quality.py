@@ -142,7 +142,7 @@ def rows_of(folder) -> list[dict[str, str]]:
 def test_what_calibrate_learns_is_predicted_in_the_review(learned_folders, labels, tmp_path, capsys):
     _, path = learned_folders(labels)
     printed = capsys.readouterr().out
-    assert "mean abs. error" in printed and "single networks" not in printed
+    assert "predicted for new cases, off by" in printed and "single networks" not in printed
     for delivered, folder in (("argmax", "calibrated"), ("decided", "decided")):
         learned = read_record(path).learned[delivered]
         assert learned.as_deployed

@@ -19,6 +19,7 @@ from nnunet_nacl.calibration.decision import decide
 from nnunet_nacl.calibration.presence import LearnedPresence, LearnedProbability
 from nnunet_nacl.cases.checkpoints import CALIBRATED, MARK, write_calibrated
 from nnunet_nacl.cli.main import main
+from nnunet_nacl.documents.decision_json import delivered_in
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.json_files import encode
@@ -218,11 +219,13 @@ def test_what_a_model_lacks_is_said_and_nothing_is_made_up(tmp_path, model, scan
 
 def test_segmentations_of_scans_that_went_are_named_and_not_listed(tmp_path, model, scans, capsys) -> None:
     out = tmp_path / "out"
-    assert predict(model, scans, out, "-maps", "entropy") == 0
+    assert predict(model, scans, out, "-maps", "entropy", "-decide", "fbeta") == 0
+    assert json.loads((out / "decision.json").read_text())["decide"] == "fbeta 2" and delivered_in(out) == "fbeta"
     assert f"maps: {out / 'maps'}/SCAN/" in capsys.readouterr().out
     for path in scans.glob("scan_1_*"):
         path.unlink()
     assert predict(model, scans, out, "--continue_prediction") == 0
+    assert delivered_in(out) == "argmax" and not (out / "decision.json").exists()
     said = f"holds 1 segmentation of scans that are not in {scans} (scan_1): of an earlier run, and not in this list."
     assert said in capsys.readouterr().out and said in (out / "index.html").read_text().replace("<wbr>", "")
     assert [row["case"] for row in rows(out)] == ["scan_0"] and (out / "scan_1.nii.gz").is_file()

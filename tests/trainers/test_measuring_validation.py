@@ -83,7 +83,7 @@ def test_calibrating_predicts_what_a_fold_has_not_kept_and_only_once(validator, 
     checkpoint, place = fold / "checkpoint_final.pth", fold / "validation_checkpoint_final"
     trainer.save_checkpoint(str(checkpoint))
     calibrate("-step_size", 1)
-    said = "folds 0: validation/ holds neither probabilities nor samples of this version of all validation cases"
+    said = "folds 0: not all validation cases have probabilities or samples of this version by checkpoint_final.pth"
     assert said in capsys.readouterr().err and len(predicted_cases) == len(CASES)
     document = json.loads((fold.parent / "calibration_map.json").read_text())
     assert document["measured_on"] == "samples of the cases" and document["n_cases"] == len(CASES)
@@ -109,6 +109,40 @@ def test_calibrating_predicts_what_a_fold_has_not_kept_and_only_once(validator, 
     torch.save(torch.load(checkpoint, weights_only=False) | {MARK: {}}, checkpoint)
     calibrate(status=2)
     assert "checkpoint_final.pth is calibrated already" in capsys.readouterr().err and not predicted_cases
+
+
+def test_a_lost_case_alone_is_predicted_again_and_another_checkpoint_is_never_taken_for_it(
+    validator, predicted_cases, capsys
+):
+    trainer = validator("classes", name="nnUNetTrainer", steps=60)
+    fold = Path(trainer.output_folder)
+    trainer.save_checkpoint(str(fold / "checkpoint_final.pth"))
+    module.nnUNetTrainer.perform_actual_validation(trainer, True)
+    lost, image = fold / "validation" / "case_3.npz", fold / "validation" / "case_1.nii.gz"
+    expected = {path: path.read_bytes() for path in (lost, lost.with_suffix(".pkl"), image)}
+    probs = np.load(lost)["probabilities"]
+    predicted_cases.clear()
+    calibrate()
+    assert not predicted_cases
+    found = json.loads((fold.parent / "calibration_map.json").read_text())
+    sample = lost.parent / "calibration_samples" / "case_3.sample"
+    for path in (lost, sample, image, image.with_name("case_1.npz")):
+        path.unlink()
+    calibrate()
+    assert len(predicted_cases) == 2 and not (fold / "validation_checkpoint_final").exists()
+    np.testing.assert_array_equal(np.load(lost)["probabilities"], probs)
+    assert image.read_bytes() == expected[image] and not list(fold.glob("validation/.lost-*"))
+    again = json.loads((fold.parent / "calibration_map.json").read_text())
+    slopes = [np.ravel(one["maps"]["temperature"]["slopes"]) for one in (found, again)]
+    np.testing.assert_allclose(*slopes, rtol=1e-4)  # the sample is now one of logits, not of probabilities
+    assert again["measured_on"] == "all voxels" and again["effect"]["NLL all"]["n"] == len(CASES)
+
+    predicted_cases.clear()
+    trainer.save_checkpoint(str(fold / "checkpoint_best.pth"))
+    calibrate("-chk", "checkpoint_best.pth", "-o", fold.parent / "best.json")
+    assert len(predicted_cases) == len(CASES) and (fold / "validation_checkpoint_best" / "case_3.nii.gz").is_file()
+    calibrate("-chk", "checkpoint_best.pth", "-o", fold.parent / "best.json")
+    assert len(predicted_cases) == len(CASES)
 
 
 def test_calibrating_and_comparing_need_no_probabilities(validator, without_figures, tmp_path, capsys):
