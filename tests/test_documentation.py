@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from nnunet_nacl.cli.main import SUBCOMMANDS, build_parser
+from nnunet_nacl.registration.grammar import parse
 from tests.pages import PAGES, ROOT, anchors, blocks, made_table, name, table_rows
 
 pages = pytest.mark.parametrize("page", PAGES, ids=name)
@@ -63,6 +64,13 @@ def known(words: list[str]) -> bool:
     flags = {word for word in outside_quotes.split() if re.fullmatch(r"--?[A-Za-z][\w-]*", word)}
     parser = build_parser([subcommand])._subparsers._group_actions[0].choices[subcommand]  # argparse has no public way
     return flags <= set(parser._option_string_actions)
+
+
+@pages
+def test_trainers_of_this_package_have_their_names(page: Path) -> None:
+    names = set(re.findall(r"nnUNetTrainer\w*\b(?!<)", page.read_text(encoding="utf-8")))
+    for trainer in names - {"nnUNetTrainer", "nnUNetTrainerNoDA"}:  # nnU-Net's own
+        assert parse(trainer), trainer
 
 
 @pages
