@@ -122,7 +122,7 @@ TEST_REQUIREMENTS = [
 ]
 
 # Version 2 of mkdocs reads no settings of the theme's; the pages are for the theme before.
-DOCS_REQUIREMENTS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.5", "mkdocstrings[python]>=0.27"]
+DOCS_REQUIREMENTS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.6", "mkdocstrings[python]>=1"]
 
 setup(
     name="nnunet_nacl",
