@@ -104,6 +104,9 @@ BACKBONES_REQUIREMENTS = ["monai>=1.4"]
 # there are cores.
 CAMPAIGN_REQUIREMENTS = ['snakemake>=9.22; python_version >= "3.11"', "pyyaml>=6"]
 
+# pydicom reads DICOM series, highdicom writes segmentations and reports of them.
+DICOM_REQUIREMENTS = ["highdicom>=0.28", "pydicom>=3"]
+
 TEST_REQUIREMENTS = [
     "pytest>=7",
     "pytest-timeout>=2",
@@ -111,6 +114,7 @@ TEST_REQUIREMENTS = [
     "hypothesis>=6",
     *BACKBONES_REQUIREMENTS,
     *CAMPAIGN_REQUIREMENTS,
+    *DICOM_REQUIREMENTS,
     "torchmetrics>=1",
     "scikit-learn",
     "medpy",
@@ -173,6 +177,7 @@ setup(
         "demo": DEMO_REQUIREMENTS,
         "backbones": BACKBONES_REQUIREMENTS,
         "campaign": CAMPAIGN_REQUIREMENTS,
+        "dicom": DICOM_REQUIREMENTS,
         "docs": DOCS_REQUIREMENTS,
         "test": TEST_REQUIREMENTS,
         "dev": [*TEST_REQUIREMENTS, *DEMO_REQUIREMENTS, *DOCS_REQUIREMENTS, "build", "mypy", "ruff"],

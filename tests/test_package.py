@@ -184,7 +184,7 @@ def normalised(name: str) -> str:
 
 @pytest.mark.parametrize(
     ("folders", "extras"),
-    [(("nnunet_nacl", "trainers"), ("demo", "backbones", "campaign")), (("tests",), ("demo", "test"))],
+    [(("nnunet_nacl", "trainers"), ("demo", "backbones", "campaign", "dicom")), (("tests",), ("demo", "test"))],
 )
 def test_what_is_imported_is_required(sources: Path, folders: tuple[str, ...], extras: tuple[str, ...]) -> None:
     distributions = metadata.packages_distributions()

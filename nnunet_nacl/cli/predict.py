@@ -27,6 +27,7 @@ OUT is a folder as nnUNetv2_predict leaves it, and in it
   findings.csv     connected parts of structures such as lesions: place, size, how probably each is real (-findings)
   prediction.json  model, hashes of checkpoints and calibration map, settings, what could not be done
   maps/SCAN/       with -maps: images of the uncertainty, to lay over the scan
+  dicom/           of DICOM series: a segmentation (SEG) and a report (SR) of each scan
 """
 
 _EPILOG = """\
@@ -61,7 +62,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
     add = parser.add_argument
-    add("-i", metavar="SCANS", required=True, help="folder of images named SCAN_0000, SCAN_0001, ... (channels)")
+    add(
+        "-i",
+        metavar="SCANS",
+        required=True,
+        help="folder of images named SCAN_0000, SCAN_0001, ... (channels), or of DICOM series",
+    )
     add("-o", metavar="OUT", required=True, help="output folder")
     model = parser.add_mutually_exclusive_group(required=True)
     model.add_argument("-d", metavar="DATASET", help="data set of the model, name or number (with -c)")
@@ -83,6 +89,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="write maps: confidence, entropy, margin, mutual_information of several folds (no name: these), or "
         "probabilities: an image of each class, calibrated",
     )
+    add("-codes", metavar="FILE", help="for DICOM: .json with a SNOMED code of each structure (docs/how-to/dicom.md)")
+    axes = "where the axes of the training's images point, such as RAS (default: as its labels in nnUNet_raw)"
+    add("-orientation", metavar="XYZ", default="", help=f"for DICOM: {axes}")
     add("-prev_stage_predictions", metavar="FOLDER", help="segmentations of the stage before, for a cascade")
     add_inference(parser)
     add("--any_size", action="store_true", help="predict scans of a size far beyond the training's, too")
@@ -133,6 +142,8 @@ def run(args: argparse.Namespace) -> int:
         postprocessing=postprocessing,
         postprocessing_source=source,
         previous=Path(args.prev_stage_predictions) if args.prev_stage_predictions else None,
+        codes=Path(args.codes) if args.codes else None,
+        orientation=args.orientation,
         findings=None if args.findings is None else tuple(args.findings),
         save_probabilities=args.save_probabilities,
         any_size=args.any_size,

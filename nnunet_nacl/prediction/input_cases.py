@@ -1,29 +1,44 @@
-"""The cases in a folder of images, named as nnU-Net wants it: CASE_0000, CASE_0001, ..., one number a channel."""
+"""The cases in a folder of images, named as nnU-Net wants it: CASE_0000, CASE_0001, ..., one number a channel.
+
+Or in a folder of DICOM files, each series a case.
+"""
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_nacl.cases.companion_files import list_folder
+from nnunet_nacl.cases.dicom_series import find_series
 from nnunet_nacl.cases.image_files import check_name
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import one_line
 
 __all__ = ["InputCase", "find_input_cases"]
 
-_OTHER_FORMATS = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".gipl", ".png", ".bmp", ".tif", ".tiff")
+_PICTURES = (".png", ".bmp", ".tif", ".tiff")
+_OTHER_FORMATS = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".gipl", *_PICTURES)
 
 
 @dataclass(frozen=True)
 class InputCase:
-    """Files of one case: an image for each channel and, for a cascade, the segmentation of the stage before."""
+    """Files of one case.
+
+    Attributes:
+        case: Name.
+        images: An image for each channel; of a DICOM series the slices of its one channel, in their order.
+        previous: For a cascade the segmentation of the stage before.
+        orientation: Of a DICOM series: where the axes of the training's images point, such as ``RAS``; empty for other
+            images, which lie as those do.
+    """
 
     case: str
     images: tuple[Path, ...]
     previous: Path | None = None
+    orientation: str = ""
 
     @property
     def path(self) -> Path:
@@ -32,25 +47,38 @@ class InputCase:
 
 
 def find_input_cases(
-    folder: Path, file_ending: str, num_channels: int, previous: Path | None = None
+    folder: Path,
+    file_ending: str,
+    num_channels: int,
+    previous: Path | None = None,
+    *,
+    orientation: Callable[[], str] | None = None,
 ) -> tuple[list[InputCase], dict[str, str]]:
     """The cases of a folder, as nnU-Net groups the files, and what is wrong with the others.
 
     Args:
-        folder: The images.
+        folder: The images; with ``orientation`` also DICOM files, there and below, if no file has the ending of the
+            data set.
         file_ending: Of the data set.
         num_channels: That the network takes. One file may hold them all, as a colour picture does.
         previous: Folder with the segmentations of the stage before.
+        orientation: Finds that of DICOM series, if there are any.
 
     Returns:
         The cases in alphabetic order, and problems by case.
 
     Raises:
-        UserError: The folder is missing or holds no image at all.
+        UserError: The folder is missing or holds no image at all; or DICOM series, which the model cannot take.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give the folder that holds the images.")
     names, no_files = list_folder(folder)
+    if orientation is not None and not any(name.lower().endswith(file_ending.lower()) for name in names):
+        series, wrong = find_series(folder)
+        if series or wrong:
+            _check_series(folder, file_ending, num_channels, previous)
+            turned = orientation()
+            return [InputCase(case, files, orientation=turned) for case, files in series.items()], wrong
     channels, others = defaultdict(list), defaultdict(list)
     problems: dict[str, str] = {}
     for name in sorted([*names, *no_files]):
@@ -93,6 +121,18 @@ def find_input_cases(
         else:
             found.append(InputCase(case, images, before))
     return found, problems
+
+
+def _check_series(folder: Path, file_ending: str, num_channels: int, previous: Path | None) -> None:
+    if num_channels > 1:
+        raise UserError(
+            f"{folder} holds DICOM series, of one channel each, but the model takes {num_channels}; convert the series "
+            f"of each case (such as by dcm2niix) and name them CASE_0000{file_ending}, CASE_0001{file_ending}, ..."
+        )
+    if file_ending.lower() in _PICTURES:
+        raise UserError(f"{folder} holds DICOM series, but the model was trained on *{file_ending}; convert them.")
+    if previous:
+        raise UserError(f"{folder} holds DICOM series, which a cascade does not take; convert them to *{file_ending}.")
 
 
 def _split(name: str, file_ending: str) -> tuple[str, str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from nnunet_nacl.cases.dicom_series import image_of_series
 from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.cases.image_files import quiet, read_segmentation
 from nnunet_nacl.errors import UserError
@@ -72,7 +73,11 @@ class PreprocessedCase:
 
 def read_and_preprocess(model: TrainedModel, case: InputCase, *, any_size: bool = False) -> PreprocessedCase:
     """Read a case from its files; UserError, which names one, if it cannot be predicted."""
-    image, properties = read_images(model.opened.reader, case.images)
+    if case.orientation:
+        with image_of_series(case.images, case.orientation) as path:
+            image, properties = read_images(model.opened.reader, [path])
+    else:
+        image, properties = read_images(model.opened.reader, case.images)
     previous = None
     if case.previous is not None:
         previous, _ = read_segmentation(model.opened.reader, case.previous)

@@ -7,6 +7,7 @@ export and write. Each takes a case only when there is room for it, so memory do
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -14,8 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from nnunet_nacl.cases.companion_files import find_references, list_folder
 from nnunet_nacl.cases.components import finding_channels
 from nnunet_nacl.cases.dice_thresholds import Given
+from nnunet_nacl.cases.dicom_output import DICOM, DicomMaker, read_codes
+from nnunet_nacl.cases.dicom_series import orientation_of
 from nnunet_nacl.cases.ledger import SIGNATURE, Ledger, sign
 from nnunet_nacl.cases.prediction_output import MAPS, open_output, remove_unfinished, write_reviewed
 from nnunet_nacl.cases.review_list import FinishedCase
@@ -41,6 +45,7 @@ __all__ = ["Draw", "ScanRun", "predict_folder"]
 RECORDS = "review"
 _ARGUMENTS = "predict_from_raw_data_args.json"
 _COMPUTATION = 3  # raise it when another segmentation or number comes from the same files
+_LOOKED_AT = 20  # labels of the training
 _PREPROCESSED_AHEAD, _EXPORTED_AHEAD = 1, 2  # as nnU-Net's queues
 
 Draw = Callable[[CompactImage, ReviewedCase, dict[str, Any]], FinishedCase]
@@ -55,13 +60,16 @@ class ScanRun:
     """What is to be done.
 
     Attributes:
-        images: Folder of the scans.
+        images: Folder of the scans: images named as nnU-Net wants it, or DICOM series.
         output: Folder to write to.
         maps: Some of ``MAP_NAMES``, or None for those that the model can have.
         threshold: Cases with a lower predicted Dice are flagged, see
             :class:`~nnunet_nacl.cases.dice_thresholds.DiceThresholds`; None: none is.
         postprocessing: nnU-Net's, applied to every segmentation.
         postprocessing_source: Where it comes from, for the document.
+        codes: JSON file with the codes of the structures, which DICOM objects need; None for scans that are none.
+        orientation: Where the axes (x, y, z) of the training's images point, such as ``RAS``, for DICOM series; empty
+            looks at the training's labels.
         findings: Names of the structures whose connected parts are listed; None for those that the map names.
         save_probabilities: Save npz and pkl beside each segmentation, as nnUNetv2_predict does.
         previous: Segmentations of the stage before, for a cascade.
@@ -81,6 +89,8 @@ class ScanRun:
     threshold: Given | None = None
     postprocessing: Postprocessing | None = None
     postprocessing_source: str = ""
+    codes: Path | None = None
+    orientation: str = ""
     findings: tuple[str, ...] | None = None
     save_probabilities: bool = False
     previous: Path | None = None
@@ -129,7 +139,9 @@ def predict_folder(
     """
     maps = _check(model, run)
     findings = finding_channels(model.labels, run.findings, model.quality.listed if model.quality else ())
-    cases, unusable = find_input_cases(run.images, model.opened.file_ending, model.num_channels, run.previous)
+    what = (run.images, model.opened.file_ending, model.num_channels, run.previous)
+    cases, unusable = find_input_cases(*what, orientation=partial(_orientation, model, run))
+    maker = _dicom_maker(model, run, maps, cases)
     settings = {
         "checkpoints": dict(zip(model.folds, model.hashes)),
         "treatment": model.treatment.to_json(),
@@ -139,6 +151,7 @@ def predict_folder(
         "maps": list(maps),
         "save_probabilities": run.save_probabilities,
         "findings": list(findings),
+        **({"codes": maker.codes, "orientation": cases[0].orientation} if maker else {}),
     }
     _prepare(model, run)
     ledger, signed = Ledger(run.output / RECORDS), partial(_sign, settings)
@@ -147,7 +160,7 @@ def predict_folder(
 
         def stream(todo: Sequence[InputCase]) -> Iterable[tuple[InputCase, Any]]:
             wanted = {"maps": maps, "findings": findings, "postprocessing": run.postprocessing}
-            finish = partial(_finish, model, run, wanted, draw)
+            finish = partial(_finish, model, run, wanted, draw, maker)
             return stack.enter_context(closing(_stream(model, network, run, ledger, todo, finish))) if todo else ()
 
         done, problems = run_cases(
@@ -200,6 +213,43 @@ def _check(model: TrainedModel, run: ScanRun) -> tuple[str, ...]:
     return MAP_NAMES[: 4 if several else 3] if run.maps is None else tuple(dict.fromkeys(run.maps))
 
 
+def _orientation(model: TrainedModel, run: ScanRun) -> str:
+    """Where the axes of the training's images point; UserError if that is not known: left and right are at stake."""
+    if run.orientation:
+        if sorted("LPS"["LRPAIS".index(letter) // 2] for letter in run.orientation if letter in "LRPAIS") != [*"LPS"]:
+            raise UserError(f"-orientation is three letters, such as RAS or LPS, got {run.orientation!r}.")
+        return run.orientation
+    if model.opened.reader_name.endswith("WithReorient"):
+        return "RAS"  # whatever it is given
+    found = ""
+    with contextlib.suppress(UserError):
+        labels = find_references(model.opened.plans.get("dataset_name"), model.folder)
+        names = [name for name in list_folder(labels)[0] if name.endswith(model.opened.file_ending)]
+        found = orientation_of(labels / name for name in names[:_LOOKED_AT])
+    if not found:
+        raise UserError(
+            f"{run.images} holds DICOM series, and where the axes of the training's images point is not known here (no "
+            "labels of the training in nnUNet_raw): give -orientation, such as RAS."
+        )
+    return found
+
+
+def _dicom_maker(
+    model: TrainedModel, run: ScanRun, maps: tuple[str, ...], cases: Sequence[InputCase]
+) -> DicomMaker | None:
+    """What writes the objects of DICOM series; None for other scans. UserError if codes are missing, or not needed."""
+    if not any(case.orientation for case in cases):
+        if (run.codes or run.orientation) and cases:
+            raise UserError(f"-codes and -orientation go with DICOM series; {run.images} holds other images.")
+        return None
+    names = [model.labels.names[channel] for channel in model.labels.foreground]
+    if run.codes is None:
+        raise UserError(f"{run.images} holds DICOM series: give -codes FILE, with a code for {', '.join(names)}.")
+    several = hashlib.sha256("".join(model.hashes).encode()).hexdigest()
+    serial = model.hashes[0] if len(model.hashes) == 1 else several
+    return DicomMaker(read_codes(run.codes, names), model.folder.name, serial, PROBABILITIES in maps)
+
+
 def _prepare(model: TrainedModel, run: ScanRun) -> None:
     """Make the output folder, before hours of work; UserError if it cannot be used."""
     content: dict[str, Any] = {
@@ -207,7 +257,7 @@ def _prepare(model: TrainedModel, run: ScanRun) -> None:
         "generated_by": "nnunet_nacl predict",
     }
     content |= {"num_parts": run.num_parts, "part_id": run.part}
-    names = ("dataset.json", "plans.json", DOCUMENT, REVIEW, FINDINGS, PAGE, MAPS, RECORDS, DECISION_FILE)
+    names = ("dataset.json", "plans.json", DOCUMENT, REVIEW, FINDINGS, PAGE, MAPS, DICOM, RECORDS, DECISION_FILE)
     owner = None if run.num_parts == 1 else run.owner
     open_output(run.output, [run.images], model.opened.file_ending, (_ARGUMENTS, content), names, owner=owner)
     for name, content in (("dataset.json", model.opened.dataset_json), ("plans.json", model.opened.plans)):
@@ -223,7 +273,8 @@ def _prepare(model: TrainedModel, run: ScanRun) -> None:
 
 def _sign(settings: dict[str, Any], case: InputCase, known: Any) -> dict[str, Any]:
     """What a segmentation depends on: its images by content, and the settings."""
-    files = {path.name: path for path in case.images} | ({"previous": case.previous} if case.previous else {})
+    files = {f"slice {i}" if case.orientation else path.name: path for i, path in enumerate(case.images)}
+    files |= {"previous": case.previous} if case.previous else {}
     return sign(files, {"computation": _COMPUTATION, "settings": settings}, known)
 
 
@@ -278,16 +329,27 @@ def _read(model: TrainedModel, any_size: bool, case: InputCase) -> PreprocessedC
 
 
 def _finish(
-    model: TrainedModel, run: ScanRun, wanted: dict[str, Any], draw: Draw, item: tuple[InputCase, Any]
+    model: TrainedModel,
+    run: ScanRun,
+    wanted: dict[str, Any],
+    draw: Draw,
+    maker: DicomMaker | None,
+    item: tuple[InputCase, Any],
 ) -> Written | str | None:
     case, predicted = item
     if not isinstance(predicted, PredictedLogits):
         return predicted
-    return guarded(case.path, partial(_write, model, run, wanted, draw, predicted))
+    return guarded(case.path, partial(_write, model, run, wanted, draw, maker, case, predicted))
 
 
 def _write(
-    model: TrainedModel, run: ScanRun, wanted: dict[str, Any], draw: Draw, predicted: PredictedLogits
+    model: TrainedModel,
+    run: ScanRun,
+    wanted: dict[str, Any],
+    draw: Draw,
+    maker: DicomMaker | None,
+    case: InputCase,
+    predicted: PredictedLogits,
 ) -> Written:
     """Export, look, and write all files of a case."""
     reviewed = segment_case(model, predicted, **wanted)
@@ -295,4 +357,8 @@ def _write(
     probs: Any = None
     if run.save_probabilities:  # the network's own, as nnUNetv2_predict saves them
         probs = reviewed.case.probabilities.network.whole()
-    return finished, write_reviewed(model.opened, reviewed, run.output, probabilities=probs, owner=run.owner)
+    written = write_reviewed(model.opened, reviewed, run.output, probabilities=probs, owner=run.owner)
+    if maker is not None:
+        quality = model.quality.predict(reviewed.row) if model.quality else None
+        written += maker.write(reviewed, case.images, quality, run.output)
+    return finished, written

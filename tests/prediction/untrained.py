@@ -26,7 +26,15 @@ SHAPE = (9, 17, 14)
 TRAINER = "nnUNetTrainer"
 
 
-def make_model(root: Path, *, labels: dict | None = None, folds: int = 1, cascade: bool = False, seed: int = 5) -> Path:
+def make_model(
+    root: Path,
+    *,
+    labels: dict | None = None,
+    folds: int = 1,
+    cascade: bool = False,
+    seed: int = 5,
+    channels: tuple[str, ...] = ("CT", "PET"),
+) -> Path:
     """A model folder of two channels, in transposed axes; random weights, others for each fold."""
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
     from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
@@ -35,7 +43,8 @@ def make_model(root: Path, *, labels: dict | None = None, folds: int = 1, cascad
     configuration = "3d_cascade_fullres" if cascade else "3d_fullres"
     folder = root / "Dataset999_Synthetic" / f"{TRAINER}__nnUNetPlans__{configuration}"
     labels = labels or CLASSES
-    dataset: dict[str, Any] = {"channel_names": {"0": "CT", "1": "PET"}, "labels": labels, "file_ending": ".nii.gz"}
+    named = {str(i): name for i, name in enumerate(channels)}
+    dataset: dict[str, Any] = {"channel_names": named, "labels": labels, "file_ending": ".nii.gz"}
     if any(isinstance(value, list) for value in labels.values()):
         dataset["regions_class_order"] = [1, 2]
     plans = plans_json()

@@ -1,0 +1,258 @@
+"""What is delivered of a DICOM series: segmentations (SEG) and a report (SR, TID 1500) that refer to its images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from typing_extensions import NotRequired, TypedDict
+
+import nnunet_nacl
+from nnunet_nacl.cases.dicom_series import affine_of_series, read_headers
+from nnunet_nacl.cases.geometry import Geometry
+from nnunet_nacl.cases.image_files import quiet
+from nnunet_nacl.cases.review_list import PredictedCase
+from nnunet_nacl.cases.reviewed_case import ReviewedCase
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import replacing
+from nnunet_nacl.json_files import decode, read_dict
+
+__all__ = ["DICOM", "SCHEME", "DicomMaker", "read_codes"]
+
+DICOM = "dicom"
+"""Folder of the objects, all of a run in one, ready to be sent."""
+SCHEME = "99NNUNETNACL"
+"""Private coding scheme: there is no standard code for what is predicted of a segmentation."""
+
+_MAKER = "nnunet_nacl"
+_ON_GRID = 0.1  # voxels
+
+
+class StructureCode(TypedDict):
+    """What a structure is, in a coding scheme; SNOMED CT (SCT) unless it says another."""
+
+    code: str
+    meaning: str
+    category: str
+    scheme: NotRequired[str]
+
+
+def read_codes(path: Path, structures: Sequence[str]) -> dict[str, StructureCode]:
+    """Codes of structures, by name.
+
+    Args:
+        path: JSON file, for example ``{"liver": {"code": "10200004", "meaning": "Liver", "category":
+            "AnatomicalStructure"}}``.
+        structures: That need one.
+
+    Raises:
+        UserError: The file is missing or damaged; a structure has no code, or a category that DICOM does not know.
+    """
+    from pydicom.sr.codedict import codes
+
+    example = '{"liver": {"code": "10200004", "meaning": "Liver", "category": "AnatomicalStructure"}}'
+    content = read_dict(path)
+    if missing := [name for name in structures if name not in content]:
+        raise UserError(f"{path} has no code for {', '.join(missing)}; add each by its name, such as {example}.")
+    found = decode(dict[str, StructureCode], {name: content[name] for name in structures}, path, fix=f"as in {example}")
+    known = codes.cid7150.dir()
+    for name, one in found.items():
+        if one["category"] not in known:
+            raise UserError(f"{path}: {name} has the category {one['category']!r}; there are {', '.join(known)}.")
+        for value, most in ((one["code"], 16), (one.get("scheme", "SCT"), 16), (one["meaning"], 64)):
+            if not 0 < len(value.strip()) <= most:
+                raise UserError(f"{path}: {name} has {value!r}, which DICOM wants to have 1 to {most} characters.")
+    return found
+
+
+@dataclass(frozen=True)
+class DicomMaker:
+    """Writes the objects of cases; can be pickled.
+
+    Attributes:
+        codes: Of the structures, by name.
+        model: Whose segmentations they are.
+        serial: SHA-256 that tells the networks, at most 64 characters.
+        probabilities: Write them, too: 8 bits, 255 is 1.
+    """
+
+    codes: Mapping[str, StructureCode]
+    model: str
+    serial: str
+    probabilities: bool = False
+
+    def write(
+        self, reviewed: ReviewedCase, files: Sequence[Path], predicted: PredictedCase | None, output: Path
+    ) -> tuple[Path, ...]:
+        """Write the objects of a case.
+
+        Args:
+            reviewed: The case; with the maps ``probabilities`` if they are to be written.
+            files: The images of its series, in the order of the slices.
+            predicted: What is predicted of it; None where nothing is known.
+            output: Folder of the run; the files get names ``dicom/CASE_....dcm`` in it.
+
+        Returns:
+            What was written.
+
+        Raises:
+            UserError: The series is no longer what was predicted, or a file cannot be written.
+        """
+        case, headers = reviewed.case, read_headers(files)
+        shape, turned = _to_slices(case.geometry, headers)
+        if turned(case.segmentation).shape != shape:
+            raise UserError(f"{files[0].parent}: the series has changed since it was predicted; predict it again.")
+        channels = [turned(one) for one in case.labels.channels_of(case.segmentation)] if case.labels.regions else None
+        labels = turned(case.segmentation) if channels is None else np.stack(channels, -1)
+        written = {}
+        with quiet():
+            segmentation = self._segmentation(labels.astype(np.uint16), "BINARY", reviewed, headers, 1)
+            written["segmentation"] = segmentation
+            if self.probabilities:
+                maps = [values for name, values in reviewed.maps.items() if name.startswith("probability_")]
+                fractions = np.stack([turned(values) for values in maps[-len(case.labels.foreground) :]], -1)
+                written["probabilities"] = self._segmentation(fractions, "FRACTIONAL", reviewed, headers, 2)
+            written["report"] = self._report(reviewed, predicted, segmentation, headers)
+        for path in (output / DICOM).glob(f"{case.name}_*.dcm"):  # of an earlier run with other settings
+            path.unlink()
+        paths = {name: output / DICOM / f"{case.name}_{name}.dcm" for name in written}
+        for name, path in paths.items():
+            with replacing(path) as temporary:
+                written[name].save_as(temporary, enforce_file_format=True)
+        return tuple(paths.values())
+
+    def _segmentation(self, pixels: np.ndarray, kind: str, reviewed: ReviewedCase, headers: list[Any], n: int) -> Any:
+        import highdicom as hd
+        from pydicom.sr.codedict import codes
+
+        algorithm = hd.AlgorithmIdentificationSequence(
+            self.model[:64], codes.cid7162.ArtificialIntelligence, nnunet_nacl.__version__
+        )
+        described = [
+            hd.seg.SegmentDescription(
+                number,
+                structure.name[:64],
+                getattr(codes.cid7150, self.codes[structure.name]["category"]),
+                self._code(structure.name),
+                hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+                algorithm,
+            )
+            for number, structure in enumerate(reviewed.row.structures, 1)
+        ]
+        what = "calibrated probabilities" if kind == "FRACTIONAL" else "segmentation"
+        return hd.seg.Segmentation(
+            headers,
+            pixels,
+            kind,
+            described,
+            manufacturer_model_name=_MAKER,
+            software_versions=nnunet_nacl.__version__,
+            device_serial_number=self.serial,
+            content_label="PROBABILITIES" if kind == "FRACTIONAL" else "SEGMENTATION",
+            content_description=f"{what}, research use only",
+            series_description=f"{_MAKER}: {what}",
+            **_identity(headers, n),
+        )
+
+    def _report(self, reviewed: ReviewedCase, predicted: PredictedCase | None, segmentation: Any, headers: Any) -> Any:
+        import highdicom as hd
+        from highdicom import sr
+        from pydicom.sr.codedict import codes
+
+        device = sr.DeviceObserverIdentifyingAttributes(
+            hd.UID(), _MAKER, _MAKER, self.model[:64], serial_number=self.serial
+        )
+        context = sr.ObservationContext(
+            observer_device_context=sr.ObserverContext(codes.DCM.Device, device),
+        )
+        series = sr.SourceSeriesForSegmentation(headers[0].SeriesInstanceUID)
+        groups = [
+            sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
+                sr.TrackingIdentifier(hd.UID(), structure.name),
+                referenced_segment=sr.ReferencedSegment(
+                    segmentation.SOPClassUID, segmentation.SOPInstanceUID, i + 1, source_series=series
+                ),
+                finding_type=self._code(structure.name),
+                measurements=[
+                    sr.Measurement(name, value, unit)
+                    for name, value, unit in _values(structure.volume, predicted, i)
+                    if math.isfinite(value)
+                ],
+            )
+            for i, structure in enumerate(reviewed.row.structures)
+        ]
+        procedure = sr.CodedConcept("363679005", "SCT", "Imaging procedure")
+        report = sr.MeasurementReport(context, procedure, groups, codes.cid7021.ImagingMeasurementReport)
+        return sr.ComprehensiveSR(
+            [segmentation, *headers],
+            report,
+            series_description=f"{_MAKER}: measurements",
+            is_complete=True,
+            **_identity(headers, 3),
+        )
+
+    def _code(self, structure: str) -> Any:
+        from highdicom.sr import CodedConcept
+
+        one = self.codes[structure]
+        return CodedConcept(one["code"], one.get("scheme", "SCT"), one["meaning"])
+
+
+def _values(volume: float, predicted: PredictedCase | None, i: int) -> list[tuple[Any, float, Any]]:
+    """Name, value and unit of what the report says of a structure; NaN where it is not known."""
+    from highdicom.sr import CodedConcept
+    from pydicom.sr.codedict import codes
+
+    rows = [(codes.SCT.Volume, volume, CodedConcept("ml", "UCUM", "milliliter"))]
+    if predicted is None:
+        return rows
+    dice = predicted.dice[i]
+    present = predicted.present[i] if predicted.present else math.nan
+    for code, meaning, value in (
+        ("DICE", "Predicted Dice", dice.estimate),
+        ("DICE_LOW", "Predicted Dice, lower end of the 90 % interval", dice.low),
+        ("DICE_HIGH", "Predicted Dice, upper end of the 90 % interval", dice.high),
+        ("PRESENCE", "Probability that the structure is present", present),
+    ):
+        rows.append((CodedConcept(code, SCHEME, meaning), value, codes.UCUM.NoUnits))
+    return rows
+
+
+def _identity(headers: Sequence[Any], n: int) -> dict[str, Any]:
+    """Of a new object in a series of its own, whose number follows from that of the images."""
+    import highdicom as hd
+
+    number = 100 * min(int(headers[0].get("SeriesNumber") or 0), 10**6) + n
+    uids = {"series_instance_uid": hd.UID(), "sop_instance_uid": hd.UID()}
+    return {**uids, "series_number": number, "instance_number": 1, "manufacturer": _MAKER}
+
+
+def _to_slices(
+    geometry: Geometry, headers: Sequence[Any]
+) -> tuple[tuple[int, ...], Callable[[np.ndarray], np.ndarray]]:
+    """Shape of a series, and what brings an array of one of nnU-Net's readers, which may turn images, to its slices.
+
+    Raises:
+        UserError: The array does not lie where the images do.
+    """
+    shape = (len(headers), int(headers[0].Rows), int(headers[0].Columns))
+    affine: Any = geometry.affine  # not None: the readers of DICOM's images know where they lie
+    between = np.linalg.inv(affine) @ affine_of_series(headers)  # (x, y, z) of the series -> (x, y, z) of the array
+    axes, signs = np.abs(between[:3, :3]).argmax(0), np.rint(between[:3, :3])
+    last = np.array(shape[::-1]) - 1.0
+    start = np.where(signs < 0, last, 0).sum(1)  # a turned axis begins at its end; only one of a row is not 0
+    # both ends of each axis must fall on voxels: an error of the steps grows with their number
+    off = np.abs([*((between[:3, :3] - signs) * last).ravel(), *(between[:3, 3] - start)]).max()
+    if sorted(axes) != [0, 1, 2] or off > _ON_GRID:
+        raise UserError("the segmentation is not on the grid of the DICOM images; predict this series again.")
+    order = tuple(2 - axes[2 - axis] for axis in range(3))  # arrays have the axes (z, y, x)
+    flips = tuple(axis for axis in range(3) if signs[axes[2 - axis], 2 - axis] < 0)
+
+    def turned(array: np.ndarray) -> np.ndarray:
+        return np.flip(array.transpose(order), flips)
+
+    return shape, turned

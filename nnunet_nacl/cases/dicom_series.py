@@ -1,0 +1,235 @@
+"""DICOM series as scans: which files belong together, in what order, and as an image that nnU-Net's readers take.
+
+One series of single-frame images is one scan. Its slices must be parallel, evenly spaced and stacked along their
+normal: else no image array with one spacing says where its voxels lie.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from importlib import util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnunet_nacl.cases.image_files import check_name, quiet, verified
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.json_files import first_line, one_line
+
+__all__ = ["affine_of_series", "find_series", "image_of_series", "is_dicom", "orientation_of", "read_headers"]
+
+_PLACE = ("FrameOfReferenceUID", "PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient")
+_NEEDED = ("SOPInstanceUID", "StudyInstanceUID", "Rows", "Columns", *_PLACE)
+_TAGS = [*_NEEDED, "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "NumberOfFrames", "SamplesPerPixel"]
+_SAME_COSINES = 1e-3
+_SHIFT_PIXELS, _SHIFT_SLICES = 0.25, 0.2
+"""How far a slice may lie from where an even stack has it: headers round to 0.1 mm, a missing slice shifts by 1/3."""
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file begins as DICOM files do; those without that beginning are not looked at."""
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        return file.read(132)[128:] == b"DICM"
+    return False
+
+
+def find_series(folder: Path) -> tuple[dict[str, tuple[Path, ...]], dict[str, str]]:
+    """The series of images in a folder and below it.
+
+    Objects that are no images (reports, segmentations, DICOMDIR) are passed over.
+
+    Args:
+        folder: Of one or several studies.
+
+    Returns:
+        Files of each series that is a scan, in the order of the slices along their normal, and why others are none;
+        both empty where there is no DICOM file. The name of a case is made of the series' number, its description
+        and a hash of its UID, so it holds nothing of the patient, and stays the same among other series.
+
+    Raises:
+        UserError: There are DICOM files, but the packages that read them are missing.
+    """
+    names = ((root, name) for root, _, files in sorted(os.walk(folder)) for name in sorted(files))
+    found = [path for path in (Path(root, name) for root, name in names) if is_dicom(path)]
+    if not found:
+        return {}, {}
+    if not (util.find_spec("pydicom") and util.find_spec("highdicom")):
+        raise UserError(f"{folder} holds DICOM files; to read them: pip install 'nnunet_nacl[dicom]'.")
+    groups, problems = defaultdict(list), {}
+    for path in found:
+        try:
+            header = _read(path, _TAGS)
+        except UserError as error:
+            problems[one_line(str(path.relative_to(folder)))] = str(error)
+            continue
+        if _is_image(header):
+            groups[str(header.get("SeriesInstanceUID", ""))].append((path, header))
+    for path, _ in groups.pop("", ()):
+        problems[one_line(str(path.relative_to(folder)))] = f"{path}: its header has no SeriesInstanceUID; restore it."
+    cases = {}
+    for uid, images in groups.items():
+        name = _name_of(uid, images[0][1])
+        try:
+            cases[name] = _in_order(images)
+        except UserError as error:
+            problems[name] = str(error)
+    return dict(sorted(cases.items())), problems
+
+
+def read_headers(files: Sequence[Path]) -> list[Any]:
+    """The files as data sets of pydicom, without their voxels; UserError, which names the file, if one is damaged."""
+    return [_read(path) for path in files]
+
+
+def affine_of_series(headers: Sequence[Any]) -> np.ndarray:
+    """(4, 4) matrix from (column, row, slice) to mm in the patient, of slices in order."""
+    affine, first = np.eye(4), headers[0]
+    origin, last = (np.array(header.ImagePositionPatient, float) for header in (first, headers[-1]))
+    along = np.reshape(np.array(first.ImageOrientationPatient, float), (2, 3))
+    affine[:3, 0], affine[:3, 1] = along[0] * float(first.PixelSpacing[1]), along[1] * float(first.PixelSpacing[0])
+    affine[:3, 2], affine[:3, 3] = (last - origin) / (len(headers) - 1), origin
+    return affine
+
+
+def orientation_of(images: Iterable[Path]) -> str:
+    """Where the axes (x, y, z) of most of some volumes point, such as ``LPS``; empty where none can be read."""
+    import SimpleITK as sitk
+
+    found: Counter[str] = Counter()
+    for path in images:
+        reader = sitk.ImageFileReader()
+        reader.SetFileName(str(path))
+        with contextlib.suppress(RuntimeError):
+            reader.ReadImageInformation()
+            if reader.GetDimension() == 3:
+                directions = reader.GetDirection()
+                found[sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(directions)] += 1
+    return max(found, key=found.__getitem__, default="")
+
+
+@contextlib.contextmanager
+def image_of_series(files: Sequence[Path], orientation: str) -> Iterator[Path]:
+    """A temporary NIfTI file of a series, which each of nnU-Net's readers of volumes takes; gone after the block.
+
+    Args:
+        files: In the order of the slices.
+        orientation: Where its axes (x, y, z) shall point. A network knows scans by the order of their voxels, which
+            is another in DICOM files than in NIfTI files that were converted from them.
+
+    Raises:
+        UserError: A file cannot be read, which the message names; or there is no room for the image.
+    """
+    import SimpleITK as sitk
+
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames([str(path) for path in files])
+    reader.SetOutputPixelType(sitk.sitkFloat32)  # each slice of a PET has a scale of its own
+    try:
+        image = sitk.DICOMOrient(reader.Execute(), orientation)
+    except RuntimeError:  # which does not tell the file
+        broken = next((path for path in files if not _can_be_read(path)), files[0])
+        raise UserError(
+            f"{broken}: its voxels cannot be read; restore it, or export the series again without compression."
+        ) from None
+    with tempfile.TemporaryDirectory(prefix="nnunet_nacl-") as folder:
+        path = Path(folder) / "series.nii"
+        try:
+            with verified(path):
+                sitk.WriteImage(image, str(path))
+        except OSError as error:
+            raise UserError(f"{folder}: no room for the image of {files[0].parent} ({error}); free space.") from None
+        del image
+        yield path
+
+
+def _read(path: Path, tags: list[str] | None = None) -> Any:
+    from pydicom import dcmread
+
+    check_name(path)
+    try:
+        with quiet():
+            return dcmread(path, stop_before_pixels=True, specific_tags=tags)
+    except Exception as error:  # pydicom raises anything of damaged files
+        raise UserError(f"{path}: cannot be read as DICOM ({first_line(error)}); restore it.") from None
+
+
+def _is_image(header: Any) -> bool:
+    kind = header.file_meta.get("MediaStorageSOPClassUID")
+    return kind is None or "Image Storage" in kind.name
+
+
+def _can_be_read(path: Path) -> bool:
+    import SimpleITK as sitk
+
+    try:
+        sitk.ReadImage(str(path))
+    except RuntimeError:
+        return False
+    return True
+
+
+def _name_of(uid: str, header: Any) -> str:
+    words = f"{header.get('SeriesNumber') or ''} {header.get('SeriesDescription') or 'series'}"
+    plain = re.sub(r"[^A-Za-z0-9]+", "_", words).strip("_")[:40] or "series"
+    return f"{plain}_{hashlib.sha256(uid.encode()).hexdigest()[:10]}"
+
+
+def _in_order(images: Sequence[tuple[Path, Any]]) -> tuple[Path, ...]:
+    """The files of a series in the order of the slices; UserError if they are no even stack."""
+    first, header = images[0]
+    for path, one in images:
+        if int(one.get("NumberOfFrames") or 1) > 1:
+            raise UserError(f"{path}: enhanced multi-frame images are not supported; export it as single-frame images.")
+        if int(one.get("SamplesPerPixel") or 1) > 1:
+            raise UserError(f"{path}: colour images are not supported; leave this series out.")
+        if missing := [name for name in _NEEDED if one.get(name) in (None, "")]:
+            raise UserError(
+                f"{path}: its header has no {missing[0]}: damaged, a screenshot or a projection; leave it out."
+            )
+    if len(images) < 2:
+        raise UserError(f"{first}: the series has one image, which is no volume; add its other files, or leave it out.")
+    try:
+        places = np.array([one.ImagePositionPatient for _, one in images], float).reshape(-1, 3)
+        planes = np.array([[*one.ImageOrientationPatient, *one.PixelSpacing] for _, one in images], float)
+        planes = planes.reshape(-1, 8)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{first}: its series has damaged positions ({first_line(error)}); export it again.") from None
+    for (path, one), plane in zip(images, planes):
+        size = (one.Rows, one.Columns) != (header.Rows, header.Columns)
+        if size or not np.allclose(plane, planes[0], rtol=0, atol=_SAME_COSINES):
+            raise UserError(
+                f"{path}: other size, orientation or pixel spacing than {first.name} of the same series: a localizer? "
+                "Leave it out."
+            )
+    normal = np.cross(planes[0, :3], planes[0, 3:6])
+    order = np.argsort(places @ normal, kind="stable").tolist()
+    places, files = places[order], tuple(images[i][0] for i in order)
+    along = (places - places[0]) @ normal
+    gaps, step = np.diff(along), along[-1] / (len(along) - 1)
+    usual = float(np.percentile(gaps, 50, method="lower"))
+    if (gaps < 0.01).any():
+        i = int(gaps.argmin())
+        raise UserError(
+            f"{files[i]} and {files[i + 1].name} lie in the same place: copies, or several phases or echoes in one "
+            "series; leave one of each."
+        )
+    if (np.abs(along - step * np.arange(len(along))) > _SHIFT_SLICES * step).any():
+        i = int(np.abs(gaps - usual).argmax())
+        what = "a slice is missing" if gaps[i] > 1.5 * usual else "the slices are not evenly spaced"
+        raise UserError(
+            f"{files[i]} and {files[i + 1].name}: {gaps[i]:.4g} mm apart, others of the series {usual:.4g} mm: {what}; "
+            "add or resample it."
+        )
+    if np.abs(places - places[0] - along[:, None] * normal).max() > _SHIFT_PIXELS * planes[0, 6:].min():
+        raise UserError(
+            f"{first}: the slices of its series are shifted against each other (a tilted gantry), which is not "
+            "supported; resample them."
+        )
+    return files
