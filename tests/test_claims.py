@@ -115,21 +115,39 @@ def test_the_page_of_shift_has_the_means_of_its_values() -> None:
     assert sorted(higher) == ["bias_field", "bias_field", "contrast", "contrast", "noise", "noise"]  # all six cells
 
 
+FORMS = {
+    "hippocampus, average of five networks": "forms average Dataset004_Hippocampus/forms",
+    "ACDC, average of two networks": "forms average Dataset027_ACDC/forms",
+    "EMIDEC, single networks": "forms fold Dataset028_EMIDEC/forms",
+}
+
+
+def before_and_after(what: str, column: str) -> tuple[str, str]:
+    """A value as trained and with the form `matrix`."""
+    header, *made = made_table(what)
+    of = {row[0]: dict(zip(header, row)) for row in made}
+    return number(of["as trained"][column]), number(of["matrix"][column])
+
+
 def test_the_price_near_the_structures_is_that_of_the_tables() -> None:
-    rows = dict(
-        (row[0], row[1:])
+    rows = {
+        row[0]: row[1:]
         for heading, table in tables((ROOT / "docs/explanation/conditional-calibration.md").read_text("utf-8"))
         if heading == "Where it costs"
         for row in table[1:]
-    )
-    for row, what in (
-        ("hippocampus, average of five networks", "forms average Dataset004_Hippocampus/forms"),
-        ("ACDC, average of two networks", "forms average Dataset027_ACDC/forms"),
-        ("EMIDEC, single networks", "forms fold Dataset028_EMIDEC/forms"),
+    }
+    columns = ("NLL all", "NLL dilated", "ECE foreground")
+    for row, what in FORMS.items():
+        assert rows[row] == [" → ".join(before_and_after(what, column)) for column in columns]
+
+
+def test_the_summary_of_results_has_the_numbers_of_the_tables() -> None:
+    text = (ROOT / "docs/results/index.md").read_text(encoding="utf-8")
+    hippocampus, acdc, emidec = FORMS.values()
+    for what, column in (
+        (hippocampus, "expected Dice off by"),
+        (acdc, "expected Dice off by"),
+        (acdc, "NLL dilated"),
+        (emidec, "NLL dilated"),
     ):
-        header, *made = made_table(what)
-        of = {one[0]: dict(zip(header, one)) for one in made}
-        columns = ("NLL all", "NLL dilated", "ECE foreground")
-        assert rows[row] == [
-            " → ".join(number(of[form][column]) for form in ("as trained", "matrix")) for column in columns
-        ]
+        assert "({} to {})".format(*before_and_after(what, column)) in text
