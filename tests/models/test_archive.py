@@ -130,6 +130,32 @@ def test_portable_checkpoints_hold_an_affine_map_under_nnunets_own_trainer(ours,
     assert f"| any | {', '.join(f'{row[0]:.4g}' for row in (MAPS[form].slopes[0], MAPS[form].offsets[0]))} |" in card
 
 
+@pytest.mark.parametrize("form", ["temperature", "shift"])
+def test_a_portable_network_in_onnx_gives_the_calibrated_probabilities(ours, tmp_path, form):
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(name, reason=f"needs {name}: pip install onnx onnxscript onnxruntime")
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+    from onnxruntime import InferenceSession
+
+    def network_of(folder):
+        predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
+        predictor.initialize_from_trained_model_folder(str(folder), ("1",), FINAL)
+        predictor.network.load_state_dict(predictor.list_of_parameters[0])
+        return predictor.network.eval()
+
+    give_map(ours)
+    archive = export_model(ours.folder, tmp_path / "model.zip", portable=True, form=form)
+    there = install(archive, tmp_path / "other", ours)
+    patch, path = torch.randn(1, 1, 8, 8, 8, generator=torch.manual_seed(1)), tmp_path / "network.onnx"
+    torch.onnx.export(network_of(there), (patch,), path, input_names=["image"], dynamo=True)
+    (logits,) = InferenceSession(path).run(None, {"image": patch.numpy()})
+    with torch.no_grad():
+        as_trained = network_of(ours.folder)(patch)
+    expected = MAPS[form].on_logits(as_trained[0]).softmax(0)
+    assert (expected - as_trained[0].softmax(0)).abs().max() > 0.05
+    torch.testing.assert_close(torch.from_numpy(logits)[0].softmax(0), expected.float(), rtol=0, atol=1e-4)
+
+
 def test_no_second_map_is_applied_to_a_portable_model(model, tmp_path):
     give_map(model)
     there = install(export_model(model.folder, tmp_path / "model.zip", portable=True), tmp_path / "other", model)
