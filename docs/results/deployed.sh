@@ -1,0 +1,104 @@
+#!/usr/bin/env bash
+# Trains five folds, calibrates them, predicts with each and with their average, and measures what was promised.
+#
+#     docs/results/deployed.sh TASK_FOLDER DATASET_ID OUT [LOSS]
+#
+# TASK_FOLDER holds, beside the Decathlon task, splits_final.json (nnU-Net's folds) and outer_test.json (a list of
+# labelled cases that are in no fold). Everything is learned and chosen on the folds. LOSS is DiceCE, nnU-Net's own, or
+# another of `nnunet_nacl trainers`. What is finished is not done again, and FOLDS and STEPS cut the work into pieces:
+# STEPS="prepare train folds outer" are all; `folds` calibrates and measures the folds' validation cases, `outer`
+# predicts and measures the others. SCHEDULE has the trainers' further tokens, CONFIGURATION is one of those that
+# study_plans.py makes, GROUPS_REGEX finds the patient in a case's name, PEERS names calibrators of fiducio.
+# The values of every case and the map go to docs/results/study/DATASET/deployed_LOSS/, from which the tables are made.
+set -euo pipefail
+if [ $# -lt 3 ]; then
+    sed -n '2,14s/^# \{0,1\}//p' "$0" >&2
+    exit 2
+fi
+task=$(cd "$1" && pwd) id=$2 loss=${4:-DiceCE}
+mkdir -p "$3"
+out=$(cd "$3" && pwd)
+here=$(cd "$(dirname "$0")" && pwd)
+read -r -a folds <<< "${FOLDS:-0 1 2 3 4}"
+steps=${STEPS:-prepare train folds outer}
+configuration=${CONFIGURATION:-2d_small}
+trainer=nnUNetTrainer${loss}_${SCHEDULE:-100epochs_50iters}
+read -r -a peers <<< "${PEERS-TS CMSop CDC}"
+device=${DEVICE:-cpu}
+
+export nnUNet_raw=$out/raw nnUNet_preprocessed=$out/pre nnUNet_results=$out/results
+export nnUNet_n_proc_DA=${nnUNet_n_proc_DA:-1} nnUNet_def_n_proc=${nnUNet_def_n_proc:-1}
+mkdir -p "$nnUNet_raw" "$nnUNet_preprocessed" "$nnUNet_results"
+
+wanted() { [[ " $steps " == *" $1 "* ]]; }
+folder_of() { find "$1/" -maxdepth 1 -name "Dataset$(printf %03d "$id")_*" | head -n 1; }
+
+if wanted prepare && [ ! -f "$out/prepared_${id}_$configuration" ]; then
+    [ -n "$(folder_of "$nnUNet_raw")" ] || nnUNetv2_convert_MSD_dataset -i "$task"
+    if [ ! -f "$out/planned_$id" ]; then
+        nnUNetv2_extract_fingerprint -d "$id"
+        nnUNetv2_plan_experiment -d "$id"
+        cp "$task/splits_final.json" "$(folder_of "$nnUNet_preprocessed")/"
+        touch "$out/planned_$id"
+    fi
+    python "$here/study_plans.py" "$(folder_of "$nnUNet_preprocessed")" "$configuration"
+    nnUNetv2_preprocess -d "$id" -c "$configuration" -np 1
+    touch "$out/prepared_${id}_$configuration"
+fi
+dataset=$(basename "$(folder_of "$nnUNet_raw")")
+model=$nnUNet_results/$dataset/${trainer}__nnUNetPlans__$configuration
+name=deployed_$loss
+[ "$configuration" = 2d_small ] || name=${name}_$configuration
+values=$here/study/$dataset/$name
+outer=$out/outer/$dataset/$name
+
+if wanted train; then
+    for fold in "${folds[@]}"; do
+        [ ! -f "$model/fold_$fold/validation/summary.json" ] || continue
+        nnUNetv2_train "$id" "$configuration" "$fold" -tr "$trainer" -device "$device" --npz --c
+    done
+fi
+
+groups=(${GROUPS_REGEX:+-groups "$GROUPS_REGEX"})
+mkdir -p "$values"
+if wanted folds; then
+    [ -f "$model/calibration_map.json" ] || nnunet_nacl calibrate -d "$id" -c "$configuration" -tr "$trainer" \
+        -f "${folds[@]}" -device "$device" "${groups[@]}" > "$values/calibrate.txt"
+    cp "$model/calibration_map.json" "$values/"
+    [ -f "$values/folds/cases.csv" ] || python "$here/deployed.py" "$model" "$values/folds" -f "${folds[@]}"
+    [ -f "$values/folds/forms.csv" ] || python "$here/map_forms.py" "$model" "$values/folds/forms.csv" \
+        -f "${folds[@]}" "${groups[@]}" --peers "${peers[@]}" -voxels 5000
+fi
+
+if wanted outer; then
+    mkdir -p "$outer/images" "$outer/labels"
+    for case in $(python -c 'import json, sys; print(*json.load(open(sys.argv[1])))' "$task/outer_test.json"); do
+        ln -sf "$nnUNet_raw/$dataset/imagesTr/$case"_0*.nii.gz "$outer/images/"
+        ln -sf "$nnUNet_raw/$dataset/labelsTr/$case.nii.gz" "$outer/labels/"
+    done
+    predict() { # NAME FOLD...
+        [ ! -f "$outer/$1/.complete" ] || return 0
+        nnUNetv2_predict -i "$outer/images" -o "$outer/$1" -d "$id" -c "$configuration" -tr "$trainer" -f "${@:2}" \
+            -device "$device" -npp 1 -nps 1 --save_probabilities
+        touch "$outer/$1/.complete"
+    }
+    single=() forms=()
+    for fold in "${folds[@]}"; do
+        predict "single_$fold" "$fold"
+        single+=("single_$fold=$outer/single_$fold")
+        forms+=("$outer/single_$fold")
+    done
+    predict average "${folds[@]}"
+    if [ ! -f "$outer/ensemble/.complete" ]; then
+        nnUNetv2_ensemble -i "${forms[@]}" -o "$outer/ensemble" -np 1 --save_npz
+        cp "$outer/average/"{dataset,plans}.json "$outer/ensemble/"
+        touch "$outer/ensemble/.complete"
+    fi
+    nnunet_nacl predict -i "$outer/images" -o "$outer/list" -d "$id" -c "$configuration" -tr "$trainer" \
+        -f "${folds[@]}" -device "$device"
+    [ -f "$values/outer/cases.csv" ] || python "$here/deployed.py" "$model" "$values/outer" \
+        -i "average=$outer/average" "${single[@]}" -gt "$outer/labels" -lists "average=$outer/list"
+    [ -f "$values/outer/forms.csv" ] || python "$here/map_forms.py" "$model" "$values/outer/forms.csv" \
+        -f "${folds[@]}" -i "average=$outer/average" "ensemble=$outer/ensemble" -gt "$outer/labels" "${groups[@]}" \
+        --peers "${peers[@]}" -voxels 5000
+fi

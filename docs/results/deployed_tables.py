@@ -1,0 +1,208 @@
+"""Tables of models as they are deployed, from the values that deployed.py and map_forms.py measured.
+
+Each takes the folders of some models, study/DATASET/deployed_LOSS, which hold `folds/` (validation cases, each by the
+network and the map that have not seen it) and `outer/` (cases in no fold). Intervals are 95 %, by drawing patients.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from study_tables import GROUPS, table
+
+from nnunet_nacl.calibration.quality_report import workload
+from nnunet_nacl.documents.patient_groups import read_groups
+from nnunet_nacl.metrics.detection import auroc, binary_brier, false_alarms
+
+DRAWS = 1000
+SETS = {
+    "folds": ("folds", "fold_", "single networks, folds"),
+    "single": ("outer", "single_", "single networks, outer"),
+    "average": ("outer", "average", "average of five, outer"),
+}
+"""Name of a set of predictions: its folder, what its networks' names begin with, and its title."""
+
+BAD = {"Dataset004_Hippocampus": 0.8, "Dataset027_ACDC": 0.8, "Dataset028_EMIDEC": 0.5}
+"""A scan is bad where the true Dice of a structure is below; a structure that is missed or invented has 0."""
+
+ORDERS = {
+    "predicted Dice": ("predicted Dice", -1),
+    "entropy": ("entropy", 1),
+    "confidence": ("confidence", -1),
+    "disagreement": ("disagreement", 1),
+    "unusual volume": ("unusual volume", 1),
+}
+"""Order of the review list: column, and its sign where high values come first."""
+SHARES = (0.1, 0.2, 0.3)
+
+
+@cache
+def _read(path: Path) -> pd.DataFrame:
+    found = pd.read_csv(path, dtype={"case": str, "network": str, "overlaps": str})
+    dataset = path.parents[2].name
+    return found.assign(patient=found["case"].map(read_groups(GROUPS.get(dataset), sorted(found["case"].unique()))))
+
+
+def rows_of(folder: Path, kind: str, name: str) -> pd.DataFrame:
+    """Rows of NAME.csv of one set; empty where that was not measured."""
+    place, begins, _ = SETS[kind]
+    path = folder / place / f"{name}.csv"
+    found = _read(path) if path.is_file() and path.stat().st_size > 1 else pd.DataFrame({"network": []})
+    return found[found["network"].astype(str).str.startswith(begins)]
+
+
+def interval(rows: pd.DataFrame, statistic: Callable[[pd.DataFrame], float], digits: int = 3, sign: str = "") -> str:
+    """The statistic and its interval, patients drawn with replacement."""
+    shown = f"{{:{sign}.{digits}f}}".format
+    middle = statistic(rows)
+    if math.isnan(middle):
+        return ""
+    places = list(rows.reset_index(drop=True).groupby("patient").indices.values())
+    rng = np.random.default_rng(0)
+    chosen = (rng.integers(0, len(places), len(places)) for _ in range(DRAWS))
+    drawn = [statistic(rows.iloc[np.concatenate([places[i] for i in one])]) for one in chosen]
+    low, high = np.nanpercentile(drawn, [2.5, 97.5])
+    return f"{shown(middle)} [{shown(low)}, {shown(high)}]"
+
+
+def share(inside: pd.Series) -> str:
+    """Of trues, and how many there are; empty where there is nothing."""
+    return f"{inside.mean():.2f} ({len(inside)})" if len(inside) else ""
+
+
+def _each(folders: Sequence[Path], name: str) -> Iterator[tuple[str, str, Path, pd.DataFrame]]:
+    for folder in folders:
+        for kind, (_, _, title) in SETS.items():
+            if len(rows := rows_of(folder, kind, name)):
+                yield f"{folder.parent.name.partition('_')[2]}, {title}", kind, folder, rows
+
+
+def promises(folders: Sequence[Path]) -> str:
+    """Error of the predicted Dice, and what 90 % intervals of Dice and volume cover: all, and thirds by true volume."""
+    lines = []
+    for title, _, folder, rows in _each(folders, "structures"):
+        dice = rows.dropna(subset=["Dice", "Dice low"])
+        constant = rows_of(folder, "folds", "structures").groupby("structure")["Dice"].mean()
+        off = {name: (dice[f"{name} Dice"] - dice["Dice"]).abs().mean() for name in ("expected", "predicted")}
+        flat = (dice["structure"].map(constant) - dice["Dice"]).abs().mean()
+        inside = (dice["Dice low"] <= dice["Dice"]) & (dice["Dice"] <= dice["Dice high"])
+        volume = rows.dropna(subset=["volume low"])
+        covered = (volume["volume low"] <= volume["true volume"]) & (volume["true volume"] <= volume["volume high"])
+        there = volume["true volume"] > 0
+        third = volume["true volume"].where(there).groupby(volume["structure"]).rank(pct=True)
+        by_size = [covered[(third > low / 3) & (third <= (low + 1) / 3)] for low in range(3)]
+        width = (dice["Dice high"] - dice["Dice low"]).mean()
+        lines.append(
+            [title, f"{off['expected']:.3f}", f"{off['predicted']:.3f}", f"{flat:.3f}", share(inside), f"{width:.2f}"]
+            + [share(covered), *(f"{part.mean():.2f}" if len(part) else "" for part in by_size)]
+            + [share(covered[~there])]
+        )
+    header = ["", "expected Dice off by", "predicted", "a constant", "Dice inside (n)", "mean width"]
+    return table([*header, "volume inside (n)", "small", "middle", "large", "absent (n)"], lines)
+
+
+def presence(folders: Sequence[Path]) -> str:
+    """Whether a structure is in the scan: Brier score and AUROC."""
+    lines = []
+    for title, _, _, rows in _each(folders, "structures"):
+        for structure, own in rows.dropna(subset=["present probability"]).groupby("structure", sort=False):
+            true = own["true volume"] > 0
+            kinds = (own["present probability"], own["largest probability"], (own["volume"] > 0).astype(float))
+            numbers = [f"{binary_brier(p, true):.3f} / {auroc(p, true):.2f}" for p in kinds]
+            lines.append([f"{title}, {structure}", f"{int(true.sum())} of {len(true)}", *numbers])
+    return table(["Brier / AUROC", "present", "learned", "largest probability", "any voxel predicted"], lines)
+
+
+def findings(folders: Sequence[Path]) -> str:
+    """Whether a finding is real: Brier score, AUROC, and false alarms a scan at given shares of the true parts."""
+    lines = []
+    for title, kind, folder, rows in _each(folders, "findings"):
+        cases = rows_of(folder, kind, "structures")
+        for structure, own in rows.dropna(subset=["real probability"]).groupby("structure", sort=False):
+            real = own["overlaps"].notna()
+            parts = cases[cases["structure"] == structure].set_index(["network", "case"])["true parts"]
+            for name in ("real probability", "mean probability"):
+                best = {(*place, part): math.nan for place, n in parts.items() for part in range(1, int(n) + 1)}
+                for network, case, overlaps, p in zip(own["network"], own["case"], own["overlaps"], own[name]):
+                    for part in str(overlaps).split(";") if isinstance(overlaps, str) else ():
+                        place = network, case, int(float(part))
+                        best[place] = np.fmax(best[place], p)
+                alarms = false_alarms(list(best.values()), own[name][~real], len(parts), (0.5, 0.7, 0.8))
+                reached = ["" if math.isnan(x) else f"{x:.2f}" for x in alarms.values()]
+                brier, area = binary_brier(own[name], real), auroc(own[name], real)
+                what = "learned" if name == "real probability" else name
+                count = f"{int(real.sum())} of {len(real)}"
+                lines.append([f"{title}, {structure}, {what}", count, f"{brier:.3f}", f"{area:.2f}", *reached])
+    return table(["", "real", "Brier", "AUROC", "false alarms a scan at 0.5", "at 0.7", "at 0.8"], lines)
+
+
+def orders(folders: Sequence[Path]) -> str:
+    """Share of the bad scans among the first 10, 20 and 30 % of the list; AUROC of bad against others."""
+    lines = []
+    for title, kind, folder, rows in _each(folders, "cases"):
+        threshold = BAD[folder.parent.name]
+        truth = rows_of(folder, kind, "structures").groupby(["network", "case"])["Dice"].min()
+        rows = rows.assign(true=[truth[place] for place in zip(rows["network"], rows["case"])])
+        bad = int((rows["true"] < threshold).sum())
+        lines.append([f"**{title}**: {bad} of {len(rows)} below {threshold}", *[""] * (len(SHARES) + 1)])
+        for order, (column, sign) in ORDERS.items():
+            if column not in rows or rows[column].isna().all():
+                continue
+            # a scan without any structure is looked at first
+            keys = (sign * rows[column]).fillna(math.inf)
+            caught = [row.caught for row in workload(-keys, rows["true"], threshold, SHARES)]
+            compared = rows.assign(key=keys.replace(math.inf, 1e9), bad=rows["true"] < threshold)
+            area = interval(compared, lambda own: auroc(own["key"], own["bad"]), 2)
+            lines.append([order, *("" if math.isnan(x) else f"{x:.2f}" for x in caught), area])
+        lines.append(["random", *(f"{x:.2f}" for x in SHARES), "0.50"])
+    return table(["bad scans found when looking at", *(f"{x:.0%}".replace("%", " %") for x in SHARES), "AUROC"], lines)
+
+
+def labels(folders: Sequence[Path]) -> str:
+    """What a decision changes: Dice, HD95, structures that are missed or invented."""
+    lines = []
+    for title, _, _, rows in _each(folders, "labels"):
+        wide = rows.pivot_table("Dice", ["network", "case", "patient", "structure"], "labels", dropna=False)
+        wide = wide.reset_index("patient").dropna(subset=["patient"])
+        for rule, own in rows.groupby("labels", sort=False):
+            there, found = own["true volume"] > 0, own["volume"] > 0
+            change = (
+                ""
+                if rule == "nnU-Net"
+                else interval(
+                    wide.assign(change=wide[rule] - wide["nnU-Net"]), lambda part: part["change"].mean(), 4, "+"
+                )
+            )
+            counts = [f"{int((there & ~found).sum())}", f"{int((~there & found).sum())}"]
+            absent = f"{int((~there).sum())}"
+            lines.append([f"{title}: {rule}", f"{own['Dice'].mean():.4f}", change, f"{own['HD95'].mean():.2f}"])
+            lines[-1] += [counts[0], f"{counts[1]} of {absent}"]
+    return table(["labels", "Dice", "change", "HD95 (mm)", "missed", "invented, of absent"], lines)
+
+
+def slopes(folders: Sequence[Path]) -> str:
+    """The best further slope on top of the map: 1 where the map fits."""
+    lines = []
+    for title, _, _, rows in _each(folders, "cases"):
+        columns = [name for name in rows if name.startswith("NLL at ")]
+        at = np.array([float(name.removeprefix("NLL at ")) for name in columns])
+
+        def best(own: pd.DataFrame, at=at, columns=columns) -> float:
+            means = own[columns].mean().to_numpy()
+            i = int(np.clip(means.argmin(), 1, len(at) - 2))
+            curve = np.polyfit(at[i - 1 : i + 2], means[i - 1 : i + 2], 2)  # the least of a parabola through three
+            return float(np.clip(-curve[1] / (2 * curve[0]), at[0], at[-1]))
+
+        gain = rows["NLL at 1"].mean() - rows[columns].mean().min()
+        lines.append([title, interval(rows, best, 2), f"{rows['NLL at 1'].mean():.4f}", f"{gain:.5f}"])
+    return table(["", "best further slope", "NLL all with the map", "less with that slope, at most"], lines)
+
+
+TABLES: dict[str, Callable[[Sequence[Path]], str]] = {
+    one.__name__: one for one in (promises, presence, findings, orders, labels, slopes)
+}
