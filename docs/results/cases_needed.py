@@ -1,31 +1,33 @@
-"""How many cases does calibration after training take? Maps fitted to few held-out cases, measured on the others.
+"""How many cases does a map take? Maps of every form fitted to few held-out cases, measured on the others.
 
-    python docs/results/cases_needed.py PREDICTIONS LABELS [PREDICTIONS LABELS ...] [--groups REGEX] [--form FORM]
+    python docs/results/cases_needed.py MODEL VALUES.csv [-f FOLDS] [-groups REGEX] [--draws 20]
 
-Every pair is a folder of predictions with probabilities by one network, of cases that it was not trained on, and their
-ground truth. For each number of patients, that many are drawn (``--draws`` times), a map is fitted to them, and the
-cases that were not drawn are measured under it. Prints a Markdown table; slope and offsets are those of the label
-background where they differ by label. Draws from a finite set overlap, so standard errors are divided by
-sqrt(1 - n / N).
+MODEL is nnU-Net's model folder, whose folds kept probabilities or samples of their validation cases. For each number of
+patients, that many are drawn, a map of each form is fitted to their samples, with the largest of its ridges, and the
+cases that were not drawn are measured under it. A row of VALUES.csv is one draw: NLL over the image and ECE of the
+predicted foreground, each beside that of the same cases as trained.
 """
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from tqdm import tqdm
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
-from nnunet_nacl.calibration.fitting import AFFINE_FORMS, FORMS, RIDGE, fit
+from nnunet_nacl.calibration.crossfit import RIDGES, forms_for
+from nnunet_nacl.calibration.fitting import fit
 from nnunet_nacl.calibration.likelihood import case_loss
 from nnunet_nacl.calibration.sampling import Sample
 from nnunet_nacl.cases.heldout import HeldOut
-from nnunet_nacl.cases.prediction_folder import PredictionFolder
-from nnunet_nacl.documents.map_file import structures_of
+from nnunet_nacl.cases.locate import find_fold_folders
 from nnunet_nacl.documents.patient_groups import read_groups
+from nnunet_nacl.files import write_atomically
 
-SIZES = (5, 8, 10, 15, 20, 30)
+SIZES = (5, 8, 10, 15, 20, 30, 50)
 BINS = 15
 
 
@@ -43,51 +45,40 @@ def ece_predicted(sample: Sample, calibration: CalibrationMap) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", nargs="+", metavar="PREDICTIONS LABELS")
-    parser.add_argument("--groups", help="patient of each case: expression for its name, or a .json file")
-    parser.add_argument("--form", choices=FORMS, default="shift")
-    parser.add_argument("--ridge", type=float, help="default: 1e-6; of conditional and matrix 1e-3")
+    parser.add_argument("model", type=Path)
+    parser.add_argument("values", type=Path)
+    parser.add_argument("-f", nargs="+", help="folds (default: all)")
+    parser.add_argument("-groups", help="as `nnunet_nacl calibrate` takes them")
     parser.add_argument("--draws", type=int, default=20)
     arguments = parser.parse_args()
-    pairs = list(zip(arguments.folders[::2], arguments.folders[1::2]))
-    held_out = HeldOut({str(i): PredictionFolder.open(*pair) for i, pair in enumerate(pairs)})
+    held_out = HeldOut(find_fold_folders(arguments.model, arguments.f))
     if held_out.first.labels.regions:
         parser.error("regions are not measured here")
     cases = list(held_out.files)
     samples = [held_out.sample(case) for case in tqdm(cases, "sample")]
-    patient = np.array(list(read_groups(arguments.groups, cases).values()))
+    groups = read_groups(arguments.groups, cases) if arguments.groups else {case: case for case in cases}
+    patient = np.array([groups[case] for case in cases])
     everyone = np.unique(patient)
-    names = list(structures_of(held_out.first.labels).values())
-    ridge = arguments.ridge or (RIDGE if arguments.form in AFFINE_FORMS else 1e-3)
 
-    def measure(calibration: CalibrationMap, where: np.ndarray) -> tuple[float, float]:
-        measured = [samples[i] for i in np.flatnonzero(where)]
-        nll = np.mean([case_loss(sample.voxels(), *calibration.tables()) for sample in measured])
-        return float(np.nanmean([ece_predicted(sample, calibration) for sample in measured])), float(nll)
+    def measure(calibration: CalibrationMap) -> np.ndarray:
+        nll = [case_loss(sample.voxels(), *calibration.tables()) for sample in samples]
+        return np.array([nll, [ece_predicted(sample, calibration) for sample in samples]])
 
-    print(f"{len(everyone)} patients, {len(cases)} cases, form {arguments.form}, {arguments.draws} draws\n")
-    offsets = [f"offset {name}" for name in names]
-    print("| patients | " + " | ".join(["slope", *offsets, "ECE predicted", "worst draw", "NLL", "worst draw"]) + " |")
-    print("| --: |" + " --: |" * (5 + len(names)))
-    before = measure(CalibrationMap.identity(len(names)), np.ones(len(cases), bool))
-    row = ["0 (before)", "1", *["0"] * len(names), f"{before[0]:.4f}", "", f"{before[1]:.5f}", ""]
-    print("| " + " | ".join(row) + " |")
-    generator = np.random.default_rng(0)
-    for size in SIZES:
-        if size > len(everyone) / 2:
-            break
-        drawn = [np.isin(patient, generator.permutation(everyone)[:size]) for _ in range(arguments.draws)]
-        shown = [[samples[i].voxels() for i in np.flatnonzero(where)] for where in drawn]
-        maps = [fit(voxels, arguments.form, ridge=ridge).map for voxels in shown]
-        values = np.array([[one.slopes[0].flat[0], *one.offsets[0]] for one in maps])
-        spread = values.std(0, ddof=1) / np.sqrt(1 - size / len(everyone))
-        ece, nll = np.array([measure(one, ~where) for one, where in zip(maps, drawn)]).T
-        centre = values.mean(0)
-        row = [str(size), f"{centre[0]:.2f} ± {spread[0]:.3f}"]
-        row += [f"{c:+.2f} ± {s:.2f}" for c, s in zip(centre[1:], spread[1:])]
-        row += [f"{ece.mean():.4f} ± {ece.std(ddof=1):.4f}", f"{ece.max():.4f}"]
-        row += [f"{nll.mean():.5f} ± {nll.std(ddof=1):.5f}", f"{nll.max():.5f}"]
-        print("| " + " | ".join(row) + " |", flush=True)
+    before = measure(CalibrationMap.identity(len(held_out.first.labels.foreground)))
+    generator, rows = np.random.default_rng(0), []
+    sizes = [size for size in SIZES if size <= 0.8 * len(everyone)]
+    with tqdm(total=len(sizes) * arguments.draws, unit="draw") as bar:
+        for size in sizes:
+            for draw in range(arguments.draws):
+                drawn = np.isin(patient, generator.permutation(everyone)[:size])
+                shown = [samples[i].voxels() for i in np.flatnonzero(drawn)]
+                for form in forms_for(len(held_out.first.labels.foreground), False):
+                    found = measure(fit(shown, form, ridge=max(RIDGES[form])).map)
+                    values = [*np.nanmean(found[:, ~drawn], 1), *np.nanmean(before[:, ~drawn], 1)]
+                    names = ("NLL", "ECE predicted", "NLL as trained", "ECE predicted as trained")
+                    rows.append({"patients": size, "draw": draw, "form": form, **dict(zip(names, values))})
+                bar.update()
+    write_atomically(arguments.values, pd.DataFrame(rows).to_csv(index=False, float_format="%.6g"))
 
 
 if __name__ == "__main__":

@@ -66,6 +66,8 @@ if wanted folds; then
         -f "${folds[@]}" -device "$device" "${groups[@]}" > "$values/calibrate.txt"
     cp "$model/calibration_map.json" "$values/"
     [ -f "$values/folds/cases.csv" ] || python "$here/deployed.py" "$model" "$values/folds" -f "${folds[@]}"
+    [ -f "$values/folds/needed.csv" ] || python "$here/cases_needed.py" "$model" "$values/folds/needed.csv" \
+        -f "${folds[@]}" "${groups[@]}"
     [ -f "$values/folds/forms.csv" ] || python "$here/map_forms.py" "$model" "$values/folds/forms.csv" \
         -f "${folds[@]}" "${groups[@]}" --peers "${peers[@]}" -voxels 5000
 fi

@@ -203,6 +203,21 @@ def slopes(folders: Sequence[Path]) -> str:
     return table(["", "best further slope", "NLL all with the map", "less with that slope, at most"], lines)
 
 
+def needed(folders: Sequence[Path]) -> str:
+    """NLL of maps that were fitted to few patients, against none: mean change, and in how many draws it is lower."""
+    lines = []
+    found = {folder: pd.read_csv(folder / "folds" / "needed.csv") for folder in folders}
+    sizes = sorted(set().union(*(set(one["patients"]) for one in found.values())))
+    for folder, values in found.items():
+        change = values.assign(change=values["NLL"] / values["NLL as trained"] - 1)
+        for form, own in change.groupby("form", sort=False):
+            by_size = own.groupby("patients")["change"]
+            cells = {n: f"{100 * part.mean():+.1f} % ({100 * (part < 0).mean():.0f} %)" for n, part in by_size}
+            name = folder.parent.name.partition("_")[2]
+            lines.append([f"{name}, {form}", *(cells.get(n, "") for n in sizes)])
+    return table(["NLL all against none (draws in which it is lower)", *map(str, sizes)], lines)
+
+
 TABLES: dict[str, Callable[[Sequence[Path]], str]] = {
-    one.__name__: one for one in (promises, presence, findings, orders, labels, slopes)
+    one.__name__: one for one in (promises, presence, findings, orders, labels, slopes, needed)
 }
