@@ -56,18 +56,23 @@ def rows_of(folder: Path, kind: str, name: str) -> pd.DataFrame:
     return found[found["network"].astype(str).str.startswith(begins)]
 
 
-def interval(rows: pd.DataFrame, statistic: Callable[[pd.DataFrame], float], digits: int = 3, sign: str = "") -> str:
-    """The statistic and its interval, patients drawn with replacement."""
-    shown = f"{{:{sign}.{digits}f}}".format
+def draws_of(rows: pd.DataFrame, statistic: Callable[[pd.DataFrame], float]) -> tuple[float, float, float]:
+    """The statistic, and the ends of its interval, patients drawn with replacement; NaN where it is not defined."""
     middle = statistic(rows)
     if math.isnan(middle):
-        return ""
+        return (math.nan,) * 3
     places = list(rows.reset_index(drop=True).groupby("patient").indices.values())
     rng = np.random.default_rng(0)
     chosen = (rng.integers(0, len(places), len(places)) for _ in range(DRAWS))
     drawn = [statistic(rows.iloc[np.concatenate([places[i] for i in one])]) for one in chosen]
     low, high = np.nanpercentile(drawn, [2.5, 97.5])
-    return f"{shown(middle)} [{shown(low)}, {shown(high)}]"
+    return middle, low, high
+
+
+def interval(rows: pd.DataFrame, statistic: Callable[[pd.DataFrame], float], digits: int = 3, sign: str = "") -> str:
+    """The statistic with its interval; empty where it is not defined."""
+    middle, low, high = (f"{value:{sign}.{digits}f}" for value in draws_of(rows, statistic))
+    return "" if middle.endswith("nan") else f"{middle} [{low}, {high}]"
 
 
 def share(inside: pd.Series) -> str:
@@ -141,13 +146,18 @@ def findings(folders: Sequence[Path]) -> str:
     return table(["", "real", "Brier", "AUROC", "false alarms a scan at 0.5", "at 0.7", "at 0.8"], lines)
 
 
+def listed(folder: Path, kind: str) -> pd.DataFrame:
+    """Rows of cases.csv with the lowest true Dice of a structure in ``true``."""
+    rows = rows_of(folder, kind, "cases")
+    truth = rows_of(folder, kind, "structures").groupby(["network", "case"])["Dice"].min()
+    return rows.assign(true=[truth[place] for place in zip(rows["network"], rows["case"])])
+
+
 def orders(folders: Sequence[Path]) -> str:
     """Share of the bad scans among the first 10, 20 and 30 % of the list; AUROC of bad against others."""
     lines = []
-    for title, kind, folder, rows in _each(folders, "cases"):
-        threshold = BAD[folder.parent.name]
-        truth = rows_of(folder, kind, "structures").groupby(["network", "case"])["Dice"].min()
-        rows = rows.assign(true=[truth[place] for place in zip(rows["network"], rows["case"])])
+    for title, kind, folder, _ in _each(folders, "cases"):
+        rows, threshold = listed(folder, kind), BAD[folder.parent.name]
         bad = int((rows["true"] < threshold).sum())
         lines.append([f"**{title}**: {bad} of {len(rows)} below {threshold}", *[""] * (len(SHARES) + 1)])
         for order, (column, sign) in ORDERS.items():

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-NETWORKS = {"single": "single_", "average": "average", "fold": "fold_"}
-"""What the names of networks begin with: single ones on other cases, their average, and folds, cross-fitted."""
+NETWORKS = {"single": "single_", "average": "average", "fold": "fold_", "ensemble": "ensemble"}
+"""What the names of networks begin with: single ones on other cases, the averages of their logits and of their
+probabilities, and folds, cross-fitted."""
 
 SHOWN = {
     "ECE foreground": (3, "ECE foreground"),

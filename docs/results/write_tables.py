@@ -6,10 +6,12 @@ A table stands in a page below a line that says what it is made of:
 
     <!-- table: KIND NETWORKS DATASET/DOCUMENT [DATASET/DOCUMENT ...] -->
 
-KIND is one of TABLES, NETWORKS `single`, `average` or the number of one fold (of `forms` also `fold`), and a
-DATASET/DOCUMENT a file in study/, without .csv; `{CE,NACL}_30epochs` stands for both. The first document is the one
-that the others are compared with; only `beside` has several data sets. Without PAGE, all pages in this folder and the
-README. With --check, nothing is written, and the exit status is 1 if a table is not what its documents give.
+KIND is one of TABLES, or of those of deployed_tables.py, whose NETWORKS is `deployed`, and which are made of folders
+DATASET/deployed_LOSS. Of the others NETWORKS is `single`, `average` or the number of one fold (of `forms` also `fold`
+and `ensemble`), and a DATASET/DOCUMENT a file in study/, without .csv; `{CE,NACL}_30epochs` stands for both. The first
+document is the one that the others are compared with; only `beside` has several data sets. Without PAGE, all pages in
+this folder and the README. With --check, nothing is written, and the exit status is 1 if a table is not what its
+documents give.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import re
 import sys
 from pathlib import Path
 
+import deployed_tables
 import map_tables
 import study_shares
 from study_tables import GROUPS, Study, beside
@@ -46,15 +49,17 @@ def make_table(what: str) -> str:
         ValueError: The line asks for what there is not.
     """
     words = what.split()
-    if len(words) < 3 or words[0] not in TABLES:
+    if len(words) < 3 or words[0] not in (*TABLES, *deployed_tables.TABLES):
         raise ValueError(f"'table: {what}' is none; one is 'table: means average DATASET/DOCUMENT', see --help")
     kind, networks, *patterns = words
+    if kind in deployed_tables.TABLES:
+        return deployed_tables.TABLES[kind]([HERE / "study" / name for pattern in patterns for name in expand(pattern)])
     of_dataset: dict[str, list[Path]] = {}
     for name in (name for pattern in patterns for name in expand(pattern)):
         path = HERE / "study" / f"{name}.csv"
         if not path.is_file():
             raise ValueError(f"'table: {what}': there is no study/{name}.csv")
-        of_dataset.setdefault(path.parent.name, []).append(path)
+        of_dataset.setdefault(path.relative_to(HERE / "study").parts[0], []).append(path)
     if kind == "beside":
         return beside([Study(paths, GROUPS.get(name)) for name, paths in of_dataset.items()], networks)
     if len(of_dataset) > 1:
