@@ -19,6 +19,14 @@ def test_every_table_is_what_its_documents_give() -> None:
     assert found.returncode == 0, found.stdout + found.stderr
 
 
+def test_a_line_at_the_end_of_a_page_gets_its_table(tmp_path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# Title\n\n<!-- table: forms fold Dataset028_EMIDEC/forms -->\n", encoding="utf-8")
+    assert write_tables("--check", page).returncode == 1
+    assert write_tables(page).returncode == 0
+    assert "-->\n\n| map | " in page.read_text(encoding="utf-8")
+
+
 def test_a_changed_table_is_noticed_and_mended(tmp_path) -> None:
     page = tmp_path / "page.md"
     line = "<!-- table: decisions single Dataset004_Hippocampus/{CE,NACL}_20epochs_50iters_adam -->"

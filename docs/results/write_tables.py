@@ -30,7 +30,7 @@ from nnunet_nacl.files import write_atomically
 
 HERE = Path(__file__).resolve().parent
 TABLES = ("forms", "means", "differences", "decisions", "summary", "beside", "share_means", "share_differences")
-BLOCK = re.compile(r"(?P<line><!-- table: (?P<what>[^\n]*) -->\n\n)(?P<table>(?:\|[^\n]*\n)*)")
+BLOCK = re.compile(r"(?P<line><!-- table: (?P<what>[^\n]*) -->\n)\n*(?P<table>(?:\|[^\n]*\n)*)")
 
 
 def expand(pattern: str) -> list[str]:
@@ -76,7 +76,7 @@ def make_table(what: str) -> str:
 
 def renew(text: str) -> str:
     """A page with its tables made anew."""
-    return BLOCK.sub(lambda found: f"{found['line']}{make_table(found['what'])}\n", text)
+    return BLOCK.sub(lambda found: f"{found['line']}\n{make_table(found['what'])}\n", text)
 
 
 def main() -> int:
