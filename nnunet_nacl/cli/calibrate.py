@@ -79,6 +79,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Calibrates; exit status 1 if some cases could not be used."""
+    from dataclasses import asdict
     from pathlib import Path
 
     from nnunet_nacl.cases.heldout import HeldOut
@@ -88,6 +89,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.documents.map_file import MAP_FILE, check_output_map, sha256
     from nnunet_nacl.documents.patient_groups import read_groups
     from nnunet_nacl.files import to_json_text, write_atomically
+    from nnunet_nacl.models.own_cases import FEW, LAST_SLOPE, MapOfFolds, words
     from nnunet_nacl.models.workflow import calibrate
 
     processes = number_of_processes(args.np)
@@ -103,6 +105,10 @@ def run(args: argparse.Namespace) -> int:
         networks = {fold: sha256(model / f"fold_{fold}" / args.chk) for fold in folders}
         inference = inference_of(held_out.first.folder)
     groups = read_groups(args.groups, list(held_out.files)) if args.groups else None
+    base = MapOfFolds.find(model, held_out, networks, inference) if model and args.i else None
+    found = base.slope(held_out, groups) if base else None
+    if base and found and found.n_patients < FEW and args.form == "auto":
+        return _with_last_slope(args, base, found, output, held_out)
     calibration = calibrate(
         held_out,
         form=args.form,
@@ -114,6 +120,9 @@ def run(args: argparse.Namespace) -> int:
     )
     notes = _notes(held_out, calibration, model)
     document = calibration.to_json() | {"source": str(model or Path(args.i).resolve()), "folds": sorted(folders)}
+    if found:
+        document[LAST_SLOPE] = asdict(found) | {"applied": False}
+        notes.append(f"the map of the model's validation cases on these: {words(found)}")
     document |= {"inference": inference, "checkpoint_sha256": networks}
     document |= {"notes": notes, "problems": held_out.problems}
     write_atomically(output, to_json_text(document))
@@ -124,6 +133,22 @@ def run(args: argparse.Namespace) -> int:
     print(f"written: {output}" + ("" if args.verbose else "   (every number; --verbose prints the tables of all)"))
     if args.write_checkpoints:
         _write_checkpoints(args, model, output, list(folders))
+    report_problems("calibrate", held_out.problems, "cases could not be used")
+    return 1 if held_out.problems else 0
+
+
+def _with_last_slope(args: argparse.Namespace, base, found, output, held_out) -> int:
+    """Few cases: the map of the model's validation cases is kept, with a slope where they ask for one."""
+    from nnunet_nacl.cli.problem_list import report_problems
+    from nnunet_nacl.files import to_json_text, write_atomically
+    from nnunet_nacl.models.own_cases import FEW, words
+
+    write_atomically(output, to_json_text(base.to_json(found)))
+    print(f"{base.path}, of the model's validation cases, is kept: a map of their own takes {FEW} patients, or -form.")
+    print(words(found))
+    print(f"written: {output}")
+    if args.write_checkpoints:
+        _write_checkpoints(args, base.path.parent, output, list(base.content.get("folds", ())))
     report_problems("calibrate", held_out.problems, "cases could not be used")
     return 1 if held_out.problems else 0
 

@@ -26,7 +26,7 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import can_write
 from nnunet_nacl.models.held_out_quality import HeldOutQuality, learn_quality
 
-__all__ = ["EXPECTED_DICE_ERROR", "MIN_CASES", "Calibration", "calibrate"]
+__all__ = ["EXPECTED_DICE_ERROR", "MIN_CASES", "Calibration", "calibrate", "samples_of"]
 
 MIN_CASES = 5
 EXPECTED_DICE_ERROR = "expected Dice error"
@@ -135,7 +135,7 @@ def calibrate(
     place = held_out.first.folder
     before = held_out.evaluate(None, place / "calibration.json" if can_write(place) else None, **options)
     held_out.leave_out(before.problems)
-    samples = _samples(held_out)
+    samples = samples_of(held_out)
     cases, structures = list(held_out.files), structures_of(held_out.first.labels)
     _check(cases, before, structures, form, held_out)
     patients = [groups[case] if groups else case for case in cases]
@@ -206,7 +206,7 @@ def _dice_errors(rows: QualityRows) -> list[float]:
     return [nanmean(row) for row in np.abs(rows.expected_dice - rows.true_dice)]
 
 
-def _samples(held_out: HeldOut) -> dict[str, Sample]:
+def samples_of(held_out: HeldOut) -> dict[str, Sample]:
     """Of the cases that have one; the others are left out."""
     samples, problems = {}, {}
     for case in list(held_out.files):
