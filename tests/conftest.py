@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from multiprocessing import context
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from nnunetv2.utilities import utils
 
 from nnunet_nacl.cases import worker_pool
 from tests.cases.folders import Model, make_model
@@ -20,6 +23,7 @@ settings.register_profile("untimed", deadline=None, suppress_health_check=[Healt
 settings.load_profile("untimed")
 
 worker_pool.CONTEXT = WARM
+utils.Pool = ThreadPool  # it forks the whole of pytest twelve times to find names of files
 
 # Fixtures that take long to make: with several processes, all tests that use one run in the same.
 SHARED = {
@@ -103,6 +107,12 @@ def editable_environment(
     environment = Environment(folder / "environment", clean_environ)
     install_editable(environment, copy_sources(folder / "source"), libraries)
     return environment
+
+
+@pytest.fixture
+def warm_nnunet(monkeypatch) -> None:
+    """nnU-Net's own processes come from the server that has it loaded."""
+    monkeypatch.setitem(context._concrete_contexts, "spawn", WARM)
 
 
 @pytest.fixture

@@ -79,9 +79,14 @@ def forget_nnunet() -> None:
     importlib.import_module("nnunet_nacl.registration._startup")  # as Python does when it starts
 
 
-def run_script(path: Path, arguments: Sequence[str]) -> None:
-    """Runs a console script in this process; what it starts as nnU-Net does comes from the server, too."""
+def spawn_warm() -> None:
+    """What this process starts as nnU-Net does, by `spawn`, comes from the server from now on."""
     multiprocessing.context._concrete_contexts["spawn"] = WARM
+
+
+def run_script(path: Path, arguments: Sequence[str]) -> None:
+    """Runs a console script in this process, and its processes from the server."""
+    spawn_warm()
     sys.argv = [str(path), *arguments]
     runpy.run_path(str(path), run_name="__main__")
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import deployed_tables
@@ -79,11 +80,11 @@ def renew(text: str) -> str:
     return BLOCK.sub(lambda found: f"{found['line']}\n{make_table(found['what'])}\n", text)
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pages", type=Path, nargs="*", metavar="PAGE.md")
     parser.add_argument("--check", action="store_true", help="write nothing, say which pages would change")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     stale = 0
     for page in arguments.pages or [*sorted(HERE.glob("*.md")), HERE.parents[1] / "README.md"]:
         text = page.read_text(encoding="utf-8")

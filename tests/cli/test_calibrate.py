@@ -165,7 +165,7 @@ def predictions(model, tmp_path, name="predictions"):
 
 
 @pytest.mark.parametrize("labels", [CLASSES, REGIONS], ids=["classes", "regions"])
-def test_a_folder_is_calibrated_and_the_result_is_one_of_nnunet(make, labels, tmp_path, capsys):
+def test_a_folder_is_calibrated_and_the_result_is_one_of_nnunet(make, warm_nnunet, labels, tmp_path, capsys):
     from nnunetv2.ensembling.ensemble import ensemble_folders
 
     model = make(labels=labels)

@@ -66,7 +66,7 @@ def test_what_was_removed_is_said(predict, tmp_path, capsys, monkeypatch):
     assert "0.5000   0.4000" in text  # what was removed counts 0, rather than leaving the mean
 
 
-def test_postprocessing_is_chosen_by_nnunet_and_applied_to_others(predict, tmp_path, capsys):
+def test_postprocessing_is_chosen_by_nnunet_and_applied_to_others(predict, warm_nnunet, tmp_path, capsys):
     source = predict()
     truths = write_truths(tmp_path / "truths")
     for i in range(3):  # a clear structure of each class, and a false piece far away, which removal mends

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from tests.integration.chains import NACL_2D
 from tests.integration.workspace import Workspace
 
 
-def trained_weights(space: Workspace, tokens: str, workers: str) -> dict[str, torch.Tensor]:
+def trained_weights(run: Callable, space: Workspace, tokens: str, workers: str) -> dict[str, torch.Tensor]:
     """The final weights of a training that starts from nothing, whatever an earlier one of its name left."""
     name = f"nnUNetTrainerNACL_2epochs_2iters_{tokens}"
     arguments = (NACL_2D.dataset_id, "2d", "0", "-tr", name, "-device", "cpu")
-    space.run("nnUNetv2_train", *arguments, nnUNet_n_proc_DA=workers)
+    run("nnUNetv2_train", *arguments, nnUNet_n_proc_DA=workers)
     fold = space.model_folder(NACL_2D.dataset_id, name, NACL_2D.plans_name, "2d") / "fold_0"
     checkpoint = torch.load(fold / "checkpoint_final.pth", map_location="cpu", weights_only=False)
     assert (checkpoint["inference_allowed_mirroring_axes"] is None) == ("noda" in tokens)
@@ -20,11 +22,13 @@ def trained_weights(space: Workspace, tokens: str, workers: str) -> dict[str, to
 
 
 def test_a_seed_repeats_a_training_to_the_last_digit(workspace: Workspace) -> None:
-    first, second, other = (trained_weights(workspace, tokens, workers="1") for tokens in ("seed3", "seed3", "seed4"))
+    runs = ((workspace.run, "seed3"), (workspace.run_warm, "seed3"), (workspace.run_warm, "seed4"))
+    first, second, other = (trained_weights(run, workspace, tokens, workers="1") for run, tokens in runs)
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not any(torch.equal(first[name], other[name]) for name in first if name.endswith("conv.weight"))
 
 
 def test_a_seed_holds_in_the_process_itself_and_without_augmentation(workspace: Workspace) -> None:
-    first, second = (trained_weights(workspace, "noda_seed3", workers="0") for _ in range(2))
+    runs = (workspace.run, workspace.run_warm)
+    first, second = (trained_weights(run, workspace, "noda_seed3", workers="0") for run in runs)
     assert all(torch.equal(first[name], second[name]) for name in first)

