@@ -124,7 +124,7 @@ def value_and_gradient(function: Callable, logits: torch.Tensor, target: torch.T
     assert loss.shape == ()
     (gradient,) = torch.autograd.grad(loss, leaf)
     assert gradient.dtype == logits.dtype
-    return loss.item(), gradient.double().numpy()
+    return loss.item(), gradient.double().cpu().numpy()
 
 
 def assert_same(result, expected, *, value_tolerance=2e-6, gradient_tolerance=1e-5, message=""):

@@ -1,0 +1,119 @@
+"""Losses on a GPU are those of the CPU, in every precision, compiled, scaled and distributed."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from tests.losses.cases import CASES, CONFIGURED, CONFIGURED_IDS, IGNORE, assert_same, problem, value_and_gradient
+
+# What a gradient is rounded to in each type; all is computed in float32.
+PRECISIONS = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}
+
+every_loss = pytest.mark.parametrize("name, settings", CONFIGURED, ids=CONFIGURED_IDS)
+
+
+def network(device):
+    torch.manual_seed(0)
+    return torch.nn.Conv2d(3, 3, 3, padding=1).to(device)
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS, ids=str)
+@pytest.mark.parametrize("label_space", ["classes_ignore", "regions_mask"])
+@every_loss
+def test_value_and_gradient_are_those_of_the_cpu(name, settings, label_space, dtype, device):
+    logits, target, where = problem(label_space, (5, 7, 6), seed=61)
+    module, logits = CASES[name].module(**settings, **where), logits.to(dtype)
+    found = value_and_gradient(module, logits.to(device), target.to(device))
+    tolerance = PRECISIONS[dtype]
+    assert_same(found, value_and_gradient(module, logits, target), value_tolerance=1e-5, gradient_tolerance=tolerance)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@every_loss
+def test_a_step_under_autocast_with_scaled_gradients(name, settings, dtype, device):
+    image, target, where = problem("classes_ignore", (12, 10), seed=62, batch=4)
+    image, target = image.float().to(device), target.to(device)
+    module = CASES[name].module(**settings, **where)
+    steps = []
+    for enabled in (False, True):
+        trained = network(device)
+        optimizer = torch.optim.SGD(trained.parameters(), lr=0.1)
+        scaler = torch.amp.GradScaler(device.type, enabled=enabled and dtype == torch.float16)
+        with torch.autocast(device.type, dtype, enabled=enabled):
+            loss = module(trained(image), target)
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
+        steps.append((loss.item(), trained.weight.grad.clone()))
+        scaler.step(optimizer)
+        scaler.update()
+        assert not enabled or scaler.get_scale() >= 65536 * (dtype == torch.float16)  # no overflow was found
+    (value, gradient), (half_value, half_gradient) = steps
+    assert half_value == pytest.approx(value, rel=2e-2)
+    assert (half_gradient - gradient).abs().max() <= 3e-2 * gradient.abs().max()
+
+
+@every_loss
+def test_compiled_by_the_default_backend(name, settings, device):
+    torch._dynamo.reset()
+    logits, target, where = problem("classes_ignore", (5, 7, 6), seed=63)
+    module = CASES[name].module(**settings, **where)
+    logits, target = logits.float().to(device), target.to(device)
+    compiled = torch.compile(module, fullgraph=True)
+    assert_same(value_and_gradient(compiled, logits, target), value_and_gradient(module, logits, target))
+
+
+@pytest.mark.parametrize("name", ["nacl", "svls", "cross_entropy"])
+def test_a_compiled_training_step(name, device):
+    torch._dynamo.reset()
+    image, target, where = problem("classes_ignore", (12, 10), seed=64, batch=4)
+    image, target = image.float().to(device), target.to(device)
+    loss, gradients = CASES[name].module(**where), []
+    for compiled in (False, True):
+        trained = network(device)
+
+        def step(trained=trained):
+            return loss(trained(image), target)
+
+        (torch.compile(step) if compiled else step)().backward()
+        gradients.append(trained.weight.grad)
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
+
+
+def test_nothing_valid_is_zero(device):
+    logits, target, where = problem("classes_ignore", (5, 4), seed=65)
+    for case in CASES.values():
+        nothing = torch.full_like(target, IGNORE).to(device)
+        value, gradient = value_and_gradient(case.module(**where), logits.float().to(device), nothing)
+        assert value == 0 and not gradient.any()
+
+
+def one_rank(rank, device, rendezvous, results):
+    # two processes of one GPU: NCCL refuses that, gloo takes tensors of a GPU
+    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
+    try:
+        gradients = []
+        for name, settings in CONFIGURED:
+            image, target, where = problem("classes", (6, 5), seed=66, batch=4)
+            part = slice(2 * rank, 2 * rank + 2)
+            trained = torch.nn.parallel.DistributedDataParallel(network(device))
+            loss = CASES[name].module(**settings, **where)
+            loss(trained(image[part].float().to(device)), target[part].to(device)).backward()
+            gradients.append(trained.module.weight.grad.cpu())
+        torch.save(gradients, f"{results}/{rank}.pt")
+        dist.barrier()
+    finally:
+        dist.destroy_process_group()
+
+
+def test_two_processes_give_the_gradients_of_one(tmp_path, device):
+    mp.start_processes(one_rank, args=(device, tmp_path / "rendezvous", tmp_path), nprocs=2, start_method="spawn")
+    ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
+    for number, (name, settings) in enumerate(CONFIGURED):
+        image, target, where = problem("classes", (6, 5), seed=66, batch=4)
+        alone = network(device)
+        CASES[name].module(**settings, **where)(alone(image.float().to(device)), target.to(device)).backward()
+        for rank in ranks:
+            torch.testing.assert_close(rank[number], alone.weight.grad.cpu(), rtol=1e-4, atol=1e-6)
