@@ -40,7 +40,7 @@ def ball_image(shape: tuple[int, ...], rng: np.random.Generator) -> tuple[np.nda
     for i in range(40):
         radius = int(rng.integers(4, max(5, min(shape) // 6)))
         centre = [int(rng.integers(0, n)) for n in shape]
-        box = tuple(slice(max(0, c - radius), c + radius + 1) for c in centre)
+        box = tuple(slice(max(0, c - radius), min(n, c + radius + 1)) for c, n in zip(centre, shape))
         axes = np.ogrid[box]
         inside = sum((axis - c) ** 2 for axis, c in zip(axes, centre)) <= radius**2
         labels[box][inside], image[box][inside] = 1 + i % 2, image[box][inside] + 1 + i % 2
@@ -52,7 +52,7 @@ def make_task(folder: Path, shape: tuple[int, ...], scan: tuple[int, ...]) -> No
     import SimpleITK as sitk
 
     rng, files = np.random.default_rng(0), []
-    for place in ("imagesTr", "labelsTr", "scan"):
+    for place in ("imagesTr", "labelsTr", "imagesTs", "scan"):
         (folder / place).mkdir(parents=True)
 
     def write(array: np.ndarray, path: Path) -> None:
