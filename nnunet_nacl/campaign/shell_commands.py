@@ -189,20 +189,30 @@ def _signal_group(one: _Running, number: int) -> None:
 @contextlib.contextmanager
 def termination_as_interrupt() -> Iterator[None]:
     """SIGTERM and SIGHUP raise KeyboardInterrupt within, so that they stop the commands as Ctrl-C does."""
-    process = os.getpid()
-
-    def interrupt(number, frame):
-        if os.getpid() == process:
-            raise KeyboardInterrupt
-        signal.signal(number, signal.SIG_DFL)  # a worker that was forked within
-        os.kill(os.getpid(), number)
-
     previous = {}
     try:
-        for number in (getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)):
+        for number in _TERMINATIONS:
             with contextlib.suppress(ValueError):  # not in the main thread: signals are not ours to handle
-                previous[number] = signal.signal(number, interrupt)
+                previous[number] = signal.signal(number, _interrupt)
         yield
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+_TERMINATIONS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _end_as_usual() -> None:
+    """In a worker that was forked within: Python's handlers wait for its next step, and it may wait for a lock."""
+    for number in _TERMINATIONS:
+        if signal.getsignal(number) is _interrupt:
+            signal.signal(number, signal.SIG_DFL)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_end_as_usual)
