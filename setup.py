@@ -169,6 +169,7 @@ setup(
     package_data={
         "nnunet_nacl": ["py.typed"],
         "nnunet_nacl.campaign": ["Snakefile"],
+        "nnunet_nacl.documents": ["schemas/*.json"],
         "nnunet_nacl_trainers": ["py.typed"],
         "nnunet_nacl.registration": ["_bridge/*.py"],
         "nnunet_nacl.show": ["templates/*"],

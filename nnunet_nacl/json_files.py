@@ -67,6 +67,14 @@ class Array:
 
         return core_schema.no_info_plain_validator_function(self._read)
 
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
+        """What pydantic asks for, to describe the list."""
+        kind: Any = "integer" if np.issubdtype(self.dtype, np.integer) else "number"
+        described: dict[str, Any] = {"type": [kind, "null"] if self.nullable else kind}
+        for _ in range(self.ndim):
+            described = {"type": "array", "items": described}
+        return described
+
     def _read(self, value: Any) -> np.ndarray:
         whole = np.issubdtype(self.dtype, np.integer)
         error = ValueError(f"no table of {'whole ' * whole}numbers with {self.ndim} axes")

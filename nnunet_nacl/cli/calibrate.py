@@ -80,15 +80,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Calibrates; exit status 1 if some cases could not be used."""
     from dataclasses import asdict
+    from importlib.metadata import version
     from pathlib import Path
 
     from nnunet_nacl.cases.heldout import HeldOut
     from nnunet_nacl.cases.validation_prediction import inference_of
     from nnunet_nacl.cli.calibration_text import calibration_text
     from nnunet_nacl.cli.problem_list import report_problems
-    from nnunet_nacl.documents.map_file import MAP_FILE, check_output_map, sha256
+    from nnunet_nacl.documents.map_file import MAP_FILE, SCOPE, CalibrationSet, check_output_map, sha256
     from nnunet_nacl.documents.patient_groups import read_groups
     from nnunet_nacl.files import to_json_text, write_atomically
+    from nnunet_nacl.json_files import encode
     from nnunet_nacl.models.own_cases import FEW, LAST_SLOPE, MapOfFolds, words
     from nnunet_nacl.models.workflow import calibrate
 
@@ -123,7 +125,9 @@ def run(args: argparse.Namespace) -> int:
     if found:
         document[LAST_SLOPE] = asdict(found) | {"applied": False}
         notes.append(f"the map of the model's validation cases on these: {words(found)}")
-    document |= {"inference": inference, "checkpoint_sha256": networks}
+    document |= {"inference": inference, "checkpoint_sha256": networks, "scope": SCOPE}
+    document |= {"calibration_set": encode(CalibrationSet.of(calibration.parts, groups, networks))}
+    document |= {"versions": {package: version(package) for package in ("nnunet_nacl", "nnunetv2", "torch")}}
     document |= {"notes": notes, "problems": held_out.problems}
     write_atomically(output, to_json_text(document))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -17,13 +17,15 @@ from nnunet_nacl.calibration.learned_quality import LearnedQuality
 from nnunet_nacl.calibration.presence import LearnedPresence
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_writable, checksum
-from nnunet_nacl.json_files import decode, first_line, fits, read_dict
+from nnunet_nacl.json_files import decode, encode, first_line, fits, read_dict
 
 __all__ = [
     "APPLIED_FILE",
     "DICE_MEAN",
     "MAP_FILE",
     "SCHEMA_VERSION",
+    "SCOPE",
+    "CalibrationSet",
     "MapContent",
     "MapPart",
     "MapQuality",
@@ -35,6 +37,7 @@ __all__ = [
     "map_of",
     "map_path_of",
     "map_to_json",
+    "named_map",
     "read_map",
     "read_record",
     "same_map",
@@ -49,6 +52,9 @@ APPLIED_FILE = "calibration_applied.json"
 """In a folder that was calibrated: the map, and the folder that it was applied to."""
 
 SCHEMA_VERSION = 2
+SCOPE = "for patients like these: scanner, protocol, disease and networks as in the calibration set"
+_HEADLINE = ("NLL all", "ECE predicted")
+"""Of ``effect``, what other documents repeat."""
 
 
 class _Structure(TypedDict):
@@ -102,6 +108,32 @@ class MapQuality:
 
 
 @dataclass(frozen=True)
+class CalibrationSet:
+    """What a map was fitted to.
+
+    Attributes:
+        n_cases: Cases.
+        n_patients: Patients they are of.
+        sha256: Of the cases' names and the checkpoints' SHA-256, both sorted, a line each: maps with the same one were
+            fitted to cases of the same names by the same networks. It says nothing about what the cases hold.
+    """
+
+    n_cases: int
+    n_patients: int
+    sha256: str
+
+    @classmethod
+    def of(
+        cls, cases: Collection[str], groups: Mapping[str, str] | None, networks: Mapping[str, str]
+    ) -> CalibrationSet:
+        """Describe cases, the patient of each, and the SHA-256 of the networks by fold, as far as it is known."""
+        text = "\n".join([*sorted(cases), *sorted(networks.values())])
+        patients = {groups[case] for case in cases} if groups else cases
+        digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+        return cls(len(cases), len(patients), digest)
+
+
+@dataclass(frozen=True)
 class MapPart:
     """A part of the cross-fit."""
 
@@ -120,6 +152,9 @@ class MapRecord:
         checkpoint_sha256: By fold, of the networks whose predictions it was fitted to; empty where it is not known.
         decision: Dice of nnU-Net's labels (before) and of those decided for Dice (after), by name.
         inference: How the cases were predicted, by name (``mirroring``, ``step_size``); empty where it is not known.
+        calibration_set: What it was fitted to; None in files of earlier versions.
+        effect: By value what the map changes on cases that its fit has not seen.
+        scope: For whom it holds.
     """
 
     quality: MapQuality | None = None
@@ -129,6 +164,9 @@ class MapRecord:
     checkpoint_sha256: dict[str, str] = field(default_factory=dict)
     decision: dict[str, Any] = field(default_factory=dict)
     inference: dict[str, Any] = field(default_factory=dict)
+    calibration_set: CalibrationSet | None = None
+    effect: dict[str, Any] = field(default_factory=dict)
+    scope: str = ""
 
     @property
     def part_of(self) -> dict[str, str]:
@@ -156,6 +194,14 @@ class MapRecord:
 def read_record(path: Path) -> MapRecord:
     """What calibration_map.json holds beside the map; UserError if it is missing or damaged."""
     return decode(MapRecord, read_dict(path), path, fix="calibrate again")
+
+
+def named_map(path: Path) -> dict[str, Any]:
+    """How other documents name a map: file, SHA-256, and the little of it that a viewer or registry shows."""
+    record = read_record(path)
+    effect = {name: record.effect[name] for name in _HEADLINE if name in record.effect}
+    known = {"form": record.form, "calibration_set": encode(record.calibration_set), "effect": effect}
+    return {"file": os.path.abspath(path), "sha256": sha256(path), **known, "scope": record.scope}
 
 
 def check_networks(path: Path, record: MapRecord, networks: Mapping[str, str]) -> None:

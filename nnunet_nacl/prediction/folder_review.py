@@ -45,6 +45,7 @@ from nnunet_nacl.documents.map_file import (
     APPLIED_FILE,
     map_of,
     map_to_json,
+    named_map,
     read_map,
     read_record,
     sha256,
@@ -431,7 +432,7 @@ def _document(asked: FolderReview, members: Sequence[str], command: str) -> dict
             for name, member in zip(members, asked.members)
         ],
         "dataset": asked.first.plans.get("dataset_name"),
-        "calibration_map": path and {"file": os.path.abspath(path), "sha256": sha256(path)},
+        "calibration_map": path and named_map(path),
         "decide": asked.treatment.rule,
         "maps": list(asked.maps),
         "dtype": asked.dtype,

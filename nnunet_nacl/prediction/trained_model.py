@@ -18,7 +18,15 @@ from nnunet_nacl.cases.labels import Labels
 from nnunet_nacl.cases.predicted_quality import QualityOfMap
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.cases.treatment import Treatment
-from nnunet_nacl.documents.map_file import MAP_FILE, check_networks, read_map, read_record, sha256, structures_of
+from nnunet_nacl.documents.map_file import (
+    MAP_FILE,
+    check_networks,
+    named_map,
+    read_map,
+    read_record,
+    sha256,
+    structures_of,
+)
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import first_line
 from nnunet_nacl.prediction.training_range import TrainingRange
@@ -43,7 +51,7 @@ class TrainedModel:
         treatment: The map that the probabilities are taken through, and the rule that changes the labels; without a
             rule, nnU-Net's labels are delivered.
         quality: What the map has learned about such segmentations; None if nothing is known.
-        map_file: ``file`` and ``sha256`` of the map; None if there is none.
+        map_file: What documents say of the map; None if there is none.
         inference: ``step_size`` and ``mirroring`` that the map was fitted with, as far as they are known.
         advice: What another decision changed on the held-out cases; empty if that is not known.
         training: What the training's images looked like.
@@ -59,7 +67,7 @@ class TrainedModel:
     hashes: tuple[str, ...]
     treatment: Treatment
     quality: QualityOfMap | None
-    map_file: dict[str, str] | None
+    map_file: dict[str, Any] | None
     inference: dict[str, Any]
     advice: str
     training: TrainingRange
@@ -111,7 +119,7 @@ class TrainedModel:
                 record = read_record(path)
                 check_networks(path, record, dict(zip(chosen, hashes)))
                 treatment = Treatment(read_map(path, structures_of(opened.labels), opened.labels.regions), beta)
-                map_file = {"file": str(path.resolve()), "sha256": sha256(path)}
+                map_file = named_map(path.resolve())
                 inference, advice = record.inference, record.advice
                 quality, missing = _quality(opened, path, beta)
             except UserError as error:
