@@ -33,7 +33,7 @@ class FinishedCase:
 
     Attributes:
         row: Of the list.
-        unlike: How its image differs from the training's, in words.
+        differences: How its image differs from the training's, in words.
         place: Where the network is least certain, in words; empty where there is no picture.
         picture: Base64 PNG through that place.
         size: Width and height of the picture in pixels.
@@ -41,7 +41,7 @@ class FinishedCase:
     """
 
     row: CaseReview
-    unlike: tuple[str, ...] = ()
+    differences: tuple[str, ...] = ()
     place: str = ""
     picture: str = ""
     size: tuple[int, int] = (0, 0)

@@ -94,7 +94,7 @@ class CaseReview:
         mean_foreground_entropy: Mean normalised entropy over the voxels of the predicted structures; NaN if there are
             none.
         mean_foreground_confidence: Mean confidence over the same voxels.
-        mean_foreground_mutual_information: Likewise; NaN with one member.
+        mean_foreground_mutual_information: Mean mutual information over the same voxels; NaN with one member.
         unit: Of the volumes: ``ml``, ``mm2`` in 2D, ``pixels`` without spacing.
         structures: One entry a structure.
         n_members: Number of folders.

@@ -43,7 +43,7 @@ class ReviewedCase:
         row: That describes it.
         place: The voxel where the network is least certain.
         maps: (*spatial) float32 by name.
-        unlike: How the image differs from the training's, in words.
+        differences: How the image differs from the training's, in words.
         findings: Components of the structures that were asked for.
     """
 
@@ -51,7 +51,7 @@ class ReviewedCase:
     row: CaseReview
     place: Place
     maps: dict[str, np.ndarray]
-    unlike: tuple[str, ...] = ()
+    differences: tuple[str, ...] = ()
     findings: tuple[StructureFindings, ...] = ()
 
 
@@ -60,7 +60,7 @@ def review_case(
     *,
     members: Members | None = None,
     maps: Sequence[str] = (),
-    unlike: Sequence[str] = (),
+    differences: Sequence[str] = (),
     findings: Sequence[int] = (),
 ) -> ReviewedCase:
     """Look at a case as it is to be delivered. No truth is needed, and none is used.
@@ -69,7 +69,7 @@ def review_case(
         case: With its segmentation and probabilities.
         members: Of the ensemble whose mean these probabilities are; None for one network.
         maps: Some of ``MAPS``, or ``PROBABILITIES``; those of ``MEMBER_MAPS`` stand in ``members``.
-        unlike: How the image differs from the training's.
+        differences: How the image differs from the training's.
         findings: Channels of the structures whose components are to be listed.
 
     Raises:
@@ -106,4 +106,4 @@ def review_case(
         if network is not case.probabilities:
             components.add_network(where, seen)
     row = make_row(case, probs, inside, members, sums, largest)
-    return ReviewedCase(case, row, place, made, tuple(unlike), tuple(components.findings()))
+    return ReviewedCase(case, row, place, made, tuple(differences), tuple(components.findings()))

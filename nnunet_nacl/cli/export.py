@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     if args.form and not args.portable:
         raise UserError("-form is the map that --portable writes into the checkpoints: pass --portable too.")
     model = model_folder(args.d, args.tr, args.p, args.c)
-    options = {"portable": args.portable, "form": args.form or "temperature", "say": print}
+    options = {"portable": args.portable, "form": args.form or "temperature", "log": print}
     path = export_model(model, Path(args.o), folds=args.f, **options)
     print(f"written: {path} ({path.stat().st_size / 1e6:.1f} MB)")
     return 0

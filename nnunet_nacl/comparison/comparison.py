@@ -32,7 +32,7 @@ class Comparison:
         entries: In the order given.
         datasets: In the order given, each with the results of all entries.
         n_bootstrap: Number of bootstrap draws.
-        seed: Of the draws.
+        seed: Of the random numbers that the draws are made with.
     """
 
     entries: Sequence[Entry]

@@ -20,8 +20,8 @@ class Challenge:
     Attributes:
         name: On the command line.
         title: As the challenge is called.
-        dataset: In the name of nnU-Net's data set, and its number there.
-        number: Likewise; as the challenge has it, 10 more.
+        dataset: In the name of nnU-Net's data set.
+        number: Of nnU-Net's data set; as the challenge has it, 10 more.
         layouts: Where its files lie.
         case: Template of a case's name.
         channels: Modality of each channel, as nnU-Net knows it ("CT" is normalised in its own way).

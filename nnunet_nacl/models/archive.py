@@ -49,7 +49,7 @@ def export_model(
     folds: Sequence[str] | None = None,
     portable: bool = False,
     form: str = "temperature",
-    say: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> Path:
     """Write nnU-Net's zip of a model with its original checkpoints, the calibration map, and the model card.
 
@@ -62,7 +62,7 @@ def export_model(
             probabilities. The folder keeps its name, since under that of the stock trainer it would overwrite the
             site's own model.
         form: ``temperature``, which changes no label of a single network, or ``shift``.
-        say: Takes one line of text for each step.
+        log: Takes one line of text for each step.
 
     Returns:
         ``output``.
@@ -83,7 +83,7 @@ def export_model(
     if output.exists() and not _is_export(output):
         raise UserError(f"{output} is no archive of `nnunet_nacl export` and would be lost; choose another -o.")
     place = PurePosixPath(model.parent.name, model.name)
-    say(f"nnU-Net's export of {model.name}, folds {', '.join(folds)}")
+    log(f"nnU-Net's export of {model.name}, folds {', '.join(folds)}")
     with replacing(output) as temporary:
         checkpoints = () if portable else (FINAL_NAME,)
         _stock_export(model.parent.name, temporary, configuration, trainer, plans_name, folds, checkpoints)
@@ -94,10 +94,10 @@ def export_model(
                 found = read_map(model / MAP_FILE, structures, calibration_map["regions"], form)
                 mark = map_to_json({form: found}, form, structures)
                 write_calibrated(model, folds, FINAL_NAME, found, mark, output=Path(work))
-                say(_cost(calibration_map, form))
+                log(_cost(calibration_map, form))
             for fold in folds if portable else ():
                 source = (Path(work) if baked else model) / f"fold_{fold}" / (CALIBRATED if baked else FINAL_NAME)
-                say(f"fold {fold}: {source.name}, with nnU-Net's own trainer recorded")
+                log(f"fold {fold}: {source.name}, with nnU-Net's own trainer recorded")
                 archive.writestr(str(place / f"fold_{fold}" / FINAL_NAME), portable_checkpoint(source))
             if calibration_map is not None:  # as it is: outputs name its hash
                 archive.write(model / MAP_FILE, str(place / MAP_FILE))

@@ -30,7 +30,7 @@ class PredictedLogits:
         disagreement: Of the folds, on the network's grid, its map in half precision; None with one.
         properties: nnU-Net's.
         image: As it was read.
-        unlike: How its spacing and size differ from the training's, in words.
+        differences: How its spacing and size differ from the training's, in words.
     """
 
     case: str
@@ -38,7 +38,7 @@ class PredictedLogits:
     disagreement: Disagreement | None
     properties: dict[str, Any]
     image: CompactImage
-    unlike: tuple[str, ...]
+    differences: tuple[str, ...]
 
 
 class Network:
@@ -110,7 +110,7 @@ class Network:
             average /= len(self._weights)
             found = sums.result(sums.segment(average.numpy()) != 0)
             disagreement = replace(found, mutual_information=found.mutual_information.astype(np.float16))
-        return PredictedLogits(case.case, average.numpy(), disagreement, case.properties, case.image, case.unlike)
+        return PredictedLogits(case.case, average.numpy(), disagreement, case.properties, case.image, case.differences)
 
     def _sums(self) -> MemberSums:
         labels, manager = self._model.labels, self._model.opened.label_manager

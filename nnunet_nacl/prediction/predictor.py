@@ -152,7 +152,7 @@ class Predictor:
         predicted = model.quality.predict(segmented.row) if model.quality else None
         findings = model.quality.judge(segmented.findings, segmented.row.unit) if model.quality else segmented.findings
         listed = [one.name for one in findings]
-        reasons = reasons_to_look(segmented.row, predicted, self._thresholds, segmented.unlike, listed)
+        reasons = reasons_to_look(segmented.row, predicted, self._thresholds, segmented.differences, listed)
         place, made = segmented.place.index, segmented.case
         probs = made.probabilities.whole() if probabilities else None
         return Answer(made.segmentation, segmented.row, predicted, findings, reasons, place, probs)

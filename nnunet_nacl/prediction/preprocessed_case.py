@@ -61,14 +61,14 @@ class PreprocessedCase:
         data: (C, *grid) float32, axes in nnU-Net's transposed order; for a cascade the stage before one-hot on top.
         properties: nnU-Net's, of reading and preprocessing.
         image: As it was read, axes in the reader's order.
-        unlike: How its spacing and size differ from the training's, in words.
+        differences: How its spacing and size differ from the training's, in words.
     """
 
     case: str
     data: np.ndarray
     properties: dict[str, Any]
     image: CompactImage
-    unlike: tuple[str, ...]
+    differences: tuple[str, ...]
 
 
 def read_and_preprocess(model: TrainedModel, case: InputCase, *, any_size: bool = False) -> PreprocessedCase:
@@ -105,7 +105,7 @@ def preprocess(
         model: The model.
         case: Name.
         image: (C, *spatial) as nnU-Net's reader returned it.
-        properties: Likewise; they stay as they are.
+        properties: That the reader returned beside it; they stay as they are.
         previous: (*spatial) label map of the stage before, for a cascade.
         source: File of each channel, for messages.
         any_size: Take an image that would have more than ``MOST_TIMES`` times as many voxels on the network's grid as
@@ -133,9 +133,9 @@ def preprocess(
     shape = [after["shape_after_cropping_and_before_resampling"][axis] for axis in plans.transpose_backward]
     geometry = Geometry.of(after)
     unit = "pixels" if geometry.unit == "pixels" else "mm"
-    unlike = model.training.compare_grid(geometry.spacing_mm, shape, is_2d=geometry.is_2d, unit=unit)
+    differences = model.training.compare_grid(geometry.spacing_mm, shape, is_2d=geometry.is_2d, unit=unit)
     data = np.ascontiguousarray(data, dtype=np.float32)
-    return PreprocessedCase(case, data, after, CompactImage(image), tuple(unlike))
+    return PreprocessedCase(case, data, after, CompactImage(image), tuple(differences))
 
 
 def _check_size(model: TrainedModel, image: np.ndarray, spacing_mm: Sequence[float], source: object) -> None:

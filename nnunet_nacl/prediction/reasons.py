@@ -23,7 +23,7 @@ def reasons_to_look(
     review: CaseReview,
     predicted: PredictedCase | None,
     thresholds: DiceThresholds | None,
-    unlike: Sequence[str],
+    differences: Sequence[str],
     listed: Collection[str] = (),
 ) -> list[str]:
     """All reasons, the gravest first.
@@ -32,14 +32,14 @@ def reasons_to_look(
         review: The case's row.
         predicted: Its predicted Dice, and what is probably in it; None where nothing is known.
         thresholds: A lower predicted Dice is a reason; None: none is.
-        unlike: How the image differs from the training's.
+        differences: How the image differs from the training's.
         listed: Names of the structures whose pieces are findings: that there are several of them is no reason.
     """
     present = predicted.present if predicted is not None and predicted.present else [math.nan] * len(review.structures)
     if review.empty and any(map(math.isnan, present)):
         nearest = max(review.structures, key=lambda s: s.max_probability)
         nothing = f"nothing was segmented (largest probability {nearest.max_probability:.2f}, of {nearest.name})"
-        return [nothing, *unlike]
+        return [nothing, *differences]
     reasons = []
     if predicted is not None and thresholds is not None:
         for structure, dice, threshold in zip(review.structures, predicted.dice, thresholds.values):
@@ -70,7 +70,7 @@ def reasons_to_look(
         if structure.largest_piece < _LARGEST_PIECE and structure.name not in listed:
             share = f"{100 * structure.largest_piece:.0f} %"
             reasons.append(f"{structure.name} is in {structure.pieces} pieces, the largest holds {share}")
-    return [*reasons, *unlike]
+    return [*reasons, *differences]
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -98,7 +98,9 @@ class ReviewList:
         for row in self.rows:
             finished = self.finished[row.case]
             listed = [structure.name for structure in finished.findings]
-            found[row.case] = reasons_to_look(row, predicted.get(row.case), self.thresholds, finished.unlike, listed)
+            found[row.case] = reasons_to_look(
+                row, predicted.get(row.case), self.thresholds, finished.differences, listed
+            )
         return found
 
     @property

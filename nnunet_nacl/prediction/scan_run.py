@@ -79,7 +79,7 @@ class ScanRun:
         num_parts: Runs that share the cases, each with a number of its own.
         part: Which of them this is, from 0.
         preprocessing_processes: Cases that are read at the same time; 0 reads them in this process.
-        export_processes: Likewise for what follows the network.
+        export_processes: Cases that are exported at the same time, after the network; 0 exports them in this process.
         command: For the document.
     """
 

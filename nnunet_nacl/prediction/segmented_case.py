@@ -67,9 +67,11 @@ def segment_case(
 
         case = replace(case, segmentation=apply_postprocessing(case.segmentation.astype(kind), *postprocessing))
     case = replace(case, segmentation=np.asarray(case.segmentation, kind))
-    unlike = predicted.unlike + tuple(model.training.compare_intensities(predicted.image, case.segmentation != 0))
+    differences = predicted.differences + tuple(
+        model.training.compare_intensities(predicted.image, case.segmentation != 0)
+    )
     members = _members(model, predicted, exported, geometry, "mutual_information" in maps)
-    return review_case(case, members=members, maps=maps, unlike=unlike, findings=findings)
+    return review_case(case, members=members, maps=maps, differences=differences, findings=findings)
 
 
 def _members(

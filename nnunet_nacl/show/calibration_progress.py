@@ -82,7 +82,7 @@ def draw_calibration_progress(record: Mapping[str, Any], path: str | os.PathLike
     ]
     title = f"Calibration during training: {record.get('trainer', 'unnamed trainer')}"
     around: Frame = {"title": title, "subtitle": _subtitle(record), "dpi": 110, **frame}
-    return write_figure(body, path, legend=legend, told=_notes(record, matrix), **around)
+    return write_figure(body, path, legend=legend, remarks=_notes(record, matrix), **around)
 
 
 @figure_settings()
@@ -169,14 +169,14 @@ def _notes(record: Mapping[str, Any], matrix: bool) -> list[str]:
 
 def _overconfidence(epochs: list[dict[str, Any]]) -> str:
     """The sign that ECE does not have."""
-    told = []
+    gaps = []
     for mask in _MASK_LINES:
         confidence, accuracy = (_values(epochs, "calibration", mask, key) for key in ("confidence", "accuracy"))
         gap = _last(confidence - accuracy)
         if np.isfinite(gap):
-            told.append(f"{mask} {'' if gap < 0 else '+'}{format_number(gap, 3)}")
-    words = f"Confidence minus accuracy, {_last_epochs(epochs)}: {', '.join(told)} (above 0: overconfident)."
-    return words if told else ""
+            gaps.append(f"{mask} {'' if gap < 0 else '+'}{format_number(gap, 3)}")
+    words = f"Confidence minus accuracy, {_last_epochs(epochs)}: {', '.join(gaps)} (above 0: overconfident)."
+    return words if gaps else ""
 
 
 def _last(values: np.ndarray) -> float:

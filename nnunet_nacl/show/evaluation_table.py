@@ -38,7 +38,8 @@ def table_text(evaluation: Evaluation, title: str = "") -> str:
         defined = document["n_cases"] - len(undefined["Dice"].get(key, ()))
         rows.append(segmentation(name, document["mean"][key], defined))
     rows.append(segmentation("mean", document["foreground_mean"], ""))
-    lines = [title] * bool(title) + aligned(rows) + _undefined(undefined, names)
+    lines = [title] if title else []
+    lines += aligned(rows) + _undefined(undefined, names)
     for which, heading, count in (("mean", "mean over cases", "n_cases"), ("pooled", "pooled voxels", "n_voxels")):
         rows = [["mask", *_SCORES, count.removeprefix("n_")]]
         for mask, values in document["calibration"][which].items():

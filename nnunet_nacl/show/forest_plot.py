@@ -150,7 +150,7 @@ def draw_differences(
         _draw_columns(panel, of, methods, columns)
         set_rows(panel, labels)
     size, legend = (_WIDEST, row_height(labels, _ROW, 0.02) * len(methods)), _legend(reference, confidence)
-    return write_figure(body, path, size, legend=legend, told=foot, **frame)
+    return write_figure(body, path, size, legend=legend, remarks=foot, **frame)
 
 
 def _panels(rows: Sequence[ForestRow]) -> dict[str, list[ForestRow]]:

@@ -96,7 +96,7 @@ def make_gallery(
     *,
     n_bins: int,
     channel: int = 0,
-    say: Callable[[str], None] = lambda text: None,
+    log: Callable[[str], None] = lambda text: None,
 ) -> Gallery:
     """Read the picked cases of a data set and draw them.
 
@@ -107,7 +107,7 @@ def make_gallery(
         trainers: Of comparison.json.
         n_bins: Confidence bins of a case's reliability.
         channel: Image channel.
-        say: Is told what is being read.
+        log: Takes a line on what is being read.
 
     Returns:
         The gallery; what could not be read is in its problems.
@@ -117,14 +117,14 @@ def make_gallery(
     cases: list[GalleryCase] = []
     problems: list[str] = []
     for number, (case, reasons) in enumerate(picked.items(), 1):
-        say(f"{dataset['name']}: case {number} of {len(picked)}, {case}")
+        log(f"{dataset['name']}: case {number} of {len(picked)}, {case}")
         shown = GalleryCase(case, dataset["case_fold"].get(case, ""), reasons)
-        told: list[str] = []
+        missing: list[str] = []
         try:
-            drawn = _draw(shown, folder, dataset, trainers, told, n_bins=n_bins, channel=channel)
+            drawn = _draw(shown, folder, dataset, trainers, missing, n_bins=n_bins, channel=channel)
         except UserError as error:
-            drawn, told = {}, [str(error)]
-        problems += told
+            drawn, missing = {}, [str(error)]
+        problems += missing
         for name, trainer in zip(names, trainers):
             shown.methods.append((trainer["label"], _scores(dataset, name, case), drawn.get(name, ())))
         cases.append(shown)

@@ -129,7 +129,7 @@ def write_figure(
     panel: tuple[float, float | None] | None = None,
     *,
     legend: Sequence = (),
-    told: Sequence[str] = (),
+    remarks: Sequence[str] = (),
     **frame: Unpack[Frame],
 ) -> Path:
     """Give the panels their size, put heading, legend and notes around them, and write the figure.
@@ -143,7 +143,7 @@ def write_figure(
             figure would be wider than :data:`MAX_WIDTH`. A height of None makes it square. None for the pair leaves
             the figure's size to the body.
         legend: Handles of a legend below the panels.
-        told: Sentences below the legend that follow from the numbers.
+        remarks: Sentences below the legend that follow from the numbers.
         frame: See :class:`Frame`.
 
     Returns:
@@ -172,7 +172,7 @@ def write_figure(
     _add_legend(body, legend, room)
     title, second = frame.get("title", ""), wrap(frame.get("subtitle", ""), room)
     heading = wrap(title, room, HEADING_SIZE, "bold")
-    foot = "\n".join(wrap(note, room, SMALL_SIZE) for note in (*told, *frame.get("notes", ())) if note)
+    foot = "\n".join(wrap(note, room, SMALL_SIZE) for note in (*remarks, *frame.get("notes", ())) if note)
     place: dict[str, Any] = {"x": _MARGIN / figure.get_figwidth(), "ha": "left"}
     if heading:
         figure.suptitle(heading, fontsize=HEADING_SIZE, fontweight="bold", **place)

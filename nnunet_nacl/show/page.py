@@ -46,7 +46,7 @@ def make_page(
     *,
     gallery: bool = True,
     channel: int = 0,
-    say: Callable[[str], None] = lambda text: None,
+    log: Callable[[str], None] = lambda text: None,
 ) -> Page:
     """Write report.html into the output folder of `nnunet_nacl compare`.
 
@@ -55,7 +55,7 @@ def make_page(
         folder: Holds the figures.
         gallery: Whether cases are shown.
         channel: Image channel of the gallery.
-        say: Is told what is being done.
+        log: Takes a line on what is being done.
 
     Returns:
         The page. What was missing for the gallery or the figures is in its problems; the page says it too.
@@ -65,7 +65,7 @@ def make_page(
     """
     n_bins = data["settings"]["evaluation"]["n_bins"]
     galleries = [
-        make_gallery(dataset, data["trainers"], n_bins=n_bins, channel=channel, say=say)
+        make_gallery(dataset, data["trainers"], n_bins=n_bins, channel=channel, log=log)
         for dataset in (data["datasets"] if gallery else ())
     ]
     figures = [{**figure, "src": embed_figure(folder, figure["files"])} for figure in data["figures"]]

@@ -94,7 +94,7 @@ def draw_predicted_dice(
         panel.set(xlabel="predicted Dice", ylabel="true Dice", xlim=limits, ylim=limits)
         panel.tick_params(labelbottom=True)
     size = (4.2 if len(structures) == 1 else 3.2, None)
-    return write_figure(body, path, size, legend=_legend(rows.level), told=left_out, **frame)
+    return write_figure(body, path, size, legend=_legend(rows.level), remarks=left_out, **frame)
 
 
 def _covered(rows: QualityRows, structure: int) -> tuple[int, int]:

@@ -66,9 +66,9 @@ def draw_radar(
     low, high = (extreme.reduce(table, axis=0 if own else None) for extreme in (np.fmin, np.fmax))
     if len(axes) < 3 or (np.isnan(table).any() and len(axes) <= _MOST_DOTS) or not np.any(high > low):
         body, size = _draw_dots(axes, table, styles, with_direction(metric, better), decimals, shared=not own)
-        return write_figure(body, path, size, told=foot, **frame)
+        return write_figure(body, path, size, remarks=foot, **frame)
     worst, best = (low, high) if better == "higher" else (high, low)
-    center, rim, rings, told = (_own_scales if own else _common_scale)(worst, best)
+    center, rim, rings, scale_note = (_own_scales if own else _common_scale)(worst, best)
     together, labels, spokes = len(styles) <= _IN_ONE, axes, axes
     if own:
         ends = [dict.fromkeys(format_number(end, decimals) for end in pair) for pair in zip(worst, best)]
@@ -80,7 +80,7 @@ def draw_radar(
         every = -(-len(axes) // _MOST_NUMBERS)
         labels = ["" if i % every else str(i + 1) for i in range(len(axes))]
         spokes = [f"{i} {spoke}" for i, spoke in enumerate(spokes, 1)]
-    words = [f"Outward is better ({metric + ': ' if metric else ''}{better} is better). {told}"]
+    words = [f"Outward is better ({metric + ': ' if metric else ''}{better} is better). {scale_note}"]
     words += [f"Spokes: {'; '.join(spokes)}."] if crowded or (own and not together) else []
     words += [] if together else [f"Grey and dashed in every radar: {next(iter(styles))}."]
     angles, radii = np.linspace(0, 2 * np.pi, len(axes) + 1), (table - center) / (rim - center)
@@ -98,7 +98,7 @@ def draw_radar(
         if not together and i:
             panel.plot(angles, lines[0], color=GREY, linestyle="--", linewidth=1.3, gid="reference")
     legend, size = (legend_handles(styles), 4.8 if crowded else 3.4) if together else ((), 1.6)
-    return write_figure(body, path, (size, None), legend=legend, told=[*words, *foot], **frame)
+    return write_figure(body, path, (size, None), legend=legend, remarks=[*words, *foot], **frame)
 
 
 def _common_scale(worst: float, best: float) -> tuple[float, float, dict[float, str], str]:
@@ -108,16 +108,16 @@ def _common_scale(worst: float, best: float) -> tuple[float, float, dict[float, 
     center, *_, rim = ticks = np.round(rising if best > worst else rising[::-1], 10)
     decimals = max(len(f"{tick:.10g}".partition(".")[2]) for tick in ticks)
     words = [format_number(tick, decimals) for tick in (*ticks, abs(ticks[1] - center))]
-    told = f"Centre {words[0]}, rim {words[-2]}, rings {words[-1]} apart."
-    return center, rim, dict(zip((ticks[1:] - center) / (rim - center), words[1:-1])), told
+    scale_note = f"Centre {words[0]}, rim {words[-2]}, rings {words[-1]} apart."
+    return center, rim, dict(zip((ticks[1:] - center) / (rim - center), words[1:-1])), scale_note
 
 
 def _own_scales(worst: np.ndarray, best: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[float, str], str]:
     """As above: the best value of each spoke lies at the rim, the worst at a fifth of it, a single one between."""
     same = worst == best
     center, rim = np.where(same, best - 0.6, best - (best - worst) / 0.8), np.where(same, best + 0.4, best)
-    told = "Every spoke has its own range, given as worst to best: compare along a spoke, not between spokes; "
-    return center, rim, dict.fromkeys((0.2, 0.4, 0.6, 0.8, 1.0), ""), f"{told}small differences look large."
+    scale_note = "Every spoke has its own range, given as worst to best: compare along a spoke, not between spokes; "
+    return center, rim, dict.fromkeys((0.2, 0.4, 0.6, 0.8, 1.0), ""), f"{scale_note}small differences look large."
 
 
 def _draw_web(panel, angles: np.ndarray, labels: list[str], rings: dict[float, str]) -> None:

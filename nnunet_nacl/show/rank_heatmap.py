@@ -76,7 +76,7 @@ def draw_rank_heatmap(
         if slanted:
             label.set(rotation=45, ha="left", va="bottom", rotation_mode="anchor")
     size = (_WIDEST_CELL * len(columns), row_height(row_labels, _CELL_HEIGHT, 0.1) * len(rows))
-    return write_figure(body, path, size, told=foot, **frame)
+    return write_figure(body, path, size, remarks=foot, **frame)
 
 
 def _draw_cells(axes, values: np.ndarray, decimals: int) -> None:

@@ -83,7 +83,7 @@ def draw_relative_difference(
     axes.xaxis.set_major_formatter(lambda tick, _: format_number(tick, 0 if limit > 4 else 1) + " %")
     axes.set_xlabel(f"difference of {second}, in percent of {first}")
     axes.spines["left"].set_visible(False)
-    return write_figure(body, path, (5, height), legend=legend, told=foot, **frame)
+    return write_figure(body, path, (5, height), legend=legend, remarks=foot, **frame)
 
 
 def _draw_row(axes, i: int, value: float, interval, better: str, limit: float) -> None:

@@ -58,7 +58,7 @@ def draw_scatter(
         panel_axes.set_ylabel(with_direction(panel, "lower"))
         panel_axes.tick_params(labelbottom=True)
     legend, size = legend_handles(styles, lines=False), (4.2 if len(panels) == 1 else 3.4, None)
-    return write_figure(body, path, size, legend=legend, told=missing, **frame)
+    return write_figure(body, path, size, legend=legend, remarks=missing, **frame)
 
 
 def _check(panel: str, given: Mapping[str, tuple]) -> dict[str, tuple]:

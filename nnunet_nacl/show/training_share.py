@@ -77,7 +77,7 @@ def draw_training_share(
         _set_shares(panel_axes, shares, width)
         panel_axes.grid(True)
         panel_axes.set(title=panel, xlabel=_SHARE, ylabel=with_direction(panel, directions[panel]))
-    return write_figure(body, path, (width, _HEIGHT), legend=legend_handles(styles), told=missing, **frame)
+    return write_figure(body, path, (width, _HEIGHT), legend=legend_handles(styles), remarks=missing, **frame)
 
 
 def _check(points: Sequence[tuple], name: str) -> list[_Point]:

@@ -112,7 +112,7 @@ def test_portable_checkpoints_hold_an_affine_map_under_nnunets_own_trainer(ours,
     give_map(ours)
     before = files(ours.folder)
     said = []
-    archive = export_model(ours.folder, tmp_path / "model.zip", portable=True, form=form, say=said.append)
+    archive = export_model(ours.folder, tmp_path / "model.zip", portable=True, form=form, log=said.append)
     assert files(ours.folder) == before and re.search(f"{form}: .*{cost}", "\n".join(said))
     there = install(archive, tmp_path / "other", ours)
     assert not list(there.rglob(CALIBRATED))

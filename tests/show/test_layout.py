@@ -56,7 +56,7 @@ def test_everything_around_and_between_panels_is_legible(tmp_path, monkeypatch, 
 @pytest.mark.parametrize(("count", "columns"), [(1, 1), (2, 2), (3, 3), (4, 2), (5, 3), (7, 3)])
 def test_panels_have_one_size_and_do_not_touch(tmp_path, monkeypatch, drawn, count, columns):
     monkeypatch.chdir(tmp_path)
-    figure = draw(drawn, count, (2, 1.3), title="title", told=["told"])
+    figure = draw(drawn, count, (2, 1.3), title="title", remarks=["told"])
     boxes = [axes.bbox.frozen() for axes in figure.axes]
     assert len(boxes) == count and len({round(box.x0, 3) for box in boxes}) == columns
     for box in boxes:
