@@ -121,6 +121,7 @@ class DicomMaker:
             path.unlink()
         paths = {name: output / DICOM / f"{case.name}_{name}.dcm" for name in written}
         for name, path in paths.items():
+            written[name].SpecificCharacterSet = "ISO_IR 192"  # UTF-8: names of structures may need it
             with replacing(path) as temporary:
                 written[name].save_as(temporary, enforce_file_format=True)
         return tuple(paths.values())

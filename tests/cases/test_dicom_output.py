@@ -188,6 +188,33 @@ def test_overlapping_regions_are_segments_that_overlap(tmp_path, study) -> None:
     assert len(points_of_segment(objects["probabilities"], 1)) >= len(points_of_segment(objects["segmentation"], 1))
 
 
+def test_compressed_images_and_names_of_any_script(tmp_path) -> None:
+    folder = make_model(tmp_path, labels={"background": 0, "Größe": 1, "部": 2}, channels=("CT",), seed=7)
+    codes = write_codes(tmp_path / "codes.json", dict(zip(("Größe", "部"), CODES.values())))
+    study = tmp_path / "study"
+    for path in write_series(study, scan(), PatientName="Müller^Jörg", SpecificCharacterSet="ISO_IR 100"):
+        image = pydicom.dcmread(path)
+        image.compress(pydicom.uid.RLELossless)
+        image.save_as(path)
+    assert predict(folder, study, tmp_path / "out", "-codes", codes, *RAS) == 0
+    objects = written(tmp_path / "out")
+    seg = hd.seg.segread(objects["segmentation"])
+    assert seg.PatientName == "Müller^Jörg" and [one.SegmentLabel for one in seg.SegmentSequence] == ["Größe", "部"]
+    groups = hd.sr.srread(objects["report"]).content.get_volumetric_roi_measurement_groups()
+    assert [group.tracking_identifier for group in groups] == ["Größe", "部"]
+
+
+def test_the_objects_are_as_the_standard_wants_them(tmp_path, model, study) -> None:
+    program = shutil.which("dciodvfy")
+    if program is None:
+        pytest.skip("needs dciodvfy (Debian: apt-get install dicom3tools)")
+    codes = write_codes(tmp_path / "codes.json")
+    assert predict(model, study, tmp_path / "out", "-codes", codes, "-maps", "probabilities", *RAS) == 0
+    for path in written(tmp_path / "out").values():
+        found = subprocess.run([program, str(path)], capture_output=True, text=True, errors="replace")
+        assert "Error" not in found.stderr + found.stdout
+
+
 def test_presence_is_in_the_report_and_an_empty_structure_stays_a_segment(tmp_path, model, study, monkeypatch) -> None:
     from nnunet_nacl.cases.dicom_output import DicomMaker
     from nnunet_nacl.prediction import scan_run
