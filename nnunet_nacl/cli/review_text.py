@@ -33,7 +33,8 @@ def print_list(found: ReviewList, output: Path, what: str = "scans") -> None:
     from nnunet_nacl.prediction.review_lists import PAGE, REVIEW
 
     rows, shown = found.rows, min(_SHOWN, len(found.rows))
-    print(f"{len(rows)} {what}, {found.n_to_look_at} need a look; lowest expected Dice first ({shown} of {len(rows)}):")
+    need = f"{found.n_to_look_at} need{'s' * (found.n_to_look_at == 1)} a look"
+    print(f"{len(rows)} {what}, {need}; lowest expected Dice first ({shown} of {len(rows)}):")
     print(*table_lines(rows[:shown], found.predicted, found.predicts_dice), sep="\n")
     if any(not math.isnan(dice.low) for case in (found.predicted or {}).values() for dice in case.dice):
         print("In brackets: 90 % intervals, for patients like those that the map was learned from.")
