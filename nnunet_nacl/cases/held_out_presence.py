@@ -85,7 +85,9 @@ class _Block:
     voxel: float
 
 
-def learn_presence(cases: Sequence[CaseResult], names: Mapping[str, str], patients: Sequence[str]) -> HeldOutPresence:
+def learn_presence(
+    cases: Sequence[CaseResult], names: Mapping[str, str], patients: Sequence[str], *, only_listed: bool = False
+) -> HeldOutPresence:
     """Learn from held-out cases as the network gave them.
 
     Args:
@@ -93,6 +95,7 @@ def learn_presence(cases: Sequence[CaseResult], names: Mapping[str, str], patien
             measured are left out.
         names: Name of each structure by nnU-Net's key.
         patients: To whom each case belongs.
+        only_listed: Learn nothing of structures whose components are no findings unless a user asks for them.
     """
     blocks: list[_Block] = []
     found: list[dict[str, StructureFindings]] = []
@@ -118,6 +121,8 @@ def learn_presence(cases: Sequence[CaseResult], names: Mapping[str, str], patien
         in_pieces = np.mean([(one.n_true or 0) > 1 for one in components])
         if not there.all() or in_pieces > _IN_PIECES:
             learned.listed.append(key)
+        elif only_listed:
+            continue
         if not there.all():
             largest = np.array([scan.max_probability for scan in scans])
             features = presence_features([scan.expected_volume for scan in scans], largest, voxel)

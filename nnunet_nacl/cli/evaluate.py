@@ -151,7 +151,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"\n{quality_text(rows, threshold)}")
     groups = asked.record.groups if asked else {}
     patients = [groups.get(case.case, case.case) for case in evaluation.cases]
-    there = learn_presence(evaluation.cases, evaluation.names, patients)
+    there = learn_presence(evaluation.cases, evaluation.names, patients, only_listed=True)
     if text := presence_text(there):
         print(f"\n{text}")
     if rows and asked:

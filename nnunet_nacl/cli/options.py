@@ -109,7 +109,7 @@ REASON_TO_LOOK = {
 
 def add_findings(parser: argparse.ArgumentParser) -> None:
     """Adds ``-findings``."""
-    listed = "those that the map names: absent from some of its cases, or often in pieces"
+    listed = "those that the map names: absent from some of its cases, or in pieces in most"
     parser.add_argument(
         "-findings",
         metavar="STRUCTURE",

@@ -45,7 +45,7 @@ def presence_tables(comparison: Comparison) -> list[Table]:
     for dataset in comparison.datasets:
         patients, rows = dataset.groups or list(dataset.cases), []
         for entry in comparison.entries:
-            found = learn_presence(dataset.results[entry.name], dataset.structures, patients)
+            found = learn_presence(dataset.results[entry.name], dataset.structures, patients, only_listed=True)
             rows += [[entry.label, *row] for row in _rows(found)]
         if rows:
             suffix = f"_{dataset.name}" if len(comparison.datasets) > 1 else ""
