@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from nnunet_nacl.cases.held_out_presence import CONSTANT, HeldOutPresence, learn_presence
-from nnunet_nacl.comparison.comparison import Comparison
 from nnunet_nacl.show.text_table import Cell, Table, aligned, number
+
+if TYPE_CHECKING:  # it loads pandas, which `evaluate` does without
+    from nnunet_nacl.comparison.comparison import Comparison
 
 __all__ = ["PRESENCE", "presence_tables", "presence_text"]
 

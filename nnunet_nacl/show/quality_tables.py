@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from nnunet_nacl.calibration.quality_report import FOLDS, ORDERS, Coverage, QualityReport, QualityRows, quality_report
-from nnunet_nacl.comparison.comparison import Comparison
 from nnunet_nacl.show.text_table import Cell, Table, aligned, mark, number
+
+if TYPE_CHECKING:  # it loads pandas, which `evaluate` does without
+    from nnunet_nacl.comparison.comparison import Comparison
 
 __all__ = ["QUALITY", "WORKLOAD", "quality_tables", "quality_text"]
 
