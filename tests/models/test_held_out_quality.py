@@ -182,6 +182,7 @@ def test_predictions_of_dice_are_evaluated_and_compared_where_a_map_calibrated_a
     capsys.readouterr()
     run("evaluate", truths, calibrated, "-map", path)
     printed, document = capsys.readouterr().out, json.loads((calibrated / "calibration.json").read_text())
+    assert f"{calibrated} through {path}: " in printed.replace("\n", "")
     learned = read_record(path).learned["argmax"]
     errors, inside = [], []
     for case in document["metric_per_case"]:
