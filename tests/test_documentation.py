@@ -103,7 +103,12 @@ def test_pages_that_code_names_exist() -> None:
                (ROOT / folder).rglob("*") if path.suffix in (".py", ".yaml", ".sh", ".md")]  # fmt: skip
     missing = {
         found
-        for path in [*sources, *(ROOT / "docs").rglob("*.py"), *(ROOT / "docs").rglob("*.yaml")]
+        for path in [
+            *sources,
+            ROOT / "CONTRIBUTING.md",
+            *(ROOT / "docs").rglob("*.py"),
+            *(ROOT / "docs").rglob("*.yaml"),
+        ]
         for found in re.findall(r"\bdocs/[\w/.-]+\.(?:md|py|sh|yaml)\b", path.read_text(encoding="utf-8"))
         if not (ROOT / found).exists()
     }

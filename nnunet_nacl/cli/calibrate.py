@@ -33,7 +33,7 @@ Writes one file, calibration_map.json, into the model's folder (or -o): `nnunet_
 """
 
 _EPILOG = """\
-nnU-Net alone cannot apply this map. --write_checkpoints writes the poorer one that fits into a network's last layer
+nnU-Net alone cannot apply this map. --write_checkpoints writes the simpler one that fits into a network's last layer
 (-form temperature or shift) into checkpoint_calibrated.pth of each fold: nnUNetv2_predict ... -chk
 checkpoint_calibrated.pth. `nnunet_nacl export --portable` does the same for another site.
 
@@ -65,7 +65,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="temperature: one slope; shift: one slope, an offset for each structure; conditional: both for each "
         "structure and chosen label; matrix: for each label the log-odds of all structures act on each. auto, the "
-        "default: the poorest whose NLL on left-out cases is within one standard error of the best",
+        "default: the simplest whose NLL on left-out cases is within one standard error of the best",
     )
     add_groups(parser)
     add("-map", metavar="FILE", help="fit nothing, take this map for the model")
@@ -73,7 +73,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_processes(parser)
     add_trust(parser)
     add("--write_checkpoints", action="store_true", help="write checkpoint_calibrated.pth too, for nnU-Net alone")
-    add("--verbose", action="store_true", help="print every table: slopes, all masks, what else could tell presence")
+    add("--verbose", action="store_true", help="print every table: slopes, all masks, other signs of presence")
     add("--any_age", action="store_true", help="take predictions that are older than the checkpoint")
 
 

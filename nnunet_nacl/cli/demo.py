@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-HELP = "train stock nnU-Net, CE and NACL on a small task and compare their calibration"
+HELP = "train nnU-Net's loss, CE and NACL on a small task, calibrate and compare them"
 
 _DESCRIPTION = """\
 Trains stock nnU-Net (Dice + CE), plain CE and NACL on the same data, schedule and optimiser, and compares how far their

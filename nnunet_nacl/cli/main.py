@@ -22,7 +22,7 @@ SUBCOMMANDS = {name: f"nnunet_nacl.cli.{name}" for name in _NAMES.split()} | {"i
 
 
 DESCRIPTION = """\
-Calibrated-loss trainers for nnU-Net v2 and tools to measure calibration.
+Calibrated confidence for nnU-Net v2: calibrate trained models, list the scans to check, train and compare losses.
 
 Training and prediction stay nnU-Net's own commands, for example
   nnUNetv2_train 4 3d_fullres 0 -tr nnUNetTrainerNACL"""

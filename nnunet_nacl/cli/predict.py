@@ -31,7 +31,7 @@ OUT is a folder as nnUNetv2_predict leaves it, and in it
 """
 
 _EPILOG = """\
-Segmentations are nnUNetv2_predict's, bit by bit. Of a calibrated model (nnunet_nacl calibrate wrote its
+Segmentations are nnUNetv2_predict's, on the CPU bit by bit. Of a calibrated model (nnunet_nacl calibrate wrote its
 calibration_map.json) the probabilities are calibrated, and Dice and volume of each structure are predicted with 90 %
 intervals. Other models work too, with a note about what they lack.
 
