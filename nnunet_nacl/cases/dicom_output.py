@@ -144,7 +144,9 @@ class DicomMaker:
             )
             for number, structure in enumerate(reviewed.row.structures, 1)
         ]
-        what = "calibrated probabilities" if kind == "FRACTIONAL" else "segmentation"
+        source = reviewed.case.probabilities
+        made = "probabilities" if source.network is source else "calibrated probabilities"
+        what = made if kind == "FRACTIONAL" else "segmentation"
         return hd.seg.Segmentation(
             headers,
             pixels,
@@ -167,9 +169,7 @@ class DicomMaker:
         device = sr.DeviceObserverIdentifyingAttributes(
             hd.UID(), _MAKER, _MAKER, self.model[:64], serial_number=self.serial
         )
-        context = sr.ObservationContext(
-            observer_device_context=sr.ObserverContext(codes.DCM.Device, device),
-        )
+        context = sr.ObservationContext(observer_device_context=sr.ObserverContext(codes.DCM.Device, device))
         series = sr.SourceSeriesForSegmentation(headers[0].SeriesInstanceUID)
         groups = [
             sr.VolumetricROIMeasurementsAndQualitativeEvaluations(

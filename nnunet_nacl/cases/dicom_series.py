@@ -28,6 +28,8 @@ __all__ = ["affine_of_series", "find_series", "image_of_series", "is_dicom", "or
 _PLACE = ("FrameOfReferenceUID", "PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient")
 _NEEDED = ("SOPInstanceUID", "StudyInstanceUID", "Rows", "Columns", *_PLACE)
 _TAGS = [*_NEEDED, "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "NumberOfFrames", "SamplesPerPixel"]
+_PATIENT = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "ReferringPhysicianName")
+_MAY_BE_EMPTY = (*_PATIENT, "StudyID", "StudyDate", "StudyTime", "AccessionNumber")
 _SAME_COSINES = 1e-3
 _SHIFT_PIXELS, _SHIFT_SLICES = 0.25, 0.2
 """How far a slice may lie from where an even stack has it: headers round to 0.1 mm, a missing slice shifts by 1/3."""
@@ -75,17 +77,34 @@ def find_series(folder: Path) -> tuple[dict[str, tuple[Path, ...]], dict[str, st
         problems[one_line(str(path.relative_to(folder)))] = f"{path}: its header has no SeriesInstanceUID; restore it."
     cases = {}
     for uid, images in groups.items():
-        name = _name_of(uid, images[0][1])
+        first, header = images[0]
+        name = one_line(str(first.relative_to(folder)))
         try:
+            name = _name_of(uid, header)
             cases[name] = _in_order(images)
         except UserError as error:
             problems[name] = str(error)
+        except Exception as error:  # pydicom looks at values when they are asked for
+            problems[name] = f"{first}: its series has a damaged header ({first_line(error)}); export it again."
     return dict(sorted(cases.items())), problems
 
 
 def read_headers(files: Sequence[Path]) -> list[Any]:
-    """The files as data sets of pydicom, without their voxels; UserError, which names the file, if one is damaged."""
-    return [_read(path) for path in files]
+    """The files of a series in order as data sets of pydicom, without their voxels, fit for objects that refer to them.
+
+    What may be empty, and is often removed with a patient's name, is empty where it is missing.
+
+    Raises:
+        UserError: A file is damaged; the message names it.
+    """
+    headers = [_read(path) for path in files]
+    thickness = f"{np.linalg.norm(affine_of_series(headers)[:3, 2]):.6g}"
+    for header in headers:
+        for name in _MAY_BE_EMPTY:
+            if name not in header:
+                setattr(header, name, "")
+        header.SliceThickness = header.get("SliceThickness") or thickness
+    return headers
 
 
 def affine_of_series(headers: Sequence[Any]) -> np.ndarray:
@@ -195,12 +214,8 @@ def _in_order(images: Sequence[tuple[Path, Any]]) -> tuple[Path, ...]:
             )
     if len(images) < 2:
         raise UserError(f"{first}: the series has one image, which is no volume; add its other files, or leave it out.")
-    try:
-        places = np.array([one.ImagePositionPatient for _, one in images], float).reshape(-1, 3)
-        planes = np.array([[*one.ImageOrientationPatient, *one.PixelSpacing] for _, one in images], float)
-        planes = planes.reshape(-1, 8)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{first}: its series has damaged positions ({first_line(error)}); export it again.") from None
+    places = np.array([one.ImagePositionPatient for _, one in images], float).reshape(-1, 3)
+    planes = np.array([[*one.ImageOrientationPatient, *one.PixelSpacing] for _, one in images], float).reshape(-1, 8)
     for (path, one), plane in zip(images, planes):
         size = (one.Rows, one.Columns) != (header.Rows, header.Columns)
         if size or not np.allclose(plane, planes[0], rtol=0, atol=_SAME_COSINES):

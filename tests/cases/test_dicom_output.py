@@ -9,6 +9,7 @@ import socket
 import subprocess
 import time
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -215,6 +216,30 @@ def test_the_objects_are_as_the_standard_wants_them(tmp_path, model, study) -> N
         assert "Error" not in found.stderr + found.stdout
 
 
+def test_series_without_a_patient_and_scans_without_a_structure(tmp_path, model, study, monkeypatch) -> None:
+    from nnunet_nacl.prediction import scan_run
+
+    removed = "PatientID PatientName PatientBirthDate PatientSex StudyID StudyDate StudyTime AccessionNumber Modality"
+    for path in study.iterdir():
+        image = pydicom.dcmread(path)
+        for name in (*removed.split(), "ReferringPhysicianName", "SeriesNumber", "SeriesDescription", "SliceThickness"):
+            delattr(image, name)
+        image.save_as(path)
+    whole = scan_run.segment_case
+
+    def empty(*arguments, **keywords):
+        reviewed = whole(*arguments, **keywords)
+        return replace(reviewed, case=replace(reviewed.case, segmentation=0 * reviewed.case.segmentation))
+
+    monkeypatch.setattr(scan_run, "segment_case", empty)
+    assert predict(model, study, tmp_path / "out", "-codes", write_codes(tmp_path / "codes.json"), *RAS) == 0
+    objects = written(tmp_path / "out")
+    assert objects["segmentation"].name.startswith("series_")
+    seg = hd.seg.segread(objects["segmentation"])
+    assert seg.PatientID == "" and len(seg.SegmentSequence) == 2 and not seg.pixel_array.any()
+    assert seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SliceThickness == 2.5
+
+
 def test_presence_is_in_the_report_and_an_empty_structure_stays_a_segment(tmp_path, model, study, monkeypatch) -> None:
     from nnunet_nacl.cases.dicom_output import DicomMaker
     from nnunet_nacl.prediction import scan_run
@@ -222,8 +247,6 @@ def test_presence_is_in_the_report_and_an_empty_structure_stays_a_segment(tmp_pa
     whole = scan_run.segment_case
 
     def without_posterior(*arguments, **keywords):
-        from dataclasses import replace
-
         reviewed = whole(*arguments, **keywords)
         labels = np.where(reviewed.case.segmentation == 2, 0, reviewed.case.segmentation)
         rows = reviewed.row.structures
@@ -233,8 +256,6 @@ def test_presence_is_in_the_report_and_an_empty_structure_stays_a_segment(tmp_pa
     write = DicomMaker.write
 
     def knowing_presence(maker, reviewed, files, predicted, output):
-        from dataclasses import replace
-
         return write(maker, reviewed, files, replace(predicted, present=(0.75, 0.25)), output)
 
     monkeypatch.setattr(scan_run, "segment_case", without_posterior)

@@ -96,7 +96,7 @@ BAD_HEADERS = {
     "colour": {"SamplesPerPixel": {4: 3}},
     "no ImagePositionPatient": {"ImagePositionPatient": {2: None}},
     "no FrameOfReferenceUID": {"FrameOfReferenceUID": ""},
-    "damaged positions": {"ImagePositionPatient": {2: [1.0, 2.0]}},
+    "a damaged header": {"ImagePositionPatient": {2: [1.0, 2.0]}},
     "other size, orientation or pixel spacing": {"ImageOrientationPatient": {8: [1, 0, 0, 0, 1, 0]}},
     "lie in the same place": {"ImagePositionPatient": {3: list(PLACES[4])}},
     "not evenly spaced": {"ImagePositionPatient": {i: list(PLACES[i] + PLACES[1] - PLACES[0]) for i in (6, 7, 8)}},
