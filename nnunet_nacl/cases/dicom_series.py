@@ -180,8 +180,10 @@ def _read(path: Path, tags: list[str] | None = None) -> Any:
 
 
 def _is_image(header: Any) -> bool:
+    from pydicom.uid import UID
+
     kind = header.file_meta.get("MediaStorageSOPClassUID")
-    return kind is None or "Image Storage" in kind.name
+    return not kind or "Image Storage" in UID(str(kind)).name
 
 
 def _can_be_read(path: Path) -> bool:
