@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from matplotlib import style as matplotlib_style
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
+from typing import TYPE_CHECKING, Any
 
 from nnunet_nacl.files import replacing
+
+if TYPE_CHECKING:  # pages that need colours alone do not wait for it
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 __all__ = [
     "MethodStyle",
@@ -132,6 +132,8 @@ def method_styles(methods: Iterable[str]) -> dict[str, MethodStyle]:
 
 def legend_handles(styles: Mapping[str, MethodStyle], lines: bool = True) -> list[Line2D]:
     """What a legend shows of the methods: their markers, on their lines where there are any."""
+    from matplotlib.lines import Line2D
+
     return [
         Line2D([], [], label=method, **style.markers, **(style.line if lines else {"linestyle": "none"}))
         for method, style in styles.items()
@@ -141,6 +143,8 @@ def legend_handles(styles: Mapping[str, MethodStyle], lines: bool = True) -> lis
 @contextmanager
 def figure_settings() -> Iterator[None]:
     """Matplotlib's defaults and ours, whatever the user's own matplotlibrc says; the former settings come back."""
+    from matplotlib import style as matplotlib_style
+
     with matplotlib_style.context(["default", _SETTINGS]):
         yield
 
