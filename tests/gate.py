@@ -528,9 +528,10 @@ def _store_review(folder: Path, store: Path) -> None:
 def _rows(folder: Path) -> dict[str, dict[str, Any]]:
     """The list of cases: by case, column and value; numbers as numbers."""
     rows: dict[str, dict[str, Any]] = {}
-    if (folder / "review.csv").is_file():
-        with (folder / "review.csv").open(newline="", encoding="utf-8") as file:
-            rows |= {row["case"]: {key: _number(value) for key, value in row.items()} for row in csv.DictReader(file)}
+    for path in folder.glob("review*.csv"):
+        with path.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                rows.setdefault(row["case"], {}).update({key: _number(value) for key, value in row.items()})
     if (folder / "decision.json").is_file():
         document = json.loads((folder / "decision.json").read_text())
         for row in document["cases"]:

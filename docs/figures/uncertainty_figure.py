@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("-o", type=Path, default=Path("uncertainty.png"))
     args = parser.parse_args()
 
-    with open(args.review / "review.csv", encoding="utf-8") as file:
+    with open(args.review / "review_details.csv", encoding="utf-8") as file:
         rows = {row["case"]: row for row in csv.DictReader(file)}
     figure, axes = plt.subplots(
         len(args.cases), 3, figsize=(9, 3.6 * len(args.cases)), squeeze=False, layout="constrained"

@@ -19,7 +19,7 @@ __all__ = [
     "FinishedCase",
     "PredictedCase",
     "in_order",
-    "review_csv_text",
+    "review_csv_texts",
     "volume_text",
 ]
 
@@ -97,14 +97,14 @@ def in_order(reviews: Sequence[CaseReview], predicted: Mapping[str, PredictedCas
     return sorted(reviews, key=key)
 
 
-def review_csv_text(
+def review_csv_texts(
     reviews: Sequence[CaseReview],
     members: Sequence[str],
     problems: Mapping[str, str] | None = None,
     predicted: Mapping[str, PredictedCase] | None = None,
     reasons: Mapping[str, Sequence[str]] | None = None,
-) -> str:
-    """The list as CSV, one row a case. A cell is empty where a number is not defined.
+) -> tuple[str, str]:
+    """The list as CSV, one row a case: what a reader needs, and all else. A cell is empty where a number is undefined.
 
     Args:
         reviews: In the order of the rows.
@@ -113,36 +113,48 @@ def review_csv_text(
             the list must not miss them.
         predicted: What is predicted of each case; more columns.
         reasons: Why each case needs a look, in words: a case with any has a flag.
+
+    Returns:
+        Content of review.csv, and of review_details.csv, which has the same rows.
     """
-    rows = []
+    rows, details = [], []
     for rank, review in enumerate(reviews, 1):
+        row: dict[str, Any] = {"rank": rank, "case": review.case}
         empty = {"empty": "yes" if review.empty else "no", "empty_structures": "; ".join(review.empty_structures)}
-        row: dict[str, Any] = {"rank": rank, "case": review.case, **empty, "problem": None}
+        more: dict[str, Any] = {**row, **empty}
         if reasons is not None:
             why = reasons[review.case]
             row |= {"flag": "yes" if why else "no", "reasons": "; ".join(why)}
-        if predicted:
-            row["lowest_predicted_dice"] = predicted[review.case].lowest_dice
-        row |= review.columns()
+        row["problem"] = None
+        found = predicted[review.case] if predicted else None
+        if found:
+            more["lowest_predicted_dice"] = found.lowest_dice
+        more |= review.columns()
         for i, structure in enumerate(review.structures):
-            columns = {}
-            if predicted:
-                found = predicted[review.case]
-                columns = _predicted_columns(found.dice[i], found.volume[i], review.unit)
+            name, size = structure.name, f"predicted_{size_word(review.unit)}"
+            if found:
+                dice, volume = found.dice[i], found.volume[i]
+                row[f"{name} predicted_dice"] = dice.estimate
+                row |= {f"{name} predicted_dice_{end}": getattr(dice, end) for end in ("low", "high")}
+                more[f"{name} {size}_{review.unit}"] = volume.estimate
+            row |= {f"{name} {column}": value for column, value in structure.summary(review.unit).items()}
+            if found:
+                row |= {f"{name} {size}_{end}_{review.unit}": getattr(volume, end) for end in ("low", "high")}
                 if found.present and not math.isnan(found.present[i]):
-                    columns["present_probability"] = found.present[i]
-            columns |= structure.columns(review.unit, members)
-            row |= {f"{structure.name} {column}": value for column, value in columns.items()}
-        rows.append({key: float(f"{cell:.6g}") if isinstance(cell, float) else cell for key, cell in row.items()})
+                    row[f"{name} present_probability"] = found.present[i]
+            more |= {f"{name} {column}": value for column, value in structure.columns(review.unit, members).items()}
+        rows.append(row)
+        details.append(more)
     rows += [{"case": case, "problem": problem} for case, problem in (problems or {}).items()]
+    details += [{"case": case} for case in problems or {}]
+    return _csv_text(rows), _csv_text(details)
+
+
+def _csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Of rows that may lack columns; numbers with six digits."""
     header = list(dict.fromkeys(column for row in rows for column in row))
-    return to_csv_text(header, ([row.get(column) for column in header] for row in rows))
-
-
-def _predicted_columns(dice: Prediction, volume: Prediction, unit: str) -> dict[str, float]:
-    names = {"predicted_dice{}": dice, f"predicted_{size_word(unit)}{{}}_{unit}": volume}
-    ends = {"": "estimate", "_low": "low", "_high": "high"}
-    return {name.format(end): getattr(found, part) for name, found in names.items() for end, part in ends.items()}
+    cells = ([row.get(column) for column in header] for row in rows)
+    return to_csv_text(header, ([float(f"{x:.6g}") if isinstance(x, float) else x for x in row] for row in cells))
 
 
 def volume_text(value: float, digits: int = 3) -> str:

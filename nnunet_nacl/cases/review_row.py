@@ -1,6 +1,7 @@
-"""What the review list says of a case: the columns of review.csv, and how they are measured.
+"""What the review list says of a case: its columns, and how they are measured.
 
-A new column is a field of the row, its value in :func:`make_row`, and a line in ``columns``.
+A new column is a field of the row, its value in :func:`make_row`, and a line in ``summary`` (review.csv) or ``columns``
+(review_details.csv).
 """
 
 from __future__ import annotations
@@ -67,13 +68,16 @@ class StructureReview:
         """Sample standard deviation between members; None with one."""
         return stdev(self.member_volumes) if len(self.member_volumes) > 1 else None
 
+    def summary(self, unit: str) -> dict[str, Any]:
+        """Columns of review.csv, behind the structure's name."""
+        return {f"{size_word(unit)}_{unit}": self.volume}
+
     def columns(self, unit: str, members: Sequence[str]) -> dict[str, Any]:
-        """Of review.csv, behind the structure's name; with several members one for the volume of each."""
+        """Columns of review_details.csv, behind the structure's name; with several members the volume of each."""
         size, volumes, several = size_word(unit), self.member_volumes, len(self.member_volumes) > 1
         return {
             "expected_dice": self.expected_dice,
             "members_dice": self.members_dice,
-            f"{size}_{unit}": self.volume,
             f"expected_{size}_{unit}": self.expected_volume,
             f"{size}_sd_{unit}": self.volume_sd,
             f"{size}_min_{unit}": min(volumes) if several else None,
@@ -124,7 +128,7 @@ class CaseReview:
         return min((s.expected_dice for s in self.structures if s.pieces), default=math.nan)
 
     def columns(self) -> dict[str, Any]:
-        """Of review.csv."""
+        """Columns of review_details.csv."""
         return {name: getattr(self, name) for name in _COLUMNS}
 
 

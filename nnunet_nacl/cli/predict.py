@@ -23,7 +23,8 @@ same pass which scans need a look, and where. No npz is written.
 
 OUT is a folder as nnUNetv2_predict leaves it, and in it
   index.html       the list with a picture of every scan through its least certain place: open it in a browser
-  review.csv       the list: predicted and expected Dice, volumes, reasons to look (columns: nnunet_nacl review -h)
+  review.csv       the list: reasons to look, predicted Dice, volume and presence of each structure
+  review_details.csv  all else that was measured, in the same rows (columns of both: nnunet_nacl review -h)
   findings.csv     connected parts of structures such as lesions: place, size, how probably each is real (-findings)
   prediction.json  model, hashes of checkpoints and calibration map, settings, what could not be done
   maps/SCAN/       with -maps: images of the uncertainty, to lay over the scan

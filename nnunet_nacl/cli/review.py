@@ -22,7 +22,8 @@ _DESCRIPTION = """\
 For folders of predictions with probabilities (nnUNetv2_predict ... --save_probabilities, or a validation folder of
 nnUNetv2_train ... --npz). OUT becomes a folder as nnU-Net writes it: segmentations in the format and geometry of the
 predictions, dataset.json and plans.json. Beside them lie review.csv, one row a case, those with the lowest expected
-Dice first, empty predictions before all, and index.html, the same list with pictures. No ground truth is needed.
+Dice first, empty predictions before all, review_details.csv, all else that was measured in the same rows, and
+index.html, the same list with pictures. No ground truth is needed.
 
 The segmentations are those that were predicted. With a calibration map (-map, of `nnunet_nacl calibrate`) the
 probabilities are calibrated, and Dice and volume of every structure are predicted from what the map learned on held-out
@@ -46,16 +47,21 @@ maps, all between 0 and 1, in OUT/maps/CASE/ (they overlay the scan in 3D Slicer
 Regions (sigmoid) are in-or-out each; the map shows the least certain region of each voxel.
 
 columns of review.csv:
-  rank, case, empty (nothing predicted), empty_structures, problem (why a case could not be done)
-  flag, reasons (why the case needs a look), lowest_predicted_dice and STRUCTURE predicted_dice,
-      predicted_volume_ml with _low and _high (with -map)
+  rank, case, flag, reasons (why the case needs a look), problem (why a case could not be done)
+  STRUCTURE predicted_dice with _low and _high, a 90 % interval (with -map)
+  STRUCTURE volume_ml  of the segmentation (area_mm2 in 2D, area_pixels without spacing)
+  STRUCTURE predicted_volume_low_ml, predicted_volume_high_ml  90 % interval of the true volume (with -map)
   STRUCTURE present_probability  that it is in the scan at all (with -map, where its cases were with and without it)
+columns of review_details.csv:
+  rank, case, empty (nothing predicted), empty_structures
+  lowest_predicted_dice, STRUCTURE predicted_volume_ml (with -map)
   lowest_expected_dice decides the rank: the smallest STRUCTURE expected_dice of the predicted structures
   mean_foreground_entropy, ..._confidence, ..._mutual_information: means over the voxels of the predicted structures
+  n_members  folders
   STRUCTURE expected_dice  Dice that the probabilities p promise: 2 sum_predicted p / (sum p + predicted voxels)
   STRUCTURE members_dice  mean Dice between the segmentations of two folders, over all pairs
   STRUCTURE expected_volume_ml  sum of p times the size of a voxel
-  STRUCTURE volume_ml  predicted (area_mm2 in 2D, area_pixels without spacing); ..._sd, _min, _max between the folders
+  STRUCTURE volume_sd_ml, _min, _max, volume_ml FOLDER  of the folders
   STRUCTURE pieces, largest_piece  connected pieces, and the share of the structure in the largest
   STRUCTURE max_probability  largest anywhere in the image: how near an empty structure came to being predicted
 An empty cell is a number that is not defined: means of an empty prediction, spread of one folder.

@@ -30,7 +30,7 @@ def print_list(found: ReviewList, output: Path, what: str = "scans") -> None:
         what: The cases are called.
     """
     from nnunet_nacl.documents.finding_list import FINDINGS
-    from nnunet_nacl.prediction.review_lists import PAGE, REVIEW
+    from nnunet_nacl.prediction.review_lists import DETAILS, PAGE, REVIEW
 
     rows, shown = found.rows, min(_SHOWN, len(found.rows))
     need = f"{found.n_to_look_at} need{'s' * (found.n_to_look_at == 1)} a look"
@@ -44,7 +44,7 @@ def print_list(found: ReviewList, output: Path, what: str = "scans") -> None:
         print(f"  {one_line(case)}: {one_line('; '.join(found.reasons[case]))}")
     for note in found.notes:
         print(f"note: {note}")
-    print(f"\nlist: {output / PAGE}\n      {output / REVIEW}")
+    print(f"\nlist: {output / PAGE}\n      {output / REVIEW}\n      {output / DETAILS}")
     if any(found.findings.values()):
         print(f"findings: {output / FINDINGS}")
     print("The order is a ranking, no threshold is validated. Research software, not for clinical use.")

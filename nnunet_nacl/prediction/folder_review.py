@@ -40,7 +40,6 @@ from nnunet_nacl.documents.decision_json import (
     delivered_in,
     write_decision,
 )
-from nnunet_nacl.documents.finding_list import FINDINGS
 from nnunet_nacl.documents.map_file import (
     APPLIED_FILE,
     map_of,
@@ -56,7 +55,7 @@ from nnunet_nacl.files import remove_leftovers, to_json_text, write_atomically
 from nnunet_nacl.json_files import decode, encode, one_line, read_dict
 from nnunet_nacl.metrics.expected_dice import count_expected
 from nnunet_nacl.metrics.overlap import count_overlap
-from nnunet_nacl.prediction.review_lists import PAGE, REVIEW, ReviewList, thresholds_of
+from nnunet_nacl.prediction.review_lists import LIST_FILES, ReviewList, thresholds_of
 
 __all__ = ["DOCUMENT", "FolderReview", "ReviewedFolder", "review_folder"]
 
@@ -374,7 +373,7 @@ def _prepare(asked: FolderReview) -> None:
     output, first, path = asked.output, asked.first, asked.map_path
     sources = [member.folder for member in asked.members]
     content = {"generated_by": "nnunet_nacl review", "predictions": [os.path.abspath(source) for source in sources]}
-    names = ("dataset.json", "plans.json", DOCUMENT, REVIEW, FINDINGS, PAGE, MAPS, RECORDS, APPLIED_FILE, DECISION_FILE)
+    names = ("dataset.json", "plans.json", DOCUMENT, *LIST_FILES, MAPS, RECORDS, APPLIED_FILE, DECISION_FILE)
     open_output(output, sources, first.file_ending, (_ARGUMENTS, content), names)
     for name in (APPLIED_FILE, DECISION_FILE, DOCUMENT):
         (output / name).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What is said of a folder's cases, in the order in which to look at them: review.csv, index.html, and a document."""
+"""What is said of a folder's cases, in the order in which to look at them: a page, tables and a document."""
 
 from __future__ import annotations
 
@@ -12,16 +12,20 @@ from typing import Any
 import nnunet_nacl
 from nnunet_nacl.cases.dice_thresholds import DiceThresholds, Given
 from nnunet_nacl.cases.predicted_quality import QualityOfMap
-from nnunet_nacl.cases.review_list import FinishedCase, PredictedCase, in_order, review_csv_text
+from nnunet_nacl.cases.review_list import FinishedCase, PredictedCase, in_order, review_csv_texts
 from nnunet_nacl.cases.review_row import CaseReview
 from nnunet_nacl.documents.finding_list import FINDINGS, StructureFindings, findings_csv_text
 from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.prediction.reasons import LOWEST_MEMBERS_DICE, reasons_to_look
 
-__all__ = ["PAGE", "REVIEW", "ReviewList", "thresholds_of"]
+__all__ = ["DETAILS", "LIST_FILES", "PAGE", "REVIEW", "ReviewList", "thresholds_of"]
 
 PAGE = "index.html"
 REVIEW = "review.csv"
+DETAILS = "review_details.csv"
+LIST_FILES = (PAGE, REVIEW, DETAILS, FINDINGS)
+"""What :meth:`ReviewList.write` writes beside the segmentations."""
+
 _RESEARCH = "Research software, not for clinical use. The order is a ranking; no threshold is validated."
 
 
@@ -114,7 +118,8 @@ class ReviewList:
         """Write all files of the list.
 
         Args:
-            output: Folder of review.csv, index.html, and findings.csv where structures were asked for.
+            output: Folder of index.html, review.csv, review_details.csv, and findings.csv where structures were asked
+                for.
             document: Path of the document, for programs.
             content: What it says beside the list.
             page: Makes the page (:func:`nnunet_nacl.show.review_page.review_page`).
@@ -122,8 +127,9 @@ class ReviewList:
         Raises:
             UserError: A file cannot be written.
         """
-        text = review_csv_text(self.rows, self.members, self.problems, self.predicted, self.reasons)
-        write_atomically(output / REVIEW, text)
+        texts = review_csv_texts(self.rows, self.members, self.problems, self.predicted, self.reasons)
+        for name, text in zip((REVIEW, DETAILS), texts):
+            write_atomically(output / name, text)
         if any(self.findings.values()):
             write_atomically(output / FINDINGS, findings_csv_text(self.findings, self.rows[0].unit))
         else:

@@ -27,7 +27,6 @@ from nnunet_nacl.cases.reviewed_case import PROBABILITIES, ReviewedCase
 from nnunet_nacl.cases.run import run as run_cases
 from nnunet_nacl.cases.worker_processes import guarded, stream_through_workers
 from nnunet_nacl.documents.decision_json import DECISION_FILE, write_decision
-from nnunet_nacl.documents.finding_list import FINDINGS
 from nnunet_nacl.documents.map_file import structures_of
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text, write_atomically
@@ -35,7 +34,7 @@ from nnunet_nacl.json_files import decode, encode, one_line
 from nnunet_nacl.prediction.input_cases import InputCase, find_input_cases
 from nnunet_nacl.prediction.network import Network, PredictedLogits
 from nnunet_nacl.prediction.preprocessed_case import CompactImage, PreprocessedCase, read_and_preprocess
-from nnunet_nacl.prediction.review_lists import PAGE, REVIEW, ReviewList, thresholds_of
+from nnunet_nacl.prediction.review_lists import LIST_FILES, ReviewList, thresholds_of
 from nnunet_nacl.prediction.scan_list import DOCUMENT, write_lists
 from nnunet_nacl.prediction.segmented_case import MAP_NAMES, Postprocessing, segment_case
 from nnunet_nacl.prediction.trained_model import TrainedModel
@@ -119,7 +118,7 @@ def predict_folder(
 ) -> tuple[ReviewList, dict[str, str]]:
     """Predict every scan of a folder.
 
-    ``output`` becomes a folder as nnUNetv2_predict leaves it, with prediction.json, review.csv and index.html beside
+    ``output`` becomes a folder as nnUNetv2_predict leaves it, with prediction.json, index.html and its tables beside
     the segmentations. A scan that cannot be done costs only itself. Every file gets its name when it is whole, and a
     file of its own says that a case is finished: a run that was killed is continued by the same run with ``keep``.
 
@@ -257,7 +256,7 @@ def _prepare(model: TrainedModel, run: ScanRun) -> None:
         "generated_by": "nnunet_nacl predict",
     }
     content |= {"num_parts": run.num_parts, "part_id": run.part}
-    names = ("dataset.json", "plans.json", DOCUMENT, REVIEW, FINDINGS, PAGE, MAPS, DICOM, RECORDS, DECISION_FILE)
+    names = ("dataset.json", "plans.json", DOCUMENT, *LIST_FILES, MAPS, DICOM, RECORDS, DECISION_FILE)
     owner = None if run.num_parts == 1 else run.owner
     open_output(run.output, [run.images], model.opened.file_ending, (_ARGUMENTS, content), names, owner=owner)
     for name, content in (("dataset.json", model.opened.dataset_json), ("plans.json", model.opened.plans)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 import socket
@@ -26,6 +25,7 @@ from nnunet_nacl.errors import UserError  # noqa: E402
 from tests.cases.dicom_files import CODES, scan, write_codes, write_series  # noqa: E402
 from tests.cases.folders import REGIONS  # noqa: E402
 from tests.prediction.untrained import calibrate, make_model, make_scans  # noqa: E402
+from tests.review_tables import read_list  # noqa: E402
 
 RAS = ("-orientation", "RAS")
 READERS = {
@@ -156,8 +156,7 @@ def test_what_the_objects_say(tmp_path, model, study) -> None:
 
     report = hd.sr.srread(objects["report"])
     assert (report.SOPClassUID, report.VerificationFlag) == ("1.2.840.10008.5.1.4.1.1.88.33", "UNVERIFIED")
-    with open(tmp_path / "out" / "review.csv", encoding="utf-8") as file:
-        (row,) = csv.DictReader(file)
+    (row,) = read_list(tmp_path / "out")
     groups = report.content.get_volumetric_roi_measurement_groups()
     assert len(groups) == 2
     for number, (name, group) in enumerate(zip(("anterior", "posterior"), groups), 1):
@@ -278,8 +277,7 @@ def test_series_of_a_study_are_scans_of_one_list_and_a_bad_one_costs_only_itself
     shutil.move(tmp_path / "third", study / "third")
     codes = write_codes(tmp_path / "codes.json")
     assert predict(model, study, tmp_path / "out", "-codes", codes, *RAS) == 1
-    with open(tmp_path / "out" / "review.csv", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_list(tmp_path / "out")
     assert {row["case"][:2] for row in rows[:2]} == {"1_", "2_"} and rows[2]["case"].startswith("4_")
     assert f"third/{broken.name}: its voxels cannot be read" in rows[2]["problem"]
     assert len(list((tmp_path / "out" / "dicom").iterdir())) == 4

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from nnunet_nacl.calibration.dice_estimate import Prediction
 from nnunet_nacl.cases.ensemble_members import member_names
-from nnunet_nacl.cases.review_list import PredictedCase, in_order, review_csv_text, volume_text
+from nnunet_nacl.cases.review_list import PredictedCase, in_order, review_csv_texts, volume_text
 from nnunet_nacl.cases.review_row import CaseReview, StructureReview
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text
@@ -51,10 +51,10 @@ def test_empty_predictions_of_scans_without_anything_come_last():
     assert [r.case for r in in_order(reviews, predicted)] == ["missed", "seen", "healthy"]
     unknown = {case: PredictedCase(one, one, (math.nan,)) for case in predicted}
     assert [r.case for r in in_order(reviews, unknown)] == ["healthy", "missed", "seen"]
-    header, *rows = review_csv_text(reviews, ["p"], predicted=predicted).splitlines()
+    header, *rows = review_csv_texts(reviews, ["p"], predicted=predicted)[0].splitlines()
     column = header.split(",").index("s0 present_probability")
     assert [line.split(",")[column] for line in rows] == ["0.9", "0.6", "0.1"]
-    assert "present_probability" not in review_csv_text(reviews, ["p"], predicted=unknown)
+    assert "present_probability" not in "".join(review_csv_texts(reviews, ["p"], predicted=unknown))
 
 
 def test_rows_survive_json():
@@ -70,27 +70,47 @@ def test_the_spread_is_the_sample_standard_deviation():
     assert review().structures[0].volume_sd is None
 
 
+def texts(*args, **options) -> tuple[list[str], list[str]]:
+    """Lines of review.csv and of review_details.csv."""
+    review, details = review_csv_texts(*args, **options)
+    return review.splitlines(), details.splitlines()
+
+
 def test_csv():
-    lines = review_csv_text([review('a "b", c')], ["p"], {"d": "d.npz is missing"}).splitlines()
-    assert lines[0] == (
-        "rank,case,empty,empty_structures,problem,lowest_expected_dice,mean_foreground_entropy,"
+    lines, details = texts([review('a "b", c')], ["p"], {"d": "d.npz is missing"})
+    assert lines == ["rank,case,problem,s0 volume_ml", '1,"a ""b"", c",,2.0', ",d,d.npz is missing,"]
+    assert details[0] == (
+        "rank,case,empty,empty_structures,lowest_expected_dice,mean_foreground_entropy,"
         "mean_foreground_confidence,mean_foreground_mutual_information,n_members,s0 expected_dice,s0 members_dice,"
-        "s0 volume_ml,s0 expected_volume_ml,s0 volume_sd_ml,s0 volume_min_ml,s0 volume_max_ml,s0 pieces,"
+        "s0 expected_volume_ml,s0 volume_sd_ml,s0 volume_min_ml,s0 volume_max_ml,s0 pieces,"
         "s0 largest_piece,s0 max_probability"
     )
-    assert lines[1] == '1,"a ""b"", c",no,,,0.5,0.7,0.8,,1,0.5,,2.0,2.5,,,,1,1.0,0.9'
-    assert lines[2] == ",d,,,d.npz is missing" + 15 * ","
-    header, row = review_csv_text([review(members=(1.0, 3.0))], ["p", "q"]).splitlines()
+    assert details[1] == '1,"a ""b"", c",no,,0.5,0.7,0.8,,1,0.5,,2.5,,,,1,1.0,0.9'
+    assert details[2] == ",d" + 16 * ","
+    _, (header, row) = texts([review(members=(1.0, 3.0))], ["p", "q"])
     assert header.endswith("s0 pieces,s0 largest_piece,s0 max_probability,s0 volume_ml p,s0 volume_ml q")
-    assert row.endswith(",2.0,2.5,1.41421,1.0,3.0,1,1.0,0.9,1.0,3.0")
-    found = review_csv_text([review("a"), review("b")], ["p"], reasons={"a": ["odd", "torn"], "b": []}).splitlines()
-    assert found[0].startswith("rank,case,empty,empty_structures,problem,flag,reasons,")
-    assert found[1].startswith("1,a,no,,,yes,odd; torn,") and found[2].startswith("2,b,no,,,no,,")
+    assert row.endswith(",2.5,1.41421,1.0,3.0,1,1.0,0.9,1.0,3.0")
+    found, _ = texts([review("a"), review("b")], ["p"], reasons={"a": ["odd", "torn"], "b": []})
+    assert found[0] == "rank,case,flag,reasons,problem,s0 volume_ml"
+    assert found[1].startswith("1,a,yes,odd; torn,") and found[2].startswith("2,b,no,,")
+
+
+def test_what_is_predicted_stands_beside_the_volume():
+    one = {"a": PredictedCase((Prediction(0.81, 0.7, 0.9),), (Prediction(2.1, 1.5, 3.123456789),), (0.97,))}
+    (header, row), (more, values) = texts([review()], ["p"], predicted=one, reasons={"a": []})
+    assert header == (
+        "rank,case,flag,reasons,problem,s0 predicted_dice,s0 predicted_dice_low,s0 predicted_dice_high,"
+        "s0 volume_ml,s0 predicted_volume_low_ml,s0 predicted_volume_high_ml,s0 present_probability"
+    )
+    assert row == "1,a,no,,,0.81,0.7,0.9,2.0,1.5,3.12346,0.97"
+    found = dict(zip(more.split(","), values.split(",")))
+    assert (found["lowest_predicted_dice"], found["s0 predicted_volume_ml"]) == ("0.81", "2.1")
 
 
 def test_no_cell_is_a_formula():
-    lines = review_csv_text([review("=cmd|' /C calc'!A0")], ["p"], {"-1+1": "@x"}).splitlines()
-    assert lines[1].startswith("1,'=cmd|") and lines[2].startswith(",'-1+1,,,'@x")
+    for lines in texts([review("=cmd|' /C calc'!A0")], ["p"], {"-1+1": "@x"}):
+        assert lines[1].startswith("1,'=cmd|") and lines[2].startswith(",'-1+1,")
+    assert texts([review()], ["p"], {"-1+1": "@x"})[0][2].startswith(",'-1+1,'@x")
 
 
 def test_members_are_named_by_what_differs(tmp_path):

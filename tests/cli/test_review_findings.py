@@ -12,6 +12,7 @@ from nnunet_nacl.cli.main import main
 from nnunet_nacl.documents.map_file import read_record
 from tests.cases.folders import write_image, write_prediction
 from tests.cases.predictions import SPACING_MM, predictions_in
+from tests.review_tables import read_list
 from tests.show.html_check import Page
 
 SHAPE = (4, 16, 16)
@@ -71,7 +72,7 @@ def test_from_calibrate_to_the_list_and_the_page(learned, predict, tmp_path):
         _, probs, segmentation = make_case(rng, *kind)
         write_prediction(new, name, probs, segmentation, SPACING_MM)
     run("review", "-i", new, "-o", tmp_path / "out", "-map", path, "-threshold", 0.1)
-    rows = {row["case"]: row for row in table(tmp_path / "out" / "review.csv")}
+    rows = {row["case"]: row for row in read_list(tmp_path / "out")}
     present = {case: float(row["lesion present_probability"]) for case, row in rows.items()}
     assert present["healthy"] < 0.3 and present["false"] < 0.5 < min(present["found"], present["both"])
     assert present["missed"] > present["healthy"] and "organ present_probability" not in rows["false"]
@@ -101,8 +102,8 @@ def test_what_was_calibrated_before_is_not_asked_about(learned, tmp_path):
     folder, path = learned
     run("review", "-i", folder, "-o", tmp_path / "calibrated", "-map", path, "--save_probabilities")
     run("review", "-i", tmp_path / "calibrated", "-o", tmp_path / "again", "-map", path)
-    assert "lesion present_probability" in table(tmp_path / "calibrated" / "review.csv")[0]
-    row = table(tmp_path / "again" / "review.csv")[0]
+    assert "lesion present_probability" in read_list(tmp_path / "calibrated")[0]
+    row = read_list(tmp_path / "again")[0]
     assert "lesion present_probability" not in row and "lesion predicted_dice" in row
     assert {one["real_probability"] for one in table(tmp_path / "again" / "findings.csv")} == {""}
 
@@ -114,7 +115,7 @@ def test_decided_labels_have_presence_and_findings_whose_reality_nobody_learned(
     run("review", "-i", folder, "-o", tmp_path / "out", "-map", path, "-decide", rule)
     printed = capsys.readouterr().out
     assert "learned on nnU-Net's own labels: of decided ones findings.csv gives no real_probability" in printed
-    rows = table(tmp_path / "out" / "review.csv")
+    rows = read_list(tmp_path / "out")
     assert all(0 < float(row["lesion present_probability"]) < 1 for row in rows)
     assert all((row["organ predicted_dice"] != "") == (rule == "dice") for row in rows)
     assert all(float(row["organ predicted_volume_ml"]) > 0 for row in rows)
@@ -127,11 +128,11 @@ def test_a_structure_has_a_threshold_of_its_own(learned, tmp_path, capsys):
     capsys.readouterr()
     run("review", "-i", folder, "-o", tmp_path / "usual", "-map", path)
     assert "that nine in ten held-out cases exceeded is a reason to look (organ 1, lesion 0." in capsys.readouterr().out
-    flagged = ["predicted Dice of lesion" in row["reasons"] for row in table(tmp_path / "usual" / "review.csv")]
+    flagged = ["predicted Dice of lesion" in row["reasons"] for row in read_list(tmp_path / "usual")]
     assert 0 < sum(flagged) <= 4 and len(flagged) == 24
     arguments = ("-map", path, "-threshold", "0", "lesion=1")
     run("review", "-i", folder, "-o", tmp_path / "own", *arguments)
-    reasons = [row["reasons"] for row in table(tmp_path / "own" / "review.csv")]
+    reasons = [row["reasons"] for row in read_list(tmp_path / "own")]
     assert sum("predicted Dice of lesion" in one for one in reasons) > 10
     assert not any("predicted Dice of organ" in one for one in reasons)
     asked = json.loads((tmp_path / "own" / "prediction.json").read_text())["threshold"]

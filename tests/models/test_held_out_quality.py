@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import shutil
@@ -26,6 +25,7 @@ from nnunet_nacl.cli.main import main
 from nnunet_nacl.documents.map_file import read_record
 from tests.cases.folders import CLASSES_WITH_IGNORE, REGIONS, random_case, write_image, write_prediction
 from tests.cases.predictions import SPACING_MM, predictions_in
+from tests.review_tables import read_list
 
 VALUES = ("expected_dice", "dice", "expected_volume", "true_volume")
 
@@ -140,9 +140,7 @@ def run(*arguments, status=0) -> None:
     assert main([*map(str, arguments), "-np", "1"]) == status
 
 
-def rows_of(folder) -> list[dict[str, str]]:
-    with open(folder / "review.csv", encoding="utf-8-sig", newline="") as file:
-        return list(csv.DictReader(file))
+rows_of = read_list
 
 
 @pytest.mark.parametrize("labels", [None, REGIONS], ids=["classes", "regions"])

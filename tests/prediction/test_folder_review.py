@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import os
@@ -35,6 +34,7 @@ from tests.cases.folders import (
 )
 from tests.cases.predictions import SHAPE, SPACING_MM, empty_prediction, reviewed
 from tests.processes import WARM, full_disk, run_warm
+from tests.review_tables import read_list
 
 VOXEL_ML = np.prod(SPACING_MM) / 1000
 ALL = ("confidence", "entropy", "margin")
@@ -53,8 +53,7 @@ def entropy(probs):
     return -(probs * np.log(np.where(probs > 0, probs, 1))).sum(0) / np.log(len(probs))
 
 
-def rows(output, errors="strict"):
-    return list(csv.DictReader((output / "review.csv").open(errors=errors)))
+rows = read_list
 
 
 @pytest.fixture
@@ -323,7 +322,7 @@ def test_nothing_of_other_predictions_stays(predict, tmp_path):
 
 def test_what_a_user_keeps_in_a_folder_is_never_replaced(predict, tmp_path):
     folder = predict()
-    for name in ("index.html", "review.csv", "case_0.nii.gz", "dataset.json"):
+    for name in ("index.html", "review.csv", "review_details.csv", "case_0.nii.gz", "dataset.json"):
         out = tmp_path / f"with_{name}"
         (out / "review").mkdir(parents=True)
         (out / name).write_bytes(b"mine")

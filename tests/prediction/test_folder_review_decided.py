@@ -27,8 +27,8 @@ from tests.cases.folders import (
 )
 from tests.cases.predictions import SHAPE, SPACING_MM, reviewed
 
-LISTS = {"dataset.json", "plans.json", "decision.json", "review_args.json", "prediction.json", "review.csv"}
-LISTS |= {"index.html", "review"}
+LISTS = {"dataset.json", "plans.json", "decision.json", "review_args.json", "prediction.json"}
+LISTS |= {"index.html", "review.csv", "review_details.csv", "review"}
 
 
 def write_truths(folder: Path, cases: int = 3, labels: dict | None = None, seed: int = 0) -> Path:

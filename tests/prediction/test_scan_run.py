@@ -39,6 +39,7 @@ from tests.prediction.untrained import (
     write_scan,
 )
 from tests.processes import children, is_alive
+from tests.review_tables import read_list
 from tests.show.html_check import Page
 
 
@@ -62,8 +63,7 @@ def predict(model: Path, scans: Path, output: Path, *arguments: object, here: tu
 
 
 def rows(output: Path) -> list[dict[str, str]]:
-    with open(output / "review.csv", encoding="utf-8", errors="surrogateescape") as file:
-        return list(csv.DictReader(file))
+    return read_list(output, errors="surrogateescape")
 
 
 @pytest.fixture(scope="module")
@@ -373,7 +373,9 @@ def test_a_scan_of_a_size_beyond_the_training_is_predicted_when_asked_for(tmp_pa
     np.testing.assert_array_equal(answer.segmentation, segmentations(tmp_path / "out")["scan_0"])
 
 
-@pytest.mark.parametrize("name", ["scan_0.nii.gz", "index.html", "review.csv", "dataset.json", "maps/a.txt"])
+@pytest.mark.parametrize(
+    "name", ["scan_0.nii.gz", "index.html", "review.csv", "review_details.csv", "dataset.json", "maps/a.txt"]
+)
 def test_a_folder_of_the_user_is_left_alone(tmp_path, model, scans, name, capsys) -> None:
     """Whatever its subfolders are called; nnU-Net's own record of its arguments makes it none of ours either."""
     out = tmp_path / "out"
@@ -457,7 +459,8 @@ def test_a_stopped_run_goes_on_and_leaves_nothing_half_written(tmp_path, model, 
     assert all((out / "review" / name).stat().st_mtime_ns == when for name, when in kept.items())
     assert not list(out.rglob(".*")) and len(rows(out)) == 12
     assert predict(model, scans, tmp_path / "whole") == 0
-    assert digests(out)["review.csv"] == digests(tmp_path / "whole")["review.csv"]
+    for name in ("review.csv", "review_details.csv"):
+        assert digests(out)[name] == digests(tmp_path / "whole")[name]
 
 
 def test_a_full_disk_is_a_problem_of_each_scan(tmp_path, model, scans, monkeypatch, capsys) -> None:
