@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
-from nnunet_nacl.calibration.effect import certain_background, relabelled
+from nnunet_nacl.calibration.effect import CertainBackground, certain_background, relabelled
 from nnunet_nacl.calibration.likelihood import Voxels
 from tests.calibration.problems import chosen, drawn_from
 
@@ -73,3 +73,4 @@ def test_what_no_map_changes_is_counted():
     p = 1 / (1 + math.exp(14))
     assert found.voxels == 0.75 and found.expected_volume == pytest.approx(3 * p / (3 * p + 0.5))
     assert certain_background([of([[0.0]], [0])]).voxels == 0
+    assert certain_background([]) == CertainBackground(0, 0)

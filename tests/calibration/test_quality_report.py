@@ -97,3 +97,5 @@ def test_bad_arguments_are_named():
         aurc([1, 2], [0.5])
     with pytest.raises(ValueError, match="in \\[0, 1\\], got \\[2\\]"):
         workload([1], [0.5], 0.5, shares=[2])
+    with pytest.raises(ValueError, match="-0.1"):
+        workload([1], [0.5], 0.5, shares=[0.5, -0.1])
