@@ -135,7 +135,8 @@ DOCS_REQUIREMENTS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.6", "mkdocstrings[pyt
 setup(
     name="nnunet_nacl",
     version=read_version(),
-    description="Calibrated-loss trainers for nnU-Net v2 (NACL and its peers), and tools that measure calibration",
+    description="See which nnU-Net v2 segmentations to check: calibrated confidence for your trained model, your "
+    "segmentations unchanged.",
     long_description=read_readme(),
     long_description_content_type="text/markdown",
     author="The nnunet_nacl authors",
@@ -145,9 +146,10 @@ setup(
         "Paper": "https://doi.org/10.1016/j.media.2025.103501",
         "nnU-Net": "https://github.com/MIC-DKFZ/nnUNet",
     },
-    keywords=["nnU-Net", "medical image segmentation", "calibration", "uncertainty", "NACL"],
+    keywords=["nnU-Net", "medical image segmentation", "calibration", "uncertainty", "quality control", "NACL"],
     classifiers=[
         "Development Status :: 4 - Beta",
+        "Environment :: Console",
         "Intended Audience :: Healthcare Industry",
         "Intended Audience :: Science/Research",
         "Operating System :: OS Independent",
@@ -155,6 +157,7 @@ setup(
         "Programming Language :: Python :: 3 :: Only",
         *(f"Programming Language :: Python :: 3.{minor}" for minor in range(10, 15)),
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Scientific/Engineering :: Image Processing",
         "Topic :: Scientific/Engineering :: Medical Science Apps.",
         "Typing :: Typed",
     ],

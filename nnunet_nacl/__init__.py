@@ -1,4 +1,4 @@
-"""Networks whose confidence can be trusted: calibrating losses, trainers for nnU-Net v2, and calibration metrics.
+"""Calibrated confidence for nnU-Net v2: maps for trained models, calibrating losses and trainers, calibration metrics.
 
 The losses can be used without nnU-Net::
 
@@ -10,7 +10,7 @@ This module is imported whenever Python starts in an environment that has the pa
 imports nothing: the losses, and PyTorch with them, are loaded when they are first asked for.
 """
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 TYPE_CHECKING = False  # typing itself takes longer to import than Python may take longer to start
 if TYPE_CHECKING:

@@ -204,6 +204,12 @@ def test_only_the_demo_and_the_backbones_need_their_extras(sources: Path) -> Non
     )
 
 
+def test_the_summary_is_the_readmes_first_sentence(sources: Path) -> None:
+    readme = (sources / "README.md").read_text(encoding="utf-8")
+    text = " ".join(re.sub(r"\[([^\]]+)\]\([^)]*\)", r"\1", readme).split())
+    assert text.startswith(f"# nnunet_nacl {metadata.metadata('nnunet_nacl')['Summary']} ")
+
+
 def test_the_long_description_has_no_relative_links(sources: Path) -> None:
     text = metadata.metadata("nnunet_nacl").get_payload() or metadata.metadata("nnunet_nacl")["Description"]
     assert "(`docs/reference/losses.md`)" in text

@@ -16,6 +16,7 @@ from nnunet_nacl.cli.options import (
 )
 
 HELP = "calibrate a trained model on its held-out cases; its segmentations stay as they are"
+COMMON_FLAGS = "-d -c -tr -f -m -i -gt -o -groups -device -np --verbose".split()
 
 _DESCRIPTION = """\
 Fits a map of the probabilities to cases that the network was not trained on: log-odds against the background become

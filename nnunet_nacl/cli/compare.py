@@ -13,12 +13,14 @@ from nnunet_nacl.cli.options import add_groups, add_processes, add_threshold, nu
 from nnunet_nacl.errors import UserError
 
 HELP = "compare trainers, ensembles or any predictions on the same cases: tables, statistics, ranks and figures"
+COMMON_FLAGS = "-tr -i -d -c -f -gt -o -groups --allow-missing --no_gallery".split()
 
 _DESCRIPTION = """\
 Compares segmentation (DSC, HD95) and calibration (ECE, CECE, NLL, Brier on six masks) on the same cases, with paired
 differences to the first entry, their 95 % bootstrap intervals over patients, Wilcoxon tests with Holm's correction, and
-ranks. Makes one page of it: findings in words, tables, figures and a gallery of cases. An entry is
+ranks. Makes one page of it: findings in words, tables, figures and a gallery of cases.
 
+An entry is
   -tr TRAINER   a trained model, named as to nnU-Net (with -d and -c), or the path of its model folder: the cases of its
                 validations, measured by our trainers, by `nnunet_nacl evaluate --predict`, or here from npz files.
                 +calibrated behind it takes them through the maps of `nnunet_nacl calibrate`, each case through one that

@@ -16,6 +16,7 @@ from nnunet_nacl.cli.options import (
 )
 
 HELP = "measure segmentation and calibration of a validated model or of a folder of predictions"
+COMMON_FLAGS = "-d -tr -c -f --predict -map -device -o -np --csv".split()
 
 _DESCRIPTION = """\
 Measures how well predictions segment and how far their confidence can be trusted: Dice, HD95, ASSD, ECE, CECE, ACE,
@@ -53,7 +54,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("pred_folder", nargs="?", help="folder with the predictions")
     add_files(parser, "in pred_folder or up to two levels above")
     add_model(parser)
-    add("--predict", action="store_true", help="predict the validation cases of -d first; see below")
+    add("--predict", action="store_true", help="predict the validation cases of -d first")
     add("-chk", metavar="NAME", default="checkpoint_final.pth", help="for --predict (default: %(default)s)")
     add_inference(parser, "--predict")
     add("-o", metavar="FILE", help="output file, must end with .json")

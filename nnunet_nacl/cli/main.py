@@ -1,7 +1,8 @@
 """`nnunet_nacl`: parses the command line and hands it to the module of the subcommand.
 
 A subcommand is a module of this package with `HELP` (one line), `configure(parser)` (its arguments) and `run(args)`
-(the work; returns the exit status). Heavy imports belong inside `run`: the help of the whole needs every module.
+(the work; returns the exit status); `COMMON_FLAGS` where its help is longer than a screen (see `brief_help`). Heavy
+imports belong inside `run`: the help of the whole needs every module.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 import nnunet_nacl
+from nnunet_nacl.cli.brief_help import add_brief_help
 from nnunet_nacl.errors import UserError
 
 _NAMES = "calibrate campaign compare demo doctor evaluate export import predict prepare review trainers"
@@ -27,7 +29,9 @@ Calibrated confidence for nnU-Net v2: calibrate trained models, list the scans t
 Training and prediction stay nnU-Net's own commands, for example
   nnUNetv2_train 4 3d_fullres 0 -tr nnUNetTrainerNACL"""
 
-EPILOG = "`nnunet_nacl SUBCOMMAND -h` explains a subcommand. Research software: not for clinical use."
+EPILOG = """\
+`nnunet_nacl SUBCOMMAND -h` explains a subcommand (--help-all in full, where -h is short).
+Research software: not for clinical use."""
 
 
 def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
@@ -44,13 +48,17 @@ def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     first = argv[0] if argv else None
     for name in [first] if first in SUBCOMMANDS else SUBCOMMANDS:
         module = import_module(SUBCOMMANDS[name])
+        common = getattr(module, "COMMON_FLAGS", None)
         subparser = subparsers.add_parser(
             name,
             help=module.HELP,
             description=module.HELP,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
+            add_help=common is None,
         )
+        if common is not None:
+            add_brief_help(subparser, common)
         module.configure(subparser)
         if name == first:
             _check_flags(subparser, argv[1:])

@@ -16,6 +16,7 @@ from nnunet_nacl.cli.options import (
 )
 
 HELP = "predict scans and list those to look at first"
+COMMON_FLAGS = "-i -o -d -m -c -tr -f -threshold -maps -decide -device --continue_prediction".split()
 
 _DESCRIPTION = """\
 Does what nnUNetv2_predict does, by nnU-Net's own networks, preprocessing, sliding window and export, and says in the
@@ -24,7 +25,7 @@ same pass which scans need a look, and where. No npz is written.
 OUT is a folder as nnUNetv2_predict leaves it, and in it
   index.html       the list with a picture of every scan through its least certain place: open it in a browser
   review.csv       the list: reasons to look, predicted Dice, volume and presence of each structure
-  review_details.csv  all else that was measured, in the same rows (columns of both: nnunet_nacl review -h)
+  review_details.csv  all else that was measured, in the same rows (columns of both: nnunet_nacl review --help-all)
   findings.csv     connected parts of structures such as lesions: place, size, how probably each is real (-findings)
   prediction.json  model, hashes of checkpoints and calibration map, settings, what could not be done
   maps/SCAN/       with -maps: images of the uncertainty, to lay over the scan
@@ -53,7 +54,7 @@ Exit status: 0; 1 if some scans could not be done; 2 if nothing could. Research 
 
 examples:
   nnunet_nacl predict -i scans -o out -d 4 -c 3d_fullres
-  nnunet_nacl predict -i scans -o out -d 4 -c 3d_fullres -tr nnUNetTrainerNACL -f 0 1 2 3 4 -threshold 0.8 -maps
+  nnunet_nacl predict -i scans -o out -d 4 -c 3d_fullres -f 0 1 -threshold 0.8
   nnunet_nacl predict -i scans -o out -m MODEL_FOLDER -decide dice -device cpu
 """
 
@@ -69,7 +70,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="folder of images named SCAN_0000, SCAN_0001, ... (channels), or of DICOM series",
     )
-    add("-o", metavar="OUT", required=True, help="output folder")
+    add("-o", metavar="OUT", required=True, help="output folder; open index.html there")
     model = parser.add_mutually_exclusive_group(required=True)
     model.add_argument("-d", metavar="DATASET", help="data set of the model, name or number (with -c)")
     model.add_argument("-m", metavar="FOLDER", help="the model's folder, TRAINER__PLANS__CONFIGURATION, instead")

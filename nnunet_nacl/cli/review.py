@@ -17,13 +17,16 @@ from nnunet_nacl.cli.options import (
 )
 
 HELP = "list the cases to look at first; calibrate and decide saved predictions, write uncertainty maps"
+COMMON_FLAGS = "-i -o -map -decide -maps -findings -threshold -np --overwrite".split()
 
 _DESCRIPTION = """\
-For folders of predictions with probabilities (nnUNetv2_predict ... --save_probabilities, or a validation folder of
-nnUNetv2_train ... --npz). OUT becomes a folder as nnU-Net writes it: segmentations in the format and geometry of the
+Lists the cases to look at first, from predictions with probabilities: folders of nnUNetv2_predict ...
+--save_probabilities, or a validation folder of nnUNetv2_train ... --npz. No ground truth is needed.
+
+OUT becomes a folder as nnU-Net writes it: segmentations in the format and geometry of the
 predictions, dataset.json and plans.json. Beside them lie review.csv, one row a case, those with the lowest expected
 Dice first, empty predictions before all, review_details.csv, all else that was measured in the same rows, and
-index.html, the same list with pictures. No ground truth is needed.
+index.html, the same list with pictures.
 
 The segmentations are those that were predicted. With a calibration map (-map, of `nnunet_nacl calibrate`) the
 probabilities are calibrated, and Dice and volume of every structure are predicted from what the map learned on held-out
@@ -101,7 +104,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "-maps",
         metavar="MAP",
         nargs="*",
-        help="write maps, see below (no name: confidence, entropy, margin, and mutual_information for several folders)",
+        help="write maps (no name: confidence, entropy, margin, and mutual_information for several folders)",
     )
     add("-dtype", choices=("uint8", "float32"), default="uint8", help="of the maps (default: %(default)s, 255 = 1)")
     add_findings(parser)

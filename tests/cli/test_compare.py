@@ -234,7 +234,7 @@ def test_missing_environment_is_named(monkeypatch, tmp_path, capsys):
 
 def test_help_teaches(capsys):
     with pytest.raises(SystemExit) as stop:
-        main(["compare", "-h"])
+        main(["compare", "--help-all"])
     text = capsys.readouterr().out
     assert stop.value.code == 0
     for part in ("examples:", "--allow-missing", "first entry", "comparison.json", "LABEL="):
