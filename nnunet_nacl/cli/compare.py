@@ -18,7 +18,7 @@ COMMON_FLAGS = "-tr -i -d -c -f -gt -o -groups --allow-missing --no_gallery".spl
 _DESCRIPTION = """\
 Compares segmentation (DSC, HD95) and calibration (ECE, CECE, NLL, Brier on six masks) on the same cases, with paired
 differences to the first entry, their 95 % bootstrap intervals over patients, Wilcoxon tests with Holm's correction, and
-ranks. Makes one page of it: findings in words, tables, figures and a gallery of cases.
+ranks. Makes one page of it: the difference that matters on top, tests, tables, figures and a gallery of cases below.
 
 An entry is
   -tr TRAINER   a trained model, named as to nnU-Net (with -d and -c), or the path of its model folder: the cases of its

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from nnunet_nacl.show.values import format_number, format_signed
 
-__all__ = ["Finding", "key_findings", "verdicts"]
+__all__ = ["Finding", "headline", "key_findings", "verdicts"]
+
+_CALIBRATION = "ECE:predicted"  # what is known in use, too
+_MAIN = (_CALIBRATION, "Dice")
 
 # Of overlap, and of calibration where it can be compared with the literature, where it matters in use, and everywhere.
 _QUESTIONS = (
@@ -47,15 +50,54 @@ class Finding:
     detail: str = ""
 
 
+def headline(data: Mapping[str, Any], dataset: Mapping[str, Any]) -> list[str]:
+    """The difference that matters on a data set, in at most three sentences.
+
+    They name the method with the lowest ECE where a structure is predicted, by how much, and what happens to Dice; and
+    they say where nothing differs, or nothing is tested.
+
+    Args:
+        data: Content of comparison.json.
+        dataset: One of its data sets.
+    """
+    values = _ranked_means(data, dataset, _CALIBRATION)
+    if not values:
+        return ["There are too few values to name a leader."]
+    labels, reference = {t["name"]: t["label"] for t in data["trainers"]}, data["trainers"][0]["name"]
+    better = data["columns"][_CALIBRATION]["better"]
+    leading = _leading(values, better)
+    others = {name: entry for name, entry in values.items() if name != reference}
+    other = _leading(others, better)[0]  # whose differences are named; the leader, unless that is the reference
+    error, dice = (_statistic(data, dataset["name"], column, other) for column in (_CALIBRATION, "Dice"))
+    verdicts_here = {
+        row["verdict"] for row in data["statistics"] if row["dataset"] == dataset["name"] and row["column"] in _MAIN
+    }
+    have = f"the lowest calibration error where a structure is predicted: ECE {_shown(values[leading[0]])}"
+    if len(leading) > 1:
+        text = f"{_together(labels[name] for name in leading)} have {have}, equal to three decimals"
+    elif leading[0] == reference:
+        text = f"{labels[reference]}, the reference, has {have}; next is {labels[other]}, {_shown(values[other])}"
+    else:
+        text = f"{labels[other]} has {have}"
+        text += f", against {_shown(values[reference])} of {labels[reference]}" if reference in values else ""
+    level = f"{data['settings']['confidence'] * 100:g} % interval"
+    found = [f"{text}{_difference(error, level)}."]
+    if dice is not None and dice["difference"] is not None:
+        means = f"{format_number(dice['mean'])}, against {format_number(dice['mean_reference'])} of {labels[reference]}"
+        found.append(f"The Dice of {labels[other]} is {means}{_difference(dice, level)}.")
+    if verdicts_here == {"untested"}:
+        found.append("Nothing is tested, because there are too few cases; so few make the intervals too narrow.")
+    elif verdicts_here == {"none"}:
+        found.insert(0, f"The tests show no difference to {labels[reference]}, neither in this ECE nor in Dice.")
+    return found
+
+
 def key_findings(data: Mapping[str, Any], dataset: Mapping[str, Any]) -> list[Finding]:
     """Which method leads in what on a data set, and by how much over the reference."""
     found, leaders = [], {}
     for column, question in _QUESTIONS:
-        means = dataset["means"].get(column, {})
-        values = {
-            t["name"]: means[t["name"]] for t in data["trainers"] if t["ranked"] and means.get(t["name"], {}).get("n")
-        }
-        if len(values) < 2 or any(entry["mean"] is None for entry in values.values()):
+        values = _ranked_means(data, dataset, column)
+        if not values:
             continue
         leading = _leading(values, data["columns"][column]["better"])
         found.append(_finding(data, dataset, column, question, values, leading))
@@ -83,6 +125,34 @@ def verdicts(data: Mapping[str, Any], dataset: Mapping[str, Any]) -> list[Findin
     return result
 
 
+def _ranked_means(data, dataset, column: str) -> dict[str, Mapping[str, Any]]:
+    """Of the methods that are ranked; empty where there are no two to compare, or one lacks its mean."""
+    means = dataset["means"].get(column, {})
+    values = {
+        t["name"]: means[t["name"]] for t in data["trainers"] if t["ranked"] and means.get(t["name"], {}).get("n")
+    }
+    return {} if len(values) < 2 or any(entry["mean"] is None for entry in values.values()) else values
+
+
+def _shown(entry: Mapping[str, Any]) -> str:
+    return format_number(entry["mean"])
+
+
+def _together(labels: Iterable[str]) -> str:
+    *first, last = labels
+    return f"{', '.join(first)} and {last}"
+
+
+def _difference(row: Mapping[str, Any] | None, level: str) -> str:
+    """The difference of a row with its interval, in brackets; empty where there is none."""
+    if row is None or row["difference"] is None:
+        return ""
+    text = f" (difference {format_signed(row['difference'])}"
+    if None not in (row["low"], row["high"]):
+        text += f", {level} {format_signed(row['low'])} to {format_signed(row['high'])}"
+    return f"{text})"
+
+
 def _leading(values: Mapping[str, Mapping[str, Any]], better: str) -> list[str]:
     """The best, and those whose mean looks the same."""
     best = (max if better == "higher" else min)(values, key=lambda name: values[name]["mean"])
@@ -102,7 +172,7 @@ def _finding(
     detail = f"{shown} ({interval}{entry['n']} cases)."
     reference = data["trainers"][0]["name"]
     if len(leading) > 1:
-        together = f"{', '.join(labels[name] for name in leading[:-1])} and {labels[leading[-1]]}"
+        together = _together(labels[name] for name in leading)
         return Finding(question, together, f"{detail} Equal to three decimals.")
     others = {name: entry for name, entry in values.items() if name != best}
     second = _leading(others, data["columns"][column]["better"])[0]

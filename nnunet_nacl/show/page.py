@@ -15,7 +15,8 @@ from nnunet_nacl.documents.results import MASK_NOTES, MASKS
 from nnunet_nacl.files import write_atomically
 from nnunet_nacl.metrics.calibration_error import MASK_METRICS
 from nnunet_nacl.show.drawing import LOWEST_CONFIDENCE, confidence_scale
-from nnunet_nacl.show.findings import key_findings, verdicts
+from nnunet_nacl.show.figure_choice.standard import MAIN_DIFFERENCES
+from nnunet_nacl.show.findings import headline, key_findings, verdicts
 from nnunet_nacl.show.gallery import Gallery, make_gallery
 from nnunet_nacl.show.predicted_dice import PREDICTED_DICE
 from nnunet_nacl.show.presence_table import PRESENCE
@@ -79,6 +80,8 @@ def make_page(
 
 def _render(data: Mapping[str, Any], figures: Sequence[Mapping[str, Any]], galleries: Sequence[Gallery]) -> str:
     tables = [_table(table) for table in data["tables"]]
+    main = {figure["dataset"]: figure for figure in figures if figure["id"].startswith(MAIN_DIFFERENCES)}
+    figures = [figure for figure in figures if figure not in main.values()]
     used = {column["mask"] for column in data["columns"].values()}
     evaluation = data["settings"]["evaluation"]
     return render_page(
@@ -86,7 +89,13 @@ def _render(data: Mapping[str, Any], figures: Sequence[Mapping[str, Any]], galle
         data=data,
         date=f"{datetime.fromisoformat(data['created']):%Y-%m-%d}",
         findings=[
-            {"dataset": dataset["name"], "leaders": key_findings(data, dataset), "verdicts": verdicts(data, dataset)}
+            {
+                "dataset": dataset["name"],
+                "headline": headline(data, dataset),
+                "figure": main.get(dataset["name"]),
+                "leaders": key_findings(data, dataset),
+                "verdicts": verdicts(data, dataset),
+            }
             for dataset in data["datasets"]
         ],
         tested=any(row["p_holm"] is not None for row in data["statistics"]),

@@ -108,6 +108,7 @@ def _comparison(model, models, labels, cases, folds, rng, hostile: bool) -> dict
         "HD95_mm": column("HD95 (mm)", "lower", "HD95_mm"),
         "ECE:foreground": column("ECE foreground", "lower", "ECE", "foreground"),
         "ECE:all": column("ECE all", "lower", "ECE", "all"),
+        "ECE:predicted": column("ECE predicted", "lower", "ECE", "predicted"),
     }
     values = {c: {t: rng.uniform(0.1, 0.9, len(cases)).round(4).tolist() for t in models} for c in columns}
     means = {

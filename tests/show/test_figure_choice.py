@@ -17,6 +17,7 @@ from tests.comparison.synthetic import make_comparison, make_dataset
 
 THREE = {"nnUNetTrainer": 1.0, "nnUNetTrainerCE": 1.5, "nnUNetTrainerNACL": 2.5}
 IDS = [
+    "main_differences",
     "reliability_foreground",
     "reliability_predicted",
     "reliability_all",
@@ -55,6 +56,9 @@ def test_every_figure_says_what_it_shows():
     assert f"ECE union {comparison.mean(dataset, 'ECE:union', 'nnUNetTrainerCE'):.3f}" in alt["scatter"]
     assert f"total {comparison.ranks['sum']['nnUNetTrainer']['total']:.0f}" in alt["rank_sum"]
     assert "NACL better by" in alt["differences"]
+    for text in ("ECE predicted: ", "DSC: "):
+        assert alt["main_differences"].count(text) == alt["differences"].count(text) == 1
+    assert "HD95" in alt["differences"] and "HD95" not in alt["main_differences"]
     assert len(re.findall(r"[A-Z][a-zA-Z0-9 ]* -?\d+\.\d", alt["relative_difference"])) == 8
 
 
@@ -70,7 +74,7 @@ def test_relative_difference_of_the_two_that_are_asked_for():
 def test_several_data_sets_have_their_own_figures():
     datasets = [make_dataset(THREE, cases=6, name=f"Dataset00{i}_Made", seed=i) for i in (1, 2, 3)]
     pictures = {picture.id: picture for picture in standard_figures(make_comparison(THREE, datasets=datasets))}
-    assert len(pictures) == 3 * 6 + 4 and "scatter_Dataset002_Made" in pictures
+    assert len(pictures) == 3 * 7 + 4 and "scatter_Dataset002_Made" in pictures
     assert pictures["scatter_Dataset002_Made"].dataset == "Dataset002_Made" and pictures["rank_sum"].dataset is None
     assert "Dataset003_Made 0." in pictures["radar_dice"].alt  # an axis per data set
     two = {picture.id: picture for picture in standard_figures(make_comparison(THREE, datasets=datasets[:2]))}
@@ -116,8 +120,8 @@ def test_the_notes_stand_on_every_figure_also_with_too_few_cases_for_any_interva
         assert "Only-fold-zero" in text, picture.id
         drawn = " ".join(re.findall("<text[^>]*>([^<]*)</text>", text))
         assert "1 case" in drawn and not re.search(r"\b(nan|inf)\b", f"{drawn} {picture.alt} {picture.caption}".lower())
-        if picture.id == "differences":
-            assert picture.alt.count("not tested") == 6
+        if picture.id.endswith("differences"):
+            assert picture.alt.count("not tested") == {"differences": 6, "main_differences": 2}[picture.id]
 
 
 def test_training_shares_are_found_by_their_names(tmp_path):

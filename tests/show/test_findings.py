@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nnunet_nacl.show.findings import key_findings, verdicts
+from nnunet_nacl.show.findings import headline, key_findings, verdicts
 from tests.show.study import column
 
 
@@ -35,6 +35,53 @@ def comparison(means: dict[str, list[float | None]], statistics=(), better=None)
 
 def sentences(data) -> list[str]:
     return [f"{f.question}: {f.answer}, {f.detail}" for f in key_findings(data, data["datasets"][0])]
+
+
+def opening(means, statistics=()) -> list[str]:
+    data = comparison(means, statistics)
+    for row in data["statistics"]:
+        values = means[row["column"]]
+        row |= {"mean_reference": values[0], "mean": values["abc".index(row["trainer"])]}
+    return headline(data, data["datasets"][0])
+
+
+MEANS = {"ECE:predicted": [0.10, 0.05, 0.07], "Dice": [0.80, 0.79, 0.85]}
+BEST = [
+    ("ECE:predicted", "b", -0.05, -0.0614, -0.04, 9, "better", 0.0004),
+    ("Dice", "b", -0.01, -0.02, 0.004, 9, "none", 0.4),
+]
+
+
+def test_the_opening_names_the_lowest_calibration_error_and_what_happens_to_dice():
+    assert opening(MEANS, BEST) == [
+        "B has the lowest calibration error where a structure is predicted: ECE 0.050, against 0.100 of A"
+        " (difference −0.050, 90 % interval −0.061 to −0.040).",
+        "The Dice of B is 0.790, against 0.800 of A (difference −0.010, 90 % interval −0.020 to +0.004).",
+    ]
+
+
+def test_the_opening_says_where_nothing_is_tested_or_nothing_differs():
+    untested = [(*row[:3], None, None, 3, "untested", None) for row in BEST]
+    *_, dice, last = opening(MEANS, untested)
+    assert dice.endswith("(difference −0.010).") and last.startswith("Nothing is tested") and "few cases" in last
+    same = [(*row[:6], "none", 0.4) for row in BEST]
+    first, *more = opening(MEANS, same)
+    assert first == "The tests show no difference to A, neither in this ECE nor in Dice." and len(more) == 2
+
+
+def test_the_opening_where_the_reference_leads_where_two_do_and_where_nobody_does():
+    rows = [
+        ("ECE:predicted", "c", 0.02, 0.01, 0.03, 9, "worse", 0.01),
+        ("Dice", "c", 0.05, 0.0, 0.1, 9, "better", 0.01),
+    ]
+    first, dice = opening({**MEANS, "ECE:predicted": [0.05, 0.09, 0.07]}, rows)
+    assert first.startswith("A, the reference, has the lowest") and first.endswith(
+        "ECE 0.050; next is C, 0.070 (difference +0.020, 90 % interval +0.010 to +0.030)."
+    )
+    assert dice.startswith("The Dice of C is 0.850, against 0.800 of A")
+    [text] = opening({"ECE:predicted": [0.05, 0.0501, 0.07]})
+    assert text.startswith("A and B have the lowest") and text.endswith("ECE 0.050, equal to three decimals.")
+    assert opening({"ECE:predicted": [0.05, None, None]}) == ["There are too few values to name a leader."]
 
 
 def test_the_best_is_named_with_its_interval_and_the_difference_to_the_reference():

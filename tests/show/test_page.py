@@ -72,6 +72,8 @@ def test_it_says_what_was_compared_and_how(read, study):
         "What it is.",
         "Means over cases.",
         "tables/all.csv",
+        "The difference in short",
+        "has the lowest calibration error where a structure is predicted: ECE 0.",
         "best mean Dice",
         "Lowest calibration error",
         "3 mm",
@@ -79,7 +81,7 @@ def test_it_says_what_was_compared_and_how(read, study):
     ):
         assert text in read.text, text
     assert "A line from 0 to 1." in [image["alt"] for image in read.all("img")]
-    assert len(re.findall(r"<strong>0\.\d{3}</strong><span class=\"hidden\"> best</span>", study.page)) == 4
+    assert len(re.findall(r"<strong>0\.\d{3}</strong><span class=\"hidden\"> best</span>", study.page)) == 5
     assert 'class="notes"' not in study.page
 
 
@@ -109,8 +111,32 @@ def test_no_name_turns_the_page_the_other_way(study):
     assert "CE \\u202eevil\\u2066" in Page(study.page).text and "half a pair: \\ud800" in study.page
 
 
-def test_notes_come_first(hostile):
-    assert [text for level, text in hostile.headings if level == 2][0] == "Read this first"
+def test_it_opens_with_the_difference_and_folds_what_explains_it(hostile, hostile_study):
+    assert [text for level, text in hostile.headings if level == 2] == [
+        "The difference in short",
+        "Read this before you use the numbers: 1 note",
+        "Who leads in what, and tests",
+        "What was compared, and how",
+        "Tables",
+        "Figures",
+        "Cases",
+        "How to read the numbers",
+    ]
+    unfolded = re.sub("<details>.*?</details>", "", hostile_study.page, flags=re.DOTALL)
+    assert "calibration error where a structure is predicted" in unfolded and "images of the cases" in unfolded
+    for text in ("all.csv", "Wilcoxon", "Lowest calibration error", "Bootstrap draws", "left out: "):
+        assert text in hostile_study.page and text not in unfolded, text
+
+
+def test_the_first_figure_stands_beside_the_sentences_and_nowhere_else(study):
+    [figure], [dataset] = study.data["figures"], study.data["datasets"]
+    first = figure | {"id": "main_differences", "dataset": dataset["name"], "alt": "What differs."}
+    study.write(figures=[first, figure])
+    make_page(study.data, study.out, gallery=False)
+    page = Page(study.page)
+    check(page)
+    assert [image["alt"] for image in page.all("img")] == ["What differs.", "A line from 0 to 1."]
+    assert study.page.index("What differs.") < study.page.index("<details>")
 
 
 def test_the_least_comparison_makes_a_page(study):
@@ -146,8 +172,8 @@ def test_the_quality_of_cases_has_a_section_of_its_own(study):
         *("Tables", "All of it", "Figures", "A figure", "Quality of each case"),
         *("quality", "workload_Dataset999_Synthetic", "presence", "Predicted Dice"),
     ]
-    assert len(page.all("details")) == len(page.all("summary")) == 1
-    assert "#quality" in [link["href"] for link in page.all("a")] and "No method here has learned" not in page.text
+    assert len(page.all("details")) == len(page.all("summary")) == 7
+    assert "No method here has learned" not in page.text
 
 
 def test_several_data_sets(study):
@@ -160,7 +186,7 @@ def test_several_data_sets(study):
     check(page)
     for text in ("All of it: Dataset998_Other", "3 methods on Dataset999_Synthetic, Dataset998_Other", "CE: case_99"):
         assert text in page.text
-    assert [text for _, text in page.headings].count("Dataset998_Other") == 2  # findings and cases
+    assert [text for _, text in page.headings].count("Dataset998_Other") == 3  # opening, findings and cases
 
 
 def test_what_is_put_into_words_about_tests_follows_the_comparison(study):

@@ -15,6 +15,7 @@ pytestmark = pytest.mark.skipif(
 
 ORDER = "[...document.querySelectorAll('table.sortable tbody tr')].map(row => row.cells[0].textContent)"
 SORTED = "[...document.querySelectorAll('table.sortable thead th')].map(header => header.getAttribute('aria-sort'))"
+UNFOLD = "document.querySelectorAll('details').forEach(part => part.open = true)"
 STATUS = "document.getElementById('sort-status').textContent"
 
 
@@ -40,8 +41,29 @@ def running(tmp_path_factory):
 
 @pytest.fixture
 def browser(running, page) -> Browser:
-    running.open(page)
-    return running
+    return unfolded(running, page)
+
+
+def unfolded(browser: Browser, page, **options) -> Browser:
+    """The page with all its parts open."""
+    browser.open(page, **options)
+    browser.run(UNFOLD)
+    return browser
+
+
+def test_parts_are_folded_until_they_are_asked_for(browser, page):
+    browser.open(page)
+    shown = "document.querySelector('table.sortable').checkVisibility()"
+    assert browser.run("document.querySelectorAll('details[open]').length") == 0 and not browser.run(shown)
+    browser.run("document.querySelectorAll('summary')[0].focus()")
+    browser.press("Enter")
+    assert browser.run("document.querySelectorAll('details[open]').length") == 1
+    browser.run("document.getElementById('tables').click()")
+    assert browser.run(shown)
+    browser.run("window.dispatchEvent(new Event('beforeprint'))")
+    assert browser.run("document.querySelectorAll('details:not([open])').length") == 0, "paper has all of it"
+    browser.run("window.dispatchEvent(new Event('afterprint'))")
+    assert browser.run("document.querySelectorAll('details[open]').length") == 2
 
 
 def test_it_loads_without_complaint_and_asks_for_nothing(browser):
@@ -52,7 +74,7 @@ def test_it_loads_without_complaint_and_asks_for_nothing(browser):
 
 @pytest.mark.parametrize("width", [1280, 360])
 def test_no_picture_is_broken(browser, page, width):
-    browser.open(page, width=width)
+    unfolded(browser, page, width=width)
     pictures = browser.run("[...document.images].map(i => [i.naturalWidth, i.clientWidth, i.alt])")
     assert len(pictures) >= 13 and all(natural > 0 and shown > 0 and alt for natural, shown, alt in pictures)
 
@@ -64,11 +86,12 @@ def test_proportions_are_kept(browser):
 
 @pytest.mark.parametrize("width", [1280, 360])
 def test_only_tables_and_figures_scroll_sideways(browser, page, width):
-    browser.open(page, width=width)
+    unfolded(browser, page, width=width)
     assert browser.run("document.documentElement.scrollWidth") <= width
     outside = browser.run("""[...document.body.querySelectorAll('*')].filter(
         e => !e.closest('.scroll, .hidden, .skip') && e.getBoundingClientRect().right > innerWidth + 1).length""")
     assert outside == 0
+    browser.run("new Promise(done => setTimeout(done, 100))")  # until the page has heard that its parts are open
     stops = browser.run("""[...document.querySelectorAll('.scroll')].filter(
         e => (e.scrollWidth > e.clientWidth + 1) !== (e.tabIndex === 0)).length""")
     assert stops == 0, "what scrolls can be reached by keyboard, what does not scroll is no stop"
@@ -109,18 +132,18 @@ def test_missing_values_stay_at_the_end_and_text_sorts_as_text(browser):
 
 def test_intervals_sort_by_their_lower_end_and_empty_cells_stay_at_the_end(browser):
     column = ORDER.replace("cells[0]", "cells[{}]")
-    click(browser, 5)
-    assert browser.run(column.format(5)) == ["[-0.10, 0.20]", "[-0.02, 0.10]", "[+0.10, +0.20]"]
+    click(browser, 6)
+    assert browser.run(column.format(6)) == ["[-0.10, 0.20]", "[-0.02, 0.10]", "[+0.10, +0.20]"]
     for expected in (["better", "worse", ""], ["worse", "better", ""]):
-        click(browser, 6)
-        assert browser.run(column.format(6)) == expected
+        click(browser, 7)
+        assert browser.run(column.format(7)) == expected
 
 
 def test_fingers_hit_what_they_aim_at(browser, page):
     browser.call("Emulation.setTouchEmulationEnabled", enabled=True)
     try:
-        browser.open(page, width=360)
-        sizes = browser.run("""[...document.querySelectorAll('button, nav a')].map(
+        unfolded(browser, page, width=360)
+        sizes = browser.run("""[...document.querySelectorAll('button, summary')].map(
             e => (b => [b.width, b.height])(e.getBoundingClientRect()))""")
     finally:
         browser.call("Emulation.setTouchEmulationEnabled", enabled=False)
@@ -128,7 +151,7 @@ def test_fingers_hit_what_they_aim_at(browser, page):
 
 
 def test_the_name_of_the_row_stays_while_a_table_scrolls(browser, page):
-    browser.open(page, width=360)
+    unfolded(browser, page, width=360)
     left, width = browser.run("""(table => {
         table.parentElement.scrollLeft = 300;
         const box = table.tBodies[0].rows[2].cells[0].getBoundingClientRect();
@@ -159,7 +182,7 @@ def test_without_scripts_all_is_there_but_sorting(browser, page):
     hint = "document.getElementById('sort-hint').getBoundingClientRect().height"
     with_scripts = browser.run("document.querySelector('main').innerText.length")
     assert browser.run(hint) > 0
-    browser.open(page, scripts=False)
+    unfolded(browser, page, scripts=False)
     try:
         assert browser.run("document.querySelectorAll('button').length") == 0
         assert browser.run("document.querySelector('main').innerText.length") >= with_scripts - 250

@@ -23,7 +23,10 @@ from nnunet_nacl.show.reliability import draw_reliability
 from nnunet_nacl.show.scatter import draw_scatter
 from nnunet_nacl.show.text_table import number
 
-__all__ = ["standard_figures"]
+__all__ = ["MAIN_DIFFERENCES", "standard_figures"]
+
+MAIN_DIFFERENCES = "main_differences"
+"""How the id of the figure begins that the page opens with."""
 
 _RELIABILITY = ("foreground", "predicted", "all")
 _DIFFERENCES = (*RANK_METRICS, "ECE:predicted", "NLL:dilated")
@@ -35,9 +38,10 @@ def standard_figures(comparison: Comparison, relative: tuple[str, str] | None = 
     """The figures in the order in which they are read; with several data sets, most of them for each."""
     relative = relative or (comparison.names[0], comparison.ranked[-1])
     for dataset in comparison.datasets:
+        yield from _differences(comparison, dataset, MAIN_DIFFERENCES, ("ECE:predicted", "Dice"))
         for mask in _RELIABILITY:
             yield _reliability(comparison, dataset, mask)
-        yield from _differences(comparison, dataset)
+        yield from _differences(comparison, dataset, "differences", _DIFFERENCES)
         yield _scatter(comparison, dataset)
         yield _relative(comparison, dataset, relative)
     yield _radar(comparison, "Dice")
@@ -78,12 +82,14 @@ def _by_patient(dataset: Dataset, rows: Sequence[np.ndarray]) -> np.ndarray:
     return result
 
 
-def _differences(comparison: Comparison, dataset: Dataset) -> Iterator[DescribedFigure]:
+def _differences(
+    comparison: Comparison, dataset: Dataset, kind: str, columns: Sequence[str]
+) -> Iterator[DescribedFigure]:
     titles, reference = comparison.columns_of(dataset), comparison.entries[0].label
     found = {(row.column, row.trainer): row for row in comparison.tests(dataset)}
     others = [name for name in comparison.ranked if name != comparison.names[0]]
     rows, sentences = [], []
-    for column_id in _DIFFERENCES:
+    for column_id in columns:
         column = titles[column_id]
         metric, shown = column.unitless_title, [found[column_id, name] for name in others]
         for row in shown:
@@ -107,7 +113,7 @@ def _differences(comparison: Comparison, dataset: Dataset) -> Iterator[Described
     alt = f"Paired differences to {reference}, with p (Holm) below 0.05. {'; '.join(sentences)}."
     draw = partial(draw_differences, rows, reference=reference)
     title = f"Differences to {reference}"
-    yield describe(comparison, dataset, "differences", title, caption, alt, draw, intervals=True)
+    yield describe(comparison, dataset, kind, title, caption, alt, draw, intervals=True)
 
 
 def _scatter(comparison: Comparison, dataset: Dataset) -> DescribedFigure:

@@ -62,6 +62,14 @@
       }
     }
   };
+  document.addEventListener("toggle", update, true); // it does not bubble
   window.addEventListener("load", update);
   window.addEventListener("resize", update);
+  // On paper nothing can be unfolded.
+  let closed = [];
+  window.addEventListener("beforeprint", () => {
+    closed = [...document.querySelectorAll("details:not([open])")];
+    closed.forEach((one) => (one.open = true));
+  });
+  window.addEventListener("afterprint", () => closed.forEach((one) => (one.open = false)));
 })();
