@@ -10,7 +10,8 @@ _DESCRIPTION = """\
 Trains stock nnU-Net (Dice + CE), plain CE and NACL on the same data, schedule and optimiser, and compares how far their
 confidence can be trusted, as trained and calibrated afterwards. Every step is a command of nnU-Net's or of this
 package, shown as it is run; the last are `nnunet_nacl calibrate`, `compare` and, where there are few new scans,
-`predict`, which ends in a list of those to look at, with a page.
+`predict`. It ends with what was gained in three sentences and two pages to open: the comparison, and the new scans,
+those to look at first.
 
 Without --data or --download the data are made here: virtual brains from the ICBM152 template (a template, not
 patients), whose true label probabilities are known. That needs `pip install 'nnunet_nacl[demo]'`, no network, and takes

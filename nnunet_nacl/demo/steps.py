@@ -21,7 +21,11 @@ from nnunet_nacl.demo.decathlon_download import download_task
 from nnunet_nacl.demo.options import DemoSettings, TrainingProgress, schedule_of
 from nnunet_nacl.demo.small_network import SMALL_SUFFIX, add_small_configuration, parent_configuration
 from nnunet_nacl.demo.virtual_brains import MASK_RADIUS_MM, TASK_NAME, write_virtual_brains
+from nnunet_nacl.documents.comparison_file import COMPARISON_FILE
+from nnunet_nacl.json_files import read_json
+from nnunet_nacl.prediction.review_lists import PAGE as REVIEW_PAGE
 from nnunet_nacl.registration import ENVIRONMENT_VARIABLE, bridge_folder
+from nnunet_nacl.show.findings import gained
 from nnunet_nacl.show.page import PAGE_NAME
 
 _SUBJECTS = (24, 4)
@@ -92,9 +96,9 @@ class _Demo:
         truth = None if task.probabilities is None else self._measure(task.probabilities)
         calibrated = self._calibrate()
         folder = self._compare(truth, calibrated)
-        new_scans = self._predict(calibrated[0]) if calibrated else []
+        review, later = self._predict(calibrated[0]) if calibrated else (None, [])
         if folder.is_dir():
-            self._close(folder, truth, new_scans)
+            self._close(folder, truth, review, later)
         return folder
 
     def _introduce(self, task_folder: Path) -> None:
@@ -229,21 +233,21 @@ class _Demo:
         self._show([compare])
         return folder
 
-    def _predict(self, model: CampaignModel) -> list[Command]:
-        """New scans, predicted by a calibrated model, with the list of those to look at; the command, if many."""
+    def _predict(self, model: CampaignModel) -> tuple[Path | None, list[Command]]:
+        """New scans, predicted by a calibrated model: their page, or the command if they are many."""
         scans = self.folder / "nnUNet_raw" / self.dataset / "imagesTs"
         output = self.folder / "predictions" / f"{self.dataset}__{model.trainer}__{self.configuration}"
         more = ["-device", self.settings.device, "--continue_prediction"]
         predict = command("nnunet_nacl", "predict", "-i", scans, "-o", output, *model.arguments(), *more)
         if not 0 < len(list(scans.glob("*_0000.*"))) <= _FEW_SCANS:
-            return [predict]
+            return None, [predict]
         self._show([predict])
-        return []
+        return output / REVIEW_PAGE, []
 
-    def _close(self, folder: Path, truth: Path | None, new_scans: list[Command]) -> None:
-        """What was made, what it shows, and what to type next."""
-        trainers = self.settings.trainers
-        print("\nReliability diagrams:", *sorted((folder / "figures").glob("reliability_*.png")), sep="\n  ")
+    def _close(self, folder: Path, truth: Path | None, review: Path | None, later: list[Command]) -> None:
+        """What was gained, what to type next, and the pages to open."""
+        trainers, comparison = self.settings.trainers, read_json(folder / COMPARISON_FILE)
+        print("", *gained(comparison, comparison["datasets"][0]), sep="\n")
         if truth is not None:
             print(
                 "The true probabilities show what a perfectly calibrated network reaches: the foreground is chosen by "
@@ -253,10 +257,12 @@ class _Demo:
             print("The trainers differ in schedule or optimiser, not only in their loss.")
         print(
             "One training each, on a short schedule: this shows the workflow, it does not rank the methods.\n\n"
-            f"A page to read the comparison on: {folder / PAGE_NAME}\n"
-            f"Next: {'segmentations of new scans. These' if new_scans else 'your own data. Further'} commands need "
+            f"Next: {'segmentations of new scans. These' if later else 'your own data. Further'} commands need "
             f"nnU-Net's folders:\n$ {export_line(self.environment)}",
-            *(f"$ {one.shown()}" for one in new_scans),
+            *(f"$ {one.shown()}" for one in later),
+            "\nPages, to open in a browser:",
+            *([] if review is None else [f"  new scans, those to look at first: {review}"]),
+            f"  comparison: {folder / PAGE_NAME}",
             sep="\n",
         )
 

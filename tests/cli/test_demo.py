@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +22,8 @@ def test_help_names_defaults_and_examples(capsys):
         main(["demo", "--help"])
     assert caught.value.code == 0
     text = capsys.readouterr().out
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    assert all("about 10 minutes on two CPU cores" in told for told in (readme, text))
     for part in ("--data", "--download", "2d_small", "not\npatients", "nnunet_nacl demo --download Task04_Hippocampus"):
         assert part in text
 

@@ -134,8 +134,12 @@ class FakeNnunet:
 
     def compare(self, arguments):
         self.compared.append(arguments)
-        (Path(arguments.o) / "figures").mkdir(parents=True, exist_ok=True)
-        (Path(arguments.o) / "figures" / "reliability_foreground.png").touch()
+        Path(arguments.o).mkdir(parents=True, exist_ok=True)
+        names = [*arguments.tr, *([] if arguments.i is None else arguments.i)]
+        trainers = [{"name": name, "label": name.split("_")[0], "ranked": "=" not in name} for name in names]
+        content = {"settings": {"confidence": 0.95}, "trainers": trainers, "columns": {}, "statistics": []}
+        content["datasets"] = [{"name": DATASET, "means": {}}]
+        (Path(arguments.o) / "comparison.json").write_text(json.dumps(content))
 
 
 @pytest.fixture
@@ -193,7 +197,7 @@ def test_the_stock_commands_run_in_order(demo, nnunet, capsys):
     for command in (command for wave in nnunet.waves for command in wave):
         assert f"$ {command}\n" in output
     assert "$ export nnUNet_raw=" in output and "not patients" in output
-    assert str(folder / "figures" / "reliability_foreground.png") in output
+    assert f"  comparison: {folder / 'report.html'}" in output
 
 
 def test_one_bar_counts_the_epochs_of_all_trainings(demo, nnunet, capsys):
@@ -201,7 +205,7 @@ def test_one_bar_counts_the_epochs_of_all_trainings(demo, nnunet, capsys):
     assert " 0/6 " in capsys.readouterr().err  # two epochs of three trainers
 
 
-def test_the_end_is_a_comparison_of_the_trainings_and_the_truth(demo, nnunet, capsys):
+def test_the_end_is_a_comparison_of_the_trainings_and_the_truth(demo, nnunet, tmp_path, capsys):
     folder = demo()
     (compared,) = nnunet.compared
     trainers = [*TRAINERS, *(f"{trainer}+calibrated+decided" for trainer in TRAINERS)]
@@ -219,7 +223,10 @@ def test_the_end_is_a_comparison_of_the_trainings_and_the_truth(demo, nnunet, ca
     assert nnunet.evaluated == [*TRAINERS, "TrueProbabilities"]
     assert Path(compared.o) == folder
     assert compared.unranked == ["true probabilities"]  # what knows the truth is no competitor
-    assert f"A page to read the comparison on: {folder / 'report.html'}" in capsys.readouterr().out
+    *_, scans, page = capsys.readouterr().out.splitlines()
+    assert page == f"  comparison: {folder / 'report.html'}"
+    predicted = tmp_path / "demo" / "predictions" / f"{DATASET}__{TRAINERS[0]}__2d_small"
+    assert scans == f"  new scans, those to look at first: {predicted / 'index.html'}"
 
 
 def test_other_data_have_no_truth_and_need_no_evaluation(demo, nnunet, tmp_path):
@@ -310,8 +317,9 @@ def test_the_end_is_the_review_list_of_new_scans_by_a_calibrated_model(demo, nnu
     for i in range(10):  # eleven scans are not predicted in passing
         (tmp_path / f"demo/nnUNet_raw/Dataset090_VirtualBrains/imagesTs/{i}_0000.nii.gz").touch()
     demo()
-    *_, last = capsys.readouterr().out.splitlines()
+    *_, last, _, heading, page = capsys.readouterr().out.splitlines()
     assert len(nnunet.predicted) == 1 and last == f"$ {predict}"
+    assert heading.startswith("Pages") and page.startswith("  comparison: ")
 
 
 def test_what_cannot_be_calibrated_is_compared_without(demo, nnunet, capsys):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nnunet_nacl.show.findings import headline, key_findings, verdicts
+from nnunet_nacl.show.findings import gained, headline, key_findings, verdicts
 from tests.show.study import column
 
 
@@ -38,11 +38,16 @@ def sentences(data) -> list[str]:
 
 
 def opening(means, statistics=()) -> list[str]:
+    data = with_means(means, statistics)
+    return headline(data, data["datasets"][0])
+
+
+def with_means(means, statistics) -> dict:
     data = comparison(means, statistics)
     for row in data["statistics"]:
         values = means[row["column"]]
         row |= {"mean_reference": values[0], "mean": values["abc".index(row["trainer"])]}
-    return headline(data, data["datasets"][0])
+    return data
 
 
 MEANS = {"ECE:predicted": [0.10, 0.05, 0.07], "Dice": [0.80, 0.79, 0.85]}
@@ -82,6 +87,21 @@ def test_the_opening_where_the_reference_leads_where_two_do_and_where_nobody_doe
     [text] = opening({"ECE:predicted": [0.05, 0.0501, 0.07]})
     assert text.startswith("A and B have the lowest") and text.endswith("ECE 0.050, equal to three decimals.")
     assert opening({"ECE:predicted": [0.05, None, None]}) == ["There are too few values to name a leader."]
+
+
+def test_what_was_gained_after_training_comes_before_the_other_methods():
+    data = with_means(MEANS, BEST)
+    assert gained(data, data["datasets"][0]) == opening(MEANS, BEST), "nothing was calibrated"
+    data["trainers"][1]["name"] = "a+calibrated+decided"
+    data["datasets"][0]["means"] = {}
+    for row in data["statistics"]:
+        row["trainer"] = "a+calibrated+decided"
+    first, second = gained(data, data["datasets"][0])
+    assert first == (
+        "Without another training, calibration and the decision for Dice took A from 0.100 to 0.050 in ECE "
+        "where a structure is predicted, and from 0.800 to 0.790 in Dice."
+    )
+    assert second == "There are too few values to name a leader."
 
 
 def test_the_best_is_named_with_its_interval_and_the_difference_to_the_reference():
