@@ -16,6 +16,8 @@
 # Every environment gets PyTorch anew: from the package index on Linux with its CUDA libraries, several gigabytes each.
 # PIP_FIND_LINKS or PIP_EXTRA_INDEX_URL, as pip knows them, can name a place that has builds for the CPU.
 set -uo pipefail
+[ -z "${NNUNET_MAIN:-}" ] || NNUNET_MAIN=$(realpath "$NNUNET_MAIN")
+[ -z "${WHEEL:-}" ] || WHEEL=$(realpath "$WHEEL")
 cd "$(dirname "$0")/.."
 work=$(mktemp -d)
 chmod 755 "$work"  # tests give up root's rights, and go on as a user who may read but not write
