@@ -46,7 +46,7 @@ run() { # PYTHON NNUNET FOLDER [ARGUMENTS OF PYTEST]
         "$python" -m venv "$folder/.venv" &&
             "$folder/.venv/bin/pip" install -q --upgrade "$requirement" "$WHEEL" &&
             (cd "$folder" && .venv/bin/pip check && .venv/bin/nnunet_nacl --version && .venv/bin/nnunet_nacl doctor &&
-                .venv/bin/nnunet_nacl trainers)
+                .venv/bin/nnunet_nacl trainers > /dev/null)
         return
     fi
     mkdir "$folder" && git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$folder" &&
