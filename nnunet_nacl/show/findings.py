@@ -131,7 +131,7 @@ def key_findings(data: Mapping[str, Any], dataset: Mapping[str, Any]) -> list[Fi
 
 
 def verdicts(data: Mapping[str, Any], dataset: Mapping[str, Any]) -> list[Finding]:
-    """What was tested better, worse and neither, for each method against the reference."""
+    """What was tested better, worse and neither, for each method against the reference that has a test at all."""
     reference = data["trainers"][0]["label"]
     result = []
     for trainer in data["trainers"][1:]:
@@ -141,7 +141,7 @@ def verdicts(data: Mapping[str, Any], dataset: Mapping[str, Any]) -> list[Findin
             if row:
                 groups.setdefault(row["verdict"], []).append(data["columns"][column]["title"])
         parts = [f"{word} {', '.join(groups[key])}" for key, word in _VERDICTS.items() if key in groups]
-        if parts:
+        if groups.keys() - {"untested"}:
             result.append(Finding(f"{trainer['label']} against {reference}", "; ".join(parts)))
     return result
 
