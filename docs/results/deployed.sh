@@ -63,8 +63,13 @@ groups=(${GROUPS_REGEX:+-groups "$GROUPS_REGEX"})
 mkdir -p "$values"
 if wanted folds; then
     [ -f "$model/calibration_map.json" ] || nnunet_nacl calibrate -d "$id" -c "$configuration" -tr "$trainer" \
-        -f "${folds[@]}" -device "$device" "${groups[@]}" > "$values/calibrate.txt"
-    cp "$model/calibration_map.json" "$values/"
+        -f "${folds[@]}" -device "$device" "${groups[@]}"
+    python - "$model" "$values" <<'COPY' # without the place of this machine
+import json, pathlib, sys
+model, values = map(pathlib.Path, sys.argv[1:])
+content = json.loads((model / "calibration_map.json").read_text(encoding="utf-8")) | {"source": model.name}
+(values / "calibration_map.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+COPY
     [ -f "$values/folds/cases.csv" ] || python "$here/deployed.py" "$model" "$values/folds" -f "${folds[@]}"
     [ -f "$values/folds/needed.csv" ] || python "$here/cases_needed.py" "$model" "$values/folds/needed.csv" \
         -f "${folds[@]}" "${groups[@]}"
