@@ -181,8 +181,8 @@ def labels(folders: Sequence[Path]) -> str:
     """What a decision changes: Dice, HD95, structures that are missed or invented."""
     lines = []
     for title, _, _, rows in _each(folders, "labels"):
-        wide = rows.pivot_table("Dice", ["network", "case", "patient", "structure"], "labels", dropna=False)
-        wide = wide.reset_index("patient").dropna(subset=["patient"])
+        # of a case the mean over its structures: one that was invented has no Dice once it is gone
+        wide = rows.groupby(["network", "case", "patient", "labels"])["Dice"].mean().unstack().reset_index("patient")
         for rule, own in rows.groupby("labels", sort=False):
             there, found = own["true volume"] > 0, own["volume"] > 0
             change = (
