@@ -21,11 +21,14 @@ from nnunet_nacl.metrics.detection import auroc, binary_brier, false_alarms
 
 DRAWS = 1000
 SETS = {
-    "folds": ("folds", "fold_", "single networks, folds"),
-    "single": ("outer", "single_", "single networks, outer"),
-    "average": ("outer", "average", "average of five, outer"),
+    "folds": ("folds", "fold_", "folds"),
+    "single": ("outer", "single_", "single, outer"),
+    "average": ("outer", "average", "average, outer"),
 }
 """Name of a set of predictions: its folder, what its networks' names begin with, and its title."""
+
+SHOWN = ("folds", "average")
+"""Sets in the tables."""
 
 BAD = {"Dataset004_Hippocampus": 0.8, "Dataset027_ACDC": 0.8, "Dataset028_EMIDEC": 0.3}
 """A scan is bad where the true Dice of a structure is below; a structure that is missed or invented has 0."""
@@ -85,7 +88,8 @@ def share(inside: pd.Series) -> str:
 
 def _each(folders: Sequence[Path], name: str) -> Iterator[tuple[str, str, Path, pd.DataFrame]]:
     for folder in folders:
-        for kind, (_, _, title) in SETS.items():
+        for kind in SHOWN:
+            title = SETS[kind][2]
             if len(rows := rows_of(folder, kind, name)):
                 yield f"{folder.parent.name.partition('_')[2]}, {title}", kind, folder, rows
 
@@ -194,7 +198,7 @@ def labels(folders: Sequence[Path]) -> str:
             )
             counts = [f"{int((there & ~found).sum())}", f"{int((~there & found).sum())}"]
             absent = f"{int((~there).sum())}"
-            lines.append([f"{title}: {rule}", f"{own['Dice'].mean():.4f}", change, f"{own['HD95'].mean():.2f}"])
+            lines.append([f"{title}, {rule}", f"{own['Dice'].mean():.4f}", change, f"{own['HD95'].mean():.2f}"])
             lines[-1] += [counts[0], f"{counts[1]} of {absent}"]
     return table(["labels", "Dice", "change", "HD95 (mm)", "missed", "invented, of absent"], lines)
 
@@ -218,7 +222,7 @@ def slopes(folders: Sequence[Path]) -> str:
 
 
 def needed(folders: Sequence[Path]) -> str:
-    """NLL of maps that were fitted to few patients, against none: mean change, and in how many draws it is lower."""
+    """NLL of maps that were fitted to few patients, against none: mean change in %, and draws in which it is higher."""
     lines = []
     found = {folder: pd.read_csv(folder / "folds" / "needed.csv") for folder in folders}
     sizes = sorted(set().union(*(set(one["patients"]) for one in found.values())))
@@ -226,10 +230,13 @@ def needed(folders: Sequence[Path]) -> str:
         change = values.assign(change=values["NLL"] / values["NLL as trained"] - 1)
         for form, own in change.groupby("form", sort=False):
             by_size = own.groupby("patients")["change"]
-            cells = {n: f"{100 * part.mean():+.1f} % ({100 * (part < 0).mean():.0f} %)" for n, part in by_size}
+            cells = {}
+            for n, part in by_size:
+                worse = "" if (part < 0).all() else f" ({int((part >= 0).sum())} of {len(part)} higher)"
+                cells[n] = f"{100 * part.mean():+.1f}{worse}"
             name = folder.parent.name.partition("_")[2]
             lines.append([f"{name}, {form}", *(cells.get(n, "") for n in sizes)])
-    return table(["NLL all against none (draws in which it is lower)", *map(str, sizes)], lines)
+    return table(["patients", *map(str, sizes)], lines)
 
 
 TABLES: dict[str, Callable[[Sequence[Path]], str]] = {

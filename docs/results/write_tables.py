@@ -77,7 +77,12 @@ def make_table(what: str) -> str:
 
 def renew(text: str) -> str:
     """A page with its tables made anew."""
-    return BLOCK.sub(lambda found: f"{found['line']}\n{make_table(found['what'])}\n", text)
+
+    def made(found: re.Match[str]) -> str:
+        gap = "" if found["table"] or found.end() == len(text) else "\n"  # before what follows a first table
+        return f"{found['line']}\n{make_table(found['what'])}\n{gap}"
+
+    return BLOCK.sub(made, text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
