@@ -105,7 +105,7 @@ def lists(folders: list[Path], path: Path) -> None:
     handles = legend_handles(styles)
     for handle in handles:
         handle.set_marker("")
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(3, len(folders) + 1), frameon=False)
     save_figure(figure, path)
 
 
