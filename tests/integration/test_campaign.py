@@ -48,4 +48,4 @@ def test_what_failed_is_done_by_the_next_run_and_nothing_else(workspace: Workspa
     checkpoint = torch.load(fold / "checkpoint_final.pth", map_location="cpu", weights_only=False)
     assert checkpoint["optimizer_state"]["state"] == {}
     # nnU-Net still takes it
-    workspace.run("nnUNetv2_train", tiny.TASK_ID, "2d", 0, "-tr", GOOD, "-device", "cpu", "--val")
+    workspace.run_warm("nnUNetv2_train", tiny.TASK_ID, "2d", 0, "-tr", GOOD, "-device", "cpu", "--val")
