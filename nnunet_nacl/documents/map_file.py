@@ -266,8 +266,8 @@ def read_map(
         raise UserError(f"{path} has no map of the form {asked}, but {', '.join(content['maps'])}; calibrate again.")
     try:
         found = map_in(content, form)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: {first_line(error)} Calibrate again.") from None
+    except (KeyError, OverflowError, TypeError, ValueError) as error:  # of numbers beyond any float, too
+        raise UserError(f"{path}: {first_line(error).rstrip('.')}. Calibrate again.") from None
     if found.num_structures != len(structures):
         raise UserError(f"{path}: {found.num_structures} slopes for {len(structures)} structures; calibrate again.")
     return found
