@@ -17,18 +17,6 @@ from typing import IO, Any
 
 from nnunet_nacl.errors import UserError
 
-__all__ = [
-    "can_write",
-    "check_writable",
-    "checksum",
-    "remove_leftovers",
-    "replacing",
-    "stamp",
-    "to_csv_text",
-    "to_json_text",
-    "write_atomically",
-]
-
 _TEMPORARY = ".nnunet_nacl.tmp"
 
 

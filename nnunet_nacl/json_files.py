@@ -15,20 +15,6 @@ import numpy as np
 
 from nnunet_nacl.errors import UserError
 
-__all__ = [
-    "NUMBER",
-    "Array",
-    "Optional",
-    "decode",
-    "encode",
-    "first_line",
-    "fits",
-    "mismatch",
-    "one_line",
-    "read_dict",
-    "read_json",
-]
-
 _T = TypeVar("_T")
 _FIX = "give nnU-Net's own file"
 _NOT_SCHEMA = ("cls", "default", "metadata", "serialization", "strict")

@@ -12,8 +12,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-__all__ = ["METHODS", "NAMED_TRAINERS", "PREFIX", "STOCK", "TOKENS", "Method", "Token", "Variant", "loss_settings"]
-
 PREFIX = "nnUNetTrainer"
 
 

@@ -32,8 +32,6 @@ __all__ = [
     "MaxLogitBins",
     "TrainingRecord",
 ]
-__all__ += ["describe_epoch", "read_training_record", "tracked_values"]
-
 MASKS = {"foreground": (1, 3), "predicted": (2, 3), "all": (0, 1, 2, 3)}
 """The groups of voxels that each mask consists of."""
 

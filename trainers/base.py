@@ -31,8 +31,6 @@ from nnunet_nacl_trainers.loss import TrainingLoss
 from nnunet_nacl_trainers.measuring import measured_validation
 from nnunet_nacl_trainers.recording import CalibrationRecorder
 
-__all__ = ["CalibrationTrainer", "HalfwayDecay"]
-
 
 class CalibrationTrainer(nnUNetTrainer):
     """nnU-Net's trainer with the loss and schedule that ``variant`` describes.

@@ -6,8 +6,6 @@ from torch import Tensor, nn
 
 from nnunet_nacl.label_space import LabelSpace
 
-__all__ = ["TrainingLoss"]
-
 
 class TrainingLoss(nn.Module):
     """``voxelwise(logits, target) + weight_dice * dc(logits, target)``.

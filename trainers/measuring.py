@@ -11,8 +11,6 @@ from typing import Any
 from nnunetv2.configuration import default_num_processes
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-__all__ = ["measured_validation"]
-
 
 @contextmanager
 def measured_validation(trainer: nnUNetTrainer) -> Iterator[None]:

@@ -15,8 +15,6 @@ from nnunet_nacl.label_space import LabelSpace
 from nnunet_nacl.metrics.binning import DEFAULT_N_BINS
 from nnunet_nacl.training_record import FLOATS, GROUPS, EpochSums, MaxLogitBins
 
-__all__ = ["LogitObserver"]
-
 _UNCOUNTED = GROUPS  # group of the voxels that are ignored; it is dropped in the end
 _LANES = 128  # copies of each counter on a GPU: most voxels belong to the same one, and would wait for each other
 _BLOCK = 1024  # voxels whose logits are added in single precision before double precision takes over

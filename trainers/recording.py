@@ -33,8 +33,6 @@ from nnunet_nacl_trainers.observation import LogitObserver
 if TYPE_CHECKING:
     from nnunet_nacl_trainers.base import CalibrationTrainer
 
-__all__ = ["CalibrationRecorder"]
-
 DRAWING_SHARE = 0.003
 """At most this share of a training's time goes into pictures of the record, the last one apart.
 

@@ -23,19 +23,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = [
-    "CERTAIN",
-    "CLIP",
-    "CalibrationMap",
-    "clipped",
-    "is_certain",
-    "log_odds",
-    "most_probable",
-    "network_box",
-    "probabilities",
-    "with_total",
-]
-
 CLIP = 15.0
 """Log-odds to the most probable class beyond it count as this far: what lies there is rounding, not knowledge."""
 

@@ -10,8 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["MASK_BITS", "HeldOutCase", "pack", "read_voxels", "unpack"]
-
 MASK_BITS = ("foreground", "union", "dilated", "boundary", "predicted")
 """The bits of a voxel's masks, lowest first; every voxel is in ``all``."""
 

@@ -13,16 +13,6 @@ from nnunet_nacl.calibration.likelihood import Voxels, case_loss
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import one_line
 
-__all__ = [
-    "MOST_PARTS",
-    "CrossFit",
-    "FormScore",
-    "choose",
-    "cross_fit",
-    "forms_for",
-    "parts_of",
-]
-
 RIDGES = {
     "temperature": (RIDGE,),
     "shift": (RIDGE,),

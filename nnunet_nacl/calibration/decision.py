@@ -14,8 +14,6 @@ from nnunet_nacl.calibration.decision_rules import ClassRule, RegionRule, Region
 from nnunet_nacl.metrics.checks import check_chunk, where_true
 from nnunet_nacl.metrics.expected_dice import ExpectedOverlap, blocks_of, check_probs
 
-__all__ = ["MAX_ROUNDS", "Decision", "decide"]
-
 MAX_ROUNDS = 20
 
 Rule = ClassRule | RegionRule

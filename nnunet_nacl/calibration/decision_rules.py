@@ -12,8 +12,6 @@ from torch import Tensor
 from nnunet_nacl.metrics.checks import SUM_TOLERANCE, exceeds, take_columns, where_true
 from nnunet_nacl.metrics.expected_dice import ExpectedOverlap, region_table, sum_inside
 
-__all__ = ["ClassRule", "RegionRule", "Regions"]
-
 Sizes = tuple[np.ndarray, np.ndarray]
 
 

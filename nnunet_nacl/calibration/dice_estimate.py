@@ -32,8 +32,6 @@ import numpy as np
 
 from nnunet_nacl.json_files import Array
 
-__all__ = ["DEFAULT_ALPHA", "Prediction", "StructureEstimate", "patients_needed", "predict_parts"]
-
 DEFAULT_ALPHA = 0.1
 _SLOPE_SD = 0.5  # chosen among a few on validation folds of two data sets
 

@@ -14,8 +14,6 @@ from nnunet_nacl.calibration.calibration_map import CalibrationMap, is_certain, 
 from nnunet_nacl.calibration.likelihood import Voxels
 from nnunet_nacl.metrics.bootstrap import mean_interval
 
-__all__ = ["CertainBackground", "Relabelled", "certain_background", "changes", "relabelled"]
-
 
 def changes(
     before: Mapping[str, Sequence[float]],

@@ -10,8 +10,6 @@ from nnunet_nacl.calibration.calibration_map import CalibrationMap, probabilitie
 from nnunet_nacl.calibration.case_voxels import MASK_BITS, unpack
 from nnunet_nacl.calibration.sampling import Sample
 
-__all__ = ["estimate_values"]
-
 _SMALLEST = float(np.finfo(np.float32).tiny)
 
 

@@ -11,8 +11,6 @@ from scipy.linalg import block_diag
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.likelihood import Voxels, case_loss, case_terms, pool
 
-__all__ = ["AFFINE_FORMS", "FORMS", "MOST_FOR_MATRIX", "RIDGE", "SMALLEST_SLOPE", "Fit", "covariance_of_mean", "fit"]
-
 AFFINE_FORMS = ("temperature", "shift")
 """One slope; one slope and an offset per structure: the same for every label, so that they fit into a checkpoint."""
 

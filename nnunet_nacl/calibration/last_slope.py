@@ -17,8 +17,6 @@ from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.fitting import SMALLEST_SLOPE, covariance_of_mean
 from nnunet_nacl.calibration.likelihood import Voxels, case_loss, case_terms, pool
 
-__all__ = ["LastSlope", "fit_last_slope", "scaled"]
-
 _LEVEL = 0.95
 _MOST_STEPS = 50
 

@@ -13,17 +13,6 @@ from nnunet_nacl.calibration.crossfit import parts_of
 from nnunet_nacl.calibration.dice_estimate import DEFAULT_ALPHA, StructureEstimate, predict_parts
 from nnunet_nacl.calibration.quality_report import Coverage, QualityRows, coverage, mean_absolute_error
 
-__all__ = [
-    "DELIVERED",
-    "SEGMENTATIONS",
-    "SINGLE_NETWORKS",
-    "EstimateCheck",
-    "LearnedQuality",
-    "check_estimate",
-    "check_rows",
-    "predict_dice_parts",
-]
-
 DELIVERED = ("argmax", "decided")
 """Which segmentation a quality is that of: their Dice is not the same, and neither is what it is learned from."""
 SEGMENTATIONS = {"argmax": "nnU-Net's labels", "decided": "decided"}

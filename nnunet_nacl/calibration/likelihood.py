@@ -19,8 +19,6 @@ from torch import Tensor
 
 from nnunet_nacl.calibration.calibration_map import clipped, is_certain, with_total
 
-__all__ = ["Terms", "Voxels", "case_loss", "case_terms", "pool"]
-
 _BLOCK = 1 << 16  # voxels at a time: they stay in the cache
 
 

@@ -20,17 +20,6 @@ from nnunet_nacl.calibration.crossfit import parts_of
 from nnunet_nacl.json_files import Array
 from nnunet_nacl.metrics.detection import auroc, binary_brier, binary_ece
 
-__all__ = [
-    "FEWEST",
-    "LearnedPresence",
-    "LearnedProbability",
-    "ProbabilityCheck",
-    "check_probabilities",
-    "finding_features",
-    "predict_left_out",
-    "presence_features",
-]
-
 FEWEST = 3
 """Patients with a yes, and with a no, without which nothing is learned."""
 

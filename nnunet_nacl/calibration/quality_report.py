@@ -9,22 +9,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = [
-    "FOLDS",
-    "ORDERS",
-    "Coverage",
-    "QualityReport",
-    "QualityRows",
-    "WorkloadRow",
-    "aurc",
-    "compare_orders",
-    "coverage",
-    "mean_absolute_error",
-    "quality_report",
-    "spearman",
-    "workload",
-]
-
 ORDERS = ("expected Dice", "entropy", "confidence", "volume")
 """What cases are ordered by; ``volume``: how unusual the expected volumes are among the cases."""
 FOLDS = "folds"

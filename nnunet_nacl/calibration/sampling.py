@@ -19,8 +19,6 @@ from torch import Tensor
 from nnunet_nacl.calibration.case_voxels import HeldOutCase, unpack
 from nnunet_nacl.calibration.likelihood import Voxels
 
-__all__ = ["Sample", "draw_sample", "most_bytes"]
-
 _DECADES = 6  # uncertainty 1 .. 1e-6
 _BLOCK = 1 << 22
 _PIECE = 1 << 15

@@ -22,8 +22,6 @@ from nnunet_nacl.methods import STOCK
 from nnunet_nacl.registration.grammar import PREFIX, format_name, parse
 from nnunet_nacl.registration.health import check_known, nearest_name
 
-__all__ = ["INSTALL", "NNUNET_FOLDERS", "read_campaign", "read_yaml"]
-
 NNUNET_FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 
 _SOURCES = ("dataset", "challenge", "decathlon")

@@ -14,8 +14,6 @@ from typing import Any
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import read_dict
 
-__all__ = ["STAGES", "CampaignModel", "Grid", "dataset_number", "done_file", "log_file", "nnunet_folder"]
-
 STAGES = ("prepare", "preprocess", "train", "calibrate", "evaluate", "compare")
 """In the order in which they run."""
 

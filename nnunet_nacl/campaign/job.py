@@ -24,8 +24,6 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.json_files import read_dict
 
-__all__ = ["BEAT_S", "state_file"]
-
 BEAT_S = 20.0
 """So often the state of a running job is touched."""
 

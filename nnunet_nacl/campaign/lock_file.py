@@ -11,8 +11,6 @@ from pathlib import Path
 
 from nnunet_nacl.errors import UserError
 
-__all__ = ["locked", "own_gpu"]
-
 
 @contextlib.contextmanager
 def locked(path: Path, taken: str) -> Iterator[list[int]]:

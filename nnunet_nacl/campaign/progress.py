@@ -15,8 +15,6 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.show.text_table import aligned
 
-__all__ = ["progress_of"]
-
 
 @dataclass(frozen=True)
 class Progress:

@@ -16,8 +16,6 @@ from pathlib import Path
 
 from nnunet_nacl.errors import UserError
 
-__all__ = ["Command", "CommandFailed", "export_line", "find_program", "run_side_by_side", "termination_as_interrupt"]
-
 _LAST_LINES = 15
 _POLL_S = 0.5
 _PATIENCE_S = 5.0

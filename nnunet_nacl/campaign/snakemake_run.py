@@ -17,8 +17,6 @@ from nnunet_nacl.campaign.shell_commands import termination_as_interrupt
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text, write_atomically
 
-__all__ = ["CAMPAIGN_FILE", "LOG", "check_engine", "run_engine", "submission_errors", "write_campaign"]
-
 CAMPAIGN_FILE = "campaign.json"
 LOG = "logs/snakemake.log"
 

@@ -23,8 +23,6 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import replacing, to_json_text, write_atomically
 from nnunet_nacl.registration.grammar import parse
 
-__all__ = ["command", "compare_so_far", "comparison_command", "job_commands"]
-
 _NNUNETS_FOLDS = 5
 
 

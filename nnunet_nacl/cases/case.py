@@ -12,8 +12,6 @@ from nnunet_nacl.cases.labels import Labels
 from nnunet_nacl.cases.probabilities import Probabilities
 from nnunet_nacl.metrics.surface import boundary_mask, dilated_mask
 
-__all__ = ["Case", "Truth"]
-
 
 @dataclass(frozen=True, eq=False)
 class Truth:

@@ -12,8 +12,6 @@ from typing import Any
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import first_line
 
-__all__ = ["CAN_HOLD_CODE", "TRUSTED", "read_checkpoint", "write_checkpoint"]
-
 TRUSTED: ContextVar[bool] = ContextVar("TRUSTED", default=False)
 """Whether checkpoints may hold anything, as the user said with --trust_checkpoint."""
 

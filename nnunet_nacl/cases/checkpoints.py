@@ -26,15 +26,6 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import remove_leftovers, replacing
 from nnunet_nacl.json_files import read_json
 
-__all__ = [
-    "CALIBRATED",
-    "MARK",
-    "bake",
-    "check_age",
-    "class_layer",
-    "write_calibrated",
-]
-
 CALIBRATED = "checkpoint_calibrated.pth"
 MARK = "nnunet_nacl_calibration"
 """Key of a checkpoint that says by which map it was calibrated."""

@@ -7,8 +7,6 @@ from pathlib import Path
 
 from nnunet_nacl.errors import UserError
 
-__all__ = ["find_above", "find_references", "list_folder"]
-
 
 def list_folder(folder: Path) -> tuple[list[str], set[str]]:
     """Names of the files in a folder, and those of everything else: folders, links that lead nowhere or in circles."""

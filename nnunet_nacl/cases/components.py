@@ -19,14 +19,6 @@ from nnunet_nacl.json_files import encode
 from nnunet_nacl.metrics.diameter import largest_diameter
 from nnunet_nacl.metrics.surface import bounding_box
 
-__all__ = [
-    "FOUND",
-    "MOST_FINDINGS",
-    "ComponentSums",
-    "finding_channels",
-    "label_components",
-]
-
 FOUND = "findings"
 """Name of the block of a case's entry that holds them, by nnU-Net's key of each structure."""
 

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 from nnunet_nacl.errors import UserError
 
-__all__ = ["ALL", "DEFAULT_DICE", "DiceThresholds", "Given", "parse_thresholds"]
-
 DEFAULT_DICE = 0.8
 """Where neither the user nor a calibration map tells."""
 ALL = ""

@@ -21,8 +21,6 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import replacing
 from nnunet_nacl.json_files import decode, read_dict
 
-__all__ = ["DICOM", "SCHEME", "DicomMaker", "read_codes"]
-
 DICOM = "dicom"
 """Folder of the objects, all of a run in one, ready to be sent."""
 SCHEME = "99NNUNETNACL"

@@ -23,8 +23,6 @@ from nnunet_nacl.cases.image_files import check_name, quiet, verified
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import first_line, one_line
 
-__all__ = ["affine_of_series", "find_series", "image_of_series", "is_dicom", "orientation_of", "read_headers"]
-
 _PLACE = ("FrameOfReferenceUID", "PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient")
 _NEEDED = ("SOPInstanceUID", "StudyInstanceUID", "Rows", "Columns", *_PLACE)
 _TAGS = [*_NEEDED, "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "NumberOfFrames", "SamplesPerPixel"]

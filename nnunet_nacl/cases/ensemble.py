@@ -14,8 +14,6 @@ from nnunet_nacl.cases.review_row import Members
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.metrics.disagreement import MemberSums
 
-__all__ = ["read_ensemble"]
-
 
 def read_ensemble(folders: Sequence[PredictionFolder], case: MemberCase) -> tuple[Case, Members | None]:
     """Read a case from every folder, one after the other.

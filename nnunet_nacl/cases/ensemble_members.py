@@ -11,8 +11,6 @@ from typing import Any
 from nnunet_nacl.cases.prediction_folder import RERUN, CaseFiles, PredictionFolder
 from nnunet_nacl.errors import UserError
 
-__all__ = ["MemberCase", "find_cases", "member_names", "open_members"]
-
 
 @dataclass(frozen=True)
 class MemberCase:

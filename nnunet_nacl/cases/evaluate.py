@@ -22,16 +22,6 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_writable, to_json_text, write_atomically
 from nnunet_nacl.json_files import one_line
 
-__all__ = [
-    "came_from",
-    "evaluate_case",
-    "evaluate_folder",
-    "ledger_folder",
-    "open_ledger",
-    "restore",
-    "save_case",
-]
-
 _VERSION = "schema_version"
 
 

@@ -8,8 +8,6 @@ from pathlib import Path
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import read_dict
 
-__all__ = ["fold_state", "is_validated"]
-
 _CHECKPOINTS = tuple(f"checkpoint_{name}.pth" for name in ("final", "latest", "best"))
 
 

@@ -14,8 +14,6 @@ from nnunet_nacl.documents.results import Evaluation, EvaluationSettings
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import can_write, to_json_text, write_atomically
 
-__all__ = ["FILE_NAME", "default_output", "evaluate_after_validation", "evaluate_folds", "merge"]
-
 
 def merge(evaluations: Mapping[str, Evaluation]) -> Evaluation:
     """Put the cases of several folds together.

@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["RAS_TO_LPS", "Geometry", "geometry_difference"]
-
 _SPACING_TOLERANCE = 1e-2  # relative; file formats round
 _DIRECTION_TOLERANCE = 1e-2
 _ORIGIN_TOLERANCE_VOXELS = 0.5

@@ -27,8 +27,6 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import decode, encode
 from nnunet_nacl.metrics.detection import false_alarms
 
-__all__ = ["HeldOutPresence", "learn_presence"]
-
 CONSTANT = "share of the other patients"
 """What knows nothing of the case: it has a Brier score, but no order."""
 

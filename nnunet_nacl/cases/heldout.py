@@ -30,8 +30,6 @@ from nnunet_nacl.documents.results import MASKS, Evaluation, EvaluationSettings,
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import can_write
 
-__all__ = ["AFTER_FOLDER", "SAMPLES_FOLDER", "HeldOut", "case_values"]
-
 AFTER_FOLDER = "validation_calibrated"
 _DOCUMENT = "calibration.json"
 

@@ -26,8 +26,6 @@ import numpy as np
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import first_line, one_line
 
-__all__ = ["check_name", "check_whole", "find_reader", "quiet", "read_segmentation", "verified", "why_broken"]
-
 _BLOCK = 1 << 20
 
 

@@ -16,8 +16,6 @@ import numpy as np
 from nnunet_nacl.cases.case import Case
 from nnunet_nacl.metrics.voxel_uncertainty import confidence
 
-__all__ = ["KeptSlices", "keep_slices", "slicing_axis"]
-
 _SAME_SPACING = 1.01
 _NUMBER = 5  # slices at the quantiles of the structures, beside the one that holds most of them
 _MOST_BYTES = 60_000  # of a case, compressed

@@ -12,8 +12,6 @@ from nnunet_nacl.cases.image_files import quiet
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import first_line
 
-__all__ = ["Labels", "label_manager_of", "smallest_type"]
-
 
 @dataclass(frozen=True)
 class Labels:

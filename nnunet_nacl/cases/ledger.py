@@ -19,8 +19,6 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import checksum, remove_leftovers, to_json_text, write_atomically
 from nnunet_nacl.json_files import one_line, read_dict
 
-__all__ = ["PROBLEM", "Ledger", "identify", "same_contents", "sign"]
-
 PROBLEM = ".problem"
 """Ending of a file in a ledger that says why a case could not be done."""
 

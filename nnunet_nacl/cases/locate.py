@@ -12,15 +12,6 @@ from nnunet_nacl.documents.document import FILE_NAME
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import first_line, read_json
 
-__all__ = [
-    "cases_of_split",
-    "find_fold_folders",
-    "is_measured",
-    "model_folder",
-    "predicted_folder",
-    "validation_folder",
-]
-
 
 def model_folder(dataset: str | int, trainer: str, plans: str, configuration: str) -> Path:
     """nnU-Net's folder of a trained model; UserError if it is not there."""

@@ -16,8 +16,6 @@ import numpy as np
 
 from nnunet_nacl.cases.probabilities import Box, Probabilities
 
-__all__ = ["ExportedLogits", "export_logits", "watch_label_manager", "watch_plans"]
-
 
 @dataclass(frozen=True, eq=False)
 class ExportedLogits(Probabilities):

@@ -18,8 +18,6 @@ from nnunet_nacl.cases.image_files import verified
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import replacing, write_atomically
 
-__all__ = ["DTYPES", "check_dtype", "to_dtype", "write_image"]
-
 DTYPES = ("uint8", "float32")
 
 _INTEGER_ENDINGS = (".png", ".bmp")

@@ -26,8 +26,6 @@ from nnunet_nacl.metrics.counting import count_masks
 from nnunet_nacl.metrics.overlap import count_overlap
 from nnunet_nacl.metrics.surface import bounding_box, surface_distances
 
-__all__ = ["Also", "evaluate_case", "measure", "measure_here", "sign"]
-
 _COMPUTATION = 3  # raise it when a number changes for the same files
 _NOT_MEASURED = ("paper", "hausdorff")  # settings that choose among what is known of every case
 

@@ -25,8 +25,6 @@ from nnunet_nacl.cases.sample_files import make_sample
 from nnunet_nacl.documents.document import FILE_NAME
 from nnunet_nacl.documents.results import LARGEST_LOGIT, EvaluationSettings
 
-__all__ = ["MeasuredExport", "changed_in_nnunet", "measuring_validation"]
-
 _EXPORT = "export_prediction_from_logits"
 _ARGUMENTS = {
     _EXPORT: (

@@ -25,8 +25,6 @@ imagecodecs: Any = None
 with suppress(ImportError):  # nnU-Net may drop it one day; NumPy can read the files too
     import imagecodecs
 
-__all__ = ["RERUN", "array_checksum", "read_array", "read_probabilities"]
-
 RERUN = (
     "predict these cases again: nnUNetv2_predict with --save_probabilities; the validation cases of a model by "
     "`nnunet_nacl evaluate ... --predict`, or nnU-Net with --npz"

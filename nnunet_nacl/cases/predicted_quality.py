@@ -35,8 +35,6 @@ from nnunet_nacl.documents.map_file import (
 )
 from nnunet_nacl.errors import UserError
 
-__all__ = ["QualityOfMap", "is_calibrated"]
-
 _UNKNOWN = Prediction(math.nan, math.nan, math.nan)
 
 

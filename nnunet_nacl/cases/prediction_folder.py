@@ -24,8 +24,6 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_writable
 from nnunet_nacl.json_files import decode, read_dict
 
-__all__ = ["RERUN", "CaseFiles", "PredictionFolder"]
-
 
 class _Dataset(TypedDict):
     labels: dict[str, Any]

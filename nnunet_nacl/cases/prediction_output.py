@@ -21,8 +21,6 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import remove_leftovers, to_json_text, write_atomically
 from nnunet_nacl.json_files import first_line, read_dict
 
-__all__ = ["MAPS", "open_output", "remove_unfinished", "write_case", "write_reviewed"]
-
 MAPS = "maps"
 """Folder of the maps, a folder a case: nnU-Net takes every image beside the segmentations for one."""
 

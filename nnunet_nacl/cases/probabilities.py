@@ -11,8 +11,6 @@ from torch import Tensor
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap, log_odds, network_box
 
-__all__ = ["Box", "CalibratedProbabilities", "Probabilities", "SavedProbabilities", "layers"]
-
 _BLOCK_BYTES = 16 << 20  # float32 probabilities at a time
 _BLOCK_VOXELS = 1 << 18  # log-odds at a time
 

@@ -27,18 +27,6 @@ from nnunet_nacl.metrics.expected_dice import ExpectedOverlap, count_expected, r
 from nnunet_nacl.metrics.overlap import count_overlap
 from nnunet_nacl.metrics.voxel_uncertainty import foreground_uncertainty
 
-__all__ = [
-    "DECIDED",
-    "QUALITY",
-    "QualitySums",
-    "count_quality",
-    "decided_quality",
-    "quality_of",
-    "quality_rows",
-    "rows_of_blocks",
-    "sampled_quality",
-]
-
 QUALITY = "quality"
 """Name of the block."""
 DECIDED = "quality_decided"

@@ -14,15 +14,6 @@ from nnunet_nacl.cases.review_row import CaseReview, size_word
 from nnunet_nacl.documents.finding_list import StructureFindings
 from nnunet_nacl.files import to_csv_text
 
-__all__ = [
-    "LIKELY",
-    "FinishedCase",
-    "PredictedCase",
-    "in_order",
-    "review_csv_texts",
-    "volume_text",
-]
-
 LIKELY = 0.5
 """From this probability on a structure is taken to be in a scan."""
 

@@ -20,8 +20,6 @@ from nnunet_nacl.cases.components import label_components
 from nnunet_nacl.metrics.expected_dice import count_expected
 from nnunet_nacl.metrics.voxel_uncertainty import foreground_uncertainty
 
-__all__ = ["CaseReview", "Members", "StructureReview", "make_row", "size_word"]
-
 _COLUMNS = (
     "lowest_expected_dice",
     "mean_foreground_entropy",

@@ -20,8 +20,6 @@ from nnunet_nacl.metrics.voxel_uncertainty import (
     normalised_entropy,
 )
 
-__all__ = ["MAPS", "MEMBER_MAPS", "PROBABILITIES", "Members", "ReviewedCase", "review_case"]
-
 _OUTSIDE = {"confidence": 1.0, "entropy": 0.0, "margin": 1.0}
 """Value of a map outside nnU-Net's crop, where all is background for certain."""
 

@@ -11,8 +11,6 @@ from nnunet_nacl.cases.worker_processes import work_through
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import one_line
 
-__all__ = ["Task", "run"]
-
 
 class Task(Protocol):
     """What is to be done to one case; can be pickled."""

@@ -24,17 +24,6 @@ from nnunet_nacl.documents.results import EvaluationSettings
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import replacing
 
-__all__ = [
-    "SAMPLES_FOLDER",
-    "find_sample",
-    "make_sample",
-    "read_sample",
-    "sample_path",
-    "sample_too",
-    "slices_in",
-    "write_sample",
-]
-
 SAMPLES_FOLDER = "calibration_samples"
 _KEYS = ("log_odds", "target", "label", "masks", "stratum", "drawn_of", "outside", "regions", "signature")
 _SCHEMA = 2

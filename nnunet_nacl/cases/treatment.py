@@ -17,8 +17,6 @@ from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.probabilities import CalibratedProbabilities
 from nnunet_nacl.errors import UserError
 
-__all__ = ["Treatment", "beta_of", "decide_case"]
-
 _DECISION = 1  # raise it when a decision changes for the same probabilities
 
 

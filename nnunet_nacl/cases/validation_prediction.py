@@ -32,8 +32,6 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.json_files import first_line, read_dict
 
-__all__ = ["check_checkpoint", "inference_of", "is_finished", "predict_lost", "predict_validation"]
-
 _MADE_BY = "predicted_by.json"
 _DIED = "the process that exported it died, for lack of memory perhaps; run again with a smaller -np."
 

@@ -14,8 +14,6 @@ from multiprocessing.connection import Connection, wait
 from queue import Empty, SimpleQueue
 from typing import Any
 
-__all__ = ["LOST", "WorkerPool"]
-
 LOST = object()
 """Stands for the result of an item whose worker died."""
 

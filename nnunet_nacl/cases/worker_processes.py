@@ -10,8 +10,6 @@ from typing import TypeVar
 from nnunet_nacl.cases.worker_pool import LOST, WorkerPool
 from nnunet_nacl.errors import UserError
 
-__all__ = ["guarded", "run_in_workers", "stream_through_workers", "work_through"]
-
 _DIED = (
     "the process that handled this case died, for lack of memory or over a damaged file; check both and run again, the "
     "finished cases are kept."

@@ -12,8 +12,6 @@ import textwrap
 from collections.abc import Collection, Sequence
 from typing import Any
 
-__all__ = ["add_brief_help", "format_brief_help"]
-
 
 def add_brief_help(parser: argparse.ArgumentParser, flags: Collection[str]) -> None:
     """Adds ``-h``, which prints :func:`format_brief_help`, and ``--help-all``, which prints the whole help.

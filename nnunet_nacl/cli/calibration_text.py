@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from nnunet_nacl.models.held_out_quality import HeldOutQuality
     from nnunet_nacl.models.workflow import Calibration
 
-__all__ = ["calibration_text"]
-
 _SHOWN = ("NLL all", "NLL predicted", "NLL dilated", "Brier all", "Brier predicted", "ECE predicted")
 _MASKS = ("all", "predicted", "dilated")
 _MOST_STRUCTURES = 6

@@ -13,8 +13,6 @@ from nnunet_nacl.show.text_table import aligned, number
 if TYPE_CHECKING:
     from nnunet_nacl.documents.decision_json import DecidedCase, DecidedStructure
 
-__all__ = ["summary_lines"]
-
 _N_BOOTSTRAP = 10_000
 
 

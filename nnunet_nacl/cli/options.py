@@ -5,20 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 
-__all__ = [
-    "REASON_TO_LOOK",
-    "add_decision",
-    "add_files",
-    "add_groups",
-    "add_inference",
-    "add_model",
-    "add_processes",
-    "add_threshold",
-    "add_trust",
-    "number_of_processes",
-    "threshold_of",
-]
-
 
 def add_model(parser: argparse.ArgumentParser, *, required: bool = False, folds: str = "every fold present") -> None:
     """Adds ``-d -tr -p -c -f``, which name a trained model.

@@ -11,8 +11,6 @@ from typing import Any
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import first_line
 
-__all__ = ["apply_postprocessing", "choose_postprocessing", "read_postprocessing"]
-
 _STEP = "remove_all_but_largest_component_from_segmentation"
 _NUMPY_NUMBERS = {("numpy", "dtype"), ("numpy.core.multiarray", "scalar"), ("numpy._core.multiarray", "scalar")}
 

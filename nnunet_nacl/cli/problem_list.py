@@ -7,9 +7,6 @@ from collections.abc import Mapping
 
 from nnunet_nacl.json_files import one_line
 
-__all__ = ["report_problems"]
-
-
 _SHOWN, _NAMED = 3, 20  # of problems that differ in the case's name alone
 
 

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from nnunet_nacl.cases.review_row import CaseReview
     from nnunet_nacl.prediction.review_lists import ReviewList
 
-__all__ = ["print_list", "table_lines"]
-
 _SHOWN = 10  # lines
 
 

@@ -17,8 +17,6 @@ from nnunet_nacl.documents.patient_groups import read_groups
 from nnunet_nacl.documents.results import CaseResult, Evaluation, EvaluationSettings
 from nnunet_nacl.errors import UserError
 
-__all__ = ["Dataset", "align", "some"]
-
 _SHOWN = 8  # so many names of a list are shown
 _TABLE = ("entry", "fold", "case", "result", "folder", "predictions")
 

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from nnunet_nacl.documents.results import MASKS, CaseResult, mask_metrics, nanmean
 from nnunet_nacl.metrics.calibration_error import MASK_METRICS
 
-__all__ = ["CALIBRATION_METRICS", "RANK_METRICS", "Column", "column_values", "family_of", "make_columns"]
-
 CALIBRATION_METRICS = {name: metric for name, metric in MASK_METRICS.items() if metric.compared}
 _SHORT = {"Dice": "DSC", "HD95_mm": "HD95"} | {name: metric.title for name, metric in CALIBRATION_METRICS.items()}
 

@@ -18,8 +18,6 @@ from nnunet_nacl.comparison.statistics import MIN_CASES, PairedDifference, holm,
 from nnunet_nacl.documents.results import nanmean
 from nnunet_nacl.metrics.bootstrap import Interval, mean_interval
 
-__all__ = ["Comparison", "verdict_of"]
-
 ALPHA = 0.05
 _TESTS = ("dataset", "column", "family", "trainer", "reference", *PairedDifference.__annotations__)
 

@@ -13,8 +13,6 @@ from nnunet_nacl.comparison.comparison import Comparison
 from nnunet_nacl.documents.comparison_file import SCHEMA_VERSION
 from nnunet_nacl.metrics.bootstrap import CONFIDENCE
 
-__all__ = ["comparison_to_json"]
-
 _ENTRY = ("name", "label", "trainer", "ranked")
 
 

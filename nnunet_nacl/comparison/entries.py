@@ -12,8 +12,6 @@ from pathlib import Path
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.registration.grammar import PREFIX, TOKENS, Variant, parse
 
-__all__ = ["STOCK_LABEL", "TREATMENTS", "Entry", "read_entries", "short_labels", "variant_of"]
-
 STOCK_LABEL = "Dice + CE (stock)"
 TREATMENTS = ("calibrated", "decided")
 """What may follow a trainer's name after a +: its predictions are compared as if this had been done to them."""

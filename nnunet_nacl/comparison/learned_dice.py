@@ -20,8 +20,6 @@ from nnunet_nacl.comparison.resolution import Predictions, Selection
 from nnunet_nacl.documents.map_file import MAP_FILE, map_path_of, read_record
 from nnunet_nacl.errors import UserError
 
-__all__ = ["open_maps", "quality_by_entry"]
-
 
 def open_maps(selection: Selection, given: Mapping[str, Path]) -> dict[str, QualityOfMap]:
     """By name, the maps of those entries that are folders of predictions.

@@ -13,8 +13,6 @@ import pandas as pd
 
 from nnunet_nacl.metrics.bootstrap import Interval, percentile_interval, resamples, without_noise
 
-__all__ = ["case_ranks", "mean_case_ranks", "rank_values", "sum_ranks"]
-
 
 def rank_values(values: np.ndarray, *, better: str, ties: str) -> np.ndarray:
     """Rank each row's values, best first.

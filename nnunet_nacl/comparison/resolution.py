@@ -28,8 +28,6 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import can_write
 from nnunet_nacl.json_files import read_dict
 
-__all__ = ["Options", "Predictions", "Selection", "locate", "read_documents"]
-
 
 @dataclass(frozen=True)
 class Options:

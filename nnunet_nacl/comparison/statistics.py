@@ -11,8 +11,6 @@ import pandas as pd
 from nnunet_nacl.documents.results import nanmean
 from nnunet_nacl.metrics.bootstrap import mean_interval, without_noise
 
-__all__ = ["MIN_CASES", "PairedDifference", "holm", "paired_difference", "rank_biserial", "wilcoxon_p"]
-
 MIN_CASES = 6
 """With five cases the smallest possible two-sided p of Wilcoxon's test is 2 / 2**5 = 0.0625: it cannot reach 0.05."""
 

@@ -11,8 +11,6 @@ from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.comparison.entries import Entry
 from nnunet_nacl.errors import UserError
 
-__all__ = ["common_folds", "find_models", "folder_of_test_cases", "open_test_folder"]
-
 
 def find_models(
     dataset: str, entries: Sequence[Entry], plans: str, configuration: str

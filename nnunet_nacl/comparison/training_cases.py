@@ -21,8 +21,6 @@ from nnunet_nacl.documents.map_file import fitted_cases
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import fits, read_dict, read_json
 
-__all__ = ["PREDICT_ARGUMENTS", "check_training_cases", "fold_of"]
-
 PREDICT_ARGUMENTS = "predict_from_raw_data_args.json"
 """What nnUNetv2_predict was asked to do, beside its predictions."""
 

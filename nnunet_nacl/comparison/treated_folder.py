@@ -20,8 +20,6 @@ from nnunet_nacl.cases.validation_prediction import check_checkpoint
 from nnunet_nacl.documents.document import FILE_NAME, read_document
 from nnunet_nacl.errors import UserError
 
-__all__ = ["treated_folder"]
-
 
 def treated_folder(folder: PredictionFolder, treatment: Sequence[str]) -> tuple[PredictionFolder, Path]:
     """A fold's validation folder as if ``treatment`` had been done to it, some of ``TREATMENTS``, and its document.

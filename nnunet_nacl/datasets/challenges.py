@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from nnunet_nacl.datasets.layouts import Layout
 from nnunet_nacl.datasets.preparation import CentreCrop, Orient, ResampleTo, ResizeInPlane, Step, TrimEmptySlices
 
-__all__ = ["CHALLENGES", "Challenge"]
-
 _NATIVE = 10  # added to a number: the data set as the challenge has it
 
 

@@ -11,8 +11,6 @@ from pathlib import Path
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import one_line
 
-__all__ = ["Layout", "SourceCase", "find_cases"]
-
 _ENDINGS = (".nii.gz", ".nii")
 
 

@@ -12,8 +12,6 @@ import numpy as np
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
-__all__ = ["CentreCrop", "Orient", "ResampleTo", "ResizeInPlane", "Step", "TrimEmptySlices", "Volumes", "array_of"]
-
 
 @dataclass(frozen=True)
 class Volumes:

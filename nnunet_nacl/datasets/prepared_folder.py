@@ -26,8 +26,6 @@ from nnunet_nacl.json_files import decode, first_line, read_json
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
-__all__ = ["prepare", "proportional_sizes", "split_patients"]
-
 FILE_NAME = "prepared.json"
 _SCHEMA_VERSION = 1
 _COMPUTATION = 1  # raise it when other voxels come from the same files

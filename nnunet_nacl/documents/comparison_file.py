@@ -13,16 +13,6 @@ from typing import Any
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import remove_leftovers, to_json_text, write_atomically
 
-__all__ = [
-    "COMPARISON_FILE",
-    "FIGURES",
-    "SCHEMA_VERSION",
-    "TABLES",
-    "check_output_folder",
-    "remove_temporaries",
-    "write_comparison",
-]
-
 COMPARISON_FILE = "comparison.json"
 TABLES, FIGURES = "tables", "figures"  # folders beside it
 SCHEMA_VERSION = 2  # keys may be added within a version

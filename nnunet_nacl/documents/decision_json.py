@@ -11,8 +11,6 @@ import nnunet_nacl
 from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.json_files import encode, read_dict
 
-__all__ = ["DECISION_FILE", "DecidedCase", "DecidedStructure", "delivered_in", "write_decision"]
-
 DECISION_FILE = "decision.json"
 _SCHEMA_VERSION = 1
 

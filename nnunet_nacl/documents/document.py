@@ -36,17 +36,6 @@ from nnunet_nacl.metrics.calibration_error import (
 )
 from nnunet_nacl.metrics.overlap import Overlap
 
-__all__ = [
-    "FILE_NAME",
-    "SCHEMA_VERSION",
-    "case_from_json",
-    "case_to_json",
-    "check_output",
-    "paper_of",
-    "read_document",
-    "to_document",
-]
-
 FILE_NAME = "calibration.json"
 SCHEMA_VERSION = 2  # keys may be added within a version
 _NONE, _AGAIN = "not a calibration.json of this package", "evaluate again"

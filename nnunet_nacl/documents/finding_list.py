@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 
 from nnunet_nacl.files import to_csv_text
 
-__all__ = ["FINDINGS", "Finding", "StructureFindings", "findings_csv_text"]
-
 FINDINGS = "findings.csv"
 
 

@@ -19,32 +19,6 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_writable, checksum
 from nnunet_nacl.json_files import decode, encode, first_line, fits, read_dict
 
-__all__ = [
-    "APPLIED_FILE",
-    "DICE_MEAN",
-    "MAP_FILE",
-    "SCHEMA_VERSION",
-    "SCOPE",
-    "CalibrationSet",
-    "MapContent",
-    "MapPart",
-    "MapQuality",
-    "MapRecord",
-    "check_networks",
-    "check_output_map",
-    "fitted_cases",
-    "map_in",
-    "map_of",
-    "map_path_of",
-    "map_to_json",
-    "named_map",
-    "read_map",
-    "read_record",
-    "same_map",
-    "sha256",
-    "structures_of",
-]
-
 MAP_FILE = "calibration_map.json"
 DICE_MEAN = "Dice mean"
 """Key of ``decision``: the mean over the structures of a case."""

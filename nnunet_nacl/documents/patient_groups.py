@@ -9,8 +9,6 @@ from pathlib import Path
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import decode, one_line, read_dict
 
-__all__ = ["read_groups"]
-
 
 def read_groups(given: str | None, cases: Sequence[str]) -> dict[str, str]:
     """The group (patient) of each case.

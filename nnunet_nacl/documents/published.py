@@ -16,8 +16,6 @@ from nnunet_nacl.calibration.learned_quality import LearnedQuality
 from nnunet_nacl.calibration.presence import LearnedPresence
 from nnunet_nacl.documents.map_file import SCHEMA_VERSION, CalibrationSet, MapContent
 
-__all__ = ["PUBLISHED", "schema_of"]
-
 
 class Interval(TypedDict):
     """A mean over cases with the ends of its 95 % bootstrap interval over patients."""

@@ -30,8 +30,6 @@ from nnunet_nacl.label_space import LabelSpace, Target
 from nnunet_nacl.losses.analytic.engine import MeanWithAnalyticGradient, Term, wants_analytic_gradient
 from nnunet_nacl.losses.priors import Neighborhood, shares
 
-__all__ = ["PENALTIES", "Batch", "class_reduction", "read_batch", "require_weight"]
-
 
 @dataclass(frozen=True)
 class Batch:

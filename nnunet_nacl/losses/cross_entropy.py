@@ -9,8 +9,6 @@ from torch import Tensor
 from nnunet_nacl.losses.analytic.terms import SmoothedLabelTerm
 from nnunet_nacl.losses.batch import Batch, read_batch
 
-__all__ = ["cross_entropy", "mean_cross_entropy", "soft_cross_entropy", "voxelwise_cross_entropy"]
-
 
 def cross_entropy(
     logits: Tensor, target: Tensor, *, ignore_label: int | None = None, regions: bool = False, check_labels: bool = True

@@ -10,8 +10,6 @@ from nnunet_nacl.losses.batch import read_batch, require_weight
 from nnunet_nacl.losses.cross_entropy import voxelwise_cross_entropy
 from nnunet_nacl.methods import METHODS
 
-__all__ = ["focal"]
-
 DEFAULTS = METHODS["Focal"].defaults
 
 

@@ -10,8 +10,6 @@ from nnunet_nacl.losses.batch import read_batch
 from nnunet_nacl.losses.cross_entropy import soft_cross_entropy
 from nnunet_nacl.methods import METHODS
 
-__all__ = ["label_smoothing"]
-
 DEFAULTS = METHODS["LS"].defaults
 
 

@@ -10,8 +10,6 @@ from nnunet_nacl.losses.batch import Batch, class_reduction, read_batch, require
 from nnunet_nacl.losses.cross_entropy import voxelwise_cross_entropy
 from nnunet_nacl.methods import METHODS
 
-__all__ = ["mbls"]
-
 DEFAULTS = METHODS["MbLS"].defaults
 
 

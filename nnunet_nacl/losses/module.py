@@ -9,8 +9,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Loss", "module_of"]
-
 
 class Loss(nn.Module):
     """A loss function with its settings: what the function takes after logits and target, with the same defaults.

@@ -11,8 +11,6 @@ from nnunet_nacl.losses.cross_entropy import mean_cross_entropy, voxelwise_cross
 from nnunet_nacl.losses.priors import Neighborhood
 from nnunet_nacl.methods import METHODS
 
-__all__ = ["nacl"]
-
 DEFAULTS = METHODS["NACL"].defaults
 
 

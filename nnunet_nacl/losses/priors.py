@@ -17,8 +17,6 @@ from torch import Tensor
 
 from nnunet_nacl.label_space import signed
 
-__all__ = ["Neighborhood", "neighborhood_proportions", "region_proportions"]
-
 PRIORS = ("mean", "gaussian", "svls")
 PADDINGS = ("valid", "background", "zeros", "replicate")
 

@@ -10,8 +10,6 @@ from nnunet_nacl.losses.cross_entropy import soft_cross_entropy
 from nnunet_nacl.losses.priors import Neighborhood
 from nnunet_nacl.methods import METHODS
 
-__all__ = ["svls"]
-
 DEFAULTS = METHODS["SVLS"].defaults
 
 

@@ -13,8 +13,6 @@ from torch import Tensor
 
 from nnunet_nacl.json_files import Array
 
-__all__ = ["DEFAULT_N_BINS", "BinStats", "Counts", "Sums", "bin_index", "check_n_bins"]
-
 DEFAULT_N_BINS = 15
 MAX_N_BINS = 10_000
 

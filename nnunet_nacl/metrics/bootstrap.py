@@ -13,8 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 
 __all__ = ["CONFIDENCE", "Interval", "bin_accuracy_bands", "mean_interval", "percentile_interval"]
-__all__ += ["relative_difference", "resamples", "without_noise"]
-
 CONFIDENCE = 0.95
 KEPT_BYTES = 800_000_000  # of draws: those of 1,000 cases, 100,000 times
 _BLOCK = 1 << 20  # cases drawn at a time

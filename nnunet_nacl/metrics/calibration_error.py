@@ -16,7 +16,6 @@ from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.overlap import Overlap
 
 __all__ = ["MASK_METRICS", "MaskMetric", "PaperScores", "ace", "brier", "brier_per_row", "cece", "class_errors", "ece"]
-__all__ += ["ece_per_row", "mask_metrics", "mce", "nanmean", "nll", "nll_per_row", "paper_mean", "paper_scores"]
 
 
 def _gaps(count: np.ndarray, confidence: np.ndarray, positive: np.ndarray) -> np.ndarray:

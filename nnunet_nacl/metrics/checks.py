@@ -9,8 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["SUM_TOLERANCE", "check_chunk", "exceeds", "read_inputs", "take_columns", "where_true"]
-
 # torch has few operations for these types, and before 2.3 not even the types
 _WIDE_UNSIGNED = tuple(getattr(torch, name) for name in ("uint16", "uint32", "uint64") if hasattr(torch, name))
 SUM_TOLERANCE = 1e-2  # of the sum over classes: half-precision probabilities pass, logits and single channels do not

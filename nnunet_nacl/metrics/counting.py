@@ -24,9 +24,6 @@ from torch import Tensor
 from nnunet_nacl.metrics.binning import DEFAULT_N_BINS, BinStats, bin_index, check_n_bins
 from nnunet_nacl.metrics.checks import SUM_TOLERANCE, check_chunk, exceeds, read_inputs, take_columns, where_true
 
-__all__ = ["BUILT_IN_MASKS", "count_masks"]
-
-
 BUILT_IN_MASKS = ("all", "foreground", "predicted", "union")
 
 _MAX_EXTRA_MASKS = 5

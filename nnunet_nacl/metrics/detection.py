@@ -7,8 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["auroc", "binary_brier", "binary_ece", "false_alarms"]
-
 Values = Sequence[float] | np.ndarray
 
 

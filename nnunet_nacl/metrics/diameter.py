@@ -6,8 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["largest_diameter"]
-
 _BLOCK = 1 << 22  # distances at a time
 
 

@@ -16,8 +16,6 @@ from nnunet_nacl.metrics.calibration_error import nanmean
 from nnunet_nacl.metrics.expected_dice import region_table
 from nnunet_nacl.metrics.voxel_uncertainty import normalised_entropy
 
-__all__ = ["Disagreement", "MemberSums"]
-
 _BLOCK_VOXELS = 1 << 18
 
 Function = Callable[[np.ndarray], np.ndarray]

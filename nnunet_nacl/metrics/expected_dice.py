@@ -21,8 +21,6 @@ from torch import Tensor
 from nnunet_nacl.metrics.checks import check_chunk, read_probs, where_true
 
 __all__ = ["ExpectedOverlap", "blocks_of", "check_probs", "count_expected", "expected_dice", "region_table"]
-__all__ += ["sum_inside"]
-
 _BLOCK_PROBABILITIES = 1 << 18  # that are worked on together: they stay in the cache
 
 

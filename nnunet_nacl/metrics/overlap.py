@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Overlap", "count_overlap", "dice"]
-
 
 @dataclass(frozen=True)
 class Overlap:

@@ -13,8 +13,6 @@ from nnunet_nacl.metrics.binning import DEFAULT_N_BINS, BinStats
 from nnunet_nacl.metrics.calibration_error import mask_metrics
 from nnunet_nacl.metrics.counting import BUILT_IN_MASKS, count_masks
 
-__all__ = ["CalibrationMetric"]
-
 
 class CalibrationMetric:
     """Calibration errors of everything seen so far, with the life cycle of a torchmetrics metric.

@@ -11,8 +11,6 @@ import numpy as np
 from scipy.ndimage import find_objects
 from scipy.spatial import cKDTree
 
-__all__ = ["SurfaceDistances", "boundary_mask", "bounding_box", "dilated_mask", "surface_distances", "surface_voxels"]
-
 
 @dataclass(frozen=True)
 class SurfaceDistances:

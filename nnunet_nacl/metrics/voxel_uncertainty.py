@@ -18,18 +18,6 @@ from torch import Tensor
 
 from nnunet_nacl.metrics.checks import check_chunk, read_probs
 
-__all__ = [
-    "Place",
-    "confidence",
-    "expected_entropy",
-    "foreground_uncertainty",
-    "label_confidence",
-    "least_certain_place",
-    "margin",
-    "mutual_information",
-    "normalised_entropy",
-]
-
 Array = TypeVar("Array", np.ndarray, Tensor)
 
 _BLOCK_VOXELS = 1 << 16  # the working memory stays in the cache, and double precision costs no second copy of a case

@@ -35,8 +35,6 @@ from nnunet_nacl.json_files import first_line, fits, read_dict
 from nnunet_nacl.models.card import CARD_NAME, card_text
 from nnunet_nacl.models.portable import check_portable, portable_checkpoint
 
-__all__ = ["export_model", "install_model"]
-
 FINAL_NAME = "checkpoint_final.pth"
 DIAGRAM_NAME = "model_card_reliability.png"
 VALIDATIONS = {"as trained": "validation", "calibrated": AFTER_FOLDER}

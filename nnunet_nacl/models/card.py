@@ -18,8 +18,6 @@ from nnunet_nacl.json_files import fits
 from nnunet_nacl.methods import PREFIX, STOCK
 from nnunet_nacl.registration.grammar import parse
 
-__all__ = ["CARD_NAME", "card_text"]
-
 CARD_NAME = "model_card.md"
 _SCORES = ("ECE", "NLL", "Brier")
 _MASKS = ("foreground", "dilated", "predicted", "all")

@@ -22,8 +22,6 @@ from nnunet_nacl.cases.held_out_presence import HeldOutPresence, learn_presence
 from nnunet_nacl.documents.results import CaseResult
 from nnunet_nacl.json_files import encode
 
-__all__ = ["HeldOutQuality", "learn_quality"]
-
 
 @dataclass(frozen=True)
 class HeldOutQuality:

@@ -24,8 +24,6 @@ from nnunet_nacl.files import can_write
 from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.models.workflow import MIN_CASES, samples_of
 
-__all__ = ["FEW", "LAST_SLOPE", "MapOfFolds"]
-
 FEW = 10
 """Patients below which a model's own map is kept, and gets a slope, where it has one."""
 

@@ -10,8 +10,6 @@ from nnunet_nacl.cases.image_files import quiet
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import first_line
 
-__all__ = ["STOCK_TRAINER", "check_portable", "portable_checkpoint"]
-
 STOCK_TRAINER = "nnUNetTrainer"
 # What nnU-Net's predictor asks of a trainer's class. All else of a trainer matters in training only.
 _NETWORK_METHOD = "build_network_architecture"

@@ -26,8 +26,6 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import can_write
 from nnunet_nacl.models.held_out_quality import HeldOutQuality, learn_quality
 
-__all__ = ["EXPECTED_DICE_ERROR", "MIN_CASES", "Calibration", "calibrate", "samples_of"]
-
 MIN_CASES = 5
 EXPECTED_DICE_ERROR = "expected Dice error"
 """Key of ``effect``: the mean over a case's structures of |expected - true Dice| of nnU-Net's labels."""

@@ -57,8 +57,6 @@ from nnunet_nacl.metrics.expected_dice import count_expected
 from nnunet_nacl.metrics.overlap import count_overlap
 from nnunet_nacl.prediction.review_lists import LIST_FILES, ReviewList, thresholds_of
 
-__all__ = ["DOCUMENT", "FolderReview", "ReviewedFolder", "review_folder"]
-
 DOCUMENT = "prediction.json"
 RECORDS = "review"
 _ARGUMENTS = "review_args.json"

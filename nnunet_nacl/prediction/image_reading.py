@@ -13,8 +13,6 @@ from nnunet_nacl.cases.image_files import check_whole, quiet
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import first_line
 
-__all__ = ["check_image", "read_images"]
-
 
 def read_images(reader: Any, files: Sequence[Path]) -> tuple[np.ndarray, dict[str, Any]]:
     """(C, *spatial) image and where it lies; UserError, which names the file, if one cannot be read or is cut off."""

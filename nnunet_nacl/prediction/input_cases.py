@@ -17,8 +17,6 @@ from nnunet_nacl.cases.image_files import check_name
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import one_line
 
-__all__ = ["InputCase", "find_input_cases"]
-
 _PICTURES = (".png", ".bmp", ".tif", ".tiff")
 _OTHER_FORMATS = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".gipl", *_PICTURES)
 

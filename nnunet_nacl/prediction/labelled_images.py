@@ -20,8 +20,6 @@ from nnunet_nacl.prediction.network import Network, PredictedLogits
 from nnunet_nacl.prediction.preprocessed_case import read_and_preprocess
 from nnunet_nacl.prediction.trained_model import TrainedModel
 
-__all__ = ["predict_labelled"]
-
 _RECORD = "predicted_by.json"
 
 

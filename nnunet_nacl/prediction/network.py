@@ -15,8 +15,6 @@ from nnunet_nacl.metrics.disagreement import Disagreement, MemberSums
 from nnunet_nacl.prediction.preprocessed_case import CompactImage, PreprocessedCase
 from nnunet_nacl.prediction.trained_model import TrainedModel
 
-__all__ = ["DEVICES", "Network", "PredictedLogits"]
-
 DEVICES = ("cuda", "cpu", "mps")
 
 

@@ -25,8 +25,6 @@ from nnunet_nacl.prediction.review_lists import thresholds_of
 from nnunet_nacl.prediction.segmented_case import Postprocessing, segment_case
 from nnunet_nacl.prediction.trained_model import TrainedModel
 
-__all__ = ["Answer", "Predictor"]
-
 
 @dataclass(frozen=True, eq=False)
 class Answer:

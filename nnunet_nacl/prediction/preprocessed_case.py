@@ -17,8 +17,6 @@ from nnunet_nacl.prediction.image_reading import check_image, read_images
 from nnunet_nacl.prediction.input_cases import InputCase
 from nnunet_nacl.prediction.trained_model import TrainedModel
 
-__all__ = ["MOST_TIMES", "CompactImage", "PreprocessedCase", "preprocess", "read_and_preprocess"]
-
 MOST_TIMES = 30
 """An image so many times larger than the training's largest is refused: its header will be wrong."""
 

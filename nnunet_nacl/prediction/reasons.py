@@ -9,8 +9,6 @@ from nnunet_nacl.cases.dice_thresholds import DiceThresholds
 from nnunet_nacl.cases.review_list import LIKELY, PredictedCase, volume_text
 from nnunet_nacl.cases.review_row import CaseReview
 
-__all__ = ["LOWEST_MEMBERS_DICE", "reasons_to_look"]
-
 LOWEST_MEMBERS_DICE = 0.7
 """Members whose segmentations overlap less disagree: a Dice above 0.7 is called excellent agreement (Zijdenbos et al.,
 IEEE TMI 13, 1994)."""

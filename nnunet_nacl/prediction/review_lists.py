@@ -18,8 +18,6 @@ from nnunet_nacl.documents.finding_list import FINDINGS, StructureFindings, find
 from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.prediction.reasons import LOWEST_MEMBERS_DICE, reasons_to_look
 
-__all__ = ["DETAILS", "LIST_FILES", "PAGE", "REVIEW", "ReviewList", "thresholds_of"]
-
 PAGE = "index.html"
 REVIEW = "review.csv"
 DETAILS = "review_details.csv"

@@ -15,8 +15,6 @@ from nnunet_nacl.prediction.trained_model import TrainedModel
 if TYPE_CHECKING:
     from nnunet_nacl.prediction.scan_run import ScanRun
 
-__all__ = ["DOCUMENT", "NOT_YET", "write_lists"]
-
 DOCUMENT = "prediction.json"
 NOT_YET = "not predicted yet: run the part that has it."
 

@@ -39,8 +39,6 @@ from nnunet_nacl.prediction.scan_list import DOCUMENT, write_lists
 from nnunet_nacl.prediction.segmented_case import MAP_NAMES, Postprocessing, segment_case
 from nnunet_nacl.prediction.trained_model import TrainedModel
 
-__all__ = ["Draw", "ScanRun", "predict_folder"]
-
 RECORDS = "review"
 _ARGUMENTS = "predict_from_raw_data_args.json"
 _COMPUTATION = 3  # raise it when another segmentation or number comes from the same files

@@ -17,8 +17,6 @@ from nnunet_nacl.cases.reviewed_case import ReviewedCase, review_case
 from nnunet_nacl.prediction.network import PredictedLogits
 from nnunet_nacl.prediction.trained_model import TrainedModel
 
-__all__ = ["MAP_NAMES", "Postprocessing", "segment_case"]
-
 Postprocessing = tuple[list[Callable], list[dict[str, Any]]]
 """nnU-Net's functions and the arguments of each."""
 

@@ -31,8 +31,6 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import first_line
 from nnunet_nacl.prediction.training_range import TrainingRange
 
-__all__ = ["FINAL", "TrainedModel"]
-
 FINAL = "checkpoint_final.pth"
 
 

@@ -19,8 +19,6 @@ import numpy as np
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import read_dict
 
-__all__ = ["TrainingRange"]
-
 _FILE = "dataset_fingerprint.json"
 _DAMAGED = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)
 _SLACK = 1.1  # how far beyond the range of the training is still like it

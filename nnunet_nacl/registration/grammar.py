@@ -13,8 +13,6 @@ from typing import Any
 
 from nnunet_nacl.methods import METHODS, PREFIX, STOCK, TOKENS, Token, Variant
 
-__all__ = ["MAX_NAME_LENGTH", "METHODS", "PREFIX", "TOKENS", "Token", "Variant", "format_name", "grammar", "parse"]
-
 MAX_NAME_LENGTH = 128
 """A result folder is named after trainer, plans and configuration, within the 255 bytes of file systems.
 

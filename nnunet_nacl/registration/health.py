@@ -24,8 +24,6 @@ from nnunet_nacl.registration import ENVIRONMENT_VARIABLE, TRAINERS_PACKAGE, bri
 from nnunet_nacl.registration.grammar import METHODS, PREFIX, parse
 from nnunet_nacl.registration.lookup import RegisteredTrainer, registered_trainers, suggest
 
-__all__ = ["Check", "check_known", "check_nnunet", "check_registration", "check_trainers", "nearest_name"]
-
 OK, WARN, FAIL = "OK", "WARN", "FAIL"
 
 FindTrainer = Callable[[str], type]

@@ -16,8 +16,6 @@ from typing import Any
 from nnunet_nacl.registration import ENTRY_POINT_GROUP, TRAINERS_PACKAGE
 from nnunet_nacl.registration.grammar import PREFIX, parse
 
-__all__ = ["RegisteredTrainer", "registered_trainers", "resolve", "suggest"]
-
 _hinted: set[str] = set()
 
 

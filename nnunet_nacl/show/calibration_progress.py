@@ -33,8 +33,6 @@ from nnunet_nacl.show.style import (
 )
 from nnunet_nacl.show.values import format_number
 
-__all__ = ["draw_calibration_progress", "draw_training_records"]
-
 _HEIGHT, _LINES_HEIGHT, _MATRIX_HEIGHT, _TITLE = 3.5, 2.5, 4.0, 0.3  # inches of a row of panels, and of a heading
 _MOST_LINES = 6  # channels; with more of them lines cannot be told apart
 _WIDTH, _RECORDS_HEIGHT = 2.35, 2.5  # of a panel for several trainings

@@ -27,17 +27,6 @@ from nnunet_nacl.metrics.counting import count_masks
 from nnunet_nacl.metrics.voxel_uncertainty import confidence
 from nnunet_nacl.prediction.image_reading import read_images
 
-__all__ = [
-    "SliceConfidence",
-    "channel_name",
-    "kept_slices",
-    "open_folder",
-    "read_confidence",
-    "read_image",
-    "read_prediction",
-    "read_truth",
-]
-
 
 def open_folder(dataset: Mapping[str, Any], name: str, fold: str) -> PredictionFolder:
     """Where a method's predictions of a fold's cases lie; a method without folds has them in one place.

@@ -16,16 +16,6 @@ from scipy.ndimage import binary_erosion
 
 from nnunet_nacl.show.style import STRUCTURE_COLORS
 
-__all__ = [
-    "LONG_SIDE",
-    "LOWEST_CONFIDENCE",
-    "Grid",
-    "confidence_colors",
-    "confidence_scale",
-    "draw_confidence",
-    "draw_labels",
-]
-
 LOWEST_CONFIDENCE = 0.5
 _FILL = 0.35
 LONG_SIDE = (320, 480)  # pixels

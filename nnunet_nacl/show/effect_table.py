@@ -8,8 +8,6 @@ from typing import Any
 
 from nnunet_nacl.show.text_table import aligned, number
 
-__all__ = ["effect_table"]
-
 
 def effect_table(effect: Mapping[str, Mapping[str, Any]], structures: Mapping[str, str]) -> str:
     """A line for each value of :func:`~nnunet_nacl.calibration.effect.changes`; ``-`` where it is undefined.

@@ -16,8 +16,6 @@ from nnunet_nacl.json_files import one_line
 from nnunet_nacl.metrics.calibration_error import MASK_METRICS
 from nnunet_nacl.show.text_table import aligned, number
 
-__all__ = ["check_csv", "csv_text", "table_text"]
-
 _SHOWN = 3  # so many cases are named in a line
 _HEADER = ("scope", "case", "structure", "mask", "metric", "value")
 _SCORES = [name for name, metric in MASK_METRICS.items() if metric.printed]

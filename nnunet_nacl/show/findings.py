@@ -8,8 +8,6 @@ from typing import Any
 
 from nnunet_nacl.show.values import format_number, format_signed
 
-__all__ = ["Finding", "gained", "headline", "key_findings", "verdicts"]
-
 _CALIBRATION = "ECE:predicted"  # what is known in use, too
 _MAIN = (_CALIBRATION, "Dice")
 

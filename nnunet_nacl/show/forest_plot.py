@@ -29,8 +29,6 @@ from nnunet_nacl.show.layout import (
 from nnunet_nacl.show.style import BLUE, GREY, INK, SMALL_SIZE, VERMILLION, figure_settings
 from nnunet_nacl.show.values import as_interval, as_values, check_better
 
-__all__ = ["ForestRow", "draw_differences"]
-
 _ROW, _LABEL, _WIDEST, _NARROWEST = 0.27, 2.3, 4.2, 2.0  # inches
 _LOOKS: dict[str, dict[str, Any]] = {
     "better": {"color": BLUE, "marker": "o", "markerfacecolor": BLUE},

@@ -28,8 +28,6 @@ from nnunet_nacl.show.reliability import reliability_svg, reliability_text
 from nnunet_nacl.show.slices import Choice, View, anatomical_axes, choose_slice, plane_of
 from nnunet_nacl.show.templating import data_uri
 
-__all__ = ["Gallery", "GalleryCase", "Picture", "make_gallery", "pick_cases"]
-
 _RANKINGS = (
     ("Dice", ("best mean Dice", "median mean Dice", "worst mean Dice")),
     ("ECE:foreground", ("lowest ECE", "median ECE", "highest ECE")),

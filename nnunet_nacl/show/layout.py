@@ -19,22 +19,6 @@ from typing_extensions import Unpack
 
 from nnunet_nacl.show.style import GREY, HEADING_SIZE, SMALL_SIZE, TEXT_SIZE, check_path, save_figure
 
-__all__ = [
-    "Frame",
-    "MAX_WIDTH",
-    "STEPS",
-    "draw_interval",
-    "line_height",
-    "new_body",
-    "new_panels",
-    "row_height",
-    "set_rows",
-    "text_width",
-    "wrap",
-    "write_figure",
-    "write_in_row",
-]
-
 MAX_WIDTH = 9.0  # inches: at 100 % no wider than a page of text on a screen
 _MIN_WIDTH = 4.8
 _MARGIN = 0.12  # inches beside heading and notes

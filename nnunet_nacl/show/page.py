@@ -24,8 +24,6 @@ from nnunet_nacl.show.quality_tables import QUALITY, WORKLOAD
 from nnunet_nacl.show.reliability import FEW_VOXELS
 from nnunet_nacl.show.templating import data_uri, embed_figure, render_page
 
-__all__ = ["PAGE_NAME", "Page", "make_page"]
-
 PAGE_NAME = "report.html"
 
 _INTERVAL = re.compile(r"\[([+-]?\d+(?:\.\d+)?(?:e[+-]?\d+)?), ")

@@ -19,8 +19,6 @@ from nnunet_nacl.show.figure_choice.described import DescribedFigure, describe
 from nnunet_nacl.show.layout import Frame, draw_interval, new_panels, write_figure
 from nnunet_nacl.show.style import BLUE, GREY, INK, SMALL_SIZE, VERMILLION, figure_settings
 
-__all__ = ["PREDICTED_DICE", "draw_predicted_dice", "quality_figures"]
-
 PREDICTED_DICE = "predicted_dice"  # with this their ids begin
 
 _HOLLOW = {"markerfacecolor": "white"}

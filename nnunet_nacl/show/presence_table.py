@@ -11,8 +11,6 @@ from nnunet_nacl.show.text_table import Cell, Table, aligned, number
 if TYPE_CHECKING:  # it loads pandas, which `evaluate` does without
     from nnunet_nacl.comparison.comparison import Comparison
 
-__all__ = ["PRESENCE", "presence_tables", "presence_text"]
-
 PRESENCE = "presence"  # with this its ids begin
 _TITLE = "Is it there, is it real"
 _SHARES = ("0.5", "0.7", "0.8")

@@ -12,8 +12,6 @@ from nnunet_nacl.show.text_table import Cell, Table, aligned, mark, number
 if TYPE_CHECKING:  # it loads pandas, which `evaluate` does without
     from nnunet_nacl.comparison.comparison import Comparison
 
-__all__ = ["QUALITY", "WORKLOAD", "quality_tables", "quality_text"]
-
 QUALITY, WORKLOAD = "quality", "workload"  # with these their ids begin
 _EXPECTED = (
     "MAE: mean absolute difference to the true Dice over all structures of all cases that the segmentation has; "

@@ -14,8 +14,6 @@ from nnunet_nacl.show.layout import STEPS, Frame, new_panels, row_height, set_ro
 from nnunet_nacl.show.style import GREY, SMALL_SIZE, figure_settings, legend_handles, method_styles
 from nnunet_nacl.show.values import as_values, check_better, format_number, with_direction
 
-__all__ = ["draw_radar"]
-
 _IN_ONE = 6  # more polygons on top of each other cannot be told apart: then one small radar per method
 _MOST_DOTS = 12  # axes; more of them are drawn as a radar even where values are missing
 _MOST_NAMES, _MOST_NUMBERS = 12, 36  # spokes

@@ -16,8 +16,6 @@ from nnunet_nacl.show.layout import MAX_WIDTH, Frame, new_panels, row_height, te
 from nnunet_nacl.show.style import TEXT_SIZE, VERMILLION, figure_settings
 from nnunet_nacl.show.values import as_values, format_number
 
-__all__ = ["draw_rank_heatmap"]
-
 _CELL_HEIGHT, _WIDEST_CELL = 0.34, 1.0  # inches
 _LABEL = 2.6  # widest row label
 

@@ -15,8 +15,6 @@ from nnunet_nacl.show.layout import Frame, draw_interval, new_panels, row_height
 from nnunet_nacl.show.style import BLUE, GREY, INK, ORANGE, SMALL_SIZE, figure_settings
 from nnunet_nacl.show.values import as_interval, as_values, check_better, format_number, format_signed
 
-__all__ = ["draw_relative_difference"]
-
 _LIMIT = 150.0  # percent; a longer bar would make all others invisible
 _ROW, _BAR, _LABEL = 0.34, 0.62, 3.0
 _EDGE: dict[str, Any] = {"edgecolor": INK, "linewidth": 0.6}

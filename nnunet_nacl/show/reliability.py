@@ -22,8 +22,6 @@ from nnunet_nacl.show.style import GREEN, GREY, INK, SMALL_SIZE, VERMILLION, fig
 from nnunet_nacl.show.templating import render
 from nnunet_nacl.show.values import as_interval, as_values
 
-__all__ = ["FEW_VOXELS", "draw_reliability", "reliability_svg", "reliability_text"]
-
 _ACCURACY, _ACCURACY_EDGE = "#4A9CCB", "#003E63"
 _GAP_EDGES = {"over": VERMILLION, "under": GREEN}
 _GAP_FACES = {"over": "#FFFFFF", "under": "#CDE4F1"}  # the latter lies inside the bar: a paler blue

@@ -18,8 +18,6 @@ from nnunet_nacl.files import write_atomically
 from nnunet_nacl.metrics.bootstrap import Interval
 from nnunet_nacl.show.text_table import Cell, Table, csv_text, latex_text, mark, markdown_text, number
 
-__all__ = ["make_tables", "write_tables"]
-
 _HAUSDORFF = {"pooled": "both directions pooled", "max": "the larger of the two directions"}
 _BOTH_WAYS = "Higher DSC is better, lower of all else."
 _MARKS = "Best bold, second underlined."

@@ -14,8 +14,6 @@ from nnunet_nacl.documents.finding_list import StructureFindings
 from nnunet_nacl.prediction.review_lists import ReviewList
 from nnunet_nacl.show.templating import render_page
 
-__all__ = ["review_page"]
-
 _UNITS = {"mm2": "mm²"}
 _TWO_DECIMALS = "{:.2f}".format
 _MOST_FINDINGS = 10

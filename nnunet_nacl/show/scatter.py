@@ -20,8 +20,6 @@ from nnunet_nacl.show.style import (
 )
 from nnunet_nacl.show.values import as_interval, as_values, with_direction
 
-__all__ = ["draw_scatter"]
-
 
 @figure_settings()
 def draw_scatter(

@@ -10,8 +10,6 @@ import numpy as np
 from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.show.drawing import LONG_SIDE, Grid
 
-__all__ = ["Choice", "Plane", "View", "anatomical_axes", "choose_slice", "crop_box", "plane_of"]
-
 _SMALLEST_CROP = 48  # voxels; what is smaller loses its surroundings
 
 # Where the ends of DICOM's world axes lie: x grows to the patient's left, y to the back, z to the head.

@@ -15,15 +15,6 @@ if TYPE_CHECKING:  # pages that need colours alone do not wait for it
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-__all__ = [
-    "MethodStyle",
-    "check_path",
-    "figure_settings",
-    "legend_handles",
-    "method_styles",
-    "save_figure",
-]
-
 # Okabe and Ito's palette: distinguishable with any colour vision. Their yellow is left out, too faint on white.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 BLUE, VERMILLION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"

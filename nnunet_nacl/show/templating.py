@@ -17,8 +17,6 @@ from markupsafe import Markup
 import nnunet_nacl
 from nnunet_nacl.show.style import STRUCTURE_COLORS
 
-__all__ = ["data_uri", "embed_figure", "render", "render_page"]
-
 _TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
 _LARGEST_SVG = 400_000  # bytes; a drawing with that many points is smaller, and quicker to show, as PNG
 

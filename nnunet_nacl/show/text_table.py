@@ -10,8 +10,6 @@ from typing import Any
 
 from nnunet_nacl.files import to_csv_text
 
-__all__ = ["Cell", "Table", "aligned", "csv_text", "latex_text", "mark", "markdown_text", "number", "terminal_text"]
-
 _LONG = 30  # rows that fit a page together with a caption of some lines
 _TEXT_WIDTH = 345  # points, of LaTeX's article
 

@@ -18,8 +18,6 @@ from nnunet_nacl.show.case_files import read_image
 from nnunet_nacl.show.drawing import draw_labels
 from nnunet_nacl.show.slices import View, anatomical_axes, plane_of
 
-__all__ = ["draw_saved", "draw_thumbnail"]
-
 _LONG_SIDE = (180, 240)  # pixels
 
 

@@ -14,8 +14,6 @@ from nnunet_nacl.show.layout import Frame, draw_interval, new_panels, write_figu
 from nnunet_nacl.show.style import MethodStyle, figure_settings, legend_handles, method_styles
 from nnunet_nacl.show.values import as_interval, as_values, check_better, with_direction
 
-__all__ = ["draw_training_share"]
-
 _HEIGHT = 2.8  # inches
 _SHARE = "share of the training cases (%)"
 _APART = 3.0  # points between methods at the same share, so that their intervals do not hide each other

@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["as_interval", "as_values", "check_better", "format_number", "format_signed", "with_direction"]
-
 
 def as_values(values: Any, name: str, length: int | None = None) -> np.ndarray:
     """Float array of one dimension; None and NaN mean "no value".

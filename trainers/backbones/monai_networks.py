@@ -7,8 +7,6 @@ from torch import Tensor
 
 from nnunet_nacl_trainers.backbones.planned import Planned, check_patch_size
 
-__all__ = ["PlannedAttentionUNet", "PlannedUNetPlusPlus"]
-
 _LEVELS = 5  # of MONAI's U-Net++
 
 

@@ -11,8 +11,6 @@ from torch.nn import functional
 
 from nnunet_nacl_trainers.backbones.planned import Planned, check_patch_size
 
-__all__ = ["PlainUNet"]
-
 
 class PlainUNet(nn.Module):
     """U-Net (Ronneberger et al. 2015) without normalisation and deep supervision, as in the paper's code.

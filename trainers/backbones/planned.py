@@ -9,8 +9,6 @@ from typing import Any
 
 from nnunet_nacl.errors import UserError
 
-__all__ = ["Planned", "check_patch_size", "read_plans"]
-
 
 @dataclass(frozen=True)
 class Planned:

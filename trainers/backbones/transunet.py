@@ -14,8 +14,6 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import first_line
 from nnunet_nacl_trainers.backbones.planned import Planned, check_patch_size
 
-__all__ = ["TransUNet", "load_imagenet_weights"]
-
 _VIT = "vit_base_r50_s16_224"
 _PATCH = 16  # pixels along each side of what is one token
 _RGB = 3

@@ -13,8 +13,6 @@ from torch import Tensor
 
 from nnunet_nacl.label_space import Target
 
-__all__ = ["Chunk", "MeanWithAnalyticGradient", "Term", "automatic_differentiation", "wants_analytic_gradient"]
-
 _CHUNK_VOXELS = 1 << 17
 """Voxels worked on at a time: maps of one class then stay in a core's own cache, and small patches share the price
 of an operation."""

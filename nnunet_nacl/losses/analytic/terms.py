@@ -13,7 +13,6 @@ from nnunet_nacl.losses.analytic.engine import Chunk
 from nnunet_nacl.losses.priors import Neighborhood
 
 __all__ = ["EntropyTerm", "FocalTerm", "MarginTerm", "NeighborhoodPenaltyTerm", "SmoothedLabelTerm"]
-__all__ += ["SmoothedNeighborhoodTerm"]
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,6 @@ from nnunet_nacl.comparison.comparison import Comparison
 from nnunet_nacl.documents.comparison_file import FIGURES
 from nnunet_nacl.errors import UserError
 
-__all__ = ["DescribedFigure", "describe", "intervals_over", "listed", "write_figures"]
-
 
 @dataclass(frozen=True)
 class DescribedFigure:

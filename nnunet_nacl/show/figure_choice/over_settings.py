@@ -18,8 +18,6 @@ from nnunet_nacl.show.figure_choice.described import DescribedFigure, describe, 
 from nnunet_nacl.show.radar import draw_radar
 from nnunet_nacl.show.training_share import draw_training_share
 
-__all__ = ["figures_over_settings", "entries_over"]
-
 _OF_PLANS = ("kernel_size", "network")
 _HYPER = {token.field: token.name for token in TOKENS if token.is_number and token.methods}
 

@@ -16,8 +16,6 @@ from nnunet_nacl.show.calibration_progress import draw_calibration_progress, dra
 from nnunet_nacl.show.text_table import Table
 from nnunet_nacl.training_record import FILE_NAME, read_training_record
 
-__all__ = ["PAPER", "write_paper_numbers"]
-
 PAPER = "paper"
 """Folder beside comparison.json."""
 

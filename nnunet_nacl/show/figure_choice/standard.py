@@ -23,8 +23,6 @@ from nnunet_nacl.show.reliability import draw_reliability
 from nnunet_nacl.show.scatter import draw_scatter
 from nnunet_nacl.show.text_table import number
 
-__all__ = ["MAIN_DIFFERENCES", "standard_figures"]
-
 MAIN_DIFFERENCES = "main_differences"
 """How the id of the figure begins that the page opens with."""
 
