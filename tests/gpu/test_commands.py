@@ -20,7 +20,7 @@ def read_labels(path):
 
 
 @pytest.fixture(scope="module", params=[TRAINER, COMPILED], ids=["eager", "compiled"])
-def model(request, workspace: Workspace, device: torch.device) -> str:
+def model(request, device: torch.device, workspace: Workspace) -> str:
     """The name of a trainer that was trained, without and with torch.compile (which nnU-Net leaves out on the CPU)."""
     compiled = "true" if request.param == COMPILED else "false"
     command = ("nnUNetv2_train", tiny.TASK_ID, "2d", 0, "-tr", request.param, "-device", device.type)
