@@ -124,7 +124,7 @@ def measure(folder: PredictionFolder, network: str, maps: Mapping[str, Calibrati
 
 
 def learn(measured: Sequence[Measured], kept: set[str], like: Learned, groups: Mapping[str, str]) -> Learned:
-    """What the cases in ``kept`` alone teach, in the way of ``like``."""
+    """What the cases in ``kept`` alone teach, of the structures of ``like``: every part answers for the same ones."""
     rows, present, real = [], {}, {}
     for one in measured:
         rows += [(one, i) for i, case in enumerate(one.before) if case.case in kept]

@@ -26,26 +26,8 @@ trainer=nnUNetTrainer${loss}_${SCHEDULE:-100epochs_50iters}
 read -r -a peers <<< "${PEERS-TS CMSop CDC}"
 device=${DEVICE:-cpu}
 
-export nnUNet_raw=$out/raw nnUNet_preprocessed=$out/pre nnUNet_results=$out/results
-export nnUNet_n_proc_DA=${nnUNet_n_proc_DA:-1} nnUNet_def_n_proc=${nnUNet_def_n_proc:-1}
-mkdir -p "$nnUNet_raw" "$nnUNet_preprocessed" "$nnUNet_results"
-
-wanted() { [[ " $steps " == *" $1 "* ]]; }
-folder_of() { find "$1/" -maxdepth 1 -name "Dataset$(printf %03d "$id")_*" | head -n 1; }
-
-if wanted prepare && [ ! -f "$out/prepared_${id}_$configuration" ]; then
-    [ -n "$(folder_of "$nnUNet_raw")" ] || nnUNetv2_convert_MSD_dataset -i "$task"
-    if [ ! -f "$out/planned_$id" ]; then
-        nnUNetv2_extract_fingerprint -d "$id"
-        nnUNetv2_plan_experiment -d "$id"
-        cp "$task/splits_final.json" "$(folder_of "$nnUNet_preprocessed")/"
-        touch "$out/planned_$id"
-    fi
-    python "$here/study_plans.py" "$(folder_of "$nnUNet_preprocessed")" "$configuration"
-    nnUNetv2_preprocess -d "$id" -c "$configuration" -np 1
-    touch "$out/prepared_${id}_$configuration"
-fi
-dataset=$(basename "$(folder_of "$nnUNet_raw")")
+# shellcheck source=study_data.sh
+. "$here/study_data.sh"
 model=$nnUNet_results/$dataset/${trainer}__nnUNetPlans__$configuration
 name=deployed_$loss
 [ "$configuration" = 2d_small ] || name=${name}_$configuration
@@ -78,31 +60,27 @@ COPY
 fi
 
 if wanted outer; then
-    mkdir -p "$outer/images" "$outer/labels"
-    for case in $(python -c 'import json, sys; print(*json.load(open(sys.argv[1])))' "$task/outer_test.json"); do
-        ln -sf "$nnUNet_raw/$dataset/imagesTr/$case"_0*.nii.gz "$outer/images/"
-        ln -sf "$nnUNet_raw/$dataset/labelsTr/$case.nii.gz" "$outer/labels/"
-    done
+    link_outer "$outer"
     predict() { # NAME FOLD...
         [ ! -f "$outer/$1/.complete" ] || return 0
         nnUNetv2_predict -i "$outer/images" -o "$outer/$1" -d "$id" -c "$configuration" -tr "$trainer" -f "${@:2}" \
             -device "$device" -npp 1 -nps 1 --save_probabilities
         touch "$outer/$1/.complete"
     }
-    single=() forms=()
+    single=() members=()
     for fold in "${folds[@]}"; do
         predict "single_$fold" "$fold"
         single+=("single_$fold=$outer/single_$fold")
-        forms+=("$outer/single_$fold")
+        members+=("$outer/single_$fold")
     done
     predict average "${folds[@]}"
     if [ ! -f "$outer/ensemble/.complete" ]; then
-        nnUNetv2_ensemble -i "${forms[@]}" -o "$outer/ensemble" -np 1 --save_npz
+        nnUNetv2_ensemble -i "${members[@]}" -o "$outer/ensemble" -np 1 --save_npz
         cp "$outer/average/"{dataset,plans}.json "$outer/ensemble/"
         touch "$outer/ensemble/.complete"
     fi
     nnunet_nacl predict -i "$outer/images" -o "$outer/list" -d "$id" -c "$configuration" -tr "$trainer" \
-        -f "${folds[@]}" -device "$device"
+        -f "${folds[@]}" -device "$device" --continue_prediction
     [ -f "$values/outer/cases.csv" ] || python "$here/deployed.py" "$model" "$values/outer" \
         -i "average=$outer/average" "${single[@]}" -gt "$outer/labels" -lists "average=$outer/list"
     [ -f "$values/outer/forms.csv" ] || python "$here/map_forms.py" "$model" "$values/outer/forms.csv" \

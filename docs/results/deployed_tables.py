@@ -16,8 +16,9 @@ import pandas as pd
 from study_tables import GROUPS, table
 
 from nnunet_nacl.calibration.quality_report import workload
+from nnunet_nacl.cases.held_out_presence import alarms_by_sensitivity
 from nnunet_nacl.documents.patient_groups import read_groups
-from nnunet_nacl.metrics.detection import auroc, binary_brier, false_alarms
+from nnunet_nacl.metrics.detection import auroc, binary_brier
 
 DRAWS = 1000
 SETS = {
@@ -138,14 +139,15 @@ def findings(folders: Sequence[Path]) -> str:
         for structure, own in rows.dropna(subset=["real probability"]).groupby("structure", sort=False):
             real = own["overlaps"].notna()
             parts = cases[cases["structure"] == structure].set_index(["network", "case"])["true parts"]
+            place = {one: i for i, one in enumerate(parts.index)}
+            case_of = [place[one] for one in zip(own["network"], own["case"])]
+            overlaps = [
+                [int(float(x)) for x in one.split(";")] if isinstance(one, str) else [] for one in own["overlaps"]
+            ]
             for name in ("real probability", "mean probability"):
-                best = {(*place, part): math.nan for place, n in parts.items() for part in range(1, int(n) + 1)}
-                for network, case, overlaps, p in zip(own["network"], own["case"], own["overlaps"], own[name]):
-                    for part in str(overlaps).split(";") if isinstance(overlaps, str) else ():
-                        place = network, case, int(float(part))
-                        best[place] = np.fmax(best[place], p)
-                alarms = false_alarms(list(best.values()), own[name][~real], len(parts), (0.5, 0.7, 0.8))
-                reached = ["" if math.isnan(x) else f"{x:.2f}" for x in alarms.values()]
+                found = own[name].to_numpy(), real.to_numpy(), case_of, overlaps, parts.astype(int).tolist()
+                alarms = alarms_by_sensitivity(*found)
+                reached = ["" if math.isnan(alarms[one]) else f"{alarms[one]:.2f}" for one in ("0.5", "0.7", "0.8")]
                 brier, area = binary_brier(own[name], real), auroc(own[name], real)
                 what = "learned" if name == "real probability" else name
                 count = f"{int(real.sum())} of {len(real)}"

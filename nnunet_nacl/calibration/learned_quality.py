@@ -18,8 +18,8 @@ DELIVERED = ("argmax", "decided")
 SEGMENTATIONS = {"argmax": "nnU-Net's labels", "decided": "decided"}
 """What they are called for people."""
 SINGLE_NETWORKS = (
-    "from single networks; for the average of their folds, intervals of a nominal 0.90 covered 0.90 of the Dice and "
-    "0.88 of the volumes of 120 structures"
+    "from single networks; for the average of five, intervals of a nominal 0.90 held for 0.89 of 45 Dice and 0.90 of "
+    "60 volumes (EMIDEC, small networks)"
 )
 """Said beside what was not learned from predictions as they are deployed."""
 _VOLUMES = (0.0, math.inf)

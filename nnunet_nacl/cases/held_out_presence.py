@@ -141,7 +141,7 @@ def learn_presence(
             case_of = [i for _, _, i in rows]
             overlaps = [one.overlaps or () for one, _, _ in rows]
             result.alarms[key] = {
-                kind: _alarms(p, real, case_of, overlaps, [case.n_true or 0 for case in components])
+                kind: alarms_by_sensitivity(p, real, case_of, overlaps, [case.n_true or 0 for case in components])
                 for kind, p in kinds.items()
             }
     return result
@@ -192,7 +192,7 @@ def _learn(
     return kinds
 
 
-def _alarms(
+def alarms_by_sensitivity(
     probability: np.ndarray,
     real: np.ndarray,
     case_of: Sequence[int],

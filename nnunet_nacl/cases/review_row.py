@@ -155,12 +155,12 @@ def make_row(
     sums: np.ndarray,
     largest: np.ndarray,
 ) -> CaseReview:
-    """The row of a case.
+    """The row of a case; what a structure that was not segmented has no value for is NaN.
 
     Args:
-        case: The case.
-        probs: Its probabilities inside a box that holds all there is.
-        inside: Its segmentation there.
+        case: The case; ignored voxels, which only a truth has, play no part.
+        probs: (C, *box) its probabilities inside a box that holds all there is, background (of classes) first.
+        inside: (*box) its segmentation there.
         members: Of the ensemble.
         sums: (C,) of the probabilities as the network gave them.
         largest: (C,) largest of them.
