@@ -175,7 +175,7 @@ def test_a_map_changes_no_label_and_no_saved_probability(tmp_path, scans, labels
         label = segmentations(tmp_path / "ours")[case]
         np.testing.assert_array_equal(label, expected[case])
         own, theirs = (np.load(tmp_path / place / f"{case}.npz")["probabilities"] for place in ("ours", "theirs"))
-        np.testing.assert_array_equal(own, theirs)
+        np.testing.assert_allclose(own, theirs, rtol=1e-6)  # the last digit depends on the number of threads
         calibrated = model.treatment.map(own).astype(float)
         relabelled += np.count_nonzero(model.labels.label_map(calibrated) != label)
         for channel, name in zip(model.labels.foreground, model.labels.names[-2:]):
