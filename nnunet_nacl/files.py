@@ -108,11 +108,6 @@ def _fix(error: OSError) -> str:
     return "choose another -o, or change the folder's permissions"
 
 
-def stamp(path: Path | None) -> list[Any]:
-    """Place, size and time of a file, which tell whether it has changed; empty for None. OSError if it is gone."""
-    return [] if path is None else [str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns]
-
-
 def checksum(source: Path | IO[bytes], digest: Any) -> str:
     """What a file, or the rest of a stream, holds, hashed by one of hashlib's objects, in hexadecimal digits.
 

@@ -1,6 +1,6 @@
 """Reads JSON files, and turns what they hold into typed values and back; errors name the file and the place in it.
 
-What a document looks like is said by types: a dataclass, a TypedDict, or lists and dictionaries of such.
+Types describe what a document looks like: a dataclass, a TypedDict, or lists and dictionaries of such.
 """
 
 from __future__ import annotations
@@ -20,17 +20,6 @@ _FIX = "give nnU-Net's own file"
 _NOT_SCHEMA = ("cls", "default", "metadata", "serialization", "strict")
 _WORDS = {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false", "list": "a list"}
 _WORDS |= dict.fromkeys(("dict", "dataclass"), "an object")
-
-
-NUMBER = (int, float, type(None))
-"""In a pattern: a number, or null where it is undefined."""
-
-
-class Optional:
-    """In a pattern: a key that may be missing; what it holds must look like ``pattern`` where it is there."""
-
-    def __init__(self, pattern: Any) -> None:
-        self.pattern = pattern
 
 
 @dataclass(frozen=True)
@@ -63,7 +52,7 @@ class Array:
 
     def _read(self, value: Any) -> np.ndarray:
         whole = np.issubdtype(self.dtype, np.integer)
-        error = ValueError(f"no table of {'whole ' * whole}numbers with {self.ndim} axes")
+        error = ValueError(f"no table of {'whole ' if whole else ''}numbers with {self.ndim} axes")
         if not isinstance(value, list):
             raise error
         if not value:
@@ -196,9 +185,9 @@ def _described(error: Any, whole: Any) -> str:
     if kind == "value_error":
         return f"{place}: {first_line(error['ctx']['error'])}".removeprefix(": ").rstrip(".")
     text = repr(found) if isinstance(found, (int, float, str)) else ""
-    said = f"{place or 'the whole'} is {type(found).__name__} {text[:60]}".rstrip()
+    found_there = f"{place or 'the whole'} is {type(found).__name__} {text[:60]}".rstrip()
     wanted = _WORDS.get(kind.partition("_")[0])
-    return f"{said}, not {wanted}" if wanted else f"{said} ({error['msg']})"
+    return f"{found_there}, not {wanted}" if wanted else f"{found_there} ({error['msg']})"
 
 
 def encode(value: Any) -> Any:
@@ -210,35 +199,6 @@ def encode(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [encode(item) for item in value]
     return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
-
-
-def mismatch(value: Any, pattern: Any, place: str = "") -> str:
-    """Where a JSON value does not look like a pattern, in words; empty if it does.
-
-    Args:
-        value: As it was read.
-        pattern: A type or a tuple of types; a list whose one entry is the pattern of all items; a dict of patterns by
-            key, or of one pattern for all values under the key ``"*"``. Keys beside those named may be there.
-            ``Optional(pattern)`` is for keys that may be missing.
-        place: Where the value stands in its file.
-    """
-    if isinstance(pattern, Optional):
-        return mismatch(value, pattern.pattern, place)
-    kind: Any = type(pattern) if isinstance(pattern, (dict, list)) else pattern
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        return f"{place or 'the whole'} is {type(value).__name__}"
-    if isinstance(pattern, list):
-        found = (mismatch(item, pattern[0], f"{place}[{i}]") for i, item in enumerate(value))
-    elif isinstance(pattern, dict) and "*" in pattern:
-        found = (mismatch(item, pattern["*"], f"{place}[{key!r}]") for key, item in value.items())
-    elif isinstance(pattern, dict):
-        for key, inner in pattern.items():
-            if key not in value and not isinstance(inner, Optional):
-                return f"{place or 'it'} has no {key!r}"
-        found = (mismatch(value[key], pattern[key], f"{place}.{key}".strip(".")) for key in pattern if key in value)
-    else:
-        return ""
-    return next((text for text in found if text), "")
 
 
 def one_line(text: str) -> str:

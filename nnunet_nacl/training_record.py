@@ -22,16 +22,6 @@ from nnunet_nacl.json_files import decode, read_dict
 from nnunet_nacl.metrics.binning import DEFAULT_N_BINS, BinStats
 from nnunet_nacl.metrics.calibration_error import ece
 
-__all__ = [
-    "FILE_NAME",
-    "FLOATS",
-    "GROUPS",
-    "MASKS",
-    "MAX_MATRIX_CLASSES",
-    "EpochSums",
-    "MaxLogitBins",
-    "TrainingRecord",
-]
 MASKS = {"foreground": (1, 3), "predicted": (2, 3), "all": (0, 1, 2, 3)}
 """The groups of voxels that each mask consists of."""
 

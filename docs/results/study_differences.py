@@ -16,6 +16,7 @@ from pathlib import Path
 from crossed import crossed_mean
 from study_tables import COLUMNS, Study
 
+from nnunet_nacl.metrics.bootstrap import Interval
 from nnunet_nacl.show.forest_plot import ForestRow, draw_differences
 
 BETTER = {"Dice": "higher", "ECE:foreground": "lower", "ECE:predicted": "lower"}
@@ -41,7 +42,8 @@ def rows_of(name: str, study: Study) -> list[ForestRow]:
                 difference = (study.values(label, source, networks) - reference).mean(axis=0, keepdims=True)
                 one = crossed_mean(difference[..., COLUMNS.index(column)])
                 metric = f"{name}: {column.replace(':', ' ')}"
-                rows.append(ForestRow(shown, metric, one.mean, one.low, one.high, better))
+                found = Interval(one.mean, one.low, one.high, study.n_cases)
+                rows.append(ForestRow(shown, metric, found, better))
     return rows
 
 

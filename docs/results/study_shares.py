@@ -16,10 +16,10 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 from crossed import crossed_mean
 from study_tables import COLUMNS, NETWORKS, Study, table, title
 
+from nnunet_nacl.metrics.bootstrap import Interval
 from nnunet_nacl.show.training_share import draw_training_share
 
 DRAWN = {
@@ -44,17 +44,17 @@ def by_share(paths: list[Path], groups: str | None) -> dict[float, Study]:
     return {share: Study(shares[share], groups) for share in sorted(shares, reverse=True)}
 
 
-def panels(studies: Mapping[float, Study]) -> dict[str, dict[str, list[tuple]]]:
-    """What is drawn: measure -> method -> share, mean of single networks and its interval over cases."""
-    found: dict[str, dict[str, list[tuple]]] = {title(column): {} for column in DRAWN}
-    for share, study in studies.items():
+def panels(studies: Mapping[float, Study]) -> dict[str, dict[str, dict[float, Interval]]]:
+    """What is drawn: measure -> method -> share -> mean of single networks with its interval over cases."""
+    found: dict[str, dict[str, dict[float, Interval]]] = {title(column): {} for column in DRAWN}
+    for share, study in reversed(studies.items()):
         for label in study.labels:
             for treatment, suffix in TREATMENTS.items():
                 values = study.values(label, treatment, study.networks("single"))
                 for column in DRAWN:
                     one = crossed_mean(values[..., COLUMNS.index(column)].mean(axis=0, keepdims=True))
-                    ends = (end if np.isfinite(end) else None for end in (one.low, one.high))
-                    found[title(column)].setdefault(f"{label}{suffix}", []).append((share, one.mean, *ends))
+                    line = found[title(column)].setdefault(f"{label}{suffix}", {})
+                    line[share] = Interval(one.mean, one.low, one.high, study.n_cases)
     return found
 
 

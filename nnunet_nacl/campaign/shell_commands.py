@@ -29,13 +29,11 @@ class Command:
         arguments: Program and arguments.
         log_file: Where its output goes; None leaves it where this process's goes.
         environment: Variables of this command alone, shown before it.
-        on_line: Called with each line of its output.
     """
 
     arguments: tuple[str, ...]
     log_file: Path | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
-    on_line: Callable[[str], None] | None = None
 
     def shown(self) -> str:
         """The command as one would type it."""
@@ -108,10 +106,10 @@ def find_program(name: str) -> str:
 
 
 class _Running:
-    """A started command, and how far its log has been read."""
+    """A started command."""
 
     def __init__(self, command: Command, environment: Mapping[str, str], keep_open: Sequence[int]):
-        self.command, self._position, self._rest = command, 0, b""
+        self.command = command
         with contextlib.ExitStack() as stack:
             log = None
             if command.log_file is not None:
@@ -119,7 +117,6 @@ class _Running:
                 log = stack.enter_context(open(command.log_file, "ab"))
                 log.write(f"\n[{time.strftime('%Y-%m-%d %H:%M:%S')}] $ {command.shown()}\n".encode())
                 log.flush()
-                self._position = log.tell()
             self.process = subprocess.Popen(
                 [find_program(command.arguments[0]), *command.arguments[1:]],
                 stdin=subprocess.DEVNULL,
@@ -131,26 +128,15 @@ class _Running:
             )
 
     def poll(self) -> bool:
-        """Passes on new lines; whether the command still runs.
+        """Whether the command still runs.
 
         Raises:
             CommandFailed: If it has ended with an error.
         """
         status = self.process.poll()
-        if self.command.log_file is not None:
-            with open(self.command.log_file, "rb") as log:
-                log.seek(self._position)
-                lines = (self._rest + log.read()).split(b"\n")
-                self._position = log.tell()
-            self._rest = lines.pop()
-            if on_line := self.command.on_line:
-                for line in lines:
-                    on_line(line.decode(errors="replace"))
-        if status is None:
-            return True
-        if status != 0:
+        if status:
             raise CommandFailed(self._failure(status))
-        return False
+        return status is None
 
     def _failure(self, status: int) -> str:
         how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"

@@ -67,7 +67,7 @@ def _prepare(campaign: dict[str, Any], dataset: str) -> Iterator[Command]:
 
 
 def _preprocess(campaign: dict[str, Any], dataset: str, configuration: str) -> Iterator[Command]:
-    """Plans, unless there are some, folds likewise, and the preprocessed cases of a configuration."""
+    """Plans and folds, unless there are some, and the preprocessed cases of a configuration."""
     from nnunetv2.utilities.crossval_split import generate_crossval_split
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
     from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets

@@ -26,9 +26,10 @@ from nnunet_nacl.cases.sample_files import (
 )
 from nnunet_nacl.cases.treatment import Treatment
 from nnunet_nacl.documents.document import read_document
-from nnunet_nacl.documents.results import MASKS, Evaluation, EvaluationSettings, mask_metrics
+from nnunet_nacl.documents.results import MASKS, Evaluation, EvaluationSettings
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import can_write
+from nnunet_nacl.metrics.calibration_error import mask_metrics
 
 AFTER_FOLDER = "validation_calibrated"
 _DOCUMENT = "calibration.json"

@@ -130,7 +130,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.comparison.comparison import Comparison
     from nnunet_nacl.comparison.comparison_json import comparison_to_json
     from nnunet_nacl.comparison.entries import read_entries
-    from nnunet_nacl.comparison.learned_dice import open_maps, quality_by_entry
+    from nnunet_nacl.comparison.learned_dice import open_maps, presence_by_entry, quality_by_entry
     from nnunet_nacl.comparison.resolution import Options, locate, read_documents
     from nnunet_nacl.documents.comparison_file import check_output_folder, remove_temporaries, write_comparison
     from nnunet_nacl.json_files import read_json
@@ -171,7 +171,7 @@ def run(args: argparse.Namespace) -> int:
         one.name: quality_by_entry(selection, one, asked) for selection, one, asked in zip(found, datasets, maps)
     }
     tables = [*make_tables(comparison), *quality_tables(comparison, quality, below)]
-    tables += presence_tables(comparison)
+    tables += presence_tables(comparison, {one.name: presence_by_entry(one) for one in datasets})
     written = write_tables(tables, folder, comparison.notes)
     figures = [*standard_figures(comparison, relative), *figures_over_settings(comparison)]
     figures += quality_figures(comparison, quality)

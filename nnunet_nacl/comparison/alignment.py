@@ -28,8 +28,8 @@ class Dataset:
     Attributes:
         name: nnU-Net's name.
         configuration: ``2d``, ``3d_fullres``, ... of the models; empty where only paths are compared.
-        plans: Name of their plans; likewise.
-        folds: Their folds; likewise.
+        plans: Name of their plans; empty in the same way.
+        folds: Their folds; empty in the same way.
         regions: Whether the heads are sigmoid regions.
         structures: Names by nnU-Net's key.
         settings: Of the evaluation.
@@ -42,7 +42,7 @@ class Dataset:
             calibrated them.
         left_out: By entry, the cases that others have and it lacks.
         patients: Of each case the patient; empty where each case is its own.
-        notes: What must be said beside every number.
+        notes: Sentences for every output.
     """
 
     name: str
@@ -78,14 +78,13 @@ class Dataset:
     @property
     def size(self) -> str:
         """``40 cases``, ``1 case``, ``40 cases of 20 patients``."""
-        cases = f"{len(self.cases)} case{'s' * (len(self.cases) != 1)}"
-        patients = f" of {self.n_patients} patient{'s' * (self.n_patients != 1)}"
-        return cases + patients if self.patients else cases
+        cases = _counted(len(self.cases), "case")
+        return f"{cases} of {_counted(self.n_patients, 'patient')}" if self.patients else cases
 
     @property
     def where(self) -> str:
         """Data set, configuration, folds and number of cases."""
-        folds = f"fold{'s' * (len(self.folds) != 1)} {', '.join(self.folds)}" if self.folds else ""
+        folds = f"fold{'s' if len(self.folds) > 1 else ''} {', '.join(self.folds)}" if self.folds else ""
         return ", ".join(filter(None, (self.name, self.configuration, folds, self.size)))
 
 
@@ -216,6 +215,10 @@ def _places(one: Predictions, folder: Path, reference: Path, selection: Selectio
         given = {"references": reference.parent, "dataset_json": options.dataset_json, "plans": options.plans_json}
         places |= {key: os.path.abspath(path) for key, path in given.items() if path is not None}
     return places
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def some(names: Sequence[str]) -> str:

@@ -15,8 +15,8 @@ from nnunet_nacl.comparison.columns import RANK_METRICS, Column, column_values, 
 from nnunet_nacl.comparison.entries import Entry
 from nnunet_nacl.comparison.ranks import case_ranks, mean_case_ranks, sum_ranks
 from nnunet_nacl.comparison.statistics import MIN_CASES, PairedDifference, holm, paired_difference
-from nnunet_nacl.documents.results import nanmean
 from nnunet_nacl.metrics.bootstrap import Interval, mean_interval
+from nnunet_nacl.metrics.calibration_error import nanmean
 
 ALPHA = 0.05
 _TESTS = ("dataset", "column", "family", "trainer", "reference", *PairedDifference.__annotations__)
@@ -60,7 +60,7 @@ class Comparison:
 
     @cached_property
     def notes(self) -> list[str]:
-        """What must be said on every output."""
+        """Sentences for every output."""
         return [note for dataset in self.datasets for note in (*dataset.notes, *_few(dataset))]
 
     @cached_property

@@ -158,7 +158,7 @@ def short_labels(trainers: Sequence[str]) -> list[str]:
             labels.append(trainer.removeprefix(PREFIX).strip("_") or trainer)
             continue
         stock = variant.dice and variant.method == "CE" and not variant.anneal
-        method = STOCK_LABEL if stock else "Dice + " * variant.dice + variant.method
+        method = STOCK_LABEL if stock else f"{'Dice + ' if variant.dice else ''}{variant.method}"
         labels.append(" ".join([method, *(shown for text, shown in own.items() if text not in shared)]))
     return [_different(label, taken) for label in labels]
 

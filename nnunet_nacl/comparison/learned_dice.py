@@ -13,6 +13,7 @@ from pathlib import Path
 
 from nnunet_nacl.calibration.learned_quality import predict_dice_parts
 from nnunet_nacl.calibration.quality_report import QualityRows
+from nnunet_nacl.cases.held_out_presence import HeldOutPresence, learn_presence
 from nnunet_nacl.cases.predicted_quality import QualityOfMap
 from nnunet_nacl.cases.quality_block import quality_rows
 from nnunet_nacl.comparison.alignment import Dataset
@@ -49,14 +50,14 @@ def open_maps(selection: Selection, given: Mapping[str, Path]) -> dict[str, Qual
 
 
 def quality_by_entry(
-    selection: Selection, dataset: Dataset, maps: Mapping[str, QualityOfMap] | None = None
+    selection: Selection, dataset: Dataset, maps: Mapping[str, QualityOfMap]
 ) -> dict[str, QualityRows]:
     """By name, of the entries whose documents tell of it; the rows have the order of the cases.
 
     Dice is predicted for the calibrated entries of models whose calibration_map.json has learned of it, and for those
     of ``maps``.
     """
-    result, maps = {}, maps or {}
+    result = {}
     for name, cases in dataset.results.items():
         if (rows := quality_rows(cases)) is None:
             continue
@@ -67,6 +68,15 @@ def quality_by_entry(
             rows = _by_other_parts(one, dataset, rows)
         result[name] = rows
     return result
+
+
+def presence_by_entry(dataset: Dataset) -> dict[str, HeldOutPresence]:
+    """By name of every entry, how probably a structure is in a scan, and a finding is real, by what others taught."""
+    patients = dataset.groups or list(dataset.cases)
+    return {
+        name: learn_presence(cases, dataset.structures, patients, only_listed=True)
+        for name, cases in dataset.results.items()
+    }
 
 
 def _by_other_parts(one: Predictions, dataset: Dataset, rows: QualityRows) -> QualityRows:

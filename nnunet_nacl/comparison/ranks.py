@@ -7,6 +7,7 @@ Analysis 2025.) Rank 1 is the best.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -14,31 +15,21 @@ import pandas as pd
 from nnunet_nacl.metrics.bootstrap import Interval, percentile_interval, resamples, without_noise
 
 
-def rank_values(values: np.ndarray, *, better: str, ties: str) -> np.ndarray:
+def rank_values(values: np.ndarray, *, better: str, ties: Literal["min", "average"]) -> np.ndarray:
     """Rank each row's values, best first.
 
     Args:
-        values: (..., n_methods); equal to ten decimals is equal.
+        values: (n, n_methods); equal to ten decimals is equal.
         better: ``lower`` or ``higher``.
         ties: ``min`` gives equal values the lowest rank of theirs, ``average`` the mean of their ranks.
 
     Returns:
-        (..., n_methods) ranks from 1; NaN throughout a row that holds a NaN.
-
-    Raises:
-        ValueError: ``better`` or ``ties`` is neither.
+        (n, n_methods) ranks from 1; NaN throughout a row that holds a NaN.
     """
-    from scipy.stats import rankdata
-
-    if better not in ("lower", "higher"):
-        raise ValueError(f"better must be 'lower' or 'higher', got {better!r}.")
-    if ties not in ("min", "average"):
-        raise ValueError(f"ties must be 'min' or 'average', got {ties!r}.")
-    values = without_noise(np.asarray(values, dtype=np.float64))
-    if values.size == 0:
-        return values.copy()
-    ranks = rankdata(-values if better == "higher" else values, method=ties, axis=-1).astype(np.float64)
-    return np.where(np.isnan(values).any(axis=-1, keepdims=True), np.nan, ranks)
+    table = pd.DataFrame(without_noise(values))
+    ranks = table.rank(axis=1, method=ties, ascending=better == "lower")
+    ranks[table.isna().any(axis=1)] = np.nan
+    return ranks.to_numpy()
 
 
 def sum_ranks(means: np.ndarray, better: str) -> np.ndarray:

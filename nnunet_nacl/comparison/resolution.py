@@ -39,7 +39,7 @@ class Options:
         folds: Of models; None takes those that are present for all.
         references: Ground truth of folders given by path; None finds nnU-Net's own.
         dataset_json: dataset.json of such folders; None looks in them and up to two levels above.
-        plans_json: plans.json of such folders; likewise.
+        plans_json: plans.json of such folders; found in the same way.
         allow_missing: Compare on what is common to all, with a note, where folds or cases are missing.
         allow_training_cases: Compare, with a note, cases on which a network was trained.
         groups: Which cases are of one patient, as :func:`~nnunet_nacl.documents.patient_groups.read_groups` takes it;
@@ -95,7 +95,7 @@ class Selection:
         predictions: Of all entries, in their order.
         folds: Of the models; empty where only paths are compared.
         options: How they were found.
-        notes: What must be said beside every number.
+        notes: Sentences for every output.
     """
 
     name: str

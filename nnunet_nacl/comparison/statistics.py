@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from nnunet_nacl.documents.results import nanmean
 from nnunet_nacl.metrics.bootstrap import mean_interval, without_noise
+from nnunet_nacl.metrics.calibration_error import nanmean
 
 MIN_CASES = 6
 """With five cases the smallest possible two-sided p of Wilcoxon's test is 2 / 2**5 = 0.0625: it cannot reach 0.05."""

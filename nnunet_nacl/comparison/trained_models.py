@@ -46,7 +46,7 @@ def find_models(
 def common_folds(
     dataset: str, models: Mapping[str, Path], wanted: Sequence[str] | None, allow_missing: bool
 ) -> tuple[list[str], list[str]]:
-    """The folds to compare, those asked for or all that are present, and what is to be said about them.
+    """The folds to compare, those asked for or all that are present, and notes about them.
 
     Raises:
         UserError: A fold is not present for all, and ``allow_missing`` is not set or leaves none.

@@ -33,7 +33,7 @@ class _Split(TypedDict):
 def check_training_cases(
     label: str, fold: str, folder: Path, cases: set[str], *, allow: bool, plans: Path | None
 ) -> list[str]:
-    """Make sure that an entry's networks were not trained on its cases, and say where its calibration was.
+    """Make sure that an entry's networks were not trained on its cases, and note where its calibration was.
 
     Args:
         label: Of the entry.
@@ -44,7 +44,7 @@ def check_training_cases(
         plans: plans.json of folders that have none.
 
     Returns:
-        What must be said beside every number: that they were trained on some, or that this is not known; and that the
+        Sentences for every output: that they were trained on some, or that this is not known; and that the
         map of a calibrated folder was fitted to some.
 
     Raises:

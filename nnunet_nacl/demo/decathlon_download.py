@@ -38,17 +38,10 @@ MD5 = {
 }
 
 _CHUNK_BYTES = 1 << 20
+_TIMEOUT_S = 60.0  # longest wait for an answer
 
 
-def download_task(
-    task: str,
-    folder: str | os.PathLike,
-    *,
-    base_url: str | None = None,
-    md5: str | None = None,
-    timeout_s: float = 60.0,
-    show_progress: bool = True,
-) -> Path:
+def download_task(task: str, folder: Path, *, show_progress: bool = True) -> Path:
     """Downloads and unpacks one Decathlon task, unless it is there already.
 
     What an interrupted download has left is continued. The archive is unpacked only if its MD5 is right, and removed
@@ -57,9 +50,6 @@ def download_task(
     Args:
         task: Name of the task, such as `Task04_Hippocampus`.
         folder: Where the task's folder is to be.
-        base_url: Default: the environment variable NNUNET_NACL_DECATHLON_URL, else the public mirror.
-        md5: Default: the published one.
-        timeout_s: Longest wait for an answer.
         show_progress: Whether to draw a bar.
 
     Returns:
@@ -71,25 +61,24 @@ def download_task(
     """
     if task not in MD5:
         raise UserError(f"there is no Decathlon task {task!r}; choose one of {', '.join(MD5)}")
-    folder = Path(folder)
     target = folder / task
     if (target / "dataset.json").is_file():
         return target
     if target.exists():
         raise UserError(f"{target} exists but holds no dataset.json; remove it to download the task")
-    base_url = (base_url or os.environ.get(BASE_URL_VARIABLE) or BASE_URL).rstrip("/")
+    base_url = (os.environ.get(BASE_URL_VARIABLE) or BASE_URL).rstrip("/")
     folder.mkdir(parents=True, exist_ok=True)
     archive = folder / f"{task}.tar.part"
-    _fetch_checked(f"{base_url}/{task}.tar", archive, md5 or MD5[task], timeout_s, show_progress)
+    _fetch_checked(f"{base_url}/{task}.tar", archive, MD5[task], show_progress)
     _unpack(archive, target)
     archive.unlink()
     return target
 
 
-def _fetch_checked(url: str, archive: Path, md5: str, timeout_s: float, show_progress: bool) -> None:
+def _fetch_checked(url: str, archive: Path, md5: str, show_progress: bool) -> None:
     # What an earlier run has left may be of another version, or damaged: then once more from the start.
     for _ in range(2 if archive.is_file() and archive.stat().st_size > 0 else 1):
-        _fetch(url, archive, timeout_s, show_progress)
+        _fetch(url, archive, show_progress)
         received = checksum(archive, hashlib.md5(usedforsecurity=False))
         if received == md5:
             return
@@ -100,12 +89,12 @@ def _fetch_checked(url: str, archive: Path, md5: str, timeout_s: float, show_pro
     )
 
 
-def _fetch(url: str, archive: Path, timeout_s: float, show_progress: bool) -> None:
+def _fetch(url: str, archive: Path, show_progress: bool) -> None:
     """Fetches url into archive, continuing what is there if the server can."""
     have = archive.stat().st_size if archive.is_file() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
-        with urllib.request.urlopen(request, timeout=timeout_s) as response:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
             if response.status != 206:
                 have = 0
             length = response.headers.get("Content-Length")

@@ -175,48 +175,43 @@ def short_name(name: str) -> str:
     return re.split(r"_(?:\d+epochs?|\d+iters|adam)", name.removeprefix(PREFIX))[0] or name
 
 
-_EPOCH_STARTS = re.compile(r"(?:^|: )Epoch (\d+)\s*$")
-_EPOCH_ENDS = re.compile(r"(?:^|: )Epoch time: ")
-_PREDICTS = re.compile(r"(?:^|: )predicting ")
+_EPOCH_BEGINS = re.compile(r"(?:^|: )Epoch (\d+)\s*$", re.MULTILINE)
 
 
-@dataclass
+@dataclass(frozen=True)
 class TrainingProgress:
-    """A trainer on one fold.
+    """How far a trainer is on one fold, as the log of its commands tells.
 
     Attributes:
         trainer: Trainer name.
-        epochs_done: How many are, as the output tells.
-        epochs_before: Those of them that an earlier run did.
-        validating: Whether it has got to the validation cases.
+        log: nnU-Net's output, that of earlier runs before it.
+        trained: Whether an earlier run did all epochs, so that only the validation is missing.
     """
 
     trainer: str
-    epochs_done: int = 0
-    epochs_before: int = 0
-    validating: bool = False
+    log: Path
+    trained: bool = False
 
     @property
     def epochs(self) -> int:
         """How many there are to be."""
         return schedule_of(self.trainer).epochs
 
-    def on_line(self, line: str) -> None:
-        """Follows the progress in nnU-Net's output."""
-        if match := _EPOCH_STARTS.search(line):
-            self.epochs_before += int(match[1]) - self.epochs_done
-            self.epochs_done = int(match[1])
-        elif _EPOCH_ENDS.search(line):
-            self.epochs_done += 1
-        elif _PREDICTS.search(line):
-            self.validating = True
-
-    def skip(self) -> None:
-        """Marks the epochs as done by an earlier run."""
-        self.epochs_done = self.epochs_before = self.epochs
+    @property
+    def epochs_done(self) -> int:
+        """How many of them are done."""
+        if self.trained:
+            return self.epochs
+        text = self._text()
+        begun = list(_EPOCH_BEGINS.finditer(text))
+        return int(begun[-1][1]) + (": Epoch time: " in text[begun[-1].end() :]) if begun else 0
 
     def described(self) -> str:
         """Where it stands, in a few words."""
-        if self.validating:
+        done = self.epochs_done
+        if done == self.epochs and ": predicting " in self._text():
             return f"{short_name(self.trainer)} validating"
-        return f"{short_name(self.trainer)} epoch {self.epochs_done}/{self.epochs}"
+        return f"{short_name(self.trainer)} epoch {done}/{self.epochs}"
+
+    def _text(self) -> str:
+        return self.log.read_text(encoding="utf-8", errors="replace") if self.log.is_file() else ""

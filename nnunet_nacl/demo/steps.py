@@ -151,27 +151,29 @@ class _Demo:
                 job = model.job("train", f"fold_{fold}")
                 first = next(job_commands(self.campaign, job), None)
                 if first is not None:
-                    todo[job] = TrainingProgress(model.trainer)
-                    if first.arguments[0] != "nnUNetv2_train" or first.arguments[-1] == "--val":
-                        todo[job].skip()
-        total, interval = sum(training.epochs for training in todo.values()), 0.5 if sys.stderr.isatty() else 30.0
-        look = {"unit": "epoch", "smoothing": 0, "miniters": 0, "mininterval": interval, "leave": False}
-        with tqdm(total=total, disable=not (self.show_progress and todo), dynamic_ncols=True, **look) as bar:
+                    trained = first.arguments[0] != "nnUNetv2_train" or first.arguments[-1] == "--val"
+                    todo[job] = TrainingProgress(model.trainer, self._log(job), trained)
+        total, done = (sum(getattr(one, what) for one in todo.values()) for what in ("epochs", "epochs_done"))
+        look = {"unit": "epoch", "smoothing": 0, "miniters": 0, "leave": False, "dynamic_ncols": True}
+        look |= {"mininterval": 0.5 if sys.stderr.isatty() else 30.0, "disable": not (self.show_progress and todo)}
+        with tqdm(total=total, initial=done, **look) as bar:  # earlier runs say nothing of the speed
             for start in range(0, len(todo), self.settings.parallel):
                 wave = list(todo)[start : start + self.settings.parallel]
 
                 def show(wave: list[str] = wave) -> None:
                     bar.set_description_str(", ".join(todo[job].described() for job in wave), refresh=False)
-                    bar.initial = sum(one.epochs_before for one in todo.values())  # says nothing of the speed
                     bar.update(sum(one.epochs_done for one in todo.values()) - bar.n)
 
                 threads = max(1, self.settings.cores // len(wave)) if self.on_cpu else 1
                 more = {} if threads == 1 else {"environment": {"OMP_NUM_THREADS": str(threads)}}
-                self._run({job: self._training(job, on_line=todo[job].on_line, **more) for job in wave}, show)
+                self._run({job: self._training(job, **more) for job in wave}, show)
 
     def _training(self, job: str, **more: Any) -> Iterator[Command]:
         for one in job_commands(self.campaign, job):
             yield replace(one, **more)
+
+    def _log(self, job: str) -> Path:
+        return self.folder / "logs" / f"{job.replace('/', '_')}.log"
 
     def _run(self, jobs: Mapping[str, Iterable[Command]], on_poll: Callable[[], None] = lambda: None) -> None:
         """Commands by the names of their jobs, at the same time; their output goes to a log for each job."""
@@ -179,8 +181,7 @@ class _Demo:
             write_line(f"{len(jobs)} at the same time:")
 
         def logged(job: str) -> Iterator[Command]:
-            log = self.folder / "logs" / f"{job.replace('/', '_')}.log"
-            return (replace(one, log_file=log) for one in jobs[job])
+            return (replace(one, log_file=self._log(job)) for one in jobs[job])
 
         self._show(*map(logged, jobs), on_poll=on_poll)
 

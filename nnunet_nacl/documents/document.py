@@ -18,8 +18,6 @@ from nnunet_nacl.documents.results import (
     Evaluation,
     EvaluationSettings,
     Structure,
-    mask_metrics,
-    nanmean,
 )
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_writable, to_json_text
@@ -30,6 +28,8 @@ from nnunet_nacl.metrics.calibration_error import (
     brier_per_row,
     class_errors,
     ece_per_row,
+    mask_metrics,
+    nanmean,
     nll_per_row,
     paper_mean,
     paper_scores,

@@ -279,11 +279,11 @@ def _described(schema: Any) -> Any:
         return {key: _described(value) for key, value in kept.items()}
     text, _, listed = kept.get("description", "").replace("``", "`").partition("\n\n")
     attributes = listed.partition("Attributes:\n")[2].partition("\n\n")[0]
-    said = dict(re.findall(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", attributes, re.MULTILINE))
+    texts = dict(re.findall(r"^ {4}(\w+): (.*(?:\n {5,}.*)*)", attributes, re.MULTILINE))
     fields = {}
     for name, value in kept["properties"].items():
         fields[name] = _described(value)
-        if name in said:
-            fields[name]["description"] = " ".join(said[name].split())
+        if name in texts:
+            fields[name]["description"] = " ".join(texts[name].split())
     rest = {key: _described(value) for key, value in kept.items() if key not in ("properties", "description")}
     return {"description": " ".join(text.split()), **rest, "properties": fields}

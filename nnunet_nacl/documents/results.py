@@ -9,21 +9,8 @@ from typing import Any
 import numpy as np
 
 from nnunet_nacl.metrics.binning import DEFAULT_N_BINS, BinStats, check_n_bins
-from nnunet_nacl.metrics.calibration_error import ece, mask_metrics, nanmean
+from nnunet_nacl.metrics.calibration_error import ece, nanmean
 from nnunet_nacl.metrics.overlap import Overlap
-
-__all__ = [
-    "HAUSDORFF",
-    "LARGEST_LOGIT",
-    "MASKS",
-    "MASK_NOTES",
-    "CaseResult",
-    "Evaluation",
-    "EvaluationSettings",
-    "Structure",
-    "mask_metrics",
-    "nanmean",
-]
 
 HAUSDORFF = ("pooled", "max")
 LARGEST_LOGIT = "largest_logit"

@@ -21,9 +21,10 @@ from nnunet_nacl.calibration.sampling import Sample
 from nnunet_nacl.cases.heldout import HeldOut, case_values
 from nnunet_nacl.cases.quality_block import DECIDED, quality_rows, rows_of_blocks
 from nnunet_nacl.documents.map_file import DICE_MEAN, map_to_json, structures_of
-from nnunet_nacl.documents.results import Evaluation, nanmean
+from nnunet_nacl.documents.results import Evaluation
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import can_write
+from nnunet_nacl.metrics.calibration_error import nanmean
 from nnunet_nacl.models.held_out_quality import HeldOutQuality, learn_quality
 
 MIN_CASES = 5

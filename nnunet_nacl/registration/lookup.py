@@ -75,7 +75,6 @@ def _make_variant(name: str) -> type:
         if trainer is None:
             raise LookupError(f"{TRAINERS_PACKAGE}.get_trainer does not know it")
         return trainer
-        return trainer
     except ValueError:
         raise
     except Exception as error:

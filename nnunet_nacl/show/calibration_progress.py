@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from typing_extensions import Unpack
 
-from nnunet_nacl.show.layout import Frame, new_body, new_panels, write_figure
+from nnunet_nacl.show.layout import Frame, new_body, new_panels, write_figure, write_no_value
 from nnunet_nacl.show.style import (
     BLACK,
     BLUE,
@@ -281,11 +281,11 @@ def _channel_line(k: int, regions: bool) -> dict[str, Any]:
     return {"color": colors[k % len(colors)], "linestyle": _LINESTYLES[k % len(_LINESTYLES)], "linewidth": 1.6}
 
 
-def _draw_lines(part: SubFigure, record: Mapping[str, Any]) -> None:
+def _draw_lines(body: SubFigure, record: Mapping[str, Any]) -> None:
     epochs = [entry for entry in record["epochs"] if entry["mean_logits"] is not None]
     matrices = np.array([entry["mean_logits"] for entry in epochs], dtype=float)  # None becomes NaN
-    part.suptitle("Mean logit vector of the voxels of each true class", x=0.01, ha="left", fontsize=10)
-    _, panels = new_panels(len(record["true_classes"]), min(3, len(record["true_classes"])), body=part, sharey=True)
+    body.suptitle("Mean logit vector of the voxels of each true class", x=0.01, ha="left", fontsize=10)
+    _, panels = new_panels(len(record["true_classes"]), min(3, len(record["true_classes"])), body=body, sharey=True)
     finite = matrices[np.isfinite(matrices)]
     low, high = (finite.min(), finite.max()) if finite.size else (0, 1)
     margin = 0.08 * (high - low) or 1
@@ -298,7 +298,7 @@ def _draw_lines(part: SubFigure, record: Mapping[str, Any]) -> None:
             look: dict[str, Any] = {"gid": f"logit {j} of true class {k}", **_channel_line(j, record["regions"])}
             _plot(axes, epochs, matrices[:, k, j], **look)
         if not counts and not np.isfinite(matrices[:, k]).any():
-            axes.text(0.5, 0.6, "no voxel", transform=axes.transAxes, ha="center", fontsize=SMALL_SIZE, color=GREY)
+            write_no_value(axes, "no voxel")
         axes.set_ylim(low - margin, high + margin)
         _finish(axes, epochs, "" if k % 3 else "mean logit", legend=False)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,37 +36,17 @@ def open_folder(dataset: Mapping[str, Any], name: str, fold: str) -> PredictionF
         fold: Of the cases.
 
     Raises:
-        UserError: They are not there, or nnU-Net's variables are not set.
+        UserError: They are not there.
     """
-    places = dataset["predictions"].get(name, {})
-    place = places.get(fold) or places.get("")
-    if place is None:
-        raise UserError(f"comparison.json does not say where {name} lies; run `nnunet_nacl compare` again.")
-    folder = Path(place["folder"])
-    if not folder.is_absolute():
-        root = os.environ.get("nnUNet_results")
-        if not root:
-            raise UserError(f"the environment variable nnUNet_results is not set; {folder} should lie there.")
-        folder = Path(root) / folder
+    places = dataset["predictions"][name]
+    place = places.get(fold) or places[""]
+    folder = Path(os.environ.get("nnUNet_results", "")) / place["folder"]  # it may be absolute
     if not folder.is_dir():
         moved = "set nnUNet_results to where the models are now, or run `nnunet_nacl compare` again"
         raise UserError(f"{folder}: no such folder; {moved}.")
     others = {key: place.get(key) for key in ("dataset_json", "plans")}
     opened = PredictionFolder.open(folder, place.get("references"), **others)
     return treated_folder(opened, place["treatment"].split("+") if "treatment" in place else ())[0]
-
-
-@dataclass(frozen=True)
-class SliceConfidence:
-    """What is shown of a case's probabilities.
-
-    Attributes:
-        plane: (rows, columns) confidence in one slice, as stored.
-        foreground: Calibration sums of the case's foreground.
-    """
-
-    plane: np.ndarray
-    foreground: BinStats
 
 
 def read_truth(folder: PredictionFolder, case: str) -> Case:
@@ -97,8 +76,10 @@ def kept_slices(folder: PredictionFolder, case: str, axis: int) -> list[int] | N
     return kept[0].index.tolist() if kept else None
 
 
-def read_confidence(folder: PredictionFolder, case: str, axis: int, index: int, n_bins: int) -> SliceConfidence:
-    """Confidence in one slice of a case and the calibration of its foreground; the volume is not kept.
+def read_confidence(
+    folder: PredictionFolder, case: str, axis: int, index: int, n_bins: int
+) -> tuple[np.ndarray, BinStats]:
+    """Confidence in one slice of a case, as stored, and the calibration of its foreground; the volume is not kept.
 
     Where the probabilities are gone, or never were, what was kept of the case when it was measured.
 
@@ -107,7 +88,7 @@ def read_confidence(folder: PredictionFolder, case: str, axis: int, index: int, 
     """
     kept = _kept(folder, case, axis)
     if kept and (plane := kept[0].confidence(index)) is not None:
-        return SliceConfidence(plane, kept[1].stats["foreground"])
+        return plane, kept[1].stats["foreground"]
     data, labels = folder.load(folder.files(case)), folder.labels
     valid = None if labels.ignore_label is None else data.truth != labels.ignore_label
     truth = data.truth if valid is None else np.where(valid, data.truth, 0)
@@ -118,7 +99,7 @@ def read_confidence(folder: PredictionFolder, case: str, axis: int, index: int, 
     except ValueError as error:
         raise UserError(f"{folder.files(case).probabilities}: {error}; predict this case again.") from None
     plane = np.ascontiguousarray(np.take(probs, index, axis=axis + 1))
-    return SliceConfidence(confidence(plane, regions=labels.regions, check_values=False), stats["foreground"])
+    return confidence(plane, regions=labels.regions, check_values=False), stats["foreground"]
 
 
 def _kept(folder: PredictionFolder, case: str, axis: int) -> tuple[KeptSlices, CaseResult] | None:
@@ -139,7 +120,7 @@ def _kept(folder: PredictionFolder, case: str, axis: int) -> tuple[KeptSlices, C
 def read_image(folder: PredictionFolder, case: str, channel: int, shape: Sequence[int]) -> np.ndarray:
     """One channel of the case's image through nnU-Net's reader.
 
-    It lies where nnUNetv2_predict was told, beside whose predictions that is recorded, else in nnUNet_raw.
+    It lies in the input folder of nnUNetv2_predict, as recorded beside the predictions, else in nnUNet_raw.
 
     Raises:
         UserError: nnUNet_raw is not set, there is no such image or channel, or it does not fit the ground truth.

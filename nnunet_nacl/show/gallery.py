@@ -13,8 +13,8 @@ from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.kept_slices import slicing_axis
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.show.case_files import (
-    SliceConfidence,
     channel_name,
     kept_slices,
     open_folder,
@@ -94,7 +94,6 @@ def make_gallery(
     *,
     n_bins: int,
     channel: int = 0,
-    log: Callable[[str], None] = lambda text: None,
 ) -> Gallery:
     """Read the picked cases of a data set and draw them.
 
@@ -105,17 +104,14 @@ def make_gallery(
         trainers: Of comparison.json.
         n_bins: Confidence bins of a case's reliability.
         channel: Image channel.
-        log: Takes a line on what is being read.
 
     Returns:
         The gallery; what could not be read is in its problems.
     """
     folder, names = cache(partial(open_folder, dataset)), [trainer["name"] for trainer in trainers]
-    picked = pick_cases(dataset, names)
     cases: list[GalleryCase] = []
     problems: list[str] = []
-    for number, (case, reasons) in enumerate(picked.items(), 1):
-        log(f"{dataset['name']}: case {number} of {len(picked)}, {case}")
+    for case, reasons in pick_cases(dataset, names).items():
         shown = GalleryCase(case, dataset["case_fold"].get(case, ""), reasons)
         missing: list[str] = []
         try:
@@ -188,18 +184,19 @@ def _draw(
     shown.pictures = (painter.image(channel_name(folder, channel)), painter.ground_truth())
     pictures: dict[str, tuple[Picture, ...]] = {}
     for trainer in trainers:
-        name, label, sure = trainer["name"], trainer["label"], None
+        name, label, measured = trainer["name"], trainer["label"], None
         if name in opened:
-            sure = attempt(read_confidence, opened[name], case, axis, choice.index, n_bins)
+            measured = attempt(read_confidence, opened[name], case, axis, choice.index, n_bins)
+        confidence, foreground = measured or (None, None)
         prediction = painter.prediction(predicted.get(name), label)
-        pictures[name] = (prediction, painter.confidence(sure, label), _reliability(sure, label))
+        pictures[name] = (prediction, painter.confidence(confidence, label), _reliability(foreground, label))
     return pictures
 
 
 def _image(
     folders: Iterable[PredictionFolder], case: str, channel: int, shape: Sequence[int], problems: list[str]
 ) -> np.ndarray | None:
-    """The image, from wherever one of the methods' folders leads; the first failure is told where none does."""
+    """The image, from wherever one of the methods' folders leads; else the first failure joins the problems."""
     failures = []
     for folder in folders:
         try:
@@ -291,10 +288,10 @@ class _Painter:
         alt = f"Prediction of {label} in the same slice: {self.areas(masks)}; {wrong} differ from the ground truth."
         return self.picture("Prediction", alt, draw_labels(self.grey, masks, self.view.grid))
 
-    def confidence(self, found: SliceConfidence | None, label: str) -> Picture:
-        if found is None:
+    def confidence(self, stored: np.ndarray | None, label: str) -> Picture:
+        if stored is None:
             return Picture("Confidence", f"The confidence of {label} is missing: no probabilities.")
-        values, masks = self.view.flat(found.plane), self.true_masks()
+        values, masks = self.view.flat(stored), self.true_masks()
         inside = values[np.logical_or.reduce(masks)] if masks else values[:0]
         alt = f"Confidence of {label} in the same slice: "
         if inside.size:
@@ -305,10 +302,9 @@ class _Painter:
         return self.picture("Confidence", alt, png)
 
 
-def _reliability(found: SliceConfidence | None, label: str) -> Picture:
-    if found is None:
+def _reliability(stats: BinStats | None, label: str) -> Picture:
+    if stats is None:
         return Picture("Reliability", f"The reliability of {label} is missing: no probabilities.")
-    stats = found.foreground
     if not stats.n_voxels:
         return Picture("Reliability", "The case has no foreground, so there is no reliability.")
     alt = f"Reliability of {label} on the foreground of the whole case: {reliability_text(stats)}."

@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.font_manager import FontProperties
@@ -25,7 +26,7 @@ _MARGIN = 0.12  # inches beside heading and notes
 _PAD = 0.08  # inches around every panel
 _HANDLE = 0.62  # room of a legend's handle and the gaps around it
 STEPS = [1, 2, 2.5, 5, 10]  # between the numbers on an axis
-_APART = 0.12  # inches between the numbers on a horizontal axis
+_APART = 0.6  # inches from number to number on a horizontal axis, at least
 _PIECES = re.compile(r"\s*[^\s_/\-]*[_/\-]*")  # what a line may be broken between
 
 
@@ -180,23 +181,12 @@ def write_figure(
 
 def _fit(axes: Axes, width: float) -> None:
     """Break the texts of a panel, and put as many numbers below it as have room."""
-    room = width + (1.2 if axes.name == "polar" else 0.1)  # beside a circle there is room
+    room = width + (0.9 if axes.name == "polar" else 0.1)  # beside a circle there is room
     texts: tuple[Any, ...] = (axes.title, cast(Any, axes)._left_title, axes.xaxis.label)
     for text in texts:
         text.set_text(wrap(text.get_text(), room, text.get_fontsize(), text.get_fontweight()))
-    if not isinstance(axes.xaxis.get_major_locator(), AutoLocator):
-        return
-    low, high = axes.get_xlim()
-    for most in range(6, 1, -1):
-        locator = MaxNLocator(most, steps=STEPS)
-        ticks = locator.tick_values(low, high)
-        numbers = axes.xaxis.get_major_formatter().format_ticks(list(ticks))
-        if (
-            max(text_width(number, SMALL_SIZE) for number in numbers) + _APART
-            <= (ticks[1] - ticks[0]) / (high - low) * width
-        ):
-            break
-    axes.xaxis.set_major_locator(locator)
+    if isinstance(axes.xaxis.get_major_locator(), AutoLocator):
+        axes.xaxis.set_major_locator(MaxNLocator(min(6, int(width / _APART)), steps=STEPS))
 
 
 def _add_legend(body: SubFigure, handles: Sequence, room: float) -> None:
@@ -226,11 +216,16 @@ def write_in_row(axes: Axes, text: str, x: float, row: float, right: float = 0, 
     axes.annotate(text, (x, row), xycoords=axes.get_yaxis_transform(), **{**place, "fontsize": SMALL_SIZE, **look})
 
 
-def draw_interval(
-    axes: Axes, position: float, interval: tuple[float, float] | None, *, vertical: bool, **look: Any
-) -> None:
-    """A line from low to high with a cap at either end."""
-    if interval is not None:
-        ends = ((position, position), interval) if vertical else (interval, (position, position))
-        caps: dict[str, Any] = {"marker": "_" if vertical else "|", "markersize": 5, "markeredgewidth": 1.3}
-        axes.plot(*ends, linewidth=1.3, zorder=2.5, label="_interval", solid_capstyle="butt", **caps, **look)
+def write_no_value(axes: Axes, text: str = "no value") -> None:
+    """In the middle of an empty panel."""
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", fontsize=SMALL_SIZE, color=GREY)
+
+
+def draw_interval(axes: Axes, position: float, low: float, high: float, *, vertical: bool, **look: Any) -> None:
+    """A line from low to high with a cap at either end; nothing where one of them is NaN."""
+    if np.isnan(low + high):
+        return
+    along, across = (low, high), (position, position)
+    caps: dict[str, Any] = {"marker": "_" if vertical else "|", "markersize": 5, "markeredgewidth": 1.3}
+    look = {"linewidth": 1.3, "zorder": 2.5, "label": "_interval", "solid_capstyle": "butt", **caps, **look}
+    axes.plot(*((across, along) if vertical else (along, across)), **look)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -45,34 +45,31 @@ def make_page(
     *,
     gallery: bool = True,
     channel: int = 0,
-    log: Callable[[str], None] = lambda text: None,
 ) -> Page:
-    """Write report.html into the output folder of `nnunet_nacl compare`.
+    """Write report.html into the output folder of `nnunet_nacl compare`, which has just written all else.
 
     Args:
         data: Content of comparison.json.
         folder: Holds the figures.
         gallery: Whether cases are shown.
         channel: Image channel of the gallery.
-        log: Takes a line on what is being done.
 
     Returns:
-        The page. What was missing for the gallery or the figures is in its problems; the page says it too.
+        The page. What was missing for the gallery is in its problems; they stand on the page, too.
 
     Raises:
         UserError: The page cannot be written.
     """
     n_bins = data["settings"]["evaluation"]["n_bins"]
     galleries = [
-        make_gallery(dataset, data["trainers"], n_bins=n_bins, channel=channel, log=log)
+        make_gallery(dataset, data["trainers"], n_bins=n_bins, channel=channel)
         for dataset in (data["datasets"] if gallery else ())
     ]
     figures = [{**figure, "src": embed_figure(folder, figure["files"])} for figure in data["figures"]]
     text = _render(data, figures, galleries)
     path = folder / PAGE_NAME
     write_atomically(path, text)
-    problems = [f"{', '.join(figure['files'])}: no such figure in {folder}." for figure in figures if not figure["src"]]
-    problems += [problem for entry in galleries for problem in entry.problems]
+    problems = [problem for entry in galleries for problem in entry.problems]
     return Page(path, len(text.encode()), list(dict.fromkeys(problems)))
 
 

@@ -16,8 +16,8 @@ from typing_extensions import Unpack
 from nnunet_nacl.calibration.quality_report import QualityRows, coverage
 from nnunet_nacl.comparison.comparison import Comparison
 from nnunet_nacl.show.figure_choice.described import DescribedFigure, describe
-from nnunet_nacl.show.layout import Frame, draw_interval, new_panels, write_figure
-from nnunet_nacl.show.style import BLUE, GREY, INK, SMALL_SIZE, VERMILLION, figure_settings
+from nnunet_nacl.show.layout import Frame, draw_interval, new_panels, write_figure, write_no_value
+from nnunet_nacl.show.style import BLUE, GREY, INK, VERMILLION, figure_settings
 
 PREDICTED_DICE = "predicted_dice"  # with this their ids begin
 
@@ -67,20 +67,16 @@ def draw_predicted_dice(
     the foot.
 
     Args:
-        rows: Cases with predicted Dice.
+        rows: Cases, with their predicted Dice.
         structures: Name of each of their structures.
         path, frame: As in :func:`~nnunet_nacl.show.layout.write_figure`, as are the path returned and its errors.
-
-    Raises:
-        ValueError: Nothing is predicted, there is not a name for each structure, or the suffix is not one of these.
     """
-    if rows.predicted is None or len(structures) != len(rows.structures):
-        raise ValueError(f"predicted Dice of {len(rows.structures)} structures is needed, with the name of each.")
-    both = ~np.isnan(rows.true_dice + rows.predicted[..., 0])
+    predicted: Any = rows.predicted
+    both = ~np.isnan(rows.true_dice + predicted[..., 0])
     total = len(both)
     gone = ", ".join(f"{name} ({total - n} of {total})" for name, n in zip(structures, both.sum(0)) if n < total)
     left_out = [f"Cases without a predicted or a true Dice are left out: {gone}."] if gone else []
-    shown = [np.column_stack([rows.predicted[here, i], rows.true_dice[here, i]]) for i, here in enumerate(both.T)]
+    shown = [np.column_stack([predicted[here, i], rows.true_dice[here, i]]) for i, here in enumerate(both.T)]
     low_end = min(np.fmin.reduce(cases, axis=None, initial=1) for cases in shown)
     limits = (low_end - 0.04 * (1.02 - low_end), 1.02)
     body, axes = new_panels(len(structures), sharex=True, sharey=True)
@@ -107,11 +103,10 @@ def _draw(axes: Axes, predicted: np.ndarray, low: np.ndarray, high: np.ndarray, 
     axes.grid(True)
     axes.axline((0, 0), slope=1, color=INK, linewidth=1, linestyle="--", gid="identity")
     if not len(predicted):
-        axes.text(0.5, 0.5, "no value", transform=axes.transAxes, ha="center", fontsize=SMALL_SIZE, color=GREY)
-    for x, y, *ends in zip(predicted, true, low, high):
-        interval = None if np.isnan(ends).any() else (ends[0], ends[1])
-        look = _ALONE if interval is None else _INSIDE if ends[0] <= y <= ends[1] else _OUTSIDE
-        draw_interval(axes, x, interval, vertical=True, color=look["color"], alpha=0.35, gid="interval")
+        write_no_value(axes)
+    for x, y, lowest, highest in zip(predicted, true, low, high):
+        look = _ALONE if np.isnan(lowest) else _INSIDE if lowest <= y <= highest else _OUTSIDE
+        draw_interval(axes, x, lowest, highest, vertical=True, color=look["color"], alpha=0.35, gid="interval")
         axes.plot([x], [y], linestyle="none", zorder=3, **look)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from nnunet_nacl.cases.held_out_presence import CONSTANT, HeldOutPresence, learn_presence
+from nnunet_nacl.cases.held_out_presence import CONSTANT, HeldOutPresence
 from nnunet_nacl.show.text_table import Cell, Table, aligned, number
 
 if TYPE_CHECKING:  # it loads pandas, which `evaluate` does without
@@ -40,14 +41,16 @@ def presence_text(found: HeldOutPresence, *, every_kind: bool = False) -> str:
     return "\n".join([*lines, *([f"nothing is said of {'; '.join(nothing)}"] if nothing else [])])
 
 
-def presence_tables(comparison: Comparison) -> list[Table]:
-    """The table of each data set; none where no method's documents tell."""
+def presence_tables(comparison: Comparison, presence: Mapping[str, Mapping[str, HeldOutPresence]]) -> list[Table]:
+    """The table of each data set; none where no method's documents tell.
+
+    Args:
+        comparison: What was computed.
+        presence: By data set and name of an entry.
+    """
     tables = []
     for dataset in comparison.datasets:
-        patients, rows = dataset.groups or list(dataset.cases), []
-        for entry in comparison.entries:
-            found = learn_presence(dataset.results[entry.name], dataset.structures, patients, only_listed=True)
-            rows += [[entry.label, *row] for row in _rows(found)]
+        rows = [[one.label, *row] for one in comparison.entries for row in _rows(presence[dataset.name][one.name])]
         if rows:
             suffix = f"_{dataset.name}" if len(comparison.datasets) > 1 else ""
             header = ["method", *_header()]

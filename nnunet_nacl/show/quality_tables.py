@@ -46,7 +46,7 @@ def quality_tables(
         if not entries:
             continue
         without = ", ".join(entry.label for entry in comparison.entries if entry not in entries)
-        missing = f" Not told by the documents of {without}: evaluate again, with the probabilities." if without else ""
+        missing = f" Missing in the documents of {without}: evaluate again, with the probabilities." if without else ""
         notes = "".join(f" {entry.label}: {text}." for entry in entries for text in found[entry.name].reservations)
         limits = threshold[dataset.name] if isinstance(threshold, Mapping) else threshold
         reports = {entry.label: quality_report(found[entry.name], limits) for entry in entries}

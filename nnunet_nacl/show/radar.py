@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 from typing_extensions import Unpack
 
 from nnunet_nacl.show.layout import STEPS, Frame, new_panels, row_height, set_rows, wrap, write_figure, write_in_row
-from nnunet_nacl.show.style import GREY, SMALL_SIZE, figure_settings, legend_handles, method_styles
-from nnunet_nacl.show.values import as_values, check_better, format_number, with_direction
+from nnunet_nacl.show.style import GREY, SMALL_SIZE, MethodStyle, figure_settings, legend_handles, method_styles
+from nnunet_nacl.show.values import format_number, with_direction
 
 _IN_ONE = 6  # more polygons on top of each other cannot be told apart: then one small radar per method
 _MOST_DOTS = 12  # axes; more of them are drawn as a radar even where values are missing
@@ -27,9 +28,8 @@ def draw_radar(
     path: str | os.PathLike,
     *,
     better: str,
-    metric: str = "",
+    metric: str,
     scale: str = "common",
-    decimals: int = 3,
     **frame: Unpack[Frame],
 ) -> Path:
     """Draw a polygon per method; outward is always better, so the radial axis of an error runs inward.
@@ -39,37 +39,26 @@ def draw_radar(
 
     Args:
         axes: Names of the spokes, clockwise from the top; many are numbered, and named at the foot.
-        values: Method -> one value per axis; NaN or None where there is none, named at the foot.
+        values: Method -> one value per axis; NaN where there is none, named at the foot.
         better: ``higher`` or ``lower``.
         metric: What is drawn, with its unit.
         scale: ``common``, one range for all axes, or ``axis``, a range for each, written with its name: for data
             sets of different difficulty, between which differences would else be lost.
-        decimals: Decimals of the numbers.
         path, frame: As in :func:`~nnunet_nacl.show.layout.write_figure`, as are the path returned and its errors.
-
-    Raises:
-        ValueError: No axis or no method is given, lengths do not agree, a value is infinite, an option is unknown, or
-            the suffix is not one of these.
     """
-    axes, better = list(axes), check_better(better)
-    if scale not in ("common", "axis"):
-        raise ValueError(f"scale must be 'common' or 'axis', got {scale!r}.")
-    if not axes or not values:
-        raise ValueError(f"draw_radar needs axes and methods, got {len(axes)} axes and {len(values)} methods.")
-    checked = {method: as_values(given, f"The values of {method}", len(axes)) for method, given in values.items()}
-    styles, own = method_styles(checked), scale == "axis"
-    table = np.stack([checked[method] for method in styles])
-    gaps = {method: [axis for axis, gap in zip(axes, np.isnan(checked[method])) if gap] for method in styles}
+    axes, styles, own = list(axes), method_styles(values), scale == "axis"
+    table = np.array(list(values.values()), dtype=float)
+    gaps = {method: [axis for axis, gap in zip(axes, row) if gap] for method, row in zip(styles, np.isnan(table))}
     foot = [f"No value for {method}: {', '.join(gap)}." for method, gap in gaps.items() if gap]
     low, high = (extreme.reduce(table, axis=0 if own else None) for extreme in (np.fmin, np.fmax))
     if len(axes) < 3 or (np.isnan(table).any() and len(axes) <= _MOST_DOTS) or not np.any(high > low):
-        body, size = _draw_dots(axes, table, styles, with_direction(metric, better), decimals, shared=not own)
+        body, size = _draw_dots(axes, table, styles, with_direction(metric, better), shared=not own)
         return write_figure(body, path, size, remarks=foot, **frame)
     worst, best = (low, high) if better == "higher" else (high, low)
     center, rim, rings, scale_note = (_own_scales if own else _common_scale)(worst, best)
     together, labels, spokes = len(styles) <= _IN_ONE, axes, axes
     if own:
-        ends = [dict.fromkeys(format_number(end, decimals) for end in pair) for pair in zip(worst, best)]
+        ends = [dict.fromkeys(format_number(end) for end in pair) for pair in zip(worst, best)]
         spokes = [f"{axis} ({' to '.join(pair)})" for axis, pair in zip(axes, ends)]
         labels = [f"{axis}\n{' to '.join(pair)}" for axis, pair in zip(axes, ends)] if together else labels
     labels = [wrap(label, 1.5 if together else 0.85, SMALL_SIZE) for label in labels]
@@ -78,7 +67,7 @@ def draw_radar(
         every = -(-len(axes) // _MOST_NUMBERS)
         labels = ["" if i % every else str(i + 1) for i in range(len(axes))]
         spokes = [f"{i} {spoke}" for i, spoke in enumerate(spokes, 1)]
-    words = [f"Outward is better ({metric + ': ' if metric else ''}{better} is better). {scale_note}"]
+    words = [f"Outward is better ({metric}: {better} is better). {scale_note}"]
     words += [f"Spokes: {'; '.join(spokes)}."] if crowded or (own and not together) else []
     words += [] if together else [f"Grey and dashed in every radar: {next(iter(styles))}."]
     angles, radii = np.linspace(0, 2 * np.pi, len(axes) + 1), (table - center) / (rim - center)
@@ -118,7 +107,7 @@ def _own_scales(worst: np.ndarray, best: np.ndarray) -> tuple[np.ndarray, np.nda
     return center, rim, dict.fromkeys((0.2, 0.4, 0.6, 0.8, 1.0), ""), f"{scale_note}small differences look large."
 
 
-def _draw_web(panel, angles: np.ndarray, labels: list[str], rings: dict[float, str]) -> None:
+def _draw_web(panel: Any, angles: np.ndarray, labels: list[str], rings: dict[float, str]) -> None:
     panel.set(theta_zero_location="N", theta_direction=-1, ylim=(0, 1), aspect="auto")
     panel.set_yticks(list(rings), [""] * len(rings))
     box = {"boxstyle": "square,pad=0.05", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
@@ -126,13 +115,16 @@ def _draw_web(panel, angles: np.ndarray, labels: list[str], rings: dict[float, s
     for radius, text in rings.items():
         panel.text(-np.pi / len(angles), radius, text, **look)
     panel.set_xticks(angles, labels, linespacing=1.2)
-    panel.grid(color="#CFCFCF"), panel.spines["polar"].set_visible(False)
+    panel.grid(color="#CFCFCF")
+    panel.spines["polar"].set_visible(False)
     for label, x, y in zip(panel.get_xticklabels(), np.sin(angles), np.cos(angles)):
         label.set(ha="center" if abs(x) < 0.2 else "left" if x > 0 else "right", gid="axis")
         label.set(va="center" if abs(y) < 0.45 else "bottom" if y > 0 else "top")
 
 
-def _draw_dots(axes: list[str], table: np.ndarray, styles, what: str, decimals: int, *, shared: bool) -> tuple:
+def _draw_dots(
+    axes: list[str], table: np.ndarray, styles: Mapping[str, MethodStyle], what: str, *, shared: bool
+) -> tuple:
     """A panel per axis, a row per method, the number beside every row; the figure's body and a panel's size."""
     labels = [wrap(method, _LABEL) for method in styles]
     body, panels = new_panels(len(axes), min(len(axes), 3), sharex=shared, sharey=True)
@@ -142,7 +134,7 @@ def _draw_dots(axes: list[str], table: np.ndarray, styles, what: str, decimals: 
         for i, (method, value) in enumerate(zip(styles, column)):
             panel.plot([value], [i], linestyle="none", label=method, **styles[method].markers)
             color = GREY if np.isnan(value) else "black"
-            write_in_row(panel, format_number(value, decimals), 1, i, 6 / 72, color=color, gid="number")
+            write_in_row(panel, format_number(value), 1, i, 6 / 72, color=color, gid="number")
         panel.margins(x=0.08)
         set_rows(panel, labels)
     return body, (3.6, row_height(labels, _ROW, 0.02) * len(styles))

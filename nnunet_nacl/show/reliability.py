@@ -20,7 +20,6 @@ from nnunet_nacl.metrics.calibration_error import ece
 from nnunet_nacl.show.layout import Frame, draw_interval, line_height, new_panels, write_figure
 from nnunet_nacl.show.style import GREEN, GREY, INK, SMALL_SIZE, VERMILLION, figure_settings
 from nnunet_nacl.show.templating import render
-from nnunet_nacl.show.values import as_interval, as_values
 
 _ACCURACY, _ACCURACY_EDGE = "#4A9CCB", "#003E63"
 _GAP_EDGES = {"over": VERMILLION, "under": GREEN}
@@ -63,7 +62,8 @@ def draw_reliability(
     """
     if not stats_by_method:
         raise ValueError("draw_reliability needs the sums of at least one method, got none.")
-    intervals = _check_bands(stats_by_method, bands or {})
+    ends = {method: np.array(band, dtype=float) for method, band in (bands or {}).items()}
+    _check_bands(stats_by_method, ends)
     rows = -(-len(stats_by_method) // _PANELS_PER_ROW)
     columns = -(-len(stats_by_method) // rows)
     body, axes = new_panels(
@@ -80,26 +80,23 @@ def draw_reliability(
         place: dict[str, Any] = {"xycoords": "axes fraction", "xytext": (0, 5), "textcoords": "offset points"}
         look: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": SMALL_SIZE, "linespacing": 1.2}
         upper.annotate(_in_words(stats), (0.5, 1), **place, **look)
-        _draw_accuracy(upper, stats, intervals.get(method))
+        _draw_accuracy(upper, stats, ends.get(method))
         _draw_histogram(lower, stats)
         if i % columns == 0:
             upper.set_ylabel("accuracy")
             lower.set_ylabel("voxels")
         lower.set_xlabel("confidence")
         lower.tick_params(labelbottom=True)
-    legend = _legend(stats_by_method, any(map(any, intervals.values())))
+    legend = _legend(stats_by_method, any(np.isfinite(band).any() for band in ends.values()))
     return write_figure(body, path, (_WIDEST if columns > 1 else _SINGLE, None), legend=legend, **frame)
 
 
-def _check_bands(stats_by_method: Mapping[str, BinStats], bands) -> dict[str, list[tuple[float, float] | None]]:
-    intervals = {}
-    for method, (low, high) in bands.items():
+def _check_bands(stats_by_method: Mapping[str, BinStats], bands: Mapping[str, np.ndarray]) -> None:
+    for method, band in bands.items():
         if method not in stats_by_method:
             raise ValueError(f"A band is given for {method!r}, which is not drawn: {', '.join(stats_by_method)}.")
-        n_bins = stats_by_method[method].n_bins
-        ends = zip(as_values(low, f"The band of {method}", n_bins), as_values(high, f"The band of {method}", n_bins))
-        intervals[method] = [as_interval(end, f"bin {i} of {method}") for i, end in enumerate(ends)]
-    return intervals
+        if band.shape != (expected := (2, stats_by_method[method].n_bins)):
+            raise ValueError(f"The band of {method} must have the shape {expected}, got {band.shape}.")
 
 
 def _in_words(stats: BinStats) -> str:
@@ -131,7 +128,7 @@ def _bins(stats: BinStats) -> list[_Bin]:
     return [_Bin(int(i), count[i], correct[i] / count[i], confidence[i] / count[i]) for i in np.flatnonzero(count)]
 
 
-def _draw_accuracy(axes: Axes, stats: BinStats, intervals: list | None) -> None:
+def _draw_accuracy(axes: Axes, stats: BinStats, band: np.ndarray | None) -> None:
     width = 1 / stats.n_bins
     axes.plot((0, 1), (0, 1), color=GREY, lw=1, ls="--", zorder=2.2)
     for one in _bins(stats):
@@ -143,8 +140,9 @@ def _draw_accuracy(axes: Axes, stats: BinStats, intervals: list | None) -> None:
         axes.bar(left, abs(mean - accuracy), width, min(mean, accuracy), align="edge", gid=one.side, **look)
         ends, look = (left + 0.1 * width, left + 0.9 * width), {"color": to_rgba(_ACCURACY_EDGE, alpha), "lw": 1.6}
         axes.plot(ends, (accuracy, accuracy), solid_capstyle="butt", zorder=2.3, gid="top", **look)
-        if intervals:
-            draw_interval(axes, left + width / 2, intervals[one.index], vertical=True, color=INK, gid="band")
+        if band is not None:
+            low, high = band[:, one.index]
+            draw_interval(axes, left + width / 2, low, high, vertical=True, color=INK, gid="band")
     axes.set(xlim=(0, 1), ylim=(0, 1.01), yticks=_TICKS, yticklabels=_TICK_LABELS)
 
 

@@ -73,8 +73,8 @@ class Plane:
 def anatomical_axes(geometry: Geometry) -> str | None:
     """Where each array axis grows to: a letter of R, L, A, P, I and S.
 
-    None where the file says nothing about it (as PNG), the data are 2D, or the volume is so oblique that it cannot
-    be told.
+    None where the file says nothing about it (as PNG), the data are 2D, or the volume is so oblique that no axis
+    is nearest.
     """
     directions = geometry.directions
     if directions is None or directions.shape != (3, 3) or not np.isfinite(directions).all():

@@ -70,19 +70,8 @@ def data_uri(content: bytes | str, suffix: str) -> str:
     return f"data:{_TYPES[suffix]};base64,{base64.b64encode(raw).decode()}"
 
 
-def embed_figure(folder: Path, files: Sequence[str]) -> str | None:
-    """One of the files of a figure, inside ``folder``: SVG unless it is large, else PNG; None where none is there."""
-    root = folder.resolve()
-    found: dict[str, Path] = {}
-    for name in files:
-        try:
-            path = (root / name).resolve()
-        except ValueError:  # no name of a file at all
-            continue
-        if path.suffix in _TYPES and path.is_file() and path.is_relative_to(root):
-            found[path.suffix] = path
-    svg, png = found.get(".svg"), found.get(".png")
-    if svg and png and svg.stat().st_size > _LARGEST_SVG:
-        svg = None
-    chosen = svg or png
-    return data_uri(chosen.read_bytes(), chosen.suffix) if chosen else None
+def embed_figure(folder: Path, files: Sequence[str]) -> str:
+    """One of the two files of a figure in ``folder``: SVG unless it is large, else PNG."""
+    found = {Path(name).suffix: folder / name for name in files}
+    suffix = ".svg" if found[".svg"].stat().st_size <= _LARGEST_SVG else ".png"
+    return data_uri(found[suffix].read_bytes(), suffix)

@@ -26,7 +26,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table: header, rows of texts and numbers, and what has to be said about it.
+    """A table: header, rows of texts and numbers, and its caption.
 
     Attributes:
         id: Name of its files.
@@ -137,7 +137,8 @@ def terminal_text(table: Table) -> str:
     header = [name + room if right else name for name, right in zip(table.columns, table.numeric)]
     left = [i for i, right in enumerate(table.numeric) if not right]
     head, *lines = aligned([header, *table.texts(str, "{} *", "{} +", "{}" + room)], left)
-    return "\n".join([table.title + "   (* best, + second)" * marks, head, *table.grouped(lines, "")])
+    title = f"{table.title}   (* best, + second)" if marks else table.title
+    return "\n".join([title, head, *table.grouped(lines, "")])
 
 
 def csv_text(table: Table, notes: Sequence[str] = ()) -> str:

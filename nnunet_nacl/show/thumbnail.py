@@ -27,7 +27,7 @@ def draw_thumbnail(image: CompactImage, reviewed: ReviewedCase, plans: Mapping[s
     Args:
         image: Of the case.
         reviewed: Its segmentation and row.
-        plans: Content of plans.json, which has a say in the direction of the slice.
+        plans: Content of plans.json, on which the direction of the slice depends.
     """
     geometry, labels, index = reviewed.case.geometry, reviewed.case.labels, reviewed.place.index
     axis = slicing_axis(geometry.spacing_mm, plans)

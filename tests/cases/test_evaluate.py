@@ -15,10 +15,11 @@ from nnunet_nacl.cases.folds import evaluate_after_validation, evaluate_folds
 from nnunet_nacl.cases.locate import find_fold_folders, model_folder
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.documents.document import read_document, to_document
-from nnunet_nacl.documents.results import MASKS, EvaluationSettings, mask_metrics
+from nnunet_nacl.documents.results import MASKS, EvaluationSettings
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import decode, encode
 from nnunet_nacl.metrics import BinStats
+from nnunet_nacl.metrics.calibration_error import mask_metrics
 from tests.cases.folders import CLASSES, make_model, read, write_image
 from tests.reference.metrics import boundary, class_metrics, dilated, region_metrics
 

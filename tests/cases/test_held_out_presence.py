@@ -10,6 +10,7 @@ import pytest
 
 from nnunet_nacl.calibration.presence import LearnedPresence
 from nnunet_nacl.cases.held_out_presence import learn_presence
+from nnunet_nacl.comparison.learned_dice import presence_by_entry
 from nnunet_nacl.documents.results import CaseResult
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.json_files import decode
@@ -156,10 +157,10 @@ def test_cases_of_an_earlier_version_teach_nothing(cases):
 def test_a_comparison_has_a_row_for_each_method_and_question(cases):
     comparison = make_comparison({"nnUNetTrainer": 1.0, "nnUNetTrainerCE": 2.0})
     [dataset] = comparison.datasets
-    assert presence_tables(comparison) == []
+    assert presence_tables(comparison, {one.name: presence_by_entry(one) for one in comparison.datasets}) == []
     for i, one in enumerate(dataset.results["nnUNetTrainerCE"]):
         one.blocks.update(cases[i].blocks)
-    [table] = presence_tables(comparison)
+    [table] = presence_tables(comparison, {one.name: presence_by_entry(one) for one in comparison.datasets})
     assert table.id == "presence" and {tuple(row[:2]) for row in table.rows} >= {
         ("CE", f"{STRUCTURES['2']} is in the scan")
     }

@@ -12,7 +12,7 @@ from nnunet_nacl.comparison.columns import CALIBRATION_METRICS, column_values, f
 from nnunet_nacl.comparison.comparison import Comparison, verdict_of
 from nnunet_nacl.comparison.entries import Entry
 from nnunet_nacl.comparison.statistics import holm, paired_difference, wilcoxon_p
-from nnunet_nacl.documents.results import mask_metrics
+from nnunet_nacl.metrics.calibration_error import mask_metrics
 from nnunet_nacl.metrics.overlap import Overlap
 from nnunet_nacl.show.result_tables import make_tables
 from tests.comparison import slow

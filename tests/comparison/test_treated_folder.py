@@ -148,7 +148,7 @@ def test_predicted_dice_only_where_calibrate_learned_it(model):
     calibration, values = fit(model), ([0.8] * 6, [0.7] * 6, [1.0] * 6, [1.0] * 6)
     names = [TRAINER, f"{TRAINER}+calibrated", f"{TRAINER}+calibrated+decided"]
     found = gather(*names)
-    assert all(rows.predicted is None for rows in quality_by_entry(*found).values())
+    assert all(rows.predicted is None for rows in quality_by_entry(*found, {}).values())
     keys = list(found[1].structures)
     rows = quality_of(dict.fromkeys(keys, values))
     learned = LearnedQuality.learn(rows, list("abcdef"), delivered="argmax", as_deployed=False)
@@ -157,11 +157,11 @@ def test_predicted_dice_only_where_calibrate_learned_it(model):
     predictions = gather(*names)[1].predictions
     named = sha256((model.model(TRAINER) / "calibration_map.json").read_bytes()).hexdigest()
     assert [predictions[name]["1"].get("map_sha256") for name in names] == [None, named, named]
-    predicted = quality_by_entry(*found)
+    predicted = quality_by_entry(*found, {})
     assert [predicted[name].predicted is not None for name in names] == [False, True, False]
     apart = predicted[names[1]]
     assert apart.level == 0.9 and np.isfinite(apart.predicted[..., 0]).all()
     grouped = document | {"groups": dict.fromkeys(found[1].cases, "one patient")}
     (model.model(TRAINER) / "calibration_map.json").write_text(to_json_text(grouped))
-    together = quality_by_entry(*found)[names[1]]
+    together = quality_by_entry(*found, {})[names[1]]
     assert (apart.predicted[..., 0] != together.predicted[..., 0]).any()  # a patient is one case to learn from

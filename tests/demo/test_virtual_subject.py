@@ -28,11 +28,6 @@ def test_field_without_smoothness_is_white():
     assert abs(np.mean(draws[:, :-1] * draws[:, 1:])) < 0.05
 
 
-def test_negative_smoothness_is_an_error():
-    with pytest.raises(ValueError, match="-1"):
-        gaussian_field((3,), -1, np.random.default_rng(0))
-
-
 @pytest.mark.parametrize("sigma_voxels", [0.0, 1.0])
 def test_labels_follow_the_stated_probabilities_at_every_voxel(sigma_voxels):
     random = np.random.default_rng(2)
@@ -65,13 +60,6 @@ def test_a_certain_label_is_always_drawn():
     assert (draw_labels(probabilities, 1.0, np.random.default_rng(4)) == 2).all()
 
 
-@pytest.mark.parametrize("values", [(0.5, 0.6), (-0.1, 1.1)])
-def test_what_is_not_a_distribution_is_an_error(values):
-    probabilities = np.array(values).reshape(2, 1, 1) * np.ones((2, 3, 3))
-    with pytest.raises(ValueError, match="sum to 1"):
-        draw_labels(probabilities, 1.0, np.random.default_rng(0))
-
-
 def test_deformation_keeps_the_order_of_voxels():
     random = np.random.default_rng(5)
     velocity = np.stack([2.0 * gaussian_field((24, 24, 24), 4.0, random) for _ in range(3)])
@@ -89,8 +77,3 @@ def test_opposite_velocity_inverts_the_deformation():
     positions = np.arange(200.0)
     returned = positions + there + np.interp(positions + there, positions, back, period=200)
     assert np.abs(returned - positions).max() < 0.05
-
-
-def test_velocity_of_the_wrong_shape_is_an_error():
-    with pytest.raises(ValueError, match="2, 5"):
-        exponential_displacement(np.zeros((2, 5)))

@@ -13,8 +13,8 @@ from nnunet_nacl.calibration.decision import decide
 from nnunet_nacl.cases.evaluate import evaluate_folder
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.cases.treatment import Treatment
-from nnunet_nacl.documents.results import mask_metrics
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.metrics.calibration_error import mask_metrics
 from tests.cases.folders import (
     CLASSES,
     CLASSES_WITH_IGNORE,

@@ -179,7 +179,7 @@ def test_without_folders_the_gallery_says_so(study, monkeypatch, what):
     else:
         shutil.rmtree(study.models["nnUNetTrainer"].references)
     gallery = gallery_of(study)
-    words = {"variable": "nnUNet_results is not set", "model": "set nnUNet_results to where", "truth": "ground truth"}
+    words = {"variable": "set nnUNet_results to where", "model": "set nnUNet_results to where", "truth": "ground truth"}
     assert gallery.problems and words[what] in gallery.problems[0] and not list(all_pictures(gallery))
     assert gallery.cases and all(len(case.methods) == 3 for case in gallery.cases)
 

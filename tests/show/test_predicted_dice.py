@@ -52,15 +52,3 @@ def test_many_structures_with_long_names_do_not_overlap(tmp_path, drawn, count):
 def test_a_structure_without_cases_says_so(tmp_path, drawn):
     draw_predicted_dice(rows_of(*[[[math.nan]]] * 4), ["a"], tmp_path / "dice.png")
     assert "no value" in all_text(drawn[0]) and "no intervals" in all_text(drawn[0])
-
-
-def test_refuses_what_it_cannot_draw(tmp_path):
-    rows = rows_of(*[[[0.5]]] * 4)
-    for arguments, message in (
-        ((rows, ["a", "b"], tmp_path / "dice.png"), "of 1 structures is needed, with the name of each"),
-        ((replace(rows, predicted=None), ["a"], tmp_path / "dice.png"), "predicted Dice"),
-        ((rows, ["a"], tmp_path / "dice.bmp"), "'.bmp'"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            draw_predicted_dice(*arguments)
-    assert not list(tmp_path.iterdir())

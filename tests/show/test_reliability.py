@@ -101,10 +101,8 @@ def test_refuses_what_it_cannot_draw(tmp_path):
         draw_reliability({"a": stats()}, tmp_path / "figure.jpg")
     with pytest.raises(ValueError, match="'b', which is not drawn: a"):
         draw_reliability({"a": stats()}, tmp_path / "figure.png", bands={"b": ([0] * 15, [1] * 15)})
-    with pytest.raises(ValueError, match="band of a must have 15 values, got 3"):
-        draw_reliability({"a": stats()}, tmp_path / "figure.png", bands={"a": ([0] * 3, [1] * 15)})
-    with pytest.raises(ValueError, match="bin 0 of a must run from low to high"):
-        draw_reliability({"a": stats()}, tmp_path / "figure.png", bands={"a": ([1] * 15, [0] * 15)})
+    with pytest.raises(ValueError, match="band of a must have the shape .2, 15., got .2, 3."):
+        draw_reliability({"a": stats()}, tmp_path / "figure.png", bands={"a": ([0] * 3, [1] * 3)})
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError):
         draw_reliability({"a": stats()}, tmp_path / "file" / "figure.png")

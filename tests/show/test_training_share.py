@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 
 from nnunet_nacl.show.training_share import draw_training_share
 from tests.show.conftest import METHODS
-from tests.show.looks import all_text, assert_legible, marked, points
+from tests.show.looks import all_text, assert_legible, interval, marked, points
 
 SHARES = (5, 10, 25, 50, 100)
 
@@ -18,8 +16,9 @@ def line(panel, method):
     return next(found for found in panel.lines if found.get_label() == method)
 
 
-def test_lines_and_intervals_are_the_numbers_in_order_of_the_shares(tmp_path, drawn):
-    panels = {"Dice": {"a": [(100, 0.9, 0.8, 0.95), (10, 0.5, None, None)], "b": [(50, 0.7, 0.6, 0.8)]}}
+def test_lines_and_intervals_are_the_numbers(tmp_path, drawn):
+    lines = {"a": {10: interval(0.5), 100: interval(0.9, 0.8, 0.95)}, "b": {50: interval(0.7, 0.6, 0.8)}}
+    panels = {"Dice": lines}
     draw_training_share(panels, tmp_path / "share.png", better={"Dice": "higher"})
     (panel,) = drawn[0].axes
     assert line(panel, "a").get_xydata().tolist() == [[10, 0.5], [100, 0.9]]
@@ -31,20 +30,21 @@ def test_lines_and_intervals_are_the_numbers_in_order_of_the_shares(tmp_path, dr
 
 
 def test_near_shares_stay_linear(tmp_path, drawn):
-    panels = {"Dice": {"a": [(50, 1, None, None), (100, 2, None, None)]}}
+    panels = {"Dice": {"a": {50: interval(1), 100: interval(2)}}}
     draw_training_share(panels, tmp_path / "share.svg", better={"Dice": "higher"})
     assert drawn[0].axes[0].get_xscale() == "linear"
 
 
 def test_missing_values_leave_gaps_and_are_named(tmp_path, drawn):
-    panels = {"ECE": {"a": [(10, 0.1, None, None), (50, math.nan, None, None), (100, 0.2, None, None)]}}
+    panels = {"ECE": {"a": {10: interval(0.1), 50: interval(), 100: interval(0.2)}}}
     draw_training_share(panels, tmp_path / "share.png", better={"ECE": "lower"})
     assert np.isnan(line(drawn[0].axes[0], "a").get_ydata()).tolist() == [False, True, False]
     assert "ECE: no value for a at 50 %." in all_text(drawn[0])
 
 
 def test_methods_at_one_share_stand_apart(tmp_path, drawn):
-    draw_training_share({"ECE": {m: [(50, 0.1, 0, 1)] for m in "abc"}}, tmp_path / "share.png", better={"ECE": "lower"})
+    lines = dict.fromkeys("abc", {50: interval(0.1, 0, 1)})
+    draw_training_share({"ECE": lines}, tmp_path / "share.png", better={"ECE": "lower"})
     panel = drawn[0].axes[0]
     places = [line(panel, m).get_transform().transform((50, 0.1))[0] for m in "abc"]
     assert places[0] < places[1] < places[2]
@@ -53,36 +53,10 @@ def test_methods_at_one_share_stand_apart(tmp_path, drawn):
 
 @pytest.mark.parametrize("panels", [1, 4])
 def test_many_long_names_do_not_overlap(tmp_path, drawn, panels):
-    lines = {method: [(share, i + share / 100, i, i + 2) for share in SHARES] for i, method in enumerate(METHODS)}
+    lines = {
+        method: {share: interval(i + share / 100, i, i + 2) for share in SHARES} for i, method in enumerate(METHODS)
+    }
     metrics = [f"metric {i}" for i in range(panels)]
     draw_training_share(dict.fromkeys(metrics, lines), tmp_path / "share.png", better=dict.fromkeys(metrics, "higher"))
     assert_legible(drawn[0])
     assert drawn[0].get_size_inches()[0] <= 9
-
-
-@pytest.mark.parametrize(
-    ("point", "message"),
-    [
-        ((0, 1, None, None), r"share of a in ECE must lie in \(0, 100\] percent, got 0"),
-        ((5, 1), "point of a in ECE"),
-        ((101, 1, None, None), "got 101"),
-        ((None, 1, None, None), "got nan"),
-        ((5, math.inf, 0, 0), "must be finite"),
-        ((5, 1, 3, 2), "a in ECE at 5 % must run from low to high"),
-    ],
-)
-def test_refuses_bad_points(tmp_path, point, message):
-    with pytest.raises(ValueError, match=message):
-        draw_training_share({"ECE": {"a": [point]}}, tmp_path / "share.png", better={"ECE": "lower"})
-
-
-def test_refuses_bad_options(tmp_path):
-    panels = {"ECE": {"a": [(5, 1, None, None)]}}
-    with pytest.raises(ValueError, match="better of ECE must be 'higher' or 'lower', got 'down'"):
-        draw_training_share(panels, tmp_path / "share.png", better={"ECE": "down"})
-    with pytest.raises(ValueError, match="better of ECE must be .* got None"):
-        draw_training_share(panels, tmp_path / "share.png", better={"Dice": "higher"})
-    with pytest.raises(ValueError, match="at least one panel"):
-        draw_training_share({}, tmp_path / "share.png", better={})
-    with pytest.raises(ValueError, match="at least one point, got none for a"):
-        draw_training_share({"ECE": {"a": []}}, tmp_path / "share.png", better={"ECE": "lower"})

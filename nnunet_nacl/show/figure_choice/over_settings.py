@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import astuple, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -88,25 +88,22 @@ def _default(variant: Variant, field: str) -> float | None:
 
 
 def _training_share(
-    comparison: Comparison, dataset: Dataset, groups: dict[str, dict[float | None, Entry]]
+    comparison: Comparison, dataset: Dataset, groups: Mapping[str, Mapping[float, Entry]]
 ) -> DescribedFigure:
     titles = comparison.columns_of(dataset)
-    panels: dict[str, dict[str, list[tuple]]] = {}
-    better, sentences = {}, []
-    for column_id in RANK_METRICS:
-        title = titles[column_id].title
-        better[title] = titles[column_id].better
-        panels[title] = {
-            label: [
-                (share, *astuple(comparison.means[dataset.name, column_id, entry.name])[:3])
-                for share, entry in points.items()
-            ]
+    panels = {
+        titles[column_id].title: {
+            label: {share: comparison.means[dataset.name, column_id, entry.name] for share, entry in points.items()}
             for label, points in groups.items()
         }
-        sentences += [
-            f"{title} of {label}: {listed((f'{share:g} %', value) for share, value, *_ in line)}"
-            for label, line in panels[title].items()
-        ]
+        for column_id in RANK_METRICS
+    }
+    better = {titles[column_id].title: titles[column_id].better for column_id in RANK_METRICS}
+    sentences = [
+        f"{title} of {label}: {listed((f'{share:g} %', one.mean) for share, one in line.items())}"
+        for title, lines in panels.items()
+        for label, line in lines.items()
+    ]
     caption = (
         "Mean over cases against the share of the fold's training cases that was used, with "
         f"{intervals_over(dataset)}. The validation cases are the same for all."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -89,18 +90,19 @@ def _differences(
     rows, sentences = [], []
     for column_id in columns:
         column = titles[column_id]
-        metric, shown = column.unitless_title, [found[column_id, name] for name in others]
+        shown = [found[column_id, name] for name in others]
         for row in shown:
-            values = (row.difference, row.low, row.high, column.better, row.n_patients, row.p_holm, column.unit)
-            rows.append(ForestRow(comparison.labels[row.trainer], metric, *values))
+            difference = Interval(row.difference, row.low, row.high, row.n_patients)
+            label = comparison.labels[row.trainer]
+            rows.append(ForestRow(label, column.title, difference, column.better, row.p_holm))
         clear = [
             f"{comparison.labels[row.trainer]} {row.verdict} by {abs(row.difference):.3g}"
             for row in shown
             if row.verdict in ("better", "worse")
         ]
         otherwise = "not tested" if all(row.verdict == "untested" for row in shown) else "no difference shown"
-        sentences.append(f"{metric}: {', '.join(clear) or otherwise}")
-    if all(np.isnan(row.value) for row in rows):
+        sentences.append(f"{column.unitless_title}: {', '.join(clear) or otherwise}")
+    if all(row.lacks == "value" for row in rows):
         return
     caption = (
         f"Mean difference to {reference} over the cases in which both have a value, with {intervals_over(dataset)}. p: "
@@ -120,12 +122,12 @@ def _scatter(comparison: Comparison, dataset: Dataset) -> DescribedFigure:
     def mean(column_id: str, name: str) -> Interval:
         return comparison.means[dataset.name, column_id, name]
 
-    panels: dict[str, dict[str, tuple]] = {}
-    for column_id in _SCATTER:
-        panel = panels.setdefault(titles[column_id].title, {})
-        for entry in comparison.entries:
-            x, y = mean("Dice", entry.name), mean(column_id, entry.name)
-            panel[entry.label] = (x.mean, y.mean, (x.low, x.high), (y.low, y.high))
+    panels = {
+        titles[column_id].title: {
+            entry.label: (mean("Dice", entry.name), mean(column_id, entry.name)) for entry in comparison.entries
+        }
+        for column_id in _SCATTER
+    }
     caption = (
         "Discrimination against calibration (mean over cases): right and low is better. Left to right and down: ECE "
         f"and CECE on the foreground and on the union of truth and prediction. Bars: {intervals_over(dataset)}."
@@ -142,27 +144,18 @@ def _scatter(comparison: Comparison, dataset: Dataset) -> DescribedFigure:
 
 def _relative(comparison: Comparison, dataset: Dataset, pair_of: tuple[str, str]) -> DescribedFigure:
     first, second = (comparison.labels[name] for name in pair_of)
-    titles = comparison.columns_of(dataset)
-    names, percents, intervals, better = [], [], [], []
+    draws: dict[str, Any] = {"n_bootstrap": comparison.n_bootstrap, "seed": comparison.seed}
+    differences, better = {}, {}
     for column_id in _RELATIVE:
-        values = comparison.values[dataset.name][column_id]
-        interval = relative_difference(
-            *(values[name] for name in pair_of),
-            n_bootstrap=comparison.n_bootstrap,
-            seed=comparison.seed,
-            groups=dataset.groups,
-        )
-        column = titles[column_id]
-        names.append(column.unitless_title)
-        percents.append(interval.mean)
-        intervals.append((interval.low, interval.high))
-        better.append(column.better)
+        column, values = comparison.columns_of(dataset)[column_id], comparison.values[dataset.name][column_id]
+        found = relative_difference(*(values[name] for name in pair_of), **draws, groups=dataset.groups)
+        differences[column.unitless_title], better[column.unitless_title] = found, column.better
     caption = (
         f"Mean over cases of {second} against that of {first}, in percent of the latter: "
         f"100 ({second} / {first} - 1), over the cases in which both have a value. Bars: {intervals_over(dataset)}."
     )
-    alt = f"{second} against {first}, in percent: {listed(zip(names, percents), 1)}."
-    draw = partial(draw_relative_difference, names, percents, intervals, better, first=first, second=second)
+    alt = f"{second} against {first}, in percent: {listed(((k, one.mean) for k, one in differences.items()), 1)}."
+    draw = partial(draw_relative_difference, differences, better=better, first=first, second=second)
     title = f"{second} against {first}"
     return describe(comparison, dataset, "relative_difference", title, caption, alt, draw, intervals=True)
 
