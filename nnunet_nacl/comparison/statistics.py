@@ -65,13 +65,8 @@ def paired_difference(
         reference: One value per case; NaN is undefined.
         values: Of the same cases in the same order.
         n_bootstrap, seed, groups: As for :func:`~nnunet_nacl.metrics.bootstrap.mean_interval`.
-
-    Raises:
-        ValueError: The lengths differ.
     """
     old, new = np.asarray(reference, np.float64), np.asarray(values, np.float64)
-    if old.shape != new.shape:
-        raise ValueError(f"paired values must be of the same cases, got {old.size} and {new.size}.")
     both = ~(np.isnan(old) | np.isnan(new))
     old, new = old[both], new[both]
     groups = None if groups is None else np.asarray(groups)[both].tolist()

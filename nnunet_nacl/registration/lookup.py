@@ -67,14 +67,11 @@ def suggest(name: str, known: list[str]) -> str | None:
     return trainer + underscore + tokens if takes_tokens else trainer
 
 
-def _make_variant(name: str) -> type:
+def _make_variant(name: str) -> Any:
     try:
         from nnunet_nacl_trainers import get_trainer
 
-        trainer = get_trainer(name)
-        if trainer is None:
-            raise LookupError(f"{TRAINERS_PACKAGE}.get_trainer does not know it")
-        return trainer
+        return get_trainer(name)
     except ValueError:
         raise
     except Exception as error:

@@ -102,14 +102,7 @@ def method_styles(methods: Iterable[str]) -> dict[str, MethodStyle]:
     """The look of each method by its place in the comparison; the first one, the reference, is black.
 
     Give every figure the same list, so that a method looks the same in all of them.
-
-    Raises:
-        ValueError: A method is given twice.
     """
-    methods = list(methods)
-    if len(set(methods)) != len(methods):
-        twice = sorted({method for method in methods if methods.count(method) > 1})
-        raise ValueError(f"Every method needs a label of its own, got more than once: {', '.join(twice)}.")
     return {
         method: MethodStyle(
             PALETTE[i % len(PALETTE)],

@@ -65,11 +65,9 @@ def test_what_is_given_is_taken():
     ("options", "message"),
     [
         ({"data": "a", "download": "b"}, "not both"),
-        ({"device": "tpu"}, "tpu"),
         ({"folds": ("5",)}, "'5'"),
         ({"parallel": 0}, "-np"),
         ({"epochs": 0}, "-epochs"),
-        ({"trainers": ()}, "-tr"),
         ({"trainers": ("nnUNetTrainerNACL_wrong",)}, "wrong"),
         ({"trainers": ("nope",)}, "-tr nope: nnU-Net finds no such trainer"),
         ({"trainers": ("nnUNetTrainerNACk",)}, "did you mean nnUNetTrainerNACL"),

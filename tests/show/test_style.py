@@ -36,11 +36,6 @@ def test_lines_of_colours_that_some_eyes_confuse_differ_in_their_dashes():
         assert looks[first] != looks[second]
 
 
-def test_refuses_repeated_methods():
-    with pytest.raises(ValueError, match="more than once: b"):
-        method_styles(["a", "b", "b"])
-
-
 @pytest.mark.parametrize("suffix", [".png", ".SVG", ".pdf"])
 def test_same_figure_gives_same_bytes(tmp_path, suffix):
     first = save_figure(figure(), tmp_path / f"first{suffix}", title="t").read_bytes()
