@@ -101,10 +101,10 @@ def test_the_reliability_is_that_of_calibration_json(make_validated):
     study = make_study(make_validated(cases=1, folds=1))
     dataset = study.data["datasets"][0]
     for name, model in study.models.items():
-        found = read_confidence(open_folder(dataset, name, "0"), "case_00", 0, 3, 15)
+        plane, foreground = read_confidence(open_folder(dataset, name, "0"), "case_00", 0, 3, 15)
         expected = evaluate_folder(model.validation()).cases[0].stats["foreground"]
-        assert encode(found.foreground) == encode(expected)
-        assert np.array_equal(found.plane, np.load(model.validation() / "case_00.npz")["probabilities"][:, 3].max(0))
+        assert encode(foreground) == encode(expected)
+        assert np.array_equal(plane, np.load(model.validation() / "case_00.npz")["probabilities"][:, 3].max(0))
 
 
 def test_without_images_the_rest_is_shown(study, monkeypatch):
@@ -144,8 +144,8 @@ def test_without_npz_the_slices_that_were_kept_are_shown(study):
     kept = kept_slices(folder, "case_00", 0)
     assert 1 < len(kept) < 6
     for index in kept:
-        found = read_confidence(folder, "case_00", 0, index, 15)
-        np.testing.assert_allclose(found.plane, exact[index], atol=0.5 / 255 + 1e-6)
+        plane, _ = read_confidence(folder, "case_00", 0, index, 15)
+        np.testing.assert_allclose(plane, exact[index], atol=0.5 / 255 + 1e-6)
 
 
 def test_without_npz_confidence_and_reliability_are_missing(study):

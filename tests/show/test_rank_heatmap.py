@@ -52,7 +52,7 @@ def test_the_best_of_a_line_is_framed_with_its_ties(tmp_path, drawn):
 def test_missing_ranks_are_hatched_and_counted(tmp_path, drawn):
     draw(tmp_path, ["a", "b"], ["x", "y"], [[1, math.nan], [math.nan, math.nan]])
     assert "Hatched: no value (3 of 4 cells)" in all_text(drawn[0])
-    assert sum(patch.get_hatch() is not math.nan for patch in drawn[0].axes[0].patches) == 3
+    assert sum(patch.get_hatch() is not None for patch in drawn[0].axes[0].patches) == 3
     assert not marked(drawn[0], "cell 0 1") and len(marked(drawn[0], "best")) == 1
 
 
