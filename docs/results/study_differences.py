@@ -42,7 +42,7 @@ def rows_of(name: str, study: Study) -> list[ForestRow]:
                 difference = (study.values(label, source, networks) - reference).mean(axis=0, keepdims=True)
                 one = crossed_mean(difference[..., COLUMNS.index(column)])
                 metric = f"{name}: {column.replace(':', ' ')}"
-                found = Interval(one.mean, one.low, one.high, study.n_cases)
+                found = Interval(one.mean, one.low, one.high, study.n_patients)
                 rows.append(ForestRow(shown, metric, found, better))
     return rows
 
