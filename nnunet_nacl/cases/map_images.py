@@ -7,7 +7,10 @@ turned back to the orientation of the file.
 
 from __future__ import annotations
 
+import gzip
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,9 @@ from nnunet_nacl.files import replacing, write_atomically
 DTYPES = ("uint8", "float32")
 
 _INTEGER_ENDINGS = (".png", ".bmp")
+
+Write = Callable[[np.ndarray, str, Geometry], None]
+"""Writes an array to a path."""
 
 
 def to_dtype(values: np.ndarray, dtype: str) -> np.ndarray:
@@ -58,12 +64,12 @@ def write_image(array: np.ndarray, path: Path, geometry: Geometry) -> list[Path]
     """
     write = _writer(path, geometry)
     ending = ".nii.gz" if path.name.endswith(".nii.gz") else path.suffix
-    with replacing(path, ending=ending) as temporary:
-        with verified(temporary):
+    scaled = array.dtype == np.uint8 and ending in (".nii", ".nii.gz")
+    with replacing(path, ending=ending) as temporary, verified(temporary):
+        if scaled:
+            _write_scaled(write, np.ascontiguousarray(array), temporary, geometry)
+        else:
             write(np.ascontiguousarray(array), str(temporary), geometry)
-        if array.dtype == np.uint8 and ending in (".nii", ".nii.gz"):
-            with verified(temporary):
-                _set_slope(temporary)
     if write is not _write_tiff:
         return [path]
     # nnU-Net keeps the spacing of tif files in a file beside them
@@ -72,17 +78,26 @@ def write_image(array: np.ndarray, path: Path, geometry: Geometry) -> list[Path]
     return [path, spacing_file]
 
 
-def _set_slope(path: Path) -> None:
-    """Have readers of a NIfTI file take 255 for 1: SimpleITK writes no slope. All else of the file stays."""
+def _write_scaled(write: Write, array: np.ndarray, path: Path, geometry: Geometry) -> None:
+    """Have readers of a NIfTI file take 255 for 1: SimpleITK writes no slope, so it is put into the finished header."""
     import nibabel
 
-    image: Any = nibabel.load(path)
-    scaled = type(image)(image.dataobj.get_unscaled().copy(), None, image.header)
-    scaled.header.set_slope_inter(1 / 255, 0)  # an image that is made forgets that of a header it is given
-    nibabel.save(scaled, path)
+    plain = path if path.suffix == ".nii" else path.with_suffix("")
+    try:
+        write(array, str(plain), geometry)
+        header: Any = nibabel.load(plain).header
+        header.set_slope_inter(1 / 255, 0)
+        with open(plain, "r+b") as file:
+            header.write_to(file)
+        if plain != path:
+            with open(plain, "rb") as source, gzip.open(path, "wb", compresslevel=1) as target:
+                shutil.copyfileobj(source, target)
+    finally:
+        if plain != path:
+            plain.unlink(missing_ok=True)
 
 
-def _writer(path: Path, geometry: Geometry):
+def _writer(path: Path, geometry: Geometry) -> Write:
     if geometry.library:
         return {"SimpleITK": _write_sitk, "nibabel": _write_nibabel}[geometry.library]
     if geometry.is_2d:

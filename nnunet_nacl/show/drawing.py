@@ -6,11 +6,11 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps, get_data_path
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 from scipy.ndimage import binary_erosion
 
@@ -151,6 +151,8 @@ def draw_confidence(
 
 def confidence_colors(confidence: np.ndarray) -> np.ndarray:
     """(..., 3) colours: dark blue for undecided voxels to light yellow for certain ones."""
+    from matplotlib import colormaps
+
     scaled = (np.asarray(confidence, dtype=float) - LOWEST_CONFIDENCE) / (1 - LOWEST_CONFIDENCE)
     colors = np.asarray(colormaps["cividis"](scaled.clip(0, 1)))
     return (colors[..., :3] * 255).round().astype(np.uint8)
@@ -196,7 +198,9 @@ def _ring(picture: Image.Image, grid: Grid, mark: tuple[int, int]) -> None:
 
 @lru_cache(maxsize=4)
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(str(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans-Bold.ttf"), size)
+    package: Any = find_spec("matplotlib")  # whose import would take longer than all pictures of a small run
+    data = Path(package.origin).parent / "mpl-data"
+    return ImageFont.truetype(str(data / "fonts" / "ttf" / "DejaVuSans-Bold.ttf"), size)
 
 
 def _png(picture: Image.Image) -> bytes:
