@@ -19,6 +19,11 @@ class MemberCase:
     case: str
     files: tuple[CaseFiles, ...]
 
+    @property
+    def path(self) -> Path:
+        """The probabilities in the first folder, which name the case where something is wrong with it."""
+        return self.files[0].probabilities
+
 
 def open_members(
     folders: Sequence[str | os.PathLike],

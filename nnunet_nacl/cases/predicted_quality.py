@@ -22,6 +22,7 @@ from nnunet_nacl.calibration.presence import LearnedPresence
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.cases.review_list import PredictedCase
 from nnunet_nacl.cases.review_row import CaseReview
+from nnunet_nacl.cases.treatment import Treatment
 from nnunet_nacl.documents.decision_json import delivered_in
 from nnunet_nacl.documents.finding_list import StructureFindings
 from nnunet_nacl.documents.map_file import (
@@ -97,8 +98,7 @@ class QualityOfMap:
         path = Path(path)
         structures, regions = structures_of(folder.labels), folder.labels.regions
         calibration = read_map(path, structures, regions)
-        if is_calibrated(folder, calibration) is False:
-            raise UserError(f"{folder.folder} was calibrated by another map than {path}; give that one.")
+        is_calibrated(folder, path, calibration)
         return cls.read(path, tuple(structures), delivered_in(folder.folder))
 
     @classmethod
@@ -186,9 +186,41 @@ class QualityOfMap:
         return {"map_sha256": sha256(self.path)}
 
 
-def is_calibrated(folder: PredictionFolder, calibration: CalibrationMap) -> bool | None:
-    """Whether predictions were calibrated by this map; False where by another one, None where by none."""
+def open_map(path: Path, folder: PredictionFolder, beta: float | None = None) -> tuple[Treatment, QualityOfMap | None]:
+    """What a map does to predictions, nothing if it calibrated them before; and what it has learned of such ones.
+
+    Args:
+        path: calibration_map.json.
+        folder: The predictions.
+        beta: Of the decision that follows (1: Dice); None keeps the segmentations that are there.
+
+    Raises:
+        UserError: The map is of other structures; the predictions were calibrated by another one, or by this one,
+            which has learned nothing: then it has nothing to say of them.
+    """
+    structures = structures_of(folder.labels)
+    calibration = read_map(path, structures, folder.labels.regions)
+    calibrated = is_calibrated(folder, path, calibration)
+    delivered = delivered_in(folder.folder) if beta is None else delivered_by(beta)
+    quality = None
+    try:
+        quality = replace(QualityOfMap.read(path, tuple(structures), delivered), as_network=not calibrated)
+    except UserError:
+        if calibrated:
+            raise
+    return Treatment(None if calibrated else calibration, beta), quality
+
+
+def delivered_by(beta: float | None) -> str:
+    """Which segmentations a decision delivers: ``argmax`` without one, ``decided`` for Dice, ``fbeta`` for others."""
+    return "argmax" if beta is None else "decided" if beta == 1 else "fbeta"
+
+
+def is_calibrated(folder: PredictionFolder, path: Path, calibration: CalibrationMap) -> bool:
+    """Whether predictions were calibrated by this map, or by none; UserError where by another one."""
     applied = folder.folder / APPLIED_FILE
     if not applied.is_file():
-        return None
-    return same_map(read_map(applied, structures_of(folder.labels), folder.labels.regions), calibration)
+        return False
+    if not same_map(read_map(applied, structures_of(folder.labels), folder.labels.regions), calibration):
+        raise UserError(f"{folder.folder} was calibrated by another map than {path}; give that one.")
+    return True

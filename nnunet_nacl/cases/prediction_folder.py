@@ -21,7 +21,6 @@ from nnunet_nacl.cases.npz import RERUN, read_probabilities
 from nnunet_nacl.cases.probabilities import Probabilities, SavedProbabilities
 from nnunet_nacl.cases.treatment import Treatment
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.files import check_writable
 from nnunet_nacl.json_files import decode, read_dict
 
 
@@ -282,18 +281,6 @@ class PredictionFolder:
 
     def _treatment_of(self, case: str) -> Treatment | None:
         return self.treatment.get(case) if isinstance(self.treatment, Mapping) else self.treatment
-
-    def check_output(self, output: Path, file: str) -> None:
-        """UserError unless ``file`` can be written in the folder ``output``, which must not be or lie in this one.
-
-        nnU-Net takes every image of a folder for a case, so results must not get there.
-        """
-        resolved, source = output.resolve(), self.folder.resolve()
-        if resolved == source or source in resolved.parents:
-            raise UserError(f"{output} is or lies in the folder of predictions {self.folder}; choose another -o.")
-        if output.exists() and not output.is_dir():
-            raise UserError(f"{output} is a file; give -o a folder.")
-        check_writable(output / file)
 
     def read_segmentation(self, path: Path) -> tuple[np.ndarray, dict[str, Any]]:
         """(*spatial) label map and where it lies, by nnU-Net's reader; UserError if it cannot be read."""

@@ -30,7 +30,7 @@ _UNFINISHED = ".unfinished-"  # nnU-Net does not look into folders
 def open_output(
     output: Path,
     sources: Iterable[Path],
-    file_ending: str,
+    data: PredictionFolder,
     record: tuple[str, Mapping[str, Any]],
     names: Collection[str],
     *,
@@ -43,9 +43,9 @@ def open_output(
     Args:
         output: The folder.
         sources: Folders of images, which it must not be or lie in: nnU-Net would take its images for cases.
-        file_ending: Of the images.
+        data: Of the data set, whose dataset.json and plans.json belong into the folder.
         record: Name and content of the file that tells whose the folder is, ``generated_by`` among it.
-        names: What else will be written there.
+        names: What will be written there beside them.
         owner: Where several runs share the folder: whose unfinished files are removed.
 
     Raises:
@@ -60,14 +60,15 @@ def open_output(
     if output.exists() and not output.is_dir():
         raise UserError(f"{output} is a file; give -o a folder.")
     theirs = os.listdir(output) if output.is_dir() else []  # before the record is looked for: of ours it is the first
-    name, content = record
+    (name, content), companions = record, {"dataset.json": data.dataset_json, "plans.json": data.plans}
     with contextlib.suppress(UserError):
         if read_dict(output / name).get("generated_by") == content["generated_by"]:
             theirs = []
     for found in theirs:
-        if found == name or found in names or found.endswith((".npz", file_ending)):
+        if found in (name, *companions, *names) or found.endswith((".npz", data.file_ending)):
             raise UserError(f"{output} holds other images or predictions ({found}); choose another -o.")
-    write_atomically(output / name, to_json_text(content))
+    for file, made in {name: content, **companions}.items():
+        write_atomically(output / file, to_json_text(made))
     remove_unfinished(output, owner or "")
     if owner is None:  # of others, these may be in hand
         for folder in (output, *(output / name for name in names)):
@@ -86,62 +87,6 @@ def remove_unfinished(output: Path, owner: str = "") -> None:
             shutil.rmtree(entry.path, ignore_errors=True)
 
 
-def write_case(
-    folder: PredictionFolder,
-    files: CaseFiles,
-    output: Path,
-    segmentation: np.ndarray,
-    properties: dict[str, Any],
-    probabilities: np.ndarray | Path | None = None,
-    *,
-    owner: str = "",
-) -> None:
-    """Write a case beside the others, then move its files to their names: a killed run leaves no half file.
-
-    Args:
-        folder: The predictions that it was made from.
-        files: The case's among them.
-        output: The folder to write to.
-        segmentation: (*spatial) label map.
-        properties: Where the image lies, as ``folder`` read it.
-        probabilities: To save, or the file to copy; its .pkl comes with it, or is made of ``properties`` where the case
-            was predicted now. The npz is moved last, and has the time of the one in ``folder``. None: there shall be
-            none, and an earlier run's are removed.
-        owner: Whose unfinished files they are, see :func:`remove_unfinished`.
-
-    Raises:
-        UserError: A file cannot be written; the message names the segmentation.
-    """
-    name = f"{files.case}{folder.file_ending}"
-    pickled = files.probabilities.with_suffix(".pkl")
-    try:
-        with tempfile.TemporaryDirectory(prefix=f"{_UNFINISHED}{owner}", dir=output) as made:
-            work = Path(made)
-            target = work / files.probabilities.name
-            if isinstance(probabilities, Path):
-                shutil.copyfile(probabilities, target)
-            elif probabilities is not None:
-                np.savez_compressed(target, probabilities=probabilities)
-            if probabilities is not None and files.probabilities.parent == output:  # predicted now: no file to copy
-                with open(work / pickled.name, "wb") as file:
-                    pickle.dump(properties, file)
-            elif probabilities is not None:
-                status = files.probabilities.stat()
-                os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
-                if pickled.is_file():
-                    shutil.copyfile(pickled, work / pickled.name)
-            for path in (target, work / pickled.name):
-                if not path.exists():  # an earlier run's must not lie beside another segmentation
-                    (output / path.name).unlink(missing_ok=True)
-            with verified(work / name):
-                folder.reader.write_seg(segmentation, str(work / name), properties)
-            for path in sorted(work.iterdir(), key=lambda path: (path.suffix == ".npz", path.name)):
-                os.replace(path, output / path.name)  # some formats keep the spacing in a file of its own
-    except OSError as error:
-        reason = error.strerror or first_line(error)
-        raise UserError(f"{output / name}: cannot be written ({reason}); free space or choose another -o.") from None
-
-
 def write_reviewed(
     folder: PredictionFolder,
     reviewed: ReviewedCase,
@@ -152,14 +97,15 @@ def write_reviewed(
     dtype: str = "uint8",
     owner: str = "",
 ) -> tuple[Path, ...]:
-    """Write the segmentation of a case, and its maps into a folder of their own.
+    """Write the segmentation of a case, and its maps into a folder of their own; a killed run leaves no half file.
 
     Args:
         folder: Of the data set: its file format and reader.
         reviewed: The case.
         output: The folder to write to.
         source: The saved prediction that it was made from; None for one that never was.
-        probabilities: To save, see :func:`write_case`.
+        probabilities: To save, or the file to copy, which keeps its time and its .pkl; without a ``source`` that is
+            made. None: there shall be none, and an earlier run's are removed.
         dtype: Of the maps, see :func:`~nnunet_nacl.cases.map_images.to_dtype`.
         owner: Whose unfinished files they are, see :func:`remove_unfinished`.
 
@@ -170,10 +116,24 @@ def write_reviewed(
         UserError: A file cannot be written; the message names it.
     """
     case, name = reviewed.case, reviewed.case.name
-    files = source or CaseFiles(name, output / f"{name}.npz", None, None)
-    write_case(folder, files, output, case.segmentation, case.properties, probabilities, owner=owner)
-    beside = () if probabilities is None else (output / f"{name}.npz", output / f"{name}.pkl")
-    written = [output / f"{name}{folder.file_ending}", *(path for path in beside if path.is_file())]
+    segmentation, npz, pkl = (f"{name}{ending}" for ending in (folder.file_ending, ".npz", ".pkl"))
+    try:
+        with tempfile.TemporaryDirectory(prefix=f"{_UNFINISHED}{owner}", dir=output) as made:
+            work = Path(made)
+            if probabilities is not None:
+                _save_probabilities(work / npz, work / pkl, probabilities, source, case.properties)
+            for file in (npz, pkl):
+                if not (work / file).exists():  # an earlier run's must not lie beside another segmentation
+                    (output / file).unlink(missing_ok=True)
+            with verified(work / segmentation):
+                folder.reader.write_seg(case.segmentation, str(work / segmentation), case.properties)
+            for path in sorted(work.iterdir(), key=lambda path: (path.suffix == ".npz", path.name)):
+                os.replace(path, output / path.name)  # some formats keep the spacing in a file of its own
+    except OSError as error:
+        path, reason = output / segmentation, error.strerror or first_line(error)
+        raise UserError(f"{path}: cannot be written ({reason}); free space or choose another -o.") from None
+    beside = () if probabilities is None else (output / npz, output / pkl)
+    written = [output / segmentation, *(path for path in beside if path.is_file())]
     remove_leftovers(output / MAPS / name)
     for which, values in reviewed.maps.items():
         path = output / MAPS / name / f"{name}_{which}{folder.file_ending}"
@@ -182,3 +142,20 @@ def write_reviewed(
         if path not in written:
             path.unlink()
     return tuple(written)
+
+
+def _save_probabilities(
+    npz: Path, pkl: Path, probabilities: np.ndarray | Path, source: CaseFiles | None, properties: dict[str, Any]
+) -> None:
+    if isinstance(probabilities, Path):
+        shutil.copyfile(probabilities, npz)
+    else:
+        np.savez_compressed(npz, probabilities=probabilities)
+    if source is None:
+        with open(pkl, "wb") as file:
+            pickle.dump(properties, file)
+        return
+    status = source.probabilities.stat()
+    os.utime(npz, ns=(status.st_atime_ns, status.st_mtime_ns))
+    if (known := source.probabilities.with_suffix(".pkl")).is_file():
+        shutil.copyfile(known, pkl)

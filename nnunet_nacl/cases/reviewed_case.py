@@ -12,6 +12,7 @@ from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.components import ComponentSums
 from nnunet_nacl.cases.review_row import CaseReview, Members, make_row
 from nnunet_nacl.documents.finding_list import StructureFindings
+from nnunet_nacl.errors import UserError
 from nnunet_nacl.metrics.voxel_uncertainty import (
     Place,
     label_confidence,
@@ -30,6 +31,25 @@ MAPS = (*_OUTSIDE, *MEMBER_MAPS)
 
 PROBABILITIES = "probabilities"
 """Stands for a map of every class or region: ``probability_<channel>_<name>``."""
+
+
+def choose_maps(wanted: Sequence[str], members: int, there: Sequence[str] = MAPS) -> tuple[str, ...]:
+    """Names of the maps to write; UserError for one that there is not, or that compares members where there is one.
+
+    Args:
+        wanted: Some of ``there``, or ``PROBABILITIES``; none for the usual ones.
+        members: Networks or folders that are averaged.
+        there: What can be written.
+    """
+    for name in wanted:
+        if name not in (*there, PROBABILITIES):
+            raise UserError(f"there is no map {name!r}; there are {', '.join((*there, PROBABILITIES))}.")
+        if name in MEMBER_MAPS and members == 1:
+            raise UserError(
+                f"the map {name} compares members: give two or more folders of the same cases, or predict with several "
+                "folds (-f)."
+            )
+    return tuple(dict.fromkeys(wanted)) or MAPS[: 3 if members == 1 else 4]
 
 
 @dataclass(frozen=True, eq=False)

@@ -76,7 +76,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluates; exit status 1 if something could not be evaluated."""
-    import contextlib
     from pathlib import Path
 
     from nnunet_nacl.calibration.quality_report import quality_report
@@ -84,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.cases.folds import default_output, evaluate_folds
     from nnunet_nacl.cases.held_out_presence import learn_presence
     from nnunet_nacl.cases.locate import find_fold_folders, model_folder
-    from nnunet_nacl.cases.predicted_quality import QualityOfMap
+    from nnunet_nacl.cases.predicted_quality import open_map
     from nnunet_nacl.cases.prediction_folder import PredictionFolder
     from nnunet_nacl.cases.quality_block import quality_rows
     from nnunet_nacl.cli.problem_list import report_problems
@@ -126,11 +125,10 @@ def run(args: argparse.Namespace) -> int:
         folder = PredictionFolder.open(args.pred_folder, references, dataset_json=args.djfile, plans=args.pfile)
         folders = {"": folder.expecting_all_references()}
         if args.map:
-            plain, folders = folders[""], {"": _through_map(folders[""], Path(args.map))}
-            if folders[""] is not plain:  # beside what was measured of the predictions as they are
+            treatment, asked = open_map(Path(args.map), folder)
+            if treatment.map is not None:  # beside what was measured of the predictions as they are
+                folders[""] = folders[""].treated(treatment)
                 args.o = args.o or str(Path(args.pred_folder) / "calibrated" / "calibration.json")
-            with contextlib.suppress(UserError):  # a map that has learned nothing
-                asked = QualityOfMap.open(args.map, folder)
         title = str(folder.folder) + (f" through {args.map}" if args.map else "")
     if args.paper and next(iter(folders.values())).labels.regions:
         raise UserError("--paper is defined for classes only; this data set has regions.")
@@ -167,20 +165,6 @@ def run(args: argparse.Namespace) -> int:
     problems = failed | evaluation.problems
     report_problems("evaluate", problems, "could not be evaluated")
     return 1 if problems else 0
-
-
-def _through_map(folder, path):
-    """The predictions as if they had been calibrated, where they are not."""
-    from nnunet_nacl.cases.predicted_quality import is_calibrated
-    from nnunet_nacl.cases.treatment import Treatment
-    from nnunet_nacl.documents.map_file import read_map, structures_of
-    from nnunet_nacl.errors import UserError
-
-    found = read_map(path, structures_of(folder.labels), folder.labels.regions)
-    known = is_calibrated(folder, found)
-    if known is False:
-        raise UserError(f"{folder.folder} was calibrated by another map than {path}; give that one.")
-    return folder if known else folder.treated(Treatment(found))
 
 
 def _predicted(args: argparse.Namespace, model, settings, processes: int) -> dict:

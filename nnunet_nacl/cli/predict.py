@@ -119,11 +119,13 @@ def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from nnunet_nacl.cases.checkpoint_files import CAN_HOLD_CODE
+    from nnunet_nacl.cases.reviewed_case import choose_maps
     from nnunet_nacl.cases.treatment import beta_of
     from nnunet_nacl.cli.problem_list import report_problems
     from nnunet_nacl.cli.review_text import print_list
     from nnunet_nacl.prediction.scan_list import NOT_YET
     from nnunet_nacl.prediction.scan_run import ScanRun, predict_folder
+    from nnunet_nacl.prediction.segmented_case import MAPS_OF_SCANS
     from nnunet_nacl.prediction.trained_model import TrainedModel
     from nnunet_nacl.show.review_page import review_page
     from nnunet_nacl.show.thumbnail import draw_thumbnail
@@ -137,7 +139,7 @@ def run(args: argparse.Namespace) -> int:
     scans = ScanRun(
         Path(args.i),
         Path(args.o),
-        maps=() if args.maps is None else tuple(args.maps) or None,
+        maps=() if args.maps is None else choose_maps(args.maps, len(model.folds), MAPS_OF_SCANS),
         threshold=threshold_of(
             args, "" if predicts_dice else " ".join(model.missing) or "the map has learned nothing."
         ),

@@ -127,13 +127,17 @@ def run(args: argparse.Namespace) -> int:
 
     from nnunet_nacl.cases.components import finding_channels
     from nnunet_nacl.cases.ensemble_members import find_cases, open_members
-    from nnunet_nacl.cases.treatment import beta_of
+    from nnunet_nacl.cases.map_images import check_dtype
+    from nnunet_nacl.cases.predicted_quality import open_map
+    from nnunet_nacl.cases.reviewed_case import choose_maps
+    from nnunet_nacl.cases.treatment import Treatment, beta_of
     from nnunet_nacl.cli.decision_table import summary_lines
     from nnunet_nacl.cli.postprocessing import apply_postprocessing, choose_postprocessing, read_postprocessing
     from nnunet_nacl.cli.problem_list import report_problems
     from nnunet_nacl.cli.review_text import print_list
+    from nnunet_nacl.documents.map_file import structures_of
     from nnunet_nacl.documents.patient_groups import read_groups
-    from nnunet_nacl.prediction.folder_review import FolderReview, map_names, open_map, review_folder
+    from nnunet_nacl.prediction.folder_review import FolderReview, review_folder
     from nnunet_nacl.show.review_page import review_page
     from nnunet_nacl.show.thumbnail import draw_saved
 
@@ -142,8 +146,14 @@ def run(args: argparse.Namespace) -> int:
     chosen = read_postprocessing(args.pp_pkl_file) if args.pp_pkl_file else None
     members = open_members(args.i, dataset_json=args.djfile, plans=args.pfile)
     groups = read_groups(args.groups, [member.case for member in find_cases(members)[0]]) if args.groups else None
-    treatment, quality = open_map(members, args.map, beta_of(args.decide, args.beta))
-    found = finding_channels(members[0].labels, args.findings, quality.listed if quality else ())
+    maps: tuple[str, ...] = ()
+    if args.maps is not None:
+        check_dtype(args.dtype, members[0].file_ending)
+        maps = choose_maps(args.maps, len(members))
+    treatment, quality = Treatment(beta=beta_of(args.decide, args.beta)), None
+    if args.map:
+        treatment, quality = open_map(Path(args.map), members[0], treatment.beta)
+    findings = finding_channels(members[0].labels, args.findings, quality.listed if quality else ())
     unknown = "" if quality else "give the map that predicts it, -map."
     if quality and not quality.predicts_dice:
         unknown = "it was not learned for F-beta."
@@ -153,14 +163,14 @@ def run(args: argparse.Namespace) -> int:
         output,
         treatment,
         Path(args.map) if args.map else None,
-        maps=() if args.maps is None else map_names(args.maps, members, args.dtype),
+        maps=maps,
         dtype=args.dtype,
         probabilities=args.save_probabilities,
         references=Path(args.gt) if args.gt else None,
         draw=draw_saved,
-        findings=found,
+        findings=findings,
     )
-    done = review_folder(
+    found = review_folder(
         asked,
         page=review_page,
         quality=quality,
@@ -171,20 +181,20 @@ def run(args: argparse.Namespace) -> int:
         overwrite=args.overwrite,
         progress=True,
     )
-    print_list(done.list, output, "cases")
-    if done.decided:
-        print("\n" + "\n".join(summary_lines(done.decided, done.names, groups)))
+    print_list(found, output, "cases")
+    if found.decided:
+        print("\n" + "\n".join(summary_lines(found.decided, structures_of(members[0].labels), groups)))
         if not args.save_probabilities:
             print("To evaluate or compare them, run again with --save_probabilities.")
     print(f"segmentations: {output}")
-    if asked.maps:
-        print(f"maps: {output / 'maps'}/CASE/   ({', '.join(asked.maps)}; {args.dtype})")
+    if maps:
+        print(f"maps: {output / 'maps'}/CASE/   ({', '.join(maps)}; {args.dtype})")
     if args.postprocessing:
         choose_postprocessing(output, args.gt, processes)
     elif chosen:
         apply_postprocessing(output, chosen, processes)
-    report_problems("review", done.problems)
-    return 1 if done.problems else 0
+    report_problems("review", found.problems)
+    return 1 if found.problems else 0
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -197,5 +207,10 @@ def _check(args: argparse.Namespace) -> None:
             raise UserError(f"{dashes}{flag} is about decided segmentations: give -decide too.")
     if args.postprocessing and not args.gt:
         raise UserError("--postprocessing compares with the ground truth; give its folder with -gt.")
+    if args.map and len(args.i) > 1:
+        raise UserError(
+            "a map calibrates one folder, not several members; make one with nnUNetv2_ensemble --save_npz and learn a "
+            "map from such a folder (`nnunet_nacl calibrate -i ENSEMBLE -gt LABELS`)."
+        )
     if args.groups and not args.gt:
         raise UserError("-groups is for the intervals of the true Dice; give the ground truth with -gt.")

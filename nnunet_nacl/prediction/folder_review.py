@@ -7,9 +7,8 @@ folder as nnU-Net's prediction leaves it, with the lists beside the segmentation
 from __future__ import annotations
 
 import contextlib
-import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,20 +23,16 @@ from nnunet_nacl.cases.ensemble_members import MemberCase, find_cases, member_na
 from nnunet_nacl.cases.geometry import Geometry, geometry_difference
 from nnunet_nacl.cases.ledger import WRITTEN, Ledger
 from nnunet_nacl.cases.ledger import sign as sign_files
-from nnunet_nacl.cases.map_images import check_dtype
-from nnunet_nacl.cases.predicted_quality import QualityOfMap, is_calibrated
+from nnunet_nacl.cases.predicted_quality import QualityOfMap
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.cases.prediction_output import MAPS, open_output, write_reviewed
 from nnunet_nacl.cases.review_list import FinishedCase
-from nnunet_nacl.cases.reviewed_case import MAPS as MAP_NAMES
-from nnunet_nacl.cases.reviewed_case import MEMBER_MAPS, PROBABILITIES, ReviewedCase, review_case
+from nnunet_nacl.cases.reviewed_case import ReviewedCase, review_case
 from nnunet_nacl.cases.run import run
 from nnunet_nacl.cases.treatment import Treatment, decide_case
 from nnunet_nacl.documents.decision_json import (
     DECISION_FILE,
     DecidedCase,
-    DecidedStructure,
-    delivered_in,
     write_decision,
 )
 from nnunet_nacl.documents.map_file import (
@@ -45,7 +40,6 @@ from nnunet_nacl.documents.map_file import (
     map_of,
     map_to_json,
     named_map,
-    read_map,
     read_record,
     sha256,
     structures_of,
@@ -53,12 +47,9 @@ from nnunet_nacl.documents.map_file import (
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import remove_leftovers, to_json_text, write_atomically
 from nnunet_nacl.json_files import decode, encode, one_line, read_dict
-from nnunet_nacl.metrics.expected_dice import count_expected
-from nnunet_nacl.metrics.overlap import count_overlap
-from nnunet_nacl.prediction.review_lists import LIST_FILES, ReviewList, thresholds_of
+from nnunet_nacl.prediction.decision_effect import describe_decision
+from nnunet_nacl.prediction.review_lists import DOCUMENT, LIST_FILES, RECORDS, ReviewList, thresholds_of
 
-DOCUMENT = "prediction.json"
-RECORDS = "review"
 _ARGUMENTS = "review_args.json"
 _NO_NAMES = ("", ".", "..")
 _COMPUTATION = 2  # raise it when another segmentation or number comes from the same files
@@ -102,27 +93,27 @@ class FolderReview:
         path = None if self.references is None else self.references / f"{case}{self.first.file_ending}"
         return path if path is not None and path.is_file() else None
 
-    def __call__(self, task: _Task) -> _Done:
+    def __call__(self, member: MemberCase) -> _Done:
         """Do one case and write all of it.
 
         Raises:
             UserError: A file cannot be read, does not fit or cannot be written; the message names it.
         """
-        files, path = task.member.files[0], task.path
-        case, members = read_ensemble(self.members, task.member)
+        files = member.files[0]
+        case, members = read_ensemble(self.members, member)
         try:
             decided, treated = None, self.treatment.before_decision(case)
             if self.treatment.beta:
                 segmentation, decision = decide_case(treated, self.treatment.beta)
                 treated = replace(treated, segmentation=segmentation)
-                decided = self._describe(case, treated, decision.rounds)
+                decided = describe_decision(case, treated, self._truth(case), decision.rounds)
             kind = np.uint16 if max(case.labels.known) > 255 else np.uint8
             treated = replace(treated, segmentation=treated.segmentation.astype(kind))
             reviewed = review_case(treated, members=members, maps=self.maps, findings=self.findings)
         except ValueError as error:
             if isinstance(error, UserError):
                 raise
-            raise UserError(f"{path}: {error}; predict this case again.") from None
+            raise UserError(f"{member.path}: {error}; predict this case again.") from None
         finished = self.draw(self.first, reviewed) if self.draw else FinishedCase(reviewed.row)
         finished = replace(finished, findings=reviewed.findings)
         probs: Any = None
@@ -131,26 +122,6 @@ class FolderReview:
             probs = files.probabilities if untouched else treated.probabilities.whole()
         options: dict[str, Any] = {"source": files, "probabilities": probs, "dtype": self.dtype}
         return _Done(finished, decided, write_reviewed(self.first, reviewed, self.output, **options))
-
-    def _describe(self, case: Case, treated: Case, rounds: int) -> DecidedCase:
-        """What the decision changed in the labels, and the true Dice before and after where there is ground truth."""
-        labels, truth = case.labels, self._truth(case)
-        valid = None if truth is None or labels.ignore_label is None else truth != labels.ignore_label
-        regions, probs = labels.values if labels.regions else None, treated.probabilities.whole()
-        both = case.segmentation, treated.segmentation
-        before, after = (count_expected(probs, one, regions=regions) for one in both)
-        structures = {}
-        for i, channel in enumerate(labels.foreground):
-            old, new = (labels.mask(one, channel) for one in both)
-            dice = [math.nan] * 2
-            if truth is not None:
-                true = labels.mask(truth, channel)
-                dice = [count_overlap(true, one, valid).dice for one in (old, new)]
-            counts = (int(n) for n in (old.sum(), new.sum(), (new & ~old).sum(), (old & ~new).sum()))
-            expected = (float(each[i]) for each in (after.expected, before.dice, after.dice))
-            structures[labels.key(channel)] = DecidedStructure(*counts, *expected, *dice)
-        n_changed = int(np.count_nonzero(both[0] != both[1]))
-        return DecidedCase(case.name, structures, n_changed, rounds, truth is not None)
 
     def _truth(self, case: Case) -> np.ndarray | None:
         path = self.reference(case.name)
@@ -167,44 +138,12 @@ class FolderReview:
 
 
 @dataclass(frozen=True)
-class _Task:
-    """One case of a run."""
-
-    member: MemberCase
-
-    @property
-    def case(self) -> str:
-        return self.member.case
-
-    @property
-    def path(self) -> Path:
-        return self.member.files[0].probabilities
-
-
-@dataclass(frozen=True)
 class _Done:
     """What came of a case, and the files of it."""
 
     finished: FinishedCase
     decided: DecidedCase | None
     written: tuple[Path, ...] = ()
-
-
-@dataclass(frozen=True)
-class ReviewedFolder:
-    """What was written.
-
-    Attributes:
-        list: The review list.
-        decided: What the decision did, in alphabetic order; empty without one.
-        names: Name of each structure by nnU-Net's key, background excluded.
-        problems: What is wrong with the cases that are not among them.
-    """
-
-    list: ReviewList
-    decided: Sequence[DecidedCase]
-    names: Mapping[str, str]
-    problems: Mapping[str, str]
 
 
 def review_folder(
@@ -218,7 +157,7 @@ def review_folder(
     num_processes: int = 1,
     overwrite: bool = False,
     progress: bool = False,
-) -> ReviewedFolder:
+) -> ReviewList:
     """Do every case of the folders.
 
     Cases that an earlier run finished from the same files with the same settings are kept; what it left of others is
@@ -236,6 +175,9 @@ def review_folder(
         overwrite: Do every case again.
         progress: Show a progress bar on stderr.
 
+    Returns:
+        The review list.
+
     Raises:
         UserError: A folder cannot be used, or not a single case could be done.
     """
@@ -245,8 +187,8 @@ def review_folder(
     found, problems = find_cases(asked.members)
     for member in found:
         if member.case in _NO_NAMES:
-            where = member.files[0].probabilities
-            problems[member.case] = f"{where}: no folder for maps can have the name {member.case!r}; rename the case."
+            what = f"no folder for maps can have the name {member.case!r}; rename the case."
+            problems[member.case] = f"{member.path}: {what}"
     found = [member for member in found if member.case not in _NO_NAMES]
     _check_references(asked, found, need_all_references)
     _prepare(asked)
@@ -259,13 +201,13 @@ def review_folder(
             (output / MAPS / case).rmdir()
         ledger.forget(case)
     results, wrong = run(
-        [_Task(member) for member in found],
+        found,
         asked,
         ledger,
         sign=partial(_sign, asked),
         restore=_restore,
         entry_of=lambda done: {"finished": encode(done.finished), "decided": done.decided and encode(done.decided)},
-        written=lambda task, done: done.written,
+        written=lambda member, done: done.written,
         output=output,
         processes=num_processes,
         title="review",
@@ -274,15 +216,15 @@ def review_folder(
     )
     problems = dict(sorted((problems | wrong).items()))
     if not results:
-        listed = "".join(f"\n  {one_line(case)}: {one_line(problem)}" for case, problem in problems.items())
-        raise UserError(f"{first.folder}: no case could be done.{listed}")
+        lines = "".join(f"\n  {one_line(case)}: {one_line(problem)}" for case, problem in problems.items())
+        raise UserError(f"{first.folder}: no case could be done.{lines}")
     decided = [done.decided for done in results.values() if done.decided]
     if decided:
         content: dict[str, Any] = {"predictions": str(first.folder.resolve()), **map_of(output)}
         content |= {"structures": structures, "regions": first.labels.regions, "decide": asked.treatment.rule}
         write_decision(output, decided, content, problems)
     members = member_names([member.folder for member in asked.members])
-    listed_cases = ReviewList(
+    listed = ReviewList(
         str(first.plans.get("dataset_name") or first.folder.name),
         {case: done.finished for case, done in results.items()},
         list(structures.values()),
@@ -292,6 +234,7 @@ def review_folder(
         problems,
         [] if quality is None else quality.reservations(results),
         _made(asked),
+        decided=decided,
     )
     content = {**_document(asked, members, command), "problems": problems}
     if quality is not None:
@@ -300,59 +243,9 @@ def review_folder(
             "learned_as_deployed": quality.learned.as_deployed,
             **quality.named(),
         }
-    listed_cases.write(output, output / DOCUMENT, content, page)
+    listed.write(output, content, page)
     remove_leftovers(output)
-    return ReviewedFolder(listed_cases, decided, structures, problems)
-
-
-def open_map(
-    members: Sequence[PredictionFolder], path: str | None, beta: float | None
-) -> tuple[Treatment, QualityOfMap | None]:
-    """What is done to the predictions, and what the map has learned of such segmentations.
-
-    Args:
-        members: The predictions.
-        path: calibration_map.json; None for no map.
-        beta: Of the decision (1: Dice); None keeps the segmentations that were predicted.
-
-    Raises:
-        UserError: The map is of other structures, there are several members, or the predictions were calibrated by
-            another map.
-    """
-    if path is None:
-        return Treatment(beta=beta), None
-    if len(members) > 1:
-        raise UserError(
-            "a map calibrates one folder, not several members; make one with nnUNetv2_ensemble --save_npz and learn a "
-            "map from such a folder (`nnunet_nacl calibrate -i ENSEMBLE -gt LABELS`)."
-        )
-    [folder], file = members, Path(path)
-    structures = structures_of(folder.labels)
-    found = read_map(file, structures, folder.labels.regions)
-    known = is_calibrated(folder, found)
-    if known is False:
-        raise UserError(f"{folder.folder} was calibrated by another map than {path}; give that one.")
-    delivered = delivered_in(folder.folder) if beta is None else "decided" if beta == 1 else "fbeta"
-    try:
-        quality = QualityOfMap.read(file, tuple(structures), delivered)
-    except UserError:
-        if known:  # asked about what it has learned alone
-            raise
-        quality = None
-    if quality is not None:
-        quality = replace(quality, as_network=not known)
-    return Treatment(None if known else found, beta), quality
-
-
-def map_names(wanted: Sequence[str], members: Sequence[PredictionFolder], dtype: str) -> tuple[str, ...]:
-    """Names of the maps, by default those that there can be; UserError for one that cannot be written."""
-    check_dtype(dtype, members[0].file_ending)
-    for name in wanted:
-        if name not in (*MAP_NAMES, PROBABILITIES):
-            raise UserError(f"there is no map {name!r}; there are {', '.join((*MAP_NAMES, PROBABILITIES))}.")
-        if name in MEMBER_MAPS and len(members) == 1:
-            raise UserError(f"the map {name} compares members: give two or more folders of the same cases.")
-    return tuple(dict.fromkeys(wanted)) or MAP_NAMES[: 3 if len(members) == 1 else 4]
+    return listed
 
 
 def _check_references(asked: FolderReview, found: Sequence[MemberCase], need_all: bool) -> None:
@@ -371,12 +264,10 @@ def _prepare(asked: FolderReview) -> None:
     output, first, path = asked.output, asked.first, asked.map_path
     sources = [member.folder for member in asked.members]
     content = {"generated_by": "nnunet_nacl review", "predictions": [os.path.abspath(source) for source in sources]}
-    names = ("dataset.json", "plans.json", DOCUMENT, *LIST_FILES, MAPS, RECORDS, APPLIED_FILE, DECISION_FILE)
-    open_output(output, sources, first.file_ending, (_ARGUMENTS, content), names)
+    names = (DOCUMENT, *LIST_FILES, MAPS, RECORDS, APPLIED_FILE, DECISION_FILE)
+    open_output(output, sources, first, (_ARGUMENTS, content), names)
     for name in (APPLIED_FILE, DECISION_FILE, DOCUMENT):
         (output / name).unlink(missing_ok=True)
-    for name, content in (("dataset.json", first.dataset_json), ("plans.json", first.plans)):
-        write_atomically(output / name, to_json_text(content))
     if asked.treatment.map is not None and path is not None:
         form = read_record(path).form or "conditional"
         record = map_to_json({form: asked.treatment.map}, form, structures_of(first.labels))
@@ -386,7 +277,7 @@ def _prepare(asked: FolderReview) -> None:
         write_atomically(output / APPLIED_FILE, to_json_text(read_dict(first.folder / APPLIED_FILE)))
 
 
-def _sign(asked: FolderReview, task: _Task, known: Any = None) -> dict[str, Any]:
+def _sign(asked: FolderReview, member: MemberCase, known: Any = None) -> dict[str, Any]:
     """What the files of a case depend on; OSError if one cannot be read."""
     labels = asked.first.labels
     settings = {
@@ -397,16 +288,16 @@ def _sign(asked: FolderReview, task: _Task, known: Any = None) -> dict[str, Any]
         "probabilities": asked.probabilities,
         "findings": list(asked.findings),
     }
-    read = {"reference": asked.reference(task.case)}
-    for i, files in enumerate(task.member.files):
+    read = {"reference": asked.reference(member.case)}
+    for i, files in enumerate(member.files):
         read |= {f"probabilities_{i}": files.probabilities, f"segmentation_{i}": files.segmentation}
     return sign_files(read, settings, known if isinstance(known, dict) else None)
 
 
-def _restore(task: _Task, entry: dict[str, Any]) -> _Done | None:
+def _restore(member: MemberCase, entry: dict[str, Any]) -> _Done | None:
     try:
-        decided = entry["decided"] and decode(DecidedCase, entry["decided"], task.path)
-        return _Done(decode(FinishedCase, entry["finished"], task.path), decided)
+        decided = entry["decided"] and decode(DecidedCase, entry["decided"], member.path)
+        return _Done(decode(FinishedCase, entry["finished"], member.path), decided)
     except (KeyError, UserError):  # from another version, or edited
         return None
 

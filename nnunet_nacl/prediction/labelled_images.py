@@ -13,7 +13,6 @@ from nnunet_nacl.cases.prediction_output import open_output
 from nnunet_nacl.cases.validation_prediction import is_finished
 from nnunet_nacl.documents.document import FILE_NAME
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.json_files import first_line, read_dict
 from nnunet_nacl.prediction.input_cases import find_input_cases
 from nnunet_nacl.prediction.network import Network, PredictedLogits
@@ -66,9 +65,7 @@ def predict_labelled(
     content = {"generated_by": "nnunet_nacl calibrate", **settings}
     if (output / _RECORD).is_file() and read_dict(output / _RECORD) != content:
         raise UserError(f"{output} was predicted by other networks or settings; remove it, or choose another -o.")
-    open_output(output, [images, references], ending, (_RECORD, content), ("dataset.json", "plans.json", FILE_NAME))
-    for name, made in (("dataset.json", model.opened.dataset_json), ("plans.json", model.opened.plans)):
-        write_atomically(output / name, to_json_text(made))
+    open_output(output, [images, references], model.opened, (_RECORD, content), (FILE_NAME,))
     folder = PredictionFolder.open(output, references)
     export, ledger = MeasuredExport(folder), open_ledger(output / FILE_NAME)
     todo = [case for case in labelled if not is_finished(folder, ledger, case.case, export.settings)]

@@ -14,10 +14,14 @@ from nnunet_nacl.cases.dice_thresholds import DiceThresholds, Given
 from nnunet_nacl.cases.predicted_quality import QualityOfMap
 from nnunet_nacl.cases.review_list import FinishedCase, PredictedCase, in_order, review_csv_texts
 from nnunet_nacl.cases.review_row import CaseReview
+from nnunet_nacl.documents.decision_json import DecidedCase
 from nnunet_nacl.documents.finding_list import FINDINGS, StructureFindings, findings_csv_text
 from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.prediction.reasons import LOWEST_MEMBERS_DICE, reasons_to_look
 
+DOCUMENT = "prediction.json"
+RECORDS = "review"
+"""Folder of the run's ledger."""
 PAGE = "index.html"
 REVIEW = "review.csv"
 DETAILS = "review_details.csv"
@@ -55,6 +59,7 @@ class ReviewList:
         notes: What whoever uses the list must know.
         made: How the segmentations were made, for the page: text by heading.
         compared_with: What of the training the images were compared with; empty if they were not.
+        decided: What a decision did to each case, in alphabetic order, where it was looked at.
     """
 
     title: str
@@ -67,6 +72,7 @@ class ReviewList:
     notes: Sequence[str] = ()
     made: Mapping[str, str] = field(default_factory=dict)
     compared_with: str = ""
+    decided: Sequence[DecidedCase] = ()
 
     @cached_property
     def rows(self) -> list[CaseReview]:
@@ -110,16 +116,13 @@ class ReviewList:
         """Cases with any reason."""
         return sum(map(bool, self.reasons.values()))
 
-    def write(
-        self, output: Path, document: Path, content: Mapping[str, Any], page: Callable[[ReviewList], str]
-    ) -> None:
+    def write(self, output: Path, content: Mapping[str, Any], page: Callable[[ReviewList], str]) -> None:
         """Write all files of the list.
 
         Args:
-            output: Folder of index.html, review.csv, review_details.csv, and findings.csv where structures were asked
-                for.
-            document: Path of the document, for programs.
-            content: What it says beside the list.
+            output: Folder of index.html, review.csv, review_details.csv, findings.csv where structures were asked for,
+                and prediction.json.
+            content: What that says beside the list.
             page: Makes the page (:func:`nnunet_nacl.show.review_page.review_page`).
 
         Raises:
@@ -144,4 +147,4 @@ class ReviewList:
             "n_cases": len(self.rows),
             "n_to_look_at": self.n_to_look_at,
         }
-        write_atomically(document, to_json_text(whole))
+        write_atomically(output / DOCUMENT, to_json_text(whole))

@@ -15,7 +15,6 @@ from nnunet_nacl.prediction.trained_model import TrainedModel
 if TYPE_CHECKING:
     from nnunet_nacl.prediction.scan_run import ScanRun
 
-DOCUMENT = "prediction.json"
 NOT_YET = "not predicted yet: run the part that has it."
 
 
@@ -57,7 +56,7 @@ def write_lists(
             model.training.words,
         )
         content = _describe(model, run, settings) | {"problems": wrong, "not_predicted_yet": waiting}
-        found.write(run.output, run.output / DOCUMENT, content, page)
+        found.write(run.output, content, page)
         if known()[0].keys() == finished.keys():  # no other part has gone on meanwhile
             return found
 

@@ -29,17 +29,15 @@ from nnunet_nacl.cases.worker_processes import guarded, stream_through_workers
 from nnunet_nacl.documents.decision_json import DECISION_FILE, write_decision
 from nnunet_nacl.documents.map_file import structures_of
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.json_files import decode, encode, one_line
 from nnunet_nacl.prediction.input_cases import InputCase, find_input_cases
 from nnunet_nacl.prediction.network import Network, PredictedLogits
 from nnunet_nacl.prediction.preprocessed_case import CompactImage, PreprocessedCase, read_and_preprocess
-from nnunet_nacl.prediction.review_lists import LIST_FILES, ReviewList, thresholds_of
-from nnunet_nacl.prediction.scan_list import DOCUMENT, write_lists
-from nnunet_nacl.prediction.segmented_case import MAP_NAMES, Postprocessing, segment_case
+from nnunet_nacl.prediction.review_lists import DOCUMENT, LIST_FILES, RECORDS, ReviewList, thresholds_of
+from nnunet_nacl.prediction.scan_list import write_lists
+from nnunet_nacl.prediction.segmented_case import Postprocessing, segment_case
 from nnunet_nacl.prediction.trained_model import TrainedModel
 
-RECORDS = "review"
 _ARGUMENTS = "predict_from_raw_data_args.json"
 _COMPUTATION = 3  # raise it when another segmentation or number comes from the same files
 _LOOKED_AT = 20  # labels of the training
@@ -59,7 +57,7 @@ class ScanRun:
     Attributes:
         images: Folder of the scans: images named as nnU-Net wants it, or DICOM series.
         output: Folder to write to.
-        maps: Some of ``MAP_NAMES``, or None for those that the model can have.
+        maps: Some of :data:`~nnunet_nacl.prediction.segmented_case.MAPS_OF_SCANS`, or ``probabilities``.
         threshold: Cases with a lower predicted Dice are flagged, see
             :class:`~nnunet_nacl.cases.dice_thresholds.DiceThresholds`; None: none is.
         postprocessing: nnU-Net's, applied to every segmentation.
@@ -82,7 +80,7 @@ class ScanRun:
 
     images: Path
     output: Path
-    maps: tuple[str, ...] | None = ()
+    maps: tuple[str, ...] = ()
     threshold: Given | None = None
     postprocessing: Postprocessing | None = None
     postprocessing_source: str = ""
@@ -134,18 +132,18 @@ def predict_folder(
     Raises:
         UserError: Folders or settings do not fit, or not a single case could be done.
     """
-    maps = _check(model, run)
+    _check(model, run)
     findings = finding_channels(model.labels, run.findings, model.quality.listed if model.quality else ())
     what = (run.images, model.opened.file_ending, model.num_channels, run.previous)
     cases, unusable = find_input_cases(*what, orientation=partial(_orientation, model, run))
-    maker = _dicom_maker(model, run, maps, cases)
+    maker = _dicom_maker(model, run, cases)
     settings = {
         "checkpoints": dict(zip(model.folds, model.hashes)),
         "treatment": model.treatment.to_json(),
         "step_size": network.get("step_size", 0.5),
         "mirroring": network.get("mirroring", True),
         "postprocessing": run.postprocessing_source,
-        "maps": list(maps),
+        "maps": list(run.maps),
         "save_probabilities": run.save_probabilities,
         "findings": list(findings),
         **({"codes": maker.codes, "orientation": cases[0].orientation} if maker else {}),
@@ -156,7 +154,7 @@ def predict_folder(
         stack.callback(remove_unfinished, run.output, run.owner)
 
         def stream(todo: Sequence[InputCase]) -> Iterable[tuple[InputCase, Any]]:
-            wanted = {"maps": maps, "findings": findings, "postprocessing": run.postprocessing}
+            wanted = {"maps": run.maps, "findings": findings, "postprocessing": run.postprocessing}
             finish = partial(_finish, model, run, wanted, draw, maker)
             return stack.enter_context(closing(_stream(model, network, run, ledger, todo, finish))) if todo else ()
 
@@ -185,9 +183,8 @@ def predict_folder(
     return found, problems
 
 
-def _check(model: TrainedModel, run: ScanRun) -> tuple[str, ...]:
-    """Names of the maps; UserError for settings that do not fit."""
-    several = len(model.folds) > 1
+def _check(model: TrainedModel, run: ScanRun) -> None:
+    """UserError for settings that do not fit."""
     if not 0 <= run.part < run.num_parts:
         raise UserError(
             f"-part_id must be from 0 to {run.num_parts - 1} for -num_parts {run.num_parts}, got {run.part}."
@@ -202,12 +199,6 @@ def _check(model: TrainedModel, run: ScanRun) -> tuple[str, ...]:
     if run.threshold and not (model.quality and model.quality.predicts_dice):
         raise UserError(f"-threshold is about predicted Dice, of which nothing is known: {' '.join(model.missing)}")
     thresholds_of(run.threshold, structures_of(model.labels), model.quality)
-    for name in run.maps or ():
-        if name not in (*MAP_NAMES, PROBABILITIES):
-            raise UserError(f"there is no map {name!r}; there are {', '.join((*MAP_NAMES, PROBABILITIES))}.")
-        if name == "mutual_information" and not several:
-            raise UserError("the map mutual_information compares folds: predict with several, -f 0 1 2 3 4.")
-    return MAP_NAMES[: 4 if several else 3] if run.maps is None else tuple(dict.fromkeys(run.maps))
 
 
 def _orientation(model: TrainedModel, run: ScanRun) -> str:
@@ -231,9 +222,7 @@ def _orientation(model: TrainedModel, run: ScanRun) -> str:
     return found
 
 
-def _dicom_maker(
-    model: TrainedModel, run: ScanRun, maps: tuple[str, ...], cases: Sequence[InputCase]
-) -> DicomMaker | None:
+def _dicom_maker(model: TrainedModel, run: ScanRun, cases: Sequence[InputCase]) -> DicomMaker | None:
     """What writes the objects of DICOM series; None for other scans. UserError if codes are missing, or not needed."""
     if not any(case.orientation for case in cases):
         if (run.codes or run.orientation) and cases:
@@ -244,7 +233,7 @@ def _dicom_maker(
         raise UserError(f"{run.images} holds DICOM series: give -codes FILE, with a code for {', '.join(names)}.")
     several = hashlib.sha256("".join(model.hashes).encode()).hexdigest()
     serial = model.hashes[0] if len(model.hashes) == 1 else several
-    return DicomMaker(read_codes(run.codes, names), model.folder.name, serial, PROBABILITIES in maps)
+    return DicomMaker(read_codes(run.codes, names), model.folder.name, serial, PROBABILITIES in run.maps)
 
 
 def _prepare(model: TrainedModel, run: ScanRun) -> None:
@@ -254,11 +243,9 @@ def _prepare(model: TrainedModel, run: ScanRun) -> None:
         "generated_by": "nnunet_nacl predict",
     }
     content |= {"num_parts": run.num_parts, "part_id": run.part}
-    names = ("dataset.json", "plans.json", DOCUMENT, *LIST_FILES, MAPS, DICOM, RECORDS, DECISION_FILE)
+    names = (DOCUMENT, *LIST_FILES, MAPS, DICOM, RECORDS, DECISION_FILE)
     owner = None if run.num_parts == 1 else run.owner
-    open_output(run.output, [run.images], model.opened.file_ending, (_ARGUMENTS, content), names, owner=owner)
-    for name, content in (("dataset.json", model.opened.dataset_json), ("plans.json", model.opened.plans)):
-        write_atomically(run.output / name, to_json_text(content))
+    open_output(run.output, [run.images], model.opened, (_ARGUMENTS, content), names, owner=owner)
     (run.output / DOCUMENT).unlink(missing_ok=True)
     if model.treatment.beta:  # whoever reads the folder must not take the labels for nnU-Net's own
         structures = structures_of(model.labels)

@@ -20,7 +20,7 @@ from nnunet_nacl.prediction.trained_model import TrainedModel
 Postprocessing = tuple[list[Callable], list[dict[str, Any]]]
 """nnU-Net's functions and the arguments of each."""
 
-MAP_NAMES = ("confidence", "entropy", "margin", "mutual_information")
+MAPS_OF_SCANS = ("confidence", "entropy", "margin", "mutual_information")
 
 
 def segment_case(
@@ -40,7 +40,7 @@ def segment_case(
     Args:
         model: The model.
         predicted: What its networks say.
-        maps: Some of ``MAP_NAMES``; ``mutual_information`` takes several folds.
+        maps: Some of ``MAPS_OF_SCANS``; ``mutual_information`` takes several folds.
         findings: Channels of the structures whose components are listed.
         postprocessing: Of nnU-Net, applied to the segmentation before the row is made.
     """

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from nnunet_nacl.cases.checkpoint_files import read_checkpoint
 from nnunet_nacl.cases.checkpoints import MARK
 from nnunet_nacl.cases.labels import Labels
-from nnunet_nacl.cases.predicted_quality import QualityOfMap
+from nnunet_nacl.cases.predicted_quality import QualityOfMap, delivered_by
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.cases.treatment import Treatment
 from nnunet_nacl.documents.map_file import (
@@ -205,9 +205,8 @@ def _head(path: Path) -> dict[str, Any]:
 
 def _quality(opened: PredictionFolder, path: Path, beta: float | None) -> tuple[QualityOfMap | None, str]:
     """What the map has learned of such segmentations, or why it has not."""
-    delivered = "argmax" if beta is None else "decided" if beta == 1 else "fbeta"
     try:
-        quality = QualityOfMap.read(path, tuple(structures_of(opened.labels)), delivered)
+        quality = QualityOfMap.read(path, tuple(structures_of(opened.labels)), delivered_by(beta))
     except UserError as error:
         return None, f"no Dice is predicted: {error}"
     if quality.predicts_dice:

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_nacl.cases.ensemble_members import open_members
-from nnunet_nacl.prediction.folder_review import FolderReview, ReviewedFolder, review_folder
+from nnunet_nacl.prediction.folder_review import FolderReview, review_folder
+from nnunet_nacl.prediction.review_lists import ReviewList
 from nnunet_nacl.show.review_page import review_page
 from tests.cases.folders import CLASSES, random_case, write_json, write_prediction
 
@@ -65,7 +66,7 @@ def empty_prediction(folder: Path, case: str, background: float = 0.9) -> None:
     write_prediction(folder, case, probs, np.zeros(SHAPE, dtype=np.uint8), SPACING_MM)
 
 
-def reviewed(folders, output, *, overwrite=False, num_processes=1, **asked) -> ReviewedFolder:
+def reviewed(folders, output, *, overwrite=False, num_processes=1, **asked) -> ReviewList:
     """What `nnunet_nacl review` makes of folders of the same cases."""
     members = tuple(open_members(folders))
     return review_folder(

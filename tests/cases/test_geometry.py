@@ -44,7 +44,7 @@ def test_readers_that_turn_images_do_not_care_how_they_are_stored(tmp_path, read
     other = make_model(tmp_path / "other", reader=reader, cases=1)
     store_mirrored(other.validation() / "case_00.nii.gz")
     found = reviewed([model.validation(), other.validation()], tmp_path / "out")
-    assert not found.problems and len(found.list.rows) == 1
+    assert not found.problems and len(found.rows) == 1
 
 
 @pytest.mark.parametrize("reader", READERS)
@@ -112,5 +112,5 @@ def test_a_voxel_has_one_unit(tmp_path, reader, ending, array, spacing, size, un
 def test_page_and_list_speak_of_one_unit(tmp_path, reader, ending, shape):
     model = make_model(tmp_path, reader=reader, file_ending=ending, shape=shape, cases=1)
     truth = read_truth(PredictionFolder.open(model.validation(), model.references), "case_00")
-    [case] = reviewed([model.validation()], tmp_path / "out").list.rows
+    [case] = reviewed([model.validation()], tmp_path / "out").rows
     assert (truth.geometry.unit != "pixels") == (case.unit != "pixels") == (reader == "Tiff3DIO")

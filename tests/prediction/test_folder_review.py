@@ -17,13 +17,11 @@ import tifffile
 from scipy import ndimage
 from skimage import io
 
-from nnunet_nacl.cases.ensemble_members import open_members
 from nnunet_nacl.cases.treatment import Treatment
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.metrics.voxel_uncertainty import mutual_information
 from nnunet_nacl.prediction import folder_review
-from nnunet_nacl.prediction.folder_review import map_names
 from tests.cases.folders import (
     CLASSES,
     CLASSES_WITH_IGNORE,
@@ -72,7 +70,7 @@ def tilted(predict):
 def test_maps_agree_with_the_npz_voxel_by_voxel(tilted, tmp_path):
     out = tmp_path / "out"
     review = reviewed([tilted], out, dtype="float32", maps=PROBABILITIES)
-    assert not review.problems and len(review.list.rows) == 3
+    assert not review.problems and len(review.rows) == 3
     for case in ("case_0", "case_1", "case_2"):
         probs = probabilities(tilted, case)
         ordered = np.sort(probs, axis=0)
@@ -140,7 +138,7 @@ def test_empty_predictions_come_first(predict, tmp_path):
     segmentation[segmentation == 2] = 0  # as a postprocessing might leave it
     write_image(segmentation, folder / "case_0.nii.gz", SPACING_MM)
     review = reviewed([folder], tmp_path / "out")
-    assert [case.case for case in review.list.rows] == ["nearly", "sure", "case_2", "case_1", "case_0"]
+    assert [case.case for case in review.rows] == ["nearly", "sure", "case_2", "case_1", "case_0"]
     table = {row["case"]: row for row in rows(tmp_path / "out")}
     assert table["sure"]["empty"] == "yes" and table["sure"]["empty_structures"] == "anterior; posterior"
     for name in ("mean_foreground_entropy", "lowest_expected_dice", "anterior expected_dice"):
@@ -155,7 +153,7 @@ def test_empty_predictions_come_first(predict, tmp_path):
 def test_members_give_their_mean_their_disagreement_and_a_spread(predict, tmp_path):
     folders = [predict(f"fold_{i}", seed=i) for i in range(3)]
     review = reviewed(folders, tmp_path / "out", dtype="float32", maps=("mutual_information", "entropy"))
-    assert review.list.members == ["fold_0", "fold_1", "fold_2"]
+    assert review.members == ["fold_0", "fold_1", "fold_2"]
     probs = np.stack([probabilities(folder, "case_1") for folder in folders])
     case = tmp_path / "out" / "maps" / "case_1"
     np.testing.assert_allclose(read(case / "case_1_entropy.nii.gz"), entropy(probs.mean(0)), atol=1e-6)
@@ -181,7 +179,7 @@ def test_members_give_their_mean_their_disagreement_and_a_spread(predict, tmp_pa
     assert float(row["mean_foreground_mutual_information"]) == pytest.approx(information, rel=1e-4)
     assert row["n_members"] == "3"
     settings = json.loads((tmp_path / "out" / "prediction.json").read_text())
-    assert settings["value"] == "stored" and [m["name"] for m in settings["members"]] == review.list.members
+    assert settings["value"] == "stored" and [m["name"] for m in settings["members"]] == review.members
     assert [m["folder"] for m in settings["members"]] == [str(folder) for folder in folders]
 
 
@@ -221,7 +219,7 @@ def test_regions_show_the_least_certain_one(predict, tmp_path, labels):
         ("NaturalImage2DIO", ".png", (1, 20, 16)),
     ],
 )
-def test_other_file_formats(predict, tmp_path, reader, ending, shape):
+def test_other_file_formats(predict, tmp_path, capsys, reader, ending, shape):
     folder = predict(reader=reader, file_ending=ending, shape=shape, cases=1)
     reviewed([folder], tmp_path / "out", maps=ALL)
     path = tmp_path / "out" / "maps" / "case_0" / f"case_0_confidence{ending}"
@@ -237,8 +235,8 @@ def test_other_file_formats(predict, tmp_path, reader, ending, shape):
     column = "anterior area_pixels" if ending == ".png" else "anterior volume_ml"
     assert float(rows(tmp_path / "out")[0][column]) > 0
     if ending == ".png":
-        with pytest.raises(UserError, match="use -dtype uint8"):
-            map_names([], open_members([folder]), "float32")
+        assert main(["review", "-i", str(folder), "-o", str(tmp_path / "float"), "-maps", "-dtype", "float32"]) == 2
+        assert "use -dtype uint8" in capsys.readouterr().err
 
 
 def test_validation_folders_need_no_ground_truth(make_validated, monkeypatch, tmp_path):
@@ -247,7 +245,7 @@ def test_validation_folders_need_no_ground_truth(make_validated, monkeypatch, tm
     for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
         monkeypatch.delenv(name)
     review = reviewed([model.validation()], tmp_path / "out")
-    assert len(review.list.rows) == 2 and not review.problems
+    assert len(review.rows) == 2 and not review.problems
 
 
 def test_an_ignore_label_is_no_class(predict, tmp_path):
@@ -264,7 +262,7 @@ def test_an_ignore_label_is_no_class(predict, tmp_path):
 
 def test_half_precision(predict, tmp_path):
     review = reviewed([predict(dtype="float16")], tmp_path / "out")
-    assert len(review.list.rows) == 3 and not review.problems
+    assert len(review.rows) == 3 and not review.problems
 
 
 @pytest.fixture
@@ -288,7 +286,7 @@ def test_a_second_run_does_only_what_changed(predict, tmp_path, done):
         assert sorted(done) == sorted(expected)
         return result
 
-    assert [row.case for row in again().list.rows] == [row.case for row in first.list.rows]
+    assert [row.case for row in again().rows] == [row.case for row in first.rows]
     assert (out / "review.csv").read_text() == text
     again("case_0", "case_1", "case_2", overwrite=True)
     (out / "maps" / "case_0" / "case_0_margin.nii.gz").unlink()
@@ -351,7 +349,7 @@ def test_processes_give_the_same(predict, tmp_path):
     folders = [predict("a"), predict("b", seed=1)]
     (folders[0] / "case_2.npz").write_bytes(b"PK")
     reviews = [reviewed(folders, tmp_path / f"out{n}", num_processes=n, maps=ALL) for n in (1, 2)]
-    assert reviews[0].list.rows == reviews[1].list.rows and reviews[0].problems == reviews[1].problems
+    assert reviews[0].rows == reviews[1].rows and reviews[0].problems == reviews[1].problems
     assert list(reviews[0].problems) == ["case_2"]
     for path in (tmp_path / "out1" / "maps").glob("case_*/*.nii.gz"):
         np.testing.assert_array_equal(read(path), read(tmp_path / "out2" / path.relative_to(tmp_path / "out1")))
@@ -408,7 +406,7 @@ def test_a_name_that_can_be_no_folder_costs_only_its_case(predict, tmp_path, nam
     out = tmp_path / "somewhere" / "out"
     review = reviewed([folder], out, maps=ALL)
     assert list(review.problems) == [name] and "rename" in review.problems[name]
-    assert list(out.parent.iterdir()) == [out] and [row.case for row in review.list.rows] == ["case_1"]
+    assert list(out.parent.iterdir()) == [out] and [row.case for row in review.rows] == ["case_1"]
     assert {path.name for path in out.glob("*.nii.gz")} == {"case_1.nii.gz"}
 
 
@@ -424,7 +422,7 @@ def test_broken_cases_are_listed_and_the_others_done(predict, tmp_path):
     write_image(np.full(SHAPE, 7, dtype=np.uint8), folder / "case_7.nii.gz", SPACING_MM)
     shutil.copy(folder / "case_0.npz", folder / "case_7.npz")
     review = reviewed([folder], tmp_path / "out")
-    assert [case.case for case in review.list.rows] == ["case_0"]
+    assert [case.case for case in review.rows] == ["case_0"]
     for i, message in enumerate(
         ("truncated", "NaN", "sum to 0.5", "shape", "case_5.nii.gz is missing", "npz is missing", "label 7"), 1
     ):
@@ -444,7 +442,7 @@ def test_members_that_do_not_fit(predict, tmp_path):
     sitk.WriteImage(image, str(two / "case_0.nii.gz"))
     (two / "case_1.npz").unlink()
     review = reviewed([one, two], tmp_path / "out")
-    assert [case.case for case in review.list.rows] == ["case_2"]
+    assert [case.case for case in review.rows] == ["case_2"]
     assert "origin" in review.problems["case_0"] and str(two) in review.problems["case_0"]
     assert "case_1.npz is missing" in review.problems["case_1"]
     assert review.problems["case_3"].startswith(f"not predicted in {one}")
