@@ -9,7 +9,7 @@ affine map can travel so: the same slopes and offsets for every label.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,22 +34,25 @@ _TOLERANCE = 1e-4  # relative: float32 convolutions agree to about 1e-6
 _GAUSSIAN = 10.0  # nnU-Net weighs tiles by up to this, and adds them up in half precision
 
 
-def check_age(model: Path, folds: Sequence[str], checkpoint_name: str, predicted_ns: Mapping[str, int]) -> None:
+def check_original(model: Path, folds: Iterable[str], checkpoint_name: str) -> None:
+    """UserError unless each fold has this checkpoint, and no map is in it."""
+    for fold in folds:
+        _load(model / f"fold_{fold}" / checkpoint_name, mmap=True)
+
+
+def check_age(model: Path, checkpoint_name: str, predicted_ns: Mapping[str, int]) -> None:
     """Find out whether a model's checkpoints can have made the predictions.
 
     Args:
         model: The model folder.
-        folds: Its folds.
         checkpoint_name: The checkpoint that made the predictions.
-        predicted_ns: For each fold the time of its oldest prediction; a fold that is missing is not compared.
+        predicted_ns: For each fold the time of its oldest prediction.
 
     Raises:
-        UserError: A checkpoint is missing, calibrated already or younger than a prediction.
+        UserError: A checkpoint is younger than a prediction.
     """
-    for fold in folds:
-        path = model / f"fold_{fold}" / checkpoint_name
-        _load(path, mmap=True)
-        if fold in predicted_ns and predicted_ns[fold] < path.stat().st_mtime_ns:
+    for fold, oldest in predicted_ns.items():
+        if oldest < (model / f"fold_{fold}" / checkpoint_name).stat().st_mtime_ns:
             raise UserError(
                 f"predictions of fold {fold} are older than {checkpoint_name}: this network did not make them. Predict "
                 "again with `nnUNetv2_train ... --val --npz`, or pass --any_age if a copy of the folder changed the "

@@ -20,7 +20,6 @@ from nnunet_nacl.cases.sample_files import (
     SAMPLES_FOLDER,
     find_sample,
     make_sample,
-    read_sample,
     sample_path,
     sample_too,
 )
@@ -66,21 +65,6 @@ class HeldOut:
                 self.fold[files.case] = name
             self.problems |= problems
 
-    @staticmethod
-    def lacking(folder: PredictionFolder) -> list[str]:
-        """Cases of a fold with neither probabilities nor a sample that this version can read."""
-        lacking = []
-        for case in folder.expected or ():
-            files = folder.files(case)
-            if not files.probabilities.is_file():
-                try:
-                    if files.segmentation is None:  # which a sample alone does not tell
-                        raise UserError(f"{case}{folder.file_ending} is missing.")
-                    read_sample(sample_path(files))
-                except UserError:
-                    lacking.append(case)
-        return lacking
-
     @property
     def first(self) -> PredictionFolder:
         """Any of the folders: labels and plans are the same."""
@@ -98,10 +82,15 @@ class HeldOut:
             self.files.pop(case, None)
             self.fold.pop(case, None)
 
-    def made(self, case: str) -> int:
-        """When a case was predicted, by its probabilities or else its sample, in ns."""
-        files = self.files[case]
-        return (files.probabilities if files.probabilities.is_file() else sample_path(files)).stat().st_mtime_ns
+    @property
+    def predicted_ns(self) -> dict[str, int]:
+        """By fold when its oldest case was predicted, by the probabilities or else the samples, in ns."""
+        oldest: dict[str, int] = {}
+        for case, files in self.files.items():
+            path = files.probabilities if files.probabilities.is_file() else sample_path(files)
+            made, fold = path.stat().st_mtime_ns, self.fold[case]
+            oldest[fold] = min(made, oldest.get(fold, made))
+        return oldest
 
     def sample(self, case: str) -> Sample:
         """A case's sample: the one beside its calibration.json, or a new one if the files changed since.

@@ -29,6 +29,30 @@ def model_folder(dataset: str | int, trainer: str, plans: str, configuration: st
     return folder
 
 
+def folds_with(model: Path, name: str) -> list[str]:
+    """Names of a model's folds that have a file or folder of this name, in order; ``all`` is nnU-Net's fold_all."""
+    return sorted(path.parent.name.removeprefix("fold_") for path in model.glob(f"fold_*/{name}"))
+
+
+def trained_folds(model: Path, checkpoint: str, folds: Sequence[str | int] | None = None) -> tuple[str, ...]:
+    """The folds that are asked for, each once; else every numbered one with the checkpoint, or fold_all.
+
+    Raises:
+        UserError: There is none, or one that is asked for has no such checkpoint.
+    """
+    present = folds_with(model, checkpoint)
+    chosen = tuple(dict.fromkeys(map(str, folds))) if folds else tuple(fold for fold in present if fold != "all")
+    chosen = chosen or tuple(present)
+    if not chosen:
+        raise UserError(f"{model} has no fold with a {checkpoint}; finish a training, or name another with -chk.")
+    if absent := [fold for fold in chosen if fold not in present]:
+        raise UserError(
+            f"{model / f'fold_{absent[0]}'} has no {checkpoint}; there are the folds {', '.join(present) or '(none)'}. "
+            "Train it, choose others with -f, or name another checkpoint with -chk."
+        )
+    return chosen
+
+
 def predicted_folder(fold: Path, checkpoint: str) -> Path:
     """Where `nnunet_nacl evaluate --predict` puts what a checkpoint of a fold predicts."""
     return fold / f"validation_{checkpoint.removesuffix('.pth')}"
@@ -70,9 +94,7 @@ def find_fold_folders(model: Path, folds: Sequence[str | int] | None = None) -> 
     for fold in dict.fromkeys(str(f) for f in folds):
         folder = validation_folder(model / f"fold_{fold}")
         if not folder.is_dir():
-            there = ", ".join(
-                sorted(path.parent.name.removeprefix("fold_") for path in model.glob("fold_*/validation"))
-            )
+            there = ", ".join(folds_with(model, "validation"))
             raise UserError(f"{folder}: no such folder (folds there: {there or 'none'}); train this fold or {RERUN}.")
         opened = PredictionFolder.open(folder)
         if fold == "all":  # trained and validated on every case

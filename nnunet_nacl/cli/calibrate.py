@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from nnunet_nacl.cli.options import (
     add_files,
@@ -84,8 +83,8 @@ def run(args: argparse.Namespace) -> int:
     from importlib.metadata import version
     from pathlib import Path
 
+    from nnunet_nacl.cases.checkpoints import check_age
     from nnunet_nacl.cases.heldout import HeldOut
-    from nnunet_nacl.cases.validation_prediction import inference_of
     from nnunet_nacl.cli.calibration_text import calibration_text
     from nnunet_nacl.cli.problem_list import report_problems
     from nnunet_nacl.documents.map_file import MAP_FILE, SCOPE, CalibrationSet, check_output_map, sha256
@@ -94,6 +93,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.json_files import encode
     from nnunet_nacl.models.own_cases import FEW, LAST_SLOPE, MapOfFolds, words
     from nnunet_nacl.models.workflow import calibrate
+    from nnunet_nacl.prediction.validation_prediction import inference_of
 
     processes = number_of_processes(args.np)
     model = _model(args)
@@ -104,7 +104,8 @@ def run(args: argparse.Namespace) -> int:
     folders, networks, inference = _folders(args, model, output, processes)
     held_out = HeldOut(folders)
     if model and not args.i:
-        _check_age(args, model, held_out)
+        if not args.any_age:
+            check_age(model, args.chk, held_out.predicted_ns)
         networks = {fold: sha256(model / f"fold_{fold}" / args.chk) for fold in folders}
         inference = inference_of(held_out.first.folder)
     groups = read_groups(args.groups, list(held_out.files)) if args.groups else None
@@ -187,112 +188,36 @@ def _model(args: argparse.Namespace):
 def _folders(args: argparse.Namespace, model, output, processes: int):
     """Folders of held-out cases by fold, hashes of the networks, and the settings of the predictions."""
     import sys
+    from functools import partial
     from pathlib import Path
 
-    from nnunet_nacl.cases.checkpoints import check_age
+    from nnunet_nacl.cases.checkpoints import check_original
     from nnunet_nacl.cases.prediction_folder import PredictionFolder
     from nnunet_nacl.documents.map_file import APPLIED_FILE
     from nnunet_nacl.errors import UserError
+    from nnunet_nacl.models.validation_folders import validation_folders
     from nnunet_nacl.prediction.labelled_images import predict_labelled
     from nnunet_nacl.prediction.trained_model import TrainedModel
+    from nnunet_nacl.prediction.validation_prediction import INFERENCE
 
     network = {"device": args.device, "step_size": args.step_size, "mirroring": not args.disable_tta}
+    log = partial(print, file=sys.stderr)
     if args.i is None:
-        return _validation_folders(args, model, network, processes), {}, {}
+        folders = validation_folders(model, args.f, args.chk, network, num_processes=processes, log=log)
+        return folders, {}, {}
     if model is None:
-        print(f"{args.i} is taken for a folder of predictions; name a model (-d, -c) for images.", file=sys.stderr)
+        log(f"{args.i} is taken for a folder of predictions; name a model (-d, -c) for images.")
         if (Path(args.i) / APPLIED_FILE).is_file():
             raise UserError(f"{args.i} is calibrated already; give the folder that it was made from.")
         folder = PredictionFolder.open(args.i, args.gt, dataset_json=args.djfile, plans=args.pfile)
         return {"": folder}, {}, {}
     opened = TrainedModel.open(model, folds=args.f, checkpoint=args.chk)
-    check_age(model, opened.folds, args.chk, {})  # not calibrated already
+    check_original(model, opened.folds, args.chk)
     place = output.with_name(f"{output.stem}_predictions")
-    print(f"{args.i} is taken for images: folds {', '.join(opened.folds)} predict them into {place}.", file=sys.stderr)
+    log(f"{args.i} is taken for images: folds {', '.join(opened.folds)} predict them into {place}.")
     folder = predict_labelled(opened, network, Path(args.i), Path(args.gt), place, progress=True)
     networks = dict(zip(opened.folds, opened.hashes))
-    return {"": folder}, networks, {name: network[name] for name in ("step_size", "mirroring")}
-
-
-def _validation_folders(args: argparse.Namespace, model, network: dict, processes: int) -> dict:
-    """The folds' validation cases; of folds that kept neither probabilities nor samples they are predicted."""
-    import sys
-
-    from nnunet_nacl.cases.checkpoints import check_age
-    from nnunet_nacl.cases.heldout import HeldOut
-    from nnunet_nacl.cases.locate import find_fold_folders, predicted_folder
-    from nnunet_nacl.cases.prediction_folder import PredictionFolder
-    from nnunet_nacl.cases.validation_prediction import (
-        check_checkpoint,
-        inference_of,
-        predict_lost,
-        predict_validation,
-    )
-    from nnunet_nacl.errors import UserError
-    from nnunet_nacl.prediction.trained_model import FINAL
-
-    trained = sorted(path.parent.name.removeprefix("fold_") for path in model.glob(f"fold_*/{args.chk}"))
-    folds = list(dict.fromkeys(args.f or [fold for fold in trained if fold != "all"] or trained))
-    if "all" in folds:
-        raise UserError(
-            "fold all was trained on every case, its validation cases too: nothing is held out. Give trained folds "
-            "(-f 0 1 2 3 4), or cases of your own (-i IMAGES -gt LABELS -d ... -c ...)."
-        )
-    if not folds:
-        raise UserError(f"{model} has no fold with a {args.chk}; finish a training, or name another with -chk.")
-    check_age(model, folds, args.chk, {})  # before hours of prediction: present, and not calibrated already
-    folders: dict[str, PredictionFolder] = {}
-    lacking: dict[str, list[str] | None] = {}
-    for fold in folds:
-        try:
-            if args.chk != FINAL:  # nnU-Net's validation/ is that of checkpoint_final.pth
-                raise UserError(f"{args.chk} predicts into a folder of its own.")
-            folders[fold] = find_fold_folders(model, [fold])[fold]
-            if folders[fold].folder == predicted_folder(model / f"fold_{fold}", FINAL):
-                check_checkpoint(folders[fold].folder)
-            lacking[fold] = HeldOut.lacking(folders[fold])
-        except UserError:
-            lacking[fold] = None  # no validation folder, or one that an earlier network predicted
-    todo = [fold for fold, cases in lacking.items() if cases is None or cases]
-    asked = {name: network[name] for name in ("step_size", "mirroring")}
-    settings = {fold: asked if fold in todo else inference_of(folders[fold].folder) for fold in folds}
-    single = {fold: cases for fold, cases in lacking.items() if cases and _keeps_most(folders[fold], cases)}
-    settings |= {fold: inference_of(folders[fold].folder) for fold in single}  # what is there stays
-    if other := next((fold for fold in folds if settings[fold] != settings[folds[0]]), None):
-        shown = (", ".join(f"{name} {value}" for name, value in settings[fold].items()) for fold in (folds[0], other))
-        raise UserError(
-            f"fold {folds[0]} is predicted with {f' and fold {other} with '.join(shown)}: a map is fitted to "
-            "predictions of one kind. Give -step_size and --disable_tta so that they are the same, or remove "
-            f"validation_{args.chk.removesuffix('.pth')}/ of one of them."
-        )
-    if todo:
-        print(
-            f"folds {', '.join(todo)}: not all validation cases have probabilities or samples of this version by "
-            f"{args.chk}. Those not predicted by an earlier run are predicted on {args.device}; the bar shows the time "
-            "left.",
-            file=sys.stderr,
-        )
-    for fold in todo:
-        options: dict[str, Any] = network | settings[fold] | {"progress": True}
-        if fold in single:
-            predict_lost(folders[fold], fold, args.chk, single[fold], **options)
-        else:
-            folders[fold] = predict_validation(model, fold, args.chk, **options, num_processes=processes)
-    return {fold: folders[fold] for fold in folds}
-
-
-def _keeps_most(folder, lost: list[str]) -> bool:
-    """Whether nnU-Net's validation/ lacks some cases only, which are worth less than predicting all again."""
-    return folder.folder.name == "validation" and len(lost) < len(folder.expected or ())
-
-
-def _check_age(args: argparse.Namespace, model, held_out) -> None:
-    from nnunet_nacl.cases.checkpoints import check_age
-
-    oldest: dict[str, int] = {}
-    for case, fold in held_out.fold.items() if not args.any_age else ():
-        oldest[fold] = min(held_out.made(case), oldest.get(fold, held_out.made(case)))
-    check_age(model, list(held_out.folders), args.chk, oldest)
+    return {"": folder}, networks, {name: network[name] for name in INFERENCE}
 
 
 def _notes(held_out, calibration, model) -> list[str]:
@@ -312,13 +237,14 @@ def _take_given(args: argparse.Namespace, model) -> int:
     """Take a map for a model, which may have come as a zip file: without validation folders."""
     from pathlib import Path
 
+    from nnunet_nacl.cases.locate import folds_with
     from nnunet_nacl.cases.prediction_folder import PredictionFolder
     from nnunet_nacl.documents.map_file import MAP_FILE, check_networks, read_map, read_record, sha256, structures_of
     from nnunet_nacl.files import write_atomically
 
     folder, given = PredictionFolder.open(model, need_reference=False), Path(args.map)
     read_map(given, structures_of(folder.labels), folder.labels.regions)
-    present = sorted(path.parent.name.removeprefix("fold_") for path in model.glob(f"fold_*/{args.chk}"))
+    present = folds_with(model, args.chk)
     networks = {fold: sha256(model / f"fold_{fold}" / args.chk) for fold in present}
     check_networks(given, read_record(given), networks)
     write_atomically(model / MAP_FILE, given.read_text(encoding="utf-8"))

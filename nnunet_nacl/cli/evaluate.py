@@ -169,13 +169,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _predicted(args: argparse.Namespace, model, settings, processes: int) -> dict:
     """The folds' validation cases, predicted by a checkpoint."""
-    from nnunet_nacl.cases.validation_prediction import predict_validation
-    from nnunet_nacl.errors import UserError
+    from nnunet_nacl.cases.locate import trained_folds
+    from nnunet_nacl.prediction.validation_prediction import predict_validation
 
-    present = sorted(path.parent.name.removeprefix("fold_") for path in model.glob(f"fold_*/{args.chk}"))
-    folds = list(dict.fromkeys(args.f or [fold for fold in present if fold != "all"] or present))
-    if not folds:
-        raise UserError(f"{model} has no fold with a {args.chk}; name another with -chk.")
-    options = {"device": args.device, "step_size": args.step_size, "mirroring": not args.disable_tta}
-    options |= {"settings": settings, "num_processes": processes, "progress": True}
-    return {fold: predict_validation(model, fold, args.chk, **options) for fold in folds}
+    network = {"device": args.device, "step_size": args.step_size, "mirroring": not args.disable_tta}
+    options = {"settings": settings, "num_processes": processes, "progress": True}
+    folds = trained_folds(model, args.chk, args.f)
+    return {fold: predict_validation(model, fold, args.chk, network, **options) for fold in folds}

@@ -16,9 +16,9 @@ from nnunet_nacl.cases.heldout import AFTER_FOLDER
 from nnunet_nacl.cases.locate import predicted_folder
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.cases.treatment import Treatment
-from nnunet_nacl.cases.validation_prediction import check_checkpoint
 from nnunet_nacl.documents.document import FILE_NAME, read_document
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.prediction.validation_prediction import check_checkpoint
 
 
 def treated_folder(folder: PredictionFolder, treatment: Sequence[str]) -> tuple[PredictionFolder, Path]:

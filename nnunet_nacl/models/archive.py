@@ -16,6 +16,7 @@ from nnunet_nacl.cases.checkpoints import CALIBRATED, write_calibrated
 from nnunet_nacl.cases.folds import FILE_NAME, merge
 from nnunet_nacl.cases.heldout import AFTER_FOLDER
 from nnunet_nacl.cases.image_files import quiet
+from nnunet_nacl.cases.locate import folds_with
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.documents.document import read_document
 from nnunet_nacl.documents.map_file import (
@@ -210,7 +211,7 @@ def _parts(model: Path) -> tuple[str, str, str]:
 
 def _folds(model: Path, folds: Sequence[str] | None) -> list[str]:
     if folds is None:
-        found = sorted(path.parent.name.removeprefix("fold_") for path in model.glob(f"fold_*/{FINAL_NAME}"))
+        found = folds_with(model, FINAL_NAME)
         folds = [fold for fold in found if fold.isdigit()] or found
         if not folds:
             raise UserError(f"{model}: no fold is trained to the end (there is no fold_X/{FINAL_NAME}).")

@@ -10,7 +10,6 @@ from nnunet_nacl.cases.evaluate import open_ledger
 from nnunet_nacl.cases.measured_export import MeasuredExport
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.cases.prediction_output import open_output
-from nnunet_nacl.cases.validation_prediction import is_finished
 from nnunet_nacl.documents.document import FILE_NAME
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import first_line, read_dict
@@ -18,6 +17,7 @@ from nnunet_nacl.prediction.input_cases import find_input_cases
 from nnunet_nacl.prediction.network import Network, PredictedLogits
 from nnunet_nacl.prediction.preprocessed_case import read_and_preprocess
 from nnunet_nacl.prediction.trained_model import TrainedModel
+from nnunet_nacl.prediction.validation_prediction import is_finished
 
 _RECORD = "predicted_by.json"
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,11 +41,23 @@ class PredictedLogits:
     differences: tuple[str, ...]
 
 
-class Network:
-    """The networks of a model's folds on a device.
+def build_predictor(
+    folder: Path,
+    folds: Sequence[str],
+    checkpoint: str,
+    *,
+    device: str = "cuda",
+    step_size: float = 0.5,
+    mirroring: bool = True,
+    everything_on_device: bool = True,
+    verbose: bool = False,
+) -> Any:
+    """nnU-Net's predictor, with the networks of a model's folds.
 
     Args:
-        model: The model.
+        folder: The model folder.
+        folds: Its folds.
+        checkpoint: File in each.
         device: One of ``DEVICES``.
         step_size: Of the sliding window, as a share of the patch, in (0, 1].
         mirroring: Predict mirrored copies too, as calibration expects.
@@ -53,40 +67,47 @@ class Network:
     Raises:
         UserError: There is no such device, or nnU-Net cannot build the network.
     """
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
-    def __init__(
-        self,
-        model: TrainedModel,
-        *,
-        device: str = "cuda",
-        step_size: float = 0.5,
-        mirroring: bool = True,
-        everything_on_device: bool = True,
-        verbose: bool = False,
-    ) -> None:
-        from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+    check_step_size(step_size)
+    if device not in DEVICES:
+        raise UserError(f"-device must be one of {', '.join(DEVICES)}, got {device!r}.")
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if not there[device]:
+        raise UserError(f"-device {device}: PyTorch finds none here; use -device cpu.")
+    try:
+        with quiet():
+            predictor = nnUNetPredictor(
+                tile_step_size=step_size,
+                use_mirroring=mirroring,
+                perform_everything_on_device=everything_on_device,
+                device=torch.device(device),
+                verbose=verbose,
+                allow_tqdm=False,
+            )
+            predictor.initialize_from_trained_model_folder(str(folder), tuple(folds), checkpoint)
+    except Exception as error:  # an unknown trainer, weights of another network, ...
+        raise UserError(f"{folder}: nnU-Net cannot build this network ({first_line(error)}).") from None
+    return predictor
 
-        if not 0 < step_size <= 1:
-            raise UserError(f"-step_size is a share of the patch, above 0 and at most 1; got {step_size}.")
-        if device not in DEVICES:
-            raise UserError(f"-device must be one of {', '.join(DEVICES)}, got {device!r}.")
-        there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-        if not there[device]:
-            raise UserError(f"-device {device}: PyTorch finds none here; use -device cpu.")
+
+def check_step_size(step_size: float) -> None:
+    """UserError unless it is a share of the patch."""
+    if not 0 < step_size <= 1:
+        raise UserError(f"-step_size is a share of the patch, above 0 and at most 1; got {step_size}.")
+
+
+class Network:
+    """The networks of a model's folds on a device.
+
+    Args:
+        model: The model.
+        **options: See :func:`build_predictor`, which raises UserError.
+    """
+
+    def __init__(self, model: TrainedModel, **options: Any) -> None:
         self._model = model
-        try:
-            with quiet():
-                self._predictor = nnUNetPredictor(
-                    tile_step_size=step_size,
-                    use_mirroring=mirroring,
-                    perform_everything_on_device=everything_on_device,
-                    device=torch.device(device),
-                    verbose=verbose,
-                    allow_tqdm=False,
-                )
-                self._predictor.initialize_from_trained_model_folder(str(model.folder), model.folds, model.checkpoint)
-        except Exception as error:  # an unknown trainer, weights of another network, ...
-            raise UserError(f"{model.folder}: nnU-Net cannot build this network ({first_line(error)}).") from None
+        self._predictor = build_predictor(model.folder, model.folds, model.checkpoint, **options)
         self._weights = self._predictor.list_of_parameters
 
     @torch.inference_mode()

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from nnunet_nacl.cases.checkpoint_files import read_checkpoint
 from nnunet_nacl.cases.checkpoints import MARK
 from nnunet_nacl.cases.labels import Labels
+from nnunet_nacl.cases.locate import trained_folds
 from nnunet_nacl.cases.predicted_quality import QualityOfMap, delivered_by
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.cases.treatment import Treatment
@@ -95,7 +96,7 @@ class TrainedModel:
         """
         opened = PredictionFolder.open(folder, need_reference=False)
         name = checkpoint or FINAL
-        chosen = _folds(folder, folds, name)
+        chosen = trained_folds(folder, name, folds)
         contents = [_head(folder / f"fold_{fold}" / name) for fold in chosen]
         configuration = contents[0]["init_args"]["configuration"]
         hashes = tuple(sha256(folder / f"fold_{fold}" / name) for fold in chosen)
@@ -181,20 +182,6 @@ class TrainedModel:
 
 def _num_channels(dataset: dict[str, Any]) -> int:
     return len(dataset.get("modality", dataset.get("channel_names", ())))
-
-
-def _folds(folder: Path, folds: Sequence[str | int] | None, name: str) -> tuple[str, ...]:
-    present = sorted(path.parent.name.removeprefix("fold_") for path in folder.glob(f"fold_*/{name}"))
-    chosen = tuple(dict.fromkeys(map(str, folds))) if folds else tuple(fold for fold in present if fold != "all")
-    chosen = chosen or tuple(present)
-    if not chosen:
-        raise UserError(f"{folder} has no fold with {name}; finish a training, or name another with -chk.")
-    if absent := [fold for fold in chosen if fold not in present]:
-        raise UserError(
-            f"{folder / f'fold_{absent[0]}'} has no {name}; there are the folds {', '.join(present) or '(none)'}. "
-            "Train it, or choose others with -f."
-        )
-    return chosen
 
 
 def _head(path: Path) -> dict[str, Any]:

@@ -399,7 +399,7 @@ def test_a_fold_that_is_asked_for_must_be_trained_and_others_need_not(make, caps
     model = make(cases=5)
     (model.folder / "fold_0" / "checkpoint_final.pth").unlink()
     assert calibrate(model, "-f", "0", "1") == 2
-    assert "fold_0/checkpoint_final.pth: no such checkpoint" in capsys.readouterr().err
+    assert "fold_0 has no checkpoint_final.pth; there are the folds 1" in capsys.readouterr().err
     assert calibrate(model) == 0
     assert read_dict(model.folder / "calibration_map.json")["folds"] == ["1"]
 

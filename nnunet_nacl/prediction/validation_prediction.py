@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -31,19 +31,24 @@ from nnunet_nacl.documents.results import EvaluationSettings
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.json_files import first_line, read_dict
+from nnunet_nacl.prediction.network import build_predictor, check_step_size
+
+INFERENCE = ("step_size", "mirroring")
+"""Arguments of the networks that decide about the numbers."""
 
 _MADE_BY = "predicted_by.json"
 _DIED = "the process that exported it died, for lack of memory perhaps; run again with a smaller -np."
+
+Predicted = tuple[str, Any, Any]
+"""Case, logits (or why there are none, in words) and nnU-Net's properties."""
 
 
 def predict_validation(
     model: Path,
     fold: str,
-    checkpoint: str = "checkpoint_final.pth",
+    checkpoint: str,
+    network: Mapping[str, Any],
     *,
-    device: str = "cuda",
-    step_size: float = 0.5,
-    mirroring: bool = True,
     settings: EvaluationSettings = EvaluationSettings(),
     num_processes: int = 1,
     progress: bool = False,
@@ -54,9 +59,7 @@ def predict_validation(
         model: The model folder.
         fold: Its fold; ``all``: every case.
         checkpoint: File in the fold's folder.
-        device: ``cuda``, ``cpu`` or ``mps``.
-        step_size: Of the sliding window, as a share of the patch, in (0, 1].
-        mirroring: Predict mirrored copies too, as nnU-Net's validation does.
+        network: Arguments of :func:`~nnunet_nacl.prediction.network.build_predictor` beside the model.
         settings: What is measured.
         num_processes: Cases exported and measured at the same time, while the next is predicted; 1 starts no process.
         progress: Show a progress bar on stderr.
@@ -70,32 +73,26 @@ def predict_validation(
     """
     from tqdm import tqdm
 
-    if not 0 < step_size <= 1:
-        raise UserError(f"-step_size is a share of the patch, above 0 and at most 1; got {step_size}.")
+    check_step_size(network["step_size"])
     path = model / f"fold_{fold}" / checkpoint
-    if not path.is_file():
-        present = ", ".join(sorted(found.name for found in path.parent.glob("*.pth"))) or "none"
-        raise UserError(f"{path}: no such checkpoint (there are {present}); name another with -chk.")
     read_checkpoint(path, mmap=True)  # before nnU-Net runs what it holds
     output = predicted_folder(path.parent, checkpoint)
     output.mkdir(exist_ok=True)
     folder = PredictionFolder.open(output)
-    inference = {"step_size": step_size, "mirroring": mirroring}
-    _prepare(output, path, folder.file_ending, inference)
+    _prepare(output, path, folder.file_ending, {name: network[name] for name in INFERENCE})
     cases = cases_of_split(folder.plans.get("dataset_name"), fold)
     folder = folder.expecting_all_references() if fold == "all" else replace(folder, expected=cases)
     if not folder.expected:
         raise UserError(f"fold {fold} is in no splits_final.json of {folder.plans.get('dataset_name')}; see -f.")
-    export = MeasuredExport(folder, settings)
     ledger = open_ledger(output / FILE_NAME)
     todo = [case for case in folder.expected if not is_finished(folder, ledger, case, settings)]
     if todo:
-        with quiet():
-            predictor, dataset = _load(model, fold, checkpoint, device, todo, inference)
-        done, total = len(folder.expected) - len(todo), len(folder.expected)
+        predictor = build_predictor(model, (fold,), checkpoint, **network)
+        predicted = _predict(predictor, _preprocessed(model, predictor, todo), todo)
+        export, total = MeasuredExport(folder, settings), len(folder.expected)
+        done, workers = total - len(todo), num_processes if num_processes > 1 else 0
         with tqdm(total=total, initial=done, desc=f"predict fold {fold}", unit="case", disable=not progress) as bar:
-            predicted = _predict(predictor, dataset, todo)
-            for case, problem in _export(export, predictor, predicted, num_processes):
+            for case, problem in _export(export, predictor, predicted, workers):
                 bar.update()
                 if problem:
                     export.tell(case, problem)
@@ -107,10 +104,8 @@ def predict_lost(
     fold: str,
     checkpoint: str,
     cases: Sequence[str],
+    network: Mapping[str, Any],
     *,
-    device: str = "cuda",
-    step_size: float = 0.5,
-    mirroring: bool = True,
     progress: bool = False,
 ) -> None:
     """Predict single cases of nnU-Net's validation again, whose files were lost, into the places of these files.
@@ -122,9 +117,7 @@ def predict_lost(
         fold: Its name.
         checkpoint: File in the fold's folder.
         cases: Of its validation.
-        device: ``cuda``, ``cpu`` or ``mps``.
-        step_size: Of the sliding window, as a share of the patch.
-        mirroring: Predict mirrored copies too.
+        network: Arguments of :func:`~nnunet_nacl.prediction.network.build_predictor` beside the model.
         progress: Show a progress bar on stderr.
 
     Raises:
@@ -133,26 +126,23 @@ def predict_lost(
     from tqdm import tqdm
 
     place, export = folder.folder, MeasuredExport(folder)
-    keep = any(place.glob("*.npz"))
-    inference = {"step_size": step_size, "mirroring": mirroring}
-    with quiet():
-        predictor, dataset = _load(place.parent.parent, fold, checkpoint, device, list(cases), inference)
-    common = predictor.configuration_manager, predictor.plans_manager, predictor.dataset_json
-    predicted = _predict(predictor, dataset, list(cases))
+    model, keep = place.parent.parent, any(place.glob("*.npz"))
+    predictor = build_predictor(model, (fold,), checkpoint, **network)
+    predicted = _predict(predictor, _preprocessed(model, predictor, cases), cases)
     for case, logits, properties in tqdm(predicted, f"predict fold {fold}", len(cases), disable=not progress):
         if isinstance(logits, str):
             export.tell(case, logits)
             continue
         with tempfile.TemporaryDirectory(prefix=".lost-", dir=place) as work:
             target = Path(work) if folder.files(case).segmentation else place
-            export(logits, properties, *common, str(target / case), keep)
+            export(logits, properties, *_managers(predictor), str(target / case), keep)
             for suffix in (".pkl", ".npz"):
                 if (made := Path(work) / f"{case}{suffix}").is_file():
                     os.replace(made, place / made.name)
 
 
 def inference_of(folder: Path) -> dict[str, Any]:
-    """``step_size`` and ``mirroring`` of what :func:`predict_validation` left in a folder; else nnU-Net's own."""
+    """``INFERENCE`` of what :func:`predict_validation` left in a folder; else nnU-Net's own."""
     made_by = read_dict(folder / _MADE_BY) if (folder / _MADE_BY).is_file() else {}
     return {"step_size": made_by.get("step_size", 0.5), "mirroring": made_by.get("mirroring", True)}
 
@@ -197,31 +187,15 @@ def is_finished(folder: PredictionFolder, ledger: Ledger, case: str, settings: E
         return False
 
 
-def _load(
-    model: Path, fold: str, checkpoint: str, device: str, cases: list[str], inference: dict[str, Any]
-) -> tuple[Any, Any]:
-    """nnU-Net's predictor as its validation makes it, and its preprocessed cases."""
-    import torch
-    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+def _preprocessed(model: Path, predictor: Any, cases: Sequence[str]) -> Any:
+    """nnU-Net's preprocessed cases of a model, as its validation reads them."""
     from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 
-    if not {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}.get(device, True):
-        raise UserError(f"-device {device}: there is none here; pass -device cpu.")
-    predictor = nnUNetPredictor(
-        tile_step_size=inference["step_size"],
-        use_mirroring=inference["mirroring"],
-        device=torch.device(device),
-        allow_tqdm=False,
-    )
-    try:
-        predictor.initialize_from_trained_model_folder(str(model), (fold,), checkpoint)
-    except Exception as error:  # unpickling, architectures and trainers that are not installed: anything
-        raise UserError(f"{model}/fold_{fold}/{checkpoint}: cannot be loaded ({first_line(error)}).") from error
     plans, configuration = predictor.plans_manager, predictor.configuration_manager
     root = os.environ.get("nnUNet_preprocessed")
     if not root:
         raise UserError("the environment variable nnUNet_preprocessed is not set; the cases to predict lie there.")
-    preprocessed = Path(root) / plans.dataset_name / configuration.data_identifier
+    preprocessed = str(Path(root) / plans.dataset_name / configuration.data_identifier)
     before = None
     if stage := configuration.previous_stage_name:
         trainer, _, own = model.resolve().name.split("__")
@@ -229,17 +203,17 @@ def _load(
         if not before.is_dir():
             raise UserError(f"{before}: no such folder; train {stage} first, whose predictions this stage is given.")
     try:
-        dataset = infer_dataset_class(str(preprocessed))(
-            str(preprocessed), cases, folder_with_segs_from_previous_stage=None if before is None else str(before)
-        )
+        with quiet():
+            return infer_dataset_class(preprocessed)(
+                preprocessed, list(cases), folder_with_segs_from_previous_stage=None if before is None else str(before)
+            )
     except Exception:  # assertions on what is in the folder
         raise UserError(
             f"{preprocessed}: no preprocessed cases; run nnUNetv2_preprocess for this configuration."
         ) from None
-    return predictor, dataset
 
 
-def _predict(predictor: Any, dataset: Any, cases: list[str]) -> Iterator[tuple[str, Any, Any]]:
+def _predict(predictor: Any, dataset: Any, cases: Sequence[str]) -> Iterator[Predicted]:
     """Case, logits and properties; a case that cannot be predicted has the problem in place of logits."""
     import torch
     from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
@@ -257,19 +231,20 @@ def _predict(predictor: Any, dataset: Any, cases: list[str]) -> Iterator[tuple[s
             yield case, f"cannot be predicted: {type(error).__name__}: {first_line(error)}", None
 
 
+def _managers(predictor: Any) -> tuple[Any, Any, Any]:
+    return predictor.configuration_manager, predictor.plans_manager, predictor.dataset_json
+
+
 def _export(
-    export: MeasuredExport, predictor: Any, predicted: Iterator[tuple[str, Any, Any]], processes: int
+    export: MeasuredExport, predictor: Any, predicted: Iterator[Predicted], processes: int
 ) -> Iterator[tuple[str, str]]:
     """Each case when it is finished, and what was wrong with it; few wait in memory."""
-    common = predictor.configuration_manager, predictor.plans_manager, predictor.dataset_json
-    workers = processes if processes > 1 else 0
-    for (case, *_), problem in stream_through_workers(
-        partial(_export_one, export, common), predicted, workers, ahead=1
-    ):
+    one = partial(_export_one, export, _managers(predictor))
+    for (case, *_), problem in stream_through_workers(one, predicted, processes, ahead=1):
         yield case, _DIED if problem is None else problem
 
 
-def _export_one(export: MeasuredExport, common: tuple[Any, Any, Any], item: tuple[str, Any, Any]) -> str:
+def _export_one(export: MeasuredExport, common: tuple[Any, Any, Any], item: Predicted) -> str:
     case, logits, properties = item
     if isinstance(logits, str):
         return logits
