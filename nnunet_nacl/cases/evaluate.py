@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from nnunet_nacl.cases.measure import Also, evaluate_case, measure_here, sign
 from nnunet_nacl.cases.npz import RERUN
 from nnunet_nacl.cases.prediction_folder import CaseFiles, PredictionFolder
 from nnunet_nacl.cases.run import run
+from nnunet_nacl.cases.worker_processes import each_case
 from nnunet_nacl.documents.document import SCHEMA_VERSION, case_from_json, case_to_json, check_output, to_document
 from nnunet_nacl.documents.map_file import map_of
 from nnunet_nacl.documents.results import CaseResult, Evaluation, EvaluationSettings
@@ -67,18 +68,22 @@ def evaluate_folder(
     ledger = ledger or own or Ledger(None)
     found, problems = folder.cases(chill=chill, known=ledger.cases)
     exported = ledger.problems
+
+    def measured(todo: Sequence[CaseFiles]) -> Iterable[tuple[CaseFiles, CaseResult | str | None]]:
+        if min(num_processes, len(todo)) <= 1:
+            return measure_here(folder, settings, also, todo)
+        return each_case(partial(evaluate_case, folder, settings=settings, also=also), todo, num_processes)
+
     results, wrong = run(
         found,
-        partial(evaluate_case, folder, settings=settings, also=also),
+        measured,
         ledger,
         sign=partial(sign, labels, settings),
         restore=lambda files, entry: _restore_with(blocks, labels, settings, files, entry),
         entry_of=partial(_entry, labels),
         signed=lambda result, signature: replace(result, signature=signature),
-        processes=num_processes,
         title=progress if isinstance(progress, str) else "evaluate",
         progress=bool(progress),
-        here=partial(measure_here, folder, settings, also),
     )
     problems |= {case: text for case, text in exported.items() if case in problems} | wrong
     problems |= {case: text for case, text in exported.items() if case not in results}

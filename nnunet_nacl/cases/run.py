@@ -4,25 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, TypeVar
 
 from nnunet_nacl.cases.ledger import SIGNATURE, WRITTEN, Ledger
-from nnunet_nacl.cases.worker_processes import work_through
+from nnunet_nacl.cases.worker_processes import Task
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import one_line
 
-
-class Task(Protocol):
-    """What is to be done to one case; can be pickled."""
-
-    @property
-    def case(self) -> str:
-        """Name of the case."""
-
-    @property
-    def path(self) -> Path:
-        """Its largest file, for the lines that say what is wrong with it."""
-
+_DIED = (
+    "the process that handled this case died, for lack of memory or over a damaged file; check both and run again, the "
+    "finished cases are kept."
+)
 
 Item = TypeVar("Item", bound=Task)
 Result = TypeVar("Result")
@@ -30,7 +22,7 @@ Result = TypeVar("Result")
 
 def run(
     items: Sequence[Item],
-    work: Callable[[Item], Result] | None,
+    work_through: Callable[[Sequence[Item]], Iterable[tuple[Item, Result | str | None]]],
     ledger: Ledger,
     *,
     sign: Callable[[Item, Any], dict[str, Any]],
@@ -39,17 +31,17 @@ def run(
     signed: Callable[[Result, dict[str, Any]], Result] = lambda result, signature: result,
     written: Callable[[Item, Result], Iterable[Path]] = lambda item, result: (),
     output: Path | None = None,
-    processes: int = 1,
     title: str = "",
     progress: bool = False,
     again: bool = False,
-    here: Callable[[Sequence[Item]], Iterable[tuple[Item, Result | str]]] | None = None,
 ) -> tuple[dict[str, Result], dict[str, str]]:
     """Do one thing to many cases.
 
     Args:
         items: The cases.
-        work: Handles one; can be pickled if there are processes. None where ``here`` does it.
+        work_through: Gives the results of those that must be done, such as
+            :func:`~nnunet_nacl.cases.worker_processes.each_case`: a line where something is wrong, None where the
+            process died.
         ledger: Of what earlier runs finished. Each case is entered as soon as it is finished.
         sign: What the result of a case depends on, given the earlier signature; OSError if a file cannot be read.
         restore: The result in a ledger's entry, or None where this version cannot use it.
@@ -57,15 +49,15 @@ def run(
         signed: Puts its signature into a new result.
         written: Files of a finished case, in ``output``.
         output: The folder of what is written; None where nothing is.
-        processes: Cases at the same time; 1 starts no process.
         title: Of the progress bar.
         progress: Show it on stderr.
         again: Do all cases, whatever the ledger knows.
-        here: Gives the results of cases in this process, where there is something better than one after the other.
 
     Returns:
         Results and problems by case, both in alphabetic order.
     """
+    from tqdm import tqdm
+
     results: dict[str, Result] = {}
     problems: dict[str, str] = {}
     signatures: dict[str, dict[str, Any]] = {}
@@ -82,10 +74,11 @@ def run(
             todo.append(item)
         else:
             results[item.case] = result
-    own = here(todo) if here is not None and min(processes, len(todo)) <= 1 else None
-    for item, outcome in work_through(cast(Any, work), todo, _path, processes, title, len(items), progress, here=own):
-        if isinstance(outcome, str):
-            problems[item.case] = one_line(outcome)
+    silent, done = not (progress and todo), len(items) - len(todo)
+    outcomes = tqdm(work_through(todo), title, len(items), initial=done, unit="case", disable=silent)
+    for item, outcome in outcomes:
+        if outcome is None or isinstance(outcome, str):
+            problems[item.case] = one_line(outcome or f"{item.path}: {_DIED}")
             continue
         results[item.case] = result = signed(outcome, signatures[item.case])
         entry = {**entry_of(result), SIGNATURE: signatures[item.case]}
@@ -102,7 +95,3 @@ def run(
         for path in {output / name for name in before}.difference(made) if output is not None else ():
             path.unlink(missing_ok=True)  # of an earlier run with other settings
     return dict(sorted(results.items())), dict(sorted(problems.items()))
-
-
-def _path(item: Task) -> Path:
-    return item.path

@@ -5,103 +5,81 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from nnunet_nacl.cases.worker_pool import LOST, WorkerPool
 from nnunet_nacl.errors import UserError
 
-_DIED = (
-    "the process that handled this case died, for lack of memory or over a damaged file; check both and run again, the "
-    "finished cases are kept."
-)
+
+class Task(Protocol):
+    """What is to be done to one case; can be pickled."""
+
+    @property
+    def case(self) -> str:
+        """Name of the case."""
+
+    @property
+    def path(self) -> Path:
+        """Its largest file, for the lines that say what is wrong with it."""
+
 
 Item = TypeVar("Item")
+OneCase = TypeVar("OneCase", bound=Task)
 Result = TypeVar("Result")
 
 
-def work_through(
-    function: Callable[[Item], Result],
-    items: Sequence[Item],
-    path: Callable[[Item], Path],
-    processes: int,
-    title: str,
-    total: int,
-    progress: bool,
-    *,
-    here: Iterable[tuple[Item, Result | str]] | None = None,
-) -> Iterator[tuple[Item, Result | str]]:
-    """Call a function with each case, under a progress bar on stderr.
+def each_case(
+    work: Callable[[OneCase], Result], cases: Sequence[OneCase], processes: int = 1
+) -> Iterator[tuple[OneCase, Result | str | None]]:
+    """Call a function with each case.
 
     Args:
-        function: Can be pickled if there are processes.
-        items: The cases; they can be pickled likewise.
-        path: The largest file of a case, for the lines that say what is wrong with it.
-        processes: Cases at the same time; 1 starts no process.
-        title: Of the bar.
-        total: Cases of the bar; those not in ``items`` count as done.
-        progress: Show it.
-        here: What to take the results from instead.
+        work: Handles one case; can be pickled if there are processes.
+        cases: The cases.
+        processes: Cases at the same time; 1 starts no process. If the iteration is left, they finish what they have in
+            hand.
 
     Yields:
-        Each case and its result, or the line that says why there is none.
+        Each case and its result, or the line that says why there is none; None where its process died twice.
     """
-    from tqdm import tqdm
-
-    processes, work = min(processes, len(items)), partial(_work_guarded, function, path)
-    outcomes: Iterable[tuple[Item, Result | str | None]] = here or zip(items, map(work, items))
-    if here is None and processes > 1:
-        outcomes = run_in_workers(work, items, processes)
-    silent = not (progress and items)
-    with tqdm(total=total, initial=total - len(items), desc=title, unit="case", disable=silent) as bar:
-        for item, outcome in outcomes:
-            bar.update()
-            yield item, f"{path(item)}: {_DIED}" if outcome is None else outcome
+    several = min(processes, len(cases)) > 1
+    one = partial(_work_guarded, work)
+    return stream_through_workers(one, cases, processes if several else 0, to_be_killed=False)
 
 
-def _work_guarded(function: Callable[[Item], Result], path: Callable[[Item], Path], item: Item) -> Result | str:
-    return guarded(path(item), partial(function, item))
-
-
-def run_in_workers(
-    function: Callable[[Item], Result], items: Sequence[Item], processes: int
-) -> Iterator[tuple[Item, Result | None]]:
-    """Call a function with each item, several at a time, each process with one thread of PyTorch.
-
-    A worker that dies, for lack of memory perhaps, takes its item with it. That is tried again when no other is in
-    hand: there is more memory then.
-
-    Args:
-        function: Can be pickled, and does not raise: an exception ends the iteration.
-        items: Can be pickled.
-        processes: Number of workers. They end with this process, even if it is killed; if the iteration is left, they
-            finish what they have in hand.
-
-    Yields:
-        Each item and its result, in the order in which they are finished; None where the worker died twice.
-    """
-    return _stream(WorkerPool(function, min(processes, len(items))), items, ahead=1)
+def _work_guarded(work: Callable[[OneCase], Result], case: OneCase) -> Result | str:
+    return guarded(case.path, partial(work, case))
 
 
 def stream_through_workers(
-    function: Callable[[Item], Result], items: Iterable[Item], processes: int, *, ahead: int
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    processes: int,
+    *,
+    ahead: int = 1,
+    to_be_killed: bool = True,
 ) -> Iterator[tuple[Item, Result | None]]:
     """Call a function with each of a stream of items, which are made while others are worked on.
 
     An item is taken from the stream only when there is room for it, so memory does not grow with their number. Streams
-    can be chained: what one yields is what the next one takes. However the iteration ends, its workers end with it.
+    can be chained: what one yields is what the next one takes. However the iteration ends, its workers end with it, and
+    with this process, even if that is killed. A worker that dies, for lack of memory perhaps, takes its item with it.
+    That is tried again when no other is in hand: there is more memory then.
 
     Args:
         function: Can be pickled, and does not raise: an exception ends the iteration.
         items: Can be pickled.
-        processes: Number of workers; 0 calls the function here, one item after the other.
+        processes: Number of workers, each with one thread of PyTorch; 0 calls the function here, one item after the
+            other.
         ahead: Items that may wait for a worker.
+        to_be_killed: If the iteration is left, kill the workers; else they finish what they have in hand.
 
     Yields:
         Each item and its result, in the order in which they are finished; None where the worker died twice.
     """
     if not processes:
         return ((item, function(item)) for item in items)
-    return _stream(WorkerPool(function, processes, to_be_killed=True), items, ahead)
+    return _stream(WorkerPool(function, processes, to_be_killed=to_be_killed), items, ahead)
 
 
 def _stream(pool: WorkerPool, items: Iterable[Item], ahead: int) -> Iterator[tuple[Item, Result | None]]:

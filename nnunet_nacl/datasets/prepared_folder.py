@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ import nnunet_nacl
 from nnunet_nacl.cases.image_files import check_name, quiet, verified, why_broken
 from nnunet_nacl.cases.ledger import Ledger, sign
 from nnunet_nacl.cases.run import run
+from nnunet_nacl.cases.worker_processes import each_case
 from nnunet_nacl.datasets.challenges import Challenge
 from nnunet_nacl.datasets.layouts import SourceCase, find_cases
 from nnunet_nacl.datasets.preparation import Volumes, array_of
@@ -117,9 +119,10 @@ def prepare(
     for name in _FOLDERS:  # a killed run's leftovers end as nnU-Net's images do
         (target / name).mkdir(exist_ok=True)
         remove_leftovers(target / name)
-    options: Any = {"processes": num_processes, "title": challenge.name, "progress": progress, "output": target}
+    options: Any = {"title": challenge.name, "progress": progress, "output": target}
     outputs: Any = {"entry_of": dict, "written": lambda task, record: task.outputs}
-    records, problems = run(tasks, prepare_case, ledger, sign=_sign, restore=_restore, **outputs, **options)
+    prepare = partial(each_case, prepare_case, processes=num_processes)
+    records, problems = run(tasks, prepare, ledger, sign=_sign, restore=_restore, **outputs, **options)
     if not problems:
         write_atomically(target / "splits_final.json", to_json_text(splits))
         entries = {name: ledger.entry(name) for name in records}

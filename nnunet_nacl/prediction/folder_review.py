@@ -30,6 +30,7 @@ from nnunet_nacl.cases.review_list import FinishedCase
 from nnunet_nacl.cases.reviewed_case import ReviewedCase, review_case
 from nnunet_nacl.cases.run import run
 from nnunet_nacl.cases.treatment import Treatment, decide_case
+from nnunet_nacl.cases.worker_processes import each_case
 from nnunet_nacl.documents.decision_json import (
     DECISION_FILE,
     DecidedCase,
@@ -202,14 +203,13 @@ def review_folder(
         ledger.forget(case)
     results, wrong = run(
         found,
-        asked,
+        partial(each_case, asked, processes=num_processes),
         ledger,
         sign=partial(_sign, asked),
         restore=_restore,
         entry_of=lambda done: {"finished": encode(done.finished), "decided": done.decided and encode(done.decided)},
         written=lambda member, done: done.written,
         output=output,
-        processes=num_processes,
         title="review",
         progress=progress,
         again=overwrite,

@@ -160,7 +160,7 @@ def predict_folder(
 
         done, problems = run_cases(
             cases[run.part :: run.num_parts],
-            None,
+            stream,
             ledger,
             sign=signed,
             restore=_restore,
@@ -170,7 +170,6 @@ def predict_folder(
             title="predict",
             progress=progress,
             again=not run.keep,
-            here=stream,
         )
     for case, problem in problems.items():
         ledger.remember_problem(case, problem)

@@ -12,8 +12,10 @@ from multiprocessing.connection import Connection
 import pytest
 
 from nnunet_nacl.cases import worker_pool
-from nnunet_nacl.cases.worker_processes import guarded, run_in_workers, stream_through_workers
+from nnunet_nacl.cases.worker_processes import guarded, stream_through_workers
 from tests.processes import is_alive
+
+finish = partial(stream_through_workers, to_be_killed=False)
 
 
 def square_or_die(item: int) -> int:
@@ -86,14 +88,14 @@ def test_a_worker_that_dies_takes_only_its_item_with_it() -> None:
     assert found == {number: None if number == 3 else number * number for number in range(8)}
 
 
-@pytest.mark.parametrize("through", [partial(stream_through_workers, ahead=1), run_in_workers])
+@pytest.mark.parametrize("through", [stream_through_workers, finish])
 def test_half_a_result_holds_nothing_up(through) -> None:
     assert dict(through(die_while_answering, range(6), processes=2)) == {**{i: i for i in range(6)}, 3: None}
 
 
 @pytest.mark.parametrize("item", [3, TooLarge()])
 def test_what_cannot_be_received_costs_only_its_item(item) -> None:
-    found = dict(run_in_workers(make_too_large, [0, 1, item, 4, 5], 2))
+    found = dict(finish(make_too_large, [0, 1, item, 4, 5], 2))
     assert found == {0: 0, 1: 1, item: None, 4: 4, 5: 5}
 
 
@@ -119,13 +121,13 @@ def test_without_a_thread_for_a_worker_the_others_end(monkeypatch) -> None:
 
     monkeypatch.setattr(threading.Thread, "start", start_one)
     with pytest.raises(RuntimeError, match="new thread"):
-        list(run_in_workers(square_or_die, range(10, 20), 2))
+        list(finish(square_or_die, range(10, 20), 2))
     assert not started[0].is_alive()
 
 
 def test_an_exception_of_the_function_ends_the_iteration_and_the_workers() -> None:
     with pytest.raises(ValueError, match="three"):
-        list(run_in_workers(fail_or_go_on, range(20), 2))
+        list(finish(fail_or_go_on, range(20), 2))
     assert not active_children()
 
 
