@@ -1,15 +1,20 @@
-"""Several predictions of the same cases: folds or trainers as the members of an ensemble."""
+"""Several predictions of the same cases: folds or trainers as the members of an ensemble, and their mean."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from nnunet_nacl.cases.case import Case
+from nnunet_nacl.cases.geometry import geometry_difference
 from nnunet_nacl.cases.prediction_folder import RERUN, CaseFiles, PredictionFolder
+from nnunet_nacl.cases.probabilities import SavedProbabilities
+from nnunet_nacl.cases.review_row import Members
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.metrics.disagreement import MemberSums
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,49 @@ def find_cases(members: Sequence[PredictionFolder]) -> tuple[list[MemberCase], d
             problems[case] = f"not predicted in {', '.join(missing)}; predict it there or leave that folder out."
     complete = (case for case in sorted(found[0]) if case not in problems)
     return [MemberCase(case, tuple(files[case] for files in found)) for case in complete], problems
+
+
+def read_ensemble(folders: Sequence[PredictionFolder], case: MemberCase) -> tuple[Case, Members | None]:
+    """Read a case from every folder, one after the other.
+
+    With one folder the segmentation is the saved one, postprocessing included. With several it follows from the mean
+    probabilities, as nnUNetv2_ensemble makes it.
+
+    Args:
+        folders: The members.
+        case: The case's files in each.
+
+    Returns:
+        The case, and what the members disagree about; None with one.
+
+    Raises:
+        UserError: A file cannot be read or does not fit; the message names it.
+    """
+    first, files = folders[0].load(case.files[0], truth=False), case.files[0]
+    if len(folders) == 1:
+        return first, None
+    labels, regions = first.labels, first.labels.regions
+    sums = MemberSums([labels.values[channel] for channel in labels.foreground], labels.label_map, regions=regions)
+    for i, (folder, files) in enumerate(zip(folders, case.files)):
+        one = folder.load(files, truth=False) if i else first
+        if differing := geometry_difference(
+            first.geometry, one.geometry, first.segmentation.shape, one.segmentation.shape
+        ):
+            raise UserError(
+                f"{files.segmentation}: other geometry than {case.files[0].segmentation} ({differing}); "
+                "give predictions of the same images."
+            )
+        try:
+            sums.add(one.probabilities.whole(), one.segmentation)
+        except ValueError as error:
+            raise UserError(f"{files.probabilities}: {error}; predict this case again.") from None
+    probs = sums.probs
+    segmentation = labels.label_map(probs)
+    found = sums.result(segmentation != 0)
+    maps = {"mutual_information": found.mutual_information, "expected_entropy": sums.expected_entropy}
+    sizes = found.voxels * first.geometry.voxel_size
+    members = Members(found.dice, sizes, found.foreground_mutual_information, maps)
+    return replace(first, segmentation=segmentation, probabilities=SavedProbabilities(probs, regions)), members
 
 
 def member_names(folders: Sequence[Path]) -> list[str]:

@@ -20,7 +20,7 @@ from nnunet_nacl.calibration.presence import (
     presence_features,
 )
 from nnunet_nacl.cases.components import FOUND
-from nnunet_nacl.cases.quality_block import QUALITY
+from nnunet_nacl.cases.quality_block import QUALITY, QualityBlock
 from nnunet_nacl.documents.finding_list import StructureFindings
 from nnunet_nacl.documents.results import CaseResult
 from nnunet_nacl.errors import UserError
@@ -63,26 +63,6 @@ class HeldOutPresence:
         return {**encode(self.learned), "checks": encode(checks), "why_not": self.why_not}
 
 
-@dataclass(frozen=True)
-class _Scan:
-    """What the network said of a structure in a case."""
-
-    expected_volume: float
-    volume: float
-    true_volume: float
-    max_probability: float
-
-    @property
-    def is_known(self) -> bool:
-        return all(map(math.isfinite, (self.expected_volume, self.volume, self.true_volume, self.max_probability)))
-
-
-@dataclass(frozen=True)
-class _Block:
-    structures: dict[str, _Scan]
-    voxel: float
-
-
 def learn_presence(
     cases: Sequence[CaseResult], names: Mapping[str, str], patients: Sequence[str], *, only_listed: bool = False
 ) -> HeldOutPresence:
@@ -95,19 +75,17 @@ def learn_presence(
         patients: To whom each case belongs.
         only_listed: Learn nothing of structures whose components are no findings unless a user asks for them.
     """
-    blocks: list[_Block] = []
+    blocks: list[QualityBlock] = []
     found: list[dict[str, StructureFindings]] = []
     known: list[str] = []
     for case, patient in zip(cases, patients):
         with contextlib.suppress(UserError):  # measured by an earlier version, and the probabilities are gone
             block, pieces = (case.blocks.get(name) for name in (QUALITY, FOUND))
-            read = decode(_Block, block, QUALITY), decode(dict[str, StructureFindings], pieces, FOUND)
-            known_of = {key for key, scan in read[0].structures.items() if scan.is_known} & read[1].keys()
-            if not names.keys() <= known_of:
-                continue
-            blocks.append(read[0])
-            found.append(read[1])
-            known.append(patient)
+            read = decode(QualityBlock, block, QUALITY), decode(dict[str, StructureFindings], pieces, FOUND)
+            if names.keys() <= _known(read[0]) & read[1].keys():
+                blocks.append(read[0])
+                found.append(read[1])
+                known.append(patient)
     if not known:
         return HeldOutPresence(None, names=dict(names))
     voxel = float(np.median([block.voxel for block in blocks]))
@@ -145,6 +123,15 @@ def learn_presence(
                 for kind, p in kinds.items()
             }
     return result
+
+
+def _known(block: QualityBlock) -> set[str]:
+    """Keys of the structures of which everything was measured that is learned from."""
+    return {
+        key
+        for key, scan in block.structures.items()
+        if np.isfinite([block.voxel, scan.expected_volume, scan.volume, scan.true_volume, scan.max_probability]).all()
+    }
 
 
 def _learn(

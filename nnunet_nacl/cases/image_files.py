@@ -17,7 +17,7 @@ import re
 import struct
 import warnings
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,20 @@ def read_segmentation(reader: Any, path: Path) -> tuple[np.ndarray, dict[str, An
     except Exception as error:  # the readers raise whatever their libraries do
         raise UserError(f"{path}: cannot be read as a segmentation ({first_line(error)}); restore it.") from error
     return array[0], properties
+
+
+def read_images(reader: Any, files: Sequence[Path]) -> tuple[np.ndarray, dict[str, Any]]:
+    """(C, *spatial) image and where it lies; UserError, which names the file, if one cannot be read or is cut off."""
+    for path in files:
+        check_whole(path, "an image")
+    try:
+        with quiet():
+            return reader.read_images([str(path) for path in files])
+    except Exception as error:  # the readers raise whatever their libraries do
+        together = " and its other channels" if len(files) > 1 else ""
+        raise UserError(
+            f"{files[0]}{together}: cannot be read as an image ({first_line(error)}); restore it."
+        ) from None
 
 
 def check_whole(path: Path, what: str) -> None:

@@ -83,19 +83,11 @@ class ExportedLogits(Probabilities):
         """(C, *crop) view of the logits in the axis order of the reader."""
         return self.logits.transpose([0] + [axis + 1 for axis in self.transpose_backward])
 
-    def probabilities(self) -> np.ndarray:
-        """(C, *spatial) float32 in the axis order of the reader: what nnU-Net would have saved with ``--npz``.
+    def part(self, where: Box) -> np.ndarray:
+        """(C, *block) contiguous float32: what nnU-Net would have saved with ``--npz``, in a box of the image.
 
         The number of threads of PyTorch decides about the last bit of its softmax.
         """
-        manager = self.label_manager
-        inside = manager.apply_inference_nonlin(self.logits)
-        box = [list(pair) for pair in self.box]
-        whole = manager.revert_cropping_on_probabilities(inside, box, self.shape_before_cropping).cpu().numpy()
-        return whole.transpose([0] + [axis + 1 for axis in self.transpose_backward])
-
-    def part(self, where: Box) -> np.ndarray:
-        """(C, *block) contiguous: :meth:`probabilities` in a box of the image, whose slices have a start and a stop."""
         probs = np.zeros((len(self.logits), *(part.stop - part.start for part in where)), np.float32)
         if not self.label_manager.has_regions:
             probs[0] = 1
@@ -163,7 +155,6 @@ def export_logits(
     plans_manager: Any,
     label_manager: Any,
     *,
-    from_probabilities: bool = False,
     num_threads: int = 1,
 ) -> ExportedLogits:
     """Make the segmentation of one case as nnU-Net does, bit by bit, and keep the logits; nothing is written.
@@ -174,21 +165,17 @@ def export_logits(
         configuration_manager: nnU-Net's.
         plans_manager: nnU-Net's.
         label_manager: nnU-Net's; it stays as it is.
-        from_probabilities: Make the label map of the probabilities, as nnU-Net does where it saves them, rather than
-            of the logits. It takes the memory for all probabilities.
         num_threads: Of PyTorch.
     """
     from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
 
     shown: list[Any] = []
-    result = convert_predicted_logits_to_segmentation_with_correct_shape(
+    segmentation = convert_predicted_logits_to_segmentation_with_correct_shape(
         logits,
         plans_manager,
         configuration_manager,
         watch_label_manager(label_manager, shown.append),
         dict(properties),
-        return_probabilities=from_probabilities,
         num_threads_torch=num_threads,
     )
-    segmentation = result[0] if from_probabilities else result
     return ExportedLogits.of(shown[0], segmentation, properties, plans_manager, label_manager)

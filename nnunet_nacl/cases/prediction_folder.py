@@ -136,6 +136,11 @@ class PredictionFolder:
         """Ending of the segmentation files, such as ``.nii.gz``."""
         return self.dataset_json["file_ending"]
 
+    @property
+    def num_channels(self) -> int:
+        """Image channels of this data set; 0 where dataset.json does not name them."""
+        return len(self.dataset_json.get("modality", self.dataset_json.get("channel_names", ())))
+
     @cached_property
     def labels(self) -> Labels:
         """The structures, through nnU-Net's label manager."""

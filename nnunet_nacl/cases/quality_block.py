@@ -163,8 +163,8 @@ def _block(
 
 
 @dataclass(frozen=True)
-class _Values:
-    """Of a structure, as a block has them."""
+class StructureQuality:
+    """Of a structure, as a block has it; NaN where an earlier version wrote none."""
 
     expected_dice: float
     expected_volume: float
@@ -172,12 +172,15 @@ class _Values:
     true_volume: float
     dice: float = math.nan
     members_dice: float = math.nan
+    max_probability: float = math.nan
 
 
 @dataclass(frozen=True)
-class _Block:
+class QualityBlock:
+    """What a block holds, see docs/reference/files.md."""
+
     unit: str
-    structures: dict[str, _Values]
+    structures: dict[str, StructureQuality]
     entropy: float = math.nan
     confidence: float = math.nan
     voxel: float = math.nan
@@ -200,7 +203,7 @@ def quality_rows(cases: Sequence[CaseResult]) -> QualityRows | None:
 def rows_of_blocks(blocks: Sequence[Any], keys: tuple[str, ...]) -> QualityRows | None:
     """What blocks hold that have a true Dice of their own, in the order of the structures' keys; else as above."""
     try:
-        found = decode(list[_Block], list(blocks), QUALITY)
+        found = decode(list[QualityBlock], list(blocks), QUALITY)
     except UserError:
         return None
     if any(block.structures.keys() != set(keys) for block in found):

@@ -18,8 +18,7 @@ import numpy as np
 
 from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.dice_thresholds import Given
-from nnunet_nacl.cases.ensemble import read_ensemble
-from nnunet_nacl.cases.ensemble_members import MemberCase, find_cases, member_names
+from nnunet_nacl.cases.ensemble_members import MemberCase, find_cases, member_names, read_ensemble
 from nnunet_nacl.cases.geometry import Geometry, geometry_difference
 from nnunet_nacl.cases.ledger import WRITTEN, Ledger
 from nnunet_nacl.cases.ledger import sign as sign_files

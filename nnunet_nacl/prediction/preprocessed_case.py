@@ -10,10 +10,9 @@ import numpy as np
 
 from nnunet_nacl.cases.dicom_series import image_of_series
 from nnunet_nacl.cases.geometry import Geometry
-from nnunet_nacl.cases.image_files import quiet, read_segmentation
+from nnunet_nacl.cases.image_files import quiet, read_images, read_segmentation
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.metrics.surface import bounding_box
-from nnunet_nacl.prediction.image_reading import check_image, read_images
 from nnunet_nacl.prediction.input_cases import InputCase
 from nnunet_nacl.prediction.trained_model import TrainedModel
 
@@ -116,7 +115,7 @@ def preprocess(
 
     configuration, plans = model.configuration_manager, model.plans_manager
     axes = len(configuration.patch_size)
-    check_image(image, properties, source, num_channels=model.num_channels, num_axes=axes)
+    _check_image(image, properties, source, num_channels=model.num_channels, num_axes=axes)
     if not any_size:
         _check_size(model, image, properties["spacing"], source[0])
     with quiet():
@@ -134,6 +133,38 @@ def preprocess(
     differences = model.training.compare_grid(geometry.spacing_mm, shape, is_2d=geometry.is_2d, unit=unit)
     data = np.ascontiguousarray(data, dtype=np.float32)
     return PreprocessedCase(case, data, after, CompactImage(image), tuple(differences))
+
+
+def _check_image(
+    image: np.ndarray, properties: dict[str, Any], source: Sequence[object], *, num_channels: int, num_axes: int
+) -> None:
+    """UserError for an image that the network cannot take.
+
+    Args:
+        image: (C, *spatial).
+        properties: As nnU-Net's reader returned them.
+        source: File of each channel, for the message.
+        num_channels: That the network takes.
+        num_axes: Axes of its patches: 2 or 3.
+    """
+    if image.ndim != 4 or len(image) != num_channels:
+        raise UserError(
+            f"{source[0]}: an image of shape {image.shape}, (channels, z, y, x), but the model takes {num_channels} "
+            "channels; give one file for each, CASE_0000, CASE_0001, ..."
+        )
+    spacing = np.asarray(properties["spacing"], dtype=float)
+    if spacing.shape != (3,) or not (np.isfinite(spacing) & (spacing > 0)).all():
+        raise UserError(f"{source[0]}: the voxel spacing is {spacing.tolist()}; correct the image's header.")
+    if num_axes == 3 and image.shape[1] == 1 and Geometry.of(properties).is_2d:
+        raise UserError(f"{source[0]}: a 2D image, but the model is 3D; give volumes, or use a 2D configuration.")
+    for i, channel in enumerate(image):
+        path = source[min(i, len(source) - 1)]
+        if not np.isfinite(channel).all():
+            raise UserError(
+                f"{path}: it holds voxels that are NaN or infinite; replace them, or export the scan again."
+            )
+        if channel.min() == channel.max():
+            raise UserError(f"{path}: all voxels have the value {channel.flat[0]:g}; export the scan again.")
 
 
 def _check_size(model: TrainedModel, image: np.ndarray, spacing_mm: Sequence[float], source: object) -> None:

@@ -125,9 +125,9 @@ class TrainedModel:
                 if calibration_map:
                     raise
                 treatment, missing = Treatment(beta=beta), f"not calibrated: {error}"
-        if not (num_channels := _num_channels(opened.dataset_json)):
+        if not opened.num_channels:
             raise UserError(f"{folder}: dataset.json has no channel_names; give nnU-Net's own file.")
-        training = TrainingRange.find(folder, opened.plans, num_channels)
+        training = TrainingRange.find(folder, opened.plans, opened.num_channels)
         what = (folder, opened, configuration, contents[0]["trainer_name"], chosen, name, hashes, treatment)
         model = cls(*what, quality, map_file, inference, advice, training, (missing,) if missing else ())
         try:
@@ -153,7 +153,7 @@ class TrainedModel:
     @property
     def num_channels(self) -> int:
         """Image channels that the network takes."""
-        return _num_channels(self.opened.dataset_json)
+        return self.opened.num_channels
 
     @cached_property
     def plans_manager(self) -> Any:
@@ -178,10 +178,6 @@ class TrainedModel:
     def previous_stage(self) -> str | None:
         """Name of the configuration whose segmentations a cascade needs; None for other networks."""
         return self.configuration_manager.previous_stage_name
-
-
-def _num_channels(dataset: dict[str, Any]) -> int:
-    return len(dataset.get("modality", dataset.get("channel_names", ())))
 
 
 def _head(path: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.geometry import Geometry
+from nnunet_nacl.cases.image_files import read_images
 from nnunet_nacl.cases.kept_slices import KeptSlices
 from nnunet_nacl.cases.labels import smallest_type
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
@@ -24,7 +25,6 @@ from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.counting import count_masks
 from nnunet_nacl.metrics.voxel_uncertainty import confidence
-from nnunet_nacl.prediction.image_reading import read_images
 
 
 def open_folder(dataset: Mapping[str, Any], name: str, fold: str) -> PredictionFolder:
