@@ -27,40 +27,40 @@ WRITTEN = "written"
 
 
 def sign(
-    files: Mapping[str, Path | None], settings: Mapping[str, Any], known: Mapping[str, Any] | None = None
+    files: Mapping[str, Path | None], settings: Mapping[str, Any], earlier: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """What a result depends on: settings, and the content of files.
 
     Args:
         files: By their name in the signature. Of an npz the checksum of its probabilities stands in its directory.
         settings: JSON values.
-        known: An earlier signature. A file that lies where it lay, with size and time unchanged, has the checksum that
-            stands there, and is not read; nor need a file exist that it knows. The probabilities of a case that was
+        earlier: A signature of before. A file that lies where it lay, with size and time unchanged, has the checksum
+            that stands there, and is not read; nor need a file exist that it knows. The probabilities of a case that was
             measured when it was predicted never did: None stands for them.
 
     Raises:
         OSError: A file cannot be read.
     """
-    known, result = known or {}, dict(settings)
+    earlier, result = earlier or {}, dict(settings)
     for name, path in files.items():
         try:
-            result[name] = path and identify(path, known.get(name))
+            result[name] = path and identify(path, earlier.get(name))
         except FileNotFoundError:
-            result[name] = known.get(name)
+            result[name] = earlier.get(name)
     return result
 
 
-def identify(path: Path, known: Any = None) -> dict[str, Any]:
+def identify(path: Path, earlier: Any = None) -> dict[str, Any]:
     """Place, size, time and checksum of a file; OSError if it cannot be read.
 
     Args:
         path: The file.
-        known: What was found earlier: the checksum is taken from it where place, size and time are the same.
+        earlier: What was found before: the checksum is taken from it where place, size and time are the same.
     """
     status = path.stat()
     place = {"path": os.path.abspath(path), "size": status.st_size, "mtime_ns": status.st_mtime_ns}
-    if isinstance(known, Mapping) and place.items() <= known.items() and "checksum" in known:
-        return place | {"checksum": known["checksum"]}
+    if isinstance(earlier, Mapping) and place.items() <= earlier.items() and "checksum" in earlier:
+        return place | {"checksum": earlier["checksum"]}
     if path.suffix == ".npz":
         return place | {"checksum": array_checksum(path)}
     return place | {"checksum": checksum(path, hashlib.blake2b(digest_size=8))}

@@ -115,7 +115,7 @@ def measure(files: CaseFiles, case: Case, settings: EvaluationSettings, also: Al
     )
 
 
-def sign(labels: Labels, settings: EvaluationSettings, files: CaseFiles, known: Any = None) -> dict[str, Any]:
+def sign(labels: Labels, settings: EvaluationSettings, files: CaseFiles, earlier: Any = None) -> dict[str, Any]:
     """What the result of a case depends on, see :func:`nnunet_nacl.cases.ledger.sign`."""
     depends = {
         "computation": _COMPUTATION,
@@ -123,17 +123,17 @@ def sign(labels: Labels, settings: EvaluationSettings, files: CaseFiles, known: 
         "settings": {key: value for key, value in vars(settings).items() if key not in _NOT_MEASURED},
     }
     read = {"probabilities": files.probabilities, "reference": files.reference, "segmentation": files.segmentation}
-    made = sign_files(read, depends, known if isinstance(known, Mapping) else None)
+    made = sign_files(read, depends, earlier if isinstance(earlier, Mapping) else None)
     return made if files.derived is None else made | {"derived": files.derived}
 
 
-def _count(case: Case, known: Truth, saved: bool, settings: EvaluationSettings, where: Box, probs: np.ndarray) -> _Sums:
-    labels, truth, segmentation = case.labels, known.labels[where], case.segmentation[where]
-    valid = None if known.valid is None else known.valid[where]
-    target, delivered = labels.channels_of(truth), labels.channels_of(segmentation)
+def _count(case: Case, truth: Truth, saved: bool, settings: EvaluationSettings, where: Box, probs: np.ndarray) -> _Sums:
+    labels, segmentation = case.labels, case.segmentation[where]
+    valid = None if truth.valid is None else truth.valid[where]
+    target, chosen = labels.channels_of(truth.labels[where]), labels.channels_of(segmentation)
     options: dict[str, Any] = {"regions": labels.regions, "n_bins": settings.n_bins}
-    near = {name: mask[where] for name, mask in known.near.items()}
-    stats = count_masks(probs, target, segmentation=delivered, extra_masks=near, valid=valid, **options)
+    near = {name: mask[where] for name, mask in truth.near.items()}
+    stats = count_masks(probs, target, segmentation=chosen, extra_masks=near, valid=valid, **options)
     predicted = segmentation > 0 if valid is None else (segmentation > 0) & valid
     quality = count_quality(probs, segmentation, labels, valid, predicted)
     n_changed = 0

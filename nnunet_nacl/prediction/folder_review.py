@@ -276,7 +276,7 @@ def _prepare(asked: FolderReview) -> None:
         write_atomically(output / APPLIED_FILE, to_json_text(read_dict(first.folder / APPLIED_FILE)))
 
 
-def _sign(asked: FolderReview, member: MemberCase, known: Any = None) -> dict[str, Any]:
+def _sign(asked: FolderReview, member: MemberCase, earlier: Any = None) -> dict[str, Any]:
     """What the files of a case depend on; OSError if one cannot be read."""
     labels = asked.first.labels
     settings = {
@@ -290,7 +290,7 @@ def _sign(asked: FolderReview, member: MemberCase, known: Any = None) -> dict[st
     read = {"reference": asked.reference(member.case)}
     for i, files in enumerate(member.files):
         read |= {f"probabilities_{i}": files.probabilities, f"segmentation_{i}": files.segmentation}
-    return sign_files(read, settings, known if isinstance(known, dict) else None)
+    return sign_files(read, settings, earlier if isinstance(earlier, dict) else None)
 
 
 def _restore(member: MemberCase, entry: dict[str, Any]) -> _Done | None:

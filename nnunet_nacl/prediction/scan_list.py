@@ -21,7 +21,7 @@ NOT_YET = "not predicted yet: run the part that has it."
 def write_lists(
     model: TrainedModel,
     run: ScanRun,
-    known: Callable[[], tuple[dict[str, FinishedCase], dict[str, str]]],
+    look_up: Callable[[], tuple[dict[str, FinishedCase], dict[str, str]]],
     cases: Sequence[InputCase],
     unusable: Mapping[str, str],
     settings: Mapping[str, Any],
@@ -32,14 +32,14 @@ def write_lists(
     Args:
         model: That made them.
         run: This part.
-        known: Looks up which cases are finished now, and why others could not be done.
+        look_up: Tells which cases are finished now, and why others could not be done.
         cases: Of all parts.
         unusable: Why others are no cases.
         settings: Of the run.
         page: Makes the page.
     """
     while True:
-        finished, wrong = known()
+        finished, wrong = look_up()
         waiting = [case.case for case in cases if case.case not in finished and case.case not in wrong]
         wrong = dict(sorted({**wrong, **unusable}.items()))
         labels = model.labels
@@ -57,7 +57,7 @@ def write_lists(
         )
         content = _describe(model, run, settings) | {"problems": wrong, "not_predicted_yet": waiting}
         found.write(run.output, content, page)
-        if known()[0].keys() == finished.keys():  # no other part has gone on meanwhile
+        if look_up()[0].keys() == finished.keys():  # no other part has gone on meanwhile
             return found
 
 

@@ -154,9 +154,8 @@ def predict_folder(
         stack.callback(remove_unfinished, run.output, run.owner)
 
         def stream(todo: Sequence[InputCase]) -> Iterable[tuple[InputCase, Any]]:
-            wanted = {"maps": run.maps, "findings": findings, "postprocessing": run.postprocessing}
-            finish = partial(_finish, model, run, wanted, draw, maker)
-            return stack.enter_context(closing(_stream(model, network, run, ledger, todo, finish))) if todo else ()
+            steps = _Steps(model, run, findings, draw, maker)
+            return stack.enter_context(closing(_stream(steps, network, ledger, todo))) if todo else ()
 
         done, problems = run_cases(
             cases[run.part :: run.num_parts],
@@ -174,7 +173,7 @@ def predict_folder(
     for case, problem in problems.items():
         ledger.remember_problem(case, problem)
     unusable = {case: one_line(problem) for case, problem in unusable.items()}
-    found = write_lists(model, run, partial(_known, run, signed, cases), cases, unusable, settings, page)
+    found = write_lists(model, run, partial(_finished_now, run, signed, cases), cases, unusable, settings, page)
     problems = dict(sorted({**problems, **(unusable if run.part == 0 else {})}.items()))
     if not done:
         listed = "".join(f"\n  {one_line(case)}: {problem}" for case, problem in problems.items())
@@ -254,11 +253,11 @@ def _prepare(model: TrainedModel, run: ScanRun) -> None:
         (run.output / DECISION_FILE).unlink(missing_ok=True)
 
 
-def _sign(settings: dict[str, Any], case: InputCase, known: Any) -> dict[str, Any]:
+def _sign(settings: dict[str, Any], case: InputCase, earlier: Any) -> dict[str, Any]:
     """What a segmentation depends on: its images by content, and the settings."""
     files = {f"slice {i}" if case.orientation else path.name: path for i, path in enumerate(case.images)}
     files |= {"previous": case.previous} if case.previous else {}
-    return sign(files, {"computation": _COMPUTATION, "settings": settings}, known)
+    return sign(files, {"computation": _COMPUTATION, "settings": settings}, earlier)
 
 
 def _restore(case: InputCase, entry: dict[str, Any]) -> Written | None:
@@ -267,7 +266,7 @@ def _restore(case: InputCase, entry: dict[str, Any]) -> Written | None:
     return None
 
 
-def _known(
+def _finished_now(
     run: ScanRun, signed: Callable[[InputCase, Any], dict[str, Any]], cases: Sequence[InputCase]
 ) -> tuple[dict[str, FinishedCase], dict[str, str]]:
     """Of all parts what is finished, and why some could not be done."""
@@ -280,68 +279,57 @@ def _known(
     return finished, {case: problem for case, problem in ledger.problems.items() if case not in finished}
 
 
+@dataclass(frozen=True)
+class _Steps:
+    """What worker processes do with a scan before and after the networks; can be pickled."""
+
+    model: TrainedModel
+    run: ScanRun
+    findings: tuple[int, ...]
+    draw: Draw
+    maker: DicomMaker | None
+
+    def read(self, case: InputCase) -> PreprocessedCase | str:
+        """The scan as the networks take it, or a line that says what is wrong with it."""
+        return guarded(case.path, partial(read_and_preprocess, self.model, case, any_size=self.run.any_size))
+
+    def finish(self, item: tuple[InputCase, Any]) -> Written | str | None:
+        """Export, look, and write all files of a scan; what is no answer of the networks passes through."""
+        case, predicted = item
+        if not isinstance(predicted, PredictedLogits):
+            return predicted
+        return guarded(case.path, partial(self._write, case, predicted))
+
+    def _write(self, case: InputCase, predicted: PredictedLogits) -> Written:
+        model, run = self.model, self.run
+        wanted: dict[str, Any] = {"maps": run.maps, "findings": self.findings, "postprocessing": run.postprocessing}
+        reviewed = segment_case(model, predicted, **wanted)
+        finished = replace(self.draw(predicted.image, reviewed, model.opened.plans), findings=reviewed.findings)
+        probs: Any = None
+        if run.save_probabilities:  # the network's own, as nnUNetv2_predict saves them
+            probs = reviewed.case.probabilities.network.whole()
+        written = write_reviewed(model.opened, reviewed, run.output, probabilities=probs, owner=run.owner)
+        if self.maker is not None:
+            quality = model.quality.predict(reviewed.row) if model.quality else None
+            written += self.maker.write(reviewed, case.images, quality, run.output)
+        return finished, written
+
+
 def _stream(
-    model: TrainedModel,
-    network: dict[str, Any],
-    run: ScanRun,
-    ledger: Ledger,
-    todo: Sequence[InputCase],
-    finish: Callable[[tuple[InputCase, Any]], Any],
+    steps: _Steps, network: dict[str, Any], ledger: Ledger, todo: Sequence[InputCase]
 ) -> Generator[tuple[InputCase, Any], None, None]:
-    """Each case and what came of it, a line where something is wrong, None where its process died."""
-    items = _predicted(model, Network(model, **network), run, ledger, todo)
-    for (case, _), outcome in stream_through_workers(finish, items, run.export_processes, ahead=_EXPORTED_AHEAD):
+    """Each scan and what came of it, a line where something is wrong, None where its process died."""
+    run, networks = steps.run, Network(steps.model, **network)
+
+    def predicted() -> Iterator[tuple[InputCase, PredictedLogits | str | None]]:
+        processes = min(run.preprocessing_processes, len(todo))
+        for case, prepared in stream_through_workers(steps.read, todo, processes, ahead=_PREPROCESSED_AHEAD):
+            ledger.forget(case.case)
+            if isinstance(prepared, PreprocessedCase):
+                yield case, guarded(case.path, partial(networks.predict, prepared))
+            else:
+                yield case, prepared
+
+    finished = stream_through_workers(steps.finish, predicted(), run.export_processes, ahead=_EXPORTED_AHEAD)
+    for (case, _), outcome in finished:
         yield case, outcome
-
-
-def _predicted(
-    model: TrainedModel, network: Network, run: ScanRun, ledger: Ledger, todo: Sequence[InputCase]
-) -> Iterator[tuple[InputCase, PredictedLogits | str | None]]:
-    processes = min(run.preprocessing_processes, len(todo))
-    read = partial(_read, model, run.any_size)
-    for case, prepared in stream_through_workers(read, todo, processes, ahead=_PREPROCESSED_AHEAD):
-        ledger.forget(case.case)
-        if isinstance(prepared, PreprocessedCase):
-            yield case, guarded(case.path, partial(network.predict, prepared))
-        else:
-            yield case, prepared
-
-
-def _read(model: TrainedModel, any_size: bool, case: InputCase) -> PreprocessedCase | str:
-    return guarded(case.path, partial(read_and_preprocess, model, case, any_size=any_size))
-
-
-def _finish(
-    model: TrainedModel,
-    run: ScanRun,
-    wanted: dict[str, Any],
-    draw: Draw,
-    maker: DicomMaker | None,
-    item: tuple[InputCase, Any],
-) -> Written | str | None:
-    case, predicted = item
-    if not isinstance(predicted, PredictedLogits):
-        return predicted
-    return guarded(case.path, partial(_write, model, run, wanted, draw, maker, case, predicted))
-
-
-def _write(
-    model: TrainedModel,
-    run: ScanRun,
-    wanted: dict[str, Any],
-    draw: Draw,
-    maker: DicomMaker | None,
-    case: InputCase,
-    predicted: PredictedLogits,
-) -> Written:
-    """Export, look, and write all files of a case."""
-    reviewed = segment_case(model, predicted, **wanted)
-    finished = replace(draw(predicted.image, reviewed, model.opened.plans), findings=reviewed.findings)
-    probs: Any = None
-    if run.save_probabilities:  # the network's own, as nnUNetv2_predict saves them
-        probs = reviewed.case.probabilities.network.whole()
-    written = write_reviewed(model.opened, reviewed, run.output, probabilities=probs, owner=run.owner)
-    if maker is not None:
-        quality = model.quality.predict(reviewed.row) if model.quality else None
-        written += maker.write(reviewed, case.images, quality, run.output)
-    return finished, written
