@@ -12,7 +12,7 @@ from scipy import ndimage
 from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.cases.labels import Labels
-from nnunet_nacl.cases.probabilities import Box
+from nnunet_nacl.cases.probabilities import Box, common_box
 from nnunet_nacl.documents.finding_list import Finding, StructureFindings
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import encode
@@ -137,15 +137,12 @@ class _Components:
                 self.overlaps[component] = (*(self.overlaps[component] or ()), lesion)
 
     def add(self, where: Box, probs: np.ndarray, sums: _Sums) -> None:
-        if self.box is None:
+        shared = self.box and common_box(where, self.box)
+        if not shared:
             return
-        meets = [slice(max(w.start, b.start), min(w.stop, b.stop)) for w, b in zip(where, self.box)]
-        if any(part.start >= part.stop for part in meets):
-            return
-        labels = self.labels[tuple(slice(m.start - b.start, m.stop - b.start) for m, b in zip(meets, self.box))]
-        block = tuple(slice(m.start - w.start, m.stop - w.start) for m, w in zip(meets, where))
-        inside = labels > 0
-        number, p = labels[inside], probs[self.channel][block][inside]
+        block, own = shared
+        inside = self.labels[own] > 0
+        number, p = self.labels[own][inside], probs[self.channel][block][inside]
         sums.total += np.bincount(number, p, self.n + 1)
         np.maximum.at(sums.largest, number, p)
 

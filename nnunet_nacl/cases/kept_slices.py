@@ -71,7 +71,7 @@ def keep_slices(data: Case, valid: np.ndarray | None, axis: int, *, regions: boo
     index, values, size = [], [], 0
     for i in _worth_keeping(data.truth, valid, axis):
         where = tuple(slice(i, i + 1) if a == axis else slice(0, n) for a, n in enumerate(shape))
-        plane = confidence(data.probabilities.part(where), regions=regions, check_values=False)
+        plane = confidence(data.probabilities.in_box(where), regions=regions, check_values=False)
         small = np.rint(255 * plane.reshape(rest)).astype(np.uint8)
         size += len(zlib.compress(small.tobytes(), 1))
         if size > _MOST_BYTES:

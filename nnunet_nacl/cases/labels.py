@@ -22,7 +22,7 @@ class Labels:
         values: Label value of each class, or the tuple of label values of each region.
         regions: Whether the channels are sigmoid regions.
         ignore_label: Label of voxels without ground truth, or None.
-        known: All label values that may occur in the ground truth, the ignore label apart.
+        all_values: Label values that may occur in the ground truth, the ignore label apart.
         order: Label that each region paints with, in the order in which nnU-Net paints them; empty for classes.
     """
 
@@ -30,13 +30,18 @@ class Labels:
     values: tuple[int | tuple[int, ...], ...]
     regions: bool
     ignore_label: int | None
-    known: tuple[int, ...]
+    all_values: tuple[int, ...]
     order: tuple[int, ...] = ()
 
     @property
     def foreground(self) -> tuple[int, ...]:
         """Indices of the channels that are structures."""
         return tuple(range(0 if self.regions else 1, len(self.values)))
+
+    @property
+    def region_values(self) -> tuple[int | tuple[int, ...], ...] | None:
+        """The label values of each region; None for classes."""
+        return self.values if self.regions else None
 
     @property
     def listed(self) -> list[int | list[int]]:
@@ -81,7 +86,7 @@ class Labels:
             path: Its file, for the message.
             is_truth: Whether it is the ground truth, which alone may hold the ignore label.
         """
-        allowed = set(self.known)
+        allowed = set(self.all_values)
         if self.ignore_label is not None and is_truth:
             allowed.add(self.ignore_label)
         unknown = [str(value).removesuffix(".0") for value in np.unique(segmentation) if value not in allowed]
@@ -113,9 +118,9 @@ class Labels:
                 raise UserError(f"dataset.json of {source}: labels must be 0, 1, 2, ..., got {values}.")
         by_value = {_as_value(value): name for name, value in dataset_json["labels"].items()}
         names = tuple(by_value.get(value, str(value)) for value in values)
-        known = tuple(int(value) for value in manager.all_labels)
+        all_values = tuple(int(value) for value in manager.all_labels)
         order = tuple(int(label) for label in manager.regions_class_order) if manager.has_regions else ()
-        return cls(names, values, bool(manager.has_regions), manager.ignore_label, known, order)
+        return cls(names, values, bool(manager.has_regions), manager.ignore_label, all_values, order)
 
 
 def smallest_type(segmentation: np.ndarray) -> np.ndarray:

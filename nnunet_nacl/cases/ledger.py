@@ -35,8 +35,8 @@ def sign(
         files: By their name in the signature. Of an npz the checksum of its probabilities stands in its directory.
         settings: JSON values.
         earlier: A signature of before. A file that lies where it lay, with size and time unchanged, has the checksum
-            that stands there, and is not read; nor need a file exist that it knows. The probabilities of a case that was
-            measured when it was predicted never did: None stands for them.
+            that stands there, and is not read; nor need a file exist that it knows. The probabilities of a case that
+            was measured when it was predicted never did: None stands for them.
 
     Raises:
         OSError: A file cannot be read.

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.cases.probabilities import Box, Probabilities
+from nnunet_nacl.cases.probabilities import Box, Probabilities, common_box
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +83,7 @@ class ExportedLogits(Probabilities):
         """(C, *crop) view of the logits in the axis order of the reader."""
         return self.logits.transpose([0] + [axis + 1 for axis in self.transpose_backward])
 
-    def part(self, where: Box) -> np.ndarray:
+    def in_box(self, where: Box) -> np.ndarray:
         """(C, *block) contiguous float32: what nnU-Net would have saved with ``--npz``, in a box of the image.
 
         The number of threads of PyTorch decides about the last bit of its softmax.
@@ -91,11 +91,8 @@ class ExportedLogits(Probabilities):
         probs = np.zeros((len(self.logits), *(part.stop - part.start for part in where)), np.float32)
         if not self.label_manager.has_regions:
             probs[0] = 1
-        crop = self.crop
-        meets = [slice(max(w.start, c.start), min(w.stop, c.stop)) for w, c in zip(where, crop)]
-        if all(part.start < part.stop for part in meets):
-            source = tuple(slice(m.start - c.start, m.stop - c.start) for m, c in zip(meets, crop))
-            target = tuple(slice(m.start - w.start, m.stop - w.start) for m, w in zip(meets, where))
+        if shared := common_box(where, self.crop):
+            target, source = shared
             seen = np.ascontiguousarray(self.cropped_logits[(slice(None), *source)])
             probs[(slice(None), *target)] = self.label_manager.apply_inference_nonlin(seen).numpy()
         return probs

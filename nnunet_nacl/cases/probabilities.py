@@ -22,8 +22,8 @@ class Probabilities:
     """(C, *spatial) probabilities, C the K classes with the background, or the R regions.
 
     Axes are in the order of nnU-Net's reader. A source says what ``shape``, ``num_channels``, ``regions``, ``crop`` and
-    ``part`` are; the rest follows. This base is the source of a case without probabilities: what is asked of it raises
-    ValueError.
+    ``in_box`` are; the rest follows. This base is the source of a case without probabilities: what is asked of it
+    raises ValueError.
 
     Attributes:
         shape: Of the image.
@@ -45,13 +45,13 @@ class Probabilities:
         """As the network gave them, before any map."""
         return self
 
-    def part(self, where: Box) -> np.ndarray:
+    def in_box(self, where: Box) -> np.ndarray:
         """(C, *block) probabilities in a box of the image."""
         raise ValueError("the case has no probabilities.")
 
     def whole(self) -> np.ndarray:
         """(C, *spatial) probabilities, all of them in memory."""
-        return self.part(tuple(slice(0, n) for n in self.shape))
+        return self.in_box(tuple(slice(0, n) for n in self.shape))
 
     def blocks(self, max_bytes: int = _BLOCK_BYTES) -> Iterator[tuple[Box, np.ndarray]]:
         """Place in the image and (C, *block) probabilities of blocks that cover the image once.
@@ -60,17 +60,17 @@ class Probabilities:
             max_bytes: Size of a block; at least one layer of the image is given at a time.
         """
         for where in layers(self.shape, max(1, max_bytes // (4 * self.num_channels))):
-            yield where, self.part(where)
+            yield where, self.in_box(where)
 
     def inside(self) -> tuple[Box, np.ndarray]:
         """A box that holds all that the network saw, and the (C, *box) probabilities there, in memory at once."""
         box = self.crop or tuple(slice(0, n) for n in self.shape)
-        return box, self.part(box)
+        return box, self.in_box(box)
 
     def odds_blocks(self) -> Iterator[tuple[Box, Tensor]]:
         """Log-odds inside the crop: place in the image and (m, *block) float32, in the order of the voxels."""
         for where in self.crop_layers():
-            yield where, log_odds(self.part(where), self.regions).float()
+            yield where, log_odds(self.in_box(where), self.regions).float()
 
     def crop_layers(self) -> Iterator[Box]:
         """Boxes of whole layers that cover the crop once."""
@@ -106,7 +106,7 @@ class SavedProbabilities(Probabilities):
         """See :func:`~nnunet_nacl.calibration.calibration_map.network_box`."""
         return network_box(self.probs, self.regions)
 
-    def part(self, where: Box) -> np.ndarray:
+    def in_box(self, where: Box) -> np.ndarray:
         """A view of them."""
         return self.probs[(slice(None), *where)]
 
@@ -156,9 +156,9 @@ class CalibratedProbabilities(Probabilities):
         """That of the source."""
         return self.source.network
 
-    def part(self, where: Box) -> np.ndarray:
+    def in_box(self, where: Box) -> np.ndarray:
         """Calibrated inside the crop; as the source gives them outside."""
-        return self._calibrated(where, self.source.part(where))
+        return self._calibrated(where, self.source.in_box(where))
 
     def blocks(self, max_bytes: int = _BLOCK_BYTES) -> Iterator[tuple[Box, np.ndarray]]:
         """Those of the source."""
@@ -170,14 +170,20 @@ class CalibratedProbabilities(Probabilities):
         return where, self._calibrated(where, probs)
 
     def _calibrated(self, where: Box, probs: np.ndarray) -> np.ndarray:
-        crop = self.crop
-        if crop is None:
-            return self.map(probs, tuple(slice(0, 0) for _ in where))
-        meets = (
-            slice(max(w.start, c.start) - w.start, max(min(w.stop, c.stop), max(w.start, c.start)) - w.start)
-            for w, c in zip(where, crop)
-        )
-        return self.map(probs, tuple(meets))
+        shared = self.crop and common_box(where, self.crop)
+        return self.map(probs, shared[0] if shared else tuple(slice(0, 0) for _ in where))
+
+
+def common_box(one: Box, other: Box) -> tuple[Box, Box] | None:
+    """What two boxes share, counted from the corner of the one and of the other; None where they share nothing."""
+    ends = [(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(one, other)]
+    if any(start >= stop for start, stop in ends):
+        return None
+    first, second = (
+        tuple(slice(start - side.start, stop - side.start) for (start, stop), side in zip(ends, box))
+        for box in (one, other)
+    )
+    return first, second
 
 
 def layers(shape: tuple[int, ...], max_voxels: int) -> Iterator[Box]:

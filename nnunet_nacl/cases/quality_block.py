@@ -67,7 +67,7 @@ def count_quality(
         valid: (*block) False where the truth is ignored; None where nothing is.
         predicted: (*block) where the segmentation is no background, ignored voxels left out.
     """
-    overlap = count_expected(probs, segmentation, regions=labels.values if labels.regions else None, valid=valid)
+    overlap = count_expected(probs, segmentation, regions=labels.region_values, valid=valid)
     n = int(np.count_nonzero(predicted))
     means = foreground_uncertainty(probs, predicted, labels.channels_of(segmentation), regions=labels.regions)
     structures = probs[0 if labels.regions else 1 :]
@@ -105,7 +105,7 @@ def decided_quality(case: Case) -> dict[str, Any]:
     """
     labels, segmentation = case.labels, decide_case(case)[0]
     valid = None if labels.ignore_label is None else case.truth != labels.ignore_label
-    regions = labels.values if labels.regions else None
+    regions = labels.region_values
     sums = reduce(
         add,
         (
@@ -134,7 +134,7 @@ def sampled_quality(case: Case, sample: Sample, calibration: CalibrationMap) -> 
     """
     labels, weights, truth, voxels = case.labels, sample.weights, sample.truth(), sample.voxels()
     probs = calibration.to_probabilities(voxels.log_odds.double(), voxels.label)
-    regions = labels.values if labels.regions else None
+    regions = labels.region_values
     decision = decide(probs, regions=regions, region_labels=labels.order, weights=weights)
     chosen = voxels.label if regions is None else torch.from_numpy(labels.label_map(voxels.label.float().numpy()))
     table = None if regions is None else region_table(regions, int(chosen.max()) if len(chosen) else 0)

@@ -166,7 +166,7 @@ def make_row(
         largest: (C,) largest of them.
     """
     labels, size = case.labels, case.geometry.voxel_size
-    overlap = count_expected(probs, inside, regions=labels.values if labels.regions else None)
+    overlap = count_expected(probs, inside, regions=labels.region_values)
     means = foreground_uncertainty(probs, inside != 0, labels.channels_of(inside), regions=labels.regions)
     volumes = overlap.chosen[None] * size if members is None else members.volumes
     structures = []

@@ -85,8 +85,7 @@ def decide_case(case: Case, beta: float = 1.0) -> tuple[np.ndarray, Decision]:
     """
     box, probs = case.probabilities.inside()
     labels = case.labels
-    regions = labels.values if labels.regions else None
-    decision = decide(probs, regions=regions, region_labels=labels.order or None, beta=beta)
+    decision = decide(probs, regions=labels.region_values, region_labels=labels.order or None, beta=beta)
     segmentation = np.zeros(case.probabilities.shape, decision.segmentation.dtype)
     segmentation[box] = decision.segmentation
     return segmentation, decision

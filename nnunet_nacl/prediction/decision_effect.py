@@ -24,8 +24,7 @@ def describe_decision(predicted: Case, decided: Case, truth: np.ndarray | None, 
     labels, probs = predicted.labels, decided.probabilities.whole()
     valid = None if truth is None or labels.ignore_label is None else truth != labels.ignore_label
     both = predicted.segmentation, decided.segmentation
-    regions = labels.values if labels.regions else None
-    before, after = (count_expected(probs, one, regions=regions) for one in both)
+    before, after = (count_expected(probs, one, regions=labels.region_values) for one in both)
     structures = {}
     for i, channel in enumerate(labels.foreground):
         old, new = (labels.mask(one, channel) for one in both)

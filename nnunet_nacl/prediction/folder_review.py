@@ -107,7 +107,7 @@ class FolderReview:
                 segmentation, decision = decide_case(treated, self.treatment.beta)
                 treated = replace(treated, segmentation=segmentation)
                 decided = describe_decision(case, treated, self._truth(case), decision.rounds)
-            kind = np.uint16 if max(case.labels.known) > 255 else np.uint8
+            kind = np.uint16 if max(case.labels.all_values) > 255 else np.uint8
             treated = replace(treated, segmentation=treated.segmentation.astype(kind))
             reviewed = review_case(treated, members=members, maps=self.maps, findings=self.findings)
         except ValueError as error:

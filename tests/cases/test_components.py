@@ -52,7 +52,7 @@ class InBlocks(Probabilities):
     num_channels = property(lambda self: len(self.probs))
     crop = property(lambda self: tuple(slice(0, n) for n in self.shape))
 
-    def part(self, where):
+    def in_box(self, where):
         return self.probs[(slice(None), *where)]
 
     def blocks(self, max_bytes=200):
