@@ -114,8 +114,8 @@ class FolderReview:
             if isinstance(error, UserError):
                 raise
             raise UserError(f"{member.path}: {error}; predict this case again.") from None
-        finished = self.draw(self.first, reviewed) if self.draw else FinishedCase(reviewed.row)
-        finished = replace(finished, findings=reviewed.findings)
+        plain = FinishedCase(reviewed.row, findings=reviewed.findings)
+        finished = self.draw(self.first, reviewed) if self.draw else plain
         probs: Any = None
         if self.probabilities:
             untouched = self.treatment.map is None and len(self.members) == 1

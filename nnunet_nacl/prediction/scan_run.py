@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -304,7 +304,7 @@ class _Steps:
         model, run = self.model, self.run
         wanted: dict[str, Any] = {"maps": run.maps, "findings": self.findings, "postprocessing": run.postprocessing}
         reviewed = segment_case(model, predicted, **wanted)
-        finished = replace(self.draw(predicted.image, reviewed, model.opened.plans), findings=reviewed.findings)
+        finished = self.draw(predicted.image, reviewed, model.opened.plans)
         probs: Any = None
         if run.save_probabilities:  # the network's own, as nnUNetv2_predict saves them
             probs = reviewed.case.probabilities.network.whole()

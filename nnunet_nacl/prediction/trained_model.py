@@ -21,6 +21,7 @@ from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.cases.treatment import Treatment
 from nnunet_nacl.documents.map_file import (
     MAP_FILE,
+    MapRecord,
     check_networks,
     named_map,
     read_map,
@@ -51,8 +52,7 @@ class TrainedModel:
             rule, nnU-Net's labels are delivered.
         quality: What the map has learned about such segmentations; None if nothing is known.
         map_file: What documents say of the map; None if there is none.
-        inference: ``step_size`` and ``mirroring`` that the map was fitted with, as far as they are known.
-        advice: What another decision changed on the held-out cases; empty if that is not known.
+        record: What the map's file holds beside it; empty where there is none.
         training: What the training's images looked like.
         missing: What the user should know is missing, each with the remedy.
     """
@@ -67,8 +67,7 @@ class TrainedModel:
     treatment: Treatment
     quality: QualityOfMap | None
     map_file: dict[str, Any] | None
-    inference: dict[str, Any]
-    advice: str
+    record: MapRecord
     training: TrainingRange
     missing: tuple[str, ...]
 
@@ -110,16 +109,15 @@ class TrainedModel:
                 "not calibrated (no calibration_map.json): confidences are the network's own and no Dice is predicted. "
                 f"To have both: {_command(folder, configuration)}"
             )
-        treatment, quality, map_file, inference, advice = Treatment(beta=beta), None, None, {}, ""
+        treatment, quality, map_file, record = Treatment(beta=beta), None, None, MapRecord()
         if missing and calibration_map:
             raise UserError(f"-map {calibration_map}: {missing}")
         if not missing:
             try:
-                record = read_record(path)
-                check_networks(path, record, dict(zip(chosen, hashes)))
+                found = read_record(path)
+                check_networks(path, found, dict(zip(chosen, hashes)))
                 treatment = Treatment(read_map(path, structures_of(opened.labels), opened.labels.regions), beta)
-                map_file = named_map(path.resolve())
-                inference, advice = record.inference, record.advice
+                map_file, record = named_map(path.resolve()), found
                 quality, missing = _quality(opened, path, beta)
             except UserError as error:
                 if calibration_map:
@@ -129,7 +127,7 @@ class TrainedModel:
             raise UserError(f"{folder}: dataset.json has no channel_names; give nnU-Net's own file.")
         training = TrainingRange.find(folder, opened.plans, opened.num_channels)
         what = (folder, opened, configuration, contents[0]["trainer_name"], chosen, name, hashes, treatment)
-        model = cls(*what, quality, map_file, inference, advice, training, (missing,) if missing else ())
+        model = cls(*what, quality, map_file, record, training, (missing,) if missing else ())
         try:
             _ = model.grid_voxels(np.ones(3), np.ones(3)), model.previous_stage
         except Exception as error:  # nnU-Net raises anything from KeyError to AssertionError on damaged plans
@@ -142,7 +140,9 @@ class TrainedModel:
         if self.treatment.map is None:
             return []
         used = {"step_size": step_size, "mirroring": mirroring}
-        other = [f"{name} {value}, here {used[name]}" for name, value in self.inference.items() if used[name] != value]
+        other = [
+            f"{name} {value}, here {used[name]}" for name, value in self.record.inference.items() if used[name] != value
+        ]
         return [f"The calibration was fitted with {' and '.join(other)}: its numbers hold less."] if other else []
 
     @property

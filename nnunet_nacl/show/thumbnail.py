@@ -44,7 +44,8 @@ def draw_thumbnail(image: CompactImage, reviewed: ReviewedCase, plans: Mapping[s
     total, name = image.shape[axis], labels.names[reviewed.place.channel]
     number = f"{plane.name} slice {index[axis] + 1} of {total}".strip() + ", " if total > 1 else ""
     picture = base64.b64encode(png).decode()
-    return FinishedCase(reviewed.row, reviewed.differences, f"{number}at {name}", picture, (width, height))
+    seen = f"{number}at {name}", picture, (width, height)
+    return FinishedCase(reviewed.row, reviewed.differences, *seen, reviewed.findings)
 
 
 def draw_saved(folder: PredictionFolder, reviewed: ReviewedCase) -> FinishedCase:
@@ -57,5 +58,5 @@ def draw_saved(folder: PredictionFolder, reviewed: ReviewedCase) -> FinishedCase
     try:
         image = read_image(folder, reviewed.case.name, 0, reviewed.case.segmentation.shape)
     except UserError:
-        return FinishedCase(reviewed.row, reviewed.differences)
+        return FinishedCase(reviewed.row, reviewed.differences, findings=reviewed.findings)
     return draw_thumbnail(CompactImage(image[None]), reviewed, folder.plans)
