@@ -44,12 +44,13 @@ def validation_folders(
         UserError: A fold is not trained, was trained on every case, is calibrated already, or was predicted otherwise
             than the others: a map is fitted to predictions of one kind.
     """
-    chosen = trained_folds(model, checkpoint, folds)
-    if "all" in chosen:
+    asked = folds or trained_folds(model, checkpoint)
+    if "all" in asked:
         raise UserError(
             "fold all was trained on every case, its validation cases too: nothing is held out. Give trained folds "
             "(-f 0 1 2 3 4), or cases of your own (-i IMAGES -gt LABELS -d ... -c ...)."
         )
+    chosen = trained_folds(model, checkpoint, asked)
     check_original(model, chosen, checkpoint)  # before hours of prediction
     folders = {fold: _kept(model, fold) if checkpoint == FINAL else None for fold in chosen}
     lacking = {fold: _lacking(folder) for fold, folder in folders.items() if folder}
