@@ -121,7 +121,7 @@ class SavedProbabilities(Probabilities):
 
 @dataclass(frozen=True, eq=False)
 class CalibratedProbabilities(Probabilities):
-    """The probabilities of another source, through a calibration map.
+    """The probabilities of another source, through a calibration map; computed once where those are in memory.
 
     Attributes:
         source: As the network gave them.
@@ -156,18 +156,27 @@ class CalibratedProbabilities(Probabilities):
         """That of the source."""
         return self.source.network
 
+    @cached_property
+    def _kept(self) -> np.ndarray | None:
+        """(C, *spatial) all of them, which are asked for several times; None where not even the source has all."""
+        return self._calibrated(*self.source.inside()) if isinstance(self.source, SavedProbabilities) else None
+
     def in_box(self, where: Box) -> np.ndarray:
         """Calibrated inside the crop; as the source gives them outside."""
+        if self._kept is not None:
+            return self._kept[(slice(None), *where)]
         return self._calibrated(where, self.source.in_box(where))
 
     def blocks(self, max_bytes: int = _BLOCK_BYTES) -> Iterator[tuple[Box, np.ndarray]]:
         """Those of the source."""
+        if self._kept is not None:
+            return iter([self.inside()])
         return ((where, self._calibrated(where, probs)) for where, probs in self.source.blocks(max_bytes))
 
     def inside(self) -> tuple[Box, np.ndarray]:
         """That of the source."""
         where, probs = self.source.inside()
-        return where, self._calibrated(where, probs)
+        return where, self._calibrated(where, probs) if self._kept is None else self._kept
 
     def _calibrated(self, where: Box, probs: np.ndarray) -> np.ndarray:
         shared = self.crop and common_box(where, self.crop)
