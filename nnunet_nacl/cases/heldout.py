@@ -24,14 +24,13 @@ from nnunet_nacl.cases.sample_files import (
     sample_too,
 )
 from nnunet_nacl.cases.treatment import Treatment
-from nnunet_nacl.documents.document import read_document
+from nnunet_nacl.documents.document import FILE_NAME, read_document
 from nnunet_nacl.documents.results import MASKS, Evaluation, EvaluationSettings
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import can_write
 from nnunet_nacl.metrics.calibration_error import mask_metrics
 
 AFTER_FOLDER = "validation_calibrated"
-_DOCUMENT = "calibration.json"
 
 
 @dataclass
@@ -54,7 +53,7 @@ class HeldOut:
 
     def __post_init__(self) -> None:
         with contextlib.suppress(UserError):
-            self.settings = read_document(self.first.folder / _DOCUMENT).settings
+            self.settings = read_document(self.first.folder / FILE_NAME).settings
         for name, folder in self.folders.items():
             sampled = {path.stem for path in (folder.folder / SAMPLES_FOLDER).glob("*.sample")}
             found, problems = folder.cases(chill=True, known=sampled)
@@ -145,7 +144,7 @@ class HeldOut:
                 also = {"also": partial(sample_too, folder, self.settings)}
             if name:
                 writable = can_write(folder.folder if maps is None else folder.folder.parent)
-                target = place / _DOCUMENT if writable else None
+                target = place / FILE_NAME if writable else None
             results[name] = evaluate_folder(here, settings=self.settings, output=target, **options, **also)
         return merge(results)
 

@@ -90,8 +90,9 @@ def _write_scaled(write: Write, array: np.ndarray, path: Path, geometry: Geometr
         with open(plain, "r+b") as file:
             header.write_to(file)
         if plain != path:
-            with open(plain, "rb") as source, gzip.open(path, "wb", compresslevel=1) as target:
-                shutil.copyfileobj(source, target)
+            with open(plain, "rb") as source, open(path, "wb") as file:
+                with gzip.GzipFile("", "wb", 1, file, mtime=0) as target:  # the same bytes for the same map
+                    shutil.copyfileobj(source, target)
     finally:
         if plain != path:
             plain.unlink(missing_ok=True)

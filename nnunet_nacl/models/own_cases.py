@@ -11,6 +11,7 @@ import numpy as np
 
 from nnunet_nacl.calibration.last_slope import LastSlope, fit_last_slope, scaled
 from nnunet_nacl.cases.heldout import HeldOut
+from nnunet_nacl.documents.document import FILE_NAME
 from nnunet_nacl.documents.map_file import (
     MAP_FILE,
     check_networks,
@@ -71,7 +72,7 @@ class MapOfFolds:
             UserError: There are fewer than ``MIN_CASES``.
         """
         place = held_out.first.folder
-        before = held_out.evaluate(None, place / "calibration.json" if can_write(place) else None)
+        before = held_out.evaluate(None, place / FILE_NAME if can_write(place) else None)
         held_out.leave_out(before.problems)
         samples = samples_of(held_out)
         if len(samples) < MIN_CASES:

@@ -20,6 +20,7 @@ from nnunet_nacl.calibration.quality_report import QualityRows
 from nnunet_nacl.calibration.sampling import Sample
 from nnunet_nacl.cases.heldout import HeldOut, case_values
 from nnunet_nacl.cases.quality_block import DECIDED, quality_rows, rows_of_blocks
+from nnunet_nacl.documents.document import FILE_NAME
 from nnunet_nacl.documents.map_file import DICE_MEAN, map_to_json, structures_of
 from nnunet_nacl.documents.results import Evaluation
 from nnunet_nacl.errors import UserError
@@ -132,7 +133,7 @@ def calibrate(
 
     options = {"num_processes": num_processes, "progress": progress and "before"}
     place = held_out.first.folder
-    before = held_out.evaluate(None, place / "calibration.json" if can_write(place) else None, **options)
+    before = held_out.evaluate(None, place / FILE_NAME if can_write(place) else None, **options)
     held_out.leave_out(before.problems)
     samples = samples_of(held_out)
     cases, structures = list(held_out.files), structures_of(held_out.first.labels)
@@ -153,7 +154,7 @@ def calibrate(
     maps = {case: chosen.part_maps[part] for case, part in zip(cases, parts)}
     options |= {"progress": progress and "after"}
     if exact := held_out.complete:
-        document = None if output is None else output.parent / "calibrated" / "calibration.json"
+        document = None if output is None else output.parent / "calibrated" / FILE_NAME
         after = held_out.evaluate(maps, document, **options)
         held_out.problems |= after.problems  # the map has seen these cases, but what it does to them is not known
         known = {result.case: result for result in after.cases}
