@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from typing_extensions import NotRequired, TypedDict
 
 from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.companion_files import find_above, find_references, list_folder
@@ -21,19 +20,11 @@ from nnunet_nacl.cases.npz import RERUN, read_probabilities
 from nnunet_nacl.cases.probabilities import Probabilities, SavedProbabilities
 from nnunet_nacl.cases.treatment import Treatment
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.json_files import decode, read_dict
+from nnunet_nacl.json_files import read_dict
 
-
-class _Dataset(TypedDict):
-    labels: dict[str, Any]
-    file_ending: str
-    channel_names: NotRequired[dict[str, Any]]
-    modality: NotRequired[dict[str, Any]]
-
-
-class _Plans(TypedDict):
-    dataset_name: NotRequired[str]
-    image_reader_writer: NotRequired[str]
+_DATASET = {"labels": dict, "file_ending": str, "channel_names": dict, "modality": dict}
+_PLANS = {"dataset_name": str, "image_reader_writer": str}
+"""What is read of dataset.json and plans.json, and of what type it must be."""
 
 
 @dataclass(frozen=True)
@@ -117,8 +108,8 @@ class PredictionFolder:
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder; give the folder that holds the predictions.")
         check_name(folder)
-        dataset = _read_like(_Dataset, find_above(folder, "dataset.json", dataset_json, "-djfile"))
-        plan = _read_like(_Plans, find_above(folder, "plans.json", plans, "-pfile"))
+        dataset = _read_with(_DATASET, find_above(folder, "dataset.json", dataset_json, "-djfile"))
+        plan = _read_with(_PLANS, find_above(folder, "plans.json", plans, "-pfile"))
         ending = dataset["file_ending"]
         if len(ending) < 2 or not ending.startswith(".") or "/" in ending or ending == ".npz":
             raise UserError(f"dataset.json of {folder} has the file_ending {ending!r}; nnU-Net's is like '.nii.gz'.")
@@ -297,7 +288,15 @@ class PredictionFolder:
         return type(self.reader).__name__
 
 
-def _read_like(kind: Any, path: Path) -> dict[str, Any]:
+def _read_with(kinds: Mapping[str, type], path: Path) -> dict[str, Any]:
+    """A JSON object; UserError where one of these keys has another type, or one that nnU-Net needs is missing.
+
+    By hand, since the package that decodes other documents takes as long to load as a small folder to review.
+    """
     content = read_dict(path)
-    decode(kind, content, path)
+    for key in kinds.keys() & {"labels", "file_ending"} - content.keys():
+        raise UserError(f"{path}: it has no {key!r}; give nnU-Net's own file.")
+    for key, kind in kinds.items():
+        if not isinstance(content.get(key, kind()), kind):
+            raise UserError(f"{path}: {key} is {type(content[key]).__name__}; give nnU-Net's own file.")
     return content

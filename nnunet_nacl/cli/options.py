@@ -148,8 +148,6 @@ def number_of_processes(given: int | None) -> int:
     Raises:
         UserError: The value is below 1.
     """
-    from joblib import cpu_count
-
     from nnunet_nacl.errors import UserError
 
     if given is not None:
@@ -159,4 +157,6 @@ def number_of_processes(given: int | None) -> int:
     default = os.environ.get("nnUNet_def_n_proc", "")
     if default.isdecimal() and int(default):  # isdigit() takes "²", which int() does not
         return int(default)
+    from joblib import cpu_count  # which takes long to load
+
     return min(cpu_count(), 8)
