@@ -42,7 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
-    add = parser.add_argument  # dest: names of `nnunet_nacl.demo.options.resolve`
+    add = parser.add_argument  # dest: names of `nnunet_nacl.demo.options.DemoSettings`
     where = "everything goes there, nnU-Net's three folders too (default: ./%(default)s)"
     add("-o", dest="folder", metavar="FOLDER", default=DEFAULT_FOLDER, help=where)
     data = "a task in the format of the Medical Segmentation Decathlon, in a folder named TaskNN_Name"
@@ -66,10 +66,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the demo; exit status 130 if interrupted."""
-    from nnunet_nacl.demo.options import resolve
+    from nnunet_nacl.demo.options import DemoSettings
     from nnunet_nacl.demo.steps import run_demo
 
-    settings = resolve(
+    settings = DemoSettings(
         **{name: value for name, value in vars(args).items() if name not in ("subcommand", "run", "argv")}
     )
     try:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.registration.grammar import PREFIX, Variant, format_name, parse
@@ -20,78 +22,68 @@ DEFAULT_TRAINERS = (STOCK, f"{PREFIX}CE", f"{PREFIX}NACL")
 SCHEDULES = {"virtual brains": (20, 100), "cpu": (40, 50), "gpu": (50, 100)}
 
 
-@dataclass(frozen=True)
+@dataclass
 class DemoSettings:
-    """Options of the demo, resolved.
+    """Options of the demo; what was not given is filled in.
 
     Attributes:
         folder: Where everything goes.
         data: Decathlon task folder of the user's, if any.
         download: Name of the Decathlon task to download, if any.
-        trainers: Full trainer names, with their schedules.
+        trainers: Trainer names; they get the schedule where they have none.
         configuration: Configuration given by the user; None for the device's default.
-        folds: Folds to train.
-        device: `cpu`, `cuda` or `mps`.
+        folds: Folds to train, 0 to 4 or all.
+        device: `cpu`, `cuda` or `mps`; by default the GPU if there is one.
+        epochs, iterations: Of the schedule; the defaults suit device and data.
+        adam: Whether it has Adam as in the NACL paper, else nnU-Net's SGD.
+        parallel: Trainings at the same time; by default as many as keep the cores busy, one on a GPU.
         cores: CPU cores that may be used.
-        parallel: Trainings at the same time.
-    """
-
-    folder: Path
-    data: Path | None
-    download: str | None
-    trainers: tuple[str, ...]
-    configuration: str | None
-    folds: tuple[str, ...]
-    device: str
-    cores: int
-    parallel: int
-
-
-def resolve(
-    folder: str | os.PathLike = DEFAULT_FOLDER,
-    data: str | os.PathLike | None = None,
-    download: str | None = None,
-    trainers: tuple[str, ...] = DEFAULT_TRAINERS,
-    configuration: str | None = None,
-    folds: tuple[str, ...] = ("0",),
-    device: str | None = None,
-    epochs: int | None = None,
-    iterations: int | None = None,
-    adam: bool = True,
-    parallel: int | None = None,
-) -> DemoSettings:
-    """Fills in what was not given.
 
     Raises:
         UserError: If options contradict each other or a name is not a trainer's.
     """
-    import torch
 
-    if data is not None and download is not None:
-        raise UserError("give either --data or --download, not both")
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    folds = _unique(folds)
-    for fold in folds:
-        if fold not in ("0", "1", "2", "3", "4", "all"):
-            raise UserError(f"-f takes the folds 0 to 4 or all, received {fold!r}")
-    virtual = data is None and download is None
-    default = SCHEDULES["gpu" if device != "cpu" else "virtual brains" if virtual else "cpu"]
-    given = (default[0] if epochs is None else epochs, default[1] if iterations is None else iterations)
-    trainers = _unique([with_schedule(name, Schedule(*given, adam)) for name in trainers])
-    for name in trainers:
-        try:
-            check_known(name)
-        except UserError as error:
-            raise UserError(f"-tr {error}") from error
-    cores = available_cores()
-    count = len(trainers) * len(folds)
-    if parallel is None:
-        parallel = busy_cores(count, cores) if device == "cpu" else 1
-    if parallel < 1:
-        raise UserError(f"-np must be at least 1, received {parallel}")
-    task = None if data is None else Path(data)
-    place, parallel = Path(os.path.abspath(folder)), min(parallel, count)
-    return DemoSettings(place, task, download, trainers, configuration, folds, device, cores, parallel)
+    folder: Path = Path(DEFAULT_FOLDER)
+    data: Path | None = None
+    download: str | None = None
+    trainers: Sequence[str] = DEFAULT_TRAINERS
+    configuration: str | None = None
+    folds: Sequence[str] = ("0",)
+    device: str = ""
+    epochs: int | None = None
+    iterations: int | None = None
+    adam: bool = True
+    parallel: Any = None
+    cores: int = field(default_factory=lambda: available_cores())
+
+    def __post_init__(self) -> None:
+        import torch
+
+        if self.data is not None and self.download is not None:
+            raise UserError("give either --data or --download, not both")
+        self.folder, self.data = Path(os.path.abspath(self.folder)), self.data and Path(self.data)
+        self.device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.folds = _unique(self.folds)
+        for fold in self.folds:
+            if fold not in ("0", "1", "2", "3", "4", "all"):
+                raise UserError(f"-f takes the folds 0 to 4 or all, received {fold!r}")
+        virtual = self.data is None and self.download is None
+        usual = SCHEDULES["gpu" if self.device != "cpu" else "virtual brains" if virtual else "cpu"]
+        self.epochs = usual[0] if self.epochs is None else self.epochs
+        self.iterations = usual[1] if self.iterations is None else self.iterations
+        schedule = Schedule(self.epochs, self.iterations, self.adam)
+        self.trainers = _unique([with_schedule(name, schedule) for name in self.trainers])
+        for name in self.trainers:
+            try:
+                check_known(name)
+            except UserError as error:
+                raise UserError(f"-tr {error}") from error
+        count = len(self.trainers) * len(self.folds)
+        if self.parallel is None:
+            self.parallel = busy_cores(count, self.cores) if self.device == "cpu" else 1
+        if self.parallel < 1:
+            raise UserError(f"-np must be at least 1, received {self.parallel}")
+        self.parallel = min(self.parallel, count)
 
 
 def busy_cores(count: int, cores: int) -> int:

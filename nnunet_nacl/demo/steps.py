@@ -41,7 +41,7 @@ def run_demo(settings: DemoSettings, show_progress: bool = True) -> Path:
     """Runs what is missing, then `nnunet_nacl compare` and `nnunet_nacl review`.
 
     Args:
-        settings: See `nnunet_nacl.demo.options.resolve`.
+        settings: See `nnunet_nacl.demo.options.DemoSettings`.
         show_progress: Whether to draw the progress bar; what is done is printed in any case.
 
     Returns:

@@ -181,7 +181,7 @@ def write_figure(
 
 def _fit(axes: Axes, width: float) -> None:
     """Break the texts of a panel, and put as many numbers below it as have room."""
-    room = width + (0.9 if axes.name == "polar" else 0.1)  # beside a circle there is room
+    room = width + (0.7 if axes.name == "polar" else 0.1)  # beside a circle there is room
     texts: tuple[Any, ...] = (axes.title, cast(Any, axes)._left_title, axes.xaxis.label)
     for text in texts:
         text.set_text(wrap(text.get_text(), room, text.get_fontsize(), text.get_fontweight()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nnunet_nacl.demo import options as module
-from nnunet_nacl.demo.options import available_cores, resolve
+from nnunet_nacl.demo.options import DemoSettings, available_cores
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.registration.health import Check
 
@@ -25,7 +25,7 @@ def test_no_core_is_idle_at_the_end(count, cores, expected):
 
 
 def test_without_a_gpu_trainings_share_the_cores():
-    settings = resolve()
+    settings = DemoSettings()
     epochs, iterations = module.SCHEDULES["virtual brains"]
     assert (settings.device, settings.parallel, settings.folds) == ("cpu", 3, ("0",))
     assert settings.trainers == tuple(
@@ -34,21 +34,21 @@ def test_without_a_gpu_trainings_share_the_cores():
 
 
 def test_other_data_train_longer():
-    assert resolve(data="Task04_Hippocampus").trainers[2] == "nnUNetTrainerNACL_40epochs_50iters_adam"
-    assert resolve(download="Task04_Hippocampus").trainers[2] == "nnUNetTrainerNACL_40epochs_50iters_adam"
+    assert DemoSettings(data="Task04_Hippocampus").trainers[2] == "nnUNetTrainerNACL_40epochs_50iters_adam"
+    assert DemoSettings(download="Task04_Hippocampus").trainers[2] == "nnUNetTrainerNACL_40epochs_50iters_adam"
 
 
 def test_a_gpu_is_used_for_one_training_at_a_time(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    settings = resolve()
+    settings = DemoSettings()
     epochs, iterations = module.SCHEDULES["gpu"]
     assert (settings.device, settings.parallel) == ("cuda", 1)
     assert settings.trainers[1] == f"nnUNetTrainerCE_{epochs}epochs_{iterations}iters_adam"
-    assert resolve(device="cpu").device == "cpu"
+    assert DemoSettings(device="cpu").device == "cpu"
 
 
 def test_what_is_given_is_taken():
-    settings = resolve(
+    settings = DemoSettings(
         trainers=("nnUNetTrainerNACL", "nnUNetTrainerNACL"),
         folds=("1", "0", "1"),
         epochs=3,
@@ -75,18 +75,18 @@ def test_what_is_given_is_taken():
 )
 def test_bad_options_are_errors_that_name_them(options, message):
     with pytest.raises(UserError, match=message):
-        resolve(**options)
+        DemoSettings(**options)
 
 
 def test_without_nnunet_the_error_says_what_to_do(monkeypatch):
     missing = Check("FAIL", "nnU-Net", "not installed", "install it")
     monkeypatch.setattr("nnunet_nacl.registration.health.check_nnunet", lambda: (missing, None))
     with pytest.raises(UserError, match="nnU-Net: not installed; install it"):
-        resolve(trainers=["nnUNetTrainerUnknown"])
+        DemoSettings(trainers=["nnUNetTrainerUnknown"])
 
 
 def test_a_trainer_of_nnunets_own_is_known():
-    assert resolve(trainers=("nnUNetTrainer_5epochs",)).trainers == ("nnUNetTrainer_5epochs",)
+    assert DemoSettings(trainers=("nnUNetTrainer_5epochs",)).trainers == ("nnUNetTrainer_5epochs",)
 
 
 def test_there_is_a_core():
