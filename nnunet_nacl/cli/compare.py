@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,14 +70,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     several: dict[str, Any] = {"nargs": "+", "action": "extend"}
     entries = several | {"dest": "entries", "default": []}  # in one list, which keeps the order of both
     model, path = "[LABEL=]NAME or [LABEL=]MODEL_FOLDER", "[LABEL=]FOLDER or [LABEL=]FILE"
-    add("-tr", metavar="TRAINER", type=partial(_with_flag, "-tr"), **entries, help=model)
-    add(
-        "-i",
-        metavar="PATH",
-        type=partial(_with_flag, "-i"),
-        **entries,
-        help=f"{path}; the first entry is the reference",
-    )
+    add("-tr", metavar="TRAINER", type=lambda text: ("-tr", text), **entries, help=model)
+    first = f"{path}; the first entry is the reference"
+    add("-i", metavar="PATH", type=lambda text: ("-i", text), **entries, help=first)
     add("-d", metavar="DATASET", **several, help="data sets, names or numbers; for -i alone it is not needed")
     add("-c", metavar="CONFIGURATION", help="2d, 3d_fullres, ... (of all data sets); needed with -tr")
     add("-p", metavar="PLANS", default="nnUNetPlans", help="default: %(default)s")
@@ -114,10 +108,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--no_gallery", action="store_true", help="leave the cases and their images out of the page")
     add("--no_page", action="store_true", help="make no page")
     add_processes(parser, "cases measured at the same time")
-
-
-def _with_flag(flag: str, text: str) -> tuple[str, str]:
-    return flag, text
 
 
 def run(args: argparse.Namespace) -> int:

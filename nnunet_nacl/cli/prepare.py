@@ -77,8 +77,7 @@ def run(args: argparse.Namespace) -> int:
     if prepared.problems:
         report_problems("prepare", prepared.problems)
         return 1
-    split = prepared.split
-    for part, patients in (("training", split.training), ("validation", split.validation), ("test", split.test)):
+    for part, patients in prepared.split.items():
         print(f"{part + ':':<12}{len(patients):>4} patients, {prepared.cases[part]} cases")
     print(f"images:     {'as distributed' if args.native else challenge.preparation}")
     if prepared.kept:

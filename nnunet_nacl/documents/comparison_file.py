@@ -44,8 +44,6 @@ def remove_temporaries(folder: Path) -> None:
     """Remove what killed runs left in an output folder: unfinished tables, figures and pages."""
     for place in (folder, folder / TABLES, folder / FIGURES):
         remove_leftovers(place)
-    for path in (folder / FIGURES).glob(".*.tmp"):
-        path.unlink(missing_ok=True)
 
 
 def write_comparison(document: dict[str, Any], folder: Path) -> Path:

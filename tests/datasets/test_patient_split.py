@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nnunet_nacl.datasets.challenges import CHALLENGES
-from nnunet_nacl.datasets.prepared_folder import proportional_sizes, split_patients
+from nnunet_nacl.datasets.patient_split import proportional_sizes, split_patients
 from nnunet_nacl.errors import UserError
 
 SIZES = st.tuples(*[st.integers(1, 300)] * 3)
@@ -26,7 +26,7 @@ def test_each_part_has_its_share_to_within_one_patient_unless_that_is_none(total
 def test_everyone_is_in_one_part_whatever_the_order(numbers, sizes, seed, random) -> None:
     names = sorted(f"patient{number}" for number in numbers)
     split = split_patients(random.sample(names, len(names)), sizes, seed)
-    assert sorted((*split.training, *split.validation, *split.test)) == names
+    assert sorted(name for part in split.values() for name in part) == names
     assert split == split_patients(names, sizes, seed)
 
 
