@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from nnunet_nacl.cases.held_out_presence import CONSTANT, HeldOutPresence
-from nnunet_nacl.show.text_table import Cell, Table, aligned, number
+from nnunet_nacl.show.text_table import Cell, Table, aligned, number, texts_of
 
 if TYPE_CHECKING:  # it loads pandas, which `evaluate` does without
     from nnunet_nacl.comparison.comparison import Comparison
@@ -35,8 +35,7 @@ def presence_text(found: HeldOutPresence, *, every_kind: bool = False) -> str:
     rows = _rows(found, every_kind)
     lines = []
     if rows:
-        texts = [[cell.text if isinstance(cell, Cell) else cell for cell in row] for row in rows]
-        lines = [*aligned([_header(), *texts], indent=""), f"alarms: {_ALARMS}"]
+        lines = [*aligned([_header(), *texts_of(rows)], indent=""), f"alarms: {_ALARMS}"]
     nothing = [f"{found.names[key]} ({why})" for key, why in found.why_not.items()]
     return "\n".join([*lines, *([f"nothing is said of {'; '.join(nothing)}"] if nothing else [])])
 

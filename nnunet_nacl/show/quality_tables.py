@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from nnunet_nacl.calibration.quality_report import FOLDS, ORDERS, Coverage, QualityReport, QualityRows, quality_report
-from nnunet_nacl.show.text_table import Cell, Table, aligned, mark, number
+from nnunet_nacl.show.text_table import Cell, Table, aligned, mark, number, texts_of
 
 if TYPE_CHECKING:  # it loads pandas, which `evaluate` does without
     from nnunet_nacl.comparison.comparison import Comparison
@@ -81,12 +81,10 @@ def quality_text(rows: QualityRows, threshold: float | Sequence[float]) -> str:
     """
     reports = {"": quality_report(rows, threshold)}
     lines = ["quality as promised by the probabilities (MAE: mean absolute difference to the true Dice)"]
-    header, [row] = _quality(reports)
-    lines += [
-        f"  {name:<22} {cell.text if isinstance(cell, Cell) else cell}" for name, cell in zip(header[1:], row[1:])
-    ]
+    header, rows_of_one = _quality(reports)
+    lines += [f"  {name:<22} {text}" for name, text in list(zip(header, *texts_of(rows_of_one)))[1:]]
     header, found = _workload(reports)
-    plain = [header[1:], *([cell.text if isinstance(cell, Cell) else cell for cell in row[1:]] for row in found)]
+    plain = [row[1:] for row in (header, *texts_of(found))]
     return "\n".join([*lines, "bad cases found by looking at some, in an order:", *aligned(plain, indent="  ")])
 
 

@@ -59,24 +59,30 @@ class Table:
         starts = [i > 0 and first[i] != first[i - 1] for i in range(len(first))]
         return [part for line, start in zip(lines, starts) for part in ([between, line] if start else [line])]
 
-    def texts(
-        self, escape: Callable[[str], str] = str, best: str = "{}", second: str = "{}", plain: str = "{}"
-    ) -> list[list[str]]:
-        """The rows as shown.
 
-        Args:
-            escape: Of each text.
-            best: Format of the best numbers.
-            second: Of the second-best ones.
-            plain: Of all other numbers.
-        """
+def texts_of(
+    rows: Sequence[Sequence[Cell | str]],
+    escape: Callable[[str], str] = str,
+    best: str = "{}",
+    second: str = "{}",
+    plain: str = "{}",
+) -> list[list[str]]:
+    """Rows as shown.
 
-        def show(cell: Cell | str) -> str:
-            if isinstance(cell, str):
-                return escape(cell)
-            return (best if cell.best else second if cell.second else plain).format(escape(cell.text))
+    Args:
+        rows: Texts and numbers.
+        escape: Of each text.
+        best: Format of the best numbers.
+        second: Of the second-best ones.
+        plain: Of all other numbers.
+    """
 
-        return [[show(cell) for cell in row] for row in self.rows]
+    def show(cell: Cell | str) -> str:
+        if isinstance(cell, str):
+            return escape(cell)
+        return (best if cell.best else second if cell.second else plain).format(escape(cell.text))
+
+    return [[show(cell) for cell in row] for row in rows]
 
 
 def mark(
@@ -136,7 +142,7 @@ def terminal_text(table: Table) -> str:
     room = "  " if marks else ""
     header = [name + room if right else name for name, right in zip(table.columns, table.numeric)]
     left = [i for i, right in enumerate(table.numeric) if not right]
-    head, *lines = aligned([header, *table.texts(str, "{} *", "{} +", "{}" + room)], left)
+    head, *lines = aligned([header, *texts_of(table.rows, str, "{} *", "{} +", "{}" + room)], left)
     title = f"{table.title}   (* best, + second)" if marks else table.title
     return "\n".join([title, head, *table.grouped(lines, "")])
 
@@ -155,7 +161,7 @@ def csv_text(table: Table, notes: Sequence[str] = ()) -> str:
 def markdown_text(table: Table, notes: Sequence[str] = ()) -> str:
     """Best bold, second underlined by ``<u>``; the caption and the notes below."""
     rows = [[escape_markdown(name) for name in table.columns], ["---:" if right else ":---" for right in table.numeric]]
-    rows += table.texts(escape_markdown, "**{}**", "<u>{}</u>")
+    rows += texts_of(table.rows, escape_markdown, "**{}**", "<u>{}</u>")
     body = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     below = [escape_markdown(table.caption), *(f"**Note:** {escape_markdown(note)}" for note in notes)]
     return "\n\n".join([f"## {escape_markdown(table.title)}", body, *below]) + "\n"
@@ -177,7 +183,7 @@ def latex_text(table: Table, notes: Sequence[str] = ()) -> str:
     """
     caption = " ".join(escape_latex(text) for text in (table.caption, *notes))
     label = f"tab:{re.sub('[^A-Za-z0-9]+', '-', table.id)}"
-    texts = table.texts(_latex_cell, r"\textbf{{{}}}", r"\underline{{{}}}")
+    texts = texts_of(table.rows, _latex_cell, r"\textbf{{{}}}", r"\underline{{{}}}")
     head, *rows = (" & ".join(row) + r" \\" for row in [[escape_latex(column) for column in table.columns], *texts])
     header, rows = [r"\toprule", head, r"\midrule"], table.grouped(rows, r"\midrule")
     columns = "".join("r" if right else "l" for right in table.numeric)
@@ -198,7 +204,7 @@ def latex_text(table: Table, notes: Sequence[str] = ()) -> str:
         packages = "booktabs"
         lines = [rf"\begin{{tabular}}{{{columns}}}", *header, *rows, r"\bottomrule", r"\end{tabular}"]
         # about, in ten-point type: five points a character, twelve between columns
-        if sum(5 * max(map(len, column)) + 12 for column in zip(table.columns, *table.texts())) > _TEXT_WIDTH:
+        if sum(5 * max(map(len, column)) + 12 for column in zip(table.columns, *texts_of(table.rows))) > _TEXT_WIDTH:
             packages, lines = "booktabs,graphicx", [r"\resizebox{\textwidth}{!}{%", *lines, "}"]
         above = [r"\begin{table}", r"\centering", rf"\caption{{{caption}}}", rf"\label{{{label}}}"]
         lines = [*above, *lines, r"\end{table}"]
