@@ -157,6 +157,12 @@ class Variant:
     )
 
     @property
+    def spelled(self) -> list[tuple[Token, Any]]:
+        """The tokens of its name with their values: what is set, and is no default."""
+        values = [(token, getattr(self, token.field)) for token in TOKENS]
+        return [(t, v) for t, v in values if v is not None and v is not False and v != t.defaults.get(self.method)]
+
+    @property
     def meaning(self) -> str:
         """What its loss is, in words."""
         text = METHODS[self.method].meaning

@@ -10,7 +10,7 @@ from itertools import chain, count
 from pathlib import Path
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.registration.grammar import PREFIX, TOKENS, Variant, parse
+from nnunet_nacl.registration.grammar import PREFIX, Variant, parse
 
 STOCK_LABEL = "Dice + CE (stock)"
 TREATMENTS = ("calibrated", "decided")
@@ -166,10 +166,7 @@ def short_labels(trainers: Sequence[str]) -> list[str]:
 def _tokens(variant: Variant) -> dict[str, str]:
     """How each token that a name spells out is shown: ``lambda0p2`` as ``lambda=0.2``."""
     result = {}
-    for token in TOKENS:
-        value = getattr(variant, token.field)
-        if value is None or value is False or value == token.defaults.get(variant.method):
-            continue
+    for token, value in variant.spelled:
         if isinstance(value, (str, bool)):
             shown = value if isinstance(value, str) else token.form
         elif token.field == "train_percent":

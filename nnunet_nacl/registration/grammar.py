@@ -98,10 +98,7 @@ def format_name(variant: Variant) -> str:
 
 def _spell(variant: Variant) -> str:
     parts = [f"{PREFIX}{'Dice' if variant.dice else ''}{variant.method}"]
-    for token in TOKENS:
-        value = getattr(variant, token.field)
-        if value is None or value is False or value == token.defaults.get(variant.method):
-            continue
+    for token, value in variant.spelled:
         if value is True or isinstance(value, str):
             parts.append(value if isinstance(value, str) else token.form)
         else:
