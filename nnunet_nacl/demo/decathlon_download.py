@@ -41,7 +41,7 @@ _CHUNK_BYTES = 1 << 20
 _TIMEOUT_S = 60.0  # longest wait for an answer
 
 
-def download_task(task: str, folder: Path, *, show_progress: bool = True) -> Path:
+def download_task(task: str, folder: Path) -> Path:
     """Downloads and unpacks one Decathlon task, unless it is there already.
 
     What an interrupted download has left is continued. The archive is unpacked only if its MD5 is right, and removed
@@ -50,7 +50,6 @@ def download_task(task: str, folder: Path, *, show_progress: bool = True) -> Pat
     Args:
         task: Name of the task, such as `Task04_Hippocampus`.
         folder: Where the task's folder is to be.
-        show_progress: Whether to draw a bar.
 
     Returns:
         The task's folder.
@@ -69,16 +68,16 @@ def download_task(task: str, folder: Path, *, show_progress: bool = True) -> Pat
     base_url = (os.environ.get(BASE_URL_VARIABLE) or BASE_URL).rstrip("/")
     folder.mkdir(parents=True, exist_ok=True)
     archive = folder / f"{task}.tar.part"
-    _fetch_checked(f"{base_url}/{task}.tar", archive, MD5[task], show_progress)
+    _fetch_checked(f"{base_url}/{task}.tar", archive, MD5[task])
     _unpack(archive, target)
     archive.unlink()
     return target
 
 
-def _fetch_checked(url: str, archive: Path, md5: str, show_progress: bool) -> None:
+def _fetch_checked(url: str, archive: Path, md5: str) -> None:
     # What an earlier run has left may be of another version, or damaged: then once more from the start.
     for _ in range(2 if archive.is_file() and archive.stat().st_size > 0 else 1):
-        _fetch(url, archive, show_progress)
+        _fetch(url, archive)
         received = checksum(archive, hashlib.md5(usedforsecurity=False))
         if received == md5:
             return
@@ -89,7 +88,7 @@ def _fetch_checked(url: str, archive: Path, md5: str, show_progress: bool) -> No
     )
 
 
-def _fetch(url: str, archive: Path, show_progress: bool) -> None:
+def _fetch(url: str, archive: Path) -> None:
     """Fetches url into archive, continuing what is there if the server can."""
     have = archive.stat().st_size if archive.is_file() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
@@ -100,7 +99,7 @@ def _fetch(url: str, archive: Path, show_progress: bool) -> None:
             length = response.headers.get("Content-Length")
             total = have + int(length) if length is not None else None
             units = {"unit": "B", "unit_scale": True, "unit_divisor": 1024, "desc": archive.name.removesuffix(".part")}
-            bar = tqdm(total=total, initial=have, disable=not show_progress, **units)
+            bar = tqdm(total=total, initial=have, **units)
             with open(archive, "ab" if have else "wb") as file, bar:
                 while chunk := response.read(_CHUNK_BYTES):
                     file.write(chunk)

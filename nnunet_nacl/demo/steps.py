@@ -37,12 +37,11 @@ _VIRTUAL_BRAINS_BATCH = 4
 _FEW_SCANS = 10  # more are not predicted in passing
 
 
-def run_demo(settings: DemoSettings, show_progress: bool = True) -> Path:
+def run_demo(settings: DemoSettings) -> Path:
     """Runs what is missing, then `nnunet_nacl compare` and `nnunet_nacl review`.
 
     Args:
         settings: See `nnunet_nacl.demo.options.DemoSettings`.
-        show_progress: Whether to draw the progress bar; what is done is printed in any case.
 
     Returns:
         The folder of the comparison.
@@ -52,16 +51,15 @@ def run_demo(settings: DemoSettings, show_progress: bool = True) -> Path:
     """
     taken = f"another demo is running in {settings.folder}; wait for it, or give another folder with -o"
     with locked(settings.folder / ".lock", taken) as inherited:
-        return _Demo(settings, inherited, show_progress).run()
+        return _Demo(settings, inherited).run()
 
 
 class _Demo:
     """One run: the plan of what to do, and its steps in order."""
 
-    def __init__(self, settings: DemoSettings, inherited: list[int], show_progress: bool):
+    def __init__(self, settings: DemoSettings, inherited: list[int]):
         self.settings = settings
         self.inherited = inherited
-        self.show_progress = show_progress
         self.folder = settings.folder
         self.virtual = settings.data is None and settings.download is None
         self.on_cpu = settings.device == "cpu"
@@ -83,13 +81,13 @@ class _Demo:
         data.mkdir(exist_ok=True)
         if settings.download is not None:
             print(f"Downloading {settings.download} from the Medical Segmentation Decathlon's public mirror")
-            download_task(settings.download, data, show_progress=self.show_progress)
+            download_task(settings.download, data)
         folder = settings.data or data / (settings.download or TASK_NAME)
         task = None if self.virtual and not folder.exists() else read_task(folder)
         self._introduce(folder)
         if task is None:
             write_line(f"Making {sum(_SUBJECTS)} virtual brains in {folder}")
-            task = read_task(write_virtual_brains(folder, *_SUBJECTS, progress=self.show_progress))
+            task = read_task(write_virtual_brains(folder, *_SUBJECTS))
         self._plan(task)
         self._preprocess()
         self._train()
@@ -155,7 +153,7 @@ class _Demo:
                     todo[job] = TrainingProgress(model.trainer, self._log(job), trained)
         total, done = (sum(getattr(one, what) for one in todo.values()) for what in ("epochs", "epochs_done"))
         look = {"unit": "epoch", "smoothing": 0, "miniters": 0, "leave": False, "dynamic_ncols": True}
-        look |= {"mininterval": 0.5 if sys.stderr.isatty() else 30.0, "disable": not (self.show_progress and todo)}
+        look |= {"mininterval": 0.5 if sys.stderr.isatty() else 30.0, "disable": not todo}
         with tqdm(total=total, initial=done, **look) as bar:  # earlier runs say nothing of the speed
             for start in range(0, len(todo), self.settings.parallel):
                 wave = list(todo)[start : start + self.settings.parallel]

@@ -66,7 +66,6 @@ def write_virtual_brains(
     template: Template | None = None,
     shape: tuple[int, int, int] = SHAPE,
     spacing_mm: float = SPACING_MM,
-    progress: bool = False,
 ) -> Path:
     """Writes virtual subjects in the Decathlon's format; the folder appears when it is complete.
 
@@ -78,7 +77,6 @@ def write_virtual_brains(
         template: Default: nilearn's ICBM152 template.
         shape: Grid of a subject in voxels (x, y, z).
         spacing_mm: Edge length of a voxel.
-        progress: Show a progress bar on stderr.
 
     Returns:
         The folder.
@@ -99,7 +97,7 @@ def write_virtual_brains(
     for kind in ("Tr", "Ts"):
         for part in ("images", "labels", "probabilities"):
             (unfinished / f"{part}{kind}").mkdir(parents=True)
-    for kind, number in tqdm(cases, unit="brain", leave=False, disable=not progress):
+    for kind, number in tqdm(cases, unit="brain", leave=False):
         name = f"brain_{number + 1:03d}"
         subject = make_subject(template, np.random.default_rng([seed, number]), shape, spacing_mm)
         _write_subject(unfinished, kind, name, subject)

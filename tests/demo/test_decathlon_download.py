@@ -102,7 +102,7 @@ def server(monkeypatch):
 def fetch(server, tmp_path, monkeypatch):
     def run(published=None):
         monkeypatch.setitem(MD5, TASK, published or md5(server.content))
-        return download_task(TASK, tmp_path, show_progress=False)
+        return download_task(TASK, tmp_path)
 
     return run
 
@@ -175,13 +175,13 @@ def test_offline_says_so_and_what_to_do(tmp_path, monkeypatch):
         free.bind(("127.0.0.1", 0))
         monkeypatch.setenv(BASE_URL_VARIABLE, f"http://127.0.0.1:{free.getsockname()[1]}")
     with pytest.raises(UserError, match=r"offline.*--data"):
-        download_task(TASK, tmp_path, show_progress=False)
+        download_task(TASK, tmp_path)
 
 
 def test_an_unknown_host_says_so(tmp_path, monkeypatch):
     monkeypatch.setenv(BASE_URL_VARIABLE, "http://mirror.invalid")
     with pytest.raises(UserError, match="offline"):
-        download_task(TASK, tmp_path, show_progress=False)
+        download_task(TASK, tmp_path)
 
 
 def test_an_unknown_task_lists_the_ten(tmp_path):

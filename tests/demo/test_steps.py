@@ -153,7 +153,7 @@ def nnunet(monkeypatch):
 def demo(tmp_path, monkeypatch, nnunet):
     """Runs the demo with stand-ins for data and evaluation."""
 
-    def write(folder, num_training, num_test, progress):
+    def write(folder, num_training, num_test):
         for part in ("imagesTr", "labelsTr", "imagesTs", "probabilitiesTr"):
             (folder / part).mkdir(parents=True)
         for i in range(num_training):
@@ -166,7 +166,7 @@ def demo(tmp_path, monkeypatch, nnunet):
 
     monkeypatch.setattr(module, "write_virtual_brains", write)
 
-    def run(show_progress=False, **changes):
+    def run(**changes):
         options = {
             "folder": tmp_path / "demo",
             "data": None,
@@ -179,7 +179,7 @@ def demo(tmp_path, monkeypatch, nnunet):
             "parallel": 2,
             **changes,
         }
-        return module.run_demo(DemoSettings(**options), show_progress)
+        return module.run_demo(DemoSettings(**options))
 
     return run
 
@@ -201,7 +201,7 @@ def test_the_stock_commands_run_in_order(demo, nnunet, capsys):
 
 
 def test_one_bar_counts_the_epochs_of_all_trainings(demo, nnunet, capsys):
-    demo(show_progress=True)
+    demo()
     assert " 0/6 " in capsys.readouterr().err  # two epochs of three trainers
 
 
