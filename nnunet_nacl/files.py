@@ -132,6 +132,9 @@ def _format(value: Any, indent: str) -> str:
         lines = (f"{inner}{json.dumps(str(key))}: {_format(item, inner)}" for key, item in value.items())
         return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
     if isinstance(value, (list, tuple)) and value:
+        if not any(isinstance(item, (dict, list, tuple)) for item in value):
+            with contextlib.suppress(ValueError):  # NaN
+                return json.dumps(value, allow_nan=False)
         if any(isinstance(item, dict) for item in value):
             return "[\n" + ",\n".join(inner + _format(item, inner) for item in value) + f"\n{indent}]"
         return "[" + ", ".join(_format(item, inner) for item in value) + "]"

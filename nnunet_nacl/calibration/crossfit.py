@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -113,7 +114,8 @@ def cross_fit(
                 shown = [voxels for voxels, use in zip(cases, keep) if use]
                 near = last.get(part) or found.get(None)
                 start = near.map if near else None
-                found[part] = fit(shown, form, start=start, groups=patients[keep].tolist(), ridge=ridge)
+                options: dict[str, Any] = {"groups": patients[keep].tolist(), "with_errors": part is None}
+                found[part] = fit(shown, form, start=start, ridge=ridge, **options)
                 if form not in AFFINE_FORMS:
                     poorer = fits["shift", RIDGE][part]
                     found[part] = found[part].with_rows_of(poorer, _thin(shown, patients[keep]), shown)

@@ -126,6 +126,7 @@ def fit(
     start: CalibrationMap | None = None,
     groups: Sequence[Hashable] | None = None,
     ridge: float = RIDGE,
+    with_errors: bool = True,
 ) -> Fit:
     """Fit one map, every case weighing the same.
 
@@ -137,6 +138,7 @@ def fit(
         start: Where it begins; one that is near saves steps.
         groups: Group of each case (a patient), for the standard errors; None: each its own.
         ridge: See :data:`RIDGE`; it pulls towards the identity.
+        with_errors: Estimate the standard errors, which takes as long as a step; else they are NaN.
 
     Raises:
         ValueError: The form is unknown, or there is no case.
@@ -173,10 +175,13 @@ def fit(
     else:
         raise ValueError(f"the fit did not settle in {_MOST_STEPS} steps; check the probabilities.")
     slopes, offsets = free.tables(point)
-    single = np.array([case_terms(one, slopes, offsets, curvature=False).gradient.ravel() for one in cases])
-    bread = free.matrix @ np.linalg.inv(hessian)
-    covariance = covariance_of_mean(single @ free.matrix, groups)
-    errors = free.split(np.sqrt(np.einsum("ij,jk,ik->i", bread, covariance, bread)).reshape(len(offsets), -1))
+    variances = np.full(len(free.matrix), np.nan)
+    if with_errors:
+        single = np.array([case_terms(one, slopes, offsets, curvature=False).gradient.ravel() for one in cases])
+        bread = free.matrix @ np.linalg.inv(hessian)
+        covariance = covariance_of_mean(single @ free.matrix, groups)
+        variances = np.einsum("ij,jk,ik->i", bread, covariance, bread)
+    errors = free.split(np.sqrt(variances).reshape(len(offsets), -1))
     rows = slice(0, 1 if form in AFFINE_FORMS else None)
     found = CalibrationMap(slopes[rows], offsets[rows], regions)
     return Fit(found, case_loss(pooled, slopes, offsets), (errors[0][rows], errors[1][rows]))
