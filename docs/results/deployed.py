@@ -10,7 +10,8 @@ their segmentations must be those of the predictions, voxel by voxel.
 
 Writes into the folder VALUES, one row each, the network and the case first:
 
-    cases.csv       orders of the review list; NLL at further slopes on top of the map
+    cases.csv       ECE, NLL and Brier score, as trained and calibrated; orders of the review list; NLL at further
+                    slopes on top of the map
     structures.csv  expected and predicted Dice and volume with intervals, presence, and what is true
     labels.csv      Dice, HD95 and volume of nnU-Net's labels, and of those decided for Dice and for F2
     findings.csv    connected components: probability that they are real, what they overlap
@@ -44,10 +45,17 @@ from nnunet_nacl.documents.map_file import MAP_FILE, read_map, read_record, stru
 from nnunet_nacl.documents.results import CaseResult, Evaluation
 from nnunet_nacl.files import write_atomically
 from nnunet_nacl.json_files import decode
+from nnunet_nacl.metrics.calibration_error import brier, ece, nll
 
 SLOPES = np.arange(0.7, 1.301, 0.05).round(2)
 RULES = {"nnU-Net": None, "Dice": 1.0, "F2": 2.0}
 FURTHER = "further slopes"
+SCORES = {
+    "ECE predicted": lambda stats: ece(stats["predicted"]),
+    "NLL all": lambda stats: nll(stats["all"]),
+    "Brier all": lambda stats: brier(stats["all"]),
+}
+"""Of a case, by its sums."""
 
 
 def further_slopes(case: Case) -> dict[str, list[float]]:
@@ -200,7 +208,12 @@ def tables_of(one: Measured, names: Mapping[str, str], learned: Mapping[str, Lea
             "confidence": rows.confidence[i],
             "unusual volume": unusual[i],
         }
-        yield "cases", first | orders | {f"NLL at {s:g}": nll for s, nll in zip(SLOPES, result.blocks[FURTHER])}
+        scores = {f"{name} as trained": score(one.before[i].stats) for name, score in SCORES.items()}
+        scores |= {name: score(result.stats) for name, score in SCORES.items()}
+        yield (
+            "cases",
+            first | scores | orders | {f"NLL at {s:g}": nll for s, nll in zip(SLOPES, result.blocks[FURTHER])},
+        )
 
 
 def main() -> None:

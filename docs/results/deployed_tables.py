@@ -1,7 +1,9 @@
 """Tables of models as they are deployed, from the values that deployed.py and map_forms.py measured.
 
 Each takes the folders of some models, study/DATASET/deployed_LOSS, which hold `folds/` (validation cases, each by the
-network and the map that have not seen it) and `outer/` (cases in no fold). Intervals are 95 %, by drawing patients.
+network and the map that have not seen it) and `outer/` (cases in no fold). `losses` compares models of one data set
+with the first, on what all have; `shifts` takes folders study/DATASET/shift/CONDITION of deployed_shift.sh. Intervals
+are 95 %, by drawing patients.
 """
 
 from __future__ import annotations
@@ -13,13 +15,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from study_tables import GROUPS, table
+from study_tables import GROUPS, labels_of, table
 
 from nnunet_nacl.calibration.quality_report import workload
 from nnunet_nacl.cases.held_out_presence import alarms_by_sensitivity
 from nnunet_nacl.documents.patient_groups import read_groups
 from nnunet_nacl.metrics.detection import auroc, binary_brier
 
+STUDY = Path(__file__).resolve().parent / "study"
 DRAWS = 1000
 SETS = {
     "folds": ("folds", "fold_", "folds"),
@@ -48,10 +51,14 @@ ORDERS = {
 SHARES = (0.1, 0.2, 0.3)
 
 
+def _dataset(path: Path) -> str:
+    return path.relative_to(STUDY).parts[0]
+
+
 @cache
 def _read(path: Path) -> pd.DataFrame:
     found = pd.read_csv(path, dtype={"case": str, "network": str, "overlaps": str})
-    dataset = path.parents[2].name
+    dataset = _dataset(path)
     return found.assign(patient=found["case"].map(read_groups(GROUPS.get(dataset), sorted(found["case"].unique()))))
 
 
@@ -241,6 +248,62 @@ def needed(folders: Sequence[Path]) -> str:
     return table(["patients", *map(str, sizes)], lines)
 
 
+def _mean(column: str) -> Callable[[pd.DataFrame], float]:
+    return lambda rows: float(rows[column].mean())
+
+
+def losses(folders: Sequence[Path]) -> str:
+    """What a loss changes, as trained and with its own map: Dice, and NLL against the first loss with its map.
+
+    Averages of networks are compared where all have as many folds, else their single networks.
+    """
+    lines, labels_shown = [], labels_of([folder.name.removeprefix("deployed_") for folder in folders])
+    all_folds = {frozenset(rows_of(folder, "folds", "cases")["network"]) for folder in folders}
+    for kind in ("folds", "average" if len(all_folds) == 1 else "single"):
+        tables = []
+        for folder in folders:
+            dice = rows_of(folder, kind, "structures").groupby(["network", "case"])["Dice"].mean()
+            tables.append(rows_of(folder, kind, "cases").set_index(["network", "case"]).assign(Dice=dice))
+        shared = tables[0].index[[all(place in one.index for one in tables) for place in tables[0].index]]
+        first = tables[0].loc[shared]
+        networks = len(set(shared.get_level_values("network")))
+        lines.append([f"**{SETS[kind][2]}**: {networks} network{'s' * (networks > 1)}, {len(shared)} values"])
+        lines[-1] += [""] * 6
+        for i, (label, values) in enumerate(zip(labels_shown, tables)):
+            own = values.loc[shared]
+            own = own.assign(dice_change=own["Dice"] - first["Dice"])
+            for score in ("NLL all as trained", "NLL all"):
+                own[f"{score} change"] = own[score] - first["NLL all"]
+            lines.append([label, f"{own['Dice'].mean():.3f}"])
+            lines[-1].append("" if i == 0 else interval(own, _mean("dice_change"), 3, "+"))
+            lines[-1] += [f"{own[f'ECE predicted{when}'].mean():.3f}" for when in (" as trained", "")]
+            lines[-1].append(interval(own, _mean("NLL all as trained change"), 4, "+"))
+            lines[-1].append("" if i == 0 else interval(own, _mean("NLL all change"), 4, "+"))
+    header = ["loss", "Dice", "change", "ECE predicted as trained", "with its map"]
+    return table([*header, "NLL all as trained, to the first with its map", "with its map"], lines)
+
+
+def shifts(folders: Sequence[Path]) -> str:
+    """Calibration, promises and the list on other images than the map was learned from."""
+    lines = []
+    for folder in folders:
+        cases, structures = (_read(folder / f"{name}.csv") for name in ("cases", "structures"))
+        dice, volume = structures.dropna(subset=["Dice", "Dice low"]), structures.dropna(subset=["volume low"])
+        lines.append([f"{_dataset(folder).partition('_')[2]}, {folder.name.replace('_', ' ')}", f"{len(cases)}"])
+        lines[-1].append(f"{structures['Dice'].mean():.3f}")
+        for score, digits in (("ECE predicted", 3), ("NLL all", 4)):
+            lines[-1] += [f"{cases[f'{score}{when}'].mean():.{digits}f}" for when in (" as trained", "")]
+        lines[-1].append(f"{(dice['predicted Dice'] - dice['Dice']).abs().mean():.3f}")
+        for rows, name, true in ((dice, "Dice", "Dice"), (volume, "volume", "true volume")):
+            lines[-1].append(f"{rows[true].between(rows[f'{name} low'], rows[f'{name} high']).mean():.2f}")
+        lowest = structures.groupby("case")["Dice"].min()
+        order = np.corrcoef(cases["expected Dice"].rank(), cases["case"].map(lowest).rank())[0, 1]
+        lines[-1].append(f"{order:.2f}")
+    header = ["images", "cases", "Dice", "ECE predicted as trained", "with the map", "NLL all as trained"]
+    last = ["with the map", "predicted Dice off by", "Dice inside", "volume inside", "list, Spearman's rho"]
+    return table([*header, *last], lines)
+
+
 TABLES: dict[str, Callable[[Sequence[Path]], str]] = {
-    one.__name__: one for one in (promises, presence, findings, orders, labels, slopes, needed)
+    one.__name__: one for one in (promises, presence, findings, orders, labels, slopes, needed, losses, shifts)
 }
