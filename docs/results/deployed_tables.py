@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from crossed import crossed_mean
 from study_tables import GROUPS, labels_of, table
 
 from nnunet_nacl.calibration.quality_report import workload
@@ -283,6 +284,24 @@ def losses(folders: Sequence[Path]) -> str:
     return table([*header, "NLL all as trained, to the first with its map", "with its map"], lines)
 
 
+def changes(folders: Sequence[Path]) -> str:
+    """What the map changes on cases in no fold. Single networks: intervals over patients and trainings (crossed)."""
+    lines = []
+    for folder in folders:
+        for kind in ("single", "average"):
+            cases, structures = (rows_of(folder, kind, name) for name in ("cases", "structures"))
+            networks = len(set(cases["network"]))
+            lines.append([f"{_dataset(folder).partition('_')[2]}, {SETS[kind][2]} ({networks})"])
+            for score in ("NLL all", "Brier all", "ECE predicted"):
+                change = cases.assign(change=cases[score] - cases[f"{score} as trained"])
+                wide = change.pivot_table("change", "network", "patient")
+                found = crossed_mean(wide.to_numpy())
+                digits = 3 if score.startswith("ECE") else 4
+                numbers = (f"{value:+.{digits}f}" for value in (found.mean, found.low, found.high))
+                lines[-1].append("{} [{}, {}]".format(*numbers))
+    return table(["", "NLL all", "Brier all", "ECE predicted"], lines)
+
+
 def shifts(folders: Sequence[Path]) -> str:
     """Calibration, promises and the list on other images than the map was learned from."""
     lines = []
@@ -305,5 +324,5 @@ def shifts(folders: Sequence[Path]) -> str:
 
 
 TABLES: dict[str, Callable[[Sequence[Path]], str]] = {
-    one.__name__: one for one in (promises, presence, findings, orders, labels, slopes, needed, losses, shifts)
+    one.__name__: one for one in (promises, presence, findings, orders, labels, slopes, needed, changes, losses, shifts)
 }
