@@ -7,12 +7,16 @@ Writes into FOLDER, from the values that deployed.py and map_forms.py measured, 
     deployed_forms.png     what each form of the map changes in NLL over the image, averages of five networks
     deployed_promises.png  Dice as predicted, with its interval, against the true one
     deployed_list.png      share of the bad scans that are found when looking at the first of the list
+    deployed_labels.png    what labels that are decided for Dice or F2 change in Dice
+    deployed_losses.png    with --losses, models of one data set: Dice and NLL against the first with its map
+    deployed_shifts.png    with --shifts, folders of deployed_shift.sh: NLL, and the intervals that hold
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import matplotlib
@@ -20,7 +24,19 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
-from deployed_tables import BAD, ORDERS, SETS, draws_of, listed, rows_of
+from deployed_tables import (
+    BAD,
+    NON_INFERIOR,
+    ORDERS,
+    SETS,
+    SHOWN,
+    case_dice,
+    compared,
+    draws_of,
+    listed,
+    rows_of,
+    shifted,
+)
 from map_forms import AS_TRAINED
 
 from nnunet_nacl.calibration.quality_report import workload
@@ -38,24 +54,29 @@ def _panels(rows: int, folders: list[Path], height: float):
     return figure, axes
 
 
+def _ranges(axis, rows: Mapping[str, tuple[float, float, float]]) -> None:
+    """A line for each name: a value and its interval."""
+    for i, (middle, low, high) in enumerate(rows.values()):
+        axis.plot([low, high], [i, i], color=GREY, linewidth=1.6)
+        axis.plot([middle], [i], "o", color=INK)
+    axis.set_yticks(range(len(rows)), list(rows))
+    axis.set_ylim(len(rows) - 0.5, -0.5)
+    axis.axvline(0, color=GREY, linewidth=0.8)
+    axis.grid(axis="x")
+
+
 def forms(folders: list[Path], path: Path) -> None:
     """Relative change of the mean NLL, with intervals over patients."""
     figure, axes = _panels(1, folders, 2.9)
     for axis, folder in zip(axes[0], folders):
         values = rows_of(folder, "average", "forms")
         wide = values.pivot_table("NLL all", ["patient", "case"], "form", sort=False)
-        for i, form in enumerate(name for name in wide if name != AS_TRAINED):
+        rows = {}
+        for form in (name for name in wide if name != AS_TRAINED):
             both = wide[[form, AS_TRAINED]].reset_index("patient")
-            middle, low, high = (
-                100 * x for x in draws_of(both, lambda own, form=form: own[form].mean() / own[AS_TRAINED].mean() - 1)
-            )
-            axis.plot([low, high], [i, i], color=GREY, linewidth=1.6)
-            axis.plot([middle], [i], "o", color=INK)
-        names = [name for name in wide if name != AS_TRAINED]
-        axis.set_yticks(range(len(names)), names)
-        axis.invert_yaxis()
-        axis.axvline(0, color=GREY, linewidth=0.8)
-        axis.grid(axis="x")
+            found = draws_of(both, lambda own, form=form: own[form].mean() / own[AS_TRAINED].mean() - 1)
+            rows[form] = tuple(100 * x for x in found)
+        _ranges(axis, rows)
         axis.set_title(_name(folder))
         axis.set_xlabel("NLL over the image, change in %")
     save_figure(figure, path)
@@ -109,17 +130,83 @@ def lists(folders: list[Path], path: Path) -> None:
     save_figure(figure, path)
 
 
+def decided(folders: list[Path], path: Path) -> None:
+    """Change of a case's mean Dice, with intervals over patients."""
+    figure, axes = _panels(1, folders, 2.3)
+    for axis, folder in zip(axes[0], folders):
+        found = {}
+        for kind in SHOWN:
+            wide = case_dice(rows_of(folder, kind, "labels"))
+            for rule in (name for name in ("Dice", "F2") if name in wide):
+                change = wide.assign(change=wide[rule] - wide["nnU-Net"])
+                found[f"{SETS[kind][2]}: {rule}"] = draws_of(change, lambda own: own["change"].mean())
+        _ranges(axis, found)
+        axis.set_title(_name(folder))
+        axis.set_xlabel("Dice, change to nnU-Net's labels")
+    save_figure(figure, path)
+
+
+def losses(folders: list[Path], path: Path) -> None:
+    """Dice and NLL of each loss less those of the first with its map, validation cases of folds above."""
+    sets = list(compared(folders))
+    figure, axes = plt.subplots(len(sets), 2, figsize=(8.4, 2.6 * len(sets)), squeeze=False, layout="constrained")
+    for (title, found), (dice, nll) in zip(sets, axes):
+        _ranges(dice, {label: draws_of(own, lambda one: one["Dice change"].mean()) for label, own in found[1:]})
+        dice.axvline(-NON_INFERIOR, color=INK, linewidth=0.8, linestyle=":")
+        dice.set_xlabel(f"Dice, change (dotted: margin of {NON_INFERIOR})")
+        rows = {}
+        for i, (label, own) in enumerate(found):
+            for column, when in (("NLL change as trained", "as trained"), ("NLL change", "with its map")):
+                if i or when == "as trained":
+                    rows[f"{label}, {when}"] = draws_of(own, lambda one, column=column: one[column].mean())
+        _ranges(nll, rows)
+        nll.set_xlabel(f"NLL over the image, to {found[0][0]} with its map")
+        dice.set_title(title, fontsize=8, loc="left")
+    save_figure(figure, path)
+
+
+def shifts(folders: list[Path], path: Path) -> None:
+    """NLL as trained and with the map, and shares of true Dice and volumes inside intervals of a nominal 90 %."""
+    found = shifted(folders)
+    figure, axes = plt.subplots(1, 2, figsize=(8.4, 0.34 * len(found) + 1.2), sharey=True, layout="constrained")
+    places = np.arange(len(found))
+    looks = {"as trained": ("NLL all as trained", "o", GREY), "with the map": ("NLL all", "s", INK)}
+    for name, (column, marker, colour) in looks.items():
+        axes[0].plot(found[column], places, marker, color=colour, label=name)
+    axes[0].set_xlabel("NLL over the image")
+    for name, (marker, colour) in {"Dice": ("o", INK), "volume": ("s", GREY)}.items():
+        axes[1].plot(found[f"{name} inside"], places, marker, color=colour, label=name)
+    axes[1].axvline(0.9, color=GREY, linewidth=0.8)
+    axes[1].set(xlim=(-0.03, 1.03), xlabel="share inside intervals of 90 %")
+    axes[0].set_yticks(places, found["images"])
+    axes[0].set_ylim(len(found) - 0.5, -0.5)
+    for axis in axes:
+        axis.grid(axis="x")
+        axis.legend(frameon=False, fontsize=7)
+    save_figure(figure, path)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path)
     parser.add_argument("folders", type=Path, nargs="+")
+    parser.add_argument("--losses", type=Path, nargs="+", metavar="FOLDER", help="study/DATASET/deployed_LOSS")
+    parser.add_argument("--shifts", type=Path, nargs="+", metavar="FOLDER", help="study/DATASET/shift/CONDITION")
     arguments = parser.parse_args()
-    folders = [folder.resolve() for folder in arguments.folders]
+    folders, of_losses, of_shifts = (
+        [folder.resolve() for folder in given or ()]
+        for given in (arguments.folders, arguments.losses, arguments.shifts)
+    )
     arguments.output.mkdir(parents=True, exist_ok=True)
     with figure_settings():
         forms(folders, arguments.output / "deployed_forms.png")
         promises(folders, arguments.output / "deployed_promises.png")
         lists(folders, arguments.output / "deployed_list.png")
+        decided(folders, arguments.output / "deployed_labels.png")
+        if of_losses:
+            losses(of_losses, arguments.output / "deployed_losses.png")
+        if of_shifts:
+            shifts(of_shifts, arguments.output / "deployed_shifts.png")
 
 
 if __name__ == "__main__":

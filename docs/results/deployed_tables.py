@@ -41,6 +41,9 @@ BAD = {"Dataset004_Hippocampus": 0.8, "Dataset027_ACDC": 0.8, "Dataset028_EMIDEC
 NOT_JUDGED = ("no-reflow",)
 """Structures that make no scan bad: these networks hardly ever find them."""
 
+NON_INFERIOR = 0.005
+"""A loss keeps the Dice of another where it loses less; named before any was trained at this length."""
+
 ORDERS = {
     "expected Dice (the list)": ("expected Dice", -1),
     "entropy": ("entropy", 1),
@@ -49,6 +52,7 @@ ORDERS = {
     "unusual volume": ("unusual volume", 1),
 }
 """Order of the review list: column, and its sign where high values come first."""
+SHIFTED = ("ECE predicted", "NLL all")
 SHARES = (0.1, 0.2, 0.3)
 
 
@@ -191,12 +195,17 @@ def orders(folders: Sequence[Path]) -> str:
     return table(["bad scans found when looking at", *(f"{x:.0%}".replace("%", " %") for x in SHARES), "AUROC"], lines)
 
 
+def case_dice(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean Dice of each case by the rule of its labels; a structure that was invented has none once it is gone."""
+    keys = ["network", "case", "patient", "labels"]
+    return rows.groupby(keys)["Dice"].mean().unstack().reset_index("patient")
+
+
 def labels(folders: Sequence[Path]) -> str:
     """What a decision changes: Dice, HD95, structures that are missed or invented."""
     lines = []
     for title, _, _, rows in _each(folders, "labels"):
-        # of a case the mean over its structures: one that was invented has no Dice once it is gone
-        wide = rows.groupby(["network", "case", "patient", "labels"])["Dice"].mean().unstack().reset_index("patient")
+        wide = case_dice(rows)
         for rule, own in rows.groupby("labels", sort=False):
             there, found = own["true volume"] > 0, own["volume"] > 0
             change = (
@@ -253,33 +262,44 @@ def _mean(column: str) -> Callable[[pd.DataFrame], float]:
     return lambda rows: float(rows[column].mean())
 
 
-def losses(folders: Sequence[Path]) -> str:
-    """What a loss changes, as trained and with its own map: Dice, and NLL against the first loss with its map.
+def compared(folders: Sequence[Path]) -> Iterator[tuple[str, list[tuple[str, pd.DataFrame]]]]:
+    """Models of one data set on what all have, folds first: the title of a set, and each loss with its values.
 
-    Averages of networks are compared where all have as many folds, else their single networks.
+    Averages of networks are compared where all have as many folds, else their single networks. The values have Dice
+    and NLL less those of the first loss: `Dice change` of nnU-Net's labels, and `NLL change as trained` and `NLL
+    change`, with the own map, to the first loss with its map.
     """
-    lines, labels_shown = [], labels_of([folder.name.removeprefix("deployed_") for folder in folders])
+    labels_shown = labels_of([folder.name.removeprefix("deployed_") for folder in folders])
     all_folds = {frozenset(rows_of(folder, "folds", "cases")["network"]) for folder in folders}
     for kind in ("folds", "average" if len(all_folds) == 1 else "single"):
-        tables = []
+        measured = []
         for folder in folders:
             dice = rows_of(folder, kind, "structures").groupby(["network", "case"])["Dice"].mean()
-            tables.append(rows_of(folder, kind, "cases").set_index(["network", "case"]).assign(Dice=dice))
-        shared = tables[0].index[[all(place in one.index for one in tables) for place in tables[0].index]]
-        first = tables[0].loc[shared]
-        networks = len(set(shared.get_level_values("network")))
-        lines.append([f"**{SETS[kind][2]}**: {networks} network{'s' * (networks > 1)}, {len(shared)} values"])
-        lines[-1] += [""] * 6
-        for i, (label, values) in enumerate(zip(labels_shown, tables)):
+            measured.append(rows_of(folder, kind, "cases").set_index(["network", "case"]).assign(Dice=dice))
+        places = measured[0].index
+        shared = places[[all(place in one.index for one in measured) for place in places]]
+        first = measured[0].loc[shared]
+        found = []
+        for label, values in zip(labels_shown, measured):
             own = values.loc[shared]
-            own = own.assign(dice_change=own["Dice"] - first["Dice"])
-            for score in ("NLL all as trained", "NLL all"):
-                own[f"{score} change"] = own[score] - first["NLL all"]
+            change = {"Dice change": own["Dice"] - first["Dice"]}
+            change |= {f"NLL change{when}": own[f"NLL all{when}"] - first["NLL all"] for when in (" as trained", "")}
+            found.append((label, own.assign(**change)))
+        networks = len(set(shared.get_level_values("network")))
+        yield f"{SETS[kind][2]}: {networks} network{'s' * (networks > 1)}, {len(shared)} predictions", found
+
+
+def losses(folders: Sequence[Path]) -> str:
+    """What a loss changes, as trained and with its own map: Dice, and NLL against the first loss with its map."""
+    lines = []
+    for title, found in compared(folders):
+        lines.append([f"**{title}**", *[""] * 6])
+        for i, (label, own) in enumerate(found):
             lines.append([label, f"{own['Dice'].mean():.3f}"])
-            lines[-1].append("" if i == 0 else interval(own, _mean("dice_change"), 3, "+"))
+            lines[-1].append(interval(own, _mean("Dice change"), 3, "+") if i else "")
             lines[-1] += [f"{own[f'ECE predicted{when}'].mean():.3f}" for when in (" as trained", "")]
-            lines[-1].append(interval(own, _mean("NLL all as trained change"), 4, "+"))
-            lines[-1].append("" if i == 0 else interval(own, _mean("NLL all change"), 4, "+"))
+            lines[-1].append(interval(own, _mean("NLL change as trained"), 4, "+"))
+            lines[-1].append(interval(own, _mean("NLL change"), 4, "+") if i else "")
     header = ["loss", "Dice", "change", "ECE predicted as trained", "with its map"]
     return table([*header, "NLL all as trained, to the first with its map", "with its map"], lines)
 
@@ -302,25 +322,37 @@ def changes(folders: Sequence[Path]) -> str:
     return table(["", "NLL all", "Brier all", "ECE predicted"], lines)
 
 
-def shifts(folders: Sequence[Path]) -> str:
-    """Calibration, promises and the list on other images than the map was learned from."""
-    lines = []
+def shifted(folders: Sequence[Path]) -> pd.DataFrame:
+    """A row for each condition: calibration, promises and the list on other images than the map was learned from."""
+    rows = []
     for folder in folders:
         cases, structures = (_read(folder / f"{name}.csv") for name in ("cases", "structures"))
         dice, volume = structures.dropna(subset=["Dice", "Dice low"]), structures.dropna(subset=["volume low"])
-        lines.append([f"{_dataset(folder).partition('_')[2]}, {folder.name.replace('_', ' ')}", f"{len(cases)}"])
-        lines[-1].append(f"{structures['Dice'].mean():.3f}")
-        for score, digits in (("ECE predicted", 3), ("NLL all", 4)):
-            lines[-1] += [f"{cases[f'{score}{when}'].mean():.{digits}f}" for when in (" as trained", "")]
-        lines[-1].append(f"{(dice['predicted Dice'] - dice['Dice']).abs().mean():.3f}")
-        for rows, name, true in ((dice, "Dice", "Dice"), (volume, "volume", "true volume")):
-            lines[-1].append(f"{rows[true].between(rows[f'{name} low'], rows[f'{name} high']).mean():.2f}")
+        row = {"images": f"{_dataset(folder).partition('_')[2]}, {folder.name.replace('_', ' ')}", "n": len(cases)}
+        row["Dice"] = structures["Dice"].mean()
+        row |= {f"{score}{when}": cases[f"{score}{when}"].mean() for score in SHIFTED for when in (" as trained", "")}
+        row["predicted Dice off by"] = (dice["predicted Dice"] - dice["Dice"]).abs().mean()
+        row["Dice inside"] = dice["Dice"].between(dice["Dice low"], dice["Dice high"]).mean()
+        row["volume inside"] = volume["true volume"].between(volume["volume low"], volume["volume high"]).mean()
         lowest = structures.groupby("case")["Dice"].min()
-        order = np.corrcoef(cases["expected Dice"].rank(), cases["case"].map(lowest).rank())[0, 1]
-        lines[-1].append(f"{order:.2f}")
-    header = ["images", "cases", "Dice", "ECE predicted as trained", "with the map", "NLL all as trained"]
-    last = ["with the map", "predicted Dice off by", "Dice inside", "volume inside", "list, Spearman's rho"]
-    return table([*header, *last], lines)
+        row["list, Spearman's rho"] = cases["expected Dice"].corr(cases["case"].map(lowest), method="spearman")
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def shifts(folders: Sequence[Path]) -> str:
+    """The rows of ``shifted``."""
+    found = shifted(folders)
+    digits = {"NLL all as trained": 4, "NLL all": 4, "Dice inside": 2, "volume inside": 2, "list, Spearman's rho": 2}
+    cells = [
+        [
+            value if isinstance(value, str) else f"{value}" if name == "n" else f"{value:.{digits.get(name, 3)}f}"
+            for name, value in row.items()
+        ]
+        for _, row in found.iterrows()
+    ]
+    titles = {"images": "", "ECE predicted": "with the map", "NLL all": "with the map"}
+    return table([titles.get(name, name) for name in found], cells)
 
 
 TABLES: dict[str, Callable[[Sequence[Path]], str]] = {
