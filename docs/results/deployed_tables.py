@@ -8,6 +8,7 @@ are 95 %, by drawing patients.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
@@ -322,6 +323,21 @@ def changes(folders: Sequence[Path]) -> str:
     return table(["", "NLL all", "Brier all", "ECE predicted"], lines)
 
 
+def peers(folders: Sequence[Path]) -> str:
+    """NLL over the image with the form that `calibrate` chose, less that of other calibrators, on the same cases."""
+    lines, others = [], ("as trained", "temperature", "CMSop", "CDC", "matrix")
+    for folder in folders:
+        chosen = json.loads((folder / "calibration_map.json").read_text(encoding="utf-8"))["form"]
+        for kind in SHOWN:
+            rows = rows_of(folder, kind, "forms")
+            wide = rows.pivot_table("NLL all", ["network", "case", "patient"], "form").reset_index("patient")
+            lines.append([f"{_dataset(folder).partition('_')[2]}, {SETS[kind][2]}: {chosen}"])
+            for other in others:
+                change = wide.assign(change=wide[chosen] - wide[other]) if other in wide and other != chosen else None
+                lines[-1].append("" if change is None else interval(change, _mean("change"), 4, "+"))
+    return table(["NLL all, chosen form less", *others], lines)
+
+
 def shifted(folders: Sequence[Path]) -> pd.DataFrame:
     """A row for each condition: calibration, promises and the list on other images than the map was learned from."""
     rows = []
@@ -356,5 +372,6 @@ def shifts(folders: Sequence[Path]) -> str:
 
 
 TABLES: dict[str, Callable[[Sequence[Path]], str]] = {
-    one.__name__: one for one in (promises, presence, findings, orders, labels, slopes, needed, changes, losses, shifts)
+    one.__name__: one
+    for one in (promises, presence, findings, orders, labels, slopes, needed, changes, peers, losses, shifts)
 }
