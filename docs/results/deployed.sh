@@ -8,11 +8,12 @@
 # another of `nnunet_nacl trainers`. What is finished is not done again, and FOLDS and STEPS cut the work into pieces:
 # STEPS="prepare train folds outer" are all; `folds` calibrates and measures the folds' validation cases, `outer`
 # predicts and measures the others. SCHEDULE has the trainers' further tokens, CONFIGURATION is one of those that
-# study_plans.py makes, GROUPS_REGEX finds the patient in a case's name, PEERS names calibrators of fiducio.
+# study_plans.py makes, GROUPS_REGEX finds the patient in a case's name, PEERS names calibrators of fiducio, DRAWS says
+# how many sets of patients a map is fitted to when it is asked how many a map takes.
 # The values of every case and the map go to docs/results/study/DATASET/deployed_LOSS/, from which the tables are made.
 set -euo pipefail
 if [ $# -lt 3 ]; then
-    sed -n '2,14s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,15s/^# \{0,1\}//p' "$0" >&2
     exit 2
 fi
 task=$(cd "$1" && pwd) id=$2 loss=${4:-DiceCE}
@@ -54,7 +55,7 @@ content = json.loads((model / "calibration_map.json").read_text(encoding="utf-8"
 COPY
     [ -f "$values/folds/cases.csv" ] || python "$here/deployed.py" "$model" "$values/folds" -f "${folds[@]}"
     [ -f "$values/folds/needed.csv" ] || python "$here/cases_needed.py" "$model" "$values/folds/needed.csv" \
-        -f "${folds[@]}" "${groups[@]}"
+        -f "${folds[@]}" "${groups[@]}" --draws "${DRAWS:-20}"
     [ -f "$values/folds/forms.csv" ] || python "$here/map_forms.py" "$model" "$values/folds/forms.csv" \
         -f "${folds[@]}" "${groups[@]}" --peers "${peers[@]}" -voxels 5000
 fi
