@@ -329,7 +329,8 @@ def peers(folders: Sequence[Path]) -> str:
     for folder in folders:
         chosen = json.loads((folder / "calibration_map.json").read_text(encoding="utf-8"))["form"]
         for kind in SHOWN:
-            rows = rows_of(folder, kind, "forms")
+            if (rows := rows_of(folder, kind, "forms")).empty:
+                continue
             wide = rows.pivot_table("NLL all", ["network", "case", "patient"], "form").reset_index("patient")
             lines.append([f"{_dataset(folder).partition('_')[2]}, {SETS[kind][2]}: {chosen}"])
             for other in others:
@@ -367,7 +368,7 @@ def shifts(folders: Sequence[Path]) -> str:
         ]
         for _, row in found.iterrows()
     ]
-    titles = {"images": "", "ECE predicted": "with the map", "NLL all": "with the map"}
+    titles = {"images": "", "ECE predicted": "ECE with the map", "NLL all": "NLL with the map"}
     return table([titles.get(name, name) for name in found], cells)
 
 
