@@ -110,10 +110,10 @@ def test_the_page_of_shift_has_the_means_of_its_values() -> None:
         raw, calibrated = (means.loc[(loss, int(severity), treated)] for treated in (False, True))
         expected = [raw.dice, raw.ece, calibrated.ece, raw.nll, calibrated.nll, calibrated.dice_error]
         assert cells == [*(f"{value:.3f}" for value in expected), f"{calibrated.coverage:.3f}"]
-    stock = values[(values.loss == "Dice + CE (stock)") & (values.severity >= 2)]
-    nll = stock.pivot(index=["kind", "severity"], columns="calibrated", values="nll")
-    higher = nll.index[nll[True] > nll[False]].get_level_values("kind")
-    assert sorted(higher) == ["bias_field", "bias_field", "contrast", "contrast", "noise", "noise"]  # all six cells
+    for measure in ("nll", "ece"):
+        both = values.pivot(index=["loss", "kind", "severity"], columns="calibrated", values=measure)
+        assert (both[True] < both[False]).all()  # under every corruption and severity
+    assert values.coverage.min() == 0.75
 
 
 FORMS = {
