@@ -63,6 +63,7 @@ def _ranges(axis, rows: Mapping[str, tuple[float, float, float]]) -> None:
     axis.set_ylim(len(rows) - 0.5, -0.5)
     axis.axvline(0, color=GREY, linewidth=0.8)
     axis.grid(axis="x")
+    axis.locator_params(axis="x", nbins=5)
 
 
 def forms(folders: list[Path], path: Path) -> None:
@@ -72,7 +73,7 @@ def forms(folders: list[Path], path: Path) -> None:
         values = rows_of(folder, "average", "forms")
         wide = values.pivot_table("NLL all", ["patient", "case"], "form", sort=False)
         rows = {}
-        for form in (name for name in wide if name != AS_TRAINED):
+        for form in (name for name in wide if name not in (AS_TRAINED, "TS")):  # TS is a temperature, too
             both = wide[[form, AS_TRAINED]].reset_index("patient")
             found = draws_of(both, lambda own, form=form: own[form].mean() / own[AS_TRAINED].mean() - 1)
             rows[form] = tuple(100 * x for x in found)
