@@ -24,7 +24,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
-from deployed_tables import (
+from deployed_values import (
     BAD,
     NON_INFERIOR,
     ORDERS,
@@ -32,6 +32,7 @@ from deployed_tables import (
     SHOWN,
     case_dice,
     compared,
+    dataset_of,
     draws_of,
     listed,
     rows_of,
@@ -44,7 +45,7 @@ from nnunet_nacl.show.style import GREY, INK, PALE, figure_settings, legend_hand
 
 
 def _name(folder: Path) -> str:
-    return folder.parent.name.partition("_")[2]
+    return dataset_of(folder).partition("_")[2]
 
 
 def _panels(rows: int, folders: list[Path], height: float):

@@ -8,7 +8,8 @@
 # (RESOLUTIONS, how many voxels become one). `frames`: of a data set with two frames a patient, networks of one frame,
 # on both. One is trained on the first frames of every second patient of the folds and calibrated on the first frames
 # of the others, one on the last frames (folds 5 and 6); both meet both frames of the patients in no fold.
-# What is finished is not done again. Values go to docs/results/study/DATASET/shift/, a folder for each condition.
+# STEPS="prepare train measure" are all of `frames`. What is finished is not done again. Values go to
+# docs/results/study/DATASET/shift/, a folder for each condition.
 set -euo pipefail
 if [ $# -lt 4 ]; then
     sed -n '2,12s/^# \{0,1\}//p' "$0" >&2

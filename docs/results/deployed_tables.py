@@ -1,9 +1,7 @@
-"""Tables of models as they are deployed, from the values that deployed.py and map_forms.py measured.
+"""Tables of models as they are deployed, from deployed_values.py.
 
-Each takes the folders of some models, study/DATASET/deployed_LOSS, which hold `folds/` (validation cases, each by the
-network and the map that have not seen it) and `outer/` (cases in no fold). `losses` compares models of one data set
-with the first, on what all have; `shifts` takes folders study/DATASET/shift/CONDITION of deployed_shift.sh. Intervals
-are 95 %, by drawing patients.
+Each takes the folders of some models, study/DATASET/deployed_LOSS. `losses` compares models of one data set with the
+first, on what all have; `shifts` takes folders study/DATASET/shift/CONDITION. Intervals are 95 %, by drawing patients.
 """
 
 from __future__ import annotations
@@ -11,82 +9,31 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from crossed import crossed_mean
-from study_tables import GROUPS, labels_of, table
+from deployed_values import (
+    BAD,
+    ORDERS,
+    SETS,
+    SHOWN,
+    case_dice,
+    compared,
+    dataset_of,
+    draws_of,
+    listed,
+    rows_of,
+    shifted,
+)
+from study_tables import table
 
 from nnunet_nacl.calibration.quality_report import workload
 from nnunet_nacl.cases.held_out_presence import alarms_by_sensitivity
-from nnunet_nacl.documents.patient_groups import read_groups
 from nnunet_nacl.metrics.detection import auroc, binary_brier
 
-STUDY = Path(__file__).resolve().parent / "study"
-DRAWS = 1000
-SETS = {
-    "folds": ("folds", "fold_", "folds"),
-    "single": ("outer", "single_", "single, outer"),
-    "average": ("outer", "average", "average, outer"),
-}
-"""Name of a set of predictions: its folder, what its networks' names begin with, and its title."""
-
-SHOWN = ("folds", "average")
-"""Sets in the tables."""
-
-BAD = {"Dataset004_Hippocampus": 0.8, "Dataset027_ACDC": 0.8, "Dataset028_EMIDEC": 0.3}
-"""A scan is bad where the true Dice of a structure is below; a structure that is missed or invented has 0."""
-
-NOT_JUDGED = ("no-reflow",)
-"""Structures that make no scan bad: these networks hardly ever find them."""
-
-NON_INFERIOR = 0.005
-"""A loss keeps the Dice of another where it loses less; named before any was trained at this length."""
-
-ORDERS = {
-    "expected Dice (the list)": ("expected Dice", -1),
-    "entropy": ("entropy", 1),
-    "confidence": ("confidence", -1),
-    "disagreement": ("disagreement", 1),
-    "unusual volume": ("unusual volume", 1),
-}
-"""Order of the review list: column, and its sign where high values come first."""
-SHIFTED = ("ECE predicted", "NLL all")
 SHARES = (0.1, 0.2, 0.3)
-
-
-def _dataset(path: Path) -> str:
-    return path.relative_to(STUDY).parts[0]
-
-
-@cache
-def _read(path: Path) -> pd.DataFrame:
-    found = pd.read_csv(path, dtype={"case": str, "network": str, "overlaps": str})
-    dataset = _dataset(path)
-    return found.assign(patient=found["case"].map(read_groups(GROUPS.get(dataset), sorted(found["case"].unique()))))
-
-
-def rows_of(folder: Path, kind: str, name: str) -> pd.DataFrame:
-    """Rows of NAME.csv of one set; empty where that was not measured."""
-    place, begins, _ = SETS[kind]
-    path = folder / place / f"{name}.csv"
-    found = _read(path) if path.is_file() and path.stat().st_size > 1 else pd.DataFrame({"network": []})
-    return found[found["network"].astype(str).str.startswith(begins)]
-
-
-def draws_of(rows: pd.DataFrame, statistic: Callable[[pd.DataFrame], float]) -> tuple[float, float, float]:
-    """The statistic, and the ends of its interval, patients drawn with replacement; NaN where it is not defined."""
-    middle = statistic(rows)
-    if math.isnan(middle):
-        return (math.nan,) * 3
-    places = list(rows.reset_index(drop=True).groupby("patient").indices.values())
-    rng = np.random.default_rng(0)
-    chosen = (rng.integers(0, len(places), len(places)) for _ in range(DRAWS))
-    drawn = [statistic(rows.iloc[np.concatenate([places[i] for i in one])]) for one in chosen]
-    low, high = np.nanpercentile(drawn, [2.5, 97.5])
-    return middle, low, high
 
 
 def interval(rows: pd.DataFrame, statistic: Callable[[pd.DataFrame], float], digits: int = 3, sign: str = "") -> str:
@@ -168,14 +115,6 @@ def findings(folders: Sequence[Path]) -> str:
     return table(["", "real", "Brier", "AUROC", "false alarms a scan at 0.5", "at 0.7", "at 0.8"], lines)
 
 
-def listed(folder: Path, kind: str) -> pd.DataFrame:
-    """Rows of cases.csv with the lowest true Dice of a structure in ``true``."""
-    rows = rows_of(folder, kind, "cases")
-    structures = rows_of(folder, kind, "structures")
-    truth = structures[~structures["structure"].isin(NOT_JUDGED)].groupby(["network", "case"])["Dice"].min()
-    return rows.assign(true=[truth[place] for place in zip(rows["network"], rows["case"])])
-
-
 def orders(folders: Sequence[Path]) -> str:
     """Share of the bad scans among the first 10, 20 and 30 % of the list; AUROC of bad against others."""
     lines = []
@@ -194,12 +133,6 @@ def orders(folders: Sequence[Path]) -> str:
             lines.append([order, *("" if math.isnan(x) else f"{x:.2f}" for x in caught), area])
         lines.append(["random", *(f"{x:.2f}" for x in SHARES), "0.50"])
     return table(["bad scans found when looking at", *(f"{x:.0%}".replace("%", " %") for x in SHARES), "AUROC"], lines)
-
-
-def case_dice(rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean Dice of each case by the rule of its labels; a structure that was invented has none once it is gone."""
-    keys = ["network", "case", "patient", "labels"]
-    return rows.groupby(keys)["Dice"].mean().unstack().reset_index("patient")
 
 
 def labels(folders: Sequence[Path]) -> str:
@@ -263,33 +196,6 @@ def _mean(column: str) -> Callable[[pd.DataFrame], float]:
     return lambda rows: float(rows[column].mean())
 
 
-def compared(folders: Sequence[Path]) -> Iterator[tuple[str, list[tuple[str, pd.DataFrame]]]]:
-    """Models of one data set on what all have, folds first: the title of a set, and each loss with its values.
-
-    Averages of networks are compared where all have as many folds, else their single networks. The values have Dice
-    and NLL less those of the first loss: `Dice change` of nnU-Net's labels, and `NLL change as trained` and `NLL
-    change`, with the own map, to the first loss with its map.
-    """
-    labels_shown = labels_of([folder.name.removeprefix("deployed_") for folder in folders])
-    all_folds = {frozenset(rows_of(folder, "folds", "cases")["network"]) for folder in folders}
-    for kind in ("folds", "average" if len(all_folds) == 1 else "single"):
-        measured = []
-        for folder in folders:
-            dice = rows_of(folder, kind, "structures").groupby(["network", "case"])["Dice"].mean()
-            measured.append(rows_of(folder, kind, "cases").set_index(["network", "case"]).assign(Dice=dice))
-        places = measured[0].index
-        shared = places[[all(place in one.index for one in measured) for place in places]]
-        first = measured[0].loc[shared]
-        found = []
-        for label, values in zip(labels_shown, measured):
-            own = values.loc[shared]
-            change = {"Dice change": own["Dice"] - first["Dice"]}
-            change |= {f"NLL change{when}": own[f"NLL all{when}"] - first["NLL all"] for when in (" as trained", "")}
-            found.append((label, own.assign(**change)))
-        networks = len(set(shared.get_level_values("network")))
-        yield f"{SETS[kind][2]}: {networks} network{'s' * (networks > 1)}, {len(shared)} predictions", found
-
-
 def losses(folders: Sequence[Path]) -> str:
     """What a loss changes, as trained and with its own map: Dice, and NLL against the first loss with its map."""
     lines = []
@@ -310,9 +216,9 @@ def changes(folders: Sequence[Path]) -> str:
     lines = []
     for folder in folders:
         for kind in ("single", "average"):
-            cases, structures = (rows_of(folder, kind, name) for name in ("cases", "structures"))
-            networks = len(set(cases["network"]))
-            lines.append([f"{_dataset(folder).partition('_')[2]}, {SETS[kind][2]} ({networks})"])
+            cases = rows_of(folder, kind, "cases")
+            networks = cases["network"].nunique()
+            lines.append([f"{dataset_of(folder).partition('_')[2]}, {SETS[kind][2]} ({networks})"])
             for score in ("NLL all", "Brier all", "ECE predicted"):
                 change = cases.assign(change=cases[score] - cases[f"{score} as trained"])
                 wide = change.pivot_table("change", "network", "patient")
@@ -332,44 +238,22 @@ def peers(folders: Sequence[Path]) -> str:
             if (rows := rows_of(folder, kind, "forms")).empty:
                 continue
             wide = rows.pivot_table("NLL all", ["network", "case", "patient"], "form").reset_index("patient")
-            lines.append([f"{_dataset(folder).partition('_')[2]}, {SETS[kind][2]}: {chosen}"])
+            lines.append([f"{dataset_of(folder).partition('_')[2]}, {SETS[kind][2]}: {chosen}"])
             for other in others:
                 change = wide.assign(change=wide[chosen] - wide[other]) if other in wide and other != chosen else None
                 lines[-1].append("" if change is None else interval(change, _mean("change"), 4, "+"))
     return table(["NLL all, chosen form less", *others], lines)
 
 
-def shifted(folders: Sequence[Path]) -> pd.DataFrame:
-    """A row for each condition: calibration, promises and the list on other images than the map was learned from."""
-    rows = []
-    for folder in folders:
-        cases, structures = (_read(folder / f"{name}.csv") for name in ("cases", "structures"))
-        dice, volume = structures.dropna(subset=["Dice", "Dice low"]), structures.dropna(subset=["volume low"])
-        row = {"images": f"{_dataset(folder).partition('_')[2]}, {folder.name.replace('_', ' ')}", "n": len(cases)}
-        row["Dice"] = structures["Dice"].mean()
-        row |= {f"{score}{when}": cases[f"{score}{when}"].mean() for score in SHIFTED for when in (" as trained", "")}
-        row["predicted Dice off by"] = (dice["predicted Dice"] - dice["Dice"]).abs().mean()
-        row["Dice inside"] = dice["Dice"].between(dice["Dice low"], dice["Dice high"]).mean()
-        row["volume inside"] = volume["true volume"].between(volume["volume low"], volume["volume high"]).mean()
-        lowest = structures.groupby("case")["Dice"].min()
-        row["list, Spearman's rho"] = cases["expected Dice"].corr(cases["case"].map(lowest), method="spearman")
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
 def shifts(folders: Sequence[Path]) -> str:
     """The rows of ``shifted``."""
     found = shifted(folders)
-    digits = {"NLL all as trained": 4, "NLL all": 4, "Dice inside": 2, "volume inside": 2, "list, Spearman's rho": 2}
-    cells = [
-        [
-            value if isinstance(value, str) else f"{value}" if name == "n" else f"{value:.{digits.get(name, 3)}f}"
-            for name, value in row.items()
-        ]
-        for _, row in found.iterrows()
-    ]
+    two = ("Dice inside", "volume inside", "list, Spearman's rho")
+    for name in found.columns.drop(["images", "n"]):
+        digits = 4 if name.startswith("NLL") else 2 if name in two else 3
+        found[name] = found[name].map(f"{{:.{digits}f}}".format)
     titles = {"images": "", "ECE predicted": "ECE with the map", "NLL all": "NLL with the map"}
-    return table([titles.get(name, name) for name in found], cells)
+    return table([titles.get(name, name) for name in found], found.astype(str).to_numpy().tolist())
 
 
 TABLES: dict[str, Callable[[Sequence[Path]], str]] = {

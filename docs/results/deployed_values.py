@@ -1,0 +1,144 @@
+"""Values of models as they are deployed, as deployed.py and map_forms.py measured them, for tables and figures.
+
+A folder study/DATASET/deployed_LOSS holds `folds/` (validation cases, each by the network and the map that have not
+seen it) and `outer/` (cases in no fold), study/DATASET/shift/CONDITION what deployed_shift.sh measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from study_tables import GROUPS, labels_of
+
+from nnunet_nacl.documents.patient_groups import read_groups
+
+STUDY = Path(__file__).resolve().parent / "study"
+
+DRAWS = 1000
+
+SETS = {
+    "folds": ("folds", "fold_", "folds"),
+    "single": ("outer", "single_", "single, outer"),
+    "average": ("outer", "average", "average, outer"),
+}
+"""Name of a set of predictions: its folder, what its networks' names begin with, and its title."""
+
+SHOWN = ("folds", "average")
+"""Sets in the tables."""
+
+BAD = {"Dataset004_Hippocampus": 0.8, "Dataset027_ACDC": 0.8, "Dataset028_EMIDEC": 0.3}
+"""A scan is bad where the true Dice of a structure is below; a structure that is missed or invented has 0."""
+
+NOT_JUDGED = ("no-reflow",)
+"""Structures that make no scan bad: these networks hardly ever find them."""
+
+NON_INFERIOR = 0.005
+"""A loss keeps the Dice of another where it loses less; named before any was trained at this length."""
+
+ORDERS = {
+    "expected Dice (the list)": ("expected Dice", -1),
+    "entropy": ("entropy", 1),
+    "confidence": ("confidence", -1),
+    "disagreement": ("disagreement", 1),
+    "unusual volume": ("unusual volume", 1),
+}
+"""Order of the review list: column, and its sign where high values come first."""
+
+SHIFTED = ("ECE predicted", "NLL all")
+
+
+def dataset_of(path: Path) -> str:
+    """Name of the data set that a file or folder of study/ is of."""
+    return path.relative_to(STUDY).parts[0]
+
+
+@cache
+def _read(path: Path) -> pd.DataFrame:
+    found = pd.read_csv(path, dtype={"case": str, "network": str, "overlaps": str})
+    dataset = dataset_of(path)
+    return found.assign(patient=found["case"].map(read_groups(GROUPS.get(dataset), sorted(found["case"].unique()))))
+
+
+def rows_of(folder: Path, kind: str, name: str) -> pd.DataFrame:
+    """Rows of NAME.csv of one set; empty where that was not measured."""
+    place, begins, _ = SETS[kind]
+    path = folder / place / f"{name}.csv"
+    found = _read(path) if path.is_file() and path.stat().st_size > 1 else pd.DataFrame({"network": []})
+    return found[found["network"].astype(str).str.startswith(begins)]
+
+
+def draws_of(rows: pd.DataFrame, statistic: Callable[[pd.DataFrame], float]) -> tuple[float, float, float]:
+    """The statistic, and the ends of its interval, patients drawn with replacement; NaN where it is not defined."""
+    middle = statistic(rows)
+    if math.isnan(middle):
+        return (math.nan,) * 3
+    places = list(rows.reset_index(drop=True).groupby("patient").indices.values())
+    rng = np.random.default_rng(0)
+    chosen = (rng.integers(0, len(places), len(places)) for _ in range(DRAWS))
+    drawn = [statistic(rows.iloc[np.concatenate([places[i] for i in one])]) for one in chosen]
+    low, high = np.nanpercentile(drawn, [2.5, 97.5])
+    return middle, low, high
+
+
+def listed(folder: Path, kind: str) -> pd.DataFrame:
+    """Rows of cases.csv with the lowest true Dice of a structure in ``true``."""
+    rows = rows_of(folder, kind, "cases")
+    structures = rows_of(folder, kind, "structures")
+    truth = structures[~structures["structure"].isin(NOT_JUDGED)].groupby(["network", "case"])["Dice"].min()
+    return rows.assign(true=[truth[place] for place in zip(rows["network"], rows["case"])])
+
+
+def case_dice(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean Dice of each case by the rule of its labels; a structure that was invented has none once it is gone."""
+    keys = ["network", "case", "patient", "labels"]
+    return rows.groupby(keys)["Dice"].mean().unstack().reset_index("patient")
+
+
+def compared(folders: Sequence[Path]) -> Iterator[tuple[str, list[tuple[str, pd.DataFrame]]]]:
+    """Models of one data set on what all have, folds first: the title of a set, and each loss with its values.
+
+    Averages of networks are compared where all have as many folds, else their single networks. The values have Dice
+    and NLL less those of the first loss: `Dice change` of nnU-Net's labels, and `NLL change as trained` and `NLL
+    change`, with the own map, to the first loss with its map.
+    """
+    labels_shown = labels_of([folder.name.removeprefix("deployed_") for folder in folders])
+    all_folds = {frozenset(rows_of(folder, "folds", "cases")["network"]) for folder in folders}
+    for kind in ("folds", "average" if len(all_folds) == 1 else "single"):
+        measured = []
+        for folder in folders:
+            dice = rows_of(folder, kind, "structures").groupby(["network", "case"])["Dice"].mean()
+            measured.append(rows_of(folder, kind, "cases").set_index(["network", "case"]).assign(Dice=dice))
+        places = measured[0].index
+        shared = places[[all(place in one.index for one in measured) for place in places]]
+        first = measured[0].loc[shared]
+        found = []
+        for label, values in zip(labels_shown, measured):
+            own = values.loc[shared]
+            change = {"Dice change": own["Dice"] - first["Dice"]}
+            change |= {f"NLL change{when}": own[f"NLL all{when}"] - first["NLL all"] for when in (" as trained", "")}
+            found.append((label, own.assign(**change)))
+        networks = shared.get_level_values("network").nunique()
+        yield f"{SETS[kind][2]}: {len(shared)} predictions, networks: {networks}", found
+
+
+def shifted(folders: Sequence[Path]) -> pd.DataFrame:
+    """A row for each condition: calibration, promises and the list on other images than the map was learned from."""
+    rows = []
+    for folder in folders:
+        cases, structures = (_read(folder / f"{name}.csv") for name in ("cases", "structures"))
+        dice, volume = structures.dropna(subset=["Dice", "Dice low"]), structures.dropna(subset=["volume low"])
+        row = {"images": f"{dataset_of(folder).partition('_')[2]}, {folder.name.replace('_', ' ')}", "n": len(cases)}
+        row["Dice"] = structures["Dice"].mean()
+        row |= {f"{score}{when}": cases[f"{score}{when}"].mean() for score in SHIFTED for when in (" as trained", "")}
+        row["predicted Dice off by"] = (dice["predicted Dice"] - dice["Dice"]).abs().mean()
+        row["Dice inside"] = dice["Dice"].between(dice["Dice low"], dice["Dice high"]).mean()
+        row["volume inside"] = volume["true volume"].between(volume["volume low"], volume["volume high"]).mean()
+        lowest = structures.groupby("case")["Dice"].min()
+        row["list, Spearman's rho"] = cases["expected Dice"].corr(cases["case"].map(lowest), method="spearman")
+        rows.append(row)
+    return pd.DataFrame(rows)
