@@ -52,7 +52,9 @@ RULES = {"nnU-Net": None, "Dice": 1.0, "F2": 2.0}
 FURTHER = "further slopes"
 SCORES = {
     "ECE predicted": lambda stats: ece(stats["predicted"]),
+    "ECE dilated": lambda stats: ece(stats["dilated"]),
     "NLL all": lambda stats: nll(stats["all"]),
+    "NLL dilated": lambda stats: nll(stats["dilated"]),
     "Brier all": lambda stats: brier(stats["all"]),
 }
 """Of a case, by its sums."""

@@ -158,7 +158,7 @@ def losses(folders: list[Path], path: Path) -> None:
         dice.set_xlabel(f"Dice, change (dotted: margin of {NON_INFERIOR})")
         rows = {}
         for i, (label, own) in enumerate(found):
-            for column, when in (("NLL change as trained", "as trained"), ("NLL change", "with its map")):
+            for column, when in (("NLL all change as trained", "as trained"), ("NLL all change", "with its map")):
                 if i or when == "as trained":
                     rows[f"{label}, {when}"] = draws_of(own, lambda one, column=column: one[column].mean())
         _ranges(nll, rows)

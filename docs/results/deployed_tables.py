@@ -16,6 +16,7 @@ import pandas as pd
 from crossed import crossed_mean
 from deployed_values import (
     BAD,
+    COMPARED,
     ORDERS,
     SETS,
     SHOWN,
@@ -200,15 +201,39 @@ def losses(folders: Sequence[Path]) -> str:
     """What a loss changes, as trained and with its own map: Dice, and NLL against the first loss with its map."""
     lines = []
     for title, found in compared(folders):
-        lines.append([f"**{title}**", *[""] * 6])
+        lines.append([f"**{title}**", *[""] * (4 + 2 * len(COMPARED))])
         for i, (label, own) in enumerate(found):
             lines.append([label, f"{own['Dice'].mean():.3f}"])
             lines[-1].append(interval(own, _mean("Dice change"), 3, "+") if i else "")
             lines[-1] += [f"{own[f'ECE predicted{when}'].mean():.3f}" for when in (" as trained", "")]
-            lines[-1].append(interval(own, _mean("NLL change as trained"), 4, "+"))
-            lines[-1].append(interval(own, _mean("NLL change"), 4, "+") if i else "")
+            for score in COMPARED:
+                digits = 4 if score.endswith("all") else 3
+                lines[-1].append(interval(own, _mean(f"{score} change as trained"), digits, "+"))
+                lines[-1].append(interval(own, _mean(f"{score} change"), digits, "+") if i else "")
     header = ["loss", "Dice", "change", "ECE predicted as trained", "with its map"]
-    return table([*header, "NLL all as trained, to the first with its map", "with its map"], lines)
+    return table([*header, *(f"{score}, {when}" for score in COMPARED for when in ("as trained", "with its map"))], lines)
+
+
+def structures(folders: Sequence[Path]) -> str:
+    """What a loss changes in the Dice of each structure, where both losses have one, and what it misses or invents."""
+    lines = []
+    for title, found in compared(folders):
+        rows = []
+        for folder, (label, own) in zip(folders, found):
+            kind = next(kind for kind, (_, begins, _) in SETS.items() if own.index[0][0].startswith(begins))
+            values = rows_of(folder, kind, "structures").set_index(["network", "case"])
+            rows.append((label, values.loc[own.index].set_index("structure", append=True)))
+        first = rows[0][1]
+        for label, values in rows:
+            for structure in values.index.unique("structure"):
+                own = values.xs(structure, level="structure")
+                change = own.assign(change=own["Dice"] - first.xs(structure, level="structure")["Dice"])
+                there, predicted = own["true volume"] > 0, own["volume"] > 0
+                lines.append([f"{title}, {structure}, {label}", f"{own['Dice'].mean():.3f}"])
+                lines[-1].append("" if values is first else interval(change, _mean("change"), 3, "+"))
+                lines[-1].append(f"{int((there & ~predicted).sum())} of {int(there.sum())}")
+                lines[-1].append(f"{int((~there & predicted).sum())} of {int((~there).sum())}")
+    return table(["loss", "Dice", "change", "missed", "invented"], lines)
 
 
 def changes(folders: Sequence[Path]) -> str:
@@ -258,5 +283,5 @@ def shifts(folders: Sequence[Path]) -> str:
 
 TABLES: dict[str, Callable[[Sequence[Path]], str]] = {
     one.__name__: one
-    for one in (promises, presence, findings, orders, labels, slopes, needed, changes, peers, losses, shifts)
+    for one in (promises, presence, findings, orders, labels, slopes, needed, changes, peers, losses, structures, shifts)
 }

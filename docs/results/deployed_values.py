@@ -51,6 +51,9 @@ ORDERS = {
 
 SHIFTED = ("ECE predicted", "NLL all")
 
+COMPARED = ("NLL all", "NLL dilated")
+"""Scores of a loss, as trained and with its own map, less those of the first loss with its map."""
+
 
 def dataset_of(path: Path) -> str:
     """Name of the data set that a file or folder of study/ is of."""
@@ -102,9 +105,9 @@ def case_dice(rows: pd.DataFrame) -> pd.DataFrame:
 def compared(folders: Sequence[Path]) -> Iterator[tuple[str, list[tuple[str, pd.DataFrame]]]]:
     """Models of one data set on what all have, folds first: the title of a set, and each loss with its values.
 
-    Averages of networks are compared where all have as many folds, else their single networks. The values have Dice
-    and NLL less those of the first loss: `Dice change` of nnU-Net's labels, and `NLL change as trained` and `NLL
-    change`, with the own map, to the first loss with its map.
+    Averages of networks are compared where all have as many folds, else their single networks. The values have what
+    differs from the first loss: `Dice change` of nnU-Net's labels, and for each score of ``COMPARED`` `change as
+    trained` and `change`, with the own map, to the first loss with its map.
     """
     labels_shown = labels_of([folder.name.removeprefix("deployed_") for folder in folders])
     all_folds = {frozenset(rows_of(folder, "folds", "cases")["network"]) for folder in folders}
@@ -120,7 +123,8 @@ def compared(folders: Sequence[Path]) -> Iterator[tuple[str, list[tuple[str, pd.
         for label, values in zip(labels_shown, measured):
             own = values.loc[shared]
             change = {"Dice change": own["Dice"] - first["Dice"]}
-            change |= {f"NLL change{when}": own[f"NLL all{when}"] - first["NLL all"] for when in (" as trained", "")}
+            for score in COMPARED:
+                change |= {f"{score} change{when}": own[score + when] - first[score] for when in (" as trained", "")}
             found.append((label, own.assign(**change)))
         networks = shared.get_level_values("network").nunique()
         yield f"{SETS[kind][2]}: {len(shared)} predictions, networks: {networks}", found
