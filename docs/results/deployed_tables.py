@@ -211,7 +211,9 @@ def losses(folders: Sequence[Path]) -> str:
                 lines[-1].append(interval(own, _mean(f"{score} change as trained"), digits, "+"))
                 lines[-1].append(interval(own, _mean(f"{score} change"), digits, "+") if i else "")
     header = ["loss", "Dice", "change", "ECE predicted as trained", "with its map"]
-    return table([*header, *(f"{score}, {when}" for score in COMPARED for when in ("as trained", "with its map"))], lines)
+    return table(
+        [*header, *(f"{score}, {when}" for score in COMPARED for when in ("as trained", "with its map"))], lines
+    )
 
 
 def structures(folders: Sequence[Path]) -> str:
@@ -283,5 +285,18 @@ def shifts(folders: Sequence[Path]) -> str:
 
 TABLES: dict[str, Callable[[Sequence[Path]], str]] = {
     one.__name__: one
-    for one in (promises, presence, findings, orders, labels, slopes, needed, changes, peers, losses, structures, shifts)
+    for one in (
+        promises,
+        presence,
+        findings,
+        orders,
+        labels,
+        slopes,
+        needed,
+        changes,
+        peers,
+        losses,
+        structures,
+        shifts,
+    )
 }

@@ -20,7 +20,8 @@ RIDGES = {
     "conditional": (1e-3, 1e-4, 1e-5),
     "matrix": (1e-3, 1e-4, 1e-5, 1e-6),
 }
-"""That are tried for each form, the strongest first: a conditional map of few cases would learn them by heart."""
+"""That are tried for each form, the strongest first, until one does worse on left-out cases than the one before: a
+conditional map of few cases would learn them by heart."""
 
 FEWEST_PATIENTS = 5
 """A label that fewer patients have (of a region: that fewer have of this region) is treated as in ``shift``."""
@@ -100,14 +101,16 @@ def cross_fit(
         progress: Called after each fit.
 
     Returns:
-        One for each form and ridge, poorer ones first.
+        One for each form and ridge that was tried, poorer ones first.
     """
     patients = np.arange(len(cases)) if groups is None else np.asarray(groups)
     kept = {None: np.ones(len(cases), bool)} | {part: np.asarray(parts) != part for part in sorted(set(parts))}
     fits: dict[tuple[str, float], dict[str | None, Fit]] = {}
+    losses: dict[tuple[str, float], np.ndarray] = {}
     last: dict[str | None, Fit] = {}
     tried = forms_for(len(cases[0].log_odds), cases[0].regions)
     for form in tried:  # each fit begins where the one before it ended
+        best = np.inf
         for ridge in RIDGES[form]:
             found: dict[str | None, Fit] = {}
             for part, keep in kept.items():
@@ -121,14 +124,15 @@ def cross_fit(
                     found[part] = found[part].with_rows_of(poorer, _thin(shown, patients[keep]), shown)
                 progress()
             fits[form, ridge] = last = found
-    losses = {
-        key: np.array([case_loss(voxels, *found[part].map.tables()) for part, voxels in zip(parts, cases)])
-        for key, found in fits.items()
-    }
-    best = min(losses.values(), key=np.mean)
+            left_out = [case_loss(voxels, *found[part].map.tables()) for part, voxels in zip(parts, cases)]
+            losses[form, ridge] = np.array(left_out)
+            if np.mean(left_out) > best:  # a weaker ridge learns still more by heart
+                break
+            best = np.mean(left_out)
+    least = min(losses.values(), key=np.mean)
     result = []
     for (form, ridge), found in fits.items():
-        excess = losses[form, ridge] - best
+        excess = losses[form, ridge] - least
         error = float(np.sqrt(covariance_of_mean(excess[:, None], patients)[0, 0]))
         score = FormScore(float(losses[form, ridge].mean()), float(excess.mean()), error)
         part_maps = {part: one.map for part, one in found.items() if part is not None}

@@ -222,6 +222,9 @@ def _blocks(problem: _Problem, slopes: np.ndarray, offsets: np.ndarray) -> Itera
         if a.ndim == 2:
             odds = with_total(odds)
         x = (a @ odds if a.ndim == 2 else odds * a[:, None]) + b[:, None]
-        total = torch.logsumexp(torch.cat([torch.zeros_like(x[:1]), x]), 0)
+        top = x.amax(0).clamp_min_(0)
+        shares = (x - top).exp_()
+        total = shares.sum(0) + (-top).exp()
         truth = (target[None] == torch.arange(1, len(x) + 1)[:, None]).double()
-        yield _Block(odds, (x - total).exp(), truth, weights, (total - (truth * x).sum(0)) @ weights)
+        loss = (top + total.log() - (truth * x).sum(0)) @ weights
+        yield _Block(odds, shares.div_(total), truth, weights, loss)
