@@ -220,22 +220,23 @@ def structures(folders: Sequence[Path]) -> str:
     """What a loss changes in the Dice of each structure, where both losses have one, and what it misses or invents."""
     lines = []
     for title, found in compared(folders):
-        rows = []
+        rows = {}
         for folder, (label, own) in zip(folders, found):
             kind = next(kind for kind, (_, begins, _) in SETS.items() if own.index[0][0].startswith(begins))
             values = rows_of(folder, kind, "structures").set_index(["network", "case"])
-            rows.append((label, values.loc[own.index].set_index("structure", append=True)))
-        first = rows[0][1]
-        for label, values in rows:
-            for structure in values.index.unique("structure"):
+            rows[label] = values.loc[own.index].set_index("structure", append=True)
+        first = next(iter(rows.values()))
+        lines.append([f"**{title}**", *[""] * 4])
+        for structure in first.index.unique("structure"):
+            for label, values in rows.items():
                 own = values.xs(structure, level="structure")
                 change = own.assign(change=own["Dice"] - first.xs(structure, level="structure")["Dice"])
                 there, predicted = own["true volume"] > 0, own["volume"] > 0
-                lines.append([f"{title}, {structure}, {label}", f"{own['Dice'].mean():.3f}"])
+                lines.append([f"{structure}, {label}", f"{own['Dice'].mean():.3f}"])
                 lines[-1].append("" if values is first else interval(change, _mean("change"), 3, "+"))
                 lines[-1].append(f"{int((there & ~predicted).sum())} of {int(there.sum())}")
                 lines[-1].append(f"{int((~there & predicted).sum())} of {int((~there).sum())}")
-    return table(["loss", "Dice", "change", "missed", "invented"], lines)
+    return table(["structure, loss", "Dice", "change", "missed", "invented"], lines)
 
 
 def changes(folders: Sequence[Path]) -> str:

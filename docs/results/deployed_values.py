@@ -112,6 +112,8 @@ def compared(folders: Sequence[Path]) -> Iterator[tuple[str, list[tuple[str, pd.
     labels_shown = labels_of([folder.name.removeprefix("deployed_") for folder in folders])
     all_folds = {frozenset(rows_of(folder, "folds", "cases")["network"]) for folder in folders}
     for kind in ("folds", "average" if len(all_folds) == 1 else "single"):
+        if any(rows_of(folder, kind, "cases").empty for folder in folders):
+            continue  # not measured yet
         measured = []
         for folder in folders:
             dice = rows_of(folder, kind, "structures").groupby(["network", "case"])["Dice"].mean()
