@@ -8,7 +8,7 @@ Writes into FOLDER, from the values that deployed.py and map_forms.py measured, 
     deployed_promises.png  Dice as predicted, with its interval, against the true one
     deployed_list.png      share of the bad scans that are found when looking at the first of the list
     deployed_labels.png    what labels that are decided for Dice or F2 change in Dice
-    deployed_losses.png    with --losses, models of one data set: Dice and NLL against the first with its map
+    deployed_losses.png    with --losses: Dice of other losses than a data set's first, NLL against the first with its map
     deployed_shifts.png    with --shifts, folders of deployed_shift.sh: NLL, and the intervals that hold
 """
 
@@ -32,9 +32,11 @@ from deployed_values import (
     SHOWN,
     case_dice,
     compared,
+    compared_structures,
     dataset_of,
     draws_of,
     listed,
+    mean_of,
     rows_of,
     shifted,
 )
@@ -141,7 +143,7 @@ def decided(folders: list[Path], path: Path) -> None:
             wide = case_dice(rows_of(folder, kind, "labels"))
             for rule in (name for name in ("Dice", "F2") if name in wide):
                 change = wide.assign(change=wide[rule] - wide["nnU-Net"])
-                found[f"{SETS[kind][2]}: {rule}"] = draws_of(change, lambda own: own["change"].mean())
+                found[f"{SETS[kind][2]}: {rule}"] = draws_of(change, mean_of("change"))
         _ranges(axis, found)
         axis.set_title(_name(folder))
         axis.set_xlabel("Dice, change to nnU-Net's labels")
@@ -149,21 +151,28 @@ def decided(folders: list[Path], path: Path) -> None:
 
 
 def losses(folders: list[Path], path: Path) -> None:
-    """Dice and NLL of each loss less those of the first with its map, validation cases of folds above."""
-    sets = list(compared(folders))
-    figure, axes = plt.subplots(len(sets), 2, figsize=(8.4, 2.6 * len(sets)), squeeze=False, layout="constrained")
-    for (title, found), (dice, nll) in zip(sets, axes):
-        _ranges(dice, {label: draws_of(own, lambda one: one["Dice change"].mean()) for label, own in found[1:]})
+    """Dice of each structure and NLL of each loss less those of the first with its map, cases of folds above."""
+    sets = list(zip(compared(folders), compared_structures(folders)))
+    figure, axes = plt.subplots(len(sets), 2, figsize=(8.4, 2.1 * len(sets)), squeeze=False, layout="constrained")
+    for ((title, found), (_, structures)), (dice, nll) in zip(sets, axes):
+        first, *others = (own["loss"].iloc[0] for own in found.values())
+        rows = {}
+        for (loss, structure), own in structures.groupby(["loss", "structure"], sort=False):
+            if loss != first:
+                rows[f"{loss}: {structure}" if len(others) > 1 else structure] = draws_of(own, mean_of("change"))
+        _ranges(dice, rows)
         dice.axvline(-NON_INFERIOR, color=INK, linewidth=0.8, linestyle=":")
         dice.set_xlabel(f"Dice, change (dotted: margin of {NON_INFERIOR})")
+        dice.set_title(f"{', '.join(others)}\n{title}", fontsize=8, loc="left")
         rows = {}
-        for i, (label, own) in enumerate(found):
+        for own in found.values():
+            loss = own["loss"].iloc[0]
             for column, when in (("NLL all change as trained", "as trained"), ("NLL all change", "with its map")):
-                if i or when == "as trained":
-                    rows[f"{label}, {when}"] = draws_of(own, lambda one, column=column: one[column].mean())
+                if loss != first or when == "as trained":
+                    rows[f"{loss}, {when}"] = draws_of(own, mean_of(column))
         _ranges(nll, rows)
-        nll.set_xlabel(f"NLL over the image, to {found[0][0]} with its map")
-        dice.set_title(title, fontsize=8, loc="left")
+        nll.set_xlabel("NLL over the image, change")
+        nll.set_title(f"less {first} with its map", fontsize=8, loc="left")
     save_figure(figure, path)
 
 

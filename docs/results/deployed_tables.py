@@ -1,7 +1,7 @@
 """Tables of models as they are deployed, from deployed_values.py.
 
-Each takes the folders of some models, study/DATASET/deployed_LOSS. `losses` compares models of one data set with the
-first, on what all have; `shifts` takes folders study/DATASET/shift/CONDITION. Intervals are 95 %, by drawing patients.
+Each takes the folders of some models, study/DATASET/deployed_LOSS. `losses` and `structures` compare models
+with the first of their data set, on what all have; `shifts` takes folders study/DATASET/shift/CONDITION. Intervals are 95 %, by drawing patients.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ from deployed_values import (
     SHOWN,
     case_dice,
     compared,
+    compared_structures,
     dataset_of,
     draws_of,
     listed,
+    mean_of,
     rows_of,
     shifted,
 )
@@ -193,23 +195,19 @@ def needed(folders: Sequence[Path]) -> str:
     return table(["patients", *map(str, sizes)], lines)
 
 
-def _mean(column: str) -> Callable[[pd.DataFrame], float]:
-    return lambda rows: float(rows[column].mean())
-
-
 def losses(folders: Sequence[Path]) -> str:
     """What a loss changes, as trained and with its own map: Dice, and NLL against the first loss with its map."""
     lines = []
     for title, found in compared(folders):
         lines.append([f"**{title}**", *[""] * (4 + 2 * len(COMPARED))])
-        for i, (label, own) in enumerate(found):
-            lines.append([label, f"{own['Dice'].mean():.3f}"])
-            lines[-1].append(interval(own, _mean("Dice change"), 3, "+") if i else "")
+        for i, own in enumerate(found.values()):
+            lines.append([own["loss"].iloc[0], f"{own['Dice'].mean():.3f}"])
+            lines[-1].append(interval(own, mean_of("Dice change"), 3, "+") if i else "")
             lines[-1] += [f"{own[f'ECE predicted{when}'].mean():.3f}" for when in (" as trained", "")]
             for score in COMPARED:
                 digits = 4 if score.endswith("all") else 3
-                lines[-1].append(interval(own, _mean(f"{score} change as trained"), digits, "+"))
-                lines[-1].append(interval(own, _mean(f"{score} change"), digits, "+") if i else "")
+                lines[-1].append(interval(own, mean_of(f"{score} change as trained"), digits, "+"))
+                lines[-1].append(interval(own, mean_of(f"{score} change"), digits, "+") if i else "")
     header = ["loss", "Dice", "change", "ECE predicted as trained", "with its map"]
     return table(
         [*header, *(f"{score}, {when}" for score in COMPARED for when in ("as trained", "with its map"))], lines
@@ -219,23 +217,16 @@ def losses(folders: Sequence[Path]) -> str:
 def structures(folders: Sequence[Path]) -> str:
     """What a loss changes in the Dice of each structure, where both losses have one, and what it misses or invents."""
     lines = []
-    for title, found in compared(folders):
-        rows = {}
-        for folder, (label, own) in zip(folders, found):
-            kind = next(kind for kind, (_, begins, _) in SETS.items() if own.index[0][0].startswith(begins))
-            values = rows_of(folder, kind, "structures").set_index(["network", "case"])
-            rows[label] = values.loc[own.index].set_index("structure", append=True)
-        first = next(iter(rows.values()))
+    for title, rows in compared_structures(folders):
         lines.append([f"**{title}**", *[""] * 4])
-        for structure in first.index.unique("structure"):
-            for label, values in rows.items():
-                own = values.xs(structure, level="structure")
-                change = own.assign(change=own["Dice"] - first.xs(structure, level="structure")["Dice"])
-                there, predicted = own["true volume"] > 0, own["volume"] > 0
-                lines.append([f"{structure}, {label}", f"{own['Dice'].mean():.3f}"])
-                lines[-1].append("" if values is first else interval(change, _mean("change"), 3, "+"))
-                lines[-1].append(f"{int((there & ~predicted).sum())} of {int(there.sum())}")
-                lines[-1].append(f"{int((~there & predicted).sum())} of {int((~there).sum())}")
+        first = rows["loss"].iloc[0]
+        rows = rows.sort_values("structure", kind="stable", key=lambda names: pd.factorize(names)[0])
+        for (structure, loss), own in rows.groupby(["structure", "loss"], sort=False):
+            there, predicted = own["true volume"] > 0, own["volume"] > 0
+            lines.append([f"{structure}, {loss}", f"{own['Dice'].mean():.3f}"])
+            lines[-1].append("" if loss == first else interval(own, mean_of("change"), 3, "+"))
+            lines[-1].append(f"{int((there & ~predicted).sum())} of {int(there.sum())}")
+            lines[-1].append(f"{int((~there & predicted).sum())} of {int((~there).sum())}")
     return table(["structure, loss", "Dice", "change", "missed", "invented"], lines)
 
 
@@ -269,7 +260,7 @@ def peers(folders: Sequence[Path]) -> str:
             lines.append([f"{dataset_of(folder).partition('_')[2]}, {SETS[kind][2]}: {chosen}"])
             for other in others:
                 change = wide.assign(change=wide[chosen] - wide[other]) if other in wide and other != chosen else None
-                lines[-1].append("" if change is None else interval(change, _mean("change"), 4, "+"))
+                lines[-1].append("" if change is None else interval(change, mean_of("change"), 4, "+"))
     return table(["NLL all, chosen form less", *others], lines)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from itertools import groupby, product
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,11 @@ def draws_of(rows: pd.DataFrame, statistic: Callable[[pd.DataFrame], float]) -> 
     return middle, low, high
 
 
+def mean_of(column: str) -> Callable[[pd.DataFrame], float]:
+    """Statistic for ``draws_of``."""
+    return lambda rows: float(rows[column].mean())
+
+
 def listed(folder: Path, kind: str) -> pd.DataFrame:
     """Rows of cases.csv with the lowest true Dice of a structure in ``true``."""
     rows = rows_of(folder, kind, "cases")
@@ -102,34 +108,50 @@ def case_dice(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.groupby(keys)["Dice"].mean().unstack().reset_index("patient")
 
 
-def compared(folders: Sequence[Path]) -> Iterator[tuple[str, list[tuple[str, pd.DataFrame]]]]:
-    """Models of one data set on what all have, folds first: the title of a set, and each loss with its values.
+def compared(folders: Sequence[Path]) -> Iterator[tuple[str, dict[Path, pd.DataFrame]]]:
+    """Models of each data set on what all have, folds first: the title of a set, and the values of each model.
 
-    Averages of networks are compared where all have as many folds, else their single networks. The values have what
-    differs from the first loss: `Dice change` of nnU-Net's labels, and for each score of ``COMPARED`` `change as
-    trained` and `change`, with the own map, to the first loss with its map.
+    Averages of networks are compared where all have as many folds, else their single networks. The values have the
+    `loss`, and what differs from the first of the data set: `Dice change` of nnU-Net's labels, and for each score of
+    ``COMPARED`` `change as trained` and `change`, with the own map, to the first with its map.
     """
-    labels_shown = labels_of([folder.name.removeprefix("deployed_") for folder in folders])
-    all_folds = {frozenset(rows_of(folder, "folds", "cases")["network"]) for folder in folders}
-    for kind in ("folds", "average" if len(all_folds) == 1 else "single"):
-        if any(rows_of(folder, kind, "cases").empty for folder in folders):
-            continue  # not measured yet
-        measured = []
-        for folder in folders:
-            dice = rows_of(folder, kind, "structures").groupby(["network", "case"])["Dice"].mean()
-            measured.append(rows_of(folder, kind, "cases").set_index(["network", "case"]).assign(Dice=dice))
-        places = measured[0].index
-        shared = places[[all(place in one.index for one in measured) for place in places]]
-        first = measured[0].loc[shared]
-        found = []
-        for label, values in zip(labels_shown, measured):
-            own = values.loc[shared]
-            change = {"Dice change": own["Dice"] - first["Dice"]}
-            for score in COMPARED:
-                change |= {f"{score} change{when}": own[score + when] - first[score] for when in (" as trained", "")}
-            found.append((label, own.assign(**change)))
-        networks = shared.get_level_values("network").nunique()
-        yield f"{SETS[kind][2]}: {len(shared)} predictions, networks: {networks}", found
+    for dataset, found in groupby(folders, dataset_of):
+        models = list(found)
+        names = labels_of([folder.name.removeprefix("deployed_") for folder in models])
+        all_folds = {frozenset(rows_of(folder, "folds", "cases")["network"]) for folder in models}
+        for kind in ("folds", "average" if len(all_folds) == 1 else "single"):
+            measured = {}
+            for folder in models:
+                cases, parts = (rows_of(folder, kind, name) for name in ("cases", "structures"))
+                if len(cases):
+                    dice = parts.groupby(["network", "case"])["Dice"].mean()
+                    measured[folder] = cases.set_index(["network", "case"]).assign(Dice=dice)
+            if len(measured) < len(models):
+                continue  # not measured yet
+            places = measured[models[0]].index
+            shared = places[[all(place in one.index for one in measured.values()) for place in places]]
+            first = measured[models[0]].loc[shared]
+            for folder, name in zip(models, names):
+                own = measured[folder].loc[shared]
+                change = {"loss": name, "Dice change": own["Dice"] - first["Dice"]}
+                for score in COMPARED:
+                    change |= {
+                        f"{score} change{when}": own[score + when] - first[score] for when in (" as trained", "")
+                    }
+                measured[folder] = own.assign(**change)
+            yield f"{dataset.partition('_')[2]}, {SETS[kind][2]} ({len(shared)})", measured
+
+
+def compared_structures(folders: Sequence[Path]) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The sets of ``compared``: a row for each structure of a prediction by each loss, `change` to the first's Dice."""
+    for title, found in compared(folders):
+        tables = []
+        for folder, own in found.items():
+            kind = next(kind for kind, (_, begins, _) in SETS.items() if own.index[0][0].startswith(begins))
+            values = rows_of(folder, kind, "structures").set_index(["network", "case"]).loc[own.index]
+            tables.append(values.set_index("structure", append=True).assign(loss=own["loss"].iloc[0]))
+            tables[-1]["change"] = tables[-1]["Dice"] - tables[0]["Dice"]
+        yield title, pd.concat(tables).reset_index()
 
 
 def shifted(folders: Sequence[Path]) -> pd.DataFrame:
