@@ -8,7 +8,7 @@ Writes into FOLDER, from the values that deployed.py and map_forms.py measured, 
     deployed_promises.png  Dice as predicted, with its interval, against the true one
     deployed_list.png      share of the bad scans that are found when looking at the first of the list
     deployed_labels.png    what labels that are decided for Dice or F2 change in Dice
-    deployed_losses.png    with --losses: Dice of other losses than a data set's first, NLL against the first with its map
+    deployed_losses.png    with --losses: Dice of losses less a data set's first, NLL less the first with its map
     deployed_shifts.png    with --shifts, folders of deployed_shift.sh: NLL, and the intervals that hold
 """
 

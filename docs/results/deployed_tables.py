@@ -1,7 +1,8 @@
 """Tables of models as they are deployed, from deployed_values.py.
 
-Each takes the folders of some models, study/DATASET/deployed_LOSS. `losses` and `structures` compare models
-with the first of their data set, on what all have; `shifts` takes folders study/DATASET/shift/CONDITION. Intervals are 95 %, by drawing patients.
+Each takes the folders of some models, study/DATASET/deployed_LOSS. `losses` and `structures` compare models with the
+first of their data set, on what all have; `shifts` takes folders study/DATASET/shift/CONDITION. Intervals are 95 %, by
+drawing patients.
 """
 
 from __future__ import annotations

@@ -134,10 +134,8 @@ def compared(folders: Sequence[Path]) -> Iterator[tuple[str, dict[Path, pd.DataF
             for folder, name in zip(models, names):
                 own = measured[folder].loc[shared]
                 change = {"loss": name, "Dice change": own["Dice"] - first["Dice"]}
-                for score in COMPARED:
-                    change |= {
-                        f"{score} change{when}": own[score + when] - first[score] for when in (" as trained", "")
-                    }
+                for score, when in product(COMPARED, (" as trained", "")):
+                    change[f"{score} change{when}"] = own[score + when] - first[score]
                 measured[folder] = own.assign(**change)
             yield f"{dataset.partition('_')[2]}, {SETS[kind][2]} ({len(shared)})", measured
 
