@@ -9,6 +9,7 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
 from nnunetv2.utilities import utils
 
@@ -21,6 +22,9 @@ from tests.processes import WARM
 # How long an example takes says nothing on a shared machine.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+
+# Tensors of tests are small: where several processes share the cores, threads would mostly wait for each other.
+torch.set_num_threads(int(os.environ.setdefault("OMP_NUM_THREADS", "1")))
 
 worker_pool.CONTEXT = WARM
 utils.Pool = ThreadPool  # it forks the whole of pytest twelve times to find names of files
