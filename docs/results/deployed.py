@@ -155,6 +155,7 @@ def learn(measured: Sequence[Measured], kept: set[str], like: Learned, groups: M
         pieces = [(each, who) for (one, i), who in zip(rows, patients) for each in one.blocks[i][1][key].found]
         pieces = [(each, who) for each, who in pieces if each.real is not None]
         numbers = np.array([(each.volume, each.mean_probability, each.max_probability) for each, _ in pieces])
+        numbers = numbers.reshape(-1, 3)  # the other cases may have no finding
         yes, whose = [bool(each.real) for each, _ in pieces], [who for _, who in pieces]
         real[key] = LearnedProbability.fit(finding_features(*numbers.T), yes, whose)
     return Learned(quality, replace(like.presence, present=present, real=real))
