@@ -209,7 +209,7 @@ def losses(folders: Sequence[Path]) -> str:
                 digits = 4 if score.endswith("all") else 3
                 lines[-1].append(interval(own, mean_of(f"{score} change as trained"), digits, "+"))
                 lines[-1].append(interval(own, mean_of(f"{score} change"), digits, "+") if i else "")
-    header = ["loss", "Dice", "change", "ECE predicted as trained", "with its map"]
+    header = ["loss", "Dice", "change", "ECE predicted, as trained", "ECE predicted, with its map"]
     return table(
         [*header, *(f"{score}, {when}" for score in COMPARED for when in ("as trained", "with its map"))], lines
     )

@@ -115,8 +115,10 @@ def compared(folders: Sequence[Path]) -> Iterator[tuple[str, dict[Path, pd.DataF
     `loss`, and what differs from the first of the data set: `Dice change` of nnU-Net's labels, and for each score of
     ``COMPARED`` `change as trained` and `change`, with the own map, to the first with its map.
     """
-    for dataset, found in groupby(folders, dataset_of):
+    for dataset, found in groupby(sorted(folders, key=dataset_of), dataset_of):
         models = list(found)
+        if len(models) == 1:
+            continue
         names = labels_of([folder.name.removeprefix("deployed_") for folder in models])
         all_folds = {frozenset(rows_of(folder, "folds", "cases")["network"]) for folder in models}
         for kind in ("folds", "average" if len(all_folds) == 1 else "single"):
