@@ -135,18 +135,6 @@ def before_and_after(what: str, column: str) -> tuple[str, str]:
     return number(of["as trained"][column]), number(of[chosen][column])
 
 
-def test_the_price_near_the_structures_is_that_of_the_tables() -> None:
-    rows = {
-        row[0]: row[1:]
-        for heading, table in tables((ROOT / "docs/explanation/conditional-calibration.md").read_text("utf-8"))
-        if heading == "Where it costs"
-        for row in table[1:]
-    }
-    columns = ("NLL all", "NLL dilated", "ECE foreground")
-    for row, what in FORMS.items():
-        assert rows[row] == [" → ".join(before_and_after(what, column)) for column in columns]
-
-
 def test_the_summary_of_results_has_the_numbers_of_the_tables() -> None:
     text = (ROOT / "docs/results/index.md").read_text(encoding="utf-8")
     for what in FORMS.values():
