@@ -7,7 +7,7 @@
 # labelled cases that are in no fold). Everything is learned and chosen on the folds. LOSS is DiceCE, nnU-Net's own, or
 # another of `nnunet_nacl trainers`. What is finished is not done again, and FOLDS and STEPS cut the work into pieces:
 # STEPS="prepare train folds outer forms" are all; `folds` calibrates and measures the folds' validation cases, `outer`
-# predicts and measures the others, `forms` compares forms of the map on both. SCHEDULE has the trainers' further
+# predicts and measures the others, `forms`, after both, compares forms of the map. SCHEDULE has the trainers' further
 # tokens, CONFIGURATION is one of those that study_plans.py makes, GROUPS_REGEX finds the patient in a case's name, PEERS
 # names calibrators of fiducio, DRAWS says how many sets of patients a map is fitted to when it is asked how many a map
 # takes.

@@ -32,13 +32,13 @@ from deployed_values import (
     SHOWN,
     case_dice,
     compared,
-    compared_structures,
     dataset_of,
     draws_of,
     listed,
     mean_of,
     rows_of,
     shifted,
+    structures_compared,
 )
 from map_forms import AS_TRAINED
 
@@ -152,12 +152,12 @@ def decided(folders: list[Path], path: Path) -> None:
 
 def losses(folders: list[Path], path: Path) -> None:
     """Dice of each structure and NLL of each loss less those of the first with its map, cases of folds above."""
-    sets = list(zip(compared(folders), compared_structures(folders)))
+    sets = list(compared(folders))
     figure, axes = plt.subplots(len(sets), 2, figsize=(8.4, 2.1 * len(sets)), squeeze=False, layout="constrained")
-    for ((title, found), (_, structures)), (dice, nll) in zip(sets, axes):
+    for (kind, title, found), (dice, nll) in zip(sets, axes):
         first, *others = (own["loss"].iloc[0] for own in found.values())
         rows = {}
-        for (loss, structure), own in structures.groupby(["loss", "structure"], sort=False):
+        for (loss, structure), own in structures_compared(kind, found).groupby(["loss", "structure"], sort=False):
             if loss != first:
                 rows[f"{loss}: {structure}" if len(others) > 1 else structure] = draws_of(own, mean_of("change"))
         _ranges(dice, rows)

@@ -23,13 +23,13 @@ from deployed_values import (
     SHOWN,
     case_dice,
     compared,
-    compared_structures,
     dataset_of,
     draws_of,
     listed,
     mean_of,
     rows_of,
     shifted,
+    structures_compared,
 )
 from study_tables import table
 
@@ -199,7 +199,7 @@ def needed(folders: Sequence[Path]) -> str:
 def losses(folders: Sequence[Path]) -> str:
     """What a loss changes, as trained and with its own map: Dice, and NLL against the first loss with its map."""
     lines = []
-    for title, found in compared(folders):
+    for _, title, found in compared(folders):
         lines.append([f"**{title}**", *[""] * (4 + 2 * len(COMPARED))])
         for i, own in enumerate(found.values()):
             lines.append([own["loss"].iloc[0], f"{own['Dice'].mean():.3f}"])
@@ -216,9 +216,10 @@ def losses(folders: Sequence[Path]) -> str:
 
 
 def structures(folders: Sequence[Path]) -> str:
-    """What a loss changes in the Dice of each structure, where both losses have one, and what it misses or invents."""
+    """What a loss changes in the Dice of the structures that are there, which of them it misses, what it invents."""
     lines = []
-    for title, rows in compared_structures(folders):
+    for kind, title, found in compared(folders):
+        rows = structures_compared(kind, found)
         lines.append([f"**{title}**", *[""] * 4])
         first = rows["loss"].iloc[0]
         rows = rows.sort_values("structure", kind="stable", key=lambda names: pd.factorize(names)[0])

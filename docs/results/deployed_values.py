@@ -108,13 +108,18 @@ def case_dice(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.groupby(keys)["Dice"].mean().unstack().reset_index("patient")
 
 
-def compared(folders: Sequence[Path]) -> Iterator[tuple[str, dict[Path, pd.DataFrame]]]:
-    """Models of each data set on what all have, folds first: the title of a set, and the values of each model.
+def compared(folders: Sequence[Path]) -> Iterator[tuple[str, str, dict[Path, pd.DataFrame]]]:
+    """Models of each data set on what all have, folds first: the set, its title, and the values of each model.
 
     Averages of networks are compared where all have as many folds, else their single networks. The values have the
     `loss`, and what differs from the first of the data set: `Dice change` of nnU-Net's labels, and for each score of
     ``COMPARED`` `change as trained` and `change`, with the own map, to the first with its map.
+
+    Raises:
+        FileNotFoundError: A folder is not there. A set that one of the models lacks is left out.
     """
+    if missing := [str(folder) for folder in folders if not folder.is_dir()]:
+        raise FileNotFoundError(f"there is no {', '.join(missing)}")
     for dataset, found in groupby(sorted(folders, key=dataset_of), dataset_of):
         models = list(found)
         if len(models) == 1:
@@ -129,7 +134,7 @@ def compared(folders: Sequence[Path]) -> Iterator[tuple[str, dict[Path, pd.DataF
                     dice = parts.groupby(["network", "case"])["Dice"].mean()
                     measured[folder] = cases.set_index(["network", "case"]).assign(Dice=dice)
             if len(measured) < len(models):
-                continue  # not measured yet
+                continue
             places = measured[models[0]].index
             shared = places[[all(place in one.index for one in measured.values()) for place in places]]
             first = measured[models[0]].loc[shared]
@@ -139,19 +144,21 @@ def compared(folders: Sequence[Path]) -> Iterator[tuple[str, dict[Path, pd.DataF
                 for score, when in product(COMPARED, (" as trained", "")):
                     change[f"{score} change{when}"] = own[score + when] - first[score]
                 measured[folder] = own.assign(**change)
-            yield f"{dataset.partition('_')[2]}, {SETS[kind][2]} ({len(shared)})", measured
+            yield kind, f"{dataset.partition('_')[2]}, {SETS[kind][2]} ({len(shared)})", measured
 
 
-def compared_structures(folders: Sequence[Path]) -> Iterator[tuple[str, pd.DataFrame]]:
-    """The sets of ``compared``: a row for each structure of a prediction by each loss, `change` to the first's Dice."""
-    for title, found in compared(folders):
-        tables = []
-        for folder, own in found.items():
-            kind = next(kind for kind, (_, begins, _) in SETS.items() if own.index[0][0].startswith(begins))
-            values = rows_of(folder, kind, "structures").set_index(["network", "case"]).loc[own.index]
-            tables.append(values.set_index("structure", append=True).assign(loss=own["loss"].iloc[0]))
-            tables[-1]["change"] = tables[-1]["Dice"] - tables[0]["Dice"]
-        yield title, pd.concat(tables).reset_index()
+def structures_compared(kind: str, found: dict[Path, pd.DataFrame]) -> pd.DataFrame:
+    """A set of ``compared``: a row for each structure of a prediction by each loss, `change` to the first's Dice.
+
+    Dice and change are of the structures that are there; others are invented or rightly absent.
+    """
+    tables = []
+    for folder, own in found.items():
+        values = rows_of(folder, kind, "structures").set_index(["network", "case"]).loc[own.index]
+        values = values.set_index("structure", append=True).assign(loss=own["loss"].iloc[0])
+        tables.append(values.assign(Dice=values["Dice"].where(values["true volume"] > 0)))
+        tables[-1]["change"] = tables[-1]["Dice"] - tables[0]["Dice"]
+    return pd.concat(tables).reset_index()
 
 
 def shifted(folders: Sequence[Path]) -> pd.DataFrame:

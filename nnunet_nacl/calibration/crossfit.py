@@ -20,8 +20,8 @@ RIDGES = {
     "conditional": (1e-3, 1e-4, 1e-5),
     "matrix": (1e-3, 1e-4, 1e-5, 1e-6),
 }
-"""That are tried for each form, the strongest first, until one does worse on left-out cases than the one before: a
-conditional map of few cases would learn them by heart."""
+"""Ridges of each form, the strongest first: a conditional map of few cases would learn them by heart. Weaker ones are
+not tried once one does worse on left-out cases than the one before."""
 
 FEWEST_PATIENTS = 5
 """A label that fewer patients have (of a region: that fewer have of this region) is treated as in ``shift``."""
@@ -108,8 +108,7 @@ def cross_fit(
     fits: dict[tuple[str, float], dict[str | None, Fit]] = {}
     losses: dict[tuple[str, float], np.ndarray] = {}
     last: dict[str | None, Fit] = {}
-    tried = forms_for(len(cases[0].log_odds), cases[0].regions)
-    for form in tried:  # each fit begins where the one before it ended
+    for form in forms_for(len(cases[0].log_odds), cases[0].regions):  # each fit begins where the one before it ended
         best = np.inf
         for ridge in RIDGES[form]:
             found: dict[str | None, Fit] = {}

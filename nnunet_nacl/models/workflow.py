@@ -147,7 +147,7 @@ def calibrate(
             f"-form {form} is not for {len(structures)} structures or regions; there are {', '.join(forms)}."
         )
     total = (1 + len(set(parts))) * sum(len(RIDGES[name]) for name in forms)
-    with tqdm(total=total, desc="fit", unit="fit", leave=False, disable=not progress) as bar:
+    with tqdm(total=total, desc="fit, at most", unit="fit", leave=False, disable=not progress) as bar:
         tried = cross_fit(voxels, parts, groups=patients, progress=bar.update)
     chosen = choose(tried, form)
     affine = {name: relabelled(voxels, choose(tried, name).fit.map) for name in AFFINE_FORMS}
