@@ -124,10 +124,10 @@ def cross_fit(
                 progress()
             fits[form, ridge] = last = found
             left_out = [case_loss(voxels, *found[part].map.tables()) for part, voxels in zip(parts, cases)]
-            losses[form, ridge] = np.array(left_out)
-            if np.mean(left_out) > best:  # a weaker ridge learns still more by heart
+            losses[form, ridge], mean = np.array(left_out), float(np.mean(left_out))
+            if mean > best:  # a weaker ridge learns still more by heart
                 break
-            best = np.mean(left_out)
+            best = mean
     least = min(losses.values(), key=np.mean)
     result = []
     for (form, ridge), found in fits.items():
