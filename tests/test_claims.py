@@ -152,3 +152,37 @@ def test_what_is_said_of_averages_is_what_was_measured() -> None:
         for found, what in ((dice, "Dice"), (volume, "volumes")):
             share, n = found.rstrip(")").split(" (")
             assert f"{share} of {n} {what}" in re.sub(r"\s+", " ", text)
+
+
+def losses_of(kind: str, dataset: str, *losses: str) -> dict[tuple[str, str], list[str]]:
+    """By set and first cell, the other cells of a table that compares losses with nnU-Net's."""
+    names = ("deployed_DiceCE", *(f"deployed_{loss}" for loss in losses))
+    found, title = {}, ""
+    for first, *cells in made_table(f"{kind} deployed {' '.join(f'{dataset}/{name}' for name in names)}"):
+        title = first.strip("*").rpartition(" (")[0] if first.startswith("**") else title
+        found[title, first] = cells
+    return found
+
+
+def test_what_is_said_of_losses_is_what_was_measured() -> None:
+    deployed, choose, index = (
+        re.sub(r"\s+", " ", (ROOT / page).read_text(encoding="utf-8"))
+        for page in (DEPLOYED, "docs/how-to/choose-a-loss.md", "docs/results/index.md")
+    )
+    annealed = losses_of("structures", "Dataset028_EMIDEC", "DiceCE_anneal")
+    folds, outer = (
+        annealed[f"EMIDEC, {name}", "infarct, Dice + CE, annealed"][2] for name in ("folds", "average, outer")
+    )
+    assert f"misses infarcts ({folds}; test cases {outer})" in index and f"missed {folds} infarcts" in choose
+    for loss in ("CE", "NACL"):
+        missed = losses_of("structures", "Dataset028_EMIDEC", loss)["EMIDEC, folds", f"infarct, {loss}"][2]
+        assert f"two folds ({missed})" in index and f"CE and NACL all of {missed.partition(' of ')[0]}" in choose
+    change = losses_of("losses", "Dataset004_Hippocampus", "DiceCE_anneal")
+    less = change["Hippocampus, average, outer", "Dice + CE, annealed"][1]  # -0.011 [-0.014, -0.009]
+    value, low, high = re.findall(r"-0(\.\d+)", less)
+    assert f"{value} [{high}, {low}] less Dice" in deployed and f"costs 0{value} Dice on the hippocampus" in index
+    again = losses_of("structures", "Dataset028_EMIDEC", "DiceCE_seed2")
+    moved = {row: cells[1] for (title, row), cells in again.items() if "outer" in title and row.endswith("seed2")}
+    infarct = float(moved.pop("infarct, Dice + CE, seed2").split()[0])
+    assert f"Dice of infarcts differs by {infarct:.2f}".replace("0.", ".") in deployed
+    assert max(abs(float(cells.split()[0])) for cells in moved.values()) == 0.008
