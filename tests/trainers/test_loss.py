@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -178,10 +180,14 @@ def one_rank(rank: int, rendezvous: str, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
     try:
-        found = []
-        for with_dice in (False, True):
-            network = torch.nn.parallel.DistributedDataParallel(make_network())
-            found.append(network_gradients(network, training_loss(with_dice, ddp=True), slice(2 * rank, 2 * rank + 2)))
+        part = slice(2 * rank, 2 * rank + 2)
+        found = [
+            network_gradients(
+                torch.nn.parallel.DistributedDataParallel(make_network()), training_loss(with_dice, ddp=True), part
+            )
+            for with_dice in (False, True)
+        ]
+        gc.collect()  # a network that outlives its process group may wait for ever when it goes
         torch.save(found, f"{folder}/{rank}.pt")
         dist.barrier()  # a rank that leaves first would cut the other's connection
     finally:
