@@ -32,10 +32,10 @@ from deployed_values import (
     SHOWN,
     case_dice,
     compared,
-    dataset_of,
     draws_of,
     listed,
     mean_of,
+    name_of,
     rows_of,
     shifted,
     structures_compared,
@@ -44,10 +44,6 @@ from map_forms import AS_TRAINED
 
 from nnunet_nacl.calibration.quality_report import workload
 from nnunet_nacl.show.style import GREY, INK, PALE, figure_settings, legend_handles, method_styles, save_figure
-
-
-def _name(folder: Path) -> str:
-    return dataset_of(folder).partition("_")[2]
 
 
 def _panels(rows: int, folders: list[Path], height: float):
@@ -81,7 +77,7 @@ def forms(folders: list[Path], path: Path) -> None:
             found = draws_of(both, lambda own, form=form: own[form].mean() / own[AS_TRAINED].mean() - 1)
             rows[form] = tuple(100 * x for x in found)
         _ranges(axis, rows)
-        axis.set_title(_name(folder))
+        axis.set_title(name_of(folder))
         axis.set_xlabel("NLL over the image, change in %")
     save_figure(figure, path)
 
@@ -101,7 +97,7 @@ def promises(folders: list[Path], path: Path) -> None:
             axis.plot(own["Dice"], own["predicted Dice"], linestyle="none", **{**style.markers, "markersize": 4})
         axis.plot([0, 1], [0, 1], color=GREY, linewidth=0.8)
         axis.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel="true Dice", ylabel="predicted Dice, 90 % interval")
-        axis.set_title(_name(folder))
+        axis.set_title(name_of(folder))
         axis.legend(handles=legend_handles(styles, lines=False), frameon=False, loc="upper left", fontsize=7)
     save_figure(figure, path)
 
@@ -124,7 +120,7 @@ def lists(folders: list[Path], path: Path) -> None:
                 axis.plot(shares, caught, **styles[order].line)
             axis.plot([0, 1], [0, 1], **styles["random"].line)
             bad = int((rows["true"] < threshold).sum())
-            axis.set_title(f"{_name(folder)}, {SETS[kind][2]}\n{bad} of {len(rows)} scans bad", fontsize=8)
+            axis.set_title(f"{name_of(folder)}, {SETS[kind][2]}\n{bad} of {len(rows)} scans bad", fontsize=8)
             axis.set(xlabel="share of the scans looked at", ylabel="share of the bad ones found")
             axis.grid()
     handles = legend_handles(styles)
@@ -145,7 +141,7 @@ def decided(folders: list[Path], path: Path) -> None:
                 change = wide.assign(change=wide[rule] - wide["nnU-Net"])
                 found[f"{SETS[kind][2]}: {rule}"] = draws_of(change, mean_of("change"))
         _ranges(axis, found)
-        axis.set_title(_name(folder))
+        axis.set_title(name_of(folder))
         axis.set_xlabel("Dice, change to nnU-Net's labels")
     save_figure(figure, path)
 

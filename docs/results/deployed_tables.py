@@ -23,10 +23,10 @@ from deployed_values import (
     SHOWN,
     case_dice,
     compared,
-    dataset_of,
     draws_of,
     listed,
     mean_of,
+    name_of,
     rows_of,
     shifted,
     structures_compared,
@@ -56,7 +56,7 @@ def _each(folders: Sequence[Path], name: str) -> Iterator[tuple[str, str, Path, 
         for kind in SHOWN:
             title = SETS[kind][2]
             if len(rows := rows_of(folder, kind, name)):
-                yield f"{folder.parent.name.partition('_')[2]}, {title}", kind, folder, rows
+                yield f"{name_of(folder)}, {title}", kind, folder, rows
 
 
 def promises(folders: Sequence[Path]) -> str:
@@ -191,8 +191,7 @@ def needed(folders: Sequence[Path]) -> str:
             for n, part in by_size:
                 worse = "" if (part < 0).all() else f" ({int((part >= 0).sum())} of {len(part)} higher)"
                 cells[n] = f"{100 * part.mean():+.1f}{worse}"
-            name = folder.parent.name.partition("_")[2]
-            lines.append([f"{name}, {form}", *(cells.get(n, "") for n in sizes)])
+            lines.append([f"{name_of(folder)}, {form}", *(cells.get(n, "") for n in sizes)])
     return table(["patients", *map(str, sizes)], lines)
 
 
@@ -239,7 +238,7 @@ def changes(folders: Sequence[Path]) -> str:
         for kind in ("single", "average"):
             cases = rows_of(folder, kind, "cases")
             networks = cases["network"].nunique()
-            lines.append([f"{dataset_of(folder).partition('_')[2]}, {SETS[kind][2]} ({networks})"])
+            lines.append([f"{name_of(folder)}, {SETS[kind][2]} ({networks})"])
             for score in ("NLL all", "Brier all", "ECE predicted"):
                 change = cases.assign(change=cases[score] - cases[f"{score} as trained"])
                 wide = change.pivot_table("change", "network", "patient")
@@ -259,7 +258,7 @@ def peers(folders: Sequence[Path]) -> str:
             if (rows := rows_of(folder, kind, "forms")).empty:
                 continue
             wide = rows.pivot_table("NLL all", ["network", "case", "patient"], "form").reset_index("patient")
-            lines.append([f"{dataset_of(folder).partition('_')[2]}, {SETS[kind][2]}: {chosen}"])
+            lines.append([f"{name_of(folder)}, {SETS[kind][2]}: {chosen}"])
             for other in others:
                 change = wide.assign(change=wide[chosen] - wide[other]) if other in wide and other != chosen else None
                 lines[-1].append("" if change is None else interval(change, mean_of("change"), 4, "+"))

@@ -61,6 +61,11 @@ def dataset_of(path: Path) -> str:
     return path.relative_to(STUDY).parts[0]
 
 
+def name_of(path: Path) -> str:
+    """The same without its number, for people."""
+    return dataset_of(path).partition("_")[2]
+
+
 @cache
 def _read(path: Path) -> pd.DataFrame:
     found = pd.read_csv(path, dtype={"case": str, "network": str, "overlaps": str})
@@ -120,7 +125,7 @@ def compared(folders: Sequence[Path]) -> Iterator[tuple[str, str, dict[Path, pd.
     """
     if missing := [str(folder) for folder in folders if not folder.is_dir()]:
         raise FileNotFoundError(f"there is no {', '.join(missing)}")
-    for dataset, found in groupby(sorted(folders, key=dataset_of), dataset_of):
+    for _, found in groupby(sorted(folders, key=dataset_of), dataset_of):
         models = list(found)
         if len(models) == 1:
             continue
@@ -144,7 +149,7 @@ def compared(folders: Sequence[Path]) -> Iterator[tuple[str, str, dict[Path, pd.
                 for score, when in product(COMPARED, (" as trained", "")):
                     change[f"{score} change{when}"] = own[score + when] - first[score]
                 measured[folder] = own.assign(**change)
-            yield kind, f"{dataset.partition('_')[2]}, {SETS[kind][2]} ({len(shared)})", measured
+            yield kind, f"{name_of(models[0])}, {SETS[kind][2]} ({len(shared)})", measured
 
 
 def structures_compared(kind: str, found: dict[Path, pd.DataFrame]) -> pd.DataFrame:
@@ -167,7 +172,7 @@ def shifted(folders: Sequence[Path]) -> pd.DataFrame:
     for folder in folders:
         cases, structures = (_read(folder / f"{name}.csv") for name in ("cases", "structures"))
         dice, volume = structures.dropna(subset=["Dice", "Dice low"]), structures.dropna(subset=["volume low"])
-        row = {"images": f"{dataset_of(folder).partition('_')[2]}, {folder.name.replace('_', ' ')}", "n": len(cases)}
+        row = {"images": f"{name_of(folder)}, {folder.name.replace('_', ' ')}", "n": len(cases)}
         row["Dice"] = structures["Dice"].mean()
         row |= {f"{score}{when}": cases[f"{score}{when}"].mean() for score in SHIFTED for when in (" as trained", "")}
         row["predicted Dice off by"] = (dice["predicted Dice"] - dice["Dice"]).abs().mean()
