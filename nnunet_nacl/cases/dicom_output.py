@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from nnunet_nacl.cases.review_list import PredictedCase
 from nnunet_nacl.cases.reviewed_case import ReviewedCase
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import replacing
-from nnunet_nacl.json_files import decode, read_dict
+from nnunet_nacl.json_files import decode, first_line, one_line, read_dict
 
 DICOM = "dicom"
 """Folder of the objects, all of a run in one, ready to be sent."""
@@ -61,9 +62,12 @@ def read_codes(path: Path, structures: Sequence[str]) -> dict[str, StructureCode
     for name, one in found.items():
         if one["category"] not in known:
             raise UserError(f"{path}: {name} has the category {one['category']!r}; there are {', '.join(known)}.")
-        for value, most in ((one["code"], 16), (one.get("scheme", "SCT"), 16), (one["meaning"], 64)):
-            if not 0 < len(value.strip()) <= most:
-                raise UserError(f"{path}: {name} has {value!r}, which DICOM wants to have 1 to {most} characters.")
+        for value, most in ((one["code"], 16), (one.get("scheme", "SCT"), 16), (one["meaning"], 64), (name[:64], 64)):
+            if not 0 < len(value.strip()) <= most or not value.isprintable() or "\\" in value:
+                raise UserError(
+                    f"{path}: {one_line(name)} has {value!r}, which DICOM wants to have 1 to {most} printable "
+                    "characters, and no backslash."
+                )
     return found
 
 
@@ -72,7 +76,7 @@ class DicomMaker:
     """Writes the objects of cases; can be pickled.
 
     Attributes:
-        codes: Of the structures, by name.
+        codes: Of the structures, by name, in their order.
         model: Whose segmentations they are.
         serial: SHA-256 that tells the networks, at most 64 characters.
         probabilities: Write them, too: 8 bits, 255 is 1.
@@ -82,6 +86,31 @@ class DicomMaker:
     model: str
     serial: str
     probabilities: bool = False
+
+    def check(self, files: Sequence[Path]) -> None:
+        """Try whether objects can refer to the images of a series, before the networks run.
+
+        Those of an empty segmentation of its first image are made and dropped.
+
+        Args:
+            files: The images, in the order of the slices.
+
+        Raises:
+            UserError: They cannot, such as for a date of birth that is none; the message names the first image.
+        """
+        headers = read_headers(files)
+        try:
+            with quiet():
+                pixels = np.zeros((1, headers[0].Rows, headers[0].Columns), np.uint16)
+                segmentation = self._segmentation(pixels, "BINARY", "segmentation", headers[:1], 1)
+                report = self._report([math.nan] * len(self.codes), None, segmentation, headers[:1])
+                for made in (segmentation, report):
+                    made.save_as(io.BytesIO(), enforce_file_format=True)
+        except Exception as error:  # highdicom and pydicom raise anything of values that they cannot write
+            raise UserError(
+                f"{files[0]}: no DICOM object can be made with its header ({first_line(error)}); correct what it says "
+                "of the patient, the study or the series."
+            ) from None
 
     def write(
         self, reviewed: ReviewedCase, files: Sequence[Path], predicted: PredictedCase | None, output: Path
@@ -106,25 +135,26 @@ class DicomMaker:
             raise UserError(f"{files[0].parent}: the series has changed since it was predicted; predict it again.")
         channels = [turned(one) for one in case.labels.channels_of(case.segmentation)] if case.labels.regions else None
         labels = turned(case.segmentation) if channels is None else np.stack(channels, -1)
-        written = {}
+        source, written = case.probabilities, {}
         with quiet():
-            segmentation = self._segmentation(labels.astype(np.uint16), "BINARY", reviewed, headers, 1)
+            segmentation = self._segmentation(labels.astype(np.uint16), "BINARY", "segmentation", headers, 1)
             written["segmentation"] = segmentation
             if self.probabilities:
                 maps = [values for name, values in reviewed.maps.items() if name.startswith("probability_")]
                 fractions = np.stack([turned(values) for values in maps[-len(case.labels.foreground) :]], -1)
-                written["probabilities"] = self._segmentation(fractions, "FRACTIONAL", reviewed, headers, 2)
-            written["report"] = self._report(reviewed, predicted, segmentation, headers)
+                made = "probabilities" if source.network is source else "calibrated probabilities"
+                written["probabilities"] = self._segmentation(fractions, "FRACTIONAL", made, headers, 2)
+            volumes = [structure.volume for structure in reviewed.row.structures]
+            written["report"] = self._report(volumes, predicted, segmentation, headers)
         for path in (output / DICOM).glob(f"{case.name}_*.dcm"):  # of an earlier run with other settings
             path.unlink()
         paths = {name: output / DICOM / f"{case.name}_{name}.dcm" for name in written}
         for name, path in paths.items():
-            written[name].SpecificCharacterSet = "ISO_IR 192"  # UTF-8: names of structures may need it
             with replacing(path) as temporary:
                 written[name].save_as(temporary, enforce_file_format=True)
         return tuple(paths.values())
 
-    def _segmentation(self, pixels: np.ndarray, kind: str, reviewed: ReviewedCase, headers: list[Any], n: int) -> Any:
+    def _segmentation(self, pixels: np.ndarray, kind: str, content: str, headers: Sequence[Any], n: int) -> Any:
         import highdicom as hd
         from pydicom.sr.codedict import codes
 
@@ -134,17 +164,14 @@ class DicomMaker:
         described = [
             hd.seg.SegmentDescription(
                 number,
-                structure.name[:64],
-                getattr(codes.cid7150, self.codes[structure.name]["category"]),
-                self._code(structure.name),
+                name[:64],
+                getattr(codes.cid7150, code["category"]),
+                self._code(name),
                 hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
                 algorithm,
             )
-            for number, structure in enumerate(reviewed.row.structures, 1)
+            for number, (name, code) in enumerate(self.codes.items(), 1)
         ]
-        source = reviewed.case.probabilities
-        made = "probabilities" if source.network is source else "calibrated probabilities"
-        what = made if kind == "FRACTIONAL" else "segmentation"
         return hd.seg.Segmentation(
             headers,
             pixels,
@@ -154,12 +181,14 @@ class DicomMaker:
             software_versions=nnunet_nacl.__version__,
             device_serial_number=self.serial,
             content_label="PROBABILITIES" if kind == "FRACTIONAL" else "SEGMENTATION",
-            content_description=f"{what}, research use only",
-            series_description=f"{_MAKER}: {what}",
+            content_description=f"{content}, research use only",
+            series_description=f"{_MAKER}: {content}",
             **_identity(headers, n),
         )
 
-    def _report(self, reviewed: ReviewedCase, predicted: PredictedCase | None, segmentation: Any, headers: Any) -> Any:
+    def _report(
+        self, volumes: Sequence[float], predicted: PredictedCase | None, segmentation: Any, headers: Sequence[Any]
+    ) -> Any:
         import highdicom as hd
         from highdicom import sr
         from pydicom.sr.codedict import codes
@@ -171,18 +200,18 @@ class DicomMaker:
         series = sr.SourceSeriesForSegmentation(headers[0].SeriesInstanceUID)
         groups = [
             sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
-                sr.TrackingIdentifier(hd.UID(), structure.name),
+                sr.TrackingIdentifier(hd.UID(), name),
                 referenced_segment=sr.ReferencedSegment(
                     segmentation.SOPClassUID, segmentation.SOPInstanceUID, i + 1, source_series=series
                 ),
-                finding_type=self._code(structure.name),
+                finding_type=self._code(name),
                 measurements=[
-                    sr.Measurement(name, value, unit)
-                    for name, value, unit in _values(structure.volume, predicted, i)
+                    sr.Measurement(measured, value, unit)
+                    for measured, value, unit in _values(volume, predicted, i)
                     if math.isfinite(value)
                 ],
             )
-            for i, structure in enumerate(reviewed.row.structures)
+            for i, (name, volume) in enumerate(zip(self.codes, volumes))
         ]
         procedure = sr.CodedConcept("363679005", "SCT", "Imaging procedure")
         report = sr.MeasurementReport(context, procedure, groups, codes.cid7021.ImagingMeasurementReport)
@@ -225,9 +254,10 @@ def _identity(headers: Sequence[Any], n: int) -> dict[str, Any]:
     """Of a new object in a series of its own, whose number follows from that of the images."""
     import highdicom as hd
 
-    number = 100 * min(int(headers[0].get("SeriesNumber") or 0), 10**6) + n
+    number = 100 * min(max(int(headers[0].get("SeriesNumber") or 0), 0), 10**6) + n
     uids = {"series_instance_uid": hd.UID(), "sop_instance_uid": hd.UID()}
-    return {**uids, "series_number": number, "instance_number": 1, "manufacturer": _MAKER}
+    utf8 = {"specific_character_set": "ISO_IR 192"}  # names of structures may need it
+    return {**uids, **utf8, "series_number": number, "instance_number": 1, "manufacturer": _MAKER}
 
 
 def _to_slices(

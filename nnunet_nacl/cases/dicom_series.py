@@ -12,7 +12,7 @@ import os
 import re
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import util
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,13 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import first_line, one_line
 
 _PLACE = ("FrameOfReferenceUID", "PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient")
-_NEEDED = ("SOPInstanceUID", "StudyInstanceUID", "Rows", "Columns", *_PLACE)
-_TAGS = [*_NEEDED, "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "NumberOfFrames", "SamplesPerPixel"]
+_NEEDED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "Rows", "Columns", "PhotometricInterpretation", *_PLACE)
+_SCALE = ("RescaleSlope", "RescaleIntercept")
+_COMMON = ("PatientID", "PatientName", "PatientBirthDate", "StudyInstanceUID", "FrameOfReferenceUID")
 _PATIENT = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "ReferringPhysicianName")
 _MAY_BE_EMPTY = (*_PATIENT, "StudyID", "StudyDate", "StudyTime", "AccessionNumber")
-_SAME_COSINES = 1e-3
+_SAME_COSINES, _UNIT_COSINES = 1e-3, 1e-2  # headers round them to three digits
+_EXPORT_AGAIN = "restore it, or export the series again without compression"
 _SHIFT_PIXELS, _SHIFT_SLICES = 0.25, 0.2
 """How far a slice may lie from where an even stack has it: headers round to 0.1 mm, a missing slice shifts by 1/3."""
 
@@ -51,7 +53,10 @@ def find_series(folder: Path) -> tuple[dict[str, tuple[Path, ...]], dict[str, st
     Returns:
         Files of each series that is a scan, in the order of the slices along their normal, and why others are none;
         both empty where there is no DICOM file. The name of a case is made of the series' number, its description
-        and a hash of its UID, so it holds nothing of the patient, and stays the same among other series.
+        and a hash of its UID, so it holds nothing of the patient, and stays the same among other series. Why a series
+        is none may quote its headers, such as the IDs of two patients: all images of a series have one patient (ID,
+        name, date of birth), study and frame of reference, since what is made of it is made for those of the first.
+        An empty value is as good as a missing one, and neither the same as one that is given.
 
     Raises:
         UserError: There are DICOM files, but the packages that read them are missing.
@@ -106,12 +111,12 @@ def read_headers(files: Sequence[Path]) -> list[Any]:
 
 
 def affine_of_series(headers: Sequence[Any]) -> np.ndarray:
-    """(4, 4) matrix from (column, row, slice) to mm in the patient, of slices in order."""
-    affine, first = np.eye(4), headers[0]
+    """(4, 4) matrix from (column, row, slice) to mm in the patient, of slices in order; its axes are orthogonal."""
+    first, axes = headers[0], _axes(headers[0])
     origin, last = (np.array(header.ImagePositionPatient, float) for header in (first, headers[-1]))
-    along = np.reshape(np.array(first.ImageOrientationPatient, float), (2, 3))
-    affine[:3, 0], affine[:3, 1] = along[0] * float(first.PixelSpacing[1]), along[1] * float(first.PixelSpacing[0])
-    affine[:3, 2], affine[:3, 3] = (last - origin) / (len(headers) - 1), origin
+    step = (last - origin) @ axes[:, 2] / (len(headers) - 1)
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = axes * (float(first.PixelSpacing[1]), float(first.PixelSpacing[0]), step), origin
     return affine
 
 
@@ -141,20 +146,31 @@ def image_of_series(files: Sequence[Path], orientation: str) -> Iterator[Path]:
             is another in DICOM files than in NIfTI files that were converted from them.
 
     Raises:
-        UserError: A file cannot be read, which the message names; or there is no room for the image.
+        UserError: A file cannot be read or has other pixel data than its header says, which the message names; or there
+            is no room for the image.
     """
     import SimpleITK as sitk
 
+    headers = read_headers(files)
+    affine, size = affine_of_series(headers), (headers[0].Columns, headers[0].Rows, len(files))
+    for path in files:
+        _check_pixels(path)
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames([str(path) for path in files])
     reader.SetOutputPixelType(sitk.sitkFloat32)  # each slice of a PET has a scale of its own
     try:
-        image = sitk.DICOMOrient(reader.Execute(), orientation)
+        image = reader.Execute()
+        if image.GetSize() != size:  # a JPEG stream has a size of its own
+            raise RuntimeError
     except RuntimeError:  # which does not tell the file
         broken = next((path for path in files if not _can_be_read(path)), files[0])
-        raise UserError(
-            f"{broken}: its voxels cannot be read; restore it, or export the series again without compression."
-        ) from None
+        raise UserError(f"{broken}: its voxels cannot be read; {_EXPORT_AGAIN}.") from None
+    # the reader gives axes of its own where those of the headers are not quite orthogonal
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    image.SetOrigin(affine[:3, 3].tolist())
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
+    image = sitk.DICOMOrient(image, orientation)
     with tempfile.TemporaryDirectory(prefix="nnunet_nacl-") as folder:
         path = Path(folder) / "series.nii"
         try:
@@ -175,6 +191,30 @@ def _read(path: Path, tags: list[str] | None = None) -> Any:
             return dcmread(path, stop_before_pixels=True, specific_tags=tags)
     except Exception as error:  # pydicom raises anything of damaged files
         raise UserError(f"{path}: cannot be read as DICOM ({first_line(error)}); restore it.") from None
+
+
+def _check_pixels(path: Path) -> None:
+    """UserError if the pixel data of a file are not as many as its header says.
+
+    SimpleITK's reader fails where a JPEG stream ends early, but fills what else is missing with whatever was in memory.
+    """
+    from pydicom import dcmread, uid
+    from pydicom.pixels import pixel_array
+
+    try:
+        with quiet():
+            image = dcmread(path)
+            if image.get("HighBit", 0) >= image.BitsStored:  # which that reader does not shift
+                raise ValueError(f"HighBit {image.HighBit}, BitsStored {image.BitsStored}")
+            syntax = image.file_meta.TransferSyntaxUID
+            if syntax not in (*uid.UncompressedTransferSyntaxes, *uid.RLETransferSyntaxes):
+                return
+            pixel_array(image)  # raises if there are fewer
+        expected = image.Rows * image.Columns * image.BitsAllocated // 8
+        if not syntax.is_encapsulated and any(image.PixelData[expected:]):  # zeros pad it
+            raise ValueError(f"{len(image.PixelData)} bytes of pixel data, not {expected}")
+    except Exception as error:  # pydicom raises anything of damaged files
+        raise UserError(f"{path}: its voxels cannot be read ({first_line(error)}); {_EXPORT_AGAIN}.") from None
 
 
 def _is_image(header: Any) -> bool:
@@ -200,18 +240,76 @@ def _name_of(uid: str, header: Any) -> str:
     return f"{plain}_{hashlib.sha256(uid.encode()).hexdigest()[:10]}"
 
 
-def _in_order(images: Sequence[tuple[Path, Any]]) -> tuple[Path, ...]:
-    """The files of a series in the order of the slices; UserError if they are no even stack."""
+def _axes(header: Any) -> np.ndarray:
+    """(3, 3) orthonormal matrix: its columns point along a row, along a column, and from slice to slice."""
+    row, column = np.reshape(np.array(header.ImageOrientationPatient, float), (2, 3))
+    normal, row = np.cross(row, column), row / np.linalg.norm(row)
+    normal /= np.linalg.norm(normal)
+    return np.stack((row, np.cross(normal, row), normal), axis=1)
+
+
+def _are_finite(values: Any, count: int) -> bool:
+    return np.size(values) == count and bool(np.isfinite(np.array(values, float)).all())
+
+
+def _are_unit_vectors(values: Any) -> bool:
+    if not _are_finite(values, 6):
+        return False
+    vectors = np.array(values, float).reshape(2, 3)
+    return np.allclose(vectors @ vectors.T, np.eye(2), rtol=0, atol=_UNIT_COSINES)
+
+
+_CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "NumberOfFrames": (
+        lambda frames: frames in (0, 1),
+        "enhanced multi-frame images are not supported; export it as single-frame images",
+    ),
+    "SamplesPerPixel": (lambda samples: samples == 1, "colour images are not supported; leave this series out"),
+    "PhotometricInterpretation": (
+        lambda kind: kind == "MONOCHROME2",
+        "colour and inverted images are not supported; export it as MONOCHROME2, or leave this series out",
+    ),
+    "ModalityLUTSequence": (lambda table: not table, "tables of values are not supported; leave this series out"),
+    "SliceThickness": (lambda length: _are_finite(length, 1) and length >= 0, "it must be a length"),
+    "PixelSpacing": (lambda steps: _are_finite(steps, 2) and min(steps) > 0, "it must be two lengths above 0"),
+    "ImageOrientationPatient": (_are_unit_vectors, "it must be two unit vectors at right angles"),
+    "ImagePositionPatient": (lambda place: _are_finite(place, 3), "it must be three numbers"),
+    "RescaleSlope": (lambda slope: _are_finite(slope, 1) and slope != 0, "it must be a number other than 0"),
+    "RescaleIntercept": (lambda intercept: _are_finite(intercept, 1), "it must be a number"),
+}
+"""Whether the value of an attribute can be used, where it has one, and what it should be."""
+_TAGS = [*_NEEDED, *_COMMON, *_CHECKS, "SeriesInstanceUID", "SeriesNumber", "SeriesDescription"]
+
+
+def _check_headers(images: Sequence[tuple[Path, Any]]) -> None:
+    """UserError if an image of a series cannot be used, or is of another patient or study than the first."""
     first, header = images[0]
+    needed = [*_NEEDED, *(name for name in _SCALE if any(one.get(name) not in (None, "") for _, one in images))]
+    instances: dict[str, Path] = {}
     for path, one in images:
-        if int(one.get("NumberOfFrames") or 1) > 1:
-            raise UserError(f"{path}: enhanced multi-frame images are not supported; export it as single-frame images.")
-        if int(one.get("SamplesPerPixel") or 1) > 1:
-            raise UserError(f"{path}: colour images are not supported; leave this series out.")
-        if missing := [name for name in _NEEDED if one.get(name) in (None, "")]:
+        for name, (fits, problem) in _CHECKS.items():
+            value = one.get(name)
+            if value not in (None, "") and not fits(value):
+                raise UserError(f"{path}: {name} is {one_line(str(value))[:80]}: {problem}.")
+        if missing := [name for name in needed if one.get(name) in (None, "")]:
             raise UserError(
                 f"{path}: its header has no {missing[0]}: damaged, a screenshot or a projection; leave it out."
             )
+        for name in _COMMON:
+            value, expected = (str(each.get(name) or "").strip() for each in (one, header))
+            if value != expected:
+                raise UserError(
+                    f"{path}: {name} is {value!r}, but {expected!r} in {first.name} of the same series: images of two "
+                    "patients, studies or frames of reference; separate them."
+                )
+        if (other := instances.setdefault(one.SOPInstanceUID, path)) != path:
+            raise UserError(f"{path} and {other.name} have one SOPInstanceUID, {one.SOPInstanceUID}: copies; keep one.")
+
+
+def _in_order(images: Sequence[tuple[Path, Any]]) -> tuple[Path, ...]:
+    """The files of a series in the order of the slices; UserError if they are no even stack."""
+    _check_headers(images)
+    first, header = images[0]
     if len(images) < 2:
         raise UserError(f"{first}: the series has one image, which is no volume; add its other files, or leave it out.")
     places = np.array([one.ImagePositionPatient for _, one in images], float).reshape(-1, 3)
@@ -223,7 +321,7 @@ def _in_order(images: Sequence[tuple[Path, Any]]) -> tuple[Path, ...]:
                 f"{path}: other size, orientation or pixel spacing than {first.name} of the same series: a localizer? "
                 "Leave it out."
             )
-    normal = np.cross(planes[0, :3], planes[0, 3:6])
+    normal = _axes(header)[:, 2]
     order = np.argsort(places @ normal, kind="stable").tolist()
     places, files = places[order], tuple(images[i][0] for i in order)
     along = (places - places[0]) @ normal

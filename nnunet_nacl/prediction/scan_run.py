@@ -291,7 +291,13 @@ class _Steps:
 
     def read(self, case: InputCase) -> PreprocessedCase | str:
         """The scan as the networks take it, or a line that says what is wrong with it."""
-        return guarded(case.path, partial(read_and_preprocess, self.model, case, any_size=self.run.any_size))
+        return guarded(case.path, partial(self._read, case))
+
+    def _read(self, case: InputCase) -> PreprocessedCase:
+        prepared = read_and_preprocess(self.model, case, any_size=self.run.any_size)
+        if self.maker is not None:
+            self.maker.check(case.images)
+        return prepared
 
     def finish(self, item: tuple[InputCase, Any]) -> Written | str | None:
         """Export, look, and write all files of a scan; what is no answer of the networks passes through."""

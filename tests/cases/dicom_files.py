@@ -35,7 +35,14 @@ def scan(seed: int = 0, shape: tuple[int, ...] = SHAPE) -> np.ndarray:
 
 
 def write_series(
-    folder: Path, values: np.ndarray, *, number: int = 3, study: str | None = None, order: Any = None, **changes: Any
+    folder: Path,
+    values: np.ndarray,
+    *,
+    number: int = 3,
+    study: str | None = None,
+    order: Any = None,
+    syntax: str = "ExplicitVRLittleEndian",
+    **changes: Any,
 ) -> list[Path]:
     """One file a slice, the first one first; the stored numbers are 10 larger than ``values``.
 
@@ -45,8 +52,10 @@ def write_series(
         number: Of the series.
         study: UID; None makes one.
         order: Of the file names, if they shall not follow the slices.
+        syntax: Name of the transfer syntax, one that pydicom or pyjpegls writes.
         changes: Attributes of every file, or of one: a dictionary by slice.
     """
+    from pydicom import uid
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
@@ -77,6 +86,12 @@ def write_series(
             if not isinstance(value, dict) or i in value:
                 setattr(one, name, value[i] if isinstance(value, dict) else value)
         paths.append(folder / f"IM{i if order is None else order[i]:04d}")
+        kind = getattr(uid, syntax)
+        if kind.is_encapsulated:
+            one.compress(kind)
+        elif not kind.is_little_endian:
+            one.PixelData = np.frombuffer(one.PixelData, "<i2").astype(">i2").tobytes()
+        one.file_meta.TransferSyntaxUID = kind
         one.save_as(paths[-1], enforce_file_format=True)
     return paths
 

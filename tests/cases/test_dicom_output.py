@@ -192,7 +192,7 @@ def test_compressed_images_and_names_of_any_script(tmp_path) -> None:
     folder = make_model(tmp_path, labels={"background": 0, "Größe": 1, "部": 2}, channels=("CT",), seed=7)
     codes = write_codes(tmp_path / "codes.json", dict(zip(("Größe", "部"), CODES.values())))
     study = tmp_path / "study"
-    for path in write_series(study, scan(), PatientName="Müller^Jörg", SpecificCharacterSet="ISO_IR 100"):
+    for path in write_series(study, scan(), number=-3, PatientName="Müller^Jörg", SpecificCharacterSet="ISO_IR 100"):
         image = pydicom.dcmread(path)
         image.compress(pydicom.uid.RLELossless)
         image.save_as(path)
@@ -223,6 +223,7 @@ def test_series_without_a_patient_and_scans_without_a_structure(tmp_path, model,
         image = pydicom.dcmread(path)
         for name in (*removed.split(), "ReferringPhysicianName", "SeriesNumber", "SeriesDescription", "SliceThickness"):
             delattr(image, name)
+        image.SpecificCharacterSet = ["", "ISO 2022 IR 87"]
         image.save_as(path)
     whole = scan_run.segment_case
 
@@ -320,7 +321,32 @@ def test_codes_that_are_missing_or_damaged_are_named(tmp_path) -> None:
     assert "category 'Organ'; there are AnatomicalStructure" in refused(
         CODES | {"anterior": CODES["anterior"] | {"category": "Organ"}}
     )
-    assert "1 to 16 characters" in refused(CODES | {"anterior": CODES["anterior"] | {"code": "1" * 17}})
+    assert "1 to 16 printable characters" in refused(CODES | {"anterior": CODES["anterior"] | {"code": "1" * 17}})
+
+
+@pytest.mark.parametrize("field", ["code", "meaning", "scheme", "name"])
+@pytest.mark.parametrize("value", ["a\\b", "a\nb"])
+def test_codes_that_would_be_several_values_or_cannot_be_shown_are_refused(tmp_path, field, value) -> None:
+    codes = {value: CODES["anterior"]} if field == "name" else {"anterior": CODES["anterior"] | {field: value}}
+    with pytest.raises(UserError, match="no backslash") as error:
+        read_codes(write_codes(tmp_path / "codes.json", codes), list(codes))
+    assert repr(value) in str(error.value) and "\n" not in str(error.value)
+
+
+UNFIT = {"PatientBirthDate": "1970-01-31", "StudyDate": "20261301", "StudyTime": "250000", "SeriesNumber": ["1", "2"]}
+UNFIT |= {"PatientSex": "X", "PatientName": "Doe^Jane\\Roe^Max"}
+
+
+@pytest.mark.parametrize("attribute", UNFIT)
+def test_a_header_that_no_object_can_be_made_with_is_named_before_the_networks_run(
+    tmp_path, model, capsys, attribute
+) -> None:
+    with pydicom.config.disable_value_validation():
+        paths = write_series(tmp_path / "study", scan(), **{attribute: UNFIT[attribute]})
+    codes = write_codes(tmp_path / "codes.json")
+    assert predict(model, tmp_path / "study", tmp_path / "out", "-codes", codes, *RAS) == 2
+    assert f"{paths[0]}: no DICOM object can be made with its header (" in capsys.readouterr().err
+    assert not list((tmp_path / "out").glob("*.nii.gz"))
 
 
 @pytest.fixture
