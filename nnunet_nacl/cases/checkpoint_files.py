@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import pickle
+import re
 import zipfile
 from contextvars import ContextVar
 from pathlib import Path
@@ -13,9 +15,11 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import first_line
 
 TRUSTED: ContextVar[bool] = ContextVar("TRUSTED", default=False)
-"""Whether checkpoints may hold anything, as the user said with --trust_checkpoint."""
+"""Whether checkpoints may hold and plans may name anything, as the user said with --trust_checkpoint."""
 
-CAN_HOLD_CODE = "a checkpoint can hold code, which runs when nnU-Net loads it: take models from people that you trust"
+IF_TRUSTED = "If you know who made it, pass --trust_checkpoint; else do not use it."
+
+CAN_HOLD_CODE = "a model can hold code, which nnU-Net's own commands run: take models from people that you trust"
 
 
 def read_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
@@ -35,17 +39,17 @@ def read_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
 
     trusted = TRUSTED.get()
     try:
-        with torch.serialization.safe_globals(_numbers_of_numpy()):
+        with torch.serialization.safe_globals([(function, name) for name, function in NUMBERS_OF_NUMPY.items()]):
             content = torch.load(path, map_location="cpu", weights_only=not trusted, mmap=mmap)
     except FileNotFoundError:
         raise UserError(f"{path}: no such checkpoint; finish the training, or name another with -chk.") from None
     except Exception as error:  # torch raises anything on broken bytes
         if "Weights only load failed" in str(error) and zipfile.is_zipfile(path):
             problem = next((line for line in str(error).splitlines() if "GLOBAL" in line or "Unsupported" in line), "")
-            problem = problem.partition("WeightsUnpickler error:")[2].strip() or "more than these is in it"
+            problem = problem.rpartition("WeightsUnpickler error:")[2].strip() or "more than these is in it"
             raise UserError(
                 f"{path}: cannot be read as a checkpoint of weights and numbers alone ({problem}): it can hold code. "
-                "If you know who made it, pass --trust_checkpoint; else do not use it."
+                f"{IF_TRUSTED}"
             ) from None
         raise UserError(f"{path}: cannot be read as a checkpoint ({first_line(error)}); restore it.") from None
     if not isinstance(content, dict) or not {"network_weights", "trainer_name", "init_args"} <= content.keys():
@@ -53,14 +57,43 @@ def read_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
     return content
 
 
-def _numbers_of_numpy() -> list[Any]:
-    """What the log in nnU-Net's checkpoints needs, under the names of NumPy 1 and 2."""
+class _Number:
+    """Stands for numpy.dtype while a pickle is read: of a bool, a whole or a floating-point number, as NumPy writes it.
+
+    NumPy's own believes whatever flags and fields a pickle gives it, and takes bytes of the file for addresses.
+    """
+
+    order = "="
+    name: str
+
+    def __new__(cls, name: str, *options: bool) -> _Number:  # not __init__, which a pickle can leave out
+        if options != (False, True) or not re.fullmatch("b1|[iu][1248]|f[248]", name):
+            raise pickle.UnpicklingError(f"Unsupported numpy.dtype {name!r}")
+        number = super().__new__(cls)
+        number.name = name
+        return number
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        version, self.order, *others = state
+        if (version, *others) != (3, None, None, None, -1, -1, 0) or self.order not in ("<", ">", "|", "="):
+            raise pickle.UnpicklingError("Unsupported state of numpy.dtype")
+
+
+def _scalar(number: _Number, data: bytes) -> Any:
+    """Stands for NumPy's ``scalar``."""
     import numpy as np
 
-    scalar = np.float64(0).__reduce__()[0]
-    kinds = [getattr(np.dtypes, name) for name in np.dtypes.__all__]
-    names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
-    return [np.dtype, *kinds, *((scalar, name) for name in names)]
+    if not isinstance(number, _Number):
+        raise pickle.UnpicklingError("Unsupported numpy scalar")
+    return np.frombuffer(data, number.order + number.name, 1)[0]
+
+
+NUMBERS_OF_NUMPY: dict[str, Any] = {
+    "numpy.dtype": _Number,
+    "numpy.core.multiarray.scalar": _scalar,
+    "numpy._core.multiarray.scalar": _scalar,
+}
+"""What stands for the names by which pickles of NumPy 1 and 2 make numbers."""
 
 
 def write_checkpoint(content: dict[str, Any], path: Path) -> None:

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from nnunet_nacl.cases.checkpoint_files import NUMBERS_OF_NUMPY
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import first_line
 
 _STEP = "remove_all_but_largest_component_from_segmentation"
-_NUMPY_NUMBERS = {("numpy", "dtype"), ("numpy.core.multiarray", "scalar"), ("numpy._core.multiarray", "scalar")}
 
 Postprocessing = tuple[list[Callable], list[dict[str, Any]]]
 
@@ -21,10 +21,11 @@ class _NnunetUnpickler(pickle.Unpickler):
     """Reads only what nnU-Net writes: a pickle may otherwise run anything."""
 
     def find_class(self, module: str, name: str) -> Any:
-        step = module == "nnunetv2.postprocessing.remove_connected_components" and name == _STEP
-        if not step and (module, name) not in _NUMPY_NUMBERS:
+        if (module, name) == ("nnunetv2.postprocessing.remove_connected_components", _STEP):
+            return super().find_class(module, name)
+        if f"{module}.{name}" not in NUMBERS_OF_NUMPY:
             raise pickle.UnpicklingError(f"it refers to {module}.{name}")
-        return super().find_class(module, name)
+        return NUMBERS_OF_NUMPY[f"{module}.{name}"]
 
 
 def read_postprocessing(path: str | Path) -> Postprocessing:
@@ -32,7 +33,7 @@ def read_postprocessing(path: str | Path) -> Postprocessing:
     try:
         with open(path, "rb") as file:
             functions, arguments = _NnunetUnpickler(file).load()
-        if len(functions) != len(arguments) or not all(map(callable, functions)):
+        if len(functions) != len(arguments) or any(function.__name__ != _STEP for function in functions):
             raise ValueError("it does not hold functions and their arguments")
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); give a postprocessing.pkl of nnU-Net.") from None

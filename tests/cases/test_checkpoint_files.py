@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ import torch
 from nnunet_nacl.cases.checkpoint_files import TRUSTED, read_checkpoint, write_checkpoint
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import replacing
-from tests.processes import full_disk
+from tests.cases.crafted_numbers import CRAFTED
+from tests.processes import full_disk, run_warm
 
 CONTENT = {
     "network_weights": {"layer.weight": torch.ones(300, 300)},
@@ -46,6 +48,32 @@ def test_numbers_of_an_older_numpy_are_read(tmp_path):
     legacy = (tmp_path / "legacy.pth").read_bytes().replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
     (tmp_path / "legacy.pth").write_bytes(legacy)
     assert read_checkpoint(tmp_path / "legacy.pth")["logging"] == CONTENT["logging"]
+
+
+@pytest.mark.parametrize("kind", ["b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"])
+def test_every_number_keeps_its_type_and_bytes(tmp_path, kind):
+    number = np.dtype(kind).type(np.frombuffer(b"\x01\x3c\x03\x40\x05\x06\x07\x40", kind)[0])
+    write_checkpoint(CONTENT | {"_best_ema": number}, tmp_path / "checkpoint.pth")
+    found = read_checkpoint(tmp_path / "checkpoint.pth")["_best_ema"]
+    assert type(found) is type(number) and found.tobytes() == number.tobytes()
+
+
+def read_each(folder: Path) -> None:
+    for path in sorted(folder.iterdir()):
+        try:
+            print(f"{path.stem}: {read_checkpoint(path)['_best_ema']}")
+        except UserError as error:
+            print(f"{path.stem}: refused, {error}")
+
+
+def test_numbers_that_numpy_would_not_write_are_refused_and_no_memory_is_read(tmp_path):
+    (tmp_path / "files").mkdir()
+    for name, number in CRAFTED.items():
+        write_checkpoint(CONTENT | {"_best_ema": number}, tmp_path / "files" / f"{name}.pth")
+    ended = run_warm(read_each, tmp_path / "files", folder=tmp_path)
+    assert ended.returncode == 0
+    for name, line in zip(sorted(CRAFTED), ended.stdout.splitlines(), strict=True):
+        assert line.startswith(f"{name}: refused, {tmp_path / 'files' / name}.pth: cannot be read as a checkpoint")
 
 
 def test_what_could_run_code_is_refused_unless_it_is_trusted(tmp_path):
