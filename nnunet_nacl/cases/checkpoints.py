@@ -20,11 +20,12 @@ from torch import Tensor, nn
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.cases.checkpoint_files import read_checkpoint, write_checkpoint
 from nnunet_nacl.cases.image_files import quiet
+from nnunet_nacl.cases.named_objects import check_model
 from nnunet_nacl.documents.document import FILE_NAME
 from nnunet_nacl.documents.results import LARGEST_LOGIT
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import remove_leftovers, replacing
-from nnunet_nacl.json_files import read_json
+from nnunet_nacl.json_files import first_line, read_dict, read_json
 
 CALIBRATED = "checkpoint_calibrated.pth"
 MARK = "nnunet_nacl_calibration"
@@ -65,6 +66,34 @@ def _load(path: Path, *, mmap: bool = False) -> dict[str, Any]:
     if MARK in checkpoint:
         raise UserError(f"{path} is calibrated already; calibrate from the original, checkpoint_final.pth.")
     return checkpoint
+
+
+def load_predictor(model: Path, folds: Sequence[str], checkpoint_name: str, **options: Any) -> Any:
+    """nnU-Net's predictor with the networks of a model, once its files were judged: no other place builds networks.
+
+    Args:
+        model: The model folder.
+        folds: Its folds.
+        checkpoint_name: File in each.
+        **options: Of nnUNetPredictor.
+
+    Raises:
+        UserError: A file is missing, damaged, or can run code and is not trusted, or nnU-Net cannot build the network.
+    """
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+    checkpoints = [read_checkpoint(model / f"fold_{fold}" / checkpoint_name, mmap=True) for fold in folds]
+    plans, dataset_json = (read_dict(model / name) for name in ("plans.json", "dataset.json"))
+    try:
+        with quiet():
+            check_model(plans, dataset_json, checkpoints[0], model)
+            predictor = nnUNetPredictor(**options)
+            predictor.initialize_from_trained_model_folder(str(model), tuple(folds), checkpoint_name)
+    except UserError:
+        raise
+    except Exception as error:  # an unknown trainer, weights of another network, ...
+        raise UserError(f"{model}: nnU-Net cannot build this network ({first_line(error)}).") from None
+    return predictor
 
 
 def class_layer(network: nn.Module) -> tuple[str, int]:
@@ -230,12 +259,10 @@ def _largest_logit(fold: Path) -> float:
 
 def _network(model: Path, fold: str, checkpoint_name: str) -> tuple[nn.Module, tuple[int, ...]]:
     """The network as nnU-Net builds it for a prediction, and the shape of a patch with its channels."""
-    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
     from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 
-    with quiet():
-        predictor = nnUNetPredictor(device=torch.device("cpu"), perform_everything_on_device=False)
-        predictor.initialize_from_trained_model_folder(str(model), (fold,), checkpoint_name)
+    options: dict[str, Any] = {"device": torch.device("cpu"), "perform_everything_on_device": False}
+    predictor = load_predictor(model, (fold,), checkpoint_name, **options)
     configuration = predictor.configuration_manager
     channels = determine_num_input_channels(predictor.plans_manager, configuration, predictor.dataset_json)
     network = getattr(predictor.network, "_orig_mod", predictor.network)  # not the compiled one: it runs twice only

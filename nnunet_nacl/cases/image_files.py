@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from nnunet_nacl.cases.named_objects import check_names
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import first_line, one_line
 
@@ -45,13 +46,13 @@ def quiet() -> Iterator[None]:
             logging.raiseExceptions = before
 
 
-def find_reader(plans: dict[str, Any], dataset_json: dict[str, Any]) -> Any:
-    """nnU-Net's reader of a data set's images.
+def find_reader(plans: dict[str, Any], dataset_json: dict[str, Any], source: Path) -> Any:
+    """nnU-Net's reader of a data set's images, whose files belong to the folder ``source``.
 
     That of the plans, as in nnU-Net's validation, so that Dice agrees with its summary.json; else by the file ending.
 
     Raises:
-        UserError: nnU-Net has none.
+        UserError: nnU-Net has none, or a name stands for something else.
     """
     from nnunetv2.imageio.reader_writer_registry import (
         determine_reader_writer_from_dataset_json,
@@ -59,6 +60,8 @@ def find_reader(plans: dict[str, Any], dataset_json: dict[str, Any]) -> Any:
     )
 
     with quiet():
+        check_names(plans, f"plans.json of {source}", "image_reader_writer")
+        check_names(dataset_json, f"dataset.json of {source}", "overwrite_image_reader_writer")
         try:
             return recursive_find_reader_writer_by_name(plans["image_reader_writer"])()
         except (KeyError, RuntimeError):

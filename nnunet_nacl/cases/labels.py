@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_nacl.cases.image_files import quiet
+from nnunet_nacl.cases.named_objects import check_names
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import first_line
 
@@ -133,6 +134,7 @@ def label_manager_of(plans: dict[str, Any], dataset_json: dict[str, Any], source
     """nnU-Net's label manager; UserError if it does not take the files, which belong to the folder ``source``."""
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+    check_names(plans, f"plans.json of {source}", "label_manager")
     try:
         with quiet():
             return PlansManager(plans).get_label_manager(dataset_json)

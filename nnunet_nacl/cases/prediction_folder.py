@@ -215,7 +215,7 @@ class PredictionFolder:
     @cached_property
     def reader(self) -> Any:
         """nnU-Net's reader and writer of this data set's images: it decides the order and orientation of array axes."""
-        return find_reader(self.plans, self.dataset_json)
+        return find_reader(self.plans, self.dataset_json, self.folder)
 
     def load(self, files: CaseFiles, *, truth: bool = True, probabilities: bool = True) -> Case:
         """Read one case, and treat it where the folder is to be seen so.

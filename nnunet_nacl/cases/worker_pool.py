@@ -14,6 +14,8 @@ from multiprocessing.connection import Connection, wait
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from nnunet_nacl.cases.checkpoint_files import TRUSTED
+
 LOST = object()
 """Stands for the result of an item whose worker died."""
 
@@ -107,7 +109,7 @@ class WorkerPool:
             return
         self._num_running += 1
         here, there = CONTEXT.Pipe()
-        arguments = (there, pickle.dumps(self._function), self._to_be_killed)
+        arguments = (there, pickle.dumps(self._function), self._to_be_killed, TRUSTED.get())
         process = CONTEXT.Process(target=_work, args=arguments, daemon=True)
         process.start()
         there.close()  # the worker's is the only one, so that its death can be read from the pipe
@@ -147,7 +149,8 @@ def _wait_for_start(process: Any, connection: Connection) -> bool:
     return bool(connection.recv())
 
 
-def _work(connection: Connection, function: bytes, to_be_killed: bool) -> None:
+def _work(connection: Connection, function: bytes, to_be_killed: bool, trusted: bool) -> None:
+    TRUSTED.set(trusted)
     if to_be_killed:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     # a process that was killed cannot end its workers

@@ -8,7 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.cli.options import add_groups, add_processes, add_threshold, number_of_processes, threshold_of
+from nnunet_nacl.cli.options import (
+    add_groups,
+    add_processes,
+    add_threshold,
+    add_trust,
+    number_of_processes,
+    threshold_of,
+)
 from nnunet_nacl.errors import UserError
 
 HELP = "compare trainers, ensembles or any predictions on the same cases: tables, statistics, ranks and figures"
@@ -108,6 +115,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--no_gallery", action="store_true", help="leave the cases and their images out of the page")
     add("--no_page", action="store_true", help="make no page")
     add_processes(parser, "cases measured at the same time")
+    add_trust(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -10,7 +10,8 @@ _DESCRIPTION = """\
 Does what nnUNetv2_install_pretrained_model_from_zip does, but refuses a zip that is damaged, names places outside
 nnUNet_results, or would replace a model that is there already.
 
-A checkpoint can hold code: install models from people that you trust.
+A model can hold code, in its checkpoints and by what plans.json names. The commands of nnunet_nacl refuse it (but with
+--trust_checkpoint), nnU-Net's own run it: install models from people that you trust.
 """
 
 _EPILOG = """\

@@ -125,9 +125,8 @@ def threshold_of(args: argparse.Namespace, unknown: str = "") -> dict[str, float
 
 def add_trust(parser: argparse.ArgumentParser) -> None:
     """``--trust_checkpoint``, which :func:`nnunet_nacl.cli.main.main` heeds."""
-    parser.add_argument(
-        "--trust_checkpoint", action="store_true", help="load checkpoints that hold more than weights and numbers"
-    )
+    trust = "load checkpoints that hold more than weights and numbers, and call whatever plans.json names"
+    parser.add_argument("--trust_checkpoint", action="store_true", help=trust)
 
 
 def add_processes(parser: argparse.ArgumentParser, what: str = "cases at the same time") -> None:

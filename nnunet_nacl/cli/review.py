@@ -12,6 +12,7 @@ from nnunet_nacl.cli.options import (
     add_groups,
     add_processes,
     add_threshold,
+    add_trust,
     number_of_processes,
     threshold_of,
 )
@@ -117,6 +118,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group.add_argument("-pp_pkl_file", metavar="FILE", help="apply this postprocessing.pkl of nnU-Net")
     add_processes(parser)
     add_files(parser, "in each folder or up to two levels above")
+    add_trust(parser)
     add("--overwrite", action="store_true", help="do every case again (default: only what changed)")
 
 

@@ -117,7 +117,7 @@ def _data(dataset: Mapping[str, Any]) -> list[tuple[str, Any]]:
 def _network(trainer: str, configuration: str, folds: Sequence[str], plans: Mapping[str, Any]) -> list[tuple[str, Any]]:
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-    planned = PlansManager(dict(plans)).get_configuration(configuration)
+    planned = PlansManager(dict(plans)).get_configuration(configuration)  # only read: nothing that it names is called
     variant = STOCK if trainer == PREFIX else parse(trainer)
     return [
         ("trainer", trainer),

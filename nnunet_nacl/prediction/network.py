@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from nnunet_nacl.cases.image_files import quiet
+from nnunet_nacl.cases.checkpoints import load_predictor
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.json_files import first_line
 from nnunet_nacl.metrics.disagreement import Disagreement, MemberSums
 from nnunet_nacl.prediction.preprocessed_case import CompactImage, PreprocessedCase
 from nnunet_nacl.prediction.trained_model import TrainedModel
@@ -65,30 +64,25 @@ def build_predictor(
         verbose: Let nnU-Net print what it does.
 
     Raises:
-        UserError: There is no such device, or nnU-Net cannot build the network.
+        UserError: There is no such device, or see :func:`~nnunet_nacl.cases.checkpoints.load_predictor`.
     """
-    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-
     check_step_size(step_size)
     if device not in DEVICES:
         raise UserError(f"-device must be one of {', '.join(DEVICES)}, got {device!r}.")
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if not there[device]:
         raise UserError(f"-device {device}: PyTorch finds none here; use -device cpu.")
-    try:
-        with quiet():
-            predictor = nnUNetPredictor(
-                tile_step_size=step_size,
-                use_mirroring=mirroring,
-                perform_everything_on_device=everything_on_device,
-                device=torch.device(device),
-                verbose=verbose,
-                allow_tqdm=False,
-            )
-            predictor.initialize_from_trained_model_folder(str(folder), tuple(folds), checkpoint)
-    except Exception as error:  # an unknown trainer, weights of another network, ...
-        raise UserError(f"{folder}: nnU-Net cannot build this network ({first_line(error)}).") from None
-    return predictor
+    return load_predictor(
+        folder,
+        folds,
+        checkpoint,
+        tile_step_size=step_size,
+        use_mirroring=mirroring,
+        perform_everything_on_device=everything_on_device,
+        device=torch.device(device),
+        verbose=verbose,
+        allow_tqdm=False,
+    )
 
 
 def check_step_size(step_size: float) -> None:

@@ -16,6 +16,7 @@ from nnunet_nacl.cases.checkpoint_files import read_checkpoint
 from nnunet_nacl.cases.checkpoints import MARK
 from nnunet_nacl.cases.labels import Labels
 from nnunet_nacl.cases.locate import trained_folds
+from nnunet_nacl.cases.named_objects import configuration_of
 from nnunet_nacl.cases.predicted_quality import QualityOfMap, delivered_by
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.cases.treatment import Treatment
@@ -130,6 +131,8 @@ class TrainedModel:
         model = cls(*what, quality, map_file, record, training, (missing,) if missing else ())
         try:
             _ = model.grid_voxels(np.ones(3), np.ones(3)), model.previous_stage
+        except UserError:
+            raise
         except Exception as error:  # nnU-Net raises anything from KeyError to AssertionError on damaged plans
             problem = f"does not describe the configuration {configuration} ({first_line(error)})"
             raise UserError(f"{folder}: plans.json {problem}; restore it.") from None
@@ -165,7 +168,7 @@ class TrainedModel:
     @cached_property
     def configuration_manager(self) -> Any:
         """nnU-Net's, of the model's configuration."""
-        return self.plans_manager.get_configuration(self.configuration)
+        return configuration_of(self.plans_manager, self.configuration, self.folder)
 
     def grid_voxels(self, spacing_mm: ArrayLike, shape: ArrayLike) -> np.ndarray:
         """Voxels of images on the network's grid, from their (..., 3) spacing and shape in the reader's order."""

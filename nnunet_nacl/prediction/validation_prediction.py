@@ -75,7 +75,7 @@ def predict_validation(
 
     check_step_size(network["step_size"])
     path = model / f"fold_{fold}" / checkpoint
-    read_checkpoint(path, mmap=True)  # before nnU-Net runs what it holds
+    read_checkpoint(path, mmap=True)  # before a folder is made for its predictions
     output = predicted_folder(path.parent, checkpoint)
     output.mkdir(exist_ok=True)
     folder = PredictionFolder.open(output)

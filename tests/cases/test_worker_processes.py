@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection
 import pytest
 
 from nnunet_nacl.cases import worker_pool
+from nnunet_nacl.cases.checkpoint_files import TRUSTED
 from nnunet_nacl.cases.worker_processes import guarded, stream_through_workers
 from tests.processes import is_alive
 
@@ -41,6 +42,10 @@ def fail_or_go_on(item: int) -> int:
         raise ValueError("three")
     time.sleep(0.1)
     return item
+
+
+def is_trusted(item: int) -> bool:
+    return TRUSTED.get()
 
 
 class TooLarge:
@@ -81,6 +86,15 @@ def test_items_are_made_only_when_there_is_room(processes, monkeypatch) -> None:
         found[number] = result
     assert found == {number: number * number for number in range(20, 40)}
     assert most <= processes + 2  # those in hand, and the one that is being made
+
+
+def test_workers_trust_what_the_user_trusts() -> None:
+    assert dict(stream_through_workers(is_trusted, range(2), 1)) == {0: False, 1: False}
+    token = TRUSTED.set(True)
+    try:
+        assert dict(stream_through_workers(is_trusted, range(2), 1)) == {0: True, 1: True}
+    finally:
+        TRUSTED.reset(token)
 
 
 def test_a_worker_that_dies_takes_only_its_item_with_it() -> None:
