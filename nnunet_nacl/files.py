@@ -10,12 +10,14 @@ import json
 import math
 import os
 import secrets
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.file_lock import locked
 
 _TEMPORARY = ".nnunet_nacl.tmp"
 
@@ -51,16 +53,41 @@ def replacing(path: Path, *, ending: str = "", fix: str | None = None) -> Iterat
             raised.
     """
     path = Path(path)
-    temporary = path.with_name(f".{secrets.token_hex(6)}{_TEMPORARY}{ending}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        os.replace(temporary, path)
+        with temporary_name(path.parent, ending) as temporary:
+            yield temporary
+            os.replace(temporary, path)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror or error}); {fix or _fix(error)}.") from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+
+
+@contextlib.contextmanager
+def temporary_name(folder: Path, ending: str = "") -> Iterator[Path]:
+    """A name in a folder for a file or folder, which is removed at the block's end if it is there then.
+
+    Until then :func:`remove_leftovers` leaves it alone, in whatever process: a lock says that this one is at work.
+
+    Raises:
+        OSError: No file can be made there.
+    """
+    path = folder / f".{secrets.token_hex(6)}{_TEMPORARY}{ending}"
+    with locked(_lock_of(path), temporary=True):
+        try:
+            yield path
+        finally:
+            _remove(path)
+
+
+def _lock_of(path: Path) -> Path:
+    """One for all temporary names that begin alike, and no lock on the files themselves: libraries write them anew."""
+    return path.with_name(f"{path.name.partition(_TEMPORARY)[0]}{_TEMPORARY}.lock")
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 def check_writable(path: Path) -> None:
@@ -96,10 +123,11 @@ def _try(folder: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files that killed runs left in a folder."""
+    """Remove what killed runs left in a folder under temporary names; nothing where it cannot be told by a lock."""
     for path in folder.glob(f".*{_TEMPORARY}*"):
-        with contextlib.suppress(OSError):
-            path.unlink()
+        with contextlib.suppress(OSError, UserError), locked(_lock_of(path), "in hand", temporary=True) as held:
+            if held:
+                _remove(path)
 
 
 def _fix(error: OSError) -> str:

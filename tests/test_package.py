@@ -105,7 +105,7 @@ def test_imports_run_one_way(sources: Path) -> None:
 
 
 LAYERS = (
-    ("errors", "files", "json_files", "methods", "label_space", "registration"),
+    ("errors", "file_lock", "files", "json_files", "methods", "label_space", "registration"),
     ("losses", "metrics"),
     ("calibration",),
     ("documents",),

@@ -16,11 +16,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from nnunet_nacl.campaign.gpu_of_job import own_gpu
 from nnunet_nacl.campaign.grid import Grid, done_file, log_file
-from nnunet_nacl.campaign.lock_file import locked, own_gpu
 from nnunet_nacl.campaign.shell_commands import Command, CommandFailed, run_side_by_side
 from nnunet_nacl.campaign.stages import job_commands
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.file_lock import locked
 from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.json_files import read_dict
 

@@ -172,12 +172,16 @@ def _signal_group(one: _Running, number: int) -> None:
 
 @contextlib.contextmanager
 def termination_as_interrupt() -> Iterator[None]:
-    """SIGTERM and SIGHUP raise KeyboardInterrupt within, so that they stop the commands as Ctrl-C does."""
+    """SIGTERM and SIGHUP raise KeyboardInterrupt within, with their number, so that what tidies up is run.
+
+    One that is ignored, as by ``nohup``, stays so.
+    """
     previous = {}
     try:
         for number in _TERMINATIONS:
             with contextlib.suppress(ValueError):  # not in the main thread: signals are not ours to handle
-                previous[number] = signal.signal(number, _interrupt)
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    previous[number] = signal.signal(number, _interrupt)
         yield
     finally:
         for number, handler in previous.items():
@@ -188,7 +192,7 @@ _TERMINATIONS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasa
 
 
 def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
+    raise KeyboardInterrupt(number)
 
 
 def _end_as_usual() -> None:

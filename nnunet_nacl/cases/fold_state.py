@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import zipfile
 from pathlib import Path
 
@@ -14,12 +16,22 @@ _CHECKPOINTS = tuple(f"checkpoint_{name}.pth" for name in ("final", "latest", "b
 def fold_state(fold_folder: Path) -> str:
     """`new`, `continue` (there is a checkpoint to resume from) or `trained`.
 
-    A checkpoint that was cut off while it was written is removed, so that nnU-Net takes the one before.
+    A checkpoint that was cut off while it was written is renamed to ``.broken``, so that nnU-Net takes the one before.
+
+    Raises:
+        UserError: A checkpoint cannot be read.
     """
     for name in _CHECKPOINTS:
         checkpoint = fold_folder / name
         if checkpoint.is_file() and not zipfile.is_zipfile(checkpoint):
-            checkpoint.unlink()
+            try:  # is_zipfile says so of what cannot be read, too
+                content = io.BytesIO(checkpoint.read_bytes())
+            except OSError as error:
+                raise UserError(
+                    f"{checkpoint}: cannot be read ({error.strerror}); change its permissions, or restore it."
+                ) from None
+            if not zipfile.is_zipfile(content):
+                os.replace(checkpoint, checkpoint.with_name(f"{name}.broken"))
     present = [name for name in _CHECKPOINTS if (fold_folder / name).is_file()]
     if not present:
         return "new"

@@ -6,8 +6,7 @@ import contextlib
 import os
 import pickle
 import shutil
-import tempfile
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +17,15 @@ from nnunet_nacl.cases.map_images import to_dtype, write_image
 from nnunet_nacl.cases.prediction_folder import CaseFiles, PredictionFolder
 from nnunet_nacl.cases.reviewed_case import ReviewedCase
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.files import remove_leftovers, to_json_text, write_atomically
+from nnunet_nacl.file_lock import locked
+from nnunet_nacl.files import check_writable, remove_leftovers, temporary_name, to_json_text, write_atomically
 from nnunet_nacl.json_files import first_line, read_dict
 
 MAPS = "maps"
 """Folder of the maps, a folder a case: nnU-Net takes every image beside the segmentations for one."""
 
-_UNFINISHED = ".unfinished-"  # nnU-Net does not look into folders
 
-
+@contextlib.contextmanager
 def open_output(
     output: Path,
     sources: Iterable[Path],
@@ -34,11 +33,12 @@ def open_output(
     record: tuple[str, Mapping[str, Any]],
     names: Collection[str],
     *,
-    owner: str | None = None,
-) -> None:
+    part: int | None = None,
+) -> Iterator[None]:
     """Make a folder for segmentations, before hours of work; what killed runs left in an earlier one is removed.
 
     A folder is an earlier run's if its record says so, whatever its files are called; nothing of others is replaced.
+    While the block runs, no other run opens the folder.
 
     Args:
         output: The folder.
@@ -46,10 +46,10 @@ def open_output(
         data: Of the data set, whose dataset.json and plans.json belong into the folder.
         record: Name and content of the file that tells whose the folder is, ``generated_by`` among it.
         names: What will be written there beside them.
-        owner: Where several runs share the folder: whose unfinished files are removed.
+        part: Number of this run, where several share the folder; None: it shares it with none.
 
     Raises:
-        UserError: ``output`` cannot be used: the message says why.
+        UserError: ``output`` cannot be used, or another run has it open: the message says which.
     """
     check_name(output)
     for source in sources:
@@ -59,32 +59,29 @@ def open_output(
             )
     if output.exists() and not output.is_dir():
         raise UserError(f"{output} is a file; give -o a folder.")
-    theirs = os.listdir(output) if output.is_dir() else []  # before the record is looked for: of ours it is the first
-    (name, content), companions = record, {"dataset.json": data.dataset_json, "plans.json": data.plans}
-    with contextlib.suppress(UserError):
-        if read_dict(output / name).get("generated_by") == content["generated_by"]:
-            theirs = []
-    for found in theirs:
-        if found in (name, *companions, *names) or found.endswith((".npz", data.file_ending)):
-            raise UserError(f"{output} holds other images or predictions ({found}); choose another -o.")
-    for file, made in {name: content, **companions}.items():
-        write_atomically(output / file, to_json_text(made))
-    remove_unfinished(output, owner or "")
-    if owner is None:  # of others, these may be in hand
-        for folder in (output, *(output / name for name in names)):
+    check_writable(output / record[0])
+    with contextlib.ExitStack() as locks:
+        taken = f"another run is at work in {output}; wait until it has ended, or choose another -o."
+        locks.enter_context(locked(output / ".nnunet_nacl.lock", taken, shared=part is not None, temporary=True))
+        if part is not None:
+            taken = f"another run of part {part} is at work in {output}; wait until it has ended, or change -part_id."
+            locks.enter_context(locked(output / f".nnunet_nacl.part_{part}.lock", taken, temporary=True))
+        theirs = os.listdir(output)  # before the record is looked for: of ours it is the first
+        (name, content), companions = record, {"dataset.json": data.dataset_json, "plans.json": data.plans}
+        with contextlib.suppress(UserError):
+            if read_dict(output / name).get("generated_by") == content["generated_by"]:
+                theirs = []
+        for found in theirs:
+            if found in (name, *companions, *names) or found.endswith((".npz", data.file_ending)):
+                raise UserError(f"{output} holds other images or predictions ({found}); choose another -o.")
+        for file, made in {name: content, **companions}.items():
+            write_atomically(output / file, to_json_text(made))
+        for folder in (output / name for name in names):
             remove_leftovers(folder)
-
-
-def remove_unfinished(output: Path, owner: str = "") -> None:
-    """Remove what killed runs left in a folder.
-
-    Args:
-        output: The folder.
-        owner: Only that of runs of this name: where others work on the same folder, what they have in hand stays.
-    """
-    for entry in os.scandir(output):
-        if entry.name.startswith(f"{_UNFINISHED}{owner}"):
-            shutil.rmtree(entry.path, ignore_errors=True)
+        try:
+            yield
+        finally:
+            remove_leftovers(output)  # of workers that were killed
 
 
 def write_reviewed(
@@ -95,7 +92,6 @@ def write_reviewed(
     source: CaseFiles | None = None,
     probabilities: np.ndarray | Path | None = None,
     dtype: str = "uint8",
-    owner: str = "",
 ) -> tuple[Path, ...]:
     """Write the segmentation of a case, and its maps into a folder of their own; a killed run leaves no half file.
 
@@ -107,7 +103,6 @@ def write_reviewed(
         probabilities: To save, or the file to copy, which keeps its time and its .pkl; without a ``source`` that is
             made. None: there shall be none, and an earlier run's are removed.
         dtype: Of the maps, see :func:`~nnunet_nacl.cases.map_images.to_dtype`.
-        owner: Whose unfinished files they are, see :func:`remove_unfinished`.
 
     Returns:
         What was written.
@@ -118,8 +113,8 @@ def write_reviewed(
     case, name = reviewed.case, reviewed.case.name
     segmentation, npz, pkl = (f"{name}{ending}" for ending in (folder.file_ending, ".npz", ".pkl"))
     try:
-        with tempfile.TemporaryDirectory(prefix=f"{_UNFINISHED}{owner}", dir=output) as made:
-            work = Path(made)
+        with temporary_name(output) as work:  # nnU-Net does not look into folders
+            work.mkdir()
             if probabilities is not None:
                 _save_probabilities(work / npz, work / pkl, probabilities, source, case.properties)
             for file in (npz, pkl):

@@ -56,7 +56,6 @@ def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from nnunet_nacl.campaign.campaign_file import read_campaign
-    from nnunet_nacl.campaign.lock_file import locked
     from nnunet_nacl.campaign.progress import progress_of
     from nnunet_nacl.campaign.snakemake_run import (
         CAMPAIGN_FILE,
@@ -68,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
     )
     from nnunet_nacl.campaign.stages import compare_so_far
     from nnunet_nacl.errors import UserError
+    from nnunet_nacl.file_lock import locked
 
     path = Path(args.file)
     folder = Path(args.o or path.stem).absolute()

@@ -33,6 +33,7 @@ def run(args: argparse.Namespace) -> int:
     import os
     from pathlib import Path
 
+    from nnunet_nacl.campaign.shell_commands import termination_as_interrupt
     from nnunet_nacl.cases.checkpoint_files import CAN_HOLD_CODE
     from nnunet_nacl.errors import UserError
     from nnunet_nacl.models.archive import install_model
@@ -41,6 +42,8 @@ def run(args: argparse.Namespace) -> int:
     if not results:
         raise UserError("the environment variable nnUNet_results is not set; nnU-Net's documentation says what it is.")
     print(f"note: {CAN_HOLD_CODE}.")
-    for model in install_model(Path(args.i), Path(results), overwrite=args.overwrite):
+    with termination_as_interrupt():
+        models = install_model(Path(args.i), Path(results), overwrite=args.overwrite)
+    for model in models:
         print(f"installed: {Path(results) / model}")
     return 0

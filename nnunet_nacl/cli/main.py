@@ -11,6 +11,7 @@ import argparse
 import difflib
 import os
 import re
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -87,7 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments without the program's name; those of the process if None.
 
     Returns:
-        The exit status: the subcommand's own, 2 for input that cannot be used (as argparse does), 130 if interrupted.
+        The exit status: the subcommand's own, 2 for input that cannot be used (as argparse does), 128 and the number of
+        the signal if interrupted (130 by Ctrl-C).
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     args = build_parser(argv).parse_args(argv)
@@ -108,9 +110,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (UserError, OSError) as error:
         print(f"nnunet_nacl {args.subcommand}: error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         print(f"nnunet_nacl {args.subcommand}: interrupted", file=sys.stderr)
-        return 130
+        return 128 + (interrupt.args or (signal.SIGINT,))[0]
 
 
 if __name__ == "__main__":

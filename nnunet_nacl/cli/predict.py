@@ -114,10 +114,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Predicts; exit status 1 if some scans could not be done."""
     import shlex
-    import signal
     import sys
     from pathlib import Path
 
+    from nnunet_nacl.campaign.shell_commands import termination_as_interrupt
     from nnunet_nacl.cases.checkpoint_files import CAN_HOLD_CODE
     from nnunet_nacl.cases.reviewed_case import choose_maps
     from nnunet_nacl.cases.treatment import beta_of
@@ -163,20 +163,18 @@ def run(args: argparse.Namespace) -> int:
         print(f"note: {CAN_HOLD_CODE}.")
     _say_what_is_missing(model, args)
     _set_threads(args.device)
-    # the blocks that tidy up run only if Python ends by an exception
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    progress = not args.disable_progress_bar
     try:
-        found, problems = predict_folder(
-            model, network, scans, draw=draw_thumbnail, page=review_page, progress=not args.disable_progress_bar
-        )
-    except (KeyboardInterrupt, SystemExit):
+        with termination_as_interrupt():
+            found, problems = predict_folder(
+                model, network, scans, draw=draw_thumbnail, page=review_page, progress=progress
+            )
+    except KeyboardInterrupt:
         print(
             "\nstopped: the finished scans are kept; go on with the same command and --continue_prediction",
             file=sys.stderr,
         )
         raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
     print_list(found, scans.output)
     if args.maps is not None:

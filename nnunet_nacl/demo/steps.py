@@ -13,7 +13,6 @@ from typing import Any
 from tqdm import tqdm
 
 from nnunet_nacl.campaign.grid import CampaignModel
-from nnunet_nacl.campaign.lock_file import locked
 from nnunet_nacl.campaign.shell_commands import Command, CommandFailed, export_line, run_side_by_side
 from nnunet_nacl.campaign.stages import command, comparison_command, job_commands
 from nnunet_nacl.datasets.decathlon_task import Task, read_task
@@ -22,6 +21,7 @@ from nnunet_nacl.demo.options import DemoSettings, TrainingProgress, schedule_of
 from nnunet_nacl.demo.small_network import SMALL_SUFFIX, add_small_configuration, parent_configuration
 from nnunet_nacl.demo.virtual_brains import MASK_RADIUS_MM, TASK_NAME, write_virtual_brains
 from nnunet_nacl.documents.comparison_file import COMPARISON_FILE
+from nnunet_nacl.file_lock import locked
 from nnunet_nacl.json_files import read_json
 from nnunet_nacl.prediction.review_lists import PAGE as REVIEW_PAGE
 from nnunet_nacl.registration import ENVIRONMENT_VARIABLE, bridge_folder

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import fnmatch
 import os
-import shutil
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -31,13 +32,15 @@ from nnunet_nacl.documents.map_file import (
 )
 from nnunet_nacl.documents.results import Evaluation
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.files import check_writable, replacing
+from nnunet_nacl.file_lock import locked
+from nnunet_nacl.files import check_writable, remove_leftovers, replacing, temporary_name
 from nnunet_nacl.json_files import first_line, fits, read_dict
 from nnunet_nacl.models.card import CARD_NAME, card_text
 from nnunet_nacl.models.portable import check_portable, portable_checkpoint
 
 FINAL_NAME = "checkpoint_final.pth"
 DIAGRAM_NAME = "model_card_reliability.png"
+_TO_PREDICT = ("dataset.json", "plans.json", "fold_*/checkpoint_*.pth")
 VALIDATIONS = {"as trained": "validation", "calibrated": AFTER_FOLDER}
 
 
@@ -141,6 +144,9 @@ def _is_export(path: Path) -> bool:
 def install_model(archive: Path, results: Path, *, overwrite: bool = False) -> list[str]:
     """Unpack an exported model into nnUNet_results.
 
+    Whatever keeps it from its end, KeyboardInterrupt too, all that was there is in its place again. A process that is
+    killed may leave the model that was there beside its place: the next call with the archive says where.
+
     Args:
         archive: Zip that ``export_model`` or nnU-Net wrote.
         results: nnUNet_results.
@@ -151,30 +157,34 @@ def install_model(archive: Path, results: Path, *, overwrite: bool = False) -> l
         The model folders, relative to ``results``.
 
     Raises:
-        UserError: It is no such zip, damaged, names a place outside ``results``, or holds a model that is there
-            already. Nothing is changed then.
+        UserError: It is no such zip, damaged, lacks what nnU-Net needs to predict, names a place outside ``results``,
+            or holds a model that is there already; or another call is at work there. Nothing is changed then.
     """
     archive, results = Path(archive), Path(results)
-    work = results / f".{archive.name}.nnunet_nacl.tmp.d"  # always this name: the next run removes what a kill left
     try:
-        with zipfile.ZipFile(archive) as opened:
-            entries = _entries(archive, [name for name in opened.namelist() if not name.endswith("/")])
-            models = [entry for entry, is_model in entries.items() if is_model]
-            if not models:
-                raise UserError(f"{archive}: holds no model; give the zip of `nnunet_nacl export` or of nnU-Net.")
-            present = [model for model in models if (results / model).exists()]
-            if present and not overwrite:
-                raise UserError(f"{results / present[0]} is there already; pass --overwrite to replace it.")
-            shutil.rmtree(work, ignore_errors=True)
-            opened.extractall(work)  # to the end, or none of it: checksums are compared on the way
-        for number, entry in enumerate(entries):
-            target = results / entry
-            if target.exists():
-                if not overwrite:  # what the site chose for itself, beside its models
-                    continue
-                os.replace(target, work / f"old_{number}")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(work / entry, target)
+        with zipfile.ZipFile(archive) as opened, contextlib.ExitStack() as stack:
+            entries = _entries(archive, opened.infolist())
+            models = _models(archive, entries)
+            datasets = sorted({entry.split("/")[0] for entry in entries})
+            works = {dataset: stack.enter_context(_work_folder(results, dataset)) for dataset in datasets}
+            moves: list[tuple[Path, Path, Path]] = []
+            placed: list[zipfile.ZipInfo] = []
+            for entry, files in entries.items():
+                dataset, target = entry.split("/")[0], results / entry
+                before = results / dataset / f".{target.name}.before_import"
+                if os.path.lexists(before):
+                    raise UserError(
+                        f"{before}: an import that was killed left here what was at {target} before; move it back "
+                        "there, or remove it, and import again."
+                    )
+                if os.path.lexists(target) and not overwrite:
+                    if entry in models:
+                        raise UserError(f"{target} is there already; pass --overwrite to replace it.")
+                    continue  # what the site chose for itself, beside its models
+                opened.extractall(works[dataset], files.values())
+                moves.append((target, works[dataset] / entry, before))
+                placed += files.values()
+            _replace(moves, lambda: _check_placed(opened, placed, results))
         return models
     except (zipfile.BadZipFile, EOFError, zlib.error, RuntimeError) as error:  # RuntimeError: encrypted
         raise UserError(
@@ -184,22 +194,83 @@ def install_model(archive: Path, results: Path, *, overwrite: bool = False) -> l
         raise UserError(
             f"{error.filename or archive}: {error.strerror or error}; check the path and the disk."
         ) from None
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
-def _entries(archive: Path, names: Sequence[str]) -> dict[str, bool]:
-    """What the names belong to, and whether that is a model: the rest is what nnU-Net chose among its models."""
-    entries = {}
-    for name in names:
-        parts = PurePosixPath(name.replace("\\", "/")).parts
-        if ".." in parts or name.startswith(("/", "\\")) or ":" in name:
+def _entries(archive: Path, infos: Sequence[zipfile.ZipInfo]) -> dict[str, dict[str, zipfile.ZipInfo]]:
+    """The files by name, by what they belong to: a model, or something that nnU-Net chose among its models."""
+    entries: dict[str, dict[str, zipfile.ZipInfo]] = {}
+    for info in infos:
+        given = info.filename.replace("\\", "/")  # by tools of Windows
+        if given.endswith("/"):
+            continue
+        name = info.filename = str(PurePosixPath(given))
+        parts = PurePosixPath(name).parts
+        if ".." in parts or name.startswith("/") or ":" in name:
             raise UserError(f"{archive}: holds the path {name!r}, outside its folder; do not trust this file.")
         if len(parts) < 2 or not parts[0].startswith("Dataset"):
             raise UserError(f"{archive}: holds {name!r}; a model's zip holds DatasetNNN_Name/ alone.")
-        is_model = "__" in parts[1]
-        entries["/".join(parts[: 3 if parts[1] == "ensembles" else 2])] = is_model and len(parts) > 2
+        entries.setdefault("/".join(parts[: 3 if parts[1] == "ensembles" else 2]), {})[name] = info
     return dict(sorted(entries.items()))
+
+
+def _models(archive: Path, entries: Mapping[str, Collection[str]]) -> list[str]:
+    """Those of the entries that are models; UserError if there is none, or one lacks what nnU-Net needs to predict."""
+    models = [entry for entry, names in entries.items() if "__" in entry.split("/")[1] and entry not in names]
+    if not models:
+        raise UserError(f"{archive}: holds no model; give the zip of `nnunet_nacl export` or of nnU-Net.")
+    for model in models:
+        names = [name.removeprefix(f"{model}/") for name in entries[model]]
+        lacking = [pattern for pattern in _TO_PREDICT if not fnmatch.filter(names, pattern)]
+        if lacking:
+            raise UserError(
+                f"{archive}: {model} has no {' and no '.join(lacking)}, and nnU-Net cannot predict with it; export the "
+                "model again."
+            )
+    return models
+
+
+@contextlib.contextmanager
+def _work_folder(results: Path, dataset: str) -> Iterator[Path]:
+    """Where a zip can be unpacked, on the file system of the data set's models; no other call is at work on them."""
+    taken = f"another import of {dataset} is at work in {results}; wait until it has ended."
+    with locked(results / f".{dataset}.import.lock", taken, temporary=True):
+        place = results / dataset if (results / dataset).is_dir() else results
+        remove_leftovers(place)
+        with temporary_name(place) as work:
+            yield work
+
+
+def _replace(moves: Sequence[tuple[Path, Path, Path]], check: Callable[[], None]) -> None:
+    """Put new files or folders in the place of others; if anything goes wrong, all is as it was.
+
+    Args:
+        moves: The place, what is to be there, and where what is there now is kept meanwhile.
+        check: Called when all are in place.
+    """
+    try:
+        for target, new, before in moves:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if os.path.lexists(target):
+                os.replace(target, before)
+            os.replace(new, target)
+        check()
+        for _, new, before in moves:
+            if os.path.lexists(before):
+                os.replace(before, new)  # at once, and removed with the work folder
+    except BaseException:  # Ctrl-C may come between any two lines: the disk alone tells what is done
+        for target, new, before in moves:
+            if not os.path.lexists(new):
+                os.replace(target, new)
+            if os.path.lexists(before):
+                os.replace(before, target)
+        raise
+
+
+def _check_placed(opened: zipfile.ZipFile, infos: Iterable[zipfile.ZipInfo], results: Path) -> None:
+    for info in infos:
+        with opened.open(info) as stream:
+            if sha256(results / info.filename) != sha256(stream):
+                raise UserError(f"{results / info.filename}: does not hold what the zip does; check the disk.")
 
 
 def _parts(model: Path) -> tuple[str, str, str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -45,7 +45,7 @@ from nnunet_nacl.documents.map_file import (
     structures_of,
 )
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.files import remove_leftovers, to_json_text, write_atomically
+from nnunet_nacl.files import to_json_text, write_atomically
 from nnunet_nacl.json_files import decode, encode, one_line, read_dict
 from nnunet_nacl.prediction.decision_effect import describe_decision
 from nnunet_nacl.prediction.review_lists import DOCUMENT, LIST_FILES, RECORDS, ReviewList, thresholds_of
@@ -191,59 +191,58 @@ def review_folder(
             problems[member.case] = f"{member.path}: {what}"
     found = [member for member in found if member.case not in _NO_NAMES]
     _check_references(asked, found, need_all_references)
-    _prepare(asked)
-    ledger = Ledger(output / RECORDS)
-    names = {member.case for member in found}
-    for case in sorted(ledger.cases - names):  # of other predictions: nothing of them may lie beside the new ones
-        for name in ledger.entry(case).get(WRITTEN, {}):
-            (output / name).unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # the user's own files may be there
-            (output / MAPS / case).rmdir()
-        ledger.forget(case)
-    results, wrong = run(
-        found,
-        partial(each_case, asked, processes=num_processes),
-        ledger,
-        sign=partial(_sign, asked),
-        restore=_restore,
-        entry_of=lambda done: {"finished": encode(done.finished), "decided": done.decided and encode(done.decided)},
-        written=lambda member, done: done.written,
-        output=output,
-        title="review",
-        progress=progress,
-        again=overwrite,
-    )
-    problems = dict(sorted((problems | wrong).items()))
-    if not results:
-        lines = "".join(f"\n  {one_line(case)}: {one_line(problem)}" for case, problem in problems.items())
-        raise UserError(f"{first.folder}: no case could be done.{lines}")
-    decided = [done.decided for done in results.values() if done.decided]
-    if decided:
-        content: dict[str, Any] = {"predictions": str(first.folder.resolve()), **map_of(output)}
-        content |= {"structures": structures, "regions": first.labels.regions, "decide": asked.treatment.rule}
-        write_decision(output, decided, content, problems)
-    members = member_names([member.folder for member in asked.members])
-    listed = ReviewList(
-        str(first.plans.get("dataset_name") or first.folder.name),
-        {case: done.finished for case, done in results.items()},
-        list(structures.values()),
-        members,
-        quality,
-        below,
-        problems,
-        [] if quality is None else quality.reservations(results),
-        _made(asked),
-        decided=decided,
-    )
-    content = {**_document(asked, members, command), "problems": problems}
-    if quality is not None:
-        content["predicted"] = {
-            "segmentations": quality.delivered,
-            "learned_as_deployed": quality.learned.as_deployed,
-            **quality.named(),
-        }
-    listed.write(output, content, page)
-    remove_leftovers(output)
+    with _open_output(asked):
+        ledger = Ledger(output / RECORDS)
+        names = {member.case for member in found}
+        for case in sorted(ledger.cases - names):  # of other predictions: nothing of them may lie beside the new ones
+            for name in ledger.entry(case).get(WRITTEN, {}):
+                (output / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # the user's own files may be there
+                (output / MAPS / case).rmdir()
+            ledger.forget(case)
+        results, wrong = run(
+            found,
+            partial(each_case, asked, processes=num_processes),
+            ledger,
+            sign=partial(_sign, asked),
+            restore=_restore,
+            entry_of=lambda done: {"finished": encode(done.finished), "decided": done.decided and encode(done.decided)},
+            written=lambda member, done: done.written,
+            output=output,
+            title="review",
+            progress=progress,
+            again=overwrite,
+        )
+        problems = dict(sorted((problems | wrong).items()))
+        if not results:
+            lines = "".join(f"\n  {one_line(case)}: {one_line(problem)}" for case, problem in problems.items())
+            raise UserError(f"{first.folder}: no case could be done.{lines}")
+        decided = [done.decided for done in results.values() if done.decided]
+        if decided:
+            content: dict[str, Any] = {"predictions": str(first.folder.resolve()), **map_of(output)}
+            content |= {"structures": structures, "regions": first.labels.regions, "decide": asked.treatment.rule}
+            write_decision(output, decided, content, problems)
+        members = member_names([member.folder for member in asked.members])
+        listed = ReviewList(
+            str(first.plans.get("dataset_name") or first.folder.name),
+            {case: done.finished for case, done in results.items()},
+            list(structures.values()),
+            members,
+            quality,
+            below,
+            problems,
+            [] if quality is None else quality.reservations(results),
+            _made(asked),
+            decided=decided,
+        )
+        content = {**_document(asked, members, command), "problems": problems}
+        if quality is not None:
+            content["predicted"] = {
+                "segmentations": quality.delivered,
+                "learned_as_deployed": quality.learned.as_deployed,
+                **quality.named(),
+            }
+        listed.write(output, content, page)
     return listed
 
 
@@ -258,22 +257,28 @@ def _check_references(asked: FolderReview, found: Sequence[MemberCase], need_all
         raise UserError(f"{path}: no ground truth for this prediction; add it, or leave the folder out.")
 
 
-def _prepare(asked: FolderReview) -> None:
-    """Make the folder, say by which map it is calibrated, and forget what an earlier run said."""
+@contextlib.contextmanager
+def _open_output(asked: FolderReview) -> Iterator[None]:
+    """Make the folder and keep it, say by which map it is calibrated, and forget what an earlier run said."""
     output, first, path = asked.output, asked.first, asked.map_path
     sources = [member.folder for member in asked.members]
     content = {"generated_by": "nnunet_nacl review", "predictions": [os.path.abspath(source) for source in sources]}
     names = (DOCUMENT, *LIST_FILES, MAPS, RECORDS, APPLIED_FILE, DECISION_FILE)
-    open_output(output, sources, first, (_ARGUMENTS, content), names)
-    for name in (APPLIED_FILE, DECISION_FILE, DOCUMENT):
-        (output / name).unlink(missing_ok=True)
-    if asked.treatment.map is not None and path is not None:
-        form = read_record(path).form or "conditional"
-        record = map_to_json({form: asked.treatment.map}, form, structures_of(first.labels))
-        record |= {"applied_to": str(first.folder.resolve()), "map": str(path.resolve()), "map_sha256": sha256(path)}
-        write_atomically(output / APPLIED_FILE, to_json_text(record))
-    elif (first.folder / APPLIED_FILE).is_file():  # as calibrated as what it is made from
-        write_atomically(output / APPLIED_FILE, to_json_text(read_dict(first.folder / APPLIED_FILE)))
+    with open_output(output, sources, first, (_ARGUMENTS, content), names):
+        for name in (APPLIED_FILE, DECISION_FILE, DOCUMENT):
+            (output / name).unlink(missing_ok=True)
+        if asked.treatment.map is not None and path is not None:
+            form = read_record(path).form or "conditional"
+            record = map_to_json({form: asked.treatment.map}, form, structures_of(first.labels))
+            record |= {
+                "applied_to": str(first.folder.resolve()),
+                "map": str(path.resolve()),
+                "map_sha256": sha256(path),
+            }
+            write_atomically(output / APPLIED_FILE, to_json_text(record))
+        elif (first.folder / APPLIED_FILE).is_file():  # as calibrated as what it is made from
+            write_atomically(output / APPLIED_FILE, to_json_text(read_dict(first.folder / APPLIED_FILE)))
+        yield
 
 
 def _sign(asked: FolderReview, member: MemberCase, earlier: Any = None) -> dict[str, Any]:

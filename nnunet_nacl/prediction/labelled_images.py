@@ -65,23 +65,23 @@ def predict_labelled(
     content = {"generated_by": "nnunet_nacl calibrate", **settings}
     if (output / _RECORD).is_file() and read_dict(output / _RECORD) != content:
         raise UserError(f"{output} was predicted by other networks or settings; remove it, or choose another -o.")
-    open_output(output, [images, references], model.opened, (_RECORD, content), (FILE_NAME,))
-    folder = PredictionFolder.open(output, references)
-    export, ledger = MeasuredExport(folder), open_ledger(output / FILE_NAME)
-    todo = [case for case in labelled if not is_finished(folder, ledger, case.case, export.settings)]
-    for name, problem in problems.items():
-        export.tell(name, problem)
-    with tqdm(total=len(labelled), initial=len(labelled) - len(todo), desc="predict", disable=not progress) as bar:
-        predictor = Network(model, **network)
-        managers = model.configuration_manager, model.plans_manager, model.opened.dataset_json
-        for case in todo:
-            try:
-                found = predictor.predict(read_and_preprocess(model, case))
-                one = replace(export, members_dice=_members_dice(model, found))
-                one(found.logits, found.properties, *managers, str(output / case.case))
-            except Exception as error:  # nnU-Net raises anything; a case costs only itself
-                export.tell(case.case, f"cannot be predicted: {type(error).__name__}: {first_line(error)}")
-            bar.update()
+    with open_output(output, [images, references], model.opened, (_RECORD, content), (FILE_NAME,)):
+        folder = PredictionFolder.open(output, references)
+        export, ledger = MeasuredExport(folder), open_ledger(output / FILE_NAME)
+        todo = [case for case in labelled if not is_finished(folder, ledger, case.case, export.settings)]
+        for name, problem in problems.items():
+            export.tell(name, problem)
+        with tqdm(total=len(labelled), initial=len(labelled) - len(todo), desc="predict", disable=not progress) as bar:
+            predictor = Network(model, **network)
+            managers = model.configuration_manager, model.plans_manager, model.opened.dataset_json
+            for case in todo:
+                try:
+                    found = predictor.predict(read_and_preprocess(model, case))
+                    one = replace(export, members_dice=_members_dice(model, found))
+                    one(found.logits, found.properties, *managers, str(output / case.case))
+                except Exception as error:  # nnU-Net raises anything; a case costs only itself
+                    export.tell(case.case, f"cannot be predicted: {type(error).__name__}: {first_line(error)}")
+                bar.update()
     return folder
 
 

@@ -21,7 +21,7 @@ from nnunet_nacl.cases.dice_thresholds import Given
 from nnunet_nacl.cases.dicom_output import DICOM, DicomMaker, read_codes
 from nnunet_nacl.cases.dicom_series import orientation_of
 from nnunet_nacl.cases.ledger import SIGNATURE, Ledger, sign
-from nnunet_nacl.cases.prediction_output import MAPS, open_output, remove_unfinished, write_reviewed
+from nnunet_nacl.cases.prediction_output import MAPS, open_output, write_reviewed
 from nnunet_nacl.cases.review_list import FinishedCase
 from nnunet_nacl.cases.reviewed_case import PROBABILITIES, ReviewedCase
 from nnunet_nacl.cases.run import run as run_cases
@@ -97,11 +97,6 @@ class ScanRun:
     export_processes: int = 3
     command: str = ""
 
-    @property
-    def owner(self) -> str:
-        """Of unfinished files."""
-        return f"part{self.part}-" if self.num_parts > 1 else ""
-
 
 def predict_folder(
     model: TrainedModel,
@@ -148,10 +143,8 @@ def predict_folder(
         "findings": list(findings),
         **({"codes": maker.codes, "orientation": cases[0].orientation} if maker else {}),
     }
-    _prepare(model, run)
-    ledger, signed = Ledger(run.output / RECORDS), partial(_sign, settings)
-    with ExitStack() as stack:
-        stack.callback(remove_unfinished, run.output, run.owner)
+    with _open_output(model, run), ExitStack() as stack:
+        ledger, signed = Ledger(run.output / RECORDS), partial(_sign, settings)
 
         def stream(todo: Sequence[InputCase]) -> Iterable[tuple[InputCase, Any]]:
             steps = _Steps(model, run, findings, draw, maker)
@@ -170,10 +163,10 @@ def predict_folder(
             progress=progress,
             again=not run.keep,
         )
-    for case, problem in problems.items():
-        ledger.remember_problem(case, problem)
-    unusable = {case: one_line(problem) for case, problem in unusable.items()}
-    found = write_lists(model, run, partial(_finished_now, run, signed, cases), cases, unusable, settings, page)
+        for case, problem in problems.items():
+            ledger.remember_problem(case, problem)
+        unusable = {case: one_line(problem) for case, problem in unusable.items()}
+        found = write_lists(model, run, partial(_finished_now, run, signed, cases), cases, unusable, settings, page)
     problems = dict(sorted({**problems, **(unusable if run.part == 0 else {})}.items()))
     if not done:
         listed = "".join(f"\n  {one_line(case)}: {problem}" for case, problem in problems.items())
@@ -234,23 +227,25 @@ def _dicom_maker(model: TrainedModel, run: ScanRun, cases: Sequence[InputCase]) 
     return DicomMaker(read_codes(run.codes, names), model.folder.name, serial, PROBABILITIES in run.maps)
 
 
-def _prepare(model: TrainedModel, run: ScanRun) -> None:
-    """Make the output folder, before hours of work; UserError if it cannot be used."""
+@contextlib.contextmanager
+def _open_output(model: TrainedModel, run: ScanRun) -> Iterator[None]:
+    """Make the output folder, before hours of work, and keep it; UserError if it cannot be used."""
     content: dict[str, Any] = {
         "list_of_lists_or_source_folder": str(run.images.resolve()),
         "generated_by": "nnunet_nacl predict",
     }
     content |= {"num_parts": run.num_parts, "part_id": run.part}
     names = (DOCUMENT, *LIST_FILES, MAPS, DICOM, RECORDS, DECISION_FILE)
-    owner = None if run.num_parts == 1 else run.owner
-    open_output(run.output, [run.images], model.opened, (_ARGUMENTS, content), names, owner=owner)
-    (run.output / DOCUMENT).unlink(missing_ok=True)
-    if model.treatment.beta:  # whoever reads the folder must not take the labels for nnU-Net's own
-        structures = structures_of(model.labels)
-        made = {"decide": model.treatment.rule, "structures": structures, "regions": model.labels.regions}
-        write_decision(run.output, (), {"scans": str(run.images.resolve()), **made}, {})
-    else:
-        (run.output / DECISION_FILE).unlink(missing_ok=True)
+    part = None if run.num_parts == 1 else run.part
+    with open_output(run.output, [run.images], model.opened, (_ARGUMENTS, content), names, part=part):
+        (run.output / DOCUMENT).unlink(missing_ok=True)
+        if model.treatment.beta:  # whoever reads the folder must not take the labels for nnU-Net's own
+            structures = structures_of(model.labels)
+            made = {"decide": model.treatment.rule, "structures": structures, "regions": model.labels.regions}
+            write_decision(run.output, (), {"scans": str(run.images.resolve()), **made}, {})
+        else:
+            (run.output / DECISION_FILE).unlink(missing_ok=True)
+        yield
 
 
 def _sign(settings: dict[str, Any], case: InputCase, earlier: Any) -> dict[str, Any]:
@@ -314,7 +309,7 @@ class _Steps:
         probs: Any = None
         if run.save_probabilities:  # the network's own, as nnUNetv2_predict saves them
             probs = reviewed.case.probabilities.network.whole()
-        written = write_reviewed(model.opened, reviewed, run.output, probabilities=probs, owner=run.owner)
+        written = write_reviewed(model.opened, reviewed, run.output, probabilities=probs)
         if self.maker is not None:
             quality = model.quality.predict(reviewed.row) if model.quality else None
             written += self.maker.write(reviewed, case.images, quality, run.output)

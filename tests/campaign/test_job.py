@@ -9,9 +9,10 @@ import time
 import pytest
 
 from nnunet_nacl.campaign import job as module
-from nnunet_nacl.campaign.lock_file import locked, own_gpu
+from nnunet_nacl.campaign.gpu_of_job import own_gpu
 from nnunet_nacl.campaign.shell_commands import Command
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.file_lock import locked
 
 JOB = "compare/2d/all"
 CAMPAIGN = {"device": "cpu", "threads": 1, "cases": "validation"}

@@ -160,6 +160,13 @@ def test_an_interruption_stops_the_commands_and_goes_on(tmp_path, number, reques
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+def test_what_is_ignored_as_by_nohup_stays_so(request):
+    request.addfinalizer(partial(signal.signal, signal.SIGHUP, signal.getsignal(signal.SIGHUP)))
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with commands.termination_as_interrupt():
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+
 def test_workers_that_are_forked_meanwhile_end_as_they_would_otherwise():
     started = get_context("fork").Event()
     worker = get_context("fork").Process(target=lambda: started.set() or time.sleep(60))

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_nacl.campaign.lock_file import locked
 from nnunet_nacl.campaign.shell_commands import CommandFailed
 from nnunet_nacl.cli.main import build_parser
 from nnunet_nacl.demo import steps as module
 from nnunet_nacl.demo.options import DemoSettings
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.file_lock import locked
 from tests.trainers.plans import make_plans
 
 TRAINERS = tuple(f"nnUNetTrainer{method}_2epochs_3iters_adam" for method in ("DiceCE", "CE", "NACL"))

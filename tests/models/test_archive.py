@@ -14,12 +14,14 @@ import torch
 from nnunet_nacl.cases.checkpoints import CALIBRATED, MARK, bake
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.models import archive as archive_module
 from nnunet_nacl.models.archive import export_model, install_model
 from nnunet_nacl.prediction.trained_model import TrainedModel
 from tests.cases.folders import write_json
 from tests.models.travelling import MAPS, give_map, make_finished
 
 FINAL = "checkpoint_final.pth"
+TO_PREDICT = ("T__P__C/dataset.json", "T__P__C/plans.json", f"T__P__C/fold_0/{FINAL}")
 
 
 @pytest.fixture
@@ -92,6 +94,21 @@ def test_only_an_archive_of_export_is_replaced(model, tmp_path):
     archive.unlink()
     export_model(model.folder, archive)
     export_model(model.folder, archive)  # its own may be replaced
+
+
+def test_exports_into_one_folder_leave_each_others_files_alone(model, tmp_path, monkeypatch):
+    real = archive_module._stock_export
+
+    def beside_another(*arguments):
+        monkeypatch.setattr(archive_module, "_stock_export", real)
+        real(*arguments)
+        export_model(model.folder, tmp_path / "out" / "second.zip")
+
+    monkeypatch.setattr(archive_module, "_stock_export", beside_another)
+    export_model(model.folder, tmp_path / "out" / "first.zip")
+    assert files(tmp_path / "out") == {"first.zip", "second.zip"}
+    names = [zipfile.ZipFile(path).namelist() for path in (tmp_path / "out").iterdir()]
+    assert names[0] == names[1] and f"{model.dataset}/{model.folder.name}/plans.json" in names[0]
 
 
 @pytest.fixture
@@ -263,7 +280,7 @@ def test_a_damaged_zip_leaves_nothing(model, tmp_path):
 def test_what_is_there_stays_unless_it_may_be_replaced(tmp_path):
     archive, results = tmp_path / "model.zip", tmp_path / "results"
     with zipfile.ZipFile(archive, "w") as opened:
-        for name in ("T__P__C/plans.json", "ensembles/E/summary.json", "inference_information.json"):
+        for name in (*TO_PREDICT, "ensembles/E/summary.json", "inference_information.json"):
             opened.writestr(f"Dataset001_A/{name}", "new")
     model, chosen = results / "Dataset001_A" / "T__P__C", results / "Dataset001_A" / "inference_information.json"
     model.mkdir(parents=True)
@@ -276,7 +293,7 @@ def test_what_is_there_stays_unless_it_may_be_replaced(tmp_path):
     assert chosen.read_text() == "old" and (chosen.parent / "ensembles/E/summary.json").read_text() == "new"
     (model / "old.txt").write_text("old")
     install_model(archive, results, overwrite=True)
-    assert files(model) == {"plans.json"} and chosen.read_text() == "new"
+    assert "old.txt" not in files(model) and chosen.read_text() == "new"
     assert {path.name for path in results.iterdir()} == {"Dataset001_A"}
 
 

@@ -360,9 +360,22 @@ def test_what_a_killed_run_left_behind_is_removed(predict, tmp_path):
     reviewed([folder], out)
     names = {path.name for path in out.rglob("*")}
     (out / ".0a.nnunet_nacl.tmp").write_bytes(b"half")
-    (out / ".unfinished-0123").mkdir()
+    (out / ".0123.nnunet_nacl.tmp").mkdir()
     reviewed([folder], out)
     assert {path.name for path in out.rglob("*")} == names
+
+
+def test_a_second_run_on_a_folder_is_refused(predict, tmp_path, monkeypatch, capsys):
+    real, command = folder_review.review_case, ["review", "-i", str(predict(cases=1)), "-o", str(tmp_path / "out")]
+
+    def beside_another(*arguments, **keywords):
+        monkeypatch.setattr(folder_review, "review_case", real)
+        assert main(command) == 2
+        return real(*arguments, **keywords)
+
+    monkeypatch.setattr(folder_review, "review_case", beside_another)
+    assert main([*command, "-np", "1"]) == 0
+    assert "another run is at work in" in capsys.readouterr().err
 
 
 def test_what_the_disk_does_not_hold_gets_no_name(predict, tmp_path, capsys):
