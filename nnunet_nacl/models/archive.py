@@ -167,8 +167,7 @@ def install_model(archive: Path, results: Path, *, overwrite: bool = False) -> l
             models = _models(archive, entries)
             datasets = sorted({entry.split("/")[0] for entry in entries})
             works = {dataset: stack.enter_context(_work_folder(results, dataset)) for dataset in datasets}
-            moves: list[tuple[Path, Path, Path]] = []
-            placed: list[zipfile.ZipInfo] = []
+            moves = []
             for entry, files in entries.items():
                 dataset, target = entry.split("/")[0], results / entry
                 before = results / dataset / f".{target.name}.before_import"
@@ -181,10 +180,9 @@ def install_model(archive: Path, results: Path, *, overwrite: bool = False) -> l
                     if entry in models:
                         raise UserError(f"{target} is there already; pass --overwrite to replace it.")
                     continue  # what the site chose for itself, beside its models
-                opened.extractall(works[dataset], files.values())
+                _unpack(opened, files.values(), works[dataset])
                 moves.append((target, works[dataset] / entry, before))
-                placed += files.values()
-            _replace(moves, lambda: _check_placed(opened, placed, results))
+            _replace(moves)
         return models
     except (zipfile.BadZipFile, EOFError, zlib.error, RuntimeError) as error:  # RuntimeError: encrypted
         raise UserError(
@@ -240,12 +238,20 @@ def _work_folder(results: Path, dataset: str) -> Iterator[Path]:
             yield work
 
 
-def _replace(moves: Sequence[tuple[Path, Path, Path]], check: Callable[[], None]) -> None:
+def _unpack(opened: zipfile.ZipFile, files: Iterable[zipfile.ZipInfo], folder: Path) -> None:
+    """Unpack files, and read them again; UserError where one does not hold what the zip does."""
+    opened.extractall(folder, files)
+    for file in files:
+        with opened.open(file) as stream:
+            if sha256(folder / file.filename) != sha256(stream):
+                raise UserError(f"{folder / file.filename}: was not written as it is in the zip; check the disk.")
+
+
+def _replace(moves: Sequence[tuple[Path, Path, Path]]) -> None:
     """Put new files or folders in the place of others; if anything goes wrong, all is as it was.
 
     Args:
         moves: The place, what is to be there, and where what is there now is kept meanwhile.
-        check: Called when all are in place.
     """
     try:
         for target, new, before in moves:
@@ -253,7 +259,6 @@ def _replace(moves: Sequence[tuple[Path, Path, Path]], check: Callable[[], None]
             if os.path.lexists(target):
                 os.replace(target, before)
             os.replace(new, target)
-        check()
         for _, new, before in moves:
             if os.path.lexists(before):
                 os.replace(before, new)  # at once, and removed with the work folder
@@ -264,13 +269,6 @@ def _replace(moves: Sequence[tuple[Path, Path, Path]], check: Callable[[], None]
             if os.path.lexists(before):
                 os.replace(before, target)
         raise
-
-
-def _check_placed(opened: zipfile.ZipFile, infos: Iterable[zipfile.ZipInfo], results: Path) -> None:
-    for info in infos:
-        with opened.open(info) as stream:
-            if sha256(results / info.filename) != sha256(stream):
-                raise UserError(f"{results / info.filename}: does not hold what the zip does; check the disk.")
 
 
 def _parts(model: Path) -> tuple[str, str, str]:

@@ -134,17 +134,16 @@ def test_a_second_import_at_the_same_time_is_refused(archive, results, monkeypat
     assert contents(results) == NEW
 
 
-def test_what_is_not_in_place_as_in_the_zip_is_no_success(archive, results, monkeypatch):
-    real = os.replace
+def test_what_the_disk_does_not_hold_is_not_installed(archive, results, monkeypatch):
+    real = zipfile.ZipFile.extractall
 
-    def losing(source, target):
-        real(source, target)
-        if target == results / MODEL:
-            (results / NAMES[-1]).write_text("ne")
-            monkeypatch.setattr(os, "replace", real)
+    def losing(self, folder, *arguments):
+        real(self, folder, *arguments)
+        if (folder / NAMES[-1]).exists():
+            (folder / NAMES[-1]).write_text("ne")
 
-    monkeypatch.setattr(os, "replace", losing)
-    with pytest.raises(UserError, match="fold_0/checkpoint_final.pth: does not hold what the zip does"):
+    monkeypatch.setattr(zipfile.ZipFile, "extractall", losing)
+    with pytest.raises(UserError, match="fold_0/checkpoint_final.pth: was not written as it is in the zip"):
         install_model(archive, results, overwrite=True)
     assert contents(results) == OLD
 
