@@ -81,6 +81,8 @@ def read_segmentation(reader: Any, path: Path) -> tuple[np.ndarray, dict[str, An
             array, properties = reader.read_seg(str(path))
     except Exception as error:  # the readers raise whatever their libraries do
         raise UserError(f"{path}: cannot be read as a segmentation ({first_line(error)}); restore it.") from error
+    if any((channel != array[0]).any() for channel in array[1:]):  # colours of a palette, or several volumes
+        raise UserError(f"{path}: {len(array)} channels that differ; a segmentation has one, of labels.")
     return array[0], properties
 
 
@@ -93,9 +95,19 @@ def read_images(reader: Any, files: Sequence[Path]) -> tuple[np.ndarray, dict[st
             return reader.read_images([str(path) for path in files])
     except Exception as error:  # the readers raise whatever their libraries do
         together = " and its other channels" if len(files) > 1 else ""
+        if together and not str(error):  # nnU-Net prints what differs
+            raise UserError(f"{files[0]}{together} differ in shape or spacing; bring them to one grid.") from None
         raise UserError(
             f"{files[0]}{together}: cannot be read as an image ({first_line(error)}); restore it."
         ) from None
+
+
+def spacing_file(path: Path) -> Path | None:
+    """Where nnU-Net keeps the spacing of a 3D tif, of all channels of an image; None if there is no such file."""
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        return None
+    places = (path.with_name(f"{stem}.json") for stem in (path.stem, re.sub("_[0-9]{4}$", "", path.stem)))
+    return next(filter(Path.is_file, places), None)
 
 
 def check_whole(path: Path, what: str) -> None:
@@ -162,7 +174,8 @@ def why_broken(path: Path) -> str:
         return f"truncated or corrupt: {error}"
     check = next((check for endings, check in _CHECKS.items() if path.name.lower().endswith(endings)), None)
     try:
-        return check(path, size) if check else ""
+        with quiet():  # tifffile tells a log what it puts up with
+            return check(path, size) if check else ""
     except Exception as error:  # whatever the libraries raise of a header or stream
         return f"truncated or corrupt: {first_line(error)}"
 
@@ -223,9 +236,14 @@ def _bytes_of_voxels(path: Path) -> int:
 def _why_broken_tiff(path: Path, size: int) -> str:
     import tifffile
 
+    ends: list[int] = []
     with tifffile.TiffFile(path) as file:
-        ends = [start + n for page in file.pages for start, n in zip(page.dataoffsets, page.databytecounts)]
-        form, last = file.tiff, file.pages[-1].offset
+        form, last, seen = file.tiff, 0, set[int]()
+        for page in file.pages:  # for ever, if a page has an earlier one as its next
+            if page.offset in seen:
+                return "truncated or corrupt: its pages have no end"
+            seen.add(last := page.offset)
+            ends += [start + n for start, n in zip(page.dataoffsets, page.databytecounts)]
         file.filehandle.seek(last)
         (tags,) = struct.unpack(form.tagnoformat, file.filehandle.read(form.tagnosize))
         file.filehandle.seek(last + form.tagnosize + tags * form.tagsize)

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 from typing import Any
 
+from nnunet_nacl.cases.image_files import spacing_file
 from nnunet_nacl.cases.npz import array_checksum
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import checksum, remove_leftovers, to_json_text, write_atomically
@@ -42,7 +43,8 @@ def sign(
         OSError: A file cannot be read.
     """
     earlier, result = earlier or {}, dict(settings)
-    for name, path in files.items():
+    spacings = {f"{name}, spacing": at for name, path in files.items() if path and (at := spacing_file(path))}
+    for name, path in {**files, **spacings}.items():
         try:
             result[name] = path and identify(path, earlier.get(name))
         except FileNotFoundError:

@@ -282,6 +282,27 @@ class PredictionFolder:
         """(*spatial) label map and where it lies, by nnU-Net's reader; UserError if it cannot be read."""
         return read_segmentation(self.reader, path)
 
+    def read_matching(
+        self, path: Path, other: str, geometry: Geometry, shape: tuple[int, ...], *, is_truth: bool = False
+    ) -> np.ndarray:
+        """(*spatial) label map of something that has a shape and lies somewhere.
+
+        Args:
+            path: Of the label map.
+            other: What it belongs to, for the message.
+            geometry: Of that.
+            shape: Of that.
+            is_truth: Whether it is the ground truth, which alone may hold the ignore label.
+
+        Raises:
+            UserError: It cannot be read, lies elsewhere, or holds labels that dataset.json does not have.
+        """
+        array, properties = self.read_segmentation(path)
+        if differing := geometry_difference(Geometry.of(properties), geometry, array.shape, shape):
+            raise UserError(f"{path}: other geometry than the {other} ({differing}); give the one that belongs to it.")
+        self.labels.check(array, path, is_truth=is_truth)
+        return array
+
     @property
     def reader_name(self) -> str:
         """Class of nnU-Net that reads the images."""

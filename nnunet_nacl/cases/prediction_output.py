@@ -122,13 +122,14 @@ def write_reviewed(
                     (output / file).unlink(missing_ok=True)
             with verified(work / segmentation):
                 folder.reader.write_seg(case.segmentation, str(work / segmentation), case.properties)
-            for path in sorted(work.iterdir(), key=lambda path: (path.suffix == ".npz", path.name)):
-                os.replace(path, output / path.name)  # some formats keep the spacing in a file of its own
+            # some formats keep the spacing in a file of its own
+            files = sorted((path.name for path in work.iterdir()), key=lambda file: (file == npz, file))
+            for file in files:
+                os.replace(work / file, output / file)
     except OSError as error:
         path, reason = output / segmentation, error.strerror or first_line(error)
         raise UserError(f"{path}: cannot be written ({reason}); free space or choose another -o.") from None
-    beside = () if probabilities is None else (output / npz, output / pkl)
-    written = [output / segmentation, *(path for path in beside if path.is_file())]
+    written = [output / file for file in files]
     remove_leftovers(output / MAPS / name)
     for which, values in reviewed.maps.items():
         path = output / MAPS / name / f"{name}_{which}{folder.file_ending}"

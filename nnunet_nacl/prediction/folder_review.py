@@ -19,7 +19,6 @@ import numpy as np
 from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.dice_thresholds import Given
 from nnunet_nacl.cases.ensemble_members import MemberCase, find_cases, member_names, read_ensemble
-from nnunet_nacl.cases.geometry import Geometry, geometry_difference
 from nnunet_nacl.cases.ledger import WRITTEN, Ledger
 from nnunet_nacl.cases.ledger import sign as sign_files
 from nnunet_nacl.cases.predicted_quality import QualityOfMap
@@ -127,14 +126,7 @@ class FolderReview:
         path = self.reference(case.name)
         if path is None:
             return None
-        truth, properties = self.first.read_segmentation(path)
-        case.labels.check(truth, path, is_truth=True)
-        differing = geometry_difference(Geometry.of(properties), case.geometry, truth.shape, case.segmentation.shape)
-        if differing:
-            raise UserError(
-                f"{path}: other geometry than the prediction ({differing}); give the matching ground truth."
-            )
-        return truth
+        return self.first.read_matching(path, "prediction", case.geometry, case.segmentation.shape, is_truth=True)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from nnunet_nacl.cases.dicom_series import image_of_series
 from nnunet_nacl.cases.geometry import Geometry
-from nnunet_nacl.cases.image_files import quiet, read_images, read_segmentation
+from nnunet_nacl.cases.image_files import quiet, read_images
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.metrics.surface import bounding_box
 from nnunet_nacl.prediction.input_cases import InputCase
@@ -77,12 +77,7 @@ def read_and_preprocess(model: TrainedModel, case: InputCase, *, any_size: bool 
         image, properties = read_images(model.opened.reader, case.images)
     previous = None
     if case.previous is not None:
-        previous, _ = read_segmentation(model.opened.reader, case.previous)
-        if previous.shape != image.shape[1:]:
-            raise UserError(
-                f"{case.previous}: shape {previous.shape}, the image has {image.shape[1:]}; predict the "
-                "stage before on the same images."
-            )
+        previous = model.opened.read_matching(case.previous, "image", Geometry.of(properties), image.shape[1:])
     return preprocess(model, case.case, image, properties, previous, source=case.images, any_size=any_size)
 
 
@@ -150,7 +145,7 @@ def _check_image(
     if image.ndim != 4 or len(image) != num_channels:
         raise UserError(
             f"{source[0]}: an image of shape {image.shape}, (channels, z, y, x), but the model takes {num_channels} "
-            "channels; give one file for each, CASE_0000, CASE_0001, ..."
+            "channels; give these alone, in one file or one for each, CASE_0000, CASE_0001, ..."
         )
     spacing = np.asarray(properties["spacing"], dtype=float)
     if spacing.shape != (3,) or not (np.isfinite(spacing) & (spacing > 0)).all():
@@ -168,11 +163,11 @@ def _check_image(
 
 
 def _check_size(model: TrainedModel, image: np.ndarray, spacing_mm: Sequence[float], source: object) -> None:
-    """UserError, before hours of resampling, for an image that is far larger than any of the training."""
+    """UserError for an image that is far larger than any of the training, before hours of resampling, or of no size."""
     training, box = model.training, bounding_box(np.any(image, axis=0))  # nnU-Net crops to this box
     voxels = model.grid_voxels(spacing_mm, [part.stop - part.start for part in box or ()])
     largest = model.grid_voxels(training.spacings_mm, training.shapes).max(initial=0)
-    if 0 < MOST_TIMES * largest < voxels:
+    if 0 < MOST_TIMES * largest < voxels or voxels < 1 <= largest:  # a spacing in metres
         spacing, times = " x ".join(f"{step:g}" for step in spacing_mm), voxels / largest
         raise UserError(
             f"{source}: its spacing of {spacing} (z, y, x) makes {voxels:.2g} voxels for the network, {times:.2g} x "

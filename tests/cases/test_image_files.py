@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+import struct
+
 import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
 import tifffile
+from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
+from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
+from PIL import Image
 from skimage import io
 
-from nnunet_nacl.cases.image_files import verified, why_broken
+from nnunet_nacl.cases.image_files import read_images, read_segmentation, verified, why_broken
+from nnunet_nacl.errors import UserError
 
 ENDINGS = (".nii", ".nii.gz", ".mha", ".nrrd", ".gipl", ".tif", ".png", ".bmp")
 VOXELS = np.random.default_rng(0).integers(0, 200, (9, 17, 14)).astype(np.uint8)
@@ -59,6 +66,46 @@ def test_vectors_colours_and_other_variants_are_whole(tmp_path):
         assert why_broken(tmp_path / name) == ""
     (tmp_path / "unknown.xyz").write_bytes(b"1")
     assert why_broken(tmp_path / "unknown.xyz") == ""
+
+
+def test_a_tif_whose_pages_have_no_end_is_broken(tmp_path):
+    path = tmp_path / "image.tif"
+    write(path)
+    with tifffile.TiffFile(path) as file:
+        offsets = [page.offset for page in file.pages]
+    content = bytearray(path.read_bytes())
+    (tags,) = struct.unpack_from("<H", content, offsets[-1])
+    struct.pack_into("<I", content, offsets[-1] + 2 + 12 * tags, offsets[1])  # the page after the last is the second
+    path.write_bytes(content)
+    assert why_broken(path) == "truncated or corrupt: its pages have no end"
+
+
+def test_a_broken_file_is_told_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(logging.getLogger("tifffile"), "propagate", False)  # else pytest takes what would be shown
+    (tmp_path / "image.tif").write_bytes(b"II*\0\x08\0\0\0")
+    assert why_broken(tmp_path / "image.tif")
+    assert capsys.readouterr().err == ""
+
+
+def test_a_segmentation_of_colours_or_volumes_that_differ_is_none(tmp_path):
+    labels = (VOXELS[0] % 3).astype(np.uint8)
+    palette = Image.fromarray(labels, "P")
+    palette.putpalette([0, 0, 0, 0, 128, 0, 0, 0, 128])  # the red of a structure is that of the background
+    palette.save(tmp_path / "palette.png")
+    io.imsave(tmp_path / "grey.png", np.stack([labels] * 3, -1), check_contrast=False)
+    sitk.WriteImage(sitk.GetImageFromArray(VOXELS[:, None]), str(tmp_path / "volumes.nii.gz"))
+    np.testing.assert_array_equal(read_segmentation(NaturalImage2DIO(), tmp_path / "grey.png")[0][0], labels)
+    for reader, name in ((NaturalImage2DIO(), "palette.png"), (SimpleITKIO(), "volumes.nii.gz")):
+        with pytest.raises(UserError, match=f"{name}: [39] channels that differ; a segmentation has one"):
+            read_segmentation(reader, tmp_path / name)
+
+
+def test_channels_of_other_sizes_are_told(tmp_path):
+    files = [tmp_path / f"image_000{channel}.png" for channel in range(2)]
+    for channel, path in enumerate(files):
+        write(path, voxels=VOXELS[:, channel:])
+    with pytest.raises(UserError, match="image_0000.png and its other channels differ in shape or spacing"):
+        read_images(NaturalImage2DIO(), files)
 
 
 def test_what_is_written_is_verified(tmp_path):

@@ -307,6 +307,16 @@ def test_a_second_run_does_only_what_changed(predict, tmp_path, done):
     assert not list(out.glob("*.npz")) + list(out.glob("*.pkl"))
 
 
+def test_the_spacing_beside_a_tif_is_part_of_it(predict, tmp_path, done):
+    folder, out = predict(reader="Tiff3DIO", file_ending=".tif"), tmp_path / "out"
+    reviewed([folder], out)
+    done.clear()
+    (out / "case_0.json").unlink()
+    (folder / "case_1.json").write_text('{"spacing": [3, 3, 3]}')
+    reviewed([folder], out)
+    assert sorted(done) == ["case_0", "case_1"] and (out / "case_0.json").is_file()
+
+
 def test_nothing_of_other_predictions_stays(predict, tmp_path):
     out = tmp_path / "out"
     reviewed([predict("first")], out, maps=ALL, probabilities=True, treatment=Treatment(beta=1))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.decision import decide
@@ -25,7 +26,7 @@ from nnunet_nacl.files import to_json_text
 from nnunet_nacl.json_files import encode
 from nnunet_nacl.prediction import Predictor, scan_run
 from nnunet_nacl.prediction.trained_model import TrainedModel
-from tests.cases.folders import CLASSES, CLASSES_WITH_IGNORE, REGIONS, REGIONS_WITH_IGNORE
+from tests.cases.folders import CLASSES, CLASSES_WITH_IGNORE, REGIONS, REGIONS_WITH_IGNORE, read
 from tests.prediction.untrained import (
     SHAPE,
     SPACING_MM,
@@ -110,6 +111,38 @@ def test_a_cascade_is_given_the_stage_before(tmp_path, scans) -> None:
     assert found.keys() == expected.keys()
     for case, segmentation in found.items():
         np.testing.assert_array_equal(segmentation, expected[case])
+
+
+@pytest.mark.parametrize(
+    "spacing_mm, label, said",
+    [
+        ((2.0, 1.0, 0.9), 1, "other geometry than the image (spacing (2.0, 1.0, 0.9) and (2.0, 1.0, 0.8))"),
+        (SPACING_MM, 7, "holds the label 7, which dataset.json does not have (0, 1, 2)"),
+    ],
+)
+def test_a_stage_before_of_something_else_is_refused(tmp_path, scans, capsys, spacing_mm, label, said) -> None:
+    folder = make_model(tmp_path, cascade=True)
+    for i in range(2):
+        write_scan(tmp_path / f"scan_{i}.nii.gz", np.full(SHAPE, label, np.uint8), spacing_mm)
+    assert predict(folder, scans, tmp_path / "out", "-prev_stage_predictions", tmp_path) == 2
+    error = capsys.readouterr().err
+    assert all(f"{tmp_path / f'scan_{i}.nii.gz'}: " in error for i in range(2)) and error.count(said) == 2
+
+
+def test_another_spacing_beside_a_tif_is_another_image(tmp_path, model, scans) -> None:
+    folder, tifs, out = copy_model(model, tmp_path), tmp_path / "tifs", tmp_path / "out"
+    changed = {"dataset.json": {"file_ending": ".tif"}, "plans.json": {"image_reader_writer": "Tiff3DIO"}}
+    for name, values in changed.items():
+        (folder / name).write_text(json.dumps(json.loads((folder / name).read_text()) | values))
+    tifs.mkdir()
+    for path in scans.iterdir():
+        tifffile.imwrite(tifs / path.name.replace(".nii.gz", ".tif"), read(path), photometric="minisblack")
+    assert predict(folder, tifs, out) == 0
+    first = digests(out)
+    (tifs / "scan_1.json").write_text(json.dumps({"spacing": [4.0, 2.0, 1.6]}))
+    assert predict(folder, tifs, out, "--continue_prediction") == 0
+    second = digests(out)
+    assert second["scan_0.tif"] == first["scan_0.tif"] and second["scan_1.tif"] != first["scan_1.tif"]
 
 
 @pytest.mark.integration
@@ -322,6 +355,7 @@ def test_bad_scans_cost_only_themselves(tmp_path, model, scans, capsys) -> None:
     for channel in range(2):
         (scans / f".._{channel:04d}.nii.gz").write_bytes(whole)
         write_scan(scans / f"wide_{channel:04d}.nii.gz", good["nan"][:, :2], (1000.0, 1.0, 1.0))
+        write_scan(scans / f"metres_{channel:04d}.nii.gz", good["nan"][:, :2], (0.002, 0.001, 0.0008))
         write_scan(scans / f"flat_{channel:04d}.nii.gz", good["nan"][1], (1.0, 1.0))
         (scans / os.fsdecode(b"caf\xe9_000%d.nii.gz" % channel)).write_bytes(whole)
     assert predict(model, scans, tmp_path / "out", "-maps", "entropy") == 1
@@ -330,7 +364,7 @@ def test_bad_scans_cost_only_themselves(tmp_path, model, scans, capsys) -> None:
         "nan": "nan_0000.nii.gz: cannot be read as an image (it holds voxels that are NaN",
         "constant": "constant_0000.nii.gz: all voxels have the value 7",
         "cut": "cut_0001.nii.gz: cannot be read as an image (truncated",
-        "alone": "channels",
+        "alone": "but the model takes 2 channels; give these alone, in one file or one for each",
         "twice": "twice_0000.nii: a second file of twice",
         "three": "three_0002.nii.gz: 3 channels, the model takes 2",
         "unnumbered": "rename it to unnumbered_0000.nii.gz",
@@ -343,6 +377,7 @@ def test_bad_scans_cost_only_themselves(tmp_path, model, scans, capsys) -> None:
         "LOUD": "LOUD_0000.NII.GZ: nnU-Net takes *.nii.gz alone, spelled so; rename it",
         "foreign": "foreign_0000.mha: the model was trained on *.nii.gz; convert it",
         "..": ".._0000.nii.gz: a folder of the case's name cannot be made; rename it",
+        "metres": "its spacing of 0.002 x 0.001 x 0.0008 (z, y, x) makes",
         "wide": "its spacing of 1000 x 1 x 1 (z, y, x) makes",
     }
     assert problems.keys() == said.keys() | {"scan_0", "scan_1"}
@@ -351,8 +386,8 @@ def test_bad_scans_cost_only_themselves(tmp_path, model, scans, capsys) -> None:
     assert problems["scan_0"] == problems["scan_1"] == ""
     assert segmentations(tmp_path / "out").keys() == {"scan_0", "scan_1"}
     page = (tmp_path / "out" / "index.html").read_text()
-    assert "17 could not be predicted" in page and "all voxels have the value 7" in page
-    assert "17 could not be done" in capsys.readouterr().err
+    assert "18 could not be predicted" in page and "all voxels have the value 7" in page
+    assert "18 could not be done" in capsys.readouterr().err
 
 
 def test_a_scan_of_a_size_beyond_the_training_is_predicted_when_asked_for(tmp_path, model) -> None:
