@@ -79,6 +79,14 @@ def temporary_name(folder: Path, ending: str = "") -> Iterator[Path]:
             _remove(path)
 
 
+@contextlib.contextmanager
+def temporary_folder(folder: Path) -> Iterator[Path]:
+    """A new folder in another, for files that have no name there yet; see :func:`temporary_name`."""
+    with temporary_name(folder) as path:
+        path.mkdir()
+        yield path
+
+
 def _lock_of(path: Path) -> Path:
     """One for all temporary names that begin alike, and no lock on the files themselves: libraries write them anew."""
     return path.with_name(f"{path.name.partition(_TEMPORARY)[0]}{_TEMPORARY}.lock")

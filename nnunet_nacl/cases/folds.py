@@ -12,7 +12,7 @@ from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.documents.document import FILE_NAME, check_output, to_document
 from nnunet_nacl.documents.results import Evaluation, EvaluationSettings
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.files import can_write, to_json_text, write_atomically
+from nnunet_nacl.files import can_write, remove_leftovers, to_json_text, write_atomically
 
 
 def merge(evaluations: Mapping[str, Evaluation]) -> Evaluation:
@@ -138,6 +138,7 @@ def evaluate_after_validation(
     """
     try:
         folder = Path(validation_folder)
+        remove_leftovers(folder)
         if not (any(folder.glob("*.npz")) or any(ledger_folder(folder / FILE_NAME).glob("*.*"))):
             return None
         opened = PredictionFolder.open(folder, reference_folder)

@@ -9,6 +9,7 @@ small files. Whatever goes wrong with that is a line in a file for the training'
 from __future__ import annotations
 
 import contextlib
+import errno
 import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -16,14 +17,18 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_nacl.cases.evaluate import ledger_folder, save_case
-from nnunet_nacl.cases.ledger import Ledger
+from nnunet_nacl.cases.image_files import why_broken
+from nnunet_nacl.cases.ledger import PROBLEM, Ledger
 from nnunet_nacl.cases.logits_export import ExportedLogits, watch_plans
 from nnunet_nacl.cases.measure import measure, sign
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
+from nnunet_nacl.cases.prediction_output import name_finished
 from nnunet_nacl.cases.quality_block import QUALITY
 from nnunet_nacl.cases.sample_files import make_sample
 from nnunet_nacl.documents.document import FILE_NAME
 from nnunet_nacl.documents.results import LARGEST_LOGIT, EvaluationSettings
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import temporary_folder
 
 _EXPORT = "export_prediction_from_logits"
 _ARGUMENTS = {
@@ -51,7 +56,7 @@ _ARGUMENTS = {
 
 @dataclass(frozen=True)
 class MeasuredExport:
-    """Takes the arguments of nnU-Net's ``export_prediction_from_logits``; can be pickled.
+    """Stands in for nnU-Net's ``export_prediction_from_logits``; can be pickled.
 
     Attributes:
         folder: Where the predictions go, and their ground truth.
@@ -64,7 +69,13 @@ class MeasuredExport:
     settings: EvaluationSettings = EvaluationSettings()
     members_dice: Mapping[str, float] = field(default_factory=dict)
 
-    def __call__(
+    def __call__(self, *arguments: Any, **options: Any) -> None:
+        """Export and measure; what goes wrong with the measurement is left to whoever evaluates the folder."""
+        problem, target = self.export(*arguments, **options), Path(arguments[5])
+        with contextlib.suppress(Exception):
+            self.tell(target.name, problem)
+
+    def export(
         self,
         logits: Any,
         properties: dict[str, Any],
@@ -74,29 +85,33 @@ class MeasuredExport:
         output_truncated: str,
         save_probabilities: bool = False,
         **options: Any,
-    ) -> None:
-        """Export as nnU-Net does, then measure."""
+    ) -> str:
+        """Export as nnU-Net does, each file under its name when it is whole, then measure; what is wrong with that."""
         from nnunetv2.inference.export_prediction import export_prediction_from_logits
 
+        target = Path(output_truncated)
+
         def export(plans: Any) -> None:
-            arguments = configuration_manager, plans, dataset_json, output_truncated, save_probabilities
-            export_prediction_from_logits(logits, properties, *arguments, **options)
+            with temporary_folder(target.parent) as work:
+                arguments = configuration_manager, plans, dataset_json, str(work / target.name), save_probabilities
+                export_prediction_from_logits(logits, properties, *arguments, **options)
+                if problem := why_broken(work / f"{target.name}{self.folder.file_ending}"):
+                    raise OSError(errno.ENOSPC, problem)
+                name_finished(work, target.parent)
 
         shown: list[Any] = []
-        problem: str | None = None
         try:
             export(watch_plans(plans_manager, shown.append))
         except Exception as error:  # nnU-Net's own failure comes again, and goes where it always went
             export(plans_manager)
-            shown, problem = [], f"nnU-Net's export cannot be watched: {type(error).__name__}: {error}"
-        case = Path(output_truncated).name
+            return f"nnU-Net's export cannot be watched: {type(error).__name__}: {error}"
         try:
-            if problem is None:
-                self._measure(case, shown[0], properties, plans_manager)
+            self._measure(target.name, shown[0], properties, plans_manager)
+        except UserError as error:
+            return str(error)
         except Exception as error:
-            problem = f"{type(error).__name__}: {error}"
-        with contextlib.suppress(Exception):
-            self.tell(case, problem)
+            return f"{type(error).__name__}: {error}"
+        return ""
 
     def _measure(self, case: str, logits: Any, properties: dict[str, Any], plans_manager: Any) -> None:
         folder, labels = self.folder, self.folder.labels
@@ -118,13 +133,19 @@ class MeasuredExport:
             result = replace(result, signature=sign(labels, self.settings, files), blocks=blocks)
         save_case(folder.folder / FILE_NAME, labels, result)
 
-    def tell(self, case: str, problem: str | None) -> None:
-        """Leave a line for whoever evaluates the folder; None: all is well, and an earlier line is removed."""
-        ledger = Ledger(ledger_folder(self.folder.folder / FILE_NAME))
-        if problem is not None:
-            ledger.remember_problem(case, problem)
-        else:
-            ledger.solve(case)
+    def tell(self, case: str, problem: str) -> None:
+        """Leave a line for whoever evaluates the folder; empty: all is well, and an earlier line is removed.
+
+        Raises:
+            UserError: Not even a line can be written.
+        """
+        folder = ledger_folder(self.folder.folder / FILE_NAME)
+        if not problem:
+            Ledger(folder).solve(case)
+            return
+        Ledger(folder).remember_problem(case, problem)
+        if not (folder / f"{case}{PROBLEM}").is_file():
+            raise UserError(f"{folder.parent}: nothing can be written there; free some space. {case}: {problem}")
 
 
 def changed_in_nnunet() -> str:

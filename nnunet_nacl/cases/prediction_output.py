@@ -18,7 +18,7 @@ from nnunet_nacl.cases.prediction_folder import CaseFiles, PredictionFolder
 from nnunet_nacl.cases.reviewed_case import ReviewedCase
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.file_lock import locked
-from nnunet_nacl.files import check_writable, remove_leftovers, temporary_name, to_json_text, write_atomically
+from nnunet_nacl.files import check_writable, remove_leftovers, temporary_folder, to_json_text, write_atomically
 from nnunet_nacl.json_files import first_line, read_dict
 
 MAPS = "maps"
@@ -84,6 +84,14 @@ def open_output(
             remove_leftovers(output)  # of workers that were killed
 
 
+def name_finished(work: Path, output: Path) -> list[Path]:
+    """Move the files of a folder to ``output``, probabilities last: where they lie, all do."""
+    files = sorted((path.name for path in work.iterdir()), key=lambda name: (name.endswith(".npz"), name))
+    for name in files:
+        os.replace(work / name, output / name)
+    return [output / name for name in files]
+
+
 def write_reviewed(
     folder: PredictionFolder,
     reviewed: ReviewedCase,
@@ -113,8 +121,7 @@ def write_reviewed(
     case, name = reviewed.case, reviewed.case.name
     segmentation, npz, pkl = (f"{name}{ending}" for ending in (folder.file_ending, ".npz", ".pkl"))
     try:
-        with temporary_name(output) as work:  # nnU-Net does not look into folders
-            work.mkdir()
+        with temporary_folder(output) as work:  # nnU-Net does not look into folders
             if probabilities is not None:
                 _save_probabilities(work / npz, work / pkl, probabilities, source, case.properties)
             for file in (npz, pkl):
@@ -122,14 +129,10 @@ def write_reviewed(
                     (output / file).unlink(missing_ok=True)
             with verified(work / segmentation):
                 folder.reader.write_seg(case.segmentation, str(work / segmentation), case.properties)
-            # some formats keep the spacing in a file of its own
-            files = sorted((path.name for path in work.iterdir()), key=lambda file: (file == npz, file))
-            for file in files:
-                os.replace(work / file, output / file)
+            written = name_finished(work, output)  # some formats keep the spacing in a file of its own
     except OSError as error:
         path, reason = output / segmentation, error.strerror or first_line(error)
         raise UserError(f"{path}: cannot be written ({reason}); free space or choose another -o.") from None
-    written = [output / file for file in files]
     remove_leftovers(output / MAPS / name)
     for which, values in reviewed.maps.items():
         path = output / MAPS / name / f"{name}_{which}{folder.file_ending}"

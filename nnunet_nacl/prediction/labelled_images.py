@@ -78,9 +78,10 @@ def predict_labelled(
                 try:
                     found = predictor.predict(read_and_preprocess(model, case))
                     one = replace(export, members_dice=_members_dice(model, found))
-                    one(found.logits, found.properties, *managers, str(output / case.case))
+                    problem = one.export(found.logits, found.properties, *managers, str(output / case.case))
                 except Exception as error:  # nnU-Net raises anything; a case costs only itself
-                    export.tell(case.case, f"cannot be predicted: {type(error).__name__}: {first_line(error)}")
+                    problem = f"cannot be predicted: {type(error).__name__}: {first_line(error)}"
+                export.tell(case.case, problem)
                 bar.update()
     return folder
 

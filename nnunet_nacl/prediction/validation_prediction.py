@@ -7,7 +7,6 @@ not touched, and no probabilities are saved.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -29,7 +28,7 @@ from nnunet_nacl.cases.worker_processes import stream_through_workers
 from nnunet_nacl.documents.document import FILE_NAME
 from nnunet_nacl.documents.results import EvaluationSettings
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.files import to_json_text, write_atomically
+from nnunet_nacl.files import remove_leftovers, temporary_folder, to_json_text, write_atomically
 from nnunet_nacl.json_files import first_line, read_dict
 from nnunet_nacl.prediction.network import build_predictor, check_step_size
 
@@ -129,15 +128,15 @@ def predict_lost(
     model, keep = place.parent.parent, any(place.glob("*.npz"))
     predictor = build_predictor(model, (fold,), checkpoint, **network)
     predicted = _predict(predictor, _preprocessed(model, predictor, cases), cases)
-    for case, logits, properties in tqdm(predicted, f"predict fold {fold}", len(cases), disable=not progress):
-        if isinstance(logits, str):
-            export.tell(case, logits)
-            continue
-        with tempfile.TemporaryDirectory(prefix=".lost-", dir=place) as work:
-            target = Path(work) if folder.files(case).segmentation else place
-            export(logits, properties, *_managers(predictor), str(target / case), keep)
+    remove_leftovers(place)
+    for item in tqdm(predicted, f"predict fold {fold}", len(cases), disable=not progress):
+        case = item[0]
+        with temporary_folder(place) as work:
+            target = work if folder.files(case).segmentation else place
+            if problem := _export_one(export, _managers(predictor), item, target, keep):
+                export.tell(case, problem)
             for suffix in (".pkl", ".npz"):
-                if (made := Path(work) / f"{case}{suffix}").is_file():
+                if (made := work / f"{case}{suffix}").is_file():
                     os.replace(made, place / made.name)
 
 
@@ -160,6 +159,7 @@ def check_checkpoint(folder: Path) -> None:
 
 def _prepare(output: Path, checkpoint: Path, ending: str, inference: dict[str, Any]) -> None:
     """What another checkpoint of this name, or other settings, predicted is removed; what is not ours is left alone."""
+    remove_leftovers(output)
     marker = output / _MADE_BY
     known = read_dict(marker) if marker.is_file() else None
     images = [path for path in output.iterdir() if path.name.endswith(ending)]
@@ -244,12 +244,18 @@ def _export(
         yield case, _DIED if problem is None else problem
 
 
-def _export_one(export: MeasuredExport, common: tuple[Any, Any, Any], item: Predicted) -> str:
+def _export_one(
+    export: MeasuredExport,
+    common: tuple[Any, Any, Any],
+    item: Predicted,
+    output: Path | None = None,
+    keep: bool = False,
+) -> str:
     case, logits, properties = item
     if isinstance(logits, str):
         return logits
     try:
-        export(logits, properties, *common, str(export.folder.folder / case))
+        target = (output or export.folder.folder) / case
+        return export.export(logits, properties, *common, str(target), keep)
     except Exception as error:
         return f"cannot be written: {type(error).__name__}: {first_line(error)}"
-    return ""

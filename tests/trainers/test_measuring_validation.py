@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as module
 
 from nnunet_nacl.cases.checkpoints import MARK
 from nnunet_nacl.cases.evaluate import evaluate_folder
+from nnunet_nacl.cases.ledger import Ledger
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.documents.document import read_document
 from nnunet_nacl.documents.map_file import sha256
@@ -72,6 +75,37 @@ def test_it_is_nnunets_validation_and_goes_on_where_it_was(validator, predicted_
     assert len(predicted_cases) == len(CASES) and (folder / "calibration.json").read_bytes() != found
 
 
+@pytest.fixture
+def full_at_case_3(monkeypatch, request):
+    """A disk without room from the third segmentation on, which SimpleITK does not notice."""
+    written, write_seg = [], SimpleITKIO.write_seg
+
+    def write(self, array, path, properties):
+        written.append(path)
+        write_seg(self, array, path, properties)
+        if len(written) > 2:
+            os.truncate(path, 30)
+
+    monkeypatch.setattr(SimpleITKIO, "write_seg", write)
+
+
+def test_what_the_disk_does_not_hold_gets_no_name(validator, full_at_case_3, predicted_cases, monkeypatch, capsys):
+    trainer = validator("classes", name="nnUNetTrainer")
+    fold = Path(trainer.output_folder)
+    trainer.save_checkpoint(str(fold / "checkpoint_final.pth"))
+    folder = fold / "validation_checkpoint_final"
+    (folder / ".0123.nnunet_nacl.tmp").mkdir(parents=True)  # what a kill leaves
+    evaluate(status=1)
+    assert capsys.readouterr().err.count("cannot be written: OSError: [Errno 28] truncated or corrupt") == 3
+    assert {path.name for path in folder.glob("*.gz")} == {"case_0.nii.gz", "case_1.nii.gz"}
+    assert not list(folder.glob(".*"))
+    predicted_cases.clear()
+    monkeypatch.setattr(Ledger, "remember_problem", lambda *_: None)  # not even a line
+    evaluate(status=2)
+    assert f"{folder}: nothing can be written there; free some space. case_2: cannot be" in capsys.readouterr().err
+    assert len(predicted_cases) == 1
+
+
 def calibrate(*arguments, status=0) -> None:
     model = ("-d", "910", "-tr", "nnUNetTrainer", "-c", "2d", "-device", "cpu", "-np", "1")
     assert main(["calibrate", *model, *map(str, arguments)]) == status
@@ -128,10 +162,11 @@ def test_a_lost_case_alone_is_predicted_again_and_another_checkpoint_is_never_ta
     sample = lost.parent / "calibration_samples" / "case_3.sample"
     for path in (lost, sample, image, image.with_name("case_1.npz")):
         path.unlink()
+    (fold / "validation" / ".0123.nnunet_nacl.tmp").mkdir()  # what a kill leaves
     calibrate()
     assert len(predicted_cases) == 2 and not (fold / "validation_checkpoint_final").exists()
     np.testing.assert_array_equal(np.load(lost)["probabilities"], probs)
-    assert image.read_bytes() == expected[image] and not list(fold.glob("validation/.lost-*"))
+    assert image.read_bytes() == expected[image] and not list(fold.glob("validation/.*"))
     again = json.loads((fold.parent / "calibration_map.json").read_text())
     slopes = [np.ravel(one["maps"]["temperature"]["slopes"]) for one in (found, again)]
     np.testing.assert_allclose(*slopes, rtol=1e-4)  # the sample is now one of logits, not of probabilities
