@@ -18,6 +18,7 @@ from typing import Any
 from nnunet_nacl.campaign.grid import CampaignModel, Grid, dataset_number, done_file, nnunet_folder
 from nnunet_nacl.campaign.shell_commands import Command, run_side_by_side
 from nnunet_nacl.cases.checkpoint_files import read_checkpoint, write_checkpoint
+from nnunet_nacl.cases.fold_names import fold_folders
 from nnunet_nacl.cases.fold_state import fold_state, is_validated
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import replacing, to_json_text, write_atomically
@@ -134,7 +135,8 @@ def _evaluate(model: CampaignModel) -> Iterator[Command]:
     else:
         _evaluate_treated(model)
     if model.campaign["keep"] == "documents":  # they hold what was measured of the probabilities
-        for folder in (*model.folder.glob("fold_*/validation*"), *model.folder.glob("test*")):
+        kept = [folder for fold in fold_folders(model.folder).values() for folder in fold.glob("validation*")]
+        for folder in (*kept, *model.folder.glob("test*")):
             for path in folder.glob("*.npz"):
                 path.unlink()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_nacl.cases.case import Case
+from nnunet_nacl.cases.fold_names import fold_folders
 from nnunet_nacl.cases.geometry import geometry_difference
 from nnunet_nacl.cases.prediction_folder import RERUN, CaseFiles, PredictionFolder
 from nnunet_nacl.cases.probabilities import SavedProbabilities
@@ -69,7 +70,7 @@ def _check_probabilities(folder: Path) -> None:
     """UserError for a folder without a single npz: one line instead of one for each case."""
     if next(folder.glob("*.npz"), None) is not None:
         return
-    for validation in (folder / "validation", *sorted(folder.glob("fold_*/validation"))):
+    for validation in (folder / "validation", *(fold / "validation" for fold in fold_folders(folder).values())):
         if next(validation.glob("*.npz"), None) is not None:
             raise UserError(f"{folder} holds no predictions, but {validation} does: give that.")
     raise UserError(f"{folder} holds no probabilities (*.npz); {RERUN}.")

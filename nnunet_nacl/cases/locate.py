@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from nnunet_nacl.cases.fold_names import fold_folders, folds_asked_for
 from nnunet_nacl.cases.prediction_folder import RERUN, PredictionFolder
 from nnunet_nacl.documents.document import FILE_NAME
 from nnunet_nacl.errors import UserError
@@ -21,6 +22,8 @@ def model_folder(dataset: str | int, trainer: str, plans: str, configuration: st
         raise UserError("the environment variable nnUNet_results is not set; nnU-Net's documentation says what it is.")
     try:
         folder = Path(get_output_folder(dataset, trainer, plans, configuration))
+    except OSError:
+        raise
     except Exception as error:  # RuntimeError, ValueError: unknown or ambiguous data set
         raise UserError(f"data set {dataset!r}: {first_line(error)}") from None
     if not folder.is_dir():
@@ -30,18 +33,23 @@ def model_folder(dataset: str | int, trainer: str, plans: str, configuration: st
 
 
 def folds_with(model: Path, name: str) -> list[str]:
-    """Names of a model's folds that have a file or folder of this name, in order; ``all`` is nnU-Net's fold_all."""
-    return sorted(path.parent.name.removeprefix("fold_") for path in model.glob(f"fold_*/{name}"))
+    """Names of a model's folds that have a file or folder of this name, in order; ``all`` is nnU-Net's fold_all.
+
+    UserError if it is a path, not a name.
+    """
+    if name in ("", ".", "..") or os.path.basename(name) != name:
+        raise UserError(f"-chk {name}: give the name of a file in the folds' folders, such as checkpoint_final.pth.")
+    return [fold for fold, folder in fold_folders(model).items() if (folder / name).exists()]
 
 
 def trained_folds(model: Path, checkpoint: str, folds: Sequence[str | int] | None = None) -> tuple[str, ...]:
     """The folds that are asked for, each once; else every numbered one with the checkpoint, or fold_all.
 
     Raises:
-        UserError: There is none, or one that is asked for has no such checkpoint.
+        UserError: There is none, or one that is asked for is no fold's name or has no such checkpoint.
     """
     present = folds_with(model, checkpoint)
-    chosen = tuple(dict.fromkeys(map(str, folds))) if folds else tuple(fold for fold in present if fold != "all")
+    chosen = folds_asked_for(folds) if folds else tuple(fold for fold in present if fold != "all")
     chosen = chosen or tuple(present)
     if not chosen:
         raise UserError(f"{model} has no fold with a {checkpoint}; finish a training, or name another with -chk.")
@@ -81,17 +89,16 @@ def find_fold_folders(model: Path, folds: Sequence[str | int] | None = None) -> 
         Folders by fold name, in order.
 
     Raises:
-        UserError: A fold has no validation folder, or there is none at all.
+        UserError: One that is asked for is no fold's name, a fold has no validation folder, or there is none at all.
     """
     if folds is None:
-        present = (entry for entry in model.glob("fold_*") if validation_folder(entry).is_dir())
-        names = sorted(entry.name.removeprefix("fold_") for entry in present)
+        present = [fold for fold, folder in fold_folders(model).items() if validation_folder(folder).is_dir()]
         # fold_all holds the same cases as the folds: only on its own
-        folds = sorted(filter(_is_number, names), key=int) or names
+        folds = sorted((fold for fold in present if fold != "all"), key=int) or present
         if not folds:
             raise UserError(f"{model} has no fold with a validation folder; finish a training first.")
     result = {}
-    for fold in dict.fromkeys(str(f) for f in folds):
+    for fold in folds_asked_for(folds):
         folder = validation_folder(model / f"fold_{fold}")
         if not folder.is_dir():
             there = ", ".join(folds_with(model, "validation"))
@@ -107,7 +114,7 @@ def find_fold_folders(model: Path, folds: Sequence[str | int] | None = None) -> 
 def cases_of_split(dataset_name: str | None, fold: str) -> tuple[str, ...] | None:
     """Validation cases of a fold by nnU-Net's splits_final.json; None where that does not say."""
     root = os.environ.get("nnUNet_preprocessed")
-    if not (root and dataset_name and _is_number(fold)):
+    if not (root and dataset_name) or fold == "all":
         return None
     path = Path(root) / dataset_name / "splits_final.json"
     if not path.is_file():
@@ -117,7 +124,3 @@ def cases_of_split(dataset_name: str | None, fold: str) -> tuple[str, ...] | Non
         return tuple(sorted(str(case) for case in splits[int(fold)]["val"]))
     except (IndexError, KeyError, TypeError):
         return None  # nnU-Net makes a random split for folds beyond the file: nothing to compare with
-
-
-def _is_number(fold: str) -> bool:
-    return fold.isascii() and fold.isdigit()  # isdigit alone takes "²", which int() does not

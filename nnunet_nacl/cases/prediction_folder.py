@@ -13,6 +13,7 @@ import numpy as np
 
 from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.companion_files import find_above, find_references, list_folder
+from nnunet_nacl.cases.fold_names import fold_of
 from nnunet_nacl.cases.geometry import Geometry, geometry_difference
 from nnunet_nacl.cases.image_files import check_name, find_reader, read_segmentation
 from nnunet_nacl.cases.labels import Labels, label_manager_of, smallest_type
@@ -210,7 +211,7 @@ class PredictionFolder:
     @property
     def is_fold(self) -> bool:
         """Whether this is the validation folder of a fold."""
-        return self.folder.name == "validation" and self.folder.parent.name.startswith("fold_")
+        return self.folder.name == "validation" and fold_of(self.folder.parent) is not None
 
     @cached_property
     def reader(self) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 from nnunet_nacl.cli.options import (
     add_files,
@@ -237,7 +238,7 @@ def _take_given(args: argparse.Namespace, model) -> int:
     """Take a map for a model, which may have come as a zip file: without validation folders."""
     from pathlib import Path
 
-    from nnunet_nacl.cases.locate import folds_with
+    from nnunet_nacl.cases.locate import folds_with, trained_folds
     from nnunet_nacl.cases.prediction_folder import PredictionFolder
     from nnunet_nacl.documents.map_file import MAP_FILE, check_networks, read_map, read_record, sha256, structures_of
     from nnunet_nacl.files import write_atomically
@@ -245,16 +246,17 @@ def _take_given(args: argparse.Namespace, model) -> int:
     folder, given = PredictionFolder.open(model, need_reference=False), Path(args.map)
     read_map(given, structures_of(folder.labels), folder.labels.regions)
     present = folds_with(model, args.chk)
+    folds = trained_folds(model, args.chk, args.f) if args.f else present
     networks = {fold: sha256(model / f"fold_{fold}" / args.chk) for fold in present}
     check_networks(given, read_record(given), networks)
     write_atomically(model / MAP_FILE, given.read_text(encoding="utf-8"))
     print(f"written: {model / MAP_FILE}")
     if args.write_checkpoints:
-        _write_checkpoints(args, model, model / MAP_FILE, args.f or present)
+        _write_checkpoints(args, model, model / MAP_FILE, folds)
     return 0
 
 
-def _write_checkpoints(args: argparse.Namespace, model, path, folds: list[str]) -> None:
+def _write_checkpoints(args: argparse.Namespace, model, path, folds: Sequence[str]) -> None:
     """The affine map of the file into a checkpoint of each fold."""
     from nnunet_nacl.cases.checkpoints import CALIBRATED, write_calibrated
     from nnunet_nacl.cases.prediction_folder import PredictionFolder

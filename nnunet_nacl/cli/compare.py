@@ -197,9 +197,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     """What can be wrong with the arguments alone."""
+    from nnunet_nacl.cases.fold_names import folds_asked_for
     from nnunet_nacl.documents.patient_groups import read_groups
 
-    flags, folds = {flag for flag, _ in args.entries}, args.f or ()
+    flags, folds = {flag for flag, _ in args.entries}, folds_asked_for(args.f or ())
     if "-tr" in flags and not (args.d and args.c):
         raise UserError("-tr needs -d DATASET and -c CONFIGURATION, such as -d 4 -c 3d_fullres.")
     if "-i" in flags and args.d and len(args.d) > 1:
@@ -210,9 +211,7 @@ def _check(args: argparse.Namespace) -> None:
         raise UserError("--test is for models by name: -tr with -d and -c, without -i and -f.")
     if folds and "-tr" not in flags:
         raise UserError("-f chooses folds of -tr; a folder given with -i is compared as a whole.")
-    if odd := [fold for fold in folds if not (fold.isdecimal() or fold == "all")]:
-        raise UserError(f"-f {odd[0]}: folds are 0, 1, 2, ... or all (nnU-Net's fold_all).")
-    if "all" in folds and len(set(folds)) > 1:
+    if "all" in folds and len(folds) > 1:
         raise UserError("-f all is nnU-Net's fold_all, whose cases lie in the other folds too; give it alone.")
     if not args.o.strip():
         raise UserError("-o is empty; give a folder.")

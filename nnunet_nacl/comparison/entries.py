@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import chain, count
 from pathlib import Path
 
+from nnunet_nacl.cases.fold_names import fold_folders, fold_of
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.registration.grammar import PREFIX, Variant, parse
 
@@ -98,12 +99,12 @@ def _read(flag: str, argument: str) -> Entry:
         if not (path.is_dir() or path.is_file()):  # a pipe would never end
             raise UserError(f"-i {rest}: no such file or folder; give a calibration.json or a folder of predictions.")
         return Entry(name, label, path=path)
-    if not (os.sep in rest or (path.is_dir() and any(path.glob("fold_*")))):
+    if not (os.sep in rest or (path.is_dir() and fold_folders(path))):
         return Entry(name, label, rest, treatment=treatment)
     if not path.is_dir():
         raise UserError(f"{path}: no such folder; give a trainer's name or its model folder (it holds fold_0, ...).")
     resolved = path.resolve()
-    if resolved.name.count("__") != 2 or not any(path.glob("fold_*")):
+    if resolved.name.count("__") != 2 or not fold_folders(path):
         raise UserError(
             f"{path} is no model folder; give one named TRAINER__PLANS__CONFIGURATION that holds fold_0, ..., or -i "
             "for predictions."
@@ -124,8 +125,8 @@ def _split_treatment(argument: str) -> tuple[str, tuple[str, ...]]:
 def _title(path: Path) -> str:
     """What tells a path from others: the trainer of a model's fold, else the folder's own name."""
     resolved = path.resolve()
-    folders = [folder.name for folder in (resolved, *resolved.parents) if not folder.is_file()]
-    names = [name for name in folders if name != "validation" and not name.startswith("fold_")]
+    folders = [folder for folder in (resolved, *resolved.parents) if not folder.is_file()]
+    names = [folder.name for folder in folders if folder.name != "validation" and fold_of(folder) is None]
     return names[0].split("__")[0] if names and names[0] else str(path)
 
 

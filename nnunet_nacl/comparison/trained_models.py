@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from nnunet_nacl.cases.fold_names import fold_folders
 from nnunet_nacl.cases.locate import is_measured, model_folder, validation_folder
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.comparison.entries import Entry
@@ -53,7 +54,7 @@ def common_folds(
     """
     present = {name: _folds_of(model) for name, model in models.items()}
     if wanted is None:
-        numbered = {fold for folds in present.values() for fold in folds if fold.isdecimal()}
+        numbered = {fold for folds in present.values() for fold in folds if fold != "all"}
         # fold_all holds the same cases as the folds: only on its own
         wanted = sorted(numbered, key=int) or ["all"]
     wanted = list(dict.fromkeys(wanted))
@@ -79,10 +80,8 @@ def common_folds(
 
 def _folds_of(model: Path) -> list[str]:
     """Folds with a validation that can be measured, or was."""
-    folds = [
-        entry.name.removeprefix("fold_") for entry in model.glob("fold_*") if is_measured(validation_folder(entry))
-    ]
-    return sorted(folds, key=lambda fold: (not fold.isdecimal(), len(fold), fold))
+    folds = [fold for fold, folder in fold_folders(model).items() if is_measured(validation_folder(folder))]
+    return sorted(folds, key=lambda fold: (fold == "all", len(fold), fold))
 
 
 def folder_of_test_cases(model: Path, treatment: Sequence[str]) -> Path:

@@ -14,6 +14,7 @@ from typing import Any
 
 from nnunet_nacl.cases.checkpoint_files import read_checkpoint
 from nnunet_nacl.cases.checkpoints import CALIBRATED, write_calibrated
+from nnunet_nacl.cases.fold_names import folds_asked_for
 from nnunet_nacl.cases.folds import FILE_NAME, merge
 from nnunet_nacl.cases.heldout import AFTER_FOLDER
 from nnunet_nacl.cases.image_files import quiet
@@ -281,9 +282,10 @@ def _parts(model: Path) -> tuple[str, str, str]:
 def _folds(model: Path, folds: Sequence[str] | None) -> list[str]:
     if folds is None:
         found = folds_with(model, FINAL_NAME)
-        folds = [fold for fold in found if fold.isdigit()] or found
+        folds = [fold for fold in found if fold != "all"] or found
         if not folds:
             raise UserError(f"{model}: no fold is trained to the end (there is no fold_X/{FINAL_NAME}).")
+    folds = folds_asked_for(folds)
     for fold in folds:
         for name in (FINAL_NAME, "progress.png", "validation/summary.json"):  # nnU-Net's export wants all of them
             if not (model / f"fold_{fold}" / name).is_file():
@@ -291,7 +293,7 @@ def _folds(model: Path, folds: Sequence[str] | None) -> list[str]:
                     f"{model / f'fold_{fold}' / name} is missing; finish this fold (`nnUNetv2_train ... --c`, or "
                     "`--val` where the validation alone is missing), or name others with -f."
                 )
-    return list(dict.fromkeys(map(str, folds)))
+    return list(folds)
 
 
 def _calibration_map(model: Path, folds: Sequence[str]) -> dict[str, Any] | None:

@@ -132,13 +132,6 @@ def test_a_pipe_is_not_waited_for(make_validated, capsys, name):
     assert status == 0 or "no regular file" in capsys.readouterr().err
 
 
-def test_a_fold_with_an_odd_name_is_no_fold(make_validated):
-    model = make_validated(cases=1)
-    shutil.copytree(model.folder / "fold_0", model.folder / "fold_²")
-    assert evaluate("-d", 999, "-c", "3d_fullres") == 0
-    assert json.loads((model.validation() / "calibration.json").read_text())["n_cases"] == 1
-
-
 def test_missing_environment_is_named(monkeypatch, capsys):
     monkeypatch.delenv("nnUNet_results", raising=False)
     assert evaluate("-d", 4, "-c", "2d") == 2 and "nnUNet_results" in capsys.readouterr().err

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from nnunet_nacl.cases.fold_names import fold_folders
 from nnunet_nacl.comparison.resolution import Selection
 from nnunet_nacl.documents.comparison_file import TABLES
 from nnunet_nacl.errors import UserError
@@ -76,7 +77,7 @@ def _records(selection: Selection) -> dict[str, dict[str, Any]]:
         if one.folder is None or not one.entry.is_model or one.entry.treatment or one.entry.label in found:
             continue
         own = one.folder.folder.parent
-        for path in (own / FILE_NAME, *sorted(own.glob(f"fold_*/{FILE_NAME}"))):
+        for path in (own / FILE_NAME, *(fold / FILE_NAME for fold in fold_folders(own).values())):
             if path.is_file():
                 try:
                     record = read_training_record(path)
