@@ -1,6 +1,19 @@
-"""The exceptions that the package raises on purpose."""
+"""What the package raises on purpose, and how what went wrong is put in words."""
 
 from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+
+_MOST_LETTERS = 300  # of a path in a message
+
+_FIXES = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "change its permissions, or give another"),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free some space"),
+    **dict.fromkeys((errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR), "correct the path"),
+    **dict.fromkeys((errno.ELOOP, errno.ESPIPE), "give a file"),
+    errno.ENAMETOOLONG: "give a shorter name",
+}
 
 
 class UserError(ValueError):
@@ -8,3 +21,34 @@ class UserError(ValueError):
 
     The command line prints it as one line and exits with status 2. Every other exception keeps its traceback.
     """
+
+
+def describe(error: OSError, path: object = None) -> str:
+    """What the system refused, in one line: the path, the reason and what to do.
+
+    Args:
+        error: What was raised.
+        path: What it is about, where the error does not say.
+    """
+    place = path if error.filename is None else error.filename
+    text = "" if place is None else f"{printable(str(place), '')}: "
+    if len(text) > _MOST_LETTERS:
+        text = f"{text[: _MOST_LETTERS // 2]}...{text[-_MOST_LETTERS // 2 :]}"
+    return f"{text}{error.strerror or error}; {_FIXES.get(error.errno or 0, 'check the path and the disk')}."
+
+
+def list_problems(problems: Mapping[str, str]) -> str:
+    """The end of a message that no case could be used: an indented line for each, with what is wrong with it."""
+    return "".join(f"\n  {printable(case, '')}: {printable(problem, '')}" for case, problem in problems.items())
+
+
+def printable(text: str, kept: str = "\n\t") -> str:
+    """Text with its unprintable characters escaped: names may hold what moves a terminal's cursor or turns text around.
+
+    Args:
+        text: Whatever is shown to people.
+        kept: Unprintable characters that stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in kept else c.encode("unicode_escape").decode() for c in text)

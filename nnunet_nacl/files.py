@@ -11,6 +11,7 @@ import math
 import os
 import secrets
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -144,12 +145,23 @@ def _fix(error: OSError) -> str:
     return "choose another -o, or change the folder's permissions"
 
 
+def regular_only(path: str, flags: int) -> int:
+    """An ``opener`` of :func:`open` that takes no pipe or device, which may never end; OSError, at once, instead."""
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    mode = os.fstat(descriptor).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # of a folder, open() itself says it
+        os.close(descriptor)
+        raise OSError(errno.ESPIPE, "a pipe or device, not a file", path)
+    return descriptor
+
+
 def checksum(source: Path | IO[bytes], digest: Any) -> str:
     """What a file, or the rest of a stream, holds, hashed by one of hashlib's objects, in hexadecimal digits.
 
     OSError if it cannot be read.
     """
-    with open(source, "rb") if isinstance(source, Path) else contextlib.nullcontext(source) as file:
+    opened = open(source, "rb", opener=regular_only) if isinstance(source, Path) else contextlib.nullcontext(source)
+    with opened as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

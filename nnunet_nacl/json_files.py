@@ -13,7 +13,8 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from nnunet_nacl.errors import UserError
+from nnunet_nacl.errors import UserError, describe, printable
+from nnunet_nacl.files import regular_only
 
 _T = TypeVar("_T")
 _FIX = "give nnU-Net's own file"
@@ -83,12 +84,12 @@ def read_json(path: Path, *, fix: str = "restore it") -> Any:
         UserError: It is missing, unreadable or not JSON.
     """
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8", opener=regular_only) as file:
             return json.load(file)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file.") from None
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
+        raise UserError(describe(error, path)) from None
     except ValueError as error:  # covers bad JSON and bad UTF-8
         raise UserError(f"{path}: not a JSON file ({first_line(error)}); {fix}.") from None
     except RecursionError:
@@ -203,7 +204,7 @@ def encode(value: Any) -> Any:
 
 def one_line(text: str) -> str:
     """The text with line breaks and whatever else cannot be printed escaped: file names may hold anything."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return printable(text, "")
 
 
 def first_line(error: BaseException) -> str:

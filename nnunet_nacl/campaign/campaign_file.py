@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from nnunet_nacl.datasets.challenges import CHALLENGES
 from nnunet_nacl.datasets.decathlon_task import read_task
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import regular_only
 from nnunet_nacl.json_files import one_line, read_dict
 from nnunet_nacl.methods import STOCK
 from nnunet_nacl.registration.grammar import PREFIX, format_name, parse
@@ -303,7 +304,7 @@ def read_yaml(path: Path) -> Any:
     except ModuleNotFoundError:
         raise UserError(f"yaml is not installed, which campaigns need: {INSTALL}") from None
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=regular_only) as file:
             content = file.read(_MOST_BYTES + 1)
         text = content.decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -11,7 +11,8 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.errors import UserError
+from nnunet_nacl.errors import UserError, describe
+from nnunet_nacl.files import regular_only
 from nnunet_nacl.json_files import first_line
 
 TRUSTED: ContextVar[bool] = ContextVar("TRUSTED", default=False)
@@ -33,16 +34,24 @@ def read_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
         mmap: Leave the weights on the disk, for those who want the rest alone.
 
     Raises:
-        UserError: It is missing, damaged, no checkpoint of nnU-Net, or holds more than that.
+        UserError: It is missing, unreadable, damaged, no checkpoint of nnU-Net, or holds more than that.
     """
     import torch
 
     trusted = TRUSTED.get()
     try:
-        with torch.serialization.safe_globals([(function, name) for name, function in NUMBERS_OF_NUMPY.items()]):
-            content = torch.load(path, map_location="cpu", weights_only=not trusted, mmap=mmap)
+        with open(path, "rb", opener=regular_only) as file:
+            is_empty = not file.read(1)
     except FileNotFoundError:
         raise UserError(f"{path}: no such checkpoint; finish the training, or name another with -chk.") from None
+    except OSError as error:
+        raise UserError(describe(error, path)) from None
+    if is_empty:
+        raise UserError(f"{path}: cannot be read as a checkpoint (it is empty, a copy was cut off); copy it again.")
+    mmap = mmap and zipfile.is_zipfile(path)  # PyTorch's form before 1.6 is none, and is read as a whole
+    try:
+        with torch.serialization.safe_globals([(function, name) for name, function in NUMBERS_OF_NUMPY.items()]):
+            content = torch.load(path, map_location="cpu", weights_only=not trusted, mmap=mmap)
     except Exception as error:  # torch raises anything on broken bytes
         if "Weights only load failed" in str(error) and zipfile.is_zipfile(path):
             problem = next((line for line in str(error).splitlines() if "GLOBAL" in line or "Unsupported" in line), "")

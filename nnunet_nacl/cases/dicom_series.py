@@ -21,6 +21,7 @@ import numpy as np
 
 from nnunet_nacl.cases.image_files import check_name, quiet, verified
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import regular_only
 from nnunet_nacl.json_files import first_line, one_line
 
 _PLACE = ("FrameOfReferenceUID", "PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient")
@@ -37,7 +38,7 @@ _SHIFT_PIXELS, _SHIFT_SLICES = 0.25, 0.2
 
 def is_dicom(path: Path) -> bool:
     """Whether a file begins as DICOM files do; those without that beginning are not looked at."""
-    with contextlib.suppress(OSError), open(path, "rb") as file:
+    with contextlib.suppress(OSError), open(path, "rb", opener=regular_only) as file:
         return file.read(132)[128:] == b"DICM"
     return False
 

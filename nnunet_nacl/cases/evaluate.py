@@ -19,7 +19,7 @@ from nnunet_nacl.cases.worker_processes import each_case
 from nnunet_nacl.documents.document import SCHEMA_VERSION, case_from_json, case_to_json, check_output, to_document
 from nnunet_nacl.documents.map_file import map_of
 from nnunet_nacl.documents.results import CaseResult, Evaluation, EvaluationSettings
-from nnunet_nacl.errors import UserError
+from nnunet_nacl.errors import UserError, list_problems
 from nnunet_nacl.files import check_writable, to_json_text, write_atomically
 from nnunet_nacl.json_files import one_line
 
@@ -93,8 +93,7 @@ def evaluate_folder(
         fix = f"those of {folder.reference_folder} have: give the ground truth first" if swapped else RERUN
         raise UserError(f"{folder.folder}: its predictions have no probabilities (there is no *.npz); {fix}.")
     if not results:
-        listed = "".join(f"\n  {one_line(case)}: {problem}" for case, problem in problems.items())
-        raise UserError(f"{folder.folder}: no case could be evaluated.{listed}")
+        raise UserError(f"{folder.folder}: no case could be evaluated.{list_problems(problems)}")
     names = {labels.key(c): labels.names[c] for c in labels.foreground}
     evaluation = Evaluation(names, _channels(labels), labels.regions, settings, list(results.values()), problems)
     if own and output is not None:

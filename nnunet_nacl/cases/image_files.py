@@ -25,6 +25,7 @@ import numpy as np
 
 from nnunet_nacl.cases.named_objects import check_names
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import regular_only
 from nnunet_nacl.json_files import first_line, one_line
 
 _BLOCK = 1 << 20
@@ -162,7 +163,7 @@ def why_broken(path: Path) -> str:
         OSError: The file cannot be opened.
     """
     size = path.stat().st_size
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=regular_only) as file:
         start = file.read(2)
     if not size:
         return "it is empty"

@@ -19,7 +19,8 @@ from typing import Any, cast
 import numpy as np
 
 from nnunet_nacl.cases.labels import Labels
-from nnunet_nacl.errors import UserError
+from nnunet_nacl.errors import UserError, describe
+from nnunet_nacl.files import regular_only
 
 imagecodecs: Any = None
 with suppress(ImportError):  # nnU-Net may drop it one day; NumPy can read the files too
@@ -69,7 +70,7 @@ def array_checksum(path: Path) -> int | None:
     None if there is no such array or the file is broken, as reading it will say.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open(path, "rb", opener=regular_only) as file, zipfile.ZipFile(file) as archive:
             return archive.getinfo(f"{_NAME}.npy").CRC
     except Exception:  # zipfile raises many kinds on broken bytes
         return None
@@ -97,7 +98,7 @@ def read_array(
         UserError: The file is missing, cut off, corrupt, or has no such array; or ``check`` raised it.
     """
     try:
-        with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+        with open(path, "rb", opener=regular_only) as file, zipfile.ZipFile(file) as archive:
             try:
                 member = archive.getinfo(f"{name}.npy")
             except KeyError:
@@ -124,9 +125,9 @@ def read_array(
         raise
     except FileNotFoundError:
         raise UserError(f"{path} is missing; {hint}.") from None
-    except PermissionError:
-        raise UserError(f"{path}: no permission to read it; change its mode or owner.") from None
     except Exception as error:  # zip, zlib, npy and imagecodecs each raise their own kinds on broken bytes
+        if isinstance(error, OSError) and error.filename is not None:  # it cannot be opened
+            raise UserError(describe(error)) from None
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path}: truncated or corrupt ({reason}); {hint}.") from error
 

@@ -52,8 +52,9 @@ def open_output(
         UserError: ``output`` cannot be used, or another run has it open: the message says which.
     """
     check_name(output)
+    place = Path(os.path.realpath(output))  # unlike resolve(), it takes links that lead in circles
     for source in sources:
-        if output.resolve() == source.resolve() or source.resolve() in output.resolve().parents:
+        if Path(os.path.realpath(source)) in (place, *place.parents):
             raise UserError(
                 f"{output} is or lies in {source}; nnU-Net would take its images for cases. Choose another -o."
             )

@@ -136,8 +136,8 @@ def review_csv_texts(
             more |= {f"{name} {column}": value for column, value in structure.columns(review.unit, members).items()}
         rows.append(row)
         details.append(more)
-    rows += [{"case": case, "problem": problem} for case, problem in (problems or {}).items()]
-    details += [{"case": case} for case in problems or {}]
+    rows += [{"rank": None, "case": case, "problem": problem} for case, problem in (problems or {}).items()]
+    details += [{"rank": None, "case": case} for case in problems or {}]
     return _csv_text(rows), _csv_text(details)
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from nnunet_nacl.cases.ledger import SIGNATURE, WRITTEN, Ledger
 from nnunet_nacl.cases.worker_processes import Task
-from nnunet_nacl.errors import UserError
+from nnunet_nacl.errors import UserError, describe
 from nnunet_nacl.json_files import one_line
 
 _DIED = (
@@ -66,7 +66,7 @@ def run(
         try:
             signatures[item.case] = now = sign(item, ledger.entry(item.case).get(SIGNATURE))
         except OSError as error:
-            problems[item.case] = f"{error.filename or item.path}: cannot be read ({error.strerror})."
+            problems[item.case] = describe(error, item.path)
             continue
         entry = None if again else ledger.finished(item.case, now, output)
         result = None if entry is None else restore(item, entry | {SIGNATURE: now})

@@ -22,7 +22,7 @@ from nnunet_nacl.cases.measure import sign
 from nnunet_nacl.cases.prediction_folder import CaseFiles, PredictionFolder
 from nnunet_nacl.documents.results import EvaluationSettings
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.files import replacing
+from nnunet_nacl.files import regular_only, replacing
 
 SAMPLES_FOLDER = "calibration_samples"
 _KEYS = ("log_odds", "target", "label", "masks", "stratum", "drawn_of", "outside", "regions", "signature")
@@ -97,7 +97,7 @@ def write_sample(sample: Sample, path: Path) -> None:
 def read_sample(path: Path) -> Sample:
     """Inverse of :func:`write_sample`; UserError if the file is missing, broken or of another version."""
     try:
-        with np.load(path, allow_pickle=False) as data:
+        with open(path, "rb", opener=regular_only) as file, np.load(file, allow_pickle=False) as data:
             if int(data["schema"]) != _SCHEMA:
                 raise ValueError(f"schema {int(data['schema'])}")
             values = {name: data[name] for name in _KEYS}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from nnunet_nacl.cases.worker_pool import LOST, WorkerPool
-from nnunet_nacl.errors import UserError
+from nnunet_nacl.errors import UserError, describe
 
 
 class Task(Protocol):
@@ -117,6 +117,8 @@ def guarded(path: Path, work: Callable[[], Result]) -> Result | str:
         return work()
     except UserError as error:
         return str(error)
+    except OSError as error:
+        return describe(error, path)
     except MemoryError:
         size = f" ({path.stat().st_size / 2**20:.0f} MiB compressed)" if path.is_file() else ""
         return f"{path}{size}: not enough memory; run with a smaller -np."

@@ -94,7 +94,7 @@ def _promises(quality: HeldOutQuality) -> list[str]:
     header += [f"volume ({quality.unit})", "a constant", "90 % interval covers", "cases"]
     rows, why = [header], {}
     for key, name in list(quality.names.items())[:_MOST_STRUCTURES]:
-        rows.append([one_line(name)])
+        rows.append([name])
         for kind in ("dice", "volume"):
             check, estimate = quality.checks[delivered][kind][key], getattr(quality.learned[delivered], kind)[key]
             rows[-1] += [f"{check.error:.3g}", f"{check.error_of_constant:.3g}"]

@@ -213,8 +213,6 @@ def _check(args: argparse.Namespace) -> None:
         raise UserError("-f chooses folds of -tr; a folder given with -i is compared as a whole.")
     if "all" in folds and len(folds) > 1:
         raise UserError("-f all is nnU-Net's fold_all, whose cases lie in the other folds too; give it alone.")
-    if not args.o.strip():
-        raise UserError("-o is empty; give a folder.")
     if not 100 <= args.bootstrap <= _MOST_DRAWS:
         raise UserError(f"-bootstrap must be at least 100 and at most {_MOST_DRAWS}, got {args.bootstrap}.")
     if args.channel < 0:

@@ -32,7 +32,7 @@ def summary_lines(
     patients = [groups[case.case] for case in cases] if groups else None
     rows = [header]
     for key, name in names.items():
-        rows.append([one_line(name), *_cells([case.structures[key] for case in cases], measured > 0, patients)])
+        rows.append([name, *_cells([case.structures[key] for case in cases], measured > 0, patients)])
     lines = [f"{len(cases)} cases decided, {sum(case.n_changed for case in cases)} voxels have another label."]
     lines += aligned(rows, indent="")
     if measured and patients:

@@ -14,11 +14,13 @@ import re
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from importlib import import_module
 
 import nnunet_nacl
 from nnunet_nacl.cli.brief_help import add_brief_help
-from nnunet_nacl.errors import UserError
+from nnunet_nacl.cli.terminal import PrintableStream
+from nnunet_nacl.errors import UserError, describe
 
 _NAMES = "calibrate campaign compare demo doctor evaluate export import predict prepare review trainers"
 SUBCOMMANDS = {name: f"nnunet_nacl.cli.{name}" for name in _NAMES.split()} | {"import": "nnunet_nacl.cli.import_model"}
@@ -68,13 +70,20 @@ def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 
 
 def _check_flags(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
-    """Exit with an error for a flag that there is not: argparse takes ``-overwrite`` for ``-o verwrite``."""
+    """Exit with an error for a flag that there is not: argparse takes ``-overwrite`` for ``-o verwrite``.
+
+    UserError for an empty argument, as a variable of the shell leaves that is not set: as a path it is this folder.
+    """
     known = {flag: action for action in parser._actions for flag in action.option_strings}
     plain = {flag.strip("-").replace("-", "_"): flag for flag in known}
-    for argument in arguments:
-        flag = argument.partition("=")[0]
+    for before, argument in zip(["the subcommand", *arguments], arguments):
+        flag, equals, value = argument.partition("=")
         if flag in known and known[flag].nargs == argparse.REMAINDER:
             return  # what follows is for another program
+        owner, text = (flag, value) if equals and flag in known else (before, argument)
+        if not text.strip() and (owner not in known or known[owner].default != ""):
+            where = "of" if owner in known else "after"
+            raise UserError(f"the argument {where} {owner} is empty; give a value, or leave it out.")
         if re.fullmatch(r"--?[A-Za-z][\w-]+", flag) and flag not in known:
             alike = difflib.get_close_matches(flag, known, 1)
             near = plain.get(flag.strip("-").replace("-", "_")) or (alike[0] if alike else None)
@@ -92,14 +101,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         the signal if interrupted (130 by Ctrl-C).
     """
     argv = sys.argv[1:] if argv is None else list(argv)
-    args = build_parser(argv).parse_args(argv)
     if hasattr(sys.stdout, "reconfigure"):  # names of structures and files may be more than the terminal can show
         sys.stdout.reconfigure(errors="backslashreplace")
-    if getattr(args, "trust_checkpoint", False):
-        from nnunet_nacl.cases.checkpoint_files import TRUSTED
+    with redirect_stdout(PrintableStream(sys.stdout)), redirect_stderr(PrintableStream(sys.stderr)):
+        return _run(argv)
 
-        TRUSTED.set(True)
+
+def _run(argv: Sequence[str]) -> int:
     try:
+        args = build_parser(argv).parse_args(argv)
+        if getattr(args, "trust_checkpoint", False):
+            from nnunet_nacl.cases.checkpoint_files import TRUSTED
+
+            TRUSTED.set(True)
         status = args.run(args)
         sys.stdout.flush()
         return status
@@ -108,10 +122,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (UserError, OSError) as error:
-        print(f"nnunet_nacl {args.subcommand}: error: {error}", file=sys.stderr)
+        problem = describe(error) if isinstance(error, OSError) else error
+        print(f"nnunet_nacl {argv[0]}: error: {problem}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as interrupt:
-        print(f"nnunet_nacl {args.subcommand}: interrupted", file=sys.stderr)
+        print(f"nnunet_nacl {argv[0]}: interrupted", file=sys.stderr)
         return 128 + (interrupt.args or (signal.SIGINT,))[0]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from nnunet_nacl.cases.checkpoint_files import NUMBERS_OF_NUMPY
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import regular_only
 from nnunet_nacl.json_files import first_line
 
 _STEP = "remove_all_but_largest_component_from_segmentation"
@@ -31,7 +32,7 @@ class _NnunetUnpickler(pickle.Unpickler):
 def read_postprocessing(path: str | Path) -> Postprocessing:
     """Functions and arguments of a postprocessing.pkl; UserError if that is none."""
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=regular_only) as file:
             functions, arguments = _NnunetUnpickler(file).load()
         if len(functions) != len(arguments) or any(function.__name__ != _STEP for function in functions):
             raise ValueError("it does not hold functions and their arguments")

@@ -32,8 +32,9 @@ def print_list(found: ReviewList, output: Path, what: str = "scans") -> None:
 
     rows, shown = found.rows, min(_SHOWN, len(found.rows))
     need = f"{found.n_to_look_at} need{'s' * (found.n_to_look_at == 1)} a look"
-    print(f"{len(rows)} {what}, {need}; lowest expected Dice first ({shown} of {len(rows)}):")
-    print(*table_lines(rows[:shown], found.predicted, found.predicts_dice), sep="\n")
+    if rows:
+        print(f"{len(rows)} {what}, {need}; lowest expected Dice first ({shown} of {len(rows)}):")
+        print(*table_lines(rows[:shown], found.predicted, found.predicts_dice), sep="\n")
     if any(not math.isnan(dice.low) for case in (found.predicted or {}).values() for dice in case.dice):
         print("In brackets: 90 % intervals, for patients like those that the map was learned from.")
     if found.thresholds:
@@ -67,12 +68,12 @@ def table_lines(
     known = [any(p and not math.isnan(p[i]) for p in present.values()) for i in range(len(rows[0].structures))]
     lines = [header]
     for structure, has_presence in zip(rows[0].structures, known):
-        lines[0] = [*lines[0], one_line(f"{structure.name} ({what})"), *(["there"] if has_presence else [])]
+        lines[0] = [*lines[0], f"{structure.name} ({what})", *(["there"] if has_presence else [])]
     for rank, row in enumerate(rows, 1):
         numbers = [row.lowest_expected_dice, row.mean_foreground_entropy, row.mean_foreground_confidence]
         numbers += [row.mean_foreground_mutual_information] if several else []
-        empty = "yes" if row.empty else one_line(", ".join(row.empty_structures)) or "-"
-        lines.append([str(rank), one_line(row.case), empty])
+        empty = "yes" if row.empty else ", ".join(row.empty_structures) or "-"
+        lines.append([str(rank), row.case, empty])
         lines[-1] += ["-" if math.isnan(x) else f"{x:.3f}" for x in numbers]
         for i, structure in enumerate(row.structures):
             if predicted is not None and predicts_dice:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nnunet_nacl.errors import UserError
+from nnunet_nacl.errors import UserError, describe
 from nnunet_nacl.json_files import one_line
 
 _ENDINGS = (".nii.gz", ".nii")
@@ -89,7 +89,7 @@ def find_cases(folder: Path, title: str, layouts: Sequence[Layout], case: str) -
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give the folder of {title} as the challenge distributes it.")
     for layout in layouts:
-        for root in layout.roots:
+        for root in filter(lambda name: (folder / name).is_dir(), layout.roots):
             found, empty = _match(folder / root, layout)
             if found:
                 cases = [_complete(folder / root, layout, title, case, *item) for item in sorted(found.items())]
@@ -112,7 +112,7 @@ def _match(root: Path, layout: Layout) -> tuple[dict[Key, dict[str, Path]], list
     depth = max(template.count("/") for template in patterns)
     found: dict[Key, dict[str, Path]] = {}
     named: list[tuple[Path, set[tuple[str, str]]]] = []
-    for place, subfolders, files in os.walk(root, followlinks=True):
+    for place, subfolders, files in os.walk(root, onerror=_refuse, followlinks=True):
         relative = Path(place).relative_to(root)
         if len(relative.parts) >= depth:
             subfolders.clear()
@@ -127,6 +127,10 @@ def _match(root: Path, layout: Layout) -> tuple[dict[Key, dict[str, Path]], list
                     key = tuple(match.groupdict().items())
                     found.setdefault(key, {}).setdefault(template, Path(place) / name)
     return found, [place for place, fields in named if not any(fields <= set(key) for key in found)]
+
+
+def _refuse(error: OSError) -> None:
+    raise UserError(describe(error))
 
 
 def _complete(root: Path, layout: Layout, title: str, case: str, key: Key, files: dict[str, Path]) -> SourceCase:

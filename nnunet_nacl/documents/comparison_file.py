@@ -5,13 +5,13 @@ What its keys mean stands in docs/reference/files.md.
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import remove_leftovers, to_json_text, write_atomically
+from nnunet_nacl.json_files import read_json
 
 COMPARISON_FILE = "comparison.json"
 TABLES, FIGURES = "tables", "figures"  # folders beside it
@@ -62,8 +62,8 @@ def write_comparison(document: dict[str, Any], folder: Path) -> Path:
 def _earlier(path: Path) -> Any:
     """What is there already; None where nothing is, or nothing of worth: a damaged file."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return read_json(path)
+    except UserError:
         return None
 
 

@@ -32,9 +32,9 @@ from nnunet_nacl.documents.map_file import (
     structures_of,
 )
 from nnunet_nacl.documents.results import Evaluation
-from nnunet_nacl.errors import UserError
+from nnunet_nacl.errors import UserError, describe
 from nnunet_nacl.file_lock import locked
-from nnunet_nacl.files import check_writable, remove_leftovers, replacing, temporary_name
+from nnunet_nacl.files import check_writable, regular_only, remove_leftovers, replacing, temporary_name
 from nnunet_nacl.json_files import first_line, fits, read_dict
 from nnunet_nacl.models.card import CARD_NAME, card_text
 from nnunet_nacl.models.portable import check_portable, portable_checkpoint
@@ -163,7 +163,9 @@ def install_model(archive: Path, results: Path, *, overwrite: bool = False) -> l
     """
     archive, results = Path(archive), Path(results)
     try:
-        with zipfile.ZipFile(archive) as opened, contextlib.ExitStack() as stack:
+        with contextlib.ExitStack() as stack:
+            file = stack.enter_context(open(archive, "rb", opener=regular_only))
+            opened = stack.enter_context(zipfile.ZipFile(file))
             entries = _entries(archive, opened.infolist())
             models = _models(archive, entries)
             datasets = sorted({entry.split("/")[0] for entry in entries})
@@ -190,9 +192,7 @@ def install_model(archive: Path, results: Path, *, overwrite: bool = False) -> l
             f"{archive}: not a zip file, damaged or cut off ({first_line(error)}); copy it again."
         ) from None
     except OSError as error:
-        raise UserError(
-            f"{error.filename or archive}: {error.strerror or error}; check the path and the disk."
-        ) from None
+        raise UserError(describe(error, archive)) from None
 
 
 def _entries(archive: Path, infos: Sequence[zipfile.ZipInfo]) -> dict[str, dict[str, zipfile.ZipInfo]]:
@@ -324,7 +324,11 @@ def _stock_export(
             export_pretrained_model(
                 dataset, str(output), (configuration,), trainer, plans, tuple(folds), True, tuple(checkpoints)
             )
-    except (AssertionError, RuntimeError, FileNotFoundError, ValueError) as error:  # ValueError: a date before 1980
+    except OSError as error:
+        if error.filename is None:  # of the zip: no space
+            raise
+        raise UserError(f"nnU-Net could not export the model: {describe(error)}") from None
+    except (AssertionError, RuntimeError, ValueError) as error:  # ValueError: a date before 1980
         raise UserError(f"nnU-Net could not export the model: {first_line(error)}; repair its folder.") from None
 
 

@@ -23,7 +23,7 @@ from nnunet_nacl.documents.map_file import (
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import can_write
 from nnunet_nacl.json_files import read_dict
-from nnunet_nacl.models.workflow import MIN_CASES, samples_of
+from nnunet_nacl.models.workflow import check_number, samples_of
 
 FEW = 10
 """Patients below which a model's own map is kept, and gets a slope, where it has one."""
@@ -69,14 +69,13 @@ class MapOfFolds:
             groups: Patient of each case; None: each its own.
 
         Raises:
-            UserError: There are fewer than ``MIN_CASES``.
+            UserError: See :func:`~nnunet_nacl.models.workflow.check_number`.
         """
         place = held_out.first.folder
         before = held_out.evaluate(None, place / FILE_NAME if can_write(place) else None)
         held_out.leave_out(before.problems)
         samples = samples_of(held_out)
-        if len(samples) < MIN_CASES:
-            raise UserError(f"{len(samples)} cases are too few for a slope, it takes {MIN_CASES}; add cases.")
+        check_number(samples, held_out)
         patients = [groups[case] for case in samples] if groups else None
         return fit_last_slope([sample.voxels() for sample in samples.values()], map_in(self.content), patients)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from nnunet_nacl.cases.quality_block import DECIDED, quality_rows, rows_of_block
 from nnunet_nacl.documents.document import FILE_NAME
 from nnunet_nacl.documents.map_file import DICE_MEAN, map_to_json, structures_of
 from nnunet_nacl.documents.results import Evaluation
-from nnunet_nacl.errors import UserError
+from nnunet_nacl.errors import UserError, list_problems
 from nnunet_nacl.files import can_write
 from nnunet_nacl.metrics.calibration_error import nanmean
 from nnunet_nacl.models.held_out_quality import HeldOutQuality, learn_quality
@@ -218,16 +218,21 @@ def samples_of(held_out: HeldOut) -> dict[str, Sample]:
     return samples
 
 
+def check_number(cases: Collection[str], held_out: HeldOut) -> None:
+    """UserError, which says what is wrong with the other cases, where there are fewer than ``MIN_CASES``."""
+    if len(cases) < MIN_CASES:
+        raise UserError(
+            f"{len(cases)} held-out cases are too few to calibrate, it takes {MIN_CASES}; add folds or cases."
+            + list_problems(held_out.problems)
+        )
+
+
 def _check(
     cases: Sequence[str], before: Evaluation, structures: Mapping[str, str], form: str, held_out: HeldOut
 ) -> None:
     if form != "auto" and form not in FORMS:
         raise UserError(f"the form must be auto, {', '.join(FORMS)}, got {form!r}.")
-    if len(cases) < MIN_CASES:
-        listed = "".join(f"\n  {case}: {problem}" for case, problem in held_out.problems.items())
-        raise UserError(
-            f"{len(cases)} held-out cases are too few to calibrate, it takes {MIN_CASES}; add folds or cases.{listed}"
-        )
+    check_number(cases, held_out)
     kept = set(cases)
     for key, name in structures.items():
         overlaps = [result.structures[key].overlap for result in before.cases if result.case in kept]

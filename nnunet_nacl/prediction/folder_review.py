@@ -43,9 +43,9 @@ from nnunet_nacl.documents.map_file import (
     sha256,
     structures_of,
 )
-from nnunet_nacl.errors import UserError
+from nnunet_nacl.errors import UserError, list_problems
 from nnunet_nacl.files import to_json_text, write_atomically
-from nnunet_nacl.json_files import decode, encode, one_line, read_dict
+from nnunet_nacl.json_files import decode, encode, read_dict
 from nnunet_nacl.prediction.decision_effect import describe_decision
 from nnunet_nacl.prediction.review_lists import DOCUMENT, LIST_FILES, RECORDS, ReviewList, thresholds_of
 
@@ -207,8 +207,7 @@ def review_folder(
         )
         problems = dict(sorted((problems | wrong).items()))
         if not results:
-            lines = "".join(f"\n  {one_line(case)}: {one_line(problem)}" for case, problem in problems.items())
-            raise UserError(f"{first.folder}: no case could be done.{lines}")
+            raise UserError(f"{first.folder}: no case could be done.{list_problems(problems)}")
         decided = [done.decided for done in results.values() if done.decided]
         if decided:
             content: dict[str, Any] = {"predictions": str(first.folder.resolve()), **map_of(output)}

@@ -82,21 +82,20 @@ def find_input_cases(
     for name in sorted([*names, *no_files]):
         stem, ending = _split(name, file_ending)
         match = re.fullmatch("(.*)_([0-9]{4})", stem, re.DOTALL)
-        case, path = match[1] if match else "", folder / one_line(name)
+        case, path = match[1] if match else "", folder / name
         if ending.lower() != file_ending.lower():
             if name in names and ending:
                 others[case or stem].append(name)
         elif name in no_files:
-            what = "a folder" if (folder / name).is_dir() else "a link that leads nowhere"
+            what = "a folder" if (folder / name).is_dir() else "a link that leads nowhere, or no file"
             problems.setdefault(case or stem, f"{path}: {what}; put the image there.")
         elif ending != file_ending:
             problems.setdefault(case or stem, f"{path}: nnU-Net takes *{file_ending} alone, spelled so; rename it.")
         elif case:
             channels[case].append(name)
         else:
-            problems[stem] = (
-                f"{path}: the name does not end in a channel number; rename it to {one_line(stem)}_0000{file_ending}."
-            )
+            renamed = f"{stem}_0000{file_ending}"
+            problems[stem] = f"{path}: the name does not end in a channel number; rename it to {renamed}."
     if not channels and not problems:
         there = sorted(name for several in others.values() for name in several)
         hint = f"; it holds {one_line(there[0])}, the model was trained on *{file_ending}" if there else ""
@@ -104,7 +103,7 @@ def find_input_cases(
     for case, (name, *_) in others.items():
         if case not in channels and _split(name, file_ending)[0] != case:  # it has a number
             what = f"the model was trained on *{file_ending}; convert it."
-            problems.setdefault(case, f"{folder / one_line(name)}: {what}")
+            problems.setdefault(case, f"{folder / name}: {what}")
     spellings = defaultdict(list)
     for case in channels:
         spellings[case.casefold()].append(case)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ from nnunet_nacl.cases.evaluate import open_ledger
 from nnunet_nacl.cases.measured_export import MeasuredExport
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.cases.prediction_output import open_output
+from nnunet_nacl.cases.worker_processes import guarded
 from nnunet_nacl.documents.document import FILE_NAME
-from nnunet_nacl.errors import UserError
-from nnunet_nacl.json_files import first_line, read_dict
-from nnunet_nacl.prediction.input_cases import find_input_cases
+from nnunet_nacl.errors import UserError, list_problems
+from nnunet_nacl.json_files import read_dict
+from nnunet_nacl.prediction.input_cases import InputCase, find_input_cases
 from nnunet_nacl.prediction.network import Network, PredictedLogits
 from nnunet_nacl.prediction.preprocessed_case import read_and_preprocess
 from nnunet_nacl.prediction.trained_model import TrainedModel
@@ -60,7 +62,8 @@ def predict_labelled(
     cases, problems = find_input_cases(images, ending, model.num_channels, None)
     labelled = [case for case in cases if (references / f"{case.case}{ending}").is_file()]
     if not labelled:
-        raise UserError(f"{references}: holds the label map (CASE{ending}) of none of the {len(cases)} images.")
+        none = f"{references}: holds the label map (CASE{ending}) of none of the {len(cases)} images."
+        raise UserError(none + list_problems(problems))
     settings = {"checkpoints": dict(zip(model.folds, model.hashes)), **network, "device": None}
     content = {"generated_by": "nnunet_nacl calibrate", **settings}
     if (output / _RECORD).is_file() and read_dict(output / _RECORD) != content:
@@ -73,17 +76,18 @@ def predict_labelled(
             export.tell(name, problem)
         with tqdm(total=len(labelled), initial=len(labelled) - len(todo), desc="predict", disable=not progress) as bar:
             predictor = Network(model, **network)
-            managers = model.configuration_manager, model.plans_manager, model.opened.dataset_json
             for case in todo:
-                try:
-                    found = predictor.predict(read_and_preprocess(model, case))
-                    one = replace(export, members_dice=_members_dice(model, found))
-                    problem = one.export(found.logits, found.properties, *managers, str(output / case.case))
-                except Exception as error:  # nnU-Net raises anything; a case costs only itself
-                    problem = f"cannot be predicted: {type(error).__name__}: {first_line(error)}"
-                export.tell(case.case, problem)
+                export.tell(case.case, guarded(case.path, partial(_predict, model, predictor, export, case)))
                 bar.update()
     return folder
+
+
+def _predict(model: TrainedModel, network: Network, export: MeasuredExport, case: InputCase) -> str:
+    """What is wrong with the measurement; empty where nothing is."""
+    found = network.predict(read_and_preprocess(model, case))
+    managers = model.configuration_manager, model.plans_manager, model.opened.dataset_json
+    export = replace(export, members_dice=_members_dice(model, found))
+    return export.export(found.logits, found.properties, *managers, str(export.folder.folder / case.case))
 
 
 def _members_dice(model: TrainedModel, found: PredictedLogits) -> dict[str, float]:

@@ -17,6 +17,10 @@ from nnunet_nacl.prediction.preprocessed_case import CompactImage, PreprocessedC
 from nnunet_nacl.prediction.trained_model import TrainedModel
 
 DEVICES = ("cuda", "cpu", "mps")
+_OVERFLOW = (
+    "the network's answer is no number, or beyond half precision; check that the scan's intensities are in the "
+    "training's units, and that the checkpoint is whole."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,11 +110,21 @@ class Network:
 
     @torch.inference_mode()
     def predict(self, case: PreprocessedCase) -> PredictedLogits:
-        """The average of the folds' logits, bit by bit as nnU-Net makes it on the CPU, and what they disagree about."""
+        """The average of the folds' logits, bit by bit as nnU-Net makes it on the CPU, and what they disagree about.
+
+        UserError if a network answers with NaN, or beyond the half precision in which nnU-Net adds tiles up.
+        """
         data, average, sums = torch.from_numpy(case.data), None, self._sums()
         for weights in self._weights:
             self._predictor.list_of_parameters = [weights]
-            logits = self._predictor.predict_logits_from_preprocessed_data(data).to("cpu")
+            try:
+                logits = self._predictor.predict_logits_from_preprocessed_data(data).to("cpu")
+            except RuntimeError as error:
+                if "Encountered inf" not in str(error):
+                    raise
+                raise UserError(_OVERFLOW) from None
+            if logits.isnan().any():
+                raise UserError(_OVERFLOW)
             if len(self._weights) > 1:
                 sums.add(logits.numpy())
             if average is None:

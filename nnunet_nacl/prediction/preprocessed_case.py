@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,12 @@ from nnunet_nacl.prediction.trained_model import TrainedModel
 
 MOST_TIMES = 30
 """An image so many times larger than the training's largest is refused: its header will be wrong."""
+
+
+LARGEST_INTENSITY = 1e14
+"""The squares of 10^10 such voxels add up to the largest number that float32 holds: nnU-Net takes their variance."""
+
+_MOST_VOXELS = 2**40  # 4 TiB a channel
 
 
 class CompactImage:
@@ -111,8 +117,7 @@ def preprocess(
     configuration, plans = model.configuration_manager, model.plans_manager
     axes = len(configuration.patch_size)
     _check_image(image, properties, source, num_channels=model.num_channels, num_axes=axes)
-    if not any_size:
-        _check_size(model, image, properties["spacing"], source[0])
+    _check_size(model, image, properties["spacing"], source[0], any_size=any_size)
     with quiet():
         preprocessor = configuration.preprocessor_class(verbose=False)
         before = None if previous is None else previous[None]
@@ -158,18 +163,36 @@ def _check_image(
             raise UserError(
                 f"{path}: it holds voxels that are NaN or infinite; replace them, or export the scan again."
             )
-        if channel.min() == channel.max():
-            raise UserError(f"{path}: all voxels have the value {channel.flat[0]:g}; export the scan again.")
+        low, high = channel.min(), channel.max()
+        if low == high:
+            raise UserError(f"{path}: all voxels have the value {low:g}; export the scan again.")
+        if max(-low, high) > LARGEST_INTENSITY:
+            raise UserError(
+                f"{path}: its intensities reach from {low:.2g} to {high:.2g}, whose squares overflow when nnU-Net "
+                "normalises them; export the scan again."
+            )
 
 
-def _check_size(model: TrainedModel, image: np.ndarray, spacing_mm: Sequence[float], source: object) -> None:
-    """UserError for an image that is far larger than any of the training, before hours of resampling, or of no size."""
+def _check_size(
+    model: TrainedModel, image: np.ndarray, spacing_mm: Sequence[float], source: object, *, any_size: bool
+) -> None:
+    """UserError, before hours of resampling, for an image that is far larger than any of the training, or too small."""
     training, box = model.training, bounding_box(np.any(image, axis=0))  # nnU-Net crops to this box
-    voxels = model.grid_voxels(spacing_mm, [part.stop - part.start for part in box or ()])
-    largest = model.grid_voxels(training.spacings_mm, training.shapes).max(initial=0)
-    if 0 < MOST_TIMES * largest < voxels or voxels < 1 <= largest:  # a spacing in metres
-        spacing, times = " x ".join(f"{step:g}" for step in spacing_mm), voxels / largest
+    shape = model.grid_shape(spacing_mm, [part.stop - part.start for part in box or ()])
+    its = f"{source}: its spacing of {_steps(spacing_mm)} (z, y, x)"
+    if (shape.round() < 1).any():
+        there = model.grid_spacing_mm
         raise UserError(
-            f"{source}: its spacing of {spacing} (z, y, x) makes {voxels:.2g} voxels for the network, {times:.2g} x "
-            "the training's largest; correct the header, or pass --any_size if it is right."
+            f"{its} leaves {_steps(shape)} voxels at the network's spacing of {_steps(there[~np.isnan(there)])}, less "
+            "than one along an axis; correct the header."
         )
+    voxels, largest = shape.prod(), model.grid_shape(training.spacings_mm, training.shapes).prod(-1).max(initial=0)
+    usual = not any_size and largest > 0
+    if voxels > (MOST_TIMES * largest if usual else _MOST_VOXELS):
+        compared = f"{voxels / largest:.2g} x the training's largest" if largest else "more than any memory holds"
+        fix = ", or pass --any_size if it is right" if usual else ""
+        raise UserError(f"{its} makes {voxels:.2g} voxels for the network, {compared}; correct the header{fix}.")
+
+
+def _steps(values: Iterable[float]) -> str:
+    return " x ".join(f"{value:.4g}" for value in values)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from nnunet_nacl.cases.run import run as run_cases
 from nnunet_nacl.cases.worker_processes import guarded, stream_through_workers
 from nnunet_nacl.documents.decision_json import DECISION_FILE, write_decision
 from nnunet_nacl.documents.map_file import structures_of
-from nnunet_nacl.errors import UserError
+from nnunet_nacl.errors import UserError, list_problems
 from nnunet_nacl.json_files import decode, encode, one_line
 from nnunet_nacl.prediction.input_cases import InputCase, find_input_cases
 from nnunet_nacl.prediction.network import Network, PredictedLogits
@@ -125,7 +126,7 @@ def predict_folder(
         The list, which holds the cases of all parts, and what is wrong with the cases of this one.
 
     Raises:
-        UserError: Folders or settings do not fit, or not a single case could be done.
+        UserError: Folders or settings do not fit, or not a single case could be done. A part that has no case is none.
     """
     _check(model, run)
     findings = finding_channels(model.labels, run.findings, model.quality.listed if model.quality else ())
@@ -143,6 +144,8 @@ def predict_folder(
         "findings": list(findings),
         **({"codes": maker.codes, "orientation": cases[0].orientation} if maker else {}),
     }
+    if not (own := cases[run.part :: run.num_parts]):
+        print(f"note: part {run.part} of {run.num_parts} has none of the {len(cases)} scans.", file=sys.stderr)
     with _open_output(model, run), ExitStack() as stack:
         ledger, signed = Ledger(run.output / RECORDS), partial(_sign, settings)
 
@@ -151,7 +154,7 @@ def predict_folder(
             return stack.enter_context(closing(_stream(steps, network, ledger, todo))) if todo else ()
 
         done, problems = run_cases(
-            cases[run.part :: run.num_parts],
+            own,
             stream,
             ledger,
             sign=signed,
@@ -168,9 +171,8 @@ def predict_folder(
         unusable = {case: one_line(problem) for case, problem in unusable.items()}
         found = write_lists(model, run, partial(_finished_now, run, signed, cases), cases, unusable, settings, page)
     problems = dict(sorted({**problems, **(unusable if run.part == 0 else {})}.items()))
-    if not done:
-        listed = "".join(f"\n  {one_line(case)}: {problem}" for case, problem in problems.items())
-        raise UserError(f"{run.images}: no case could be predicted.{listed}")
+    if problems and not done:
+        raise UserError(f"{run.images}: no case could be predicted.{list_problems(problems)}")
     return found, problems
 
 

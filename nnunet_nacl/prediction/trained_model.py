@@ -130,7 +130,7 @@ class TrainedModel:
         what = (folder, opened, configuration, contents[0]["trainer_name"], chosen, name, hashes, treatment)
         model = cls(*what, quality, map_file, record, training, (missing,) if missing else ())
         try:
-            _ = model.grid_voxels(np.ones(3), np.ones(3)), model.previous_stage
+            _ = model.grid_shape(np.ones(3), np.ones(3)), model.previous_stage
         except UserError:
             raise
         except Exception as error:  # nnU-Net raises anything from KeyError to AssertionError on damaged plans
@@ -170,12 +170,17 @@ class TrainedModel:
         """nnU-Net's, of the model's configuration."""
         return configuration_of(self.plans_manager, self.configuration, self.folder)
 
-    def grid_voxels(self, spacing_mm: ArrayLike, shape: ArrayLike) -> np.ndarray:
-        """Voxels of images on the network's grid, from their (..., 3) spacing and shape in the reader's order."""
-        there = self.configuration_manager.spacing
-        axes = self.plans_manager.transpose_forward[-len(there) :]  # 2D: the slices stay apart as they are
-        steps = np.asarray(spacing_mm, float)[..., axes] / there
-        return np.prod(np.asarray(shape, float), -1) * np.prod(steps, -1)
+    @property
+    def grid_spacing_mm(self) -> np.ndarray:
+        """(3,) spacing of the network's grid in the reader's order; NaN where an image keeps its own: slices of 2D."""
+        spacing, there = np.full(3, np.nan), self.configuration_manager.spacing
+        spacing[self.plans_manager.transpose_forward[-len(there) :]] = there
+        return spacing
+
+    def grid_shape(self, spacing_mm: ArrayLike, shape: ArrayLike) -> np.ndarray:
+        """(..., 3) voxels of images on that grid, not rounded, from their spacing and shape in the reader's order."""
+        there = self.grid_spacing_mm
+        return np.asarray(shape, float) * np.where(np.isnan(there), 1, np.asarray(spacing_mm, float) / there)
 
     @property
     def previous_stage(self) -> str | None:

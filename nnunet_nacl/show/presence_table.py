@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from nnunet_nacl.cases.held_out_presence import CONSTANT, HeldOutPresence
+from nnunet_nacl.json_files import one_line
 from nnunet_nacl.show.text_table import Cell, Table, aligned, number, texts_of
 
 if TYPE_CHECKING:  # it loads pandas, which `evaluate` does without
@@ -37,7 +38,7 @@ def presence_text(found: HeldOutPresence, *, every_kind: bool = False) -> str:
     if rows:
         lines = [*aligned([_header(), *texts_of(rows)], indent=""), f"alarms: {_ALARMS}"]
     nothing = [f"{found.names[key]} ({why})" for key, why in found.why_not.items()]
-    return "\n".join([*lines, *([f"nothing is said of {'; '.join(nothing)}"] if nothing else [])])
+    return "\n".join([*lines, *([f"nothing is said of {one_line('; '.join(nothing))}"] if nothing else [])])
 
 
 def presence_tables(comparison: Comparison, presence: Mapping[str, Mapping[str, HeldOutPresence]]) -> list[Table]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib.resources import files
@@ -15,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import nnunet_nacl
+from nnunet_nacl.errors import printable
 from nnunet_nacl.show.style import STRUCTURE_COLORS
 
 _TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
@@ -33,15 +33,9 @@ def _environment() -> Environment:
     )
 
 
-# Marks, embeddings, overrides and isolates of Unicode's bidirectional algorithm, and halves of surrogate pairs.
-_NOT_PRINTABLE = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
 def _printable(value: Any) -> Any:
     """Text without what would turn the text around it the other way, or cannot be written: shown as its escape."""
-    if type(value) is not str:
-        return value
-    return _NOT_PRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", value)
+    return printable(value) if type(value) is str else value
 
 
 def render(name: str, **values: Any) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nnunet_nacl.files import to_csv_text
+from nnunet_nacl.json_files import one_line
 
 _LONG = 30  # rows that fit a page together with a caption of some lines
 _TEXT_WIDTH = 345  # points, of LaTeX's article
@@ -120,13 +121,14 @@ def number(value: float, decimals: int = 3, sign: str = "") -> str:
 
 
 def aligned(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,), indent: str = "  ") -> list[str]:
-    """Lines for a terminal, the columns flush right but for some.
+    """Lines for a terminal, the columns flush right but for some; a name with line breaks stays in its cell.
 
     Args:
         rows: The header first.
         left: Columns that are flush left.
         indent: Before each line.
     """
+    rows = [list(map(one_line, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows)]
     return [
         (

@@ -76,6 +76,13 @@ def test_numbers_that_numpy_would_not_write_are_refused_and_no_memory_is_read(tm
         assert line.startswith(f"{name}: refused, {tmp_path / 'files' / name}.pth: cannot be read as a checkpoint")
 
 
+@pytest.mark.parametrize("mmap", [False, True])
+def test_the_form_of_older_versions_of_pytorch_is_read(tmp_path, mmap):
+    torch.save(CONTENT, tmp_path / "legacy.pth", _use_new_zipfile_serialization=False)
+    found = read_checkpoint(tmp_path / "legacy.pth", mmap=mmap)
+    assert torch.equal(found["network_weights"]["layer.weight"], CONTENT["network_weights"]["layer.weight"])
+
+
 def test_what_could_run_code_is_refused_unless_it_is_trusted(tmp_path):
     path, made = tmp_path / "checkpoint.pth", tmp_path / "made"
     write_checkpoint(CONTENT | {"extra": Harmful(made)}, path)
@@ -97,6 +104,14 @@ def test_what_is_no_checkpoint_is_named(tmp_path, content):
         read_checkpoint(tmp_path / "checkpoint.pth")
     with pytest.raises(UserError, match="no such checkpoint"):
         read_checkpoint(tmp_path / "none.pth")
+    with pytest.raises(UserError, match=f"{tmp_path}: Is a directory; correct the path."):
+        read_checkpoint(tmp_path)
+
+
+def test_an_empty_checkpoint_is_called_so(tmp_path):
+    (tmp_path / "checkpoint.pth").touch()
+    with pytest.raises(UserError, match=r"checkpoint.pth: cannot be read as a checkpoint \(it is empty"):
+        read_checkpoint(tmp_path / "checkpoint.pth", mmap=True)
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):

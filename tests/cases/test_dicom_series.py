@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from nnunet_nacl.cases.dicom_series import (  # noqa: E402
 )
 from nnunet_nacl.errors import UserError  # noqa: E402
 from tests.cases.dicom_files import ORIGIN_MM, SHAPE, SPACING_MM, oblique, scan, write_series  # noqa: E402
+from tests.processes import run_warm  # noqa: E402
 
 
 def only(folder):
@@ -36,6 +38,11 @@ def test_slices_are_in_the_order_of_their_places_whatever_the_files_are_called(t
     ((name, files),) = found.items()
     assert not problems and files == tuple(paths) and files != tuple(sorted(paths))
     assert name.startswith("3_Head_thin_soft_") and "Doe" not in name and "patient" not in name
+
+
+def test_a_pipe_among_the_files_is_passed_over_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "IM0001")
+    assert run_warm(is_dicom, tmp_path / "IM0001", folder=tmp_path, timeout_s=60).returncode == 0
 
 
 @pytest.mark.parametrize("orientation", ["LPS", "RAS", "SAR"])

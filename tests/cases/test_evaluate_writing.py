@@ -28,7 +28,7 @@ _NOBODY = 65534
 
 @pytest.fixture
 def read_only(monkeypatch):
-    """Function that takes the right to write into folders, also from root; and the model that it is used on."""
+    """Function that takes the right to write into folders, or other rights, also from root; and its model."""
     root = Path(tempfile.mkdtemp())
     root.chmod(0o755)  # pytest's own folders are closed to other users
     model = make_model(root / "nnunet", cases=2, folds=2)
@@ -36,9 +36,9 @@ def read_only(monkeypatch):
         monkeypatch.setenv(name, value)
     assert evaluate("-f", 0, "-o", root / "warm.json") == 0  # imports what an evaluation imports
 
-    def take(*folders: Path) -> None:
+    def take(*folders: Path, mode: int = 0o555) -> None:
         for folder in folders:
-            folder.chmod(0o555)
+            folder.chmod(mode)
         if os.geteuid() == 0:  # modes do not hold root back
             os.seteuid(_NOBODY)
             if not libraries_are_readable():  # nnU-Net looks through its own folders for classes
@@ -79,6 +79,23 @@ def test_a_read_only_model_is_named_before_the_work(read_only, measured, capsys)
     assert evaluate() == 2
     [line] = capsys.readouterr().err.splitlines()
     assert f"{model.folder}:" in line and "-o" in line and not measured
+
+
+@pytest.mark.parametrize("which", ["results", "model", "fold"])
+def test_a_folder_that_cannot_be_read_is_named_and_not_taken_for_an_empty_one(read_only, measured, capsys, which):
+    model, take = read_only
+    fold = model.folder / "fold_0"
+    place = {"results": model.folder.parent.parent, "model": model.folder, "fold": fold}[which]
+    try:
+        take(place, mode=0)
+        assert evaluate() == 2
+    finally:
+        if os.getuid() == 0:
+            os.seteuid(0)
+        place.chmod(0o755)
+    [line] = capsys.readouterr().err.splitlines()
+    assert f"error: {place}" in line and line.endswith(": Permission denied; change its permissions, or give another.")
+    assert not measured
 
 
 def test_results_of_a_read_only_model_can_lie_elsewhere(read_only, measured, tmp_path, monkeypatch, capsys):

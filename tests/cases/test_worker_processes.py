@@ -153,6 +153,11 @@ def test_streams_can_be_left_and_their_workers_end() -> None:
     assert not is_alive(worker) and not active_children()
 
 
+def test_what_the_system_refuses_is_named_by_its_own_path(tmp_path) -> None:
+    problem = guarded(tmp_path / "case.npz", (tmp_path / "labels.nii").read_bytes)
+    assert problem == f"{tmp_path / 'labels.nii'}: No such file or directory; correct the path."
+
+
 def test_no_memory_for_a_case_whose_file_is_gone_is_a_problem_of_the_case(tmp_path) -> None:
     problem = guarded(tmp_path / "gone.npz", _no_memory)
     assert problem == f"{tmp_path / 'gone.npz'}: not enough memory; run with a smaller -np."

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import json
+import os
 import subprocess
 import sys
 from importlib import import_module
 from types import SimpleNamespace
 
 import pytest
+from tqdm import tqdm
 
 import nnunet_nacl
 from nnunet_nacl.cli import main as cli
 from nnunet_nacl.errors import UserError
+from tests.processes import run_warm
 
 
 def subcommand(run) -> SimpleNamespace:
-    return SimpleNamespace(HELP="does a thing", configure=lambda parser: parser.add_argument("-n"), run=run)
+    def configure(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("-n", nargs="+")
+        parser.add_argument("-k", default="")
+
+    return SimpleNamespace(HELP="does a thing", configure=configure, run=run)
 
 
 @pytest.fixture
@@ -62,18 +71,93 @@ def test_a_wrong_command_line_is_a_usage_error(argv: list[str], capsys: pytest.C
 
 
 def test_arguments_reach_the_subcommand_and_its_status_comes_back(only) -> None:
-    only(lambda args: int(args.n))
+    only(lambda args: int(args.n[0]))
     assert cli.main(["thing", "-n", "5"]) == 5
 
 
-@pytest.mark.parametrize("error", [UserError("use x instead of y"), FileNotFoundError(2, "No such file", "x")])
-def test_a_users_mistake_is_one_line(only, error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+LONG = "/scans/" + "x" * 5000
+
+
+@pytest.mark.parametrize(
+    "error, said",
+    [
+        (UserError("use x instead of y"), "use x instead of y"),
+        (PermissionError(errno.EACCES, "Permission denied", "/scans"), "/scans: Permission denied; change its permis"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "x\ny"), "x\\ny: No such file; correct the path."),
+        (
+            OSError(errno.ENAMETOOLONG, "File name too long", LONG),
+            f"{LONG[:150]}...{LONG[-148:]}: File name too ",
+        ),
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device; free some space."),
+        (OSError("a library's own"), "a library's own; check the path and the disk."),
+    ],
+)
+def test_a_users_mistake_is_one_line(only, error: Exception, said: str, capsys: pytest.CaptureFixture[str]) -> None:
     def fail(args: argparse.Namespace) -> int:
         raise error
 
     only(fail)
     assert cli.main(["thing"]) == 2
-    assert capsys.readouterr().err == f"nnunet_nacl thing: error: {error}\n"
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"nnunet_nacl thing: error: {said}") and len(line) < 500
+
+
+UNPRINTABLE = "\x1b[31m \r \x07 \x7f \x9b \u061c \u200b \u200f \u202e \u2066 \u2069 \u2028 \ud800"
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_what_would_steer_a_terminal_is_shown_and_not_obeyed(only, stream: str, capfd) -> None:
+    """Wherever a name comes from; line breaks and the progress bar's return are no part of a name."""
+
+    def run(args: argparse.Namespace) -> int:
+        print(f"liver {UNPRINTABLE}\n\tÄ 肝 😀", file=getattr(sys, stream))
+        with tqdm(total=2, desc="scans", file=getattr(sys, stream)) as bar:
+            bar.update(2)
+        return 0
+
+    only(run)
+    assert cli.main(["thing"]) == 0
+    text = getattr(capfd.readouterr(), stream[3:])
+    line, names, *bar = text.split("\n")
+    assert line == "liver " + UNPRINTABLE.encode("unicode_escape").decode() and names == "\tÄ 肝 😀"
+    assert bar[0].count("\r") >= 2 and bar[0].split("\r")[-1].startswith("scans: 100%")
+
+
+@pytest.mark.parametrize("argv", [["-n", ""], ["-n="], ["-n", "1", " "], ["-k", ""]])
+def test_an_empty_argument_is_none(only, argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """As of a variable of the shell that is not set: as a path it would be the folder that one is in."""
+    only(lambda args: 0)
+    assert cli.main(["thing", *argv]) == (0 if argv == ["-k", ""] else 2)
+    error = capsys.readouterr().err
+    assert error.count("\n") <= 1 and ("is empty; give a value" in error or argv == ["-k", ""])
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "predict -i scans -o out -m model -chk PIPE",
+        "review -i scans -o out -map PIPE",
+        "review -i scans -o out -decide dice -pp_pkl_file PIPE",
+        "calibrate -i scans -gt scans -djfile PIPE",
+        "import -i PIPE",
+        "campaign PIPE",
+    ],
+)
+def test_a_pipe_is_not_waited_for(tmp_path, monkeypatch, command: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
+    content = {"labels": {"background": 0, "liver": 1}, "file_ending": ".nii.gz", "channel_names": {"0": "CT"}}
+    for folder in (tmp_path / "scans", tmp_path / "model" / "fold_0"):
+        folder.mkdir(parents=True)
+        (folder / "case.npz").touch()
+    for folder in (tmp_path / "scans", tmp_path / "model"):
+        (folder / "dataset.json").write_text(json.dumps(content))
+        (folder / "plans.json").write_text(json.dumps({"dataset_name": "Dataset001_Liver"}))
+    for folder in (tmp_path, tmp_path / "model" / "fold_0"):
+        os.mkfifo(folder / "PIPE")
+    ended = run_warm(cli.main, command.split(), folder=tmp_path, timeout_s=60)
+    assert ended.returncode == 2, ended
+    assert "PIPE: " in ended.stderr and "a pipe or device, not a file" in ended.stderr
 
 
 def test_a_mistake_of_ours_keeps_its_traceback(only) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from pathlib import Path
+
 import pytest
 
 from nnunet_nacl.datasets.challenges import CHALLENGES
@@ -60,6 +64,19 @@ def test_a_patients_folder_without_any_case_is_named(tmp_path) -> None:
         path.unlink()
     with pytest.raises(UserError, match=r"case_00001: holds no case; KiTS 2019 has case_00000/imaging\.nii\.gz"):
         find("kits19", folder)
+
+
+def test_a_folder_that_cannot_be_read_is_no_folder_without_cases(tmp_path, monkeypatch) -> None:
+    folder, scandir = MINIATURES["acdc"](tmp_path), os.scandir
+
+    def refuse(path):
+        if Path(path).name == "patient002":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(UserError, match="patient002: Permission denied; change its permissions"):
+        find("acdc", folder)
 
 
 def test_files_may_be_uncompressed_and_folders_links(tmp_path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -50,6 +51,15 @@ def install(archive, to, model):
     """Where the model of an archive lies after it was installed."""
     assert install_model(archive, to) == [f"{model.dataset}/{model.folder.name}"]
     return to / model.dataset / model.folder.name
+
+
+def test_a_file_of_the_model_that_cannot_be_read_is_not_taken_for_the_zip(model, tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise PermissionError(errno.EACCES, "Permission denied", "fold_0/progress.png")
+
+    monkeypatch.setattr("nnunetv2.model_sharing.model_export.export_pretrained_model", fail)
+    message = "nnU-Net could not export the model: fold_0/progress.png: Permission denied; change its permissions"
+    refuse(export_model, message, model.folder, tmp_path / "model.zip")
 
 
 def test_a_model_goes_out_and_comes_in_as_it_was(model, tmp_path):

@@ -70,7 +70,8 @@ def test_images_are_predicted_by_all_folds_and_never_again(tmp_path, labels, pre
     printed = capsys.readouterr()
     place = model / "calibration_map_predictions"
     assert f"is taken for images: folds 0, 1 predict them into {place}" in printed.err
-    assert "bad: cannot be predicted" in printed.err and "single networks" not in printed.out
+    assert f"bad: {scans / 'bad_0000.nii.gz'}: cannot be read as an image" in printed.err
+    assert "single networks" not in printed.out
     found = segmentations(place)
     assert sorted(predicted) == sorted(found) == [f"scan_{i}" for i in range(6)]
     for case, segmentation in found.items():
@@ -113,6 +114,11 @@ def test_what_cannot_be_predicted_is_said_before_the_work(tmp_path, predicted, c
     model = make_model(tmp_path / "plain")
     assert calibrate(model, scans, truths) == 2
     assert "holds the label map (CASE.nii.gz) of none of the 2 images" in capsys.readouterr().err
+    (scans / "scan_1_0001.nii.gz").rename(scans / "scan_1.nii.gz")
+    assert calibrate(model, scans, truths) == 2
+    error = capsys.readouterr().err
+    assert "of none of the 1 images" in error and "\n  scan_1: " in error
+    (scans / "scan_1.nii.gz").rename(scans / "scan_1_0001.nii.gz")
     write_truths(tmp_path / "labels", {f"scan_{i}": np.zeros(SHAPE, np.uint8) for i in range(2)})
     assert calibrate(make_model(tmp_path / "cascade", cascade=True), scans, tmp_path / "labels") == 2
     error = capsys.readouterr().err
@@ -121,6 +127,24 @@ def test_what_cannot_be_predicted_is_said_before_the_work(tmp_path, predicted, c
     assert calibrate(model, scans, tmp_path / "labels") == 2
     assert "is calibrated already" in capsys.readouterr().err
     assert not predicted and not list(tmp_path.rglob("*_predictions"))
+
+
+@pytest.mark.parametrize("as_deployed", [None, False], ids=["no map", "map of the folds"])
+def test_what_is_wrong_with_each_case_is_said_where_too_few_are_left(tmp_path, capsys, as_deployed):
+    model, scans = make_model(tmp_path), make_scans(tmp_path / "scans", 5)
+    if as_deployed is not None:
+        give_map(model, as_deployed=as_deployed)
+    rng, spoilt = np.random.default_rng(0), scans / "scan_0_0001.nii.gz"
+    truths = write_truths(tmp_path / "truths", {f"scan_{i}": rng.integers(0, 3, SHAPE) for i in range(5)})
+    spoilt.write_bytes(b"")
+    (scans / "scan_1_0000.nii.gz").unlink()
+    write_scan(truths / "scan_2.nii.gz", np.full(SHAPE, 7, np.uint8))
+    assert calibrate(model, scans, truths) == 2
+    error = capsys.readouterr().err
+    assert "2 held-out cases are too few to calibrate, it takes 5" in error
+    assert f"\n  scan_0: {spoilt}: cannot be read as an image (it is empty)" in error
+    assert f"\n  scan_1: {scans / 'scan_1_0000.nii.gz'}: is missing" in error
+    assert f"\n  scan_2: {truths / 'scan_2.nii.gz'}: the ground truth holds the label 7" in error
 
 
 def baked(model: Path) -> None:

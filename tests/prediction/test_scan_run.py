@@ -356,6 +356,8 @@ def test_bad_scans_cost_only_themselves(tmp_path, model, scans, capsys) -> None:
         (scans / f".._{channel:04d}.nii.gz").write_bytes(whole)
         write_scan(scans / f"wide_{channel:04d}.nii.gz", good["nan"][:, :2], (1000.0, 1.0, 1.0))
         write_scan(scans / f"metres_{channel:04d}.nii.gz", good["nan"][:, :2], (0.002, 0.001, 0.0008))
+        write_scan(scans / f"thin_{channel:04d}.nii.gz", good["nan"][:, :2], (2.0, 1.0, 0.001))
+        write_scan(scans / f"loud_{channel:04d}.nii.gz", 1e33 * good["nan"][:2])
         write_scan(scans / f"flat_{channel:04d}.nii.gz", good["nan"][1], (1.0, 1.0))
         (scans / os.fsdecode(b"caf\xe9_000%d.nii.gz" % channel)).write_bytes(whole)
     assert predict(model, scans, tmp_path / "out", "-maps", "entropy") == 1
@@ -377,8 +379,10 @@ def test_bad_scans_cost_only_themselves(tmp_path, model, scans, capsys) -> None:
         "LOUD": "LOUD_0000.NII.GZ: nnU-Net takes *.nii.gz alone, spelled so; rename it",
         "foreign": "foreign_0000.mha: the model was trained on *.nii.gz; convert it",
         "..": ".._0000.nii.gz: a folder of the case's name cannot be made; rename it",
-        "metres": "its spacing of 0.002 x 0.001 x 0.0008 (z, y, x) makes",
+        "metres": "its spacing of 0.002 x 0.001 x 0.0008 (z, y, x) leaves",
         "wide": "its spacing of 1000 x 1 x 1 (z, y, x) makes",
+        "thin": "leaves 9 x 1.667 x 0.014 voxels at the network's spacing of 2 x 1.2 x 1, less than one along an axis",
+        "loud": "whose squares overflow when nnU-Net normalises them",
     }
     assert problems.keys() == said.keys() | {"scan_0", "scan_1"}
     for case, text in said.items():
@@ -386,8 +390,8 @@ def test_bad_scans_cost_only_themselves(tmp_path, model, scans, capsys) -> None:
     assert problems["scan_0"] == problems["scan_1"] == ""
     assert segmentations(tmp_path / "out").keys() == {"scan_0", "scan_1"}
     page = (tmp_path / "out" / "index.html").read_text()
-    assert "18 could not be predicted" in page and "all voxels have the value 7" in page
-    assert "18 could not be done" in capsys.readouterr().err
+    assert "20 could not be predicted" in page and "all voxels have the value 7" in page
+    assert "20 could not be done" in capsys.readouterr().err
 
 
 def test_a_scan_of_a_size_beyond_the_training_is_predicted_when_asked_for(tmp_path, model) -> None:
@@ -406,6 +410,56 @@ def test_a_scan_of_a_size_beyond_the_training_is_predicted_when_asked_for(tmp_pa
     finally:
         (model / "dataset_fingerprint.json").unlink()
     np.testing.assert_array_equal(answer.segmentation, segmentations(tmp_path / "out")["scan_0"])
+
+
+def test_a_part_without_scans_is_none_of_the_users_mistakes(tmp_path, model, scans, capsys) -> None:
+    """As nnUNetv2_predict: it simply ends. Whichever part ends last lists all."""
+    for path in scans.glob("scan_1_*"):
+        path.unlink()
+    for part, waiting in ((2, 1), (0, 0), (1, 0)):
+        assert predict(model, scans, tmp_path / "out", "-num_parts", 3, "-part_id", part) == 0
+        printed = capsys.readouterr()
+        assert (f"part {part} of 3 has none of the 1 scans" in printed.err) == (part > 0)
+        assert ("1 scans of other parts are not done" in printed.out) == waiting
+        assert [row["problem"] == "" for row in rows(tmp_path / "out")] == [not waiting]
+        document = json.loads((tmp_path / "out" / "prediction.json").read_text())
+        assert len(document["not_predicted_yet"]) == waiting and not document["problems"]
+
+
+def test_an_answer_that_is_no_number_is_said(tmp_path, model, scans, capsys) -> None:
+    import torch
+
+    folder = copy_model(model, tmp_path)
+    path = folder / "fold_1" / "checkpoint_final.pth"
+    content = torch.load(path, weights_only=False)
+    for bad in (float("nan"), 1e30):
+        for weights in content["network_weights"].values():
+            weights.fill_(bad)
+        torch.save(content, path)
+        assert predict(folder, scans, tmp_path / "out") == 2
+        assert capsys.readouterr().err.count("the network's answer is no number, or beyond half precision") == 2
+
+
+@pytest.mark.parametrize("name", ["..", "fold_0/checkpoint_final.pth", "*", "validation"])
+def test_a_checkpoint_is_named_by_its_file(tmp_path, model, scans, capsys, name) -> None:
+    assert predict(model, scans, tmp_path / "out", "-chk", name) == 2
+    error = capsys.readouterr().err
+    assert (f"-chk {name}: give the name of a file" if "." in name else f"has no fold with a {name}") in error
+
+
+def test_names_are_shown_and_not_obeyed(tmp_path, scans, capfd) -> None:
+    names = ("\x1b[2Jliver", "tu\u202emo\nur")
+    folder = make_model(tmp_path, labels={"background": 0} | {name: i for i, name in enumerate(names, 1)})
+    calibrate(folder)
+    for path in scans.glob("scan_1_*"):
+        path.rename(path.with_name(path.name.replace("scan_1", "\x07\u2066scan")))
+    assert predict(folder, scans, tmp_path / "out", "-threshold", 0.99, "-findings") == 0
+    printed = "".join(capfd.readouterr()).replace("\n", "")
+    assert printed.isprintable() and all(repr(name)[1:-1] in printed for name in (*names, "\x07\u2066scan"))
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert page.replace("\n", "").replace("\t", "").isprintable() and "\\x1b[2Jliver" in page
+    header = (tmp_path / "out" / "review.csv").read_text(encoding="utf-8-sig").partition("rank")[2]
+    assert all(name in header for name in names)  # files hold them as they are
 
 
 @pytest.mark.parametrize(

@@ -104,11 +104,11 @@ def test_text_from_the_data_stays_text(hostile, hostile_study):
 
 
 def test_no_name_turns_the_page_the_other_way(study):
-    study.data["trainers"][1]["label"] = "CE \u202eevil\u2066"
+    study.data["trainers"][1]["label"] = "CE \u202eevil\u2066 \x1b[1m\x9b\u200b"
     study.write(notes=["half a pair: \ud800"])
     assert make_page(study.data, study.out).problems == []
-    assert not re.search("[\u202a-\u202e\u2066-\u2069]", study.page)
-    assert "CE \\u202eevil\\u2066" in Page(study.page).text and "half a pair: \\ud800" in study.page
+    assert all(character.isprintable() or character in "\n\t" for character in study.page)
+    assert r"CE \u202eevil\u2066 \x1b[1m\x9b\u200b" in Page(study.page).text and "half a pair: \\ud800" in study.page
 
 
 def test_it_opens_with_the_difference_and_folds_what_explains_it(hostile, hostile_study):

@@ -1,0 +1,30 @@
+"""What the command line prints, fit for a terminal whatever it holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nnunet_nacl.errors import printable
+
+
+class PrintableStream:
+    """A text stream that shows what cannot be printed as its escape.
+
+    Names of files and structures, and the text of documents, may hold what moves the cursor, hides lines or turns text
+    around. Line breaks, tabs, and the return before a progress bar's line pass.
+
+    Args:
+        stream: Where the text goes; all but writing is asked of it.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write the text; its length."""
+        line = text.removeprefix("\r")
+        self._stream.write(text[: len(text) - len(line)] + printable(line))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
