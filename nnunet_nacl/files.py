@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import errno
-import io
 import json
 import math
 import os
+import re
 import secrets
 import shutil
 import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from numbers import Integral, Real
 from pathlib import Path
 from typing import IO, Any
 
@@ -189,22 +189,36 @@ def _format(value: Any, indent: str) -> str:
     return json.dumps(value)
 
 
+def is_file_name(name: str) -> bool:
+    """Whether a text can be the name of a file in a folder, so that joined to the folder it leads nowhere else."""
+    return name not in ("", ".", "..") and not set(name) & {"/", "\0", os.sep}
+
+
+def lies_inside(path: Path, folder: Path) -> bool:
+    """Whether a path, which a document may have named, is a file in a folder, wherever the links in its way lead."""
+    return os.path.isfile(path) and Path(os.path.realpath(path.parent)).is_relative_to(os.path.realpath(folder))
+
+
 def to_csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """CSV whose floating-point numbers are read back bit by bit; NaN and None are empty cells.
+    """CSV whose floating-point numbers are read back bit by bit; NaN and None are empty cells, all text is in quotes.
 
-    Text that a spreadsheet would run as a formula (``=``, ``+``, ``-`` or ``@`` first, as in a case's name) gets a
-    leading quote, with which spreadsheets show it as it is.
+    Text that a spreadsheet would run as a formula (``=``, ``+``, ``-``, ``@`` or a tab first, as in a case's name) gets
+    a leading apostrophe, with which spreadsheets show it as it is. So does such text inside a cell, behind what some
+    spreadsheets split lines at: these take only a quote that begins a cell of theirs for one.
     """
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([_csv_cell(cell) for cell in header])
-    writer.writerows([_csv_cell(cell) for cell in row] for row in rows)
-    return stream.getvalue()
+    return "".join(",".join(map(_csv_cell, row)) + "\n" for row in (header, *rows))
 
 
-def _csv_cell(value: Any) -> Any:
-    if isinstance(value, str) and value.lstrip("\t\r\n ").startswith(("=", "+", "-", "@")):
-        return f"'{value}"
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+# the fullwidth signs are formulas where Chinese or Japanese is written
+_FORMULA = re.compile('(?:^|(?<=[;|\t\r\n]))(?=[\\s"]*[=+\\-@\t\uff1d\uff0b\uff0d\uff20])')
+
+
+def _csv_cell(value: Any) -> str:
+    if isinstance(value, Integral):
+        return str(value)
+    if isinstance(value, Real):
+        return "" if math.isnan(value) else repr(float(value))
+    if value is None or value == "":
         return ""
-    return repr(float(value)) if isinstance(value, float) else value
+    text = _FORMULA.sub("'", str(value))
+    return '"' + text.replace('"', '""') + '"'

@@ -95,7 +95,7 @@ def check_csv(path: Path) -> None:
     check_writable(path)
     if path.exists():
         with open(path, encoding="utf-8", errors="replace") as file:
-            if file.readline(200).strip() != ",".join(_HEADER):
+            if file.readline(200).strip().replace('"', "") != ",".join(_HEADER):
                 raise UserError(
                     f"{path} was not written by `nnunet_nacl evaluate --csv` and would be lost; remove it or choose "
                     "another -o."

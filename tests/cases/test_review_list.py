@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from pathlib import Path
@@ -51,7 +52,7 @@ def test_empty_predictions_of_scans_without_anything_come_last():
     assert [r.case for r in in_order(reviews, predicted)] == ["missed", "seen", "healthy"]
     unknown = {case: PredictedCase(one, one, (math.nan,)) for case in predicted}
     assert [r.case for r in in_order(reviews, unknown)] == ["healthy", "missed", "seen"]
-    header, *rows = review_csv_texts(reviews, ["p"], predicted=predicted)[0].splitlines()
+    header, *rows = texts(reviews, ["p"], predicted=predicted)[0]
     column = header.split(",").index("s0 present_probability")
     assert [line.split(",")[column] for line in rows] == ["0.9", "0.6", "0.1"]
     assert "present_probability" not in "".join(review_csv_texts(reviews, ["p"], predicted=unknown))
@@ -71,21 +72,21 @@ def test_the_spread_is_the_sample_standard_deviation():
 
 
 def texts(*args, **options) -> tuple[list[str], list[str]]:
-    """Lines of review.csv and of review_details.csv."""
-    review, details = review_csv_texts(*args, **options)
-    return review.splitlines(), details.splitlines()
+    """Lines of review.csv and of review_details.csv, their cells as they are read."""
+    review, details = (csv.reader(text.splitlines()) for text in review_csv_texts(*args, **options))
+    return [",".join(row) for row in review], [",".join(row) for row in details]
 
 
 def test_csv():
     lines, details = texts([review('a "b", c')], ["p"], {"d": "d.npz is missing"})
-    assert lines == ["rank,case,problem,s0 volume_ml", '1,"a ""b"", c",,2.0', ",d,d.npz is missing,"]
+    assert lines == ["rank,case,problem,s0 volume_ml", '1,a "b", c,,2.0', ",d,d.npz is missing,"]
     assert details[0] == (
         "rank,case,empty,empty_structures,lowest_expected_dice,mean_foreground_entropy,"
         "mean_foreground_confidence,mean_foreground_mutual_information,n_members,s0 expected_dice,s0 members_dice,"
         "s0 expected_volume_ml,s0 volume_sd_ml,s0 volume_min_ml,s0 volume_max_ml,s0 pieces,"
         "s0 largest_piece,s0 max_probability"
     )
-    assert details[1] == '1,"a ""b"", c",no,,0.5,0.7,0.8,,1,0.5,,2.5,,,,1,1.0,0.9'
+    assert details[1] == '1,a "b", c,no,,0.5,0.7,0.8,,1,0.5,,2.5,,,,1,1.0,0.9'
     assert details[2] == ",d" + 16 * ","
     _, (header, row) = texts([review(members=(1.0, 3.0))], ["p", "q"])
     assert header.endswith("s0 pieces,s0 largest_piece,s0 max_probability,s0 volume_ml p,s0 volume_ml q")

@@ -127,7 +127,7 @@ def test_csv_holds_full_precision(tables):
     assert len(full) == 50 and float(full[0]["low"]) <= float(full[0]["difference"]) <= float(full[0]["high"])
     assert csv_text(tables["ranks"]).splitlines()[1].split(",")[1].isdigit()
     undefined = Table("t", "t", "", ["method", "x"], [["a", Cell("-", math.nan)], ["b", Cell("0.1", 0.1)]])
-    assert csv_text(undefined) == "method,x\na,\nb,0.1\n"
+    assert csv_text(undefined) == '"method","x"\n"a",\n"b",0.1\n'
 
 
 HARD = Table(
@@ -176,4 +176,4 @@ def test_terminal_text_is_aligned_and_grouped(tables):
 
 def test_a_name_does_not_become_a_formula():
     table = Table("t", "t", "", ["method", "x"], [["=cmd|' /C calc'!A0", Cell("-0.1", -0.1)]])
-    assert csv_text(table, ["+1"]).splitlines() == ["method,x,note", "'=cmd|' /C calc'!A0,-0.1,'+1"]
+    assert csv_text(table, ["+1"]).splitlines() == ['"method","x","note"', "\"'=cmd|' /C calc'!A0\",-0.1,\"'+1\""]

@@ -1,0 +1,59 @@
+"""CSV files: what is written is read back, and no spreadsheet runs what a name says."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nnunet_nacl.files import to_csv_text
+
+
+def split(text: str, separator: str = ",") -> list[list[str]]:
+    return list(csv.reader(io.StringIO(text, newline=""), delimiter=separator))
+
+
+@pytest.mark.parametrize(
+    ("value", "cell"),
+    [
+        *((name, f'"{name}"') for name in ("post-op", "A - B", "GM+WM", "a@b", "x; y", "3d_fullres", "a = b", "it's")),
+        ('a "b", c', '"a ""b"", c"'),
+        ("=1+1", '"\'=1+1"'),
+        ("-1", '"\'-1"'),
+        ("\tx", '"\'\tx"'),
+        ("\t=x", "\"'\t'=x\""),
+        (" @x", '"\' @x"'),
+        ("\uff1d1", '"\'\uff1d1"'),
+        ("a;=cmd|'/C calc'!A0;b", "\"a;'=cmd|'/C calc'!A0;b\""),
+        ("a\n+1|-2", "\"a\n'+1|'-2\""),
+        ('a;"=1', '"a;\'""=1"'),
+        ("", ""),
+        (None, ""),
+        (math.nan, ""),
+        (np.float32("nan"), ""),
+        (3, "3"),
+        (np.int64(-3), "-3"),
+        (True, "True"),
+        (-0.0, "-0.0"),
+        (0.1 + 0.2, "0.30000000000000004"),
+        (np.float64(1e-300), "1e-300"),
+    ],
+)
+def test_text_is_in_quotes_and_what_could_run_has_an_apostrophe(value, cell):
+    assert to_csv_text(["x"], [[value, 1]]) == f'"x"\n{cell},1\n'
+
+
+@given(st.lists(st.text("a \"'=+-@\t\r\n;|,", max_size=8), min_size=1, max_size=4))
+def test_no_cell_is_a_formula_whatever_a_spreadsheet_splits_lines_at(texts):
+    texts = [*texts, "last"]
+    written = to_csv_text(texts, [texts])
+    for separator in ",;\t|":
+        for row in split(written, separator):
+            assert not any(cell.lstrip().startswith(("=", "+", "-", "@")) for cell in row), (separator, row)
+    for row in split(written):
+        assert [cell.replace("'", "") for cell in row] == [text.replace("'", "") for text in texts]
