@@ -6,8 +6,10 @@ Types describe what a document looks like: a dataclass, a TypedDict, or lists an
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -18,6 +20,7 @@ from nnunet_nacl.files import regular_only
 
 _T = TypeVar("_T")
 _FIX = "give nnU-Net's own file"
+_DEEPEST = 100
 _NOT_SCHEMA = ("cls", "default", "metadata", "serialization", "strict")
 _WORDS = {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false", "list": "a list"}
 _WORDS |= dict.fromkeys(("dict", "dataclass"), "an object")
@@ -85,15 +88,35 @@ def read_json(path: Path, *, fix: str = "restore it") -> Any:
     """
     try:
         with open(path, encoding="utf-8", opener=regular_only) as file:
-            return json.load(file)
+            return parse_json(file.read())
     except FileNotFoundError:
         raise UserError(f"{path}: no such file.") from None
     except OSError as error:
         raise UserError(describe(error, path)) from None
     except ValueError as error:  # covers bad JSON and bad UTF-8
         raise UserError(f"{path}: not a JSON file ({first_line(error)}); {fix}.") from None
+
+
+def parse_json(text: str) -> Any:
+    """The value that a JSON text stands for.
+
+    Raises:
+        ValueError: It is not JSON, is nested too deeply for whoever writes it again, or holds text that no file and no
+            terminal takes.
+    """
+    try:
+        value = json.loads(text)
     except RecursionError:
-        raise UserError(f"{path}: not a JSON file of nnU-Net or this package (nested too deeply); {fix}.") from None
+        raise ValueError("nested too deeply") from None
+    level = [value]
+    for _ in range(_DEEPEST):
+        outer = (item.values() if isinstance(item, dict) else item for item in level if isinstance(item, (dict, list)))
+        level = list(chain.from_iterable(outer))
+    if level:
+        raise ValueError("nested too deeply")
+    if re.search(r"\\u[dD][89a-fA-F]", text):  # half of a pair of characters; names that are not UTF-8 have such, too
+        json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogateescape")
+    return value
 
 
 def read_dict(path: Path) -> dict[str, Any]:
@@ -126,7 +149,7 @@ def decode(kind: type[_T], value: Any, source: str | Path, *, fix: str = _FIX) -
         return _validator(cast(Any, kind)).validate_python(value)
     except ValidationError as error:
         problem = _described(error.errors(include_url=False)[0], value)
-    except (OverflowError, RecursionError) as error:  # numbers beyond any float, nested beyond any use
+    except OverflowError as error:  # numbers beyond any float
         problem = first_line(error)
     raise UserError(one_line(f"{source}: {problem}; {fix}."))
 

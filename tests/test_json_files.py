@@ -13,7 +13,7 @@ from typing_extensions import NotRequired, TypedDict
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text
-from nnunet_nacl.json_files import Array, decode, encode
+from nnunet_nacl.json_files import Array, decode, encode, parse_json, read_json
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,28 @@ def test_what_does_not_fit_is_named(change, words):
 def test_another_kind_of_value_altogether(value):
     with pytest.raises(UserError, match="the whole is"):
         decode(Outer, value, "file")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "not a JSON file"),
+        ("[" * 500 + "]" * 500, "nested too deeply"),
+        ('{"a": [' + "[" * 100_000, "nested too deeply"),
+        ('{"a": "\\ud800"}', "surrogates not allowed"),
+    ],
+)
+def test_text_that_nobody_could_write_again_is_not_read(tmp_path, text, words):
+    (tmp_path / "file.json").write_text(text)
+    with pytest.raises(UserError, match=words) as caught:
+        read_json(tmp_path / "file.json", fix="mend it")
+    message = str(caught.value)
+    assert message.startswith(f"{tmp_path / 'file.json'}: ") and message.endswith("; mend it.") and "\n" not in message
+
+
+def test_names_that_are_not_utf8_and_characters_beyond_16_bits_are_read():
+    assert parse_json('["\\udcff", "\\ud83d\\ude00", "\\\\ud800"]') == ["\udcff", "\U0001f600", "\\ud800"]
+    assert parse_json("[" * 100 + "]" * 100)
 
 
 def test_objects_with_named_keys():

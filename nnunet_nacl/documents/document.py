@@ -20,7 +20,7 @@ from nnunet_nacl.documents.results import (
     Structure,
 )
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.files import check_writable, to_json_text
+from nnunet_nacl.files import check_writable
 from nnunet_nacl.json_files import decode, encode, fits, read_json
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.calibration_error import (
@@ -154,12 +154,11 @@ def case_from_json(
     blocks = {key: data[key] for key in data if key not in (*row, "calibration")}
     try:
         stats = {mask: nothing + row["bins"][mask] for mask in MASKS}  # fails for other shapes
-        to_json_text(blocks)
         if row["metrics"].keys() != channels.keys():
             raise ValueError(f"it has the structures {', '.join(row['metrics'])}, not {', '.join(channels)}")
         if not (0 <= row["largest_label"] and (regions or row["largest_label"] < num_classes)):
             raise ValueError(f"it has the largest_label {row['largest_label']}, of {num_classes} classes")
-    except (ValueError, RecursionError) as error:  # blocks nested beyond any use
+    except ValueError as error:
         raise UserError(f"{source}: {_NONE}: {row['case']}: {str(error).rstrip('.')}; {_AGAIN}.") from None
     structures = {
         key: Structure.under(settings, Overlap(*(one[name] for name in _COUNTS)), one["ASSD_mm"], one["distances"])
