@@ -17,7 +17,7 @@ from typing import Any
 from nnunet_nacl.cases.image_files import spacing_file
 from nnunet_nacl.cases.npz import array_checksum
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.files import checksum, remove_leftovers, to_json_text, write_atomically
+from nnunet_nacl.files import checksum, is_file_name, lies_inside, remove_leftovers, to_json_text, write_atomically
 from nnunet_nacl.json_files import one_line, read_dict
 
 PROBLEM = ".problem"
@@ -81,21 +81,43 @@ def _contents(signature: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _is_entry(entry: Any) -> bool:
+    """Whether this is an entry, and its paths are relative and lead down; a case whose entry is damaged is done again.
+
+    By hand, since the package that decodes other documents takes as long to load as a small folder to review.
+    """
+    if not isinstance(entry, dict) or not isinstance(entry.get("case"), str) or not is_file_name(entry["case"]):
+        return False
+    signature, written = entry.get(SIGNATURE, {}), entry.get(WRITTEN, {})
+    if not isinstance(signature, dict) or not isinstance(written, dict):
+        return False
+    return not any(os.path.isabs(name) or ".." in Path(name).parts for name in written)
+
+
 class Ledger:
     """The entries of a run's cases, one file a case in a folder of its own.
+
+    Whoever made the folder may have put anything into the entries: nothing outside it, or outside the folder of what
+    was written, is read or removed because an entry names it.
 
     Args:
         folder: Of the entries, made when the first is written; None keeps nothing.
         entries: Entries that stand elsewhere, as in an earlier run's document; a file of the same case comes first.
+
+    Raises:
+        UserError: The folder is a link: what lies there is no run's.
     """
 
     def __init__(self, folder: Path | None, entries: Iterable[Any] = ()) -> None:
+        if folder is not None and folder.is_symlink():
+            raise UserError(f"{folder} is a link, and files are removed in it; remove the link.")
         self.folder = folder
-        found = [entry for entry in entries if isinstance(entry, dict)]
+        self._entries = {entry["case"]: entry for entry in entries if _is_entry(entry)}
         for path in filter(Path.is_file, self._files(".json")):
-            with contextlib.suppress(UserError):  # damaged: the case is done again
-                found.append(read_dict(path))
-        self._entries = {entry["case"]: entry for entry in found if isinstance(entry.get("case"), str)}
+            with contextlib.suppress(UserError):  # damaged
+                entry = read_dict(path)
+                if _is_entry(entry) and entry["case"] == path.stem:
+                    self._entries[path.stem] = entry
 
     @property
     def cases(self) -> Set[str]:
@@ -121,11 +143,18 @@ class Ledger:
         if output is None:
             return entry
         try:
-            written = entry[WRITTEN]
-            same = same_contents({name: identify(output / name, value) for name, value in written.items()}, written)
-        except (KeyError, AttributeError, TypeError, OSError):
-            return None  # never finished, edited, or gone
-        return entry if same else None
+            now = {name: identify(path, entry[WRITTEN][name]) for name, path in self.written(case, output).items()}
+            return entry if same_contents(now, entry[WRITTEN]) else None
+        except (KeyError, OSError):
+            return None  # never finished, or gone
+
+    def written(self, case: str, output: Path) -> dict[str, Path]:
+        """The files that the entry of a case says were written, by their name in it; of these what lies in ``output``.
+
+        A path that a link leads out of ``output`` does not.
+        """
+        paths = {name: output / name for name in self.entry(case).get(WRITTEN, {})}
+        return {name: path for name, path in paths.items() if lies_inside(path, output)}
 
     def remember(
         self, case: str, entry: Mapping[str, Any], written: Iterable[Path] = (), output: Path | None = None

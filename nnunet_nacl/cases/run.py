@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nnunet_nacl.cases.ledger import SIGNATURE, WRITTEN, Ledger
+from nnunet_nacl.cases.ledger import SIGNATURE, Ledger
 from nnunet_nacl.cases.worker_processes import Task
 from nnunet_nacl.errors import UserError, describe
 from nnunet_nacl.json_files import one_line
@@ -82,7 +82,8 @@ def run(
             continue
         results[item.case] = result = signed(outcome, signatures[item.case])
         entry = {**entry_of(result), SIGNATURE: signatures[item.case]}
-        before, made = ledger.entry(item.case).get(WRITTEN, {}), list(written(item, result))
+        before = {} if output is None else ledger.written(item.case, output)
+        made = list(written(item, result))
         try:
             ledger.remember(item.case, entry, made, output)
         except UserError as error:
@@ -92,6 +93,6 @@ def run(
             problems[item.case] = str(error)
             del results[item.case]
             continue
-        for path in {output / name for name in before}.difference(made) if output is not None else ():
+        for path in set(before.values()).difference(made):
             path.unlink(missing_ok=True)  # of an earlier run with other settings
     return dict(sorted(results.items())), dict(sorted(problems.items()))

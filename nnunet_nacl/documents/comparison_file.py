@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.files import remove_leftovers, to_json_text, write_atomically
+from nnunet_nacl.files import lies_inside, remove_leftovers, to_json_text, write_atomically
 from nnunet_nacl.json_files import read_json
 
 COMPARISON_FILE = "comparison.json"
@@ -52,10 +52,10 @@ def write_comparison(document: dict[str, Any], folder: Path) -> Path:
     before = _listed(_earlier(path))
     write_atomically(path, to_json_text(document))
     for name in before - _listed(document):
-        place = (folder / name).resolve()
+        place = folder / name
         # only what lies where this package puts it: the old file may have been edited by hand
-        if place.parent in ((folder / TABLES).resolve(), (folder / FIGURES).resolve()):
-            place.unlink(missing_ok=True)
+        if place.parent in (folder / TABLES, folder / FIGURES) and lies_inside(place, folder):
+            place.unlink()
     return path
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.dice_thresholds import Given
 from nnunet_nacl.cases.ensemble_members import MemberCase, find_cases, member_names, read_ensemble
-from nnunet_nacl.cases.ledger import WRITTEN, Ledger
+from nnunet_nacl.cases.ledger import Ledger
 from nnunet_nacl.cases.ledger import sign as sign_files
 from nnunet_nacl.cases.predicted_quality import QualityOfMap
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
@@ -187,10 +187,10 @@ def review_folder(
         ledger = Ledger(output / RECORDS)
         names = {member.case for member in found}
         for case in sorted(ledger.cases - names):  # of other predictions: nothing of them may lie beside the new ones
-            for name in ledger.entry(case).get(WRITTEN, {}):
-                (output / name).unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # the user's own files may be there
-                (output / MAPS / case).rmdir()
+            for path in ledger.written(case, output).values():
+                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # other files are there
+                    path.parent.rmdir()
             ledger.forget(case)
         results, wrong = run(
             found,
@@ -286,7 +286,7 @@ def _sign(asked: FolderReview, member: MemberCase, earlier: Any = None) -> dict[
     read = {"reference": asked.reference(member.case)}
     for i, files in enumerate(member.files):
         read |= {f"probabilities_{i}": files.probabilities, f"segmentation_{i}": files.segmentation}
-    return sign_files(read, settings, earlier if isinstance(earlier, dict) else None)
+    return sign_files(read, settings, earlier)
 
 
 def _restore(member: MemberCase, entry: dict[str, Any]) -> _Done | None:

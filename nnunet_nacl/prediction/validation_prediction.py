@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,8 @@ from nnunet_nacl.cases.worker_processes import stream_through_workers
 from nnunet_nacl.documents.document import FILE_NAME
 from nnunet_nacl.documents.results import EvaluationSettings
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.files import remove_leftovers, temporary_folder, to_json_text, write_atomically
-from nnunet_nacl.json_files import first_line, read_dict
+from nnunet_nacl.files import lies_inside, remove_leftovers, temporary_folder, to_json_text, write_atomically
+from nnunet_nacl.json_files import decode, first_line, read_dict
 from nnunet_nacl.prediction.network import build_predictor, check_step_size
 
 INFERENCE = ("step_size", "mirroring")
@@ -140,17 +140,32 @@ def predict_lost(
                     os.replace(made, place / made.name)
 
 
+@dataclass(frozen=True)
+class _MadeBy:
+    checkpoint: str = ""
+    checksum: str = ""
+    path: str = ""
+    size: int = 0
+    mtime_ns: int = 0
+    step_size: float = 0.5
+    mirroring: bool = True
+
+
+def _read_made_by(folder: Path) -> _MadeBy:
+    return decode(_MadeBy, read_dict(folder / _MADE_BY), folder / _MADE_BY, fix="predict again")
+
+
 def inference_of(folder: Path) -> dict[str, Any]:
     """``INFERENCE`` of what :func:`predict_validation` left in a folder; else nnU-Net's own."""
-    made_by = read_dict(folder / _MADE_BY) if (folder / _MADE_BY).is_file() else {}
-    return {"step_size": made_by.get("step_size", 0.5), "mirroring": made_by.get("mirroring", True)}
+    made_by = _read_made_by(folder) if (folder / _MADE_BY).is_file() else _MadeBy()
+    return {name: getattr(made_by, name) for name in INFERENCE}
 
 
 def check_checkpoint(folder: Path) -> None:
     """UserError if what :func:`predict_validation` left in a folder was made by another checkpoint than it is now."""
-    made_by = read_dict(folder / _MADE_BY)
-    path = folder.parent / str(made_by.get("checkpoint"))
-    if not path.is_file() or identify(path, made_by)["checksum"] != made_by.get("checksum"):
+    made_by = _read_made_by(folder)
+    path = folder.parent / made_by.checkpoint
+    if not lies_inside(path, folder.parent) or identify(path, vars(made_by))["checksum"] != made_by.checksum:
         raise UserError(
             f"{folder} was predicted by another {path.name}; run `nnunet_nacl evaluate ... --predict -chk {path.name}` "
             "again."
@@ -167,10 +182,10 @@ def _prepare(output: Path, checkpoint: Path, ending: str, inference: dict[str, A
         raise UserError(f"{output} holds predictions of something else ({images[0].name}); move them away.")
     now = {"checkpoint": checkpoint.name, **identify(checkpoint, known), **inference}
     if known is not None and any(known.get(name) != now[name] for name in ("checksum", *inference)):
-        for path in [*images, output / FILE_NAME, *(output / SAMPLES_FOLDER).glob("*.sample")]:
+        samples = (path for path in (output / SAMPLES_FOLDER).glob("*.sample") if lies_inside(path, output))
+        for path in [*images, output / FILE_NAME, *samples]:
             path.unlink(missing_ok=True)
-        for path in ledger_folder(output / FILE_NAME).glob("*.*"):
-            path.unlink(missing_ok=True)
+        Ledger(ledger_folder(output / FILE_NAME)).clear()
     if known != now:
         write_atomically(marker, to_json_text(now))
 

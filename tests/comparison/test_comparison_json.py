@@ -81,7 +81,9 @@ def test_an_edited_file_removes_nothing_elsewhere(tmp_path):
     path = write(make_comparison(TRAINERS), folder)
     precious.write_text("")
     data = json.loads(path.read_text())
-    data["figures"] = [{"id": "x", "files": ["../precious.txt", str(precious), "comparison.json"]}]
+    (folder / "figures").symlink_to(tmp_path)
+    named = ["../precious.txt", str(precious), "comparison.json", "figures/precious.txt", "tables/\0"]
+    data["figures"] = [{"id": "x", "files": named}]
     path.write_text(json.dumps(data))
     write(make_comparison(TRAINERS), folder)
     assert precious.exists() and path.exists()

@@ -328,6 +328,20 @@ def test_nothing_of_other_predictions_stays(predict, tmp_path):
         np.testing.assert_array_equal(read(out / f"case_{i}.nii.gz"), read(other / f"case_{i}.nii.gz"))
 
 
+@pytest.mark.parametrize("case", ["gone", "case_0"], ids=["of other predictions", "done again"])
+@pytest.mark.parametrize("name", ["{out}/../victim", "../victim", "maps/victim", "{out}/dataset.json"])
+def test_an_edited_ledger_removes_nothing_that_was_not_written(predict, tmp_path, case, name):
+    out = tmp_path / "out"
+    folder = predict(cases=1)
+    reviewed([folder], out)
+    (tmp_path / "victim").write_text("mine")
+    (out / "maps").symlink_to(tmp_path)
+    entry = {"case": case, "written": {name.format(out=out): {}}}
+    (out / "review" / f"{case}.json").write_text(json.dumps(entry))
+    assert not reviewed([folder], out).problems
+    assert (tmp_path / "victim").read_text() == "mine" and (out / "dataset.json").is_file()
+
+
 def test_what_a_user_keeps_in_a_folder_is_never_replaced(predict, tmp_path):
     folder = predict()
     for name in ("index.html", "review.csv", "review_details.csv", "case_0.nii.gz", "dataset.json"):
