@@ -40,6 +40,9 @@ class Sample:
         regions: Whether the structures are regions.
         signature: Text that identifies the files it was drawn from.
         extra: Further arrays of the file, by name, which nothing here looks at.
+
+    Raises:
+        ValueError: The arrays do not belong together.
     """
 
     log_odds: np.ndarray
@@ -52,6 +55,22 @@ class Sample:
     regions: bool
     signature: str = ""
     extra: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        odds, of_voxels = self.log_odds, (self.target, self.label, self.masks, self.stratum)
+        tables, num = (self.drawn_of, self.outside), len(odds) if odds.ndim == 2 else 0
+        largest_code = (1 << num) - 1 if self.regions else num
+        if not (
+            odds.ndim == 2
+            and odds.dtype == np.float16
+            and np.isfinite(odds).all()
+            and all(one.shape == odds.shape[1:] for one in of_voxels)
+            and [one.shape[1:] for one in tables] == [(2,), (3,)]
+            and all(one.dtype.kind in "iu" and (one >= 0).all() for one in (*of_voxels, *tables))
+            and all((one <= largest_code).all() for one in (self.target, self.label, self.outside[:, 0]))
+            and (self.stratum < len(self.drawn_of)).all()
+        ):
+            raise ValueError("its arrays do not belong together")
 
     @property
     def weights(self) -> np.ndarray:

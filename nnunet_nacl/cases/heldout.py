@@ -98,16 +98,9 @@ class HeldOut:
             UserError: There are neither probabilities nor a sample of this ground truth.
         """
         files, folder = self.files[case], self.folders[self.fold[case]]
-        gone = not files.probabilities.is_file()
-        try:
-            found = find_sample(files, folder.labels, self.settings)
-        except UserError:
-            if gone:
-                raise
-            found = None
-        if found:
+        if found := find_sample(files, folder.labels, self.settings):
             return found
-        if gone:
+        if not files.probabilities.is_file():
             raise UserError(
                 f"{files.probabilities} is gone, and there is no sample of these files and settings in "
                 f"{sample_path(files).parent}; {RERUN}."

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from nnunet_nacl.cases.prediction_folder import CaseFiles, PredictionFolder
 from nnunet_nacl.documents.results import EvaluationSettings
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import regular_only, replacing
+from nnunet_nacl.json_files import first_line, parse_json
 
 SAMPLES_FOLDER = "calibration_samples"
 _KEYS = ("log_odds", "target", "label", "masks", "stratum", "drawn_of", "outside", "regions", "signature")
@@ -38,21 +38,19 @@ def find_sample(files: CaseFiles, labels: Labels, settings: EvaluationSettings) 
     """The sample that lies there, if it is of these contents of segmentation, ground truth and probabilities.
 
     Probabilities that are gone, or never were, are no reason to give it up: the segmentation and the truth tell.
+    One that is damaged is as none.
 
     Raises:
-        UserError: It is there but cannot be read.
         OSError: Another file cannot be read.
     """
-    path = sample_path(files)
-    if not path.is_file():
-        return None
-    found = read_sample(path)
     try:
-        known = json.loads(found.signature)
-    except ValueError:
+        found = read_sample(sample_path(files), labels)
+        known = parse_json(found.signature)
+    except ValueError:  # UserError too
         return None
-    wanted = _signature(files, labels, settings, known if isinstance(known, dict) else {})
-    return found if isinstance(known, dict) and same_contents(known, wanted) else None
+    if not isinstance(known, dict):
+        return None
+    return found if same_contents(known, _signature(files, labels, settings, known)) else None
 
 
 def make_sample(
@@ -94,8 +92,12 @@ def write_sample(sample: Sample, path: Path) -> None:
         np.savez_compressed(file, schema=_SCHEMA, **arrays)
 
 
-def read_sample(path: Path) -> Sample:
-    """Inverse of :func:`write_sample`; UserError if the file is missing, broken or of another version."""
+def read_sample(path: Path, labels: Labels) -> Sample:
+    """Inverse of :func:`write_sample`.
+
+    Raises:
+        UserError: The file is missing, broken, of another version, or of other structures than the labels have.
+    """
     try:
         with open(path, "rb", opener=regular_only) as file, np.load(file, allow_pickle=False) as data:
             if int(data["schema"]) != _SCHEMA:
@@ -103,9 +105,13 @@ def read_sample(path: Path) -> Sample:
             values = {name: data[name] for name in _KEYS}
             extra = {name: data[name] for name in data.files if name not in (*_KEYS, "schema")}
         plain = {"regions": bool(values["regions"]), "signature": str(values["signature"])}
-        return Sample(**values | plain, extra=extra)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: not a sample of this version of nnunet_nacl ({error}); calibrate again.") from None
+        found = Sample(**values | plain, extra=extra)
+        if (len(found.log_odds), found.regions) != (len(labels.foreground), labels.regions):
+            raise ValueError(f"of {len(found.log_odds)} structures")
+        return found
+    except Exception as error:  # zipfile, zlib and NumPy raise anything on broken bytes
+        problem = f"not a sample of this version of nnunet_nacl ({first_line(error)})"
+        raise UserError(f"{path}: {problem}; calibrate again.") from None
 
 
 def sample_too(folder: PredictionFolder, settings: EvaluationSettings, case: Case) -> dict[str, Any]:
@@ -130,9 +136,10 @@ def slices_in(sample: Sample) -> KeptSlices | None:
     """The slices in the file of a sample, if it has any."""
     extra = sample.extra
     try:
-        return KeptSlices(int(extra["slice_axis"]), extra["slice_index"], extra["slices"])
-    except KeyError:
+        axis, index, values = int(extra["slice_axis"]), extra["slice_index"], extra["slices"]
+    except (KeyError, TypeError, ValueError):
         return None
+    return KeptSlices(axis, index, values) if values.ndim == 3 and index.shape == values.shape[:1] else None
 
 
 def _signature(

@@ -109,7 +109,7 @@ def _lacking(folder: PredictionFolder) -> list[str]:
             try:
                 if files.segmentation is None:  # which a sample alone does not tell
                     raise UserError(f"{case}{folder.file_ending} is missing.")
-                read_sample(sample_path(files))
+                read_sample(sample_path(files), folder.labels)
             except UserError:
                 lacking.append(case)
     return lacking

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from nnunet_nacl.calibration.case_voxels import HeldOutCase, pack, unpack
 from nnunet_nacl.calibration.fitting import fit
 from nnunet_nacl.calibration.likelihood import Voxels, case_terms
 from nnunet_nacl.calibration.sampling import draw_sample, most_bytes
+from nnunet_nacl.cases.labels import Labels
 from nnunet_nacl.cases.sample_files import read_sample, write_sample
 from nnunet_nacl.errors import UserError
 from tests.calibration.problems import chosen, drawn_from
@@ -34,6 +37,10 @@ def of_classes(odds, target=None):
     odds = torch.from_numpy(np.asarray(odds, np.float32))
     label = chosen(odds, False)
     return Voxels(odds, label, torch.zeros_like(label) if target is None else torch.from_numpy(target))
+
+
+def labels_of(channels: int) -> Labels:
+    return Labels(tuple(map(str, range(channels))), tuple(range(channels)), False, None, tuple(range(channels)))
 
 
 @pytest.mark.parametrize("regions", [False, True])
@@ -104,7 +111,7 @@ def test_files_keep_to_their_size_and_their_name(tmp_path, channels):
     assert path.stat().st_size <= min(60_000 * channels, 800_000)
     assert most_bytes(channels) < min(60_000 * channels, 800_000)
     assert [p.name for p in path.parent.iterdir()] == ["case.sample"]
-    back = read_sample(path)
+    back = read_sample(path, labels_of(channels))
     for name in ("log_odds", "target", "label", "masks", "stratum", "drawn_of"):
         np.testing.assert_array_equal(getattr(back, name), getattr(sample, name))
 
@@ -145,10 +152,64 @@ def test_a_map_of_samples_is_that_of_probabilities_within_half_precision(regions
     np.testing.assert_allclose(calibration.to_probabilities(exported, label).numpy(), expected, atol=1e-4)
 
 
-def test_a_broken_sample_is_named(tmp_path):
-    (tmp_path / "case.sample").write_bytes(b"PK\x03\x04 broken")
-    with pytest.raises(UserError, match=r"case\.sample: not a sample"):
-        read_sample(tmp_path / "case.sample")
+def with_arrays(**changes):
+    """What replaces arrays of a sample's file; None removes one."""
+
+    def damage(path):
+        with np.load(path) as data:
+            arrays = {name: changes.get(name, data[name]) for name in data.files}
+        with open(path, "wb") as file:
+            np.savez_compressed(file, **{name: array for name, array in arrays.items() if array is not None})
+
+    return damage
+
+
+def huge_header(path):
+    header = b"{'descr': '<f2', 'fortran_order': False, 'shape': (2, 10000000000000), }"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("schema.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+
+
+def flipped(path):
+    content = bytearray(path.read_bytes())
+    content[200:300] = bytes(b ^ 255 for b in content[200:300])  # inside the deflated log-odds
+    path.write_bytes(content)
+
+
+N = np.zeros(50, np.uint8)
+DAMAGES = {
+    "no archive": lambda path: path.write_bytes(b"PK\x03\x04 broken"),
+    "cut off": lambda path: path.write_bytes(path.read_bytes()[:-100]),
+    "flipped bits": flipped,
+    "huge header": huge_header,
+    "another version": with_arrays(schema=1),
+    "an array is missing": with_arrays(masks=None),
+    "other structures": with_arrays(log_odds=np.zeros((1, 50), np.float16)),
+    "fewer voxels": with_arrays(target=N[:49]),
+    "a table of targets": with_arrays(target=np.zeros((50, 2), np.uint8)),
+    "log-odds are a number": with_arrays(log_odds=np.float16(1)),
+    "log-odds are words": with_arrays(log_odds=np.full((2, 50), "x")),
+    "log-odds are NaN": with_arrays(log_odds=np.full((2, 50), np.nan, np.float16)),
+    "labels are fractions": with_arrays(label=N + 0.5),
+    "a label that is none": with_arrays(label=N + 3),
+    "negative strata": with_arrays(stratum=N.astype(np.int64) - 1),
+    "a stratum that is none": with_arrays(stratum=N.astype(np.uint16) + 999),
+    "strata of one column": with_arrays(drawn_of=np.zeros((200, 1), np.int64)),
+    "outside is flat": with_arrays(outside=np.zeros(3, np.int64)),
+    "regions": with_arrays(regions=True),
+    "regions are many": with_arrays(regions=np.zeros(2, bool)),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_sample_is_named(tmp_path, damage):
+    path, rng = tmp_path / "case.sample", np.random.default_rng(0)
+    write_sample(draw(of_classes(rng.normal(size=(2, 50)), rng.integers(0, 3, 50))), path)
+    read_sample(path, labels_of(3))
+    damage(path)
+    with pytest.raises(UserError, match=r"case\.sample: not a sample") as caught:
+        read_sample(path, labels_of(3))
+    assert "\n" not in str(caught.value)
 
 
 def test_nothing_is_lost_where_everything_fits():

@@ -152,6 +152,26 @@ def test_without_probabilities_samples_stand_in(make, capsys):
         assert found == pytest.approx(expected, abs=5e-3)
 
 
+def test_a_damaged_sample_is_as_none(make, capsys):
+    model, form = make(), ("-form", "temperature")
+    assert calibrate(model, *form) == 0
+    maps = read_dict(model.folder / "calibration_map.json")["maps"]
+    path = model.validation(0) / "calibration_samples" / "case_00.sample"
+    whole = path.read_bytes()
+    inside = whole.index(b"log_odds.npy") + 40  # behind the header: no stream can begin so
+    damaged = whole[:inside] + b"\xff" * 100 + whole[inside + 100 :]
+    path.write_bytes(damaged)
+    assert calibrate(model, *form) == 0 and read_dict(model.folder / "calibration_map.json")["maps"] == maps
+    assert path.read_bytes() == whole
+    path.write_bytes(damaged)
+    (model.validation(0) / "case_00.npz").unlink()  # then it must be predicted again
+    capsys.readouterr()
+    assert calibrate(model, "-device", "cpu") == 2
+    said = capsys.readouterr().err
+    assert said.count("folds 0: not all validation cases have probabilities or samples of this version") == 1
+    assert "no preprocessed cases; run nnUNetv2_preprocess" in said
+
+
 def predictions(model, tmp_path, name="predictions"):
     """As nnUNetv2_predict writes them, of the cases of fold 0 and 1."""
     folder = tmp_path / name
