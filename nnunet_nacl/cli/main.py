@@ -19,6 +19,7 @@ from importlib import import_module
 
 import nnunet_nacl
 from nnunet_nacl.cli.brief_help import add_brief_help
+from nnunet_nacl.cli.options import check_environment
 from nnunet_nacl.cli.terminal import PrintableStream
 from nnunet_nacl.errors import UserError, describe
 
@@ -114,6 +115,7 @@ def _run(argv: Sequence[str]) -> int:
             from nnunet_nacl.cases.checkpoint_files import TRUSTED
 
             TRUSTED.set(True)
+        check_environment()
         status = args.run(args)
         sys.stdout.flush()
         return status

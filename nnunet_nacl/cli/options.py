@@ -147,15 +147,35 @@ def number_of_processes(given: int | None) -> int:
     Raises:
         UserError: The value is below 1.
     """
-    from nnunet_nacl.errors import UserError
-
-    if given is not None:
-        if given < 1:
-            raise UserError(f"-np must be at least 1, got {given}.")
-        return given
-    default = os.environ.get("nnUNet_def_n_proc", "")
-    if default.isdecimal() and int(default):  # isdigit() takes "²", which int() does not
-        return int(default)
+    number = whole_number(given, "-np", "nnUNet_def_n_proc", 1)
+    if number is not None:
+        return number
     from joblib import cpu_count  # which takes long to load
 
     return min(cpu_count(), 8)
+
+
+def whole_number(given: int | None, flag: str, variable: str, least: int) -> int | None:
+    """The value of a flag, else of one of nnU-Net's environment variables; None where there is neither.
+
+    Raises:
+        UserError: It is no whole number, or a smaller one than ``least``.
+    """
+    from nnunet_nacl.errors import UserError
+
+    source, text = (variable, os.environ.get(variable)) if given is None else (flag, str(given))
+    if text is None:
+        return None
+    try:
+        number = int(text)
+    except ValueError:  # as nnU-Net reads it
+        raise UserError(f"{source} must be a whole number of at least {least}, got {text!r}.") from None
+    if number < least:
+        raise UserError(f"{source} must be at least {least}, got {number}.")
+    return number
+
+
+def check_environment() -> None:
+    """UserError where nnU-Net could not be imported: it takes these variables for numbers."""
+    for variable, least in (("nnUNet_def_n_proc", 1), ("nnUNet_n_proc_DA", 0)):
+        whole_number(None, "", variable, least)

@@ -13,6 +13,7 @@ from nnunet_nacl.cli.options import (
     add_threshold,
     add_trust,
     threshold_of,
+    whole_number,
 )
 
 HELP = "predict scans and list those to look at first"
@@ -98,10 +99,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_inference(parser)
     add("--any_size", action="store_true", help="predict scans of a size far beyond the training's, too")
     add("--not_on_device", action="store_true", help="keep a scan's logits off the GPU, if its memory is too small")
-    for name, variable, what in (("-npp", "nnUNet_npp", "read"), ("-nps", "nnUNet_nps", "export")):
-        given = os.environ.get(variable, "")
-        default = int(given) if given.isdecimal() else 3
-        add(name, metavar="N", type=int, default=default, help=f"processes that {what} scans (default: %(default)s)")
+    for name, what in (("npp", "read"), ("nps", "export")):
+        add(f"-{name}", metavar="N", type=int, help=f"processes that {what} scans (default: nnUNet_{name}, or 3)")
     add("-num_parts", metavar="N", type=int, default=1, help="runs that share the scans (default: %(default)s)")
     add("-part_id", metavar="I", type=int, default=0, help="which of them this is, from 0 (default: %(default)s)")
     add_trust(parser)
@@ -130,12 +129,12 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.show.review_page import review_page
     from nnunet_nacl.show.thumbnail import draw_thumbnail
 
+    processes = {"preprocessing_processes": _processes(args, "npp"), "export_processes": _processes(args, "nps")}
     folder = _model_folder(args)
     given, beta = Path(args.map) if args.map else None, beta_of(args.decide, args.beta)
     model = TrainedModel.open(folder, folds=args.f, checkpoint=args.chk, calibration_map=given, beta=beta)
     postprocessing, source = _postprocessing(args.pp_pkl_file, model.treatment.beta is not None)
     predicts_dice = model.quality is not None and model.quality.predicts_dice
-    processes = {"preprocessing_processes": args.npp, "export_processes": args.nps}
     scans = ScanRun(
         Path(args.i),
         Path(args.o),
@@ -185,15 +184,17 @@ def run(args: argparse.Namespace) -> int:
     return 1 if problems else 0
 
 
+def _processes(args: argparse.Namespace, name: str) -> int:
+    number = whole_number(getattr(args, name), f"-{name}", f"nnUNet_{name}", 0)
+    return 3 if number is None else number
+
+
 def _model_folder(args: argparse.Namespace):
     from pathlib import Path
 
     from nnunet_nacl.cases.locate import model_folder
     from nnunet_nacl.errors import UserError
 
-    for name in ("npp", "nps"):
-        if getattr(args, name) < 0:
-            raise UserError(f"-{name} must be at least 0, got {getattr(args, name)}.")
     if args.m is not None:
         return Path(args.m)
     if args.c is None:
