@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import os
 import re
 import shlex
@@ -14,11 +13,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from nnunet_nacl.cases.locate import SPLITS, read_splits
+from nnunet_nacl.cases.prediction_folder import read_plans
 from nnunet_nacl.datasets.challenges import CHALLENGES
 from nnunet_nacl.datasets.decathlon_task import read_task
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import regular_only
-from nnunet_nacl.json_files import one_line, read_dict
+from nnunet_nacl.json_files import one_line
 from nnunet_nacl.methods import STOCK
 from nnunet_nacl.registration.grammar import PREFIX, format_name, parse
 from nnunet_nacl.registration.health import check_known, nearest_name
@@ -140,18 +141,14 @@ def _folder(text: str) -> Path:
 def _plan_problems(content: CampaignFile, dataset: dict[str, Any]) -> Iterable[str]:
     """Configurations that the plans lack and folds that the split lacks, where there are plans and a split already."""
     folder = Path(os.environ.get("nnUNet_preprocessed") or os.devnull) / dataset["name"]
-    plans, splits = folder / f"{content.plans}.json", folder / "splits_final.json"
+    plans, splits = folder / f"{content.plans}.json", folder / SPLITS
     if plans.is_file() and not content.after_planning:  # which may add configurations
-        planned = read_dict(plans).get("configurations", {})
+        planned = read_plans(plans).get("configurations", {})
         for name in content.configurations:
             if name not in planned:
                 yield f"configurations: {plans} has no {name}; {nearest(name, planned)}"
     if splits.is_file():
-        try:
-            count = len(json.loads(splits.read_text(encoding="utf-8")))
-        except ValueError:
-            yield f"{splits}: not JSON; remove it, and nnU-Net makes another"
-            return
+        count = len(read_splits(splits))
         for fold in dataset["folds"]:
             if fold >= count:
                 yield f"folds: {splits} has {count} folds, from 0 on; there is no {fold}"

@@ -11,9 +11,11 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import NotRequired, TypedDict
+
 from nnunet_nacl.errors import UserError, describe
 from nnunet_nacl.files import regular_only
-from nnunet_nacl.json_files import first_line
+from nnunet_nacl.json_files import decode, first_line
 
 TRUSTED: ContextVar[bool] = ContextVar("TRUSTED", default=False)
 """Whether checkpoints may hold and plans may name anything, as the user said with --trust_checkpoint."""
@@ -21,6 +23,17 @@ TRUSTED: ContextVar[bool] = ContextVar("TRUSTED", default=False)
 IF_TRUSTED = "If you know who made it, pass --trust_checkpoint; else do not use it."
 
 CAN_HOLD_CODE = "a model can hold code, which nnU-Net's own commands run: take models from people that you trust"
+
+
+class _InitArgs(TypedDict):
+    configuration: str
+
+
+class _Checkpoint(TypedDict):
+    network_weights: dict[str, Any]
+    trainer_name: str
+    init_args: _InitArgs
+    inference_allowed_mirroring_axes: NotRequired[tuple[int, ...] | None]
 
 
 def read_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
@@ -61,8 +74,7 @@ def read_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
                 f"{IF_TRUSTED}"
             ) from None
         raise UserError(f"{path}: cannot be read as a checkpoint ({first_line(error)}); restore it.") from None
-    if not isinstance(content, dict) or not {"network_weights", "trainer_name", "init_args"} <= content.keys():
-        raise UserError(f"{path}: not a checkpoint of nnU-Net; give one that nnUNetv2_train wrote.")
+    decode(_Checkpoint, content, f"{path}: not a checkpoint of nnU-Net", fix="give one that nnUNetv2_train wrote")
     return content
 
 

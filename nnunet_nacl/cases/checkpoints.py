@@ -199,7 +199,11 @@ def check_baked(
 def _logits(network: nn.Module, weights: dict[str, Tensor], patch: Tensor) -> Tensor:
     network.load_state_dict(weights)
     network.eval()
-    output = network.float()(patch)
+    try:
+        output = network.float()(patch)
+    except Exception as error:  # PyTorch raises several kinds where layers do not fit each other
+        problem = f"cannot predict a patch of {tuple(patch.shape[2:])} voxels ({first_line(error)})"
+        raise UserError(f"the network of these plans {problem}; restore plans.json.") from None
     return (output[0] if isinstance(output, (list, tuple)) else output)[0]
 
 

@@ -7,11 +7,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from typing_extensions import TypedDict
+
 from nnunet_nacl.cases.fold_names import fold_folders, folds_asked_for
 from nnunet_nacl.cases.prediction_folder import RERUN, PredictionFolder
 from nnunet_nacl.documents.document import FILE_NAME
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.json_files import first_line, read_json
+from nnunet_nacl.files import is_file_name
+from nnunet_nacl.json_files import decode, first_line, read_json
+
+SPLITS = "splits_final.json"
 
 
 def model_folder(dataset: str | int, trainer: str, plans: str, configuration: str) -> Path:
@@ -113,14 +118,29 @@ def find_fold_folders(model: Path, folds: Sequence[str | int] | None = None) -> 
 
 def cases_of_split(dataset_name: str | None, fold: str) -> tuple[str, ...] | None:
     """Validation cases of a fold by nnU-Net's splits_final.json; None where that does not say."""
-    root = os.environ.get("nnUNet_preprocessed")
-    if not (root and dataset_name) or fold == "all":
-        return None
-    path = Path(root) / dataset_name / "splits_final.json"
-    if not path.is_file():
-        return None
-    splits = read_json(path)
-    try:
-        return tuple(sorted(str(case) for case in splits[int(fold)]["val"]))
-    except (IndexError, KeyError, TypeError):
+    splits = splits_of(dataset_name)
+    if fold == "all" or int(fold) >= len(splits):
         return None  # nnU-Net makes a random split for folds beyond the file: nothing to compare with
+    return tuple(sorted(splits[int(fold)]["val"]))
+
+
+class Split(TypedDict):
+    """Of a fold, the cases to train on and those to validate on."""
+
+    train: list[str]
+    val: list[str]
+
+
+def splits_of(dataset_name: str | None) -> list[Split]:
+    """The splits of a preprocessed data set by fold; none where there is no file. UserError: see `read_splits`."""
+    path = Path(os.environ.get("nnUNet_preprocessed") or os.devnull) / (dataset_name or os.devnull) / SPLITS
+    return read_splits(path) if path.is_file() else []
+
+
+def read_splits(path: Path) -> list[Split]:
+    """The content of splits_final.json; UserError where it is damaged, or names a case that no file can be called."""
+    splits = decode(list[Split], read_json(path), path, fix="restore it")
+    for case in (case for split in splits for case in (*split["train"], *split["val"])):
+        if not is_file_name(case):
+            raise UserError(f"{path}: {case!r} cannot be the name of a case; restore it.")
+    return splits

@@ -21,10 +21,11 @@ from nnunet_nacl.cases.npz import RERUN, read_probabilities
 from nnunet_nacl.cases.probabilities import Probabilities, SavedProbabilities
 from nnunet_nacl.cases.treatment import Treatment
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import is_file_name
 from nnunet_nacl.json_files import read_dict
 
 _DATASET = {"labels": dict, "file_ending": str, "channel_names": dict, "modality": dict}
-_PLANS = {"dataset_name": str, "image_reader_writer": str}
+_PLANS = {"dataset_name": str, "image_reader_writer": str, "configurations": dict}
 """What is read of dataset.json and plans.json, and of what type it must be."""
 
 
@@ -110,9 +111,9 @@ class PredictionFolder:
             raise UserError(f"{folder}: no such folder; give the folder that holds the predictions.")
         check_name(folder)
         dataset = _read_with(_DATASET, find_above(folder, "dataset.json", dataset_json, "-djfile"))
-        plan = _read_with(_PLANS, find_above(folder, "plans.json", plans, "-pfile"))
+        plan = read_plans(find_above(folder, "plans.json", plans, "-pfile"))
         ending = dataset["file_ending"]
-        if len(ending) < 2 or not ending.startswith(".") or "/" in ending or ending == ".npz":
+        if not ending.startswith(".") or not is_file_name(ending) or ending == ".npz":
             raise UserError(f"dataset.json of {folder} has the file_ending {ending!r}; nnU-Net's is like '.nii.gz'.")
         if reference_folder is None and need_reference:
             reference_folder = find_references(plan.get("dataset_name"), folder)
@@ -308,6 +309,17 @@ class PredictionFolder:
     def reader_name(self) -> str:
         """Class of nnU-Net that reads the images."""
         return type(self.reader).__name__
+
+
+def read_plans(path: Path) -> dict[str, Any]:
+    """The content of plans.json; UserError where what this package reads of it has another type."""
+    plans = _read_with(_PLANS, path)
+    if not is_file_name(name := plans.get("dataset_name", "unnamed")):
+        raise UserError(f"{path}: dataset_name is {name!r}, which names no folder; give nnU-Net's own file.")
+    for name, value in plans.get("configurations", {}).items():
+        if not isinstance(value, dict):
+            raise UserError(f"{path}: the configuration {name!r} is {type(value).__name__}; give nnU-Net's own file.")
+    return plans
 
 
 def _read_with(kinds: Mapping[str, type], path: Path) -> dict[str, Any]:

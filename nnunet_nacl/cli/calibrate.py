@@ -155,7 +155,7 @@ def _with_last_slope(args: argparse.Namespace, base, found, output, held_out) ->
     print(words(found))
     print(f"written: {output}")
     if args.write_checkpoints:
-        _write_checkpoints(args, base.path.parent, output, list(base.content.get("folds", ())))
+        _write_checkpoints(args, base.path.parent, output, base.record.folds)
     report_problems("calibrate", held_out.problems, "cases could not be used")
     return 1 if held_out.problems else 0
 

@@ -12,22 +12,15 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Any
-
-from typing_extensions import TypedDict
 
 from nnunet_nacl.cases.companion_files import find_above
+from nnunet_nacl.cases.locate import splits_of
+from nnunet_nacl.cases.prediction_folder import read_plans
 from nnunet_nacl.documents.map_file import fitted_cases
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.json_files import fits, read_dict, read_json
 
 PREDICT_ARGUMENTS = "predict_from_raw_data_args.json"
 """What nnUNetv2_predict was asked to do, beside its predictions."""
-
-
-class _Split(TypedDict):
-    train: list[str]
-    val: list[str]
 
 
 def check_training_cases(
@@ -78,7 +71,7 @@ def _trained_on(folder: Path, fold: str, cases: set[str], plans: Path | None) ->
     if fold == "all":
         return True, "fold_all is trained on all cases, those of its validation included"
     dataset = _dataset_name(folder, plans)
-    splits = _splits(dataset)
+    splits = splits_of(dataset)
     if fold:
         seen = cases & set(splits[int(fold)]["train"]) if int(fold) < len(splits) else set()
         return bool(seen), f"{_some(seen)} in the training part of fold {fold}" if seen else ""
@@ -99,16 +92,6 @@ def _some(cases: set[str]) -> str:
 
 def _dataset_name(folder: Path, plans: Path | None) -> str:
     try:
-        name = read_dict(find_above(folder, "plans.json", plans, "-pfile")).get("dataset_name")
+        return read_plans(find_above(folder, "plans.json", plans, "-pfile")).get("dataset_name", "")
     except UserError:
         return ""
-    return name if isinstance(name, str) else ""
-
-
-def _splits(dataset: str) -> list[dict[str, Any]]:
-    root = os.environ.get("nnUNet_preprocessed")
-    path = Path(root or "") / dataset / "splits_final.json"
-    if not (root and dataset and path.is_file()):
-        return []
-    splits = read_json(path)
-    return splits if fits(list[_Split], splits) else []

@@ -15,6 +15,7 @@ from typing_extensions import TypedDict
 import nnunet_nacl
 from nnunet_nacl.cases.image_files import quiet, why_broken
 from nnunet_nacl.cases.ledger import Ledger, sign
+from nnunet_nacl.cases.locate import SPLITS, read_splits
 from nnunet_nacl.cases.run import run
 from nnunet_nacl.cases.worker_processes import each_case
 from nnunet_nacl.datasets.challenges import Challenge
@@ -23,7 +24,7 @@ from nnunet_nacl.datasets.patient_split import folds_of, proportional_sizes, spl
 from nnunet_nacl.datasets.prepared_case import CaseTask, prepare_case
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_writable, remove_leftovers, to_json_text, write_atomically
-from nnunet_nacl.json_files import decode, read_json
+from nnunet_nacl.json_files import decode, fits, read_json
 
 FILE_NAME = "prepared.json"
 _SCHEMA_VERSION = 1
@@ -35,6 +36,11 @@ _FOLDERS = ("imagesTr", "labelsTr", "imagesTs", "labelsTs")
 class _Document(TypedDict):
     plan: dict[str, Any]
     cases: dict[str, dict[str, Any]]
+
+
+class _Record(TypedDict):
+    patient: str
+    labelled_voxels_kept: float
 
 
 @dataclass(frozen=True)
@@ -120,7 +126,7 @@ def prepare(
     prepare = partial(each_case, prepare_case, processes=num_processes)
     records, problems = run(tasks, prepare, ledger, sign=_sign, restore=_restore, **outputs, **options)
     if not problems:
-        write_atomically(target / "splits_final.json", to_json_text(splits))
+        write_atomically(target / SPLITS, to_json_text(splits))
         entries = {name: ledger.entry(name) for name in records}
         write_atomically(target / FILE_NAME, to_json_text(document | {"plan": plan, "cases": entries}))
         ledger.clear()
@@ -159,8 +165,8 @@ def _check_name_free(target: Path, splits: list[dict[str, list[str]]]) -> None:
         for path in sorted(parent.glob(f"{target.name[:10]}_*")):
             if path.name != target.name:
                 raise UserError(f"{path}: nnU-Net has this number already; give another one with -d.")
-        known = parent / target.name / "splits_final.json"
-        if variable == "nnUNet_preprocessed" and known.is_file() and read_json(known) != splits:
+        known = parent / target.name / SPLITS
+        if variable == "nnUNet_preprocessed" and known.is_file() and read_splits(known) != splits:
             raise UserError(f"{known}: holds another split; give another number with -d, or remove it.")
 
 
@@ -171,7 +177,7 @@ def _sign(task: CaseTask, known: Any) -> dict[str, Any]:
 
 def _restore(task: CaseTask, entry: dict[str, Any]) -> dict[str, Any] | None:
     """The record of an earlier run, if what it wrote is still whole."""
-    if any(map(why_broken, task.outputs)):
+    if any(map(why_broken, task.outputs)) or not fits(_Record, entry):
         return None
     return {name: entry[name] for name in ("patient", "labelled_voxels_kept")}
 

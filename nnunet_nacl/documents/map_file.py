@@ -13,6 +13,7 @@ import numpy as np
 from typing_extensions import TypedDict
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
+from nnunet_nacl.calibration.effect import Relabelled
 from nnunet_nacl.calibration.learned_quality import LearnedQuality
 from nnunet_nacl.calibration.presence import LearnedPresence
 from nnunet_nacl.errors import UserError
@@ -50,6 +51,11 @@ class MapContent(TypedDict):
     maps: dict[str, _Map]
 
 
+class _LastSlope(TypedDict):
+    slope: float
+    applied: bool
+
+
 class _Applied(TypedDict):
     map: str
     map_sha256: str
@@ -73,12 +79,14 @@ class MapQuality:
         learned: By delivered segmentation; empty if nothing was learned.
         why_not: Why nothing was learned.
         presence: What was learned about what is there; None in files of earlier versions.
+        checks: How far it holds on cases left out, as the model card shows it.
     """
 
     unit: str = ""
     learned: dict[str, LearnedQuality] = field(default_factory=dict)
     why_not: str = ""
     presence: LearnedPresence | None = None
+    checks: Any = None
 
 
 @dataclass(frozen=True)
@@ -129,6 +137,12 @@ class MapRecord:
         calibration_set: What it was fitted to; None in files of earlier versions.
         effect: By value what the map changes on cases that its fit has not seen.
         scope: For whom it holds.
+        labels: Names of the rows of a map.
+        folds: Whose held-out cases it was fitted to.
+        n_cases: Their number; None where it is not known.
+        relabelled: By affine form, what it would change in the labels if it were written into the checkpoints.
+        notes: For the reader.
+        last_slope: A further slope, for predictions of all folds together, and whether it is in the map; None without.
     """
 
     quality: MapQuality | None = None
@@ -141,6 +155,12 @@ class MapRecord:
     calibration_set: CalibrationSet | None = None
     effect: dict[str, Any] = field(default_factory=dict)
     scope: str = ""
+    labels: list[str] = field(default_factory=list)
+    folds: list[str] = field(default_factory=list)
+    n_cases: int | None = None
+    relabelled: dict[str, Relabelled] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    last_slope: _LastSlope | None = None
 
     @property
     def part_of(self) -> dict[str, str]:

@@ -10,24 +10,19 @@ import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
 
-from nnunet_nacl.cases.checkpoint_files import read_checkpoint
 from nnunet_nacl.cases.checkpoints import CALIBRATED, write_calibrated
 from nnunet_nacl.cases.fold_names import folds_asked_for
 from nnunet_nacl.cases.folds import FILE_NAME, merge
 from nnunet_nacl.cases.heldout import AFTER_FOLDER
 from nnunet_nacl.cases.image_files import quiet
 from nnunet_nacl.cases.locate import folds_with
-from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.documents.document import read_document
 from nnunet_nacl.documents.map_file import (
     MAP_FILE,
-    MapContent,
-    check_networks,
+    MapRecord,
     map_to_json,
     read_map,
-    read_record,
     sha256,
     structures_of,
 )
@@ -35,9 +30,10 @@ from nnunet_nacl.documents.results import Evaluation
 from nnunet_nacl.errors import UserError, describe
 from nnunet_nacl.file_lock import locked
 from nnunet_nacl.files import check_writable, regular_only, remove_leftovers, replacing, temporary_name
-from nnunet_nacl.json_files import first_line, fits, read_dict
+from nnunet_nacl.json_files import first_line
 from nnunet_nacl.models.card import CARD_NAME, card_text
 from nnunet_nacl.models.portable import check_portable, portable_checkpoint
+from nnunet_nacl.prediction.trained_model import TrainedModel
 
 FINAL_NAME = "checkpoint_final.pth"
 DIAGRAM_NAME = "model_card_reliability.png"
@@ -79,9 +75,12 @@ def export_model(
         raise UserError(f"-o {output}: give the name of a file that ends with .zip.")
     trainer, plans_name, configuration = _parts(model)
     folds = _folds(model, folds)
-    calibration_map = _calibration_map(model, folds)
+    path = model / MAP_FILE if (model / MAP_FILE).is_file() else None
+    opened = TrainedModel.open(model, folds=folds, calibration_map=path)
+    structures, calibration = structures_of(opened.labels), opened.treatment.map
     if portable:
-        check_portable(read_checkpoint(model / f"fold_{folds[0]}" / FINAL_NAME, mmap=True)["trainer_name"])
+        check_portable(opened.trainer)
+        calibration = read_map(path, structures, opened.labels.regions, form) if path else None
     check_writable(output)
     if output.exists() and not _is_export(output):
         raise UserError(f"{output} is no archive of `nnunet_nacl export` and would be lost; choose another -o.")
@@ -91,46 +90,43 @@ def export_model(
         checkpoints = () if portable else (FINAL_NAME,)
         _stock_export(model.parent.name, temporary, configuration, trainer, plans_name, folds, checkpoints)
         with zipfile.ZipFile(temporary, "a", zipfile.ZIP_DEFLATED) as archive, tempfile.TemporaryDirectory() as work:
-            baked = portable and calibration_map is not None
-            if portable and calibration_map is not None:
-                structures = structures_of(PredictionFolder.open(model, need_reference=False).labels)
-                found = read_map(model / MAP_FILE, structures, calibration_map["regions"], form)
-                mark = map_to_json({form: found}, form, structures)
-                write_calibrated(model, folds, FINAL_NAME, found, mark, output=Path(work))
-                log(_cost(calibration_map, form))
+            baked = portable and calibration is not None
+            if portable and calibration is not None:
+                mark = map_to_json({form: calibration}, form, structures)
+                write_calibrated(model, folds, FINAL_NAME, calibration, mark, output=Path(work))
+                log(_cost(opened.record, form))
             for fold in folds if portable else ():
                 source = (Path(work) if baked else model) / f"fold_{fold}" / (CALIBRATED if baked else FINAL_NAME)
                 log(f"fold {fold}: {source.name}, with nnU-Net's own trainer recorded")
                 archive.writestr(str(place / f"fold_{fold}" / FINAL_NAME), portable_checkpoint(source))
-            if calibration_map is not None:  # as it is: outputs name its hash
-                archive.write(model / MAP_FILE, str(place / MAP_FILE))
-            evaluations = _add_evaluations(archive, model, folds, place, calibration_map)
+            if path:  # as it is: outputs name its hash
+                archive.write(path, str(place / MAP_FILE))
+            evaluations = _add_evaluations(archive, model, folds, place, opened.record)
             picture = _diagram(evaluations)
             if picture is not None:
                 archive.writestr(str(place / DIAGRAM_NAME), picture)
             text = card_text(
-                model=model.name,
-                folds=folds,
-                dataset_json=read_dict(model / "dataset.json"),
-                plans=read_dict(model / "plans.json"),
+                opened,
                 evaluations=evaluations,
-                calibration_map=calibration_map,
+                calibration=calibration,
                 hashes=_hashes(archive, place),
                 form=form if baked else None,
                 portable=portable,
                 diagram=DIAGRAM_NAME if picture is not None else None,
             )
-            archive.writestr(str(place / CARD_NAME), text)
+            archive.writestr(str(place / CARD_NAME), text.encode("utf-8", "surrogateescape"))
     return output
 
 
-def _cost(calibration_map: Mapping[str, Any], form: str) -> str:
+def _cost(record: MapRecord, form: str) -> str:
     """What a map in the checkpoints changes in the labels, as `nnunet_nacl calibrate` measured it."""
-    found = calibration_map.get("relabelled", {}).get(form)
-    if not found or not found["n_structure"]:
+    found = record.relabelled.get(form)
+    if not found or not found.n_structure:
         return f"{form}: what it changes in the labels was not measured"
-    share, dice = found["n_changed"] / found["n_structure"], found["dice"]
-    return f"{form}: on the held-out cases it changes {share:.1%} of the structures' voxels, and Dice by {dice:+.4f}"
+    share = found.n_changed / found.n_structure
+    return (
+        f"{form}: on the held-out cases it changes {share:.1%} of the structures' voxels, and Dice by {found.dice:+.4f}"
+    )
 
 
 def _is_export(path: Path) -> bool:
@@ -296,18 +292,6 @@ def _folds(model: Path, folds: Sequence[str] | None) -> list[str]:
     return list(folds)
 
 
-def _calibration_map(model: Path, folds: Sequence[str]) -> dict[str, Any] | None:
-    """The content of the model's map; UserError if it was fitted to other networks than those of the folds."""
-    path = model / MAP_FILE
-    if not path.is_file():
-        return None
-    there: Any = read_dict(path)
-    if not fits(MapContent, there):
-        raise UserError(f"{path}: not a map of this version of nnunet_nacl; calibrate again, or move it away.")
-    check_networks(path, read_record(path), {fold: sha256(model / f"fold_{fold}" / FINAL_NAME) for fold in folds})
-    return there
-
-
 def _stock_export(
     dataset: str,
     output: Path,
@@ -337,13 +321,13 @@ def _add_evaluations(
     model: Path,
     folds: Sequence[str],
     place: PurePosixPath,
-    calibration_map: Mapping[str, Any] | None,
+    record: MapRecord,
 ) -> dict[str, Evaluation]:
     """Add what was measured of the folds; returned by what it was measured on, where that is known of all folds."""
     evaluations = {}
     for title, folder in VALIDATIONS.items():
         # a map from other cases was not measured on these
-        if folder == AFTER_FOLDER and not set(folds) <= set((calibration_map or {}).get("folds", ())):
+        if folder == AFTER_FOLDER and not set(folds) <= set(record.folds):
             continue
         paths = {fold: model / f"fold_{fold}" / folder / FILE_NAME for fold in folds}
         if all(path.is_file() for path in paths.values()):

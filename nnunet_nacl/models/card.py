@@ -11,11 +11,14 @@ import numpy as np
 from typing_extensions import TypedDict
 
 import nnunet_nacl
+from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.learned_quality import SEGMENTATIONS
 from nnunet_nacl.documents.document import to_document
+from nnunet_nacl.documents.map_file import structures_of
 from nnunet_nacl.documents.results import Evaluation
 from nnunet_nacl.json_files import fits
 from nnunet_nacl.methods import PREFIX, STOCK
+from nnunet_nacl.prediction.trained_model import TrainedModel
 from nnunet_nacl.registration.grammar import parse
 
 CARD_NAME = "model_card.md"
@@ -35,19 +38,11 @@ class _Check(TypedDict):
     coverage: _Coverage
 
 
-class _Quality(TypedDict):
-    unit: str
-    checks: dict[str, dict[str, dict[str, _Check]]]
-
-
 def card_text(
+    model: TrainedModel,
     *,
-    model: str,
-    folds: Sequence[str],
-    dataset_json: Mapping[str, Any],
-    plans: Mapping[str, Any],
     evaluations: Mapping[str, Evaluation],
-    calibration_map: Mapping[str, Any] | None,
+    calibration: CalibrationMap | None,
     hashes: Mapping[str, str],
     form: str | None,
     portable: bool,
@@ -56,28 +51,25 @@ def card_text(
     """The card as Markdown.
 
     Args:
-        model: Name of the model's folder, TRAINER__PLANS__CONFIGURATION.
-        folds: Folds in the archive.
-        dataset_json: Content of dataset.json.
-        plans: Content of plans.json.
+        model: With the folds in the archive.
         evaluations: Of the validation cases, by what was measured (``as trained``, ``calibrated``); empty where the
             validation was never evaluated.
-        calibration_map: Content of calibration_map.json, None where there is no map.
+        calibration: The map whose numbers are shown, None where there is none.
         hashes: SHA-256 by file in the archive.
         form: Of the map that is in the checkpoints; None where there is none in them.
         portable: Whether the checkpoints name nnU-Net's own trainer.
         diagram: File name of the reliability diagram beside the card, None if there is none.
     """
-    trainer, _, configuration = model.split("__")
+    name, plans = model.folder.name, model.opened.plans
     sections = [
-        f"# {plans.get('dataset_name', 'nnU-Net model')}, {configuration}",
+        f"# {plans.get('dataset_name', 'nnU-Net model')}, {name.split('__')[2]}",
         "Research software, not a medical device. Calibration holds for cases like those below, not for other "
         "scanners, protocols or patients: measure it on your own before you rely on it.",
-        "## Data\n\n" + _table(["", ""], _data(dataset_json)),
-        "## Network and training\n\n" + _table(["", ""], _network(trainer, configuration, folds, plans)),
-        "## Calibration\n\n" + _calibration(evaluations, calibration_map, form, diagram),
-        "## Expected quality of a case\n\n" + _quality(calibration_map or {}),
-        "## Use\n\n" + _use(model, folds, plans, form, portable, calibration_map is not None),
+        "## Data\n\n" + _table(["", ""], _data(model.opened.dataset_json)),
+        "## Network and training\n\n" + _table(["", ""], _network(model)),
+        "## Calibration\n\n" + _calibration(model, evaluations, calibration, form, diagram),
+        "## Expected quality of a case\n\n" + _quality(model),
+        "## Use\n\n" + _use(name, model.folds, plans, form, portable, calibration is not None),
         "## Files\n\nSHA-256:\n\n" + "\n".join(f"- `{file}`: `{digest}`" for file, digest in hashes.items()),
         f"Written by nnunet_nacl {nnunet_nacl.__version__}.",
     ]
@@ -114,41 +106,38 @@ def _data(dataset: Mapping[str, Any]) -> list[tuple[str, Any]]:
     ]
 
 
-def _network(trainer: str, configuration: str, folds: Sequence[str], plans: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-
-    planned = PlansManager(dict(plans)).get_configuration(configuration)  # only read: nothing that it names is called
+def _network(model: TrainedModel) -> list[tuple[str, Any]]:
+    trainer, network, spacing, patch = model.folder.name.split("__")[0], *model.architecture
     variant = STOCK if trainer == PREFIX else parse(trainer)
     return [
         ("trainer", trainer),
         ("loss", variant and variant.meaning),
         ("loss of a voxel (l logits, p softmax, y label, tau neighbours' shares)", variant and variant.formula),
-        ("plans", plans.get("plans_name")),
-        ("folds", ", ".join(folds)),
-        ("network", (variant and variant.network) or planned.network_arch_class_name.rpartition(".")[2]),
-        ("voxel spacing of the network (mm)", " x ".join(f"{value:g}" for value in planned.spacing)),
-        ("patch size (voxels)", " x ".join(map(str, planned.patch_size))),
+        ("plans", model.opened.plans.get("plans_name")),
+        ("folds", ", ".join(model.folds)),
+        ("network", (variant and variant.network) or network),
+        ("voxel spacing of the network (mm)", " x ".join(f"{value:g}" for value in spacing)),
+        ("patch size (voxels)", " x ".join(map(str, patch))),
         *((f"{package}, at export", version(package)) for package in ("nnunetv2", "torch", "nnunet_nacl")),
     ]
 
 
 def _calibration(
+    model: TrainedModel,
     evaluations: Mapping[str, Evaluation],
-    calibration_map: Mapping[str, Any] | None,
+    calibration: CalibrationMap | None,
     form: str | None,
     diagram: str | None,
 ) -> str:
     parts = []
-    if calibration_map is not None:
-        cases, own = calibration_map.get("n_cases"), calibration_map["maps"][form or calibration_map["form"]]
-        names = [row["name"] for row in calibration_map["structures"]]
-        labels = calibration_map.get("labels", []) if len(own["slopes"]) > 1 else ["any"]
-        slopes = np.array(own["slopes"])
+    if calibration is not None:
+        cases, slopes = model.record.n_cases, calibration.slopes
+        labels = model.record.labels if len(slopes) > 1 else ["any"]
         if slopes.ndim == 3:  # the numbers beside the diagonal stand in calibration_map.json
             slopes = np.diagonal(slopes, axis1=1, axis2=2)
         numbers = [
             (label, *(f"{_number(a)}, {_number(b)}" for a, b in zip(*rows)))
-            for label, *rows in zip(labels, slopes, own["offsets"])
+            for label, *rows in zip(labels, slopes, calibration.offsets)
         ]
         parts.append(
             f"Calibrated after training{f' on {cases} held-out cases' if cases else ''}: the map is in "
@@ -156,6 +145,7 @@ def _calibration(
             + ". Log-odds against the background (regions: logits) become slope x log-odds + offset, by the label that "
             "nnU-Net chose for the voxel:"
         )
+        names = structures_of(model.labels).values()
         parts.append(_table(["label", *(f"{name}: slope, offset" for name in names)], numbers))
     if not evaluations:
         return "\n\n".join([*parts, "Not measured on the validation cases of these folds (`nnunet_nacl evaluate`)."])
@@ -179,17 +169,17 @@ def _calibration(
     return "\n\n".join(parts)
 
 
-def _quality(calibration_map: Mapping[str, Any]) -> str:
+def _quality(model: TrainedModel) -> str:
     """How well Dice and volume of a case are predicted, as measured on cases left out."""
-    quality: Any = calibration_map.get("quality")
-    if not fits(_Quality, quality) or not quality["checks"]:
+    quality = model.record.quality
+    if quality is None or not quality.checks or not fits(dict[str, dict[str, dict[str, _Check]]], quality.checks):
         return "Nothing was learned about the Dice and volumes of single cases."
-    names = {row["key"]: row["name"] for row in calibration_map["structures"]}
+    names = structures_of(model.labels)
     rows = []
-    for delivered, kinds in quality["checks"].items():
+    for delivered, kinds in quality.checks.items():
         for kind, checks in kinds.items():
             made = SEGMENTATIONS.get(delivered, delivered)
-            what = f"Dice, {made}" if kind == "dice" else f"volume ({quality['unit']}), {made}"
+            what = f"Dice, {made}" if kind == "dice" else f"volume ({quality.unit}), {made}"
             for key, check in checks.items():
                 share, low, high = (_number(check["coverage"][name]) for name in ("share", "low", "high"))
                 covers = f"{share} ({low} to {high})" if share else ""

@@ -14,13 +14,13 @@ from nnunet_nacl.cases.heldout import HeldOut
 from nnunet_nacl.documents.document import FILE_NAME
 from nnunet_nacl.documents.map_file import (
     MAP_FILE,
+    MapRecord,
     check_networks,
     map_in,
     read_map,
     read_record,
     structures_of,
 )
-from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import can_write
 from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.models.workflow import check_number, samples_of
@@ -38,10 +38,12 @@ class MapOfFolds:
 
     Attributes:
         path: Its file.
+        record: What that holds beside the map.
         content: Of the file, its maps without any further slope.
     """
 
     path: Path
+    record: MapRecord
     content: dict[str, Any]
 
     @classmethod
@@ -52,14 +54,14 @@ class MapOfFolds:
             record = read_record(path)
             check_networks(path, record, networks)
             read_map(path, structures_of(labels), labels.regions)
-        except UserError:
+            last = record.last_slope
+            content = _with_slope(read_dict(path), 1 / last["slope"] if last and last["applied"] else 1.0)
+        except (ArithmeticError, TypeError, ValueError):  # UserError too; standard errors that are no numbers
             return None
         single = record.learned and not any(one.as_deployed for one in record.learned.values())
         if not single or record.inference not in ({}, inference):
             return None
-        content = read_dict(path)
-        earlier = content.pop(LAST_SLOPE, {})
-        return cls(path, _with_slope(content, 1 / earlier["slope"]) if earlier.get("applied") else content)
+        return cls(path, record, content)
 
     def slope(self, held_out: HeldOut, groups: Mapping[str, str] | None) -> LastSlope:
         """What the cases say.
@@ -82,7 +84,7 @@ class MapOfFolds:
     def to_json(self, found: LastSlope) -> dict[str, Any]:
         """The content of a file with the slope, where it is to be applied."""
         content = _with_slope(self.content, found.slope) if found.applied else self.content
-        notes = [*content.get("notes", ()), words(found)]
+        notes = [*self.record.notes, words(found)]
         return content | {LAST_SLOPE: asdict(found) | {"applied": found.applied}, "notes": notes}
 
 

@@ -130,7 +130,7 @@ class TrainedModel:
         what = (folder, opened, configuration, contents[0]["trainer_name"], chosen, name, hashes, treatment)
         model = cls(*what, quality, map_file, record, training, (missing,) if missing else ())
         try:
-            _ = model.grid_shape(np.ones(3), np.ones(3)), model.previous_stage
+            _ = model.grid_shape(np.ones(3), np.ones(3)), model.previous_stage, model.architecture
         except UserError:
             raise
         except Exception as error:  # nnU-Net raises anything from KeyError to AssertionError on damaged plans
@@ -181,6 +181,13 @@ class TrainedModel:
         """(..., 3) voxels of images on that grid, not rounded, from their spacing and shape in the reader's order."""
         there = self.grid_spacing_mm
         return np.asarray(shape, float) * np.where(np.isnan(there), 1, np.asarray(spacing_mm, float) / there)
+
+    @property
+    def architecture(self) -> tuple[str, list[float], list[int]]:
+        """Class of the network, its voxel spacing in mm, and its patch in voxels."""
+        planned = self.configuration_manager
+        name = planned.network_arch_class_name.rpartition(".")[2]
+        return name, list(map(float, planned.spacing)), list(map(int, planned.patch_size))
 
     @property
     def previous_stage(self) -> str | None:

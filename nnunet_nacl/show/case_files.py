@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from typing_extensions import TypedDict
 
 from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.geometry import Geometry
@@ -21,10 +22,14 @@ from nnunet_nacl.comparison.treated_folder import treated_folder
 from nnunet_nacl.documents.document import FILE_NAME, read_document
 from nnunet_nacl.documents.results import CaseResult
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.json_files import read_dict
+from nnunet_nacl.json_files import fits, read_dict
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.counting import count_masks
 from nnunet_nacl.metrics.voxel_uncertainty import confidence
+
+
+class _Listed(TypedDict):
+    images: list[str]
 
 
 def open_folder(dataset: Mapping[str, Any], name: str, fold: str) -> PredictionFolder:
@@ -146,8 +151,9 @@ def _image_files(folder: PredictionFolder, case: str) -> list[Path]:
     """The files of a case's channels: dataset.json may list them, else they are numbered."""
     root, name = os.environ.get("nnUNet_raw"), str(folder.plans.get("dataset_name", ""))
     listed = folder.dataset_json.get("dataset")
-    if root and isinstance(listed, dict) and case in listed:
-        found = [Path(root) / name / os.path.expandvars(file) for file in listed[case]["images"]]
+    own: Any = listed.get(case) if isinstance(listed, dict) else None
+    if root and fits(_Listed, own) and own["images"]:
+        found = [Path(root) / name / os.path.expandvars(file) for file in own["images"]]
         if missing := [file for file in found if not file.is_file()]:
             raise UserError(f"{missing[0]}: no such image.")
         return found

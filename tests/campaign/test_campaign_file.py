@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -27,10 +28,28 @@ def test_configurations_and_folds_are_those_of_plans_and_split_that_are_there(tm
     folder = tmp_path / "preprocessed" / "Dataset004_Hippocampus"
     folder.mkdir()
     (folder / "nnUNetPlans.json").write_text('{"configurations": {"2d": {}, "3d_fullres": {}}}')
-    (folder / "splits_final.json").write_text("[{}, {}]")
+    (folder / "splits_final.json").write_text(json.dumps([{"train": ["a"], "val": ["b"]}] * 2))
     configuration, fold = problems_of(tmp_path, configurations=["3d_fulres"], folds=[1, 2])
     assert configuration.endswith("nnUNetPlans.json has no 3d_fulres; did you mean 3d_fullres?")
     assert fold.endswith("splits_final.json has 2 folds, from 0 on; there is no 2")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("splits_final.json", "5", "splits_final.json: the whole is int 5, not a list"),
+        ("splits_final.json", "null", "the whole is NoneType, not a list"),
+        ("splits_final.json", "[" * 3000 + "]" * 3000, "nested too deeply"),
+        ("splits_final.json", '[{"train": [], "val": ["../x"]}]', "'../x' cannot be the name of a case"),
+        ("nnUNetPlans.json", '{"configurations": null}', "nnUNetPlans.json: configurations is NoneType"),
+        ("nnUNetPlans.json", '{"configurations": {"3d_fullres": 5}}', "the configuration '3d_fullres' is int"),
+    ],
+)
+def test_damaged_plans_and_splits_are_a_problem_each(tmp_path, name, text, words) -> None:
+    (tmp_path / "preprocessed" / "Dataset004_Hippocampus").mkdir()
+    (tmp_path / "preprocessed" / "Dataset004_Hippocampus" / name).write_text(text)
+    (problem,) = problems_of(tmp_path)
+    assert words in problem
 
 
 def test_without_nnunets_folder_that_is_said(tmp_path, monkeypatch) -> None:

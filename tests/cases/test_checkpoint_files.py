@@ -114,6 +114,36 @@ def test_an_empty_checkpoint_is_called_so(tmp_path):
         read_checkpoint(tmp_path / "checkpoint.pth", mmap=True)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"init_args": None},
+        {"init_args": {}},
+        {"init_args": {"configuration": 5}},
+        {"trainer_name": None},
+        {"trainer_name": 5},
+        {"network_weights": []},
+        {"network_weights": {5: 5}},
+        {"inference_allowed_mirroring_axes": "xy"},
+        {"inference_allowed_mirroring_axes": 5},
+    ],
+    ids=str,
+)
+def test_what_nnunet_does_not_write_is_named_in_one_line(tmp_path, changes):
+    write_checkpoint(CONTENT | changes, tmp_path / "checkpoint.pth")
+    with pytest.raises(
+        UserError, match=f"checkpoint.pth: not a checkpoint of nnU-Net: .*{next(iter(changes))}"
+    ) as caught:
+        read_checkpoint(tmp_path / "checkpoint.pth", mmap=True)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_a_checkpoint_may_lack(tmp_path):
+    content = {key: value for key, value in CONTENT.items() if key != "inference_allowed_mirroring_axes"}
+    write_checkpoint(content, tmp_path / "checkpoint.pth")
+    assert read_checkpoint(tmp_path / "checkpoint.pth").keys() == content.keys()
+
+
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
     with full_disk(50_000), pytest.raises(UserError, match="checkpoint.pth: cannot be written .*; free space there"):
         with replacing(tmp_path / "checkpoint.pth", fix="free space there") as temporary:

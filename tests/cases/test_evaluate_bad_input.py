@@ -298,6 +298,9 @@ def test_a_truth_that_is_not_a_number_is_named(make_validated):
         (lambda m: (m.folder / "plans.json").write_text("[" * 10**5), "plans.json: .*nested too deeply"),
         (lambda m: write_json(m.folder / "plans.json", {"image_reader_writer": 5}), "image_reader_writer is int"),
         (lambda m: write_json(m.folder / "plans.json", {"dataset_name": [5]}), "dataset_name is list"),
+        (lambda m: write_json(m.folder / "plans.json", {"dataset_name": "../x"}), "'../x', which names no folder"),
+        (lambda m: write_json(m.folder / "plans.json", {"configurations": None}), "configurations is NoneType"),
+        (lambda m: write_json(m.folder / "plans.json", {"configurations": {"2d": 5}}), "configuration '2d' is int"),
         (lambda m: write_json(m.folder / "dataset.json", {"file_ending": ".nii.gz"}), "'labels'"),
         (lambda m: write_json(m.folder / "dataset.json", {"file_ending": ".mha", "labels": {"a": 1}}), "not nnU-Net's"),
         (lambda m: [p.unlink() for p in m.validation().iterdir()], "holds no predictions"),
@@ -311,3 +314,19 @@ def test_an_unusable_folder_is_named(make_validated, change, message):
     change(model)
     with pytest.raises(UserError, match=message):
         evaluate_folder(model.validation())
+
+
+@pytest.mark.parametrize(
+    ("splits", "message"),
+    [
+        (5, "the whole is int 5, not a list"),
+        ([{"val": ["case_00"]}], "has no 'train'"),
+        ([{"train": [], "val": [5]}], r"\[0\].val\[0\] is int 5"),
+        *([[{"train": [], "val": [case]}], "cannot be the name of a case"] for case in ("../x", "", "..", "\0")),
+    ],
+)
+def test_damaged_splits_are_named(make_validated, splits, message):
+    model = make_validated(cases=1)
+    write_json(model.references.parent / "splits_final.json", splits)
+    with pytest.raises(UserError, match=f"splits_final.json: .*{message}.*; restore it"):
+        find_fold_folders(model.folder)

@@ -240,6 +240,15 @@ def test_images_that_dataset_json_lists(study):
     assert gallery_of(study).problems == []
 
 
+@pytest.mark.parametrize("listed", [5, [], {"images": []}, {"images": 5}, {"images": [5]}])
+def test_images_that_a_damaged_dataset_json_lists_are_looked_for_by_their_names(study, listed):
+    cases = study.data["datasets"][0]["cases"]
+    for each in study.models.values():
+        dataset = json.loads((each.folder / "dataset.json").read_text())
+        write_json(each.folder / "dataset.json", dataset | {"dataset": dict.fromkeys(cases, listed)})
+    assert gallery_of(study).problems == []
+
+
 def test_an_image_of_another_shape_is_not_shown(study):
     model = study.models["nnUNetTrainer"]
     for path in (model.root / "nnUNet_raw" / model.dataset / "imagesTr").iterdir():

@@ -1,4 +1,4 @@
-"""Whatever lies in a folder, `nnunet_nacl evaluate` ends in a result or in a message that names the file."""
+"""Whatever lies in a folder, a command ends in a result or in a message that names the file."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nnunet_nacl.cli.main import main
+from nnunet_nacl.models import archive
 from tests.cases.folders import (
     CLASSES,
     CLASSES_WITH_IGNORE,
@@ -24,6 +25,10 @@ from tests.cases.folders import (
     write_image,
     write_json,
 )
+from tests.cases.predictions import predictions_in
+from tests.datasets.miniatures import MINIATURES
+from tests.models.travelling import give_map, make_finished
+from tests.mutated_json import mutations
 
 SPACING_MM = (2.0, 1.0, 0.5)
 LABELS = (CLASSES, CLASSES_WITH_IGNORE, REGIONS, REGIONS_WITH_IGNORE)
@@ -114,11 +119,83 @@ def test_random_files_in_place_of_everything(seed, tmp_path):
     assert_explained(status, output, error, ("case_00",))
 
 
-def evaluate(*folders: Path) -> tuple[int, str, str]:
+def evaluated(root: Path) -> tuple[list, list[Path]]:
+    """A model whose evaluation was broken off when one case was finished."""
+    model = make_model(root / "nnunet", cases=2, shape=(3, 6, 5))
+    command = ["evaluate", "-d", "999", "-c", "3d_fullres", "-np", "1"]
+    assert call(command)[0] == 0
+    document = model.validation() / "calibration.json"
+    entry = model.validation() / "calibration.json.partial" / "case_00.json"
+    entry.parent.mkdir()
+    write_json(entry, json.loads(document.read_text())["metric_per_case"][0])
+    splits = model.references.parent / "splits_final.json"
+    return command, [entry, document, splits, model.folder / "plans.json", model.folder / "dataset.json"]
+
+
+def reviewed(root: Path) -> tuple[list, list[Path]]:
+    """Predictions that say by which map they are calibrated, and their review."""
+    folder, out = predictions_in(root)(cases=1, shape=(3, 6, 5)), root / "out"
+    write_json(folder / "calibration_applied.json", {"map": "elsewhere/map.json", "map_sha256": "0" * 64})
+    command = ["review", "-i", folder, "-o", out, "-np", "1", "-maps", "entropy"]
+    assert call(command)[0] == 0
+    names = ("dataset.json", "plans.json", "calibration_applied.json")
+    return command, [out / "review" / "case_0.json", out / "review_args.json", *(folder / name for name in names)]
+
+
+def prepared(root: Path) -> tuple[list, list[Path]]:
+    """A challenge that was prepared, and planned by nnU-Net."""
+    folder = MINIATURES["prostate"](root / "in")
+    command = ["prepare", "prostate", folder, "--native", "-np", "1", "-o", root]
+    assert call(command)[0] == 0
+    (written,) = root.glob("Dataset*")
+    splits = root / "nnunet" / "nnUNet_preprocessed" / written.name / "splits_final.json"
+    splits.parent.mkdir(parents=True)
+    splits.write_bytes((written / splits.name).read_bytes())
+    return command, [written / "prepared.json", splits]
+
+
+def exported(root: Path) -> tuple[list, list[Path]]:
+    """A model that is trained to the end, with a map."""
+    model = make_finished(root / "nnunet", shape=(3, 6, 5))
+    give_map(model, n_cases=12)
+    names = ("calibration_map.json", "plans.json", "dataset.json")
+    command = ["export", "-d", "999", "-c", "3d_fullres", "-o", root / "model.zip"]
+    return command, [model.folder / name for name in names]
+
+
+@pytest.mark.parametrize(("make", "number"), [(evaluated, 8), (reviewed, 20), (prepared, 8), (exported, 12)])
+def test_whatever_a_document_says_ends_in_a_message(make, number, tmp_path, monkeypatch):
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        monkeypatch.setenv(name, str(tmp_path / "nnunet" / name))
+    monkeypatch.setattr(archive, "_stock_export", lambda _, path, *rest: zipfile.ZipFile(path, "w").close())
+    command, documents = make(tmp_path)
+    failed = []
+    for path in documents:
+        whole = path.read_text()
+        for where, value, text in (*mutations(whole, number), ((), "as it was", whole)):
+            path.parent.mkdir(exist_ok=True)  # the last run may have tidied up
+            path.write_text(text)
+            try:
+                status, _, error = call(command)
+            except Exception as error:
+                failed.append((path.name, where, value, repr(error)))
+                continue
+            said = error.rpartition(f"nnunet_nacl {command[0]}: ")[2].splitlines()
+            if "unexpected" in error or status and not (said and all(line.startswith("  ") for line in said[1:])):
+                failed.append((path.name, where, value, error))
+        assert status == 0
+    assert not failed
+
+
+def call(arguments: list) -> tuple[int, str, str]:
     output, error = io.StringIO(), io.StringIO()
     with contextlib.redirect_stderr(error), contextlib.redirect_stdout(output):
-        status = main(["evaluate", *map(str, folders), "-np", "1"])
+        status = main([*map(str, arguments)])
     return status, output.getvalue(), error.getvalue()
+
+
+def evaluate(*folders: Path) -> tuple[int, str, str]:
+    return call(["evaluate", *folders, "-np", "1"])
 
 
 def assert_explained(status: int, output: str, error: str, names: tuple[str, ...]) -> None:
