@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextvars
 import shutil
+import sys
 import zipfile
 
 import numpy as np
 import pytest
-import torch
 
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.errors import UserError
@@ -23,15 +23,16 @@ SPACING_MM = (2.0, 1.0, 0.5)
 
 @pytest.fixture
 def installed(tmp_path, monkeypatch):
-    """The model, from a zip, with scans and labels beside it; its weights are a command that makes the folder RAN."""
+    """The model, from a zip, with scans and labels beside it; loading its weights makes the folder RAN."""
+    (tmp_path / "harmful.py").write_text(f"import os\ndef run(weights):\n    os.mkdir({str(tmp_path / 'RAN')!r})\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "harmful", raising=False)
     model = make_finished(tmp_path / "nnunet")
     plans = read_dict(model.folder / "plans.json")
-    mock = {"network_class_name": "unittest.mock.Mock", "arch_kwargs": {"load_state_dict.side_effect": "os.system"}}
+    mock = {"network_class_name": "unittest.mock.Mock", "arch_kwargs": {"load_state_dict.side_effect": "harmful.run"}}
     mock["_kw_requires_import"] = ["load_state_dict.side_effect"]
     plans["configurations"]["3d_fullres"]["architecture"] = mock
     write_json(model.folder / "plans.json", plans)
-    for path in model.folder.glob("fold_*/checkpoint_final.pth"):
-        torch.save(torch.load(path) | {"network_weights": f"mkdir {tmp_path / 'RAN'}"}, path)
     give_map(model)
     results = tmp_path / "nnunet" / "nnUNet_results"
     with zipfile.ZipFile(tmp_path / "model.zip", "w", strict_timestamps=False) as archive:
