@@ -38,8 +38,8 @@ def locked(
     except ImportError:  # Windows
         yield []
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
     while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "a") as file:
             held = [file.fileno()]
             try:
