@@ -7,8 +7,9 @@ import argparse
 HELP = "install the zip of an exported model into nnUNet_results, without overwriting what is there"
 
 _DESCRIPTION = """\
-Does what nnUNetv2_install_pretrained_model_from_zip does, but refuses a zip that is damaged, names places outside
-nnUNet_results, or would replace a model that is there already.
+Does what nnUNetv2_install_pretrained_model_from_zip does, but refuses a zip that is damaged or incomplete, names places
+outside nnUNet_results, or would replace a model that is there already. One that may be replaced stays until the new one
+is whole.
 
 A model can hold code, in its checkpoints and by what plans.json names. The commands of nnunet_nacl refuse it (but with
 --trust_checkpoint), nnU-Net's own run it: install models from people that you trust.
