@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from nnunet_nacl.cases.geometry import Geometry, geometry_difference
 from nnunet_nacl.cases.named_objects import check_names
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import regular_only
@@ -101,6 +102,24 @@ def read_images(reader: Any, files: Sequence[Path]) -> tuple[np.ndarray, dict[st
         raise UserError(
             f"{files[0]}{together}: cannot be read as an image ({first_line(error)}); restore it."
         ) from None
+
+
+def channels_apart(files: Sequence[Path]) -> str:
+    """How channels lie apart by their headers, in words; empty if they do not. nnU-Net prints that, and takes them."""
+    import SimpleITK as sitk
+
+    places = []
+    with contextlib.suppress(RuntimeError):  # what SimpleITK does not read, nibabel may
+        for path in files:
+            reader = sitk.ImageFileReader()
+            reader.SetFileName(str(path))
+            reader.ReadImageInformation()
+            stuff = {name: getattr(reader, f"Get{name.title()}")() for name in ("spacing", "origin", "direction")}
+            places.append(Geometry.of({"spacing": stuff["spacing"][::-1], "sitk_stuff": stuff}))
+    for path, place in zip(files[1:], places[1:]):
+        if differing := geometry_difference(places[0], place, (), ()):
+            return f"{files[0].name} and {path.name} lie apart: {differing}"
+    return ""
 
 
 def spacing_file(path: Path) -> Path | None:

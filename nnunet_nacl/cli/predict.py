@@ -45,8 +45,8 @@ fewer false alarms.
 
 Reasons to look: a predicted Dice below -threshold; a structure that is probably there but was not segmented, or the
 other way round; folds that overlap by a Dice of less than 0.7; nothing segmented, an empty structure (where its
-probability is not known), or one whose largest piece is less than half of it; spacing or size more than 10 % beyond
-those of the training, intensities beyond its 0.5th to 99.5th percentile.
+probability is not known), or one whose largest piece is less than half of it; channels whose headers place them apart;
+spacing or size more than 10 % beyond those of the training, intensities beyond its 0.5th to 99.5th percentile.
 
 A scan that cannot be done costs only itself: it is a row of the list, and named at the end. An interrupted run goes on
 with the same command and --continue_prediction: scans that were finished from the same files and settings are kept.

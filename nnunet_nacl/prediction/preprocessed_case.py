@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from nnunet_nacl.cases.dicom_series import image_of_series
 from nnunet_nacl.cases.geometry import Geometry
-from nnunet_nacl.cases.image_files import quiet, read_images
+from nnunet_nacl.cases.image_files import channels_apart, quiet, read_images
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.metrics.surface import bounding_box
 from nnunet_nacl.prediction.input_cases import InputCase
@@ -64,7 +64,7 @@ class PreprocessedCase:
         data: (C, *grid) float32, axes in nnU-Net's transposed order; for a cascade the stage before one-hot on top.
         properties: nnU-Net's, of reading and preprocessing.
         image: As it was read, axes in the reader's order.
-        differences: How its spacing and size differ from the training's, in words.
+        differences: How its channels lie apart, and its spacing and size differ from the training's, in words.
     """
 
     case: str
@@ -84,7 +84,10 @@ def read_and_preprocess(model: TrainedModel, case: InputCase, *, any_size: bool 
     previous = None
     if case.previous is not None:
         previous = model.opened.read_matching(case.previous, "image", Geometry.of(properties), image.shape[1:])
-    return preprocess(model, case.case, image, properties, previous, source=case.images, any_size=any_size)
+    made = preprocess(model, case.case, image, properties, previous, source=case.images, any_size=any_size)
+    known = len(case.images) > 1 and not case.orientation and Geometry.of(properties).affine is not None
+    apart = channels_apart(case.images) if known else ""
+    return replace(made, differences=(apart, *made.differences)) if apart else made
 
 
 def preprocess(

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import tifffile
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
@@ -127,6 +128,16 @@ def test_a_stage_before_of_something_else_is_refused(tmp_path, scans, capsys, sp
     assert predict(folder, scans, tmp_path / "out", "-prev_stage_predictions", tmp_path) == 2
     error = capsys.readouterr().err
     assert all(f"{tmp_path / f'scan_{i}.nii.gz'}: " in error for i in range(2)) and error.count(said) == 2
+
+
+def test_channels_that_lie_apart_are_a_reason_to_look(tmp_path, model, scans) -> None:
+    """nnUNetv2_predict prints a warning, and predicts them."""
+    image = sitk.ReadImage(str(scans / "scan_1_0001.nii.gz"))
+    image.SetOrigin((0.0, 3.0, 0.0))
+    sitk.WriteImage(image, str(scans / "scan_1_0001.nii.gz"))
+    assert predict(model, scans, tmp_path / "out") == 0
+    said = "scan_1_0000.nii.gz and scan_1_0001.nii.gz lie apart: origin (0.0, 0.0, 0.0) and (0.0, 3.0, 0.0)"
+    assert {row["case"]: said in row["reasons"] for row in rows(tmp_path / "out")} == {"scan_0": False, "scan_1": True}
 
 
 def test_another_spacing_beside_a_tif_is_another_image(tmp_path, model, scans) -> None:
