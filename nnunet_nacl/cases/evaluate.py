@@ -15,12 +15,13 @@ from nnunet_nacl.cases.measure import Also, evaluate_case, measure_here, sign
 from nnunet_nacl.cases.npz import RERUN
 from nnunet_nacl.cases.prediction_folder import CaseFiles, PredictionFolder
 from nnunet_nacl.cases.run import run
+from nnunet_nacl.cases.sample_files import SAMPLES_FOLDER
 from nnunet_nacl.cases.worker_processes import each_case
 from nnunet_nacl.documents.document import SCHEMA_VERSION, case_from_json, case_to_json, check_output, to_document
 from nnunet_nacl.documents.map_file import map_of
 from nnunet_nacl.documents.results import CaseResult, Evaluation, EvaluationSettings
 from nnunet_nacl.errors import UserError, list_problems
-from nnunet_nacl.files import check_writable, to_json_text, write_atomically
+from nnunet_nacl.files import check_writable, remove_leftovers, to_json_text, write_atomically
 from nnunet_nacl.json_files import one_line
 
 _VERSION = "schema_version"
@@ -65,6 +66,7 @@ def evaluate_folder(
         folder = PredictionFolder.open(folder, reference_folder)
     labels = folder.labels
     own = None if output is None else open_ledger(Path(output))
+    remove_leftovers(folder.folder / SAMPLES_FOLDER)
     ledger = ledger or own or Ledger(None)
     found, problems = folder.cases(chill=chill, known=ledger.cases)
     exported = ledger.problems

@@ -15,6 +15,7 @@ import pytest
 
 from nnunet_nacl.cases.evaluate import evaluate_folder
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
+from nnunet_nacl.cases.sample_files import SAMPLES_FOLDER
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.documents.document import read_document, to_document
 from tests.processes import children, is_alive, run_warm
@@ -50,6 +51,14 @@ def test_a_kill_between_writing_and_naming(make_validated, measured, tmp_path, a
     assert measured == [f"case_0{i}" for i in range(at - 1, 4)]
     assert {path.name for path in model.validation().iterdir()} == names  # and no leftovers
     assert to_document(resumed)["calibration"] == to_document(evaluate_folder(model.validation()))["calibration"]
+
+
+def test_a_sample_that_a_kill_left_half_written_is_removed(make_validated):
+    validation = make_validated(cases=1).validation()
+    (validation / SAMPLES_FOLDER).mkdir()
+    (validation / SAMPLES_FOLDER / ".0123456789ab.nnunet_nacl.tmp").write_bytes(b"half")
+    evaluate_folder(validation, output=validation / "calibration.json")
+    assert not list((validation / SAMPLES_FOLDER).iterdir())
 
 
 @pytest.mark.integration
