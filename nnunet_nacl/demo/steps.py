@@ -20,13 +20,12 @@ from nnunet_nacl.demo.decathlon_download import download_task
 from nnunet_nacl.demo.options import DemoSettings, TrainingProgress, schedule_of
 from nnunet_nacl.demo.small_network import SMALL_SUFFIX, add_small_configuration, parent_configuration
 from nnunet_nacl.demo.virtual_brains import MASK_RADIUS_MM, TASK_NAME, write_virtual_brains
-from nnunet_nacl.documents.comparison_file import COMPARISON_FILE
+from nnunet_nacl.documents.comparison_file import COMPARISON_FILE, PAGE_NAME
 from nnunet_nacl.file_lock import locked
 from nnunet_nacl.json_files import read_json
 from nnunet_nacl.prediction.review_lists import PAGE as REVIEW_PAGE
 from nnunet_nacl.registration import ENVIRONMENT_VARIABLE, bridge_folder
 from nnunet_nacl.show.findings import gained
-from nnunet_nacl.show.page import PAGE_NAME
 
 _SUBJECTS = (24, 4)
 _TRUTH = "TrueProbabilities"

@@ -13,7 +13,7 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import lies_inside, remove_leftovers, to_json_text, write_atomically
 from nnunet_nacl.json_files import read_json
 
-COMPARISON_FILE = "comparison.json"
+COMPARISON_FILE, PAGE_NAME = "comparison.json", "report.html"
 TABLES, FIGURES = "tables", "figures"  # folders beside it
 SCHEMA_VERSION = 2  # keys may be added within a version
 _KEYS = {"schema_version", "trainers", "datasets", "tables", "figures"}  # of every version
@@ -50,6 +50,8 @@ def write_comparison(document: dict[str, Any], folder: Path) -> Path:
     """Write comparison.json, last of all, and remove files that only the one before it lists."""
     path = folder / COMPARISON_FILE
     before = _listed(_earlier(path))
+    if before:  # which its page shows
+        (folder / PAGE_NAME).unlink(missing_ok=True)
     write_atomically(path, to_json_text(document))
     for name in before - _listed(document):
         place = folder / name

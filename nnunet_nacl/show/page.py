@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from nnunet_nacl.documents.comparison_file import PAGE_NAME
 from nnunet_nacl.documents.results import MASK_NOTES, MASKS
 from nnunet_nacl.files import write_atomically
 from nnunet_nacl.metrics.calibration_error import MASK_METRICS
@@ -23,8 +24,6 @@ from nnunet_nacl.show.presence_table import PRESENCE
 from nnunet_nacl.show.quality_tables import QUALITY, WORKLOAD
 from nnunet_nacl.show.reliability import FEW_VOXELS
 from nnunet_nacl.show.templating import data_uri, embed_figure, render_page
-
-PAGE_NAME = "report.html"
 
 _INTERVAL = re.compile(r"\[([+-]?\d+(?:\.\d+)?(?:e[+-]?\d+)?), ")
 _OF_QUALITY = re.compile(f"({PREDICTED_DICE}|{QUALITY}|{WORKLOAD}|{PRESENCE})(_|$)")

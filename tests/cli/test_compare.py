@@ -95,6 +95,7 @@ def test_patients_are_counted_once(study, without_figures, capsys):  # noqa: F81
     groups = {case: case[5] for case in dataset["cases"]}
     (study.model(NAMES[1]) / "calibration_map.json").write_text(json.dumps({"groups": groups}))
     assert compare("-o", out, "--no_page") == 0
+    assert not (out / "report.html").exists()  # it would show the comparison before
     again = json.loads((out / "comparison.json").read_text())
     assert again["statistics"] == data["statistics"] and again["settings"]["groups"] is None
     assert compare("-o", out, "-groups", "case_0") == 2
