@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from nnunet_nacl.cases.evaluate import open_ledger
+from nnunet_nacl.cases.ledger import SIGNATURE, Ledger, sign
 from nnunet_nacl.cases.measured_export import MeasuredExport
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.cases.prediction_output import open_output
@@ -22,6 +24,7 @@ from nnunet_nacl.prediction.trained_model import TrainedModel
 from nnunet_nacl.prediction.validation_prediction import is_finished
 
 _RECORD = "predicted_by.json"
+_IMAGES = "images"  # folder of what tells an image by its content
 
 
 def predict_labelled(
@@ -35,7 +38,7 @@ def predict_labelled(
 ) -> PredictionFolder:
     """Predict images by all folds of a model, and measure them against their ground truth; no probabilities are saved.
 
-    What an earlier run finished is kept, if networks and settings are the same.
+    What an earlier run finished is kept, if networks and settings, and by their content the images, are the same.
 
     Args:
         model: The model.
@@ -68,16 +71,25 @@ def predict_labelled(
     content = {"generated_by": "nnunet_nacl calibrate", **settings}
     if (output / _RECORD).is_file() and read_dict(output / _RECORD) != content:
         raise UserError(f"{output} was predicted by other networks or settings; remove it, or choose another -o.")
-    with open_output(output, [images, references], model.opened, (_RECORD, content), (FILE_NAME,)):
-        folder = PredictionFolder.open(output, references)
+    with open_output(output, [images, references], model.opened, (_RECORD, content), (FILE_NAME, _IMAGES)):
+        folder, known = PredictionFolder.open(output, references), Ledger(output / _IMAGES)
         export, ledger = MeasuredExport(folder), open_ledger(output / FILE_NAME)
-        todo = [case for case in labelled if not is_finished(folder, ledger, case.case, export.settings)]
+        signed = {case.case: _sign(case, known) for case in labelled}
+        todo = [
+            case
+            for case in labelled
+            if not known.finished(case.case, signed[case.case])
+            or not is_finished(folder, ledger, case.case, export.settings)
+        ]
         for name, problem in problems.items():
             export.tell(name, problem)
         with tqdm(total=len(labelled), initial=len(labelled) - len(todo), desc="predict", disable=not progress) as bar:
             predictor = Network(model, **network)
             for case in todo:
-                export.tell(case.case, guarded(case.path, partial(_predict, model, predictor, export, case)))
+                problem = guarded(case.path, partial(_predict, model, predictor, export, case))
+                export.tell(case.case, problem)
+                if not problem:
+                    known.remember(case.case, {SIGNATURE: signed[case.case]})
                 bar.update()
     return folder
 
@@ -88,6 +100,13 @@ def _predict(model: TrainedModel, network: Network, export: MeasuredExport, case
     managers = model.configuration_manager, model.plans_manager, model.opened.dataset_json
     export = replace(export, members_dice=_members_dice(model, found))
     return export.export(found.logits, found.properties, *managers, str(export.folder.folder / case.case))
+
+
+def _sign(case: InputCase, known: Ledger) -> dict[str, Any]:
+    """What a case is predicted from; empty, as no entry is, if it cannot be read."""
+    with contextlib.suppress(OSError):
+        return sign({path.name: path for path in case.images}, {}, known.entry(case.case).get(SIGNATURE))
+    return {}
 
 
 def _members_dice(model: TrainedModel, found: PredictedLogits) -> dict[str, float]:

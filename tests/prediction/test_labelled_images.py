@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,10 @@ def test_images_are_predicted_by_all_folds_and_never_again(tmp_path, labels, pre
     (place / "scan_3.nii.gz").unlink()
     assert calibrate(model, scans, truths) == 1
     assert predicted == ["scan_3"]
+    predicted.clear()
+    shutil.copy(scans / "scan_5_0001.nii.gz", scans / "scan_2_0001.nii.gz")  # an image that was corrected
+    assert calibrate(model, scans, truths) == 1
+    assert predicted == ["scan_2"]
     capsys.readouterr()
     assert calibrate(model, scans, truths, "-f", "1") == 2
     assert "was predicted by other networks or settings; remove it" in capsys.readouterr().err
