@@ -133,7 +133,7 @@ def _try(folder: Path) -> None:
 
 def remove_leftovers(folder: Path) -> None:
     """Remove what killed runs left in a folder under temporary names; nothing where it cannot be told by a lock."""
-    for path in folder.glob(f".*{_TEMPORARY}*"):
+    for path in folder.glob(f".{'[0-9a-f]' * 12}{_TEMPORARY}*"):
         with contextlib.suppress(OSError, UserError), locked(_lock_of(path), "in hand", temporary=True) as held:
             if held:
                 _remove(path)

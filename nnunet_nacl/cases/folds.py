@@ -138,9 +138,9 @@ def evaluate_after_validation(
     """
     try:
         folder = Path(validation_folder)
-        remove_leftovers(folder)
         if not (any(folder.glob("*.npz")) or any(ledger_folder(folder / FILE_NAME).glob("*.*"))):
             return None
+        remove_leftovers(folder)
         opened = PredictionFolder.open(folder, reference_folder)
         evaluation = evaluate_folder(opened, output=folder / FILE_NAME, num_processes=num_processes)
         for case, problem in evaluation.problems.items():

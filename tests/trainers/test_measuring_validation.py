@@ -94,7 +94,7 @@ def test_what_the_disk_does_not_hold_gets_no_name(validator, full_at_case_3, pre
     fold = Path(trainer.output_folder)
     trainer.save_checkpoint(str(fold / "checkpoint_final.pth"))
     folder = fold / "validation_checkpoint_final"
-    (folder / ".0123.nnunet_nacl.tmp").mkdir(parents=True)  # what a kill leaves
+    (folder / ".0123456789ab.nnunet_nacl.tmp").mkdir(parents=True)  # what a kill leaves
     evaluate(status=1)
     assert capsys.readouterr().err.count("cannot be written: OSError: [Errno 28] truncated or corrupt") == 3
     assert {path.name for path in folder.glob("*.gz")} == {"case_0.nii.gz", "case_1.nii.gz"}
@@ -162,7 +162,7 @@ def test_a_lost_case_alone_is_predicted_again_and_another_checkpoint_is_never_ta
     sample = lost.parent / "calibration_samples" / "case_3.sample"
     for path in (lost, sample, image, image.with_name("case_1.npz")):
         path.unlink()
-    (fold / "validation" / ".0123.nnunet_nacl.tmp").mkdir()  # what a kill leaves
+    (fold / "validation" / ".0123456789ab.nnunet_nacl.tmp").mkdir()  # what a kill leaves
     calibrate()
     assert len(predicted_cases) == 2 and not (fold / "validation_checkpoint_final").exists()
     np.testing.assert_array_equal(np.load(lost)["probabilities"], probs)
