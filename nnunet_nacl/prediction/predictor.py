@@ -136,7 +136,8 @@ class Predictor:
             probabilities: Return them too; they take 4 bytes a voxel and class.
 
         Raises:
-            UserError: The image has the wrong shape, holds NaN, is constant, or far larger than those of the training.
+            UserError: The image or the stage before has the wrong shape or values, or the image is far larger than
+                those of the training.
         """
         model = self._model
         if (previous_stage is None) != (model.previous_stage is None):
@@ -144,6 +145,12 @@ class Predictor:
             wrong = f"a cascade: give the segmentation of {stage} as" if stage else "no cascade, which alone has a"
             raise UserError(f"{model.configuration} is {wrong} previous_stage.")
         image, given = np.asarray(image), dict(properties)
+        if previous_stage is not None:
+            previous_stage = np.asarray(previous_stage, np.float32)  # nnU-Net marks what it crops by -1
+            if previous_stage.shape != image.shape[1:]:
+                shapes = f"{previous_stage.shape}, the image has {image.shape[1:]}"
+                raise UserError(f"previous_stage has the shape {shapes}; give the segmentation of this image.")
+            model.labels.check(previous_stage, Path("previous_stage"), is_truth=False)
         prepared = preprocess(model, case, image, given, previous_stage, source=[case], any_size=self._any_size)
         options: dict[str, Any] = {"postprocessing": self._postprocessing, "findings": self._findings}
         segmented = segment_case(model, self._network.predict(prepared), **options)

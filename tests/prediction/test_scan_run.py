@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -110,8 +111,18 @@ def test_a_cascade_is_given_the_stage_before(tmp_path, scans) -> None:
     assert predict(folder, scans, tmp_path / "ours", "-prev_stage_predictions", previous) == 0
     found = segmentations(tmp_path / "ours")
     assert found.keys() == expected.keys()
+    predictor = Predictor(folder, device="cpu")
     for case, segmentation in found.items():
         np.testing.assert_array_equal(segmentation, expected[case])
+        (image, properties), before = _read(scans, case), read(previous / f"{case}.nii.gz")
+        answer = predictor.predict(image, properties, previous_stage=before)
+        np.testing.assert_array_equal(answer.segmentation, segmentation)
+        for wrong, said in (
+            (before[1:], "has the shape (8, 17, 14), the image has"),
+            (before + 7, "the label 7, 8, 9"),
+        ):
+            with pytest.raises(UserError, match=re.escape(said)):
+                predictor.predict(image, properties, previous_stage=wrong)
 
 
 @pytest.mark.parametrize(
