@@ -26,10 +26,12 @@ def test_only_what_killed_processes_left_is_removed(tmp_path):
     with temporary_name(tmp_path) as folder, replacing(tmp_path / "mine.nii.gz", ending=".nii.gz") as name:
         folder.mkdir()
         name.write_text("whole")
-        in_hand = {folder, name}
+        earlier = tmp_path / ".model.zip.nnunet_nacl.tmp.d"  # where version 0.3 left the model that it was replacing
+        earlier.mkdir()
+        in_hand = {folder, name, earlier}
         check_writable(tmp_path / "other")
-        assert in_hand <= set(tmp_path.iterdir()) and len(list(tmp_path.iterdir())) == 4
-    assert [path.name for path in tmp_path.iterdir()] == ["mine.nii.gz"]
+        assert in_hand <= set(tmp_path.iterdir()) and len(list(tmp_path.iterdir())) == 5
+    assert {path.name for path in tmp_path.iterdir()} == {"mine.nii.gz", earlier.name}
 
 
 def test_nothing_is_removed_where_no_lock_tells_whose_it_is(tmp_path, monkeypatch):

@@ -200,7 +200,7 @@ def test_leftovers_of_killed_runs_are_removed(make_validated):
     model = make_validated(cases=1, folds=2)
     partial = model.validation() / "calibration.json.partial"
     partial.mkdir()
-    leftovers = [folder / ".0123.nnunet_nacl.tmp" for folder in (partial, model.validation(), model.folder)]
+    leftovers = [folder / ".0123456789ab.nnunet_nacl.tmp" for folder in (partial, model.validation(), model.folder)]
     for path in leftovers:
         path.write_text("half a docu")
     assert evaluate() == 0

@@ -219,8 +219,8 @@ def test_a_folder_is_calibrated_and_the_result_is_one_of_nnunet(make, warm_nnune
 
     times = {p: p.stat().st_mtime_ns for p in out.glob("*.nii.gz")}
     (out / "case_00.npz").unlink()
-    (out / ".0123.nnunet_nacl.tmp").mkdir()  # what a kill leaves
-    (out / ".0123.nnunet_nacl.tmp" / "case_00.nii.gz").write_bytes(b"half")
+    (out / ".0123456789ab.nnunet_nacl.tmp").mkdir()  # what a kill leaves
+    (out / ".0123456789ab.nnunet_nacl.tmp" / "case_00.nii.gz").write_bytes(b"half")
     assert apply(folder, folder / "calibration_map.json", out) == 0
     assert [p.name for p, time in times.items() if p.stat().st_mtime_ns != time] == ["case_00.nii.gz"]
     assert not list(out.glob(".*"))

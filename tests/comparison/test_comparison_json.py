@@ -107,7 +107,7 @@ def test_only_a_comparison_is_replaced(tmp_path, content):
 
 
 def test_what_killed_runs_left_is_removed(tmp_path):
-    left = [".a.nnunet_nacl.tmp", "tables/.a.nnunet_nacl.tmp", "figures/.a.nnunet_nacl.tmp"]
+    left = [f"{place}.0123456789ab.nnunet_nacl.tmp" for place in ("", "tables/", "figures/")]
     for name in (*left, "figures/mine.tmp", ".mine"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("")

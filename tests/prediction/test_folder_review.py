@@ -383,8 +383,8 @@ def test_what_a_killed_run_left_behind_is_removed(predict, tmp_path):
     folder, out = predict(cases=1), tmp_path / "out"
     reviewed([folder], out)
     names = {path.name for path in out.rglob("*")}
-    (out / ".0a.nnunet_nacl.tmp").write_bytes(b"half")
-    (out / ".0123.nnunet_nacl.tmp").mkdir()
+    (out / ".ba9876543210.nnunet_nacl.tmp").write_bytes(b"half")
+    (out / ".0123456789ab.nnunet_nacl.tmp").mkdir()
     reviewed([folder], out)
     assert {path.name for path in out.rglob("*")} == names
 
