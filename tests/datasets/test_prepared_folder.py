@@ -148,9 +148,7 @@ def test_a_finished_case_is_not_done_again(tmp_path, monkeypatch) -> None:
         run("acdc", folder)
     target = tmp_path / "nnunet" / "nnUNet_raw" / "Dataset701_ACDCPaper"
     assert not (target / "dataset.json").exists()
-    leftover = (
-        target / "imagesTr" / ".0123456789ab.nnunet_nacl.tmp.nii.gz"
-    )  # of a process that was killed while writing
+    leftover = target / "imagesTr" / ".0123456789ab.nnunet_nacl.tmp.nii.gz"  # of a killed process
     leftover.touch()
     result = run("acdc", folder)
     assert len(done) == 11 and done[3] == done[4] and not leftover.exists()
