@@ -28,7 +28,7 @@ class Token:
         title: Its name in figures and tables; default: the form without its number.
         rewrites: What of a method's formula becomes what.
         from_plans: Without the token nnU-Net's plans decide, and not the default of the loss.
-        of_dice: It changes the Dice term, and says nothing where there is none.
+        of_dice: True where it says nothing without a Dice term, False where it says nothing with one.
         field: The attribute of :class:`Variant`.
     """
 
@@ -39,7 +39,7 @@ class Token:
     title: str = ""
     rewrites: tuple[str, str] | None = None
     from_plans: bool = False
-    of_dice: bool = False
+    of_dice: bool | None = None
     field: str = ""
 
     @property
@@ -134,6 +134,12 @@ class Variant:
     network: str | None = _token(
         "unet|attunet|unetpp|transunet",
         "network: the paper's plain U-Net, MONAI's attention U-Net or U-Net++, TransUNet (default: the plans')",
+    )
+    plainstart: bool = _token(
+        "plainstart",
+        "the first weights are nnU-Net's (default without Dice: biases of the segmentation layers at the logarithms "
+        "of the classes' frequencies)",
+        of_dice=False,
     )
     epochs: int | None = _token("<n>epochs", "number of epochs", default=1000)
     iterations: int | None = _token(

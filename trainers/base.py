@@ -27,6 +27,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from nnunet_nacl import losses
 from nnunet_nacl.label_space import LabelSpace
 from nnunet_nacl.methods import METHODS, STOCK, Variant, loss_settings
+from nnunet_nacl_trainers.frequency_start import FrequencyStart
 from nnunet_nacl_trainers.loss import TrainingLoss
 from nnunet_nacl_trainers.measuring import measured_validation
 from nnunet_nacl_trainers.recording import CalibrationRecorder
@@ -65,6 +66,7 @@ class CalibrationTrainer(nnUNetTrainer):
             self.weight_decay = 0.0
         if self.variant.network is not None:
             self.enable_deep_supervision = False  # it belongs to nnU-Net's decoders
+        self.frequency_start: FrequencyStart | None = None
         self.calibration_recorder = CalibrationRecorder(self)
 
     def build_voxelwise_loss(self, **common: Any) -> nn.Module:
@@ -119,6 +121,13 @@ class CalibrationTrainer(nnUNetTrainer):
         if self.variant.seed is not None:
             seed_process(self.variant.seed)
         super().initialize()
+        if not self.variant.dice and not self.variant.plainstart:
+            self.frequency_start = FrequencyStart(self)
+
+    def bare_network(self) -> nn.Module:
+        """The network itself, out of what DDP and torch.compile wrap it in."""
+        network: Any = self.network.module if self.is_ddp else self.network
+        return getattr(network, "_orig_mod", network)
 
     def get_dataloaders(self) -> tuple[Any, Any]:
         """nnU-Net's loaders; for ``seed`` their random numbers follow from seed, rank and the epoch they start at."""
@@ -156,8 +165,10 @@ class CalibrationTrainer(nnUNetTrainer):
         return optimizer, HalfwayDecay(optimizer, self.initial_lr, self.num_epochs)
 
     def on_train_start(self) -> None:
-        """Also opens the record of calibration (``calibration_progress.json``)."""
+        """Also sets a new network's last biases where there is no Dice term, and opens the record of calibration."""
         super().on_train_start()
+        if self.frequency_start is not None:
+            self.frequency_start.on_train_start()
         self.calibration_recorder.on_train_start()
 
     def on_train_epoch_start(self) -> None:

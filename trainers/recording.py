@@ -41,6 +41,9 @@ Observing takes most of the one percent that all this may take where networks ar
 
 _FIRST_DRAWING_S = 1.0  # what the first picture is expected to take
 
+FREQUENCIES = "class_frequencies"
+"""Key of the record for what the training began with, see :mod:`nnunet_nacl_trainers.frequency_start`."""
+
 
 class CalibrationRecorder:
     """Observes the logits of a trainer's validation batches and keeps the record in its fold folder.
@@ -115,6 +118,7 @@ class CalibrationRecorder:
             old = read_training_record(self.path)
             if not self._record.same_kind(old):
                 raise ValueError(f"{self.path}: its classes or bins are others.")
+            self._record.header |= {key: value for key, value in old.items() if key == FREQUENCIES}
             for entry in old["epochs"]:  # those that nnU-Net's checkpoint knows too
                 # Where another training in this folder wrote the record than the checkpoint is of, the times differ.
                 start = _start_of(trainer, entry["epoch"])
@@ -130,12 +134,14 @@ class CalibrationRecorder:
         trainer = self._trainer
         labels = Labels.of(trainer.label_manager, trainer.dataset_json, Path(trainer.preprocessed_dataset_folder_base))
         regions, channels = labels.regions, list(labels.names)
+        start = trainer.frequency_start
         return {
             "trainer": type(trainer).__name__,
             "dataset": trainer.plans_manager.dataset_name,
             "configuration": trainer.configuration_name,
             "plans": trainer.plans_manager.plans_name,
             "fold": trainer.fold,
+            **({} if start is None or start.frequencies is None else {FREQUENCIES: start.frequencies}),
             "regions": regions,
             "channels": channels,
             "true_classes": ["outside all regions", *channels] if regions else channels,

@@ -1,4 +1,4 @@
-"""Writes a map into checkpoints: into the layer that makes the class channels. Knows nnU-Net's networks.
+"""Writes a map into checkpoints: into the layer that makes the class channels.
 
     W'_k = W_0 + a_k (W_k - W_0),  bias likewise plus b_k      (regions: W'_r = a_r W_r, bias a_r c_r + b_r)
 
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.cases.checkpoint_files import read_checkpoint, write_checkpoint
+from nnunet_nacl.cases.class_layers import class_layers
 from nnunet_nacl.cases.image_files import quiet
 from nnunet_nacl.cases.named_objects import check_model
 from nnunet_nacl.documents.document import FILE_NAME
@@ -97,27 +98,18 @@ def load_predictor(model: Path, folds: Sequence[str], checkpoint_name: str, **op
 
 
 def class_layer(network: nn.Module) -> tuple[str, int]:
-    """The layer that makes the class channels: its name, and the axis of its weight that the classes are on.
-
-    Networks beside nnU-Net's say so themselves: ``class_layer`` is the name of a convolution with nothing after it.
+    """The layer that makes the class channels of a prediction: its name, and the axis of its weight that they are on.
 
     Raises:
-        UserError: The architecture is none of those whose last layer is known to be it.
+        UserError: See :func:`~nnunet_nacl.cases.class_layers.class_layers`.
     """
-    from dynamic_network_architectures.architectures.primus import Primus
-    from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
-
-    if isinstance(network, (PlainConvUNet, ResidualEncoderUNet)):
-        return f"decoder.seg_layers.{len(network.decoder.seg_layers) - 1}", 0
-    if isinstance(getattr(network, "class_layer", None), str):
-        return str(network.class_layer), 0
-    if isinstance(network, Primus):  # ends in a transposed convolution
-        return f"up_projection.decode.{len(network.up_projection.decode) - 1}", 1
-    raise UserError(
-        f"the network {type(network).__name__} is none of PlainConvUNet, ResidualEncoderUNet and Primus, and has no "
-        "class_layer: which layer makes its class channels is not known. Leave "
-        "--write_checkpoints out: the map of `nnunet_nacl calibrate` works for it all the same."
-    )
+    try:
+        names, axis = class_layers(network)
+    except UserError as error:
+        raise UserError(
+            f"{error}. Leave --write_checkpoints out: the map of `nnunet_nacl calibrate` works for it all the same."
+        ) from None
+    return names[-1], axis
 
 
 def bake(weights: dict[str, Tensor], layer: str, axis: int, calibration: CalibrationMap) -> dict[str, Tensor]:

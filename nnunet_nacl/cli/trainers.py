@@ -77,7 +77,7 @@ def _explain(name: str) -> str:
         )
     lines = [f"{name}: {variant.meaning}", f"  loss: {variant.formula}"]
     for token in TOKENS:
-        if not token.fits(variant.method) or (token.of_dice and not variant.dice):
+        if not token.fits(variant.method) or token.of_dice not in (None, variant.dice):
             continue
         value = getattr(variant, token.field)
         if value not in (None, False):

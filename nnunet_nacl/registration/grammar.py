@@ -70,6 +70,8 @@ def parse(name: str) -> Variant | None:
         settings[TOKENS[index].field] = value
     if settings.get("anneal") and not dice:
         raise _error(name, f"'anneal' lowers the weight of the Dice term: use {PREFIX}Dice{method}_anneal")
+    if settings.get("plainstart") and dice:
+        raise _error(name, "'plainstart' is how all trainers with a Dice term start: leave it out")
     if settings.get("penalty_weight") == 0 and len(settings.keys() & METHODS[method].tokens.keys()) > 1:
         raise _error(name, "with 'lambda0' there is no penalty for the other tokens to change")
     variant = Variant(method, dice, **settings)

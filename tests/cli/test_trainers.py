@@ -75,6 +75,9 @@ def test_each_name_is_explained_with_the_command_that_trains_it(printed, name: s
     assert METHODS[method].meaning in explained
     assert f"-tr {name} " in explained
     assert ("soft Dice term" in explained) == ("Dice" in name)
+    assert re.findall("^  (anneal|plainstart) ", explained, re.MULTILINE) == [
+        "anneal" if "Dice" in name else "plainstart"
+    ]
     for token in TOKENS:
         if token.methods and token.fits(method):
             assert token.form in explained

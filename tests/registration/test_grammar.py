@@ -62,8 +62,7 @@ def variants(draw: st.DrawFn) -> Variant:
         value = draw(values.get(token.field, st.just(True)))
         if value != token.defaults.get(method):
             settings[token.field] = value
-    if not dice:
-        settings.pop("anneal", None)
+    settings.pop("plainstart" if dice else "anneal", None)
     if method == "NACL" and "prior" not in settings:
         settings.pop("sigma", None)
     if settings.get("penalty_weight") == 0:
@@ -137,6 +136,10 @@ def test_any_text_after_a_method_is_read_or_refused(text: str) -> None:
         ),
         ("nnUNetTrainerDiceCE_unet", Variant("CE", dice=True, network="unet")),
         ("nnUNetTrainerDiceCE_seed12", Variant("CE", dice=True, seed=12)),
+        (
+            "nnUNetTrainerFocal_unet_plainstart_5epochs",
+            Variant("Focal", network="unet", plainstart=True, epochs=5),
+        ),
     ],
 )
 def test_names(name: str, variant: Variant) -> None:
@@ -186,6 +189,9 @@ def test_names(name: str, variant: Variant) -> None:
         ("CE_train101", "'train101': must lie between 0 and 100"),
         ("NACL_anneal", "use nnUNetTrainerDiceNACL_anneal"),
         ("CE_anneal", "use nnUNetTrainerDiceCE_anneal"),
+        ("DiceNACL_plainstart", "'plainstart' is how all trainers with a Dice term start"),
+        ("DiceCE_plainstart_adam", "'plainstart' is how all trainers with a Dice term start"),
+        ("CE_5epochs_plainstart", "'plainstart' must come before '<n>epochs'"),
         ("NACL_sigma2", "'sigma' needs 'gaussian' or 'svls'"),
         ("NACL_lambda0_k5", "with 'lambda0' there is no penalty"),
         ("MbLS_lambda0_m3", "with 'lambda0' there is no penalty"),
@@ -273,6 +279,7 @@ def test_names_have_a_greatest_length() -> None:
     "variant",
     [
         Variant("NACL", anneal=True),
+        Variant("NACL", dice=True, plainstart=True),
         Variant("NACL", kernel_size=4),
         Variant("NACL", sigma=2.0),
         Variant("CE", gamma=2.0),

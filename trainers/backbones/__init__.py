@@ -66,8 +66,7 @@ class BackboneTrainer(CalibrationTrainer):
         if self.variant.network == "transunet" and path:
             from nnunet_nacl_trainers.backbones.transunet import load_imagenet_weights
 
-            network: Any = self.network.module if self.is_ddp else self.network
-            load_imagenet_weights(getattr(network, "_orig_mod", network), Path(path))
+            load_imagenet_weights(self.bare_network(), Path(path))
             self.print_to_log_file(f"TransUNet begins with the weights of {path}.")
 
     def set_deep_supervision_enabled(self, enabled: bool) -> None:

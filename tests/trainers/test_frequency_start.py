@@ -1,0 +1,173 @@
+"""New networks start at the classes' frequencies; what was loaded, has a Dice term or is not known stays as it is."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
+from torch import Tensor
+
+from nnunet_nacl.training_record import read_training_record
+from nnunet_nacl_trainers import frequency_start
+from nnunet_nacl_trainers.frequency_start import FrequencyStart
+from tests.trainers.epochs import TinyNetwork, make_batch, run_epoch
+from tests.trainers.segmentations import start, write_segmentations
+
+LABEL_SPACES = ("classes", "ignore", "regions", "regions_ignore")
+HEADS = [f"decoder.seg_layers.{index}" for index in range(3)]
+
+
+@pytest.fixture
+def voxels(nnunet_folders) -> np.ndarray:
+    """Labels of the training cases of a data set of classes."""
+    return write_segmentations(nnunet_folders, "classes")
+
+
+def biases_of(trainer) -> list[Tensor]:
+    network = trainer.bare_network()
+    return [network.get_submodule(name).bias.detach().clone() for name in HEADS]
+
+
+def log_of(trainer) -> str:
+    with open(trainer.log_file) as file:
+        return file.read()
+
+
+def targets_of(voxels: np.ndarray, label_space: str) -> Tensor:
+    """(1, C, n, 1) target of nnU-Net's transforms, by plain comparisons."""
+    labels = torch.from_numpy(voxels).clone()
+    labels[labels == -1] = 0
+    channels = [labels]
+    if label_space.startswith("regions"):
+        channels = [(labels == 1) | (labels == 2), labels == 2]
+        channels += [labels == 3] if "ignore" in label_space else []
+    return torch.stack(channels)[None, :, :, None]
+
+
+def entropy_of(voxels: np.ndarray, label_space: str) -> float:
+    """Entropy of the classes, or mean binary entropy of the regions, of the voxels without ignore label."""
+    labels = np.maximum(voxels, 0)
+    labels = labels[labels != 3]
+    if label_space.startswith("regions"):
+        shares = [[(member := np.isin(labels, region)).mean(), 1 - member.mean()] for region in ([1, 2], [2])]
+    else:
+        shares = [np.unique(labels, return_counts=True)[1] / labels.size]
+    return float(np.mean([-np.sum(share * np.log(share)) for share in shares]))
+
+
+@pytest.mark.parametrize("label_space", LABEL_SPACES)
+def test_the_first_loss_is_the_entropy_of_the_classes(make_trainer, nnunet_folders, label_space: str) -> None:
+    """Where the last layers' weights are 0, at every resolution; only training cases are counted."""
+    voxels = write_segmentations(nnunet_folders, label_space)
+    trainer = make_trainer("nnUNetTrainerCE", label_space, residual=label_space == "regions")
+    start(trainer)
+    with torch.no_grad():
+        for name in HEADS:
+            trainer.network.get_submodule(name).weight.zero_()
+        outputs = trainer.network(torch.randn(1, 1, 16, 16))
+    target = targets_of(voxels, label_space)
+    losses = [
+        trainer.loss.loss(logits[:, :, :1, :1].expand(-1, -1, len(voxels), -1), target).item() for logits in outputs
+    ]
+    assert losses == pytest.approx([entropy_of(voxels, label_space)] * len(HEADS), rel=1e-5)
+
+
+def test_a_class_that_occurs_nowhere_starts_as_the_rarest(make_trainer, nnunet_folders, monkeypatch) -> None:
+    monkeypatch.setattr(frequency_start, "_LINE_EVERY_S", -1)
+    voxels = write_segmentations(nnunet_folders, "classes", labels=(0, 1))
+    trainer = make_trainer("nnUNetTrainerNACL")
+    start(trainer)
+    share = (voxels == 1).mean()
+    expected = np.log([1, share / (1 - share), share / (1 - share)])
+    for bias in biases_of(trainer):
+        np.testing.assert_allclose(bias, expected, rtol=1e-6)
+    assert trainer.frequency_start.frequencies[2] == 0
+    log = log_of(trainer)
+    assert "2 of 3 training cases" in log and "in 3 training cases" in log and "b 0 (" in log
+
+
+@pytest.mark.parametrize(
+    ("name", "reference", "is_set"),
+    [
+        ("nnUNetTrainerDiceNACL", "nnUNetTrainer", False),
+        ("nnUNetTrainerDiceCE_8epochs", "nnUNetTrainer", False),
+        ("nnUNetTrainerNACL_plainstart", "nnUNetTrainer", False),
+        ("nnUNetTrainerNACL", "nnUNetTrainer", True),
+        ("nnUNetTrainerCE_seed1", "nnUNetTrainerDiceCE_seed1", True),
+    ],
+)
+def test_nothing_but_these_biases_differs_from_nnunets_start(
+    make_trainer, voxels, monkeypatch, name: str, reference: str, is_set: bool
+) -> None:
+    if not is_set:
+        monkeypatch.setattr(FrequencyStart, "_count", None)
+    weights, drawn = [], []
+    for trainer in (make_trainer(name), make_trainer(reference)):
+        torch.manual_seed(1)
+        start(trainer)
+        weights.append(trainer.network.state_dict())
+        drawn.append(torch.rand(3).tolist())  # nothing else has drawn a random number
+    different = [key for key, value in weights[0].items() if not torch.equal(value, weights[1][key])]
+    assert different == ([f"{layer}.bias" for layer in HEADS] if is_set else [])
+    assert drawn[0] == drawn[1]
+
+
+def test_a_continued_training_keeps_what_it_loads(make_trainer, voxels, monkeypatch) -> None:
+    first = make_trainer("nnUNetTrainerNACL_4epochs")
+    start(first)
+    batches = [make_batch("classes", 2, seed, 3) for seed in (1, 2)]
+    run_epoch(first, batches, batches)
+    monkeypatch.setattr(FrequencyStart, "_count", None)
+    second = make_trainer("nnUNetTrainerNACL_4epochs")
+    second.load_checkpoint(f"{first.output_folder}/checkpoint_best.pth")
+    start(second)
+    assert all(map(torch.equal, biases_of(first), biases_of(second)))
+    run_epoch(second, batches, batches)
+    record = read_training_record(second.output_folder)
+    _, counts = np.unique(np.maximum(voxels, 0), return_counts=True)
+    assert record["class_frequencies"] == pytest.approx(counts / counts.sum(), rel=1e-12)
+    assert [entry["epoch"] for entry in record["epochs"]] == [0, 1]
+
+
+@pytest.mark.parametrize(("name", "is_new"), [("nnUNetTrainerNACL", True), ("nnUNetTrainerNACL_unet", False)])
+def test_layers_that_pretrained_weights_fill_stay(make_trainer, voxels, tmp_path, name: str, is_new: bool) -> None:
+    path = tmp_path / "pretrained.pth"
+    earlier, trainer = make_trainer(name), make_trainer(name)
+    earlier.initialize()
+    with torch.no_grad():
+        for parameter in earlier.network.parameters():
+            parameter.add_(1)
+    earlier.save_checkpoint(str(path))
+    trainer.initialize()
+    load_pretrained_weights(trainer.network, str(path))
+    loaded = {key: value.clone() for key, value in trainer.network.state_dict().items()}
+    start(trainer)
+    changed = {key for key, value in trainer.network.state_dict().items() if not torch.equal(value, loaded[key])}
+    assert changed == ({f"{layer}.bias" for layer in HEADS} if is_new else set())
+    assert ("segmentation layers are loaded" in log_of(trainer)) != is_new
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_the_network_inside_is_set(make_trainer, voxels, compiled: bool) -> None:
+    trainer = make_trainer("nnUNetTrainerNACL")
+    trainer._do_i_compile = lambda: compiled
+    start(trainer)
+    assert hasattr(trainer.network, "_orig_mod") == compiled
+    assert all(bias[0] == 0 and bias[1:].max() < -0.5 for bias in biases_of(trainer))
+
+
+def test_a_network_that_is_not_known_starts_as_nnunets(make_trainer, voxels, monkeypatch) -> None:
+    monkeypatch.setattr(FrequencyStart, "_count", None)
+    trainer = make_trainer("nnUNetTrainerNACL")
+    network = TinyNetwork(2, 3, 3)
+    network.decoder = SimpleNamespace()
+    before = network.layer.bias.detach().clone()
+    trainer.build_network_architecture = lambda plans_manager, *others: network
+    start(trainer)
+    assert torch.equal(network.layer.bias, before)
+    (line,) = [line for line in log_of(trainer).splitlines() if "frequencies" in line]
+    assert "of TinyNetwork are not known" in line
+    assert trainer.frequency_start.frequencies is None

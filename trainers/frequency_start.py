@@ -1,0 +1,102 @@
+"""Begins a training where each voxel has the classes' frequencies for probabilities, instead of equal ones.
+
+While classes are equally probable nearly all of the gradient of a loss without a Dice term says that most voxels are
+background, and under nnU-Net's SGD nothing else is learned for many epochs. Lin et al. (Focal loss for dense object
+detection, ICCV 2017, arXiv 1708.02002, section 4.1) begin with the prior probability of a rare class in the last
+layer's bias for that reason.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from nnunet_nacl.cases.class_layers import class_layers
+from nnunet_nacl.cases.labels import Labels
+from nnunet_nacl.errors import UserError
+from nnunet_nacl_trainers.class_frequencies import biases_at, class_frequencies, count_labels
+
+if TYPE_CHECKING:
+    from nnunet_nacl_trainers.base import CalibrationTrainer
+
+_LINE_EVERY_S = 30.0
+
+
+class FrequencyStart:
+    """Sets the biases of all segmentation layers of a new network.
+
+    Args:
+        trainer: One of this package's, whose network is as nnU-Net made it: what is loaded after this is left alone.
+
+    Attributes:
+        frequencies: Share of each class or region in the training cases, from :meth:`on_train_start` on; None where
+            no bias was set.
+    """
+
+    def __init__(self, trainer: CalibrationTrainer) -> None:
+        self._trainer = trainer
+        self._made = {name: bias.detach().clone() for name, bias in self._biases().items()}
+        self.frequencies: list[float] | None = None
+
+    def __repr__(self) -> str:  # lands in nnU-Net's debug.json
+        return f"FrequencyStart({', '.join(self._made)})"
+
+    def on_train_start(self) -> None:
+        """Count the training cases' voxels and set the biases, where a training begins.
+
+        A training that is continued keeps all it has loaded, and layers whose biases came from pretrained weights keep
+        those; nnU-Net leaves layers named ``seg_layers`` out of them.
+        """
+        trainer = self._trainer
+        if trainer.current_epoch > 0:
+            return
+        new = [bias for name, bias in self._biases().items() if torch.equal(bias, self._made[name])]
+        if not new:
+            reason = "are loaded" if self._made else f"of {type(trainer.bare_network()).__name__} are not known"
+            self._log(f"The biases of the segmentation layers {reason}: they are not set to the classes' frequencies.")
+            return
+        labels = Labels.of(trainer.label_manager, trainer.dataset_json, Path(trainer.preprocessed_dataset_folder_base))
+        shared: list[Any] = [self._count(labels) if trainer.local_rank == 0 else None]
+        if trainer.is_ddp:
+            dist.broadcast_object_list(shared)
+        frequencies = class_frequencies(shared[0], labels)
+        biases = biases_at(frequencies, labels.regions)
+        with torch.no_grad():
+            for bias in new:
+                bias.copy_(torch.tensor(biases, dtype=bias.dtype))
+        self.frequencies = frequencies.tolist()
+        rows = (f"{name} {share:.4g} ({bias:.2f})" for name, share, bias in zip(labels.names, frequencies, biases))
+        self._log(f"Frequencies in the training cases (biases of the segmentation layers): {', '.join(rows)}")
+
+    def _biases(self) -> dict[str, nn.Parameter]:
+        """By the names of their layers; empty where the architecture is not known."""
+        network = self._trainer.bare_network()
+        try:
+            layers = {name: network.get_submodule(name) for name in class_layers(network)[0]}
+        except UserError:
+            return {}
+        return {name: layer.bias for name, layer in layers.items() if isinstance(layer.bias, nn.Parameter)}
+
+    def _count(self, labels: Labels) -> np.ndarray:
+        """Voxels by label in all training cases."""
+        cases, _ = self._trainer.get_tr_and_val_datasets()
+        counts = np.zeros(max(labels.all_values) + 1, np.int64)  # the ignore label is beyond them
+        started = last_line = time.monotonic()
+        for number, case in enumerate(cases.identifiers):
+            if time.monotonic() - last_line > _LINE_EVERY_S:
+                last_line = time.monotonic()
+                self._log(f"Counting the voxels of each class: {number} of {len(cases.identifiers)} training cases")
+            counts += count_labels(cases.load_case(case)[1], len(counts))
+        duration = f"{time.monotonic() - started:.1f} s"
+        self._log(f"Counted the voxels of each class in {len(cases.identifiers)} training cases: {duration}")
+        return counts
+
+    def _log(self, line: str) -> None:
+        if self._trainer.local_rank == 0:  # nnU-Net prints those of the others
+            self._trainer.print_to_log_file(line)
