@@ -8,9 +8,10 @@ import pickle
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
+from multiprocessing.resource_tracker import ensure_running
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -111,7 +112,8 @@ class WorkerPool:
         here, there = CONTEXT.Pipe()
         arguments = (there, pickle.dumps(self._function), self._to_be_killed, TRUSTED.get())
         process = CONTEXT.Process(target=_work, args=arguments, daemon=True)
-        process.start()
+        with _interrupts_held():
+            process.start()
         there.close()  # the worker's is the only one, so that its death can be read from the pipe
         thread = threading.Thread(target=self._attend, args=(process, here), daemon=True)
         thread.start()
@@ -149,10 +151,26 @@ def _wait_for_start(process: Any, connection: Connection) -> bool:
     return bool(connection.recv())
 
 
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C waits for the end of the block; of a process that starts in it, until it allows it itself."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    ensure_running()  # else the first process starts this one before itself, which allows Ctrl-C again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _work(connection: Connection, function: bytes, to_be_killed: bool, trusted: bool) -> None:
     TRUSTED.set(trusted)
-    if to_be_killed:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # until all is loaded Ctrl-C ends a worker without a traceback
+    signal.signal(signal.SIGINT, signal.SIG_IGN if to_be_killed else signal.SIG_DFL)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     # a process that was killed cannot end its workers
     threading.Thread(target=_end_with, args=(parent_process(),), daemon=True).start()
     import torch
@@ -160,6 +178,8 @@ def _work(connection: Connection, function: bytes, to_be_killed: bool, trusted: 
     torch.set_num_threads(1)
     with contextlib.suppress(EOFError, OSError, KeyboardInterrupt):  # the other end is closed, or Ctrl-C
         called = pickle.loads(function)
+        if not to_be_killed:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         connection.send(True)
         while True:
             connection.send(_outcome(called, connection.recv()))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from functools import partial
 from multiprocessing import active_children, get_context
 from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from multiprocessing.process import BaseProcess
 
 import pytest
 
@@ -122,6 +125,21 @@ def test_idle_workers_that_die_cost_nothing() -> None:
         yield 7
 
     assert dict(stream_through_workers(square_or_die, items(), 2, ahead=0)) == {5: 25, 6: 36, 7: 49}
+
+
+def test_ctrl_c_while_workers_start_is_not_for_those_that_are_to_be_killed(monkeypatch) -> None:
+    """A terminal sends it to all processes."""
+    monkeypatch.setattr(worker_pool, "CONTEXT", get_context("spawn"))  # as for users
+    monkeypatch.setattr(SpawnProcess, "start", lambda self: (BaseProcess.start(self), os.kill(self.pid, signal.SIGINT)))
+    assert dict(stream_through_workers(str, [1], 1)) == {1: "1"}
+
+
+def test_ctrl_c_while_a_worker_loads_shows_no_traceback(tmp_path, monkeypatch, capfd) -> None:
+    monkeypatch.setattr(worker_pool, "CONTEXT", get_context("spawn"))
+    (tmp_path / "torch.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert dict(finish(str, [1], 1)) == {1: None}
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_without_a_thread_for_a_worker_the_others_end(monkeypatch) -> None:
