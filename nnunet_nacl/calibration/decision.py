@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnunet_nacl.calibration.decision_rules import ClassRule, RegionRule, Regions
+from nnunet_nacl.calibration.decision_rules import ClassRule, RegionRule, Regions, above
 from nnunet_nacl.metrics.checks import check_chunk, where_true
 from nnunet_nacl.metrics.expected_dice import ExpectedOverlap, blocks_of, check_probs
 
@@ -48,6 +48,11 @@ class Decision:
         """Indices of the structures that the argmax has and the decided segmentation has not."""
         return tuple(np.flatnonzero((self.before.chosen > 0) & (self.after.chosen == 0)).tolist())
 
+    @property
+    def added(self) -> tuple[int, ...]:
+        """Indices of the structures that the decided segmentation has and the argmax has not."""
+        return tuple(np.flatnonzero((self.before.chosen == 0) & (self.after.chosen > 0)).tolist())
+
 
 def decide(
     probs: Tensor | np.ndarray,
@@ -57,6 +62,7 @@ def decide(
     max_rounds: int = MAX_ROUNDS,
     weights: Tensor | np.ndarray | None = None,
     beta: float = 1.0,
+    present: Sequence[float] | np.ndarray | None = None,
 ) -> Decision:
     """The segmentation s with the largest sum over structures of the expected F-beta E_k; with beta 1, of Dice.
 
@@ -69,6 +75,12 @@ def decide(
     ends on a state that it has seen or after ``max_rounds``, and the best state counts, the argmax being one of them:
     the result is never worse than the argmax in the sum of the E_k. What is absent from the argmax stays absent, and
     what is emptied stays empty (``removed`` lists it).
+
+    Where the probability P_k that structure k is in the scan is known, k is absent unless P_k E_k > 1 - P_k: the Dice
+    of a missed or an invented structure is 0, and rightly nothing is as good as 1. The iteration then starts from what
+    that says of the largest E_k that any set of voxels has, {p_k > E_k / (1 + beta^2)}: it adds k to the argmax
+    (``added``), or takes it away. States are compared by the sum of P_k E_k, or 1 - P_k where k is absent, and of
+    the E_k of the other structures. So a structure that is never the most probable class can be found.
 
     Regions: each is decided by itself, in where p_r > E_r / (1 + beta^2); then they are painted in nnU-Net's
     order, and states are compared by the E_r of the painted map.
@@ -86,6 +98,7 @@ def decide(
         weights: (*spatial) how many voxels each stands for, where ``probs`` are a sample of a case; the sums of the
             result are then estimates, while ``gained``, ``lost`` and ``n_changed`` count what is in the sample.
         beta: How many times as much recall weighs as precision: above 1 more is found, below 1 less is false.
+        present: (S,) probability that each structure is in the scan; NaN, or None for all, where it is not known.
 
     Raises:
         ValueError: Shapes do not fit, probabilities are not probabilities, or ``beta`` is not a positive number.
@@ -108,20 +121,81 @@ def decide(
         first = RegionRule.argmax(Regions(regions, region_labels), beta)
     weighted = None if weights is None else torch.as_tensor(weights, dtype=torch.float64).reshape(-1)
     expected = _sum_all(probs, regions is not None, weighted)
+    chance = _check_present(present, len(expected))
     rule = first
     own, before = _apply(rule, probs, expected, weighted)
     painted = after = before
-    best, seen, rounds = first, {_state(own)}, 0
+    best, seen, rounds, addable = first, {_state(own)}, 0, np.zeros(len(expected), bool)
+    if not np.isnan(chance).all():
+        known = ~np.isnan(chance)
+        alone = _best_alone(probs, expected, known, weighted, beta)
+        gone = _absent(alone, chance, beta)
+        addable = known & ~gone & (before.chosen == 0)
+        own, painted = (_with(addable, alone, _without(gone, one)) for one in (own, painted))
     while rounds < max_rounds:
-        rule, rounds = rule.next(own, painted), rounds + 1
+        gone = _absent(painted, chance, beta)
+        rule, rounds = rule.next(_without(gone, own), _without(gone, painted)), rounds + 1
         own, painted = _apply(rule, probs, expected, weighted)
-        appeared = ((painted.chosen > 0) & (before.chosen == 0)).any()  # what one region gives up may show another
-        if np.nansum(painted.fbeta(beta)) > np.nansum(after.fbeta(beta)) and not appeared:
+        appeared = ((painted.chosen > 0) & (before.chosen == 0) & ~addable).any()  # under what another region gave up
+        if _worth(painted, chance, beta) > _worth(after, chance, beta) and not appeared:
             best, after = rule, painted
         if _state(own) in seen:
             break
         seen.add(_state(own))
     return _compare(probs, first, best, before, after, rounds)
+
+
+def _check_present(present: Sequence[float] | np.ndarray | None, size: int) -> np.ndarray:
+    """(S,) probabilities; NaN where one is not known."""
+    chance = np.full(size, math.nan) if present is None else np.asarray(present, np.float64)
+    if chance.shape != (size,) or (chance < 0).any() or (chance > 1).any():
+        raise ValueError(f"present must hold a probability, or NaN, for each of {size} structures, got {present!r}.")
+    return chance
+
+
+def _best_alone(
+    probs: Tensor, expected: np.ndarray, wanted: np.ndarray, weights: Tensor | None, beta: float
+) -> ExpectedOverlap:
+    """The sums of the set of voxels with the largest E_k, of each structure as if there were no other.
+
+    From all voxels on, each pass takes those that are above the threshold of the one before: Dinkelbach's method for a
+    ratio, whose E_k grows until no set has a larger one.
+    """
+    square, first = beta * beta, len(probs) - len(expected)
+    rows, threshold = np.flatnonzero(wanted), np.zeros(wanted.sum())
+    while True:
+        found = ExpectedOverlap(expected[rows], np.zeros(len(rows), np.int64), np.zeros(len(rows)))
+        for part, chunk in blocks_of(probs):
+            sizes = above(chunk[rows + first], threshold, None if weights is None else weights[part])[1]
+            found += ExpectedOverlap(np.zeros(len(rows)), *sizes)
+        higher = np.nan_to_num(found.fbeta(beta)) / (1 + square)
+        if not (higher > threshold).any():
+            break
+        threshold = np.maximum(threshold, higher)
+    chosen, common = np.zeros(len(expected), found.chosen.dtype), np.zeros(len(expected))
+    chosen[rows], common[rows] = found.chosen, found.common
+    return ExpectedOverlap(expected, chosen, common)
+
+
+def _absent(sums: ExpectedOverlap, chance: np.ndarray, beta: float) -> np.ndarray:
+    """(S,) structures that should not be there: P_k E_k <= 1 - P_k; none where P_k is not known."""
+    return chance * np.nan_to_num(sums.fbeta(beta)) <= 1 - chance
+
+
+def _without(gone: np.ndarray, sums: ExpectedOverlap) -> ExpectedOverlap:
+    return ExpectedOverlap(sums.expected, np.where(gone, 0, sums.chosen), np.where(gone, 0.0, sums.common))
+
+
+def _with(added: np.ndarray, alone: ExpectedOverlap, sums: ExpectedOverlap) -> ExpectedOverlap:
+    pairs = (alone.chosen, sums.chosen), (alone.common, sums.common)
+    return ExpectedOverlap(sums.expected, *(np.where(added, *pair) for pair in pairs))
+
+
+def _worth(sums: ExpectedOverlap, chance: np.ndarray, beta: float) -> float:
+    """What a state is judged by: the sum of the E_k, times P_k where that is known, or then 1 - P_k for nothing."""
+    score = np.nan_to_num(sums.fbeta(beta))
+    known = np.where(sums.chosen > 0, chance * score, 1 - chance)
+    return float(np.where(np.isnan(chance), score, known).sum())
 
 
 def _sum_all(probs: Tensor, regions: bool, weights: Tensor | None) -> np.ndarray:

@@ -74,6 +74,14 @@ class ClassRule:
         return own
 
 
+def above(chunk: Tensor, threshold: np.ndarray, weights: Tensor | None = None) -> tuple[Tensor, Sizes]:
+    """Where each row of (S, n) probabilities is above its own of (S,) thresholds, and size and sum of that."""
+    inside = chunk > torch.as_tensor(threshold, dtype=chunk.dtype, device=chunk.device)[:, None]
+    counted = inside if weights is None else inside * weights
+    sums = (chunk * counted).sum(1, dtype=torch.float64)
+    return inside, (counted.sum(1).cpu().numpy(), sums.cpu().numpy())
+
+
 class Regions:
     """What the regions of a data set are.
 
@@ -125,13 +133,11 @@ class RegionRule:
 
     def label(self, chunk: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Sizes]:
         """(n,) int64 painted labels of (R, n) probabilities, and size and sum of each region before painting."""
-        inside = chunk > torch.as_tensor(self.threshold, dtype=chunk.dtype, device=chunk.device)[:, None]
+        inside, sizes = above(chunk, self.threshold, weights)
         labels = torch.zeros(chunk.shape[1], dtype=torch.int64, device=chunk.device)
         for mask, label in zip(inside, self.regions.labels):
             labels.masked_fill_(mask, label)
-        inside = inside if weights is None else inside * weights
-        sums = (chunk * inside).sum(1, dtype=torch.float64)
-        return labels, (inside.sum(1).cpu().numpy(), sums.cpu().numpy())
+        return labels, sizes
 
     @property
     def table(self) -> Tensor:

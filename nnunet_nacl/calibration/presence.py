@@ -110,12 +110,14 @@ class LearnedPresence:
         present: By structure, whether it is in a scan. Structures that are in all cases, or in none, are missing.
         real: By structure, whether a component of it overlaps the truth.
         listed: Structures whose components are findings: those that are absent from some cases, or in pieces in most.
+        unit: Of the volumes; empty in files of earlier versions.
     """
 
     voxel: float
     present: dict[str, LearnedProbability]
     real: dict[str, LearnedProbability]
     listed: list[str]
+    unit: str = ""
 
     def present_probability(self, structure: str, expected_volume: float, max_probability: float) -> float:
         """That a structure is in the scan; NaN where nothing was learned. The numbers are the network's own."""

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from nnunet_nacl.metrics.detection import Detected
+
 ORDERS = ("expected Dice", "entropy", "confidence", "volume")
 """What cases are ordered by; ``volume``: how unusual the expected volumes are among the cases."""
 FOLDS = "folds"
@@ -75,6 +77,13 @@ class QualityRows:
         """Of each case by the name of the order, larger is better."""
         trust = dict(zip(ORDERS, (self.lowest_expected, -self.entropy, self.confidence, -self.unusual_volume)))
         return trust if self.members_dice is None else trust | {FOLDS: _lowest(self.members_dice)}
+
+    @property
+    def detected(self) -> dict[str, Detected]:
+        """By structure, what the segmentations find of it."""
+        labelled, there = ~np.isnan(self.expected_dice), self.true_volume > 0
+        columns = zip(self.structures, self.true_dice.T, there.T, labelled.T)
+        return {key: Detected.of(*column) for key, *column in columns}
 
     @property
     def lowest_true(self) -> np.ndarray:

@@ -64,7 +64,12 @@ class HeldOutPresence:
 
 
 def learn_presence(
-    cases: Sequence[CaseResult], names: Mapping[str, str], patients: Sequence[str], *, only_listed: bool = False
+    cases: Sequence[CaseResult],
+    names: Mapping[str, str],
+    patients: Sequence[str],
+    *,
+    only_listed: bool = False,
+    findings: bool = True,
 ) -> HeldOutPresence:
     """Learn from held-out cases as the network gave them.
 
@@ -74,6 +79,7 @@ def learn_presence(
         names: Name of each structure by nnU-Net's key.
         patients: To whom each case belongs.
         only_listed: Learn nothing of structures whose components are no findings unless a user asks for them.
+        findings: Learn which components are real, too.
     """
     blocks: list[QualityBlock] = []
     found: list[dict[str, StructureFindings]] = []
@@ -89,7 +95,8 @@ def learn_presence(
     if not known:
         return HeldOutPresence(None, names=dict(names))
     voxel = float(np.median([block.voxel for block in blocks]))
-    learned = LearnedPresence(voxel, {}, {}, [])
+    units = {block.unit for block in blocks}
+    learned = LearnedPresence(voxel, {}, {}, [], units.pop() if len(units) == 1 else "")
     result = HeldOutPresence(learned, names=dict(names))
     for key in names:
         scans, components = [block.structures[key] for block in blocks], [one[key] for one in found]
@@ -105,6 +112,8 @@ def learn_presence(
             predicted = np.array([float(scan.volume > 0) for scan in scans])
             plain = {"largest probability": largest, "any voxel predicted": predicted}
             _learn(result, "present", key, features, there, known, plain)
+        if not findings:
+            continue
         rows = [
             (one, patient, i) for i, (case, patient) in enumerate(zip(components, known)) for one in case.found
             if one.real is not None

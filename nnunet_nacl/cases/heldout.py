@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.sampling import Sample
 from nnunet_nacl.cases.evaluate import evaluate_folder
 from nnunet_nacl.cases.folds import merge
@@ -113,11 +112,11 @@ class HeldOut:
         except ValueError as error:
             raise UserError(f"{files.probabilities}: {error}") from None
 
-    def evaluate(self, maps: Mapping[str, CalibrationMap] | None, output: Path | None, **options: Any) -> Evaluation:
+    def evaluate(self, treatments: Mapping[str, Treatment] | None, output: Path | None, **options: Any) -> Evaluation:
         """Measure every case in one pass: as it is, which leaves its sample, or through its map, and decided as well.
 
         Args:
-            maps: The map of each case; None for the predictions as they are.
+            treatments: The map of each case, and what is known of what is there; None for the predictions as they are.
             output: Where the document of a folder under the name ``""`` goes. Folds have their own places where they
                 can be written: ``fold_X/validation/`` before, ``fold_X/validation_calibrated/`` after.
             **options: ``num_processes`` and ``progress`` of an evaluation.
@@ -129,22 +128,22 @@ class HeldOut:
         for name, folder in self.folders.items():
             here, target, place = folder, output, folder.folder
             also: dict[str, Any] = {}
-            if maps is not None:
-                here = folder.treated({case: Treatment(one) for case, one in maps.items()})
+            if treatments is not None:
+                here = folder.treated(treatments)
                 place = place.parent / AFTER_FOLDER
-                also = {"also": decided_quality, "blocks": (DECIDED,)}
+                also = {"also": partial(decided_quality, treatments), "blocks": (DECIDED,)}
             elif can_write(folder.folder):
                 also = {"also": partial(sample_too, folder, self.settings)}
             if name:
-                writable = can_write(folder.folder if maps is None else folder.folder.parent)
+                writable = can_write(folder.folder if treatments is None else folder.folder.parent)
                 target = place / FILE_NAME if writable else None
             results[name] = evaluate_folder(here, settings=self.settings, output=target, **options, **also)
         return merge(results)
 
-    def sampled_quality(self, case: str, sample: Sample, calibration: CalibrationMap) -> tuple[dict, dict]:
+    def sampled_quality(self, case: str, *arguments: Any) -> tuple[dict, dict]:
         """See :func:`~nnunet_nacl.cases.quality_block.sampled_quality`; UserError where no truth can be read."""
         found = self.folders[self.fold[case]].load(self.files[case], probabilities=False)
-        return sampled_quality(found, sample, calibration)
+        return sampled_quality(found, *arguments)
 
 
 def case_values(evaluation: Evaluation, cases: Sequence[str]) -> dict[str, list[float]]:

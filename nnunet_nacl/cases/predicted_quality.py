@@ -208,7 +208,8 @@ def open_map(path: Path, folder: PredictionFolder, beta: float | None = None) ->
     except UserError:
         if calibrated:
             raise
-    return Treatment(None if calibrated else calibration, beta), quality
+    presence = quality.presence if quality and beta else None
+    return Treatment(None if calibrated else calibration, beta, presence), quality
 
 
 def delivered_by(beta: float | None) -> str:

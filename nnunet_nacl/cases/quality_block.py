@@ -19,7 +19,7 @@ from nnunet_nacl.calibration.sampling import Sample
 from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.cases.labels import Labels
-from nnunet_nacl.cases.treatment import decide_case
+from nnunet_nacl.cases.treatment import Treatment, decide_case
 from nnunet_nacl.documents.results import CaseResult
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import decode
@@ -94,16 +94,17 @@ def quality_of(sums: QualitySums, n_true: Mapping[str, int], geometry: Geometry)
     return {**block, **uncertainty, "structures": block["structures"]}
 
 
-def decided_quality(case: Case) -> dict[str, Any]:
+def decided_quality(treatments: Mapping[str, Treatment], case: Case) -> dict[str, Any]:
     """The block of the segmentation that is decided for Dice, under the name that it has in the case's entry.
 
     Args:
-        case: With truth and probabilities; its own segmentation does not matter.
+        treatments: Of each case by name, for what is known of what is there.
+        case: As it is treated, with truth and probabilities; its own segmentation does not matter.
 
     Raises:
         ValueError: They are not probabilities.
     """
-    labels, segmentation = case.labels, decide_case(case)[0]
+    labels, segmentation = case.labels, decide_case(case, presence=treatments[case.name].presence)[0]
     valid = None if labels.ignore_label is None else case.truth != labels.ignore_label
     regions = labels.region_values
     sums = reduce(
@@ -121,7 +122,9 @@ def decided_quality(case: Case) -> dict[str, Any]:
     return {DECIDED: _block(sums, n_true, case.geometry, {key: overlap.dice for key, overlap in overlaps.items()})}
 
 
-def sampled_quality(case: Case, sample: Sample, calibration: CalibrationMap) -> tuple[dict[str, Any], dict[str, Any]]:
+def sampled_quality(
+    case: Case, sample: Sample, calibration: CalibrationMap, present: Sequence[float] | np.ndarray | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """The blocks of the network's labels and of the segmentation that is decided for Dice, estimated from a sample.
 
     Every sum over voxels is a weighted one, the sizes in the truth excepted. Ignored voxels, which no sample holds,
@@ -131,11 +134,12 @@ def sampled_quality(case: Case, sample: Sample, calibration: CalibrationMap) -> 
         case: Its truth.
         sample: Of the case.
         calibration: Map that its probabilities are taken through.
+        present: (S,) probability that each structure is there; NaN, or None for all, where it is not known.
     """
     labels, weights, truth, voxels = case.labels, sample.weights, sample.truth(), sample.voxels()
     probs = calibration.to_probabilities(voxels.log_odds.double(), voxels.label)
     regions = labels.region_values
-    decision = decide(probs, regions=regions, region_labels=labels.order, weights=weights)
+    decision = decide(probs, regions=regions, region_labels=labels.order, weights=weights, present=present)
     chosen = voxels.label if regions is None else torch.from_numpy(labels.label_map(voxels.label.float().numpy()))
     table = None if regions is None else region_table(regions, int(chosen.max()) if len(chosen) else 0)
     kept = ExpectedOverlap(decision.before.expected, *sum_inside(probs, chosen.long(), table, voxels.all_weights))

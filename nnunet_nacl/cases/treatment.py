@@ -13,11 +13,13 @@ import numpy as np
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.decision import Decision, decide
+from nnunet_nacl.calibration.presence import LearnedPresence
 from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.probabilities import CalibratedProbabilities
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.json_files import encode
 
-_DECISION = 1  # raise it when a decision changes for the same probabilities
+_DECISION = 2  # raise it when a decision changes for the same probabilities
 
 
 @dataclass(frozen=True)
@@ -27,10 +29,12 @@ class Treatment:
     Attributes:
         map: Of the probabilities; None leaves them.
         beta: The segmentation becomes that with the highest expected F-beta; 1 for Dice. None leaves it.
+        presence: What decides whether a structure may be there that argmax lacks; None: none may.
     """
 
     map: CalibrationMap | None = None
     beta: float | None = None
+    presence: LearnedPresence | None = None
 
     @property
     def rule(self) -> str | None:
@@ -44,7 +48,7 @@ class Treatment:
             ValueError: The case has no probabilities, or they are not probabilities.
         """
         case = self.before_decision(case)
-        return replace(case, segmentation=decide_case(case, self.beta)[0]) if self.beta else case
+        return replace(case, segmentation=decide_case(case, self.beta, self.presence)[0]) if self.beta else case
 
     def before_decision(self, case: Case) -> Case:
         """The case with its probabilities calibrated, and the segmentation that was predicted."""
@@ -55,6 +59,7 @@ class Treatment:
     def to_json(self) -> dict[str, Any]:
         """What results under it depend on, in JSON values; empty where nothing is done."""
         made: dict[str, Any] = {"decision": _DECISION, "rule": self.rule} if self.rule else {}
+        made |= {} if self.presence is None else {"presence": encode(self.presence)}
         return made | ({} if self.map is None else {"map": [self.map.slopes.tolist(), self.map.offsets.tolist()]})
 
 
@@ -77,15 +82,45 @@ def beta_of(decide: str | None, beta: float | None = None) -> float | None:
     return {None: None, "dice": 1.0}.get(decide, 2.0 if beta is None else float(beta))
 
 
-def decide_case(case: Case, beta: float = 1.0) -> tuple[np.ndarray, Decision]:
+def decide_case(case: Case, beta: float = 1.0, presence: LearnedPresence | None = None) -> tuple[np.ndarray, Decision]:
     """(*spatial) label map with the highest expected F-beta (1: Dice), and the decision that led to it.
+
+    Args:
+        case: With its probabilities.
+        beta: See :func:`~nnunet_nacl.calibration.decision.decide`.
+        presence: What was learned about which structures are there; None where nothing was.
 
     Raises:
         ValueError: There are no probabilities, or they are not probabilities.
     """
     box, probs = case.probabilities.inside()
     labels = case.labels
-    decision = decide(probs, regions=labels.region_values, region_labels=labels.order or None, beta=beta)
+    decision = decide(
+        probs,
+        regions=labels.region_values,
+        region_labels=labels.order or None,
+        beta=beta,
+        present=None if presence is None else present_in(case, presence),
+    )
     segmentation = np.zeros(case.probabilities.shape, decision.segmentation.dtype)
     segmentation[box] = decision.segmentation
     return segmentation, decision
+
+
+def present_in(case: Case, presence: LearnedPresence) -> np.ndarray:
+    """(S,) probability that each structure is in a case, by what the network says of it, before any map.
+
+    NaN where nothing was learned of a structure, or volumes have another unit than those of the cases that taught it.
+    """
+    labels, network = case.labels, case.probabilities.network
+    keys = [labels.key(channel) for channel in labels.foreground]
+    if not presence.present.keys() & set(keys) or presence.unit not in ("", case.geometry.unit):
+        return np.full(len(keys), math.nan)
+    expected, largest = np.zeros(network.num_channels), np.zeros(network.num_channels)
+    for _, probs in network.blocks():
+        axes = tuple(range(1, probs.ndim))
+        expected += probs.sum(axes, dtype=np.float64)
+        np.maximum(largest, probs.max(axes), out=largest)
+    volumes = expected * case.geometry.voxel_size
+    of = zip(keys, labels.foreground)
+    return np.array([presence.present_probability(key, volumes[channel], largest[channel]) for key, channel in of])

@@ -132,6 +132,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.comparison.resolution import Options, locate, read_documents
     from nnunet_nacl.documents.comparison_file import check_output_folder, remove_temporaries, write_comparison
     from nnunet_nacl.json_files import read_json
+    from nnunet_nacl.show.detected_tables import detected_tables
     from nnunet_nacl.show.figure_choice.described import write_figures
     from nnunet_nacl.show.figure_choice.over_settings import figures_over_settings
     from nnunet_nacl.show.figure_choice.paper_numbers import write_paper_numbers
@@ -169,6 +170,7 @@ def run(args: argparse.Namespace) -> int:
         one.name: quality_by_entry(selection, one, asked) for selection, one, asked in zip(found, datasets, maps)
     }
     tables = [*make_tables(comparison), *quality_tables(comparison, quality, below)]
+    tables += detected_tables(comparison)
     tables += presence_tables(comparison, {one.name: presence_by_entry(one) for one in datasets})
     written = write_tables(tables, folder, comparison.notes)
     figures = [*standard_figures(comparison, relative), *figures_over_settings(comparison)]

@@ -40,9 +40,9 @@ def summary_lines(
     if 0 < measured < len(cases):
         lines.append(f"{len(cases) - measured} cases have no ground truth and are not in the true Dice.")
     for key, name in names.items():
-        removed = [one_line(case.case) for case in cases if case.structures[key].removed]
-        if removed:
-            lines.append(f"removed altogether: {one_line(name)} in {', '.join(removed)}")
+        for what, kind in (("removed altogether", "removed"), ("added", "added")):
+            if those := [one_line(case.case) for case in cases if getattr(case.structures[key], kind)]:
+                lines.append(f"{what}: {one_line(name)} in {', '.join(those)}")
     return lines
 
 

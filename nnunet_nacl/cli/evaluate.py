@@ -87,10 +87,11 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.cases.prediction_folder import PredictionFolder
     from nnunet_nacl.cases.quality_block import quality_rows
     from nnunet_nacl.cli.problem_list import report_problems
-    from nnunet_nacl.documents.results import EvaluationSettings
+    from nnunet_nacl.documents.results import EvaluationSettings, detected_in
     from nnunet_nacl.errors import UserError
     from nnunet_nacl.files import to_json_text, write_atomically
     from nnunet_nacl.json_files import one_line, read_dict
+    from nnunet_nacl.show.detected_tables import ARGMAX, DECIDED, detected_text
     from nnunet_nacl.show.evaluation_table import check_csv, csv_text, table_text
     from nnunet_nacl.show.presence_table import presence_text
     from nnunet_nacl.show.quality_tables import quality_text
@@ -140,6 +141,11 @@ def run(args: argparse.Namespace) -> int:
         folders, settings=settings, chill=args.chill, output=args.o, num_processes=processes, progress=True
     )
     print(table_text(evaluation, one_line(f"{title}: {len(evaluation.cases)} cases")))
+    found = {ARGMAX: detected_in(evaluation.cases)}
+    if by_name and (decided := _decided(folders, evaluation)):
+        found[DECIDED] = decided.detected
+    if text := detected_text(found, evaluation.names):
+        print(f"\n{text}")
     threshold = DiceThresholds.of(below, evaluation.names).values
     rows = quality_rows(evaluation.cases)
     if asked and not asked.predicts_dice:
@@ -165,6 +171,18 @@ def run(args: argparse.Namespace) -> int:
     problems = failed | evaluation.problems
     report_problems("evaluate", problems, "could not be evaluated")
     return 1 if problems else 0
+
+
+def _decided(folders: dict, evaluation):
+    """The same cases as `calibrate` has decided them, each by what the others taught; None where it has not."""
+    from nnunet_nacl.cases.quality_block import rows_of_blocks
+    from nnunet_nacl.comparison.treated_folder import decided_blocks
+
+    blocks = {case: block for folder in folders.values() for case, block in decided_blocks(folder).items()}
+    cases = [case.case for case in evaluation.cases]
+    if not blocks.keys() >= set(cases):
+        return None
+    return rows_of_blocks([blocks[case] for case in cases], tuple(evaluation.names))
 
 
 def _predicted(args: argparse.Namespace, model, settings, processes: int) -> dict:

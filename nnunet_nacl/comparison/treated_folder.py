@@ -5,19 +5,24 @@ Nothing of it is written but the document: each case is calibrated and decided w
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
+from nnunet_nacl.calibration.presence import LearnedPresence
 from nnunet_nacl.cases.checkpoints import CALIBRATED
 from nnunet_nacl.cases.evaluate import came_from
 from nnunet_nacl.cases.heldout import AFTER_FOLDER
 from nnunet_nacl.cases.locate import predicted_folder
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
+from nnunet_nacl.cases.quality_block import DECIDED
 from nnunet_nacl.cases.treatment import Treatment
 from nnunet_nacl.documents.document import FILE_NAME, read_document
+from nnunet_nacl.documents.results import Evaluation
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.json_files import decode
 from nnunet_nacl.prediction.validation_prediction import check_checkpoint
 
 
@@ -41,11 +46,25 @@ def treated_folder(folder: PredictionFolder, treatment: Sequence[str]) -> tuple[
     document = fold / "_".join(("validation", *treatment)) / FILE_NAME
     if "calibrated" not in treatment:
         return folder.treated(Treatment(beta=beta)), document
-    return folder.treated({case: Treatment(one, beta) for case, one in _maps(folder).items()}), document
+    _, treatments = _calibrated(folder)
+    return folder.treated({case: replace(one, beta=beta) for case, one in treatments.items()}), document
 
 
-def _maps(folder: PredictionFolder) -> Mapping[str, CalibrationMap]:
-    """Of each case the map that was fitted without it, as `calibrate` left it in what it measured with it."""
+def decided_blocks(folder: PredictionFolder) -> dict[str, Any]:
+    """What `calibrate` measured of a fold's cases as they would be decided; nothing where they are other predictions.
+
+    Returns:
+        The block ``DECIDED`` by case.
+    """
+    try:
+        document, _ = _calibrated(folder)
+    except UserError:
+        return {}
+    return {case.case: case.blocks[DECIDED] for case in document.cases if DECIDED in case.blocks}
+
+
+def _calibrated(folder: PredictionFolder) -> tuple[Evaluation, dict[str, Treatment]]:
+    """What `calibrate` measured, and the treatment of each case, all of which was learned without it."""
     fold = folder.folder.parent
     place = fold / AFTER_FOLDER / FILE_NAME
     trainer, plans, configuration = fold.resolve().parent.name.split("__")
@@ -56,15 +75,18 @@ def _maps(folder: PredictionFolder) -> Mapping[str, CalibrationMap]:
             f"{fold} has no {AFTER_FOLDER}/{FILE_NAME}; {command}, or, where that has only samples to go by (no npz), "
             f"with --write_checkpoints, and then `nnunet_nacl evaluate{arguments} --predict -chk {CALIBRATED}`."
         )
-    document, maps = read_document(place), {}
+    document, treatments = read_document(place), {}
     for case in document.cases:
         try:
-            slopes, offsets = case.signature["derived"]["map"]
-            maps[case.case] = CalibrationMap(slopes, offsets, folder.labels.regions)
+            derived = case.signature["derived"]
+            slopes, offsets = derived["map"]
+            own = CalibrationMap(slopes, offsets, folder.labels.regions)
+            there = decode(LearnedPresence, derived["presence"], place) if "presence" in derived else None
+            treatments[case.case] = Treatment(own, presence=there)
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{place}: {case.case} has no map of this package ({error}); {command} again.") from None
     results = {case.case: case for case in document.cases}
-    found, _ = folder.treated({case: Treatment(one) for case, one in maps.items()}).cases(known=results)
+    found, _ = folder.treated(treatments).cases(known=results)
     try:
         stale = [one.case for one in found if not came_from(results[one.case], one, folder.labels, document.settings)]
     except OSError as error:
@@ -73,4 +95,4 @@ def _maps(folder: PredictionFolder) -> Mapping[str, CalibrationMap]:
         raise UserError(
             f"{fold}: {len(stale)} predictions, {stale[0]} first, are not those that were calibrated; {command} again."
         )
-    return maps
+    return document, treatments

@@ -46,6 +46,11 @@ class DecidedStructure:
         """Whether the segmentation had it and the decided one has not."""
         return self.voxels_before > 0 and self.voxels_after == 0
 
+    @property
+    def added(self) -> bool:
+        """Whether the decided segmentation has it and the one before had not."""
+        return self.voxels_before == 0 and self.voxels_after > 0
+
 
 @dataclass(frozen=True)
 class DecidedCase:

@@ -15,6 +15,7 @@ from nnunet_nacl.calibration.last_slope import LastSlope
 from nnunet_nacl.calibration.learned_quality import LearnedQuality
 from nnunet_nacl.calibration.presence import LearnedPresence
 from nnunet_nacl.documents.map_file import SCHEMA_VERSION, CalibrationSet, MapContent
+from nnunet_nacl.metrics.detection import Detected
 
 
 class Interval(TypedDict):
@@ -113,6 +114,7 @@ class CalibrationMapFile(MapContent):
         relabelled: By affine form, what it would change in the labels if it were written into checkpoints.
         effect: By value, such as NLL all or ECE predicted, before and after.
         decision: Dice of nnU-Net's labels (before) and of those decided for Dice (after), by structure.
+        detected: By argmax (nnU-Net's labels) or decided (for Dice), and structure, what they find of it.
         groups: Patient of each case, where patients have several.
         cross_fit: By part of the cases.
         quality: What was learned about Dice and volumes.
@@ -141,6 +143,7 @@ class CalibrationMapFile(MapContent):
     relabelled: dict[str, dict[str, float]]
     effect: dict[str, Change]
     decision: dict[str, Change]
+    detected: dict[str, dict[str, Detected]]
     groups: NotRequired[dict[str, str]]
     cross_fit: dict[str, Part]
     quality: Quality

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from nnunet_nacl.metrics.binning import DEFAULT_N_BINS, BinStats, check_n_bins
 from nnunet_nacl.metrics.calibration_error import ece, nanmean
+from nnunet_nacl.metrics.detection import Detected
 from nnunet_nacl.metrics.overlap import Overlap
 
 HAUSDORFF = ("pooled", "max")
@@ -137,6 +139,16 @@ class CaseResult:
     def ece(self, mask: str = "foreground") -> float:
         """Expected calibration error on a mask."""
         return ece(self.stats[mask])
+
+
+def detected_in(cases: Sequence[CaseResult]) -> dict[str, Detected]:
+    """By structure, what the segmentations of some cases find of it; at least one case."""
+    found = {}
+    for key in cases[0].structures:
+        overlaps = [case.structures[key].overlap for case in cases]
+        there, labelled = [one.tp + one.fn > 0 for one in overlaps], [one.tp + one.fp > 0 for one in overlaps]
+        found[key] = Detected.of([one.dice for one in overlaps], there, labelled)
+    return found
 
 
 @dataclass(frozen=True)

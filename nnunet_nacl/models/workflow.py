@@ -16,16 +16,22 @@ from nnunet_nacl.calibration.crossfit import RIDGES, CrossFit, choose, cross_fit
 from nnunet_nacl.calibration.effect import CertainBackground, Relabelled, certain_background, changes, relabelled
 from nnunet_nacl.calibration.estimates import estimate_values
 from nnunet_nacl.calibration.fitting import AFFINE_FORMS, FORMS
+from nnunet_nacl.calibration.learned_quality import DELIVERED
+from nnunet_nacl.calibration.presence import LearnedPresence
 from nnunet_nacl.calibration.quality_report import QualityRows
 from nnunet_nacl.calibration.sampling import Sample
+from nnunet_nacl.cases.held_out_presence import learn_presence
 from nnunet_nacl.cases.heldout import HeldOut, case_values
-from nnunet_nacl.cases.quality_block import DECIDED, quality_rows, rows_of_blocks
+from nnunet_nacl.cases.quality_block import DECIDED, QUALITY, quality_rows, rows_of_blocks
+from nnunet_nacl.cases.treatment import Treatment
 from nnunet_nacl.documents.document import FILE_NAME
 from nnunet_nacl.documents.map_file import DICE_MEAN, map_to_json, structures_of
-from nnunet_nacl.documents.results import Evaluation
+from nnunet_nacl.documents.results import CaseResult, Evaluation
 from nnunet_nacl.errors import UserError, list_problems
 from nnunet_nacl.files import can_write
+from nnunet_nacl.json_files import encode
 from nnunet_nacl.metrics.calibration_error import nanmean
+from nnunet_nacl.metrics.detection import Detected
 from nnunet_nacl.models.held_out_quality import HeldOutQuality, learn_quality
 
 MIN_CASES = 5
@@ -45,6 +51,7 @@ class Calibration:
         labels: Name of each label that slopes and offsets belong to.
         effect: Each value before and after, cross-fitted, of the labels that the network chose.
         decision: Dice of these labels (before) and of those decided for Dice (after), cross-fitted.
+        detected: By ``DELIVERED`` and structure, what these labels find.
         certain: What no map changes.
         relabelled: By affine form, what it would change in the labels if it were written into the checkpoints.
         exact: Whether the values after and the quality are of all voxels; else samples were.
@@ -59,6 +66,7 @@ class Calibration:
     labels: list[str]
     effect: dict[str, dict[str, Any]]
     decision: dict[str, dict[str, Any]]
+    detected: dict[str, dict[str, Detected]]
     certain: CertainBackground
     relabelled: dict[str, Relabelled]
     exact: bool
@@ -93,6 +101,7 @@ class Calibration:
             "relabelled": {form: asdict(one) for form, one in self.relabelled.items()},
             "effect": self.effect,
             "decision": self.decision,
+            "detected": encode(self.detected),
             **({"groups": self.groups} if self.groups else {}),
             "cross_fit": {
                 part: {"slopes": one.slopes.tolist(), "offsets": one.offsets.tolist(), "cases": cases[part]}
@@ -152,10 +161,13 @@ def calibrate(
     chosen = choose(tried, form)
     affine = {name: relabelled(voxels, choose(tried, name).fit.map) for name in AFFINE_FORMS}
     maps = {case: chosen.part_maps[part] for case, part in zip(cases, parts)}
+    as_given = {result.case: result for result in before.cases}
+    there = _presence_of_parts([as_given[case] for case in cases], structures, patients, parts)
+    treatments = {case: Treatment(one, presence=there[part]) for (case, one), part in zip(maps.items(), parts)}
     options |= {"progress": progress and "after"}
     if exact := held_out.complete:
         document = None if output is None else output.parent / "calibrated" / FILE_NAME
-        after = held_out.evaluate(maps, document, **options)
+        after = held_out.evaluate(treatments, document, **options)
         held_out.problems |= after.problems  # the map has seen these cases, but what it does to them is not known
         known = {result.case: result for result in after.cases}
         cases = [case for case in cases if case in known]
@@ -168,11 +180,13 @@ def calibrate(
     else:
         old = case_values(before, cases)
         new, errors = _estimated(held_out, old, samples, maps)
-        blocks = [held_out.sampled_quality(case, samples[case], maps[case]) for case in cases]
+        blocks = []
+        for case in cases:
+            present = _present(as_given[case], treatments[case].presence)
+            blocks.append(held_out.sampled_quality(case, samples[case], maps[case], present))
         rows = [rows_of_blocks(column, tuple(structures)) for column in zip(*blocks)]
     own = patients if groups else None
     kept, decided = (_dice(row.true_dice, list(structures)) for row in rows)
-    as_given = {result.case: result for result in before.cases}
     seen = [as_given[case] for case in cases]
     if (as_network := quality_rows(seen)) is not None:
         old[EXPECTED_DICE_ERROR], new[EXPECTED_DICE_ERROR] = _dice_errors(as_network), _dice_errors(rows[0])
@@ -187,12 +201,34 @@ def calibrate(
         ["out", "in"] if held_out.first.labels.regions else list(held_out.first.labels.names),
         changes(old, new, errors, own),
         changes(kept, decided, None, own),
+        {kind: row.detected for kind, row in zip(DELIVERED, rows)},
         certain_background(voxels),
         affine,
         exact,
         quality,
         {case: groups[case] for case in maps} if groups else None,
     )
+
+
+def _presence_of_parts(
+    cases: Sequence[CaseResult], names: Mapping[str, str], patients: Sequence[str], parts: Sequence[str]
+) -> dict[str, LearnedPresence | None]:
+    """By part, what the cases of the others, as the network gave them, teach about which structures are there."""
+    there = {}
+    for part in dict.fromkeys(parts):
+        others = [i for i, own in enumerate(parts) if own != part]
+        taught_by = [cases[i] for i in others], names, [patients[i] for i in others]
+        there[part] = learn_presence(*taught_by, findings=False).learned
+    return there
+
+
+def _present(case: CaseResult, presence: LearnedPresence | None) -> list[float] | None:
+    """Probability that each structure is in a case, by what the network said of it; None where nothing was learned."""
+    block = case.blocks.get(QUALITY)
+    if presence is None or block is None:
+        return None
+    numbers = ((key, one["expected_volume"], one["max_probability"]) for key, one in block["structures"].items())
+    return [presence.present_probability(*each) for each in numbers]
 
 
 def _dice(values: np.ndarray, keys: Sequence[str]) -> dict[str, Any]:

@@ -103,7 +103,7 @@ class FolderReview:
         try:
             decided, treated = None, self.treatment.before_decision(case)
             if self.treatment.beta:
-                segmentation, decision = decide_case(treated, self.treatment.beta)
+                segmentation, decision = decide_case(treated, self.treatment.beta, self.treatment.presence)
                 treated = replace(treated, segmentation=segmentation)
                 decided = describe_decision(case, treated, self._truth(case), decision.rounds)
             kind = np.uint16 if max(case.labels.all_values) > 255 else np.uint8

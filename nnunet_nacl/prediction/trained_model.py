@@ -117,7 +117,8 @@ class TrainedModel:
             try:
                 found = read_record(path)
                 check_networks(path, found, dict(zip(chosen, hashes)))
-                treatment = Treatment(read_map(path, structures_of(opened.labels), opened.labels.regions), beta)
+                known = found.quality.presence if found.quality and beta else None
+                treatment = Treatment(read_map(path, structures_of(opened.labels), opened.labels.regions), beta, known)
                 map_file, record = named_map(path.resolve()), found
                 quality, missing = _quality(opened, path, beta)
             except UserError as error:

@@ -14,6 +14,7 @@ from nnunet_nacl.calibration.estimates import estimate_values
 from nnunet_nacl.calibration.sampling import draw_sample
 from nnunet_nacl.cases.heldout import HeldOut, case_values
 from nnunet_nacl.cases.locate import find_fold_folders
+from nnunet_nacl.cases.treatment import Treatment
 from tests.calibration.problems import read_held_out
 from tests.cases.folders import CLASSES, CLASSES_WITH_IGNORE, REGIONS, REGIONS_WITH_IGNORE
 from tests.reference import calibration as reference
@@ -56,7 +57,7 @@ def test_a_sample_of_everything_gives_the_values_of_an_evaluation(held_out, iden
     regions = held_out.first.labels.regions
     calibration = CalibrationMap.identity(2, regions) if identity else conditional(regions)
     cases = list(held_out.files)
-    expected = case_values(held_out.evaluate(dict.fromkeys(cases, calibration), tmp_path), cases)
+    expected = case_values(held_out.evaluate(dict.fromkeys(cases, Treatment(calibration)), tmp_path), cases)
     for i, case in enumerate(cases):
         found = estimate_values(held_out.sample(case), calibration)
         for name, values in expected.items():

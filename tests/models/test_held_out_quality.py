@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 from contextlib import redirect_stdout
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -32,8 +33,9 @@ VALUES = ("expected_dice", "dice", "expected_volume", "true_volume")
 
 def through(folder: PredictionFolder, case: str, calibration: CalibrationMap) -> dict[str, dict[str, list[float]]]:
     """What a case under a map teaches, by delivered segmentation and structure."""
-    treated = folder.treated({case: Treatment(calibration)})
-    result = evaluate_case(treated, treated.files(case), also=decided_quality)
+    treatments = {case: Treatment(calibration)}
+    treated = folder.treated(treatments)
+    result = evaluate_case(treated, treated.files(case), also=partial(decided_quality, treatments))
     for key, values in result.blocks[QUALITY]["structures"].items():
         values["dice"] = result.dice[key]
     return {name: values_of(result.blocks[block]) for name, block in (("argmax", QUALITY), ("decided", DECIDED))}
