@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -134,6 +136,77 @@ def test_beta_moves_the_threshold_and_beta_1_is_dice_bit_for_bit(regions):
     )
 
 
+@settings(max_examples=60)
+@given(
+    probabilities(classes=st.just(2), voxels=st.integers(1, 8)), st.integers(0, 20), st.sampled_from([0.5, 1.0, 2.0])
+)
+def test_where_presence_is_known_one_structure_is_as_good_as_the_best_of_all_segmentations(probs, chance, beta):
+    decision = decide(probs, present=[chance / 20], beta=beta)
+    found = reference.worth(decision.after.fbeta(beta), [chance / 20])
+    assert found == pytest.approx(reference.largest_worth(probs, [chance / 20], beta), abs=1e-12)
+
+
+@settings(max_examples=60)
+@given(probabilities(voxels=st.integers(1, 5)), st.data())
+def test_with_presence_between_the_argmax_and_the_best_and_by_its_rule(probs, data):
+    present = [data.draw(st.sampled_from([math.nan, 0.0, 0.3, 0.6, 0.9, 1.0])) for _ in probs[1:]]
+    decision = decide(probs, present=present)
+    before, after = (reference.worth(sums.dice, present) for sums in (decision.before, decision.after))
+    assert before - 1e-12 <= after
+    if not np.isnan(present).any():
+        assert after <= reference.largest_worth(probs, present) + 1e-12
+    for i in decision.added:
+        assert present[i] * decision.after.dice[i] > 1 - present[i]  # NaN would fail
+    again = reference.expected_dice(probs, decision.segmentation, reference.classes(len(probs)))
+    np.testing.assert_allclose(decision.after.dice, again, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("p", "chance", "taken"),
+    [
+        # E of the first m voxels is 2 (.4, .8, .9)_m / (.9 + m): .421, .552, .462. So two, if P > 1 / 1.552 = .6444
+        ([0.4, 0.4, 0.1], 0.65, [1, 1, 0]),
+        ([0.4, 0.4, 0.1], 0.64, [0, 0, 0]),
+        ([0.4, 0.4, 0.1], math.nan, [0, 0, 0]),
+        # here 2 * 1.2 / (1.3 + 2) = .727 of two voxels is the largest: they stay if P > 1 / 1.727 = .579
+        ([0.6, 0.6, 0.1], 0.59, [1, 1, 0]),
+        ([0.6, 0.6, 0.1], 0.57, [0, 0, 0]),
+        ([0.6, 0.6, 0.1], math.nan, [1, 1, 0]),
+    ],
+)
+@pytest.mark.parametrize("regions", [False, True])
+def test_presence_by_hand(p, chance, taken, regions):
+    p = np.array(p)
+    probs, keywords = (p[None], {"regions": ((1,),), "region_labels": (1,)}) if regions else (np.stack([1 - p, p]), {})
+    decision = decide(probs, present=[chance], **keywords)
+    assert decision.segmentation.tolist() == taken
+    assert (decision.added, decision.removed) == tuple(
+        (0,) if change else () for change in (max(taken) > max(decision.argmax), max(taken) < max(decision.argmax))
+    )
+
+
+def test_an_added_structure_takes_voxels_from_another_where_both_together_gain():
+    # one large structure, and a small one of .45 inside it that is never the most probable class
+    p = np.zeros((3, 1000))
+    p[1, :400], p[2, 380:400] = 0.98, 0.45
+    p[1, 380:400] = 0.5
+    p[0] = 1 - p.sum(0)
+    plain, known = decide(p), decide(p, present=[math.nan, 0.8])
+    assert (plain.segmentation == 2).sum() == 0 and known.added == (1,)
+    np.testing.assert_array_equal(np.flatnonzero(known.segmentation == 2), np.arange(380, 400))
+    assert (known.segmentation == 1).sum() == 380 and known.after.total > plain.after.total
+
+
+def test_a_region_is_added_inside_another():
+    p = np.zeros((3, 50))
+    p[0, :30], p[1, :20], p[2, :6] = 0.9, 0.8, 0.4
+    keywords = {"regions": NESTED, "region_labels": ORDER}
+    assert decide(p, **keywords).segmentation.max() == 2
+    known = decide(p, present=[math.nan, math.nan, 0.9], **keywords)
+    assert known.added == (2,)
+    np.testing.assert_array_equal(known.segmentation, np.repeat([3, 2, 1, 0], [6, 14, 10, 20]))
+
+
 def test_no_round_gives_the_argmax_with_ties_to_the_lower_class():
     probs = np.array([[0.4, 0.2, 0.2], [0.4, 0.4, 0.3], [0.2, 0.4, 0.5]])
     assert decide(probs, max_rounds=0).segmentation.tolist() == [0, 1, 2]
@@ -225,6 +298,8 @@ def mean_dice(truth, segmentation, num_classes: int) -> float:
         (np.full((2, 3), 0.9), {}, "sum to 1.8"),
         (np.full((2, 3), 0.5), {"beta": 0.0}, "beta must be a positive number, got 0.0"),
         (np.full((2, 3), 0.5), {"beta": float("nan")}, "beta must be"),
+        (np.full((2, 3), 0.5), {"present": [0.5, 0.5]}, "for each of 1 structures, got .0.5, 0.5."),
+        (np.full((2, 3), 0.5), {"present": [1.1]}, "must hold a probability"),
         (np.full((2, 3), 0.5), {"regions": NESTED}, "belong together"),
         (np.full((2, 3), 0.5), {"regions": NESTED, "region_labels": ORDER}, "3 regions for 2 channels"),
         (np.full((3, 3), 0.5), {"regions": NESTED, "region_labels": (1, 2)}, "one label"),

@@ -87,7 +87,9 @@ def test_weights_of_a_sample_count_as_voxels():
     # each voxel stands for 1, 2 or 3, so that a decision about them is that about all they stand for
     rng = np.random.default_rng(0)
     probs, weights = rng.dirichlet([4, 1, 1], 400).T, rng.integers(1, 4, 400)
-    weighted, whole = decide(probs, weights=weights), decide(np.repeat(probs, weights, axis=1))
+    chance = [math.nan, 0.95]
+    weighted = decide(probs, weights=weights, present=chance)
+    whole = decide(np.repeat(probs, weights, axis=1), present=chance)
     np.testing.assert_array_equal(np.repeat(weighted.segmentation, weights), whole.segmentation)
     np.testing.assert_allclose(weighted.after.dice, whole.after.dice)
     assert whole.n_changed > 0

@@ -45,6 +45,25 @@ def largest_total(probs, beta=1) -> float:
     return max(totals)
 
 
+def worth(scores, present) -> float:
+    """Sum over structures of P E, or 1 - P where a structure is absent (its score NaN), or of E where P is NaN."""
+    total = 0.0
+    for score, p in zip(scores, present):
+        absent = np.isnan(score)
+        if np.isnan(p):
+            total += 0 if absent else score
+        else:
+            total += 1 - p if absent else p * score
+    return total
+
+
+def largest_worth(probs, present, beta=1) -> float:
+    """The largest worth of all label maps, whatever the argmax has; (K, N) with small K and N."""
+    maps = itertools.product(range(len(probs)), repeat=probs.shape[1])
+    scores = (expected_dice(probs, np.array(labels), classes(len(probs)), beta) for labels in maps)
+    return max(worth(one, present) for one in scores)
+
+
 def rounds(probs, count: int) -> list[np.ndarray]:
     """The argmax and the label maps of ``count`` rounds of the iteration; (K, N), voxel by voxel."""
     num_classes, size = probs.shape

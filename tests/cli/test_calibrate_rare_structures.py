@@ -1,0 +1,138 @@
+"""A structure that is never the most probable class: found by a decision, and every command says so alike."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from contextlib import redirect_stdout
+from dataclasses import replace
+from io import StringIO
+
+import numpy as np
+import pytest
+
+from nnunet_nacl.calibration.calibration_map import CalibrationMap
+from nnunet_nacl.calibration.presence import LearnedPresence, LearnedProbability
+from nnunet_nacl.cases.case import Case
+from nnunet_nacl.cases.geometry import Geometry
+from nnunet_nacl.cases.prediction_folder import PredictionFolder
+from nnunet_nacl.cases.probabilities import CalibratedProbabilities, SavedProbabilities
+from nnunet_nacl.cases.treatment import present_in
+from nnunet_nacl.cli.main import main
+from nnunet_nacl.json_files import read_dict
+from tests.calibration.models import make_trained
+from tests.cases.folders import CLASSES, read, write_image, write_prediction
+
+NAME = "posterior"
+SPACING_MM = (2.0, 1.0, 0.5)
+SICK = (1, 2, 4, 5)  # of the cases of a fold
+
+
+def scan(rng, sick: bool):
+    """An organ, and in sick cases a rare structure inside it with a probability of .3 to .45, else of .02 to .05."""
+    shape = (4, 12, 12)
+    truth = np.zeros(shape, np.uint8)
+    truth[:, 2:10, 2:10] = 1
+    place = (slice(1, 3), slice(4, 8), slice(4, 8))
+    probs = np.full((3, *shape), 0.01)
+    probs[1][truth == 1] = rng.uniform(0.85, 0.95, np.count_nonzero(truth))
+    probs[2][place] = rng.uniform(*((0.3, 0.45) if sick else (0.02, 0.05)), (2, 4, 4))
+    probs[1][place] = 0.97 - probs[2][place]
+    if sick:
+        truth[place] = 2
+    probs[0] = 1 - probs[1:].sum(0)
+    return truth, probs.astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """Two folds of six cases, four of them sick."""
+    made = make_trained(tmp_path_factory.mktemp("rare") / "nnunet", labels=CLASSES, cases=6, folds=2)
+    rng = np.random.default_rng(0)
+    for fold in (0, 1):
+        for i, path in enumerate(sorted(made.validation(fold).glob("*.npz"))):
+            truth, probs = scan(rng, i in SICK)
+            write_prediction(path.parent, path.stem, probs, probs.argmax(0).astype(np.uint8), SPACING_MM)
+            write_image(truth, made.references / f"{path.stem}.nii.gz", SPACING_MM)
+    before = dict(os.environ)
+    os.environ.update(made.environment)
+    yield made
+    os.environ.clear()
+    os.environ.update(before)
+
+
+MODEL = ("-d", "999", "-c", "3d_fullres")
+
+
+def said(*arguments) -> str:
+    with redirect_stdout(StringIO()) as text:
+        assert main([*map(str, arguments), "-np", "1"]) == 0
+    return text.getvalue()
+
+
+def found_in(text: str) -> list[str]:
+    """Cells of the lines about the rare structure."""
+    return [" ".join(line.split()) for line in text.splitlines() if line.strip().startswith(NAME) and " of 8 " in line]
+
+
+def test_every_command_says_what_the_decision_finds(study, tmp_path):
+    calibrated = said("calibrate", *MODEL, "-form", "shift")
+    document = read_dict(study.folder / "calibration_map.json")
+    argmax, decided = (document["detected"][kind]["2"] for kind in ("argmax", "decided"))
+    assert argmax == {"dice": 0.0, "n_there": 8, "missed": 8, "n_absent": 4, "invented": 0}
+    assert decided["missed"] == 0 and decided["invented"] == 0 and decided["dice"] > 0.9
+    assert "1" not in {key for key, one in document["quality"]["presence"]["present"].items()}  # always there
+    lines = found_in(calibrated)
+    assert lines[0] == f"{NAME} nnU-Net's labels 0.000 8 of 8 0 of 4"
+    assert lines[1] == f"{NAME} decided (-decide dice) {decided['dice']:.3f} 0 of 8 0 of 4"
+    assert f"The decision finds {NAME} in 8 of 8 scans, nnU-Net's labels in 0 of 8." in calibrated
+    assert found_in(said("evaluate", *MODEL)) == lines
+    both = ("-tr", "nnUNetTrainer", "nnUNetTrainer+calibrated+decided")
+    compared = found_in(said("compare", *MODEL, *both, "-o", tmp_path / "out", "--no_page", "-bootstrap", "100"))
+    assert compared[0].endswith("0.000 8 of 8 0 of 4") and compared[1].endswith(f"{decided['dice']:.3f} 0 of 8 0 of 4")
+
+
+def test_a_sample_of_the_voxels_finds_the_same(study):
+    said("calibrate", *MODEL, "-form", "shift")
+    exact = read_dict(study.folder / "calibration_map.json")["detected"]
+    kept = {path: path.read_bytes() for fold in (0, 1) for path in study.validation(fold).glob("*.npz")}
+    for path in kept:
+        path.unlink()
+    try:
+        said("calibrate", *MODEL, "-form", "shift")
+    finally:
+        for path, content in kept.items():
+            path.write_bytes(content)
+    sampled = read_dict(study.folder / "calibration_map.json")["detected"]
+    for kind, by_key in exact.items():
+        for key, one in by_key.items():
+            assert sampled[kind][key] == one | {"dice": pytest.approx(one["dice"], abs=0.02)}
+
+
+def test_a_new_scan_gets_the_structure_where_it_is_probably_there(study, tmp_path):
+    said("calibrate", *MODEL, "-form", "shift")
+    path = study.folder / "calibration_map.json"
+    scans = tmp_path / "scans"
+    shutil.copytree(study.validation(0), scans)
+    for name in ("dataset.json", "plans.json"):
+        shutil.copyfile(study.folder / name, scans / name)
+    text = said("review", "-i", scans, "-map", path, "-decide", "dice", "-o", tmp_path / "out")
+    sick = [f"case_0{i}" for i in SICK]
+    assert f"added: {NAME} in {', '.join(sick)}" in text
+    for i in range(6):
+        assert (read(tmp_path / "out" / f"case_0{i}.nii.gz") == 2).any() == (i in SICK)
+
+
+def test_presence_is_asked_of_the_networks_own_probabilities_in_its_own_unit(study):
+    labels = PredictionFolder.open(study.validation(0)).labels
+    rng = np.random.default_rng(0)
+    probs = rng.dirichlet([5, 2, 1], (2, 3, 4)).transpose(3, 0, 1, 2)
+    geometry = Geometry((2.0, 1.0, 0.5), np.eye(4))
+    source = CalibratedProbabilities(SavedProbabilities(probs, False), CalibrationMap([0.5, 0.5], [1.0, 1.0]))
+    case = Case("case", labels, geometry, probs.argmax(0), source)
+    learned = LearnedProbability(0.3, np.array([0.5, 0.2]), np.zeros(2), np.ones(2), 9, 5, 9)
+    presence = LearnedPresence(geometry.voxel_size, {"2": learned}, {}, ["2"], geometry.unit)
+    expected = presence.present_probability("2", probs[2].sum() * geometry.voxel_size, probs[2].max())
+    np.testing.assert_allclose(present_in(case, presence), [math.nan, expected])
+    assert np.isnan(present_in(case, replace(presence, unit="pixels"))).all()
