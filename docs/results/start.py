@@ -1,0 +1,102 @@
+"""Keeps the values of trained networks: their training by epoch, their validation cases, and these as they are decided.
+
+    python docs/results/start.py MODEL_FOLDER VALUES [--decided]
+
+Writes, for each fold of nnU-Net's MODEL_FOLDER that is trained, into VALUES/TRAINER/:
+
+    curve_FOLD.csv    by epoch the losses and the training-time Dice, from the checkpoint's own log
+    cases_FOLD.csv    by validation case Dice and scores
+
+and with --decided, after `nnunet_nacl calibrate` of these folds:
+
+    decided.csv       by validation case and structure Dice and labels of nnU-Net's labels, and of those that are
+                      decided for Dice, each case by what the others taught
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from nnunet_nacl.cases.locate import find_fold_folders
+from nnunet_nacl.cases.quality_block import DECIDED
+from nnunet_nacl.comparison.treated_folder import treated_folder
+from nnunet_nacl.documents.document import FILE_NAME, read_document
+from nnunet_nacl.documents.results import CaseResult, Evaluation
+from nnunet_nacl.files import write_atomically
+from nnunet_nacl.metrics.calibration_error import ece, nll
+
+SCORES = {
+    "ECE predicted": lambda case: ece(case.stats["predicted"]),
+    "ECE foreground": lambda case: ece(case.stats["foreground"]),
+    "NLL all": lambda case: nll(case.stats["all"]),
+}
+"""Of a case."""
+
+
+def curve(checkpoint: Path, names: list[str]) -> pd.DataFrame:
+    """A row for each epoch."""
+    log = torch.load(checkpoint, map_location="cpu", weights_only=False)["logging"]
+    dice = pd.DataFrame(log["dice_per_class_or_region"], columns=names)
+    losses = {"training loss": log["train_losses"], "validation loss": log["val_losses"]}
+    return pd.concat([pd.DataFrame(losses), dice.add_prefix("Dice ")], axis=1).rename_axis("epoch").reset_index()
+
+
+def measured(cases: list[CaseResult], names: dict[str, str]) -> pd.DataFrame:
+    """A row for each validation case."""
+    rows = []
+    for case in cases:
+        row = {"case": case.case} | {name: score(case) for name, score in SCORES.items()}
+        for key, name in names.items():
+            overlap = case.structures[key].overlap
+            row |= {f"Dice {name}": overlap.dice, f"true {name}": overlap.tp + overlap.fn}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def decided(fold: str, before: Evaluation, after: Evaluation) -> list[dict]:
+    """A row for each structure of each case."""
+    rows, plain = [], {case.case: case for case in before.cases}
+    for case in after.cases:
+        first = plain[case.case]
+        scores = {"ECE as trained": ece(first.stats["predicted"]), "ECE": ece(case.stats["predicted"])}
+        for key, name in before.names.items():
+            overlap, block = case.structures[key].overlap, case.blocks[DECIDED]["structures"][key]
+            row = {"fold": fold, "case": case.case, "structure": name, "true": overlap.tp + overlap.fn}
+            row |= {"argmax Dice": overlap.dice, "argmax voxels": overlap.tp + overlap.fp}
+            size = round(block["volume"] / case.blocks[DECIDED]["voxel"])
+            rows.append(row | {"decided Dice": block["dice"], "decided voxels": size} | scores)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("values", type=Path)
+    parser.add_argument("--decided", action="store_true")
+    arguments = parser.parse_args()
+    place = arguments.values / arguments.model.name.partition("__")[0].removeprefix("nnUNetTrainer")
+    place.mkdir(parents=True, exist_ok=True)
+
+    def write(name: str, rows: pd.DataFrame) -> None:
+        write_atomically(place / name, rows.to_csv(index=False, float_format="%.5g"))
+
+    rows: list[dict] = []
+    for fold, folder in find_fold_folders(arguments.model, None).items():
+        if not (folder.folder / FILE_NAME).is_file():
+            continue  # not finished
+        document = read_document(folder.folder / FILE_NAME)
+        checkpoint = arguments.model / f"fold_{fold}" / "checkpoint_final.pth"
+        write(f"curve_{fold}.csv", curve(checkpoint, list(document.names.values())))
+        write(f"cases_{fold}.csv", measured(document.cases, document.names))
+        if arguments.decided:
+            rows += decided(fold, document, read_document(treated_folder(folder, ["calibrated"])[1].parent / FILE_NAME))
+    if rows:
+        write("decided.csv", pd.DataFrame(rows))
+
+
+if __name__ == "__main__":
+    main()
