@@ -19,7 +19,7 @@ mkdir -p "$3"
 out=$(cd "$3" && pwd)
 here=$(cd "$(dirname "$0")" && pwd)
 read -r -a folds <<< "${FOLDS:-0 1 2 3 4}"
-read -r -a methods <<< "${METHODS:-DiceCE CE NACL MbLS DiceCE_anneal DiceNACL_anneal}"
+read -r -a methods <<< "${METHODS:-DiceCE CE_plainstart NACL_plainstart MbLS_plainstart DiceCE_anneal DiceNACL_anneal}"
 steps=${STEPS:-prepare train predict calibrate compare}
 schedule=${SCHEDULE:-20epochs_50iters_adam}
 configuration=${CONFIGURATION:-2d_small}
@@ -90,7 +90,7 @@ compare() { # NAME SUFFIX
 if wanted compare; then
     documents=()
     for method in "${methods[@]}"; do
-        document=$out/study/$dataset/${method}_$study.csv
+        document=$out/study/$dataset/${method%_plainstart}_$study.csv
         [ -f "$document" ] || python "$here/study_measure.py" "$outer" "$method" "$document" --folds "${folds[@]}"
         documents+=("$document")
     done

@@ -21,9 +21,9 @@ here=$(cd "$(dirname "$0")" && pwd)
 
 short=40epochs_50iters_adam # 2,000 iterations
 long=100epochs_50iters_adam # 5,000 iterations
-methods=(DiceCE CE NACL LS Focal ECP SVLS MbLS DiceNACL DiceCE_anneal DiceNACL_anneal NACL_m5)
-repeated=(DiceCE CE NACL)
-settings=(CE NACL NACL_lambda0p3 NACL_sum NACL_k5 NACLWithoutDeepSupervision)
+methods=(DiceCE {CE,NACL,LS,Focal,ECP,SVLS,MbLS}_plainstart DiceNACL DiceCE_anneal DiceNACL_anneal NACL_m5_plainstart)
+repeated=(DiceCE {CE,NACL}_plainstart)
+settings=({CE,NACL,NACL_lambda0p3,NACL_sum,NACL_k5}_plainstart NACLWithoutDeepSupervision)
 
 names() { # SCHEDULE METHOD...
     local schedule=$1 method

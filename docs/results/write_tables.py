@@ -7,10 +7,11 @@ A table stands in a page below a line that says what it is made of:
     <!-- table: KIND NETWORKS DATASET/DOCUMENT [DATASET/DOCUMENT ...] -->
 
 KIND is one of TABLES, or of those of deployed_tables.py, whose NETWORKS is `deployed`, and which are made of folders
-DATASET/deployed_LOSS. Of the others NETWORKS is `single`, `average` or the number of one fold (of `forms` also `fold`
-and `ensemble`), and a DATASET/DOCUMENT a file in study/, without .csv; `{CE,NACL}_30epochs` stands for both. The first
-document is the one that the others are compared with; only `beside` has several data sets. Without PAGE, all pages in
-this folder and the README. With --check, nothing is written, and the exit status is 1 if a table is not what its
+DATASET/deployed_LOSS, or of those of start_tables.py, whose NETWORKS is `start`, of folders DATASET/start/TRAINER. Of
+the others NETWORKS is `single`, `average` or the number of one fold (of `forms` also `fold` and `ensemble`), and a
+DATASET/DOCUMENT a file in study/, without .csv; `{CE,NACL}_30epochs` stands for both. The first document is the one
+that the others are compared with; only `beside` has several data sets. Without PAGE, all pages in this folder and the
+README. With --check, nothing is written, and the exit status is 1 if a table is not what its
 documents give.
 """
 
@@ -24,6 +25,7 @@ from pathlib import Path
 
 import deployed_tables
 import map_tables
+import start_tables
 import study_shares
 from study_tables import GROUPS, Study, beside
 
@@ -50,11 +52,12 @@ def make_table(what: str) -> str:
         ValueError: The line asks for what there is not.
     """
     words = what.split()
-    if len(words) < 3 or words[0] not in (*TABLES, *deployed_tables.TABLES):
+    of_folders = deployed_tables.TABLES | start_tables.TABLES
+    if len(words) < 3 or words[0] not in (*TABLES, *of_folders):
         raise ValueError(f"'table: {what}' is none; one is 'table: means average DATASET/DOCUMENT', see --help")
     kind, networks, *patterns = words
-    if kind in deployed_tables.TABLES:
-        return deployed_tables.TABLES[kind]([HERE / "study" / name for pattern in patterns for name in expand(pattern)])
+    if kind in of_folders:
+        return of_folders[kind]([HERE / "study" / name for pattern in patterns for name in expand(pattern)])
     of_dataset: dict[str, list[Path]] = {}
     for name in (name for pattern in patterns for name in expand(pattern)):
         path = HERE / "study" / f"{name}.csv"

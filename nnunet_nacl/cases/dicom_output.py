@@ -19,7 +19,7 @@ from nnunet_nacl.cases.image_files import quiet
 from nnunet_nacl.cases.review_list import PredictedCase
 from nnunet_nacl.cases.reviewed_case import ReviewedCase
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.files import replacing
+from nnunet_nacl.files import lies_inside, replacing
 from nnunet_nacl.json_files import decode, first_line, one_line, read_dict
 
 DICOM = "dicom"
@@ -147,7 +147,8 @@ class DicomMaker:
             volumes = [structure.volume for structure in reviewed.row.structures]
             written["report"] = self._report(volumes, predicted, segmentation, headers)
         for path in (output / DICOM).glob(f"{case.name}_*.dcm"):  # of an earlier run with other settings
-            path.unlink()
+            if lies_inside(path, output):
+                path.unlink()
         paths = {name: output / DICOM / f"{case.name}_{name}.dcm" for name in written}
         for name, path in paths.items():
             with replacing(path) as temporary:

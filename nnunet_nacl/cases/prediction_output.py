@@ -18,7 +18,14 @@ from nnunet_nacl.cases.prediction_folder import CaseFiles, PredictionFolder
 from nnunet_nacl.cases.reviewed_case import ReviewedCase
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.file_lock import locked
-from nnunet_nacl.files import check_writable, remove_leftovers, temporary_folder, to_json_text, write_atomically
+from nnunet_nacl.files import (
+    check_writable,
+    lies_inside,
+    remove_leftovers,
+    temporary_folder,
+    to_json_text,
+    write_atomically,
+)
 from nnunet_nacl.json_files import first_line, read_dict
 
 MAPS = "maps"
@@ -139,7 +146,7 @@ def write_reviewed(
         path = output / MAPS / name / f"{name}_{which}{folder.file_ending}"
         written += write_image(to_dtype(values, dtype), path, case.geometry)
     for path in (output / MAPS / name).glob(f"{name}_*"):  # of an earlier run with other settings
-        if path not in written:
+        if path not in written and lies_inside(path, output):  # a link may lead to the maps of another folder
             path.unlink()
     return tuple(written)
 

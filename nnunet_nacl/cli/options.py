@@ -60,7 +60,10 @@ def add_groups(parser: argparse.ArgumentParser, default: str = "each case is its
 
 def add_decision(parser: argparse.ArgumentParser) -> None:
     """Adds ``-decide -beta``, see :func:`nnunet_nacl.cases.treatment.beta_of`."""
-    decide = "change the labels to those with the highest expected Dice, or F-beta (default: they are kept)"
+    decide = (
+        "change the labels to those with the highest expected Dice, or F-beta; with a map, structures that they lack "
+        "are added where they are probably there (default: labels are kept)"
+    )
     parser.add_argument("-decide", choices=("dice", "fbeta"), help=decide)
     beta = "with -decide fbeta: how many times as much recall weighs as precision (default: 2: finds more)"
     parser.add_argument("-beta", metavar="BETA", type=float, help=beta)

@@ -342,6 +342,15 @@ def test_an_edited_ledger_removes_nothing_that_was_not_written(predict, tmp_path
     assert (tmp_path / "victim").read_text() == "mine" and (out / "dataset.json").is_file()
 
 
+def test_maps_behind_a_link_are_not_removed(predict, tmp_path):
+    folder, elsewhere = predict(cases=1), tmp_path / "elsewhere"
+    reviewed([folder], tmp_path / "out", maps=("entropy",))
+    (tmp_path / "out" / "maps" / "case_0").rename(elsewhere)
+    (tmp_path / "out" / "maps" / "case_0").symlink_to(elsewhere)
+    reviewed([folder], tmp_path / "out", maps=("confidence",), overwrite=True)
+    assert (elsewhere / "case_0_entropy.nii.gz").is_file()
+
+
 def test_what_a_user_keeps_in_a_folder_is_never_replaced(predict, tmp_path):
     folder = predict()
     for name in ("index.html", "review.csv", "review_details.csv", "case_0.nii.gz", "dataset.json"):

@@ -13,7 +13,7 @@ from nnunet_nacl_trainers import nnUNetTrainerNACL
 class nnUNetTrainerNACLWithoutDeepSupervision_40epochs_50iters_adam(nnUNetTrainerNACL):
     """NACL, 2,000 iterations of Adam, no deep supervision."""
 
-    variant = parse("nnUNetTrainerNACL_40epochs_50iters_adam")
+    variant = parse("nnUNetTrainerNACL_plainstart_40epochs_50iters_adam")
 
     def __init__(
         self,
