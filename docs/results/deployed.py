@@ -148,8 +148,8 @@ def learn(measured: Sequence[Measured], kept: set[str], like: Learned, groups: M
     )
     for key in like.presence.present:
         found = [one.blocks[i][0][key] for one, i in rows]
-        volumes, largest = ([each[name] for each in found] for name in ("expected_volume", "max_probability"))
-        features = presence_features(volumes, largest, like.presence.voxel)
+        volumes, dice = ([each[name] for each in found] for name in ("expected_volume", "largest_dice"))
+        features = presence_features(volumes, dice, like.presence.voxel)
         present[key] = LearnedProbability.fit(features, [each["true_volume"] > 0 for each in found], patients)
     for key in like.presence.real:
         pieces = [(each, who) for (one, i), who in zip(rows, patients) for each in one.blocks[i][1][key].found]
@@ -184,7 +184,9 @@ def tables_of(one: Measured, names: Mapping[str, str], learned: Mapping[str, Lea
                 "predicted volume": volume.estimate,
                 "volume low": volume.low,
                 "volume high": volume.high,
-                "present probability": own.presence.present_probability(key, structure["expected_volume"], largest),
+                "present probability": own.presence.present_probability(
+                    key, structure["expected_volume"], structure["largest_dice"]
+                ),
                 "largest probability": largest,
                 "true parts": findings.n_true,
             }

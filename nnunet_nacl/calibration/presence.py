@@ -1,10 +1,10 @@
 """Is it there, is it real? The probability of a yes, learned from held-out cases by a logistic regression.
 
-Two questions are asked like that: whether a structure is in a scan at all, by its expected volume and its largest
-probability; and whether a connected component of a segmentation is real, that is overlaps the truth, by its volume and
-the probabilities in it. Both have few cases and questions that are often answered without an error, where plain
-logistic regression goes to infinity: slopes have a normal prior, of standardised features, and the intercept is held
-back by half a yes and half a no at the mean of the features.
+Two questions are asked like that: whether a structure is in a scan at all, by its expected volume and the largest
+expected Dice that any set of voxels has; and whether a connected component of a segmentation is real, that is overlaps
+the truth, by its volume and the probabilities in it. Both have few cases and questions that are often answered without
+an error, where plain logistic regression goes to infinity: slopes have a normal prior, of standardised features, and
+the intercept is held back by half a yes and half a no at the mean of the features.
 """
 
 from __future__ import annotations
@@ -20,12 +20,15 @@ from nnunet_nacl.calibration.crossfit import parts_of
 from nnunet_nacl.json_files import Array
 from nnunet_nacl.metrics.detection import auroc, binary_brier, binary_ece
 
+FEATURES = "expected volume, largest expected Dice"
+"""What presence is learned from."""
 FEWEST = 3
 """Patients with a yes, and with a no, without which nothing is learned."""
 
 _SLOPE_SD = 1.0  # of standardised features; chosen among a few on validation folds
 _MOST_STEPS = 100
 _SURE = 1e-6
+_LEAST_DICE = 1e-3
 
 Table = Annotated[np.ndarray, Array(np.float64)]
 
@@ -110,7 +113,8 @@ class LearnedPresence:
         present: By structure, whether it is in a scan. Structures that are in all cases, or in none, are missing.
         real: By structure, whether a component of it overlaps the truth.
         listed: Structures whose components are findings: those that are absent from some cases, or in pieces in most.
-        unit: Of the volumes; empty in files of earlier versions.
+        unit: Of the volumes.
+        features: What ``present`` was learned from; what an earlier version learned from others is not asked.
     """
 
     voxel: float
@@ -118,12 +122,13 @@ class LearnedPresence:
     real: dict[str, LearnedProbability]
     listed: list[str]
     unit: str = ""
+    features: str = ""
 
-    def present_probability(self, structure: str, expected_volume: float, max_probability: float) -> float:
+    def present_probability(self, structure: str, expected_volume: float, largest_dice: float) -> float:
         """That a structure is in the scan; NaN where nothing was learned. The numbers are the network's own."""
-        if structure not in self.present:
+        if structure not in self.present or self.features != FEATURES:
             return math.nan
-        features = presence_features([expected_volume], [max_probability], self.voxel)
+        features = presence_features([expected_volume], [largest_dice], self.voxel)
         return float(self.present[structure].predict(features)[0])
 
     def real_probability(self, structure: str, volume: float, mean_probability: float, max_probability: float) -> float:
@@ -135,17 +140,18 @@ class LearnedPresence:
 
 
 def presence_features(
-    expected_volume: Sequence[float] | np.ndarray, max_probability: Sequence[float] | np.ndarray, voxel: float
+    expected_volume: Sequence[float] | np.ndarray, largest_dice: Sequence[float] | np.ndarray, voxel: float
 ) -> np.ndarray:
-    """(n, 2) what tells whether a structure is in a scan.
+    """(n, 2) what tells whether a structure is in a scan: the logarithms of both.
 
     Args:
         expected_volume: (n,) sum of its probabilities times the volume of a voxel.
-        max_probability: (n,) its largest probability anywhere.
+        largest_dice: (n,) expected Dice of the set of voxels where that is largest, see
+            :class:`~nnunet_nacl.metrics.expected_dice.ProbabilityHistogram`; what is below .001 counts as that.
         voxel: Volume of a voxel, added to the volume before the logarithm.
     """
     volume = np.log(np.maximum(np.asarray(expected_volume, float), 0) + voxel)
-    return np.stack([volume, _log_odds(max_probability)], 1)
+    return np.stack([volume, np.log(np.maximum(np.asarray(largest_dice, float), _LEAST_DICE))], 1)
 
 
 def finding_features(

@@ -14,6 +14,7 @@ from nnunet_nacl.cases.ledger import SIGNATURE, Ledger, same_contents
 from nnunet_nacl.cases.measure import Also, evaluate_case, measure_here, sign
 from nnunet_nacl.cases.npz import RERUN
 from nnunet_nacl.cases.prediction_folder import CaseFiles, PredictionFolder
+from nnunet_nacl.cases.quality_block import QUALITY, is_complete
 from nnunet_nacl.cases.run import run
 from nnunet_nacl.cases.sample_files import SAMPLES_FOLDER
 from nnunet_nacl.cases.worker_processes import each_case
@@ -147,6 +148,8 @@ def _restore_with(
     blocks: Collection[str], labels: Labels, settings: EvaluationSettings, files: CaseFiles, entry: dict[str, Any]
 ) -> CaseResult | None:
     result = restore(labels, settings, files, entry)
+    if result and files.probabilities.is_file() and not is_complete(result.blocks.get(QUALITY)):
+        return None
     return result if result and result.blocks.keys() >= set(blocks) else None
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_nacl.calibration.presence import (
+    FEATURES,
     LearnedPresence,
     LearnedProbability,
     ProbabilityCheck,
@@ -96,7 +97,7 @@ def learn_presence(
         return HeldOutPresence(None, names=dict(names))
     voxel = float(np.median([block.voxel for block in blocks]))
     units = {block.unit for block in blocks}
-    learned = LearnedPresence(voxel, {}, {}, [], units.pop() if len(units) == 1 else "")
+    learned = LearnedPresence(voxel, {}, {}, [], units.pop() if len(units) == 1 else "", FEATURES)
     result = HeldOutPresence(learned, names=dict(names))
     for key in names:
         scans, components = [block.structures[key] for block in blocks], [one[key] for one in found]
@@ -108,7 +109,8 @@ def learn_presence(
             continue
         if not there.all():
             largest = np.array([scan.max_probability for scan in scans])
-            features = presence_features([scan.expected_volume for scan in scans], largest, voxel)
+            volumes, dice = ([getattr(scan, name) for scan in scans] for name in ("expected_volume", "largest_dice"))
+            features = presence_features(volumes, dice, voxel)
             predicted = np.array([float(scan.volume > 0) for scan in scans])
             plain = {"largest probability": largest, "any voxel predicted": predicted}
             _learn(result, "present", key, features, there, known, plain)
@@ -139,7 +141,8 @@ def _known(block: QualityBlock) -> set[str]:
     return {
         key
         for key, scan in block.structures.items()
-        if np.isfinite([block.voxel, scan.expected_volume, scan.volume, scan.true_volume, scan.max_probability]).all()
+        if np.isfinite([block.voxel, scan.volume, scan.true_volume, scan.max_probability]).all()
+        and np.isfinite([scan.expected_volume, scan.largest_dice]).all()
     }
 
 

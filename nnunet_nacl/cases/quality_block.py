@@ -23,7 +23,13 @@ from nnunet_nacl.cases.treatment import Treatment, decide_case
 from nnunet_nacl.documents.results import CaseResult
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import decode
-from nnunet_nacl.metrics.expected_dice import ExpectedOverlap, count_expected, region_table, sum_inside
+from nnunet_nacl.metrics.expected_dice import (
+    ExpectedOverlap,
+    ProbabilityHistogram,
+    count_expected,
+    region_table,
+    sum_inside,
+)
 from nnunet_nacl.metrics.overlap import count_overlap
 from nnunet_nacl.metrics.voxel_uncertainty import foreground_uncertainty
 
@@ -42,17 +48,20 @@ class QualitySums:
         uncertainty: By name, the sum over the predicted foreground.
         n_predicted: Voxels there.
         largest: (S,) largest probability of each structure.
+        histogram: Of the structures' probabilities.
     """
 
     overlap: ExpectedOverlap
     uncertainty: dict[str, float]
     n_predicted: int
     largest: np.ndarray
+    histogram: ProbabilityHistogram
 
     def __add__(self, other: QualitySums) -> QualitySums:
         uncertainty = {name: value + other.uncertainty[name] for name, value in self.uncertainty.items()}
         largest = np.maximum(self.largest, other.largest)
-        return QualitySums(self.overlap + other.overlap, uncertainty, self.n_predicted + other.n_predicted, largest)
+        n, histogram = self.n_predicted + other.n_predicted, self.histogram + other.histogram
+        return QualitySums(self.overlap + other.overlap, uncertainty, n, largest, histogram)
 
 
 def count_quality(
@@ -72,7 +81,8 @@ def count_quality(
     means = foreground_uncertainty(probs, predicted, labels.channels_of(segmentation), regions=labels.regions)
     structures = probs[0 if labels.regions else 1 :]
     largest = structures.max(tuple(range(1, probs.ndim)), initial=0, where=True if valid is None else valid)
-    return QualitySums(overlap, {name: mean * n if n else 0.0 for name, mean in means.items()}, n, largest)
+    uncertainty = {name: mean * n if n else 0.0 for name, mean in means.items()}
+    return QualitySums(overlap, uncertainty, n, largest, ProbabilityHistogram.of(structures, valid))
 
 
 def quality_of(sums: QualitySums, n_true: Mapping[str, int], geometry: Geometry) -> dict[str, Any]:
@@ -89,8 +99,8 @@ def quality_of(sums: QualitySums, n_true: Mapping[str, int], geometry: Geometry)
     n = sums.n_predicted
     uncertainty = {name: value / n if n else math.nan for name, value in sums.uncertainty.items()}
     block = _block(sums.overlap, n_true, geometry)
-    for values, largest in zip(block["structures"].values(), sums.largest):
-        values["max_probability"] = float(largest)
+    for values, *both in zip(block["structures"].values(), sums.largest, sums.histogram.largest_dice):
+        values |= dict(zip(("max_probability", "largest_dice"), map(float, both)))
     return {**block, **uncertainty, "structures": block["structures"]}
 
 
@@ -177,6 +187,7 @@ class StructureQuality:
     dice: float = math.nan
     members_dice: float = math.nan
     max_probability: float = math.nan
+    largest_dice: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -188,6 +199,15 @@ class QualityBlock:
     entropy: float = math.nan
     confidence: float = math.nan
     voxel: float = math.nan
+
+
+def is_complete(block: Any) -> bool:
+    """Whether a block has all that this version learns from; one of an earlier version has not."""
+    try:
+        structures = decode(QualityBlock, block, QUALITY).structures
+    except UserError:
+        return False
+    return not any(math.isnan(one.largest_dice) for one in structures.values())
 
 
 def quality_rows(cases: Sequence[CaseResult]) -> QualityRows | None:

@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.components import label_components
-from nnunet_nacl.metrics.expected_dice import count_expected
+from nnunet_nacl.metrics.expected_dice import ProbabilityHistogram, count_expected
 from nnunet_nacl.metrics.voxel_uncertainty import foreground_uncertainty
 
 _COLUMNS = (
@@ -46,8 +46,8 @@ class StructureReview:
         pieces: Connected pieces of the prediction; voxels that touch at a corner are connected.
         largest_piece: Share of the structure's voxels in the largest of them; NaN where it was not predicted.
         member_volumes: Of each member's own prediction, in the order of the folders.
-        network: Expected volume and largest probability as the network gave them, before any map: what the presence of
-            the structure is learned from.
+        network: Expected volume, and the largest expected Dice that any set of voxels has, of the probabilities as the
+            network gave them, before any map: what the presence of the structure is learned from.
     """
 
     name: str
@@ -152,8 +152,7 @@ def make_row(
     probs: np.ndarray,
     inside: np.ndarray,
     members: Members | None,
-    sums: np.ndarray,
-    largest: np.ndarray,
+    network: ProbabilityHistogram,
 ) -> CaseReview:
     """The row of a case; what a structure that was not segmented has no value for is NaN.
 
@@ -162,14 +161,13 @@ def make_row(
         probs: (C, *box) its probabilities inside a box that holds all there is, background (of classes) first.
         inside: (*box) its segmentation there.
         members: Of the ensemble.
-        sums: (C,) of the probabilities as the network gave them.
-        largest: (C,) largest of them.
+        network: Of the structures' probabilities as the network gave them.
     """
     labels, size = case.labels, case.geometry.voxel_size
     overlap = count_expected(probs, inside, regions=labels.region_values)
     means = foreground_uncertainty(probs, inside != 0, labels.channels_of(inside), regions=labels.regions)
     volumes = overlap.chosen[None] * size if members is None else members.volumes
-    structures = []
+    structures, largest_dice = [], network.largest_dice
     for i, channel in enumerate(labels.foreground):
         pieces = _sizes_of_pieces(labels.mask(inside, channel))
         structures.append(
@@ -183,7 +181,7 @@ def make_row(
                 pieces=len(pieces),
                 largest_piece=float(pieces.max() / pieces.sum()) if len(pieces) else math.nan,
                 member_volumes=tuple(float(one[i]) for one in volumes),
-                network=(float(sums[channel]) * size, float(largest[channel])),
+                network=(float(network.expected[i]) * size, float(largest_dice[i])),
             )
         )
     return CaseReview(

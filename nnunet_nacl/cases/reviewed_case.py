@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 
 import numpy as np
 
@@ -13,6 +15,7 @@ from nnunet_nacl.cases.components import ComponentSums
 from nnunet_nacl.cases.review_row import CaseReview, Members, make_row
 from nnunet_nacl.documents.finding_list import StructureFindings
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.metrics.expected_dice import ProbabilityHistogram
 from nnunet_nacl.metrics.voxel_uncertainty import (
     Place,
     label_confidence,
@@ -117,11 +120,10 @@ def review_case(
             made[name][box] = function(probs, regions=labels.regions, check_values=False)
     components, network = ComponentSums(case, findings), case.probabilities.network
     components.add(box, probs)
-    sums, largest, axes = np.zeros(len(probs)), np.zeros(len(probs)), tuple(range(1, probs.ndim))
+    histograms, first = [], 0 if labels.regions else 1
     for where, seen in [(box, probs)] if network is case.probabilities else network.blocks():
-        sums += seen.sum(axes, dtype=np.float64)
-        np.maximum(largest, seen.max(axes), out=largest)
+        histograms.append(ProbabilityHistogram.of(seen[first:]))
         if network is not case.probabilities:
             components.add_network(where, seen)
-    row = make_row(case, probs, inside, members, sums, largest)
+    row = make_row(case, probs, inside, members, reduce(add, histograms))
     return ReviewedCase(case, row, place, made, tuple(differences), tuple(components.findings()))

@@ -15,7 +15,7 @@ from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.decision import Decision, decide
 from nnunet_nacl.calibration.presence import LearnedPresence
 from nnunet_nacl.cases.case import Case
-from nnunet_nacl.cases.probabilities import CalibratedProbabilities
+from nnunet_nacl.cases.probabilities import CalibratedProbabilities, histogram_of
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import encode
 
@@ -114,13 +114,8 @@ def present_in(case: Case, presence: LearnedPresence) -> np.ndarray:
     """
     labels, network = case.labels, case.probabilities.network
     keys = [labels.key(channel) for channel in labels.foreground]
-    if not presence.present.keys() & set(keys) or presence.unit not in ("", case.geometry.unit):
+    if not presence.present.keys() & set(keys) or presence.unit != case.geometry.unit:
         return np.full(len(keys), math.nan)
-    expected, largest = np.zeros(network.num_channels), np.zeros(network.num_channels)
-    for _, probs in network.blocks():
-        axes = tuple(range(1, probs.ndim))
-        expected += probs.sum(axes, dtype=np.float64)
-        np.maximum(largest, probs.max(axes), out=largest)
-    volumes = expected * case.geometry.voxel_size
-    of = zip(keys, labels.foreground)
-    return np.array([presence.present_probability(key, volumes[channel], largest[channel]) for key, channel in of])
+    found = histogram_of(network)
+    numbers = zip(keys, found.expected * case.geometry.voxel_size, found.largest_dice)
+    return np.array([presence.present_probability(*each) for each in numbers])

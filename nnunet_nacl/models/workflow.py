@@ -22,14 +22,14 @@ from nnunet_nacl.calibration.quality_report import QualityRows
 from nnunet_nacl.calibration.sampling import Sample
 from nnunet_nacl.cases.held_out_presence import learn_presence
 from nnunet_nacl.cases.heldout import HeldOut, case_values
-from nnunet_nacl.cases.quality_block import DECIDED, QUALITY, quality_rows, rows_of_blocks
+from nnunet_nacl.cases.quality_block import DECIDED, QUALITY, QualityBlock, quality_rows, rows_of_blocks
 from nnunet_nacl.cases.treatment import Treatment
 from nnunet_nacl.documents.document import FILE_NAME
 from nnunet_nacl.documents.map_file import DICE_MEAN, map_to_json, structures_of
 from nnunet_nacl.documents.results import CaseResult, Evaluation
 from nnunet_nacl.errors import UserError, list_problems
 from nnunet_nacl.files import can_write
-from nnunet_nacl.json_files import encode
+from nnunet_nacl.json_files import decode, encode
 from nnunet_nacl.metrics.calibration_error import nanmean
 from nnunet_nacl.metrics.detection import Detected
 from nnunet_nacl.models.held_out_quality import HeldOutQuality, learn_quality
@@ -227,8 +227,8 @@ def _present(case: CaseResult, presence: LearnedPresence | None) -> list[float] 
     block = case.blocks.get(QUALITY)
     if presence is None or block is None:
         return None
-    numbers = ((key, one["expected_volume"], one["max_probability"]) for key, one in block["structures"].items())
-    return [presence.present_probability(*each) for each in numbers]
+    found = decode(QualityBlock, block, QUALITY).structures.items()
+    return [presence.present_probability(key, one.expected_volume, one.largest_dice) for key, one in found]
 
 
 def _dice(values: np.ndarray, keys: Sequence[str]) -> dict[str, Any]:

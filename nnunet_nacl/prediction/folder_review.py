@@ -51,7 +51,7 @@ from nnunet_nacl.prediction.review_lists import DOCUMENT, LIST_FILES, RECORDS, R
 
 _ARGUMENTS = "review_args.json"
 _NO_NAMES = ("", ".", "..")
-_COMPUTATION = 2  # raise it when another segmentation or number comes from the same files
+_COMPUTATION = 3  # raise it when another segmentation or number comes from the same files
 
 
 @dataclass(frozen=True)

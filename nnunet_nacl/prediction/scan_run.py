@@ -40,7 +40,7 @@ from nnunet_nacl.prediction.segmented_case import Postprocessing, segment_case
 from nnunet_nacl.prediction.trained_model import TrainedModel
 
 _ARGUMENTS = "predict_from_raw_data_args.json"
-_COMPUTATION = 3  # raise it when another segmentation or number comes from the same files
+_COMPUTATION = 4  # raise it when another segmentation or number comes from the same files
 _LOOKED_AT = 20  # labels of the training
 _PREPROCESSED_AHEAD, _EXPORTED_AHEAD = 1, 2  # as nnU-Net's queues
 

@@ -96,7 +96,7 @@ def test_left_out_probabilities_are_calibrated():
 
 def test_features_by_hand():
     assert presence_features([0.9, 0.0], [0.5, 0.0], 0.1) == pytest.approx(
-        np.array([[0.0, 0.0], [math.log(0.1), -13.8155]]), abs=1e-3
+        np.array([[0.0, math.log(0.5)], [math.log(0.1), math.log(0.001)]]), abs=1e-9
     )
     found = finding_features([1.0], [0.5], [1.0])  # a probability of 1 has finite log-odds
     assert found == pytest.approx(np.array([[0, 0, 13.8155]]), abs=1e-3)

@@ -45,7 +45,7 @@ def case(i: int, rng) -> CaseResult:
 
     def scan(expected, true, p):
         named = {"expected_volume": expected, "volume": expected, "true_volume": true, "max_probability": p}
-        return {"expected_dice": 0.9, **named}
+        return {"expected_dice": 0.9, "largest_dice": p, **named}
 
     expected = volume * 0.8 + float(rng.uniform(0.1, 0.6))
     structures = {"1": scan(50.0, 50.0, 1.0), "2": scan(expected, volume, largest), "3": scan(9.0, 9.0, 1.0)}
@@ -125,7 +125,7 @@ def test_what_was_learned_comes_back_and_answers(cases):
 def test_what_says_no_more_than_a_constant_is_not_delivered(cases):
     blocks = json.loads(to_json_text([one.blocks for one in cases]))
     for i, block in enumerate(blocks):  # numbers that have nothing to do with the truth, every third without
-        block["quality"]["structures"]["2"] |= {"expected_volume": 1.0 + i % 2, "max_probability": 0.5}
+        block["quality"]["structures"]["2"] |= {"expected_volume": 1.0 + i % 2, "largest_dice": 0.5}
     changed = [CaseResult(one.case, "", "", "", {}, {}, 2, 0, blocks=b) for one, b in zip(cases, blocks)]
     found = learn_presence(changed, NAMES, [one.case for one in cases])
     checks = found.present["2"]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
-from nnunet_nacl.calibration.presence import LearnedPresence, LearnedProbability
+from nnunet_nacl.calibration.presence import FEATURES, LearnedPresence, LearnedProbability
 from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
@@ -132,7 +132,10 @@ def test_presence_is_asked_of_the_networks_own_probabilities_in_its_own_unit(stu
     source = CalibratedProbabilities(SavedProbabilities(probs, False), CalibrationMap([0.5, 0.5], [1.0, 1.0]))
     case = Case("case", labels, geometry, probs.argmax(0), source)
     learned = LearnedProbability(0.3, np.array([0.5, 0.2]), np.zeros(2), np.ones(2), 9, 5, 9)
-    presence = LearnedPresence(geometry.voxel_size, {"2": learned}, {}, ["2"], geometry.unit)
-    expected = presence.present_probability("2", probs[2].sum() * geometry.voxel_size, probs[2].max())
-    np.testing.assert_allclose(present_in(case, presence), [math.nan, expected])
+    presence = LearnedPresence(geometry.voxel_size, {"2": learned}, {}, ["2"], geometry.unit, FEATURES)
+    every = np.sort(probs[2].ravel())[::-1]  # the best set of voxels is the first of these
+    dice = (2 * every.cumsum() / (every.sum() + np.arange(1, every.size + 1))).max()
+    expected = presence.present_probability("2", probs[2].sum() * geometry.voxel_size, dice)
+    np.testing.assert_allclose(present_in(case, presence), [math.nan, expected], rtol=1e-4)
+    assert np.isnan(present_in(case, replace(presence, features=""))).all()  # of an earlier version
     assert np.isnan(present_in(case, replace(presence, unit="pixels"))).all()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from nnunet_nacl.metrics.expected_dice import count_expected, expected_dice
+from nnunet_nacl.metrics.expected_dice import ProbabilityHistogram, count_expected, expected_dice
 from tests.reference import decision as reference
 
 NESTED = ((1, 2, 3), (2, 3), (3,))
@@ -93,3 +95,23 @@ def test_sums_of_parts_add_up_beyond_one_block():
 def test_what_cannot_be_used_is_named(probs, segmentation, keywords, message):
     with pytest.raises(ValueError, match=message):
         expected_dice(probs, segmentation, **keywords)
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 2**32 - 1), st.floats(0.2, 3), st.floats(-6, 2))
+def test_the_largest_dice_of_any_set_is_that_of_the_most_probable_voxels(seed, spread, middle):
+    rng = np.random.default_rng(seed)
+    p = 1 / (1 + np.exp(-rng.normal(middle, spread, (2, 4000))))
+    every = np.sort(p)[:, ::-1]
+    expected = (2 * every.cumsum(1) / (every.sum(1, keepdims=True) + np.arange(1, 4001))).max(1)
+    both = ProbabilityHistogram.of(p[:, :1500]) + ProbabilityHistogram.of(p[:, 1500:])
+    np.testing.assert_allclose(both.largest_dice, expected, atol=1e-3)
+    valid = np.arange(4000) < 1500
+    np.testing.assert_array_equal(ProbabilityHistogram.of(p, valid).counts, ProbabilityHistogram.of(p[:, :1500]).counts)
+
+
+@pytest.mark.parametrize(("p", "dice"), [(0.0, 0.0), (1e-4, 0.0), (1.0, 1.0), (0.5, 2 / 3)])
+def test_the_largest_dice_of_voxels_that_are_all_alike(p, dice):
+    # n voxels of p: 2 n p / (n p + n)
+    found = ProbabilityHistogram.of(np.full((1, 3, 4), p, np.float32))
+    assert found.largest_dice == pytest.approx([dice], abs=1e-6) and found.expected == pytest.approx([12 * p])

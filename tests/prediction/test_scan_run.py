@@ -19,7 +19,7 @@ import tifffile
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.decision import decide
-from nnunet_nacl.calibration.presence import LearnedPresence, LearnedProbability
+from nnunet_nacl.calibration.presence import FEATURES, LearnedPresence, LearnedProbability
 from nnunet_nacl.cases.checkpoints import CALIBRATED, MARK, write_calibrated
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.documents.decision_json import delivered_in
@@ -188,7 +188,7 @@ def test_what_is_there_is_asked_of_the_networks_own_probabilities(tmp_path, cali
     counts = {"n": 20, "n_yes": 10, "n_patients": 20}
     present = LearnedProbability(-0.4, *np.array([[0.5, -0.3], [0.1, 0.2], [2.0, 3.0]]), **counts)
     real = LearnedProbability(0.3, *np.array([[0.5, -0.3, 0.1], [0.1, 0.2, 0.3], [2.0, 3.0, 4.0]]), **counts)
-    learned = LearnedPresence(0.001, {"2": present}, {"2": real}, ["2"])
+    learned = LearnedPresence(0.001, {"2": present}, {"2": real}, ["2"], "ml", FEATURES)
     document["quality"]["presence"] = encode(learned)
     (folder / "calibration_map.json").write_text(to_json_text(document))
     assert predict(folder, scans, tmp_path / "out", "--save_probabilities") == 0
@@ -199,7 +199,9 @@ def test_what_is_there_is_asked_of_the_networks_own_probabilities(tmp_path, cali
     for row in rows(tmp_path / "out"):
         probs = np.load(tmp_path / "out" / f"{row['case']}.npz")["probabilities"][2].astype(float)
         volume = probs.sum() * np.prod(SPACING_MM) / 1000
-        expected = learned.present_probability("2", volume, probs.max())
+        every = np.sort(probs.ravel())[::-1]  # the best set of voxels is the first of these
+        dice = (2 * every.cumsum() / (every.sum() + np.arange(1, every.size + 1))).max()
+        expected = learned.present_probability("2", volume, dice)
         assert float(row["posterior present_probability"]) == pytest.approx(expected, rel=1e-3)
         assert "anterior present_probability" not in row
         answer = predictor.predict(*_read(scans, row["case"]))
