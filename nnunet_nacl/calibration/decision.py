@@ -73,13 +73,13 @@ def decide(
     structure, the nearer that is to the argmax's half. For beta 2 a fifth of E_k is enough, beta 0.5 wants four fifths.
     Such thresholds are RankSEG's (Dai and Li, JMLR 24, 2023; Nordström et al., 2023). The iteration can cycle, so it
     ends on a state that it has seen or after ``max_rounds``, and the best state counts, the argmax being one of them:
-    the result is never worse than the argmax in the sum of the E_k. What is absent from the argmax stays absent, and
-    what is emptied stays empty (``removed`` lists it).
+    the result is never worse than the argmax in the sum of the E_k. What is emptied stays empty (``removed`` lists it),
+    and without ``present`` what is absent from the argmax stays absent.
 
     Where the probability P_k that structure k is in the scan is known, k is absent unless P_k E_k > 1 - P_k: the Dice
-    of a missed or an invented structure is 0, and rightly nothing is as good as 1. The iteration then starts from what
-    that says of the largest E_k that any set of voxels has, {p_k > E_k / (1 + beta^2)}: it adds k to the argmax
-    (``added``), or takes it away. States are compared by the sum of P_k E_k, or 1 - P_k where k is absent, and of
+    of a missed or an invented structure is 0, and rightly nothing is as good as 1. The iteration then starts with the
+    set of voxels that has the largest E_k, {p_k > E_k / (1 + beta^2)}, if that E_k passes, whether the argmax has k or
+    not (``added``), and else without k. States are compared by the sum of P_k E_k, or 1 - P_k where k is absent, and of
     the E_k of the other structures. So a structure that is never the most probable class can be found.
 
     Regions: each is decided by itself, in where p_r > E_r / (1 + beta^2); then they are painted in nnU-Net's
@@ -131,7 +131,7 @@ def decide(
         alone = _best_alone(probs, expected, known, weighted, beta)
         gone = _absent(alone, chance, beta)
         addable = known & ~gone & (before.chosen == 0)
-        own, painted = (_with(addable, alone, _without(gone, one)) for one in (own, painted))
+        own, painted = (_with(known & ~gone, alone, _without(gone, one)) for one in (own, painted))
     while rounds < max_rounds:
         gone = _absent(painted, chance, beta)
         rule, rounds = rule.next(_without(gone, own), _without(gone, painted)), rounds + 1
@@ -186,9 +186,9 @@ def _without(gone: np.ndarray, sums: ExpectedOverlap) -> ExpectedOverlap:
     return ExpectedOverlap(sums.expected, np.where(gone, 0, sums.chosen), np.where(gone, 0.0, sums.common))
 
 
-def _with(added: np.ndarray, alone: ExpectedOverlap, sums: ExpectedOverlap) -> ExpectedOverlap:
+def _with(these: np.ndarray, alone: ExpectedOverlap, sums: ExpectedOverlap) -> ExpectedOverlap:
     pairs = (alone.chosen, sums.chosen), (alone.common, sums.common)
-    return ExpectedOverlap(sums.expected, *(np.where(added, *pair) for pair in pairs))
+    return ExpectedOverlap(sums.expected, *(np.where(these, *pair) for pair in pairs))
 
 
 def _worth(sums: ExpectedOverlap, chance: np.ndarray, beta: float) -> float:

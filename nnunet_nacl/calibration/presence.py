@@ -139,6 +139,9 @@ class LearnedPresence:
         return float(self.real[structure].predict(features)[0])
 
 
+NOTHING_LEARNED = LearnedPresence(1.0, {}, {}, [], "", FEATURES)
+
+
 def presence_features(
     expected_volume: Sequence[float] | np.ndarray, largest_dice: Sequence[float] | np.ndarray, voxel: float
 ) -> np.ndarray:

@@ -87,11 +87,11 @@ def learn_presence(
     known: list[str] = []
     for case, patient in zip(cases, patients):
         with contextlib.suppress(UserError):  # measured by an earlier version, and the probabilities are gone
-            block, pieces = (case.blocks.get(name) for name in (QUALITY, FOUND))
-            read = decode(QualityBlock, block, QUALITY), decode(dict[str, StructureFindings], pieces, FOUND)
-            if names.keys() <= _known(read[0]) & read[1].keys():
-                blocks.append(read[0])
-                found.append(read[1])
+            block = decode(QualityBlock, case.blocks.get(QUALITY), QUALITY)
+            pieces = decode(dict[str, StructureFindings], case.blocks.get(FOUND), FOUND) if findings else {}
+            if names.keys() <= _known(block) and (not findings or names.keys() <= pieces.keys()):
+                blocks.append(block)
+                found.append(pieces)
                 known.append(patient)
     if not known:
         return HeldOutPresence(None, names=dict(names))
@@ -100,9 +100,9 @@ def learn_presence(
     learned = LearnedPresence(voxel, {}, {}, [], units.pop() if len(units) == 1 else "", FEATURES)
     result = HeldOutPresence(learned, names=dict(names))
     for key in names:
-        scans, components = [block.structures[key] for block in blocks], [one[key] for one in found]
+        scans, components = [block.structures[key] for block in blocks], [one[key] for one in found if findings]
         there = np.array([scan.true_volume > 0 for scan in scans])
-        in_pieces = np.mean([(one.n_true or 0) > 1 for one in components])
+        in_pieces = np.mean([(one.n_true or 0) > 1 for one in components] or [False])
         if not there.all() or in_pieces > _IN_PIECES:
             learned.listed.append(key)
         elif only_listed:

@@ -140,6 +140,13 @@ class HeldOut:
             results[name] = evaluate_folder(here, settings=self.settings, output=target, **options, **also)
         return merge(results)
 
+    def forget_treated(self) -> None:
+        """Remove what an earlier run measured of the folds through its map, which this run does not measure again."""
+        for name, folder in self.folders.items():
+            if name:
+                with contextlib.suppress(OSError):
+                    (folder.folder.parent / AFTER_FOLDER / FILE_NAME).unlink(missing_ok=True)
+
     def sampled_quality(self, case: str, *arguments: Any) -> tuple[dict, dict]:
         """See :func:`~nnunet_nacl.cases.quality_block.sampled_quality`; UserError where no truth can be read."""
         found = self.folders[self.fold[case]].load(self.files[case], probabilities=False)

@@ -18,7 +18,7 @@ from typing import Any
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.dice_estimate import Prediction
 from nnunet_nacl.calibration.learned_quality import SINGLE_NETWORKS, LearnedQuality
-from nnunet_nacl.calibration.presence import LearnedPresence
+from nnunet_nacl.calibration.presence import FEATURES, LearnedPresence
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.cases.review_list import PredictedCase
 from nnunet_nacl.cases.review_row import CaseReview
@@ -174,6 +174,13 @@ class QualityOfMap:
                 f"The map learned from cases of the same names ({len(shared)}, {shared[0]} first): if they are the "
                 "same, Dice is predicted better here than it will be for new ones."
             )
+        if self.presence and self.presence.features != FEATURES:
+            notes.append("What is in a scan is not said: the map is of an earlier version; calibrate again.")
+        if self.delivered != "argmax" and not self.as_network:
+            notes.append(
+                "These were calibrated before: the decision did not know what is there; give the predictions as the "
+                "network made them."
+            )
         if self.delivered != "argmax" and self.presence and self.presence.real:
             notes.append(
                 "Which findings are real was learned on nnU-Net's own labels: of decided ones findings.csv gives no "
@@ -208,7 +215,8 @@ def open_map(path: Path, folder: PredictionFolder, beta: float | None = None) ->
     except UserError:
         if calibrated:
             raise
-    presence = quality.presence if quality and beta else None
+    learned = read_record(path).quality
+    presence = learned.presence if learned and beta and not calibrated else None
     return Treatment(None if calibrated else calibration, beta, presence), quality
 
 

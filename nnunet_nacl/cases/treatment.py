@@ -19,7 +19,7 @@ from nnunet_nacl.cases.probabilities import CalibratedProbabilities, histogram_o
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import encode
 
-_DECISION = 2  # raise it when a decision changes for the same probabilities
+_DECISION = 3  # raise it when a decision changes for the same probabilities
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Treatment:
     Attributes:
         map: Of the probabilities; None leaves them.
         beta: The segmentation becomes that with the highest expected F-beta; 1 for Dice. None leaves it.
-        presence: What decides whether a structure may be there that argmax lacks; None: none may.
+        presence: What is known of what is there, for decisions; None: nothing.
     """
 
     map: CalibrationMap | None = None
@@ -58,8 +58,9 @@ class Treatment:
 
     def to_json(self) -> dict[str, Any]:
         """What results under it depend on, in JSON values; empty where nothing is done."""
-        made: dict[str, Any] = {"decision": _DECISION, "rule": self.rule} if self.rule else {}
+        made: dict[str, Any] = {"rule": self.rule} if self.rule else {}
         made |= {} if self.presence is None else {"presence": encode(self.presence)}
+        made |= {"decision": _DECISION} if made else {}
         return made | ({} if self.map is None else {"map": [self.map.slopes.tolist(), self.map.offsets.tolist()]})
 
 
@@ -110,11 +111,12 @@ def decide_case(case: Case, beta: float = 1.0, presence: LearnedPresence | None 
 def present_in(case: Case, presence: LearnedPresence) -> np.ndarray:
     """(S,) probability that each structure is in a case, by what the network says of it, before any map.
 
-    NaN where nothing was learned of a structure, or volumes have another unit than those of the cases that taught it.
+    NaN where nothing was learned of a structure, or volumes have another unit than those of the cases that taught it;
+    and with an ignore label, under which a structure may be where nobody annotated it.
     """
     labels, network = case.labels, case.probabilities.network
-    keys = [labels.key(channel) for channel in labels.foreground]
-    if not presence.present.keys() & set(keys) or presence.unit != case.geometry.unit:
+    keys, known = [labels.key(channel) for channel in labels.foreground], presence.unit == case.geometry.unit
+    if not known or labels.ignore_label is not None or not presence.present.keys() & set(keys):
         return np.full(len(keys), math.nan)
     found = histogram_of(network)
     numbers = zip(keys, found.expected * case.geometry.voxel_size, found.largest_dice)

@@ -229,6 +229,11 @@ def _notes(held_out, calibration, model) -> list[str]:
         notes.append("cascade: this map is for its last stage; the stage before is predicted as ever.")
     if poorer := calibration.to_json()["labels_as_shift"]:
         notes.append(f"fewer than 5 patients have the label {', '.join(poorer)}: it is mapped as by the form shift.")
+    if calibration.quality.presence.learned is None and not calibration.quality.why_not:
+        notes.append(
+            "what is in a scan was not learned: an earlier version measured these cases, and their probabilities are "
+            "gone; predict them again."
+        )
     if not calibration.exact:
         notes.append("values after calibration are estimates from samples, since the probabilities were not kept.")
     return notes

@@ -12,7 +12,7 @@ from nnunet_nacl.documents.map_file import DICE_MEAN
 from nnunet_nacl.documents.results import MASK_NOTES, EvaluationSettings
 from nnunet_nacl.json_files import one_line
 from nnunet_nacl.models.workflow import EXPECTED_DICE_ERROR
-from nnunet_nacl.show.detected_tables import ARGMAX, DECIDED, detected_text
+from nnunet_nacl.show.detected_tables import LABELS, detected_text
 from nnunet_nacl.show.effect_table import effect_table
 from nnunet_nacl.show.presence_table import presence_text
 from nnunet_nacl.show.text_table import aligned
@@ -50,7 +50,7 @@ def calibration_text(calibration: Calibration, settings: EvaluationSettings, *, 
     if verbose:
         lines += ["NLL all is what the map is fitted by; masks that look at the truth first may get worse."]
     lines += ["", _DECISION, effect_table(decision, names), ""]
-    if found := detected_text(dict(zip((ARGMAX, DECIDED), calibration.detected.values())), names):
+    if found := detected_text({LABELS[kind]: one for kind, one in calibration.detected.items()}, names):
         lines += [found, ""]
     lines += [calibration.quality.table()] if verbose else _promises(calibration.quality)
     if presence := presence_text(calibration.quality.presence, every_kind=verbose):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -41,9 +42,16 @@ def summary_lines(
         lines.append(f"{len(cases) - measured} cases have no ground truth and are not in the true Dice.")
     for key, name in names.items():
         for what, kind in (("removed altogether", "removed"), ("added", "added")):
-            if those := [one_line(case.case) for case in cases if getattr(case.structures[key], kind)]:
-                lines.append(f"{what}: {one_line(name)} in {', '.join(those)}")
+            if those := [case for case in cases if getattr(case.structures[key], kind)]:
+                lines.append(f"{what}: {one_line(name)} in {', '.join(_named(case, key) for case in those)}")
     return lines
+
+
+def _named(case: DecidedCase, key: str) -> str:
+    """A case in which a structure was added or removed; true Dice leaves those out whose truth lacks it."""
+    row = case.structures[key]
+    lacks = case.measured and math.isnan(row.dice_before if row.added else row.dice_after)
+    return one_line(case.case) + (" (not in the truth)" if lacks else "")
 
 
 def _cells(rows: Sequence[DecidedStructure], measured: bool, patients: Sequence[str] | None) -> list[str]:

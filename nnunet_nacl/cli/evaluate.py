@@ -87,11 +87,12 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.cases.prediction_folder import PredictionFolder
     from nnunet_nacl.cases.quality_block import quality_rows
     from nnunet_nacl.cli.problem_list import report_problems
+    from nnunet_nacl.documents.decision_json import delivered_in
     from nnunet_nacl.documents.results import EvaluationSettings, detected_in
     from nnunet_nacl.errors import UserError
     from nnunet_nacl.files import to_json_text, write_atomically
     from nnunet_nacl.json_files import one_line, read_dict
-    from nnunet_nacl.show.detected_tables import ARGMAX, DECIDED, detected_text
+    from nnunet_nacl.show.detected_tables import LABELS, detected_text
     from nnunet_nacl.show.evaluation_table import check_csv, csv_text, table_text
     from nnunet_nacl.show.presence_table import presence_text
     from nnunet_nacl.show.quality_tables import quality_text
@@ -141,9 +142,10 @@ def run(args: argparse.Namespace) -> int:
         folders, settings=settings, chill=args.chill, output=args.o, num_processes=processes, progress=True
     )
     print(table_text(evaluation, one_line(f"{title}: {len(evaluation.cases)} cases")))
-    found = {ARGMAX: detected_in(evaluation.cases)}
+    kind = "argmax" if by_name else delivered_in(folders[""].folder)
+    found = {LABELS[kind]: detected_in(evaluation.cases)}
     if by_name and (decided := _decided(folders, evaluation)):
-        found[DECIDED] = decided.detected
+        found[LABELS["decided"]] = decided.detected
     if text := detected_text(found, evaluation.names):
         print(f"\n{text}")
     threshold = DiceThresholds.of(below, evaluation.names).values

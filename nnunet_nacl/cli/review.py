@@ -33,8 +33,9 @@ The segmentations are those that were predicted. With a calibration map (-map, o
 probabilities are calibrated, and Dice and volume of every structure are predicted from what the map learned on held-out
 cases, with 90 % intervals for patients like those.
 With -decide dice every case gets the segmentation that can expect the highest Dice by the probabilities: a voxel then
-belongs to a structure from a probability of half the structure's expected Dice on, rather than from one half. A
-structure that the most probable labels lack is never added. Calibrate where the probabilities cannot be trusted.
+belongs to a structure from a probability of half the structure's expected Dice on, rather than from one half. With a
+map that has learned when a structure is in a scan, one that nnU-Net's labels lack is added where it is probably there.
+Calibrate where the probabilities cannot be trusted.
 
 Several folders of the same cases (each predicted with another fold, -f, or trainer) are members of an ensemble: the
 segmentation follows from their mean probabilities, and the list says what they disagree about.

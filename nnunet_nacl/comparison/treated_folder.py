@@ -81,10 +81,11 @@ def _calibrated(folder: PredictionFolder) -> tuple[Evaluation, dict[str, Treatme
             derived = case.signature["derived"]
             slopes, offsets = derived["map"]
             own = CalibrationMap(slopes, offsets, folder.labels.regions)
-            there = decode(LearnedPresence, derived["presence"], place) if "presence" in derived else None
-            treatments[case.case] = Treatment(own, presence=there)
+            treatments[case.case] = Treatment(own, presence=decode(LearnedPresence, derived["presence"], place))
         except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{place}: {case.case} has no map of this package ({error}); {command} again.") from None
+            raise UserError(f"{place}: {case.case} has no map of this version ({error}); {command} again.") from None
+        if derived != treatments[case.case].to_json():
+            raise UserError(f"{place}: {case.case} was measured by an earlier version; {command} again.")
     results = {case.case: case for case in document.cases}
     found, _ = folder.treated(treatments).cases(known=results)
     try:

@@ -93,14 +93,20 @@ class ProbabilityHistogram:
     @classmethod
     def of(cls, probs: np.ndarray, valid: np.ndarray | None = None) -> ProbabilityHistogram:
         """Of (S, *block) probabilities; voxels where (*block) ``valid`` is False count nowhere."""
-        flat = probs.reshape(len(probs), -1) if valid is None else probs[:, valid]
-        rows, columns = np.nonzero(flat > _LOWEST)
-        p = flat[rows, columns].astype(np.float64)
-        odds = np.log(p) - np.log1p(-np.minimum(p, 1 - _LOWEST))
-        bins = np.clip((1 - odds / _LOWEST_ODDS) / 2 * _BINS, 0, _BINS - 1)
-        place, shape = rows * _BINS + bins.astype(int), (len(flat), _BINS)
-        counts, sums = (np.bincount(place, w, minlength=flat.shape[0] * _BINS).reshape(shape) for w in (None, p))
-        return cls(flat.sum(1, dtype=np.float64), counts, sums)
+        flat, size = probs.reshape(len(probs), -1), len(probs) * _BINS
+        keep = None if valid is None else valid.reshape(-1)
+        expected, counts, sums = np.zeros(len(flat)), np.zeros(size, np.int64), np.zeros(size)
+        step = max(1 << 10, _BLOCK_PROBABILITIES // len(flat))
+        for part in (slice(start, start + step) for start in range(0, flat.shape[1], step)):
+            chunk = flat[:, part] if keep is None else flat[:, part][:, keep[part]]
+            expected += chunk.sum(1, dtype=np.float64)
+            rows, columns = np.nonzero(chunk > _LOWEST)
+            p = chunk[rows, columns].astype(np.float64)
+            odds = np.log(p) - np.log1p(-np.minimum(p, 1 - _LOWEST))
+            place = rows * _BINS + np.clip((1 - odds / _LOWEST_ODDS) / 2 * _BINS, 0, _BINS - 1).astype(int)
+            counts += np.bincount(place, minlength=size)
+            sums += np.bincount(place, p, minlength=size)
+        return cls(expected, counts.reshape(-1, _BINS), sums.reshape(-1, _BINS))
 
     @property
     def largest_dice(self) -> np.ndarray:

@@ -17,7 +17,7 @@ from nnunet_nacl.calibration.effect import CertainBackground, Relabelled, certai
 from nnunet_nacl.calibration.estimates import estimate_values
 from nnunet_nacl.calibration.fitting import AFFINE_FORMS, FORMS
 from nnunet_nacl.calibration.learned_quality import DELIVERED
-from nnunet_nacl.calibration.presence import LearnedPresence
+from nnunet_nacl.calibration.presence import NOTHING_LEARNED, LearnedPresence
 from nnunet_nacl.calibration.quality_report import QualityRows
 from nnunet_nacl.calibration.sampling import Sample
 from nnunet_nacl.cases.held_out_presence import learn_presence
@@ -162,8 +162,10 @@ def calibrate(
     affine = {name: relabelled(voxels, choose(tried, name).fit.map) for name in AFFINE_FORMS}
     maps = {case: chosen.part_maps[part] for case, part in zip(cases, parts)}
     as_given = {result.case: result for result in before.cases}
-    there = _presence_of_parts([as_given[case] for case in cases], structures, patients, parts)
-    treatments = {case: Treatment(one, presence=there[part]) for (case, one), part in zip(maps.items(), parts)}
+    ignore = held_out.first.labels.ignore_label is not None
+    there = _presence_of_parts([as_given[case] for case in cases], structures, patients, parts, ignore)
+    presence_of = {case: there[part] for case, part in zip(cases, parts)}
+    treatments = {case: Treatment(one, presence=presence_of[case]) for case, one in maps.items()}
     options |= {"progress": progress and "after"}
     if exact := held_out.complete:
         document = None if output is None else output.parent / "calibrated" / FILE_NAME
@@ -178,11 +180,12 @@ def calibrate(
             rows_of_blocks([known[case].blocks[DECIDED] for case in cases], tuple(structures)),
         ]
     else:
+        held_out.forget_treated()
         old = case_values(before, cases)
         new, errors = _estimated(held_out, old, samples, maps)
         blocks = []
         for case in cases:
-            present = _present(as_given[case], treatments[case].presence)
+            present = _present(as_given[case], presence_of[case])
             blocks.append(held_out.sampled_quality(case, samples[case], maps[case], present))
         rows = [rows_of_blocks(column, tuple(structures)) for column in zip(*blocks)]
     own = patients if groups else None
@@ -211,21 +214,29 @@ def calibrate(
 
 
 def _presence_of_parts(
-    cases: Sequence[CaseResult], names: Mapping[str, str], patients: Sequence[str], parts: Sequence[str]
-) -> dict[str, LearnedPresence | None]:
-    """By part, what the cases of the others, as the network gave them, teach about which structures are there."""
+    cases: Sequence[CaseResult],
+    names: Mapping[str, str],
+    patients: Sequence[str],
+    parts: Sequence[str],
+    with_ignore_label: bool,
+) -> dict[str, LearnedPresence]:
+    """By part, what the cases of the others, as the network gave them, teach about which structures are there.
+
+    With an ignore label nothing: a structure may be where nobody annotated it.
+    """
     there = {}
     for part in dict.fromkeys(parts):
         others = [i for i, own in enumerate(parts) if own != part]
         taught_by = [cases[i] for i in others], names, [patients[i] for i in others]
-        there[part] = learn_presence(*taught_by, findings=False).learned
+        learned = None if with_ignore_label else learn_presence(*taught_by, findings=False).learned
+        there[part] = learned or NOTHING_LEARNED
     return there
 
 
-def _present(case: CaseResult, presence: LearnedPresence | None) -> list[float] | None:
-    """Probability that each structure is in a case, by what the network said of it; None where nothing was learned."""
+def _present(case: CaseResult, presence: LearnedPresence) -> list[float] | None:
+    """Probability that each structure is in a case, by what the network said of it; None where that is not known."""
     block = case.blocks.get(QUALITY)
-    if presence is None or block is None:
+    if block is None:
         return None
     found = decode(QualityBlock, block, QUALITY).structures.items()
     return [presence.present_probability(key, one.expected_volume, one.largest_dice) for key, one in found]

@@ -1,4 +1,4 @@
-"""What labels find of structures that some scans lack, or that they miss: Dice where it is there, missed, invented."""
+"""What labels find of structures that are missed or invented: Dice where it is there, missed, invented."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ if TYPE_CHECKING:  # it loads pandas, which `evaluate` does without
     from nnunet_nacl.comparison.comparison import Comparison
 
 DETECTED = "detected"  # with this its ids begin
-ARGMAX, DECIDED = "nnU-Net's labels", "decided (-decide dice)"
+LABELS = {"argmax": "nnU-Net's labels", "decided": "decided (-decide dice)", "fbeta": "decided for F-beta"}
+"""Kinds of labels, for people."""
 _HEADER = ["Dice where it is there", "missed", "invented"]
 _CAPTION = (
-    "What is found, on {}: for structures that some scans lack, or that a method misses, the mean Dice of the scans "
+    "What is found, on {}: for structures that a method misses or invents, the mean Dice of the scans "
     "whose truth has them, a missed one counting 0; in how many of these the segmentation lacks it; and in how many of "
     "the others it has it."
 )
 
 
 def detected_text(found: Mapping[str, Mapping[str, Detected]], names: Mapping[str, str]) -> str:
-    """The table of one method for the terminal; empty where every scan has every structure and none is missed.
+    """The table of one method for the terminal; empty where nothing is missed or invented.
 
     Args:
         found: By kind of labels and structure.
@@ -43,7 +44,7 @@ def detected_text(found: Mapping[str, Mapping[str, Detected]], names: Mapping[st
 
 
 def detected_tables(comparison: Comparison) -> list[Table]:
-    """The table of each data set; none where all scans have all structures and no method misses one."""
+    """The table of each data set; none where no method misses or invents a structure."""
     tables = []
     for dataset in comparison.datasets:
         found = {entry.label: detected_in(dataset.results[entry.name]) for entry in comparison.entries}
@@ -59,7 +60,7 @@ def detected_tables(comparison: Comparison) -> list[Table]:
 
 
 def _shown(one: Detected) -> bool:
-    return bool(one.n_absent or one.missed)
+    return bool(one.missed or one.invented)
 
 
 def _cells(one: Detected) -> list[Cell | str]:
@@ -70,9 +71,12 @@ def _cells(one: Detected) -> list[Cell | str]:
 def _found_by_decision(found: Mapping[str, Mapping[str, Detected]], names: Mapping[str, str]) -> list[str]:
     """A line for each structure that decided labels find where nnU-Net's do not: nobody would look there."""
     lines = []
-    for key, name in names.items() if found.keys() >= {ARGMAX, DECIDED} else ():
-        old, new = found[ARGMAX][key], found[DECIDED][key]
+    both = [found.get(LABELS[kind], {}) for kind in ("argmax", "decided")]
+    for key, name in names.items() if all(both) else ():
+        old, new = (by_key[key] for by_key in both)
         if new.missed < old.missed and new.dice > old.dice:
             shares = (f"{one.n_there - one.missed} of {one.n_there}" for one in (new, old))
-            lines.append("The decision finds {} in {} scans, nnU-Net's labels in {}.".format(one_line(name), *shares))
+            line = "The decision finds {} in {} scans, nnU-Net's labels in {}".format(one_line(name), *shares)
+            more = new.invented - old.invented
+            lines.append(f"{line}, and invents it in {more} more of {new.n_absent}." if more > 0 else f"{line}.")
     return lines

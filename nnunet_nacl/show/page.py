@@ -15,6 +15,7 @@ from nnunet_nacl.documents.comparison_file import PAGE_NAME
 from nnunet_nacl.documents.results import MASK_NOTES, MASKS
 from nnunet_nacl.files import write_atomically
 from nnunet_nacl.metrics.calibration_error import MASK_METRICS
+from nnunet_nacl.show.detected_tables import DETECTED
 from nnunet_nacl.show.drawing import LOWEST_CONFIDENCE, confidence_scale
 from nnunet_nacl.show.figure_choice.standard import MAIN_DIFFERENCES
 from nnunet_nacl.show.findings import headline, key_findings, verdicts
@@ -26,7 +27,7 @@ from nnunet_nacl.show.reliability import FEW_VOXELS
 from nnunet_nacl.show.templating import data_uri, embed_figure, render_page
 
 _INTERVAL = re.compile(r"\[([+-]?\d+(?:\.\d+)?(?:e[+-]?\d+)?), ")
-_OF_QUALITY = re.compile(f"({PREDICTED_DICE}|{QUALITY}|{WORKLOAD}|{PRESENCE})(_|$)")
+_OF_QUALITY = re.compile(f"({PREDICTED_DICE}|{QUALITY}|{WORKLOAD}|{PRESENCE}|{DETECTED})(_|$)")
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def _table(table: Mapping[str, Any]) -> dict[str, Any]:
     numbers = [any(row[i]["value"] is not None for row in rows) for i in range(len(table["columns"]))]
     return {
         **table,
-        "folded": table["id"].startswith(PRESENCE),
+        "folded": table["id"].startswith((PRESENCE, DETECTED)),
         "rows": rows,
         "columns": [{"text": text, "number": number} for text, number in zip(table["columns"], numbers)],
         "marked": any(cell["best"] or cell["second"] for row in rows for cell in row),
