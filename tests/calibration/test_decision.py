@@ -172,7 +172,7 @@ def test_with_presence_between_the_argmax_and_the_best_and_by_its_rule(probs, da
         ([0.6, 0.6, 0.1], 0.59, [1, 1, 0]),
         ([0.6, 0.6, 0.1], 0.57, [0, 0, 0]),
         ([0.6, 0.6, 0.1], math.nan, [1, 1, 0]),
-        # the argmax has one voxel of E = 1.2 / 2.4 = .5, all three have 2 * 1.4 / (1.4 + 3) = .636: P > 1 / 1.636 = .611
+        # the argmax has one voxel of E = 1.2 / 2.4 = .5, all three 2 * 1.4 / (1.4 + 3) = .636: P > 1 / 1.636 = .611
         ([0.6, 0.4, 0.4], 0.62, [1, 1, 1]),
         ([0.6, 0.4, 0.4], 0.60, [0, 0, 0]),
     ],

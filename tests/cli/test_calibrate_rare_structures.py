@@ -20,6 +20,7 @@ from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.cases.probabilities import CalibratedProbabilities, SavedProbabilities
 from nnunet_nacl.cases.treatment import present_in
 from nnunet_nacl.cli.main import main
+from nnunet_nacl.files import to_json_text
 from nnunet_nacl.json_files import read_dict
 from tests.calibration.models import make_trained
 from tests.cases.folders import CLASSES, read, write_image, write_prediction
@@ -137,3 +138,41 @@ def test_presence_is_asked_of_the_networks_own_probabilities_in_its_own_unit(stu
     np.testing.assert_allclose(present_in(case, presence), [math.nan, expected], rtol=1e-4)
     assert np.isnan(present_in(case, replace(presence, features=""))).all()  # of an earlier version
     assert np.isnan(present_in(case, replace(presence, unit="pixels"))).all()
+
+
+def test_what_was_decided_under_another_map_is_not_shown(study):
+    said("calibrate", *MODEL, "-form", "shift")
+    decided = "decided (-decide dice)"
+    assert decided in said("evaluate", *MODEL)
+    path = study.folder / "fold_1" / "validation_calibrated" / "calibration.json"
+    document = read_dict(path)
+    for case in document["metric_per_case"]:
+        del case["signature"]["derived"]["presence"]  # as an earlier version wrote it
+    path.write_text(to_json_text(document))
+    assert decided not in said("evaluate", *MODEL)
+
+
+def test_decided_labels_are_called_so_and_nothing_is_known_of_what_was_calibrated_before(study, tmp_path):
+    said("calibrate", *MODEL, "-form", "shift")
+    path, scans = study.folder / "calibration_map.json", tmp_path / "scans"
+    shutil.copytree(study.validation(0), scans)
+    for name in ("dataset.json", "plans.json"):
+        shutil.copyfile(study.folder / name, scans / name)
+    review = ("review", "-map", path, "--save_probabilities")
+    said(*review, "-i", scans, "-decide", "dice", "-o", tmp_path / "decided")
+    labels = [line for line in said("evaluate", study.references, tmp_path / "decided", "--chill").splitlines()]
+    assert not any("nnU-Net's labels" in line for line in labels)
+    said(*review, "-i", scans, "-o", tmp_path / "calibrated")
+    text = said(*review, "-i", tmp_path / "calibrated", "-decide", "dice", "-o", tmp_path / "again")
+    assert "the decision did not know what is there" in text and f"added: {NAME}" not in text
+
+
+def test_under_an_ignore_label_presence_decides_nothing(study):
+    labels = replace(PredictionFolder.open(study.validation(0)).labels, ignore_label=3)
+    probs = np.full((3, 2, 3, 4), 1 / 3)
+    case = Case("case", labels, Geometry((1.0, 1.0, 1.0)), probs.argmax(0), SavedProbabilities(probs, False))
+    learned = LearnedProbability(0.3, np.array([0.5, 0.2]), np.zeros(2), np.ones(2), 9, 5, 9)
+    presence = LearnedPresence(0.001, {"2": learned}, {}, ["2"], case.geometry.unit, FEATURES)
+    assert np.isnan(present_in(case, presence)).all()
+    plain = replace(case, labels=replace(labels, ignore_label=None))
+    assert not np.isnan(present_in(plain, presence)[1])
