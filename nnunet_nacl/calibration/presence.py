@@ -21,8 +21,8 @@ from nnunet_nacl.json_files import Array
 from nnunet_nacl.metrics.detection import auroc, binary_brier, binary_ece
 
 FEATURES = "expected volume, largest expected Dice"
-"""What presence is learned from. On EMIDEC's folds 0 and 1 (24 cases, six networks) the mean Brier score is .207; with the
-largest probability instead of the expected Dice it is .248, of the expected Dice alone .194. The volume stays since
+"""What presence is learned from. On EMIDEC's folds 0 and 1 (24 cases, six networks) the mean Brier score is .207; with
+the largest probability instead of the expected Dice it is .248, of the expected Dice alone .194. The volume stays since
 small findings that are sure and false have a large expected Dice."""
 FEWEST = 3
 """Patients with a yes, and with a no, without which nothing is learned."""
@@ -98,9 +98,14 @@ class LearnedProbability:
         return f"{self.n_yes} yes and {self.n - self.n_yes} no, it takes {FEWEST} of both"
 
     def predict(self, features: np.ndarray) -> np.ndarray:
-        """(n,) probability of a yes for (n, F) features; NaN where one of them is."""
+        """(n,) probability of a yes for (n, F) features; NaN where one of them is.
+
+        It is no nearer to 0 or 1 than half a patient among those it was learned from, ``0.5 / (n_patients + 1)``: far
+        from their features, as of another network, a regression is sure of anything.
+        """
         x = (np.asarray(features, float).reshape(len(features), len(self.centre)) - self.centre) / self.spread
-        return _sigmoid(self.intercept + x @ self.slopes)
+        least = 0.5 / (self.n_patients + 1)
+        return np.clip(_sigmoid(self.intercept + x @ self.slopes), least, 1 - least)
 
 
 @dataclass(frozen=True, eq=False)

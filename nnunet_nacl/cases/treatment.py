@@ -19,7 +19,7 @@ from nnunet_nacl.cases.probabilities import CalibratedProbabilities, histogram_o
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import encode
 
-_DECISION = 3  # raise it when a decision changes for the same probabilities
+_DECISION = 4  # raise it when a decision changes for the same probabilities
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,13 @@ def test_separation_ends_in_finite_slopes_and_sure_probabilities():
     assert learned.predict(np.array([[-2.0], [2.0]])) == pytest.approx([0, 1], abs=0.1)
 
 
+def test_nothing_is_surer_than_the_patients_can_show():
+    x = np.r_[np.full(20, -1.0), np.full(20, 1.0)][:, None] + np.random.default_rng(0).normal(0, 0.1, (40, 1))
+    learned = LearnedProbability.fit(x, x[:, 0] > 0, np.repeat(np.arange(20), 2))
+    assert learned.predict([[-1e6], [1e6]]) == pytest.approx([0.5 / 21, 20.5 / 21])
+    assert math.isnan(learned.predict([[math.nan]])[0])
+
+
 @pytest.mark.parametrize("yes", [True, False])
 def test_one_kind_alone_is_never_certain(yes):
     x = np.random.default_rng(0).normal(size=(9, 2))
