@@ -1,6 +1,6 @@
 """Keeps the values of trained networks: their training by epoch, their validation cases, and these as they are decided.
 
-    python docs/results/start.py MODEL_FOLDER VALUES [--decided]
+    python docs/results/start.py MODEL_FOLDER VALUES [--decided] [-outer PREDICTED DECIDED LABELS]
 
 Writes, for each fold of nnU-Net's MODEL_FOLDER that is trained, into VALUES/TRAINER/:
 
@@ -11,6 +11,11 @@ and with --decided, after `nnunet_nacl calibrate` of these folds:
 
     decided.csv       by validation case and structure Dice and labels of nnU-Net's labels, and of those that are
                       decided for Dice, each case by what the others taught
+
+with -outer, of cases in no fold that `nnunet_nacl predict` segmented with all these folds, without and with
+`-decide dice`:
+
+    outer.csv         the same columns
 """
 
 from __future__ import annotations
@@ -21,7 +26,9 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from nnunet_nacl.cases.evaluate import evaluate_folder
 from nnunet_nacl.cases.locate import find_fold_folders
+from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.cases.quality_block import DECIDED
 from nnunet_nacl.comparison.treated_folder import treated_folder
 from nnunet_nacl.documents.document import FILE_NAME, read_document
@@ -72,11 +79,27 @@ def decided(fold: str, before: Evaluation, after: Evaluation) -> list[dict]:
     return rows
 
 
+def outer(predicted: Path, chosen: Path, labels: Path) -> list[dict]:
+    """A row for each structure of each case in no fold."""
+    rows = []
+    plain, after = (evaluate_folder(PredictionFolder.open(folder, labels)) for folder in (predicted, chosen))
+    for first, second in zip(plain.cases, after.cases, strict=True):
+        for key, name in plain.names.items():
+            row = {"fold": "outer", "case": first.case, "structure": name}
+            for kind, case in (("argmax", first), ("decided", second)):
+                overlap = case.structures[key].overlap
+                row |= {"true": overlap.tp + overlap.fn}
+                row |= {f"{kind} Dice": overlap.dice, f"{kind} voxels": overlap.tp + overlap.fp}
+            rows.append(row)
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
     parser.add_argument("values", type=Path)
     parser.add_argument("--decided", action="store_true")
+    parser.add_argument("-outer", nargs=3, type=Path, metavar=("PREDICTED", "DECIDED", "LABELS"))
     arguments = parser.parse_args()
     place = arguments.values / arguments.model.name.partition("__")[0].removeprefix("nnUNetTrainer")
     place.mkdir(parents=True, exist_ok=True)
@@ -96,6 +119,8 @@ def main() -> None:
             rows += decided(fold, document, read_document(treated_folder(folder, ["calibrated"])[1].parent / FILE_NAME))
     if rows:
         write("decided.csv", pd.DataFrame(rows))
+    if arguments.outer:
+        write("outer.csv", pd.DataFrame(outer(*arguments.outer)))
 
 
 if __name__ == "__main__":

@@ -59,42 +59,53 @@ def trainings(folders: Sequence[Path]) -> str:
             names = structures_in(rows)
             if folder.parents[1].name != dataset:
                 dataset = folder.parents[1].name
-                lines.append([f"**{dataset.partition('_')[2]}**: {' / '.join(names)}", *[""] * (2 + len(SCORES))])
-            dice = " / ".join(f"{rows[f'Dice {name}'][rows[f'true {name}'] > 0].mean():.3f}" for name in names)
+                lines.append([f"**{dataset.partition('_')[2]}**: {'/'.join(names)}", *[""] * (2 + len(SCORES))])
+            dice = "/".join(f"{rows[f'Dice {name}'][rows[f'true {name}'] > 0].mean():.3f}" for name in names)
             scores = [f"{rows[name].mean():.{digits}f}" for name, digits in SCORES.items()]
             lines.append([label_of(folder.name), path.stem.removeprefix("cases_"), dice, *scores])
     return table(["loss", "fold", "Dice", *SCORES], lines)
 
 
 def decided(folders: Sequence[Path]) -> str:
-    """A line for each loss and structure: nnU-Net's labels and decided ones, each case by what others taught."""
+    """A line for each loss and structure that some find and some miss or invent: nnU-Net's labels, and decided ones.
+
+    First the validation cases, each by what the others taught, then cases in no fold. ECE is of nnU-Net's labels, as
+    trained and with the map.
+    """
     lines = []
-    for folder in folders:
-        values = pd.read_csv(folder / "decided.csv")
-        for name, rows in values.groupby("structure", sort=False):
-            there = rows["true"] > 0
-            found = [
-                Detected.of(rows[f"{one} Dice"], there, rows[f"{one} voxels"] > 0) for one in ("argmax", "decided")
-            ]
-            cells = [f"{one.dice:.3f}" for one in found]
-            cells += [f"{one.missed} of {one.n_there}" for one in found]
-            cells += [f"{one.invented} of {one.n_absent}" for one in found]
-            lines.append([f"{name}, {label_of(folder.name)}", *cells])
-    both = ("", " decided")
-    header = [f"{what}{kind}" for what in ("Dice where it is there", "missed", "invented") for kind in both]
-    return table(["structure, loss", *header], lines)
+    for name, title in (("decided.csv", "folds"), ("outer.csv", "average of these folds, cases in none")):
+        tables = {folder: pd.read_csv(folder / name) for folder in folders if (folder / name).is_file()}
+        found = {
+            (structure, folder): [_detected(rows, kind) for kind in ("argmax", "decided")]
+            for folder, values in tables.items()
+            for structure, rows in values.groupby("structure", sort=False)
+        }
+        if found:
+            count = next(iter(tables.values()))["case"].nunique()
+            lines.append([f"**{title} ({count})**", *[""] * 5])
+        for structure in dict.fromkeys(key for key, _ in found):
+            own = [pair for (key, _), pair in found.items() if key == structure]
+            if (
+                not any(one.missed or one.invented for pair in own for one in pair)
+                or max(p[0].dice for p in own) < 0.05
+            ):
+                continue
+            for folder, values in tables.items():
+                pair = found[structure, folder]
+                cells = ["→".join(f"{one.dice:.3f}" for one in pair)]
+                cells.append("→".join(f"{one.missed}/{one.n_there}" for one in pair))
+                cells.append("→".join(f"{one.invented}/{one.n_absent}" for one in pair))
+                cases = values.drop_duplicates(["fold", "case"])
+                cells += [f"{cases[one].mean():.3f}" if one in cases else "" for one in ("ECE as trained", "ECE")]
+                lines.append([f"{structure}, {label_of(folder.name)}", *cells])
+    return table(["argmax→decided", "Dice", "missed", "invented", "ECE predicted", "with the map"], lines)
 
 
-def calibrated(folders: Sequence[Path]) -> str:
-    """A line for each loss: ECE on the predicted foreground, as trained and with its map."""
-    lines = []
-    for folder in folders:
-        rows = pd.read_csv(folder / "decided.csv").drop_duplicates(["fold", "case"])
-        lines.append([label_of(folder.name), *(f"{rows[name].mean():.3f}" for name in ("ECE as trained", "ECE"))])
-    return table(["loss", "ECE predicted as trained", "with its map"], lines)
+def _detected(rows: pd.DataFrame, kind: str) -> Detected:
+    return Detected.of(rows[f"{kind} Dice"], rows["true"] > 0, rows[f"{kind} voxels"] > 0)
 
 
-TABLES = {"trainings": trainings, "decided": decided, "calibrated": calibrated}
+TABLES = {"trainings": trainings, "decided": decided}
 
 
 def figure(path: Path) -> None:
@@ -104,7 +115,10 @@ def figure(path: Path) -> None:
         drawn, axes = plt.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
         for name, style in (("NACL", "-"), ("NACL_plainstart", ":")):
             for seed, width in (("", 1.6), ("_seed2", 0.8)):
-                rows = pd.read_csv(emidec / f"{name}_{usual}{seed}" / "curve_0.csv")
+                place = emidec / f"{name}_{usual}{seed}" / "curve_0.csv"
+                if not place.is_file():
+                    continue
+                rows = pd.read_csv(place)
                 start = "frequencies" if name == "NACL" else "nnU-Net's"
                 for structure, colour in (("LV cavity", COLOURS["NACL"]), ("normal myocardium", COLOURS["MbLS"])):
                     label = f"{structure}, {start} start" if not seed else None
