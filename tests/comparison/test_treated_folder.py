@@ -125,7 +125,7 @@ def test_other_maps_are_measured_anew_and_other_predictions_refused(model):
         path = model.model(TRAINER) / f"fold_{fold}" / "validation_calibrated" / "calibration.json"
         document = json.loads(path.read_text())
         for case in document["metric_per_case"]:
-            case["signature"]["derived"] = {"map": [[[3.0] * 2], [[1.0] * 2]]}
+            case["signature"]["derived"] |= {"map": [[[3.0] * 2], [[1.0] * 2]]}
         path.write_text(json.dumps(document))
     _, dataset = gather(TRAINER, name)
     regions = len(dataset.structures) == 2 and "(1, 2)" in dataset.structures
