@@ -210,7 +210,15 @@ def test_what_is_said_of_the_start_is_what_was_measured() -> None:
             changes.append(f"{nacl - stock:+.3f}".replace("0.", "."))
     assert f"{changes[0]} and {changes[1]}; {changes[2]} and **{changes[3]}**" in start
     lowest, largest = min(changes, key=float), max(changes, key=float)
-    assert f"({lowest} to {largest})".replace("-.", "-0.").replace("+.", "+0.") in index
+    assert f"({lowest} to {largest};".replace("-.", "-0.").replace("+.", "+0.") in index
+    place = ROOT / "docs/results/study/Dataset004_Hippocampus"
+    nacl = pd.read_csv(place / "start/NACL_100epochs_50iters/cases_0.csv")
+    stock = pd.read_csv(place / "deployed_DiceCE/folds/structures.csv").query("network == 'fold_0'")
+    front, back = (
+        nacl[f"Dice {name}"].mean() - stock.query(f"structure == '{name}'")["Dice"].mean()
+        for name in ("Anterior", "Posterior")
+    )
+    assert f"hippocampus {front:+.3f} and {back:+.3f})" in index
     for loss in ("DiceCE", "CE"):
         rows = pd.read_csv(folder / f"{loss}_100epochs_50iters/outer.csv")
         rows = rows[rows["structure"] == "infarct"]
