@@ -224,3 +224,19 @@ def test_what_is_said_of_the_start_is_what_was_measured() -> None:
         rows = rows[rows["structure"] == "infarct"]
         assert not (rows["decided voxels"][rows["true"] == 0] > 0).any()
         assert (rows["decided voxels"][rows["true"] > 0] == 0).sum() == 1 and (rows["true"] > 0).sum() == 10
+
+
+def test_what_a_decision_removes_and_misses_is_what_was_measured() -> None:
+    start = re.sub(r"\s+", " ", (ROOT / "docs/results/start.md").read_text(encoding="utf-8"))
+    finding, invented, missed, there = 0, [0, 0], [0, 0], 0
+    for path in (ROOT / "docs/results/study/Dataset028_EMIDEC/start").glob("*/decided.csv"):
+        rows = pd.read_csv(path).query("structure == 'infarct'")
+        if not (rows["argmax voxels"] > 0).any():
+            continue
+        true, finding, there = rows["true"] > 0, finding + 1, there + (rows["true"] > 0).sum()
+        for i, kind in enumerate(("argmax", "decided")):
+            labelled = rows[f"{kind} voxels"] > 0
+            invented[i] += (labelled & ~true).sum()
+            missed[i] += (true & ~labelled).sum()
+    said = f"removes {invented[0] - invented[1]} of {invented[0]} inventions and misses {missed[1] - missed[0]} more"
+    assert finding == 5 and f"{said} of {there}." in start

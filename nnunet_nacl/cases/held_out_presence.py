@@ -12,6 +12,7 @@ import numpy as np
 
 from nnunet_nacl.calibration.presence import (
     FEATURES,
+    NOTHING_LEARNED,
     LearnedPresence,
     LearnedProbability,
     ProbabilityCheck,
@@ -134,6 +135,43 @@ def learn_presence(
                 for kind, p in kinds.items()
             }
     return result
+
+
+def presence_of_others(
+    cases: Sequence[CaseResult],
+    names: Mapping[str, str],
+    patients: Sequence[str],
+    parts: Sequence[str],
+    with_ignore_label: bool,
+) -> list[LearnedPresence]:
+    """Of each case what the cases of the other parts teach about which structures are there, of findings nothing.
+
+    Args:
+        cases: As the network gave them.
+        names: Name of each structure by nnU-Net's key.
+        patients: To whom each case belongs.
+        parts: Part of each case; a patient's cases lie in one part.
+        with_ignore_label: Then nothing is learned: a structure may be where nobody annotated it.
+    """
+    there = {}
+    for part in dict.fromkeys(parts):
+        others = [i for i, own in enumerate(parts) if own != part]
+        taught_by = [cases[i] for i in others], names, [patients[i] for i in others]
+        learned = None if with_ignore_label else learn_presence(*taught_by, findings=False).learned
+        there[part] = learned or NOTHING_LEARNED
+    return [there[part] for part in parts]
+
+
+def present_in_result(case: CaseResult, presence: LearnedPresence) -> list[float] | None:
+    """Probability that each structure is in a case, by what was measured of the network's probabilities.
+
+    NaN where nothing was learned of a structure; None where an earlier version measured the case.
+    """
+    block = case.blocks.get(QUALITY)
+    if block is None:
+        return None
+    found = decode(QualityBlock, block, QUALITY).structures.items()
+    return [presence.present_probability(key, one.expected_volume, one.largest_dice) for key, one in found]
 
 
 def _known(block: QualityBlock) -> set[str]:

@@ -17,19 +17,18 @@ from nnunet_nacl.calibration.effect import CertainBackground, Relabelled, certai
 from nnunet_nacl.calibration.estimates import estimate_values
 from nnunet_nacl.calibration.fitting import AFFINE_FORMS, FORMS
 from nnunet_nacl.calibration.learned_quality import DELIVERED
-from nnunet_nacl.calibration.presence import NOTHING_LEARNED, LearnedPresence
 from nnunet_nacl.calibration.quality_report import QualityRows
 from nnunet_nacl.calibration.sampling import Sample
-from nnunet_nacl.cases.held_out_presence import learn_presence
+from nnunet_nacl.cases.held_out_presence import presence_of_others, present_in_result
 from nnunet_nacl.cases.heldout import HeldOut, case_values
-from nnunet_nacl.cases.quality_block import DECIDED, QUALITY, QualityBlock, quality_rows, rows_of_blocks
+from nnunet_nacl.cases.quality_block import DECIDED, quality_rows, rows_of_blocks
 from nnunet_nacl.cases.treatment import Treatment
 from nnunet_nacl.documents.document import FILE_NAME
 from nnunet_nacl.documents.map_file import DICE_MEAN, map_to_json, structures_of
-from nnunet_nacl.documents.results import CaseResult, Evaluation
+from nnunet_nacl.documents.results import Evaluation
 from nnunet_nacl.errors import UserError, list_problems
 from nnunet_nacl.files import can_write
-from nnunet_nacl.json_files import decode, encode
+from nnunet_nacl.json_files import encode
 from nnunet_nacl.metrics.calibration_error import nanmean
 from nnunet_nacl.metrics.detection import Detected
 from nnunet_nacl.models.held_out_quality import HeldOutQuality, learn_quality
@@ -163,8 +162,8 @@ def calibrate(
     maps = {case: chosen.part_maps[part] for case, part in zip(cases, parts)}
     as_given = {result.case: result for result in before.cases}
     ignore = held_out.first.labels.ignore_label is not None
-    there = _presence_of_parts([as_given[case] for case in cases], structures, patients, parts, ignore)
-    presence_of = {case: there[part] for case, part in zip(cases, parts)}
+    measured = [as_given[case] for case in cases]
+    presence_of = dict(zip(cases, presence_of_others(measured, structures, patients, parts, ignore)))
     treatments = {case: Treatment(one, presence=presence_of[case]) for case, one in maps.items()}
     options |= {"progress": progress and "after"}
     if exact := held_out.complete:
@@ -185,7 +184,7 @@ def calibrate(
         new, errors = _estimated(held_out, old, samples, maps)
         blocks = []
         for case in cases:
-            present = _present(as_given[case], presence_of[case])
+            present = present_in_result(as_given[case], presence_of[case])
             blocks.append(held_out.sampled_quality(case, samples[case], maps[case], present))
         rows = [rows_of_blocks(column, tuple(structures)) for column in zip(*blocks)]
     own = patients if groups else None
@@ -211,35 +210,6 @@ def calibrate(
         quality,
         {case: groups[case] for case in maps} if groups else None,
     )
-
-
-def _presence_of_parts(
-    cases: Sequence[CaseResult],
-    names: Mapping[str, str],
-    patients: Sequence[str],
-    parts: Sequence[str],
-    with_ignore_label: bool,
-) -> dict[str, LearnedPresence]:
-    """By part, what the cases of the others, as the network gave them, teach about which structures are there.
-
-    With an ignore label nothing: a structure may be where nobody annotated it.
-    """
-    there = {}
-    for part in dict.fromkeys(parts):
-        others = [i for i, own in enumerate(parts) if own != part]
-        taught_by = [cases[i] for i in others], names, [patients[i] for i in others]
-        learned = None if with_ignore_label else learn_presence(*taught_by, findings=False).learned
-        there[part] = learned or NOTHING_LEARNED
-    return there
-
-
-def _present(case: CaseResult, presence: LearnedPresence) -> list[float] | None:
-    """Probability that each structure is in a case, by what the network said of it; None where that is not known."""
-    block = case.blocks.get(QUALITY)
-    if block is None:
-        return None
-    found = decode(QualityBlock, block, QUALITY).structures.items()
-    return [presence.present_probability(key, one.expected_volume, one.largest_dice) for key, one in found]
 
 
 def _dice(values: np.ndarray, keys: Sequence[str]) -> dict[str, Any]:
