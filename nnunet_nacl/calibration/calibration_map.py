@@ -2,12 +2,14 @@
 
 With l_k = max(z_k - max_j z_j, -15), u_k = l_k - l_0 and c the most probable label:
 
-    classes:  u'_k = sum_j a_ckj u_j + g_ck v + b_ck,  p' = softmax(0, u'_1, ..., u'_m)      (0 the background)
-    regions:  u_r = z_r clipped to +-15, c whether the region is predicted:  p'_r = sigmoid(a_cr u_r + b_cr)
+    classes:  v = log(1 + sum_j exp u_j),    u'_k = sum_j a_ckj u_j + g_ck v + b_ck,   p' = softmax(0, u'_1, ..., u'_m)
+    regions:  u_r = z_r clipped to +-15, v_r = log(1 + exp u_r), c whether the region is predicted:
+              u'_r = a_cr u_r + g_cr v_r + b_cr,   p'_r = sigmoid(u'_r)
 
-In all forms but one g is 0, and a_ckj for j other than k: a slope for each structure. In the richest, v is -log p_0 of
-the clipped log-odds, log(1 + sum_j exp u_j). A map acts voxel by voxel, and is blind to a constant common to all
-classes. So probabilities, from which logits are known only up to such a constant, are as good as logits.
+0 is the background, and v is -log p_0 of the clipped log-odds. For a region a u + g v is a log p - (a + g) log(1 - p),
+the beta calibration of Kull, Silva Filho and Flach (AISTATS 2017); it rises with p where a and a + g are above 0. A map
+acts voxel by voxel, and is blind to a constant common to all classes. So probabilities, from which logits are known
+only up to such a constant, are as good as logits.
 
 Where slopes and offsets are the same for every label, the map is affine in the logits (but for the clipping): it
 commutes with averages of logits and with linear resampling, and can be written into a network's last layer. Where they
@@ -38,8 +40,9 @@ class CalibrationMap:
     """One calibration of one set of structures; m is K - 1 for K classes, R for R regions.
 
     Attributes:
-        slopes: (P, m) a_ckk, all above 0; P is the number of labels that a voxel can have (K, or 2 for regions: out and
-            in), or 1 where they are the same for every label. Or (P, m, m + 1), for classes: all a_ckj, then g_ck.
+        slopes: (P, m) a_ckk, all above 0, where nothing else acts; P is the number of labels that a voxel can have (K,
+            or 2 for regions: out and in), or 1 where they are the same for every label. Or (P, m, m + 1): all a_ckj,
+            then g_ck; of regions (P, m, 2): a_cr and g_cr, with a + g above 0.
         offsets: (P, m) b.
         regions: Whether the channels are sigmoid regions.
 
@@ -55,14 +58,15 @@ class CalibrationMap:
         for name in ("slopes", "offsets"):
             object.__setattr__(self, name, np.atleast_2d(np.asarray(getattr(self, name), dtype=np.float64)))
         (labels, num), shape = self.offsets.shape[:2], self.slopes.shape
-        full = self.slopes.ndim == 3 and not self.regions and labels > 1
-        if self.offsets.ndim != 2 or not num or shape != (labels, num, num + 1)[: 3 if full else 2]:
+        full = self.slopes.ndim == 3 and labels > 1
+        features = 2 if self.regions else num + 1
+        if self.offsets.ndim != 2 or not num or shape != (labels, num, features)[: 3 if full else 2]:
             shapes = f"{self.slopes.shape} and {self.offsets.shape}"
             raise ValueError(f"slopes and offsets must be tables of one shape, labels by structures, got {shapes}.")
         if labels not in (1, self.num_labels):
             raise ValueError(f"{num} structures take 1 or {self.num_labels} rows of slopes, one a label, got {labels}.")
-        own = np.diagonal(self.slopes, axis1=1, axis2=2) if full else self.slopes
-        if not (np.isfinite(self.slopes).all() and np.isfinite(self.offsets).all() and (own > 0).all()):
+        positive = [self.own_slopes, self.slopes.sum(-1)] if full and self.regions else [self.own_slopes]
+        if not (np.isfinite(self.slopes).all() and np.isfinite(self.offsets).all() and np.min(positive) > 0):
             raise ValueError(f"slopes must be above 0 and all finite, got {self.slopes} and {self.offsets}.")
 
     @classmethod
@@ -90,11 +94,30 @@ class CalibrationMap:
         """Whether it is the same for every label, and so can be written into a network."""
         return len(self.slopes) == 1
 
-    def tables(self) -> tuple[np.ndarray, np.ndarray]:
-        """Slopes and offsets with a row for every label, whether they differ or not."""
-        shape = self.num_labels, self.num_structures
-        slopes = np.broadcast_to(self.slopes, (self.num_labels, *self.slopes.shape[1:]))
-        return slopes.copy(), np.broadcast_to(self.offsets, shape).copy()
+    @property
+    def own_slopes(self) -> np.ndarray:
+        """(P, m) a_ckk, by which a structure's own log-odds act."""
+        if self.slopes.ndim == 2:
+            return self.slopes
+        return self.slopes[..., 0] if self.regions else np.diagonal(self.slopes, axis1=1, axis2=2)
+
+    def coefficients(self) -> np.ndarray:
+        """(K, m, m + 2) a_ckj, g_ck and b_ck, or (2, R, 3) a_cr, g_cr and b_cr of regions: a row for every label."""
+        labels, num, slopes = self.num_labels, self.num_structures, self.slopes
+        if slopes.ndim == 2:
+            slopes = slopes[..., None] * (np.array([1.0, 0.0]) if self.regions else np.eye(num, num + 1))
+        rows = np.concatenate([slopes, self.offsets[..., None]], -1)
+        return np.broadcast_to(rows, (labels, *rows.shape[1:])).copy()
+
+    def logits(self, odds: Tensor, label: int) -> Tensor:
+        """(m, n) u' of voxels with one label, by their (m, n) clipped log-odds."""
+        row = 0 if self.is_affine else label
+        slopes, offsets = (torch.as_tensor(table[row]).to(odds) for table in (self.slopes, self.offsets))
+        if slopes.ndim == 1:
+            return torch.addcmul(offsets[:, None], odds, slopes[:, None])
+        if self.regions:
+            return odds * slopes[:, :1] + torch.nn.functional.softplus(odds) * slopes[:, 1:] + offsets[:, None]
+        return (slopes @ with_total(odds)).add_(offsets[:, None])
 
     def matrix(self) -> tuple[np.ndarray, np.ndarray]:
         """(C, C) matrix and (C,) vector that act on a network's logits: z' = matrix @ z + vector.
@@ -128,26 +151,19 @@ class CalibrationMap:
 
     def _mapped(self, odds: Tensor, label: Tensor) -> Tensor:
         """The same of voxels that are not background for certain."""
-        slopes, offsets = (torch.as_tensor(part).to(odds) for part in (self.slopes, self.offsets))
         near = clipped(odds, self.regions)
         if self.is_affine:
-            return probabilities(near.mul_(slopes.T).add_(offsets.T), self.regions)
+            return probabilities(self.logits(near, 0), self.regions)
         if self.regions:
-            row = label.long()
-            return probabilities(near * slopes.T.gather(1, row) + offsets.T.gather(1, row), True)
-
-        def moved(voxels: Tensor, chosen: int) -> Tensor:
-            matrix = slopes.ndim == 3
-            row = slopes[chosen] @ with_total(voxels) if matrix else voxels * slopes[chosen, :, None]
-            return row.add_(offsets[chosen, :, None])
-
+            out, inside = (self.logits(near, row) for row in (0, 1))
+            return probabilities(torch.where(label.bool(), inside, out), True)
         counts = torch.bincount(label.long(), minlength=self.num_labels)
         common = int(counts.argmax())  # all are taken for it, since most have one label, and the others are mended
-        result = moved(near, common)
+        result = self.logits(near, common)
         for chosen in torch.nonzero(counts).ravel().tolist():
             if chosen != common:
                 here = torch.nonzero(label == chosen).ravel()
-                result.index_copy_(1, here, moved(near.index_select(1, here), chosen))
+                result.index_copy_(1, here, self.logits(near.index_select(1, here), chosen))
         return probabilities(result, False)
 
     def __call__(self, probs: np.ndarray, inside: tuple[slice, ...] | None = None) -> np.ndarray:

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
-from nnunet_nacl.calibration.fitting import AFFINE_FORMS, FORMS, MOST_FOR_MATRIX, RIDGE, Fit, covariance_of_mean, fit
+from nnunet_nacl.calibration.fitting import AFFINE_FORMS, RIDGE, Fit, covariance_of_mean, fit_affine, fit_conditional
 from nnunet_nacl.calibration.likelihood import Voxels, case_loss
-from nnunet_nacl.errors import UserError
-from nnunet_nacl.json_files import one_line
 
-RIDGES = {
-    "temperature": (RIDGE,),
-    "shift": (RIDGE,),
-    "conditional": (1e-3, 1e-4, 1e-5),
-    "matrix": (1e-3, 1e-4, 1e-5, 1e-6),
-}
-"""Ridges of each form, the strongest first: a conditional map of few cases would learn them by heart. Weaker ones are
-not tried once one does worse on left-out cases than the one before."""
+STRENGTHS = (1e-2, 1e-3, 1e-4, 1e-5)
+"""Ridges of conditional maps, the strongest first; weaker ones are not tried once one does worse on left-out cases than
+the one before."""
 
-FEWEST_PATIENTS = 5
-"""A label that fewer patients have (of a region: that fewer have of this region) is treated as in ``shift``."""
-MOST_PARTS = 10
+LEAST_PARTS, MOST_PARTS = 5, 10
 
 
 def parts_of(groups: Sequence[str], folds: Sequence[str] | None = None) -> list[str]:
@@ -33,21 +24,29 @@ def parts_of(groups: Sequence[str], folds: Sequence[str] | None = None) -> list[
 
     Args:
         groups: Group of each case; a group never falls into two parts.
-        folds: Fold of each case; where there are several, and every group is one case, they are the parts.
+        folds: Fold of each case; where there are several, and every group is one case, parts lie within folds: the
+            folds themselves, or, with fewer than ``LEAST_PARTS`` of them, equal parts of each.
 
     Returns:
-        Names of parts: folds, or at most ``MOST_PARTS`` equal parts of the groups, dealt by a fixed draw.
+        Names of parts: of folds, or at most ``MOST_PARTS`` equal parts of the groups, dealt by a fixed draw.
 
     Raises:
-        UserError: There is only one group.
+        ValueError: There is only one group.
     """
     names = sorted(set(groups))
-    if folds is not None and len(set(folds)) > 1 and len(names) == len(groups):
-        return [f"fold_{fold}" for fold in folds]
     if len(names) < 2:
-        raise UserError(f"all cases belong to one patient, {one_line(names[0])}: nothing is left to test on.")
+        raise ValueError("all cases belong to one patient: nothing is left to test on.")
     order = np.random.default_rng(0).permutation(len(names))
-    part = {names[i]: f"part_{place % min(MOST_PARTS, len(names))}" for place, i in enumerate(order)}
+    if folds is not None and len(set(folds)) > 1 and len(names) == len(groups):
+        fold_of, split = dict(zip(groups, folds)), -(-LEAST_PARTS // len(set(folds)))
+        dealt: dict[str, int] = {}
+        part = {}
+        for name in (names[i] for i in order):
+            fold = fold_of[name]
+            dealt[fold] = place = dealt.get(fold, -1) + 1
+            part[name] = f"fold_{fold}" + (f"_part_{place % split}" if split > 1 else "")
+    else:
+        part = {names[i]: f"part_{place % min(MOST_PARTS, len(names))}" for place, i in enumerate(order)}
     return [part[group] for group in groups]
 
 
@@ -71,8 +70,8 @@ class CrossFit:
     """A map of one form, and the maps that were fitted without each part of the cases.
 
     Attributes:
-        form: One of ``FORMS``.
-        ridge: Of the fits.
+        form: One of ``FORMS``, or ``given``, a centre of another calibration.
+        ridge: Of the fits; infinite for what is the centre itself.
         fit: To all cases.
         part_maps: By part, the map that was fitted without it.
         score: On cases that were left out.
@@ -90,6 +89,7 @@ def cross_fit(
     parts: Sequence[str],
     *,
     groups: Sequence[Hashable] | None = None,
+    centre: CalibrationMap | None = None,
     progress: Callable[[], object] = lambda: None,
 ) -> list[CrossFit]:
     """Fit maps to all cases and without each part, and compare them on the cases that were left out.
@@ -98,66 +98,64 @@ def cross_fit(
         cases: To fit to.
         parts: The part of each case.
         groups: Group (patient) of each case; None: each its own.
+        centre: What conditional maps are drawn to; None: the temperature of the same cases.
         progress: Called after each fit.
 
     Returns:
-        One for each form and ridge that was tried, poorer ones first.
+        One for each form and ridge that was tried, poorer ones first: the affine forms, a given centre, then
+        conditional maps.
     """
     patients = np.arange(len(cases)) if groups is None else np.asarray(groups)
-    kept = {None: np.ones(len(cases), bool)} | {part: np.asarray(parts) != part for part in sorted(set(parts))}
-    fits: dict[tuple[str, float], dict[str | None, Fit]] = {}
-    losses: dict[tuple[str, float], np.ndarray] = {}
-    last: dict[str | None, Fit] = {}
-    for form in forms_for(len(cases[0].log_odds), cases[0].regions):  # each fit begins where the one before it ended
-        best = np.inf
-        for ridge in RIDGES[form]:
-            found: dict[str | None, Fit] = {}
-            for part, keep in kept.items():
-                shown = [voxels for voxels, use in zip(cases, keep) if use]
-                near = last.get(part) or found.get(None)
-                start = near.map if near else None
-                options: dict[str, Any] = {"groups": patients[keep].tolist(), "with_errors": part is None}
-                found[part] = fit(shown, form, start=start, ridge=ridge, **options)
-                if form not in AFFINE_FORMS:
-                    poorer = fits["shift", RIDGE][part]
-                    found[part] = found[part].with_rows_of(poorer, _thin(shown, patients[keep]), shown)
-                progress()
-            fits[form, ridge] = last = found
-            left_out = [case_loss(voxels, *found[part].map.tables()) for part, voxels in zip(parts, cases)]
-            losses[form, ridge], mean = np.array(left_out), float(np.mean(left_out))
-            if mean > best:  # a weaker ridge learns still more by heart
+    kept: dict[str | None, np.ndarray] = {None: np.ones(len(cases), bool)}
+    kept |= {part: np.asarray(parts) != part for part in sorted(set(parts))}
+    shown = {part: [case for case, use in zip(cases, keep) if use] for part, keep in kept.items()}
+    given = [] if centre is None else [("given", math.inf)]
+    plan = [*((form, RIDGE) for form in AFFINE_FORMS), *given, *(("conditional", ridge) for ridge in STRENGTHS)]
+    tried: dict[tuple[str, float], dict[str | None, Fit]] = {}
+    losses: list[np.ndarray] = []
+    best, last = math.inf, None
+    for form, ridge in plan:
+        fits: dict[str | None, Fit] = {}
+        for part, keep in kept.items():
+            among = patients[keep].tolist()
+            if form in AFFINE_FORMS:
+                fits[part] = fit_affine(shown[part], form, groups=among, with_errors=part is None)
+            else:
+                drawn_to = tried["temperature", RIDGE][part] if centre is None else Fit.of(centre)
+                start = None if last is None else last[part]  # each fit begins where that of the stronger ridge ended
+                fits[part] = drawn_to
+                if form == "conditional":
+                    fits[part] = fit_conditional(shown[part], drawn_to, ridge, among, start, with_errors=part is None)
+            progress()
+        tried[form, ridge] = fits
+        losses.append(np.array([case_loss(case, fits[part].map) for part, case in zip(parts, cases)]))
+        if form == "conditional":
+            if losses[-1].mean() > best:  # a weaker ridge learns still more by heart
                 break
-            best = mean
-    least = min(losses.values(), key=np.mean)
+            best, last = losses[-1].mean(), fits
+    least = min(losses, key=np.mean)
     result = []
-    for (form, ridge), found in fits.items():
-        excess = losses[form, ridge] - least
-        error = float(np.sqrt(covariance_of_mean(excess[:, None], patients)[0, 0]))
-        score = FormScore(float(losses[form, ridge].mean()), float(excess.mean()), error)
-        part_maps = {part: one.map for part, one in found.items() if part is not None}
-        result.append(CrossFit(form, ridge, found[None], part_maps, score))
+    for ((form, ridge), fits), loss in zip(tried.items(), losses):
+        error = float(np.sqrt(covariance_of_mean((loss - least)[:, None], patients)[0, 0]))
+        score = FormScore(float(loss.mean()), float((loss - least).mean()), error)
+        part_maps = {part: each.map for part, each in fits.items() if part is not None}
+        result.append(CrossFit(form, ridge, fits[None], part_maps, score))
     return result
 
 
-def forms_for(num: int, regions: bool) -> tuple[str, ...]:
-    """The forms that can be fitted to ``num`` structures."""
-    return tuple(form for form in FORMS if form != "matrix" or (not regions and 1 < num <= MOST_FOR_MATRIX))
-
-
-def _thin(cases: Sequence[Voxels], patients: np.ndarray) -> np.ndarray:
-    """(P, m) labels that fewer than ``FEWEST_PATIENTS`` patients have, so that nothing can be learned of them."""
-    there = np.array([voxels.labels_there for voxels in cases])
-    having = np.sum([there[patients == patient].any(0) for patient in np.unique(patients)], axis=0)
-    return having < FEWEST_PATIENTS
-
-
 def choose(fits: Sequence[CrossFit], form: str = "auto") -> CrossFit:
-    """The poorest whose left-out cases are no worse than the best by more than one standard error over patients.
+    """The map in use.
 
     Args:
         fits: Poorer ones first, as :func:`cross_fit` gives them.
-        form: Choose among the ridges of this form alone; ``auto``: among all.
+        form: One of ``FORMS``: the best ridge of it. ``auto``: the centre, or a conditional map: the poorest whose
+            left-out cases are no worse than those of the best by more than one standard error over patients.
     """
-    fits = [one for one in fits if form in ("auto", one.form)]
-    best = min(fits, key=lambda one: one.score.nll)
-    return next(one for one in fits if one is best or one.score.excess - best.score.excess <= one.score.standard_error)
+    if form != "auto":
+        return min((each for each in fits if each.form == form), key=lambda each: each.score.nll)
+    centre = "given" if any(each.form == "given" for each in fits) else "temperature"
+    among = [each for each in fits if each.form in (centre, "conditional")]
+    best = min(among, key=lambda each: each.score.nll)
+    return next(
+        each for each in among if each is best or each.score.excess - best.score.excess <= each.score.standard_error
+    )

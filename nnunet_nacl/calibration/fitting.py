@@ -1,30 +1,30 @@
-"""Fits maps: Newton's method on the mean loss of the cases."""
+"""Fits maps: Newton's method on the mean loss of the cases, with a ridge towards a centre."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import block_diag
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
-from nnunet_nacl.calibration.likelihood import Voxels, case_loss, case_terms, pool
+from nnunet_nacl.calibration.likelihood import AffineProblem, LabelProblem, Terms, Voxels, shares_above
 
 AFFINE_FORMS = ("temperature", "shift")
 """One slope; one slope and an offset per structure: the same for every label, so that they fit into a checkpoint."""
 
-FORMS = (*AFFINE_FORMS, "conditional", "matrix")
-"""Then a slope and an offset per structure and chosen label; and for each label a matrix, in which the log-odds of all
-structures, and -log p of the background, act on each. Each form holds the one before."""
-
-MOST_FOR_MATRIX = 6
-"""Structures up to which matrices are fitted: the time grows with the fourth power of their number."""
+FORMS = (*AFFINE_FORMS, "conditional")
+"""Then, for each label that the network chose, what :func:`fit_conditional` leaves free."""
 
 RIDGE = 1e-6
-"""Weight of ((a - 1)^2 + b^2) / 2 beside the mean loss in nats: separable classes would diverge without it."""
+"""Weight of ((t - 1)^2 + b^2) / 2 of affine forms beside the mean loss in nats: separable classes would diverge."""
 
 SMALLEST_SLOPE = 0.01
+LIKELY, OFTEN = 0.01, 0.001
+"""A structure matters at a label where its probability is above the first in at least this share of the voxels."""
+MOST_CROSSED = 6
+"""Structures whose log-odds act on each other at a label: their number enters squared."""
+
 _ENOUGH = 1e-12  # Newton decrement in nats
 _MOST_STEPS = 100
 
@@ -35,167 +35,172 @@ class Fit:
 
     Attributes:
         map: The map.
-        loss: Mean over cases of the mean loss over a case's voxels, in nats; without the ridge.
-        standard_errors: Of slopes and of offsets, over cases (sandwich estimate; cases of a group as one draw).
-        fell_back: Labels whose row (or part of it: that of a region) is that of a poorer form, since too few have them.
+        standard_errors: Of slopes and of offsets, in their shapes, over cases (sandwich estimate; cases of a group as
+            one draw); NaN with one group, and where they were not asked for.
+        changes: By label and region, the changes of the centre's coefficients: where a next fit may begin.
     """
 
     map: CalibrationMap
-    loss: float
     standard_errors: tuple[np.ndarray, np.ndarray]
-    fell_back: tuple[int, ...] = ()
+    changes: dict[tuple[int, int | None], np.ndarray]
 
-    def with_rows_of(self, poorer: Fit, places: np.ndarray, cases: Sequence[Voxels]) -> Fit:
-        """The same with some slopes and offsets as a poorer form has them.
-
-        Args:
-            poorer: Of an affine form.
-            places: (P, m) which ones.
-            cases: That both were fitted to.
-        """
-        if self.map.is_affine or not places.any():
-            return self
-
-        def mixed(own: np.ndarray, other: np.ndarray) -> np.ndarray:
-            if own.ndim == 2:
-                return np.where(places, other, own)
-            return np.where(places[:, :, None], other[:, :, None] * np.eye(*own.shape[1:]), own)
-
-        found = CalibrationMap(
-            mixed(self.map.slopes, poorer.map.slopes), mixed(self.map.offsets, poorer.map.offsets), self.map.regions
-        )
-        errors = mixed(self.standard_errors[0], poorer.standard_errors[0])
-        return Fit(
-            found,
-            float(np.mean([case_loss(voxels, found.slopes, found.offsets) for voxels in cases])),
-            (errors, mixed(self.standard_errors[1], poorer.standard_errors[1])),
-            tuple(np.flatnonzero(places.any(1)).tolist()),
-        )
+    @classmethod
+    def of(cls, calibration: CalibrationMap) -> Fit:
+        """A map that is given: its standard errors are not known."""
+        slopes, offsets = np.full_like(calibration.slopes, np.nan), np.full_like(calibration.offsets, np.nan)
+        return cls(calibration, (slopes, offsets), {})
 
 
-class _Parameters:
-    """What a form leaves free of a map, as a vector.
-
-    Attributes:
-        matrix: (P q, f) all slopes and offsets, label after label, are matrix @ free.
-        centre: (f,) of the identity.
-        bounded: (f,) which are slopes of a structure's own log-odds.
-    """
-
-    def __init__(self, form: str, num: int, num_labels: int, regions: bool) -> None:
-        if form not in FORMS or (form == "matrix" and regions):
-            raise ValueError(f"form must be one of {', '.join(FORMS)}, and not matrix for regions, got {form!r}.")
-        self.num, self.num_labels, self.full = num, num_labels, form == "matrix"
-        slopes = np.eye(num, num + 1).ravel() if self.full else np.ones(num)
-        identity = np.tile(np.concatenate([slopes, np.zeros(num)]), num_labels)
-        if form in AFFINE_FORMS:
-            offsets = np.eye(num)[:, : 0 if form == "temperature" else num]
-            self.matrix = np.tile(block_diag(np.ones((num, 1)), offsets), (num_labels, 1))
-        else:
-            self.matrix = np.eye(len(identity))
-        self.bounded = (self.matrix[identity == 1] != 0).any(axis=0)
-        self.centre = self.bounded.astype(np.float64)
-
-    def tables(self, free: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Slopes (P, m) or (P, m, m + 1) and offsets (P, m)."""
-        return self.split((self.matrix @ free).reshape(self.num_labels, -1))
-
-    def split(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The same of (P, q)."""
-        slopes, offsets = rows[:, : -self.num], rows[:, -self.num :]
-        return (slopes.reshape(-1, self.num, self.num + 1) if self.full else slopes), offsets
-
-    def of(self, found: CalibrationMap) -> np.ndarray:
-        """(f,) that come nearest to a map."""
-        slopes, offsets = found.tables()
-        if self.full and slopes.ndim == 2:
-            slopes = slopes[:, :, None] * np.eye(self.num, self.num + 1)
-        rows = np.concatenate([slopes.reshape(self.num_labels, -1), offsets], 1)
-        return np.linalg.lstsq(self.matrix, rows.ravel(), rcond=None)[0]
-
-    def reduced(self, hessian: np.ndarray) -> np.ndarray:
-        """(f, f) Hessian of the free parameters, from the (P, q, q) blocks of the labels."""
-        rows = self.matrix.reshape(len(hessian), -1, self.matrix.shape[1])
-        return np.asarray(sum(part.T @ block @ part for part, block in zip(rows, hessian)))
-
-
-def fit(
-    cases: Sequence[Voxels],
-    form: str,
-    *,
-    start: CalibrationMap | None = None,
-    groups: Sequence[Hashable] | None = None,
-    ridge: float = RIDGE,
-    with_errors: bool = True,
+def fit_affine(
+    cases: Sequence[Voxels], form: str, *, groups: Sequence[Hashable] | None = None, with_errors: bool = True
 ) -> Fit:
-    """Fit one map, every case weighing the same.
-
-    The objective is convex: Newton steps, halved where they overshoot, with slopes held at ``SMALLEST_SLOPE`` or above.
+    """Fit a map that is the same for every label, every case weighing the same.
 
     Args:
         cases: To fit to.
-        form: One of ``FORMS``.
-        start: Where it begins; one that is near saves steps.
+        form: One of ``AFFINE_FORMS``.
         groups: Group of each case (a patient), for the standard errors; None: each its own.
-        ridge: See :data:`RIDGE`; it pulls towards the identity.
-        with_errors: Estimate the standard errors, which takes as long as a step; else they are NaN.
+        with_errors: Estimate the standard errors; else they are NaN.
 
     Raises:
-        ValueError: The form is unknown, or there is no case.
+        ValueError: The form is another, or there is no case.
+    """
+    if form not in AFFINE_FORMS or not cases:
+        raise ValueError(f"form must be one of {', '.join(AFFINE_FORMS)}, of at least one case, got {form!r}.")
+    problem = AffineProblem(cases, form == "shift", SMALLEST_SLOPE)
+    change, hessian = minimise(problem.terms, np.zeros(len(problem.start)), problem.lowest, RIDGE)
+    variances = np.full(len(change), np.nan)
+    if with_errors:
+        single = np.array([problem.terms(change, [i]).gradient for i in range(len(cases))])
+        variances = np.diag(_sandwich(hessian, single, groups))
+    num, errors = problem.num, np.sqrt(variances)
+    slopes, offsets = np.full((1, num), 1 + change[0]), np.zeros((1, num))
+    offset_errors = np.zeros((1, num))
+    if form == "shift":
+        offsets[0], offset_errors[0] = change[1:], errors[1:]
+    return Fit(CalibrationMap(slopes, offsets, cases[0].regions), (np.full((1, num), errors[0]), offset_errors), {})
+
+
+def fit_conditional(
+    cases: Sequence[Voxels],
+    centre: Fit,
+    ridge: float,
+    groups: Sequence[Hashable] | None = None,
+    start: Fit | None = None,
+    *,
+    with_errors: bool = True,
+) -> Fit:
+    """Fit a map by label, every case weighing the same: minus log likelihood + ridge / 2 |coefficients - centre's|^2.
+
+    At the voxels of label c each structure that matters there (``LIKELY``, ``OFTEN``) has a slope a_ckk, g_ck and b_ck
+    of its own; the ``MOST_CROSSED`` with the largest mean probability act on each other by a_ckj. All else stays as the
+    centre has it, and so do labels that no case has. The labels are problems of their own, so the time grows with what
+    matters at each. Of a region, in or out: a_cr, g_cr and b_cr, with the ridge on the coefficients of log p and
+    -log(1 - p), which are a and a + g.
+
+    Args:
+        cases: To fit to.
+        centre: Map, and standard errors of what stays as it has it.
+        ridge: Weight of the squared distance, beside the mean loss in nats.
+        groups: Group of each case (a patient), for the standard errors; None: each its own.
+        start: A fit to begin at, of the same cases.
+        with_errors: Estimate the standard errors; else they are NaN.
+
+    Raises:
+        ValueError: There is no case.
     """
     if not cases:
         raise ValueError("there is no case to fit to.")
-    regions = cases[0].regions
-    free = _Parameters(form, len(cases[0].log_odds), cases[0].num_labels, regions)
-    point, pooled = free.centre if start is None else free.of(start), pool(cases)
+    regions, rows = cases[0].regions, centre.map.coefficients()
+    variances, changes = _rows_of(centre.standard_errors, rows.shape, regions) ** 2, {}
+    for label, region in sorted(set().union(*(case.by_label for case in cases))):
+        place = region if regions else None
+        share, mean = shares_above(cases, label, place, LIKELY)
+        matter = np.flatnonzero(share >= OFTEN).tolist()
+        if not matter:
+            continue
+        crossed = sorted(matter, key=lambda k: -mean[k])[:MOST_CROSSED]
+        problem = LabelProblem(cases, label, place, centre.map, matter, crossed, SMALLEST_SLOPE)
+        near = problem.start if start is None else start.changes.get((label, place), problem.start)
+        begin = near if len(near) == len(problem.start) else problem.start
+        change, hessian = minimise(problem.terms, begin, problem.lowest, ridge)
+        covariance = np.full(hessian.shape, np.nan)
+        if with_errors:
+            covariance = _sandwich(hessian, problem.gradients(change), groups)
+        added, own = problem.to_rows(change, covariance)
+        columns = [0, 1, 2] if regions else [*matter, -2, -1]
+        for structure, more, variance in zip([region] if regions else matter, added, own):
+            rows[label, structure, columns] += more
+            variances[label, structure, columns] = variance
+        changes[label, place] = change
+    errors = np.sqrt(variances)
+    found = CalibrationMap(rows[..., :-1], rows[..., -1], regions)
+    return Fit(found, (errors[..., :-1], errors[..., -1]), changes)
 
-    def penalty(point: np.ndarray) -> float:
-        return ridge * float((point - free.centre) @ (point - free.centre)) / 2
 
-    terms = case_terms(pooled, *free.tables(point))
+def minimise(
+    terms: Callable[[np.ndarray], Terms], start: np.ndarray, lowest: np.ndarray, ridge: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where a convex loss plus ridge / 2 |x|^2 is smallest: Newton steps, halved where they overshoot.
+
+    Args:
+        terms: Loss, gradient and Hessian at x.
+        start: (q,) not below ``lowest``.
+        lowest: (q,) lower bounds, at most 0.
+        ridge: Above 0 unless the Hessian is regular.
+
+    Returns:
+        (q,) x, and the (q, q) Hessian there, the ridge's included.
+
+    Raises:
+        ValueError: It did not settle.
+    """
+    point, now = start, terms(start)
     for _ in range(_MOST_STEPS):
-        hessian = free.reduced(terms.hessian) + ridge * np.eye(len(point))
-        gradient = terms.gradient.ravel() @ free.matrix + ridge * (point - free.centre)
-        step = _bounded_step(gradient, hessian, free.bounded & (point <= SMALLEST_SLOPE))
+        hessian, gradient = now.hessian + ridge * np.eye(len(point)), now.gradient + ridge * point
+        step = _bounded_step(gradient, hessian, point <= lowest)
         if -gradient @ step < _ENOUGH:
-            break
-        before, length = terms.loss + penalty(point), 1.0
+            return point, hessian
+        before, length = now.loss + ridge * float(point @ point) / 2, 1.0
         while length > 1e-10:
             proposal = point + length * step
-            # a slope that rounding left just above its bound would stop all others there
-            proposal[free.bounded & (proposal < SMALLEST_SLOPE * (1 + 1e-6))] = SMALLEST_SLOPE
-            terms = case_terms(pooled, *free.tables(proposal))
+            # what rounding left just above its bound would stop all others there
+            proposal = np.where(proposal < lowest + 1e-8, lowest, proposal)
+            now = terms(proposal)
             gain = max(0.0, float(gradient @ (point - proposal)))
-            if terms.loss + penalty(proposal) <= before - 1e-4 * gain + 1e-15:
+            if now.loss + ridge * float(proposal @ proposal) / 2 <= before - 1e-4 * gain + 1e-15:
                 break
             length /= 2
         else:
-            break
+            return point, hessian
         point = proposal
-    else:
-        raise ValueError(f"the fit did not settle in {_MOST_STEPS} steps; check the probabilities.")
-    slopes, offsets = free.tables(point)
-    variances = np.full(len(free.matrix), np.nan)
-    if with_errors:
-        single = np.array([case_terms(one, slopes, offsets, curvature=False).gradient.ravel() for one in cases])
-        bread = free.matrix @ np.linalg.inv(hessian)
-        covariance = covariance_of_mean(single @ free.matrix, groups)
-        variances = np.einsum("ij,jk,ik->i", bread, covariance, bread)
-    errors = free.split(np.sqrt(variances).reshape(len(offsets), -1))
-    rows = slice(0, 1 if form in AFFINE_FORMS else None)
-    found = CalibrationMap(slopes[rows], offsets[rows], regions)
-    return Fit(found, case_loss(pooled, slopes, offsets), (errors[0][rows], errors[1][rows]))
+    raise ValueError(f"the fit did not settle in {_MOST_STEPS} steps; check the probabilities.")
 
 
 def _bounded_step(gradient: np.ndarray, hessian: np.ndarray, at_bound: np.ndarray) -> np.ndarray:
-    """Newton's step; a slope at its bound stays there where the step would go through."""
+    """Newton's step; what is at its bound stays there where the step would go through."""
     free = ~(at_bound & (gradient > 0))
-    while True:  # the others' steps may push a slope through its bound that by itself would leave it
+    while True:  # the others' steps may push through its bound what by itself would leave it
         step = np.zeros(len(gradient))
         step[free] = -np.linalg.solve(hessian[np.ix_(free, free)], gradient[free])
         if not (through := at_bound & (step < 0)).any():
             return step
         free &= ~through
+
+
+def _rows_of(tables: tuple[np.ndarray, np.ndarray], shape: tuple[int, ...], regions: bool) -> np.ndarray:
+    """(P, m, m + 2) or (2, R, 3) standard errors in the places of the coefficients."""
+    slopes, offsets = tables
+    if slopes.ndim == 2:
+        slopes = slopes[..., None] * (np.array([1.0, 0.0]) if regions else np.eye(shape[1], shape[1] + 1))
+    rows = np.concatenate([slopes, offsets[..., None]], -1)
+    return np.broadcast_to(rows, shape).copy()
+
+
+def _sandwich(hessian: np.ndarray, single: np.ndarray, groups: Sequence[Hashable] | None) -> np.ndarray:
+    """(q, q) covariance of a minimum, by the (n, q) gradients of the cases there."""
+    bread = np.linalg.inv(hessian)
+    return bread @ covariance_of_mean(single, groups) @ bread
 
 
 def covariance_of_mean(values: np.ndarray, groups: Sequence[Hashable] | np.ndarray | None = None) -> np.ndarray:

@@ -1,36 +1,46 @@
-"""Negative log likelihood of one case under a map, with its exact first and second derivatives.
+"""Negative log likelihood of cases under a map, with its exact first and second derivatives.
 
-The voxels where the network chose label c see the slopes and offsets of c alone: with x = A_c u + b_c (A_c diagonal in
-most forms; in the richest u has v, log(1 + sum_j exp u_j), as one row more), x_0 = 0, p = softmax(x) and y the true
-class the loss of a voxel is log sum exp x - x_y, a convex function of (A_c, b_c). So the whole is one multinomial
-logistic regression for each label. A region is such a problem of its own, in against out, and the loss is the mean over
-regions, as the metrics have it.
+The voxels where the network chose label c see the coefficients of c alone: with u' = A_c f (f the log-odds u of
+:mod:`~nnunet_nacl.calibration.calibration_map`, v and 1), u'_0 = 0, p = softmax(u') and y the true class the loss of a
+voxel is log sum exp u' - u'_y, a convex function of A_c. So the whole is one multinomial logistic regression for each
+label. A region is such a problem of its own, in against out, and the loss is the mean over regions, as the metrics have
+it. Where slope and offsets are the same for every label there is one problem over all voxels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from nnunet_nacl.calibration.calibration_map import clipped, is_certain, with_total
+from nnunet_nacl.calibration.calibration_map import (
+    CalibrationMap,
+    clipped,
+    is_certain,
+    probabilities,
+    with_total,
+)
 
-_BLOCK = 1 << 16  # voxels at a time: they stay in the cache
+_BLOCK = 1 << 14  # voxels at a time: they stay in the cache
 
 
 @dataclass(frozen=True)
-class _Problem:
-    """The voxels of a case with one chosen label, and the structures whose log-odds matter there."""
+class LabelVoxels:
+    """The voxels of a case with one label, but for certain background, which no map changes.
 
-    label: int
-    structures: Tensor  # (s,) their places among the m
-    odds: Tensor  # (s, n) clipped
-    target: Tensor  # (n,) 0 for none of them, else 1 + the place among the s
-    weights: Tensor  # (n,) float64
+    Attributes:
+        odds: (m, n) clipped log-odds; of a region (1, n).
+        target: (n,) true class, or whether the voxel is in the region.
+        weights: (n,) float64; those of a case sum to at most 1.
+    """
+
+    odds: Tensor
+    target: Tensor
+    weights: Tensor
 
 
 @dataclass(frozen=True)
@@ -55,176 +65,268 @@ class Voxels:
         return self.target.ndim == 2
 
     @property
-    def num_labels(self) -> int:
-        """Labels that a voxel can have: classes, or out and in."""
-        return 2 if self.regions else len(self.log_odds) + 1
-
-    @property
     def all_weights(self) -> Tensor:
         """(N,) float64."""
         return torch.ones(self.log_odds.shape[1]).double() if self.weights is None else self.weights.double()
 
-    @property
-    def labels_there(self) -> np.ndarray:
-        """(P, m) whether voxels that a map changes have a label: of the region, or for all structures alike."""
-        there = np.zeros((self.num_labels, len(self.log_odds)), dtype=bool)
-        for problem in self._problems[0]:
-            there[problem.label, problem.structures.numpy()] = True
-        return there
+    @cached_property
+    def by_label(self) -> dict[tuple[int, int], LabelVoxels]:
+        """By label and, of regions, by region (else 0): the voxels that a map changes."""
+        inner = ~is_certain(self.log_odds)
+        odds = clipped(self.log_odds.float()[:, inner], self.regions)
+        label, target = (
+            (values if self.regions else values[None])[:, inner].long() for values in (self.label, self.target)
+        )
+        weights = self.all_weights[inner] / self.all_weights.sum() / len(label)
+        result = {}
+        for place, (labels, truth) in enumerate(zip(label, target)):
+            for chosen in labels.unique().tolist():
+                here = labels == chosen
+                own = odds[place : place + 1] if self.regions else odds
+                result[chosen, place] = LabelVoxels(own[:, here].double(), truth[here], weights[here])
+        return result
 
     @cached_property
-    def _problems(self) -> tuple[list[_Problem], float, float]:
-        """By label; the loss of the voxels that no map changes, and the weight of all."""
-        weights, certain, odds = self.all_weights, is_certain(self.log_odds), self.log_odds.float()
-        fixed, problems = 0.0, []
-        if certain.any():
-            plain = odds[:, certain].double()
-            logs = torch.cat([torch.zeros_like(plain[:1]), plain]).log_softmax(0)
-            own = (
-                torch.where(self.target[:, certain] > 0, plain, -plain).sigmoid().log().mean(0)
-                if self.regions
-                else logs.gather(0, self.target[None, certain].long())[0]
-            )
-            fixed = float(-own @ weights[certain])
-        odds = clipped(odds[:, ~certain], self.regions)
-        label, target, inner = self.label[..., ~certain], self.target[..., ~certain], weights[~certain]
-        num = len(odds)
-        for structures in torch.arange(num).split(1 if self.regions else num):
-            chosen, true = (one[structures[0]] if self.regions else one for one in (label, target))
-            share = inner / num if self.regions else inner
-            for row in chosen.unique().tolist():
-                here = chosen == row
-                problems.append(
-                    _Problem(int(row), structures, odds[structures][:, here], true[here].long(), share[here])
-                )
-        return problems, fixed, float(weights.sum())
+    def certain_loss(self) -> float:
+        """What the voxels that no map changes add to the mean loss of the case."""
+        certain = is_certain(self.log_odds)
+        odds, target = self.log_odds[:, certain].double(), self.target[..., certain].long()
+        if self.regions:
+            losses = (torch.nn.functional.softplus(odds) - target * odds).mean(0)
+        else:
+            losses = _loss(torch.zeros_like(odds[0]), odds, target)
+        return float(losses @ self.all_weights[certain] / self.all_weights.sum())
 
 
-def pool(cases: Sequence[Voxels]) -> Voxels:
-    """Cases as one, each weighing the same: its terms are the means over the cases."""
-    merged: dict[tuple[int, int], list[_Problem]] = {}
-    fixed = 0.0
-    for voxels in cases:
-        problems, own, total = voxels._problems
-        fixed += own / total
-        for one in problems:
-            share = replace(one, weights=one.weights / (total * len(cases)))
-            merged.setdefault((one.label, int(one.structures[0])), []).append(share)
-    pooled = [
-        _Problem(
-            label,
-            parts[0].structures,
-            torch.cat([one.odds for one in parts], 1),
-            torch.cat([one.target for one in parts]),
-            torch.cat([one.weights for one in parts]),
-        )
-        for (label, _), parts in merged.items()
-    ]
-    result = replace(cases[0])
-    result.__dict__["_problems"] = pooled, fixed / len(cases), 1.0  # of the cached property
-    return result
+def case_loss(voxels: Voxels, calibration: CalibrationMap) -> float:
+    """Mean negative log likelihood of a case under a map, in nats."""
+    loss = voxels.certain_loss
+    for (label, place), own in voxels.by_label.items():
+        logits = _logits(calibration, own.odds, label, place if voxels.regions else None)
+        loss += float(_loss(torch.zeros_like(logits[0]), logits, own.target) @ own.weights)
+    return loss
+
+
+def _logits(calibration: CalibrationMap, odds: Tensor, label: int, region: int | None) -> Tensor:
+    """(m, n) u' of voxels with one label; (1, n) of a region."""
+    if region is None:
+        return calibration.logits(odds, label)
+    row = calibration.coefficients()[label, region]
+    return torch.from_numpy(row[:-1] @ np.stack([odds[0].numpy(), with_total(odds)[1].numpy()]) + row[-1])[None]
+
+
+def _loss(rest: Tensor, logits: Tensor, target: Tensor) -> Tensor:
+    """(n,) log loss of the true class, 0 being ``rest``."""
+    every = torch.cat([rest[None], logits])
+    return every.logsumexp(0) - every.gather(0, target[None])[0]
 
 
 @dataclass(frozen=True)
 class Terms:
-    """Mean loss over a case's voxels in nats, its (P, q) gradient and (P, q, q) Hessian, a block for each label.
-
-    The q parameters of a label are its m slopes and m offsets, or its m (m + 1) slopes, row by row, and m offsets.
-    """
+    """Mean loss over cases in nats without what is constant, its (q,) gradient and its (q, q) Hessian."""
 
     loss: float
     gradient: np.ndarray
     hessian: np.ndarray
 
 
-def case_loss(voxels: Voxels, slopes: np.ndarray, offsets: np.ndarray) -> float:
-    """Mean negative log likelihood of a case, in nats; arguments as :func:`case_terms` has them."""
-    problems, fixed, total = voxels._problems
-    loss = sum(float(block.loss) for problem in problems for block in _blocks(problem, slopes, offsets))
-    return (loss + fixed) / total
+class AffineProblem:
+    """A slope t, and offsets b_k, that are the same for every label: u'_k = t u_k + b_k.
 
-
-def case_terms(voxels: Voxels, slopes: np.ndarray, offsets: np.ndarray, *, curvature: bool = True) -> Terms:
-    """Mean negative log likelihood of a case and its derivatives.
+    Attributes:
+        start: (1 + m,) 1 and zeros, or (1,) without offsets: what the ridge pulls towards.
+        lowest: Lower bound of each parameter, less ``start``.
 
     Args:
-        voxels: Of the case; there must be one.
-        slopes: (P, m), P the labels that a voxel can have; or (P, m, m + 1), for classes.
-        offsets: (P, m).
-        curvature: Compute the Hessian, too; else it is 0.
+        cases: Each weighs the same.
+        offsets: Whether there are offsets.
+        smallest_slope: The slope's lower bound.
     """
-    problems, fixed, total = voxels._problems
-    num, size = offsets.shape[1], int(np.prod(slopes.shape[1:])) + offsets.shape[1]
-    gradient, hessian = np.zeros((len(slopes), size)), np.zeros((len(slopes), size, size))
-    loss, derivatives = fixed, _of_matrix if slopes.ndim == 3 else _of_slopes
-    for problem in problems:
-        structures = problem.structures.numpy()
-        place = np.arange(size) if slopes.ndim == 3 else np.concatenate([structures, num + structures])
-        for block in _blocks(problem, slopes, offsets):
-            loss += float(block.loss)
-            first, second = derivatives(block, curvature)
-            gradient[problem.label, place] += first.numpy()
-            if second is not None:
-                hessian[problem.label][np.ix_(place, place)] += second.numpy()
-    return Terms(loss / total, gradient / total, hessian / total)
+
+    def __init__(self, cases: Sequence[Voxels], offsets: bool, smallest_slope: float) -> None:
+        self.offsets, self.num = offsets, len(cases[0].log_odds)
+        self.start = np.append(1.0, np.zeros(self.num if offsets else 0))
+        self.lowest = np.append(smallest_slope - 1, np.full(len(self.start) - 1, -np.inf))
+        self._cases = [
+            [(place if case.regions else None, own) for (_, place), own in case.by_label.items()] for case in cases
+        ]
+
+    def terms(self, change: np.ndarray, cases: Sequence[int] | None = None) -> Terms:
+        """At ``start + change``; of some cases alone, whose mean it is then."""
+        chosen = range(len(self._cases)) if cases is None else cases
+        slope, shift = 1 + change[0], torch.from_numpy(change[1:]) if self.offsets else torch.zeros(self.num).double()
+        loss, gradient = 0.0, torch.zeros(1 + self.num).double()
+        hessian = torch.zeros(1 + self.num, 1 + self.num).double()
+        for region, own in (piece for i in chosen for piece in self._cases[i]):
+            where = slice(None) if region is None else slice(region, region + 1)
+            places = torch.tensor([0, *range(1, 1 + self.num)[where]])
+            for odds, target, weights in _blocks(own.odds, own.target, own.weights):
+                logits = slope * odds + shift[where, None]
+                value, probs = _loss(torch.zeros_like(weights), logits, target), probabilities(logits, False)[1:]
+                loss += float(value @ weights)
+                residual = (probs - _one_hot(target, len(probs))) * weights
+                gradient[places] += torch.cat([(residual * odds).sum()[None], residual.sum(1)])
+                along = torch.cat([(probs * odds).sum(0, keepdim=True), probs])
+                second = -(along * weights) @ along.T
+                mixed, plain = (probs * odds) @ weights, probs @ weights
+                second[0, 0] += ((probs * odds**2).sum(0)) @ weights
+                second[0, 1:] += mixed
+                second[1:, 0] += mixed
+                second[1:, 1:] += plain.diag()
+                hessian[places[:, None], places] += second
+        number, size = len(chosen), len(self.start)
+        return Terms(loss / number, gradient[:size].numpy() / number, hessian[:size, :size].numpy() / number)
 
 
-@dataclass(frozen=True)
-class _Block:
-    odds: Tensor
-    probs: Tensor
-    truth: Tensor
-    weights: Tensor
-    loss: Tensor
+class LabelProblem:
+    """The coefficients of one label (and region) as changes of those of a centre: u' = A0 f + D f.
+
+    Structures that do not matter there stay as the centre has them: they enter as one constant in the sum.
+
+    Attributes:
+        structures: (s,) those whose coefficients are free.
+        free: (s, s + 2) which coefficients are: of s log-odds, v and 1; (1, 3) of a region's log p, -log(1 - p) and 1.
+        lowest: (q,) lower bound of each change; -inf but for the slopes of a structure's own log-odds.
+
+    Args:
+        cases: Each weighs the same.
+        label: Its label.
+        region: The region, or None for classes.
+        centre: What the ridge pulls towards.
+        structures: Structures that matter.
+        crossed: Those of them whose log-odds act on each other.
+        smallest_slope: Lower bound of slopes.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[Voxels],
+        label: int,
+        region: int | None,
+        centre: CalibrationMap,
+        structures: Sequence[int],
+        crossed: Sequence[int],
+        smallest_slope: float,
+    ) -> None:
+        there = [(i, case.by_label.get((label, region or 0))) for i, case in enumerate(cases)]
+        parts = [(i, own) for i, own in there if own is not None]
+        self._region = region is not None
+        self._number, self._case = len(cases), np.repeat([i for i, _ in parts], [len(own.target) for _, own in parts])
+        odds, target, self._weights = (
+            torch.cat([getattr(own, name) for _, own in parts], -1) for name in ("odds", "target", "weights")
+        )
+        self.structures = np.asarray(structures)
+        base = _logits(centre, odds, label, region)
+        ones, total = torch.ones_like(odds[:1]), with_total(odds)[-1:]
+        if region is None:
+            kept = np.setdiff1d(np.arange(len(odds)), self.structures)
+            self._features = torch.cat([odds[self.structures], total, ones])
+            self._rest = torch.cat([torch.zeros_like(base[:1]), base[kept]]).logsumexp(0)
+            place = torch.zeros(len(odds) + 1).long()
+            place[1 + self.structures] = torch.arange(1, len(self.structures) + 1)
+            fixed = torch.cat([torch.zeros_like(base[:1]), base]).gather(0, target[None])[0]
+            self._target, base = place[target], base[self.structures]
+            constant = torch.where(self._target == 0, self._rest - fixed, 0.0)
+            own = np.arange(len(self.structures))
+            self.free = np.zeros((len(own), len(own) + 2), bool)
+            self.free[own, own] = self.free[:, -2:] = True
+            among = np.isin(self.structures, crossed)
+            self.free[:, :-2] |= among[:, None] & among
+            bounded = np.eye(len(own), len(own) + 2, dtype=bool)
+            slopes = centre.coefficients()[label][self.structures][:, [*self.structures, -2, -1]]
+        else:
+            constant = torch.zeros_like(odds[0])
+            self._features = torch.cat([odds - total, total, ones])
+            self._rest, self._target = torch.zeros_like(odds[0]), target
+            self.free, bounded = np.ones((1, 3), bool), np.array([[True, True, False]])
+            slope, more, _ = centre.coefficients()[label, region]
+            slopes = np.array([[slope, slope + more, 0]])
+        self._base, self._constant = base, float(constant @ self._weights)
+        self.start = np.zeros(int(self.free.sum()))
+        self.lowest = np.where(bounded, np.minimum(smallest_slope - slopes, 0), -np.inf)[self.free]
+
+    def terms(self, change: np.ndarray) -> Terms:
+        """At the centre's coefficients plus ``change``; the mean over the cases."""
+        coefficients = torch.zeros(self.free.shape).double()
+        coefficients[torch.from_numpy(self.free)] = torch.from_numpy(change)
+        of, by = (torch.from_numpy(index) for index in np.nonzero(self.free))
+        loss, gradient = self._constant, torch.zeros(self.free.shape).double()
+        hessian = torch.zeros(len(of), len(of)).double()
+        rows = [torch.nonzero(of == k).ravel() for k in range(len(self.free))]
+        for features, base, rest, target, weights in self._pieces():
+            logits = base + coefficients @ features
+            loss += float(_loss(rest, logits, target) @ weights)
+            probs = torch.cat([rest[None], logits]).softmax(0)[1:]
+            gradient += ((probs - _one_hot(target, len(probs))) * weights) @ features.T
+            along = probs[of] * features[by]
+            hessian -= (along * weights) @ along.T
+            for k, row in enumerate(rows):
+                own = features[by[row]]
+                hessian[row[:, None], row] += (own * (probs[k] * weights)) @ own.T
+        first = gradient.numpy()[self.free]
+        return Terms(loss / self._number, first / self._number, hessian.numpy() / self._number)
+
+    def gradients(self, change: np.ndarray) -> np.ndarray:
+        """(cases, q) gradient of each case's mean loss."""
+        coefficients = torch.zeros(self.free.shape).double()
+        coefficients[torch.from_numpy(self.free)] = torch.from_numpy(change)
+        of, by = np.nonzero(self.free)
+        result, done = np.zeros((self._number, len(of))), 0
+        for features, base, rest, target, weights in self._pieces():
+            probs = torch.cat([rest[None], base + coefficients @ features]).softmax(0)[1:]
+            residual = (probs - _one_hot(target, len(probs))) * weights
+            np.add.at(result, self._case[done : done + len(target)], (residual[of] * features[by]).T.numpy())
+            done += len(target)
+        return result
+
+    def to_rows(self, change: np.ndarray, covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(s, s + 2) changes by s log-odds, v and 1, and their variances; of a region (1, 3) by u, v and 1.
+
+        Args:
+            change: (q,) of the free coefficients.
+            covariance: (q, q) of these.
+        """
+        if self._region:
+            turn = np.array([[1.0, 0, 0], [-1, 1, 0], [0, 0, 1]])  # log p = u - v
+            change, covariance = turn @ change, turn @ covariance @ turn.T
+        rows, variances = np.zeros(self.free.shape), np.zeros(self.free.shape)
+        rows[self.free], variances[self.free] = change, np.diag(covariance)
+        return rows, variances
+
+    def _pieces(self) -> Iterator[list[Tensor]]:
+        return _blocks(self._features, self._base, self._rest, self._target, self._weights)
 
 
-def _of_slopes(block: _Block, curvature: bool) -> tuple[Tensor, Tensor | None]:
-    """Derivatives by the slopes and offsets of the structures."""
-    weighted = block.probs * block.weights
-    residual = weighted - block.truth * block.weights
-    first = torch.cat([(residual * block.odds).sum(1), residual.sum(1)])
-    if not curvature:
-        return first, None
-    mixed = weighted * block.odds
-    slope, cross, offset = ((mixed * block.odds).sum(1).diag(), mixed.sum(1).diag(), weighted.sum(1).diag())
-    diagonal = torch.cat([torch.cat([slope, cross], 1), torch.cat([cross, offset], 1)])
-    features = torch.cat([block.probs * block.odds, block.probs])
-    return first, diagonal - (features * block.weights) @ features.T
+def _blocks(*tables: Tensor) -> Iterator[list[Tensor]]:
+    """Tables over the same voxels in pieces."""
+    return map(list, zip(*(table.split(_BLOCK, -1) for table in tables)))
 
 
-def _of_matrix(block: _Block, curvature: bool) -> tuple[Tensor, Tensor | None]:
-    """Derivatives by all slopes, row by row, and the offsets."""
-    num, size = len(block.probs), len(block.odds)
-    features = torch.cat([block.odds, torch.ones_like(block.odds[:1])])
-    weighted = block.probs * block.weights
-    by_row = (weighted - block.truth * block.weights) @ features.T  # (m, size + 1)
-    first = torch.cat([by_row[:, :size].reshape(-1), by_row[:, size]])
-    if not curvature:
-        return first, None
-    second = first.new_zeros(len(first), len(first))
-    places = [torch.cat([torch.arange(k * size, (k + 1) * size), torch.tensor([num * size + k])]) for k in range(num)]
-    for k in range(num):
-        for other in range(k + 1):
-            weights = weighted[k] * (float(k == other) - block.probs[other])
-            part = (features * weights) @ features.T
-            second[places[k][:, None], places[other]] = part
-            second[places[other][:, None], places[k]] = part.T
-    return first, second
+def _one_hot(target: Tensor, num: int) -> Tensor:
+    """(num, n) of classes 1..num; 0 is none of them."""
+    return (target == torch.arange(1, num + 1)[:, None]).double()
 
 
-def _blocks(problem: _Problem, slopes: np.ndarray, offsets: np.ndarray) -> Iterator[_Block]:
-    """A problem in pieces, in double precision: log-odds, probabilities, one-hot truth, weights, summed loss."""
-    places = problem.structures.numpy()
-    a, b = (torch.from_numpy(values[problem.label][places]) for values in (slopes, offsets))
-    for start in range(0, problem.odds.shape[1], _BLOCK):
-        part = slice(start, start + _BLOCK)
-        odds, target, weights = problem.odds[:, part].double(), problem.target[part], problem.weights[part]
-        if a.ndim == 2:
-            odds = with_total(odds)
-        x = (a @ odds if a.ndim == 2 else odds * a[:, None]) + b[:, None]
-        top = x.amax(0).clamp_min_(0)
-        shares = (x - top).exp_()
-        total = shares.sum(0) + (-top).exp()
-        truth = (target[None] == torch.arange(1, len(x) + 1)[:, None]).double()
-        loss = (top + total.log() - (truth * x).sum(0)) @ weights
-        yield _Block(odds, shares.div_(total), truth, weights, loss)
+def shares_above(
+    cases: Sequence[Voxels], label: int, region: int | None, threshold: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """How often each structure is probable at the voxels of one label, certain background left out.
+
+    Args:
+        cases: Each weighs the same.
+        label: The label.
+        region: The region, or None for classes.
+        threshold: A probability.
+
+    Returns:
+        (m,) share of the voxels where each structure's probability is above the threshold, and (m,) its mean
+        probability; (1,) of a region. Zeros without a voxel.
+    """
+    share, mean, total = np.zeros(1), np.zeros(1), 0.0
+    for case in cases:
+        if (own := case.by_label.get((label, region or 0))) is not None:
+            probs = probabilities(own.odds, False)[1:]
+            share = share + ((probs > threshold).double() @ own.weights).numpy()
+            mean = mean + (probs @ own.weights).numpy()
+            total += float(own.weights.sum())
+    return share / (total or 1), mean / (total or 1)

@@ -19,9 +19,9 @@ HELP = "calibrate a trained model on its held-out cases; its segmentations stay 
 COMMON_FLAGS = "-d -c -tr -f -m -i -gt -o -groups -device -np --verbose".split()
 
 _DESCRIPTION = """\
-Fits a map of the probabilities to cases that the network was not trained on: log-odds against the background become
-slope x log-odds + offset, by the label that nnU-Net chose for the voxel. No label changes, nothing is trained. What it
-changes is reported on cases that its fit has not seen.
+Fits a map of the probabilities to cases that the network was not trained on: log-odds against the background are mixed
+and shifted, by the label that nnU-Net chose for the voxel. No label changes, nothing is trained. What it changes is
+reported on cases that its fit has not seen.
 
 The cases are, in this order:
   a model's (-d, -tr, -p, -c, -f)   its validation cases: by the npz files or samples that the folds kept; a fold that
@@ -62,11 +62,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-o", metavar="MAP", help="the map (default: calibration_map.json in the model's or the predictions' folder)")
     add(
         "-form",
-        choices=("auto", "temperature", "shift", "conditional", "matrix"),
+        choices=("auto", "temperature", "shift", "conditional"),
         default="auto",
-        help="temperature: one slope; shift: one slope, an offset for each structure; conditional: both for each "
-        "structure and chosen label; matrix: for each label the log-odds of all structures act on each. auto, the "
-        "default: the simplest whose NLL on left-out cases is within one standard error of the best",
+        help="temperature: one slope; shift: one slope, an offset for each structure (both fit into a checkpoint); "
+        "conditional: for each chosen label the log-odds of the structures act on each other. auto, the default: "
+        "conditional, drawn to the temperature (for your own cases: to the model's map) as far as left-out cases allow",
     )
     add_groups(parser)
     add("-map", metavar="FILE", help="fit nothing, take this map for the model")
@@ -80,19 +80,26 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Calibrates; exit status 1 if some cases could not be used."""
-    from dataclasses import asdict
     from importlib.metadata import version
     from pathlib import Path
 
+    from nnunet_nacl.calibration.dice_estimate import DEFAULT_ALPHA, patients_needed
     from nnunet_nacl.cases.checkpoints import check_age
     from nnunet_nacl.cases.heldout import HeldOut
     from nnunet_nacl.cli.calibration_text import calibration_text
     from nnunet_nacl.cli.problem_list import report_problems
-    from nnunet_nacl.documents.map_file import MAP_FILE, SCOPE, CalibrationSet, check_output_map, sha256
+    from nnunet_nacl.documents.map_file import (
+        MAP_FILE,
+        SCOPE,
+        CalibrationSet,
+        check_output_map,
+        map_of_folds,
+        sha256,
+        structures_of,
+    )
     from nnunet_nacl.documents.patient_groups import read_groups
     from nnunet_nacl.files import to_json_text, write_atomically
     from nnunet_nacl.json_files import encode
-    from nnunet_nacl.models.own_cases import FEW, LAST_SLOPE, MapOfFolds, words
     from nnunet_nacl.models.workflow import calibrate
     from nnunet_nacl.prediction.validation_prediction import inference_of
 
@@ -110,14 +117,15 @@ def run(args: argparse.Namespace) -> int:
         networks = {fold: sha256(model / f"fold_{fold}" / args.chk) for fold in folders}
         inference = inference_of(held_out.first.folder)
     groups = read_groups(args.groups, list(held_out.files)) if args.groups else None
-    base = MapOfFolds.find(model, held_out, networks, inference) if model and args.i else None
-    found = base.slope(held_out, groups) if base else None
-    if base and found and found.n_patients < FEW and args.form == "auto":
-        return _with_last_slope(args, base, found, output, held_out)
+    of_folds = None
+    if model and args.i:
+        labels = held_out.first.labels
+        of_folds = map_of_folds(model / MAP_FILE, structures_of(labels), labels.regions, networks, inference)
     calibration = calibrate(
         held_out,
         form=args.form,
         groups=groups,
+        centre=of_folds and of_folds[0],
         output=None if model else output,
         as_deployed=args.i is not None,
         num_processes=processes,
@@ -125,9 +133,13 @@ def run(args: argparse.Namespace) -> int:
     )
     notes = _notes(held_out, calibration, model)
     document = calibration.to_json() | {"source": str(model or Path(args.i).resolve()), "folds": sorted(folders)}
-    if found:
-        document[LAST_SLOPE] = asdict(found) | {"applied": False}
-        notes.append(f"the map of the model's validation cases on these: {words(found)}")
+    needed, n_patients = patients_needed(DEFAULT_ALPHA), calibration.quality.n_patients
+    if of_folds and n_patients < needed:
+        document["quality"] = of_folds[1]
+        notes.append(
+            f"{n_patients} patients; with fewer than {needed}, what is predicted of Dice, volumes and presence stays "
+            "what the model's validation cases taught."
+        )
     document |= {"inference": inference, "checkpoint_sha256": networks, "scope": SCOPE}
     document |= {"calibration_set": encode(CalibrationSet.of(calibration.parts, groups, networks))}
     document |= {"versions": {package: version(package) for package in ("nnunet_nacl", "nnunetv2", "torch")}}
@@ -140,22 +152,6 @@ def run(args: argparse.Namespace) -> int:
     print(f"written: {output}" + ("" if args.verbose else "   (every number; --verbose prints the tables of all)"))
     if args.write_checkpoints:
         _write_checkpoints(args, model, output, list(folders))
-    report_problems("calibrate", held_out.problems, "cases could not be used")
-    return 1 if held_out.problems else 0
-
-
-def _with_last_slope(args: argparse.Namespace, base, found, output, held_out) -> int:
-    """Few cases: the map of the model's validation cases is kept, with a slope where they ask for one."""
-    from nnunet_nacl.cli.problem_list import report_problems
-    from nnunet_nacl.files import to_json_text, write_atomically
-    from nnunet_nacl.models.own_cases import FEW, words
-
-    write_atomically(output, to_json_text(base.to_json(found)))
-    print(f"{base.path}, of the model's validation cases, is kept: a map of their own takes {FEW} patients, or -form.")
-    print(words(found))
-    print(f"written: {output}")
-    if args.write_checkpoints:
-        _write_checkpoints(args, base.path.parent, output, base.record.folds)
     report_problems("calibrate", held_out.problems, "cases could not be used")
     return 1 if held_out.problems else 0
 
@@ -227,8 +223,8 @@ def _notes(held_out, calibration, model) -> list[str]:
     configuration = model and held_out.first.plans.get("configurations", {}).get(model.name.rpartition("__")[2], {})
     if configuration and configuration.get("previous_stage"):
         notes.append("cascade: this map is for its last stage; the stage before is predicted as ever.")
-    if poorer := calibration.to_json()["labels_as_shift"]:
-        notes.append(f"fewer than 5 patients have the label {', '.join(poorer)}: it is mapped as by the form shift.")
+    if any(each.form == "given" for each in calibration.tried):
+        notes.append("the map is drawn to that of the model's validation cases, as far as these cases allow.")
     if calibration.quality.presence.learned is None and not calibration.quality.why_not:
         notes.append(
             "what is in a scan was not learned: an earlier version measured these cases, and their probabilities are "

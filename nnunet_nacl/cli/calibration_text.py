@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from nnunet_nacl.calibration.learned_quality import DELIVERED, SINGLE_NETWORKS
-from nnunet_nacl.documents.map_file import DICE_MEAN
+from nnunet_nacl.documents.map_file import DICE_MEAN, stored_map
 from nnunet_nacl.documents.results import MASK_NOTES, EvaluationSettings
 from nnunet_nacl.json_files import one_line
 from nnunet_nacl.models.workflow import EXPECTED_DICE_ERROR
@@ -60,27 +58,30 @@ def calibration_text(calibration: Calibration, settings: EvaluationSettings, *, 
 
 def _form(calibration: Calibration) -> list[str]:
     chosen, forms = calibration.chosen, calibration.best_of_forms
-    scores = ", ".join(f"{form} {one.score.nll:.5f}" for form, one in forms.items())
-    found = f"form {chosen.form}, ridge {chosen.ridge:g}, {len(calibration.parts)} cases, {len(chosen.part_maps)} parts"
-    return [f"{found}; cross-validated NLL in nnU-Net's crop: {scores}"]
+    scores = ", ".join(f"{form} {each.score.nll:.5f}" for form, each in forms.items())
+    shrunk = "" if math.isinf(chosen.ridge) else f", ridge {chosen.ridge:g}"
+    size = f"{len(calibration.parts)} cases, {len(chosen.part_maps)} parts"
+    return [f"form {chosen.form}{shrunk}, {size}; cross-validated NLL in nnU-Net's crop: {scores}"]
 
 
 def _slopes(calibration: Calibration) -> list[str]:
-    chosen, lines = calibration.chosen, []
-    found, own = chosen.fit, [chosen.fit.map.slopes, chosen.fit.standard_errors[0]]
-    if own[0].ndim == 3:  # the numbers beside the diagonal stand in the file
-        own = [np.diagonal(values, axis1=1, axis2=2) for values in own]
-    slopes, offsets = own, (found.map.offsets, found.standard_errors[1])
-    labels = calibration.labels if len(found.map.slopes) > 1 else ["any label"]
-    for row, label in enumerate(labels):
-        for i, (key, name) in enumerate(calibration.structures.items()):
-            (slope, slope_error), (offset, offset_error) = (
-                (values[row, i], errors[row, i]) for values, errors in (slopes, offsets)
+    """A line for each row of the map; what acts across structures stands in the file."""
+    lines, stored = [], stored_map(calibration.chosen.fit.map, calibration.chosen.fit.standard_errors)
+    names = [f"{key} {name}" for key, name in calibration.structures.items()]
+    for i, structure in enumerate(names):
+        slope, offset = stored["slopes"][0][i], stored["offsets"][0][i]
+        lines.append(f"  any other label, {structure}: slope {slope:.3f}, offset {offset:+.3f}")
+        if "rows" not in stored:
+            slope_error, offset_error = (
+                stored[key][0][i] for key in ("slope_standard_errors", "offset_standard_errors")
             )
-            numbers = f"slope {slope:.3f} (standard error {slope_error:.3f})"
-            if chosen.form != "temperature":
-                numbers += f", offset {offset:+.3f} ({offset_error:.3f})"
-            lines.append(f"  {label}, {key} {name}: {numbers}")
+            numbers = f"slope {slope:.3f} (standard error {slope_error:.3f}), offset {offset:+.3f} ({offset_error:.3f})"
+            lines[-1] = f"  any label, {structure}: {numbers}"
+    for row in stored.get("rows", []):
+        values = {"slope": row["slope"], "of -log p of the background": row["total"], "offset": row["offset"]}
+        pairs = zip(values.items(), row["standard_errors"])
+        shown = ", ".join(f"{name} {value:.3f} ({error:.3f})" for (name, value), error in pairs)
+        lines.append(f"  {calibration.labels[row['label']]}, {names[row['structure']]}: {shown}")
     lines.append(
         f"left as they are, no structure above 1e-6: {calibration.certain.voxels:.1%} of the voxels with "
         f"{calibration.certain.expected_volume:.2%} of the expected volume"

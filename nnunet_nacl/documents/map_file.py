@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from typing_extensions import TypedDict
+from typing_extensions import NotRequired, TypedDict
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.effect import Relabelled
@@ -37,9 +37,46 @@ class _Structure(TypedDict):
     name: str
 
 
-class _Map(TypedDict):
-    slopes: list[list[Any]]  # numbers, or rows of a matrix
+class MapRow(TypedDict):
+    """What a map does with one structure where the network chose one label.
+
+    Attributes:
+        label: Index of the label (regions: 1 in, 0 out).
+        structure: Index of the structure.
+        slope: Of the structure's own log-odds.
+        total: Of v, see :mod:`nnunet_nacl.calibration.calibration_map`.
+        offset: Added.
+        others: By index, the slopes of other structures' log-odds.
+        standard_errors: Of slope, total and offset.
+    """
+
+    label: int
+    structure: int
+    slope: float
+    total: float
+    offset: float
+    others: NotRequired[dict[str, float]]
+    standard_errors: NotRequired[list[float | None]]
+
+
+class StoredMap(TypedDict):
+    """A map: rows by label that differ from what is common to all; or, of earlier versions, whole tables.
+
+    Attributes:
+        slopes: The same for every label, a column a structure; earlier: a row a label.
+        offsets: Alike.
+        rows: What differs by label.
+        slope_standard_errors: Of the slopes.
+        offset_standard_errors: Of the offsets.
+        ridge: Of the fit; null for none.
+    """
+
+    slopes: list[list[Any]]
     offsets: list[list[float]]
+    rows: NotRequired[list[MapRow]]
+    slope_standard_errors: NotRequired[list[list[Any]]]
+    offset_standard_errors: NotRequired[list[list[Any]]]
+    ridge: NotRequired[float | None]
 
 
 class MapContent(TypedDict):
@@ -48,12 +85,7 @@ class MapContent(TypedDict):
     structures: list[_Structure]
     regions: bool
     form: str
-    maps: dict[str, _Map]
-
-
-class _LastSlope(TypedDict):
-    slope: float
-    applied: bool
+    maps: dict[str, StoredMap]
 
 
 class _Applied(TypedDict):
@@ -142,7 +174,6 @@ class MapRecord:
         n_cases: Their number; None where it is not known.
         relabelled: By affine form, what it would change in the labels if it were written into the checkpoints.
         notes: For the reader.
-        last_slope: A further slope, for predictions of all folds together, and whether it is in the map; None without.
     """
 
     quality: MapQuality | None = None
@@ -160,7 +191,6 @@ class MapRecord:
     n_cases: int | None = None
     relabelled: dict[str, Relabelled] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    last_slope: _LastSlope | None = None
 
     @property
     def part_of(self) -> dict[str, str]:
@@ -218,7 +248,7 @@ def map_to_json(maps: Mapping[str, CalibrationMap], form: str, structures: Mappi
     """The part of the file that a reader needs.
 
     Args:
-        maps: By form; ``slopes`` and ``offsets`` become rows, one for each label where they differ by label.
+        maps: By form.
         form: Of the map in use.
         structures: Name of each structure by nnU-Net's key, in order.
     """
@@ -227,8 +257,43 @@ def map_to_json(maps: Mapping[str, CalibrationMap], form: str, structures: Mappi
         "regions": maps[form].regions,
         "structures": [{"key": key, "name": name} for key, name in structures.items()],
         "form": form,
-        "maps": {name: {"slopes": one.slopes.tolist(), "offsets": one.offsets.tolist()} for name, one in maps.items()},
+        "maps": {name: stored_map(calibration) for name, calibration in maps.items()},
     }
+
+
+def stored_map(calibration: CalibrationMap, errors: tuple[np.ndarray, np.ndarray] | None = None) -> StoredMap:
+    """A map as files hold it.
+
+    Args:
+        calibration: The map.
+        errors: Standard errors of its slopes and offsets, in their shapes.
+    """
+    if calibration.is_affine:
+        found: StoredMap = {"slopes": calibration.slopes.tolist(), "offsets": calibration.offsets.tolist()}
+        if errors is not None:
+            slopes, offsets = (table.tolist() for table in errors)
+            found |= {"slope_standard_errors": slopes, "offset_standard_errors": offsets}
+        return found
+    table, own = calibration.coefficients(), calibration.own_slopes
+    values, counts = np.unique(own, return_counts=True)
+    common = values[counts.argmax()]  # of what stays as a centre of one slope has it
+    rows: list[MapRow] = []
+    for label, structure in np.argwhere(np.ones(own.shape, bool)).tolist():
+        *slopes, total, offset = table[label, structure].tolist()
+        others = {} if calibration.regions else {str(j): a for j, a in enumerate(slopes) if a and j != structure}
+        if (own[label, structure], total, offset) == (common, 0, 0) and not others:
+            continue
+        slope = float(own[label, structure])
+        row: MapRow = {"label": label, "structure": structure, "slope": slope, "total": total, "offset": offset}
+        if others:
+            row["others"] = others
+        if errors is not None:
+            of = errors[0][label, structure]
+            kept = [of[0 if calibration.regions else structure], of[-1]] if of.ndim else [of, 0.0]
+            row["standard_errors"] = [float(error) for error in (*kept, errors[1][label, structure])]
+        rows.append(row)
+    num = calibration.num_structures
+    return {"slopes": [[float(common)] * num], "offsets": [[0.0] * num], "rows": rows}
 
 
 def read_map(
@@ -260,7 +325,7 @@ def read_map(
         raise UserError(f"{path} has no map of the form {asked}, but {', '.join(content['maps'])}; calibrate again.")
     try:
         found = map_in(content, form)
-    except (KeyError, OverflowError, TypeError, ValueError) as error:  # of numbers beyond any float, too
+    except (LookupError, OverflowError, TypeError, ValueError) as error:  # of numbers beyond any float, too
         raise UserError(f"{path}: {first_line(error).rstrip('.')}. Calibrate again.") from None
     if found.num_structures != len(structures):
         raise UserError(f"{path}: {found.num_structures} slopes for {len(structures)} structures; calibrate again.")
@@ -268,18 +333,59 @@ def read_map(
 
 
 def map_in(content: Mapping[str, Any], form: str | None = None) -> CalibrationMap:
-    """The map in what a file, or a checkpoint, holds; KeyError or ValueError where there is none such."""
-    rows = content["maps"][form or content["form"]]
-    return CalibrationMap(np.array(rows["slopes"], float), np.array(rows["offsets"], float), content["regions"])
+    """The map in what a file, or a checkpoint, holds; LookupError or ValueError where there is none such."""
+    return loaded_map(content["maps"][form or content["form"]], content["regions"])
+
+
+def loaded_map(stored: Mapping[str, Any], regions: bool) -> CalibrationMap:
+    """Inverse of :func:`stored_map`; KeyError, IndexError or ValueError where it is none."""
+    plain = CalibrationMap(np.array(stored["slopes"], float), np.array(stored["offsets"], float), regions)
+    if "rows" not in stored:
+        return plain
+    table = plain.coefficients()
+    for row in stored["rows"]:
+        label, structure = row["label"], row["structure"]
+        if min(label, structure) < 0:
+            raise ValueError(f"no label {label} or structure {structure}")
+        table[label, structure] = 0
+        for other, slope in row.get("others", {}).items():
+            table[label, structure, int(other)] = slope
+        table[label, structure, 0 if regions else structure] = row["slope"]
+        table[label, structure, -2:] = row["total"], row["offset"]
+    return CalibrationMap(table[..., :-1], table[..., -1], regions)
+
+
+def map_of_folds(
+    path: Path, structures: Mapping[str, str], regions: bool, networks: Mapping[str, str], inference: dict[str, Any]
+) -> tuple[CalibrationMap, dict[str, Any]] | None:
+    """The map of a model's validation cases, which a map of own cases is drawn to, and what they taught (``quality``).
+
+    Args:
+        path: Of the model's file. Where that is of own cases by now, it still holds the map that it was drawn to.
+        structures: See :func:`read_map`.
+        regions: Likewise.
+        networks: By fold, SHA-256 of the checkpoints.
+        inference: How the own cases were predicted.
+
+    Returns:
+        None where there is none, or it is one of other networks, settings or structures.
+    """
+    try:
+        record, content = read_record(path), read_dict(path)
+        check_networks(path, record, networks)
+        form = "given" if "given" in content["maps"] else content["form"]
+        own_cases = form != "given" and any(learned.as_deployed for learned in record.learned.values())
+        if not record.learned or own_cases or record.inference not in ({}, inference):
+            return None
+        return read_map(path, structures, regions, form), content["quality"]
+    except (KeyError, UserError):
+        return None
 
 
 def same_map(one: CalibrationMap, other: CalibrationMap) -> bool:
     """Whether two maps do the same."""
-    return (
-        one.slopes.shape == other.slopes.shape
-        and np.allclose(one.slopes, other.slopes)
-        and np.allclose(one.offsets, other.offsets)
-    )
+    tables = one.coefficients(), other.coefficients()
+    return tables[0].shape == tables[1].shape and np.allclose(*tables)
 
 
 def check_output_map(path: Path) -> None:

@@ -11,10 +11,9 @@ from typing import Any
 
 from typing_extensions import NotRequired, TypedDict
 
-from nnunet_nacl.calibration.last_slope import LastSlope
 from nnunet_nacl.calibration.learned_quality import LearnedQuality
 from nnunet_nacl.calibration.presence import LearnedPresence
-from nnunet_nacl.documents.map_file import SCHEMA_VERSION, CalibrationSet, MapContent
+from nnunet_nacl.documents.map_file import SCHEMA_VERSION, CalibrationSet, MapContent, StoredMap
 from nnunet_nacl.metrics.detection import Detected
 
 
@@ -55,13 +54,11 @@ class Part(TypedDict):
     """A part of the cross-fit.
 
     Attributes:
-        slopes: Fitted without the part.
-        offsets: Fitted without the part.
+        map: Fitted without the part.
         cases: Its cases.
     """
 
-    slopes: list[list[Any]]
-    offsets: list[list[float]]
+    map: StoredMap
     cases: list[str]
 
 
@@ -96,11 +93,10 @@ class CalibrationMapFile(MapContent):
         schema_version: Of this format.
         structures: In the order of the channels, background left out.
         regions: Whether channels are sigmoid regions.
-        form: Of the map in use: temperature, shift, conditional or matrix.
-        maps: By form, slopes and offsets of log-odds: a row a label, a column a structure.
+        form: Of the map in use: temperature, shift, conditional, or given, a model's map that own cases left as it is.
+        maps: By form.
         generated_by: Package and version.
         labels: Names of the rows of a map.
-        labels_as_shift: Labels that too few patients have: their row is that of shift.
         source: Model folder, or folder of predictions.
         folds: Whose held-out cases they are.
         n_cases: Cases of the calibration set.
@@ -120,8 +116,6 @@ class CalibrationMapFile(MapContent):
         quality: What was learned about Dice and volumes.
         inference: How the cases were predicted.
         checkpoint_sha256: By fold, of the networks; empty where it is not known.
-        last_slope: What cases that were predicted as the model is used say of the map of its single networks; `applied`
-            where it is in the maps.
         notes: For the reader.
         problems: By case why it could not be used.
     """
@@ -129,7 +123,6 @@ class CalibrationMapFile(MapContent):
     schema_version: int
     generated_by: str
     labels: list[str]
-    labels_as_shift: list[str]
     source: str
     folds: list[str]
     n_cases: int
@@ -149,7 +142,6 @@ class CalibrationMapFile(MapContent):
     quality: Quality
     inference: Inference
     checkpoint_sha256: dict[str, str]
-    last_slope: NotRequired[LastSlope]
     notes: list[str]
     problems: dict[str, str]
 
@@ -160,7 +152,7 @@ class UsedMap(TypedDict):
     Attributes:
         file: Where it lay.
         sha256: Of the file.
-        form: Of the map: temperature, shift, conditional or matrix; empty for one that was made by hand.
+        form: Of the map: temperature, shift, conditional or given; empty for one that was made by hand.
         calibration_set: What it was fitted to; null where that is not known.
         effect: NLL and ECE before and after, on cases that its fit has not seen.
         scope: For whom it holds.

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
-import numpy as np
 from typing_extensions import TypedDict
 
 import nnunet_nacl
@@ -131,10 +130,8 @@ def _calibration(
 ) -> str:
     parts = []
     if calibration is not None:
-        cases, slopes = model.record.n_cases, calibration.slopes
+        cases, slopes = model.record.n_cases, calibration.own_slopes
         labels = model.record.labels if len(slopes) > 1 else ["any"]
-        if slopes.ndim == 3:  # the numbers beside the diagonal stand in calibration_map.json
-            slopes = np.diagonal(slopes, axis1=1, axis2=2)
         numbers = [
             (label, *(f"{_number(a)}, {_number(b)}" for a, b in zip(*rows)))
             for label, *rows in zip(labels, slopes, calibration.offsets)

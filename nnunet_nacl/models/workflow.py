@@ -12,11 +12,12 @@ import numpy as np
 
 import nnunet_nacl
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
-from nnunet_nacl.calibration.crossfit import RIDGES, CrossFit, choose, cross_fit, forms_for, parts_of
+from nnunet_nacl.calibration.crossfit import STRENGTHS, CrossFit, choose, cross_fit, parts_of
 from nnunet_nacl.calibration.effect import CertainBackground, Relabelled, certain_background, changes, relabelled
 from nnunet_nacl.calibration.estimates import estimate_values
 from nnunet_nacl.calibration.fitting import AFFINE_FORMS, FORMS
 from nnunet_nacl.calibration.learned_quality import DELIVERED
+from nnunet_nacl.calibration.likelihood import case_loss
 from nnunet_nacl.calibration.quality_report import QualityRows
 from nnunet_nacl.calibration.sampling import Sample
 from nnunet_nacl.cases.held_out_presence import presence_of_others, present_in_result
@@ -24,11 +25,10 @@ from nnunet_nacl.cases.heldout import HeldOut, case_values
 from nnunet_nacl.cases.quality_block import DECIDED, quality_rows, rows_of_blocks
 from nnunet_nacl.cases.treatment import Treatment
 from nnunet_nacl.documents.document import FILE_NAME
-from nnunet_nacl.documents.map_file import DICE_MEAN, map_to_json, structures_of
-from nnunet_nacl.documents.results import Evaluation
+from nnunet_nacl.documents.map_file import DICE_MEAN, map_to_json, stored_map, structures_of
 from nnunet_nacl.errors import UserError, list_problems
 from nnunet_nacl.files import can_write
-from nnunet_nacl.json_files import encode
+from nnunet_nacl.json_files import encode, one_line
 from nnunet_nacl.metrics.calibration_error import nanmean
 from nnunet_nacl.metrics.detection import Detected
 from nnunet_nacl.models.held_out_quality import HeldOutQuality, learn_quality
@@ -53,6 +53,7 @@ class Calibration:
         detected: By ``DELIVERED`` and structure, what these labels find.
         certain: What no map changes.
         relabelled: By affine form, what it would change in the labels if it were written into the checkpoints.
+        nll: Mean over the cases of a voxel's negative log likelihood under the map, in nats.
         exact: Whether the values after and the quality are of all voxels; else samples were.
         quality: What was learned about Dice and volumes.
         groups: Patient of each case; None: each case its own.
@@ -68,6 +69,7 @@ class Calibration:
     detected: dict[str, dict[str, Detected]]
     certain: CertainBackground
     relabelled: dict[str, Relabelled]
+    nll: float
     exact: bool
     quality: HeldOutQuality
     groups: dict[str, str] | None = None
@@ -80,21 +82,18 @@ class Calibration:
     def to_json(self) -> dict[str, Any]:
         """Content of calibration_map.json."""
         fits = self.best_of_forms | {self.chosen.form: self.chosen}
-        document = map_to_json({form: one.fit.map for form, one in fits.items()}, self.chosen.form, self.structures)
-        for form, one in fits.items():
-            names = "slope_standard_errors", "offset_standard_errors"
-            errors = (values.tolist() for values in one.fit.standard_errors)
-            document["maps"][form] |= {**dict(zip(names, errors)), "ridge": one.ridge}
+        document = map_to_json({form: each.fit.map for form, each in fits.items()}, self.chosen.form, self.structures)
+        for form, each in fits.items():
+            document["maps"][form] = stored_map(each.fit.map, each.fit.standard_errors) | {"ridge": each.ridge}
         cases: dict[str, list[str]] = {part: [] for part in self.chosen.part_maps}
         for case, part in self.parts.items():
             cases[part].append(case)
         return document | {
             "generated_by": f"nnunet_nacl {nnunet_nacl.__version__}",
             "labels": self.labels,
-            "labels_as_shift": [self.labels[label] for label in self.chosen.fit.fell_back],
             "n_cases": len(self.parts),
             "measured_on": "all voxels" if self.exact else "samples of the cases",
-            "nll": self.chosen.fit.loss,
+            "nll": self.nll,
             "forms": [{"form": one.form, "ridge": one.ridge, **asdict(one.score)} for one in self.tried],
             "certain_background": asdict(self.certain),
             "relabelled": {form: asdict(one) for form, one in self.relabelled.items()},
@@ -103,8 +102,8 @@ class Calibration:
             "detected": encode(self.detected),
             **({"groups": self.groups} if self.groups else {}),
             "cross_fit": {
-                part: {"slopes": one.slopes.tolist(), "offsets": one.offsets.tolist(), "cases": cases[part]}
-                for part, one in self.chosen.part_maps.items()
+                part: {"map": stored_map(fitted), "cases": cases[part]}
+                for part, fitted in self.chosen.part_maps.items()
             },
             "quality": self.quality.to_json(),
         }
@@ -115,6 +114,7 @@ def calibrate(
     *,
     form: str = "auto",
     groups: Mapping[str, str] | None = None,
+    centre: CalibrationMap | None = None,
     output: Path | None = None,
     as_deployed: bool = False,
     num_processes: int = 1,
@@ -134,8 +134,7 @@ def calibrate(
         progress: Show progress bars on stderr.
 
     Raises:
-        UserError: There are fewer than ``MIN_CASES`` cases, a structure is in none of them, or the cases cannot be
-            read.
+        UserError: There are fewer than ``MIN_CASES`` cases, all are of one patient, or they cannot be read.
     """
     from tqdm import tqdm
 
@@ -143,20 +142,19 @@ def calibrate(
     place = held_out.first.folder
     before = held_out.evaluate(None, place / FILE_NAME if can_write(place) else None, **options)
     held_out.leave_out(before.problems)
-    samples = samples_of(held_out)
+    samples = _samples_of(held_out)
     cases, structures = list(held_out.files), structures_of(held_out.first.labels)
-    _check(cases, before, structures, form, held_out)
+    if form not in ("auto", *FORMS):
+        raise UserError(f"the form must be auto, {', '.join(FORMS)}, got {form!r}.")
+    _check_number(cases, held_out)
     patients = [groups[case] if groups else case for case in cases]
+    if len(set(patients)) < 2:
+        raise UserError(f"all cases belong to one patient, {one_line(patients[0])}: nothing is left to test on.")
     parts = parts_of(patients, [held_out.fold[case] for case in cases] if len(held_out.folders) > 1 else None)
     voxels = [samples[case].voxels() for case in cases]
-    forms = forms_for(len(structures), held_out.first.labels.regions)
-    if form != "auto" and form not in forms:
-        raise UserError(
-            f"-form {form} is not for {len(structures)} structures or regions; there are {', '.join(forms)}."
-        )
-    total = (1 + len(set(parts))) * sum(len(RIDGES[name]) for name in forms)
+    total = (1 + len(set(parts))) * (len(AFFINE_FORMS) + len(STRENGTHS) + (centre is not None))
     with tqdm(total=total, desc="fit, at most", unit="fit", leave=False, disable=not progress) as bar:
-        tried = cross_fit(voxels, parts, groups=patients, progress=bar.update)
+        tried = cross_fit(voxels, parts, groups=patients, centre=centre, progress=bar.update)
     chosen = choose(tried, form)
     affine = {name: relabelled(voxels, choose(tried, name).fit.map) for name in AFFINE_FORMS}
     maps = {case: chosen.part_maps[part] for case, part in zip(cases, parts)}
@@ -206,6 +204,7 @@ def calibrate(
         {kind: row.detected for kind, row in zip(DELIVERED, rows)},
         certain_background(voxels),
         affine,
+        float(np.mean([case_loss(case, chosen.fit.map) for case in voxels])),
         exact,
         quality,
         {case: groups[case] for case in maps} if groups else None,
@@ -223,7 +222,7 @@ def _dice_errors(rows: QualityRows) -> list[float]:
     return [nanmean(row) for row in np.abs(rows.expected_dice - rows.true_dice)]
 
 
-def samples_of(held_out: HeldOut) -> dict[str, Sample]:
+def _samples_of(held_out: HeldOut) -> dict[str, Sample]:
     """Of the cases that have one; the others are left out."""
     samples, problems = {}, {}
     for case in list(held_out.files):
@@ -235,29 +234,13 @@ def samples_of(held_out: HeldOut) -> dict[str, Sample]:
     return samples
 
 
-def check_number(cases: Collection[str], held_out: HeldOut) -> None:
+def _check_number(cases: Collection[str], held_out: HeldOut) -> None:
     """UserError, which says what is wrong with the other cases, where there are fewer than ``MIN_CASES``."""
     if len(cases) < MIN_CASES:
         raise UserError(
             f"{len(cases)} held-out cases are too few to calibrate, it takes {MIN_CASES}; add folds or cases."
             + list_problems(held_out.problems)
         )
-
-
-def _check(
-    cases: Sequence[str], before: Evaluation, structures: Mapping[str, str], form: str, held_out: HeldOut
-) -> None:
-    if form != "auto" and form not in FORMS:
-        raise UserError(f"the form must be auto, {', '.join(FORMS)}, got {form!r}.")
-    check_number(cases, held_out)
-    kept = set(cases)
-    for key, name in structures.items():
-        overlaps = [result.structures[key].overlap for result in before.cases if result.case in kept]
-        if form != "temperature" and not any(one.tp + one.fn for one in overlaps):
-            raise UserError(
-                f"no held-out case has a voxel of {key} {name}, so it cannot get an offset; add cases that have it, or "
-                "pass -form temperature."
-            )
 
 
 def _estimated(

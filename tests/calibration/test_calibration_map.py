@@ -209,7 +209,8 @@ def test_the_identity_changes_what_is_clipped_and_nothing_else(given_):
 def test_equal_rows_are_an_affine_map(regions, data):
     logits, calibration = data.draw(logits_and_map(regions))
     affine = CalibrationMap(calibration.slopes[0], calibration.offsets[0], regions)
-    rows = CalibrationMap(*affine.tables(), regions)
+    num = affine.num_labels
+    rows = CalibrationMap(affine.slopes.repeat(num, 0), affine.offsets.repeat(num, 0), regions)
     assert affine.is_affine and not rows.is_affine and len(rows.slopes) == affine.num_labels
     probs = sigmoid(logits) if regions else softmax(logits)
     np.testing.assert_array_equal(everywhere(affine, probs), everywhere(rows, probs))
@@ -243,6 +244,16 @@ def test_a_matrix_of_each_label_by_hand():
     np.testing.assert_allclose(rows(given), expected, rtol=1e-9)
     with pytest.raises(ValueError, match="tables of one shape"):
         CalibrationMap(slopes[:, :, :2], np.zeros((3, 2)))
+
+
+def test_a_region_by_hand():
+    """Log-odds 1, in: u' = 2 u - v / 2 + 0.1 with v = log(1 + e); -1, out: u' = u."""
+    rows = CalibrationMap([[[1, 0]], [[2, -0.5]]], [[0], [0.1]], regions=True)
+    u = np.array([[1.0, -1.0]])
+    expected = sigmoid(np.array([[2 - 0.5 * np.log(1 + np.e) + 0.1, -1.0]]))
+    np.testing.assert_allclose(rows(sigmoid(u)), expected, rtol=1e-9)
+    with pytest.raises(ValueError, match="above 0"):
+        CalibrationMap([[[1, 0]], [[2, -2.5]]], [[0], [0.1]], regions=True)  # falls for certain voxels
 
 
 def test_the_matrix_of_regions_is_diagonal_and_a_conditional_map_has_none():

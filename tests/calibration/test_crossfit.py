@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import pytest
-import torch
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
-from nnunet_nacl.calibration.crossfit import (
-    FEWEST_PATIENTS,
-    RIDGES,
-    CrossFit,
-    FormScore,
-    choose,
-    cross_fit,
-    forms_for,
-    parts_of,
-)
-from nnunet_nacl.calibration.fitting import FORMS, MOST_FOR_MATRIX, Fit, fit
+from nnunet_nacl.calibration.crossfit import STRENGTHS, CrossFit, FormScore, choose, cross_fit, parts_of
+from nnunet_nacl.calibration.fitting import AFFINE_FORMS, FORMS, Fit, fit_affine, fit_conditional
 from nnunet_nacl.calibration.likelihood import Voxels, case_loss
 from nnunet_nacl.documents.patient_groups import read_groups
 from nnunet_nacl.errors import UserError
 from tests.calibration.problems import drawn_from
-from tests.calibration.test_fitting import CONDITIONAL, CONDITIONAL_REGIONS, numbers
+from tests.calibration.test_fitting import MATRICES, REGIONS
 
 
-def test_folds_are_the_parts_unless_patients_are_known():
-    assert parts_of(["a", "b", "c", "d"], ["0", "0", "1", "1"]) == ["fold_0", "fold_0", "fold_1", "fold_1"]
+def test_parts_are_folds_or_lie_within_them_unless_patients_are_known():
+    names = [f"case_{i:02d}" for i in range(30)]
+    five = parts_of(names, [str(i % 5) for i in range(30)])
+    assert five == [f"fold_{i % 5}" for i in range(30)]
+    folds = [str(i % 2) for i in range(30)]
+    two = parts_of(names, folds)
+    assert {part[:6] for part in two} == {"fold_0", "fold_1"} and len(set(two)) == 6
+    assert all(part.startswith(f"fold_{fold}") for part, fold in zip(two, folds))
+    assert {two.count(part) for part in two} == {5}
     parts = parts_of(["a", "a", "b", "c"], ["0", "1", "0", "1"])
     assert parts[0] == parts[1] and len(set(parts)) == 3
 
@@ -39,7 +37,7 @@ def test_no_patient_is_split_and_parts_are_of_like_size():
     assert all(len({p for p, g in zip(parts, groups) if g == group}) == 1 for group in groups)
     sizes = [parts.count(part) for part in set(parts)]
     assert len(sizes) == 10 and max(sizes) - min(sizes) <= 3
-    with pytest.raises(UserError, match="one patient"):
+    with pytest.raises(ValueError, match="one patient"):
         parts_of(["a", "a"])
 
 
@@ -56,54 +54,51 @@ def test_patients_from_a_name_or_a_file(tmp_path):
             read_groups(given, cases)
 
 
-def only(voxels: Voxels, keep: torch.Tensor) -> Voxels:
-    """Some of the voxels."""
-    return Voxels(voxels.log_odds[:, keep], voxels.label[..., keep], voxels.target[..., keep])
-
-
 def thirds(count: int) -> list[str]:
     """Three parts, to save time."""
     return [f"part_{i % 3}" for i in range(count)]
 
 
-def by_form(fits: list[CrossFit]) -> dict[tuple[str, float], CrossFit]:
-    return {(one.form, one.ridge): one for one in fits}
-
-
 def scored(form: str, nll: float, excess: float, error: float, ridge: float = 1e-6) -> CrossFit:
-    nothing = Fit(CalibrationMap.identity(1), 0.0, np.zeros((2, 1, 1)))
-    return CrossFit(form, ridge, nothing, {}, FormScore(nll, excess, error))
+    return CrossFit(form, ridge, Fit.of(CalibrationMap.identity(1)), {}, FormScore(nll, excess, error))
 
 
-@pytest.mark.parametrize("truth", [CONDITIONAL, CONDITIONAL_REGIONS])
-def test_every_form_and_ridge_is_fitted_as_if_alone(truth):
+@pytest.mark.parametrize("truth", [MATRICES, REGIONS])
+def test_every_form_and_strength_is_fitted_as_if_alone(truth):
     cases, calls = drawn_from(truth, cases=6, voxels=200), []
     parts = parts_of([str(i) for i in range(6)])
     found = cross_fit(cases, parts, progress=lambda: calls.append(1))
-    assert list(dict.fromkeys(one.form for one in found)) == list(forms_for(2, truth.regions))
-    assert len(calls) == 7 * len(found)
-    for form, ridges in RIDGES.items():
-        assert list(ridges) == sorted(ridges, reverse=True)  # poorer first
-        tried = [one.ridge for one in found if one.form == form]
-        losses = [one.score.nll for one in found if one.form == form]
-        assert tried == list(ridges[: len(tried)]) and losses[:-1] == sorted(losses[:-1], reverse=True)
-        if 0 < len(tried) < len(ridges):  # a weaker ridge would learn still more by heart
-            assert losses[-1] > losses[-2]
+    assert [each.form for each in found[:3]] == list(FORMS) and len(calls) == 7 * len(found)
+    tried, losses = zip(*((each.ridge, each.score.nll) for each in found[2:]))
+    assert tried == STRENGTHS[: len(tried)] and list(losses[:-1]) == sorted(losses[:-1], reverse=True)
+    if len(tried) < len(STRENGTHS):  # a weaker ridge would learn still more by heart
+        assert losses[-1] > losses[-2]
     others = [case for case, part in zip(cases, parts) if part != "part_3"]
-    for (form, ridge), one in by_form(found).items():
-        assert set(one.part_maps) == {f"part_{i}" for i in range(6)}
-        np.testing.assert_allclose(numbers(one.fit), numbers(fit(cases, form, ridge=ridge)), atol=1e-4)
-        np.testing.assert_allclose(numbers(one.part_maps["part_3"]), numbers(fit(others, form, ridge=ridge)), atol=1e-4)
+    for each in found:
+        assert set(each.part_maps) == {f"part_{i}" for i in range(6)}
+        for among, calibration in ((cases, each.fit.map), (others, each.part_maps["part_3"])):
+            if each.form in AFFINE_FORMS:
+                alone = fit_affine(among, each.form)
+            else:
+                alone = fit_conditional(among, fit_affine(among, "temperature"), each.ridge)
+            np.testing.assert_allclose(calibration.coefficients(), alone.map.coefficients(), atol=1e-4)
 
 
-def test_matrices_are_for_a_few_classes():
-    assert "matrix" in forms_for(2, False) and "matrix" in forms_for(MOST_FOR_MATRIX, False)
-    for num, regions in ((1, False), (MOST_FOR_MATRIX + 1, False), (2, True)):
-        assert forms_for(num, regions) == FORMS[:3]
+def test_a_given_centre_is_what_few_cases_are_drawn_to():
+    many, few = drawn_from(MATRICES, cases=12, voxels=2000), drawn_from(MATRICES, cases=6, voxels=150, seed=5)
+    centre = choose(cross_fit(many, thirds(12))).fit.map
+    found = cross_fit(few, thirds(6), centre=centre)
+    chosen = choose(found)
+    assert chosen.form == "given" and math.isinf(chosen.ridge) and chosen.fit.map is centre
+    assert all(part is centre for part in chosen.part_maps.values())
+    away = [np.abs(each.fit.map.coefficients() - centre.coefficients()).max() for each in found[3:]]
+    assert away == sorted(away) and away[0] > 0
+    shifted = CalibrationMap(MATRICES.slopes, MATRICES.offsets + [1.5, -1.5])  # here they are another population
+    assert choose(cross_fit(drawn_from(shifted, cases=9, voxels=2000), thirds(9), centre=centre)).form == "conditional"
 
 
 def test_a_part_is_judged_by_a_map_that_never_saw_its_patients():
-    cases = drawn_from(CONDITIONAL, cases=8, voxels=200)
+    cases = drawn_from(MATRICES, cases=8, voxels=200)
     patients = [str(i // 2) for i in range(8)]
     parts = parts_of(patients)
     spoilt = [i for i, patient in enumerate(patients) if patient == "2"]
@@ -111,14 +106,14 @@ def test_a_part_is_judged_by_a_map_that_never_saw_its_patients():
     plain, changed = (cross_fit(one, parts, groups=patients) for one in (cases, other))
     for before, after in zip(plain, changed):
         for part in before.part_maps:
-            same = np.allclose(numbers(before.part_maps[part]), numbers(after.part_maps[part]), atol=1e-4)
+            same = np.allclose(before.part_maps[part].coefficients(), after.part_maps[part].coefficients(), atol=1e-4)
             assert same == (part == parts[spoilt[0]])
 
 
 def test_scores_are_of_the_cases_left_out():
-    cases, parts = drawn_from(CONDITIONAL, cases=8, voxels=300), thirds(8)
+    cases, parts = drawn_from(MATRICES, cases=8, voxels=300), thirds(8)
     found = cross_fit(cases, parts)
-    losses = np.array([[case_loss(c, *one.part_maps[part].tables()) for c, part in zip(cases, parts)] for one in found])
+    losses = np.array([[case_loss(c, one.part_maps[part]) for c, part in zip(cases, parts)] for one in found])
     best = losses[losses.mean(1).argmin()]
     for one, loss in zip(found, losses):
         assert one.score.nll == pytest.approx(loss.mean(), rel=1e-12)
@@ -128,28 +123,13 @@ def test_scores_are_of_the_cases_left_out():
 
 @pytest.mark.parametrize(
     "truth, form",
-    [
-        (CONDITIONAL, "conditional"),
-        (CONDITIONAL_REGIONS, "conditional"),
-        (CalibrationMap([0.7, 0.7], [0.5, -0.5]), "shift"),
-        (CalibrationMap([0.7, 0.7], [0, 0]), "temperature"),
-    ],
+    [(MATRICES, "conditional"), (REGIONS, "conditional"), (CalibrationMap([0.7, 0.7], [0, 0]), "temperature")],
 )
-def test_the_richer_form_has_to_earn_its_place(truth, form):
+def test_what_acts_by_label_has_to_earn_its_place(truth, form):
     fits = cross_fit(drawn_from(truth, cases=9, voxels=1000, seed=1), thirds(9))
     assert choose(fits).form == form
-    for name in forms_for(2, truth.regions):
+    for name in FORMS:
         assert choose(fits, name).form == name
-
-
-def test_a_map_far_from_the_identity_gets_a_weaker_ridge_than_one_that_is_near():
-    near = CalibrationMap(np.full((3, 2), 0.9), np.full((3, 2), 0.1))
-    far = CalibrationMap([[0.3, 0.3], [0.3, 3], [3, 0.3]], [[-2, -2], [2, -2], [0, 2]])
-    ridges = [
-        choose(cross_fit(drawn_from(truth, cases=9, voxels=voxels, seed=2), thirds(9)), "conditional").ridge
-        for truth, voxels in ((near, 100), (far, 3000))
-    ]
-    assert ridges[0] > ridges[1]
 
 
 def test_the_standard_error_of_an_excess_is_over_patients():
@@ -167,52 +147,14 @@ def test_the_standard_error_of_an_excess_is_over_patients():
 def test_the_poorest_within_one_standard_error_of_the_best_is_chosen():
     fits = [
         scored("temperature", 0.2, 0.1, 0.05),
-        scored("shift", 0.111, 0.011, 0.01),
+        scored("shift", 0.101, 0.001, 0.01),  # is for checkpoints alone
         scored("conditional", 0.109, 0.009, 0.01, 1e-2),
         scored("conditional", 0.1, 0.0, 0.0, 1e-3),
         scored("conditional", 0.105, 0.005, 0.1, 1e-4),
     ]
     assert choose(fits) is fits[2]
     assert choose(fits[:2] + fits[3:]) is fits[3]
-    assert choose(fits, "shift") is fits[1] and choose(fits, "conditional") is fits[2]
-    best_is_poorest = [scored("temperature", 0.1, 0, 0), scored("shift", 0.1001, 0.0001, 1)]
-    assert choose(best_is_poorest) is best_is_poorest[0]
-    assert choose([scored("shift", 0.2, 0.1, np.nan), scored("conditional", 0.1, 0, 0)]).form == "conditional"
-
-
-@pytest.mark.parametrize("patients_with_it", [FEWEST_PATIENTS - 1, FEWEST_PATIENTS, FEWEST_PATIENTS + 1])
-def test_a_label_of_few_patients_is_treated_as_in_the_form_before(patients_with_it):
-    cases = drawn_from(CONDITIONAL, cases=14, voxels=100)
-    patients = [str(i // 2) for i in range(14)]  # two scans of each
-    cases = [c if i // 2 < patients_with_it else only(c, c.label != 2) for i, c in enumerate(cases)]
-    parts = [patient if patient in "06" else "rest" for patient in patients]
-    found = by_form(cross_fit(cases, parts, groups=patients))
-    shift, rich = found["shift", RIDGES["shift"][0]], found["conditional", RIDGES["conditional"][0]]
-    assert shift.fit.fell_back == () and rich.fit.fell_back == ((2,) if patients_with_it < FEWEST_PATIENTS else ())
-    assert (numbers(rich.fit)[2] == numbers(shift.fit)[0]).all() == (patients_with_it < FEWEST_PATIENTS)
-    assert not (numbers(rich.fit)[:2] == numbers(shift.fit)[0]).any()
-    for part, left in (("0", patients_with_it - 1), ("6", patients_with_it)):  # the last patient does not have it
-        same = numbers(rich.part_maps[part])[2] == numbers(shift.part_maps[part])[0]
-        assert same.all() == (left < FEWEST_PATIENTS)
-
-
-def test_a_region_that_few_patients_have_is_treated_as_in_the_form_before():
-    cases = drawn_from(CONDITIONAL_REGIONS, cases=8, voxels=300)
-    cases = [c if i < 3 else only(c, c.label[1] == 0) for i, c in enumerate(cases)]
-    found = by_form(cross_fit(cases, thirds(8)))
-    shift, rich = found["shift", RIDGES["shift"][0]].fit, found["conditional", RIDGES["conditional"][0]].fit
-    same = rich.map.slopes == shift.map.slopes
-    np.testing.assert_array_equal(same, [[False, False], [False, True]])
-    assert rich.fell_back == (1,)
-
-
-def test_certain_background_is_no_voxel_to_learn_from():
-    cases = []
-    for one in drawn_from(CalibrationMap([0.7], [0.5]), cases=6, voxels=300):
-        inside = only(one, one.label == 1)
-        far = torch.full((1, 50), -14.0)
-        label = torch.cat([inside.label, torch.zeros(50, dtype=torch.long)])
-        target = torch.cat([inside.target, torch.zeros(50, dtype=torch.long)])
-        cases.append(Voxels(torch.cat([inside.log_odds, far], 1), label, target))
-    found = cross_fit(cases, thirds(6))
-    assert found[-1].fit.fell_back == (0,)
+    assert choose(fits, "shift") is fits[1] and choose(fits, "conditional") is fits[3]
+    assert choose([scored("temperature", 0.1, 0, 0), scored("conditional", 0.1001, 0.0001, 1)]).form == "temperature"
+    assert choose([scored("temperature", 0.2, 0.1, np.nan), scored("conditional", 0.1, 0, 0)]).form == "conditional"
+    assert choose([fits[0], scored("given", 0.104, 0.004, 0.01, math.inf), *fits[2:]]).form == "given"

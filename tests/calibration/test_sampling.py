@@ -10,8 +10,8 @@ import torch
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap, log_odds, most_probable
 from nnunet_nacl.calibration.case_voxels import HeldOutCase, pack, unpack
-from nnunet_nacl.calibration.fitting import fit
-from nnunet_nacl.calibration.likelihood import Voxels, case_terms
+from nnunet_nacl.calibration.fitting import Fit, fit_affine, fit_conditional
+from nnunet_nacl.calibration.likelihood import AffineProblem, Voxels
 from nnunet_nacl.calibration.sampling import draw_sample, most_bytes
 from nnunet_nacl.cases.labels import Labels
 from nnunet_nacl.cases.sample_files import read_sample, write_sample
@@ -46,15 +46,16 @@ def labels_of(channels: int) -> Labels:
 @pytest.mark.parametrize("regions", [False, True])
 def test_loss_and_gradient_of_many_samples_are_on_average_those_of_all_voxels(regions):
     (voxels,) = drawn_from(CalibrationMap([1.5, 1.5], [0, 0], regions), cases=1, voxels=5000)
-    rng = np.random.default_rng(1)
-    shape = (2 if regions else 3, 2)
-    at = rng.uniform(0.6, 1.2, shape), rng.normal(0, 0.3, shape)
-    exact = case_terms(voxels, *at)
-    found = [case_terms(draw(voxels, seed=s, limit_bytes=2500).voxels(), *at) for s in range(200)]
+    change = np.random.default_rng(1).normal(0, 0.3, 3)
+
+    def terms(voxels):
+        found = AffineProblem([voxels], True, 0.01).terms(change)
+        return np.concatenate([[found.loss], found.gradient, found.hessian.ravel()])
+
+    found = np.array([terms(draw(voxels, seed=s, limit_bytes=2500).voxels()) for s in range(200)])
     assert len(draw(voxels, limit_bytes=2500).stratum) < 450
-    values = np.array([np.append(one.gradient, one.loss) for one in found])
-    away = np.abs(values.mean(0) - np.append(exact.gradient, exact.loss))
-    assert (away <= 4 * values.std(0) / np.sqrt(200) + 1e-4).all()
+    away = np.abs(found.mean(0) - terms(voxels))
+    assert (away <= 4 * found.std(0) / np.sqrt(200) + 1e-4).all()
 
 
 def test_weights_add_up_and_uncertain_voxels_are_drawn_densely():
@@ -128,9 +129,12 @@ def test_a_fit_to_samples_is_that_to_all_voxels_within_its_standard_error(form, 
     made_by = [CalibrationMap([a, a], b) for a, b in zip(rng.normal(0.6, 0.1, 12), rng.normal([0.5, -1], 0.3, (12, 2)))]
     cases = [drawn_from(one, cases=1, voxels=20_000, seed=i)[0] for i, one in enumerate(made_by)]
     samples = [draw(voxels, limit_bytes=1000 * kilobytes).voxels() for voxels in cases]
-    full, sampled = (fit(c, form, ridge=1e-4) for c in (cases, samples))
-    away = np.abs([full.map.slopes - sampled.map.slopes, full.map.offsets - sampled.map.offsets])
-    assert (away <= full.standard_errors).all()
+    centre = Fit.of(CalibrationMap.identity(2))
+    full, sampled = (
+        fit_affine(c, form) if form == "shift" else fit_conditional(c, centre, 1e-4) for c in (cases, samples)
+    )
+    for whole, part, error in zip(vars(full.map).values(), vars(sampled.map).values(), full.standard_errors):
+        assert (np.abs(whole - part) <= error).all()
 
 
 @pytest.mark.parametrize("regions", [False, True])

@@ -16,7 +16,7 @@ from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.cases.checkpoints import CALIBRATED, MARK, bake
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.documents.document import read_document
-from nnunet_nacl.documents.map_file import map_to_json, read_map
+from nnunet_nacl.documents.map_file import map_in, map_to_json, read_map
 from nnunet_nacl.json_files import read_dict
 from tests.calibration.models import make_trained
 from tests.cases.folders import CLASSES, REGIONS, write_json
@@ -60,12 +60,14 @@ def test_a_model_is_calibrated_in_one_command(make, labels, capsys):
     assert "6 patients with this structure, an interval of 90 % needs 9" in printed
     document = read_dict(model.folder / "calibration_map.json")
     assert document["quality"]["learned"]["decided"]["as_deployed"] is False
-    assert set(document["cross_fit"]) == {"fold_0", "fold_1"} and document["n_cases"] == 6
+    assert set(document["cross_fit"]) == {f"fold_{fold}_part_{i}" for fold in (0, 1) for i in range(3)}
+    assert document["n_cases"] == 6
     assert document["effect"]["NLL all"]["difference"]["mean"] < 0 and "groups" not in document
     assert document["inference"] == {"step_size": 0.5, "mirroring": True} and document["folds"] == ["0", "1"]
     assert document["labels"] == (["out", "in"] if labels is REGIONS else ["background", "anterior", "posterior"])
-    for form, rows in (("temperature", 1), ("shift", 1), ("conditional", len(document["labels"]))):
-        assert len(document["maps"][form]["slopes"]) == len(document["maps"][form]["offset_standard_errors"]) == rows
+    for form in ("temperature", "shift"):
+        assert len(document["maps"][form]["slopes"]) == len(document["maps"][form]["offset_standard_errors"]) == 1
+    assert {row["label"] for row in document["maps"]["conditional"]["rows"]} == set(range(len(document["labels"])))
     assert {one["form"] for one in document["forms"]} == set(document["maps"]) and document["form"] in document["maps"]
     for fold in (0, 1):
         path = model.folder / f"fold_{fold}" / "checkpoint_final.pth"
@@ -87,10 +89,8 @@ def test_every_form_can_be_asked_for(make, form):
     document = read_dict(model.folder / "calibration_map.json")
     assert document["form"] == form
     slopes, offsets = (np.array(document["maps"][form][name]) for name in ("slopes", "offsets"))
-    if form != "conditional":
-        assert np.unique(slopes).size == 1 and (offsets != 0).any() == (form == "shift")
-    else:
-        assert np.unique(slopes).size == slopes.size
+    assert np.unique(slopes).size == 1 and (offsets != 0).any() == (form == "shift")
+    assert ("rows" in document["maps"][form]) == (form == "conditional")
 
 
 @pytest.mark.parametrize("arguments, form", [((), "temperature"), (("-form", "shift"), "shift")])
@@ -115,14 +115,16 @@ def test_checkpoints_are_written_where_they_are_asked_for(make, arguments, form,
 def test_what_is_reported_of_a_fold_comes_from_a_map_that_has_not_seen_it(make):
     model = make()
     assert calibrate(model, "-form", "shift") == 0
-    first = read_dict(model.folder / "calibration_map.json")["cross_fit"]["fold_0"]
-    for path in model.validation(0).glob("*.npz"):
+    first = read_dict(model.folder / "calibration_map.json")["cross_fit"]["fold_0_part_0"]
+    for case in first["cases"]:
+        path = model.validation(0) / f"{case}.npz"
         probs = np.load(path)["probabilities"]
         np.savez_compressed(path, probabilities=probs[[0, 2, 1]])
     assert calibrate(model, "-form", "shift") == 0
     again = read_dict(model.folder / "calibration_map.json")
-    np.testing.assert_allclose(again["cross_fit"]["fold_0"]["slopes"], first["slopes"], atol=1e-4)
-    assert abs(again["maps"]["shift"]["slopes"][0][0] - first["slopes"][0][0]) > 0.05
+    slopes = first["map"]["slopes"]
+    np.testing.assert_allclose(again["cross_fit"]["fold_0_part_0"]["map"]["slopes"], slopes, atol=1e-4)
+    assert abs(again["maps"]["shift"]["slopes"][0][0] - slopes[0][0]) > 0.02
 
 
 def test_without_probabilities_samples_stand_in(make, capsys):
@@ -143,9 +145,9 @@ def test_without_probabilities_samples_stand_in(make, capsys):
     )
     assert exact["quality"]["presence"] == sampled["quality"]["presence"] is not None  # of the network, of all voxels
     assert exact["quality"]["n_estimated_from_samples"] == 0 < sampled["quality"]["n_estimated_from_samples"]
-    for form, one in exact["maps"].items():
-        difference = np.subtract(one["slopes"], sampled["maps"][form]["slopes"])
-        assert (np.abs(difference) <= one["slope_standard_errors"]).all()
+    for form in ("temperature", "shift"):
+        difference = np.subtract(exact["maps"][form]["slopes"], sampled["maps"][form]["slopes"])
+        assert (np.abs(difference) <= exact["maps"][form]["slope_standard_errors"]).all()
     for name in ("NLL all", "ECE predicted", "Dice 1"):
         where = "decision" if name == "Dice 1" else "effect"
         found, expected = (one[where][name]["after"]["mean"] for one in (sampled, exact))
@@ -327,26 +329,13 @@ def test_a_cascade_is_told_what_is_calibrated(make, capsys):
     assert f"note: {said}" in printed and said in read_dict(model.folder / "calibration_map.json")["notes"]
 
 
-def test_a_label_that_was_never_chosen_is_mapped_as_by_the_poorer_form(make, capsys):
+def test_a_structure_that_no_case_has_is_drawn_to_the_others(make, tmp_path):
     model = make()
-    for fold in (0, 1):
-        for path in model.validation(fold).glob("*.npz"):
-            probs = np.load(path)["probabilities"]
-            probs[2] = np.minimum(probs[2], 0.9 * probs[0])
-            probs /= probs.sum(0)
-            np.savez_compressed(path, probabilities=probs)
-            image = sitk.ReadImage(str(path)[:-4] + ".nii.gz")
-            chosen = sitk.GetImageFromArray(probs.argmax(0).astype(np.uint8))
-            chosen.CopyInformation(image)
-            sitk.WriteImage(chosen, str(path)[:-4] + ".nii.gz")
-    assert calibrate(model, "-form", "conditional") == 0
+    no_posterior(model)
+    assert calibrate(model) == 0
     document = read_dict(model.folder / "calibration_map.json")
-    assert document["labels_as_shift"] == ["posterior"]
-    note = "fewer than 5 patients have the label posterior: it is mapped as by the form shift."
-    assert note in document["notes"] and f"note: {note}" in capsys.readouterr().out
-    maps = document["maps"]
-    assert maps["conditional"]["slopes"][2] == pytest.approx(maps["shift"]["slopes"][0], rel=0.1)
-    assert maps["conditional"]["slopes"][0] != pytest.approx(maps["shift"]["slopes"][0], rel=1e-3)
+    found, probs = map_in(document, "conditional"), np.load(model.validation(0) / "case_00.npz")["probabilities"]
+    assert found(probs)[2].sum() < probs[2].sum()  # all that is said of it is wrong
 
 
 def no_posterior(model):
@@ -394,7 +383,6 @@ def only_all(model):
 @pytest.mark.parametrize(
     "spoil, message",
     [
-        (no_posterior, "no held-out case has a voxel of 2 posterior"),
         (calibrated_original, "fold_1/checkpoint_final.pth is calibrated already"),
         (older, "predictions of fold 1 are older than checkpoint_final.pth"),
         (few, "4 held-out cases are too few"),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.documents.map_file import sha256
+from nnunet_nacl.documents.map_file import map_in, map_of_folds, same_map, sha256
 from nnunet_nacl.prediction import labelled_images
 from nnunet_nacl.prediction.trained_model import TrainedModel
 from tests.cases.folders import CLASSES, REGIONS
@@ -174,28 +174,21 @@ def test_the_map_that_lies_in_the_model_is_not_applied_on_the_way(tmp_path):
     assert slopes[0] == slopes[1]
 
 
-def test_few_cases_keep_the_map_of_the_folds_and_give_it_a_slope_where_they_need_one(tmp_path, capsys):
+def test_few_cases_are_drawn_to_the_map_of_the_folds(tmp_path, capsys):
     model, scans = make_model(tmp_path, folds=2), make_scans(tmp_path / "scans", 6)
     truths = write_truths(tmp_path / "truths", predict_with_nnunet(model, scans, tmp_path / "theirs", (0, 1)))
     path = give_map(model, as_deployed=False)
     before = json.loads(path.read_text())
     assert calibrate(model, scans, truths) == 0
     printed, found = capsys.readouterr().out, json.loads(path.read_text())
-    last = found["last_slope"]
-    assert f"6 cases predicted as the model is used: a further slope of {last['slope']:.3f} (95 %" in printed
-    assert last["applied"] and not last["low"] <= 1 <= last["high"] and last["nll_of_slope"] < last["nll_of_map"]
-    for name in ("slopes", "offsets"):
-        expected = last["slope"] * np.array(before["maps"]["conditional"][name])
-        np.testing.assert_allclose(found["maps"]["conditional"][name], expected)
-    assert found["quality"] == before["quality"] and found["notes"][-1] in printed
+    assert same_map(map_in(found, "given"), map_in(before)) and "note: the map is drawn to that of the model" in printed
+    assert found["quality"] == before["quality"] and "6 patients; with fewer than 9" in printed
+    assert {each["form"] for each in found["forms"]} == {"temperature", "shift", "given", "conditional"}
     assert TrainedModel.open(model).treatment.map is not None
 
-    assert calibrate(model, scans, truths) == 0  # behind the map itself, not behind its slope
+    assert calibrate(model, scans, truths) == 0  # drawn to the same map, not to its own
     again = json.loads(path.read_text())
-    assert again["last_slope"]["slope"] == pytest.approx(last["slope"])
-    np.testing.assert_allclose(again["maps"]["conditional"]["slopes"], found["maps"]["conditional"]["slopes"])
-    assert calibrate(model, scans, truths, "-form", "temperature", "-o", tmp_path / "own.json") == 0
-    own = json.loads((tmp_path / "own.json").read_text())
-    assert own["quality"]["learned"]["argmax"]["as_deployed"] is True and own["last_slope"]["applied"] is False
-    assert own["last_slope"]["slope"] == pytest.approx(last["slope"])
-    assert "the map of the model's validation cases on these: 6 cases" in capsys.readouterr().out
+    assert again["maps"] == found["maps"] and again["quality"] == before["quality"]
+    (model / "fold_0" / "checkpoint_final.pth").write_bytes(b"another network")
+    networks = {fold: sha256(model / f"fold_{fold}" / "checkpoint_final.pth") for fold in "01"}
+    assert map_of_folds(path, {"1": "anterior", "2": "posterior"}, False, networks, again["inference"]) is None
