@@ -119,14 +119,18 @@ class EstimateCheck:
 
     Attributes:
         error: Mean absolute error.
-        error_of_constant: That of the mean of the other cases, which knows nothing of the case.
+        error_of_constant: That of the mean of the other patients, which knows nothing of the case.
+        bias: Mean of predicted less true value.
         coverage: Of the intervals.
+        width: Mean width of the intervals; NaN without them.
         n: Cases with an expected and a true value.
     """
 
     error: float
     error_of_constant: float
+    bias: float
     coverage: Coverage
+    width: float
     n: int
 
     @property
@@ -157,13 +161,15 @@ def check_estimate(
     usable = ~np.isnan(expected + true)
     x, y, names = expected[usable], true[usable], [name for name, use in zip(patients, usable) if use]
     if len(set(names)) < 2:
-        return EstimateCheck(math.nan, math.nan, coverage([], [], []), len(y))
-    options: dict[str, Any] = {"patients": names, "parts": parts_of(names), "alpha": alpha, "bounds": bounds}
-    options["voxel"] = voxel
-    middle, low, high = predict_parts(x, y, **options).T
-    constant = predict_parts(np.zeros_like(y), y, **options)[:, 0]  # where all expect the same, the mean is predicted
+        return EstimateCheck(math.nan, math.nan, math.nan, coverage([], [], []), math.nan, len(y))
+    parts = np.array(parts_of(names))
+    middle, low, high = predict_parts(x, y, names, parts.tolist(), alpha=alpha, bounds=bounds, voxel=voxel).T
+    weight = np.array([1 / names.count(name) for name in names])
+    constant = [np.average(y[parts != part], weights=weight[parts != part]) for part in parts]
     errors = mean_absolute_error(middle, y), mean_absolute_error(constant, y)
-    return EstimateCheck(*errors, coverage(low, high, y), len(y))
+    return EstimateCheck(
+        *errors, float(np.mean(middle - y)), coverage(low, high, y), float(np.mean(high - low)), len(y)
+    )
 
 
 def check_rows(rows: QualityRows, patients: Sequence[str]) -> dict[str, dict[str, EstimateCheck]]:
