@@ -3,8 +3,8 @@
     python docs/results/cases_needed.py MODEL VALUES.csv [-f FOLDS] [-groups REGEX] [--draws 20]
 
 MODEL is nnU-Net's model folder, whose folds kept probabilities or samples of their validation cases. For each number of
-patients, that many are drawn, a map of each form is fitted to their samples, with the largest of its ridges, and the
-cases that were not drawn are measured under it. A row of VALUES.csv is one draw: NLL over the image and ECE of the
+patients, that many are drawn, maps are fitted to their samples, and the cases that were not drawn are measured under
+that of each form and under the one that `calibrate` would take (auto). A row of VALUES.csv is one draw: NLL over the image and ECE of the
 predicted foreground, each beside that of the same cases as trained.
 """
 
@@ -18,8 +18,8 @@ import pandas as pd
 from tqdm import tqdm
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
-from nnunet_nacl.calibration.crossfit import RIDGES, forms_for
-from nnunet_nacl.calibration.fitting import fit
+from nnunet_nacl.calibration.crossfit import choose, cross_fit, parts_of
+from nnunet_nacl.calibration.fitting import FORMS
 from nnunet_nacl.calibration.likelihood import case_loss
 from nnunet_nacl.calibration.sampling import Sample
 from nnunet_nacl.cases.heldout import HeldOut
@@ -61,7 +61,7 @@ def main() -> None:
     everyone = np.unique(patient)
 
     def measure(calibration: CalibrationMap) -> np.ndarray:
-        nll = [case_loss(sample.voxels(), *calibration.tables()) for sample in samples]
+        nll = [case_loss(sample.voxels(), calibration) for sample in samples]
         return np.array([nll, [ece_predicted(sample, calibration) for sample in samples]])
 
     before = measure(CalibrationMap.identity(len(held_out.first.labels.foreground)))
@@ -71,9 +71,10 @@ def main() -> None:
         for size in sizes:
             for draw in range(arguments.draws):
                 drawn = np.isin(patient, generator.permutation(everyone)[:size])
-                shown = [samples[i].voxels() for i in np.flatnonzero(drawn)]
-                for form in forms_for(len(held_out.first.labels.foreground), False):
-                    found = measure(fit(shown, form, ridge=max(RIDGES[form])).map)
+                shown, patients = [samples[i].voxels() for i in np.flatnonzero(drawn)], patient[drawn].tolist()
+                tried = cross_fit(shown, parts_of(patients), groups=patients)
+                for form in (*FORMS, "auto"):
+                    found = measure(choose(tried, form).fit.map)
                     values = [*np.nanmean(found[:, ~drawn], 1), *np.nanmean(before[:, ~drawn], 1)]
                     names = ("NLL", "ECE predicted", "NLL as trained", "ECE predicted as trained")
                     rows.append({"patients": size, "draw": draw, "form": form, **dict(zip(names, values))})
