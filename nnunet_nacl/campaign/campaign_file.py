@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from nnunet_nacl.cases.locate import SPLITS, read_splits
 from nnunet_nacl.cases.prediction_folder import read_plans
 from nnunet_nacl.datasets.challenges import CHALLENGES
-from nnunet_nacl.datasets.decathlon_task import read_task
+from nnunet_nacl.demo.decathlon_task import read_task
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import regular_only
 from nnunet_nacl.json_files import one_line
