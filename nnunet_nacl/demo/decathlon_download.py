@@ -52,14 +52,10 @@ def download_task(task: str, folder: Path) -> Path:
         raise UserError(f"{target} exists but holds no dataset.json; remove it to download the task")
     folder.mkdir(parents=True, exist_ok=True)
     url = f"{(os.environ.get(BASE_URL_VARIABLE) or BASE_URL).rstrip('/')}/{task}.tar"
-    # what an earlier run has left may be of another version, or damaged: then once more from the start
-    for _ in range(2 if archive.is_file() and archive.stat().st_size > 0 else 1):
-        _fetch(url, archive)
-        received = checksum(archive, hashlib.md5(usedforsecurity=False))
-        if received == MD5[task]:
-            break
+    _fetch(url, archive)
+    received = checksum(archive, hashlib.md5(usedforsecurity=False))
+    if received != MD5[task]:  # what an earlier run has left may be of another version, or damaged
         archive.unlink()
-    else:
         raise UserError(
             f"{url} has the MD5 {received}, but {MD5[task]} is published: the download was damaged or the file is not "
             "the Decathlon's. It was removed; run again to download it anew"

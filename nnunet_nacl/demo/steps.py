@@ -116,23 +116,23 @@ class _Demo:
     def _options(self, trainer: str) -> list[object]:
         return ["-d", self.dataset, "-c", self.configuration, "-f", *self.folds, "-tr", trainer]
 
+    def _log(self, name: str) -> Path:
+        return self.folder / "logs" / self.dataset / f"{name}.log"
+
     def _say(self, text: str) -> None:
         tqdm.write(text, file=sys.stdout)  # above a bar
         sys.stdout.flush()
 
     def _run(self, *commands: tuple[list[object], str], on_poll=lambda: None) -> None:
         """Commands at the same time, each with the name of its log; without one to the terminal."""
-        started = [
-            ([str(word) for word in command], self.folder / "logs" / f"{log}.log" if log else None)
-            for command, log in commands
-        ]
+        started = [([str(w) for w in words], self._log(log) if log else None) for words, log in commands]
         together = f"{len(started)} at the same time:\n" if len(started) > 1 else ""
         self._say(together + "\n".join(f"$ {shlex.join(command)}" for command, _ in started))
         run_side_by_side(started, self.environment, on_poll=on_poll, keep_open=self.lock)
 
     def _once(self, name: str, *command: object) -> None:
         """A command, unless it was done by an earlier run."""
-        done = self.folder / "logs" / f"{name}.done"
+        done = self._log(name).with_suffix(".done")
         if not done.is_file():
             self._run((list(command), name))
             done.touch()
@@ -142,7 +142,7 @@ class _Demo:
         from nnunetv2.utilities.crossval_split import generate_crossval_split
 
         raw, folder = (self._place(kind, self.dataset) for kind in ("raw", "preprocessed"))
-        origin = self.folder / "logs" / f"{self.dataset}.source"
+        origin = self._log("convert").with_name("source")
         source = os.path.relpath(task, self.folder) if task.is_relative_to(self.folder) else str(task)  # may be moved
         if raw.exists() and (not origin.is_file() or origin.read_text(encoding="utf-8") != source):
             raise UserError(f"{raw} was not made from {task} here; give another -o")
@@ -180,7 +180,7 @@ class _Demo:
                 epochs += next((int(match[1]) for match in _SCHEDULE.finditer(trainer) if match[1]), 1000)
 
         def begun() -> int:
-            return sum(epochs_begun(self.folder / "logs" / f"{log}.log") for _, log in todo)
+            return sum(epochs_begun(self._log(log)) for _, log in todo)
 
         look = {"unit": "epoch", "smoothing": 0, "miniters": 0, "leave": False, "disable": not todo}
         interval = 0.5 if sys.stderr.isatty() else 30.0
@@ -190,11 +190,12 @@ class _Demo:
 
     def _measure(self, probabilities: Path) -> Path:
         """Evaluates with masks that suit large voxels, and the true probabilities of the same cases; their folder."""
-        truth = self.folder / "true_probabilities"
-        truth.mkdir(exist_ok=True)
+        truth = self.folder / "true_probabilities" / "_".join(["fold", *self.folds])
+        truth.mkdir(parents=True, exist_ok=True)
         model, radii = self._model(self.trainers[0]), ["-dilated", 4, "-boundary", 4]  # mm: the next voxel is 3.5 away
-        for path in (*model.glob("*.json"), *model.glob("fold_*/validation/*.npz")):
-            shutil.copy2(probabilities / path.name if path.suffix == ".npz" else path, truth)
+        cases = (path for fold in self.folds for path in (model / f"fold_{fold}" / "validation").glob("*.npz"))
+        for path in (model / "dataset.json", model / "plans.json", *(probabilities / case.name for case in cases)):
+            shutil.copy2(path, truth)
         evaluated = {trainer: self._options(trainer) for trainer in self.trainers}
         labels = self._place("raw", self.dataset, "labelsTr")
         for name, predictions in (evaluated | {"truth": [labels, truth, "--chill"]}).items():

@@ -80,7 +80,7 @@ def test_the_whole_demo_interrupted_and_continued(tmp_path):
     try:
         logs = tmp_path / "logs"
         deadline = time.monotonic() + 900
-        while not any("Epoch time" in log.read_text() for log in logs.glob("train_*.log")):
+        while not any("Epoch time" in log.read_text() for log in logs.rglob("train_*.log")):
             assert process.poll() is None and time.monotonic() < deadline, process.stdout.read()
             time.sleep(0.5)
         os.killpg(process.pid, signal.SIGINT)
@@ -105,7 +105,7 @@ def test_the_whole_demo_interrupted_and_continued(tmp_path):
     assert len(list(predicted.glob("brain_*.nii.gz"))) == 4 and (predicted / "index.html").is_file()
     (dataset,) = document["datasets"]
     assert len(dataset["cases"]) == 5 and document["settings"]["evaluation"]["boundary_mm"] == 4
-    truth = json.loads((tmp_path / "true_probabilities" / "calibration.json").read_text())
+    truth = json.loads((tmp_path / "true_probabilities" / "fold_0" / "calibration.json").read_text())
     assert truth["calibration"]["mean"]["all"]["ECE"] < 0.02
 
     moved = tmp_path.with_name(f"{tmp_path.name}_moved")

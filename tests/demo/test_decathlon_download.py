@@ -156,6 +156,8 @@ def test_a_server_without_ranges_starts_over(fetch, server, tmp_path):
 @pytest.mark.parametrize("beginning", [b"x" * 1000, GOOD + b"more", b"y" * len(GOOD)], ids=["other", "longer", "full"])
 def test_a_wrong_beginning_is_dropped(fetch, tmp_path, beginning):
     (tmp_path / f"{TASK}.tar.part").write_bytes(beginning)
+    with pytest.raises(UserError, match="It was removed; run again"):
+        fetch()
     assert fetch().is_dir()
 
 

@@ -47,6 +47,7 @@ class FakeNnunet:
         self.compared: list = []
         self.predicted: list = []
         self.stop_at: str | None = None
+        self.dataset = DATASET
         self.exception: BaseException = KeyboardInterrupt()
 
     @property
@@ -70,7 +71,7 @@ class FakeNnunet:
                 raise self.exception
 
     def place(self, kind, *more):
-        return Path(self.environment[f"nnUNet_{kind}"], DATASET, *more)
+        return Path(self.environment[f"nnUNet_{kind}"], self.dataset, *more)
 
     def nnUNetv2_convert_MSD_dataset(self, arguments):
         for part in ("imagesTr", "labelsTr", "imagesTs"):
@@ -97,7 +98,8 @@ class FakeNnunet:
         _, configuration, fold, _, trainer, *_ = arguments
         folder = self.place("results", f"{trainer}__nnUNetPlans__{configuration}", f"fold_{fold}")
         (folder / "validation").mkdir(parents=True, exist_ok=True)
-        (folder.parent / "plans.json").touch()
+        for name in ("dataset.json", "plans.json", "calibration.json"):
+            (folder.parent / name).touch()
         assert ("--c" in arguments) == (folder / "checkpoint_latest.pth").is_file()
         (folder / "checkpoint_latest.pth").touch()
         if not self.interrupted:
@@ -180,11 +182,15 @@ def test_the_end_is_a_comparison_of_the_trainings_and_the_truth(demo, nnunet, tm
     (compared,) = nnunet.compared
     trainers = [*TRAINERS, *(f"{trainer}+calibrated+decided" for trainer in TRAINERS)]
     assert (compared.d, compared.c, compared.f, compared.tr) == ([DATASET], "2d_small", ["0"], trainers)
-    truth = tmp_path / "demo" / "true_probabilities"
+    truth = tmp_path / "demo" / "true_probabilities" / "fold_0"
     assert compared.i == [f"true probabilities={truth}"] and Path(compared.o) == folder
     assert compared.unranked == ["true probabilities"]  # what knows the truth is no competitor
-    assert sorted(path.name for path in truth.iterdir()) == ["a.npz", "plans.json"]  # only a is validated
-    assert nnunet.evaluated == [*TRAINERS, "true_probabilities"]
+    assert sorted(path.name for path in truth.iterdir()) == [
+        "a.npz",
+        "dataset.json",
+        "plans.json",
+    ]  # only a is validated
+    assert nnunet.evaluated == [*TRAINERS, "fold_0"]
     *_, scans, page = capsys.readouterr().out.splitlines()
     assert page == f"  comparison: {folder / 'report.html'}"
     predicted = tmp_path / "demo" / "predictions" / f"{DATASET}__{TRAINERS[0]}__2d_small"
@@ -314,6 +320,15 @@ def test_folds_given_beside_a_task_are_taken(demo, nnunet, tmp_path):
     (task / "splits_final.json").write_text(json.dumps(mine))
     demo("--data", str(task))
     assert json.loads(nnunet.place("preprocessed", "splits_final.json").read_text()) == mine
+
+
+def test_data_sets_share_a_folder(demo, nnunet, tmp_path):
+    demo()
+    nnunet.waves.clear()
+    task = module.write_virtual_brains(tmp_path / "Task91_Others")
+    nnunet.dataset = "Dataset091_Others"
+    demo("--data", str(task))
+    assert kinds(nnunet.commands) == [*FIRST, "train", "train", "train"]
 
 
 def test_folds_and_trainers_multiply(demo, nnunet):
