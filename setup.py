@@ -100,9 +100,9 @@ DEMO_REQUIREMENTS = ["nilearn>=0.10.4,<0.14"]
 # MONAI brings the attention U-Net and U-Net++.
 BACKBONES_REQUIREMENTS = ["monai>=1.4"]
 
-# Snakemake runs campaigns and brings pyyaml, which reads their files. From 9.10 to 9.17 it may start more jobs than
-# there are cores.
-CAMPAIGN_REQUIREMENTS = ['snakemake>=9.22; python_version >= "3.11"', "pyyaml>=6"]
+# Snakemake runs workflow/, of a clone or the source distribution. From 9.10 to 9.17 it may start more jobs than there
+# are cores.
+WORKFLOW_REQUIREMENTS = ['snakemake>=9.22; python_version >= "3.11"']
 
 # pydicom reads DICOM series, highdicom writes segmentations and reports of them.
 DICOM_REQUIREMENTS = ["highdicom>=0.28", "pydicom>=3"]
@@ -113,9 +113,10 @@ TEST_REQUIREMENTS = [
     "pytest-xdist>=3",
     "hypothesis>=6",
     *BACKBONES_REQUIREMENTS,
-    *CAMPAIGN_REQUIREMENTS,
+    *WORKFLOW_REQUIREMENTS,
     *DICOM_REQUIREMENTS,
     "jsonschema>=4.18",
+    "pyyaml>=6",
     "onnx",
     "onnxscript",
     "onnxruntime",
@@ -171,7 +172,6 @@ setup(
     # The bridge folder is no package: nnU-Net imports what lies in it as top-level modules.
     package_data={
         "nnunet_nacl": ["py.typed"],
-        "nnunet_nacl.campaign": ["Snakefile"],
         "nnunet_nacl.documents": ["schemas/*.json"],
         "nnunet_nacl_trainers": ["py.typed"],
         "nnunet_nacl.registration": ["_bridge/*.py"],
@@ -184,7 +184,7 @@ setup(
     extras_require={
         "demo": DEMO_REQUIREMENTS,
         "backbones": BACKBONES_REQUIREMENTS,
-        "campaign": CAMPAIGN_REQUIREMENTS,
+        "workflow": WORKFLOW_REQUIREMENTS,
         "dicom": DICOM_REQUIREMENTS,
         "docs": DOCS_REQUIREMENTS,
         "test": TEST_REQUIREMENTS,

@@ -23,7 +23,7 @@ The last run of the scripts in `benchmarks/`. Each rewrites its own section of t
     python benchmarks/validation.py DATASET CONFIGURATION FOLD -tr TRAINER --output benchmarks/results.md
     python benchmarks/export.py --output benchmarks/results.md
     python benchmarks/prediction.py SCANS -d DATASET -c CONFIGURATION --output benchmarks/results.md
-    python benchmarks/campaign.py DATASET CONFIGURATION --output benchmarks/results.md
+    python benchmarks/workflow.py DATASET CONFIGURATION --output benchmarks/results.md
 
 """
 

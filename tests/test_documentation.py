@@ -99,7 +99,7 @@ def test_a_table_cut_from_another_has_its_cells(page: Path) -> None:
 
 
 def test_pages_that_code_names_exist() -> None:
-    sources = [path for folder in ("nnunet_nacl", "trainers", "campaigns", "tools", "benchmarks") for path in
+    sources = [path for folder in ("nnunet_nacl", "trainers", "config", "workflow", "tools", "benchmarks") for path in
                (ROOT / folder).rglob("*") if path.suffix in (".py", ".yaml", ".sh", ".md")]  # fmt: skip
     missing = {
         found

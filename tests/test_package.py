@@ -70,7 +70,7 @@ def test_tests_mirror_the_packages(sources: Path) -> None:
     astray = []
     for path in sorted((sources / "tests").rglob("test_*.py")):
         folder = path.parent.relative_to(sources / "tests").as_posix()
-        if folder in ("losses", "integration", "gpu", "slurm"):
+        if folder in ("losses", "integration", "gpu", "slurm", "workflow"):
             continue
         package = sources / ("trainers" if folder == "trainers" else f"nnunet_nacl/{folder}")
         modules = {one.stem.strip("_") for one in package.iterdir()}
@@ -105,14 +105,24 @@ def test_imports_run_one_way(sources: Path) -> None:
 
 
 LAYERS = (
-    ("errors", "file_lock", "files", "json_files", "methods", "label_space", "registration"),
+    (
+        "errors",
+        "file_lock",
+        "files",
+        "json_files",
+        "interruption",
+        "shell_commands",
+        "methods",
+        "label_space",
+        "registration",
+    ),
     ("losses", "metrics"),
     ("calibration",),
     ("documents",),
     ("cases",),
     ("training_record", "prediction", "comparison", "datasets"),
     ("show",),
-    ("models", "campaign", "demo"),
+    ("models", "demo"),
     ("cli",),
 )
 """The packages and what lies beside them: each imports from its own layer and from those before it."""
@@ -184,7 +194,7 @@ def normalised(name: str) -> str:
 
 @pytest.mark.parametrize(
     ("folders", "extras"),
-    [(("nnunet_nacl", "trainers"), ("demo", "backbones", "campaign", "dicom")), (("tests",), ("demo", "test"))],
+    [(("nnunet_nacl", "trainers"), ("demo", "backbones", "dicom")), (("tests",), ("demo", "test"))],
 )
 def test_what_is_imported_is_required(sources: Path, folders: tuple[str, ...], extras: tuple[str, ...]) -> None:
     distributions = metadata.packages_distributions()

@@ -104,7 +104,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "against the first)"
     )
     add("-relative", metavar=("A", "B"), nargs=2, help=relative)
-    test = "compare models on their data set's test cases, which `nnunet_nacl campaign` predicts (`cases: test`)"
+    test = "compare models on their data set's test cases, which lie in `test` of each model's folder"
     add("--test", action="store_true", help=test)
     paper = "also tables and figures under their numbers in the NACL paper, in OUT/paper, figures 4 and 5 among them"
     add("--paper-figures", action="store_true", help=paper)

@@ -116,12 +116,12 @@ def run(args: argparse.Namespace) -> int:
     import sys
     from pathlib import Path
 
-    from nnunet_nacl.campaign.shell_commands import termination_as_interrupt
     from nnunet_nacl.cases.checkpoint_files import CAN_HOLD_CODE
     from nnunet_nacl.cases.reviewed_case import choose_maps
     from nnunet_nacl.cases.treatment import beta_of
     from nnunet_nacl.cli.problem_list import report_problems
     from nnunet_nacl.cli.review_text import print_list
+    from nnunet_nacl.interruption import termination_as_interrupt
     from nnunet_nacl.prediction.scan_list import NOT_YET
     from nnunet_nacl.prediction.scan_run import ScanRun, predict_folder
     from nnunet_nacl.prediction.segmented_case import MAPS_OF_SCANS

@@ -85,7 +85,7 @@ def _folds_of(model: Path) -> list[str]:
 
 
 def folder_of_test_cases(model: Path, treatment: Sequence[str]) -> Path:
-    """Folder of the test cases' predictions, as they are or as ``treatment`` leaves them: `campaign` makes them."""
+    """Folder of the test cases' predictions, as they are or as ``treatment`` leaves them: workflow/ makes them."""
     return model / "_".join(("test", *treatment))
 
 
@@ -97,7 +97,7 @@ def open_test_folder(model: Path, treatment: Sequence[str], dataset: str) -> Pre
     """
     folder = folder_of_test_cases(model, treatment)
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; `nnunet_nacl campaign` with `cases: test` predicts the test cases.")
+        raise UserError(f"{folder}: no such folder; docs/how-to/many-trainings.md says how test cases are predicted.")
     root = os.environ.get("nnUNet_raw")
     if not root:
         raise UserError("the environment variable nnUNet_raw is not set; the labels of the test cases lie there.")

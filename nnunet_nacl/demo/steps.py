@@ -1,271 +1,306 @@
-"""The demo's steps, one after the other: a small campaign, run here, and what only the demo has around it."""
+"""The demo's steps: commands of nnU-Net's and of this package, shown and run one after the other."""
 
 from __future__ import annotations
 
+import argparse
+import itertools
+import json
 import os
+import re
+import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
-from nnunet_nacl.campaign.grid import CampaignModel
-from nnunet_nacl.campaign.shell_commands import Command, CommandFailed, export_line, run_side_by_side
-from nnunet_nacl.campaign.stages import command, comparison_command, job_commands
-from nnunet_nacl.datasets.decathlon_task import Task, read_task
 from nnunet_nacl.demo.decathlon_download import download_task
-from nnunet_nacl.demo.options import DemoSettings, TrainingProgress, schedule_of
-from nnunet_nacl.demo.small_network import SMALL_SUFFIX, add_small_configuration, parent_configuration
-from nnunet_nacl.demo.virtual_brains import MASK_RADIUS_MM, TASK_NAME, write_virtual_brains
+from nnunet_nacl.demo.decathlon_task import read_task
+from nnunet_nacl.demo.virtual_brains import TASK_NAME, write_virtual_brains
 from nnunet_nacl.documents.comparison_file import COMPARISON_FILE, PAGE_NAME
+from nnunet_nacl.errors import UserError
 from nnunet_nacl.file_lock import locked
-from nnunet_nacl.json_files import read_json
+from nnunet_nacl.files import write_atomically
+from nnunet_nacl.json_files import read_dict, read_json
 from nnunet_nacl.prediction.review_lists import PAGE as REVIEW_PAGE
-from nnunet_nacl.registration import ENVIRONMENT_VARIABLE, bridge_folder
+from nnunet_nacl.registration.grammar import PREFIX, Variant, format_name, parse
+from nnunet_nacl.registration.health import check_known
+from nnunet_nacl.shell_commands import CommandFailed, assignments, run_side_by_side
 from nnunet_nacl.show.findings import gained
 
-_SUBJECTS = (24, 4)
-_TRUTH = "TrueProbabilities"
-
-# On the CPU many small steps get further in the same time than few large ones.
-_VIRTUAL_BRAINS_BATCH = 4
-
+# epochs, iterations per epoch: the virtual brains' fits two CPU cores in 10 minutes for all three trainers
+SCHEDULES = {"virtual brains": (20, 100), "cpu": (40, 50), "gpu": (50, 100)}
+_SCHEDULE = re.compile(r"_(?:(\d+)epochs?|\d+iters|adam)(?![a-z\d])")
+_EPOCH = re.compile(r"(?:^|: )Epoch (\d+)\s*$", re.MULTILINE)
+_SMALL = "_small"
 _FEW_SCANS = 10  # more are not predicted in passing
 
 
-def run_demo(settings: DemoSettings) -> Path:
-    """Runs what is missing, then `nnunet_nacl compare` and `nnunet_nacl review`.
-
-    Args:
-        settings: See `nnunet_nacl.demo.options.DemoSettings`.
-
-    Returns:
-        The folder of the comparison.
+def run_demo(args: argparse.Namespace) -> None:
+    """Runs what is missing, on arguments as `nnunet_nacl demo` has them.
 
     Raises:
-        UserError: If data, names or folders cannot be used, or a command fails.
+        UserError: Data, names or folders cannot be used, or a command failed.
     """
-    taken = f"another demo is running in {settings.folder}; wait for it, or give another folder with -o"
-    with locked(settings.folder / ".lock", taken) as inherited:
-        return _Demo(settings, inherited).run()
+    demo = _Demo(args)
+    taken = f"another demo is running in {demo.folder}; wait for it, or give another folder with -o"
+    with locked(demo.folder / ".lock", taken) as demo.lock:
+        demo.run()
 
 
 class _Demo:
-    """One run: the plan of what to do, and its steps in order."""
+    lock: list[int]
+    dataset: str
 
-    def __init__(self, settings: DemoSettings, inherited: list[int]):
-        self.settings = settings
-        self.inherited = inherited
-        self.folder = settings.folder
-        self.virtual = settings.data is None and settings.download is None
-        self.on_cpu = settings.device == "cpu"
-        self.configuration = settings.configuration or ("2d" + SMALL_SUFFIX if self.on_cpu else "2d")
-        self.environment: dict[str, str] = {}
-        for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
-            (self.folder / name).mkdir(parents=True, exist_ok=True)
-            self.environment[name] = str(self.folder / name)
-        if self.on_cpu:
-            # threads that spin while they wait take a hundred times as long on a busy machine
-            threads = {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1"}
-            self.environment |= {"nnUNet_n_proc_DA": "1", "nnUNet_def_n_proc": "1", **threads}
-        given = os.environ.get(ENVIRONMENT_VARIABLE, "")
-        if bridge_folder() not in given.split(os.pathsep):
-            self.environment[ENVIRONMENT_VARIABLE] = os.pathsep.join(filter(None, [given, bridge_folder()]))
+    def __init__(self, args: argparse.Namespace):
+        import torch
+        from joblib import cpu_count
 
-    def run(self) -> Path:
-        settings, data = self.settings, self.folder / "data"
-        data.mkdir(exist_ok=True)
-        if settings.download is not None:
-            print(f"Downloading {settings.download} from the Medical Segmentation Decathlon's public mirror")
-            download_task(settings.download, data)
-        folder = settings.data or data / (settings.download or TASK_NAME)
-        task = None if self.virtual and not folder.exists() else read_task(folder)
-        self._introduce(folder)
-        if task is None:
-            write_line(f"Making {sum(_SUBJECTS)} virtual brains in {folder}")
-            task = read_task(write_virtual_brains(folder, *_SUBJECTS))
-        self._plan(task)
-        self._preprocess()
-        self._train()
-        truth = None if task.probabilities is None else self._measure(task.probabilities)
-        calibrated = self._calibrate()
-        folder = self._compare(truth, calibrated)
-        review, later = self._predict(calibrated[0]) if calibrated else (None, [])
-        if folder.is_dir():
-            self._close(folder, truth, review, later)
-        return folder
+        if args.data and args.download:
+            raise UserError("give either --data or --download, not both")
+        self.args, self.folder, self.virtual = args, Path(os.path.abspath(args.o)), not (args.data or args.download)
+        self.device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        on_cpu, cores, self.folds = self.device == "cpu", cpu_count(), list(dict.fromkeys(args.f))
+        usual = SCHEDULES["gpu" if not on_cpu else "virtual brains" if self.virtual else "cpu"]
+        epochs, iterations = (own if given is None else given for given, own in zip((args.epochs, args.iters), usual))
+        count = len(set(args.tr)) * len(self.folds)
+        # three trainings share two cores better than two of them followed by one alone
+        busy = -(-count // max(1, count // cores)) if on_cpu else 1
+        self.parallel = busy if args.np is None else args.np
+        for flag, value in (("-epochs", epochs), ("-iters", iterations), ("-np", self.parallel)):
+            if value < 1:
+                raise UserError(f"{flag} must be at least 1, received {value}")
+        self.trainers = list(dict.fromkeys(with_schedule(name, epochs, iterations, not args.sgd) for name in args.tr))
+        for name in self.trainers:
+            check_known(name)
+        self.configuration = args.c or ("2d" + _SMALL if on_cpu else "2d")
+        self.processes = ["-np", min(cores, 8)]
+        self.environment = {f"nnUNet_{kind}": str(self._place(kind)) for kind in ("raw", "preprocessed", "results")}
+        if on_cpu:  # threads that spin while they wait take a hundred times as long on a busy machine
+            threads = str(max(1, cores // min(self.parallel, count)))
+            self.environment |= {"nnUNet_n_proc_DA": "1", "nnUNet_def_n_proc": "1", "OMP_NUM_THREADS": threads}
+            self.environment["OMP_WAIT_POLICY"] = "PASSIVE"
 
-    def _introduce(self, task_folder: Path) -> None:
-        settings = self.settings
-        what = "virtual brains (made from a template; not patients)" if self.virtual else str(task_folder)
-        where = f"the CPU ({settings.cores} cores)" if self.on_cpu else settings.device
-        print(
-            f"Data: {what}\nTrainers: {', '.join(settings.trainers)}\n"
-            f"Folds {', '.join(settings.folds)}, configuration {self.configuration}, on {where}, "
-            f"{settings.parallel} at the same time\n"
-            f"Everything goes to {settings.folder}; interrupt with Ctrl-C at any time, the same command resumes.\n\n"
-            "All steps are nnU-Net's commands and this package's. To run them by hand, first set nnU-Net's folders:\n"
-            f"$ {export_line(self.environment)}\n",
-            flush=True,
+    def run(self) -> None:
+        args, brains = self.args, "virtual brains (made from a template; not patients)"
+        self._say(
+            f"Data: {args.data or args.download or brains}\nTrainers: {', '.join(self.trainers)}\n"
+            f"Folds {', '.join(self.folds)}, configuration {self.configuration}, on {self.device}, {self.parallel} at "
+            f"the same time\nEverything goes to {self.folder}; interrupt with Ctrl-C at any time, the same command "
+            "resumes.\n\nAll steps are nnU-Net's commands and this package's. To run them by hand, first set nnU-Net's "
+            f"folders:\n$ export {assignments(self.environment)}\n"
         )
-
-    def _plan(self, task: Task) -> None:
-        """The campaign whose jobs are run."""
-        folds = list(self.settings.folds)
+        folder = Path(args.data) if args.data else self.folder / "data" / (args.download or TASK_NAME)
+        if args.download:
+            self._say(f"Downloading {args.download} from the Medical Segmentation Decathlon's public mirror")
+            download_task(args.download, folder.parent)
+        elif self.virtual and not folder.exists():
+            self._say(f"Making virtual brains in {folder}")
+            write_virtual_brains(folder)
+        task = read_task(folder)
         self.dataset = task.dataset
-        self.campaign = {
-            "datasets": [{"name": task.dataset, "source": "decathlon", "folder": str(task.folder), "folds": folds}],
-            "plans": "nnUNetPlans",
-            "treatments": ["calibrated+decided"],
-            "cases": "validation",
-            "keep": "all",
-            "device": self.settings.device,
-            "processes": min(self.settings.cores, 8),
-            "environment": self.environment,
-        }
-        self.models = [
-            CampaignModel(self.campaign, task.dataset, self.configuration, t) for t in self.settings.trainers
-        ]
+        self._prepare(task.folder)
+        self._train()
+        truth = self._measure(task.probabilities) if task.probabilities else None
+        calibrated = self._calibrate()
+        page = self._compare(truth, calibrated)
+        self._predict(calibrated, page)
 
-    def _preprocess(self) -> None:
-        parent = parent_configuration(self.configuration)
-        for job in (f"prepare/{self.dataset}", f"preprocess/{self.dataset}/{parent}"):
-            self._run({job: job_commands(self.campaign, job)})
-        if self.configuration.endswith(SMALL_SUFFIX):
-            plans_file = self.folder / "nnUNet_preprocessed" / self.dataset / "nnUNetPlans.json"
-            batch = _VIRTUAL_BRAINS_BATCH if self.virtual else None
-            name, described = add_small_configuration(plans_file, parent, batch)
-            write_line(f"Configuration {name} in {plans_file.name} is for the CPU: {parent} with {described}")
+    def _place(self, kind: str, *more: str) -> Path:
+        return self.folder.joinpath(f"nnUNet_{kind}", *more)
+
+    def _model(self, trainer: str) -> Path:
+        return self._place("results", self.dataset, f"{trainer}__nnUNetPlans__{self.configuration}")
+
+    def _options(self, trainer: str) -> list[object]:
+        return ["-d", self.dataset, "-c", self.configuration, "-f", *self.folds, "-tr", trainer]
+
+    def _log(self, name: str) -> Path:
+        return self.folder / "logs" / self.dataset / f"{name}.log"
+
+    def _say(self, text: str) -> None:
+        tqdm.write(text, file=sys.stdout)  # above a bar
+        sys.stdout.flush()
+
+    def _run(self, *commands: tuple[list[object], str], on_poll=lambda: None) -> None:
+        """Commands at the same time, each with the name of its log; without one to the terminal."""
+        started = [([str(w) for w in words], self._log(log) if log else None) for words, log in commands]
+        together = f"{len(started)} at the same time:\n" if len(started) > 1 else ""
+        self._say(together + "\n".join(f"$ {shlex.join(command)}" for command, _ in started))
+        run_side_by_side(started, self.environment, on_poll=on_poll, keep_open=self.lock)
+
+    def _once(self, name: str, *command: object) -> None:
+        """A command, unless it was done by an earlier run."""
+        done = self._log(name).with_suffix(".done")
+        if not done.is_file():
+            self._run((list(command), name))
+            done.touch()
+
+    def _prepare(self, task: Path) -> None:
+        """Raw data, plans, folds and preprocessed cases."""
+        from nnunetv2.utilities.crossval_split import generate_crossval_split
+
+        raw, folder = (self._place(kind, self.dataset) for kind in ("raw", "preprocessed"))
+        origin = self._log("convert").with_name("source")
+        source = os.path.relpath(task, self.folder) if task.is_relative_to(self.folder) else str(task)  # may be moved
+        if raw.exists() and (not origin.is_file() or origin.read_text(encoding="utf-8") != source):
+            raise UserError(f"{raw} was not made from {task} here; give another -o")
+        if not (raw / "dataset.json").is_file():  # nnU-Net writes it last, and begins no conversion again
+            shutil.rmtree(raw, ignore_errors=True)
+        write_atomically(origin, source)
+        for kind in ("raw", "preprocessed", "results"):
+            self._place(kind).mkdir(exist_ok=True)
+        self._once("convert", "nnUNetv2_convert_MSD_dataset", "-i", task, *self.processes)
+        number = ["-d", int(self.dataset[7:10])]
+        check = [*self.processes, "--verify_dataset_integrity"]
+        self._once("fingerprint", "nnUNetv2_extract_fingerprint", *number, *check)
+        self._once("plan", "nnUNetv2_plan_experiment", *number)
+        splits, given = folder / "splits_final.json", task / "splits_final.json"
+        if not splits.exists():  # nnU-Net's first training makes it, and another would read it half written
+            cases = sorted(path.name.removesuffix(".nii.gz") for path in (raw / "labelsTr").glob("*.nii.gz"))
+            made = read_json(given) if given.is_file() else generate_crossval_split(cases, n_splits=5)
+            write_atomically(splits, json.dumps(made, indent=4))
+        parent = self.configuration.removesuffix(_SMALL)
+        self._once(f"preprocess_{parent}", "nnUNetv2_preprocess", *number, "-c", parent, *self.processes)
+        if parent != self.configuration:
+            # on the CPU many small steps get further in the same time than few large ones
+            described = add_small_configuration(folder / "nnUNetPlans.json", parent, 4 if self.virtual else None)
+            self._say(f"Configuration {self.configuration} of the plans is for the CPU: {parent} with {described}")
 
     def _train(self) -> None:
-        """Trains what is not trained yet, under one bar that counts the epochs of all."""
-        todo = {}
-        for fold in self.settings.folds:
-            for model in self.models:
-                job = model.job("train", f"fold_{fold}")
-                first = next(job_commands(self.campaign, job), None)
-                if first is not None:
-                    trained = first.arguments[0] != "nnUNetv2_train" or first.arguments[-1] == "--val"
-                    todo[job] = TrainingProgress(model.trainer, self._log(job), trained)
-        total, done = (sum(getattr(one, what) for one in todo.values()) for what in ("epochs", "epochs_done"))
-        look = {"unit": "epoch", "smoothing": 0, "miniters": 0, "leave": False, "dynamic_ncols": True}
-        look |= {"mininterval": 0.5 if sys.stderr.isatty() else 30.0, "disable": not todo}
-        with tqdm(total=total, initial=done, **look) as bar:  # earlier runs say nothing of the speed
-            for start in range(0, len(todo), self.settings.parallel):
-                wave = list(todo)[start : start + self.settings.parallel]
+        """Trains and validates what is not done yet, under one bar that counts the epochs of all."""
+        todo, epochs = [], 0
+        for fold, trainer in itertools.product(self.folds, self.trainers):
+            folder = self._model(trainer) / f"fold_{fold}"
+            train = ["nnUNetv2_train", self.dataset, self.configuration, fold, "-tr", trainer, "--npz"]
+            train += ["-device", self.device, *(["--c"] if any(folder.glob("checkpoint_*.pth")) else [])]
+            if not (folder / "validation" / "summary.json").is_file():  # nnU-Net writes it last
+                todo.append((train, f"train_{trainer}_{self.configuration}_fold_{fold}"))
+                epochs += next((int(match[1]) for match in _SCHEDULE.finditer(trainer) if match[1]), 1000)
 
-                def show(wave: list[str] = wave) -> None:
-                    bar.set_description_str(", ".join(todo[job].described() for job in wave), refresh=False)
-                    bar.update(sum(one.epochs_done for one in todo.values()) - bar.n)
+        def begun() -> int:
+            return sum(epochs_begun(self._log(log)) for _, log in todo)
 
-                threads = max(1, self.settings.cores // len(wave)) if self.on_cpu else 1
-                more = {} if threads == 1 else {"environment": {"OMP_NUM_THREADS": str(threads)}}
-                self._run({job: self._training(job, **more) for job in wave}, show)
-
-    def _training(self, job: str, **more: Any) -> Iterator[Command]:
-        for one in job_commands(self.campaign, job):
-            yield replace(one, **more)
-
-    def _log(self, job: str) -> Path:
-        return self.folder / "logs" / f"{job.replace('/', '_')}.log"
-
-    def _run(self, jobs: Mapping[str, Iterable[Command]], on_poll: Callable[[], None] = lambda: None) -> None:
-        """Commands by the names of their jobs, at the same time; their output goes to a log for each job."""
-        if len(jobs) > 1:
-            write_line(f"{len(jobs)} at the same time:")
-
-        def logged(job: str) -> Iterator[Command]:
-            return (replace(one, log_file=self._log(job)) for one in jobs[job])
-
-        self._show(*map(logged, jobs), on_poll=on_poll)
-
-    def _show(self, *jobs: Iterable[Command], on_poll: Callable[[], None] = lambda: None) -> None:
-        """Commands whose output goes to the terminal, unless they have a log."""
-
-        def start(one: Command) -> None:
-            write_line(f"$ {one.shown()}")
-
-        run_side_by_side(jobs, self.environment, on_start=start, on_poll=on_poll, keep_open=self.inherited)
+        look = {"unit": "epoch", "smoothing": 0, "miniters": 0, "leave": False, "disable": not todo}
+        interval = 0.5 if sys.stderr.isatty() else 30.0
+        with tqdm(total=epochs, initial=begun(), mininterval=interval, **look) as bar:
+            for wave in (todo[start : start + self.parallel] for start in range(0, len(todo), self.parallel)):
+                self._run(*wave, on_poll=lambda: bar.update(begun() - bar.n))
 
     def _measure(self, probabilities: Path) -> Path:
-        """Evaluates with masks that suit large voxels, and the true probabilities; gives the folder of their document.
+        """Evaluates with masks that suit large voxels, and the true probabilities of the same cases; their folder."""
+        truth = self.folder / "true_probabilities" / "_".join(["fold", *self.folds])
+        truth.mkdir(parents=True, exist_ok=True)
+        model, radii = self._model(self.trainers[0]), ["-dilated", 4, "-boundary", 4]  # mm: the next voxel is 3.5 away
+        cases = (path for fold in self.folds for path in (model / f"fold_{fold}" / "validation").glob("*.npz"))
+        for path in (model / "dataset.json", model / "plans.json", *(probabilities / case.name for case in cases)):
+            shutil.copy2(path, truth)
+        evaluated = {trainer: self._options(trainer) for trainer in self.trainers}
+        labels = self._place("raw", self.dataset, "labelsTr")
+        for name, predictions in (evaluated | {"truth": [labels, truth, "--chill"]}).items():
+            self._run((["nnunet_nacl", "evaluate", *predictions, *radii], f"evaluate_{name}"))
+        return truth
 
-        Other data need no command: the trainers have measured calibration after their validation.
-        """
-        radii = ["-dilated", f"{MASK_RADIUS_MM:g}", "-boundary", f"{MASK_RADIUS_MM:g}"]
-        truth = replace(self.models[0], trainer=_TRUTH)
-        for model in self.models:  # laid out as if a network had predicted them, so that the same commands read them
-            for fold, folder in truth.folds.items():
-                (folder / "validation").mkdir(parents=True, exist_ok=True)
-                for path in (model.folds[fold] / "validation").glob("*.npz"):
-                    shutil.copy2(probabilities / path.name, folder / "validation")
-        for name in ("dataset.json", "plans.json"):
-            shutil.copy2(self.models[0].folder / name, truth.folder)
-        evaluated = (*self.models, truth)
-        evaluate = ["nnunet_nacl", "evaluate"]
-        self._run({one.job("evaluate"): [command(*evaluate, *one.arguments(), *radii)] for one in evaluated})
-        # where `evaluate` writes its document: several folds have one together
-        return truth.folder if len(truth.folds) > 1 else folder / "validation"
-
-    def _calibrate(self) -> list[CampaignModel]:
+    def _calibrate(self) -> list[str]:
         """Calibrates each model on its validation cases; those of which that could be done."""
-        for model in self.models:
+        calibrated = []
+        for trainer in self.trainers:
+            name = "_".join(["calibrate", trainer, self.configuration, *self.folds])
             try:
-                self._run({(job := model.job("calibrate")): job_commands(self.campaign, job)})
+                self._once(name, "nnunet_nacl", "calibrate", *self._options(trainer))
+                calibrated.append(trainer)
             except CommandFailed as error:  # too few validation cases, perhaps: no reason to lose the comparison
-                write_line(f"{error}\nThe comparison goes on without it.")
-        return [model for model in self.models if model.is_calibrated]
+                self._say(f"{error}\nThe comparison goes on without it.")
+        return calibrated
 
-    def _compare(self, truth: Path | None, calibrated: list[CampaignModel]) -> Path:
-        """The tables: trainers, the same calibrated and decided for Dice, and the truth."""
-        entries = [*self.settings.trainers, *(f"{model.trainer}+calibrated+decided" for model in calibrated)]
+    def _compare(self, truth: Path | None, calibrated: list[str]) -> Path:
+        """The page of trainers, the same calibrated and decided for Dice, and the truth."""
+        first, *others = [*self.trainers, *(f"{trainer}+calibrated+decided" for trainer in calibrated)]
         folder = self.folder / "comparison" / f"{self.dataset}__{self.configuration}"
-        label = "true probabilities"
-        more = ["-f", *self.settings.folds, *([] if truth is None else ["-i", f"{label}={truth}", "-unranked", label])]
-        compare = comparison_command(self.campaign, [self.dataset], self.configuration, entries, folder, *more)
-        if len(entries) == 1 and truth is None:
-            compare = command("nnunet_nacl", "evaluate", *self.models[0].arguments())
-        self._show([compare])
-        return folder
+        compare = ["nnunet_nacl", "compare", *self._options(first), *others, "-o", folder]
+        if truth:
+            compare += ["-i", f"true probabilities={truth}", "-unranked", "true probabilities"]
+        elif not others:
+            compare = ["nnunet_nacl", "evaluate", *self._options(first)]
+        self._run((compare, ""))
+        return folder / PAGE_NAME
 
-    def _predict(self, model: CampaignModel) -> tuple[Path | None, list[Command]]:
-        """New scans, predicted by a calibrated model: their page, or the command if they are many."""
-        scans = self.folder / "nnUNet_raw" / self.dataset / "imagesTs"
-        output = self.folder / "predictions" / f"{self.dataset}__{model.trainer}__{self.configuration}"
-        more = ["-device", self.settings.device, "--continue_prediction"]
-        predict = command("nnunet_nacl", "predict", "-i", scans, "-o", output, *model.arguments(), *more)
-        if not 0 < len(list(scans.glob("*_0000.*"))) <= _FEW_SCANS:
-            return None, [predict]
-        self._show([predict])
-        return output / REVIEW_PAGE, []
-
-    def _close(self, folder: Path, truth: Path | None, review: Path | None, later: list[Command]) -> None:
-        """What was gained, what to type next, and the pages to open."""
-        trainers, comparison = self.settings.trainers, read_json(folder / COMPARISON_FILE)
+    def _predict(self, calibrated: list[str], page: Path) -> None:
+        """New scans by a calibrated model; then what was gained, what to type next, and the pages to open."""
+        scans, output, later = self._place("raw", self.dataset, "imagesTs"), None, ""
+        if calibrated:
+            output = self.folder / "predictions" / f"{self.dataset}__{calibrated[0]}__{self.configuration}"
+            predict = ["nnunet_nacl", "predict", "-i", scans, "-o", output, *self._options(calibrated[0])]
+            predict += ["-device", self.device, "--continue_prediction"]
+            if 0 < len(list(scans.glob("*_0000.*"))) <= _FEW_SCANS:
+                self._run((predict, ""))
+            else:
+                output, later = None, f"\n$ {shlex.join(map(str, predict))}"
+        if not page.parent.is_dir():
+            return
+        comparison = read_json(page.with_name(COMPARISON_FILE))
         print("", *gained(comparison, comparison["datasets"][0]), sep="\n")
-        if truth is not None:
+        if any(not trainer.get("ranked", True) for trainer in comparison["trainers"]):
             print(
                 "The true probabilities show what a perfectly calibrated network reaches: the foreground is chosen by "
                 "the true labels, so that not even they reach 0 there."
             )
-        if len({schedule_of(trainer) for trainer in trainers}) > 1:
+        if len({tuple(match[0] for match in _SCHEDULE.finditer(trainer)) for trainer in self.trainers}) > 1:
             print("The trainers differ in schedule or optimiser, not only in their loss.")
         print(
             "One training each, on a short schedule: this shows the workflow, it does not rank the methods.\n\n"
             f"Next: {'segmentations of new scans. These' if later else 'your own data. Further'} commands need "
-            f"nnU-Net's folders:\n$ {export_line(self.environment)}",
-            *(f"$ {one.shown()}" for one in later),
-            "\nPages, to open in a browser:",
-            *([] if review is None else [f"  new scans, those to look at first: {review}"]),
-            f"  comparison: {folder / PAGE_NAME}",
-            sep="\n",
+            f"nnU-Net's folders:\n$ export {assignments(self.environment)}{later}\n\nPages, to open in a browser:"
         )
+        if output:
+            print(f"  new scans, those to look at first: {output / REVIEW_PAGE}")
+        print(f"  comparison: {page}")
 
 
-def write_line(text: str) -> None:
-    """Writes to standard output, above a bar."""
-    tqdm.write(text, file=sys.stdout)
-    sys.stdout.flush()
+def with_schedule(name: str, epochs: int, iterations: int, adam: bool) -> str:
+    """The trainer that is run for a name given by the user.
+
+    A name of ours without schedule tokens gets the demo's, so that all trainers compare; `nnUNetTrainer` becomes its
+    loss, Dice + CE, under it. Names with schedule tokens and other people's trainers keep their own.
+
+    Raises:
+        UserError: The name is of one of our methods but breaks the grammar, or a value is out of range.
+    """
+    try:
+        variant = Variant("CE", dice=True) if name == PREFIX else parse(name)
+        if variant is None or variant.epochs or variant.iterations or variant.adam:
+            return name
+        return format_name(replace(variant, epochs=epochs, iterations=iterations, adam=adam))
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def epochs_begun(log: Path) -> int:
+    """Epochs that a training has begun, by nnU-Net's output of all runs."""
+    begun = _EPOCH.findall(log.read_text(encoding="utf-8", errors="replace")) if log.is_file() else []
+    return int(begun[-1]) + 1 if begun else 0
+
+
+def add_small_configuration(plans_file: Path, parent: str, largest_batch: int | None = None) -> str:
+    """Adds `<parent>_small` to nnU-Net's plans, which two CPU cores can train; says what it is in words.
+
+    It has 3/8 of the planned features, so 12, 24, 48, ... for nnU-Net's 32, 64, 128, ..., and batches of at most
+    ``largest_batch`` (16 slices, or 2 patches in 3D); all else, the preprocessed data included, is the parent's.
+
+    Raises:
+        UserError: The plans know no such parent.
+    """
+    plans = read_dict(plans_file)
+    planned = plans["configurations"].get(parent, {})
+    if "architecture" not in planned:
+        known = ", ".join(plans["configurations"])
+        raise UserError(f"{plans_file} has no configuration {parent!r} to derive a small one from; it has {known}")
+    batch = min(planned["batch_size"], largest_batch or {2: 16, 3: 2}[len(planned["patch_size"])])
+    settings = planned["architecture"]["arch_kwargs"]
+    features = [max(1, round(3 / 8 * width)) for width in settings["features_per_stage"]]
+    architecture = planned["architecture"] | {"arch_kwargs": settings | {"features_per_stage": features}}
+    small = {"inherits_from": parent, "batch_size": batch, "architecture": architecture}
+    plans["configurations"][parent + _SMALL] = small
+    write_atomically(plans_file, json.dumps(plans, indent=4))
+    return f"batch {batch} instead of {planned['batch_size']}, features {'/'.join(map(str, features))}"

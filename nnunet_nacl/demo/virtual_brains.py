@@ -1,140 +1,179 @@
-"""Writes the virtual subjects as a Medical Segmentation Decathlon task."""
+"""Virtual brains as a Decathlon task: a template, deformed and rendered, with labels drawn by known probabilities."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from scipy import ndimage, special
+from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
-from nnunet_nacl.demo.virtual_subject import (
-    LABELS,
-    SHAPE,
-    SPACING_MM,
-    Template,
-    VirtualSubject,
-    load_template,
-    make_subject,
-)
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import temporary_folder
 
 TASK_NAME = "Task90_VirtualBrains"
-MASK_RADIUS_MM = 4.0
-"""Of the masks `dilated` and `boundary`: reaches the next voxel along each axis, which the default, 2 mm, does not."""
+LABELS = ("background", "CSF", "GM", "WM")
+SPACING_MM = 3.5
+SHAPE = (48, 56, 48)
+"""Grid of every subject, in voxels along x, y, z; the largest brains touch its border."""
 
-DESCRIPTION = (
-    "Virtual brains made from the ICBM152 template: NOT patients, nor volunteers. Each is the same average "
-    "brain, deformed, re-coloured and made noisy at random; labels are drawn from known probabilities."
-)
-REFERENCE = (
-    "ICBM 2009a nonlinear symmetric atlas, McConnell Brain Imaging Centre, McGill University, as shipped with "
-    "the Python package nilearn; Fonov et al., NeuroImage 54(1), 2011"
-)
-LICENCE = (
-    "Template: Copyright (C) 1993-2009 Louis Collins, McConnell Brain Imaging Centre, Montreal Neurological "
-    "Institute, McGill University. Permission to use, copy, modify, and distribute for any purpose and without "
-    "fee is granted by its authors, provided that this notice appears in all copies."
-)
+DESCRIPTION = {
+    "name": "VirtualBrains",
+    "description": "Virtual brains made from the ICBM152 template: NOT patients, nor volunteers. Each is the same "
+    "average brain, deformed, re-coloured and made noisy at random. CSF is the brain mask less grey and white matter. "
+    "The label of each voxel was drawn with exactly the probability in probabilitiesTr (npz: class, z, y, x), on which "
+    "the image does not depend. They say nothing about how a network performs on people.",
+    "reference": "ICBM 2009a nonlinear symmetric atlas, McConnell Brain Imaging Centre, McGill University, as shipped "
+    "with the Python package nilearn; Fonov et al., NeuroImage 54(1), 2011",
+    "licence": "Template: Copyright (C) 1993-2009 Louis Collins, McConnell Brain Imaging Centre, Montreal Neurological "
+    "Institute, McGill University. Permission to use, copy, modify, and distribute for any purpose and without fee is "
+    "granted by its authors, provided that this notice appears in all copies.",
+    "tensorImageSize": "3D",
+    "modality": {"0": "MRI"},
+    "labels": {str(value): name for value, name in enumerate(LABELS)},
+}
 
-_README = """# Virtual brains: a template, not patients
-
-{description}
-
-- `imagesTr`, `imagesTs`: T1-weighted images, {spacing} mm voxels. No person was scanned for any of them.
-- `labelsTr`, `labelsTs`: {labels}. CSF is the brain mask less grey and white matter.
-- `probabilitiesTr`, `probabilitiesTs`: the true label probabilities, npz with the key `probabilities`, float32,
-  (class, z, y, x): the axis order in which nnU-Net writes its own. The label of each voxel was drawn with exactly
-  these; neighbouring voxels were drawn together, so that labels form patches. The images do not depend on what was
-  drawn, so that no network can know more about the labels than these probabilities.
-
-Everything is repeatable from the seed ({seed}). Use it to try software and to check calibration measures against a
-known truth. It says nothing about how a network performs on people.
-
-Source: {reference}.
-
-{licence}
-"""
+Template = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""(x, y, z) T1-weighted intensity, 0 to 1; (4, x, y, z) probabilities of ``LABELS``; (4, 4) voxel to millimetres."""
 
 
-def write_virtual_brains(
-    folder: str | os.PathLike,
-    num_training: int = 24,
-    num_test: int = 4,
-    seed: int = 2024,
-    template: Template | None = None,
-    shape: tuple[int, int, int] = SHAPE,
-    spacing_mm: float = SPACING_MM,
-) -> Path:
-    """Writes virtual subjects in the Decathlon's format; the folder appears when it is complete.
+def write_virtual_brains(folder: Path, num_training: int = 24, num_test: int = 4) -> Path:
+    """Writes virtual subjects in the Decathlon's format; the folder, which is returned, appears when it is complete.
 
-    Args:
-        folder: The task folder to write, its name as in the Decathlon (`TaskNN_Name`); nothing may be there yet.
-        num_training: Subjects with labels in imagesTr and labelsTr.
-        num_test: Subjects in imagesTs (their labels and probabilities are kept beside, in labelsTs).
-        seed: The same seed gives the same files; subject i does not depend on how many there are.
-        template: Default: nilearn's ICBM152 template.
-        shape: Grid of a subject in voxels (x, y, z).
-        spacing_mm: Edge length of a voxel.
-
-    Returns:
-        The folder.
+    Labels and probabilities lie in labelsTr and probabilitiesTr, those of test subjects in labelsTs and
+    probabilitiesTs. The same files are made each time; a subject does not depend on how many there are.
 
     Raises:
-        FileExistsError: If the folder exists.
-        UserError: If nilearn is not installed and no template is given.
+        UserError: nilearn is not installed.
     """
-    folder = Path(folder)
-    if folder.exists():
-        raise FileExistsError(f"{folder} exists already; remove it or choose another folder")
-    if template is None:
-        template = load_template(antialias_mm=0.25 * spacing_mm)
-    unfinished = folder.with_name(f".{folder.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    cases = [("Tr", i) for i in range(num_training)] + [("Ts", num_training + i) for i in range(num_test)]
-    names: dict[str, list[str]] = {"Tr": [], "Ts": []}
-    for kind in ("Tr", "Ts"):
+    import nibabel
+
+    template = load_template()
+    names = [f"brain_{number + 1:03d}" for number in range(num_training + num_test)]
+    with temporary_folder(folder.parent) as unfinished:
         for part in ("images", "labels", "probabilities"):
-            (unfinished / f"{part}{kind}").mkdir(parents=True)
-    for kind, number in tqdm(cases, unit="brain", leave=False):
-        name = f"brain_{number + 1:03d}"
-        subject = make_subject(template, np.random.default_rng([seed, number]), shape, spacing_mm)
-        _write_subject(unfinished, kind, name, subject)
-        names[kind].append(name)
-    _write_descriptions(unfinished, names, seed, spacing_mm)
-    os.replace(unfinished, folder)
+            for kind in ("Tr", "Ts"):
+                (unfinished / f"{part}{kind}").mkdir()
+        for number, name in enumerate(tqdm(names, unit="brain", leave=False)):
+            kind, random = "Tr" if number < num_training else "Ts", np.random.default_rng([2024, number])
+            image, labels, probabilities, affine = make_subject(template, random)
+            for part, values in (("images", image), ("labels", labels)):
+                written = nibabel.Nifti1Image(values, affine)
+                written.header.set_xyzt_units("mm")
+                nibabel.save(written, unfinished / f"{part}{kind}" / f"{name}.nii.gz")
+            path = unfinished / f"probabilities{kind}" / f"{name}.npz"
+            np.savez_compressed(path, probabilities=np.ascontiguousarray(probabilities.transpose(0, 3, 2, 1)))
+        images = [{part: f"./{part}sTr/{name}.nii.gz" for part in ("image", "label")} for name in names[:num_training]]
+        tests = [f"./imagesTs/{name}.nii.gz" for name in names[num_training:]]
+        files = {"numTraining": num_training, "numTest": num_test, "training": images, "test": tests}
+        (unfinished / "dataset.json").write_text(json.dumps(DESCRIPTION | files, indent=2), encoding="utf-8")
+        os.replace(unfinished, folder)
     return folder
 
 
-def _write_subject(folder: Path, kind: str, name: str, subject: VirtualSubject) -> None:
-    import nibabel
+def make_subject(template: Template, random: np.random.Generator) -> tuple[np.ndarray, ...]:
+    """One virtual subject: (x, y, z) float32 image, uint8 labels, (4, x, y, z) float32 probabilities, (4, 4) affine.
 
-    for part, values in (("images", subject.image), ("labels", subject.labels)):
-        image = nibabel.Nifti1Image(values, subject.affine)
-        image.header.set_xyzt_units("mm")
-        nibabel.save(image, folder / f"{part}{kind}" / f"{name}.nii.gz")
-    probabilities = np.ascontiguousarray(subject.probabilities.transpose(0, 3, 2, 1))
-    np.savez_compressed(folder / f"probabilities{kind}" / f"{name}.npz", probabilities=probabilities)
+    The image is rendered from the deformed template, not from the labels drawn, so that the probabilities are all that
+    even a perfect network could know about the labels. The same state of ``random`` gives the same subject.
+    """
+    t1, probabilities, template_affine = template
+    affine = np.diag([*[SPACING_MM] * 3, 1.0])
+    (box,) = ndimage.find_objects((probabilities[0] < 0.5).astype(np.uint8))  # of the brain
+    center_mm = (template_affine @ [*((part.start + part.stop - 1) / 2 for part in box), 1.0])[:3]
+    affine[:3, 3] = center_mm - SPACING_MM * (np.array(SHAPE) - 1) / 2
+    # a smooth deformation, then a turn and another size, all from voxels of the subject to those of the template
+    displacement = sum(
+        amplitude_mm / SPACING_MM * np.stack([gaussian_field(SHAPE, sigma_mm / SPACING_MM, random) for _ in range(3)])
+        for sigma_mm, amplitude_mm in ((24.0, 4.0), (9.0, 1.0))
+    )
+    centered_mm = _applied(affine, np.indices(SHAPE) + displacement) - center_mm.reshape(3, 1, 1, 1)
+    turn = Rotation.from_euler("XYZ", np.clip(random.normal(0, 4, size=3), -8, 8), degrees=True).as_matrix()
+    size = np.clip(1 + random.normal(0, 0.03) + random.normal(0, 0.02, size=3), 0.92, 1.08)
+    about_center = np.column_stack([turn @ np.diag(1 / size), center_mm])
+    where = _applied(np.linalg.inv(template_affine), _applied(about_center, centered_mm))
+    t1, *sampled = (ndimage.map_coordinates(v, where, order=1, mode="nearest") for v in (t1, *probabilities))
+    probabilities = np.stack(sampled).astype(np.float64)
+    probabilities = (probabilities / probabilities.sum(0)).astype(np.float32)
+    image = _render(t1, probabilities, random)
+    return image, draw_labels(probabilities, 1.0, random), probabilities, affine
 
 
-def _write_descriptions(folder: Path, names: dict[str, list[str]], seed: int, spacing_mm: float) -> None:
-    labels = {str(value): name for value, name in enumerate(LABELS)}
-    description = {
-        "name": folder.name.split("_")[-1].split(".")[0],
-        "description": DESCRIPTION,
-        "reference": REFERENCE,
-        "licence": LICENCE,
-        "release": "1.0",
-        "tensorImageSize": "3D",
-        "modality": {"0": "MRI"},
-        "labels": labels,
-        "numTraining": len(names["Tr"]),
-        "numTest": len(names["Ts"]),
-        "training": [{part: f"./{part}sTr/{name}.nii.gz" for part in ("image", "label")} for name in names["Tr"]],
-        "test": [f"./imagesTs/{name}.nii.gz" for name in names["Ts"]],
-    }
-    (folder / "dataset.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-    texts = {"description": DESCRIPTION, "reference": REFERENCE, "licence": LICENCE, "spacing": f"{spacing_mm:g}"}
-    readme = _README.format(**texts, seed=seed, labels=", ".join(f"{v} {name}" for v, name in labels.items()))
-    (folder / "README.md").write_text(readme, encoding="utf-8")
+def _applied(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
+    return np.einsum("ij,j...->i...", affine[:3, :3], points) + affine[:3, 3].reshape(3, 1, 1, 1)
+
+
+def _render(t1: np.ndarray, probabilities: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Image of the subject: tissue contrast, texture, bias field and Rician noise vary."""
+    tissue_means = np.array([0.0, 0.22, 0.60, 0.86]) + np.array([0, 1, 1, 1]) * random.normal(0, 0.03, size=4)
+    tissue = np.einsum("k,k...->...", tissue_means, probabilities)
+    texture = 0.03 * gaussian_field(t1.shape, 1.5, random) * (1 - probabilities[0])
+    signal = np.clip(0.6 * tissue + 0.4 * t1 + texture, 0, None) ** random.uniform(0.85, 1.2)
+    bias = np.exp(random.uniform(0.08, 0.18) * gaussian_field(t1.shape, 45.0 / SPACING_MM, random))
+    noise = random.uniform(0.02, 0.045)
+    real = signal * bias + noise * random.standard_normal(t1.shape)
+    imaginary = noise * random.standard_normal(t1.shape)
+    return (random.uniform(300, 900) * np.hypot(real, imaginary)).astype(np.float32)
+
+
+def load_template() -> Template:
+    """The 1 mm template of nilearn's own files, through a Gaussian filter for a coarser grid; nothing is downloaded.
+
+    Raises:
+        UserError: nilearn is not installed.
+    """
+    try:
+        from nilearn import datasets
+    except ImportError as error:
+        raise UserError(
+            "the demo's virtual brains need the package nilearn: pip install 'nnunet_nacl[demo]', or give a Decathlon "
+            "task with --data or --download"
+        ) from error
+    kinds = ("template", "brain_mask", "gm_template", "wm_template")
+    images = [getattr(datasets, f"load_mni152_{kind}")(resolution=1) for kind in kinds]
+    t1, *maps = (ndimage.gaussian_filter(np.float32(image.dataobj), SPACING_MM / 4, truncate=3) for image in images)
+    return t1, tissue_probabilities(*maps), np.asarray(images[0].affine)
+
+
+def tissue_probabilities(mask: np.ndarray, grey_matter: np.ndarray, white_matter: np.ndarray) -> np.ndarray:
+    """(4, *spatial) float32 probabilities of background, CSF, grey and white matter, from maps between 0 and 1.
+
+    CSF is what the brain mask leaves after grey and white matter; background is what the three leave.
+    """
+    matter = np.clip([grey_matter, white_matter], 0, 1)
+    matter = matter / np.maximum(matter.sum(0), 1)
+    csf = np.maximum(np.clip(mask, 0, 1) - matter.sum(0), 0)
+    background = np.maximum(1 - matter.sum(0) - csf, 0)
+    probabilities = np.stack([background, csf, *matter]).astype(np.float64)
+    return (probabilities / probabilities.sum(0)).astype(np.float32)
+
+
+def gaussian_field(shape: Sequence[int], sigma_voxels: float, random: np.random.Generator) -> np.ndarray:
+    """Draws a stationary Gaussian field whose value at every voxel is exactly standard normal.
+
+    White noise is filtered with a periodic Gaussian kernel and divided by the kernel's L2 norm: no voxel, at the border
+    neither, has another variance than its neighbours. Voxels that are 2 ``sigma_voxels`` apart correlate by exp(-1).
+    """
+    noise, impulse = random.standard_normal(tuple(shape)), np.zeros(shape)
+    impulse.flat[0] = 1
+    field, kernel = (ndimage.gaussian_filter(values, sigma_voxels, mode="wrap") for values in (noise, impulse))
+    return field / np.linalg.norm(kernel)
+
+
+def draw_labels(probabilities: np.ndarray, sigma_voxels: float, random: np.random.Generator) -> np.ndarray:
+    """Draws a uint8 label map (*spatial) whose label at each voxel has exactly the given probability (C, *spatial).
+
+    Gumbel-max: argmax_k (log p_k + g_k) has distribution p if the g_k are independent standard Gumbel. Each g_k is a
+    smooth standard normal field turned into Gumbel values by the two distribution functions, so that neighbouring
+    voxels agree (the labels form patches, as an annotator's would) while the distribution at each voxel stays p.
+    A probability of zero is never drawn.
+    """
+    normal = np.stack([gaussian_field(values.shape, sigma_voxels, random) for values in probabilities])
+    # log Phi(z) directly: 1 - Phi(z) would round to 0 in the upper tail, and the Gumbel value to infinity.
+    gumbel = -np.log(-special.log_ndtr(normal))
+    with np.errstate(divide="ignore"):
+        return (np.log(probabilities, dtype=np.float64) + gumbel).argmax(0).astype(np.uint8)

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import shutil
-import zipfile
 from pathlib import Path
 
 import pytest
 
-from nnunet_nacl.campaign.shell_commands import CommandFailed
 from nnunet_nacl.cli.main import build_parser
 from nnunet_nacl.demo import steps as module
-from nnunet_nacl.demo.options import DemoSettings
+from nnunet_nacl.demo.steps import add_small_configuration, epochs_begun, with_schedule
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.file_lock import locked
+from nnunet_nacl.registration.health import Check
+from nnunet_nacl.shell_commands import CommandFailed
 from tests.trainers.plans import make_plans
 
-TRAINERS = tuple(f"nnUNetTrainer{method}_2epochs_3iters_adam" for method in ("DiceCE", "CE", "NACL"))
+SCHEDULE = ["-epochs", "2", "-iters", "3"]
+TRAINERS = [f"nnUNetTrainer{method}_2epochs_3iters_adam" for method in ("DiceCE", "CE", "NACL")]
 DATASET = "Dataset090_VirtualBrains"
 FIRST = ["convert_MSD_dataset", "extract_fingerprint", "plan_experiment", "preprocess"]
 
@@ -30,7 +32,7 @@ def parse(arguments):
     parser = argparse.ArgumentParser()
     for name in ("-d", "-f", "-tr", "-i", "-unranked"):
         parser.add_argument(name, nargs="+")
-    for name in ("-c", "-o", "-p", "-np"):
+    for name in ("-c", "-o"):
         parser.add_argument(name, required=True)
     return parser.parse_args(arguments[1:])
 
@@ -40,11 +42,12 @@ class FakeNnunet:
 
     def __init__(self):
         self.waves: list[list[str]] = []
-        self.environments: list[dict[str, str]] = []
+        self.environment: dict[str, str] = {}
         self.evaluated: list[str] = []
         self.compared: list = []
         self.predicted: list = []
         self.stop_at: str | None = None
+        self.dataset = DATASET
         self.exception: BaseException = KeyboardInterrupt()
 
     @property
@@ -52,82 +55,63 @@ class FakeNnunet:
         """nnU-Net's."""
         return [command for wave in self.waves for command in wave if "nnUNetv2" in command]
 
-    def __call__(self, jobs, environment, *, on_start, on_poll, keep_open):
-        wave = []
-        self.waves.append(wave)
-        self.environments.append(dict(environment))
+    def __call__(self, commands, environment, *, on_poll, keep_open):
         assert keep_open
-        for job in jobs:
-            for command in job:
-                on_start(command)
-                wave.append(command.shown())
-                program, *arguments = command.arguments
-                interrupted = self.stop_at is not None and self.stop_at in command.shown()
-                if program == "nnunet_nacl":
-                    getattr(self, arguments[0])(parse(arguments))
-                else:
-                    getattr(self, program)(arguments, environment, interrupted)
-                on_poll()
-                if interrupted:
-                    self.stop_at = None
-                    raise self.exception
-        if not wave:
-            self.waves.pop()
-            self.environments.pop()
+        self.environment = dict(environment)
+        self.waves.append([shlex.join(command) for command, _ in commands])
+        for (program, *arguments), _ in commands:
+            self.interrupted = self.stop_at is not None and self.stop_at in shlex.join([program, *arguments])
+            if program == "nnunet_nacl":
+                getattr(self, arguments[0])(parse(arguments))
+            else:
+                getattr(self, program)(arguments)
+            on_poll()
+            if self.interrupted:
+                self.stop_at = None
+                raise self.exception
 
-    def nnUNetv2_convert_MSD_dataset(self, arguments, environment, interrupted):
-        target = Path(environment["nnUNet_raw"]) / DATASET
+    def place(self, kind, *more):
+        return Path(self.environment[f"nnUNet_{kind}"], self.dataset, *more)
+
+    def nnUNetv2_convert_MSD_dataset(self, arguments):
         for part in ("imagesTr", "labelsTr", "imagesTs"):
-            (target / part).mkdir(parents=True)  # like nnU-Net, fails if it is there
-        (target / "imagesTs" / "new_0000.nii.gz").touch()
+            self.place("raw", part).mkdir(parents=True)  # like nnU-Net, fails if it is there
+        self.place("raw", "imagesTs", "new_0000.nii.gz").touch()
         for case in "abcde":
-            (target / "imagesTr" / f"{case}_0000.nii.gz").touch()
-            (target / "labelsTr" / f"{case}.nii.gz").touch()
-        if not interrupted:
-            (target / "dataset.json").write_text(json.dumps({"file_ending": ".nii.gz", "numTraining": 5}))
+            self.place("raw", "labelsTr", f"{case}.nii.gz").touch()
+        if not self.interrupted:
+            self.place("raw", "dataset.json").touch()
 
-    def nnUNetv2_extract_fingerprint(self, arguments, environment, interrupted):
+    def nnUNetv2_extract_fingerprint(self, arguments):
         pass
 
-    def nnUNetv2_plan_experiment(self, arguments, environment, interrupted):
-        folder = Path(environment["nnUNet_preprocessed"]) / DATASET
-        folder.mkdir(exist_ok=True)
-        if not interrupted:
-            plans = make_plans()
-            plans["configurations"]["3d_fullres"] = make_plans(3)["configurations"]["3d_fullres"]
-            (folder / "nnUNetPlans.json").write_text(json.dumps(plans))
+    def nnUNetv2_plan_experiment(self, arguments):
+        self.place("preprocessed").mkdir(exist_ok=True)
+        plans = make_plans()
+        plans["configurations"]["3d_fullres"] = make_plans(3)["configurations"]["3d_fullres"]
+        self.place("preprocessed", "nnUNetPlans.json").write_text(json.dumps(plans))
 
-    def nnUNetv2_preprocess(self, arguments, environment, interrupted):
-        data = Path(environment["nnUNet_preprocessed"]) / DATASET / f"nnUNetPlans_{arguments[5]}"
-        data.mkdir(exist_ok=True)
-        for case in "ab" if interrupted else "abcde":
-            (data / f"{case}.pkl").touch()
+    def nnUNetv2_preprocess(self, arguments):
+        pass
 
-    def nnUNetv2_train(self, arguments, environment, interrupted):
-        configuration, fold, trainer = arguments[1], arguments[2], arguments[4]
-        folder = (
-            Path(environment["nnUNet_results"]) / DATASET / f"{trainer}__nnUNetPlans__{configuration}" / f"fold_{fold}"
-        )
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in ("dataset.json", "plans.json"):
+    def nnUNetv2_train(self, arguments):
+        _, configuration, fold, _, trainer, *_ = arguments
+        folder = self.place("results", f"{trainer}__nnUNetPlans__{configuration}", f"fold_{fold}")
+        (folder / "validation").mkdir(parents=True, exist_ok=True)
+        for name in ("dataset.json", "plans.json", "calibration.json"):
             (folder.parent / name).touch()
-        if "--c" in arguments:
-            assert (folder / "checkpoint_latest.pth").is_file()
-        with zipfile.ZipFile(folder / f"checkpoint_{'latest' if interrupted else 'final'}.pth", "w") as archive:
-            archive.writestr("data", "")
-        if not interrupted:
-            (folder / "validation").mkdir(exist_ok=True)
+        assert ("--c" in arguments) == (folder / "checkpoint_latest.pth").is_file()
+        (folder / "checkpoint_latest.pth").touch()
+        if not self.interrupted:
             (folder / "validation" / "a.npz").touch()
-            summary = {"metric_per_case": [{"prediction_file": "a.nii.gz"}]}
-            (folder / "validation" / "summary.json").write_text(json.dumps(summary))
+            (folder / "validation" / "summary.json").touch()
 
     def evaluate(self, arguments):
-        assert (arguments.d, arguments.dilated, arguments.boundary) == ("90", 4, 4)
-        self.evaluated.append(arguments.tr)
+        assert (arguments.dilated, arguments.boundary) == (4, 4)
+        self.evaluated.append(arguments.tr if arguments.d else Path(arguments.pred_folder).name)
 
     def calibrate(self, arguments):
-        (model,) = Path(self.environments[-1]["nnUNet_results"]).glob(f"*/{arguments.tr}__*__{arguments.c}")
-        (model / "calibration_map.json").write_text(json.dumps({"folds": arguments.f}))
+        pass
 
     def predict(self, arguments):
         self.predicted.append(arguments)
@@ -135,7 +119,7 @@ class FakeNnunet:
     def compare(self, arguments):
         self.compared.append(arguments)
         Path(arguments.o).mkdir(parents=True, exist_ok=True)
-        names = [*arguments.tr, *([] if arguments.i is None else arguments.i)]
+        names = [*arguments.tr, *(arguments.i or [])]
         trainers = [{"name": name, "label": name.split("_")[0], "ranked": "=" not in name} for name in names]
         content = {"settings": {"confidence": 0.95}, "trainers": trainers, "columns": {}, "statistics": []}
         content["datasets"] = [{"name": DATASET, "means": {}}]
@@ -151,35 +135,25 @@ def nnunet(monkeypatch):
 
 @pytest.fixture
 def demo(tmp_path, monkeypatch, nnunet):
-    """Runs the demo with stand-ins for data and evaluation."""
+    """Runs `nnunet_nacl demo` on two cores, with stand-ins for the data."""
 
-    def write(folder, num_training, num_test):
+    def write(folder):
         for part in ("imagesTr", "labelsTr", "imagesTs", "probabilitiesTr"):
             (folder / part).mkdir(parents=True)
-        for i in range(num_training):
-            (folder / "labelsTr" / f"{i}.nii.gz").touch()
-        for name in "ab":  # only a is validated
+        for name in "abcde":
+            (folder / "labelsTr" / f"{name}.nii.gz").touch()
             (folder / "probabilitiesTr" / f"{name}.npz").touch()
         description = {"labels": {}, "modality": {}, "training": [], "test": []}
         (folder / "dataset.json").write_text(json.dumps(description))
         return folder
 
     monkeypatch.setattr(module, "write_virtual_brains", write)
+    monkeypatch.setattr("joblib.cpu_count", lambda: 2)
 
-    def run(**changes):
-        options = {
-            "folder": tmp_path / "demo",
-            "data": None,
-            "download": None,
-            "trainers": TRAINERS,
-            "configuration": None,
-            "folds": ("0",),
-            "device": "cpu",
-            "cores": 2,
-            "parallel": 2,
-            **changes,
-        }
-        return module.run_demo(DemoSettings(**options))
+    def run(*arguments, folder=tmp_path / "demo"):
+        words = ["demo", "-o", str(folder), "-device", "cpu", *SCHEDULE, *arguments]
+        module.run_demo(build_parser(words).parse_args(words))
+        return folder / "comparison" / f"{DATASET}__2d_small"
 
     return run
 
@@ -188,21 +162,19 @@ def kinds(commands):
     return [command.split("nnUNetv2_")[1].split()[0] for command in commands]
 
 
-def test_the_stock_commands_run_in_order(demo, nnunet, capsys):
+def test_the_stock_commands_run_in_order_and_are_shown(demo, nnunet, capsys):
     folder = demo()
     assert kinds(nnunet.commands) == [*FIRST, "train", "train", "train"]
     assert nnunet.commands[1] == "nnUNetv2_extract_fingerprint -d 90 -np 2 --verify_dataset_integrity"
-    assert nnunet.commands[4] == (f"nnUNetv2_train 90 2d_small 0 -tr {TRAINERS[0]} -p nnUNetPlans --npz -device cpu")
-    output = capsys.readouterr().out
+    assert nnunet.commands[4] == f"nnUNetv2_train {DATASET} 2d_small 0 -tr {TRAINERS[0]} --npz -device cpu"
+    captured = capsys.readouterr()
     for command in (command for wave in nnunet.waves for command in wave):
-        assert f"$ {command}\n" in output
-    assert "$ export nnUNet_raw=" in output and "not patients" in output
-    assert f"  comparison: {folder / 'report.html'}" in output
-
-
-def test_one_bar_counts_the_epochs_of_all_trainings(demo, nnunet, capsys):
-    demo()
-    assert " 0/6 " in capsys.readouterr().err  # two epochs of three trainers
+        assert f"$ {command}\n" in captured.out
+    assert "$ export nnUNet_raw=" in captured.out and "not patients" in captured.out
+    assert f"  comparison: {folder / 'report.html'}" in captured.out
+    assert " 0/6 " in captured.err  # two epochs of three trainers
+    splits = json.loads(nnunet.place("preprocessed", "splits_final.json").read_text())
+    assert [sorted(fold["val"]) for fold in splits].count(["a"]) == 1 and len(splits) == 5
 
 
 def test_the_end_is_a_comparison_of_the_trainings_and_the_truth(demo, nnunet, tmp_path, capsys):
@@ -210,19 +182,15 @@ def test_the_end_is_a_comparison_of_the_trainings_and_the_truth(demo, nnunet, tm
     (compared,) = nnunet.compared
     trainers = [*TRAINERS, *(f"{trainer}+calibrated+decided" for trainer in TRAINERS)]
     assert (compared.d, compared.c, compared.f, compared.tr) == ([DATASET], "2d_small", ["0"], trainers)
-    (truth,) = compared.i
-    label, _, place = truth.partition("=")
-    model = Path(nnunet.environments[0]["nnUNet_results"], "Dataset090_VirtualBrains")
-    model /= "TrueProbabilities__nnUNetPlans__2d_small"
-    assert label == "true probabilities" and Path(place) == model / "fold_0" / "validation"
-    assert {str(path.relative_to(model)) for path in model.rglob("*.*")} == {
-        "fold_0/validation/a.npz",
+    truth = tmp_path / "demo" / "true_probabilities" / "fold_0"
+    assert compared.i == [f"true probabilities={truth}"] and Path(compared.o) == folder
+    assert compared.unranked == ["true probabilities"]  # what knows the truth is no competitor
+    assert sorted(path.name for path in truth.iterdir()) == [
+        "a.npz",
         "dataset.json",
         "plans.json",
-    }
-    assert nnunet.evaluated == [*TRAINERS, "TrueProbabilities"]
-    assert Path(compared.o) == folder
-    assert compared.unranked == ["true probabilities"]  # what knows the truth is no competitor
+    ]  # only a is validated
+    assert nnunet.evaluated == [*TRAINERS, "fold_0"]
     *_, scans, page = capsys.readouterr().out.splitlines()
     assert page == f"  comparison: {folder / 'report.html'}"
     predicted = tmp_path / "demo" / "predictions" / f"{DATASET}__{TRAINERS[0]}__2d_small"
@@ -237,23 +205,19 @@ def test_other_data_have_no_truth_and_need_no_evaluation(demo, nnunet, tmp_path)
     assert [wave[0].split()[1] for wave in nnunet.waves] == ["compare", "predict"] and nnunet.compared[-1].i is None
 
 
-def test_a_single_trainer_is_compared_with_the_truth(demo, nnunet):
-    demo(trainers=TRAINERS[:1])
-    assert nnunet.compared[0].tr == [TRAINERS[0], f"{TRAINERS[0]}+calibrated+decided"]
-
-
 def test_on_the_cpu_trainings_share_the_cores(demo, nnunet):
     demo()
-    assert [len(wave) for wave in nnunet.waves[:4]] == [1, 3, 2, 1]
-    assert nnunet.waves[3][0].startswith("OMP_NUM_THREADS=2 ")
-    assert nnunet.environments[0]["nnUNet_n_proc_DA"] == "1"
+    assert [len(wave) for wave in nnunet.waves[:5]] == [1, 1, 1, 1, 3]
+    assert nnunet.environment["nnUNet_n_proc_DA"] == nnunet.environment["OMP_NUM_THREADS"] == "1"
+    demo("-f", "1", "-tr", TRAINERS[0])
+    assert nnunet.environment["OMP_NUM_THREADS"] == "2"
 
 
-def test_on_a_gpu_the_stock_configuration_is_used(demo, nnunet):
-    demo(device="cuda", parallel=1)
-    assert nnunet.commands[4].startswith("nnUNetv2_train 90 2d 0 ")
-    assert "nnUNet_n_proc_DA" not in nnunet.environments[0]
-    plans = json.loads(next(Path(nnunet.environments[0]["nnUNet_preprocessed"]).rglob("nnUNetPlans.json")).read_text())
+def test_on_a_gpu_the_stock_configuration_is_used_one_training_at_a_time(demo, nnunet):
+    demo("-device", "cuda")
+    assert nnunet.waves[4] == [f"nnUNetv2_train {DATASET} 2d 0 -tr {TRAINERS[0]} --npz -device cuda"]
+    assert "nnUNet_n_proc_DA" not in nnunet.environment
+    plans = json.loads(nnunet.place("preprocessed", "nnUNetPlans.json").read_text())
     assert set(plans["configurations"]) == {"2d", "3d_fullres"}
 
 
@@ -275,12 +239,8 @@ def test_a_second_demo_in_the_folder_is_refused(demo, tmp_path):
     ("stop_at", "again"),
     [
         ("convert", [*FIRST, "train", "train", "train"]),
-        ("fingerprint", [*FIRST[1:], "train", "train", "train"]),
-        ("plan_experiment", [*FIRST[1:], "train", "train", "train"]),
-        ("preprocess ", ["preprocess", "train", "train", "train"]),
-        (TRAINERS[0], ["train", "train", "train"]),
-        (TRAINERS[1], ["train", "train"]),
-        (TRAINERS[2], ["train"]),
+        ("plan_experiment", [*FIRST[2:], "train", "train", "train"]),
+        (f"train {DATASET} 2d_small 0 -tr {TRAINERS[1]}", ["train", "train"]),
         ("nnunet_nacl predict", []),
     ],
 )
@@ -292,30 +252,19 @@ def test_an_interrupted_run_is_resumed(demo, nnunet, stop_at, again):
     nnunet.predicted.clear()
     demo()
     assert kinds(nnunet.commands) == again and len(nnunet.predicted) == 1
-    continued = [command for command in nnunet.commands if command.endswith("--c")]
-    assert [stop_at in command for command in continued] == ([True] if stop_at in TRAINERS else [])
-
-
-def test_a_missing_prediction_is_made_again(demo, nnunet, tmp_path):
-    demo()
-    nnunet.waves.clear()
-    next((tmp_path / "demo").rglob(f"{TRAINERS[1]}*/fold_0/validation/a.npz")).unlink()
-    demo()
-    assert len(nnunet.commands) == 1 and nnunet.commands[0].endswith("--val") and TRAINERS[1] in nnunet.commands[0]
-    calibrated = [command for wave in nnunet.waves for command in wave if " calibrate " in command]
-    assert len(calibrated) == 1 and f" -tr {TRAINERS[1]} " in calibrated[0]
-
-
-def test_the_end_is_the_review_list_of_new_scans_by_a_calibrated_model(demo, nnunet, tmp_path, capsys):
-    demo()
-    ((predict,),) = nnunet.waves[-1:]
-    (asked,) = nnunet.predicted
-    assert (asked.tr, asked.p, asked.chk, asked.decide) == (TRAINERS[0], "nnUNetPlans", None, None)
-    assert (
-        asked.continue_prediction and Path(asked.i).name == "imagesTs" and f"$ {predict}\n" in capsys.readouterr().out
+    assert [command for command in nnunet.commands if command.endswith("--c")] == (
+        nnunet.commands[:1] if "train" in stop_at else []
     )
-    for i in range(10):  # eleven scans are not predicted in passing
-        (tmp_path / f"demo/nnUNet_raw/Dataset090_VirtualBrains/imagesTs/{i}_0000.nii.gz").touch()
+
+
+def test_many_new_scans_are_not_predicted_in_passing(demo, nnunet, tmp_path, capsys):
+    demo()
+    (asked,) = nnunet.predicted
+    assert (asked.tr, asked.chk, asked.decide, Path(asked.i).name) == (TRAINERS[0], None, None, "imagesTs")
+    assert asked.continue_prediction
+    ((predict,),) = nnunet.waves[-1:]
+    for i in range(10):
+        nnunet.place("raw", "imagesTs", f"{i}_0000.nii.gz").touch()
     demo()
     *_, last, _, heading, page = capsys.readouterr().out.splitlines()
     assert len(nnunet.predicted) == 1 and last == f"$ {predict}"
@@ -323,36 +272,30 @@ def test_the_end_is_the_review_list_of_new_scans_by_a_calibrated_model(demo, nnu
 
 
 def test_what_cannot_be_calibrated_is_compared_without(demo, nnunet, capsys):
-    nnunet.stop_at, nnunet.exception = f"calibrate -d 90 -c 2d_small -f 0 -tr {TRAINERS[0]}", CommandFailed("too few")
-    nnunet.calibrate = lambda arguments: (
-        None if arguments.tr == TRAINERS[0] else FakeNnunet.calibrate(nnunet, arguments)
+    nnunet.stop_at, nnunet.exception = (
+        f"calibrate -d {DATASET} -c 2d_small -f 0 -tr {TRAINERS[0]}",
+        CommandFailed("few"),
     )
     demo()
     assert nnunet.compared[0].tr[3:] == [f"{trainer}+calibrated+decided" for trainer in TRAINERS[1:]]
-    assert "too few\nThe comparison goes on without it." in capsys.readouterr().out
+    assert "few\nThe comparison goes on without it." in capsys.readouterr().out
     assert nnunet.predicted[0].tr == TRAINERS[1]
 
 
-def test_a_failed_command_ends_the_demo(demo, nnunet):
-    nnunet.stop_at, nnunet.exception = TRAINERS[1], CommandFailed("its log is ...")
+def test_a_failed_training_ends_the_demo(demo, nnunet):
+    nnunet.stop_at, nnunet.exception = f"nnUNetv2_train {DATASET} 2d_small 0 -tr {TRAINERS[1]}", CommandFailed("a log")
     with pytest.raises(CommandFailed):
         demo()
-    assert len(nnunet.waves) == 3  # conversion, preprocessing, the first two trainings
+    assert len(nnunet.waves) == 5
 
 
-def test_another_configuration_keeps_the_plans(demo, nnunet, tmp_path):
+def test_another_configuration_keeps_the_plans(demo, nnunet):
     demo()
     nnunet.waves.clear()
-    demo(configuration="3d_fullres", trainers=TRAINERS[:1])
-    assert nnunet.commands[0] == "nnUNetv2_preprocess -d 90 -plans_name nnUNetPlans -c 3d_fullres -np 2"
-    assert " 90 3d_fullres 0 " in nnunet.commands[1]
-    plans = json.loads(next((tmp_path / "demo").rglob("nnUNetPlans.json")).read_text())
-    assert "2d_small" in plans["configurations"]
-
-
-def test_an_unplanned_configuration_is_an_error(demo):
-    with pytest.raises(UserError, match="3d_lowres.*2d, 3d_fullres"):
-        demo(configuration="3d_lowres")
+    demo("-c", "3d_fullres")
+    assert nnunet.commands[0] == "nnUNetv2_preprocess -d 90 -c 3d_fullres -np 2"
+    assert f" {DATASET} 3d_fullres 0 " in nnunet.commands[1]
+    assert "2d_small" in json.loads(nnunet.place("preprocessed", "nnUNetPlans.json").read_text())["configurations"]
 
 
 def test_a_folder_of_other_data_is_refused(demo, tmp_path):
@@ -360,20 +303,108 @@ def test_a_folder_of_other_data_is_refused(demo, tmp_path):
     copy = tmp_path / "Task90_VirtualBrains"
     (tmp_path / "demo" / "data" / "Task90_VirtualBrains").rename(copy)
     with pytest.raises(UserError, match="another -o"):
-        demo(data=copy)
+        demo("--data", str(copy))
+
+
+def test_a_foreign_data_set_in_the_folder_is_left_alone(demo, tmp_path):
+    foreign = tmp_path / "demo" / "nnUNet_raw" / DATASET
+    foreign.mkdir(parents=True)
+    with pytest.raises(UserError, match="was not made from.*another -o"):
+        demo()
+    assert foreign.exists()
+
+
+def test_folds_given_beside_a_task_are_taken(demo, nnunet, tmp_path):
+    task = module.write_virtual_brains(tmp_path / "Task90_VirtualBrains")
+    mine = [{"train": ["a"], "val": ["b"]}]
+    (task / "splits_final.json").write_text(json.dumps(mine))
+    demo("--data", str(task))
+    assert json.loads(nnunet.place("preprocessed", "splits_final.json").read_text()) == mine
+
+
+def test_data_sets_share_a_folder(demo, nnunet, tmp_path):
+    demo()
+    nnunet.waves.clear()
+    task = module.write_virtual_brains(tmp_path / "Task91_Others")
+    nnunet.dataset = "Dataset091_Others"
+    demo("--data", str(task))
+    assert kinds(nnunet.commands) == [*FIRST, "train", "train", "train"]
 
 
 def test_folds_and_trainers_multiply(demo, nnunet):
-    demo(folds=("0", "1"), parallel=2)
-    assert [len(wave) for wave in nnunet.waves[2:5]] == [2, 2, 2]
-    assert [command.split()[3] for command in nnunet.commands[4:]] == ["0", "0", "0", "1", "1", "1"]
-    assert nnunet.compared[0].i[0].endswith("TrueProbabilities__nnUNetPlans__2d_small")  # one document of both
+    demo("-f", "0", "1", "-np", "2", "-tr", "nnUNetTrainer", "nnUNetTrainerNACL", "nnUNetTrainerNACL")
+    assert [len(wave) for wave in nnunet.waves[4:6]] == [2, 2]
+    assert [command.split()[3] for command in nnunet.commands[4:]] == ["0", "0", "1", "1"]
 
 
-def test_a_demo_folder_with_a_foreign_dataset_is_left_alone(demo, tmp_path):
-    foreign = tmp_path / "demo" / "nnUNet_raw" / "Dataset090_VirtualBrains"
-    foreign.mkdir(parents=True)
-    (foreign / "mine.txt").touch()
-    with pytest.raises(UserError, match="was not made here"):
-        demo()
-    assert (foreign / "mine.txt").exists()
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "a", "--download", "b"], "not both"),
+        (["-np", "0"], "-np must be at least 1, received 0"),
+        (["-epochs", "0"], "-epochs"),
+        (["-tr", "nnUNetTrainerNACL_wrong"], "wrong"),
+        (["-tr", "nope"], "nope: nnU-Net finds no such trainer"),
+        (["-tr", "nnUNetTrainerNACk"], "did you mean nnUNetTrainerNACL"),
+        (["-c", "3d_lowres_small"], "3d_lowres.*2d, 3d_fullres"),
+        (["--data", "/nowhere/Task01_None"], "there is no task folder"),
+        (["--download", "Task99_Foot"], "Task99_Foot"),
+    ],
+)
+def test_bad_options_are_errors_that_name_them(demo, arguments, message):
+    with pytest.raises(UserError, match=message):
+        demo(*arguments)
+
+
+def test_without_nnunet_the_error_says_what_to_do(demo, monkeypatch):
+    missing = Check("FAIL", "nnU-Net", "not installed", "install it")
+    monkeypatch.setattr("nnunet_nacl.registration.health.check_nnunet", lambda: (missing, None))
+    with pytest.raises(UserError, match="nnU-Net: not installed; install it"):
+        demo("-tr", "nnUNetTrainerUnknown")
+
+
+@pytest.mark.parametrize(
+    ("given", "run"),
+    [
+        ("nnUNetTrainer", "nnUNetTrainerDiceCE_40epochs_50iters_adam"),
+        ("nnUNetTrainerNACL_lambda0p2_l2", "nnUNetTrainerNACL_lambda0p2_l2_40epochs_50iters_adam"),
+        ("nnUNetTrainerNACL_train50", "nnUNetTrainerNACL_40epochs_50iters_adam_train50"),
+        ("nnUNetTrainerNACL_7epochs", "nnUNetTrainerNACL_7epochs"),
+        ("nnUNetTrainerNACL_adam", "nnUNetTrainerNACL_adam"),
+        ("nnUNetTrainer_5epochs", "nnUNetTrainer_5epochs"),
+        ("nnUNetTrainerDiceCELoss", "nnUNetTrainerDiceCELoss"),
+    ],
+)
+def test_names_without_a_schedule_get_the_demos(given, run):
+    assert with_schedule(given, 40, 50, True) == run
+
+
+@pytest.mark.parametrize(
+    ("lines", "begun"),
+    [
+        (["Epoch 0 ", "Epoch time: 1.0 s", "Epoch 1 "], 2),
+        (["Epoch 3 ", "Epoch 15 ", "Epoch time: 1.0 s"], 16),
+        (["Epoch-wise statistics", "This split has 19 training cases.", "Using Epoch 3 x"], 0),
+    ],
+)
+def test_progress_follows_the_output(tmp_path, lines, begun):
+    log = tmp_path / "log"
+    assert epochs_begun(log) == 0
+    log.write_text("".join(f"2026-01-01 00:00:00.000000: {line}\n" for line in lines))
+    assert epochs_begun(log) == begun
+
+
+@pytest.mark.parametrize("parent", ["2d", "3d_fullres"])
+def test_nnunet_builds_the_small_network_and_all_else_is_the_parents(tmp_path, parent):
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    plans, path = make_plans(2 if parent == "2d" else 3), tmp_path / "nnUNetPlans.json"
+    plans["configurations"][parent]["batch_size"] = 281
+    path.write_text(json.dumps(plans))
+    described = add_small_configuration(path, parent)
+    small, planned = (PlansManager(str(path)).get_configuration(name) for name in (f"{parent}_small", parent))
+    assert small.batch_size == (16 if parent == "2d" else 2) and f"batch {small.batch_size} instead of 281" in described
+    features = planned.network_arch_init_kwargs["features_per_stage"]
+    assert small.network_arch_init_kwargs["features_per_stage"] == [max(1, round(width * 3 / 8)) for width in features]
+    for name in ("data_identifier", "patch_size", "spacing"):
+        assert getattr(small, name) == getattr(planned, name)

@@ -1,0 +1,88 @@
+"""Eight trainings on a SLURM cluster of this one machine: one job cancelled and the node drained on the way."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration import tiny_data as tiny
+from tests.integration.conftest import workspace  # noqa: F401  (a fixture)
+from tests.integration.workspace import Workspace, wait_for
+
+SCRIPT = Path(__file__).with_name("one_node_cluster.sh")
+WORKFLOW = Path(__file__).parents[2] / "workflow"
+METHODS = ("CE", "LS", "NACL", "MbLS")
+
+
+def missing() -> str:
+    if importlib.util.find_spec("snakemake_executor_plugin_slurm") is None:
+        return "pip install 'nnunet_nacl[workflow]' snakemake-executor-plugin-slurm"
+    if not all(shutil.which(name) for name in ("sbatch", "slurmctld", "slurmd", "munged")):
+        return "apt-get install slurm-wlm munge"
+    if os.getuid() != 0:
+        return "run as root, as SLURM's daemons do here"
+    return "no other cluster in /etc/slurm" if Path("/etc/slurm/slurm.conf").exists() else ""
+
+
+# before any data are prepared
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(bool(missing()), reason=f"needs a SLURM cluster of this machine: {missing()}"),
+]
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cluster, to which SLURM's commands speak."""
+    folder = tmp_path_factory.mktemp("slurm")
+    subprocess.run([SCRIPT, "start", folder, "2"], check=True, timeout=120)
+    yield
+    subprocess.run([SCRIPT, "stop", folder], check=True, timeout=60)
+
+
+def ask(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def test_a_cancelled_job_and_a_drained_node_cost_no_training(workspace: Workspace, slurm, tmp_path) -> None:  # noqa: F811
+    trainers = [f"nnUNetTrainer{method}_2epochs_2iters" for method in METHODS]
+    dataset = workspace.dataset_folder(workspace.raw, tiny.TASK_ID).name
+    content = {"datasets": [dataset], "configurations": ["2d"], "folds": [0, 1], "trainers": trainers}
+    path, out = tmp_path / "eight.yaml", tmp_path / "out"
+    path.write_text(json.dumps(content | {"device": "cpu"}))
+    command = ["snakemake", "--snakefile", WORKFLOW / "Snakefile", "--configfile", path, "--directory", out]
+    command += ["--profile", WORKFLOW / "profiles" / "slurm", "--jobs", 2]
+    command += ["--default-resources", "mem_mb=500", "slurm_partition=main", "--slurm-status-command", "squeue"]
+    command += ["--slurm-no-account", "--slurm-init-seconds-before-status-checks", 2]
+    process = workspace.start(*command, "--seconds-between-status-checks", 2)
+    wait_for(lambda: running_training(out), process)
+    cancelled = running_training(out)
+    ask("scancel", cancelled)
+    node = ask("sinfo", "-h", "-o", "%n").strip()
+    ask("scontrol", "update", f"nodename={node}", "state=drain", "reason=test")
+    time.sleep(10)
+    ask("scontrol", "update", f"nodename={node}", "state=resume")
+    output, _ = process.communicate(timeout=3600)
+    assert process.returncode == 0, output
+    folds = [
+        path.parents[1] for path in (workspace.results / dataset).glob("*_2epochs_2iters__*/fold_*/*/summary.json")
+    ]
+    started = {fold: len(list(fold.glob("training_log_*.txt"))) for fold in folds}
+    assert len(started) == 8 and max(started.values()) >= 1
+    assert (out / "results" / "comparison" / "2d" / "all" / "report.html").is_file()
+
+
+def running_training(out: Path) -> str:
+    """The job of a training whose log has begun; empty where there is none."""
+    if not any((out / "logs" / "train").rglob("*.log")):
+        return ""
+    jobs = [line.split() for line in ask("squeue", "-h", "-t", "R", "-o", "%i %k").splitlines()]
+    return next((number for number, *comment in jobs if "train" in " ".join(comment)), "")
