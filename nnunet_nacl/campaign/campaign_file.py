@@ -15,8 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from nnunet_nacl.cases.locate import SPLITS, read_splits
 from nnunet_nacl.cases.prediction_folder import read_plans
-from nnunet_nacl.datasets.challenges import CHALLENGES
-from nnunet_nacl.datasets.decathlon_task import read_task
+from nnunet_nacl.demo.decathlon_task import read_task
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import regular_only
 from nnunet_nacl.json_files import one_line
@@ -26,8 +25,7 @@ from nnunet_nacl.registration.health import check_known, nearest_name
 
 NNUNET_FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 
-_SOURCES = ("dataset", "challenge", "decathlon")
-_CHALLENGE_KEYS = ("folder", "native", "split_seed", "number")
+_SOURCES = ("dataset", "decathlon")
 _CASCADE, _BEFORE = "3d_cascade_fullres", "3d_lowres"
 
 
@@ -110,24 +108,10 @@ def _dataset(entry: DatasetEntry) -> dict[str, Any]:
     if len(sources) != 1:
         raise UserError(f"give one of {', '.join(_SOURCES)}, got {', '.join(sources) or 'none'}")
     (source,) = sources
-    if source != "challenge" and (others := [key for key in _CHALLENGE_KEYS if key in given]):
-        raise UserError(f"{', '.join(others)} belong to a challenge, not to {source}")
     if source == "dataset":
         return {"name": check_name(_name_in_raw(str(entry.dataset))), "source": source}
-    if source == "decathlon":
-        task = read_task(_folder(str(entry.decathlon)))
-        return {"name": task.dataset, "source": source, "folder": str(task.folder)}
-    challenge = CHALLENGES.get(str(entry.challenge))
-    if challenge is None:
-        raise UserError(f"unknown challenge {entry.challenge!r}; {nearest(str(entry.challenge), CHALLENGES)}")
-    if entry.folder is None:
-        raise UserError("a challenge needs its folder")
-    folder = str(_folder(entry.folder))
-    arguments = [challenge.name, folder, *(["--native"] if entry.native else [])]
-    for flag, value in (("-seed", entry.split_seed), ("-d", entry.number)):
-        arguments += [] if value is None else [flag, str(value)]
-    name = challenge.dataset_name(bool(entry.native), entry.number)
-    return {"name": name, "source": source, "folder": folder, "prepare": arguments}
+    task = read_task(_folder(str(entry.decathlon)))
+    return {"name": task.dataset, "source": source, "folder": str(task.folder)}
 
 
 def _folder(text: str) -> Path:
@@ -204,23 +188,15 @@ class _Strict(BaseModel):
 
 
 class DatasetEntry(_Strict):
-    """A data set: one of ``dataset``, ``challenge`` and ``decathlon``.
+    """A data set: either ``dataset`` or ``decathlon``.
 
     Attributes:
         dataset: Name or number in nnUNet_raw.
-        challenge: As ``nnunet_nacl prepare`` names it.
-        folder: The challenge's.
-        native, split_seed, number: Options of ``nnunet_nacl prepare``.
         decathlon: Folder of a task, TaskNN_Name.
         folds: Of this data set, instead of the campaign's.
     """
 
     dataset: Annotated[_Text, BeforeValidator(lambda given: str(given) if type(given) is int else given)] | None = None
-    challenge: _Text | None = None
-    folder: _Text | None = None
-    native: bool | None = None
-    split_seed: Annotated[int, Field(ge=0)] | None = None
-    number: Annotated[int, Field(ge=1, le=999)] | None = None
     decathlon: _Text | None = None
     folds: _Folds | None = None
 

@@ -45,11 +45,8 @@ def job_commands(campaign: dict[str, Any], job: str) -> Iterator[Command]:
 
 
 def _prepare(campaign: dict[str, Any], dataset: str) -> Iterator[Command]:
-    """A raw data set from a challenge's folder or a Decathlon task."""
+    """A raw data set from a Decathlon task."""
     entry = Grid(campaign).dataset(dataset)
-    if entry["source"] == "challenge":
-        yield command("nnunet_nacl", "prepare", *entry["prepare"], "-np", campaign["processes"])
-        return
     target, source = nnunet_folder(campaign, "raw", dataset), Path(entry["folder"])
     raw, origin = target.parent, target.with_name(f".{dataset}.source")
     made_from = raw / origin.read_text(encoding="utf-8") if origin.is_file() else None
@@ -178,7 +175,7 @@ def _compare(campaign: dict[str, Any], configuration: str, comparison: str) -> I
     """Tables, figures and page of one comparison, over all data sets; what is missing on the page is in the log."""
     grid, output = Grid(campaign), Path("comparison") / configuration / comparison
     trainers = treated_entries(campaign, grid.compared(configuration, comparison))
-    yield comparison_command(campaign, grid.datasets, configuration, trainers, output, "--paper-figures")
+    yield comparison_command(campaign, grid.datasets, configuration, trainers, output)
 
 
 _STAGES: dict[str, Callable[..., Iterator[Command]]] = {"prepare": _prepare, "preprocess": _preprocess}
@@ -242,7 +239,7 @@ def compare_so_far(campaign: dict[str, Any], folder: Path) -> int:
             output = folder / "so_far" / configuration / f"{name}_{dataset}"
             log = folder / "logs" / "so_far" / configuration / f"{name}_{dataset}.log"
             entries = treated_entries(campaign, finished)
-            compare = comparison_command(campaign, [dataset], configuration, entries, output, "--paper-figures")
+            compare = comparison_command(campaign, [dataset], configuration, entries, output)
             run_side_by_side([[replace(compare, log_file=log)]], {})
             made.append(output)
             print(f"  page: {output / 'report.html'}")

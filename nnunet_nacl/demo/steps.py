@@ -15,8 +15,8 @@ from tqdm import tqdm
 from nnunet_nacl.campaign.grid import CampaignModel
 from nnunet_nacl.campaign.shell_commands import Command, CommandFailed, export_line, run_side_by_side
 from nnunet_nacl.campaign.stages import command, comparison_command, job_commands
-from nnunet_nacl.datasets.decathlon_task import Task, read_task
 from nnunet_nacl.demo.decathlon_download import download_task
+from nnunet_nacl.demo.decathlon_task import Task, read_task
 from nnunet_nacl.demo.options import DemoSettings, TrainingProgress, schedule_of
 from nnunet_nacl.demo.small_network import SMALL_SUFFIX, add_small_configuration, parent_configuration
 from nnunet_nacl.demo.virtual_brains import MASK_RADIUS_MM, TASK_NAME, write_virtual_brains

@@ -9,7 +9,6 @@ import pytest
 
 from nnunet_nacl.campaign.campaign_file import read_campaign
 from nnunet_nacl.campaign.grid import Grid
-from nnunet_nacl.datasets.challenges import CHALLENGES
 from nnunet_nacl.errors import UserError
 from tests.campaign.files import TRAINERS, write_campaign_file
 
@@ -75,15 +74,8 @@ def test_without_nnunets_folder_that_is_said(tmp_path, monkeypatch) -> None:
             {"datasets": [4, "Dataset004_Hippocampus"]},
             "datasets: Dataset004_Hippocampus is there twice",
         ),
-        (
-            {"datasets": [{"challenge": "adcd", "folder": "."}]},
-            "datasets[0]: unknown challenge 'adcd'; did you mean acdc?",
-        ),
-        (
-            {"datasets": [{"challenge": "acdc", "folder": "$NOWHERE_/x"}]},
-            "datasets[0]: $NOWHERE_/x: no such folder",
-        ),
-        ({"datasets": [{"dataset": 4, "challenge": "acdc"}]}, "datasets[0]: give one of dataset, challenge, decathlon"),
+        ({"datasets": [{"decathlon": "$NOWHERE_/x"}]}, "datasets[0]: $NOWHERE_/x: no such folder"),
+        ({"datasets": [{"dataset": 4, "decathlon": "x"}]}, "datasets[0]: give one of dataset, decathlon"),
         ({"trainers": ["nnUNetTrainerNCAL"]}, "did you mean nnUNetTrainerNACL?"),
         (
             {"trainers": ["nnUNetTrainerNACL_lamda0p2_100epoch"]},
@@ -145,13 +137,9 @@ def test_a_replicate_of_every_seed_has_its_own_name(tmp_path) -> None:
 def test_the_shipped_files_are_right(tmp_path, monkeypatch) -> None:
     if not SHIPPED.is_dir():
         pytest.skip("not run from the source tree")
-    for name in CHALLENGES:
-        (tmp_path / "challenges" / name).mkdir(parents=True)
-    monkeypatch.setenv("CHALLENGES", str(tmp_path / "challenges"))
     trainings = {}
     for path in SHIPPED.glob("*.yaml"):
         jobs = list(Grid(read_campaign(path)).jobs())
         assert len(jobs) == len(set(jobs))
         trainings[path.stem] = sum(job.startswith("train/") for job in jobs)
-    # data sets' folds: 5 of one fold and one of five
-    assert trainings == {"paper": 10 * 7, "ablations": 10 * 24, "backbones": 15, "shares": 16, "clinic": 5 * 4}
+    assert trainings == {"clinic": 5 * 4}

@@ -11,7 +11,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from nnunet_nacl.datasets.decathlon_task import read_task
+from nnunet_nacl.demo.decathlon_task import read_task
 from nnunet_nacl.demo.virtual_brains import TASK_NAME, write_virtual_brains
 from nnunet_nacl.demo.virtual_subject import LABELS, load_template, make_subject, tissue_probabilities
 from nnunet_nacl.errors import UserError

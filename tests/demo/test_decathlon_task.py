@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from nnunet_nacl.datasets.decathlon_task import read_task
+from nnunet_nacl.demo.decathlon_task import read_task
 from nnunet_nacl.errors import UserError
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnunet_nacl.cases.image_files import check_name, verified, why_broken
-from nnunet_nacl.datasets.challenges import Challenge
-from nnunet_nacl.datasets.layouts import SourceCase
-from nnunet_nacl.datasets.preparation import Volumes, array_of
-from nnunet_nacl.errors import UserError
-from nnunet_nacl.files import replacing
-from nnunet_nacl.json_files import first_line
+from nnunet_nacl_paper.datasets.challenges import Challenge
+from nnunet_nacl_paper.datasets.layouts import SourceCase
+from nnunet_nacl_paper.datasets.preparation import Volumes, array_of
+from nnunet_nacl_paper.files import InputError, replacing, why_broken
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -39,16 +37,6 @@ class CaseTask:
     labels: Path
 
     @property
-    def case(self) -> str:
-        """Its name."""
-        return self.source.name
-
-    @property
-    def path(self) -> Path:
-        """Its largest file."""
-        return self.source.images[0]
-
-    @property
     def outputs(self) -> tuple[Path, ...]:
         """What is written of it."""
         return *self.images, self.labels
@@ -61,7 +49,7 @@ def prepare_case(task: CaseTask) -> dict[str, Any]:
         Its record: the patient, and the share of the labelled voxels that the preparation did not cut off.
 
     Raises:
-        UserError: A file cannot be read, grids differ, or a label should not be there.
+        InputError: A file cannot be read, grids differ, or a label should not be there.
     """
     import SimpleITK as sitk
 
@@ -73,8 +61,13 @@ def prepare_case(task: CaseTask) -> dict[str, Any]:
         if before:
             kept *= int(np.count_nonzero(array_of(volumes.labels))) / int(before)
     for image, path in zip((*volumes.images, volumes.labels), task.outputs):
-        with replacing(path, ending=".nii.gz") as temporary, verified(temporary):
-            sitk.WriteImage(image, str(temporary))
+        with replacing(path, ".nii.gz") as temporary:
+            try:
+                sitk.WriteImage(image, str(temporary))
+            except RuntimeError as error:  # so SimpleITK reports a full disk, or not at all
+                raise OSError(errno.ENOSPC, str(error).splitlines()[-1]) from None
+            if problem := why_broken(temporary):
+                raise OSError(errno.ENOSPC, problem)
     return {"patient": task.source.patient, "labelled_voxels_kept": kept}
 
 
@@ -86,7 +79,7 @@ def _read(source: SourceCase, challenge: Challenge) -> Volumes:
         if images[-1].GetSize() != labels.GetSize() or not np.allclose(
             images[-1].GetSpacing(), labels.GetSpacing(), rtol=1e-3
         ):
-            raise UserError(
+            raise InputError(
                 f"{path}: has {_grid(images[-1])}, its segmentation {source.labels.name} {_grid(labels)}; expected the "
                 "same grid."
             )
@@ -101,7 +94,7 @@ def _volumes(image: sitk.Image, path: Path, challenge: Challenge) -> list[sitk.I
     found = image.GetSize()[3] if image.GetDimension() == 4 else 1
     if image.GetDimension() != dimension or found != challenge.volumes or image.GetNumberOfComponentsPerPixel() > 1:
         wanted = f"{challenge.volumes} volumes ({', '.join(challenge.channels)})" if dimension == 4 else "one volume"
-        raise UserError(f"{path}: has size {image.GetSize()}; {challenge.title} has {wanted} there.")
+        raise InputError(f"{path}: has size {image.GetSize()}; {challenge.title} has {wanted} there.")
     return [image] if dimension == 3 else [image[:, :, :, volume] for volume in range(found)]
 
 
@@ -111,13 +104,13 @@ def _read_labels(path: Path, challenge: Challenge) -> sitk.Image:
 
     image = _load(path)
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() > 1:
-        raise UserError(f"{path}: has size {image.GetSize()}; expected a segmentation in 3D.")
+        raise InputError(f"{path}: has size {image.GetSize()}; expected a segmentation in 3D.")
     array = array_of(image)
     ours = np.zeros(array.shape, np.uint8)
     for label in np.unique(array).tolist():
         if label not in challenge.values:
             known = ", ".join(map(str, sorted(challenge.values)))
-            raise UserError(f"{path}: holds label {label:g}; {challenge.title} has the labels {known}.")
+            raise InputError(f"{path}: holds label {label:g}; {challenge.title} has the labels {known}.")
         ours[array == label] = challenge.values[label]
     labels = sitk.GetImageFromArray(ours)
     labels.CopyInformation(image)
@@ -127,7 +120,6 @@ def _read_labels(path: Path, challenge: Challenge) -> sitk.Image:
 def _load(path: Path) -> sitk.Image:
     import SimpleITK as sitk
 
-    check_name(path)
     try:
         broken = why_broken(path)
         if not broken:
@@ -135,8 +127,8 @@ def _load(path: Path) -> sitk.Image:
     except OSError as error:
         broken = str(error.strerror)
     except RuntimeError as error:  # SimpleITK's
-        broken = first_line(error)
-    raise UserError(f"{path}: cannot be read as an image ({broken}); download or unpack it again.")
+        broken = str(error).splitlines()[-1]
+    raise InputError(f"{path}: cannot be read as an image ({broken}); download or unpack it again.")
 
 
 def _grid(image: sitk.Image) -> str:

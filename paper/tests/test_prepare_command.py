@@ -1,14 +1,14 @@
-"""`nnunet_nacl prepare` as a user types it."""
+"""`nnunet_nacl_paper prepare` as a user types it."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from miniatures import MINIATURES, save
 
-from nnunet_nacl.cli.main import main
-from nnunet_nacl.datasets.challenges import CHALLENGES
-from tests.datasets.miniatures import MINIATURES, save
+from nnunet_nacl_paper.datasets.challenges import CHALLENGES
+from nnunet_nacl_paper.main import main
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +47,7 @@ def test_problems_are_one_line_each_and_the_exit_status_says_so(tmp_path, capsys
     assert said[-1] == f"  prostate_01: {truth}: holds label 3; PROSTATE (Decathlon Task05) has the labels 0, 1, 2."
     assert prepare("acdc", folder, "-o", tmp_path) == 2
     (said,) = capsys.readouterr().err.strip().splitlines()
-    assert said.startswith(f"nnunet_nacl prepare: error: {folder}: holds no case of ACDC; expected files such as")
+    assert said.startswith(f"nnunet_nacl_paper prepare: error: {folder}: holds no case of ACDC; expected files such as")
 
 
 def test_the_help_shows_every_challenge_with_its_files_and_preparation(capsys) -> None:

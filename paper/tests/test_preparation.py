@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_nacl.datasets.preparation import CentreCrop, Orient, ResampleTo, ResizeInPlane, TrimEmptySlices, Volumes
+from nnunet_nacl_paper.datasets.preparation import (
+    CentreCrop,
+    Orient,
+    ResampleTo,
+    ResizeInPlane,
+    TrimEmptySlices,
+    Volumes,
+)
 
 SLOPE = np.array([0.7, -1.3, 2.1])  # of the value along x, y, z in mm
 OBLIQUE = (0.8, -0.6, 0.0, 0.6, 0.8, 0.0, 0.0, 0.0, 1.0)

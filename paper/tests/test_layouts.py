@@ -7,11 +7,11 @@ import os
 from pathlib import Path
 
 import pytest
+from miniatures import MINIATURES
 
-from nnunet_nacl.datasets.challenges import CHALLENGES
-from nnunet_nacl.datasets.layouts import find_cases
-from nnunet_nacl.errors import UserError
-from tests.datasets.miniatures import MINIATURES
+from nnunet_nacl_paper.datasets.challenges import CHALLENGES
+from nnunet_nacl_paper.datasets.layouts import find_cases
+from nnunet_nacl_paper.files import InputError
 
 
 def find(name, folder):
@@ -53,7 +53,7 @@ def test_the_outer_and_the_inner_folder_hold_the_same_cases(name, inner, cases, 
 def test_a_missing_file_is_named(name, gone, tmp_path) -> None:
     folder = MINIATURES[name](tmp_path)
     (folder / gone).unlink()
-    with pytest.raises(UserError, match="missing; a case of") as error:
+    with pytest.raises(InputError, match="missing; a case of") as error:
         find(name, folder)
     assert str(error.value).startswith(str(folder / gone)) and "\n" not in str(error.value)
 
@@ -62,7 +62,7 @@ def test_a_patients_folder_without_any_case_is_named(tmp_path) -> None:
     folder = MINIATURES["kits19"](tmp_path)
     for path in (folder / "data" / "case_00001").iterdir():
         path.unlink()
-    with pytest.raises(UserError, match=r"case_00001: holds no case; KiTS 2019 has case_00000/imaging\.nii\.gz"):
+    with pytest.raises(InputError, match=r"case_00001: holds no case; KiTS 2019 has case_00000/imaging\.nii\.gz"):
         find("kits19", folder)
 
 
@@ -75,7 +75,7 @@ def test_a_folder_that_cannot_be_read_is_no_folder_without_cases(tmp_path, monke
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    with pytest.raises(UserError, match="patient002: Permission denied; change its permissions"):
+    with pytest.raises(InputError, match="patient002: Permission denied; change its permissions"):
         find("acdc", folder)
 
 
@@ -95,7 +95,7 @@ def test_files_may_be_uncompressed_and_folders_links(tmp_path) -> None:
 
 def test_another_challenges_folder_is_refused_with_what_was_expected(tmp_path) -> None:
     folder = MINIATURES["flare21"](tmp_path)
-    with pytest.raises(UserError, match=r"no case of ACDC.*patient001/patient001_frame01\.nii\.gz.*database/training"):
+    with pytest.raises(InputError, match=r"no case of ACDC.*patient001/patient001_frame01\.nii\.gz.*database/training"):
         find("acdc", folder)
-    with pytest.raises(UserError, match="nowhere: no such folder"):
+    with pytest.raises(InputError, match="nowhere: no such folder"):
         find("acdc", folder / "nowhere")

@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from miniatures import MINIATURES, save
 
-from nnunet_nacl.cases.image_files import why_broken
-from nnunet_nacl.datasets import prepared_folder
-from nnunet_nacl.datasets.challenges import CHALLENGES
-from nnunet_nacl.datasets.prepared_folder import prepare
-from nnunet_nacl.errors import UserError
-from tests.datasets.miniatures import MINIATURES, save
+from nnunet_nacl_paper.datasets import prepared_folder
+from nnunet_nacl_paper.datasets.challenges import CHALLENGES
+from nnunet_nacl_paper.datasets.prepared_folder import prepare
+from nnunet_nacl_paper.files import InputError, why_broken
 from tests.processes import full_disk
 
 NNUNET_FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
@@ -104,7 +103,7 @@ def test_native_data_keep_grid_and_values_and_labels_mean_the_same(name, tmp_pat
     document = json.loads((result.folder / "prepared.json").read_text())
     for case, record in document["cases"].items():
         part = "Ts" if record["patient"] in document["plan"]["split"]["test"] else "Tr"
-        *sources, truth = [Path(entry["path"]) for entry in record["signature"].values() if isinstance(entry, dict)]
+        *sources, truth = [Path(entry["path"]) for entry in record["sources"]]
         before, spacing = stored(truth)
         after, spacing_after = stored(result.folder / f"labels{part}" / f"{case}.nii.gz")
         for label, ours in meaning.items():
@@ -148,11 +147,11 @@ def test_a_finished_case_is_not_done_again(tmp_path, monkeypatch) -> None:
         run("acdc", folder)
     target = tmp_path / "nnunet" / "nnUNet_raw" / "Dataset701_ACDCPaper"
     assert not (target / "dataset.json").exists()
-    leftover = target / "imagesTr" / ".0123456789ab.nnunet_nacl.tmp.nii.gz"  # of a killed process
+    leftover = target / "imagesTr" / ".17_case.nnunet_nacl_paper.tmp.nii.gz"  # of a killed process
     leftover.touch()
     result = run("acdc", folder)
     assert len(done) == 11 and done[3] == done[4] and not leftover.exists()
-    assert (target / "dataset.json").is_file() and not (target / "prepared.json.partial").exists()
+    assert (target / "dataset.json").is_file()
     run("acdc", folder)
     assert len(done) == 11
     image, spacing = stored(folder / "database/training/patient003/patient003_frame01.nii.gz")
@@ -226,28 +225,28 @@ def test_what_a_crop_cuts_off_is_counted(tmp_path) -> None:
 def test_nothing_that_was_prepared_otherwise_is_overwritten(tmp_path, nnunet) -> None:
     folder = MINIATURES["acdc"](tmp_path / "in")
     first = run("acdc", folder)
-    with pytest.raises(UserError, match="was prepared with seed 0, not 1"):
+    with pytest.raises(InputError, match="was prepared with seed 0, not 1"):
         run("acdc", folder, seed=1)
     MINIATURES["acdc"](tmp_path / "in", patients=6)
-    with pytest.raises(UserError, match="was prepared with other patients"):
+    with pytest.raises(InputError, match="was prepared with other patients"):
         run("acdc", folder)
     (first.folder / "prepared.json").write_text('{"plan": 3, "cases": {}}')
-    with pytest.raises(UserError, match=r"prepared.json: damaged: plan is int"):
+    with pytest.raises(InputError, match=r"prepared.json: damaged: plan: Input should be"):
         run("acdc", folder)
     (first.folder / "prepared.json").unlink()
-    with pytest.raises(UserError, match="exists and is not from this command"):
+    with pytest.raises(InputError, match="exists and is not from this command"):
         run("acdc", folder)
     (nnunet / "nnUNet_results" / "Dataset750_Other").mkdir()
-    with pytest.raises(UserError, match="Dataset750_Other: nnU-Net has this number already"):
+    with pytest.raises(InputError, match="Dataset750_Other: nnU-Net has this number already"):
         run("acdc", folder, number=750)
     known = nnunet / "nnUNet_preprocessed" / "Dataset751_ACDCPaper" / "splits_final.json"
     known.parent.mkdir()
     known.write_text('[{"train": [], "val": []}]')
-    with pytest.raises(UserError, match="splits_final.json: holds another split"):
+    with pytest.raises(InputError, match="splits_final.json: holds another split"):
         run("acdc", folder, number=751)
-    with pytest.raises(UserError, match="from 1 to 999, got 1000"):
+    with pytest.raises(InputError, match="from 1 to 999, got 1000"):
         run("acdc", folder, number=1000)
-    with pytest.raises(UserError, match="must be 0 or more, got -1"):
+    with pytest.raises(InputError, match="must be 0 or more, got -1"):
         run("acdc", folder, seed=-1)
 
 
@@ -255,6 +254,6 @@ def test_without_nnunets_folders_it_asks_where_to(tmp_path, monkeypatch) -> None
     folder = MINIATURES["prostate"](tmp_path / "in")
     for name in NNUNET_FOLDERS:
         monkeypatch.delenv(name)
-    with pytest.raises(UserError, match="nnUNet_raw is not set"):
+    with pytest.raises(InputError, match="nnUNet_raw is not set"):
         run("prostate", folder)
     assert run("prostate", folder, output=tmp_path / "here").folder == tmp_path / "here" / "Dataset704_ProstatePaper"

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_nacl.datasets.challenges import CHALLENGES
-from nnunet_nacl.datasets.prepared_folder import prepare
+from nnunet_nacl_paper.datasets.challenges import CHALLENGES
+from nnunet_nacl_paper.datasets.prepared_folder import prepare
 
 
 @pytest.fixture

@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nnunet_nacl.errors import UserError, describe
-from nnunet_nacl.json_files import one_line
+from nnunet_nacl_paper.files import InputError
 
 _ENDINGS = (".nii.gz", ".nii")
 
@@ -84,22 +83,22 @@ def find_cases(folder: Path, title: str, layouts: Sequence[Layout], case: str) -
         case: Template of the cases' names.
 
     Raises:
-        UserError: There is no case, or one lacks a file.
+        InputError: There is no case, or one lacks a file.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; give the folder of {title} as the challenge distributes it.")
+        raise InputError(f"{folder}: no such folder; give the folder of {title} as the challenge distributes it.")
     for layout in layouts:
         for root in filter(lambda name: (folder / name).is_dir(), layout.roots):
             found, empty = _match(folder / root, layout)
             if found:
                 cases = [_complete(folder / root, layout, title, case, *item) for item in sorted(found.items())]
                 if empty:
-                    raise UserError(f"{one_line(str(empty[0]))}: holds no case; {title} has {layout.example} there.")
+                    raise InputError(f"{empty[0]}: holds no case; {title} has {layout.example} there.")
                 return cases
     expected = " or ".join(layout.example for layout in layouts)
     roots = ", ".join(root for layout in layouts for root in layout.roots if root)
     inside = f" (or inside {roots})" if roots else ""
-    raise UserError(f"{folder}: holds no case of {title}; expected files such as {expected} there{inside}.")
+    raise InputError(f"{folder}: holds no case of {title}; expected files such as {expected} there{inside}.")
 
 
 Key = tuple[tuple[str, str], ...]
@@ -130,7 +129,7 @@ def _match(root: Path, layout: Layout) -> tuple[dict[Key, dict[str, Path]], list
 
 
 def _refuse(error: OSError) -> None:
-    raise UserError(describe(error))
+    raise InputError(f"{error.filename}: {error.strerror}; change its permissions.")
 
 
 def _complete(root: Path, layout: Layout, title: str, case: str, key: Key, files: dict[str, Path]) -> SourceCase:
@@ -138,6 +137,6 @@ def _complete(root: Path, layout: Layout, title: str, case: str, key: Key, files
     for template in layout.templates:
         if template not in files:
             wanted = f"{root / template.format(**fields)}{_ENDINGS[0]}"
-            raise UserError(f"{one_line(wanted)}: missing; a case of {title} has {layout.example}.")
+            raise InputError(f"{wanted}: missing; a case of {title} has {layout.example}.")
     images = tuple(files[template] for template in layout.images)
     return SourceCase(case.format(**fields), fields["patient"], images, files[layout.labels])

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from nnunet_nacl.datasets.layouts import SourceCase
-from nnunet_nacl.errors import UserError
+from nnunet_nacl_paper.datasets.layouts import SourceCase
+from nnunet_nacl_paper.files import InputError
 
 
 def split_patients(patients: Sequence[str], sizes: tuple[int, int, int], seed: int) -> dict[str, list[str]]:
@@ -23,7 +23,7 @@ def split_patients(patients: Sequence[str], sizes: tuple[int, int, int], seed: i
         Patients of ``training``, ``validation`` and ``test`` in alphabetic order.
 
     Raises:
-        UserError: There are fewer than three patients.
+        InputError: There are fewer than three patients.
     """
     names = sorted(patients)
     order = [names[index] for index in np.random.default_rng(seed).permutation(len(names))]
@@ -36,10 +36,10 @@ def proportional_sizes(total: int, sizes: tuple[int, int, int]) -> tuple[int, in
     """``total`` in the proportion of ``sizes``, by the largest remainders; no part is empty.
 
     Raises:
-        UserError: ``total`` is below three.
+        InputError: ``total`` is below three.
     """
     if total < 3:
-        raise UserError(f"a split into training, validation and test needs at least 3 patients, found {total}.")
+        raise InputError(f"a split into training, validation and test needs at least 3 patients, found {total}.")
     shares = [total * size / sum(sizes) for size in sizes]
     parts = [max(1, int(share)) for share in shares]
     while sum(parts) != total:

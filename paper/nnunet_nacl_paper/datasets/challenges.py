@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from nnunet_nacl.datasets.layouts import Layout
-from nnunet_nacl.datasets.preparation import CentreCrop, Orient, ResampleTo, ResizeInPlane, Step, TrimEmptySlices
+from nnunet_nacl_paper.datasets.layouts import Layout
+from nnunet_nacl_paper.datasets.preparation import CentreCrop, Orient, ResampleTo, ResizeInPlane, Step, TrimEmptySlices
 
 _NATIVE = 10  # added to a number: the data set as the challenge has it
 

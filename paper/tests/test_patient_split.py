@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnunet_nacl.datasets.challenges import CHALLENGES
-from nnunet_nacl.datasets.patient_split import proportional_sizes, split_patients
-from nnunet_nacl.errors import UserError
+from nnunet_nacl_paper.datasets.challenges import CHALLENGES
+from nnunet_nacl_paper.datasets.patient_split import proportional_sizes, split_patients
+from nnunet_nacl_paper.files import InputError
 
 SIZES = st.tuples(*[st.integers(1, 300)] * 3)
 
@@ -52,5 +52,5 @@ def test_the_papers_sizes(name, patients, expected) -> None:
 
 
 def test_two_patients_cannot_be_split() -> None:
-    with pytest.raises(UserError, match="at least 3 patients, found 2"):
+    with pytest.raises(InputError, match="at least 3 patients, found 2"):
         split_patients(["a", "b"], (70, 10, 20), 0)

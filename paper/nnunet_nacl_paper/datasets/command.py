@@ -1,10 +1,13 @@
-"""`nnunet_nacl prepare`: the paper's data sets, from the challenges' folders to nnU-Net's raw format."""
+"""`nnunet_nacl_paper prepare`: the paper's data sets, from the challenges' folders to nnU-Net's raw format."""
 
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 
-from nnunet_nacl.cli.options import add_processes, number_of_processes
+from nnunet_nacl_paper.datasets.challenges import CHALLENGES
+from nnunet_nacl_paper.files import InputError
 
 HELP = "prepare one of the paper's six data sets for nnU-Net, with the paper's split"
 
@@ -23,14 +26,14 @@ challenges (patients for training / validation / test; where there are more or f
 
 --native leaves the images alone and nnU-Net normalises and resamples as always; the split is the same, the number 10
 higher, so that both can be had side by side. What differs from the paper is said at the end of each run, and in
-docs/how-to/reproduce-the-paper.md. A data set that was prepared otherwise is never overwritten.
+the README. A data set that was prepared otherwise is never overwritten.
 
 Exit status: 0; 1 if some cases could not be prepared (each is named; run again when they are mended); 2 if the
 folder is not the challenge's.
 
 examples:
-  nnunet_nacl prepare acdc ACDC/database
-  nnunet_nacl prepare kits19 kits19/data -np 4
+  nnunet_nacl_paper prepare acdc ACDC/database
+  nnunet_nacl_paper prepare kits19 kits19/data -np 4
   nnUNetv2_plan_and_preprocess -d 701 -c 2d --verify_dataset_integrity
   nnUNetv2_train 701 2d 0 -tr nnUNetTrainerNACL_100epochs_adam --npz
 """
@@ -38,8 +41,6 @@ examples:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
-    from nnunet_nacl.datasets.challenges import CHALLENGES
-
     rows = []
     for challenge in CHALLENGES.values():
         sizes = " / ".join(map(str, challenge.sizes))
@@ -54,15 +55,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-d", metavar="NUMBER", type=int, help="number of the data set (default: see below)")
     add("-seed", metavar="N", type=int, default=0, help="of the random split (default: %(default)s)")
     add("--native", action="store_true", help="no preparation: images as distributed")
-    add_processes(parser)
+    add("-np", metavar="N", type=int, default=os.cpu_count() or 1, help="cases at the same time (default: the cores)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Prepares; exit status 1 if some cases could not be."""
-    from nnunet_nacl.cli.problem_list import report_problems
-    from nnunet_nacl.datasets.challenges import CHALLENGES
-    from nnunet_nacl.datasets.prepared_folder import prepare
+    from nnunet_nacl_paper.datasets.prepared_folder import prepare
 
+    if args.np < 1:
+        raise InputError(f"-np must be at least 1, got {args.np}.")
     challenge = CHALLENGES[args.challenge]
     prepared = prepare(
         challenge,
@@ -71,11 +72,12 @@ def run(args: argparse.Namespace) -> int:
         number=args.d,
         native=args.native,
         seed=args.seed,
-        num_processes=number_of_processes(args.np),
+        num_processes=args.np,
         progress=True,
     )
     if prepared.problems:
-        report_problems("prepare", prepared.problems)
+        print(f"nnunet_nacl_paper prepare: {len(prepared.problems)} cases could not be prepared:", file=sys.stderr)
+        print(*(f"  {case}: {text}" for case, text in prepared.problems.items()), sep="\n", file=sys.stderr)
         return 1
     for part, patients in prepared.split.items():
         print(f"{part + ':':<12}{len(patients):>4} patients, {prepared.cases[part]} cases")

@@ -1,10 +1,10 @@
-"""nnU-Net plans and preprocesses what `nnunet_nacl prepare` wrote, and keeps its grid and its split."""
+"""nnU-Net plans and preprocesses what `nnunet_nacl_paper prepare` wrote, and keeps its grid and its split."""
 
 from __future__ import annotations
 
 import numpy as np
+from miniatures import MINIATURES
 
-from tests.datasets.miniatures import MINIATURES
 from tests.integration.tiny_data import read_json, write_fingerprint
 from tests.integration.workspace import Workspace
 
@@ -15,7 +15,7 @@ def test_nnunet_plans_and_preprocesses_resized_slices_without_resampling_them(tm
     space = Workspace(tmp_path, clean_environ)
     for folder in (space.raw, space.preprocessed, space.results):
         folder.mkdir()
-    printed = space.run_warm("nnunet_nacl", "prepare", "acdc", MINIATURES["acdc"](tmp_path / "in"), "-np", 1)
+    printed = space.run_warm("nnunet_nacl_paper", "prepare", "acdc", MINIATURES["acdc"](tmp_path / "in"), "-np", 1)
     command = next(line for line in printed.splitlines() if "plan_and_preprocess" in line).removeprefix("$ ")
     space.call_warm(write_fingerprint, 701)
     space.run_warm(*command.split(), "-npfp", 1, "-np", 1)
