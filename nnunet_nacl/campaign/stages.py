@@ -20,9 +20,9 @@ from nnunet_nacl.campaign.shell_commands import Command, run_side_by_side
 from nnunet_nacl.cases.checkpoint_files import read_checkpoint, write_checkpoint
 from nnunet_nacl.cases.fold_names import fold_folders
 from nnunet_nacl.cases.fold_state import fold_state, is_validated
+from nnunet_nacl.comparison.entries import variant_of
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import replacing, to_json_text, write_atomically
-from nnunet_nacl.registration.grammar import parse
 
 _NNUNETS_FOLDS = 5
 
@@ -114,7 +114,7 @@ def _train(model: CampaignModel, fold: str) -> Iterator[Command]:
         yield command(*train, "--val")
     if campaign["keep"] == "documents":
         drop_optimiser_state(folder)
-    if parse(trainer) is None:  # our own trainers measure while they validate
+    if variant_of(trainer) is None:  # our own trainers measure while they validate
         predict = [] if probabilities else ["--predict", *device]
         yield command("nnunet_nacl", "evaluate", *model.arguments(number), "-np", campaign["processes"], *predict)
 

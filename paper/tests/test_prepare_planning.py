@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from miniatures import MINIATURES
 
 from tests.integration.tiny_data import read_json, write_fingerprint
 from tests.integration.workspace import Workspace
+
+pytestmark = pytest.mark.integration
 
 
 def test_nnunet_plans_and_preprocesses_resized_slices_without_resampling_them(tmp_path, clean_environ) -> None:

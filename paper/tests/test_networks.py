@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-import sys
+import inspect
+import pickle
+import re
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 import timm
 import torch
 from monai.networks.nets import AttentionUnet, BasicUNetPlusPlus
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch.nn import functional
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.cases.checkpoints import bake, check_baked, class_layer
+from nnunet_nacl_paper.files import InputError
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.models.portable import check_portable
-from nnunet_nacl_trainers import get_trainer
-from nnunet_nacl_trainers.backbones.planned import Planned, check_patch_size
-from nnunet_nacl_trainers.backbones.transunet import TransUNet, load_imagenet_weights
+from nnunet_nacl.registration.grammar import parse
+from nnunet_nacl.registration.lookup import registered_trainers, resolve
+from nnunet_nacl_paper import trainers
+from nnunet_nacl_paper.networks.planned import Planned, check_patch_size
+from nnunet_nacl_paper.networks.transunet import TransUNet, load_imagenet_weights
 from tests.trainers.plans import make_plans
 
 PAPER = Planned((32, 64, 128, 256, 512), ((3, 3),) * 5, ((1, 1), *((2, 2),) * 4), (224, 224))
@@ -36,7 +43,7 @@ def make(network: str, num_axes: int = 2, inputs: int = 1, outputs: int = 3, **p
         place = configuration if key in configuration else configuration["architecture"]["arch_kwargs"]
         place[key] = value
     manager = PlansManager(content)
-    trainer = get_trainer(f"nnUNetTrainerNACL_{network}_adam")
+    trainer = getattr(trainers, f"nnUNetTrainerNACL_{network}_adam")
     torch.manual_seed(0)
     return trainer.build_network_architecture(manager, manager.get_configuration(name), inputs, outputs, False)
 
@@ -250,13 +257,13 @@ def test_transunet_takes_weights_from_a_file(short_transformer, weights_file) ->
 
 def test_a_file_with_other_weights_is_refused(short_transformer, tmp_path) -> None:
     network = TransUNet(_patch((32, 32)), 1, 3)
-    with pytest.raises(UserError, match="no such file"):
+    with pytest.raises(InputError, match="no such file"):
         load_imagenet_weights(network, tmp_path / "nowhere.npz")
     np.savez(tmp_path / "other.npz", **{"embedding/kernel": np.zeros((16, 16, 3, 48), np.float32)})
-    with pytest.raises(UserError, match=r"other.npz: holds no weights of R50\+ViT-B_16"):
+    with pytest.raises(InputError, match=r"other.npz: holds no weights of R50\+ViT-B_16"):
         load_imagenet_weights(network, tmp_path / "other.npz")
     (tmp_path / "text.npz").write_text("weights")
-    with pytest.raises(UserError, match="text.npz: holds no weights"):
+    with pytest.raises(InputError, match="text.npz: holds no weights"):
         load_imagenet_weights(network, tmp_path / "text.npz")
 
 
@@ -272,13 +279,13 @@ def test_a_file_with_other_weights_is_refused(short_transformer, tmp_path) -> No
     ],
 )
 def test_patches_that_a_network_cannot_take_are_refused_with_the_nearest(network, num_axes, plans, message) -> None:
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(InputError, match=message):
         make(network, num_axes, **plans)
 
 
 @pytest.mark.parametrize("sizes", [(1, 7), (8, 9), (23, 24), (100, 41)])
 def test_the_nearest_size_is_one_that_is_taken_and_near(sizes) -> None:
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(InputError) as caught:
         check_patch_size("net", sizes, (8, 8))
     nearest = [int(size) for size in str(caught.value).partition("[")[2].partition("]")[0].split(",")]
     check_patch_size("net", nearest, (8, 8))
@@ -286,21 +293,13 @@ def test_the_nearest_size_is_one_that_is_taken_and_near(sizes) -> None:
 
 
 def test_plans_of_another_kind_of_network_are_refused() -> None:
-    with pytest.raises(UserError, match="no features_per_stage, kernel_sizes and strides by stage"):
+    with pytest.raises(InputError, match="no features_per_stage, kernel_sizes and strides by stage"):
         make("unet", features_per_stage=None)
 
 
-def test_without_monai_the_error_says_what_to_install(monkeypatch) -> None:
-    monkeypatch.setitem(sys.modules, "monai.networks.nets", None)
-    monkeypatch.delitem(sys.modules, "nnunet_nacl_trainers.backbones.monai_networks", raising=False)
-    with pytest.raises(UserError, match=r"'attunet' is MONAI's, which is not.*pip install 'nnunet_nacl\[backbones\]'"):
-        make("attunet")
-    assert make("unet") is not None
-
-
-@pytest.mark.parametrize("name", ["nnUNetTrainerDiceNACL_unet", "nnUNetTrainerCE_unetpp", "nnUNetTrainerDiceCE_unet"])
+@pytest.mark.parametrize("name", ["nnUNetTrainerDiceNACL_unet", "nnUNetTrainerCE_unetpp", "nnUNetTrainerDiceCE_unet_adam"])
 def test_the_trainer_has_no_deep_supervision_and_keeps_its_loss(make_trainer, name) -> None:
-    trainer, plain = make_trainer(name), make_trainer(name.rpartition("_")[0] + "_adam")
+    trainer, plain = make_trainer(name), make_trainer(name.replace("_unetpp", "").replace("_unet", ""))
     assert trainer.enable_deep_supervision is False and trainer._get_deep_supervision_scales() is None
     plain.enable_deep_supervision = False
     assert str(trainer._build_loss()) == str(plain._build_loss())
@@ -317,8 +316,32 @@ def test_a_calibration_map_goes_into_the_last_convolution(network, short_transfo
     assert check_baked(built, original, baked, calibration, (1, 32, 32)) < 1e-4
 
 
-def test_a_portable_export_is_refused_for_every_network_and_for_no_other_token() -> None:
-    for network in (*SMALL, "transunet"):
-        with pytest.raises(UserError, match=f"nnUNetTrainerNACL_{network} builds its own network"):
-            check_portable(f"nnUNetTrainerNACL_{network}")
-    check_portable("nnUNetTrainerNACL_k5_adam_noda_seed2")
+@pytest.mark.parametrize("network", [*SMALL, "transunet"])
+def test_a_portable_export_is_refused(network) -> None:
+    name = f"nnUNetTrainerNACL_{network}_plainstart_1epochs_2iters_adam_noda"
+    with pytest.raises(UserError, match=f"{name} builds its own network"):
+        check_portable(name)
+
+
+def test_the_trainers_of_every_configuration_are_registered_as_the_classes_of_their_names() -> None:
+    named = {
+        name
+        for path in (Path(__file__).parents[1] / "config").glob("*.yaml")
+        for name in re.findall(r"nnUNetTrainer\w+", path.read_text(encoding="utf-8"))
+    }
+    here = {trainer.name: trainer for trainer in registered_trainers() if "nnunet_nacl_paper" in trainer.value}
+    others = {name for name in named if not set(trainers.NETWORKS) & set(name.split("_"))}
+    assert named - others <= here.keys() and all(parse(name) for name in others)
+    for name, trainer in here.items():
+        assert resolve(name) is trainer.load() is getattr(trainers, name) is pickle.loads(pickle.dumps(trainer.load()))
+        ours, stock = (inspect.signature(kind.__init__).parameters for kind in (trainer.load(), nnUNetTrainer))
+        assert [(p.name, p.default) for p in ours.values()] == [(p.name, p.default) for p in stock.values()]
+
+
+def test_a_name_that_is_not_registered_says_where_its_network_is() -> None:
+    for name in ("nnUNetTrainerNACL_unet", "nnUNetTrainerDiceCE_5epochs_transunet"):
+        with pytest.raises(ValueError, match="`pip install ./paper` in the sources of nnunet_nacl") as caught:
+            resolve(name)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(AttributeError):
+        trainers.nnUNetTrainerNACL  # noqa: B018

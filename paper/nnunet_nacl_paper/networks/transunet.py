@@ -10,9 +10,8 @@ import torch
 from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
-from nnunet_nacl.errors import UserError
-from nnunet_nacl.json_files import first_line
-from nnunet_nacl_trainers.backbones.planned import Planned, check_patch_size
+from nnunet_nacl_paper.files import InputError
+from nnunet_nacl_paper.networks.planned import Planned, check_patch_size
 
 _VIT = "vit_base_r50_s16_224"
 _PATCH = 16  # pixels along each side of what is one token
@@ -39,7 +38,7 @@ class TransUNet(nn.Module):
         num_outputs: Classes, or regions.
 
     Raises:
-        UserError: The configuration is not 2D, or the patch size is no multiple of 16.
+        InputError: The configuration is not 2D, or the patch size is no multiple of 16.
     """
 
     class_layer = "classes"
@@ -47,7 +46,7 @@ class TransUNet(nn.Module):
     def __init__(self, planned: Planned, num_inputs: int, num_outputs: int) -> None:
         super().__init__()
         if planned.num_axes != 2:
-            raise UserError("transunet is a network for slices: train it with the configuration 2d.")
+            raise InputError("transunet is a network for slices: train it with the configuration 2d.")
         check_patch_size("transunet", planned.patch_size, (_PATCH, _PATCH))
         self._grid = tuple(size // _PATCH for size in planned.patch_size)
         channels = _RGB if num_inputs == 1 else num_inputs
@@ -102,17 +101,17 @@ def load_imagenet_weights(network: TransUNet, path: Path) -> None:
         path: Google's R50+ViT-B_16.npz, as the paper uses it.
 
     Raises:
-        UserError: The file is missing, or is not that of this network.
+        InputError: The file is missing, or is not that of this network.
     """
     transformer: Any = network.transformer
     source: Any = timm.create_model(_VIT, num_classes=0, in_chans=transformer.patch_embed.in_chans)
     try:
         source.load_pretrained(str(path))
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; give Google's R50+ViT-B_16.npz.") from None
+        raise InputError(f"{path}: no such file; give Google's R50+ViT-B_16.npz.") from None
     except Exception as error:  # numpy's, zipfile's, and whatever weights of another network lead to
-        raise UserError(
-            f"{path}: holds no weights of R50+ViT-B_16 ({first_line(error)}); give Google's R50+ViT-B_16.npz."
+        raise InputError(
+            f"{path}: holds no weights of R50+ViT-B_16 ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}); give Google's R50+ViT-B_16.npz."
         ) from None
     weights = source.state_dict()
     del weights["cls_token"]

@@ -10,11 +10,14 @@ import torch
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.documents.map_file import map_to_json
 from tests.integration import tiny_data as tiny
-from tests.integration.chains import NACL_2D, SCHEDULE, images
+from tests.integration.chains import NACL_2D, images
 from tests.integration.test_trainings import labels_of
 from tests.integration.workspace import Workspace
 
 CONFIGURATION = "2d_larger"  # U-Net++ cannot take patches of 16
+SCHEDULE = "_plainstart_1epochs_2iters_adam_noda"
+
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +32,7 @@ def space(workspace: Workspace) -> Workspace:
 
 def train(space: Workspace, network: str, *flags: str) -> tuple[list[str], Path]:
     """Train and validate a network in 2D; how other commands name the model, and the fold's folder."""
-    trainer = f"nnUNetTrainerDiceNACL_{network}{SCHEDULE}"
+    trainer = f"nnUNetTrainerNACL_{network}{SCHEDULE}"
     command = ["nnUNetv2_train", tiny.TASK_ID, CONFIGURATION, 0, "-tr", trainer, "-device", "cpu", *flags]
     space.run_warm(*command, nnUNet_n_proc_DA="0")
     fold = space.model_folder(tiny.TASK_ID, trainer, tiny.PLANS["default"], CONFIGURATION) / "fold_0"
@@ -64,7 +67,7 @@ def test_a_network_goes_on_is_calibrated_and_predicts(space: Workspace, tmp_path
 
 
 def test_a_network_trains_in_3d_on_regions_with_ignored_voxels(space: Workspace) -> None:
-    trainer, number = f"nnUNetTrainerNACL_attunet{SCHEDULE}_adam", tiny.DATASET_IDS["regions_ignore"]
+    trainer, number = f"nnUNetTrainerNACL_attunet{SCHEDULE}", tiny.DATASET_IDS["regions_ignore"]
     space.run_warm("nnUNetv2_train", number, "3d_fullres", 0, "-tr", trainer, "-device", "cpu", nnUNet_n_proc_DA="0")
     model = space.model_folder(number, trainer, tiny.PLANS["default"], "3d_fullres")
     assert (model / "fold_0" / "validation" / "summary.json").is_file()

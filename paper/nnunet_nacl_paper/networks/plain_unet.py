@@ -9,7 +9,7 @@ from dynamic_network_architectures.initialization.weight_init import InitWeights
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nnunet_nacl_trainers.backbones.planned import Planned, check_patch_size
+from nnunet_nacl_paper.networks.planned import Planned, check_patch_size
 
 
 class PlainUNet(nn.Module):
@@ -26,7 +26,7 @@ class PlainUNet(nn.Module):
         num_outputs: Classes, or regions.
 
     Raises:
-        UserError: The patch size is no multiple of the strides' product.
+        InputError: The patch size is no multiple of the strides' product.
     """
 
     class_layer = "classes"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from monai.networks.nets import AttentionUnet, BasicUNetPlusPlus
 from torch import Tensor
 
-from nnunet_nacl_trainers.backbones.planned import Planned, check_patch_size
+from nnunet_nacl_paper.networks.planned import Planned, check_patch_size
 
 _LEVELS = 5  # of MONAI's U-Net++
 
@@ -19,7 +19,7 @@ class PlannedAttentionUNet(AttentionUnet):
         num_outputs: Classes, or regions.
 
     Raises:
-        UserError: The patch size is no multiple of the strides' product.
+        InputError: The patch size is no multiple of the strides' product.
     """
 
     class_layer = "model.2.conv"
@@ -43,7 +43,7 @@ class PlannedUNetPlusPlus(BasicUNetPlusPlus):
         num_outputs: Classes, or regions.
 
     Raises:
-        UserError: The patch size is no multiple of 16, or a single voxel would be left at the bottom, of which
+        InputError: The patch size is no multiple of 16, or a single voxel would be left at the bottom, of which
             instance normalisation leaves nothing.
     """
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nnunet_nacl.errors import UserError
+from nnunet_nacl_paper.files import InputError
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def read_plans(configuration: Any) -> Planned:
     """Reads one of nnU-Net's ConfigurationManagers.
 
     Raises:
-        UserError: The configuration's network has no stages with features, kernels and strides of their own.
+        InputError: The configuration's network has no stages with features, kernels and strides of their own.
     """
     settings, patch_size = configuration.network_arch_init_kwargs, tuple(configuration.patch_size)
 
@@ -52,7 +52,7 @@ def read_plans(configuration: Any) -> Planned:
         kernels = tuple(by_axis(kernel) for kernel in settings["kernel_sizes"])
         strides = tuple(by_axis(stride) for stride in settings["strides"])
     except (KeyError, TypeError):
-        raise UserError(
+        raise InputError(
             "the plans' network has no features_per_stage, kernel_sizes and strides by stage, from which another "
             "network could take them; use plans of a U-Net, such as nnUNetPlans."
         ) from None
@@ -69,14 +69,14 @@ def check_patch_size(network: str, patch_size: Sequence[int], multiples: Sequenc
         smallest: Voxels that must be left where each axis is divided by its multiple.
 
     Raises:
-        UserError: It names the nearest size that the network takes.
+        InputError: It names the nearest size that the network takes.
     """
     counts = [max(1, math.floor(size / multiple + 0.5)) for size, multiple in zip(patch_size, multiples)]
     while math.prod(counts) < smallest:
         counts = [count + 1 for count in counts]
     nearest = [count * multiple for count, multiple in zip(counts, multiples)]
     if nearest != list(patch_size):
-        raise UserError(
+        raise InputError(
             f"{network} takes patches of multiples of {_shown(multiples)} voxels, the plans have {_shown(patch_size)}: "
             f"set patch_size to {nearest}, the nearest, in nnUNetPlans.json."
         )
