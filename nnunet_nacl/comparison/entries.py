@@ -28,7 +28,7 @@ class Entry:
         trainer: The class name; None for predictions or a document, whatever made them.
         path: The model folder, the folder of predictions or the document; None finds the model in nnUNet_results.
         treatment: Of a model's predictions, in the order of ``TREATMENTS``.
-        ranked: Whether it takes part in ranks and tests, and can be called best; not if it knows the truth.
+        ranked: Whether it takes part in tests, and can be called best; not if it knows the truth.
     """
 
     name: str

@@ -12,7 +12,7 @@ from nnunet_nacl_paper.files import InputError
 SUBCOMMANDS = {
     "prepare": "nnunet_nacl_paper.datasets.command",
     "evaluate": "nnunet_nacl_paper.protocol",
-    # "figures": "nnunet_nacl_paper.figures.command",
+    "figures": "nnunet_nacl_paper.figures.command",
 }
 """Modules with ``HELP`` (one line), ``configure(parser)`` (arguments) and ``run(args)`` (the work; exit status)."""
 

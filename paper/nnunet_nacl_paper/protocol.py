@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ValidationError
 
 from nnunet_nacl_paper.files import InputError, read_json, write_json
 
@@ -46,44 +45,18 @@ class PaperScores:
     cece: float
 
 
-class _Distances(BaseModel):
-    HD95_voxels: float | None
-
-
-class _Structure(BaseModel):
-    TP: int
-    FP: int
-    FN: int
-    distances: _Distances
-
-
-class _Case(BaseModel):
-    case: str
-    largest_label: int
-    metrics: dict[str, _Structure]
-    bins: dict[str, dict[str, list]]
-
-
-class _Document(BaseModel):
-    """What is needed of a calibration.json."""
-
-    regions: bool
-    structures: dict[str, dict[str, Any]]
-    metric_per_case: list[_Case]
-
-
-def scores_of(case: _Case) -> PaperScores:
-    """Scores of one case, rounded as published."""
+def scores_of(case: Mapping[str, Any]) -> PaperScores:
+    """Scores of an entry of ``metric_per_case``, rounded as published."""
     from nnunet_nacl.metrics import BinStats, cece, ece
 
-    foreground = BinStats(*(case.bins["foreground"][name] for name in _SUMS))  # type: ignore[arg-type]
+    foreground = BinStats(*(case["bins"]["foreground"][name] for name in _SUMS))
     dsc, distance = {}, {}
-    for key, one in case.metrics.items():
-        absent = one.TP + one.FN == 0
-        dsc[key] = 1.0 if absent else round(2 * one.TP / (2 * one.TP + one.FP + one.FN), _DECIMALS)
+    for key, one in case["metrics"].items():
+        twice, wrong = 2 * one["TP"], one["FP"] + one["FN"]
+        dsc[key] = round(twice / (twice + wrong), _DECIMALS) if one["TP"] + one["FN"] else 1.0
         # None means that the structure is missing in the truth or in the prediction: both count as distance 0
-        distance[key] = one.distances.HD95_voxels or 0.0
-    of_classes = cece(foreground, num_classes=case.largest_label + 1)
+        distance[key] = one["distances"]["HD95_voxels"] or 0.0
+    of_classes = cece(foreground, num_classes=case["largest_label"] + 1)
     return PaperScores(dsc, distance, round(ece(foreground), _DECIMALS), round(of_classes, _DECIMALS))
 
 
@@ -112,17 +85,14 @@ def read_scores(path: Path) -> tuple[dict[str, str], dict[str, PaperScores]]:
         InputError: It is none, it has no case, or its structures are regions.
     """
     fix = "give a calibration.json of `nnunet_nacl evaluate`"
+    document = read_json(path, fix)
     try:
-        document = _Document.model_validate(read_json(path, fix))
-        if document.regions:
+        if document["regions"]:
             raise InputError(f"{path}: the paper's evaluation is defined for classes only; this data set has regions.")
-        names = {key: str(value["name"]) for key, value in document.structures.items()}
-        scores = {case.case: scores_of(case) for case in document.metric_per_case}
-    except ValidationError as error:
-        where = ".".join(map(str, error.errors()[0]["loc"]))
-        raise InputError(f"{path}: {where}: {error.errors()[0]['msg']}; {fix}.") from None
-    except KeyError as error:
-        raise InputError(f"{path}: has no {error.args[0]!r}; {fix}.") from None
+        names = {key: str(value["name"]) for key, value in document["structures"].items()}
+        scores = {case["case"]: scores_of(case) for case in document["metric_per_case"]}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: is no calibration.json ({type(error).__name__}: {error}); {fix}.") from None
     if not scores:
         raise InputError(f"{path}: has no case; {fix}.")
     return names, scores
@@ -131,8 +101,8 @@ def read_scores(path: Path) -> tuple[dict[str, str], dict[str, PaperScores]]:
 def table_of(names: Mapping[str, str], mean: PaperScores) -> str:
     """The means as text for a terminal."""
     rows = [(name, f"{mean.dsc[key]:.4f}", f"{mean.hd95_voxels[key]:.2f}") for key, name in names.items()]
-    averages = (float(np.mean(list(values.values()))) for values in (mean.dsc, mean.hd95_voxels))
-    rows.append(("mean", *(f"{value:.{n}f}" for value, n in zip(averages, (4, 2)))))
+    averages = [float(np.mean(list(values.values()))) for values in (mean.dsc, mean.hd95_voxels)]
+    rows.append(("mean", f"{averages[0]:.4f}", f"{averages[1]:.2f}"))
     lines = [f"{'':<20}{'DSC':>8}{'HD95 voxels':>13}", *(f"{name:<20}{dsc:>8}{hd:>13}" for name, dsc, hd in rows)]
     return "\n".join([*lines, f"\nforeground: ECE {mean.ece:.4f}, CECE {mean.cece:.4f}"])
 

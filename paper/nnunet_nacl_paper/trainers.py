@@ -33,7 +33,7 @@ _NAME = re.compile(rf"(nnUNetTrainer\w*?)_({'|'.join(NETWORKS)})((?:_\w+)?)")
 
 
 class NetworkTrainer(CalibrationTrainer):
-    """A trainer with the network that ``network_name`` names; without deep supervision, which nnU-Net's decoders have."""
+    """A trainer with the network ``network_name``; without deep supervision, which nnU-Net's decoders have."""
 
     network_name: ClassVar[str]
 

@@ -19,12 +19,12 @@ from torch.nn import functional
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.cases.checkpoints import bake, check_baked, class_layer
-from nnunet_nacl_paper.files import InputError
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.models.portable import check_portable
 from nnunet_nacl.registration.grammar import parse
 from nnunet_nacl.registration.lookup import registered_trainers, resolve
 from nnunet_nacl_paper import trainers
+from nnunet_nacl_paper.files import InputError
 from nnunet_nacl_paper.networks.planned import Planned, check_patch_size
 from nnunet_nacl_paper.networks.transunet import TransUNet, load_imagenet_weights
 from tests.trainers.plans import make_plans
@@ -297,7 +297,9 @@ def test_plans_of_another_kind_of_network_are_refused() -> None:
         make("unet", features_per_stage=None)
 
 
-@pytest.mark.parametrize("name", ["nnUNetTrainerDiceNACL_unet", "nnUNetTrainerCE_unetpp", "nnUNetTrainerDiceCE_unet_adam"])
+@pytest.mark.parametrize(
+    "name", ["nnUNetTrainerDiceNACL_unet", "nnUNetTrainerCE_unetpp", "nnUNetTrainerDiceCE_unet_adam"]
+)
 def test_the_trainer_has_no_deep_supervision_and_keeps_its_loss(make_trainer, name) -> None:
     trainer, plain = make_trainer(name), make_trainer(name.replace("_unetpp", "").replace("_unet", ""))
     assert trainer.enable_deep_supervision is False and trainer._get_deep_supervision_scales() is None

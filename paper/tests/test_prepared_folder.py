@@ -103,7 +103,7 @@ def test_native_data_keep_grid_and_values_and_labels_mean_the_same(name, tmp_pat
     document = json.loads((result.folder / "prepared.json").read_text())
     for case, record in document["cases"].items():
         part = "Ts" if record["patient"] in document["plan"]["split"]["test"] else "Tr"
-        *sources, truth = [Path(entry["path"]) for entry in record["sources"]]
+        *sources, truth = [Path(path) for path, _, _ in record["sources"]]
         before, spacing = stored(truth)
         after, spacing_after = stored(result.folder / f"labels{part}" / f"{case}.nii.gz")
         for label, ours in meaning.items():

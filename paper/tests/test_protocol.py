@@ -15,7 +15,7 @@ from nnunet_nacl.cli.main import main as nnunet_nacl
 from nnunet_nacl.metrics import count_masks, count_overlap
 from nnunet_nacl.metrics.surface import surface_distances, surface_voxels
 from nnunet_nacl_paper.main import main
-from nnunet_nacl_paper.protocol import _Case, mean_scores, scores_of
+from nnunet_nacl_paper.protocol import mean_scores, scores_of
 from tests.cases.folders import REGIONS, make_model, read, write_image, write_prediction
 from tests.metrics.test_counting import random_classes
 from tests.reference.metrics import class_metrics, distance_to_nearest, weighted_gap
@@ -33,7 +33,7 @@ def scored(probs, truth):
         metrics[str(k)] = counts | {"distances": {"HD95_voxels": voxels}}
     bins = {name: sums.tolist() for name, sums in asdict(count_masks(probs, truth)["foreground"]).items()}
     largest = int(truth.max())
-    return scores_of(_Case(case="a", largest_label=largest, metrics=metrics, bins={"foreground": bins}))
+    return scores_of({"largest_label": largest, "metrics": metrics, "bins": {"foreground": bins}})
 
 
 def slow(probs, truth):
@@ -126,7 +126,7 @@ def test_what_cannot_be_scored_is_said(make_validated, tmp_path, capsys):
     assert nnunet_nacl(["evaluate", str(model.references), str(model.validation()), "-np", "1", *files]) == 0
     assert main(["evaluate", str(model.validation())]) == 2
     assert "defined for classes only" in capsys.readouterr().err
-    for text, words in (("{", "is no JSON"), ('{"regions": false}', "structures: Field required")):
+    for text, words in (("{", "is no JSON"), ('{"regions": false}', "is no calibration.json (KeyError: 'structures')")):
         (tmp_path / "calibration.json").write_text(text)
         assert main(["evaluate", str(tmp_path)]) == 2 and words in capsys.readouterr().err
     assert main(["evaluate", str(tmp_path / "nowhere.json")]) == 2 and "cannot be read" in capsys.readouterr().err

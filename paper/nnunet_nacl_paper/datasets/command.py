@@ -31,11 +31,7 @@ the README. A data set that was prepared otherwise is never overwritten.
 Exit status: 0; 1 if some cases could not be prepared (each is named; run again when they are mended); 2 if the
 folder is not the challenge's.
 
-examples:
-  nnunet_nacl_paper prepare acdc ACDC/database
-  nnunet_nacl_paper prepare kits19 kits19/data -np 4
-  nnUNetv2_plan_and_preprocess -d 701 -c 2d --verify_dataset_integrity
-  nnUNetv2_train 701 2d 0 -tr nnUNetTrainerNACL_100epochs_adam --npz
+example: nnunet_nacl_paper prepare kits19 kits19/data -np 4
 """
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -25,8 +24,8 @@ class Volumes:
         return Volumes(tuple(map(change, self.images)), change(self.labels))
 
 
-class Step(ABC):
-    """One step of a preparation, whose text says what it does.
+class Step:
+    """One step of a preparation: a function of a case, whose text says what it does.
 
     Attributes:
         cuts: It may remove labelled voxels.
@@ -34,9 +33,9 @@ class Step(ABC):
 
     cuts: ClassVar[bool] = False
 
-    @abstractmethod
     def __call__(self, volumes: Volumes) -> Volumes:
         """The case after the step."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -29,18 +29,10 @@ _SCALED = "rescale_to_0_1"  # the name of a channel tells nnU-Net how to normali
 _FOLDERS = ("imagesTr", "labelsTr", "imagesTs", "labelsTs")
 
 
-class _Source(BaseModel):
-    """A file as it was when it was read."""
-
-    path: str
-    size: int
-    mtime_ns: int
-
-
 class _Record(BaseModel):
     patient: str
     labelled_voxels_kept: float
-    sources: list[_Source]
+    sources: list[tuple[str, int, int]]  # path, bytes and time of each file as it was read
 
 
 class _Document(BaseModel):
@@ -179,9 +171,9 @@ def _each(
             shown.update()
 
 
-def _sources(case: SourceCase) -> list[_Source]:
+def _sources(case: SourceCase) -> list[tuple[str, int, int]]:
     paths = [*dict.fromkeys(case.images), case.labels]
-    return [_Source(path=str(p), size=p.stat().st_size, mtime_ns=p.stat().st_mtime_ns) for p in paths]
+    return [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
 
 
 def _is_done(task: CaseTask, earlier: Mapping[str, _Record]) -> bool:

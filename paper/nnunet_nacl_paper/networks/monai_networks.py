@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from monai.networks.nets import AttentionUnet, BasicUNetPlusPlus
 from torch import Tensor
 
@@ -26,7 +28,7 @@ class PlannedAttentionUNet(AttentionUnet):
 
     def __init__(self, planned: Planned, num_inputs: int, num_outputs: int) -> None:
         check_patch_size("attunet", planned.patch_size, planned.reduction)
-        strides = [stride[0] if len(set(stride)) == 1 else stride for stride in planned.strides[1:]]
+        strides: Any = [stride[0] if len(set(stride)) == 1 else stride for stride in planned.strides[1:]]
         super().__init__(planned.num_axes, num_inputs, num_outputs, planned.features, strides)
 
 

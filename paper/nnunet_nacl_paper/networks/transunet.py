@@ -50,7 +50,7 @@ class TransUNet(nn.Module):
         check_patch_size("transunet", planned.patch_size, (_PATCH, _PATCH))
         self._grid = tuple(size // _PATCH for size in planned.patch_size)
         channels = _RGB if num_inputs == 1 else num_inputs
-        settings = {"num_classes": 0, "class_token": False, "global_pool": "", "img_size": planned.patch_size}
+        settings: Any = {"num_classes": 0, "class_token": False, "global_pool": "", "img_size": planned.patch_size}
         transformer: Any = timm.create_model(
             _VIT, in_chans=channels, pos_drop_rate=_DROPOUT, proj_drop_rate=_DROPOUT, **settings
         )
@@ -111,7 +111,7 @@ def load_imagenet_weights(network: TransUNet, path: Path) -> None:
         raise InputError(f"{path}: no such file; give Google's R50+ViT-B_16.npz.") from None
     except Exception as error:  # numpy's, zipfile's, and whatever weights of another network lead to
         raise InputError(
-            f"{path}: holds no weights of R50+ViT-B_16 ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}); give Google's R50+ViT-B_16.npz."
+            f"{path}: holds no weights of R50+ViT-B_16 ({type(error).__name__}); give Google's R50+ViT-B_16.npz."
         ) from None
     weights = source.state_dict()
     del weights["cls_token"]

@@ -7,12 +7,15 @@ Analysis 2025.) Rank 1 is the best.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from nnunet_nacl.metrics.bootstrap import Interval, percentile_interval, resamples, without_noise
+from nnunet_nacl_paper.comparison import RANK_METRICS, Comparison
+from nnunet_nacl_paper.files import write_text
 
 
 def rank_values(values: np.ndarray, *, better: str, ties: Literal["min", "average"]) -> np.ndarray:
@@ -81,3 +84,37 @@ def mean_case_ranks(
         drawn = sum(resamples(len(one), n_bootstrap, seed + i) @ one for i, one in enumerate(by_patient))
         ends = [percentile_interval(column / drawn[:, -1]) for column in drawn.T[:-1]]
     return [Interval(float(one / n), low, high, int(n)) for one, (low, high) in zip(sums, ends)]
+
+
+def ranks_of(comparison: Comparison) -> tuple[pd.DataFrame, dict[str, list[Interval]]]:
+    """Both rankings of a comparison's ranked methods by the four metrics, with their ``total``.
+
+    Returns:
+        Sum ranks, a row a method and a column a metric; and by metric the mean case ranks of the methods, whose total
+        is the mean of the metrics' ranks of each case.
+    """
+    names, sums, within = comparison.ranked, {}, {}
+    for metric in RANK_METRICS:
+        better = comparison.columns[metric]["better"]
+        means = [[dataset.mean(metric, name) for name in names] for dataset in comparison.datasets]
+        sums[metric] = sum_ranks(np.array(means), better)
+        within[metric] = [case_ranks(dataset.table(metric, names), better) for dataset in comparison.datasets]
+    sums["total"] = np.sum(list(sums.values()), axis=0)
+    within["total"] = [np.mean(one, axis=0) for one in zip(*within.values())]
+    groups = [dataset.groups for dataset in comparison.datasets]
+    means_within = {key: mean_case_ranks(ranks, **comparison.draws, groups=groups) for key, ranks in within.items()}
+    return pd.DataFrame(sums, index=names), means_within
+
+
+def write_ranks(comparison: Comparison, folder: Path) -> None:
+    """Writes ranks.csv and case_ranks.csv: a row a method; of case ranks mean, interval and number of cases."""
+    sums, within = ranks_of(comparison)
+    labels = [comparison.labels[name] for name in sums.index]
+    write_text(folder / "ranks.csv", sums.reset_index(drop=True).assign(method=labels).set_index("method").to_csv())
+    rows = {
+        f"{metric} {key}": [getattr(interval, key) for interval in intervals]
+        for metric, intervals in within.items()
+        for key in ("mean", "low", "high", "n")
+    }
+    table = pd.DataFrame({"method": labels, "trainer": sums.index, **rows})
+    write_text(folder / "case_ranks.csv", table.to_csv(index=False))

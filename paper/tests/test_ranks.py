@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import rankdata
 
-from nnunet_nacl.comparison.ranks import case_ranks, mean_case_ranks, rank_values, sum_ranks
+from nnunet_nacl_paper.ranks import case_ranks, mean_case_ranks, rank_values, sum_ranks
 from tests.comparison import slow
 
 DATA = Path(__file__).parent / "data"
