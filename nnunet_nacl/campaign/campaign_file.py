@@ -202,7 +202,7 @@ class DatasetEntry(_Strict):
 
 
 class CampaignFile(_Strict):
-    """A campaign file; docs/how-to/reproduce-the-paper.md says what each key means."""
+    """A campaign file; docs/how-to/many-trainings.md says what each key means."""
 
     datasets: Annotated[list[DatasetEntry], Field(min_length=1)]
     configurations: Annotated[list[_Name], Field(min_length=1), AfterValidator(_unique)]

@@ -23,9 +23,9 @@ Exit status: 0; 1 if some job failed (each is listed with its log); 2 if nothing
 examples:
   nnunet_nacl campaign campaigns/clinic.yaml --dry-run
   nnunet_nacl campaign campaigns/clinic.yaml --cores 16 --gpus 1
-  nnunet_nacl campaign campaigns/paper.yaml --executor slurm --keep documents \\
+  nnunet_nacl campaign campaigns/clinic.yaml --executor slurm --keep documents \\
       -snakemake "--default-resources slurm_partition=gpu mem_mb=32000 runtime=2d"
-  nnunet_nacl campaign campaigns/paper.yaml --status
+  nnunet_nacl campaign campaigns/clinic.yaml --status
 """
 
 
@@ -34,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
     add = parser.add_argument
-    add("file", metavar="FILE.yaml", help="the campaign; docs/how-to/reproduce-the-paper.md says what it may hold")
+    add("file", metavar="FILE.yaml", help="the campaign; docs/how-to/many-trainings.md says what it may hold")
     add("-o", metavar="FOLDER", help="the campaign's folder (default: ./FILE)")
     add("--cores", metavar="N", type=int, help="CPU cores of this machine to use (default: all)")
     add("--gpus", metavar="N", type=int, help="GPUs of this machine to use (default: one; each training takes one)")

@@ -52,7 +52,7 @@ def _overview() -> str:
     ]
     foreign = [t.name for t in registered_trainers() if not t.is_ours]
     if foreign:
-        lines += ["", "Registered by other packages: " + ", ".join(sorted(foreign))]
+        lines += ["", "Registered by other packages:", *(f"  {name}" for name in sorted(foreign))]
     return "\n".join(lines)
 
 

@@ -39,10 +39,19 @@ def train(space: Workspace, network: str, *flags: str) -> tuple[list[str], Path]
     return ["-d", tiny.TASK_ID, "-c", CONFIGURATION, "-tr", trainer], fold
 
 
+def predict(space: Workspace, which: list, out: Path, *flags: str) -> None:
+    """Predict an image by nnU-Net's own command."""
+    run = ["-i", images(space, NACL_2D), "-f", 0, "-device", "cpu", "-npp", 0, "-nps", 0, "--disable_tta", *flags]
+    space.run_warm("nnUNetv2_predict", *which, *run, "-o", out)
+    (predicted,) = out.glob("*.nii.gz")
+    assert labels_of(predicted).shape == labels_of(next(images(space, NACL_2D).glob("*.nii.gz"))).shape
+
+
 @pytest.mark.parametrize("network", ["attunet", "unetpp", "transunet"])
-def test_a_network_trains_and_validates(space: Workspace, network) -> None:
-    _, fold = train(space, network)
+def test_a_network_trains_validates_and_predicts(space: Workspace, network, tmp_path) -> None:
+    which, fold = train(space, network)
     assert (fold / "validation" / "calibration.json").is_file()
+    predict(space, which, tmp_path / "out")
 
 
 def test_a_network_goes_on_is_calibrated_and_predicts(space: Workspace, tmp_path) -> None:
@@ -60,10 +69,7 @@ def test_a_network_goes_on_is_calibrated_and_predicts(space: Workspace, tmp_path
     )
     weights = before["network_weights"], after["network_weights"]
     assert sum(not torch.equal(weights[0][name], weights[1][name]) for name in weights[0]) == 2
-    predict = ["-i", images(space, NACL_2D), "-f", 0, "-device", "cpu", "-npp", 0, "-nps", 0, "--disable_tta"]
-    space.run_warm("nnUNetv2_predict", *which, *predict, "-o", tmp_path / "out", "-chk", "checkpoint_calibrated.pth")
-    (predicted,) = (tmp_path / "out").glob("*.nii.gz")
-    assert labels_of(predicted).shape == labels_of(next(images(space, NACL_2D).glob("*.nii.gz"))).shape
+    predict(space, which, tmp_path / "out", "-chk", "checkpoint_calibrated.pth")
 
 
 def test_a_network_trains_in_3d_on_regions_with_ignored_voxels(space: Workspace) -> None:

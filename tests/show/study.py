@@ -195,7 +195,6 @@ def _comparison(model, models, labels, cases, folds, rng, hostile: bool) -> dict
             }
         ],
         "statistics": statistics,
-        "ranks": {},
         "figures": [
             {
                 "id": "one",
