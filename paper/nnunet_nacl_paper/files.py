@@ -72,10 +72,8 @@ def read_json(path: Path, fix: str) -> Any:
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); {fix}.") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: is no JSON ({str(error).splitlines()[0]}); {fix}.") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: cannot be read as JSON ({str(error).splitlines()[0]}); {fix}.") from None
 
 
 def why_broken(path: Path) -> str:

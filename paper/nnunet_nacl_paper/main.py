@@ -21,11 +21,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a subcommand; returns its exit status, 2 with one line on stderr where the input cannot be used."""
     parser = argparse.ArgumentParser(prog="nnunet_nacl_paper", description=__doc__.partition(":")[2].strip())
     subparsers = parser.add_subparsers(dest="subcommand", metavar="SUBCOMMAND", required=True)
-    for name, path in SUBCOMMANDS.items():
-        module = import_module(path)
+    given = list(sys.argv[1:] if argv is None else argv)
+    for name in given[:1] if given[:1] in [[name] for name in SUBCOMMANDS] else SUBCOMMANDS:  # not all need matplotlib
+        module = import_module(SUBCOMMANDS[name])
         form = argparse.RawDescriptionHelpFormatter
         module.configure(subparsers.add_parser(name, help=module.HELP, formatter_class=form))
-    args = parser.parse_args(argv)
+    args = parser.parse_args(given)
     try:
         return import_module(SUBCOMMANDS[args.subcommand]).run(args)
     except InputError as error:

@@ -19,9 +19,12 @@ from torch.nn import functional
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.cases.checkpoints import bake, check_baked, class_layer
+from nnunet_nacl.cli.main import main as nnunet_nacl
+from nnunet_nacl.comparison.entries import STOCK_LABEL, short_labels
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.models.portable import check_portable
 from nnunet_nacl.registration.grammar import parse
+from nnunet_nacl.registration.health import check_known
 from nnunet_nacl.registration.lookup import registered_trainers, resolve
 from nnunet_nacl_paper import trainers
 from nnunet_nacl_paper.files import InputError
@@ -338,6 +341,15 @@ def test_the_trainers_of_every_configuration_are_registered_as_the_classes_of_th
         assert resolve(name) is trainer.load() is getattr(trainers, name) is pickle.loads(pickle.dumps(trainer.load()))
         ours, stock = (inspect.signature(kind.__init__).parameters for kind in (trainer.load(), nnUNetTrainer))
         assert [(p.name, p.default) for p in ours.values()] == [(p.name, p.default) for p in stock.values()]
+
+
+def test_they_have_short_labels_and_are_explained_by_their_package(capsys) -> None:
+    schedule = "100epochs_adam_noda"
+    names = [f"nnUNetTrainer{one}_{schedule}" for one in ("DiceCE_unet", "NACL_unet_plainstart", "NACL_plainstart")]
+    assert short_labels(names[:2]) == [STOCK_LABEL, "NACL plainstart"]
+    assert short_labels(names[1:]) == ["NACL unet", "NACL"]
+    check_known(names[1])
+    assert nnunet_nacl(["trainers", names[1]]) == 0 and "registered by nnunet_nacl_paper" in capsys.readouterr().out
 
 
 def test_a_name_that_is_not_registered_says_where_its_network_is() -> None:

@@ -126,7 +126,10 @@ def test_what_cannot_be_scored_is_said(make_validated, tmp_path, capsys):
     assert nnunet_nacl(["evaluate", str(model.references), str(model.validation()), "-np", "1", *files]) == 0
     assert main(["evaluate", str(model.validation())]) == 2
     assert "defined for classes only" in capsys.readouterr().err
-    for text, words in (("{", "is no JSON"), ('{"regions": false}', "is no calibration.json (KeyError: 'structures')")):
+    for text, words in (
+        ("{", "cannot be read as JSON"),
+        ('{"regions": false}', "is no calibration.json (KeyError: 'structures')"),
+    ):
         (tmp_path / "calibration.json").write_text(text)
         assert main(["evaluate", str(tmp_path)]) == 2 and words in capsys.readouterr().err
     assert main(["evaluate", str(tmp_path / "nowhere.json")]) == 2 and "cannot be read" in capsys.readouterr().err

@@ -61,7 +61,7 @@ def test_from_models_to_tables_and_figures(study, capsys):  # noqa: F811
     )
     for entry in (*data["tables"], *data["figures"]):
         assert entry["files"] and all((out / name).is_file() for name in entry["files"])
-    assert len(data["figures"]) == 11 and all(figure["alt"] for figure in data["figures"])
+    assert len(data["figures"]) == 5 and all(figure["alt"] for figure in data["figures"])
     # the table holds what evaluation wrote for the fold folders
     evaluated = [json.loads(path.read_text()) for path in study.model("nnUNetTrainerNACL").rglob("calibration.json")]
     dice = [case["metrics"]["1"]["Dice"] for document in evaluated for case in document["metric_per_case"]]

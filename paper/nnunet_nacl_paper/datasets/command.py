@@ -61,16 +61,8 @@ def run(args: argparse.Namespace) -> int:
     if args.np < 1:
         raise InputError(f"-np must be at least 1, got {args.np}.")
     challenge = CHALLENGES[args.challenge]
-    prepared = prepare(
-        challenge,
-        args.folder,
-        output=args.o,
-        number=args.d,
-        native=args.native,
-        seed=args.seed,
-        num_processes=args.np,
-        progress=True,
-    )
+    how = {"native": args.native, "seed": args.seed, "num_processes": args.np, "progress": True}
+    prepared = prepare(challenge, args.folder, output=args.o, number=args.d, **how)
     if prepared.problems:
         print(f"nnunet_nacl_paper prepare: {len(prepared.problems)} cases could not be prepared:", file=sys.stderr)
         print(*(f"  {case}: {text}" for case, text in prepared.problems.items()), sep="\n", file=sys.stderr)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 
@@ -24,7 +24,7 @@ class Volumes:
         return Volumes(tuple(map(change, self.images)), change(self.labels))
 
 
-class Step:
+class Step(Protocol):
     """One step of a preparation: a function of a case, whose text says what it does.
 
     Attributes:
@@ -33,9 +33,7 @@ class Step:
 
     cuts: ClassVar[bool] = False
 
-    def __call__(self, volumes: Volumes) -> Volumes:
-        """The case after the step."""
-        raise NotImplementedError
+    def __call__(self, volumes: Volumes) -> Volumes: ...
 
 
 @dataclass(frozen=True)

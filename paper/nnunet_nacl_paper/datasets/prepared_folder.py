@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -151,9 +149,7 @@ def _each(
     """Each case as it is done, with its record or with what is wrong with it."""
     from tqdm import tqdm
 
-    shown = tqdm(total=len(tasks), disable=not progress, leave=False)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(shown)
         if num_processes > 1:
             pool = stack.enter_context(ProcessPoolExecutor(num_processes, mp_context=get_context("spawn")))
             stack.callback(pool.shutdown, cancel_futures=True)
@@ -161,14 +157,13 @@ def _each(
             done = ((running[future], future.result) for future in as_completed(running))
         else:
             done = ((task, partial(prepare_case, task)) for task in tasks)
-        for task, result in done:
+        for task, result in tqdm(done, total=len(tasks), disable=not progress, leave=False):
             try:
                 yield task, result()
             except (InputError, MemoryError) as error:
                 yield task, str(error) or "there is too little memory; run again with a smaller -np"
             except BrokenProcessPool:
                 yield task, "a process was killed, perhaps for want of memory; run again with a smaller -np"
-            shown.update()
 
 
 def _sources(case: SourceCase) -> list[tuple[str, int, int]]:
@@ -218,25 +213,22 @@ def _check_name_free(target: Path, splits: list[dict[str, list[str]]]) -> None:
 
 def _write_dataset_json(target: Path, challenge: Challenge, native: bool, num_training: int) -> None:
     """Written last: without it nnU-Net does not take the folder for a data set."""
-    with contextlib.redirect_stdout(io.StringIO()):  # nnU-Net prints when its folders are not set
-        from nnunetv2.dataset_conversion.generate_dataset_json import generate_dataset_json
     modalities = {str(channel): name for channel, name in enumerate(challenge.channels)}
-    with tempfile.TemporaryDirectory() as folder:
-        generate_dataset_json(
-            folder,
-            channel_names=dict(modalities) if native else dict.fromkeys(modalities, _SCALED),
-            labels=dict(challenge.labels),
-            num_training_cases=num_training,
-            file_ending=".nii.gz",
-            regions_class_order=challenge.regions_class_order,
-            dataset_name=target.name,
-            reference=challenge.reference,
-            description=f"{challenge.title}, {'as distributed' if native else challenge.preparation}",
-            license="that of the challenge",
-            converted_by="nnunet_nacl_paper",
-            modalities=modalities,
-        )
-        write_json(target / "dataset.json", read_json(Path(folder) / "dataset.json", "run again"))
+    order = challenge.regions_class_order
+    content = {
+        "channel_names": modalities if native else dict.fromkeys(modalities, _SCALED),
+        "labels": dict(challenge.labels),
+        **({"regions_class_order": order} if order else {}),
+        "numTraining": num_training,
+        "file_ending": ".nii.gz",
+        "name": target.name,
+        "reference": challenge.reference,
+        "description": f"{challenge.title}, {'as distributed' if native else challenge.preparation}",
+        "license": "that of the challenge",
+        "converted_by": "nnunet_nacl_paper",
+        "modalities": modalities,
+    }
+    write_json(target / "dataset.json", content)
 
 
 def _notes(challenge: Challenge, native: bool, split: Mapping[str, Sequence[str]]) -> list[str]:

@@ -12,7 +12,10 @@ from typing import Any
 import numpy as np
 
 from nnunet_nacl_paper.comparison import RANK_METRICS, SHORT, Comparison, Dataset, read_comparison, relative_difference
+from nnunet_nacl_paper.figures import panels, settings
+from nnunet_nacl_paper.figures.radar import draw_radar
 from nnunet_nacl_paper.files import InputError, replacing
+from nnunet_nacl_paper.ranks import ranks_of, write_ranks
 
 HELP = "ranks, and the paper's tables and figures, of what `nnunet_nacl compare` wrote"
 
@@ -44,8 +47,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes all that the comparison has."""
-    from nnunet_nacl_paper.ranks import write_ranks
-
     comparison = read_comparison(args.comparison)
     pair = _pair(comparison, args.relative)
     folder = args.o or args.comparison / "paper"
@@ -99,21 +100,17 @@ def _where(dataset: Dataset) -> str:
 
 
 def _scatter(comparison: Comparison, dataset: Dataset, place: Place, frame: dict) -> list[Path]:
-    from nnunet_nacl_paper.figures.panels import draw_scatter
-
-    panels = {
+    measures = {
         comparison.columns[column]["title"]: {
             label: (dataset.interval("Dice", name), dataset.interval(column, name))
             for name, label in comparison.labels.items()
         }
         for column in _SCATTER
     }
-    return draw_scatter(panels, place("10_scatter"), title="Discrimination and calibration", **frame)
+    return panels.draw_scatter(measures, place("10_scatter"), title="Discrimination and calibration", **frame)
 
 
 def _relative(comparison: Comparison, dataset: Dataset, pair: tuple[str, str], place: Place, frame: dict) -> list[Path]:
-    from nnunet_nacl_paper.figures.panels import draw_relative_difference
-
     differences, better = {}, {}
     for key in _RELATIVE:
         column, table = comparison.columns[key], dataset.table(key, pair)
@@ -122,18 +119,16 @@ def _relative(comparison: Comparison, dataset: Dataset, pair: tuple[str, str], p
         better[title] = column["better"]
     first, second = (comparison.labels[name] for name in pair)
     path = place("7_relative_difference")
-    return draw_relative_difference(differences, path, better=better, title=f"{second} against {first}", **frame)
+    return panels.draw_relative_difference(differences, path, better=better, title=f"{second} against {first}", **frame)
 
 
 def _over_settings(comparison: Comparison, dataset: Dataset, place: Place, frame: dict) -> list[Path]:
-    from nnunet_nacl_paper.figures import settings
-    from nnunet_nacl_paper.figures.panels import draw_training_share
-
-    trainers, files = settings.trainers_of(comparison), list[Path]()
+    files: list[Path] = []  # of models that are compared as they are
+    trainers = {one["name"]: one["name"] for one in comparison.trainers if one["name"] == one["trainer"]}
     everyone = dict.fromkeys({match[1] for t in trainers.values() if (match := settings._METHOD.match(t))}, 100.0)
     if shares := settings.by_number(trainers, "train", everyone):
         labels = dict(zip(shares, settings.short(list(shares))))
-        panels = {
+        lines = {
             SHORT[key]: {
                 labels[shared]: {share: dataset.interval(key, name) for share, name in line.items()}
                 for shared, line in shares.items()
@@ -142,7 +137,7 @@ def _over_settings(comparison: Comparison, dataset: Dataset, place: Place, frame
         }
         better = {SHORT[key]: comparison.columns[key]["better"] for key in RANK_METRICS}
         path = place("9_training_share")
-        files += draw_training_share(panels, path, better=better, title="Share of the training cases", **frame)
+        files += panels.draw_training_share(lines, path, better=better, title="Share of the training cases", **frame)
     if networks := settings.by_network(trainers):
         files += _radars(comparison, dataset, place("8_networks"), "network", networks, frame)
     for token, defaults in settings.HYPER.items():
@@ -159,14 +154,11 @@ def _radars(
     comparison: Comparison, dataset: Dataset, path: Path, setting: str, groups: Groups, frame: dict
 ) -> Iterator[Path]:
     """A radar of DSC and one of ECE: an axis for each value of a setting, a polygon for each group of methods."""
-    from nnunet_nacl_paper.figures.radar import draw_radar
-    from nnunet_nacl_paper.figures.settings import short
-
     axes = list(dict.fromkeys(value for points in groups.values() for value in points))
     for key in ("Dice", "ECE:foreground"):
         values = {
             label: [dataset.mean(key, points[value]) if value in points else np.nan for value in axes]
-            for label, points in zip(short(list(groups)), groups.values())
+            for label, points in zip(settings.short(list(groups)), groups.values())
         }
         what = {"better": comparison.columns[key]["better"], "metric": comparison.columns[key]["title"]}
         place = path.with_name(f"{path.name}_{'dice' if key == 'Dice' else 'ece'}")
@@ -175,8 +167,6 @@ def _radars(
 
 def _radar(comparison: Comparison, metric: str, folder: Path) -> list[Path]:
     """A polygon per method; an axis per data set where there are three, else per structure or mask."""
-    from nnunet_nacl_paper.figures.radar import draw_radar
-
     datasets = comparison.datasets
     short, column = ("DSC", "Dice") if metric == "Dice" else ("ECE", "ECE:foreground")
     if len(datasets) >= 3:
@@ -203,9 +193,6 @@ def _radar(comparison: Comparison, metric: str, folder: Path) -> list[Path]:
 
 
 def _rank_heatmaps(comparison: Comparison, folder: Path) -> Iterator[Path]:
-    from nnunet_nacl_paper.figures.panels import draw_rank_heatmap
-    from nnunet_nacl_paper.ranks import ranks_of
-
     sums, within = ranks_of(comparison)
     means = np.array([[one.mean for one in intervals] for intervals in within.values()]).T
     labels, metrics = [comparison.labels[name] for name in sums.index], [*SHORT.values(), "total"]
@@ -213,4 +200,4 @@ def _rank_heatmaps(comparison: Comparison, folder: Path) -> Iterator[Path]:
     for kind, (title, ranks, decimals) in what.items():
         path = folder / f"figure_2_rank_{kind}"
         notes = ["1 is the best; ECE and CECE on the foreground. The lowest of each column is framed."]
-        yield from draw_rank_heatmap(labels, metrics, ranks, path, decimals=decimals, title=title, notes=notes)
+        yield from panels.draw_rank_heatmap(labels, metrics, ranks, path, decimals=decimals, title=title, notes=notes)

@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from nnunet_nacl.metrics.bootstrap import Interval
 from nnunet_nacl_paper.files import replacing
 
-INK, GREY = "#222222", "#6E6E6E"
+INK = "#222222"
 GOOD, BAD = "#0072B2", "#D55E00"
 # Okabe and Ito's palette, without the yellow: distinguishable with any colour vision
 _COLORS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -90,20 +90,16 @@ def write_figure(
     Args:
         figure: Of :func:`new_panels`.
         path: Without an ending.
-        title, subtitle: Above.
-        notes: Sentences below.
+        title, subtitle, notes: Above, one below the other.
         legend: Looks of :func:`styles` that are named below.
 
     Returns:
         The files.
     """
     wide = int(figure.get_figwidth() * 13)
-    head = "\n".join(textwrap.wrap(title, wide // 2 * 2) + textwrap.wrap(subtitle, wide))
-    foot = "\n".join(line for note in notes for line in textwrap.wrap(note, wide))
+    head = "\n".join(line for text in (title, subtitle, *notes) if text for line in textwrap.wrap(text, wide))
     with matplotlib.rc_context(_SETTINGS):
-        figure.suptitle(head, x=0.02, ha="left", fontsize=10)
-        if foot:
-            figure.supxlabel(foot, x=0.02, ha="left", fontsize=8, color=GREY)
+        figure.suptitle(head, x=0.02, ha="left", fontsize=9)
         if legend:
             handles = [Line2D([], [], label=method, **look) for method, look in legend.items()]
             figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=8)

@@ -67,6 +67,8 @@ def draw_radar(
     figure, (panel,) = new_panels(1, 5.0, 4.6, projection="polar")
     panel.set(theta_zero_location="N", theta_direction=-1, ylim=(0, 1))
     panel.set_xticks(angles[:-1], labels, fontsize=8)
+    for label, side in zip(panel.get_xticklabels(), np.sin(angles)):  # beside the rim, not on it
+        label.set_ha("center" if abs(side) < 0.2 else "left" if side > 0 else "right")
     panel.set_yticks(list(rings), list(rings.values()), fontsize=7)
     for row, look in zip(radii, looks.values()):
         panel.plot(angles, [*row, row[0]], clip_on=False, **look)

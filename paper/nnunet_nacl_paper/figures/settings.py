@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from nnunet_nacl_paper.comparison import Comparison
-
 HYPER = {
     "lambda": {"NACL": 0.1, "MbLS": 0.1},
     "gamma": {"Focal": 3.0},
@@ -18,11 +16,6 @@ HYPER = {
 
 _METHOD = re.compile(r"nnUNetTrainer(?:Dice)?([A-Za-z]*)")
 _NETWORK = re.compile("_(unet|attunet|unetpp|transunet)(?=_|$)")
-
-
-def trainers_of(comparison: Comparison) -> dict[str, str]:
-    """Trainer's class by name of the method, of models that are compared as they are."""
-    return {one["name"]: one["name"] for one in comparison.trainers if one["name"] == one["trainer"]}
 
 
 def by_number(trainers: Mapping[str, str], token: str, defaults: Mapping[str, float]) -> dict[str, dict[float, str]]:
