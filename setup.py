@@ -89,16 +89,12 @@ REQUIREMENTS = [
     "batchgenerators>=0.25.1",
     "batchgeneratorsv2>=0.3.2",
     "dynamic_network_architectures>=0.4.4",
-    "timm>=1.0.22",
     "typing_extensions>=4.8",
 ]
 
 # nilearn brings the template of the virtual brains.
 # nilearn 0.14 asks for packaging 26, Snakemake for an older one.
 DEMO_REQUIREMENTS = ["nilearn>=0.10.4,<0.14"]
-
-# MONAI brings the attention U-Net and U-Net++.
-BACKBONES_REQUIREMENTS = ["monai>=1.4"]
 
 # Snakemake runs workflow/, of a clone or the source distribution. From 9.10 to 9.17 it may start more jobs than there
 # are cores.
@@ -112,7 +108,7 @@ TEST_REQUIREMENTS = [
     "pytest-timeout>=2",
     "pytest-xdist>=3",
     "hypothesis>=6",
-    *BACKBONES_REQUIREMENTS,
+    "monai>=1.4",
     *WORKFLOW_REQUIREMENTS,
     *DICOM_REQUIREMENTS,
     "jsonschema>=4.18",
@@ -163,11 +159,7 @@ setup(
         "Typing :: Typed",
     ],
     # `trainers` would be far too common a name in site-packages.
-    packages=[
-        *find_packages(include=["nnunet_nacl", "nnunet_nacl.*"]),
-        "nnunet_nacl_trainers",
-        "nnunet_nacl_trainers.backbones",
-    ],
+    packages=[*find_packages(include=["nnunet_nacl", "nnunet_nacl.*"]), "nnunet_nacl_trainers"],
     package_dir={"nnunet_nacl": "nnunet_nacl", "nnunet_nacl_trainers": "trainers"},
     # The bridge folder is no package: nnU-Net imports what lies in it as top-level modules.
     package_data={
@@ -183,7 +175,6 @@ setup(
     install_requires=REQUIREMENTS,
     extras_require={
         "demo": DEMO_REQUIREMENTS,
-        "backbones": BACKBONES_REQUIREMENTS,
         "workflow": WORKFLOW_REQUIREMENTS,
         "dicom": DICOM_REQUIREMENTS,
         "docs": DOCS_REQUIREMENTS,

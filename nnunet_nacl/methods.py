@@ -131,10 +131,6 @@ class Variant:
     gamma: float | None = _token("gamma<x>", "focusing exponent")
     alpha: float | None = _token("alpha<x>", "smoothing (LS, at most 1) or weight of the entropy (ECP)")
     scale: float | None = _token("m<x>", "MbLS: margin m; NACL: scale m of the prior, |m tau - l|")
-    network: str | None = _token(
-        "unet|attunet|unetpp|transunet",
-        "network: the paper's plain U-Net, MONAI's attention U-Net or U-Net++, TransUNet (default: the plans')",
-    )
     plainstart: bool = _token(
         "plainstart",
         "the first weights are nnU-Net's (default without Dice: biases of the segmentation layers at the logarithms "

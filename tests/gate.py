@@ -82,8 +82,8 @@ OPERATIONS = (
     Operation("evaluate", f"evaluate {MODEL} nnUNetTrainer -np 1 --csv"),
     Operation("evaluate_again", f"evaluate {MODEL} nnUNetTrainer -np 1 --csv", needs=("evaluate",)),
     Operation(
-        "evaluate_paper",
-        f"evaluate {MODEL} nnUNetTrainerNACL -f 1 -np 1 --paper --csv -bins 10 -o {{out}}/paper.json",
+        "evaluate_bins",
+        f"evaluate {MODEL} nnUNetTrainerNACL -f 1 -np 1 --csv -bins 10 -o {{out}}/bins.json",
         datasets=("Classes", "Ignore"),
     ),
     Operation("evaluate_folder", "evaluate {labels} {P0} -np 1 --csv -threshold 0.7 -o {out}/folder.json"),

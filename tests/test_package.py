@@ -120,7 +120,7 @@ LAYERS = (
     ("calibration",),
     ("documents",),
     ("cases",),
-    ("training_record", "prediction", "comparison", "datasets"),
+    ("training_record", "prediction", "comparison"),
     ("show",),
     ("models", "demo"),
     ("cli",),
@@ -194,7 +194,7 @@ def normalised(name: str) -> str:
 
 @pytest.mark.parametrize(
     ("folders", "extras"),
-    [(("nnunet_nacl", "trainers"), ("demo", "backbones", "dicom")), (("tests",), ("demo", "test"))],
+    [(("nnunet_nacl", "trainers"), ("demo", "dicom")), (("tests",), ("demo", "test"))],
 )
 def test_what_is_imported_is_required(sources: Path, folders: tuple[str, ...], extras: tuple[str, ...]) -> None:
     distributions = metadata.packages_distributions()
@@ -206,9 +206,8 @@ def test_what_is_imported_is_required(sources: Path, folders: tuple[str, ...], e
     assert not undeclared
 
 
-def test_only_the_demo_and_the_backbones_need_their_extras(sources: Path) -> None:
-    assert not {"nilearn", "monai"} & required(sources)
-    assert "monai" not in imported(sources / "nnunet_nacl")
+def test_only_the_demo_needs_its_extra(sources: Path) -> None:
+    assert "nilearn" not in required(sources)
     assert "nilearn" not in imported(
         *(path for path in (sources / "nnunet_nacl").iterdir() if path.is_dir() and path.name != "demo")
     )

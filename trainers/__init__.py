@@ -36,9 +36,8 @@ def get_trainer(name: str) -> type | None:
         return None
     alone = variant == Variant(variant.method)
     base: Any = import_module(f"{__name__}.base").CalibrationTrainer if alone else get_trainer(PREFIX + variant.method)
-    bases = (base,) if variant.network is None else (import_module(f"{__name__}.backbones").BackboneTrainer, base)
     settings = {"__module__": __name__, "__doc__": f"Trains with {variant.meaning}.", "variant": variant}
-    trainer = globals()[name] = type(name, bases, settings)
+    trainer = globals()[name] = type(name, (base,), settings)
     return trainer
 
 

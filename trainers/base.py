@@ -64,8 +64,6 @@ class CalibrationTrainer(nnUNetTrainer):
         if self.variant.adam:
             self.initial_lr = 1e-3
             self.weight_decay = 0.0
-        if self.variant.network is not None:
-            self.enable_deep_supervision = False  # it belongs to nnU-Net's decoders
         self.frequency_start: FrequencyStart | None = None
         self.calibration_recorder = CalibrationRecorder(self)
 

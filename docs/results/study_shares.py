@@ -1,5 +1,6 @@
 """Measures over the share of the training cases, from the documents of a study: a figure, and tables as Markdown.
 
+    pip install ./paper  # which draws the figure
     python docs/results/study_shares.py FIGURE.png DOCUMENT.csv [DOCUMENT.csv ...] [--groups REGEX]
 
 A DOCUMENT is what study_measure.py kept of one method under one schedule; `train<x>` in its name is the share, 100 %
@@ -20,7 +21,6 @@ from crossed import crossed_mean
 from study_tables import COLUMNS, NETWORKS, Study, table, title
 
 from nnunet_nacl.metrics.bootstrap import Interval
-from nnunet_nacl.show.training_share import draw_training_share
 
 DRAWN = {
     "Dice": "higher",
@@ -95,9 +95,10 @@ def main() -> None:
         print(f"\n{NETWORKS[which]}\n\n{differences(studies, which)}")
     better = {title(column): direction for column, direction in DRAWN.items()}
     subtitle = arguments.subtitle
-    draw_training_share(
-        panels(studies), arguments.figure, better=better, title="Fewer training cases", subtitle=subtitle
-    )
+    from nnunet_nacl_paper.figures.panels import draw_training_share
+
+    title_of = {"title": "Fewer training cases", "subtitle": subtitle}
+    draw_training_share(panels(studies), arguments.figure.with_suffix(""), better=better, **title_of)
 
 
 if __name__ == "__main__":

@@ -18,13 +18,13 @@ from nnunet_nacl.cli.options import (
 )
 from nnunet_nacl.errors import UserError
 
-HELP = "compare trainers, ensembles or any predictions on the same cases: tables, statistics, ranks and figures"
+HELP = "compare trainers, ensembles or any predictions on the same cases: tables, statistics and figures"
 COMMON_FLAGS = "-tr -i -d -c -f -gt -o -groups --allow-missing --no_gallery".split()
 
 _DESCRIPTION = """\
 Compares segmentation (DSC, HD95) and calibration (ECE, CECE, NLL, Brier on six masks) on the same cases, with paired
-differences to the first entry, their 95 % bootstrap intervals over patients, Wilcoxon tests with Holm's correction, and
-ranks. Makes one page of it: the difference that matters on top, tests, tables, figures and a gallery of cases below.
+differences to the first entry, their 95 % bootstrap intervals over patients, and Wilcoxon tests with Holm's correction.
+Makes one page of it: the difference that matters on top, tests, tables, figures and a gallery of cases below.
 
 An entry is
   -tr TRAINER   a trained model, named as to nnU-Net (with -d and -c), or the path of its model folder: the cases of its
@@ -93,21 +93,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-pfile", metavar="FILE", type=Path, help="plans.json of -i (default: likewise)")
     add("-o", metavar="FOLDER", required=True, help="output folder")
     add_groups(parser, "as the models' calibration maps tell")
-    unranked = "entries (names or labels) only to compare with, such as what knows the truth: neither tested nor ranked"
+    unranked = "entries (names or labels) only to compare with, such as what knows the truth: not tested"
     add("-unranked", metavar="LABEL", **several, help=unranked)
     missing = "where folds or cases are missing for some entry, compare on what all have and say so on every output"
     add("--allow-missing", action="store_true", help=missing)
     seen = "compare cases that networks were trained on all the same, and say so on every output"
     add("--allow-training-cases", action="store_true", help=seen)
-    relative = (
-        "the two entries of the figure of relative differences, B against A, by name or label (default: the last "
-        "against the first)"
-    )
-    add("-relative", metavar=("A", "B"), nargs=2, help=relative)
     test = "compare models on their data set's test cases, which lie in `test` of each model's folder"
     add("--test", action="store_true", help=test)
-    paper = "also tables and figures under their numbers in the NACL paper, in OUT/paper, figures 4 and 5 among them"
-    add("--paper-figures", action="store_true", help=paper)
     add_threshold(parser)
     add("-bootstrap", metavar="N", type=int, default=10_000, help="draws of the bootstrap (default: %(default)s)")
     add("-seed", metavar="N", type=int, default=0, help="seed of the draws (default: %(default)s)")
@@ -134,8 +127,6 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.json_files import read_json
     from nnunet_nacl.show.detected_tables import detected_tables
     from nnunet_nacl.show.figure_choice.described import write_figures
-    from nnunet_nacl.show.figure_choice.over_settings import figures_over_settings
-    from nnunet_nacl.show.figure_choice.paper_numbers import write_paper_numbers
     from nnunet_nacl.show.figure_choice.standard import standard_figures
     from nnunet_nacl.show.page import make_page
     from nnunet_nacl.show.predicted_dice import quality_figures
@@ -145,7 +136,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.show.text_table import terminal_text
 
     _check(args)
-    (entries, relative), folder = _ranked(args, read_entries(args.entries)), Path(args.o)
+    entries, folder = _ranked(args, read_entries(args.entries)), Path(args.o)
     allowed = {"allow_missing": args.allow_missing, "allow_training_cases": args.allow_training_cases}
     files = {"references": args.gt, "dataset_json": args.djfile, "plans_json": args.pfile, "cache": folder / "cache"}
     given: dict[str, Any] = {**allowed, **files, "test": args.test, "groups": args.groups, "progress": True}
@@ -173,10 +164,8 @@ def run(args: argparse.Namespace) -> int:
     tables += detected_tables(comparison)
     tables += presence_tables(comparison, {one.name: presence_by_entry(one) for one in datasets})
     written = write_tables(tables, folder, comparison.notes)
-    figures = [*standard_figures(comparison, relative), *figures_over_settings(comparison)]
-    figures += quality_figures(comparison, quality)
+    figures = [*standard_figures(comparison), *quality_figures(comparison, quality)]
     drawn = write_figures(figures, folder, comparison.notes, progress=True)
-    paper = write_paper_numbers(tables, drawn, found, folder) if args.paper_figures else None
     command, settings = shlex.join(["nnunet_nacl", *args.argv]), allowed | {"groups": args.groups}
     document = comparison_to_json(comparison, written, drawn, command=command, settings=settings)
     path = write_comparison(document, folder)
@@ -188,7 +177,7 @@ def run(args: argparse.Namespace) -> int:
     for note in comparison.notes:
         print(f"\nNOTE: {note}")
     where = f"{len(tables)} tables in {folder / 'tables'}, {len(figures)} figures in {folder / 'figures'}"
-    print(f"\nwritten: {path}, {where}" + (f", by the paper's numbers in {paper}" if paper else ""))
+    print(f"\nwritten: {path}, {where}")
     if page is not None:
         print(f"page: {page.path} ({page.size / 1e6:.1f} MB)")
         if page.problems:
@@ -234,24 +223,17 @@ def _maps(given: Sequence[str]) -> dict[str, Path]:
     return {label: Path(file) for label, _, file in pairs}
 
 
-def _ranked(args: argparse.Namespace, entries: list) -> tuple[list, tuple[str, str] | None]:
-    """The entries, those of ``-unranked`` marked so, and the names of the two of ``-relative``."""
+def _ranked(args: argparse.Namespace, entries: list) -> list:
+    """The entries, those of ``-unranked`` marked so."""
     names = {entry.label: entry.name for entry in entries} | {entry.name: entry.name for entry in entries}
-    unranked, relative = args.unranked or [], args.relative or []
-    for flag, text in [*(("-unranked", text) for text in unranked), *(("-relative", text) for text in relative)]:
+    for text in args.unranked or ():
         if text not in names:
             listed = ", ".join(f"{entry.name} ({entry.label})" for entry in entries)
-            raise UserError(f"{flag} {text}: not among those compared: {listed}.")
-    without = {names[text] for text in unranked}
+            raise UserError(f"-unranked {text}: not among those compared: {listed}.")
+    without = {names[text] for text in args.unranked or ()}
     if len(without) == len(entries):
-        raise UserError("-unranked names every entry; leave one to rank.")
-    entries = [replace(entry, ranked=entry.name not in without) for entry in entries]
-    if not relative:
-        return entries, None
-    first, second = (names[text] for text in relative)
-    if first == second:
-        raise UserError(f"-relative needs two different entries, got {relative[0]} twice.")
-    return entries, (first, second)
+        raise UserError("-unranked names every entry; leave one to test.")
+    return [replace(entry, ranked=entry.name not in without) for entry in entries]
 
 
 def _summary(comparison) -> str:

@@ -68,7 +68,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_threshold(parser, nargs=1)
     learned = "measure pred_folder through this map, predict Dice by what it learned, and report how far that holds"
     add("-map", metavar="FILE", help=learned)
-    add("--paper", action="store_true", help="also the NACL paper's own evaluation, for its tables (classes only)")
     add("--csv", action="store_true", help="also write every number to a .csv file beside the output")
     add_trust(parser)
     add("--chill", action="store_true", help="do not complain about cases that have no prediction")
@@ -108,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
     if by_name == by_folder:
         raise UserError("name a model (-d DATASET -c CONFIGURATION) or give two folders (gt_folder pred_folder).")
     try:
-        settings = EvaluationSettings(args.bins, args.dilated, args.boundary, args.hd, args.paper)
+        settings = EvaluationSettings(args.bins, args.dilated, args.boundary, args.hd)
     except ValueError as error:
         raise UserError(str(error)) from None
     below = threshold_of(args)
@@ -132,8 +131,6 @@ def run(args: argparse.Namespace) -> int:
                 folders[""] = folders[""].treated(treatment)
                 args.o = args.o or str(Path(args.pred_folder) / "calibrated" / "calibration.json")
         title = str(folder.folder) + (f" through {args.map}" if args.map else "")
-    if args.paper and next(iter(folders.values())).labels.regions:
-        raise UserError("--paper is defined for classes only; this data set has regions.")
     output = Path(args.o or default_output(folders))
     if args.csv:
         check_csv(output.with_suffix(".csv"))

@@ -47,29 +47,27 @@ def _overview() -> str:
         "",
         "Class labels, regions and ignore label, 2d to 3d_cascade_fullres; stock schedule and optimiser unless a token",
         "says otherwise. Fine-tuning: nnUNetv2_train ... -pretrained_weights CHECKPOINT, as for any trainer.",
-        "Other networks have no deep supervision; attunet and unetpp need `pip install 'nnunet_nacl[backbones]'`,",
-        "transunet takes slices only.",
         "",
         grammar(),
     ]
     foreign = [t.name for t in registered_trainers() if not t.is_ours]
     if foreign:
-        lines += ["", "Registered by other packages: " + ", ".join(sorted(foreign))]
+        lines += ["", "Registered by other packages:", *(f"  {name}" for name in sorted(foreign))]
     return "\n".join(lines)
 
 
 def _explain(name: str) -> str:
+    known = {trainer.name: trainer for trainer in registered_trainers()}
+    if name in known and not known[name].is_ours:
+        return f"{name}: registered by {known[name].package}; see there."
     try:
         variant = parse(name)
     except ValueError as error:
         raise UserError(str(error)) from error
     if variant is None:
-        known = [trainer.name for trainer in registered_trainers()]
-        if name in known:
-            return f"{name}: registered by another package; see there."
         if name == PREFIX:
             return f"{name}: nnU-Net's own trainer, Dice + CE. Other schedules of it: {PREFIX}DiceCE_<token>."
-        hint = suggest(name, known)
+        hint = suggest(name, list(known))
         raise UserError(
             f"{name} is none of these trainers"
             + (f"; did you mean {hint}?" if hint else ".")

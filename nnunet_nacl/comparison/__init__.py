@@ -1,1 +1,1 @@
-"""Several trainers on the same cases: values, statistics over cases, ranks, tables and figures."""
+"""Several trainers on the same cases: values, statistics over cases, tables and figures."""

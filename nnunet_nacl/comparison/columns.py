@@ -11,8 +11,8 @@ from nnunet_nacl.metrics.calibration_error import MASK_METRICS, mask_metrics, na
 CALIBRATION_METRICS = {name: metric for name, metric in MASK_METRICS.items() if metric.compared}
 _SHORT = {"Dice": "DSC", "HD95_mm": "HD95"} | {name: metric.title for name, metric in CALIBRATION_METRICS.items()}
 
-RANK_METRICS = ("Dice", "HD95_mm", "ECE:foreground", "CECE_mean:foreground")
-"""The four metrics of the paper's ranks (fig. 2)."""
+MAIN_COLUMNS = ("Dice", "HD95_mm", "ECE:foreground", "CECE_mean:foreground")
+"""What is shown first of every comparison."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A comparison: a table of values, and the means, tests and ranks that follow from it, computed once."""
+"""A comparison: a table of values, and the means and tests that follow from it, computed once."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ import numpy as np
 import pandas as pd
 
 from nnunet_nacl.comparison.alignment import Dataset
-from nnunet_nacl.comparison.columns import RANK_METRICS, Column, column_values, family_of, make_columns
+from nnunet_nacl.comparison.columns import Column, column_values, family_of, make_columns
 from nnunet_nacl.comparison.entries import Entry
-from nnunet_nacl.comparison.ranks import case_ranks, mean_case_ranks, sum_ranks
 from nnunet_nacl.comparison.statistics import MIN_CASES, PairedDifference, holm, paired_difference
 from nnunet_nacl.metrics.bootstrap import Interval, mean_interval
 from nnunet_nacl.metrics.calibration_error import nanmean
@@ -50,13 +49,8 @@ class Comparison:
 
     @property
     def ranked(self) -> list[str]:
-        """Names of the entries that are tested, ranked and called best: all but those that know the truth."""
+        """Names of the entries that are tested and can be called best: all but those that know the truth."""
         return [entry.name for entry in self.entries if entry.ranked]
-
-    @property
-    def drawn_over(self) -> str:
-        """What is drawn for intervals and counted in tests: ``patients`` where these are known, else ``cases``."""
-        return "patients" if any(dataset.patients for dataset in self.datasets) else "cases"
 
     @cached_property
     def notes(self) -> list[str]:
@@ -145,31 +139,6 @@ class Comparison:
         made = self.statistics[(self.statistics.dataset == dataset.name) & (self.statistics.verdict != "untested")]
         families = made.groupby("family", sort=False).n_patients
         return [family for family, sizes in families if len(sizes) * 2 / 2 ** sizes.max() >= ALPHA]
-
-    @cached_property
-    def ranks(self) -> dict[str, Any]:
-        """``sum`` and ``mean`` ranks of the ranked entries by name and metric, ``total`` beside the ``metrics``.
-
-        Sum ranks rank the means of :meth:`mean`. In mean ranks the total is the mean of the metrics' ranks of each
-        case.
-        """
-        names, sums, within = self.ranked, {}, {}
-        for metric in RANK_METRICS:
-            better = self.columns[metric].better
-            means = [[self.mean(dataset, metric, name) for name in names] for dataset in self.datasets]
-            sums[metric] = sum_ranks(np.array(means), better)
-            values = [self.values[dataset.name][metric][names].to_numpy() for dataset in self.datasets]
-            within[metric] = [case_ranks(one, better) for one in values]
-        sums["total"] = np.sum(list(sums.values()), axis=0)
-        within["total"] = [np.mean(one, axis=0) for one in zip(*within.values())]
-        draws = {"n_bootstrap": self.n_bootstrap, "seed": self.seed}
-        groups = [dataset.groups for dataset in self.datasets]
-        intervals = {metric: mean_case_ranks(found, **draws, groups=groups) for metric, found in within.items()}
-        return {
-            "metrics": list(RANK_METRICS),
-            "sum": pd.DataFrame(sums, index=names).to_dict("index"),
-            "mean": pd.DataFrame(intervals, index=names).to_dict("index"),
-        }
 
 
 def verdict_of(paired: Any, p_holm: float, better: str) -> str:

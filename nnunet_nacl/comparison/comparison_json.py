@@ -33,7 +33,6 @@ def comparison_to_json(
         command: What the user typed.
         settings: What the user chose beside the draws: ``allow_missing``, ``allow_training_cases``, ``groups``.
     """
-    ranks = comparison.ranks
     return {
         "schema_version": SCHEMA_VERSION,
         "generated_by": f"nnunet_nacl {nnunet_nacl.__version__}",
@@ -51,14 +50,6 @@ def comparison_to_json(
         "columns": {column_id: asdict(column) for column_id, column in comparison.columns.items()},
         "tables": list(tables),
         "statistics": [_statistic(comparison, row) for row in comparison.statistics.to_dict("records")],
-        "ranks": {
-            **ranks,
-            "mean": {name: {key: asdict(mean) for key, mean in found.items()} for name, found in ranks["mean"].items()},
-            "n_trainers": len(comparison.ranked),
-            "n_datasets": len(comparison.datasets),
-            "n_cases": sum(len(dataset.cases) for dataset in comparison.datasets),
-            "n_patients": sum(dataset.n_patients for dataset in comparison.datasets),
-        },
         "figures": list(figures),
         "datasets": [_dataset(comparison, dataset) for dataset in comparison.datasets],
     }

@@ -11,9 +11,11 @@ from pathlib import Path
 
 from nnunet_nacl.cases.fold_names import fold_folders, fold_of
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.registration.grammar import PREFIX, Variant, parse
+from nnunet_nacl.methods import METHODS, PREFIX, STOCK, Variant
+from nnunet_nacl.registration.grammar import parse
 
 STOCK_LABEL = "Dice + CE (stock)"
+_METHOD = re.compile(rf"{PREFIX}(?:(Dice)?({'|'.join(METHODS)})(?=_|$)|$)")
 TREATMENTS = ("calibrated", "decided")
 """What may follow a trainer's name after a +: its predictions are compared as if this had been done to them."""
 
@@ -28,7 +30,7 @@ class Entry:
         trainer: The class name; None for predictions or a document, whatever made them.
         path: The model folder, the folder of predictions or the document; None finds the model in nnUNet_results.
         treatment: Of a model's predictions, in the order of ``TREATMENTS``.
-        ranked: Whether it takes part in ranks and tests, and can be called best; not if it knows the truth.
+        ranked: Whether it takes part in tests, and can be called best; not if it knows the truth.
     """
 
     name: str
@@ -133,7 +135,7 @@ def _title(path: Path) -> str:
 def variant_of(trainer: str) -> Variant | None:
     """The settings that a trainer's name stands for, nnU-Net's own trainer included; None for others' trainers."""
     if trainer == PREFIX:
-        return Variant("CE", dice=True)
+        return STOCK
     try:
         return parse(trainer)
     except ValueError:  # a class of someone else that only looks like one of ours
@@ -147,35 +149,34 @@ def short_labels(trainers: Sequence[str]) -> list[str]:
     nnU-Net's own loss as ``Dice + CE (stock)``. Equal labels get a number.
 
     Args:
-        trainers: Class names; other names are shown as they are.
+        trainers: Class names, of other packages, too; names without a method of ours are shown as they are.
     """
-    variants = [variant_of(trainer) for trainer in trainers]
-    tokens = [_tokens(variant) if variant else {} for variant in variants]
-    shared = set.intersection(*map(set, tokens)) if variants and all(variants) else set()
+    found = [_METHOD.match(trainer) for trainer in trainers]
+    tokens = [_tokens(trainer) if match else {} for trainer, match in zip(trainers, found)]
+    shared = set.intersection(*map(set, tokens)) if found and all(found) else set()
     labels: list[str] = []
     taken: set[str] = set()
-    for trainer, variant, own in zip(trainers, variants, tokens):
-        if variant is None:
+    for trainer, match, own in zip(trainers, found, tokens):
+        if match is None:
             labels.append(trainer.removeprefix(PREFIX).strip("_") or trainer)
             continue
-        stock = variant.dice and variant.method == "CE" and not variant.anneal
-        method = STOCK_LABEL if stock else f"{'Dice + ' if variant.dice else ''}{variant.method}"
+        dice, method = match[1] or trainer == PREFIX, match[2] or STOCK.method
+        stock = dice and method == STOCK.method and "anneal" not in own
+        method = STOCK_LABEL if stock else f"{'Dice + ' if dice else ''}{method}"
         labels.append(" ".join([method, *(shown for text, shown in own.items() if text not in shared)]))
     return [_different(label, taken) for label in labels]
 
 
-def _tokens(variant: Variant) -> dict[str, str]:
-    """How each token that a name spells out is shown: ``lambda0p2`` as ``lambda=0.2``."""
-    result = {}
-    for token, value in variant.spelled:
-        if isinstance(value, (str, bool)):
-            shown = value if isinstance(value, str) else token.form
-        elif token.field == "train_percent":
-            shown = f"{value:g} % of cases"
-        else:
+def _tokens(trainer: str) -> dict[str, str]:
+    """How each token of a name is shown: ``lambda0p2`` as ``lambda=0.2``; as it is where only its package knows it."""
+    result = {text: text for text in trainer.split("_")[1:]}
+    variant = variant_of(trainer)
+    for text, (token, value) in zip(result, variant.spelled if variant else ()):
+        if token.field == "train_percent":
+            result[text] = f"{value:g} % of cases"
+        elif not isinstance(value, (str, bool)):
             number = f"{value:g}" if token.form.startswith("<") else f"={value:g}"
-            shown = re.sub("<.>", number, token.form)
-        result[f"{token.field}={value}"] = shown
+            result[text] = re.sub("<.>", number, token.form)
     return result
 
 

@@ -9,7 +9,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -179,7 +179,7 @@ def read_documents(selection: Selection) -> list[tuple[Predictions, Evaluation]]
     places = [(_in_cache(one, selection), one.document) for one in selection.predictions]
     paths = [next(filter(Path.is_file, two), None) for two in places]
     documents = [read_document(path) if path else None for path in paths]
-    settings = replace(next((one.settings for one in documents if one), EvaluationSettings()), paper=False)
+    settings = next((one.settings for one in documents if one), EvaluationSettings())
     for one, document in zip(selection.predictions, documents):
         if differing := document and document.settings.differing(settings):
             raise UserError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +23,12 @@ from nnunet_nacl.files import check_writable
 from nnunet_nacl.json_files import decode, encode, fits, read_json
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.calibration_error import (
-    PaperScores,
     brier_per_row,
     class_errors,
     ece_per_row,
     mask_metrics,
     nanmean,
     nll_per_row,
-    paper_mean,
-    paper_scores,
 )
 from nnunet_nacl.metrics.overlap import Overlap
 
@@ -98,11 +94,6 @@ def to_document(evaluation: Evaluation) -> dict[str, Any]:
         "undefined": _undefined(per_case),
         "problems": evaluation.problems,
     }
-    if evaluation.settings.paper:
-        scores = [paper_of(case) for case in cases]
-        document["paper"] = asdict(paper_mean(scores)) | {
-            "per_case": {case.case: asdict(score) for case, score in zip(cases, scores)}
-        }
     document["bins"] = {mask: encode(evaluation.pooled[mask]) for mask in MASKS}
     document["metric_per_case"] = per_case
     return document
@@ -232,16 +223,6 @@ def check_output(path: Path) -> list[Any]:
         return _checked(path, content)["metric_per_case"]
     except UserError as error:
         raise UserError(f"{str(error).rsplit(';', 1)[0]}, and would be lost; remove it or choose another -o.") from None
-
-
-def paper_of(case: CaseResult) -> PaperScores:
-    """The case in the paper's definition."""
-    return paper_scores(
-        {key: structure.overlap for key, structure in case.structures.items()},
-        {key: one.hd95_voxels for key, one in case.structures.items() if one.hd95_voxels is not None},
-        case.stats["foreground"],
-        case.largest_label,
-    )
 
 
 def _means(rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -42,16 +42,14 @@ class EvaluationSettings:
         dilation_mm: Radius by which the mask ``dilated`` grows the foreground, at most 100 mm.
         boundary_mm: Reach of the mask ``boundary`` to either side of a surface, at most 100 mm.
         hausdorff: ``pooled`` or ``max``: see :class:`~nnunet_nacl.metrics.surface.SurfaceDistances`.
-        paper: Also the scores of :mod:`nnunet_nacl.metrics.calibration_error` (with HD95 at unit spacing).
 
-    The last two choose among what is known of every case; the others decide what has to be measured.
+    The last one chooses among what is known of every case; the others decide what has to be measured.
     """
 
     n_bins: int = DEFAULT_N_BINS
     dilation_mm: float = 2.0
     boundary_mm: float = 2.0
     hausdorff: str = "pooled"
-    paper: bool = False
 
     def __post_init__(self) -> None:
         check_n_bins(self.n_bins)
@@ -65,7 +63,7 @@ class EvaluationSettings:
 
     def differing(self, other: EvaluationSettings) -> str:
         """What is measured in another way than under ``other``: ``n_bins 10, not 15``; empty where nothing is."""
-        pairs = {key: (value, getattr(other, key)) for key, value in vars(self).items() if key != "paper"}
+        pairs = {key: (value, getattr(other, key)) for key, value in vars(self).items()}
         return ", ".join(f"{key} {own}, not {another}" for key, (own, another) in pairs.items() if own != another)
 
 
@@ -77,29 +75,24 @@ class Structure:
         overlap: Voxel counts.
         hd95_mm: HD95 as the settings want it.
         assd_mm: Average symmetric surface distance.
-        hd95_voxels: HD95 at unit spacing; None unless the settings want the paper's scores.
         distances: HD95 in every definition: ``HD95_pooled_mm``, ``HD95_max_mm``, ``HD95_voxels`` (pooled).
     """
 
     overlap: Overlap
     hd95_mm: float
     assd_mm: float
-    hd95_voxels: float | None = None
     distances: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def under(cls, settings: EvaluationSettings, overlap: Overlap, assd_mm: float, distances: dict) -> Structure:
         """With the distances that the settings want."""
-        voxels = distances["HD95_voxels"] if settings.paper else None
-        return cls(overlap, distances[f"HD95_{settings.hausdorff}_mm"], assd_mm, voxels, distances)
+        return cls(overlap, distances[f"HD95_{settings.hausdorff}_mm"], assd_mm, distances)
 
     def to_json(self) -> dict[str, Any]:
         """In the words of nnU-Net's summary.json, and ours."""
         o = self.overlap
         result = {"Dice": o.dice, "IoU": o.iou, "TP": o.tp, "FP": o.fp, "FN": o.fn, "TN": o.tn}
         result |= {"n_pred": o.tp + o.fp, "n_ref": o.tp + o.fn, "HD95_mm": self.hd95_mm, "ASSD_mm": self.assd_mm}
-        if self.hd95_voxels is not None:
-            result["HD95_voxels"] = self.hd95_voxels
         return result | {"distances": self.distances}
 
 

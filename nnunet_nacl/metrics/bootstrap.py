@@ -107,38 +107,6 @@ def mean_interval(
     return Interval(centre, centre + low, centre + high, n)
 
 
-def relative_difference(
-    reference: Sequence[float] | np.ndarray,
-    values: Sequence[float] | np.ndarray,
-    *,
-    n_bootstrap: int,
-    seed: int,
-    groups: Sequence[str] | None = None,
-) -> Interval:
-    """100 (mean of values / mean of reference - 1) in percent over the cases where both are defined (paper fig. 7).
-
-    Arguments and interval as for :func:`mean_interval`, with ``reference`` of the same cases as ``values``. NaN where
-    the reference's mean is 0 or no case is left.
-    """
-    old, new = np.asarray(reference, np.float64), np.asarray(values, np.float64)
-    both = ~(np.isnan(old) | np.isnan(new))
-    old, new = old[both], new[both]
-    n, nan = len(old), float("nan")
-    if n == 0 or old.mean() == 0:
-        return Interval(nan, nan, nan, n)
-    percent = 100 * (float(new.mean()) / float(old.mean()) - 1)
-    if groups is not None:
-        code = np.unique(np.asarray(groups)[both], return_inverse=True)[1]
-        old, new = (np.bincount(code, one).astype(np.float64) for one in (old, new))
-    if len(old) == 1:
-        return Interval(percent, nan, nan, n)
-    counts = resamples(len(old), n_bootstrap, seed)
-    below = counts @ old
-    with np.errstate(divide="ignore", invalid="ignore"):
-        drawn = 100 * (counts @ new / np.where(below > 0, below, np.nan) - 1)
-    return Interval(percent, *percentile_interval(drawn), n)
-
-
 def bin_accuracy_bands(
     count: np.ndarray, correct: np.ndarray, *, n_bootstrap: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:

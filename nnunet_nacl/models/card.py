@@ -12,13 +12,13 @@ from typing_extensions import TypedDict
 import nnunet_nacl
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.learned_quality import SEGMENTATIONS
+from nnunet_nacl.comparison.entries import variant_of
 from nnunet_nacl.documents.document import to_document
 from nnunet_nacl.documents.map_file import structures_of
 from nnunet_nacl.documents.results import Evaluation
 from nnunet_nacl.json_files import fits
-from nnunet_nacl.methods import PREFIX, STOCK
+from nnunet_nacl.methods import PREFIX
 from nnunet_nacl.prediction.trained_model import TrainedModel
-from nnunet_nacl.registration.grammar import parse
 
 CARD_NAME = "model_card.md"
 _SCORES = ("ECE", "NLL", "Brier")
@@ -107,14 +107,14 @@ def _data(dataset: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 def _network(model: TrainedModel) -> list[tuple[str, Any]]:
     trainer, network, spacing, patch = model.folder.name.split("__")[0], *model.architecture
-    variant = STOCK if trainer == PREFIX else parse(trainer)
+    variant = variant_of(trainer)
     return [
         ("trainer", trainer),
         ("loss", variant and variant.meaning),
         ("loss of a voxel (l logits, p softmax, y label, tau neighbours' shares)", variant and variant.formula),
         ("plans", model.opened.plans.get("plans_name")),
         ("folds", ", ".join(model.folds)),
-        ("network", (variant and variant.network) or network),
+        ("network", network if variant else "as its trainer builds it"),
         ("voxel spacing of the network (mm)", " x ".join(f"{value:g}" for value in spacing)),
         ("patch size (voxels)", " x ".join(map(str, patch))),
         *((f"{package}, at export", version(package)) for package in ("nnunetv2", "torch", "nnunet_nacl")),

@@ -22,6 +22,7 @@ their names may have about 150 characters together.
 
 _NUMBER = r"((?:0|[1-9][0-9]*)(?:p[0-9]*[1-9])?)"
 _INTEGER = r"([1-9][0-9]*)"
+_PAPERS_NETWORKS = ("unet", "attunet", "unetpp", "transunet")
 _OURS = re.compile(rf"{PREFIX}(Dice)?({'|'.join(METHODS)})(?:_(.*))?", re.DOTALL)
 
 
@@ -145,6 +146,11 @@ def _read_token(name: str, method: str, text: str) -> tuple[int, Any]:
         if value == token.defaults.get(method):
             raise _error(name, f"{text!r} is the default: leave it out")
         return index, value
+    if text in _PAPERS_NETWORKS:
+        raise ValueError(
+            f"trainer name {name!r}: {text!r} is a network of the paper's experiments, whose trainers `pip install "
+            "./paper` in the sources of nnunet_nacl registers."
+        )
     raise _error(name, f"unknown token {text!r}" if text else "'_' twice in a row or at the end")
 
 

@@ -204,12 +204,13 @@ def _quiet() -> Iterator[None]:
 
 
 def check_known(trainer: str) -> None:
-    """UserError unless nnU-Net finds the trainer; names of our grammar it always does.
+    """UserError unless nnU-Net finds the trainer; names of our grammar that nobody registered it always does.
 
     Raises:
         ValueError: The method is one of ours, a token of the name is not; the message holds the grammar.
     """
-    if trainer == PREFIX or parse(trainer) is not None:
+    registered = any(found.name == trainer for found in registered_trainers())
+    if trainer == PREFIX or (not registered and parse(trainer) is not None):
         return
     check, find = check_nnunet()
     if find is None:

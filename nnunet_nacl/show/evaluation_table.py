@@ -6,8 +6,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from nnunet_nacl.documents.document import to_document
 from nnunet_nacl.documents.results import MASK_NOTES, Evaluation
 from nnunet_nacl.errors import UserError
@@ -44,14 +42,6 @@ def table_text(evaluation: Evaluation, title: str = "") -> str:
             rows.append([mask, *(number(values[score], 4) for score in _SCORES), f"{values[count]:,}"])
         lines += ["", f"calibration, {heading}", *aligned(rows)]
     lines += ["", *(f"  {mask}: {note.format(**document['settings'])}" for mask, note in MASK_NOTES.items())]
-    if paper := document.get("paper"):
-        rows = [["paper's evaluation", "DSC", "HD95 voxels", "ECE", "CECE"]]
-        dsc, distance = paper["dsc"], paper["hd95_voxels"]
-        rows += [[name, number(dsc[key], 4), number(distance[key], 2), "", ""] for key, name in names.items()]
-        means = [float(np.mean(list(values.values()))) for values in (dsc, distance)]
-        rows.append(["mean", number(means[0], 4), number(means[1], 2), "", ""])
-        rows.append(["foreground", "", "", number(paper["ece"], 4), number(paper["cece"], 4)])
-        lines += ["", *aligned(rows)]
     changed = sum(case.n_changed_voxels > 0 for case in evaluation.cases)
     if changed:
         lines += [

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from nnunet_nacl.comparison.alignment import Dataset, some
-from nnunet_nacl.comparison.columns import CALIBRATION_METRICS, RANK_METRICS
+from nnunet_nacl.comparison.columns import CALIBRATION_METRICS, MAIN_COLUMNS
 from nnunet_nacl.comparison.comparison import Comparison
 from nnunet_nacl.documents.comparison_file import TABLES
 from nnunet_nacl.documents.results import MASK_NOTES, MASKS
 from nnunet_nacl.files import write_atomically
-from nnunet_nacl.metrics.bootstrap import Interval
 from nnunet_nacl.show.text_table import Cell, Table, csv_text, latex_text, mark, markdown_text, number
 
 _HAUSDORFF = {"pooled": "both directions pooled", "max": "the larger of the two directions"}
@@ -32,7 +30,7 @@ def make_tables(comparison: Comparison) -> list[Table]:
         suffix = f"_{dataset.name}" if several else ""
         for make in (_discrimination, _calibration, _masks, _statistics):
             tables.append(make(comparison, dataset, suffix))
-    return [*tables, _sum_ranks(comparison), _case_ranks(comparison)]
+    return tables
 
 
 def write_tables(tables: Sequence[Table], folder: Path, notes: Sequence[str] = ()) -> list[dict[str, Any]]:
@@ -153,60 +151,9 @@ def _statistics(comparison: Comparison, dataset: Dataset, suffix: str) -> Table:
     return Table(f"statistics{suffix}", title, caption, header, rows, dataset.name, csv)
 
 
-def _sum_ranks(comparison: Comparison) -> Table:
-    keys, shown = _rank_keys(comparison)
-    sums, n_datasets = comparison.ranks["sum"], len(comparison.datasets)
-    columns = []
-    for key in keys:
-        values = [int(found[key]) if found[key].is_integer() else found[key] for found in sums.values()]
-        columns.append(mark(values, [number(value, 0) for value in values], "lower"))
-    caption = (
-        f"Sum ranks of {len(sums)} methods (1 is the best): rank of the mean of each data set, ties taking "
-        f"the lowest, summed over {n_datasets} data {'set' if n_datasets == 1 else 'sets'}; total: over the metrics "
-        "too. ECE and CECE on the foreground. Lower is better. "
-        f"{_MARKS}{_not_averaged(comparison)}{_unranked(comparison)}"
-    )
-    rows = _rows([comparison.labels[name] for name in sums], columns)
-    return Table("ranks", "Sum ranks", caption, ["method", *shown], rows)
-
-
-def _case_ranks(comparison: Comparison) -> Table:
-    keys, shown = _rank_keys(comparison)
-    means: Mapping[str, Mapping[str, Interval]] = comparison.ranks["mean"]
-    columns = []
-    for key in keys:
-        values = [found[key].mean for found in means.values()]
-        texts = [_with_interval(found[key]) for found in means.values()]
-        cells = mark(values, [number(value, 2) for value in values], "lower")
-        columns.append([Cell(text, cell.value, cell.best, cell.second) for text, cell in zip(texts, cells)])
-    first = next(iter(means.values()))
-    sizes = ", ".join(f"{name} {first[key].n}" for name, key in zip(shown, keys))
-    caption = (
-        f"Case ranks of {len(means)} methods (1 is the best): rank within each case, ties averaged, mean "
-        f"over the cases in which all methods have a value ({sizes}), with 95 % bootstrap intervals over "
-        f"{comparison.drawn_over}; total: mean of the metrics' ranks. ECE and CECE on the foreground. Lower is better. "
-        f"{_MARKS}"
-    )
-    csv_header = ["method", "trainer", *(f"{key} {what}" for key in keys for what in ("mean", "low", "high", "n"))]
-    csv = [
-        [comparison.labels[name], name, *(v for key in keys for v in astuple(found[key]))]
-        for name, found in means.items()
-    ]
-    rows = _rows([comparison.labels[name] for name in means], columns)
-    return Table("case_ranks", "Case ranks", caption, ["method", *shown], rows, csv=(csv_header, csv))
-
-
-def _with_interval(found: Interval) -> str:
-    return number(found.mean, 2) + ("" if math.isnan(found.low) else f" [{found.low:.2f}, {found.high:.2f}]")
-
-
-def _rank_keys(comparison: Comparison) -> tuple[list[str], list[str]]:
-    return [*RANK_METRICS, "total"], [*(comparison.columns[metric].short for metric in RANK_METRICS), "total"]
-
-
 def _overview(comparison: Comparison) -> Table:
     header, cells = ["method"], []
-    for metric in RANK_METRICS:
+    for metric in MAIN_COLUMNS:
         for dataset in comparison.datasets:
             header.append(f"{comparison.columns[metric].title} {dataset.name}")
             cells += _cells(comparison, dataset, [metric])
@@ -240,19 +187,6 @@ def _not_averaged(comparison: Comparison) -> str:
             lost = [key for key in dataset.structures if key not in comparison.averaged(dataset, metric)]
             parts += [comparison.columns_of(dataset)[f"{metric}:{key}"].title + of for key in lost]
     return f" Without a value for some method, so in no mean over structures: {', '.join(parts)}." if parts else ""
-
-
-def _unranked(comparison: Comparison) -> str:
-    """Names what is not ranked: metrics without a mean for some method, and methods that are for reference only."""
-    parts = [
-        f"{comparison.columns[metric].short} of {dataset.name}"
-        for metric in RANK_METRICS
-        for dataset in comparison.datasets
-        if any(math.isnan(comparison.mean(dataset, metric, name)) for name in comparison.ranked)
-    ]
-    text = f" Without a mean for some method, so not ranked: {', '.join(parts)}." if parts else ""
-    left = [entry.label for entry in comparison.entries if not entry.ranked]
-    return text + (f" For reference only, so not ranked: {', '.join(left)}." if left else "")
 
 
 def _p(value: float) -> str:

@@ -5,12 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 
-def with_direction(what: str, better: str) -> str:
-    """Label of an axis, with an arrow to its better values; beside a vertical axis it is turned with the text."""
-    words = f"{better} is better {'→' if better == 'higher' else '←'}"
-    return f"{what}, {words}" if what else words
-
-
 def format_number(value: float, decimals: int = 3) -> str:
     """Fixed decimals with a true minus sign; a dash where there is no value."""
     if np.isnan(value):

@@ -117,8 +117,7 @@ def test_absent_structures_are_undefined_and_named(make_validated):
 def test_writes_a_file_that_reads_back_the_same(make_validated, processes):
     model = make_validated(cases=3)
     output = model.validation() / "calibration.json"
-    paper = EvaluationSettings(paper=True)
-    evaluation = evaluate_folder(model.validation(), output=output, num_processes=processes, settings=paper)
+    evaluation = evaluate_folder(model.validation(), output=output, num_processes=processes)
     again = read_document(output)
     assert to_document(again) == to_document(evaluation)
     document = json.loads(output.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
@@ -140,9 +139,7 @@ def test_only_changed_cases_are_measured_again(make_validated, measured):
     assert measured[3:] == ["case_01"] and to_document(second)["calibration"] == to_document(first)["calibration"]
     evaluate_folder(model.validation(), output=output, settings=EvaluationSettings(n_bins=10))
     assert len(measured) == 7
-    evaluate_folder(
-        model.validation(), output=output, settings=EvaluationSettings(n_bins=10, paper=True, hausdorff="max")
-    )
+    evaluate_folder(model.validation(), output=output, settings=EvaluationSettings(n_bins=10, hausdorff="max"))
     assert len(measured) == 7  # every case's file holds all definitions of the distances
 
 

@@ -45,7 +45,6 @@ def test_from_models_to_tables_and_figures(study, capsys):  # noqa: F811
         "Quality as promised",
         "Cases to look at",
         "predicted",
-        "Sum ranks",
         "Against Dice + CE (stock)",
         "written: ",
     )
@@ -62,7 +61,7 @@ def test_from_models_to_tables_and_figures(study, capsys):  # noqa: F811
     )
     for entry in (*data["tables"], *data["figures"]):
         assert entry["files"] and all((out / name).is_file() for name in entry["files"])
-    assert len(data["figures"]) == 11 and all(figure["alt"] for figure in data["figures"])
+    assert len(data["figures"]) == 5 and all(figure["alt"] for figure in data["figures"])
     # the table holds what evaluation wrote for the fold folders
     evaluated = [json.loads(path.read_text()) for path in study.model("nnUNetTrainerNACL").rglob("calibration.json")]
     dice = [case["metrics"]["1"]["Dice"] for document in evaluated for case in document["metric_per_case"]]
@@ -86,7 +85,7 @@ def test_patients_are_counted_once(study, without_figures, capsys):  # noqa: F81
     assert compare("-o", out, "--no_gallery", "-groups", pattern) == 0
     data = json.loads((out / "comparison.json").read_text())
     [dataset] = data["datasets"]
-    assert dataset["n_patients"] == 2 and dataset["patients"]["case_02"] == "0" and data["ranks"]["n_patients"] == 2
+    assert dataset["n_patients"] == 2 and dataset["patients"]["case_02"] == "0"
     assert {row["n_patients"] for row in data["statistics"]} == {2} and {row["n"] for row in data["statistics"]} == {6}
     assert "6 cases of 2 patients" in capsys.readouterr().out
     page = (out / "report.html").read_text()
@@ -102,19 +101,18 @@ def test_patients_are_counted_once(study, without_figures, capsys):  # noqa: F81
     assert "gives no patient for 3 cases, case_10 first" in capsys.readouterr().err
 
 
-def test_what_knows_the_truth_is_shown_and_not_ranked(study, without_figures, capsys):  # noqa: F811
+def test_what_knows_the_truth_is_shown_and_not_tested(study, without_figures, capsys):  # noqa: F811
     out = study.root / "out"
     assert compare("-o", out, "--no_gallery", "-unranked", "NACL") == 0
     data = json.loads((out / "comparison.json").read_text())
     assert [entry["ranked"] for entry in data["trainers"]] == [True, True, False]
-    assert {row["trainer"] for row in data["statistics"]} == {NAMES[1]} and set(data["ranks"]["sum"]) == set(NAMES[:2])
+    assert {row["trainer"] for row in data["statistics"]} == {NAMES[1]}
     tables = {table["id"]: table for table in data["tables"]}
     cells = tables["calibration"]["rows"]
     assert cells[2][0] == "NACL" and not any(cell["best"] or cell["second"] for cell in cells[2][1:])
     assert any(cell["best"] for cell in cells[1][1:])
-    assert "For reference only, so not ranked: NACL." in tables["ranks"]["caption"]
     page = (out / "report.html").read_text()
-    assert "for reference only: neither tested nor ranked" in page and "<strong>NACL</strong>" not in page
+    assert "for reference only: not tested" in page and "<strong>NACL</strong>" not in page
     assert compare("-o", out, "-unranked", "Truth") == 2
     assert "-unranked Truth: not among those compared" in capsys.readouterr().err
 
@@ -144,7 +142,7 @@ def test_labels_and_a_repeated_training(study, without_figures, tmp_path, capsys
     trainers = [f"Stock & co={NAMES[0]}", NAMES[2], f"NACL, seed 2={other}"]
     assert compare("-o", study.root / "out", trainers=trainers) == 0
     assert "NACL, seed 2" in capsys.readouterr().out
-    assert r"Stock \& co" in (study.root / "out" / "tables" / "ranks.tex").read_text()
+    assert r"Stock \& co" in (study.root / "out" / "tables" / "calibration.tex").read_text()
     data = json.loads((study.root / "out" / "comparison.json").read_text())
     assert data["trainers"][2] == {"name": str(other), "label": "NACL, seed 2", "trainer": NAMES[2], "ranked": True}
     assert data["datasets"][0]["predictions"][str(other)]["0"] == {"folder": str(other / "fold_0" / "validation")}
@@ -162,7 +160,7 @@ def test_two_data_sets(tmp_path, monkeypatch, without_figures, capsys):
     assert [dataset["name"] for dataset in data["datasets"]] == list(names)
     values = [dataset["values"]["Dice"][NAMES[0]] for dataset in data["datasets"]]
     assert values[0] != values[1]
-    assert (out / "tables" / "overview.tex").is_file() and data["ranks"]["n_datasets"] == 2
+    assert (out / "tables" / "overview.tex").is_file()
     assert compare("-o", out, dataset=["998", "Dataset998_Other"], trainers=NAMES[::2]) == 2
     assert "Dataset998_Other twice" in capsys.readouterr().err
     folder = made.model(NAMES[2])
@@ -189,8 +187,6 @@ def test_two_data_sets(tmp_path, monkeypatch, without_figures, capsys):
         (("-np", "0"), NAMES, "-np must be at least 1"),
         (("-p", "otherPlans"), NAMES, "no such model"),
         (("-d", "5"), NAMES, "data set '5'"),
-        (("-relative", "A", NAMES[0]), NAMES, "-relative A: not among"),
-        (("-relative", NAMES[0], NAMES[0]), NAMES, "two different"),
         (("-o", "file"), NAMES, "-o file is a file"),
         (("-gt", "labels"), NAMES, "belong to predictions given with -i"),
         (("-i", "nowhere"), NAMES, "-i nowhere: no such file or folder"),
@@ -242,18 +238,16 @@ def test_help_teaches(capsys):
         assert part in text
 
 
-def test_models_are_compared_on_test_cases_and_numbered_as_in_the_paper(study, without_figures, capsys):  # noqa: F811
+def test_models_are_compared_on_test_cases(study, without_figures, capsys):  # noqa: F811
     labels = study.root / "nnUNet_raw" / DATASET / "labelsTs"
     shutil.copytree(study.root / "nnUNet_preprocessed" / DATASET / "gt_segmentations", labels)
     out = study.root / "out"
-    assert compare("-o", out, "--test", "--paper-figures") == 2
+    assert compare("-o", out, "--test") == 2
     assert "docs/how-to/many-trainings.md" in capsys.readouterr().err
     for name in NAMES:
         shutil.copytree(study.validation(name), study.model(name) / "test")
-    assert compare("-o", out, "--test", "--paper-figures") == 0
+    assert compare("-o", out, "--test") == 0
     [dataset] = json.loads((out / "comparison.json").read_text())["datasets"]
     assert dataset["folds"] == [] and dataset["configuration"] == CONFIGURATION
     [place] = dataset["predictions"][NAMES[0]].values()
     assert place["references"] == str(labels) and place["folder"].endswith("/test")
-    written = {path.name for path in (out / "paper").glob("*.md")}
-    assert written == {"table_1_discrimination.md", "table_2_calibration.md"}

@@ -19,9 +19,9 @@ def evaluate(*arguments) -> int:
 
 def test_a_model_by_name(make_validated, capsys):
     model = make_validated(cases=2, folds=2)
-    assert evaluate("-d", 999, "-c", "3d_fullres", "--csv", "--paper") == 0
+    assert evaluate("-d", 999, "-c", "3d_fullres", "--csv") == 0
     out = capsys.readouterr().out
-    for text in ("Dataset999_Synthetic", "fold 0 1: 4 cases", "anterior", "foreground", "pooled", "paper's evaluation"):
+    for text in ("Dataset999_Synthetic", "fold 0 1: 4 cases", "anterior", "foreground", "pooled"):
         assert text in out
     document = json.loads((model.folder / "calibration.json").read_text())
     rows = list(csv.DictReader((model.folder / "calibration.csv").open()))
@@ -41,7 +41,6 @@ def test_two_folders(make_validated, capsys):
     files = ("-djfile", model.folder / "dataset.json", "-pfile", model.folder / "plans.json")
     assert evaluate(*arguments, *files) == 0 and (predictions / "calibration.json").is_file()
     assert "whole" in capsys.readouterr().out
-    assert evaluate(*arguments, *files, "--paper") == 2 and "classes only" in capsys.readouterr().err
 
 
 def test_all_problems_are_listed_and_the_rest_is_saved(make_validated, capsys):

@@ -26,7 +26,6 @@ from tests.cases.folders import (
     write_json,
 )
 from tests.cases.predictions import predictions_in
-from tests.datasets.miniatures import MINIATURES
 from tests.models.travelling import give_map, make_finished
 from tests.mutated_json import mutations
 
@@ -142,18 +141,6 @@ def reviewed(root: Path) -> tuple[list, list[Path]]:
     return command, [out / "review" / "case_0.json", out / "review_args.json", *(folder / name for name in names)]
 
 
-def prepared(root: Path) -> tuple[list, list[Path]]:
-    """A challenge that was prepared, and planned by nnU-Net."""
-    folder = MINIATURES["prostate"](root / "in")
-    command = ["prepare", "prostate", folder, "--native", "-np", "1", "-o", root]
-    assert call(command)[0] == 0
-    (written,) = root.glob("Dataset*")
-    splits = root / "nnunet" / "nnUNet_preprocessed" / written.name / "splits_final.json"
-    splits.parent.mkdir(parents=True)
-    splits.write_bytes((written / splits.name).read_bytes())
-    return command, [written / "prepared.json", splits]
-
-
 def exported(root: Path) -> tuple[list, list[Path]]:
     """A model that is trained to the end, with a map."""
     model = make_finished(root / "nnunet", shape=(3, 6, 5))
@@ -163,7 +150,7 @@ def exported(root: Path) -> tuple[list, list[Path]]:
     return command, [model.folder / name for name in names]
 
 
-@pytest.mark.parametrize(("make", "number"), [(evaluated, 8), (reviewed, 20), (prepared, 8), (exported, 12)])
+@pytest.mark.parametrize(("make", "number"), [(evaluated, 8), (reviewed, 20), (exported, 12)])
 def test_whatever_a_document_says_ends_in_a_message(make, number, tmp_path, monkeypatch):
     for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
         monkeypatch.setenv(name, str(tmp_path / "nnunet" / name))

@@ -65,7 +65,7 @@ def test_the_overview_shows_what_other_packages_register(printed, monkeypatch: p
     theirs = RegisteredTrainer("nnUNetTrainerTheirs", "their_package:nnUNetTrainerTheirs", "theirs 1.0")
     monkeypatch.setattr(cli_trainers, "registered_trainers", lambda: [theirs])
     assert "nnUNetTrainerTheirs" in printed()
-    assert "another package" in printed("nnUNetTrainerTheirs")
+    assert "registered by theirs 1.0" in printed("nnUNetTrainerTheirs")
 
 
 @pytest.mark.parametrize("name", NAMED_TRAINERS)

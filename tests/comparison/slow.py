@@ -28,16 +28,6 @@ def wilcoxon(differences: Sequence[float]) -> float:
     return min(1.0, 2 * min(lower, upper))
 
 
-def ranks(values: Sequence[float], better: str, ties: str) -> list[float]:
-    """Rank by counting how many are better, and how many are equal."""
-    result = []
-    for value in values:
-        ahead = sum(other > value if better == "higher" else other < value for other in values)
-        equal = sum(other == value for other in values)
-        result.append(1 + ahead if ties == "min" else 1 + ahead + (equal - 1) / 2)
-    return result
-
-
 def mean(values: Sequence[float]) -> float:
     """Mean of the defined values."""
     kept = [value for value in values if not math.isnan(value)]

@@ -1,4 +1,4 @@
-"""What a comparison computes: values, pairs, families of tests, means and ranks."""
+"""What a comparison computes: values, pairs, families of tests and means."""
 
 from __future__ import annotations
 
@@ -83,8 +83,6 @@ def test_equal_trainers_show_no_difference():
     for row in comparison.statistics.itertuples():
         assert (row.difference, row.low, row.high, row.p) == (0, 0, 0, 1)
         assert row.verdict == "none"
-    assert {interval.mean for interval in comparison.ranks["mean"]["nnUNetTrainer"].values()} == {1.5}
-    assert comparison.ranks["sum"]["nnUNetTrainer"]["total"] == 4  # ties take the lowest rank
 
 
 def test_few_cases_are_not_tested_and_said_so():
@@ -107,7 +105,6 @@ def test_undefined_values_leave_their_pairs_out():
     assert found["Dice:1", "nnUNetTrainerCE"].n == found["Dice:2", "nnUNetTrainerNACL"].n == 8
     values = comparison.values[dataset.name]
     assert values["Dice"]["nnUNetTrainerNACL"].iloc[2] == values["Dice:2"]["nnUNetTrainerNACL"].iloc[2]
-    assert comparison.ranks["mean"]["nnUNetTrainer"]["Dice"].n == 8
 
 
 def test_a_missed_structure_brings_no_trainer_closer():
@@ -154,23 +151,8 @@ def test_a_structure_that_a_trainer_never_finds_is_in_no_mean():
         distance = slow.mean([case.structures["1"].hd95_mm for case in dataset.results[name]])
         assert comparison.mean(dataset, "HD95_mm", name) == pytest.approx(distance)
     assert comparison.averaged(dataset, "Dice") == ["1", "2"] and comparison.averaged(dataset, "HD95_mm") == ["1"]
-    assert not any(math.isnan(ranks["total"]) for ranks in comparison.ranks["sum"].values())
     captions = {table.id: table.caption for table in make_tables(comparison)}
-    for name in ("discrimination", "ranks"):
-        assert captions[name].endswith("so in no mean over structures: HD95 Posterior (mm).")
-
-
-def test_without_any_distance_nothing_is_ranked_by_it():
-    dataset = make_dataset(THREE, cases=7)
-    for results in dataset.results.values():
-        for i in range(7):
-            for key in STRUCTURES:
-                results[i] = with_structure(results[i], key, Overlap(0, 9, 50, 141), math.nan)
-    comparison = make_comparison(THREE, datasets=[dataset])
-    ranks = comparison.ranks["sum"]["nnUNetTrainer"]
-    assert math.isnan(ranks["HD95_mm"]) and math.isnan(ranks["total"]) and ranks["Dice"] == 1
-    caption = next(table.caption for table in make_tables(comparison) if table.id == "ranks")
-    assert caption.endswith("so not ranked: HD95 of Dataset001_Made.")
+    assert captions["discrimination"].endswith("so in no mean over structures: HD95 Posterior (mm).")
 
 
 def test_order_of_the_cases_does_not_matter():
@@ -184,29 +166,6 @@ def test_order_of_the_cases_does_not_matter():
     one, two = (make_comparison(THREE, datasets=[d]) for d in (dataset, other))
     for a, b in zip(one.statistics.itertuples(), two.statistics.itertuples()):
         assert (a.difference, a.p_holm, a.verdict) == pytest.approx((b.difference, b.p_holm, b.verdict))
-    for name in THREE:
-        assert one.ranks["sum"][name] == two.ranks["sum"][name]
-
-
-def test_ranks_over_data_sets():
-    datasets = [make_dataset(THREE, cases=5, name=f"Dataset00{i}_Made", seed=i) for i in (1, 2)]
-    comparison = make_comparison(THREE, datasets=datasets)
-    names = list(THREE)
-    expected = np.zeros(3)
-    for dataset in datasets:
-        expected += slow.ranks([comparison.mean(dataset, "Dice", name) for name in names], "higher", "min")
-    assert [comparison.ranks["sum"][name]["Dice"] for name in names] == expected.tolist()
-    per_case = [
-        slow.ranks([comparison.values[d.name]["ECE:foreground"][name].iloc[i] for name in names], "lower", "average")
-        for d in datasets
-        for i in range(5)
-    ]
-    for i, name in enumerate(names):
-        found = comparison.ranks["mean"][name]
-        assert found["ECE:foreground"].mean == pytest.approx(np.mean(per_case, axis=0)[i])
-        assert found["ECE:foreground"].n == 10
-        four = [found[m].mean for m in ("Dice", "HD95_mm", "ECE:foreground", "CECE_mean:foreground")]
-        assert found["total"].mean == pytest.approx(np.mean(four))
 
 
 def test_the_seed_decides():

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from nnunet_nacl.comparison.statistics import holm, paired_difference, wilcoxon_p
 from nnunet_nacl.metrics import bootstrap
-from nnunet_nacl.metrics.bootstrap import bin_accuracy_bands, mean_interval, relative_difference, resamples
+from nnunet_nacl.metrics.bootstrap import bin_accuracy_bands, mean_interval, resamples
 from tests.comparison import slow
 
 OPTIONS = {"n_bootstrap": 300, "seed": 1}
@@ -190,17 +190,6 @@ def test_holm_by_hand():
     assert holm([]) == [] and holm([0.6, 0.9]) == [1, 1]
     with_untested = holm([0.02, NAN, 0.01])
     assert with_untested[::2] == pytest.approx([0.02, 0.02]) and math.isnan(with_untested[1])
-
-
-def test_relative_difference_in_percent():
-    interval = relative_difference([1, 2, 3, NAN], [2, 2, 5, 9], **OPTIONS)
-    assert interval.mean == pytest.approx(50) and interval.n == 3 and interval.low <= 50 <= interval.high
-    # twice the reference in every case: every draw gives exactly 100 %
-    double = relative_difference([1, 2, 3], [2, 4, 6], **OPTIONS)
-    assert (double.mean, double.low, double.high) == pytest.approx((100, 100, 100))
-    for reference in ([0, 0], [NAN, NAN]):
-        assert math.isnan(relative_difference(reference, [1, 1], **OPTIONS).mean)
-    assert math.isnan(relative_difference([1], [2], **OPTIONS).low)
 
 
 def test_bands_hold_the_pooled_accuracy():

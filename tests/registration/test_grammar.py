@@ -49,7 +49,6 @@ def variants(draw: st.DrawFn) -> Variant:
         "gamma": numbers,
         "alpha": st.integers(0, 1000).map(lambda number: number / 1000),
         "scale": numbers,
-        "network": st.sampled_from(["unet", "attunet", "unetpp", "transunet"]),
         "epochs": st.integers(1, 5000),
         "iterations": st.integers(1, 5000),
         "train_percent": st.integers(1, 999).map(lambda number: number / 10),
@@ -130,16 +129,8 @@ def test_any_text_after_a_method_is_read_or_refused(text: str) -> None:
         ("nnUNetTrainerECP_sum_alpha0p3", Variant("ECP", sum=True, alpha=0.3)),
         ("nnUNetTrainerCE_50iters_train12p5", Variant("CE", iterations=50, train_percent=12.5)),
         ("nnUNetTrainerNACL_adam_train10_noda_seed2", Variant("NACL", adam=True, train_percent=10, noda=True, seed=2)),
-        (
-            "nnUNetTrainerDiceNACL_lambda0p2_attunet_5epochs",
-            Variant("NACL", dice=True, penalty_weight=0.2, network="attunet", epochs=5),
-        ),
-        ("nnUNetTrainerDiceCE_unet", Variant("CE", dice=True, network="unet")),
         ("nnUNetTrainerDiceCE_seed12", Variant("CE", dice=True, seed=12)),
-        (
-            "nnUNetTrainerFocal_unet_plainstart_5epochs",
-            Variant("Focal", network="unet", plainstart=True, epochs=5),
-        ),
+        ("nnUNetTrainerFocal_plainstart_5epochs", Variant("Focal", plainstart=True, epochs=5)),
     ],
 )
 def test_names(name: str, variant: Variant) -> None:
@@ -163,8 +154,6 @@ def test_names(name: str, variant: Variant) -> None:
         ("DiceNACL_lambda0p2_anneal", "'anneal' must come before 'lambda<x>'"),
         ("NACL_lambda0p2_lambda0p3", "'lambda<x>' occurs twice"),
         ("NACL_gaussian_svls", "'gaussian|svls' occurs twice"),
-        ("NACL_unet_unetpp", "'unet|attunet|unetpp|transunet' occurs twice"),
-        ("CE_5epochs_unet", "'unet' must come before '<n>epochs'"),
         ("CE_UNet", "unknown token 'UNet'"),
         ("NACL_adam_adam", "'adam' occurs twice"),
         ("NACL_lambda0p1", "'lambda0p1' is the default"),

@@ -148,7 +148,7 @@ def _comparison(model, models, labels, cases, folds, rng, hostile: bool) -> dict
         for t in names[1:]
     ]
     return {
-        "schema_version": 2,
+        "schema_version": 3,
         "generated_by": "nnunet_nacl 0.0",
         "created": "2025-01-02T03:04:05+00:00",
         "command": "nnunet_nacl compare -d 999 -c 3d_fullres -o 'my out'",
@@ -195,7 +195,6 @@ def _comparison(model, models, labels, cases, folds, rng, hostile: bool) -> dict
             }
         ],
         "statistics": statistics,
-        "ranks": {},
         "figures": [
             {
                 "id": "one",

@@ -61,8 +61,8 @@ def tables():
     return {table.id: table for table in make_tables(make_comparison(THREE, datasets=[dataset]))}
 
 
-def test_one_data_set_has_six_tables(tables):
-    assert list(tables) == ["discrimination", "calibration", "calibration_masks", "statistics", "ranks", "case_ranks"]
+def test_one_data_set_has_four_tables(tables):
+    assert list(tables) == ["discrimination", "calibration", "calibration_masks", "statistics"]
     assert tables["discrimination"].columns == [
         "method",
         "DSC Anterior",
@@ -87,7 +87,6 @@ def test_captions_say_how_many_and_what_is_left_out(tables):
     assert "Undefined" not in tables["calibration"].caption
     assert "foreground grown by 2 mm" in tables["calibration_masks"].caption
     assert "discrimination 12, calibration 4, calibration_masks 34" in tables["statistics"].caption
-    assert "HD95 8" in tables["case_ranks"].caption
 
 
 def test_captions_say_where_no_test_can_pass():
@@ -112,11 +111,10 @@ def test_the_table_of_masks_holds_the_means(tables):
 def test_several_data_sets_have_an_overview():
     datasets = [make_dataset(THREE, cases=6, name=f"Dataset00{i}_Made", seed=i) for i in (1, 2)]
     tables = {table.id: table for table in make_tables(make_comparison(THREE, datasets=datasets))}
-    assert len(tables) == 1 + 2 * 4 + 2 and "calibration_masks_Dataset002_Made" in tables
+    assert len(tables) == 1 + 2 * 4 and "calibration_masks_Dataset002_Made" in tables
     overview = tables["overview"]
     assert overview.columns[:3] == ["method", "DSC Dataset001_Made", "DSC Dataset002_Made"]
     assert overview.rows[1][2].value == tables["discrimination_Dataset002_Made"].rows[1][3].value
-    assert "over 2 data sets" in tables["ranks"].caption
 
 
 def test_csv_holds_full_precision(tables):
@@ -125,7 +123,6 @@ def test_csv_holds_full_precision(tables):
     assert float(rows[2][1]) == tables["calibration"].rows[1][1].value
     full = list(csv.DictReader(io.StringIO(csv_text(tables["statistics"]))))
     assert len(full) == 50 and float(full[0]["low"]) <= float(full[0]["difference"]) <= float(full[0]["high"])
-    assert csv_text(tables["ranks"]).splitlines()[1].split(",")[1].isdigit()
     undefined = Table("t", "t", "", ["method", "x"], [["a", Cell("-", math.nan)], ["b", Cell("0.1", 0.1)]])
     assert csv_text(undefined) == '"method","x"\n"a",\n"b",0.1\n'
 

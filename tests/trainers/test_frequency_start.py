@@ -132,10 +132,19 @@ def test_a_continued_training_keeps_what_it_loads(make_trainer, voxels, monkeypa
     assert [entry["epoch"] for entry in record["epochs"]] == [0, 1]
 
 
-@pytest.mark.parametrize(("name", "is_new"), [("nnUNetTrainerNACL", True), ("nnUNetTrainerNACL_unet", False)])
-def test_layers_that_pretrained_weights_fill_stay(make_trainer, voxels, tmp_path, name: str, is_new: bool) -> None:
+def foreign_network(*_) -> TinyNetwork:
+    """One whose class layer nnU-Net does not know, and so loads."""
+    network = TinyNetwork(2, 3, 3)
+    network.decoder, network.class_layer = SimpleNamespace(), "layer"
+    return network
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_layers_that_pretrained_weights_fill_stay(make_trainer, voxels, tmp_path, is_new: bool) -> None:
     path = tmp_path / "pretrained.pth"
-    earlier, trainer = make_trainer(name), make_trainer(name)
+    earlier, trainer = make_trainer("nnUNetTrainerNACL"), make_trainer("nnUNetTrainerNACL")
+    if not is_new:
+        earlier.build_network_architecture = trainer.build_network_architecture = foreign_network
     earlier.initialize()
     with torch.no_grad():
         for parameter in earlier.network.parameters():

@@ -26,7 +26,7 @@ ON_DEMAND = (
     "nnUNetTrainerCE_train25",
     "nnUNetTrainerDiceSVLS_k5",
     "nnUNetTrainerNACL_noda_seed2",
-    "nnUNetTrainerNACL_unet_adam",
+    "nnUNetTrainerNACL_plainstart_adam",
 )
 EVERY_NAME = [*NAMED_TRAINERS, *ON_DEMAND]
 

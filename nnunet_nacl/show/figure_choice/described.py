@@ -25,7 +25,7 @@ class DescribedFigure:
         caption: What it shows and how it is read.
         alt: Its numbers in one or two sentences, for whoever cannot see it.
         draw: Function of (path, title, subtitle, notes) of the package `figures` with everything else bound.
-        dataset: Name of the data set, None if it is about several.
+        dataset: Name of the data set.
     """
 
     id: str
@@ -34,7 +34,7 @@ class DescribedFigure:
     caption: str
     alt: str
     draw: Callable[..., Path]
-    dataset: str | None = None
+    dataset: str
 
 
 def intervals_over(dataset: Dataset) -> str:
@@ -44,7 +44,7 @@ def intervals_over(dataset: Dataset) -> str:
 
 def describe(
     comparison: Comparison,
-    dataset: Dataset | None,
+    dataset: Dataset,
     kind: str,
     title: str,
     caption: str,
@@ -53,7 +53,7 @@ def describe(
     *,
     intervals: bool = False,
 ) -> DescribedFigure:
-    """A figure of a data set, or of all where it is None; among several, one data set's figure has its name in the id.
+    """A figure of a data set; among several, it has the data set's name in the id.
 
     Args:
         comparison: Whose figure it is.
@@ -62,11 +62,9 @@ def describe(
         title: As in :class:`DescribedFigure`, as are the other ones.
         intervals: Whether the subtitle says what the intervals are.
     """
-    where = [shown.where for shown in ([dataset] if dataset else comparison.datasets)]
-    subtitle = "; ".join(where) + (f"; {intervals_over(dataset or comparison.datasets[0])}" if intervals else "")
-    name = dataset.name if dataset else None
-    suffix = f"_{name}" if name and len(comparison.datasets) > 1 else ""
-    return DescribedFigure(f"{kind}{suffix}", title, subtitle, caption, alt, draw, name)
+    subtitle = dataset.where + (f"; {intervals_over(dataset)}" if intervals else "")
+    suffix = f"_{dataset.name}" if len(comparison.datasets) > 1 else ""
+    return DescribedFigure(f"{kind}{suffix}", title, subtitle, caption, alt, draw, dataset.name)
 
 
 def write_figures(

@@ -1,0 +1,1 @@
+"""The paper's figures of a comparison, drawn from comparison.json."""

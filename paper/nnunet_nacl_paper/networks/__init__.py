@@ -1,0 +1,1 @@
+"""The networks of the paper's experiments, each made from nnU-Net's plans; one file each."""

@@ -1,0 +1,177 @@
+"""Ranks, tables and figures of a comparison, from what `nnunet_nacl compare` leaves."""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nnunet_nacl.comparison.comparison import Comparison
+from nnunet_nacl.comparison.comparison_json import comparison_to_json
+from nnunet_nacl.comparison.entries import read_entries
+from nnunet_nacl.documents.comparison_file import write_comparison
+from nnunet_nacl.show.result_tables import make_tables, write_tables
+from nnunet_nacl_paper.comparison import read_comparison, relative_difference
+from nnunet_nacl_paper.figures.panels import draw_rank_heatmap
+from nnunet_nacl_paper.figures.radar import draw_radar
+from nnunet_nacl_paper.figures.settings import HYPER, by_network, by_number, short
+from nnunet_nacl_paper.main import main
+from nnunet_nacl_paper.ranks import ranks_of
+from tests.comparison.synthetic import make_comparison, make_dataset
+
+THREE = {"nnUNetTrainer": 1.0, "nnUNetTrainerCE": 1.5, "nnUNetTrainerNACL": 2.5}
+NAN = math.nan
+OPTIONS = {"n_bootstrap": 500, "seed": 0}
+
+
+def write(comparison: Comparison, folder: Path) -> Path:
+    """The documents of a comparison, without its own figures."""
+    tables = write_tables(make_tables(comparison), folder)
+    settings = {"allow_missing": False, "allow_training_cases": False, "groups": None}
+    write_comparison(comparison_to_json(comparison, tables, [], command="compare", settings=settings), folder)
+    return folder
+
+
+def named(names, folder: Path) -> Path:
+    entries = read_entries([("-tr", name) for name in names])
+    sharpness = {entry.name: 1.0 + 0.3 * i for i, entry in enumerate(entries)}
+    return write(Comparison(entries, [make_dataset(sharpness, cases=6)], n_bootstrap=100), folder)
+
+
+def drawn(folder: Path) -> set[str]:
+    assert main(["figures", str(folder)]) == 0
+    figures = {path.stem for path in (folder / "paper").glob("figure_*.png")}
+    assert figures == {path.stem for path in (folder / "paper").glob("figure_*.svg")}
+    return figures
+
+
+STANDARD = {"1_radar_dice", "1_radar_ece", "2_rank_mean", "2_rank_sum", "7_relative_difference", "10_scatter"}
+
+
+def test_a_comparison_has_the_papers_tables_ranks_and_figures(tmp_path, capsys) -> None:
+    comparison = make_comparison(THREE, cases=8)
+    folder = write(comparison, tmp_path)
+    (folder / "paper").mkdir()
+    (folder / "paper" / "figure_99_of_an_earlier_one.png").touch()
+    assert drawn(folder) == {f"figure_{name}" for name in STANDARD}
+    for name in ("table_1_discrimination", "table_2_calibration"):
+        for ending in ("csv", "md"):
+            copied, original = folder / "paper" / f"{name}.{ending}", folder / "tables" / f"{name[8:]}.{ending}"
+            assert copied.read_bytes() == original.read_bytes()
+    rows = list(csv.DictReader((folder / "paper" / "ranks.csv").open()))
+    assert [row["method"] for row in rows] == ["stock", "CE", "NACL"]
+    sums, _ = ranks_of(read_comparison(folder))
+    assert [float(row["total"]) for row in rows] == sums["total"].tolist()
+    text = (folder / "paper" / "figure_10_scatter.svg").read_text()
+    assert "NACL" in text and "8 cases" in text and "ECE union" in text
+    assert main(["figures", str(folder), "-relative", "NACL", "CE"]) == 0
+    assert "CE against NACL" in (folder / "paper" / "figure_7_relative_difference.svg").read_text()
+    for names, words in ((("NACL", "x"), "-relative x: not among"), (("CE", "CE"), "two different")):
+        assert main(["figures", str(folder), "-relative", *names]) == 2 and words in capsys.readouterr().err
+
+
+def test_means_and_ranks_are_those_of_the_cases(tmp_path) -> None:
+    datasets = [make_dataset(THREE, cases=5 + i, name=f"Dataset00{i}_Made", seed=i) for i in (1, 2)]
+    patients = {case: case[:-1] for case in datasets[1].cases}
+    comparison = make_comparison(THREE, datasets=[datasets[0], replace(datasets[1], patients=patients)])
+    read = read_comparison(write(comparison, tmp_path))
+    names, positions = list(THREE), []
+    for own, dataset in zip(comparison.datasets, read.datasets):
+        for column in ("Dice", "HD95_mm", "ECE:foreground"):
+            means = [dataset.mean(column, name) for name in names]
+            assert means == [comparison.mean(own, column, name) for name in names]
+            values = dataset.table(column, names)
+            np.testing.assert_array_equal(values, comparison.values[own.name][column][names].to_numpy())
+        positions.append(np.argsort(np.argsort([-dataset.mean("Dice", name) for name in names])) + 1)
+    sums, within = ranks_of(read)
+    assert sums["Dice"].tolist() == np.sum(positions, axis=0).tolist()
+    assert within["ECE:foreground"][0].n == 13 and sum(one.mean for one in within["total"]) == pytest.approx(6)
+    assert {f"figure_10_scatter_{d.name}" for d in datasets} < drawn(tmp_path)
+
+
+def test_what_knows_the_truth_is_not_ranked_and_undefined_values_are_left_out(tmp_path) -> None:
+    comparison = make_comparison(THREE, cases=6)
+    unranked = [replace(entry, ranked=entry.label != "NACL") for entry in comparison.entries]
+    read = read_comparison(write(Comparison(unranked, comparison.datasets, 200), tmp_path))
+    assert ranks_of(read)[0].index.tolist() == ["nnUNetTrainer", "nnUNetTrainerCE"]
+    read.datasets[0].means["HD95_mm:2"]["nnUNetTrainer"]["mean"] = None
+    assert read.datasets[0].mean("HD95_mm", "nnUNetTrainerCE") == read.datasets[0].mean("HD95_mm:1", "nnUNetTrainerCE")
+
+
+def test_figures_over_shares_networks_and_settings(tmp_path) -> None:
+    token = "_plainstart_100epochs_adam{}_noda"
+    shares = [f"nnUNetTrainer{m}{token.format(s)}" for m in ("CE", "NACL") for s in ("_train10", "_train50", "")]
+    assert "figure_9_training_share" in drawn(named(shares, tmp_path / "shares"))
+    text = (tmp_path / "shares" / "paper" / "figure_9_training_share.svg").read_text()
+    assert set(re.findall(">(CE|NACL)<", text)) == {"CE", "NACL"}
+    networks = [f"nnUNetTrainer{m}{n}{token.format('')}" for m in ("NACL", "MbLS") for n in ("_unet", "", "_unetpp")]
+    assert {"figure_8_networks_dice", "figure_8_networks_ece"} < drawn(named(networks[:-1], tmp_path / "networks"))
+    assert "No value for MbLS: unetpp" in (tmp_path / "networks/paper/figure_8_networks_dice.svg").read_text()
+    penalty = [f"nnUNetTrainerNACL{weight}_unet{token.format('')}" for weight in ("", "_lambda0p2", "_lambda0p3")]
+    assert "figure_6_hyper_lambda_NACL_dice" in drawn(named(penalty, tmp_path / "penalty"))
+
+
+@pytest.mark.parametrize(
+    ("names", "token", "expected"),
+    [
+        (["NACL_lambda0p05_adam", "NACL_adam", "NACL_lambda0p2_adam"], "lambda", {"NACL_adam": [0.05, 0.1, 0.2]}),
+        (["Focal", "Focal_gamma2", "Focal_gamma1"], "gamma", {"Focal": [1, 2, 3]}),
+        (["LS", "LS_alpha0p2", "CE"], "alpha", {"LS": [0.1, 0.2]}),
+        (["MbLS_m3", "MbLS", "MbLS_m10"], "m", {"MbLS": [3, 5, 10]}),
+        (["SVLS", "SVLS_sigma1", "SVLS_sigma3"], "sigma", {"SVLS": [1, 2, 3]}),
+        (["NACL_svls", "NACL_svls_sigma2", "NACL"], "sigma", {"NACL_svls": [1, 2]}),
+        (["NACL_lambda0p2", "NACL_40epochs"], "lambda", {}),
+        (["NACL", "CE"], "lambda", {}),
+    ],
+)
+def test_settings_are_found_by_their_names(names, token, expected) -> None:
+    trainers = {f"nnUNetTrainer{name}": f"nnUNetTrainer{name}" for name in names}
+    found = by_number(trainers, token, HYPER[token])
+    assert {shared.removeprefix("nnUNetTrainer"): list(values) for shared, values in found.items()} == expected
+
+
+def test_networks_are_found_by_their_names() -> None:
+    names = ["nnUNetTrainerNACL_unet_adam", "nnUNetTrainerNACL_adam", "nnUNetTrainerMbLS_unet_adam"]
+    found = by_network(dict(zip(names, names)))
+    assert found == {"nnUNetTrainerNACL_adam": {"unet": names[0], "nnU-Net's": names[1]}}
+    assert short(["nnUNetTrainerNACL_l2_adam", "nnUNetTrainerCE_adam"]) == ["NACL l2", "CE"]
+
+
+def test_relative_difference_in_percent() -> None:
+    interval = relative_difference([1, 2, 3, NAN], [2, 2, 5, 9], **OPTIONS)
+    assert interval.mean == pytest.approx(50) and interval.n == 3 and interval.low <= 50 <= interval.high
+    # twice the reference in every case: every draw gives exactly 100 %
+    double = relative_difference([1, 2, 3], [2, 4, 6], **OPTIONS)
+    assert (double.mean, double.low, double.high) == pytest.approx((100, 100, 100))
+    for reference in ([0, 0], [NAN, NAN]):
+        assert math.isnan(relative_difference(reference, [1, 1], **OPTIONS).mean)
+    assert math.isnan(relative_difference([1], [2], **OPTIONS).low)
+    assert math.isnan(relative_difference([1, 1], [2, 3], groups=["a", "a"], **OPTIONS).low)
+
+
+def test_radars_of_equal_and_missing_values_are_rows_of_points(tmp_path) -> None:
+    for name, values in (("equal", [0.5, 0.5, 0.5]), ("missing", [0.5, NAN, 0.7]), ("polygon", [0.5, 0.6, 0.7])):
+        files = draw_radar(["a", "b", "c"], {"NACL": values}, tmp_path / name, better="lower", metric="ECE", title="T")
+        text = files[1].read_text()
+        assert ("Outward is better" in text) == (name == "polygon")
+        assert ("No value for NACL: b." in text) == (name == "missing")
+
+
+def test_undefined_ranks_are_dashes_and_the_same_figure_has_the_same_bytes(tmp_path) -> None:
+    ranks = np.array([[1, NAN], [2, NAN]])
+    one, two = (
+        draw_rank_heatmap(["A", "B"], ["DSC", "HD"], ranks, tmp_path / name, decimals=0, title="R") for name in "xy"
+    )
+    assert [a.read_bytes() for a in one] == [b.read_bytes() for b in two]
+    assert one[1].read_text().count(">-<") == 2
+
+
+def test_a_folder_without_a_comparison_is_refused(tmp_path, capsys) -> None:
+    assert main(["figures", str(tmp_path)]) == 2 and "comparison.json: cannot be read" in capsys.readouterr().err
+    (tmp_path / "comparison.json").write_text('{"trainers": 3}')
+    assert main(["figures", str(tmp_path)]) == 2 and "Field required" in capsys.readouterr().err

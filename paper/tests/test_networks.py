@@ -1,0 +1,361 @@
+"""The networks that a name can ask for: those of their sources, with the plans' features, and nnU-Net's to use."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+import re
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from monai.networks.nets import AttentionUnet, BasicUNetPlusPlus
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from torch.nn import functional
+
+from nnunet_nacl.calibration.calibration_map import CalibrationMap
+from nnunet_nacl.cases.checkpoints import bake, check_baked, class_layer
+from nnunet_nacl.cli.main import main as nnunet_nacl
+from nnunet_nacl.comparison.entries import STOCK_LABEL, short_labels
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.models.portable import check_portable
+from nnunet_nacl.registration.grammar import parse
+from nnunet_nacl.registration.health import check_known
+from nnunet_nacl.registration.lookup import registered_trainers, resolve
+from nnunet_nacl_paper import trainers
+from nnunet_nacl_paper.files import InputError
+from nnunet_nacl_paper.networks.planned import Planned, check_patch_size
+from nnunet_nacl_paper.networks.transunet import TransUNet, load_imagenet_weights
+from tests.trainers.plans import make_plans
+
+PAPER = Planned((32, 64, 128, 256, 512), ((3, 3),) * 5, ((1, 1), *((2, 2),) * 4), (224, 224))
+SMALL = ("unet", "attunet", "unetpp")
+
+
+def make(network: str, num_axes: int = 2, inputs: int = 1, outputs: int = 3, **plans) -> torch.nn.Module:
+    """As nnU-Net's predictor does it, from the trainer's class and plans of four stages."""
+    content = make_plans(num_axes)
+    (name,) = content["configurations"]
+    configuration = content["configurations"][name]
+    configuration["patch_size"] = [32] * num_axes
+    for key, value in plans.items():
+        place = configuration if key in configuration else configuration["architecture"]["arch_kwargs"]
+        place[key] = value
+    manager = PlansManager(content)
+    trainer = getattr(trainers, f"nnUNetTrainerNACL_{network}_adam")
+    torch.manual_seed(0)
+    return trainer.build_network_architecture(manager, manager.get_configuration(name), inputs, outputs, False)
+
+
+def count(network: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def convolution(inputs: int, outputs: int, size: int = 3, bias: bool = True) -> int:
+    """Parameters of a convolution of size x size."""
+    return inputs * outputs * size**2 + bias * outputs
+
+
+@pytest.mark.parametrize("num_axes", [2, 3])
+@pytest.mark.parametrize("network", SMALL)
+def test_logits_have_the_shape_of_the_patch_in_2d_and_3d(network, num_axes) -> None:
+    built = make(network, num_axes, inputs=2)
+    image = torch.randn((1, 2, *[32] * num_axes))
+    logits = built(image)
+    assert logits.shape == (1, 3, *[32] * num_axes) and logits.std() > 0
+    logits.square().mean().backward()
+    gone = {name for name, parameter in built.named_parameters() if parameter.requires_grad and parameter.grad is None}
+    assert not gone  # DDP would wait for them
+    if num_axes == 2:  # in 3D the same modules take much longer
+        torch.testing.assert_close(torch.compile(built, backend="eager")(image), built(image))
+
+
+def test_features_kernels_and_strides_are_those_of_the_plans() -> None:
+    thick = {
+        "patch_size": [7, 32, 32],
+        "kernel_sizes": [[1, 3, 3], [1, 3, 3], [3, 3, 3], [3, 3, 3]],
+        "strides": [[1, 1, 1], [1, 2, 2], [1, 2, 2], [1, 2, 2]],
+        "features_per_stage": [3, 5, 7, 9],
+    }
+    network = make("unet", 3, **thick)
+    assert [stage[2].weight.shape[:3] for stage in network.down] == [(3, 3, 1), (5, 5, 1), (7, 7, 3), (9, 9, 3)]
+    for name in ("unet", "attunet"):
+        assert make(name, 3, **thick)(torch.zeros(2, 1, 7, 32, 32)).shape == (2, 3, 7, 32, 32)
+
+
+def test_the_plain_unet_has_the_parameters_of_the_papers() -> None:
+    """Its code: two convolutions a stage with 32 to 512 filters, the same on the way up, one of size 1 for classes."""
+    filters = PAPER.features
+    down = sum(convolution(a, b) + convolution(b, b) for a, b in zip((1, *filters), filters))
+    up = sum(convolution(a + b, a) + convolution(a, a) for a, b in zip(filters, filters[1:]))
+    network = make("unet", features_per_stage=list(filters), n_stages=5, outputs=4, **_five_stages())
+    assert count(network) == down + up + convolution(32, 4, 1) == 7846180
+
+
+def _five_stages() -> dict:
+    return {"kernel_sizes": [[3, 3]] * 5, "strides": [[1, 1], *[[2, 2]] * 4]}
+
+
+def test_the_plain_unet_computes_what_its_weights_say() -> None:
+    network = make("unet", features_per_stage=[2, 3, 4], strides=[[1, 1], [2, 2], [4, 4]], kernel_sizes=[[3, 3]] * 3)
+    image = torch.randn(1, 1, 32, 32)
+    weights = network.state_dict()
+
+    def stage(x, name):
+        for layer in (0, 2):
+            kernel, bias = weights[f"{name}.{layer}.weight"], weights[f"{name}.{layer}.bias"]
+            x = functional.conv2d(x, kernel, bias, padding=1).clamp(min=0)
+        return x
+
+    first = stage(image, "down.0")
+    second = stage(functional.max_pool2d(first, 2), "down.1")
+    third = stage(functional.max_pool2d(second, 4), "down.2")
+    x = stage(torch.cat([third.repeat_interleave(4, 2).repeat_interleave(4, 3), second], 1), "up.1")
+    x = stage(torch.cat([x.repeat_interleave(2, 2).repeat_interleave(2, 3), first], 1), "up.0")
+    expected = functional.conv2d(x, weights["classes.weight"], weights["classes.bias"])
+    torch.testing.assert_close(network(image), expected)
+
+
+def test_monais_networks_are_monais() -> None:
+    image = torch.randn(2, 1, 32, 32)
+    ours = make("attunet").eval()
+    theirs = AttentionUnet(2, 1, 3, [4, 8, 8, 8], [2, 2, 2]).eval()
+    theirs.load_state_dict(ours.state_dict())
+    torch.testing.assert_close(ours(image), theirs(image))
+    ours = make("unetpp").eval()  # the plans have four stages, U-Net++ five levels
+    theirs = BasicUNetPlusPlus(2, 1, 3, (4, 8, 8, 8, 8, 4)).eval()
+    theirs.load_state_dict(ours.state_dict())
+    torch.testing.assert_close(ours(image), theirs(image)[0])
+
+
+def test_transunet_has_the_parameters_of_its_source() -> None:
+    """R50-ViT-B/16 of Chen et al. with 224 x 224 pixels and 9 classes: 105.28 million."""
+
+    def bottleneck(inputs: int, outputs: int) -> int:
+        middle = outputs // 4
+        weights = inputs * middle + 9 * middle**2 + middle * outputs + 2 * (2 * middle + outputs)
+        return weights + (inputs * outputs + 2 * outputs) * (inputs != outputs)
+
+    def block(inputs: int, outputs: int) -> int:  # convolution, batch normalisation, twice
+        return convolution(inputs, outputs, bias=False) + convolution(outputs, outputs, bias=False) + 4 * outputs
+
+    stages = ((3, 64, 256), (4, 256, 512), (9, 512, 1024))
+    resnet = 49 * 3 * 64 + 2 * 64
+    resnet += sum(bottleneck(a, b) + (depth - 1) * bottleneck(b, b) for depth, a, b in stages)
+    token = 768
+    layer = 4 * convolution(token, token, 1) + convolution(token, 3072, 1) + convolution(3072, token, 1) + 4 * token
+    transformer = convolution(1024, token, 1) + 14**2 * token + 12 * layer + 2 * token
+    decoder = convolution(token, 512, bias=False) + 2 * 512
+    decoder += block(512 + 512, 256) + block(256 + 256, 128) + block(128 + 64, 64) + block(64, 16)
+    with torch.device("meta"):
+        network = TransUNet(PAPER, 1, 9)
+    assert count(network) == resnet + transformer + decoder + convolution(16, 9)
+    assert round(count(network) / 1e6, 2) == 105.28
+
+
+def test_transunet_takes_patches_that_are_not_square() -> None:
+    with torch.device("meta"):
+        for inputs, channels in ((1, 3), (2, 2)):
+            network = TransUNet(_patch((64, 96)), inputs, 4)
+            assert network.transformer.patch_embed.backbone.stem.conv.weight.shape[1] == channels
+            assert network(torch.zeros(2, inputs, 64, 96)).shape == (2, 4, 64, 96)
+
+
+def _patch(size: tuple[int, ...]) -> Planned:
+    return Planned(PAPER.features, PAPER.kernel_sizes, PAPER.strides, size)
+
+
+@pytest.fixture
+def short_transformer(monkeypatch) -> None:
+    """TransUNet with the ResNet of its source, but one narrow transformer block."""
+    monkeypatch.setattr(timm, "create_model", partial(timm.create_model, embed_dim=48, depth=1, num_heads=3))
+
+
+def google_weights(seed: int) -> dict[str, np.ndarray]:
+    """Random weights under the names and in the axis order of Google's R50+ViT-B_16.npz."""
+    rng = np.random.default_rng(seed)
+    weights: dict[str, np.ndarray] = {}
+
+    def add(name: str, *shape: int) -> None:
+        weights[name] = rng.normal(size=shape).astype(np.float32)
+
+    def normalisation(name: str, features: int) -> None:
+        add(f"{name}/scale", features)
+        add(f"{name}/bias", features)
+
+    add("conv_root/kernel", 7, 7, 3, 64)
+    normalisation("gn_root", 64)
+    for block, (depth, before, after) in enumerate(((3, 64, 256), (4, 256, 512), (9, 512, 1024)), 1):
+        for unit in range(1, depth + 1):
+            name, inputs, middle = f"block{block}/unit{unit}", before if unit == 1 else after, after // 4
+            for layer, (size, a, b) in enumerate(((1, inputs, middle), (3, middle, middle), (1, middle, after)), 1):
+                add(f"{name}/conv{layer}/kernel", size, size, a, b)
+                normalisation(f"{name}/gn{layer}", b)
+            if unit == 1:
+                add(f"{name}/conv_proj/kernel", 1, 1, inputs, after)
+                normalisation(f"{name}/gn_proj", after)
+    add("embedding/kernel", 1, 1, 1024, 48)
+    add("embedding/bias", 48)
+    add("cls", 1, 1, 48)
+    add("Transformer/posembed_input/pos_embedding", 1, 1 + 14 * 14, 48)
+    normalisation("Transformer/encoder_norm", 48)
+    layer = "Transformer/encoderblock_0"
+    for norm in (0, 2):
+        normalisation(f"{layer}/LayerNorm_{norm}", 48)
+    for part in ("query", "key", "value"):
+        add(f"{layer}/MultiHeadDotProductAttention_1/{part}/kernel", 48, 3, 16)
+        add(f"{layer}/MultiHeadDotProductAttention_1/{part}/bias", 3, 16)
+    add(f"{layer}/MultiHeadDotProductAttention_1/out/kernel", 3, 16, 48)
+    add(f"{layer}/MultiHeadDotProductAttention_1/out/bias", 48)
+    for dense, (a, b) in enumerate(((48, 192), (192, 48))):
+        add(f"{layer}/MlpBlock_3/Dense_{dense}/kernel", a, b)
+        add(f"{layer}/MlpBlock_3/Dense_{dense}/bias", b)
+    return weights
+
+
+@pytest.fixture(scope="module")
+def weights_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("imagenet") / "weights.npz"
+    np.savez(path, **google_weights(0))
+    return path
+
+
+def test_a_training_of_transunet_begins_with_the_weights_that_the_variable_names(
+    short_transformer, weights_file, make_trainer, monkeypatch
+) -> None:
+    monkeypatch.setenv("nnUNet_transunet_weights", str(weights_file))
+    trainer = make_trainer("nnUNetTrainerNACL_transunet")
+    trainer.initialize()
+    root = trainer.network.transformer.patch_embed.backbone.stem.conv.weight
+    np.testing.assert_array_equal(root.detach(), np.load(weights_file)["conv_root/kernel"].transpose(3, 2, 0, 1))
+    make_trainer("nnUNetTrainerNACL_unet").initialize()  # has no use for them
+
+
+def test_transunet_takes_weights_from_a_file(short_transformer, weights_file) -> None:
+    weights = np.load(weights_file)
+    network = TransUNet(_patch((224, 224)), 1, 3)
+    decoder = network.classes.weight.clone()
+    load_imagenet_weights(network, weights_file)
+    state = {name: value.numpy() for name, value in network.transformer.state_dict().items()}
+    positions = weights["Transformer/posembed_input/pos_embedding"][:, 1:]  # without the class token's
+    np.testing.assert_allclose(state["pos_embed"], positions, atol=1e-6)
+    unit = state["patch_embed.backbone.stages.2.blocks.8.conv2.weight"]
+    np.testing.assert_array_equal(unit, weights["block3/unit9/conv2/kernel"].transpose(3, 2, 0, 1))
+    attention = weights["Transformer/encoderblock_0/MultiHeadDotProductAttention_1/key/kernel"]
+    np.testing.assert_array_equal(state["blocks.0.attn.qkv.weight"][48:96], attention.reshape(48, 48).T)
+    assert torch.equal(network.classes.weight, decoder)
+    smaller = TransUNet(_patch((64, 96)), 2, 3)  # another grid, and another number of channels
+    load_imagenet_weights(smaller, weights_file)
+    image = torch.randn(2, 2, 64, 96)
+    logits = smaller(image)
+    assert logits.shape == (2, 3, 64, 96) and torch.isfinite(logits).all()
+    assert not torch.equal(logits, smaller(image)) and torch.equal(smaller.eval()(image), smaller(image))  # dropout
+    logits.mean().backward()
+    assert all(parameter.grad is not None for parameter in smaller.parameters())
+
+
+def test_a_file_with_other_weights_is_refused(short_transformer, tmp_path) -> None:
+    network = TransUNet(_patch((32, 32)), 1, 3)
+    with pytest.raises(InputError, match="no such file"):
+        load_imagenet_weights(network, tmp_path / "nowhere.npz")
+    np.savez(tmp_path / "other.npz", **{"embedding/kernel": np.zeros((16, 16, 3, 48), np.float32)})
+    with pytest.raises(InputError, match=r"other.npz: holds no weights of R50\+ViT-B_16"):
+        load_imagenet_weights(network, tmp_path / "other.npz")
+    (tmp_path / "text.npz").write_text("weights")
+    with pytest.raises(InputError, match="text.npz: holds no weights"):
+        load_imagenet_weights(network, tmp_path / "text.npz")
+
+
+@pytest.mark.parametrize(
+    ("network", "num_axes", "plans", "message"),
+    [
+        ("unet", 2, {"patch_size": [20, 33]}, r"multiples of 8 x 8 voxels, the plans have 20 x 33.*\[24, 32\]"),
+        ("attunet", 3, {"patch_size": [4, 16, 16]}, r"patch_size to \[8, 16, 16\], the nearest"),
+        ("unetpp", 2, {"patch_size": [16, 16]}, r"multiples of 16 x 16 voxels.*\[32, 32\]"),
+        ("unetpp", 3, {"patch_size": [20, 64, 48]}, r"\[16, 64, 48\]"),
+        ("transunet", 2, {"patch_size": [40, 64]}, r"\[48, 64\]"),
+        ("transunet", 3, {}, "a network for slices: train it with the configuration 2d"),
+    ],
+)
+def test_patches_that_a_network_cannot_take_are_refused_with_the_nearest(network, num_axes, plans, message) -> None:
+    with pytest.raises(InputError, match=message):
+        make(network, num_axes, **plans)
+
+
+@pytest.mark.parametrize("sizes", [(1, 7), (8, 9), (23, 24), (100, 41)])
+def test_the_nearest_size_is_one_that_is_taken_and_near(sizes) -> None:
+    with pytest.raises(InputError) as caught:
+        check_patch_size("net", sizes, (8, 8))
+    nearest = [int(size) for size in str(caught.value).partition("[")[2].partition("]")[0].split(",")]
+    check_patch_size("net", nearest, (8, 8))
+    assert all(abs(near - size) <= 4 or near == 8 for near, size in zip(nearest, sizes))
+
+
+def test_plans_of_another_kind_of_network_are_refused() -> None:
+    with pytest.raises(InputError, match="no features_per_stage, kernel_sizes and strides by stage"):
+        make("unet", features_per_stage=None)
+
+
+@pytest.mark.parametrize(
+    "name", ["nnUNetTrainerDiceNACL_unet", "nnUNetTrainerCE_unetpp", "nnUNetTrainerDiceCE_unet_adam"]
+)
+def test_the_trainer_has_no_deep_supervision_and_keeps_its_loss(make_trainer, name) -> None:
+    trainer, plain = make_trainer(name), make_trainer(name.replace("_unetpp", "").replace("_unet", ""))
+    assert trainer.enable_deep_supervision is False and trainer._get_deep_supervision_scales() is None
+    plain.enable_deep_supervision = False
+    assert str(trainer._build_loss()) == str(plain._build_loss())
+    trainer.set_deep_supervision_enabled(True)  # nnU-Net's validation asks for it, and the network has no decoder
+
+
+@pytest.mark.parametrize("network", [*SMALL, "transunet"])
+def test_a_calibration_map_goes_into_the_last_convolution(network, short_transformer) -> None:
+    built = make(network)
+    original = {name: value.clone() for name, value in built.state_dict().items()}
+    calibration = CalibrationMap([0.7, 1.4], [-0.5, 0.3])
+    baked = bake(original, *class_layer(built), calibration)
+    assert sum(not torch.equal(original[name], baked[name]) for name in original) in (1, 2)  # a bias may be 0
+    assert check_baked(built, original, baked, calibration, (1, 32, 32)) < 1e-4
+
+
+@pytest.mark.parametrize("network", [*SMALL, "transunet"])
+def test_a_portable_export_is_refused(network) -> None:
+    name = f"nnUNetTrainerNACL_{network}_plainstart_1epochs_2iters_adam_noda"
+    with pytest.raises(UserError, match=f"{name} builds its own network"):
+        check_portable(name)
+
+
+def test_the_trainers_of_every_configuration_are_registered_as_the_classes_of_their_names() -> None:
+    named = {
+        name
+        for path in (Path(__file__).parents[1] / "config").glob("*.yaml")
+        for name in re.findall(r"nnUNetTrainer\w+", path.read_text(encoding="utf-8"))
+    }
+    here = {trainer.name: trainer for trainer in registered_trainers() if "nnunet_nacl_paper" in trainer.value}
+    others = {name for name in named if not set(trainers.NETWORKS) & set(name.split("_"))}
+    assert named - others <= here.keys() and all(parse(name) for name in others)
+    for name, trainer in here.items():
+        assert resolve(name) is trainer.load() is getattr(trainers, name) is pickle.loads(pickle.dumps(trainer.load()))
+        ours, stock = (inspect.signature(kind.__init__).parameters for kind in (trainer.load(), nnUNetTrainer))
+        assert [(p.name, p.default) for p in ours.values()] == [(p.name, p.default) for p in stock.values()]
+
+
+def test_they_have_short_labels_and_are_explained_by_their_package(capsys) -> None:
+    schedule = "100epochs_adam_noda"
+    names = [f"nnUNetTrainer{one}_{schedule}" for one in ("DiceCE_unet", "NACL_unet_plainstart", "NACL_plainstart")]
+    assert short_labels(names[:2]) == [STOCK_LABEL, "NACL plainstart"]
+    assert short_labels(names[1:]) == ["NACL unet", "NACL"]
+    check_known(names[1])
+    assert nnunet_nacl(["trainers", names[1]]) == 0 and "registered by nnunet_nacl_paper" in capsys.readouterr().out
+
+
+def test_a_name_that_is_not_registered_says_where_its_network_is() -> None:
+    for name in ("nnUNetTrainerNACL_unet", "nnUNetTrainerDiceCE_5epochs_transunet"):
+        with pytest.raises(ValueError, match="`pip install ./paper` in the sources of nnunet_nacl") as caught:
+            resolve(name)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(AttributeError):
+        trainers.nnUNetTrainerNACL  # noqa: B018

@@ -1,0 +1,140 @@
+"""Ranks against the paper's figure, scipy and a slow count."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import rankdata
+
+from nnunet_nacl_paper.ranks import case_ranks, mean_case_ranks, rank_values, sum_ranks
+
+DATA = Path(__file__).parent / "data"
+BETTER = {"dsc": "higher", "hd": "lower", "ece": "lower", "cece": "lower"}
+VALUES = st.lists(st.integers(0, 4), min_size=2, max_size=7)
+
+
+def slow_ranks(values: Sequence[float], better: str, ties: str) -> list[float]:
+    """Rank by counting how many are better, and how many are equal."""
+    result = []
+    for value in values:
+        ahead = sum(other > value if better == "higher" else other < value for other in values)
+        equal = sum(other == value for other in values)
+        result.append(1 + ahead if ties == "min" else 1 + ahead + (equal - 1) / 2)
+    return result
+
+
+def published() -> tuple[list[str], dict[str, np.ndarray], dict[str, dict[str, int]]]:
+    """Methods, means by metric (data set x method) and the sum-ranks of figure 2a by metric and method."""
+    rows = list(csv.DictReader((DATA / "dataset_means.csv").open()))
+    figure = list(csv.DictReader((DATA / "sum_ranks.csv").open()))
+    methods = [name for name in figure[0] if name != "metric"]
+    datasets = list(dict.fromkeys(row["dataset"] for row in rows))
+    by_key = {(row["dataset"], row["method"]): row for row in rows}
+    means = {
+        metric: np.array([[float(by_key[dataset, method][metric]) for method in methods] for dataset in datasets])
+        for metric in BETTER
+    }
+    ranks = {row["metric"].lower(): {method: int(row[method]) for method in methods} for row in figure}
+    return methods, means, ranks
+
+
+def test_sum_ranks_of_the_paper():
+    methods, means, figure = published()
+    assert means["dsc"].shape == (6, 7)
+    ours = {metric: dict(zip(methods, sum_ranks(means[metric], BETTER[metric]))) for metric in BETTER}
+    assert [ours[metric]["NACL"] for metric in BETTER] == [6, 9, 7, 10]
+    assert sum(ours[metric]["NACL"] for metric in BETTER) == figure["total"]["NACL"] == 32
+    # the printed means are rounded, so near ties may fall the other way
+    for metric in BETTER:
+        for method in methods:
+            assert abs(ours[metric][method] - figure[metric][method]) <= 2, (metric, method)
+    for method in methods:
+        assert abs(sum(ours[metric][method] for metric in BETTER) - figure["total"][method]) <= 2, method
+
+
+def test_sum_ranks_of_the_paper_by_counting():
+    _, means, _ = published()
+    for metric, better in BETTER.items():
+        expected = np.sum([slow_ranks(row, better, "min") for row in means[metric]], axis=0)
+        assert sum_ranks(means[metric], better).tolist() == expected.tolist()
+
+
+@settings(max_examples=60)
+@given(VALUES, st.sampled_from(["lower", "higher"]), st.sampled_from(["min", "average"]))
+def test_ranks_agree_with_scipy_and_with_counting(values, better, ties):
+    [ours] = rank_values(np.array([values], float), better=better, ties=ties)
+    assert ours.tolist() == slow_ranks(values, better, ties)
+    signed = np.array(values, float) * (-1 if better == "higher" else 1)
+    assert ours.tolist() == rankdata(signed, method=ties).tolist()
+
+
+@settings(max_examples=40)
+@given(VALUES, st.sampled_from(["lower", "higher"]), st.integers(-5, 5), st.integers(0, 3))
+def test_ranks_do_not_change_with_scale_and_shift(values, better, shift, scale):
+    values = np.array(values, float)
+    one, two = (rank_values(v[None], better=better, ties="average") for v in (values, values * 2**scale + shift))
+    assert one.tolist() == two.tolist() and one.sum() == len(values) * (len(values) + 1) / 2
+
+
+def test_ties_take_the_lowest_rank_or_the_mean():
+    values = np.array([[0.9, 0.8, 0.9, 0.7]])
+    assert rank_values(values, better="higher", ties="min").tolist() == [[1, 3, 1, 4]]
+    assert case_ranks(values, "higher").tolist() == [[1.5, 3, 1.5, 4]]
+
+
+def test_what_differs_by_rounding_alone_shares_its_rank():
+    assert case_ranks(np.array([[0.1 + 0.2, 0.3, 0.2]]), "lower").tolist() == [[2.5, 2.5, 1]]
+
+
+def test_what_is_undefined_for_one_is_ranked_for_none():
+    values = np.array([[1, 2], [np.nan, 2], [4, 3]])
+    ranks = case_ranks(values, "lower")
+    assert ranks[[0, 2]].tolist() == [[1, 2], [2, 1]] and np.isnan(ranks[1]).all()
+    assert sum_ranks(values, "lower").tolist() == [3, 3]
+    assert np.isnan(sum_ranks(values[1:2], "lower")).all()
+    [first, second] = mean_case_ranks([ranks], n_bootstrap=100, seed=0)
+    assert (first.mean, first.n, second.mean) == (1.5, 2, 1.5)
+
+
+def test_mean_case_ranks_of_two_data_sets():
+    rng = np.random.default_rng(0)
+    one, two = (case_ranks(rng.normal(size=(n, 3)), "lower") for n in (5, 20))
+    found = mean_case_ranks([one, two], n_bootstrap=500, seed=0)
+    expected = [np.mean(np.concatenate((one, two))[:, i]) for i in range(3)]
+    assert [interval.mean for interval in found] == pytest.approx(expected)
+    assert all(interval.low <= interval.mean <= interval.high and interval.n == 25 for interval in found)
+    assert sum(interval.mean for interval in found) == pytest.approx(6)  # 1 + 2 + 3
+
+
+def test_a_method_that_always_wins_has_no_doubt():
+    ranks = case_ranks(np.array([[1, 2], [1, 5], [0, 3]]), "lower")
+    first, second = mean_case_ranks([ranks], n_bootstrap=100, seed=0)
+    assert (first.mean, first.low, first.high) == (1, 1, 1) and (second.low, second.high) == (2, 2)
+
+
+def test_too_few_cases_have_no_interval():
+    [first, _] = mean_case_ranks([case_ranks(np.array([[1, 2]]), "lower")], n_bootstrap=100, seed=0)
+    assert (first.mean, first.n) == (1, 1) and math.isnan(first.low)
+    [first, _] = mean_case_ranks([np.full((2, 2), np.nan)], n_bootstrap=100, seed=0)
+    assert math.isnan(first.mean) and first.n == 0
+
+
+def test_all_cases_of_a_patient_are_drawn_together():
+    rng = np.random.default_rng(0)
+    ranks = case_ranks(rng.normal(size=(12, 3)), "lower")
+    own = mean_case_ranks([ranks], n_bootstrap=2000, seed=3)
+    assert own == mean_case_ranks([ranks], n_bootstrap=2000, seed=3, groups=[[f"{i:02d}" for i in range(12)]])
+    twice = np.repeat(ranks, 2, axis=0)  # two images of each, in everything alike
+    grouped = mean_case_ranks([twice], n_bootstrap=2000, seed=3, groups=[[f"{i // 2:02d}" for i in range(24)]])
+    for one, other in zip(grouped, own):
+        assert (one.low, one.high) == pytest.approx((other.low, other.high))
+    assert [one.n for one in grouped] == [24] * 3
+    [single, *_] = mean_case_ranks([twice[:2]], n_bootstrap=200, seed=3, groups=[["a", "a"]])
+    assert np.isnan(single.low) and single.n == 2
