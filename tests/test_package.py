@@ -110,7 +110,7 @@ LAYERS = (
     ("calibration",),
     ("documents",),
     ("cases",),
-    ("training_record", "prediction", "comparison", "datasets"),
+    ("prediction", "comparison", "datasets"),
     ("show",),
     ("models", "campaign", "demo"),
     ("cli",),

@@ -176,7 +176,7 @@ def run(args: argparse.Namespace) -> int:
     figures = [*standard_figures(comparison, relative), *figures_over_settings(comparison)]
     figures += quality_figures(comparison, quality)
     drawn = write_figures(figures, folder, comparison.notes, progress=True)
-    paper = write_paper_numbers(tables, drawn, found, folder) if args.paper_figures else None
+    paper = write_paper_numbers(tables, drawn, folder) if args.paper_figures else None
     command, settings = shlex.join(["nnunet_nacl", *args.argv]), allowed | {"groups": args.groups}
     document = comparison_to_json(comparison, written, drawn, command=command, settings=settings)
     path = write_comparison(document, folder)
