@@ -63,8 +63,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     for mask, what in (("dilated", "radius"), ("boundary", "reach")):
         explained = f"{what} of the mask `{mask}` (default: %(default)s mm)"
         add(f"-{mask}", metavar="MM", type=float, default=2.0, help=explained)
-    directions = "HD95 of both directions pooled, or the larger of the two directions' (default: %(default)s)"
-    add("-hd", choices=("pooled", "max"), default="pooled", help=directions)
     add_threshold(parser, nargs=1)
     learned = "measure pred_folder through this map, predict Dice by what it learned, and report how far that holds"
     add("-map", metavar="FILE", help=learned)
@@ -108,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
     if by_name == by_folder:
         raise UserError("name a model (-d DATASET -c CONFIGURATION) or give two folders (gt_folder pred_folder).")
     try:
-        settings = EvaluationSettings(args.bins, args.dilated, args.boundary, args.hd, args.paper)
+        settings = EvaluationSettings(args.bins, args.dilated, args.boundary, args.paper)
     except ValueError as error:
         raise UserError(str(error)) from None
     below = threshold_of(args)

@@ -12,7 +12,6 @@ from typing_extensions import TypedDict
 
 import nnunet_nacl
 from nnunet_nacl.documents.results import (
-    HAUSDORFF,
     MASKS,
     CaseResult,
     Evaluation,
@@ -47,7 +46,7 @@ _PLAIN: dict[str, Any] = {
 """Of a case, what stands in its entry as it is."""
 
 _COUNTS = ("TP", "FP", "FN", "TN")
-_DISTANCES = (*(f"HD95_{directions}_mm" for directions in HAUSDORFF), "HD95_voxels")
+_DISTANCES = ("HD95_pooled_mm", "HD95_voxels")
 
 _Distances = TypedDict("_Distances", dict.fromkeys(_DISTANCES, float))  # type: ignore[misc]
 _MEASURED: dict[str, Any] = {**dict.fromkeys(_COUNTS, int), "ASSD_mm": float, "distances": _Distances}

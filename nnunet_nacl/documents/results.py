@@ -14,7 +14,6 @@ from nnunet_nacl.metrics.calibration_error import ece, nanmean
 from nnunet_nacl.metrics.detection import Detected
 from nnunet_nacl.metrics.overlap import Overlap
 
-HAUSDORFF = ("pooled", "max")
 LARGEST_LOGIT = "largest_logit"
 """Key of a case that was measured when it was predicted: largest absolute value of its logits."""
 
@@ -41,16 +40,14 @@ class EvaluationSettings:
         n_bins: Number of confidence bins.
         dilation_mm: Radius by which the mask ``dilated`` grows the foreground, at most 100 mm.
         boundary_mm: Reach of the mask ``boundary`` to either side of a surface, at most 100 mm.
-        hausdorff: ``pooled`` or ``max``: see :class:`~nnunet_nacl.metrics.surface.SurfaceDistances`.
         paper: Also the scores of :mod:`nnunet_nacl.metrics.calibration_error` (with HD95 at unit spacing).
 
-    The last two choose among what is known of every case; the others decide what has to be measured.
+    The last one chooses among what is known of every case; the others decide what has to be measured.
     """
 
     n_bins: int = DEFAULT_N_BINS
     dilation_mm: float = 2.0
     boundary_mm: float = 2.0
-    hausdorff: str = "pooled"
     paper: bool = False
 
     def __post_init__(self) -> None:
@@ -60,8 +57,6 @@ class EvaluationSettings:
                 raise ValueError(
                     f"{name} must be a distance in mm, from 0 to {LARGEST_RADIUS_MM:g}, got {getattr(self, name)!r}."
                 )
-        if self.hausdorff not in HAUSDORFF:
-            raise ValueError(f"hausdorff must be 'pooled' or 'max', got {self.hausdorff!r}.")
 
     def differing(self, other: EvaluationSettings) -> str:
         """What is measured in another way than under ``other``: ``n_bins 10, not 15``; empty where nothing is."""
@@ -75,10 +70,10 @@ class Structure:
 
     Attributes:
         overlap: Voxel counts.
-        hd95_mm: HD95 as the settings want it.
+        hd95_mm: HD95.
         assd_mm: Average symmetric surface distance.
         hd95_voxels: HD95 at unit spacing; None unless the settings want the paper's scores.
-        distances: HD95 in every definition: ``HD95_pooled_mm``, ``HD95_max_mm``, ``HD95_voxels`` (pooled).
+        distances: HD95 in mm and at unit spacing: ``HD95_pooled_mm``, ``HD95_voxels``.
     """
 
     overlap: Overlap
@@ -91,7 +86,7 @@ class Structure:
     def under(cls, settings: EvaluationSettings, overlap: Overlap, assd_mm: float, distances: dict) -> Structure:
         """With the distances that the settings want."""
         voxels = distances["HD95_voxels"] if settings.paper else None
-        return cls(overlap, distances[f"HD95_{settings.hausdorff}_mm"], assd_mm, voxels, distances)
+        return cls(overlap, distances["HD95_pooled_mm"], assd_mm, voxels, distances)
 
     def to_json(self) -> dict[str, Any]:
         """In the words of nnU-Net's summary.json, and ours."""
