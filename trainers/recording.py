@@ -98,8 +98,9 @@ class CalibrationRecorder:
         with self._harmless("measuring"):
             sums = None if self._sums is None or self._reason else self._sums.cpu().numpy()
         if trainer.is_ddp:
+            own, sums = sums, None
             with self._harmless("exchange"):
-                sums = self._exchange(sums)
+                sums = self._exchange(own)
         values = {ECE_KEY: float("nan"), NLL_KEY: float("nan")} if sums is None else values_of(sums)
         for key, value in values.items():
             with self._harmless("logger"):
