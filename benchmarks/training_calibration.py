@@ -1,4 +1,4 @@
-"""Share of an epoch's time that the record of calibration takes, on a preprocessed dataset, in one process.
+"""Share of an epoch's time that observing calibration takes, on a preprocessed dataset, in one process.
 
     python benchmarks/training_calibration.py 4 3d_fullres 0
     python benchmarks/training_calibration.py 4 2d 0 -p nnUNetPlans -tr nnUNetTrainerDiceNACL --rounds 40
@@ -7,8 +7,8 @@
 Needs a preprocessed dataset and nnU-Net's environment variables; the arguments are those of nnUNetv2_train. Every round
 takes one training step, one validation step that is observed and one that is not, in turn, on batches of augmented
 data; what the observer takes is timed inside the observed step, and the difference of the two steps is shown beside it.
-What is done once per epoch (fetching the sums, adding an entry to a record of 1000 epochs, writing the file, a line in
-the log) is timed as well. An epoch is put together from these: the share is
+What is done once per epoch (fetching the sums, nnU-Net's logger, a line in the log) is timed as well. An epoch is put
+together from these: the share is
 
     (validation steps x observer + once per epoch) / (training steps x training step + validation steps x plain step)
 
@@ -34,8 +34,8 @@ from training_iteration import make_trainer
 SCHEDULES = ((250, 50), (250, 25), (50, 5))
 """Training and validation steps per epoch: nnU-Net's own, and those of the names with `_250iters` and `_50iters`."""
 
-LONGEST_RECORD = 1000
-"""Epochs that the record holds already: as many as nnU-Net trains."""
+EPOCHS = 1000
+"""Of the training whose picture is timed: as many as nnU-Net trains."""
 
 GOAL = 0.01
 WARM_UP = 2
@@ -67,35 +67,14 @@ def time_observer(recorder, clock: Callable[[], float]) -> list[float]:
     return seconds
 
 
-def fill_record(trainer, batch: dict) -> None:
-    """Let the record hold as many epochs as nnU-Net trains, all but one of them copies."""
-    record_epoch(trainer, batch)
-    record = trainer.calibration_recorder._record
-    (entry,) = record.epochs
-    for epoch in range(1, LONGEST_RECORD):
-        record.append({**entry, "epoch": epoch})
-    trainer.current_epoch = LONGEST_RECORD
-
-
-def record_epoch(trainer, batch: dict) -> None:
-    """An epoch of one observed validation step."""
-    trainer.calibration_recorder.on_validation_epoch_start()
-    with torch.no_grad():
-        trainer.validation_step(dict(batch))
-    trainer.calibration_recorder.on_validation_epoch_end()
-
-
 def measure(args: argparse.Namespace, device: torch.device) -> tuple[dict[str, np.ndarray], float, dict]:
-    """Seconds of each part by round, those of a picture of the whole record, and what is to be said about the data."""
+    """Seconds of each part by round, those of a picture of a whole training, and what is to be said about the data."""
     trainer = make_trainer(args.tr, args, device)
-    trainer.num_epochs = LONGEST_RECORD + WARM_UP + args.rounds
-    trainer.save_every = trainer.num_epochs
     training, validation = trainer.get_dataloaders()
     training, validation = next(training), next(validation)
     recorder, clock = trainer.calibration_recorder, make_clock(device)
     recorder.on_train_start()
-    recorder._next_drawing_s = float("inf")  # pictures are timed by themselves
-    fill_record(trainer, validation)
+    recorder._drawing_s = float("inf")  # pictures are timed by themselves
     observer = time_observer(recorder, clock)
 
     def timed(action: Callable, *values) -> float:
@@ -126,15 +105,16 @@ def measure(args: argparse.Namespace, device: torch.device) -> tuple[dict[str, n
         if i >= 0:
             for name, value in row.items():
                 seconds[name][i] = value
-    if recorder._failed:
-        raise SystemExit(f"The record failed: {recorder._failed}")
+    logged = trainer.logger.get_checkpoint()
+    trainer.logger.load_checkpoint({key: EPOCHS * values[-1:] for key, values in logged.items()})
     recorder._draw()
     picture = timed(recorder._draw)
+    if recorder._warned:
+        raise SystemExit(f"Observing failed: {recorder._warned}")
     facts = {
         "batch": tuple(validation["data"].shape),
         "heads": trainer.label_manager.num_segmentation_heads,
         "network": type(trainer.network).__name__,
-        "file": recorder.path.stat().st_size,
         "parameters": sum(p.numel() for p in trainer.network.parameters()),
     }
     return seconds, picture, facts
@@ -156,7 +136,7 @@ def report(args: argparse.Namespace, seconds: dict[str, np.ndarray], picture: fl
         "plain": "validation step, not observed",
         "observed": "validation step, observed",
         "observer": "the observer in it",
-        "once": f"once per epoch, in a record of {LONGEST_RECORD} epochs ({facts['file'] / 1e6:.1f} MB)",
+        "once": "once per epoch",
     }
     rows = [
         [text, f"{1e3 * np.median(seconds[name]):.1f}", f"{1e3 * seconds[name].min():.1f}"]
@@ -179,7 +159,7 @@ def report(args: argparse.Namespace, seconds: dict[str, np.ndarray], picture: fl
             f"Goal: at most {100 * GOAL:g} %, pictures included. They come on top with at most "
             f"{100 * DRAWING_SHARE:g} %: a picture waits until the time since the training began pays for it "
             f"(here {picture:.1f} s with "
-            f"{LONGEST_RECORD} epochs). Only the last one, at the training's end, is drawn in any case.",
+            f"{EPOCHS} epochs). Only the last one, at the training's end, is drawn in any case.",
         ]
     )
 

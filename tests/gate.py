@@ -89,7 +89,7 @@ OPERATIONS = (
     Operation("evaluate_folder", "evaluate {labels} {P0} -np 1 --csv -threshold 0.7 -o {out}/folder.json"),
     Operation(
         "evaluate_radius",
-        "evaluate {labels} {P1} -np 1 -dilated 3 -boundary 1 -hd max -o {out}/radius.json",
+        "evaluate {labels} {P1} -np 1 -dilated 3 -boundary 1 -o {out}/radius.json",
         datasets=("Classes", "Regions"),
     ),
     Operation("calibrate", f"calibrate {MODEL} nnUNetTrainer -np 1", needs=("evaluate",)),

@@ -120,7 +120,7 @@ LAYERS = (
     ("calibration",),
     ("documents",),
     ("cases",),
-    ("training_record", "prediction", "comparison"),
+    ("prediction", "comparison"),
     ("show",),
     ("models", "demo"),
     ("cli",),

@@ -162,8 +162,13 @@ class CalibrationTrainer(nnUNetTrainer):
         optimizer = torch.optim.Adam(self.network.parameters(), self.initial_lr, weight_decay=self.weight_decay)
         return optimizer, HalfwayDecay(optimizer, self.initial_lr, self.num_epochs)
 
+    def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
+        """nnU-Net's; also makes the logger that it brings take the values of calibration."""
+        super().load_checkpoint(filename_or_checkpoint)
+        self.calibration_recorder.register()
+
     def on_train_start(self) -> None:
-        """Also sets a new network's last biases where there is no Dice term, and opens the record of calibration."""
+        """Also sets a new network's last biases where there is no Dice term."""
         super().on_train_start()
         if self.frequency_start is not None:
             self.frequency_start.on_train_start()
@@ -184,12 +189,12 @@ class CalibrationTrainer(nnUNetTrainer):
         self.calibration_recorder.on_validation_epoch_start()
 
     def on_validation_epoch_end(self, val_outputs: list[dict]) -> None:
-        """Also records what they tell of calibration, before nnU-Net writes its checkpoint of the epoch."""
+        """Also logs what they tell of calibration."""
         super().on_validation_epoch_end(val_outputs)
         self.calibration_recorder.on_validation_epoch_end()
 
     def on_train_end(self) -> None:
-        """Also draws the record."""
+        """Also draws calibration over the epochs."""
         super().on_train_end()
         self.calibration_recorder.on_train_end()
 

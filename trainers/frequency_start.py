@@ -33,16 +33,11 @@ class FrequencyStart:
 
     Args:
         trainer: One of this package's, whose network is as nnU-Net made it: what is loaded after this is left alone.
-
-    Attributes:
-        frequencies: Share of each class or region in the training cases, from :meth:`on_train_start` on; None where
-            no bias was set.
     """
 
     def __init__(self, trainer: CalibrationTrainer) -> None:
         self._trainer = trainer
         self._made = {name: bias.detach().clone() for name, bias in self._biases().items()}
-        self.frequencies: list[float] | None = None
 
     def __repr__(self) -> str:  # lands in nnU-Net's debug.json
         return f"FrequencyStart({', '.join(self._made)})"
@@ -70,7 +65,6 @@ class FrequencyStart:
         with torch.no_grad():
             for bias in new:
                 bias.copy_(torch.tensor(biases, dtype=bias.dtype))
-        self.frequencies = frequencies.tolist()
         rows = (f"{name} {share:.4g} ({bias:.2f})" for name, share, bias in zip(labels.names, frequencies, biases))
         self._log(f"Frequencies in the training cases (biases of the segmentation layers): {', '.join(rows)}")
 

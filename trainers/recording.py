@@ -1,231 +1,221 @@
-"""Records calibration on nnU-Net's own validation batches, epoch by epoch, and never stands in a training's way.
+"""Calibration of nnU-Net's own validation batches, epoch by epoch, beside the losses in nnU-Net's logger.
 
-Whatever fails here becomes one warning in the training log; then the part that failed stays quiet.
+So the values are in nnU-Net's checkpoints, and a training that is continued goes on with them. Whatever fails here is
+one line in the training log, and the value of the epoch is NaN: it never stops a training.
 """
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import asdict
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
-from nnunet_nacl.cases.labels import Labels
-from nnunet_nacl.errors import UserError
-from nnunet_nacl.metrics.binning import DEFAULT_N_BINS
-from nnunet_nacl.training_record import (
-    FILE_NAME,
-    EpochSums,
-    MaxLogitBins,
-    TrainingRecord,
-    describe_epoch,
-    read_training_record,
-    tracked_values,
-)
-from nnunet_nacl_trainers.observation import LogitObserver
+from nnunet_nacl.label_space import LabelSpace
+from nnunet_nacl.metrics.binning import DEFAULT_N_BINS, bin_index
+from nnunet_nacl.show.calibration_progress import ECE_KEY, NLL_KEY, draw_calibration_progress
 
 if TYPE_CHECKING:
     from nnunet_nacl_trainers.base import CalibrationTrainer
 
-DRAWING_SHARE = 0.003
-"""At most this share of a training's time goes into pictures of the record, the last one apart.
+FIGURE = "calibration_progress.png"
 
-Observing takes most of the one percent that all this may take where networks are smallest.
-"""
+DRAWING_SHARE = 0.003
+"""At most this share of a training's time goes into pictures, the last one apart."""
 
 _FIRST_DRAWING_S = 1.0  # what the first picture is expected to take
 
-FREQUENCIES = "class_frequencies"
-"""Key of the record for what the training began with, see :mod:`nnunet_nacl_trainers.frequency_start`."""
-
 
 class CalibrationRecorder:
-    """Observes the logits of a trainer's validation batches and keeps the record in its fold folder.
+    """Observes the logits of a trainer's validation batches and logs what they tell of calibration.
 
-    The trainer calls the four ``on_...`` methods. While an epoch is validated the loss carries a hook that sees what
-    it gets; in training iterations there is none.
+    The trainer calls the ``on_...`` methods, and :meth:`register` when nnU-Net's logger is new or has loaded a
+    checkpoint. While an epoch is validated the loss carries a hook that sees what it gets; in training iterations there
+    is none.
 
     Args:
-        trainer: One of this package's.
+        trainer: One of this package's, with its logger.
     """
 
     def __init__(self, trainer: CalibrationTrainer) -> None:
         self._trainer = trainer
-        self._failed: dict[str, str] = {}  # part -> what went wrong there
-        self._observer: Any = None  # a LogitObserver, from the first validation on
+        self._warned: set[str] = set()  # parts that have failed
+        self._reason: str | None = None  # why this epoch has no value
+        self._sums: Tensor | None = None  # of this epoch
         self._hook: Any = None
-        self._record: Any = None  # a TrainingRecord, once it is opened
-        self._started_s = time.monotonic()
-        self._drawing_s, self._next_drawing_s = 0.0, _FIRST_DRAWING_S
+        self._drawn_s, self._drawing_s = time.monotonic(), _FIRST_DRAWING_S
+        self.register()
 
     def __repr__(self) -> str:  # lands in nnU-Net's debug.json
-        return f"CalibrationRecorder({FILE_NAME})"
+        return f"CalibrationRecorder({ECE_KEY}, {NLL_KEY})"
 
     @property
-    def path(self) -> Path:
-        """Where the record is kept."""
-        return Path(self._trainer.output_folder) / FILE_NAME
+    def figure(self) -> Path:
+        """Where the picture is kept."""
+        return Path(self._trainer.output_folder) / FIGURE
+
+    def register(self) -> None:
+        """Make the keys known to nnU-Net's logger, with NaN for finished epochs that have no value.
+
+        The logger takes no other key than those that it has, a checkpoint brings its own, and nnU-Net's progress.png
+        ends with the shortest list.
+        """
+        with self._harmless("logger"):
+            logged = self._trainer.logger.local_logger.my_fantastic_logging
+            for key in (ECE_KEY, NLL_KEY):
+                values = logged.setdefault(key, [])
+                values += [float("nan")] * (self._trainer.current_epoch - len(values))
 
     def on_train_start(self) -> None:
-        """Continue the record of a training that nnU-Net continues; else start a new one."""
-        self._started_s = time.monotonic()
-        self._attempt("observation", self._open)
+        """Remove the picture of an earlier training in this folder."""
+        self._drawn_s = time.monotonic()
+        if self._trainer.local_rank == 0 and self._trainer.current_epoch == 0:
+            with self._harmless("figure"):
+                self.figure.unlink(missing_ok=True)
 
     def on_validation_epoch_start(self) -> None:
         """Register the forward hook on the loss."""
-        self._attempt("observation", self._start_observing)
+        self._remove_hook()  # of a validation that was broken off
+        self._sums = self._reason = None
+        with self._harmless("measuring"):
+            # On the outermost loss, whoever made it: it gets all resolutions, and nothing that is compiled is touched.
+            self._hook = self._trainer.loss.register_forward_pre_hook(self._observe)
 
     def on_validation_epoch_end(self) -> None:
-        """Remove the forward hook, and record what it saw.
+        """Remove the forward hook, and log what it saw.
 
         With DDP every rank takes part in the exchange in every epoch, also if it failed: the others wait for it.
         """
-        observed = self._attempt("hook", self._remove_hook)  # also after a failure
-        sums = self._attempt("observation", self._observer.fetch) if observed else None
-        if self._trainer.is_ddp:
-            sums = self._attempt("observation", self._exchange, sums, always=True)
-        if sums is None or self._trainer.local_rank != 0:
+        self._remove_hook()
+        trainer, sums = self._trainer, None
+        with self._harmless("measuring"):
+            sums = None if self._sums is None or self._reason else self._sums.cpu().numpy()
+        if trainer.is_ddp:
+            own, sums = sums, None
+            with self._harmless("exchange"):
+                sums = self._exchange(own)
+        values = {ECE_KEY: float("nan"), NLL_KEY: float("nan")} if sums is None else values_of(sums)
+        for key, value in values.items():
+            with self._harmless("logger"):
+                trainer.logger.log(key, value, trainer.current_epoch)
+        if trainer.local_rank != 0:
             return
-        # The record is written before nnU-Net writes its checkpoint: what is killed in between leaves an epoch too
-        # many, which a continued training drops, and not one too few.
-        entry = self._attempt("observation", self._append, sums)
-        if entry is None:
-            return
-        # What could not be written is still in memory: there may be room on the disk in the next epoch.
-        self._attempt("file", self._record.write, self.path, always=True)
-        self._attempt("line in the log", lambda: self._trainer.print_to_log_file(describe_epoch(entry)))
-        self._attempt("external loggers", self._log_externally, entry)
-        if self._drawing_s + self._next_drawing_s <= DRAWING_SHARE * (time.monotonic() - self._started_s):
-            self._attempt("figure", self._draw)
+        with self._harmless("line in the log"):
+            numbers = f"ECE of the foreground {values[ECE_KEY]:.4f}, NLL {values[NLL_KEY]:.4f}"
+            trainer.print_to_log_file(f"Calibration on validation batches: {numbers}")
+        if self._drawing_s <= DRAWING_SHARE * (time.monotonic() - self._drawn_s):
+            self._draw()
 
     def on_train_end(self) -> None:
-        """Draw the whole record."""
-        if self._trainer.local_rank == 0 and self._record is not None and self._record.epochs:
-            self._attempt("figure", self._draw)
-
-    def _open(self) -> None:
-        trainer = self._trainer
-        self._record = TrainingRecord(self._header())
-        if trainer.local_rank != 0 or trainer.current_epoch == 0 or not self.path.exists():
-            return
-        try:
-            old = read_training_record(self.path)
-            if not self._record.same_kind(old):
-                raise ValueError(f"{self.path}: its classes or bins are others.")
-            self._record.header |= {key: value for key, value in old.items() if key == FREQUENCIES}
-            for entry in old["epochs"]:  # those that nnU-Net's checkpoint knows too
-                # Where another training in this folder wrote the record than the checkpoint is of, the times differ.
-                start = _start_of(trainer, entry["epoch"])
-                if entry["epoch"] < trainer.current_epoch and start in (None, entry.get("epoch_start_timestamp")):
-                    self._record.append(entry)
-        except (ValueError, TypeError) as error:
-            self._record = TrainingRecord(self._header())
-            aside = self.path.with_name(f"{self.path.stem}.old.json")
-            os.replace(self.path, aside)
-            trainer.print_to_log_file(f"WARNING: {error} Calibration is recorded anew; the old file is {aside.name}.")
-
-    def _header(self) -> dict[str, Any]:
-        trainer = self._trainer
-        labels = Labels.of(trainer.label_manager, trainer.dataset_json, Path(trainer.preprocessed_dataset_folder_base))
-        regions, channels = labels.regions, list(labels.names)
-        start = trainer.frequency_start
-        return {
-            "trainer": type(trainer).__name__,
-            "dataset": trainer.plans_manager.dataset_name,
-            "configuration": trainer.configuration_name,
-            "plans": trainer.plans_manager.plans_name,
-            "fold": trainer.fold,
-            **({} if start is None or start.frequencies is None else {FREQUENCIES: start.frequencies}),
-            "regions": regions,
-            "channels": channels,
-            "true_classes": ["outside all regions", *channels] if regions else channels,
-            "n_bins": DEFAULT_N_BINS,
-            "max_logit_bins": asdict(MaxLogitBins()),
-        }
-
-    def _start_observing(self) -> None:
-        if self._observer is None:
-            channels = self._trainer.label_manager.num_segmentation_heads
-            self._observer = LogitObserver(self._trainer._label_space(), channels)
-        self._observer.start()
-        self._remove_hook()  # of a validation that was broken off
-        # On the outermost loss, whoever made it: it gets all resolutions, and nothing that is compiled is touched.
-        self._hook = self._trainer.loss.register_forward_pre_hook(self._observe)
+        """Draw the whole training."""
+        if self._trainer.local_rank == 0:
+            self._draw()
 
     def _observe(self, module: nn.Module, args: tuple) -> None:
-        self._attempt("observation", lambda: self._observer.observe(*args))
+        if self._reason is None:
+            with self._harmless("measuring"):
+                logits, target = (value if isinstance(value, Tensor) else value[0] for value in args)
+                sums = sums_of(logits, target, self._trainer._label_space())
+                self._sums = sums if self._sums is None else self._sums + sums
 
-    def _remove_hook(self) -> bool:
-        """Whether there was one."""
+    def _remove_hook(self) -> None:
         hook, self._hook = self._hook, None
         if hook is not None:
             hook.remove()
-        return hook is not None
 
-    def _exchange(self, sums: EpochSums | None) -> EpochSums | None:
+    def _exchange(self, sums: np.ndarray | None) -> np.ndarray | None:
         """The sums of all ranks; None on every rank if one of them has none."""
         gathered: list = [None] * dist.get_world_size()
-        dist.all_gather_object(gathered, (sums, self._failed.get("observation")))
+        dist.all_gather_object(gathered, (sums, self._reason))
         for rank, (_, reason) in enumerate(gathered):
             if reason is not None:
-                self._give_up("observation", f"{reason} (rank {rank})")
-        if any(part is None for part, _ in gathered):
-            return None
-        return sum((part for part, _ in gathered[1:]), start=gathered[0][0])
-
-    def _append(self, sums: EpochSums) -> dict[str, Any]:
-        trainer = self._trainer
-        self._record = self._record or TrainingRecord(self._header())
-        if not self._record.epochs:
-            self.path.with_suffix(".png").unlink(missing_ok=True)  # it shows an earlier training in this folder
-        entry = sums.entry(trainer.current_epoch, _start_of(trainer, trainer.current_epoch))
-        self._record.append(entry)
-        return entry
-
-    def _log_externally(self, entry: dict[str, Any]) -> None:
-        # nnU-Net's own logger raises at a key that it does not know; those beside it (Weights & Biases) take any.
-        for logger in getattr(self._trainer.logger, "loggers", ()):
-            for key, value in tracked_values(entry).items():
-                logger.log(key, value, entry["epoch"])
+                self._warn("measuring", f"{reason} (rank {rank})")
+        parts = [part for part, _ in gathered]
+        return None if any(part is None for part in parts) else sum(parts)
 
     def _draw(self) -> None:
-        start = time.monotonic()
-        from nnunet_nacl.show.calibration_progress import draw_calibration_progress
+        trainer, start = self._trainer, time.monotonic()
+        with self._harmless("figure"):
+            data = f"{trainer.plans_manager.dataset_name}, {trainer.configuration_name}, fold {trainer.fold}"
+            draw_calibration_progress(
+                {type(trainer).__name__: trainer.logger.get_checkpoint()}, self.figure, subtitle=data
+            )
+        self._drawn_s = time.monotonic()
+        self._drawing_s = self._drawn_s - start
 
-        draw_calibration_progress(self._record.to_dict(), self.path.with_suffix(".png"))
-        self._next_drawing_s = time.monotonic() - start
-        self._drawing_s += self._next_drawing_s
-
-    def _attempt(self, part: str, action: Callable, *args: Any, always: bool = False) -> Any:
-        """What the action returns; None where it raises, or where its part failed before."""
-        if part in self._failed and not always:
-            return None
+    @contextmanager
+    def _harmless(self, part: str) -> Iterator[None]:
+        """Make of an error a line in the log, once for each part, and the reason why the epoch has no value."""
         try:
-            return action(*args)
+            yield
         except Exception as error:
-            text = (str(error).splitlines() or [""])[0].rstrip(".")
-            kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-            self._give_up(part, kind + text, again=always)
-            return None
+            self._reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0].rstrip('.')}"
+            self._warn(part, self._reason)
 
-    def _give_up(self, part: str, reason: str, again: bool = False) -> None:
-        if part in self._failed:
-            return
-        self._failed[part] = reason
-        after = "This is tried again after every epoch" if again else "The training goes on without"
-        with suppress(Exception):  # the log cannot be written either
-            self._trainer.print_to_log_file(f"WARNING: calibration during training, {part}: {reason}. {after}.")
+    def _warn(self, part: str, reason: str) -> None:
+        if part not in self._warned:
+            self._warned.add(part)
+            with suppress(Exception):  # the log cannot be written either
+                self._trainer.print_to_log_file(
+                    f"WARNING: calibration during training, {part}: {reason}. The training goes on."
+                )
 
 
-def _start_of(trainer: CalibrationTrainer, epoch: int) -> float | None:
-    """When an epoch began, as nnU-Net's logger knows it, also from a checkpoint."""
-    try:
-        return float(trainer.logger.get_value("epoch_start_timestamps", None)[epoch])
-    except Exception:  # a logger that keeps no such times
-        return None
+@torch.no_grad()
+def sums_of(logits: Tensor, target: Tensor, space: LabelSpace) -> Tensor:
+    """What a batch adds to the sums of an epoch.
+
+    No operation has a result whose size depends on the data, so that a GPU is never waited for.
+
+    Args:
+        logits: (B, K, *spatial) for K classes, (B, R, *spatial) for R regions, of any floating type.
+        target: As nnU-Net gives it to its loss. It is not changed.
+        space: How the target is to be read.
+
+    Returns:
+        (T, DEFAULT_N_BINS + 3) float64 on the device of the logits, with T = 1 row for classes and one for each region:
+        of the voxels of the true foreground (in any region) the sum of correct - confidence of the most probable class
+        in each bin of confidence, and their number; of all voxels the sum of -log p(truth) in nats, and their number.
+        Ignored voxels are in none of them. Where a logit is NaN, sums are NaN.
+    """
+    if logits.device.type not in ("cpu", "cuda"):  # Apple's GPUs have no double precision
+        logits, target = logits.cpu(), target.cpu()
+    read = space.read(logits, target, check_labels=False)
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    if space.regions:
+        truth, probs = read.labels != 0, logits.sigmoid()
+        foreground, inside = truth.any(1, keepdim=True), probs > 0.5
+        nll = functional.softplus(torch.where(truth, -logits, logits))
+        confidence, correct = torch.where(inside, probs, 1 - probs), inside == truth
+    else:
+        truth, log_probs = read.labels[:, None].long(), logits.log_softmax(1)
+        foreground = truth != 0
+        nll = -log_probs.gather(1, truth.clamp(0, logits.shape[1] - 1))  # on a GPU a wrong index would end the process
+        confidence, winner = log_probs.max(1, keepdim=True)
+        confidence, correct = confidence.exp(), winner == truth
+    valid = torch.ones_like(foreground) if read.valid is None else read.valid[:, None]
+    foreground = foreground & valid
+    gap = correct.to(confidence.dtype) - confidence
+    index = torch.where(foreground, bin_index(confidence.nan_to_num(), DEFAULT_N_BINS), DEFAULT_N_BINS)
+    parts = [torch.where(index == i, gap, 0) for i in range(DEFAULT_N_BINS)]
+    parts += [foreground.expand_as(gap), torch.where(valid, nll, 0), valid.expand_as(gap)]
+    axes = (0, *range(2, logits.ndim))
+    return torch.stack([part.sum(axes, dtype=torch.float64) for part in parts], 1)
+
+
+def values_of(sums: np.ndarray) -> dict[str, float]:
+    """Values by the logger's keys, from the sums of :func:`sums_of`.
+
+    The expected calibration error of the foreground is ``sum_b |sum of correct - confidence in bin b| / n``, the
+    negative log likelihood the mean over all voxels; of regions both are means over the regions. NaN without a voxel.
+    """
+    with np.errstate(invalid="ignore"):
+        errors = np.abs(sums[:, :DEFAULT_N_BINS]).sum(1) / sums[:, -3]
+        return {ECE_KEY: float(errors.mean()), NLL_KEY: float((sums[:, -2] / sums[:, -1]).mean())}

@@ -4,8 +4,8 @@
 
 MODEL is nnU-Net's model folder, whose folds kept probabilities or samples of their validation cases. For each number of
 patients, that many are drawn, maps are fitted to their samples, and the cases that were not drawn are measured under
-that of each form and under the one that `calibrate` would take (auto). A row of VALUES.csv is one draw: NLL over the image and ECE of the
-predicted foreground, each beside that of the same cases as trained.
+that of each form and under the one that `calibrate` would take (auto). A row of VALUES.csv is one draw: NLL over the
+image and ECE of the predicted foreground, each beside that of the same cases as trained.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from nnunet_nacl.cases.prediction_folder import CaseFiles, PredictionFolder
 from nnunet_nacl.cases.probabilities import Box
 from nnunet_nacl.cases.quality_block import QUALITY, QualitySums, count_quality, quality_of
 from nnunet_nacl.cases.worker_processes import guarded
-from nnunet_nacl.documents.results import HAUSDORFF, CaseResult, EvaluationSettings, Structure
+from nnunet_nacl.documents.results import CaseResult, EvaluationSettings, Structure
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.counting import count_masks
@@ -27,7 +27,6 @@ from nnunet_nacl.metrics.overlap import count_overlap
 from nnunet_nacl.metrics.surface import bounding_box, surface_distances
 
 _COMPUTATION = 3  # raise it when a number changes for the same files
-_NOT_MEASURED = ("hausdorff",)  # settings that choose among what is known of every case
 
 
 Also = Callable[[Case], Mapping[str, Any]]
@@ -95,7 +94,6 @@ def measure(files: CaseFiles, case: Case, settings: EvaluationSettings, also: Al
             labels.mask(case.segmentation, channel),
             truth.valid,
             case.spacing_mm,
-            settings,
         )
         for channel in labels.foreground
     }
@@ -120,7 +118,7 @@ def sign(labels: Labels, settings: EvaluationSettings, files: CaseFiles, earlier
     depends = {
         "computation": _COMPUTATION,
         "labels": [*labels.listed, labels.ignore_label],
-        "settings": {key: value for key, value in vars(settings).items() if key not in _NOT_MEASURED},
+        "settings": vars(settings),
     }
     read = {"probabilities": files.probabilities, "reference": files.reference, "segmentation": files.segmentation}
     made = sign_files(read, depends, earlier if isinstance(earlier, Mapping) else None)
@@ -148,7 +146,6 @@ def _structure(
     predicted: np.ndarray,
     valid: np.ndarray | None,
     spacing_mm: Sequence[float],
-    settings: EvaluationSettings,
 ) -> Structure:
     overlap = count_overlap(truth, predicted, valid)
     if valid is not None:
@@ -159,10 +156,8 @@ def _structure(
         truth, predicted = truth[box], predicted[box]
     in_mm = surface_distances(truth, predicted, spacing_mm)
     in_voxels = in_mm if set(spacing_mm) == {1.0} else surface_distances(truth, predicted)
-    # every definition, so that asking for another one later needs no second reading
-    distances = {f"HD95_{directions}_mm": in_mm.hausdorff(directions=directions) for directions in HAUSDORFF}
-    distances["HD95_voxels"] = in_voxels.hausdorff()
-    return Structure.under(settings, overlap, in_mm.assd, distances)
+    distances = {"HD95_pooled_mm": in_mm.hausdorff(), "HD95_voxels": in_voxels.hausdorff()}
+    return Structure(overlap, in_mm.hausdorff(), in_mm.assd, distances)
 
 
 def measure_here(

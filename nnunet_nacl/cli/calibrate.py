@@ -16,30 +16,14 @@ from nnunet_nacl.cli.options import (
 )
 
 HELP = "calibrate a trained model on its held-out cases; its segmentations stay as they are"
-COMMON_FLAGS = "-d -c -tr -f -m -i -gt -o -groups -device -np --verbose".split()
 
 _DESCRIPTION = """\
-Fits a map of the probabilities to cases that the network was not trained on: log-odds against the background are mixed
-and shifted, by the label that nnU-Net chose for the voxel. No label changes, nothing is trained. What it changes is
-reported on cases that its fit has not seen.
-
-The cases are, in this order:
-  a model's (-d, -tr, -p, -c, -f)   its validation cases: by the npz files or samples that the folds kept; a fold that
-                                    kept neither is predicted first, as `nnunet_nacl evaluate --predict` does it
-  your own (-i IMAGES -gt LABELS    images named CASE_0000, ...: predicted as the model is used, by all its folds
-    with -d and -c, or -m FOLDER)
-  predictions (-i FOLDER -gt LABELS without a model)   a folder with probabilities: of ensembles, or of other tools
-
-Writes one file, calibration_map.json, into the model's folder (or -o): `nnunet_nacl predict` finds it there.
+Fits a map of the probabilities to cases that the network was not trained on: a model's validation cases (-d -c), your
+own images (-i -gt with a model), or predictions with probabilities (-i -gt). No label changes, nothing is trained.
+`nnunet_nacl predict` finds the map, calibration_map.json, in the model's folder. More: docs/how-to/calibrate.md
 """
 
 _EPILOG = """\
-nnU-Net alone cannot apply this map. --write_checkpoints writes the simpler one that fits into a network's last layer
-(-form temperature or shift) into checkpoint_calibrated.pth of each fold: nnUNetv2_predict ... -chk
-checkpoint_calibrated.pth. `nnunet_nacl export --portable` does the same for another site.
-
-Exit status: 0; 1 if some cases could not be used (each is listed); 2 if nothing was done.
-
 examples:
   nnunet_nacl calibrate -d 4 -c 3d_fullres
   nnunet_nacl calibrate -i images -gt labels -d 4 -c 3d_fullres -groups '^(patient[0-9]+)' -o our_hospital.json
@@ -50,6 +34,7 @@ examples:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
+    parser.usage = "%(prog)s [-i FOLDER -gt LABELS] [-d DATASET -c CONFIGURATION | -m FOLDER] [options]"
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
     add = parser.add_argument
@@ -62,15 +47,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-o", metavar="MAP", help="the map (default: calibration_map.json in the model's or the predictions' folder)")
     add(
         "-form",
+        metavar="FORM",
         choices=("auto", "temperature", "shift", "conditional"),
         default="auto",
-        help="temperature: one slope; shift: one slope, an offset for each structure (both fit into a checkpoint); "
-        "conditional: for each chosen label the log-odds of the structures act on each other. auto, the default: "
-        "conditional, drawn to the temperature (for your own cases: to the model's map) as far as left-out cases allow",
+        help="temperature, shift, conditional, or auto (default): conditional as far as left-out cases allow",
     )
     add_groups(parser)
     add("-map", metavar="FILE", help="fit nothing, take this map for the model")
-    add_inference(parser, "cases that must be predicted")
+    add_inference(parser, "cases to predict")
     add_processes(parser)
     add_trust(parser)
     add("--write_checkpoints", action="store_true", help="write checkpoint_calibrated.pth too, for nnU-Net alone")

@@ -19,51 +19,17 @@ from nnunet_nacl.cli.options import (
 from nnunet_nacl.errors import UserError
 
 HELP = "compare trainers, ensembles or any predictions on the same cases: tables, statistics and figures"
-COMMON_FLAGS = "-tr -i -d -c -f -gt -o -groups --allow-missing --no_gallery".split()
 
 _DESCRIPTION = """\
-Compares segmentation (DSC, HD95) and calibration (ECE, CECE, NLL, Brier on six masks) on the same cases, with paired
-differences to the first entry, their 95 % bootstrap intervals over patients, and Wilcoxon tests with Holm's correction.
-Makes one page of it: the difference that matters on top, tests, tables, figures and a gallery of cases below.
-
-An entry is
-  -tr TRAINER   a trained model, named as to nnU-Net (with -d and -c), or the path of its model folder: the cases of its
-                validations, measured by our trainers, by `nnunet_nacl evaluate --predict`, or here from npz files.
-                +calibrated behind it takes them through the maps of `nnunet_nacl calibrate`, each case through one that
-                has not seen it (without npz files: what `evaluate --predict -chk checkpoint_calibrated.pth` left);
-                +decided takes the segmentation with the highest expected Dice; +calibrated+decided does both;
-  -i PATH       a calibration.json, a folder that has one, or a folder of predictions with their probabilities
-                (nnUNetv2_predict --save_probabilities, nnUNetv2_ensemble --save_npz, other tools' with nnU-Net's npz).
-
-The two may be mixed. LABEL= before either is how tables and figures call it.
+Compares segmentation and calibration on the same cases, with paired differences to the first entry, intervals and
+tests, and makes one page of it. An entry is a trained model (-tr; +calibrated, +decided behind it) or predictions with
+probabilities (-i), measured first where they have no calibration.json. More: docs/how-to/compare.md
 """
 
 _EPILOG = """\
-Writes into OUT: report.html (the page: one file that needs no other and no network), comparison.json (every number,
-for your own scripts), tables/*.csv, *.md and *.tex (the .csv in full precision), figures/*.png and *.svg. Folders
-without a calibration.json are evaluated first; what it holds is not measured again, so a second run only redraws.
-
-The page shows for each data set the best, median and worst case by Dice and by ECE: image, ground truth and, for every
-method, prediction, confidence map and reliability, in the slice where the methods differ most. It reads the predictions
-with their npz files, or the slices that were kept of them, and the images (nnUNet_raw, or where nnUNetv2_predict read
-them); what is not there is named. It holds images of the cases: --no_gallery leaves them out of a page to pass on.
-
-Several cases of one patient count as one in tests and intervals: name patients with -groups, unless the calibration map
-of a compared model tells them.
-
-Where a map has learned about Dice (`nnunet_nacl calibrate`), the table `quality` and the figures predicted_dice show
-how far its predictions hold: of +calibrated models, and of -i that `nnunet_nacl review -map` wrote or -map names.
-
-Cases that the networks were trained on are refused where nnU-Net's files tell (--allow-training-cases).
-
 examples:
-  nnunet_nacl compare -d 4 -c 3d_fullres -tr nnUNetTrainer nnUNetTrainerCE nnUNetTrainerNACL -o comparison
-  nnunet_nacl compare -d 4 -c 2d -tr nnUNetTrainer nnUNetTrainer+calibrated nnUNetTrainer+calibrated+decided -o after
-  nnunet_nacl compare -d 4 27 -c 2d -f 0 1 -tr nnUNetTrainer nnUNetTrainerNACL -o comparison --allow-missing
-  nnunet_nacl compare -i Stock=test_stock NACL=test_nacl Both=test_ensemble -gt labelsTs -o test \\
-      -djfile test_stock/dataset.json -pfile test_stock/plans.json
-  nnunet_nacl compare -d 4 -c 2d -tr nnUNetTrainerNACL "Again=results2/Dataset004_Hippocampus/\\
-nnUNetTrainerNACL__nnUNetPlans__2d" -i Ensemble=ensembled -o mixed
+  nnunet_nacl compare -d 4 -c 2d -tr nnUNetTrainer Ours=nnUNetTrainerNACL nnUNetTrainer+calibrated -o comparison
+  nnunet_nacl compare -i Stock=test_stock NACL=test_nacl -gt labelsTs -o test
 """
 
 _MOST_DRAWS = 100_000  # their counts take 8 bytes per draw and case: 0.8 GB for 1,000 cases
@@ -71,6 +37,7 @@ _MOST_DRAWS = 100_000  # their counts take 8 bytes per draw and case: 0.8 GB for
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
+    parser.usage = "%(prog)s [-d DATASET -c CONFIGURATION -tr TRAINER ...] [-i PATH ...] -o FOLDER [options]"
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
     add = parser.add_argument
@@ -83,21 +50,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-d", metavar="DATASET", **several, help="data sets, names or numbers; for -i alone it is not needed")
     add("-c", metavar="CONFIGURATION", help="2d, 3d_fullres, ... (of all data sets); needed with -tr")
     add("-p", metavar="PLANS", default="nnUNetPlans", help="default: %(default)s")
-    folds = "folds 0 to 4, or all for fold_all (default: the folds that are present, which must be the same for all)"
+    folds = "folds 0 to 4, or all for fold_all (default: those present, as all have)"
     add("-f", metavar="FOLD", **several, help=folds)
     add("-gt", metavar="LABELS", type=Path, help="folder with the ground truth of -i (default: nnU-Net's own)")
-    learned = "map by which an -i was calibrated, to predict its Dice (default: the one that `review -map` names)"
+    learned = "map that calibrated an -i (default: the one that `review -map` names)"
     add("-map", metavar="LABEL=FILE", **several, help=learned)
     dataset_json = "dataset.json of -i (default: in its folder or up to two levels above)"
     add("-djfile", metavar="FILE", type=Path, help=dataset_json)
     add("-pfile", metavar="FILE", type=Path, help="plans.json of -i (default: likewise)")
     add("-o", metavar="FOLDER", required=True, help="output folder")
-    add_groups(parser, "as the models' calibration maps tell")
+    add_groups(parser, "as the maps tell")
     unranked = "entries (names or labels) only to compare with, such as what knows the truth: not tested"
     add("-unranked", metavar="LABEL", **several, help=unranked)
-    missing = "where folds or cases are missing for some entry, compare on what all have and say so on every output"
+    missing = "compare on the folds and cases that all have, and say so on every output"
     add("--allow-missing", action="store_true", help=missing)
-    seen = "compare cases that networks were trained on all the same, and say so on every output"
+    seen = "compare cases that networks were trained on, and say so on every output"
     add("--allow-training-cases", action="store_true", help=seen)
     test = "compare models on their data set's test cases, which lie in `test` of each model's folder"
     add("--test", action="store_true", help=test)
@@ -107,7 +74,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-channel", metavar="N", type=int, default=0, help="image channel of the page's cases (default: %(default)s)")
     add("--no_gallery", action="store_true", help="leave the cases and their images out of the page")
     add("--no_page", action="store_true", help="make no page")
-    add_processes(parser, "cases measured at the same time")
+    add_processes(parser)
     add_trust(parser)
 
 

@@ -16,37 +16,23 @@ from nnunet_nacl.cli.options import (
 )
 
 HELP = "measure segmentation and calibration of a validated model or of a folder of predictions"
-COMMON_FLAGS = "-d -tr -c -f --predict -map -device -o -np --csv".split()
 
 _DESCRIPTION = """\
-Measures how well predictions segment and how far their confidence can be trusted: Dice, HD95, ASSD, ECE, CECE, ACE,
-MCE, NLL and Brier score, per case, per structure, on six masks.
-
-The validation of our trainers is measured while it runs. Other models, nnU-Net's own too, and other checkpoints are
-measured by --predict, which predicts the validation cases as nnU-Net does, without npz files, into
-fold_X/validation_<checkpoint>; run again, it goes on where it was. Other predictions need their probabilities:
-`nnUNetv2_predict ... --save_probabilities`.
-
-Either name a trained model, whose validation folders and ground truth are then found (-d, -tr, -p, -c, -f), or give
-two folders, ground truth first, as to nnUNetv2_evaluate_folder.
+Measures Dice, HD95, ASSD, ECE, CECE, ACE, MCE, NLL and Brier score per case, structure and mask, and writes
+calibration.json: of a trained model's validation cases (-d -c), or of predictions that have their probabilities
+(ground truth first, as for nnUNetv2_evaluate_folder). More: docs/how-to/evaluate.md
 """
 
 _EPILOG = """\
-Writes calibration.json: into the folder of the predictions, or the model folder for several folds. Run again, it
-measures only the cases whose files changed. Exit status: 0; 1 if some cases or folds could not be evaluated (each is
-listed, the others are saved); 2 if nothing could.
-
 examples:
-  nnunet_nacl evaluate -d 4 -tr nnUNetTrainerNACL -c 3d_fullres
-  nnunet_nacl evaluate -d 4 -c 2d -f 0 -np 4 --csv
   nnunet_nacl evaluate -d 4 -c 3d_fullres --predict
   nnunet_nacl evaluate labelsTs predictions -map calibration_map.json
-  nnunet_nacl evaluate labelsTs predictions -djfile predictions/dataset.json -pfile predictions/plans.json
 """
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
+    parser.usage = "%(prog)s (-d DATASET -c CONFIGURATION | gt_folder pred_folder) [options]"
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
     add = parser.add_argument
@@ -63,10 +49,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     for mask, what in (("dilated", "radius"), ("boundary", "reach")):
         explained = f"{what} of the mask `{mask}` (default: %(default)s mm)"
         add(f"-{mask}", metavar="MM", type=float, default=2.0, help=explained)
-    directions = "HD95 of both directions pooled, or the larger of the two directions' (default: %(default)s)"
-    add("-hd", choices=("pooled", "max"), default="pooled", help=directions)
     add_threshold(parser, nargs=1)
-    learned = "measure pred_folder through this map, predict Dice by what it learned, and report how far that holds"
+    learned = "measure pred_folder through this map, and how far its predicted Dice holds"
     add("-map", metavar="FILE", help=learned)
     add("--csv", action="store_true", help="also write every number to a .csv file beside the output")
     add_trust(parser)
@@ -107,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
     if by_name == by_folder:
         raise UserError("name a model (-d DATASET -c CONFIGURATION) or give two folders (gt_folder pred_folder).")
     try:
-        settings = EvaluationSettings(args.bins, args.dilated, args.boundary, args.hd)
+        settings = EvaluationSettings(args.bins, args.dilated, args.boundary)
     except ValueError as error:
         raise UserError(str(error)) from None
     below = threshold_of(args)

@@ -1,8 +1,8 @@
 """`nnunet_nacl`: parses the command line and hands it to the module of the subcommand.
 
 A subcommand is a module of this package with `HELP` (one line), `configure(parser)` (its arguments) and `run(args)`
-(the work; returns the exit status); `COMMON_FLAGS` where its help is longer than a screen (see `brief_help`). Heavy
-imports belong inside `run`: the help of the whole needs every module.
+(the work; returns the exit status). Its help has a line an option and at most 40 lines; all else is a page of docs/.
+Heavy imports belong inside `run`: the help of the whole needs every module.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from contextlib import redirect_stderr, redirect_stdout
 from importlib import import_module
 
 import nnunet_nacl
-from nnunet_nacl.cli.brief_help import add_brief_help
 from nnunet_nacl.cli.options import check_environment
 from nnunet_nacl.cli.terminal import PrintableStream
 from nnunet_nacl.errors import UserError, describe
@@ -34,7 +33,7 @@ Training and prediction stay nnU-Net's own commands, for example
   nnUNetv2_train 4 3d_fullres 0 -tr nnUNetTrainerNACL"""
 
 EPILOG = """\
-`nnunet_nacl SUBCOMMAND -h` explains a subcommand (--help-all in full, where -h is short).
+`nnunet_nacl SUBCOMMAND -h` lists a subcommand's options.
 Research software: not for clinical use."""
 
 
@@ -52,22 +51,23 @@ def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     first = argv[0] if argv else None
     for name in [first] if first in SUBCOMMANDS else SUBCOMMANDS:
         module = import_module(SUBCOMMANDS[name])
-        common = getattr(module, "COMMON_FLAGS", None)
         subparser = subparsers.add_parser(
             name,
             help=module.HELP,
             description=module.HELP,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=_format_help,
             allow_abbrev=False,
-            add_help=common is None,
         )
-        if common is not None:
-            add_brief_help(subparser, common)
         module.configure(subparser)
         if name == first:
             _check_flags(subparser, argv[1:])
         subparser.set_defaults(run=module.run, argv=list(argv))
     return parser
+
+
+def _format_help(prog: str) -> argparse.HelpFormatter:
+    """Description and examples as they are, and room for long flags on the line of their help."""
+    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=36)
 
 
 def _check_flags(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> None:

@@ -42,36 +42,33 @@ def add_inference(parser: argparse.ArgumentParser, what: str = "") -> None:
     """
     before, add = f"with {what}: " if what else "", parser.add_argument
     add("-device", choices=("cuda", "cpu", "mps"), default="cuda", help=f"{before}default: %(default)s")
-    window = f"{before}step of the sliding window, as a share of the patch (default: %(default)s)"
+    window = f"{before}step of the window, as a share of the patch (default: %(default)s)"
     add("-step_size", metavar="S", type=float, default=0.5, help=window)
     add("--disable_tta", action="store_true", help=f"{before}no mirroring: faster; calibration was fitted with it")
 
 
-def add_groups(parser: argparse.ArgumentParser, default: str = "each case is its own") -> None:
+def add_groups(parser: argparse.ArgumentParser, default: str = "its own") -> None:
     """Adds ``-groups``.
 
     Args:
         parser: Of the subcommand.
         default: Who the patients are without it, for the help.
     """
-    groups = "patient of each case: .json of {case: patient}, or a regular expression whose group is the patient"
+    groups = "patient of each case: .json, or a regular expression"
     parser.add_argument("-groups", metavar="FILE|REGEX", help=f"{groups} (default: {default})")
 
 
 def add_decision(parser: argparse.ArgumentParser) -> None:
     """Adds ``-decide -beta``, see :func:`nnunet_nacl.cases.treatment.beta_of`."""
-    decide = (
-        "change the labels to those with the highest expected Dice, or F-beta; with a map, structures that they lack "
-        "are added where they are probably there (default: labels are kept)"
-    )
+    decide = "take the labels with the highest expected Dice, or F-beta (default: labels are kept)"
     parser.add_argument("-decide", choices=("dice", "fbeta"), help=decide)
-    beta = "with -decide fbeta: how many times as much recall weighs as precision (default: 2: finds more)"
+    beta = "with -decide fbeta: weight of recall over precision (default: 2: finds more)"
     parser.add_argument("-beta", metavar="BETA", type=float, help=beta)
 
 
 def add_threshold(
     parser: argparse.ArgumentParser,
-    meaning: str = "a case is bad, and should be found, where the Dice of some structure is below",
+    meaning: str = "a case is bad below this Dice",
     default: str = "0.8",
     nargs: int | str = "+",
 ) -> None:
@@ -83,27 +80,27 @@ def add_threshold(
         default: What holds without it.
         nargs: 1 where the subcommand has arguments without a flag, which may follow.
     """
-    single = "STRUCTURE=DICE, by name or label, for a single structure"
+    single = "STRUCTURE=DICE for one"
     parser.add_argument(
-        "-threshold", metavar="DICE", nargs=nargs, action="extend", help=f"{meaning} (default: {default}); {single}"
+        "-threshold", metavar="DICE", nargs=nargs, action="extend", help=f"{meaning}, or {single} (default: {default})"
     )
 
 
 REASON_TO_LOOK = {
-    "meaning": "a predicted Dice below is a reason to look",
-    "default": "of each structure what nine in ten of the map's held-out cases exceeded",
+    "meaning": "look below this predicted Dice",
+    "default": "the map's",
 }
 """What ``-threshold`` means in a review list."""
 
 
 def add_findings(parser: argparse.ArgumentParser) -> None:
     """Adds ``-findings``."""
-    listed = "those that the map names: absent from some of its cases, or in pieces in most"
+    listed = "the map's"
     parser.add_argument(
         "-findings",
         metavar="STRUCTURE",
         nargs="*",
-        help=f"structures whose connected parts are listed in findings.csv (no name: all; default: {listed})",
+        help=f"structures listed by parts in findings.csv (no name: all; default: {listed})",
     )
 
 
@@ -128,7 +125,7 @@ def threshold_of(args: argparse.Namespace, unknown: str = "") -> dict[str, float
 
 def add_trust(parser: argparse.ArgumentParser) -> None:
     """``--trust_checkpoint``, which :func:`nnunet_nacl.cli.main.main` heeds."""
-    trust = "load checkpoints that hold more than weights and numbers, and call whatever plans.json names"
+    trust = "load all that checkpoints hold, and call whatever plans.json names"
     parser.add_argument("--trust_checkpoint", action="store_true", help=trust)
 
 
@@ -140,7 +137,7 @@ def add_processes(parser: argparse.ArgumentParser, what: str = "cases at the sam
         what: What the number counts, for the help.
     """
     parser.add_argument(
-        "-np", metavar="N", type=int, help=f"{what} (default: nnUNet_def_n_proc, or the number of CPU cores, at most 8)"
+        "-np", metavar="N", type=int, help=f"{what} (default: nnUNet_def_n_proc, or the CPU cores, at most 8)"
     )
 
 

@@ -17,53 +17,17 @@ from nnunet_nacl.cli.options import (
 )
 
 HELP = "predict scans and list those to look at first"
-COMMON_FLAGS = "-i -o -d -m -c -tr -f -threshold -maps -decide -device --continue_prediction".split()
 
 _DESCRIPTION = """\
-Does what nnUNetv2_predict does, by nnU-Net's own networks, preprocessing, sliding window and export, and says in the
-same pass which scans need a look, and where. No npz is written.
-
-OUT is a folder as nnUNetv2_predict leaves it, and in it
-  index.html       the list with a picture of every scan through its least certain place: open it in a browser
-  review.csv       the list: reasons to look, predicted Dice, volume and presence of each structure
-  review_details.csv  all else that was measured, in the same rows (columns of both: nnunet_nacl review --help-all)
-  findings.csv     connected parts of structures such as lesions: place, size, how probably each is real (-findings)
-  prediction.json  model, hashes of checkpoints and calibration map, settings, what could not be done
-  maps/SCAN/       with -maps: images of the uncertainty, to lay over the scan
-  dicom/           of DICOM series: a segmentation (SEG) and a report (SR) of each scan
-"""
-
-_EPILOG = """\
-Segmentations are nnUNetv2_predict's, on the CPU bit by bit. Of a calibrated model (nnunet_nacl calibrate wrote its
-calibration_map.json) the probabilities are calibrated, and Dice and volume of each structure are predicted with 90 %
-intervals. Other models work too, with a note about what they lack.
-
--decide dice changes the labels: every scan gets the segmentation with the highest expected Dice. `nnunet_nacl
-calibrate` measures on held-out cases whether that pays for a model. -decide fbeta -beta 2 finds more, -beta 0.5 gives
-fewer false alarms.
--pp_pkl_file applies nnU-Net's postprocessing, which must have been chosen for that kind of segmentation.
-
-Reasons to look: a predicted Dice below -threshold; a structure that is probably there but was not segmented, or the
-other way round; folds that overlap by a Dice of less than 0.7; nothing segmented, an empty structure (where its
-probability is not known), or one whose largest piece is less than half of it; channels whose headers place them apart;
-spacing or size more than 10 % beyond those of the training, intensities beyond its 0.5th to 99.5th percentile.
-
-A scan that cannot be done costs only itself: it is a row of the list, and named at the end. An interrupted run goes on
-with the same command and --continue_prediction: scans that were finished from the same files and settings are kept.
-For several GPUs give each run the same -num_parts and another -part_id; the one that ends last lists all scans.
-Exit status: 0; 1 if some scans could not be done; 2 if nothing could. Research software, not for clinical use.
-
-examples:
-  nnunet_nacl predict -i scans -o out -d 4 -c 3d_fullres
-  nnunet_nacl predict -i scans -o out -d 4 -c 3d_fullres -f 0 1 -threshold 0.8
-  nnunet_nacl predict -i scans -o out -m MODEL_FOLDER -decide dice -device cpu
+nnUNetv2_predict and, in the same pass, which scans need a look, and where (docs/how-to/predict.md).
+example: nnunet_nacl predict -i scans -o out -d 4 -c 3d_fullres
 """
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments: nnUNetv2_predict's, with the same meaning, and ours."""
+    parser.usage = "%(prog)s -i SCANS -o OUT (-d DATASET -c CONFIGURATION | -m FOLDER) [options]"
     parser.description = _DESCRIPTION
-    parser.epilog = _EPILOG
     add = parser.add_argument
     add(
         "-i",
@@ -89,12 +53,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "-maps",
         metavar="MAP",
         nargs="*",
-        help="write maps: confidence, entropy, margin, mutual_information of several folds (no name: these), or "
-        "probabilities: an image of each class, calibrated",
+        help="confidence, entropy, margin, mutual_information (no name: these) or probabilities",
     )
     add("-codes", metavar="FILE", help="for DICOM: .json with a SNOMED code of each structure (docs/how-to/dicom.md)")
-    axes = "where the axes of the training's images point, such as RAS (default: as its labels in nnUNet_raw)"
-    add("-orientation", metavar="XYZ", default="", help=f"for DICOM: {axes}")
+    axes = "for DICOM: axes of the training's images (default: as its labels in nnUNet_raw)"
+    add("-orientation", metavar="XYZ", default="", help=axes)
     add("-prev_stage_predictions", metavar="FOLDER", help="segmentations of the stage before, for a cascade")
     add_inference(parser)
     add("--any_size", action="store_true", help="predict scans of a size far beyond the training's, too")

@@ -18,83 +18,25 @@ from nnunet_nacl.cli.options import (
 )
 
 HELP = "list the cases to look at first; calibrate and decide saved predictions, write uncertainty maps"
-COMMON_FLAGS = "-i -o -map -decide -maps -findings -threshold -np --overwrite".split()
 
 _DESCRIPTION = """\
-Lists the cases to look at first, from predictions with probabilities: folders of nnUNetv2_predict ...
---save_probabilities, or a validation folder of nnUNetv2_train ... --npz. No ground truth is needed.
-
-OUT becomes a folder as nnU-Net writes it: segmentations in the format and geometry of the
-predictions, dataset.json and plans.json. Beside them lie review.csv, one row a case, those with the lowest expected
-Dice first, empty predictions before all, review_details.csv, all else that was measured in the same rows, and
-index.html, the same list with pictures.
-
-The segmentations are those that were predicted. With a calibration map (-map, of `nnunet_nacl calibrate`) the
-probabilities are calibrated, and Dice and volume of every structure are predicted from what the map learned on held-out
-cases, with 90 % intervals for patients like those.
-With -decide dice every case gets the segmentation that can expect the highest Dice by the probabilities: a voxel then
-belongs to a structure from a probability of half the structure's expected Dice on, rather than from one half. With a
-map that has learned when a structure is in a scan, one that nnU-Net's labels lack is added where it is probably there.
-Calibrate where the probabilities cannot be trusted.
-
-Several folders of the same cases (each predicted with another fold, -f, or trainer) are members of an ensemble: the
-segmentation follows from their mean probabilities, and the list says what they disagree about.
+Lists the cases to look at first, from predictions with probabilities (nnUNetv2_predict --save_probabilities): OUT has
+segmentations, review.csv and index.html; several folders are members of an ensemble. With a map of `nnunet_nacl
+calibrate` probabilities are calibrated, Dice and volume predicted. More: docs/how-to/predict.md, files.md
 """
 
 _EPILOG = """\
-maps, all between 0 and 1, in OUT/maps/CASE/ (they overlay the scan in 3D Slicer or ITK-SNAP):
-  confidence           largest class probability
-  entropy              entropy of the probabilities / log(number of classes): 0 certain, 1 undecided
-  margin               largest minus second largest probability: 0 a tie, 1 certain
-  probabilities        of each class or region
-  mutual_information   what the members disagree about: entropy of their mean minus mean of their entropies
-  expected_entropy     that mean of their entropies
-Regions (sigmoid) are in-or-out each; the map shows the least certain region of each voxel.
-
-columns of review.csv:
-  rank, case, flag, reasons (why the case needs a look), problem (why a case could not be done)
-  STRUCTURE predicted_dice with _low and _high, a 90 % interval (with -map)
-  STRUCTURE volume_ml  of the segmentation (area_mm2 in 2D, area_pixels without spacing)
-  STRUCTURE predicted_volume_low_ml, predicted_volume_high_ml  90 % interval of the true volume (with -map)
-  STRUCTURE present_probability  that it is in the scan at all (with -map, where its cases were with and without it)
-columns of review_details.csv:
-  rank, case, empty (nothing predicted), empty_structures
-  lowest_predicted_dice, STRUCTURE predicted_volume_ml (with -map)
-  lowest_expected_dice decides the rank: the smallest STRUCTURE expected_dice of the predicted structures
-  mean_foreground_entropy, ..._confidence, ..._mutual_information: means over the voxels of the predicted structures
-  n_members  folders
-  STRUCTURE expected_dice  Dice that the probabilities p promise: 2 sum_predicted p / (sum p + predicted voxels)
-  STRUCTURE members_dice  mean Dice between the segmentations of two folders, over all pairs
-  STRUCTURE expected_volume_ml  sum of p times the size of a voxel
-  STRUCTURE volume_sd_ml, _min, _max, volume_ml FOLDER  of the folders
-  STRUCTURE pieces, largest_piece  connected pieces, and the share of the structure in the largest
-  STRUCTURE max_probability  largest anywhere in the image: how near an empty structure came to being predicted
-An empty cell is a number that is not defined: means of an empty prediction, spread of one folder.
-
-findings.csv has a row for each connected part of the structures that -findings names: real_probability (that it
-overlaps the truth at all, with -map), volume, largest diameter, centre in mm (of the scan, as DICOM and SimpleITK have
-them: x to the left, y to the back, z to the head), mean and largest probability.
-
-nnU-Net's postprocessing was chosen for the most probable labels, and nothing of it is in a decided OUT.
---postprocessing lets nnU-Net choose it again for the decided segmentations (it needs ground truth for every case: use
-the validation cases); -pp_pkl_file applies one that was chosen before. Either leaves its result in OUT/postprocessed.
-
-Run again, it does only the cases whose files or settings changed. Exit status: 0; 1 if some cases could not be done
-(each is named, also at the end of review.csv); 2 if nothing could. The order is a ranking, no threshold is validated.
-Research software, not for clinical use.
-
 examples:
-  nnUNetv2_predict -i scans -o predictions -d 4 -c 3d_fullres --save_probabilities
-  nnunet_nacl review -i predictions -o reviewed
   nnunet_nacl review -i predictions -o reviewed -map calibration_map.json -threshold 0.8 -maps
-  nnunet_nacl review -i predictions -o calibrated -map calibration_map.json --save_probabilities
   nnunet_nacl review -i .../fold_0/validation -o decided_0 -decide dice -gt .../gt_segmentations --postprocessing
   nnunet_nacl review -i predictions_fold0 predictions_fold1 predictions_fold2 -o reviewed -np 4
+Research software, not for clinical use.
 """
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the subcommand's arguments."""
+    parser.usage = "%(prog)s -i FOLDER [FOLDER ...] -o FOLDER [options]"
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
     add = parser.add_argument
@@ -106,7 +48,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "-maps",
         metavar="MAP",
         nargs="*",
-        help="write maps (no name: confidence, entropy, margin, and mutual_information for several folders)",
+        help="write maps (no name: confidence, entropy, margin, mutual_information)",
     )
     add("-dtype", choices=("uint8", "float32"), default="uint8", help="of the maps (default: %(default)s, 255 = 1)")
     add_findings(parser)

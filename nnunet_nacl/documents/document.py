@@ -11,7 +11,6 @@ from typing_extensions import TypedDict
 
 import nnunet_nacl
 from nnunet_nacl.documents.results import (
-    HAUSDORFF,
     MASKS,
     CaseResult,
     Evaluation,
@@ -43,7 +42,7 @@ _PLAIN: dict[str, Any] = {
 """Of a case, what stands in its entry as it is."""
 
 _COUNTS = ("TP", "FP", "FN", "TN")
-_DISTANCES = (*(f"HD95_{directions}_mm" for directions in HAUSDORFF), "HD95_voxels")
+_DISTANCES = ("HD95_pooled_mm", "HD95_voxels")
 
 _Distances = TypedDict("_Distances", dict.fromkeys(_DISTANCES, float))  # type: ignore[misc]
 _MEASURED: dict[str, Any] = {**dict.fromkeys(_COUNTS, int), "ASSD_mm": float, "distances": _Distances}
@@ -134,7 +133,7 @@ def case_from_json(
     settings: EvaluationSettings,
     source: str | Path = "the entry of a case",
 ) -> CaseResult:
-    """Inverse of :func:`case_to_json`, with the distances that the settings want.
+    """Inverse of :func:`case_to_json`.
 
     Raises:
         UserError: It is not such an entry, or one of other structures or bins; ``source`` says where it stood.
@@ -152,7 +151,12 @@ def case_from_json(
     except ValueError as error:
         raise UserError(f"{source}: {_NONE}: {row['case']}: {str(error).rstrip('.')}; {_AGAIN}.") from None
     structures = {
-        key: Structure.under(settings, Overlap(*(one[name] for name in _COUNTS)), one["ASSD_mm"], one["distances"])
+        key: Structure(
+            Overlap(*(one[name] for name in _COUNTS)),
+            one["distances"]["HD95_pooled_mm"],
+            one["ASSD_mm"],
+            one["distances"],
+        )
         for key, one in row["metrics"].items()
     }
     return CaseResult(structures=structures, stats=stats, blocks=blocks, **{key: row[key] for key in _PLAIN})

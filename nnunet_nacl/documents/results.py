@@ -14,7 +14,6 @@ from nnunet_nacl.metrics.calibration_error import ece, nanmean
 from nnunet_nacl.metrics.detection import Detected
 from nnunet_nacl.metrics.overlap import Overlap
 
-HAUSDORFF = ("pooled", "max")
 LARGEST_LOGIT = "largest_logit"
 """Key of a case that was measured when it was predicted: largest absolute value of its logits."""
 
@@ -41,15 +40,11 @@ class EvaluationSettings:
         n_bins: Number of confidence bins.
         dilation_mm: Radius by which the mask ``dilated`` grows the foreground, at most 100 mm.
         boundary_mm: Reach of the mask ``boundary`` to either side of a surface, at most 100 mm.
-        hausdorff: ``pooled`` or ``max``: see :class:`~nnunet_nacl.metrics.surface.SurfaceDistances`.
-
-    The last one chooses among what is known of every case; the others decide what has to be measured.
     """
 
     n_bins: int = DEFAULT_N_BINS
     dilation_mm: float = 2.0
     boundary_mm: float = 2.0
-    hausdorff: str = "pooled"
 
     def __post_init__(self) -> None:
         check_n_bins(self.n_bins)
@@ -58,8 +53,6 @@ class EvaluationSettings:
                 raise ValueError(
                     f"{name} must be a distance in mm, from 0 to {LARGEST_RADIUS_MM:g}, got {getattr(self, name)!r}."
                 )
-        if self.hausdorff not in HAUSDORFF:
-            raise ValueError(f"hausdorff must be 'pooled' or 'max', got {self.hausdorff!r}.")
 
     def differing(self, other: EvaluationSettings) -> str:
         """What is measured in another way than under ``other``: ``n_bins 10, not 15``; empty where nothing is."""
@@ -73,20 +66,15 @@ class Structure:
 
     Attributes:
         overlap: Voxel counts.
-        hd95_mm: HD95 as the settings want it.
+        hd95_mm: HD95.
         assd_mm: Average symmetric surface distance.
-        distances: HD95 in every definition: ``HD95_pooled_mm``, ``HD95_max_mm``, ``HD95_voxels`` (pooled).
+        distances: HD95 in mm and at unit spacing: ``HD95_pooled_mm``, ``HD95_voxels``.
     """
 
     overlap: Overlap
     hd95_mm: float
     assd_mm: float
     distances: dict[str, float] = field(default_factory=dict)
-
-    @classmethod
-    def under(cls, settings: EvaluationSettings, overlap: Overlap, assd_mm: float, distances: dict) -> Structure:
-        """With the distances that the settings want."""
-        return cls(overlap, distances[f"HD95_{settings.hausdorff}_mm"], assd_mm, distances)
 
     def to_json(self) -> dict[str, Any]:
         """In the words of nnU-Net's summary.json, and ours."""

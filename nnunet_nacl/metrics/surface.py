@@ -29,23 +29,14 @@ class SurfaceDistances:
         """False where the structure is missing in either segmentation."""
         return len(self.to_truth) > 0 and len(self.to_prediction) > 0
 
-    def hausdorff(self, percentile: float = 95.0, *, directions: str = "pooled") -> float:
-        """Percentile of the surface distances; NaN where the structure is missing in either segmentation.
+    def hausdorff(self, percentile: float = 95.0) -> float:
+        """Percentile of both directions' distances together (medpy's definition); NaN where one segmentation has none.
 
         Args:
             percentile: 95 gives HD95, 100 the Hausdorff distance.
-            directions: ``pooled`` takes the percentile of both directions' distances together (medpy's definition),
-                ``max`` the larger of the two directions' percentiles (MONAI's).
-
-        Raises:
-            ValueError: ``directions`` is neither.
         """
-        if directions not in ("pooled", "max"):
-            raise ValueError(f"directions must be 'pooled' or 'max', got {directions!r}.")
         if not self.defined:
             return float("nan")
-        if directions == "max":
-            return float(max(np.percentile(self.to_truth, percentile), np.percentile(self.to_prediction, percentile)))
         return float(np.percentile(np.concatenate((self.to_truth, self.to_prediction)), percentile))
 
     @property

@@ -16,7 +16,6 @@ from nnunet_nacl.documents.results import MASK_NOTES, MASKS
 from nnunet_nacl.files import write_atomically
 from nnunet_nacl.show.text_table import Cell, Table, csv_text, latex_text, mark, markdown_text, number
 
-_HAUSDORFF = {"pooled": "both directions pooled", "max": "the larger of the two directions"}
 _BOTH_WAYS = "Higher DSC is better, lower of all else."
 _MARKS = "Best bold, second underlined."
 _FORMS = {"csv": csv_text, "md": markdown_text, "tex": latex_text}
@@ -75,7 +74,7 @@ def _discrimination(comparison: Comparison, dataset: Dataset, suffix: str) -> Ta
         header.append(titles[metric].title.replace(titles[metric].short, f"{titles[metric].short} mean"))
     caption = (
         f"Discrimination on {dataset.where}: mean over cases of the Dice coefficient (DSC) and the 95th percentile "
-        f"of the surface distances (HD95, mm, {_HAUSDORFF[dataset.settings.hausdorff]}); the mean columns average the "
+        f"of the surface distances (HD95, mm, both directions pooled); the mean columns average the "
         f"structures' means. {_BOTH_WAYS} {_MARKS}{_undefined(comparison, dataset, ids)}{_not_averaged(comparison)}"
     )
     rows = _rows(comparison.labels.values(), _cells(comparison, dataset, ids))

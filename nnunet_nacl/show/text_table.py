@@ -52,13 +52,16 @@ class Table:
         """Which columns hold numbers: they are set flush right."""
         return [any(isinstance(row[i], Cell) for row in self.rows) for i in range(len(self.columns))]
 
-    def grouped(self, lines: Sequence[str], between: str) -> list[str]:
-        """The rows' lines, another one between groups: two columns are text, and the first one's repeats change."""
+    def grouped(self, lines: Sequence[str], before: str) -> list[str]:
+        """The rows' lines, with ``before`` in front of each group but the first.
+
+        Groups are there where two columns are text and the first one repeats: it changes between groups.
+        """
         first = [row[0] for row in self.rows]
         if self.numeric[:2] != [False, False] or len(set(first)) == len(first):
             return list(lines)
         starts = [i > 0 and first[i] != first[i - 1] for i in range(len(first))]
-        return [part for line, start in zip(lines, starts) for part in ([between, line] if start else [line])]
+        return [before + line if start else line for line, start in zip(lines, starts)]
 
 
 def texts_of(
@@ -146,7 +149,7 @@ def terminal_text(table: Table) -> str:
     left = [i for i, right in enumerate(table.numeric) if not right]
     head, *lines = aligned([header, *texts_of(table.rows, str, "{} *", "{} +", "{}" + room)], left)
     title = f"{table.title}   (* best, + second)" if marks else table.title
-    return "\n".join([title, head, *table.grouped(lines, "")])
+    return "\n".join([title, head, *table.grouped(lines, "\n")])
 
 
 def csv_text(table: Table, notes: Sequence[str] = ()) -> str:
@@ -183,34 +186,30 @@ def latex_text(table: Table, notes: Sequence[str] = ()) -> str:
     A ``table`` float, shrunk to the width of the text where it would be wider; a ``longtable``, which goes on over
     pages, where it has more rows than a page.
     """
-    caption = " ".join(escape_latex(text) for text in (table.caption, *notes))
-    label = f"tab:{re.sub('[^A-Za-z0-9]+', '-', table.id)}"
+    import pandas as pd  # not at the top: other commands print tables without it
+
     texts = texts_of(table.rows, _latex_cell, r"\textbf{{{}}}", r"\underline{{{}}}")
-    head, *rows = (" & ".join(row) + r" \\" for row in [[escape_latex(column) for column in table.columns], *texts])
-    header, rows = [r"\toprule", head, r"\midrule"], table.grouped(rows, r"\midrule")
-    columns = "".join("r" if right else "l" for right in table.numeric)
+    firsts = table.grouped([row[0] for row in texts], "\\midrule\n")
+    frame = pd.DataFrame([[first, *row[1:]] for first, row in zip(firsts, texts)])
+    header = list(map(escape_latex, table.columns))
+    style = frame.style.hide(axis="index").format_index(header.__getitem__, axis=1)
+    settings: dict[str, Any] = {
+        "hrules": True,
+        "column_format": "".join("r" if right else "l" for right in table.numeric),
+        "caption": " ".join(escape_latex(text) for text in (table.caption, *notes)),
+        "label": f"tab:{re.sub('[^A-Za-z0-9]+', '-', table.id)}",
+    }
     if len(table.rows) > _LONG:
-        packages = "booktabs,longtable"
-        lines = [
-            r"\begingroup\footnotesize\setlength{\tabcolsep}{2pt}",
-            rf"\begin{{longtable}}{{{columns}}}",
-            rf"\caption{{{caption}}} \label{{{label}}} \\",
-            *[*header, r"\endfirsthead"],
-            rf"\caption[]{{{caption}}} \\",
-            *[*header, r"\endhead", r"\midrule"],
-            rf"\multicolumn{{{len(columns)}}}{{r}}{{Continued on next page}} \\",
-            *[r"\midrule", r"\endfoot", r"\bottomrule", r"\endlastfoot"],
-            *[*rows, r"\end{longtable}", r"\endgroup"],
-        ]
+        packages, text = "booktabs,longtable", style.to_latex(environment="longtable", **settings)
+        text = rf"\begingroup\footnotesize\setlength{{\tabcolsep}}{{2pt}}{text}\endgroup" + "\n"
     else:
-        packages = "booktabs"
-        lines = [rf"\begin{{tabular}}{{{columns}}}", *header, *rows, r"\bottomrule", r"\end{tabular}"]
+        packages, text = "booktabs", style.to_latex(position_float="centering", **settings)
         # about, in ten-point type: five points a character, twelve between columns
         if sum(5 * max(map(len, column)) + 12 for column in zip(table.columns, *texts_of(table.rows))) > _TEXT_WIDTH:
-            packages, lines = "booktabs,graphicx", [r"\resizebox{\textwidth}{!}{%", *lines, "}"]
-        above = [r"\begin{table}", r"\centering", rf"\caption{{{caption}}}", rf"\label{{{label}}}"]
-        lines = [*above, *lines, r"\end{table}"]
-    return "\n".join([rf"% needs \usepackage{{{packages}}}", *lines, ""])
+            packages = "booktabs,graphicx"
+            text = text.replace(r"\begin{tabular}", r"\resizebox{\textwidth}{!}{\begin{tabular}")
+            text = text.replace(r"\end{tabular}", r"\end{tabular}}")
+    return rf"% needs \usepackage{{{packages}}}" + f"\n{text}"
 
 
 def _latex_cell(text: str) -> str:

@@ -229,15 +229,6 @@ def test_missing_environment_is_named(monkeypatch, tmp_path, capsys):
     assert compare("-o", tmp_path / "out") == 2 and "nnUNet_results" in capsys.readouterr().err
 
 
-def test_help_teaches(capsys):
-    with pytest.raises(SystemExit) as stop:
-        main(["compare", "--help-all"])
-    text = capsys.readouterr().out
-    assert stop.value.code == 0
-    for part in ("examples:", "--allow-missing", "first entry", "comparison.json", "LABEL="):
-        assert part in text
-
-
 def test_models_are_compared_on_test_cases(study, without_figures, capsys):  # noqa: F811
     labels = study.root / "nnUNet_raw" / DATASET / "labelsTs"
     shutil.copytree(study.root / "nnUNet_preprocessed" / DATASET / "gt_segmentations", labels)

@@ -143,6 +143,7 @@ def test_latex_is_escaped_and_uses_booktabs():
     text = latex_text(HARD, ["5 % left out"])
     assert r"\toprule" in text and r"\bottomrule" in text and r"\textbf{$-$0.10}" in text
     assert r"\underline{0.20}" in text and r"50 \% of A \& B 5 \% left out" in text
+    assert r"method & x\textbar{}y \\" in text
     assert r"A\_b \{x\} \& 5 \% \$1 \#2 \textasciitilde{}\textasciicircum{}\textbackslash{} \textless{}b" in text
     for line in text.splitlines():
         if line.endswith(r" \\"):

@@ -1,52 +1,51 @@
-"""The record of calibration: its numbers, what --c keeps of it, and that nothing of it can stop a training."""
+"""Calibration while training: its numbers, what --c keeps of them, and that nothing of it can stop a training."""
 
 from __future__ import annotations
 
-import errno
-import json
-import os
+import math
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from nnunetv2.training.logging import nnunet_logger
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from nnunet_nacl.show import calibration_progress
-from nnunet_nacl.training_record import FILE_NAME, read_training_record
+from nnunet_nacl.label_space import LabelSpace
+from nnunet_nacl.metrics import count_masks
+from nnunet_nacl.metrics.calibration_error import ece, nll
+from nnunet_nacl.show.calibration_progress import ECE_KEY, NLL_KEY
 from nnunet_nacl_trainers import recording
-from nnunet_nacl_trainers.observation import LogitObserver
+from nnunet_nacl_trainers.recording import sums_of, values_of
 from tests.reference.metrics import class_metrics, region_metrics
 from tests.trainers.epochs import make_batch, observed, prepare, run_epoch
 
 LABEL_SPACES = ("classes", "ignore", "regions", "regions_ignore")
+SPACES = {"classes": LabelSpace(), "ignore": LabelSpace(ignore_label=4), "regions": LabelSpace(regions=True)}
+NAME = "nnUNetTrainerNACL_8epochs"
 
 
 @pytest.fixture
 def recorded(make_trainer):
-    """Makes a trainer that is ready to go through epochs."""
+    """Makes a trainer that is ready to go through epochs; it has loaded a checkpoint if there is one to load."""
 
-    def make(
-        name: str = "nnUNetTrainerNACL_8epochs",
-        label_space: str = "classes",
-        num_axes: int = 2,
-        deep_supervision: bool = True,
-    ):
-        trainer = prepare(
-            make_trainer(name, label_space, num_axes=num_axes), num_axes=num_axes, deep_supervision=deep_supervision
-        )
+    def make(name: str = NAME, label_space: str = "classes", num_axes: int = 2, deep_supervision=True, checkpoint=None):
+        trainer = make_trainer(name, label_space, num_axes=num_axes)
+        prepare(trainer, num_axes=num_axes, deep_supervision=deep_supervision)
+        if checkpoint is not None:
+            trainer.load_checkpoint(checkpoint)
         trainer.calibration_recorder.on_train_start()
         return trainer
 
     return make
 
 
-def batches(label_space: str, num_axes: int, deep_supervision: bool, seeds=(1, 2)) -> list[dict]:
+def batches(label_space: str = "classes", num_axes: int = 2, deep_supervision: bool = True, seeds=(1, 2)) -> list[dict]:
     return [make_batch(label_space, num_axes, seed, 3 if deep_supervision else None) for seed in seeds]
 
 
-def record_of(trainer) -> dict:
-    return read_training_record(trainer.output_folder)
+def logged(trainer) -> dict[str, list]:
+    return trainer.logger.get_checkpoint()
 
 
 def log_of(trainer) -> str:
@@ -67,54 +66,24 @@ def test_the_numbers_are_those_of_the_validation_batches(
 
     logits, truth, valid = observed(trainer, validation)
     assert 0 < valid.sum() and (valid.all() == ("ignore" not in label_space))
-    (entry,) = record_of(trainer)["epochs"]
-    regions = label_space.startswith("regions")
-    if regions:
-        probs = 1 / (1 + np.exp(-logits.astype(np.float64)))
-        foreground, predicted, max_logits = truth.any(0), (probs > 0.5).any(0), np.abs(logits)
-        members = [~foreground, *truth]
-        metrics = region_metrics
+    logits = logits.astype(np.float64)
+    if label_space.startswith("regions"):
+        probs, foreground, metrics = 1 / (1 + np.exp(-logits)), truth.any(0), region_metrics
     else:
-        probs = np.exp(logits.astype(np.float64)) / np.exp(logits.astype(np.float64)).sum(0)
-        foreground, predicted, max_logits = truth != 0, probs.argmax(0) != 0, logits.max(0)[None]
-        members = [truth == k for k in range(3)]
-        metrics = class_metrics
-    masks = {"foreground": foreground & valid, "predicted": predicted & valid, "all": valid}
-    for mask, voxels in masks.items():
-        found = entry["calibration"][mask]
-        assert found["n_voxels"] == voxels.sum() > 0
-        assert found["ECE"] == pytest.approx(metrics(probs, truth, voxels)["ECE"], abs=1e-6)
-        assert entry["max_logit"][mask]["mean"] == pytest.approx(max_logits[:, voxels].mean(), rel=1e-5)
-        assert histogram(entry, mask) == pytest.approx(
-            np.histogram(max_logits[:, voxels], np.r_[-np.inf, -10 + 0.25 * np.arange(201), np.inf])[0], abs=0
-        )
-    for k, member in enumerate(members):
-        assert entry["n_class_voxels"][k] == (member & valid).sum()
-        assert entry["mean_logits"][k] == pytest.approx(logits[:, member & valid].mean(1), rel=1e-4, abs=1e-5)
-    assert entry["n_not_finite"] == 0
-
-
-def histogram(entry: dict, mask: str) -> list[int]:
-    of_mask, counts = entry["max_logit"][mask], np.zeros(202, dtype=int)
-    counts[of_mask["first_bin"] : of_mask["first_bin"] + len(of_mask["counts"])] = of_mask["counts"]
-    return counts.tolist()
-
-
-def test_the_heading_says_what_was_recorded(recorded) -> None:
-    trainer = recorded(label_space="regions_ignore")
-    run_epoch(trainer, batches("regions_ignore", 2, True), batches("regions_ignore", 2, True))
-    record = record_of(trainer)
-    assert record["regions"] and record["channels"] == ["whole", "core"]
-    assert record["true_classes"] == ["outside all regions", "whole", "core"]
-    assert (record["trainer"], record["fold"], record["n_bins"]) == ("nnUNetTrainerNACL_8epochs", 0, 15)
+        probs, foreground, metrics = np.exp(logits) / np.exp(logits).sum(0), truth != 0, class_metrics
+    assert logged(trainer)[ECE_KEY] == pytest.approx([metrics(probs, truth, foreground & valid)["ECE"]], abs=1e-6)
+    assert logged(trainer)[NLL_KEY] == pytest.approx([metrics(probs, truth, valid)["NLL"]], rel=1e-5)
+    assert f"ECE of the foreground {logged(trainer)[ECE_KEY][0]:.4f}, NLL {logged(trainer)[NLL_KEY][0]:.4f}" in log_of(
+        trainer
+    )
 
 
 def test_training_iterations_are_not_observed(recorded, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    monkeypatch.setattr(LogitObserver, "observe", lambda self, output, target: seen.append(len(output)))
+    monkeypatch.setattr(recording, "sums_of", lambda logits, *_: seen.append(logits.shape) or torch.ones(1, 18))
     trainer = recorded()
-    run_epoch(trainer, batches("classes", 2, True, (1, 2, 3)), batches("classes", 2, True, (4, 5)))
-    assert seen == [3, 3]  # two batches, each with all its scales
+    run_epoch(trainer, batches(seeds=(1, 2, 3)), batches(seeds=(4, 5)))
+    assert seen == [(2, 3, 16, 16)] * 2  # two batches at their highest resolution
     assert not trainer.loss._forward_pre_hooks
 
 
@@ -122,118 +91,43 @@ def test_what_nnunet_trains_is_the_same_with_and_without(make_trainer, monkeypat
     weights, losses = [], []
     for observing in (True, False):
         if not observing:
-            monkeypatch.setattr(LogitObserver, "observe", lambda self, output, target: None)
+            monkeypatch.setattr(recording, "sums_of", lambda *_: torch.ones(1, 18))
         trainer = prepare(make_trainer("nnUNetTrainerDiceNACL", "ignore"))
         for _ in range(2):
-            run_epoch(trainer, batches("ignore", 2, True), batches("ignore", 2, True, (3,)))
+            run_epoch(trainer, batches("ignore"), batches("ignore", seeds=(3,)))
         weights.append(trainer.network.layer.weight)
         losses.append(trainer.logger.get_value("val_losses", None))
     assert torch.equal(*weights) and losses[0] == losses[1]
 
 
-def test_an_epoch_is_told_in_the_log(recorded) -> None:
-    trainer = recorded()
-    run_epoch(trainer, batches("classes", 2, True), batches("classes", 2, True))
-    ece = record_of(trainer)["epochs"][0]["calibration"]["foreground"]["ECE"]
-    assert f"Calibration on validation batches: ECE foreground {ece:.4f}" in log_of(trainer)
-
-
-def continued(make_trainer, trainer, name: str = "nnUNetTrainerNACL_8epochs"):
-    """Another trainer that has loaded the checkpoint of the last epoch, as --c does."""
-    after = prepare(make_trainer(name))
-    after.load_checkpoint(f"{trainer.output_folder}/checkpoint_latest.pth")
-    after.calibration_recorder.on_train_start()
-    return after
-
-
-def test_a_continued_training_drops_the_epochs_after_its_checkpoint(make_trainer, recorded) -> None:
-    trainer = recorded()  # writes its checkpoint after every epoch
-    data = batches("classes", 2, True)
+def test_a_continued_training_goes_on_with_the_values_of_its_checkpoint(recorded) -> None:
+    trainer, data = recorded(), batches()  # writes its checkpoint after every epoch
     for _ in range(3):
         run_epoch(trainer, data, data)
-    checkpoint = f"{trainer.output_folder}/checkpoint_latest.pth"
-    kept = open(checkpoint, "rb").read()
-    run_epoch(trainer, data, data)
-    before = record_of(trainer)["epochs"]
-    assert [entry["epoch"] for entry in before] == [0, 1, 2, 3]
-    with open(checkpoint, "wb") as file:
-        file.write(kept)  # killed after the record of epoch 3, before its checkpoint
-
-    after = continued(make_trainer, trainer)
-    assert after.current_epoch == 3
+    path = f"{trainer.output_folder}/checkpoint_latest.pth"
+    values = torch.load(path, weights_only=False)["logging"]
+    assert all([type(value) for value in values[key]] == [float] * 3 for key in (ECE_KEY, NLL_KEY))
+    after = recorded(checkpoint=path)
     run_epoch(after, data, data)
-    found = record_of(after)["epochs"]
-    assert [entry["epoch"] for entry in found] == [0, 1, 2, 3]
-    assert found[:3] == before[:3] and found[3]["epoch_start_timestamp"] > before[3]["epoch_start_timestamp"]
+    assert all(len(of_key) == 4 for of_key in logged(after).values())  # progress.png ends with the shortest
+    assert logged(after)[ECE_KEY][:3] == values[ECE_KEY] and logged(after)[NLL_KEY][:3] == values[NLL_KEY]
 
 
-def test_the_record_is_written_before_the_checkpoint(recorded, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Or a training that is killed between the two would go on with an epoch missing."""
-    trainer = recorded()
-    found = []
-
-    def save(filename: str) -> None:
-        found.append(len(record_of(trainer)["epochs"]))
-
-    monkeypatch.setattr(trainer, "save_checkpoint", save)
-    data = batches("classes", 2, True)
-    run_epoch(trainer, data, data)
-    assert found and set(found) == {1}
-
-
-def test_a_fresh_training_starts_a_fresh_record(recorded) -> None:
-    data = batches("classes", 2, True)
-    first = recorded()
-    for _ in range(3):
-        run_epoch(first, data, data)
-    first.calibration_recorder.on_train_end()
-    assert first.calibration_recorder.path.with_suffix(".png").exists()
-    second = recorded()
-    assert len(record_of(second)["epochs"]) == 3  # nnU-Net keeps its old checkpoints too until it writes new ones
-    run_epoch(second, data, data)
-    assert len(record_of(second)["epochs"]) == 1
-    assert not second.calibration_recorder.path.with_suffix(".png").exists()
-
-
-def test_epochs_of_another_training_than_the_checkpoints_are_dropped(make_trainer, recorded) -> None:
-    data = batches("classes", 2, True)
-    first = recorded()
-    for _ in range(3):
-        run_epoch(first, data, data)
-    second = recorded()
-    second.save_checkpoint = lambda filename: None  # killed before its first checkpoint
-    run_epoch(second, data, data)
-    third = continued(make_trainer, first)
-    run_epoch(third, data, data)
-    assert [entry["epoch"] for entry in record_of(third)["epochs"]] == [3]
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda text: "{",
-        lambda text: "[]",
-        lambda text: '{"schema_version": 99, "epochs": []}',
-        lambda text: text.replace('"b"', '"c"'),  # of other classes
-        lambda text: text.replace('"epoch": 1', '"epoch": "one"'),
-        lambda text: text.replace('"epoch": 1', '"epoch": NaN'),
-        lambda text: text.replace('"n_not_finite": 0', '"n_not_finite": NaN'),
-    ],
-)
-def test_a_record_that_cannot_be_continued_is_set_aside(make_trainer, recorded, change) -> None:
-    data = batches("classes", 2, True)
-    trainer = recorded()
+def test_epochs_of_a_checkpoint_without_these_values_have_none(recorded) -> None:
+    """As an earlier version of this package wrote it."""
+    trainer, data = recorded(), batches()
     for _ in range(2):
         run_epoch(trainer, data, data)
-    path = trainer.calibration_recorder.path
-    content = change(path.read_text())
-    assert content != path.read_text()
-    path.write_text(content)
-    after = continued(make_trainer, trainer)
+    path = f"{trainer.output_folder}/checkpoint_latest.pth"
+    checkpoint = torch.load(path, weights_only=False)
+    del checkpoint["logging"][ECE_KEY]
+    del checkpoint["logging"][NLL_KEY][1:]  # and this one was continued by it
+    torch.save(checkpoint, path)
+    after = recorded(checkpoint=path)
     run_epoch(after, data, data)
-    assert [entry["epoch"] for entry in record_of(after)["epochs"]] == [2]
-    assert path.with_name("calibration_progress.old.json").read_text() == content
-    assert "WARNING" in log_of(after)
+    assert [math.isnan(value) for value in logged(after)[ECE_KEY]] == [True, True, False]
+    assert [math.isnan(value) for value in logged(after)[NLL_KEY]] == [False, True, False]
+    assert "WARNING" not in log_of(after)
 
 
 class FakeRun:
@@ -247,7 +141,6 @@ class FakeRun:
         assert step >= self.step
         self.step = step
         for key, value in values.items():
-            assert np.isscalar(value)
             self.values.setdefault(key, []).append((step, value))
 
 
@@ -261,17 +154,11 @@ def wandb_run(monkeypatch: pytest.MonkeyPatch) -> FakeRun:
 
 
 def test_values_arrive_at_weights_and_biases(wandb_run: FakeRun, recorded) -> None:
-    trainer, data = recorded(), batches("classes", 2, True)
+    trainer, data = recorded(), batches()
     for _ in range(2):
         run_epoch(trainer, data, data)
-    entries = record_of(trainer)["epochs"]
-    assert wandb_run.values["calibration/ECE_foreground"] == [
-        (entry["epoch"], entry["calibration"]["foreground"]["ECE"]) for entry in entries
-    ]
-    assert wandb_run.values["calibration/mean_max_logit_all"][1] == (1, entries[1]["max_logit"]["all"]["mean"])
-    assert {"calibration/ECE_predicted", "calibration/ECE_all", "val_losses", "mean_fg_dice"} <= set(wandb_run.values)
-    assert not any(key.startswith("calibration") for key in trainer.logger.local_logger.my_fantastic_logging)
-    assert "WARNING" not in log_of(trainer)
+    for key in (ECE_KEY, NLL_KEY, "mean_fg_dice"):
+        assert wandb_run.values[key] == list(enumerate(logged(trainer)[key]))
 
 
 def fail(*args, **kwargs):
@@ -279,82 +166,48 @@ def fail(*args, **kwargs):
 
 
 def fail_at_our_keys(self, values: dict, step: int) -> None:
-    if any(key.startswith("calibration") for key in values):
+    if ECE_KEY in values:
         fail()
 
 
-def fail_in_the_second_batch():
-    calls = []
-    observe = LogitObserver.observe
+def fail_in_the_second_batch(logits, target, space):
+    _CALLS.append(1)
+    return fail() if len(_CALLS) == 2 else sums_of(logits, target, space)
 
-    def action(self, output, target):
-        calls.append(1)
-        if len(calls) == 2:
-            fail()
-        observe(self, output, target)
 
-    return action
-
+_CALLS: list[int] = []
 
 FAILURES = {
-    "in a batch": (LogitObserver, "observe", fail_in_the_second_batch(), "observation"),
-    "in the sums": (LogitObserver, "fetch", fail, "observation"),
-    "in the entry": (recording.EpochSums, "entry", fail, "observation"),
-    "in the names": (recording.Labels, "of", fail, "observation"),
-    "in writing": (recording.TrainingRecord, "write", fail, "file"),
-    "in the text": (recording, "describe_epoch", fail, "line in the log"),
-    "in the figure": (calibration_progress, "draw_calibration_progress", fail, "figure"),
-    "in a logger": (FakeRun, "log", fail_at_our_keys, "external loggers"),
+    "in a batch": (recording, "sums_of", fail_in_the_second_batch, "measuring"),
+    "in the figure": (recording, "draw_calibration_progress", fail, "figure"),
+    "in a logger": (FakeRun, "log", fail_at_our_keys, "logger"),
 }
 
 
 @pytest.mark.parametrize("where", FAILURES)
 def test_a_failure_is_one_warning_and_the_training_goes_on(
-    wandb_run, make_trainer, monkeypatch: pytest.MonkeyPatch, where: str
+    wandb_run, recorded, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     owner, name, replacement, part = FAILURES[where]
-    # real ones take long
-    monkeypatch.setattr(calibration_progress, "draw_calibration_progress", lambda record, path: None)
+    _CALLS.clear()
+    monkeypatch.setattr(recording, "draw_calibration_progress", lambda *_, **__: None)  # real ones take long
     monkeypatch.setattr(owner, name, replacement)
     monkeypatch.setattr(recording, "DRAWING_SHARE", float("inf"))  # a picture in every epoch
-    trainer = prepare(make_trainer("nnUNetTrainerNACL_8epochs"))
-    trainer.calibration_recorder.on_train_start()
-    data = batches("classes", 2, True)
+    trainer, data = recorded(), batches()
     for _ in range(3):
         run_epoch(trainer, data, data)
     trainer.calibration_recorder.on_train_end()
-    assert trainer.current_epoch == 3 and len(trainer.logger.get_value("val_losses", None)) == 3
+    assert trainer.current_epoch == 3 and {len(values) for values in logged(trainer).values()} == {3}
+    missing = [True, False, False] if part == "measuring" else [False] * 3
+    assert [math.isnan(value) for value in logged(trainer)[NLL_KEY]] == missing
     log = log_of(trainer)
     assert log.count("WARNING") == 1
-    after = "This is tried again after every epoch" if part == "file" else "The training goes on without"
-    assert f"WARNING: calibration during training, {part}: RuntimeError: injected. {after}." in log
+    assert f"WARNING: calibration during training, {part}: RuntimeError: injected. The training goes on." in log
     assert not trainer.loss._forward_pre_hooks
-    if part not in ("observation", "file"):
-        assert len(record_of(trainer)["epochs"]) == 3
-
-
-def test_a_disk_that_was_full_for_a_while_costs_no_epoch(recorded, monkeypatch: pytest.MonkeyPatch) -> None:
-    trainer, data = recorded(), batches("classes", 2, True)
-    replace = os.replace
-
-    def refuse(source, target) -> None:
-        if str(target).endswith(FILE_NAME):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        replace(source, target)
-
-    with monkeypatch.context() as full:
-        full.setattr(os, "replace", refuse)
-        run_epoch(trainer, data, data)
-        assert not trainer.calibration_recorder.path.exists()
-        left = [name for name in os.listdir(trainer.output_folder) if FILE_NAME in name or name.endswith(".tmp")]
-        assert not left
-    assert f"{FILE_NAME}: cannot be written (No space left on device); free some space" in log_of(trainer)
-    run_epoch(trainer, data, data)
-    assert [entry["epoch"] for entry in record_of(trainer)["epochs"]] == [0, 1]
 
 
 def test_a_log_that_cannot_be_written_stops_nothing(recorded, monkeypatch: pytest.MonkeyPatch) -> None:
-    trainer, data = recorded(), batches("classes", 2, True)
+    trainer, data = recorded(), batches()
     write_line = trainer.print_to_log_file
 
     def full(*args, **kwargs):
@@ -364,64 +217,42 @@ def test_a_log_that_cannot_be_written_stops_nothing(recorded, monkeypatch: pytes
 
     monkeypatch.setattr(trainer, "print_to_log_file", full)
     run_epoch(trainer, data, data)
-    assert len(record_of(trainer)["epochs"]) == 1
+    assert len(logged(trainer)[ECE_KEY]) == 1
 
 
 def test_a_validation_that_was_broken_off_is_not_counted_twice(recorded) -> None:
-    trainer, data = recorded(), batches("classes", 2, True)
+    trainer, data = recorded(), batches()
     trainer.calibration_recorder.on_validation_epoch_start()
     run_epoch(trainer, data, data)
     expected = recorded()
     run_epoch(expected, data, data)
-    assert record_of(expected)["epochs"][0]["calibration"] == record_of(trainer)["epochs"][0]["calibration"]
+    assert logged(expected)[ECE_KEY] == logged(trainer)[ECE_KEY]
     assert not trainer.loss._forward_pre_hooks
 
 
 def test_a_loss_that_is_no_module_is_left_alone(recorded) -> None:
-    trainer, data = recorded(), batches("classes", 2, True)
+    trainer, data = recorded(), batches()
     loss = trainer.loss
     trainer.loss = lambda output, target: loss(output, target)
     run_epoch(trainer, data, data)
-    assert trainer.current_epoch == 1 and log_of(trainer).count("WARNING") == 1
+    assert math.isnan(logged(trainer)[ECE_KEY][0]) and log_of(trainer).count("WARNING") == 1
 
 
 def test_a_compiled_loss_is_observed_from_outside(recorded) -> None:
     trainer = recorded("nnUNetTrainerCE_8epochs", deep_supervision=False)  # little to compile
-    data = batches("classes", 2, False)
+    data = batches(deep_supervision=False)
     trainer.loss = torch.compile(trainer.loss, backend="eager")
     run_epoch(trainer, data, data)
-    assert len(record_of(trainer)["epochs"]) == 1 and "WARNING" not in log_of(trainer)
+    assert logged(trainer)[ECE_KEY][0] > 0 and "WARNING" not in log_of(trainer)
 
 
-def test_logits_of_all_kinds_of_nonsense_are_left_out_and_counted(recorded) -> None:
-    trainer, data = recorded(label_space="ignore"), batches("ignore", 2, True)
-    run_epoch(trainer, data, data)
+def test_logits_that_are_no_number_give_none(recorded) -> None:
+    trainer, data = recorded(), batches()
     with torch.no_grad():
         trainer.network.layer.weight.fill_(float("nan"))
     record_epoch(trainer, data)
-    entry = record_of(trainer)["epochs"][-1]
-    assert entry["n_not_finite"] == sum(int((batch["target"][0] != 3).sum()) for batch in data) > 0
-    assert entry["calibration"]["all"] == {"n_voxels": 0, "ECE": None, "accuracy": None, "confidence": None}
-    assert "foreground undefined" in log_of(trainer) and "logits are not finite" in log_of(trainer)
-
-
-def test_pictures_take_little_of_a_trainings_time(recorded, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, drawn = [0.0], []
-    monkeypatch.setattr(recording.time, "monotonic", lambda: clock[0])
-
-    def draw(record, path):
-        drawn.append(len(record["epochs"]))
-        clock[0] += 0.4
-
-    monkeypatch.setattr(calibration_progress, "draw_calibration_progress", draw)
-    trainer, data = recorded(), batches("classes", 2, True)
-    for _ in range(60):
-        clock[0] += 10
-        record_epoch(trainer, data)
-    assert drawn and 0.4 * len(drawn) <= recording.DRAWING_SHARE * clock[0]
-    assert drawn[0] == 34 and drawn[1] - drawn[0] <= 14  # 1 s expected at first, then 0.4 s
-    trainer.calibration_recorder.on_train_end()
-    assert drawn[-1] == 60
+    assert math.isnan(logged(trainer)[ECE_KEY][0]) and math.isnan(logged(trainer)[NLL_KEY][0])
+    assert "WARNING" not in log_of(trainer)
 
 
 def record_epoch(trainer, data: list[dict]) -> None:
@@ -435,33 +266,122 @@ def record_epoch(trainer, data: list[dict]) -> None:
     trainer.current_epoch += 1
 
 
-def test_the_record_is_drawn_at_the_end(recorded) -> None:
-    trainer, data = recorded(), batches("classes", 2, True)
-    trainer.calibration_recorder.on_train_end()  # nothing to draw: no file, no warning
-    assert not trainer.calibration_recorder.path.with_suffix(".png").exists()
-    record_epoch(trainer, data)
+def test_pictures_take_little_of_a_trainings_time(recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, drawn = [0.0], []
+    monkeypatch.setattr(recording.time, "monotonic", lambda: clock[0])
+
+    def draw(trainings, path, **frame):
+        drawn.append(len(trainings[NAME][ECE_KEY]))
+        clock[0] += 0.4
+
+    monkeypatch.setattr(recording, "draw_calibration_progress", draw)
+    trainer, data = recorded(), batches()
+    for _ in range(60):
+        clock[0] += 10
+        record_epoch(trainer, data)
+    assert drawn[0] == 34 and drawn[1] - drawn[0] == 14  # 1 s expected at first, then 0.4 s
     trainer.calibration_recorder.on_train_end()
-    assert trainer.calibration_recorder.path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
-    assert "WARNING" not in log_of(trainer)
+    assert drawn[-1] == 60
 
 
-def test_only_the_first_rank_writes(recorded) -> None:
-    trainer, data = recorded(), batches("classes", 2, True)
+def test_the_picture_is_that_of_this_training_and_of_the_first_rank(recorded) -> None:
+    trainer, data = recorded(), batches()
+    record_epoch(trainer, data)
+    picture = trainer.calibration_recorder.figure
     trainer.local_rank = 1
-    record_epoch(trainer, data)
     trainer.calibration_recorder.on_train_end()
-    assert (
-        not trainer.calibration_recorder.path.exists()
-        and not trainer.calibration_recorder.path.with_suffix(".png").exists()
+    assert not picture.exists()
+    trainer.local_rank = 0
+    trainer.calibration_recorder.on_train_end()
+    assert picture.read_bytes().startswith(b"\x89PNG") and "WARNING" not in log_of(trainer)
+    recorded()  # begins anew in this folder
+    assert not picture.exists()
+
+
+def problem(space: str, shape=(3, 40, 31), seed: int = 0):
+    """Logits of four channels and a target; with regions the ignore mask is the last channel."""
+    generator = torch.Generator().manual_seed(seed)
+    batch, *spatial = shape
+    labels = torch.randint(5 if space != "classes" else 4, (batch, 1, *spatial), generator=generator)
+    labels[torch.rand(labels.shape, generator=generator) < 0.7] = 0
+    logits = torch.randn(batch, 4, *spatial, generator=generator)
+    logits.scatter_add_(1, labels.clamp_max(3), torch.full_like(logits, 3.0))
+    if space == "regions":
+        return logits, torch.cat([labels > 0, labels > 1, labels > 2, labels == 3, labels == 4], 1)
+    return logits, labels.to(torch.int16)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("space", SPACES)
+def test_the_values_are_those_of_the_evaluation(space: str, dtype: torch.dtype) -> None:
+    logits, target = problem(space, (2, 6, 17, 19))
+    logits = logits.to(dtype)
+    before = logits.clone(), target.clone()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        sums = sums_of(logits.requires_grad_(), target, SPACES[space])
+    assert torch.equal(logits, before[0]) and torch.equal(target, before[1]) and not sums.requires_grad
+    logits = logits.detach().double().transpose(0, 1)
+    if space == "regions":
+        expected = count_masks(logits.sigmoid(), target[:, :4].transpose(0, 1), valid=~target[:, 4], regions=True)
+    else:
+        expected = count_masks(logits.softmax(0), target[:, 0], ignore_label=SPACES[space].ignore_label)
+    values = values_of(sums.numpy())
+    assert values == {
+        ECE_KEY: pytest.approx(ece(expected["foreground"]), abs=1e-6),
+        NLL_KEY: pytest.approx(nll(expected["all"]), rel=1e-6),
+    }
+
+
+class NothingThatWaits(TorchDispatchMode):
+    """Refuses what would make the host wait for a GPU."""
+
+    WAITING = (
+        "_local_scalar_dense",
+        "nonzero",
+        "masked_select",
+        "bincount",
+        "unique",
+        "is_nonzero",
+        "equal.default",
+        "index.Tensor",
+        "index_put",
     )
 
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if any(name in str(function) for name in self.WAITING):
+            raise AssertionError(f"{function} waits")
+        return function(*args, **(kwargs or {}))
 
-def test_the_file_is_json_that_any_reader_takes(recorded) -> None:
-    trainer, data = recorded(), batches("classes", 2, True)
-    record_epoch(trainer, data)
 
-    def refuse(constant: str):
-        raise AssertionError(constant)
+@pytest.mark.parametrize("space", SPACES)
+def test_a_gpu_is_not_waited_for(space: str) -> None:
+    logits, target = problem(space)
+    with NothingThatWaits():
+        sums_of(logits, target, SPACES[space])
 
-    with open(f"{trainer.output_folder}/{FILE_NAME}") as file:
-        json.load(file, parse_constant=refuse)
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("space", SPACES)
+def test_a_gpu_gives_the_same_sums_without_waiting(space: str) -> None:
+    logits, target = problem(space)
+    on_gpu = logits.cuda(), target.cuda()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        with torch.autocast("cuda"):
+            sums = sums_of(*on_gpu, SPACES[space])
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    torch.testing.assert_close(sums.cpu(), sums_of(logits, target, SPACES[space]), rtol=1e-5, atol=1e-4)
+
+
+def test_a_label_that_is_no_class_is_no_index() -> None:
+    """On a GPU an index out of range would end the process."""
+    logits, target = problem("classes")
+    target[0, 0, 0, :2] = torch.tensor([77, -5], dtype=torch.int16)
+    assert sums_of(logits, target, SPACES["classes"])[0, -1] == target.numel()
+
+
+def test_nothing_counted_is_no_number() -> None:
+    logits, target = problem("ignore")
+    values = values_of(sums_of(logits, torch.full_like(target, 4), SPACES["ignore"]).numpy())
+    assert all(math.isnan(value) for value in values.values())

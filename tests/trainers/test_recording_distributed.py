@@ -1,7 +1,9 @@
-"""Two ranks on half of the batches each record what one process records on all, and never wait for a lost one."""
+"""Two ranks on half of the batches each log what one process logs on all, and never wait for a lost one."""
 
 from __future__ import annotations
 
+import json
+import math
 import os
 from datetime import timedelta
 from pathlib import Path
@@ -12,9 +14,8 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_nacl.training_record import read_training_record
-from nnunet_nacl_trainers import get_trainer
-from nnunet_nacl_trainers.observation import LogitObserver
+from nnunet_nacl.show.calibration_progress import ECE_KEY, NLL_KEY
+from nnunet_nacl_trainers import get_trainer, recording
 from tests.trainers.epochs import make_batch, prepare, run_epoch
 from tests.trainers.plans import dataset_json, make_plans
 
@@ -40,13 +41,15 @@ def validation(rank: int) -> list[dict]:
     return [make_batch("ignore", 2, seed, 3) for seed in (2 * rank, 2 * rank + 1)]
 
 
-def validate(trainer, batches: list[dict]) -> None:
+def validate(trainer, batches: list[dict]) -> dict[str, float]:
+    """The values that the trainer has logged of the batches."""
     recorder = trainer.calibration_recorder
     recorder.on_validation_epoch_start()
     with torch.no_grad():
         for batch in batches:
             trainer.loss(trainer.network(batch["data"]), batch["target"])
     recorder.on_validation_epoch_end()
+    return {key: trainer.logger.get_value(key, 0) for key in (ECE_KEY, NLL_KEY)}
 
 
 def one_rank(rank: int, folder: str) -> None:
@@ -57,17 +60,18 @@ def one_rank(rank: int, folder: str) -> None:
         "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2, timeout=timedelta(seconds=120)
     )  # a deadlock becomes an error
     try:
-        validate(trainer_on_the_cpu(EQUAL), validation(rank))
+        values = validate(trainer_on_the_cpu(EQUAL), validation(rank))
+        Path(folder, f"rank_{rank}.json").write_text(json.dumps(values))
 
         trainer = trainer_on_the_cpu(FAILING)
-        observe = LogitObserver.observe
+        sums_of = recording.sums_of
 
-        def lost(self, output, target):
+        def lost(*arguments):
             if rank == 1 and trainer.current_epoch == 1:
                 raise RuntimeError("lost")
-            observe(self, output, target)
+            return sums_of(*arguments)
 
-        LogitObserver.observe = lost
+        recording.sums_of = lost
         for _ in range(3):
             run_epoch(trainer, validation(rank), validation(rank))
         assert trainer.current_epoch == 3
@@ -78,7 +82,7 @@ def one_rank(rank: int, folder: str) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the two ranks have left their records."""
+    """Where the two ranks have left their results."""
     folder = tmp_path_factory.mktemp("ranks")
     for name in ("raw", "preprocessed", "results"):
         (folder / name).mkdir()
@@ -86,36 +90,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def fold_of(folder: Path, name: str) -> Path:
-    (fold,) = folder.glob(f"results/*/{name}__*/fold_0")
-    return fold
-
-
-def test_the_ranks_record_what_one_process_records(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (found,) = read_training_record(fold_of(folder, EQUAL))["epochs"]
+def test_both_ranks_log_what_one_process_logs(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("raw", "preprocessed"):
         monkeypatch.setenv(f"nnUNet_{name}", str(folder / name))
     monkeypatch.setenv("nnUNet_results", str(tmp_path))
-    alone = trainer_on_the_cpu(EQUAL)
-    validate(alone, validation(0) + validation(1))
-    (expected,) = read_training_record(alone.output_folder)["epochs"]
-    assert expected["calibration"]["all"]["n_voxels"] > 0
-    approximate = ("mean_logits", "mean_logit_of_true_class", "epoch_start_timestamp", "bins")
-    for key in set(expected) - set(approximate):
-        assert found[key] == expected[key], key
-    for mask, bins in expected["bins"].items():
-        assert found["bins"][mask]["count"] == bins["count"] and found["bins"][mask]["correct"] == bins["correct"]
-        assert found["bins"][mask]["confidence"][0] == pytest.approx(bins["confidence"][0], rel=1e-12)
-    for row, expected_row in zip(found["mean_logits"], expected["mean_logits"], strict=True):
-        assert row == pytest.approx(expected_row, rel=2e-5)
+    expected = validate(trainer_on_the_cpu(EQUAL), validation(0) + validation(1))
+    for rank in (0, 1):
+        assert json.loads((folder / f"rank_{rank}.json").read_text()) == pytest.approx(expected, rel=1e-9)
 
 
 def test_a_rank_that_fails_makes_no_other_wait(folder: Path) -> None:
-    fold = fold_of(folder, FAILING)
-    assert [entry["epoch"] for entry in read_training_record(fold)["epochs"]] == [0]
+    (fold,) = folder.glob(f"results/*/{FAILING}__*/fold_0")
+    values = torch.load(fold / "checkpoint_latest.pth", weights_only=False)["logging"][ECE_KEY]
+    assert [math.isnan(value) for value in values] == [False, True, False]
     log = "".join(path.read_text() for path in fold.glob("training_log_*.txt"))
     assert log.count("WARNING: calibration") == 1 and "RuntimeError: lost (rank 1)" in log
     assert log.count("Pseudo dice") == 3
-    assert os.path.isfile(fold / "checkpoint_latest.pth")
