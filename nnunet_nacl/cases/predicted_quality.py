@@ -13,14 +13,12 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.dice_estimate import Prediction
 from nnunet_nacl.calibration.learned_quality import SINGLE_NETWORKS, LearnedQuality
 from nnunet_nacl.calibration.presence import FEATURES, LearnedPresence
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
-from nnunet_nacl.cases.review_list import PredictedCase
 from nnunet_nacl.cases.review_row import CaseReview
 from nnunet_nacl.cases.treatment import Treatment
 from nnunet_nacl.documents.decision_json import delivered_in
@@ -31,12 +29,39 @@ from nnunet_nacl.documents.map_file import (
     read_map,
     read_record,
     same_map,
-    sha256,
     structures_of,
 )
 from nnunet_nacl.errors import UserError
 
+LIKELY = 0.5
+"""From this probability on a structure is taken to be in a scan."""
+
 _UNKNOWN = Prediction(math.nan, math.nan, math.nan)
+
+
+@dataclass(frozen=True)
+class PredictedCase:
+    """What is predicted of a case; one entry a structure, in the order of the case's row.
+
+    Attributes:
+        dice: NaN for a structure that was not segmented, or of which nothing was learned.
+        volume: In the unit of the case; NaN where it was learned in another.
+        present: Probability that the structure is in the scan; NaN where nothing was learned.
+    """
+
+    dice: tuple[Prediction, ...]
+    volume: tuple[Prediction, ...]
+    present: tuple[float, ...] = ()
+
+    @property
+    def nothing_there(self) -> bool:
+        """Whether every structure is more probably absent from the scan than in it."""
+        return bool(self.present) and all(p < LIKELY for p in self.present)  # NaN is not
+
+    @property
+    def lowest_dice(self) -> float:
+        """Smallest predicted Dice; NaN if there is none."""
+        return min((p.estimate for p in self.dice if not math.isnan(p.estimate)), default=math.nan)
 
 
 @dataclass(frozen=True)
@@ -188,13 +213,13 @@ class QualityOfMap:
             )
         return notes
 
-    def named(self) -> dict[str, Any]:
-        """``map_sha256``."""
-        return {"map_sha256": sha256(self.path)}
 
-
-def open_map(path: Path, folder: PredictionFolder, beta: float | None = None) -> tuple[Treatment, QualityOfMap | None]:
+def open_map(
+    path: Path, folder: PredictionFolder, beta: float | None = None
+) -> tuple[Treatment, QualityOfMap | None, str]:
     """What a map does to predictions, nothing if it calibrated them before; and what it has learned of such ones.
+
+    Where it has learned nothing, the last value says why.
 
     Args:
         path: calibration_map.json.
@@ -209,15 +234,16 @@ def open_map(path: Path, folder: PredictionFolder, beta: float | None = None) ->
     calibration = read_map(path, structures, folder.labels.regions)
     calibrated = is_calibrated(folder, path, calibration)
     delivered = delivered_in(folder.folder) if beta is None else delivered_by(beta)
-    quality = None
+    quality, why_not = None, ""
     try:
         quality = replace(QualityOfMap.read(path, tuple(structures), delivered), as_network=not calibrated)
-    except UserError:
+    except UserError as error:
         if calibrated:
             raise
+        why_not = str(error)
     learned = read_record(path).quality
     presence = learned.presence if learned and beta and not calibrated else None
-    return Treatment(None if calibrated else calibration, beta, presence), quality
+    return Treatment(None if calibrated else calibration, beta, presence), quality, why_not
 
 
 def delivered_by(beta: float | None) -> str:

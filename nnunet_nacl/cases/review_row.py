@@ -203,6 +203,11 @@ def _sizes_of_pieces(mask: np.ndarray) -> np.ndarray:
     return np.bincount(label_components(mask[boxes[0]])[0].ravel())[1:]
 
 
+def volume_text(value: float, digits: int = 3) -> str:
+    """A volume, or area, with so many significant digits, and never as a power of ten: ``1040``, ``0.25``."""
+    return np.format_float_positional(value, precision=digits, unique=False, fractional=False, trim="-")
+
+
 def size_word(unit: str) -> str:
     """What a size is in this unit: ``volume``, or ``area`` of 2D images."""
     return "volume" if unit == "ml" else "area"

@@ -13,6 +13,7 @@ import numpy as np
 from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.components import ComponentSums
 from nnunet_nacl.cases.review_row import CaseReview, Members, make_row
+from nnunet_nacl.documents.decision_json import DecidedCase
 from nnunet_nacl.documents.finding_list import StructureFindings
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.metrics.expected_dice import ProbabilityHistogram
@@ -74,6 +75,29 @@ class ReviewedCase:
     maps: dict[str, np.ndarray]
     differences: tuple[str, ...] = ()
     findings: tuple[StructureFindings, ...] = ()
+
+
+@dataclass(frozen=True)
+class FinishedCase:
+    """What is kept of a case that is written, for the lists.
+
+    Attributes:
+        row: Of the list.
+        differences: How its image differs from the training's, in words.
+        place: Where the network is least certain, in words; empty where there is no picture.
+        picture: Base64 PNG through that place.
+        size: Width and height of the picture in pixels.
+        findings: Components of the structures that were asked for.
+        decided: What a decision changed in it, where it was looked at.
+    """
+
+    row: CaseReview
+    differences: tuple[str, ...] = ()
+    place: str = ""
+    picture: str = ""
+    size: tuple[int, int] = (0, 0)
+    findings: tuple[StructureFindings, ...] = ()
+    decided: DecidedCase | None = None
 
 
 def review_case(

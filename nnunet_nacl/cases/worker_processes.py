@@ -13,7 +13,7 @@ import os
 import pickle
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from functools import partial
@@ -51,7 +51,7 @@ Result = TypeVar("Result")
 
 def each_case(
     work: Callable[[OneCase], Result], cases: Sequence[OneCase], processes: int = 1
-) -> Iterator[tuple[OneCase, Result | str | None]]:
+) -> Generator[tuple[OneCase, Result | str | None], None, None]:
     """Call a function with each case.
 
     Args:
@@ -98,7 +98,7 @@ def stream_through_workers(
     *,
     ahead: int = 1,
     to_be_killed: bool = True,
-) -> Iterator[tuple[Item, Result | None]]:
+) -> Generator[tuple[Item, Result | None], None, None]:
     """Call a function with each of a stream of items, which are made while others are worked on.
 
     An item is taken from the stream only when there is room for it, so memory does not grow with their number. Streams
@@ -122,14 +122,16 @@ def stream_through_workers(
         for item in items:
             yield item, function(item)
         return
-    source, none_left = iter(items), object()
+    source = iter(items)
     lost: list[Item] = []
     in_hand: dict[Future, Item] = {}
     workers = _Workers(function, processes, to_be_killed)
     try:
         while True:
             while not lost and len(in_hand) < processes + ahead and not any(future.done() for future in in_hand):
-                if (item := next(source, none_left)) is none_left:
+                try:
+                    item = next(source)
+                except StopIteration:
                     break
                 in_hand[workers.submit(item)] = item
             if alone := bool(lost and not in_hand):

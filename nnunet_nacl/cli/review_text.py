@@ -12,9 +12,9 @@ from nnunet_nacl.show.text_table import aligned
 
 if TYPE_CHECKING:
     from nnunet_nacl.calibration.dice_estimate import Prediction
-    from nnunet_nacl.cases.review_list import PredictedCase
+    from nnunet_nacl.cases.predicted_quality import PredictedCase
     from nnunet_nacl.cases.review_row import CaseReview
-    from nnunet_nacl.prediction.review_lists import ReviewList
+    from nnunet_nacl.prediction.review_list import ReviewList
 
 _SHOWN = 10  # lines
 
@@ -28,7 +28,7 @@ def print_list(found: ReviewList, output: Path, what: str = "scans") -> None:
         what: The cases are called.
     """
     from nnunet_nacl.documents.finding_list import FINDINGS
-    from nnunet_nacl.prediction.review_lists import DETAILS, PAGE, REVIEW
+    from nnunet_nacl.prediction.review_list import DETAILS, PAGE, REVIEW
 
     rows, shown = found.rows, min(_SHOWN, len(found.rows))
     need = f"{found.n_to_look_at} need{'s' * (found.n_to_look_at == 1)} a look"
@@ -57,7 +57,7 @@ def table_lines(
     Predicted Dice, where there is one, stands with its interval in the place of the volumes; behind it how probably the
     structure is in the scan, for structures of which that is known.
     """
-    from nnunet_nacl.cases.review_list import volume_text
+    from nnunet_nacl.cases.review_row import volume_text
 
     several = any(row.n_members > 1 for row in rows)
     header = ["rank", "case", "empty", "expected Dice", "entropy", "confidence"]

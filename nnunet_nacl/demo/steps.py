@@ -23,7 +23,7 @@ from nnunet_nacl.demo.virtual_brains import MASK_RADIUS_MM, TASK_NAME, write_vir
 from nnunet_nacl.documents.comparison_file import COMPARISON_FILE, PAGE_NAME
 from nnunet_nacl.file_lock import locked
 from nnunet_nacl.json_files import read_json
-from nnunet_nacl.prediction.review_lists import PAGE as REVIEW_PAGE
+from nnunet_nacl.prediction.review_list import PAGE as REVIEW_PAGE
 from nnunet_nacl.registration import ENVIRONMENT_VARIABLE, bridge_folder
 from nnunet_nacl.show.findings import gained
 

@@ -18,8 +18,8 @@ from nnunet_nacl.documents.document import FILE_NAME
 from nnunet_nacl.errors import UserError, list_problems
 from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.prediction.input_cases import InputCase, find_input_cases
-from nnunet_nacl.prediction.network import Network, PredictedLogits
-from nnunet_nacl.prediction.preprocessed_case import read_and_preprocess
+from nnunet_nacl.prediction.network import Network
+from nnunet_nacl.prediction.preprocessed_case import GridCase, read_and_preprocess
 from nnunet_nacl.prediction.trained_model import TrainedModel
 from nnunet_nacl.prediction.validation_prediction import is_finished
 
@@ -96,10 +96,10 @@ def predict_labelled(
 
 def _predict(model: TrainedModel, network: Network, export: MeasuredExport, case: InputCase) -> str:
     """What is wrong with the measurement; empty where nothing is."""
-    found = network.predict(read_and_preprocess(model, case))
+    answered = network.predict(read_and_preprocess(model, case))
     managers = model.configuration_manager, model.plans_manager, model.opened.dataset_json
-    export = replace(export, members_dice=_members_dice(model, found))
-    return export.export(found.logits, found.properties, *managers, str(export.folder.folder / case.case))
+    export = replace(export, members_dice=_members_dice(model, answered))
+    return export.export(answered.values, answered.properties, *managers, str(export.folder.folder / case.case))
 
 
 def _sign(case: InputCase, known: Ledger) -> dict[str, Any]:
@@ -109,9 +109,9 @@ def _sign(case: InputCase, known: Ledger) -> dict[str, Any]:
     return {}
 
 
-def _members_dice(model: TrainedModel, found: PredictedLogits) -> dict[str, float]:
+def _members_dice(model: TrainedModel, answered: GridCase) -> dict[str, float]:
     """How far the folds agree on each structure, by nnU-Net's key; nothing of a single one."""
-    if found.disagreement is None:
+    if answered.disagreement is None:
         return {}
     keys = [model.labels.key(channel) for channel in model.labels.foreground]
-    return dict(zip(keys, map(float, found.disagreement.dice)))
+    return dict(zip(keys, map(float, answered.disagreement.dice)))

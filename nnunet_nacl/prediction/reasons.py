@@ -6,8 +6,8 @@ import math
 from collections.abc import Collection, Sequence
 
 from nnunet_nacl.cases.dice_thresholds import DiceThresholds
-from nnunet_nacl.cases.review_list import LIKELY, PredictedCase, volume_text
-from nnunet_nacl.cases.review_row import CaseReview
+from nnunet_nacl.cases.predicted_quality import LIKELY, PredictedCase
+from nnunet_nacl.cases.review_row import CaseReview, volume_text
 
 LOWEST_MEMBERS_DICE = 0.7
 """Members whose segmentations overlap less disagree: a Dice above 0.7 is called excellent agreement (Zijdenbos et al.,

@@ -14,7 +14,7 @@ from nnunet_nacl.cases.image_files import quiet
 from nnunet_nacl.cases.logits_export import ExportedLogits, export_logits
 from nnunet_nacl.cases.review_row import Members
 from nnunet_nacl.cases.reviewed_case import ReviewedCase, review_case
-from nnunet_nacl.prediction.network import PredictedLogits
+from nnunet_nacl.prediction.preprocessed_case import GridCase
 from nnunet_nacl.prediction.trained_model import TrainedModel
 
 Postprocessing = tuple[list[Callable], list[dict[str, Any]]]
@@ -25,8 +25,7 @@ MAPS_OF_SCANS = ("confidence", "entropy", "margin", "mutual_information")
 
 def segment_case(
     model: TrainedModel,
-    predicted: PredictedLogits,
-    *,
+    predicted: GridCase,
     maps: Sequence[str] = (),
     findings: Sequence[int] = (),
     postprocessing: Postprocessing | None = None,
@@ -39,7 +38,7 @@ def segment_case(
 
     Args:
         model: The model.
-        predicted: What its networks say.
+        predicted: With what its networks answer.
         maps: Some of ``MAPS_OF_SCANS``; ``mutual_information`` takes several folds.
         findings: Channels of the structures whose components are listed.
         postprocessing: Of nnU-Net, applied to the segmentation before the row is made.
@@ -48,7 +47,7 @@ def segment_case(
 
     with quiet():
         exported = export_logits(
-            predicted.logits,
+            predicted.values,
             predicted.properties,
             model.configuration_manager,
             model.plans_manager,
@@ -73,20 +72,18 @@ def segment_case(
 
 
 def _members(
-    model: TrainedModel, predicted: PredictedLogits, exported: ExportedLogits, geometry: Geometry, mapped: bool
+    model: TrainedModel, predicted: GridCase, exported: ExportedLogits, geometry: Geometry, mapped: bool
 ) -> Members | None:
     """What the folds disagree about, on the network's grid; the map is brought to the image's, as nnU-Net does it."""
-    found = predicted.disagreement
-    if found is None:
+    if (folds := predicted.disagreement) is None:
         return None
-    grid_voxel = geometry.voxel_size * exported.logits[0].size / found.mutual_information.size
-    made = {}
+    grid_voxel = geometry.voxel_size * exported.logits[0].size / folds.mutual_information.size
+    maps = {}
     if mapped:
-        whole = np.zeros(exported.shape, np.float32)
-        inside = _resample(found.mutual_information, model, predicted.properties)
-        whole[exported.crop] = inside.transpose(exported.transpose_backward)
-        made["mutual_information"] = whole
-    return Members(found.dice, found.voxels * grid_voxel, found.foreground_mutual_information, made)
+        maps["mutual_information"] = np.zeros(exported.shape, np.float32)
+        inside = _resample(folds.mutual_information, model, predicted.properties)
+        maps["mutual_information"][exported.crop] = inside.transpose(exported.transpose_backward)
+    return Members(folds.dice, folds.voxels * grid_voxel, folds.foreground_mutual_information, maps)
 
 
 def _resample(values: np.ndarray, model: TrainedModel, properties: dict[str, Any]) -> np.ndarray:

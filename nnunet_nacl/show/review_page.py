@@ -8,10 +8,9 @@ from datetime import datetime
 from typing import Any
 
 from nnunet_nacl.calibration.dice_estimate import Prediction
-from nnunet_nacl.cases.review_list import volume_text
-from nnunet_nacl.cases.review_row import CaseReview
+from nnunet_nacl.cases.review_row import CaseReview, volume_text
 from nnunet_nacl.documents.finding_list import StructureFindings
-from nnunet_nacl.prediction.review_lists import ReviewList
+from nnunet_nacl.prediction.review_list import ReviewList
 from nnunet_nacl.show.templating import render_page
 
 _UNITS = {"mm2": "mm²"}

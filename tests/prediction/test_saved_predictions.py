@@ -21,7 +21,7 @@ from nnunet_nacl.cases.treatment import Treatment
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.metrics.voxel_uncertainty import mutual_information
-from nnunet_nacl.prediction import folder_review
+from nnunet_nacl.prediction import saved_predictions
 from tests.cases.folders import (
     CLASSES,
     CLASSES_WITH_IGNORE,
@@ -268,9 +268,9 @@ def test_half_precision(predict, tmp_path):
 @pytest.fixture
 def done(monkeypatch):
     """Names of the cases that are done."""
-    names, original = [], folder_review.review_case
+    names, original = [], saved_predictions.review_case
     monkeypatch.setattr(
-        folder_review, "review_case", lambda case, **options: names.append(case.name) or original(case, **options)
+        saved_predictions, "review_case", lambda case, **options: names.append(case.name) or original(case, **options)
     )
     return names
 
@@ -399,14 +399,14 @@ def test_what_a_killed_run_left_behind_is_removed(predict, tmp_path):
 
 
 def test_a_second_run_on_a_folder_is_refused(predict, tmp_path, monkeypatch, capsys):
-    real, command = folder_review.review_case, ["review", "-i", str(predict(cases=1)), "-o", str(tmp_path / "out")]
+    real, command = saved_predictions.review_case, ["review", "-i", str(predict(cases=1)), "-o", str(tmp_path / "out")]
 
     def beside_another(*arguments, **keywords):
-        monkeypatch.setattr(folder_review, "review_case", real)
+        monkeypatch.setattr(saved_predictions, "review_case", real)
         assert main(command) == 2
         return real(*arguments, **keywords)
 
-    monkeypatch.setattr(folder_review, "review_case", beside_another)
+    monkeypatch.setattr(saved_predictions, "review_case", beside_another)
     assert main([*command, "-np", "1"]) == 0
     assert "another run is at work in" in capsys.readouterr().err
 

@@ -1,7 +1,8 @@
-"""What is said of a folder's cases, in the order in which to look at them: a page, tables and a document."""
+"""What is said of a folder's cases, the one that needs a look most on top: a page, tables and a document."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -11,17 +12,15 @@ from typing import Any
 
 import nnunet_nacl
 from nnunet_nacl.cases.dice_thresholds import DiceThresholds, Given
-from nnunet_nacl.cases.predicted_quality import QualityOfMap
-from nnunet_nacl.cases.review_list import FinishedCase, PredictedCase, in_order, review_csv_texts
-from nnunet_nacl.cases.review_row import CaseReview
+from nnunet_nacl.cases.predicted_quality import PredictedCase, QualityOfMap
+from nnunet_nacl.cases.review_row import CaseReview, size_word
+from nnunet_nacl.cases.reviewed_case import FinishedCase
 from nnunet_nacl.documents.decision_json import DecidedCase
 from nnunet_nacl.documents.finding_list import FINDINGS, StructureFindings, findings_csv_text
-from nnunet_nacl.files import to_json_text, write_atomically
+from nnunet_nacl.files import to_csv_text, to_json_text, write_atomically
 from nnunet_nacl.prediction.reasons import LOWEST_MEMBERS_DICE, reasons_to_look
 
 DOCUMENT = "prediction.json"
-RECORDS = "review"
-"""Folder of the run's ledger."""
 PAGE = "index.html"
 REVIEW = "review.csv"
 DETAILS = "review_details.csv"
@@ -59,7 +58,6 @@ class ReviewList:
         notes: What whoever uses the list must know.
         made: How the segmentations were made, for the page: text by heading.
         compared_with: What of the training the images were compared with; empty if they were not.
-        decided: What a decision did to each case, in alphabetic order, where it was looked at.
     """
 
     title: str
@@ -72,12 +70,26 @@ class ReviewList:
     notes: Sequence[str] = ()
     made: Mapping[str, str] = field(default_factory=dict)
     compared_with: str = ""
-    decided: Sequence[DecidedCase] = ()
 
     @cached_property
     def rows(self) -> list[CaseReview]:
-        """Of the cases, in the order in which to look at them."""
-        return in_order([case.row for case in self.finished.values()], self.predicted)
+        """Of the cases, those that need a look most first.
+
+        Empty predictions come before all others, those with the largest probability of any structure first: there the
+        network was nearest to predicting something. The others follow by their lowest expected Dice, rising; also where
+        predicted Dice is known: on the validation cases of five networks the lowest expected Dice followed the lowest
+        true Dice better (Spearman's rho on average 0.59, that of the lowest predicted Dice 0.47). Empty predictions of
+        scans in which nothing is to be expected come last.
+        """
+
+        def key(row: CaseReview) -> tuple:
+            if row.empty and self.predicted and self.predicted[row.case].nothing_there:
+                return (2, -max(self.predicted[row.case].present), row.case)
+            if row.empty:
+                return (0, -max(structure.max_probability for structure in row.structures), row.case)
+            return (1, row.lowest_expected_dice, row.case)
+
+        return sorted((case.row for case in self.finished.values()), key=key)
 
     @property
     def predicts_dice(self) -> bool:
@@ -94,27 +106,64 @@ class ReviewList:
     @cached_property
     def findings(self) -> dict[str, tuple[StructureFindings, ...]]:
         """By case, in the order of the list, the components of the structures that were asked for."""
-        found = {row.case: self.finished[row.case].findings for row in self.rows}
+        listed = {row.case: self.finished[row.case].findings for row in self.rows}
         if self.quality is None:
-            return found
-        return {case: self.quality.judge(one, self.finished[case].row.unit) for case, one in found.items()}
+            return listed
+        return {case: self.quality.judge(each, self.finished[case].row.unit) for case, each in listed.items()}
 
     @cached_property
     def reasons(self) -> dict[str, list[str]]:
         """By case why it needs a look, in words; none for most."""
-        predicted, found = self.predicted or {}, {}
+        reasons = {}
         for row in self.rows:
-            finished = self.finished[row.case]
-            listed = [structure.name for structure in finished.findings]
-            found[row.case] = reasons_to_look(
-                row, predicted.get(row.case), self.thresholds, finished.differences, listed
-            )
-        return found
+            case, predicted = self.finished[row.case], (self.predicted or {}).get(row.case)
+            listed = [structure.name for structure in case.findings]
+            reasons[row.case] = reasons_to_look(row, predicted, self.thresholds, case.differences, listed)
+        return reasons
 
     @property
     def n_to_look_at(self) -> int:
         """Cases with any reason."""
         return sum(map(bool, self.reasons.values()))
+
+    @property
+    def decided(self) -> list[DecidedCase]:
+        """What a decision did to each case, in alphabetic order, where it was looked at."""
+        return [case.decided for _, case in sorted(self.finished.items()) if case.decided]
+
+    def csv_texts(self) -> tuple[str, str]:
+        """Content of review.csv, what a reader needs, and of review_details.csv, all else in the same rows.
+
+        One row a case, in the order of the list. A cell is empty where a number is undefined. A case that could not be
+        done has a row without a rank at the end: whoever works through the list must not miss it.
+        """
+        rows, details = [], []
+        for rank, case in enumerate(self.rows, 1):
+            predicted, unit = self.predicted[case.case] if self.predicted else None, case.unit
+            why, size = self.reasons[case.case], f"predicted_{size_word(unit)}"
+            row: dict[str, Any] = {"rank": rank, "case": case.case}
+            more = {**row, "empty": "yes" if case.empty else "no", "empty_structures": "; ".join(case.empty_structures)}
+            row |= {"flag": "yes" if why else "no", "reasons": "; ".join(why), "problem": None}
+            if predicted:
+                more["lowest_predicted_dice"] = predicted.lowest_dice
+            more |= case.columns()
+            for i, structure in enumerate(case.structures):
+                summary, columns = structure.summary(unit), structure.columns(unit, self.members)
+                if predicted:
+                    dice, volume = predicted.dice[i], predicted.volume[i]
+                    known = {"": dice.estimate, "_low": dice.low, "_high": dice.high}
+                    summary = {f"predicted_dice{end}": value for end, value in known.items()} | summary
+                    summary |= {f"{size}_low_{unit}": volume.low, f"{size}_high_{unit}": volume.high}
+                    if predicted.present and not math.isnan(predicted.present[i]):
+                        summary["present_probability"] = predicted.present[i]
+                    columns = {f"{size}_{unit}": volume.estimate} | columns
+                row |= {f"{structure.name} {column}": value for column, value in summary.items()}
+                more |= {f"{structure.name} {column}": value for column, value in columns.items()}
+            rows.append(row)
+            details.append(more)
+        rows += [{"rank": None, "case": name, "problem": problem} for name, problem in self.problems.items()]
+        details += [{"rank": None, "case": name} for name in self.problems]
+        return _csv_text(rows), _csv_text(details)
 
     def write(self, output: Path, content: Mapping[str, Any], page: Callable[[ReviewList], str]) -> None:
         """Write all files of the list.
@@ -128,8 +177,7 @@ class ReviewList:
         Raises:
             UserError: A file cannot be written.
         """
-        texts = review_csv_texts(self.rows, self.members, self.problems, self.predicted, self.reasons)
-        for name, text in zip((REVIEW, DETAILS), texts):
+        for name, text in zip((REVIEW, DETAILS), self.csv_texts()):
             write_atomically(output / name, text)
         if any(self.findings.values()):
             write_atomically(output / FINDINGS, findings_csv_text(self.findings, self.rows[0].unit))
@@ -148,3 +196,10 @@ class ReviewList:
             "n_to_look_at": self.n_to_look_at,
         }
         write_atomically(output / DOCUMENT, to_json_text(whole))
+
+
+def _csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Of rows that may lack columns; numbers with six digits."""
+    header = list(dict.fromkeys(column for row in rows for column in row))
+    cells = ([row.get(column) for column in header] for row in rows)
+    return to_csv_text(header, ([float(f"{x:.6g}") if isinstance(x, float) else x for x in row] for row in cells))
