@@ -13,9 +13,8 @@ from nnunet_nacl.cases.fold_names import fold_folders
 from nnunet_nacl.cases.geometry import geometry_difference
 from nnunet_nacl.cases.prediction_folder import RERUN, CaseFiles, PredictionFolder
 from nnunet_nacl.cases.probabilities import SavedProbabilities
-from nnunet_nacl.cases.review_row import Members
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.metrics.disagreement import MemberSums
+from nnunet_nacl.metrics.disagreement import Disagreement, MemberSums
 
 
 @dataclass(frozen=True)
@@ -109,7 +108,7 @@ def find_cases(members: Sequence[PredictionFolder]) -> tuple[list[MemberCase], d
     return [MemberCase(case, tuple(files[case] for files in found)) for case in complete], problems
 
 
-def read_ensemble(folders: Sequence[PredictionFolder], case: MemberCase) -> tuple[Case, Members | None]:
+def read_ensemble(folders: Sequence[PredictionFolder], case: MemberCase) -> tuple[Case, Disagreement | None]:
     """Read a case from every folder, one after the other.
 
     With one folder the segmentation is the saved one, postprocessing included. With several it follows from the mean
@@ -145,10 +144,7 @@ def read_ensemble(folders: Sequence[PredictionFolder], case: MemberCase) -> tupl
             raise UserError(f"{files.probabilities}: {error}; predict this case again.") from None
     probs = sums.probs
     segmentation = labels.label_map(probs)
-    found = sums.result(segmentation != 0)
-    maps = {"mutual_information": found.mutual_information, "expected_entropy": sums.expected_entropy}
-    sizes = found.voxels * first.geometry.voxel_size
-    members = Members(found.dice, sizes, found.foreground_mutual_information, maps)
+    members = replace(sums.result(segmentation != 0), expected_entropy=sums.expected_entropy)
     return replace(first, segmentation=segmentation, probabilities=SavedProbabilities(probs, regions)), members
 
 

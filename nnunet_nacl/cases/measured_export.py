@@ -16,6 +16,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from nnunet_nacl.cases.evaluate import ledger_folder, save_case
 from nnunet_nacl.cases.image_files import why_broken
 from nnunet_nacl.cases.ledger import PROBLEM, Ledger
@@ -118,7 +120,8 @@ class MeasuredExport:
         with _one_thread():
             files = folder.files(case)
             made = folder.load(files, probabilities=False)
-            exported = ExportedLogits.of(logits, made.segmentation, properties, plans_manager, folder.label_manager)
+            axes, manager = plans_manager.transpose_backward, folder.label_manager
+            exported = ExportedLogits(made.segmentation, np.asarray(logits), properties, axes, manager)
             if exported.shape != made.segmentation.shape:
                 raise ValueError(
                     f"logits of an image of shape {exported.shape}, the ground truth has {made.segmentation.shape}"

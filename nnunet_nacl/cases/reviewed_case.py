@@ -12,10 +12,11 @@ import numpy as np
 
 from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.components import ComponentSums
-from nnunet_nacl.cases.review_row import CaseReview, Members, make_row
+from nnunet_nacl.cases.review_row import CaseReview, make_row
 from nnunet_nacl.documents.decision_json import DecidedCase
 from nnunet_nacl.documents.finding_list import StructureFindings
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.metrics.disagreement import Disagreement
 from nnunet_nacl.metrics.expected_dice import ProbabilityHistogram
 from nnunet_nacl.metrics.voxel_uncertainty import (
     Place,
@@ -103,7 +104,7 @@ class FinishedCase:
 def review_case(
     case: Case,
     *,
-    members: Members | None = None,
+    members: Disagreement | None = None,
     maps: Sequence[str] = (),
     differences: Sequence[str] = (),
     findings: Sequence[int] = (),
@@ -112,8 +113,8 @@ def review_case(
 
     Args:
         case: With its segmentation and probabilities.
-        members: Of the ensemble whose mean these probabilities are; None for one network.
-        maps: Some of ``MAPS``, or ``PROBABILITIES``; those of ``MEMBER_MAPS`` stand in ``members``.
+        members: What they disagree about whose mean these probabilities are; None for one network.
+        maps: Some of ``MAPS``, or ``PROBABILITIES``; ``members`` holds those of ``MEMBER_MAPS``.
         differences: How the image differs from the training's.
         findings: Channels of the structures whose components are to be listed.
 
@@ -122,8 +123,8 @@ def review_case(
     """
     labels, (box, probs) = case.labels, case.probabilities.inside()
     inside, shape = case.segmentation[box], case.segmentation.shape
-    found = least_certain_place(probs, labels.foreground, case.spacing_mm, regions=labels.regions)
-    place = Place(tuple(index + part.start for index, part in zip(found.index, box)), found.channel)
+    least = least_certain_place(probs, labels.foreground, case.spacing_mm, regions=labels.regions)
+    place = Place(tuple(index + part.start for index, part in zip(least.index, box)), least.channel)
     made = {}
     for name in maps:
         if name == PROBABILITIES:
@@ -134,7 +135,7 @@ def review_case(
                 whole[box] = probs[channel]
             continue
         if name in MEMBER_MAPS:
-            made[name] = members.maps[name] if members else np.zeros(shape, np.float32)
+            made[name] = getattr(members, name) if members else np.zeros(shape, np.float32)
             continue
         made[name] = np.full(shape, _OUTSIDE[name], np.float32)
         if name == "confidence":

@@ -23,31 +23,12 @@ _DESCRIPTION = """\
 Does what nnUNetv2_predict does, by nnU-Net's own networks, preprocessing, sliding window and export, and says in the
 same pass which scans need a look, and where. No npz is written.
 
-OUT is a folder as nnUNetv2_predict leaves it, and in it
-  index.html       the list with a picture of every scan through its least certain place: open it in a browser
-  review.csv       the list: reasons to look, predicted Dice, volume and presence of each structure
-  review_details.csv  all else that was measured, in the same rows (columns of both: nnunet_nacl review --help-all)
-  findings.csv     connected parts of structures such as lesions: place, size, how probably each is real (-findings)
-  prediction.json  model, hashes of checkpoints and calibration map, settings, what could not be done
-  maps/SCAN/       with -maps: images of the uncertainty, to lay over the scan
-  dicom/           of DICOM series: a segmentation (SEG) and a report (SR) of each scan
+OUT is a folder as nnUNetv2_predict leaves it, and in it index.html, the list with pictures, the same as tables, and
+what else docs/how-to/predict.md describes. Without -decide the labels are nnUNetv2_predict's; of a calibrated model
+(nnunet_nacl calibrate wrote its calibration_map.json) probabilities are calibrated, and Dice and volume are predicted.
 """
 
 _EPILOG = """\
-Segmentations are nnUNetv2_predict's, on the CPU bit by bit. Of a calibrated model (nnunet_nacl calibrate wrote its
-calibration_map.json) the probabilities are calibrated, and Dice and volume of each structure are predicted with 90 %
-intervals. Other models work too, with a note about what they lack.
-
--decide dice changes the labels: every scan gets the segmentation with the highest expected Dice. `nnunet_nacl
-calibrate` measures on held-out cases whether that pays for a model. -decide fbeta -beta 2 finds more, -beta 0.5 gives
-fewer false alarms.
--pp_pkl_file applies nnU-Net's postprocessing, which must have been chosen for that kind of segmentation.
-
-Reasons to look: a predicted Dice below -threshold; a structure that is probably there but was not segmented, or the
-other way round; folds that overlap by a Dice of less than 0.7; nothing segmented, an empty structure (where its
-probability is not known), or one whose largest piece is less than half of it; channels whose headers place them apart;
-spacing or size more than 10 % beyond those of the training, intensities beyond its 0.5th to 99.5th percentile.
-
 A scan that cannot be done costs only itself: it is a row of the list, and named at the end. An interrupted run goes on
 with the same command and --continue_prediction: scans that were finished from the same files and settings are kept.
 For several GPUs give each run the same -num_parts and another -part_id; the one that ends last lists all scans.

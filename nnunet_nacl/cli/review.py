@@ -24,56 +24,16 @@ _DESCRIPTION = """\
 Lists the cases to look at first, from predictions with probabilities: folders of nnUNetv2_predict ...
 --save_probabilities, or a validation folder of nnUNetv2_train ... --npz. No ground truth is needed.
 
-OUT becomes a folder as nnU-Net writes it: segmentations in the format and geometry of the
-predictions, dataset.json and plans.json. Beside them lie review.csv, one row a case, those with the lowest expected
-Dice first, empty predictions before all, review_details.csv, all else that was measured in the same rows, and
-index.html, the same list with pictures.
-
-The segmentations are those that were predicted. With a calibration map (-map, of `nnunet_nacl calibrate`) the
-probabilities are calibrated, and Dice and volume of every structure are predicted from what the map learned on held-out
-cases, with 90 % intervals for patients like those.
-With -decide dice every case gets the segmentation that can expect the highest Dice by the probabilities: a voxel then
-belongs to a structure from a probability of half the structure's expected Dice on, rather than from one half. With a
-map that has learned when a structure is in a scan, one that nnU-Net's labels lack is added where it is probably there.
-Calibrate where the probabilities cannot be trusted.
-
-Several folders of the same cases (each predicted with another fold, -f, or trainer) are members of an ensemble: the
-segmentation follows from their mean probabilities, and the list says what they disagree about.
+OUT becomes a folder as nnU-Net writes it, with the segmentations that were predicted, review.csv and index.html. With a
+calibration map (-map, of `nnunet_nacl calibrate`) the probabilities are calibrated, and Dice and volume are predicted.
+With -decide dice each case gets the segmentation with the highest expected Dice. Several folders of the same cases are
+members of an ensemble: the segmentation follows from their mean, and the list says what they disagree about.
+docs/how-to/predict.md explains all of it, docs/reference/files.md the columns.
 """
 
 _EPILOG = """\
-maps, all between 0 and 1, in OUT/maps/CASE/ (they overlay the scan in 3D Slicer or ITK-SNAP):
-  confidence           largest class probability
-  entropy              entropy of the probabilities / log(number of classes): 0 certain, 1 undecided
-  margin               largest minus second largest probability: 0 a tie, 1 certain
-  probabilities        of each class or region
-  mutual_information   what the members disagree about: entropy of their mean minus mean of their entropies
-  expected_entropy     that mean of their entropies
-Regions (sigmoid) are in-or-out each; the map shows the least certain region of each voxel.
-
-columns of review.csv:
-  rank, case, flag, reasons (why the case needs a look), problem (why a case could not be done)
-  STRUCTURE predicted_dice with _low and _high, a 90 % interval (with -map)
-  STRUCTURE volume_ml  of the segmentation (area_mm2 in 2D, area_pixels without spacing)
-  STRUCTURE predicted_volume_low_ml, predicted_volume_high_ml  90 % interval of the true volume (with -map)
-  STRUCTURE present_probability  that it is in the scan at all (with -map, where its cases were with and without it)
-columns of review_details.csv:
-  rank, case, empty (nothing predicted), empty_structures
-  lowest_predicted_dice, STRUCTURE predicted_volume_ml (with -map)
-  lowest_expected_dice decides the rank: the smallest STRUCTURE expected_dice of the predicted structures
-  mean_foreground_entropy, ..._confidence, ..._mutual_information: means over the voxels of the predicted structures
-  n_members  folders
-  STRUCTURE expected_dice  Dice that the probabilities p promise: 2 sum_predicted p / (sum p + predicted voxels)
-  STRUCTURE members_dice  mean Dice between the segmentations of two folders, over all pairs
-  STRUCTURE expected_volume_ml  sum of p times the size of a voxel
-  STRUCTURE volume_sd_ml, _min, _max, volume_ml FOLDER  of the folders
-  STRUCTURE pieces, largest_piece  connected pieces, and the share of the structure in the largest
-  STRUCTURE max_probability  largest anywhere in the image: how near an empty structure came to being predicted
-An empty cell is a number that is not defined: means of an empty prediction, spread of one folder.
-
-findings.csv has a row for each connected part of the structures that -findings names: real_probability (that it
-overlaps the truth at all, with -map), volume, largest diameter, centre in mm (of the scan, as DICOM and SimpleITK have
-them: x to the left, y to the back, z to the head), mean and largest probability.
+maps, all between 0 and 1, in OUT/maps/CASE/: confidence, entropy, margin, probabilities, and of several folders
+mutual_information and expected_entropy (docs/how-to/predict.md)
 
 nnU-Net's postprocessing was chosen for the most probable labels, and nothing of it is in a decided OUT.
 --postprocessing lets nnU-Net choose it again for the decided segmentations (it needs ground truth for every case: use
@@ -85,7 +45,6 @@ Research software, not for clinical use.
 
 examples:
   nnUNetv2_predict -i scans -o predictions -d 4 -c 3d_fullres --save_probabilities
-  nnunet_nacl review -i predictions -o reviewed
   nnunet_nacl review -i predictions -o reviewed -map calibration_map.json -threshold 0.8 -maps
   nnunet_nacl review -i predictions -o calibrated -map calibration_map.json --save_probabilities
   nnunet_nacl review -i .../fold_0/validation -o decided_0 -decide dice -gt .../gt_segmentations --postprocessing

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from nnunet_nacl.cases.evaluate import open_ledger
-from nnunet_nacl.cases.ledger import SIGNATURE, Ledger, sign
+from nnunet_nacl.cases.ledger import Ledger, sign
 from nnunet_nacl.cases.measured_export import MeasuredExport
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.cases.prediction_output import open_output
+from nnunet_nacl.cases.run import run
 from nnunet_nacl.cases.worker_processes import guarded
 from nnunet_nacl.documents.document import FILE_NAME
 from nnunet_nacl.errors import UserError, list_problems
@@ -54,8 +55,6 @@ def predict_labelled(
     Raises:
         UserError: The model is a cascade, a folder cannot be used, or no image has a label map.
     """
-    from tqdm import tqdm
-
     if model.previous_stage:
         raise UserError(
             f"{model.folder.name} is a cascade, which needs segmentations of {model.previous_stage} beside images: "
@@ -74,23 +73,31 @@ def predict_labelled(
     with open_output(output, [images, references], model.opened, (_RECORD, content), (FILE_NAME, _IMAGES)):
         folder, known = PredictionFolder.open(output, references), Ledger(output / _IMAGES)
         export, ledger = MeasuredExport(folder), open_ledger(output / FILE_NAME)
-        signed = {case.case: _sign(case, known) for case in labelled}
-        todo = [
-            case
-            for case in labelled
-            if not known.finished(case.case, signed[case.case])
-            or not is_finished(folder, ledger, case.case, export.settings)
-        ]
         for name, problem in problems.items():
             export.tell(name, problem)
-        with tqdm(total=len(labelled), initial=len(labelled) - len(todo), desc="predict", disable=not progress) as bar:
-            predictor = Network(model, **network)
+
+        def work(todo: Sequence[InputCase]) -> Iterator[tuple[InputCase, str | tuple]]:
+            networks = Network(model, **network)
             for case in todo:
-                problem = guarded(case.path, partial(_predict, model, predictor, export, case))
+                problem = guarded(case.path, partial(_predict, model, networks, export, case))
                 export.tell(case.case, problem)
-                if not problem:
-                    known.remember(case.case, {SIGNATURE: signed[case.case]})
-                bar.update()
+                yield case, problem or ()
+
+        def kept(case: InputCase, entry: dict[str, Any]) -> tuple | None:
+            return () if is_finished(folder, ledger, case.case, export.settings) else None
+
+        _, unread = run(
+            labelled,
+            work,
+            known,
+            sign=lambda case, earlier: sign({path.name: path for path in case.images}, {}, earlier),
+            restore=kept,
+            entry_of=lambda done: {},
+            title="predict",
+            progress=progress,
+        )
+        for name, problem in unread.items():
+            export.tell(name, problem)
     return folder
 
 
@@ -100,13 +107,6 @@ def _predict(model: TrainedModel, network: Network, export: MeasuredExport, case
     managers = model.configuration_manager, model.plans_manager, model.opened.dataset_json
     export = replace(export, members_dice=_members_dice(model, answered))
     return export.export(answered.values, answered.properties, *managers, str(export.folder.folder / case.case))
-
-
-def _sign(case: InputCase, known: Ledger) -> dict[str, Any]:
-    """What a case is predicted from; empty, as no entry is, if it cannot be read."""
-    with contextlib.suppress(OSError):
-        return sign({path.name: path for path in case.images}, {}, known.entry(case.case).get(SIGNATURE))
-    return {}
 
 
 def _members_dice(model: TrainedModel, answered: GridCase) -> dict[str, float]:

@@ -144,15 +144,7 @@ def preprocess(
 def _check_image(
     image: np.ndarray, properties: dict[str, Any], source: Sequence[object], *, num_channels: int, num_axes: int
 ) -> None:
-    """UserError for an image that the network cannot take.
-
-    Args:
-        image: (C, *spatial).
-        properties: As nnU-Net's reader returned them.
-        source: File of each channel, for the message.
-        num_channels: That the network takes.
-        num_axes: Axes of its patches: 2 or 3.
-    """
+    """UserError for an image (C, *spatial) that the network, with patches of 2 or 3 axes, cannot take."""
     if image.ndim != 4 or len(image) != num_channels:
         raise UserError(
             f"{source[0]}: an image of shape {image.shape}, (channels, z, y, x), but the model takes {num_channels} "

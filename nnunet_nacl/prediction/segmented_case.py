@@ -12,8 +12,8 @@ from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.cases.image_files import quiet
 from nnunet_nacl.cases.logits_export import ExportedLogits, export_logits
-from nnunet_nacl.cases.review_row import Members
 from nnunet_nacl.cases.reviewed_case import ReviewedCase, review_case
+from nnunet_nacl.metrics.disagreement import Disagreement
 from nnunet_nacl.prediction.preprocessed_case import GridCase
 from nnunet_nacl.prediction.trained_model import TrainedModel
 
@@ -67,23 +67,24 @@ def segment_case(
     differences = predicted.differences + tuple(
         model.training.compare_intensities(predicted.image, case.segmentation != 0)
     )
-    members = _members(model, predicted, exported, geometry, "mutual_information" in maps)
+    mapped = "mutual_information" in maps
+    members = _on_image(predicted.disagreement, model, exported, predicted.properties, mapped)
     return review_case(case, members=members, maps=maps, differences=differences, findings=findings)
 
 
-def _members(
-    model: TrainedModel, predicted: GridCase, exported: ExportedLogits, geometry: Geometry, mapped: bool
-) -> Members | None:
-    """What the folds disagree about, on the network's grid; the map is brought to the image's, as nnU-Net does it."""
-    if (folds := predicted.disagreement) is None:
+def _on_image(
+    folds: Disagreement | None, model: TrainedModel, exported: ExportedLogits, properties: dict[str, Any], mapped: bool
+) -> Disagreement | None:
+    """What the folds disagree about, in voxels of the image; the map is brought to its grid as nnU-Net does it."""
+    if folds is None:
         return None
-    grid_voxel = geometry.voxel_size * exported.logits[0].size / folds.mutual_information.size
-    maps = {}
-    if mapped:
-        maps["mutual_information"] = np.zeros(exported.shape, np.float32)
-        inside = _resample(folds.mutual_information, model, predicted.properties)
-        maps["mutual_information"][exported.crop] = inside.transpose(exported.transpose_backward)
-    return Members(folds.dice, folds.voxels * grid_voxel, folds.foreground_mutual_information, maps)
+    voxels = folds.voxels * (exported.logits[0].size / folds.mutual_information.size)
+    if not mapped:
+        return replace(folds, voxels=voxels)
+    information = np.zeros(exported.shape, np.float32)
+    inside = _resample(folds.mutual_information, model, properties)
+    information[exported.crop] = inside.transpose(exported.transpose_backward)
+    return replace(folds, voxels=voxels, mutual_information=information)
 
 
 def _resample(values: np.ndarray, model: TrainedModel, properties: dict[str, Any]) -> np.ndarray:
