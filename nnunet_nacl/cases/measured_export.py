@@ -157,10 +157,10 @@ def changed_in_nnunet() -> str:
     from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as module
 
     for name, arguments in _ARGUMENTS.items():
-        found = getattr(export_prediction, name, None)
-        if found is None:
+        function = getattr(export_prediction, name, None)
+        if function is None:
             return f"{name} is gone"
-        if tuple(inspect.signature(found).parameters) != arguments:
+        if tuple(inspect.signature(function).parameters) != arguments:
             return f"{name} takes other arguments"
     if getattr(module, _EXPORT, None) is not getattr(export_prediction, _EXPORT):
         return f"the trainer does not import {_EXPORT}"

@@ -175,16 +175,12 @@ class QualityOfMap:
             or unit != self.record.quality.unit
         ):
             return tuple(findings)
-        return tuple(
-            replace(
-                structure,
-                found=tuple(
-                    replace(one, real_probability=presence.real_probability(structure.key, one.volume, *one.network))
-                    for one in structure.found
-                ),
-            )
-            for structure in findings
-        )
+        judged = []
+        for structure in findings:
+            known = [presence.real_probability(structure.key, part.volume, *part.network) for part in structure.found]
+            parts = (replace(part, real_probability=p) for part, p in zip(structure.found, known))
+            judged.append(replace(structure, found=tuple(parts)))
+        return tuple(judged)
 
     def reservations(self, cases: Iterable[str], *, several: bool = True) -> list[str]:
         """What must be said beside predictions.

@@ -80,8 +80,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_inference(parser)
     add("--any_size", action="store_true", help="predict scans of a size far beyond the training's, too")
     add("--not_on_device", action="store_true", help="keep a scan's logits off the GPU, if its memory is too small")
-    for name, what in (("npp", "read"), ("nps", "export")):
-        add(f"-{name}", metavar="N", type=int, help=f"processes that {what} scans (default: nnUNet_{name}, or 3)")
+    for name, verb in (("npp", "read"), ("nps", "export")):
+        add(f"-{name}", metavar="N", type=int, help=f"processes that {verb} scans (default: nnUNet_{name}, or 3)")
     add("-num_parts", metavar="N", type=int, default=1, help="runs that share the scans (default: %(default)s)")
     add("-part_id", metavar="I", type=int, default=0, help="which of them this is, from 0 (default: %(default)s)")
     add_trust(parser)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.cases.dice_thresholds import Given
+from nnunet_nacl.cases.dice_thresholds import ThresholdSpec
 from nnunet_nacl.cases.dicom_output import DICOM
 from nnunet_nacl.cases.ledger import SIGNATURE, Ledger, sign
 from nnunet_nacl.cases.predicted_quality import QualityOfMap
@@ -64,7 +64,7 @@ class Delivery:
     dtype: str = "uint8"
     probabilities: bool = False
     findings: tuple[int, ...] = ()
-    threshold: Given | None = None
+    threshold: ThresholdSpec | None = None
     command: str = ""
 
 
@@ -161,7 +161,7 @@ def deliver(
             write_decision(output, (), decision, {})
         finished, problems = run(
             source.cases[source.part :: source.num_parts],
-            lambda todo: stack.enter_context(closing(source.work(todo, ledger))) if todo else (),
+            lambda todo: stack.enter_context(closing(source.work(todo, ledger))),
             ledger,
             sign=source.sign,
             restore=_restore,

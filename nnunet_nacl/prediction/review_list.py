@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import nnunet_nacl
-from nnunet_nacl.cases.dice_thresholds import DiceThresholds, Given
+from nnunet_nacl.cases.dice_thresholds import DiceThresholds, ThresholdSpec
 from nnunet_nacl.cases.predicted_quality import PredictedCase, QualityOfMap
 from nnunet_nacl.cases.review_row import CaseReview, size_word
 from nnunet_nacl.cases.reviewed_case import FinishedCase
@@ -31,7 +31,7 @@ _RESEARCH = "Research software, not for clinical use. The order is a ranking; no
 
 
 def thresholds_of(
-    given: Given | None, structures: Mapping[str, str], quality: QualityOfMap | None
+    given: ThresholdSpec | None, structures: Mapping[str, str], quality: QualityOfMap | None
 ) -> DiceThresholds | None:
     """Below which predicted Dice a structure is a reason to look; None where none is predicted.
 
