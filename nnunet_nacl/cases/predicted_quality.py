@@ -9,7 +9,6 @@ since the segmentation beside it would still be that of the probabilities as the
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -106,25 +105,6 @@ class QualityOfMap:
         """nnU-Net's keys of the structures whose components are findings."""
         known = self.record.quality.presence if self.record.quality else None
         return known.listed if known else []
-
-    @classmethod
-    def open(cls, path: str | os.PathLike, folder: PredictionFolder) -> QualityOfMap:
-        """Read what a map has learned.
-
-        Args:
-            path: calibration_map.json.
-            folder: The predictions that it will be asked about, calibrated by it; with a decision.json they are taken
-                as decided.
-
-        Raises:
-            UserError: The map is of other structures or holds nothing learned; or the predictions were calibrated by
-                another map.
-        """
-        path = Path(path)
-        structures, regions = structures_of(folder.labels), folder.labels.regions
-        calibration = read_map(path, structures, regions)
-        is_calibrated(folder, path, calibration)
-        return cls.read(path, tuple(structures), delivered_in(folder.folder))
 
     @classmethod
     def read(cls, path: Path, structures: tuple[str, ...], delivered: str) -> QualityOfMap:

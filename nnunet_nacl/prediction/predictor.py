@@ -14,14 +14,14 @@ import numpy as np
 from nnunet_nacl.cases.components import finding_channels
 from nnunet_nacl.cases.predicted_quality import PredictedCase
 from nnunet_nacl.cases.review_row import CaseReview
+from nnunet_nacl.cases.reviewed_case import FinishedCase
 from nnunet_nacl.cases.treatment import beta_of
 from nnunet_nacl.documents.finding_list import StructureFindings
 from nnunet_nacl.documents.map_file import structures_of
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.prediction.network import Network
 from nnunet_nacl.prediction.preprocessed_case import preprocess
-from nnunet_nacl.prediction.reasons import reasons_to_look
-from nnunet_nacl.prediction.review_list import thresholds_of
+from nnunet_nacl.prediction.review_list import ReviewList, thresholds_of
 from nnunet_nacl.prediction.segmented_case import Postprocessing, segment_case
 from nnunet_nacl.prediction.trained_model import TrainedModel
 
@@ -154,17 +154,14 @@ class Predictor:
         prepared = preprocess(model, case, image, given, previous_stage, source=[case], any_size=self._any_size)
         answered = self._network.predict(prepared)
         reviewed = segment_case(model, answered, (), self._findings, self._postprocessing)
-        predicted, findings = None, reviewed.findings
-        if model.quality:
-            predicted = model.quality.predict(reviewed.row)
-            findings = model.quality.judge(findings, reviewed.row.unit)
-        listed = [structure.name for structure in findings]
+        finished = FinishedCase(reviewed.row, reviewed.differences, findings=reviewed.findings)
+        listed = ReviewList("", {case: finished}, (), model.folds, model.quality, self._thresholds)
         return Answer(
             reviewed.case.segmentation,
             reviewed.row,
-            predicted,
-            findings,
-            reasons_to_look(reviewed.row, predicted, self._thresholds, reviewed.differences, listed),
+            listed.predicted[case] if listed.predicted else None,
+            listed.findings[case],
+            listed.reasons[case],
             reviewed.place.index,
             reviewed.case.probabilities.whole() if probabilities else None,
         )
