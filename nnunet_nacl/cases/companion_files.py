@@ -1,11 +1,23 @@
-"""Finds what belongs to a folder of predictions: its files, dataset.json, plans.json, and the ground truth."""
+"""Finds what belongs to a folder of predictions: dataset.json, plans.json, the images and the ground truth."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from nnunet_nacl.cases.image_files import read_images
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.json_files import read_dict
+
+if TYPE_CHECKING:
+    from nnunet_nacl.cases.prediction_folder import PredictionFolder
+
+PREDICT_ARGUMENTS = "predict_from_raw_data_args.json"
+"""What nnUNetv2_predict was asked to do, beside its predictions."""
 
 
 def list_folder(folder: Path) -> tuple[list[str], set[str]]:
@@ -44,3 +56,56 @@ def find_references(dataset_name: str | None, folder: Path) -> Path:
             return candidate
         looked.append(str(candidate))
     raise UserError(f"no ground truth of {dataset_name} for {folder}: looked in {' and '.join(looked)}.")
+
+
+def read_image(folder: PredictionFolder, case: str, channel: int, shape: Sequence[int]) -> np.ndarray:
+    """One channel of the case's image through nnU-Net's reader.
+
+    It lies in the input folder of nnUNetv2_predict, as recorded beside the predictions, else in nnUNet_raw.
+
+    Raises:
+        UserError: nnUNet_raw is not set, there is no such image or channel, or it does not fit the ground truth.
+    """
+    files = _image_files(folder, case)
+    has_file = channel < len(files)  # a colour picture has several channels in its one file
+    channels, _ = read_images(folder.reader, [files[channel]] if has_file else files)
+    if not has_file and (len(files) > 1 or channel >= len(channels)):
+        raise UserError(f"{files[0].parent}: {case} has no channel {channel}; choose another -channel.")
+    array = channels[0 if has_file else channel]
+    if array.shape != tuple(shape):
+        raise UserError(f"{files[0]}: shape {array.shape}, the ground truth has {tuple(shape)}.")
+    return array
+
+
+def _image_files(folder: PredictionFolder, case: str) -> list[Path]:
+    """The files of a case's channels: dataset.json may list them, else they are numbered."""
+    root, name = os.environ.get("nnUNet_raw"), str(folder.plans.get("dataset_name", ""))
+    listed: Any = folder.dataset_json.get("dataset")
+    entry = listed.get(case) if isinstance(listed, dict) else None
+    images = entry.get("images") if isinstance(entry, dict) else None
+    if root and images and isinstance(images, list) and all(isinstance(image, str) for image in images):
+        files = [Path(root) / name / os.path.expandvars(image) for image in images]
+        if missing := [file for file in files if not file.is_file()]:
+            raise UserError(f"{missing[0]}: no such image.")
+        return files
+    places = _predicted_from(folder.folder) + (
+        [Path(root) / name / sub for sub in ("imagesTr", "imagesTs")] if root else []
+    )
+    for place in places:
+        files = []
+        while (file := place / f"{case}_{len(files):04d}{folder.file_ending}").is_file():
+            files.append(file)
+        if files:
+            return files
+    if not root:
+        raise UserError("the environment variable nnUNet_raw is not set; the images lie there.")
+    raise UserError(f"{places[0] / case}_0000{folder.file_ending}: no such image.")
+
+
+def _predicted_from(folder: Path) -> list[Path]:
+    """The folder of images that nnUNetv2_predict was given, if its predictions say so."""
+    try:
+        source = read_dict(folder / PREDICT_ARGUMENTS).get("list_of_lists_or_source_folder")
+    except UserError:
+        return []
+    return [Path(source)] if isinstance(source, str) else []

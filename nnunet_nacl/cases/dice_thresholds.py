@@ -13,7 +13,7 @@ DEFAULT_DICE = 0.8
 ALL = ""
 """In place of a structure's name: all that are not named."""
 
-Given = float | Mapping[str, float]
+ThresholdSpec = float | Mapping[str, float]
 """One Dice for all structures, or by name or nnU-Net's key; structures that are not among them have the default."""
 
 
@@ -33,7 +33,7 @@ class DiceThresholds:
 
     @classmethod
     def of(
-        cls, given: Given, structures: Mapping[str, str], lowest_tenth: Mapping[str, float] | None = None
+        cls, given: ThresholdSpec, structures: Mapping[str, str], lowest_tenth: Mapping[str, float] | None = None
     ) -> DiceThresholds:
         """The thresholds that a user gives, and the defaults of the other structures.
 

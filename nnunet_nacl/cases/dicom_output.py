@@ -16,7 +16,7 @@ import nnunet_nacl
 from nnunet_nacl.cases.dicom_series import affine_of_series, read_headers
 from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.cases.image_files import quiet
-from nnunet_nacl.cases.review_list import PredictedCase
+from nnunet_nacl.cases.predicted_quality import PredictedCase
 from nnunet_nacl.cases.reviewed_case import ReviewedCase
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import lies_inside, replacing

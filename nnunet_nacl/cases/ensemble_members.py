@@ -6,16 +6,14 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.fold_names import fold_folders
 from nnunet_nacl.cases.geometry import geometry_difference
 from nnunet_nacl.cases.prediction_folder import RERUN, CaseFiles, PredictionFolder
 from nnunet_nacl.cases.probabilities import SavedProbabilities
-from nnunet_nacl.cases.review_row import Members
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.metrics.disagreement import MemberSums
+from nnunet_nacl.metrics.disagreement import Disagreement, MemberSums
 
 
 @dataclass(frozen=True)
@@ -43,8 +41,10 @@ def open_members(
         UserError: A folder cannot be used, holds no probabilities or is given twice, or the folders differ in their
             labels or readers.
     """
-    options: dict[str, Any] = {"dataset_json": dataset_json, "plans": plans, "need_reference": False}
-    opened = [PredictionFolder.open(folder, **options) for folder in folders]
+    opened = [
+        PredictionFolder.open(folder, dataset_json=dataset_json, plans=plans, need_reference=False)
+        for folder in folders
+    ]
     for member in opened:
         _check_probabilities(member.folder)
     first = opened[0]
@@ -54,13 +54,13 @@ def open_members(
         if resolved in seen:
             raise UserError(f"{member.folder} is given twice; a member counted twice would hide the disagreement.")
         seen[resolved] = member.folder
-        for what, mine, theirs in (
+        for kind, mine, theirs in (
             ("labels", _structures(member), _structures(first)),
             ("reader", member.reader_name, first.reader_name),
         ):
             if mine != theirs:
                 raise UserError(
-                    f"{member.folder} has another {what} ({mine}) than {first.folder} ({theirs}); "
+                    f"{member.folder} has another {kind} ({mine}) than {first.folder} ({theirs}); "
                     "give predictions of one data set."
                 )
     return opened
@@ -87,12 +87,12 @@ def find_cases(members: Sequence[PredictionFolder]) -> tuple[list[MemberCase], d
         UserError: A folder holds no predictions, or the folders have no case in common.
     """
     problems: dict[str, str] = {}
-    found: list[dict[str, CaseFiles]] = []
+    readable: list[dict[str, CaseFiles]] = []
     names: list[set[str]] = []
     for member in members:
         files, wrong = member.cases()
-        found.append({f.case: f for f in files})
-        names.append({f.case for f in files} | set(wrong))
+        readable.append({each.case: each for each in files})
+        names.append(readable[-1].keys() | wrong.keys())
         for case, problem in wrong.items():
             problems[case] = f"{problems[case]} {problem}" if case in problems else problem
     if len(members) > 1 and not set.intersection(*names):
@@ -105,11 +105,11 @@ def find_cases(members: Sequence[PredictionFolder]) -> tuple[list[MemberCase], d
         missing = [str(member.folder) for member, there in zip(members, names) if case not in there]
         if missing:
             problems[case] = f"not predicted in {', '.join(missing)}; predict it there or leave that folder out."
-    complete = (case for case in sorted(found[0]) if case not in problems)
-    return [MemberCase(case, tuple(files[case] for files in found)) for case in complete], problems
+    complete = (case for case in sorted(readable[0]) if case not in problems)
+    return [MemberCase(case, tuple(files[case] for files in readable)) for case in complete], problems
 
 
-def read_ensemble(folders: Sequence[PredictionFolder], case: MemberCase) -> tuple[Case, Members | None]:
+def read_ensemble(folders: Sequence[PredictionFolder], case: MemberCase) -> tuple[Case, Disagreement | None]:
     """Read a case from every folder, one after the other.
 
     With one folder the segmentation is the saved one, postprocessing included. With several it follows from the mean
@@ -131,24 +131,21 @@ def read_ensemble(folders: Sequence[PredictionFolder], case: MemberCase) -> tupl
     labels, regions = first.labels, first.labels.regions
     sums = MemberSums([labels.values[channel] for channel in labels.foreground], labels.label_map, regions=regions)
     for i, (folder, files) in enumerate(zip(folders, case.files)):
-        one = folder.load(files, truth=False) if i else first
+        member = folder.load(files, truth=False) if i else first
         if differing := geometry_difference(
-            first.geometry, one.geometry, first.segmentation.shape, one.segmentation.shape
+            first.geometry, member.geometry, first.segmentation.shape, member.segmentation.shape
         ):
             raise UserError(
                 f"{files.segmentation}: other geometry than {case.files[0].segmentation} ({differing}); "
                 "give predictions of the same images."
             )
         try:
-            sums.add(one.probabilities.whole(), one.segmentation)
+            sums.add(member.probabilities.whole(), member.segmentation)
         except ValueError as error:
             raise UserError(f"{files.probabilities}: {error}; predict this case again.") from None
     probs = sums.probs
     segmentation = labels.label_map(probs)
-    found = sums.result(segmentation != 0)
-    maps = {"mutual_information": found.mutual_information, "expected_entropy": sums.expected_entropy}
-    sizes = found.voxels * first.geometry.voxel_size
-    members = Members(found.dice, sizes, found.foreground_mutual_information, maps)
+    members = replace(sums.result(segmentation != 0), expected_entropy=sums.expected_entropy)
     return replace(first, segmentation=segmentation, probabilities=SavedProbabilities(probs, regions)), members
 
 

@@ -187,8 +187,8 @@ class Ledger:
     @property
     def problems(self) -> dict[str, str]:
         """By case why it could not be done, as some run or process found."""
-        found = [path for path in self._files(PROBLEM) if path.is_file()]
-        return {path.stem: path.read_text(encoding="utf-8", errors="replace") for path in found}
+        paths = filter(Path.is_file, self._files(PROBLEM))
+        return {path.stem: path.read_text(encoding="utf-8", errors="replace") for path in paths}
 
     def forget(self, case: str) -> None:
         """What is known of a case."""

@@ -8,7 +8,7 @@ label manager that says what it was shown stands in for nnU-Net's.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,36 +27,16 @@ class ExportedLogits(Probabilities):
         segmentation: (*spatial) label map in the axis order of the reader, as nnU-Net writes it.
         logits: (C, *cropped) resampled to the image's spacing, float16 as the network gave them; nnU-Net's transposed
             axis order, inside its crop.
-        box: First voxel and the one after the last along each transposed axis: nnU-Net's crop.
-        shape_before_cropping: Of the image, in transposed order.
+        properties: Of the case, as nnU-Net's preprocessing returned them.
         transpose_backward: Which transposed axis each axis of the reader is.
         label_manager: nnU-Net's, of the data set.
     """
 
     segmentation: np.ndarray
     logits: np.ndarray
-    box: tuple[tuple[int, int], ...]
-    shape_before_cropping: tuple[int, ...]
-    transpose_backward: tuple[int, ...]
+    properties: Mapping[str, Any]
+    transpose_backward: Sequence[int]
     label_manager: Any
-
-    @classmethod
-    def of(
-        cls, logits: Any, segmentation: np.ndarray, properties: Mapping[str, Any], plans_manager: Any, manager: Any
-    ) -> ExportedLogits:
-        """Put together what a watched export saw.
-
-        Args:
-            logits: As the label manager was shown them.
-            segmentation: What was made of them, in the axis order of the reader.
-            properties: Of the case, as nnU-Net's preprocessing returned them.
-            plans_manager: nnU-Net's.
-            manager: nnU-Net's label manager.
-        """
-        box = tuple((int(low), int(high)) for low, high in properties["bbox_used_for_cropping"])
-        shape = tuple(int(n) for n in properties["shape_before_cropping"])
-        backward = tuple(int(axis) for axis in plans_manager.transpose_backward)
-        return cls(segmentation, np.asarray(logits), box, shape, backward, manager)
 
     @property
     def num_channels(self) -> int:  # type: ignore[override]
@@ -71,12 +51,13 @@ class ExportedLogits(Probabilities):
     @property
     def shape(self) -> tuple[int, ...]:  # type: ignore[override]
         """Of the image, in the axis order of the reader."""
-        return tuple(self.shape_before_cropping[axis] for axis in self.transpose_backward)
+        return tuple(int(self.properties["shape_before_cropping"][axis]) for axis in self.transpose_backward)
 
     @property
     def crop(self) -> Box:
         """nnU-Net's crop in the axis order of the reader: what lies outside no network has seen."""
-        return tuple(slice(*self.box[axis]) for axis in self.transpose_backward)
+        box = self.properties["bbox_used_for_cropping"]
+        return tuple(slice(int(box[axis][0]), int(box[axis][1])) for axis in self.transpose_backward)
 
     @property
     def cropped_logits(self) -> np.ndarray:
@@ -175,4 +156,6 @@ def export_logits(
         dict(properties),
         num_threads_torch=num_threads,
     )
-    return ExportedLogits.of(shown[0], segmentation, properties, plans_manager, label_manager)
+    return ExportedLogits(
+        segmentation, np.asarray(shown[0]), properties, plans_manager.transpose_backward, label_manager
+    )

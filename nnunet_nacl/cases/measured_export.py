@@ -16,6 +16,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from nnunet_nacl.cases.evaluate import ledger_folder, save_case
 from nnunet_nacl.cases.image_files import why_broken
 from nnunet_nacl.cases.ledger import PROBLEM, Ledger
@@ -118,7 +120,8 @@ class MeasuredExport:
         with _one_thread():
             files = folder.files(case)
             made = folder.load(files, probabilities=False)
-            exported = ExportedLogits.of(logits, made.segmentation, properties, plans_manager, folder.label_manager)
+            axes, manager = plans_manager.transpose_backward, folder.label_manager
+            exported = ExportedLogits(made.segmentation, np.asarray(logits), properties, axes, manager)
             if exported.shape != made.segmentation.shape:
                 raise ValueError(
                     f"logits of an image of shape {exported.shape}, the ground truth has {made.segmentation.shape}"
@@ -154,10 +157,10 @@ def changed_in_nnunet() -> str:
     from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as module
 
     for name, arguments in _ARGUMENTS.items():
-        found = getattr(export_prediction, name, None)
-        if found is None:
+        function = getattr(export_prediction, name, None)
+        if function is None:
             return f"{name} is gone"
-        if tuple(inspect.signature(found).parameters) != arguments:
+        if tuple(inspect.signature(function).parameters) != arguments:
             return f"{name} takes other arguments"
     if getattr(module, _EXPORT, None) is not getattr(export_prediction, _EXPORT):
         return f"the trainer does not import {_EXPORT}"

@@ -9,18 +9,15 @@ since the segmentation beside it would still be that of the probabilities as the
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.dice_estimate import Prediction
 from nnunet_nacl.calibration.learned_quality import SINGLE_NETWORKS, LearnedQuality
 from nnunet_nacl.calibration.presence import FEATURES, LearnedPresence
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
-from nnunet_nacl.cases.review_list import PredictedCase
 from nnunet_nacl.cases.review_row import CaseReview
 from nnunet_nacl.cases.treatment import Treatment
 from nnunet_nacl.documents.decision_json import delivered_in
@@ -31,12 +28,39 @@ from nnunet_nacl.documents.map_file import (
     read_map,
     read_record,
     same_map,
-    sha256,
     structures_of,
 )
 from nnunet_nacl.errors import UserError
 
+LIKELY = 0.5
+"""From this probability on a structure is taken to be in a scan."""
+
 _UNKNOWN = Prediction(math.nan, math.nan, math.nan)
+
+
+@dataclass(frozen=True)
+class PredictedCase:
+    """What is predicted of a case; one entry a structure, in the order of the case's row.
+
+    Attributes:
+        dice: NaN for a structure that was not segmented, or of which nothing was learned.
+        volume: In the unit of the case; NaN where it was learned in another.
+        present: Probability that the structure is in the scan; NaN where nothing was learned.
+    """
+
+    dice: tuple[Prediction, ...]
+    volume: tuple[Prediction, ...]
+    present: tuple[float, ...] = ()
+
+    @property
+    def nothing_there(self) -> bool:
+        """Whether every structure is more probably absent from the scan than in it."""
+        return bool(self.present) and all(p < LIKELY for p in self.present)  # NaN is not
+
+    @property
+    def lowest_dice(self) -> float:
+        """Smallest predicted Dice; NaN if there is none."""
+        return min((p.estimate for p in self.dice if not math.isnan(p.estimate)), default=math.nan)
 
 
 @dataclass(frozen=True)
@@ -81,25 +105,6 @@ class QualityOfMap:
         """nnU-Net's keys of the structures whose components are findings."""
         known = self.record.quality.presence if self.record.quality else None
         return known.listed if known else []
-
-    @classmethod
-    def open(cls, path: str | os.PathLike, folder: PredictionFolder) -> QualityOfMap:
-        """Read what a map has learned.
-
-        Args:
-            path: calibration_map.json.
-            folder: The predictions that it will be asked about, calibrated by it; with a decision.json they are taken
-                as decided.
-
-        Raises:
-            UserError: The map is of other structures or holds nothing learned; or the predictions were calibrated by
-                another map.
-        """
-        path = Path(path)
-        structures, regions = structures_of(folder.labels), folder.labels.regions
-        calibration = read_map(path, structures, regions)
-        is_calibrated(folder, path, calibration)
-        return cls.read(path, tuple(structures), delivered_in(folder.folder))
 
     @classmethod
     def read(cls, path: Path, structures: tuple[str, ...], delivered: str) -> QualityOfMap:
@@ -150,16 +155,12 @@ class QualityOfMap:
             or unit != self.record.quality.unit
         ):
             return tuple(findings)
-        return tuple(
-            replace(
-                structure,
-                found=tuple(
-                    replace(one, real_probability=presence.real_probability(structure.key, one.volume, *one.network))
-                    for one in structure.found
-                ),
-            )
-            for structure in findings
-        )
+        judged = []
+        for structure in findings:
+            known = [presence.real_probability(structure.key, part.volume, *part.network) for part in structure.found]
+            parts = (replace(part, real_probability=p) for part, p in zip(structure.found, known))
+            judged.append(replace(structure, found=tuple(parts)))
+        return tuple(judged)
 
     def reservations(self, cases: Iterable[str], *, several: bool = True) -> list[str]:
         """What must be said beside predictions.
@@ -188,13 +189,13 @@ class QualityOfMap:
             )
         return notes
 
-    def named(self) -> dict[str, Any]:
-        """``map_sha256``."""
-        return {"map_sha256": sha256(self.path)}
 
-
-def open_map(path: Path, folder: PredictionFolder, beta: float | None = None) -> tuple[Treatment, QualityOfMap | None]:
+def open_map(
+    path: Path, folder: PredictionFolder, beta: float | None = None
+) -> tuple[Treatment, QualityOfMap | None, str]:
     """What a map does to predictions, nothing if it calibrated them before; and what it has learned of such ones.
+
+    Where it has learned nothing, the last value says why.
 
     Args:
         path: calibration_map.json.
@@ -209,15 +210,16 @@ def open_map(path: Path, folder: PredictionFolder, beta: float | None = None) ->
     calibration = read_map(path, structures, folder.labels.regions)
     calibrated = is_calibrated(folder, path, calibration)
     delivered = delivered_in(folder.folder) if beta is None else delivered_by(beta)
-    quality = None
+    quality, why_not = None, ""
     try:
         quality = replace(QualityOfMap.read(path, tuple(structures), delivered), as_network=not calibrated)
-    except UserError:
+    except UserError as error:
         if calibrated:
             raise
+        why_not = str(error)
     learned = read_record(path).quality
     presence = learned.presence if learned and beta and not calibrated else None
-    return Treatment(None if calibrated else calibration, beta, presence), quality
+    return Treatment(None if calibrated else calibration, beta, presence), quality, why_not
 
 
 def delivered_by(beta: float | None) -> str:

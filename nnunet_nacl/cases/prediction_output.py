@@ -79,9 +79,9 @@ def open_output(
         with contextlib.suppress(UserError):
             if read_dict(output / name).get("generated_by") == content["generated_by"]:
                 theirs = []
-        for found in theirs:
-            if found in (name, *companions, *names) or found.endswith((".npz", data.file_ending)):
-                raise UserError(f"{output} holds other images or predictions ({found}); choose another -o.")
+        for file in theirs:
+            if file in (name, *companions, *names) or file.endswith((".npz", data.file_ending)):
+                raise UserError(f"{output} holds other images or predictions ({file}); choose another -o.")
         for file, made in {name: content, **companions}.items():
             write_atomically(output / file, to_json_text(made))
         for folder in (output / name for name in names):

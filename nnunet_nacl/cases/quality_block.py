@@ -150,17 +150,17 @@ def sampled_quality(
     probs = calibration.to_probabilities(voxels.log_odds.double(), voxels.label)
     regions = labels.region_values
     decision = decide(probs, regions=regions, region_labels=labels.order, weights=weights, present=present)
-    chosen = voxels.label if regions is None else torch.from_numpy(labels.label_map(voxels.label.float().numpy()))
-    table = None if regions is None else region_table(regions, int(chosen.max()) if len(chosen) else 0)
-    kept = ExpectedOverlap(decision.before.expected, *sum_inside(probs, chosen.long(), table, voxels.all_weights))
+    network = voxels.label if regions is None else torch.from_numpy(labels.label_map(voxels.label.float().numpy()))
+    table = None if regions is None else region_table(regions, int(network.max()) if len(network) else 0)
+    kept = ExpectedOverlap(decision.before.expected, *sum_inside(probs, network.long(), table, voxels.all_weights))
     n_true = {labels.key(c): int(np.count_nonzero(labels.mask(case.truth, c))) for c in labels.foreground}
     blocks = []
-    for segmentation, sums in ((chosen.numpy(), kept), (decision.segmentation, decision.after)):
+    for segmentation, sums in ((network.numpy(), kept), (decision.segmentation, decision.after)):
         dice: dict[str, float] = {}
-        for (key, n), channel, chosen in zip(n_true.items(), labels.foreground, sums.chosen):
-            inside = (truth[len(dice)] if labels.regions else truth == channel) & labels.mask(segmentation, channel)
-            common = min(weights[inside.astype(bool)].sum(), n, chosen)
-            dice[key] = float(2 * common / (n + chosen)) if n + chosen else math.nan
+        for i, (channel, (key, n), size) in enumerate(zip(labels.foreground, n_true.items(), sums.chosen)):
+            inside = (truth[i] if labels.regions else truth == channel) & labels.mask(segmentation, channel)
+            common = min(weights[inside.astype(bool)].sum(), n, size)
+            dice[key] = float(2 * common / (n + size)) if n + size else math.nan
         blocks.append(_block(sums, n_true, case.geometry, dice))
     return blocks[0], blocks[1]
 
@@ -207,7 +207,7 @@ def is_complete(block: Any) -> bool:
         structures = decode(QualityBlock, block, QUALITY).structures
     except UserError:
         return False
-    return not any(math.isnan(one.largest_dice) for one in structures.values())
+    return not any(math.isnan(structure.largest_dice) for structure in structures.values())
 
 
 def quality_rows(cases: Sequence[CaseResult]) -> QualityRows | None:
@@ -227,16 +227,16 @@ def quality_rows(cases: Sequence[CaseResult]) -> QualityRows | None:
 def rows_of_blocks(blocks: Sequence[Any], keys: tuple[str, ...]) -> QualityRows | None:
     """What blocks hold that have a true Dice of their own, in the order of the structures' keys; else as above."""
     try:
-        found = decode(list[QualityBlock], list(blocks), QUALITY)
+        rows = decode(list[QualityBlock], list(blocks), QUALITY)
     except UserError:
         return None
-    if any(block.structures.keys() != set(keys) for block in found):
+    if any(block.structures.keys() != set(keys) for block in rows):
         return None
     names = ("expected_dice", "dice", "expected_volume", "true_volume", "members_dice")
-    tables = [np.array([[getattr(block.structures[key], name) for key in keys] for block in found]) for name in names]
-    entropy, confidence = (np.array([getattr(block, name) for block in found]) for name in ("entropy", "confidence"))
+    tables = [np.array([[getattr(block.structures[key], name) for key in keys] for block in rows]) for name in names]
+    entropy, confidence = (np.array([getattr(block, name) for block in rows]) for name in ("entropy", "confidence"))
     dice, true, volume, true_volume, members = tables
-    units, voxel = tuple(sorted({block.unit for block in found})), float(np.median([block.voxel for block in found]))
+    units, voxel = tuple(sorted({block.unit for block in rows})), float(np.median([block.voxel for block in rows]))
     known = None if np.isnan(members).all() else members
     size = voxel if voxel > 0 else None  # NaN in what earlier versions wrote
     return QualityRows(

@@ -7,8 +7,8 @@ A new column is a field of the row, its value in :func:`make_row`, and a line in
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import stdev
 from typing import Any
 
@@ -17,6 +17,7 @@ from scipy import ndimage
 
 from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.components import label_components
+from nnunet_nacl.metrics.disagreement import Disagreement
 from nnunet_nacl.metrics.expected_dice import ProbabilityHistogram, count_expected
 from nnunet_nacl.metrics.voxel_uncertainty import foreground_uncertainty
 
@@ -130,28 +131,11 @@ class CaseReview:
         return {name: getattr(self, name) for name in _COLUMNS}
 
 
-@dataclass(frozen=True, eq=False)
-class Members:
-    """What M members of an ensemble disagree about, S structures.
-
-    Attributes:
-        dice: (S,) mean Dice between two members; NaN where no pair has the structure.
-        volumes: (M, S) volume of each structure in each member's segmentation, in the geometry's unit.
-        mean_information: Mean mutual information over the predicted foreground; NaN where nothing was predicted.
-        maps: (*spatial) some of ``MEMBER_MAPS``, by name.
-    """
-
-    dice: np.ndarray
-    volumes: np.ndarray
-    mean_information: float
-    maps: Mapping[str, np.ndarray] = field(default_factory=dict)
-
-
 def make_row(
     case: Case,
     probs: np.ndarray,
     inside: np.ndarray,
-    members: Members | None,
+    members: Disagreement | None,
     network: ProbabilityHistogram,
 ) -> CaseReview:
     """The row of a case; what a structure that was not segmented has no value for is NaN.
@@ -160,13 +144,13 @@ def make_row(
         case: The case; ignored voxels, which only a truth has, play no part.
         probs: (C, *box) its probabilities inside a box that holds all there is, background (of classes) first.
         inside: (*box) its segmentation there.
-        members: Of the ensemble.
+        members: What those of the ensemble disagree about; None with one.
         network: Of the structures' probabilities as the network gave them.
     """
     labels, size = case.labels, case.geometry.voxel_size
     overlap = count_expected(probs, inside, regions=labels.region_values)
     means = foreground_uncertainty(probs, inside != 0, labels.channels_of(inside), regions=labels.regions)
-    volumes = overlap.chosen[None] * size if members is None else members.volumes
+    volumes = overlap.chosen[None] * size if members is None else members.voxels * size
     structures, largest_dice = [], network.largest_dice
     for i, channel in enumerate(labels.foreground):
         pieces = _sizes_of_pieces(labels.mask(inside, channel))
@@ -180,7 +164,7 @@ def make_row(
                 max_probability=float(probs[channel].max()),
                 pieces=len(pieces),
                 largest_piece=float(pieces.max() / pieces.sum()) if len(pieces) else math.nan,
-                member_volumes=tuple(float(one[i]) for one in volumes),
+                member_volumes=tuple(float(of_member[i]) for of_member in volumes),
                 network=(float(network.expected[i]) * size, float(largest_dice[i])),
             )
         )
@@ -188,7 +172,7 @@ def make_row(
         case=case.name,
         mean_foreground_entropy=means["entropy"],
         mean_foreground_confidence=means["confidence"],
-        mean_foreground_mutual_information=members.mean_information if members else math.nan,
+        mean_foreground_mutual_information=members.foreground_mutual_information if members else math.nan,
         unit=case.geometry.unit,
         structures=tuple(structures),
         n_members=len(volumes),
@@ -201,6 +185,11 @@ def _sizes_of_pieces(mask: np.ndarray) -> np.ndarray:
     if not boxes:
         return np.zeros(0, int)
     return np.bincount(label_components(mask[boxes[0]])[0].ravel())[1:]
+
+
+def volume_text(value: float, digits: int = 3) -> str:
+    """A volume, or area, with so many significant digits, and never as a power of ten: ``1040``, ``0.25``."""
+    return np.format_float_positional(value, precision=digits, unique=False, fractional=False, trim="-")
 
 
 def size_word(unit: str) -> str:

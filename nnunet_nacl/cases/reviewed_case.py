@@ -12,9 +12,11 @@ import numpy as np
 
 from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.components import ComponentSums
-from nnunet_nacl.cases.review_row import CaseReview, Members, make_row
+from nnunet_nacl.cases.review_row import CaseReview, make_row
+from nnunet_nacl.documents.decision_json import DecidedCase
 from nnunet_nacl.documents.finding_list import StructureFindings
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.metrics.disagreement import Disagreement
 from nnunet_nacl.metrics.expected_dice import ProbabilityHistogram
 from nnunet_nacl.metrics.voxel_uncertainty import (
     Place,
@@ -76,10 +78,33 @@ class ReviewedCase:
     findings: tuple[StructureFindings, ...] = ()
 
 
+@dataclass(frozen=True)
+class FinishedCase:
+    """What is kept of a case that is written, for the lists.
+
+    Attributes:
+        row: Of the list.
+        differences: How its image differs from the training's, in words.
+        place: Where the network is least certain, in words; empty where there is no picture.
+        picture: Base64 PNG through that place.
+        size: Width and height of the picture in pixels.
+        findings: Components of the structures that were asked for.
+        decided: What a decision changed in it, where it was looked at.
+    """
+
+    row: CaseReview
+    differences: tuple[str, ...] = ()
+    place: str = ""
+    picture: str = ""
+    size: tuple[int, int] = (0, 0)
+    findings: tuple[StructureFindings, ...] = ()
+    decided: DecidedCase | None = None
+
+
 def review_case(
     case: Case,
     *,
-    members: Members | None = None,
+    members: Disagreement | None = None,
     maps: Sequence[str] = (),
     differences: Sequence[str] = (),
     findings: Sequence[int] = (),
@@ -88,8 +113,8 @@ def review_case(
 
     Args:
         case: With its segmentation and probabilities.
-        members: Of the ensemble whose mean these probabilities are; None for one network.
-        maps: Some of ``MAPS``, or ``PROBABILITIES``; those of ``MEMBER_MAPS`` stand in ``members``.
+        members: What they disagree about whose mean these probabilities are; None for one network.
+        maps: Some of ``MAPS``, or ``PROBABILITIES``; ``members`` holds those of ``MEMBER_MAPS``.
         differences: How the image differs from the training's.
         findings: Channels of the structures whose components are to be listed.
 
@@ -98,8 +123,8 @@ def review_case(
     """
     labels, (box, probs) = case.labels, case.probabilities.inside()
     inside, shape = case.segmentation[box], case.segmentation.shape
-    found = least_certain_place(probs, labels.foreground, case.spacing_mm, regions=labels.regions)
-    place = Place(tuple(index + part.start for index, part in zip(found.index, box)), found.channel)
+    least = least_certain_place(probs, labels.foreground, case.spacing_mm, regions=labels.regions)
+    place = Place(tuple(index + part.start for index, part in zip(least.index, box)), least.channel)
     made = {}
     for name in maps:
         if name == PROBABILITIES:
@@ -110,7 +135,7 @@ def review_case(
                 whole[box] = probs[channel]
             continue
         if name in MEMBER_MAPS:
-            made[name] = members.maps[name] if members else np.zeros(shape, np.float32)
+            made[name] = getattr(members, name) if members else np.zeros(shape, np.float32)
             continue
         made[name] = np.full(shape, _OUTSIDE[name], np.float32)
         if name == "confidence":

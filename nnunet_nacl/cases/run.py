@@ -39,7 +39,7 @@ def run(
 
     Args:
         items: The cases.
-        work_through: Gives the results of those that must be done, such as
+        work_through: Gives the results of those that must be done, if there are any, such as
             :func:`~nnunet_nacl.cases.worker_processes.each_case`: a line where something is wrong, None where the
             process died.
         ledger: Of what earlier runs finished. Each case is entered as soon as it is finished.
@@ -75,7 +75,7 @@ def run(
         else:
             results[item.case] = result
     silent, done = not (progress and todo), len(items) - len(todo)
-    outcomes = tqdm(work_through(todo), title, len(items), initial=done, unit="case", disable=silent)
+    outcomes = tqdm(work_through(todo) if todo else (), title, len(items), initial=done, unit="case", disable=silent)
     for item, outcome in outcomes:
         if outcome is None or isinstance(outcome, str):
             problems[item.case] = one_line(outcome or f"{item.path}: {_DIED}")

@@ -71,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.cases.quality_block import quality_rows
     from nnunet_nacl.cli.problem_list import report_problems
     from nnunet_nacl.documents.decision_json import delivered_in
+    from nnunet_nacl.documents.map_file import sha256
     from nnunet_nacl.documents.results import EvaluationSettings, detected_in
     from nnunet_nacl.errors import UserError
     from nnunet_nacl.files import to_json_text, write_atomically
@@ -110,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
         folder = PredictionFolder.open(args.pred_folder, references, dataset_json=args.djfile, plans=args.pfile)
         folders = {"": folder.expecting_all_references()}
         if args.map:
-            treatment, asked = open_map(Path(args.map), folder)
+            treatment, asked, _ = open_map(Path(args.map), folder)
             if treatment.map is not None:  # beside what was measured of the predictions as they are
                 folders[""] = folders[""].treated(treatment)
                 args.o = args.o or str(Path(args.pred_folder) / "calibrated" / "calibration.json")
@@ -144,7 +145,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"\n{text}")
     if rows and asked:
         print("".join(f"note: {note}\n" for note in rows.reservations), end="")
-        predicted = asked.named() | {"notes": rows.reservations}
+        predicted = {"map_sha256": sha256(asked.path), "notes": rows.reservations}
         predicted |= quality_report(rows, threshold).to_json()
         write_atomically(output, to_json_text(read_dict(output) | {"predicted_quality": predicted}))
     print(f"\nwritten: {output}")

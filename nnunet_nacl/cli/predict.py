@@ -62,8 +62,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_inference(parser)
     add("--any_size", action="store_true", help="predict scans of a size far beyond the training's, too")
     add("--not_on_device", action="store_true", help="keep a scan's logits off the GPU, if its memory is too small")
-    for name, what in (("npp", "read"), ("nps", "export")):
-        add(f"-{name}", metavar="N", type=int, help=f"processes that {what} scans (default: nnUNet_{name}, or 3)")
+    for name, verb in (("npp", "read"), ("nps", "export")):
+        add(f"-{name}", metavar="N", type=int, help=f"processes that {verb} scans (default: nnUNet_{name}, or 3)")
     add("-num_parts", metavar="N", type=int, default=1, help="runs that share the scans (default: %(default)s)")
     add("-part_id", metavar="I", type=int, default=0, help="which of them this is, from 0 (default: %(default)s)")
     add_trust(parser)
@@ -80,44 +80,50 @@ def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from nnunet_nacl.cases.checkpoint_files import CAN_HOLD_CODE
+    from nnunet_nacl.cases.components import finding_channels
     from nnunet_nacl.cases.reviewed_case import choose_maps
     from nnunet_nacl.cases.treatment import beta_of
     from nnunet_nacl.cli.problem_list import report_problems
     from nnunet_nacl.cli.review_text import print_list
     from nnunet_nacl.interruption import termination_as_interrupt
-    from nnunet_nacl.prediction.scan_list import NOT_YET
-    from nnunet_nacl.prediction.scan_run import ScanRun, predict_folder
+    from nnunet_nacl.prediction.deliver import NOT_YET, Delivery, deliver
+    from nnunet_nacl.prediction.scans import Scans
     from nnunet_nacl.prediction.segmented_case import MAPS_OF_SCANS
     from nnunet_nacl.prediction.trained_model import TrainedModel
     from nnunet_nacl.show.review_page import review_page
     from nnunet_nacl.show.thumbnail import draw_thumbnail
 
-    processes = {"preprocessing_processes": _processes(args, "npp"), "export_processes": _processes(args, "nps")}
-    folder = _model_folder(args)
+    readers, exporters = _processes(args, "npp"), _processes(args, "nps")
     given, beta = Path(args.map) if args.map else None, beta_of(args.decide, args.beta)
-    model = TrainedModel.open(folder, folds=args.f, checkpoint=args.chk, calibration_map=given, beta=beta)
-    postprocessing, source = _postprocessing(args.pp_pkl_file, model.treatment.beta is not None)
-    predicts_dice = model.quality is not None and model.quality.predicts_dice
-    scans = ScanRun(
-        Path(args.i),
+    model = TrainedModel.open(_model_folder(args), folds=args.f, checkpoint=args.chk, calibration_map=given, beta=beta)
+    quality = model.quality
+    unknown = "" if quality and quality.predicts_dice else " ".join(model.missing) or "the map has learned nothing."
+    postprocessing, file_hash = _postprocessing(args.pp_pkl_file, beta is not None)
+    delivery = Delivery(
         Path(args.o),
+        draw_thumbnail,
+        model.treatment,
+        quality,
+        model.map_file,
         maps=() if args.maps is None else choose_maps(args.maps, len(model.folds), MAPS_OF_SCANS),
-        threshold=threshold_of(
-            args, "" if predicts_dice else " ".join(model.missing) or "the map has learned nothing."
-        ),
-        postprocessing=postprocessing,
-        postprocessing_source=source,
-        previous=Path(args.prev_stage_predictions) if args.prev_stage_predictions else None,
+        probabilities=args.save_probabilities,
+        findings=finding_channels(model.labels, args.findings, quality.listed if quality else ()),
+        threshold=threshold_of(args, unknown),
+        command=shlex.join(["nnunet_nacl", *args.argv]),
+    )
+    scans = Scans(
+        model,
+        Path(args.i),
+        postprocessing,
+        file_hash,
         codes=Path(args.codes) if args.codes else None,
         orientation=args.orientation,
-        findings=None if args.findings is None else tuple(args.findings),
-        save_probabilities=args.save_probabilities,
+        previous=Path(args.prev_stage_predictions) if args.prev_stage_predictions else None,
         any_size=args.any_size,
-        keep=args.continue_prediction,
         num_parts=args.num_parts,
         part=args.part_id,
-        command=shlex.join(["nnunet_nacl", *args.argv]),
-        **processes,
+        preprocessing_processes=readers,
+        export_processes=exporters,
     )
     network = {"device": args.device, "step_size": args.step_size, "mirroring": not args.disable_tta}
     network |= {"everything_on_device": not args.not_on_device, "verbose": args.verbose}
@@ -125,23 +131,25 @@ def run(args: argparse.Namespace) -> int:
         print(f"note: {CAN_HOLD_CODE}.")
     _say_what_is_missing(model, args)
     _set_threads(args.device)
-    progress = not args.disable_progress_bar
     try:
         with termination_as_interrupt():
-            found, problems = predict_folder(
-                model, network, scans, draw=draw_thumbnail, page=review_page, progress=progress
+            listed, problems = deliver(
+                scans.source(network, delivery),
+                delivery,
+                page=review_page,
+                title="predict",
+                again=not args.continue_prediction,
+                progress=not args.disable_progress_bar,
             )
     except KeyboardInterrupt:
-        print(
-            "\nstopped: the finished scans are kept; go on with the same command and --continue_prediction",
-            file=sys.stderr,
-        )
+        kept = "the finished scans are kept; go on with the same command and --continue_prediction"
+        print(f"\nstopped: {kept}", file=sys.stderr)
         raise
 
-    print_list(found, scans.output)
-    if args.maps is not None:
-        print(f"maps: {scans.output / 'maps'}/SCAN/")
-    if n_waiting := list(found.problems.values()).count(NOT_YET):
+    print_list(listed, delivery.output)
+    if delivery.maps:
+        print(f"maps: {delivery.output / 'maps'}/SCAN/")
+    if n_waiting := list(listed.problems.values()).count(NOT_YET):
         print(f"{n_waiting} scans of other parts are not done; the part that ends last lists them.")
     report_problems("predict", problems)
     return 1 if problems else 0

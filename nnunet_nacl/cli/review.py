@@ -80,55 +80,54 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.cli.postprocessing import apply_postprocessing, choose_postprocessing, read_postprocessing
     from nnunet_nacl.cli.problem_list import report_problems
     from nnunet_nacl.cli.review_text import print_list
-    from nnunet_nacl.documents.map_file import structures_of
+    from nnunet_nacl.documents.map_file import named_map, structures_of
     from nnunet_nacl.documents.patient_groups import read_groups
-    from nnunet_nacl.prediction.folder_review import FolderReview, review_folder
+    from nnunet_nacl.prediction.deliver import Delivery, deliver
+    from nnunet_nacl.prediction.saved_predictions import SavedPredictions
     from nnunet_nacl.show.review_page import review_page
-    from nnunet_nacl.show.thumbnail import draw_saved
+    from nnunet_nacl.show.thumbnail import draw_thumbnail
 
     processes, output = number_of_processes(args.np), Path(args.o)
     _check(args)
-    chosen = read_postprocessing(args.pp_pkl_file) if args.pp_pkl_file else None
+    postprocessing = read_postprocessing(args.pp_pkl_file) if args.pp_pkl_file else None
     members = open_members(args.i, dataset_json=args.djfile, plans=args.pfile)
     groups = read_groups(args.groups, [member.case for member in find_cases(members)[0]]) if args.groups else None
     maps: tuple[str, ...] = ()
     if args.maps is not None:
         check_dtype(args.dtype, members[0].file_ending)
         maps = choose_maps(args.maps, len(members))
+    map_path = Path(args.map) if args.map else None
     treatment, quality = Treatment(beta=beta_of(args.decide, args.beta)), None
-    if args.map:
-        treatment, quality = open_map(Path(args.map), members[0], treatment.beta)
-    findings = finding_channels(members[0].labels, args.findings, quality.listed if quality else ())
+    if map_path:
+        treatment, quality, _ = open_map(map_path, members[0], treatment.beta)
     unknown = "" if quality else "give the map that predicts it, -map."
     if quality and not quality.predicts_dice:
         unknown = "it was not learned for F-beta."
-    threshold = threshold_of(args, unknown)
-    asked = FolderReview(
-        tuple(members),
+    delivery = Delivery(
         output,
+        draw_thumbnail,
         treatment,
-        Path(args.map) if args.map else None,
-        maps=maps,
-        dtype=args.dtype,
-        probabilities=args.save_probabilities,
-        references=Path(args.gt) if args.gt else None,
-        draw=draw_saved,
-        findings=findings,
+        quality,
+        named_map(map_path) if map_path else None,
+        maps,
+        args.dtype,
+        args.save_probabilities,
+        finding_channels(members[0].labels, args.findings, quality.listed if quality else ()),
+        threshold_of(args, unknown),
+        shlex.join(["nnunet_nacl", *args.argv]),
     )
-    found = review_folder(
-        asked,
+    saved = SavedPredictions(tuple(members), delivery, map_path, Path(args.gt) if args.gt else None)
+    listed, problems = deliver(
+        saved.source(num_processes=processes, need_all_references=args.postprocessing),
+        delivery,
         page=review_page,
-        quality=quality,
-        threshold=threshold,
-        need_all_references=args.postprocessing,
-        command=shlex.join(["nnunet_nacl", *args.argv]),
-        num_processes=processes,
-        overwrite=args.overwrite,
+        title="review",
+        again=args.overwrite,
         progress=True,
     )
-    print_list(found, output, "cases")
-    if found.decided:
-        print("\n" + "\n".join(summary_lines(found.decided, structures_of(members[0].labels), groups)))
+    print_list(listed, output, "cases")
+    if listed.decided:
+        print("\n" + "\n".join(summary_lines(listed.decided, structures_of(members[0].labels), groups)))
         if not args.save_probabilities:
             print("To evaluate or compare them, run again with --save_probabilities.")
     print(f"segmentations: {output}")
@@ -136,10 +135,10 @@ def run(args: argparse.Namespace) -> int:
         print(f"maps: {output / 'maps'}/CASE/   ({', '.join(maps)}; {args.dtype})")
     if args.postprocessing:
         choose_postprocessing(output, args.gt, processes)
-    elif chosen:
-        apply_postprocessing(output, chosen, processes)
-    report_problems("review", found.problems)
-    return 1 if found.problems else 0
+    elif postprocessing:
+        apply_postprocessing(output, postprocessing, processes)
+    report_problems("review", problems)
+    return 1 if problems else 0
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -12,39 +12,39 @@ from nnunet_nacl.show.text_table import aligned
 
 if TYPE_CHECKING:
     from nnunet_nacl.calibration.dice_estimate import Prediction
-    from nnunet_nacl.cases.review_list import PredictedCase
+    from nnunet_nacl.cases.predicted_quality import PredictedCase
     from nnunet_nacl.cases.review_row import CaseReview
-    from nnunet_nacl.prediction.review_lists import ReviewList
+    from nnunet_nacl.prediction.review_list import ReviewList
 
 _SHOWN = 10  # lines
 
 
-def print_list(found: ReviewList, output: Path, what: str = "scans") -> None:
+def print_list(listed: ReviewList, output: Path, name: str = "scans") -> None:
     """Prints the cases to look at first and why, the notes, and where the whole list is.
 
     Args:
-        found: The list.
+        listed: The list.
         output: Folder that it was written to.
-        what: The cases are called.
+        name: The cases are called.
     """
     from nnunet_nacl.documents.finding_list import FINDINGS
-    from nnunet_nacl.prediction.review_lists import DETAILS, PAGE, REVIEW
+    from nnunet_nacl.prediction.review_list import DETAILS, PAGE, REVIEW
 
-    rows, shown = found.rows, min(_SHOWN, len(found.rows))
-    need = f"{found.n_to_look_at} need{'s' * (found.n_to_look_at == 1)} a look"
+    rows, shown = listed.rows, min(_SHOWN, len(listed.rows))
+    need = f"{listed.n_to_look_at} need{'s' * (listed.n_to_look_at == 1)} a look"
     if rows:
-        print(f"{len(rows)} {what}, {need}; lowest expected Dice first ({shown} of {len(rows)}):")
-        print(*table_lines(rows[:shown], found.predicted, found.predicts_dice), sep="\n")
-    if any(not math.isnan(dice.low) for case in (found.predicted or {}).values() for dice in case.dice):
+        print(f"{len(rows)} {name}, {need}; lowest expected Dice first ({shown} of {len(rows)}):")
+        print(*table_lines(rows[:shown], listed.predicted, listed.predicts_dice), sep="\n")
+    if any(not math.isnan(dice.low) for case in (listed.predicted or {}).values() for dice in case.dice):
         print("In brackets: 90 % intervals, for patients like those that the map was learned from.")
-    if found.thresholds:
-        print(f"{found.thresholds.explanation}; -threshold changes it.")
-    for case in [row.case for row in rows if found.reasons[row.case]][:_SHOWN]:
-        print(f"  {one_line(case)}: {one_line('; '.join(found.reasons[case]))}")
-    for note in found.notes:
+    if listed.thresholds:
+        print(f"{listed.thresholds.explanation}; -threshold changes it.")
+    for case in [row.case for row in rows if listed.reasons[row.case]][:_SHOWN]:
+        print(f"  {one_line(case)}: {one_line('; '.join(listed.reasons[case]))}")
+    for note in listed.notes:
         print(f"note: {note}")
     print(f"\nlist: {output / PAGE}\n      {output / REVIEW}\n      {output / DETAILS}")
-    if any(found.findings.values()):
+    if any(listed.findings.values()):
         print(f"findings: {output / FINDINGS}")
     print("The order is a ranking, no threshold is validated. Research software, not for clinical use.")
 
@@ -57,18 +57,18 @@ def table_lines(
     Predicted Dice, where there is one, stands with its interval in the place of the volumes; behind it how probably the
     structure is in the scan, for structures of which that is known.
     """
-    from nnunet_nacl.cases.review_list import volume_text
+    from nnunet_nacl.cases.review_row import volume_text
 
     several = any(row.n_members > 1 for row in rows)
     header = ["rank", "case", "empty", "expected Dice", "entropy", "confidence"]
     header += ["mutual information"] if several else []
     predicts_dice = predicts_dice and predicted is not None
-    what = "predicted Dice" if predicts_dice else rows[0].unit
+    shown = "predicted Dice" if predicts_dice else rows[0].unit
     present = {row.case: predicted[row.case].present if predicted else () for row in rows}
     known = [any(p and not math.isnan(p[i]) for p in present.values()) for i in range(len(rows[0].structures))]
     lines = [header]
     for structure, has_presence in zip(rows[0].structures, known):
-        lines[0] = [*lines[0], f"{structure.name} ({what})", *(["there"] if has_presence else [])]
+        lines[0] = [*lines[0], f"{structure.name} ({shown})", *(["there"] if has_presence else [])]
     for rank, row in enumerate(rows, 1):
         numbers = [row.lowest_expected_dice, row.mean_foreground_entropy, row.mean_foreground_confidence]
         numbers += [row.mean_foreground_mutual_information] if several else []
@@ -87,7 +87,8 @@ def table_lines(
     return aligned(lines, (1, 2), "")
 
 
-def _with_interval(found: Prediction) -> str:
-    if math.isnan(found.estimate):
+def _with_interval(prediction: Prediction) -> str:
+    estimate, low, high = prediction.estimate, prediction.low, prediction.high
+    if math.isnan(estimate):
         return "-"
-    return f"{found.estimate:.2f}" + ("" if math.isnan(found.low) else f" ({found.low:.2f}-{found.high:.2f})")
+    return f"{estimate:.2f}" + ("" if math.isnan(low) else f" ({low:.2f}-{high:.2f})")

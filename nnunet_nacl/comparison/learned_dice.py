@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from nnunet_nacl.calibration.learned_quality import predict_dice_parts
 from nnunet_nacl.calibration.quality_report import QualityRows
 from nnunet_nacl.cases.held_out_presence import HeldOutPresence, learn_presence
-from nnunet_nacl.cases.predicted_quality import QualityOfMap
+from nnunet_nacl.cases.predicted_quality import QualityOfMap, open_map
 from nnunet_nacl.cases.quality_block import quality_rows
 from nnunet_nacl.comparison.alignment import Dataset
 from nnunet_nacl.comparison.resolution import Predictions, Selection
@@ -43,7 +44,10 @@ def open_maps(selection: Selection, given: Mapping[str, Path]) -> dict[str, Qual
         path = path or map_path_of(folder.folder)
         if path is not None:
             with contextlib.nullcontext() if asked else contextlib.suppress(UserError):  # one that has learned nothing
-                found[entry.name] = QualityOfMap.open(path, folder)
+                _, quality, why_not = open_map(path, folder)
+                if quality is None:
+                    raise UserError(why_not)
+                found[entry.name] = replace(quality, as_network=True)  # as it was when its folder was made
     for name in left:
         raise UserError(f"-map {name}=...: no folder of predictions given with -i has this label; give it one.")
     return found

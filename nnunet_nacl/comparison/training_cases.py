@@ -13,14 +13,11 @@ import os
 import re
 from pathlib import Path
 
-from nnunet_nacl.cases.companion_files import find_above
+from nnunet_nacl.cases.companion_files import PREDICT_ARGUMENTS, find_above
 from nnunet_nacl.cases.locate import splits_of
 from nnunet_nacl.cases.prediction_folder import read_plans
 from nnunet_nacl.documents.map_file import fitted_cases
 from nnunet_nacl.errors import UserError
-
-PREDICT_ARGUMENTS = "predict_from_raw_data_args.json"
-"""What nnUNetv2_predict was asked to do, beside its predictions."""
 
 
 def check_training_cases(

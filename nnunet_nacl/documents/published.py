@@ -210,7 +210,7 @@ class PredictionFile(TypedDict):
         mirroring: Of predict: whether mirrored copies were predicted.
         postprocessing: Of predict: SHA-256 of nnU-Net's postprocessing.pkl; null for none.
         training_range: Of predict: the file that images were compared with.
-        not_predicted_yet: Of predict: scans of parts that are not done.
+        not_predicted_yet: Scans of parts that are not done.
         members: Of review: name and folder of each folder of predictions.
         structures: Of review: name by nnU-Net's key.
     """

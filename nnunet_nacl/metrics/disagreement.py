@@ -32,12 +32,14 @@ class Disagreement:
         mutual_information: (*grid) float32 entropy of the mean of the members' probabilities minus the mean of their
             entropies, both normalised, in [0, 1]; regions: of the region with the largest.
         foreground_mutual_information: Its mean over the foreground; NaN if there is none.
+        expected_entropy: (*grid) that mean of their entropies, where it was asked for.
     """
 
     dice: np.ndarray
     voxels: np.ndarray
     mutual_information: np.ndarray
     foreground_mutual_information: float
+    expected_entropy: np.ndarray | None = None
 
 
 class MemberSums:

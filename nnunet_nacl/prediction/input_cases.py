@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,6 +77,33 @@ def find_input_cases(
             _check_series(folder, file_ending, num_channels, previous)
             turned = orientation()
             return [InputCase(case, files, orientation=turned) for case, files in series.items()], wrong
+    channels, others, problems = _by_case(folder, names, no_files, file_ending)
+    if not channels and not problems:
+        there = sorted(name for several in others.values() for name in several)
+        hint = f"; it holds {one_line(there[0])}, the model was trained on *{file_ending}" if there else ""
+        raise UserError(f"{folder} holds no images (no CASE_0000{file_ending}){hint}; give the folder with the scans.")
+    for case, (name, *_) in others.items():
+        if case not in channels and _split(name, file_ending)[0] != case:  # it has a number
+            convert = f"the model was trained on *{file_ending}; convert it."
+            problems.setdefault(case, f"{folder / name}: {convert}")
+    spellings, cases = defaultdict(list), []
+    for case in channels:
+        spellings[case.casefold()].append(case)
+    for case, files in sorted(channels.items()):
+        before = previous / f"{case}{file_ending}" if previous else None
+        candidate = InputCase(case, tuple(folder / name for name in files), before)
+        alike = others[case], spellings[case.casefold()]
+        if problem := problems.get(case) or _problem(candidate, file_ending, num_channels, *alike):
+            problems[case] = problem
+        else:
+            cases.append(candidate)
+    return cases, problems
+
+
+def _by_case(
+    folder: Path, names: Sequence[str], no_files: Collection[str], file_ending: str
+) -> tuple[dict[str, list[str]], dict[str, list[str]], dict[str, str]]:
+    """Images of each case, other files of each, and what is wrong with the name of one."""
     channels, others = defaultdict(list), defaultdict(list)
     problems: dict[str, str] = {}
     for name in sorted([*names, *no_files]):
@@ -87,8 +114,8 @@ def find_input_cases(
             if name in names and ending:
                 others[case or stem].append(name)
         elif name in no_files:
-            what = "a folder" if (folder / name).is_dir() else "a link that leads nowhere, or no file"
-            problems.setdefault(case or stem, f"{path}: {what}; put the image there.")
+            kind = "a folder" if path.is_dir() else "a link that leads nowhere, or no file"
+            problems.setdefault(case or stem, f"{path}: {kind}; put the image there.")
         elif ending != file_ending:
             problems.setdefault(case or stem, f"{path}: nnU-Net takes *{file_ending} alone, spelled so; rename it.")
         elif case:
@@ -96,28 +123,7 @@ def find_input_cases(
         else:
             renamed = f"{stem}_0000{file_ending}"
             problems[stem] = f"{path}: the name does not end in a channel number; rename it to {renamed}."
-    if not channels and not problems:
-        there = sorted(name for several in others.values() for name in several)
-        hint = f"; it holds {one_line(there[0])}, the model was trained on *{file_ending}" if there else ""
-        raise UserError(f"{folder} holds no images (no CASE_0000{file_ending}){hint}; give the folder with the scans.")
-    for case, (name, *_) in others.items():
-        if case not in channels and _split(name, file_ending)[0] != case:  # it has a number
-            what = f"the model was trained on *{file_ending}; convert it."
-            problems.setdefault(case, f"{folder / name}: {what}")
-    spellings = defaultdict(list)
-    for case in channels:
-        spellings[case.casefold()].append(case)
-    found = []
-    for case, files in sorted(channels.items()):
-        images = tuple(folder / name for name in files)
-        before = previous / f"{case}{file_ending}" if previous else None
-        known = (case, file_ending, num_channels)
-        problem = problems.get(case) or _problem(known, images, others[case], spellings[case.casefold()], before)
-        if problem:
-            problems[case] = problem
-        else:
-            found.append(InputCase(case, images, before))
-    return found, problems
+    return channels, others, problems
 
 
 def _check_series(folder: Path, file_ending: str, num_channels: int, previous: Path | None) -> None:
@@ -140,10 +146,9 @@ def _split(name: str, file_ending: str) -> tuple[str, str]:
     return name, ""
 
 
-def _problem(
-    known: tuple[str, str, int], images: tuple[Path, ...], others: list[str], spellings: list[str], before: Path | None
-) -> str:
-    case, ending, num_channels = known
+def _problem(candidate: InputCase, ending: str, num_channels: int, others: list[str], spellings: list[str]) -> str:
+    """What is wrong with the files of a case; empty where nothing is."""
+    case, images, before = candidate.case, candidate.images, candidate.previous
     folder = images[0].parent
     try:
         check_name(images[0])

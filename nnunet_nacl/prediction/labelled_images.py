@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from nnunet_nacl.cases.evaluate import open_ledger
-from nnunet_nacl.cases.ledger import SIGNATURE, Ledger, sign
+from nnunet_nacl.cases.ledger import Ledger, sign
 from nnunet_nacl.cases.measured_export import MeasuredExport
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.cases.prediction_output import open_output
+from nnunet_nacl.cases.run import run
 from nnunet_nacl.cases.worker_processes import guarded
 from nnunet_nacl.documents.document import FILE_NAME
 from nnunet_nacl.errors import UserError, list_problems
 from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.prediction.input_cases import InputCase, find_input_cases
-from nnunet_nacl.prediction.network import Network, PredictedLogits
-from nnunet_nacl.prediction.preprocessed_case import read_and_preprocess
+from nnunet_nacl.prediction.network import Network
+from nnunet_nacl.prediction.preprocessed_case import GridCase, read_and_preprocess
 from nnunet_nacl.prediction.trained_model import TrainedModel
 from nnunet_nacl.prediction.validation_prediction import is_finished
 
@@ -54,8 +55,6 @@ def predict_labelled(
     Raises:
         UserError: The model is a cascade, a folder cannot be used, or no image has a label map.
     """
-    from tqdm import tqdm
-
     if model.previous_stage:
         raise UserError(
             f"{model.folder.name} is a cascade, which needs segmentations of {model.previous_stage} beside images: "
@@ -74,44 +73,45 @@ def predict_labelled(
     with open_output(output, [images, references], model.opened, (_RECORD, content), (FILE_NAME, _IMAGES)):
         folder, known = PredictionFolder.open(output, references), Ledger(output / _IMAGES)
         export, ledger = MeasuredExport(folder), open_ledger(output / FILE_NAME)
-        signed = {case.case: _sign(case, known) for case in labelled}
-        todo = [
-            case
-            for case in labelled
-            if not known.finished(case.case, signed[case.case])
-            or not is_finished(folder, ledger, case.case, export.settings)
-        ]
         for name, problem in problems.items():
             export.tell(name, problem)
-        with tqdm(total=len(labelled), initial=len(labelled) - len(todo), desc="predict", disable=not progress) as bar:
-            predictor = Network(model, **network)
+
+        def work(todo: Sequence[InputCase]) -> Iterator[tuple[InputCase, str | tuple]]:
+            networks = Network(model, **network)
             for case in todo:
-                problem = guarded(case.path, partial(_predict, model, predictor, export, case))
+                problem = guarded(case.path, partial(_predict, model, networks, export, case))
                 export.tell(case.case, problem)
-                if not problem:
-                    known.remember(case.case, {SIGNATURE: signed[case.case]})
-                bar.update()
+                yield case, problem or ()
+
+        def kept(case: InputCase, entry: dict[str, Any]) -> tuple | None:
+            return () if is_finished(folder, ledger, case.case, export.settings) else None
+
+        _, unread = run(
+            labelled,
+            work,
+            known,
+            sign=lambda case, earlier: sign({path.name: path for path in case.images}, {}, earlier),
+            restore=kept,
+            entry_of=lambda done: {},
+            title="predict",
+            progress=progress,
+        )
+        for name, problem in unread.items():
+            export.tell(name, problem)
     return folder
 
 
 def _predict(model: TrainedModel, network: Network, export: MeasuredExport, case: InputCase) -> str:
     """What is wrong with the measurement; empty where nothing is."""
-    found = network.predict(read_and_preprocess(model, case))
+    answered = network.predict(read_and_preprocess(model, case))
     managers = model.configuration_manager, model.plans_manager, model.opened.dataset_json
-    export = replace(export, members_dice=_members_dice(model, found))
-    return export.export(found.logits, found.properties, *managers, str(export.folder.folder / case.case))
+    export = replace(export, members_dice=_members_dice(model, answered))
+    return export.export(answered.values, answered.properties, *managers, str(export.folder.folder / case.case))
 
 
-def _sign(case: InputCase, known: Ledger) -> dict[str, Any]:
-    """What a case is predicted from; empty, as no entry is, if it cannot be read."""
-    with contextlib.suppress(OSError):
-        return sign({path.name: path for path in case.images}, {}, known.entry(case.case).get(SIGNATURE))
-    return {}
-
-
-def _members_dice(model: TrainedModel, found: PredictedLogits) -> dict[str, float]:
+def _members_dice(model: TrainedModel, answered: GridCase) -> dict[str, float]:
     """How far the folds agree on each structure, by nnU-Net's key; nothing of a single one."""
-    if found.disagreement is None:
+    if answered.disagreement is None:
         return {}
     keys = [model.labels.key(channel) for channel in model.labels.foreground]
-    return dict(zip(keys, map(float, found.disagreement.dice)))
+    return dict(zip(keys, map(float, answered.disagreement.dice)))

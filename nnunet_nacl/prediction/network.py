@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,8 @@ import torch
 
 from nnunet_nacl.cases.checkpoints import load_predictor
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.metrics.disagreement import Disagreement, MemberSums
-from nnunet_nacl.prediction.preprocessed_case import CompactImage, PreprocessedCase
+from nnunet_nacl.metrics.disagreement import MemberSums
+from nnunet_nacl.prediction.preprocessed_case import GridCase
 from nnunet_nacl.prediction.trained_model import TrainedModel
 
 DEVICES = ("cuda", "cpu", "mps")
@@ -21,27 +21,6 @@ _OVERFLOW = (
     "the network's answer is no number, or beyond half precision; check that the scan's intensities are in the "
     "training's units, and that the checkpoint is whole."
 )
-
-
-@dataclass(frozen=True, eq=False)
-class PredictedLogits:
-    """What the networks say of a case.
-
-    Attributes:
-        case: Name.
-        logits: (C, *grid) float16, the average of the folds, axes in nnU-Net's transposed order.
-        disagreement: Of the folds, on the network's grid, its map in half precision; None with one.
-        properties: nnU-Net's.
-        image: As it was read.
-        differences: How its spacing and size differ from the training's, in words.
-    """
-
-    case: str
-    logits: np.ndarray
-    disagreement: Disagreement | None
-    properties: dict[str, Any]
-    image: CompactImage
-    differences: tuple[str, ...]
 
 
 def build_predictor(
@@ -109,12 +88,12 @@ class Network:
         self._weights = self._predictor.list_of_parameters
 
     @torch.inference_mode()
-    def predict(self, case: PreprocessedCase) -> PredictedLogits:
+    def predict(self, case: GridCase) -> GridCase:
         """The average of the folds' logits, bit by bit as nnU-Net makes it on the CPU, and what they disagree about.
 
         UserError if a network answers with NaN, or beyond the half precision in which nnU-Net adds tiles up.
         """
-        data, average, sums = torch.from_numpy(case.data), None, self._sums()
+        data, average, sums = torch.from_numpy(case.values), None, self._sums()
         for weights in self._weights:
             self._predictor.list_of_parameters = [weights]
             try:
@@ -135,9 +114,10 @@ class Network:
         disagreement = None
         if len(self._weights) > 1:
             average /= len(self._weights)
-            found = sums.result(sums.segment(average.numpy()) != 0)
-            disagreement = replace(found, mutual_information=found.mutual_information.astype(np.float16))
-        return PredictedLogits(case.case, average.numpy(), disagreement, case.properties, case.image, case.differences)
+            disagreement = sums.result(sums.segment(average.numpy()) != 0)
+            small = disagreement.mutual_information.astype(np.float16)
+            disagreement = replace(disagreement, mutual_information=small)
+        return replace(case, values=average.numpy(), disagreement=disagreement)
 
     def _sums(self) -> MemberSums:
         labels, manager = self._model.labels, self._model.opened.label_manager

@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 
 from nnunet_nacl.cases.components import finding_channels
-from nnunet_nacl.cases.review_list import PredictedCase
+from nnunet_nacl.cases.predicted_quality import PredictedCase
 from nnunet_nacl.cases.review_row import CaseReview
+from nnunet_nacl.cases.reviewed_case import FinishedCase
 from nnunet_nacl.cases.treatment import beta_of
 from nnunet_nacl.documents.finding_list import StructureFindings
 from nnunet_nacl.documents.map_file import structures_of
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.prediction.network import Network
 from nnunet_nacl.prediction.preprocessed_case import preprocess
-from nnunet_nacl.prediction.reasons import reasons_to_look
-from nnunet_nacl.prediction.review_lists import thresholds_of
+from nnunet_nacl.prediction.review_list import ReviewList, thresholds_of
 from nnunet_nacl.prediction.segmented_case import Postprocessing, segment_case
 from nnunet_nacl.prediction.trained_model import TrainedModel
 
@@ -152,12 +152,16 @@ class Predictor:
                 raise UserError(f"previous_stage has the shape {shapes}; give the segmentation of this image.")
             model.labels.check(previous_stage, Path("previous_stage"), is_truth=False)
         prepared = preprocess(model, case, image, given, previous_stage, source=[case], any_size=self._any_size)
-        options: dict[str, Any] = {"postprocessing": self._postprocessing, "findings": self._findings}
-        segmented = segment_case(model, self._network.predict(prepared), **options)
-        predicted = model.quality.predict(segmented.row) if model.quality else None
-        findings = model.quality.judge(segmented.findings, segmented.row.unit) if model.quality else segmented.findings
-        listed = [one.name for one in findings]
-        reasons = reasons_to_look(segmented.row, predicted, self._thresholds, segmented.differences, listed)
-        place, made = segmented.place.index, segmented.case
-        probs = made.probabilities.whole() if probabilities else None
-        return Answer(made.segmentation, segmented.row, predicted, findings, reasons, place, probs)
+        answered = self._network.predict(prepared)
+        reviewed = segment_case(model, answered, (), self._findings, self._postprocessing)
+        finished = FinishedCase(reviewed.row, reviewed.differences, findings=reviewed.findings)
+        listed = ReviewList("", {case: finished}, (), model.folds, model.quality, self._thresholds)
+        return Answer(
+            reviewed.case.segmentation,
+            reviewed.row,
+            listed.predicted[case] if listed.predicted else None,
+            listed.findings[case],
+            listed.reasons[case],
+            reviewed.place.index,
+            reviewed.case.probabilities.whole() if probabilities else None,
+        )

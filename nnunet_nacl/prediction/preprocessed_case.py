@@ -12,6 +12,7 @@ from nnunet_nacl.cases.dicom_series import image_of_series
 from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.cases.image_files import channels_apart, quiet, read_images
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.metrics.disagreement import Disagreement
 from nnunet_nacl.metrics.surface import bounding_box
 from nnunet_nacl.prediction.input_cases import InputCase
 from nnunet_nacl.prediction.trained_model import TrainedModel
@@ -56,25 +57,28 @@ class CompactImage:
 
 
 @dataclass(frozen=True, eq=False)
-class PreprocessedCase:
-    """What the network is given, and what of the image is needed after it.
+class GridCase:
+    """A case on the network's grid, and what of its image is needed later.
 
     Attributes:
         case: Name.
-        data: (C, *grid) float32, axes in nnU-Net's transposed order; for a cascade the stage before one-hot on top.
+        values: (C, *grid), axes in nnU-Net's transposed order: what the network is given, float32 (for a cascade the
+            stage before one-hot on top), then what it answers, float16 logits.
         properties: nnU-Net's, of reading and preprocessing.
         image: As it was read, axes in the reader's order.
         differences: How its channels lie apart, and its spacing and size differ from the training's, in words.
+        disagreement: Of the folds that answered, its map in half precision; None with one.
     """
 
     case: str
-    data: np.ndarray
+    values: np.ndarray
     properties: dict[str, Any]
     image: CompactImage
     differences: tuple[str, ...]
+    disagreement: Disagreement | None = None
 
 
-def read_and_preprocess(model: TrainedModel, case: InputCase, *, any_size: bool = False) -> PreprocessedCase:
+def read_and_preprocess(model: TrainedModel, case: InputCase, *, any_size: bool = False) -> GridCase:
     """Read a case from its files; UserError, which names one, if it cannot be predicted."""
     if case.orientation:
         with image_of_series(case.images, case.orientation) as path:
@@ -99,7 +103,7 @@ def preprocess(
     *,
     source: Sequence[object],
     any_size: bool = False,
-) -> PreprocessedCase:
+) -> GridCase:
     """Preprocess by nnU-Net's own preprocessor.
 
     Args:
@@ -134,22 +138,13 @@ def preprocess(
     geometry = Geometry.of(after)
     unit = "pixels" if geometry.unit == "pixels" else "mm"
     differences = model.training.compare_grid(geometry.spacing_mm, shape, is_2d=geometry.is_2d, unit=unit)
-    data = np.ascontiguousarray(data, dtype=np.float32)
-    return PreprocessedCase(case, data, after, CompactImage(image), tuple(differences))
+    return GridCase(case, np.ascontiguousarray(data, np.float32), after, CompactImage(image), tuple(differences))
 
 
 def _check_image(
     image: np.ndarray, properties: dict[str, Any], source: Sequence[object], *, num_channels: int, num_axes: int
 ) -> None:
-    """UserError for an image that the network cannot take.
-
-    Args:
-        image: (C, *spatial).
-        properties: As nnU-Net's reader returned them.
-        source: File of each channel, for the message.
-        num_channels: That the network takes.
-        num_axes: Axes of its patches: 2 or 3.
-    """
+    """UserError for an image (C, *spatial) that the network, with patches of 2 or 3 axes, cannot take."""
     if image.ndim != 4 or len(image) != num_channels:
         raise UserError(
             f"{source[0]}: an image of shape {image.shape}, (channels, z, y, x), but the model takes {num_channels} "

@@ -6,8 +6,8 @@ import math
 from collections.abc import Collection, Sequence
 
 from nnunet_nacl.cases.dice_thresholds import DiceThresholds
-from nnunet_nacl.cases.review_list import LIKELY, PredictedCase, volume_text
-from nnunet_nacl.cases.review_row import CaseReview
+from nnunet_nacl.cases.predicted_quality import LIKELY, PredictedCase
+from nnunet_nacl.cases.review_row import CaseReview, volume_text
 
 LOWEST_MEMBERS_DICE = 0.7
 """Members whose segmentations overlap less disagree: a Dice above 0.7 is called excellent agreement (Zijdenbos et al.,
@@ -55,7 +55,7 @@ def reasons_to_look(
         elif structure.pieces == 0 and math.isnan(p):
             absent.append(structure.name)
     if absent:
-        reasons.append(f"empty: {_listed(absent)}")
+        reasons.append(f"empty: {_first_of(absent)}")
     disputed = []
     for structure in review.structures:
         if structure.members_dice < LOWEST_MEMBERS_DICE:  # NaN is not
@@ -63,7 +63,7 @@ def reasons_to_look(
             volumes = f"{volume_text(low)} to {volume_text(high)} {review.unit}"
             disputed.append(f"{structure.name} (Dice {structure.members_dice:.2f}, {volumes})")
     if disputed:
-        reasons.append(f"folds disagree on {_listed(disputed)}")
+        reasons.append(f"folds disagree on {_first_of(disputed)}")
     for structure in review.structures:
         if structure.largest_piece < _LARGEST_PIECE and structure.name not in listed:
             share = f"{100 * structure.largest_piece:.0f} %"
@@ -71,6 +71,6 @@ def reasons_to_look(
     return [*reasons, *differences]
 
 
-def _listed(names: Sequence[str]) -> str:
+def _first_of(names: Sequence[str]) -> str:
     more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
     return f"{', '.join(names[:_MOST_NAMES])}{more}"

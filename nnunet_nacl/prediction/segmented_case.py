@@ -12,9 +12,9 @@ from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.cases.image_files import quiet
 from nnunet_nacl.cases.logits_export import ExportedLogits, export_logits
-from nnunet_nacl.cases.review_row import Members
 from nnunet_nacl.cases.reviewed_case import ReviewedCase, review_case
-from nnunet_nacl.prediction.network import PredictedLogits
+from nnunet_nacl.metrics.disagreement import Disagreement
+from nnunet_nacl.prediction.preprocessed_case import GridCase
 from nnunet_nacl.prediction.trained_model import TrainedModel
 
 Postprocessing = tuple[list[Callable], list[dict[str, Any]]]
@@ -25,8 +25,7 @@ MAPS_OF_SCANS = ("confidence", "entropy", "margin", "mutual_information")
 
 def segment_case(
     model: TrainedModel,
-    predicted: PredictedLogits,
-    *,
+    predicted: GridCase,
     maps: Sequence[str] = (),
     findings: Sequence[int] = (),
     postprocessing: Postprocessing | None = None,
@@ -39,7 +38,7 @@ def segment_case(
 
     Args:
         model: The model.
-        predicted: What its networks say.
+        predicted: With what its networks answer.
         maps: Some of ``MAPS_OF_SCANS``; ``mutual_information`` takes several folds.
         findings: Channels of the structures whose components are listed.
         postprocessing: Of nnU-Net, applied to the segmentation before the row is made.
@@ -48,7 +47,7 @@ def segment_case(
 
     with quiet():
         exported = export_logits(
-            predicted.logits,
+            predicted.values,
             predicted.properties,
             model.configuration_manager,
             model.plans_manager,
@@ -68,25 +67,24 @@ def segment_case(
     differences = predicted.differences + tuple(
         model.training.compare_intensities(predicted.image, case.segmentation != 0)
     )
-    members = _members(model, predicted, exported, geometry, "mutual_information" in maps)
+    mapped = "mutual_information" in maps
+    members = _on_image(predicted.disagreement, model, exported, predicted.properties, mapped)
     return review_case(case, members=members, maps=maps, differences=differences, findings=findings)
 
 
-def _members(
-    model: TrainedModel, predicted: PredictedLogits, exported: ExportedLogits, geometry: Geometry, mapped: bool
-) -> Members | None:
-    """What the folds disagree about, on the network's grid; the map is brought to the image's, as nnU-Net does it."""
-    found = predicted.disagreement
-    if found is None:
+def _on_image(
+    folds: Disagreement | None, model: TrainedModel, exported: ExportedLogits, properties: dict[str, Any], mapped: bool
+) -> Disagreement | None:
+    """What the folds disagree about, in voxels of the image; the map is brought to its grid as nnU-Net does it."""
+    if folds is None:
         return None
-    grid_voxel = geometry.voxel_size * exported.logits[0].size / found.mutual_information.size
-    made = {}
-    if mapped:
-        whole = np.zeros(exported.shape, np.float32)
-        inside = _resample(found.mutual_information, model, predicted.properties)
-        whole[exported.crop] = inside.transpose(exported.transpose_backward)
-        made["mutual_information"] = whole
-    return Members(found.dice, found.voxels * grid_voxel, found.foreground_mutual_information, made)
+    voxels = folds.voxels * (exported.logits[0].size / folds.mutual_information.size)
+    if not mapped:
+        return replace(folds, voxels=voxels)
+    information = np.zeros(exported.shape, np.float32)
+    inside = _resample(folds.mutual_information, model, properties)
+    information[exported.crop] = inside.transpose(exported.transpose_backward)
+    return replace(folds, voxels=voxels, mutual_information=information)
 
 
 def _resample(values: np.ndarray, model: TrainedModel, properties: dict[str, Any]) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,19 +17,10 @@ from nnunet_nacl.cases.checkpoints import MARK
 from nnunet_nacl.cases.labels import Labels
 from nnunet_nacl.cases.locate import trained_folds
 from nnunet_nacl.cases.named_objects import configuration_of
-from nnunet_nacl.cases.predicted_quality import QualityOfMap, delivered_by
+from nnunet_nacl.cases.predicted_quality import QualityOfMap, open_map
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.cases.treatment import Treatment
-from nnunet_nacl.documents.map_file import (
-    MAP_FILE,
-    MapRecord,
-    check_networks,
-    named_map,
-    read_map,
-    read_record,
-    sha256,
-    structures_of,
-)
+from nnunet_nacl.documents.map_file import MAP_FILE, MapRecord, check_networks, named_map, read_record, sha256
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import first_line
 from nnunet_nacl.prediction.training_range import TrainingRange
@@ -49,12 +40,12 @@ class TrainedModel:
         folds: That are averaged, in this order.
         checkpoint: File name, the same in each fold.
         hashes: SHA-256 of each fold's checkpoint.
+        training: What the training's images looked like.
         treatment: The map that the probabilities are taken through, and the rule that changes the labels; without a
             rule, nnU-Net's labels are delivered.
         quality: What the map has learned about such segmentations; None if nothing is known.
         map_file: What documents say of the map; None if there is none.
         record: What the map's file holds beside it; empty where there is none.
-        training: What the training's images looked like.
         missing: What the user should know is missing, each with the remedy.
     """
 
@@ -65,12 +56,12 @@ class TrainedModel:
     folds: tuple[str, ...]
     checkpoint: str
     hashes: tuple[str, ...]
-    treatment: Treatment
-    quality: QualityOfMap | None
-    map_file: dict[str, Any] | None
-    record: MapRecord
     training: TrainingRange
-    missing: tuple[str, ...]
+    treatment: Treatment
+    quality: QualityOfMap | None = None
+    map_file: dict[str, Any] | None = None
+    record: MapRecord = field(default_factory=MapRecord)
+    missing: tuple[str, ...] = ()
 
     @classmethod
     def open(
@@ -97,47 +88,63 @@ class TrainedModel:
         opened = PredictionFolder.open(folder, need_reference=False)
         name = checkpoint or FINAL
         chosen = trained_folds(folder, name, folds)
-        contents = [_head(folder / f"fold_{fold}" / name) for fold in chosen]
-        configuration = contents[0]["init_args"]["configuration"]
-        hashes = tuple(sha256(folder / f"fold_{fold}" / name) for fold in chosen)
+        heads = [_head(folder / f"fold_{fold}" / name) for fold in chosen]
+        if not opened.num_channels:
+            raise UserError(f"{folder}: dataset.json has no channel_names; give nnU-Net's own file.")
+        model = cls(
+            folder,
+            opened,
+            heads[0]["init_args"]["configuration"],
+            heads[0]["trainer_name"],
+            chosen,
+            name,
+            tuple(sha256(folder / f"fold_{fold}" / name) for fold in chosen),
+            TrainingRange.find(folder, opened.plans, opened.num_channels),
+            Treatment(beta=beta),
+        )
         path, missing = calibration_map or folder / MAP_FILE, ""
-        if any(content[MARK] is not None for content in contents):
+        if any(head[MARK] is not None for head in heads):
             missing = f"a map was written into {name}: no other is applied to it, and no Dice is predicted."
             if name != FINAL:
                 missing += " Leave out -chk to have both from the original checkpoints and calibration_map.json."
         elif not path.is_file() and calibration_map is None:
             missing = (
                 "not calibrated (no calibration_map.json): confidences are the network's own and no Dice is predicted. "
-                f"To have both: {_command(folder, configuration)}"
+                f"To have both: {_command(folder, model.configuration)}"
             )
-        treatment, quality, map_file, record = Treatment(beta=beta), None, None, MapRecord()
         if missing and calibration_map:
             raise UserError(f"-map {calibration_map}: {missing}")
-        if not missing:
-            try:
-                found = read_record(path)
-                check_networks(path, found, dict(zip(chosen, hashes)))
-                known = found.quality.presence if found.quality and beta else None
-                treatment = Treatment(read_map(path, structures_of(opened.labels), opened.labels.regions), beta, known)
-                map_file, record = named_map(path.resolve()), found
-                quality, missing = _quality(opened, path, beta)
-            except UserError as error:
-                if calibration_map:
-                    raise
-                treatment, missing = Treatment(beta=beta), f"not calibrated: {error}"
-        if not opened.num_channels:
-            raise UserError(f"{folder}: dataset.json has no channel_names; give nnU-Net's own file.")
-        training = TrainingRange.find(folder, opened.plans, opened.num_channels)
-        what = (folder, opened, configuration, contents[0]["trainer_name"], chosen, name, hashes, treatment)
-        model = cls(*what, quality, map_file, record, training, (missing,) if missing else ())
+        try:
+            model = replace(model, missing=(missing,)) if missing else model._with_map(path)
+        except UserError as error:
+            if calibration_map:
+                raise
+            model = replace(model, missing=(f"not calibrated: {error}",))
         try:
             _ = model.grid_shape(np.ones(3), np.ones(3)), model.previous_stage, model.architecture
         except UserError:
             raise
         except Exception as error:  # nnU-Net raises anything from KeyError to AssertionError on damaged plans
-            problem = f"does not describe the configuration {configuration} ({first_line(error)})"
+            problem = f"does not describe the configuration {model.configuration} ({first_line(error)})"
             raise UserError(f"{folder}: plans.json {problem}; restore it.") from None
         return model
+
+    def _with_map(self, path: Path) -> TrainedModel:
+        """The model with what its map does and has learned; UserError where the map is not its own."""
+        record, beta = read_record(path), self.treatment.beta
+        check_networks(path, record, dict(zip(self.folds, self.hashes)))
+        treatment, quality, why_not = open_map(path, self.opened, beta)
+        missing = f"no Dice is predicted: {why_not}" if why_not else ""
+        if quality and not quality.predicts_dice:
+            missing = f"no Dice is predicted of segmentations that are decided for F-beta with beta {beta:g}."
+        return replace(
+            self,
+            treatment=treatment,
+            quality=quality,
+            map_file=named_map(path.resolve()),
+            record=record,
+            missing=(missing,) if missing else (),
+        )
 
     def other_inference(self, step_size: float, mirroring: bool) -> list[str]:
         """A note where the model is used otherwise than when the map was fitted."""
@@ -200,17 +207,6 @@ def _head(path: Path) -> dict[str, Any]:
     """A checkpoint whose weights stay on the disk."""
     content = read_checkpoint(path, mmap=True)
     return {key: content[key] for key in ("init_args", "trainer_name")} | {MARK: content.get(MARK)}
-
-
-def _quality(opened: PredictionFolder, path: Path, beta: float | None) -> tuple[QualityOfMap | None, str]:
-    """What the map has learned of such segmentations, or why it has not."""
-    try:
-        quality = QualityOfMap.read(path, tuple(structures_of(opened.labels)), delivered_by(beta))
-    except UserError as error:
-        return None, f"no Dice is predicted: {error}"
-    if quality.predicts_dice:
-        return quality, ""
-    return quality, f"no Dice is predicted of segmentations that are decided for F-beta with beta {beta:g}."
 
 
 def _command(folder: Path, configuration: str) -> str:

@@ -89,21 +89,21 @@ class TrainingRange:
             unit: Of the spacing, for the words: pictures have none in mm.
         """
         spacing, said = np.asarray(spacing_mm, float), []
-        for what, values, known in (
+        for quantity, values, known in (
             ("spacing", spacing, self.spacing_mm),
             ("size", spacing * np.asarray(shape), self.size_mm),
         ):
             for axis in range(int(is_2d), 3):
-                said += self._beyond(f"{what} along {'zyx'[axis]}", unit, values[axis], *known[:, axis])
+                said += self._beyond(f"{quantity} along {'zyx'[axis]}", unit, values[axis], *known[:, axis])
         return said
 
-    def _beyond(self, what: str, unit: str, value: float, low: float, high: float) -> list[str]:
+    def _beyond(self, quantity: str, unit: str, value: float, low: float, high: float) -> list[str]:
         if not (value < low / self.slack or value > high * self.slack):  # NaN: not known
             return []
         side, factor = ("largest", value / high) if value > high else ("smallest", value / low)
         trained = f"{low:.3g} to {high:.3g}" if low < high else f"{low:.3g}"
         side = side if low < high else "median" if self.slack == _SLACK_OF_MEDIAN else "usual"
-        return [f"{what} {value:.3g} {unit}, in the training {trained} ({factor:.2g} x the {side})"]
+        return [f"{quantity} {value:.3g} {unit}, in the training {trained} ({factor:.2g} x the {side})"]
 
     def compare_intensities(self, image: Iterable[np.ndarray], foreground: np.ndarray) -> list[str]:
         """How the intensities of an image differ, in words.
@@ -147,9 +147,9 @@ def _range(values: np.ndarray) -> np.ndarray:
 
 
 def _intensities(content: dict[str, Any], num_channels: int) -> np.ndarray:
-    found = np.full((num_channels, 2), np.nan)
+    percentiles = np.full((num_channels, 2), np.nan)
     for i in range(num_channels):
         with contextlib.suppress(*_DAMAGED):
             row = content["foreground_intensity_properties_per_channel"][str(i)]
-            found[i] = row["percentile_00_5"], row["percentile_99_5"]
-    return found
+            percentiles[i] = row["percentile_00_5"], row["percentile_99_5"]
+    return percentiles

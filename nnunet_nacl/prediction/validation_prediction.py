@@ -83,18 +83,16 @@ def predict_validation(
     folder = folder.expecting_all_references() if fold == "all" else replace(folder, expected=cases)
     if not folder.expected:
         raise UserError(f"fold {fold} is in no splits_final.json of {folder.plans.get('dataset_name')}; see -f.")
-    ledger = open_ledger(output / FILE_NAME)
+    ledger, export = open_ledger(output / FILE_NAME), MeasuredExport(folder, settings)
     todo = [case for case in folder.expected if not is_finished(folder, ledger, case, settings)]
     if todo:
-        predictor = build_predictor(model, (fold,), checkpoint, **network)
-        predicted = _predict(predictor, _preprocessed(model, predictor, todo), todo)
-        export, total = MeasuredExport(folder, settings), len(folder.expected)
-        done, workers = total - len(todo), num_processes if num_processes > 1 else 0
-        with tqdm(total=total, initial=done, desc=f"predict fold {fold}", unit="case", disable=not progress) as bar:
-            for case, problem in _export(export, predictor, predicted, workers):
-                bar.update()
-                if problem:
-                    export.tell(case, problem)
+        predicted, managers = _predict(model, fold, checkpoint, todo, network)
+        total, workers = len(folder.expected), num_processes if num_processes > 1 else 0
+        exported = stream_through_workers(partial(_export, export, managers), predicted, workers, ahead=1)
+        started, title = total - len(todo), f"predict fold {fold}"
+        for (case, *_), problem in tqdm(exported, title, total, initial=started, unit="case", disable=not progress):
+            if problem != "":
+                export.tell(case, _DIED if problem is None else problem)
     return folder
 
 
@@ -125,15 +123,14 @@ def predict_lost(
     from tqdm import tqdm
 
     place, export = folder.folder, MeasuredExport(folder)
-    model, keep = place.parent.parent, any(place.glob("*.npz"))
-    predictor = build_predictor(model, (fold,), checkpoint, **network)
-    predicted = _predict(predictor, _preprocessed(model, predictor, cases), cases)
+    keep = any(place.glob("*.npz"))
+    predicted, managers = _predict(place.parent.parent, fold, checkpoint, cases, network)
     remove_leftovers(place)
     for item in tqdm(predicted, f"predict fold {fold}", len(cases), disable=not progress):
         case = item[0]
         with temporary_folder(place) as work:
             target = work if folder.files(case).segmentation else place
-            if problem := _export_one(export, _managers(predictor), item, target, keep):
+            if problem := _export(export, managers, item, target, keep):
                 export.tell(case, problem)
             for suffix in (".pkl", ".npz"):
                 if (made := work / f"{case}{suffix}").is_file():
@@ -202,6 +199,32 @@ def is_finished(folder: PredictionFolder, ledger: Ledger, case: str, settings: E
         return False
 
 
+def _predict(
+    model: Path, fold: str, checkpoint: str, cases: Sequence[str], network: Mapping[str, Any]
+) -> tuple[Iterator[Predicted], tuple[Any, Any, Any]]:
+    """Each case predicted, with the problem in place of logits where it cannot be; and what nnU-Net exports it by."""
+    predictor = build_predictor(model, (fold,), checkpoint, **network)
+    dataset = _preprocessed(model, predictor, cases)
+    managers = predictor.configuration_manager, predictor.plans_manager, predictor.dataset_json
+    return (_predict_one(predictor, dataset, case) for case in cases), managers
+
+
+def _predict_one(predictor: Any, dataset: Any, case: str) -> Predicted:
+    import torch
+    from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
+
+    try:
+        data, _, before, properties = dataset.load_case(case)
+        data = data[:]
+        if before is not None and predictor.configuration_manager.previous_stage_name:
+            labels = predictor.label_manager.foreground_labels
+            data = np.vstack((data, convert_labelmap_to_one_hot(before[:], labels, output_dtype=data.dtype)))
+        logits = predictor.predict_sliding_window_return_logits(torch.from_numpy(np.array(data))).cpu()
+        return case, logits, properties
+    except Exception as error:
+        return case, f"cannot be predicted: {type(error).__name__}: {first_line(error)}", None
+
+
 def _preprocessed(model: Path, predictor: Any, cases: Sequence[str]) -> Any:
     """nnU-Net's preprocessed cases of a model, as its validation reads them."""
     from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
@@ -210,67 +233,34 @@ def _preprocessed(model: Path, predictor: Any, cases: Sequence[str]) -> Any:
     root = os.environ.get("nnUNet_preprocessed")
     if not root:
         raise UserError("the environment variable nnUNet_preprocessed is not set; the cases to predict lie there.")
-    preprocessed = str(Path(root) / plans.dataset_name / configuration.data_identifier)
-    before = None
+    preprocessed, before = str(Path(root) / plans.dataset_name / configuration.data_identifier), None
     if stage := configuration.previous_stage_name:
-        trainer, _, own = model.resolve().name.split("__")
-        before = model.parent / f"{trainer}__{plans.plans_name}__{stage}" / "predicted_next_stage" / own
-        if not before.is_dir():
+        trainer, _, name = model.resolve().name.split("__")
+        before = str(model.parent / f"{trainer}__{plans.plans_name}__{stage}" / "predicted_next_stage" / name)
+        if not os.path.isdir(before):
             raise UserError(f"{before}: no such folder; train {stage} first, whose predictions this stage is given.")
     try:
         with quiet():
-            return infer_dataset_class(preprocessed)(
-                preprocessed, list(cases), folder_with_segs_from_previous_stage=None if before is None else str(before)
-            )
+            kind = infer_dataset_class(preprocessed)
+            return kind(preprocessed, list(cases), folder_with_segs_from_previous_stage=before)
     except Exception:  # assertions on what is in the folder
         raise UserError(
             f"{preprocessed}: no preprocessed cases; run nnUNetv2_preprocess for this configuration."
         ) from None
 
 
-def _predict(predictor: Any, dataset: Any, cases: Sequence[str]) -> Iterator[Predicted]:
-    """Case, logits and properties; a case that cannot be predicted has the problem in place of logits."""
-    import torch
-    from nnunetv2.utilities.label_handling.label_handling import convert_labelmap_to_one_hot
-
-    for case in cases:
-        try:
-            data, _, before, properties = dataset.load_case(case)
-            data = data[:]
-            if before is not None and predictor.configuration_manager.previous_stage_name:
-                labels = predictor.label_manager.foreground_labels
-                data = np.vstack((data, convert_labelmap_to_one_hot(before[:], labels, output_dtype=data.dtype)))
-            logits = predictor.predict_sliding_window_return_logits(torch.from_numpy(np.array(data))).cpu()
-            yield case, logits, properties
-        except Exception as error:
-            yield case, f"cannot be predicted: {type(error).__name__}: {first_line(error)}", None
-
-
-def _managers(predictor: Any) -> tuple[Any, Any, Any]:
-    return predictor.configuration_manager, predictor.plans_manager, predictor.dataset_json
-
-
 def _export(
-    export: MeasuredExport, predictor: Any, predicted: Iterator[Predicted], processes: int
-) -> Iterator[tuple[str, str]]:
-    """Each case when it is finished, and what was wrong with it; few wait in memory."""
-    one = partial(_export_one, export, _managers(predictor))
-    for (case, *_), problem in stream_through_workers(one, predicted, processes, ahead=1):
-        yield case, _DIED if problem is None else problem
-
-
-def _export_one(
     export: MeasuredExport,
-    common: tuple[Any, Any, Any],
+    managers: tuple[Any, Any, Any],
     item: Predicted,
     output: Path | None = None,
     keep: bool = False,
 ) -> str:
+    """What is wrong with the export or the measurement of a case; empty where nothing is."""
     case, logits, properties = item
     if isinstance(logits, str):
         return logits
     try:
-        target = (output or export.folder.folder) / case
-        return export.export(logits, properties, *common, str(target), keep)
+        return export.export(logits, properties, *managers, str((output or export.folder.folder) / case), keep)
     except Exception as error:
         return f"cannot be written: {type(error).__name__}: {first_line(error)}"

@@ -8,28 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from typing_extensions import TypedDict
 
 from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.geometry import Geometry
-from nnunet_nacl.cases.image_files import read_images
 from nnunet_nacl.cases.kept_slices import KeptSlices
 from nnunet_nacl.cases.labels import smallest_type
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.cases.sample_files import find_sample, slices_in
-from nnunet_nacl.comparison.training_cases import PREDICT_ARGUMENTS
 from nnunet_nacl.comparison.treated_folder import treated_folder
 from nnunet_nacl.documents.document import FILE_NAME, read_document
 from nnunet_nacl.documents.results import CaseResult
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.json_files import fits, read_dict
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.counting import count_masks
 from nnunet_nacl.metrics.voxel_uncertainty import confidence
-
-
-class _Listed(TypedDict):
-    images: list[str]
 
 
 def open_folder(dataset: Mapping[str, Any], name: str, fold: str) -> PredictionFolder:
@@ -122,59 +114,7 @@ def _kept(folder: PredictionFolder, case: str, axis: int) -> tuple[KeptSlices, C
     return (kept, result) if kept and result and kept.axis == axis and len(kept.index) else None
 
 
-def read_image(folder: PredictionFolder, case: str, channel: int, shape: Sequence[int]) -> np.ndarray:
-    """One channel of the case's image through nnU-Net's reader.
-
-    It lies in the input folder of nnUNetv2_predict, as recorded beside the predictions, else in nnUNet_raw.
-
-    Raises:
-        UserError: nnUNet_raw is not set, there is no such image or channel, or it does not fit the ground truth.
-    """
-    files = _image_files(folder, case)
-    own = channel < len(files)  # a colour picture has several channels in its one file
-    found, _ = read_images(folder.reader, [files[channel]] if own else files)
-    if not own and (len(files) > 1 or channel >= len(found)):
-        raise UserError(f"{files[0].parent}: {case} has no channel {channel}; choose another -channel.")
-    array = found[0 if own else channel]
-    if array.shape != tuple(shape):
-        raise UserError(f"{files[0]}: shape {array.shape}, the ground truth has {tuple(shape)}.")
-    return array
-
-
 def channel_name(folder: PredictionFolder, channel: int) -> str:
     """What dataset.json calls a channel."""
     names = folder.dataset_json.get("channel_names", folder.dataset_json.get("modality"))
     return str(names.get(str(channel), f"channel {channel}")) if isinstance(names, dict) else f"channel {channel}"
-
-
-def _image_files(folder: PredictionFolder, case: str) -> list[Path]:
-    """The files of a case's channels: dataset.json may list them, else they are numbered."""
-    root, name = os.environ.get("nnUNet_raw"), str(folder.plans.get("dataset_name", ""))
-    listed = folder.dataset_json.get("dataset")
-    own: Any = listed.get(case) if isinstance(listed, dict) else None
-    if root and fits(_Listed, own) and own["images"]:
-        found = [Path(root) / name / os.path.expandvars(file) for file in own["images"]]
-        if missing := [file for file in found if not file.is_file()]:
-            raise UserError(f"{missing[0]}: no such image.")
-        return found
-    places = _predicted_from(folder.folder) + (
-        [Path(root) / name / sub for sub in ("imagesTr", "imagesTs")] if root else []
-    )
-    for place in places:
-        found = []
-        while (file := place / f"{case}_{len(found):04d}{folder.file_ending}").is_file():
-            found.append(file)
-        if found:
-            return found
-    if not root:
-        raise UserError("the environment variable nnUNet_raw is not set; the images lie there.")
-    raise UserError(f"{places[0] / case}_0000{folder.file_ending}: no such image.")
-
-
-def _predicted_from(folder: Path) -> list[Path]:
-    """The folder of images that nnUNetv2_predict was given, if its predictions say so."""
-    try:
-        source = read_dict(folder / PREDICT_ARGUMENTS).get("list_of_lists_or_source_folder")
-    except UserError:
-        return []
-    return [Path(source)] if isinstance(source, str) else []

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_nacl.cases.case import Case
+from nnunet_nacl.cases.companion_files import read_image
 from nnunet_nacl.cases.kept_slices import slicing_axis
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.errors import UserError
@@ -19,7 +20,6 @@ from nnunet_nacl.show.case_files import (
     kept_slices,
     open_folder,
     read_confidence,
-    read_image,
     read_prediction,
     read_truth,
 )

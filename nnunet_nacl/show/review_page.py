@@ -8,10 +8,9 @@ from datetime import datetime
 from typing import Any
 
 from nnunet_nacl.calibration.dice_estimate import Prediction
-from nnunet_nacl.cases.review_list import volume_text
-from nnunet_nacl.cases.review_row import CaseReview
+from nnunet_nacl.cases.review_row import CaseReview, volume_text
 from nnunet_nacl.documents.finding_list import StructureFindings
-from nnunet_nacl.prediction.review_lists import ReviewList
+from nnunet_nacl.prediction.review_list import ReviewList
 from nnunet_nacl.show.templating import render_page
 
 _UNITS = {"mm2": "mm²"}
@@ -20,24 +19,24 @@ _MOST_FINDINGS = 10
 _MOST_STRUCTURES, _SHOWN = 4, 3  # of more, only those with the lowest Dice fit into a row
 
 
-def review_page(found: ReviewList) -> str:
+def review_page(listed: ReviewList) -> str:
     """The page of a list, with a picture of every case that has one."""
-    several = len(found.members) > 1
+    several = len(listed.members) > 1
     return render_page(
         "review.html",
-        list=found,
-        rows=[_row(rank, row, found) for rank, row in enumerate(found.rows, 1)],
+        list=listed,
+        rows=[_row(rank, row, listed) for rank, row in enumerate(listed.rows, 1)],
         date=f"{datetime.now():%Y-%m-%d}",
-        columns=_columns(found.structures, several),
+        columns=_columns(listed.structures, several),
         several=several,
-        learned=found.predicts_dice,
-        present=any(not math.isnan(p) for one in (found.predicted or {}).values() for p in one.present),
-        findings=any(found.findings.values()),
+        learned=listed.predicts_dice,
+        present=any(not math.isnan(p) for case in (listed.predicted or {}).values() for p in case.present),
+        findings=any(listed.findings.values()),
     )
 
 
-def _row(rank: int, review: CaseReview, found: ReviewList) -> dict[str, Any]:
-    finished, predicted = found.finished[review.case], (found.predicted or {}).get(review.case)
+def _row(rank: int, review: CaseReview, listed: ReviewList) -> dict[str, Any]:
+    finished, predicted = listed.finished[review.case], (listed.predicted or {}).get(review.case)
     cells = [_cell(review.lowest_expected_dice)]
     if review.n_members > 1:
         members = [s.members_dice for s in review.structures if not math.isnan(s.members_dice)]
@@ -45,7 +44,7 @@ def _row(rank: int, review: CaseReview, found: ReviewList) -> dict[str, Any]:
     structures = []
     for i, structure in enumerate(review.structures):
         expected = Prediction(structure.expected_dice, math.nan, math.nan)
-        dice = predicted.dice[i] if predicted and found.predicts_dice else expected
+        dice = predicted.dice[i] if predicted and listed.predicts_dice else expected
         volume = predicted.volume[i] if predicted else Prediction(math.nan, math.nan, math.nan)
         unit = _UNITS.get(review.unit, review.unit)
         lines = [f"{volume_text(structure.volume)} {unit}"]
@@ -63,19 +62,19 @@ def _row(rank: int, review: CaseReview, found: ReviewList) -> dict[str, Any]:
     return {
         "rank": rank,
         "case": review.case,
-        "reasons": "; ".join(found.reasons[review.case]),
+        "reasons": "; ".join(listed.reasons[review.case]),
         "place": finished.place,
         "picture": f"data:image/png;base64,{finished.picture}",
         "size": finished.size,
         "cells": cells,
-        "findings": _findings(found.findings[review.case], _UNITS.get(review.unit, review.unit)),
+        "findings": _findings(listed.findings[review.case], _UNITS.get(review.unit, review.unit)),
     }
 
 
 def _findings(structures: Sequence[StructureFindings], unit: str) -> list[str]:
     """A line for each finding, the most probable first, and what is not shown."""
     length = "pixels" if unit == "pixels" else "mm"
-    all_of_them = [(one.name, finding) for one in structures for finding in one.found]
+    all_of_them = [(structure.name, finding) for structure in structures for finding in structure.found]
     all_of_them.sort(key=lambda item: -item[1].real_probability if item[1].real_probability >= 0 else 1.0)
     lines = []
     for name, finding in all_of_them[:_MOST_FINDINGS]:
@@ -84,7 +83,7 @@ def _findings(structures: Sequence[StructureFindings], unit: str) -> list[str]:
         place = ", ".join(f"{value:.0f}" for value in finding.centre_mm)
         size = f"{volume_text(finding.volume)} {unit}, diameter {volume_text(finding.diameter_mm)} {length}"
         lines.append(f"{name}: {real}{size}, centre ({place}) {length}")
-    more = len(all_of_them) - len(lines) + sum(one.n_more for one in structures)
+    more = len(all_of_them) - len(lines) + sum(structure.n_more for structure in structures)
     return [*lines, f"and {more} more in findings.csv"] if more else lines
 
 
@@ -98,5 +97,5 @@ def _cell(dice: float, interval: str = "", *lines: str) -> dict[str, Any]:
     return {"lines": [f"{dice:.2f}{interval}" if known else "-", *lines], "value": dice if known else None}
 
 
-def _interval(found: Prediction, show: Callable[[float], str]) -> str:
-    return "" if math.isnan(found.low) else f" ({show(found.low)} to {show(found.high)})"
+def _interval(prediction: Prediction, show: Callable[[float], str]) -> str:
+    return "" if math.isnan(prediction.low) else f" ({show(prediction.low)} to {show(prediction.high)})"

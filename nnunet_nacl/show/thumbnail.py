@@ -3,34 +3,39 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
+from nnunet_nacl.cases.companion_files import read_image
 from nnunet_nacl.cases.kept_slices import slicing_axis
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
-from nnunet_nacl.cases.review_list import FinishedCase
-from nnunet_nacl.cases.reviewed_case import ReviewedCase
+from nnunet_nacl.cases.reviewed_case import FinishedCase, ReviewedCase
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.prediction.preprocessed_case import CompactImage
-from nnunet_nacl.show.case_files import read_image
 from nnunet_nacl.show.drawing import draw_labels
 from nnunet_nacl.show.slices import View, anatomical_axes, plane_of
 
 _LONG_SIDE = (180, 240)  # pixels
 
 
-def draw_thumbnail(image: CompactImage, reviewed: ReviewedCase, plans: Mapping[str, Any]) -> FinishedCase:
+def draw_thumbnail(folder: PredictionFolder, reviewed: ReviewedCase, image: CompactImage | None = None) -> FinishedCase:
     """What is kept of a case: the first channel with the segmentation over it, a ring around the least certain voxel.
 
     Args:
-        image: Of the case.
-        reviewed: Its segmentation and row.
-        plans: Content of plans.json, on which the direction of the slice depends.
+        folder: Of the data set, on whose plans the direction of the slice depends.
+        reviewed: The case, its segmentation and row.
+        image: Of the case; None reads it. Where it is not where nnU-Net's files say, there is no picture.
     """
+    finished = FinishedCase(reviewed.row, reviewed.differences, findings=reviewed.findings)
+    if image is None:
+        try:
+            channel = read_image(folder, reviewed.case.name, 0, reviewed.case.segmentation.shape)
+        except UserError:
+            return finished
+        image = CompactImage(channel[None])
     geometry, labels, index = reviewed.case.geometry, reviewed.case.labels, reviewed.place.index
-    axis = slicing_axis(geometry.spacing_mm, plans)
+    axis = slicing_axis(geometry.spacing_mm, folder.plans)
     plane = plane_of(axis, anatomical_axes(geometry))
     where = np.zeros([n for i, n in enumerate(image.shape) if i != axis], bool)
     where[tuple(value for i, value in enumerate(index) if i != axis)] = True
@@ -44,19 +49,4 @@ def draw_thumbnail(image: CompactImage, reviewed: ReviewedCase, plans: Mapping[s
     total, name = image.shape[axis], labels.names[reviewed.place.channel]
     number = f"{plane.name} slice {index[axis] + 1} of {total}".strip() + ", " if total > 1 else ""
     picture = base64.b64encode(png).decode()
-    seen = f"{number}at {name}", picture, (width, height)
-    return FinishedCase(reviewed.row, reviewed.differences, *seen, reviewed.findings)
-
-
-def draw_saved(folder: PredictionFolder, reviewed: ReviewedCase) -> FinishedCase:
-    """What is kept of a saved prediction; without a picture where the image is not where nnU-Net's files say.
-
-    Args:
-        folder: The predictions.
-        reviewed: The case.
-    """
-    try:
-        image = read_image(folder, reviewed.case.name, 0, reviewed.case.segmentation.shape)
-    except UserError:
-        return FinishedCase(reviewed.row, reviewed.differences, findings=reviewed.findings)
-    return draw_thumbnail(CompactImage(image[None]), reviewed, folder.plans)
+    return replace(finished, place=f"{number}at {name}", picture=picture, size=(width, height))

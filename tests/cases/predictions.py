@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_nacl.cases.ensemble_members import open_members
-from nnunet_nacl.prediction.folder_review import FolderReview, review_folder
-from nnunet_nacl.prediction.review_lists import ReviewList
+from nnunet_nacl.prediction.deliver import Delivery, deliver
+from nnunet_nacl.prediction.review_list import ReviewList
+from nnunet_nacl.prediction.saved_predictions import SavedPredictions
 from nnunet_nacl.show.review_page import review_page
+from nnunet_nacl.show.thumbnail import draw_thumbnail
 from tests.cases.folders import CLASSES, random_case, write_json, write_prediction
 
 SPACING_MM = (2.0, 1.0, 0.5)  # z, y, x
@@ -66,9 +68,8 @@ def empty_prediction(folder: Path, case: str, background: float = 0.9) -> None:
     write_prediction(folder, case, probs, np.zeros(SHAPE, dtype=np.uint8), SPACING_MM)
 
 
-def reviewed(folders, output, *, overwrite=False, num_processes=1, **asked) -> ReviewList:
+def reviewed(folders, output, *, overwrite=False, num_processes=1, references=None, **asked) -> ReviewList:
     """What `nnunet_nacl review` makes of folders of the same cases."""
-    members = tuple(open_members(folders))
-    return review_folder(
-        FolderReview(members, output, **asked), page=review_page, overwrite=overwrite, num_processes=num_processes
-    )
+    delivery = Delivery(output, draw_thumbnail, **asked)
+    saved = SavedPredictions(tuple(open_members(folders)), delivery, references=references)
+    return deliver(saved.source(num_processes=num_processes), delivery, page=review_page, again=overwrite)[0]

@@ -216,7 +216,7 @@ def test_the_objects_are_as_the_standard_wants_them(tmp_path, model, study) -> N
 
 
 def test_series_without_a_patient_and_scans_without_a_structure(tmp_path, model, study, monkeypatch) -> None:
-    from nnunet_nacl.prediction import scan_run
+    from nnunet_nacl.prediction import scans
 
     removed = "PatientID PatientName PatientBirthDate PatientSex StudyID StudyDate StudyTime AccessionNumber Modality"
     for path in study.iterdir():
@@ -225,13 +225,13 @@ def test_series_without_a_patient_and_scans_without_a_structure(tmp_path, model,
             delattr(image, name)
         image.SpecificCharacterSet = ["", "ISO 2022 IR 87"]
         image.save_as(path)
-    whole = scan_run.segment_case
+    whole = scans.segment_case
 
     def empty(*arguments, **keywords):
         reviewed = whole(*arguments, **keywords)
         return replace(reviewed, case=replace(reviewed.case, segmentation=0 * reviewed.case.segmentation))
 
-    monkeypatch.setattr(scan_run, "segment_case", empty)
+    monkeypatch.setattr(scans, "segment_case", empty)
     assert predict(model, study, tmp_path / "out", "-codes", write_codes(tmp_path / "codes.json"), *RAS) == 0
     objects = written(tmp_path / "out")
     assert objects["segmentation"].name.startswith("series_")
@@ -242,9 +242,9 @@ def test_series_without_a_patient_and_scans_without_a_structure(tmp_path, model,
 
 def test_presence_is_in_the_report_and_an_empty_structure_stays_a_segment(tmp_path, model, study, monkeypatch) -> None:
     from nnunet_nacl.cases.dicom_output import DicomMaker
-    from nnunet_nacl.prediction import scan_run
+    from nnunet_nacl.prediction import scans
 
-    whole = scan_run.segment_case
+    whole = scans.segment_case
 
     def without_posterior(*arguments, **keywords):
         reviewed = whole(*arguments, **keywords)
@@ -258,7 +258,7 @@ def test_presence_is_in_the_report_and_an_empty_structure_stays_a_segment(tmp_pa
     def knowing_presence(maker, reviewed, files, predicted, output):
         return write(maker, reviewed, files, replace(predicted, present=(0.75, 0.25)), output)
 
-    monkeypatch.setattr(scan_run, "segment_case", without_posterior)
+    monkeypatch.setattr(scans, "segment_case", without_posterior)
     monkeypatch.setattr(DicomMaker, "write", knowing_presence)
     assert predict(model, study, tmp_path / "out", "-codes", write_codes(tmp_path / "codes.json"), *RAS) == 0
     objects = written(tmp_path / "out")

@@ -14,7 +14,7 @@ from multiprocessing.process import BaseProcess
 
 import pytest
 
-from nnunet_nacl.cases import worker_pool
+from nnunet_nacl.cases import worker_processes
 from nnunet_nacl.cases.checkpoint_files import TRUSTED
 from nnunet_nacl.cases.worker_processes import guarded, stream_through_workers
 from tests.processes import is_alive
@@ -73,7 +73,7 @@ def wait_for_ever(item: int) -> int:
 
 @pytest.mark.parametrize("processes", [0, 2])
 def test_items_are_made_only_when_there_is_room(processes, monkeypatch) -> None:
-    monkeypatch.setattr(worker_pool, "CONTEXT", get_context("spawn"))  # as for users
+    monkeypatch.setattr(worker_processes, "CONTEXT", get_context("spawn"))  # as for users
     made, done, most = 0, 0, 0
 
     def items():
@@ -129,13 +129,13 @@ def test_idle_workers_that_die_cost_nothing() -> None:
 
 def test_ctrl_c_while_workers_start_is_not_for_those_that_are_to_be_killed(monkeypatch) -> None:
     """A terminal sends it to all processes."""
-    monkeypatch.setattr(worker_pool, "CONTEXT", get_context("spawn"))  # as for users
+    monkeypatch.setattr(worker_processes, "CONTEXT", get_context("spawn"))  # as for users
     monkeypatch.setattr(SpawnProcess, "start", lambda self: (BaseProcess.start(self), os.kill(self.pid, signal.SIGINT)))
     assert dict(stream_through_workers(str, [1], 1)) == {1: "1"}
 
 
 def test_ctrl_c_while_a_worker_loads_shows_no_traceback(tmp_path, monkeypatch, capfd) -> None:
-    monkeypatch.setattr(worker_pool, "CONTEXT", get_context("spawn"))
+    monkeypatch.setattr(worker_processes, "CONTEXT", get_context("spawn"))
     (tmp_path / "torch.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
     monkeypatch.syspath_prepend(tmp_path)
     assert dict(finish(str, [1], 1)) == {1: None}

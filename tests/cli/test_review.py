@@ -11,7 +11,7 @@ import pytest
 from nnunet_nacl.cli.main import main
 from tests.cases.folders import read, write_prediction
 from tests.cases.predictions import SPACING_MM
-from tests.prediction.test_folder_review_decided import write_truths
+from tests.prediction.test_saved_predictions_decided import write_truths
 
 
 def decide(*arguments) -> int:

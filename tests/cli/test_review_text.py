@@ -7,9 +7,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from nnunet_nacl.calibration.dice_estimate import Prediction
-from nnunet_nacl.cases.review_list import PredictedCase
+from nnunet_nacl.cases.predicted_quality import PredictedCase
 from nnunet_nacl.cli.review_text import print_list, table_lines
-from tests.cases.test_review_list import review
+from tests.prediction.test_review_list import review
 
 
 def test_a_line_for_each_case():

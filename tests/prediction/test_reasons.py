@@ -8,7 +8,7 @@ import numpy as np
 
 from nnunet_nacl.calibration.dice_estimate import Prediction
 from nnunet_nacl.cases.dice_thresholds import DiceThresholds
-from nnunet_nacl.cases.review_list import PredictedCase
+from nnunet_nacl.cases.predicted_quality import PredictedCase
 from nnunet_nacl.cases.review_row import CaseReview, StructureReview
 from nnunet_nacl.metrics.voxel_uncertainty import least_certain_place
 from nnunet_nacl.prediction.preprocessed_case import CompactImage

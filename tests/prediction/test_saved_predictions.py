@@ -17,11 +17,12 @@ import tifffile
 from scipy import ndimage
 from skimage import io
 
+from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.cases.treatment import Treatment
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.metrics.voxel_uncertainty import mutual_information
-from nnunet_nacl.prediction import folder_review
+from nnunet_nacl.prediction import saved_predictions
 from tests.cases.folders import (
     CLASSES,
     CLASSES_WITH_IGNORE,
@@ -224,6 +225,10 @@ def test_other_file_formats(predict, tmp_path, capsys, reader, ending, shape):
     reviewed([folder], tmp_path / "out", maps=ALL)
     path = tmp_path / "out" / "maps" / "case_0" / f"case_0_confidence{ending}"
     array = {".tif": tifffile.imread, ".png": io.imread}.get(ending, read)(path)
+    before, after = (PredictionFolder.open(place, need_reference=False) for place in (folder, tmp_path / "out"))
+    one, two = (opened.read_segmentation(opened.folder / f"case_0{ending}") for opened in (before, after))
+    np.testing.assert_array_equal(one[0], two[0])
+    assert list(one[1]["spacing"]) == list(two[1]["spacing"])
     probs = probabilities(folder, "case_0")
     expected = np.rint(probs.max(0) * 255)
     if reader == "NibabelIOWithReorient":  # the npz is in RAS order, the file's axes x and y run the other way
@@ -268,9 +273,9 @@ def test_half_precision(predict, tmp_path):
 @pytest.fixture
 def done(monkeypatch):
     """Names of the cases that are done."""
-    names, original = [], folder_review.review_case
+    names, original = [], saved_predictions.review_case
     monkeypatch.setattr(
-        folder_review, "review_case", lambda case, **options: names.append(case.name) or original(case, **options)
+        saved_predictions, "review_case", lambda case, **options: names.append(case.name) or original(case, **options)
     )
     return names
 
@@ -351,17 +356,6 @@ def test_maps_behind_a_link_are_not_removed(predict, tmp_path):
     assert (elsewhere / "case_0_entropy.nii.gz").is_file()
 
 
-def test_what_a_user_keeps_in_a_folder_is_never_replaced(predict, tmp_path):
-    folder = predict()
-    for name in ("index.html", "review.csv", "review_details.csv", "case_0.nii.gz", "dataset.json"):
-        out = tmp_path / f"with_{name}"
-        (out / "review").mkdir(parents=True)
-        (out / name).write_bytes(b"mine")
-        with pytest.raises(UserError, match=f"holds other images or predictions .({name}|review)"):
-            reviewed([folder], out)
-        assert (out / name).read_bytes() == b"mine" and len(list(out.iterdir())) == 2
-
-
 def test_a_killed_run_goes_on_where_it_was(predict, tmp_path, done):
     source, out = predict(cases=6, shape=(40, 60, 60)), tmp_path / "out"
     process = WARM.Process(target=reviewed, args=([source], out), kwargs={"treatment": Treatment(beta=1)})
@@ -396,19 +390,6 @@ def test_what_a_killed_run_left_behind_is_removed(predict, tmp_path):
     (out / ".0123456789ab.nnunet_nacl.tmp").mkdir()
     reviewed([folder], out)
     assert {path.name for path in out.rglob("*")} == names
-
-
-def test_a_second_run_on_a_folder_is_refused(predict, tmp_path, monkeypatch, capsys):
-    real, command = folder_review.review_case, ["review", "-i", str(predict(cases=1)), "-o", str(tmp_path / "out")]
-
-    def beside_another(*arguments, **keywords):
-        monkeypatch.setattr(folder_review, "review_case", real)
-        assert main(command) == 2
-        return real(*arguments, **keywords)
-
-    monkeypatch.setattr(folder_review, "review_case", beside_another)
-    assert main([*command, "-np", "1"]) == 0
-    assert "another run is at work in" in capsys.readouterr().err
 
 
 def test_what_the_disk_does_not_hold_gets_no_name(predict, tmp_path, capsys):

@@ -26,7 +26,8 @@ from nnunet_nacl.documents.decision_json import delivered_in
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.json_files import encode
-from nnunet_nacl.prediction import Predictor, scan_run
+from nnunet_nacl.prediction import Predictor
+from nnunet_nacl.prediction import scans as scan_source
 from nnunet_nacl.prediction.trained_model import TrainedModel
 from tests.cases.folders import CLASSES, CLASSES_WITH_IGNORE, REGIONS, REGIONS_WITH_IGNORE, read
 from tests.prediction.untrained import (
@@ -534,14 +535,14 @@ def test_a_folder_without_scans_ends_at_once(tmp_path, model, capsys) -> None:
 
 
 def test_a_second_run_on_a_folder_is_refused(tmp_path, model, scans, monkeypatch, capsys) -> None:
-    real, out = scan_run.segment_case, tmp_path / "out"
+    real, out = scan_source.segment_case, tmp_path / "out"
 
     def beside_others(*arguments, **keywords):
-        monkeypatch.setattr(scan_run, "segment_case", real)
+        monkeypatch.setattr(scan_source, "segment_case", real)
         assert predict(model, scans, out) == predict(model, scans, out, "-num_parts", 2, "-part_id", 1) == 2
         return real(*arguments, **keywords)
 
-    monkeypatch.setattr(scan_run, "segment_case", beside_others)
+    monkeypatch.setattr(scan_source, "segment_case", beside_others)
     assert predict(model, scans, out) == 0
     assert capsys.readouterr().err.count("another run is at work in") == 2
     assert segmentations(out).keys() == {"scan_0", "scan_1"} and not list(out.rglob(".*"))

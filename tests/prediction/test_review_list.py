@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 
 from nnunet_nacl.calibration.dice_estimate import Prediction
 from nnunet_nacl.cases.ensemble_members import member_names
-from nnunet_nacl.cases.review_list import PredictedCase, in_order, review_csv_texts, volume_text
-from nnunet_nacl.cases.review_row import CaseReview, StructureReview
+from nnunet_nacl.cases.predicted_quality import PredictedCase
+from nnunet_nacl.cases.review_row import CaseReview, StructureReview, volume_text
+from nnunet_nacl.cases.reviewed_case import FinishedCase
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.json_files import decode, encode
+from nnunet_nacl.prediction.review_list import ReviewList
 
 
 def review(case="a", dice=0.5, largest=0.9, pieces=1, members=(2.0,), structures=1):
@@ -28,13 +30,20 @@ def review(case="a", dice=0.5, largest=0.9, pieces=1, members=(2.0,), structures
     return CaseReview(case, 0.7, 0.8, math.nan, "ml", rows, len(members))
 
 
+def review_list(reviews, members=("p",), problems=None, predicted=None, reasons=None) -> ReviewList:
+    """Of cases, with what is predicted of them and why they need a look."""
+    listed = ReviewList("", {row.case: FinishedCase(row) for row in reviews}, (), members, problems=problems or {})
+    vars(listed).update(predicted=predicted, reasons=reasons or {row.case: [] for row in reviews})
+    return listed
+
+
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans(), st.floats(0, 1)), max_size=12))
 def test_empty_predictions_first_then_rising_expected_dice(cases):
     reviews = [
         review(f"{i:02}", math.nan if empty else dice, largest=largest, pieces=0 if empty else 1, structures=2)
         for i, (dice, empty, largest) in enumerate(cases)
     ]
-    ordered = in_order(reviews)
+    ordered = review_list(reviews).rows
     assert sorted(r.case for r in ordered) == sorted(r.case for r in reviews)
     n_empty = sum(r.empty for r in reviews)
     assert all(r.empty for r in ordered[:n_empty])
@@ -49,13 +58,13 @@ def test_empty_predictions_of_scans_without_anything_come_last():
     one = (Prediction(math.nan, math.nan, math.nan),)
     predicted = {"seen": 0.9, "missed": 0.6, "healthy": 0.1}
     predicted = {case: PredictedCase(one, one, (p,)) for case, p in predicted.items()}
-    assert [r.case for r in in_order(reviews, predicted)] == ["missed", "seen", "healthy"]
+    assert [r.case for r in review_list(reviews, predicted=predicted).rows] == ["missed", "seen", "healthy"]
     unknown = {case: PredictedCase(one, one, (math.nan,)) for case in predicted}
-    assert [r.case for r in in_order(reviews, unknown)] == ["healthy", "missed", "seen"]
+    assert [r.case for r in review_list(reviews, predicted=unknown).rows] == ["healthy", "missed", "seen"]
     header, *rows = texts(reviews, ["p"], predicted=predicted)[0]
     column = header.split(",").index("s0 present_probability")
-    assert [line.split(",")[column] for line in rows] == ["0.9", "0.6", "0.1"]
-    assert "present_probability" not in "".join(review_csv_texts(reviews, ["p"], predicted=unknown))
+    assert [line.split(",")[column] for line in rows] == ["0.6", "0.9", "0.1"]
+    assert "present_probability" not in "".join(review_list(reviews, predicted=unknown).csv_texts())
 
 
 def test_rows_survive_json():
@@ -73,13 +82,13 @@ def test_the_spread_is_the_sample_standard_deviation():
 
 def texts(*args, **options) -> tuple[list[str], list[str]]:
     """Lines of review.csv and of review_details.csv, their cells as they are read."""
-    review, details = (csv.reader(text.splitlines()) for text in review_csv_texts(*args, **options))
+    review, details = (csv.reader(text.splitlines()) for text in review_list(*args, **options).csv_texts())
     return [",".join(row) for row in review], [",".join(row) for row in details]
 
 
 def test_csv():
     lines, details = texts([review('a "b", c')], ["p"], {"d": "d.npz is missing"})
-    assert lines == ["rank,case,problem,s0 volume_ml", '1,a "b", c,,2.0', ",d,d.npz is missing,"]
+    assert lines == ["rank,case,flag,reasons,problem,s0 volume_ml", '1,a "b", c,no,,,2.0', ",d,,,d.npz is missing,"]
     assert details[0] == (
         "rank,case,empty,empty_structures,lowest_expected_dice,mean_foreground_entropy,"
         "mean_foreground_confidence,mean_foreground_mutual_information,n_members,s0 expected_dice,s0 members_dice,"
@@ -111,7 +120,7 @@ def test_what_is_predicted_stands_beside_the_volume():
 def test_no_cell_is_a_formula():
     for lines in texts([review("=cmd|' /C calc'!A0")], ["p"], {"-1+1": "@x"}):
         assert lines[1].startswith("1,'=cmd|") and lines[2].startswith(",'-1+1,")
-    assert texts([review()], ["p"], {"-1+1": "@x"})[0][2].startswith(",'-1+1,'@x")
+    assert texts([review()], ["p"], {"-1+1": "@x"})[0][2].startswith(",'-1+1,,,'@x")
 
 
 def test_members_are_named_by_what_differs(tmp_path):

@@ -66,29 +66,6 @@ def test_the_folder_is_as_nnunet_writes_it(predict, tmp_path):
     assert PredictionFolder.open(out, need_reference=False).labels.names == ("background", "anterior", "posterior")
 
 
-@pytest.mark.parametrize(
-    ("file_ending", "reader"),
-    [
-        (".nii.gz", "NibabelIOWithReorient"),
-        (".nrrd", "SimpleITKIO"),
-        (".tif", "Tiff3DIO"),
-        (".png", "NaturalImage2DIO"),
-    ],
-)
-def test_every_format_of_nnunet(predict, tmp_path, file_ending, reader):
-    source = predict(
-        cases=1, file_ending=file_ending, reader=reader, shape=(1, 14, 12) if file_ending == ".png" else (6, 14, 12)
-    )
-    decide_folder(source, tmp_path / "out")
-    folder = PredictionFolder.open(tmp_path / "out", need_reference=False)
-    segmentation, properties = folder.read_segmentation(tmp_path / f"out/case_0{file_ending}")
-    [files], _ = PredictionFolder.open(source, need_reference=False).cases()
-    before = PredictionFolder.open(source, need_reference=False).load(files, truth=False)
-    np.testing.assert_array_equal(segmentation, decide(before.probabilities.whole()).segmentation)
-    assert list(properties["spacing"]) == pytest.approx(list(before.properties["spacing"]))
-    assert not [name for name in names(tmp_path / "out") if name.startswith(".")]
-
-
 @pytest.mark.parametrize("labels", [None, CLASSES_WITH_IGNORE, REGIONS, REGIONS_WITH_IGNORE])
 def test_an_evaluation_of_it_finds_the_same_dice(predict, tmp_path, labels):
     source, out = predict(labels=labels), tmp_path / "out"
@@ -105,16 +82,6 @@ def test_an_evaluation_of_it_finds_the_same_dice(predict, tmp_path, labels):
         assert (values[0] == pytest.approx(values[1], rel=1e-9)) == same
     # nnU-Net's ignore label is never the result
     assert all(read(out / f"case_{i}.nii.gz").max() <= 2 for i in range(3))
-
-
-def test_a_broken_case_costs_only_itself(predict, tmp_path):
-    source = predict()
-    (source / "case_1.npz").write_bytes((source / "case_1.npz").read_bytes()[:200])
-    np.savez_compressed(source / "case_2.npz", probabilities=np.full((3, *SHAPE), 0.9, np.float32))
-    decided = decide_folder(source, tmp_path / "out", num_processes=2)
-    assert [case.case for case in decided.decided] == ["case_0"] and list(decided.problems) == ["case_1", "case_2"]
-    assert "case_1.npz" in decided.problems["case_1"] and "sum to 2.7" in decided.problems["case_2"]
-    assert "case_1.nii.gz" not in names(tmp_path / "out")
 
 
 def test_what_a_decision_changes_is_told_against_the_segmentation_that_was_predicted(predict, tmp_path):

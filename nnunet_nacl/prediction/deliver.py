@@ -1,0 +1,234 @@
+"""Cases in; segmentations, maps, the review list and its page out: the one way, wherever the cases come from."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nnunet_nacl.cases.dice_thresholds import ThresholdSpec
+from nnunet_nacl.cases.dicom_output import DICOM
+from nnunet_nacl.cases.ledger import SIGNATURE, Ledger, sign
+from nnunet_nacl.cases.predicted_quality import QualityOfMap
+from nnunet_nacl.cases.prediction_folder import PredictionFolder
+from nnunet_nacl.cases.prediction_output import MAPS, open_output
+from nnunet_nacl.cases.reviewed_case import FinishedCase, ReviewedCase
+from nnunet_nacl.cases.run import run
+from nnunet_nacl.cases.treatment import Treatment
+from nnunet_nacl.documents.decision_json import DECISION_FILE, write_decision
+from nnunet_nacl.documents.map_file import APPLIED_FILE, map_of, structures_of
+from nnunet_nacl.errors import UserError, list_problems
+from nnunet_nacl.json_files import decode, encode, one_line
+from nnunet_nacl.prediction.preprocessed_case import CompactImage
+from nnunet_nacl.prediction.review_list import DOCUMENT, LIST_FILES, ReviewList, thresholds_of
+
+RECORDS = "review"
+"""Folder of the run's ledger."""
+NOT_YET = "not predicted yet: run the part that has it."
+
+Draw = Callable[[PredictionFolder, ReviewedCase, CompactImage | None], FinishedCase]
+"""What is kept of a case, with a picture: :func:`nnunet_nacl.show.thumbnail.draw_thumbnail`."""
+
+Written = tuple[FinishedCase, tuple[Path, ...]]
+"""What is kept of a case, and its files."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What becomes of the cases; can be pickled.
+
+    Attributes:
+        output: Folder to write to.
+        draw: What is kept of a case.
+        treatment: What is done to probabilities and segmentations.
+        quality: What the treatment's map has learned of such segmentations; None where nothing is known.
+        map_file: What documents say of the map; None where there is none.
+        maps: Some of :data:`~nnunet_nacl.cases.reviewed_case.MAPS`, or ``probabilities``.
+        dtype: Of the maps: ``uint8`` (255 = 1) or ``float32``.
+        probabilities: Save the probabilities too (npz and pkl).
+        findings: Channels of the structures whose components are listed.
+        threshold: Cases with a lower predicted Dice are flagged, see
+            :class:`~nnunet_nacl.cases.dice_thresholds.DiceThresholds`; None: none is.
+        command: For the document.
+    """
+
+    output: Path
+    draw: Draw
+    treatment: Treatment = Treatment()
+    quality: QualityOfMap | None = None
+    map_file: Mapping[str, Any] | None = None
+    maps: tuple[str, ...] = ()
+    dtype: str = "uint8"
+    probabilities: bool = False
+    findings: tuple[int, ...] = ()
+    threshold: ThresholdSpec | None = None
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where cases come from, and how they are worked on.
+
+    Attributes:
+        data: Labels, reader and plans of the cases.
+        cases: Those that can be done, of all parts.
+        unusable: Why others cannot, by case.
+        files: Files that the result of a case depends on, by a name.
+        settings: JSON values that it depends on.
+        work: Gives what comes of each case: a line where something is wrong, None where its process died. It is told
+            the ledger of what is finished.
+        places: Folders that the cases come from, which the output must not lie in.
+        record: Name and content of the file that tells whose the output folder is.
+        origin: What decision.json says of where they come from.
+        document: What prediction.json says of cases and settings.
+        made: How the segmentations were made, for the page: text by heading.
+        notes: What whoever uses the list must know, given the names of the finished cases.
+        members: Names of the networks or folders that are averaged; one if there is nothing to average.
+        begin: Called with the ledger when the output folder is there.
+        compared_with: What of the training the images are compared with; empty if they are not.
+        num_parts: Runs that share the cases, each with a number of its own.
+        part: Which of them this is, from 0.
+    """
+
+    data: PredictionFolder
+    cases: Sequence[Any]
+    unusable: Mapping[str, str]
+    files: Callable[[Any], Mapping[str, Path | None]]
+    settings: Mapping[str, Any]
+    work: Callable[[Sequence[Any], Ledger], Generator[tuple[Any, Written | str | None], None, None]]
+    places: Sequence[Path]
+    record: tuple[str, Mapping[str, Any]]
+    origin: Mapping[str, str]
+    document: Mapping[str, Any]
+    made: Mapping[str, str]
+    notes: Callable[[Iterable[str]], list[str]]
+    members: Sequence[str]
+    begin: Callable[[Ledger], None] = lambda ledger: None
+    compared_with: str = ""
+    num_parts: int = 1
+    part: int = 0
+
+    def sign(self, case: Any, earlier: Any) -> dict[str, Any]:
+        """What the result of a case depends on, see :func:`nnunet_nacl.cases.ledger.sign`."""
+        return sign(self.files(case), self.settings, earlier)
+
+
+def deliver(
+    source: Source,
+    delivery: Delivery,
+    *,
+    page: Callable[[ReviewList], str],
+    title: str = "",
+    again: bool = False,
+    progress: bool = False,
+) -> tuple[ReviewList, dict[str, str]]:
+    """Do every case of a source, or of one part of it.
+
+    The output becomes a folder as nnUNetv2_predict leaves it, with prediction.json, index.html and its tables beside
+    the segmentations. A case that cannot be done costs only itself. Every file gets its name when it is whole, and a
+    file of its own says that a case is finished, from which files and settings: the same run goes on where it was.
+
+    Args:
+        source: The cases.
+        delivery: What becomes of them.
+        page: Makes the page of them all (:func:`nnunet_nacl.show.review_page.review_page`).
+        title: Of the progress bar.
+        again: Do the cases again that an earlier run finished.
+        progress: Show the bar on stderr, with the time left.
+
+    Returns:
+        The list, which holds the cases of all parts, and what is wrong with the cases of this one.
+
+    Raises:
+        UserError: Folders or settings do not fit, or not a single case could be done. A part that has no case is none.
+    """
+    output, data, rule = delivery.output, source.data, delivery.treatment.rule
+    structures = structures_of(data.labels)
+    thresholds = thresholds_of(delivery.threshold, structures, delivery.quality)
+    names = (DOCUMENT, *LIST_FILES, MAPS, DICOM, RECORDS, APPLIED_FILE, DECISION_FILE)
+    part = source.part if source.num_parts > 1 else None
+    with open_output(output, source.places, data, source.record, names, part=part), ExitStack() as stack:
+        for name in (DOCUMENT, DECISION_FILE):
+            (output / name).unlink(missing_ok=True)
+        ledger = Ledger(output / RECORDS)
+        source.begin(ledger)
+        decision = {**source.origin, **map_of(output), "structures": structures, "regions": data.labels.regions}
+        decision["decide"] = rule
+        if rule:  # whoever reads the folder must not take the labels for nnU-Net's own
+            write_decision(output, (), decision, {})
+        finished, problems = run(
+            source.cases[source.part :: source.num_parts],
+            lambda todo: stack.enter_context(closing(source.work(todo, ledger))),
+            ledger,
+            sign=source.sign,
+            restore=_restore,
+            entry_of=lambda result: encode(result[0]),
+            written=lambda case, result: result[1],
+            output=output,
+            title=title,
+            progress=progress,
+            again=again,
+        )
+        for case, problem in problems.items() if source.num_parts > 1 else ():
+            ledger.remember_problem(case, problem)
+        unusable = {case: one_line(problem) for case, problem in source.unusable.items()}
+        done, wrong = {case: result[0] for case, result in finished.items()}, problems
+        while True:
+            if source.num_parts > 1:
+                done, wrong = _of_all_parts(source, output)
+            waiting = [case.case for case in source.cases if case.case not in done and case.case not in wrong]
+            wrong = dict(sorted({**wrong, **unusable}.items()))
+            listed = ReviewList(
+                str(data.plans.get("dataset_name") or data.folder.name),
+                done,
+                list(structures.values()),
+                source.members,
+                delivery.quality,
+                thresholds,
+                {**wrong, **dict.fromkeys(waiting, NOT_YET)},
+                source.notes(done),
+                source.made,
+                source.compared_with,
+            )
+            if listed.decided:
+                write_decision(output, listed.decided, decision, wrong)
+            content = {
+                "command": delivery.command,
+                "calibration_map": delivery.map_file,
+                "decide": rule,
+                "maps": list(delivery.maps),
+                **source.document,
+                "problems": wrong,
+                "not_predicted_yet": waiting,
+            }
+            listed.write(output, content, page)
+            if source.num_parts == 1 or _of_all_parts(source, output)[0].keys() == done.keys():
+                break  # no other part has gone on meanwhile
+    problems = dict(sorted({**problems, **(unusable if source.part == 0 else {})}.items()))
+    if problems and not finished:
+        raise UserError(f"{source.places[0]}: no case could be done.{list_problems(problems)}")
+    return listed, problems
+
+
+def _restore(case: Any, entry: dict[str, Any]) -> Written | None:
+    with contextlib.suppress(UserError):  # from another version, or edited
+        return decode(FinishedCase, entry, case.case), ()
+    return None
+
+
+def _of_all_parts(source: Source, output: Path) -> tuple[dict[str, FinishedCase], dict[str, str]]:
+    """What is finished now, and why some cases could not be done."""
+    ledger, finished, wrong = Ledger(output / RECORDS), {}, {}
+    problems = ledger.problems
+    for case in source.cases:
+        name = case.case
+        with contextlib.suppress(OSError):
+            entry = ledger.finished(name, source.sign(case, ledger.entry(name).get(SIGNATURE)), output)
+            if entry and (restored := _restore(case, entry)):
+                finished[name] = restored[0]
+        if name in problems and name not in finished:
+            wrong[name] = problems[name]
+    return finished, wrong

@@ -1,0 +1,235 @@
+"""Folders of predictions with probabilities as the source of cases; several folders are members of an ensemble."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnunet_nacl.cases.case import Case
+from nnunet_nacl.cases.ensemble_members import MemberCase, find_cases, member_names, read_ensemble
+from nnunet_nacl.cases.ledger import Ledger
+from nnunet_nacl.cases.prediction_folder import PredictionFolder
+from nnunet_nacl.cases.prediction_output import write_reviewed
+from nnunet_nacl.cases.reviewed_case import review_case
+from nnunet_nacl.cases.treatment import decide_case
+from nnunet_nacl.cases.worker_processes import each_case
+from nnunet_nacl.documents.decision_json import DecidedCase, DecidedStructure
+from nnunet_nacl.documents.map_file import (
+    APPLIED_FILE,
+    map_of,
+    map_to_json,
+    read_record,
+    sha256,
+    structures_of,
+)
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import to_json_text, write_atomically
+from nnunet_nacl.json_files import read_dict
+from nnunet_nacl.metrics.expected_dice import count_expected
+from nnunet_nacl.metrics.overlap import count_overlap
+from nnunet_nacl.prediction.deliver import Delivery, Source, Written
+
+_ARGUMENTS = "review_args.json"
+_NO_NAMES = ("", ".", "..")
+_COMPUTATION = 3  # raise it when another segmentation or number comes from the same files
+
+
+@dataclass(frozen=True)
+class SavedPredictions:
+    """Folders of the same cases, and what becomes of them; can be pickled.
+
+    Attributes:
+        members: The folders; labels and readers are the same.
+        delivery: What becomes of the cases.
+        map_path: File of the map that the delivery applies; None where there is none.
+        references: Folder with ground truth, for the true Dice of decided segmentations; cases may lack it.
+    """
+
+    members: tuple[PredictionFolder, ...]
+    delivery: Delivery
+    map_path: Path | None = None
+    references: Path | None = None
+
+    @property
+    def first(self) -> PredictionFolder:
+        """Any of the folders."""
+        return self.members[0]
+
+    def source(self, *, num_processes: int = 1, need_all_references: bool = False) -> Source:
+        """The predictions as cases.
+
+        Args:
+            num_processes: Cases at the same time; 1 starts no process.
+            need_all_references: A case without ground truth is an error, found before the work begins.
+
+        Raises:
+            UserError: A folder cannot be used.
+        """
+        first, delivery, labels = self.first, self.delivery, self.first.labels
+        cases, unusable = find_cases(self.members)
+        for member in [member for member in cases if member.case in _NO_NAMES]:
+            why = f"no folder for maps can have the name {member.case!r}; rename the case."
+            unusable[member.case] = f"{member.path}: {why}"
+        cases = [member for member in cases if member.case not in _NO_NAMES]
+        self._check_references(cases, need_all_references)
+        places = [member.folder for member in self.members]
+        names, quality, rule = member_names(places), delivery.quality, delivery.treatment.rule
+        record = {"generated_by": "nnunet_nacl review", "predictions": [os.path.abspath(place) for place in places]}
+        document: dict[str, Any] = {
+            "members": [
+                {"name": name, "folder": os.path.abspath(place)} | map_of(place) for name, place in zip(names, places)
+            ],
+            "dataset": first.plans.get("dataset_name"),
+            "dtype": delivery.dtype,
+            "value": "stored / 255" if delivery.dtype == "uint8" else "stored",
+            "form": "least certain region of each voxel" if labels.regions else "classes",
+            "structures": structures_of(labels),
+        }
+        if quality is not None:
+            document["predicted"] = {
+                "segmentations": quality.delivered,
+                "learned_as_deployed": quality.learned.as_deployed,
+                "map_sha256": sha256(quality.path),
+            }
+        kept = "the most probable labels of the mean" if len(places) > 1 else "as they were predicted"
+        return Source(
+            first,
+            cases,
+            unusable,
+            self._files,
+            {
+                "computation": _COMPUTATION,
+                "labels": [*labels.names, *labels.listed, labels.ignore_label, list(labels.order)],
+                "treatment": delivery.treatment.to_json(),
+                "maps": [delivery.dtype, *delivery.maps],
+                "probabilities": delivery.probabilities,
+                "findings": list(delivery.findings),
+            },
+            lambda todo, ledger: each_case(self.write, todo, num_processes),
+            places=places,
+            record=(_ARGUMENTS, record),
+            origin={"predictions": str(first.folder.resolve())},
+            document=document,
+            made={
+                "Predictions": ", ".join(map(str, places)),
+                "Calibrated by": str(self.map_path) if self.map_path else "no map",
+                "Segmentations": f"decided for the highest expected {rule}" if rule else kept,
+            },
+            notes=lambda finished: [] if quality is None else quality.reservations(finished),
+            members=names,
+            begin=partial(self._begin, {member.case for member in cases}),
+        )
+
+    def write(self, member: MemberCase) -> Written:
+        """Do one case and write all of it.
+
+        Raises:
+            UserError: A file cannot be read, does not fit or cannot be written; the message names it.
+        """
+        delivery, treatment, saved = self.delivery, self.delivery.treatment, member.files[0]
+        case, members = read_ensemble(self.members, member)
+        try:
+            decided, treated = None, treatment.before_decision(case)
+            if treatment.beta:
+                segmentation, decision = decide_case(treated, treatment.beta, treatment.presence)
+                treated = replace(treated, segmentation=segmentation)
+                decided = describe_decision(case, treated, self._truth(case), decision.rounds)
+            kind = np.uint16 if max(case.labels.all_values) > 255 else np.uint8
+            treated = replace(treated, segmentation=treated.segmentation.astype(kind))
+            reviewed = review_case(treated, members=members, maps=delivery.maps, findings=delivery.findings)
+        except ValueError as error:
+            if isinstance(error, UserError):
+                raise
+            raise UserError(f"{member.path}: {error}; predict this case again.") from None
+        finished = replace(delivery.draw(self.first, reviewed, None), decided=decided)
+        probs: np.ndarray | Path | None = None
+        if delivery.probabilities:
+            untouched = treatment.map is None and len(self.members) == 1
+            probs = saved.probabilities if untouched else treated.probabilities.whole()
+        written = write_reviewed(
+            self.first, reviewed, delivery.output, source=saved, probabilities=probs, dtype=delivery.dtype
+        )
+        return finished, written
+
+    def _files(self, member: MemberCase) -> dict[str, Path | None]:
+        read = {"reference": self._reference(member.case)}
+        for i, files in enumerate(member.files):
+            read |= {f"probabilities_{i}": files.probabilities, f"segmentation_{i}": files.segmentation}
+        return read
+
+    def _reference(self, case: str) -> Path | None:
+        path = None if self.references is None else self.references / f"{case}{self.first.file_ending}"
+        return path if path is not None and path.is_file() else None
+
+    def _truth(self, case: Case) -> np.ndarray | None:
+        path = self._reference(case.name)
+        if path is None:
+            return None
+        return self.first.read_matching(path, "prediction", case.geometry, case.segmentation.shape, is_truth=True)
+
+    def _check_references(self, cases: Sequence[MemberCase], need_all: bool) -> None:
+        if self.references is None:
+            return
+        if not self.references.is_dir():
+            raise UserError(f"{self.references}: no such folder; give the folder that holds the ground truth.")
+        missing = [member.case for member in cases if self._reference(member.case) is None]
+        if missing and (need_all or len(missing) == len(cases)):
+            path = self.references / f"{missing[0]}{self.first.file_ending}"
+            raise UserError(f"{path}: no ground truth for this prediction; add it, or leave the folder out.")
+
+    def _begin(self, names: set[str], ledger: Ledger) -> None:
+        """Say by which map the folder is calibrated, and remove what is of other predictions than these."""
+        output, first, treatment = self.delivery.output, self.first, self.delivery.treatment
+        (output / APPLIED_FILE).unlink(missing_ok=True)
+        if treatment.map is not None and self.map_path is not None:
+            form = read_record(self.map_path).form or "conditional"
+            record = map_to_json({form: treatment.map}, form, structures_of(first.labels))
+            record |= {
+                "applied_to": str(first.folder.resolve()),
+                "map": str(self.map_path.resolve()),
+                "map_sha256": sha256(self.map_path),
+            }
+            write_atomically(output / APPLIED_FILE, to_json_text(record))
+        elif (first.folder / APPLIED_FILE).is_file():  # as calibrated as what it is made from
+            write_atomically(output / APPLIED_FILE, to_json_text(read_dict(first.folder / APPLIED_FILE)))
+        for case in sorted(ledger.cases - names):  # nothing of them may lie beside the new ones
+            for path in ledger.written(case, output).values():
+                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # other files are there
+                    path.parent.rmdir()
+            ledger.forget(case)
+
+
+def describe_decision(predicted: Case, decided: Case, truth: np.ndarray | None, rounds: int) -> DecidedCase:
+    """Compare a case as it was predicted with the same as it was decided.
+
+    Args:
+        predicted: Before the decision.
+        decided: After it, with the probabilities that it was made by.
+        truth: (*spatial) ground-truth label map; None where there is none.
+        rounds: Of the iteration.
+    """
+    labels, probs = predicted.labels, decided.probabilities.whole()
+    valid = None if truth is None or labels.ignore_label is None else truth != labels.ignore_label
+    both = predicted.segmentation, decided.segmentation
+    before, after = (count_expected(probs, segmentation, regions=labels.region_values) for segmentation in both)
+    structures = {}
+    for i, channel in enumerate(labels.foreground):
+        old, new = (labels.mask(segmentation, channel) for segmentation in both)
+        dice = [math.nan] * 2
+        if truth is not None:
+            true = labels.mask(truth, channel)
+            dice = [count_overlap(true, mask, valid).dice for mask in (old, new)]
+        counts = (int(n) for n in (old.sum(), new.sum(), (new & ~old).sum(), (old & ~new).sum()))
+        expected = (float(each[i]) for each in (after.expected, before.dice, after.dice))
+        structures[labels.key(channel)] = DecidedStructure(*counts, *expected, *dice)
+    n_changed = int(np.count_nonzero(both[0] != both[1]))
+    return DecidedCase(predicted.name, structures, n_changed, rounds, truth is not None)

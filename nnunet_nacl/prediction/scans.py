@@ -1,0 +1,281 @@
+"""A folder of scans and the networks of a model as the source of cases.
+
+Three steps run at the same time: worker processes read and preprocess, this process runs the networks, other workers
+export and write. Each takes a case only when there is room for it, so memory does not grow with their number.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import sys
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from nnunet_nacl.cases.companion_files import PREDICT_ARGUMENTS, find_references, list_folder
+from nnunet_nacl.cases.dicom_output import DicomMaker, read_codes
+from nnunet_nacl.cases.dicom_series import orientation_of
+from nnunet_nacl.cases.ledger import Ledger
+from nnunet_nacl.cases.prediction_output import write_reviewed
+from nnunet_nacl.cases.reviewed_case import PROBABILITIES
+from nnunet_nacl.cases.worker_processes import guarded, stream_through_workers
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.json_files import one_line
+from nnunet_nacl.prediction.deliver import Delivery, Source, Written
+from nnunet_nacl.prediction.input_cases import InputCase, find_input_cases
+from nnunet_nacl.prediction.network import Network
+from nnunet_nacl.prediction.preprocessed_case import GridCase, read_and_preprocess
+from nnunet_nacl.prediction.segmented_case import Postprocessing, segment_case
+from nnunet_nacl.prediction.trained_model import TrainedModel
+
+_COMPUTATION = 4  # raise it when another segmentation or number comes from the same files
+_LOOKED_AT = 20  # labels of the training
+_PREPROCESSED_AHEAD, _EXPORTED_AHEAD = 1, 2  # as nnU-Net's queues
+
+
+@dataclass(frozen=True)
+class Scans:
+    """A folder of scans, and how they are predicted; can be pickled.
+
+    Attributes:
+        model: The model.
+        images: Folder of the scans: images named as nnU-Net wants it, or DICOM series.
+        postprocessing: nnU-Net's, applied to every segmentation.
+        postprocessing_source: Where it comes from, for the document.
+        codes: JSON file with the codes of the structures, which DICOM objects need; None for scans that are none.
+        orientation: Where the axes (x, y, z) of the training's images point, such as ``RAS``, for DICOM series; empty
+            looks at the training's labels.
+        previous: Segmentations of the stage before, for a cascade.
+        any_size: Predict scans of any size, which may take hours: see
+            :func:`~nnunet_nacl.prediction.preprocessed_case.preprocess`.
+        num_parts: Runs that share the cases, each with a number of its own.
+        part: Which of them this is, from 0.
+        preprocessing_processes: Cases that are read at the same time; 0 reads them in this process.
+        export_processes: Cases that are exported at the same time, after the network; 0 exports them in this process.
+    """
+
+    model: TrainedModel
+    images: Path
+    postprocessing: Postprocessing | None = None
+    postprocessing_source: str = ""
+    codes: Path | None = None
+    orientation: str = ""
+    previous: Path | None = None
+    any_size: bool = False
+    num_parts: int = 1
+    part: int = 0
+    preprocessing_processes: int = 3
+    export_processes: int = 3
+
+    def source(self, network: Mapping[str, Any], delivery: Delivery) -> Source:
+        """The scans as cases.
+
+        Args:
+            network: Arguments of :class:`~nnunet_nacl.prediction.network.Network` beside the model.
+            delivery: What becomes of them.
+
+        Raises:
+            UserError: Folders or settings do not fit.
+        """
+        self._check()
+        model, images = self.model, self.images
+        known = images, model.opened.file_ending, model.num_channels, self.previous
+        cases, unusable = find_input_cases(*known, orientation=self._orientation_of_training)
+        maker = self._dicom_maker(cases, delivery)
+        if self.part >= len(cases):
+            print(f"note: part {self.part} of {self.num_parts} has none of the {len(cases)} scans.", file=sys.stderr)
+        inference = {"step_size": network.get("step_size", 0.5), "mirroring": network.get("mirroring", True)}
+        settings = {
+            "checkpoints": dict(zip(model.folds, model.hashes)),
+            "treatment": delivery.treatment.to_json(),
+            **inference,
+            "postprocessing": self.postprocessing_source,
+            "maps": list(delivery.maps),
+            "save_probabilities": delivery.probabilities,
+            "findings": list(delivery.findings),
+            **({"codes": maker.codes, "orientation": cases[0].orientation} if maker else {}),
+        }
+        record = {
+            "list_of_lists_or_source_folder": str(images.resolve()),
+            "generated_by": "nnunet_nacl predict",
+            "num_parts": self.num_parts,
+            "part_id": self.part,
+        }
+        listed = {case.case for case in cases} | unusable.keys()
+        labels = "nnU-Net's own labels, as nnUNetv2_predict"
+        if delivery.treatment.rule:
+            labels = f"decided for the highest expected {delivery.treatment.rule}"
+        return Source(
+            model.opened,
+            cases,
+            unusable,
+            _files,
+            {"computation": _COMPUTATION, "settings": settings},
+            partial(_work, _Steps(self, delivery, maker), network),
+            places=[images],
+            record=(PREDICT_ARGUMENTS, record),
+            origin={"scans": str(images.resolve())},
+            document={
+                "images": str(images.resolve()),
+                "model": {
+                    "folder": str(model.folder.resolve()),
+                    "dataset": model.opened.plans.get("dataset_name"),
+                    "trainer": model.trainer,
+                    "configuration": model.configuration,
+                    "checkpoint": model.checkpoint,
+                    "checkpoints_sha256": settings["checkpoints"],
+                },
+                "calibrated": model.treatment.map is not None,
+                **inference,
+                "postprocessing": self.postprocessing_source or None,
+                "training_range": model.training.source,
+            },
+            made={
+                "Scans": str(images),
+                "Model": model.folder.name,
+                "Folds": ", ".join(model.folds),
+                "Checkpoint": model.checkpoint + ("" if model.treatment.map else " (not calibrated)"),
+                "Segmentations": labels,
+            },
+            notes=lambda finished: [*self._notes(inference), *self._others(delivery.output, listed)],
+            members=[f"fold_{fold}" for fold in model.folds],
+            compared_with=model.training.words,
+            num_parts=self.num_parts,
+            part=self.part,
+        )
+
+    def _check(self) -> None:
+        """UserError for settings that do not fit."""
+        if not 0 <= self.part < self.num_parts:
+            last = self.num_parts - 1
+            raise UserError(f"-part_id must be from 0 to {last} for -num_parts {self.num_parts}, got {self.part}.")
+        stage = self.model.previous_stage
+        if stage and self.previous is None:
+            raise UserError(
+                f"a cascade: this network needs the segmentations of {stage}. Predict them with that configuration's "
+                "original checkpoint, and give their folder with -prev_stage_predictions."
+            )
+        if self.previous is not None and not stage:
+            named = f"-prev_stage_predictions {self.previous}"
+            raise UserError(f"{named}: {self.model.configuration} is no stage of a cascade.")
+
+    def _orientation_of_training(self) -> str:
+        """Where the axes of the training's images point; UserError if it is not known: left and right are at stake."""
+        axes, opened = self.orientation, self.model.opened
+        if axes:
+            if sorted("LPS"["LRPAIS".index(letter) // 2] for letter in axes if letter in "LRPAIS") != [*"LPS"]:
+                raise UserError(f"-orientation is three letters, such as RAS or LPS, got {axes!r}.")
+            return axes
+        if opened.reader_name.endswith("WithReorient"):
+            return "RAS"  # whatever it is given
+        with contextlib.suppress(UserError):
+            labels = find_references(opened.plans.get("dataset_name"), opened.folder)
+            names = [name for name in list_folder(labels)[0] if name.endswith(opened.file_ending)]
+            axes = orientation_of(labels / name for name in names[:_LOOKED_AT])
+        if not axes:
+            raise UserError(
+                f"{self.images} holds DICOM series, and where the axes of the training's images point is not known "
+                "here (no labels of the training in nnUNet_raw): give -orientation, such as RAS."
+            )
+        return axes
+
+    def _dicom_maker(self, cases: Sequence[InputCase], delivery: Delivery) -> DicomMaker | None:
+        """Writes the objects of DICOM series; None for other scans. UserError if codes are missing, or not needed."""
+        model = self.model
+        if not any(case.orientation for case in cases):
+            if (self.codes or self.orientation) and cases:
+                raise UserError(f"-codes and -orientation go with DICOM series; {self.images} holds other images.")
+            return None
+        names = [model.labels.names[channel] for channel in model.labels.foreground]
+        if self.codes is None:
+            raise UserError(f"{self.images} holds DICOM series: give -codes FILE, with a code for {', '.join(names)}.")
+        several = hashlib.sha256("".join(model.hashes).encode()).hexdigest()
+        serial = model.hashes[0] if len(model.hashes) == 1 else several
+        return DicomMaker(read_codes(self.codes, names), model.folder.name, serial, PROBABILITIES in delivery.maps)
+
+    def _notes(self, inference: Mapping[str, Any]) -> list[str]:
+        model = self.model
+        notes = [f"{missing[0].upper()}{missing[1:]}" for missing in model.missing]
+        notes += model.other_inference(inference["step_size"], inference["mirroring"])
+        if model.quality is not None:
+            notes += model.quality.reservations((), several=len(model.folds) > 1)
+            if self.postprocessing_source:
+                notes.append("Predicted Dice was learned from segmentations without postprocessing.")
+        return notes
+
+    def _others(self, output: Path, listed: Collection[str]) -> list[str]:
+        """That segmentations lie in the folder that are not of this run's scans."""
+        ending = self.model.opened.file_ending
+        there = sorted(path.name.removesuffix(ending) for path in output.glob(f"*{ending}"))
+        if not (others := [case for case in there if case not in listed]):
+            return []
+        shown = ", ".join(map(one_line, others[:3])) + (", ..." if len(others) > 3 else "")
+        return [
+            f"{output} holds {len(others)} segmentation{'s' * (len(others) > 1)} of scans that are not in "
+            f"{self.images} ({shown}): of an earlier run, and not in this list."
+        ]
+
+
+def _files(case: InputCase) -> dict[str, Path | None]:
+    files = {f"slice {i}" if case.orientation else path.name: path for i, path in enumerate(case.images)}
+    return {**files, **({"previous": case.previous} if case.previous else {})}
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """What worker processes do with a scan before and after the networks; can be pickled."""
+
+    scans: Scans
+    delivery: Delivery
+    maker: DicomMaker | None
+
+    def read(self, case: InputCase) -> GridCase | str:
+        """The scan as the networks take it, or a line that says what is wrong with it."""
+        return guarded(case.path, partial(self._read, case))
+
+    def _read(self, case: InputCase) -> GridCase:
+        prepared = read_and_preprocess(self.scans.model, case, any_size=self.scans.any_size)
+        if self.maker is not None:
+            self.maker.check(case.images)
+        return prepared
+
+    def finish(self, item: tuple[InputCase, GridCase | str | None]) -> Written | str | None:
+        """Export, look, and write all files of a scan; what is no answer of the networks passes through."""
+        case, answered = item
+        if not isinstance(answered, GridCase):
+            return answered
+        return guarded(case.path, partial(self._write, case, answered))
+
+    def _write(self, case: InputCase, answered: GridCase) -> Written:
+        model, delivery = self.scans.model, self.delivery
+        reviewed = segment_case(model, answered, delivery.maps, delivery.findings, self.scans.postprocessing)
+        finished = delivery.draw(model.opened, reviewed, answered.image)
+        # the network's own, as nnUNetv2_predict saves them
+        probs = reviewed.case.probabilities.network.whole() if delivery.probabilities else None
+        written = write_reviewed(model.opened, reviewed, delivery.output, probabilities=probs)
+        if self.maker is not None:
+            quality = model.quality.predict(reviewed.row) if model.quality else None
+            written += self.maker.write(reviewed, case.images, quality, delivery.output)
+        return finished, written
+
+
+def _work(
+    steps: _Steps, network: Mapping[str, Any], todo: Sequence[InputCase], ledger: Ledger
+) -> Generator[tuple[InputCase, Any], None, None]:
+    """Each scan and what came of it, a line where something is wrong, None where its process died."""
+    scans, networks = steps.scans, Network(steps.scans.model, **network)
+
+    def answered() -> Iterator[tuple[InputCase, GridCase | str | None]]:
+        processes = min(scans.preprocessing_processes, len(todo))
+        for case, prepared in stream_through_workers(steps.read, todo, processes, ahead=_PREPROCESSED_AHEAD):
+            ledger.forget(case.case)
+            if isinstance(prepared, GridCase):
+                prepared = guarded(case.path, partial(networks.predict, prepared))
+            yield case, prepared
+
+    finished = stream_through_workers(steps.finish, answered(), scans.export_processes, ahead=_EXPORTED_AHEAD)
+    for (case, _), outcome in finished:
+        yield case, outcome
