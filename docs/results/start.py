@@ -30,7 +30,7 @@ from nnunet_nacl.cases.evaluate import evaluate_folder
 from nnunet_nacl.cases.locate import find_fold_folders
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.cases.quality_block import DECIDED
-from nnunet_nacl.comparison.treated_folder import treated_folder
+from nnunet_nacl.comparison.treated_folder import calibrated
 from nnunet_nacl.documents.document import FILE_NAME, read_document
 from nnunet_nacl.documents.results import CaseResult, Evaluation
 from nnunet_nacl.files import write_atomically
@@ -116,7 +116,7 @@ def main() -> None:
         write(f"curve_{fold}.csv", curve(checkpoint, list(document.names.values())))
         write(f"cases_{fold}.csv", measured(document.cases, document.names))
         if arguments.decided:
-            rows += decided(fold, document, read_document(treated_folder(folder, ["calibrated"])[1].parent / FILE_NAME))
+            rows += decided(fold, document, calibrated(document, folder))
     if rows:
         write("decided.csv", pd.DataFrame(rows))
     if arguments.outer:

@@ -18,7 +18,6 @@ from nnunet_nacl.metrics.bootstrap import mean_interval
 def changes(
     before: Mapping[str, Sequence[float]],
     after: Mapping[str, Sequence[float]],
-    errors: Mapping[str, Sequence[float]] | None = None,
     groups: Sequence[str] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Compare values of the same cases, by name.
@@ -26,13 +25,11 @@ def changes(
     Args:
         before: One value per case, NaN where undefined.
         after: Of the same cases in the same order, cross-fitted.
-        errors: Standard error of each value after, where they are estimates from samples.
         groups: Patient of each case; None: each case its own.
 
     Returns:
         For each name ``before``, ``after`` and ``difference`` (after less before), each a ``mean`` over the ``n`` cases
-        where both are defined with the ends ``low`` and ``high`` of its 95 % bootstrap interval; and, with ``errors``,
-        ``sampling_error``, the standard error of the mean after that comes from samples.
+        where both are defined with the ends ``low`` and ``high`` of its 95 % bootstrap interval.
     """
     result = {}
     for name, first in before.items():
@@ -45,8 +42,6 @@ def changes(
             found = mean_interval(values, n_bootstrap=10_000, seed=0, groups=patients)
             row[kind] = {"mean": found.mean, "low": found.low, "high": found.high}
         row["n"] = int(both.sum())
-        if errors is not None:
-            row["sampling_error"] = float(np.linalg.norm(np.asarray(errors[name])[both]) / max(1, row["n"]))
         result[name] = row
     return result
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -39,7 +39,6 @@ def evaluate_folder(
     progress: bool | str = False,
     ledger: Ledger | None = None,
     also: Also | None = None,
-    blocks: Collection[str] = (),
 ) -> Evaluation:
     """Measure every case of a folder of predictions.
 
@@ -54,7 +53,6 @@ def evaluate_folder(
         progress: Show a progress bar on stderr; a text is its title.
         ledger: Where finished cases are kept instead of beside ``output``; it is not cleared.
         also: What else is done to a case that is measured.
-        blocks: Names of those that it gives: cases without them are measured again.
 
     Returns:
         The results, and the problems of the cases that could not be evaluated.
@@ -82,7 +80,7 @@ def evaluate_folder(
         measured,
         ledger,
         sign=partial(sign, labels, settings),
-        restore=lambda files, entry: _restore_with(blocks, labels, settings, files, entry),
+        restore=partial(_restore_complete, labels, settings),
         entry_of=partial(_entry, labels),
         signed=lambda result, signature: replace(result, signature=signature),
         title=progress if isinstance(progress, str) else "evaluate",
@@ -144,13 +142,13 @@ def restore(labels: Labels, settings: EvaluationSettings, files: CaseFiles, entr
     return replace(result, **files.places)
 
 
-def _restore_with(
-    blocks: Collection[str], labels: Labels, settings: EvaluationSettings, files: CaseFiles, entry: dict[str, Any]
+def _restore_complete(
+    labels: Labels, settings: EvaluationSettings, files: CaseFiles, entry: dict[str, Any]
 ) -> CaseResult | None:
     result = restore(labels, settings, files, entry)
     if result and files.probabilities.is_file() and not is_complete(result.blocks.get(QUALITY)):
         return None
-    return result if result and result.blocks.keys() >= set(blocks) else None
+    return result
 
 
 def came_from(result: CaseResult, files: CaseFiles, labels: Labels, settings: EvaluationSettings) -> bool:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from nnunet_nacl.calibration.estimates import count_sample
 from nnunet_nacl.calibration.sampling import Sample
 from nnunet_nacl.cases.evaluate import evaluate_folder
 from nnunet_nacl.cases.folds import merge
+from nnunet_nacl.cases.held_out_presence import present_in_result
 from nnunet_nacl.cases.npz import RERUN
 from nnunet_nacl.cases.prediction_folder import CaseFiles, PredictionFolder
-from nnunet_nacl.cases.quality_block import DECIDED, decided_quality, sampled_quality
+from nnunet_nacl.cases.quality_block import DECIDED, QUALITY, sampled_quality
 from nnunet_nacl.cases.sample_files import (
     SAMPLES_FOLDER,
     find_sample,
@@ -24,12 +26,11 @@ from nnunet_nacl.cases.sample_files import (
 )
 from nnunet_nacl.cases.treatment import Treatment
 from nnunet_nacl.documents.document import FILE_NAME, read_document
-from nnunet_nacl.documents.results import MASKS, Evaluation, EvaluationSettings
+from nnunet_nacl.documents.results import MASKS, CaseResult, Evaluation, EvaluationSettings
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import can_write
+from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.calibration_error import mask_metrics
-
-AFTER_FOLDER = "validation_calibrated"
 
 
 @dataclass
@@ -67,11 +68,6 @@ class HeldOut:
     def first(self) -> PredictionFolder:
         """Any of the folders: labels and plans are the same."""
         return next(iter(self.folders.values()))
-
-    @property
-    def complete(self) -> bool:
-        """Whether the probabilities of every case are still there."""
-        return all(files.probabilities.is_file() for files in self.files.values())
 
     def leave_out(self, problems: Mapping[str, str]) -> None:
         """Go on without the cases that have a problem."""
@@ -112,13 +108,12 @@ class HeldOut:
         except ValueError as error:
             raise UserError(f"{files.probabilities}: {error}") from None
 
-    def evaluate(self, treatments: Mapping[str, Treatment] | None, output: Path | None, **options: Any) -> Evaluation:
-        """Measure every case in one pass: as it is, which leaves its sample, or through its map, and decided as well.
+    def evaluate(self, output: Path | None, **options: Any) -> Evaluation:
+        """Measure every case in one pass, which leaves its sample.
 
         Args:
-            treatments: The map of each case, and what is known of what is there; None for the predictions as they are.
-            output: Where the document of a folder under the name ``""`` goes. Folds have their own places where they
-                can be written: ``fold_X/validation/`` before, ``fold_X/validation_calibrated/`` after.
+            output: Where the document of a folder under the name ``""`` goes. Folds have their own place,
+                ``fold_X/validation/``, where it can be written.
             **options: ``num_processes`` and ``progress`` of an evaluation.
 
         Raises:
@@ -126,40 +121,35 @@ class HeldOut:
         """
         results = {}
         for name, folder in self.folders.items():
-            here, target, place = folder, output, folder.folder
-            also: dict[str, Any] = {}
-            if treatments is not None:
-                here = folder.treated(treatments)
-                place = place.parent / AFTER_FOLDER
-                also = {"also": partial(decided_quality, treatments), "blocks": (DECIDED,)}
-            elif can_write(folder.folder):
-                also = {"also": partial(sample_too, folder, self.settings)}
-            if name:
-                writable = can_write(folder.folder if treatments is None else folder.folder.parent)
-                target = place / FILE_NAME if writable else None
-            results[name] = evaluate_folder(here, settings=self.settings, output=target, **options, **also)
+            writable = can_write(folder.folder)
+            also = partial(sample_too, folder, self.settings) if writable else None
+            target = output if not name else folder.folder / FILE_NAME if writable else None
+            results[name] = evaluate_folder(folder, settings=self.settings, output=target, also=also, **options)
         return merge(results)
 
-    def forget_treated(self) -> None:
-        """Remove what an earlier run measured of the folds through its map, which this run does not measure again."""
-        for name, folder in self.folders.items():
-            if name:
-                with contextlib.suppress(OSError):
-                    (folder.folder.parent / AFTER_FOLDER / FILE_NAME).unlink(missing_ok=True)
+    def through(self, result: CaseResult, treatment: Treatment) -> CaseResult:
+        """What was measured of a case as it would be under a map, which changes no label: from its sample.
 
-    def sampled_quality(self, case: str, *arguments: Any) -> tuple[dict, dict]:
-        """See :func:`~nnunet_nacl.cases.quality_block.sampled_quality`; UserError where no truth can be read."""
-        found = self.folders[self.fold[case]].load(self.files[case], probabilities=False)
-        return sampled_quality(found, *arguments)
+        Args:
+            result: As the network gave it.
+            treatment: The map, and what is known of what is there.
+
+        Returns:
+            With the block ``DECIDED``, of the segmentation that would be decided for Dice.
+
+        Raises:
+            UserError: It has no sample, see :meth:`sample`, or an earlier version measured it.
+        """
+        sample, calibration = self.sample(result.case), treatment.map
+        if calibration is None:
+            raise ValueError("there is no map to look through.")
+        present = None if treatment.presence is None else present_in_result(result, treatment.presence)
+        kept, decided = sampled_quality(result, self.first.labels, sample, calibration, present)
+        blocks = result.blocks | {QUALITY: result.blocks[QUALITY] | kept, DECIDED: decided}
+        return replace(result, stats=count_sample(sample, calibration, self.settings.n_bins), blocks=blocks)
 
 
-def case_values(evaluation: Evaluation, cases: Sequence[str]) -> dict[str, list[float]]:
-    """By name (``ECE predicted``, ``NLL all``, ...) a value of each case, NaN where it is not defined."""
-    by_name = {result.case: result for result in evaluation.cases}
-    rows = []
-    for result in (by_name[case] for case in cases):
-        measured = {mask: mask_metrics(result.stats[mask]) for mask in MASKS}
-        rows.append(
-            {f"{value} {mask}": found[value] for mask, found in measured.items() for value in ("ECE", "NLL", "Brier")}
-        )
-    return {name: [row[name] for row in rows] for name in rows[0]}
+def case_values(stats: Mapping[str, BinStats]) -> dict[str, float]:
+    """By name (``ECE predicted``, ``NLL all``, ...) a value of a case, NaN where it is not defined."""
+    measured = {mask: mask_metrics(stats[mask]) for mask in MASKS}
+    return {f"{value} {mask}": found[value] for mask, found in measured.items() for value in ("ECE", "NLL", "Brier")}

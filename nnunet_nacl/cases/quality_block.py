@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
-from operator import add
 from typing import Any
 
 import numpy as np
@@ -16,10 +14,8 @@ from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.decision import decide
 from nnunet_nacl.calibration.quality_report import QualityRows
 from nnunet_nacl.calibration.sampling import Sample
-from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.cases.labels import Labels
-from nnunet_nacl.cases.treatment import Treatment, decide_case
 from nnunet_nacl.documents.results import CaseResult
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import decode
@@ -30,13 +26,12 @@ from nnunet_nacl.metrics.expected_dice import (
     region_table,
     sum_inside,
 )
-from nnunet_nacl.metrics.overlap import count_overlap
-from nnunet_nacl.metrics.voxel_uncertainty import foreground_uncertainty
+from nnunet_nacl.metrics.voxel_uncertainty import foreground_uncertainty, label_confidence, normalised_entropy
 
 QUALITY = "quality"
 """Name of the block."""
 DECIDED = "quality_decided"
-"""Name of the block of the segmentation that is decided for Dice, in documents that `nnunet_nacl calibrate` writes."""
+"""Name of the block of the segmentation that is decided for Dice."""
 
 
 @dataclass(frozen=True)
@@ -98,82 +93,69 @@ def quality_of(sums: QualitySums, n_true: Mapping[str, int], geometry: Geometry)
     """
     n = sums.n_predicted
     uncertainty = {name: value / n if n else math.nan for name, value in sums.uncertainty.items()}
-    block = _block(sums.overlap, n_true, geometry)
+    block = _block(sums.overlap, n_true, geometry.unit, geometry.voxel_size)
     for values, *both in zip(block["structures"].values(), sums.largest, sums.histogram.largest_dice):
         values |= dict(zip(("max_probability", "largest_dice"), map(float, both)))
     return {**block, **uncertainty, "structures": block["structures"]}
 
 
-def decided_quality(treatments: Mapping[str, Treatment], case: Case) -> dict[str, Any]:
-    """The block of the segmentation that is decided for Dice, under the name that it has in the case's entry.
-
-    Args:
-        treatments: Of each case by name, for what is known of what is there.
-        case: As it is treated, with truth and probabilities; its own segmentation does not matter.
-
-    Raises:
-        ValueError: They are not probabilities.
-    """
-    labels, segmentation = case.labels, decide_case(case, presence=treatments[case.name].presence)[0]
-    valid = None if labels.ignore_label is None else case.truth != labels.ignore_label
-    regions = labels.region_values
-    sums = reduce(
-        add,
-        (
-            count_expected(probs, segmentation[where], regions=regions, valid=None if valid is None else valid[where])
-            for where, probs in case.probabilities.blocks()
-        ),
-    )
-    overlaps = {
-        labels.key(channel): count_overlap(labels.mask(case.truth, channel), labels.mask(segmentation, channel), valid)
-        for channel in labels.foreground
-    }
-    n_true = {key: overlap.tp + overlap.fn for key, overlap in overlaps.items()}
-    return {DECIDED: _block(sums, n_true, case.geometry, {key: overlap.dice for key, overlap in overlaps.items()})}
-
-
 def sampled_quality(
-    case: Case, sample: Sample, calibration: CalibrationMap, present: Sequence[float] | np.ndarray | None = None
+    result: CaseResult,
+    labels: Labels,
+    sample: Sample,
+    calibration: CalibrationMap,
+    present: Sequence[float] | np.ndarray | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The blocks of the network's labels and of the segmentation that is decided for Dice, estimated from a sample.
 
-    Every sum over voxels is a weighted one, the sizes in the truth excepted. Ignored voxels, which no sample holds,
-    take no part in the decision.
+    Every sum over voxels is a weighted one; sizes in the truth and Dice of the network's labels are those of the case.
+    Ignored voxels, which no sample holds, take no part in the decision.
 
     Args:
-        case: Its truth.
+        result: What was measured of the case.
+        labels: The structures.
         sample: Of the case.
         calibration: Map that its probabilities are taken through.
         present: (S,) probability that each structure is there; NaN, or None for all, where it is not known.
+
+    Raises:
+        UserError: An earlier version measured the case.
     """
-    labels, weights, truth, voxels = case.labels, sample.weights, sample.truth(), sample.voxels()
+    block = decode(QualityBlock, result.blocks.get(QUALITY), f"{result.case}: {QUALITY}", fix="measure it again")
+    weights, truth, voxels = sample.weights, sample.truth(), sample.voxels()
     probs = calibration.to_probabilities(voxels.log_odds.double(), voxels.label)
     regions = labels.region_values
     decision = decide(probs, regions=regions, region_labels=labels.order, weights=weights, present=present)
-    network = voxels.label if regions is None else torch.from_numpy(labels.label_map(voxels.label.float().numpy()))
-    table = None if regions is None else region_table(regions, int(network.max()) if len(network) else 0)
-    kept = ExpectedOverlap(decision.before.expected, *sum_inside(probs, network.long(), table, voxels.all_weights))
-    n_true = {labels.key(c): int(np.count_nonzero(labels.mask(case.truth, c))) for c in labels.foreground}
-    blocks = []
-    for segmentation, sums in ((network.numpy(), kept), (decision.segmentation, decision.after)):
-        dice: dict[str, float] = {}
-        for i, (channel, (key, n), size) in enumerate(zip(labels.foreground, n_true.items(), sums.chosen)):
-            inside = (truth[i] if labels.regions else truth == channel) & labels.mask(segmentation, channel)
-            common = min(weights[inside.astype(bool)].sum(), n, size)
-            dice[key] = float(2 * common / (n + size)) if n + size else math.nan
-        blocks.append(_block(sums, n_true, case.geometry, dice))
-    return blocks[0], blocks[1]
+    chosen = voxels.label if regions is None else torch.from_numpy(labels.label_map(voxels.label.float().numpy()))
+    table = None if regions is None else region_table(regions, int(chosen.max()) if len(chosen) else 0)
+    kept = ExpectedOverlap(decision.before.expected, *sum_inside(probs, chosen.long(), table, voxels.all_weights))
+    n_true = {key: structure.overlap.tp + structure.overlap.fn for key, structure in result.structures.items()}
+    decided: dict[str, float] = {}
+    for (key, n), channel, size in zip(n_true.items(), labels.foreground, decision.after.chosen):
+        inside = truth[len(decided)] if labels.regions else truth == channel
+        inside = inside.astype(bool) & labels.mask(decision.segmentation, channel)
+        decided[key] = float(2 * min(weights[inside].sum(), n, size) / (n + size)) if n + size else math.nan
+    sizes = [structure.true_volume / n_true[key] for key, structure in block.structures.items() if n_true[key]]
+    place = block.unit, next(iter([block.voxel] if block.voxel > 0 else sizes), math.nan)
+    foreground = chosen.numpy() > 0
+    means = dict.fromkeys(("entropy", "confidence"), math.nan)
+    if foreground.any():
+        inside_labels = voxels.label.numpy()[..., foreground]
+        own = label_confidence(probs.numpy()[:, foreground], inside_labels, regions=labels.regions)
+        entropy = normalised_entropy(probs.numpy()[:, foreground], regions=labels.regions)
+        means = {name: float(np.average(of, weights=weights[foreground])) for name, of in zip(means, (entropy, own))}
+    return _block(kept, n_true, *place, result.dice) | means, _block(decision.after, n_true, *place, decided)
 
 
 def _block(
-    sums: ExpectedOverlap, n_true: Mapping[str, int], geometry: Geometry, dice: Mapping[str, float] | None = None
+    sums: ExpectedOverlap, n_true: Mapping[str, int], unit: str, size: float, dice: Mapping[str, float] | None = None
 ) -> dict[str, Any]:
-    size, structures = geometry.voxel_size, {}
+    structures = {}
     for key, *values in zip(n_true, sums.dice, sums.expected * size, sums.chosen * size):
         names = ("expected_dice", "expected_volume", "volume")
         structures[key] = dict(zip(names, map(float, values))) | {"true_volume": float(n_true[key] * size)}
         structures[key] |= {"dice": float(dice[key])} if dice else {}
-    return {"unit": geometry.unit, "voxel": float(size), "structures": structures}
+    return {"unit": unit, "voxel": float(size), "structures": structures}
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,6 @@ def run(args: argparse.Namespace) -> int:
         form=args.form,
         groups=groups,
         centre=of_folds and of_folds[0],
-        output=None if model else output,
         as_deployed=args.i is not None,
         num_processes=processes,
         progress=True,
@@ -214,8 +213,6 @@ def _notes(held_out, calibration, model) -> list[str]:
             "what is in a scan was not learned: an earlier version measured these cases, and their probabilities are "
             "gone; predict them again."
         )
-    if not calibration.exact:
-        notes.append("values after calibration are estimates from samples, since the probabilities were not kept.")
     return notes
 
 

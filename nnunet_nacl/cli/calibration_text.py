@@ -110,8 +110,6 @@ def _promises(quality: HeldOutQuality) -> list[str]:
     if more := len(quality.names) - _MOST_STRUCTURES:
         lines += [f"and {more} more structures (--verbose)"] if more > 0 else []
     lines += [f"{one_line(name)}: {reason}" for name, reason in why.items()]
-    if quality.sampled:
-        lines.append("These are estimates from samples of the voxels.")
     if not quality.learned[delivered].as_deployed:
         lines.append(f"Learned {SINGLE_NETWORKS}.")
     return lines

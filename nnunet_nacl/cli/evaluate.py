@@ -158,11 +158,17 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _decided(folders: dict, evaluation):
-    """The same cases as `calibrate` has decided them, each by what the others taught; None where it has not."""
-    from nnunet_nacl.cases.quality_block import rows_of_blocks
-    from nnunet_nacl.comparison.treated_folder import decided_blocks
+    """The same cases as `calibrate` decides them, each by what the others taught; None where it has not."""
+    from nnunet_nacl.cases.quality_block import DECIDED, rows_of_blocks
+    from nnunet_nacl.comparison.treated_folder import calibrated
+    from nnunet_nacl.documents.document import FILE_NAME, read_document
+    from nnunet_nacl.errors import UserError
 
-    blocks = {case: block for folder in folders.values() for case, block in decided_blocks(folder).items()}
+    try:
+        documents = [calibrated(read_document(folder.folder / FILE_NAME), folder) for folder in folders.values()]
+    except UserError:
+        return None
+    blocks = {case.case: case.blocks[DECIDED] for document in documents for case in document.cases}
     cases = [case.case for case in evaluation.cases]
     if not blocks.keys() >= set(cases):
         return None

@@ -20,7 +20,7 @@ from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.comparison.entries import Entry
 from nnunet_nacl.comparison.trained_models import common_folds, find_models, open_test_folder
 from nnunet_nacl.comparison.training_cases import check_training_cases, fold_of
-from nnunet_nacl.comparison.treated_folder import treated_folder
+from nnunet_nacl.comparison.treated_folder import calibrated, treated_folder
 from nnunet_nacl.documents.document import read_document
 from nnunet_nacl.documents.map_file import structures_of
 from nnunet_nacl.documents.results import Evaluation, EvaluationSettings
@@ -78,12 +78,14 @@ class Predictions:
         fold: Of a model's validation folder; empty for everything else.
         document: Its calibration.json, whether it is there or not.
         folder: Where they lie; None where the document is all that is known of them.
+        by_samples: Whether they are compared through the maps of `calibrate`, which document and samples allow.
     """
 
     entry: Entry
     fold: str
     document: Path
     folder: PredictionFolder | None
+    by_samples: bool = False
 
 
 @dataclass(frozen=True)
@@ -151,8 +153,9 @@ def _predictions_of(
             own = folder.plans.get("dataset_name")
             if entry.path is not None and own != dataset:
                 raise UserError(f"{model} was trained on {own}, not on {dataset}; compare models of the same data set.")
-            folder, document = treated_folder(folder, entry.treatment)
-            yield Predictions(entry, fold, document, folder)
+            treated, document = treated_folder(folder, entry.treatment)
+            by_samples = entry.treatment == ("calibrated",) and treated.folder == folder.folder
+            yield Predictions(entry, fold, document, folder if by_samples else treated, by_samples)
     elif (path := entry.path) and path.is_dir():
         files: dict[str, Any] = {"dataset_json": options.dataset_json, "plans": options.plans_json}
         try:
@@ -190,7 +193,7 @@ def read_documents(selection: Selection) -> list[tuple[Predictions, Evaluation]]
     for one, path, document in zip(selection.predictions, paths, documents):
         if document is None or (one.folder and not _is_current(document, one.folder)):
             document = _evaluate(one, path, document.settings if document else settings, selection)
-        result.append((one, document))
+        result.append((one, calibrated(document, one.folder) if one.by_samples and one.folder else document))
     return result
 
 

@@ -147,11 +147,19 @@ class CalibrationSet:
         return cls(len(cases), len(patients), digest)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MapPart:
-    """A part of the cross-fit."""
+    """A part of the cross-fit.
+
+    Attributes:
+        cases: Its cases.
+        map: As :func:`stored_map` gives it, fitted without them; None in files of earlier versions.
+        presence: What the cases of the other parts taught; None likewise.
+    """
 
     cases: list[str]
+    map: Any = None
+    presence: LearnedPresence | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -33,14 +33,12 @@ class Change(TypedDict):
         after: Of the calibrated ones.
         difference: After less before.
         n: Cases where both are defined.
-        sampling_error: Standard error that comes from samples of the voxels.
     """
 
     before: Interval
     after: Interval
     difference: Interval
     n: int
-    sampling_error: NotRequired[float]
 
 
 class Inference(TypedDict):
@@ -55,10 +53,12 @@ class Part(TypedDict):
 
     Attributes:
         map: Fitted without the part.
+        presence: What the cases of the others taught about which structures are there.
         cases: Its cases.
     """
 
     map: StoredMap
+    presence: LearnedPresence
     cases: list[str]
 
 
@@ -69,7 +69,6 @@ class Quality(TypedDict):
         unit: Of the volumes: ml, mm2 or pixels.
         n_cases: What was learned from.
         n_patients: Patients they are of.
-        n_estimated_from_samples: Cases of which samples of the voxels were used.
         why_not: Why nothing was learned; else empty.
         learned: For argmax (nnU-Net's labels) and decided (for Dice).
         checks: By segmentation, value and structure, on cases left out.
@@ -79,7 +78,6 @@ class Quality(TypedDict):
     unit: str
     n_cases: int
     n_patients: int
-    n_estimated_from_samples: int
     why_not: str
     learned: dict[str, LearnedQuality]
     checks: dict[str, Any]
@@ -103,7 +101,6 @@ class CalibrationMapFile(MapContent):
         calibration_set: Its size and hash.
         scope: For whom the map holds.
         versions: Of the packages that made it.
-        measured_on: All voxels, or samples of the cases.
         nll: Mean over cases of a voxel's negative log likelihood under the map, in nats.
         forms: Each form and ridge that was tried, on cases left out.
         certain_background: Shares of voxels and expected volume that no map changes.
@@ -129,7 +126,6 @@ class CalibrationMapFile(MapContent):
     calibration_set: NotRequired[CalibrationSet]
     scope: NotRequired[str]
     versions: NotRequired[dict[str, str]]
-    measured_on: str
     nll: float
     forms: list[dict[str, Any]]
     certain_background: dict[str, float]

@@ -26,7 +26,8 @@ class BinStats:
     """Calibration sums of any number of voxels in equal confidence bins ``(lo, hi]``.
 
     Counts are int64 and sums float64, so nothing saturates at any volume (a float32 counter stops at 2**24). ``a + b``
-    holds the sums of both sets of voxels: cases, folds, chunks and ranks merge in any order.
+    holds the sums of both sets of voxels: cases, folds, chunks and ranks merge in any order. Estimated from a sample,
+    counts are float64 sums of weights; a bin of a difference ``a - b`` may then fall a little below 0.
 
     T is the number of top-label rows: 1 for classes (the confidence is the largest probability), R for regions (each
     region is a two-class problem with confidence ``max(p, 1 - p)``). K is the number of classes, background
@@ -54,8 +55,9 @@ class BinStats:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            dtype = np.int64 if field.name in _COUNTS else np.float64
-            object.__setattr__(self, field.name, np.asarray(getattr(self, field.name), dtype=dtype))
+            values = np.asarray(getattr(self, field.name))
+            whole = field.name in _COUNTS and (values.dtype.kind != "f" or np.array_equal(values, np.rint(values)))
+            object.__setattr__(self, field.name, values.astype(np.int64 if whole else np.float64, copy=False))
         if self.count.ndim != 2 or self.class_count.ndim != 2:
             raise ValueError(f"BinStats needs a table of counts, got shape {self.count.shape}.")
         rows, n_bins = self.count.shape

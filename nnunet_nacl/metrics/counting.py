@@ -42,6 +42,7 @@ def count_masks(
     n_bins: int = DEFAULT_N_BINS,
     check_values: bool = True,
     chunk_voxels: int | None = None,
+    weights: Tensor | np.ndarray | None = None,
 ) -> dict[str, BinStats]:
     """Calibration sums of one case for all masks, in bounded memory.
 
@@ -65,6 +66,8 @@ def count_masks(
         check_values: Check that probabilities are finite, in [0, 1] and, for classes, sum to 1.
         chunk_voxels: Voxels per step; the result does not depend on it. Default: about a million probabilities on the
             CPU, 4 million voxels else.
+        weights: (*spatial) how many voxels each one stands for, as in a sample; then counts are sums of weights. None:
+            one each.
 
     Returns:
         Sums by mask name; they live on the CPU.
@@ -85,13 +88,16 @@ def count_masks(
     num_classes, device = case.probs.shape[0], case.probs.device
     exact = case.probs.numel() < EXACT_BELOW
     sums = GroupSums(list(case.masks), num_classes, n_bins, regions, exact, device)
+    stands_for = None if weights is None else torch.as_tensor(weights, device=device).double().flatten()
+    if stands_for is not None and len(stands_for) != case.probs.shape[1]:
+        raise ValueError(f"one weight per voxel is needed, got {len(stands_for)} for {case.probs.shape[1]}.")
     if chunk_voxels is None:
         chunk_voxels = max(1 << 12, (1 << 20) // num_classes // BLOCK * BLOCK) if device.type == "cpu" else 1 << 22
     for start in range(0, case.probs.shape[1], chunk_voxels):
         part = slice(start, start + chunk_voxels)
         chunk, labels = case.probs[:, part], case.truth[..., part]
         own = None if given is None else given[..., part]
-        masks = [mask[part] for mask in case.masks.values()]
+        masks, share = [mask[part] for mask in case.masks.values()], None if stands_for is None else stands_for[part]
         if chunk.dtype not in (torch.float32, torch.float64):
             chunk = chunk.float()
         if check_values:
@@ -101,8 +107,9 @@ def count_masks(
             chunk, labels = chunk.index_select(1, keep), labels.index_select(-1, keep)
             own = None if own is None else own.index_select(-1, keep)
             masks = [mask.index_select(0, keep) for mask in masks]
+            share = None if share is None else share.index_select(0, keep)
         if chunk.shape[1]:
-            sums.add(chunk, labels, masks, own)
+            sums.add(chunk, labels, masks, own, share)
     return sums.by_mask()
 
 
@@ -132,7 +139,7 @@ class GroupSums:
         self._extra, self._n_bins, self._regions, self._exact = extra, n_bins, regions, exact
         single, groups = BinStats.zeros(num_classes, n_bins=n_bins, regions=regions), 1 << (_FIRST_EXTRA + len(extra))
         arrays = {field.name: torch.as_tensor(getattr(single, field.name), device=device) for field in fields(single)}
-        self._sums = {name: array.repeat(groups, *[1] * array.ndim) for name, array in arrays.items()}
+        self._sums = {name: array.double().repeat(groups, *[1] * array.ndim) for name, array in arrays.items()}
 
     def by_mask(self) -> dict[str, BinStats]:
         """The sums of all, the foreground, the predicted foreground, their union and the further masks."""
@@ -143,7 +150,14 @@ class GroupSums:
         arrays = [sums.cpu().numpy() for sums in self._sums.values()]
         return {name: BinStats(*(array[which].sum(axis=0) for array in arrays)) for name, which in chosen.items()}
 
-    def add(self, probs: Tensor, truth: Tensor, masks: list[Tensor], segmentation: Tensor | None = None) -> None:
+    def add(
+        self,
+        probs: Tensor,
+        truth: Tensor,
+        masks: list[Tensor],
+        segmentation: Tensor | None = None,
+        weights: Tensor | None = None,
+    ) -> None:
         """Add voxels.
 
         Args:
@@ -151,6 +165,7 @@ class GroupSums:
             truth: (n,) labels, or (R, n) booleans.
             masks: (n,) booleans, one for each further mask.
             segmentation: Like the truth; None: the most probable labels.
+            weights: (n,) how many each stands for; None: one.
         """
         if self._regions:
             foreground = truth.any(0)
@@ -162,17 +177,20 @@ class GroupSums:
             special |= segmentation.any(0) if self._regions else exceeds(segmentation, 0)
         for mask in masks:
             special |= mask
-        where = where_true(special)
+        where = where_true(special if weights is None else torch.ones_like(special))
         for place in where.split(max(1 << 10, _BATCH // len(probs))):
             group = foreground[place].long() << _TRUTH
             for i, mask in enumerate(masks):
                 group |= mask[place].long() << (_FIRST_EXTRA + i)
             labels = None if segmentation is None else segmentation.index_select(-1, place)
-            self._add_each(take_columns(probs, place), truth.index_select(-1, place), labels, group)
+            share = None if weights is None else weights[place]
+            self._add_each(take_columns(probs, place), truth.index_select(-1, place), labels, group, share)
         if len(where) < probs.shape[1]:
             self._add_plain(probs.double() if self._exact else probs, ~special)
 
-    def _add_each(self, probs: Tensor, truth: Tensor, labels: Tensor | None, group: Tensor) -> None:
+    def _add_each(
+        self, probs: Tensor, truth: Tensor, labels: Tensor | None, group: Tensor, weights: Tensor | None
+    ) -> None:
         """Voxels one by one; ``group`` lacks the bit of the predicted foreground."""
         double, rows = probs.double(), torch.arange(len(probs), device=probs.device)[:, None]
         if self._regions:
@@ -191,18 +209,30 @@ class GroupSums:
                 confidence[:, unsure], winner[:, unsure] = take_columns(probs, unsure).max(0, keepdim=True)
             foreground, right, own = winner[0] != 0, winner == truth, double.gather(0, truth)
             brier = double.square().sum(0) + 1 - 2 * own
+
+        def add(name: str, key: Tensor, values: Tensor | None = None, among: Tensor | None = None) -> None:
+            if weights is not None:
+                share = weights.expand(key.shape)
+                values = share if values is None else values * share
+            if among is not None:
+                key, values = key[among], None if values is None else values[among]
+            self._add_at(name, key, values)
+
         group = group | foreground.long() << _PREDICTED
         row = group * len(own) + rows[: len(own)]
         key = row * self._n_bins + bin_index(confidence, self._n_bins)
-        self._add_at("count", key)
-        self._add_at("confidence", key, confidence)
-        self._add_at("correct", key[right])
-        self._add_at("nll", row, -own.clamp_min(_SMALLEST).log())
-        self._add_at("brier", row, brier)
+        add("count", key)
+        add("confidence", key, confidence)
+        add("correct", key, among=right)
+        add("nll", row, -own.clamp_min(_SMALLEST).log())
+        add("brier", row, brier)
         key = (group * len(probs) + rows) * self._n_bins + bin_index(probs, self._n_bins)
-        self._add_at("class_count", key)
-        self._add_at("class_confidence", key, double)
-        self._add_at("class_positive", key[truth] if self._regions else key.gather(0, truth))
+        add("class_count", key)
+        add("class_confidence", key, double)
+        if self._regions:
+            add("class_positive", key, among=truth)
+        else:
+            add("class_positive", key.gather(0, truth))
 
     def _add_plain(self, probs: Tensor, plain: Tensor) -> None:
         """The voxels where ``plain`` is true, all in the group 0."""

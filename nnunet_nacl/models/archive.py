@@ -14,9 +14,9 @@ from pathlib import Path, PurePosixPath
 from nnunet_nacl.cases.checkpoints import CALIBRATED, write_calibrated
 from nnunet_nacl.cases.fold_names import folds_asked_for
 from nnunet_nacl.cases.folds import FILE_NAME, merge
-from nnunet_nacl.cases.heldout import AFTER_FOLDER
 from nnunet_nacl.cases.image_files import quiet
-from nnunet_nacl.cases.locate import folds_with
+from nnunet_nacl.cases.locate import find_fold_folders, folds_with
+from nnunet_nacl.comparison.treated_folder import calibrated
 from nnunet_nacl.documents.document import read_document
 from nnunet_nacl.documents.map_file import (
     MAP_FILE,
@@ -38,7 +38,6 @@ from nnunet_nacl.prediction.trained_model import TrainedModel
 FINAL_NAME = "checkpoint_final.pth"
 DIAGRAM_NAME = "model_card_reliability.png"
 _TO_PREDICT = ("dataset.json", "plans.json", "fold_*/checkpoint_*.pth")
-VALIDATIONS = {"as trained": "validation", "calibrated": AFTER_FOLDER}
 
 
 def export_model(
@@ -101,7 +100,7 @@ def export_model(
                 archive.writestr(str(place / f"fold_{fold}" / FINAL_NAME), portable_checkpoint(source))
             if path:  # as it is: outputs name its hash
                 archive.write(path, str(place / MAP_FILE))
-            evaluations = _add_evaluations(archive, model, folds, place, opened.record)
+            evaluations = _add_evaluations(archive, model, folds, place)
             picture = _diagram(evaluations)
             if picture is not None:
                 archive.writestr(str(place / DIAGRAM_NAME), picture)
@@ -317,23 +316,19 @@ def _stock_export(
 
 
 def _add_evaluations(
-    archive: zipfile.ZipFile,
-    model: Path,
-    folds: Sequence[str],
-    place: PurePosixPath,
-    record: MapRecord,
+    archive: zipfile.ZipFile, model: Path, folds: Sequence[str], place: PurePosixPath
 ) -> dict[str, Evaluation]:
-    """Add what was measured of the folds; returned by what it was measured on, where that is known of all folds."""
-    evaluations = {}
-    for title, folder in VALIDATIONS.items():
-        # a map from other cases was not measured on these
-        if folder == AFTER_FOLDER and not set(folds) <= set(record.folds):
-            continue
-        paths = {fold: model / f"fold_{fold}" / folder / FILE_NAME for fold in folds}
-        if all(path.is_file() for path in paths.values()):
-            evaluations[title] = merge({fold: read_document(path) for fold, path in paths.items()})
-            for fold, path in paths.items():
-                archive.write(path, str(place / f"fold_{fold}" / folder / FILE_NAME))
+    """Add what was measured of the folds, where it was of all; and, by name, what it is as trained and calibrated."""
+    paths = {fold: model / f"fold_{fold}" / "validation" / FILE_NAME for fold in folds}
+    if not all(path.is_file() for path in paths.values()):
+        return {}
+    documents = {fold: read_document(path) for fold, path in paths.items()}
+    for fold, path in paths.items():
+        archive.write(path, str(place / f"fold_{fold}" / "validation" / FILE_NAME))
+    evaluations = {"as trained": merge(documents)}
+    with contextlib.suppress(UserError):  # there is no map of these folds, or no sample
+        folders = find_fold_folders(model, folds)
+        evaluations["calibrated"] = merge({fold: calibrated(documents[fold], folders[fold]) for fold in folds})
     return evaluations
 
 

@@ -34,7 +34,6 @@ class HeldOutQuality:
         names: Name of each structure by nnU-Net's key.
         n_cases: Cases that it was learned from.
         n_patients: How many patients these are.
-        sampled: Whether their Dice and volumes are estimates from samples.
         why_not: Why nothing was learned; empty if something was.
         presence: What was learned about what is there.
     """
@@ -45,7 +44,6 @@ class HeldOutQuality:
     names: dict[str, str]
     n_cases: int
     n_patients: int
-    sampled: bool = False
     why_not: str = ""
     presence: HeldOutPresence = HeldOutPresence(None)
 
@@ -55,7 +53,6 @@ class HeldOutQuality:
             "unit": self.unit,
             "n_cases": self.n_cases,
             "n_patients": self.n_patients,
-            "n_estimated_from_samples": self.n_cases if self.sampled else 0,
             "why_not": self.why_not,
             "learned": encode(self.learned),
             "checks": encode(self.checks),
@@ -80,8 +77,6 @@ class HeldOutQuality:
             lines.append(
                 "Where the ratio is above 1, the mean Dice of these cases predicts better than what was learned."
             )
-        if self.sampled:
-            lines.append("These are estimates from samples of the voxels.")
         if not self.learned[DELIVERED[0]].as_deployed:
             lines.append(f"Learned {SINGLE_NETWORKS}.")
         return "\n".join(lines)
@@ -93,7 +88,6 @@ def learn_quality(
     patients: Sequence[str],
     *,
     as_deployed: bool,
-    sampled: bool = False,
     before: Sequence[CaseResult] = (),
 ) -> HeldOutQuality:
     """Learn from held-out cases how expected Dice and volume relate to the true ones.
@@ -103,7 +97,6 @@ def learn_quality(
         names: Name of each structure by nnU-Net's key.
         patients: To whom each case belongs.
         as_deployed: Whether they were predicted as the model is used.
-        sampled: Whether the rows are estimates from samples.
         before: The cases as the network gave them, from which follows what is there.
 
     Returns:
@@ -112,11 +105,11 @@ def learn_quality(
     n_cases, n_patients, units = len(patients), len(set(patients)), rows[0].units
     if len(units) != 1:
         why = f"volumes are in {' and '.join(units)}"
-        return HeldOutQuality({}, {}, "", dict(names), n_cases, n_patients, sampled, why)
+        return HeldOutQuality({}, {}, "", dict(names), n_cases, n_patients, why)
     learned = {
         delivered: LearnedQuality.learn(own, patients, delivered=delivered, as_deployed=as_deployed)
         for delivered, own in zip(DELIVERED, rows)
     }
     checks = {delivered: check_rows(own, patients) for delivered, own in zip(DELIVERED, rows)}
     presence = learn_presence(before, names, patients) if before else HeldOutPresence(None)
-    return HeldOutQuality(learned, checks, units[0], dict(names), n_cases, n_patients, sampled, presence=presence)
+    return HeldOutQuality(learned, checks, units[0], dict(names), n_cases, n_patients, presence=presence)

@@ -1,26 +1,25 @@
-"""From held-out cases to a map, what it changes and what it teaches: the cases are read twice, the map sees samples."""
+"""From held-out cases to a map, what it changes and what it teaches: cases are measured once, then by samples."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 import nnunet_nacl
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.crossfit import STRENGTHS, CrossFit, choose, cross_fit, parts_of
 from nnunet_nacl.calibration.effect import CertainBackground, Relabelled, certain_background, changes, relabelled
-from nnunet_nacl.calibration.estimates import estimate_values
 from nnunet_nacl.calibration.fitting import AFFINE_FORMS, FORMS
 from nnunet_nacl.calibration.learned_quality import DELIVERED
 from nnunet_nacl.calibration.likelihood import case_loss
+from nnunet_nacl.calibration.presence import LearnedPresence
 from nnunet_nacl.calibration.quality_report import QualityRows
 from nnunet_nacl.calibration.sampling import Sample
-from nnunet_nacl.cases.held_out_presence import presence_of_others, present_in_result
+from nnunet_nacl.cases.held_out_presence import presence_of_others
 from nnunet_nacl.cases.heldout import HeldOut, case_values
 from nnunet_nacl.cases.quality_block import DECIDED, quality_rows, rows_of_blocks
 from nnunet_nacl.cases.treatment import Treatment
@@ -54,7 +53,7 @@ class Calibration:
         certain: What no map changes.
         relabelled: By affine form, what it would change in the labels if it were written into the checkpoints.
         nll: Mean over the cases of a voxel's negative log likelihood under the map, in nats.
-        exact: Whether the values after and the quality are of all voxels; else samples were.
+        presence: By part, what the cases of the others taught about which structures are there.
         quality: What was learned about Dice and volumes.
         groups: Patient of each case; None: each case its own.
     """
@@ -70,7 +69,7 @@ class Calibration:
     certain: CertainBackground
     relabelled: dict[str, Relabelled]
     nll: float
-    exact: bool
+    presence: dict[str, LearnedPresence]
     quality: HeldOutQuality
     groups: dict[str, str] | None = None
 
@@ -92,7 +91,6 @@ class Calibration:
             "generated_by": f"nnunet_nacl {nnunet_nacl.__version__}",
             "labels": self.labels,
             "n_cases": len(self.parts),
-            "measured_on": "all voxels" if self.exact else "samples of the cases",
             "nll": self.nll,
             "forms": [{"form": one.form, "ridge": one.ridge, **asdict(one.score)} for one in self.tried],
             "certain_background": asdict(self.certain),
@@ -102,7 +100,7 @@ class Calibration:
             "detected": encode(self.detected),
             **({"groups": self.groups} if self.groups else {}),
             "cross_fit": {
-                part: {"map": stored_map(fitted), "cases": cases[part]}
+                part: {"map": stored_map(fitted), "presence": encode(self.presence[part]), "cases": cases[part]}
                 for part, fitted in self.chosen.part_maps.items()
             },
             "quality": self.quality.to_json(),
@@ -115,20 +113,18 @@ def calibrate(
     form: str = "auto",
     groups: Mapping[str, str] | None = None,
     centre: CalibrationMap | None = None,
-    output: Path | None = None,
     as_deployed: bool = False,
     num_processes: int = 1,
     progress: bool = False,
 ) -> Calibration:
     """Fit a map to samples of held-out cases, and measure what it changes on cases that its fit has not seen.
 
-    Where their probabilities are there, every case is read twice: as it is, and through the map of its part.
+    Every case is read once, as it is; what its part's map makes of it follows from its sample.
 
     Args:
         held_out: The cases; those that cannot be used are left out.
         form: One of ``FORMS``, or ``auto``: see :func:`nnunet_nacl.calibration.crossfit.choose`.
         groups: Patient of each case; None: each case its own.
-        output: Of a folder: where calibration_map.json will lie; the document of the calibrated cases goes beside it.
         as_deployed: Whether the cases were predicted as the model is used.
         num_processes: Cases measured at the same time.
         progress: Show progress bars on stderr.
@@ -138,9 +134,9 @@ def calibrate(
     """
     from tqdm import tqdm
 
-    options = {"num_processes": num_processes, "progress": progress and "before"}
+    options = {"num_processes": num_processes, "progress": progress and "measure"}
     place = held_out.first.folder
-    before = held_out.evaluate(None, place / FILE_NAME if can_write(place) else None, **options)
+    before = held_out.evaluate(place / FILE_NAME if can_write(place) else None, **options)
     held_out.leave_out(before.problems)
     samples = _samples_of(held_out)
     cases, structures = list(held_out.files), structures_of(held_out.first.labels)
@@ -162,50 +158,30 @@ def calibrate(
     ignore = held_out.first.labels.ignore_label is not None
     measured = [as_given[case] for case in cases]
     presence_of = dict(zip(cases, presence_of_others(measured, structures, patients, parts, ignore)))
-    treatments = {case: Treatment(one, presence=presence_of[case]) for case, one in maps.items()}
-    options |= {"progress": progress and "after"}
-    if exact := held_out.complete:
-        document = None if output is None else output.parent / "calibrated" / FILE_NAME
-        after = held_out.evaluate(treatments, document, **options)
-        held_out.problems |= after.problems  # the map has seen these cases, but what it does to them is not known
-        known = {result.case: result for result in after.cases}
-        cases = [case for case in cases if case in known]
-        patients = [groups[case] if groups else case for case in cases]
-        old, new, errors = case_values(before, cases), case_values(after, cases), None
-        rows: Any = [
-            quality_rows([known[case] for case in cases]),
-            rows_of_blocks([known[case].blocks[DECIDED] for case in cases], tuple(structures)),
-        ]
-    else:
-        held_out.forget_treated()
-        old = case_values(before, cases)
-        new, errors = _estimated(held_out, old, samples, maps)
-        blocks = []
-        for case in cases:
-            present = present_in_result(as_given[case], presence_of[case])
-            blocks.append(held_out.sampled_quality(case, samples[case], maps[case], present))
-        rows = [rows_of_blocks(column, tuple(structures)) for column in zip(*blocks)]
+    treatments = [Treatment(maps[case], presence=presence_of[case]) for case in cases]
+    after = [held_out.through(result, treatment) for result, treatment in zip(measured, treatments)]
+    old, new = (
+        pd.DataFrame([case_values(result.stats) for result in results]).to_dict("list") for results in (measured, after)
+    )
+    rows: Any = [quality_rows(after), rows_of_blocks([each.blocks[DECIDED] for each in after], tuple(structures))]
     own = patients if groups else None
     kept, decided = (_dice(row.true_dice, list(structures)) for row in rows)
-    seen = [as_given[case] for case in cases]
-    if (as_network := quality_rows(seen)) is not None:
+    if (as_network := quality_rows(measured)) is not None:
         old[EXPECTED_DICE_ERROR], new[EXPECTED_DICE_ERROR] = _dice_errors(as_network), _dice_errors(rows[0])
-        if errors is not None:
-            errors[EXPECTED_DICE_ERROR] = [math.nan] * len(cases)
-    quality = learn_quality(rows, structures, patients, as_deployed=as_deployed, sampled=not exact, before=seen)
+    quality = learn_quality(rows, structures, patients, as_deployed=as_deployed, before=measured)
     return Calibration(
         chosen,
         tried,
         dict(zip(maps, parts)),
         structures,
         ["out", "in"] if held_out.first.labels.regions else list(held_out.first.labels.names),
-        changes(old, new, errors, own),
-        changes(kept, decided, None, own),
+        changes(old, new, own),
+        changes(kept, decided, own),
         {kind: row.detected for kind, row in zip(DELIVERED, rows)},
         certain_background(voxels),
         affine,
         float(np.mean([case_loss(case, chosen.fit.map) for case in voxels])),
-        exact,
+        {part: presence_of[case] for case, part in zip(cases, parts)},
         quality,
         {case: groups[case] for case in maps} if groups else None,
     )
@@ -241,20 +217,3 @@ def _check_number(cases: Collection[str], held_out: HeldOut) -> None:
             f"{len(cases)} held-out cases are too few to calibrate, it takes {MIN_CASES}; add folds or cases."
             + list_problems(held_out.problems)
         )
-
-
-def _estimated(
-    held_out: HeldOut,
-    before: Mapping[str, Sequence[float]],
-    samples: Mapping[str, Sample],
-    maps: Mapping[str, CalibrationMap],
-) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """Values of every case after calibration, by name, as its sample tells; and their standard errors."""
-    found = [
-        estimate_values(
-            samples[case], maps[case], held_out.settings.n_bins, before={name: before[name][i] for name in before}
-        )
-        for i, case in enumerate(maps)
-    ]
-    values, errors = ({name: [one[name][i] for one in found] for name in before} for i in (0, 1))
-    return values, errors

@@ -16,14 +16,12 @@ def effect_table(effect: Mapping[str, Mapping[str, Any]], structures: Mapping[st
         effect: By name of the value.
         structures: Name by nnU-Net's key.
     """
-    with_errors = any("sampling_error" in row for row in effect.values())
-    rows = [["", "before", "after", "change", "95 % interval", "cases", *(["sampling error"] if with_errors else [])]]
+    rows = [["", "before", "after", "change", "95 % interval", "cases"]]
     for name, row in effect.items():
         kind, _, which = name.partition(" ")
         change = row["difference"]
         interval = "-" if math.isnan(change["low"]) else f"{change['low']:+.4f} to {change['high']:+.4f}"
         cells = [number(row["before"]["mean"], 4), number(row["after"]["mean"], 4), number(change["mean"], 4, "+")]
         cells += [interval, str(row["n"])]
-        cells += [number(row.get("sampling_error", math.nan), 4)] if with_errors else []
         rows.append([f"Dice {structures.get(which, which)}" if kind == "Dice" else name, *cells])
     return "\n".join(aligned(rows, indent=""))
