@@ -78,9 +78,8 @@ def test_what_no_map_changes_is_counted():
 
 def test_changes_are_means_over_the_cases_where_both_are_defined():
     nan = math.nan
-    found = changes({"NLL": [0.5, nan, 0.25, 0.75]}, {"NLL": [0.25, 0.1, nan, 0.25]}, {"NLL": [0.3, 9, 9, 0.4]})["NLL"]
+    found = changes({"NLL": [0.5, nan, 0.25, 0.75]}, {"NLL": [0.25, 0.1, nan, 0.25]})["NLL"]
     assert (found["n"], found["before"]["mean"], found["after"]["mean"]) == (2, 0.625, 0.25)
     assert found["difference"]["mean"] == -0.375 and found["difference"]["low"] == -0.5
-    assert found["sampling_error"] == pytest.approx(0.5 / 2)
     apart = changes({"NLL": [0.5, 0.75]}, {"NLL": [0.25, 0.25]}, groups=["one", "one"])["NLL"]
-    assert math.isnan(apart["difference"]["low"]) and "sampling_error" not in apart  # one patient: no interval
+    assert math.isnan(apart["difference"]["low"])  # one patient: no interval

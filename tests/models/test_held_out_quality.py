@@ -6,7 +6,6 @@ import json
 import math
 import shutil
 from contextlib import redirect_stdout
-from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from nnunet_nacl.cases.heldout import HeldOut
 from nnunet_nacl.cases.locate import find_fold_folders
 from nnunet_nacl.cases.measure import evaluate_case
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
-from nnunet_nacl.cases.quality_block import DECIDED, QUALITY, decided_quality, sampled_quality
+from nnunet_nacl.cases.quality_block import QUALITY, sampled_quality
 from nnunet_nacl.cases.treatment import Treatment
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.documents.map_file import read_record
@@ -33,12 +32,14 @@ VALUES = ("expected_dice", "dice", "expected_volume", "true_volume")
 
 def through(folder: PredictionFolder, case: str, calibration: CalibrationMap) -> dict[str, dict[str, list[float]]]:
     """What a case under a map teaches, by delivered segmentation and structure."""
-    treatments = {case: Treatment(calibration)}
-    treated = folder.treated(treatments)
-    result = evaluate_case(treated, treated.files(case), also=partial(decided_quality, treatments))
-    for key, values in result.blocks[QUALITY]["structures"].items():
-        values["dice"] = result.dice[key]
-    return {name: values_of(result.blocks[block]) for name, block in (("argmax", QUALITY), ("decided", DECIDED))}
+    made = {}
+    for name, beta in (("argmax", None), ("decided", 1.0)):
+        treated = folder.treated({case: Treatment(calibration, beta)})
+        result = evaluate_case(treated, treated.files(case))
+        for key, values in result.blocks[QUALITY]["structures"].items():
+            values["dice"] = result.dice[key]
+        made[name] = values_of(result.blocks[QUALITY])
+    return made
 
 
 def values_of(block) -> dict[str, list[float]]:
@@ -76,8 +77,8 @@ def test_a_sample_of_every_voxel_teaches_what_the_probabilities_do(make_validate
     calibration = CalibrationMap([0.8, 1.2], [0.4, -0.3], regions)
     sample, exact = held_out.sample(case), through(held_out.first, case, calibration)
     assert (sample.weights == 1).all()
-    read = held_out.first.load(held_out.files[case], probabilities=False)
-    found = dict(zip(exact, map(values_of, sampled_quality(read, sample, calibration))))
+    [result] = held_out.evaluate(None).cases
+    found = dict(zip(exact, map(values_of, sampled_quality(result, held_out.first.labels, sample, calibration))))
     for delivered in ("argmax", "decided") if regions else ("argmax",):  # a decision looks at ignored voxels too
         for key, values in exact[delivered].items():
             assert found[delivered][key] == pytest.approx(values, abs=2e-3), (delivered, key)  # half precision
