@@ -89,24 +89,8 @@ def test_every_command_says_what_the_decision_finds(study, tmp_path):
     assert found_in(said("evaluate", *MODEL)) == lines
     both = ("-tr", "nnUNetTrainer", "nnUNetTrainer+calibrated", "nnUNetTrainer+calibrated+decided")
     compared = found_in(said("compare", *MODEL, *both, "-o", tmp_path / "out", "--no_page", "-bootstrap", "100"))
-    assert compared[0].endswith("0.000 8 of 8 0 of 8") and compared[2].endswith(f"{decided['dice']:.3f} 0 of 8 0 of 8")
-
-
-def test_a_sample_of_the_voxels_finds_the_same(study):
-    said("calibrate", *MODEL, "-form", "shift")
-    exact = read_dict(study.folder / "calibration_map.json")["detected"]
-    kept = {path: path.read_bytes() for fold in (0, 1) for path in study.validation(fold).glob("*.npz")}
-    for path in kept:
-        path.unlink()
-    try:
-        said("calibrate", *MODEL, "-form", "shift")
-    finally:
-        for path, content in kept.items():
-            path.write_bytes(content)
-    sampled = read_dict(study.folder / "calibration_map.json")["detected"]
-    for kind, by_key in exact.items():
-        for key, one in by_key.items():
-            assert sampled[kind][key] == one | {"dice": pytest.approx(one["dice"], abs=0.02)}
+    assert compared[0].endswith("0.000 8 of 8 0 of 8") and compared[2].endswith(" 0 of 8 0 of 8")
+    assert float(compared[2].split()[-7]) == pytest.approx(decided["dice"], abs=2e-3)  # all voxels, and samples
 
 
 def test_a_new_scan_gets_the_structure_where_it_is_probably_there(study, tmp_path):
@@ -144,10 +128,10 @@ def test_what_was_decided_under_another_map_is_not_shown(study):
     said("calibrate", *MODEL, "-form", "shift")
     decided = "decided (-decide dice)"
     assert decided in said("evaluate", *MODEL)
-    path = study.folder / "fold_1" / "validation_calibrated" / "calibration.json"
+    path = study.folder / "calibration_map.json"
     document = read_dict(path)
-    for case in document["metric_per_case"]:
-        del case["signature"]["derived"]["presence"]  # as an earlier version wrote it
+    for part in document["cross_fit"].values():
+        del part["map"]  # as an earlier version wrote it
     path.write_text(to_json_text(document))
     assert decided not in said("evaluate", *MODEL)
 

@@ -98,7 +98,7 @@ DAMAGE = {
         lambda one: one["maps"][one["form"]].update(offsets=[["0"]]),
         lambda one: one["effect"]["NLL all"]["before"].pop("low"),
         lambda one: one["quality"]["learned"]["argmax"].pop("dice"),
-        lambda one: next(iter(one["quality"]["learned"]["argmax"]["volume"].values())).update(line=[1]),
+        lambda one: next(iter(one["quality"]["learned"]["argmax"]["volume"].values())).update(patient="x"),
     ],
     "prediction": [
         lambda one: one.pop("calibration_map"),
