@@ -72,11 +72,8 @@ def test_a_cancelled_job_and_a_drained_node_cost_no_training(workspace: Workspac
     ask("scontrol", "update", f"nodename={node}", "state=resume")
     output, _ = process.communicate(timeout=3600)
     assert process.returncode == 0, output
-    folds = [
-        path.parents[1] for path in (workspace.results / dataset).glob("*_2epochs_2iters__*/fold_*/*/summary.json")
-    ]
-    started = {fold: len(list(fold.glob("training_log_*.txt"))) for fold in folds}
-    assert len(started) == 8 and max(started.values()) >= 1
+    assert "Trying to restart job" in output  # the cancelled one
+    assert len(list((workspace.results / dataset).glob("*_2epochs_2iters__*/fold_*/validation/summary.json"))) == 8
     assert (out / "results" / "comparison" / "2d" / "all" / "report.html").is_file()
 
 
