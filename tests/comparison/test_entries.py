@@ -29,7 +29,7 @@ def read_models(arguments):
         ),
         (["nnUNetTrainer_250epochs", "MyTrainer", "nnUNetTrainer"], ["250epochs", "MyTrainer", STOCK_LABEL]),
         (["nnUNetTrainerNACL_40epochs", "nnUNetTrainerNACL_80epochs"], ["NACL 40epochs", "NACL 80epochs"]),
-        (["nnUNetTrainerNACL_l2_nonsense", "nnUNetTrainerNACL"], ["NACL_l2_nonsense", "NACL"]),
+        (["nnUNetTrainerNACL_l2_nonsense", "nnUNetTrainerNACL"], ["NACL l2 nonsense", "NACL"]),
     ],
 )
 def test_labels_say_what_differs(trainers, labels):
