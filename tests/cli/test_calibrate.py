@@ -234,17 +234,6 @@ def test_a_folder_is_calibrated_and_the_result_is_one_of_nnunet(make, warm_nnune
     assert "calibrated already" in capsys.readouterr().err
 
 
-def test_a_folder_of_other_images_is_not_written_into(make, tmp_path, capsys):
-    folder = predictions(make(), tmp_path)
-    write_json(tmp_path / "map.json", map_to_json({"shift": CalibrationMap([1, 1], [0, 0])}, "shift", STRUCTURES))
-    scans = tmp_path / "scans"
-    scans.mkdir()
-    (scans / "case_00.nii.gz").write_bytes(b"a scan")
-    assert apply(folder, tmp_path / "map.json", scans) == 2
-    assert "holds other images or predictions (case_00.nii.gz)" in capsys.readouterr().err
-    assert [(p.name, p.read_bytes()) for p in scans.iterdir()] == [("case_00.nii.gz", b"a scan")]
-
-
 def test_another_map_leaves_nothing_of_the_one_before(make, tmp_path):
     folder = predictions(make(), tmp_path)
     for slope in (1.0, 0.5):
@@ -263,22 +252,6 @@ def test_a_broken_case_is_named_and_the_others_are_done(make, tmp_path, capsys):
     assert calibrate(model) == 1
     assert "case_00.npz" in capsys.readouterr().err
     assert read_dict(model.folder / "calibration_map.json")["n_cases"] == 7
-
-
-def test_a_map_keeps_the_labels_even_where_it_makes_another_more_probable(make, tmp_path):
-    folder = predictions(make(), tmp_path)
-    steep = CalibrationMap([[1, 1], [1, 1], [1, 1]], [[0, 3], [0, 3], [-5, -5]])
-    write_json(tmp_path / "map.json", map_to_json({"conditional": steep}, "conditional", STRUCTURES))
-    assert apply(folder, tmp_path / "map.json", tmp_path / "out") == 0
-    changed = 0
-    for path in folder.glob("*.nii.gz"):
-        label, delivered = (
-            sitk.GetArrayFromImage(sitk.ReadImage(str(one / path.name))) for one in (folder, tmp_path / "out")
-        )
-        np.testing.assert_array_equal(delivered, label)
-        probs = np.load(tmp_path / "out" / f"{path.name[:-7]}.npz")["probabilities"]
-        changed += np.count_nonzero(probs.argmax(0) != label)
-    assert changed > 100
 
 
 def test_a_given_map_is_taken_for_a_model_that_came_without_validation(make, tmp_path, capsys):

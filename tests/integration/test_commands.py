@@ -124,32 +124,6 @@ def test_a_killed_training_goes_on_under_its_parameterised_name(resumed: Path) -
     assert len(list((resumed / "validation").glob("*.npz"))) == 1
 
 
-def test_it_predicts_under_that_name(resumed: Path, workspace: Workspace, tmp_path: Path) -> None:
-    workspace.run(
-        "nnUNetv2_predict",
-        "-d",
-        NACL_2D.dataset_id,
-        "-i",
-        images(workspace, NACL_2D),
-        "-o",
-        tmp_path / "out",
-        "-tr",
-        RESUMED,
-        "-c",
-        "2d",
-        "-f",
-        0,
-        "-device",
-        "cpu",
-        "-npp",
-        0,
-        "-nps",
-        0,
-        "--disable_tta",
-    )
-    assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 1
-
-
 def test_the_best_of_two_trainers_and_their_ensemble(trained, resumed: Path) -> None:
     space = trained(NACL_2D)
     space.run(

@@ -36,14 +36,6 @@ def test_representation_shows_every_setting(name, settings):
     assert "regions=True" in repr(CASES[name].module(regions=True))
 
 
-@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.settings])
-def test_representation_differs_where_a_setting_differs(name):
-    shown = {repr(CASES[name].module())}
-    for argument, value in CASES[name].settings.items():
-        shown.add(repr(CASES[name].module(**{argument: value})))
-    assert len(shown) == 1 + len(CASES[name].settings)
-
-
 @pytest.mark.parametrize("method", METHODS.values(), ids=lambda method: method.name)
 def test_function_and_module_show_their_defaults_which_are_those_of_the_table(method):
     function, module = CASES[method.function][:2]
@@ -82,10 +74,3 @@ def test_settings_are_named_never_counted(name, settings):
     logits, target, _ = problem("classes", (2, 2))
     with pytest.raises(TypeError):
         CASES[name].function(logits, target, 0.1)
-
-
-@pytest.mark.parametrize("spatial_dims", [2, 3])
-def test_one_nacl_module_takes_both_2d_and_3d(spatial_dims):
-    logits, target, _ = problem("classes", (3,) * spatial_dims)
-    case = CASES["nacl"]
-    assert case.module()(logits, target).item() == case.function(logits, target).item()

@@ -14,15 +14,12 @@ from tests.losses.cases import (
     CONFIGURED,
     CONFIGURED_IDS,
     IGNORE,
-    PADDINGS,
     PENALTY_FORMS,
-    PRIORS,
     assert_same,
     pairwise,
     problem,
     value_and_gradient,
 )
-from tests.reference import losses as reference
 
 ALL_LOSSES = pytest.mark.parametrize("name, settings", CONFIGURED, ids=CONFIGURED_IDS)
 SPACES = ["classes_ignore", "regions_mask"]
@@ -89,34 +86,6 @@ def test_a_scaled_gradient_does_not_flush_to_zero(name, settings, label_space, d
     assert held.mean() > 0.2
     assert (gradient[held] != 0).all()
     np.testing.assert_allclose(gradient, expected, rtol=2 * ROUNDING[dtype] + 1e-4, atol=noise)
-
-
-@SPACE
-@ALL_LOSSES
-def test_a_step_with_grad_scaler_gives_the_gradients_of_float64(name, settings, label_space):
-    """A pointwise convolution under float16 autocast, as on a GPU: its weights' gradients after unscaling."""
-    _, target, where = problem(label_space, (16, 16), seed=34)
-    random = torch.Generator().manual_seed(0)
-    image = torch.randn(2, 4, 16, 16, generator=random).half().float()
-    network = torch.nn.Conv2d(4, 3, 1)
-    with torch.no_grad():
-        network.weight.copy_(torch.randn(network.weight.shape, generator=random))
-    exact = torch.nn.Conv2d(4, 3, 1).double()
-    exact.load_state_dict(network.state_dict())
-    loss = CASES[name].module(**settings, **where)
-    loss(exact(image.double()), target).backward()
-
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
-    scaler = torch.amp.GradScaler("cpu", init_scale=65536.0)
-    with torch.autocast("cpu", dtype=torch.float16):
-        value = loss(network(image), target)
-    scaler.scale(value).backward()
-    scaler.unscale_(optimizer)
-    largest = exact.weight.grad.abs().max()
-    torch.testing.assert_close(network.weight.grad.double(), exact.weight.grad, rtol=0.01, atol=0.01 * largest.item())
-    before = network.weight.detach().clone()
-    scaler.step(optimizer)
-    assert not torch.equal(network.weight, before)  # the scaler found no infinity
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -186,17 +155,6 @@ def test_focal_of_a_certain_and_right_voxel_has_no_gradient_and_no_nan(dtype, ga
         assert np.isfinite(gradient).all() and np.abs(gradient).max() < 1e-6
 
 
-@SPACE
-@ALL_LOSSES
-def test_all_logits_equal(name, settings, label_space):
-    """At the start of a training with zero weights: finite, and near the reference where there is no tie."""
-    _, target, where = problem(label_space, (4, 5), seed=35)
-    logits = torch.zeros(2, 3, 4, 5)
-    value, gradient = value_and_gradient(CASES[name].function, logits, target, **settings, **where)
-    assert value == pytest.approx(CASES[name].reference(logits, target, **settings, **where)[0], abs=2e-6)
-    assert np.isfinite(gradient).all()
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # something is missing
 
@@ -239,14 +197,6 @@ def test_axes_of_one_voxel(name, settings, label_space, spatial):
     assert_same(result, CASES[name].reference(logits, target, **settings, **where))
 
 
-@pytest.mark.parametrize("padding", PADDINGS)
-@pytest.mark.parametrize("prior", PRIORS)
-def test_proportions_of_a_single_voxel(prior, padding):
-    tau = losses.neighborhood_proportions(torch.ones(1, 1, 1), 2, prior=prior, padding=padding)
-    expected = reference.neighborhood_proportions(np.ones((1, 1, 1), int), 2, prior=prior, padding=padding)
-    np.testing.assert_allclose(tau, expected, atol=1e-6)
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # counts that narrow integers or floats would lose
 
@@ -274,17 +224,6 @@ def test_many_classes(dtype):
         settings = {"penalty_weight": 2.0} if name in ("nacl", "mbls", "ecp") else {}
         result = value_and_gradient(CASES[name].function, logits, target.to(dtype), **settings)
         assert_same(result, CASES[name].reference(logits, target, **settings))
-
-
-@pytest.mark.parametrize("dtype", [torch.uint16, torch.uint32, torch.uint64], ids=str)
-def test_wide_unsigned_regions_and_neighbourhoods(dtype):
-    logits, target, where = problem("regions_mask", (4, 3))
-    for name in CASES:
-        expected = CASES[name].function(logits, target, **where)
-        assert CASES[name].function(logits, target.to(dtype), **where) == expected
-    for proportions, labels in ((losses.neighborhood_proportions, target[:, 0]), (losses.region_proportions, target)):
-        count = (2,) if labels.ndim == 3 else ()
-        assert torch.equal(proportions(labels.to(dtype), *count), proportions(labels, *count))
 
 
 def test_unsigned_labels_with_a_negative_ignore_label():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -330,16 +329,3 @@ def test_checking_the_labels_changes_nothing(name):
         )
         assert checked[0] == unchecked[0]
         np.testing.assert_array_equal(checked[1], unchecked[1])
-
-
-def test_every_neighborhood_is_drawn_somewhere():
-    """The strategy above must not lose a prior or padding unnoticed."""
-    seen = set()
-
-    @settings(max_examples=200, derandomize=True, database=None)
-    @given(NEIGHBORHOODS)
-    def draw(neighborhood):
-        seen.add((neighborhood["prior"], neighborhood["padding"]))
-
-    draw()
-    assert seen == set(itertools.product(PRIORS, PADDINGS))

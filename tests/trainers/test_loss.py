@@ -12,7 +12,7 @@ from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from nnunetv2.utilities.helpers import softmax_helper_dim1
 
 from nnunet_nacl.label_space import LabelSpace
-from nnunet_nacl.losses import NACLLoss, cross_entropy, nacl
+from nnunet_nacl.losses import NACLLoss, nacl
 from nnunet_nacl_trainers.loss import TrainingLoss
 from tests.trainers.plans import LABEL_SPACES
 
@@ -59,17 +59,7 @@ def stock_dice(make_loss):
 
 @pytest.mark.parametrize("num_axes", [2, 3])
 @pytest.mark.parametrize("label_space", LABEL_SPACES)
-def test_it_is_the_voxelwise_loss(make_loss, label_space: str, num_axes: int) -> None:
-    logits, target = batch(label_space, (6, 5, 4)[:num_axes])
-    loss = make_loss("nnUNetTrainerNACL", label_space, num_axes=num_axes).loss
-    assert loss.dc is None
-    expected = nacl(logits, target, kernel_size=3, **keywords(label_space))
-    torch.testing.assert_close(loss(logits, target), expected)
-
-
-@pytest.mark.parametrize("num_axes", [2, 3])
-@pytest.mark.parametrize("label_space", LABEL_SPACES)
-def test_with_dice_it_is_the_sum_of_both(make_loss, stock_dice, label_space: str, num_axes: int) -> None:
+def test_it_is_the_voxelwise_loss_or_with_dice_the_sum(make_loss, stock_dice, label_space: str, num_axes: int) -> None:
     logits, target = batch(label_space, (6, 5, 4)[:num_axes], seed=1)
     loss = make_loss("nnUNetTrainerDiceNACL", label_space, num_axes=num_axes).loss
     voxelwise = nacl(logits, target, kernel_size=3, **keywords(label_space))
@@ -78,6 +68,8 @@ def test_with_dice_it_is_the_sum_of_both(make_loss, stock_dice, label_space: str
     for weight in (1.0, 0.25, 0.0):
         loss.weight_dice = weight
         torch.testing.assert_close(loss(logits, target), voxelwise + weight * dice)
+    alone = make_loss("nnUNetTrainerNACL", label_space, num_axes=num_axes).loss
+    torch.testing.assert_close(alone(logits, target), voxelwise)
 
 
 @pytest.mark.parametrize("label_space", ["classes", "ignore", "regions"])
@@ -109,12 +101,6 @@ def test_a_batch_without_ground_truth_is_no_nan(make_loss, name: str, label_spac
     loss = make_loss(name, label_space).loss
     assert torch.isfinite(loss(logits, nothing))
     assert torch.isfinite(gradient(loss, logits, nothing)).all()
-
-
-def test_float_targets_are_read_as_nnunets_augmentation_may_leave_them(make_loss) -> None:
-    logits, target = batch("ignore")
-    loss = make_loss("nnUNetTrainerDiceNACL", "ignore").loss
-    assert loss(logits, target.float()) == loss(logits, target)
 
 
 @pytest.mark.parametrize("name", ["nnUNetTrainerNACL", "nnUNetTrainerDiceFocal"])
@@ -207,10 +193,3 @@ def test_two_processes_have_the_gradients_of_the_joined_batch(tmp_path) -> None:
             for name, expected in joined.items():
                 torch.testing.assert_close(found[name], expected, rtol=1e-4, atol=1e-6)
             assert not torch.allclose(alone["weight"], joined["weight"], rtol=1e-2)
-
-
-def test_cross_entropy_under_its_name(make_loss) -> None:
-    logits, target = batch("ignore")
-    assert make_loss("nnUNetTrainerCE", "ignore").loss(logits, target) == cross_entropy(
-        logits, target, ignore_label=IGNORE
-    )
