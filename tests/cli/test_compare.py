@@ -17,39 +17,16 @@ NAMES = list(TRAINERS)
 
 
 def compare(*arguments, trainers=NAMES, dataset=("999",)) -> int:
-    return main(
-        [
-            "compare",
-            "-d",
-            *dataset,
-            "-c",
-            CONFIGURATION,
-            "-tr",
-            *map(str, trainers),
-            "-np",
-            "1",
-            "-bootstrap",
-            "200",
-            *map(str, arguments),
-        ]
-    )
+    which = ["-d", *dataset, "-c", CONFIGURATION, "-tr", *map(str, trainers)]
+    return main(["compare", *which, "-np", "1", "-bootstrap", "200", *map(str, arguments)])
 
 
 def test_from_models_to_tables_and_figures(study, capsys):  # noqa: F811
     out = study.root / "out"
     assert compare("-o", out, trainers=NAMES[::2]) == 0
     text = capsys.readouterr().out
-    parts = (
-        "Discrimination",
-        "ECE foreground",
-        "Quality as promised",
-        "Cases to look at",
-        "predicted",
-        "Against Dice + CE (stock)",
-        "written: ",
-    )
-    for part in parts:
-        assert part in text
+    parts = ("Discrimination", "ECE foreground", "Quality as promised", "Cases to look at", "predicted")
+    assert all(part in text for part in (*parts, "Against Dice + CE (stock)", "written: "))
     data = json.loads((out / "comparison.json").read_text())
     assert data["datasets"][0]["folds"] == ["0", "1"] and len(data["datasets"][0]["cases"]) == 6
     assert data["datasets"][0]["predictions"]["nnUNetTrainerNACL"]["0"]["folder"].startswith(

@@ -48,22 +48,9 @@ def test_an_interruption_says_how_to_resume(monkeypatch, tmp_path, capsys):
 
 
 def start(folder, *arguments):
+    options = ["-o", str(folder), "-device", "cpu", "-epochs", "2", "-iters", "2", *arguments]
     return subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "nnunet_nacl",
-            "demo",
-            "-o",
-            str(folder),
-            "-device",
-            "cpu",
-            "-epochs",
-            "2",
-            "-iters",
-            "2",
-            *arguments,
-        ],
+        [sys.executable, "-m", "nnunet_nacl", "demo", *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib import import_module
 from types import SimpleNamespace
 
 import pytest
@@ -44,6 +45,21 @@ def test_help_lists_every_subcommand(capsys: pytest.CaptureFixture[str]) -> None
     printed = capsys.readouterr().out
     assert stop.value.code == 0
     assert all(f"\n    {name}" in printed for name in cli.SUBCOMMANDS)
+
+
+@pytest.mark.parametrize("name", sorted(cli.SUBCOMMANDS))
+def test_help_fits_a_screen_with_a_line_for_each_option(name: str, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    with pytest.raises(SystemExit) as stop:
+        cli.main([name, "-h"])
+    lines = capsys.readouterr().out.splitlines()
+    assert stop.value.code == 0 and len(lines) <= 40 and max(map(len, lines)) <= 120
+    assert lines[0].startswith(f"usage: nnunet_nacl {name}") and any("xample" in line for line in lines)
+    parser = argparse.ArgumentParser()
+    import_module(cli.SUBCOMMANDS[name]).configure(parser)
+    for flags in (action.option_strings for action in parser._actions if action.option_strings):
+        (line,) = [line for line in lines if line.startswith((f"  {flags[0]} ", f"  {flags[0]},"))]
+        assert len(line.split("  ")) > 2, line  # flag and explanation
 
 
 def test_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
@@ -182,7 +198,7 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     assert process.returncode == 0
 
 
-@pytest.mark.parametrize("argv", [["doctor", "--path"], ["--help"]])
+@pytest.mark.parametrize("argv", [["doctor", "--path"], ["--help"], ["trainers"]])
 def test_light_commands_import_no_torch(argv: list[str]) -> None:
     code = (
         "import sys; from nnunet_nacl.cli.main import main\n"
