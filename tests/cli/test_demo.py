@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.demo import steps as demo_run
 
 
 def test_help_names_defaults_and_examples(capsys):
@@ -26,25 +25,6 @@ def test_help_names_defaults_and_examples(capsys):
     assert all("about 10 minutes on two CPU cores" in told for told in (readme, text))
     for part in ("--data", "--download", "2d_small", "not\npatients", "nnunet_nacl demo --download Task04_Hippocampus"):
         assert part in text
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [(["--data", "/nowhere/Task01_None"], "there is no task folder"), (["-tr", "nope"], "nope")],
-)
-def test_errors_are_one_message_and_status_2(arguments, message, tmp_path, capsys):
-    assert main(["demo", "-o", str(tmp_path), "-device", "cpu", *arguments]) == 2
-    captured = capsys.readouterr()
-    assert captured.err.startswith("nnunet_nacl demo: error: ") and message in captured.err
-
-
-def test_an_interruption_says_how_to_resume(monkeypatch, tmp_path, capsys):
-    def interrupt(args):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(demo_run, "run_demo", interrupt)
-    assert main(["demo", "-o", str(tmp_path), "-device", "cpu"]) == 130
-    assert "The same command resumes" in capsys.readouterr().out
 
 
 def start(folder, *arguments):

@@ -224,12 +224,6 @@ def test_a_folder_that_is_not_there_yet(
     assert check.status == status and "does not exist" in check.found and "mkdir -p" in check.fix
 
 
-def test_a_file_is_no_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("nnUNet_results", str(tmp_path / "file"))
-    assert doctor.check_folder("nnUNet_results").status == "FAIL"
-
-
 @pytest.mark.parametrize(
     ("variable", "status"), [("nnUNet_raw", "OK"), ("nnUNet_preprocessed", "WARN"), ("nnUNet_results", "FAIL")]
 )
@@ -242,9 +236,3 @@ def test_a_folder_that_cannot_be_written(
     check = doctor.check_folder(variable)
     assert check.status == (status if exists else "FAIL")
     assert check.status == "OK" or check.fix
-
-
-def test_a_folder_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
-    monkeypatch.setenv("nnUNet_raw", str(tmp_path))
-    assert doctor.check_folder("nnUNet_raw").status == "FAIL"

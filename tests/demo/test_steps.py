@@ -221,15 +221,6 @@ def test_on_a_gpu_the_stock_configuration_is_used_one_training_at_a_time(demo, n
     assert set(plans["configurations"]) == {"2d", "3d_fullres"}
 
 
-def test_a_second_run_only_compares_also_in_another_place(demo, nnunet, tmp_path):
-    demo()
-    nnunet.waves.clear()
-    demo()
-    (tmp_path / "demo").rename(tmp_path / "moved")
-    demo(folder=tmp_path / "moved")
-    assert nnunet.commands == [] and len(nnunet.compared) == 3
-
-
 def test_a_second_demo_in_the_folder_is_refused(demo, tmp_path):
     with locked(tmp_path / "demo" / ".lock", "taken"), pytest.raises(UserError, match="another demo.*-o"):
         demo()

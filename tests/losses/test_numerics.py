@@ -176,19 +176,6 @@ def test_no_valid_voxel_gives_zero_and_zero_gradient(name, settings, regions, dt
         assert CASES[name].function(logits, target, **settings, **where).item() == 0
 
 
-@pytest.mark.parametrize("label", [0, 3])
-@ALL_LOSSES
-def test_classes_absent_from_the_batch(name, settings, label):
-    logits, _, _ = problem("classes", (4, 3), channels=4)
-    target = torch.full((2, 1, 4, 3), label)
-    result = value_and_gradient(CASES[name].function, logits, target, **settings)
-    assert_same(result, CASES[name].reference(logits, target, **settings))
-    regions = torch.zeros(2, 4, 4, 3)
-    regions[:, label] = 1
-    result = value_and_gradient(CASES[name].function, logits, regions, regions=True, **settings)
-    assert_same(result, CASES[name].reference(logits, regions, regions=True, **settings))
-
-
 @pairwise(name__settings=CONFIGURED, label_space=SPACES, spatial=[(1,), (1, 1), (1, 5), (1, 1, 1), (3, 1, 2)])
 def test_axes_of_one_voxel(name, settings, label_space, spatial):
     logits, target, where = problem(label_space, spatial, seed=36)

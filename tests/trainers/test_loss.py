@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import gc
-
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
-from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
-from nnunetv2.utilities.helpers import softmax_helper_dim1
 
 from nnunet_nacl.label_space import LabelSpace
 from nnunet_nacl.losses import NACLLoss, nacl
@@ -135,61 +129,3 @@ def test_it_is_shown_with_its_settings() -> None:
     shown = repr(TrainingLoss(NACLLoss(penalty_weight=0.25), LabelSpace(), torch.nn.Identity()))
     assert "weight_dice=1.0" in shown and "NACLLoss" in shown and "penalty_weight=0.25" in shown
     assert "weight_dice" not in repr(TrainingLoss(NACLLoss(), LabelSpace()))
-
-
-def training_loss(with_dice: bool, ddp: bool) -> TrainingLoss:
-    """As the trainer makes it; gathered over the ranks where nnU-Net does so."""
-    dice = (
-        MemoryEfficientSoftDiceLoss(
-            apply_nonlin=softmax_helper_dim1, batch_dice=True, do_bg=False, smooth=1e-5, ddp=ddp
-        )
-        if with_dice
-        else None
-    )
-    return TrainingLoss(NACLLoss(check_labels=False), LabelSpace(), dice)
-
-
-def make_network() -> torch.nn.Module:
-    torch.manual_seed(0)
-    return torch.nn.Conv2d(3, 3, 3, padding=1)
-
-
-def network_gradients(network: torch.nn.Module, loss: TrainingLoss, part: slice) -> dict[str, torch.Tensor]:
-    images = torch.cat([batch("classes", seed=seed)[0] for seed in (4, 5)])
-    target = torch.cat([batch("classes", seed=seed)[1] for seed in (6, 7)])
-    network.zero_grad()
-    loss(network(images[part]), target[part]).backward()
-    return {name.removeprefix("module."): value.grad.clone() for name, value in network.named_parameters()}
-
-
-def one_rank(rank: int, rendezvous: str, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
-    try:
-        part = slice(2 * rank, 2 * rank + 2)
-        found = [
-            network_gradients(
-                torch.nn.parallel.DistributedDataParallel(make_network()), training_loss(with_dice, ddp=True), part
-            )
-            for with_dice in (False, True)
-        ]
-        gc.collect()  # a network that outlives its process group may wait for ever when it goes
-        torch.save(found, f"{folder}/{rank}.pt")
-        dist.barrier()  # a rank that leaves first would cut the other's connection
-    finally:
-        dist.destroy_process_group()
-
-
-@pytest.mark.skipif(not (dist.is_available() and dist.is_gloo_available()), reason="this torch has no gloo")
-def test_two_processes_have_the_gradients_of_the_joined_batch(tmp_path) -> None:
-    mp.start_processes(
-        one_rank, args=(str(tmp_path / "rendezvous"), str(tmp_path)), nprocs=2, start_method="forkserver"
-    )
-    for rank in (0, 1):
-        for with_dice, found in enumerate(torch.load(tmp_path / f"{rank}.pt")):
-            loss = training_loss(bool(with_dice), ddp=False)
-            joined = network_gradients(make_network(), loss, slice(None))
-            alone = network_gradients(make_network(), loss, slice(0, 2))
-            for name, expected in joined.items():
-                torch.testing.assert_close(found[name], expected, rtol=1e-4, atol=1e-6)
-            assert not torch.allclose(alone["weight"], joined["weight"], rtol=1e-2)
