@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
-from nnunet_nacl.calibration.case_voxels import HeldOutCase, pack
+from nnunet_nacl.calibration.case_voxels import HeldOutCase
 from nnunet_nacl.calibration.estimates import estimate_values
 from nnunet_nacl.calibration.sampling import draw_sample
 from nnunet_nacl.cases.heldout import HeldOut, case_values
@@ -17,8 +17,6 @@ from nnunet_nacl.cases.locate import find_fold_folders
 from nnunet_nacl.cases.treatment import Treatment
 from tests.calibration.problems import read_held_out
 from tests.cases.folders import CLASSES, CLASSES_WITH_IGNORE, REGIONS, REGIONS_WITH_IGNORE
-from tests.reference import calibration as reference
-from tests.reference.metrics import weighted_gap
 
 LABELS = {
     "classes": CLASSES,
@@ -101,44 +99,6 @@ def test_of_a_change_only_what_changes_is_left_to_chance(make_validated):
     assert found["NLL all"][0] == pytest.approx(
         estimate_values(draw_sample(read), temperature)["NLL all"][0], abs=4 * found["NLL all"][1]
     )
-
-
-@pytest.mark.parametrize("regions", [False, True])
-def test_values_are_of_the_label_that_the_network_chose(regions):
-    rng = np.random.default_rng(0)
-    logits = rng.integers(-40, 40, (2 if regions else 3, 120)) / 8  # exact in half precision
-    rows = conditional(regions)
-    truth = rng.integers(0, 2, (2, 120)) if regions else rng.integers(0, 3, 120)
-    voxels = logits.T.tolist()
-    if regions:
-        probs = np.array([reference.calibrated_regions(z, rows.slopes, rows.offsets) for z in voxels])
-        label = (logits > 0).astype(int)
-        own = np.where(truth.T == 1, probs, 1 - probs)
-        confidence, right = np.where(label.T == 1, probs, 1 - probs), (label == truth).T
-        brier = 2 * ((probs - truth.T) ** 2).mean(1)
-        foreground, predicted = truth.any(0), label.any(0)
-        target, code = pack(truth.astype(bool), 2), pack(label.astype(bool), 2)
-        most_probable = probs > 0.5
-    else:
-        probs = np.array([reference.calibrated(z, rows.slopes, rows.offsets) for z in voxels])
-        label = np.array([reference.label_of(z) for z in voxels])
-        own, confidence = (probs[np.arange(120), one][:, None] for one in (truth, label))
-        right = (label == truth)[:, None]
-        brier = ((probs - np.eye(3)[truth]) ** 2).sum(1)
-        foreground, predicted = truth > 0, label > 0
-        target, code = truth.astype(np.uint8), label.astype(np.uint8)
-        most_probable = probs.argmax(1)
-    assert (most_probable.T != label).any()  # the map would choose others
-    bits = pack([foreground, foreground | predicted, foreground, foreground, predicted], 5)
-    odds = torch.from_numpy(logits if regions else logits[1:] - logits[:1]).float()
-    case = HeldOutCase(target, code, bits, np.zeros((0, 3), np.int64), regions, lambda: iter([odds]))
-    found = estimate_values(draw_sample(case), rows)
-    masks = {"all": predicted | True, "predicted": predicted, "foreground": foreground}
-    for name, mask in (masks | {"union": foreground | predicted}).items():
-        gaps = [weighted_gap(c[mask], r[mask]) for c, r in zip(confidence.T, right.T)]
-        assert found[f"ECE {name}"] == pytest.approx((np.mean(gaps), 0), abs=1e-9)
-        assert found[f"NLL {name}"] == pytest.approx((-np.log(own[mask]).mean(), 0), abs=1e-9)
-        assert found[f"Brier {name}"] == pytest.approx((brier[mask].mean(), 0), abs=1e-9)
 
 
 def test_what_lies_outside_the_crop_is_background_for_certain_and_counts():

@@ -16,7 +16,7 @@ from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.cases.checkpoints import CALIBRATED, MARK, bake
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.documents.document import read_document
-from nnunet_nacl.documents.map_file import map_in, map_to_json, read_map
+from nnunet_nacl.documents.map_file import map_to_json, read_map
 from nnunet_nacl.json_files import read_dict
 from tests.calibration.models import make_trained
 from tests.cases.folders import CLASSES, REGIONS, write_json
@@ -300,25 +300,6 @@ def test_a_cascade_is_told_what_is_calibrated(make, capsys):
     printed = capsys.readouterr().out
     said = "cascade: this map is for its last stage; the stage before is predicted as ever."
     assert f"note: {said}" in printed and said in read_dict(model.folder / "calibration_map.json")["notes"]
-
-
-def test_a_structure_that_no_case_has_is_drawn_to_the_others(make, tmp_path):
-    model = make()
-    no_posterior(model)
-    assert calibrate(model) == 0
-    document = read_dict(model.folder / "calibration_map.json")
-    found, probs = map_in(document, "conditional"), np.load(model.validation(0) / "case_00.npz")["probabilities"]
-    assert found(probs)[2].sum() < probs[2].sum()  # all that is said of it is wrong
-
-
-def no_posterior(model):
-    for path in model.references.iterdir():
-        image = sitk.ReadImage(str(path))
-        array = sitk.GetArrayFromImage(image)
-        array[array == 2] = 1
-        changed = sitk.GetImageFromArray(array)
-        changed.CopyInformation(image)
-        sitk.WriteImage(changed, str(path))
 
 
 def calibrated_original(model):
