@@ -9,22 +9,8 @@ import subprocess
 import sys
 import time
 from functools import partial
-from pathlib import Path
 
 import pytest
-
-from nnunet_nacl.cli.main import main
-
-
-def test_help_names_defaults_and_examples(capsys):
-    with pytest.raises(SystemExit) as caught:
-        main(["demo", "--help"])
-    assert caught.value.code == 0
-    text = capsys.readouterr().out
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    assert all("about 10 minutes on two CPU cores" in told for told in (readme, text))
-    for part in ("--data", "--download", "2d_small", "not\npatients", "nnunet_nacl demo --download Task04_Hippocampus"):
-        assert part in text
 
 
 def start(folder, *arguments):

@@ -77,11 +77,6 @@ def test_a_wrong_command_line_is_a_usage_error(argv: list[str], capsys: pytest.C
     assert "usage: nnunet_nacl" in capsys.readouterr().err
 
 
-def test_arguments_reach_the_subcommand_and_its_status_comes_back(only) -> None:
-    only(lambda args: int(args.n[0]))
-    assert cli.main(["thing", "-n", "5"]) == 5
-
-
 LONG = "/scans/" + "x" * 5000
 
 
@@ -207,12 +202,6 @@ def test_light_commands_import_no_torch(argv: list[str]) -> None:
         "sys.exit(int('torch' in sys.modules or 'nnunetv2' in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code, *argv], stdout=subprocess.DEVNULL).returncode == 0
-
-
-def test_it_runs_as_a_module() -> None:
-    command = [sys.executable, "-m", "nnunet_nacl", "--version"]
-    result = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert result.stdout == f"nnunet_nacl {nnunet_nacl.__version__}\n"
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,6 @@ def test_problems_are_listed_and_the_rest_is_done(predict, tmp_path, capsys):
         (("-i", "predictions", "-o", "out", "--postprocessing"), "give its folder with -gt"),
         (("-i", "predictions", "-o", "out", "-gt", "nowhere"), "nowhere: no such folder"),
         (("-i", "predictions", "-o", "out", "-pp_pkl_file", "nowhere.pkl"), "nowhere.pkl: cannot be read"),
-        (("-i", "predictions", "-o", "out", "-np", "0"), "-np must be at least 1"),
         (("-i", "predictions", "-o", "out", "-groups", "x"), "give the ground truth with -gt"),
         (("-i", "predictions", "-o", "out", "-gt", "predictions", "-groups", "p(.)"), "no patient for 3 cases"),
     ],

@@ -51,13 +51,6 @@ def test_function_and_module_show_their_defaults_which_are_those_of_the_table(me
 
 
 @ALL_LOSSES
-def test_modules_have_nothing_to_save_or_train(name, settings):
-    module = CASES[name].module(**settings)
-    assert not module.state_dict()
-    assert not list(module.parameters())
-
-
-@ALL_LOSSES
 def test_one_module_serves_every_scale_and_precision(name, settings):
     """As deep supervision calls it: the same object, several shapes in turn, nothing kept from the last."""
     module = CASES[name].module(**settings)

@@ -73,11 +73,6 @@ def test_the_schedule_is_that_of_the_name(make_trainer, name: str, settings: dic
     assert {key: getattr(trainer, key) for key in settings} == settings
 
 
-def test_results_lie_under_the_name(make_trainer) -> None:
-    name = "nnUNetTrainerNACL_lambda0p2_3epochs"
-    assert f"/{DATASET}/{name}__nnUNetPlans__2d/fold_0" in make_trainer(name).output_folder.replace("\\", "/")
-
-
 def test_the_optimiser_is_nnunets(prepared) -> None:
     ours, stock = prepared("nnUNetTrainerNACL_100epochs"), prepared("nnUNetTrainer")
     assert type(ours.optimizer) is type(stock.optimizer) is torch.optim.SGD
@@ -254,19 +249,6 @@ def test_threads_are_left_alone_if_nothing_usable_is_said(make_trainer, monkeypa
     torch.set_num_threads(2)
     make_trainer("nnUNetTrainerNACL")
     assert torch.get_num_threads() == (1 if value == "0" else 2)
-
-
-def test_the_label_space_is_that_of_the_data(make_trainer) -> None:
-    found = {
-        name: make_trainer("nnUNetTrainerNACL", name)._label_space()
-        for name in ("classes", "ignore", "regions", "regions_ignore")
-    }
-    assert {name: (space.regions, space.ignore_label) for name, space in found.items()} == {
-        "classes": (False, None),
-        "ignore": (False, 3),
-        "regions": (True, None),
-        "regions_ignore": (True, None),
-    }
 
 
 @pytest.mark.parametrize("num_axes", [2, 3])

@@ -6,7 +6,6 @@ import pytest
 import torch
 from nnunetv2.training.loss.compound_losses import DC_and_BCE_loss, DC_and_CE_loss
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
-from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 
 from nnunet_nacl.losses import CELoss, ECPLoss, FocalLoss, LabelSmoothingLoss, MbLSLoss, NACLLoss, SVLSLoss
 from nnunet_nacl_trainers.loss import TrainingLoss
@@ -82,22 +81,6 @@ def test_deep_supervision_is_nnunets(make_loss, name: str, label_space: str) -> 
         if weight != 0
     )
     torch.testing.assert_close(ours(logits, target), expected)
-
-
-def test_without_deep_supervision_there_is_no_wrapper(make_trainer) -> None:
-    trainer = make_trainer("nnUNetTrainerDiceNACL")
-    trainer.enable_deep_supervision = False
-    assert type(trainer._build_loss()) is TrainingLoss
-
-
-@pytest.mark.parametrize("num_axes", [2, 3])
-@pytest.mark.parametrize("label_space", LABEL_SPACES)
-def test_the_dice_term_is_nnunets_with_its_arguments(make_loss, label_space: str, num_axes: int) -> None:
-    ours = make_loss("nnUNetTrainerDiceNACL", label_space, num_axes=num_axes).loss.dc
-    stock = make_loss("nnUNetTrainer", label_space, num_axes=num_axes).loss.dc
-    assert type(ours) is type(stock) is MemoryEfficientSoftDiceLoss
-    for argument in ("batch_dice", "do_bg", "smooth", "ddp", "apply_nonlin"):
-        assert getattr(ours, argument) == getattr(stock, argument), argument
 
 
 @pytest.mark.parametrize("label_space", LABEL_SPACES)
