@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.integration import tiny_data as tiny
-from tests.integration.chains import NACL_2D, ON_THE_CPU, images, predictions
+from tests.integration.chains import NACL_2D, images, predictions
 from tests.integration.test_trainings import assert_calibration_recorded, labels_of
 from tests.integration.workspace import Workspace, epochs_in, kill, training_log, wait_for
 
@@ -30,21 +30,6 @@ def test_predicting_from_a_model_folder(trained, tmp_path) -> None:
     expected = predictions(space, NACL_2D, "2d") / predicted.name
     np.testing.assert_array_equal(labels_of(predicted), labels_of(expected))
     assert len(list(out.glob("*.npz"))) == 1
-
-
-def test_a_model_goes_to_another_place_as_a_zip_file(trained, tmp_path) -> None:
-    space, archive = trained(NACL_2D), tmp_path / "model.zip"
-    which = f"-c 2d -tr {NACL_2D.trainer} -f 0"
-    space.run(f"nnUNetv2_export_model_to_zip -d {NACL_2D.dataset_id} -o {archive} -p {NACL_2D.plans_name} {which}")
-    elsewhere = Workspace(tmp_path / "elsewhere", space.environ)
-    for folder in (elsewhere.folder, elsewhere.raw, elsewhere.preprocessed, elsewhere.results):
-        folder.mkdir()
-    elsewhere.run("nnUNetv2_install_pretrained_model_from_zip", archive)
-    assert (model_2d(elsewhere) / "fold_0" / "checkpoint_final.pth").is_file()
-    dataset, scans = model_2d(elsewhere).parent.name, images(space, NACL_2D)
-    elsewhere.run(f"nnUNetv2_predict -d {dataset} -i {scans} -o {tmp_path / 'out'} {which} {ON_THE_CPU}")
-    (predicted,) = (tmp_path / "out").glob("*.nii.gz")
-    np.testing.assert_array_equal(labels_of(predicted), labels_of(predictions(space, NACL_2D, "2d") / predicted.name))
 
 
 @pytest.fixture(scope="module")

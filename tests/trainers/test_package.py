@@ -70,11 +70,3 @@ def test_pickles_are_read_by_a_python_that_never_saw_the_names() -> None:
 @pytest.mark.parametrize("name", ["nnUNetTrainer", "nnUNetTrainer_250epochs", "nnUNetTrainerCELoss", "Other", "os", ""])
 def test_other_names_are_no_trainers(name: str) -> None:
     assert get_trainer(name) is None
-
-
-@pytest.mark.parametrize("name", ["nnUNetTrainerNACL_nonsense", "nnUNetTrainerDiceCE", "nnUNetTrainerNACL_lambda0p1"])
-def test_a_wrong_token_is_an_error(name: str) -> None:
-    with pytest.raises(ValueError, match=name):
-        get_trainer(name)
-    with pytest.raises(ValueError, match=name):
-        getattr(nnunet_nacl_trainers, name)
