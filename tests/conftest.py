@@ -1,4 +1,4 @@
-"""What all tests share: real data where there are some, and fresh environments that have this package installed."""
+"""What all tests share: small models, and fresh environments that have this package installed."""
 
 from __future__ import annotations
 
@@ -49,18 +49,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         group = next((SHARED[name] for name in SHARED if name in fixtures), item.path.stem)
         item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=lambda item: item.get_closest_marker("xdist_group").args[0] != "trained")
-
-
-@pytest.fixture(scope="session")
-def decathlon_task() -> Path:
-    """A task of the Medical Segmentation Decathlon, as published: dataset.json, imagesTr, labelsTr, imagesTs."""
-    folder = os.environ.get("NNUNET_NACL_TEST_DATA")
-    if not folder:
-        pytest.skip("needs real data: set NNUNET_NACL_TEST_DATA to the folder of a Decathlon task")
-    path = Path(folder)
-    if not (path / "dataset.json").is_file():
-        pytest.skip(f"NNUNET_NACL_TEST_DATA={folder} is not the folder of a Decathlon task: it has no dataset.json")
-    return path
 
 
 @pytest.fixture(scope="session")

@@ -9,37 +9,9 @@ import torch
 
 from nnunet_nacl.json_files import read_dict
 from tests.cases.folders import Model, make_model, write_json
+from tests.trainers.plans import architecture, resampling
 
 KINDS = ("plain", "residual", "primus")
-
-
-def architecture(kind: str) -> dict:
-    """An entry ``architecture`` of plans.json."""
-    common = {
-        "n_stages": 2,
-        "features_per_stage": [4, 8],
-        "conv_op": "torch.nn.modules.conv.Conv3d",
-        "kernel_sizes": [[3, 3, 3], [3, 3, 3]],
-        "strides": [[1, 1, 1], [2, 2, 2]],
-        "n_conv_per_stage_decoder": [1],
-        "conv_bias": True,
-        "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
-        "norm_op_kwargs": {"eps": 1e-5, "affine": True},
-        "dropout_op": None,
-        "dropout_op_kwargs": None,
-        "nonlin": "torch.nn.LeakyReLU",
-        "nonlin_kwargs": {"inplace": True},
-    }
-    unet = "dynamic_network_architectures.architectures.unet."
-    name, own = {
-        "plain": (f"{unet}PlainConvUNet", {"n_conv_per_stage": [1, 1]}),
-        "residual": (f"{unet}ResidualEncoderUNet", {"n_blocks_per_stage": [1, 1]}),
-    }[kind]
-    return {
-        "network_class_name": name,
-        "arch_kwargs": common | own,
-        "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
-    }
 
 
 def make_network(kind: str, num_classes: int, seed: int = 0) -> torch.nn.Module:
@@ -77,13 +49,7 @@ def make_trained(root: Path, *, kind: str = "plain", **arguments) -> Model:
         "use_mask_for_norm": [False],
         "architecture": architecture(kind),
         "batch_dice": False,
-    } | {
-        f"resampling_fn_{what}{ending}": value
-        for what, order in (("data", 3), ("seg", 1), ("probabilities", 1))
-        for ending, value in (
-            ("", "resample_data_or_seg_to_shape"),
-            ("_kwargs", {"is_seg": what == "seg", "order": order, "order_z": 0, "force_separate_z": None}),
-        )
+        **resampling(),
     }
     write_json(model.folder / "plans.json", plans)
     regions = any(isinstance(value, list) for value in read_dict(model.folder / "dataset.json")["labels"].values())

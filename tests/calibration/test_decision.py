@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
-from nnunet_nacl.calibration.decision import Decision, decide
+from nnunet_nacl.calibration.decision import decide
 from nnunet_nacl.metrics.expected_dice import count_expected, expected_dice
 from tests.reference import decision as reference
 
@@ -26,19 +26,6 @@ def probabilities(draw, classes=st.integers(2, 4), voxels=st.integers(1, 7)):
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     weights = rng.dirichlet(np.full(num_classes, draw(st.sampled_from([0.3, 1.0, 3.0]))), size)
     return np.array([rng.multinomial(10, row) for row in weights]).T / 10
-
-
-@settings(max_examples=60)
-@given(probabilities(classes=st.just(2), voxels=st.integers(1, 9)))
-def test_one_structure_gets_the_best_of_all_segmentations(probs):
-    assert decide(probs).after.total == pytest.approx(reference.largest_total(probs), abs=1e-12)
-
-
-@settings(max_examples=40)
-@given(probabilities(voxels=st.integers(1, 5)))
-def test_between_the_argmax_and_the_best_of_all_segmentations(probs):
-    decision = decide(probs)
-    assert decision.before.total - 1e-12 <= decision.after.total <= reference.largest_total(probs) + 1e-12
 
 
 @settings(max_examples=60)
@@ -70,15 +57,6 @@ def test_what_is_said_of_it_is_what_was_done(probs, regions):
         np.testing.assert_allclose(sums.dice, again.dice, rtol=1e-12)
 
 
-def test_a_voxel_belongs_to_a_structure_from_half_its_expected_dice_on():
-    rng = np.random.default_rng(0)
-    p = rng.beta(0.4, 0.6, 5000)
-    decision = decide(np.stack([1 - p, p]))
-    threshold = decision.after.dice[0] / 2
-    assert 0.3 < threshold < 0.45
-    np.testing.assert_array_equal(decision.segmentation, p > threshold)
-
-
 def test_a_cycle_ends_on_its_best_state():
     probs = np.array(CYCLE)
     states = [state.tolist() for state in reference.rounds(probs, 4)]
@@ -89,14 +67,14 @@ def test_a_cycle_ends_on_its_best_state():
 
 
 @settings(max_examples=60)
-@given(probabilities(classes=st.just(2), voxels=st.integers(1, 9)), st.sampled_from([0.25, 0.5, 2.0, 3.0]))
+@given(probabilities(classes=st.just(2), voxels=st.integers(1, 9)), st.sampled_from([0.25, 0.5, 1.0, 2.0, 3.0]))
 def test_one_structure_gets_the_best_f_beta_of_all_segmentations(probs, beta):
     found = np.nansum(decide(probs, beta=beta).after.fbeta(beta))
     assert found == pytest.approx(reference.largest_total(probs, beta), abs=1e-12)
 
 
 @settings(max_examples=40)
-@given(probabilities(voxels=st.integers(1, 5)), st.sampled_from([0.5, 2.0]))
+@given(probabilities(voxels=st.integers(1, 5)), st.sampled_from([0.5, 1.0, 2.0]))
 def test_f_beta_between_the_argmax_and_the_best_of_all_segmentations(probs, beta):
     decision = decide(probs, beta=beta)
     before, after = (np.nansum(sums.fbeta(beta)) for sums in (decision.before, decision.after))
@@ -219,12 +197,6 @@ def test_only_background_stays_background():
     probs = np.array([[0.6, 0.9], [0.4, 0.1]])
     decision = decide(probs)
     assert decision.segmentation.tolist() == [0, 0] and np.isnan(decision.after.dice).all() and not decision.removed
-
-
-def test_removed_lists_what_was_emptied_but_not_what_was_never_there():
-    before = count_expected(np.full((4, 3), 0.25), np.array([1, 2, 0]))
-    after = count_expected(np.full((4, 3), 0.25), np.array([1, 1, 0]))
-    assert Decision(None, None, before, after, None, None, 1, 1).removed == (1,)
 
 
 def test_regions_are_decided_one_by_one_and_painted_in_order():

@@ -16,7 +16,7 @@ from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.cases.checkpoints import CALIBRATED, MARK, bake
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.documents.document import read_document
-from nnunet_nacl.documents.map_file import map_in, map_to_json, read_map
+from nnunet_nacl.documents.map_file import map_to_json, read_map
 from nnunet_nacl.json_files import read_dict
 from tests.calibration.models import make_trained
 from tests.cases.folders import CLASSES, REGIONS, write_json
@@ -216,17 +216,6 @@ def test_a_folder_is_calibrated_and_the_result_is_one_of_nnunet(make, warm_nnune
     assert "calibrated already" in capsys.readouterr().err
 
 
-def test_a_folder_of_other_images_is_not_written_into(make, tmp_path, capsys):
-    folder = predictions(make(), tmp_path)
-    write_json(tmp_path / "map.json", map_to_json({"shift": CalibrationMap([1, 1], [0, 0])}, "shift", STRUCTURES))
-    scans = tmp_path / "scans"
-    scans.mkdir()
-    (scans / "case_00.nii.gz").write_bytes(b"a scan")
-    assert apply(folder, tmp_path / "map.json", scans) == 2
-    assert "holds other images or predictions (case_00.nii.gz)" in capsys.readouterr().err
-    assert [(p.name, p.read_bytes()) for p in scans.iterdir()] == [("case_00.nii.gz", b"a scan")]
-
-
 def test_another_map_leaves_nothing_of_the_one_before(make, tmp_path):
     folder = predictions(make(), tmp_path)
     for slope in (1.0, 0.5):
@@ -245,22 +234,6 @@ def test_a_broken_case_is_named_and_the_others_are_done(make, tmp_path, capsys):
     assert calibrate(model) == 1
     assert "case_00.npz" in capsys.readouterr().err
     assert read_dict(model.folder / "calibration_map.json")["n_cases"] == 7
-
-
-def test_a_map_keeps_the_labels_even_where_it_makes_another_more_probable(make, tmp_path):
-    folder = predictions(make(), tmp_path)
-    steep = CalibrationMap([[1, 1], [1, 1], [1, 1]], [[0, 3], [0, 3], [-5, -5]])
-    write_json(tmp_path / "map.json", map_to_json({"conditional": steep}, "conditional", STRUCTURES))
-    assert apply(folder, tmp_path / "map.json", tmp_path / "out") == 0
-    changed = 0
-    for path in folder.glob("*.nii.gz"):
-        label, delivered = (
-            sitk.GetArrayFromImage(sitk.ReadImage(str(one / path.name))) for one in (folder, tmp_path / "out")
-        )
-        np.testing.assert_array_equal(delivered, label)
-        probs = np.load(tmp_path / "out" / f"{path.name[:-7]}.npz")["probabilities"]
-        changed += np.count_nonzero(probs.argmax(0) != label)
-    assert changed > 100
 
 
 def test_a_given_map_is_taken_for_a_model_that_came_without_validation(make, tmp_path, capsys):
@@ -308,25 +281,6 @@ def test_a_cascade_is_told_what_is_calibrated(make, capsys):
     printed = capsys.readouterr().out
     said = "cascade: this map is for its last stage; the stage before is predicted as ever."
     assert f"note: {said}" in printed and said in read_dict(model.folder / "calibration_map.json")["notes"]
-
-
-def test_a_structure_that_no_case_has_is_drawn_to_the_others(make, tmp_path):
-    model = make()
-    no_posterior(model)
-    assert calibrate(model) == 0
-    document = read_dict(model.folder / "calibration_map.json")
-    found, probs = map_in(document, "conditional"), np.load(model.validation(0) / "case_00.npz")["probabilities"]
-    assert found(probs)[2].sum() < probs[2].sum()  # all that is said of it is wrong
-
-
-def no_posterior(model):
-    for path in model.references.iterdir():
-        image = sitk.ReadImage(str(path))
-        array = sitk.GetArrayFromImage(image)
-        array[array == 2] = 1
-        changed = sitk.GetImageFromArray(array)
-        changed.CopyInformation(image)
-        sitk.WriteImage(changed, str(path))
 
 
 def calibrated_original(model):
@@ -411,21 +365,7 @@ def test_a_read_only_model_folder_is_named_before_the_work(make, capsys):
             map_to_json({"shift": CalibrationMap([1, 1], [0, 0])}, "shift", {"1": "left", "2": "right"}),
             "is for the classes 1 left, 2 right",
         ),
-        (map_to_json({"shift": CalibrationMap([1, 1], [0, 0], True)}, "shift", STRUCTURES), "is for the regions"),
-        ({"schema_version": 9}, "schema version 9"),
-        (
-            {"schema_version": 1, "regions": False, "structures": [{"key": "1", "name": "anterior", "slope": 1.0}]},
-            "schema version 1, this version of nnunet_nacl reads 2; calibrate again.",
-        ),
         ({"schema_version": 2, "regions": False, "structures": [{"key": "1"}]}, "not a map of `nnunet_nacl calibrate`"),
-        (
-            json.loads(
-                json.dumps(map_to_json({"shift": CalibrationMap([1, 1], [0, 0])}, "shift", STRUCTURES)).replace(
-                    "1.0", "-1.0"
-                )
-            ),
-            "slopes must be above 0",
-        ),
     ],
 )
 def test_maps_that_do_not_fit(make, tmp_path, capsys, content, message):

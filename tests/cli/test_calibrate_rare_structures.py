@@ -122,6 +122,7 @@ def test_presence_is_asked_of_the_networks_own_probabilities_in_its_own_unit(stu
     np.testing.assert_allclose(present_in(case, presence), [math.nan, expected], rtol=1e-4)
     assert np.isnan(present_in(case, replace(presence, features=""))).all()  # of an earlier version
     assert np.isnan(present_in(case, replace(presence, unit="pixels"))).all()
+    assert np.isnan(present_in(replace(case, labels=replace(labels, ignore_label=3)), presence)).all()
 
 
 def test_what_was_decided_under_another_map_is_not_shown(study):
@@ -149,14 +150,3 @@ def test_decided_labels_are_called_so_and_nothing_is_known_of_what_was_calibrate
     said(*review, "-i", scans, "-o", tmp_path / "calibrated")
     text = said(*review, "-i", tmp_path / "calibrated", "-decide", "dice", "-o", tmp_path / "again")
     assert "the decision did not know what is there" in text and f"added: {NAME}" not in text
-
-
-def test_under_an_ignore_label_presence_decides_nothing(study):
-    labels = replace(PredictionFolder.open(study.validation(0)).labels, ignore_label=3)
-    probs = np.full((3, 2, 3, 4), 1 / 3)
-    case = Case("case", labels, Geometry((1.0, 1.0, 1.0)), probs.argmax(0), SavedProbabilities(probs, False))
-    learned = LearnedProbability(0.3, np.array([0.5, 0.2]), np.zeros(2), np.ones(2), 9, 5, 9)
-    presence = LearnedPresence(0.001, {"2": learned}, {}, ["2"], case.geometry.unit, FEATURES)
-    assert np.isnan(present_in(case, presence)).all()
-    plain = replace(case, labels=replace(labels, ignore_label=None))
-    assert not np.isnan(present_in(plain, presence)[1])

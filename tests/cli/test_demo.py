@@ -9,61 +9,14 @@ import subprocess
 import sys
 import time
 from functools import partial
-from pathlib import Path
 
 import pytest
 
-from nnunet_nacl.cli.main import main
-from nnunet_nacl.demo import steps as demo_run
-
-
-def test_help_names_defaults_and_examples(capsys):
-    with pytest.raises(SystemExit) as caught:
-        main(["demo", "--help"])
-    assert caught.value.code == 0
-    text = capsys.readouterr().out
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    assert all("about 10 minutes on two CPU cores" in told for told in (readme, text))
-    for part in ("--data", "--download", "2d_small", "not\npatients", "nnunet_nacl demo --download Task04_Hippocampus"):
-        assert part in text
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [(["--data", "/nowhere/Task01_None"], "there is no task folder"), (["-tr", "nope"], "nope")],
-)
-def test_errors_are_one_message_and_status_2(arguments, message, tmp_path, capsys):
-    assert main(["demo", "-o", str(tmp_path), "-device", "cpu", *arguments]) == 2
-    captured = capsys.readouterr()
-    assert captured.err.startswith("nnunet_nacl demo: error: ") and message in captured.err
-
-
-def test_an_interruption_says_how_to_resume(monkeypatch, tmp_path, capsys):
-    def interrupt(args):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(demo_run, "run_demo", interrupt)
-    assert main(["demo", "-o", str(tmp_path), "-device", "cpu"]) == 130
-    assert "The same command resumes" in capsys.readouterr().out
-
 
 def start(folder, *arguments):
+    options = ["-o", str(folder), "-device", "cpu", "-epochs", "2", "-iters", "2", *arguments]
     return subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "nnunet_nacl",
-            "demo",
-            "-o",
-            str(folder),
-            "-device",
-            "cpu",
-            "-epochs",
-            "2",
-            "-iters",
-            "2",
-            *arguments,
-        ],
+        [sys.executable, "-m", "nnunet_nacl", "demo", *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -101,6 +54,10 @@ def test_the_whole_demo_interrupted_and_continued(tmp_path):
     document = json.loads((comparison / "comparison.json").read_text())
     labels = [trainer["label"] for trainer in document["trainers"]]
     assert labels[-2:] == ["NACL, calibrated, decided", "true probabilities"]
+    assert [trainer["label"] for trainer in document["trainers"] if not trainer["ranked"]] == labels[
+        -1:
+    ]  # no competitor
+    assert f"  comparison: {comparison / 'report.html'}" in output
     [predicted] = tmp_path.glob("predictions/*nnUNetTrainerDiceCE_2epochs*")
     assert len(list(predicted.glob("brain_*.nii.gz"))) == 4 and (predicted / "index.html").is_file()
     (dataset,) = document["datasets"]

@@ -134,8 +134,3 @@ def test_a_pipe_is_not_waited_for(make_validated, capsys, name):
 def test_missing_environment_is_named(monkeypatch, capsys):
     monkeypatch.delenv("nnUNet_results", raising=False)
     assert evaluate("-d", 4, "-c", "2d") == 2 and "nnUNet_results" in capsys.readouterr().err
-
-
-def test_number_of_processes_must_be_positive(make_validated, capsys):
-    make_validated(cases=1)
-    assert main(["evaluate", "-d", "999", "-c", "3d_fullres", "-np", "0"]) == 2 and "-np" in capsys.readouterr().err

@@ -107,17 +107,6 @@ def test_any_whole_folder_is_evaluated(shape, spacing_mm, labels, dtype, sharpne
         assert (scores["ECE"] is None) == (scores["n_voxels"] == 0)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_random_files_in_place_of_everything(seed, tmp_path):
-    rng = np.random.default_rng(seed)
-    model = make_model(tmp_path, cases=1, shape=(3, 6, 5))
-    for path in [*model.validation().iterdir(), *model.references.iterdir()]:
-        path.write_bytes(rng.bytes(rng.integers(0, 500)))
-    status, output, error = evaluate(model.references, model.validation())
-    assert status == 2
-    assert_explained(status, output, error, ("case_00",))
-
-
 def evaluated(root: Path) -> tuple[list, list[Path]]:
     """A model whose evaluation was broken off when one case was finished."""
     model = make_model(root / "nnunet", cases=2, shape=(3, 6, 5))

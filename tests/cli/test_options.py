@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
-
 import pytest
 
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.cli.options import add_processes, number_of_processes
+from nnunet_nacl.cli.options import number_of_processes
 from nnunet_nacl.errors import UserError
-
-
-def test_what_is_given_is_taken(monkeypatch):
-    monkeypatch.setenv("nnUNet_def_n_proc", "3")
-    assert number_of_processes(5) == 5
 
 
 @pytest.mark.parametrize("given", [0, -2])
@@ -29,7 +22,7 @@ def test_the_default_is_nnunets_or_the_cores(monkeypatch, variable, cores, expec
     else:
         monkeypatch.setenv("nnUNet_def_n_proc", variable)
     monkeypatch.setattr("joblib.cpu_count", lambda: cores)
-    assert number_of_processes(None) == expected
+    assert number_of_processes(None) == expected and number_of_processes(5) == 5
 
 
 @pytest.mark.parametrize(
@@ -50,10 +43,3 @@ def test_what_nnunet_could_not_read_is_one_line(monkeypatch, capsys, variable, v
     assert main("predict -i scans -o out -m model".split()) == 2
     (said,) = capsys.readouterr().err.splitlines()
     assert said.startswith(f"nnunet_nacl predict: error: {variable} {words}")
-
-
-def test_the_option():
-    parser = argparse.ArgumentParser()
-    add_processes(parser, "scans at once")
-    assert parser.parse_args([]).np is None and parser.parse_args(["-np", "2"]).np == 2
-    assert "scans at once (default: nnUNet_def_n_proc" in " ".join(parser.format_help().split())

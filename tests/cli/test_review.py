@@ -90,19 +90,6 @@ def test_postprocessing_is_chosen_by_nnunet_and_applied_to_others(predict, warm_
     )
 
 
-class Evil:
-    def __reduce__(self):
-        return print, ("executed",)
-
-
-def test_a_pickle_that_is_not_nnunets_is_not_executed(predict, tmp_path, capsys):
-    (tmp_path / "evil.pkl").write_bytes(pickle.dumps(([Evil()], [{}])))
-    assert decide("-i", predict(), "-o", tmp_path / "out", "-pp_pkl_file", tmp_path / "evil.pkl") == 2
-    out, err = capsys.readouterr()
-    assert "executed" not in out and "evil.pkl is no postprocessing.pkl of nnU-Net" in err
-    assert not (tmp_path / "out").exists()
-
-
 def test_problems_are_listed_and_the_rest_is_done(predict, tmp_path, capsys):
     source = predict()
     (source / "case_0.npz").write_bytes(b"PK")
@@ -120,7 +107,6 @@ def test_problems_are_listed_and_the_rest_is_done(predict, tmp_path, capsys):
         (("-i", "predictions", "-o", "out", "--postprocessing"), "give its folder with -gt"),
         (("-i", "predictions", "-o", "out", "-gt", "nowhere"), "nowhere: no such folder"),
         (("-i", "predictions", "-o", "out", "-pp_pkl_file", "nowhere.pkl"), "nowhere.pkl: cannot be read"),
-        (("-i", "predictions", "-o", "out", "-np", "0"), "-np must be at least 1"),
         (("-i", "predictions", "-o", "out", "-groups", "x"), "give the ground truth with -gt"),
         (("-i", "predictions", "-o", "out", "-gt", "predictions", "-groups", "p(.)"), "no patient for 3 cases"),
     ],

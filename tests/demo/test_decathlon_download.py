@@ -126,11 +126,6 @@ def test_what_is_there_is_not_downloaded_again(fetch, server):
     assert len(server.requests) == 1
 
 
-def test_a_progress_bar_is_drawn(server, tmp_path, capsys):
-    download_task(TASK, tmp_path)
-    assert f"{TASK}.tar: 100%" in capsys.readouterr().err
-
-
 def test_a_wrong_md5_is_named_and_nothing_is_unpacked(fetch, tmp_path):
     with pytest.raises(UserError, match=f"{md5(GOOD)}.*{'0' * 32}"):
         fetch("0" * 32)
@@ -159,12 +154,6 @@ def test_a_wrong_beginning_is_dropped(fetch, tmp_path, beginning):
     with pytest.raises(UserError, match="It was removed; run again"):
         fetch()
     assert fetch().is_dir()
-
-
-def test_a_complete_file_is_not_fetched_again(fetch, server, tmp_path):
-    (tmp_path / f"{TASK}.tar.part").write_bytes(GOOD)
-    assert fetch().is_dir()
-    assert server.requests == [f"bytes={len(GOOD)}-"]
 
 
 def test_a_missing_file_names_address_and_status(fetch, server):

@@ -177,26 +177,6 @@ def test_the_stock_commands_run_in_order_and_are_shown(demo, nnunet, capsys):
     assert [sorted(fold["val"]) for fold in splits].count(["a"]) == 1 and len(splits) == 5
 
 
-def test_the_end_is_a_comparison_of_the_trainings_and_the_truth(demo, nnunet, tmp_path, capsys):
-    folder = demo()
-    (compared,) = nnunet.compared
-    trainers = [*TRAINERS, *(f"{trainer}+calibrated+decided" for trainer in TRAINERS)]
-    assert (compared.d, compared.c, compared.f, compared.tr) == ([DATASET], "2d_small", ["0"], trainers)
-    truth = tmp_path / "demo" / "true_probabilities" / "fold_0"
-    assert compared.i == [f"true probabilities={truth}"] and Path(compared.o) == folder
-    assert compared.unranked == ["true probabilities"]  # what knows the truth is no competitor
-    assert sorted(path.name for path in truth.iterdir()) == [
-        "a.npz",
-        "dataset.json",
-        "plans.json",
-    ]  # only a is validated
-    assert nnunet.evaluated == [*TRAINERS, "fold_0"]
-    *_, scans, page = capsys.readouterr().out.splitlines()
-    assert page == f"  comparison: {folder / 'report.html'}"
-    predicted = tmp_path / "demo" / "predictions" / f"{DATASET}__{TRAINERS[0]}__2d_small"
-    assert scans == f"  new scans, those to look at first: {predicted / 'index.html'}"
-
-
 def test_other_data_have_no_truth_and_need_no_evaluation(demo, nnunet, tmp_path):
     demo()
     shutil.rmtree(tmp_path / "demo" / "data" / "Task90_VirtualBrains" / "probabilitiesTr")
@@ -219,15 +199,6 @@ def test_on_a_gpu_the_stock_configuration_is_used_one_training_at_a_time(demo, n
     assert "nnUNet_n_proc_DA" not in nnunet.environment
     plans = json.loads(nnunet.place("preprocessed", "nnUNetPlans.json").read_text())
     assert set(plans["configurations"]) == {"2d", "3d_fullres"}
-
-
-def test_a_second_run_only_compares_also_in_another_place(demo, nnunet, tmp_path):
-    demo()
-    nnunet.waves.clear()
-    demo()
-    (tmp_path / "demo").rename(tmp_path / "moved")
-    demo(folder=tmp_path / "moved")
-    assert nnunet.commands == [] and len(nnunet.compared) == 3
 
 
 def test_a_second_demo_in_the_folder_is_refused(demo, tmp_path):
@@ -280,13 +251,6 @@ def test_what_cannot_be_calibrated_is_compared_without(demo, nnunet, capsys):
     assert nnunet.compared[0].tr[3:] == [f"{trainer}+calibrated+decided" for trainer in TRAINERS[1:]]
     assert "few\nThe comparison goes on without it." in capsys.readouterr().out
     assert nnunet.predicted[0].tr == TRAINERS[1]
-
-
-def test_a_failed_training_ends_the_demo(demo, nnunet):
-    nnunet.stop_at, nnunet.exception = f"nnUNetv2_train {DATASET} 2d_small 0 -tr {TRAINERS[1]}", CommandFailed("a log")
-    with pytest.raises(CommandFailed):
-        demo()
-    assert len(nnunet.waves) == 5
 
 
 def test_another_configuration_keeps_the_plans(demo, nnunet):

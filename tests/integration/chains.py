@@ -12,6 +12,7 @@ from tests.integration import tiny_data as tiny
 from tests.integration.workspace import Workspace
 
 SCHEDULE = "_1epochs_2iters"
+ON_THE_CPU = "-device cpu -npp 0 -nps 0 --disable_tta"
 
 
 @dataclass(frozen=True)
@@ -77,51 +78,16 @@ def train(space: Workspace, chain: Chain) -> None:
     for configuration in chain.configurations:
         fold = "all" if configuration == "3d_lowres" else "0"
         last = configuration == chain.configurations[-1]
-        space.run_warm(
-            "nnUNetv2_train",
-            chain.dataset_id,
-            configuration,
-            fold,
-            "-tr",
-            chain.trainer,
-            "-p",
-            chain.plans_name,
-            "-device",
-            "cpu",
-            *(["--npz"] if chain.npz and last else []),
-            # No background workers: they would prepare more batches than these trainings take.
-            nnUNet_n_proc_DA="0",
-        )
-        previous = (
-            ["-prev_stage_predictions", predictions(space, chain, "3d_lowres")]
-            if configuration == "3d_cascade_fullres"
-            else []
-        )
-        space.run_warm(
-            "nnUNetv2_predict",
-            "-d",
-            chain.dataset_id,
-            "-i",
-            images(space, chain),
-            "-o",
-            predictions(space, chain, configuration),
-            "-tr",
-            chain.trainer,
-            "-p",
-            chain.plans_name,
-            "-c",
-            configuration,
-            "-f",
-            fold,
-            "-device",
-            "cpu",
-            "-npp",
-            0,
-            "-nps",
-            0,
-            "--disable_tta",
-            *previous,
-        )
+        which = f"-tr {chain.trainer} -p {chain.plans_name}"
+        npz = "--npz" if chain.npz and last else ""
+        # No background workers: they would prepare more batches than these trainings take.
+        command = f"nnUNetv2_train {chain.dataset_id} {configuration} {fold} {which} -device cpu {npz}"
+        space.run_warm(command, nnUNet_n_proc_DA="0")
+        if configuration == "3d_cascade_fullres":
+            which += f" -prev_stage_predictions {predictions(space, chain, '3d_lowres')}"
+        scans, output = images(space, chain), predictions(space, chain, configuration)
+        model = f"-d {chain.dataset_id} -c {configuration} -f {fold} {which}"
+        space.run_warm(f"nnUNetv2_predict -i {scans} -o {output} {model} {ON_THE_CPU}")
 
 
 def images(space: Workspace, chain: Chain) -> Path:

@@ -21,79 +21,15 @@ def model_2d(space: Workspace):
 
 
 def test_predicting_from_a_model_folder(trained, tmp_path) -> None:
-    space = trained(NACL_2D)
+    space, out = trained(NACL_2D), tmp_path / "out"
     space.run(
-        "nnUNetv2_predict_from_modelfolder",
-        "-i",
-        images(space, NACL_2D),
-        "-o",
-        tmp_path / "out",
-        "-m",
-        model_2d(space),
-        "-f",
-        0,
-        "-device",
-        "cpu",
-        "-npp",
-        1,
-        "-nps",
-        1,
-        "--disable_tta",
-        "--save_probabilities",
+        f"nnUNetv2_predict_from_modelfolder -i {images(space, NACL_2D)} -o {out} -m {model_2d(space)} -f 0 "
+        "-device cpu -npp 1 -nps 1 --disable_tta --save_probabilities"
     )
-    (predicted,) = (tmp_path / "out").glob("*.nii.gz")
+    (predicted,) = out.glob("*.nii.gz")
     expected = predictions(space, NACL_2D, "2d") / predicted.name
     np.testing.assert_array_equal(labels_of(predicted), labels_of(expected))
-    assert len(list((tmp_path / "out").glob("*.npz"))) == 1
-
-
-def test_a_model_goes_to_another_place_as_a_zip_file(trained, tmp_path) -> None:
-    space = trained(NACL_2D)
-    archive = tmp_path / "model.zip"
-    space.run(
-        "nnUNetv2_export_model_to_zip",
-        "-d",
-        NACL_2D.dataset_id,
-        "-o",
-        archive,
-        "-c",
-        "2d",
-        "-tr",
-        NACL_2D.trainer,
-        "-p",
-        NACL_2D.plans_name,
-        "-f",
-        0,
-    )
-    elsewhere = Workspace(tmp_path / "elsewhere", space.environ)
-    for folder in (elsewhere.folder, elsewhere.raw, elsewhere.preprocessed, elsewhere.results):
-        folder.mkdir()
-    elsewhere.run("nnUNetv2_install_pretrained_model_from_zip", archive)
-    assert (model_2d(elsewhere) / "fold_0" / "checkpoint_final.pth").is_file()
-    elsewhere.run(
-        "nnUNetv2_predict",
-        "-d",
-        model_2d(elsewhere).parent.name,
-        "-i",
-        images(space, NACL_2D),
-        "-o",
-        tmp_path / "out",
-        "-tr",
-        NACL_2D.trainer,
-        "-c",
-        "2d",
-        "-f",
-        0,
-        "-device",
-        "cpu",
-        "-npp",
-        0,
-        "-nps",
-        0,
-        "--disable_tta",
-    )
-    (predicted,) = (tmp_path / "out").glob("*.nii.gz")
-    np.testing.assert_array_equal(labels_of(predicted), labels_of(predictions(space, NACL_2D, "2d") / predicted.name))
+    assert len(list(out.glob("*.npz"))) == 1
 
 
 @pytest.fixture(scope="module")
@@ -124,47 +60,10 @@ def test_a_killed_training_goes_on_under_its_parameterised_name(resumed: Path) -
     assert len(list((resumed / "validation").glob("*.npz"))) == 1
 
 
-def test_it_predicts_under_that_name(resumed: Path, workspace: Workspace, tmp_path: Path) -> None:
-    workspace.run(
-        "nnUNetv2_predict",
-        "-d",
-        NACL_2D.dataset_id,
-        "-i",
-        images(workspace, NACL_2D),
-        "-o",
-        tmp_path / "out",
-        "-tr",
-        RESUMED,
-        "-c",
-        "2d",
-        "-f",
-        0,
-        "-device",
-        "cpu",
-        "-npp",
-        0,
-        "-nps",
-        0,
-        "--disable_tta",
-    )
-    assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 1
-
-
 def test_the_best_of_two_trainers_and_their_ensemble(trained, resumed: Path) -> None:
     space = trained(NACL_2D)
-    space.run(
-        "nnUNetv2_find_best_configuration",
-        NACL_2D.dataset_id,
-        "-tr",
-        NACL_2D.trainer,
-        RESUMED,
-        "-c",
-        "2d",
-        "-f",
-        0,
-        "-np",
-        1,
-    )
+    trainers = f"{NACL_2D.trainer} {RESUMED}"
+    space.run(f"nnUNetv2_find_best_configuration {NACL_2D.dataset_id} -tr {trainers} -c 2d -f 0 -np 1")
     results = space.dataset_folder(space.results, NACL_2D.dataset_id)
     scores = tiny.read_json(results / "inference_information.json")["all_results"]
     assert len(scores) == 3 and np.isfinite(list(scores.values())).all()

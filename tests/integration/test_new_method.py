@@ -60,6 +60,9 @@ def test_a_method_needs_a_row_and_a_loss(workspace, clean_environ: dict[str, str
     assert "nnUNetTrainerDicePoly = " in next(target.glob("*.dist-info/entry_points.txt")).read_text()
 
     environ = {"PYTHONPATH": str(target), "nnUNet_extTrainer": str(target / "nnunet_nacl" / "registration" / "_bridge")}
+    use = "from nnunet_nacl import PolyLoss; from nnunet_nacl.losses import *; print(poly, PolyLoss(epsilon=0.5))"
+    printed = subprocess.check_output([sys.executable, "-c", use], env=clean_environ | environ, cwd=tmp_path, text=True)
+    assert "function poly" in printed and "PolyLoss(epsilon=0.5" in printed
     told = workspace.run("nnunet_nacl", "trainers", TRAINER, **environ)
     assert "-log p_y + alpha (1 - p_y) + Dice" in told and "alpha<x>       0.5" in told
     arguments = (NACL_2D.dataset_id, "2d", "0", "-tr", TRAINER, "-device", "cpu")

@@ -42,9 +42,10 @@ class Workspace:
         return self.folder / "results"
 
     def start(self, command: str, *arguments: object, **environ: str) -> subprocess.Popen:
-        """Start a console script of this Python; its output goes to ``Popen.stdout``."""
+        """Start a console script of this Python, words of its command line included; its output: ``Popen.stdout``."""
+        program, *words = command.split()
         return subprocess.Popen(
-            [sys.executable, str(_script(command)), *map(str, arguments)],
+            [sys.executable, str(_script(program)), *words, *map(str, arguments)],
             env=self._settings(environ),
             text=True,
             start_new_session=True,
@@ -77,7 +78,8 @@ class Workspace:
 
     def run_warm(self, command: str, *arguments: object, **environ: str) -> str:
         """The same in a process that has PyTorch loaded: where the test is not about a new Python."""
-        return self.call_warm(run_script, _script(command), [str(word) for word in arguments], **environ)
+        program, *words = command.split()
+        return self.call_warm(run_script, _script(program), [*words, *map(str, arguments)], **environ)
 
     def call_warm(self, function: Callable, *arguments: object, **environ: str) -> str:
         """Call a function in such a process; its output. A failure shows that output."""

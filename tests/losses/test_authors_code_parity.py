@@ -1,14 +1,51 @@
-"""Every loss gives what the published code gave: values and gradients."""
+"""Every loss gives what the published code gave (tests/data/README.md): values and gradients."""
 
 from __future__ import annotations
+
+import functools
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from nnunet_nacl import losses
-from tests.losses.authors import AUTHORS_LOSSES, AUTHORS_PRIORS, load_outputs
 from tests.losses.cases import value_and_gradient
+
+AUTHORS_MEAN = {"prior": "mean", "padding": "background"}
+AUTHORS_GAUSSIAN = {"prior": "svls", "sigma": 1.0, "padding": "replicate"}  # "gaussian" in their words
+AUTHORS_PRIORS = {"tau_mean": AUTHORS_MEAN, "tau_gaussian": AUTHORS_GAUSSIAN}
+
+# key -> name of the function, settings, inputs
+AUTHORS_LOSSES = {
+    "nacl_mean_k5": ("nacl", {**AUTHORS_MEAN, "kernel_size": 5}, "2d"),
+    "nacl_gaussian_sigma2": ("nacl", {**AUTHORS_GAUSSIAN, "sigma": 2.0}, "2d"),
+}
+for _penalty in ("l1", "l2"):
+    for _space in ("logits", "softmax"):
+        for _prior, _settings in (("mean", AUTHORS_MEAN), ("gaussian", AUTHORS_GAUSSIAN)):
+            AUTHORS_LOSSES[f"nacl_{_prior}_{_penalty}_{_space}"] = (
+                "nacl",
+                {**_settings, "penalty": _penalty, "space": _space},
+                "2d",
+            )
+for _margin in (5, 1):
+    AUTHORS_LOSSES[f"mbls_m{_margin}"] = ("mbls", {"margin": float(_margin)}, "2d")
+for _gamma in (0, 2, 3):
+    AUTHORS_LOSSES[f"focal_gamma{_gamma}"] = ("focal", {"gamma": float(_gamma)}, "2d")
+for _alpha in (0.1, 0.3):
+    AUTHORS_LOSSES[f"ls_alpha{_alpha}"] = ("label_smoothing", {"smoothing": _alpha}, "2d")
+for _alpha in (0.1, 1):
+    AUTHORS_LOSSES[f"ecp_alpha{_alpha}"] = ("ecp", {"penalty_weight": float(_alpha)}, "2d")
+for _sigma in (1, 2):
+    for _dims in ("2d", "3d"):
+        AUTHORS_LOSSES[f"svls_{_dims}_sigma{_sigma}"] = ("svls", {"sigma": float(_sigma)}, _dims)
+
+
+@functools.cache
+def load_outputs() -> dict[str, np.ndarray]:
+    with np.load(Path(__file__).parents[1] / "data" / "authors_code_outputs.npz") as archive:
+        return dict(archive)
 
 
 def test_every_stored_output_is_tested():
@@ -33,3 +70,23 @@ def test_neighborhood_proportions(key):
     outputs = load_outputs()
     tau = losses.neighborhood_proportions(torch.from_numpy(outputs["labels_2d"]), 4, **AUTHORS_PRIORS[key])
     np.testing.assert_allclose(tau, outputs[key], atol=5e-7, rtol=0)
+
+
+@pytest.mark.parametrize("distance", ["l1", "l2"])
+@pytest.mark.parametrize("kernel_size", [3, 5])
+@pytest.mark.parametrize("spatial", [(7, 6), (5, 6, 4)], ids=["2d", "3d"])
+def test_nacl_with_zeros_padding_is_monai(spatial, kernel_size, distance):
+    """MONAI's NACLLoss is our NACL with `zeros` padding and the mean prior."""
+    monai_losses = pytest.importorskip("monai.losses")
+    torch.manual_seed(len(spatial))
+    logits = torch.randn(2, 4, *spatial) * 3
+    labels = torch.randint(0, 4, (2, *spatial))
+    theirs = monai_losses.NACLLoss(
+        classes=4, dim=len(spatial), kernel_size=kernel_size, distance_type=distance, alpha=0.3
+    )
+    expected = value_and_gradient(theirs, logits, labels)
+    ours = value_and_gradient(
+        losses.nacl, logits, labels, kernel_size=kernel_size, penalty=distance, penalty_weight=0.3, padding="zeros"
+    )
+    np.testing.assert_allclose(ours[0], expected[0], rtol=2e-6)
+    np.testing.assert_allclose(ours[1], expected[1], atol=2e-8, rtol=2e-6)

@@ -15,6 +15,7 @@ LABELS = torch.zeros(2, 1, 4, 5)
 REGIONS = torch.zeros(2, 3, 4, 5)
 ALL_LOSSES = pytest.mark.parametrize("name", NAMES)
 
+NOT_FINITE = (float("nan"), float("inf"))
 BAD_SETTINGS = [
     ("label_smoothing", "smoothing", -0.1),
     ("label_smoothing", "smoothing", 1.5),
@@ -40,15 +41,12 @@ BAD_SETTINGS = [
     ("nacl", "space", "probs"),
     ("nacl", "reduction", None),
     ("nacl", "padding", "same"),
-]
-NOT_A_NUMBER = [
-    ("label_smoothing", "smoothing"),
-    ("focal", "gamma"),
-    ("ecp", "penalty_weight"),
-    ("mbls", "margin"),
-    ("svls", "sigma"),
-    ("nacl", "penalty_weight"),
-    ("nacl", "prior_scale"),
+    *[("nacl", name, value) for name in ("penalty_weight", "prior_scale") for value in NOT_FINITE],
+    *[("svls", "sigma", value) for value in NOT_FINITE],
+    *[("ecp", "penalty_weight", value) for value in NOT_FINITE],
+    *[("mbls", "margin", value) for value in NOT_FINITE],
+    *[("focal", "gamma", value) for value in NOT_FINITE],
+    *[("label_smoothing", "smoothing", value) for value in NOT_FINITE],
 ]
 
 
@@ -68,28 +66,6 @@ def test_function_names_the_bad_setting(name, argument, value, regions):
 def test_module_names_it_when_it_is_made(name, argument, value):
     with raises_naming(argument, value):
         CASES[name].module(**{argument: value})
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-@pytest.mark.parametrize("name, argument", NOT_A_NUMBER)
-def test_settings_must_be_finite(name, argument, value):
-    with raises_naming(argument, value):
-        CASES[name].function(LOGITS, LABELS, **{argument: value})
-
-
-@pytest.mark.parametrize("argument, value", [(a, v) for name, a, v in BAD_SETTINGS if name == "svls" and a != "sigma"])
-def test_proportions_name_the_bad_setting(argument, value):
-    with raises_naming(argument, value):
-        losses.neighborhood_proportions(LABELS, 3, **{argument: value})
-    with raises_naming(argument, value):
-        losses.region_proportions(REGIONS, **{argument: value})
-
-
-def test_proportions_name_a_bad_prior_and_sigma():
-    with raises_naming("prior", "median"):
-        losses.neighborhood_proportions(LABELS, 3, prior="median")
-    with raises_naming("sigma", "-1.0"):
-        losses.neighborhood_proportions(LABELS, 3, prior="gaussian", sigma=-1.0)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from nnunet_nacl import losses
-from tests.losses.cases import CASES, CONFIGURED, CONFIGURED_IDS, IGNORE, PENALTY_FORMS, problem
+from tests.losses.cases import CASES, CONFIGURED, CONFIGURED_IDS, IGNORE, problem
 
 ALL_LOSSES = pytest.mark.parametrize("name, settings", CONFIGURED, ids=CONFIGURED_IDS)
 SPACE = pytest.mark.parametrize("label_space", ["classes_ignore", "regions_mask"])
@@ -23,55 +23,21 @@ def test_gradcheck(name, settings, label_space):
     assert torch.autograd.gradcheck(lambda x: CASES[name].function(x, target, **settings, **where), (logits,))
 
 
-@pytest.mark.parametrize("regions", [False, True], ids=["classes", "regions"])
-@pytest.mark.parametrize("form", PENALTY_FORMS, ids=lambda form: "-".join(form.values()))
-def test_gradcheck_of_every_penalty_in_3d(form, regions):
-    logits, target, where = problem("regions_mask" if regions else "classes_ignore", (2, 2, 2), seed=22)
-    logits.requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: CASES["nacl"].function(x, target, **form, **where), (logits,))
-
-
 @SPACE
 @ALL_LOSSES
-def test_a_second_backward_gives_the_same_gradient(name, settings, label_space):
+def test_a_second_backward_gives_the_same_gradient_whatever_the_caller_did_with_the_first(name, settings, label_space):
+    """A caller may clip it in place, or go on accumulating; logits and target stay as they were."""
     logits, target, where = problem(label_space, (4, 3), seed=23)
-    logits.requires_grad_()
-    loss = CASES[name].function(logits, target, **settings, **where)
-    first = torch.autograd.grad(loss, logits, retain_graph=True)[0].clone()
-    assert first.abs().max() > 1e-4
-    second = torch.autograd.grad(loss, logits, retain_graph=True)[0].clone()
-    tripled = torch.autograd.grad(loss, logits, torch.tensor(3.0, dtype=loss.dtype), retain_graph=True)[0].clone()
-    fourth = torch.autograd.grad(loss, logits)[0]
-    torch.testing.assert_close(second, first, rtol=1e-12, atol=0)
-    torch.testing.assert_close(tripled, 3 * first, rtol=1e-12, atol=1e-18)
-    torch.testing.assert_close(fourth, first, rtol=1e-12, atol=0)
-
-
-@SPACE
-@ALL_LOSSES
-def test_the_gradient_handed_out_is_the_callers_own(name, settings, label_space):
-    """A caller may clip it in place, or go on accumulating, between two backward passes."""
-    logits, target, where = problem(label_space, (4, 3), seed=24)
-    logits.requires_grad_()
-    loss = CASES[name].function(logits, target, **settings, **where)
-    first = torch.autograd.grad(loss, logits, retain_graph=True)[0]
+    leaf, given = logits.clone().requires_grad_(), target.clone()
+    loss = CASES[name].function(leaf, given, **settings, **where)
+    first = torch.autograd.grad(loss, leaf, retain_graph=True)[0]
     kept = first.clone()
     first.zero_()
-    torch.testing.assert_close(torch.autograd.grad(loss, logits)[0], kept, rtol=1e-12, atol=0)
-
-
-@SPACE
-@ALL_LOSSES
-def test_gradients_of_several_uses_of_the_logits_add_up(name, settings, label_space):
-    logits, target, where = problem(label_space, (4, 3), seed=25)
-    leaf = logits.clone().requires_grad_()
-    loss = CASES[name].function
-    (alone,) = torch.autograd.grad(loss(leaf, target, **settings, **where), leaf)
-    hidden = leaf * 1.0  # as in a network: not a leaf
-    total = 2 * loss(hidden, target, **settings, **where) + hidden.pow(2).sum() + loss(hidden, target, **where)
-    (together,) = torch.autograd.grad(total, leaf)
-    (at_defaults,) = torch.autograd.grad(loss(leaf, target, **where), leaf)
-    torch.testing.assert_close(together, 2 * alone + 2 * logits + at_defaults, rtol=1e-9, atol=1e-12)
+    assert kept.abs().max() > 1e-4
+    tripled = torch.autograd.grad(loss, leaf, torch.tensor(3.0, dtype=loss.dtype), retain_graph=True)[0]
+    torch.testing.assert_close(tripled, 3 * kept, rtol=1e-12, atol=1e-18)
+    torch.testing.assert_close(torch.autograd.grad(loss, leaf)[0], kept, rtol=1e-12, atol=0)
+    assert torch.equal(leaf.detach(), logits) and torch.equal(given, target)
 
 
 @SPACE
@@ -92,16 +58,6 @@ def test_ignored_voxels_have_zero_gradient_and_their_logits_do_not_matter(name, 
     (other_gradient,) = torch.autograd.grad(other, spoiled)
     torch.testing.assert_close(other, value, rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(other_gradient, gradient, rtol=1e-9, atol=1e-12)
-
-
-@SPACE
-@ALL_LOSSES
-def test_inputs_are_left_as_they_were(name, settings, label_space):
-    logits, target, where = problem(label_space, (4, 3), seed=27)
-    leaf, given = logits.clone().requires_grad_(), target.clone()
-    CASES[name].function(leaf, given, **settings, **where).backward()
-    assert torch.equal(leaf.detach(), logits)
-    assert torch.equal(given, target)
 
 
 @SPACE

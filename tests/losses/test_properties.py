@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import NamedTuple
 
 import numpy as np
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -316,30 +314,3 @@ def test_order_of_the_losses(problem):
     nll = -problem.logits.log_softmax(1).movedim(1, -1)[problem.valid[:, 0]]
     for softened in (value(losses.label_smoothing), value(losses.svls)):
         assert nll.amin(1).mean() - 1e-9 <= softened <= nll.amax(1).mean() + 1e-9
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_checking_the_labels_changes_nothing(name):
-    random = torch.Generator().manual_seed(0)
-    logits = torch.randn(1, 3, 4, 4, generator=random)
-    labels = torch.randint(0, 3, (1, 1, 4, 4), generator=random)
-    for target, regions in ((labels, False), (torch.cat([labels, labels, labels], 1) // 2, True)):
-        checked, unchecked = (
-            value_and_gradient(CASES[name].function, logits, target, regions=regions, check_labels=check)
-            for check in (True, False)
-        )
-        assert checked[0] == unchecked[0]
-        np.testing.assert_array_equal(checked[1], unchecked[1])
-
-
-def test_every_neighborhood_is_drawn_somewhere():
-    """The strategy above must not lose a prior or padding unnoticed."""
-    seen = set()
-
-    @settings(max_examples=200, derandomize=True, database=None)
-    @given(NEIGHBORHOODS)
-    def draw(neighborhood):
-        seen.add((neighborhood["prior"], neighborhood["padding"]))
-
-    draw()
-    assert seen == set(itertools.product(PRIORS, PADDINGS))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from nnunet_nacl.metrics import brier, cece, count_masks, ece, mce, nll
+from nnunet_nacl.metrics import cece, count_masks, ece, mce
 from nnunet_nacl.metrics.surface import surface_distances
 from tests.metrics.test_counting import random_classes
 
@@ -40,24 +40,6 @@ def test_torchmetrics(sharpness):
     for k in range(5):  # its binary error takes the probability as the confidence and the label as the outcome
         errors.append(float(functional.binary_calibration_error(flat[:, k], labels == k, n_bins=15, norm="l1")))
     assert cece(stats, reduction="sum") == pytest.approx(sum(errors), abs=1e-6)
-
-
-def test_scikit_learn():
-    metrics = pytest.importorskip("sklearn.metrics")
-    probs, truth = random_classes(4, 4, (9, 9, 9), 3.0, np.float64)
-    flat, labels = probs.reshape(4, -1).T, truth.ravel()
-    stats = count_masks(probs, truth)["all"]
-    clipped = np.clip(flat, np.finfo(np.float32).tiny, 1)
-    own = clipped[np.arange(len(labels)), labels]
-    assert nll(stats) == pytest.approx(-np.log(own).mean(), abs=1e-12)
-    sane = own > 1e-12  # scikit-learn clips at the machine epsilon
-    kept = count_masks(flat[sane].T, labels[sane])["all"]
-    assert nll(kept) == pytest.approx(metrics.log_loss(labels[sane], flat[sane], labels=range(4)), abs=1e-10)
-    one_hot = np.eye(4)[labels]
-    by_class = sum(((flat[:, k] - one_hot[:, k]) ** 2).mean() for k in range(4))
-    assert brier(stats) == pytest.approx(by_class, abs=1e-12)
-    binary = count_masks(flat[:, :1].T, labels[None] == 0, regions=True)["all"]
-    assert brier(binary) == pytest.approx(2 * metrics.brier_score_loss(labels == 0, flat[:, 0]), abs=1e-12)
 
 
 def blob(rng, shape, radius):

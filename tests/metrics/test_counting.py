@@ -148,14 +148,6 @@ def test_few_plain_voxels_of_a_large_case_are_summed_exactly(regions, monkeypatc
     np.testing.assert_allclose(large.class_confidence, small.class_confidence, rtol=1e-9)
 
 
-def test_two_classes_and_their_one_region_form_agree():
-    probs, truth = random_classes(5, 2, (10, 10, 10), 3.0, np.float64)
-    classes, region = count_masks(probs, truth)["all"], count_masks(probs[1:], truth[None] == 1, regions=True)["all"]
-    for metric in (ece, ace, mce, nll, brier):
-        assert metric(classes) == pytest.approx(metric(region), abs=1e-12)
-    assert cece(classes, reduction="sum") == pytest.approx(2 * cece(region, reduction="sum"), abs=1e-12)
-
-
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_takes_any_floating_type(dtype):
     probs = torch.tensor([[1.0, 0.75, 0.25], [0.0, 0.25, 0.75]], dtype=dtype)

@@ -82,18 +82,6 @@ def test_a_model_goes_out_and_comes_in_as_it_was(model, tmp_path):
     assert same_map(calibrated.treatment.map, MAPS["conditional"])
 
 
-def test_nnunets_own_installer_takes_the_archive(model, tmp_path, monkeypatch):
-    from nnunetv2.model_sharing import model_import
-
-    give_map(model)
-    archive = export_model(model.folder, tmp_path / "model.zip")
-    monkeypatch.setattr(model_import, "nnUNet_results", str(tmp_path / "theirs"))
-    model_import.install_model_from_zip_file(str(archive))
-    there = tmp_path / "theirs" / model.dataset / model.folder.name
-    for name in ("plans.json", "calibration_map.json", f"fold_1/{FINAL}", f"fold_0/{FINAL}"):
-        assert (there / name).read_bytes() == (model.folder / name).read_bytes()
-
-
 def test_only_an_archive_of_export_is_replaced(model, tmp_path):
     archive = tmp_path / "model.zip"
     with zipfile.ZipFile(archive, "w") as other:

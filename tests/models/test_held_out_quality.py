@@ -212,18 +212,8 @@ def test_predictions_of_dice_are_evaluated_and_compared_where_a_map_calibrated_a
     of_decided = json.loads((decided / "calibration.json").read_text())["predicted_quality"]
     assert of_decided["MAE predicted"] != found["MAE predicted"]
 
-    compared = (
-        "-i",
-        f"raw={folder}",
-        calibrated,
-        f"D={decided}",
-        "-gt",
-        truths,
-        "-o",
-        tmp_path / "c",
-        "-bootstrap",
-        "100",
-    )
+    output = ("-o", tmp_path / "c", "-bootstrap", "100")
+    compared = ("-i", f"raw={folder}", calibrated, f"D={decided}", "-gt", truths, *output)
     run("compare", *compared)
     tables = {table["id"]: table for table in json.loads((tmp_path / "c" / "comparison.json").read_text())["tables"]}
     column = tables["quality"]["columns"].index("MAE predicted")

@@ -265,11 +265,6 @@ def test_an_ignore_label_is_no_class(predict, tmp_path):
     assert not list((tmp_path / "out" / "maps" / "case_0").glob("*ignore*"))
 
 
-def test_half_precision(predict, tmp_path):
-    review = reviewed([predict(dtype="float16")], tmp_path / "out")
-    assert len(review.rows) == 3 and not review.problems
-
-
 @pytest.fixture
 def done(monkeypatch):
     """Names of the cases that are done."""
@@ -347,15 +342,6 @@ def test_an_edited_ledger_removes_nothing_that_was_not_written(predict, tmp_path
     assert (tmp_path / "victim").read_text() == "mine" and (out / "dataset.json").is_file()
 
 
-def test_maps_behind_a_link_are_not_removed(predict, tmp_path):
-    folder, elsewhere = predict(cases=1), tmp_path / "elsewhere"
-    reviewed([folder], tmp_path / "out", maps=("entropy",))
-    (tmp_path / "out" / "maps" / "case_0").rename(elsewhere)
-    (tmp_path / "out" / "maps" / "case_0").symlink_to(elsewhere)
-    reviewed([folder], tmp_path / "out", maps=("confidence",), overwrite=True)
-    assert (elsewhere / "case_0_entropy.nii.gz").is_file()
-
-
 def test_a_killed_run_goes_on_where_it_was(predict, tmp_path, done):
     source, out = predict(cases=6, shape=(40, 60, 60)), tmp_path / "out"
     process = WARM.Process(target=reviewed, args=([source], out), kwargs={"treatment": Treatment(beta=1)})
@@ -380,16 +366,6 @@ def test_processes_give_the_same(predict, tmp_path):
     assert list(reviews[0].problems) == ["case_2"]
     for path in (tmp_path / "out1" / "maps").glob("case_*/*.nii.gz"):
         np.testing.assert_array_equal(read(path), read(tmp_path / "out2" / path.relative_to(tmp_path / "out1")))
-
-
-def test_what_a_killed_run_left_behind_is_removed(predict, tmp_path):
-    folder, out = predict(cases=1), tmp_path / "out"
-    reviewed([folder], out)
-    names = {path.name for path in out.rglob("*")}
-    (out / ".ba9876543210.nnunet_nacl.tmp").write_bytes(b"half")
-    (out / ".0123456789ab.nnunet_nacl.tmp").mkdir()
-    reviewed([folder], out)
-    assert {path.name for path in out.rglob("*")} == names
 
 
 def test_what_the_disk_does_not_hold_gets_no_name(predict, tmp_path, capsys):

@@ -20,6 +20,7 @@ from nnunet_nacl.files import to_json_text
 from nnunet_nacl.json_files import encode
 from tests.calibration.problems import quality_of
 from tests.cases.folders import CLASSES, read
+from tests.trainers.plans import architecture, resampling
 
 SPACING_MM = (2.0, 1.0, 0.8)  # z, y, x
 SHAPE = (9, 17, 14)
@@ -158,7 +159,6 @@ def copy_model(model: Path, to: Path) -> Path:
 
 def plans_json() -> dict[str, Any]:
     """plans.json of two three-dimensional configurations with a network of a few channels."""
-    resampling = {"is_seg": False, "order": 1, "order_z": 0, "force_separate_z": None}
     full = {
         "data_identifier": "nnUNetPlans_3d_fullres",
         "preprocessor_name": "DefaultPreprocessor",
@@ -169,30 +169,9 @@ def plans_json() -> dict[str, Any]:
         "normalization_schemes": ["CTNormalization", "ZScoreNormalization"],
         "use_mask_for_norm": [False, False],
         "batch_dice": False,
-        "architecture": {
-            "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
-            "arch_kwargs": {
-                "n_stages": 2,
-                "features_per_stage": [4, 8],
-                "conv_op": "torch.nn.modules.conv.Conv3d",
-                "kernel_sizes": [[3, 3, 3], [3, 3, 3]],
-                "strides": [[1, 1, 1], [2, 2, 2]],
-                "n_conv_per_stage": [1, 1],
-                "n_conv_per_stage_decoder": [1],
-                "conv_bias": True,
-                "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
-                "norm_op_kwargs": {"eps": 1e-5, "affine": True},
-                "dropout_op": None,
-                "dropout_op_kwargs": None,
-                "nonlin": "torch.nn.LeakyReLU",
-                "nonlin_kwargs": {"inplace": True},
-            },
-            "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
-        },
+        "architecture": architecture(),
+        **resampling(),
     }
-    for what, order in (("data", 3), ("seg", 1), ("probabilities", 1)):
-        full[f"resampling_fn_{what}"] = "resample_data_or_seg_to_shape"
-        full[f"resampling_fn_{what}_kwargs"] = resampling | {"is_seg": what == "seg", "order": order}
     intensities = {"mean": 50.0, "std": 20.0, "percentile_00_5": 0.0, "percentile_99_5": 100.0, "median": 50.0}
     return {
         "dataset_name": "Dataset999_Synthetic",

@@ -2,30 +2,9 @@
 
 from __future__ import annotations
 
-import configparser
-import zipfile
-from pathlib import Path
-
 import pytest
 
 from nnunet_nacl.registration.lookup import RegisteredTrainer
-
-
-def test_every_named_trainer_is_an_entry_point_that_loads(wheel: Path) -> None:
-    pytest.importorskip("nnunetv2", reason="needs nnU-Net")
-    from nnunet_nacl_trainers import NAMED_TRAINERS
-
-    parser = configparser.ConfigParser(delimiters="=")
-    parser.optionxform = str
-    with zipfile.ZipFile(wheel) as archive:
-        (name,) = [name for name in archive.namelist() if name.endswith("entry_points.txt")]
-        parser.read_string(archive.read(name).decode("utf-8"))
-    listed = parser["nnunetv2.trainers"]
-    assert set(listed) == set(NAMED_TRAINERS)
-    for name, value in listed.items():
-        trainer = RegisteredTrainer(name, value, "nnunet_nacl")
-        assert trainer.is_ours
-        assert trainer.load().__name__ == name
 
 
 @pytest.mark.parametrize("value", ["a_missing_package:Trainer", "os:missing", "no colon", "", "os.path:join.missing"])

@@ -19,19 +19,56 @@ def dataset_json(label_space: str = "classes") -> dict:
     return {"channel_names": {"0": "MRI"}, "numTraining": 5, "file_ending": ".nii.gz", **LABEL_SPACES[label_space]}
 
 
+def architecture(
+    kind: str = "plain", num_axes: int = 3, features: tuple[int, ...] = (4, 8), first_kernel: list[int] | None = None
+) -> dict:
+    """An entry ``architecture``: a U-Net, ``plain`` or ``residual``, with a stage for each number of channels."""
+    stages = len(features)
+    kernels = [[3] * num_axes for _ in range(stages)]
+    if first_kernel is not None:
+        kernels[0] = first_kernel
+    unet = "ResidualEncoderUNet" if kind == "residual" else "PlainConvUNet"
+    return {
+        "network_class_name": f"dynamic_network_architectures.architectures.unet.{unet}",
+        "arch_kwargs": {
+            "n_stages": stages,
+            "features_per_stage": list(features),
+            "kernel_sizes": kernels,
+            "conv_op": f"torch.nn.modules.conv.Conv{num_axes}d",
+            "strides": [[1] * num_axes] + [[2] * num_axes for _ in range(stages - 1)],
+            "n_blocks_per_stage" if kind == "residual" else "n_conv_per_stage": [1] * stages,
+            "n_conv_per_stage_decoder": [1] * (stages - 1),
+            "conv_bias": True,
+            "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{num_axes}d",
+            "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+            "dropout_op": None,
+            "dropout_op_kwargs": None,
+            "nonlin": "torch.nn.LeakyReLU",
+            "nonlin_kwargs": {"inplace": True},
+        },
+        "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
+    }
+
+
+def resampling() -> dict:
+    """How a configuration resamples images, labels and probabilities."""
+    return {
+        f"resampling_fn_{of}{ending}": value
+        for of, order in (("data", 3), ("seg", 1), ("probabilities", 1))
+        for ending, value in (
+            ("", "resample_data_or_seg_to_shape"),
+            ("_kwargs", {"is_seg": of == "seg", "order": order, "order_z": 0, "force_separate_z": None}),
+        )
+    }
+
+
 def make_plans(num_axes: int = 2, first_kernel: list[int] | None = None, residual: bool = False) -> dict:
     """A plans dictionary of one configuration, ``2d`` or ``3d_fullres``; always a fresh one.
 
     nnU-Net takes ``continue_training`` out of it, so no two trainers can be made from the same one.
     """
-    stages = 4
-    kernels = [[3] * num_axes for _ in range(stages)]
-    if first_kernel is not None:
-        kernels[0] = first_kernel
-    strides = [[1] * num_axes] + [[2] * num_axes for _ in range(stages - 1)]
-    unet = "ResidualEncoderUNet" if residual else "PlainConvUNet"
-    depth = "n_blocks_per_stage" if residual else "n_conv_per_stage"
     name = "2d" if num_axes == 2 else "3d_fullres"
+    network = architecture("residual" if residual else "plain", num_axes, (4, 8, 8, 8), first_kernel)
     return {
         "dataset_name": DATASET,
         "plans_name": "nnUNetPlans",
@@ -47,33 +84,8 @@ def make_plans(num_axes: int = 2, first_kernel: list[int] | None = None, residua
                 "patch_size": [16] * num_axes,
                 "spacing": [1.0] * num_axes,
                 "batch_dice": num_axes == 2,
-                "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
-                "resampling_fn_probabilities_kwargs": {
-                    "is_seg": False,
-                    "order": 1,
-                    "order_z": 0,
-                    "force_separate_z": None,
-                },
-                "architecture": {
-                    "network_class_name": f"dynamic_network_architectures.architectures.unet.{unet}",
-                    "arch_kwargs": {
-                        "n_stages": stages,
-                        "features_per_stage": [4, 8, 8, 8],
-                        "kernel_sizes": kernels,
-                        "conv_op": f"torch.nn.modules.conv.Conv{num_axes}d",
-                        "strides": strides,
-                        depth: [1] * stages,
-                        "n_conv_per_stage_decoder": [1] * (stages - 1),
-                        "conv_bias": True,
-                        "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{num_axes}d",
-                        "norm_op_kwargs": {"eps": 1e-5, "affine": True},
-                        "dropout_op": None,
-                        "dropout_op_kwargs": None,
-                        "nonlin": "torch.nn.LeakyReLU",
-                        "nonlin_kwargs": {"inplace": True},
-                    },
-                    "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
-                },
+                "architecture": network,
+                **resampling(),
             }
         },
         "continue_training": False,

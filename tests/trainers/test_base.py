@@ -60,13 +60,10 @@ def test_what_the_name_leaves_out_is_nnunets(make_trainer, name: str) -> None:
         ("NACL_100epochs", {"num_epochs": 100, "save_every": 10, "num_iterations_per_epoch": 250}),
         ("NACL_3epochs", {"num_epochs": 3, "save_every": 1}),
         ("CE_15epochs", {"num_epochs": 15, "save_every": 1}),
-        ("CE_40epochs", {"num_epochs": 40, "save_every": 4}),
-        ("CE_500epochs", {"num_epochs": 500, "save_every": 50}),
         ("CE_2000epochs", {"num_epochs": 2000, "save_every": 50}),
         ("NACL_50iters", {"num_iterations_per_epoch": 50, "num_val_iterations_per_epoch": 5, "num_epochs": 1000}),
         ("NACL_2iters", {"num_iterations_per_epoch": 2, "num_val_iterations_per_epoch": 1}),
         ("NACL_19iters", {"num_iterations_per_epoch": 19, "num_val_iterations_per_epoch": 1}),
-        ("NACL_500iters", {"num_iterations_per_epoch": 500, "num_val_iterations_per_epoch": 50}),
         ("NACL_adam", {"initial_lr": 1e-3, "weight_decay": 0.0, "num_epochs": 1000}),
         ("DiceCE_40epochs_50iters_adam", {"num_epochs": 40, "num_iterations_per_epoch": 50, "initial_lr": 1e-3}),
     ],
@@ -74,11 +71,6 @@ def test_what_the_name_leaves_out_is_nnunets(make_trainer, name: str) -> None:
 def test_the_schedule_is_that_of_the_name(make_trainer, name: str, settings: dict) -> None:
     trainer = make_trainer(f"nnUNetTrainer{name}")
     assert {key: getattr(trainer, key) for key in settings} == settings
-
-
-def test_results_lie_under_the_name(make_trainer) -> None:
-    name = "nnUNetTrainerNACL_lambda0p2_3epochs"
-    assert f"/{DATASET}/{name}__nnUNetPlans__2d/fold_0" in make_trainer(name).output_folder.replace("\\", "/")
 
 
 def test_the_optimiser_is_nnunets(prepared) -> None:
@@ -97,13 +89,15 @@ def test_adam_is_the_papers(prepared, name: str) -> None:
     assert isinstance(trainer.lr_scheduler, HalfwayDecay)
 
 
-def test_the_rate_of_adam_follows_the_epoch(prepared) -> None:
-    trainer = prepared("nnUNetTrainerNACL_4epochs_adam")
+@pytest.mark.parametrize(("num_epochs", "first_low"), [(1, 1), (4, 2), (5, 3)])
+def test_the_rate_of_adam_falls_to_a_tenth_at_half_of_the_training(prepared, num_epochs: int, first_low: int) -> None:
+    trainer = prepared(f"nnUNetTrainerNACL_{num_epochs}epochs_adam")
     rates = []
-    for epoch in range(4):
+    for epoch in range(num_epochs):
         start_epoch(trainer, epoch)
         rates.append(trainer.optimizer.param_groups[0]["lr"])
-    assert rates == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4])
+        assert trainer.lr_scheduler.get_last_lr() == rates[-1:]
+    assert rates == pytest.approx([1e-3] * first_low + [1e-4] * (num_epochs - first_low))
 
 
 def continued(prepared, name: str, tmp_path, epochs_done: int):
@@ -169,13 +163,6 @@ def test_annealing_lowers_the_dice_term_to_nothing_at_half(prepared, method: str
         start_epoch(trainer, epoch)
         weights.append(trainer.loss.loss.weight_dice)
     assert weights == pytest.approx([1, 0.75, 0.5, 0.25, 0, 0, 0, 0])
-
-
-def test_annealing_takes_half_of_nnunets_epochs_by_default(prepared) -> None:
-    trainer = prepared("nnUNetTrainerDiceNACL_anneal")
-    for epoch, weight in ((0, 1), (250, 0.5), (499, 0.002), (500, 0), (999, 0)):
-        start_epoch(trainer, epoch)
-        assert trainer.loss.loss.weight_dice == pytest.approx(weight)
 
 
 def test_annealing_works_without_deep_supervision(prepared) -> None:
@@ -264,19 +251,6 @@ def test_threads_are_left_alone_if_nothing_usable_is_said(make_trainer, monkeypa
     assert torch.get_num_threads() == (1 if value == "0" else 2)
 
 
-def test_the_label_space_is_that_of_the_data(make_trainer) -> None:
-    found = {
-        name: make_trainer("nnUNetTrainerNACL", name)._label_space()
-        for name in ("classes", "ignore", "regions", "regions_ignore")
-    }
-    assert {name: (space.regions, space.ignore_label) for name, space in found.items()} == {
-        "classes": (False, None),
-        "ignore": (False, 3),
-        "regions": (True, None),
-        "regions_ignore": (True, None),
-    }
-
-
 @pytest.mark.parametrize("num_axes", [2, 3])
 def test_noda_is_nnunets_switch_off(make_trainer, num_axes: int) -> None:
     def transforms(trainer: type, *arguments) -> list[type]:
@@ -317,18 +291,3 @@ def test_a_seed_fixes_the_batches_of_each_rank_and_start(make_trainer, monkeypat
     others = [draws("CE_seed1"), draws("CE_seed2"), draws("CE_seed1", rank=1), draws("CE_seed1", epoch=1)]
     drawn = [number for numbers in [*others, draws("CE"), draws("CE")] for number in numbers]
     assert len(set(drawn)) == 18
-
-
-def test_the_network_trains(make_trainer) -> None:
-    """One step of nnU-Net's own loop with its own network, at every scale of the deep supervision."""
-    trainer = make_trainer("nnUNetTrainerDiceNACL_lambda0p2_adam", "ignore")
-    trainer.initialize()
-    before = [value.clone() for value in trainer.network.parameters()]
-    batch = {
-        "data": torch.randn(2, 1, 16, 16),
-        "target": [torch.randint(4, (2, 1, size, size), dtype=torch.int16) for size in (16, 8, 4)],
-    }
-    trainer.network.train()
-    loss = trainer.train_step(batch)["loss"]
-    assert float(loss) == pytest.approx(float(loss)) and abs(float(loss)) < 10
-    assert any(not torch.equal(old, new) for old, new in zip(before, trainer.network.parameters(), strict=True))

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 
 from nnunet_nacl.cases.labels import Labels
-from nnunet_nacl_trainers.class_frequencies import biases_at, class_frequencies, count_labels
+from nnunet_nacl_trainers.class_frequencies import biases_at, count_labels
 
 CLASSES = Labels(("background", "a", "b"), (0, 1, 2), False, 3, (0, 1, 2))
 REGIONS = Labels(("whole", "core"), ((1, 2), 2), True, 3, (0, 1, 2), (1, 2))
@@ -25,27 +24,6 @@ class Watched:
         return part
 
 
-@pytest.mark.parametrize("dtype", [np.int8, np.int16, np.uint8])
-@pytest.mark.parametrize("shape", [(1, 5, 17, 23), (1, 1, 40, 9)])
-def test_blocks_hold_every_voxel_once(shape, dtype, tmp_path, monkeypatch) -> None:
-    lowest = 0 if dtype is np.uint8 else -1
-    values = np.random.default_rng(0).integers(lowest, 4, shape).astype(dtype)
-    labels, counts = np.unique(np.maximum(values.astype(int), 0), return_counts=True)
-    expected = counts[:3]  # the last of the four is ignored
-    assert labels.tolist() == [0, 1, 2, 3]
-    np.save(tmp_path / "values.npy", values)
-    grid = {"chunks": (1, min(2, shape[1]), 16, 8), "blocks": (1, 1, 8, 8)}
-    nnUNetDatasetBlosc2.save_case(values.astype(np.float32), values, {}, str(tmp_path / "case"), **grid)
-    arrays = (
-        nnUNetDatasetBlosc2(str(tmp_path)).load_case("case")[1],
-        values,
-        np.load(tmp_path / "values.npy", mmap_mode="r"),
-    )
-    monkeypatch.setattr("nnunet_nacl_trainers.class_frequencies._BLOCK_VOXELS", 512)
-    for array in arrays:
-        np.testing.assert_array_equal(count_labels(array, 3), expected)
-
-
 @pytest.mark.parametrize(("block", "largest"), [(1, 4 * 16 * 16), (3000, 8 * 16 * 16)])
 def test_no_more_than_a_block_is_in_memory(block: int, largest: int, monkeypatch) -> None:
     """Whole chunks, so that none is decompressed twice."""
@@ -53,12 +31,6 @@ def test_no_more_than_a_block_is_in_memory(block: int, largest: int, monkeypatch
     array = Watched(np.ones((1, 9, 30, 31), np.int8), (1, 4, 16, 16))
     assert count_labels(array, 2).tolist() == [0, 9 * 30 * 31]
     assert array.largest == largest
-
-
-def test_regions_share_what_is_labelled() -> None:
-    counts = np.array([60, 30, 10])
-    np.testing.assert_allclose(class_frequencies(counts, CLASSES), [0.6, 0.3, 0.1])
-    np.testing.assert_allclose(class_frequencies(counts, REGIONS), [0.4, 0.1])
 
 
 @pytest.mark.parametrize(

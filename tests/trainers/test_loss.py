@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import gc
-
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
-from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
-from nnunetv2.utilities.helpers import softmax_helper_dim1
 
 from nnunet_nacl.label_space import LabelSpace
-from nnunet_nacl.losses import NACLLoss, cross_entropy, nacl
+from nnunet_nacl.losses import NACLLoss, nacl
 from nnunet_nacl_trainers.loss import TrainingLoss
 from tests.trainers.plans import LABEL_SPACES
 
@@ -59,17 +53,7 @@ def stock_dice(make_loss):
 
 @pytest.mark.parametrize("num_axes", [2, 3])
 @pytest.mark.parametrize("label_space", LABEL_SPACES)
-def test_it_is_the_voxelwise_loss(make_loss, label_space: str, num_axes: int) -> None:
-    logits, target = batch(label_space, (6, 5, 4)[:num_axes])
-    loss = make_loss("nnUNetTrainerNACL", label_space, num_axes=num_axes).loss
-    assert loss.dc is None
-    expected = nacl(logits, target, kernel_size=3, **keywords(label_space))
-    torch.testing.assert_close(loss(logits, target), expected)
-
-
-@pytest.mark.parametrize("num_axes", [2, 3])
-@pytest.mark.parametrize("label_space", LABEL_SPACES)
-def test_with_dice_it_is_the_sum_of_both(make_loss, stock_dice, label_space: str, num_axes: int) -> None:
+def test_it_is_the_voxelwise_loss_or_with_dice_the_sum(make_loss, stock_dice, label_space: str, num_axes: int) -> None:
     logits, target = batch(label_space, (6, 5, 4)[:num_axes], seed=1)
     loss = make_loss("nnUNetTrainerDiceNACL", label_space, num_axes=num_axes).loss
     voxelwise = nacl(logits, target, kernel_size=3, **keywords(label_space))
@@ -78,6 +62,8 @@ def test_with_dice_it_is_the_sum_of_both(make_loss, stock_dice, label_space: str
     for weight in (1.0, 0.25, 0.0):
         loss.weight_dice = weight
         torch.testing.assert_close(loss(logits, target), voxelwise + weight * dice)
+    alone = make_loss("nnUNetTrainerNACL", label_space, num_axes=num_axes).loss
+    torch.testing.assert_close(alone(logits, target), voxelwise)
 
 
 @pytest.mark.parametrize("label_space", ["classes", "ignore", "regions"])
@@ -109,12 +95,6 @@ def test_a_batch_without_ground_truth_is_no_nan(make_loss, name: str, label_spac
     loss = make_loss(name, label_space).loss
     assert torch.isfinite(loss(logits, nothing))
     assert torch.isfinite(gradient(loss, logits, nothing)).all()
-
-
-def test_float_targets_are_read_as_nnunets_augmentation_may_leave_them(make_loss) -> None:
-    logits, target = batch("ignore")
-    loss = make_loss("nnUNetTrainerDiceNACL", "ignore").loss
-    assert loss(logits, target.float()) == loss(logits, target)
 
 
 @pytest.mark.parametrize("name", ["nnUNetTrainerNACL", "nnUNetTrainerDiceFocal"])
@@ -149,68 +129,3 @@ def test_it_is_shown_with_its_settings() -> None:
     shown = repr(TrainingLoss(NACLLoss(penalty_weight=0.25), LabelSpace(), torch.nn.Identity()))
     assert "weight_dice=1.0" in shown and "NACLLoss" in shown and "penalty_weight=0.25" in shown
     assert "weight_dice" not in repr(TrainingLoss(NACLLoss(), LabelSpace()))
-
-
-def training_loss(with_dice: bool, ddp: bool) -> TrainingLoss:
-    """As the trainer makes it; gathered over the ranks where nnU-Net does so."""
-    dice = (
-        MemoryEfficientSoftDiceLoss(
-            apply_nonlin=softmax_helper_dim1, batch_dice=True, do_bg=False, smooth=1e-5, ddp=ddp
-        )
-        if with_dice
-        else None
-    )
-    return TrainingLoss(NACLLoss(check_labels=False), LabelSpace(), dice)
-
-
-def make_network() -> torch.nn.Module:
-    torch.manual_seed(0)
-    return torch.nn.Conv2d(3, 3, 3, padding=1)
-
-
-def network_gradients(network: torch.nn.Module, loss: TrainingLoss, part: slice) -> dict[str, torch.Tensor]:
-    images = torch.cat([batch("classes", seed=seed)[0] for seed in (4, 5)])
-    target = torch.cat([batch("classes", seed=seed)[1] for seed in (6, 7)])
-    network.zero_grad()
-    loss(network(images[part]), target[part]).backward()
-    return {name.removeprefix("module."): value.grad.clone() for name, value in network.named_parameters()}
-
-
-def one_rank(rank: int, rendezvous: str, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
-    try:
-        part = slice(2 * rank, 2 * rank + 2)
-        found = [
-            network_gradients(
-                torch.nn.parallel.DistributedDataParallel(make_network()), training_loss(with_dice, ddp=True), part
-            )
-            for with_dice in (False, True)
-        ]
-        gc.collect()  # a network that outlives its process group may wait for ever when it goes
-        torch.save(found, f"{folder}/{rank}.pt")
-        dist.barrier()  # a rank that leaves first would cut the other's connection
-    finally:
-        dist.destroy_process_group()
-
-
-@pytest.mark.skipif(not (dist.is_available() and dist.is_gloo_available()), reason="this torch has no gloo")
-def test_two_processes_have_the_gradients_of_the_joined_batch(tmp_path) -> None:
-    mp.start_processes(
-        one_rank, args=(str(tmp_path / "rendezvous"), str(tmp_path)), nprocs=2, start_method="forkserver"
-    )
-    for rank in (0, 1):
-        for with_dice, found in enumerate(torch.load(tmp_path / f"{rank}.pt")):
-            loss = training_loss(bool(with_dice), ddp=False)
-            joined = network_gradients(make_network(), loss, slice(None))
-            alone = network_gradients(make_network(), loss, slice(0, 2))
-            for name, expected in joined.items():
-                torch.testing.assert_close(found[name], expected, rtol=1e-4, atol=1e-6)
-            assert not torch.allclose(alone["weight"], joined["weight"], rtol=1e-2)
-
-
-def test_cross_entropy_under_its_name(make_loss) -> None:
-    logits, target = batch("ignore")
-    assert make_loss("nnUNetTrainerCE", "ignore").loss(logits, target) == cross_entropy(
-        logits, target, ignore_label=IGNORE
-    )
