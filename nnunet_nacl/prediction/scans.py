@@ -257,8 +257,8 @@ class _Steps:
         probs = reviewed.case.probabilities.network.whole() if delivery.probabilities else None
         written = write_reviewed(model.opened, reviewed, delivery.output, probabilities=probs)
         if self.maker is not None:
-            quality = model.quality.predict(reviewed.row) if model.quality else None
-            written += self.maker.write(reviewed, case.images, quality, delivery.output)
+            completed = model.quality.complete(reviewed.row) if model.quality else None
+            written += self.maker.write(reviewed, case.images, completed, delivery.output)
         return finished, written
 
 

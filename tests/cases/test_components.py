@@ -120,7 +120,7 @@ def test_what_the_network_said_is_kept_beside_the_map():
             every = np.sort(probs[i].ravel())[::-1].astype(float)  # the best set of voxels is the first of these
             dice = (2 * every.cumsum() / (every.sum() + np.arange(1, every.size + 1))).max()
             assert structure.network == pytest.approx((every.sum() * treated.geometry.voxel_size, dice), rel=1e-3)
-            assert structure.expected_volume != pytest.approx(structure.network[0], rel=1e-3)
+            assert structure.predicted_volume != pytest.approx(structure.network[0], rel=1e-3)
 
 
 def test_what_lies_in_ignored_voxels_alone_is_neither_real_nor_false():

@@ -255,8 +255,9 @@ def test_presence_is_in_the_report_and_an_empty_structure_stays_a_segment(tmp_pa
 
     write = DicomMaker.write
 
-    def knowing_presence(maker, reviewed, files, predicted, output):
-        return write(maker, reviewed, files, replace(predicted, present=(0.75, 0.25)), output)
+    def knowing_presence(maker, reviewed, files, row, output):
+        known = (replace(structure, present=p) for structure, p in zip(row.structures, (0.75, 0.25)))
+        return write(maker, reviewed, files, replace(row, structures=tuple(known)), output)
 
     monkeypatch.setattr(scans, "segment_case", without_posterior)
     monkeypatch.setattr(DicomMaker, "write", knowing_presence)
