@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.learned_quality import SINGLE_NETWORKS, LearnedQuality
 from nnunet_nacl.calibration.presence import FEATURES, LearnedPresence
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
@@ -179,10 +178,11 @@ def open_map(
         UserError: The map is of other structures; the predictions were calibrated by another one, or by this one,
             which has learned nothing: then it has nothing to say of them.
     """
-    structures = structures_of(folder.labels)
-    calibration = read_map(path, structures, folder.labels.regions)
-    calibrated = is_calibrated(folder, path, calibration)
-    delivered = delivered_in(folder.folder) if beta is None else delivered_by(beta)
+    structures, applied = structures_of(folder.labels), folder.folder / APPLIED_FILE
+    calibration, calibrated = read_map(path, structures, folder.labels.regions), applied.is_file()
+    if calibrated and not same_map(read_map(applied, structures, folder.labels.regions), calibration):
+        raise UserError(f"{folder.folder} was calibrated by another map than {path}; give that one.")
+    delivered = delivered_in(folder.folder) if beta is None else "decided" if beta == 1 else "fbeta"
     quality, why_not = None, ""
     try:
         quality = replace(QualityOfMap.read(path, tuple(structures), delivered), as_network=not calibrated)
@@ -193,18 +193,3 @@ def open_map(
     learned = read_record(path).quality
     presence = learned.presence if learned and beta and not calibrated else None
     return Treatment(None if calibrated else calibration, beta, presence), quality, why_not
-
-
-def delivered_by(beta: float | None) -> str:
-    """Which segmentations a decision delivers: ``argmax`` without one, ``decided`` for Dice, ``fbeta`` for others."""
-    return "argmax" if beta is None else "decided" if beta == 1 else "fbeta"
-
-
-def is_calibrated(folder: PredictionFolder, path: Path, calibration: CalibrationMap) -> bool:
-    """Whether predictions were calibrated by this map, or by none; UserError where by another one."""
-    applied = folder.folder / APPLIED_FILE
-    if not applied.is_file():
-        return False
-    if not same_map(read_map(applied, structures_of(folder.labels), folder.labels.regions), calibration):
-        raise UserError(f"{folder.folder} was calibrated by another map than {path}; give that one.")
-    return True

@@ -169,7 +169,7 @@ class Scans:
             if sorted("LPS"["LRPAIS".index(letter) // 2] for letter in axes if letter in "LRPAIS") != [*"LPS"]:
                 raise UserError(f"-orientation is three letters, such as RAS or LPS, got {axes!r}.")
             return axes
-        if opened.reader_name.endswith("WithReorient"):
+        if type(opened.reader).__name__.endswith("WithReorient"):
             return "RAS"  # whatever it is given
         with contextlib.suppress(UserError):
             labels = find_references(opened.plans.get("dataset_name"), opened.folder)

@@ -226,7 +226,7 @@ def test_other_file_formats(predict, tmp_path, capsys, reader, ending, shape):
     path = tmp_path / "out" / "maps" / "case_0" / f"case_0_confidence{ending}"
     array = {".tif": tifffile.imread, ".png": io.imread}.get(ending, read)(path)
     before, after = (PredictionFolder.open(place, need_reference=False) for place in (folder, tmp_path / "out"))
-    one, two = (opened.read_segmentation(opened.folder / f"case_0{ending}") for opened in (before, after))
+    one, two = (opened.read_labels(opened.folder / f"case_0{ending}") for opened in (before, after))
     np.testing.assert_array_equal(one[0], two[0])
     assert list(one[1]["spacing"]) == list(two[1]["spacing"])
     probs = probabilities(folder, "case_0")
