@@ -78,6 +78,7 @@ REQUIREMENTS = [
     "nibabel>=5.2",
     "tifffile>=2024.1",
     "scikit-image>=0.22",
+    "scikit-learn>=1.3",
     "imagecodecs>=2024.1",
     "pillow>=10.2",
     "jinja2>=3.1",

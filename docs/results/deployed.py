@@ -265,7 +265,7 @@ def main() -> None:
         predicted = PredictionFolder.open(dict(named.split("=", 1) for named in arguments.i)[name], arguments.gt)
         for files in predicted.cases()[0]:
             own, listed = files.segmentation, Path(place) / files.segmentation.name
-            if not np.array_equal(*(predicted.read_segmentation(path)[0] for path in (own, listed))):
+            if not np.array_equal(*(predicted.read_labels(path)[0] for path in (own, listed))):
                 raise SystemExit(f"{place}: the segmentation of {files.case} is not that of {predicted.folder}")
         listed = pd.read_csv(Path(place) / "review_details.csv").set_index("case")["mean_foreground_mutual_information"]
         for row in tables["cases"]:

@@ -10,11 +10,12 @@ the intercept is held back by half a yes and half a no at the mean of the featur
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from nnunet_nacl.calibration.crossfit import parts_of
 from nnunet_nacl.json_files import Array
@@ -28,7 +29,6 @@ FEWEST = 3
 """Patients with a yes, and with a no, without which nothing is learned."""
 
 _SLOPE_SD = 1.0  # of standardised features; chosen among a few on validation folds
-_MOST_STEPS = 100
 _SURE = 1e-6
 _LEAST_DICE = 1e-3
 
@@ -65,19 +65,19 @@ class LearnedProbability:
             raise ValueError("its lists do not belong together")
 
     @classmethod
-    def fit(
-        cls, features: np.ndarray, yes: Sequence[bool] | np.ndarray, patients: Sequence[Hashable]
-    ) -> LearnedProbability:
+    def fit(cls, features: ArrayLike, yes: ArrayLike, patients: Sequence[Hashable]) -> LearnedProbability:
         """Learn from rows, all of which weigh the same.
 
         Args:
-            features: (n, F) finite numbers.
+            features: (n, F) finite numbers, F at least 1.
             yes: (n,) whether it is so.
             patients: (n,) to whom each row belongs.
 
         Raises:
             ValueError: Lengths differ, or a feature is not a finite number.
         """
+        from sklearn.linear_model import LogisticRegression
+
         x, y = np.asarray(features, float), np.asarray(yes, float)
         if x.ndim != 2 or not len(x) == len(y) == len(patients):
             raise ValueError(f"features, yes and patients must be of the same rows, got {x.shape}, {len(y)}.")
@@ -86,9 +86,11 @@ class LearnedProbability:
         centre = x.mean(0) if len(x) else np.zeros(x.shape[1])
         spread = x.std(0) if len(x) else np.ones(x.shape[1])
         spread = np.where(spread > 1e-9 * np.maximum(1, np.abs(centre)), spread, 1)
-        intercept, *slopes = _fit((x - centre) / spread, y)
+        rows = np.vstack([(x - centre) / spread, np.zeros((2, x.shape[1]))])  # half a yes and half a no at the mean
+        regression = LogisticRegression(C=_SLOPE_SD**2, solver="newton-cholesky", tol=1e-8)
+        regression.fit(rows, np.append(y, [0, 1]), np.append(np.ones(len(y)), [0.5, 0.5]))
         counts = len(y), int(y.sum()), len(set(patients))
-        return cls(float(intercept), np.array(slopes), centre, spread, *counts)
+        return cls(float(regression.intercept_[0]), regression.coef_[0], centre, spread, *counts)
 
     @property
     def why_not(self) -> str:
@@ -97,15 +99,17 @@ class LearnedProbability:
             return ""
         return f"{self.n_yes} yes and {self.n - self.n_yes} no, it takes {FEWEST} of both"
 
-    def predict(self, features: np.ndarray) -> np.ndarray:
+    def predict(self, features: ArrayLike) -> np.ndarray:
         """(n,) probability of a yes for (n, F) features; NaN where one of them is.
 
         It is no nearer to 0 or 1 than half a patient among those it was learned from, ``0.5 / (n_patients + 1)``: far
         from their features, as of another network, a regression is sure of anything.
         """
-        x = (np.asarray(features, float).reshape(len(features), len(self.centre)) - self.centre) / self.spread
+        from scipy.special import expit
+
+        x = (np.asarray(features, float).reshape(-1, len(self.centre)) - self.centre) / self.spread
         least = 0.5 / (self.n_patients + 1)
-        return np.clip(_sigmoid(self.intercept + x @ self.slopes), least, 1 - least)
+        return np.clip(expit(self.intercept + x @ self.slopes), least, 1 - least)
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,9 +153,7 @@ class LearnedPresence:
 NOTHING_LEARNED = LearnedPresence(1.0, {}, {}, [], "", FEATURES)
 
 
-def presence_features(
-    expected_volume: Sequence[float] | np.ndarray, largest_dice: Sequence[float] | np.ndarray, voxel: float
-) -> np.ndarray:
+def presence_features(expected_volume: ArrayLike, largest_dice: ArrayLike, voxel: float) -> np.ndarray:
     """(n, 2) what tells whether a structure is in a scan: the logarithms of both.
 
     Args:
@@ -164,11 +166,7 @@ def presence_features(
     return np.stack([volume, np.log(np.maximum(np.asarray(largest_dice, float), _LEAST_DICE))], 1)
 
 
-def finding_features(
-    volume: Sequence[float] | np.ndarray,
-    mean_probability: Sequence[float] | np.ndarray,
-    max_probability: Sequence[float] | np.ndarray,
-) -> np.ndarray:
+def finding_features(volume: ArrayLike, mean_probability: ArrayLike, max_probability: ArrayLike) -> np.ndarray:
     """(n, 3) what tells whether a component of a segmentation is real: log volume, and log-odds of both probabilities.
 
     Args:
@@ -176,26 +174,27 @@ def finding_features(
         mean_probability: (n,) of its structure over its voxels.
         max_probability: (n,) the largest there.
     """
-    return np.stack([np.log(np.asarray(volume, float)), _log_odds(mean_probability), _log_odds(max_probability)], 1)
+    from scipy.special import logit
+
+    both = (np.clip(np.asarray(p, float), _SURE, 1 - _SURE) for p in (mean_probability, max_probability))
+    return np.stack([np.log(np.asarray(volume, float)), *map(logit, both)], 1)
 
 
-def predict_left_out(
-    features: np.ndarray, yes: Sequence[bool] | np.ndarray, patients: Sequence[Hashable]
-) -> np.ndarray:
+def predict_left_out(features: np.ndarray, yes: ArrayLike, patients: Sequence[Hashable]) -> np.ndarray:
     """(n,) probability of each row by what the rows of other patients teach, in at most ten parts.
 
     Returns:
         NaN where there are fewer than two patients.
     """
-    found, y = np.full(len(features), math.nan), np.asarray(yes, float)
+    probability, y = np.full(len(features), math.nan), np.asarray(yes, float)
     if len(set(patients)) < 2:
-        return found
+        return probability
     parts = np.array(parts_of([str(patient) for patient in patients]))
     for part in np.unique(parts):
         here = parts == part
         names = [name for name, inside in zip(patients, here) if not inside]
-        found[here] = LearnedProbability.fit(features[~here], y[~here], names).predict(features[here])
-    return found
+        probability[here] = LearnedProbability.fit(features[~here], y[~here], names).predict(features[here])
+    return probability
 
 
 @dataclass(frozen=True)
@@ -214,49 +213,8 @@ class ProbabilityCheck:
     ece: float
     n: int
 
-
-def check_probabilities(
-    probabilities: Mapping[str, Sequence[float] | np.ndarray], yes: Sequence[bool] | np.ndarray
-) -> dict[str, ProbabilityCheck]:
-    """The check of several kinds of probability of the same rows, by name."""
-    y = np.asarray(yes, float)
-    result = {}
-    for name, values in probabilities.items():
-        p = np.asarray(values, float)
-        n = int(np.count_nonzero(~np.isnan(p)))
-        result[name] = ProbabilityCheck(binary_brier(p, y), auroc(p, y), binary_ece(p, y), n)
-    return result
-
-
-def _fit(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """(1 + F,) intercept and slopes with the largest posterior density; Newton's method, halved where it overshoots."""
-    # half a yes and half a no where all features are at their mean
-    design = np.vstack([np.c_[np.ones(len(x)), x], np.eye(1, 1 + x.shape[1]), np.eye(1, 1 + x.shape[1])])
-    target, weight = np.append(y, [0, 1]), np.append(np.ones(len(y)), [0.5, 0.5])
-    prior = np.append(0, np.full(x.shape[1], 1 / _SLOPE_SD**2))
-
-    def loss(b: np.ndarray) -> float:
-        return float(weight @ (np.logaddexp(0, design @ b) - target * (design @ b)) + prior @ b**2 / 2)
-
-    b = np.zeros(design.shape[1])
-    for _ in range(_MOST_STEPS):
-        p = _sigmoid(design @ b)
-        gradient = design.T @ (weight * (p - target)) + prior * b
-        hessian = (design.T * (weight * p * (1 - p))) @ design + np.diag(prior)
-        step, size = np.linalg.solve(hessian, gradient), 1.0
-        while loss(b - size * step) > loss(b) + 1e-12 and size > 1e-6:
-            size /= 2
-        b = b - size * step
-        if np.abs(step).max() < 1e-10:
-            break
-    return b
-
-
-def _sigmoid(value: np.ndarray) -> np.ndarray:
-    with np.errstate(invalid="ignore"):  # NaN stays NaN
-        return np.exp(-np.logaddexp(0, -value))
-
-
-def _log_odds(probability: Sequence[float] | np.ndarray) -> np.ndarray:
-    p = np.clip(np.asarray(probability, float), _SURE, 1 - _SURE)
-    return np.log(p) - np.log1p(-p)
+    @classmethod
+    def of(cls, probability: ArrayLike, yes: ArrayLike) -> ProbabilityCheck:
+        """The check of (n,) probabilities, NaN where there is none, against (n,) truths."""
+        p, y = np.asarray(probability, float), np.asarray(yes, float)
+        return cls(binary_brier(p, y), auroc(p, y), binary_ece(p, y), int(np.count_nonzero(~np.isnan(p))))

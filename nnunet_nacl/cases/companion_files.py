@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -88,9 +89,9 @@ def _image_files(folder: PredictionFolder, case: str) -> list[Path]:
         if missing := [file for file in files if not file.is_file()]:
             raise UserError(f"{missing[0]}: no such image.")
         return files
-    places = _predicted_from(folder.folder) + (
-        [Path(root) / name / sub for sub in ("imagesTr", "imagesTs")] if root else []
-    )
+    places = [Path(root) / name / sub for sub in ("imagesTr", "imagesTs")] if root else []
+    with contextlib.suppress(UserError, KeyError, TypeError):  # given a list, or not nnUNetv2_predict's
+        places.insert(0, Path(read_dict(folder.folder / PREDICT_ARGUMENTS)["list_of_lists_or_source_folder"]))
     for place in places:
         files = []
         while (file := place / f"{case}_{len(files):04d}{folder.file_ending}").is_file():
@@ -100,12 +101,3 @@ def _image_files(folder: PredictionFolder, case: str) -> list[Path]:
     if not root:
         raise UserError("the environment variable nnUNet_raw is not set; the images lie there.")
     raise UserError(f"{places[0] / case}_0000{folder.file_ending}: no such image.")
-
-
-def _predicted_from(folder: Path) -> list[Path]:
-    """The folder of images that nnUNetv2_predict was given, if its predictions say so."""
-    try:
-        source = read_dict(folder / PREDICT_ARGUMENTS).get("list_of_lists_or_source_folder")
-    except UserError:
-        return []
-    return [Path(source)] if isinstance(source, str) else []

@@ -16,7 +16,7 @@ import nnunet_nacl
 from nnunet_nacl.cases.dicom_series import affine_of_series, read_headers
 from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.cases.image_files import quiet
-from nnunet_nacl.cases.predicted_quality import PredictedCase
+from nnunet_nacl.cases.review_row import CaseReview, StructureReview
 from nnunet_nacl.cases.reviewed_case import ReviewedCase
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import lies_inside, replacing
@@ -27,6 +27,8 @@ DICOM = "dicom"
 SCHEME = "99NNUNETNACL"
 """Private coding scheme: there is no standard code for what is predicted of a segmentation."""
 
+_Values = list[tuple[Any, float, Any]]
+"""Name, value and unit of each measurement of a structure."""
 _MAKER = "nnunet_nacl"
 _ON_GRID = 0.1  # voxels
 
@@ -103,7 +105,7 @@ class DicomMaker:
             with quiet():
                 pixels = np.zeros((1, headers[0].Rows, headers[0].Columns), np.uint16)
                 segmentation = self._segmentation(pixels, "BINARY", "segmentation", headers[:1], 1)
-                report = self._report([math.nan] * len(self.codes), None, segmentation, headers[:1])
+                report = self._report([[]] * len(self.codes), segmentation, headers[:1])
                 for made in (segmentation, report):
                     made.save_as(io.BytesIO(), enforce_file_format=True)
         except Exception as error:  # highdicom and pydicom raise anything of values that they cannot write
@@ -113,14 +115,14 @@ class DicomMaker:
             ) from None
 
     def write(
-        self, reviewed: ReviewedCase, files: Sequence[Path], predicted: PredictedCase | None, output: Path
+        self, reviewed: ReviewedCase, files: Sequence[Path], completed: CaseReview | None, output: Path
     ) -> tuple[Path, ...]:
         """Write the objects of a case.
 
         Args:
             reviewed: The case; with the maps ``probabilities`` if they are to be written.
             files: The images of its series, in the order of the slices.
-            predicted: What is predicted of it; None where nothing is known.
+            completed: Its row with what a map has learned; None without one, then no Dice is reported.
             output: Folder of the run; the files get names ``dicom/CASE_....dcm`` in it.
 
         Returns:
@@ -144,8 +146,9 @@ class DicomMaker:
                 fractions = np.stack([turned(values) for values in maps[-len(case.labels.foreground) :]], -1)
                 made = "probabilities" if source.network is source else "calibrated probabilities"
                 written["probabilities"] = self._segmentation(fractions, "FRACTIONAL", made, headers, 2)
-            volumes = [structure.volume for structure in reviewed.row.structures]
-            written["report"] = self._report(volumes, predicted, segmentation, headers)
+            rows = (completed or reviewed.row).structures
+            values = [_values(row, completed is not None) for row in rows]
+            written["report"] = self._report(values, segmentation, headers)
         for path in (output / DICOM).glob(f"{case.name}_*.dcm"):  # of an earlier run with other settings
             if lies_inside(path, output):
                 path.unlink()
@@ -187,9 +190,7 @@ class DicomMaker:
             **_identity(headers, n),
         )
 
-    def _report(
-        self, volumes: Sequence[float], predicted: PredictedCase | None, segmentation: Any, headers: Sequence[Any]
-    ) -> Any:
+    def _report(self, values: Sequence[_Values], segmentation: Any, headers: Sequence[Any]) -> Any:
         import highdicom as hd
         from highdicom import sr
         from pydicom.sr.codedict import codes
@@ -208,11 +209,11 @@ class DicomMaker:
                 finding_type=self._code(name),
                 measurements=[
                     sr.Measurement(measured, value, unit)
-                    for measured, value, unit in _values(volume, predicted, i)
+                    for measured, value, unit in measured_values
                     if math.isfinite(value)
                 ],
             )
-            for i, (name, volume) in enumerate(zip(self.codes, volumes))
+            for i, (name, measured_values) in enumerate(zip(self.codes, values))
         ]
         procedure = sr.CodedConcept("363679005", "SCT", "Imaging procedure")
         report = sr.MeasurementReport(context, procedure, groups, codes.cid7021.ImagingMeasurementReport)
@@ -231,24 +232,22 @@ class DicomMaker:
         return CodedConcept(one["code"], one.get("scheme", "SCT"), one["meaning"])
 
 
-def _values(volume: float, predicted: PredictedCase | None, i: int) -> list[tuple[Any, float, Any]]:
-    """Name, value and unit of what the report says of a structure; NaN where it is not known."""
+def _values(row: StructureReview, calibrated: bool) -> _Values:
+    """What the report says of a structure; NaN where it is not known."""
     from highdicom.sr import CodedConcept
     from pydicom.sr.codedict import codes
 
-    rows = [(codes.SCT.Volume, volume, CodedConcept("ml", "UCUM", "milliliter"))]
-    if predicted is None:
-        return rows
-    dice = predicted.dice[i]
-    present = predicted.present[i] if predicted.present else math.nan
-    for code, meaning, value in (
-        ("DICE", "Predicted Dice", dice.estimate),
-        ("DICE_LOW", "Predicted Dice, lower end of the 90 % interval", dice.low),
-        ("DICE_HIGH", "Predicted Dice, upper end of the 90 % interval", dice.high),
-        ("PRESENCE", "Probability that the structure is present", present),
-    ):
-        rows.append((CodedConcept(code, SCHEME, meaning), value, codes.UCUM.NoUnits))
-    return rows
+    predicted = {
+        ("DICE", "Predicted Dice"): row.predicted_dice if calibrated else math.nan,
+        ("DICE_LOW", "Predicted Dice, lower end of the 90 % interval"): row.dice_interval[0],
+        ("DICE_HIGH", "Predicted Dice, upper end of the 90 % interval"): row.dice_interval[1],
+        ("PRESENCE", "Probability that the structure is present"): row.present,
+    }
+    volume = codes.SCT.Volume, row.volume, CodedConcept("ml", "UCUM", "milliliter")
+    return [
+        volume,
+        *((CodedConcept(code, SCHEME, text), p, codes.UCUM.NoUnits) for (code, text), p in predicted.items()),
+    ]
 
 
 def _identity(headers: Sequence[Any], n: int) -> dict[str, Any]:

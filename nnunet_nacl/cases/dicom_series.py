@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.cases.image_files import check_name, quiet, verified
+from nnunet_nacl.cases.image_files import check_name, quiet, read_header, verified
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import regular_only
 from nnunet_nacl.json_files import first_line, one_line
@@ -127,10 +127,8 @@ def orientation_of(images: Iterable[Path]) -> str:
 
     found: Counter[str] = Counter()
     for path in images:
-        reader = sitk.ImageFileReader()
-        reader.SetFileName(str(path))
         with contextlib.suppress(RuntimeError):
-            reader.ReadImageInformation()
+            reader = read_header(path)
             if reader.GetDimension() == 3:
                 directions = reader.GetDirection()
                 found[sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(directions)] += 1

@@ -55,8 +55,8 @@ def open_members(
             raise UserError(f"{member.folder} is given twice; a member counted twice would hide the disagreement.")
         seen[resolved] = member.folder
         for kind, mine, theirs in (
-            ("labels", _structures(member), _structures(first)),
-            ("reader", member.reader_name, first.reader_name),
+            ("labels", *(dict(zip(each.labels.names, each.labels.values)) for each in (member, first))),
+            ("reader", *(type(each.reader).__name__ for each in (member, first))),
         ):
             if mine != theirs:
                 raise UserError(
@@ -74,10 +74,6 @@ def _check_probabilities(folder: Path) -> None:
         if next(validation.glob("*.npz"), None) is not None:
             raise UserError(f"{folder} holds no predictions, but {validation} does: give that.")
     raise UserError(f"{folder} holds no probabilities (*.npz); {RERUN}.")
-
-
-def _structures(folder: PredictionFolder) -> dict[str, int | tuple[int, ...]]:
-    return dict(zip(folder.labels.names, folder.labels.values))
 
 
 def find_cases(members: Sequence[PredictionFolder]) -> tuple[list[MemberCase], dict[str, str]]:

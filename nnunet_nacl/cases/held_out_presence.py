@@ -16,13 +16,12 @@ from nnunet_nacl.calibration.presence import (
     LearnedPresence,
     LearnedProbability,
     ProbabilityCheck,
-    check_probabilities,
     finding_features,
     predict_left_out,
     presence_features,
 )
 from nnunet_nacl.cases.components import FOUND
-from nnunet_nacl.cases.quality_block import QUALITY, QualityBlock
+from nnunet_nacl.cases.quality_block import QUALITY, QualityBlock, StructureQuality
 from nnunet_nacl.documents.finding_list import StructureFindings
 from nnunet_nacl.documents.results import CaseResult
 from nnunet_nacl.errors import UserError
@@ -32,9 +31,9 @@ from nnunet_nacl.metrics.detection import false_alarms
 CONSTANT = "share of the other patients"
 """What knows nothing of the case: it has a Brier score, but no order."""
 
-_NO_BETTER = f"no better than the {CONSTANT}"
 _IN_PIECES = 0.5  # share of the cases with a structure in which it must be in pieces: anatomy falls apart in some
 _SENSITIVITIES = (0.5, 0.7, 0.8, 0.9)
+_LEARNED_FROM = ("voxel", "volume", "true_volume", "max_probability", "expected_volume", "largest_dice")
 
 
 @dataclass(frozen=True)
@@ -83,58 +82,42 @@ def learn_presence(
         only_listed: Learn nothing of structures whose components are no findings unless a user asks for them.
         findings: Learn which components are real, too.
     """
-    blocks: list[QualityBlock] = []
-    found: list[dict[str, StructureFindings]] = []
-    known: list[str] = []
-    for case, patient in zip(cases, patients):
-        with contextlib.suppress(UserError):  # measured by an earlier version, and the probabilities are gone
-            block = decode(QualityBlock, case.blocks.get(QUALITY), QUALITY)
-            pieces = decode(dict[str, StructureFindings], case.blocks.get(FOUND), FOUND) if findings else {}
-            if names.keys() <= _known(block) and (not findings or names.keys() <= pieces.keys()):
-                blocks.append(block)
-                found.append(pieces)
-                known.append(patient)
+    read = [_read(case, names, findings) for case in cases]
+    known = [(*row, patient) for row, patient in zip(read, patients) if row]
     if not known:
         return HeldOutPresence(None, names=dict(names))
-    voxel = float(np.median([block.voxel for block in blocks]))
-    units = {block.unit for block in blocks}
-    learned = LearnedPresence(voxel, {}, {}, [], units.pop() if len(units) == 1 else "", FEATURES)
-    result = HeldOutPresence(learned, names=dict(names))
+    blocks, components, patients = zip(*known)
+    voxel, units = float(np.median([block.voxel for block in blocks])), {block.unit for block in blocks}
+    listed: list[str] = []
+    present: dict[str, _Answer] = {}
+    real: dict[str, _Answer] = {}
+    alarms: dict[str, dict[str, dict[str, float]]] = {}
     for key in names:
-        scans, components = [block.structures[key] for block in blocks], [one[key] for one in found if findings]
-        there = np.array([scan.true_volume > 0 for scan in scans])
-        in_pieces = np.mean([(one.n_true or 0) > 1 for one in components] or [False])
-        if not there.all() or in_pieces > _IN_PIECES:
-            learned.listed.append(key)
+        scans = [block.structures[key] for block in blocks]
+        parts = [by_key[key] for by_key in components if findings]
+        always_there = all(scan.true_volume > 0 for scan in scans)
+        if not always_there or np.mean([(scan.n_true or 0) > 1 for scan in parts] or [False]) > _IN_PIECES:
+            listed.append(key)
         elif only_listed:
             continue
-        if not there.all():
-            largest = np.array([scan.max_probability for scan in scans])
-            volumes, dice = ([getattr(scan, name) for scan in scans] for name in ("expected_volume", "largest_dice"))
-            features = presence_features(volumes, dice, voxel)
-            predicted = np.array([float(scan.volume > 0) for scan in scans])
-            plain = {"largest probability": largest, "any voxel predicted": predicted}
-            _learn(result, "present", key, features, there, known, plain)
-        if not findings:
-            continue
-        rows = [
-            (one, patient, i) for i, (case, patient) in enumerate(zip(components, known)) for one in case.found
-            if one.real is not None
-        ]  # fmt: skip
-        real, who = np.array([bool(one.real) for one, _, _ in rows], bool), [patient for _, patient, _ in rows]
-        columns = np.array([(one.volume, one.mean_probability, one.max_probability) for one, _, _ in rows])
-        volume, mean, largest = columns.reshape(-1, 3).T
-        plain = {"mean probability": mean, "largest probability": largest}
-        kinds = _learn(result, "real", key, finding_features(volume, mean, largest), real, who, plain)
-        kinds.pop(CONSTANT, None)
-        if kinds:
-            case_of = [i for _, _, i in rows]
-            overlaps = [one.overlaps or () for one, _, _ in rows]
-            result.alarms[key] = {
-                kind: alarms_by_sensitivity(p, real, case_of, overlaps, [case.n_true or 0 for case in components])
-                for kind, p in kinds.items()
-            }
-    return result
+        if not always_there:
+            present[key] = _is_present(scans, patients, voxel)
+        if findings:
+            real[key], alarms[key] = _is_real(parts, patients)
+    why_not = {}
+    for key in listed:
+        asked = (("in the scan", present.get(key)), ("real", real.get(key)))
+        if reasons := [f"{question}: {answer.why_not}" for question, answer in asked if answer and answer.why_not]:
+            why_not[key] = "; ".join(reasons)
+    learned = ({key: each.learned for key, each in answers.items() if each.learned} for answers in (present, real))
+    return HeldOutPresence(
+        LearnedPresence(voxel, *learned, listed, units.pop() if len(units) == 1 else "", FEATURES),
+        {key: answer.checks for key, answer in present.items() if answer.checks},
+        {key: answer.checks for key, answer in real.items() if answer.checks},
+        {key: by_kind for key, by_kind in alarms.items() if by_kind},
+        dict(names),
+        why_not,
+    )
 
 
 def presence_of_others(
@@ -153,13 +136,14 @@ def presence_of_others(
         parts: Part of each case; a patient's cases lie in one part.
         with_ignore_label: Then nothing is learned: a structure may be where nobody annotated it.
     """
-    there = {}
+    if with_ignore_label:
+        return [NOTHING_LEARNED] * len(cases)
+    taught = {}
     for part in dict.fromkeys(parts):
-        others = [i for i, own in enumerate(parts) if own != part]
+        others = [i for i, other in enumerate(parts) if other != part]
         taught_by = [cases[i] for i in others], names, [patients[i] for i in others]
-        learned = None if with_ignore_label else learn_presence(*taught_by, findings=False).learned
-        there[part] = learned or NOTHING_LEARNED
-    return [there[part] for part in parts]
+        taught[part] = learn_presence(*taught_by, findings=False).learned or NOTHING_LEARNED
+    return [taught[part] for part in parts]
 
 
 def present_in_result(case: CaseResult, presence: LearnedPresence) -> list[float] | None:
@@ -170,63 +154,84 @@ def present_in_result(case: CaseResult, presence: LearnedPresence) -> list[float
     block = case.blocks.get(QUALITY)
     if block is None:
         return None
-    found = decode(QualityBlock, block, QUALITY).structures.items()
-    return [presence.present_probability(key, one.expected_volume, one.largest_dice) for key, one in found]
+    scans = decode(QualityBlock, block, QUALITY).structures.items()
+    return [presence.present_probability(key, scan.expected_volume, scan.largest_dice) for key, scan in scans]
 
 
-def _known(block: QualityBlock) -> set[str]:
-    """Keys of the structures of which everything was measured that is learned from."""
-    return {
-        key
-        for key, scan in block.structures.items()
-        if np.isfinite([block.voxel, scan.volume, scan.true_volume, scan.max_probability]).all()
-        and np.isfinite([scan.expected_volume, scan.largest_dice]).all()
-    }
+def _read(
+    case: CaseResult, names: Mapping[str, str], findings: bool
+) -> tuple[QualityBlock, dict[str, StructureFindings]] | None:
+    """The blocks of a case's entry; None where an earlier version measured less, and the probabilities are gone."""
+    with contextlib.suppress(UserError):
+        block = decode(QualityBlock, case.blocks.get(QUALITY), QUALITY)
+        components = decode(dict[str, StructureFindings], case.blocks.get(FOUND), FOUND) if findings else {}
+        scans = [{"voxel": block.voxel, **vars(block.structures[key])} for key in names if key in block.structures]
+        measured = np.isfinite([[scan[name] for name in _LEARNED_FROM] for scan in scans]).all()
+        if measured and len(scans) == len(names) and (not findings or names.keys() <= components.keys()):
+            return block, components
+    return None
 
 
-def _learn(
-    result: HeldOutPresence,
-    what: str,
-    key: str,
-    features: np.ndarray,
-    yes: np.ndarray,
-    patients: Sequence[str],
-    plain: Mapping[str, np.ndarray],
-) -> dict[str, np.ndarray]:
-    """Learn to answer one question about a structure, and check the answers.
+@dataclass(frozen=True, eq=False)
+class _Answer:
+    """To one question about a structure.
 
-    What says no more than what knows nothing of the case is checked, but not delivered.
+    Attributes:
+        learned: None where there was too little to learn from, or it says no more than what knows nothing of the case.
+        why_not: Then the reason, in words.
+        probabilities: By kind, (n,) of each row, that of what was learned from other patients; empty where there was
+            too little.
+        checks: By kind, against the truth.
+    """
+
+    learned: LearnedProbability | None
+    why_not: str = ""
+    probabilities: dict[str, np.ndarray] = field(default_factory=dict)
+    checks: dict[str, ProbabilityCheck] = field(default_factory=dict)
+
+
+def _answer(features: np.ndarray, yes: np.ndarray, patients: Sequence[str], plain: Mapping[str, np.ndarray]) -> _Answer:
+    """Learn to answer a question, and check the answers.
 
     Args:
-        result: Takes what was learned.
-        what: The question: ``present`` or ``real``.
-        key: Of the structure.
         features: (n, F) what each scan or component is judged by.
         yes: (n,) the truth.
         patients: (n,) to whom each row belongs.
-        plain: By kind, probabilities that are not learned, to compare with.
-
-    Returns:
-        By kind the probability of each row, that of what was learned from other patients; empty where there was too
-        little to learn from.
+        plain: By kind, (n,) probabilities that are not learned, to compare with.
     """
-    assert result.learned is not None
-    asked = {"present": "in the scan", "real": "real"}[what]
     learned = LearnedProbability.fit(features, yes, patients)
-    kinds: dict[str, np.ndarray] = {}
-    if not (why_not := learned.why_not):
-        constant = predict_left_out(np.zeros((len(yes), 0)), yes, patients)
-        kinds = {"learned": predict_left_out(features, yes, patients), **plain, CONSTANT: constant}
-        checks = check_probabilities(kinds, yes)
-        checks[CONSTANT] = replace(checks[CONSTANT], auroc=math.nan)
-        getattr(result, what)[key] = checks
-        if checks["learned"].brier < checks[CONSTANT].brier:
-            getattr(result.learned, what)[key] = learned
-        else:
-            why_not = _NO_BETTER
-    if why_not and key in result.learned.listed:
-        result.why_not[key] = "; ".join(filter(None, (result.why_not.get(key), f"{asked}: {why_not}")))
-    return kinds
+    if learned.why_not:
+        return _Answer(None, learned.why_not)
+    constant = predict_left_out(np.zeros((len(yes), 1)), yes, patients)
+    kinds = {"learned": predict_left_out(features, yes, patients), **plain, CONSTANT: constant}
+    checks = {kind: ProbabilityCheck.of(probability, yes) for kind, probability in kinds.items()}
+    checks[CONSTANT] = replace(checks[CONSTANT], auroc=math.nan)
+    if checks["learned"].brier < checks[CONSTANT].brier:
+        return _Answer(learned, "", kinds, checks)
+    return _Answer(None, f"no better than the {CONSTANT}", kinds, checks)
+
+
+def _is_present(scans: Sequence[StructureQuality], patients: Sequence[str], voxel: float) -> _Answer:
+    """Whether a structure is in a scan."""
+    names = ("expected_volume", "largest_dice", "max_probability", "volume", "true_volume")
+    expected, dice, largest, volume, true = np.array([[getattr(scan, name) for name in names] for scan in scans]).T
+    plain = {"largest probability": largest, "any voxel predicted": (volume > 0).astype(float)}
+    return _answer(presence_features(expected, dice, voxel), true > 0, patients, plain)
+
+
+def _is_real(
+    scans: Sequence[StructureFindings], patients: Sequence[str]
+) -> tuple[_Answer, dict[str, dict[str, float]]]:
+    """Whether a component overlaps the truth; and by kind of probability, false alarms a scan by sensitivity."""
+    rows = [(i, part) for i, scan in enumerate(scans) for part in scan.found if part.real is not None]
+    real = np.array([bool(part.real) for _, part in rows], bool)
+    columns = np.array([(part.volume, part.mean_probability, part.max_probability) for _, part in rows])
+    volume, mean, largest = columns.reshape(-1, 3).T
+    plain = {"mean probability": mean, "largest probability": largest}
+    answer = _answer(finding_features(volume, mean, largest), real, [patients[i] for i, _ in rows], plain)
+    truth = [i for i, _ in rows], [part.overlaps or () for _, part in rows], [scan.n_true or 0 for scan in scans]
+    kinds = ((kind, p) for kind, p in answer.probabilities.items() if kind != CONSTANT)
+    return answer, {kind: alarms_by_sensitivity(p, real, *truth) for kind, p in kinds}
 
 
 def alarms_by_sensitivity(

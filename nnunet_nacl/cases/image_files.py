@@ -106,14 +106,10 @@ def read_images(reader: Any, files: Sequence[Path]) -> tuple[np.ndarray, dict[st
 
 def channels_apart(files: Sequence[Path]) -> str:
     """How channels lie apart by their headers, in words; empty if they do not. nnU-Net prints that, and takes them."""
-    import SimpleITK as sitk
-
     places = []
     with contextlib.suppress(RuntimeError):  # what SimpleITK does not read, nibabel may
         for path in files:
-            reader = sitk.ImageFileReader()
-            reader.SetFileName(str(path))
-            reader.ReadImageInformation()
+            reader = read_header(path)
             stuff = {name: getattr(reader, f"Get{name.title()}")() for name in ("spacing", "origin", "direction")}
             places.append(Geometry.of({"spacing": stuff["spacing"][::-1], "sitk_stuff": stuff}))
     for path, place in zip(files[1:], places[1:]):
@@ -223,32 +219,28 @@ def _why_broken_gipl(path: Path, size: int) -> str:
     return _why_truncated(size, 256 + _bytes_of_voxels(path))
 
 
-def _why_broken_nrrd(path: Path, size: int) -> str:
-    header, _, voxels = path.read_bytes().partition(b"\n\n")
-    encoding = re.search(rb"^encoding: *(\w+)", header, re.MULTILINE)
-    if not encoding or encoding[1] not in (b"raw", b"gzip", b"gz") or re.search(rb"^data ?file:", header, re.MULTILINE):
-        _bytes_of_voxels(path)
-        return ""
-    return _why_truncated(_unpacked_size(voxels, encoding[1] != b"raw"), _bytes_of_voxels(path))
+def _why_broken_for_simpleitk(path: Path, size: int) -> str:
+    import SimpleITK as sitk
+
+    sitk.ReadImage(str(path))  # raises where anything is missing, unlike for the formats above
+    return ""
 
 
-def _why_broken_mha(path: Path, size: int) -> str:
-    header, mark, voxels = path.read_bytes().partition(b"ElementDataFile = LOCAL\n")
-    expected, packed = _bytes_of_voxels(path), b"CompressedData = True" in header
-    return _why_truncated(_unpacked_size(voxels, packed), expected) if mark else ""
+def read_header(path: Path) -> Any:
+    """SimpleITK's reader of an image file whose header was read; RuntimeError if that is not possible."""
+    import SimpleITK as sitk
 
-
-def _unpacked_size(voxels: bytes, packed: bool) -> int:
-    return len(zlib.decompressobj(wbits=47).decompress(voxels)) if packed else len(voxels)  # gzip's or zlib's header
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    return reader
 
 
 def _bytes_of_voxels(path: Path) -> int:
     """That the header promises."""
     import SimpleITK as sitk
 
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    reader.ReadImageInformation()
+    reader = read_header(path)
     pixel = sitk.Image([1] * reader.GetDimension(), reader.GetPixelID(), reader.GetNumberOfComponents())
     return math.prod(reader.GetSize()) * pixel.GetSizeOfPixelComponent() * reader.GetNumberOfComponents()
 
@@ -283,8 +275,7 @@ def _why_broken_picture(path: Path, size: int) -> str:
 _CHECKS: dict[tuple[str, ...], Callable[[Path, int], str]] = {
     (".nii", ".nii.gz"): _why_broken_nifti,
     (".gipl",): _why_broken_gipl,
-    (".nrrd",): _why_broken_nrrd,
-    (".mha",): _why_broken_mha,
+    (".nrrd", ".mha"): _why_broken_for_simpleitk,
     (".tif", ".tiff"): _why_broken_tiff,
     (".png", ".bmp"): _why_broken_picture,
 }

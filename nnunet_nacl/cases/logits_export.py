@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,13 +16,12 @@ import numpy as np
 from nnunet_nacl.cases.probabilities import Box, Probabilities, common_box
 
 
-@dataclass(frozen=True, eq=False)
 class ExportedLogits(Probabilities):
     """What nnU-Net makes of the logits of one case, and these logits: probabilities that are never all in memory.
 
     C is the number of channels: the K classes with the background, or the R regions.
 
-    Attributes:
+    Args:
         segmentation: (*spatial) label map in the axis order of the reader, as nnU-Net writes it.
         logits: (C, *cropped) resampled to the image's spacing, float16 as the network gave them; nnU-Net's transposed
             axis order, inside its crop.
@@ -32,26 +30,18 @@ class ExportedLogits(Probabilities):
         label_manager: nnU-Net's, of the data set.
     """
 
-    segmentation: np.ndarray
-    logits: np.ndarray
-    properties: Mapping[str, Any]
-    transpose_backward: Sequence[int]
-    label_manager: Any
-
-    @property
-    def num_channels(self) -> int:  # type: ignore[override]
-        """C."""
-        return len(self.logits)
-
-    @property
-    def regions(self) -> bool:  # type: ignore[override]
-        """Whether the channels are sigmoid regions."""
-        return bool(self.label_manager.has_regions)
-
-    @property
-    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
-        """Of the image, in the axis order of the reader."""
-        return tuple(int(self.properties["shape_before_cropping"][axis]) for axis in self.transpose_backward)
+    def __init__(
+        self,
+        segmentation: np.ndarray,
+        logits: np.ndarray,
+        properties: Mapping[str, Any],
+        transpose_backward: Sequence[int],
+        label_manager: Any,
+    ) -> None:
+        self.segmentation, self.logits, self.properties = segmentation, logits, properties
+        self.transpose_backward, self.label_manager = transpose_backward, label_manager
+        self.num_channels, self.regions = len(logits), bool(label_manager.has_regions)
+        self.shape = tuple(int(properties["shape_before_cropping"][axis]) for axis in transpose_backward)
 
     @property
     def crop(self) -> Box:
@@ -103,17 +93,10 @@ def watch_label_manager(manager: Any, seen: Callable[[Any], None]) -> Any:
         manager: nnU-Net's.
         seen: Called with the logits, before they are worked on.
     """
-
-    def watched(method: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        def call(logits: Any) -> Any:
-            seen(logits)
-            return method(logits)
-
-        return call
-
     watching = copy.copy(manager)
     for name in ("convert_logits_to_segmentation", "apply_inference_nonlin"):
-        setattr(watching, name, watched(getattr(manager, name)))
+        method = getattr(manager, name)
+        setattr(watching, name, lambda logits, method=method: (seen(logits), method(logits))[1])
     return watching
 
 

@@ -8,13 +8,11 @@ since the segmentation beside it would still be that of the probabilities as the
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from nnunet_nacl.calibration.calibration_map import CalibrationMap
-from nnunet_nacl.calibration.dice_estimate import Prediction
 from nnunet_nacl.calibration.learned_quality import SINGLE_NETWORKS, LearnedQuality
 from nnunet_nacl.calibration.presence import FEATURES, LearnedPresence
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
@@ -31,36 +29,6 @@ from nnunet_nacl.documents.map_file import (
     structures_of,
 )
 from nnunet_nacl.errors import UserError
-
-LIKELY = 0.5
-"""From this probability on a structure is taken to be in a scan."""
-
-_UNKNOWN = Prediction(math.nan, math.nan, math.nan)
-
-
-@dataclass(frozen=True)
-class PredictedCase:
-    """What is predicted of a case; one entry a structure, in the order of the case's row.
-
-    Attributes:
-        dice: NaN for a structure that was not segmented, or of which nothing was learned.
-        volume: In the unit of the case; NaN where it was learned in another.
-        present: Probability that the structure is in the scan; NaN where nothing was learned.
-    """
-
-    dice: tuple[Prediction, ...]
-    volume: tuple[Prediction, ...]
-    present: tuple[float, ...] = ()
-
-    @property
-    def nothing_there(self) -> bool:
-        """Whether every structure is more probably absent from the scan than in it."""
-        return bool(self.present) and all(p < LIKELY for p in self.present)  # NaN is not
-
-    @property
-    def lowest_dice(self) -> float:
-        """Smallest predicted Dice; NaN if there is none."""
-        return min((p.estimate for p in self.dice if not math.isnan(p.estimate)), default=math.nan)
 
 
 @dataclass(frozen=True)
@@ -129,16 +97,25 @@ class QualityOfMap:
             raise UserError(f"{path}: what it learned is of other structures than its map; calibrate again.")
         return cls(path, record, learned, structures, delivered=delivered)
 
-    def predict(self, review: CaseReview) -> PredictedCase:
-        """Dice, volumes and presence of structures in a case, from its row."""
-        dice, volume, present, presence = [], [], [], self.presence
-        same = self.record.quality is not None and review.unit == self.record.quality.unit
+    def _knows(self, unit: str) -> bool:
+        """Whether volumes were learned in this unit."""
+        return self.record.quality is not None and unit == self.record.quality.unit
+
+    def complete(self, review: CaseReview) -> CaseReview:
+        """The row of a case with what was learned of its structures: intervals of Dice and volume, and presence."""
+        structures = []
         for key, structure in zip(self.keys, review.structures):
-            known = self.predicts_dice
-            dice.append(self.learned.dice[key].predict(structure.expected_dice) if known else _UNKNOWN)
-            volume.append(self.learned.volume[key].predict(structure.expected_volume) if same else _UNKNOWN)
-            present.append(presence.present_probability(key, *structure.network) if presence and same else math.nan)
-        return PredictedCase(tuple(dice), tuple(volume), tuple(present))
+            known: dict[str, Any] = {}
+            if self.predicts_dice:
+                dice = self.learned.dice[key].predict(structure.predicted_dice)
+                known["dice_interval"] = dice.low, dice.high
+            if self._knows(review.unit):
+                volume = self.learned.volume[key].predict(structure.predicted_volume)
+                known["volume_interval"] = volume.low, volume.high
+                if self.presence:
+                    known["present"] = self.presence.present_probability(key, *structure.network)
+            structures.append(replace(structure, **known))
+        return replace(review, structures=tuple(structures))
 
     def judge(self, findings: Sequence[StructureFindings], unit: str) -> tuple[StructureFindings, ...]:
         """The findings of a case with the probability that each is real; of nnU-Net's own labels alone.
@@ -148,12 +125,7 @@ class QualityOfMap:
             unit: Of their volumes.
         """
         presence = self.presence
-        if (
-            presence is None
-            or self.delivered != "argmax"
-            or self.record.quality is None
-            or unit != self.record.quality.unit
-        ):
+        if presence is None or self.delivered != "argmax" or not self._knows(unit):
             return tuple(findings)
         judged = []
         for structure in findings:
@@ -206,10 +178,11 @@ def open_map(
         UserError: The map is of other structures; the predictions were calibrated by another one, or by this one,
             which has learned nothing: then it has nothing to say of them.
     """
-    structures = structures_of(folder.labels)
-    calibration = read_map(path, structures, folder.labels.regions)
-    calibrated = is_calibrated(folder, path, calibration)
-    delivered = delivered_in(folder.folder) if beta is None else delivered_by(beta)
+    structures, applied = structures_of(folder.labels), folder.folder / APPLIED_FILE
+    calibration, calibrated = read_map(path, structures, folder.labels.regions), applied.is_file()
+    if calibrated and not same_map(read_map(applied, structures, folder.labels.regions), calibration):
+        raise UserError(f"{folder.folder} was calibrated by another map than {path}; give that one.")
+    delivered = delivered_in(folder.folder) if beta is None else "decided" if beta == 1 else "fbeta"
     quality, why_not = None, ""
     try:
         quality = replace(QualityOfMap.read(path, tuple(structures), delivered), as_network=not calibrated)
@@ -220,18 +193,3 @@ def open_map(
     learned = read_record(path).quality
     presence = learned.presence if learned and beta and not calibrated else None
     return Treatment(None if calibrated else calibration, beta, presence), quality, why_not
-
-
-def delivered_by(beta: float | None) -> str:
-    """Which segmentations a decision delivers: ``argmax`` without one, ``decided`` for Dice, ``fbeta`` for others."""
-    return "argmax" if beta is None else "decided" if beta == 1 else "fbeta"
-
-
-def is_calibrated(folder: PredictionFolder, path: Path, calibration: CalibrationMap) -> bool:
-    """Whether predictions were calibrated by this map, or by none; UserError where by another one."""
-    applied = folder.folder / APPLIED_FILE
-    if not applied.is_file():
-        return False
-    if not same_map(read_map(applied, structures_of(folder.labels), folder.labels.regions), calibration):
-        raise UserError(f"{folder.folder} was calibrated by another map than {path}; give that one.")
-    return True

@@ -238,22 +238,18 @@ class PredictionFolder:
         place: dict[str, Any] = {}
         properties: dict[str, Any] = {}
         if truth:
-            array, place = self.read_segmentation(files.truth)
-            self.labels.check(array, files.truth, is_truth=True)
-            true, beside = smallest_type(array), f"ground truth {files.truth.name}"
+            (true, place), beside = self.read_labels(files.truth, is_truth=True), f"ground truth {files.truth.name}"
         if files.segmentation is not None:
-            array, properties = self.read_segmentation(files.segmentation)
-            if truth:
-                differing = geometry_difference(Geometry.of(place), Geometry.of(properties), true.shape, array.shape)
-                if differing:
-                    raise UserError(
-                        f"{files.reference}: other geometry than the prediction {files.segmentation} ({differing}); "
-                        "resample one of them or give the matching ground truth."
-                    )
-            else:
+            segmentation, properties = self.read_labels(files.segmentation)
+            if not truth:
                 place, beside = properties, f"segmentation {files.segmentation.name}"
-            self.labels.check(array, files.segmentation, is_truth=False)
-            segmentation = smallest_type(array)
+            elif differing := geometry_difference(
+                Geometry.of(place), Geometry.of(properties), true.shape, segmentation.shape
+            ):
+                raise UserError(
+                    f"{files.reference}: other geometry than the prediction {files.segmentation} ({differing}); "
+                    "resample one of them or give the matching ground truth."
+                )
         source = Probabilities()
         if probabilities:
             shape = (true if segmentation is None else segmentation).shape
@@ -280,9 +276,19 @@ class PredictionFolder:
     def _treatment_of(self, case: str) -> Treatment | None:
         return self.treatment.get(case) if isinstance(self.treatment, Mapping) else self.treatment
 
-    def read_segmentation(self, path: Path) -> tuple[np.ndarray, dict[str, Any]]:
-        """(*spatial) label map and where it lies, by nnU-Net's reader; UserError if it cannot be read."""
-        return read_segmentation(self.reader, path)
+    def read_labels(self, path: Path, *, is_truth: bool = False) -> tuple[np.ndarray, dict[str, Any]]:
+        """(*spatial) label map in the smallest type, and where it lies, by nnU-Net's reader.
+
+        Args:
+            path: Of the label map.
+            is_truth: Whether it is the ground truth, which alone may hold the ignore label.
+
+        Raises:
+            UserError: It cannot be read, or holds labels that dataset.json does not have.
+        """
+        array, properties = read_segmentation(self.reader, path)
+        self.labels.check(array, path, is_truth=is_truth)
+        return smallest_type(array), properties
 
     def read_matching(
         self, path: Path, other: str, geometry: Geometry, shape: tuple[int, ...], *, is_truth: bool = False
@@ -294,21 +300,15 @@ class PredictionFolder:
             other: What it belongs to, for the message.
             geometry: Of that.
             shape: Of that.
-            is_truth: Whether it is the ground truth, which alone may hold the ignore label.
+            is_truth: Whether it is the ground truth.
 
         Raises:
-            UserError: It cannot be read, lies elsewhere, or holds labels that dataset.json does not have.
+            UserError: As :meth:`read_labels`, or it lies elsewhere.
         """
-        array, properties = self.read_segmentation(path)
+        array, properties = self.read_labels(path, is_truth=is_truth)
         if differing := geometry_difference(Geometry.of(properties), geometry, array.shape, shape):
             raise UserError(f"{path}: other geometry than the {other} ({differing}); give the one that belongs to it.")
-        self.labels.check(array, path, is_truth=is_truth)
         return array
-
-    @property
-    def reader_name(self) -> str:
-        """Class of nnU-Net that reads the images."""
-        return type(self.reader).__name__
 
 
 def read_plans(path: Path) -> dict[str, Any]:

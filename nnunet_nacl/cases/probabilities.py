@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property, reduce
 from operator import add
 
@@ -81,27 +80,17 @@ class Probabilities:
             yield tuple(slice(b.start + w.start, b.start + w.stop) for w, b in zip(where, box or ()))
 
 
-@dataclass(frozen=True, eq=False)
 class SavedProbabilities(Probabilities):
     """Probabilities in memory, as they were read.
 
-    Attributes:
+    Args:
         probs: (C, *spatial).
         regions: Whether they are of sigmoid regions.
     """
 
-    probs: np.ndarray
-    regions: bool
-
-    @property
-    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
-        """Of the image."""
-        return self.probs.shape[1:]
-
-    @property
-    def num_channels(self) -> int:  # type: ignore[override]
-        """C."""
-        return len(self.probs)
+    def __init__(self, probs: np.ndarray, regions: bool) -> None:
+        self.probs, self.regions = probs, regions
+        self.shape, self.num_channels = probs.shape[1:], len(probs)
 
     @cached_property
     def crop(self) -> Box | None:
@@ -121,32 +110,17 @@ class SavedProbabilities(Probabilities):
         return tuple(slice(0, n) for n in self.shape), self.probs
 
 
-@dataclass(frozen=True, eq=False)
 class CalibratedProbabilities(Probabilities):
     """The probabilities of another source, through a calibration map; computed once where those are in memory.
 
-    Attributes:
+    Args:
         source: As the network gave them.
         map: Acts on each voxel by itself.
     """
 
-    source: Probabilities
-    map: CalibrationMap
-
-    @property
-    def shape(self) -> tuple[int, ...]:  # type: ignore[override]
-        """Of the image."""
-        return self.source.shape
-
-    @property
-    def num_channels(self) -> int:  # type: ignore[override]
-        """C."""
-        return self.source.num_channels
-
-    @property
-    def regions(self) -> bool:  # type: ignore[override]
-        """Whether they are of sigmoid regions."""
-        return self.source.regions
+    def __init__(self, source: Probabilities, map: CalibrationMap) -> None:
+        self.source, self.map = source, map
+        self.shape, self.num_channels, self.regions = source.shape, source.num_channels, source.regions
 
     @property
     def crop(self) -> Box | None:

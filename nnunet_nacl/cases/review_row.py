@@ -22,12 +22,16 @@ from nnunet_nacl.metrics.expected_dice import ProbabilityHistogram, count_expect
 from nnunet_nacl.metrics.voxel_uncertainty import foreground_uncertainty
 
 _COLUMNS = (
-    "lowest_expected_dice",
+    "lowest_predicted_dice",
     "mean_foreground_entropy",
     "mean_foreground_confidence",
     "mean_foreground_mutual_information",
     "n_members",
 )
+_UNKNOWN = (math.nan, math.nan)
+
+LIKELY = 0.5
+"""From this probability on a structure is taken to be in a scan."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +40,12 @@ class StructureReview:
 
     Attributes:
         name: Its name in dataset.json.
-        expected_dice: Of the segmentation, as :func:`nnunet_nacl.metrics.expected_dice.expected_dice` has it; NaN
-            where the structure was not predicted.
+        predicted_dice: What the probabilities say, as :func:`nnunet_nacl.metrics.expected_dice.expected_dice` has it;
+            NaN where the structure was not segmented.
         members_dice: Mean Dice between the segmentations of two members, over all pairs that have the structure in at
             least one of them; NaN with one member, or without such a pair.
-        volume: Of the predicted structure, in the case's unit.
-        expected_volume: Sum of the structure's probabilities over all voxels, times the size of a voxel.
+        volume: Of the segmented structure, in the case's unit.
+        predicted_volume: Sum of the structure's probabilities over all voxels, times the size of a voxel.
         max_probability: Its largest probability anywhere in the image: how near an empty structure came to being
             predicted.
         pieces: Connected pieces of the prediction; voxels that touch at a corner are connected.
@@ -49,35 +53,47 @@ class StructureReview:
         member_volumes: Of each member's own prediction, in the order of the folders.
         network: Expected volume, and the largest expected Dice that any set of voxels has, of the probabilities as the
             network gave them, before any map: what the presence of the structure is learned from.
+        dice_interval: 90 % interval of the true Dice, as a map learned it; NaN where nothing is known.
+        volume_interval: The same of the true volume.
+        present: Probability that the structure is in the scan; NaN where nothing was learned.
     """
 
     name: str
-    expected_dice: float
+    predicted_dice: float
     members_dice: float
     volume: float
-    expected_volume: float
+    predicted_volume: float
     max_probability: float
     pieces: int
     largest_piece: float
     member_volumes: tuple[float, ...]
-    network: tuple[float, float] = (math.nan, math.nan)
+    network: tuple[float, float] = _UNKNOWN
+    dice_interval: tuple[float, float] = _UNKNOWN
+    volume_interval: tuple[float, float] = _UNKNOWN
+    present: float = math.nan
 
     @property
     def volume_sd(self) -> float | None:
         """Sample standard deviation between members; None with one."""
         return stdev(self.member_volumes) if len(self.member_volumes) > 1 else None
 
-    def summary(self, unit: str) -> dict[str, Any]:
-        """Columns of review.csv, behind the structure's name."""
-        return {f"{size_word(unit)}_{unit}": self.volume}
+    def summary(self, unit: str, with_map: bool) -> dict[str, Any]:
+        """Columns of review.csv, behind the structure's name; with a map what that learned, too."""
+        size, (low, high), (smallest, largest) = size_word(unit), self.dice_interval, self.volume_interval
+        columns: dict[str, Any] = {"predicted_dice": self.predicted_dice}
+        if with_map:
+            columns |= {"predicted_dice_low": low, "predicted_dice_high": high}
+        columns[f"{size}_{unit}"] = self.volume
+        if with_map:
+            columns |= {f"predicted_{size}_low_{unit}": smallest, f"predicted_{size}_high_{unit}": largest}
+        return columns if math.isnan(self.present) else {**columns, "present_probability": self.present}
 
     def columns(self, unit: str, members: Sequence[str]) -> dict[str, Any]:
         """Columns of review_details.csv, behind the structure's name; with several members the volume of each."""
         size, volumes, several = size_word(unit), self.member_volumes, len(self.member_volumes) > 1
         return {
-            "expected_dice": self.expected_dice,
             "members_dice": self.members_dice,
-            f"expected_{size}_{unit}": self.expected_volume,
+            f"predicted_{size}_{unit}": self.predicted_volume,
             f"{size}_sd_{unit}": self.volume_sd,
             f"{size}_min_{unit}": min(volumes) if several else None,
             f"{size}_max_{unit}": max(volumes) if several else None,
@@ -94,7 +110,7 @@ class CaseReview:
 
     Attributes:
         case: Name of the case.
-        mean_foreground_entropy: Mean normalised entropy over the voxels of the predicted structures; NaN if there are
+        mean_foreground_entropy: Mean normalised entropy over the voxels of the segmented structures; NaN if there are
             none.
         mean_foreground_confidence: Mean confidence over the same voxels.
         mean_foreground_mutual_information: Mean mutual information over the same voxels; NaN with one member.
@@ -122,9 +138,14 @@ class CaseReview:
         return [structure.name for structure in self.structures if structure.pieces == 0]
 
     @property
-    def lowest_expected_dice(self) -> float:
-        """Smallest expected Dice of the structures that were predicted; NaN if there are none."""
-        return min((s.expected_dice for s in self.structures if s.pieces), default=math.nan)
+    def nothing_there(self) -> bool:
+        """Whether every structure is more probably absent from the scan than in it."""
+        return all(structure.present < LIKELY for structure in self.structures)  # NaN is not
+
+    @property
+    def lowest_predicted_dice(self) -> float:
+        """Smallest of the structures that were segmented; NaN if there are none."""
+        return min((s.predicted_dice for s in self.structures if s.pieces), default=math.nan)
 
     def columns(self) -> dict[str, Any]:
         """Columns of review_details.csv."""
@@ -157,10 +178,10 @@ def make_row(
         structures.append(
             StructureReview(
                 name=labels.names[channel],
-                expected_dice=float(overlap.dice[i]),
+                predicted_dice=float(overlap.dice[i]),
                 members_dice=float(members.dice[i]) if members else math.nan,
                 volume=int(overlap.chosen[i]) * size,
-                expected_volume=float(overlap.expected[i]) * size,
+                predicted_volume=float(overlap.expected[i]) * size,
                 max_probability=float(probs[channel].max()),
                 pieces=len(pieces),
                 largest_piece=float(pieces.max() / pieces.sum()) if len(pieces) else math.nan,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,9 +11,7 @@ from nnunet_nacl.json_files import one_line
 from nnunet_nacl.show.text_table import aligned
 
 if TYPE_CHECKING:
-    from nnunet_nacl.calibration.dice_estimate import Prediction
-    from nnunet_nacl.cases.predicted_quality import PredictedCase
-    from nnunet_nacl.cases.review_row import CaseReview
+    from nnunet_nacl.cases.review_row import CaseReview, StructureReview
     from nnunet_nacl.prediction.review_list import ReviewList
 
 _SHOWN = 10  # lines
@@ -33,9 +31,9 @@ def print_list(listed: ReviewList, output: Path, name: str = "scans") -> None:
     rows, shown = listed.rows, min(_SHOWN, len(listed.rows))
     need = f"{listed.n_to_look_at} need{'s' * (listed.n_to_look_at == 1)} a look"
     if rows:
-        print(f"{len(rows)} {name}, {need}; lowest expected Dice first ({shown} of {len(rows)}):")
-        print(*table_lines(rows[:shown], listed.predicted, listed.predicts_dice), sep="\n")
-    if any(not math.isnan(dice.low) for case in (listed.predicted or {}).values() for dice in case.dice):
+        print(f"{len(rows)} {name}, {need}; lowest predicted Dice first ({shown} of {len(rows)}):")
+        print(*table_lines(rows[:shown], listed.predicts_dice), sep="\n")
+    if any(not math.isnan(structure.dice_interval[0]) for row in rows for structure in row.structures):
         print("In brackets: 90 % intervals, for patients like those that the map was learned from.")
     if listed.thresholds:
         print(f"{listed.thresholds.explanation}; -threshold changes it.")
@@ -49,46 +47,41 @@ def print_list(listed: ReviewList, output: Path, name: str = "scans") -> None:
     print("The order is a ranking, no threshold is validated. Research software, not for clinical use.")
 
 
-def table_lines(
-    rows: Sequence[CaseReview], predicted: Mapping[str, PredictedCase] | None = None, predicts_dice: bool = True
-) -> list[str]:
+def table_lines(rows: Sequence[CaseReview], predicts_dice: bool) -> list[str]:
     """Rows of the list for the terminal.
 
-    Predicted Dice, where there is one, stands with its interval in the place of the volumes; behind it how probably the
-    structure is in the scan, for structures of which that is known.
+    Predicted Dice, where a map has learned of it, stands with its interval in the place of the volumes; behind it how
+    probably the structure is in the scan, for structures of which that is known.
     """
     from nnunet_nacl.cases.review_row import volume_text
 
     several = any(row.n_members > 1 for row in rows)
-    header = ["rank", "case", "empty", "expected Dice", "entropy", "confidence"]
+    header = ["rank", "case", "empty", "predicted Dice", "entropy", "confidence"]
     header += ["mutual information"] if several else []
-    predicts_dice = predicts_dice and predicted is not None
     shown = "predicted Dice" if predicts_dice else rows[0].unit
-    present = {row.case: predicted[row.case].present if predicted else () for row in rows}
-    known = [any(p and not math.isnan(p[i]) for p in present.values()) for i in range(len(rows[0].structures))]
+    known = [not all(math.isnan(each.present) for each in column) for column in zip(*(row.structures for row in rows))]
     lines = [header]
     for structure, has_presence in zip(rows[0].structures, known):
         lines[0] = [*lines[0], f"{structure.name} ({shown})", *(["there"] if has_presence else [])]
     for rank, row in enumerate(rows, 1):
-        numbers = [row.lowest_expected_dice, row.mean_foreground_entropy, row.mean_foreground_confidence]
+        numbers = [row.lowest_predicted_dice, row.mean_foreground_entropy, row.mean_foreground_confidence]
         numbers += [row.mean_foreground_mutual_information] if several else []
         empty = "yes" if row.empty else ", ".join(row.empty_structures) or "-"
         lines.append([str(rank), row.case, empty])
         lines[-1] += ["-" if math.isnan(x) else f"{x:.3f}" for x in numbers]
-        for i, structure in enumerate(row.structures):
-            if predicted is not None and predicts_dice:
-                lines[-1].append(_with_interval(predicted[row.case].dice[i]))
+        for structure, has_presence in zip(row.structures, known):
+            if predicts_dice:
+                lines[-1].append(_with_interval(structure))
             else:
                 spread = "" if structure.volume_sd is None else f" +- {volume_text(structure.volume_sd, 2)}"
                 lines[-1].append(volume_text(structure.volume, 4) + spread)
-            if known[i]:
-                p = present[row.case][i] if present[row.case] else math.nan
-                lines[-1].append("-" if math.isnan(p) else f"{p:.2f}")
+            if has_presence:
+                lines[-1].append("-" if math.isnan(structure.present) else f"{structure.present:.2f}")
     return aligned(lines, (1, 2), "")
 
 
-def _with_interval(prediction: Prediction) -> str:
-    estimate, low, high = prediction.estimate, prediction.low, prediction.high
-    if math.isnan(estimate):
+def _with_interval(structure: StructureReview) -> str:
+    low, high = structure.dice_interval
+    if math.isnan(structure.predicted_dice):
         return "-"
-    return f"{estimate:.2f}" + ("" if math.isnan(low) else f" ({low:.2f}-{high:.2f})")
+    return f"{structure.predicted_dice:.2f}" + ("" if math.isnan(low) else f" ({low:.2f}-{high:.2f})")

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from nnunet_nacl.cases.components import finding_channels
-from nnunet_nacl.cases.predicted_quality import PredictedCase
 from nnunet_nacl.cases.review_row import CaseReview
 from nnunet_nacl.cases.reviewed_case import FinishedCase
 from nnunet_nacl.cases.treatment import beta_of
@@ -32,10 +31,9 @@ class Answer:
 
     Attributes:
         segmentation: (*spatial) label map, uint8 or uint16.
-        quality: Expected Dice, volume (ml; mm2 for 2D images, pixels without spacing), pieces and members' disagreement
-            of each structure.
-        predicted: Predicted Dice and volume of each structure, in the same order, with 90 % intervals; None if the
-            model's map has learned nothing, or there is none.
+        quality: Of each structure predicted Dice and volume (ml; mm2 for 2D images, pixels without spacing) with 90 %
+            intervals and the probability that it is there, NaN where no map has learned them; pieces, and members'
+            disagreement.
         findings: Connected parts of the structures that the map names, with the probability that each is real.
         reasons: Why the image needs a look, in words; empty where nothing was found.
         least_certain: (z, y, x) index of the voxel where the network is least certain.
@@ -45,7 +43,6 @@ class Answer:
 
     segmentation: np.ndarray
     quality: CaseReview
-    predicted: PredictedCase | None
     findings: tuple[StructureFindings, ...]
     reasons: list[str]
     least_certain: tuple[int, ...]
@@ -158,8 +155,7 @@ class Predictor:
         listed = ReviewList("", {case: finished}, (), model.folds, model.quality, self._thresholds)
         return Answer(
             reviewed.case.segmentation,
-            reviewed.row,
-            listed.predicted[case] if listed.predicted else None,
+            listed.rows[0],
             listed.findings[case],
             listed.reasons[case],
             reviewed.place.index,

@@ -6,8 +6,7 @@ import math
 from collections.abc import Collection, Sequence
 
 from nnunet_nacl.cases.dice_thresholds import DiceThresholds
-from nnunet_nacl.cases.predicted_quality import LIKELY, PredictedCase
-from nnunet_nacl.cases.review_row import CaseReview, volume_text
+from nnunet_nacl.cases.review_row import LIKELY, CaseReview, volume_text
 
 LOWEST_MEMBERS_DICE = 0.7
 """Members whose segmentations overlap less disagree: a Dice above 0.7 is called excellent agreement (Zijdenbos et al.,
@@ -19,7 +18,6 @@ _MOST_NAMES = 5
 
 def reasons_to_look(
     review: CaseReview,
-    predicted: PredictedCase | None,
     thresholds: DiceThresholds | None,
     differences: Sequence[str],
     listed: Collection[str] = (),
@@ -27,27 +25,25 @@ def reasons_to_look(
     """All reasons, the gravest first.
 
     Args:
-        review: The case's row.
-        predicted: Its predicted Dice, and what is probably in it; None where nothing is known.
+        review: The case's row, with what a map has learned of it.
         thresholds: A lower predicted Dice is a reason; None: none is.
         differences: How the image differs from the training's.
         listed: Names of the structures whose pieces are findings: that there are several of them is no reason.
     """
-    present = predicted.present if predicted is not None and predicted.present else [math.nan] * len(review.structures)
-    if review.empty and any(map(math.isnan, present)):
+    if review.empty and any(math.isnan(structure.present) for structure in review.structures):
         nearest = max(review.structures, key=lambda s: s.max_probability)
         nothing = f"nothing was segmented (largest probability {nearest.max_probability:.2f}, of {nearest.name})"
         return [nothing, *differences]
     reasons = []
-    if predicted is not None and thresholds is not None:
-        for structure, dice, threshold in zip(review.structures, predicted.dice, thresholds.values):
-            if dice.estimate < threshold - 1e-9:  # NaN is not; where all are alike, rounding is no reason
-                interval = "" if math.isnan(dice.low) else f" ({dice.low:.2f} to {dice.high:.2f})"
-                reasons.append(
-                    f"predicted Dice of {structure.name} {dice.estimate:.2f}{interval}, below {threshold:.3g}"
-                )
+    if thresholds is not None:
+        for structure, threshold in zip(review.structures, thresholds.values):
+            dice, (low, high) = structure.predicted_dice, structure.dice_interval
+            if dice < threshold - 1e-9:  # NaN is not; where all are alike, rounding is no reason
+                interval = "" if math.isnan(low) else f" ({low:.2f} to {high:.2f})"
+                reasons.append(f"predicted Dice of {structure.name} {dice:.2f}{interval}, below {threshold:.3g}")
     absent = []
-    for structure, p in zip(review.structures, present):
+    for structure in review.structures:
+        p = structure.present
         if structure.pieces == 0 and p >= LIKELY:
             reasons.append(f"{structure.name} was not segmented, but is probably there ({p:.2f})")
         elif structure.pieces and p < LIKELY:

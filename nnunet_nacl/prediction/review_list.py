@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -12,8 +11,8 @@ from typing import Any
 
 import nnunet_nacl
 from nnunet_nacl.cases.dice_thresholds import DiceThresholds, ThresholdSpec
-from nnunet_nacl.cases.predicted_quality import PredictedCase, QualityOfMap
-from nnunet_nacl.cases.review_row import CaseReview, size_word
+from nnunet_nacl.cases.predicted_quality import QualityOfMap
+from nnunet_nacl.cases.review_row import CaseReview
 from nnunet_nacl.cases.reviewed_case import FinishedCase
 from nnunet_nacl.documents.decision_json import DecidedCase
 from nnunet_nacl.documents.finding_list import FINDINGS, StructureFindings, findings_csv_text
@@ -76,32 +75,24 @@ class ReviewList:
         """Of the cases, those that need a look most first.
 
         Empty predictions come before all others, those with the largest probability of any structure first: there the
-        network was nearest to predicting something. The others follow by their lowest expected Dice, rising; also where
-        predicted Dice is known: on the validation cases of five networks the lowest expected Dice followed the lowest
-        true Dice better (Spearman's rho on average 0.59, that of the lowest predicted Dice 0.47). Empty predictions of
-        scans in which nothing is to be expected come last.
+        network was nearest to predicting something. The others follow by their lowest predicted Dice, rising. Empty
+        predictions of scans in which nothing is to be expected come last.
         """
 
         def key(row: CaseReview) -> tuple:
-            if row.empty and self.predicted and self.predicted[row.case].nothing_there:
-                return (2, -max(self.predicted[row.case].present), row.case)
+            if row.empty and row.nothing_there:
+                return (2, -max(structure.present for structure in row.structures), row.case)
             if row.empty:
                 return (0, -max(structure.max_probability for structure in row.structures), row.case)
-            return (1, row.lowest_expected_dice, row.case)
+            return (1, row.lowest_predicted_dice, row.case)
 
-        return sorted((case.row for case in self.finished.values()), key=key)
+        rows = (case.row for case in self.finished.values())
+        return sorted((self.quality.complete(row) if self.quality else row for row in rows), key=key)
 
     @property
     def predicts_dice(self) -> bool:
         """Whether there is a predicted Dice of such segmentations."""
         return self.quality is not None and self.quality.predicts_dice
-
-    @cached_property
-    def predicted(self) -> dict[str, PredictedCase] | None:
-        """By case what the map predicts; None where nothing is known."""
-        if self.quality is None:
-            return None
-        return {case: self.quality.predict(finished.row) for case, finished in self.finished.items()}
 
     @cached_property
     def findings(self) -> dict[str, tuple[StructureFindings, ...]]:
@@ -116,9 +107,9 @@ class ReviewList:
         """By case why it needs a look, in words; none for most."""
         reasons = {}
         for row in self.rows:
-            case, predicted = self.finished[row.case], (self.predicted or {}).get(row.case)
+            case = self.finished[row.case]
             listed = [structure.name for structure in case.findings]
-            reasons[row.case] = reasons_to_look(row, predicted, self.thresholds, case.differences, listed)
+            reasons[row.case] = reasons_to_look(row, self.thresholds, case.differences, listed)
         return reasons
 
     @property
@@ -139,24 +130,13 @@ class ReviewList:
         """
         rows, details = [], []
         for rank, case in enumerate(self.rows, 1):
-            predicted, unit = self.predicted[case.case] if self.predicted else None, case.unit
-            why, size = self.reasons[case.case], f"predicted_{size_word(unit)}"
+            why, with_map = self.reasons[case.case], self.quality is not None
             row: dict[str, Any] = {"rank": rank, "case": case.case}
             more = {**row, "empty": "yes" if case.empty else "no", "empty_structures": "; ".join(case.empty_structures)}
             row |= {"flag": "yes" if why else "no", "reasons": "; ".join(why), "problem": None}
-            if predicted:
-                more["lowest_predicted_dice"] = predicted.lowest_dice
             more |= case.columns()
-            for i, structure in enumerate(case.structures):
-                summary, columns = structure.summary(unit), structure.columns(unit, self.members)
-                if predicted:
-                    dice, volume = predicted.dice[i], predicted.volume[i]
-                    known = {"": dice.estimate, "_low": dice.low, "_high": dice.high}
-                    summary = {f"predicted_dice{end}": value for end, value in known.items()} | summary
-                    summary |= {f"{size}_low_{unit}": volume.low, f"{size}_high_{unit}": volume.high}
-                    if predicted.present and not math.isnan(predicted.present[i]):
-                        summary["present_probability"] = predicted.present[i]
-                    columns = {f"{size}_{unit}": volume.estimate} | columns
+            for structure in case.structures:
+                summary, columns = structure.summary(case.unit, with_map), structure.columns(case.unit, self.members)
                 row |= {f"{structure.name} {column}": value for column, value in summary.items()}
                 more |= {f"{structure.name} {column}": value for column, value in columns.items()}
             rows.append(row)

@@ -169,7 +169,7 @@ class Scans:
             if sorted("LPS"["LRPAIS".index(letter) // 2] for letter in axes if letter in "LRPAIS") != [*"LPS"]:
                 raise UserError(f"-orientation is three letters, such as RAS or LPS, got {axes!r}.")
             return axes
-        if opened.reader_name.endswith("WithReorient"):
+        if type(opened.reader).__name__.endswith("WithReorient"):
             return "RAS"  # whatever it is given
         with contextlib.suppress(UserError):
             labels = find_references(opened.plans.get("dataset_name"), opened.folder)
@@ -257,8 +257,8 @@ class _Steps:
         probs = reviewed.case.probabilities.network.whole() if delivery.probabilities else None
         written = write_reviewed(model.opened, reviewed, delivery.output, probabilities=probs)
         if self.maker is not None:
-            quality = model.quality.predict(reviewed.row) if model.quality else None
-            written += self.maker.write(reviewed, case.images, quality, delivery.output)
+            completed = model.quality.complete(reviewed.row) if model.quality else None
+            written += self.maker.write(reviewed, case.images, completed, delivery.output)
         return finished, written
 
 

@@ -12,7 +12,6 @@ import numpy as np
 from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.cases.kept_slices import KeptSlices
-from nnunet_nacl.cases.labels import smallest_type
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.cases.sample_files import find_sample, slices_in
 from nnunet_nacl.comparison.treated_folder import treated_folder
@@ -48,8 +47,7 @@ def open_folder(dataset: Mapping[str, Any], name: str, fold: str) -> PredictionF
 
 def read_truth(folder: PredictionFolder, case: str) -> Case:
     """A case with its ground truth alone, which stands for the segmentation too; UserError if it cannot be read."""
-    array, properties = folder.read_segmentation(folder.files(case).truth)
-    truth = smallest_type(array)
+    truth, properties = folder.read_labels(folder.files(case).truth, is_truth=True)
     return Case(case, folder.labels, Geometry.of(properties), truth, truth=truth, properties=properties)
 
 

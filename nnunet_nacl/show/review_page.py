@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-from nnunet_nacl.calibration.dice_estimate import Prediction
 from nnunet_nacl.cases.review_row import CaseReview, volume_text
 from nnunet_nacl.documents.finding_list import StructureFindings
 from nnunet_nacl.prediction.review_list import ReviewList
@@ -30,35 +29,33 @@ def review_page(listed: ReviewList) -> str:
         columns=_columns(listed.structures, several),
         several=several,
         learned=listed.predicts_dice,
-        present=any(not math.isnan(p) for case in (listed.predicted or {}).values() for p in case.present),
+        present=any(not math.isnan(structure.present) for row in listed.rows for structure in row.structures),
         findings=any(listed.findings.values()),
     )
 
 
 def _row(rank: int, review: CaseReview, listed: ReviewList) -> dict[str, Any]:
-    finished, predicted = listed.finished[review.case], (listed.predicted or {}).get(review.case)
-    cells = [_cell(review.lowest_expected_dice)]
+    finished, unit = listed.finished[review.case], _UNITS.get(review.unit, review.unit)
+    cells = [_cell(review.lowest_predicted_dice)]
     if review.n_members > 1:
         members = [s.members_dice for s in review.structures if not math.isnan(s.members_dice)]
         cells.append(_cell(min(members, default=math.nan)))
     structures = []
-    for i, structure in enumerate(review.structures):
-        expected = Prediction(structure.expected_dice, math.nan, math.nan)
-        dice = predicted.dice[i] if predicted and listed.predicts_dice else expected
-        volume = predicted.volume[i] if predicted else Prediction(math.nan, math.nan, math.nan)
-        unit = _UNITS.get(review.unit, review.unit)
+    for structure in review.structures:
         lines = [f"{volume_text(structure.volume)} {unit}"]
-        if not math.isnan(volume.estimate):
-            lines.append(f"predicted {volume_text(volume.estimate)}{_interval(volume, volume_text)}")
-        if predicted and predicted.present and not math.isnan(predicted.present[i]):
-            lines.append(f"in the scan: {predicted.present[i]:.2f}")
-        structures.append((structure.name, dice, _cell(dice.estimate, _interval(dice, _TWO_DECIMALS), *lines)))
+        if listed.quality:
+            interval = _interval(structure.volume_interval, volume_text)
+            lines.append(f"predicted {volume_text(structure.predicted_volume)}{interval}")
+        if not math.isnan(structure.present):
+            lines.append(f"in the scan: {structure.present:.2f}")
+        structures.append(_cell(structure.predicted_dice, _interval(structure.dice_interval, _TWO_DECIMALS), *lines))
     if len(structures) > _MOST_STRUCTURES:
-        known = sorted((s for s in structures if not math.isnan(s[1].estimate)), key=lambda s: s[1].estimate)
-        lines = [f"{name} {dice.estimate:.2f}{_interval(dice, '{:.2f}'.format)}" for name, dice, _ in known[:_SHOWN]]
-        cells.append({"lines": lines, "value": known[0][1].estimate if known else None})
+        known = [(cell["value"], i, cell["lines"][0]) for i, cell in enumerate(structures) if cell["value"] is not None]
+        lowest = sorted(known)[:_SHOWN]
+        lines = [f"{review.structures[i].name} {line}" for _, i, line in lowest]
+        cells.append({"lines": lines, "value": lowest[0][0] if lowest else None})
     else:
-        cells += [cell for _, _, cell in structures]
+        cells += structures
     return {
         "rank": rank,
         "case": review.case,
@@ -67,7 +64,7 @@ def _row(rank: int, review: CaseReview, listed: ReviewList) -> dict[str, Any]:
         "picture": f"data:image/png;base64,{finished.picture}",
         "size": finished.size,
         "cells": cells,
-        "findings": _findings(listed.findings[review.case], _UNITS.get(review.unit, review.unit)),
+        "findings": _findings(listed.findings[review.case], unit),
     }
 
 
@@ -88,7 +85,7 @@ def _findings(structures: Sequence[StructureFindings], unit: str) -> list[str]:
 
 
 def _columns(names: Sequence[str], several: bool) -> list[str]:
-    columns = ["lowest expected Dice", *(["lowest Dice between folds"] if several else [])]
+    columns = ["lowest predicted Dice", *(["lowest Dice between folds"] if several else [])]
     return [*columns, *(names if len(names) <= _MOST_STRUCTURES else [f"the {_SHOWN} structures with the lowest Dice"])]
 
 
@@ -97,5 +94,5 @@ def _cell(dice: float, interval: str = "", *lines: str) -> dict[str, Any]:
     return {"lines": [f"{dice:.2f}{interval}" if known else "-", *lines], "value": dice if known else None}
 
 
-def _interval(prediction: Prediction, show: Callable[[float], str]) -> str:
-    return "" if math.isnan(prediction.low) else f" ({show(prediction.low)} to {show(prediction.high)})"
+def _interval(ends: tuple[float, float], show: Callable[[float], str]) -> str:
+    return "" if math.isnan(ends[0]) else f" ({show(ends[0])} to {show(ends[1])})"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,7 +17,6 @@ from nnunet_nacl.cases.labels import Labels
 from nnunet_nacl.cases.probabilities import Probabilities, SavedProbabilities
 from nnunet_nacl.cases.reviewed_case import review_case
 from nnunet_nacl.cases.treatment import Treatment
-from nnunet_nacl.documents.finding_list import findings_csv_text
 from tests.cases.findings_of import find_components
 
 CLASSES = Labels(("background", "organ", "lesion"), (0, 1, 2), False, 9, (0, 1, 2))
@@ -120,7 +117,7 @@ def test_what_the_network_said_is_kept_beside_the_map():
             every = np.sort(probs[i].ravel())[::-1].astype(float)  # the best set of voxels is the first of these
             dice = (2 * every.cumsum() / (every.sum() + np.arange(1, every.size + 1))).max()
             assert structure.network == pytest.approx((every.sum() * treated.geometry.voxel_size, dice), rel=1e-3)
-            assert structure.expected_volume != pytest.approx(structure.network[0], rel=1e-3)
+            assert structure.predicted_volume != pytest.approx(structure.network[0], rel=1e-3)
 
 
 def test_what_lies_in_ignored_voxels_alone_is_neither_real_nor_false():
@@ -180,16 +177,3 @@ def test_nothing_found_and_far_too_much():
     dots[0, 0, 1] = 2
     many = find_components(case_of(dots), [2])[0]
     assert len(many.found) == MOST_FINDINGS and many.n_more == 400 - MOST_FINDINGS and many.found[0].voxels == 2
-
-
-def test_a_row_a_finding():
-    segmentation = np.zeros((1, 4, 6), int)
-    segmentation[0, 0, 0] = segmentation[0, 3, 4] = 2
-    found = find_components(case_of(segmentation), [2])
-    rows = list(csv.DictReader(io.StringIO(findings_csv_text({"a": found, "b": []}, "ml").lstrip("\ufeff"))))
-    assert [(row["case"], row["structure"], row["finding"]) for row in rows] == [
-        ("a", "lesion", "1"),
-        ("a", "lesion", "2"),
-    ]
-    assert rows[0]["volume_ml"] == "0.006" and rows[1]["centre_x_mm"] == "4.0" and rows[0]["real_probability"] == ""
-    assert list(csv.reader(io.StringIO(findings_csv_text({}, "pixels").lstrip("\ufeff"))))[0][4] == "area_pixels"

@@ -1,13 +1,10 @@
-"""Segmentations and reports of DICOM series, read back by highdicom, and stored to and fetched from Orthanc."""
+"""Segmentations and reports of DICOM series, read back by highdicom."""
 
 from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
-import time
-import urllib.request
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +16,7 @@ hd = pytest.importorskip("highdicom", reason="needs highdicom: pip install 'nnun
 import pydicom  # noqa: E402
 
 from nnunet_nacl.cases.dicom_output import SCHEME, read_codes  # noqa: E402
-from nnunet_nacl.cases.dicom_series import is_dicom, orientation_of  # noqa: E402
+from nnunet_nacl.cases.dicom_series import orientation_of  # noqa: E402
 from nnunet_nacl.cli.main import main  # noqa: E402
 from nnunet_nacl.errors import UserError  # noqa: E402
 from tests.cases.dicom_files import CODES, scan, write_codes, write_series  # noqa: E402
@@ -255,8 +252,9 @@ def test_presence_is_in_the_report_and_an_empty_structure_stays_a_segment(tmp_pa
 
     write = DicomMaker.write
 
-    def knowing_presence(maker, reviewed, files, predicted, output):
-        return write(maker, reviewed, files, replace(predicted, present=(0.75, 0.25)), output)
+    def knowing_presence(maker, reviewed, files, row, output):
+        known = (replace(structure, present=p) for structure, p in zip(row.structures, (0.75, 0.25)))
+        return write(maker, reviewed, files, replace(row, structures=tuple(known)), output)
 
     monkeypatch.setattr(scans, "segment_case", without_posterior)
     monkeypatch.setattr(DicomMaker, "write", knowing_presence)
@@ -347,61 +345,3 @@ def test_a_header_that_no_object_can_be_made_with_is_named_before_the_networks_r
     assert predict(model, tmp_path / "study", tmp_path / "out", "-codes", codes, *RAS) == 2
     assert f"{paths[0]}: no DICOM object can be made with its header (" in capsys.readouterr().err
     assert not list((tmp_path / "out").glob("*.nii.gz"))
-
-
-@pytest.fixture
-def orthanc(tmp_path):
-    """Address of a server of its own, with an empty store."""
-    program = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin:/usr/local/sbin")
-    if program is None:
-        pytest.skip("needs Orthanc (Debian: apt-get install orthanc)")
-    with socket.socket() as one, socket.socket() as other:
-        one.bind(("127.0.0.1", 0))
-        other.bind(("127.0.0.1", 0))
-        http, dicom = one.getsockname()[1], other.getsockname()[1]
-    folder = tmp_path / "orthanc"
-    folder.mkdir()
-    settings = {"HttpPort": http, "DicomPort": dicom, "RemoteAccessAllowed": False, "AuthenticationEnabled": False}
-    settings |= {"StorageDirectory": str(folder / "store"), "IndexDirectory": str(folder / "store"), "Plugins": []}
-    (folder / "settings.json").write_text(json.dumps(settings))
-    with open(folder / "log", "w") as log:
-        server = subprocess.Popen([program, str(folder / "settings.json")], stdout=log, stderr=subprocess.STDOUT)
-    address = f"http://127.0.0.1:{http}"
-    try:
-        for _ in range(300):
-            try:
-                urllib.request.urlopen(f"{address}/system", timeout=5).read()
-                break
-            except OSError:
-                assert server.poll() is None, (folder / "log").read_text()
-                time.sleep(0.2)
-        else:
-            pytest.fail("Orthanc did not answer within a minute: " + (folder / "log").read_text())
-        yield address
-    finally:
-        server.terminate()
-        server.wait(60)
-
-
-def test_orthanc_takes_the_objects_and_gives_them_back(tmp_path, model, study, orthanc) -> None:
-    def ask(path: str, data: bytes | None = None) -> bytes:
-        return urllib.request.urlopen(urllib.request.Request(f"{orthanc}{path}", data), timeout=60).read()
-
-    codes = write_codes(tmp_path / "codes.json")
-    assert predict(model, study, tmp_path / "out", "-codes", codes, "-maps", "probabilities", *RAS) == 0
-    objects = written(tmp_path / "out")
-    for path in (*study.iterdir(), *objects.values()):
-        answer = json.loads(ask("/instances", path.read_bytes()))
-        assert answer["Status"] == "Success"
-        if path in objects.values():
-            (tmp_path / path.name).write_bytes(ask(f"/instances/{answer['ID']}/file"))
-            assert pydicom.dcmread(tmp_path / path.name) == pydicom.dcmread(path)
-    (patient,) = json.loads(ask("/patients"))
-    assert len(json.loads(ask(f"/patients/{patient}/studies"))) == 1  # all in the study of the images
-    series = [json.loads(ask(f"/series/{one}"))["MainDicomTags"]["Modality"] for one in json.loads(ask("/series"))]
-    assert sorted(series) == ["CT", "SEG", "SEG", "SR"]
-    for number in (1, 2):
-        found = points_of_segment(tmp_path / objects["segmentation"].name, number)
-        assert found == points_of_segment(objects["segmentation"], number) and found
-    assert is_dicom(tmp_path / objects["report"].name)
-    assert hd.sr.srread(tmp_path / objects["report"].name).content.get_volumetric_roi_measurement_groups()

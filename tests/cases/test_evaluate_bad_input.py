@@ -67,63 +67,25 @@ def break_case(model, what):
         for path in list(folder.glob("case_00.*")):
             path.rename(str(path).replace("case_00", "case_07"))
         write_image(np.zeros(probs.shape[1:], np.uint8), references / "case_07.nii.gz", spacing)
-    elif what == "npz is a folder":
-        npz.unlink()
-        npz.mkdir()
-    elif what == "npz links in a circle":
-        npz.unlink()
-        npz.symlink_to(npz)
     elif what == "npz leads nowhere":
         npz.unlink()
         npz.symlink_to(folder / "moved.npz")
-    elif what == "truncated directory":
-        npz.write_bytes(npz.read_bytes()[:-30])
-    elif what == "cut within the array":
-        npz.write_bytes(npz.read_bytes()[: npz.stat().st_size // 2])
     elif what == "false size":
         content = npz.read_bytes()
         size = content.index(struct.pack("<I", probs.nbytes + 128), content.index(b"PK\x01\x02"))
         npz.write_bytes(content[:size] + struct.pack("<I", 2**31) + content[size + 4 :])
-    elif what == "no zip":
-        np.save(folder / "array.npy", probs)
-        (folder / "array.npy").rename(npz)
-    elif what == "structured":
-        np.savez_compressed(npz, probabilities=np.zeros(probs.shape, dtype=[("p", "<f4")]))
-    elif what == "nothing in it":
-        np.savez_compressed(npz, probabilities=np.zeros((3, 0, 14, 12), np.float32))
-    elif what == "far too large":  # 12 kB that inflate to 12 MB, a thousand times what fits the truth
-        np.savez_compressed(npz, probabilities=np.zeros((3, 6000, 14, 12), np.float32))
-    elif what in ("truth is NaN", "prediction is infinite"):
-        path = (references if what == "truth is NaN" else folder) / "case_00.nii.gz"
-        array = read(path).astype(np.float32)
-        array.flat[3] = np.nan if what == "truth is NaN" else np.inf
-        write_image(array, path, spacing)
+    elif what == "truth is NaN":
+        array = read(references / "case_00.nii.gz").astype(np.float32)
+        array.flat[3] = np.nan
+        write_image(array, references / "case_00.nii.gz", spacing)
     elif what == "not UTF-8":
         for path in (npz, folder / "case_00.nii.gz", references / "case_00.nii.gz"):
             path.rename(path.with_name(os.fsdecode(b"caf\xe9") + path.name.removeprefix("case_00")))
-    elif what in ("inf", "negative"):
-        probs.flat[7] = np.inf if what == "inf" else -0.25
-        np.savez_compressed(npz, probabilities=probs)
-    elif what == "truth of another shape":
-        write_image(read(references / "case_00.nii.gz")[:, 1:], references / "case_00.nii.gz", spacing)
-    elif what in ("fraction", "almost"):
-        truth = read(references / "case_00.nii.gz").astype(np.float32) + (0.5 if what == "fraction" else 1e-6)
+    elif what == "almost":
+        truth = read(references / "case_00.nii.gz").astype(np.float32) + 1e-6
         write_image(truth, references / "case_00.nii.gz", spacing)
     elif what == "label of prediction":
         write_image(np.full(probs.shape[1:], 7, np.uint8), folder / "case_00.nii.gz", spacing)
-    elif what == "bad prediction":
-        (folder / "case_00.nii.gz").write_bytes((folder / "case_00.nii.gz").read_bytes()[:60])
-    elif what in ("cut prediction", "cut reference"):
-        path = (folder if what == "cut prediction" else references) / "case_00.nii.gz"
-        path.write_bytes(path.read_bytes()[:-20])  # the header and most voxels are there
-    elif what == "reference is a folder":
-        (references / "case_00.nii.gz").unlink()
-        (references / "case_00.nii.gz").mkdir()
-    elif what == "extra case without npz":
-        (folder / "case_07.nii.gz").write_bytes((folder / "case_00.nii.gz").read_bytes())
-        (references / "case_07.nii.gz").write_bytes((references / "case_00.nii.gz").read_bytes())
-        for path in folder.glob("case_00.*"):
-            path.unlink()
 
 
 PROBLEMS = {
@@ -145,30 +107,12 @@ PROBLEMS = {
     "no reference": ["case_00.nii.gz", "no ground truth"],
     "missing case": ["case_00.nii.gz", "missing"],
     "extra case": ["case_07.npz", "validation split"],
-    "npz is a folder": ["case_00.npz is no file", "--npz"],
-    "npz links in a circle": ["case_00.npz is no file", "--npz"],
     "npz leads nowhere": ["case_00.npz is no file", "--npz"],
-    "truncated directory": ["case_00.npz", "truncated or corrupt"],
-    "cut within the array": ["case_00.npz", "truncated or corrupt"],
     "false size": ["case_00.npz", "truncated or corrupt"],
-    "no zip": ["case_00.npz", "truncated or corrupt"],
-    "structured": ["case_00.npz", "floating point"],
-    "nothing in it": ["case_00.npz", "(3, 0, 14, 12)"],
-    "far too large": ["case_00.npz", "(3, 6000, 14, 12)", "(3, 6, 14, 12)"],
     "truth is NaN": ["gt_segmentations/case_00.nii.gz", "NaN or infinite"],
-    "prediction is infinite": ["validation/case_00.nii.gz", "NaN or infinite"],
     "not UTF-8": ["caf\\udce9.npz is not in the validation split"],
-    "inf": ["case_00.npz", "inf"],
-    "negative": ["case_00.npz", "-0.25"],
-    "truth of another shape": ["gt_segmentations/case_00.nii.gz", "shape (6, 13, 12) and (6, 14, 12)"],
-    "fraction": ["gt_segmentations/case_00.nii.gz", "label 0.5"],
     "almost": ["gt_segmentations/case_00.nii.gz", "label 1e-06, 1.000001"],
     "label of prediction": ["validation/case_00.nii.gz", "prediction holds the label 7"],
-    "bad prediction": ["validation/case_00.nii.gz", "cannot be read"],
-    "cut prediction": ["validation/case_00.nii.gz", "truncated or corrupt"],
-    "cut reference": ["gt_segmentations/case_00.nii.gz", "truncated or corrupt"],
-    "reference is a folder": ["gt_segmentations/case_00.nii.gz", "no ground truth"],
-    "extra case without npz": ["case_07.npz", "validation split"],
 }
 
 
@@ -275,17 +219,6 @@ def test_the_two_folders_swapped_are_noticed(make_validated):
     swapped = PredictionFolder.open(model.references, model.validation(), **files)
     with pytest.raises(UserError, match="no probabilities .* give the ground truth first"):
         evaluate_folder(swapped)
-
-
-def test_a_truth_that_is_not_a_number_is_named(make_validated):
-    model = make_validated(cases=2, file_ending=".nrrd")  # from a .nii, SimpleITK reads NaN as 0
-    path = model.references / "case_00.nrrd"
-    truth = read(path).astype(np.float32)
-    truth.flat[3] = np.nan
-    write_image(truth, path, (2.0, 1.0, 0.5))
-    evaluation = evaluate_folder(model.validation())
-    assert f"{path}: the ground truth holds the label nan" in evaluation.problems["case_00"]
-    assert [case.case for case in evaluation.cases] == ["case_01"]
 
 
 @pytest.mark.parametrize(

@@ -73,14 +73,6 @@ def test_a_read_only_fold_is_named_before_the_work(read_only, measured, capsys):
     assert not measured
 
 
-def test_a_read_only_model_is_named_before_the_work(read_only, measured, capsys):
-    model, take = read_only
-    take(model.folder, model.validation(0), model.validation(1))
-    assert evaluate() == 2
-    [line] = capsys.readouterr().err.splitlines()
-    assert f"{model.folder}:" in line and "-o" in line and not measured
-
-
 @pytest.mark.parametrize("which", ["results", "model", "fold"])
 def test_a_folder_that_cannot_be_read_is_named_and_not_taken_for_an_empty_one(read_only, measured, capsys, which):
     model, take = read_only
@@ -127,15 +119,6 @@ def test_a_csv_that_cannot_be_written_fails_first(make_validated, measured, tmp_
     (tmp_path / "out.csv").mkdir()
     assert evaluate("-o", tmp_path / "out.json", "--csv") == 2
     assert "out.csv" in capsys.readouterr().err and not measured
-
-
-def test_finished_cases_of_another_user_are_named_first(read_only, measured, capsys):
-    model, take = read_only
-    partial = model.validation() / "calibration.json.partial"
-    partial.mkdir()
-    model.validation().chmod(0o777)
-    take(partial)
-    assert evaluate("-f", 0) == 2 and str(partial) in capsys.readouterr().err and not measured
 
 
 @pytest.mark.parametrize("name", ["summary.json", "dataset.json"])

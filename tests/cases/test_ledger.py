@@ -62,10 +62,7 @@ def test_what_a_run_wrote_is_found_again(places):
 @pytest.mark.parametrize(
     "entry",
     [
-        *(
-            {"case": case}
-            for case in ("../elsewhere/victim", "/etc/passwd", "other", "", ".", "..", "a/b", "\0", 5, None)
-        ),
+        *({"case": case} for case in ("../elsewhere/victim", "/etc/passwd", "other", "", ".", "\0", 5)),
         *({"case": "case", "written": written} for written in (None, 5, True, "case.png", ["case.png"])),
         *({"case": "case", "signature": signature} for signature in (None, 5, [1], "x")),
         [],

@@ -104,7 +104,7 @@ def test_what_was_calibrated_before_is_not_asked_about(learned, tmp_path):
     run("review", "-i", tmp_path / "calibrated", "-o", tmp_path / "again", "-map", path)
     assert "lesion present_probability" in read_list(tmp_path / "calibrated")[0]
     row = read_list(tmp_path / "again")[0]
-    assert "lesion present_probability" not in row and "lesion predicted_dice" in row
+    assert "lesion present_probability" not in row and "lesion predicted_dice_low" in row
     assert {one["real_probability"] for one in table(tmp_path / "again" / "findings.csv")} == {""}
 
 
@@ -117,8 +117,8 @@ def test_decided_labels_have_presence_and_findings_whose_reality_nobody_learned(
     assert "learned on nnU-Net's own labels: of decided ones findings.csv gives no real_probability" in printed
     rows = read_list(tmp_path / "out")
     assert all(0 < float(row["lesion present_probability"]) < 1 for row in rows)
-    assert all((row["organ predicted_dice"] != "") == (rule == "dice") for row in rows)
-    assert all(float(row["organ predicted_volume_ml"]) > 0 for row in rows)
+    assert all((row["organ predicted_dice_low"] != "") == (rule == "dice") for row in rows)
+    assert all(float(row["organ predicted_volume_high_ml"]) > 0 for row in rows)
     found = table(tmp_path / "out" / "findings.csv")
     assert {row["structure"] for row in found} == {"lesion"} and {row["real_probability"] for row in found} == {""}
 

@@ -165,12 +165,12 @@ def test_what_calibrate_learns_is_predicted_in_the_review(learned_folders, label
         lowest = [float(row["lowest_predicted_dice"]) for row in rows]
         assert len(rows) == 10
         assert [row["flag"] for row in rows] == ["yes" if value < 0.5 else "no" for value in lowest]
-        (name, *_), (key, *_) = [c.split(" ")[0] for c in rows[0] if c.endswith(" expected_dice")], learned.dice
+        (name, *_), (key, *_) = [c.split(" ")[0] for c in rows[0] if c.endswith(" predicted_dice")], learned.dice
         for row in rows:
-            of = learned.dice[key].predict(float(row[f"{name} expected_dice"]))
-            found = [float(row[f"{name} predicted_dice{part}"]) for part in ("", "_low", "_high")]
-            assert found == pytest.approx([of.estimate, of.low, of.high], abs=1e-4)
-            volume = learned.volume[key].predict(float(row[f"{name} expected_volume_ml"]))
+            dice = learned.dice[key].predict(float(row[f"{name} predicted_dice"]))
+            found = [float(row[f"{name} predicted_dice{part}"]) for part in ("_low", "_high")]
+            assert found == pytest.approx([dice.low, dice.high], abs=1e-4)
+            volume = learned.volume[key].predict(float(row[f"{name} predicted_volume_ml"]))
             assert float(row[f"{name} predicted_volume_high_ml"]) == pytest.approx(volume.high, rel=1e-4)
         settings = json.loads((tmp_path / "out" / "prediction.json").read_text())
         assert settings["predicted"]["segmentations"] == delivered

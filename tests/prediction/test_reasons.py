@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
-from nnunet_nacl.calibration.dice_estimate import Prediction
 from nnunet_nacl.cases.dice_thresholds import DiceThresholds
-from nnunet_nacl.cases.predicted_quality import PredictedCase
 from nnunet_nacl.cases.review_row import CaseReview, StructureReview
 from nnunet_nacl.metrics.voxel_uncertainty import least_certain_place
 from nnunet_nacl.prediction.preprocessed_case import CompactImage
@@ -28,8 +27,8 @@ def test_the_least_certain_place_is_a_blob_and_no_border() -> None:
     assert least_certain_place(regions, (0, 1), (1.0, 1.0, 1.0), regions=True).channel == 1
 
 
-def row(name="liver", dice=0.8, members=math.nan, pieces=1, largest=1.0, volumes=(2.0,)) -> StructureReview:
-    return StructureReview(name, dice, members, 2.0, 2.5, 0.3, pieces, largest, volumes)
+def row(name="liver", dice=0.8, members=math.nan, pieces=1, largest=1.0, volumes=(2.0,), **learned) -> StructureReview:
+    return StructureReview(name, dice, members, 2.0, 2.5, 0.3, pieces, largest, volumes, **learned)
 
 
 def review(*structures: StructureReview) -> CaseReview:
@@ -41,36 +40,33 @@ def below(dice: float) -> DiceThresholds:
 
 
 def test_each_reason_is_named_with_its_numbers_and_nothing_is_no_reason() -> None:
-    fine = review(row(), row("spleen"))
-    predicted = PredictedCase((Prediction(0.75, 0.6, 0.9), Prediction(math.nan, math.nan, math.nan)), ())
-    assert reasons_to_look(fine, predicted, None, ()) == reasons_to_look(fine, None, below(0.9), ()) == []
-    assert reasons_to_look(fine, predicted, below(0.75), ()) == []
-    assert reasons_to_look(fine, predicted, below(0.8), ["odd"]) == [
+    fine = review(row(dice=0.75, dice_interval=(0.6, 0.9)), row("spleen", 0.85))
+    assert reasons_to_look(fine, None, ()) == reasons_to_look(fine, below(0.75), ()) == []
+    assert reasons_to_look(fine, below(0.8), ["odd"]) == [
         "predicted Dice of liver 0.75 (0.60 to 0.90), below 0.8",
         "odd",
     ]
     each = DiceThresholds.of({"liver": 0.7, "spleen": 0.9}, {"1": "liver", "2": "spleen"})
-    known = PredictedCase((Prediction(0.75, 0.6, 0.9), Prediction(0.85, 0.8, 0.9)), ())
-    assert reasons_to_look(fine, known, each, ()) == ["predicted Dice of spleen 0.85 (0.80 to 0.90), below 0.9"]
+    assert reasons_to_look(fine, each, ()) == ["predicted Dice of spleen 0.85, below 0.9"]
     disputed = review(row(members=0.69, volumes=(1.0, 3.0)), row("kidneys", members=0.71, volumes=(1.0, 1.0)))
-    assert reasons_to_look(disputed, None, None, ()) == ["folds disagree on liver (Dice 0.69, 1 to 3 ml)"]
+    assert reasons_to_look(disputed, None, ()) == ["folds disagree on liver (Dice 0.69, 1 to 3 ml)"]
     broken = review(row(pieces=3, largest=0.4), row("kidneys", pieces=2, largest=0.5))
-    assert reasons_to_look(broken, None, None, ()) == ["liver is in 3 pieces, the largest holds 40 %"]
-    assert reasons_to_look(broken, None, None, (), ["liver"]) == []  # its pieces are findings
+    assert reasons_to_look(broken, None, ()) == ["liver is in 3 pieces, the largest holds 40 %"]
+    assert reasons_to_look(broken, None, (), ["liver"]) == []  # its pieces are findings
     absent = [row(f"s{i}", math.nan, pieces=0, largest=math.nan) for i in range(7)]
-    assert reasons_to_look(review(row(), *absent), None, None, ()) == ["empty: s0, s1, s2, s3, s4 and 2 more"]
-    assert reasons_to_look(review(*absent), None, None, ["odd"]) == [
+    assert reasons_to_look(review(row(), *absent), None, ()) == ["empty: s0, s1, s2, s3, s4 and 2 more"]
+    assert reasons_to_look(review(*absent), None, ["odd"]) == [
         "nothing was segmented (largest probability 0.30, of s0)",
         "odd",
     ]
 
 
 def test_what_is_probably_there_decides_whether_absence_is_a_reason() -> None:
-    gone, unknown = row("lesion", math.nan, pieces=0, largest=math.nan), Prediction(math.nan, math.nan, math.nan)
+    gone = row("lesion", math.nan, pieces=0, largest=math.nan)
 
     def reasons(*structures, present):
-        predicted = PredictedCase((unknown,) * len(structures), (unknown,) * len(structures), present)
-        return reasons_to_look(review(*structures), predicted, below(0.8), ())
+        known = (replace(structure, present=p) for structure, p in zip(structures, present))
+        return reasons_to_look(review(*known), below(0.8), ())
 
     assert reasons(row(), gone, present=(math.nan, 0.1)) == []  # a healthy one
     assert reasons(row(), gone, present=(math.nan, 0.5)) == ["lesion was not segmented, but is probably there (0.50)"]

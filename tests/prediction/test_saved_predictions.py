@@ -116,8 +116,8 @@ def test_the_list_says_what_the_predictions_hold(predict, tmp_path):
         for label, name in ((1, "anterior"), (2, "posterior")):
             mask, expected = segmentation == label, probs[label].sum()
             dice = 2 * probs[label][mask].sum() / (expected + mask.sum())
-            assert number[f"{name} expected_dice"] == pytest.approx(dice, rel=1e-5)
-            assert number[f"{name} expected_volume_ml"] == pytest.approx(expected * VOXEL_ML, rel=1e-5)
+            assert number[f"{name} predicted_dice"] == pytest.approx(dice, rel=1e-5)
+            assert number[f"{name} predicted_volume_ml"] == pytest.approx(expected * VOXEL_ML, rel=1e-5)
             assert number[f"{name} volume_ml"] == pytest.approx(mask.sum() * VOXEL_ML, rel=1e-5)
             assert number[f"{name} max_probability"] == pytest.approx(probs[label].max(), rel=1e-5)
             pieces = np.bincount(ndimage.label(segmentation == label, np.ones((3, 3, 3)))[0].ravel())[1:]
@@ -127,8 +127,8 @@ def test_the_list_says_what_the_predictions_hold(predict, tmp_path):
                 assert row[f"{name} volume_{spread}_ml"] == ""
             assert row[f"{name} members_dice"] == ""
         assert row["mean_foreground_mutual_information"] == ""
-        lowest = min(number[f"{name} expected_dice"] for name in ("anterior", "posterior"))
-        assert number["lowest_expected_dice"] == lowest
+        lowest = min(number[f"{name} predicted_dice"] for name in ("anterior", "posterior"))
+        assert number["lowest_predicted_dice"] == lowest
 
 
 def test_empty_predictions_come_first(predict, tmp_path):
@@ -142,13 +142,13 @@ def test_empty_predictions_come_first(predict, tmp_path):
     assert [case.case for case in review.rows] == ["nearly", "sure", "case_2", "case_1", "case_0"]
     table = {row["case"]: row for row in rows(tmp_path / "out")}
     assert table["sure"]["empty"] == "yes" and table["sure"]["empty_structures"] == "anterior; posterior"
-    for name in ("mean_foreground_entropy", "lowest_expected_dice", "anterior expected_dice"):
+    for name in ("mean_foreground_entropy", "lowest_predicted_dice", "anterior predicted_dice"):
         assert table["sure"][name] == ""
     assert float(table["sure"]["anterior volume_ml"]) == 0
-    assert float(table["sure"]["anterior expected_volume_ml"]) == pytest.approx(0.005 * np.prod(SHAPE) * VOXEL_ML)
+    assert float(table["sure"]["anterior predicted_volume_ml"]) == pytest.approx(0.005 * np.prod(SHAPE) * VOXEL_ML)
     assert table["case_0"]["empty"] == "no" and table["case_0"]["empty_structures"] == "posterior"
-    assert table["case_0"]["posterior expected_dice"] == ""
-    assert table["case_0"]["lowest_expected_dice"] == table["case_0"]["anterior expected_dice"]
+    assert table["case_0"]["posterior predicted_dice"] == ""
+    assert table["case_0"]["lowest_predicted_dice"] == table["case_0"]["anterior predicted_dice"]
 
 
 def test_members_give_their_mean_their_disagreement_and_a_spread(predict, tmp_path):
@@ -199,7 +199,7 @@ def test_regions_show_the_least_certain_one(predict, tmp_path, labels):
     whole, probs = segmentation > 0, probabilities(folders[0], row["case"])
     assert float(row["whole volume_ml"]) == pytest.approx(whole.sum() * VOXEL_ML, rel=1e-5)
     dice = 2 * probs[0][whole].sum() / (probs[0].sum() + whole.sum())
-    assert float(row["whole expected_dice"]) == pytest.approx(dice, rel=1e-5)
+    assert float(row["whole predicted_dice"]) == pytest.approx(dice, rel=1e-5)
     reviewed(folders, tmp_path / "two", dtype="float32", maps=("mutual_information",))
     both = np.stack([probabilities(folder, "case_0") for folder in folders])
     information = read(tmp_path / "two" / "maps" / "case_0" / "case_0_mutual_information.nii.gz")
@@ -226,7 +226,7 @@ def test_other_file_formats(predict, tmp_path, capsys, reader, ending, shape):
     path = tmp_path / "out" / "maps" / "case_0" / f"case_0_confidence{ending}"
     array = {".tif": tifffile.imread, ".png": io.imread}.get(ending, read)(path)
     before, after = (PredictionFolder.open(place, need_reference=False) for place in (folder, tmp_path / "out"))
-    one, two = (opened.read_segmentation(opened.folder / f"case_0{ending}") for opened in (before, after))
+    one, two = (opened.read_labels(opened.folder / f"case_0{ending}") for opened in (before, after))
     np.testing.assert_array_equal(one[0], two[0])
     assert list(one[1]["spacing"]) == list(two[1]["spacing"])
     probs = probabilities(folder, "case_0")
