@@ -11,7 +11,6 @@ from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer
 from nnunet_nacl.cases.geometry import Geometry, geometry_difference
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.show.case_files import read_truth
 from tests.cases.folders import make_model
 from tests.cases.predictions import reviewed
 
@@ -111,6 +110,7 @@ def test_a_voxel_has_one_unit(tmp_path, reader, ending, array, spacing, size, un
 )
 def test_page_and_list_speak_of_one_unit(tmp_path, reader, ending, shape):
     model = make_model(tmp_path, reader=reader, file_ending=ending, shape=shape, cases=1)
-    truth = read_truth(PredictionFolder.open(model.validation(), model.references), "case_00")
+    folder = PredictionFolder.open(model.validation(), model.references)
+    truth = folder.load(folder.files("case_00"), probabilities=False)
     [case] = reviewed([model.validation()], tmp_path / "out").rows
     assert (truth.geometry.unit != "pixels") == (case.unit != "pixels") == (reader == "Tiff3DIO")
