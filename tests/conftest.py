@@ -129,4 +129,4 @@ def predict(tmp_path) -> Callable[..., Path]:
 @pytest.fixture
 def without_figures(monkeypatch) -> None:
     """`compare` draws none, which takes most of its time."""
-    monkeypatch.setattr("nnunet_nacl.show.figure_choice.described.write_figures", lambda *_, **__: [])
+    monkeypatch.setattr("nnunet_nacl.show.comparison_figures.write_figures", lambda *_, **__: [])

@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 import torch
 from corruptions import KINDS, SEVERITIES
+from method_styles import legend_handles, method_styles
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from tqdm import tqdm
 
@@ -37,7 +38,7 @@ from nnunet_nacl.documents.map_file import MAP_FILE, read_map, read_record, stru
 from nnunet_nacl.documents.results import Evaluation
 from nnunet_nacl.files import write_atomically
 from nnunet_nacl.metrics.calibration_error import nll
-from nnunet_nacl.show.style import figure_settings, legend_handles, method_styles, save_figure
+from nnunet_nacl.show.style import figure_settings, save_figure
 
 MEASURES = {
     "dice": "Dice",
@@ -68,7 +69,7 @@ def predict(model: Path, fold: int, every: int, images: dict[str, Path], out: Pa
 
 
 def measured(evaluation: Evaluation, learned: LearnedQuality | None) -> dict[str, float]:
-    """The measures of a set; the estimated Dice is the expected one, or where something was learned the predicted."""
+    """The measures of a set, with the coverage of intervals where something was learned."""
     rows = quality_rows(evaluation.cases)
     if rows is None:
         raise SystemExit("measured by another version; remove its calibration.json.")
@@ -77,9 +78,9 @@ def measured(evaluation: Evaluation, learned: LearnedQuality | None) -> dict[str
         "dice": float(np.nanmean([np.nanmean(list(case.dice.values())) for case in evaluation.cases])),
         "ece": evaluation.mean_ece("predicted"),
         "nll": float(np.mean([nll(case.stats["all"]) for case in evaluation.cases])),
-        "dice_error": found.error_of_expected if learned is None else found.error_of_predicted,
+        "dice_error": found.error,
         "coverage": found.coverage.share if found.coverage else np.nan,
-        "rho": found.orders["expected Dice"]["rho"],
+        "rho": found.orders["predicted Dice"]["rho"],
     }
 
 

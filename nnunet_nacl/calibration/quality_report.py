@@ -1,4 +1,4 @@
-"""Expected and predicted Dice against the true one: rows of cases, and every number that is reported of them."""
+"""Predicted Dice, which follows from the probabilities, against the true one: cases, and what is reported."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from nnunet_nacl.metrics.detection import Detected
 
-ORDERS = ("expected Dice", "entropy", "confidence", "volume")
+ORDERS = ("predicted Dice", "entropy", "confidence", "volume")
 """What cases are ordered by; ``volume``: how unusual the expected volumes are among the cases."""
 FOLDS = "folds"
 """By how far the networks of several folds agree, where cases were predicted by more than one."""
@@ -26,17 +26,17 @@ class QualityRows:
 
     Attributes:
         structures: nnU-Net's key of each structure.
-        expected_dice: (n, S); NaN where the segmentation lacks the structure.
+        expected_dice: (n, S) predicted Dice; NaN where the segmentation lacks the structure.
         true_dice: (n, S); NaN where it is in neither truth nor segmentation, 0 where it is in one of them alone.
         expected_volume: (n, S) sum of the probability times the voxel's volume.
         true_volume: (n, S) in the same unit; 0 where the truth is empty.
         entropy: (n,) mean normalised entropy over the predicted foreground; NaN if nothing was predicted.
         confidence: (n,) mean confidence there.
         units: The different units of the cases' volumes.
-        predicted: (n, S, 3) Dice that is predicted by what other cases taught, and the lower and upper ends of its
-            interval; None where nothing is predicted.
+        predicted: (n, S, 3) predicted Dice and the lower and upper ends of its interval, by what other cases taught;
+            None where they taught nothing.
         level: Of the intervals.
-        reservations: What must be said beside the predictions.
+        reservations: What must be said beside the intervals.
         voxel: Volume of a voxel, the median of the cases'; None where it is not known.
         members_dice: (n, S) mean Dice between the segmentations of two folds, NaN where neither has the structure; None
             where one network predicted the cases.
@@ -223,9 +223,9 @@ class QualityReport:
 
     Attributes:
         threshold: A case is bad where the Dice of some structure is below: one, or by structure where they differ.
-        error_of_expected: Mean absolute error of expected Dice, over structures of cases.
-        error_of_predicted: The same of predicted Dice; NaN where nothing is predicted.
-        coverage: Of its intervals; None where nothing is predicted.
+        error: Mean absolute error of predicted Dice, over structures of cases.
+        coverage: Of its intervals; None where there are none.
+        width: Mean width of the intervals; NaN where there are none.
         orders: ``AURC`` and ``rho`` of a case's lowest Dice, by name of the order: ``ORDERS``, ``FOLDS`` where
             several predicted the cases, ``oracle``, ``random``.
         workload: Rows by share, by name of the order; cases without any structure first.
@@ -234,9 +234,9 @@ class QualityReport:
     """
 
     threshold: float | dict[str, float]
-    error_of_expected: float
-    error_of_predicted: float
+    error: float
     coverage: Coverage | None
+    width: float
     orders: dict[str, dict[str, float]]
     workload: dict[str, list[WorkloadRow]]
     n_cases: int
@@ -245,8 +245,7 @@ class QualityReport:
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         values = asdict(self)
-        names = {"error_of_expected": "MAE expected", "error_of_predicted": "MAE predicted"}
-        return {names.get(name, name): value for name, value in values.items()}
+        return {"MAE predicted": values.pop("error"), **values}
 
 
 def quality_report(rows: QualityRows, threshold: float | Sequence[float]) -> QualityReport:
@@ -259,16 +258,17 @@ def quality_report(rows: QualityRows, threshold: float | Sequence[float]) -> Qua
     true, limits = rows.lowest_true, np.broadcast_to(np.asarray(threshold, float), len(rows.structures))
     above = _lowest(rows.true_dice - limits)
     different = dict(zip(rows.structures, limits.tolist()))
-    error, covered = math.nan, None
+    covered, width = None, math.nan
     if rows.predicted is not None:
-        predicted, low, high = rows.predicted.reshape(-1, 3).T
-        error = mean_absolute_error(predicted, rows.true_dice.ravel())
+        _, low, high = rows.predicted.reshape(-1, 3).T
         covered = coverage(low, high, rows.true_dice.ravel())
+        [widths] = _defined(high - low)
+        width = float(widths.mean()) if len(widths) else math.nan
     return QualityReport(
         different if len(set(limits.tolist())) > 1 else float(limits[0]),
         mean_absolute_error(rows.expected_dice.ravel(), rows.true_dice.ravel()),
-        error,
         covered,
+        width,
         compare_orders(true, rows.trust),
         {order: workload(trust, above, 0.0) for order, trust in rows.trust.items()},
         int(np.count_nonzero(~np.isnan(true))),

@@ -10,9 +10,8 @@ from nnunet_nacl.documents.map_file import DICE_MEAN, stored_map
 from nnunet_nacl.documents.results import MASK_NOTES, EvaluationSettings
 from nnunet_nacl.json_files import one_line
 from nnunet_nacl.models.workflow import EXPECTED_DICE_ERROR
-from nnunet_nacl.show.detected_tables import LABELS, detected_text
+from nnunet_nacl.show.case_tables import LABELS, detected_text, presence_text
 from nnunet_nacl.show.effect_table import effect_table
-from nnunet_nacl.show.presence_table import presence_text
 from nnunet_nacl.show.text_table import aligned
 
 if TYPE_CHECKING:

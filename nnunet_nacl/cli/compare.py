@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from nnunet_nacl.cli.options import (
     add_groups,
@@ -17,6 +20,12 @@ from nnunet_nacl.cli.options import (
     threshold_of,
 )
 from nnunet_nacl.errors import UserError
+
+if TYPE_CHECKING:
+    from nnunet_nacl.comparison.comparison import Comparison
+    from nnunet_nacl.comparison.entries import Entry
+    from nnunet_nacl.comparison.resolution import Selection
+    from nnunet_nacl.show.page import Page
 
 HELP = "compare trainers, ensembles or any predictions on the same cases: tables, statistics and figures"
 
@@ -41,27 +50,28 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = _DESCRIPTION
     parser.epilog = _EPILOG
     add = parser.add_argument
-    several: dict[str, Any] = {"nargs": "+", "action": "extend"}
-    entries = several | {"dest": "entries", "default": []}  # in one list, which keeps the order of both
-    model, path = "[LABEL=]NAME or [LABEL=]MODEL_FOLDER", "[LABEL=]FOLDER or [LABEL=]FILE"
-    add("-tr", metavar="TRAINER", type=lambda text: ("-tr", text), **entries, help=model)
-    first = f"{path}; the first entry is the reference"
-    add("-i", metavar="PATH", type=lambda text: ("-i", text), **entries, help=first)
-    add("-d", metavar="DATASET", **several, help="data sets, names or numbers; for -i alone it is not needed")
+    model = "[LABEL=]NAME or [LABEL=]MODEL_FOLDER"
+    path = "[LABEL=]FOLDER or [LABEL=]FILE; the first entry is the reference"
+    for flag, metavar, text in (("-tr", "TRAINER", model), ("-i", "PATH", path)):
+        # in one list, which keeps the order of both
+        entry = partial(_flagged, flag)
+        add(flag, metavar=metavar, dest="entries", default=[], nargs="+", action="extend", type=entry, help=text)
+    several = "data sets, names or numbers; for -i alone it is not needed"
+    add("-d", metavar="DATASET", nargs="+", action="extend", help=several)
     add("-c", metavar="CONFIGURATION", help="2d, 3d_fullres, ... (of all data sets); needed with -tr")
     add("-p", metavar="PLANS", default="nnUNetPlans", help="default: %(default)s")
     folds = "folds 0 to 4, or all for fold_all (default: those present, as all have)"
-    add("-f", metavar="FOLD", **several, help=folds)
+    add("-f", metavar="FOLD", nargs="+", action="extend", help=folds)
     add("-gt", metavar="LABELS", type=Path, help="folder with the ground truth of -i (default: nnU-Net's own)")
     learned = "map that calibrated an -i (default: the one that `review -map` names)"
-    add("-map", metavar="LABEL=FILE", **several, help=learned)
+    add("-map", metavar="LABEL=FILE", nargs="+", action="extend", help=learned)
     dataset_json = "dataset.json of -i (default: in its folder or up to two levels above)"
     add("-djfile", metavar="FILE", type=Path, help=dataset_json)
     add("-pfile", metavar="FILE", type=Path, help="plans.json of -i (default: likewise)")
     add("-o", metavar="FOLDER", required=True, help="output folder")
     add_groups(parser, "as the maps tell")
     unranked = "entries (names or labels) only to compare with, such as what knows the truth: not tested"
-    add("-unranked", metavar="LABEL", **several, help=unranked)
+    add("-unranked", metavar="LABEL", nargs="+", action="extend", help=unranked)
     missing = "compare on the folds and cases that all have, and say so on every output"
     add("--allow-missing", action="store_true", help=missing)
     seen = "compare cases that networks were trained on, and say so on every output"
@@ -78,11 +88,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_trust(parser)
 
 
+def _flagged(flag: str, text: str) -> tuple[str, str]:
+    return flag, text
+
+
 def run(args: argparse.Namespace) -> int:
     """Compares; the exit status is 0, or 2 through UserError."""
-    import shlex
-    import sys
-
     from nnunet_nacl.cases.dice_thresholds import DiceThresholds
     from nnunet_nacl.comparison.alignment import align
     from nnunet_nacl.comparison.comparison import Comparison
@@ -91,54 +102,51 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.comparison.learned_dice import open_maps, presence_by_entry, quality_by_entry
     from nnunet_nacl.comparison.resolution import Options, locate, read_documents
     from nnunet_nacl.documents.comparison_file import check_output_folder, remove_temporaries, write_comparison
-    from nnunet_nacl.json_files import read_json
-    from nnunet_nacl.show.detected_tables import detected_tables
-    from nnunet_nacl.show.figure_choice.described import write_figures
-    from nnunet_nacl.show.figure_choice.standard import standard_figures
-    from nnunet_nacl.show.page import make_page
-    from nnunet_nacl.show.predicted_dice import quality_figures
-    from nnunet_nacl.show.presence_table import presence_tables
-    from nnunet_nacl.show.quality_tables import quality_tables
+    from nnunet_nacl.show.case_tables import case_tables
+    from nnunet_nacl.show.comparison_figures import comparison_figures, write_figures
     from nnunet_nacl.show.result_tables import make_tables, write_tables
     from nnunet_nacl.show.text_table import terminal_text
 
     _check(args)
     entries, folder = _ranked(args, read_entries(args.entries)), Path(args.o)
-    allowed = {"allow_missing": args.allow_missing, "allow_training_cases": args.allow_training_cases}
-    files = {"references": args.gt, "dataset_json": args.djfile, "plans_json": args.pfile, "cache": folder / "cache"}
-    given: dict[str, Any] = {**allowed, **files, "test": args.test, "groups": args.groups, "progress": True}
-    options = Options(args.p, args.c, args.f, **given, num_processes=number_of_processes(args.np))
+    options = Options(
+        plans=args.p,
+        configuration=args.c,
+        folds=args.f,
+        references=args.gt,
+        dataset_json=args.djfile,
+        plans_json=args.pfile,
+        allow_missing=args.allow_missing,
+        allow_training_cases=args.allow_training_cases,
+        groups=args.groups,
+        test=args.test,
+        cache=folder / "cache",
+        num_processes=number_of_processes(args.np),
+        progress=True,
+    )
     check_output_folder(folder)
     remove_temporaries(folder)
-    found = [locate(dataset, entries, options) for dataset in args.d or [None]]
-    names = [selection.name for selection in found]
-    maps = [open_maps(selection, _maps(args.map or ())) for selection in found]
+    selections = [locate(dataset, entries, options) for dataset in args.d or [None]]
+    maps = [open_maps(selection, _maps(args.map or ())) for selection in selections]
+    names = [selection.name for selection in selections]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UserError(f"-d names {twice} twice; name each data set once.")
-    datasets = [align(selection, read_documents(selection)) for selection in found]
-    for dataset in datasets:
-        if differing := dataset.settings.differing(datasets[0].settings):
-            raise UserError(
-                f"{dataset.name} and {datasets[0].name} were evaluated with other settings ({differing}); run "
-                "`nnunet_nacl evaluate` with the same options for both."
-            )
+    datasets = [align(selection, read_documents(selection)) for selection in selections]
     comparison = Comparison(entries, datasets, n_bootstrap=args.bootstrap, seed=args.seed)
-    below = {one.name: DiceThresholds.of(args.threshold, one.structures).values for one in datasets}
+    below = {dataset.name: DiceThresholds.of(args.threshold, dataset.structures).values for dataset in datasets}
     quality = {
-        one.name: quality_by_entry(selection, one, asked) for selection, one, asked in zip(found, datasets, maps)
+        dataset.name: quality_by_entry(selection, dataset, of_maps)
+        for selection, dataset, of_maps in zip(selections, datasets, maps)
     }
-    tables = [*make_tables(comparison), *quality_tables(comparison, quality, below)]
-    tables += detected_tables(comparison)
-    tables += presence_tables(comparison, {one.name: presence_by_entry(one) for one in datasets})
+    presence = {dataset.name: presence_by_entry(dataset) for dataset in datasets}
+    tables = [*make_tables(comparison), *case_tables(comparison, quality, presence, below)]
     written = write_tables(tables, folder, comparison.notes)
-    figures = [*standard_figures(comparison), *quality_figures(comparison, quality)]
+    figures = list(comparison_figures(comparison, quality))
     drawn = write_figures(figures, folder, comparison.notes, progress=True)
-    command, settings = shlex.join(["nnunet_nacl", *args.argv]), allowed | {"groups": args.groups}
-    document = comparison_to_json(comparison, written, drawn, command=command, settings=settings)
-    path = write_comparison(document, folder)
-    page = None
-    if not args.no_page:
-        page = make_page(read_json(path), folder, gallery=not args.no_gallery, channel=args.channel)
+    settings = {key: getattr(args, key) for key in ("allow_missing", "allow_training_cases", "groups")}
+    command = shlex.join(["nnunet_nacl", *args.argv])
+    path = write_comparison(comparison_to_json(comparison, written, drawn, command=command, settings=settings), folder)
+    page = None if args.no_page else _write_page(args, comparison, selections, path)
     print("\n\n".join(terminal_text(table) for table in tables if not table.id.startswith("statistics")))
     print(f"\n{_summary(comparison)}")
     for note in comparison.notes:
@@ -151,6 +159,21 @@ def run(args: argparse.Namespace) -> int:
             print(f"\nnnunet_nacl compare: missing on the page ({len(page.problems)}):", file=sys.stderr)
             print(*(f"  {problem}" for problem in page.problems), sep="\n", file=sys.stderr)
     return 0
+
+
+def _write_page(
+    args: argparse.Namespace, comparison: Comparison, selections: Sequence[Selection], document: Path
+) -> Page:
+    """The page, with pictures of cases where they are wanted."""
+    from nnunet_nacl.json_files import read_json
+    from nnunet_nacl.show.gallery import make_gallery
+    from nnunet_nacl.show.page import make_page
+
+    galleries = []
+    for selection, dataset in zip(selections, comparison.datasets) if not args.no_gallery else ():
+        folders = {(place.entry.name, place.fold): place.folder for place in selection.predictions}
+        galleries.append(make_gallery(comparison, dataset, folders, args.channel))
+    return make_page(read_json(document), document.parent, galleries)
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -190,7 +213,7 @@ def _maps(given: Sequence[str]) -> dict[str, Path]:
     return {label: Path(file) for label, _, file in pairs}
 
 
-def _ranked(args: argparse.Namespace, entries: list) -> list:
+def _ranked(args: argparse.Namespace, entries: list[Entry]) -> list[Entry]:
     """The entries, those of ``-unranked`` marked so."""
     names = {entry.label: entry.name for entry in entries} | {entry.name: entry.name for entry in entries}
     for text in args.unranked or ():
@@ -203,7 +226,7 @@ def _ranked(args: argparse.Namespace, entries: list) -> list:
     return [replace(entry, ranked=entry.name not in without) for entry in entries]
 
 
-def _summary(comparison) -> str:
+def _summary(comparison: Comparison) -> str:
     """What the tests found, for the terminal: the whole table has a line for each metric and trainer."""
     labels, lines = comparison.labels, []
     for dataset in comparison.datasets:
@@ -212,15 +235,15 @@ def _summary(comparison) -> str:
         for name in comparison.ranked:
             if name == comparison.names[0]:
                 continue
-            found: dict[str, list[str]] = {"better": [], "worse": [], "mixed": [], "untested": [], "none": []}
+            by_verdict: dict[str, list[str]] = {}
             for row in tests:
                 if row.trainer == name:
-                    found[row.verdict].append(titles[row.column].title)
-            shown = [verdict for verdict in ("better", "worse", "mixed") if found[verdict]]
-            lines += [f"  {labels[name]} {verdict}: {', '.join(found[verdict])}" for verdict in shown]
+                    by_verdict.setdefault(row.verdict, []).append(titles[row.column].title)
+            shown = [verdict for verdict in ("better", "worse", "mixed") if verdict in by_verdict]
+            lines += [f"  {labels[name]} {verdict}: {', '.join(by_verdict[verdict])}" for verdict in shown]
             if not shown:
-                what = "too few cases for a test" if found["untested"] else "no difference shown"
-                lines.append(f"  {labels[name]}: {what}")
+                outcome = "too few cases for a test" if "untested" in by_verdict else "no difference shown"
+                lines.append(f"  {labels[name]}: {outcome}")
         if powerless := comparison.powerless(dataset):
             lines.append(f"  too few cases for p (Holm) < 0.05, however clear the difference: {', '.join(powerless)}")
     return "\n".join(lines)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nnunet_nacl.cli.options import (
     add_files,
@@ -14,6 +17,13 @@ from nnunet_nacl.cli.options import (
     number_of_processes,
     threshold_of,
 )
+from nnunet_nacl.errors import UserError
+
+if TYPE_CHECKING:
+    from nnunet_nacl.calibration.quality_report import QualityRows
+    from nnunet_nacl.cases.predicted_quality import QualityOfMap
+    from nnunet_nacl.cases.prediction_folder import PredictionFolder
+    from nnunet_nacl.documents.results import Evaluation, EvaluationSettings
 
 HELP = "measure segmentation and calibration of a validated model or of a folder of predictions"
 
@@ -59,95 +69,29 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluates; exit status 1 if something could not be evaluated."""
-    from pathlib import Path
-
-    from nnunet_nacl.calibration.quality_report import quality_report
     from nnunet_nacl.cases.dice_thresholds import DiceThresholds
     from nnunet_nacl.cases.folds import default_output, evaluate_folds
-    from nnunet_nacl.cases.held_out_presence import learn_presence
-    from nnunet_nacl.cases.locate import find_fold_folders, model_folder
-    from nnunet_nacl.cases.predicted_quality import open_map
-    from nnunet_nacl.cases.prediction_folder import PredictionFolder
-    from nnunet_nacl.cases.quality_block import quality_rows
     from nnunet_nacl.cli.problem_list import report_problems
-    from nnunet_nacl.documents.decision_json import delivered_in
-    from nnunet_nacl.documents.map_file import sha256
-    from nnunet_nacl.documents.results import EvaluationSettings, detected_in
-    from nnunet_nacl.errors import UserError
-    from nnunet_nacl.files import to_json_text, write_atomically
-    from nnunet_nacl.json_files import one_line, read_dict
-    from nnunet_nacl.show.detected_tables import LABELS, detected_text
+    from nnunet_nacl.documents.results import EvaluationSettings
+    from nnunet_nacl.files import write_atomically
+    from nnunet_nacl.json_files import one_line
     from nnunet_nacl.show.evaluation_table import check_csv, csv_text, table_text
-    from nnunet_nacl.show.presence_table import presence_text
-    from nnunet_nacl.show.quality_tables import quality_text
 
-    by_name, by_folder, asked = args.d is not None, args.gt_folder is not None, None
-    if args.map and by_name:
-        raise UserError(
-            "-map is for a folder of predictions; for a model's own validation cases `nnunet_nacl compare -tr "
-            "TRAINER+calibrated` predicts Dice."
-        )
-    if args.predict and not by_name:
-        raise UserError("--predict needs a model: -d DATASET -c CONFIGURATION.")
-    if by_name == by_folder:
-        raise UserError("name a model (-d DATASET -c CONFIGURATION) or give two folders (gt_folder pred_folder).")
+    _check(args)
     try:
         settings = EvaluationSettings(args.bins, args.dilated, args.boundary)
     except ValueError as error:
         raise UserError(str(error)) from None
-    below = threshold_of(args)
-    processes = number_of_processes(args.np)
-
-    if by_name:
-        if args.c is None:
-            raise UserError("-d needs -c CONFIGURATION, such as -c 3d_fullres.")
-        model = model_folder(args.d, args.tr, args.p, args.c)
-        folders = _predicted(args, model, settings, processes) if args.predict else find_fold_folders(model, args.f)
-        title = f"{model.parent.name}, {model.name}, fold {' '.join(folders)}"
-    else:
-        if args.pred_folder is None:
-            raise UserError("two folders are needed: gt_folder pred_folder.")
-        references = Path(args.gt_folder)
-        folder = PredictionFolder.open(args.pred_folder, references, dataset_json=args.djfile, plans=args.pfile)
-        folders = {"": folder.expecting_all_references()}
-        if args.map:
-            treatment, asked, _ = open_map(Path(args.map), folder)
-            if treatment.map is not None:  # beside what was measured of the predictions as they are
-                folders[""] = folders[""].treated(treatment)
-                args.o = args.o or str(Path(args.pred_folder) / "calibrated" / "calibration.json")
-        title = str(folder.folder) + (f" through {args.map}" if args.map else "")
+    below, processes = threshold_of(args), number_of_processes(args.np)
+    folders, title, quality = _of_model(args, settings, processes) if args.d is not None else _of_folder(args)
     output = Path(args.o or default_output(folders))
     if args.csv:
         check_csv(output.with_suffix(".csv"))
-
     evaluation, output, failed = evaluate_folds(
         folders, settings=settings, chill=args.chill, output=args.o, num_processes=processes, progress=True
     )
     print(table_text(evaluation, one_line(f"{title}: {len(evaluation.cases)} cases")))
-    kind = "argmax" if by_name else delivered_in(folders[""].folder)
-    found = {LABELS[kind]: detected_in(evaluation.cases)}
-    if by_name and (decided := _decided(folders, evaluation)):
-        found[LABELS["decided"]] = decided.detected
-    if text := detected_text(found, evaluation.names):
-        print(f"\n{text}")
-    threshold = DiceThresholds.of(below, evaluation.names).values
-    rows = quality_rows(evaluation.cases)
-    if asked and not asked.predicts_dice:
-        asked = None
-    if rows and asked:
-        rows = asked.learned.predict_dice(rows, asked.reservations(case.case for case in evaluation.cases))
-    if rows:
-        print(f"\n{quality_text(rows, threshold)}")
-    groups = asked.record.groups if asked else {}
-    patients = [groups.get(case.case, case.case) for case in evaluation.cases]
-    there = learn_presence(evaluation.cases, evaluation.names, patients, only_listed=True)
-    if text := presence_text(there):
-        print(f"\n{text}")
-    if rows and asked:
-        print("".join(f"note: {note}\n" for note in rows.reservations), end="")
-        predicted = {"map_sha256": sha256(asked.path), "notes": rows.reservations}
-        predicted |= quality_report(rows, threshold).to_json()
-        write_atomically(output, to_json_text(read_dict(output) | {"predicted_quality": predicted}))
+    _print_quality(evaluation, folders, quality, DiceThresholds.of(below, evaluation.names).values, output)
     print(f"\nwritten: {output}")
     if args.csv:
         write_atomically(output.with_suffix(".csv"), csv_text(evaluation))
@@ -157,12 +101,108 @@ def run(args: argparse.Namespace) -> int:
     return 1 if problems else 0
 
 
-def _decided(folders: dict, evaluation):
-    """The same cases as `calibrate` decides them, each by what the others taught; None where it has not."""
+def _check(args: argparse.Namespace) -> None:
+    """What can be wrong with the arguments alone."""
+    if args.map and args.d is not None:
+        raise UserError(
+            "-map is for a folder of predictions; for a model's own validation cases `nnunet_nacl compare -tr "
+            "TRAINER+calibrated` predicts Dice."
+        )
+    if args.predict and args.d is None:
+        raise UserError("--predict needs a model: -d DATASET -c CONFIGURATION.")
+    if (args.d is None) == (args.gt_folder is None):
+        raise UserError("name a model (-d DATASET -c CONFIGURATION) or give two folders (gt_folder pred_folder).")
+    if args.d is not None and args.c is None:
+        raise UserError("-d needs -c CONFIGURATION, such as -c 3d_fullres.")
+    if args.d is None and args.pred_folder is None:
+        raise UserError("two folders are needed: gt_folder pred_folder.")
+
+
+def _of_model(
+    args: argparse.Namespace, settings: EvaluationSettings, processes: int
+) -> tuple[dict[str, PredictionFolder], str, None]:
+    """The validation folders of a model by fold, predicted first if this was asked for, and what they are called."""
+    from nnunet_nacl.cases.locate import find_fold_folders, model_folder, trained_folds
+
+    model = model_folder(args.d, args.tr, args.p, args.c)
+    if args.predict:
+        from nnunet_nacl.prediction.validation_prediction import predict_validation
+
+        network = {"device": args.device, "step_size": args.step_size, "mirroring": not args.disable_tta}
+        folders = {
+            fold: predict_validation(
+                model, fold, args.chk, network, settings=settings, num_processes=processes, progress=True
+            )
+            for fold in trained_folds(model, args.chk, args.f)
+        }
+    else:
+        folders = find_fold_folders(model, args.f)
+    return folders, f"{model.parent.name}, {model.name}, fold {' '.join(folders)}", None
+
+
+def _of_folder(args: argparse.Namespace) -> tuple[dict[str, PredictionFolder], str, QualityOfMap | None]:
+    """A folder of predictions, as -map leaves it; what it is called, and what the map has learned of Dice."""
+    from nnunet_nacl.cases.predicted_quality import open_map
+    from nnunet_nacl.cases.prediction_folder import PredictionFolder
+
+    folder = PredictionFolder.open(args.pred_folder, Path(args.gt_folder), dataset_json=args.djfile, plans=args.pfile)
+    expected = folder.expecting_all_references()
+    if not args.map:
+        return {"": expected}, str(folder.folder), None
+    treatment, quality, _ = open_map(Path(args.map), folder)
+    if treatment.map is not None:  # beside what was measured of the predictions as they are
+        expected = expected.treated(treatment)
+        args.o = args.o or str(Path(args.pred_folder) / "calibrated" / "calibration.json")
+    return {"": expected}, f"{folder.folder} through {args.map}", quality if quality and quality.predicts_dice else None
+
+
+def _print_quality(
+    evaluation: Evaluation,
+    folders: dict[str, PredictionFolder],
+    quality: QualityOfMap | None,
+    threshold: float | Sequence[float],
+    output: Path,
+) -> None:
+    """Prints what is found, how far predicted Dice holds, and what is there; stores the middle one if a map has it."""
+    from nnunet_nacl.calibration.quality_report import quality_report
+    from nnunet_nacl.cases.held_out_presence import learn_presence
+    from nnunet_nacl.cases.quality_block import quality_rows
+    from nnunet_nacl.documents.decision_json import delivered_in
+    from nnunet_nacl.documents.map_file import sha256
+    from nnunet_nacl.documents.results import detected_in
+    from nnunet_nacl.files import to_json_text, write_atomically
+    from nnunet_nacl.json_files import read_dict
+    from nnunet_nacl.show.case_tables import LABELS, detected_text, presence_text, quality_text
+
+    one_folder = folders.get("")
+    kind = delivered_in(one_folder.folder) if one_folder else "argmax"
+    detected = {LABELS[kind]: detected_in(evaluation.cases)}
+    if not one_folder and (decided := _decided(folders, evaluation)):
+        detected[LABELS["decided"]] = decided.detected
+    if text := detected_text(detected, evaluation.names):
+        print(f"\n{text}")
+    names = [case.case for case in evaluation.cases]
+    rows = quality_rows(evaluation.cases)
+    if rows and quality:
+        rows = quality.learned.predict_dice(rows, quality.reservations(names))
+    if rows:
+        print(f"\n{quality_text(rows, threshold)}")
+    groups = quality.record.groups if quality else {}
+    patients = [groups.get(name, name) for name in names]
+    if text := presence_text(learn_presence(evaluation.cases, evaluation.names, patients, only_listed=True)):
+        print(f"\n{text}")
+    if rows and quality:
+        print("".join(f"note: {note}\n" for note in rows.reservations), end="")
+        report = {"map_sha256": sha256(quality.path), "notes": rows.reservations}
+        report |= quality_report(rows, threshold).to_json()
+        write_atomically(output, to_json_text(read_dict(output) | {"predicted_quality": report}))
+
+
+def _decided(folders: dict[str, PredictionFolder], evaluation: Evaluation) -> QualityRows | None:
+    """The same cases as `calibrate` has decided them, each by what the others taught; None where it has not."""
     from nnunet_nacl.cases.quality_block import DECIDED, rows_of_blocks
     from nnunet_nacl.comparison.treated_folder import calibrated
     from nnunet_nacl.documents.document import FILE_NAME, read_document
-    from nnunet_nacl.errors import UserError
 
     try:
         documents = [calibrated(read_document(folder.folder / FILE_NAME), folder) for folder in folders.values()]
@@ -173,14 +213,3 @@ def _decided(folders: dict, evaluation):
     if not blocks.keys() >= set(cases):
         return None
     return rows_of_blocks([blocks[case] for case in cases], tuple(evaluation.names))
-
-
-def _predicted(args: argparse.Namespace, model, settings, processes: int) -> dict:
-    """The folds' validation cases, predicted by a checkpoint."""
-    from nnunet_nacl.cases.locate import trained_folds
-    from nnunet_nacl.prediction.validation_prediction import predict_validation
-
-    network = {"device": args.device, "step_size": args.step_size, "mirroring": not args.disable_tta}
-    options = {"settings": settings, "num_processes": processes, "progress": True}
-    folds = trained_folds(model, args.chk, args.f)
-    return {fold: predict_validation(model, fold, args.chk, network, **options) for fold in folds}

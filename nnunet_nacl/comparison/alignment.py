@@ -36,8 +36,7 @@ class Dataset:
         cases: Names of the cases that all entries have, in order.
         case_fold: Fold of each case; empty where no entry tells it.
         results: By entry, one per case, in that order.
-        predictions: By entry and fold (empty for those of no fold) where predictions and ground truth lie: ``folder``,
-            where they do not lie where nnU-Net has them ``references``, ``dataset_json`` and ``plans``, and where
+        predictions: By entry and fold (empty for those of no fold) the ``folder`` where predictions lie, and where
             something is done to them before they are compared the ``treatment``; ``map_sha256`` names the map that
             calibrated them.
         left_out: By entry, the cases that others have and it lacks.
@@ -82,6 +81,11 @@ class Dataset:
         return f"{cases} of {_counted(self.n_patients, 'patient')}" if self.patients else cases
 
     @property
+    def intervals(self) -> str:
+        """What the intervals of its figures are."""
+        return f"95 % bootstrap intervals over {self.unit}"
+
+    @property
     def where(self) -> str:
         """Data set, configuration, folds and number of cases."""
         folds = f"fold{'s' if len(self.folds) > 1 else ''} {', '.join(self.folds)}" if self.folds else ""
@@ -100,20 +104,20 @@ def align(selection: Selection, documents: Sequence[tuple[Predictions, Evaluatio
             trained on the cases.
     """
     options, first = selection.options, documents[0][1]
-    for one, document in documents:
+    for place, document in documents:
         if (document.names, document.channels, document.regions) != (first.names, first.channels, first.regions):
-            own, other = (", ".join(f"{key} {name}" for key, name in d.names.items()) for d in (document, first))
+            these, others = (", ".join(f"{key} {name}" for key, name in d.names.items()) for d in (document, first))
             raise UserError(
-                f"{one.entry.name}{f', fold {one.fold}' if one.fold else ''} has the structures {own}, the first "
-                f"entry {other}; compare models of the same labels."
+                f"{place.entry.name}{f', fold {place.fold}' if place.fold else ''} has the structures {these}, the "
+                f"first entry {others}; compare models of the same labels."
             )
     table = pd.DataFrame([row for pair in documents for row in _rows(*pair)], columns=_TABLE)
     notes = list(selection.notes)
-    places: dict[str, dict[str, dict[str, str]]] = {one.entry.name: {} for one, _ in documents}
+    places: dict[str, dict[str, dict[str, str]]] = {place.entry.name: {} for place, _ in documents}
     for (name, fold), rows in table.groupby(["entry", "fold"], sort=False):
-        one, folder = rows.predictions.iloc[0], rows.folder.iloc[0]
-        notes += options.check_training(one.entry.label, fold, folder, set(rows.case))
-        places[name][fold] = _places(one, folder, Path(rows.result.iloc[0].reference_file), selection)
+        place, folder = rows.predictions.iloc[0], rows.folder.iloc[0]
+        notes += options.check_training(place.entry.label, fold, folder, set(rows.case))
+        places[name][fold] = _places(place, folder, options.test)
     common, left_out, note = _common_cases(selection, table, documents)
     results = table.set_index("case").loc[common].groupby("entry").result.agg(list)
     by_model = bool(selection.folds or options.test)
@@ -135,12 +139,12 @@ def align(selection: Selection, documents: Sequence[tuple[Predictions, Evaluatio
     )
 
 
-def _rows(one: Predictions, document: Evaluation) -> Iterator[tuple[Any, ...]]:
+def _rows(place: Predictions, document: Evaluation) -> Iterator[tuple[Any, ...]]:
     """The cases of a document, with the fold (empty where they belong to none) and where the predictions lie."""
     for case in document.cases:
         recorded = Path(case.probabilities_file).parent
-        folder = one.folder.folder if one.folder else recorded if recorded.is_dir() else one.document.parent
-        yield one.entry.name, one.fold or fold_of(folder), case.case, case, folder, one
+        folder = place.folder.folder if place.folder else recorded if recorded.is_dir() else place.document.parent
+        yield place.entry.name, place.fold or fold_of(folder), case.case, case, folder, place
 
 
 def _case_folds(table: pd.DataFrame) -> dict[str, str]:
@@ -165,12 +169,10 @@ def _common_cases(
             f"{entry}: case {case} lies in fold {rows.fold.iloc[0]} and in fold {rows.fold.iloc[1]}; remove what "
             "is left over from another split, or choose one fold with -f."
         )
-    problems = [(one.entry.name, case, text) for one, document in documents for case, text in document.problems.items()]
+    problems = [(p.entry.name, case, text) for p, document in documents for case, text in document.problems.items()]
     everything = {*table.case, *(case for _, case, _ in problems)}
-    left_out = {
-        one.entry.name: sorted(everything - set(table.case[table.entry == one.entry.name])) for one, _ in documents
-    }
-    left_out = {name: missing for name, missing in left_out.items() if missing}
+    cases = {place.entry.name: set(table.case[table.entry == place.entry.name]) for place, _ in documents}
+    left_out = {name: sorted(everything - have) for name, have in cases.items() if everything - have}
     common = sorted(everything.difference(*left_out.values()))
     if not left_out:
         return common, left_out, []
@@ -189,32 +191,27 @@ def _common_cases(
 
 def _patients(selection: Selection, cases: Sequence[str]) -> dict[str, str]:
     """Of each case the patient, as the user or a compared model's calibration map says; empty if each is its own."""
-    found = read_groups(selection.options.groups, cases)
+    patients = read_groups(selection.options.groups, cases)
     if selection.options.groups is None and not selection.options.test:
-        own = (one.folder.folder.parent.parent for one in selection.predictions if one.folder and one.entry.is_model)
-        maps = sorted({model / MAP_FILE for model in own if (model / MAP_FILE).is_file()})
+        models = [p.folder.folder.parent.parent for p in selection.predictions if p.folder and p.entry.is_model]
+        maps = sorted({model / MAP_FILE for model in models if (model / MAP_FILE).is_file()})
         groups = next(filter(None, (read_record(path).groups for path in maps)), {})
-        found = {case: groups.get(case, case) for case in cases}
-    return found if len(set(found.values())) < len(found) else {}
+        patients = {case: groups.get(case, case) for case in cases}
+    return patients if len(set(patients.values())) < len(patients) else {}
 
 
-def _places(one: Predictions, folder: Path, reference: Path, selection: Selection) -> dict[str, str]:
-    """Where the report finds the cases: within nnUNet_results if they lie there, else absolute paths."""
-    options, root, place = selection.options, os.environ.get("nnUNet_results"), folder.resolve()
-    if root and place.is_relative_to(Path(root).resolve()):
-        place = place.relative_to(Path(root).resolve())
-    places = {"folder": str(place), **map_of(folder)}
-    if options.test and one.folder and one.folder.reference_folder:  # the folder holds what the treatment has left
-        return places | {"references": os.path.abspath(one.folder.reference_folder)}
+def _places(place: Predictions, folder: Path, test: bool) -> dict[str, str]:
+    """Where the cases lie, within nnUNet_results if they do, and which map and treatment they have."""
+    root, resolved = os.environ.get("nnUNet_results"), folder.resolve()
+    if root and resolved.is_relative_to(Path(root).resolve()):
+        resolved = resolved.relative_to(Path(root).resolve())
+    places = {"folder": str(resolved), **map_of(folder)}
+    if test:  # the folder holds what the treatment has left
+        return places
     pooled = folder.parent.parent / MAP_FILE
-    if "calibrated" in one.entry.treatment and pooled.is_file():  # it holds the map of each part of the cases, too
+    if "calibrated" in place.entry.treatment and pooled.is_file():  # it holds the map of each part of the cases, too
         places |= {"map_sha256": sha256(pooled)}
-    if one.entry.treatment:
-        places |= {"treatment": "+".join(one.entry.treatment)}
-    if not one.entry.is_model:
-        given = {"references": reference.parent, "dataset_json": options.dataset_json, "plans": options.plans_json}
-        places |= {key: os.path.abspath(path) for key, path in given.items() if path is not None}
-    return places
+    return places | ({"treatment": "+".join(place.entry.treatment)} if place.entry.treatment else {})
 
 
 def _counted(number: int, noun: str) -> str:

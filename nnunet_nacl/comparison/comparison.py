@@ -14,6 +14,7 @@ from nnunet_nacl.comparison.alignment import Dataset
 from nnunet_nacl.comparison.columns import Column, column_values, family_of, make_columns
 from nnunet_nacl.comparison.entries import Entry
 from nnunet_nacl.comparison.statistics import MIN_CASES, PairedDifference, holm, paired_difference
+from nnunet_nacl.errors import UserError
 from nnunet_nacl.metrics.bootstrap import Interval, mean_interval
 from nnunet_nacl.metrics.calibration_error import nanmean
 
@@ -30,12 +31,24 @@ class Comparison:
         datasets: In the order given, each with the results of all entries.
         n_bootstrap: Number of bootstrap draws.
         seed: Of the random numbers that the draws are made with.
+
+    Raises:
+        UserError: Two data sets were evaluated with other settings.
     """
 
     entries: Sequence[Entry]
     datasets: Sequence[Dataset]
     n_bootstrap: int = 10_000
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        first = self.datasets[0]
+        for dataset in self.datasets:
+            if differing := dataset.settings.differing(first.settings):
+                raise UserError(
+                    f"{dataset.name} and {first.name} were evaluated with other settings ({differing}); run "
+                    "`nnunet_nacl evaluate` with the same options for both."
+                )
 
     @property
     def names(self) -> list[str]:
@@ -51,6 +64,10 @@ class Comparison:
     def ranked(self) -> list[str]:
         """Names of the entries that are tested and can be called best: all but those that know the truth."""
         return [entry.name for entry in self.entries if entry.ranked]
+
+    def id_of(self, kind: str, dataset: Dataset) -> str:
+        """Name of the files of a table or figure of a data set: among several, it has the data set's name in it."""
+        return f"{kind}_{dataset.name}" if len(self.datasets) > 1 else kind
 
     @cached_property
     def notes(self) -> list[str]:
@@ -77,9 +94,10 @@ class Comparison:
     @cached_property
     def means(self) -> dict[tuple[str, str, str], Interval]:
         """By data set, column and name: mean over the cases with a value, and its interval."""
-        draws = {"n_bootstrap": self.n_bootstrap, "seed": self.seed}
         return {
-            (dataset.name, column, name): mean_interval(values, **draws, groups=dataset.groups)
+            (dataset.name, column, name): mean_interval(
+                values, n_bootstrap=self.n_bootstrap, seed=self.seed, groups=dataset.groups
+            )
             for dataset in self.datasets
             for (column, name), values in self.values[dataset.name].items()
         }
@@ -91,9 +109,9 @@ class Comparison:
         """
         if column_id in ("Dice", "HD95_mm"):
             ids = [f"{column_id}:{key}" for key in self.averaged(dataset, column_id)]
-            return nanmean(self.means[dataset.name, one, name].mean for one in ids)
-        found = self.means.get((dataset.name, column_id, name))
-        return found.mean if found else float("nan")
+            return nanmean(self.means[dataset.name, structure_id, name].mean for structure_id in ids)
+        interval = self.means.get((dataset.name, column_id, name))
+        return interval.mean if interval else float("nan")
 
     def averaged(self, dataset: Dataset, metric: str) -> list[str]:
         """Keys of the structures that :meth:`mean` averages: those that have a mean for every entry."""
@@ -116,7 +134,7 @@ class Comparison:
         return result
 
     def _tests(self, dataset: Dataset) -> Iterator[tuple]:
-        reference, draws = self.names[0], {"n_bootstrap": self.n_bootstrap, "seed": self.seed}
+        reference = self.names[0]
         for column_id, column in self.columns_of(dataset).items():
             family = family_of(column_id, column)
             if family is None or (column.structure is not None and len(dataset.structures) == 1):
@@ -124,7 +142,13 @@ class Comparison:
             values = self.values[dataset.name][column_id]
             for name in self.ranked:
                 if name != reference:
-                    paired = paired_difference(values[reference], values[name], **draws, groups=dataset.groups)
+                    paired = paired_difference(
+                        values[reference],
+                        values[name],
+                        n_bootstrap=self.n_bootstrap,
+                        seed=self.seed,
+                        groups=dataset.groups,
+                    )
                     yield (dataset.name, column_id, family, name, reference, *asdict(paired).values())
 
     def tests(self, dataset: Dataset) -> Iterator[Any]:
@@ -166,19 +190,19 @@ def verdict_of(paired: Any, p_holm: float, better: str) -> str:
 def _few(dataset: Dataset) -> list[str]:
     if dataset.n_patients >= MIN_CASES:
         return []
-    what = "intervals are too narrow to rely on." if dataset.n_patients > 1 else "there are no intervals."
-    return [f"{dataset.name}: only {dataset.size}, fewer than {MIN_CASES}: no test is made, and {what}"]
+    intervals = "intervals are too narrow to rely on." if dataset.n_patients > 1 else "there are no intervals."
+    return [f"{dataset.name}: only {dataset.size}, fewer than {MIN_CASES}: no test is made, and {intervals}"]
 
 
 def _values(dataset: Dataset, names: Sequence[str]) -> pd.DataFrame:
-    found = {
+    tables = {
         name: pd.DataFrame([column_values(case) for case in dataset.results[name]], index=list(dataset.cases))
         for name in names
     }
     # A structure that one trainer missed has a Dice of 0 but no distance, and those that are hard to find have the
     # largest: without it, whoever misses it would look closer than whoever finds it. So it counts for none.
-    distances = [own[[f"HD95_mm:{key}" for key in dataset.structures]] for own in found.values()]
+    distances = [table[[f"HD95_mm:{key}" for key in dataset.structures]] for table in tables.values()]
     missed = np.isnan(distances).any(axis=0)
-    for own, distance in zip(found.values(), distances):
-        own["HD95_mm"] = [nanmean(case) for case in distance.mask(missed).to_numpy()]
-    return pd.concat(found, axis=1).swaplevel(axis=1)
+    for table, distance in zip(tables.values(), distances):
+        table["HD95_mm"] = [nanmean(case) for case in distance.mask(missed).to_numpy()]
+    return pd.concat(tables, axis=1).swaplevel(axis=1)

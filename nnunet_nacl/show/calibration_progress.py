@@ -12,8 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from typing_extensions import Unpack
 
 from nnunet_nacl.show.layout import Frame, new_panels, write_figure
-from nnunet_nacl.show.style import figure_settings, method_styles
-from nnunet_nacl.show.values import format_number
+from nnunet_nacl.show.style import figure_settings, line_look
 
 ECE_KEY, NLL_KEY = "val_ece_foreground", "val_nll"
 """Names in nnU-Net's logger, beside its own."""
@@ -38,22 +37,20 @@ def draw_calibration_progress(
     means: dict[str, list[str]] = {name: [] for name in trainings}
     for axes, (key, title) in zip(panels, _PANELS.items()):
         highest = 0.0
-        for (name, logged), style in zip(trainings.items(), method_styles(trainings).values()):
+        for i, (name, logged) in enumerate(trainings.items()):
             values = np.array(logged.get(key, ()), dtype=float)
             # through few points a line would not be seen without markers
-            axes.plot(
-                values, **(style.line if len(values) > 10 else {**style.line, **style.markers}), gid=f"{key} {name}"
-            )
+            axes.plot(values, marker="o" if len(values) <= 10 else "", gid=f"{key} {name}", **line_look(i))
             highest = max(highest, np.nan_to_num(values[len(values) // 10 :], posinf=0).max(initial=0))
             last = values[-_LAST:][np.isfinite(values[-_LAST:])]
-            means[name] += [f"{title} {format_number(last.mean(), 4)}"] if len(last) else []
+            means[name] += [f"{title} {last.mean():.4f}"] if len(last) else []
         axes.set_title(title, loc="left")
         axes.set(xlabel="epoch", ylim=(0, 1 if key == "mean_fg_dice" else 1.1 * highest or 1))
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, steps=[1, 2, 5, 10]))
         axes.grid(True)
     legend = [
-        Line2D([], [], **style.line, label=": ".join(filter(None, (name, ", ".join(means[name])))))
-        for name, style in method_styles(trainings).items()
+        Line2D([], [], **line_look(i), label=": ".join(filter(None, (name, ", ".join(means[name])))))
+        for i, name in enumerate(trainings)
     ]
     remark = (
         f"Random patches of the validation cases; numbers are means of the last {_LAST} epochs. The first tenth of the "

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nnunet_nacl.show.values import format_number, format_signed
+from nnunet_nacl.show.text_table import number
 
 _CALIBRATION = "ECE:predicted"  # what is known in use, too
 _MAIN = (_CALIBRATION, "Dice")
@@ -48,6 +48,51 @@ class Finding:
     detail: str = ""
 
 
+class _Numbers:
+    """What comparison.json knows of one data set, as the sentences ask for it."""
+
+    def __init__(self, data: Mapping[str, Any], dataset: Mapping[str, Any]) -> None:
+        self.data, self.dataset = data, dataset
+        self.labels = {trainer["name"]: trainer["label"] for trainer in data["trainers"]}
+        self.reference = data["trainers"][0]["name"]
+        self.level = f"{data['settings']['confidence'] * 100:g} %"
+        self.rows = {
+            (row["column"], row["trainer"]): row for row in data["statistics"] if row["dataset"] == dataset["name"]
+        }
+
+    def ranked_means(self, column: str) -> dict[str, Mapping[str, Any]]:
+        """Of the methods that are ranked; empty where there are no two to compare, or one lacks its mean."""
+        means = self.dataset["means"].get(column, {})
+        ranked = [trainer["name"] for trainer in self.data["trainers"] if trainer["ranked"]]
+        values = {name: means[name] for name in ranked if means.get(name, {}).get("n")}
+        return {} if len(values) < 2 or any(entry["mean"] is None for entry in values.values()) else values
+
+    def leading(self, column: str, values: Mapping[str, Mapping[str, Any]]) -> list[str]:
+        """The best, and those whose mean looks the same."""
+        choose = max if self.data["columns"][column]["better"] == "higher" else min
+        best = choose(values, key=lambda name: values[name]["mean"])
+        shown = _number(values[best]["mean"])
+        return [best, *(name for name in values if name != best and _number(values[name]["mean"]) == shown)]
+
+    def together(self, names: Iterable[str]) -> str:
+        """``A, B and C``."""
+        *first, last = (self.labels[name] for name in names)
+        return f"{', '.join(first)} and {last}"
+
+    def interval(self, row: Mapping[str, Any], words: str, show=None) -> str:
+        """``90 % interval`` with its ends; empty where there is none."""
+        show = show or _signed
+        known = None not in (row["low"], row["high"])
+        return f"{self.level} interval{words} {show(row['low'])} to {show(row['high'])}" if known else ""
+
+    def difference(self, row: Mapping[str, Any] | None) -> str:
+        """The difference of a row with its interval, in brackets; empty where there is none."""
+        if row is None or row["difference"] is None:
+            return ""
+        parts = [f"difference {_signed(row['difference'])}", self.interval(row, "")]
+        return f" ({', '.join(filter(None, parts))})"
+
+
 def headline(data: Mapping[str, Any], dataset: Mapping[str, Any]) -> list[str]:
     """The difference that matters on a data set, in at most three sentences.
 
@@ -58,36 +103,34 @@ def headline(data: Mapping[str, Any], dataset: Mapping[str, Any]) -> list[str]:
         data: Content of comparison.json.
         dataset: One of its data sets.
     """
-    values = _ranked_means(data, dataset, _CALIBRATION)
+    numbers = _Numbers(data, dataset)
+    labels, reference, values = numbers.labels, numbers.reference, numbers.ranked_means(_CALIBRATION)
     if not values:
         return ["There are too few values to name a leader."]
-    labels, reference = {t["name"]: t["label"] for t in data["trainers"]}, data["trainers"][0]["name"]
-    better = data["columns"][_CALIBRATION]["better"]
-    leading = _leading(values, better)
+    leading = numbers.leading(_CALIBRATION, values)
     others = {name: entry for name, entry in values.items() if name != reference}
-    other = _leading(others, better)[0]  # whose differences are named; the leader, unless that is the reference
-    error, dice = (_statistic(data, dataset["name"], column, other) for column in (_CALIBRATION, "Dice"))
-    verdicts_here = {
-        row["verdict"] for row in data["statistics"] if row["dataset"] == dataset["name"] and row["column"] in _MAIN
-    }
-    have = f"the lowest calibration error where a structure is predicted: ECE {_shown(values[leading[0]])}"
+    other = numbers.leading(_CALIBRATION, others)[0]  # whose differences are named; the leader, if no reference
+    error, dice = (numbers.rows.get((column, other)) for column in _MAIN)
+    outcomes = {row["verdict"] for (column, _), row in numbers.rows.items() if column in _MAIN}
+    shown = {name: _number(entry["mean"]) for name, entry in values.items()}
+    have = f"the lowest calibration error where a structure is predicted: ECE {shown[leading[0]]}"
     if len(leading) > 1:
-        text = f"{_together(labels[name] for name in leading)} have {have}, equal to three decimals"
+        text = f"{numbers.together(leading)} have {have}, equal to three decimals"
     elif leading[0] == reference:
-        text = f"{labels[reference]}, the reference, has {have}; next is {labels[other]}, {_shown(values[other])}"
+        text = f"{labels[reference]}, the reference, has {have}; next is {labels[other]}, {shown[other]}"
     else:
         text = f"{labels[other]} has {have}"
-        text += f", against {_shown(values[reference])} of {labels[reference]}" if reference in values else ""
-    level = f"{data['settings']['confidence'] * 100:g} % interval"
-    found = [f"{text}{_difference(error, level)}."]
+        text += f", against {shown[reference]} of {labels[reference]}" if reference in values else ""
+    sentences = [f"{text}{numbers.difference(error)}."]
     if dice is not None and dice["difference"] is not None:
-        means = f"{format_number(dice['mean'])}, against {format_number(dice['mean_reference'])} of {labels[reference]}"
-        found.append(f"The Dice of {labels[other]} is {means}{_difference(dice, level)}.")
-    if verdicts_here == {"untested"}:
-        found.append("Nothing is tested: there are too few cases, and intervals over so few are too narrow to rely on.")
-    elif verdicts_here == {"none"}:
-        found.insert(0, f"The tests show no difference to {labels[reference]}, neither in this ECE nor in Dice.")
-    return found
+        means = f"{_number(dice['mean'])}, against {_number(dice['mean_reference'])} of {labels[reference]}"
+        sentences.append(f"The Dice of {labels[other]} is {means}{numbers.difference(dice)}.")
+    if outcomes == {"untested"}:
+        few = "Nothing is tested: there are too few cases, and intervals over so few are too narrow to rely on."
+        sentences.append(few)
+    elif outcomes == {"none"}:
+        sentences.insert(0, f"The tests show no difference to {labels[reference]}, neither in this ECE nor in Dice.")
+    return sentences
 
 
 def gained(data: Mapping[str, Any], dataset: Mapping[str, Any]) -> list[str]:
@@ -99,121 +142,71 @@ def gained(data: Mapping[str, Any], dataset: Mapping[str, Any]) -> list[str]:
         data: Content of comparison.json.
         dataset: One of its data sets.
     """
-    reference, found = data["trainers"][0], []
-    after = f"{reference['name']}+calibrated+decided"
-    rows = [row for column in _MAIN if (row := _statistic(data, dataset["name"], column, after))]
+    numbers, sentences = _Numbers(data, dataset), []
+    after = f"{numbers.reference}+calibrated+decided"
+    rows = [numbers.rows[column, after] for column in _MAIN if (column, after) in numbers.rows]
     if len(rows) == len(_MAIN) and all(row["difference"] is not None for row in rows):
-        error, dice = (f"from {format_number(row['mean_reference'])} to {format_number(row['mean'])}" for row in rows)
-        found.append(
-            f"Without another training, calibration and the decision for Dice took {reference['label']} {error} in ECE "
-            f"where a structure is predicted, and {dice} in Dice."
+        error, dice = (f"from {_number(row['mean_reference'])} to {_number(row['mean'])}" for row in rows)
+        sentences.append(
+            f"Without another training, calibration and the decision for Dice took {numbers.labels[numbers.reference]} "
+            f"{error} in ECE where a structure is predicted, and {dice} in Dice."
         )
-    return [*found, *headline(data, dataset)[:2]]
+    return [*sentences, *headline(data, dataset)[:2]]
 
 
 def key_findings(data: Mapping[str, Any], dataset: Mapping[str, Any]) -> list[Finding]:
     """Which method leads in what on a data set, and by how much over the reference."""
-    found, leaders = [], {}
+    numbers = _Numbers(data, dataset)
+    findings, leaders = [], []
     for column, question in _QUESTIONS:
-        values = _ranked_means(data, dataset, column)
-        if not values:
-            continue
-        leading = _leading(values, data["columns"][column]["better"])
-        found.append(_finding(data, dataset, column, question, values, leading))
-        if column.startswith("ECE"):
-            leaders[column] = leading
-    if len(leaders) > 1 and not set.intersection(*map(set, leaders.values())):
+        if values := numbers.ranked_means(column):
+            leading = numbers.leading(column, values)
+            findings.append(_finding(numbers, column, question, values, leading))
+            leaders += [set(leading)] if column.startswith("ECE") else []
+    if len(leaders) > 1 and not set.intersection(*leaders):
         text = "no method has the lowest calibration error on all of these masks"
-        found.append(Finding("Which is best calibrated depends on where one looks", text))
-    return found
+        findings.append(Finding("Which is best calibrated depends on where one looks", text))
+    return findings
 
 
 def verdicts(data: Mapping[str, Any], dataset: Mapping[str, Any]) -> list[Finding]:
     """What was tested better, worse and neither, for each method against the reference that has a test at all."""
-    reference = data["trainers"][0]["label"]
-    result = []
-    for trainer in data["trainers"][1:]:
+    numbers, result = _Numbers(data, dataset), []
+    for name, label in list(numbers.labels.items())[1:]:
         groups: dict[str, list[str]] = {}
         for column in _VERDICT_COLUMNS:
-            row = _statistic(data, dataset["name"], column, trainer["name"])
-            if row:
+            if row := numbers.rows.get((column, name)):
                 groups.setdefault(row["verdict"], []).append(data["columns"][column]["title"])
         parts = [f"{word} {', '.join(groups[key])}" for key, word in _VERDICTS.items() if key in groups]
         if groups.keys() - {"untested"}:
-            result.append(Finding(f"{trainer['label']} against {reference}", "; ".join(parts)))
+            result.append(Finding(f"{label} against {numbers.labels[numbers.reference]}", "; ".join(parts)))
     return result
 
 
-def _ranked_means(data, dataset, column: str) -> dict[str, Mapping[str, Any]]:
-    """Of the methods that are ranked; empty where there are no two to compare, or one lacks its mean."""
-    means = dataset["means"].get(column, {})
-    values = {
-        t["name"]: means[t["name"]] for t in data["trainers"] if t["ranked"] and means.get(t["name"], {}).get("n")
-    }
-    return {} if len(values) < 2 or any(entry["mean"] is None for entry in values.values()) else values
-
-
-def _shown(entry: Mapping[str, Any]) -> str:
-    return format_number(entry["mean"])
-
-
-def _together(labels: Iterable[str]) -> str:
-    *first, last = labels
-    return f"{', '.join(first)} and {last}"
-
-
-def _difference(row: Mapping[str, Any] | None, level: str) -> str:
-    """The difference of a row with its interval, in brackets; empty where there is none."""
-    if row is None or row["difference"] is None:
-        return ""
-    text = f" (difference {format_signed(row['difference'])}"
-    if None not in (row["low"], row["high"]):
-        text += f", {level} {format_signed(row['low'])} to {format_signed(row['high'])}"
-    return f"{text})"
-
-
-def _leading(values: Mapping[str, Mapping[str, Any]], better: str) -> list[str]:
-    """The best, and those whose mean looks the same."""
-    best = (max if better == "higher" else min)(values, key=lambda name: values[name]["mean"])
-    shown = format_number(values[best]["mean"])
-    return [best, *(name for name in values if name != best and format_number(values[name]["mean"]) == shown)]
-
-
 def _finding(
-    data, dataset, column: str, question: str, values: Mapping[str, Mapping[str, Any]], leading: Sequence[str]
+    numbers: _Numbers, column: str, question: str, values: Mapping[str, Mapping[str, Any]], leading: list[str]
 ) -> Finding:
-    best, labels = leading[0], {t["name"]: t["label"] for t in data["trainers"]}
-    entry, shown = values[best], format_number(values[best]["mean"])
-    level = f"{data['settings']['confidence'] * 100:g} %"
-    interval = ""
-    if None not in (entry["low"], entry["high"]):
-        interval = f"{level} interval {format_number(entry['low'])} to {format_number(entry['high'])}, "
-    detail = f"{shown} ({interval}{entry['n']} cases)."
-    reference = data["trainers"][0]["name"]
+    best, labels, reference = leading[0], numbers.labels, numbers.reference
+    entry = values[best]
+    sizes = [numbers.interval(entry, "", _number), f"{entry['n']} cases"]
+    detail = f"{_number(entry['mean'])} ({', '.join(filter(None, sizes))})."
     if len(leading) > 1:
-        together = _together(labels[name] for name in leading)
-        return Finding(question, together, f"{detail} Equal to three decimals.")
-    others = {name: entry for name, entry in values.items() if name != best}
-    second = _leading(others, data["columns"][column]["better"])[0]
-    next_one = f"ext is {labels[second]} with {format_number(values[second]['mean'])}"
+        return Finding(question, numbers.together(leading), f"{detail} Equal to three decimals.")
+    second = numbers.leading(column, {name: other for name, other in values.items() if name != best})[0]
+    after = f"ext is {labels[second]} with {_number(values[second]['mean'])}"
     if best == reference:
-        tested = _outcome(_statistic(data, dataset["name"], column, second))
-        detail += f" It is the reference; n{next_one}{tested}."
-    else:
-        detail += _against_reference(_statistic(data, dataset["name"], column, best), labels[reference], level)
-        detail += "" if second == reference else f" N{next_one}."
-    return Finding(question, labels[best], detail)
-
-
-def _against_reference(row: Mapping[str, Any] | None, reference: str, level: str) -> str:
-    """The difference of a method to the reference, as a sentence."""
-    if row is None or row["difference"] is None:
-        return ""
-    size = f"{format_number(abs(row['difference']))} {'higher' if row['difference'] > 0 else 'lower'}"
-    text = f" {size} than the reference {reference} in the same {row['n']} cases"
-    if None not in (row["low"], row["high"]):
-        text += f" ({level} interval of the difference {format_signed(row['low'])} to {format_signed(row['high'])})"
-    return f"{text}{_outcome(row)}."
+        return Finding(
+            question,
+            labels[best],
+            f"{detail} It is the reference; n{after}{_outcome(numbers.rows.get((column, second)))}.",
+        )
+    row = numbers.rows.get((column, best))
+    if row is not None and row["difference"] is not None:
+        size = f"{_number(abs(row['difference']))} {'higher' if row['difference'] > 0 else 'lower'}"
+        detail += f" {size} than the reference {labels[reference]} in the same {row['n']} cases"
+        interval = numbers.interval(row, " of the difference")
+        detail += f" ({interval}){_outcome(row)}." if interval else f"{_outcome(row)}."
+    return Finding(question, labels[best], detail + ("" if second == reference else f" N{after}."))
 
 
 def _outcome(row: Mapping[str, Any] | None) -> str:
@@ -230,6 +223,10 @@ def _outcome(row: Mapping[str, Any] | None) -> str:
     return text
 
 
-def _statistic(data: Mapping[str, Any], dataset: str, column: str, trainer: str) -> Mapping[str, Any] | None:
-    wanted = (dataset, column, trainer)
-    return next((row for row in data["statistics"] if (row["dataset"], row["column"], row["trainer"]) == wanted), None)
+def _number(value: float) -> str:
+    """Three decimals with a true minus sign."""
+    return number(value, 3, "+").replace("+", "").replace("-", "−")
+
+
+def _signed(value: float) -> str:
+    return number(value, 3, "+").replace("-", "−")

@@ -20,14 +20,12 @@ from nnunet_nacl.show.layout import (
     draw_interval,
     line_height,
     new_panels,
-    row_height,
-    set_rows,
     text_width,
     wrap,
     write_figure,
     write_in_row,
 )
-from nnunet_nacl.show.style import BLUE, GREY, INK, SMALL_SIZE, VERMILLION, figure_settings
+from nnunet_nacl.show.style import BLUE, GREY, INK, SMALL_SIZE, TEXT_SIZE, VERMILLION, figure_settings
 
 _ROW, _LABEL, _WIDEST, _NARROWEST = 0.27, 2.3, 4.2, 2.0  # inches
 _LOOKS: dict[str, dict[str, Any]] = {
@@ -115,8 +113,13 @@ def draw_differences(
         panel.set_title(metric, loc="left", fontweight="bold", pad=72 * line_height(SMALL_SIZE) + 4)
         _draw_panel(panel, of, methods)
         _draw_columns(panel, of, methods, columns)
-        set_rows(panel, labels)
-    size, legend = (_WIDEST, row_height(labels, _ROW, 0.02) * len(methods)), _legend(reference)
+        panel.set_yticks(range(len(labels)), labels, fontsize=TEXT_SIZE)
+        panel.set_ylim(len(labels) - 0.5, -0.5)  # the first at the top
+        panel.tick_params(axis="y", length=0)
+        panel.tick_params(labelbottom=True)
+    # all rows hold the tallest of the labels
+    row = max(_ROW, *((label.count("\n") + 1) * line_height(TEXT_SIZE) + 0.02 for label in labels))
+    size, legend = (_WIDEST, row * len(methods)), _legend(reference)
     return write_figure(body, path, size, legend=legend, remarks=foot, **frame)
 
 

@@ -1,38 +1,37 @@
-"""The gallery: which cases are shown, and the pictures of each: the same cases and slices for all methods."""
+"""The gallery of the comparison's page: the same few cases and slices for all methods, as pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache, partial
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.companion_files import read_image
-from nnunet_nacl.cases.kept_slices import slicing_axis
+from nnunet_nacl.cases.kept_slices import KeptSlices, slicing_axis
+from nnunet_nacl.cases.labels import Labels
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
+from nnunet_nacl.cases.probabilities import Probabilities
+from nnunet_nacl.cases.sample_files import find_sample, slices_in
+from nnunet_nacl.comparison.alignment import Dataset
+from nnunet_nacl.comparison.comparison import Comparison
+from nnunet_nacl.documents.results import EvaluationSettings
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.metrics.binning import BinStats
-from nnunet_nacl.show.case_files import (
-    channel_name,
-    kept_slices,
-    open_folder,
-    read_confidence,
-    read_prediction,
-    read_truth,
-)
+from nnunet_nacl.metrics.voxel_uncertainty import confidence
 from nnunet_nacl.show.drawing import draw_confidence, draw_labels
-from nnunet_nacl.show.reliability import reliability_svg, reliability_text
-from nnunet_nacl.show.slices import Choice, View, anatomical_axes, choose_slice, plane_of
+from nnunet_nacl.show.slices import Plane, View, choose_slice
 from nnunet_nacl.show.templating import data_uri
 
-_RANKINGS = (
-    ("Dice", ("best mean Dice", "median mean Dice", "worst mean Dice")),
-    ("ECE:foreground", ("lowest ECE", "median ECE", "highest ECE")),
+# By which column cases are ordered, from good to bad; where in that order a case is shown; and what it is called.
+_SHOWN = (
+    ("Dice", 0.5, "median mean Dice"),
+    ("Dice", 1.0, "worst mean Dice"),
+    ("ECE:foreground", 1.0, "highest ECE"),
 )
-_SURE = 0.8
+_TITLES = {"Dice": "Dice", "ECE:foreground": "ECE"}
 
 
 @dataclass(frozen=True)
@@ -48,264 +47,204 @@ class Picture:
 
 @dataclass
 class GalleryCase:
-    """A case: why it is shown, its pictures, and of each method label, scores, prediction, confidence, reliability."""
+    """A case: why it is shown, where its slice lies, and under a heading each its pictures, the truth's first."""
 
     case: str
-    fold: str
-    reasons: tuple[str, ...]
+    reasons: list[str]
     caption: str = ""
-    pictures: tuple[Picture, ...] = ()
     has_ignored: bool = False
-    methods: list[tuple[str, str, tuple[Picture, ...]]] = field(default_factory=list)
+    pictures: list[tuple[str, list[Picture]]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """The cases of one data set, and what is missing."""
+    """The cases of one data set, and what could not be read."""
 
     dataset: str
     structures: list[str]
     cases: list[GalleryCase]
-    problems: list[str] = field(default_factory=list)
+    problems: list[str]
 
 
-def pick_cases(dataset: Mapping[str, Any], trainers: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Cases to show, with the reasons: best, median and worst by mean Dice and by foreground ECE.
+def pick_cases(values: pd.DataFrame) -> dict[str, list[str]]:
+    """Cases to show, with the reasons: median and worst by mean Dice, worst by foreground ECE.
 
     Cases are ordered by the mean over all methods, so that none of them has chosen. A case in which a method has no
     value is left out of that order.
+
+    Args:
+        values: Of a data set, as :attr:`~nnunet_nacl.comparison.comparison.Comparison.values` has them.
     """
     picked: dict[str, list[str]] = {}
-    for column, reasons in _RANKINGS:
-        values = dataset["values"].get(column)
-        if values is None:
-            continue
-        mean = np.array([values[trainer] for trainer in trainers], dtype=float).mean(axis=0)  # None becomes NaN
-        order = np.argsort(-mean if column == "Dice" else mean, kind="stable")
-        order = order[np.isfinite(mean[order])]
-        for place, reason in zip((0, (len(order) - 1) // 2, -1), reasons if len(order) else ()):
-            picked.setdefault(dataset["cases"][order[place]], []).append(reason)
-    return {case: tuple(reasons) for case, reasons in picked.items()}
+    for column, place, reason in _SHOWN:
+        mean = values[column].mean(axis=1, skipna=False).dropna()
+        order = mean.sort_values(ascending=column != "Dice", kind="stable").index
+        if len(order):
+            picked.setdefault(order[int(place * (len(order) - 1))], []).append(reason)
+    return picked
 
 
 def make_gallery(
-    dataset: Mapping[str, Any],
-    trainers: Sequence[Mapping[str, str]],
-    *,
-    n_bins: int,
-    channel: int = 0,
+    comparison: Comparison, dataset: Dataset, folders: Mapping[tuple[str, str], PredictionFolder | None], channel: int
 ) -> Gallery:
-    """Read the picked cases of a data set and draw them.
-
-    One method's probabilities are in memory at a time.
+    """Read the picked cases of a data set and draw them; one method's probabilities are in memory at a time.
 
     Args:
-        dataset: Of comparison.json.
-        trainers: Of comparison.json.
-        n_bins: Confidence bins of a case's reliability.
+        comparison: What was computed.
+        dataset: One of its data sets.
+        folders: Predictions by entry and fold; None where a document is all that is known of them.
         channel: Image channel.
 
     Returns:
         The gallery; what could not be read is in its problems.
     """
-    folder, names = cache(partial(open_folder, dataset)), [trainer["name"] for trainer in trainers]
     cases: list[GalleryCase] = []
     problems: list[str] = []
-    for case, reasons in pick_cases(dataset, names).items():
-        shown = GalleryCase(case, dataset["case_fold"].get(case, ""), reasons)
-        missing: list[str] = []
-        try:
-            drawn = _draw(shown, folder, dataset, trainers, missing, n_bins=n_bins, channel=channel)
-        except UserError as error:
-            drawn, missing = {}, [str(error)]
-        problems += missing
-        for name, trainer in zip(names, trainers):
-            shown.methods.append((trainer["label"], _scores(dataset, name, case), drawn.get(name, ())))
-        cases.append(shown)
-    return Gallery(dataset["name"], list(dataset["structures"].values()), cases, list(dict.fromkeys(problems)))
-
-
-def _scores(dataset: Mapping[str, Any], trainer: str, case: str) -> str:
-    i = dataset["cases"].index(case)
-    parts = []
-    for column, title in (("Dice", "Dice"), ("ECE:foreground", "ECE")):
-        value = dataset["values"][column][trainer][i] if column in dataset["values"] else None
-        parts.append(f"{title} {'undefined' if value is None else f'{value:.3f}'}")
-    return ", ".join(parts)
+    values = comparison.values[dataset.name]
+    for name, reasons in pick_cases(values).items():
+        case = GalleryCase(name, reasons)
+        drawn = _draw(case, dataset, folders, problems, channel)
+        for entry, label in comparison.labels.items():
+            scores = (
+                f"{title} {'undefined' if np.isnan(value := values[column][entry][name]) else f'{value:.3f}'}"
+                for column, title in _TITLES.items()
+            )
+            case.pictures.append((f"{label}: {', '.join(scores)}", drawn.get(entry, [])))
+        cases.append(case)
+    return Gallery(dataset.name, list(dataset.structures.values()), cases, list(dict.fromkeys(problems)))
 
 
 def _draw(
-    shown: GalleryCase,
-    folder_of: Callable[[str, str], PredictionFolder],
-    dataset: Mapping[str, Any],
-    trainers: Sequence[Mapping[str, str]],
+    case: GalleryCase,
+    dataset: Dataset,
+    folders: Mapping[tuple[str, str], PredictionFolder | None],
     problems: list[str],
-    *,
-    n_bins: int,
     channel: int,
-) -> dict[str, tuple[Picture, ...]]:
-    """Draw the slice of a case where the methods differ most; by trainer, the pictures that are its own.
+) -> dict[str, list[Picture]]:
+    """Draw the slice of a case where the methods differ most; by entry, the pictures that are its own.
 
-    Where probabilities are gone, the slice is one of those that were kept. What could not be read joins ``problems``;
-    UserError if not even the ground truth can.
+    Where probabilities are gone, the slice is one of those that were kept. What could not be read joins ``problems``.
     """
 
-    def attempt(function, *arguments):
+    def attempt(function, *arguments, **keywords):
         try:
-            return function(*arguments)
+            return function(*arguments, **keywords)
         except UserError as error:
             problems.append(str(error))
             return None
 
-    case, found = shown.case, {t["name"]: attempt(folder_of, t["name"], shown.fold) for t in trainers}
-    opened = {name: folder for name, folder in found.items() if folder}
-    if not opened:
-        raise UserError(problems[0])
-    folder = next(iter(opened.values()))
-    truth = read_truth(folder, case)
-    labels, shape, ignored = truth.labels, truth.truth.shape, truth.labels.ignore_label
-    valid = np.ones(shape, dtype=bool) if ignored is None else truth.truth != ignored
-    image = _image(opened.values(), case, channel, shape, problems)
-    predicted = {name: attempt(read_prediction, where, case, shape) for name, where in opened.items()}
-    segmentations = [found for found in predicted.values() if found is not None]
-    axis = slicing_axis(truth.spacing_mm, folder.plans)
-    limits = [set(kept) for where in opened.values() if (kept := kept_slices(where, case, axis)) is not None]
+    opened = {name: attempt(_folder_of, case.case, dataset, folders, name) for name in dataset.results}
+    loaded = {name: attempt(_read_labels, folder, case.case) for name, folder in opened.items() if folder}
+    shape = next((data.truth.shape for data in loaded.values() if data), ())
+    for name, data in loaded.items():
+        if data and data.segmentation.shape != shape:
+            problems.append(f"{name}, {case.case}: shape {data.segmentation.shape}, the first method's has {shape}.")
+    loaded = {name: data for name, data in loaded.items() if data and data.segmentation.shape == shape}
+    if not loaded:
+        return {}
+    name, data = next(iter(loaded.items()))
+    folder, truth, labels = opened[name], data.truth, data.labels
+    valid = np.ones(shape, bool) if labels.ignore_label is None else truth != labels.ignore_label
+    axis = slicing_axis(data.spacing_mm, folder.plans)
+    kept = {name: _kept_slices(opened[name], case.case, axis, dataset.settings) for name in loaded}
+    limits = [set(slices.index.tolist()) for slices in kept.values() if slices]
     among = sorted(set.intersection(*limits)) if limits else []
-    choice = choose_slice(truth.truth, valid, segmentations, axis, among or None)
-    plane = plane_of(axis, anatomical_axes(truth.geometry) if len(shape) == 3 else None)
-    occupied = plane.cut((truth.truth != 0) & valid, choice.index)
-    for segmentation in segmentations:
-        occupied = occupied | (plane.cut(segmentation, choice.index) != 0)
-    view = View.around(occupied, plane, choice.index, truth.geometry)
-    names = [dataset["structures"].get(labels.key(c), labels.names[c]) for c in labels.foreground]
-    painter = _Painter(truth, names, view, None if image is None else view(image), view(truth.truth), view(valid))
-    shown.has_ignored = not valid.all()
-    shown.caption = painter.caption(choice, channel_name(folder, channel))
-    shown.pictures = (painter.image(channel_name(folder, channel)), painter.ground_truth())
-    pictures: dict[str, tuple[Picture, ...]] = {}
-    for trainer in trainers:
-        name, label, measured = trainer["name"], trainer["label"], None
-        if name in opened:
-            measured = attempt(read_confidence, opened[name], case, axis, choice.index, n_bins)
-        confidence, foreground = measured or (None, None)
-        prediction = painter.prediction(predicted.get(name), label)
-        pictures[name] = (prediction, painter.confidence(confidence, label), _reliability(foreground, label))
-    return pictures
-
-
-def _image(
-    folders: Iterable[PredictionFolder], case: str, channel: int, shape: Sequence[int], problems: list[str]
-) -> np.ndarray | None:
-    """The image, from wherever one of the methods' folders leads; else the first failure joins the problems."""
-    failures = []
-    for folder in folders:
-        try:
-            return read_image(folder, case, channel, shape)
-        except UserError as error:
-            failures.append(str(error))
-    problems.append(failures[0])
-    return None
+    segmentations = [data.segmentation for data in loaded.values()]
+    index = choose_slice(truth, valid, segmentations, axis, among or None)
+    plane = Plane.across(axis, data.geometry)
+    structures = np.any([(truth != 0) & valid, *(segmentation != 0 for segmentation in segmentations)], axis=0)
+    view = View.around(plane.cut(structures, index), plane, index, data.geometry)
+    image = attempt(read_image, folder, case.case, channel, shape)
+    canvas = _Canvas(case.case, labels, list(dataset.structures.values()), view, None if image is None else view(image))
+    channels = folder.dataset_json.get("channel_names", folder.dataset_json.get("modality", {}))
+    shown = str(channels.get(str(channel), f"channel {channel}")) if image is not None else "no image"
+    case.caption = ", ".join(filter(None, (view.name(shape[axis]), canvas.size, shown)))
+    case.has_ignored = not valid.all()
+    true_labels, ignored = view(truth), ~view(valid)
+    true_masks = [mask & ~ignored for mask in canvas.masks(true_labels)]
+    png = draw_labels(canvas.grey, true_masks, view.grid, ignored=ignored, edges=plane.edges)
+    case.pictures.append(("Ground truth", [canvas.picture("Ground truth", "", true_masks, png)]))
+    drawn = {}
+    for name, data in loaded.items():
+        label_map = view(data.segmentation)
+        masks = canvas.masks(label_map)
+        wrong = f", {canvas.area((label_map != true_labels) & ~ignored)} differ from the ground truth"
+        drawn[name] = [canvas.picture("Prediction", wrong, masks, draw_labels(canvas.grey, masks, view.grid))]
+        values = attempt(_confidence, opened[name], case.case, axis, index, kept[name])
+        if values is None:
+            drawn[name].append(Picture("Confidence", "The confidence is missing: no probabilities."))
+            continue
+        inside = view.flat(values)[np.any(true_masks, axis=0)]
+        mean = f", {inside.mean():.2f} on average in the structures" if inside.size else ""
+        png = draw_confidence(view.flat(values), true_masks, view.grid, ignored=ignored)
+        drawn[name].append(canvas.picture("Confidence", f"{mean}, outlines of the ground truth", true_masks, png))
+    return drawn
 
 
 @dataclass(frozen=True)
-class _Painter:
-    """Draws what is shown of a case, and says it in words.
+class _Canvas:
+    """What the pictures of a case share: its name, its structures, and the part of a slice with the image in it."""
 
-    Attributes:
-        case: With its ground truth.
-        names: Of the structures.
-        view: The part of a slice that is shown.
-        grey: The image in that part, None where it is missing.
-        true: The ground truth there.
-        valid: False where there is none.
-    """
-
-    case: Case
-    names: Sequence[str]
+    case: str
+    labels: Labels
+    names: list[str]
     view: View
     grey: np.ndarray | None
-    true: np.ndarray
-    valid: np.ndarray
 
     @property
-    def unit(self) -> str:
-        return "mm" if self.view.grid.physical else "pixels"
+    def size(self) -> str:
+        height, width = self.view.grid.size_mm
+        return f"{width:.0f} × {height:.0f} {'mm' if self.view.grid.physical else 'pixels'} of it"
 
-    def masks(self, labels: np.ndarray) -> list[np.ndarray]:
-        return [self.case.labels.mask(labels, channel) for channel in self.case.labels.foreground]
-
-    def true_masks(self) -> list[np.ndarray]:
-        return [mask & self.valid for mask in self.masks(self.true)]
-
-    def picture(self, title: str, alt: str, png: bytes) -> Picture:
-        height, width = self.view.grid.pixels
-        return Picture(title, alt, data_uri(png, ".png"), width, height)
+    def masks(self, label_map: np.ndarray) -> list[np.ndarray]:
+        return [self.labels.mask(label_map, c) for c in self.labels.foreground]
 
     def area(self, mask: np.ndarray) -> str:
         grid, count = self.view.grid, np.count_nonzero(mask)
         return f"{count * np.prod(grid.spacing_mm):.0f} mm²" if grid.physical else f"{count} pixels"
 
-    def areas(self, masks: Sequence[np.ndarray]) -> str:
-        return ", ".join(f"{name} {self.area(mask)}" for name, mask in zip(self.names, masks))
-
-    def caption(self, choice: Choice, channel: str) -> str:
-        """Which part of which slice is shown, and why."""
-        plane, grid, total = self.view.plane, self.view.grid, self.case.truth.shape[self.view.plane.axis]
-        height, width = grid.size_mm
-        parts = [f"Shown {choice.reason}: slice {choice.index + 1} of {total}"]
-        if total == 1:
-            parts = ["The case has one slice"]
-        if choice.n_differing:
-            parts[0] += f" ({choice.n_differing:,} voxels on which the methods do not agree)"
-        parts.append(plane.description)
-        cropped = grid.shape != plane.cut(self.case.truth, choice.index).shape
-        parts.append(f"{'part of' if cropped else 'all of'} the slice, {width:.0f} × {height:.0f} {self.unit}")
-        if self.grey is not None:
-            parts.append(f"{channel}, window from the 1st to the 99th percentile of what is shown")
-        return "; ".join(parts) + "."
-
-    def image(self, channel: str) -> Picture:
-        if self.grey is None:
-            return Picture("Image", "The image is missing.")
-        plane, grid = self.view.plane, self.view.grid
-        where = f"{plane.name} slice {self.view.index + 1}".strip()
-        alt = f"{channel} of case {self.case.name}, {where}, without any label; "
-        alt += f"a scale bar is {grid.scale_bar()[0]:g} {self.unit} long."
-        return self.picture("Image", alt, draw_labels(self.grey, (), grid, edges=plane.edges))
-
-    def ground_truth(self) -> Picture:
-        masks = self.true_masks()
-        alt = f"Ground truth in the same slice: {self.areas(masks)}."
-        if not self.valid.all():
-            alt += f" {self.area(~self.valid)} have no ground truth and are striped."
-        return self.picture("Ground truth", alt, draw_labels(self.grey, masks, self.view.grid, ignored=~self.valid))
-
-    def prediction(self, segmentation: np.ndarray | None, label: str) -> Picture:
-        if segmentation is None:
-            return Picture("Prediction", f"The prediction of {label} is missing.")
-        cut = self.view(segmentation)
-        masks, wrong = self.masks(cut), self.area((cut != self.true) & self.valid)
-        alt = f"Prediction of {label} in the same slice: {self.areas(masks)}; {wrong} differ from the ground truth."
-        return self.picture("Prediction", alt, draw_labels(self.grey, masks, self.view.grid))
-
-    def confidence(self, stored: np.ndarray | None, label: str) -> Picture:
-        if stored is None:
-            return Picture("Confidence", f"The confidence of {label} is missing: no probabilities.")
-        values, masks = self.view.flat(stored), self.true_masks()
-        inside = values[np.logical_or.reduce(masks)] if masks else values[:0]
-        alt = f"Confidence of {label} in the same slice: "
-        if inside.size:
-            alt += f"mean {inside.mean():.2f} and lowest {inside.min():.2f} inside the structures; "
-        share = np.mean(values[self.valid] < _SURE) * 100 if self.valid.any() else 0.0
-        alt += f"below {_SURE:g} in {share:.1f} % of what is shown. Outlines are the ground truth's."
-        png = draw_confidence(values, masks, self.view.grid, ignored=~self.valid)
-        return self.picture("Confidence", alt, png)
+    def picture(self, title: str, words: str, masks: Sequence[np.ndarray], png: bytes) -> Picture:
+        areas = ", ".join(f"{name} {self.area(mask)}" for name, mask in zip(self.names, masks))
+        height, width = self.view.grid.pixels
+        return Picture(title, f"{title}, {self.case}{words}: {areas}.", data_uri(png, ".png"), width, height)
 
 
-def _reliability(stats: BinStats | None, label: str) -> Picture:
-    if stats is None:
-        return Picture("Reliability", f"The reliability of {label} is missing: no probabilities.")
-    if not stats.n_voxels:
-        return Picture("Reliability", "The case has no foreground, so there is no reliability.")
-    alt = f"Reliability of {label} on the foreground of the whole case: {reliability_text(stats)}."
-    return Picture("Reliability", alt, data_uri(reliability_svg(stats), ".svg"), 222, 272)
+def _folder_of(
+    case: str, dataset: Dataset, folders: Mapping[tuple[str, str], PredictionFolder | None], name: str
+) -> PredictionFolder:
+    """Where a method's prediction of a case lies; an entry without folds has one place for all."""
+    fold = dataset.case_fold.get(case, "")
+    folder = folders[name, fold] if (name, fold) in folders else folders[name, ""]
+    if folder is None:
+        result = dataset.results[name][dataset.cases.index(case)]
+        folder = PredictionFolder.open(Path(result.probabilities_file).parent, Path(result.reference_file).parent)
+    return folder
+
+
+def _read_labels(folder: PredictionFolder, case: str) -> Case:
+    """A case with its truth and its segmentation, which probabilities give where there is no file, or a treatment."""
+    files = folder.files(case)
+    derived = files.segmentation is None or folder.treatment is not None
+    return replace(folder.load(files, probabilities=derived), probabilities=Probabilities())  # they may be large
+
+
+def _confidence(folder: PredictionFolder, case: str, axis: int, index: int, kept: KeptSlices | None) -> np.ndarray:
+    """(rows, columns) confidence in a slice as stored; UserError where there are no probabilities of it any more."""
+    if kept and (plane := kept.confidence(index)) is not None:
+        return plane
+    probs = folder.load(folder.files(case)).probabilities.whole()
+    plane = np.ascontiguousarray(np.take(probs, index, axis=axis + 1))
+    return confidence(plane, regions=folder.labels.regions, check_values=False)
+
+
+def _kept_slices(folder: PredictionFolder, case: str, axis: int, settings: EvaluationSettings) -> KeptSlices | None:
+    """The slices that were kept of a case whose probabilities are gone."""
+    files = folder.files(case)
+    if files.probabilities.is_file() or folder.treatment is not None:
+        return None
+    try:
+        sample = find_sample(files, folder.labels, settings)
+    except OSError:
+        return None
+    kept = slices_in(sample) if sample else None
+    return kept if kept and kept.axis == axis and len(kept.index) else None

@@ -43,11 +43,6 @@ def line_height(size: float) -> float:
     return size * 1.35 / 72
 
 
-def row_height(labels: Sequence[str], least: float, gap: float) -> float:
-    """Height in inches of rows that all hold the tallest of the labels and a gap, and are no lower than ``least``."""
-    return max(least, *((label.count("\n") + 1) * line_height(TEXT_SIZE) + gap for label in labels))
-
-
 def wrap(text: str, width: float, size: float = TEXT_SIZE, weight: str = "normal") -> str:
     """Break a text into lines no wider than ``width`` inches: at spaces, and in names behind ``_``, ``-`` and ``/``.
 
@@ -200,14 +195,6 @@ def _add_legend(body: SubFigure, handles: Sequence, room: float) -> None:
         if columns == 1 or legend.get_window_extent().width <= room * body.figure.dpi:
             break
         legend.remove()
-
-
-def set_rows(axes: Axes, labels: Sequence[str]) -> None:
-    """A row of the panel for each label, the first at the top."""
-    axes.set_yticks(range(len(labels)), labels, fontsize=TEXT_SIZE)
-    axes.set_ylim(len(labels) - 0.5, -0.5)
-    axes.tick_params(axis="y", length=0)
-    axes.tick_params(labelbottom=True)
 
 
 def write_in_row(axes: Axes, text: str, x: float, row: float, right: float = 0, **look: Any) -> None:

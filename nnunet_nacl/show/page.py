@@ -6,28 +6,25 @@ import math
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nnunet_nacl.documents.comparison_file import PAGE_NAME
 from nnunet_nacl.documents.results import MASK_NOTES, MASKS
 from nnunet_nacl.files import write_atomically
 from nnunet_nacl.metrics.calibration_error import MASK_METRICS
-from nnunet_nacl.show.detected_tables import DETECTED
+from nnunet_nacl.show.case_tables import DETECTED, PRESENCE, QUALITY, WORKLOAD
+from nnunet_nacl.show.comparison_figures import MAIN_DIFFERENCES, PREDICTED_DICE
 from nnunet_nacl.show.drawing import LOWEST_CONFIDENCE, confidence_scale
-from nnunet_nacl.show.figure_choice.standard import MAIN_DIFFERENCES
 from nnunet_nacl.show.findings import headline, key_findings, verdicts
-from nnunet_nacl.show.gallery import Gallery, make_gallery
-from nnunet_nacl.show.predicted_dice import PREDICTED_DICE
-from nnunet_nacl.show.presence_table import PRESENCE
-from nnunet_nacl.show.quality_tables import QUALITY, WORKLOAD
-from nnunet_nacl.show.reliability import FEW_VOXELS
 from nnunet_nacl.show.templating import data_uri, embed_figure, render_page
 
-_INTERVAL = re.compile(r"\[([+-]?\d+(?:\.\d+)?(?:e[+-]?\d+)?), ")
-_OF_QUALITY = re.compile(f"({PREDICTED_DICE}|{QUALITY}|{WORKLOAD}|{PRESENCE}|{DETECTED})(_|$)")
+if TYPE_CHECKING:
+    from nnunet_nacl.show.gallery import Gallery
+
+_OF_QUALITY = (PREDICTED_DICE, QUALITY, WORKLOAD, PRESENCE, DETECTED)
 
 
 @dataclass(frozen=True)
@@ -36,50 +33,30 @@ class Page:
 
     path: Path
     size: int
-    problems: list[str] = field(default_factory=list)
+    problems: list[str]
 
 
-def make_page(
-    data: Mapping[str, Any],
-    folder: Path,
-    *,
-    gallery: bool = True,
-    channel: int = 0,
-) -> Page:
+def make_page(data: Mapping[str, Any], folder: Path, galleries: Sequence[Gallery] = ()) -> Page:
     """Write report.html into the output folder of `nnunet_nacl compare`, which has just written all else.
 
     Args:
         data: Content of comparison.json.
         folder: Holds the figures.
-        gallery: Whether cases are shown.
-        channel: Image channel of the gallery.
+        galleries: Pictures of cases, of each data set; none leaves their part out.
 
     Returns:
-        The page. What was missing for the gallery is in its problems; they stand on the page, too.
+        The page. What was missing for the galleries is in its problems; they stand on the page, too.
 
     Raises:
         UserError: The page cannot be written.
     """
-    n_bins = data["settings"]["evaluation"]["n_bins"]
-    galleries = [
-        make_gallery(dataset, data["trainers"], n_bins=n_bins, channel=channel)
-        for dataset in (data["datasets"] if gallery else ())
-    ]
-    figures = [{**figure, "src": embed_figure(folder, figure["files"])} for figure in data["figures"]]
-    text = _render(data, figures, galleries)
-    path = folder / PAGE_NAME
-    write_atomically(path, text)
-    problems = [problem for entry in galleries for problem in entry.problems]
-    return Page(path, len(text.encode()), list(dict.fromkeys(problems)))
-
-
-def _render(data: Mapping[str, Any], figures: Sequence[Mapping[str, Any]], galleries: Sequence[Gallery]) -> str:
     tables = [_table(table) for table in data["tables"]]
+    figures = [{**figure, "src": embed_figure(folder, figure["files"])} for figure in data["figures"]]
     main = {figure["dataset"]: figure for figure in figures if figure["id"].startswith(MAIN_DIFFERENCES)}
     figures = [figure for figure in figures if figure not in main.values()]
     used = {column["mask"] for column in data["columns"].values()}
     evaluation = data["settings"]["evaluation"]
-    return render_page(
+    text = render_page(
         "page.html",
         data=data,
         date=f"{datetime.fromisoformat(data['created']):%Y-%m-%d}",
@@ -96,20 +73,23 @@ def _render(data: Mapping[str, Any], figures: Sequence[Mapping[str, Any]], galle
         tested=any(row["p_holm"] is not None for row in data["statistics"]),
         labels={trainer["name"]: trainer["label"] for trainer in data["trainers"]},
         command=_command(data["command"]),
-        tables=[table for table in tables if not _OF_QUALITY.match(table["id"])],
-        figures=[figure for figure in figures if not _OF_QUALITY.match(figure["id"])],
+        tables=[table for table in tables if not table["id"].startswith(_OF_QUALITY)],
+        figures=[figure for figure in figures if not figure["id"].startswith(_OF_QUALITY)],
         quality={
-            "tables": [table for table in tables if _OF_QUALITY.match(table["id"])],
-            "figures": [figure for figure in figures if _OF_QUALITY.match(figure["id"])],
+            "tables": [table for table in tables if table["id"].startswith(_OF_QUALITY)],
+            "figures": [figure for figure in figures if figure["id"].startswith(_OF_QUALITY)],
         },
         galleries=galleries,
-        pictured=any(case.pictures for entry in galleries for case in entry.cases),
+        pictured=any(case.caption for gallery in galleries for case in gallery.cases),
         lowest_confidence=f"{LOWEST_CONFIDENCE:g}",
-        few_voxels=FEW_VOXELS,
         scale=data_uri(confidence_scale(), ".png") if galleries else "",
         calibration_metrics=MASK_METRICS,
         masks={mask: MASK_NOTES[mask].format(**evaluation) for mask in MASKS if mask in used},
     )
+    path = folder / PAGE_NAME
+    write_atomically(path, text)
+    problems = [problem for gallery in galleries for problem in gallery.problems]
+    return Page(path, len(text.encode()), list(dict.fromkeys(problems)))
 
 
 def _table(table: Mapping[str, Any]) -> dict[str, Any]:
@@ -125,10 +105,8 @@ def _table(table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _cell(cell: str | Mapping[str, Any]) -> dict[str, Any]:
-    if isinstance(cell, str):  # an interval is sorted by its lower end
-        interval = _INTERVAL.match(cell)
-        value = float(interval[1]) if interval else None
-        return {"text": cell, "value": value, "best": False, "second": False}
+    if isinstance(cell, str):
+        return {"text": cell, "value": None, "best": False, "second": False}
     value = cell["value"]
     return {**cell, "value": None if value is None or not math.isfinite(value) else value}
 

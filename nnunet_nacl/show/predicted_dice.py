@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,46 +13,13 @@ from matplotlib.lines import Line2D
 from typing_extensions import Unpack
 
 from nnunet_nacl.calibration.quality_report import QualityRows, coverage
-from nnunet_nacl.comparison.comparison import Comparison
-from nnunet_nacl.show.figure_choice.described import DescribedFigure, describe
 from nnunet_nacl.show.layout import Frame, draw_interval, new_panels, write_figure, write_no_value
 from nnunet_nacl.show.style import BLUE, GREY, INK, VERMILLION, figure_settings
-
-PREDICTED_DICE = "predicted_dice"  # with this their ids begin
 
 _HOLLOW = {"markerfacecolor": "white"}
 _INSIDE: dict[str, Any] = {"marker": "o", "color": BLUE, "markersize": 4.5}
 _OUTSIDE: dict[str, Any] = {"marker": "s", "color": VERMILLION, "markersize": 5.5, "markeredgewidth": 1.4, **_HOLLOW}
 _ALONE: dict[str, Any] = {"marker": "D", "color": GREY, "markersize": 4.5, **_HOLLOW}  # without an interval
-
-
-def quality_figures(
-    comparison: Comparison, quality: Mapping[str, Mapping[str, QualityRows]]
-) -> Iterator[DescribedFigure]:
-    """One figure for each data set and method of which `calibrate` learned to predict Dice.
-
-    Args:
-        comparison: What was computed.
-        quality: By data set and name of an entry.
-    """
-    for dataset in comparison.datasets:
-        names = list(dataset.structures.values())
-        for i, entry in enumerate(comparison.entries, 1):
-            rows = quality[dataset.name].get(entry.name)
-            if rows is None or rows.predicted is None:
-                continue
-            level = f"{100 * rows.level:g} %"
-            caption = (
-                "Dice predicted from the probabilities, by what other cases taught, against the true Dice; bars: "
-                f"{level} intervals. A case outside its interval has a marker of its own."
-                + "".join(f" {text[:1].upper()}{text[1:]}." for text in rows.reservations)
-            )
-            counts = [(name, *_covered(rows, j)) for j, name in enumerate(names)]
-            inside = ", ".join(f"{name} {n} of {total} cases" for name, n, total in counts)
-            title = f"Predicted Dice: {entry.label}"
-            alt = f"Predicted against true Dice of {entry.label}. Within their {level} interval: {inside}."
-            draw = partial(draw_predicted_dice, rows, names)
-            yield describe(comparison, dataset, f"{PREDICTED_DICE}_{i}", title, caption, alt, draw)
 
 
 @figure_settings()
@@ -82,7 +48,7 @@ def draw_predicted_dice(
     body, axes = new_panels(len(structures), sharex=True, sharey=True)
     for i, (panel, name, cases) in enumerate(zip(axes, structures, shown)):
         _draw(panel, *cases.T)
-        inside, covered = _covered(rows, i)
+        inside, covered = count_covered(rows, i)
         counted = f"{inside} of {covered} ({100 * inside / covered:.0f} %) within" if covered else "no intervals"
         panel.set_title(f"{name}\n{counted}")
         panel.set(xlabel="predicted Dice", ylabel="true Dice", xlim=limits, ylim=limits)
@@ -91,7 +57,7 @@ def draw_predicted_dice(
     return write_figure(body, path, size, legend=_legend(rows.level), remarks=left_out, **frame)
 
 
-def _covered(rows: QualityRows, structure: int) -> tuple[int, int]:
+def count_covered(rows: QualityRows, structure: int) -> tuple[int, int]:
     """How many cases have their true Dice within the interval, and how many have both."""
     predicted: Any = rows.predicted
     low, high = predicted[:, structure, 1:].T

@@ -1,4 +1,4 @@
-"""Reliability diagrams: how often a confidence is right, for several methods side by side, or small for a page."""
+"""Reliability diagrams: how often a confidence is right, for several methods side by side."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.calibration_error import ece
 from nnunet_nacl.show.layout import Frame, draw_interval, line_height, new_panels, write_figure
 from nnunet_nacl.show.style import GREEN, GREY, INK, SMALL_SIZE, VERMILLION, figure_settings
-from nnunet_nacl.show.templating import render
 
 _ACCURACY, _ACCURACY_EDGE = "#4A9CCB", "#003E63"
 _GAP_EDGES = {"over": VERMILLION, "under": GREEN}
@@ -27,7 +26,6 @@ _GAP_FACES = {"over": "#FFFFFF", "under": "#CDE4F1"}  # the latter lies inside t
 FEW_VOXELS = 100  # bins with fewer voxels are drawn pale: their accuracy means little
 _FEW_OPACITY = 0.35
 
-_SIDE, _STRIP = 180, 34  # of the small diagram and of the histogram below it, in units of the drawing
 _HATCHES = {"over": "////", "under": "||||"}
 _PANELS_PER_ROW = 4
 _WIDEST, _SINGLE = 2.7, 3.4  # inches
@@ -174,37 +172,3 @@ def _short(n: int) -> str:
         if n >= size:
             return f"{n / size:.3g}{letter}"
     return str(n)
-
-
-def reliability_svg(stats: BinStats) -> str:
-    """As `draw_reliability`: accuracy of each bin, the gap to its mean confidence, and below its share of voxels."""
-    width, total = _SIDE / stats.n_bins, max(stats.count.sum(), 1)
-    bins = [
-        {
-            "x": one.index * width,
-            "width": width,
-            "accuracy": one.accuracy * _SIDE,
-            "top": max(one.accuracy, one.confidence) * _SIDE,
-            "gap": abs(one.confidence - one.accuracy) * _SIDE,
-            "side": one.side,
-            "opacity": one.opacity,
-            "share": one.count / total * _STRIP,
-        }
-        for one in _bins(stats)
-    ]
-    colors = {"accuracy": _ACCURACY, "accuracy_edge": _ACCURACY_EDGE, "edges": _GAP_EDGES, "faces": _GAP_FACES}
-    return render("reliability.svg", bins=bins, side=_SIDE, strip=_STRIP, error=f"{ece(stats):.3f}", colors=colors)
-
-
-def reliability_text(stats: BinStats) -> str:
-    """What the diagram shows, in words."""
-    total = stats.count.sum()
-    accuracy, confidence = stats.correct.sum() / total, stats.confidence.sum() / total
-    gap = confidence - accuracy
-    verdict = f"{'over' if gap > 0 else 'under'}confident on average"
-    if abs(gap) < 0.005:
-        verdict = "as confident as it is right"
-    return (
-        f"ECE {ece(stats):.3f}, mean confidence {confidence:.3f}, accuracy {accuracy:.3f} ({verdict}), "
-        f"{stats.n_voxels:,} voxels"
-    )

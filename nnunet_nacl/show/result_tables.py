@@ -23,13 +23,9 @@ _FORMS = {"csv": csv_text, "md": markdown_text, "tex": latex_text}
 
 def make_tables(comparison: Comparison) -> list[Table]:
     """All tables. With several data sets each has its own, named after it, and one overview is added."""
-    several = len(comparison.datasets) > 1
-    tables = [_overview(comparison)] if several else []
-    for dataset in comparison.datasets:
-        suffix = f"_{dataset.name}" if several else ""
-        for make in (_discrimination, _calibration, _masks, _statistics):
-            tables.append(make(comparison, dataset, suffix))
-    return tables
+    makers = (_discrimination, _calibration, _masks, _statistics)
+    overview = [_overview(comparison)] if len(comparison.datasets) > 1 else []
+    return [*overview, *(make(comparison, dataset) for dataset in comparison.datasets for make in makers)]
 
 
 def write_tables(tables: Sequence[Table], folder: Path, notes: Sequence[str] = ()) -> list[dict[str, Any]]:
@@ -65,7 +61,7 @@ def _rows(labels: Iterable[str], columns: Sequence[Sequence[Cell]]) -> list[list
     return [[label, *cells] for label, *cells in zip(labels, *columns)]
 
 
-def _discrimination(comparison: Comparison, dataset: Dataset, suffix: str) -> Table:
+def _discrimination(comparison: Comparison, dataset: Dataset) -> Table:
     ids, header, titles = [], ["method"], comparison.columns_of(dataset)
     for metric in ("Dice", "HD95_mm"):
         keys = list(dataset.structures) if len(dataset.structures) > 1 else []
@@ -78,25 +74,25 @@ def _discrimination(comparison: Comparison, dataset: Dataset, suffix: str) -> Ta
         f"structures' means. {_BOTH_WAYS} {_MARKS}{_undefined(comparison, dataset, ids)}{_not_averaged(comparison)}"
     )
     rows = _rows(comparison.labels.values(), _cells(comparison, dataset, ids))
-    return Table(f"discrimination{suffix}", "Discrimination", caption, header, rows, dataset.name)
+    return Table(comparison.id_of("discrimination", dataset), "Discrimination", caption, header, rows, dataset.name)
 
 
-def _calibration(comparison: Comparison, dataset: Dataset, suffix: str) -> Table:
+def _calibration(comparison: Comparison, dataset: Dataset) -> Table:
     ids, header = ["ECE:foreground", "CECE_mean:foreground"], ["method", "ECE foreground", "CECE foreground"]
     classes = len(dataset.structures) + (0 if dataset.regions else 1)
-    what = "regions" if dataset.regions else "classes, background included"
+    averaged = "regions" if dataset.regions else "classes, background included"
     caption = (
         f"Calibration on {dataset.where}: mean over cases of ECE and CECE ({dataset.settings.n_bins} bins) on the "
         "foreground, the voxels whose ground truth is not background. CECE is the mean over "
-        f"{classes} {what}; the paper's formula sums them. "
+        f"{classes} {averaged}; the paper's formula sums them. "
         "Confidence is the probability of the segmentation's label. Lower is better. "
         f"{_MARKS}{_undefined(comparison, dataset, ids)}"
     )
     rows = _rows(comparison.labels.values(), _cells(comparison, dataset, ids))
-    return Table(f"calibration{suffix}", "Calibration", caption, header, rows, dataset.name)
+    return Table(comparison.id_of("calibration", dataset), "Calibration", caption, header, rows, dataset.name)
 
 
-def _masks(comparison: Comparison, dataset: Dataset, suffix: str) -> Table:
+def _masks(comparison: Comparison, dataset: Dataset) -> Table:
     metrics = {name: metric.title for name, metric in CALIBRATION_METRICS.items() if metric.printed}
     rows: list[list[Cell | str]] = []
     for mask in MASKS:
@@ -110,25 +106,28 @@ def _masks(comparison: Comparison, dataset: Dataset, suffix: str) -> Table:
         f"{_undefined(comparison, dataset, [f'ECE:{mask}' for mask in MASKS])}"
     )
     header = ["mask", "method", *metrics.values()]
-    return Table(f"calibration_masks{suffix}", "Calibration by mask", caption, header, rows, dataset.name)
+    return Table(
+        comparison.id_of("calibration_masks", dataset), "Calibration by mask", caption, header, rows, dataset.name
+    )
 
 
-def _statistics(comparison: Comparison, dataset: Dataset, suffix: str) -> Table:
-    titles, found = comparison.columns_of(dataset), list(comparison.tests(dataset))
+def _statistics(comparison: Comparison, dataset: Dataset) -> Table:
+    titles, tests = comparison.columns_of(dataset), list(comparison.tests(dataset))
     rows: list[list[Cell | str]] = []
-    for row in found:
+    for row in tests:
         difference, low, high = (
             number(value, _decimals(row.column), "+") for value in (row.difference, row.low, row.high)
         )
         rows.append(
             [
                 *(titles[row.column].title, comparison.labels[row.trainer], Cell(str(row.n_patients), row.n_patients)),
-                *(Cell(difference, row.difference), f"[{low}, {high}]" if not math.isnan(row.low) else "-"),
-                *(Cell(_p(p), p) for p in (row.p, row.p_holm)),
+                Cell(difference, row.difference),
+                Cell("-" if math.isnan(row.low) else f"[{low}, {high}]", row.low),  # sorted by its lower end
+                *(Cell("< 0.001" if p < 0.001 else number(p), p) for p in (row.p, row.p_holm)),
                 {"none": "", "untested": "not tested"}.get(row.verdict, row.verdict),
             ]
         )
-    sizes = ", ".join(f"{family} {n}" for family, n in Counter(row.family for row in found).items())
+    sizes = ", ".join(f"{family} {n}" for family, n in Counter(row.family for row in tests).items())
     powerless = ", ".join(comparison.powerless(dataset))
     few = f"Too few cases for p (Holm) below 0.05, however clear the difference: {powerless}. " if powerless else ""
     distances = "HD95 of a case: mean over the structures that have a distance for all methods. "
@@ -146,8 +145,8 @@ def _statistics(comparison: Comparison, dataset: Dataset, suffix: str) -> Table:
     )
     header = ["metric", "method", "n", "difference", "95 % interval", "p", "p (Holm)", "verdict"]
     title, full = f"Differences to {comparison.entries[0].label}", comparison.statistics
-    csv = (list(full.columns), [list(row) for row in found])
-    return Table(f"statistics{suffix}", title, caption, header, rows, dataset.name, csv)
+    csv = (list(full.columns), [list(row) for row in tests])
+    return Table(comparison.id_of("statistics", dataset), title, caption, header, rows, dataset.name, csv)
 
 
 def _overview(comparison: Comparison) -> Table:
@@ -186,7 +185,3 @@ def _not_averaged(comparison: Comparison) -> str:
             lost = [key for key in dataset.structures if key not in comparison.averaged(dataset, metric)]
             parts += [comparison.columns_of(dataset)[f"{metric}:{key}"].title + of for key in lost]
     return f" Without a value for some method, so in no mean over structures: {', '.join(parts)}." if parts else ""
-
-
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else number(value)

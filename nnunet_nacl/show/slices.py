@@ -15,14 +15,6 @@ _SMALLEST_CROP = 48  # voxels; what is smaller loses its surroundings
 # Where the ends of DICOM's world axes lie: x grows to the patient's left, y to the back, z to the head.
 _ENDS = ("RL", "AP", "IS")
 _OPPOSITE = dict(zip("RLAPIS", "LRPASI"))
-_WORDS = {
-    "R": "the patient's right",
-    "L": "the patient's left",
-    "A": "anterior",
-    "P": "posterior",
-    "I": "inferior",
-    "S": "superior",
-}
 # For a slice across a world axis: its name, and where its rows and its columns grow to.
 _VIEWS = {"IS": ("axial", "P", "L"), "AP": ("coronal", "I", "L"), "RL": ("sagittal", "I", "P")}
 
@@ -47,27 +39,33 @@ class Plane:
     flip_rows: bool = False
     flip_columns: bool = False
 
+    @classmethod
+    def across(cls, axis: int, geometry: Geometry) -> Plane:
+        """The slices across an array axis, turned as usual; as stored where :func:`anatomical_axes` is None."""
+        axes = anatomical_axes(geometry)
+        if axes is None:
+            return cls(axis)
+        name, down, right = next(view for ends, view in _VIEWS.items() if axes[axis] in ends)
+        rows, columns = (letter for i, letter in enumerate(axes) if i != axis)
+        transpose = rows not in (down, _OPPOSITE[down])
+        if transpose:
+            rows, columns = columns, rows
+        edges = (_OPPOSITE[right], right, _OPPOSITE[down], down)
+        return cls(axis, name, edges, transpose, rows != down, columns != right)
+
     def turn(self, array: np.ndarray) -> np.ndarray:
         """A slice as it is shown."""
-        if self.transpose:
-            array = array.T
+        array = array.T if self.transpose else array
         return array[:: -1 if self.flip_rows else 1, :: -1 if self.flip_columns else 1]
 
     def cut(self, volume: np.ndarray, index: int) -> np.ndarray:
         """The slice ``index`` of a volume, as it is shown."""
         return self.turn(np.take(volume, index, axis=self.axis))
 
-    def spacing_mm(self, spacing_mm: tuple[float, ...]) -> tuple[float, float]:
+    def spacing_mm(self, spacing_mm: Sequence[float]) -> tuple[float, float]:
         """Row and column spacing of what is shown."""
         rows, columns = (value for axis, value in enumerate(spacing_mm) if axis != self.axis)
         return (columns, rows) if self.transpose else (rows, columns)
-
-    @property
-    def description(self) -> str:
-        """A clause for a caption."""
-        if not self.name:
-            return "turned as it is stored"
-        return f"{self.name}, {_WORDS[self.edges[0]]} on the left, {_WORDS[self.edges[2]]} at the top"
 
 
 def anatomical_axes(geometry: Geometry) -> str | None:
@@ -86,82 +84,35 @@ def anatomical_axes(geometry: Geometry) -> str | None:
     return "".join(_ENDS[world[i]][int(directions[world[i], i] > 0)] for i in (2, 1, 0))
 
 
-def plane_of(axis: int, axes: str | None) -> Plane:
-    """The slices across an array axis, given what :func:`anatomical_axes` says."""
-    if axes is None:
-        return Plane(axis)
-    name, down, right = next(view for ends, view in _VIEWS.items() if axes[axis] in ends)
-    rows, columns = (letter for i, letter in enumerate(axes) if i != axis)
-    transpose = rows not in (down, _OPPOSITE[down])
-    if transpose:
-        rows, columns = columns, rows
-    return Plane(
-        axis, name, (_OPPOSITE[right], right, _OPPOSITE[down], down), transpose, rows != down, columns != right
-    )
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A slice, and why this one.
-
-    Attributes:
-        index: From 0.
-        n_differing: Voxels of the slice that not all methods label alike.
-        reason: A clause for a caption.
-    """
-
-    index: int
-    n_differing: int
-    reason: str
-
-
 def choose_slice(
     truth: np.ndarray,
     valid: np.ndarray,
     segmentations: Sequence[np.ndarray],
     axis: int,
     among: Sequence[int] | None = None,
-) -> Choice:
+) -> int:
     """The slice where the methods differ most.
 
     Counted are voxels that not all of them label alike; where no slice has any, voxels where one differs from the
-    truth; where there are none either, voxels of the structures. Ignored voxels do not count. The first of equals.
+    truth; where there are none either, voxels of the structures. Ignored voxels do not count. The first of equals; the
+    slice in the middle of a case with nothing in it.
 
     Args:
         truth: (*spatial) label map.
         valid: (*spatial), False where a voxel is ignored.
-        segmentations: Predicted label map of each method; may be empty.
+        segmentations: Predicted label map of each method; at least one.
         axis: Across the slices.
         among: Numbers of the slices that can be chosen; None: all.
     """
-    allowed = np.ones(truth.shape[axis], dtype=bool)
-    if among is not None:
-        allowed[:] = False
-        allowed[list(among)] = True
+    allowed = np.arange(truth.shape[axis]) if among is None else np.asarray(among)
     others = tuple(i for i in range(truth.ndim) if i != axis)
-    differing = np.zeros(truth.shape, dtype=bool)
-    wrong = np.zeros(truth.shape, dtype=bool)
-    for segmentation in segmentations:
-        differing |= segmentation != segmentations[0]
-        wrong |= segmentation != truth
-    kinds = (
-        (differing, "where the methods' predictions differ most"),
-        (wrong, "where the predictions, which agree with each other, differ most from the ground truth"),
-        (
-            truth != 0,
-            "which holds most of the structures (predictions and ground truth agree)"
-            if segmentations
-            else "which holds most of the structures",
-        ),
-    )
-    for voxels, reason in kinds:
-        counts = np.where(allowed, np.count_nonzero(voxels & valid, axis=others), 0)
+    differing = np.any([segmentation != segmentations[0] for segmentation in segmentations], axis=0)
+    wrong = np.any([segmentation != truth for segmentation in segmentations], axis=0)
+    for voxels in (differing, wrong, truth != 0):
+        counts = np.count_nonzero(voxels & valid, axis=others)[allowed]
         if counts.any():
-            index = int(counts.argmax())
-            reason += "" if among is None else ", of the slices that were kept"
-            return Choice(index, int(np.count_nonzero(np.take(differing & valid, index, axis))), reason)
-    middle = int(np.flatnonzero(allowed)[np.count_nonzero(allowed) // 2])
-    return Choice(middle, 0, "in the middle (there is nothing in this case)")
+            return int(allowed[counts.argmax()])
+    return int(allowed[len(allowed) // 2])
 
 
 def crop_box(occupied: np.ndarray) -> tuple[slice, slice]:
@@ -219,3 +170,7 @@ class View:
     def flat(self, array: np.ndarray) -> np.ndarray:
         """What it shows of a slice that was cut already."""
         return self.plane.turn(array)[self.box]
+
+    def name(self, total: int) -> str:
+        """``axial slice 3 of 20``; empty where there is no other slice."""
+        return f"{self.plane.name} slice {self.index + 1} of {total}".strip() if total > 1 else ""

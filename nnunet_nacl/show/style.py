@@ -1,11 +1,10 @@
-"""What all figures share: colours, one look per method, settings that make a file the same on every run, saving."""
+"""What all figures share: colours, settings that make a file the same on every run, saving."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,6 @@ from nnunet_nacl.files import replacing
 
 if TYPE_CHECKING:  # pages that need colours alone do not wait for it
     from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
 
 # Okabe and Ito's palette: distinguishable with any colour vision. Their yellow is left out, too faint on white.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
@@ -31,7 +29,6 @@ _METADATA: dict[str, dict[str, Any]] = {
     ".svg": {"Date": None},
     ".pdf": {"CreationDate": None},
 }
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", "p", ">", "h", "*", "d", "8", "H")
 _LINES = ("-", "--", "-.", ":")
 
 _SETTINGS = {
@@ -65,63 +62,10 @@ _SETTINGS = {
 }
 
 
-@dataclass(frozen=True)
-class MethodStyle:
-    """How a method looks, in every figure: no two of the first fifteen share a marker, so colour is never needed.
-
-    Attributes:
-        color: Hexadecimal.
-        marker: For points and lines.
-        linestyle: For lines.
-        filled: Whether the marker is filled.
-    """
-
-    color: str
-    marker: str
-    linestyle: str
-    filled: bool
-
-    @property
-    def markers(self) -> dict:
-        """Keywords of ``Axes.plot`` for the marker; a dark edge holds pale colours off the paper."""
-        return {
-            "marker": self.marker,
-            "markersize": 7,
-            "markeredgewidth": 0.8 if self.filled else 1.6,
-            "markeredgecolor": INK if self.filled else self.color,
-            "markerfacecolor": self.color if self.filled else "white",
-        }
-
-    @property
-    def line(self) -> dict:
-        """Keywords of ``Axes.plot`` for the line."""
-        return {"color": self.color, "linestyle": self.linestyle, "linewidth": 1.6}
-
-
-def method_styles(methods: Iterable[str]) -> dict[str, MethodStyle]:
-    """The look of each method by its place in the comparison; the first one, the reference, is black.
-
-    Give every figure the same list, so that a method looks the same in all of them.
-    """
-    return {
-        method: MethodStyle(
-            PALETTE[i % len(PALETTE)],
-            _MARKERS[i % len(_MARKERS)],
-            _LINES[(i // len(PALETTE) + (i % len(PALETTE) >= _DASHED)) % len(_LINES)],
-            i // len(PALETTE) % 2 == 0,
-        )
-        for i, method in enumerate(methods)
-    }
-
-
-def legend_handles(styles: Mapping[str, MethodStyle], lines: bool = True) -> list[Line2D]:
-    """What a legend shows of the methods: their markers, on their lines where there are any."""
-    from matplotlib.lines import Line2D
-
-    return [
-        Line2D([], [], label=method, **style.markers, **(style.line if lines else {"linestyle": "none"}))
-        for method, style in styles.items()
-    ]
+def line_look(i: int) -> dict[str, Any]:
+    """Keywords of ``Axes.plot`` for the line of the i-th method; the first one, the reference, is black."""
+    row, column = divmod(i, len(PALETTE))
+    return {"color": PALETTE[column], "linestyle": _LINES[(row + (column >= _DASHED)) % len(_LINES)], "linewidth": 1.6}
 
 
 @contextmanager

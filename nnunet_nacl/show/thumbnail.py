@@ -14,7 +14,7 @@ from nnunet_nacl.cases.reviewed_case import FinishedCase, ReviewedCase
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.prediction.preprocessed_case import CompactImage
 from nnunet_nacl.show.drawing import draw_labels
-from nnunet_nacl.show.slices import View, anatomical_axes, plane_of
+from nnunet_nacl.show.slices import Plane, View
 
 _LONG_SIDE = (180, 240)  # pixels
 
@@ -36,7 +36,7 @@ def draw_thumbnail(folder: PredictionFolder, reviewed: ReviewedCase, image: Comp
         image = CompactImage(channel[None])
     geometry, labels, index = reviewed.case.geometry, reviewed.case.labels, reviewed.place.index
     axis = slicing_axis(geometry.spacing_mm, folder.plans)
-    plane = plane_of(axis, anatomical_axes(geometry))
+    plane = Plane.across(axis, geometry)
     where = np.zeros([n for i, n in enumerate(image.shape) if i != axis], bool)
     where[tuple(value for i, value in enumerate(index) if i != axis)] = True
     occupied = (plane.cut(reviewed.case.segmentation, index[axis]) != 0) | plane.turn(where)
@@ -46,7 +46,6 @@ def draw_thumbnail(folder: PredictionFolder, reviewed: ReviewedCase, image: Comp
     grey = view.flat(image.slice(axis, index[axis]))
     png = draw_labels(grey, masks, view.grid, edges=plane.edges, mark=(row, column))
     height, width = view.grid.pixels
-    total, name = image.shape[axis], labels.names[reviewed.place.channel]
-    number = f"{plane.name} slice {index[axis] + 1} of {total}".strip() + ", " if total > 1 else ""
+    where_shown = [view.name(image.shape[axis]), f"at {labels.names[reviewed.place.channel]}"]
     picture = base64.b64encode(png).decode()
-    return replace(finished, place=f"{number}at {name}", picture=picture, size=(width, height))
+    return replace(finished, place=", ".join(filter(None, where_shown)), picture=picture, size=(width, height))

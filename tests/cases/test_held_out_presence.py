@@ -14,7 +14,7 @@ from nnunet_nacl.comparison.learned_dice import presence_by_entry
 from nnunet_nacl.documents.results import CaseResult
 from nnunet_nacl.files import to_json_text
 from nnunet_nacl.json_files import decode
-from nnunet_nacl.show.presence_table import presence_tables, presence_text
+from nnunet_nacl.show.case_tables import case_tables, presence_text
 from tests.comparison.synthetic import STRUCTURES, make_comparison
 
 NAMES = {"1": "organ", "2": "lesion", "3": "bones"}
@@ -157,11 +157,14 @@ def test_cases_of_an_earlier_version_teach_nothing(cases):
 def test_a_comparison_has_a_row_for_each_method_and_question(cases):
     comparison = make_comparison({"nnUNetTrainer": 1.0, "nnUNetTrainerCE": 2.0})
     [dataset] = comparison.datasets
-    assert presence_tables(comparison, {one.name: presence_by_entry(one) for one in comparison.datasets}) == []
+
+    def tables() -> dict:
+        made = case_tables(comparison, {dataset.name: {}}, {dataset.name: presence_by_entry(dataset)}, 0.8)
+        return {table.id: table for table in made}
+
+    assert "presence" not in tables()
     for i, one in enumerate(dataset.results["nnUNetTrainerCE"]):
         one.blocks.update(cases[i].blocks)
-    [table] = presence_tables(comparison, {one.name: presence_by_entry(one) for one in comparison.datasets})
-    assert table.id == "presence" and {tuple(row[:2]) for row in table.rows} >= {
-        ("CE", f"{STRUCTURES['2']} is in the scan")
-    }
+    table = tables()["presence"]
+    assert {tuple(row[:2]) for row in table.rows} >= {("CE", f"{STRUCTURES['2']} is in the scan")}
     assert all(row[0] == "CE" for row in table.rows) and table.rows[0][-1].value == len(dataset.cases)

@@ -24,7 +24,6 @@ from nnunet_nacl.metrics.calibration_error import ece
 from nnunet_nacl.metrics.counting import count_masks
 from nnunet_nacl.metrics.overlap import count_overlap
 from nnunet_nacl.models.workflow import calibrate
-from nnunet_nacl.show.case_files import open_folder, read_prediction
 from tests.calibration.problems import quality_of
 from tests.cases.folders import CLASSES, REGIONS, read
 from tests.comparison.models import CONFIGURATION, PLANS, make_study
@@ -138,14 +137,6 @@ def test_other_maps_are_measured_anew_and_other_cases_refused(model):
     path.write_text(json.dumps(document))
     with pytest.raises(UserError, match=f"{dataset.cases[0]} was not calibrated; run .* again"):
         gather(TRAINER, name)
-
-
-def test_the_page_shows_what_was_compared(model):
-    name = f"{TRAINER}+decided"
-    _, dataset = gather(TRAINER, name)
-    folder = open_folder({"predictions": dataset.predictions}, name, "0")
-    shown = read_prediction(folder, "case_00", (3, 9, 8))
-    assert np.array_equal(shown, by_hand(model, dataset.results[name][0])[0])
 
 
 def test_predicted_dice_only_where_calibrate_learned_it(model):

@@ -216,16 +216,16 @@ def test_predictions_of_dice_are_evaluated_and_compared_where_a_map_calibrated_a
     compared = ("-i", f"raw={folder}", calibrated, f"D={decided}", "-gt", truths, *output)
     run("compare", *compared)
     tables = {table["id"]: table for table in json.loads((tmp_path / "c" / "comparison.json").read_text())["tables"]}
-    column = tables["quality"]["columns"].index("MAE predicted")
-    assert [row[column]["value"] is None for row in tables["quality"]["rows"]] == [True, False, False]
-    assert tables["quality"]["rows"][1][column]["value"] == pytest.approx(np.mean(errors))
+    error, share = (tables["quality"]["columns"].index(name) for name in ("MAE predicted", "coverage"))
+    assert [row[share]["value"] is None for row in tables["quality"]["rows"]] == [True, False, False]
+    assert tables["quality"]["rows"][1][error]["value"] == pytest.approx(np.mean(errors))
     assert "calibrated: The map learned from cases of the same names" in tables["quality"]["caption"]
     path.rename(tmp_path / "moved.json")
     try:
         run("compare", *compared)  # nobody says where it is
-        assert "MAE predicted" not in (tmp_path / "c" / "tables" / "quality.md").read_text()
+        assert "coverage" not in (tmp_path / "c" / "tables" / "quality.md").read_text()
         run("compare", *compared, "-map", f"D={tmp_path / 'moved.json'}")
-        assert "MAE predicted" in (tmp_path / "c" / "tables" / "quality.md").read_text()
+        assert "coverage" in (tmp_path / "c" / "tables" / "quality.md").read_text()
         capsys.readouterr()
         run("compare", *compared, "-map", f"E={tmp_path / 'moved.json'}", status=2)
         assert "-map E=...: no folder of predictions" in capsys.readouterr().err

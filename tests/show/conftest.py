@@ -1,4 +1,4 @@
-"""The figures that were saved, methods with long names, and studies to make pages of."""
+"""The figures that were saved, methods with long names, and a comparison to make a page of."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from nnunet_nacl.show.page import make_page
-from tests.cases.folders import CLASSES, CLASSES_WITH_IGNORE, REGIONS, REGIONS_WITH_IGNORE
-from tests.show.study import SCRIPT, Study, make_study
+from tests.show.study import Study, make_study
 
 LONG = "NACL_lambda0p2_k5_gaussian_sigma2_l2_softmax_sum_100epochs"
 METHODS = [
@@ -42,24 +40,7 @@ def drawn(monkeypatch) -> list[Figure]:
     return figures
 
 
-@pytest.fixture(
-    params=[CLASSES, CLASSES_WITH_IGNORE, REGIONS, REGIONS_WITH_IGNORE],
-    ids=["classes", "ignore", "regions", "regions_ignore"],
-)
-def labels(request) -> dict:
-    return request.param
-
-
 @pytest.fixture
-def study(make_validated) -> Study:
-    """Three trainers, two folds of one case each."""
-    return make_study(make_validated(cases=1, folds=2))
-
-
-@pytest.fixture
-def hostile_study(make_validated) -> Study:
-    """Names, labels and notes that would be HTML if they were not escaped; its page is made."""
-    labels = {"background": 0, SCRIPT: 1, "posterior": 2}
-    study = make_study(make_validated(labels=labels, cases=2), labels=labels, hostile=True)
-    assert make_page(study.data, study.out).problems == []
-    return study
+def study(tmp_path) -> Study:
+    """Three methods on two cases."""
+    return make_study(tmp_path / "out")

@@ -1,39 +1,46 @@
-"""A small study as `nnunet_nacl compare` leaves it: models with predictions, images, and comparison.json."""
+"""A small comparison as `nnunet_nacl compare` leaves it: comparison.json, one figure, and the pictures of two cases."""
 
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
 
+from nnunet_nacl.show.drawing import Grid, draw_labels
+from nnunet_nacl.show.gallery import Gallery, GalleryCase, Picture
+from nnunet_nacl.show.page import Page, make_page
 from nnunet_nacl.show.style import save_figure
-from tests.cases.folders import CLASSES, Model, write_image, write_prediction
+from nnunet_nacl.show.templating import data_uri
 
 SCRIPT = "<script>document.title = 'hacked'</script>"
 HOSTILE_CASE = "case \"1\" & 'two' <b>"
 HOSTILE_LABEL = f'NACL "<i>" & co {"x" * 150}'
 HOSTILE_NOTE = "left out: <img src=x onerror=\"document.title='hacked'\">"
+DATASET = "Dataset999_Synthetic"
+NAMES = ("nnUNetTrainer", "nnUNetTrainerCE", "nnUNetTrainerNACL")
 
 
 @dataclass(frozen=True)
 class Study:
-    """Where it lies, and what comparison.json says."""
+    """Where it lies, what comparison.json says, and the pictures of its cases."""
 
     out: Path
-    models: dict[str, Model]
     data: dict[str, Any]
+    gallery: Gallery
 
     def write(self, **changes: Any) -> None:
         """Write comparison.json again, with some keys changed."""
         self.data.update(changes)
         (self.out / "comparison.json").write_text(json.dumps(self.data))
+
+    def make_page(self, *, gallery: bool = True) -> Page:
+        """Write the page."""
+        return make_page(self.data, self.out, [self.gallery] * gallery)
 
     @property
     def page(self) -> str:
@@ -41,68 +48,44 @@ class Study:
         return (self.out / "report.html").read_text(encoding="utf-8")
 
 
-def make_study(model: Model, *, labels: dict | None = None, hostile: bool = False) -> Study:
-    """Add images and two more trainers to a validated model, and write the comparison of the three.
+def make_study(out: Path, *, hostile: bool = False) -> Study:
+    """Three methods on two cases, without any prediction.
 
     Args:
-        model: With at least one fold.
-        labels: As in dataset.json.
-        hostile: Rename a case, a method and a note so that they would be HTML if they were not escaped.
+        out: Folder that is made.
+        hostile: Names of a case, a structure and a method, and a note, would be HTML if they were not escaped.
     """
-    labels = labels or CLASSES
-    rng = np.random.default_rng(1)
-    folds = sorted(path.name.removeprefix("fold_") for path in model.folder.glob("fold_*"))
-    cases = {case.name[:-4]: fold for fold in folds for case in sorted(model.validation(fold).glob("*.npz"))}
-    images = model.root / "nnUNet_raw" / model.dataset / "imagesTr"
-    images.mkdir(parents=True)
-    models = {"nnUNetTrainer": model}
-    for trainer in ("nnUNetTrainerCE", "nnUNetTrainerNACL"):
-        models[trainer] = replace(model, trainer=trainer)
-        shutil.copytree(model.folder, models[trainer].folder)
-    for case, fold in cases.items():
-        truth = sitk.ReadImage(str(model.references / f"{case}.nii.gz"))
-        array, spacing = sitk.GetArrayFromImage(truth), truth.GetSpacing()[::-1]
-        write_image(
-            (array * 40 + rng.normal(0, 10, array.shape)).astype(np.float32), images / f"{case}_0000.nii.gz", spacing
-        )
-        for trainer in list(models)[1:]:
-            validation = models[trainer].validation(fold)
-            probs = np.load(validation / f"{case}.npz")["probabilities"]
-            write_prediction(validation, case, *_other_prediction(rng, probs, labels), spacing)
-    if hostile:
-        cases = _rename(models, images, cases)
-    out = model.root / "out"
-    study = Study(out, models, _comparison(model, models, labels, cases, folds, rng, hostile))
-    _draw(out / "figures")
+    labels = dict(zip(NAMES, ("Dice + CE (stock)", "CE", HOSTILE_LABEL if hostile else "NACL")))
+    structures = {"1": SCRIPT if hostile else "anterior", "2": "posterior"}
+    cases = [HOSTILE_CASE if hostile else "case_00", "case_01"]
+    study = Study(out, _comparison(labels, structures, cases, hostile), _gallery(labels, structures, cases))
+    (out / "figures").mkdir(parents=True)
+    for name, content in _figure().items():
+        (out / "figures" / name).write_bytes(content)
     study.write()
     return study
 
 
-def _other_prediction(rng, probs: np.ndarray, labels: dict) -> tuple[np.ndarray, np.ndarray]:
-    noise = rng.uniform(size=probs.shape)
-    if any(isinstance(value, list) for value in labels.values()):
-        mixed = (0.6 * probs + 0.4 * noise).astype(np.float32)
-        segmentation = np.where(mixed[1] > 0.5, 2, np.where(mixed[0] > 0.5, 1, 0)).astype(np.uint8)
-    else:
-        mixed = (0.6 * probs + 0.4 * noise / noise.sum(0)).astype(np.float32)
-        segmentation = mixed.argmax(0).astype(np.uint8)
-    return mixed, segmentation
+def _gallery(labels: dict[str, str], structures: dict[str, str], cases: list[str]) -> Gallery:
+    grid = Grid((14, 20), (1.0, 0.5))
+    height, width = grid.pixels
+    source = data_uri(draw_labels(None, [np.eye(14, 20, dtype=bool)], grid), ".png")
+
+    def picture(title: str, case: str) -> Picture:
+        return Picture(title, f"{title}, {case}: {structures['1']} 7 mm².", source, width, height)
+
+    shown = []
+    for case, reason in zip(cases, ("worst mean Dice", "highest ECE")):
+        pictures = [("Ground truth", [picture("Ground truth", case)])]
+        for label in labels.values():
+            own = [picture(title, case) for title in ("Prediction", "Confidence")]
+            pictures.append((f"{label}: Dice 0.800, ECE 0.020", own))
+        shown.append(GalleryCase(case, [reason], "axial slice 3 of 6", False, pictures))
+    return Gallery(DATASET, list(structures.values()), shown, [])
 
 
-def _rename(models: dict[str, Model], images: Path, cases: dict[str, str]) -> dict[str, str]:
-    old = next(iter(cases))
-    model = next(iter(models.values()))
-    folders = [images, model.references, *(m.validation(cases[old]) for m in models.values())]
-    for path in [path for folder in folders for path in folder.glob(f"{old}*")]:
-        path.rename(path.with_name(path.name.replace(old, HOSTILE_CASE)))
-    return {HOSTILE_CASE if case == old else case: fold for case, fold in cases.items()}
-
-
-def _comparison(model, models, labels, cases, folds, rng, hostile: bool) -> dict[str, Any]:
-    structures = {}
-    for name, value in labels.items():
-        if name not in ("background", "ignore"):
-            structures[str(tuple(value)) if isinstance(value, list) else str(value)] = name
+def _comparison(labels: dict[str, str], structures: dict[str, str], cases: list[str], hostile: bool) -> dict[str, Any]:
+    rng = np.random.default_rng(1)
     columns = {
         "Dice": column("DSC", "higher", "Dice"),
         "HD95_mm": column("HD95 (mm)", "lower", "HD95_mm"),
@@ -110,42 +93,37 @@ def _comparison(model, models, labels, cases, folds, rng, hostile: bool) -> dict
         "ECE:all": column("ECE all", "lower", "ECE", "all"),
         "ECE:predicted": column("ECE predicted", "lower", "ECE", "predicted"),
     }
-    values = {c: {t: rng.uniform(0.1, 0.9, len(cases)).round(4).tolist() for t in models} for c in columns}
     means = {
-        c: {
-            t: {"mean": float(np.mean(v)), "low": float(np.mean(v)) - 0.1, "high": float(np.mean(v)) + 0.1, "n": len(v)}
-            for t, v in by_trainer.items()
+        name: {
+            method: {"mean": float(mean), "low": mean - 0.1, "high": mean + 0.1, "n": len(cases)}
+            for method, mean in zip(labels, rng.uniform(0.1, 0.9, len(labels)))
         }
-        for c, by_trainer in values.items()
+        for name in columns
     }
-    names = list(models)
-    labels_shown = dict(zip(names, ("Dice + CE (stock)", "CE", HOSTILE_LABEL if hostile else "NACL")))
     rows = [
-        [labels_shown[name], *(cell(means[c][name]["mean"], best=i == 1, second=i == 2) for c in columns)]
-        for i, name in enumerate(names)
+        [labels[name], *(cell(means[c][name]["mean"], best=i == 1, second=i == 2) for c in columns)]
+        for i, name in enumerate(labels)
     ]
     rows[2][2] = {"text": "-", "value": None, "best": False, "second": False}
-    for row, more in zip(rows, (("[-0.02, 0.10]", ""), ("[-0.10, 0.20]", "worse"), ("[+0.10, +0.20]", "better"))):
-        row += more
+    ends = (("[-0.02, 0.10]", -0.02, ""), ("[-0.10, 0.20]", -0.1, "worse"), ("[+0.10, +0.20]", 0.1, "better"))
+    for row, (text, low, verdict) in zip(rows, ends):
+        row += [cell(low) | {"text": text}, verdict]
     statistics = [
         {
-            "dataset": model.dataset,
-            "column": c,
-            "family": "x",
-            "trainer": t,
-            "reference": names[0],
+            "dataset": DATASET,
+            "column": name,
+            "trainer": method,
             "n": len(cases),
-            "mean_reference": means[c][names[0]]["mean"],
-            "mean": means[c][t]["mean"],
-            "difference": means[c][t]["mean"] - means[c][names[0]]["mean"],
+            "mean_reference": means[name][NAMES[0]]["mean"],
+            "mean": means[name][method]["mean"],
+            "difference": means[name][method]["mean"] - means[name][NAMES[0]]["mean"],
             "low": -0.2,
             "high": 0.2,
-            "p": 0.2,
             "p_holm": 0.4,
             "verdict": "none",
         }
-        for c in columns
-        for t in names[1:]
+        for name in columns
+        for method in NAMES[1:]
     ]
     return {
         "schema_version": 3,
@@ -160,25 +138,18 @@ def _comparison(model, models, labels, cases, folds, rng, hostile: bool) -> dict
             "evaluation": {"n_bins": 15, "dilation_mm": 2.0, "boundary_mm": 3.0},
         },
         "notes": [HOSTILE_NOTE] if hostile else [],
-        "trainers": [{"name": name, "label": labels_shown[name], "trainer": name, "ranked": True} for name in names],
+        "trainers": [{"name": name, "label": label, "ranked": True} for name, label in labels.items()],
         "datasets": [
             {
-                "name": model.dataset,
-                "configuration": model.configuration,
-                "plans": model.plans,
-                "folds": folds,
-                "regions": any(isinstance(value, list) for value in labels.values()),
+                "name": DATASET,
+                "configuration": "3d_fullres",
+                "plans": "nnUNetPlans",
+                "folds": ["0", "1"],
+                "regions": False,
                 "structures": structures,
-                "cases": list(cases),
-                "patients": {},
+                "cases": cases,
                 "n_patients": len(cases),
-                "case_fold": cases,
                 "left_out": {},
-                "predictions": {
-                    t: {fold: {"folder": f"{m.dataset}/{m.folder.name}/fold_{fold}/validation"} for fold in folds}
-                    for t, m in models.items()
-                },
-                "values": values,
                 "means": means,
             }
         ],
@@ -188,7 +159,7 @@ def _comparison(model, models, labels, cases, folds, rng, hostile: bool) -> dict
                 "id": "all",
                 "title": "All of it",
                 "caption": "Means over cases.",
-                "dataset": model.dataset,
+                "dataset": DATASET,
                 "columns": ["method", *(c["title"] for c in columns.values()), "95 % interval", "verdict"],
                 "rows": rows,
                 "files": ["tables/all.csv"],
@@ -211,26 +182,13 @@ def _comparison(model, models, labels, cases, folds, rng, hostile: bool) -> dict
 def column(title: str, better: str, metric: str, mask: str | None = None) -> dict[str, Any]:
     """An entry of `columns`."""
     group = "calibration" if mask else "discrimination"
-    return {
-        "title": title,
-        "group": group,
-        "better": better,
-        "unit": "",
-        "metric": metric,
-        "mask": mask,
-        "structure": None,
-    }
+    names = ("title", "group", "better", "unit", "metric", "mask", "structure")
+    return dict(zip(names, (title, group, better, "", metric, mask, None)))
 
 
 def cell(value: float, *, best: bool = False, second: bool = False) -> dict[str, Any]:
     """A number of a table."""
     return {"text": f"{value:.3f}", "value": value, "best": best, "second": second}
-
-
-def _draw(folder: Path) -> None:
-    folder.mkdir(parents=True)
-    for name, content in _figure().items():
-        (folder / name).write_bytes(content)
 
 
 @lru_cache(maxsize=1)

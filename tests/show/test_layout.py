@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from nnunet_nacl.show import layout
-from nnunet_nacl.show.layout import MAX_WIDTH, new_panels, row_height, text_width, wrap, write_figure
+from nnunet_nacl.show.layout import MAX_WIDTH, new_panels, text_width, wrap, write_figure
 from nnunet_nacl.show.style import figure_settings
 from tests.show.conftest import LONG, METHODS
 from tests.show.looks import assert_legible
@@ -28,11 +28,6 @@ def test_names_break_behind_their_joints_and_words_at_spaces():
     assert wrap("one two", text_width("one tw")) == "one\ntwo"
     assert wrap("one\ntwo", 9) == "one\ntwo"
     assert len(wrap("W" * 40, 1).split("\n")) > 2
-
-
-def test_rows_grow_with_their_tallest_label():
-    assert row_height(["a", "b"], 0.3, 0.02) == 0.3
-    assert row_height(["a", "b\nb\nb"], 0.3, 0.02) == pytest.approx(3 * 9 * 1.35 / 72 + 0.02)
 
 
 def draw(drawn, count, size, **around) -> Figure:

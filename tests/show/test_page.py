@@ -10,16 +10,24 @@ import pytest
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.show import page as page_module
+from nnunet_nacl.show.gallery import Gallery, GalleryCase
 from nnunet_nacl.show.page import make_page
 from nnunet_nacl.show.templating import embed_figure, render
 from tests.show.html_check import Page
-from tests.show.study import HOSTILE_CASE, HOSTILE_LABEL, HOSTILE_NOTE, SCRIPT
+from tests.show.study import HOSTILE_CASE, HOSTILE_LABEL, HOSTILE_NOTE, SCRIPT, Study, make_study
 
 
 @pytest.fixture
 def read(study) -> Page:
-    assert make_page(study.data, study.out).problems == []
+    study.make_page()
     return Page(study.page)
+
+
+@pytest.fixture
+def hostile_study(tmp_path) -> Study:
+    study = make_study(tmp_path / "hostile", hostile=True)
+    study.make_page()
+    return study
 
 
 @pytest.fixture
@@ -74,7 +82,7 @@ def test_it_says_what_was_compared_and_how(read, study):
         "tables/all.csv",
         "The difference in short",
         "has the lowest calibration error where a structure is predicted: ECE 0.",
-        "best mean Dice",
+        "worst mean Dice",
         "Lowest calibration error",
         "3 mm",
         "not for clinical use",
@@ -106,7 +114,7 @@ def test_text_from_the_data_stays_text(hostile, hostile_study):
 def test_no_name_turns_the_page_the_other_way(study):
     study.data["trainers"][1]["label"] = "CE \u202eevil\u2066 \x1b[1m\x9b\u200b"
     study.write(notes=["half a pair: \ud800"])
-    assert make_page(study.data, study.out).problems == []
+    assert study.make_page().problems == []
     assert all(character.isprintable() or character in "\n\t" for character in study.page)
     assert r"CE \u202eevil\u2066 \x1b[1m\x9b\u200b" in Page(study.page).text and "half a pair: \\ud800" in study.page
 
@@ -132,7 +140,7 @@ def test_the_first_figure_stands_beside_the_sentences_and_nowhere_else(study):
     [figure], [dataset] = study.data["figures"], study.data["datasets"]
     first = figure | {"id": "main_differences", "dataset": dataset["name"], "alt": "What differs."}
     study.write(figures=[first, figure])
-    make_page(study.data, study.out, gallery=False)
+    study.make_page(gallery=False)
     page = Page(study.page)
     check(page)
     assert [image["alt"] for image in page.all("img")] == ["What differs.", "A line from 0 to 1."]
@@ -142,13 +150,13 @@ def test_the_first_figure_stands_beside_the_sentences_and_nowhere_else(study):
 def test_the_least_comparison_makes_a_page(study):
     study.data["datasets"][0]["means"] = {}
     study.write(tables=[], figures=[], statistics=[])
-    assert make_page(study.data, study.out, gallery=False).problems == []
+    assert study.make_page(gallery=False).problems == []
     text = study.page
     assert "There are too few values" in text and "no tables" in text and "no figures" in text
 
 
 def test_without_gallery_no_case_is_shown(study):
-    make_page(study.data, study.out, gallery=False)
+    study.make_page(gallery=False)
     page = Page(study.page)
     check(page)
     assert "images of the cases" not in page.text and len(page.all("img")) == 1
@@ -161,10 +169,10 @@ def test_the_quality_of_cases_has_a_section_of_its_own(study):
         *(table | {"id": name, "title": name} for name in ("quality", "workload_Dataset999_Synthetic", "presence")),
     ]
     study.write(tables=tables)
-    make_page(study.data, study.out, gallery=False)
-    assert "No method here has learned" in Page(study.page).text
+    study.make_page(gallery=False)
+    assert "No method here has intervals" in Page(study.page).text
     study.write(figures=[figure | {"id": "predicted_dice_2", "title": "Predicted Dice"}, figure])
-    make_page(study.data, study.out, gallery=False)
+    study.make_page(gallery=False)
     page = Page(study.page)
     check(page)
     found = [text for _, text in page.headings]
@@ -173,7 +181,7 @@ def test_the_quality_of_cases_has_a_section_of_its_own(study):
         *("quality", "workload_Dataset999_Synthetic", "presence", "Predicted Dice"),
     ]
     assert len(page.all("details")) == len(page.all("summary")) == 7
-    assert "No method here has learned" not in page.text
+    assert "No method here has intervals" not in page.text
 
 
 def test_several_data_sets(study):
@@ -181,75 +189,46 @@ def test_several_data_sets(study):
     [table] = study.data["tables"]
     tables = [table, *({**table, "id": name, "dataset": second["name"]} for name in ("all_x", "all x"))]
     study.write(datasets=[study.data["datasets"][0], second], tables=tables)
-    make_page(study.data, study.out)
+    study.make_page()
     page = Page(study.page)
     check(page)
     for text in ("All of it: Dataset998_Other", "3 methods on Dataset999_Synthetic, Dataset998_Other", "CE: case_99"):
         assert text in page.text
-    assert [text for _, text in page.headings].count("Dataset998_Other") == 3  # opening, findings and cases
+    assert [text for _, text in page.headings].count("Dataset998_Other") == 2  # opening and findings
 
 
 def test_what_is_put_into_words_about_tests_follows_the_comparison(study):
-    make_page(study.data, study.out, gallery=False)
+    study.make_page(gallery=False)
     assert "Wilcoxon" in study.page and "corrected by Holm" in study.page
     untested = {"p": None, "p_holm": None, "verdict": "untested"}
     study.write(statistics=[row | untested for row in study.data["statistics"]])
-    make_page(study.data, study.out, gallery=False)
+    study.make_page(gallery=False)
     assert "Wilcoxon" not in study.page and "corrected by Holm" not in study.page
     assert "Nothing is tested" in study.page and "not tested: DSC" not in study.page
 
 
 def test_names_may_break_after_an_underscore_and_stay_the_same_text(study):
-    make_page(study.data, study.out, gallery=False)
+    study.make_page(gallery=False)
     assert "Dataset999_<wbr>Synthetic" in study.page and "Dataset999_Synthetic" in Page(study.page).text
 
 
-@pytest.mark.parametrize(
-    ("cell", "value"),
-    [
-        ("[-0.010, -0.001]", -0.01),
-        ("[+0.04, +0.63]", 0.04),
-        ("[0.00, 1]", 0),
-        ("[1.2e-05, 2]", 1.2e-5),
-        ("better", None),
-        ("", None),
-        ("[a, b]", None),
-        ({"text": "< 0.001", "value": 0.0002}, 0.0002),
-        ({"text": "-", "value": None}, None),
-        ({"text": "nan", "value": float("nan")}, None),
-    ],
-)
-def test_what_a_cell_is_sorted_by(cell, value):
-    assert page_module._cell(cell)["value"] == value
-
-
-def test_what_is_missing_is_said_and_the_page_is_made(study, monkeypatch):
-    monkeypatch.delenv("nnUNet_raw")
-    [problem] = make_page(study.data, study.out).problems
+def test_what_is_missing_is_said_and_the_page_is_made(study):
+    missing = GalleryCase("case_00", ["worst mean Dice"], pictures=[("NACL: Dice 0.800, ECE undefined", [])])
+    gallery = Gallery("Dataset999_Synthetic", [], [missing], ["nnUNet_raw is not set"])
+    assert make_page(study.data, study.out, [gallery]).problems == ["nnUNet_raw is not set"]
     page = Page(study.page)
     check(page)
-    assert "nnUNet_raw is not set" in problem and "nnUNet_raw is not set" in page.text
-
-
-def test_without_models_the_page_has_everything_but_pictures_of_cases(study, monkeypatch):
-    monkeypatch.setenv("nnUNet_results", str(study.out))
-    [*problems] = make_page(study.data, study.out).problems
-    assert problems and all("set nnUNet_results to where the models are now" in problem for problem in problems)
-    page = Page(study.page)
-    check(page)
-    assert "best mean Dice" in page.text and problems[0] in page.text and len(page.all("img")) == 1
-    assert "This page holds images of the cases" not in page.text and "legend" not in [
-        attributes.get("class") for _, attributes in page.elements
-    ]
+    assert "nnUNet_raw is not set" in page.text and "ECE undefined" in page.text and len(page.all("img")) == 1
+    assert "This page holds images of the cases" not in page.text
 
 
 def test_a_killed_run_leaves_the_old_page(study, monkeypatch):
-    make_page(study.data, study.out)
+    study.make_page()
     before = study.page
     monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     study.write(created="2026-01-01")
     with pytest.raises(UserError, match="cannot be written"):
-        make_page(study.data, study.out)
+        study.make_page()
     assert study.page == before and sorted(path.name for path in study.out.iterdir()) == [
         "comparison.json",
         "figures",
@@ -292,7 +271,7 @@ def test_contrast_is_enough_in_light_and_dark():
 
 def test_the_wheel_holds_the_templates(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
-    for name in ("page.html", "page.css", "page.js", "reliability.svg"):
+    for name in ("page.html", "page.css", "page.js"):
         assert f"nnunet_nacl/show/templates/{name}" in names
 
 

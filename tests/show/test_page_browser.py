@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from nnunet_nacl.show.page import make_page
-from tests.cases.folders import make_model
 from tests.show.browser import NAMES, Browser, find_browser
-from tests.show.study import SCRIPT, make_study
+from tests.show.study import make_study
 
 pytestmark = pytest.mark.skipif(
     find_browser() is None, reason=f"needs a browser: none of {', '.join(NAMES)} is on PATH"
@@ -22,14 +20,8 @@ STATUS = "document.getElementById('sort-status').textContent"
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     """A page whose data hold HTML and scripts."""
-    root = tmp_path_factory.mktemp("study")
-    labels = {"background": 0, SCRIPT: 1, "posterior": 2}
-    model = make_model(root, labels=labels, cases=2)
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in model.environment.items():
-            patch.setenv(name, value)
-        study = make_study(model, labels=labels, hostile=True)
-        assert make_page(study.data, study.out).problems == []
+    study = make_study(tmp_path_factory.mktemp("study") / "out", hostile=True)
+    study.make_page()
     return study.out / "report.html"
 
 

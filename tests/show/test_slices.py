@@ -9,7 +9,7 @@ import pytest
 
 from nnunet_nacl.cases.geometry import Geometry
 from nnunet_nacl.cases.kept_slices import slicing_axis
-from nnunet_nacl.show.slices import Plane, anatomical_axes, choose_slice, crop_box, plane_of
+from nnunet_nacl.show.slices import Plane, anatomical_axes, choose_slice, crop_box
 
 
 @pytest.mark.parametrize(
@@ -37,29 +37,22 @@ def truth() -> np.ndarray:
 
 
 def test_the_slice_where_methods_differ_most(truth):
-    other = truth.copy()
+    other, valid = truth.copy(), np.ones(truth.shape, bool)
     other[2, 0, :3] = 1
     other[4, 0, 0] = 1
-    choice = choose_slice(truth, np.ones(truth.shape, bool), [truth, truth, other], 0)
-    assert (choice.index, choice.n_differing) == (2, 3) and "differ most" in choice.reason
-    assert choose_slice(truth, np.ones(truth.shape, bool), [other, truth], 2).index == 0
-
-
-def test_ignored_voxels_do_not_count(truth):
-    other, valid = truth.copy(), np.ones(truth.shape, bool)
-    other[2, 0, :3], valid[2] = 1, False
-    other[4, 0, 0] = 1
-    assert choose_slice(truth, valid, [truth, other], 0).index == 4
+    assert choose_slice(truth, valid, [truth, truth, other], 0) == 2
+    assert choose_slice(truth, valid, [truth, other], 0, among=[1, 4]) == 4
+    assert choose_slice(truth, valid, [other, truth], 2) == 0
+    valid[2] = False  # ignored voxels do not count
+    assert choose_slice(truth, valid, [truth, other], 0) == 4
 
 
 def test_where_all_agree_the_errors_decide_then_the_structures(truth):
     valid, wrong = np.ones(truth.shape, bool), truth.copy()
     wrong[4, 0, :] = 1
-    choice = choose_slice(truth, valid, [wrong, wrong], 0)
-    assert choice.index == 4 and choice.n_differing == 0 and "agree with each other" in choice.reason
-    assert choose_slice(truth, valid, [truth, truth], 0).index == 3
-    assert choose_slice(truth, valid, [], 0).index == 3
-    assert choose_slice(truth * 0, valid, [truth * 0], 0).index == 2
+    assert choose_slice(truth, valid, [wrong, wrong], 0) == 4
+    assert choose_slice(truth, valid, [truth, truth], 0) == 3
+    assert choose_slice(truth * 0, valid, [truth * 0], 0) == 2
 
 
 def test_the_part_that_is_shown_holds_all_that_is_occupied():
@@ -102,10 +95,9 @@ def world_coordinate(directions: np.ndarray, world: int, shape=(4, 5, 6)) -> np.
 
 @pytest.mark.parametrize("directions", ORIENTATIONS)
 def test_all_48_orientations(directions):
-    axes = anatomical_axes(simpleitk(directions))
     seen = set()
     for axis in range(3):
-        plane = plane_of(axis, axes)
+        plane = Plane.across(axis, simpleitk(directions))
         seen.add(plane.name)
         for direction, (world, sign) in enumerate(VIEWS[plane.name]):
             shown = plane.cut(world_coordinate(directions, world), 1)
@@ -114,13 +106,10 @@ def test_all_48_orientations(directions):
     assert seen == set(VIEWS)
 
 
-def test_letters_and_words():
-    axes = anatomical_axes(simpleitk(np.eye(3)))
-    assert [plane_of(i, axes).name for i in range(3)] == ["axial", "coronal", "sagittal"]
-    assert plane_of(0, axes).edges == ("R", "L", "A", "P")
-    assert plane_of(1, axes).edges == ("R", "L", "S", "I")
-    assert plane_of(2, axes).edges == ("A", "P", "S", "I")
-    assert plane_of(1, axes).description == "coronal, the patient's right on the left, superior at the top"
+def test_letters_at_the_edges():
+    planes = [Plane.across(axis, simpleitk(np.eye(3))) for axis in range(3)]
+    assert [plane.name for plane in planes] == ["axial", "coronal", "sagittal"]
+    assert ["".join(plane.edges) for plane in planes] == ["RLAP", "RLSI", "APSI"]
 
 
 def test_nibabel_says_the_same_as_simpleitk():
@@ -143,9 +132,8 @@ def test_nibabel_says_the_same_as_simpleitk():
 )
 def test_unknown_orientations_are_shown_as_stored(geometry):
     assert anatomical_axes(geometry) is None
-    plane, volume = plane_of(1, None), np.arange(24).reshape(2, 3, 4)
+    plane, volume = Plane.across(1, geometry), np.arange(24).reshape(2, 3, 4)
     assert plane == Plane(1) and np.array_equal(plane.cut(volume, 2), volume[:, 2])
-    assert plane.description == "turned as it is stored"
 
 
 def test_spacing_follows_the_turn():

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.show import style
-from nnunet_nacl.show.style import check_path, figure_settings, method_styles, save_figure
+from nnunet_nacl.show.style import check_path, figure_settings, line_look, save_figure
 
 
 def figure() -> Figure:
@@ -23,17 +23,12 @@ def figure() -> Figure:
     return made
 
 
-def test_no_two_methods_look_alike_without_colour():
-    styles = method_styles([f"m{i}" for i in range(15)])
-    assert len({style.marker for style in styles.values()}) == 15
-    assert len({(style.color, style.linestyle) for style in list(styles.values())[:14]}) == 14
-    assert styles["m0"].color == "#000000"
-
-
-def test_lines_of_colours_that_some_eyes_confuse_differ_in_their_dashes():
-    looks = {look.color: look.linestyle for look in method_styles("abcdefg").values()}
+def test_no_two_lines_look_alike():
+    looks = [line_look(i) for i in range(14)]
+    assert len({(look["color"], look["linestyle"]) for look in looks}) == 14 and looks[0]["color"] == "#000000"
+    dashes = {look["color"]: look["linestyle"] for look in looks[:7]}  # some eyes confuse these colours
     for first, second in ((style.GREEN, style.PURPLE), (style.VERMILLION, style.ORANGE), (style.BLUE, style.SKY)):
-        assert looks[first] != looks[second]
+        assert dashes[first] != dashes[second]
 
 
 @pytest.mark.parametrize("suffix", [".png", ".SVG", ".pdf"])

@@ -8,11 +8,16 @@ import pytest
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import replacing
-from nnunet_nacl.show.figure_choice.described import DescribedFigure, write_figures
-from nnunet_nacl.show.figure_choice.standard import standard_figures
+from nnunet_nacl.show.comparison_figures import DescribedFigure, comparison_figures, write_figures
 from tests.comparison.synthetic import make_comparison, make_dataset
 
 THREE = {"nnUNetTrainer": 1.0, "nnUNetTrainerCE": 1.5, "nnUNetTrainerNACL": 2.5}
+
+
+def figures_of(comparison) -> list[DescribedFigure]:
+    return list(comparison_figures(comparison, {dataset.name: {} for dataset in comparison.datasets}))
+
+
 IDS = [
     "main_differences",
     "reliability_foreground",
@@ -24,7 +29,7 @@ IDS = [
 
 def test_every_figure_says_what_it_shows():
     comparison = make_comparison(THREE, cases=8)
-    pictures = list(standard_figures(comparison))
+    pictures = figures_of(comparison)
     assert [picture.id for picture in pictures] == IDS
     for picture in pictures:
         assert picture.title and picture.caption.endswith(".") and picture.alt.endswith(".")
@@ -40,7 +45,7 @@ def test_every_figure_says_what_it_shows():
 
 def test_several_data_sets_have_their_own_figures():
     datasets = [make_dataset(THREE, cases=6, name=f"Dataset00{i}_Made", seed=i) for i in (1, 2, 3)]
-    pictures = {picture.id: picture for picture in standard_figures(make_comparison(THREE, datasets=datasets))}
+    pictures = {picture.id: picture for picture in figures_of(make_comparison(THREE, datasets=datasets))}
     assert len(pictures) == 3 * 5
     assert pictures["differences_Dataset002_Made"].dataset == "Dataset002_Made"
 
@@ -52,7 +57,7 @@ def test_figures_are_drawn_with_the_notes(tmp_path):
         drawn.append((path.name, title, subtitle, notes, also))
         return path
 
-    figure = DescribedFigure("a", "Title", "Sub", "Caption.", "Alt.", draw, "Dataset001_Made")
+    figure = DescribedFigure("a", "Dataset001_Made", "Title", "Sub", "Caption.", "Alt.", draw)
     [entry] = write_figures([figure], tmp_path, ["only 4 cases"])
     assert entry["files"] == ["figures/a.png", "figures/a.svg"] and entry["dataset"] == "Dataset001_Made"
     assert drawn == [("a.png", "Title", "Sub", ("only 4 cases",), (".svg",))]
@@ -64,12 +69,12 @@ def test_a_full_disk_says_what_to_do(tmp_path):
             raise OSError(28, "No space left on device")
 
     with pytest.raises(UserError, match="a.png: cannot be written .No space left on device.; free some .*kept"):
-        write_figures([DescribedFigure("a", "T", "S", "C.", "A.", draw, "D")], tmp_path)
+        write_figures([DescribedFigure("a", "D", "T", "S", "C.", "A.", draw)], tmp_path)
 
 
 def test_the_notes_stand_on_every_figure_also_with_too_few_cases_for_any_interval(tmp_path):
     comparison = make_comparison(THREE, cases=1, notes=["Only-fold-zero was compared."])
-    pictures = list(standard_figures(comparison))
+    pictures = figures_of(comparison)
     assert [picture.id for picture in pictures] == IDS
     for picture in pictures:
         path = picture.draw(

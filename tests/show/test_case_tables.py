@@ -1,4 +1,4 @@
-"""The quality that probabilities promise, as a comparison reports it."""
+"""What is promised of single cases, as a comparison reports it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import pytest
 from nnunet_nacl.calibration.learned_quality import predict_dice_parts
 from nnunet_nacl.calibration.quality_report import quality_report
 from nnunet_nacl.cases.quality_block import quality_rows
-from nnunet_nacl.show.predicted_dice import quality_figures
-from nnunet_nacl.show.quality_tables import quality_tables, quality_text
+from nnunet_nacl.comparison.learned_dice import presence_by_entry
+from nnunet_nacl.show.case_tables import case_tables, quality_text
+from nnunet_nacl.show.comparison_figures import comparison_figures
 from tests.calibration.problems import quality_of
 from tests.comparison.synthetic import STRUCTURES, make_comparison
 
@@ -26,20 +27,22 @@ def test_numbers_of_a_method():
         },
         entropy=[0.1, 0.4, 0.2, NAN],
     )  # lowest expected and true: 0.8, 0.8; 0.6, 0.5; 0.7, 0.7; of the last nothing is predicted, something there
-    found = quality_report(rows, 0.75)
-    assert found.error_of_expected == pytest.approx(np.mean([0.1, 0.1, 0.1, 0.2, 0.2]))
-    assert (found.n_cases, found.n_bad) == (4, 3) and found.orders["expected Dice"]["rho"] == 1
+    report = quality_report(rows, 0.75)
+    assert report.error == pytest.approx(np.mean([0.1, 0.1, 0.1, 0.2, 0.2]))
+    assert (report.n_cases, report.n_bad) == (4, 3) and report.orders["predicted Dice"]["rho"] == 1
     # of 4 cases 5 to 20 % is one: that without any prediction; 50 % finds another one of three
-    assert [row.caught for row in found.workload["expected Dice"]] == pytest.approx([1 / 3, 1 / 3, 1 / 3, 2 / 3, 2 / 3])
+    caught = [row.caught for row in report.workload["predicted Dice"]]
+    assert caught == pytest.approx([1 / 3, 1 / 3, 1 / 3, 2 / 3, 2 / 3])
     # risks in the order of trust 0.2, 0.3, 0.5: running means 0.2, 0.25, 1/3
-    assert found.orders["expected Dice"]["AURC"] == pytest.approx((0.2 + 0.25 + 1 / 3) / 3)
-    assert found.coverage is None and np.isnan(found.error_of_predicted)
-    rows = replace(rows, predicted=np.broadcast_to([0.7, 0.6, 0.8], (4, 2, 3)), level=0.9)
-    found = quality_report(rows, 0.75)
-    assert found.error_of_predicted == pytest.approx(np.mean([0.1, 0.2, 0.2, 0.2, 0, 0.7]))
-    assert (found.coverage.share, found.coverage.n) == (2 / 6, 6)  # the 0.8 and the 0.7, ends included
+    assert report.orders["predicted Dice"]["AURC"] == pytest.approx((0.2 + 0.25 + 1 / 3) / 3)
+    assert report.coverage is None and np.isnan(report.width)
+    intervals = np.stack([rows.expected_dice, *np.full((2, 4, 2), [[[0.6]], [[0.8]]])], axis=-1)
+    rows = replace(rows, predicted=np.where(np.isnan(intervals[..., :1]), NAN, intervals), level=0.9)
+    report = quality_report(rows, 0.75)
+    assert (report.coverage.share, report.coverage.n) == (2 / 5, 5)  # the 0.8 and the 0.7, ends included
+    assert report.width == pytest.approx(0.2) and report.to_json()["MAE predicted"] == report.error
     printed = quality_text(rows, 0.75)
-    assert "MAE expected           0.140" in printed and "33 % of 6" in printed and "3 of 4" in printed
+    assert "MAE predicted          0.140" in printed and "40 % of 5" in printed and "3 of 4" in printed
 
 
 def test_no_case_teaches_its_own_part():
@@ -70,26 +73,34 @@ def test_frames_of_a_patient_count_as_one():
 def test_tables_and_figures_of_those_that_tell(tmp_path):
     comparison = make_comparison({"nnUNetTrainer": 1.0, "nnUNetTrainerCE": 2.0})
     [dataset] = comparison.datasets
-    assert quality_tables(comparison, {dataset.name: {}}, 0.8) == []
+
+    def tables(quality: dict) -> dict:
+        presence = {dataset.name: presence_by_entry(dataset)}
+        return {table.id: table for table in case_tables(comparison, {dataset.name: quality}, presence, 0.8)}
+
+    def predicted(quality: dict) -> list:
+        figures = comparison_figures(comparison, {dataset.name: quality})
+        return [figure for figure in figures if figure.id.startswith("predicted_dice")]
+
+    assert not tables({}).keys() & {"quality", "workload"}
     block = {"unit": "ml", "entropy": 0.2, "confidence": 0.8}
     values = {"expected_dice": 0.5, "expected_volume": 1.0, "volume": 1.0, "true_volume": None}
     blocks = {"quality": block | {"structures": dict.fromkeys(STRUCTURES, values)}}
     dataset.results["nnUNetTrainerCE"][:] = [replace(c, blocks=blocks) for c in dataset.results["nnUNetTrainerCE"]]
     rows = quality_rows(dataset.results["nnUNetTrainerCE"])
-    found = {dataset.name: {"nnUNetTrainerCE": rows}}
-    quality, workload = quality_tables(comparison, found, 0.8)
+    quality, workload = (tables({"nnUNetTrainerCE": rows})[name] for name in ("quality", "workload"))
     assert [row[0] for row in quality.rows] == ["CE"]
-    orders = ["expected Dice", "entropy", "confidence", "volume"]
+    orders = ["predicted Dice", "entropy", "confidence", "volume"]
     assert [row[:2] for row in workload.rows] == [["CE", order] for order in orders]
-    assert "MAE predicted" not in quality.columns and "of stock: evaluate again" in quality.caption
+    assert "coverage" not in quality.columns and "of stock: evaluate again" in quality.caption
     error = np.mean([abs(dice - 0.5) for case in dataset.results["nnUNetTrainerCE"] for dice in case.dice.values()])
-    assert quality.rows[0][1].value == pytest.approx(error) and not list(quality_figures(comparison, found))
+    assert quality.rows[0][1].value == pytest.approx(error) and not predicted({"nnUNetTrainerCE": rows})
     cases = len(dataset.cases)
-    predicted = np.broadcast_to([0.5, 0.0, 1.0], (cases, 2, 3))
-    found = {dataset.name: {"nnUNetTrainerCE": replace(rows, predicted=predicted, level=0.9, reservations=("so so",))}}
-    quality, _ = quality_tables(comparison, found, 0.8)
-    assert quality.columns[2:4] == ["MAE predicted", "coverage"] and "CE: so so." in quality.caption
-    assert quality.rows[0][3].text == f"100 % of {2 * cases}"
-    [figure] = quality_figures(comparison, found)
+    intervals = np.broadcast_to([0.5, 0.0, 1.0], (cases, 2, 3))
+    learned = {"nnUNetTrainerCE": replace(rows, predicted=intervals, level=0.9, reservations=("so so",))}
+    quality = tables(learned)["quality"]
+    assert quality.columns[1:4] == ["MAE predicted", "coverage", "mean width"] and "CE: so so." in quality.caption
+    assert [cell.text for cell in quality.rows[0][2:4]] == [f"100 % of {2 * cases}", "1.000"]
+    [figure] = predicted(learned)
     assert f"Anterior {cases} of {cases} cases" in figure.alt and "So so." in figure.caption
     assert figure.draw(tmp_path / "a.png", title=figure.title, subtitle=figure.subtitle).is_file()

@@ -1,0 +1,242 @@
+"""What is promised of single cases, against the truth: predicted Dice, what to look at, what is found, what is there.
+
+Each has a table for the terminal, of one method, and one for a comparison, of all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from nnunet_nacl.calibration.quality_report import FOLDS, ORDERS, QualityReport, QualityRows, quality_report
+from nnunet_nacl.cases.held_out_presence import CONSTANT, HeldOutPresence
+from nnunet_nacl.documents.results import detected_in
+from nnunet_nacl.json_files import one_line
+from nnunet_nacl.metrics.detection import Detected
+from nnunet_nacl.show.text_table import Cell, Table, aligned, mark, number, texts_of
+
+if TYPE_CHECKING:  # they load pandas, which `evaluate` does without
+    from nnunet_nacl.comparison.alignment import Dataset
+    from nnunet_nacl.comparison.comparison import Comparison
+
+QUALITY, WORKLOAD, DETECTED, PRESENCE = "quality", "workload", "detected", "presence"
+"""How the ids of these tables begin."""
+LABELS = {"argmax": "nnU-Net's labels", "decided": "decided (-decide dice)", "fbeta": "decided for F-beta"}
+"""Kinds of labels, for people."""
+
+_MAE = "mean absolute difference to the true Dice over all structures of all cases that the segmentation has"
+_QUALITY = (
+    "Quality as promised, on {}. Predicted Dice is what follows from the probabilities. MAE: "
+    + _MAE
+    + "{}. rho: Spearman's rank correlation of a case's lowest predicted Dice with its lowest Dice. AURC: area under "
+    "the risk-coverage curve (Geifman and El-Yaniv 2017), risk 1 less the lowest Dice, of the cases in the order of "
+    "their lowest predicted Dice, of mean entropy and confidence over the predicted foreground, of how unusual the "
+    "predicted volumes are among the cases (volume), of the lowest Dice between two folds where several predicted "
+    "(folds), of the truth (oracle) and at random. Lower is better, of rho higher. Best bold, second underlined: of "
+    "AURC nothing is marked, for each method has cases of its own difficulty."
+)
+_INTERVALS = "; coverage: the share of the intervals, by what other cases taught, that hold; mean width: theirs"
+_WORKLOAD = (
+    "Work and yield on {}: a case is bad where the Dice of some structure is below {}. Of the bad cases, the share "
+    "that is found by looking at so many percent (so many cases), in the order that is named. At random, as many are "
+    "found as are looked at."
+)
+_DETECTED = (
+    "What is found, on {}: for structures that a method misses or invents, the mean Dice of the scans whose truth has "
+    "them, a missed one counting 0; in how many of these the segmentation lacks it; and in how many of the others it "
+    "has it."
+)
+_DETECTED_HEADER = ["Dice where it is there", "missed", "invented"]
+_ALARMS = "false alarms a scan where so many percent of the truth's parts are found (FROC)"
+_PRESENCE = (
+    "Is it there, is it real, on {}: for structures that some scans lack, or that are in pieces in most, how probably "
+    "one is in the scan, and how probably a connected part of it (a finding) overlaps the truth, learned from other "
+    "patients. Brier score, beside that of a constant (the share of the other patients), AUROC and "
+    f"ECE; alarms: {_ALARMS}, findings taken from the most probable downwards."
+)
+_SHARES = ("0.5", "0.7", "0.8")
+_FROC = [f"alarms at {100 * float(share):g} %" for share in _SHARES]
+_PRESENCE_HEADER = ["probability that", "Brier", "of a constant", "AUROC", "ECE", *_FROC, "n"]
+
+Rows = list[list[Cell | str]]
+
+
+def case_tables(
+    comparison: Comparison,
+    quality: Mapping[str, Mapping[str, QualityRows]],
+    presence: Mapping[str, Mapping[str, HeldOutPresence]],
+    threshold: float | Mapping[str, Sequence[float]],
+) -> list[Table]:
+    """The tables of each data set; none of what no method's documents tell.
+
+    Args:
+        comparison: What was computed.
+        quality: By data set and name of an entry.
+        presence: In the same way.
+        threshold: A case is bad where its Dice is below: one, or by data set one for each structure.
+    """
+    tables = []
+    for dataset in comparison.datasets:
+        if rows := quality[dataset.name]:
+            limits = threshold[dataset.name] if isinstance(threshold, Mapping) else threshold
+            tables += _quality_tables(comparison, dataset, rows, limits)
+        found = {entry.label: detected_in(dataset.results[entry.name]) for entry in comparison.entries}
+        checks = presence[dataset.name]
+        kinds = (
+            (DETECTED, "What is found", _DETECTED, ["structure", "method", *_DETECTED_HEADER]),
+            (PRESENCE, "Is it there, is it real", _PRESENCE, ["method", *_PRESENCE_HEADER]),
+        )
+        of_presence = [[entry.label, *row] for entry in comparison.entries for row in _presence(checks[entry.name])]
+        for cells, (kind, title, caption, header) in zip((_detected(found, dataset.structures), of_presence), kinds):
+            if cells:
+                name = comparison.id_of(kind, dataset)
+                tables.append(Table(name, title, caption.format(dataset.where), header, cells, dataset.name))
+    return tables
+
+
+def quality_text(rows: QualityRows, threshold: float | Sequence[float]) -> str:
+    """How far the predicted Dice of one method holds, and what a look at some cases finds, each number on a line.
+
+    Args:
+        rows: Its cases.
+        threshold: Of Dice, in [0, 1]: one, or one for each structure.
+    """
+    reports = {"": quality_report(rows, threshold)}
+    header, cells = _quality(reports)
+    lines = [f"quality as promised by the probabilities (MAE of predicted Dice: {_MAE})"]
+    lines += [f"  {name:<22} {text}" for name, text in list(zip(header, *texts_of(cells)))[1:]]
+    header, cells = _workload(reports)
+    looked_at = [row[1:] for row in (header, *texts_of(cells))]
+    return "\n".join([*lines, "bad cases found by looking at some, in an order:", *aligned(looked_at)])
+
+
+def detected_text(found: Mapping[str, Mapping[str, Detected]], names: Mapping[str, str]) -> str:
+    """What each kind of labels of one method finds; empty where nothing is missed or invented.
+
+    Args:
+        found: By kind of labels and structure.
+        names: Name of each structure by nnU-Net's key.
+    """
+    rows = _detected(found, names)
+    if not rows:
+        return ""
+    lines = aligned([["structure", "labels", *_DETECTED_HEADER], *texts_of(rows)], indent="")
+    return "\n".join([*lines, *_found_by_decision(found, names)])
+
+
+def presence_text(presence: HeldOutPresence, *, every_kind: bool = False) -> str:
+    """How far the probabilities of one method hold that something is there; empty where there is nothing to say.
+
+    Args:
+        presence: What was learned, and how it does.
+        every_kind: Also probabilities that are not learned, such as the largest of the voxels.
+    """
+    lines, rows = [], _presence(presence, every_kind)
+    if rows:
+        lines = [*aligned([_PRESENCE_HEADER, *texts_of(rows)], indent=""), f"alarms: {_ALARMS}"]
+    if nothing := "; ".join(f"{presence.names[key]} ({why})" for key, why in presence.why_not.items()):
+        lines.append(f"nothing is said of {one_line(nothing)}")
+    return "\n".join(lines)
+
+
+def _quality_tables(
+    comparison: Comparison, dataset: Dataset, rows: Mapping[str, QualityRows], limits: float | Sequence[float]
+) -> Iterator[Table]:
+    """Quality, and the work that it saves, of those methods whose documents tell."""
+    entries = [entry for entry in comparison.entries if entry.name in rows]
+    without = ", ".join(entry.label for entry in comparison.entries if entry not in entries)
+    missing = f" Missing in the documents of {without}: evaluate again, with the probabilities." if without else ""
+    notes = "".join(f" {entry.label}: {text}." for entry in entries for text in rows[entry.name].reservations)
+    reports = {entry.label: quality_report(rows[entry.name], limits) for entry in entries}
+    below = next(iter(reports.values())).threshold
+    if isinstance(below, dict):
+        words = ", ".join(f"{value:g} ({dataset.structures[key]})" for key, value in below.items())
+    else:
+        words = f"{below:g}"
+    intervals = _INTERVALS if any(report.coverage for report in reports.values()) else ""
+    caption = _QUALITY.format(dataset.where, intervals) + notes + missing
+    header, cells = _quality(reports, [entry.ranked for entry in entries])
+    yield Table(comparison.id_of(QUALITY, dataset), "Quality as promised", caption, header, cells, dataset.name)
+    header, cells = _workload(reports)
+    caption = _WORKLOAD.format(dataset.where, words) + missing
+    yield Table(comparison.id_of(WORKLOAD, dataset), "Cases to look at", caption, header, cells, dataset.name)
+
+
+def _quality(reports: Mapping[str, QualityReport], ranked: Sequence[bool] | None = None) -> tuple[list[str], Rows]:
+    """Header, and a row for each method, of which the ranked ones can be best."""
+
+    def marked(values: list[float], better: str) -> list[Cell]:
+        return mark(values, [number(value) for value in values], better, ranked)
+
+    rows = list(reports.values())
+    columns = {"MAE predicted": marked([row.error for row in rows], "lower")}
+    if any(row.coverage for row in rows):
+        shares = [(row.coverage.share, row.coverage.n) if row.coverage else (math.nan, 0) for row in rows]
+        columns["coverage"] = [Cell(f"{100 * share:.0f} % of {n}" if n else "-", share) for share, n in shares]
+        columns["mean width"] = [Cell(number(row.width), row.width) for row in rows]
+    columns["rho"] = marked([row.orders[ORDERS[0]]["rho"] for row in rows], "higher")
+    folds = [FOLDS] if any(FOLDS in row.orders for row in rows) else []
+    for order in (*ORDERS, *folds, "oracle", "random"):
+        values = [row.orders[order]["AURC"] if order in row.orders else math.nan for row in rows]
+        columns[f"AURC {order}"] = [Cell(number(value), value) for value in values]
+    return ["method", *columns], [[label, *cells] for label, *cells in zip(reports, *columns.values())]
+
+
+def _workload(reports: Mapping[str, QualityReport]) -> tuple[list[str], Rows]:
+    """Header, and a row for each method and order."""
+    rows: Rows = []
+    for label, report in reports.items():
+        for order, found in report.workload.items():
+            shares = [Cell("-" if math.isnan(r.caught) else f"{100 * r.caught:.0f} %", r.caught) for r in found]
+            rows.append([label, order, Cell(f"{report.n_bad} of {report.n_cases}", report.n_bad), *shares])
+    report = next(iter(reports.values()))
+    header = [f"look at {100 * row.looked_at:g} % ({row.n_cases})" for row in report.workload[ORDERS[0]]]
+    below = "their thresholds" if isinstance(report.threshold, dict) else f"{report.threshold:g}"
+    return ["method", "order", f"cases below {below}", *header], rows
+
+
+def _detected(found: Mapping[str, Mapping[str, Detected]], names: Mapping[str, str]) -> Rows:
+    """A row for each structure that is missed or invented, and kind of labels, or method."""
+    rows: Rows = []
+    for key, name in names.items():
+        of_kinds = {kind: by_key[key] for kind, by_key in found.items()}
+        for kind, seen in of_kinds.items() if any(s.missed or s.invented for s in of_kinds.values()) else ():
+            missed = Cell(f"{seen.missed} of {seen.n_there}", seen.missed)
+            invented = Cell(f"{seen.invented} of {seen.n_absent}", seen.invented)
+            rows.append([name, kind, Cell(number(seen.dice), seen.dice), missed, invented])
+    return rows
+
+
+def _found_by_decision(found: Mapping[str, Mapping[str, Detected]], names: Mapping[str, str]) -> Iterator[str]:
+    """A line for each structure that decided labels find where nnU-Net's do not: nobody would look there."""
+    both = [found.get(LABELS[kind], {}) for kind in ("argmax", "decided")]
+    for key, name in names.items() if all(both) else ():
+        old, new = (by_key[key] for by_key in both)
+        if new.missed < old.missed and new.dice > old.dice:
+            shares = (f"{seen.n_there - seen.missed} of {seen.n_there}" for seen in (new, old))
+            line = "The decision finds {} in {} scans, nnU-Net's labels in {}".format(one_line(name), *shares)
+            more = new.invented - old.invented
+            yield f"{line}, and invents it in {more} more of {new.n_absent}." if more > 0 else f"{line}."
+
+
+def _presence(presence: HeldOutPresence, every_kind: bool = False) -> Rows:
+    """A row for each question about each listed structure, and kind of probability."""
+    rows: Rows = []
+    listed = presence.learned.listed if presence.learned else []
+    questions = (
+        ("{} is in the scan", presence.present, {}),
+        ("a finding of {} is real", presence.real, presence.alarms),
+    )
+    for question, checks, alarms in questions:
+        for key, by_kind in checks.items():
+            for kind, check in by_kind.items() if key in listed else ():
+                if kind == CONSTANT or kind != "learned" and not every_kind:
+                    continue
+                scores = [check.brier, by_kind[CONSTANT].brier, check.auroc, check.ece]
+                reached = alarms.get(key, {}).get(kind, {})
+                cells = [Cell(number(value), value) for value in scores]
+                cells += [Cell(number(value, 2), value) for value in (reached.get(s, math.nan) for s in _SHARES)]
+                words = question.format(presence.names[key]) + (f", {kind}" if every_kind else "")
+                rows.append([words, *cells, Cell(str(check.n), check.n)])
+    return rows

@@ -1,1 +1,0 @@
-"""Which figures show a comparison, with their words: numbers from `comparison`, drawn by `figures`."""
