@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nnunet_nacl.calibration.quality_report import FOLDS, ORDERS, QualityReport, QualityRows, quality_report
 from nnunet_nacl.cases.held_out_presence import CONSTANT, HeldOutPresence
@@ -76,7 +76,7 @@ def case_tables(
         presence: In the same way.
         threshold: A case is bad where its Dice is below: one, or by data set one for each structure.
     """
-    tables = []
+    tables: list[Table] = []
     for dataset in comparison.datasets:
         if rows := quality[dataset.name]:
             limits = threshold[dataset.name] if isinstance(threshold, Mapping) else threshold
@@ -224,7 +224,7 @@ def _presence(presence: HeldOutPresence, every_kind: bool = False) -> Rows:
     """A row for each question about each listed structure, and kind of probability."""
     rows: Rows = []
     listed = presence.learned.listed if presence.learned else []
-    questions = (
+    questions: tuple[tuple[str, Any, Any], ...] = (
         ("{} is in the scan", presence.present, {}),
         ("a finding of {} is real", presence.real, presence.alarms),
     )
