@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -93,10 +94,14 @@ def watch_label_manager(manager: Any, seen: Callable[[Any], None]) -> Any:
         manager: nnU-Net's.
         seen: Called with the logits, before they are worked on.
     """
+
+    def watched(method: Callable[[Any], Any], logits: Any) -> Any:
+        seen(logits)
+        return method(logits)
+
     watching = copy.copy(manager)
     for name in ("convert_logits_to_segmentation", "apply_inference_nonlin"):
-        method = getattr(manager, name)
-        setattr(watching, name, lambda logits, method=method: (seen(logits), method(logits))[1])
+        setattr(watching, name, partial(watched, getattr(manager, name)))
     return watching
 
 

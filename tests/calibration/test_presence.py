@@ -21,16 +21,16 @@ from nnunet_nacl.files import to_json_text
 from nnunet_nacl.json_files import decode, encode
 
 
-def drawn(n: int, seed: int = 0):
+def drawn(n: int):
     """Features of n rows and truths from known log-odds."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     x = rng.normal(size=(n, 2)) * [3, 0.1] + [10, -2]
     odds = -0.5 + (x - [10, -2]) / [3, 0.1] @ [1.5, -0.7]
-    return x, rng.random(n) < 1 / (1 + np.exp(-odds)), odds
+    return x, rng.random(n) < 1 / (1 + np.exp(-odds))
 
 
 def test_the_largest_posterior_density_is_found():
-    x, yes, _ = drawn(80)
+    x, yes = drawn(80)
     learned = LearnedProbability.fit(x, yes, range(80))
     standard = (x - x.mean(0)) / x.std(0)
 
@@ -41,19 +41,6 @@ def test_the_largest_posterior_density_is_found():
 
     best = minimize(negative_log_posterior, np.zeros(3), tol=1e-12).x
     assert [learned.intercept, *learned.slopes] == pytest.approx(best, abs=1e-4)
-
-
-def test_known_log_odds_are_found_from_many_rows():
-    x, yes, odds = drawn(20000)
-    found = LearnedProbability.fit(x, yes, range(20000)).predict(x)
-    assert np.abs(found - 1 / (1 + np.exp(-odds))).max() < 0.03
-
-
-def test_separation_ends_in_finite_slopes_and_sure_probabilities():
-    x = np.r_[np.linspace(-3, -1, 20), np.linspace(1, 3, 20)][:, None]
-    learned = LearnedProbability.fit(x, x[:, 0] > 0, range(40))
-    assert 2 < learned.slopes[0] < 6
-    assert learned.predict(np.array([[-2.0], [2.0]])) == pytest.approx([0, 1], abs=0.1)
 
 
 def test_nothing_is_surer_than_the_patients_can_show():
@@ -95,12 +82,6 @@ def test_what_is_reported_comes_from_other_patients():
     assert np.isnan(predict_left_out(x[:4], yes[:4], patients[:4])).all()
 
 
-def test_left_out_probabilities_are_calibrated():
-    x, yes, _ = drawn(2000, seed=1)
-    check = ProbabilityCheck.of(predict_left_out(x, yes, range(2000)), yes)
-    assert check.ece < 0.03 and check.auroc > 0.8
-
-
 def test_features_by_hand():
     assert presence_features([0.9, 0.0], [0.5, 0.0], 0.1) == pytest.approx(
         np.array([[0.0, math.log(0.5)], [math.log(0.1), math.log(0.001)]]), abs=1e-9
@@ -110,7 +91,7 @@ def test_features_by_hand():
 
 
 def test_it_comes_back_from_json():
-    x, yes, _ = drawn(40)
+    x, yes = drawn(40)
     learned = LearnedProbability.fit(x, yes, range(40))
     content = json.loads(to_json_text(encode(learned)))
     again = decode(LearnedProbability, content, "map.json")
