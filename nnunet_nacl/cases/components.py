@@ -26,9 +26,15 @@ MOST_FINDINGS = 100
 """Of a structure in a case; of more, the largest are listed."""
 
 
-def label_components(mask: np.ndarray) -> tuple[np.ndarray, int]:
-    """Number of each connected component, voxels that touch at a corner being connected, and how many there are."""
-    return ndimage.label(mask, structure=np.ones((3,) * mask.ndim))
+def label_components(mask: np.ndarray) -> tuple[Box | None, np.ndarray]:
+    """The box that holds a mask, None if it is empty, and the number of each connected component there, from 1.
+
+    Voxels that touch at a corner are connected.
+    """
+    box = bounding_box(mask)
+    if box is None:
+        return None, np.zeros(0, np.int32)
+    return box, ndimage.label(mask[box], structure=np.ones((3,) * mask.ndim))[0]
 
 
 def finding_channels(labels: Labels, wanted: Sequence[str] | None, listed: Sequence[str] = ()) -> tuple[int, ...]:
@@ -105,12 +111,8 @@ class _Components:
 
     def __init__(self, case: Case, channel: int) -> None:
         self.channel, self.name, self.key = channel, case.labels.names[channel], case.labels.key(channel)
-        mask = case.labels.mask(case.segmentation, channel)
-        self.box = bounding_box(mask)
-        self.labels: np.ndarray = np.zeros(0, np.int32)
-        self.n = 0
-        if self.box:
-            self.labels, self.n = label_components(mask[self.box])
+        self.box, self.labels = label_components(case.labels.mask(case.segmentation, channel))
+        self.n = int(self.labels.max(initial=0))
         self.here = _Sums(self.n)
         self.network: _Sums | None = None
         self.overlaps: list[tuple[int, ...] | None] = [None] * (self.n + 1)
@@ -120,20 +122,17 @@ class _Components:
 
     def _compare(self, case: Case, channel: int) -> None:
         ignore, true = case.labels.ignore_label, case.labels.mask(case.truth, channel)
-        there = bounding_box(true)
-        lesions = np.zeros(case.truth.shape if there else 0, np.int32)
-        self.n_true = 0
-        if there:
-            lesions[there], self.n_true = label_components(true[there])
+        true_box, lesions = label_components(true)
+        self.n_true = int(lesions.max(initial=0))
         if self.box is None:
             return
         valid = np.ones(self.labels.shape, bool) if ignore is None else case.truth[self.box] != ignore
         known = np.bincount(self.labels[valid], minlength=self.n + 1) > 0
         self.overlaps = [() if seen else None for seen in known]
-        if there:
-            common = lesions[self.box]
-            both = (self.labels > 0) & (common > 0)
-            for component, lesion in np.unique(np.stack([self.labels[both], common[both]]), axis=1).T.tolist():
+        if shared := true_box and common_box(self.box, true_box):
+            components, common = self.labels[shared[0]], lesions[shared[1]]
+            both = (components > 0) & (common > 0)
+            for component, lesion in np.unique(np.stack([components[both], common[both]]), axis=1).T.tolist():
                 self.overlaps[component] = (*(self.overlaps[component] or ()), lesion)
 
     def add(self, where: Box, probs: np.ndarray, sums: _Sums) -> None:

@@ -109,11 +109,16 @@ def learn_presence(
         asked = (("in the scan", present.get(key)), ("real", real.get(key)))
         if reasons := [f"{question}: {answer.why_not}" for question, answer in asked if answer and answer.why_not]:
             why_not[key] = "; ".join(reasons)
-    of_presence, of_parts = (
-        {key: each.learned for key, each in answers.items() if each.learned} for answers in (present, real)
+    learned = LearnedPresence(
+        voxel,
+        {key: answer.learned for key, answer in present.items() if answer.learned},
+        {key: answer.learned for key, answer in real.items() if answer.learned},
+        listed,
+        units.pop() if len(units) == 1 else "",
+        FEATURES,
     )
     return HeldOutPresence(
-        LearnedPresence(voxel, of_presence, of_parts, listed, units.pop() if len(units) == 1 else "", FEATURES),
+        learned,
         {key: answer.checks for key, answer in present.items() if answer.checks},
         {key: answer.checks for key, answer in real.items() if answer.checks},
         {key: by_kind for key, by_kind in alarms.items() if by_kind},

@@ -94,6 +94,11 @@ def watch_label_manager(manager: Any, seen: Callable[[Any], None]) -> Any:
         manager: nnU-Net's.
         seen: Called with the logits, before they are worked on.
     """
+
+    def watched(method: Callable[[Any], Any], logits: Any) -> Any:
+        seen(logits)
+        return method(logits)
+
     watching = copy.copy(manager)
 
     def watched(method: Callable[[Any], Any], logits: Any) -> Any:

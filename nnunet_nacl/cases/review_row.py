@@ -13,7 +13,6 @@ from statistics import stdev
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
 from nnunet_nacl.cases.case import Case
 from nnunet_nacl.cases.components import label_components
@@ -174,7 +173,7 @@ def make_row(
     volumes = overlap.chosen[None] * size if members is None else members.voxels * size
     structures, largest_dice = [], network.largest_dice
     for i, channel in enumerate(labels.foreground):
-        pieces = _sizes_of_pieces(labels.mask(inside, channel))
+        pieces = np.bincount(label_components(labels.mask(inside, channel))[1].ravel())[1:]  # voxels of each
         structures.append(
             StructureReview(
                 name=labels.names[channel],
@@ -198,14 +197,6 @@ def make_row(
         structures=tuple(structures),
         n_members=len(volumes),
     )
-
-
-def _sizes_of_pieces(mask: np.ndarray) -> np.ndarray:
-    """Voxels of each connected piece; voxels that touch at a corner are connected."""
-    boxes = ndimage.find_objects(mask.astype(np.uint8))
-    if not boxes:
-        return np.zeros(0, int)
-    return np.bincount(label_components(mask[boxes[0]])[0].ravel())[1:]
 
 
 def volume_text(value: float, digits: int = 3) -> str:

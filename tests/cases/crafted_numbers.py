@@ -41,18 +41,12 @@ FIELDS = {"a": (dtype("O"), 0)}
 CRAFTED = {
     "address": number(dtype("O")),
     "address_without_call": number(WithoutCall(copyreg.__newobj__, (np.dtype, "O", False, True), STATE)),
-    "bytes": number(dtype("S8")),
-    "date": number(dtype("M8")),
     "fields": number(dtype("f8", 3, "<", None, ("a",), FIELDS, -1, -1, 0)),
     "flags": number(dtype("f8", 3, "<", None, None, None, -1, -1, 4)),
-    "flags_alone": dtype("f8", 3, "<", None, None, None, -1, -1, 63),
-    "long": number(dtype("f16"), 2 * BYTES),
     "no_dtype": number("f8"),
     "order": number(dtype("f8", 3, "O,", None, None, None, -1, -1, 0)),
     "record": number(dtype("V8", 3, "|", None, ("a",), FIELDS, 8, 1, 0)),
-    "records": number(Crafted(np.dtype, ("f4,O", False, True))),
     "short": number(dtype("f8"), b"A"),
     "size": number(dtype("f8", 3, "<", None, None, None, 1 << 30, -1, 0)),
     "subarray": number(dtype("f8", 3, "<", (dtype("O"), (2,)), None, None, -1, -1, 0)),
-    "text": number(dtype("U2")),
 }

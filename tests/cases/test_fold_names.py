@@ -14,7 +14,6 @@ from nnunet_nacl.cases.locate import trained_folds
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.comparison.trained_models import common_folds
 from tests.models.travelling import give_map, make_finished
-from tests.prediction.untrained import make_model, make_scans
 
 ODD = ("fold_0_backup", "fold_00", "fold_0_1", "fold_²", "fold_-1", "fold_", "fold_al")
 ALL = "all (nnU-Net's fold_all)"
@@ -47,17 +46,6 @@ def test_folds_are_what_nnunet_names_so_and_others_are_named_once(tmp_path, caps
     )
     lines = capsys.readouterr().err.splitlines()
     assert sorted(line.split()[1] for line in lines) == sorted(str(tmp_path / name) for name in ODD)
-
-
-def test_copies_of_folds_predict_nothing(tmp_path, capsys):
-    model, scans = make_model(tmp_path, folds=2), make_scans(tmp_path / "scans", 1)
-    for name in ODD:
-        shutil.copytree(model / "fold_1", model / name)
-    here = ("-device", "cpu", "-npp", "0", "-nps", "0", "--disable_progress_bar")
-    assert main(["predict", "-i", str(scans), "-o", str(tmp_path / "out"), "-m", str(model), *here]) == 0
-    document = json.loads((tmp_path / "out" / "prediction.json").read_text())
-    assert list(document["model"]["checkpoints_sha256"]) == ["0", "1"]
-    assert capsys.readouterr().err.count("is left out") == len(ODD)
 
 
 @pytest.mark.parametrize(
