@@ -43,8 +43,8 @@ def _row(rank: int, review: CaseReview, listed: ReviewList) -> dict[str, Any]:
         cells.append(_cell(min(members, default=math.nan)))
     structures = []
     for i, structure in enumerate(review.structures):
-        expected = Prediction(structure.expected_dice, math.nan, math.nan)
-        dice = predicted.dice[i] if predicted and listed.predicts_dice else expected
+        known = predicted and listed.predicts_dice and not math.isnan(predicted.dice[i].estimate)
+        dice = predicted.dice[i] if predicted and known else Prediction(structure.expected_dice, math.nan, math.nan)
         volume = predicted.volume[i] if predicted else Prediction(math.nan, math.nan, math.nan)
         unit = _UNITS.get(review.unit, review.unit)
         lines = [f"{volume_text(structure.volume)} {unit}"]
@@ -88,7 +88,7 @@ def _findings(structures: Sequence[StructureFindings], unit: str) -> list[str]:
 
 
 def _columns(names: Sequence[str], several: bool) -> list[str]:
-    columns = ["lowest expected Dice", *(["lowest Dice between folds"] if several else [])]
+    columns = ["lowest predicted Dice", *(["lowest Dice between folds"] if several else [])]
     return [*columns, *(names if len(names) <= _MOST_STRUCTURES else [f"the {_SHOWN} structures with the lowest Dice"])]
 
 
