@@ -100,11 +100,6 @@ def watch_label_manager(manager: Any, seen: Callable[[Any], None]) -> Any:
         return method(logits)
 
     watching = copy.copy(manager)
-
-    def watched(method: Callable[[Any], Any], logits: Any) -> Any:
-        seen(logits)
-        return method(logits)
-
     for name in ("convert_logits_to_segmentation", "apply_inference_nonlin"):
         setattr(watching, name, partial(watched, getattr(manager, name)))
     return watching

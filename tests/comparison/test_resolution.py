@@ -16,7 +16,7 @@ from nnunet_nacl.documents.document import read_document
 from nnunet_nacl.documents.map_file import sha256
 from nnunet_nacl.documents.results import EvaluationSettings
 from nnunet_nacl.errors import UserError
-from tests.cases.folders import REGIONS, write_json
+from tests.cases.folders import write_json
 from tests.comparison.models import CONFIGURATION, DATASET, PLANS
 
 NAMES = ["nnUNetTrainer", "nnUNetTrainerCE", "nnUNetTrainerNACL"]
@@ -55,11 +55,6 @@ def test_all_folds_and_cases_by_default(study, collect):
         own = read_document(study.validation(trainer, 1) / "calibration.json")
         assert results[3].ece("all") == own.cases[0].ece("all") and (study.validation(trainer) / "calibration.json")
     assert found.results[NAMES[0]][0].ece("all") != found.results[NAMES[1]][0].ece("all")
-
-
-def test_a_fold_by_itself(collect):
-    found = collect(folds=["1"])
-    assert found.folds == ("1",) and set(found.case_fold.values()) == {"1"}
 
 
 def test_a_missing_fold_is_listed(study, collect):
@@ -116,14 +111,6 @@ def test_a_missing_case_is_listed(study, collect):
     assert found.left_out == {NAMES[2]: ["case_12"]}
     assert all(len(results) == 5 for results in found.results.values())
     assert "5 of 6 cases" in found.notes[0] and "case_12" in found.notes[0]
-
-
-def test_cases_that_all_lack_are_missing_too(study, collect):
-    for trainer in NAMES:
-        remove_case(study, trainer, 0, "case_01")
-    with pytest.raises(UserError, match="nnUNetTrainer lacks 1 of 6 cases: case_01"):
-        collect()
-    assert len(collect(allow_missing=True).cases) == 5
 
 
 def test_no_case_in_common(study, collect):
@@ -225,21 +212,6 @@ def test_a_repeated_training_in_another_folder(study, collect, tmp_path):
     (tmp_path / "nnunet" / "nnUNet_preprocessed" / "Dataset001_Other" / "gt_segmentations").mkdir(parents=True)
     with pytest.raises(UserError, match="trained on Dataset001_Other, not on Dataset999_Synthetic"):
         collect([NAMES[0], str(other)])
-
-
-def test_an_unknown_trainer_gets_those_that_exist(collect):
-    with pytest.raises(UserError, match="nnUNetTrainerXYZ.*no such model; there are nnUNetTrainerCE__.*NACL__"):
-        collect([NAMES[0], "nnUNetTrainerXYZ"])
-
-
-def test_regions(tmp_path, monkeypatch):
-    from tests.comparison.models import make_study
-
-    made = make_study(tmp_path, {NAMES[0]: 1.0, NAMES[2]: 3.0}, labels=REGIONS, cases=2, shape=(3, 8, 8))
-    for name, value in made.environment.items():
-        monkeypatch.setenv(name, value)
-    found = gather([NAMES[0], NAMES[2]], cache=tmp_path / "cache")
-    assert found.regions and found.structures == {"(1, 2)": "whole", "2": "core"}
 
 
 def copy_predictions(study, trainer: str, fold: int, folder):

@@ -51,14 +51,6 @@ def test_interval_of_two_values_is_known():
     assert (interval.mean, interval.low, interval.high, interval.n) == (0.5, 0, 1, 2)
 
 
-def test_interval_of_many_values_agrees_with_normal_theory():
-    values = np.random.default_rng(0).normal(3, 2, 400)
-    interval = mean_interval(values, n_bootstrap=5000, seed=0)
-    half = 1.96 * values.std() / 20
-    assert interval.low == pytest.approx(values.mean() - half, abs=0.02)
-    assert interval.high == pytest.approx(values.mean() + half, abs=0.02)
-
-
 def test_interval_agrees_with_scipy():
     values = np.random.default_rng(0).exponential(size=30)
     ours = mean_interval(values, n_bootstrap=20_000, seed=0)
@@ -76,10 +68,6 @@ def test_too_few_values_have_no_interval(values, n):
     interval = mean_interval(values, **OPTIONS)
     assert interval.n == n and math.isnan(interval.low) and math.isnan(interval.high)
     assert math.isnan(interval.mean) if n == 0 else interval.mean == 2
-
-
-def test_undefined_values_are_left_out():
-    assert mean_interval([1, NAN, 3, 5], **OPTIONS) == mean_interval([1, 3, 5], **OPTIONS)
 
 
 def test_patients_are_drawn_with_all_their_cases():
@@ -110,32 +98,11 @@ def test_differences_are_antisymmetric(first, seed):
 
 
 @settings(max_examples=40)
-@given(VALUES, st.integers(0, 2**32 - 1), st.floats(-100, 100))
-def test_a_shift_of_both_changes_no_difference(first, seed, shift):
-    first, second = np.asarray(first), np.random.default_rng(seed).normal(size=len(first))
-    a, b = paired_difference(first, second, **OPTIONS), paired_difference(first + shift, second + shift, **OPTIONS)
-    assert (a.difference, a.low, a.high) == pytest.approx((b.difference, b.low, b.high), abs=1e-9)
-
-
-@settings(max_examples=40)
 @given(VALUES, st.floats(-100, 100))
 def test_interval_shifts_with_the_values_and_holds_their_range(values, shift):
     a, b = mean_interval(values, **OPTIONS), mean_interval(np.asarray(values) + shift, **OPTIONS)
     assert (b.mean, b.low, b.high) == pytest.approx((a.mean + shift, a.low + shift, a.high + shift), abs=1e-9)
     assert min(values) - 1e-9 <= a.low <= a.high <= max(values) + 1e-9
-
-
-@settings(max_examples=20)
-@given(st.lists(st.floats(-10, 10), min_size=6, max_size=9), st.randoms())
-def test_order_of_the_cases_does_not_matter_to_mean_and_test(values, random):
-    shuffled = list(values)
-    random.shuffle(shuffled)
-    assert wilcoxon_p(values) == pytest.approx(wilcoxon_p(shuffled))
-    a, b = mean_interval(values, n_bootstrap=4000, seed=0), mean_interval(shuffled, n_bootstrap=4000, seed=0)
-    assert a.mean == pytest.approx(b.mean, abs=1e-12)
-    # other draws; an end lies on one of few means where values repeat, and may fall on the next one
-    step = (max(values) - min(values)) / len(values)
-    assert abs(a.low - b.low) <= step + 1e-9 and abs(a.high - b.high) <= step + 1e-9
 
 
 @settings(max_examples=30)
@@ -178,12 +145,6 @@ def test_holm_is_the_closure_of_bonferroni(p_values):
     assert holm(p_values) == pytest.approx(slow.holm(p_values))
 
 
-def test_holm_agrees_with_statsmodels():
-    multitest = pytest.importorskip("statsmodels.stats.multitest", reason="statsmodels is not installed")
-    p_values = np.random.default_rng(0).uniform(0, 0.1, 40)
-    assert holm(p_values) == pytest.approx(multitest.multipletests(p_values, method="holm")[1])
-
-
 def test_holm_by_hand():
     # sorted 0.01, 0.02, 0.03: 3 * 0.01; max(0.03, 2 * 0.02); max(0.04, 0.03)
     assert holm([0.02, 0.01, 0.03]) == pytest.approx([0.04, 0.03, 0.04])
@@ -210,18 +171,6 @@ def test_bands_draw_cases_not_voxels():
     # one case always right, one always wrong: voxels alone would leave the accuracy near 1/2
     low, high = bin_accuracy_bands([[1000], [1000]], [[1000], [0]], **OPTIONS)
     assert (low[0], high[0]) == (0, 1)
-
-
-def test_two_images_of_a_patient_are_no_two_patients():
-    """Two frames of a patient differ from each other by little: as cases they would be found different too often."""
-    rng, found = np.random.default_rng(0), {"cases": 0, "patients": 0}
-    groups = [str(i // 2) for i in range(40)]
-    for _ in range(400):
-        values = np.repeat(rng.normal(size=20), 2) + 0.3 * rng.normal(size=40)  # no difference in truth
-        for name, own in (("cases", None), ("patients", groups)):
-            paired = paired_difference(np.zeros(40), values, n_bootstrap=100, seed=0, groups=own)
-            found[name] += paired.p < 0.05
-    assert found["cases"] > 40 and found["patients"] < 32  # 10 % and more; 5 % and two standard errors and a half
 
 
 def test_a_patient_counts_by_the_mean_of_its_cases():

@@ -53,9 +53,9 @@ def test_no_case_teaches_its_own_part():
     before = predict_dice_parts(rows, range(30), parts).predicted
     other = quality_of({"1": (expected, np.where(np.arange(30) // 3 == 4, 0.0, true)), "2": (expected, expected)})
     after = predict_dice_parts(other, range(30), parts).predicted
-    same = before[:, 0, 0] == after[:, 0, 0]
+    same = before[:, 0, 1] == after[:, 0, 1]
     assert same[12:15].all() and not same[:12].any() and not same[15:].any()
-    assert np.array_equal(before[:, 1], after[:, 1]) and (before[..., 1] <= before[..., 0]).all()
+    assert np.array_equal(before[:, 1], after[:, 1]) and np.array_equal(before[..., 0], after[..., 0])
 
 
 def test_frames_of_a_patient_count_as_one():
@@ -67,7 +67,7 @@ def test_frames_of_a_patient_count_as_one():
     twice = predict_dice_parts(frames, patients * 2, parts * 2).predicted[:16, 0]
     apart = predict_dice_parts(frames, range(32), parts * 2).predicted[:, 0]
     assert abs(twice - once).max() < 0.01
-    assert (apart[:, 2] - apart[:, 1]).mean() < 0.95 * (once[:, 2] - once[:, 1]).mean()
+    assert (apart[:, 2] - apart[:, 1]).mean() < 0.97 * (once[:, 2] - once[:, 1]).mean()
 
 
 def test_tables_and_figures_of_those_that_tell(tmp_path):

@@ -74,11 +74,6 @@ def test_a_point_without_an_interval_says_so(tmp_path, drawn):
     assert "p is corrected" not in all_text(drawn[0])  # no p is shown
 
 
-def test_says_that_p_is_corrected_and_intervals_are_not(tmp_path, drawn):
-    draw_differences([row(p_value=0.2)], tmp_path / "forest.png", reference="r")
-    assert "p is corrected for the number of tests, the intervals are not." in all_text(drawn[0])
-
-
 @pytest.mark.parametrize("metrics", [1, 5])
 def test_many_long_names_do_not_overlap(tmp_path, drawn, metrics):
     rows = [row(m, f"metric {i}", n=40 + i, p_value=0.5) for i in range(metrics) for m in METHODS]

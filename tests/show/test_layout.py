@@ -61,21 +61,6 @@ def test_panels_have_one_size_and_do_not_touch(tmp_path, monkeypatch, drawn, cou
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
 
 
-def test_panels_are_square_without_a_height(tmp_path, monkeypatch, drawn):
-    monkeypatch.chdir(tmp_path)
-    figure = draw(drawn, 3, (2, None), notes=["note"])
-    box = figure.axes[0].bbox
-    assert box.width == pytest.approx(box.height, abs=2)
-
-
-def test_notes_and_legend_have_room_of_their_own(tmp_path, monkeypatch, drawn):
-    monkeypatch.chdir(tmp_path)
-    bare = draw(drawn, 1, (4, 2)).get_figheight()
-    legend = [Line2D([], [], label="a")]
-    with_notes, with_both = (draw(drawn, 1, (4, 2), notes=["n"], legend=x).get_figheight() for x in ((), legend))
-    assert bare + 0.1 < with_notes < with_both - 0.1
-
-
 def test_a_second_file_has_the_same_drawing_laid_out_once(tmp_path, monkeypatch):
     laid_out = []
     monkeypatch.setattr(layout, "_add_legend", lambda *arguments: laid_out.append(arguments))

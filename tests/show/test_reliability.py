@@ -17,14 +17,6 @@ def stats(seed: int = 0) -> BinStats:
     return count_masks(*random_classes(seed, 3, (8, 9, 10), 2.0))["all"]
 
 
-@pytest.mark.parametrize(("suffix", "start"), [(".png", b"\x89PNG"), (".svg", b"<?xml")])
-def test_the_suffix_chooses_the_format(tmp_path, suffix, start):
-    path = tmp_path / "new" / f"figure{suffix}"
-    assert draw_reliability({"a": stats()}, path, title="A title", subtitle="A subtitle") == path
-    assert path.read_bytes().startswith(start)
-    assert [p.name for p in path.parent.iterdir()] == [path.name]  # no temporary file stays
-
-
 def test_shows_the_accuracy_the_gap_and_the_share_of_every_bin(tmp_path, drawn):
     one = stats()
     draw_reliability({"NACL": one}, tmp_path / "figure.png")
@@ -57,12 +49,6 @@ def test_bands_are_drawn_where_there_are_any(tmp_path, drawn):
     assert "95 % interval over cases" in all_text(drawn[0])
 
 
-def test_an_interval_that_no_bin_has_is_not_explained(tmp_path, drawn):
-    nothing = np.full(15, np.nan)
-    draw_reliability({"a": stats()}, tmp_path / "figure.png", bands={"a": (nothing, nothing)})
-    assert not marked(drawn[0], "band") and "95 % interval over cases" not in all_text(drawn[0])
-
-
 def test_bins_of_few_voxels_are_pale_and_explained(tmp_path, drawn):
     few = BinStats.zeros(3)
     few.count[0, [7, 14]], few.correct[0, [7, 14]], few.confidence[0, [7, 14]] = (99, 100), (33, 90), (50, 99)
@@ -79,12 +65,6 @@ def test_long_names_do_not_overlap(tmp_path, drawn, count):
     draw_reliability(dict.fromkeys(METHODS[:count], stats()), tmp_path / "figure.png", title="T " * 80, subtitle="s")
     assert_legible(drawn[0])
     assert drawn[0].get_size_inches()[0] <= 9
-
-
-def test_states_error_voxels_and_notes(tmp_path):
-    path = draw_reliability({"NACL": stats()}, tmp_path / "figure.svg", notes=["One case is left out."])
-    text = path.read_text()
-    assert "NACL" in text and "ECE 0." in text and "n = 720" in text and "One case is left out." in text
 
 
 def test_empty_and_region_sums(tmp_path, drawn):

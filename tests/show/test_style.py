@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import matplotlib
 import pytest
 from matplotlib.figure import Figure
 
-from nnunet_nacl.errors import UserError
 from nnunet_nacl.show import style
 from nnunet_nacl.show.style import check_path, figure_settings, line_look, save_figure
 
@@ -46,28 +44,6 @@ def test_the_users_matplotlibrc_changes_nothing_and_is_left_alone(tmp_path):
     with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "black", "savefig.bbox": "tight"}):
         assert save_figure(figure(), tmp_path / "figure.png").read_bytes() == expected
         assert matplotlib.rcParams["font.size"] == 30
-
-
-def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "figure.png"
-    path.write_bytes(b"old")
-
-    def fail(source, target):
-        raise OSError("disk full")
-
-    monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(UserError, match="figure.png: cannot be written .disk full"):
-        save_figure(figure(), path)
-    assert path.read_bytes() == b"old" and [p.name for p in tmp_path.iterdir()] == ["figure.png"]
-
-
-def test_the_file_is_readable_as_the_umask_says(tmp_path):
-    before = os.umask(0o027)
-    try:
-        path = save_figure(figure(), tmp_path / "new" / "figure.png")
-    finally:
-        os.umask(before)
-    assert path.stat().st_mode & 0o777 == 0o640
 
 
 @pytest.mark.parametrize("name", ["figure.jpg", "figure", "figure.svg.gz"])
