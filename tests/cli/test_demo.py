@@ -54,9 +54,8 @@ def test_the_whole_demo_interrupted_and_continued(tmp_path):
     document = json.loads((comparison / "comparison.json").read_text())
     labels = [trainer["label"] for trainer in document["trainers"]]
     assert labels[-2:] == ["NACL, calibrated, decided", "true probabilities"]
-    assert [trainer["label"] for trainer in document["trainers"] if not trainer["ranked"]] == labels[
-        -1:
-    ]  # no competitor
+    unranked = [trainer["label"] for trainer in document["trainers"] if not trainer["ranked"]]
+    assert unranked == labels[-1:]  # what knows the truth is no competitor
     assert f"  comparison: {comparison / 'report.html'}" in output
     [predicted] = tmp_path.glob("predictions/*nnUNetTrainerDiceCE_2epochs*")
     assert len(list(predicted.glob("brain_*.nii.gz"))) == 4 and (predicted / "index.html").is_file()
