@@ -211,14 +211,21 @@ def test_what_is_said_of_the_start_is_what_was_measured() -> None:
     assert f"{changes[0]} and {changes[1]}; {changes[2]} and **{changes[3]}**" in start
     lowest, largest = min(changes, key=float), max(changes, key=float)
     assert f"({lowest} to {largest};".replace("-.", "-0.").replace("+.", "+0.") in index
-    place = ROOT / "docs/results/study/Dataset004_Hippocampus"
-    nacl = pd.read_csv(place / "start/NACL_100epochs_50iters/cases_0.csv")
-    stock = pd.read_csv(place / "deployed_DiceCE/folds/structures.csv").query("network == 'fold_0'")
-    front, back = (
-        nacl[f"Dice {name}"].mean() - stock.query(f"structure == '{name}'")["Dice"].mean()
-        for name in ("Anterior", "Posterior")
+    elsewhere = []
+    for place, names in (("Dataset004_Hippocampus", ["Anterior", "Posterior"]), ("Dataset030_DRIVE", ["vessel"])):
+        both = (
+            folder.parents[1] / f"{place}/start/{loss}_100epochs_50iters/cases_0.csv" for loss in ("NACL", "DiceCE")
+        )
+        nacl, stock = (pd.read_csv(path)[[f"Dice {name}" for name in names]].mean() for path in both)
+        elsewhere += [f"{change:+.3f}" for change in nacl - stock]
+    assert "hippocampus {} and {}, DRIVE {})".format(*elsewhere) in index
+    assert "hippocampus **{}** and {}; DRIVE **{}**".format(*(each.replace("0.", ".") for each in elsewhere)) in start
+    long, plain = (
+        pd.read_csv(folder / f"{name}/cases_0.csv") for name in ("NACL_250epochs_50iters", "DiceCE_100epochs_50iters")
     )
-    assert f"hippocampus {front:+.3f} and {back:+.3f})" in index
+    found = long["Dice infarct"][long["true infarct"] > 0].mean()
+    assert f"after 12,500 their Dice is {found:.3f}".replace("0.", ".") in start
+    assert long["ECE predicted"].mean() < plain["ECE predicted"].mean() / 2
     for loss in ("DiceCE", "CE"):
         rows = pd.read_csv(folder / f"{loss}_100epochs_50iters/outer.csv")
         rows = rows[rows["structure"] == "infarct"]

@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 
 from nnunet_nacl.calibration.presence import (
     LearnedProbability,
-    check_probabilities,
+    ProbabilityCheck,
     finding_features,
     predict_left_out,
     presence_features,
@@ -81,8 +81,8 @@ def test_what_is_reported_comes_from_other_patients():
     yes = np.repeat(rng.random(30) < 0.5, 4)
     x = np.repeat(rng.normal(size=(30, 1)), 4, 0)
     found = predict_left_out(x, yes, patients)
-    checks = check_probabilities({"left out": found, "seen": LearnedProbability.fit(x, yes, patients).predict(x)}, yes)
-    assert checks["left out"].brier > 0.24 and checks["left out"].n == 120
+    check = ProbabilityCheck.of(found, yes)
+    assert check.brier > 0.24 and check.n == 120
     changed = yes.copy()
     changed[:4] = ~changed[:4]
     assert predict_left_out(x, changed, patients)[:4] == pytest.approx(found[:4])  # own rows change nothing

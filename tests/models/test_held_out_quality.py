@@ -223,7 +223,7 @@ def test_predictions_of_dice_are_evaluated_and_compared_where_a_map_calibrated_a
     path.rename(tmp_path / "moved.json")
     try:
         run("compare", *compared)  # nobody says where it is
-        assert "coverage" not in (tmp_path / "c" / "tables" / "quality.md").read_text()
+        assert "| coverage" not in (tmp_path / "c" / "tables" / "quality.md").read_text()
         run("compare", *compared, "-map", f"D={tmp_path / 'moved.json'}")
         assert "coverage" in (tmp_path / "c" / "tables" / "quality.md").read_text()
         capsys.readouterr()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -200,6 +199,3 @@ def test_calibrating_and_comparing_need_no_probabilities(validator, without_figu
     (dataset,) = json.loads((tmp_path / "out" / "comparison.json").read_text())["datasets"]
     values = dataset["values"]["NLL:all"]["nnUNetTrainer+calibrated"]
     assert np.mean(values) == pytest.approx(estimated["after"]["mean"], abs=1e-6)
-    shutil.copy(fold / "checkpoint_final.pth", fold / "checkpoint_calibrated.pth")
-    assert main([*arguments, "-o", str(tmp_path / "out")]) == 2
-    assert "was predicted by another checkpoint_calibrated.pth" in capsys.readouterr().err
