@@ -6,9 +6,21 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
-from nnunet_nacl.documents.map_file import DICE_MEAN, check_networks, map_to_json, read_map, read_record, same_map
+from nnunet_nacl.documents.map_file import (
+    DICE_MEAN,
+    check_networks,
+    loaded_map,
+    map_to_json,
+    read_map,
+    read_record,
+    same_map,
+    stored_map,
+)
 from nnunet_nacl.errors import UserError
 
 STRUCTURES = {"1": "anterior", "2": "posterior"}
@@ -40,6 +52,37 @@ def test_a_map_comes_back_by_its_form(write):
     assert read_map(path, STRUCTURES, True).regions
     matrix = CalibrationMap(np.array([[1.0, 0.25, 0.5], [-0.5, 2.0, 0]]) + np.zeros((3, 1, 1)), np.ones((3, 2)))
     assert same_map(read_map(write(**map_to_json({"matrix": matrix}, "matrix", STRUCTURES)), STRUCTURES, False), matrix)
+
+
+@pytest.mark.parametrize("regions", [False, True])
+@given(data=st.data())
+def test_rows_hold_what_differs_by_label(regions, data):
+    """Any table of coefficients comes back to the bit; what all structures share is stored once."""
+    labels, columns = (2, 2) if regions else (4, 4)
+    numbers = st.sampled_from([0.0, 0.25, -0.5, 1e-9])
+    more = data.draw(hnp.arrays(float, (labels, 3, columns), elements=numbers))
+    own = data.draw(hnp.arrays(float, (labels, 3), elements=st.sampled_from([1.25, 1.25, 2.0])))
+    slopes = np.abs(more) if regions else more
+    for structure in range(3):
+        slopes[:, structure, 0 if regions else structure] = own[:, structure]
+    calibration = CalibrationMap(slopes, data.draw(hnp.arrays(float, (labels, 3), elements=numbers)), regions)
+    stored = json.loads(json.dumps(stored_map(calibration)))
+    np.testing.assert_array_equal(loaded_map(stored, regions).coefficients(), calibration.coefficients())
+    first = calibration.coefficients()[0, 0, 1:]
+    if not first.any():
+        there = any((row["label"], row["structure"]) == (0, 0) for row in stored["rows"])
+        assert there == (own[0, 0] != stored["slopes"][0][0])
+
+
+def test_a_file_of_0_3_is_read_and_what_it_learned_by_lines_is_not(write):
+    whole = {"slopes": MAPS["matrix"].slopes.tolist(), "offsets": MAPS["matrix"].offsets.tolist()}
+    estimate = {"line": [1, 0], "lines_without_patient": [[1, 0]], "patient": [0], "residual": [0.1]}
+    quality = {"unit": "ml", "learned": {"argmax": {"dice": {"1": estimate}}}}
+    path = write(maps={"matrix": whole}, form="matrix", quality=quality, cross_fit={"fold_0": {"cases": ["a"]}})
+    assert same_map(read_map(path, STRUCTURES, False), MAPS["matrix"])
+    record = read_record(path)
+    assert not record.learned and record.quality.why_not == "an earlier version learned it, calibrate again"
+    assert record.part_of == {"a": "fold_0"}
 
 
 def tables(slopes) -> dict:
