@@ -85,16 +85,16 @@ class LearnedQuality:
         """Of the intervals."""
         return next(iter(self.dice.values())).alpha
 
-    def predict_dice(self, rows: QualityRows, reservations: Sequence[str] = ()) -> QualityRows:
+    def predict_dice(self, rows: QualityRows, caveats: Sequence[str] = ()) -> QualityRows:
         """The rows with predicted Dice.
 
         Args:
             rows: Other cases than it was learned from.
-            reservations: What must be said beside the predictions.
+            caveats: What must be said beside the predictions.
         """
         found = [self.dice[key].predict_all(rows.expected_dice[:, i]) for i, key in enumerate(rows.structures)]
         predicted = np.stack(found, axis=1)
-        return replace(rows, predicted=predicted, level=1 - self.alpha, reservations=tuple(reservations))
+        return replace(rows, predicted=predicted, level=1 - self.alpha, caveats=tuple(caveats))
 
 
 def predict_dice_parts(

@@ -36,7 +36,7 @@ class QualityRows:
         predicted: (n, S, 3) predicted Dice and the lower and upper ends of its interval, by what other cases taught;
             None where they taught nothing.
         level: Of the intervals.
-        reservations: What must be said beside the intervals.
+        caveats: What must be said beside the intervals.
         voxel: Volume of a voxel, the median of the cases'; None where it is not known.
         members_dice: (n, S) mean Dice between the segmentations of two folds, NaN where neither has the structure; None
             where one network predicted the cases.
@@ -52,7 +52,7 @@ class QualityRows:
     units: tuple[str, ...] = ()
     predicted: np.ndarray | None = None
     level: float = math.nan
-    reservations: tuple[str, ...] = ()
+    caveats: tuple[str, ...] = ()
     voxel: float | None = None
     members_dice: np.ndarray | None = None
 

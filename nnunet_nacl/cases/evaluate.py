@@ -11,7 +11,7 @@ from typing import Any
 
 from nnunet_nacl.cases.labels import Labels
 from nnunet_nacl.cases.ledger import SIGNATURE, Ledger, same_contents
-from nnunet_nacl.cases.measure import Also, evaluate_case, measure_here, sign
+from nnunet_nacl.cases.measure import ExtraMeasurement, evaluate_case, measure_here, sign
 from nnunet_nacl.cases.npz import RERUN
 from nnunet_nacl.cases.prediction_folder import CaseFiles, PredictionFolder
 from nnunet_nacl.cases.quality_block import QUALITY, is_complete
@@ -38,7 +38,7 @@ def evaluate_folder(
     num_processes: int = 1,
     progress: bool | str = False,
     ledger: Ledger | None = None,
-    also: Also | None = None,
+    also: ExtraMeasurement | None = None,
 ) -> Evaluation:
     """Measure every case of a folder of predictions.
 

@@ -29,7 +29,7 @@ from nnunet_nacl.metrics.surface import bounding_box, surface_distances
 _COMPUTATION = 3  # raise it when a number changes for the same files
 
 
-Also = Callable[[Case], Mapping[str, Any]]
+ExtraMeasurement = Callable[[Case], Mapping[str, Any]]
 """What else is done to a case while it is in memory; gives further blocks of its entry. Can be pickled."""
 
 
@@ -37,7 +37,7 @@ def evaluate_case(
     folder: PredictionFolder,
     files: CaseFiles,
     settings: EvaluationSettings = EvaluationSettings(),
-    also: Also | None = None,
+    also: ExtraMeasurement | None = None,
 ) -> CaseResult:
     """Read one case and measure everything.
 
@@ -66,7 +66,9 @@ class _Sums:
         return _Sums(stats, self.quality + other.quality, self.n_changed + other.n_changed)
 
 
-def measure(files: CaseFiles, case: Case, settings: EvaluationSettings, also: Also | None = None) -> CaseResult:
+def measure(
+    files: CaseFiles, case: Case, settings: EvaluationSettings, also: ExtraMeasurement | None = None
+) -> CaseResult:
     """Measure everything of a case in memory, in blocks where its probabilities come in blocks.
 
     Args:
@@ -161,7 +163,7 @@ def _structure(
 
 
 def measure_here(
-    folder: PredictionFolder, settings: EvaluationSettings, also: Also | None, todo: Sequence[CaseFiles]
+    folder: PredictionFolder, settings: EvaluationSettings, also: ExtraMeasurement | None, todo: Sequence[CaseFiles]
 ) -> Iterator[tuple[CaseFiles, CaseResult | str]]:
     """Measure cases in this process, each with its result or a line that says what is wrong with it.
 

@@ -134,7 +134,7 @@ class QualityOfMap:
             judged.append(replace(structure, found=tuple(parts)))
         return tuple(judged)
 
-    def reservations(self, cases: Iterable[str], *, several: bool = True) -> list[str]:
+    def caveats(self, cases: Iterable[str], *, several: bool = True) -> list[str]:
         """What must be said beside predictions.
 
         Args:

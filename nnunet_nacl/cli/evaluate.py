@@ -184,7 +184,7 @@ def _print_quality(
     names = [case.case for case in evaluation.cases]
     rows = quality_rows(evaluation.cases)
     if rows and quality:
-        rows = quality.learned.predict_dice(rows, quality.reservations(names))
+        rows = quality.learned.predict_dice(rows, quality.caveats(names))
     if rows:
         print(f"\n{quality_text(rows, threshold)}")
     groups = quality.record.groups if quality else {}
@@ -192,8 +192,8 @@ def _print_quality(
     if text := presence_text(learn_presence(evaluation.cases, evaluation.names, patients, only_listed=True)):
         print(f"\n{text}")
     if rows and quality:
-        print("".join(f"note: {note}\n" for note in rows.reservations), end="")
-        report = {"map_sha256": sha256(quality.path), "notes": rows.reservations}
+        print("".join(f"note: {note}\n" for note in rows.caveats), end="")
+        report = {"map_sha256": sha256(quality.path), "notes": rows.caveats}
         report |= quality_report(rows, threshold).to_json()
         write_atomically(output, to_json_text(read_dict(output) | {"predicted_quality": report}))
 

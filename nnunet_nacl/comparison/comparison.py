@@ -13,7 +13,7 @@ import pandas as pd
 from nnunet_nacl.comparison.alignment import Dataset
 from nnunet_nacl.comparison.columns import Column, column_values, family_of, make_columns
 from nnunet_nacl.comparison.entries import Entry
-from nnunet_nacl.comparison.statistics import MIN_CASES, PairedDifference, holm, paired_difference
+from nnunet_nacl.comparison.statistics import FEWEST_FOR_A_TEST, PairedDifference, holm, paired_difference
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.metrics.bootstrap import Interval, mean_interval
 from nnunet_nacl.metrics.calibration_error import nanmean
@@ -188,10 +188,10 @@ def verdict_of(paired: Any, p_holm: float, better: str) -> str:
 
 
 def _few(dataset: Dataset) -> list[str]:
-    if dataset.n_patients >= MIN_CASES:
+    if dataset.n_patients >= FEWEST_FOR_A_TEST:
         return []
     intervals = "intervals are too narrow to rely on." if dataset.n_patients > 1 else "there are no intervals."
-    return [f"{dataset.name}: only {dataset.size}, fewer than {MIN_CASES}: no test is made, and {intervals}"]
+    return [f"{dataset.name}: only {dataset.size}, fewer than {FEWEST_FOR_A_TEST}: no test is made, and {intervals}"]
 
 
 def _values(dataset: Dataset, names: Sequence[str]) -> pd.DataFrame:

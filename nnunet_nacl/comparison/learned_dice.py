@@ -66,7 +66,7 @@ def quality_by_entry(
         if (rows := quality_rows(cases)) is None:
             continue
         if name in maps and maps[name].predicts_dice:
-            rows = maps[name].learned.predict_dice(rows, maps[name].reservations(dataset.cases))
+            rows = maps[name].learned.predict_dice(rows, maps[name].caveats(dataset.cases))
         elif "calibrated" in places[name].entry.treatment and not selection.options.test:
             rows = _by_other_parts(places[name], dataset, rows)
         result[name] = rows

@@ -11,7 +11,7 @@ import pandas as pd
 from nnunet_nacl.metrics.bootstrap import mean_interval, without_noise
 from nnunet_nacl.metrics.calibration_error import nanmean
 
-MIN_CASES = 6
+FEWEST_FOR_A_TEST = 6
 """With five cases the smallest possible two-sided p of Wilcoxon's test is 2 / 2**5 = 0.0625: it cannot reach 0.05."""
 
 
@@ -31,7 +31,7 @@ class PairedDifference:
         n_higher: Patients for whom it is higher.
         rank_biserial: (W+ - W-) / (W+ + W-) of the signed ranks, -1 to 1: the direction that Wilcoxon's test sees, and
             how clear it is; 0 if all differences are 0.
-        p: Two-sided p of Wilcoxon's signed-rank test; NaN with fewer than ``MIN_CASES`` patients.
+        p: Two-sided p of Wilcoxon's signed-rank test; NaN with fewer than ``FEWEST_FOR_A_TEST`` patients.
     """
 
     n: int
@@ -103,13 +103,13 @@ def wilcoxon_p(differences: Sequence[float] | np.ndarray) -> float:
         differences: One per patient, or per case where each is its own; NaN is undefined and left out.
 
     Returns:
-        1 if all differences are 0; NaN with fewer than ``MIN_CASES`` cases.
+        1 if all differences are 0; NaN with fewer than ``FEWEST_FOR_A_TEST`` cases.
     """
     from scipy.stats import wilcoxon
 
     values = without_noise(np.asarray(differences, dtype=np.float64))
     values = values[~np.isnan(values)]
-    if values.size < MIN_CASES:
+    if values.size < FEWEST_FOR_A_TEST:
         return float("nan")
     if not values.any():
         return 1.0

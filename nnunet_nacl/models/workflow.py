@@ -32,7 +32,7 @@ from nnunet_nacl.metrics.calibration_error import nanmean
 from nnunet_nacl.metrics.detection import Detected
 from nnunet_nacl.models.held_out_quality import HeldOutQuality, learn_quality
 
-MIN_CASES = 5
+FEWEST_TO_CALIBRATE = 5
 EXPECTED_DICE_ERROR = "expected Dice error"
 """Key of ``effect``: the mean over a case's structures of |expected - true Dice| of nnU-Net's labels."""
 
@@ -130,7 +130,7 @@ def calibrate(
         progress: Show progress bars on stderr.
 
     Raises:
-        UserError: There are fewer than ``MIN_CASES`` cases, all are of one patient, or they cannot be read.
+        UserError: There are fewer than ``FEWEST_TO_CALIBRATE`` cases, all are of one patient, or they cannot be read.
     """
     from tqdm import tqdm
 
@@ -211,9 +211,9 @@ def _samples_of(held_out: HeldOut) -> dict[str, Sample]:
 
 
 def _check_number(cases: Collection[str], held_out: HeldOut) -> None:
-    """UserError, which says what is wrong with the other cases, where there are fewer than ``MIN_CASES``."""
-    if len(cases) < MIN_CASES:
+    """UserError, which says what is wrong with the other cases, where there are fewer than ``FEWEST_TO_CALIBRATE``."""
+    if len(cases) < FEWEST_TO_CALIBRATE:
         raise UserError(
-            f"{len(cases)} held-out cases are too few to calibrate, it takes {MIN_CASES}; add folds or cases."
+            f"{len(cases)} held-out cases are too few to calibrate, it takes {FEWEST_TO_CALIBRATE}; add folds or cases."
             + list_problems(held_out.problems)
         )

@@ -123,7 +123,7 @@ class SavedPredictions:
                 "Calibrated by": str(self.map_path) if self.map_path else "no map",
                 "Segmentations": f"decided for the highest expected {rule}" if rule else kept,
             },
-            notes=lambda finished: [] if quality is None else quality.reservations(finished),
+            notes=lambda finished: [] if quality is None else quality.caveats(finished),
             members=names,
             begin=partial(self._begin, {member.case for member in cases}),
         )

@@ -201,7 +201,7 @@ class Scans:
         notes = [f"{missing[0].upper()}{missing[1:]}" for missing in model.missing]
         notes += model.other_inference(inference["step_size"], inference["mirroring"])
         if model.quality is not None:
-            notes += model.quality.reservations((), several=len(model.folds) > 1)
+            notes += model.quality.caveats((), several=len(model.folds) > 1)
             if self.postprocessing_source:
                 notes.append("Predicted Dice was learned from segmentations without postprocessing.")
         return notes

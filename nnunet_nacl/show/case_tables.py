@@ -147,7 +147,7 @@ def _quality_tables(
     entries = [entry for entry in comparison.entries if entry.name in rows]
     without = ", ".join(entry.label for entry in comparison.entries if entry not in entries)
     missing = f" Missing in the documents of {without}: evaluate again, with the probabilities." if without else ""
-    notes = "".join(f" {entry.label}: {text}." for entry in entries for text in rows[entry.name].reservations)
+    notes = "".join(f" {entry.label}: {text}." for entry in entries for text in rows[entry.name].caveats)
     reports = {entry.label: quality_report(rows[entry.name], limits) for entry in entries}
     below = next(iter(reports.values())).threshold
     if isinstance(below, dict):

@@ -193,7 +193,7 @@ def _predicted_dice(
     caption = (
         f"Dice predicted from the probabilities against the true Dice; bars: {level} intervals, by what other cases "
         "taught. A case outside its interval has a marker of its own."
-        + "".join(f" {text[:1].upper()}{text[1:]}." for text in rows.reservations)
+        + "".join(f" {text[:1].upper()}{text[1:]}." for text in rows.caveats)
     )
     counts = [(name, *count_covered(rows, i)) for i, name in enumerate(structures)]
     inside = ", ".join(f"{name} {n} of {total} cases" for name, n, total in counts)

@@ -97,7 +97,7 @@ def test_tables_and_figures_of_those_that_tell(tmp_path):
     assert quality.rows[0][1].value == pytest.approx(error) and not predicted({"nnUNetTrainerCE": rows})
     cases = len(dataset.cases)
     intervals = np.broadcast_to([0.5, 0.0, 1.0], (cases, 2, 3))
-    learned = {"nnUNetTrainerCE": replace(rows, predicted=intervals, level=0.9, reservations=("so so",))}
+    learned = {"nnUNetTrainerCE": replace(rows, predicted=intervals, level=0.9, caveats=("so so",))}
     quality = tables(learned)["quality"]
     assert quality.columns[1:4] == ["MAE predicted", "coverage", "mean width"] and "CE: so so." in quality.caption
     assert [cell.text for cell in quality.rows[0][2:4]] == [f"100 % of {2 * cases}", "1.000"]
