@@ -247,8 +247,7 @@ class LabelProblem:
 
     def terms(self, change: np.ndarray) -> Terms:
         """At the centre's coefficients plus ``change``; the mean over the cases."""
-        coefficients = torch.zeros(self.free.shape).double()
-        coefficients[torch.from_numpy(self.free)] = torch.from_numpy(change)
+        coefficients = self._laid_out(change)
         of, by = (torch.from_numpy(index) for index in np.nonzero(self.free))
         loss, gradient = self._constant, torch.zeros(self.free.shape).double()
         hessian = torch.zeros(len(of), len(of)).double()
@@ -268,8 +267,7 @@ class LabelProblem:
 
     def gradients(self, change: np.ndarray) -> np.ndarray:
         """(cases, q) gradient of each case's mean loss."""
-        coefficients = torch.zeros(self.free.shape).double()
-        coefficients[torch.from_numpy(self.free)] = torch.from_numpy(change)
+        coefficients = self._laid_out(change)
         of, by = np.nonzero(self.free)
         result, done = np.zeros((self._number, len(of))), 0
         for features, base, rest, target, weights in self._pieces():
@@ -292,6 +290,12 @@ class LabelProblem:
         rows, variances = np.zeros(self.free.shape), np.zeros(self.free.shape)
         rows[self.free], variances[self.free] = change, np.diag(covariance)
         return rows, variances
+
+    def _laid_out(self, change: np.ndarray) -> Tensor:
+        """(s, s + 2), or (1, 3): 0 where nothing is free."""
+        coefficients = torch.zeros(self.free.shape).double()
+        coefficients[torch.from_numpy(self.free)] = torch.from_numpy(change)
+        return coefficients
 
     def _pieces(self) -> Iterator[list[Tensor]]:
         return _blocks(self._features, self._base, self._rest, self._target, self._weights)

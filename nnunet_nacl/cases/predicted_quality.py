@@ -25,9 +25,9 @@ from nnunet_nacl.documents.map_file import (
     MapRecord,
     read_map,
     read_record,
-    same_map,
     structures_of,
 )
+from nnunet_nacl.documents.stored_map import same_map
 from nnunet_nacl.errors import UserError
 
 

@@ -6,10 +6,11 @@ import math
 from typing import TYPE_CHECKING
 
 from nnunet_nacl.calibration.learned_quality import DELIVERED, SINGLE_NETWORKS
-from nnunet_nacl.documents.map_file import DICE_MEAN, stored_map
+from nnunet_nacl.documents.map_file import DICE_MEAN
 from nnunet_nacl.documents.results import MASK_NOTES, EvaluationSettings
+from nnunet_nacl.documents.stored_map import stored_map
 from nnunet_nacl.json_files import one_line
-from nnunet_nacl.models.workflow import EXPECTED_DICE_ERROR
+from nnunet_nacl.models.workflow import PREDICTED_DICE_ERROR
 from nnunet_nacl.show.case_tables import LABELS, detected_text, presence_text
 from nnunet_nacl.show.effect_table import effect_table
 from nnunet_nacl.show.text_table import aligned
@@ -35,7 +36,7 @@ def calibration_text(calibration: Calibration, settings: EvaluationSettings, *, 
     names = calibration.structures
     effect, decision = calibration.effect, calibration.decision
     if not verbose:
-        effect = {name: effect[name] for name in (*_SHOWN, EXPECTED_DICE_ERROR) if name in effect}
+        effect = {name: effect[name] for name in (*_SHOWN, PREDICTED_DICE_ERROR) if name in effect}
         decision = decision if len(names) <= _MOST_STRUCTURES else {DICE_MEAN: decision[DICE_MEAN]}
     masks = "; ".join(f"{mask}: {MASK_NOTES[mask].format(**vars(settings))}" for mask in _MASKS)
     lines = [*_form(calibration), *(_slopes(calibration) if verbose else [])]

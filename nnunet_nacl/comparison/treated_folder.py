@@ -16,8 +16,9 @@ from nnunet_nacl.cases.locate import predicted_folder
 from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.cases.treatment import Treatment
 from nnunet_nacl.documents.document import FILE_NAME
-from nnunet_nacl.documents.map_file import MAP_FILE, check_networks, loaded_map, read_record, sha256
+from nnunet_nacl.documents.map_file import MAP_FILE, check_networks, read_record, sha256
 from nnunet_nacl.documents.results import Evaluation
+from nnunet_nacl.documents.stored_map import loaded_map
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.prediction.validation_prediction import check_checkpoint
 

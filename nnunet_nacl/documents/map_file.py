@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
-from typing_extensions import NotRequired, TypedDict
+from typing_extensions import TypedDict
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.effect import Relabelled
 from nnunet_nacl.calibration.learned_quality import LearnedQuality
 from nnunet_nacl.calibration.presence import LearnedPresence
+from nnunet_nacl.documents.stored_map import StoredMap, loaded_map, stored_map
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import check_writable, checksum
 from nnunet_nacl.json_files import decode, encode, first_line, fits, read_dict
@@ -35,48 +35,6 @@ _HEADLINE = ("NLL all", "ECE predicted")
 class _Structure(TypedDict):
     key: str
     name: str
-
-
-class MapRow(TypedDict):
-    """What a map does with one structure where the network chose one label.
-
-    Attributes:
-        label: Index of the label (regions: 1 in, 0 out).
-        structure: Index of the structure.
-        slope: Of the structure's own log-odds.
-        total: Of v, see :mod:`nnunet_nacl.calibration.calibration_map`.
-        offset: Added.
-        others: By index, the slopes of other structures' log-odds.
-        standard_errors: Of slope, total and offset.
-    """
-
-    label: int
-    structure: int
-    slope: float
-    total: float
-    offset: float
-    others: NotRequired[dict[str, float]]
-    standard_errors: NotRequired[list[float | None]]
-
-
-class StoredMap(TypedDict):
-    """A map: rows by label that differ from what is common to all; or, of earlier versions, whole tables.
-
-    Attributes:
-        slopes: The same for every label, a column a structure; earlier: a row a label.
-        offsets: Alike.
-        rows: What differs by label.
-        slope_standard_errors: Of the slopes.
-        offset_standard_errors: Of the offsets.
-        ridge: Of the fit; null for none.
-    """
-
-    slopes: list[list[Any]]
-    offsets: list[list[float]]
-    rows: NotRequired[list[MapRow]]
-    slope_standard_errors: NotRequired[list[list[Any]]]
-    offset_standard_errors: NotRequired[list[list[Any]]]
-    ridge: NotRequired[float | None]
 
 
 class MapContent(TypedDict):
@@ -273,41 +231,6 @@ def map_to_json(maps: Mapping[str, CalibrationMap], form: str, structures: Mappi
     }
 
 
-def stored_map(calibration: CalibrationMap, errors: tuple[np.ndarray, np.ndarray] | None = None) -> StoredMap:
-    """A map as files hold it.
-
-    Args:
-        calibration: The map.
-        errors: Standard errors of its slopes and offsets, in their shapes.
-    """
-    if calibration.is_affine:
-        found: StoredMap = {"slopes": calibration.slopes.tolist(), "offsets": calibration.offsets.tolist()}
-        if errors is not None:
-            slopes, offsets = (table.tolist() for table in errors)
-            found |= {"slope_standard_errors": slopes, "offset_standard_errors": offsets}
-        return found
-    table, own = calibration.coefficients(), calibration.own_slopes
-    values, counts = np.unique(own, return_counts=True)
-    common = values[counts.argmax()]  # of what stays as a centre of one slope has it
-    rows: list[MapRow] = []
-    for label, structure in np.argwhere(np.ones(own.shape, bool)).tolist():
-        *slopes, total, offset = table[label, structure].tolist()
-        others = {} if calibration.regions else {str(j): a for j, a in enumerate(slopes) if a and j != structure}
-        if (own[label, structure], total, offset) == (common, 0, 0) and not others:
-            continue
-        slope = float(own[label, structure])
-        row: MapRow = {"label": label, "structure": structure, "slope": slope, "total": total, "offset": offset}
-        if others:
-            row["others"] = others
-        if errors is not None:
-            of = errors[0][label, structure]
-            kept = [of[0 if calibration.regions else structure], of[-1]] if of.ndim else [of, 0.0]
-            row["standard_errors"] = [float(error) for error in (*kept, errors[1][label, structure])]
-        rows.append(row)
-    num = calibration.num_structures
-    return {"slopes": [[float(common)] * num], "offsets": [[0.0] * num], "rows": rows}
-
-
 def read_map(
     path: str | os.PathLike, structures: Mapping[str, str], regions: bool, form: str | None = None
 ) -> CalibrationMap:
@@ -349,24 +272,6 @@ def map_in(content: Mapping[str, Any], form: str | None = None) -> CalibrationMa
     return loaded_map(content["maps"][form or content["form"]], content["regions"])
 
 
-def loaded_map(stored: Mapping[str, Any], regions: bool) -> CalibrationMap:
-    """Inverse of :func:`stored_map`; KeyError, IndexError or ValueError where it is none."""
-    plain = CalibrationMap(np.array(stored["slopes"], float), np.array(stored["offsets"], float), regions)
-    if "rows" not in stored:
-        return plain
-    table = plain.coefficients()
-    for row in stored["rows"]:
-        label, structure = row["label"], row["structure"]
-        if min(label, structure) < 0:
-            raise ValueError(f"no label {label} or structure {structure}")
-        table[label, structure] = 0
-        for other, slope in row.get("others", {}).items():
-            table[label, structure, int(other)] = slope
-        table[label, structure, 0 if regions else structure] = row["slope"]
-        table[label, structure, -2:] = row["total"], row["offset"]
-    return CalibrationMap(table[..., :-1], table[..., -1], regions)
-
-
 def map_of_folds(
     path: Path, structures: Mapping[str, str], regions: bool, networks: Mapping[str, str], inference: dict[str, Any]
 ) -> tuple[CalibrationMap, dict[str, Any]] | None:
@@ -392,12 +297,6 @@ def map_of_folds(
         return read_map(path, structures, regions, form), content["quality"]
     except (KeyError, UserError):
         return None
-
-
-def same_map(one: CalibrationMap, other: CalibrationMap) -> bool:
-    """Whether two maps do the same."""
-    tables = one.coefficients(), other.coefficients()
-    return tables[0].shape == tables[1].shape and np.allclose(*tables)
 
 
 def check_output_map(path: Path) -> None:

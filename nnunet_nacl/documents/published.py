@@ -13,7 +13,8 @@ from typing_extensions import NotRequired, TypedDict
 
 from nnunet_nacl.calibration.learned_quality import LearnedQuality
 from nnunet_nacl.calibration.presence import LearnedPresence
-from nnunet_nacl.documents.map_file import SCHEMA_VERSION, CalibrationSet, MapContent, StoredMap
+from nnunet_nacl.documents.map_file import SCHEMA_VERSION, CalibrationSet, MapContent
+from nnunet_nacl.documents.stored_map import StoredMap
 from nnunet_nacl.metrics.detection import Detected
 
 

@@ -24,7 +24,8 @@ from nnunet_nacl.cases.heldout import HeldOut, case_values
 from nnunet_nacl.cases.quality_block import DECIDED, quality_rows, rows_of_blocks
 from nnunet_nacl.cases.treatment import Treatment
 from nnunet_nacl.documents.document import FILE_NAME
-from nnunet_nacl.documents.map_file import DICE_MEAN, map_to_json, stored_map, structures_of
+from nnunet_nacl.documents.map_file import DICE_MEAN, map_to_json, structures_of
+from nnunet_nacl.documents.stored_map import stored_map
 from nnunet_nacl.errors import UserError, list_problems
 from nnunet_nacl.files import can_write
 from nnunet_nacl.json_files import encode, one_line
@@ -33,7 +34,7 @@ from nnunet_nacl.metrics.detection import Detected
 from nnunet_nacl.models.held_out_quality import HeldOutQuality, learn_quality
 
 FEWEST_TO_CALIBRATE = 5
-EXPECTED_DICE_ERROR = "expected Dice error"
+PREDICTED_DICE_ERROR = "predicted Dice error"
 """Key of ``effect``: the mean over a case's structures of |expected - true Dice| of nnU-Net's labels."""
 
 
@@ -125,6 +126,8 @@ def calibrate(
         held_out: The cases; those that cannot be used are left out.
         form: One of ``FORMS``, or ``auto``: see :func:`nnunet_nacl.calibration.crossfit.choose`.
         groups: Patient of each case; None: each case its own.
+        centre: A map of the same structures, not fitted to these cases, towards which theirs is drawn; None: their own
+            temperature.
         as_deployed: Whether the cases were predicted as the model is used.
         num_processes: Cases measured at the same time.
         progress: Show progress bars on stderr.
@@ -167,7 +170,7 @@ def calibrate(
     own = patients if groups else None
     kept, decided = (_dice(row.true_dice, list(structures)) for row in rows)
     if (as_network := quality_rows(measured)) is not None:
-        old[EXPECTED_DICE_ERROR], new[EXPECTED_DICE_ERROR] = _dice_errors(as_network), _dice_errors(rows[0])
+        old[PREDICTED_DICE_ERROR], new[PREDICTED_DICE_ERROR] = _dice_errors(as_network), _dice_errors(rows[0])
     quality = learn_quality(rows, structures, patients, as_deployed=as_deployed, before=measured)
     return Calibration(
         chosen,

@@ -54,7 +54,7 @@ def test_a_model_is_calibrated_in_one_command(make, labels, capsys):
     before = {path for path in model.folder.rglob("*") if path.is_file()}
     assert calibrate(model) == 0
     printed = capsys.readouterr().out
-    assert len(printed.splitlines()) < 36 and "slope" not in printed and "\nexpected Dice error  0." in printed
+    assert len(printed.splitlines()) < 36 and "slope" not in printed and "\npredicted Dice error  0." in printed
     assert "NLL all" in printed and "ECE predicted" in printed and "predicted: prediction is not background" in printed
     assert "Dice of nnU-Net's labels (before), and decided" in printed
     assert "6 patients with this structure, an interval of 90 % needs 9" in printed

@@ -14,13 +14,11 @@ from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.documents.map_file import (
     DICE_MEAN,
     check_networks,
-    loaded_map,
     map_to_json,
     read_map,
     read_record,
-    same_map,
-    stored_map,
 )
+from nnunet_nacl.documents.stored_map import loaded_map, same_map, stored_map
 from nnunet_nacl.errors import UserError
 
 STRUCTURES = {"1": "anterior", "2": "posterior"}

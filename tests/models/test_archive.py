@@ -13,7 +13,7 @@ import torch
 
 from nnunet_nacl.cases.checkpoints import CALIBRATED, MARK, bake
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.documents.map_file import same_map
+from nnunet_nacl.documents.stored_map import same_map
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.models import archive as archive_module
 from nnunet_nacl.models.archive import export_model, install_model

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.cli.main import main
-from nnunet_nacl.documents.map_file import map_in, map_of_folds, same_map, sha256
+from nnunet_nacl.documents.map_file import map_in, map_of_folds, sha256
+from nnunet_nacl.documents.stored_map import same_map
 from nnunet_nacl.prediction import labelled_images
 from nnunet_nacl.prediction.trained_model import TrainedModel
 from tests.cases.folders import CLASSES, REGIONS
