@@ -34,22 +34,40 @@ from nnunet_nacl.metrics.overlap import Overlap
 FILE_NAME = "calibration.json"
 SCHEMA_VERSION = 2  # keys may be added within a version
 _NONE, _AGAIN = "not a calibration.json of this package", "evaluate again"
-_PLAIN: dict[str, Any] = {
-    **dict.fromkeys(("case", "reference_file", "prediction_file", "probabilities_file"), str),
-    **dict.fromkeys(("largest_label", "n_changed_voxels"), int),
-    "signature": dict[str, Any],
-}
-"""Of a case, what stands in its entry as it is."""
 
-_COUNTS = ("TP", "FP", "FN", "TN")
-_DISTANCES = ("HD95_pooled_mm", "HD95_voxels")
 
-_Distances = TypedDict("_Distances", dict.fromkeys(_DISTANCES, float))  # type: ignore[misc]
-_MEASURED: dict[str, Any] = {**dict.fromkeys(_COUNTS, int), "ASSD_mm": float, "distances": _Distances}
-_Structure = TypedDict("_Structure", _MEASURED)  # type: ignore[misc]
-_Bins = TypedDict("_Bins", dict.fromkeys(MASKS, BinStats))  # type: ignore[misc]
-_SUMS = {"metrics": dict[str, _Structure], "bins": _Bins}
-_Case = TypedDict("_Case", _PLAIN | _SUMS)  # type: ignore[misc]
+class _Distances(TypedDict):
+    HD95_pooled_mm: float
+    HD95_voxels: float
+
+
+class _Metrics(TypedDict):
+    TP: int
+    FP: int
+    FN: int
+    TN: int
+    ASSD_mm: float
+    distances: _Distances
+
+
+class _Plain(TypedDict):
+    """Of a case, what stands in its entry as it is."""
+
+    case: str
+    reference_file: str
+    prediction_file: str
+    probabilities_file: str
+    largest_label: int
+    n_changed_voxels: int
+    signature: dict[str, Any]
+
+
+_PLAIN = tuple(_Plain.__annotations__)
+
+
+class _Case(_Plain):
+    metrics: dict[str, _Metrics]
+    bins: dict[str, BinStats]
 
 
 class _NamedStructure(TypedDict):
@@ -143,6 +161,8 @@ def case_from_json(
     nothing = BinStats.zeros(num_classes, n_bins=settings.n_bins, regions=regions)
     blocks = {key: data[key] for key in data if key not in (*row, "calibration")}
     try:
+        if lacking := [mask for mask in MASKS if mask not in row["bins"]]:
+            raise ValueError(f"bins has no {lacking[0]!r}")
         stats = {mask: nothing + row["bins"][mask] for mask in MASKS}  # fails for other shapes
         if row["metrics"].keys() != channels.keys():
             raise ValueError(f"it has the structures {', '.join(row['metrics'])}, not {', '.join(channels)}")
@@ -152,14 +172,15 @@ def case_from_json(
         raise UserError(f"{source}: {_NONE}: {row['case']}: {str(error).rstrip('.')}; {_AGAIN}.") from None
     structures = {
         key: Structure(
-            Overlap(*(one[name] for name in _COUNTS)),
-            one["distances"]["HD95_pooled_mm"],
-            one["ASSD_mm"],
-            one["distances"],
+            Overlap(measured["TP"], measured["FP"], measured["FN"], measured["TN"]),
+            measured["distances"]["HD95_pooled_mm"],
+            measured["ASSD_mm"],
+            {name: float(distance) for name, distance in measured["distances"].items()},
         )
-        for key, one in row["metrics"].items()
+        for key, measured in row["metrics"].items()
     }
-    return CaseResult(structures=structures, stats=stats, blocks=blocks, **{key: row[key] for key in _PLAIN})
+    plain: dict[str, Any] = {key: value for key, value in row.items() if key in _PLAIN}
+    return CaseResult(structures=structures, stats=stats, blocks=blocks, **plain)
 
 
 def read_document(path: Path | str) -> Evaluation:
