@@ -28,8 +28,8 @@ def map_beside_export(classes: int, shape: tuple[int, ...], certain: float) -> N
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
     from nnunet_nacl.calibration.calibration_map import CalibrationMap
-    from nnunet_nacl.cases.logits_export import export_logits
-    from nnunet_nacl.cases.probabilities import CalibratedProbabilities
+    from nnunet_nacl.io.probabilities import CalibratedProbabilities
+    from nnunet_nacl.runs.logits_export import export_logits
 
     coarse = (shape[0], shape[1] // 2, shape[2] // 2)
     names = {"background": 0, **{f"organ {k}": k for k in range(1, classes)}}
@@ -65,7 +65,7 @@ def fits(folders: list[Path]) -> None:
     """Prints the times of fits."""
     from nnunet_nacl.calibration.crossfit import RIDGES, forms_for
     from nnunet_nacl.calibration.fitting import fit
-    from nnunet_nacl.cases.sample_files import read_sample
+    from nnunet_nacl.runs.sample_files import read_sample
 
     cases = [read_sample(path).voxels() for folder in folders for path in sorted(folder.glob("*.sample"))]
     total = sum(len(one.target) for one in cases)

@@ -24,9 +24,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="page whose section to rewrite")
     args = parser.parse_args()
     pin_to_one_core(args.core)
-    from nnunet_nacl.cases.evaluate import evaluate_folder
-    from nnunet_nacl.cases.npz import read_array
-    from nnunet_nacl.cases.prediction_folder import PredictionFolder
+    from nnunet_nacl.io.npz import read_array
+    from nnunet_nacl.io.prediction_folder import PredictionFolder
+    from nnunet_nacl.runs.evaluate import evaluate_folder
 
     folder = PredictionFolder.open(args.folder)
     files, _ = folder.cases(chill=True)

@@ -222,3 +222,11 @@ def _csv_cell(value: Any) -> str:
         return ""
     text = _FORMULA.sub("'", str(value))
     return '"' + text.replace('"', '""') + '"'
+
+
+def name_finished(work: Path, output: Path) -> list[Path]:
+    """Move the files of a folder to ``output``, probabilities last: where they lie, all do."""
+    files = sorted((path.name for path in work.iterdir()), key=lambda name: (name.endswith(".npz"), name))
+    for name in files:
+        os.replace(work / name, output / name)
+    return [output / name for name in files]

@@ -13,11 +13,11 @@ import torch
 from hypothesis import HealthCheck, settings
 from nnunetv2.utilities import utils
 
-from nnunet_nacl.cases import worker_processes
-from tests.cases.folders import Model, make_model
-from tests.cases.predictions import predictions_in
+from nnunet_nacl.runs import worker_processes
 from tests.environments import Environment, build_wheel, copy_sources, install_editable, link_libraries
 from tests.processes import WARM
+from tests.runs.folders import Model, make_model
+from tests.runs.predictions import predictions_in
 
 # How long an example takes says nothing on a shared machine.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -17,7 +17,8 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
-from tests.cases.folders import (
+from tests.prediction.untrained import plans_json
+from tests.runs.folders import (
     CLASSES,
     CLASSES_WITH_IGNORE,
     REGIONS,
@@ -26,7 +27,6 @@ from tests.cases.folders import (
     write_json,
     write_prediction,
 )
-from tests.prediction.untrained import plans_json
 
 MEMBERS = 3
 CASES = 6

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.cases.labels import Labels
+from nnunet_nacl.io.labels import Labels
 
 _BLOCK_VOXELS = 1 << 20  # read at a time, or one chunk where that is larger; a read of one small slice costs as much
 

@@ -17,9 +17,9 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from nnunet_nacl.cases.class_layers import class_layers
-from nnunet_nacl.cases.labels import Labels
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.io.class_layers import class_layers
+from nnunet_nacl.io.labels import Labels
 from nnunet_nacl_trainers.class_frequencies import biases_at, class_frequencies, count_labels
 
 if TYPE_CHECKING:

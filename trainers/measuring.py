@@ -26,7 +26,7 @@ def measured_validation(trainer: nnUNetTrainer) -> Iterator[None]:
     with _measuring(trainer, validation, references):
         yield
     if trainer.local_rank == 0:  # all ranks have met at nnU-Net's barrier by now
-        from nnunet_nacl.cases.folds import evaluate_after_validation
+        from nnunet_nacl.runs.folds import evaluate_after_validation
 
         evaluate_after_validation(
             validation, references, log=trainer.print_to_log_file, num_processes=default_num_processes
@@ -35,8 +35,8 @@ def measured_validation(trainer: nnUNetTrainer) -> Iterator[None]:
 
 def _measuring(trainer: nnUNetTrainer, validation: str, references: str) -> Any:
     try:
-        from nnunet_nacl.cases.measured_export import MeasuredExport, changed_in_nnunet, measuring_validation
-        from nnunet_nacl.cases.prediction_folder import PredictionFolder
+        from nnunet_nacl.io.prediction_folder import PredictionFolder
+        from nnunet_nacl.runs.measured_export import MeasuredExport, changed_in_nnunet, measuring_validation
 
         if problem := changed_in_nnunet():
             raise RuntimeError(f"of this nnU-Net {problem}; update nnunet_nacl, or validate again with --val --npz")

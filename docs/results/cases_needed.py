@@ -22,10 +22,10 @@ from nnunet_nacl.calibration.crossfit import choose, cross_fit, parts_of
 from nnunet_nacl.calibration.fitting import FORMS
 from nnunet_nacl.calibration.likelihood import case_loss
 from nnunet_nacl.calibration.sampling import Sample
-from nnunet_nacl.cases.heldout import HeldOut
-from nnunet_nacl.cases.locate import find_fold_folders
 from nnunet_nacl.documents.patient_groups import read_groups
 from nnunet_nacl.files import write_atomically
+from nnunet_nacl.io.locate import find_fold_folders
+from nnunet_nacl.runs.heldout import HeldOut
 
 SIZES = (5, 8, 10, 15, 20, 30, 50)
 BINS = 15

@@ -33,19 +33,19 @@ from nnunet_nacl.calibration.calibration_map import CalibrationMap, network_box
 from nnunet_nacl.calibration.learned_quality import LearnedQuality
 from nnunet_nacl.calibration.presence import LearnedPresence, LearnedProbability, finding_features, presence_features
 from nnunet_nacl.calibration.quality_report import QualityRows
-from nnunet_nacl.cases.case import Case
-from nnunet_nacl.cases.components import FOUND
-from nnunet_nacl.cases.evaluate import evaluate_folder
-from nnunet_nacl.cases.locate import find_fold_folders
-from nnunet_nacl.cases.prediction_folder import PredictionFolder
-from nnunet_nacl.cases.quality_block import QUALITY, quality_rows
-from nnunet_nacl.cases.treatment import Treatment
 from nnunet_nacl.documents.finding_list import StructureFindings
 from nnunet_nacl.documents.map_file import MAP_FILE, read_map, read_record, structures_of
 from nnunet_nacl.documents.results import CaseResult, Evaluation
 from nnunet_nacl.files import write_atomically
+from nnunet_nacl.io.case import Case
+from nnunet_nacl.io.locate import find_fold_folders
+from nnunet_nacl.io.prediction_folder import PredictionFolder
+from nnunet_nacl.io.treatment import Treatment
 from nnunet_nacl.json_files import decode
 from nnunet_nacl.metrics.calibration_error import brier, ece, nll
+from nnunet_nacl.runs.components import FOUND
+from nnunet_nacl.runs.evaluate import evaluate_folder
+from nnunet_nacl.runs.quality_block import QUALITY, quality_rows
 
 SLOPES = np.arange(0.7, 1.301, 0.05).round(2)
 RULES = {"nnU-Net": None, "Dice": 1.0, "F2": 2.0}

@@ -34,8 +34,8 @@ from deployed_values import (
 from study_tables import table
 
 from nnunet_nacl.calibration.quality_report import workload
-from nnunet_nacl.cases.held_out_presence import alarms_by_sensitivity
 from nnunet_nacl.metrics.detection import auroc, binary_brier
+from nnunet_nacl.runs.held_out_presence import alarms_by_sensitivity
 
 SHARES = (0.1, 0.2, 0.3)
 

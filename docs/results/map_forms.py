@@ -22,15 +22,15 @@ import torch
 
 from nnunet_nacl.calibration.calibration_map import network_box
 from nnunet_nacl.calibration.crossfit import choose, cross_fit, parts_of
-from nnunet_nacl.cases.evaluate import evaluate_folder
-from nnunet_nacl.cases.heldout import HeldOut, case_values
-from nnunet_nacl.cases.locate import find_fold_folders
-from nnunet_nacl.cases.prediction_folder import PredictionFolder
-from nnunet_nacl.cases.quality_block import quality_rows
-from nnunet_nacl.cases.treatment import Treatment
 from nnunet_nacl.documents.patient_groups import read_groups
 from nnunet_nacl.documents.results import Evaluation
 from nnunet_nacl.files import write_atomically
+from nnunet_nacl.io.locate import find_fold_folders
+from nnunet_nacl.io.prediction_folder import PredictionFolder
+from nnunet_nacl.io.treatment import Treatment
+from nnunet_nacl.runs.evaluate import evaluate_folder
+from nnunet_nacl.runs.heldout import HeldOut, case_values
+from nnunet_nacl.runs.quality_block import quality_rows
 
 AS_TRAINED = "as trained"
 COLUMNS = (

@@ -29,15 +29,15 @@ from tqdm import tqdm
 
 from nnunet_nacl.calibration.learned_quality import LearnedQuality
 from nnunet_nacl.calibration.quality_report import quality_report
-from nnunet_nacl.cases.evaluate import evaluate_folder
-from nnunet_nacl.cases.prediction_folder import PredictionFolder
-from nnunet_nacl.cases.quality_block import quality_rows
-from nnunet_nacl.cases.treatment import Treatment
 from nnunet_nacl.comparison.entries import short_labels
 from nnunet_nacl.documents.map_file import MAP_FILE, read_map, read_record, structures_of
 from nnunet_nacl.documents.results import Evaluation
 from nnunet_nacl.files import write_atomically
+from nnunet_nacl.io.prediction_folder import PredictionFolder
+from nnunet_nacl.io.treatment import Treatment
 from nnunet_nacl.metrics.calibration_error import nll
+from nnunet_nacl.runs.evaluate import evaluate_folder
+from nnunet_nacl.runs.quality_block import quality_rows
 from nnunet_nacl.show.style import figure_settings, save_figure
 
 MEASURES = {

@@ -26,15 +26,15 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from nnunet_nacl.cases.evaluate import evaluate_folder
-from nnunet_nacl.cases.locate import find_fold_folders
-from nnunet_nacl.cases.prediction_folder import PredictionFolder
-from nnunet_nacl.cases.quality_block import DECIDED
 from nnunet_nacl.comparison.treated_folder import calibrated
 from nnunet_nacl.documents.document import FILE_NAME, read_document
 from nnunet_nacl.documents.results import CaseResult, Evaluation
 from nnunet_nacl.files import write_atomically
+from nnunet_nacl.io.locate import find_fold_folders
+from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.metrics.calibration_error import ece, nll
+from nnunet_nacl.runs.evaluate import evaluate_folder
+from nnunet_nacl.runs.quality_block import DECIDED
 
 SCORES = {
     "ECE predicted": lambda case: ece(case.stats["predicted"]),

@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from nnunet_nacl.cases.evaluate import evaluate_folder
-from nnunet_nacl.cases.quality_block import quality_rows
 from nnunet_nacl.comparison.columns import column_values
 from nnunet_nacl.documents.results import CaseResult
 from nnunet_nacl.files import to_csv_text, write_atomically
+from nnunet_nacl.runs.evaluate import evaluate_folder
+from nnunet_nacl.runs.quality_block import quality_rows
 
 TREATMENTS = {
     "pred": "",

@@ -68,8 +68,6 @@ def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from nnunet_nacl.calibration.dice_estimate import DEFAULT_ALPHA, patients_needed
-    from nnunet_nacl.cases.checkpoints import check_age
-    from nnunet_nacl.cases.heldout import HeldOut
     from nnunet_nacl.cli.calibration_text import calibration_text
     from nnunet_nacl.cli.problem_list import report_problems
     from nnunet_nacl.documents.map_file import (
@@ -83,9 +81,11 @@ def run(args: argparse.Namespace) -> int:
     )
     from nnunet_nacl.documents.patient_groups import read_groups
     from nnunet_nacl.files import to_json_text, write_atomically
+    from nnunet_nacl.io.checkpoints import check_age
     from nnunet_nacl.json_files import encode
     from nnunet_nacl.models.workflow import calibrate
     from nnunet_nacl.prediction.validation_prediction import inference_of
+    from nnunet_nacl.runs.heldout import HeldOut
 
     processes = number_of_processes(args.np)
     model = _model(args)
@@ -143,8 +143,8 @@ def _model(args: argparse.Namespace):
     """Folder of the model, None for predictions alone; UserError where the options do not fit."""
     from pathlib import Path
 
-    from nnunet_nacl.cases.locate import model_folder
     from nnunet_nacl.errors import UserError
+    from nnunet_nacl.io.locate import model_folder
 
     if args.d is None and args.m is None and args.i is None:
         raise UserError("name a model (-d DATASET -c CONFIGURATION) or give a folder (-i FOLDER -gt LABELS).")
@@ -171,10 +171,10 @@ def _folders(args: argparse.Namespace, model, output, processes: int):
     from functools import partial
     from pathlib import Path
 
-    from nnunet_nacl.cases.checkpoints import check_original
-    from nnunet_nacl.cases.prediction_folder import PredictionFolder
     from nnunet_nacl.documents.map_file import APPLIED_FILE
     from nnunet_nacl.errors import UserError
+    from nnunet_nacl.io.checkpoints import check_original
+    from nnunet_nacl.io.prediction_folder import PredictionFolder
     from nnunet_nacl.models.validation_folders import validation_folders
     from nnunet_nacl.prediction.labelled_images import predict_labelled
     from nnunet_nacl.prediction.trained_model import TrainedModel
@@ -220,10 +220,10 @@ def _take_given(args: argparse.Namespace, model) -> int:
     """Take a map for a model, which may have come as a zip file: without validation folders."""
     from pathlib import Path
 
-    from nnunet_nacl.cases.locate import folds_with, trained_folds
-    from nnunet_nacl.cases.prediction_folder import PredictionFolder
     from nnunet_nacl.documents.map_file import MAP_FILE, check_networks, read_map, read_record, sha256, structures_of
     from nnunet_nacl.files import write_atomically
+    from nnunet_nacl.io.locate import folds_with, trained_folds
+    from nnunet_nacl.io.prediction_folder import PredictionFolder
 
     folder, given = PredictionFolder.open(model, need_reference=False), Path(args.map)
     read_map(given, structures_of(folder.labels), folder.labels.regions)
@@ -240,9 +240,9 @@ def _take_given(args: argparse.Namespace, model) -> int:
 
 def _write_checkpoints(args: argparse.Namespace, model, path, folds: Sequence[str]) -> None:
     """The affine map of the file into a checkpoint of each fold."""
-    from nnunet_nacl.cases.checkpoints import CALIBRATED, write_calibrated
-    from nnunet_nacl.cases.prediction_folder import PredictionFolder
     from nnunet_nacl.documents.map_file import map_to_json, read_map, structures_of
+    from nnunet_nacl.io.checkpoints import CALIBRATED, write_calibrated
+    from nnunet_nacl.io.prediction_folder import PredictionFolder
 
     labels = PredictionFolder.open(model, need_reference=False).labels
     form = args.form if args.form in ("temperature", "shift") else "temperature"

@@ -94,7 +94,6 @@ def _flagged(flag: str, text: str) -> tuple[str, str]:
 
 def run(args: argparse.Namespace) -> int:
     """Compares; the exit status is 0, or 2 through UserError."""
-    from nnunet_nacl.cases.dice_thresholds import DiceThresholds
     from nnunet_nacl.comparison.alignment import align
     from nnunet_nacl.comparison.comparison import Comparison
     from nnunet_nacl.comparison.comparison_json import comparison_to_json
@@ -102,6 +101,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_nacl.comparison.learned_dice import open_maps, presence_by_entry, quality_by_entry
     from nnunet_nacl.comparison.resolution import Options, locate, read_documents
     from nnunet_nacl.documents.comparison_file import check_output_folder, remove_temporaries, write_comparison
+    from nnunet_nacl.review.dice_thresholds import DiceThresholds
     from nnunet_nacl.show.case_tables import case_tables
     from nnunet_nacl.show.comparison_figures import comparison_figures, write_figures
     from nnunet_nacl.show.result_tables import make_tables, write_tables
@@ -178,8 +178,8 @@ def _write_page(
 
 def _check(args: argparse.Namespace) -> None:
     """What can be wrong with the arguments alone."""
-    from nnunet_nacl.cases.fold_names import folds_asked_for
     from nnunet_nacl.documents.patient_groups import read_groups
+    from nnunet_nacl.io.companion_files import folds_asked_for
 
     flags, folds = {flag for flag, _ in args.entries}, folds_asked_for(args.f or ())
     if "-tr" in flags and not (args.d and args.c):

@@ -21,9 +21,9 @@ from nnunet_nacl.errors import UserError
 
 if TYPE_CHECKING:
     from nnunet_nacl.calibration.quality_report import QualityRows
-    from nnunet_nacl.cases.predicted_quality import QualityOfMap
-    from nnunet_nacl.cases.prediction_folder import PredictionFolder
     from nnunet_nacl.documents.results import Evaluation, EvaluationSettings
+    from nnunet_nacl.io.prediction_folder import PredictionFolder
+    from nnunet_nacl.review.predicted_quality import QualityOfMap
 
 HELP = "measure segmentation and calibration of a validated model or of a folder of predictions"
 
@@ -69,12 +69,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluates; exit status 1 if something could not be evaluated."""
-    from nnunet_nacl.cases.dice_thresholds import DiceThresholds
-    from nnunet_nacl.cases.folds import default_output, evaluate_folds
     from nnunet_nacl.cli.problem_list import report_problems
     from nnunet_nacl.documents.results import EvaluationSettings
     from nnunet_nacl.files import write_atomically
     from nnunet_nacl.json_files import one_line
+    from nnunet_nacl.review.dice_thresholds import DiceThresholds
+    from nnunet_nacl.runs.folds import default_output, evaluate_folds
     from nnunet_nacl.show.evaluation_table import check_csv, csv_text, table_text
 
     _check(args)
@@ -122,7 +122,7 @@ def _of_model(
     args: argparse.Namespace, settings: EvaluationSettings, processes: int
 ) -> tuple[dict[str, PredictionFolder], str, None]:
     """The validation folders of a model by fold, predicted first if this was asked for, and what they are called."""
-    from nnunet_nacl.cases.locate import find_fold_folders, model_folder, trained_folds
+    from nnunet_nacl.io.locate import find_fold_folders, model_folder, trained_folds
 
     model = model_folder(args.d, args.tr, args.p, args.c)
     if args.predict:
@@ -142,8 +142,8 @@ def _of_model(
 
 def _of_folder(args: argparse.Namespace) -> tuple[dict[str, PredictionFolder], str, QualityOfMap | None]:
     """A folder of predictions, as -map leaves it; what it is called, and what the map has learned of Dice."""
-    from nnunet_nacl.cases.predicted_quality import open_map
-    from nnunet_nacl.cases.prediction_folder import PredictionFolder
+    from nnunet_nacl.io.prediction_folder import PredictionFolder
+    from nnunet_nacl.review.predicted_quality import open_map
 
     folder = PredictionFolder.open(args.pred_folder, Path(args.gt_folder), dataset_json=args.djfile, plans=args.pfile)
     expected = folder.expecting_all_references()
@@ -165,13 +165,13 @@ def _print_quality(
 ) -> None:
     """Prints what is found, how far predicted Dice holds, and what is there; stores the middle one if a map has it."""
     from nnunet_nacl.calibration.quality_report import quality_report
-    from nnunet_nacl.cases.held_out_presence import learn_presence
-    from nnunet_nacl.cases.quality_block import quality_rows
     from nnunet_nacl.documents.decision_json import delivered_in
     from nnunet_nacl.documents.map_file import sha256
     from nnunet_nacl.documents.results import detected_in
     from nnunet_nacl.files import to_json_text, write_atomically
     from nnunet_nacl.json_files import read_dict
+    from nnunet_nacl.runs.held_out_presence import learn_presence
+    from nnunet_nacl.runs.quality_block import quality_rows
     from nnunet_nacl.show.case_tables import LABELS, detected_text, presence_text, quality_text
 
     one_folder = folders.get("")
@@ -200,9 +200,9 @@ def _print_quality(
 
 def _decided(folders: dict[str, PredictionFolder], evaluation: Evaluation) -> QualityRows | None:
     """The same cases as `calibrate` has decided them, each by what the others taught; None where it has not."""
-    from nnunet_nacl.cases.quality_block import DECIDED, rows_of_blocks
     from nnunet_nacl.comparison.treated_folder import calibrated
     from nnunet_nacl.documents.document import FILE_NAME, read_document
+    from nnunet_nacl.runs.quality_block import DECIDED, rows_of_blocks
 
     try:
         documents = [calibrated(read_document(folder.folder / FILE_NAME), folder) for folder in folders.values()]

@@ -45,8 +45,8 @@ def run(args: argparse.Namespace) -> int:
     """Writes the zip."""
     from pathlib import Path
 
-    from nnunet_nacl.cases.locate import model_folder
     from nnunet_nacl.errors import UserError
+    from nnunet_nacl.io.locate import model_folder
     from nnunet_nacl.models.archive import export_model
 
     if args.form and not args.portable:

@@ -34,9 +34,9 @@ def run(args: argparse.Namespace) -> int:
     import os
     from pathlib import Path
 
-    from nnunet_nacl.cases.checkpoint_files import CAN_HOLD_CODE
     from nnunet_nacl.errors import UserError
     from nnunet_nacl.interruption import termination_as_interrupt
+    from nnunet_nacl.io.checkpoint_files import CAN_HOLD_CODE
     from nnunet_nacl.models.archive import install_model
 
     results = os.environ.get("nnUNet_results")

@@ -59,7 +59,7 @@ def add_groups(parser: argparse.ArgumentParser, default: str = "its own") -> Non
 
 
 def add_decision(parser: argparse.ArgumentParser) -> None:
-    """Adds ``-decide -beta``, see :func:`nnunet_nacl.cases.treatment.beta_of`."""
+    """Adds ``-decide -beta``, see :func:`nnunet_nacl.io.treatment.beta_of`."""
     decide = "take the labels with the highest expected Dice, or F-beta (default: labels are kept)"
     parser.add_argument("-decide", choices=("dice", "fbeta"), help=decide)
     beta = "with -decide fbeta: weight of recall over precision (default: 2: finds more)"
@@ -105,7 +105,7 @@ def add_findings(parser: argparse.ArgumentParser) -> None:
 
 
 def threshold_of(args: argparse.Namespace, unknown: str = "") -> dict[str, float]:
-    """The values of ``-threshold`` as :mod:`nnunet_nacl.cases.dice_thresholds` takes them; empty for the defaults.
+    """The values of ``-threshold`` as :mod:`nnunet_nacl.review.dice_thresholds` takes them; empty for the defaults.
 
     Args:
         args: Of the subcommand.
@@ -114,8 +114,8 @@ def threshold_of(args: argparse.Namespace, unknown: str = "") -> dict[str, float
     Raises:
         UserError: One is no Dice, or they were given where Dice is not known.
     """
-    from nnunet_nacl.cases.dice_thresholds import parse_thresholds
     from nnunet_nacl.errors import UserError
+    from nnunet_nacl.review.dice_thresholds import parse_thresholds
 
     given = parse_thresholds(args.threshold or ())
     if given and unknown:

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.cases.checkpoint_files import NUMBERS_OF_NUMPY
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import regular_only
+from nnunet_nacl.io.checkpoint_files import NUMBERS_OF_NUMPY
 from nnunet_nacl.json_files import first_line
 
 _STEP = "remove_all_but_largest_component_from_segmentation"

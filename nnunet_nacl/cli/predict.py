@@ -79,17 +79,17 @@ def run(args: argparse.Namespace) -> int:
     import sys
     from pathlib import Path
 
-    from nnunet_nacl.cases.checkpoint_files import CAN_HOLD_CODE
-    from nnunet_nacl.cases.components import finding_channels
-    from nnunet_nacl.cases.reviewed_case import choose_maps
-    from nnunet_nacl.cases.treatment import beta_of
     from nnunet_nacl.cli.problem_list import report_problems
     from nnunet_nacl.cli.review_text import print_list
     from nnunet_nacl.interruption import termination_as_interrupt
+    from nnunet_nacl.io.checkpoint_files import CAN_HOLD_CODE
+    from nnunet_nacl.io.treatment import beta_of
     from nnunet_nacl.prediction.deliver import NOT_YET, Delivery, deliver
     from nnunet_nacl.prediction.scans import Scans
     from nnunet_nacl.prediction.segmented_case import MAPS_OF_SCANS
     from nnunet_nacl.prediction.trained_model import TrainedModel
+    from nnunet_nacl.review.reviewed_case import choose_maps
+    from nnunet_nacl.runs.components import finding_channels
     from nnunet_nacl.show.review_page import review_page
     from nnunet_nacl.show.thumbnail import draw_thumbnail
 
@@ -163,8 +163,8 @@ def _processes(args: argparse.Namespace, name: str) -> int:
 def _model_folder(args: argparse.Namespace):
     from pathlib import Path
 
-    from nnunet_nacl.cases.locate import model_folder
     from nnunet_nacl.errors import UserError
+    from nnunet_nacl.io.locate import model_folder
 
     if args.m is not None:
         return Path(args.m)

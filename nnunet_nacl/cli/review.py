@@ -70,20 +70,20 @@ def run(args: argparse.Namespace) -> int:
     import shlex
     from pathlib import Path
 
-    from nnunet_nacl.cases.components import finding_channels
-    from nnunet_nacl.cases.ensemble_members import find_cases, open_members
-    from nnunet_nacl.cases.map_images import check_dtype
-    from nnunet_nacl.cases.predicted_quality import open_map
-    from nnunet_nacl.cases.reviewed_case import choose_maps
-    from nnunet_nacl.cases.treatment import Treatment, beta_of
     from nnunet_nacl.cli.decision_table import summary_lines
     from nnunet_nacl.cli.postprocessing import apply_postprocessing, choose_postprocessing, read_postprocessing
     from nnunet_nacl.cli.problem_list import report_problems
     from nnunet_nacl.cli.review_text import print_list
     from nnunet_nacl.documents.map_file import named_map, structures_of
     from nnunet_nacl.documents.patient_groups import read_groups
+    from nnunet_nacl.io.treatment import Treatment, beta_of
     from nnunet_nacl.prediction.deliver import Delivery, deliver
     from nnunet_nacl.prediction.saved_predictions import SavedPredictions
+    from nnunet_nacl.review.map_images import check_dtype
+    from nnunet_nacl.review.predicted_quality import open_map
+    from nnunet_nacl.review.reviewed_case import choose_maps
+    from nnunet_nacl.runs.components import finding_channels
+    from nnunet_nacl.runs.ensemble_members import find_cases, open_members
     from nnunet_nacl.show.review_page import review_page
     from nnunet_nacl.show.thumbnail import draw_thumbnail
 

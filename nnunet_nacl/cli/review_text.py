@@ -11,8 +11,8 @@ from nnunet_nacl.json_files import one_line
 from nnunet_nacl.show.text_table import aligned
 
 if TYPE_CHECKING:
-    from nnunet_nacl.cases.review_row import CaseReview, StructureReview
-    from nnunet_nacl.prediction.review_list import ReviewList
+    from nnunet_nacl.review.review_list import ReviewList
+    from nnunet_nacl.review.row import CaseReview, StructureReview
 
 _SHOWN = 10  # lines
 
@@ -26,7 +26,7 @@ def print_list(listed: ReviewList, output: Path, name: str = "scans") -> None:
         name: The cases are called.
     """
     from nnunet_nacl.documents.finding_list import FINDINGS
-    from nnunet_nacl.prediction.review_list import DETAILS, PAGE, REVIEW
+    from nnunet_nacl.review.review_list import DETAILS, PAGE, REVIEW
 
     rows, shown = listed.rows, min(_SHOWN, len(listed.rows))
     need = f"{listed.n_to_look_at} need{'s' * (listed.n_to_look_at == 1)} a look"
@@ -53,7 +53,7 @@ def table_lines(rows: Sequence[CaseReview], predicts_dice: bool) -> list[str]:
     Predicted Dice, where a map has learned of it, stands with its interval in the place of the volumes; behind it how
     probably the structure is in the scan, for structures of which that is known.
     """
-    from nnunet_nacl.cases.review_row import volume_text
+    from nnunet_nacl.review.row import volume_text
 
     several = any(row.n_members > 1 for row in rows)
     header = ["rank", "case", "empty", "predicted Dice", "entropy", "confidence"]

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from itertools import chain, count
 from pathlib import Path
 
-from nnunet_nacl.cases.fold_names import fold_folders, fold_of
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.io.companion_files import fold_folders, fold_of
 from nnunet_nacl.methods import METHODS, PREFIX, STOCK, Variant
 from nnunet_nacl.registration.grammar import parse
 

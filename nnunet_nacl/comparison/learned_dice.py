@@ -14,13 +14,13 @@ from pathlib import Path
 
 from nnunet_nacl.calibration.learned_quality import predict_dice_parts
 from nnunet_nacl.calibration.quality_report import QualityRows
-from nnunet_nacl.cases.held_out_presence import HeldOutPresence, learn_presence
-from nnunet_nacl.cases.predicted_quality import QualityOfMap, open_map
-from nnunet_nacl.cases.quality_block import quality_rows
 from nnunet_nacl.comparison.alignment import Dataset
 from nnunet_nacl.comparison.resolution import Predictions, Selection
 from nnunet_nacl.documents.map_file import MAP_FILE, map_path_of, read_record
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.review.predicted_quality import QualityOfMap, open_map
+from nnunet_nacl.runs.held_out_presence import HeldOutPresence, learn_presence
+from nnunet_nacl.runs.quality_block import quality_rows
 
 
 def open_maps(selection: Selection, given: Mapping[str, Path]) -> dict[str, QualityOfMap]:

@@ -13,10 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.cases.evaluate import came_from, evaluate_folder
-from nnunet_nacl.cases.folds import FILE_NAME
-from nnunet_nacl.cases.locate import find_fold_folders
-from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.comparison.entries import Entry
 from nnunet_nacl.comparison.trained_models import common_folds, find_models, open_test_folder
 from nnunet_nacl.comparison.training_cases import check_training_cases, fold_of
@@ -26,7 +22,11 @@ from nnunet_nacl.documents.map_file import structures_of
 from nnunet_nacl.documents.results import Evaluation, EvaluationSettings
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import can_write
+from nnunet_nacl.io.locate import find_fold_folders
+from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.json_files import read_dict
+from nnunet_nacl.runs.evaluate import came_from, evaluate_folder
+from nnunet_nacl.runs.folds import FILE_NAME
 
 
 @dataclass(frozen=True)

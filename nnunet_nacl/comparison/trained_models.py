@@ -6,11 +6,11 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from nnunet_nacl.cases.fold_names import fold_folders
-from nnunet_nacl.cases.locate import is_measured, model_folder, validation_folder
-from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.comparison.entries import Entry
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.io.companion_files import fold_folders
+from nnunet_nacl.io.locate import is_measured, model_folder, validation_folder
+from nnunet_nacl.io.prediction_folder import PredictionFolder
 
 
 def find_models(

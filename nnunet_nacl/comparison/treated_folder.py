@@ -10,17 +10,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from nnunet_nacl.cases.checkpoints import CALIBRATED
-from nnunet_nacl.cases.heldout import HeldOut
-from nnunet_nacl.cases.locate import predicted_folder
-from nnunet_nacl.cases.prediction_folder import PredictionFolder
-from nnunet_nacl.cases.treatment import Treatment
 from nnunet_nacl.documents.document import FILE_NAME
 from nnunet_nacl.documents.map_file import MAP_FILE, check_networks, read_record, sha256
 from nnunet_nacl.documents.results import Evaluation
 from nnunet_nacl.documents.stored_map import loaded_map
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.io.checkpoints import CALIBRATED
+from nnunet_nacl.io.locate import predicted_folder
+from nnunet_nacl.io.prediction_folder import PredictionFolder
+from nnunet_nacl.io.treatment import Treatment
 from nnunet_nacl.prediction.validation_prediction import check_checkpoint
+from nnunet_nacl.runs.heldout import HeldOut
 
 
 def treated_folder(folder: PredictionFolder, treatment: Sequence[str]) -> tuple[PredictionFolder, Path]:
@@ -50,7 +50,7 @@ def treated_folder(folder: PredictionFolder, treatment: Sequence[str]) -> tuple[
 def calibrated(document: Evaluation, folder: PredictionFolder) -> Evaluation:
     """What was measured of a fold's cases as it would be under the maps that were fitted without them.
 
-    See :meth:`~nnunet_nacl.cases.heldout.HeldOut.through`.
+    See :meth:`~nnunet_nacl.runs.heldout.HeldOut.through`.
 
     Raises:
         UserError: There are no such maps, or a case has neither probabilities nor a sample.

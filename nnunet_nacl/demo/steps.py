@@ -23,9 +23,9 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.file_lock import locked
 from nnunet_nacl.files import write_atomically
 from nnunet_nacl.json_files import read_dict, read_json
-from nnunet_nacl.prediction.review_list import PAGE as REVIEW_PAGE
 from nnunet_nacl.registration.grammar import PREFIX, Variant, format_name, parse
 from nnunet_nacl.registration.health import check_known
+from nnunet_nacl.review.review_list import PAGE as REVIEW_PAGE
 from nnunet_nacl.shell_commands import CommandFailed, assignments, run_side_by_side
 from nnunet_nacl.show.findings import gained
 

@@ -55,7 +55,7 @@ def structures_of(labels: Any) -> dict[str, str]:
     """Name of each structure that has a slope and an offset, by nnU-Net's key, in their order.
 
     Args:
-        labels: The :class:`~nnunet_nacl.cases.labels.Labels` of the predictions.
+        labels: The :class:`~nnunet_nacl.io.labels.Labels` of the predictions.
     """
     return {labels.key(channel): labels.names[channel] for channel in labels.foreground}
 

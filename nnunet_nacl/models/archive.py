@@ -11,11 +11,6 @@ import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from nnunet_nacl.cases.checkpoints import CALIBRATED, write_calibrated
-from nnunet_nacl.cases.fold_names import folds_asked_for
-from nnunet_nacl.cases.folds import FILE_NAME, merge
-from nnunet_nacl.cases.image_files import quiet
-from nnunet_nacl.cases.locate import find_fold_folders, folds_with
 from nnunet_nacl.comparison.treated_folder import calibrated
 from nnunet_nacl.documents.document import read_document
 from nnunet_nacl.documents.map_file import (
@@ -30,10 +25,15 @@ from nnunet_nacl.documents.results import Evaluation
 from nnunet_nacl.errors import UserError, describe
 from nnunet_nacl.file_lock import locked
 from nnunet_nacl.files import check_writable, regular_only, remove_leftovers, replacing, temporary_name
+from nnunet_nacl.io.checkpoints import CALIBRATED, write_calibrated
+from nnunet_nacl.io.companion_files import folds_asked_for
+from nnunet_nacl.io.image_files import quiet
+from nnunet_nacl.io.locate import find_fold_folders, folds_with
 from nnunet_nacl.json_files import first_line
 from nnunet_nacl.models.card import CARD_NAME, card_text
 from nnunet_nacl.models.portable import check_portable, portable_checkpoint
 from nnunet_nacl.prediction.trained_model import TrainedModel
+from nnunet_nacl.runs.folds import FILE_NAME, merge
 
 FINAL_NAME = "checkpoint_final.pth"
 DIAGRAM_NAME = "model_card_reliability.png"

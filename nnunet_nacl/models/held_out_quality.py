@@ -18,9 +18,9 @@ from nnunet_nacl.calibration.learned_quality import (
     check_rows,
 )
 from nnunet_nacl.calibration.quality_report import QualityRows
-from nnunet_nacl.cases.held_out_presence import HeldOutPresence, learn_presence
 from nnunet_nacl.documents.results import CaseResult
 from nnunet_nacl.json_files import encode
+from nnunet_nacl.runs.held_out_presence import HeldOutPresence, learn_presence
 
 
 @dataclass(frozen=True)

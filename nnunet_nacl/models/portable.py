@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from nnunet_nacl.cases.checkpoint_files import read_checkpoint
-from nnunet_nacl.cases.image_files import quiet
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.io.checkpoint_files import read_checkpoint
+from nnunet_nacl.io.image_files import quiet
 from nnunet_nacl.json_files import first_line
 
 STOCK_TRAINER = "nnUNetTrainer"

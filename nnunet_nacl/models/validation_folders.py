@@ -6,11 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.cases.checkpoints import check_original
-from nnunet_nacl.cases.locate import find_fold_folders, predicted_folder, trained_folds
-from nnunet_nacl.cases.prediction_folder import PredictionFolder
-from nnunet_nacl.cases.sample_files import read_sample, sample_path
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.io.checkpoints import check_original
+from nnunet_nacl.io.locate import find_fold_folders, predicted_folder, trained_folds
+from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.prediction.trained_model import FINAL
 from nnunet_nacl.prediction.validation_prediction import (
     INFERENCE,
@@ -19,6 +18,7 @@ from nnunet_nacl.prediction.validation_prediction import (
     predict_lost,
     predict_validation,
 )
+from nnunet_nacl.runs.sample_files import read_sample, sample_path
 
 
 def validation_folders(

@@ -19,19 +19,19 @@ from nnunet_nacl.calibration.likelihood import case_loss
 from nnunet_nacl.calibration.presence import LearnedPresence
 from nnunet_nacl.calibration.quality_report import QualityRows
 from nnunet_nacl.calibration.sampling import Sample
-from nnunet_nacl.cases.held_out_presence import presence_of_others
-from nnunet_nacl.cases.heldout import HeldOut, case_values
-from nnunet_nacl.cases.quality_block import DECIDED, quality_rows, rows_of_blocks
-from nnunet_nacl.cases.treatment import Treatment
 from nnunet_nacl.documents.document import FILE_NAME
 from nnunet_nacl.documents.map_file import DICE_MEAN, map_to_json, structures_of
 from nnunet_nacl.documents.stored_map import stored_map
 from nnunet_nacl.errors import UserError, list_problems
 from nnunet_nacl.files import can_write
+from nnunet_nacl.io.treatment import Treatment
 from nnunet_nacl.json_files import encode, one_line
 from nnunet_nacl.metrics.calibration_error import nanmean
 from nnunet_nacl.metrics.detection import Detected
 from nnunet_nacl.models.held_out_quality import HeldOutQuality, learn_quality
+from nnunet_nacl.runs.held_out_presence import presence_of_others
+from nnunet_nacl.runs.heldout import HeldOut, case_values
+from nnunet_nacl.runs.quality_block import DECIDED, quality_rows, rows_of_blocks
 
 FEWEST_TO_CALIBRATE = 5
 PREDICTED_DICE_ERROR = "predicted Dice error"

@@ -9,21 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.cases.dice_thresholds import ThresholdSpec
-from nnunet_nacl.cases.dicom_output import DICOM
-from nnunet_nacl.cases.ledger import SIGNATURE, Ledger, sign
-from nnunet_nacl.cases.predicted_quality import QualityOfMap
-from nnunet_nacl.cases.prediction_folder import PredictionFolder
-from nnunet_nacl.cases.prediction_output import MAPS, open_output
-from nnunet_nacl.cases.reviewed_case import FinishedCase, ReviewedCase
-from nnunet_nacl.cases.run import run
-from nnunet_nacl.cases.treatment import Treatment
+from nnunet_nacl.dicom.output import DICOM
 from nnunet_nacl.documents.decision_json import DECISION_FILE, write_decision
 from nnunet_nacl.documents.map_file import APPLIED_FILE, map_of, structures_of
 from nnunet_nacl.errors import UserError, list_problems
+from nnunet_nacl.io.prediction_folder import PredictionFolder
+from nnunet_nacl.io.treatment import Treatment
 from nnunet_nacl.json_files import decode, encode, one_line
 from nnunet_nacl.prediction.preprocessed_case import CompactImage
-from nnunet_nacl.prediction.review_list import DOCUMENT, LIST_FILES, ReviewList, thresholds_of
+from nnunet_nacl.review.dice_thresholds import ThresholdSpec
+from nnunet_nacl.review.predicted_quality import QualityOfMap
+from nnunet_nacl.review.prediction_output import MAPS, open_output
+from nnunet_nacl.review.review_list import DOCUMENT, LIST_FILES, ReviewList, thresholds_of
+from nnunet_nacl.review.reviewed_case import FinishedCase, ReviewedCase
+from nnunet_nacl.runs.ledger import SIGNATURE, Ledger, sign
+from nnunet_nacl.runs.run import run
 
 RECORDS = "review"
 """Folder of the run's ledger."""
@@ -46,12 +46,12 @@ class Delivery:
         treatment: What is done to probabilities and segmentations.
         quality: What the treatment's map has learned of such segmentations; None where nothing is known.
         map_file: What documents say of the map; None where there is none.
-        maps: Some of :data:`~nnunet_nacl.cases.reviewed_case.MAPS`, or ``probabilities``.
+        maps: Some of :data:`~nnunet_nacl.review.reviewed_case.MAPS`, or ``probabilities``.
         dtype: Of the maps: ``uint8`` (255 = 1) or ``float32``.
         probabilities: Save the probabilities too (npz and pkl).
         findings: Channels of the structures whose components are listed.
         threshold: Cases with a lower predicted Dice are flagged, see
-            :class:`~nnunet_nacl.cases.dice_thresholds.DiceThresholds`; None: none is.
+            :class:`~nnunet_nacl.review.dice_thresholds.DiceThresholds`; None: none is.
         command: For the document.
     """
 
@@ -112,7 +112,7 @@ class Source:
     part: int = 0
 
     def sign(self, case: Any, earlier: Any) -> dict[str, Any]:
-        """What the result of a case depends on, see :func:`nnunet_nacl.cases.ledger.sign`."""
+        """What the result of a case depends on, see :func:`nnunet_nacl.runs.ledger.sign`."""
         return sign(self.files(case), self.settings, earlier)
 
 

@@ -11,10 +11,10 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_nacl.cases.companion_files import list_folder
-from nnunet_nacl.cases.dicom_series import find_series
-from nnunet_nacl.cases.image_files import check_name
+from nnunet_nacl.dicom.series import find_series
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.io.companion_files import list_folder
+from nnunet_nacl.io.image_files import check_name
 from nnunet_nacl.json_files import one_line
 
 _PICTURES = (".png", ".bmp", ".tif", ".tiff")

@@ -8,21 +8,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.cases.evaluate import open_ledger
-from nnunet_nacl.cases.ledger import Ledger, sign
-from nnunet_nacl.cases.measured_export import MeasuredExport
-from nnunet_nacl.cases.prediction_folder import PredictionFolder
-from nnunet_nacl.cases.prediction_output import open_output
-from nnunet_nacl.cases.run import run
-from nnunet_nacl.cases.worker_processes import guarded
 from nnunet_nacl.documents.document import FILE_NAME
 from nnunet_nacl.errors import UserError, list_problems
+from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.prediction.input_cases import InputCase, find_input_cases
 from nnunet_nacl.prediction.network import Network
 from nnunet_nacl.prediction.preprocessed_case import GridCase, read_and_preprocess
 from nnunet_nacl.prediction.trained_model import TrainedModel
 from nnunet_nacl.prediction.validation_prediction import is_finished
+from nnunet_nacl.review.prediction_output import open_output
+from nnunet_nacl.runs.evaluate import open_ledger
+from nnunet_nacl.runs.ledger import Ledger, sign
+from nnunet_nacl.runs.measured_export import MeasuredExport
+from nnunet_nacl.runs.run import run
+from nnunet_nacl.runs.worker_processes import guarded
 
 _RECORD = "predicted_by.json"
 _IMAGES = "images"  # folder of what tells an image by its content

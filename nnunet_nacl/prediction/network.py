@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from nnunet_nacl.cases.checkpoints import load_predictor
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.io.checkpoints import load_predictor
 from nnunet_nacl.metrics.disagreement import MemberSums
 from nnunet_nacl.prediction.preprocessed_case import GridCase
 from nnunet_nacl.prediction.trained_model import TrainedModel
@@ -47,7 +47,7 @@ def build_predictor(
         verbose: Let nnU-Net print what it does.
 
     Raises:
-        UserError: There is no such device, or see :func:`~nnunet_nacl.cases.checkpoints.load_predictor`.
+        UserError: There is no such device, or see :func:`~nnunet_nacl.io.checkpoints.load_predictor`.
     """
     check_step_size(step_size)
     if device not in DEVICES:

@@ -11,18 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.cases.components import finding_channels
-from nnunet_nacl.cases.review_row import CaseReview
-from nnunet_nacl.cases.reviewed_case import FinishedCase
-from nnunet_nacl.cases.treatment import beta_of
 from nnunet_nacl.documents.finding_list import StructureFindings
 from nnunet_nacl.documents.map_file import structures_of
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.io.treatment import beta_of
 from nnunet_nacl.prediction.network import Network
 from nnunet_nacl.prediction.preprocessed_case import preprocess
-from nnunet_nacl.prediction.review_list import ReviewList, thresholds_of
 from nnunet_nacl.prediction.segmented_case import Postprocessing, segment_case
 from nnunet_nacl.prediction.trained_model import TrainedModel
+from nnunet_nacl.review.review_list import ReviewList, thresholds_of
+from nnunet_nacl.review.reviewed_case import FinishedCase
+from nnunet_nacl.review.row import CaseReview
+from nnunet_nacl.runs.components import finding_channels
 
 
 @dataclass(frozen=True, eq=False)

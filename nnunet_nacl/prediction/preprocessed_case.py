@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.cases.dicom_series import image_of_series
-from nnunet_nacl.cases.geometry import Geometry
-from nnunet_nacl.cases.image_files import channels_apart, quiet, read_images
+from nnunet_nacl.dicom.series import image_of_series
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.io.geometry import Geometry
+from nnunet_nacl.io.image_files import channels_apart, quiet, read_images
 from nnunet_nacl.metrics.disagreement import Disagreement
 from nnunet_nacl.metrics.surface import bounding_box
 from nnunet_nacl.prediction.input_cases import InputCase

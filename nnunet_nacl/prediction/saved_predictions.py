@@ -13,14 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.cases.case import Case
-from nnunet_nacl.cases.ensemble_members import MemberCase, find_cases, member_names, read_ensemble
-from nnunet_nacl.cases.ledger import Ledger
-from nnunet_nacl.cases.prediction_folder import PredictionFolder
-from nnunet_nacl.cases.prediction_output import write_reviewed
-from nnunet_nacl.cases.reviewed_case import review_case
-from nnunet_nacl.cases.treatment import decide_case
-from nnunet_nacl.cases.worker_processes import each_case
 from nnunet_nacl.documents.decision_json import DecidedCase, DecidedStructure
 from nnunet_nacl.documents.map_file import (
     APPLIED_FILE,
@@ -32,10 +24,18 @@ from nnunet_nacl.documents.map_file import (
 )
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text, write_atomically
+from nnunet_nacl.io.case import Case
+from nnunet_nacl.io.prediction_folder import PredictionFolder
+from nnunet_nacl.io.treatment import decide_case
 from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.metrics.expected_dice import count_expected
 from nnunet_nacl.metrics.overlap import count_overlap
 from nnunet_nacl.prediction.deliver import Delivery, Source, Written
+from nnunet_nacl.review.prediction_output import write_reviewed
+from nnunet_nacl.review.reviewed_case import review_case
+from nnunet_nacl.runs.ensemble_members import MemberCase, find_cases, member_names, read_ensemble
+from nnunet_nacl.runs.ledger import Ledger
+from nnunet_nacl.runs.worker_processes import each_case
 
 _ARGUMENTS = "review_args.json"
 _NO_NAMES = ("", ".", "..")

@@ -15,14 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nnunet_nacl.cases.companion_files import PREDICT_ARGUMENTS, find_references, list_folder
-from nnunet_nacl.cases.dicom_output import DicomMaker, read_codes
-from nnunet_nacl.cases.dicom_series import orientation_of
-from nnunet_nacl.cases.ledger import Ledger
-from nnunet_nacl.cases.prediction_output import write_reviewed
-from nnunet_nacl.cases.reviewed_case import PROBABILITIES
-from nnunet_nacl.cases.worker_processes import guarded, stream_through_workers
+from nnunet_nacl.dicom.output import DicomMaker, read_codes
+from nnunet_nacl.dicom.series import orientation_of
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.io.companion_files import PREDICT_ARGUMENTS, find_references, list_folder
 from nnunet_nacl.json_files import one_line
 from nnunet_nacl.prediction.deliver import Delivery, Source, Written
 from nnunet_nacl.prediction.input_cases import InputCase, find_input_cases
@@ -30,6 +26,10 @@ from nnunet_nacl.prediction.network import Network
 from nnunet_nacl.prediction.preprocessed_case import GridCase, read_and_preprocess
 from nnunet_nacl.prediction.segmented_case import Postprocessing, segment_case
 from nnunet_nacl.prediction.trained_model import TrainedModel
+from nnunet_nacl.review.prediction_output import write_reviewed
+from nnunet_nacl.review.reviewed_case import PROBABILITIES
+from nnunet_nacl.runs.ledger import Ledger
+from nnunet_nacl.runs.worker_processes import guarded, stream_through_workers
 
 _COMPUTATION = 4  # raise it when another segmentation or number comes from the same files
 _LOOKED_AT = 20  # labels of the training

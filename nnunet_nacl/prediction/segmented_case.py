@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.cases.case import Case
-from nnunet_nacl.cases.geometry import Geometry
-from nnunet_nacl.cases.image_files import quiet
-from nnunet_nacl.cases.logits_export import ExportedLogits, export_logits
-from nnunet_nacl.cases.reviewed_case import ReviewedCase, review_case
+from nnunet_nacl.io.case import Case
+from nnunet_nacl.io.geometry import Geometry
+from nnunet_nacl.io.image_files import quiet
 from nnunet_nacl.metrics.disagreement import Disagreement
 from nnunet_nacl.prediction.preprocessed_case import GridCase
 from nnunet_nacl.prediction.trained_model import TrainedModel
+from nnunet_nacl.review.reviewed_case import ReviewedCase, review_case
+from nnunet_nacl.runs.logits_export import ExportedLogits, export_logits
 
 Postprocessing = tuple[list[Callable], list[dict[str, Any]]]
 """nnU-Net's functions and the arguments of each."""

@@ -12,18 +12,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from nnunet_nacl.cases.checkpoint_files import read_checkpoint
-from nnunet_nacl.cases.checkpoints import MARK
-from nnunet_nacl.cases.labels import Labels
-from nnunet_nacl.cases.locate import trained_folds
-from nnunet_nacl.cases.named_objects import configuration_of
-from nnunet_nacl.cases.predicted_quality import QualityOfMap, open_map
-from nnunet_nacl.cases.prediction_folder import PredictionFolder
-from nnunet_nacl.cases.treatment import Treatment
 from nnunet_nacl.documents.map_file import MAP_FILE, MapRecord, check_networks, named_map, read_record, sha256
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.io.checkpoint_files import read_checkpoint
+from nnunet_nacl.io.checkpoints import MARK
+from nnunet_nacl.io.labels import Labels
+from nnunet_nacl.io.locate import trained_folds
+from nnunet_nacl.io.named_objects import configuration_of
+from nnunet_nacl.io.prediction_folder import PredictionFolder
+from nnunet_nacl.io.treatment import Treatment
 from nnunet_nacl.json_files import first_line
 from nnunet_nacl.prediction.training_range import TrainingRange
+from nnunet_nacl.review.predicted_quality import QualityOfMap, open_map
 
 FINAL = "checkpoint_final.pth"
 

@@ -15,22 +15,22 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_nacl.cases.checkpoint_files import read_checkpoint
-from nnunet_nacl.cases.evaluate import ledger_folder, open_ledger, restore
-from nnunet_nacl.cases.image_files import quiet
-from nnunet_nacl.cases.ledger import SIGNATURE, Ledger, identify
-from nnunet_nacl.cases.locate import cases_of_split, predicted_folder
-from nnunet_nacl.cases.measure import sign
-from nnunet_nacl.cases.measured_export import MeasuredExport
-from nnunet_nacl.cases.prediction_folder import PredictionFolder
-from nnunet_nacl.cases.sample_files import SAMPLES_FOLDER, find_sample
-from nnunet_nacl.cases.worker_processes import stream_through_workers
 from nnunet_nacl.documents.document import FILE_NAME
 from nnunet_nacl.documents.results import EvaluationSettings
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import lies_inside, remove_leftovers, temporary_folder, to_json_text, write_atomically
+from nnunet_nacl.io.checkpoint_files import read_checkpoint
+from nnunet_nacl.io.image_files import quiet
+from nnunet_nacl.io.locate import cases_of_split, predicted_folder
+from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.json_files import decode, first_line, read_dict
 from nnunet_nacl.prediction.network import build_predictor, check_step_size
+from nnunet_nacl.runs.evaluate import ledger_folder, open_ledger, restore
+from nnunet_nacl.runs.ledger import SIGNATURE, Ledger, identify
+from nnunet_nacl.runs.measure import sign
+from nnunet_nacl.runs.measured_export import MeasuredExport
+from nnunet_nacl.runs.sample_files import SAMPLES_FOLDER, find_sample
+from nnunet_nacl.runs.worker_processes import stream_through_workers
 
 INFERENCE = ("step_size", "mirroring")
 """Arguments of the networks that decide about the numbers."""

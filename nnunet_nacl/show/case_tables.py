@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nnunet_nacl.calibration.quality_report import FOLDS, ORDERS, QualityReport, QualityRows, quality_report
-from nnunet_nacl.cases.held_out_presence import CONSTANT, HeldOutPresence
 from nnunet_nacl.documents.results import detected_in
 from nnunet_nacl.json_files import one_line
 from nnunet_nacl.metrics.detection import Detected
+from nnunet_nacl.runs.held_out_presence import CONSTANT, HeldOutPresence
 from nnunet_nacl.show.text_table import Cell, Table, aligned, mark, number, texts_of
 
 if TYPE_CHECKING:  # they load pandas, which `evaluate` does without

@@ -9,18 +9,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from nnunet_nacl.cases.case import Case
-from nnunet_nacl.cases.companion_files import read_image
-from nnunet_nacl.cases.kept_slices import KeptSlices, slicing_axis
-from nnunet_nacl.cases.labels import Labels
-from nnunet_nacl.cases.prediction_folder import PredictionFolder
-from nnunet_nacl.cases.probabilities import Probabilities
-from nnunet_nacl.cases.sample_files import find_sample, slices_in
 from nnunet_nacl.comparison.alignment import Dataset
 from nnunet_nacl.comparison.comparison import Comparison
 from nnunet_nacl.documents.results import EvaluationSettings
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.io.case import Case
+from nnunet_nacl.io.companion_files import read_image
+from nnunet_nacl.io.geometry import slicing_axis
+from nnunet_nacl.io.labels import Labels
+from nnunet_nacl.io.prediction_folder import PredictionFolder
+from nnunet_nacl.io.probabilities import Probabilities
 from nnunet_nacl.metrics.voxel_uncertainty import confidence
+from nnunet_nacl.runs.sample_files import KeptSlices, find_sample, slices_in
 from nnunet_nacl.show.drawing import draw_confidence, draw_labels
 from nnunet_nacl.show.slices import Plane, View, choose_slice
 from nnunet_nacl.show.templating import data_uri

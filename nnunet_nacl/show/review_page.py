@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-from nnunet_nacl.cases.review_row import CaseReview, volume_text
 from nnunet_nacl.documents.finding_list import StructureFindings
-from nnunet_nacl.prediction.review_list import ReviewList
+from nnunet_nacl.review.review_list import ReviewList
+from nnunet_nacl.review.row import CaseReview, volume_text
 from nnunet_nacl.show.templating import render_page
 
 _UNITS = {"mm2": "mm²"}

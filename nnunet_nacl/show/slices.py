@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nnunet_nacl.cases.geometry import Geometry
+from nnunet_nacl.io.geometry import Geometry
 from nnunet_nacl.show.drawing import LONG_SIDE, Grid
 
 _SMALLEST_CROP = 48  # voxels; what is smaller loses its surroundings

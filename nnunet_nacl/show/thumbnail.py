@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from nnunet_nacl.cases.companion_files import read_image
-from nnunet_nacl.cases.kept_slices import slicing_axis
-from nnunet_nacl.cases.prediction_folder import PredictionFolder
-from nnunet_nacl.cases.reviewed_case import FinishedCase, ReviewedCase
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.io.companion_files import read_image
+from nnunet_nacl.io.geometry import slicing_axis
+from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.prediction.preprocessed_case import CompactImage
+from nnunet_nacl.review.reviewed_case import FinishedCase, ReviewedCase
 from nnunet_nacl.show.drawing import draw_labels
 from nnunet_nacl.show.slices import Plane, View
 

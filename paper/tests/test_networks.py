@@ -18,10 +18,10 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch.nn import functional
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
-from nnunet_nacl.cases.checkpoints import bake, check_baked, class_layer
 from nnunet_nacl.cli.main import main as nnunet_nacl
 from nnunet_nacl.comparison.entries import STOCK_LABEL, short_labels
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.io.checkpoints import bake, check_baked, class_layer
 from nnunet_nacl.models.portable import check_portable
 from nnunet_nacl.registration.grammar import parse
 from nnunet_nacl.registration.health import check_known

@@ -16,9 +16,9 @@ from nnunet_nacl.metrics import count_masks, count_overlap
 from nnunet_nacl.metrics.surface import surface_distances, surface_voxels
 from nnunet_nacl_paper.main import main
 from nnunet_nacl_paper.protocol import mean_scores, scores_of
-from tests.cases.folders import REGIONS, make_model, read, write_image, write_prediction
 from tests.metrics.test_counting import random_classes
 from tests.reference.metrics import class_metrics, distance_to_nearest, weighted_gap
+from tests.runs.folders import REGIONS, make_model, read, write_image, write_prediction
 
 DATA = Path(__file__).parents[2] / "tests" / "data" / "authors_code_outputs.npz"
 

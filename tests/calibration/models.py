@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from nnunet_nacl.json_files import read_dict
-from tests.cases.folders import Model, make_model, write_json
+from tests.runs.folders import Model, make_model, write_json
 from tests.trainers.plans import architecture, resampling
 
 KINDS = ("plain", "residual", "primus")

@@ -11,7 +11,7 @@ from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.case_voxels import HeldOutCase, read_voxels, unpack
 from nnunet_nacl.calibration.likelihood import Voxels
 from nnunet_nacl.calibration.quality_report import QualityRows
-from nnunet_nacl.cases.heldout import HeldOut
+from nnunet_nacl.runs.heldout import HeldOut
 
 
 def chosen(odds: torch.Tensor, regions: bool) -> torch.Tensor:

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from nnunet_nacl.calibration.case_voxels import MASK_BITS, pack, read_voxels
-from nnunet_nacl.cases.heldout import HeldOut
-from nnunet_nacl.cases.locate import find_fold_folders
+from nnunet_nacl.io.locate import find_fold_folders
+from nnunet_nacl.runs.heldout import HeldOut
 from tests.calibration.problems import read_held_out
 from tests.calibration.test_estimates import LABELS, crop
 

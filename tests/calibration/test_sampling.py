@@ -13,9 +13,9 @@ from nnunet_nacl.calibration.case_voxels import HeldOutCase, pack, unpack
 from nnunet_nacl.calibration.fitting import Fit, fit_affine, fit_conditional
 from nnunet_nacl.calibration.likelihood import AffineProblem, Voxels
 from nnunet_nacl.calibration.sampling import draw_sample, most_bytes
-from nnunet_nacl.cases.labels import Labels
-from nnunet_nacl.cases.sample_files import read_sample, write_sample
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.io.labels import Labels
+from nnunet_nacl.runs.sample_files import read_sample, write_sample
 from tests.calibration.problems import chosen, drawn_from
 
 NOWHERE = np.zeros((0, 3), dtype=np.int64)

@@ -13,13 +13,13 @@ import SimpleITK as sitk
 import torch
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
-from nnunet_nacl.cases.checkpoints import CALIBRATED, MARK, bake
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.documents.document import read_document
 from nnunet_nacl.documents.map_file import map_to_json, read_map
+from nnunet_nacl.io.checkpoints import CALIBRATED, MARK, bake
 from nnunet_nacl.json_files import read_dict
 from tests.calibration.models import make_trained
-from tests.cases.folders import CLASSES, REGIONS, write_json
+from tests.runs.folders import CLASSES, REGIONS, write_json
 
 STRUCTURES = {"1": "anterior", "2": "posterior"}
 

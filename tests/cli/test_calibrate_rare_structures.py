@@ -14,16 +14,16 @@ import pytest
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.presence import FEATURES, LearnedPresence, LearnedProbability
-from nnunet_nacl.cases.case import Case
-from nnunet_nacl.cases.geometry import Geometry
-from nnunet_nacl.cases.prediction_folder import PredictionFolder
-from nnunet_nacl.cases.probabilities import CalibratedProbabilities, SavedProbabilities
-from nnunet_nacl.cases.treatment import present_in
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.files import to_json_text
+from nnunet_nacl.io.case import Case
+from nnunet_nacl.io.geometry import Geometry
+from nnunet_nacl.io.prediction_folder import PredictionFolder
+from nnunet_nacl.io.probabilities import CalibratedProbabilities, SavedProbabilities
+from nnunet_nacl.io.treatment import present_in
 from nnunet_nacl.json_files import read_dict
 from tests.calibration.models import make_trained
-from tests.cases.folders import CLASSES, read, write_image, write_prediction
+from tests.runs.folders import CLASSES, read, write_image, write_prediction
 
 NAME = "posterior"
 SPACING_MM = (2.0, 1.0, 0.5)

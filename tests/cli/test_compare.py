@@ -51,7 +51,7 @@ def test_again(study, without_figures, monkeypatch):  # noqa: F811
     out = study.root / "out"
     assert compare("-o", out, "--no_gallery") == 0
     before = json.loads((out / "comparison.json").read_text())
-    monkeypatch.setattr("nnunet_nacl.cases.prediction_folder.PredictionFolder.load", None)
+    monkeypatch.setattr("nnunet_nacl.io.prediction_folder.PredictionFolder.load", None)
     assert compare("-o", out, "--no_gallery") == 0
     assert json.loads((out / "comparison.json").read_text()) | {"created": ""} == before | {"created": ""}
 
@@ -171,7 +171,7 @@ def test_two_data_sets(tmp_path, monkeypatch, without_figures, capsys):
 def test_mistakes_end_in_one_line(study, monkeypatch, capsys, arguments, trainers, message):  # noqa: F811
     monkeypatch.chdir(study.root)
     (study.root / "file").write_text("")
-    monkeypatch.setattr("nnunet_nacl.cases.evaluate.run", None)
+    monkeypatch.setattr("nnunet_nacl.runs.evaluate.run", None)
     try:
         status = compare("-o", "out", *arguments, trainers=trainers)
     except SystemExit as stop:

@@ -10,7 +10,7 @@ import shutil
 import pytest
 
 from nnunet_nacl.cli.main import main
-from tests.cases.folders import REGIONS
+from tests.runs.folders import REGIONS
 
 
 def evaluate(*arguments) -> int:

@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.models import archive
-from tests.cases.folders import (
+from tests.models.travelling import give_map, make_finished
+from tests.mutated_json import mutations
+from tests.runs.folders import (
     CLASSES,
     CLASSES_WITH_IGNORE,
     REGIONS,
@@ -25,9 +27,7 @@ from tests.cases.folders import (
     write_image,
     write_json,
 )
-from tests.cases.predictions import predictions_in
-from tests.models.travelling import give_map, make_finished
-from tests.mutated_json import mutations
+from tests.runs.predictions import predictions_in
 
 SPACING_MM = (2.0, 1.0, 0.5)
 LABELS = (CLASSES, CLASSES_WITH_IGNORE, REGIONS, REGIONS_WITH_IGNORE)

@@ -11,8 +11,8 @@ from nnunetv2.postprocessing.remove_connected_components import remove_all_but_l
 
 from nnunet_nacl.cli.postprocessing import read_postprocessing
 from nnunet_nacl.errors import UserError
-from tests.cases.crafted_numbers import CRAFTED
 from tests.processes import run_warm
+from tests.runs.crafted_numbers import CRAFTED
 
 STEP = remove_all_but_largest_component_from_segmentation
 

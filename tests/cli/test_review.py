@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from nnunet_nacl.cli.main import main
-from tests.cases.folders import read, write_prediction
-from tests.cases.predictions import SPACING_MM
 from tests.prediction.test_saved_predictions_decided import write_truths
+from tests.runs.folders import read, write_prediction
+from tests.runs.predictions import SPACING_MM
 
 
 def decide(*arguments) -> int:

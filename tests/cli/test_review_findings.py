@@ -11,9 +11,9 @@ import pytest
 
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.documents.map_file import read_record
-from tests.cases.folders import write_image, write_prediction
-from tests.cases.predictions import SPACING_MM, predictions_in
 from tests.review_tables import read_list
+from tests.runs.folders import write_image, write_prediction
+from tests.runs.predictions import SPACING_MM, predictions_in
 from tests.show.html_check import Page
 
 SHAPE = (4, 16, 16)

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from nnunet_nacl.cli.review_text import print_list, table_lines
-from tests.prediction.test_review_list import review
+from tests.review.test_review_list import review
 
 
 def test_a_line_for_each_case():

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from nnunet_nacl.cases.evaluate import evaluate_folder
+from nnunet_nacl.runs.evaluate import evaluate_folder
 from tests.comparison.models import Study, make_study
 
 TRAINERS = {"nnUNetTrainer": 1.0, "nnUNetTrainerCE": 2.0, "nnUNetTrainerNACL": 3.0}

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.cases.folders import make_model, write_json
+from tests.runs.folders import make_model, write_json
 
 CONFIGURATION, PLANS = "3d_fullres", "nnUNetPlans"
 DATASET = "Dataset999_Synthetic"
@@ -38,9 +38,9 @@ def make_study(
 
     Args:
         root: Where everything goes.
-        trainers: Sharpness by name: see :func:`tests.cases.folders.random_case`.
+        trainers: Sharpness by name: see :func:`tests.runs.folders.random_case`.
         datasets: Names; their cases differ.
-        arguments: Of :func:`tests.cases.folders.make_model`.
+        arguments: Of :func:`tests.runs.folders.make_model`.
     """
     study = Study(root)
     for number, dataset in enumerate(datasets):

@@ -7,7 +7,6 @@ import shutil
 
 import pytest
 
-from nnunet_nacl.cases.evaluate import evaluate_folder
 from nnunet_nacl.comparison import resolution as module
 from nnunet_nacl.comparison.alignment import align
 from nnunet_nacl.comparison.entries import read_entries
@@ -16,8 +15,9 @@ from nnunet_nacl.documents.document import read_document
 from nnunet_nacl.documents.map_file import sha256
 from nnunet_nacl.documents.results import EvaluationSettings
 from nnunet_nacl.errors import UserError
-from tests.cases.folders import write_json
+from nnunet_nacl.runs.evaluate import evaluate_folder
 from tests.comparison.models import CONFIGURATION, DATASET, PLANS
+from tests.runs.folders import write_json
 
 NAMES = ["nnUNetTrainer", "nnUNetTrainerCE", "nnUNetTrainerNACL"]
 
@@ -155,7 +155,7 @@ def test_a_second_run_measures_nothing(study, collect, monkeypatch):
     def fail(*_):
         raise AssertionError("measured again")
 
-    monkeypatch.setattr("nnunet_nacl.cases.prediction_folder.PredictionFolder.load", fail)
+    monkeypatch.setattr("nnunet_nacl.io.prediction_folder.PredictionFolder.load", fail)
     again = collect()
     assert again.results[NAMES[0]][0].dice == first.results[NAMES[0]][0].dice
     # probabilities may be deleted once they are measured
@@ -178,7 +178,7 @@ def test_a_read_only_model_folder(study, collect, monkeypatch):
     assert times() == before
     assert len(list((study.root / "cache").rglob("calibration.json"))) == 1  # what is known lies where it lay
     assert found.results[NAMES[1]][4].dice == expected.results[NAMES[1]][4].dice
-    monkeypatch.setattr("nnunet_nacl.cases.prediction_folder.PredictionFolder.load", None)
+    monkeypatch.setattr("nnunet_nacl.io.prediction_folder.PredictionFolder.load", None)
     assert collect([NAMES[0], NAMES[1]]).cases == expected.cases  # nothing is measured again
 
 

@@ -11,22 +11,22 @@ import pytest
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.decision import decide
 from nnunet_nacl.calibration.learned_quality import LearnedQuality
-from nnunet_nacl.cases.heldout import HeldOut
-from nnunet_nacl.cases.locate import find_fold_folders
 from nnunet_nacl.comparison.alignment import align
 from nnunet_nacl.comparison.entries import read_entries
 from nnunet_nacl.comparison.learned_dice import quality_by_entry
 from nnunet_nacl.comparison.resolution import Options, locate, read_documents
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text
+from nnunet_nacl.io.locate import find_fold_folders
 from nnunet_nacl.json_files import encode
 from nnunet_nacl.metrics.calibration_error import ece
 from nnunet_nacl.metrics.counting import count_masks
 from nnunet_nacl.metrics.overlap import count_overlap
 from nnunet_nacl.models.workflow import calibrate
+from nnunet_nacl.runs.heldout import HeldOut
 from tests.calibration.problems import quality_of
-from tests.cases.folders import CLASSES, REGIONS, read
 from tests.comparison.models import CONFIGURATION, PLANS, make_study
+from tests.runs.folders import CLASSES, REGIONS, read
 
 TRAINER = "nnUNetTrainerNACL"
 
@@ -93,7 +93,7 @@ def test_decided_segmentations_beside_the_scores_of_the_probabilities(model, mon
         for mask in ("foreground", "all"):
             same_probabilities(decided.stats[mask], plain.stats[mask])
     assert (model.model(TRAINER) / "fold_1" / "validation_decided" / "calibration.json").is_file()
-    monkeypatch.setattr("nnunet_nacl.cases.treatment.decide", None)  # nothing is measured twice
+    monkeypatch.setattr("nnunet_nacl.io.treatment.decide", None)  # nothing is measured twice
     _, again = gather(TRAINER, name)
     assert [case.dice for case in again.results[name]] == [case.dice for case in dataset.results[name]]
 

@@ -19,8 +19,8 @@ from nnunet_nacl.documents.map_file import SCOPE, CalibrationSet
 from nnunet_nacl.documents.published import PUBLISHED, schema_of
 from nnunet_nacl.json_files import read_dict
 from tests.calibration.models import make_trained
-from tests.cases.folders import CLASSES, REGIONS
 from tests.prediction.untrained import write_scan
+from tests.runs.folders import CLASSES, REGIONS
 
 SCHEMAS = Path(nnunet_nacl.__file__).parent / "documents" / "schemas"
 

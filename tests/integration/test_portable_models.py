@@ -10,7 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
-from nnunet_nacl.cases.checkpoints import CALIBRATED
+from nnunet_nacl.io.checkpoints import CALIBRATED
 from tests.models.travelling import make_finished
 
 OURS = "nnUNetTrainerNACL_k5"

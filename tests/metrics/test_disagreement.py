@@ -7,12 +7,12 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from nnunet_nacl.cases.labels import Labels, label_manager_of
+from nnunet_nacl.io.labels import Labels, label_manager_of
 from nnunet_nacl.metrics import disagreement as module
 from nnunet_nacl.metrics.disagreement import MemberSums
 from nnunet_nacl.metrics.overlap import count_overlap
 from nnunet_nacl.metrics.voxel_uncertainty import mutual_information
-from tests.cases.folders import CLASSES, REGIONS
+from tests.runs.folders import CLASSES, REGIONS
 
 
 def make(labels: dict) -> tuple[Labels, object]:

@@ -11,15 +11,15 @@ import zipfile
 import pytest
 import torch
 
-from nnunet_nacl.cases.checkpoints import CALIBRATED, MARK, bake
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.documents.stored_map import same_map
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.io.checkpoints import CALIBRATED, MARK, bake
 from nnunet_nacl.models import archive as archive_module
 from nnunet_nacl.models.archive import export_model, install_model
 from nnunet_nacl.prediction.trained_model import TrainedModel
-from tests.cases.folders import write_json
 from tests.models.travelling import MAPS, give_map, make_finished
+from tests.runs.folders import write_json
 
 FINAL = "checkpoint_final.pth"
 TO_PREDICT = ("T__P__C/dataset.json", "T__P__C/plans.json", f"T__P__C/fold_0/{FINAL}")

@@ -15,8 +15,8 @@ from nnunet_nacl.errors import UserError
 from nnunet_nacl.json_files import read_dict
 from nnunet_nacl.models.archive import install_model
 from nnunet_nacl.prediction import Predictor
-from tests.cases.folders import write_image, write_json
 from tests.models.travelling import give_map, make_finished
+from tests.runs.folders import write_image, write_json
 
 SPACING_MM = (2.0, 1.0, 0.5)
 

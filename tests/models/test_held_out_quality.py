@@ -15,17 +15,17 @@ import pytest
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.decision import decide
 from nnunet_nacl.calibration.learned_quality import check_estimate
-from nnunet_nacl.cases.heldout import HeldOut
-from nnunet_nacl.cases.locate import find_fold_folders
-from nnunet_nacl.cases.measure import evaluate_case
-from nnunet_nacl.cases.prediction_folder import PredictionFolder
-from nnunet_nacl.cases.quality_block import QUALITY, sampled_quality
-from nnunet_nacl.cases.treatment import Treatment
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.documents.map_file import read_record
-from tests.cases.folders import CLASSES_WITH_IGNORE, REGIONS, random_case, write_image, write_prediction
-from tests.cases.predictions import SPACING_MM, predictions_in
+from nnunet_nacl.io.locate import find_fold_folders
+from nnunet_nacl.io.prediction_folder import PredictionFolder
+from nnunet_nacl.io.treatment import Treatment
+from nnunet_nacl.runs.heldout import HeldOut
+from nnunet_nacl.runs.measure import evaluate_case
+from nnunet_nacl.runs.quality_block import QUALITY, sampled_quality
 from tests.review_tables import read_list
+from tests.runs.folders import CLASSES_WITH_IGNORE, REGIONS, random_case, write_image, write_prediction
+from tests.runs.predictions import SPACING_MM, predictions_in
 
 VALUES = ("expected_dice", "dice", "expected_volume", "true_volume")
 

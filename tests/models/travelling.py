@@ -9,7 +9,7 @@ from typing import Any
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.documents.map_file import map_to_json, sha256
 from tests.calibration.models import make_trained
-from tests.cases.folders import Model, write_json
+from tests.runs.folders import Model, write_json
 
 MAPS = {
     "temperature": CalibrationMap([0.5, 0.5], [0.0, 0.0]),

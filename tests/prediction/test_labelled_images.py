@@ -14,7 +14,6 @@ from nnunet_nacl.documents.map_file import map_in, map_of_folds, sha256
 from nnunet_nacl.documents.stored_map import same_map
 from nnunet_nacl.prediction import labelled_images
 from nnunet_nacl.prediction.trained_model import TrainedModel
-from tests.cases.folders import CLASSES, REGIONS
 from tests.prediction.untrained import (
     SHAPE,
     make_model,
@@ -26,6 +25,7 @@ from tests.prediction.untrained import (
 from tests.prediction.untrained import (
     calibrate as give_map,
 )
+from tests.runs.folders import CLASSES, REGIONS
 
 
 @pytest.fixture(autouse=True)
@@ -157,7 +157,7 @@ def baked(model: Path) -> None:
     """As `nnunet_nacl export --portable` leaves a model."""
     import torch
 
-    from nnunet_nacl.cases.checkpoints import MARK
+    from nnunet_nacl.io.checkpoints import MARK
 
     path = model / "fold_0" / "checkpoint_final.pth"
     torch.save(torch.load(path, weights_only=False) | {MARK: {}}, path)

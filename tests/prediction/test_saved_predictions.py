@@ -17,13 +17,15 @@ import tifffile
 from scipy import ndimage
 from skimage import io
 
-from nnunet_nacl.cases.prediction_folder import PredictionFolder
-from nnunet_nacl.cases.treatment import Treatment
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.io.prediction_folder import PredictionFolder
+from nnunet_nacl.io.treatment import Treatment
 from nnunet_nacl.metrics.voxel_uncertainty import mutual_information
 from nnunet_nacl.prediction import saved_predictions
-from tests.cases.folders import (
+from tests.processes import WARM, full_disk, run_warm
+from tests.review_tables import read_list
+from tests.runs.folders import (
     CLASSES,
     CLASSES_WITH_IGNORE,
     REGIONS,
@@ -31,9 +33,7 @@ from tests.cases.folders import (
     write_image,
     write_prediction,
 )
-from tests.cases.predictions import SHAPE, SPACING_MM, empty_prediction, reviewed
-from tests.processes import WARM, full_disk, run_warm
-from tests.review_tables import read_list
+from tests.runs.predictions import SHAPE, SPACING_MM, empty_prediction, reviewed
 
 VOXEL_ML = np.prod(SPACING_MM) / 1000
 ALL = ("confidence", "entropy", "margin")

@@ -10,12 +10,12 @@ import pytest
 import SimpleITK as sitk
 
 from nnunet_nacl.calibration.decision import decide
-from nnunet_nacl.cases.evaluate import evaluate_folder
-from nnunet_nacl.cases.prediction_folder import PredictionFolder
-from nnunet_nacl.cases.treatment import Treatment
 from nnunet_nacl.errors import UserError
+from nnunet_nacl.io.prediction_folder import PredictionFolder
+from nnunet_nacl.io.treatment import Treatment
 from nnunet_nacl.metrics.calibration_error import mask_metrics
-from tests.cases.folders import (
+from nnunet_nacl.runs.evaluate import evaluate_folder
+from tests.runs.folders import (
     CLASSES,
     CLASSES_WITH_IGNORE,
     REGIONS,
@@ -25,7 +25,7 @@ from tests.cases.folders import (
     write_image,
     write_prediction,
 )
-from tests.cases.predictions import SHAPE, SPACING_MM, reviewed
+from tests.runs.predictions import SHAPE, SPACING_MM, reviewed
 
 LISTS = {"dataset.json", "plans.json", "decision.json", "review_args.json", "prediction.json"}
 LISTS |= {"index.html", "review.csv", "review_details.csv", "review"}

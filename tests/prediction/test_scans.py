@@ -20,16 +20,15 @@ import tifffile
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.decision import decide
 from nnunet_nacl.calibration.presence import FEATURES, LearnedPresence, LearnedProbability
-from nnunet_nacl.cases.checkpoints import CALIBRATED, MARK, write_calibrated
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.documents.decision_json import delivered_in
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import to_json_text
+from nnunet_nacl.io.checkpoints import CALIBRATED, MARK, write_calibrated
 from nnunet_nacl.json_files import encode
 from nnunet_nacl.prediction import Predictor
 from nnunet_nacl.prediction import scans as scan_source
 from nnunet_nacl.prediction.trained_model import TrainedModel
-from tests.cases.folders import CLASSES, CLASSES_WITH_IGNORE, REGIONS, REGIONS_WITH_IGNORE, read
 from tests.prediction.untrained import (
     SHAPE,
     SPACING_MM,
@@ -44,6 +43,7 @@ from tests.prediction.untrained import (
 )
 from tests.processes import children, is_alive
 from tests.review_tables import read_list
+from tests.runs.folders import CLASSES, CLASSES_WITH_IGNORE, REGIONS, REGIONS_WITH_IGNORE, read
 from tests.show.html_check import Page
 
 

@@ -14,12 +14,12 @@ import torch
 
 from nnunet_nacl.calibration.calibration_map import CalibrationMap
 from nnunet_nacl.calibration.learned_quality import LearnedQuality
-from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.documents.map_file import map_to_json, sha256, structures_of
 from nnunet_nacl.files import to_json_text
+from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.json_files import encode
 from tests.calibration.problems import quality_of
-from tests.cases.folders import CLASSES, read
+from tests.runs.folders import CLASSES, read
 from tests.trainers.plans import architecture, resampling
 
 SPACING_MM = (2.0, 1.0, 0.8)  # z, y, x

@@ -9,8 +9,8 @@ import pytest
 
 from nnunet_nacl.calibration.learned_quality import predict_dice_parts
 from nnunet_nacl.calibration.quality_report import quality_report
-from nnunet_nacl.cases.quality_block import quality_rows
 from nnunet_nacl.comparison.learned_dice import presence_by_entry
+from nnunet_nacl.runs.quality_block import quality_rows
 from nnunet_nacl.show.case_tables import case_tables, quality_text
 from nnunet_nacl.show.comparison_figures import comparison_figures
 from tests.calibration.problems import quality_of

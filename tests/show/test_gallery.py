@@ -12,16 +12,16 @@ import pandas as pd
 import pytest
 
 from nnunet_nacl.calibration.decision import decide
-from nnunet_nacl.cases.companion_files import read_image
-from nnunet_nacl.cases.heldout import HeldOut
-from nnunet_nacl.cases.prediction_folder import PredictionFolder
 from nnunet_nacl.comparison.alignment import align
 from nnunet_nacl.comparison.comparison import Comparison
 from nnunet_nacl.comparison.entries import read_entries
 from nnunet_nacl.comparison.resolution import Options, locate, read_documents
+from nnunet_nacl.io.companion_files import read_image
+from nnunet_nacl.io.prediction_folder import PredictionFolder
+from nnunet_nacl.runs.heldout import HeldOut
 from nnunet_nacl.show.gallery import Gallery, Picture, make_gallery, pick_cases
-from tests.cases.folders import CLASSES, REGIONS_WITH_IGNORE, read, write_image, write_json
 from tests.comparison.models import CONFIGURATION, DATASET, PLANS, Study, make_study
+from tests.runs.folders import CLASSES, REGIONS_WITH_IGNORE, read, write_image, write_json
 
 NAMES = ("nnUNetTrainer", "nnUNetTrainerCE")
 SHAPE, SPACING = (6, 14, 12), (2.0, 1.0, 0.5)

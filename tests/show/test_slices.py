@@ -7,8 +7,7 @@ from itertools import permutations, product
 import numpy as np
 import pytest
 
-from nnunet_nacl.cases.geometry import Geometry
-from nnunet_nacl.cases.kept_slices import slicing_axis
+from nnunet_nacl.io.geometry import Geometry, slicing_axis
 from nnunet_nacl.show.slices import Plane, anatomical_axes, choose_slice, crop_box
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nnunet_nacl.cases.labels import Labels
+from nnunet_nacl.io.labels import Labels
 from nnunet_nacl_trainers.class_frequencies import biases_at, count_labels
 
 CLASSES = Labels(("background", "a", "b"), (0, 1, 2), False, 3, (0, 1, 2))

@@ -11,11 +11,11 @@ import pytest
 from nnunetv2.inference import export_prediction
 from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as module
 
-from nnunet_nacl.cases.evaluate import evaluate_folder
-from nnunet_nacl.cases.heldout import HeldOut
-from nnunet_nacl.cases.locate import find_fold_folders
-from nnunet_nacl.cases.measured_export import MeasuredExport, changed_in_nnunet
 from nnunet_nacl.documents.document import read_document
+from nnunet_nacl.io.locate import find_fold_folders
+from nnunet_nacl.runs.evaluate import evaluate_folder
+from nnunet_nacl.runs.heldout import HeldOut
+from nnunet_nacl.runs.measured_export import MeasuredExport, changed_in_nnunet
 from tests.calibration.problems import all_voxels, read_held_out
 from tests.trainers.validation import CASES
 

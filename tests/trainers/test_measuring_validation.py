@@ -13,13 +13,13 @@ from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as module
 
-from nnunet_nacl.cases.checkpoints import MARK
-from nnunet_nacl.cases.evaluate import evaluate_folder
-from nnunet_nacl.cases.ledger import Ledger
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.documents.document import read_document
 from nnunet_nacl.documents.map_file import sha256
+from nnunet_nacl.io.checkpoints import MARK
 from nnunet_nacl.metrics.calibration_error import mask_metrics
+from nnunet_nacl.runs.evaluate import evaluate_folder
+from nnunet_nacl.runs.ledger import Ledger
 from tests.trainers.validation import CASES
 
 

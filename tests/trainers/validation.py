@@ -10,7 +10,7 @@ import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_nacl_trainers import get_trainer
-from tests.cases.folders import write_image
+from tests.runs.folders import write_image
 from tests.trainers.plans import DATASET, dataset_json, make_plans
 
 CASES = tuple(f"case_{number}" for number in range(5))

@@ -1,1 +1,0 @@
-"""Cases: the only reader and writer of nnU-Net's files."""

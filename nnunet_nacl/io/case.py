@@ -1,0 +1,82 @@
+"""A case: what is there of its truth, its segmentation and its probabilities, and where they lie."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from nnunet_nacl.io.geometry import Geometry
+from nnunet_nacl.io.labels import Labels
+from nnunet_nacl.io.probabilities import Probabilities
+from nnunet_nacl.metrics.surface import boundary_mask, dilated_mask
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """The ground truth of a case for those who count.
+
+    Attributes:
+        labels: (*spatial) label map, 0 where it is ignored.
+        valid: (*spatial) False where it is ignored; None where nothing is.
+        near: The masks ``dilated`` and ``boundary``.
+    """
+
+    labels: np.ndarray
+    valid: np.ndarray | None
+    near: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One case in memory; arrays are in nnU-Net's array axis order.
+
+    Attributes:
+        name: Of the case.
+        labels: The structures of its data set.
+        geometry: Where the image lies.
+        segmentation: (*spatial) predicted label map.
+        probabilities: Their source.
+        truth: (*spatial) ground-truth label map, ignored voxels still marked; None where there is none.
+        properties: What nnU-Net's reader said of the segmentation, for whoever writes another one.
+    """
+
+    name: str
+    labels: Labels
+    geometry: Geometry
+    segmentation: np.ndarray
+    probabilities: Probabilities = Probabilities()
+    truth: Any = None
+    properties: dict[str, Any] = field(default_factory=dict)
+    _truth: dict[Any, Truth] = field(default_factory=dict, kw_only=True, repr=False)
+
+    @property
+    def spacing_mm(self) -> tuple[float, ...]:
+        """Voxel spacing in the order of the axes."""
+        return self.geometry.spacing_mm
+
+    def truth_and_masks(self, dilation_mm: float, boundary_mm: float) -> Truth:
+        """The truth and the masks around it, which take as long as all the rest: made once.
+
+        Args:
+            dilation_mm: Radius of ``dilated``.
+            boundary_mm: Reach of ``boundary``.
+
+        Raises:
+            ValueError: The case has no truth.
+        """
+        if self.truth is None:
+            raise ValueError(f"{self.name} has no ground truth.")
+        key = dilation_mm, boundary_mm
+        if key not in self._truth:
+            truth, ignore = self.truth, self.labels.ignore_label
+            valid = None if ignore is None else truth != ignore
+            if valid is not None:
+                truth, valid = (truth, None) if valid.all() else (np.where(valid, truth, 0), valid)
+            near = {
+                "dilated": dilated_mask(truth, dilation_mm, self.spacing_mm, valid=valid),
+                "boundary": boundary_mask(truth, boundary_mm, self.spacing_mm, valid=valid),
+            }
+            self._truth[key] = Truth(truth, valid, near)
+        return self._truth[key]

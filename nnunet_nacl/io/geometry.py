@@ -1,0 +1,144 @@
+"""Where an image lies: what nnU-Net's readers say about it, interpreted in this one place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+_SPACING_TOLERANCE = 1e-2  # relative; file formats round
+_DIRECTION_TOLERANCE = 1e-2
+_ORIGIN_TOLERANCE_VOXELS = 0.5
+_SAME_SPACING = 1.01
+RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""NIfTI's patient coordinates to DICOM's and back: x and y grow the other way."""
+
+
+@dataclass(frozen=True, eq=False)
+class Geometry:
+    """Position, orientation and voxel size of an array that one of nnU-Net's readers returned.
+
+    Readers that turn images ("WithReorient") return the array turned, and so is all that stands here but
+    ``file_orientation``.
+
+    Attributes:
+        spacing_mm: In the order of the array axes (z, y, x). nnU-Net's readers give 2D images a third axis, the first,
+            with 999 times the largest spacing. Pictures have spacing 1, which is no length.
+        affine: (n + 1, n + 1) matrix from voxel indices in the order (x, y, z) to mm in DICOM's patient coordinates (x
+            grows to the left, y to the back, z to the head); n is 2 for 2D images, else 3. None where the format does
+            not say (tif and pictures).
+        library: That reads the format: ``SimpleITK``, ``nibabel``, or empty where there is no affine.
+        file_orientation: Where the axes (x, y, z) of the file point, such as ``LPS``, if the reader turned the image;
+            else empty.
+    """
+
+    spacing_mm: tuple[float, ...]
+    affine: np.ndarray | None = None
+    library: str = ""
+    file_orientation: str = ""
+
+    @classmethod
+    def of(cls, properties: Mapping[str, Any]) -> Geometry:
+        """The geometry in the properties that a reader of nnU-Net returned, or that a prediction's pkl holds."""
+        spacing = tuple(float(value) for value in properties["spacing"])
+        if (stuff := properties.get("sitk_stuff")) is not None:
+            n = len(stuff["origin"])
+            affine = np.eye(n + 1)
+            affine[:n, :n] = np.reshape(stuff["direction"], (n, n)) * np.asarray(stuff["spacing"])
+            affine[:n, n] = stuff["origin"]
+            return cls(spacing, affine, "SimpleITK", stuff.get("original_orientation", ""))
+        if (stuff := properties.get("nibabel_stuff")) is not None:
+            in_file = np.asarray(stuff["original_affine"], dtype=float)
+            if "reoriented_affine" not in stuff:
+                return cls(spacing, RAS_TO_LPS @ in_file, "nibabel")
+            from nibabel import aff2axcodes
+
+            affine = RAS_TO_LPS @ np.asarray(stuff["reoriented_affine"], dtype=float)
+            return cls(spacing, affine, "nibabel", "".join(aff2axcodes(in_file)))
+        return cls(spacing)
+
+    @property
+    def is_2d(self) -> bool:
+        """Whether the first array axis is one that nnU-Net's reader added."""
+        return len(self.spacing_mm) == 3 and self.spacing_mm[0] > 900 * max(self.spacing_mm[1:])
+
+    @property
+    def unit(self) -> str:
+        """Of a voxel's size: ``ml``, ``mm2`` in 2D, ``pixels`` for pictures, whose spacing is no length."""
+        if not self.is_2d:
+            return "ml"
+        return "pixels" if self.affine is None else "mm2"
+
+    @property
+    def voxel_size(self) -> float:
+        """Volume or area of a voxel in ``unit``."""
+        if self.unit == "pixels":
+            return 1.0
+        return float(np.prod(self.spacing_mm[1:] if self.is_2d else self.spacing_mm)) / (1 if self.is_2d else 1000)
+
+    @property
+    def directions(self) -> np.ndarray | None:
+        """(n, n) unit vectors, a column for each axis (x, y, z); NaN for an axis of no length, None if unknown."""
+        if self.affine is None:
+            return None
+        axes = self.affine[:-1, :-1]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return axes / np.linalg.norm(axes, axis=0)
+
+
+def geometry_difference(
+    first: Geometry, second: Geometry, first_shape: tuple[int, ...], second_shape: tuple[int, ...]
+) -> str:
+    """What differs between two images, in words; empty if nothing does.
+
+    Compares shape, spacing and, where the formats hold them, the directions of the axes and the origin. Differences
+    that file formats introduce by rounding, and origins less than half a voxel apart, are none.
+
+    Args:
+        first: Of an image.
+        second: Of the other.
+        first_shape: Spatial shape of the first array.
+        second_shape: That of the second.
+
+    Returns:
+        For example ``"spacing (1.0, 1.0, 1.0) and (2.0, 1.0, 1.0)"``.
+    """
+    if tuple(first_shape) != tuple(second_shape):
+        return f"shape {tuple(first_shape)} and {tuple(second_shape)}"
+    compared: list[tuple[str, Any, Any, dict[str, float]]] = [
+        ("spacing", first.spacing_mm, second.spacing_mm, {"rtol": _SPACING_TOLERANCE, "atol": 0})
+    ]
+    if first.affine is not None and second.affine is not None:
+        if first.affine.shape != second.affine.shape:
+            return f"{len(first.affine) - 1} and {len(second.affine) - 1} dimensions"
+        half_voxel = _ORIGIN_TOLERANCE_VOXELS * min(first.spacing_mm)
+        compared += [
+            ("direction", first.directions, second.directions, {"rtol": 0, "atol": _DIRECTION_TOLERANCE}),
+            ("origin", first.affine[:-1, -1], second.affine[:-1, -1], {"rtol": 0, "atol": half_voxel}),
+        ]
+    for name, a, b, tolerance in compared:
+        if not np.allclose(a, b, equal_nan=True, **tolerance):
+            return f"{name} {_tuple(a)} and {_tuple(b)}"
+    return ""
+
+
+def _tuple(values) -> tuple[float, ...]:
+    return tuple(round(float(value), 4) + 0.0 for value in np.ravel(values))
+
+
+def slicing_axis(spacing_mm: Sequence[float], plans: Mapping[str, Any]) -> int:
+    """The array axis across the slices: the one of the thickest slices, so that what is shown has the finest grid.
+
+    Args:
+        spacing_mm: Voxel spacing in the order of the axes.
+        plans: Content of plans.json: the axis along which a 2D configuration slices wins among equals.
+    """
+    largest = max(spacing_mm)
+    thick = [axis for axis, value in enumerate(spacing_mm) if value * _SAME_SPACING >= largest]
+    try:
+        preferred = int(plans["transpose_forward"][0])
+    except (KeyError, IndexError, TypeError, ValueError):
+        preferred = 0
+    return preferred if preferred in thick else thick[0]

@@ -1,0 +1,146 @@
+"""Finds what belongs together in nnU-Net's folders: models, their folds, ground truth, dataset.json and plans.json."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from typing_extensions import TypedDict
+
+from nnunet_nacl.documents.document import FILE_NAME
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import is_file_name
+from nnunet_nacl.io.companion_files import fold_folders, folds_asked_for
+from nnunet_nacl.io.prediction_folder import RERUN, PredictionFolder
+from nnunet_nacl.json_files import decode, first_line, read_json
+
+SPLITS = "splits_final.json"
+
+
+def model_folder(dataset: str | int, trainer: str, plans: str, configuration: str) -> Path:
+    """nnU-Net's folder of a trained model; UserError if it is not there."""
+    from nnunetv2.utilities.file_path_utilities import get_output_folder
+
+    if not os.environ.get("nnUNet_results"):
+        raise UserError("the environment variable nnUNet_results is not set; nnU-Net's documentation says what it is.")
+    try:
+        folder = Path(get_output_folder(dataset, trainer, plans, configuration))
+    except OSError:
+        raise
+    except Exception as error:  # RuntimeError, ValueError: unknown or ambiguous data set
+        raise UserError(f"data set {dataset!r}: {first_line(error)}") from None
+    if not folder.is_dir():
+        present = sorted(entry.name for entry in folder.parent.glob("*__*")) if folder.parent.is_dir() else []
+        raise UserError(f"{folder}: no such model; there are {', '.join(present) or 'none'} in {folder.parent}.")
+    return folder
+
+
+def folds_with(model: Path, name: str) -> list[str]:
+    """Names of a model's folds that have a file or folder of this name, in order; ``all`` is nnU-Net's fold_all.
+
+    UserError if it is a path, not a name.
+    """
+    if name in ("", ".", "..") or os.path.basename(name) != name:
+        raise UserError(f"-chk {name}: give the name of a file in the folds' folders, such as checkpoint_final.pth.")
+    return [fold for fold, folder in fold_folders(model).items() if (folder / name).exists()]
+
+
+def trained_folds(model: Path, checkpoint: str, folds: Sequence[str | int] | None = None) -> tuple[str, ...]:
+    """The folds that are asked for, each once; else every numbered one with the checkpoint, or fold_all.
+
+    Raises:
+        UserError: There is none, or one that is asked for is no fold's name or has no such checkpoint.
+    """
+    present = folds_with(model, checkpoint)
+    chosen = folds_asked_for(folds) if folds else tuple(fold for fold in present if fold != "all")
+    chosen = chosen or tuple(present)
+    if not chosen:
+        raise UserError(f"{model} has no fold with a {checkpoint}; finish a training, or name another with -chk.")
+    if absent := [fold for fold in chosen if fold not in present]:
+        raise UserError(
+            f"{model / f'fold_{absent[0]}'} has no {checkpoint}; there are the folds {', '.join(present) or '(none)'}. "
+            "Train it, choose others with -f, or name another checkpoint with -chk."
+        )
+    return chosen
+
+
+def predicted_folder(fold: Path, checkpoint: str) -> Path:
+    """Where `nnunet_nacl evaluate --predict` puts what a checkpoint of a fold predicts."""
+    return fold / f"validation_{checkpoint.removesuffix('.pth')}"
+
+
+def validation_folder(fold: Path) -> Path:
+    """nnU-Net's validation folder, unless only `nnunet_nacl evaluate --predict` has measured this fold."""
+    own, predicted = fold / "validation", predicted_folder(fold, "checkpoint_final.pth")
+    return predicted if (predicted / FILE_NAME).is_file() and not is_measured(own) else own
+
+
+def is_measured(folder: Path) -> bool:
+    """Whether predictions can be measured, or were."""
+    return (folder / FILE_NAME).is_file() or any(folder.glob("*.npz"))
+
+
+def find_fold_folders(model: Path, folds: Sequence[str | int] | None = None) -> dict[str, PredictionFolder]:
+    """The validation folders of a model's folds.
+
+    Args:
+        model: The model folder.
+        folds: Folds 0, 1, ... or ``all`` (nnU-Net's fold_all); None takes every numbered fold that has a validation
+            folder, or fold_all where there is none.
+
+    Returns:
+        Folders by fold name, in order.
+
+    Raises:
+        UserError: One that is asked for is no fold's name, a fold has no validation folder, or there is none at all.
+    """
+    if folds is None:
+        present = [fold for fold, folder in fold_folders(model).items() if validation_folder(folder).is_dir()]
+        # fold_all holds the same cases as the folds: only on its own
+        folds = sorted((fold for fold in present if fold != "all"), key=int) or present
+        if not folds:
+            raise UserError(f"{model} has no fold with a validation folder; finish a training first.")
+    result = {}
+    for fold in folds_asked_for(folds):
+        folder = validation_folder(model / f"fold_{fold}")
+        if not folder.is_dir():
+            there = ", ".join(folds_with(model, "validation"))
+            raise UserError(f"{folder}: no such folder (folds there: {there or 'none'}); train this fold or {RERUN}.")
+        opened = PredictionFolder.open(folder)
+        if fold == "all":  # trained and validated on every case
+            result[fold] = opened.expecting_all_references()
+            continue
+        result[fold] = replace(opened, expected=cases_of_split(opened.plans.get("dataset_name"), fold))
+    return result
+
+
+def cases_of_split(dataset_name: str | None, fold: str) -> tuple[str, ...] | None:
+    """Validation cases of a fold by nnU-Net's splits_final.json; None where that does not say."""
+    splits = splits_of(dataset_name)
+    if fold == "all" or int(fold) >= len(splits):
+        return None  # nnU-Net makes a random split for folds beyond the file: nothing to compare with
+    return tuple(sorted(splits[int(fold)]["val"]))
+
+
+class Split(TypedDict):
+    """Of a fold, the cases to train on and those to validate on."""
+
+    train: list[str]
+    val: list[str]
+
+
+def splits_of(dataset_name: str | None) -> list[Split]:
+    """The splits of a preprocessed data set by fold; none where there is no file. UserError: see `read_splits`."""
+    path = Path(os.environ.get("nnUNet_preprocessed") or os.devnull) / (dataset_name or os.devnull) / SPLITS
+    return read_splits(path) if path.is_file() else []
+
+
+def read_splits(path: Path) -> list[Split]:
+    """The content of splits_final.json; UserError where it is damaged, or names a case that no file can be called."""
+    splits = decode(list[Split], read_json(path), path, fix="restore it")
+    for case in (case for split in splits for case in (*split["train"], *split["val"])):
+        if not is_file_name(case):
+            raise UserError(f"{path}: {case!r} cannot be the name of a case; restore it.")
+    return splits

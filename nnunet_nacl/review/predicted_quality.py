@@ -1,0 +1,195 @@
+"""What a calibration map has learned about Dice and volumes, asked about new predictions.
+
+A map may be asked only about what it was learned for: probabilities that it calibrated, once, and the segmentation of
+the kind that it was learned from. Saved probabilities do not tell who made them, so a folder must say that it is
+calibrated (``calibration_applied.json``, of the same map), or the user must; nothing is calibrated here in passing,
+since the segmentation beside it would still be that of the probabilities as they were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nnunet_nacl.calibration.learned_quality import SINGLE_NETWORKS, LearnedQuality
+from nnunet_nacl.calibration.presence import FEATURES, LearnedPresence
+from nnunet_nacl.documents.decision_json import delivered_in
+from nnunet_nacl.documents.finding_list import StructureFindings
+from nnunet_nacl.documents.map_file import (
+    APPLIED_FILE,
+    MapRecord,
+    read_map,
+    read_record,
+    structures_of,
+)
+from nnunet_nacl.documents.stored_map import same_map
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.io.prediction_folder import PredictionFolder
+from nnunet_nacl.io.treatment import Treatment
+from nnunet_nacl.review.row import CaseReview
+
+
+@dataclass(frozen=True)
+class QualityOfMap:
+    """The learned part of a map, for one folder of predictions.
+
+    Attributes:
+        path: The map.
+        record: What its file holds beside it.
+        learned: For the segmentations that lie in the folder; of those that are decided for F-beta, whose Dice nobody
+            learned, for nnU-Net's own.
+        keys: nnU-Net's key of each structure, in order.
+        as_network: Whether the cases' probabilities are known as the network gave them: presence and findings are
+            learned from those, and not known of a folder that was calibrated before.
+        delivered: ``argmax``, ``decided`` or ``fbeta``: which segmentations these are.
+    """
+
+    path: Path
+    record: MapRecord
+    learned: LearnedQuality
+    keys: tuple[str, ...]
+    as_network: bool = True
+    delivered: str = "argmax"
+
+    @property
+    def predicts_dice(self) -> bool:
+        """Whether the Dice of such segmentations was learned; what is there, and volumes, do not depend on labels."""
+        return self.delivered != "fbeta"
+
+    @property
+    def presence(self) -> LearnedPresence | None:
+        """What was learned about what is there; None where nothing was, or it may not be asked."""
+        return self.record.quality.presence if self.record.quality and self.as_network else None
+
+    @property
+    def lowest_tenth(self) -> dict[str, float]:
+        """By nnU-Net's key the predicted Dice that a tenth of the held-out cases stayed below; NaN if unknown."""
+        return {key: estimate.lowest_tenth for key, estimate in self.learned.dice.items()}
+
+    @property
+    def listed(self) -> list[str]:
+        """nnU-Net's keys of the structures whose components are findings."""
+        known = self.record.quality.presence if self.record.quality else None
+        return known.listed if known else []
+
+    @classmethod
+    def read(cls, path: Path, structures: tuple[str, ...], delivered: str) -> QualityOfMap:
+        """What a map has learned about one kind of segmentation; whoever asks it must have it calibrated them.
+
+        Args:
+            path: calibration_map.json.
+            structures: nnU-Net's key of each structure, in order.
+            delivered: ``argmax``, ``decided`` or ``fbeta``.
+
+        Raises:
+            UserError: The map is of other structures or holds nothing learned.
+        """
+        record = read_record(path)
+        if (learned := record.learned.get("argmax" if delivered == "fbeta" else delivered)) is None:
+            why = f" ({record.quality.why_not})" if record.quality and record.quality.why_not else ""
+            raise UserError(
+                f"{path} has learned nothing about Dice and volumes of {delivered} segmentations{why}; calibrate "
+                "again, with the probabilities of the held-out cases."
+            )
+        if not set(structures) == set(learned.dice) == set(learned.volume):
+            raise UserError(f"{path}: what it learned is of other structures than its map; calibrate again.")
+        return cls(path, record, learned, structures, delivered=delivered)
+
+    def _knows(self, unit: str) -> bool:
+        """Whether volumes were learned in this unit."""
+        return self.record.quality is not None and unit == self.record.quality.unit
+
+    def complete(self, review: CaseReview) -> CaseReview:
+        """The row of a case with what was learned of its structures: intervals of Dice and volume, and presence."""
+        structures = []
+        for key, structure in zip(self.keys, review.structures):
+            known: dict[str, Any] = {}
+            if self.predicts_dice:
+                dice = self.learned.dice[key].predict(structure.predicted_dice)
+                known["dice_interval"] = dice.low, dice.high
+            if self._knows(review.unit):
+                volume = self.learned.volume[key].predict(structure.predicted_volume)
+                known["volume_interval"] = volume.low, volume.high
+                if self.presence:
+                    known["present"] = self.presence.present_probability(key, *structure.network)
+            structures.append(replace(structure, **known))
+        return replace(review, structures=tuple(structures))
+
+    def judge(self, findings: Sequence[StructureFindings], unit: str) -> tuple[StructureFindings, ...]:
+        """The findings of a case with the probability that each is real; of nnU-Net's own labels alone.
+
+        Args:
+            findings: By structure.
+            unit: Of their volumes.
+        """
+        presence = self.presence
+        if presence is None or self.delivered != "argmax" or not self._knows(unit):
+            return tuple(findings)
+        judged = []
+        for structure in findings:
+            known = [presence.real_probability(structure.key, part.volume, *part.network) for part in structure.found]
+            parts = (replace(part, real_probability=p) for part, p in zip(structure.found, known))
+            judged.append(replace(structure, found=tuple(parts)))
+        return tuple(judged)
+
+    def caveats(self, cases: Iterable[str], *, several: bool = True) -> list[str]:
+        """What must be said beside predictions.
+
+        Args:
+            cases: Their names.
+            several: Whether several networks predicted them, or perhaps.
+        """
+        notes = [f"The map learned {SINGLE_NETWORKS}."] if several and not self.learned.as_deployed else []
+        if shared := sorted(self.record.part_of.keys() & set(cases)):
+            notes.append(
+                f"The map learned from cases of the same names ({len(shared)}, {shared[0]} first): if they are the "
+                "same, Dice is predicted better here than it will be for new ones."
+            )
+        if self.presence and self.presence.features != FEATURES:
+            notes.append("What is in a scan is not said: the map is of an earlier version; calibrate again.")
+        if self.delivered != "argmax" and not self.as_network:
+            notes.append(
+                "These were calibrated before: the decision did not know what is there; give the predictions as the "
+                "network made them."
+            )
+        if self.delivered != "argmax" and self.presence and self.presence.real:
+            notes.append(
+                "Which findings are real was learned on nnU-Net's own labels: of decided ones findings.csv gives no "
+                "real_probability."
+            )
+        return notes
+
+
+def open_map(
+    path: Path, folder: PredictionFolder, beta: float | None = None
+) -> tuple[Treatment, QualityOfMap | None, str]:
+    """What a map does to predictions, nothing if it calibrated them before; and what it has learned of such ones.
+
+    Where it has learned nothing, the last value says why.
+
+    Args:
+        path: calibration_map.json.
+        folder: The predictions.
+        beta: Of the decision that follows (1: Dice); None keeps the segmentations that are there.
+
+    Raises:
+        UserError: The map is of other structures; the predictions were calibrated by another one, or by this one,
+            which has learned nothing: then it has nothing to say of them.
+    """
+    structures, applied = structures_of(folder.labels), folder.folder / APPLIED_FILE
+    calibration, calibrated = read_map(path, structures, folder.labels.regions), applied.is_file()
+    if calibrated and not same_map(read_map(applied, structures, folder.labels.regions), calibration):
+        raise UserError(f"{folder.folder} was calibrated by another map than {path}; give that one.")
+    delivered = delivered_in(folder.folder) if beta is None else "decided" if beta == 1 else "fbeta"
+    quality, why_not = None, ""
+    try:
+        quality = replace(QualityOfMap.read(path, tuple(structures), delivered), as_network=not calibrated)
+    except UserError as error:
+        if calibrated:
+            raise
+        why_not = str(error)
+    learned = read_record(path).quality
+    presence = learned.presence if learned and beta and not calibrated else None
+    return Treatment(None if calibrated else calibration, beta, presence), quality, why_not

@@ -1,0 +1,161 @@
+"""Folders of predictions that this package writes, as nnU-Net would have: no half file, nothing of others lost."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import shutil
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.file_lock import locked
+from nnunet_nacl.files import (
+    check_writable,
+    lies_inside,
+    name_finished,
+    remove_leftovers,
+    temporary_folder,
+    to_json_text,
+    write_atomically,
+)
+from nnunet_nacl.io.image_files import check_name, verified
+from nnunet_nacl.io.prediction_folder import CaseFiles, PredictionFolder
+from nnunet_nacl.json_files import first_line, read_dict
+from nnunet_nacl.review.map_images import to_dtype, write_image
+from nnunet_nacl.review.reviewed_case import ReviewedCase
+
+MAPS = "maps"
+"""Folder of the maps, a folder a case: nnU-Net takes every image beside the segmentations for one."""
+
+
+@contextlib.contextmanager
+def open_output(
+    output: Path,
+    sources: Iterable[Path],
+    data: PredictionFolder,
+    record: tuple[str, Mapping[str, Any]],
+    names: Collection[str],
+    *,
+    part: int | None = None,
+) -> Iterator[None]:
+    """Make a folder for segmentations, before hours of work; what killed runs left in an earlier one is removed.
+
+    A folder is an earlier run's if its record says so, whatever its files are called; nothing of others is replaced.
+    While the block runs, no other run opens the folder.
+
+    Args:
+        output: The folder.
+        sources: Folders of images, which it must not be or lie in: nnU-Net would take its images for cases.
+        data: Of the data set, whose dataset.json and plans.json belong into the folder.
+        record: Name and content of the file that tells whose the folder is, ``generated_by`` among it.
+        names: What will be written there beside them.
+        part: Number of this run, where several share the folder; None: it shares it with none.
+
+    Raises:
+        UserError: ``output`` cannot be used, or another run has it open: the message says which.
+    """
+    check_name(output)
+    place = Path(os.path.realpath(output))  # unlike resolve(), it takes links that lead in circles
+    for source in sources:
+        if Path(os.path.realpath(source)) in (place, *place.parents):
+            raise UserError(
+                f"{output} is or lies in {source}; nnU-Net would take its images for cases. Choose another -o."
+            )
+    if output.exists() and not output.is_dir():
+        raise UserError(f"{output} is a file; give -o a folder.")
+    check_writable(output / record[0])
+    with contextlib.ExitStack() as locks:
+        taken = f"another run is at work in {output}; wait until it has ended, or choose another -o."
+        locks.enter_context(locked(output / ".nnunet_nacl.lock", taken, shared=part is not None, temporary=True))
+        if part is not None:
+            taken = f"another run of part {part} is at work in {output}; wait until it has ended, or change -part_id."
+            locks.enter_context(locked(output / f".nnunet_nacl.part_{part}.lock", taken, temporary=True))
+        theirs = os.listdir(output)  # before the record is looked for: of ours it is the first
+        (name, content), companions = record, {"dataset.json": data.dataset_json, "plans.json": data.plans}
+        with contextlib.suppress(UserError):
+            if read_dict(output / name).get("generated_by") == content["generated_by"]:
+                theirs = []
+        for file in theirs:
+            if file in (name, *companions, *names) or file.endswith((".npz", data.file_ending)):
+                raise UserError(f"{output} holds other images or predictions ({file}); choose another -o.")
+        for file, made in {name: content, **companions}.items():
+            write_atomically(output / file, to_json_text(made))
+        for folder in (output / name for name in names):
+            remove_leftovers(folder)
+        try:
+            yield
+        finally:
+            remove_leftovers(output)  # of workers that were killed
+
+
+def write_reviewed(
+    folder: PredictionFolder,
+    reviewed: ReviewedCase,
+    output: Path,
+    *,
+    source: CaseFiles | None = None,
+    probabilities: np.ndarray | Path | None = None,
+    dtype: str = "uint8",
+) -> tuple[Path, ...]:
+    """Write the segmentation of a case, and its maps into a folder of their own; a killed run leaves no half file.
+
+    Args:
+        folder: Of the data set: its file format and reader.
+        reviewed: The case.
+        output: The folder to write to.
+        source: The saved prediction that it was made from; None for one that never was.
+        probabilities: To save, or the file to copy, which keeps its time and its .pkl; without a ``source`` that is
+            made. None: there shall be none, and an earlier run's are removed.
+        dtype: Of the maps, see :func:`~nnunet_nacl.review.map_images.to_dtype`.
+
+    Returns:
+        What was written.
+
+    Raises:
+        UserError: A file cannot be written; the message names it.
+    """
+    case, name = reviewed.case, reviewed.case.name
+    segmentation, npz, pkl = (f"{name}{ending}" for ending in (folder.file_ending, ".npz", ".pkl"))
+    try:
+        with temporary_folder(output) as work:  # nnU-Net does not look into folders
+            if probabilities is not None:
+                _save_probabilities(work / npz, work / pkl, probabilities, source, case.properties)
+            for file in (npz, pkl):
+                if not (work / file).exists():  # an earlier run's must not lie beside another segmentation
+                    (output / file).unlink(missing_ok=True)
+            with verified(work / segmentation):
+                folder.reader.write_seg(case.segmentation, str(work / segmentation), case.properties)
+            written = name_finished(work, output)  # some formats keep the spacing in a file of its own
+    except OSError as error:
+        path, reason = output / segmentation, error.strerror or first_line(error)
+        raise UserError(f"{path}: cannot be written ({reason}); free space or choose another -o.") from None
+    remove_leftovers(output / MAPS / name)
+    for which, values in reviewed.maps.items():
+        path = output / MAPS / name / f"{name}_{which}{folder.file_ending}"
+        written += write_image(to_dtype(values, dtype), path, case.geometry)
+    for path in (output / MAPS / name).glob(f"{name}_*"):  # of an earlier run with other settings
+        if path not in written and lies_inside(path, output):  # a link may lead to the maps of another folder
+            path.unlink()
+    return tuple(written)
+
+
+def _save_probabilities(
+    npz: Path, pkl: Path, probabilities: np.ndarray | Path, source: CaseFiles | None, properties: dict[str, Any]
+) -> None:
+    if isinstance(probabilities, Path):
+        shutil.copyfile(probabilities, npz)
+    else:
+        np.savez_compressed(npz, probabilities=probabilities)
+    if source is None:
+        with open(pkl, "wb") as file:
+            pickle.dump(properties, file)
+        return
+    status = source.probabilities.stat()
+    os.utime(npz, ns=(status.st_atime_ns, status.st_mtime_ns))
+    if (known := source.probabilities.with_suffix(".pkl")).is_file():
+        shutil.copyfile(known, pkl)

@@ -1,0 +1,185 @@
+"""What is said of a folder's cases, the one that needs a look most on top: a page, tables and a document."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import nnunet_nacl
+from nnunet_nacl.documents.decision_json import DecidedCase
+from nnunet_nacl.documents.finding_list import FINDINGS, StructureFindings, findings_csv_text
+from nnunet_nacl.files import to_csv_text, to_json_text, write_atomically
+from nnunet_nacl.review.dice_thresholds import DiceThresholds, ThresholdSpec
+from nnunet_nacl.review.predicted_quality import QualityOfMap
+from nnunet_nacl.review.reasons import LOWEST_MEMBERS_DICE, reasons_to_look
+from nnunet_nacl.review.reviewed_case import FinishedCase
+from nnunet_nacl.review.row import CaseReview
+
+DOCUMENT = "prediction.json"
+PAGE = "index.html"
+REVIEW = "review.csv"
+DETAILS = "review_details.csv"
+LIST_FILES = (PAGE, REVIEW, DETAILS, FINDINGS)
+"""What :meth:`ReviewList.write` writes beside the segmentations."""
+
+_RESEARCH = "Research software, not for clinical use. The order is a ranking; no threshold is validated."
+
+
+def thresholds_of(
+    given: ThresholdSpec | None, structures: Mapping[str, str], quality: QualityOfMap | None
+) -> DiceThresholds | None:
+    """Below which predicted Dice a structure is a reason to look; None where none is predicted.
+
+    Raises:
+        UserError: See :meth:`~nnunet_nacl.review.dice_thresholds.DiceThresholds.of`.
+    """
+    if given is None or quality is None or not quality.predicts_dice:
+        return None
+    return DiceThresholds.of(given, structures, quality.lowest_tenth)
+
+
+@dataclass(frozen=True)
+class ReviewList:
+    """The list of a run.
+
+    Attributes:
+        title: Of the page, such as the data set.
+        finished: What is kept of each case, by name.
+        structures: Their names.
+        members: Names of the networks or folders that are averaged; one if there is nothing to average.
+        quality: What the calibration map has learned of Dice and volume; None where nothing is known.
+        thresholds: A predicted Dice below is a reason to look; None: no predicted Dice is.
+        problems: By case why there is nothing of it.
+        notes: What whoever uses the list must know.
+        made: How the segmentations were made, for the page: text by heading.
+        compared_with: What of the training the images were compared with; empty if they were not.
+    """
+
+    title: str
+    finished: Mapping[str, FinishedCase]
+    structures: Sequence[str]
+    members: Sequence[str]
+    quality: QualityOfMap | None = None
+    thresholds: DiceThresholds | None = None
+    problems: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    made: Mapping[str, str] = field(default_factory=dict)
+    compared_with: str = ""
+
+    @cached_property
+    def rows(self) -> list[CaseReview]:
+        """Of the cases, those that need a look most first.
+
+        Empty predictions come before all others, those with the largest probability of any structure first: there the
+        network was nearest to predicting something. The others follow by their lowest predicted Dice, rising. Empty
+        predictions of scans in which nothing is to be expected come last.
+        """
+
+        def key(row: CaseReview) -> tuple:
+            if row.empty and row.nothing_there:
+                return (2, -max(structure.present for structure in row.structures), row.case)
+            if row.empty:
+                return (0, -max(structure.max_probability for structure in row.structures), row.case)
+            return (1, row.lowest_predicted_dice, row.case)
+
+        rows = (case.row for case in self.finished.values())
+        return sorted((self.quality.complete(row) if self.quality else row for row in rows), key=key)
+
+    @property
+    def predicts_dice(self) -> bool:
+        """Whether there is a predicted Dice of such segmentations."""
+        return self.quality is not None and self.quality.predicts_dice
+
+    @cached_property
+    def findings(self) -> dict[str, tuple[StructureFindings, ...]]:
+        """By case, in the order of the list, the components of the structures that were asked for."""
+        listed = {row.case: self.finished[row.case].findings for row in self.rows}
+        if self.quality is None:
+            return listed
+        return {case: self.quality.judge(each, self.finished[case].row.unit) for case, each in listed.items()}
+
+    @cached_property
+    def reasons(self) -> dict[str, list[str]]:
+        """By case why it needs a look, in words; none for most."""
+        reasons = {}
+        for row in self.rows:
+            case = self.finished[row.case]
+            listed = [structure.name for structure in case.findings]
+            reasons[row.case] = reasons_to_look(row, self.thresholds, case.differences, listed)
+        return reasons
+
+    @property
+    def n_to_look_at(self) -> int:
+        """Cases with any reason."""
+        return sum(map(bool, self.reasons.values()))
+
+    @property
+    def decided(self) -> list[DecidedCase]:
+        """What a decision did to each case, in alphabetic order, where it was looked at."""
+        return [case.decided for _, case in sorted(self.finished.items()) if case.decided]
+
+    def csv_texts(self) -> tuple[str, str]:
+        """Content of review.csv, what a reader needs, and of review_details.csv, all else in the same rows.
+
+        One row a case, in the order of the list. A cell is empty where a number is undefined. A case that could not be
+        done has a row without a rank at the end: whoever works through the list must not miss it.
+        """
+        rows, details = [], []
+        for rank, case in enumerate(self.rows, 1):
+            why, with_map = self.reasons[case.case], self.quality is not None
+            row: dict[str, Any] = {"rank": rank, "case": case.case}
+            more = {**row, "empty": "yes" if case.empty else "no", "empty_structures": "; ".join(case.empty_structures)}
+            row |= {"flag": "yes" if why else "no", "reasons": "; ".join(why), "problem": None}
+            more |= case.columns()
+            for structure in case.structures:
+                summary, columns = structure.summary(case.unit, with_map), structure.columns(case.unit, self.members)
+                row |= {f"{structure.name} {column}": value for column, value in summary.items()}
+                more |= {f"{structure.name} {column}": value for column, value in columns.items()}
+            rows.append(row)
+            details.append(more)
+        rows += [{"rank": None, "case": name, "problem": problem} for name, problem in self.problems.items()]
+        details += [{"rank": None, "case": name} for name in self.problems]
+        return _csv_text(rows), _csv_text(details)
+
+    def write(self, output: Path, content: Mapping[str, Any], page: Callable[[ReviewList], str]) -> None:
+        """Write all files of the list.
+
+        Args:
+            output: Folder of index.html, review.csv, review_details.csv, findings.csv where structures were asked for,
+                and prediction.json.
+            content: What that says beside the list.
+            page: Makes the page (:func:`nnunet_nacl.show.review_page.review_page`).
+
+        Raises:
+            UserError: A file cannot be written.
+        """
+        for name, text in zip((REVIEW, DETAILS), self.csv_texts()):
+            write_atomically(output / name, text)
+        if any(self.findings.values()):
+            write_atomically(output / FINDINGS, findings_csv_text(self.findings, self.rows[0].unit))
+        else:
+            (output / FINDINGS).unlink(missing_ok=True)  # of an earlier run
+        write_atomically(output / PAGE, page(self))
+        whole = {
+            "schema_version": 1,
+            "generated_by": f"nnunet_nacl {nnunet_nacl.__version__}",
+            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            **content,
+            "threshold": self.thresholds and self.thresholds.to_json(),
+            "members_dice_threshold": LOWEST_MEMBERS_DICE if len(self.members) > 1 else None,
+            "notes": [*self.notes, _RESEARCH],
+            "n_cases": len(self.rows),
+            "n_to_look_at": self.n_to_look_at,
+        }
+        write_atomically(output / DOCUMENT, to_json_text(whole))
+
+
+def _csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Of rows that may lack columns; numbers with six digits."""
+    header = list(dict.fromkeys(column for row in rows for column in row))
+    cells = ([row.get(column) for column in header] for row in rows)
+    return to_csv_text(header, ([float(f"{x:.6g}") if isinstance(x, float) else x for x in row] for row in cells))

@@ -1,0 +1,154 @@
+"""What a reader is told of a case: its row of the review list, the place to look at first, and maps."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+
+import numpy as np
+
+from nnunet_nacl.documents.decision_json import DecidedCase
+from nnunet_nacl.documents.finding_list import StructureFindings
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.io.case import Case
+from nnunet_nacl.metrics.disagreement import Disagreement
+from nnunet_nacl.metrics.expected_dice import ProbabilityHistogram
+from nnunet_nacl.metrics.voxel_uncertainty import (
+    Place,
+    label_confidence,
+    least_certain_place,
+    margin,
+    normalised_entropy,
+)
+from nnunet_nacl.review.row import CaseReview, make_row
+from nnunet_nacl.runs.components import ComponentSums
+
+_OUTSIDE = {"confidence": 1.0, "entropy": 0.0, "margin": 1.0}
+"""Value of a map outside nnU-Net's crop, where all is background for certain."""
+
+MEMBER_MAPS = ("mutual_information", "expected_entropy")
+"""Maps that compare the members of an ensemble; 0 outside the crop."""
+
+MAPS = (*_OUTSIDE, *MEMBER_MAPS)
+
+PROBABILITIES = "probabilities"
+"""Stands for a map of every class or region: ``probability_<channel>_<name>``."""
+
+
+def choose_maps(wanted: Sequence[str], members: int, there: Sequence[str] = MAPS) -> tuple[str, ...]:
+    """Names of the maps to write; UserError for one that there is not, or that compares members where there is one.
+
+    Args:
+        wanted: Some of ``there``, or ``PROBABILITIES``; none for the usual ones.
+        members: Networks or folders that are averaged.
+        there: What can be written.
+    """
+    for name in wanted:
+        if name not in (*there, PROBABILITIES):
+            raise UserError(f"there is no map {name!r}; there are {', '.join((*there, PROBABILITIES))}.")
+        if name in MEMBER_MAPS and members == 1:
+            raise UserError(
+                f"the map {name} compares members: give two or more folders of the same cases, or predict with several "
+                "folds (-f)."
+            )
+    return tuple(dict.fromkeys(wanted)) or MAPS[: 3 if members == 1 else 4]
+
+
+@dataclass(frozen=True, eq=False)
+class ReviewedCase:
+    """What is delivered of a case; arrays in the axis order of nnU-Net's reader.
+
+    Attributes:
+        case: With the segmentation that is delivered.
+        row: That describes it.
+        place: The voxel where the network is least certain.
+        maps: (*spatial) float32 by name.
+        differences: How the image differs from the training's, in words.
+        findings: Components of the structures that were asked for.
+    """
+
+    case: Case
+    row: CaseReview
+    place: Place
+    maps: dict[str, np.ndarray]
+    differences: tuple[str, ...] = ()
+    findings: tuple[StructureFindings, ...] = ()
+
+
+@dataclass(frozen=True)
+class FinishedCase:
+    """What is kept of a case that is written, for the lists.
+
+    Attributes:
+        row: Of the list.
+        differences: How its image differs from the training's, in words.
+        place: Where the network is least certain, in words; empty where there is no picture.
+        picture: Base64 PNG through that place.
+        size: Width and height of the picture in pixels.
+        findings: Components of the structures that were asked for.
+        decided: What a decision changed in it, where it was looked at.
+    """
+
+    row: CaseReview
+    differences: tuple[str, ...] = ()
+    place: str = ""
+    picture: str = ""
+    size: tuple[int, int] = (0, 0)
+    findings: tuple[StructureFindings, ...] = ()
+    decided: DecidedCase | None = None
+
+
+def review_case(
+    case: Case,
+    *,
+    members: Disagreement | None = None,
+    maps: Sequence[str] = (),
+    differences: Sequence[str] = (),
+    findings: Sequence[int] = (),
+) -> ReviewedCase:
+    """Look at a case as it is to be delivered. No truth is needed, and none is used.
+
+    Args:
+        case: With its segmentation and probabilities.
+        members: What they disagree about whose mean these probabilities are; None for one network.
+        maps: Some of ``MAPS``, or ``PROBABILITIES``; ``members`` holds those of ``MEMBER_MAPS``.
+        differences: How the image differs from the training's.
+        findings: Channels of the structures whose components are to be listed.
+
+    Raises:
+        ValueError: The case has no probabilities, or they are not probabilities.
+    """
+    labels, (box, probs) = case.labels, case.probabilities.inside()
+    inside, shape = case.segmentation[box], case.segmentation.shape
+    least = least_certain_place(probs, labels.foreground, case.spacing_mm, regions=labels.regions)
+    place = Place(tuple(index + part.start for index, part in zip(least.index, box)), least.channel)
+    made = {}
+    for name in maps:
+        if name == PROBABILITIES:
+            for channel, structure in enumerate(labels.names):
+                plain = re.sub(r"[^A-Za-z0-9.-]+", "-", structure).strip("-.")
+                outside = float(channel == 0 and not labels.regions)
+                made[f"probability_{channel}_{plain}"] = whole = np.full(shape, outside, np.float32)
+                whole[box] = probs[channel]
+            continue
+        if name in MEMBER_MAPS:
+            made[name] = getattr(members, name) if members else np.zeros(shape, np.float32)
+            continue
+        made[name] = np.full(shape, _OUTSIDE[name], np.float32)
+        if name == "confidence":
+            made[name][box] = label_confidence(probs, labels.channels_of(inside), regions=labels.regions)
+        else:
+            function = normalised_entropy if name == "entropy" else margin
+            made[name][box] = function(probs, regions=labels.regions, check_values=False)
+    components, network = ComponentSums(case, findings), case.probabilities.network
+    components.add(box, probs)
+    histograms, first = [], 0 if labels.regions else 1
+    for where, seen in [(box, probs)] if network is case.probabilities else network.blocks():
+        histograms.append(ProbabilityHistogram.of(seen[first:]))
+        if network is not case.probabilities:
+            components.add_network(where, seen)
+    row = make_row(case, probs, inside, members, reduce(add, histograms))
+    return ReviewedCase(case, row, place, made, tuple(differences), tuple(components.findings()))

@@ -1,0 +1,209 @@
+"""What the review list says of a case: its columns, and how they are measured.
+
+A new column is a field of the row, its value in :func:`make_row`, and a line in ``summary`` (review.csv) or ``columns``
+(review_details.csv).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import stdev
+from typing import Any
+
+import numpy as np
+
+from nnunet_nacl.io.case import Case
+from nnunet_nacl.metrics.disagreement import Disagreement
+from nnunet_nacl.metrics.expected_dice import ProbabilityHistogram, count_expected
+from nnunet_nacl.metrics.voxel_uncertainty import foreground_uncertainty
+from nnunet_nacl.runs.components import label_components
+
+_COLUMNS = (
+    "lowest_predicted_dice",
+    "mean_foreground_entropy",
+    "mean_foreground_confidence",
+    "mean_foreground_mutual_information",
+    "n_members",
+)
+_UNKNOWN = (math.nan, math.nan)
+
+LIKELY = 0.5
+"""From this probability on a structure is taken to be in a scan."""
+
+
+@dataclass(frozen=True)
+class StructureReview:
+    """One structure in one case.
+
+    Attributes:
+        name: Its name in dataset.json.
+        predicted_dice: What the probabilities say, as :func:`nnunet_nacl.metrics.expected_dice.expected_dice` has it;
+            NaN where the structure was not segmented.
+        members_dice: Mean Dice between the segmentations of two members, over all pairs that have the structure in at
+            least one of them; NaN with one member, or without such a pair.
+        volume: Of the segmented structure, in the case's unit.
+        predicted_volume: Sum of the structure's probabilities over all voxels, times the size of a voxel.
+        max_probability: Its largest probability anywhere in the image: how near an empty structure came to being
+            predicted.
+        pieces: Connected pieces of the prediction; voxels that touch at a corner are connected.
+        largest_piece: Share of the structure's voxels in the largest of them; NaN where it was not predicted.
+        member_volumes: Of each member's own prediction, in the order of the folders.
+        network: Expected volume, and the largest expected Dice that any set of voxels has, of the probabilities as the
+            network gave them, before any map: what the presence of the structure is learned from.
+        dice_interval: 90 % interval of the true Dice, as a map learned it; NaN where nothing is known.
+        volume_interval: The same of the true volume.
+        present: Probability that the structure is in the scan; NaN where nothing was learned.
+    """
+
+    name: str
+    predicted_dice: float
+    members_dice: float
+    volume: float
+    predicted_volume: float
+    max_probability: float
+    pieces: int
+    largest_piece: float
+    member_volumes: tuple[float, ...]
+    network: tuple[float, float] = _UNKNOWN
+    dice_interval: tuple[float, float] = _UNKNOWN
+    volume_interval: tuple[float, float] = _UNKNOWN
+    present: float = math.nan
+
+    @property
+    def volume_sd(self) -> float | None:
+        """Sample standard deviation between members; None with one."""
+        return stdev(self.member_volumes) if len(self.member_volumes) > 1 else None
+
+    def summary(self, unit: str, with_map: bool) -> dict[str, Any]:
+        """Columns of review.csv, behind the structure's name; with a map what that learned, too."""
+        size, (low, high), (smallest, largest) = size_word(unit), self.dice_interval, self.volume_interval
+        columns: dict[str, Any] = {"predicted_dice": self.predicted_dice}
+        if with_map:
+            columns |= {"predicted_dice_low": low, "predicted_dice_high": high}
+        columns[f"{size}_{unit}"] = self.volume
+        if with_map:
+            columns |= {f"predicted_{size}_low_{unit}": smallest, f"predicted_{size}_high_{unit}": largest}
+        return columns if math.isnan(self.present) else {**columns, "present_probability": self.present}
+
+    def columns(self, unit: str, members: Sequence[str]) -> dict[str, Any]:
+        """Columns of review_details.csv, behind the structure's name; with several members the volume of each."""
+        size, volumes, several = size_word(unit), self.member_volumes, len(self.member_volumes) > 1
+        return {
+            "members_dice": self.members_dice,
+            f"predicted_{size}_{unit}": self.predicted_volume,
+            f"{size}_sd_{unit}": self.volume_sd,
+            f"{size}_min_{unit}": min(volumes) if several else None,
+            f"{size}_max_{unit}": max(volumes) if several else None,
+            "pieces": self.pieces,
+            "largest_piece": self.largest_piece,
+            "max_probability": self.max_probability,
+            **({f"{size}_{unit} {name}": volume for name, volume in zip(members, volumes)} if several else {}),
+        }
+
+
+@dataclass(frozen=True)
+class CaseReview:
+    """What the list says about one case.
+
+    Attributes:
+        case: Name of the case.
+        mean_foreground_entropy: Mean normalised entropy over the voxels of the segmented structures; NaN if there are
+            none.
+        mean_foreground_confidence: Mean confidence over the same voxels.
+        mean_foreground_mutual_information: Mean mutual information over the same voxels; NaN with one member.
+        unit: Of the volumes: ``ml``, ``mm2`` in 2D, ``pixels`` without spacing.
+        structures: One entry a structure.
+        n_members: Number of folders.
+    """
+
+    case: str
+    mean_foreground_entropy: float
+    mean_foreground_confidence: float
+    mean_foreground_mutual_information: float
+    unit: str
+    structures: tuple[StructureReview, ...]
+    n_members: int
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing at all was predicted."""
+        return all(structure.pieces == 0 for structure in self.structures)
+
+    @property
+    def empty_structures(self) -> list[str]:
+        """Names of the structures that were not predicted."""
+        return [structure.name for structure in self.structures if structure.pieces == 0]
+
+    @property
+    def nothing_there(self) -> bool:
+        """Whether every structure is more probably absent from the scan than in it."""
+        return all(structure.present < LIKELY for structure in self.structures)  # NaN is not
+
+    @property
+    def lowest_predicted_dice(self) -> float:
+        """Smallest of the structures that were segmented; NaN if there are none."""
+        return min((s.predicted_dice for s in self.structures if s.pieces), default=math.nan)
+
+    def columns(self) -> dict[str, Any]:
+        """Columns of review_details.csv."""
+        return {name: getattr(self, name) for name in _COLUMNS}
+
+
+def make_row(
+    case: Case,
+    probs: np.ndarray,
+    inside: np.ndarray,
+    members: Disagreement | None,
+    network: ProbabilityHistogram,
+) -> CaseReview:
+    """The row of a case; what a structure that was not segmented has no value for is NaN.
+
+    Args:
+        case: The case; ignored voxels, which only a truth has, play no part.
+        probs: (C, *box) its probabilities inside a box that holds all there is, background (of classes) first.
+        inside: (*box) its segmentation there.
+        members: What those of the ensemble disagree about; None with one.
+        network: Of the structures' probabilities as the network gave them.
+    """
+    labels, size = case.labels, case.geometry.voxel_size
+    overlap = count_expected(probs, inside, regions=labels.region_values)
+    means = foreground_uncertainty(probs, inside != 0, labels.channels_of(inside), regions=labels.regions)
+    volumes = overlap.chosen[None] * size if members is None else members.voxels * size
+    structures, largest_dice = [], network.largest_dice
+    for i, channel in enumerate(labels.foreground):
+        pieces = np.bincount(label_components(labels.mask(inside, channel))[1].ravel())[1:]  # voxels of each
+        structures.append(
+            StructureReview(
+                name=labels.names[channel],
+                predicted_dice=float(overlap.dice[i]),
+                members_dice=float(members.dice[i]) if members else math.nan,
+                volume=int(overlap.chosen[i]) * size,
+                predicted_volume=float(overlap.expected[i]) * size,
+                max_probability=float(probs[channel].max()),
+                pieces=len(pieces),
+                largest_piece=float(pieces.max() / pieces.sum()) if len(pieces) else math.nan,
+                member_volumes=tuple(float(of_member[i]) for of_member in volumes),
+                network=(float(network.expected[i]) * size, float(largest_dice[i])),
+            )
+        )
+    return CaseReview(
+        case=case.name,
+        mean_foreground_entropy=means["entropy"],
+        mean_foreground_confidence=means["confidence"],
+        mean_foreground_mutual_information=members.foreground_mutual_information if members else math.nan,
+        unit=case.geometry.unit,
+        structures=tuple(structures),
+        n_members=len(volumes),
+    )
+
+
+def volume_text(value: float, digits: int = 3) -> str:
+    """A volume, or area, with so many significant digits, and never as a power of ten: ``1040``, ``0.25``."""
+    return np.format_float_positional(value, precision=digits, unique=False, fractional=False, trim="-")
+
+
+def size_word(unit: str) -> str:
+    """What a size is in this unit: ``volume``, or ``area`` of 2D images."""
+    return "volume" if unit == "ml" else "area"

@@ -1,0 +1,1 @@
+"""What is done to many cases: measured, sampled, remembered, in several processes."""

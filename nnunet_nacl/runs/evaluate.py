@@ -1,0 +1,173 @@
+"""Evaluates folders: what is known already, what has to be measured, and what is written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from nnunet_nacl.documents.document import SCHEMA_VERSION, case_from_json, case_to_json, check_output, to_document
+from nnunet_nacl.documents.map_file import map_of
+from nnunet_nacl.documents.results import CaseResult, Evaluation, EvaluationSettings
+from nnunet_nacl.errors import UserError, list_problems
+from nnunet_nacl.files import check_writable, remove_leftovers, to_json_text, write_atomically
+from nnunet_nacl.io.labels import Labels
+from nnunet_nacl.io.npz import RERUN
+from nnunet_nacl.io.prediction_folder import CaseFiles, PredictionFolder
+from nnunet_nacl.json_files import one_line
+from nnunet_nacl.runs.ledger import SIGNATURE, Ledger, same_contents
+from nnunet_nacl.runs.measure import ExtraMeasurement, evaluate_case, measure_here, sign
+from nnunet_nacl.runs.quality_block import QUALITY, is_complete
+from nnunet_nacl.runs.run import run
+from nnunet_nacl.runs.sample_files import SAMPLES_FOLDER
+from nnunet_nacl.runs.worker_processes import each_case
+
+_VERSION = "schema_version"
+
+
+def evaluate_folder(
+    folder: PredictionFolder | str | os.PathLike,
+    reference_folder: str | os.PathLike | None = None,
+    *,
+    settings: EvaluationSettings = EvaluationSettings(),
+    chill: bool = True,
+    output: str | os.PathLike | None = None,
+    num_processes: int = 1,
+    progress: bool | str = False,
+    ledger: Ledger | None = None,
+    also: ExtraMeasurement | None = None,
+) -> Evaluation:
+    """Measure every case of a folder of predictions.
+
+    Args:
+        folder: A fold's ``validation`` folder, or the output folder of a prediction.
+        reference_folder: Ground truth; None finds nnU-Net's own.
+        settings: What is measured.
+        chill: Do not report expected cases without prediction.
+        output: Where to write calibration.json; an earlier one there spares the cases whose files did not change, and
+            so do the cases that a killed run finished. None writes nothing.
+        num_processes: Cases measured at the same time; 1 starts no process.
+        progress: Show a progress bar on stderr; a text is its title.
+        ledger: Where finished cases are kept instead of beside ``output``; it is not cleared.
+        also: What else is done to a case that is measured.
+
+    Returns:
+        The results, and the problems of the cases that could not be evaluated.
+
+    Raises:
+        UserError: The folder as a whole cannot be used, not a single case could be evaluated, or ``output`` cannot be
+            written.
+    """
+    if not isinstance(folder, PredictionFolder):
+        folder = PredictionFolder.open(folder, reference_folder)
+    labels = folder.labels
+    own = None if output is None else open_ledger(Path(output))
+    remove_leftovers(folder.folder / SAMPLES_FOLDER)
+    ledger = ledger or own or Ledger(None)
+    found, problems = folder.cases(chill=chill, known=ledger.cases)
+    exported = ledger.problems
+
+    def measured(todo: Sequence[CaseFiles]) -> Iterable[tuple[CaseFiles, CaseResult | str | None]]:
+        if min(num_processes, len(todo)) <= 1:
+            return measure_here(folder, settings, also, todo)
+        return each_case(partial(evaluate_case, folder, settings=settings, also=also), todo, num_processes)
+
+    results, wrong = run(
+        found,
+        measured,
+        ledger,
+        sign=partial(sign, labels, settings),
+        restore=partial(_restore_complete, labels, settings),
+        entry_of=partial(_entry, labels),
+        signed=lambda result, signature: replace(result, signature=signature),
+        title=progress if isinstance(progress, str) else "evaluate",
+        progress=bool(progress),
+    )
+    problems |= {case: text for case, text in exported.items() if case in problems} | wrong
+    problems |= {case: text for case, text in exported.items() if case not in results}
+    problems = {case: one_line(problem) for case, problem in sorted(problems.items())}
+    if not results and not exported and not any(folder.folder.glob("*.npz")):  # once, not once for every case
+        swapped = folder.reference_folder is not None and any(folder.reference_folder.glob("*.npz"))
+        fix = f"those of {folder.reference_folder} have: give the ground truth first" if swapped else RERUN
+        raise UserError(f"{folder.folder}: its predictions have no probabilities (there is no *.npz); {fix}.")
+    if not results:
+        raise UserError(f"{folder.folder}: no case could be evaluated.{list_problems(problems)}")
+    names = {labels.key(c): labels.names[c] for c in labels.foreground}
+    evaluation = Evaluation(names, _channels(labels), labels.regions, settings, list(results.values()), problems)
+    if own and output is not None:
+        write_atomically(Path(output), to_json_text(to_document(evaluation) | map_of(folder.folder)))
+        own.clear()
+    return evaluation
+
+
+def ledger_folder(output: Path) -> Path:
+    """Where the finished cases lie until ``output``, a calibration.json, is written."""
+    return output.with_name(output.name + ".partial")
+
+
+def open_ledger(output: Path) -> Ledger:
+    """The cases in an earlier calibration.json, and those that an unfinished run left beside it.
+
+    Args:
+        output: Path of calibration.json.
+
+    Raises:
+        UserError: ``output`` or the folder of finished cases cannot be written, or it is something else of the user's.
+    """
+    folder, entries = ledger_folder(output), check_output(output)
+    if folder.exists():
+        check_writable(folder / "case.json")
+    ledger = Ledger(folder, entries)
+    for case in ledger.cases:
+        ledger.entry(case)[SIGNATURE] = _of_this_version(ledger.entry(case).get(SIGNATURE))
+    return ledger
+
+
+def save_case(output: Path, labels: Labels, result: CaseResult) -> None:
+    """Save one finished case for whoever writes ``output``; UserError where that is not possible."""
+    Ledger(ledger_folder(output)).remember(result.case, _entry(labels, result))
+
+
+def restore(labels: Labels, settings: EvaluationSettings, files: CaseFiles, entry: dict[str, Any]) -> CaseResult | None:
+    """The result in a ledger's entry; None if it must be measured again, or is of another version."""
+    if entry.pop(_VERSION, SCHEMA_VERSION) != SCHEMA_VERSION:
+        return None
+    try:
+        result = case_from_json(entry, _channels(labels), labels.regions, settings)
+    except ValueError:  # from another version or edited by hand
+        return None
+    return replace(result, **files.places)
+
+
+def _restore_complete(
+    labels: Labels, settings: EvaluationSettings, files: CaseFiles, entry: dict[str, Any]
+) -> CaseResult | None:
+    result = restore(labels, settings, files, entry)
+    if result and files.probabilities.is_file() and not is_complete(result.blocks.get(QUALITY)):
+        return None
+    return result
+
+
+def came_from(result: CaseResult, files: CaseFiles, labels: Labels, settings: EvaluationSettings) -> bool:
+    """Whether a result came from the same contents of files, labels and settings; OSError if a file cannot be read."""
+    earlier = _of_this_version(result.signature)
+    return same_contents(earlier, sign(labels, settings, files, earlier))
+
+
+def _of_this_version(signature: Any) -> dict[str, Any]:
+    """A signature without the settings that a later version added; empty if it is none."""
+    if not isinstance(signature, dict) or not isinstance(signature.get("settings"), dict):
+        return {}
+    settings = {name: value for name, value in signature["settings"].items() if hasattr(EvaluationSettings, name)}
+    return signature | {"settings": settings}
+
+
+def _channels(labels: Labels) -> dict[str, int]:
+    return {labels.key(channel): channel for channel in labels.foreground}
+
+
+def _entry(labels: Labels, result: CaseResult) -> dict[str, Any]:
+    return {_VERSION: SCHEMA_VERSION} | case_to_json(result, _channels(labels), labels.regions)

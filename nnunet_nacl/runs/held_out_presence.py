@@ -1,0 +1,265 @@
+"""What a model's held-out cases teach about what is there: structures in scans, and components that are real."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from nnunet_nacl.calibration.presence import (
+    FEATURES,
+    NOTHING_LEARNED,
+    LearnedPresence,
+    LearnedProbability,
+    ProbabilityCheck,
+    finding_features,
+    predict_left_out,
+    presence_features,
+)
+from nnunet_nacl.documents.finding_list import StructureFindings
+from nnunet_nacl.documents.results import CaseResult
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.json_files import decode, encode
+from nnunet_nacl.metrics.detection import false_alarms
+from nnunet_nacl.runs.components import FOUND
+from nnunet_nacl.runs.quality_block import QUALITY, QualityBlock, StructureQuality
+
+CONSTANT = "share of the other patients"
+"""What knows nothing of the case: it has a Brier score, but no order."""
+
+_IN_PIECES = 0.5  # share of the cases with a structure in which it must be in pieces: anatomy falls apart in some
+_SENSITIVITIES = (0.5, 0.7, 0.8, 0.9)
+_LEARNED_FROM = ("voxel", "volume", "true_volume", "max_probability", "expected_volume", "largest_dice")
+
+
+@dataclass(frozen=True)
+class HeldOutPresence:
+    """What was learned, and how it does on patients that it has not seen.
+
+    Attributes:
+        learned: None where the cases do not tell.
+        present: By structure and kind of probability, the check of whether it is in the scan.
+        real: By structure and kind of probability, the check of whether a component is real.
+        alarms: By structure and kind of probability, false alarms a scan by sensitivity.
+        names: Name of each structure by nnU-Net's key.
+        why_not: By structure why nothing was learned of its components or presence, though it is listed.
+    """
+
+    learned: LearnedPresence | None
+    present: dict[str, dict[str, ProbabilityCheck]] = field(default_factory=dict)
+    real: dict[str, dict[str, ProbabilityCheck]] = field(default_factory=dict)
+    alarms: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
+    why_not: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any] | None:
+        """Content of ``presence`` in calibration_map.json; None where nothing was learned."""
+        if self.learned is None:
+            return None
+        checks = {"present": self.present, "real": self.real, "false_alarms": self.alarms}
+        return {**encode(self.learned), "checks": encode(checks), "why_not": self.why_not}
+
+
+def learn_presence(
+    cases: Sequence[CaseResult],
+    names: Mapping[str, str],
+    patients: Sequence[str],
+    *,
+    only_listed: bool = False,
+    findings: bool = True,
+) -> HeldOutPresence:
+    """Learn from held-out cases as the network gave them.
+
+    Args:
+        cases: As they were measured, those that calibration learns from without a map; those that an earlier version
+            measured are left out.
+        names: Name of each structure by nnU-Net's key.
+        patients: To whom each case belongs.
+        only_listed: Learn nothing of structures whose components are no findings unless a user asks for them.
+        findings: Learn which components are real, too.
+    """
+    read = [_read(case, names, findings) for case in cases]
+    known = [(*row, patient) for row, patient in zip(read, patients) if row]
+    if not known:
+        return HeldOutPresence(None, names=dict(names))
+    blocks, components, patients = zip(*known)
+    voxel, units = float(np.median([block.voxel for block in blocks])), {block.unit for block in blocks}
+    listed: list[str] = []
+    present: dict[str, _Answer] = {}
+    real: dict[str, _Answer] = {}
+    alarms: dict[str, dict[str, dict[str, float]]] = {}
+    for key in names:
+        scans = [block.structures[key] for block in blocks]
+        parts = [by_key[key] for by_key in components if findings]
+        always_there = all(scan.true_volume > 0 for scan in scans)
+        if not always_there or np.mean([(scan.n_true or 0) > 1 for scan in parts] or [False]) > _IN_PIECES:
+            listed.append(key)
+        elif only_listed:
+            continue
+        if not always_there:
+            present[key] = _is_present(scans, patients, voxel)
+        if findings:
+            real[key], alarms[key] = _is_real(parts, patients)
+    why_not = {}
+    for key in listed:
+        asked = (("in the scan", present.get(key)), ("real", real.get(key)))
+        if reasons := [f"{question}: {answer.why_not}" for question, answer in asked if answer and answer.why_not]:
+            why_not[key] = "; ".join(reasons)
+    learned = LearnedPresence(
+        voxel,
+        {key: answer.learned for key, answer in present.items() if answer.learned},
+        {key: answer.learned for key, answer in real.items() if answer.learned},
+        listed,
+        units.pop() if len(units) == 1 else "",
+        FEATURES,
+    )
+    return HeldOutPresence(
+        learned,
+        {key: answer.checks for key, answer in present.items() if answer.checks},
+        {key: answer.checks for key, answer in real.items() if answer.checks},
+        {key: by_kind for key, by_kind in alarms.items() if by_kind},
+        dict(names),
+        why_not,
+    )
+
+
+def presence_of_others(
+    cases: Sequence[CaseResult],
+    names: Mapping[str, str],
+    patients: Sequence[str],
+    parts: Sequence[str],
+    with_ignore_label: bool,
+) -> list[LearnedPresence]:
+    """Of each case what the cases of the other parts teach about which structures are there, of findings nothing.
+
+    Args:
+        cases: As the network gave them.
+        names: Name of each structure by nnU-Net's key.
+        patients: To whom each case belongs.
+        parts: Part of each case; a patient's cases lie in one part.
+        with_ignore_label: Then nothing is learned: a structure may be where nobody annotated it.
+    """
+    if with_ignore_label:
+        return [NOTHING_LEARNED] * len(cases)
+    taught = {}
+    for part in dict.fromkeys(parts):
+        others = [i for i, other in enumerate(parts) if other != part]
+        taught_by = [cases[i] for i in others], names, [patients[i] for i in others]
+        taught[part] = learn_presence(*taught_by, findings=False).learned or NOTHING_LEARNED
+    return [taught[part] for part in parts]
+
+
+def present_in_result(case: CaseResult, presence: LearnedPresence) -> list[float] | None:
+    """Probability that each structure is in a case, by what was measured of the network's probabilities.
+
+    NaN where nothing was learned of a structure; None where an earlier version measured the case.
+    """
+    block = case.blocks.get(QUALITY)
+    if block is None:
+        return None
+    scans = decode(QualityBlock, block, QUALITY).structures.items()
+    return [presence.present_probability(key, scan.expected_volume, scan.largest_dice) for key, scan in scans]
+
+
+def _read(
+    case: CaseResult, names: Mapping[str, str], findings: bool
+) -> tuple[QualityBlock, dict[str, StructureFindings]] | None:
+    """The blocks of a case's entry; None where an earlier version measured less, and the probabilities are gone."""
+    with contextlib.suppress(UserError):
+        block = decode(QualityBlock, case.blocks.get(QUALITY), QUALITY)
+        components = decode(dict[str, StructureFindings], case.blocks.get(FOUND), FOUND) if findings else {}
+        scans = [{"voxel": block.voxel, **vars(block.structures[key])} for key in names if key in block.structures]
+        measured = np.isfinite([[scan[name] for name in _LEARNED_FROM] for scan in scans]).all()
+        if measured and len(scans) == len(names) and (not findings or names.keys() <= components.keys()):
+            return block, components
+    return None
+
+
+@dataclass(frozen=True, eq=False)
+class _Answer:
+    """To one question about a structure.
+
+    Attributes:
+        learned: None where there was too little to learn from, or it says no more than what knows nothing of the case.
+        why_not: Then the reason, in words.
+        probabilities: By kind, (n,) of each row, that of what was learned from other patients; empty where there was
+            too little.
+        checks: By kind, against the truth.
+    """
+
+    learned: LearnedProbability | None
+    why_not: str = ""
+    probabilities: dict[str, np.ndarray] = field(default_factory=dict)
+    checks: dict[str, ProbabilityCheck] = field(default_factory=dict)
+
+
+def _answer(features: np.ndarray, yes: np.ndarray, patients: Sequence[str], plain: Mapping[str, np.ndarray]) -> _Answer:
+    """Learn to answer a question, and check the answers.
+
+    Args:
+        features: (n, F) what each scan or component is judged by.
+        yes: (n,) the truth.
+        patients: (n,) to whom each row belongs.
+        plain: By kind, (n,) probabilities that are not learned, to compare with.
+    """
+    learned = LearnedProbability.fit(features, yes, patients)
+    if learned.why_not:
+        return _Answer(None, learned.why_not)
+    constant = predict_left_out(np.zeros((len(yes), 1)), yes, patients)
+    kinds = {"learned": predict_left_out(features, yes, patients), **plain, CONSTANT: constant}
+    checks = {kind: ProbabilityCheck.of(probability, yes) for kind, probability in kinds.items()}
+    checks[CONSTANT] = replace(checks[CONSTANT], auroc=math.nan)
+    if checks["learned"].brier < checks[CONSTANT].brier:
+        return _Answer(learned, "", kinds, checks)
+    return _Answer(None, f"no better than the {CONSTANT}", kinds, checks)
+
+
+def _is_present(scans: Sequence[StructureQuality], patients: Sequence[str], voxel: float) -> _Answer:
+    """Whether a structure is in a scan."""
+    names = ("expected_volume", "largest_dice", "max_probability", "volume", "true_volume")
+    expected, dice, largest, volume, true = np.array([[getattr(scan, name) for name in names] for scan in scans]).T
+    plain = {"largest probability": largest, "any voxel predicted": (volume > 0).astype(float)}
+    return _answer(presence_features(expected, dice, voxel), true > 0, patients, plain)
+
+
+def _is_real(
+    scans: Sequence[StructureFindings], patients: Sequence[str]
+) -> tuple[_Answer, dict[str, dict[str, float]]]:
+    """Whether a component overlaps the truth; and by kind of probability, false alarms a scan by sensitivity."""
+    rows = [(i, part) for i, scan in enumerate(scans) for part in scan.found if part.real is not None]
+    real = np.array([bool(part.real) for _, part in rows], bool)
+    columns = np.array([(part.volume, part.mean_probability, part.max_probability) for _, part in rows])
+    volume, mean, largest = columns.reshape(-1, 3).T
+    plain = {"mean probability": mean, "largest probability": largest}
+    answer = _answer(finding_features(volume, mean, largest), real, [patients[i] for i, _ in rows], plain)
+    truth = [i for i, _ in rows], [part.overlaps or () for _, part in rows], [scan.n_true or 0 for scan in scans]
+    kinds = ((kind, p) for kind, p in answer.probabilities.items() if kind != CONSTANT)
+    return answer, {kind: alarms_by_sensitivity(p, real, *truth) for kind, p in kinds}
+
+
+def alarms_by_sensitivity(
+    probability: np.ndarray,
+    real: np.ndarray,
+    case_of: Sequence[int],
+    overlaps: Sequence[Sequence[int]],
+    n_true: Sequence[int],
+) -> dict[str, float]:
+    """False alarms a scan by sensitivity, of findings by their probability.
+
+    Args:
+        probability: Of each finding.
+        real: Whether it overlaps the truth.
+        case_of: Number of its case.
+        overlaps: The true components of the case that it overlaps, from 1.
+        n_true: By case how many there are.
+    """
+    best = {(i, lesion): math.nan for i, number in enumerate(n_true) for lesion in range(1, number + 1)}
+    for i, lesions, p in zip(case_of, overlaps, probability):
+        for lesion in lesions:
+            best[i, lesion] = np.fmax(best[i, lesion], p)
+    alarms = false_alarms(list(best.values()), probability[~real], len(n_true), _SENSITIVITIES)
+    return {str(share): value for share, value in alarms.items()}

@@ -1,0 +1,180 @@
+"""Measures cases one by one, or several at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial, reduce
+from operator import add
+from typing import Any
+
+import numpy as np
+
+from nnunet_nacl.documents.results import CaseResult, EvaluationSettings, Structure
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.io.case import Case, Truth
+from nnunet_nacl.io.labels import Labels
+from nnunet_nacl.io.prediction_folder import CaseFiles, PredictionFolder
+from nnunet_nacl.io.probabilities import Box
+from nnunet_nacl.metrics.binning import BinStats
+from nnunet_nacl.metrics.counting import count_masks
+from nnunet_nacl.metrics.overlap import count_overlap
+from nnunet_nacl.metrics.surface import bounding_box, surface_distances
+from nnunet_nacl.runs.components import FOUND, ComponentSums
+from nnunet_nacl.runs.ledger import sign as sign_files
+from nnunet_nacl.runs.quality_block import QUALITY, QualitySums, count_quality, quality_of
+from nnunet_nacl.runs.worker_processes import guarded
+
+_COMPUTATION = 3  # raise it when a number changes for the same files
+
+
+ExtraMeasurement = Callable[[Case], Mapping[str, Any]]
+"""What else is done to a case while it is in memory; gives further blocks of its entry. Can be pickled."""
+
+
+def evaluate_case(
+    folder: PredictionFolder,
+    files: CaseFiles,
+    settings: EvaluationSettings = EvaluationSettings(),
+    also: ExtraMeasurement | None = None,
+) -> CaseResult:
+    """Read one case and measure everything.
+
+    Args:
+        folder: Where it lies.
+        files: Its files.
+        settings: What is measured.
+        also: What else is done to it.
+
+    Raises:
+        UserError: A file cannot be read or does not fit; the message names it.
+    """
+    return measure(files, folder.load(files), settings, also)
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """What is counted of any number of voxels, and adds up."""
+
+    stats: dict[str, BinStats]
+    quality: QualitySums
+    n_changed: int
+
+    def __add__(self, other: _Sums) -> _Sums:
+        stats = {mask: value + other.stats[mask] for mask, value in self.stats.items()}
+        return _Sums(stats, self.quality + other.quality, self.n_changed + other.n_changed)
+
+
+def measure(
+    files: CaseFiles, case: Case, settings: EvaluationSettings, also: ExtraMeasurement | None = None
+) -> CaseResult:
+    """Measure everything of a case in memory, in blocks where its probabilities come in blocks.
+
+    Args:
+        files: Its files.
+        case: With truth and probabilities.
+        settings: What is measured.
+        also: What else is done to it.
+
+    Raises:
+        UserError: The probabilities are not probabilities.
+    """
+    labels, truth = case.labels, case.truth_and_masks(settings.dilation_mm, settings.boundary_mm)
+    saved = files.segmentation is not None and files.derived is None  # and may have been postprocessed since
+    try:
+        counted, components = [], ComponentSums(case)
+        for block in case.probabilities.blocks():
+            counted.append(_count(case, truth, saved, settings, *block))
+            components.add(*block)
+        sums = reduce(add, counted)
+    except ValueError as error:
+        raise UserError(f"{files.probabilities}: {error}; predict this case again.") from None
+    structures = {
+        labels.key(channel): _structure(
+            labels.mask(truth.labels, channel),
+            labels.mask(case.segmentation, channel),
+            truth.valid,
+            case.spacing_mm,
+        )
+        for channel in labels.foreground
+    }
+    n_true = {key: structure.overlap.tp + structure.overlap.fn for key, structure in structures.items()}
+    return CaseResult(
+        case=files.case,
+        **files.places,
+        structures=structures,
+        stats=sums.stats,
+        largest_label=int(truth.labels.max(initial=0)),
+        n_changed_voxels=sums.n_changed,
+        blocks={
+            QUALITY: quality_of(sums.quality, n_true, case.geometry),
+            FOUND: components.block(),
+            **(also(case) if also else {}),
+        },
+    )
+
+
+def sign(labels: Labels, settings: EvaluationSettings, files: CaseFiles, earlier: Any = None) -> dict[str, Any]:
+    """What the result of a case depends on, see :func:`nnunet_nacl.runs.ledger.sign`."""
+    depends = {
+        "computation": _COMPUTATION,
+        "labels": [*labels.listed, labels.ignore_label],
+        "settings": vars(settings),
+    }
+    read = {"probabilities": files.probabilities, "reference": files.reference, "segmentation": files.segmentation}
+    made = sign_files(read, depends, earlier if isinstance(earlier, Mapping) else None)
+    return made if files.derived is None else made | {"derived": files.derived}
+
+
+def _count(case: Case, truth: Truth, saved: bool, settings: EvaluationSettings, where: Box, probs: np.ndarray) -> _Sums:
+    labels, segmentation = case.labels, case.segmentation[where]
+    valid = None if truth.valid is None else truth.valid[where]
+    target, chosen = labels.channels_of(truth.labels[where]), labels.channels_of(segmentation)
+    options: dict[str, Any] = {"regions": labels.regions, "n_bins": settings.n_bins}
+    near = {name: mask[where] for name, mask in truth.near.items()}
+    stats = count_masks(probs, target, segmentation=chosen, extra_masks=near, valid=valid, **options)
+    predicted = segmentation > 0 if valid is None else (segmentation > 0) & valid
+    quality = count_quality(probs, segmentation, labels, valid, predicted)
+    n_changed = 0
+    if saved:
+        changed = labels.label_map(probs) != segmentation
+        n_changed = int(np.count_nonzero(changed if valid is None else changed & valid))
+    return _Sums(stats, quality, n_changed)
+
+
+def _structure(
+    truth: np.ndarray,
+    predicted: np.ndarray,
+    valid: np.ndarray | None,
+    spacing_mm: Sequence[float],
+) -> Structure:
+    overlap = count_overlap(truth, predicted, valid)
+    if valid is not None:
+        truth, predicted = truth & valid, predicted & valid
+    box = bounding_box(truth | predicted)
+    if box is not None:  # with a voxel around it, so that no axis of an image becomes one of length 1
+        box = tuple(slice(max(part.start - 1, 0), part.stop + 1) for part in box)
+        truth, predicted = truth[box], predicted[box]
+    in_mm = surface_distances(truth, predicted, spacing_mm)
+    in_voxels = in_mm if set(spacing_mm) == {1.0} else surface_distances(truth, predicted)
+    distances = {"HD95_pooled_mm": in_mm.hausdorff(), "HD95_voxels": in_voxels.hausdorff()}
+    return Structure(overlap, in_mm.hausdorff(), in_mm.assd, distances)
+
+
+def measure_here(
+    folder: PredictionFolder, settings: EvaluationSettings, also: ExtraMeasurement | None, todo: Sequence[CaseFiles]
+) -> Iterator[tuple[CaseFiles, CaseResult | str]]:
+    """Measure cases in this process, each with its result or a line that says what is wrong with it.
+
+    The next case is read meanwhile: one, not more, which bounds the memory.
+    """
+    with ThreadPoolExecutor(1) as reader:
+        following: Future | None = None
+        for i, files in enumerate(todo):
+            loading = following or reader.submit(folder.load, files)
+            case = guarded(files.path, loading.result)
+            following = reader.submit(folder.load, todo[i + 1]) if i + 1 < len(todo) else None
+            if not isinstance(case, str):
+                case = guarded(files.path, partial(measure, files, case, settings, also))
+            yield files, case

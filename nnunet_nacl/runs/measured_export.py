@@ -1,0 +1,194 @@
+"""nnU-Net's export of a predicted case, which measures the case on the way: no probabilities are saved for it.
+
+nnU-Net calls its export in worker processes, with a network's logits in half precision. :class:`MeasuredExport` stands
+in for it there: nnU-Net's own function converts and writes as always, and while the logits are at hand everything that
+an evaluation says of the case, and the sample that calibration is fitted to, is computed block by block and left in
+small files. Whatever goes wrong with that is a line in a file for the training's log, never a lost prediction.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import inspect
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnunet_nacl.documents.document import FILE_NAME
+from nnunet_nacl.documents.results import LARGEST_LOGIT, EvaluationSettings
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.files import name_finished, temporary_folder
+from nnunet_nacl.io.image_files import why_broken
+from nnunet_nacl.io.prediction_folder import PredictionFolder
+from nnunet_nacl.runs.evaluate import ledger_folder, save_case
+from nnunet_nacl.runs.ledger import PROBLEM, Ledger
+from nnunet_nacl.runs.logits_export import ExportedLogits, watch_plans
+from nnunet_nacl.runs.measure import measure, sign
+from nnunet_nacl.runs.quality_block import QUALITY
+from nnunet_nacl.runs.sample_files import make_sample
+
+_EXPORT = "export_prediction_from_logits"
+_ARGUMENTS = {
+    _EXPORT: (
+        "predicted_array_or_file",
+        "properties_dict",
+        "configuration_manager",
+        "plans_manager",
+        "dataset_json_dict_or_file",
+        "output_file_truncated",
+        "save_probabilities",
+        "num_threads_torch",
+    ),
+    "convert_predicted_logits_to_segmentation_with_correct_shape": (
+        "predicted_logits",
+        "plans_manager",
+        "configuration_manager",
+        "label_manager",
+        "properties_dict",
+        "return_probabilities",
+        "num_threads_torch",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class MeasuredExport:
+    """Stands in for nnU-Net's ``export_prediction_from_logits``; can be pickled.
+
+    Attributes:
+        folder: Where the predictions go, and their ground truth.
+        settings: What is measured.
+        members_dice: Of the case that comes next, by nnU-Net's key, the mean Dice between the segmentations of two
+            folds; empty where one network predicts.
+    """
+
+    folder: PredictionFolder
+    settings: EvaluationSettings = EvaluationSettings()
+    members_dice: Mapping[str, float] = field(default_factory=dict)
+
+    def __call__(self, *arguments: Any, **options: Any) -> None:
+        """Export and measure; what goes wrong with the measurement is left to whoever evaluates the folder."""
+        problem, target = self.export(*arguments, **options), Path(arguments[5])
+        with contextlib.suppress(Exception):
+            self.tell(target.name, problem)
+
+    def export(
+        self,
+        logits: Any,
+        properties: dict[str, Any],
+        configuration_manager: Any,
+        plans_manager: Any,
+        dataset_json: Any,
+        output_truncated: str,
+        save_probabilities: bool = False,
+        **options: Any,
+    ) -> str:
+        """Export as nnU-Net does, each file under its name when it is whole, then measure; what is wrong with that."""
+        from nnunetv2.inference.export_prediction import export_prediction_from_logits
+
+        target = Path(output_truncated)
+
+        def export(plans: Any) -> None:
+            with temporary_folder(target.parent) as work:
+                arguments = configuration_manager, plans, dataset_json, str(work / target.name), save_probabilities
+                export_prediction_from_logits(logits, properties, *arguments, **options)
+                if problem := why_broken(work / f"{target.name}{self.folder.file_ending}"):
+                    raise OSError(errno.ENOSPC, problem)
+                name_finished(work, target.parent)
+
+        shown: list[Any] = []
+        try:
+            export(watch_plans(plans_manager, shown.append))
+        except Exception as error:  # nnU-Net's own failure comes again, and goes where it always went
+            export(plans_manager)
+            return f"nnU-Net's export cannot be watched: {type(error).__name__}: {error}"
+        try:
+            self._measure(target.name, shown[0], properties, plans_manager)
+        except UserError as error:
+            return str(error)
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+        return ""
+
+    def _measure(self, case: str, logits: Any, properties: dict[str, Any], plans_manager: Any) -> None:
+        folder, labels = self.folder, self.folder.labels
+        with _one_thread():
+            files = folder.files(case)
+            made = folder.load(files, probabilities=False)
+            axes, manager = plans_manager.transpose_backward, folder.label_manager
+            exported = ExportedLogits(made.segmentation, np.asarray(logits), properties, axes, manager)
+            if exported.shape != made.segmentation.shape:
+                raise ValueError(
+                    f"logits of an image of shape {exported.shape}, the ground truth has {made.segmentation.shape}"
+                )
+            made = replace(made, probabilities=exported)
+            result = measure(files, made, self.settings)
+            make_sample(made, files, folder, self.settings, save=True)
+            largest = max(float(exported.logits.max()), -float(exported.logits.min()))
+            for key, value in self.members_dice.items():
+                result.blocks[QUALITY]["structures"][key]["members_dice"] = value
+            blocks = result.blocks | {LARGEST_LOGIT: largest}
+            result = replace(result, signature=sign(labels, self.settings, files), blocks=blocks)
+        save_case(folder.folder / FILE_NAME, labels, result)
+
+    def tell(self, case: str, problem: str) -> None:
+        """Leave a line for whoever evaluates the folder; empty: all is well, and an earlier line is removed.
+
+        Raises:
+            UserError: Not even a line can be written.
+        """
+        folder = ledger_folder(self.folder.folder / FILE_NAME)
+        if not problem:
+            Ledger(folder).solve(case)
+            return
+        Ledger(folder).remember_problem(case, problem)
+        if not (folder / f"{case}{PROBLEM}").is_file():
+            raise UserError(f"{folder.parent}: nothing can be written there; free some space. {case}: {problem}")
+
+
+def changed_in_nnunet() -> str:
+    """What the installed nnU-Net has changed of what :func:`measuring_validation` replaces; empty if nothing."""
+    from nnunetv2.inference import export_prediction
+    from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as module
+
+    for name, arguments in _ARGUMENTS.items():
+        function = getattr(export_prediction, name, None)
+        if function is None:
+            return f"{name} is gone"
+        if tuple(inspect.signature(function).parameters) != arguments:
+            return f"{name} takes other arguments"
+    if getattr(module, _EXPORT, None) is not getattr(export_prediction, _EXPORT):
+        return f"the trainer does not import {_EXPORT}"
+    if _EXPORT not in module.nnUNetTrainer.perform_actual_validation.__code__.co_names:
+        return f"the validation does not call {_EXPORT}"
+    return ""
+
+
+@contextlib.contextmanager
+def measuring_validation(export: MeasuredExport) -> Iterator[None]:
+    """While nnU-Net's trainer validates, its worker processes call ``export`` in place of nnU-Net's function."""
+    from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as module
+
+    original = getattr(module, _EXPORT)
+    setattr(module, _EXPORT, export)
+    try:
+        yield
+    finally:
+        setattr(module, _EXPORT, original)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """There are as many workers as there may be threads."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

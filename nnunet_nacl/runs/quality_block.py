@@ -1,0 +1,226 @@
+"""What the probabilities say about the quality of a case's segmentation: a block of the case's entry in a document."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from nnunet_nacl.calibration.calibration_map import CalibrationMap
+from nnunet_nacl.calibration.decision import decide
+from nnunet_nacl.calibration.quality_report import QualityRows
+from nnunet_nacl.calibration.sampling import Sample
+from nnunet_nacl.documents.results import CaseResult
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.io.geometry import Geometry
+from nnunet_nacl.io.labels import Labels
+from nnunet_nacl.json_files import decode
+from nnunet_nacl.metrics.expected_dice import (
+    ExpectedOverlap,
+    ProbabilityHistogram,
+    count_expected,
+    region_table,
+    sum_inside,
+)
+from nnunet_nacl.metrics.voxel_uncertainty import foreground_uncertainty, label_confidence, normalised_entropy
+
+QUALITY = "quality"
+"""Name of the block."""
+DECIDED = "quality_decided"
+"""Name of the block of the segmentation that is decided for Dice."""
+
+
+@dataclass(frozen=True)
+class QualitySums:
+    """Of any number of voxels; ``a + b`` holds those of both sets.
+
+    Attributes:
+        overlap: Behind expected Dice and volume.
+        uncertainty: By name, the sum over the predicted foreground.
+        n_predicted: Voxels there.
+        largest: (S,) largest probability of each structure.
+        histogram: Of the structures' probabilities.
+    """
+
+    overlap: ExpectedOverlap
+    uncertainty: dict[str, float]
+    n_predicted: int
+    largest: np.ndarray
+    histogram: ProbabilityHistogram
+
+    def __add__(self, other: QualitySums) -> QualitySums:
+        uncertainty = {name: value + other.uncertainty[name] for name, value in self.uncertainty.items()}
+        largest = np.maximum(self.largest, other.largest)
+        n, histogram = self.n_predicted + other.n_predicted, self.histogram + other.histogram
+        return QualitySums(self.overlap + other.overlap, uncertainty, n, largest, histogram)
+
+
+def count_quality(
+    probs: np.ndarray, segmentation: np.ndarray, labels: Labels, valid: np.ndarray | None, predicted: np.ndarray
+) -> QualitySums:
+    """The sums of a block, for the segmentation that is measured; ignored voxels count nowhere.
+
+    Args:
+        probs: (K, *block) or (R, *block) probabilities.
+        segmentation: (*block) label map.
+        labels: The structures.
+        valid: (*block) False where the truth is ignored; None where nothing is.
+        predicted: (*block) where the segmentation is no background, ignored voxels left out.
+    """
+    overlap = count_expected(probs, segmentation, regions=labels.region_values, valid=valid)
+    n = int(np.count_nonzero(predicted))
+    means = foreground_uncertainty(probs, predicted, labels.channels_of(segmentation), regions=labels.regions)
+    structures = probs[0 if labels.regions else 1 :]
+    largest = structures.max(tuple(range(1, probs.ndim)), initial=0, where=True if valid is None else valid)
+    uncertainty = {name: mean * n if n else 0.0 for name, mean in means.items()}
+    return QualitySums(overlap, uncertainty, n, largest, ProbabilityHistogram.of(structures, valid))
+
+
+def quality_of(sums: QualitySums, n_true: Mapping[str, int], geometry: Geometry) -> dict[str, Any]:
+    """The block of a case.
+
+    Args:
+        sums: Of all its voxels.
+        n_true: Voxels of each structure in the truth, in their order.
+        geometry: Where the image lies.
+
+    Returns:
+        JSON values: see docs/reference/files.md.
+    """
+    n = sums.n_predicted
+    uncertainty = {name: value / n if n else math.nan for name, value in sums.uncertainty.items()}
+    block = _block(sums.overlap, n_true, geometry.unit, geometry.voxel_size)
+    for values, *both in zip(block["structures"].values(), sums.largest, sums.histogram.largest_dice):
+        values |= dict(zip(("max_probability", "largest_dice"), map(float, both)))
+    return {**block, **uncertainty, "structures": block["structures"]}
+
+
+def sampled_quality(
+    result: CaseResult,
+    labels: Labels,
+    sample: Sample,
+    calibration: CalibrationMap,
+    present: Sequence[float] | np.ndarray | None = None,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The blocks of the network's labels and of the segmentation that is decided for Dice, estimated from a sample.
+
+    Every sum over voxels is a weighted one; sizes in the truth and Dice of the network's labels are those of the case.
+    Ignored voxels, which no sample holds, take no part in the decision.
+
+    Args:
+        result: What was measured of the case.
+        labels: The structures.
+        sample: Of the case.
+        calibration: Map that its probabilities are taken through.
+        present: (S,) probability that each structure is there; NaN, or None for all, where it is not known.
+
+    Raises:
+        UserError: An earlier version measured the case.
+    """
+    block = decode(QualityBlock, result.blocks.get(QUALITY), f"{result.case}: {QUALITY}", fix="measure it again")
+    weights, truth, voxels = sample.weights, sample.truth(), sample.voxels()
+    probs = calibration.to_probabilities(voxels.log_odds.double(), voxels.label)
+    regions = labels.region_values
+    decision = decide(probs, regions=regions, region_labels=labels.order, weights=weights, present=present)
+    chosen = voxels.label if regions is None else torch.from_numpy(labels.label_map(voxels.label.float().numpy()))
+    table = None if regions is None else region_table(regions, int(chosen.max()) if len(chosen) else 0)
+    kept = ExpectedOverlap(decision.before.expected, *sum_inside(probs, chosen.long(), table, voxels.all_weights))
+    n_true = {key: structure.overlap.tp + structure.overlap.fn for key, structure in result.structures.items()}
+    decided: dict[str, float] = {}
+    for (key, n), channel, size in zip(n_true.items(), labels.foreground, decision.after.chosen):
+        inside = truth[len(decided)] if labels.regions else truth == channel
+        inside = inside.astype(bool) & labels.mask(decision.segmentation, channel)
+        decided[key] = float(2 * min(weights[inside].sum(), n, size) / (n + size)) if n + size else math.nan
+    sizes = [structure.true_volume / n_true[key] for key, structure in block.structures.items() if n_true[key]]
+    place = block.unit, next(iter([block.voxel] if block.voxel > 0 else sizes), math.nan)
+    foreground = chosen.numpy() > 0
+    means = dict.fromkeys(("entropy", "confidence"), math.nan)
+    if foreground.any():
+        inside_labels = voxels.label.numpy()[..., foreground]
+        own = label_confidence(probs.numpy()[:, foreground], inside_labels, regions=labels.regions)
+        entropy = normalised_entropy(probs.numpy()[:, foreground], regions=labels.regions)
+        means = {name: float(np.average(of, weights=weights[foreground])) for name, of in zip(means, (entropy, own))}
+    return _block(kept, n_true, *place, result.dice) | means, _block(decision.after, n_true, *place, decided)
+
+
+def _block(
+    sums: ExpectedOverlap, n_true: Mapping[str, int], unit: str, size: float, dice: Mapping[str, float] | None = None
+) -> dict[str, Any]:
+    structures = {}
+    for key, *values in zip(n_true, sums.dice, sums.expected * size, sums.chosen * size):
+        names = ("expected_dice", "expected_volume", "volume")
+        structures[key] = dict(zip(names, map(float, values))) | {"true_volume": float(n_true[key] * size)}
+        structures[key] |= {"dice": float(dice[key])} if dice else {}
+    return {"unit": unit, "voxel": float(size), "structures": structures}
+
+
+@dataclass(frozen=True)
+class StructureQuality:
+    """Of a structure, as a block has it; NaN where an earlier version wrote none."""
+
+    expected_dice: float
+    expected_volume: float
+    volume: float
+    true_volume: float
+    dice: float = math.nan
+    members_dice: float = math.nan
+    max_probability: float = math.nan
+    largest_dice: float = math.nan
+
+
+@dataclass(frozen=True)
+class QualityBlock:
+    """What a block holds, see docs/reference/files.md."""
+
+    unit: str
+    structures: dict[str, StructureQuality]
+    entropy: float = math.nan
+    confidence: float = math.nan
+    voxel: float = math.nan
+
+
+def is_complete(block: Any) -> bool:
+    """Whether a block has all that this version learns from; one of an earlier version has not."""
+    try:
+        structures = decode(QualityBlock, block, QUALITY).structures
+    except UserError:
+        return False
+    return not any(math.isnan(structure.largest_dice) for structure in structures.values())
+
+
+def quality_rows(cases: Sequence[CaseResult]) -> QualityRows | None:
+    """What the blocks of cases hold, beside their true Dice.
+
+    Args:
+        cases: Of one evaluation, at least one.
+
+    Returns:
+        None if a case has no such block, or one that this version cannot read.
+    """
+    keys = tuple(cases[0].structures)
+    rows = rows_of_blocks([case.blocks.get(QUALITY) for case in cases], keys)
+    return rows and replace(rows, true_dice=np.array([[case.dice[key] for key in keys] for case in cases]))
+
+
+def rows_of_blocks(blocks: Sequence[Any], keys: tuple[str, ...]) -> QualityRows | None:
+    """What blocks hold that have a true Dice of their own, in the order of the structures' keys; else as above."""
+    try:
+        rows = decode(list[QualityBlock], list(blocks), QUALITY)
+    except UserError:
+        return None
+    if any(block.structures.keys() != set(keys) for block in rows):
+        return None
+    names = ("expected_dice", "dice", "expected_volume", "true_volume", "members_dice")
+    tables = [np.array([[getattr(block.structures[key], name) for key in keys] for block in rows]) for name in names]
+    entropy, confidence = (np.array([getattr(block, name) for block in rows]) for name in ("entropy", "confidence"))
+    dice, true, volume, true_volume, members = tables
+    units, voxel = tuple(sorted({block.unit for block in rows})), float(np.median([block.voxel for block in rows]))
+    known = None if np.isnan(members).all() else members
+    size = voxel if voxel > 0 else None  # NaN in what earlier versions wrote
+    return QualityRows(
+        keys, dice, true, volume, true_volume, entropy, confidence, units, voxel=size, members_dice=known
+    )

@@ -1,0 +1,347 @@
+"""Segmentations and reports of DICOM series, read back by highdicom."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+hd = pytest.importorskip("highdicom", reason="needs highdicom: pip install 'nnunet_nacl[dicom]'")
+import pydicom  # noqa: E402
+
+from nnunet_nacl.cli.main import main  # noqa: E402
+from nnunet_nacl.dicom.output import SCHEME, read_codes  # noqa: E402
+from nnunet_nacl.dicom.series import orientation_of  # noqa: E402
+from nnunet_nacl.errors import UserError  # noqa: E402
+from tests.dicom.dicom_files import CODES, scan, write_codes, write_series  # noqa: E402
+from tests.prediction.untrained import calibrate, make_model, make_scans  # noqa: E402
+from tests.review_tables import read_list  # noqa: E402
+from tests.runs.folders import REGIONS  # noqa: E402
+
+RAS = ("-orientation", "RAS")
+READERS = {
+    "SimpleITKIO": ("-orientation", "LAS"),
+    "SimpleITKIOWithReorient": (),
+    "NibabelIO": ("-orientation", "SPR"),
+    "NibabelIOWithReorient": (),
+}
+
+
+@pytest.fixture(autouse=True)
+def threads(monkeypatch) -> None:
+    import nnunetv2.inference.predict_from_raw_data as nnunet
+    import torch
+
+    monkeypatch.setattr(nnunet, "default_num_processes", 1)
+    monkeypatch.setattr(torch, "set_num_threads", lambda number: None)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    """One channel, calibrated."""
+    folder = make_model(tmp_path_factory.mktemp("model"), channels=("CT",), seed=7)
+    calibrate(folder)
+    return folder
+
+
+@pytest.fixture
+def study(tmp_path) -> Path:
+    write_series(tmp_path / "study", scan(), order=list(range(len(scan())))[::-1])
+    return tmp_path / "study"
+
+
+def predict(model: Path, scans: Path, output: Path, *arguments: object) -> int:
+    here = ("-device", "cpu", "-npp", "0", "-nps", "0", "--disable_progress_bar")
+    return main(["predict", "-i", str(scans), "-o", str(output), "-m", str(model), *here, *map(str, arguments)])
+
+
+def written(output: Path) -> dict[str, Path]:
+    """Objects by what they are."""
+    return {path.stem.rpartition("_")[2]: path for path in (output / "dicom").glob("*.dcm")}
+
+
+def points_of_nifti(path: Path) -> dict[tuple[float, ...], float]:
+    """Value at each place of the patient, in DICOM's mm, where it is not 0."""
+    image = sitk.ReadImage(str(path))
+    values = sitk.GetArrayFromImage(image)
+    found = {}
+    for z, y, x in np.argwhere(values):
+        place = image.TransformIndexToPhysicalPoint((int(x), int(y), int(z)))
+        found[tuple(np.round(place, 2) + 0.0)] = float(values[z, y, x])
+    return found
+
+
+def points_of_segment(path: Path, number: int) -> dict[tuple[float, ...], float]:
+    """The same of a segment, by highdicom's reader."""
+    volume = hd.seg.segread(path).get_volume(segment_numbers=[number], rescale_fractional=True)
+    values = volume.array[..., 0]
+    found = {}
+    for index in np.argwhere(values):
+        place = (volume.affine @ (*index, 1))[:3]
+        found[tuple(np.round(place, 2) + 0.0)] = float(values[tuple(index)])
+    return found
+
+
+def same_places(found, expected) -> bool:
+    """Whether two sets of places are the same, to 0.05 mm."""
+    one, other = (np.array(sorted(points)) for points in (found, expected))
+    if one.shape != other.shape:
+        return False
+    return all(np.linalg.norm(other - place, axis=1).min() < 0.05 for place in one)
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_segments_lie_where_the_nifti_segmentation_lies(tmp_path, study, reader) -> None:
+    folder = make_model(tmp_path, channels=("CT",), seed=7)
+    plans = json.loads((folder / "plans.json").read_text()) | {"image_reader_writer": reader}
+    (folder / "plans.json").write_text(json.dumps(plans))
+    codes = write_codes(tmp_path / "codes.json")
+    assert predict(folder, study, tmp_path / "out", "-codes", codes, "-maps", "probabilities", *READERS[reader]) == 0
+    objects = written(tmp_path / "out")
+    assert objects.keys() == {"segmentation", "probabilities", "report"}
+    (nifti,) = (tmp_path / "out").glob("*.nii.gz")
+    labels = points_of_nifti(nifti)
+    for number in (1, 2):
+        places = [place for place, label in labels.items() if label == number]
+        assert places and same_places(points_of_segment(objects["segmentation"], number), places)
+    (image,) = (tmp_path / "out" / "maps").glob("*/*_probability_2_posterior.nii.gz")
+    stored = pydicom.dcmread(objects["probabilities"])
+    assert (stored.SegmentationFractionalType, stored.MaximumFractionalValue, stored.BitsStored) == (
+        "PROBABILITY",
+        255,
+        8,
+    )
+    one, other = points_of_segment(objects["probabilities"], 2), points_of_nifti(image)
+    assert same_places(one, other)
+    assert np.abs(np.sort(list(one.values())) - np.sort(list(other.values()))).max() < 1e-6
+
+
+def test_the_axes_are_those_of_the_trainings_labels(tmp_path, model, study, monkeypatch) -> None:
+    labels = tmp_path / "raw" / "Dataset999_Synthetic" / "labelsTr"
+    labels.mkdir(parents=True)
+    for i, orientation in enumerate(("RAS", "RAS", "LPS")):
+        sitk.WriteImage(sitk.DICOMOrient(sitk.Image(4, 5, 6, sitk.sitkUInt8), orientation), labels / f"{i}.nii.gz")
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
+    codes = write_codes(tmp_path / "codes.json")
+    assert predict(model, study, tmp_path / "found", "-codes", codes) == 0
+    assert predict(model, study, tmp_path / "given", "-codes", codes, "-orientation", "RAS") == 0
+    one, other = (next((tmp_path / name).glob("*.nii.gz")) for name in ("found", "given"))
+    assert orientation_of([one]) == "RAS" and one.read_bytes() == other.read_bytes()
+
+
+def test_what_the_objects_say(tmp_path, model, study) -> None:
+    codes = write_codes(tmp_path / "codes.json")
+    assert predict(model, study, tmp_path / "out", "-codes", codes, *RAS) == 0
+    objects = written(tmp_path / "out")
+    assert objects.keys() == {"segmentation", "report"}
+    seg, image = hd.seg.segread(objects["segmentation"]), pydicom.dcmread(next(study.iterdir()))
+    for name in ("PatientID", "PatientName", "StudyInstanceUID", "FrameOfReferenceUID"):
+        assert seg[name].value == image[name].value
+    one, other = (seg.get_segment_description(number) for number in (1, 2))
+    assert (one.segment_label, other.segment_label) == ("anterior", "posterior")
+    assert (one.segmented_property_type.value, one.segmented_property_type.scheme_designator) == ("4421005", "SCT")
+    assert other.segmented_property_type.scheme_designator == "99TEST"
+    assert other.segmented_property_category.meaning == "Tissue"
+    sources = {uid for _, _, uid in seg.get_source_image_uids()}
+    assert sources == {pydicom.dcmread(path).SOPInstanceUID for path in study.iterdir()}
+
+    report = hd.sr.srread(objects["report"])
+    assert (report.SOPClassUID, report.VerificationFlag) == ("1.2.840.10008.5.1.4.1.1.88.33", "UNVERIFIED")
+    (row,) = read_list(tmp_path / "out")
+    groups = report.content.get_volumetric_roi_measurement_groups()
+    assert len(groups) == 2
+    for number, (name, group) in enumerate(zip(("anterior", "posterior"), groups), 1):
+        assert group.tracking_identifier == name
+        assert group.finding_type.value == CODES[name]["code"]
+        segment = group.referenced_segment[0].ReferencedSOPSequence[0]
+        assert segment.ReferencedSOPInstanceUID == seg.SOPInstanceUID and segment.ReferencedSegmentNumber == number
+        found = {one.name.value: one for one in group.get_measurements()}
+        expected = {"118565006": "volume_ml", "DICE": "predicted_dice"}
+        expected |= {"DICE_LOW": "predicted_dice_low", "DICE_HIGH": "predicted_dice_high"}
+        assert found.keys() == expected.keys()  # presence was not learned
+        for code, column in expected.items():
+            assert found[code].value == pytest.approx(float(row[f"{name} {column}"]), rel=1e-5)
+        assert found["118565006"].unit.value == "ml" and found["DICE"].name.scheme_designator == SCHEME
+
+
+def test_overlapping_regions_are_segments_that_overlap(tmp_path, study) -> None:
+    folder = make_model(tmp_path, labels=REGIONS, channels=("CT",), seed=3)
+    codes = write_codes(tmp_path / "codes.json", {"whole": CODES["anterior"], "core": CODES["posterior"]})
+    assert predict(folder, study, tmp_path / "out", "-codes", codes, "-maps", "probabilities", *RAS) == 0
+    (nifti,) = (tmp_path / "out").glob("*.nii.gz")
+    labels, objects = points_of_nifti(nifti), written(tmp_path / "out")
+    assert same_places(points_of_segment(objects["segmentation"], 1), labels)
+    assert same_places(
+        points_of_segment(objects["segmentation"], 2), [at for at, label in labels.items() if label == 2]
+    )
+    report = hd.sr.srread(objects["report"])  # of a model that is not calibrated
+    assert [len(group.get_measurements()) for group in report.content.get_volumetric_roi_measurement_groups()] == [1, 1]
+    assert len(points_of_segment(objects["probabilities"], 1)) >= len(points_of_segment(objects["segmentation"], 1))
+
+
+def test_compressed_images_and_names_of_any_script(tmp_path) -> None:
+    folder = make_model(tmp_path, labels={"background": 0, "Größe": 1, "部": 2}, channels=("CT",), seed=7)
+    codes = write_codes(tmp_path / "codes.json", dict(zip(("Größe", "部"), CODES.values())))
+    study = tmp_path / "study"
+    for path in write_series(study, scan(), number=-3, PatientName="Müller^Jörg", SpecificCharacterSet="ISO_IR 100"):
+        image = pydicom.dcmread(path)
+        image.compress(pydicom.uid.RLELossless)
+        image.save_as(path)
+    assert predict(folder, study, tmp_path / "out", "-codes", codes, *RAS) == 0
+    objects = written(tmp_path / "out")
+    seg = hd.seg.segread(objects["segmentation"])
+    assert seg.PatientName == "Müller^Jörg" and [one.SegmentLabel for one in seg.SegmentSequence] == ["Größe", "部"]
+    groups = hd.sr.srread(objects["report"]).content.get_volumetric_roi_measurement_groups()
+    assert [group.tracking_identifier for group in groups] == ["Größe", "部"]
+
+
+def test_the_objects_are_as_the_standard_wants_them(tmp_path, model, study) -> None:
+    program = shutil.which("dciodvfy")
+    if program is None:
+        pytest.skip("needs dciodvfy (Debian: apt-get install dicom3tools)")
+    codes = write_codes(tmp_path / "codes.json")
+    assert predict(model, study, tmp_path / "out", "-codes", codes, "-maps", "probabilities", *RAS) == 0
+    for path in written(tmp_path / "out").values():
+        found = subprocess.run([program, str(path)], capture_output=True, text=True, errors="replace")
+        assert "Error" not in found.stderr + found.stdout
+
+
+def test_series_without_a_patient_and_scans_without_a_structure(tmp_path, model, study, monkeypatch) -> None:
+    from nnunet_nacl.prediction import scans
+
+    removed = "PatientID PatientName PatientBirthDate PatientSex StudyID StudyDate StudyTime AccessionNumber Modality"
+    for path in study.iterdir():
+        image = pydicom.dcmread(path)
+        for name in (*removed.split(), "ReferringPhysicianName", "SeriesNumber", "SeriesDescription", "SliceThickness"):
+            delattr(image, name)
+        image.SpecificCharacterSet = ["", "ISO 2022 IR 87"]
+        image.save_as(path)
+    whole = scans.segment_case
+
+    def empty(*arguments, **keywords):
+        reviewed = whole(*arguments, **keywords)
+        return replace(reviewed, case=replace(reviewed.case, segmentation=0 * reviewed.case.segmentation))
+
+    monkeypatch.setattr(scans, "segment_case", empty)
+    assert predict(model, study, tmp_path / "out", "-codes", write_codes(tmp_path / "codes.json"), *RAS) == 0
+    objects = written(tmp_path / "out")
+    assert objects["segmentation"].name.startswith("series_")
+    seg = hd.seg.segread(objects["segmentation"])
+    assert seg.PatientID == "" and len(seg.SegmentSequence) == 2 and not seg.pixel_array.any()
+    assert seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SliceThickness == 2.5
+
+
+def test_presence_is_in_the_report_and_an_empty_structure_stays_a_segment(tmp_path, model, study, monkeypatch) -> None:
+    from nnunet_nacl.dicom.output import DicomMaker
+    from nnunet_nacl.prediction import scans
+
+    whole = scans.segment_case
+
+    def without_posterior(*arguments, **keywords):
+        reviewed = whole(*arguments, **keywords)
+        labels = np.where(reviewed.case.segmentation == 2, 0, reviewed.case.segmentation)
+        rows = reviewed.row.structures
+        row = replace(reviewed.row, structures=(rows[0], replace(rows[1], volume=0.0, pieces=0)))
+        return replace(reviewed, case=replace(reviewed.case, segmentation=labels), row=row)
+
+    write = DicomMaker.write
+
+    def knowing_presence(maker, reviewed, files, row, output):
+        known = (replace(structure, present=p) for structure, p in zip(row.structures, (0.75, 0.25)))
+        return write(maker, reviewed, files, replace(row, structures=tuple(known)), output)
+
+    monkeypatch.setattr(scans, "segment_case", without_posterior)
+    monkeypatch.setattr(DicomMaker, "write", knowing_presence)
+    assert predict(model, study, tmp_path / "out", "-codes", write_codes(tmp_path / "codes.json"), *RAS) == 0
+    objects = written(tmp_path / "out")
+    assert len(hd.seg.segread(objects["segmentation"]).SegmentSequence) == 2
+    groups = hd.sr.srread(objects["report"]).content.get_volumetric_roi_measurement_groups()
+    values = [{one.name.value: one.value for one in group.get_measurements()} for group in groups]
+    assert [one["PRESENCE"] for one in values] == [0.75, 0.25] and values[1]["118565006"] == 0
+
+
+def test_series_of_a_study_are_scans_of_one_list_and_a_bad_one_costs_only_itself(tmp_path, model) -> None:
+    study = tmp_path / "study"
+    write_series(study, scan(), number=1)
+    for path in write_series(tmp_path / "more", scan(1), number=2):
+        shutil.move(path, study / f"second_{path.name}")
+    (broken,) = (path for i, path in enumerate(write_series(tmp_path / "third", scan(2), number=4)) if i == 4)
+    broken.write_bytes(broken.read_bytes()[:-50])
+    shutil.move(tmp_path / "third", study / "third")
+    codes = write_codes(tmp_path / "codes.json")
+    assert predict(model, study, tmp_path / "out", "-codes", codes, *RAS) == 1
+    rows = read_list(tmp_path / "out")
+    assert {row["case"][:2] for row in rows[:2]} == {"1_", "2_"} and rows[2]["case"].startswith("4_")
+    assert f"third/{broken.name}: its voxels cannot be read" in rows[2]["problem"]
+    assert len(list((tmp_path / "out" / "dicom").iterdir())) == 4
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "dicom").iterdir()}
+    assert predict(model, study, tmp_path / "out", "-codes", codes, "--continue_prediction", *RAS) == 1
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "dicom").iterdir()}
+    other = write_codes(tmp_path / "codes.json", CODES | {"anterior": CODES["anterior"] | {"code": "1"}})
+    assert predict(model, study, tmp_path / "out", "-codes", other, "--continue_prediction", *RAS) == 1
+    assert all(path.stat().st_mtime_ns > before[path] for path in before)
+
+
+def test_settings_that_do_not_fit_are_refused_before_the_work(tmp_path, model, study, capsys) -> None:
+    def refused(scans, *arguments, network=model):
+        assert predict(network, scans, tmp_path / "out", *arguments) == 2
+        return capsys.readouterr().err
+
+    assert "-codes FILE, with a code for anterior, posterior" in refused(study, "-orientation", "RAS")
+    assert "-orientation" in refused(study)
+    codes = write_codes(tmp_path / "codes.json")
+    assert "three letters" in refused(study, "-codes", codes, "-orientation", "RAL")
+    scans = make_scans(tmp_path / "scans")
+    for path in scans.glob("*_0001.nii.gz"):
+        path.unlink()
+    assert "-codes and -orientation go with DICOM" in refused(scans, "-codes", codes)
+    two = make_model(tmp_path / "two")
+    assert "takes 2; convert the series" in refused(study, "-codes", codes, network=two)
+    assert not (tmp_path / "out").exists()
+
+
+def test_codes_that_are_missing_or_damaged_are_named(tmp_path) -> None:
+    def refused(content):
+        with pytest.raises(UserError) as error:
+            read_codes(write_codes(tmp_path / "codes.json", content), ["anterior", "posterior"])
+        return str(error.value)
+
+    assert read_codes(write_codes(tmp_path / "codes.json"), list(CODES)) == CODES
+    assert "no code for posterior; add" in refused({"anterior": CODES["anterior"]})
+    assert "no code for anterior, posterior" in refused({})
+    assert "no 'meaning'" in refused(CODES | {"anterior": {"code": "1", "category": "Tissue"}})
+    assert "category 'Organ'; there are AnatomicalStructure" in refused(
+        CODES | {"anterior": CODES["anterior"] | {"category": "Organ"}}
+    )
+    assert "1 to 16 printable characters" in refused(CODES | {"anterior": CODES["anterior"] | {"code": "1" * 17}})
+
+
+@pytest.mark.parametrize("field", ["code", "meaning", "scheme", "name"])
+@pytest.mark.parametrize("value", ["a\\b", "a\nb"])
+def test_codes_that_would_be_several_values_or_cannot_be_shown_are_refused(tmp_path, field, value) -> None:
+    codes = {value: CODES["anterior"]} if field == "name" else {"anterior": CODES["anterior"] | {field: value}}
+    with pytest.raises(UserError, match="no backslash") as error:
+        read_codes(write_codes(tmp_path / "codes.json", codes), list(codes))
+    assert repr(value) in str(error.value) and "\n" not in str(error.value)
+
+
+UNFIT = {"PatientBirthDate": "1970-01-31", "StudyDate": "20261301", "StudyTime": "250000", "SeriesNumber": ["1", "2"]}
+UNFIT |= {"PatientSex": "X", "PatientName": "Doe^Jane\\Roe^Max"}
+
+
+@pytest.mark.parametrize("attribute", UNFIT)
+def test_a_header_that_no_object_can_be_made_with_is_named_before_the_networks_run(
+    tmp_path, model, capsys, attribute
+) -> None:
+    with pydicom.config.disable_value_validation():
+        paths = write_series(tmp_path / "study", scan(), **{attribute: UNFIT[attribute]})
+    codes = write_codes(tmp_path / "codes.json")
+    assert predict(model, tmp_path / "study", tmp_path / "out", "-codes", codes, *RAS) == 2
+    assert f"{paths[0]}: no DICOM object can be made with its header (" in capsys.readouterr().err
+    assert not list((tmp_path / "out").glob("*.nii.gz"))

@@ -1,0 +1,282 @@
+"""DICOM series as scans: their slices in order, where they lie, and what is no scan."""
+
+from __future__ import annotations
+
+import io
+import os
+
+import numpy as np
+import pytest
+
+pydicom = pytest.importorskip("pydicom", reason="needs pydicom: pip install 'nnunet_nacl[dicom]'")
+
+from nnunet_nacl.dicom.series import (  # noqa: E402
+    affine_of_series,
+    find_series,
+    image_of_series,
+    is_dicom,
+    orientation_of,
+    read_headers,
+)
+from nnunet_nacl.errors import UserError  # noqa: E402
+from tests.dicom.dicom_files import ORIGIN_MM, SHAPE, SPACING_MM, oblique, scan, write_series  # noqa: E402
+from tests.processes import run_warm  # noqa: E402
+
+
+def only(folder):
+    """The one problem of a folder that holds no scan."""
+    found, problems = find_series(folder)
+    assert not found
+    (problem,) = problems.values()
+    assert "\n" not in problem
+    return problem
+
+
+def test_slices_are_in_the_order_of_their_places_whatever_the_files_are_called(tmp_path):
+    paths = write_series(tmp_path / "a" / "b", scan(), order=np.random.default_rng(1).permutation(len(scan())))
+    found, problems = find_series(tmp_path)
+    ((name, files),) = found.items()
+    assert not problems and files == tuple(paths) and files != tuple(sorted(paths))
+    assert name.startswith("3_Head_thin_soft_") and "Doe" not in name and "patient" not in name
+
+
+def test_a_pipe_among_the_files_is_passed_over_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "IM0001")
+    assert run_warm(is_dicom, tmp_path / "IM0001", folder=tmp_path, timeout_s=60).returncode == 0
+
+
+@pytest.mark.parametrize("orientation", ["LPS", "RAS", "SAR"])
+def test_the_image_lies_where_the_headers_say(tmp_path, orientation):
+    import SimpleITK as sitk
+
+    values = scan()
+    write_series(tmp_path, values, order=list(range(len(values)))[::-1])
+    ((files),) = find_series(tmp_path)[0].values()
+    with image_of_series(files, orientation) as path:
+        image = sitk.ReadImage(str(path))
+        assert orientation_of([path, tmp_path / "absent", path]) == orientation
+    assert not path.exists() and orientation_of([]) == ""
+    assert (sitk.GetArrayFromImage(image).shape == values.shape) == (orientation != "SAR")
+    turn, affine = oblique(), affine_of_series(read_headers(files))
+    for k, j, i in ((0, 0, 0), (8, 16, 13), (4, 0, 13)):
+        place = np.array(ORIGIN_MM) + turn @ (np.array((i, j, k)) * SPACING_MM[::-1])
+        index = image.TransformPhysicalPointToIndex(place.tolist())
+        np.testing.assert_allclose(image.TransformIndexToPhysicalPoint(index), place, atol=1e-4)
+        np.testing.assert_allclose((affine @ (i, j, k, 1))[:3], place, atol=1e-6)
+        assert image[index] == values[k, j, i]
+
+
+ROW, COLUMN, NORMAL = oblique().T
+STEP_MM = np.array(SPACING_MM[::-1])
+PLACES = [np.array(ORIGIN_MM) + NORMAL * SPACING_MM[0] * i for i in range(SHAPE[0])]
+
+
+def rounded(values, digits=9):
+    return [f"{float(value):.{digits}f}" for value in values]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"ImageOrientationPatient": rounded([*ROW, *(COLUMN + 0.005 * ROW)])},
+        {"ImagePositionPatient": {8: rounded(PLACES[8] + 0.15 * ROW)}},
+    ],
+    ids=["axes not quite orthogonal", "a slice not quite in its row"],
+)
+def test_image_and_headers_agree_where_headers_are_not_exact(tmp_path, changes):
+    import SimpleITK as sitk
+
+    write_series(tmp_path, scan(), **changes)
+    (files,) = find_series(tmp_path)[0].values()
+    with image_of_series(files, "LPS") as path:
+        image = sitk.ReadImage(str(path))
+    affine = affine_of_series(read_headers(files))
+    for corner in ((0, 0, 0), (13, 0, 0), (0, 16, 0), (13, 16, 8)):
+        np.testing.assert_allclose(image.TransformIndexToPhysicalPoint(corner), (affine @ (*corner, 1))[:3], atol=1e-4)
+        np.testing.assert_allclose((affine @ (*corner, 1))[:3], PLACES[0] + oblique() @ (corner * STEP_MM), atol=0.2)
+
+
+def test_a_scale_of_each_slice_is_applied(tmp_path):
+    import SimpleITK as sitk
+
+    values = scan()
+    write_series(tmp_path, values, RescaleSlope={i: 1 + i / 8 for i in range(len(values))})
+    with image_of_series(next(iter(find_series(tmp_path)[0].values())), "LPS") as path:
+        found = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+    scale = 1 + np.arange(len(values))[:, None, None] / 8
+    np.testing.assert_allclose(found, (values + 10) * scale - 10, atol=1e-3)
+
+
+def test_what_is_no_image_is_passed_over(tmp_path):
+    from pydicom.uid import BasicTextSRStorage
+
+    paths = write_series(tmp_path, scan())
+    report = pydicom.dcmread(paths[0])
+    report.file_meta.MediaStorageSOPClassUID = report.SOPClassUID = BasicTextSRStorage
+    report.save_as(tmp_path / "report")
+    (tmp_path / "notes.txt").write_text("nothing")
+    assert not is_dicom(tmp_path / "notes.txt") and not is_dicom(tmp_path / "absent") and is_dicom(paths[0])
+    found, problems = find_series(tmp_path)
+    assert len(found) == 1 and not problems
+    assert find_series(tmp_path / "absent") == ({}, {})
+
+
+BAD_HEADERS = {
+    "enhanced multi-frame": {"NumberOfFrames": 5},
+    "colour": {"SamplesPerPixel": {4: 3}},
+    "PhotometricInterpretation is MONOCHROME1": {"PhotometricInterpretation": "MONOCHROME1"},
+    "tables of values": {"ModalityLUTSequence": [pydicom.Dataset()]},
+    "no ImagePositionPatient": {"ImagePositionPatient": {2: None}},
+    "no FrameOfReferenceUID": {"FrameOfReferenceUID": ""},
+    "no RescaleIntercept": {"RescaleIntercept": {5: None}},
+    "PatientID is 'patient-8', but 'patient-7' in IM0000": {"PatientID": {3: "patient-8", 4: "patient-8"}},
+    "PatientID is '', but 'patient-7'": {"PatientID": {8: None}},
+    "PatientBirthDate is '19700131', but ''": {"PatientBirthDate": {1: "19700131"}},
+    "StudyInstanceUID is '1.2.3', but": {"StudyInstanceUID": {6: "1.2.3"}},
+    "IM0001 and IM0000 have one SOPInstanceUID, 1.2.3": {"SOPInstanceUID": "1.2.3"},
+    "PixelSpacing is [0.7, 0]: it must be two lengths above 0": {"PixelSpacing": ["0.7", "0"]},
+    "PixelSpacing is 0.7": {"PixelSpacing": {7: "0.7"}},
+    "SliceThickness is nan": {"SliceThickness": "nan"},
+    "[1.0, 0.0, 0.0, 0.0, 0.0, 0.0]: it must be two unit vectors": {"ImageOrientationPatient": [1, 0, 0, 0, 0, 0]},
+    "[1.0, 0.0, 0.0, 0.1, 1.0, 0.0]: it must be": {"ImageOrientationPatient": [1, 0, 0, 0.1, 1, 0]},
+    "ImagePositionPatient is [inf, 1.0, 2.0]: it must be three numbers": {"ImagePositionPatient": {2: ["inf", 1, 2]}},
+    "RescaleSlope is 0": {"RescaleSlope": 0},
+    "other size, orientation or pixel spacing": {"ImageOrientationPatient": {8: [1, 0, 0, 0, 1, 0]}},
+    "lie in the same place": {"ImagePositionPatient": {3: rounded(PLACES[4])}},
+    "a slice is missing": {"ImagePositionPatient": {i: rounded(PLACES[i] + NORMAL * 2.5) for i in (6, 7, 8)}},
+    "tilted gantry": {"ImagePositionPatient": {i: rounded(p + (0, 0.1 * i, 0)) for i, p in enumerate(PLACES)}},
+}
+
+
+@pytest.mark.parametrize("message", BAD_HEADERS)
+def test_series_that_are_no_even_stack_of_one_patient_are_refused_in_one_line(tmp_path, message):
+    with pydicom.config.disable_value_validation():
+        write_series(tmp_path, scan(), **BAD_HEADERS[message])
+    assert message in only(tmp_path)
+
+
+def test_a_header_without_a_patient_or_with_trailing_spaces_is_taken(tmp_path):
+    write_series(tmp_path / "a", scan(), PatientID=None, PatientName={2: ""} | dict.fromkeys((0, 1, *range(3, 9))))
+    write_series(tmp_path / "b", scan(), PatientID={2: "patient-7 "}, RescaleSlope=None, RescaleIntercept=None)
+    assert [len(find_series(tmp_path / name)[0]) for name in "ab"] == [1, 1]
+
+
+@pytest.mark.parametrize("slices", [range(1, 9), (0, 1, 3), range(40)])
+def test_a_missing_slice_is_named_by_its_neighbours(tmp_path, slices):
+    kept = list(slices)
+    paths = write_series(tmp_path, scan(shape=(kept[-1] + 1, 8, 8)))
+    for i, path in enumerate(paths):
+        if i not in kept or (len(kept) > 3 and i == kept[-2]):
+            path.unlink()
+    problem = only(tmp_path)
+    first = paths[kept[-3] if len(kept) > 3 else 1]
+    assert str(first) in problem and paths[kept[-1]].name in problem and "a slice is missing" in problem
+    assert "5 mm apart" in problem
+
+
+def test_slices_a_little_off_are_taken_and_uneven_ones_not(tmp_path):
+    places = {i: rounded(place, 1) for i, place in enumerate(PLACES)}
+    write_series(tmp_path / "rounded", scan(), ImagePositionPatient=places)
+    assert len(find_series(tmp_path / "rounded")[0]) == 1
+    places = {i: rounded(place + NORMAL * 0.05 * i**2) for i, place in enumerate(PLACES)}
+    write_series(tmp_path / "uneven", scan(), ImagePositionPatient=places)
+    assert "not evenly spaced" in only(tmp_path / "uneven")
+
+
+def test_one_image_is_no_volume(tmp_path):
+    write_series(tmp_path, scan()[:1])
+    assert "one image, which is no volume" in only(tmp_path)
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    paths = write_series(tmp_path, scan())
+    whole = paths[4].read_bytes()
+    paths[4].write_bytes(whole[:-100])
+    (files,) = find_series(tmp_path)[0].values()
+    with pytest.raises(UserError, match=f"{paths[4]}: its voxels cannot be read"), image_of_series(files, "LPS"):
+        pass
+    paths[4].write_bytes(whole.replace(b"2.5 ", b"2,5 "))  # the thickness
+    assert "a damaged header (could not convert string to float: '2,5')" in only(tmp_path)
+    paths[4].write_bytes(whole[:500])  # in the middle of the header
+    assert str(paths[4]) in next(iter(find_series(tmp_path)[1].values()))
+    paths[4].write_bytes(b"\0" * 128 + b"DICM" + b"\xff" * 50)
+    found, problems = find_series(tmp_path)
+    assert str(paths[4]) in problems[paths[4].name] and "a slice is missing" in " ".join(problems.values())
+
+
+STORED = {i: (plane + 10).astype("<i2").tobytes() for i, plane in enumerate(scan())}
+BAD_PIXELS = {
+    "most are missing": {"PixelData": {4: STORED[4][:20]}},
+    "one is missing": {"PixelData": {4: STORED[4][:-2]}},
+    "one too many": {"PixelData": {4: STORED[4] + b"\1\1"}},
+    "fewer rows than there are": {"Rows": SHAPE[1] - 1},
+    "other bits than there are": {"BitsAllocated": {4: 8}, "BitsStored": {4: 8}, "HighBit": {4: 7}},
+    "no such sign": {"PixelRepresentation": {4: 2}},
+    "values that are shifted": {"BitsStored": {4: 12}, "PixelRepresentation": 0},
+}
+
+
+@pytest.mark.parametrize("fault", BAD_PIXELS)
+def test_other_pixel_data_than_the_header_says_are_not_read(tmp_path, fault):
+    paths = write_series(tmp_path, scan(), **BAD_PIXELS[fault])
+    (files,) = find_series(tmp_path)[0].values()
+    named = paths[0 if "rows" in fault else 4]
+    with pytest.raises(UserError, match=f"{named}: its voxels cannot be read"), image_of_series(files, "LPS"):
+        pass
+
+
+def test_a_compressed_slice_that_ends_early_is_not_read(tmp_path):
+    path = write_series(tmp_path, scan(), syntax="RLELossless")[4]
+    image = pydicom.dcmread(path)
+    (frame,) = pydicom.encaps.generate_frames(image.PixelData, number_of_frames=1)
+    image.PixelData = pydicom.encaps.encapsulate([frame[:-4]])
+    image.save_as(path)
+    (files,) = find_series(tmp_path)[0].values()
+    with pytest.raises(UserError, match=f"{path}: its voxels cannot be read"), image_of_series(files, "LPS"):
+        pass
+
+
+def test_jpeg_images_of_another_size_than_the_header_says_are_not_read(tmp_path):
+    from PIL import Image
+
+    bits = {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7, "PixelRepresentation": 0}
+    for path, plane in zip(write_series(tmp_path, scan(), **bits), scan()):
+        stream, image = io.BytesIO(), pydicom.dcmread(path)
+        Image.fromarray(plane.astype(np.uint8)).save(stream, "JPEG")
+        image.file_meta.TransferSyntaxUID = pydicom.uid.JPEGBaseline8Bit
+        image.PixelData, image.Rows = pydicom.encaps.encapsulate([stream.getvalue()]), SHAPE[1] - 2
+        image["PixelData"].is_undefined_length = True
+        image.save_as(path)
+    (files,) = find_series(tmp_path)[0].values()
+    with pytest.raises(UserError, match="IM0000: its voxels cannot be read"), image_of_series(files, "LPS"):
+        pass
+
+
+SYNTAXES = ["ImplicitVRLittleEndian", "DeflatedExplicitVRLittleEndian", "ExplicitVRBigEndian", "RLELossless"]
+SYNTAXES += ["JPEGLSLossless"]
+
+
+@pytest.mark.parametrize("signed", [0, 1])
+@pytest.mark.parametrize("syntax", [*SYNTAXES, "each slice another"])
+def test_voxels_are_the_same_in_each_transfer_syntax(tmp_path, syntax, signed):
+    import SimpleITK as sitk
+
+    values = scan() - 60 * signed
+    for i, name in enumerate(SYNTAXES if syntax == "each slice another" else [syntax]):
+        paths = write_series(tmp_path / f"{i}", values, syntax=name, PixelRepresentation=signed)
+        (tmp_path / "0" / paths[i].name).write_bytes(paths[i].read_bytes())
+    if i:
+        for path in (tmp_path / "0").iterdir():  # of one series
+            image = pydicom.dcmread(path)
+            image.SeriesInstanceUID = image.StudyInstanceUID = image.FrameOfReferenceUID = "1.2.3"
+            image.save_as(path)
+    (files,) = find_series(tmp_path / "0")[0].values()
+    with image_of_series(files, "LPS") as path:
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(path))), values)
+
+
+def test_without_the_packages_it_is_said_what_to_install(tmp_path, monkeypatch):
+    write_series(tmp_path, scan())
+    monkeypatch.setattr("nnunet_nacl.dicom.series.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pip install 'nnunet_nacl\[dicom\]'"):
+        find_series(tmp_path)

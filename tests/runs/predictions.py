@@ -1,0 +1,75 @@
+"""Folders of predictions without ground truth, as nnUNetv2_predict leaves them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from nnunet_nacl.prediction.deliver import Delivery, deliver
+from nnunet_nacl.prediction.saved_predictions import SavedPredictions
+from nnunet_nacl.review.review_list import ReviewList
+from nnunet_nacl.runs.ensemble_members import open_members
+from nnunet_nacl.show.review_page import review_page
+from nnunet_nacl.show.thumbnail import draw_thumbnail
+from tests.runs.folders import CLASSES, random_case, write_json, write_prediction
+
+SPACING_MM = (2.0, 1.0, 0.5)  # z, y, x
+SHAPE = (6, 14, 12)
+
+
+def predictions_in(parent: Path) -> Callable[..., Path]:
+    """Function that writes one folder of predictions; the same seed gives the same cases."""
+
+    def build(
+        name: str = "predictions",
+        *,
+        labels: dict | None = None,
+        cases: int = 3,
+        seed: int = 0,
+        file_ending: str = ".nii.gz",
+        reader: str = "SimpleITKIO",
+        shape: tuple[int, ...] = SHAPE,
+        dtype: str = "float32",
+    ) -> Path:
+        folder = parent / name
+        folder.mkdir()
+        labels = labels or CLASSES
+        dataset = {"channel_names": {"0": "MRI"}, "labels": labels, "numTraining": 9, "file_ending": file_ending}
+        if any(isinstance(value, list) for value in labels.values()):
+            dataset["regions_class_order"] = [1, 2]
+        plans = {
+            "dataset_name": "Dataset999_Synthetic",
+            "plans_name": "nnUNetPlans",
+            "image_reader_writer": reader,
+            "label_manager": "LabelManager",
+            "configurations": {},
+            "transpose_forward": [0, 1, 2],
+            "transpose_backward": [0, 1, 2],
+        }
+        write_json(folder / "dataset.json", dataset)
+        write_json(folder / "plans.json", plans)
+        write_json(folder / "predict_from_raw_data_args.json", {})
+        rng = np.random.default_rng(seed)
+        for i in range(cases):
+            # ever less sure of the case
+            _, probs, segmentation = random_case(rng, labels, shape, sharpness=6 - 1.5 * i)
+            write_prediction(folder, f"case_{i}", probs.astype(dtype), segmentation, SPACING_MM, file_ending)
+        return folder
+
+    return build
+
+
+def empty_prediction(folder: Path, case: str, background: float = 0.9) -> None:
+    """Let a case of CLASSES have nothing but background."""
+    probs = np.full((3, *SHAPE), (1 - background) / 2, dtype=np.float32)
+    probs[0] = background
+    write_prediction(folder, case, probs, np.zeros(SHAPE, dtype=np.uint8), SPACING_MM)
+
+
+def reviewed(folders, output, *, overwrite=False, num_processes=1, references=None, **asked) -> ReviewList:
+    """What `nnunet_nacl review` makes of folders of the same cases."""
+    delivery = Delivery(output, draw_thumbnail, **asked)
+    saved = SavedPredictions(tuple(open_members(folders)), delivery, references=references)
+    return deliver(saved.source(num_processes=num_processes), delivery, page=review_page, again=overwrite)[0]

@@ -1,0 +1,288 @@
+"""Whole folders: agreement with nnU-Net and with a slow script, resuming, and bad input."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+
+import numpy as np
+import pytest
+
+from nnunet_nacl.cli.main import main
+from nnunet_nacl.documents.document import read_document, to_document
+from nnunet_nacl.documents.results import MASKS, EvaluationSettings
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.io.locate import find_fold_folders, model_folder
+from nnunet_nacl.io.prediction_folder import PredictionFolder
+from nnunet_nacl.json_files import decode, encode
+from nnunet_nacl.metrics import BinStats
+from nnunet_nacl.metrics.calibration_error import mask_metrics
+from nnunet_nacl.runs import measure
+from nnunet_nacl.runs.evaluate import evaluate_folder
+from nnunet_nacl.runs.folds import evaluate_after_validation, evaluate_folds
+from tests.reference.metrics import boundary, class_metrics, dilated, region_metrics
+from tests.runs.folders import read, write_image
+
+
+def slow_case(model, name, labels):
+    """Everything of one case, without the package."""
+    probs = np.load(model.validation() / f"{name}.npz")["probabilities"]
+    truth = read(model.references / f"{name}.nii.gz").astype(int)
+    valid = truth != labels.get("ignore", -1)
+    truth = np.where(valid, truth, 0)
+    spacing = (2.0, 1.0, 0.5)
+    regions = [value for value in labels.values() if isinstance(value, list)]
+    if regions:
+        inside = np.stack([(truth == 1) | (truth == 2), truth == 2])
+        foreground, predicted = inside.any(0), (probs > 0.5).any(0)
+    else:
+        foreground, predicted = truth > 0, probs.argmax(0) > 0
+    masks = {
+        "foreground": foreground,
+        "union": foreground | predicted,
+        "predicted": predicted,
+        "all": valid,
+        "dilated": dilated(truth, 2.0, spacing),
+    }
+    if valid.all():
+        masks["boundary"] = boundary(truth, 2.0, spacing)
+    function, target = (region_metrics, inside) if regions else (class_metrics, truth)
+    return {mask: function(probs, target, where & valid) for mask, where in masks.items()}
+
+
+def test_agrees_with_slow_loops_over_voxels(make_validated, labels):
+    model = make_validated(labels=labels, cases=2, shape=(5, 9, 8))
+    evaluation = evaluate_folder(model.validation())
+    assert [case.case for case in evaluation.cases] == ["case_00", "case_01"] and not evaluation.problems
+    for case in evaluation.cases:
+        for mask, expected in slow_case(model, case.case, labels).items():
+            actual = mask_metrics(case.stats[mask])
+            assert actual.keys() == {"n_voxels", *expected}  # a new metric has its slow version
+            for name, value in expected.items():
+                assert actual[name] == pytest.approx(value, abs=1e-9, nan_ok=True), (mask, name)
+
+
+def test_dice_is_that_of_nnunets_summary(make_validated, labels):
+    from nnunetv2.evaluation.evaluate_predictions import compute_metrics, load_summary_json, save_summary_json
+    from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
+
+    model = make_validated(labels=labels, cases=2, sharpness=2.0)
+    folder = PredictionFolder.open(model.validation())
+    document = to_document(evaluate_folder(folder))
+    manager = folder.label_manager
+    wanted = manager.foreground_regions if manager.has_regions else manager.foreground_labels
+    names = [case["case"] for case in document["metric_per_case"]]
+    summary = [
+        compute_metrics(
+            str(model.references / f"{n}.nii.gz"),
+            str(model.validation() / f"{n}.nii.gz"),
+            SimpleITKIO(),
+            wanted,
+            manager.ignore_label,
+        )
+        for n in names
+    ]
+    path = model.root / "summary.json"
+    from nnunetv2.utilities.json_export import recursive_fix_for_json_export
+
+    for entry in summary:
+        recursive_fix_for_json_export(entry)
+    save_summary_json({"metric_per_case": summary, "mean": {}, "foreground_mean": {}}, str(path))
+    expected = json.loads(path.read_text())["metric_per_case"]
+    load_summary_json(str(path))
+    for ours, theirs in zip(document["metric_per_case"], expected):
+        assert set(theirs["metrics"]) == set(ours["metrics"])
+        for key, values in theirs["metrics"].items():
+            for name, value in values.items():
+                assert ours["metrics"][key][name] == value, (key, name)
+    for key in document["mean"]:
+        assert document["mean"][key]["Dice"] == np.nanmean([c["metrics"][key]["Dice"] for c in expected])
+
+
+def test_absent_structures_are_undefined_and_named(make_validated):
+    model = make_validated(cases=2)
+    path = model.references / "case_00.nii.gz"
+    empty = np.zeros_like(read(path))
+    write_image(empty, path, (2.0, 1.0, 0.5))
+    write_image(empty, model.validation() / "case_00.nii.gz", (2.0, 1.0, 0.5))
+    document = to_document(evaluate_folder(model.validation()))
+    assert document["undefined"]["Dice"] == {"1": ["case_00"], "2": ["case_00"]}
+    undefined = ("foreground", "union", "dilated", "boundary", "predicted")  # the labels' own masks
+    assert document["undefined"]["calibration"] == {mask: ["case_00"] for mask in undefined}
+    assert document["calibration"]["mean"]["foreground"]["n_cases"] == 1
+    assert document["metric_per_case"][0]["n_changed_voxels"] > 0  # the npz still predicts something
+
+
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.integration)])  # workers import PyTorch
+def test_writes_a_file_that_reads_back_the_same(make_validated, processes):
+    model = make_validated(cases=3)
+    output = model.validation() / "calibration.json"
+    evaluation = evaluate_folder(model.validation(), output=output, num_processes=processes)
+    again = read_document(output)
+    assert to_document(again) == to_document(evaluation)
+    document = json.loads(output.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert {"metric_per_case", "mean", "foreground_mean"} <= set(document)
+    merged = BinStats.merge(decode(BinStats, case["bins"]["all"], "bins") for case in document["metric_per_case"])
+    assert encode(merged) == document["bins"]["all"]
+    expected = {f"case_0{i}{ending}" for i in range(3) for ending in (".npz", ".pkl", ".nii.gz")}
+    assert {path.name for path in model.validation().iterdir()} == expected | {"calibration.json"}
+
+
+def test_only_changed_cases_are_measured_again(make_validated, measured):
+    model = make_validated(cases=3)
+    output = model.validation() / "calibration.json"
+    first = evaluate_folder(model.validation(), output=output)
+    assert measured == ["case_00", "case_01", "case_02"]
+    npz = model.validation() / "case_01.npz"
+    np.savez_compressed(npz, probabilities=np.load(npz)["probabilities"].astype(np.float64))
+    second = evaluate_folder(model.validation(), output=output)
+    assert measured[3:] == ["case_01"] and to_document(second)["calibration"] == to_document(first)["calibration"]
+    evaluate_folder(model.validation(), output=output, settings=EvaluationSettings(n_bins=10))
+    assert len(measured) == 7
+
+
+def test_a_killed_run_loses_no_finished_case(make_validated, monkeypatch):
+    model = make_validated(cases=3)
+    output = model.validation() / "calibration.json"
+    output.write_text("the old file")
+    original, measured = measure.measure, []
+
+    def die_at_last(files, *rest):
+        measured.append(files.case)
+        if len(measured) == 3:
+            raise KeyboardInterrupt
+        return original(files, *rest)
+
+    monkeypatch.setattr(measure, "measure", die_at_last)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_folder(model.validation(), output=output)
+    assert output.read_text() == "the old file"
+    assert len(list((model.validation() / "calibration.json.partial").glob("*.json"))) == 2
+    (model.validation() / "calibration.json.partial" / "case_00.json").write_text('{"case": "case_00", ')
+    evaluate_folder(model.validation(), output=output)
+    assert measured[3:] == ["case_00", "case_02"]
+    assert not (model.validation() / "calibration.json.partial").exists()
+
+
+def test_folds_pool_into_the_model_folder(make_validated):
+    model = make_validated(cases=2, folds=2)
+    folders = find_fold_folders(model_folder(999, model.trainer, model.plans, model.configuration))
+    together, path, failed = evaluate_folds(folders)
+    assert path == model.folder / "calibration.json" and not failed and len(together.cases) == 4
+    for fold in folders:
+        assert (model.validation(fold) / "calibration.json").is_file()
+    single = [read_document(model.validation(fold) / "calibration.json") for fold in folders]
+    expected = encode(single[0].pooled["all"] + single[1].pooled["all"])
+    for name, value in encode(together.pooled["all"]).items():  # sums of floats depend on their order
+        np.testing.assert_allclose(value, expected[name], rtol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("ending", "reader", "shape"),
+    [
+        (".nrrd", "SimpleITKIO", (6, 8, 7)),
+        (".mha", "SimpleITKIO", (6, 8, 7)),
+        (".nii.gz", "NibabelIO", (6, 8, 7)),
+        (".nii.gz", "NibabelIOWithReorient", (6, 8, 7)),
+        (".png", "NaturalImage2DIO", (1, 20, 18)),
+        (".tif", "Tiff3DIO", (6, 8, 7)),
+    ],
+)
+def test_every_reader_of_nnunet(make_validated, ending, reader, shape):
+    model = make_validated(cases=1, file_ending=ending, reader=reader, shape=shape, spacing_mm=(1.0, 1.0, 1.0))
+    if reader == "NibabelIOWithReorient":  # nnU-Net saves probabilities in the order in which its reader gives the axes
+        npz = model.validation() / "case_00.npz"
+        np.savez_compressed(npz, probabilities=np.load(npz)["probabilities"][:, :, ::-1, ::-1])
+    evaluation = evaluate_folder(model.validation())
+    assert not evaluation.problems and evaluation.mean_dice() > 0.6
+    assert evaluation.cases[0].n_changed_voxels == 0  # the probabilities lie where the segmentation lies
+    assert 0 < evaluation.pooled["dilated"].n_voxels <= evaluation.pooled["all"].n_voxels == np.prod(shape)
+
+
+def test_half_precision_and_missing_segmentation(make_validated):
+    model = make_validated(cases=1, dtype="float16")
+    before = evaluate_folder(model.validation())
+    (model.validation() / "case_00.nii.gz").unlink()
+    after = evaluate_folder(model.validation())
+    assert after.mean_dice() == pytest.approx(before.mean_dice(), abs=0.02)
+
+
+def rewrite(path, how):
+    """The same probabilities as another program might have saved them."""
+    probs = np.load(path)["probabilities"]
+    if how == "uncompressed":
+        np.savez(path, probabilities=probs)
+    elif how == "bzip2":
+        content = io.BytesIO()
+        np.save(content, probs)
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as archive:
+            archive.writestr("probabilities.npy", content.getvalue())
+    elif how == "beside another array":
+        np.savez_compressed(path, a=np.zeros(3), probabilities=probs, z=np.array([{}], dtype=object))
+    else:
+        dtype = {"big double": ">f8", "long double": np.longdouble}.get(how, "<f4")
+        order = "F" if how == "Fortran order" else "C"
+        np.savez_compressed(path, probabilities=probs.astype(dtype, order=order))
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["uncompressed", "bzip2", "beside another array", "big double", "long double", "Fortran order"],
+)
+@pytest.mark.parametrize("inflater", ["imagecodecs", "numpy"])
+def test_the_same_probabilities_saved_differently(make_validated, monkeypatch, how, inflater):
+    from nnunet_nacl.io import npz
+
+    if inflater == "numpy":
+        monkeypatch.setattr(npz, "imagecodecs", None)
+    model = make_validated(cases=1)
+    before = evaluate_folder(model.validation())
+    rewrite(model.validation() / "case_00.npz", how)
+    after = evaluate_folder(model.validation())
+    for mask in MASKS:
+        assert mask_metrics(after.pooled[mask]) == pytest.approx(mask_metrics(before.pooled[mask]), abs=1e-7)
+
+
+@pytest.mark.parametrize("name", ["out", "calibration.json/x.json", "out.txt"])
+def test_an_output_that_cannot_be_written_fails_first(make_validated, name, tmp_path):
+    model = make_validated(cases=1)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "calibration.json").write_text("a file, no folder")
+    with pytest.raises(UserError, match="folder|written|end with"):
+        evaluate_folder(model.validation(), output=tmp_path / name)
+
+
+def test_the_trainers_hook_never_raises(make_validated):
+    model = make_validated(cases=2)
+    lines = []
+    npz = model.validation() / "case_00.npz"
+    np.savez_compressed(npz, probabilities=np.full_like(np.load(npz)["probabilities"], np.nan))
+    assert evaluate_after_validation(model.validation(), model.references, log=lines.append) is not None
+    assert (model.validation() / "calibration.json").is_file() and "WARNING" in lines[0] and "ECE" in lines[1]
+    assert evaluate_after_validation(model.validation(), model.root / "nowhere", log=lines.append) is None
+    assert lines[-1].startswith("WARNING")
+    for path in model.validation().glob("*.npz"):
+        path.unlink()
+    count = len(lines)
+    assert evaluate_after_validation(model.validation(), model.references, log=lines.append) is None
+    assert len(lines) == count
+
+
+@pytest.mark.integration  # nnU-Net starts a process
+def test_an_ensembles_folder_needs_the_plans_of_its_members(make_validated, capsys):
+    from nnunetv2.ensembling.ensemble import ensemble_folders
+
+    model = make_validated(cases=1)
+    members, output = model.root / "members", model.root / "merged"
+    members.mkdir()
+    for path in [*model.validation().iterdir(), model.folder / "dataset.json", model.folder / "plans.json"]:
+        (members / path.name).write_bytes(path.read_bytes())
+    ensemble_folders([str(members), str(members)], str(output), save_merged_probabilities=True, num_processes=1)
+    assert (
+        main(["evaluate", str(model.references), str(output), "-np", "1"]) == 2 and "-pfile" in capsys.readouterr().err
+    )
+    assert (
+        main(["evaluate", str(model.references), str(output), "-np", "1", "-pfile", str(members / "plans.json")]) == 0
+    )
+    assert json.loads((output / "calibration.json").read_text())["n_cases"] == 1

@@ -1,0 +1,228 @@
+"""What an earlier run knows is used as long as it holds, and no longer."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+from nnunet_nacl.documents.document import read_document, to_document
+from nnunet_nacl.documents.results import EvaluationSettings
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.io.prediction_folder import PredictionFolder
+from nnunet_nacl.runs.evaluate import came_from, evaluate_folder
+from nnunet_nacl.show.evaluation_table import csv_text, table_text
+from tests.runs.folders import read, write_image, write_json
+
+
+@pytest.fixture
+def model(make_validated):
+    return make_validated(cases=2)
+
+
+def evaluate(model, **settings):
+    folder = model.validation()
+    return evaluate_folder(folder, output=folder / "calibration.json", settings=EvaluationSettings(**settings))
+
+
+def change_a_voxel(path):
+    array = read(path)
+    array.flat[0] = 1 - array.flat[0]
+    write_image(array, path, (2.0, 1.0, 0.5))
+
+
+def test_probabilities_may_go_once_they_are_measured(model, measured):
+    expected = to_document(evaluate_folder(model.validation()))
+    evaluate(model)
+    for path in model.validation().glob("*.npz"):
+        path.unlink()
+    measured.clear()
+    document = to_document(evaluate(model))
+    assert not measured and not document["problems"]
+    for case in document["metric_per_case"] + expected["metric_per_case"]:
+        del case["signature"]
+    assert document == expected
+
+
+def test_a_document_with_the_larger_of_two_distances_is_read_with_the_pooled_ones(model):
+    """Earlier versions could be asked for it."""
+    expected = evaluate(model)
+    path = model.validation() / "calibration.json"
+    document = json.loads(path.read_text())
+    document["settings"]["hausdorff"] = "max"
+    for case in document["metric_per_case"]:
+        for structure in case["metrics"].values():
+            structure["HD95_mm"] = structure["distances"]["HD95_max_mm"] = 99.0
+    write_json(path, document)
+    assert to_document(read_document(path)) == to_document(expected)
+
+
+@pytest.mark.parametrize("name", ["prediction", "truth", "labels", "bins"])
+def test_other_files_or_settings_need_the_probabilities_again(model, name):
+    evaluate(model)
+    (model.validation() / "case_00.npz").unlink()
+    settings = {"n_bins": 10} if name == "bins" else {}
+    if name == "labels":
+        dataset = json.loads((model.folder / "dataset.json").read_text())
+        dataset["labels"] = {"background": 0, "anterior": 1, "posterior": 2, "ignore": 3}
+        write_json(model.folder / "dataset.json", dataset)
+    elif name != "bins":
+        change_a_voxel((model.validation() if name == "prediction" else model.references) / "case_00.nii.gz")
+    evaluation = evaluate(model, **settings)
+    assert "case_00.npz is missing" in evaluation.problems["case_00"]
+    assert [case.case for case in evaluation.cases] == ["case_01"]
+
+
+def test_files_that_were_moved_copied_or_touched_are_the_same(model, measured):
+    expected = to_document(evaluate(model))
+    for path in model.validation().glob("case_*"):
+        os.utime(path, (1, 1))
+    references = model.root / "elsewhere"
+    shutil.copytree(model.references, references, copy_function=shutil.copyfile)
+    moved = model.validation().rename(model.folder / "predictions")
+    measured.clear()
+    folder = PredictionFolder.open(moved, references)
+    for result in read_document(moved / "calibration.json").cases:
+        assert came_from(result, folder.files(result.case), folder.labels, EvaluationSettings())
+        assert not came_from(result, folder.files(result.case), folder.labels, EvaluationSettings(n_bins=10))
+    again = to_document(evaluate_folder(folder, output=moved / "calibration.json"))
+    assert not measured and again["calibration"] == expected["calibration"]
+    assert again["metric_per_case"][0]["reference_file"] == str(references / "case_00.nii.gz")  # where it lies now
+    assert again["metric_per_case"][0]["probabilities_file"] == str(moved / "case_00.npz")
+
+
+def test_another_truth_of_equal_size_and_time_is_another_truth(model, measured):
+    for path in model.references.glob("*.nii.gz"):  # not compressed: equal sizes
+        path.write_bytes(gzip.decompress(path.read_bytes()))
+    first = evaluate(model)
+    other = model.root / "other"
+    shutil.copytree(model.references, other)
+    for path in other.glob("*.nii.gz"):
+        content = bytearray(path.read_bytes())
+        content[-200:] = b"\1" * 200
+        path.write_bytes(content)
+        time = (model.references / path.name).stat().st_mtime_ns
+        os.utime(path, ns=(time, time))
+    measured.clear()
+    second = evaluate_folder(model.validation(), other, output=model.validation() / "calibration.json")
+    assert measured == ["case_00", "case_01"] and second.mean_dice() != first.mean_dice()
+    references = [case.reference_file for case in second.cases]
+    assert references == [str(other / f"case_0{i}.nii.gz") for i in range(2)]
+
+
+def test_another_spacing_beside_a_tif_is_another_image(make_validated, measured):
+    model = make_validated(cases=1, file_ending=".tif", reader="Tiff3DIO")
+    first = evaluate(model)
+    for folder in (model.validation(), model.references):
+        write_json(folder / "case_00.json", {"spacing": [4.0, 4.0, 4.0]})
+    second = evaluate(model)
+    assert measured == ["case_00"] * 2
+    assert second.cases[0].structures["1"].assd_mm == pytest.approx(4 * first.cases[0].structures["1"].assd_mm)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[" * 100_000])
+def test_a_damaged_file_knows_nothing(model, measured, content):
+    path = model.validation() / "calibration.json"
+    path.write_text(content)
+    evaluate(model)
+    assert measured == ["case_00", "case_01"] and len(read_document(path).cases) == 2
+
+
+def later_version(document):
+    document["schema_version"] = 3
+
+
+def comparison(document):
+    for key in ("metric_per_case", "bins"):
+        del document[key]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (later_version, "schema version 3, this version of nnunet_nacl reads 2"),
+        (comparison, "not a calibration.json .* no 'metric_per_case'"),
+        (lambda d: d.update(metric_per_case=5), "metric_per_case is int"),
+        (lambda d: d["settings"].update(n_bins="many"), "settings.n_bins is str"),
+        (lambda d: d["structures"]["1"].update(channel=7), r"the channels \[2, 7\]"),
+        (lambda d: d.clear(), "not a calibration.json"),
+    ],
+)
+def test_what_this_version_cannot_read_is_not_lost(model, measured, change, message):
+    evaluate(model)
+    path = model.validation() / "calibration.json"
+    document = json.loads(path.read_text())
+    change(document)
+    write_json(path, document)
+    before = path.read_text()
+    measured.clear()
+    with pytest.raises(UserError, match=f"{message}.*would be lost; remove it or choose another -o"):
+        evaluate(model)
+    with pytest.raises(UserError, match=message):
+        read_document(path)
+    assert path.read_text() == before and not measured
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda case: case["metrics"]["1"].pop("distances"),
+        lambda case: case["metrics"]["1"].update(TP="3"),
+        lambda case: case["bins"]["all"].update(count=[[1] * 14]),
+        lambda case: case["bins"]["union"].pop("brier"),
+        lambda case: case.update(largest_label=1e400),
+        lambda case: case.update(signature={"reference": [1]}),
+        lambda case: case.clear(),
+    ],
+)
+def test_an_edited_entry_is_measured_again(model, measured, edit):
+    expected = to_document(evaluate(model))
+    path = model.validation() / "calibration.json"
+    document = json.loads(path.read_text())
+    edit(document["metric_per_case"][0])
+    write_json(path, document)
+    measured.clear()
+    assert to_document(evaluate(model)) == expected and measured == ["case_00"]
+
+
+def test_what_a_later_version_added_is_passed_over_but_blocks_of_a_case_are_kept(model, measured):
+    expected = to_document(evaluate(model))
+    path = model.validation() / "calibration.json"
+    document = json.loads(path.read_text())
+    for where in (document, document["settings"], document["structures"]["1"]):
+        where["of a later version"] = 1
+    for case, other in zip(document["metric_per_case"], expected["metric_per_case"]):
+        case["metrics"]["1"]["of a later version"] = case["calibration"]["all"]["of a later version"] = 1
+        case["expected_dice"] = other["expected_dice"] = {"1": 0.5, "values": [1, None]}
+    write_json(path, document)
+    assert to_document(read_document(path)) == expected
+    for case in document["metric_per_case"]:
+        case["signature"]["settings"]["of a later version"] = 1
+    write_json(path, document)
+    measured.clear()
+    evaluate(model)
+    assert to_document(read_document(path)) == expected and not measured
+    change_a_voxel(model.references / "case_00.nii.gz")  # a block belongs to what was measured then
+    blocks = [
+        {k: v for k, v in case.blocks.items() if k not in ("quality", "findings")} for case in evaluate(model).cases
+    ]
+    assert blocks == [{}, {"expected_dice": {"1": 0.5, "values": [1, None]}}]
+
+
+def test_table_names_what_is_undefined(model):
+    path = model.references / "case_00.nii.gz"
+    truth = read(path)
+    write_image(np.where(truth == 2, 0, truth), path, (2.0, 1.0, 0.5))
+    for folder in (model.references, model.validation()):
+        write_image(np.zeros_like(truth), folder / "case_01.nii.gz", (2.0, 1.0, 0.5))
+    evaluation = evaluate(model)
+    table = table_text(evaluation)
+    assert "1 anterior is in neither truth nor prediction of 1 (case_01): no Dice, no distance" in table
+    assert "2 posterior is missing in truth or prediction of 1 (case_00): no distance" in table
+    assert "foreground is empty in 1 (case_01)" in table
+    rows = csv_text(evaluation).replace('"', "")
+    assert "distances" not in rows and "nan" not in rows.lower() and "case,case_01,1,,Dice,\n" in rows

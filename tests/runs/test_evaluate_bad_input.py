@@ -1,0 +1,265 @@
+"""Bad input: each broken case is named with what is wrong, and the good ones are evaluated and saved."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import struct
+
+import numpy as np
+import pytest
+
+from nnunet_nacl.documents.document import read_document
+from nnunet_nacl.errors import UserError
+from nnunet_nacl.io import npz
+from nnunet_nacl.io.locate import find_fold_folders
+from nnunet_nacl.io.prediction_folder import PredictionFolder
+from nnunet_nacl.json_files import encode
+from nnunet_nacl.runs.evaluate import evaluate_folder
+from nnunet_nacl.runs.folds import evaluate_folds
+from tests.runs.folders import REGIONS, read, write_image, write_json
+
+
+def break_case(model, what):
+    folder, references = model.validation(), model.references
+    npz = folder / "case_00.npz"
+    probs = np.load(npz)["probabilities"]
+    spacing = (2.0, 1.0, 0.5)
+    if what == "missing npz":
+        npz.unlink()
+    elif what == "truncated npz":
+        npz.write_bytes(npz.read_bytes()[:-200])
+    elif what == "corrupt npz":
+        content = bytearray(npz.read_bytes())
+        content[300:320] = bytes(20)
+        npz.write_bytes(content)
+    elif what == "empty npz":
+        npz.write_bytes(b"")
+    elif what == "other key":
+        np.savez_compressed(npz, softmax=probs)
+    elif what == "pickled npz":
+        np.savez_compressed(npz, probabilities=np.array([{}], dtype=object))
+    elif what == "shape":
+        np.savez_compressed(npz, probabilities=probs[:, 1:])
+    elif what == "channels":
+        np.savez_compressed(npz, probabilities=probs[:2])
+    elif what == "integers":
+        np.savez_compressed(npz, probabilities=np.ones(probs.shape, dtype=np.uint8))
+    elif what == "NaN":
+        np.savez_compressed(npz, probabilities=np.where(probs > 0.999, np.nan, probs))
+    elif what == "sum":
+        np.savez_compressed(npz, probabilities=probs * 0.9)
+    elif what == "logits":
+        np.savez_compressed(npz, probabilities=np.log(probs))
+    elif what == "label":
+        write_image(np.full(probs.shape[1:], 7, np.uint8), references / "case_00.nii.gz", spacing)
+    elif what == "geometry":
+        write_image(read(references / "case_00.nii.gz"), references / "case_00.nii.gz", (1.0, 1.0, 1.0))
+    elif what == "bad image":
+        (references / "case_00.nii.gz").write_bytes(b"not an image")
+    elif what == "no reference":
+        (references / "case_00.nii.gz").unlink()
+    elif what == "missing case":
+        for path in folder.glob("case_00.*"):
+            path.unlink()
+    elif what == "extra case":
+        for path in list(folder.glob("case_00.*")):
+            path.rename(str(path).replace("case_00", "case_07"))
+        write_image(np.zeros(probs.shape[1:], np.uint8), references / "case_07.nii.gz", spacing)
+    elif what == "npz leads nowhere":
+        npz.unlink()
+        npz.symlink_to(folder / "moved.npz")
+    elif what == "false size":
+        content = npz.read_bytes()
+        size = content.index(struct.pack("<I", probs.nbytes + 128), content.index(b"PK\x01\x02"))
+        npz.write_bytes(content[:size] + struct.pack("<I", 2**31) + content[size + 4 :])
+    elif what == "truth is NaN":
+        array = read(references / "case_00.nii.gz").astype(np.float32)
+        array.flat[3] = np.nan
+        write_image(array, references / "case_00.nii.gz", spacing)
+    elif what == "not UTF-8":
+        for path in (npz, folder / "case_00.nii.gz", references / "case_00.nii.gz"):
+            path.rename(path.with_name(os.fsdecode(b"caf\xe9") + path.name.removeprefix("case_00")))
+    elif what == "almost":
+        truth = read(references / "case_00.nii.gz").astype(np.float32) + 1e-6
+        write_image(truth, references / "case_00.nii.gz", spacing)
+    elif what == "label of prediction":
+        write_image(np.full(probs.shape[1:], 7, np.uint8), folder / "case_00.nii.gz", spacing)
+
+
+PROBLEMS = {
+    "missing npz": ["case_00.npz", "--npz"],
+    "truncated npz": ["case_00.npz", "truncated or corrupt"],
+    "corrupt npz": ["case_00.npz", "truncated or corrupt"],
+    "empty npz": ["case_00.npz", "truncated or corrupt"],
+    "other key": ["case_00.npz", "'softmax'"],
+    "pickled npz": ["case_00.npz", "truncated or corrupt"],
+    "shape": ["case_00.npz", "(3, 5, 14, 12)", "(3, 6, 14, 12)"],
+    "channels": ["case_00.npz", "3 classes"],
+    "integers": ["case_00.npz", "floating point"],
+    "NaN": ["case_00.npz", "NaN"],
+    "sum": ["case_00.npz", "sum to 0.9"],
+    "logits": ["case_00.npz", "logits"],
+    "label": ["case_00.nii.gz", "label 7"],
+    "geometry": ["case_00.nii.gz", "spacing (1.0, 1.0, 1.0) and (2.0, 1.0, 0.5)"],
+    "bad image": ["case_00.nii.gz", "cannot be read"],
+    "no reference": ["case_00.nii.gz", "no ground truth"],
+    "missing case": ["case_00.nii.gz", "missing"],
+    "extra case": ["case_07.npz", "validation split"],
+    "npz leads nowhere": ["case_00.npz is no file", "--npz"],
+    "false size": ["case_00.npz", "truncated or corrupt"],
+    "truth is NaN": ["gt_segmentations/case_00.nii.gz", "NaN or infinite"],
+    "not UTF-8": ["caf\\udce9.npz is not in the validation split"],
+    "almost": ["gt_segmentations/case_00.nii.gz", "label 1e-06, 1.000001"],
+    "label of prediction": ["validation/case_00.nii.gz", "prediction holds the label 7"],
+}
+
+
+BROKEN_FILES = [what for what, parts in PROBLEMS.items() if parts[:2] == ["case_00.npz", "truncated or corrupt"]]
+
+
+@pytest.mark.parametrize(
+    ("what", "inflater"), [(what, "imagecodecs") for what in PROBLEMS] + [(what, "numpy") for what in BROKEN_FILES]
+)
+def test_a_bad_case_is_named_and_the_others_are_saved(make_validated, monkeypatch, what, inflater):
+    if inflater == "numpy":
+        monkeypatch.setattr(npz, "imagecodecs", None)
+    model = make_validated(cases=2)
+    break_case(model, what)
+    folders = find_fold_folders(model.folder)
+    evaluation, path, _ = evaluate_folds(folders)
+    message = " ".join(evaluation.problems.values())
+    for part in PROBLEMS[what]:
+        assert part in message
+    assert all("\n" not in problem for problem in evaluation.problems.values())
+    assert [case.case for case in read_document(path).cases] == ["case_01"]
+    assert read_document(path).problems == evaluation.problems
+
+
+@pytest.mark.parametrize(
+    ("ending", "reader"),
+    [(ending, reader) for ending in (".nii", ".nii.gz") for reader in ("SimpleITKIO", "NibabelIO")]
+    + [(".gipl", "SimpleITKIO")],
+)
+def test_a_truth_that_was_cut_off_is_not_taken_for_background(make_validated, ending, reader):
+    model = make_validated(cases=2, file_ending=ending, reader=reader)
+    path = model.references / f"case_00{ending}"
+    path.write_bytes(path.read_bytes()[: -30 if ending == ".nii.gz" else -1])
+    evaluation = evaluate_folder(model.validation())
+    assert f"{path}: cannot be read" in evaluation.problems["case_00"] and "truncated" in evaluation.problems["case_00"]
+    assert [case.case for case in evaluation.cases] == ["case_01"]
+
+
+def test_a_gzip_file_with_less_than_its_header_says_is_truncated(make_validated):
+    model = make_validated(cases=2)
+    path = model.references / "case_00.nii.gz"
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:-7]))
+    assert "truncated: 1353 of 1360 bytes" in evaluate_folder(model.validation()).problems["case_00"]
+
+
+@pytest.mark.parametrize("how", ["not compressed", "trailing zeros", "two members"])
+def test_whole_files_of_unusual_make_are_read(make_validated, how):
+    model = make_validated(cases=1)
+    before = evaluate_folder(model.validation())
+    path = model.references / "case_00.nii.gz"
+    content = gzip.decompress(path.read_bytes())
+    if how == "not compressed":
+        path.write_bytes(content)
+    elif how == "trailing zeros":
+        path.write_bytes(path.read_bytes() + bytes(64))
+    else:
+        path.write_bytes(gzip.compress(content[:500]) + gzip.compress(content[500:]))
+    after = evaluate_folder(model.validation())
+    assert not after.problems and after.mean_dice() == before.mean_dice()
+
+
+def test_a_name_that_is_not_utf_8_costs_its_own_case(make_validated):
+    model = make_validated(cases=2)
+    break_case(model, "not UTF-8")
+    evaluation = evaluate_folder(model.validation(), output=model.validation() / "calibration.json")
+    assert list(evaluation.problems.values()) == [
+        f"{model.references}/caf\\udce9.nii.gz: the name is not UTF-8, which the image libraries need; rename it."
+    ]
+    assert [case.case for case in read_document(model.validation() / "calibration.json").cases] == ["case_01"]
+
+
+def test_shape_and_type_are_checked_before_anything_is_inflated(make_validated, monkeypatch):
+    model = make_validated(cases=1)
+    path = model.validation() / "case_00.npz"
+    labels, shape = PredictionFolder.open(model.validation()).labels, (6, 14, 12)
+    monkeypatch.setattr(npz, "_inflate", lambda *_: pytest.fail("it was inflated"))
+    for probs, message in (
+        (np.zeros((3, 60, 140, 120), np.float32), r"shape \(3, 60, 140, 120\)"),
+        (np.zeros((3, *shape), "S1000"), "floating point"),
+    ):
+        np.savez_compressed(path, probabilities=probs)
+        with pytest.raises(UserError, match=message):
+            npz.read_probabilities(path, labels, shape, "truth")
+
+
+def test_large_labels_are_kept(make_validated):
+    model = make_validated(cases=1, labels=REGIONS)
+    expected = evaluate_folder(model.validation())
+    dataset = json.loads((model.folder / "dataset.json").read_text())
+    dataset |= {"labels": {"background": 0, "whole": [1, 40_000], "core": 40_000}, "regions_class_order": [1, 40_000]}
+    write_json(model.folder / "dataset.json", dataset)
+    for folder in (model.references, model.validation()):
+        array = read(folder / "case_00.nii.gz").astype(np.int32)
+        write_image(np.where(array == 2, 40_000, array), folder / "case_00.nii.gz", (2.0, 1.0, 0.5))
+    evaluation = evaluate_folder(model.validation())
+    assert not evaluation.problems and evaluation.mean_dice() == expected.mean_dice() > 0.5
+    assert encode(evaluation.pooled["foreground"]) == encode(expected.pooled["foreground"])
+    assert evaluation.cases[0].n_changed_voxels == 0
+
+
+def test_the_two_folders_swapped_are_noticed(make_validated):
+    model = make_validated(cases=1)
+    files = {"dataset_json": model.folder / "dataset.json", "plans": model.folder / "plans.json"}
+    swapped = PredictionFolder.open(model.references, model.validation(), **files)
+    with pytest.raises(UserError, match="no probabilities .* give the ground truth first"):
+        evaluate_folder(swapped)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: (m.folder / "dataset.json").unlink(), "no dataset.json .* -djfile"),
+        (lambda m: (m.folder / "plans.json").unlink(), "no plans.json .* -pfile"),
+        (lambda m: (m.folder / "plans.json").write_text("{"), "plans.json: not a JSON file"),
+        (lambda m: write_json(m.folder / "plans.json", [1]), "expected a JSON object, got list"),
+        (lambda m: (m.folder / "plans.json").write_text("[" * 10**5), "plans.json: .*nested too deeply"),
+        (lambda m: write_json(m.folder / "plans.json", {"image_reader_writer": 5}), "image_reader_writer is int"),
+        (lambda m: write_json(m.folder / "plans.json", {"dataset_name": [5]}), "dataset_name is list"),
+        (lambda m: write_json(m.folder / "plans.json", {"dataset_name": "../x"}), "'../x', which names no folder"),
+        (lambda m: write_json(m.folder / "plans.json", {"configurations": None}), "configurations is NoneType"),
+        (lambda m: write_json(m.folder / "plans.json", {"configurations": {"2d": 5}}), "configuration '2d' is int"),
+        (lambda m: write_json(m.folder / "dataset.json", {"file_ending": ".nii.gz"}), "'labels'"),
+        (lambda m: write_json(m.folder / "dataset.json", {"file_ending": ".mha", "labels": {"a": 1}}), "not nnU-Net's"),
+        (lambda m: [p.unlink() for p in m.validation().iterdir()], "holds no predictions"),
+        (lambda m: [p.unlink() for p in m.validation().glob("*.npz")], "no probabilities .* --npz"),
+        (lambda m: [p.write_bytes(b"") for p in m.validation().glob("*.npz")], "no case could be .*\n.*case_00.npz"),
+        (lambda m: m.references.rename(m.root / "elsewhere"), "no ground truth of Dataset999_Synthetic"),
+    ],
+)
+def test_an_unusable_folder_is_named(make_validated, change, message):
+    model = make_validated(cases=1)
+    change(model)
+    with pytest.raises(UserError, match=message):
+        evaluate_folder(model.validation())
+
+
+@pytest.mark.parametrize(
+    ("splits", "message"),
+    [
+        (5, "the whole is int 5, not a list"),
+        ([{"val": ["case_00"]}], "has no 'train'"),
+        ([{"train": [], "val": [5]}], r"\[0\].val\[0\] is int 5"),
+        *([[{"train": [], "val": [case]}], "cannot be the name of a case"] for case in ("../x", "", "..", "\0")),
+    ],
+)
+def test_damaged_splits_are_named(make_validated, splits, message):
+    model = make_validated(cases=1)
+    write_json(model.references.parent / "splits_final.json", splits)
+    with pytest.raises(UserError, match=f"splits_final.json: .*{message}.*; restore it"):
+        find_fold_folders(model.folder)
