@@ -1,8 +1,7 @@
-"""Writes maps as images that lie exactly where the segmentation lies, in the same file format.
+"""Writes maps as images that lie exactly where the segmentation lies, in the same file format, by nnU-Net's own writer.
 
-nnU-Net's own writers take integers only (they cast to uint8 or uint16, whichever the largest value needs), so the maps
-are written here: with the same axis order, spacing, origin, direction or affine matrix, and for the reorienting readers
-turned back to the orientation of the file.
+That takes integers only (it casts to uint8 or uint16, whichever the largest value needs), so it is given arrays that
+stay what they are.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +17,20 @@ import numpy as np
 
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import replacing, write_atomically
-from nnunet_nacl.io.geometry import RAS_TO_LPS, Geometry
+from nnunet_nacl.io.geometry import Geometry
 from nnunet_nacl.io.image_files import verified
 
 DTYPES = ("uint8", "float32")
 
 _INTEGER_ENDINGS = (".png", ".bmp")
 
-Write = Callable[[np.ndarray, str, Geometry], None]
-"""Writes an array to a path."""
+
+class _KeepsType(np.ndarray):
+    """An array that nnU-Net's writers, which ask for integers, write as it is."""
+
+    def astype(self, *arguments: Any, **options: Any) -> np.ndarray:
+        """The same array, whatever is asked for."""
+        return self.view(np.ndarray)
 
 
 def to_dtype(values: np.ndarray, dtype: str) -> np.ndarray:
@@ -48,43 +52,46 @@ def check_dtype(dtype: str, file_ending: str) -> None:
         raise UserError(f"{file_ending} files hold no float32; use -dtype uint8.")
 
 
-def write_image(array: np.ndarray, path: Path, geometry: Geometry) -> list[Path]:
+def write_image(array: np.ndarray, path: Path, writer: Any, properties: Mapping[str, Any]) -> list[Path]:
     """Write a scalar image under a temporary name with the same ending, verify it, then rename it.
 
     Args:
         array: (*spatial) in nnU-Net's array axis order, 2D images as (1, y, x); float32, or uint8 where 255 is 1.
         path: The file; its ending decides the format.
-        geometry: Of the segmentation.
+        writer: nnU-Net's, of the data set.
+        properties: What nnU-Net's reader said of the segmentation.
 
     Returns:
         What was written: the image and, for tif, the file with its spacing.
 
     Raises:
-        UserError: The format cannot hold the image, or the file cannot be written in full.
+        UserError: The file cannot be written in full.
     """
-    write = _writer(path, geometry)
     ending = ".nii.gz" if path.name.endswith(".nii.gz") else path.suffix
-    scaled = array.dtype == np.uint8 and ending in (".nii", ".nii.gz")
+    is_tiff = path.suffix.lower() in (".tif", ".tiff") and not Geometry.of(properties).is_2d
+    array = np.ascontiguousarray(array)
     with replacing(path, ending=ending) as temporary, verified(temporary):
-        if scaled:
-            _write_scaled(write, np.ascontiguousarray(array), temporary, geometry)
+        if is_tiff:
+            _write_tiff(array, temporary)
+        elif array.dtype == np.uint8 and ending in (".nii", ".nii.gz"):
+            _write_scaled(array, temporary, writer, properties)
         else:
-            write(np.ascontiguousarray(array), str(temporary), geometry)
-    if write is not _write_tiff:
+            writer.write_seg(array.view(_KeepsType), str(temporary), properties)
+    if not is_tiff:
         return [path]
     # nnU-Net keeps the spacing of tif files in a file beside them
     spacing_file = path.with_suffix(".json")
-    write_atomically(spacing_file, json.dumps({"spacing": geometry.spacing_mm}))
+    write_atomically(spacing_file, json.dumps({"spacing": properties["spacing"]}))
     return [path, spacing_file]
 
 
-def _write_scaled(write: Write, array: np.ndarray, path: Path, geometry: Geometry) -> None:
-    """Have readers of a NIfTI file take 255 for 1: SimpleITK writes no slope, so it is put into the finished header."""
+def _write_scaled(array: np.ndarray, path: Path, writer: Any, properties: Mapping[str, Any]) -> None:
+    """Have readers of a NIfTI file take 255 for 1: the writers know no slope, so it is put into the finished header."""
     import nibabel
 
     plain = path if path.suffix == ".nii" else path.with_suffix("")
     try:
-        write(array, str(plain), geometry)
+        writer.write_seg(array.view(_KeepsType), str(plain), properties)
         header: Any = nibabel.load(plain).header
         header.set_slope_inter(1 / 255, 0)
         with open(plain, "r+b") as file:
@@ -98,48 +105,7 @@ def _write_scaled(write: Write, array: np.ndarray, path: Path, geometry: Geometr
             plain.unlink(missing_ok=True)
 
 
-def _writer(path: Path, geometry: Geometry) -> Write:
-    if geometry.library:
-        return {"SimpleITK": _write_sitk, "nibabel": _write_nibabel}[geometry.library]
-    if geometry.is_2d:
-        return _write_picture
-    if path.suffix.lower() in (".tif", ".tiff"):
-        return _write_tiff
-    raise UserError(f"{path}: nnU-Net's reader of this data set keeps no geometry that is known here: no map written.")
-
-
-def _write_sitk(array: np.ndarray, path: str, geometry: Geometry) -> None:
-    import SimpleITK as sitk
-
-    affine: Any = geometry.affine  # not None, with this library
-    directions: Any = geometry.directions
-    n = len(affine) - 1
-    image = sitk.GetImageFromArray(array[0] if n == 2 else array)
-    image.SetSpacing(geometry.spacing_mm[: -n - 1 : -1])
-    image.SetOrigin(affine[:n, n].tolist())
-    image.SetDirection(directions.ravel().tolist())
-    if geometry.file_orientation:  # the reader turned the image, turn it back
-        image = sitk.DICOMOrient(image, geometry.file_orientation)
-    sitk.WriteImage(image, path, True)
-
-
-def _write_nibabel(array: np.ndarray, path: str, geometry: Geometry) -> None:
-    import nibabel
-    from nibabel.orientations import axcodes2ornt, ornt_transform
-
-    image = nibabel.Nifti1Image(array.transpose(2, 1, 0), RAS_TO_LPS @ geometry.affine)
-    if geometry.file_orientation:  # the reader turned the image to RAS, turn it back
-        image = image.as_reoriented(ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(geometry.file_orientation)))
-    nibabel.save(image, path)
-
-
-def _write_tiff(array: np.ndarray, path: str, geometry: Geometry) -> None:
+def _write_tiff(array: np.ndarray, path: Path) -> None:
     import tifffile
 
     tifffile.imwrite(path, array, compression="zlib", photometric="minisblack")  # else 3 or 4 slices become colours
-
-
-def _write_picture(array: np.ndarray, path: str, geometry: Geometry) -> None:
-    from skimage import io
-
-    io.imsave(path, array[0], check_contrast=False)

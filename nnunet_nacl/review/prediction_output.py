@@ -137,7 +137,7 @@ def write_reviewed(
     remove_leftovers(output / MAPS / name)
     for which, values in reviewed.maps.items():
         path = output / MAPS / name / f"{name}_{which}{folder.file_ending}"
-        written += write_image(to_dtype(values, dtype), path, case.geometry)
+        written += write_image(to_dtype(values, dtype), path, folder.reader, case.properties)
     for path in (output / MAPS / name).glob(f"{name}_*"):  # of an earlier run with other settings
         if path not in written and lies_inside(path, output):  # a link may lead to the maps of another folder
             path.unlink()

@@ -10,7 +10,6 @@ from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer
 from scipy.spatial.transform import Rotation
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.io.geometry import Geometry
 from nnunet_nacl.review.map_images import check_dtype, to_dtype, write_image
 from tests.processes import full_disk
 
@@ -63,7 +62,7 @@ def test_a_map_lies_where_nnunet_writes_a_segmentation(tmp_path, reader, ending,
     reference = tmp_path / f"reference{ending}"
     reader.write_seg(np.rint(values * 250).astype(np.uint8), str(reference), properties)
     path = tmp_path / "maps" / f"map{ending}"
-    assert write_image(to_dtype(values, dtype), path, Geometry.of(properties)) == [path]
+    assert write_image(to_dtype(values, dtype), path, reader, properties) == [path]
     for a, b, c in zip(geometry(path), geometry(reference), geometry(tmp_path / f"scan{ending}")):
         np.testing.assert_allclose(a, b, atol=1e-6)
         np.testing.assert_allclose(a, c, atol=1e-5)
@@ -87,11 +86,12 @@ def test_a_map_lies_where_nnunet_writes_a_segmentation(tmp_path, reader, ending,
 def test_a_sheared_affine_is_kept(tmp_path, reader):
     affine = np.array([[0, 0.2, -2, 5], [-0.9, 0, 0, 6], [0.1, 1.1, 0, -7], [0, 0, 0, 1]])
     nibabel.save(nibabel.Nifti1Image(np.zeros(SHAPE, dtype=np.uint8), affine), tmp_path / "scan.nii.gz")
-    array, properties = reader_of(reader).read_seg(str(tmp_path / "scan.nii.gz"))
+    reader = reader_of(reader)
+    array, properties = reader.read_seg(str(tmp_path / "scan.nii.gz"))
     values = np.random.default_rng(1).random(array.shape[1:]).astype(np.float32)
-    write_image(values, tmp_path / "map.nii.gz", Geometry.of(properties))
+    write_image(values, tmp_path / "map.nii.gz", reader, properties)
     np.testing.assert_allclose(nibabel.load(tmp_path / "map.nii.gz").affine, affine, atol=1e-6)
-    np.testing.assert_array_equal(reader_of(reader).read_seg(str(tmp_path / "map.nii.gz"))[0][0], values)
+    np.testing.assert_array_equal(reader.read_seg(str(tmp_path / "map.nii.gz"))[0][0], values)
 
 
 @pytest.mark.parametrize("ending", [".nii.gz", ".mha"])
@@ -102,7 +102,7 @@ def test_a_2d_image_stays_2d(tmp_path, ending):
     sitk.WriteImage(image, str(tmp_path / f"scan{ending}"))
     _, properties = reader_of("SimpleITKIO").read_seg(str(tmp_path / f"scan{ending}"))
     values = np.random.default_rng(1).random((1, 6, 5)).astype(np.float32)
-    write_image(values, tmp_path / f"map{ending}", Geometry.of(properties))
+    write_image(values, tmp_path / f"map{ending}", reader_of("SimpleITKIO"), properties)
     assert geometry(tmp_path / f"map{ending}") == geometry(tmp_path / f"scan{ending}")
     assert geometry(tmp_path / f"map{ending}")[0] == (5, 6)
     np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / f"map{ending}"))), values[0])
@@ -115,7 +115,8 @@ def test_a_picture(tmp_path, ending):
     io.imsave(tmp_path / f"picture{ending}", np.zeros((6, 5), dtype=np.uint8), check_contrast=False)
     _, properties = reader_of("NaturalImage2DIO").read_seg(str(tmp_path / f"picture{ending}"))
     values = to_dtype(np.random.default_rng(1).random((1, 6, 5)), "uint8")
-    assert write_image(values, tmp_path / f"map{ending}", Geometry.of(properties)) == [tmp_path / f"map{ending}"]
+    path = tmp_path / f"map{ending}"
+    assert write_image(values, path, reader_of("NaturalImage2DIO"), properties) == [path]
     np.testing.assert_array_equal(io.imread(tmp_path / f"map{ending}"), values[0])
 
 
@@ -124,7 +125,7 @@ def test_a_3d_tif_has_its_spacing_beside_it(tmp_path, dtype):
     reader = reader_of("Tiff3DIO")
     values = to_dtype(np.random.default_rng(1).random(SHAPE), dtype)
     properties = {"spacing": (3.0, 1.5, 0.5)}
-    assert write_image(values, tmp_path / "map.tif", Geometry.of(properties)) == [
+    assert write_image(values, tmp_path / "map.tif", reader, properties) == [
         tmp_path / "map.tif",
         tmp_path / "map.json",
     ]
@@ -146,9 +147,10 @@ def test_rounding_to_bytes():
 
 
 def test_a_failed_write_leaves_the_old_image_and_nothing_else(tmp_path, monkeypatch):
-    _, properties = reader_of("SimpleITKIO").read_seg(str(scan(tmp_path / "scan.nii.gz")))
+    reader = reader_of("SimpleITKIO")
+    _, properties = reader.read_seg(str(scan(tmp_path / "scan.nii.gz")))
     path = tmp_path / "maps" / "map.nii.gz"
-    write_image(np.zeros(SHAPE, dtype=np.uint8), path, Geometry.of(properties))
+    write_image(np.zeros(SHAPE, dtype=np.uint8), path, reader, properties)
     before = path.read_bytes()
 
     def full(image, name, compress):
@@ -157,7 +159,7 @@ def test_a_failed_write_leaves_the_old_image_and_nothing_else(tmp_path, monkeypa
 
     monkeypatch.setattr(sitk, "WriteImage", full)
     with pytest.raises(UserError, match="map.nii.gz: cannot be written .No space left on device"):
-        write_image(np.ones(SHAPE, dtype=np.uint8), path, Geometry.of(properties))
+        write_image(np.ones(SHAPE, dtype=np.uint8), path, reader, properties)
     assert path.read_bytes() == before and list(path.parent.iterdir()) == [path]
 
 
@@ -165,16 +167,12 @@ def test_a_failed_write_leaves_the_old_image_and_nothing_else(tmp_path, monkeypa
 def test_an_image_that_the_disk_does_not_hold_leaves_nothing(tmp_path, ending):
     picture = ending == ".png"
     noise = np.random.default_rng(0).integers(0, 255, (1, 256, 256) if picture else (16, 64, 64)).astype(np.uint8)
-    path, of = tmp_path / f"map{ending}", Geometry((999.0, 1.0, 1.0) if picture else (1.0, 1.0, 1.0))
+    path, properties = tmp_path / f"map{ending}", {"spacing": (999.0, 1.0, 1.0) if picture else (1.0, 1.0, 1.0)}
+    reader = reader_of({".png": "NaturalImage2DIO", ".tif": "Tiff3DIO"}.get(ending, "SimpleITKIO"))
     if not picture and ending != ".tif":
-        of = Geometry.of(reader_of("SimpleITKIO").read_seg(str(scan(tmp_path / f"scan{ending}")))[1])
+        _, properties = reader.read_seg(str(scan(tmp_path / f"scan{ending}")))
         (tmp_path / f"scan{ending}").unlink()
     with full_disk(20 * 512), pytest.raises(UserError, match=rf"map{ending}: cannot be written .*free some space"):
-        write_image(noise, path, of)
+        write_image(noise, path, reader, properties)
     assert not list(tmp_path.iterdir())
-    assert write_image(noise, path, of)[0] == path
-
-
-def test_an_unknown_geometry_is_refused(tmp_path):
-    with pytest.raises(UserError, match="keeps no geometry"):
-        write_image(np.zeros(SHAPE, dtype=np.uint8), tmp_path / "map.xyz", Geometry((1.0, 1.0, 1.0)))
+    assert write_image(noise, path, reader, properties)[0] == path
