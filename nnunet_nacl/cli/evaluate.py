@@ -130,9 +130,7 @@ def _of_model(
 
         network = {"device": args.device, "step_size": args.step_size, "mirroring": not args.disable_tta}
         folders = {
-            fold: predict_validation(
-                model, fold, args.chk, network, settings=settings, num_processes=processes, progress=True
-            )
+            fold: predict_validation(model, fold, args.chk, network, settings=settings, num_processes=processes)
             for fold in trained_folds(model, args.chk, args.f)
         }
     else:

@@ -114,6 +114,7 @@ def run(args: argparse.Namespace) -> int:
     scans = Scans(
         model,
         Path(args.i),
+        delivery,
         postprocessing,
         file_hash,
         codes=Path(args.codes) if args.codes else None,
@@ -134,7 +135,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         with termination_as_interrupt():
             listed, problems = deliver(
-                scans.source(network, delivery),
+                scans.source(network),
                 delivery,
                 page=review_page,
                 title="predict",

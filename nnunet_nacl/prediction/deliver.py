@@ -22,7 +22,7 @@ from nnunet_nacl.review.predicted_quality import QualityOfMap
 from nnunet_nacl.review.prediction_output import MAPS, open_output
 from nnunet_nacl.review.review_list import DOCUMENT, LIST_FILES, ReviewList, thresholds_of
 from nnunet_nacl.review.reviewed_case import FinishedCase, ReviewedCase
-from nnunet_nacl.runs.ledger import SIGNATURE, Ledger, sign
+from nnunet_nacl.runs.ledger import SIGNATURE, Ledger
 from nnunet_nacl.runs.run import run
 
 RECORDS = "review"
@@ -76,8 +76,8 @@ class Source:
         data: Labels, reader and plans of the cases.
         cases: Those that can be done, of all parts.
         unusable: Why others cannot, by case.
-        files: Files that the result of a case depends on, by a name.
-        settings: JSON values that it depends on.
+        sign: What the result of a case depends on, given the earlier signature: see
+            :func:`nnunet_nacl.runs.ledger.sign`.
         work: Gives what comes of each case: a line where something is wrong, None where its process died. It is told
             the ledger of what is finished.
         places: Folders that the cases come from, which the output must not lie in.
@@ -88,7 +88,6 @@ class Source:
         notes: What whoever uses the list must know, given the names of the finished cases.
         members: Names of the networks or folders that are averaged; one if there is nothing to average.
         begin: Called with the ledger when the output folder is there.
-        compared_with: What of the training the images are compared with; empty if they are not.
         num_parts: Runs that share the cases, each with a number of its own.
         part: Which of them this is, from 0.
     """
@@ -96,8 +95,7 @@ class Source:
     data: PredictionFolder
     cases: Sequence[Any]
     unusable: Mapping[str, str]
-    files: Callable[[Any], Mapping[str, Path | None]]
-    settings: Mapping[str, Any]
+    sign: Callable[[Any, Any], dict[str, Any]]
     work: Callable[[Sequence[Any], Ledger], Generator[tuple[Any, Written | str | None], None, None]]
     places: Sequence[Path]
     record: tuple[str, Mapping[str, Any]]
@@ -107,13 +105,8 @@ class Source:
     notes: Callable[[Iterable[str]], list[str]]
     members: Sequence[str]
     begin: Callable[[Ledger], None] = lambda ledger: None
-    compared_with: str = ""
     num_parts: int = 1
     part: int = 0
-
-    def sign(self, case: Any, earlier: Any) -> dict[str, Any]:
-        """What the result of a case depends on, see :func:`nnunet_nacl.runs.ledger.sign`."""
-        return sign(self.files(case), self.settings, earlier)
 
 
 def deliver(
@@ -191,7 +184,6 @@ def deliver(
                 {**wrong, **dict.fromkeys(waiting, NOT_YET)},
                 source.notes(done),
                 source.made,
-                source.compared_with,
             )
             if listed.decided:
                 write_decision(output, listed.decided, decision, wrong)

@@ -93,7 +93,14 @@ class Network:
 
         UserError if a network answers with NaN, or beyond the half precision in which nnU-Net adds tiles up.
         """
-        data, average, sums = torch.from_numpy(case.values), None, self._sums()
+        labels, manager = self._model.labels, self._model.opened.label_manager
+        sums = MemberSums(
+            [labels.values[channel] for channel in labels.foreground],
+            lambda probs: np.asarray(manager.convert_probabilities_to_segmentation(probs)),
+            regions=labels.regions,
+            to_probs=lambda logits: manager.apply_inference_nonlin(logits).numpy(),
+        )
+        data, average = torch.from_numpy(case.values), None
         for weights in self._weights:
             self._predictor.list_of_parameters = [weights]
             try:
@@ -118,12 +125,3 @@ class Network:
             small = disagreement.mutual_information.astype(np.float16)
             disagreement = replace(disagreement, mutual_information=small)
         return replace(case, values=average.numpy(), disagreement=disagreement)
-
-    def _sums(self) -> MemberSums:
-        labels, manager = self._model.labels, self._model.opened.label_manager
-        return MemberSums(
-            [labels.values[channel] for channel in labels.foreground],
-            lambda probs: np.asarray(manager.convert_probabilities_to_segmentation(probs)),
-            regions=labels.regions,
-            to_probs=lambda logits: manager.apply_inference_nonlin(logits).numpy(),
-        )

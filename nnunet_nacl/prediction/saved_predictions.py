@@ -34,7 +34,7 @@ from nnunet_nacl.prediction.deliver import Delivery, Source, Written
 from nnunet_nacl.review.prediction_output import write_reviewed
 from nnunet_nacl.review.reviewed_case import review_case
 from nnunet_nacl.runs.ensemble_members import MemberCase, find_cases, member_names, read_ensemble
-from nnunet_nacl.runs.ledger import Ledger
+from nnunet_nacl.runs.ledger import Ledger, sign
 from nnunet_nacl.runs.worker_processes import each_case
 
 _ARGUMENTS = "review_args.json"
@@ -83,6 +83,14 @@ class SavedPredictions:
         places = [member.folder for member in self.members]
         names, quality, rule = member_names(places), delivery.quality, delivery.treatment.rule
         record = {"generated_by": "nnunet_nacl review", "predictions": [os.path.abspath(place) for place in places]}
+        settings = {
+            "computation": _COMPUTATION,
+            "labels": [*labels.names, *labels.listed, labels.ignore_label, list(labels.order)],
+            "treatment": delivery.treatment.to_json(),
+            "maps": [delivery.dtype, *delivery.maps],
+            "probabilities": delivery.probabilities,
+            "findings": list(delivery.findings),
+        }
         document: dict[str, Any] = {
             "members": [
                 {"name": name, "folder": os.path.abspath(place)} | map_of(place) for name, place in zip(names, places)
@@ -104,15 +112,7 @@ class SavedPredictions:
             first,
             cases,
             unusable,
-            self._files,
-            {
-                "computation": _COMPUTATION,
-                "labels": [*labels.names, *labels.listed, labels.ignore_label, list(labels.order)],
-                "treatment": delivery.treatment.to_json(),
-                "maps": [delivery.dtype, *delivery.maps],
-                "probabilities": delivery.probabilities,
-                "findings": list(delivery.findings),
-            },
+            lambda case, earlier: sign(self._files(case), settings, earlier),
             lambda todo, ledger: each_case(self.write, todo, num_processes),
             places=places,
             record=(_ARGUMENTS, record),

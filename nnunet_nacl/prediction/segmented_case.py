@@ -67,33 +67,24 @@ def segment_case(
     differences = predicted.differences + tuple(
         model.training.compare_intensities(predicted.image, case.segmentation != 0)
     )
-    mapped = "mutual_information" in maps
-    members = _on_image(predicted.disagreement, model, exported, predicted.properties, mapped)
+    members = _on_image(predicted.disagreement, model, exported, "mutual_information" in maps)
     return review_case(case, members=members, maps=maps, differences=differences, findings=findings)
 
 
 def _on_image(
-    folds: Disagreement | None, model: TrainedModel, exported: ExportedLogits, properties: dict[str, Any], mapped: bool
+    folds: Disagreement | None, model: TrainedModel, exported: ExportedLogits, mapped: bool
 ) -> Disagreement | None:
-    """What the folds disagree about, in voxels of the image; the map is brought to its grid as nnU-Net does it."""
+    """What the folds disagree about, in voxels of the image; the map is brought to its grid as nnU-Net does logits."""
     if folds is None:
         return None
-    voxels = folds.voxels * (exported.logits[0].size / folds.mutual_information.size)
+    folds = replace(folds, voxels=folds.voxels * (exported.logits[0].size / folds.mutual_information.size))
     if not mapped:
-        return replace(folds, voxels=voxels)
-    information = np.zeros(exported.shape, np.float32)
-    inside = _resample(folds.mutual_information, model, properties)
-    information[exported.crop] = inside.transpose(exported.transpose_backward)
-    return replace(folds, voxels=voxels, mutual_information=information)
-
-
-def _resample(values: np.ndarray, model: TrainedModel, properties: dict[str, Any]) -> np.ndarray:
-    """A map on the network's grid, brought to the image's as nnU-Net does it with logits."""
-    shape = properties["shape_after_cropping_and_before_resampling"]
-    there = [properties["spacing"][axis] for axis in model.plans_manager.transpose_forward]
+        return folds
+    there = [exported.properties["spacing"][axis] for axis in model.plans_manager.transpose_forward]
     here = list(model.configuration_manager.spacing)
     here = [*there[: len(there) - len(here)], *here]  # 2D: slices stay apart as they are
-    resampled = model.configuration_manager.resampling_fn_probabilities(
-        values[None].astype(np.float32), shape, here, there
-    )
-    return np.asarray(resampled)[0].clip(0, 1)
+    values, shape = folds.mutual_information[None].astype(np.float32), exported.logits.shape[1:]
+    inside = model.configuration_manager.resampling_fn_probabilities(values, shape, here, there)
+    information = np.zeros(exported.shape, np.float32)
+    information[exported.crop] = np.asarray(inside)[0].clip(0, 1).transpose(exported.transpose_backward)
+    return replace(folds, mutual_information=information)

@@ -50,9 +50,10 @@ def predict_validation(
     *,
     settings: EvaluationSettings = EvaluationSettings(),
     num_processes: int = 1,
-    progress: bool = False,
 ) -> PredictionFolder:
     """Predict and measure the validation cases of a fold; what an earlier run has finished is not done again.
+
+    A bar on stderr shows the progress.
 
     Args:
         model: The model folder.
@@ -61,7 +62,6 @@ def predict_validation(
         network: Arguments of :func:`~nnunet_nacl.prediction.network.build_predictor` beside the model.
         settings: What is measured.
         num_processes: Cases exported and measured at the same time, while the next is predicted; 1 starts no process.
-        progress: Show a progress bar on stderr.
 
     Returns:
         ``fold_X/validation_<checkpoint>``: segmentations, samples, and the measured cases, which an evaluation of the
@@ -89,8 +89,9 @@ def predict_validation(
         predicted, managers = _predict(model, fold, checkpoint, todo, network)
         total, workers = len(folder.expected), num_processes if num_processes > 1 else 0
         exported = stream_through_workers(partial(_export, export, managers), predicted, workers, ahead=1)
-        started, title = total - len(todo), f"predict fold {fold}"
-        for (case, *_), problem in tqdm(exported, title, total, initial=started, unit="case", disable=not progress):
+        for (case, *_), problem in tqdm(
+            exported, f"predict fold {fold}", total, initial=total - len(todo), unit="case"
+        ):
             if problem != "":
                 export.tell(case, _DIED if problem is None else problem)
     return folder
@@ -102,8 +103,6 @@ def predict_lost(
     checkpoint: str,
     cases: Sequence[str],
     network: Mapping[str, Any],
-    *,
-    progress: bool = False,
 ) -> None:
     """Predict single cases of nnU-Net's validation again, whose files were lost, into the places of these files.
 
@@ -115,7 +114,6 @@ def predict_lost(
         checkpoint: File in the fold's folder.
         cases: Of its validation.
         network: Arguments of :func:`~nnunet_nacl.prediction.network.build_predictor` beside the model.
-        progress: Show a progress bar on stderr.
 
     Raises:
         UserError: The checkpoint or the preprocessed cases are missing or cannot be used.
@@ -126,7 +124,7 @@ def predict_lost(
     keep = any(place.glob("*.npz"))
     predicted, managers = _predict(place.parent.parent, fold, checkpoint, cases, network)
     remove_leftovers(place)
-    for item in tqdm(predicted, f"predict fold {fold}", len(cases), disable=not progress):
+    for item in tqdm(predicted, f"predict fold {fold}", len(cases)):
         case = item[0]
         with temporary_folder(place) as work:
             target = work if folder.files(case).segmentation else place

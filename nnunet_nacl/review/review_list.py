@@ -56,7 +56,6 @@ class ReviewList:
         problems: By case why there is nothing of it.
         notes: What whoever uses the list must know.
         made: How the segmentations were made, for the page: text by heading.
-        compared_with: What of the training the images were compared with; empty if they were not.
     """
 
     title: str
@@ -68,7 +67,6 @@ class ReviewList:
     problems: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
     made: Mapping[str, str] = field(default_factory=dict)
-    compared_with: str = ""
 
     @cached_property
     def rows(self) -> list[CaseReview]:

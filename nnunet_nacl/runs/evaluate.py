@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_nacl.documents.document import SCHEMA_VERSION, case_from_json, case_to_json, check_output, to_document
-from nnunet_nacl.documents.map_file import map_of
+from nnunet_nacl.documents.map_file import map_of, structures_of
 from nnunet_nacl.documents.results import CaseResult, Evaluation, EvaluationSettings
 from nnunet_nacl.errors import UserError, list_problems
 from nnunet_nacl.files import check_writable, remove_leftovers, to_json_text, write_atomically
@@ -80,7 +80,7 @@ def evaluate_folder(
         measured,
         ledger,
         sign=partial(sign, labels, settings),
-        restore=partial(_restore_complete, labels, settings),
+        restore=partial(restore, labels, settings),
         entry_of=partial(_entry, labels),
         signed=lambda result, signature: replace(result, signature=signature),
         title=progress if isinstance(progress, str) else "evaluate",
@@ -95,8 +95,9 @@ def evaluate_folder(
         raise UserError(f"{folder.folder}: its predictions have no probabilities (there is no *.npz); {fix}.")
     if not results:
         raise UserError(f"{folder.folder}: no case could be evaluated.{list_problems(problems)}")
-    names = {labels.key(c): labels.names[c] for c in labels.foreground}
-    evaluation = Evaluation(names, _channels(labels), labels.regions, settings, list(results.values()), problems)
+    evaluation = Evaluation(
+        structures_of(labels), _channels(labels), labels.regions, settings, list(results.values()), problems
+    )
     if own and output is not None:
         write_atomically(Path(output), to_json_text(to_document(evaluation) | map_of(folder.folder)))
         own.clear()
@@ -132,23 +133,15 @@ def save_case(output: Path, labels: Labels, result: CaseResult) -> None:
 
 
 def restore(labels: Labels, settings: EvaluationSettings, files: CaseFiles, entry: dict[str, Any]) -> CaseResult | None:
-    """The result in a ledger's entry; None if it must be measured again, or is of another version."""
+    """The result in a ledger's entry; None if it must be measured again, since it is of another version."""
     if entry.pop(_VERSION, SCHEMA_VERSION) != SCHEMA_VERSION:
         return None
     try:
         result = case_from_json(entry, _channels(labels), labels.regions, settings)
     except ValueError:  # from another version or edited by hand
         return None
-    return replace(result, **files.places)
-
-
-def _restore_complete(
-    labels: Labels, settings: EvaluationSettings, files: CaseFiles, entry: dict[str, Any]
-) -> CaseResult | None:
-    result = restore(labels, settings, files, entry)
-    if result and files.probabilities.is_file() and not is_complete(result.blocks.get(QUALITY)):
-        return None
-    return result
+    lacks_some = files.probabilities.is_file() and not is_complete(result.blocks.get(QUALITY))
+    return None if lacks_some else replace(result, **files.places)
 
 
 def came_from(result: CaseResult, files: CaseFiles, labels: Labels, settings: EvaluationSettings) -> bool:

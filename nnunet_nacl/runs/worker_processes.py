@@ -63,10 +63,11 @@ def each_case(
         Each case and its result, or the line that says why there is none; None where its process died twice.
     """
     several = min(processes, len(cases)) > 1
-    return stream_through_workers(partial(_guarded, work), cases, processes if several else 0)
+    return stream_through_workers(partial(guarded_case, work), cases, processes if several else 0)
 
 
-def _guarded(work: Callable[[OneCase], Result], case: OneCase) -> Result | str:
+def guarded_case(work: Callable[[OneCase], Result], case: OneCase) -> Result | str:
+    """The result of ``work`` of a case, or the line that says why there is none."""
     return guarded(case.path, partial(work, case))
 
 

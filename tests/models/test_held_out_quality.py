@@ -77,7 +77,7 @@ def test_a_sample_of_every_voxel_teaches_what_the_probabilities_do(make_validate
     calibration = CalibrationMap([0.8, 1.2], [0.4, -0.3], regions)
     sample, exact = held_out.sample(case), through(held_out.first, case, calibration)
     assert (sample.weights == 1).all()
-    [result] = held_out.evaluate(None).cases
+    [result] = held_out.evaluate().cases
     found = dict(zip(exact, map(values_of, sampled_quality(result, held_out.first.labels, sample, calibration))))
     for delivered in ("argmax", "decided") if regions else ("argmax",):  # a decision looks at ignored voxels too
         for key, values in exact[delivered].items():
