@@ -11,15 +11,15 @@ from typing import Any
 
 from nnunet_nacl.dicom.output import DICOM
 from nnunet_nacl.documents.decision_json import DECISION_FILE, write_decision
-from nnunet_nacl.documents.map_file import APPLIED_FILE, map_of, structures_of
+from nnunet_nacl.documents.map_file import APPLIED_FILE, map_of, named_map, structures_of
 from nnunet_nacl.errors import UserError, list_problems
 from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.io.treatment import Treatment
 from nnunet_nacl.json_files import decode, encode, one_line
 from nnunet_nacl.prediction.preprocessed_case import CompactImage
-from nnunet_nacl.review.dice_thresholds import ThresholdSpec
 from nnunet_nacl.review.predicted_quality import QualityOfMap
 from nnunet_nacl.review.prediction_output import MAPS, open_output
+from nnunet_nacl.review.reasons import ThresholdSpec
 from nnunet_nacl.review.review_list import DOCUMENT, LIST_FILES, ReviewList, thresholds_of
 from nnunet_nacl.review.reviewed_case import FinishedCase, ReviewedCase
 from nnunet_nacl.runs.ledger import SIGNATURE, Ledger
@@ -45,13 +45,13 @@ class Delivery:
         draw: What is kept of a case.
         treatment: What is done to probabilities and segmentations.
         quality: What the treatment's map has learned of such segmentations; None where nothing is known.
-        map_file: What documents say of the map; None where there is none.
+        map_path: The file of the map; None where there is none.
         maps: Some of :data:`~nnunet_nacl.review.reviewed_case.MAPS`, or ``probabilities``.
         dtype: Of the maps: ``uint8`` (255 = 1) or ``float32``.
         probabilities: Save the probabilities too (npz and pkl).
         findings: Channels of the structures whose components are listed.
         threshold: Cases with a lower predicted Dice are flagged, see
-            :class:`~nnunet_nacl.review.dice_thresholds.DiceThresholds`; None: none is.
+            :class:`~nnunet_nacl.review.reasons.DiceThresholds`; None: none is.
         command: For the document.
     """
 
@@ -59,7 +59,7 @@ class Delivery:
     draw: Draw
     treatment: Treatment = Treatment()
     quality: QualityOfMap | None = None
-    map_file: Mapping[str, Any] | None = None
+    map_path: Path | None = None
     maps: tuple[str, ...] = ()
     dtype: str = "uint8"
     probabilities: bool = False
@@ -140,6 +140,7 @@ def deliver(
     """
     output, data, rule = delivery.output, source.data, delivery.treatment.rule
     structures = structures_of(data.labels)
+    map_file = named_map(delivery.map_path) if delivery.map_path else None
     thresholds = thresholds_of(delivery.threshold, structures, delivery.quality)
     names = (DOCUMENT, *LIST_FILES, MAPS, DICOM, RECORDS, APPLIED_FILE, DECISION_FILE)
     part = source.part if source.num_parts > 1 else None
@@ -189,7 +190,7 @@ def deliver(
                 write_decision(output, listed.decided, decision, wrong)
             content = {
                 "command": delivery.command,
-                "calibration_map": delivery.map_file,
+                "calibration_map": map_file,
                 "decide": rule,
                 "maps": list(delivery.maps),
                 **source.document,

@@ -59,7 +59,7 @@ def predict_labelled(
             "predict them with nnUNetv2_predict ... --save_probabilities, and give that folder without a model."
         )
     ending = model.opened.file_ending
-    cases, problems = find_input_cases(images, ending, model.num_channels, None)
+    cases, problems = find_input_cases(images, model.opened)
     labelled = [case for case in cases if (references / f"{case.case}{ending}").is_file()]
     if not labelled:
         none = f"{references}: holds the label map (CASE{ending}) of none of the {len(cases)} images."

@@ -15,9 +15,8 @@ from nnunet_nacl.documents.finding_list import StructureFindings
 from nnunet_nacl.documents.map_file import structures_of
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.treatment import beta_of
-from nnunet_nacl.prediction.network import Network
+from nnunet_nacl.prediction.network import Network, Postprocessing, segment_case
 from nnunet_nacl.prediction.preprocessed_case import preprocess
-from nnunet_nacl.prediction.segmented_case import Postprocessing, segment_case
 from nnunet_nacl.prediction.trained_model import TrainedModel
 from nnunet_nacl.review.review_list import ReviewList, thresholds_of
 from nnunet_nacl.review.row import CaseReview

@@ -6,7 +6,6 @@ export and write. Each takes a case only when there is room for it, so memory do
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import sys
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
@@ -16,15 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_nacl.dicom.output import DicomMaker, read_codes
-from nnunet_nacl.dicom.series import orientation_of
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.io.companion_files import PREDICT_ARGUMENTS, find_references, list_folder
+from nnunet_nacl.io.companion_files import PREDICT_ARGUMENTS
 from nnunet_nacl.json_files import one_line
 from nnunet_nacl.prediction.deliver import Delivery, Source, Written
 from nnunet_nacl.prediction.input_cases import InputCase, find_input_cases
-from nnunet_nacl.prediction.network import Network
+from nnunet_nacl.prediction.network import Network, Postprocessing, segment_case
 from nnunet_nacl.prediction.preprocessed_case import GridCase, read_and_preprocess
-from nnunet_nacl.prediction.segmented_case import Postprocessing, segment_case
 from nnunet_nacl.prediction.trained_model import TrainedModel
 from nnunet_nacl.review.prediction_output import write_reviewed
 from nnunet_nacl.review.reviewed_case import PROBABILITIES
@@ -32,7 +29,6 @@ from nnunet_nacl.runs.ledger import Ledger, sign
 from nnunet_nacl.runs.worker_processes import guarded, guarded_case, stream_through_workers
 
 _COMPUTATION = 4  # raise it when another segmentation or number comes from the same files
-_LOOKED_AT = 20  # labels of the training
 _PREPROCESSED_AHEAD, _EXPORTED_AHEAD = 1, 2  # as nnU-Net's queues
 
 
@@ -83,8 +79,7 @@ class Scans:
         """
         self._check()
         model, images, delivery = self.model, self.images, self.delivery
-        known = images, model.opened.file_ending, model.num_channels, self.previous
-        cases, unusable = find_input_cases(*known, orientation=self._orientation_of_training)
+        cases, unusable = find_input_cases(images, model.opened, self.previous, orientation=self.orientation)
         maker = self._dicom_maker(cases)
         if self.part >= len(cases):
             print(f"note: part {self.part} of {self.num_parts} has none of the {len(cases)} scans.", file=sys.stderr)
@@ -161,26 +156,6 @@ class Scans:
         if self.previous is not None and not stage:
             named = f"-prev_stage_predictions {self.previous}"
             raise UserError(f"{named}: {self.model.configuration} is no stage of a cascade.")
-
-    def _orientation_of_training(self) -> str:
-        """Where the axes of the training's images point; UserError if it is not known: left and right are at stake."""
-        axes, opened = self.orientation, self.model.opened
-        if axes:
-            if sorted("LPS"["LRPAIS".index(letter) // 2] for letter in axes if letter in "LRPAIS") != [*"LPS"]:
-                raise UserError(f"-orientation is three letters, such as RAS or LPS, got {axes!r}.")
-            return axes
-        if type(opened.reader).__name__.endswith("WithReorient"):
-            return "RAS"  # whatever it is given
-        with contextlib.suppress(UserError):
-            labels = find_references(opened.plans.get("dataset_name"), opened.folder)
-            names = [name for name in list_folder(labels)[0] if name.endswith(opened.file_ending)]
-            axes = orientation_of(labels / name for name in names[:_LOOKED_AT])
-        if not axes:
-            raise UserError(
-                f"{self.images} holds DICOM series, and where the axes of the training's images point is not known "
-                "here (no labels of the training in nnUNet_raw): give -orientation, such as RAS."
-            )
-        return axes
 
     def _dicom_maker(self, cases: Sequence[InputCase]) -> DicomMaker | None:
         """Writes the objects of DICOM series; None for other scans. UserError if codes are missing, or not needed."""

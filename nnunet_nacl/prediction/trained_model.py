@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from nnunet_nacl.documents.map_file import MAP_FILE, MapRecord, check_networks, named_map, read_record, sha256
+from nnunet_nacl.documents.map_file import MAP_FILE, MapRecord, check_networks, read_record, sha256
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.checkpoint_files import read_checkpoint
 from nnunet_nacl.io.checkpoints import MARK
@@ -44,7 +44,7 @@ class TrainedModel:
         treatment: The map that the probabilities are taken through, and the rule that changes the labels; without a
             rule, nnU-Net's labels are delivered.
         quality: What the map has learned about such segmentations; None if nothing is known.
-        map_file: What documents say of the map; None if there is none.
+        map_path: The file of the map; None if there is none.
         record: What the map's file holds beside it; empty where there is none.
         missing: What the user should know is missing, each with the remedy.
     """
@@ -59,7 +59,7 @@ class TrainedModel:
     training: TrainingRange
     treatment: Treatment
     quality: QualityOfMap | None = None
-    map_file: dict[str, Any] | None = None
+    map_path: Path | None = None
     record: MapRecord = field(default_factory=MapRecord)
     missing: tuple[str, ...] = ()
 
@@ -141,7 +141,7 @@ class TrainedModel:
             self,
             treatment=treatment,
             quality=quality,
-            map_file=named_map(path.resolve()),
+            map_path=path.resolve(),
             record=record,
             missing=(missing,) if missing else (),
         )

@@ -6,7 +6,6 @@ not touched, and no probabilities are saved.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,11 +19,11 @@ from nnunet_nacl.documents.results import EvaluationSettings
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.files import lies_inside, remove_leftovers, temporary_folder, to_json_text, write_atomically
 from nnunet_nacl.io.checkpoint_files import read_checkpoint
-from nnunet_nacl.io.image_files import quiet
 from nnunet_nacl.io.locate import cases_of_split, predicted_folder
 from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.json_files import decode, first_line, read_dict
 from nnunet_nacl.prediction.network import build_predictor, check_step_size
+from nnunet_nacl.prediction.preprocessed_case import preprocessed_cases
 from nnunet_nacl.runs.evaluate import ledger_folder, open_ledger, restore
 from nnunet_nacl.runs.ledger import SIGNATURE, Ledger, identify
 from nnunet_nacl.runs.measure import sign
@@ -132,7 +131,7 @@ def predict_lost(
                 export.tell(case, problem)
             for suffix in (".pkl", ".npz"):
                 if (made := work / f"{case}{suffix}").is_file():
-                    os.replace(made, place / made.name)
+                    made.replace(place / made.name)
 
 
 @dataclass(frozen=True)
@@ -202,7 +201,7 @@ def _predict(
 ) -> tuple[Iterator[Predicted], tuple[Any, Any, Any]]:
     """Each case predicted, with the problem in place of logits where it cannot be; and what nnU-Net exports it by."""
     predictor = build_predictor(model, (fold,), checkpoint, **network)
-    dataset = _preprocessed(model, predictor, cases)
+    dataset = preprocessed_cases(model, predictor, cases)
     managers = predictor.configuration_manager, predictor.plans_manager, predictor.dataset_json
     return (_predict_one(predictor, dataset, case) for case in cases), managers
 
@@ -221,30 +220,6 @@ def _predict_one(predictor: Any, dataset: Any, case: str) -> Predicted:
         return case, logits, properties
     except Exception as error:
         return case, f"cannot be predicted: {type(error).__name__}: {first_line(error)}", None
-
-
-def _preprocessed(model: Path, predictor: Any, cases: Sequence[str]) -> Any:
-    """nnU-Net's preprocessed cases of a model, as its validation reads them."""
-    from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
-
-    plans, configuration = predictor.plans_manager, predictor.configuration_manager
-    root = os.environ.get("nnUNet_preprocessed")
-    if not root:
-        raise UserError("the environment variable nnUNet_preprocessed is not set; the cases to predict lie there.")
-    preprocessed, before = str(Path(root) / plans.dataset_name / configuration.data_identifier), None
-    if stage := configuration.previous_stage_name:
-        trainer, _, name = model.resolve().name.split("__")
-        before = str(model.parent / f"{trainer}__{plans.plans_name}__{stage}" / "predicted_next_stage" / name)
-        if not os.path.isdir(before):
-            raise UserError(f"{before}: no such folder; train {stage} first, whose predictions this stage is given.")
-    try:
-        with quiet():
-            kind = infer_dataset_class(preprocessed)
-            return kind(preprocessed, list(cases), folder_with_segs_from_previous_stage=before)
-    except Exception:  # assertions on what is in the folder
-        raise UserError(
-            f"{preprocessed}: no preprocessed cases; run nnUNetv2_preprocess for this configuration."
-        ) from None
 
 
 def _export(

@@ -18,7 +18,6 @@ from nnunet_nacl.io.prediction_folder import PredictionFolder
 from nnunet_nacl.json_files import decode, encode
 from nnunet_nacl.metrics import BinStats
 from nnunet_nacl.metrics.calibration_error import mask_metrics
-from nnunet_nacl.runs import measure
 from nnunet_nacl.runs.evaluate import evaluate_folder
 from nnunet_nacl.runs.folds import evaluate_after_validation, evaluate_folds
 from tests.reference.metrics import boundary, class_metrics, dilated, region_metrics
@@ -140,29 +139,6 @@ def test_only_changed_cases_are_measured_again(make_validated, measured):
     assert measured[3:] == ["case_01"] and to_document(second)["calibration"] == to_document(first)["calibration"]
     evaluate_folder(model.validation(), output=output, settings=EvaluationSettings(n_bins=10))
     assert len(measured) == 7
-
-
-def test_a_killed_run_loses_no_finished_case(make_validated, monkeypatch):
-    model = make_validated(cases=3)
-    output = model.validation() / "calibration.json"
-    output.write_text("the old file")
-    original, measured = measure.measure, []
-
-    def die_at_last(files, *rest):
-        measured.append(files.case)
-        if len(measured) == 3:
-            raise KeyboardInterrupt
-        return original(files, *rest)
-
-    monkeypatch.setattr(measure, "measure", die_at_last)
-    with pytest.raises(KeyboardInterrupt):
-        evaluate_folder(model.validation(), output=output)
-    assert output.read_text() == "the old file"
-    assert len(list((model.validation() / "calibration.json.partial").glob("*.json"))) == 2
-    (model.validation() / "calibration.json.partial" / "case_00.json").write_text('{"case": "case_00", ')
-    evaluate_folder(model.validation(), output=output)
-    assert measured[3:] == ["case_00", "case_02"]
-    assert not (model.validation() / "calibration.json.partial").exists()
 
 
 def test_folds_pool_into_the_model_folder(make_validated):

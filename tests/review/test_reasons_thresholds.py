@@ -7,7 +7,7 @@ import math
 import pytest
 
 from nnunet_nacl.errors import UserError
-from nnunet_nacl.review.dice_thresholds import DiceThresholds, parse_thresholds
+from nnunet_nacl.review.reasons import DiceThresholds, parse_thresholds
 
 STRUCTURES = {"1": "LV cavity", "3": "infarct"}
 
