@@ -126,11 +126,8 @@ class MeasuredExport:
             UserError: Not even a line can be written.
         """
         folder = ledger_folder(self.folder.folder / FILE_NAME)
-        if not problem:
-            Ledger(folder).solve(case)
-            return
         Ledger(folder).remember_problem(case, problem)
-        if not (folder / f"{case}{PROBLEM}").is_file():
+        if problem and not (folder / f"{case}{PROBLEM}").is_file():
             raise UserError(f"{folder.parent}: nothing can be written there; free some space. {case}: {problem}")
 
 
