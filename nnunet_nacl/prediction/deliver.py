@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from nnunet_nacl.review.prediction_output import MAPS, open_output
 from nnunet_nacl.review.reasons import ThresholdSpec
 from nnunet_nacl.review.review_list import DOCUMENT, LIST_FILES, ReviewList, thresholds_of
 from nnunet_nacl.review.reviewed_case import FinishedCase, ReviewedCase
-from nnunet_nacl.runs.ledger import SIGNATURE, Ledger
+from nnunet_nacl.runs.ledger import Ledger
 from nnunet_nacl.runs.run import run
 
 RECORDS = "review"
@@ -153,18 +154,17 @@ def deliver(
         decision["decide"] = rule
         if rule:  # whoever reads the folder must not take the labels for nnU-Net's own
             write_decision(output, (), decision, {})
-        finished, problems = run(
-            source.cases[source.part :: source.num_parts],
-            lambda todo: stack.enter_context(closing(source.work(todo, ledger))),
-            ledger,
+        do: Any = partial(
+            run,
             sign=source.sign,
             restore=_restore,
             entry_of=lambda result: encode(result[0]),
             written=lambda case, result: result[1],
             output=output,
-            title=title,
-            progress=progress,
-            again=again,
+        )
+        mine, options = source.cases[source.part :: source.num_parts], {"title": title, "progress": progress}
+        finished, problems = do(
+            mine, lambda todo: stack.enter_context(closing(source.work(todo, ledger))), ledger, again=again, **options
         )
         for case, problem in problems.items() if source.num_parts > 1 else ():
             ledger.remember_problem(case, problem)
@@ -172,7 +172,7 @@ def deliver(
         done, wrong = {case: result[0] for case, result in finished.items()}, problems
         while True:
             if source.num_parts > 1:
-                done, wrong = _of_all_parts(source, output)
+                done, wrong = _of_all_parts(source, output, do)
             waiting = [case.case for case in source.cases if case.case not in done and case.case not in wrong]
             wrong = dict(sorted({**wrong, **unusable}.items()))
             listed = ReviewList(
@@ -198,7 +198,7 @@ def deliver(
                 "not_predicted_yet": waiting,
             }
             listed.write(output, content, page)
-            if source.num_parts == 1 or _of_all_parts(source, output)[0].keys() == done.keys():
+            if source.num_parts == 1 or _of_all_parts(source, output, do)[0].keys() == done.keys():
                 break  # no other part has gone on meanwhile
     problems = dict(sorted({**problems, **(unusable if source.part == 0 else {})}.items()))
     if problems and not finished:
@@ -212,16 +212,9 @@ def _restore(case: Any, entry: dict[str, Any]) -> Written | None:
     return None
 
 
-def _of_all_parts(source: Source, output: Path) -> tuple[dict[str, FinishedCase], dict[str, str]]:
+def _of_all_parts(source: Source, output: Path, do: Any) -> tuple[dict[str, FinishedCase], dict[str, str]]:
     """What is finished now, and why some cases could not be done."""
-    ledger, finished, wrong = Ledger(output / RECORDS), {}, {}
-    problems = ledger.problems
-    for case in source.cases:
-        name = case.case
-        with contextlib.suppress(OSError):
-            entry = ledger.finished(name, source.sign(case, ledger.entry(name).get(SIGNATURE)), output)
-            if entry and (restored := _restore(case, entry)):
-                finished[name] = restored[0]
-        if name in problems and name not in finished:
-            wrong[name] = problems[name]
-    return finished, wrong
+    ledger = Ledger(output / RECORDS)
+    finished = {case: result[0] for case, result in do(source.cases, lambda todo: (), ledger)[0].items()}
+    names = {case.case for case in source.cases} - finished.keys()
+    return finished, {case: problem for case, problem in ledger.problems.items() if case in names}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial, reduce
 from operator import add
 from typing import Any
@@ -53,19 +52,6 @@ def evaluate_case(
     return measure(files, folder.load(files), settings, also)
 
 
-@dataclass(frozen=True)
-class _Sums:
-    """What is counted of any number of voxels, and adds up."""
-
-    stats: dict[str, BinStats]
-    quality: QualitySums
-    n_changed: int
-
-    def __add__(self, other: _Sums) -> _Sums:
-        stats = {mask: value + other.stats[mask] for mask, value in self.stats.items()}
-        return _Sums(stats, self.quality + other.quality, self.n_changed + other.n_changed)
-
-
 def measure(
     files: CaseFiles, case: Case, settings: EvaluationSettings, also: ExtraMeasurement | None = None
 ) -> CaseResult:
@@ -87,7 +73,7 @@ def measure(
         for block in case.probabilities.blocks():
             counted.append(_count(case, truth, saved, settings, *block))
             components.add(*block)
-        sums = reduce(add, counted)
+        stats, quality, n_changed = zip(*counted)
     except ValueError as error:
         raise UserError(f"{files.probabilities}: {error}; predict this case again.") from None
     structures = {
@@ -104,11 +90,11 @@ def measure(
         case=files.case,
         **files.places,
         structures=structures,
-        stats=sums.stats,
+        stats={mask: BinStats.merge(block[mask] for block in stats) for mask in stats[0]},
         largest_label=int(truth.labels.max(initial=0)),
-        n_changed_voxels=sums.n_changed,
+        n_changed_voxels=sum(n_changed),
         blocks={
-            QUALITY: quality_of(sums.quality, n_true, case.geometry),
+            QUALITY: quality_of(reduce(add, quality), n_true, case.geometry),
             FOUND: components.block(),
             **(also(case) if also else {}),
         },
@@ -127,7 +113,10 @@ def sign(labels: Labels, settings: EvaluationSettings, files: CaseFiles, earlier
     return made if files.derived is None else made | {"derived": files.derived}
 
 
-def _count(case: Case, truth: Truth, saved: bool, settings: EvaluationSettings, where: Box, probs: np.ndarray) -> _Sums:
+def _count(
+    case: Case, truth: Truth, saved: bool, settings: EvaluationSettings, where: Box, probs: np.ndarray
+) -> tuple[dict[str, BinStats], QualitySums, int]:
+    """What is counted in a block: sums by mask and of the quality, and voxels whose label was changed since."""
     labels, segmentation = case.labels, case.segmentation[where]
     valid = None if truth.valid is None else truth.valid[where]
     target, chosen = labels.channels_of(truth.labels[where]), labels.channels_of(segmentation)
@@ -140,7 +129,7 @@ def _count(case: Case, truth: Truth, saved: bool, settings: EvaluationSettings, 
     if saved:
         changed = labels.label_map(probs) != segmentation
         n_changed = int(np.count_nonzero(changed if valid is None else changed & valid))
-    return _Sums(stats, quality, n_changed)
+    return stats, quality, n_changed
 
 
 def _structure(
