@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 from nnunet_nacl.calibration.estimates import count_sample
@@ -27,7 +26,6 @@ from nnunet_nacl.runs.sample_files import (
     find_sample,
     make_sample,
     sample_path,
-    sample_too,
 )
 
 
@@ -119,7 +117,7 @@ class HeldOut:
         for name, folder in self.folders.items():
             kept: dict[str, Any] = {}
             if can_write(folder.folder):
-                kept = {"output": folder.folder / FILE_NAME, "also": partial(sample_too, folder, self.settings)}
+                kept = {"output": folder.folder / FILE_NAME, "samples": True}
             results[name] = evaluate_folder(folder, settings=self.settings, **kept, **options)
         return merge(results)
 

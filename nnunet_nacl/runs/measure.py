@@ -1,10 +1,9 @@
-"""Measures cases one by one, or several at a time."""
+"""Measures a case: segmentation metrics, sums for calibration, expected quality and findings."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial, reduce
+from collections.abc import Mapping, Sequence
+from functools import reduce
 from operator import add
 from typing import Any
 
@@ -14,7 +13,7 @@ from nnunet_nacl.documents.results import CaseResult, EvaluationSettings, Struct
 from nnunet_nacl.errors import UserError
 from nnunet_nacl.io.case import Case, Truth
 from nnunet_nacl.io.labels import Labels
-from nnunet_nacl.io.prediction_folder import CaseFiles, PredictionFolder
+from nnunet_nacl.io.prediction_folder import CaseFiles
 from nnunet_nacl.io.probabilities import Box
 from nnunet_nacl.metrics.binning import BinStats
 from nnunet_nacl.metrics.counting import count_masks
@@ -23,45 +22,17 @@ from nnunet_nacl.metrics.surface import bounding_box, surface_distances
 from nnunet_nacl.runs.components import FOUND, ComponentSums
 from nnunet_nacl.runs.ledger import sign as sign_files
 from nnunet_nacl.runs.quality_block import QUALITY, QualitySums, count_quality, quality_of
-from nnunet_nacl.runs.worker_processes import guarded
 
 _COMPUTATION = 3  # raise it when a number changes for the same files
 
 
-ExtraMeasurement = Callable[[Case], Mapping[str, Any]]
-"""What else is done to a case while it is in memory; gives further blocks of its entry. Can be pickled."""
-
-
-def evaluate_case(
-    folder: PredictionFolder,
-    files: CaseFiles,
-    settings: EvaluationSettings = EvaluationSettings(),
-    also: ExtraMeasurement | None = None,
-) -> CaseResult:
-    """Read one case and measure everything.
-
-    Args:
-        folder: Where it lies.
-        files: Its files.
-        settings: What is measured.
-        also: What else is done to it.
-
-    Raises:
-        UserError: A file cannot be read or does not fit; the message names it.
-    """
-    return measure(files, folder.load(files), settings, also)
-
-
-def measure(
-    files: CaseFiles, case: Case, settings: EvaluationSettings, also: ExtraMeasurement | None = None
-) -> CaseResult:
+def measure(files: CaseFiles, case: Case, settings: EvaluationSettings) -> CaseResult:
     """Measure everything of a case in memory, in blocks where its probabilities come in blocks.
 
     Args:
         files: Its files.
         case: With truth and probabilities.
         settings: What is measured.
-        also: What else is done to it.
 
     Raises:
         UserError: The probabilities are not probabilities.
@@ -96,7 +67,6 @@ def measure(
         blocks={
             QUALITY: quality_of(reduce(add, quality), n_true, case.geometry),
             FOUND: components.block(),
-            **(also(case) if also else {}),
         },
     )
 
@@ -149,21 +119,3 @@ def _structure(
     in_voxels = in_mm if set(spacing_mm) == {1.0} else surface_distances(truth, predicted)
     distances = {"HD95_pooled_mm": in_mm.hausdorff(), "HD95_voxels": in_voxels.hausdorff()}
     return Structure(overlap, in_mm.hausdorff(), in_mm.assd, distances)
-
-
-def measure_here(
-    folder: PredictionFolder, settings: EvaluationSettings, also: ExtraMeasurement | None, todo: Sequence[CaseFiles]
-) -> Iterator[tuple[CaseFiles, CaseResult | str]]:
-    """Measure cases in this process, each with its result or a line that says what is wrong with it.
-
-    The next case is read meanwhile: one, not more, which bounds the memory.
-    """
-    with ThreadPoolExecutor(1) as reader:
-        following: Future | None = None
-        for i, files in enumerate(todo):
-            loading = following or reader.submit(folder.load, files)
-            case = guarded(files.path, loading.result)
-            following = reader.submit(folder.load, todo[i + 1]) if i + 1 < len(todo) else None
-            if not isinstance(case, str):
-                case = guarded(files.path, partial(measure, files, case, settings, also))
-            yield files, case

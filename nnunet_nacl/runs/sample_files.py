@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import zlib
 from collections.abc import Mapping
@@ -137,24 +136,6 @@ def read_sample(path: Path, labels: Labels) -> Sample:
     except Exception as error:  # zipfile, zlib and NumPy raise anything on broken bytes
         problem = f"not a sample of this version of nnunet_nacl ({first_line(error)})"
         raise UserError(f"{path}: {problem}; calibrate again.") from None
-
-
-def sample_too(folder: PredictionFolder, settings: EvaluationSettings, case: Case) -> dict[str, Any]:
-    """Leave the sample of a case that is being measured; where that fails, whoever needs the sample is told then.
-
-    Args:
-        folder: Where the case lies.
-        settings: Of the masks.
-        case: In memory.
-
-    Returns:
-        Nothing for the case's entry.
-    """
-    files = folder.files(case.name)
-    with contextlib.suppress(OSError, ValueError):
-        if find_sample(files, folder.labels, settings) is None:
-            make_sample(case, files, folder, settings, save=True)
-    return {}
 
 
 def slices_in(sample: Sample) -> KeptSlices | None:

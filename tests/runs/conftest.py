@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nnunet_nacl.runs import measure
+from nnunet_nacl.runs import evaluate
 from tests.runs.folders import CLASSES, CLASSES_WITH_IGNORE, REGIONS, REGIONS_WITH_IGNORE
 
 
@@ -22,9 +22,9 @@ def labels(request):
 @pytest.fixture
 def measured(monkeypatch):
     """Names of the cases that are measured."""
-    names, original = [], measure.measure
+    names, original = [], evaluate.measure
     monkeypatch.setattr(
-        measure,
+        evaluate,
         "measure",
         lambda files, *rest: names.append(files.case) or original(files, *rest),
     )

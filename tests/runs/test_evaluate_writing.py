@@ -16,7 +16,7 @@ import nnunet_nacl
 from nnunet_nacl.cli.main import main
 from nnunet_nacl.documents.document import read_document
 from nnunet_nacl.files import can_write, write_atomically
-from nnunet_nacl.runs import measure
+from nnunet_nacl.runs import evaluate as evaluate_module
 from tests.processes import full_disk
 from tests.runs.folders import make_model, write_json
 
@@ -93,7 +93,7 @@ def test_results_of_a_read_only_model_can_lie_elsewhere(read_only, measured, tmp
     elsewhere.mkdir()
     elsewhere.chmod(0o777)
     take(model.folder, model.validation(0), model.validation(1))
-    original = measure.measure
+    original = evaluate_module.measure
 
     def die_at_last(case_files, *rest):
         if case_files.case == "case_11":
@@ -101,7 +101,7 @@ def test_results_of_a_read_only_model_can_lie_elsewhere(read_only, measured, tmp
         return original(case_files, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(measure, "measure", die_at_last)
+        patch.setattr(evaluate_module, "measure", die_at_last)
         assert evaluate("-o", elsewhere / "all.json") == 130
     assert measured == ["case_00", "case_01", "case_10"]
     assert evaluate("-o", elsewhere / "all.json") == 0
