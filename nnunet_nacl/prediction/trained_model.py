@@ -88,7 +88,7 @@ class TrainedModel:
         opened = PredictionFolder.open(folder, need_reference=False)
         name = checkpoint or FINAL
         chosen = trained_folds(folder, name, folds)
-        heads = [_head(folder / f"fold_{fold}" / name) for fold in chosen]
+        heads = [read_checkpoint(folder / f"fold_{fold}" / name, mmap=True) for fold in chosen]  # weights stay there
         if not opened.num_channels:
             raise UserError(f"{folder}: dataset.json has no channel_names; give nnU-Net's own file.")
         model = cls(
@@ -103,7 +103,7 @@ class TrainedModel:
             Treatment(beta=beta),
         )
         path, missing = calibration_map or folder / MAP_FILE, ""
-        if any(head[MARK] is not None for head in heads):
+        if any(head.get(MARK) is not None for head in heads):
             missing = f"a map was written into {name}: no other is applied to it, and no Dice is predicted."
             if name != FINAL:
                 missing += " Leave out -chk to have both from the original checkpoints and calibration_map.json."
@@ -201,12 +201,6 @@ class TrainedModel:
     def previous_stage(self) -> str | None:
         """Name of the configuration whose segmentations a cascade needs; None for other networks."""
         return self.configuration_manager.previous_stage_name
-
-
-def _head(path: Path) -> dict[str, Any]:
-    """A checkpoint whose weights stay on the disk."""
-    content = read_checkpoint(path, mmap=True)
-    return {key: content[key] for key in ("init_args", "trainer_name")} | {MARK: content.get(MARK)}
 
 
 def _command(folder: Path, configuration: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
 from multiprocessing import active_children, get_context
 from multiprocessing.connection import Connection
@@ -122,21 +121,6 @@ def test_ctrl_c_while_workers_start_is_not_for_them(monkeypatch) -> None:
     monkeypatch.setattr(worker_processes, "CONTEXT", get_context("spawn"))  # as for users
     monkeypatch.setattr(SpawnProcess, "start", lambda self: (BaseProcess.start(self), os.kill(self.pid, signal.SIGINT)))
     assert dict(stream_through_workers(str, [1], 1)) == {1: "1"}
-
-
-def test_without_a_thread_for_a_worker_the_others_end(monkeypatch) -> None:
-    start, started = threading.Thread.start, []
-
-    def start_one(thread: threading.Thread) -> None:
-        if started:
-            raise RuntimeError("can't start new thread")
-        started.append(thread)
-        start(thread)
-
-    monkeypatch.setattr(threading.Thread, "start", start_one)
-    with pytest.raises(RuntimeError, match="new thread"):
-        list(stream_through_workers(square_or_die, range(10, 20), 2))
-    assert not started[0].is_alive()
 
 
 def test_streams_can_be_left_and_their_workers_end() -> None:
